@@ -1,0 +1,43 @@
+# make demo   a tiny Qwen2.5-VL learns geometry with GMPO on a CPU, and a page shows how it went
+# make test   the test suite
+# Both make .venv on first use. PIP_ARGS is passed to every pip install, for example
+#   make demo PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
+PYTHON ?= python3
+PIP_ARGS ?=
+VENV := .venv
+VENV_T4 := .venv-t4
+
+.PHONY: demo test setup lint test-t4 setup-t4 clean
+
+demo: setup
+	$(VENV)/bin/python recipes/demo.py
+
+test: setup
+	$(VENV)/bin/python -m pytest
+
+test-t4: setup-t4
+	$(VENV_T4)/bin/python -m pytest tests/models tests/batching tests/policy tests/verify tests/rollout
+
+lint: setup
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/pyright
+
+setup: $(VENV)/.done
+setup-t4: $(VENV_T4)/.done
+
+# torch comes first and alone: pinned before anything else can pull a build with CUDA.
+$(VENV)/.done: constraints/cpu.txt pyproject.toml
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install -q $(PIP_ARGS) torch==2.13.0
+	$(VENV)/bin/pip install -q $(PIP_ARGS) -c constraints/cpu.txt -e ".[dev]"
+	touch $@
+
+$(VENV_T4)/.done: constraints/easyr1-cpu.txt pyproject.toml
+	test -x $(VENV_T4)/bin/python || $(PYTHON) -m venv $(VENV_T4)
+	$(VENV_T4)/bin/pip install -q $(PIP_ARGS) torch==2.13.0
+	$(VENV_T4)/bin/pip install -q $(PIP_ARGS) -c constraints/easyr1-cpu.txt -e ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) $(VENV_T4) runs build *.egg-info

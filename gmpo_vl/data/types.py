@@ -1,0 +1,57 @@
+"""What a row becomes: `Example` (as read), then `Prompt` (as the model sees it).
+
+Shape letters used all over the project:
+    P  tokens of a prompt, image tokens included     T  tokens of a response (padded: of the longest)
+    B  responses in a batch                          G  responses per prompt      N  images of a prompt
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from PIL import Image
+
+# An image that is not decoded yet: encoded bytes, a path, or a PIL image.
+ImageSource = bytes | str | Image.Image
+
+
+@dataclass(frozen=True)
+class Example:
+    """One row of a data set.
+
+    `problem` carries one `<image>` tag per image. `answer` is a plain string, or a JSON object string written by
+    `data.answers.encode_answer` (gold, type, tolerance, choices): EasyR1 hands a reward nothing but that column.
+    `id` is unique within its data set and stable between runs.
+    """
+
+    id: str
+    problem: str
+    answer: str
+    images: tuple[ImageSource, ...] = ()
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """An example as the model sees it.
+
+    ids_P: int64, every image already expanded to its image tokens.
+    images: one uint8 tensor (height, width, 3) per image, resized to whole merged patches. They are turned into
+        patches on the device, per micro-batch: fp32 patches of a whole step would be gigabytes.
+    image_grid_thw: int64 (N, 3): patches in time, height and width of each image.
+    position_ids_3P: int64, mRoPE rows (time, height, width); equal rows for text-only prompts.
+    """
+
+    example: Example
+    text: str
+    ids_P: torch.Tensor
+    images: tuple[torch.Tensor, ...]
+    image_grid_thw: torch.Tensor
+    position_ids_3P: torch.Tensor
+
+    @property
+    def num_image_tokens(self) -> int:
+        """Image tokens among `ids_P` (patches after the 2x2 merge)."""
+        return int(self.image_grid_thw.prod(dim=-1).sum()) // 4
