@@ -50,8 +50,3 @@ class Prompt:
     images: tuple[torch.Tensor, ...]
     image_grid_thw: torch.Tensor
     position_ids_3P: torch.Tensor
-
-    @property
-    def num_image_tokens(self) -> int:
-        """Image tokens among `ids_P` (patches after the 2x2 merge)."""
-        return int(self.image_grid_thw.prod(dim=-1).sum()) // 4
