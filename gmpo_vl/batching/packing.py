@@ -1,0 +1,51 @@
+"""A micro-batch: some responses and the prompts they answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from gmpo_vl.data.types import Prompt
+from gmpo_vl.models.patches import ImageSettings
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Responses of a micro-batch, every distinct prompt held once.
+
+    prompts: the distinct prompts, in order of first appearance.
+    prompt_of_B: for each response, the index of its prompt.
+    response_ids_BT: int64, right-padded with 0. mask_BT: bool, True on real tokens.
+    image: settings of the image processor, None for text-only models.
+    """
+
+    prompts: tuple[Prompt, ...]
+    prompt_of_B: tuple[int, ...]
+    response_ids_BT: torch.Tensor
+    mask_BT: torch.Tensor
+    image: ImageSettings | None
+
+
+def pack(rows: Sequence[tuple[Prompt, torch.Tensor]], image: ImageSettings | None, device: torch.device) -> Packed:
+    """Rows of (prompt, ids_T) to a micro-batch. A prompt object that appears in several rows is held once."""
+    index: dict[int, int] = {}
+    prompts: list[Prompt] = []
+    for prompt, _ in rows:
+        if id(prompt) not in index:
+            index[id(prompt)] = len(prompts)
+            prompts.append(prompt)
+    longest = max(len(ids_T) for _, ids_T in rows)
+    response_ids_BT = torch.zeros((len(rows), longest), dtype=torch.int64)
+    mask_BT = torch.zeros((len(rows), longest), dtype=torch.bool)
+    for b, (_, ids_T) in enumerate(rows):
+        response_ids_BT[b, : len(ids_T)] = ids_T
+        mask_BT[b, : len(ids_T)] = True
+    return Packed(
+        prompts=tuple(prompts),
+        prompt_of_B=tuple(index[id(prompt)] for prompt, _ in rows),
+        response_ids_BT=response_ids_BT.to(device),
+        mask_BT=mask_BT.to(device),
+        image=image,
+    )

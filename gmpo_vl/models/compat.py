@@ -1,0 +1,34 @@
+"""Differences between transformers 4.57 and 5.x, all of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoImageProcessor, PreTrainedModel
+
+TRANSFORMERS_5 = int(transformers.__version__.split(".")[0]) >= 5
+
+
+def load_image_processor(folder: Path) -> Any:
+    """The image processor of a model folder, Pillow backend: torchvision is not needed, and is not used if present."""
+    backend: dict[str, Any] = {"backend": "pil"} if TRANSFORMERS_5 else {"use_fast": False}
+    return AutoImageProcessor.from_pretrained(folder, **backend)
+
+
+def image_features(model: PreTrainedModel, patches: torch.Tensor, grid_thw_N3: torch.Tensor) -> torch.Tensor:
+    """Merged features (image tokens, hidden) of all images, in order; 5.x wraps them in an output object."""
+    visual = model.model.visual
+    out = visual(patches.to(visual.dtype), grid_thw=grid_thw_N3)
+    return out if isinstance(out, torch.Tensor) else out.pooler_output
+
+
+def smart_resize(height: int, width: int, factor: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
+    """Qwen2-VL's target size (height, width) in pixels; ValueError for aspect ratios over 200."""
+    if TRANSFORMERS_5:
+        from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize as resize
+    else:
+        from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize as resize
+    return resize(height, width, factor, min_pixels, max_pixels)

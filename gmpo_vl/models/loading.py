@@ -1,0 +1,58 @@
+"""Models from a folder or the hub, in standard transformers classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedModel
+
+
+def model_folder(path: str) -> Path:
+    """A local folder with the model's files; a hub id `owner/name` is downloaded once.
+
+    Raises FileNotFoundError that says what was looked for when neither can be had.
+    """
+    if Path(path).is_dir():
+        if not (Path(path) / "config.json").exists():
+            raise FileNotFoundError(f"{path} has no config.json: not a Hugging Face model folder")
+        return Path(path)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return Path(snapshot_download(path, ignore_patterns=["*.pth", "*.bin", "*.gguf"]))
+    except (HFValidationError, OSError) as error:
+        raise FileNotFoundError(
+            f"worker.actor.model.model_path: no folder {path!r} here, and the hub could not give it ({error})"
+        ) from error
+
+
+def load_model(folder: str | Path, dtype: torch.dtype = torch.float32, **config_overrides: Any) -> PreTrainedModel:
+    """A causal or image-text-to-text model, SDPA attention; never code from the model's repository."""
+    config = AutoConfig.from_pretrained(folder)
+    for key, value in config_overrides.items():
+        if not hasattr(config, key):
+            raise ValueError(f"worker.actor.model.override_config: {type(config).__name__} has no {key!r}")
+        setattr(config, key, value)
+    auto = AutoModelForImageTextToText if hasattr(config, "vision_config") else AutoModelForCausalLM
+    return auto.from_pretrained(folder, config=config, dtype=dtype, attn_implementation="sdpa")
+
+
+def banned_ids(config: Any) -> tuple[int, ...]:
+    """Vision token ids of a model config, which no response may contain; empty for text-only models.
+
+    A policy can sample `<|image_pad|>`; the next forward would then count more image tokens than image features. They
+    get -inf in the sampler and in the trainer's log-probs alike, so that both see one distribution.
+    """
+    names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id", "vision_token_id")
+    return tuple(sorted({i for name in names if (i := getattr(config, name, None)) is not None}))
+
+
+def eos_ids(model: PreTrainedModel, tokenizer: Any) -> tuple[int, ...]:
+    """Every token id that ends a response."""
+    ids = model.generation_config.eos_token_id if model.generation_config is not None else None
+    if ids is None:
+        ids = tokenizer.eos_token_id
+    return tuple(ids) if isinstance(ids, list | tuple) else (ids,)

@@ -1,0 +1,156 @@
+"""Example -> Prompt: chat template, token ids with every image expanded, resized uint8 images, positions.
+
+Made from a model folder's tokenizer and image-processor configuration. torchvision is not needed (transformers' own
+`Qwen2_5_VLProcessor` wants it for video).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from gmpo_vl.data.images import decode_image, fit_pixels
+from gmpo_vl.data.templates import render_problem, to_messages
+from gmpo_vl.data.types import Example, Prompt
+from gmpo_vl.models.compat import load_image_processor, smart_resize
+from gmpo_vl.models.patches import ImageSettings
+from gmpo_vl.models.positions import mrope_positions
+
+
+@dataclass(frozen=True)
+class Processor:
+    """What turns examples into prompts, and tokens into text. `image` is None for text-only models."""
+
+    tokenizer: Any
+    chat_template: str
+    image: ImageSettings | None
+    image_token_id: int | None
+    folder: Path
+
+    @property
+    def pad_id(self) -> int:
+        return self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else 0
+
+    def decode(self, ids_T: torch.Tensor) -> str:
+        return self.tokenizer.decode(ids_T.tolist(), skip_special_tokens=True)
+
+
+def load_processor(folder: str | Path, override_chat_template: str | Path | None = None) -> Processor:
+    """Read tokenizer, chat template and image settings from a model folder (`models.loading.model_folder`)."""
+    from transformers import AutoTokenizer
+
+    folder = Path(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    image_processor = load_image_processor(folder) if (folder / "preprocessor_config.json").exists() else None
+    image_token_id = None
+    if image_processor is not None:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        image_token_id = config["image_token_id"]
+    return Processor(
+        tokenizer=tokenizer,
+        chat_template=_chat_template(folder, tokenizer, override_chat_template),
+        image=None if image_processor is None else _image_settings(image_processor),
+        image_token_id=image_token_id,
+        folder=folder,
+    )
+
+
+def _chat_template(folder: Path, tokenizer: Any, override: str | Path | None) -> str:
+    if override is not None:
+        return Path(override).read_text(encoding="utf-8")
+    if (folder / "chat_template.jinja").exists():
+        return (folder / "chat_template.jinja").read_text(encoding="utf-8")
+    if (folder / "chat_template.json").exists():
+        return json.loads((folder / "chat_template.json").read_text(encoding="utf-8"))["chat_template"]
+    if tokenizer.chat_template is None:
+        raise ValueError(
+            f"{folder}: the model has no chat template; name a jinja file in data.override_chat_template"
+        )
+    return tokenizer.chat_template
+
+
+def _image_settings(image_processor: Any) -> ImageSettings:
+    size = dict(image_processor.size)
+    return ImageSettings(
+        patch_size=image_processor.patch_size,
+        temporal_patch_size=image_processor.temporal_patch_size,
+        merge_size=image_processor.merge_size,
+        min_pixels=size.get("shortest_edge") or image_processor.min_pixels,
+        max_pixels=size.get("longest_edge") or image_processor.max_pixels,
+        rescale_factor=image_processor.rescale_factor,
+        mean=tuple(image_processor.image_mean),
+        std=tuple(image_processor.image_std),
+    )
+
+
+def resize_image(image: Image.Image, settings: ImageSettings) -> torch.Tensor:
+    """uint8 (height, width, 3): whole merged patches, within the processor's pixel limits, bicubic as the processor."""
+    height, width = smart_resize(
+        image.height, image.width, settings.factor, settings.min_pixels, settings.max_pixels
+    )
+    if (width, height) != image.size:
+        image = image.resize((width, height), Image.Resampling.BICUBIC)
+    return torch.from_numpy(np.array(image))
+
+
+def encode_prompt(
+    example: Example,
+    processor: Processor,
+    template: str | None = None,
+    min_pixels: int | None = None,
+    max_pixels: int | None = None,
+) -> Prompt:
+    """An example as the model sees it. `min_pixels` / `max_pixels` scale a picture by area first, as EasyR1 does.
+
+    Raises ImageError for a picture that cannot be decoded, ValueError for pictures given to a text-only model and for a
+    problem that contains the image token itself. Never cuts anything: the caller compares `len(ids_P)` with its limit.
+    """
+    if example.images and processor.image is None:
+        raise ValueError(f"{example.id}: the row has pictures, but the model in {processor.folder} has no image processor")
+    images: list[torch.Tensor] = []
+    for source in example.images:
+        assert processor.image is not None
+        images.append(resize_image(fit_pixels(decode_image(source), min_pixels, max_pixels), processor.image))
+
+    problem = render_problem(example.problem, template)
+    text = processor.tokenizer.apply_chat_template(
+        to_messages(problem, len(images)),
+        chat_template=processor.chat_template,
+        add_generation_prompt=True,
+        tokenize=False,
+    )
+    ids = processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+    grid = torch.zeros((0, 3), dtype=torch.int64)
+    merge_size = 1
+    if processor.image is not None:
+        ids = _expand_images(example, ids, images, processor)
+        merge_size = processor.image.merge_size
+        if images:
+            grid = torch.tensor([processor.image.grid(*image.shape[:2]) for image in images])
+    ids_P = torch.tensor(ids, dtype=torch.int64)
+    positions = mrope_positions(ids_P, grid, processor.image_token_id, merge_size)
+    return Prompt(example, text, ids_P, tuple(images), grid, positions)
+
+
+def _expand_images(
+    example: Example, ids: list[int], images: list[torch.Tensor], processor: Processor
+) -> list[int]:
+    """Every image token becomes as many as its picture has merged patches."""
+    assert processor.image is not None
+    if ids.count(processor.image_token_id) != len(images):  # type: ignore[arg-type]
+        raise ValueError(
+            f"{example.id}: {ids.count(processor.image_token_id)} image tokens for {len(images)} pictures; "  # type: ignore[arg-type]
+            "does the problem contain the model's image token as text?"
+        )
+    remaining = iter(images)
+    expanded: list[int] = []
+    for token in ids:
+        count = processor.image.num_tokens(*next(remaining).shape[:2]) if token == processor.image_token_id else 1
+        expanded.extend([token] * count)
+    return expanded

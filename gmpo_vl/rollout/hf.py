@@ -1,0 +1,180 @@
+"""Rollouts with the training model itself: every prompt is prefilled once, its cache expanded to G samples.
+
+The weights are the trainer's, so nothing is synchronised. Log-probs come with the tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from transformers import DynamicCache, PreTrainedModel
+
+from gmpo_vl.data.types import Prompt
+from gmpo_vl.models.forward import (
+    embed_prompt,
+    prompt_features,
+    run_language_model,
+    token_log_probs,
+    unwrap,
+)
+from gmpo_vl.models.loading import banned_ids, eos_ids
+from gmpo_vl.models.processing import Processor
+from gmpo_vl.rollout.sampling import draw
+from gmpo_vl.rollout.seeds import sample_seed
+from gmpo_vl.rollout.types import Group, Response, Sampling
+
+
+@torch.no_grad()
+def generate(
+    model: torch.nn.Module,
+    processor: Processor,
+    prompts: Sequence[Prompt],
+    sampling: Sampling,
+    step: int = 0,
+    max_cached_tokens: int = 65_536,
+    progress: Callable[[int], None] | None = None,
+) -> list[Group]:
+    """G = `sampling.n` responses to every prompt, in order.
+
+    max_cached_tokens bounds prompts that run together by the tokens their caches may hold. `progress` is told how many
+    prompts were finished. A group's key is its example's id and the step.
+    """
+    was_training = model.training
+    model.eval()
+    groups: dict[int, Group] = {}
+    for chunk in _chunks(prompts, sampling, max_cached_tokens):
+        samples = _generate_chunk(unwrap(model), processor, [prompts[i] for i in chunk], sampling, step)
+        for i, responses in zip(chunk, samples):
+            groups[i] = Group(f"{prompts[i].example.id}@{step}", prompts[i], responses)
+        if progress is not None:
+            progress(len(chunk))
+    model.train(was_training)
+    return [groups[i] for i in range(len(prompts))]
+
+
+def _chunks(prompts: Sequence[Prompt], sampling: Sampling, max_cached_tokens: int) -> Iterator[list[int]]:
+    """Indices of prompts that run together: of similar length, so that little is padded."""
+    chunk: list[int] = []
+    for i in sorted(range(len(prompts)), key=lambda i: len(prompts[i].ids_P)):
+        # Sorted by length: the newest prompt is the longest of its chunk.
+        cached = (len(chunk) + 1) * sampling.n * (len(prompts[i].ids_P) + sampling.max_tokens)
+        if chunk and cached > max_cached_tokens:
+            yield chunk
+            chunk = []
+        chunk.append(i)
+    if chunk:
+        yield chunk
+
+
+@dataclass
+class _Rows:
+    """Responses that are still being written. `row_R`: their places in the chunk's tables."""
+
+    row_R: torch.Tensor
+    logits_RV: torch.Tensor
+    cache: DynamicCache
+    next_position_R: torch.Tensor
+    attention_mask_RL: torch.Tensor | None
+
+    def keep(self, index: torch.Tensor) -> None:
+        """Go on with some of the rows only."""
+        self.row_R = self.row_R[index]
+        self.cache.batch_select_indices(index)
+        self.next_position_R = self.next_position_R[index]
+        if self.attention_mask_RL is not None:
+            self.attention_mask_RL = self.attention_mask_RL[index]
+
+
+def _generate_chunk(
+    model: PreTrainedModel, processor: Processor, prompts: list[Prompt], sampling: Sampling, step: int
+) -> list[list[Response]]:
+    device, n, length = model.device, sampling.n, sampling.max_tokens
+    seeds = [sample_seed(sampling.seed, p.example.id, step, k) for p in prompts for k in range(n)]
+    # Every sample has its own stream of random numbers: what it draws does not depend on its neighbours.
+    uniform_BT = torch.stack(
+        [torch.rand(length, generator=torch.Generator().manual_seed(s), dtype=torch.float64) for s in seeds]
+    ).to(device)
+    ids_BT = torch.zeros((len(seeds), length), dtype=torch.int64, device=device)
+    log_probs_BT = torch.zeros((len(seeds), length), dtype=torch.float32, device=device)
+    length_B = torch.full((len(seeds),), length, dtype=torch.int64, device=device)
+    finished_B = torch.zeros(len(seeds), dtype=torch.bool, device=device)
+    banned, eos = banned_ids(model.config), torch.tensor(eos_ids(model, processor.tokenizer), device=device)
+
+    rows = _prefill(model, processor, prompts, n)
+    for t in range(length):
+        log_probs_RV = token_log_probs(rows.logits_RV, sampling.temperature or 1.0, banned)
+        token_R = draw(log_probs_RV, uniform_BT[rows.row_R, t], sampling)
+        ids_BT[rows.row_R, t] = token_R
+        log_probs_BT[rows.row_R, t] = log_probs_RV.gather(1, token_R[:, None]).squeeze(1).float()
+        ended_R = torch.isin(token_R, eos) & ~finished_B[rows.row_R]
+        length_B[rows.row_R[ended_R]] = t + 1
+        finished_B[rows.row_R[ended_R]] = True
+        active_R = ~finished_B[rows.row_R]
+        if t + 1 == length or not bool(active_R.any()):
+            break
+        if active_R.float().mean() < 0.75:
+            index = active_R.nonzero().squeeze(1)
+            rows.keep(index)
+            token_R = token_R[index]
+        _decode_one(model, rows, token_R)
+
+    ids_BT, log_probs_BT = ids_BT.cpu(), log_probs_BT.cpu()
+    responses = []
+    for b, (seed, end, done) in enumerate(zip(seeds, length_B.tolist(), finished_B.tolist())):
+        ids_T = ids_BT[b, :end].clone()
+        responses.append(Response(ids_T, log_probs_BT[b, :end].clone(), processor.decode(ids_T), done, seed))
+    return [responses[i * n : (i + 1) * n] for i in range(len(prompts))]
+
+
+def _prefill(model: PreTrainedModel, processor: Processor, prompts: list[Prompt], n: int) -> _Rows:
+    """Run every prompt once, padded on the left, and expand its cache and last logits to n rows."""
+    device = model.device
+    features = prompt_features(model, prompts, processor.image)
+    longest = max(len(p.ids_P) for p in prompts)
+    rows, positions, masks = [], [], []
+    for prompt, feature in zip(prompts, features):
+        embeddings_PH = embed_prompt(model, prompt, feature)
+        pad = longest - len(embeddings_PH)
+        rows.append(torch.nn.functional.pad(embeddings_PH, (0, 0, pad, 0)))
+        positions.append(torch.nn.functional.pad(prompt.position_ids_3P, (pad, 0)))
+        masks.append(torch.arange(longest) >= pad)
+    padded = any(len(p.ids_P) != longest for p in prompts)
+    mask_BL = torch.stack(masks).to(device).long() if padded else None
+    out = run_language_model(
+        model,
+        torch.stack(rows),
+        torch.stack(positions, dim=1).to(device),
+        mask_BL,
+        use_cache=True,
+        past_key_values=DynamicCache(),
+    )
+    logits_RV = model.lm_head(out.last_hidden_state[:, -1]).repeat_interleave(n, dim=0)
+    cache = out.past_key_values
+    cache.batch_repeat_interleave(n)
+    next_position = torch.tensor([int(p.position_ids_3P.max()) + 1 for p in prompts], device=device)
+    return _Rows(
+        row_R=torch.arange(len(prompts) * n, device=device),
+        logits_RV=logits_RV,
+        cache=cache,
+        next_position_R=next_position.repeat_interleave(n),
+        attention_mask_RL=None if mask_BL is None else mask_BL.repeat_interleave(n, dim=0),
+    )
+
+
+def _decode_one(model: PreTrainedModel, rows: _Rows, token_R: torch.Tensor) -> None:
+    """Feed one token to every row: new logits, longer cache, next position."""
+    if rows.attention_mask_RL is not None:
+        ones_R1 = torch.ones_like(rows.attention_mask_RL[:, :1])
+        rows.attention_mask_RL = torch.cat([rows.attention_mask_RL, ones_R1], dim=1)
+    out = run_language_model(
+        model,
+        model.get_input_embeddings()(token_R[:, None]),
+        rows.next_position_R.expand(3, -1)[:, :, None],
+        rows.attention_mask_RL,
+        use_cache=True,
+        past_key_values=rows.cache,
+    )
+    rows.logits_RV = model.lm_head(out.last_hidden_state[:, -1])
+    rows.next_position_R = rows.next_position_R + 1

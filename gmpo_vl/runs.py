@@ -1,0 +1,191 @@
+"""A run's folder and its file formats: the only reader and writer of them (docs/formats.md)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+
+@dataclass(frozen=True)
+class SampleRecord:
+    """One sampled response, in training and in evaluation alike.
+
+    id: the example's. group: the group's key. k: which of the group's samples. images: sha256 of each picture as the
+    model saw it (images/SHA256.webp). reward: every part of the score, `overall` among them.
+    """
+
+    id: str
+    group: str
+    k: int
+    prompt: str
+    images: list[str]
+    response: str
+    finished: bool
+    gold: str
+    extracted: str | None
+    gold_type: str
+    correct: bool
+    outcome: str
+    reward: dict[str, float]
+    seed: int
+    length: int
+
+
+class Run:
+    """Paths of a run, and what is written there."""
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        self.metrics_file = self.folder / "metrics.jsonl"
+        self.checkpoints = self.folder / "checkpoints"
+
+    def create(self) -> Run:
+        for part in ("rollouts", "images", "checkpoints"):
+            (self.folder / part).mkdir(parents=True, exist_ok=True)
+        return self
+
+    def append_metrics(self, step: int, metrics: dict[str, float]) -> None:
+        append_jsonl(self.metrics_file, [{"step": step, **{k: _finite(v) for k, v in metrics.items()}}])
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        return list(read_jsonl(self.metrics_file)) if self.metrics_file.exists() else []
+
+    def rollouts_file(self, step: int, kind: str = "step") -> Path:
+        """`kind`: "step" for training rollouts, "validation" for the logged validation samples."""
+        return self.folder / "rollouts" / f"{kind}_{step:06d}.jsonl"
+
+    def write_rollouts(self, step: int, records: Iterable[SampleRecord], kind: str = "step") -> None:
+        write_text(self.rollouts_file(step, kind), "".join(to_line(asdict(r)) for r in records))
+
+    def read_rollouts(self, step: int, kind: str = "step") -> list[SampleRecord]:
+        path = self.rollouts_file(step, kind)
+        return [SampleRecord(**row) for row in read_jsonl(path)] if path.exists() else []
+
+    def rollout_steps(self, kind: str = "step") -> list[int]:
+        return sorted(int(p.stem.split("_")[1]) for p in (self.folder / "rollouts").glob(f"{kind}_*.jsonl"))
+
+    def add_image(self, pixels_HWC: Any) -> str:
+        """Keep a picture (uint8 array, height x width x 3) once; its sha256 is its name."""
+        return store_image(self.folder / "images", pixels_HWC)
+
+    def checkpoint_steps(self) -> list[int]:
+        """Steps of the complete checkpoints, oldest first."""
+        return sorted(int(p.name.split("_")[1]) for p in self.checkpoints.glob("step_*") if p.is_dir())
+
+    def checkpoint(self, step: int) -> Path:
+        return self.checkpoints / f"step_{step:06d}"
+
+    @contextmanager
+    def new_checkpoint(self, step: int) -> Iterator[Path]:
+        """A folder to write a checkpoint into; complete under its name, or not there at all."""
+        partial = self.checkpoints / f".partial_step_{step:06d}"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        yield partial
+        for path in sorted(partial.rglob("*")):
+            sync(path)
+        sync(partial)
+        target = self.checkpoint(step)
+        if target.exists():
+            shutil.rmtree(target)
+        os.replace(partial, target)
+        sync(self.checkpoints)
+
+    def remove_partial_checkpoints(self) -> None:
+        """What a killed process was writing."""
+        for path in self.checkpoints.glob(".partial_step_*"):
+            shutil.rmtree(path)
+
+    def rewind(self, step: int) -> None:
+        """Back to a checkpoint's step: later metrics and rollouts go to `*.discarded.jsonl`, nothing is lost."""
+        if self.metrics_file.exists():
+            lines = list(read_jsonl(self.metrics_file))
+            late = [line for line in lines if line["step"] > step]
+            append_jsonl(self.folder / "metrics.discarded.jsonl", late)
+            write_text(self.metrics_file, "".join(to_line(line) for line in lines if line["step"] <= step))
+        for kind in ("step", "validation"):
+            for late_step in self.rollout_steps(kind):
+                if late_step > step:
+                    path = self.rollouts_file(late_step, kind)
+                    append_jsonl(self.folder / "rollouts.discarded.jsonl", read_jsonl(path))
+                    path.unlink()
+
+
+def store_image(folder: Path, pixels_HWC: Any) -> str:
+    """Write a uint8 picture (height, width, 3) as FOLDER/SHA256.webp unless it is there; the hash is of its pixels."""
+    import numpy as np
+
+    pixels = np.ascontiguousarray(pixels_HWC)
+    digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
+    path = folder / f"{digest}.webp"
+    if not path.exists():
+        partial = path.with_suffix(".partial")
+        Image.fromarray(pixels).save(partial, "WEBP", quality=90, method=2)
+        os.replace(partial, path)
+    return digest
+
+
+def to_line(row: dict[str, Any]) -> str:
+    return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def append_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    text = "".join(to_line(row) for row in rows)
+    if text:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+
+
+def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+    """Rows of a JSON-lines file. A last line without its newline was being written when the process died: left out.
+
+    Raises ValueError naming file and line for anything else that is not JSON.
+    """
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith("\n"):
+                return
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError as error:
+                raise ValueError(f"{path}, line {number}: not JSON ({error})") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file as a whole: never half of it, whatever happens."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+def sync(path: Path) -> None:
+    """Ask the system to put a file or folder on the disk now."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no NaN: a metric that was not finite is null."""
+    value = float(value)
+    return value if math.isfinite(value) else None
