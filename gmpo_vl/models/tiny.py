@@ -1,0 +1,279 @@
+"""Tiny models as ordinary Hugging Face folders: standard classes, a mini BPE, no hub, no torchvision.
+
+    save_tiny(folder)                  random Qwen2.5-VL of 0.3 M parameters: what tests need
+    save_tiny(folder, size="demo")     random Qwen2.5-VL of 0.85 M parameters: where the warm-up starts
+    save_tiny_text(folder)             random Qwen2 of 0.2 M parameters, text only
+    packaged_tiny()                    the demo model after its supervised warm-up (recipes/warm_up_tiny.py)
+
+The folders are the same to the byte whichever supported transformers version writes them: configuration files are
+written here in the form that the published Qwen2.5-VL checkpoints have (`rope_theta`, `rope_scaling`), which
+transformers 4.57 and 5.x, EasyR1 and vLLM all read.
+"""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from gmpo_vl.data.diagrams import QUESTIONS
+
+SPECIAL_TOKENS = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+)
+
+# Words, digits one by one, punctuation, blanks: the same boundaries as Qwen2's tokenizer.
+_PIECES = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+# ChatML without a default system line; a picture is the three tokens it is in Qwen2.5-VL's template.
+CHAT_TEMPLATE = """\
+{%- for message in messages -%}
+<|im_start|>{{ message.role }}
+{% if message.content is string %}{{ message.content }}{% else %}{% for part in message.content -%}
+{%- if part.type == 'image' %}<|vision_start|><|image_pad|><|vision_end|>
+{%- elif part.type == 'video' %}<|vision_start|><|video_pad|><|vision_end|>
+{%- else %}{{ part.text }}{% endif -%}
+{%- endfor %}{% endif %}<|im_end|>
+{% endfor -%}
+{%- if add_generation_prompt %}<|im_start|>assistant
+{% endif -%}
+"""
+
+# What the mini BPE is trained on besides the diagrams' questions: the words of the chat format and of answers.
+_TOKENIZER_TEXT = (
+    "system\nuser\nassistant\n",
+    "180-45-70=65. \\boxed{65}",
+    "3*14=30+12=42. \\boxed{42}",
+    "2*(14+3)=34. \\boxed{34}",
+    "25+49=74. \\boxed{\\sqrt{74}}",
+    "<think>The angles of a triangle add up to 180 degrees.</think> The answer is \\boxed{\\frac{3}{4}}.",
+)
+
+
+@dataclass(frozen=True)
+class TinySize:
+    """Widths and depths. `head_dim` is 32 everywhere (vLLM's CPU attention refuses 16)."""
+
+    hidden: int
+    layers: int
+    heads: int
+    kv_heads: int
+    intermediate: int
+    vision_hidden: int
+    vision_depth: int
+    vision_heads: int
+    vision_intermediate: int
+    tied: bool
+    initializer_range: float
+
+
+SIZES = {
+    # initializer_range is large so that random log-probs differ between tokens and gradients are not tiny.
+    "test": TinySize(64, 2, 2, 1, 128, 64, 2, 2, 128, tied=False, initializer_range=0.1),
+    "demo": TinySize(96, 3, 3, 1, 192, 96, 3, 3, 192, tied=True, initializer_range=0.02),
+}
+
+
+def packaged_tiny() -> Path:
+    """The folder of the packaged demo model: 0.85 M parameters, warmed up on the built-in diagrams."""
+    return Path(__file__).parent / "pretrained"
+
+
+def tiny_tokenizer() -> Any:
+    """A `tokenizers.Tokenizer`: byte-level BPE of a few hundred tokens, one token per digit, special tokens last."""
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(  # type: ignore[assignment]
+        [
+            pre_tokenizers.Split(Regex(_PIECES), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    trainer = trainers.BpeTrainer(
+        vocab_size=1024,
+        min_frequency=1,
+        show_progress=False,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+    )
+    tokenizer.train_from_iterator([*QUESTIONS, *_TOKENIZER_TEXT], trainer)
+    tokenizer.add_special_tokens(
+        [AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS]
+    )
+    return tokenizer
+
+
+def tiny_qwen2_5_vl_config(size: TinySize, tokenizer: Any) -> dict[str, Any]:
+    """`config.json` of a tiny Qwen2.5-VL, for the ids of `tokenizer`. mRoPE sections sum to half the head size."""
+    token_id = tokenizer.token_to_id
+    return {
+        "architectures": ["Qwen2_5_VLForConditionalGeneration"],
+        "model_type": "qwen2_5_vl",
+        "image_token_id": token_id("<|image_pad|>"),
+        "video_token_id": token_id("<|video_pad|>"),
+        "vision_start_token_id": token_id("<|vision_start|>"),
+        "vision_end_token_id": token_id("<|vision_end|>"),
+        "tie_word_embeddings": size.tied,
+        "initializer_range": size.initializer_range,
+        "text_config": {
+            **_text_config(size, tokenizer),
+            "model_type": "qwen2_5_vl_text",
+            "rope_scaling": {"type": "mrope", "mrope_section": [4, 6, 6]},
+        },
+        "vision_config": {
+            "model_type": "qwen2_5_vl",
+            "depth": size.vision_depth,
+            "hidden_size": size.vision_hidden,
+            "hidden_act": "silu",
+            "intermediate_size": size.vision_intermediate,
+            "num_heads": size.vision_heads,
+            "in_channels": 3,
+            "patch_size": 14,
+            "spatial_merge_size": 2,
+            "temporal_patch_size": 2,
+            "tokens_per_second": 2,
+            "window_size": 112,
+            "fullatt_block_indexes": [size.vision_depth - 1],
+            "out_hidden_size": size.hidden,
+            "initializer_range": size.initializer_range,
+        },
+    }
+
+
+def _text_config(size: TinySize, tokenizer: Any) -> dict[str, Any]:
+    return {
+        "vocab_size": tokenizer.get_vocab_size(),
+        "hidden_size": size.hidden,
+        "intermediate_size": size.intermediate,
+        "num_hidden_layers": size.layers,
+        "num_attention_heads": size.heads,
+        "num_key_value_heads": size.kv_heads,
+        "hidden_act": "silu",
+        "max_position_embeddings": 4096,
+        "initializer_range": size.initializer_range,
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 10000.0,
+        "tie_word_embeddings": size.tied,
+        "use_sliding_window": False,
+        "bos_token_id": tokenizer.token_to_id("<|endoftext|>"),
+        "eos_token_id": tokenizer.token_to_id("<|im_end|>"),
+        "pad_token_id": tokenizer.token_to_id("<|endoftext|>"),
+    }
+
+
+def save_tiny(
+    folder: str | Path, size: Literal["test", "demo"] = "test", seed: int = 0, tied: bool | None = None
+) -> Path:
+    """Write a Qwen2.5-VL with random fp32 weights as a Hugging Face folder; returns the folder. About 0.1 s.
+
+    tied: whether the head shares the embedding's weights; None means as the size has it (test: no, demo: yes).
+    """
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+    chosen = SIZES[size] if tied is None else replace(SIZES[size], tied=tied)
+    tokenizer = tiny_tokenizer()
+    config = tiny_qwen2_5_vl_config(chosen, tokenizer)
+    model = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(**deepcopy(config)))
+    _randomize(model, chosen.initializer_range, seed)
+    return save_folder(folder, model, config, tokenizer)
+
+
+def save_tiny_text(folder: str | Path, seed: int = 0) -> Path:
+    """Write a text-only Qwen2 of the test size, same tokenizer, random fp32 weights; returns the folder."""
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    tokenizer = tiny_tokenizer()
+    config = {
+        "architectures": ["Qwen2ForCausalLM"],
+        "model_type": "qwen2",
+        **_text_config(SIZES["test"], tokenizer),
+    }
+    model = Qwen2ForCausalLM(Qwen2Config(**deepcopy(config)))
+    _randomize(model, SIZES["test"].initializer_range, seed)
+    return save_folder(folder, model, config, tokenizer)
+
+
+def _randomize(model: Any, scale: float, seed: int) -> None:
+    """Normal weights and biases, norms at one, drawn in the order of the names: the same in every transformers version."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in sorted(model.named_parameters()):
+            if parameter.ndim == 1 and name.endswith("weight"):  # RMSNorm
+                parameter.fill_(1.0)
+            else:
+                parameter.normal_(0.0, scale, generator=generator)
+
+
+def save_folder(folder: str | Path, model: Any, config: dict[str, Any], tokenizer: Any) -> Path:
+    """Weights by transformers, every text file by us. Image-processor files only where the model has a ViT."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
+    _write_json(folder / "config.json", {**config, "torch_dtype": dtype})
+    stop, end = tokenizer.token_to_id("<|im_end|>"), tokenizer.token_to_id("<|endoftext|>")
+    _write_json(
+        folder / "generation_config.json",
+        {"bos_token_id": end, "eos_token_id": [stop, end], "pad_token_id": end, "do_sample": True},
+    )
+    tokenizer.save(str(folder / "tokenizer.json"))
+    _write_json(
+        folder / "tokenizer_config.json",
+        {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "eos_token": "<|im_end|>",
+            "pad_token": "<|endoftext|>",
+            "additional_special_tokens": [
+                t for t in SPECIAL_TOKENS if t not in ("<|im_end|>", "<|endoftext|>")
+            ],
+            "clean_up_tokenization_spaces": False,
+            "model_max_length": 4096,
+        },
+    )
+    (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
+    if "vision_config" in config:
+        _write_json(folder / "preprocessor_config.json", _IMAGE_PROCESSOR)
+        # Where torchvision is installed, AutoProcessor and vLLM want to know the video half as well.
+        video = {"video_processor_type": "Qwen2VLVideoProcessor"}
+        _write_json(
+            folder / "processor_config.json",
+            {
+                "processor_class": "Qwen2_5_VLProcessor",
+                "image_processor": _IMAGE_PROCESSOR,
+                "video_processor": video,
+            },
+        )
+        _write_json(folder / "video_preprocessor_config.json", video)
+    return folder
+
+
+# The fields and the normalisation constants of the published Qwen2.5-VL checkpoints, with fewer pixels at most.
+_IMAGE_PROCESSOR = {
+    "image_processor_type": "Qwen2VLImageProcessor",
+    "processor_class": "Qwen2_5_VLProcessor",
+    "patch_size": 14,
+    "temporal_patch_size": 2,
+    "merge_size": 2,
+    "min_pixels": 56 * 56,
+    "max_pixels": 448 * 448,
+    "image_mean": [0.48145466, 0.4578275, 0.40821073],
+    "image_std": [0.26862954, 0.26130258, 0.27577711],
+}
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
