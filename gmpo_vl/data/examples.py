@@ -1,0 +1,168 @@
+"""A data set as the engine sees it: `load_examples` reads and checks every row once; an Example is made when asked for.
+
+Host memory holds row numbers and faults, not rows: files are memory-mapped (see sources.py) and pictures stay encoded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from gmpo_vl.data.images import ImageError, decode_image
+from gmpo_vl.data.rows import (
+    Columns,
+    DataError,
+    Fault,
+    OnBadRow,
+    RowError,
+    RowFaults,
+    example_from_row,
+    row_id,
+)
+from gmpo_vl.data.sources import ArrowRows, ListRows, Table, open_tables
+from gmpo_vl.data.types import Example
+
+
+@dataclass(frozen=True)
+class ExampleSet(Sequence[Example]):
+    """The usable rows of some tables, in their order. `faults` says what became of the others.
+
+    rows_K: int64, the kept rows, numbered through all tables.   num_rows: rows read, bad ones included.
+    """
+
+    tables: tuple[Table, ...]
+    columns: Columns
+    rows_K: np.ndarray
+    num_rows: int
+    faults: RowFaults = field(default_factory=RowFaults)
+
+    def __len__(self) -> int:
+        return len(self.rows_K)
+
+    def __iter__(self) -> Iterator[Example]:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, index: int) -> Example:  # type: ignore[override]  # no slices: they would read every row
+        table, row = self.place(index)
+        return example_from_row(table.rows[row], self.columns, f"{table.label}:{row}")
+
+    def place(self, index: int) -> tuple[Table, int]:
+        """The table an example comes from, and its row there."""
+        row = int(self.rows_K[index])
+        for table in self.tables:
+            if row < len(table.rows):
+                return table, row
+            row -= len(table.rows)
+        raise IndexError(index)
+
+    def fault(self, index: int, reason: str, detail: str) -> Fault:
+        """The fault of an example found out later: too long, an image that does not decode."""
+        table, row = self.place(index)
+        default = f"{table.label}:{row}"
+        return Fault(table.name, row, row_id(table.rows[row], self.columns, default), reason, detail)
+
+    def drop(self, faulty: Mapping[int, tuple[str, str]], on_bad_row: OnBadRow) -> ExampleSet:
+        """Without the examples {index: (reason, detail)}, whose faults are added. Raises BadRowsError, as load_examples does."""
+        faults = RowFaults([*self.faults.faults, *(self.fault(i, *faulty[i]) for i in sorted(faulty))])
+        kept = np.array([i not in faulty for i in range(len(self))], dtype=bool)
+        faults.settle(on_bad_row, int(kept.sum()))
+        return replace(self, rows_K=self.rows_K[kept], faults=faults)
+
+
+def load_examples(
+    files: str | Sequence[str],
+    columns: Columns | None = None,
+    on_bad_row: OnBadRow = "error",
+    check_images: bool = False,
+) -> ExampleSet:
+    """Read sources (sources.py says what a source is) and check every row: columns, text, answer, tags against images, ids.
+
+    on_bad_row: `error` raises BadRowsError when all rows have been looked at; `skip` leaves bad rows out and lists them in
+    `.faults`. A data set without a usable row is an error under both. check_images: also decode every picture; otherwise a
+    picture that does not decode shows up when its prompt is made.
+    Raises DataError for a source that cannot be read, and for a problem or answer column that is not there.
+    """
+    return _checked(open_tables(files), columns or Columns(), on_bad_row, check_images)
+
+
+def examples_from_rows(
+    rows: Sequence[Mapping[str, Any]] | Any,
+    name: str,
+    columns: Columns | None = None,
+    on_bad_row: OnBadRow = "error",
+    check_images: bool = False,
+) -> ExampleSet:
+    """The same for rows a program holds: a list of dicts (pictures may be PIL images) or a `datasets.Dataset`."""
+    table = Table(name, name, ArrowRows(rows) if hasattr(rows, "with_format") else ListRows(rows))
+    return _checked([table], columns or Columns(), on_bad_row, check_images)
+
+
+def _checked(tables: list[Table], columns: Columns, on_bad_row: OnBadRow, check_images: bool) -> ExampleSet:
+    if on_bad_row not in ("error", "skip"):
+        raise DataError(f"on_bad_row must be 'error' or 'skip', not {on_bad_row!r}")
+    for table in tables:
+        _check_columns(table, columns)
+    good, faults, num_rows = _scan(tables, columns)
+    examples = ExampleSet(tuple(tables), columns, np.array(good, dtype=np.int64), num_rows, faults)
+    if check_images:
+        # The faults of the scan and of the pictures are told together.
+        return examples.drop(undecodable(examples), on_bad_row)
+    faults.settle(on_bad_row, len(examples))
+    return examples
+
+
+def _check_columns(table: Table, columns: Columns) -> None:
+    if not isinstance(table.rows, ArrowRows):
+        return  # JSON has columns per row
+    for key, setting in ((columns.prompt_key, "prompt_key"), (columns.answer_key, "answer_key")):
+        if key not in table.rows.columns:
+            raise DataError(
+                f"{table.name}: no column {key!r}; it has {', '.join(table.rows.columns)}. Set data.{setting}."
+            )
+
+
+def _scan(tables: Sequence[Table], columns: Columns) -> tuple[list[int], RowFaults, int]:
+    good: list[int] = []
+    faults = RowFaults()
+    first_with: dict[str, str] = {}
+    wanted = [columns.prompt_key, columns.answer_key, columns.image_key, *filter(None, [columns.id_key])]
+    number = 0
+    for table in tables:
+        for row, content in enumerate(table.rows.scan(wanted)):
+            default = example_id = f"{table.label}:{row}"
+            try:
+                if isinstance(content, RowError):
+                    raise content
+                example_id = row_id(content, columns, default)
+                if example_id in first_with:
+                    raise RowError(
+                        "duplicate_id",
+                        f"the same id as {first_with[example_id]} (data.id_key names another column, or null)",
+                    )
+                example_from_row(content, columns, default)
+                first_with[example_id] = f"{table.label}:{row}"
+                good.append(number)
+            except RowError as error:
+                faults.faults.append(Fault(table.name, row, example_id, error.reason, str(error)))
+            number += 1
+    return good, faults, number
+
+
+def undecodable(examples: ExampleSet) -> dict[int, tuple[str, str]]:
+    """{index: (reason, detail)} of the examples with a picture that does not decode. Decodes in threads, holds none."""
+
+    def check(index: int) -> tuple[str, str] | None:
+        for i, source in enumerate(examples[index].images, start=1):
+            try:
+                decode_image(source)
+            except ImageError as error:
+                return "image_unreadable", f"image {i}: {error}"
+        return None
+
+    with ThreadPoolExecutor() as threads:
+        results = threads.map(check, range(len(examples)))
+        return {index: result for index, result in enumerate(results) if result is not None}

@@ -1,0 +1,165 @@
+"""An image as stored in a row becomes an RGB picture, scaled by area as EasyR1 scales it.
+
+What a person sees is what the model gets, whatever the file's mode:
+    EXIF       the orientation is applied, as `datasets` and transformers do when they decode (EasyR1 does so only for
+               pictures that `datasets` decoded for it).
+    alpha      laid on white: black lines on a transparent ground stay visible. Opaque alpha is simply dropped.
+    16 bit     scaled to 8 bit, not clipped.   animated: the first frame.   palette, CMYK, grey, ...: converted to RGB
+               before any scaling (EasyR1 scales a palette picture first, with nearest neighbours).
+Pixel-equal to EasyR1 for RGB, grey and opaque RGBA pictures.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from PIL import Image, ImageOps
+
+from gmpo_vl.data.types import ImageSource
+
+# Pillow's own threshold for "possible decompression bomb": 256 MiB of RGB.
+MAX_IMAGE_PIXELS = 89_478_485
+# The Qwen image processors refuse more extreme pictures.
+MAX_ASPECT_RATIO = 200
+
+# Grey values 0..65535; Pillow opens some 16-bit files (PGM, TIFF) with 32 bits, mode "I".
+_SIXTEEN_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+_EXIF_ORIENTATION = 0x0112
+
+
+class ImageError(ValueError):
+    """A picture cannot be used; the message says why."""
+
+
+def decode_image(source: ImageSource) -> Image.Image:
+    """RGB picture of encoded bytes, a path or a PIL image. Raises ImageError for whatever cannot be decoded."""
+    with _opened(source) as image:
+        _check_size(image.width, image.height)
+        image.load()
+        return _to_rgb(ImageOps.exif_transpose(image))
+
+
+def image_size(source: ImageSource) -> tuple[int, int]:
+    """(width, height) that `decode_image` would give, read from the header only: a truncated body goes unnoticed."""
+    with _opened(source) as image:
+        width, height = image.size
+        _check_size(width, height)
+        if image.getexif().get(_EXIF_ORIENTATION) in (5, 6, 7, 8):  # turned by a quarter
+            width, height = height, width
+        return width, height
+
+
+def fit_size(width: int, height: int, min_pixels: int | None, max_pixels: int | None) -> tuple[int, int]:
+    """Scale both sides by one factor: down to at most `max_pixels`, then up to about `min_pixels` (EasyR1's rule).
+
+    Sides are cut to whole pixels, so the area after scaling up may lie just below `min_pixels`.
+    """
+    if max_pixels is not None and width * height > max_pixels:
+        factor = math.sqrt(max_pixels / (width * height))
+        width, height = int(width * factor), int(height * factor)
+    if min_pixels is not None and 0 < width * height < min_pixels:
+        factor = math.sqrt(min_pixels / (width * height))
+        width, height = int(width * factor), int(height * factor)
+    return width, height
+
+
+def fit_pixels(image: Image.Image, min_pixels: int | None, max_pixels: int | None) -> Image.Image:
+    """The picture scaled (bicubic) to `fit_size`. Raises ImageError where nothing of it would be left."""
+    if max_pixels is not None:
+        image = _resize(image, fit_size(image.width, image.height, None, max_pixels))
+    if min_pixels is not None:
+        image = _resize(image, fit_size(image.width, image.height, min_pixels, None))
+    return image
+
+
+def _resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    if size == image.size:
+        return image
+    if 0 in size:
+        raise ImageError(
+            f"a picture of {image.width} x {image.height} pixels scaled down to max_pixels has no pixels left; raise max_pixels"
+        )
+    _check_size(*size)
+    return image.resize(size, Image.Resampling.BICUBIC)
+
+
+@contextmanager
+def _opened(source: ImageSource) -> Iterator[Image.Image]:
+    """The source as a PIL image whose file is closed afterwards; every failure inside becomes an ImageError.
+
+    Pillow's decoders raise whatever they stumble over in a damaged file (OSError, SyntaxError, struct.error,
+    zlib.error, ...), hence the broad except: it re-raises, it hides nothing.
+    """
+    try:
+        if isinstance(source, Image.Image):
+            yield source
+            return
+        if isinstance(source, str) and source.startswith(("http://", "https://")):
+            raise ImageError("the picture is a URL; download it and give its path")
+        with Image.open(source if isinstance(source, str) else io.BytesIO(source)) as image:
+            yield image
+    except ImageError:
+        raise
+    except FileNotFoundError as error:
+        raise ImageError(f"no such picture file: {source}") from error
+    except Exception as error:
+        raise ImageError(f"{_describe(source)} cannot be decoded: {_reason(error)}") from error
+
+
+def _describe(source: ImageSource) -> str:
+    if isinstance(source, str):
+        return f"picture file {source}"
+    if isinstance(source, bytes):
+        return f"picture of {len(source):,} bytes"
+    return f"picture ({type(source).__name__})"
+
+
+def _reason(error: Exception) -> str:
+    if type(error).__name__ == "UnidentifiedImageError":  # its own message is the address of a buffer
+        return "not an image format that Pillow knows, or its header is damaged"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _check_size(width: int, height: int) -> None:
+    if width < 1 or height < 1:
+        raise ImageError(f"the picture has no pixels ({width} x {height})")
+    if width * height > MAX_IMAGE_PIXELS:
+        raise ImageError(
+            f"the picture has {width} x {height} pixels, more than {MAX_IMAGE_PIXELS:,}; "
+            "a damaged header or a decompression bomb: store it smaller"
+        )
+    if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
+        raise ImageError(
+            f"the picture is {width} x {height} pixels: one side is more than {MAX_ASPECT_RATIO} times the other, "
+            "which the vision models refuse; crop or pad it"
+        )
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in _SIXTEEN_BIT_MODES:
+        return _from_wide_grey(image)
+    if image.mode == "F":
+        raise ImageError(
+            "the picture has floating-point pixels, whose range nothing states; store it with 8 bits"
+        )
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    rgba = image.convert("RGBA")
+    if rgba.getchannel("A").getextrema() == (255, 255):
+        return rgba.convert("RGB")
+    ground = Image.new("RGBA", rgba.size, "white")
+    ground.alpha_composite(rgba)
+    return ground.convert("RGB")
+
+
+def _from_wide_grey(image: Image.Image) -> Image.Image:
+    """16-bit grey to RGB: v * 255 / 65535, rounded."""
+    import numpy as np
+
+    values_HW = np.asarray(image).astype(np.int64)
+    if values_HW.min() < 0 or values_HW.max() > 65535:
+        raise ImageError("the picture has 32-bit pixels outside 0..65535; store it with 8 bits")
+    return Image.fromarray(((values_HW * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")

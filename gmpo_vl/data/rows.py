@@ -1,0 +1,269 @@
+"""One row of EasyR1's columns becomes an `Example`, or a named fault.
+
+Reasons a row can be refused for (the `reason` of a Fault; engines add theirs, such as `prompt_too_long`):
+    unreadable_row    not a JSON object, or not decodable          missing_column   the problem or answer is not there
+    empty_problem, problem_type, problem_length                    empty_answer (NaN too), answer_type, answer_length
+    image_tags        `<image>` tags differ from images            image_missing    an empty entry, no such file, a URL
+    image_type        an entry that is no kind of image            image_unreadable it does not decode
+    bad_text          half of a surrogate pair: no tokenizer and no file takes it
+    id_type, duplicate_id, number_length
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from PIL import Image
+
+from gmpo_vl.data.templates import IMAGE_TAG
+from gmpo_vl.data.types import Example, ImageSource
+
+OnBadRow = Literal["error", "skip"]
+
+# In characters. Nothing within a model's context comes near them; tokenizing tens of megabytes would stall a run.
+MAX_PROBLEM_LENGTH = 1_000_000
+MAX_ANSWER_LENGTH = 100_000
+MAX_ID_LENGTH = 200
+MAX_META_LENGTH = 200
+
+FAULTS_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns hold what (`data.prompt_key`, `data.answer_key`, ...). Relative image paths start at `image_dir`,
+    without it at the working directory, as in EasyR1. `id_key` None: rows are named by file and number."""
+
+    prompt_key: str = "problem"
+    answer_key: str = "answer"
+    image_key: str = "images"
+    image_dir: str | None = None
+    id_key: str | None = "id"
+
+
+class RowError(ValueError):
+    """This row cannot be used: `reason` is a word for counting, the message a sentence for people."""
+
+    def __init__(self, reason: str, detail: str):
+        super().__init__(detail)
+        self.reason = reason
+
+
+class DataError(ValueError):
+    """The data set cannot be read at all."""
+
+
+class BadRowsError(DataError):
+    """Rows were refused and the policy is `error`, or none was left."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A refused row. `row` counts from 0 within `file`."""
+
+    file: str
+    row: int
+    id: str
+    reason: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.file}, row {self.row} (id {self.id}): {self.reason}: {self.detail}"
+
+
+@dataclass
+class RowFaults:
+    """What was refused while a data set was read, and since."""
+
+    faults: list[Fault] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.faults)
+
+    def counts(self) -> dict[str, int]:
+        """Refused rows by reason, most frequent first."""
+        return dict(Counter(fault.reason for fault in self.faults).most_common())
+
+    def summary(self, shown: int = FAULTS_SHOWN) -> str:
+        """Counts by reason and the first few, for a person. Empty when there is nothing to say."""
+        if not self.faults:
+            return ""
+        counts = ", ".join(f"{reason} {count:,}" for reason, count in self.counts().items())
+        lines = [f"{len(self.faults):,} bad rows: {counts}", *(f"  {fault}" for fault in self.faults[:shown])]
+        if len(self.faults) > shown:
+            lines.append(f"  and {len(self.faults) - shown:,} more")
+        return "\n".join(lines)
+
+    def write(self, path: str | Path) -> None:
+        """All of them, one JSON object a line."""
+        with open(path, "w", encoding="utf-8") as file:
+            file.writelines(json.dumps(asdict(fault)) + "\n" for fault in self.faults)
+
+    def settle(self, on_bad_row: OnBadRow, num_good: int) -> None:
+        """Raise BadRowsError if the policy is `error` and there is a fault, or, under both, if no good row is left."""
+        if self.faults and on_bad_row == "error":
+            raise BadRowsError(
+                f"{self.summary()}\nMend these rows, or set data.on_bad_row=skip to train without them."
+            )
+        if num_good == 0:
+            raise BadRowsError(f"no usable row is left\n{self.summary()}".rstrip())
+
+
+def example_from_row(row: Mapping[str, Any], columns: Columns, default_id: str) -> Example:
+    """Check one row and make it an Example; pictures stay encoded. Raises RowError.
+
+    Encoded pictures may be memoryviews (a scan looks at their length only): they are passed on as they are.
+    """
+    for key in (columns.prompt_key, columns.answer_key):
+        if key not in row:
+            raise RowError(
+                "missing_column", f"no column {key!r}; the row has {', '.join(map(repr, row)) or 'none'}"
+            )
+    problem = _problem(row[columns.prompt_key])
+    images = _images(row.get(columns.image_key), columns.image_dir)
+    num_tags = problem.count(IMAGE_TAG)
+    if num_tags != len(images):
+        hint = (
+            ""
+            if columns.image_key in row
+            else f" (the row has no column {columns.image_key!r}: data.image_key)"
+        )
+        raise RowError(
+            "image_tags", f"{num_tags} {IMAGE_TAG} tags in the problem for {len(images)} images{hint}"
+        )
+    used = {columns.prompt_key, columns.answer_key, columns.image_key, columns.id_key}
+    return Example(
+        id=row_id(row, columns, default_id),
+        problem=problem,
+        answer=_answer(row[columns.answer_key]),
+        images=images,
+        meta={key: value for key, value in row.items() if key not in used and _is_small_scalar(value)},
+    )
+
+
+def row_id(row: Mapping[str, Any], columns: Columns, default_id: str) -> str:
+    """The row's own id if it has one, else `default_id`. Raises RowError for an id that is no short text or number."""
+    value = None if columns.id_key is None else row.get(columns.id_key)
+    if value is None:
+        return default_id
+    text = _number_text(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+    if not isinstance(text, str) or not 0 < len(text) <= MAX_ID_LENGTH:
+        raise RowError(
+            "id_type", f"the id {_shown(value)} is no text of 1 to {MAX_ID_LENGTH} characters, and no number"
+        )
+    _check_text(text, columns.id_key or "id")
+    return text
+
+
+def _problem(value: Any) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        raise RowError("empty_problem", "the problem is missing")
+    if not isinstance(value, str):
+        raise RowError("problem_type", f"the problem is {_shown(value)}, not text")
+    if len(value) > MAX_PROBLEM_LENGTH:
+        raise RowError(
+            "problem_length", f"the problem has {len(value):,} characters, more than {MAX_PROBLEM_LENGTH:,}"
+        )
+    if not value.replace(IMAGE_TAG, "").strip():
+        raise RowError("empty_problem", "the problem has no text")
+    _check_text(value, "problem")
+    return value
+
+
+def _answer(value: Any) -> str:
+    """Text, stripped; numbers as text (142.0 -> 142); a list is a list of alternatives, any of which is right."""
+    if isinstance(value, list | tuple):
+        alternatives = [_answer(item) for item in value]
+        if not alternatives:
+            raise RowError("empty_answer", "the answer is an empty list")
+        if len(alternatives) == 1:
+            return alternatives[0]
+        from gmpo_vl.data.answers import encode_answer
+
+        return encode_answer(alternatives)
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        raise RowError("empty_answer", "the answer is missing (null or NaN)")
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if math.isinf(value):
+            raise RowError("answer_type", "the answer is an infinite number; write it as text")
+        return _number_text(value)
+    if not isinstance(value, str):
+        raise RowError("answer_type", f"the answer is {_shown(value)}; write it as text")
+    if not value.strip():
+        raise RowError("empty_answer", "the answer is empty")
+    if len(value) > MAX_ANSWER_LENGTH:
+        raise RowError(
+            "answer_length", f"the answer has {len(value):,} characters, more than {MAX_ANSWER_LENGTH:,}"
+        )
+    _check_text(value, "answer")
+    return value.strip()
+
+
+def _number_text(value: int | float) -> str:
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return str(int(value))
+    if isinstance(value, int) and value.bit_length() > 10_000:  # Python refuses to print such numbers
+        raise RowError("number_length", "a number of thousands of digits; write it as text")
+    return str(value)
+
+
+def _images(value: Any, image_dir: str | None) -> tuple[ImageSource, ...]:
+    if value is None:
+        return ()
+    items = value if isinstance(value, list | tuple) else [value]
+    return tuple(
+        _image(item, image_dir, f"image {i} of {len(items)}") for i, item in enumerate(items, start=1)
+    )
+
+
+def _image(item: Any, image_dir: str | None, which: str) -> ImageSource:
+    if isinstance(item, Mapping):  # as `datasets` stores pictures: {"bytes": ..., "path": ...}
+        encoded, path = item.get("bytes"), item.get("path")
+        item = encoded if encoded is not None else path
+    if isinstance(item, Image.Image):
+        return item
+    if isinstance(item, bytes | bytearray | memoryview):
+        if len(item) == 0:
+            raise RowError("image_missing", f"{which} has no bytes")
+        return item if isinstance(item, memoryview) else bytes(item)  # type: ignore[return-value]
+    if item is None or item == "":
+        raise RowError("image_missing", f"{which} is empty: neither bytes nor a path")
+    if not isinstance(item, str | os.PathLike):
+        raise RowError("image_type", f"{which} is {_shown(item)}, neither bytes, nor a path, nor a picture")
+    path = os.fspath(item)
+    if path.startswith(("http://", "https://")):
+        raise RowError("image_missing", f"{which} is a URL ({path[:100]}); download it and give its path")
+    path = os.path.join(image_dir, path) if image_dir is not None else path
+    if "\0" in path or not os.path.isfile(path):
+        start = (
+            "" if os.path.isabs(path) else ", relative to the working directory (data.image_dir is not set)"
+        )
+        raise RowError("image_missing", f"{which}: no file {path[:300]!r}{start}")
+    return path
+
+
+def _check_text(text: str, name: str) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise RowError(
+            "bad_text", f"the {name} holds half of a surrogate pair at character {error.start}"
+        ) from error
+
+
+def _is_small_scalar(value: Any) -> bool:
+    if isinstance(value, str):
+        return len(value) <= MAX_META_LENGTH and value.isprintable()
+    return isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value))
+
+
+def _shown(value: Any) -> str:
+    text = repr(value) if isinstance(value, bool | int | float | str) else ""
+    return f"of type {type(value).__name__}" + (f" ({text[:60]})" if text else "")

@@ -1,0 +1,286 @@
+"""Where rows come from: files, folders, folders of `save_to_disk`, hub ids. Nothing is decoded, little is held.
+
+A source is, in this order:
+    FILE                    .parquet, .arrow, .jsonl, .json
+    FOLDER[@SPLIT]          of `datasets.save_to_disk`, or of such files. Files or subfolders named after a split (train-00000.parquet,
+                            test/a.jsonl) belong to it; the default split is train, as in EasyR1. Where no name says a split,
+                            the folder is one set.
+    OWNER/NAME[@SPLIT]      on the hub, by `datasets.load_dataset`
+Parquet and arrow go through `datasets`, which keeps a memory-mapped copy in its cache; JSON lines are found by offset and parsed
+when asked for, so that one broken line or a column of mixed types costs that row only.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from gmpo_vl.data.rows import DataError, RowError
+
+_ARROW_KINDS = {".parquet": "parquet", ".arrow": "arrow"}
+SUFFIXES = (*_ARROW_KINDS, ".jsonl", ".json")
+_SAVED_BY_DATASETS = {"dataset_dict.json", "dataset_info.json", "state.json"}
+_SPLITS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test", "testing", "eval", "evaluation"),
+}
+_CANONICAL = {word: split for split, words in _SPLITS.items() for word in words}
+
+
+class Rows(Protocol):
+    """Random access to rows; `scan` yields them in order, RowError in place of a row that cannot be read.
+
+    A scanned row holds at least those of the asked columns that exist; bytes in it may be memoryviews.
+    """
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> Mapping[str, Any]: ...
+    def scan(self, columns: Sequence[str]) -> Iterator[Mapping[str, Any] | RowError]: ...
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of one file or split. `name` is for messages, `label` the beginning of the ids of rows without one."""
+
+    name: str
+    label: str
+    rows: Rows
+
+
+class ArrowRows:
+    """A `datasets.Dataset`, read as arrow: its Image columns stay encoded, and a scan touches no picture's bytes."""
+
+    def __init__(self, dataset: Any):
+        self._dataset = dataset.with_format("arrow")
+        self.columns: list[str] = list(dataset.column_names)
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, index: int, /) -> Mapping[str, Any]:
+        return self._dataset[index].to_pylist()[0]
+
+    def scan(self, columns: Sequence[str]) -> Iterator[Mapping[str, Any] | RowError]:
+        present = [name for name in dict.fromkeys(columns) if name in self.columns]
+        if not present:
+            yield from ({} for _ in range(len(self)))
+            return
+        for batch in self._dataset.select_columns(present).iter(batch_size=1000):
+            chunks = {name: batch.column(name) for name in present}
+            for i in range(batch.num_rows):
+                yield {name: _without_copying(column[i]) for name, column in chunks.items()}
+
+
+def _without_copying(scalar: Any) -> Any:
+    """An arrow value as Python's, its bytes as views of the mapped file."""
+    import pyarrow as pa
+
+    if not scalar.is_valid:
+        return None
+    if isinstance(scalar, pa.StructScalar):
+        return {key: _without_copying(value) for key, value in scalar.items()}
+    if pa.types.is_list(scalar.type) or pa.types.is_large_list(scalar.type):
+        return [_without_copying(value) for value in scalar.values]
+    if pa.types.is_binary(scalar.type) or pa.types.is_large_binary(scalar.type):
+        return memoryview(scalar.as_buffer())
+    return scalar.as_py()
+
+
+class JsonLines:
+    """One JSON object a line; blank lines are no rows. Holds 8 bytes a row."""
+
+    def __init__(self, path: str | Path):
+        import numpy as np
+
+        self._path = Path(path)
+        starts, position = [], 0
+        with open(self._path, "rb") as file:
+            for line in file:
+                if line.strip():
+                    starts.append(position)
+                position += len(line)
+        self._starts = np.array(starts, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def __getitem__(self, index: int, /) -> Mapping[str, Any]:
+        with open(self._path, "rb") as file:
+            file.seek(int(self._starts[index]))
+            return _json_row(file.readline())
+
+    def scan(self, columns: Sequence[str]) -> Iterator[Mapping[str, Any] | RowError]:
+        with open(self._path, "rb") as file:
+            for line in file:
+                if line.strip():
+                    yield _row_or_error(lambda line=line: _json_row(line))
+
+
+class ListRows:
+    """Rows in memory (a JSON array, or made by a program)."""
+
+    def __init__(self, rows: Sequence[Any]):
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int, /) -> Mapping[str, Any]:
+        return _object(self._rows[index])
+
+    def scan(self, columns: Sequence[str]) -> Iterator[Mapping[str, Any] | RowError]:
+        for i in range(len(self)):
+            yield _row_or_error(lambda i=i: self[i])
+
+
+def _json_row(line: bytes) -> Mapping[str, Any]:
+    try:
+        return _object(json.loads(line))
+    except RowError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise RowError("unreadable_row", f"not a line of JSON: {str(error)[:200]}") from error
+
+
+def _object(value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise RowError("unreadable_row", f"not an object with columns but of type {type(value).__name__}")
+    return value
+
+
+def _row_or_error(read: Any) -> Mapping[str, Any] | RowError:
+    try:
+        return read()
+    except RowError as error:
+        return error
+
+
+def open_tables(files: str | Sequence[str]) -> list[Table]:
+    """The tables of one source or several. Raises DataError: no such file or split, unknown format, hub out of reach."""
+    tables: list[Table] = []
+    seen: dict[str, int] = {}
+    for source in [files] if isinstance(files, str) else files:
+        for table in _open_source(str(source)):
+            seen[table.label] = seen.get(table.label, 0) + 1
+            label = table.label if seen[table.label] == 1 else f"{table.label}#{seen[table.label]}"
+            tables.append(Table(table.name, label, table.rows))
+    if not tables:
+        raise DataError("no data file is named")
+    return tables
+
+
+def _open_source(source: str) -> list[Table]:
+    name, split = source, None
+    if not Path(source).exists() and "@" in source:
+        name, _, split = source.rpartition("@")
+    path = Path(name)
+    if path.is_file():
+        if split not in (None, "train"):
+            raise DataError(f"{name}: a single file has no split {split!r}; leave @{split} away")
+        return [_open_file(path)]
+    if path.is_dir():
+        return _open_folder(path, split)
+    if path.suffix in SUFFIXES or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
+        raise DataError(f"{name}: no such file or folder (working directory {Path.cwd()})")
+    return [_open_hub(name, split or "train")]
+
+
+def _open_file(path: Path) -> Table:
+    if path.suffix == ".jsonl" or (path.suffix == ".json" and not _is_json_array(path)):
+        return Table(str(path), path.stem, JsonLines(path))
+    if path.suffix == ".json":
+        try:
+            return Table(str(path), path.stem, ListRows(json.loads(path.read_bytes())))
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{path}: not a JSON array of rows: {error}") from error
+    if path.suffix not in _ARROW_KINDS:
+        raise DataError(f"{path}: no known format; files end in {', '.join(SUFFIXES)}")
+    from datasets import load_dataset
+
+    kind = _ARROW_KINDS[path.suffix]
+    try:
+        dataset = load_dataset(kind, data_files=[glob.escape(str(path.resolve()))], split="train")
+    except Exception as error:  # whatever pyarrow finds in the file, wrapped by datasets
+        raise DataError(f"{path}: cannot be read as {kind}: {_innermost(error)}") from error
+    return Table(str(path), path.stem, ArrowRows(dataset))
+
+
+def _is_json_array(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return file.read(1000).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[")
+
+
+def _open_folder(folder: Path, split: str | None) -> list[Table]:
+    if (folder / "dataset_dict.json").is_file():
+        splits = json.loads((folder / "dataset_dict.json").read_text(encoding="utf-8"))["splits"]
+        if (split or "train") not in splits:
+            raise DataError(
+                f"{folder}: no split {split or 'train'!r}; write {folder}@SPLIT, one of {', '.join(splits)}"
+            )
+        return [_open_saved(folder / (split or "train"), f"{folder.name}@{split or 'train'}")]
+    if (folder / "state.json").is_file():
+        if split is not None:
+            raise DataError(f"{folder}: one saved data set without splits; leave @{split} away")
+        return [_open_saved(folder, folder.name)]
+    files = sorted(path for path in folder.rglob("*") if _is_data_file(path, folder))
+    if not files:
+        raise DataError(f"{folder}: no data file in this folder (looked for {', '.join(SUFFIXES)})")
+    return [_open_file(path) for path in _of_split(files, folder, split)]
+
+
+def _open_saved(folder: Path, label: str) -> Table:
+    from datasets import load_from_disk
+
+    try:
+        return Table(str(folder), label, ArrowRows(load_from_disk(str(folder))))
+    except Exception as error:  # a missing or damaged part, in the words of pyarrow
+        raise DataError(f"{folder}: not readable as a saved data set: {_innermost(error)}") from error
+
+
+def _is_data_file(path: Path, folder: Path) -> bool:
+    hidden = any(part.startswith((".", "_")) for part in path.relative_to(folder).parts)
+    return path.suffix in SUFFIXES and path.is_file() and not hidden and path.name not in _SAVED_BY_DATASETS
+
+
+def _of_split(files: list[Path], folder: Path, split: str | None) -> list[Path]:
+    words = {path: _words(path.relative_to(folder)) for path in files}
+    named = {path: [_CANONICAL[word] for word in words[path] if word in _CANONICAL] for path in files}
+    if split is None and not any(named.values()):
+        return files
+    wanted = split or "train"
+    chosen = [p for p in files if _CANONICAL.get(wanted, wanted) in named[p] or wanted in words[p]]
+    if not chosen:
+        raise DataError(
+            f"{folder}: no file of this folder is named after split {wanted!r}: {', '.join(p.name for p in files[:10])}"
+        )
+    return chosen
+
+
+def _words(path: Path) -> list[str]:
+    """The first word of every part of a path: train-00000-of-00002.parquet says train."""
+    return [re.split(r"[^A-Za-z0-9]", part, maxsplit=1)[0] for part in path.with_suffix("").parts]
+
+
+def _open_hub(name: str, split: str) -> Table:
+    from datasets import load_dataset
+
+    try:
+        dataset = load_dataset(name, split=split)
+    except Exception as error:  # no network, no such repository or split, a gated one: all end here
+        raise DataError(
+            f"{name}: there is no such file or folder here, and the hub did not give it: {_innermost(error)}. Without a "
+            "network: download the data set elsewhere and give its path, or point HF_HOME to a cache that holds it."
+        ) from error
+    return Table(f"{name}@{split}", f"{name.split('/')[-1]}@{split}", ArrowRows(dataset))
+
+
+def _innermost(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"

@@ -1,0 +1,86 @@
+"""Prompt templates: jinja files with one variable, `content`, the row's problem with its `<image>` tags.
+
+Shipped (templates/NAME.jinja); `data.format_prompt` takes such a name or the path of a file:
+    math    EasyR1's prompt for Geometry3K (examples/format_prompt/math.jinja at b44b311), word for word: published
+            numbers were measured with it, so the sentence is part of the protocol.
+    r1v     reasoning in <think>, the answer in <answer>      boxed   only asks for \\boxed{}      plain   the problem alone
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+IMAGE_TAG = "<image>"
+TEMPLATE_FOLDER = Path(__file__).parent / "templates"
+_PROBE = IMAGE_TAG + "What is x?"
+
+
+class TemplateError(ValueError):
+    """A prompt template cannot be read or would lose the problem."""
+
+
+def template_names() -> list[str]:
+    return sorted(path.stem for path in TEMPLATE_FOLDER.glob("*.jinja"))
+
+
+def load_template(name_or_path: str | Path) -> str:
+    """The text of a shipped template (by name) or of a file (by path), tried on a sample problem.
+
+    Raises TemplateError when there is no such file, when it is no jinja, or when the rendered sample lacks the problem
+    or has more or fewer image tags than it.
+    """
+    path = (
+        TEMPLATE_FOLDER / f"{name_or_path}.jinja"
+        if str(name_or_path) in template_names()
+        else Path(name_or_path)
+    )
+    if not path.is_file():
+        raise TemplateError(
+            f"format_prompt: no template file {name_or_path}; give a path, or one of {', '.join(template_names())}"
+        )
+    template = path.read_text(encoding="utf-8").strip()
+    try:
+        sample = render_problem(_PROBE, template)
+    except Exception as error:  # jinja's syntax errors, and whatever an expression in the file raises
+        raise TemplateError(f"format_prompt: {path} cannot be rendered: {error}") from error
+    if _PROBE.removeprefix(IMAGE_TAG) not in sample or sample.count(IMAGE_TAG) != 1:
+        raise TemplateError(
+            f"format_prompt: {path} must show the problem once: write {{{{ content }}}} in it, and no {IMAGE_TAG} of its own"
+        )
+    return template
+
+
+def render_problem(problem: str, template: str | None) -> str:
+    """The problem inside the template's text; as it is where there is no template. The problem is never read as jinja."""
+    return problem if template is None else _compiled(template).render(content=problem)
+
+
+@lru_cache(maxsize=16)
+def _compiled(template: str) -> Template:
+    from jinja2 import StrictUndefined
+    from jinja2.sandbox import SandboxedEnvironment
+
+    return SandboxedEnvironment(autoescape=False, undefined=StrictUndefined).from_string(template.strip())
+
+
+def to_messages(text: str, num_images: int) -> list[dict[str, Any]]:
+    """One user turn, as EasyR1 builds it: the text split at its image tags, an image part in place of each.
+
+    A prompt without images is a plain string: text-only chat templates know nothing else.
+    """
+    if text.count(IMAGE_TAG) != num_images:
+        raise ValueError(f"{text.count(IMAGE_TAG)} {IMAGE_TAG} tags for {num_images} images")
+    if num_images == 0:
+        return [{"role": "user", "content": text}]
+    parts: list[dict[str, str]] = []
+    for i, piece in enumerate(text.split(IMAGE_TAG)):
+        if i > 0:
+            parts.append({"type": "image"})
+        if piece:
+            parts.append({"type": "text", "text": piece})
+    return [{"role": "user", "content": parts}]
