@@ -1,0 +1,229 @@
+"""What the paper plots, reduced exactly over a whole step: every micro-batch, update and rank.
+
+    step = StepDiagnostics()
+    for each micro-batch:  step.add(policy_loss, entropy_BT=..., kl_B=...)
+    after each update:     step.add_update(grad_norm)
+    at the end, every rank: metrics = step.result()
+
+Sums are summed, maxima are maxima of everything, quantiles are of all values: nothing is a mean of means or of maxima.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from gmpo_vl.policy.objectives import PolicyLoss
+from gmpo_vl.policy.reduction import token_mean
+
+QUANTILES = {"p001": 0.001, "p01": 0.01, "p50": 0.5, "p99": 0.99, "p999": 0.999}
+
+# Ratios are reported as ratios; e^700 stands for anything larger, so that a log file stays valid JSON.
+_LARGEST_EXPONENT = 700.0
+
+_SUMS = (
+    "loss", "weight", "tokens", "ppo_kl", "kl_to_old", "entropy", "entropy_tokens", "kl", "kl_weight",
+    "high_pos", "high_neg", "low_pos", "low_neg",
+    "own_own", "own_grpo", "grpo_grpo", "grpo_weight", "grad_norm", "updates",
+)  # fmt: skip
+_MAXIMA = (
+    "ratio_max", "ratio_min", "seq_ratio_max", "seq_ratio_min", "seq_ratio_nonorm_max", "seq_ratio_nonorm_min",
+    "seq_ratio_positive_max", "seq_ratio_positive_min",
+    "seq_ratio_nonorm_positive_max", "seq_ratio_nonorm_positive_min", "grad_norm_max",
+)  # fmt: skip
+
+
+class StepDiagnostics:
+    """Collects one training step's figures; `result` names them as EasyR1 does where it has a name for the thing.
+
+    device: where the collectives of `result` run: this rank's GPU under nccl, else the CPU.
+    """
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self._device = torch.device(device)
+        # One entry a call, left where the tensors are: nothing here waits for a GPU before `result`.
+        self._sums: list[torch.Tensor] = []
+        self._maxima: list[torch.Tensor] = []  # of log-ratios; minima are maxima of their negatives
+        self._log_ratios: list[torch.Tensor] = []  # float32, NaN where masked
+
+    @torch.no_grad()
+    def add(
+        self,
+        policy_loss: PolicyLoss,
+        *,
+        entropy_BT: torch.Tensor | None = None,
+        kl_B: torch.Tensor | None = None,
+    ) -> None:
+        """One micro-batch. entropy_BT: of the distribution at each position, nats. kl_B: to the reference, unscaled."""
+        seen, weight_B = policy_loss.diagnostics, policy_loss.weight_B
+        log_ratio_BT, mask_BT, advantages_B = seen.log_ratio_BT, seen.mask_BT, seen.advantages_B
+        tokens = mask_BT.sum()
+        sums = {
+            "loss": (policy_loss.loss_B * weight_B).sum(),
+            "weight": weight_B.sum(),
+            "tokens": tokens,
+            "ppo_kl": -log_ratio_BT.sum(),
+            "kl_to_old": (torch.expm1(log_ratio_BT.clamp(max=300.0)) - log_ratio_BT).sum(),
+            **_sides(seen.outside_BT, advantages_B),
+            **_weight_products(policy_loss),
+        }
+        if entropy_BT is not None:
+            sums["entropy"] = torch.where(mask_BT, entropy_BT.double(), 0.0).sum()
+            sums["entropy_tokens"] = tokens
+        if kl_B is not None:
+            sums["kl"] = (kl_B * weight_B).sum()
+            sums["kl_weight"] = weight_B.sum()
+        self._add_sums(sums)
+        self._add_maxima(_ratio_ranges(log_ratio_BT, mask_BT, advantages_B))
+        self._log_ratios.append(torch.where(mask_BT, log_ratio_BT, torch.nan).float().flatten())
+
+    def add_skipped(self, weight_B: torch.Tensor) -> None:
+        """Sequences whose pass was skipped because their loss and gradient are exactly 0: they count in the mean of
+        the loss, and are not among the ratios."""
+        self._add_sums({"weight": weight_B.sum(), "grpo_weight": (weight_B > 0).sum()})
+
+    def add_update(self, grad_norm: float | torch.Tensor) -> None:
+        """One optimiser step; the norm is the global one, before clipping, the same on every rank."""
+        self._add_sums({"grad_norm": grad_norm, "updates": 1})
+        self._add_maxima({"grad_norm_max": grad_norm})
+
+    def result(self) -> dict[str, float]:
+        """The step's metrics. Where torch.distributed runs this is a collective: every rank calls it, all get the same."""
+        sums, maxima = self._over_ranks()
+        values = gather_values(self._log_ratios, self._device)
+        metrics: dict[str, float] = {}
+        if sums["weight"]:
+            metrics["actor/pg_loss"] = sums["loss"] / sums["weight"]
+        if sums["kl_weight"]:
+            metrics["actor/kl_loss"] = sums["kl"] / sums["kl_weight"]
+        if sums["entropy_tokens"]:
+            metrics["actor/entropy"] = sums["entropy"] / sums["entropy_tokens"]
+        if sums["updates"]:
+            metrics["actor/grad_norm"] = sums["grad_norm"] / sums["updates"]
+            metrics["actor/grad_norm_max"] = maxima["grad_norm_max"]
+        if sums["tokens"]:
+            metrics |= _token_metrics(sums) | _range_metrics(maxima)
+            quantiles = np.exp(np.quantile(values, list(QUANTILES.values())))
+            metrics |= {f"actor/ratio_{name}": float(q) for name, q in zip(QUANTILES, quantiles)}
+        return metrics
+
+    def _add_sums(self, sums: Mapping[str, float | torch.Tensor]) -> None:
+        self._sums.append(_row(sums, _SUMS, 0.0))
+
+    def _add_maxima(self, maxima: Mapping[str, float | torch.Tensor]) -> None:
+        self._maxima.append(_row(maxima, _MAXIMA, -torch.inf))
+
+    def _over_ranks(self) -> tuple[dict[str, float], dict[str, float]]:
+        sums, maxima = _row({}, _SUMS, 0.0).to(self._device), _row({}, _MAXIMA, -torch.inf).to(self._device)
+        for row in self._sums:
+            sums += row.to(self._device)
+        for row in self._maxima:
+            maxima = torch.maximum(maxima, row.to(self._device))
+        if dist.is_available() and dist.is_initialized():
+            dist.all_reduce(sums)
+            dist.all_reduce(maxima, op=dist.ReduceOp.MAX)
+        return dict(zip(_SUMS, sums.tolist())), dict(zip(_MAXIMA, maxima.tolist()))
+
+
+def _row(values: Mapping[str, float | torch.Tensor], names: Sequence[str], missing: float) -> torch.Tensor:
+    """One float64 per name, on the values' device; `missing` where there is no value."""
+    given = {name: torch.as_tensor(value, dtype=torch.float64) for name, value in values.items()}
+    device = next((value.device for value in given.values() if value.device.type != "cpu"), "cpu")
+    absent = torch.tensor(missing, dtype=torch.float64, device=device)
+    return torch.stack([given[name].to(device) if name in given else absent for name in names])
+
+
+def gather_values(values: Sequence[torch.Tensor], device: torch.device) -> np.ndarray:
+    """All values of all ranks that are not NaN, float32, in no particular order (a collective over the ranks)."""
+    mine = torch.cat([torch.empty(0, device=device), *(rows.to(device) for rows in values)])
+    mine = mine[~mine.isnan()]
+    if not (dist.is_available() and dist.is_initialized()):
+        return mine.cpu().numpy()
+    counts = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(dist.get_world_size())]
+    dist.all_gather(counts, torch.tensor([len(mine)], device=device))
+    longest = max(int(count) for count in counts)
+    padded = torch.zeros(longest, device=device)
+    padded[: len(mine)] = mine
+    everyone = [torch.empty_like(padded) for _ in counts]
+    dist.all_gather(everyone, padded)
+    return torch.cat([rows[: int(count)] for rows, count in zip(everyone, counts)]).cpu().numpy()
+
+
+def _sides(outside_BT: torch.Tensor, advantages_B: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Tokens outside the clip's limits by side and sign of the advantage. high_pos and low_neg are clipped (no gradient);
+    high_neg and low_pos keep theirs: the objective pulls them back."""
+    positive_B1, negative_B1 = (advantages_B > 0)[:, None], (advantages_B < 0)[:, None]
+    high_BT, low_BT = outside_BT > 0, outside_BT < 0
+    return {
+        "high_pos": (high_BT & positive_B1).sum(),
+        "high_neg": (high_BT & negative_B1).sum(),
+        "low_pos": (low_BT & positive_B1).sum(),
+        "low_neg": (low_BT & negative_B1).sum(),
+    }
+
+
+def _weight_products(policy_loss: PolicyLoss) -> dict[str, torch.Tensor]:
+    """Inner products of the batch's token weights A_i w_t under this objective and under GRPO."""
+    seen = policy_loss.diagnostics
+    own_BT = (seen.advantages_B * policy_loss.weight_B)[:, None] * seen.token_weights_BT
+    grpo_BT = seen.advantages_B[:, None] * seen.grpo_weights_BT
+    return {
+        "own_own": (own_BT * own_BT).sum(),
+        "own_grpo": (own_BT * grpo_BT).sum(),
+        "grpo_grpo": (grpo_BT * grpo_BT).sum(),
+        "grpo_weight": seen.mask_BT.any(-1).sum(),
+    }
+
+
+def _ratio_ranges(
+    log_ratio_BT: torch.Tensor, mask_BT: torch.Tensor, advantages_B: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """Largest log-ratios, and the negatives of the smallest, of tokens and of sequences."""
+    nonempty_B = mask_BT.any(-1)
+    rewarded_B = nonempty_B & (advantages_B > 0)
+    mean_B, sum_B = token_mean(log_ratio_BT, mask_BT), log_ratio_BT.sum(-1)
+    ranges = {
+        "ratio": (log_ratio_BT, mask_BT),
+        "seq_ratio": (mean_B, nonempty_B),
+        "seq_ratio_nonorm": (sum_B, nonempty_B),
+        "seq_ratio_positive": (mean_B, rewarded_B),
+        "seq_ratio_nonorm_positive": (sum_B, rewarded_B),
+    }
+    found = {}
+    for name, (values, counts) in ranges.items():
+        if values.numel():
+            found[f"{name}_max"] = values.masked_fill(~counts, -torch.inf).amax()
+            found[f"{name}_min"] = (-values).masked_fill(~counts, -torch.inf).amax()
+    return found
+
+
+def _token_metrics(sums: dict[str, float]) -> dict[str, float]:
+    tokens = sums["tokens"]
+    metrics = {
+        "actor/ppo_kl": sums["ppo_kl"] / tokens,
+        "actor/kl_to_old": sums["kl_to_old"] / tokens,
+        # EasyR1's name for the share of tokens whose gradient the clip removes, on either side.
+        "actor/pg_clipfrac_higher": (sums["high_pos"] + sums["low_neg"]) / tokens,
+    }
+    for side in ("high_pos", "high_neg", "low_pos", "low_neg"):
+        metrics[f"actor/clip_fraction_{side}"] = sums[side] / tokens
+    if sums["own_own"] and sums["grpo_grpo"]:
+        # Each objective divides by its own total weight; the cosine does not care.
+        scale = sums["grpo_weight"] / sums["weight"]
+        squared = scale**2 * sums["own_own"] - 2 * scale * sums["own_grpo"] + sums["grpo_grpo"]
+        metrics["actor/grpo_weight_distance"] = (max(squared, 0.0) / sums["grpo_grpo"]) ** 0.5
+        metrics["actor/grpo_weight_cosine"] = sums["own_grpo"] / (sums["own_own"] * sums["grpo_grpo"]) ** 0.5
+    return metrics
+
+
+def _range_metrics(maxima: dict[str, float]) -> dict[str, float]:
+    metrics = {}
+    for name, value in maxima.items():
+        if name == "grad_norm_max" or value == -np.inf:
+            continue
+        log_ratio = -value if name.endswith("_min") else value
+        metrics[f"actor/{name}"] = float(np.exp(min(log_ratio, _LARGEST_EXPONENT)))
+    return metrics

@@ -1,0 +1,62 @@
+"""The same gradient whatever the micro-batches, their order, their padding."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+
+from gmpo_vl.policy import per_sequence_loss, reduce_loss, sequence_weights, total_weight
+from gmpo_vl.policy.settings import OBJECTIVES
+
+LENGTHS = [1, 2, 3, 5, 7, 8, 9, 11, 12, 16, 3, 0]
+T = max(LENGTHS)
+
+
+def batch(seed: int = 0):
+    """12 ragged sequences: new and old log-probs, mask and advantages, float64."""
+    draw = torch.Generator().manual_seed(seed)
+    old_BT = -torch.rand(len(LENGTHS), T, generator=draw, dtype=torch.float64) * 3
+    new_BT = old_BT + 0.4 * torch.randn(len(LENGTHS), T, generator=draw, dtype=torch.float64)
+    mask_BT = torch.arange(T) < torch.tensor(LENGTHS)[:, None]
+    return new_BT, old_BT, mask_BT, torch.randn(len(LENGTHS), generator=draw, dtype=torch.float64)
+
+
+def gradient(
+    loss_type: str, parts: list[list[int]], pad: int = 0, seed: int = 0
+) -> tuple[float, torch.Tensor]:
+    """Loss and gradient of the mini-batch, cut into `parts` (lists of rows)."""
+    new_BT, old_BT, mask_BT, advantages_B = batch(seed)
+    leaf_BT = new_BT.requires_grad_()
+    total = total_weight(sequence_weights(loss_type, mask_BT.sum(-1)))
+    value = 0.0
+    for rows in parts:
+
+        def widen(x):
+            return torch.nn.functional.pad(x, (0, pad), value=float("nan") if x.is_floating_point() else 0)
+
+        loss = per_sequence_loss(
+            loss_type, widen(leaf_BT[rows]), widen(old_BT[rows]), widen(mask_BT[rows]), advantages_B[rows]
+        )
+        part = reduce_loss(loss.loss_B, loss.weight_B, total)
+        part.backward()
+        value += float(part.detach())
+    assert leaf_BT.grad is not None
+    return value, leaf_BT.grad
+
+
+def cut(order: list[int], sizes: list[int]) -> list[list[int]]:
+    edges = [sum(sizes[:i]) for i in range(len(sizes) + 1)]
+    return [order[a:b] for a, b in pairwise(edges)]
+
+
+@pytest.mark.parametrize("loss_type", OBJECTIVES)
+@pytest.mark.parametrize("sizes", [[12], [6, 6], [4, 4, 4], [1] * 12, [5, 1, 6]])
+@pytest.mark.parametrize("pad", [0, 5])
+def test_split_order_and_padding_change_nothing(loss_type, sizes, pad):
+    rows = list(range(12))
+    want_value, want = gradient(loss_type, [rows])
+    assert want.norm() > 1e-5
+    for order in (rows, rows[::-1], torch.randperm(12, generator=torch.Generator().manual_seed(3)).tolist()):
+        value, got = gradient(loss_type, cut(order, sizes), pad)
+        assert value == pytest.approx(want_value, rel=1e-12)
+        assert (got - want).norm() <= 1e-12 * want.norm()
