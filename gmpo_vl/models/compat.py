@@ -32,3 +32,11 @@ def smart_resize(height: int, width: int, factor: int, min_pixels: int, max_pixe
     else:
         from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize as resize
     return resize(height, width, factor, min_pixels, max_pixels)
+
+
+def rope_index(model: PreTrainedModel, ids_BP: torch.Tensor, image_grid_thw: torch.Tensor) -> torch.Tensor:
+    """transformers' own mRoPE positions (3, B, P) of unpadded prompts: what `positions.py` is tested against."""
+    kwargs: dict[str, Any] = {"image_grid_thw": image_grid_thw if len(image_grid_thw) else None}
+    if TRANSFORMERS_5:
+        kwargs["mm_token_type_ids"] = (ids_BP == model.config.image_token_id).int()
+    return model.model.get_rope_index(ids_BP, **kwargs)[0]

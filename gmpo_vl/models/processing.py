@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from gmpo_vl.data.images import decode_image, fit_pixels
+from gmpo_vl.data.images import decode_image, fit_pixels, fit_size, image_size
 from gmpo_vl.data.templates import render_problem, to_messages
 from gmpo_vl.data.types import Example, Prompt
 from gmpo_vl.models.compat import load_image_processor, smart_resize
@@ -99,6 +99,24 @@ def resize_image(image: Image.Image, settings: ImageSettings) -> torch.Tensor:
     return torch.from_numpy(np.array(image))
 
 
+def prompt_length(
+    example: Example,
+    processor: Processor,
+    template: str | None = None,
+    min_pixels: int | None = None,
+    max_pixels: int | None = None,
+) -> int:
+    """Tokens that `encode_prompt` would give, image tokens included, from the pictures' sizes alone: none is decoded."""
+    text_ids = processor.tokenizer(_chat_text(example, processor, template), add_special_tokens=False)["input_ids"]
+    tokens = len(text_ids)
+    for source in example.images:
+        settings = _require_image_settings(example, processor)
+        width, height = fit_size(*image_size(source), min_pixels, max_pixels)
+        height, width = smart_resize(height, width, settings.factor, settings.min_pixels, settings.max_pixels)
+        tokens += settings.num_tokens(height, width) - 1
+    return tokens
+
+
 def encode_prompt(
     example: Example,
     processor: Processor,
@@ -111,20 +129,11 @@ def encode_prompt(
     Raises ImageError for a picture that cannot be decoded, ValueError for pictures given to a text-only model and for a
     problem that contains the image token itself. Never cuts anything: the caller compares `len(ids_P)` with its limit.
     """
-    if example.images and processor.image is None:
-        raise ValueError(f"{example.id}: the row has pictures, but the model in {processor.folder} has no image processor")
     images: list[torch.Tensor] = []
     for source in example.images:
-        assert processor.image is not None
-        images.append(resize_image(fit_pixels(decode_image(source), min_pixels, max_pixels), processor.image))
-
-    problem = render_problem(example.problem, template)
-    text = processor.tokenizer.apply_chat_template(
-        to_messages(problem, len(images)),
-        chat_template=processor.chat_template,
-        add_generation_prompt=True,
-        tokenize=False,
-    )
+        settings = _require_image_settings(example, processor)
+        images.append(resize_image(fit_pixels(decode_image(source), min_pixels, max_pixels), settings))
+    text = _chat_text(example, processor, template)
     ids = processor.tokenizer(text, add_special_tokens=False)["input_ids"]
     grid = torch.zeros((0, 3), dtype=torch.int64)
     merge_size = 1
@@ -138,14 +147,33 @@ def encode_prompt(
     return Prompt(example, text, ids_P, tuple(images), grid, positions)
 
 
+def _chat_text(example: Example, processor: Processor, template: str | None) -> str:
+    """The problem in its template and the chat format, one image token per picture."""
+    return processor.tokenizer.apply_chat_template(
+        to_messages(render_problem(example.problem, template), len(example.images)),
+        chat_template=processor.chat_template,
+        add_generation_prompt=True,
+        tokenize=False,
+    )
+
+
+def _require_image_settings(example: Example, processor: Processor) -> ImageSettings:
+    if processor.image is None:
+        raise ValueError(
+            f"{example.id}: the row has pictures, but the model in {processor.folder} has no image processor"
+        )
+    return processor.image
+
+
 def _expand_images(
     example: Example, ids: list[int], images: list[torch.Tensor], processor: Processor
 ) -> list[int]:
     """Every image token becomes as many as its picture has merged patches."""
     assert processor.image is not None
-    if ids.count(processor.image_token_id) != len(images):  # type: ignore[arg-type]
+    assert processor.image_token_id is not None
+    if ids.count(processor.image_token_id) != len(images):
         raise ValueError(
-            f"{example.id}: {ids.count(processor.image_token_id)} image tokens for {len(images)} pictures; "  # type: ignore[arg-type]
+            f"{example.id}: {ids.count(processor.image_token_id)} image tokens for {len(images)} pictures; "
             "does the problem contain the model's image token as text?"
         )
     remaining = iter(images)

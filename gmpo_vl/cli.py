@@ -1,0 +1,72 @@
+"""gmpo-vl: the command line. Thin: it parses, calls, prints; what is heavy is imported when it is needed."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from gmpo_vl import __version__
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; 0 when it did what it was asked, 2 with a sentence on stderr when the input was wrong."""
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    try:
+        return options.run(options)
+    except (ValueError, FileNotFoundError, FileExistsError, KeyError) as error:
+        if options.traceback:
+            raise
+        print(f"gmpo-vl: {error}", file=sys.stderr)
+        return 2
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="gmpo-vl", description="Vision-language RL with Geometric-Mean Policy Optimization."
+    )
+    parser.add_argument("--version", action="version", version=f"gmpo-vl {__version__}")
+    parser.add_argument("--traceback", action="store_true", help="show where in the code an error came from")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    train = commands.add_parser("train", help="train a model as a configuration says")
+    train.add_argument("config", help="a YAML file (configs/ has some)")
+    train.add_argument("overrides", nargs="*", metavar="a.b=c", help="keys that replace those of the file")
+    train.add_argument("--dry-run", action="store_true", help="check everything, print the plan, train nothing")
+    train.set_defaults(run=run_train)
+
+    report = commands.add_parser("report", help="write a run's page, report.html")
+    report.add_argument("run_folder", help="for example runs/demo")
+    report.set_defaults(run=run_report)
+
+    return parser
+
+
+def run_train(options: argparse.Namespace) -> int:
+    from gmpo_vl.config import load_config, placement_notice
+
+    config = load_config(options.config, options.overrides)
+    if options.dry_run:
+        from gmpo_vl.engines.local.plan import dry_run
+
+        print(dry_run(config))
+        return 0
+    from gmpo_vl.engines.local.trainer import train
+
+    notice = placement_notice(config)
+    if notice:
+        print(notice)
+    train(config)
+    return 0
+
+
+def run_report(options: argparse.Namespace) -> int:
+    from gmpo_vl.report import write_report
+
+    print(write_report(options.run_folder))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,161 @@
+"""A checkpoint: the model in Hugging Face form, and the trainer's state beside it.
+
+    step_000010/huggingface/   weights, configuration, tokenizer: loads with from_pretrained (an adapter under LoRA)
+    step_000010/trainer/       state.pt: optimizer, position in the data, surplus groups, best score, random state
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gmpo_vl.engines.local.prompts import PromptSet
+from gmpo_vl.models.forward import unwrap
+from gmpo_vl.models.processing import Processor
+from gmpo_vl.rollout.types import Group, Response
+from gmpo_vl.runs import Run, write_json
+
+# What a model folder holds beside its weights and their index.
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".safetensors.index.json", ".bin.index.json")
+
+
+@dataclass
+class Progress:
+    """Where a run stands, between two steps.
+
+    step: steps done. position: examples taken from the data order. surplus: groups for the next step
+    (`algorithm.online_filtering`). best_accuracy / best_step: the best validation so far.
+    """
+
+    step: int = 0
+    position: int = 0
+    surplus: list[Group] = field(default_factory=list)
+    best_accuracy: float = -1.0
+    best_step: int = -1
+
+
+def save_checkpoint(
+    run: Run,
+    model: Any,
+    processor: Processor,
+    optimizer: torch.optim.Optimizer | None,
+    progress: Progress,
+    data_fingerprint: str,
+) -> Path:
+    """Write checkpoints/step_N as a whole. Without an optimizer (`save_model_only`) it cannot be resumed from."""
+    with run.new_checkpoint(progress.step) as folder:
+        save_model(model, processor, folder / "huggingface")
+        if optimizer is not None:
+            (folder / "trainer").mkdir()
+            state = {
+                "optimizer": optimizer.state_dict(),
+                "step": progress.step,
+                "data": data_fingerprint,
+                "position": progress.position,
+                "surplus": [_group_state(group) for group in progress.surplus],
+                "best_accuracy": progress.best_accuracy,
+                "best_step": progress.best_step,
+                "rng": torch.get_rng_state(),
+                "adapter": adapter_state(model),
+            }
+            torch.save(state, folder / "trainer" / "state.pt")
+    return run.checkpoint(progress.step)
+
+
+def save_model(model: Any, processor: Processor, folder: Path) -> None:
+    """The model (or its LoRA adapter) and everything else of the folder its processor came from."""
+    folder.mkdir(parents=True)
+    for path in processor.folder.iterdir():
+        if path.is_file() and not path.name.endswith(_WEIGHTS):
+            shutil.copyfile(path, folder / path.name)
+    model.save_pretrained(folder, safe_serialization=True)
+
+
+def adapter_state(model: Any) -> dict[str, torch.Tensor]:
+    """The trained weights under LoRA, by name; empty without."""
+    if unwrap(model) is model:
+        return {}
+    return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+
+
+def load_checkpoint(
+    folder: Path, model: Any, optimizer: torch.optim.Optimizer, prompts: PromptSet
+) -> Progress:
+    """Trainer state back into optimizer and (under LoRA) model. The model's own weights were loaded with the folder.
+
+    Raises FileNotFoundError without a trainer state, ValueError when the training data is not what it was.
+    """
+    path = folder / "trainer" / "state.pt"
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path} is missing: the checkpoint was saved with trainer.save_model_only and cannot be resumed from; "
+            "to start from its weights set worker.actor.model.model_path to its huggingface folder"
+        )
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    if state["data"] != prompts.fingerprint():
+        raise ValueError(
+            f"{folder} was trained on other data: the rows of data.train_files changed since. Start another "
+            "experiment_name with worker.actor.model.model_path set to its huggingface folder"
+        )
+    optimizer.load_state_dict(state["optimizer"])
+    parameters = dict(model.named_parameters())
+    for name, value in state["adapter"].items():
+        parameters[name].data.copy_(value)
+    torch.set_rng_state(state["rng"])
+    return Progress(
+        step=state["step"],
+        position=state["position"],
+        surplus=[_group_from(values, prompts) for values in state["surplus"]],
+        best_accuracy=state["best_accuracy"],
+        best_step=state["best_step"],
+    )
+
+
+def prune_checkpoints(run: Run, limit: int, keep: set[int]) -> None:
+    """Delete the oldest complete checkpoints beyond `limit` (-1: none), never those in `keep`."""
+    steps = [step for step in run.checkpoint_steps() if step not in keep]
+    for step in steps[: max(0, len(steps) - limit)] if limit > 0 else []:
+        shutil.rmtree(run.checkpoint(step))
+
+
+def mark_best(run: Run, progress: Progress) -> None:
+    write_json(
+        run.checkpoints / "best.json",
+        {"step": progress.best_step, "val/accuracy": progress.best_accuracy},
+    )
+
+
+def base_folder(folder: Path) -> str | None:
+    """Under LoRA: the model an adapter folder was trained on."""
+    path = folder / "adapter_config.json"
+    return json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"] if path.exists() else None
+
+
+def _group_state(group: Group) -> dict[str, Any]:
+    """Plain values and tensors only: the file is read without unpickling anything else."""
+    return {
+        "key": group.key,
+        "id": group.prompt.example.id,
+        "responses": [
+            [r.ids_T, r.rollout_log_probs_T, r.text, r.finished, r.seed] for r in group.responses
+        ],
+        "scores": group.scores,
+        "old_log_probs": group.old_log_probs,
+    }
+
+
+def _group_from(values: dict[str, Any], prompts: PromptSet) -> Group:
+    responses = [Response(*fields) for fields in values["responses"]]
+    return Group(
+        key=values["key"],
+        prompt=prompts.encode_by_id(values["id"]),
+        responses=responses,
+        scores=values["scores"],
+        verdicts=[None] * len(responses),
+        old_log_probs=values["old_log_probs"],
+    )

@@ -1,0 +1,149 @@
+"""Where a run's figures go beside its own files: console, TensorBoard, Weights & Biases (`trainer.logger`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from gmpo_vl.config import Config, save_config
+from gmpo_vl.runs import Run, SampleRecord
+
+SAMPLES = 8
+
+
+class Logger(Protocol):
+    def metrics(self, step: int, values: dict[str, float]) -> None: ...
+    def samples(self, step: int, records: Sequence[SampleRecord], title: str) -> None: ...
+    def close(self) -> None: ...
+
+
+def open_loggers(config: Config, run: Run, start_step: int, total_steps: int) -> list[Logger]:
+    """The configured loggers, going on after `start_step`. `file` is the run's own metrics.jsonl and always written."""
+    loggers: list[Logger] = []
+    if "console" in config.trainer.logger:
+        loggers.append(Console(total_steps))
+    if "tensorboard" in config.trainer.logger:
+        loggers.append(TensorBoard(run, start_step))
+    if "wandb" in config.trainer.logger:
+        loggers.append(WandB(config, run))
+    return loggers
+
+
+class Console:
+    """One line per step that a person can read."""
+
+    def __init__(self, total_steps: int):
+        self._total = total_steps
+        self._seconds: list[float] = []
+
+    def metrics(self, step: int, values: dict[str, float]) -> None:
+        parts = []
+        if "reward/overall" in values:
+            self._seconds.append(values["time/step"])
+            recent = self._seconds[-20:]
+            pace = sum(recent) / len(recent)
+            parts = [
+                f"step {step:>{len(str(self._total))}}/{self._total}",
+                f"reward {values['reward/overall']:.3f}",
+                f"right {values.get('reward/accuracy', values['reward/overall']):.3f}",
+                f"length {values['response_length/mean']:.0f}",
+                f"cut {values['rollout/truncated']:.0%}",
+                f"flat {values['group/zero_variance']:.0%}",
+                f"ratio {_shown(values, 'actor/ratio_min')}-{_shown(values, 'actor/ratio_max')}",
+                f"grad {values['actor/grad_norm']:.2f}",
+                f"entropy {_shown(values, 'actor/entropy')}",
+                f"{pace:.1f} s/step",
+                f"{clock(pace * (self._total - step))} left",
+            ]
+        if "val/accuracy" in values:
+            parts.append(f"validation {values['val/accuracy']:.3f}" if parts else f"step {step}  validation {values['val/accuracy']:.3f}")
+        print("  ".join(parts), flush=True)
+
+    def samples(self, step: int, records: Sequence[SampleRecord], title: str) -> None:
+        pass  # they are in the run's folder and on its page; a terminal has no room for them
+
+    def close(self) -> None:
+        pass
+
+
+def _shown(values: dict[str, float], key: str) -> str:
+    return f"{values[key]:.2f}" if key in values else "?"
+
+
+def clock(seconds: float) -> str:
+    """m:ss, or h:mm:ss from an hour on."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class TensorBoard:
+    """Event files under RUN/tensorboard. What a killed run wrote after its checkpoint is purged on resume."""
+
+    def __init__(self, run: Run, start_step: int):
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._run = run
+        self._writer = SummaryWriter(str(run.folder / "tensorboard"), purge_step=start_step + 1)
+
+    def metrics(self, step: int, values: dict[str, float]) -> None:
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+        self._writer.flush()
+
+    def samples(self, step: int, records: Sequence[SampleRecord], title: str) -> None:
+        import numpy as np
+
+        for i, record in enumerate(records[:SAMPLES]):
+            verdict = "right" if record.correct else f"wrong ({record.outcome})"
+            text = f"**{record.prompt}**\n\n{record.response}\n\ngold {record.gold}: {verdict}"
+            self._writer.add_text(f"{title}/{i}", text, step)
+            for j, digest in enumerate(record.images):
+                picture = np.asarray(_open_image(self._run, digest))
+                self._writer.add_image(f"{title}/{i}/{j}", picture, step, dataformats="HWC")
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class WandB:
+    """One wandb run for one run folder: its id is kept there, so that a resumed run goes on in the same curves."""
+
+    def __init__(self, config: Config, run: Run):
+        import wandb
+
+        self._run, self._wandb = run, wandb
+        id_file = run.folder / "wandb_id.txt"
+        if not id_file.exists():
+            id_file.write_text(wandb.util.generate_id(), encoding="utf-8")
+        config_file = run.folder / "config.yaml"
+        if not config_file.exists():
+            save_config(config, config_file)
+        self._session: Any = wandb.init(
+            project=config.trainer.project_name,
+            name=config.trainer.experiment_name,
+            id=id_file.read_text(encoding="utf-8"),
+            resume="allow",
+            dir=str(run.folder),
+            config={"config": config_file.read_text(encoding="utf-8")},
+        )
+
+    def metrics(self, step: int, values: dict[str, float]) -> None:
+        self._session.log(values, step=step)
+
+    def samples(self, step: int, records: Sequence[SampleRecord], title: str) -> None:
+        table = self._wandb.Table(columns=["id", "pictures", "problem", "response", "gold", "correct", "outcome"])
+        for r in records[:SAMPLES]:
+            pictures = [self._wandb.Image(_open_image(self._run, digest)) for digest in r.images]
+            table.add_data(r.id, pictures, r.prompt, r.response, r.gold, r.correct, r.outcome)
+        self._session.log({title: table}, step=step)
+
+    def close(self) -> None:
+        self._session.finish()
+
+
+def _open_image(run: Run, digest: str):
+    from PIL import Image
+
+    return Image.open(Path(run.folder) / "images" / f"{digest}.webp")

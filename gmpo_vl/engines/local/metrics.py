@@ -1,0 +1,74 @@
+"""A step's figures that come from its groups (docs/formats.md names them all)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from gmpo_vl.engines.local.collect import Collected
+from gmpo_vl.rollout.types import Group
+
+
+def group_metrics(collected: Collected) -> dict[str, float]:
+    """Rewards, lengths and shares over the groups that are trained on; `filter/*` over everything generated."""
+    groups = collected.groups
+    responses = [r for g in groups for r in g.responses]
+    scores = [s for g in groups for s in g.scores]
+    lengths = [len(r.ids_T) for r in responses]
+    metrics = {f"reward/{name}": mean([s[name] for s in scores if name in s]) for name in scores[0]}
+    metrics |= {
+        "response_length/mean": mean(lengths),
+        "response_length/max": float(max(lengths)),
+        "response_length/min": float(min(lengths)),
+        "prompt_length/mean": mean([len(g.prompt.ids_P) for g in groups]),
+        "prompt_length/max": float(max(len(g.prompt.ids_P) for g in groups)),
+        "rollout/truncated": mean([not r.finished for r in responses]),
+        "group/zero_variance": mean([is_flat(g) for g in groups]),
+        "filter/tries": float(collected.tries),
+        "filter/generated_prompts": float(len(collected.generated)),
+    }
+    verdicts = [v for g in groups for v in g.verdicts if v is not None]
+    if verdicts:
+        metrics["verify/no_answer"] = mean([v.extracted is None for v in verdicts])
+        metrics["verify/timeout"] = mean([v.outcome == "timeout" for v in verdicts])
+    return metrics
+
+
+def is_flat(group: Group) -> bool:
+    """All responses got the same score: the group has no gradient."""
+    return len({score["overall"] for score in group.scores}) == 1
+
+
+def rollout_mismatch(groups: Sequence[Group]) -> dict[str, float]:
+    """How far the sampler's log-probs are from the trainer's: the largest gap, and the k3 estimate of their KL.
+
+    groups: those sampled by the policy whose log-probs `old_log_probs` holds.
+    """
+    gaps = [
+        response.rollout_log_probs_T.double() - old_T.double()
+        for group in groups
+        for response, old_T in zip(group.responses, group.old_log_probs)
+    ]
+    if not gaps:
+        return {}
+    gap = torch.cat(gaps)
+    return {
+        "rollout/mismatch_max": float(gap.abs().max()),
+        "rollout/mismatch_kl": float((torch.expm1(-gap) + gap).mean()),
+    }
+
+
+def memory_metrics() -> dict[str, float]:
+    """Resident host memory, and the device's peak since the last call, in GiB."""
+    import psutil
+
+    metrics = {"memory/host_rss": psutil.Process().memory_info().rss / 2**30}
+    if torch.cuda.is_available():
+        metrics["memory/device_peak"] = torch.cuda.max_memory_allocated() / 2**30
+        torch.cuda.reset_peak_memory_stats()
+    return metrics
+
+
+def mean(values: Sequence[float | bool]) -> float:
+    return sum(values) / len(values) if values else 0.0

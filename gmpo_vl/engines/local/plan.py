@@ -1,0 +1,63 @@
+"""What a run will do, in numbers, before it does it (`gmpo-vl train --dry-run`)."""
+
+from __future__ import annotations
+
+from gmpo_vl.config import Config, placement_notice
+from gmpo_vl.engines.local.prompts import PromptSet, load_prompts
+from gmpo_vl.models.loading import model_folder
+from gmpo_vl.models.processing import load_processor
+from gmpo_vl.rewards.loading import load_reward
+
+
+def dry_run(config: Config) -> str:
+    """Read all data, tokenizer, template and reward as the run would, load no weights, and say what would happen."""
+    model = config.worker.actor.model
+    folder = model_folder(str(model.tokenizer_path or model.model_path))
+    processor = load_processor(folder, config.data.override_chat_template)
+    prompts = load_prompts(config, config.data.train_files, processor)
+    validation = load_prompts(config, config.data.val_files, processor) if config.data.val_files else None
+    load_reward(config.worker.reward.reward_function, config.worker.reward.reward_function_kwargs)
+    lines = [describe(config, prompts, validation)]
+    for name, split in (("train", prompts), ("validation", validation)):
+        if split is not None and len(split.examples.faults):
+            lines.append(f"{name}: {split.examples.faults.summary()}")
+    return "\n".join(lines)
+
+
+def total_steps(config: Config, num_prompts: int) -> int:
+    """`max_steps`, or as many whole batches as `total_epochs` passes over the data hold."""
+    if config.trainer.max_steps is not None:
+        return config.trainer.max_steps
+    steps = config.trainer.total_epochs * num_prompts // config.data.rollout_batch_size
+    if steps == 0:
+        raise ValueError(
+            f"data.rollout_batch_size {config.data.rollout_batch_size} is more than {config.trainer.total_epochs} "
+            f"epochs of {num_prompts} prompts: not one step; lower it, or set trainer.max_steps"
+        )
+    return steps
+
+
+def describe(config: Config, prompts: PromptSet, validation: PromptSet | None) -> str:
+    """The plan as lines for a person."""
+    data, actor, rollout = config.data, config.worker.actor, config.worker.rollout
+    steps = total_steps(config, len(prompts))
+    updates = actor.ppo_epochs * -(-data.rollout_batch_size // actor.global_batch_size)
+    rollouts = data.rollout_batch_size * rollout.n
+    prompt_tokens = sum(prompts.lengths) / len(prompts)
+    worst = rollouts * (max(prompts.lengths) + data.max_response_length)
+    pictures = sum(len(example.images) for example in prompts.examples)
+    lines = [
+        f"model       {actor.model.model_path}",
+        f"objective   {actor.loss_type}, advantages {config.algorithm.adv_estimator}",
+        f"train       {len(prompts):,} prompts with {pictures:,} pictures from {data.train_files}",
+        f"            prompts of {prompt_tokens:.0f} tokens on average, {max(prompts.lengths):,} at most "
+        f"(limit {data.max_prompt_length:,})",
+        f"validation  {len(validation):,} prompts from {data.val_files}" if validation else "validation  none",
+        f"steps       {steps:,} ({steps * data.rollout_batch_size / len(prompts):.1f} passes over the data)",
+        f"a step      {data.rollout_batch_size:,} prompts x {rollout.n} = {rollouts:,} rollouts, "
+        f"{updates:,} updates of {actor.global_batch_size:,} prompts ({actor.global_batch_size * rollout.n:,} rollouts)",
+        f"            at most {worst:,} tokens in prompts and responses",
+        f"run         {config.trainer.save_checkpoint_path or 'runs/' + config.trainer.experiment_name}",
+    ]
+    notice = placement_notice(config)
+    return "\n".join([*lines, notice] if notice else lines)

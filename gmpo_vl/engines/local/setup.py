@@ -1,0 +1,109 @@
+"""From a configuration to everything a local run works with."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gmpo_vl.config import Config
+from gmpo_vl.models.forward import unwrap
+from gmpo_vl.models.loading import banned_ids, load_model, model_folder
+from gmpo_vl.models.processing import Processor, load_processor
+from gmpo_vl.rollout.types import Sampling
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass
+class Policy:
+    """The model that is trained, and how it computes."""
+
+    model: Any
+    processor: Processor
+    banned_ids: tuple[int, ...]
+    autocast_dtype: torch.dtype | None
+
+    @property
+    def device(self) -> torch.device:
+        return unwrap(self.model).device
+
+    def autocast(self):
+        """The precision of every forward pass."""
+        if self.autocast_dtype is None:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=self.autocast_dtype)
+
+
+def build_policy(config: Config, folder: str | Path | None = None) -> Policy:
+    """Model (with LoRA, frozen tower, checkpointing as configured) and processor, on the GPU where there is one."""
+    actor = config.worker.actor
+    folder = model_folder(str(folder or actor.model.model_path))
+    tokenizer_folder = model_folder(actor.model.tokenizer_path) if actor.model.tokenizer_path else folder
+    processor = load_processor(tokenizer_folder, config.data.override_chat_template)
+    dtype = DTYPES[actor.fsdp.torch_dtype or "fp32"]
+    model: Any = load_model(folder, dtype, **actor.model.override_config)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    if actor.model.freeze_vision_tower and hasattr(model.model, "visual"):
+        model.model.visual.requires_grad_(False)
+    if actor.model.lora.rank > 0:
+        model = _with_lora(model, config)
+    if actor.model.enable_gradient_checkpointing:
+        unwrap(model).gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    compute = DTYPES[actor.fsdp.mp_param_dtype]
+    return Policy(model, processor, banned_ids(unwrap(model).config), None if compute == dtype else compute)
+
+
+def _with_lora(model: Any, config: Config) -> Any:
+    from peft import LoraConfig, get_peft_model
+
+    lora = config.worker.actor.model.lora
+    targets = [name.strip() for name in lora.target_modules.split(",")]
+    torch.manual_seed(config.data.seed)  # the adapters' starting values
+    return get_peft_model(
+        model,
+        LoraConfig(
+            r=lora.rank,
+            lora_alpha=lora.alpha,
+            target_modules=targets[0] if len(targets) == 1 else targets,
+            exclude_modules=lora.exclude_modules,
+            task_type="CAUSAL_LM",
+        ),
+    )
+
+
+def build_reference(config: Config, policy: Policy) -> Any | None:
+    """The model that KL is measured against: None without KL, the policy without its adapters under LoRA, else a copy."""
+    if config.algorithm.disable_kl or config.worker.actor.model.lora.rank > 0:
+        return None
+    return copy.deepcopy(policy.model).requires_grad_(False).eval()
+
+
+def sampling_of(config: Config) -> Sampling:
+    """How training rollouts are drawn."""
+    rollout = config.worker.rollout
+    return Sampling(
+        n=rollout.n,
+        max_tokens=config.data.max_response_length,
+        temperature=rollout.temperature,
+        top_p=rollout.top_p,
+        top_k=rollout.top_k,
+        seed=rollout.seed,
+    )
+
+
+def validation_sampling_of(config: Config) -> Sampling:
+    """How validation samples are drawn: the training settings with `val_override_config` on top, n = 1 by default."""
+    rollout, override = config.worker.rollout, config.worker.rollout.val_override_config
+    return Sampling(
+        n=override.get("n", 1),
+        max_tokens=config.data.max_response_length,
+        temperature=override.get("temperature", rollout.temperature),
+        top_p=override.get("top_p", rollout.top_p),
+        top_k=override.get("top_k", rollout.top_k),
+        seed=override.get("seed", rollout.seed),
+    )

@@ -1,0 +1,202 @@
+"""The trainer's passes over a step's groups: log-probs of the old and the reference policy, then the updates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+
+from gmpo_vl.batching.packing import pack
+from gmpo_vl.batching.planning import Row, micro_batches, mini_batches, rows_of
+from gmpo_vl.config import Config
+from gmpo_vl.engines.local.setup import Policy
+from gmpo_vl.models.forward import response_log_probs
+from gmpo_vl.policy import (
+    StepDiagnostics,
+    kl,
+    per_sequence_loss,
+    reduce_loss,
+    sequence_weights,
+    skippable,
+    token_mean,
+    total_weight,
+)
+from gmpo_vl.policy.settings import OBJECTIVES
+from gmpo_vl.rollout.types import Group
+
+
+def log_probs_of(
+    policy: Policy, model: Any, groups: Sequence[Group], config: Config
+) -> Iterator[tuple[Row, torch.Tensor, torch.Tensor]]:
+    """(row, log-probs (T,), entropies (T,) in nats) of every response under `model`, float32 on the CPU, no gradients.
+
+    Rows come in no particular order.
+    """
+    actor = config.worker.actor
+    rows = rows_of(groups)
+    for batch in micro_batches(
+        rows, actor.micro_batch_size_per_device_for_experience, actor.max_tokens_per_micro_batch
+    ):
+        packed = pack([(r.group.prompt, r.ids_T) for r in batch], policy.processor.image, policy.device)
+        with torch.no_grad(), policy.autocast():
+            log_probs_BT, entropy_BT = response_log_probs(
+                model, packed, config.worker.rollout.temperature, policy.banned_ids, with_entropy=True
+            )
+        assert entropy_BT is not None
+        for row, log_probs_T, entropy_T in zip(batch, log_probs_BT.cpu(), entropy_BT.cpu()):
+            yield row, log_probs_T[: row.response_length], entropy_T[: row.response_length]
+
+
+def fill_old_log_probs(policy: Policy, groups: Sequence[Group], config: Config) -> dict[str, float]:
+    """The current policy's log-probs into every group that has none yet (a surplus group keeps its author's).
+
+    Returns `actor/entropy`: the mean over the new groups' response tokens of the distribution's entropy, in nats.
+    """
+    groups = [group for group in groups if not group.old_log_probs]
+    for group in groups:
+        group.old_log_probs = [torch.empty(0)] * len(group.responses)
+    entropy, tokens = 0.0, 0
+    for row, log_probs_T, entropy_T in log_probs_of(policy, policy.model, groups, config):
+        row.group.old_log_probs[row.k] = log_probs_T
+        entropy += float(entropy_T.double().sum())
+        tokens += len(entropy_T)
+    return {"actor/entropy": entropy / tokens} if tokens else {}
+
+
+def fill_reference_log_probs(policy: Policy, reference: Any | None, groups: Sequence[Group], config: Config) -> None:
+    """The starting model's log-probs: `reference`, or under LoRA the policy with its adapters off."""
+    for group in groups:
+        group.ref_log_probs = [torch.empty(0)] * len(group.responses)
+    if reference is not None:
+        for row, log_probs_T, _ in log_probs_of(policy, reference, groups, config):
+            row.group.ref_log_probs[row.k] = log_probs_T
+        return
+    with policy.model.disable_adapter():
+        for row, log_probs_T, _ in log_probs_of(policy, policy.model, groups, config):
+            row.group.ref_log_probs[row.k] = log_probs_T
+
+
+def update_policy(
+    policy: Policy,
+    optimizer: torch.optim.Optimizer,
+    groups: Sequence[Group],
+    config: Config,
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, float]:
+    """`ppo_epochs` passes over the step's mini-batches, one optimizer step each. Returns the step's actor metrics.
+
+    Raises FloatingPointError when every update of the step had a non-finite gradient; one such update is skipped and
+    counted.
+    """
+    actor = config.worker.actor
+    diagnostics = StepDiagnostics()
+    skipped = 0
+    policy.model.train()
+    for _ in range(actor.ppo_epochs):
+        for mini_batch in mini_batches(groups, actor.global_batch_size):
+            optimizer.zero_grad()
+            _accumulate_gradient(policy, mini_batch, config, diagnostics, progress)
+            trained = [p for p in policy.model.parameters() if p.requires_grad and p.grad is not None]
+            norm = float(torch.nn.utils.clip_grad_norm_(trained, actor.max_grad_norm))
+            if not math.isfinite(norm):
+                skipped += 1
+                continue
+            diagnostics.add_update(norm)
+            optimizer.step()
+    metrics = diagnostics.result()
+    if "actor/grad_norm" not in metrics:
+        raise FloatingPointError(
+            f"every update of this step had a non-finite gradient ({skipped} of them); lower worker.actor.optim.lr, or "
+            "compute in fp32 (worker.actor.fsdp.mp_param_dtype)"
+        )
+    return metrics | {"actor/skipped_updates": float(skipped)}
+
+
+def loss_mask(row: Row, config: Config) -> torch.Tensor:
+    """bool (T,): which tokens of a response count. `overlong_responses: mask` leaves out what was cut at the limit."""
+    response = row.group.responses[row.k]
+    masked = config.algorithm.overlong_responses == "mask" and not response.finished
+    return torch.full((len(response.ids_T),), not masked)
+
+
+def objective_settings(config: Config) -> dict[str, float]:
+    """The options of the configured objective that somebody set."""
+    actor = config.worker.actor
+    values = {key: getattr(actor, key) for key in OBJECTIVES[actor.loss_type].defaults}
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _accumulate_gradient(
+    policy: Policy,
+    groups: Sequence[Group],
+    config: Config,
+    diagnostics: StepDiagnostics,
+    progress: Callable[[int], None] | None,
+) -> None:
+    """Add the gradient of sum(loss * weight) / sum(weight) over a mini-batch, micro-batch by micro-batch."""
+    actor, algorithm = config.worker.actor, config.algorithm
+    kl_coef = 0.0 if algorithm.disable_kl else algorithm.kl_coef
+    rows = rows_of(groups)
+    lengths_B = torch.tensor([int(loss_mask(row, config).sum()) for row in rows])
+    weight_B = sequence_weights(actor.loss_type, lengths_B)
+    total = total_weight(weight_B)
+    advantages_B = torch.stack([row.advantage for row in rows])
+    skip_B = skippable(advantages_B, kl_coef=kl_coef, entropy_coef=actor.entropy_coef, aux_coef=0.0)
+    active = [row for row, skip in zip(rows, skip_B.tolist()) if not skip]
+    diagnostics.add_skipped(weight_B[skip_B])
+    if progress is not None and len(active) < len(rows):
+        progress(len(rows) - len(active))
+    batches = micro_batches(
+        active, actor.micro_batch_size_per_device_for_update, actor.max_tokens_per_micro_batch
+    )
+    for batch in batches:
+        _micro_batch_loss(policy, batch, config, kl_coef, total, diagnostics).backward()
+        if progress is not None:
+            progress(len(batch))
+    if not active:  # the gradient is exactly 0, which AdamW does not take for no gradient
+        for parameter in policy.model.parameters():
+            if parameter.requires_grad:
+                parameter.grad = torch.zeros_like(parameter)
+
+
+def _micro_batch_loss(
+    policy: Policy,
+    batch: Sequence[Row],
+    config: Config,
+    kl_coef: float,
+    total: float,
+    diagnostics: StepDiagnostics,
+) -> torch.Tensor:
+    """This micro-batch's part of the mini-batch's loss: objective, KL and entropy by one reduction."""
+    actor = config.worker.actor
+    packed = pack([(r.group.prompt, r.ids_T) for r in batch], policy.processor.image, policy.device)
+    with policy.autocast():
+        log_probs_BT, entropy_BT = response_log_probs(
+            policy.model,
+            packed,
+            config.worker.rollout.temperature,
+            policy.banned_ids,
+            with_entropy=actor.entropy_coef != 0,
+        )
+
+    def padded(values: Sequence[torch.Tensor]) -> torch.Tensor:
+        return torch.nn.utils.rnn.pad_sequence(list(values), batch_first=True).to(policy.device)
+
+    mask_BT = padded([loss_mask(row, config) for row in batch])
+    old_BT = padded([row.group.old_log_probs[row.k] for row in batch])
+    advantages_B = torch.stack([row.advantage for row in batch]).to(policy.device)
+    objective = per_sequence_loss(
+        actor.loss_type, log_probs_BT, old_BT, mask_BT, advantages_B, **objective_settings(config)
+    )
+    loss_B = objective.loss_B
+    kl_B = None
+    if kl_coef:
+        ref_BT = padded([row.group.ref_log_probs[row.k] for row in batch])
+        kl_B = token_mean(kl(log_probs_BT, ref_BT, config.algorithm.kl_penalty), mask_BT)
+        loss_B = loss_B + kl_coef * kl_B
+    if entropy_BT is not None:
+        loss_B = loss_B - actor.entropy_coef * token_mean(entropy_BT, mask_BT)
+    diagnostics.add(objective, kl_B=kl_B)
+    return reduce_loss(loss_B, objective.weight_B, total)

@@ -1,0 +1,48 @@
+"""Validation: samples on the validation split, scored by the run's reward."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gmpo_vl.config import Config
+from gmpo_vl.engines.local.prompts import PromptSet
+from gmpo_vl.engines.local.setup import Policy, validation_sampling_of
+from gmpo_vl.rollout.hf import generate
+from gmpo_vl.rollout.scoring import accuracy, score_groups
+from gmpo_vl.rollout.types import Group
+
+
+def validate(
+    config: Config,
+    policy: Policy,
+    prompts: PromptSet,
+    reward,
+    progress: Callable[[int], None] | None = None,
+) -> tuple[dict[str, float], list[Group]]:
+    """`val/*` metrics (means over questions of means over samples) and the first groups, to be looked at.
+
+    The samples' seeds do not depend on the step: two validations differ by the model alone.
+    """
+    size = config.data.val_batch_size
+    size = len(prompts) if size < 0 else size
+    sampling = validation_sampling_of(config)
+    shown: list[Group] = []
+    parts: dict[str, float] = {}
+    right = length = truncated = 0.0
+    for start in range(0, len(prompts), size):
+        batch = prompts.encode(range(start, min(start + size, len(prompts))))
+        with policy.autocast():
+            groups = generate(policy.model, policy.processor, batch, sampling, progress=progress)
+        score_groups(groups, reward)
+        for group in groups:
+            weight = 1 / (sampling.n * len(prompts))
+            for response, score in zip(group.responses, group.scores):
+                right += weight * accuracy(score)
+                length += weight * len(response.ids_T)
+                truncated += weight * (not response.finished)
+                for name, value in score.items():
+                    parts[name] = parts.get(name, 0.0) + weight * value
+        shown += groups[: max(0, config.trainer.val_generations_to_log - len(shown))]
+    metrics = {f"val/{name}": value for name, value in parts.items()}
+    metrics |= {"val/accuracy": right, "val/response_length": length, "val/truncated": truncated}
+    return metrics, shown

@@ -1,0 +1,63 @@
+"""Groups to scores and verdicts, and to the records that are kept of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from gmpo_vl.rollout.types import Group
+from gmpo_vl.runs import SampleRecord
+
+
+def score_groups(groups: Sequence[Group], reward: Any) -> None:
+    """Fill `scores` and `verdicts` of every group, all responses in one call of the reward.
+
+    `reward`: what `rewards.loading.load_reward` returns.
+    """
+    inputs = [
+        {
+            "response": response.text,
+            "response_length": len(response.ids_T),
+            "ground_truth": group.prompt.example.answer,
+        }
+        for group in groups
+        for response in group.responses
+    ]
+    scores, verdicts = iter(reward.scores(inputs)), iter(reward.verdicts(inputs))
+    for group in groups:
+        group.scores = [next(scores) for _ in group.responses]
+        group.verdicts = [next(verdicts) for _ in group.responses]
+
+
+def accuracy(score: dict[str, float]) -> float:
+    """The part of a score that says whether the answer was right; the whole score where a reward has no such part."""
+    return score.get("accuracy", score["overall"])
+
+
+def to_records(groups: Iterable[Group], add_image: Callable[[Any], str]) -> list[SampleRecord]:
+    """One record per response. `add_image` keeps a picture and returns its sha256."""
+    records = []
+    for group in groups:
+        example = group.prompt.example
+        images = [add_image(image.numpy()) for image in group.prompt.images]
+        for k, (response, score, verdict) in enumerate(zip(group.responses, group.scores, group.verdicts)):
+            records.append(
+                SampleRecord(
+                    id=example.id,
+                    group=group.key,
+                    k=k,
+                    prompt=example.problem,
+                    images=images,
+                    response=response.text,
+                    finished=response.finished,
+                    gold=example.answer,
+                    extracted=verdict.extracted if verdict is not None else None,
+                    gold_type=verdict.gold_type if verdict is not None else "unknown",
+                    correct=verdict.correct if verdict is not None else accuracy(score) >= 0.5,
+                    outcome=verdict.outcome if verdict is not None else "scored",
+                    reward=score,
+                    seed=response.seed,
+                    length=len(response.ids_T),
+                )
+            )
+    return records
