@@ -1,0 +1,325 @@
+"""What a run refuses, and what it only mentions.
+
+Three kinds of keys, by engine: those it honours; *placement* keys, which say where and how fast a run computes and change no
+mathematics (named once in one line where the engine has no use for them); and keys that change the mathematics but that the
+engine cannot honour, which are refused, with the fix, when somebody wrote them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from gmpo_vl.config.schema import Config, value_of
+from gmpo_vl.policy.settings import OBJECTIVE_KEYS, OBJECTIVES, resolve_settings
+
+_HONOURED_BY_LOCAL = ("worker.actor.fsdp.torch_dtype", "worker.actor.fsdp.mp_param_dtype")
+_PLACEMENT_ON_LOCAL = (
+    "data.filter_overlong_prompts_workers",
+    "data.val_batch_size",
+    "worker.hybrid_engine",
+    "worker.actor.strategy",
+    "worker.actor.padding_free",
+    "worker.actor.dynamic_batching",
+    "worker.actor.ulysses_size",
+    "worker.actor.use_torch_compile",
+    "worker.actor.fsdp.*",
+    "worker.actor.offload.*",
+    "worker.ref.*",
+    "worker.rollout.name",
+    "worker.rollout.dtype",
+    "worker.rollout.limit_images",
+    "worker.rollout.gpu_memory_utilization",
+    "worker.rollout.enforce_eager",
+    "worker.rollout.enable_chunked_prefill",
+    "worker.rollout.tensor_parallel_size",
+    "worker.rollout.max_model_len",
+    "worker.rollout.max_num_batched_tokens",
+    "worker.rollout.disable_*",
+    "worker.reward.num_cpus",
+    "trainer.nnodes",
+    "trainer.n_gpus_per_node",
+    "trainer.ray_timeline",
+)
+# Of parts that engine local does not have; without the part, the key means nothing on either engine.
+_NO_SUCH_PART_ON_LOCAL = {
+    "videos": ("data.video_key", "data.video_fps"),
+    "critic": ("worker.critic.*",),
+}
+
+# The values that engine local honours, and why not the others. A key absent here and above is honoured.
+_ONLY_ON_LOCAL: dict[str, tuple[tuple[Any, ...], str]] = {
+    "algorithm.adv_estimator": (
+        ("grpo", "grpo_no_std"),
+        "it has group advantages only; the others run on engine easyr1",
+    ),
+    "algorithm.gamma": ((1.0,), "a discount belongs to adv_estimator gae; remove it"),
+    "algorithm.lam": ((1.0,), "lambda belongs to adv_estimator gae; remove it"),
+    "algorithm.kl_penalty": (("kl", "abs", "mse", "low_var_kl"), "`full` needs the logits of the reference"),
+    "algorithm.kl_type": (("fixed",), "the adaptive controller belongs to KL in the reward; write fixed"),
+    "algorithm.kl_horizon": ((10000.0,), "it belongs to kl_type adaptive; remove it"),
+    "algorithm.kl_target": ((0.1,), "it belongs to kl_type adaptive; remove it"),
+    "worker.actor.optim.strategy": (
+        ("adamw",),
+        "write adamw; where memory is short, worker.actor.model.lora.rank or worker.actor.fsdp.torch_dtype: bf16",
+    ),
+    "worker.rollout.ignore_eos": ((False,), "a response ends at its end-of-sequence token; remove it"),
+    "trainer.critic_warmup": ((0,), "it has no critic, so the policy would only wait; remove it"),
+    "trainer.logger": (("console", "file", "tensorboard", "wandb"), "the others run on engine easyr1"),
+}
+_DTYPES = ("bf16", "fp16", "fp32")
+# Everything that can be chosen by name; what engine local lacks of it stands in _ONLY_ON_LOCAL.
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "engine": ("local", "easyr1"),
+    "data.on_bad_row": ("error", "skip"),
+    "algorithm.adv_estimator": ("grpo", "grpo_no_std", "gae", "reinforce_plus_plus", "remax", "rloo"),
+    "algorithm.kl_penalty": ("kl", "abs", "mse", "low_var_kl", "full"),
+    "algorithm.kl_type": ("fixed", "adaptive"),
+    "algorithm.overlong_responses": ("score", "mask", "soft"),
+    "worker.actor.loss_avg_mode": ("token", "seq"),
+    "worker.actor.optim.strategy": ("adamw", "adamw_bf16"),
+    "worker.actor.optim.lr_scheduler_type": ("constant", "cosine"),
+    "worker.actor.fsdp.torch_dtype": _DTYPES,
+    "worker.actor.fsdp.mp_param_dtype": _DTYPES,
+    "trainer.logger": ("console", "file", "tensorboard", "wandb", "mlflow", "swanlab"),
+}
+
+_EASYR1_LOSSES = ("default", "gspo", "gspo_token", "cispo", "sapo")
+
+_POSITIVE = (
+    "data.max_prompt_length",
+    "data.max_response_length",
+    "data.rollout_batch_size",
+    "data.mini_rollout_batch_size",
+    "data.min_pixels",
+    "data.max_pixels",
+    "algorithm.overlong_buffer",
+    "worker.actor.global_batch_size",
+    "worker.actor.micro_batch_size_per_device_for_update",
+    "worker.actor.micro_batch_size_per_device_for_experience",
+    "worker.actor.max_tokens_per_micro_batch",
+    "worker.actor.max_grad_norm",
+    "worker.actor.ppo_epochs",
+    "worker.actor.model.lora.alpha",
+    "worker.rollout.n",
+    "worker.rollout.temperature",
+    "trainer.total_epochs",
+    "trainer.max_steps",
+)
+_NOT_NEGATIVE = (
+    "algorithm.kl_coef",
+    "algorithm.overlong_penalty",
+    "worker.actor.entropy_coef",
+    "worker.actor.model.lora.rank",
+    "worker.actor.optim.lr",
+    "worker.actor.optim.weight_decay",
+    "worker.actor.optim.lr_warmup_steps",
+    "trainer.val_generations_to_log",
+)
+_SHARE = ("worker.actor.optim.lr_warmup_ratio", "worker.actor.optim.min_lr_ratio", "worker.rollout.top_p")
+_POSITIVE_OR_NEVER = (
+    "data.val_batch_size",
+    "worker.rollout.top_k",
+    "trainer.max_try_make_batch",
+    "trainer.val_freq",
+    "trainer.save_freq",
+    "trainer.save_limit",
+)
+_RANGES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
+    (_POSITIVE, lambda x: 0 < x < float("inf"), "must be greater than 0"),
+    (_NOT_NEGATIVE, lambda x: 0 <= x < float("inf"), "must be 0 or greater"),
+    (_SHARE, lambda x: 0 <= x <= 1, "must be between 0 and 1"),
+    (_POSITIVE_OR_NEVER, lambda x: x == -1 or x > 0, "must be greater than 0, or -1 for never or no limit"),
+)
+
+
+def placement_notice(config: Config) -> str | None:
+    """One line naming the written keys that change no mathematics and that the engine has no use for; None without any."""
+    if config.engine != "local":
+        return None
+    placement = _matching(config.written, _PLACEMENT_ON_LOCAL, but=_HONOURED_BY_LOCAL)
+    parts = [f"placement keys, without use on engine local: {', '.join(placement)}"] if placement else []
+    for part, patterns in _NO_SUCH_PART_ON_LOCAL.items():
+        keys = _matching(config.written, patterns)
+        parts += [f"engine local has no {part}, so without use: {', '.join(keys)}"] if keys else []
+    return "; ".join(parts) or None
+
+
+def check(config: Config, origin: Mapping[str, str]) -> list[str]:
+    """All that is wrong with a config, one message each. `origin`: where each written key was written."""
+
+    def say(key: str) -> str:
+        return (
+            f"{key} is {json.dumps(value_of(config, key), ensure_ascii=False)} ({origin.get(key, 'default')})"
+        )
+
+    problems = list(_choice_problems(config, say))
+    if config.engine == "local" and not problems:
+        problems += _refusals_of_local(config, say)
+    problems += _range_problems(config, say)
+    for cross_check in (
+        _batch_problems,
+        _length_problems,
+        _kl_problems,
+        _loss_problems,
+        _path_problems,
+        _rest_problems,
+    ):
+        problems += cross_check(config, say)
+    return problems
+
+
+Say = Callable[[str], str]
+
+
+def _choice_problems(config: Config, say: Say) -> Iterable[str]:
+    for key, choices in _CHOICES.items():
+        value = value_of(config, key)
+        for name in value if isinstance(value, list) else [value]:
+            if name is None or name in choices:
+                continue
+            close = difflib.get_close_matches(name, choices, n=1)
+            hint = f"; the nearest is {close[0]}" if close else ""
+            yield f"{say(key)}: there is no {name!r}, only {', '.join(choices)}{hint}"
+
+
+def _refusals_of_local(config: Config, say: Say) -> Iterable[str]:
+    for key, (honoured, why) in _ONLY_ON_LOCAL.items():
+        value = value_of(config, key)
+        values = value if isinstance(value, list) else [value]
+        if key in config.written and not all(v in honoured for v in values):
+            yield f"{say(key)}: engine local cannot honour this: {why}"
+
+
+def _range_problems(config: Config, say: Say) -> Iterable[str]:
+    for keys, is_good, rule in _RANGES:
+        for key in keys:
+            value = value_of(config, key)
+            if value is not None and not is_good(value):
+                yield f"{say(key)}: it {rule}"
+
+
+def _batch_problems(config: Config, say: Say) -> Iterable[str]:
+    prompts, update = config.data.rollout_batch_size, config.worker.actor.global_batch_size
+    if prompts > 0 and update > 0 and prompts % update:
+        rows, batch = say("data.rollout_batch_size"), say("worker.actor.global_batch_size")
+        yield f"{rows}, {batch}: both count prompts, and the first must be a multiple of the second"
+    needs_group = config.algorithm.adv_estimator in ("grpo", "grpo_no_std", "rloo")
+    if needs_group and config.worker.rollout.n == 1 and not config.trainer.val_only:
+        yield f"{say('worker.rollout.n')}: a group advantage compares at least 2 responses to one prompt (the paper: 8)"
+
+
+def _length_problems(config: Config, say: Say) -> Iterable[str]:
+    data, algorithm = config.data, config.algorithm
+    if data.min_pixels is not None and data.max_pixels is not None and data.min_pixels > data.max_pixels:
+        yield f"{say('data.min_pixels')}, {say('data.max_pixels')}: the first is larger than the second"
+    if algorithm.overlong_responses == "soft":
+        if algorithm.overlong_buffer is None:
+            yield f"{say('algorithm.overlong_responses')}: it needs algorithm.overlong_buffer (tokens)"
+        elif algorithm.overlong_buffer > data.max_response_length:
+            yield f"{say('algorithm.overlong_buffer')}: longer than {say('data.max_response_length')}"
+        return
+    for key in ("algorithm.overlong_buffer", "algorithm.overlong_penalty"):
+        if key in config.written:
+            yield f"{say(key)}: only algorithm.overlong_responses: soft uses it, {say('algorithm.overlong_responses')}"
+
+
+def _kl_problems(config: Config, say: Say) -> Iterable[str]:
+    algorithm = config.algorithm
+    if algorithm.use_kl_loss and algorithm.disable_kl and "algorithm.disable_kl" not in config.written:
+        yield f"{say('algorithm.use_kl_loss')}: write algorithm.disable_kl: false with it, or the reference stays off"
+    if config.engine == "local" and not algorithm.disable_kl and not algorithm.use_kl_loss:
+        yield (
+            f"{say('algorithm.disable_kl')}, {say('algorithm.use_kl_loss')}: this puts the KL term into the reward, "
+            "which engine local cannot; write algorithm.disable_kl: true (as the paper) or algorithm.use_kl_loss: true"
+        )
+
+
+def _loss_problems(config: Config, say: Say) -> Iterable[str]:
+    loss_type = config.worker.actor.loss_type
+    if loss_type.startswith("easyr1/"):
+        if config.engine != "easyr1":
+            yield f"{say('worker.actor.loss_type')}: EasyR1's own losses run on engine: easyr1 only"
+        elif loss_type not in {f"easyr1/{name}" for name in _EASYR1_LOSSES}:
+            # EasyR1 itself would train plain PPO without a word
+            yield f"{say('worker.actor.loss_type')}: EasyR1 has only {', '.join(_EASYR1_LOSSES)}"
+        return
+    if loss_type not in OBJECTIVES:
+        close = difflib.get_close_matches(loss_type, OBJECTIVES, n=1)
+        hint = f"; the nearest is {close[0]}" if close else ""
+        hint += f"; EasyR1's own would be easyr1/{loss_type}" if loss_type in _EASYR1_LOSSES else ""
+        yield f"{say('worker.actor.loss_type')}: there is no such objective, only {', '.join(OBJECTIVES)}{hint}"
+        return
+    for option in sorted(OBJECTIVE_KEYS):
+        key = f"worker.actor.{option}"
+        value = value_of(config, key)
+        if key in config.written and value is not None:  # null takes back what a base file wrote
+            try:
+                resolve_settings(loss_type, {option: value})
+            except ValueError as error:
+                yield f"{say(key)}: {error} (null takes back what a base file says)"
+
+
+def _path_problems(config: Config, say: Say) -> Iterable[str]:
+    keys = (
+        "data.image_dir",
+        "data.format_prompt",
+        "data.override_chat_template",
+        "trainer.load_checkpoint_path",
+    )
+    for key in keys:
+        path = value_of(config, key)
+        is_name = key == "data.format_prompt" and path is not None and not _looks_like_path(path)
+        if path is not None and not is_name and not Path(path).expanduser().exists():
+            yield f"{say(key)}: there is no such file or folder (seen from {Path.cwd()})"
+    reward = config.worker.reward.reward_function
+    if reward is not None:
+        path = reward.rsplit(":", 1)[0]
+        if _looks_like_path(path) and not Path(path).expanduser().is_file():
+            yield f"{say('worker.reward.reward_function')}: there is no file {path} (seen from {Path.cwd()})"
+
+
+def _rest_problems(config: Config, say: Say) -> Iterable[str]:
+    if config.worker.actor.model.model_path is None:
+        yield "worker.actor.model.model_path is missing: a folder, or a hub id such as Qwen/Qwen2.5-VL-3B-Instruct"
+    if not config.data.train_files and not config.trainer.val_only:
+        yield "data.train_files is missing: a file, a folder, or a hub id such as hiyouga/geometry3k@train"
+    if not config.data.val_files and (config.trainer.val_freq > 0 or config.trainer.val_only):
+        key = "trainer.val_only" if config.trainer.val_only else "trainer.val_freq"
+        yield f"{say(key)}: it needs data.val_files"
+    if config.algorithm.filter_low >= config.algorithm.filter_high:
+        yield f"{say('algorithm.filter_low')}, {say('algorithm.filter_high')}: no mean lies between them"
+    betas = config.worker.actor.optim.betas
+    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+        yield f"{say('worker.actor.optim.betas')}: two numbers, each at least 0 and below 1"
+    if not config.trainer.experiment_name.strip():
+        yield f"{say('trainer.experiment_name')}: a run needs a name; its folder is called after it"
+    yield from _validation_sampling_problems(config, say)
+
+
+def _validation_sampling_problems(config: Config, say: Say) -> Iterable[str]:
+    rules: dict[str, tuple[Callable[[Any], bool], str]] = {
+        "n": (lambda x: isinstance(x, int) and x >= 1, "a whole number, 1 or more"),
+        "temperature": (lambda x: isinstance(x, int | float) and x >= 0, "0 (greedy) or more"),
+        "top_p": (lambda x: isinstance(x, int | float) and 0 < x <= 1, "above 0, at most 1"),
+        "top_k": (lambda x: isinstance(x, int) and (x == -1 or x > 0), "-1 (no limit) or more than 0"),
+        "seed": (lambda x: isinstance(x, int), "a whole number"),
+    }
+    key = "worker.rollout.val_override_config"
+    for name, value in value_of(config, key).items():
+        if name not in rules:
+            yield f"{say(key)}: there is no {name!r}, only {', '.join(rules)}"
+        elif isinstance(value, bool) or not rules[name][0](value):
+            yield f"{say(key)}: {name} is {value!r}, but must be {rules[name][1]}"
+
+
+def _looks_like_path(text: str) -> bool:
+    return "/" in text or "\\" in text or text.endswith((".jinja", ".py"))
+
+
+def _matching(keys: Iterable[str], patterns: tuple[str, ...], but: tuple[str, ...] = ()) -> list[str]:
+    return sorted(k for k in keys if k not in but and any(fnmatchcase(k, p) for p in patterns))

@@ -1,0 +1,185 @@
+"""Reads settings from YAML files and `a.b=c` overrides, and writes them back so that they read the same."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from copy import deepcopy
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from gmpo_vl.config.checks import check
+from gmpo_vl.config.schema import Config, ConfigError, key_types, value_of
+from gmpo_vl.runs import write_text
+
+Source = tuple[str, dict[str, Any]]  # (where it was written, {dotted key: value})
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Reads a YAML file, first the files it names as `base` (relative to itself), then `a.b=c` overrides, and checks it all.
+
+    Raises ConfigError for a file that cannot be read, an unknown key, a wrong type, settings that contradict each other, and a
+    written key that changes the mathematics but that the engine cannot honour. Keys never written are never refused.
+    """
+    sources = [*_read_file(Path(path)), *(_read_override(text) for text in overrides)]
+    config, problems = _assign(sources)
+    _raise_if(problems)
+    origin = {key: where for where, values in sources for key in values}
+    config.written = frozenset(origin)
+    _derive(config)
+    _raise_if(check(config, origin))
+    return config
+
+
+def save_config(config: Config, path: str | Path) -> None:
+    """Writes every setting, and which of them were written by a person: `load_config` gives back an equal Config."""
+    values = asdict(config)
+    values["written"] = sorted(config.written)
+    header = "# Every setting of this run. `written` lists what a person wrote; the rest are defaults.\n"
+    write_text(Path(path), header + OmegaConf.to_yaml(OmegaConf.create(values)))
+
+
+def _derive(config: Config) -> None:
+    """Fills the settings that others decide."""
+    if config.trainer.save_checkpoint_path is None:
+        config.trainer.save_checkpoint_path = str(Path("runs") / config.trainer.experiment_name)
+
+
+def _read_file(path: Path, seen: tuple[Path, ...] = ()) -> list[Source]:
+    """What a file sets, after what its bases set."""
+    path = path.expanduser()
+    if path.resolve() in seen:
+        chain = " -> ".join(str(p) for p in [*seen, path.resolve()])
+        raise ConfigError(f"`base` goes in a circle: {chain}")
+    try:
+        tree = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    except FileNotFoundError:
+        raise ConfigError(f"there is no config file {path}" + _near_file(path)) from None
+    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
+        raise ConfigError(f"{path} cannot be read as YAML: {error}") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(
+            f"{path} holds a list; a config file holds sections: data, algorithm, worker, trainer"
+        )
+    sections = {str(key): value for key, value in tree.items()}
+    base, listed = sections.pop("base", None), sections.pop("written", None)
+    values = _flatten(sections)
+    if listed is not None:
+        values = _written_in_saved_file(values, set(listed))
+    sources = _read_file(path.parent / str(base), (*seen, path.resolve())) if base is not None else []
+    return [*sources, (str(path), values)]
+
+
+def _written_in_saved_file(values: dict[str, Any], listed: set[str]) -> dict[str, Any]:
+    """In a saved file every key stands; a person wrote the listed ones, and those edited since or unlike today's defaults."""
+    default = Config()
+    default.trainer.experiment_name = values.get("trainer.experiment_name", default.trainer.experiment_name)
+    _derive(default)
+    known = key_types()
+    return {
+        key: value
+        for key, value in values.items()
+        if key in listed or key not in known or value != value_of(default, key)
+    }
+
+
+def _read_override(text: str) -> Source:
+    where = f"override {text!r}"
+    if "=" not in text:
+        raise ConfigError(f"{where} sets nothing: write KEY=VALUE, for example worker.rollout.n=8")
+    try:
+        tree = OmegaConf.to_container(OmegaConf.from_dotlist([text]), resolve=True)
+    except (YAMLError, OmegaConfBaseException) as error:
+        raise ConfigError(f"{where} cannot be read: {error}") from error
+    assert isinstance(tree, dict)
+    return where, _flatten({str(key): value for key, value in tree.items()})
+
+
+def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested sections as dotted keys. Stops at a key of the schema: a dict there is its value. Empty sections vanish."""
+    keys, flat = key_types(), {}
+    for name, value in tree.items():
+        key = f"{prefix}{name}"
+        if not value and value != 0 and any(known.startswith(key + ".") for known in keys):
+            continue
+        if key not in keys and isinstance(value, dict) and value:
+            flat.update(_flatten(value, key + "."))
+        else:
+            flat[key] = value
+    return flat
+
+
+def _assign(sources: list[Source]) -> tuple[Config, list[str]]:
+    """The sources' values over the defaults, later ones winning, and what is wrong with each value that did not fit."""
+    tree, types = deepcopy(_defaults()), key_types()
+    problems: list[str] = []
+    for where, values in sources:
+        for key, value in values.items():
+            if key not in types:
+                if any(known.startswith(key + ".") for known in types):
+                    problems.append(f"{where}: {key} is a section, not a value ({value!r}): write {key}.NAME")
+                else:
+                    problems.append(f"{where}: there is no key {key}{_nearest_key(key, types)}")
+            elif types[key] is bool and isinstance(value, int | float) and not isinstance(value, bool):
+                problems.append(f"{where}: {key} is {value!r}, but it is a switch: write true or false")
+            else:
+                try:
+                    OmegaConf.update(tree, key, value, merge=True)
+                except OmegaConfBaseException as error:
+                    reason = str(error).splitlines()[0]
+                    must_be = _type_name(types[key])
+                    problems.append(f"{where}: {key} is {value!r}, but must be {must_be} ({reason})")
+    config = OmegaConf.to_object(tree)
+    assert isinstance(config, Config)
+    return config, problems
+
+
+@cache
+def _defaults() -> Any:
+    """The schema as OmegaConf checks it; building it takes six times as long as copying it."""
+    return OmegaConf.structured(Config)
+
+
+def _nearest_key(key: str, known: Iterable[str]) -> str:
+    """`; the nearest is ...`, by the whole dotted name or by its last part, or nothing."""
+    known = list(known)
+    last = key.rsplit(".", 1)[-1]
+    same_last = [k for k in known if k.rsplit(".", 1)[-1] == last]
+    candidates = same_last or difflib.get_close_matches(key, known, n=1, cutoff=0.75)
+    if not candidates:
+        names = difflib.get_close_matches(last, [k.rsplit(".", 1)[-1] for k in known], n=1, cutoff=0.6)
+        candidates = [k for k in known if k.rsplit(".", 1)[-1] in names]
+    best = difflib.get_close_matches(key, candidates, n=1, cutoff=0.0)
+    return f"; the nearest is {best[0]}" if best else ""
+
+
+def _type_name(hint: Any) -> str:
+    names = {
+        "str": "text",
+        "int": "a whole number",
+        "float": "a number",
+        "bool": "true or false",
+        "None": "null",
+        "list[float]": "a list of numbers",
+        "list[str]": "a list of names",
+        "dict[str, typing.Any]": "a mapping",
+    }
+    text = hint.__name__ if isinstance(hint, type) and hint in (str, int, float, bool) else str(hint)
+    return " or ".join(names[part] for part in text.split(" | "))
+
+
+def _near_file(path: Path) -> str:
+    siblings = [p.name for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
+    close = difflib.get_close_matches(path.name, siblings, n=1)
+    return f"; did you mean {path.parent / close[0]}?" if close else ""
+
+
+def _raise_if(problems: list[str]) -> None:
+    if problems:
+        raise ConfigError("\n".join(problems))

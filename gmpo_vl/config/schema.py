@@ -1,0 +1,276 @@
+"""What can be set. Names, meanings and defaults are EasyR1's; a line marked `ours` adds a key or another default.
+
+Units: batch sizes of prompts count PROMPTS (an update of `global_batch_size` prompts has n times as many rollouts), lengths
+count tokens, pixels are width x height of an image, clips of `log_clip_*` are in log space and those of `clip_ratio_*` are
+offsets of the ratio. -1 in a frequency or a limit means never, or no limit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, is_dataclass
+from functools import cache
+from typing import Any, get_type_hints
+
+
+class ConfigError(ValueError):
+    """Settings that cannot run. The message names each key, where it was written, and what to write instead."""
+
+
+@dataclass
+class DataConfig:
+    train_files: str = ""  # a file, a folder, or a hub id; `@SPLIT` after it picks a split
+    val_files: str = ""
+    prompt_key: str = "problem"  # ours: EasyR1's class says `prompt`, its config file and data sets `problem`
+    answer_key: str = "answer"
+    image_key: str = "images"
+    video_key: str = "videos"
+    image_dir: str | None = None  # where relative image paths of a row begin
+    video_fps: float = 2.0
+    max_prompt_length: int = 512  # tokens, image tokens included
+    max_response_length: int = 512
+    rollout_batch_size: int = 512  # prompts of one step
+    mini_rollout_batch_size: int | None = None
+    val_batch_size: int = -1
+    format_prompt: str | None = None  # a jinja file, or the name of a template in gmpo_vl/data/templates
+    override_chat_template: str | None = None  # a jinja file
+    shuffle: bool = True
+    seed: int = 1
+    min_pixels: int | None = 262144
+    max_pixels: int | None = 4194304
+    filter_overlong_prompts: bool = True
+    filter_overlong_prompts_workers: int = 16
+    on_bad_row: str = "error"  # ours: error | skip. What happens to a row that cannot be used
+
+
+@dataclass
+class AlgorithmConfig:
+    gamma: float = 1.0
+    lam: float = 1.0
+    adv_estimator: str = "grpo"  # grpo | grpo_no_std (ours: Dr.GRPO's, without the division by the deviation)
+    disable_kl: bool = (
+        True  # ours: EasyR1 puts a KL term into the reward unless told otherwise; the paper has none
+    )
+    use_kl_loss: bool = False
+    kl_penalty: str = "kl"  # kl | abs | mse | low_var_kl
+    kl_coef: float = 1e-3
+    kl_type: str = "fixed"
+    kl_horizon: float = 10000.0
+    kl_target: float = 0.1
+    online_filtering: bool = (
+        False  # replace groups whose mean of `filter_key` is outside (filter_low, filter_high)
+    )
+    filter_key: str = "accuracy"  # ours: by `overall`, an all-wrong group with a format reward passes
+    filter_low: float = 0.01
+    filter_high: float = 0.99
+    overlong_responses: str = "score"  # ours: score | mask | soft. What a response cut at its limit is worth
+    overlong_buffer: int | None = (
+        None  # ours: tokens before the limit in which `soft` lowers the reward linearly
+    )
+    overlong_penalty: float = 1.0  # ours: what `soft` takes away at the limit
+
+
+@dataclass
+class LoraConfig:
+    rank: int = 0  # 0: no LoRA
+    alpha: int = 64
+    target_modules: str = "all-linear"
+    exclude_modules: str | None = None
+
+
+@dataclass
+class ModelConfig:
+    model_path: str | None = None
+    tokenizer_path: str | None = None  # None: model_path
+    override_config: dict[str, Any] = field(default_factory=dict)
+    enable_gradient_checkpointing: bool = True
+    trust_remote_code: bool = False  # ours: EasyR1 says true
+    freeze_vision_tower: bool = False
+    lora: LoraConfig = field(default_factory=LoraConfig)
+
+
+@dataclass
+class OptimConfig:
+    lr: float = 1e-6
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
+    weight_decay: float = 1e-2
+    strategy: str = "adamw"
+    lr_warmup_ratio: float = 0.0
+    lr_warmup_steps: int | None = None  # wins over lr_warmup_ratio
+    min_lr_ratio: float | None = None  # where `cosine` ends, as a share of lr
+    lr_scheduler_type: str = "constant"  # constant | cosine
+
+
+@dataclass
+class FSDPConfig:
+    enable_full_shard: bool = True
+    enable_cpu_offload: bool = False
+    enable_rank0_init: bool = True
+    use_orig_params: bool = False
+    torch_dtype: str | None = None  # the weights': bf16 | fp16 | fp32, None: fp32
+    fsdp_size: int = -1
+    mp_param_dtype: str = "bf16"  # in which the forward pass computes
+    mp_reduce_dtype: str = "fp32"
+    mp_buffer_dtype: str = "fp32"
+
+
+@dataclass
+class OffloadConfig:
+    offload_params: bool = False
+    offload_optimizer: bool = False
+
+
+@dataclass
+class ActorConfig:
+    strategy: str = "fsdp"
+    global_batch_size: int = 256  # prompts of one update
+    micro_batch_size_per_device_for_update: int = 4  # rollouts
+    micro_batch_size_per_device_for_experience: int = 16  # rollouts
+    max_tokens_per_micro_batch: int | None = None  # ours
+    max_grad_norm: float = 1.0
+    loss_type: str = "gmpo"  # ours: an objective of gmpo_vl.policy, or easyr1/NAME on engine easyr1
+    log_clip_low: float | None = None  # ours. None here and below: the objective's own
+    log_clip_high: float | None = None
+    clip_ratio_low: float | None = None
+    clip_ratio_high: float | None = None
+    clip_ratio_dual: float | None = None  # of easyr1/default
+    mean_power: float | None = None  # ours: of power_mean
+    length_constant: float | None = None  # ours: of dr_grpo, tokens
+    entropy_coef: float = 0.0  # ours: what is added to the objective per unit of entropy
+    loss_avg_mode: str = "token"  # of easyr1/NAME; our objectives say themselves what they average
+    tau_positive: float = 1.0  # of easyr1/sapo
+    tau_negative: float = 1.05  # of easyr1/sapo
+    ppo_epochs: int = 1
+    padding_free: bool = True
+    dynamic_batching: bool = True
+    ulysses_size: int = 1
+    use_torch_compile: bool = True
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    fsdp: FSDPConfig = field(default_factory=FSDPConfig)
+    offload: OffloadConfig = field(default_factory=OffloadConfig)
+
+
+@dataclass
+class CriticConfig:
+    strategy: str = "fsdp"
+    global_batch_size: int = 256
+    micro_batch_size_per_device_for_update: int = 4
+    micro_batch_size_per_device_for_experience: int = 16
+    max_grad_norm: float = 1.0
+    cliprange_value: float = 0.5
+    loss_avg_mode: str = "token"
+    ppo_epochs: int = 1
+    padding_free: bool = False
+    dynamic_batching: bool = True
+    ulysses_size: int = 1
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    fsdp: FSDPConfig = field(default_factory=FSDPConfig)
+    offload: OffloadConfig = field(default_factory=OffloadConfig)
+
+
+@dataclass
+class RefConfig:
+    strategy: str = "fsdp"
+    fsdp: FSDPConfig = field(default_factory=FSDPConfig)
+    offload: OffloadConfig = field(default_factory=OffloadConfig)
+
+
+@dataclass
+class RolloutConfig:
+    name: str = "vllm"
+    n: int = 1  # responses per prompt
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = -1
+    seed: int = 1
+    limit_images: int = 0
+    dtype: str = "bf16"
+    gpu_memory_utilization: float = 0.6
+    ignore_eos: bool = False
+    enforce_eager: bool = False
+    enable_chunked_prefill: bool = False
+    tensor_parallel_size: int = 2
+    max_model_len: int | None = None
+    max_num_batched_tokens: int = 8192
+    disable_log_stats: bool = True
+    disable_tqdm: bool = False
+    val_override_config: dict[str, Any] = field(default_factory=dict)  # n, temperature, top_p, top_k, seed
+
+
+@dataclass
+class RewardConfig:
+    reward_function: str | None = None  # path.py:function
+    reward_function_kwargs: dict[str, Any] = field(default_factory=dict)
+    skip_special_tokens: bool = True
+    num_cpus: int = 1
+
+
+@dataclass
+class WorkerConfig:
+    hybrid_engine: bool = True
+    actor: ActorConfig = field(default_factory=ActorConfig)
+    critic: CriticConfig = field(default_factory=CriticConfig)
+    ref: RefConfig = field(default_factory=RefConfig)
+    reward: RewardConfig = field(default_factory=RewardConfig)
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+
+
+@dataclass
+class TrainerConfig:
+    total_epochs: int = 15
+    max_steps: int | None = None  # wins over total_epochs
+    project_name: str = "gmpo_vl"  # ours: EasyR1 says `easy_r1`
+    experiment_name: str = "demo"
+    logger: list[str] = field(default_factory=lambda: ["console", "file"])  # ours: EasyR1 says console, wandb
+    nnodes: int = 1
+    n_gpus_per_node: int = 8
+    max_try_make_batch: int = 20
+    critic_warmup: int = 0
+    val_freq: int = -1
+    val_before_train: bool = True
+    val_only: bool = False
+    val_generations_to_log: int = 0
+    save_freq: int = -1
+    save_limit: int = -1
+    save_best: bool = (
+        True  # ours: keep the checkpoint with the best validation accuracy, whatever save_limit says
+    )
+    save_model_only: bool = False
+    save_checkpoint_path: str | None = None  # the run's folder. ours: None becomes runs/<experiment_name>
+    load_checkpoint_path: str | None = None
+    ray_timeline: str | None = None
+    find_last_checkpoint: bool = True
+
+
+@dataclass
+class Config:
+    """All settings of a run. `written` holds the dotted keys that a file or an override names, bases included."""
+
+    engine: str = "local"  # ours: local | easyr1
+    data: DataConfig = field(default_factory=DataConfig)
+    algorithm: AlgorithmConfig = field(default_factory=AlgorithmConfig)
+    worker: WorkerConfig = field(default_factory=WorkerConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    written: frozenset[str] = field(default=frozenset(), metadata={"omegaconf_ignore": True})
+
+
+@cache
+def key_types(schema: Any = Config, prefix: str = "") -> dict[str, Any]:
+    """Every dotted key that can be written, with its type; sections themselves are not keys."""
+    hints = get_type_hints(schema)
+    types: dict[str, Any] = {}
+    for item in fields(schema):
+        if item.metadata.get("omegaconf_ignore"):
+            continue
+        hint, key = hints[item.name], prefix + item.name
+        types.update(key_types(hint, key + ".") if is_dataclass(hint) else {key: hint})
+    return types
+
+
+def value_of(config: Config, key: str) -> Any:
+    """The value at a dotted key."""
+    value: Any = config
+    for name in key.split("."):
+        value = getattr(value, name)
+    return value

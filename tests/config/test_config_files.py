@@ -1,0 +1,184 @@
+"""Reading and writing settings: what is written is what counts, and errors say what, where and what to do."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from gmpo_vl.config import Config, ConfigError, load_config, save_config
+
+MINIMAL = {
+    "data": {"train_files": "rows.parquet"},
+    "worker": {"actor": {"model": {"model_path": "model"}}, "rollout": {"n": 8}},
+}
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes a config file from a dict, on top of the minimal one that can run."""
+
+    def write(name: str = "run.yaml", **sections) -> Path:
+        path = tmp_path / name
+        path.write_text(yaml.safe_dump({**MINIMAL, **sections}))
+        return path
+
+    return write
+
+
+def refusal(path, *overrides) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, overrides)
+    return str(caught.value)
+
+
+def test_torch_is_not_imported():
+    code = "import sys, gmpo_vl.config; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2]).returncode == 0
+
+
+def test_override_wins_over_file_and_file_over_base(write, tmp_path):
+    (tmp_path / "sub").mkdir()
+    write("base.yaml", trainer={"total_epochs": 1, "max_steps": 10, "val_freq": -1})
+    child = write("sub/child.yaml", base="../base.yaml", trainer={"max_steps": 20, "save_freq": 5})
+    config = load_config(child, ["trainer.save_freq=7"])
+    assert (config.trainer.total_epochs, config.trainer.max_steps, config.trainer.save_freq) == (1, 20, 7)
+    assert {"trainer.total_epochs", "trainer.max_steps", "trainer.save_freq"} <= config.written
+    assert "trainer.save_limit" not in config.written
+
+
+def test_base_that_names_itself_is_an_error(write):
+    write("a.yaml", base="b.yaml")
+    assert "circle" in refusal(write("b.yaml", base="a.yaml"))
+
+
+def test_written_holds_exactly_what_was_written(write):
+    config = load_config(write(), ["worker.rollout.val_override_config.n=16", "trainer.logger=['console']"])
+    assert config.written == {
+        "data.train_files",
+        "worker.actor.model.model_path",
+        "worker.rollout.n",
+        "worker.rollout.val_override_config",
+        "trainer.logger",
+    }
+    assert config.worker.rollout.val_override_config == {"n": 16}
+
+
+def test_overrides_read_as_yaml_reads_them(write):
+    config = load_config(
+        write(),
+        [
+            "worker.actor.optim.lr=1e-5",
+            "worker.actor.optim.betas=[0.9,0.95]",
+            'worker.rollout.val_override_config={"n":16,"temperature":1.0}',
+            "data.max_pixels=null",
+            "algorithm.online_filtering=True",
+            "data.train_files=someone/some-set@train",
+        ],
+    )
+    assert config.worker.actor.optim.lr == 1e-5
+    assert config.worker.actor.optim.betas == [0.9, 0.95]
+    assert config.worker.rollout.val_override_config == {"n": 16, "temperature": 1.0}
+    assert config.data.max_pixels is None
+    assert config.algorithm.online_filtering is True
+    assert config.data.train_files == "someone/some-set@train"
+
+
+def test_saved_config_reads_the_same(write, tmp_path):
+    config = load_config(
+        write(),
+        ["worker.actor.optim.lr=3.3e-7", "trainer.experiment_name=first", "worker.actor.log_clip_low=0.2"],
+    )
+    saved = tmp_path / "saved.yaml"
+    save_config(config, saved)
+    again = load_config(saved)
+    assert again == config  # `written` included
+    assert again.trainer.save_checkpoint_path == "runs/first"
+    save_config(again, tmp_path / "twice.yaml")
+    assert (tmp_path / "twice.yaml").read_text() == saved.read_text()
+
+
+def test_a_saved_config_can_start_another_run(write, tmp_path):
+    saved = tmp_path / "saved.yaml"
+    first = load_config(write(), ["trainer.experiment_name=first"])
+    save_config(first, saved)
+    second = load_config(saved, ["trainer.experiment_name=second"])
+    assert second.trainer.save_checkpoint_path == "runs/second"
+    child = tmp_path / "child.yaml"
+    child.write_text("base: saved.yaml\n")
+    assert load_config(child) == first
+
+
+def test_a_later_edit_of_a_saved_config_counts_as_written(write, tmp_path):
+    saved = tmp_path / "saved.yaml"
+    save_config(load_config(write()), saved)
+    saved.write_text(saved.read_text().replace("strategy: adamw\n", "strategy: adamw_bf16\n", 1))
+    assert "worker.actor.optim.strategy" in refusal(saved)
+    assert "worker.rollout.ignore_eos" in refusal(write(), "worker.rollout.ignore_eos=true")
+
+
+@pytest.mark.parametrize(
+    ("key", "nearest"),
+    [
+        ("worker.actor.loss_typ", "worker.actor.loss_type"),
+        ("worker.actor.lr", "worker.actor.optim.lr"),
+        ("worker.actor.use_kl_loss", "algorithm.use_kl_loss"),
+        ("data.max_pixel", "data.max_pixels"),
+        ("trainer.expriment_name", "trainer.experiment_name"),
+        ("rollout.n", "worker.rollout.n"),
+    ],
+)
+def test_unknown_key_names_the_nearest_and_the_place(write, key, nearest):
+    message = refusal(write(), f"{key}=1")
+    assert f"there is no key {key}; the nearest is {nearest}" in message
+    assert f"override '{key}=1'" in message
+
+
+def test_unknown_key_in_a_file_names_the_file(write):
+    path = write(trainer={"max_step": 3})
+    assert f"{path}: there is no key trainer.max_step; the nearest is trainer.max_steps" in refusal(path)
+
+
+def test_all_faults_are_told_at_once(write):
+    message = refusal(write(), "worker.rollout.n=x", "trainer.nonsense=1", "trainer.save_best=3")
+    assert len(message.splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("override", "must_be"),
+    [
+        ("worker.rollout.n=4.5", "a whole number"),
+        ("worker.rollout.n=null", "a whole number"),
+        ("worker.actor.optim.lr=fast", "a number"),
+        ("trainer.save_best=2", "true or false"),
+        ("trainer.save_best=maybe", "true or false"),
+        ("data.max_pixels=big", "a whole number or null"),
+        ("worker.actor.optim.betas=0.9", "a list of numbers"),
+        ("trainer.logger=console", "a list of names"),
+        ("data=5", "is a section"),
+        ("worker.rollout.val_override_config=greedy", "a mapping"),
+    ],
+)
+def test_wrong_type_says_what_it_must_be(write, override, must_be):
+    message = refusal(write(), override)
+    key = override.split("=")[0]
+    assert key in message
+    assert must_be.replace("true or false", "true") in message
+    assert repr(override) in message
+
+
+def test_unreadable_files_say_so(write, tmp_path):
+    write("geometry3k.yaml")
+    assert "did you mean" in refusal(tmp_path / "geometry3.yaml")
+    (tmp_path / "broken.yaml").write_text("data: {train_files: a\n")
+    assert "broken.yaml cannot be read as YAML" in refusal(tmp_path / "broken.yaml")
+    (tmp_path / "twice.yaml").write_text("data:\n  seed: 1\n  seed: 2\n")
+    assert "duplicate key seed" in refusal(tmp_path / "twice.yaml")
+    (tmp_path / "list.yaml").write_text("- data\n")
+    assert "holds a list" in refusal(tmp_path / "list.yaml")
+    assert "KEY=VALUE" in refusal(write(), "worker.rollout.n")
+
+
+def test_an_empty_section_is_no_section(write):
+    assert load_config(write(algorithm=None)).algorithm == Config().algorithm

@@ -1,0 +1,314 @@
+"""What a run refuses, and what it only mentions. Only written keys are refused."""
+
+import pytest
+import yaml
+
+from gmpo_vl.config import Config, ConfigError, checks, load_config, placement_notice
+from gmpo_vl.config.schema import key_types, value_of
+from gmpo_vl.policy.settings import OBJECTIVE_KEYS, OBJECTIVES
+
+MINIMAL = {
+    "data": {"train_files": "rows.parquet"},
+    "worker": {"actor": {"model": {"model_path": "model"}}, "rollout": {"n": 8}},
+}
+
+# The values of EasyR1's examples/config.yaml at commit b44b311.
+EASYR1_EXAMPLE = {
+    "data.train_files": "hiyouga/math12k@train",
+    "data.val_files": "hiyouga/math12k@test",
+    "data.prompt_key": "problem",
+    "data.answer_key": "answer",
+    "data.image_key": "images",
+    "data.video_key": "videos",
+    "data.image_dir": None,
+    "data.video_fps": 2.0,
+    "data.max_prompt_length": 2048,
+    "data.max_response_length": 2048,
+    "data.rollout_batch_size": 512,
+    "data.mini_rollout_batch_size": None,
+    "data.val_batch_size": 1024,
+    "data.format_prompt": "./examples/format_prompt/math.jinja",
+    "data.override_chat_template": None,
+    "data.shuffle": True,
+    "data.seed": 1,
+    "data.min_pixels": 262144,
+    "data.max_pixels": 4194304,
+    "data.filter_overlong_prompts": True,
+    "algorithm.adv_estimator": "grpo",
+    "algorithm.disable_kl": False,
+    "algorithm.use_kl_loss": True,
+    "algorithm.kl_penalty": "low_var_kl",
+    "algorithm.kl_coef": 1e-2,
+    "algorithm.online_filtering": False,
+    "algorithm.filter_key": "overall",
+    "algorithm.filter_low": 0.01,
+    "algorithm.filter_high": 0.99,
+    "worker.actor.global_batch_size": 128,
+    "worker.actor.micro_batch_size_per_device_for_update": 1,
+    "worker.actor.micro_batch_size_per_device_for_experience": 2,
+    "worker.actor.max_grad_norm": 1.0,
+    "worker.actor.padding_free": True,
+    "worker.actor.dynamic_batching": True,
+    "worker.actor.ulysses_size": 1,
+    "worker.actor.model.model_path": "Qwen/Qwen2.5-7B-Instruct",
+    "worker.actor.model.enable_gradient_checkpointing": True,
+    "worker.actor.model.trust_remote_code": False,
+    "worker.actor.model.freeze_vision_tower": False,
+    "worker.actor.model.lora.rank": 0,
+    "worker.actor.model.lora.alpha": 64,
+    "worker.actor.model.lora.target_modules": "all-linear",
+    "worker.actor.model.lora.exclude_modules": ".*visual.*",
+    "worker.actor.optim.lr": 1e-6,
+    "worker.actor.optim.weight_decay": 1e-2,
+    "worker.actor.optim.strategy": "adamw",
+    "worker.actor.optim.lr_warmup_ratio": 0.0,
+    "worker.actor.fsdp.enable_full_shard": True,
+    "worker.actor.fsdp.enable_cpu_offload": False,
+    "worker.actor.fsdp.enable_rank0_init": True,
+    "worker.actor.offload.offload_params": True,
+    "worker.actor.offload.offload_optimizer": True,
+    "worker.rollout.n": 5,
+    "worker.rollout.temperature": 1.0,
+    "worker.rollout.top_p": 1.0,
+    "worker.rollout.limit_images": 0,
+    "worker.rollout.gpu_memory_utilization": 0.6,
+    "worker.rollout.enforce_eager": False,
+    "worker.rollout.enable_chunked_prefill": False,
+    "worker.rollout.tensor_parallel_size": 2,
+    "worker.rollout.disable_tqdm": False,
+    "worker.rollout.val_override_config": {"temperature": 0.6, "top_p": 0.95, "n": 1},
+    "worker.ref.fsdp.enable_full_shard": True,
+    "worker.ref.fsdp.enable_cpu_offload": True,
+    "worker.ref.fsdp.enable_rank0_init": True,
+    "worker.ref.offload.offload_params": False,
+    "worker.reward.reward_function": "./examples/reward_function/math.py:compute_score",
+    "trainer.total_epochs": 15,
+    "trainer.max_steps": None,
+    "trainer.project_name": "easy_r1",
+    "trainer.experiment_name": "qwen2_5_7b_math_grpo",
+    "trainer.logger": ["file", "wandb"],
+    "trainer.nnodes": 1,
+    "trainer.n_gpus_per_node": 8,
+    "trainer.max_try_make_batch": 20,
+    "trainer.val_freq": 5,
+    "trainer.val_before_train": True,
+    "trainer.val_only": False,
+    "trainer.val_generations_to_log": 3,
+    "trainer.save_freq": 5,
+    "trainer.save_limit": 3,
+    "trainer.save_model_only": False,
+    "trainer.save_checkpoint_path": None,
+    "trainer.load_checkpoint_path": None,
+    "trainer.find_last_checkpoint": True,
+}
+
+
+def nested(flat: dict) -> dict:
+    tree: dict = {}
+    for key, value in flat.items():
+        *sections, name = key.split(".")
+        branch = tree
+        for section in sections:
+            branch = branch.setdefault(section, {})
+        branch[name] = value
+    return tree
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(MINIMAL))
+    return path
+
+
+@pytest.fixture
+def easyr1_example(tmp_path, monkeypatch):
+    for name in ("examples/format_prompt/math.jinja", "examples/reward_function/math.py"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text("")
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "easyr1.yaml"
+    path.write_text(yaml.safe_dump(nested(EASYR1_EXAMPLE)))
+    return path
+
+
+def refusal(path, *overrides) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, overrides)
+    return str(caught.value)
+
+
+def test_rules_are_about_keys_that_exist():
+    named = {*checks._ONLY_ON_LOCAL, *checks._CHOICES, *checks._HONOURED_BY_LOCAL}
+    named |= {key for keys, _, _ in checks._RANGES for key in keys}
+    assert named <= set(key_types())
+    patterns = [
+        *checks._PLACEMENT_ON_LOCAL,
+        *(p for keys in checks._NO_SUCH_PART_ON_LOCAL.values() for p in keys),
+    ]
+    assert all(checks._matching(key_types(), (pattern,)) for pattern in patterns)
+
+
+def test_no_key_is_both_honoured_in_part_and_placement():
+    placement = checks._matching(key_types(), checks._PLACEMENT_ON_LOCAL, but=checks._HONOURED_BY_LOCAL)
+    assert not set(placement) & {*checks._ONLY_ON_LOCAL, *checks._CHOICES}
+
+
+def test_defaults_are_refused_by_no_engine():
+    for engine in ("local", "easyr1"):
+        config = Config(engine=engine, written=frozenset(key_types()))
+        config.data.train_files, config.worker.actor.model.model_path, config.worker.rollout.n = (
+            "rows",
+            "model",
+            2,
+        )
+        config.written -= {"algorithm.overlong_buffer", "algorithm.overlong_penalty"}
+        config.written -= {f"worker.actor.{key}" for key in ("loss_avg_mode", "tau_positive", "tau_negative")}
+        assert checks.check(config, {}) == []
+
+
+def test_easyr1s_example_loads_on_both_engines(easyr1_example):
+    for engine in ("local", "easyr1"):
+        config = load_config(easyr1_example, [f"engine={engine}"])
+        assert config.written == {*EASYR1_EXAMPLE, "engine"}
+        unresolved = {"trainer.save_checkpoint_path"}
+        assert {key: value_of(config, key) for key in EASYR1_EXAMPLE if key not in unresolved} == {
+            key: value for key, value in EASYR1_EXAMPLE.items() if key not in unresolved
+        }
+
+
+def test_placement_keys_are_named_once_in_one_line(easyr1_example):
+    notice = placement_notice(load_config(easyr1_example))
+    assert notice is not None
+    assert "\n" not in notice
+    for key in (
+        "worker.actor.padding_free",
+        "worker.ref.fsdp.enable_cpu_offload",
+        "trainer.nnodes",
+        "data.video_key",
+    ):
+        assert notice.count(key) == 1
+    for key in (
+        "worker.actor.global_batch_size",
+        "data.max_pixels",
+        "worker.actor.optim.lr",
+        "algorithm.kl_coef",
+    ):
+        assert key not in notice
+    assert placement_notice(load_config(easyr1_example, ["engine=easyr1"])) is None
+
+
+def test_dtypes_are_honoured_not_placement(path):
+    config = load_config(
+        path, ["worker.actor.fsdp.torch_dtype=bf16", "worker.actor.fsdp.mp_param_dtype=bf16"]
+    )
+    assert placement_notice(config) is None
+    assert "worker.actor.fsdp.fsdp_size" in str(
+        placement_notice(load_config(path, ["worker.actor.fsdp.fsdp_size=8"]))
+    )
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "algorithm.adv_estimator=gae",
+        "algorithm.adv_estimator=rloo",
+        "algorithm.disable_kl=false",
+        "algorithm.kl_type=adaptive",
+        "algorithm.lam=0.95",
+        "algorithm.kl_penalty=full",
+        "worker.actor.loss_type=easyr1/cispo",
+        "worker.actor.optim.strategy=adamw_bf16",
+        "worker.rollout.ignore_eos=true",
+        "trainer.logger=[console,swanlab]",
+        "trainer.critic_warmup=3",
+    ],
+)
+def test_what_only_engine_easyr1_can_do_is_refused_on_local_by_name(path, override):
+    message = refusal(path, override)
+    assert override.split("=")[0] in message
+    assert repr(override) in message
+    assert load_config(path, [override, "engine=easyr1"])
+
+
+@pytest.mark.parametrize("engine", ["local", "easyr1"])
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("engine=ray", "local, easyr1"),
+        ("data.on_bad_row=ignore", "error, skip"),
+        ("algorithm.adv_estimator=grop", "the nearest is grpo"),
+        ("worker.actor.loss_type=gmop", "the nearest is gmpo"),
+        ("worker.actor.loss_type=cispo", "easyr1/cispo"),
+        ("worker.actor.loss_type=easyr1/gmpo", "EasyR1"),
+        ("worker.actor.optim.lr_scheduler_type=linear", "constant, cosine"),
+        ("trainer.logger=[tensorbord]", "the nearest is tensorboard"),
+        ("data.rollout_batch_size=100", "must be a multiple"),
+        ("worker.rollout.n=1", "at least 2 responses"),
+        ("worker.rollout.temperature=0", "greater than 0"),
+        ("worker.actor.log_clip_low=-0.1", "not negative"),
+        ("worker.actor.optim.lr=.nan", "0 or greater"),
+        ("worker.actor.optim.betas=[0.9]", "two numbers"),
+        ("worker.rollout.top_p=1.5", "between 0 and 1"),
+        ("data.max_response_length=0", "greater than 0"),
+        ("data.min_pixels=5000000", "the first is larger"),
+        ("trainer.save_limit=0", "-1"),
+        ("trainer.val_freq=5", "needs data.val_files"),
+        ("algorithm.use_kl_loss=true", "algorithm.disable_kl: false"),
+        ("algorithm.overlong_responses=soft", "needs algorithm.overlong_buffer"),
+        ("algorithm.overlong_buffer=100", "only algorithm.overlong_responses: soft uses it"),
+        ("algorithm.filter_low=0.99", "no mean lies between"),
+        ("worker.rollout.val_override_config={max_tokens: 3}", "there is no 'max_tokens'"),
+        ("worker.rollout.val_override_config={n: 0}", "n is 0"),
+        ("worker.actor.loss_avg_mode=seq", "does not use loss_avg_mode"),
+        ("worker.actor.clip_ratio_dual=3.0", "does not use clip_ratio_dual"),
+        ("data.format_prompt=./nowhere/math.jinja", "no such file"),
+        ("worker.reward.reward_function=./nowhere.py:compute_score", "no file ./nowhere.py"),
+        ("trainer.load_checkpoint_path=runs/none", "no such file or folder"),
+        ("worker.actor.model.model_path=null", "is missing"),
+        ("data.train_files=", "data.train_files"),
+    ],
+)
+def test_settings_that_cannot_run_are_refused_with_the_reason(path, engine, override, says):
+    message = refusal(path, f"engine={engine}", override)
+    assert says in message
+    assert override.split("=")[0] in message
+
+
+def test_every_option_of_an_objective_can_be_written():
+    assert {f"worker.actor.{option}" for option in OBJECTIVE_KEYS} <= set(key_types())
+
+
+@pytest.mark.parametrize("loss_type", OBJECTIVES)
+def test_each_objective_takes_its_own_options_and_no_other(path, loss_type):
+    own = {option: f"worker.actor.{option}=0.3" for option in OBJECTIVES[loss_type].defaults}
+    config = load_config(path, [f"worker.actor.loss_type={loss_type}", *own.values()])
+    assert all(value_of(config, f"worker.actor.{option}") == 0.3 for option in own)
+    other = next(option for option in ("log_clip_low", "clip_ratio_low") if option not in own)
+    assert f"worker.actor.{other}" in refusal(
+        path, f"worker.actor.loss_type={loss_type}", f"worker.actor.{other}=0.3"
+    )
+
+
+def test_null_takes_back_what_a_base_wrote(path, tmp_path):
+    base = tmp_path / "base.yaml"
+    base.write_text(yaml.safe_dump(MINIMAL) + "\n")
+    load_config(base, ["worker.actor.log_clip_low=0.2", "worker.actor.loss_type=gmpo"])
+    clip = ["worker.actor.log_clip_low=0.2", "worker.actor.loss_type=grpo"]
+    assert "log_clip_low" in refusal(base, *clip)
+    assert load_config(base, [*clip, "worker.actor.log_clip_low=null"]).worker.actor.log_clip_low is None
+
+
+def test_a_template_name_needs_no_file(path):
+    assert load_config(path, ["data.format_prompt=math"]).data.format_prompt == "math"
+
+
+def test_easyr1s_habit_of_switching_kl_off_on_the_command_line_works(easyr1_example):
+    config = load_config(easyr1_example, ["algorithm.disable_kl=True"])
+    assert config.algorithm.disable_kl
+    assert config.algorithm.use_kl_loss
+
+
+def test_validation_only_needs_no_training_rows_and_one_sample(path):
+    overrides = ["trainer.val_only=true", "data.val_files=rows", "data.train_files=''", "worker.rollout.n=1"]
+    assert load_config(path, overrides).trainer.val_only
