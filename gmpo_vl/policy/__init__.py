@@ -9,17 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gmpo_vl.policy.advantages import group_advantages
+    from gmpo_vl.policy.correction import RolloutMismatch, rollout_correction
     from gmpo_vl.policy.diagnostics import StepDiagnostics
     from gmpo_vl.policy.objectives import PolicyLoss, TokenDiagnostics, per_sequence_loss
+    from gmpo_vl.policy.probe import kl_to_start, kl_to_start_sums
     from gmpo_vl.policy.reduction import reduce_loss, sequence_weights, skippable, token_mean, total_weight
     from gmpo_vl.policy.regularisers import kl
 
 _HOME = {
     "group_advantages": "advantages",
+    "RolloutMismatch": "correction",
+    "rollout_correction": "correction",
     "StepDiagnostics": "diagnostics",
     "PolicyLoss": "objectives",
     "TokenDiagnostics": "objectives",
     "per_sequence_loss": "objectives",
+    "kl_to_start": "probe",
+    "kl_to_start_sums": "probe",
     "reduce_loss": "reduction",
     "sequence_weights": "reduction",
     "skippable": "reduction",
@@ -30,12 +36,16 @@ _HOME = {
 
 __all__ = [
     "PolicyLoss",
+    "RolloutMismatch",
     "StepDiagnostics",
     "TokenDiagnostics",
     "group_advantages",
     "kl",
+    "kl_to_start",
+    "kl_to_start_sums",
     "per_sequence_loss",
     "reduce_loss",
+    "rollout_correction",
     "sequence_weights",
     "skippable",
     "token_mean",

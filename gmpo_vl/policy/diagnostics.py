@@ -10,14 +10,12 @@ Sums are summed, maxima are maxima of everything, quantiles are of all values: n
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 import numpy as np
 import torch
-import torch.distributed as dist
 
 from gmpo_vl.policy.objectives import PolicyLoss
 from gmpo_vl.policy.reduction import token_mean
+from gmpo_vl.policy.tally import Tally
 
 QUANTILES = {"p001": 0.001, "p01": 0.01, "p50": 0.5, "p99": 0.99, "p999": 0.999}
 
@@ -43,11 +41,9 @@ class StepDiagnostics:
     """
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
-        self._device = torch.device(device)
-        # One entry a call, left where the tensors are: nothing here waits for a GPU before `result`.
-        self._sums: list[torch.Tensor] = []
-        self._maxima: list[torch.Tensor] = []  # of log-ratios; minima are maxima of their negatives
-        self._log_ratios: list[torch.Tensor] = []  # float32, NaN where masked
+        self._tally = Tally(
+            _SUMS, _MAXIMA, device
+        )  # maxima of log-ratios; minima as maxima of their negatives
 
     @torch.no_grad()
     def add(
@@ -76,24 +72,23 @@ class StepDiagnostics:
         if kl_B is not None:
             sums["kl"] = (kl_B * weight_B).sum()
             sums["kl_weight"] = weight_B.sum()
-        self._add_sums(sums)
-        self._add_maxima(_ratio_ranges(log_ratio_BT, mask_BT, advantages_B))
-        self._log_ratios.append(torch.where(mask_BT, log_ratio_BT, torch.nan).float().flatten())
+        self._tally.add_sums(sums)
+        self._tally.add_maxima(_ratio_ranges(log_ratio_BT, mask_BT, advantages_B))
+        self._tally.add_values(log_ratio_BT, mask_BT)
 
     def add_skipped(self, weight_B: torch.Tensor) -> None:
         """Sequences whose pass was skipped because their loss and gradient are exactly 0: they count in the mean of
         the loss, and are not among the ratios."""
-        self._add_sums({"weight": weight_B.sum(), "grpo_weight": (weight_B > 0).sum()})
+        self._tally.add_sums({"weight": weight_B.sum(), "grpo_weight": (weight_B > 0).sum()})
 
     def add_update(self, grad_norm: float | torch.Tensor) -> None:
         """One optimiser step; the norm is the global one, before clipping, the same on every rank."""
-        self._add_sums({"grad_norm": grad_norm, "updates": 1})
-        self._add_maxima({"grad_norm_max": grad_norm})
+        self._tally.add_sums({"grad_norm": grad_norm, "updates": 1})
+        self._tally.add_maxima({"grad_norm_max": grad_norm})
 
     def result(self) -> dict[str, float]:
         """The step's metrics. Where torch.distributed runs this is a collective: every rank calls it, all get the same."""
-        sums, maxima = self._over_ranks()
-        values = gather_values(self._log_ratios, self._device)
+        sums, maxima, log_ratios = self._tally.reduce()
         metrics: dict[str, float] = {}
         if sums["weight"]:
             metrics["actor/pg_loss"] = sums["loss"] / sums["weight"]
@@ -106,50 +101,9 @@ class StepDiagnostics:
             metrics["actor/grad_norm_max"] = maxima["grad_norm_max"]
         if sums["tokens"]:
             metrics |= _token_metrics(sums) | _range_metrics(maxima)
-            quantiles = np.exp(np.quantile(values, list(QUANTILES.values())))
+            quantiles = np.exp(np.quantile(log_ratios, list(QUANTILES.values())))
             metrics |= {f"actor/ratio_{name}": float(q) for name, q in zip(QUANTILES, quantiles)}
         return metrics
-
-    def _add_sums(self, sums: Mapping[str, float | torch.Tensor]) -> None:
-        self._sums.append(_row(sums, _SUMS, 0.0))
-
-    def _add_maxima(self, maxima: Mapping[str, float | torch.Tensor]) -> None:
-        self._maxima.append(_row(maxima, _MAXIMA, -torch.inf))
-
-    def _over_ranks(self) -> tuple[dict[str, float], dict[str, float]]:
-        sums, maxima = _row({}, _SUMS, 0.0).to(self._device), _row({}, _MAXIMA, -torch.inf).to(self._device)
-        for row in self._sums:
-            sums += row.to(self._device)
-        for row in self._maxima:
-            maxima = torch.maximum(maxima, row.to(self._device))
-        if dist.is_available() and dist.is_initialized():
-            dist.all_reduce(sums)
-            dist.all_reduce(maxima, op=dist.ReduceOp.MAX)
-        return dict(zip(_SUMS, sums.tolist())), dict(zip(_MAXIMA, maxima.tolist()))
-
-
-def _row(values: Mapping[str, float | torch.Tensor], names: Sequence[str], missing: float) -> torch.Tensor:
-    """One float64 per name, on the values' device; `missing` where there is no value."""
-    given = {name: torch.as_tensor(value, dtype=torch.float64) for name, value in values.items()}
-    device = next((value.device for value in given.values() if value.device.type != "cpu"), "cpu")
-    absent = torch.tensor(missing, dtype=torch.float64, device=device)
-    return torch.stack([given[name].to(device) if name in given else absent for name in names])
-
-
-def gather_values(values: Sequence[torch.Tensor], device: torch.device) -> np.ndarray:
-    """All values of all ranks that are not NaN, float32, in no particular order (a collective over the ranks)."""
-    mine = torch.cat([torch.empty(0, device=device), *(rows.to(device) for rows in values)])
-    mine = mine[~mine.isnan()]
-    if not (dist.is_available() and dist.is_initialized()):
-        return mine.cpu().numpy()
-    counts = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(dist.get_world_size())]
-    dist.all_gather(counts, torch.tensor([len(mine)], device=device))
-    longest = max(int(count) for count in counts)
-    padded = torch.zeros(longest, device=device)
-    padded[: len(mine)] = mine
-    everyone = [torch.empty_like(padded) for _ in counts]
-    dist.all_gather(everyone, padded)
-    return torch.cat([rows[: int(count)] for rows, count in zip(everyone, counts)]).cpu().numpy()
 
 
 def _sides(outside_BT: torch.Tensor, advantages_B: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -15,12 +15,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from gmpo_vl.policy.reduction import sequence_weights, token_mean
 from gmpo_vl.policy.settings import OBJECTIVES, log_clip_limits, resolve_settings
 
 
-def gmpo(log_ratio_BT, mask_BT, positive_B1, low, high):
+def gmpo(log_ratio_BT: Tensor, mask_BT: Tensor, positive_B1: Tensor, low: float, high: float) -> Tensor:
     """Eq. 5: R = (prod_t rho'_t)^(1/|o|), rho' = rho clipped to [e^low, e^high] on the side that A's sign bounds.
 
     min[rho A, clip(rho) A] is min(rho, e^high) A for A > 0 and max(rho, e^low) A for A < 0: the RAW log-ratio is
@@ -29,56 +30,71 @@ def gmpo(log_ratio_BT, mask_BT, positive_B1, low, high):
     return token_mean(clip_one_sided(log_ratio_BT, positive_B1, low, high), mask_BT)
 
 
-def grpo(log_ratio_BT, mask_BT, positive_B1, low, high):
+def grpo(log_ratio_BT: Tensor, mask_BT: Tensor, positive_B1: Tensor, low: float, high: float) -> Tensor:
     """Eq. 1 without its KL term: R = 1/|o| sum_t rho'_t, rho' clipped as in `gmpo`."""
     return log_power_mean(clip_one_sided(log_ratio_BT, positive_B1, low, high), mask_BT, 1.0)
 
 
-def gmpo_noclip(log_ratio_BT, mask_BT, positive_B1, low, high):
+def gmpo_noclip(
+    log_ratio_BT: Tensor, mask_BT: Tensor, positive_B1: Tensor, low: float, high: float
+) -> Tensor:
     """Eq. 3 (Table 3, row 2): `gmpo` without a clip; its limits are infinite."""
     return token_mean(log_ratio_BT, mask_BT)
 
 
-def gmpo_seqclip(log_ratio_BT, mask_BT, positive_B1, low, high):
+def gmpo_seqclip(
+    log_ratio_BT: Tensor, mask_BT: Tensor, positive_B1: Tensor, low: float, high: float
+) -> Tensor:
     """Table 3, row 3: the product of all ratios is clipped, then the 1/|o|-th power is taken."""
     product_B1 = clip_one_sided(log_ratio_BT.sum(-1, keepdim=True), positive_B1, low, high)
     return product_B1.squeeze(-1) / _lengths(mask_BT)
 
 
-def gmpo_nonorm(log_ratio_BT, mask_BT, positive_B1, low, high):
+def gmpo_nonorm(
+    log_ratio_BT: Tensor, mask_BT: Tensor, positive_B1: Tensor, low: float, high: float
+) -> Tensor:
     """Table 3, row 4: `gmpo` without the power 1/|o|."""
     return clip_one_sided(log_ratio_BT, positive_B1, low, high).sum(-1)
 
 
-def hmpo(log_ratio_BT, mask_BT, positive_B1, low, high):
+def hmpo(log_ratio_BT: Tensor, mask_BT: Tensor, positive_B1: Tensor, low: float, high: float) -> Tensor:
     """Table 5: the harmonic mean of the clipped ratios."""
     return log_power_mean(clip_one_sided(log_ratio_BT, positive_B1, low, high), mask_BT, -1.0)
 
 
-def power_mean(log_ratio_BT, mask_BT, positive_B1, low, high, mean_power):
+def power_mean(
+    log_ratio_BT: Tensor, mask_BT: Tensor, positive_B1: Tensor, low: float, high: float, mean_power: float
+) -> Tensor:
     """Definition 1: M_p of the clipped ratios; `grpo`'s, `gmpo`'s and `hmpo`'s means are p = 1, 0 and -1."""
     return log_power_mean(clip_one_sided(log_ratio_BT, positive_B1, low, high), mask_BT, mean_power)
 
 
-def iqm(log_ratio_BT, mask_BT, positive_B1, low, high):
+def iqm(log_ratio_BT: Tensor, mask_BT: Tensor, positive_B1: Tensor, low: float, high: float) -> Tensor:
     """Table 5: the mean of the clipped ratios without the floor(|o|/4) smallest and as many of the largest."""
     clipped_BT = clip_one_sided(log_ratio_BT, positive_B1, low, high)
     return log_mean_exp(clipped_BT, interquartile_shares(clipped_BT.detach(), mask_BT))
 
 
-def dr_grpo(log_ratio_BT, mask_BT, positive_B1, low, high, length_constant):
+def dr_grpo(
+    log_ratio_BT: Tensor,
+    mask_BT: Tensor,
+    positive_B1: Tensor,
+    low: float,
+    high: float,
+    length_constant: float,
+) -> Tensor:
     """Dr. GRPO: the sum of the clipped ratios over a constant length instead of |o|."""
     lengths_B = _lengths(mask_BT)
     return grpo(log_ratio_BT, mask_BT, positive_B1, low, high) + torch.log(lengths_B / length_constant)
 
 
-def gspo(log_ratio_BT, mask_BT, positive_B1, low, high):
+def gspo(log_ratio_BT: Tensor, mask_BT: Tensor, positive_B1: Tensor, low: float, high: float) -> Tensor:
     """GSPO: the clip looks at the geometric mean of all ratios."""
     mean_B1 = token_mean(log_ratio_BT, mask_BT)[:, None]
     return clip_one_sided(mean_B1, positive_B1, low, high).squeeze(-1)
 
 
-_LOG_RATIO_OF: dict[str, Callable[..., torch.Tensor]] = {
+_LOG_RATIO_OF: dict[str, Callable[..., Tensor]] = {
     "gmpo": gmpo,
     "grpo": grpo,
     "gmpo_noclip": gmpo_noclip,
@@ -93,19 +109,19 @@ _LOG_RATIO_OF: dict[str, Callable[..., torch.Tensor]] = {
 }
 
 
-def clip_one_sided(log_ratio: torch.Tensor, positive: torch.Tensor, low: float, high: float) -> torch.Tensor:
+def clip_one_sided(log_ratio: Tensor, positive: Tensor, low: float, high: float) -> Tensor:
     """log of min[rho A, clip(rho, e^low, e^high) A] / A: the upper limit binds for A > 0, the lower one otherwise."""
     return torch.where(positive, log_ratio.clamp(max=high), log_ratio.clamp(min=low))
 
 
-def log_power_mean(log_x_BT: torch.Tensor, mask_BT: torch.Tensor, p: float) -> torch.Tensor:
+def log_power_mean(log_x_BT: Tensor, mask_BT: Tensor, p: float) -> Tensor:
     """log of the power mean M_p (Definition 1) over the valid tokens; p = 0 is its limit, the geometric mean."""
     if p == 0:
         return token_mean(log_x_BT, mask_BT)
     return log_mean_exp(p * log_x_BT, mask_BT / _lengths(mask_BT)[:, None]) / p
 
 
-def log_mean_exp(x_BT: torch.Tensor, share_BT: torch.Tensor) -> torch.Tensor:
+def log_mean_exp(x_BT: Tensor, share_BT: Tensor) -> Tensor:
     """log sum_t share_t e^(x_t) for shares that sum to 1; 0 for a row without shares."""
     shift_B1 = x_BT.detach().masked_fill(share_BT == 0, -torch.inf).amax(-1, keepdim=True)
     shift_B1 = shift_B1.masked_fill(~(share_BT > 0).any(-1, keepdim=True), 0.0)
@@ -114,16 +130,15 @@ def log_mean_exp(x_BT: torch.Tensor, share_BT: torch.Tensor) -> torch.Tensor:
     return shift_B1.squeeze(-1) + torch.log1p((share_BT * below_BT).sum(-1))
 
 
-def interquartile_shares(x_BT: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
+def interquartile_shares(x_BT: Tensor, mask_BT: Tensor) -> Tensor:
     """Each token's share in the interquartile mean of its row; shares sum to 1.
 
     Of the sorted valid values, floor(n/4) are dropped at each end (none for n < 4). Equal values share their places,
     so that which of several equal tokens counts does not depend on where it stands.
     """
     sorted_BT = x_BT.masked_fill(~mask_BT, torch.inf).sort(-1).values
-    first_BT = torch.searchsorted(
-        sorted_BT, x_BT.contiguous()
-    )  # places first..last-1 hold this token's value
+    # This token's value holds the places first, ..., last - 1.
+    first_BT = torch.searchsorted(sorted_BT, x_BT.contiguous())
     last_BT = torch.searchsorted(sorted_BT, x_BT.contiguous(), right=True)
     dropped_B1 = mask_BT.sum(-1, keepdim=True) // 4
     kept_B1 = mask_BT.sum(-1, keepdim=True) - 2 * dropped_B1
@@ -132,7 +147,7 @@ def interquartile_shares(x_BT: torch.Tensor, mask_BT: torch.Tensor) -> torch.Ten
     return torch.where(mask_BT, share_BT, 0.0)
 
 
-def _lengths(mask_BT: torch.Tensor) -> torch.Tensor:
+def _lengths(mask_BT: Tensor) -> Tensor:
     """|o_i|, at least 1 so that an empty row divides by something."""
     return mask_BT.sum(-1).clamp(min=1).double()
 
@@ -146,29 +161,29 @@ class TokenDiagnostics:
     outside_BT: int8, +1 where the clip's upper limit is exceeded, -1 below its lower limit, 0 inside.
     """
 
-    log_ratio_BT: torch.Tensor
-    mask_BT: torch.Tensor
-    advantages_B: torch.Tensor
-    token_weights_BT: torch.Tensor
-    grpo_weights_BT: torch.Tensor
-    outside_BT: torch.Tensor
+    log_ratio_BT: Tensor
+    mask_BT: Tensor
+    advantages_B: Tensor
+    token_weights_BT: Tensor
+    grpo_weights_BT: Tensor
+    outside_BT: Tensor
 
 
 @dataclass(frozen=True)
 class PolicyLoss:
     """loss_B: -J_i of each sequence, to be minimised; the step's loss is sum(loss * weight) / global sum(weight)."""
 
-    loss_B: torch.Tensor
-    weight_B: torch.Tensor
+    loss_B: Tensor
+    weight_B: Tensor
     diagnostics: TokenDiagnostics
 
 
 def per_sequence_loss(
     loss_type: str,
-    log_probs_BT: torch.Tensor,
-    old_log_probs_BT: torch.Tensor,
-    mask_BT: torch.Tensor,
-    advantages_B: torch.Tensor,
+    log_probs_BT: Tensor,
+    old_log_probs_BT: Tensor,
+    mask_BT: Tensor,
+    advantages_B: Tensor,
     **settings: float,
 ) -> PolicyLoss:
     """-J_i for each of B sequences, with the weight each has in the mini-batch.
@@ -212,11 +227,11 @@ _LARGEST_EXPONENT = {torch.float64: 300.0, torch.float32: 20.0, torch.bfloat16: 
 
 def _value_and_slope(
     loss_type: str,
-    log_ratio_BT: torch.Tensor,
-    mask_BT: torch.Tensor,
-    advantages_B: torch.Tensor,
+    log_ratio_BT: Tensor,
+    mask_BT: Tensor,
+    advantages_B: Tensor,
     settings: dict[str, float],
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> tuple[Tensor, Tensor]:
     """log R of each sequence and its derivative by each token's log-ratio; no graph is left behind."""
     low, high = log_clip_limits(settings)
     own = {key: value for key, value in settings.items() if "clip" not in key}
@@ -229,9 +244,7 @@ def _value_and_slope(
     return log_ratio_B.detach(), slope_BT
 
 
-def grpo_token_weights(
-    log_ratio_BT: torch.Tensor, mask_BT: torch.Tensor, advantages_B: torch.Tensor
-) -> torch.Tensor:
+def grpo_token_weights(log_ratio_BT: Tensor, mask_BT: Tensor, advantages_B: Tensor) -> Tensor:
     """Eq. 6's weights rho_t / |o| (0 where the paper's clip 1 +- 0.2 binds): what GRPO would do with this batch."""
     low, high = log_clip_limits(OBJECTIVES["grpo"].defaults)
     clipped_BT = clip_one_sided(log_ratio_BT, (advantages_B > 0)[:, None], low, high)
@@ -239,9 +252,7 @@ def grpo_token_weights(
     return clipped_BT.exp().where(counts_BT, 0.0) / _lengths(mask_BT)[:, None]
 
 
-def _outside(
-    clips: str, log_ratio_BT: torch.Tensor, mask_BT: torch.Tensor, settings: dict[str, float]
-) -> torch.Tensor:
+def _outside(clips: str, log_ratio_BT: Tensor, mask_BT: Tensor, settings: dict[str, float]) -> Tensor:
     low, high = log_clip_limits(settings)
     if clips == "sequence_mean":
         log_ratio_BT = token_mean(log_ratio_BT, mask_BT)[:, None].expand_as(log_ratio_BT)
@@ -252,10 +263,10 @@ def _outside(
 
 
 def _check_shapes(
-    log_probs_BT: torch.Tensor,
-    old_log_probs_BT: torch.Tensor,
-    mask_BT: torch.Tensor,
-    advantages_B: torch.Tensor,
+    log_probs_BT: Tensor,
+    old_log_probs_BT: Tensor,
+    mask_BT: Tensor,
+    advantages_B: Tensor,
 ) -> None:
     shape = tuple(log_probs_BT.shape)
     if len(shape) != 2 or old_log_probs_BT.shape != shape or mask_BT.shape != shape:

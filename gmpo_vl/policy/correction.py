@@ -1,0 +1,78 @@
+"""Where the engine that sampled and the engine that trains disagree about log pi: how much, and what to do about it.
+
+Tokens are drawn from pi_rollout, the objective's ratio is pi_theta / pi_old with pi_old as the TRAINER computes it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from gmpo_vl.policy.reduction import token_mean
+from gmpo_vl.policy.regularisers import kl
+from gmpo_vl.policy.tally import Tally
+
+GAP_QUANTILES = {"p50": 0.5, "p99": 0.99, "p999": 0.999}
+
+# First response position of each bin in the report: a mismatch that grows with the position is a different fault
+# (a cache, position ids) from one that is the same everywhere (a temperature, a weight that was not synced).
+POSITION_BINS = (0, 16, 64, 256, 1024, 4096)
+
+
+def rollout_correction(
+    old_log_probs_BT: torch.Tensor, rollout_log_probs_BT: torch.Tensor, mask_BT: torch.Tensor, cap: float
+) -> torch.Tensor:
+    """min((prod_t pi_old / pi_rollout)^(1/|o|), cap) of each sequence, detached, float64 (B,).
+
+    The geometric mean, as in Eq. 5, and outside its clip: multiply `loss_B` by it, and leave `weight_B` and the total
+    weight as they are. cap: largest weight, a ratio of at least 1 (2 is common). An empty row gets 1.
+    """
+    if not cap >= 1:
+        raise ValueError(
+            f"rollout_correction_cap is {cap}: it bounds a ratio from above, so it is at least 1"
+        )
+    gap_BT = old_log_probs_BT.detach().double() - rollout_log_probs_BT.detach().double()
+    return token_mean(gap_BT, mask_BT).exp().clamp(max=cap)
+
+
+class RolloutMismatch:
+    """Collects the disagreement over a step's responses; `result` is a collective over ranks, and exact."""
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        bins = [f"{what}_{first}" for what in ("gap", "count") for first in POSITION_BINS]
+        self._tally = Tally(["kl", "tokens", *bins], ["gap_max"], device)
+
+    @torch.no_grad()
+    def add(
+        self, old_log_probs_BT: torch.Tensor, rollout_log_probs_BT: torch.Tensor, mask_BT: torch.Tensor
+    ) -> None:
+        """Responses of one batch, left-aligned: column t is response position t."""
+        mask_BT = mask_BT.bool()
+        old_BT = torch.where(mask_BT, old_log_probs_BT.double(), 0.0)
+        rollout_BT = torch.where(mask_BT, rollout_log_probs_BT.double(), 0.0)
+        gap_BT = (old_BT - rollout_BT).abs()
+        # Tokens come from the rollout engine, so this estimates KL(pi_rollout || pi_old).
+        sums = {"kl": kl(rollout_BT, old_BT, "k3").sum(), "tokens": mask_BT.sum()}
+        for first, last in zip(POSITION_BINS, (*POSITION_BINS[1:], None)):
+            sums[f"gap_{first}"] = gap_BT[:, first:last].sum()
+            sums[f"count_{first}"] = mask_BT[:, first:last].sum()
+        self._tally.add_sums(sums)
+        if gap_BT.numel():
+            self._tally.add_maxima({"gap_max": gap_BT.amax()})
+        self._tally.add_values(gap_BT, mask_BT)
+
+    def result(self) -> dict[str, float]:
+        """Gaps |log pi_old - log pi_rollout| in nats: largest, quantiles, mean by first position of a bin; KL (k3)."""
+        sums, maxima, gaps = self._tally.reduce()
+        if not sums["tokens"]:
+            return {}
+        metrics = {
+            "rollout/mismatch_kl": sums["kl"] / sums["tokens"],
+            "rollout/mismatch_gap_max": maxima["gap_max"],
+        }
+        for name, gap in zip(GAP_QUANTILES, np.quantile(gaps, list(GAP_QUANTILES.values()))):
+            metrics[f"rollout/mismatch_gap_{name}"] = float(gap)
+        for first in POSITION_BINS:
+            if sums[f"count_{first}"]:
+                metrics[f"rollout/mismatch_gap_from_{first}"] = sums[f"gap_{first}"] / sums[f"count_{first}"]
+        return metrics
