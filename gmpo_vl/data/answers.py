@@ -1,0 +1,51 @@
+"""The one writer of the `answer` column. `verify.parse_gold` is its one reader.
+
+EasyR1 hands a reward nothing but the response and that column, so what a verifier must know about a gold besides
+its text (its type, a tolerance, the texts of the choices) travels inside it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+TYPES = ("number", "choice", "text", "expression", "list", "tuple", "interval", "boxes", "countdown")
+
+
+def encode_answer(
+    gold: str | float | Sequence[str | float],
+    *,
+    type: str | None = None,
+    tolerance: float | None = None,
+    choices: Sequence[str] | None = None,
+) -> str:
+    """Return the `answer` string for a gold.
+
+    gold: the right answer, or several of which any one is right. Without further settings one string is written as
+        it is; everything else becomes a JSON object string.
+    type: one of `TYPES`; None lets the verifier read it from the gold.
+    tolerance: relative error that still counts as right (0.01 is 1%).
+    choices: the texts of a multiple-choice question, in order (A, B, ...).
+    """
+    alternatives = [gold] if isinstance(gold, str | int | float) else list(gold)
+    if not alternatives or not all(_written(g) for g in alternatives):
+        raise ValueError(
+            f"encode_answer: the gold {gold!r} is empty; a row without an answer cannot be verified"
+        )
+    if type is not None and type not in TYPES:
+        raise ValueError(f"encode_answer: type={type!r} is unknown; it is one of {', '.join(TYPES)}")
+    if tolerance is not None and not 0 < tolerance < 1:
+        raise ValueError(f"encode_answer: tolerance={tolerance!r} must lie between 0 and 1 (0.01 is 1%)")
+    settings = {"type": type, "tolerance": tolerance, "choices": list(choices) if choices else None}
+    settings = {key: value for key, value in settings.items() if value is not None}
+    texts = [_written(g) for g in alternatives]
+    if not settings and len(texts) == 1 and not texts[0].startswith("{"):
+        return texts[0]
+    return json.dumps({"gold": texts[0] if len(texts) == 1 else texts, **settings}, ensure_ascii=False)
+
+
+def _written(gold: str | float) -> str:
+    """142.0 (AMC's golds are floats) is written 142."""
+    if isinstance(gold, float) and gold.is_integer():
+        return str(int(gold))
+    return str(gold).strip()

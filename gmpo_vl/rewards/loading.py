@@ -1,0 +1,116 @@
+"""A reward from its name or file, in EasyR1's form, with its scores checked before they reach an advantage."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import math
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from gmpo_vl.verify.types import Verdict
+
+
+@dataclass(frozen=True)
+class Reward:
+    """A loaded reward. Call it with a batch of inputs (`response`, `response_length`, `ground_truth`)."""
+
+    name: str
+    function: Callable[..., Any]
+    batch: bool
+    module: ModuleType
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    def __call__(self, reward_inputs: list[dict[str, Any]]) -> list[dict[str, float]]:
+        """One dict of finite numbers per input, in order, `overall` among them. Raises ValueError otherwise."""
+        if self.batch:
+            scores = self.function(reward_inputs, **self.kwargs)
+        else:
+            scores = [self.function(given, **self.kwargs) for given in reward_inputs]
+        if not isinstance(scores, list) or len(scores) != len(reward_inputs):
+            count = len(scores) if isinstance(scores, list) else f"a {type(scores).__name__}"
+            raise ValueError(
+                f"reward {self.name}: {len(reward_inputs)} inputs gave {count} scores; return a list with one dict per input"
+            )
+        return [self._checked(i, score, reward_inputs[i]) for i, score in enumerate(scores)]
+
+    def verdicts(self, reward_inputs: list[dict[str, Any]]) -> list[Verdict] | None:
+        """What the verifier said about each input; None for a reward without verdicts."""
+        explain = getattr(self.module, "verdicts", None)
+        return explain(reward_inputs) if explain else None
+
+    def _checked(self, i: int, score: Any, given: dict[str, Any]) -> dict[str, float]:
+        where = f"reward {self.name}, input {i} (ground_truth {str(given.get('ground_truth'))[:60]!r})"
+        if not isinstance(score, Mapping) or "overall" not in score:
+            raise ValueError(f"{where}: got {score!r}; each score is a dict with the key 'overall'")
+        for key, value in score.items():
+            if isinstance(value, bool | str) or not _is_finite(value):
+                raise ValueError(f"{where}: {key}={value!r} is not a finite number")
+        return {key: float(value) for key, value in score.items()}
+
+
+def load_reward(spec: str, kwargs: Mapping[str, Any] | None = None) -> Reward:
+    """Load `geometry3k` (a built-in's name) or EasyR1's `path.py:function`. kwargs go to the function with every call.
+
+    Raises ValueError for an unknown name, a missing file or function, and kwargs that the function does not take.
+    """
+    path, _, function_name = spec.partition(":")
+    function_name = function_name or "compute_score"
+    if path.endswith(".py"):
+        module = _module_from(Path(path).expanduser(), spec)
+    else:
+        if path not in built_in_rewards():
+            known = ", ".join(built_in_rewards())
+            raise ValueError(f"reward {spec!r} is unknown; it is one of {known}, or 'path.py:function'")
+        module = importlib.import_module(f"gmpo_vl.rewards.{path}")
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        raise ValueError(f"reward {spec!r}: {path} has no function {function_name!r}")
+    reward_type = getattr(module, "REWARD_TYPE", "batch")
+    if reward_type not in ("batch", "sequential"):
+        raise ValueError(f"reward {spec!r}: REWARD_TYPE={reward_type!r}; it is 'batch' or 'sequential'")
+    _check_kwargs(spec, function, kwargs or {})
+    return Reward(spec, function, reward_type == "batch", module, dict(kwargs or {}))
+
+
+def built_in_rewards() -> list[str]:
+    """The short names: every file of this folder that states a REWARD_NAME."""
+    return sorted(
+        p.stem
+        for p in Path(__file__).parent.glob("*.py")
+        if "\nREWARD_NAME = " in p.read_text(encoding="utf-8")
+    )
+
+
+def _module_from(path: Path, spec: str) -> ModuleType:
+    if not path.is_file():
+        raise ValueError(f"reward {spec!r}: there is no file {path} (seen from {Path.cwd()})")
+    name = f"reward_file_{path.stem}"
+    module_spec = importlib.util.spec_from_file_location(name, path)
+    if module_spec is None or module_spec.loader is None:
+        raise ValueError(f"reward {spec!r}: {path} cannot be loaded as Python")
+    module = importlib.util.module_from_spec(module_spec)
+    sys.modules[name] = module  # dataclasses look their module up there
+    module_spec.loader.exec_module(module)
+    return module
+
+
+def _check_kwargs(spec: str, function: Callable[..., Any], kwargs: Mapping[str, Any]) -> None:
+    parameters = inspect.signature(function).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return
+    known = list(parameters)[1:]
+    unknown = [key for key in kwargs if key not in known]
+    if unknown:
+        raise ValueError(f"reward {spec!r} takes {known or 'no settings'}, not {unknown}")
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except TypeError:
+        return False

@@ -1,0 +1,243 @@
+"""The value of a tree: an exact Fraction while the arithmetic allows it, 60 digits (mpmath) otherwise.
+
+Nothing here can run away: the size of a power or a factorial is known before it is computed, and what would be too
+large raises TooLarge.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any
+
+import mpmath
+
+from gmpo_vl.verify.parse import Node
+
+MAX_BITS = 20_000  # of an exact numerator or denominator (6,000 digits)
+_MAX_EXPONENT = 4_000  # |exponent| of a power that is not exact
+_MAX_ARGUMENT = 10**12  # of a periodic or growing function
+
+NUMBERS = mpmath.mp.clone()
+NUMBERS.dps = 60
+MORE_DIGITS = mpmath.mp.clone()
+MORE_DIGITS.dps = 200
+
+Value = Any  # Fraction, or a real or complex number of the context
+
+
+class TooLarge(ArithmeticError):
+    """The value would need more memory or time than an answer is worth."""
+
+
+class Undefined(ArithmeticError):
+    """The tree has no single number: a division by zero, an unbound symbol, a list, infinity."""
+
+
+def evaluate(node: Node, symbols: Mapping[str, Value] | None = None, ctx: Any = NUMBERS) -> Value:
+    """The value of an arithmetic tree, with values for its symbols. Raises TooLarge or Undefined."""
+    op, args = node
+    if op == "num":
+        return args[0]
+    if op == "sym":
+        if symbols is None or args[0] not in symbols:
+            raise Undefined(args[0])
+        return symbols[args[0]]
+    if op == "const":
+        return _constant(args[0], ctx)
+    if op == "mixed":
+        return evaluate(args[0], symbols, ctx)
+    if op == "fn":
+        return _function(args[0], [evaluate(a, symbols, ctx) for a in args[1:]], ctx)
+    if op not in _OPERATIONS:
+        raise Undefined(op)
+    return _bounded(_OPERATIONS[op](ctx, *(evaluate(a, symbols, ctx) for a in args)))
+
+
+def _bounded(value: Value) -> Value:
+    if (
+        isinstance(value, Fraction)
+        and max(value.numerator.bit_length(), value.denominator.bit_length()) > MAX_BITS
+    ):
+        raise TooLarge("an exact number")
+    return value
+
+
+def real(value: Value, ctx: Any = NUMBERS) -> Value:
+    """A Fraction as a number of the context; others as they are."""
+    return ctx.mpf(value.numerator) / value.denominator if isinstance(value, Fraction) else value
+
+
+def _constant(name: str, ctx: Any) -> Value:
+    if name == "pi":
+        return +ctx.pi
+    if name == "e":
+        return +ctx.e
+    if name == "i":
+        return ctx.mpc(0, 1)
+    raise Undefined(name)
+
+
+def _both(ctx: Any, a: Value, b: Value) -> tuple[Value, Value]:
+    return (a, b) if isinstance(a, Fraction) and isinstance(b, Fraction) else (real(a, ctx), real(b, ctx))
+
+
+def _add(ctx: Any, a: Value, b: Value) -> Value:
+    a, b = _both(ctx, a, b)
+    return a + b
+
+
+def _sub(ctx: Any, a: Value, b: Value) -> Value:
+    a, b = _both(ctx, a, b)
+    return a - b
+
+
+def _mul(ctx: Any, a: Value, b: Value) -> Value:
+    a, b = _both(ctx, a, b)
+    return a * b
+
+
+def _div(ctx: Any, a: Value, b: Value) -> Value:
+    if b == 0:
+        raise Undefined("a division by zero")
+    a, b = _both(ctx, a, b)
+    return a / b
+
+
+def _pow(ctx: Any, base: Value, exponent: Value) -> Value:
+    if isinstance(exponent, Fraction):
+        if isinstance(base, Fraction) and exponent.denominator == 1:
+            return _exact_power(base, exponent.numerator)
+        if isinstance(base, Fraction) and exponent.denominator <= 64:
+            return _pow(ctx, _root(ctx, Fraction(exponent.denominator), base), Fraction(exponent.numerator))
+        if abs(exponent) > _MAX_EXPONENT:
+            raise TooLarge("an exponent")
+    base, exponent = real(base, ctx), real(exponent, ctx)
+    if base == 0:
+        if ctx.re(exponent) <= 0:
+            raise Undefined("zero to that power")
+        return Fraction(0)
+    if abs(exponent) * (abs(ctx.log(base)) + 1) > 100 * _MAX_EXPONENT:
+        raise TooLarge("a power")
+    return ctx.power(base, exponent)
+
+
+def _exact_power(base: Fraction, exponent: int) -> Fraction:
+    if base == 0 and exponent <= 0:
+        raise Undefined("zero to that power")
+    bits = max(base.numerator.bit_length(), base.denominator.bit_length())
+    if base not in (0, 1, -1) and bits * abs(exponent) > MAX_BITS:
+        raise TooLarge("a power")
+    if base in (1, -1):
+        return base if exponent % 2 else Fraction(1)
+    return base**exponent
+
+
+def _root(ctx: Any, degree: Value, x: Value) -> Value:
+    """The principal root; exact where it is rational. An odd root of a negative real number is real."""
+    if not (isinstance(degree, Fraction) and degree.denominator == 1 and 1 <= degree <= 1000):
+        if degree == 0:
+            raise Undefined("a root of degree zero")
+        return _pow(ctx, x, Fraction(1) / degree if isinstance(degree, Fraction) else 1 / degree)
+    n = degree.numerator
+    if isinstance(x, Fraction):
+        sign = -1 if x < 0 else 1
+        if sign > 0 or n % 2:
+            top, bottom = _integer_root(abs(x.numerator), n), _integer_root(x.denominator, n)
+            if top is not None and bottom is not None:
+                return Fraction(sign * top, bottom)
+            return sign * ctx.root(real(abs(x), ctx), n)
+    return ctx.root(real(x, ctx), n) if x != 0 else Fraction(0)
+
+
+def _integer_root(x: int, n: int) -> int | None:
+    """The exact n-th root of x >= 0, None if it is not whole."""
+    if x < 2 or n == 1:
+        return x
+    if n == 2:
+        root = math.isqrt(x)
+        return root if root * root == x else None
+    if n >= x.bit_length():
+        return None
+    root = round(x ** (1 / n)) if x.bit_length() < 900 else 0
+    return root if root**n == x else None
+
+
+def _factorial(ctx: Any, n: Value) -> Value:
+    if not (isinstance(n, Fraction) and n.denominator == 1 and n >= 0):
+        return ctx.gamma(_small(ctx, n) + 1)
+    if n > 1500:
+        raise TooLarge("a factorial")
+    return Fraction(math.factorial(n.numerator))
+
+
+def _binomial(ctx: Any, n: Value, k: Value) -> Value:
+    if all(isinstance(v, Fraction) and v.denominator == 1 for v in (n, k)):
+        if not 0 <= k <= n or n > 3000:
+            raise TooLarge("a binomial coefficient")
+        return Fraction(math.comb(n.numerator, k.numerator))
+    return ctx.binomial(_small(ctx, n), _small(ctx, k))
+
+
+def _small(ctx: Any, x: Value, limit: int = 200) -> Value:
+    x = real(x, ctx)
+    if abs(x) > limit:
+        raise TooLarge("an argument")
+    return x
+
+
+def _whole(ctx: Any, x: Value, up: bool) -> Value:
+    if isinstance(x, Fraction):
+        return Fraction(math.ceil(x) if up else math.floor(x))
+    if ctx.im(x) != 0 or abs(x) > _MAX_ARGUMENT:
+        raise Undefined("the floor of such a number")
+    return Fraction(int(ctx.ceil(ctx.re(x)) if up else ctx.floor(ctx.re(x))))
+
+
+_OPERATIONS = {
+    "add": _add,
+    "sub": _sub,
+    "mul": _mul,
+    "div": _div,
+    "pow": _pow,
+    "root": _root,
+    "neg": lambda ctx, x: -x,
+    "abs": lambda ctx, x: abs(x),
+    "fact": _factorial,
+    "binom": _binomial,
+    "floor": lambda ctx, x: _whole(ctx, x, up=False),
+    "ceil": lambda ctx, x: _whole(ctx, x, up=True),
+    "pct": lambda ctx, x: _div(ctx, x, Fraction(100)),
+    "deg": lambda ctx, x: real(x, ctx) * ctx.pi / 180,
+    "ratio": _div,
+}
+
+_FUNCTIONS = {
+    "sin": "sin", "cos": "cos", "tan": "tan", "cot": "cot", "sec": "sec", "csc": "csc", "arcsin": "asin", "arccos": "acos", "arctan": "atan",
+    "arccot": "acot", "sinh": "sinh", "cosh": "cosh", "tanh": "tanh", "coth": "coth", "ln": "ln", "exp": "exp",
+}  # fmt: skip
+
+
+def _function(name: str, args: list[Value], ctx: Any) -> Value:
+    """sin, log and friends. `log` without a base is the natural one, as `\\ln`; `lg` has base 10."""
+    x = real(args[0], ctx)
+    if name == "exp":
+        return _pow(ctx, +ctx.e, args[0])
+    if abs(x) > _MAX_ARGUMENT and name not in ("ln", "log", "lg"):
+        raise TooLarge(f"the argument of {name}")
+    if name in ("ln", "log", "lg"):
+        if x == 0:
+            raise Undefined("the logarithm of zero")
+        base = real(args[1], ctx) if len(args) > 1 else ctx.mpf(10) if name == "lg" else None
+        if base is None:
+            return ctx.ln(x)
+        if base in (0, 1):
+            raise Undefined("a logarithm to that base")
+        return ctx.ln(x) / ctx.ln(base)
+    if name not in _FUNCTIONS or len(args) > 1:
+        raise Undefined(name)
+    try:
+        return getattr(ctx, _FUNCTIONS[name])(x)
+    except (ZeroDivisionError, ValueError) as error:
+        raise Undefined(f"{name} there") from error

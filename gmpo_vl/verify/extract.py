@@ -1,0 +1,117 @@
+r"""Where the answer stands in a response. Every scan is linear and bounded; nothing here backtracks.
+
+The rule: the last `\boxed{}` counts, and it must be complete. A box that is cut off or empty scores 0; there is no
+falling back to an earlier one. Boxes side by side (`\boxed{3} or \boxed{5}`) are one answer with several items.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+MAX_ANSWER = 2_000  # characters in a box; the longest gold of the benchmarks has 330
+MAX_BOXES = 16  # boxes side by side
+
+MAX_LOOKS = 2_000  # mentions of "box" that are looked at, from the right
+
+_BOX = re.compile(r"\\(?:boxed|fbox)\s{0,8}\{")
+_CUT = re.compile(r"\\(?:boxed|fbox)\s{0,8}\Z")
+# What may stand between two boxes that belong together; anything else means that the last box is a new answer.
+_JOINT = re.compile(
+    r"(?:\s|\$|[.,;:()*]|\\[()\[\],;! ]|\\text|\\q?quad|[{}]"
+    r"|\b(?:or|and|also|alternatively|maybe|possibly|perhaps|either|the|answer|is|are|it|could|might|be|option)\b"
+    r"|\b[A-J](?=[:.)]))*",
+    re.IGNORECASE,
+)
+_JOINT_MAX = 60
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """text: what stands in the box, None without one; problem: `no_answer`, `truncated` or `too_long`."""
+
+    text: str | None
+    problem: str | None = None
+
+
+def last_box(response: str) -> Extracted:
+    r"""The content of the last `\boxed{}` (or of the run of boxes that ends with it, joined by " or ")."""
+    start = _last_start(response, len(response))
+    if start < 0:
+        return Extracted(None, "no_answer")
+    box = _content(response, start)
+    if box is None:
+        cut = len(response) - start <= MAX_ANSWER
+        return Extracted(None, "truncated" if cut else "too_long")
+    first, end = start, box[1]
+    contents = [box[0]]
+    while len(contents) < MAX_BOXES:
+        earlier = _last_start(response, first)
+        before = _content(response, earlier) if earlier >= 0 else None
+        if before is None:
+            break
+        if before[1] >= end:  # the earlier box encloses this one
+            contents, first, end = [before[0]], earlier, before[1]
+            continue
+        joint = response[before[1] : first]
+        if len(joint) > _JOINT_MAX or not _JOINT.fullmatch(joint):
+            break
+        contents.append(before[0])
+        first = earlier
+    distinct = list(dict.fromkeys(_unwrap(c).strip() for c in reversed(contents)))
+    text = " or ".join(distinct)
+    return Extracted(text) if text.strip() else Extracted(None, "no_answer")
+
+
+def answer_tag(response: str) -> Extracted:
+    """The content of the last `<answer>...</answer>` (the r1v form); a box inside it is unwrapped."""
+    start = response.rfind("<answer>")
+    if start < 0:
+        return Extracted(None, "no_answer")
+    end = response.find("</answer>", start)
+    if end < 0:
+        return Extracted(None, "truncated")
+    text = response[start + len("<answer>") : end].strip()
+    if len(text) > MAX_ANSWER:
+        return Extracted(None, "too_long")
+    if "boxed" in text:
+        return last_box(text)
+    return Extracted(text) if text else Extracted(None, "no_answer")
+
+
+def _last_start(text: str, end: int) -> int:
+    r"""Where the last box command before `end` starts, -1 without one. A bare `\boxed` that ends the text is cut off."""
+    for _ in range(MAX_LOOKS):
+        at = text.rfind("box", 0, end)
+        if at < 1:
+            return -1
+        start = at - 1 if text[at - 1] == "\\" else at - 2
+        if _BOX.match(text, start) or (text[start] == "\\" and _CUT.match(text, start)):
+            return start
+        end = at
+    return -1
+
+
+def _content(text: str, start: int) -> tuple[str, int] | None:
+    """The balanced content of the box at `start` and the position after it; None if it does not end in time."""
+    opening = text.find("{", start)
+    if opening < 0:
+        return None
+    depth, i, stop = 0, opening, min(len(text), opening + MAX_ANSWER)
+    while i < stop:
+        char = text[i]
+        if char == "\\":  # an escaped brace is content
+            i += 1
+        elif char == "{":
+            depth += 1
+        elif char == "}":
+            depth -= 1
+            if depth == 0:
+                return text[opening + 1 : i], i + 1
+        i += 1
+    return None
+
+
+def _unwrap(content: str) -> str:
+    """Box commands inside a box are dropped, their braces stay as a group."""
+    return content.replace("\\boxed", "").replace("\\fbox", "") if "box" in content else content

@@ -1,0 +1,69 @@
+"""What the `answer` column says. `data.encode_answer` writes the JSON form; this is its only reader."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+_KEYS = {"gold", "type", "tolerance", "choices"}
+
+
+@dataclass(frozen=True)
+class Gold:
+    """alternatives: any one of them is right. type, tolerance (relative), choices (A, B, ...): None or empty unless given."""
+
+    alternatives: tuple[str, ...]
+    type: str | None = None
+    tolerance: float | None = None
+    choices: tuple[str, ...] = ()
+
+
+def parse_gold(gold: str | float | Sequence[str | float] | Gold) -> Gold:
+    """Read a gold: plain text, a number, a list of alternatives, or the JSON object string of `encode_answer`.
+
+    Raises ValueError for a gold that can verify nothing (empty, or JSON with keys nobody reads): that is the data's
+    mistake, never the model's.
+    """
+    if isinstance(gold, Gold):
+        return gold
+    if isinstance(gold, str):
+        return _parse_text(gold)
+    if isinstance(gold, int | float):
+        return Gold((_written(gold),))
+    return _checked([_written(g) for g in gold], {})
+
+
+@lru_cache(maxsize=50_000)
+def _parse_text(text: str) -> Gold:
+    stripped = text.strip()
+    if stripped.startswith("{") and '"gold"' in stripped:
+        try:
+            fields = json.loads(stripped)
+        except json.JSONDecodeError as error:
+            raise ValueError(
+                f"the gold {text[:80]!r} looks like encode_answer's JSON but is not valid: {error}"
+            ) from error
+        unknown = set(fields) - _KEYS
+        if unknown:
+            raise ValueError(
+                f"the gold {text[:80]!r} has unknown keys {sorted(unknown)}; known: {sorted(_KEYS)}"
+            )
+        value = fields.pop("gold")
+        return _checked([_written(g) for g in (value if isinstance(value, list) else [value])], fields)
+    return _checked([stripped], {})
+
+
+def _checked(alternatives: list[str], fields: dict) -> Gold:
+    distinct = tuple(dict.fromkeys(alternatives))
+    if not distinct or not all(distinct):
+        raise ValueError(f"the gold {alternatives!r} is empty: a row without an answer cannot be verified")
+    return Gold(distinct, fields.get("type"), fields.get("tolerance"), tuple(fields.get("choices") or ()))
+
+
+def _written(gold: str | float) -> str:
+    """142.0 (AMC's golds are floats) is read as 142."""
+    if isinstance(gold, float) and gold.is_integer():
+        return str(int(gold))
+    return str(gold).strip()

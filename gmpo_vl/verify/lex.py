@@ -1,0 +1,410 @@
+r"""LaTeX, or the plain text that models write, to tokens. One linear pass, bounded in characters, tokens and depth.
+
+Kinds: `num`, `name` (one letter, or `\alpha`-like), `word` (letters that are no product of symbols), `cmd` (a LaTeX
+command that the parser knows), `op` (one sign), `sep` (or, and), `unit`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from gmpo_vl.verify.units import unit_of
+
+MAX_CHARS = 2_000
+MAX_TOKENS = 700
+MAX_DEPTH = 32
+
+
+class Unreadable(ValueError):
+    """The text is no formula, list or relation that this grammar knows."""
+
+
+class Token(NamedTuple):
+    kind: str
+    text: str
+    spaced: bool = False  # white space before it
+
+
+_TOKEN = re.compile(
+    r"(?P<num>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+(?![\d.]))?)"
+    r"|(?P<cmd>\\[a-zA-Z]+)"
+    r"|(?P<skip>\\[!,:;> ]|\\\(|\\\)|\\\[|\\\]|\$|~|\"|`)"
+    r"|(?P<esc>\\\\|\\[{}%$#&_|'])"
+    r"|(?P<letters>[a-zA-Z]+)"
+    r"|(?P<op>\*\*|<=|>=|!=|==|->|[-+*/^_=<>()\[\]{}|,;:!'&.?%°])"
+)
+_SPACE = re.compile(r"\s*")
+
+_IGNORED = set(
+    [
+        "left",
+        "right",
+        "big",
+        "Big",
+        "bigg",
+        "Bigg",
+        "bigl",
+        "bigr",
+        "Bigl",
+        "Bigr",
+        "biggl",
+        "biggr",
+        "Biggl",
+        "Biggr",
+        "middle",
+        "displaystyle",
+        "textstyle",
+        "limits",
+        "nolimits",
+        "quad",
+        "qquad",
+        "rm",
+        "bf",
+        "it",
+        "sf",
+        "mathstrut",
+        "null",
+        "cal",
+        "boldmath",
+        "unboldmath",
+        "scriptstyle",
+        "notag",
+        "nonumber",
+        "hfill",
+        "hspace",
+        "vphantom",
+        "protect",
+        "relax",
+        "thinspace",
+    ]
+)
+_TEXT = set(
+    [
+        "text",
+        "mbox",
+        "textbf",
+        "textit",
+        "textrm",
+        "textnormal",
+        "mathrm",
+        "hbox",
+        "textup",
+        "texttt",
+        "textsf",
+        "mathtt",
+        "mathsf",
+        "emph",
+        "operatorname",
+    ]
+)
+_STYLE = set(
+    [
+        "mathbf",
+        "boldsymbol",
+        "bm",
+        "mathit",
+        "mathcal",
+        "mathbb",
+        "mathfrak",
+        "mathscr",
+        "boxed",
+        "fbox",
+        "pmb",
+    ]
+)
+_SPELLED = {
+    "dfrac": "frac", "tfrac": "frac", "cfrac": "frac", "leq": "le", "leqslant": "le", "geq": "ge", "geqslant": "ge", "lt": "<", "gt": ">",
+    "neq": "ne", "lvert": "|", "rvert": "|", "vert": "|", "mid": "|", "dbinom": "binom", "tbinom": "binom", "ast": "*", "cdot": "*",
+    "times": "*", "bullet": "*", "div": "/", "degree": "deg", "degrees": "deg", "lbrack": "[", "rbrack": "]", "colon": ":", "simeq": "approx",
+    "lparen": "(", "rparen": ")", "prime": "'", "varphi": "phi", "varepsilon": "epsilon", "vartheta": "theta", "doteq": "approx",
+    "minus": "-", "infin": "infty", "plusmn": "pm", "widehat": "hat", "widetilde": "tilde", "thickapprox": "approx", "bar": "overline",
+    "varnothing": "emptyset", "lbrace": "{", "rbrace": "}", "dots": "ldots", "cdots": "ldots", "dotsc": "ldots", "overrightarrow": "vec",
+    "colorbox": "color", "arctg": "arctan", "tg": "tan", "ctg": "cot", "pmod": "mod", "bmod": "mod", "wedge": "land", "asin": "arcsin",
+    "acos": "arccos", "atan": "arctan", "measuredangle": "angle", "textdegree": "deg",
+}  # fmt: skip
+FUNCTIONS = set(
+    [
+        "sin",
+        "cos",
+        "tan",
+        "cot",
+        "sec",
+        "csc",
+        "arcsin",
+        "arccos",
+        "arctan",
+        "arccot",
+        "sinh",
+        "cosh",
+        "tanh",
+        "coth",
+        "ln",
+        "log",
+        "lg",
+        "exp",
+        "max",
+        "min",
+        "gcd",
+        "lcm",
+        "det",
+    ]
+)
+GREEK = set(
+    [
+        "alpha",
+        "beta",
+        "gamma",
+        "delta",
+        "epsilon",
+        "zeta",
+        "eta",
+        "theta",
+        "iota",
+        "kappa",
+        "lambda",
+        "mu",
+        "nu",
+        "xi",
+        "rho",
+        "sigma",
+        "tau",
+        "upsilon",
+        "phi",
+        "chi",
+        "psi",
+        "omega",
+        "hbar",
+        "ell",
+        "odot",
+        "Gamma",
+        "Delta",
+        "Theta",
+        "Lambda",
+        "Xi",
+        "Pi",
+        "Sigma",
+        "Upsilon",
+        "Phi",
+        "Psi",
+        "Omega",
+        "star",
+        "dagger",
+        "mho",
+        "nabla",
+        "partial",
+    ]
+)
+_PLAIN = FUNCTIONS | {
+    "sqrt",
+    "pi",
+    "arcsin",
+    "cbrt",
+    "infty",
+    "theta",
+    "alpha",
+    "beta",
+    "gamma",
+    "lambda",
+    "sigma",
+    "omega",
+    "phi",
+}
+_PLAIN_SPELLED = {
+    "inf": "infty",
+    "infinity": "infty",
+    "Infinity": "infty",
+    "Pi": "pi",
+    "asin": "arcsin",
+    "acos": "arccos",
+    "atan": "arctan",
+}
+_LONGEST_PRODUCT = 4  # letters in a row that may be a product of symbols; longer ones are a word
+
+
+def lex(text: str) -> list[Token]:
+    """Tokens of a normalised text. Raises Unreadable for signs outside the grammar and for what exceeds the bounds."""
+    if len(text) > MAX_CHARS:
+        raise Unreadable("too long")
+    tokens = _fold_units(_lex(text, in_text=False, depth=0))
+    if len(tokens) > MAX_TOKENS:
+        raise Unreadable("too many tokens")
+    return tokens
+
+
+def _lex(text: str, in_text: bool, depth: int) -> list[Token]:
+    if depth > 4:
+        raise Unreadable("text inside text")
+    tokens: list[Token] = []
+    at, spaced = 0, False
+    while True:
+        start = _SPACE.match(text, at).end()  # pyright: ignore[reportOptionalMemberAccess]
+        spaced = spaced or start > at
+        if start >= len(text):
+            return tokens
+        match = _TOKEN.match(text, start)
+        if match is None:
+            raise Unreadable(f"the sign {text[start]!r}")
+        kind, piece, at = str(match.lastgroup), match[0], match.end()
+        if kind == "skip" or (kind == "cmd" and piece[1:] in _IGNORED):
+            at = _skip_dot(text, at) if piece in ("\\left", "\\right") else at
+            spaced = True
+            continue
+        if kind == "cmd" and piece[1:] in _TEXT and (group := _group(text, at)):
+            tokens += _lex(group[0], True, depth + 1)
+            at, spaced = group[1], True
+            continue
+        if kind == "cmd" and piece[1:] in _STYLE:
+            continue
+        tokens += _tokens(kind, piece, in_text, spaced)
+        spaced = False
+
+
+def _tokens(kind: str, piece: str, in_text: bool, spaced: bool) -> list[Token]:
+    if kind == "num":
+        return [Token("num", piece, spaced)]
+    if kind == "op":
+        return [Token("op", {"**": "^", "==": "="}.get(piece, piece), spaced)]
+    if kind == "esc":
+        return [Token("cmd", piece, spaced)]
+    if kind == "letters":
+        return _letters(piece, in_text, spaced)
+    name = _SPELLED.get(piece[1:], piece[1:])
+    if name in GREEK:
+        return [Token("name", name, spaced)]
+    return [
+        Token(
+            "op" if not name[0].isalpha() and name not in "{}" else "cmd",
+            name if name not in "{}" else "\\" + name,
+            spaced,
+        )
+    ]
+
+
+def _letters(run: str, in_text: bool, spaced: bool) -> list[Token]:
+    low = run.lower()
+    if low in ("or", "and") and (in_text or spaced):
+        return [Token("sep", low, spaced)]
+    plain = _PLAIN_SPELLED.get(run, run)
+    if plain in _PLAIN:
+        return [Token("name" if plain in GREEK else "cmd", plain, spaced)]
+    if len(run) == 1:
+        return [Token("word" if in_text else "name", run, spaced)]
+    if in_text or run == "in" or len(run) > _LONGEST_PRODUCT or unit_of(run, False) is not None:
+        return [Token("word", run, spaced)]
+    if run.startswith("pi") and len(run) == 3:  # "pir"
+        return [Token("cmd", "pi", spaced), Token("name", run[2])]
+    return [Token("name", run[0], spaced), *(Token("name", c) for c in run[1:])]
+
+
+def _group(text: str, at: int) -> tuple[str, int] | None:
+    """The content of the brace group that follows, and the position after it."""
+    at = _SPACE.match(text, at).end()  # pyright: ignore[reportOptionalMemberAccess]
+    if at >= len(text) or text[at] != "{":
+        return None
+    depth, i = 0, at
+    while i < len(text):
+        if text[i] == "\\":
+            i += 1
+        elif text[i] == "{":
+            depth += 1
+        elif text[i] == "}":
+            depth -= 1
+            if depth == 0:
+                return text[at + 1 : i], i + 1
+        i += 1
+    raise Unreadable("a brace is never closed")
+
+
+def _skip_dot(text: str, at: int) -> int:
+    r"""`\left.` and `\right.` are invisible brackets."""
+    return at + 1 if text[at : at + 1] == "." and not text[at + 1 : at + 2].isdigit() else at
+
+
+def _fold_units(tokens: list[Token]) -> list[Token]:
+    """Runs of unit words after a number become one `unit` token, whose text is the same for the same unit."""
+    out: list[Token] = []
+    i = 0
+    while i < len(tokens):
+        if out and _ends_value(out[-1]):
+            unit, after = _unit_run(tokens, i)
+            if after > i:
+                out.append(Token("unit", unit, tokens[i].spaced))
+                i = after
+                continue
+        out.append(tokens[i])
+        i += 1
+    return out
+
+
+def _ends_value(token: Token) -> bool:
+    return (
+        token.kind == "num"
+        or token.text in (")", "}", "]", "|", "pi", "%")
+        or (token.kind == "name" and token.text in "ei")
+    )
+
+
+def _unit_run(tokens: list[Token], i: int) -> tuple[str, int]:
+    """Read `kcal m^{-2} yr^{-1}`, `square inches`, `km / h`, `miles per hour` at i: the canonical unit, the position after it."""
+    powers: dict[str, int] = {}
+    start, sign, power = i, 1, 1
+    while i < len(tokens):
+        token = tokens[i]
+        low = token.text.lower()
+        if (
+            token.kind == "word"
+            and low in ("square", "sq", "squared", "cubic", "cubed")
+            and not (low[-1] == "d" and not powers)
+        ):
+            if low in ("squared", "cubed"):
+                last = next(reversed(powers))
+                powers[last] *= 2 if low == "squared" else 3
+            else:
+                power = 3 if low == "cubic" else 2
+            i += 1
+            continue
+        if (
+            powers
+            and (low == "per" or token.text == "/")
+            and i + 1 < len(tokens)
+            and _unit_word(tokens[i + 1]) is not None
+        ):
+            sign, i = -1, i + 1
+            continue
+        if (
+            powers
+            and token.text in ("*", ".")
+            and i + 1 < len(tokens)
+            and _unit_word(tokens[i + 1]) is not None
+        ):
+            i += 1
+            continue
+        unit = _unit_word(token)
+        if unit is None:
+            break
+        exponent, i = _unit_power(tokens, i + 1)
+        powers[unit] = powers.get(unit, 0) + sign * power * exponent
+        power = 1
+    if not powers:
+        return "", start
+    if i < len(tokens) and tokens[i].text == "." and i + 1 == len(tokens):
+        i += 1
+    named = {unit: p for unit, p in powers.items() if unit and p}
+    return "*".join(f"{unit}^{p}" for unit, p in sorted(named.items())), i
+
+
+def _unit_word(token: Token) -> str | None:
+    return unit_of(token.text, True) if token.kind == "word" else None
+
+
+def _unit_power(tokens: list[Token], i: int) -> tuple[int, int]:
+    """`^2`, `^{2}`, `^{-2}` after a unit word: the power (1 without one) and the position after it."""
+    if i < len(tokens) and tokens[i].text == "^":
+        texts = [t.text for t in tokens[i + 1 : i + 5]]
+        for form in (1, 3, 4):
+            inner = "".join(texts[:form]).removeprefix("{").removesuffix("}")
+            closed = (texts[:1] == ["{"]) == (texts[form - 1 : form] == ["}"])
+            if closed and inner.lstrip("-").isdigit() and len(inner) < 3:
+                return int(inner), i + 1 + form
+    return 1, i

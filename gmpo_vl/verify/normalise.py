@@ -1,0 +1,67 @@
+r"""Unicode and spellings to one LaTeX, by table. The text stays text: nothing here decides about equality."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+_SUPERSCRIPTS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿⁱ", "0123456789+-ni"))
+_SUBSCRIPTS = dict(zip("₀₁₂₃₄₅₆₇₈₉ₙ", "0123456789n"))
+_FRACTIONS = [
+    "½1/2",
+    "⅓1/3",
+    "⅔2/3",
+    "¼1/4",
+    "¾3/4",
+    "⅕1/5",
+    "⅖2/5",
+    "⅗3/5",
+    "⅘4/5",
+    "⅙1/6",
+    "⅚5/6",
+    "⅐1/7",
+    "⅛1/8",
+    "⅜3/8",
+    "⅝5/8",
+    "⅞7/8",
+    "⅑1/9",
+    "⅒1/10",
+]
+_GREEK = dict(zip("αβγδεζηθικλμνξπρστυφχψω", ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu", "xi", "pi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega"])) | dict(zip("ΓΔΘΛΞΠΣΦΨΩϕϵ", ["Gamma", "Delta", "Theta", "Lambda", "Xi", "Pi", "Sigma", "Phi", "Psi", "Omega", "phi", "epsilon"]))  # fmt: skip
+_SIGNS = {
+    "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "﹣": "-", "－": "-", "⁄": "/", "∕": "/", "÷": "/", "×": r"\times ", "✕": r"\times ",
+    "·": r"\cdot ", "⋅": r"\cdot ", "∙": r"\cdot ", "•": r"\cdot ", "∗": "*", "√": r"\unicoderoot ", "∛": r"\unicodecuberoot ",
+    "∞": r"\infty ", "°": r"^{\circ}", "º": r"^{\circ}", "˚": r"^{\circ}", "′": "'", "″": "''", "≤": r"\le ", "≦": r"\le ", "⩽": r"\le ",
+    "≥": r"\ge ", "≧": r"\ge ", "⩾": r"\ge ", "≠": r"\ne ", "≈": r"\approx ", "≅": r"\cong ", "≡": r"\equiv ", "∠": r"\angle ",
+    "△": r"\triangle ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "±": r"\pm ", "∓": r"\mp ", "∅": r"\emptyset ", "⊥": r"\perp ",
+    "∥": r"\parallel ", "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ", "∣": "|", "｜": "|", "→": r"\to ",
+    "∶": ":", "：": ":", "，": ",", "、": ",", "；": ";", "（": "(", "）": ")", "％": "%", "＝": "=", "ℝ": r"\mathbb{R} ", "ℓ": "l",
+    "‘": "'", "’": "'", "“": '"', "”": '"',
+}  # fmt: skip
+_DROPPED = dict.fromkeys(
+    [*range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2065), 0xFEFF, 0xAD], None
+)
+_SPACES = dict.fromkeys([0xA0, 0x1680, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000], " ")
+_TABLE: dict[int, str | None] = {
+    **{ord(c): text for c, text in _SIGNS.items()},
+    **{ord(c): rf"\{name} " for c, name in _GREEK.items()},
+    **{ord(f[0]): rf"\frac{{{f[1:].partition('/')[0]}}}{{{f[1:].partition('/')[2]}}}" for f in _FRACTIONS},
+    **_DROPPED,
+    **_SPACES,
+}
+_RAISED = re.compile(f"[{''.join(_SUPERSCRIPTS)}]+")
+_LOWERED = re.compile(f"[{''.join(_SUBSCRIPTS)}]+")
+_THOUSANDS_BRACE = re.compile(r"(?<=\d)\{,\}(?=\d{3}(?!\d))")
+_THOUSANDS_THIN = re.compile(r"(?<=\d)(?:,\s*\\!|\\!,|\\,)\s*(?=\d{3}(?!\d))")
+
+
+def normalise(text: str) -> str:
+    """Unicode signs become LaTeX, invisible characters go, typeset thousands separators (`{,}`, `,\\!`, `\\,`) close up."""
+    if not text.isascii():
+        text = _RAISED.sub(lambda m: "^{" + "".join(_SUPERSCRIPTS[c] for c in m[0]) + "}", text)
+        text = _LOWERED.sub(lambda m: "_{" + "".join(_SUBSCRIPTS[c] for c in m[0]) + "}", text)
+        text = unicodedata.normalize("NFKC", text.translate(_TABLE))
+    if "\\" in text or "{,}" in text:
+        text = _THOUSANDS_BRACE.sub("", text)
+        text = _THOUSANDS_THIN.sub("", text)
+    return text.strip()

@@ -1,0 +1,95 @@
+"""A reward is loaded by name or path, and a score that would poison an advantage is an error that names its input."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from gmpo_vl.rewards.loading import load_reward
+
+RIGHT = {"response": r"<think>a</think> \boxed{5}", "response_length": 9, "ground_truth": "5"}
+WRONG = {"response": r"<think>a</think> \boxed{6}", "response_length": 9, "ground_truth": "5"}
+BARE = {"response": r"\boxed{5.0}", "response_length": 4, "ground_truth": "5"}
+
+
+def reward_file(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "my_reward.py"
+    path.write_text(text)
+    return f"{path}:score"
+
+
+def test_geometry3k_pays_nine_tenths_for_the_answer_and_one_for_the_form():
+    scores = load_reward("geometry3k")([RIGHT, WRONG, BARE])
+    assert [s["overall"] for s in scores] == [1.0, 0.1, 0.9]
+    assert [s["accuracy"] for s in scores] == [1.0, 0.0, 1.0]
+    assert [s["format"] for s in scores] == [1.0, 1.0, 0.0]
+    assert load_reward("geometry3k", {"format_weight": 0.5})([BARE])[0]["overall"] == 0.5
+
+
+def test_the_same_file_by_path_gives_the_same_scores():
+    import gmpo_vl.rewards.geometry3k as module
+
+    by_path = load_reward(f"{module.__file__}:compute_score")
+    assert by_path([RIGHT, BARE]) == load_reward("geometry3k")([RIGHT, BARE])
+
+
+def test_verdicts_explain_the_scores_in_order():
+    verdicts = load_reward("geometry3k").verdicts([RIGHT, WRONG])
+    assert verdicts is not None
+    assert [(v.correct, v.extracted) for v in verdicts] == [(True, "5"), (False, "6")]
+
+
+def test_sequential_rewards_are_called_once_per_input(tmp_path):
+    spec = reward_file(
+        tmp_path,
+        "REWARD_TYPE = 'sequential'\ndef score(given, bonus=0.0):\n    return {'overall': len(given['response']) + bonus}\n",
+    )
+    assert [
+        s["overall"] for s in load_reward(spec, {"bonus": 0.5})([{"response": "a"}, {"response": "bb"}])
+    ] == [1.5, 2.5]
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("return [{'overall': 1.0}]", "2 inputs gave 1 scores"),
+        ("return [{'overall': 1.0}, {'accuracy': 1.0}]", "input 1 .*'overall'"),
+        ("return [{'overall': 1.0}, {'overall': float('nan')}]", "input 1 .*finite"),
+        ("return [{'overall': float('inf')}, {'overall': 1.0}]", "input 0 .*finite"),
+        ("return [{'overall': 1.0}, {'overall': 1.0, 'why': 'x'}]", "input 1 .*why='x'"),
+        ("return None", "NoneType"),
+    ],
+)
+def test_bad_scores_are_refused_by_name(tmp_path, body, message):
+    reward = load_reward(reward_file(tmp_path, f"def score(inputs):\n    {body}\n"))
+    with pytest.raises(ValueError, match=message) as error:
+        reward([RIGHT, WRONG])
+    assert "my_reward.py:score" in str(error.value)
+
+
+def test_what_cannot_be_loaded_is_named(tmp_path):
+    with pytest.raises(ValueError, match="geometry3k"):
+        load_reward("geometry4k")
+    with pytest.raises(ValueError, match="no file"):
+        load_reward(str(tmp_path / "missing.py") + ":score")
+    with pytest.raises(ValueError, match="no function 'other'"):
+        load_reward(reward_file(tmp_path, "def score(inputs):\n    return []\n").replace(":score", ":other"))
+    with pytest.raises(ValueError, match="format_wait"):
+        load_reward("geometry3k", {"format_wait": 0.2})
+
+
+def test_scores_are_finite_and_one_per_input_for_any_text():
+    responses = [
+        "",
+        "\x00",
+        r"\boxed{",
+        r"\boxed{9^{9^{9^9}}}",
+        "<think>" * 1000,
+        "\\boxed{" * 500,
+        r"\boxed{\frac{1}{0}}",
+    ]
+    scores = load_reward("geometry3k")(
+        [{"response": r, "response_length": 1, "ground_truth": r"5\sqrt{3}"} for r in responses]
+    )
+    assert len(scores) == len(responses)
+    assert all(math.isfinite(v) for s in scores for v in s.values())

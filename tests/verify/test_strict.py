@@ -1,0 +1,58 @@
+"""What the strict profile accepts and refuses, one family of rules a test."""
+
+import pytest
+
+from gmpo_vl.data.answers import encode_answer
+from gmpo_vl.verify import parse_gold, verify, verify_batch
+
+
+def correct(gold, answer: str) -> bool:
+    return verify(gold, f"so \\boxed{{{answer}}}").correct
+
+
+def test_the_last_complete_box_counts():
+    assert verify("7", r"first \boxed{5}, no: \boxed{7}").correct
+    assert not verify("5", r"first \boxed{5}, no: \boxed{7}").correct
+    assert verify("5", r"\boxed{5} and then \boxed{7").outcome == "truncated"
+    assert verify("5", r"\boxed{5} and then \boxed{}").outcome == "no_answer"
+    assert verify("5", "five").outcome == "no_answer"
+    assert verify(r"\{1,2\}", r"\boxed{\{1,2\}}").correct
+    assert verify("5", r"\boxed{\boxed{5}}").correct
+
+
+def test_boxes_side_by_side_are_one_answer():
+    assert not verify("5", r"\boxed{3} or \boxed{5}").correct
+    assert verify("3, 5", r"\boxed{3} and \boxed{5}").correct
+    assert verify("5", r"\boxed{5}. The answer is \boxed{5}").correct
+
+
+def test_the_json_form_travels_through_the_answer_column():
+    gold = encode_answer("9.8", tolerance=0.01)
+    assert correct(gold, "9.81")
+    assert not correct(gold, "9.9")
+    assert not correct("9.8", "9.81")
+    choices = encode_answer("B", type="choice", choices=["3", "5", "7", "9"])
+    assert correct(choices, "B")
+    assert correct(choices, "5")
+    assert correct(choices, "(B) 5")
+    assert not correct(choices, "(B) 7")
+    assert not correct(choices, "A")
+    assert correct(encode_answer(["1/2", "50"]), "50")
+    assert encode_answer(142.0) == "142"
+    assert parse_gold(encode_answer("{1,2}")).alternatives == ("{1,2}",)
+
+
+def test_a_gold_that_verifies_nothing_is_the_datas_mistake():
+    with pytest.raises(ValueError, match="empty"):
+        encode_answer("")
+    with pytest.raises(ValueError, match="empty"):
+        verify(" ", r"\boxed{5}")
+    with pytest.raises(ValueError, match="tolerence"):
+        verify('{"gold": "5", "tolerence": 0.1}', r"\boxed{5}")
+
+
+def test_a_batch_keeps_order():
+    verdicts = verify_batch(["1", "2", "3"], [r"\boxed{1}", r"\boxed{1}", "nothing"])
+    assert [v.outcome for v in verdicts] == ["equal", "different", "no_answer"]
+    with pytest.raises(ValueError, match="2 golds and 1 responses"):
+        verify_batch(["1", "2"], ["x"])
