@@ -33,7 +33,9 @@ def build_parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="train a model as a configuration says")
     train.add_argument("config", help="a YAML file (configs/ has some)")
     train.add_argument("overrides", nargs="*", metavar="a.b=c", help="keys that replace those of the file")
-    train.add_argument("--dry-run", action="store_true", help="check everything, print the plan, train nothing")
+    train.add_argument(
+        "--dry-run", action="store_true", help="check everything, print the plan, train nothing"
+    )
     train.set_defaults(run=run_train)
 
     report = commands.add_parser("report", help="write a run's page, report.html")
@@ -46,6 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
 def run_train(options: argparse.Namespace) -> int:
     from gmpo_vl.config import load_config, placement_notice
 
+    quiet_libraries()
     config = load_config(options.config, options.overrides)
     if options.dry_run:
         from gmpo_vl.engines.local.plan import dry_run
@@ -59,6 +62,16 @@ def run_train(options: argparse.Namespace) -> int:
         print(notice)
     train(config)
     return 0
+
+
+def quiet_libraries() -> None:
+    """The libraries' own bars and hints off: a run says itself what it does. Their errors stay."""
+    import datasets
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    datasets.disable_progress_bars()
 
 
 def run_report(options: argparse.Namespace) -> int:

@@ -49,7 +49,8 @@ def prompt_features(
     counts = [int(n) for n in merged.tolist()]
     features = iter(torch.split(image_features(model, patches, grid_N3), counts))
     return [
-        torch.cat([next(features) for _ in p.images]) if p.images else torch.empty(0, device=device) for p in prompts
+        torch.cat([next(features) for _ in p.images]) if p.images else torch.empty(0, device=device)
+        for p in prompts
     ]
 
 
@@ -87,7 +88,7 @@ def response_log_probs(
     log_probs_M, entropy_M = _head(inner, hidden_MH, targets_M, temperature, tuple(banned_ids), with_entropy)
     zeros_BT = torch.zeros(packed.mask_BT.shape, dtype=log_probs_M.dtype, device=log_probs_M.device)
     log_probs_BT = zeros_BT.masked_scatter(packed.mask_BT, log_probs_M)
-    entropy_BT = zeros_BT.masked_scatter(packed.mask_BT, entropy_M) if with_entropy else None
+    entropy_BT = None if entropy_M is None else zeros_BT.masked_scatter(packed.mask_BT, entropy_M)
     return log_probs_BT, entropy_BT
 
 
@@ -119,13 +120,19 @@ def _response_hidden(model: PreTrainedModel, packed: Packed) -> torch.Tensor:
     return hidden_BLH[row_M.to(device), torch.cat(predicts).to(device)]
 
 
-def run_language_model(model: PreTrainedModel, embeddings_BLH, positions_3BL, attention_mask_BL=None, **kwargs):
+def run_language_model(
+    model: PreTrainedModel, embeddings_BLH, positions_3BL, attention_mask_BL=None, **kwargs
+):
     """The decoder stack with given embeddings and mRoPE positions.
 
     Without a mask attention is causal only (a ready mask mapping keeps transformers from building one).
     """
     decoder = language_model(model)
-    mask = {"full_attention": None, "sliding_attention": None} if attention_mask_BL is None else attention_mask_BL
+    mask = (
+        {"full_attention": None, "sliding_attention": None}
+        if attention_mask_BL is None
+        else attention_mask_BL
+    )
     positions = positions_3BL if decoder is not model.model else positions_3BL[0]
     return decoder(inputs_embeds=embeddings_BLH, position_ids=positions, attention_mask=mask, **kwargs)
 

@@ -29,8 +29,19 @@ def model_folder(path: str) -> Path:
         ) from error
 
 
-def load_model(folder: str | Path, dtype: torch.dtype = torch.float32, **config_overrides: Any) -> PreTrainedModel:
-    """A causal or image-text-to-text model, SDPA attention; never code from the model's repository."""
+def load_model(
+    folder: str | Path, dtype: torch.dtype = torch.float32, **config_overrides: Any
+) -> PreTrainedModel:
+    """A causal or image-text-to-text model, SDPA attention; never code from the model's repository.
+
+    A folder with a LoRA adapter gives the model it was trained on with the adapter merged in.
+    """
+    if (Path(folder) / "adapter_config.json").exists():
+        from peft import PeftConfig, PeftModel
+
+        base_path = str(PeftConfig.from_pretrained(str(folder)).base_model_name_or_path)
+        base = load_model(model_folder(base_path), dtype, **config_overrides)
+        return PeftModel.from_pretrained(base, str(folder)).merge_and_unload()
     config = AutoConfig.from_pretrained(folder)
     for key, value in config_overrides.items():
         if not hasattr(config, key):
@@ -46,7 +57,13 @@ def banned_ids(config: Any) -> tuple[int, ...]:
     A policy can sample `<|image_pad|>`; the next forward would then count more image tokens than image features. They
     get -inf in the sampler and in the trainer's log-probs alike, so that both see one distribution.
     """
-    names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id", "vision_token_id")
+    names = (
+        "image_token_id",
+        "video_token_id",
+        "vision_start_token_id",
+        "vision_end_token_id",
+        "vision_token_id",
+    )
     return tuple(sorted({i for name in names if (i := getattr(config, name, None)) is not None}))
 
 

@@ -13,7 +13,9 @@ def mrope_positions(
     Text counts 1, 2, 3, ... on all rows. An image holds its first position on the time row and counts merged patches
     on the other two; the text after it goes on from the largest position + 1.
     """
-    is_image_P = torch.zeros_like(ids_P, dtype=torch.bool) if image_token_id is None else ids_P == image_token_id
+    is_image_P = (
+        torch.zeros_like(ids_P, dtype=torch.bool) if image_token_id is None else ids_P == image_token_id
+    )
     rows: list[torch.Tensor] = []
     token, position = 0, 0
     for _, height, width in image_grid_thw.tolist():

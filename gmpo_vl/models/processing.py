@@ -107,7 +107,9 @@ def prompt_length(
     max_pixels: int | None = None,
 ) -> int:
     """Tokens that `encode_prompt` would give, image tokens included, from the pictures' sizes alone: none is decoded."""
-    text_ids = processor.tokenizer(_chat_text(example, processor, template), add_special_tokens=False)["input_ids"]
+    text_ids = processor.tokenizer(_chat_text(example, processor, template), add_special_tokens=False)[
+        "input_ids"
+    ]
     tokens = len(text_ids)
     for source in example.images:
         settings = _require_image_settings(example, processor)
@@ -179,6 +181,8 @@ def _expand_images(
     remaining = iter(images)
     expanded: list[int] = []
     for token in ids:
-        count = processor.image.num_tokens(*next(remaining).shape[:2]) if token == processor.image_token_id else 1
+        count = (
+            processor.image.num_tokens(*next(remaining).shape[:2]) if token == processor.image_token_id else 1
+        )
         expanded.extend([token] * count)
     return expanded

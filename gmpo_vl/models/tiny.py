@@ -59,6 +59,7 @@ _TOKENIZER_TEXT = (
     "3*14=30+12=42. \\boxed{42}",
     "2*(14+3)=34. \\boxed{34}",
     "25+49=74. \\boxed{\\sqrt{74}}",
+    "Read the numbers.",
     "<think>The angles of a triangle add up to 180 degrees.</think> The answer is \\boxed{\\frac{3}{4}}.",
 )
 
@@ -187,7 +188,8 @@ def save_tiny(
     chosen = SIZES[size] if tied is None else replace(SIZES[size], tied=tied)
     tokenizer = tiny_tokenizer()
     config = tiny_qwen2_5_vl_config(chosen, tokenizer)
-    model = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(**deepcopy(config)))
+    with torch.random.fork_rng(devices=[]):  # building a model draws random numbers: not the caller's
+        model = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(**deepcopy(config)))
     _randomize(model, chosen.initializer_range, seed)
     return save_folder(folder, model, config, tokenizer)
 
@@ -202,7 +204,8 @@ def save_tiny_text(folder: str | Path, seed: int = 0) -> Path:
         "model_type": "qwen2",
         **_text_config(SIZES["test"], tokenizer),
     }
-    model = Qwen2ForCausalLM(Qwen2Config(**deepcopy(config)))
+    with torch.random.fork_rng(devices=[]):
+        model = Qwen2ForCausalLM(Qwen2Config(**deepcopy(config)))
     _randomize(model, SIZES["test"].initializer_range, seed)
     return save_folder(folder, model, config, tokenizer)
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from gmpo_vl.rewards.loading import Reward
 from gmpo_vl.rollout.types import Group
 from gmpo_vl.runs import SampleRecord
 
 
-def score_groups(groups: Sequence[Group], reward: Any) -> None:
+def score_groups(groups: Sequence[Group], reward: Reward) -> None:
     """Fill `scores` and `verdicts` of every group, all responses in one call of the reward.
 
-    `reward`: what `rewards.loading.load_reward` returns.
     """
     inputs = [
         {
@@ -23,7 +23,8 @@ def score_groups(groups: Sequence[Group], reward: Any) -> None:
         for group in groups
         for response in group.responses
     ]
-    scores, verdicts = iter(reward.scores(inputs)), iter(reward.verdicts(inputs))
+    scores = iter(reward(inputs))
+    verdicts = iter(reward.verdicts(inputs) or [None] * len(inputs))
     for group in groups:
         group.scores = [next(scores) for _ in group.responses]
         group.verdicts = [next(verdicts) for _ in group.responses]

@@ -1,7 +1,7 @@
 """A checkpoint: the model in Hugging Face form, and the trainer's state beside it.
 
-    step_000010/huggingface/   weights, configuration, tokenizer: loads with from_pretrained (an adapter under LoRA)
-    step_000010/trainer/       state.pt: optimizer, position in the data, surplus groups, best score, random state
+step_000010/huggingface/   weights, configuration, tokenizer: loads with from_pretrained (an adapter under LoRA)
+step_000010/trainer/       state.pt: optimizer, position in the data, surplus groups, best score, random state
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
-from gmpo_vl.engines.local.prompts import PromptSet
 from gmpo_vl.models.forward import unwrap
 from gmpo_vl.models.processing import Processor
+from gmpo_vl.models.prompts import PromptSet
 from gmpo_vl.rollout.types import Group, Response
 from gmpo_vl.runs import Run, write_json
 
@@ -141,9 +141,7 @@ def _group_state(group: Group) -> dict[str, Any]:
     return {
         "key": group.key,
         "id": group.prompt.example.id,
-        "responses": [
-            [r.ids_T, r.rollout_log_probs_T, r.text, r.finished, r.seed] for r in group.responses
-        ],
+        "responses": [[r.ids_T, r.rollout_log_probs_T, r.text, r.finished, r.seed] for r in group.responses],
         "scores": group.scores,
         "old_log_probs": group.old_log_probs,
     }

@@ -57,7 +57,11 @@ class Console:
                 f"{clock(pace * (self._total - step))} left",
             ]
         if "val/accuracy" in values:
-            parts.append(f"validation {values['val/accuracy']:.3f}" if parts else f"step {step}  validation {values['val/accuracy']:.3f}")
+            parts.append(
+                f"validation {values['val/accuracy']:.3f}"
+                if parts
+                else f"step {step}  validation {values['val/accuracy']:.3f}"
+            )
         print("  ".join(parts), flush=True)
 
     def samples(self, step: int, records: Sequence[SampleRecord], title: str) -> None:
@@ -133,7 +137,9 @@ class WandB:
         self._session.log(values, step=step)
 
     def samples(self, step: int, records: Sequence[SampleRecord], title: str) -> None:
-        table = self._wandb.Table(columns=["id", "pictures", "problem", "response", "gold", "correct", "outcome"])
+        table = self._wandb.Table(
+            columns=["id", "pictures", "problem", "response", "gold", "correct", "outcome"]
+        )
         for r in records[:SAMPLES]:
             pictures = [self._wandb.Image(_open_image(self._run, digest)) for digest in r.images]
             table.add_data(r.id, pictures, r.prompt, r.response, r.gold, r.correct, r.outcome)

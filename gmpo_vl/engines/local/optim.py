@@ -18,7 +18,11 @@ def build_optimizer(parameters: Iterable[torch.nn.Parameter], config: OptimConfi
 
 
 def warmup_steps(config: OptimConfig, total_steps: int) -> int:
-    return config.lr_warmup_steps if config.lr_warmup_steps is not None else int(config.lr_warmup_ratio * total_steps)
+    return (
+        config.lr_warmup_steps
+        if config.lr_warmup_steps is not None
+        else int(config.lr_warmup_ratio * total_steps)
+    )
 
 
 def learning_rate_share(step: int, config: OptimConfig, total_steps: int) -> float:

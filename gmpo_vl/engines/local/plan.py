@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from gmpo_vl.config import Config, placement_notice
-from gmpo_vl.engines.local.prompts import PromptSet, load_prompts
+from gmpo_vl.engines.local.setup import load_split
 from gmpo_vl.models.loading import model_folder
 from gmpo_vl.models.processing import load_processor
+from gmpo_vl.models.prompts import PromptSet
 from gmpo_vl.rewards.loading import load_reward
 
 
@@ -14,8 +15,8 @@ def dry_run(config: Config) -> str:
     model = config.worker.actor.model
     folder = model_folder(str(model.tokenizer_path or model.model_path))
     processor = load_processor(folder, config.data.override_chat_template)
-    prompts = load_prompts(config, config.data.train_files, processor)
-    validation = load_prompts(config, config.data.val_files, processor) if config.data.val_files else None
+    prompts = load_split(config, config.data.train_files, processor)
+    validation = load_split(config, config.data.val_files, processor) if config.data.val_files else None
     load_reward(config.worker.reward.reward_function, config.worker.reward.reward_function_kwargs)
     lines = [describe(config, prompts, validation)]
     for name, split in (("train", prompts), ("validation", validation)):
@@ -52,7 +53,9 @@ def describe(config: Config, prompts: PromptSet, validation: PromptSet | None) -
         f"train       {len(prompts):,} prompts with {pictures:,} pictures from {data.train_files}",
         f"            prompts of {prompt_tokens:.0f} tokens on average, {max(prompts.lengths):,} at most "
         f"(limit {data.max_prompt_length:,})",
-        f"validation  {len(validation):,} prompts from {data.val_files}" if validation else "validation  none",
+        f"validation  {len(validation):,} prompts from {data.val_files}"
+        if validation
+        else "validation  none",
         f"steps       {steps:,} ({steps * data.rollout_batch_size / len(prompts):.1f} passes over the data)",
         f"a step      {data.rollout_batch_size:,} prompts x {rollout.n} = {rollouts:,} rollouts, "
         f"{updates:,} updates of {actor.global_batch_size:,} prompts ({actor.global_batch_size * rollout.n:,} rollouts)",

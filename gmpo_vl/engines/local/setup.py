@@ -11,9 +11,12 @@ from typing import Any
 import torch
 
 from gmpo_vl.config import Config
+from gmpo_vl.data.rows import Columns
+from gmpo_vl.data.templates import load_template
 from gmpo_vl.models.forward import unwrap
 from gmpo_vl.models.loading import banned_ids, load_model, model_folder
 from gmpo_vl.models.processing import Processor, load_processor
+from gmpo_vl.models.prompts import PromptSet, PromptSettings, load_prompts
 from gmpo_vl.rollout.types import Sampling
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -81,6 +84,21 @@ def build_reference(config: Config, policy: Policy) -> Any | None:
     if config.algorithm.disable_kl or config.worker.actor.model.lora.rank > 0:
         return None
     return copy.deepcopy(policy.model).requires_grad_(False).eval()
+
+
+def load_split(config: Config, files: str, processor: Processor) -> PromptSet:
+    """The prompts of `data.train_files` or `data.val_files`, as the data section says."""
+    data = config.data
+    settings = PromptSettings(
+        columns=Columns(data.prompt_key, data.answer_key, data.image_key, data.image_dir),
+        template=load_template(data.format_prompt) if data.format_prompt else None,
+        min_pixels=data.min_pixels,
+        max_pixels=data.max_pixels,
+        max_prompt_length=data.max_prompt_length,
+        drop_overlong=data.filter_overlong_prompts,
+        on_bad_row="skip" if data.on_bad_row == "skip" else "error",
+    )
+    return load_prompts(files, settings, processor)
 
 
 def sampling_of(config: Config) -> Sampling:

@@ -34,4 +34,6 @@ class StopRequest:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
-        print(f"\n{signal.Signals(number).name}: saving, then stopping (once more to stop at once)", flush=True)
+        print(
+            f"\n{signal.Signals(number).name}: saving, then stopping (once more to stop at once)", flush=True
+        )

@@ -26,11 +26,11 @@ from gmpo_vl.engines.local.metrics import group_metrics, memory_metrics, rollout
 from gmpo_vl.engines.local.optim import build_optimizer, learning_rate_share
 from gmpo_vl.engines.local.plan import total_steps
 from gmpo_vl.engines.local.progress import phase_bar
-from gmpo_vl.engines.local.prompts import PromptSet, load_prompts
-from gmpo_vl.engines.local.setup import Policy, build_policy, build_reference, sampling_of
+from gmpo_vl.engines.local.setup import Policy, build_policy, build_reference, load_split, sampling_of
 from gmpo_vl.engines.local.stopping import Stopped, StopRequest
 from gmpo_vl.engines.local.update import fill_old_log_probs, fill_reference_log_probs, update_policy
 from gmpo_vl.engines.local.validate import validate
+from gmpo_vl.models.prompts import PromptSet
 from gmpo_vl.rewards.loading import load_reward
 from gmpo_vl.rollout.hf import generate
 from gmpo_vl.rollout.scoring import to_records
@@ -222,8 +222,10 @@ def open_training(config: Config, stop: StopRequest) -> Training:
     folder = checkpoint / "huggingface" if checkpoint is not None else None
     adapter_base = base_folder(folder) if folder is not None else None
     policy = build_policy(config, adapter_base or folder)
-    prompts = load_prompts(config, config.data.train_files, policy.processor)
-    validation = load_prompts(config, config.data.val_files, policy.processor) if config.data.val_files else None
+    prompts = load_split(config, config.data.train_files, policy.processor)
+    validation = (
+        load_split(config, config.data.val_files, policy.processor) if config.data.val_files else None
+    )
     for name, split in (("train", prompts), ("validation", validation)):
         if split is not None and len(split.examples.faults):
             split.examples.faults.write(run.folder / f"{name}.bad_rows.jsonl")

@@ -65,7 +65,9 @@ def fill_old_log_probs(policy: Policy, groups: Sequence[Group], config: Config) 
     return {"actor/entropy": entropy / tokens} if tokens else {}
 
 
-def fill_reference_log_probs(policy: Policy, reference: Any | None, groups: Sequence[Group], config: Config) -> None:
+def fill_reference_log_probs(
+    policy: Policy, reference: Any | None, groups: Sequence[Group], config: Config
+) -> None:
     """The starting model's log-probs: `reference`, or under LoRA the policy with its adapters off."""
     for group in groups:
         group.ref_log_probs = [torch.empty(0)] * len(group.responses)

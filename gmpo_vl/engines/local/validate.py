@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gmpo_vl.config import Config
-from gmpo_vl.engines.local.prompts import PromptSet
 from gmpo_vl.engines.local.setup import Policy, validation_sampling_of
+from gmpo_vl.models.prompts import PromptSet
 from gmpo_vl.rollout.hf import generate
 from gmpo_vl.rollout.scoring import accuracy, score_groups
 from gmpo_vl.rollout.types import Group

@@ -6,13 +6,24 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gmpo_vl.config import Config
 from gmpo_vl.data.examples import ExampleSet, load_examples
 from gmpo_vl.data.images import ImageError
-from gmpo_vl.data.rows import Columns
-from gmpo_vl.data.templates import load_template
+from gmpo_vl.data.rows import Columns, OnBadRow
 from gmpo_vl.data.types import Prompt
 from gmpo_vl.models.processing import Processor, encode_prompt, prompt_length
+
+
+@dataclass(frozen=True)
+class PromptSettings:
+    """How rows become prompts: columns, template, pixel limits, and what happens to rows that do not fit."""
+
+    columns: Columns
+    template: str | None = None  # jinja text
+    min_pixels: int | None = None
+    max_pixels: int | None = None
+    max_prompt_length: int = 4096  # tokens
+    drop_overlong: bool = True  # False: an over-long prompt is an error
+    on_bad_row: OnBadRow = "error"
 
 
 @dataclass
@@ -22,16 +33,15 @@ class PromptSet:
     examples: ExampleSet
     lengths: list[int]
     processor: Processor
-    template: str | None
-    min_pixels: int | None
-    max_pixels: int | None
+    settings: PromptSettings
 
     def __len__(self) -> int:
         return len(self.examples)
 
     def encode(self, indices: Sequence[int]) -> list[Prompt]:
+        s = self.settings
         return [
-            encode_prompt(self.examples[i], self.processor, self.template, self.min_pixels, self.max_pixels)
+            encode_prompt(self.examples[i], self.processor, s.template, s.min_pixels, s.max_pixels)
             for i in indices
         ]
 
@@ -50,40 +60,37 @@ class PromptSet:
         return digest.hexdigest()
 
 
-def load_prompts(config: Config, files: str, processor: Processor) -> PromptSet:
+def load_prompts(files: str, settings: PromptSettings, processor: Processor) -> PromptSet:
     """Read a split and check every row: columns, text, tags, pictures decoded once, length in tokens.
 
-    Rows whose prompt is longer than `data.max_prompt_length` are dropped and reported (`filter_overlong_prompts`), or
-    fatal; a prompt is never cut. Other bad rows: `data.on_bad_row`. Raises DataError naming file, row and reason.
+    Rows whose prompt is longer than `max_prompt_length` are dropped and reported, or fatal; a prompt is never cut.
+    Raises DataError naming file, row and reason.
     """
-    data = config.data
-    columns = Columns(
-        prompt_key=data.prompt_key,
-        answer_key=data.answer_key,
-        image_key=data.image_key,
-        image_dir=data.image_dir,
-    )
-    template = load_template(data.format_prompt) if data.format_prompt else None
-    on_bad_row = "skip" if data.on_bad_row == "skip" else "error"
-    examples = load_examples(files, columns, on_bad_row, check_images=True)
+    examples = load_examples(files, settings.columns, settings.on_bad_row, check_images=True)
     lengths: list[int] = []
     unusable: dict[int, tuple[str, str]] = {}
-    too_long: dict[int, tuple[str, str]] = {}
     for i, example in enumerate(examples):
         try:
-            length = prompt_length(example, processor, template, data.min_pixels, data.max_pixels)
+            length = prompt_length(
+                example, processor, settings.template, settings.min_pixels, settings.max_pixels
+            )
         except (ImageError, ValueError) as error:
             unusable[i] = ("prompt_unusable", str(error))
-            length = 0
-        if length > data.max_prompt_length:
-            detail = f"{length:,} tokens, data.max_prompt_length is {data.max_prompt_length:,}"
-            too_long[i] = ("prompt_too_long", detail)
+            continue
         lengths.append(length)
-    kept = [length for i, length in enumerate(lengths) if i not in unusable and i not in too_long]
     if unusable:
-        examples = examples.drop(unusable, on_bad_row)
-        survivors = [i for i in range(len(lengths)) if i not in unusable]
-        too_long = {survivors.index(i): why for i, why in too_long.items()}
+        examples = examples.drop(unusable, settings.on_bad_row)
+    limit = settings.max_prompt_length
+    too_long = {
+        i: ("prompt_too_long", f"{length:,} tokens, max_prompt_length is {limit:,}")
+        for i, length in enumerate(lengths)
+        if length > limit
+    }
     if too_long:
-        examples = examples.drop(too_long, "skip" if data.filter_overlong_prompts else "error")
-    return PromptSet(examples, kept, processor, template, data.min_pixels, data.max_pixels)
+        examples = examples.drop(too_long, "skip" if settings.drop_overlong else "error")
+    return PromptSet(
+        examples=examples,
+        lengths=[length for i, length in enumerate(lengths) if i not in too_long],
+        processor=processor,
+        settings=settings,
+    )
