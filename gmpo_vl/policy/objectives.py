@@ -241,7 +241,7 @@ def _value_and_slope(
             leaf_BT, mask_BT, (advantages_B > 0)[:, None], low, high, **own
         )
         (slope_BT,) = torch.autograd.grad(log_ratio_B.sum(), leaf_BT)
-    return log_ratio_B.detach(), slope_BT
+    return log_ratio_B.detach(), torch.where(mask_BT, slope_BT, 0.0)
 
 
 def grpo_token_weights(log_ratio_BT: Tensor, mask_BT: Tensor, advantages_B: Tensor) -> Tensor:

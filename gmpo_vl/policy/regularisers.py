@@ -7,21 +7,25 @@ from __future__ import annotations
 
 import torch
 
-KL_KINDS = ("kl", "k1", "low_var_kl", "k3")
+KL_KINDS = ("kl", "k1", "mse", "k2", "low_var_kl", "k3", "abs")
 
-# As in EasyR1: where log pi_ref - log pi exceeds this, the estimate stays at its value and has no gradient.
+# Nats, as in EasyR1: beyond it the estimate stays at its value there and has no gradient.
 _LARGEST_GAP = 20.0
 
 
 def kl(log_probs_BT: torch.Tensor, ref_log_probs_BT: torch.Tensor, kind: str = "low_var_kl") -> torch.Tensor:
-    """Per-token estimate of KL(pi || pi_ref), float64 (B, T), from tokens that pi sampled.
+    """Per-token estimate of KL(pi || pi_ref), float64 (B, T), from tokens that pi sampled; names as in EasyR1, or k1-k3.
 
-    `kl` (EasyR1's name) or `k1`: log pi - log pi_ref. Unbiased as a value; as a LOSS its gradient has mean zero, so it
-    only adds noise: use it for reporting. `low_var_kl` or `k3`: e^d - d - 1 with d = log pi_ref - log pi, never negative.
+    With d = log pi_ref - log pi: `low_var_kl` or `k3`: e^d - d - 1, never negative. `kl` or `k1`: -d, unbiased as a
+    value; as a LOSS its gradient has mean zero and only adds noise. `mse` or `k2`: d^2 / 2. `abs`: |d|.
     """
     gap_BT = (ref_log_probs_BT.detach().double() - log_probs_BT.double()).clamp(-_LARGEST_GAP, _LARGEST_GAP)
     if kind in ("kl", "k1"):
         return -gap_BT
+    if kind in ("mse", "k2"):
+        return gap_BT.square() / 2
     if kind in ("low_var_kl", "k3"):
         return torch.expm1(gap_BT) - gap_BT
+    if kind == "abs":
+        return gap_BT.abs()
     raise ValueError(f"kl_penalty: no estimate is called {kind!r}; known: {', '.join(KL_KINDS)}")

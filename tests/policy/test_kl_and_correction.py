@@ -1,0 +1,97 @@
+"""KL estimates, the correction for a rollout engine that disagrees, and the KL to where training started."""
+
+import math
+
+import pytest
+import torch
+
+from gmpo_vl.policy import RolloutMismatch, kl, kl_to_start, kl_to_start_sums, rollout_correction, token_mean
+
+
+@pytest.fixture
+def two_policies() -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probs of two distributions over 7 tokens."""
+    draw = torch.Generator().manual_seed(1)
+    logits = torch.randn(2, 7, generator=draw, dtype=torch.float64)
+    p, q = torch.log_softmax(logits, -1)
+    return p, q
+
+
+def test_k1_and_k3_have_the_kl_as_their_mean(two_policies):
+    p, q = two_policies
+    exact = float((p.exp() * (p - q)).sum())
+    for kind in ("kl", "k1", "low_var_kl", "k3"):
+        assert float((p.exp() * kl(p, q, kind)).sum()) == pytest.approx(exact, rel=1e-12)
+
+
+def test_k3_is_never_negative_and_small_gaps_keep_their_digits():
+    gap = torch.tensor([-1e-7, 1e-7, 0.0, -5.0, 5.0], dtype=torch.float64)
+    got = kl(torch.zeros(5), gap, "k3")
+    assert (got >= 0).all()
+    assert got[0].item() == pytest.approx(0.5e-14, rel=1e-2)
+
+
+@pytest.mark.parametrize("kind", ["kl", "mse", "low_var_kl", "abs"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_kl_and_its_gradient_stay_finite(kind, dtype):
+    log_probs_BT = torch.tensor([[-100.0, 0.0, -1.0]], dtype=dtype, requires_grad=True)
+    token_mean(kl(log_probs_BT, torch.tensor([[0.0, -100.0, -1.0]]), kind), torch.ones(1, 3)).sum().backward()
+    assert log_probs_BT.grad is not None
+    assert torch.isfinite(log_probs_BT.grad).all()
+
+
+def test_an_unknown_estimate_is_refused():
+    with pytest.raises(ValueError, match="known: kl, k1"):
+        kl(torch.zeros(1, 1), torch.zeros(1, 1), "k4")
+
+
+def test_the_correction_is_a_capped_geometric_mean_without_gradient():
+    old_BT = torch.tensor([[0.1, 0.3, 9.0], [2.0, 4.0, 9.0], [5.0, 5.0, 5.0]], requires_grad=True)
+    mask_BT = torch.tensor([[1, 1, 0], [1, 1, 0], [0, 0, 0]])
+    got = rollout_correction(old_BT, torch.zeros(3, 3), mask_BT, cap=2.0)
+    assert got.tolist() == pytest.approx([math.exp(0.2), 2.0, 1.0], rel=1e-6)
+    assert not got.requires_grad
+
+
+def test_a_cap_below_one_is_refused():
+    with pytest.raises(ValueError, match="at least 1"):
+        rollout_correction(torch.zeros(1, 1), torch.zeros(1, 1), torch.ones(1, 1), cap=0.5)
+
+
+def test_the_mismatch_report_is_exact_and_tells_positions_apart():
+    draw = torch.Generator().manual_seed(2)
+    old_BT = -torch.rand(6, 100, generator=draw)
+    gap_BT = torch.randn(6, 100, generator=draw) * (1 + torch.arange(100)) / 1000
+    mask_BT = torch.arange(100) < torch.tensor([100, 80, 40, 20, 10, 0])[:, None]
+    whole, parts = RolloutMismatch(), RolloutMismatch()
+    whole.add(old_BT, old_BT - gap_BT, mask_BT)
+    for row in range(6):
+        parts.add(old_BT[[row]], old_BT[[row]] - gap_BT[[row]], mask_BT[[row]])
+    assert parts.result() == pytest.approx(whole.result(), rel=1e-6)
+    got, valid = whole.result(), gap_BT[mask_BT].abs()
+    assert got["rollout/mismatch_max"] == pytest.approx(float(valid.max()), rel=1e-4)
+    assert got["rollout/mismatch_p50"] == pytest.approx(float(valid.quantile(0.5)), rel=1e-4)
+    want = float(gap_BT[:, 16:64][mask_BT[:, 16:64]].abs().mean())
+    assert got["rollout/mismatch_from_16"] == pytest.approx(want, rel=1e-4)
+    assert got["rollout/mismatch_from_64"] > got["rollout/mismatch_from_16"] > got["rollout/mismatch_from_0"]
+    assert "rollout/mismatch_from_256" not in got
+    assert RolloutMismatch().result() == {}
+
+
+def test_kl_to_start_is_zero_at_the_start_and_estimates_the_kl(two_policies):
+    start, now = two_policies
+    mask_BT = torch.ones(1, 7)
+    assert kl_to_start(kl_to_start_sums(start[None], start[None], mask_BT)) == 0.0
+    # Tokens drawn from the start in exact proportion: 10,000 of each token times its probability.
+    counts = (start.exp() * 10_000).round().long()
+    drawn = torch.arange(7).repeat_interleave(counts)
+    parts = [
+        kl_to_start_sums(now[t][None], start[t][None], torch.ones_like(t)[None]) for t in drawn.split(3000)
+    ]
+    exact = float((start.exp() * (start - now)).sum())
+    assert kl_to_start(torch.stack(parts).sum(0)) == pytest.approx(exact, rel=1e-3)
+
+
+def test_kl_to_start_without_tokens_is_an_error():
+    with pytest.raises(ValueError, match="no response tokens"):
+        kl_to_start(torch.zeros(2, dtype=torch.float64))
