@@ -9,7 +9,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ class SampleRecord:
     """One sampled response, in training and in evaluation alike.
 
     id: the example's. group: the group's key. k: which of the group's samples. images: sha256 of each picture as the
-    model saw it (images/SHA256.webp). reward: every part of the score, `overall` among them.
+    model saw it (images/SHA256.webp). reward: every part of the score, `overall` among them. length: tokens of the
+    response. meta: the row's other columns, such as `family` or `level`.
     """
 
     id: str
@@ -39,6 +40,7 @@ class SampleRecord:
     reward: dict[str, float]
     seed: int
     length: int
+    meta: dict[str, Any] = field(default_factory=dict)
 
 
 class Run:

@@ -51,6 +51,13 @@ def load_model(
     return auto.from_pretrained(folder, config=config, dtype=dtype, attn_implementation="sdpa")
 
 
+def load_for_inference(folder: str | Path) -> PreTrainedModel:
+    """The model in bfloat16 on the GPU, or in float32 on a CPU; no gradients."""
+    cuda = torch.cuda.is_available()
+    model = load_model(folder, torch.bfloat16 if cuda else torch.float32)
+    return model.to("cuda" if cuda else "cpu").requires_grad_(False).eval()
+
+
 def banned_ids(config: Any) -> tuple[int, ...]:
     """Vision token ids of a model config, which no response may contain; empty for text-only models.
 

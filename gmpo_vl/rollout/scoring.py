@@ -59,6 +59,7 @@ def to_records(groups: Iterable[Group], add_image: Callable[[Any], str]) -> list
                     reward=score,
                     seed=response.seed,
                     length=len(response.ids_T),
+                    meta=example.meta,
                 )
             )
     return records
