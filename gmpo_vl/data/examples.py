@@ -48,7 +48,10 @@ class ExampleSet(Sequence[Example]):
 
     def __getitem__(self, index: int) -> Example:  # type: ignore[override]  # no slices: they would read every row
         table, row = self.place(index)
-        return example_from_row(table.rows[row], self.columns, f"{table.label}:{row}")
+        try:
+            return example_from_row(table.rows[row], self.columns, f"{table.label}:{row}")
+        except RowError as error:  # checked before: the file or a picture has changed since
+            raise RowError(error.reason, f"{table.name}, row {row}: {error}") from error
 
     def place(self, index: int) -> tuple[Table, int]:
         """The table an example comes from, and its row there."""

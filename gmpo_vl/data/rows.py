@@ -117,10 +117,7 @@ class RowFaults:
 
 
 def example_from_row(row: Mapping[str, Any], columns: Columns, default_id: str) -> Example:
-    """Check one row and make it an Example; pictures stay encoded. Raises RowError.
-
-    Encoded pictures may be memoryviews (a scan looks at their length only): they are passed on as they are.
-    """
+    """Check one row and make it an Example; pictures stay encoded. Raises RowError."""
     for key in (columns.prompt_key, columns.answer_key):
         if key not in row:
             raise RowError(
@@ -180,6 +177,8 @@ def _problem(value: Any) -> str:
 def _answer(value: Any) -> str:
     """Text, stripped; numbers as text (142.0 -> 142); a list is a list of alternatives, any of which is right."""
     if isinstance(value, list | tuple):
+        if any(isinstance(item, list | tuple) for item in value):
+            raise RowError("answer_type", "the answer is a list of lists; a list holds alternatives as text")
         alternatives = [_answer(item) for item in value]
         if not alternatives:
             raise RowError("empty_answer", "the answer is an empty list")
@@ -191,7 +190,7 @@ def _answer(value: Any) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         raise RowError("empty_answer", "the answer is missing (null or NaN)")
     if isinstance(value, int | float) and not isinstance(value, bool):
-        if math.isinf(value):
+        if isinstance(value, float) and math.isinf(value):
             raise RowError("answer_type", "the answer is an infinite number; write it as text")
         return _number_text(value)
     if not isinstance(value, str):
@@ -229,10 +228,10 @@ def _image(item: Any, image_dir: str | None, which: str) -> ImageSource:
         item = encoded if encoded is not None else path
     if isinstance(item, Image.Image):
         return item
-    if isinstance(item, bytes | bytearray | memoryview):
+    if isinstance(item, bytes | bytearray):
         if len(item) == 0:
             raise RowError("image_missing", f"{which} has no bytes")
-        return item if isinstance(item, memoryview) else bytes(item)  # type: ignore[return-value]
+        return bytes(item)
     if item is None or item == "":
         raise RowError("image_missing", f"{which} is empty: neither bytes nor a path")
     if not isinstance(item, str | os.PathLike):
@@ -261,9 +260,11 @@ def _check_text(text: str, name: str) -> None:
 def _is_small_scalar(value: Any) -> bool:
     if isinstance(value, str):
         return len(value) <= MAX_META_LENGTH and value.isprintable()
-    return isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value))
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int) and value.bit_length() < 64
 
 
 def _shown(value: Any) -> str:
-    text = repr(value) if isinstance(value, bool | int | float | str) else ""
-    return f"of type {type(value).__name__}" + (f" ({text[:60]})" if text else "")
+    short = isinstance(value, bool | float | str) or (isinstance(value, int) and value.bit_length() < 64)
+    return f"of type {type(value).__name__}" + (f" ({repr(value)[:60]})" if short else "")

@@ -17,6 +17,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -36,7 +37,7 @@ _CANONICAL = {word: split for split, words in _SPLITS.items() for word in words}
 class Rows(Protocol):
     """Random access to rows; `scan` yields them in order, RowError in place of a row that cannot be read.
 
-    A scanned row holds at least those of the asked columns that exist; bytes in it may be memoryviews.
+    A scanned row holds at least those of the asked columns that exist; of bytes it may hold the first one only.
     """
 
     def __len__(self) -> int: ...
@@ -72,24 +73,37 @@ class ArrowRows:
             yield from ({} for _ in range(len(self)))
             return
         for batch in self._dataset.select_columns(present).iter(batch_size=1000):
-            chunks = {name: batch.column(name) for name in present}
-            for i in range(batch.num_rows):
-                yield {name: _without_copying(column[i]) for name, column in chunks.items()}
+            columns_of_batch = [_scanned_column(batch.column(name)) for name in present]
+            for values in zip(*columns_of_batch, strict=True):
+                yield dict(zip(present, values, strict=True))
 
 
-def _without_copying(scalar: Any) -> Any:
-    """An arrow value as Python's, its bytes as views of the mapped file."""
+def _scanned_column(column: Any) -> Iterator[Any]:
+    for chunk in column.chunks:
+        yield from _scanned(chunk)
+
+
+def _scanned(array: Any) -> list[Any]:
+    """An arrow array as Python's values, without reading encoded pictures: their lengths stand apart from them."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
-    if not scalar.is_valid:
-        return None
-    if isinstance(scalar, pa.StructScalar):
-        return {key: _without_copying(value) for key, value in scalar.items()}
-    if pa.types.is_list(scalar.type) or pa.types.is_large_list(scalar.type):
-        return [_without_copying(value) for value in scalar.values]
-    if pa.types.is_binary(scalar.type) or pa.types.is_large_binary(scalar.type):
-        return memoryview(scalar.as_buffer())
-    return scalar.as_py()
+    if pa.types.is_binary(array.type) or pa.types.is_large_binary(array.type):
+        return [
+            None if n is None else b"x"[:n] for n in pc.call_function("binary_length", [array]).to_pylist()
+        ]
+    if pa.types.is_struct(array.type) and array.type.num_fields > 0:
+        names = [field.name for field in array.type]
+        rows = zip(*map(_scanned, array.flatten()), strict=True)
+        valid = array.is_valid().to_pylist()
+        return [
+            dict(zip(names, row, strict=True)) if ok else None for ok, row in zip(valid, rows, strict=True)
+        ]
+    if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
+        items = iter(_scanned(array.flatten()))
+        lengths = pc.call_function("list_value_length", [array])
+        return [None if n is None else list(islice(items, n)) for n in lengths.to_pylist()]
+    return array.to_pylist()
 
 
 class JsonLines:

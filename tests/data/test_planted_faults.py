@@ -1,0 +1,148 @@
+"""A data set with every fault we know of: each is named or harmless, none stops a run that skips bad rows."""
+
+import io
+import json
+import math
+
+import pytest
+from PIL import Image
+
+from gmpo_vl.data.examples import examples_from_rows, load_examples
+from gmpo_vl.data.images import decode_image, fit_pixels
+from gmpo_vl.data.rows import BadRowsError
+from gmpo_vl.data.writing import write_parquet
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def planted(png) -> dict[str, tuple[dict, str | None]]:
+    """name -> (row, reason it must be refused for, None where it must pass)."""
+    picture = Image.open(io.BytesIO(png)).copy()
+    rotated = Image.Exif()
+    rotated[0x0112] = 6
+    frames = [picture.quantize(16), picture.rotate(180).quantize(16)]
+
+    def row(images, problem="<image>Find x.", answer: object = "3") -> dict:
+        return {
+            "images": images if isinstance(images, list) else [images],
+            "problem": problem,
+            "answer": answer,
+        }
+
+    return {
+        "good": (row(png), None),
+        "text only": (row([], "Find x."), None),
+        "two images": (row([png, png], "<image> or <image>?"), None),
+        "cmyk": (row(encoded(picture.convert("CMYK"), "JPEG")), None),
+        "palette": (row(encoded(picture.quantize(8))), None),
+        "16 bit": (row(encoded(picture.convert("L").convert("I;16"))), None),
+        "1x1": (row(encoded(picture.resize((1, 1)))), None),
+        "alpha": (row(encoded(picture.convert("RGBA"))), None),
+        "exif": (row(encoded(picture, "JPEG", exif=rotated)), None),
+        "animated": (row(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])), None),
+        "8000x20": (row(encoded(Image.new("RGB", (8000, 20)))), "image_unreadable"),
+        "corrupt": (row(png[:20] + b"garbage" + png[30:]), "image_unreadable"),
+        "truncated": (row(png[: len(png) // 2]), "image_unreadable"),
+        "not an image": (row(b"<html>403 Forbidden</html>"), "image_unreadable"),
+        "empty image": (row(b""), "image_missing"),
+        "missing tag": (row(png, "Find x."), "image_tags"),
+        "extra tag": (row(png, "<image><image>Find x."), "image_tags"),
+        "empty answer": (row(png, answer=""), "empty_answer"),
+        "no answer": (row(png, answer=None), "empty_answer"),
+        "nan answer": (row(png, answer=math.nan), "empty_answer"),
+        "empty problem": (row(png, "<image>"), "empty_problem"),
+        "10 MB problem": (row(png, "<image>" + "x" * 10_000_000), "problem_length"),
+        "10 MB answer": (row(png, answer="9" * 10_000_000), "answer_length"),
+    }
+
+
+def written(planted: dict, kind: str, folder) -> str:
+    path = folder / f"a.{kind}"
+    rows = [{**row, "id": name} for name, (row, _) in planted.items()]
+    if kind == "parquet":
+        # Parquet has one type a column: NaN cannot stand among texts there.
+        write_parquet(
+            path,
+            [{**r, "answer": None if r["id"] == "nan answer" else r["answer"]} for r in rows],
+            {"id": "string"},
+        )
+        return str(path)
+    for row in rows:
+        images, row["images"] = row["images"], []
+        for i, data in enumerate(images):
+            picture = folder / f"{row['id']} {i}"
+            picture.write_bytes(data)
+            row["images"].append(str(picture))
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+    return str(path)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "jsonl"])
+def test_each_fault_is_named_and_the_rest_is_kept(planted, kind, tmp_path):
+    expected = {name: reason for name, (_, reason) in planted.items() if reason is not None}
+    if kind == "jsonl":
+        expected["empty image"] = "image_unreadable"  # here it is an empty file
+    source = written(planted, kind, tmp_path)
+    examples = load_examples(source, on_bad_row="skip", check_images=True)
+    assert {fault.id: fault.reason for fault in examples.faults.faults} == expected
+    assert [e.id for e in examples] == [name for name in planted if name not in expected]
+    names = list(planted)
+    assert all(names[fault.row] == fault.id and fault.file == source for fault in examples.faults.faults)
+    for example in examples:
+        for image in example.images:
+            assert fit_pixels(decode_image(image), 3136, 50_000).mode == "RGB"
+
+    with pytest.raises(BadRowsError, match=f"{len(expected)} bad rows"):
+        load_examples(source, on_bad_row="error", check_images=True)
+
+
+def test_without_looking_at_pictures_theirs_are_found_later(planted, tmp_path):
+    examples = load_examples(written(planted, "parquet", tmp_path), on_bad_row="skip")
+    assert "image_unreadable" not in examples.faults.counts()
+    index = next(i for i, e in enumerate(examples) if e.id == "truncated")
+    dropped = examples.drop(
+        {index: ("image_unreadable", "truncated"), 0: ("prompt_too_long", "1,532 tokens")}, "skip"
+    )
+    assert len(dropped) == len(examples) - 2
+    assert "truncated" not in [e.id for e in dropped]
+    assert dropped.faults.counts()["prompt_too_long"] == 1
+    assert len(dropped.faults) == len(examples.faults) + 2
+    with pytest.raises(BadRowsError, match="prompt_too_long: 1,532 tokens"):
+        load_examples(
+            written({"good": planted["good"], "text only": planted["text only"]}, "parquet", tmp_path)
+        ).drop({0: ("prompt_too_long", "1,532 tokens")}, "error")
+
+
+def test_a_second_row_of_the_same_id_is_refused_and_points_to_the_first(planted):
+    good = planted["good"][0]
+    examples = examples_from_rows(
+        [
+            {**good, "id": 1},
+            {**good, "id": 2},
+            {**good, "id": "1"},
+            {**good, "answer": "", "id": 3},
+            {**good, "id": 3},
+        ],
+        "mine",
+        on_bad_row="skip",
+    )
+    assert [(f.row, f.reason) for f in examples.faults.faults] == [(2, "duplicate_id"), (3, "empty_answer")]
+    assert "the same id as mine:0" in examples.faults.faults[0].detail
+    assert [e.id for e in examples] == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize("on_bad_row", ["skip", "error"])
+def test_a_set_of_bad_rows_only_is_an_error(planted, on_bad_row):
+    bad = [row for row, reason in planted.values() if reason is not None]
+    with pytest.raises(BadRowsError, match=f"{len(bad)} bad rows"):
+        examples_from_rows(bad, "mine", on_bad_row=on_bad_row, check_images=True)
+
+
+def test_an_unknown_policy_is_refused(planted):
+    with pytest.raises(ValueError, match="on_bad_row must be 'error' or 'skip', not 'ignore'"):
+        examples_from_rows([planted["good"][0]], "mine", on_bad_row="ignore")  # type: ignore[arg-type]

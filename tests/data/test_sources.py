@@ -1,0 +1,248 @@
+"""The same rows come out of every kind of source; what cannot be read is said with its file."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from datasets import Dataset, DatasetDict, Features, Image, List, Value
+
+from gmpo_vl.data.examples import examples_from_rows, load_examples
+from gmpo_vl.data.rows import Columns, DataError
+from gmpo_vl.data.writing import write_parquet
+
+
+@pytest.fixture
+def rows(png) -> list[dict]:
+    """Text only, one image, several images."""
+    return [
+        {
+            "images": [png] * count,
+            "problem": "<image>" * count + f"Find {i}.",
+            "answer": str(i),
+            "id": f"q{i}",
+        }
+        for i, count in enumerate([0, 1, 3, 1])
+    ]
+
+
+def dataset_of(rows: list[dict]) -> Dataset:
+    features = {
+        "images": List(Image()),
+        "problem": Value("string"),
+        "answer": Value("string"),
+        "id": Value("string"),
+    }
+    stored = [{**row, "images": [{"bytes": b, "path": None} for b in row["images"]]} for row in rows]
+    return Dataset.from_list(stored, features=Features(features))
+
+
+def write_as(kind: str, rows: list[dict], folder: Path) -> str:
+    """Put the rows down in one of the forms a source can have; returns how to name it."""
+    if kind == "parquet":
+        write_parquet(folder / "a.parquet", rows, {"id": "string"})
+        return str(folder / "a.parquet")
+    if kind == "parquet of plain bytes":
+        pq.write_table(pa.Table.from_pylist(rows), folder / "a.parquet")
+        return str(folder / "a.parquet")
+    if kind == "saved":
+        dataset_of(rows).save_to_disk(str(folder / "saved"))
+        return str(folder / "saved")
+    if kind == "saved splits":
+        empty = dataset_of(rows[:1])
+        DatasetDict({"train": empty, "hard": dataset_of(rows)}).save_to_disk(str(folder / "saved"))
+        return str(folder / "saved") + "@hard"
+    if kind == "arrow":
+        dataset_of(rows).save_to_disk(str(folder / "saved"))
+        return str(next((folder / "saved").glob("*.arrow")))
+    if kind == "folder":
+        (folder / "part").mkdir()
+        write_parquet(folder / "part" / "a.parquet", rows[:2], {"id": "string"})
+        write_parquet(folder / "part" / "b.parquet", rows[2:], {"id": "string"})
+        (folder / "part" / "README.md").write_text("not data")
+        (folder / "part" / ".hidden.parquet").write_text("not data")
+        return str(folder / "part")
+    paths = []
+    for i, row in enumerate(rows):
+        paths.append([str(folder / f"{i}-{j}.png") for j in range(len(row["images"]))])
+        for path, data in zip(paths[-1], row["images"], strict=True):
+            Path(path).write_bytes(data)
+    plain = [{**row, "images": p} for row, p in zip(rows, paths, strict=True)]
+    if kind == "json array":
+        (folder / "a.json").write_text(json.dumps(plain, indent=2))
+        return str(folder / "a.json")
+    text = "\n".join(json.dumps(row) for row in plain)
+    suffix = {"jsonl": ".jsonl", "json lines": ".json"}[kind]
+    (folder / f"a{suffix}").write_bytes(
+        b"\xef\xbb\xbf" + text.replace("\n", "\r\n\n").encode()
+    )  # with BOM, blank lines
+    return str(folder / f"a{suffix}")
+
+
+KINDS = [
+    "parquet",
+    "parquet of plain bytes",
+    "saved",
+    "saved splits",
+    "arrow",
+    "folder",
+    "json array",
+    "jsonl",
+    "json lines",
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_source_gives_the_same_examples(kind, rows, tmp_path):
+    examples = load_examples(write_as(kind, rows, tmp_path), check_images=True)
+    assert len(examples) == examples.num_rows == 4
+    assert [e.id for e in examples] == ["q0", "q1", "q2", "q3"]
+    assert [e.problem for e in examples] == [r["problem"] for r in rows]
+    assert [e.answer for e in examples] == ["0", "1", "2", "3"]
+    for example, row in zip(examples, rows, strict=True):
+        assert [Path(s).read_bytes() if isinstance(s, str) else s for s in example.images] == row["images"]
+
+
+def test_rows_in_memory_and_a_loaded_dataset(rows):
+    for held in (rows, dataset_of(rows), dataset_of(rows).select([0, 1, 2, 3])):
+        examples = examples_from_rows(held, "mine", Columns(id_key=None))
+        assert [e.id for e in examples] == ["mine:0", "mine:1", "mine:2", "mine:3"]
+        assert [e.images for e in examples] == [tuple(r["images"]) for r in rows]
+
+
+def test_scanning_and_reading_leave_pictures_encoded(rows, tmp_path, monkeypatch):
+    monkeypatch.setattr("PIL.Image.open", lambda *_: pytest.fail("a picture was opened"))
+    examples = load_examples(write_as("parquet", rows, tmp_path))
+    assert all(isinstance(image, bytes) for example in examples for image in example.images)
+
+
+def test_files_of_the_same_name_get_different_ids(rows, tmp_path):
+    for name in ("one", "two"):
+        write_parquet(tmp_path / name / "a.parquet", rows)
+    files = [str(tmp_path / name / "a.parquet") for name in ("one", "two")]
+    examples = load_examples(files)
+    assert [e.id for e in examples] == [*(f"a:{i}" for i in range(4)), *(f"a#2:{i}" for i in range(4))]
+    assert examples.place(5)[0].name == files[1]
+    assert examples.place(5)[1] == 1
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        {"train": "train-00000-of-00001.parquet", "validation": "val.parquet", "test": "test.parquet"},
+        {
+            "train": "data/train/0.parquet",
+            "validation": "data/validation/0.parquet",
+            "test": "data/test/0.parquet",
+        },
+        {"train": "training.parquet", "validation": "dev.parquet", "hard": "hard.parquet"},
+    ],
+)
+def test_splits_of_a_folder_do_not_mix(names, rows, tmp_path):
+    for i, name in enumerate(names.values()):
+        write_parquet(tmp_path / name, rows[i : i + 1], {"id": "string"})
+    for i, split in enumerate(names):
+        assert [e.id for e in load_examples(f"{tmp_path}@{split}")] == [f"q{i}"]
+    assert [e.id for e in load_examples(str(tmp_path))] == ["q0"]  # train, as in EasyR1
+    with pytest.raises(DataError, match=r"no file .* named after split 'nothing'"):
+        load_examples(f"{tmp_path}@nothing")
+
+
+def test_odd_file_names_are_only_names(rows, tmp_path):
+    for name in ("a [1]*.parquet", "me@home.parquet"):
+        write_parquet(tmp_path / name, rows)
+        assert len(load_examples(str(tmp_path / name))) == 4
+
+
+def test_a_broken_line_costs_one_row(rows, tmp_path):
+    good = json.dumps({"problem": "x?", "answer": "1"}).encode()
+    lines = [good, b'{"problem": "x?", "answ', b"\xff\xfe", b"[1, 2]", b"null", b"[" * 100_000, b"", good]
+    lines += [
+        b'{"problem": "x?", "answer": 2}',
+        b'{"problem": "x?", "answer": ["3", 4]}',
+        b'{"problem": "x?", "answer": NaN}',
+    ]
+    (tmp_path / "a.jsonl").write_bytes(b"\n".join(lines))
+    examples = load_examples(str(tmp_path / "a.jsonl"), on_bad_row="skip")
+    assert [e.id for e in examples] == ["a:0", "a:6", "a:7", "a:8"]
+    assert examples.faults.counts() == {"unreadable_row": 5, "empty_answer": 1}
+    assert [fault.row for fault in examples.faults.faults] == [1, 2, 3, 4, 5, 9]
+
+
+def test_what_cannot_be_read_is_said(tmp_path, rows):
+    (tmp_path / "bad.parquet").write_bytes(b"PAR1 this is none")
+    (tmp_path / "bad.json").write_text('[{"problem": "x"')
+    (tmp_path / "a.csv").write_text("problem,answer\n1,2\n")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty.jsonl").write_text("")
+    write_parquet(tmp_path / "good.parquet", rows)
+    dataset_of(rows).save_to_disk(str(tmp_path / "saved"))
+    dataset_of(rows).save_to_disk(str(tmp_path / "torn"))
+    next((tmp_path / "torn").glob("*.arrow")).unlink()
+    for source, said in (
+        ("bad.parquet", "bad.parquet: cannot be read as parquet"),
+        ("bad.json", "bad.json: not a JSON array of rows"),
+        ("a.csv", r"a.csv: no known format; files end in .parquet"),
+        ("empty", "no data file in this folder"),
+        ("empty.jsonl", "no usable row is left"),
+        ("nothing.parquet", "no such file or folder"),
+        ("good.parquet@test", "a single file has no split 'test'"),
+        ("saved@test", "without splits; leave @test away"),
+        ("torn", "not readable as a saved data set"),
+    ):
+        with pytest.raises(DataError, match=said):
+            load_examples(str(tmp_path / source))
+    with pytest.raises(DataError, match="no data file is named"):
+        load_examples([])
+
+
+def test_a_missing_column_is_an_error_that_lists_the_columns(rows, tmp_path):
+    write_parquet(tmp_path / "a.parquet", rows)
+    with pytest.raises(
+        DataError, match=r"no column 'prompt'; it has images, problem, answer. Set data.prompt_key"
+    ):
+        load_examples(str(tmp_path / "a.parquet"), Columns(prompt_key="prompt"), on_bad_row="skip")
+    with pytest.raises(DataError, match=r"image_tags: 1 <image> tags .* no column 'image': data.image_key"):
+        load_examples(str(tmp_path / "a.parquet"), Columns(image_key="image"))
+
+
+def test_a_hub_id_without_a_network_says_what_to_do(tmp_path):
+    code = (
+        "from gmpo_vl.data.examples import load_examples\n"
+        "try: load_examples('someone/geometry3k@train')\n"
+        "except ValueError as error: print(error)\n"
+    )
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "PYTHONPATH": os.getcwd()}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert run.stdout.startswith(
+        "someone/geometry3k: there is no such file or folder here, and the hub did not give it"
+    )
+    assert "HF_HOME" in run.stdout
+
+
+def test_a_hub_id_is_loaded_by_datasets_with_its_split(rows, monkeypatch):
+    import datasets
+
+    def from_the_hub(name, split):
+        assert (name, split) == ("someone/geometry3k", "test")
+        return dataset_of(rows)
+
+    monkeypatch.setattr(datasets, "load_dataset", from_the_hub)
+    examples = load_examples("someone/geometry3k@test", Columns(id_key=None))
+    assert examples[0].id == "geometry3k@test:0"
+
+
+def test_writing_leaves_no_half_file(rows, tmp_path):
+    def breaks():
+        yield from rows
+        raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        write_parquet(tmp_path / "a.parquet", breaks())
+    assert not list(tmp_path.iterdir())
+    assert write_parquet(tmp_path / "a.parquet", rows * 50) == 200
+    assert pq.ParquetFile(tmp_path / "a.parquet").num_row_groups == 4
