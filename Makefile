@@ -7,7 +7,7 @@ PIP_ARGS ?=
 VENV := .venv
 VENV_T4 := .venv-t4
 
-.PHONY: demo test setup lint test-t4 setup-t4 clean
+.PHONY: demo test setup lint test-t4 setup-t4 bench-objectives clean
 
 demo: setup
 	$(VENV)/bin/python recipes/demo.py
@@ -22,6 +22,11 @@ lint: setup
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/pyright
+
+# Is the gradient the same under any split (ours, verl's formula, EasyR1 where installed), and what does the objective cost?
+bench-objectives: setup
+	$(VENV)/bin/python benchmarks/reduction.py
+	$(VENV)/bin/python benchmarks/objective_cost.py
 
 setup: $(VENV)/.done
 setup-t4: $(VENV_T4)/.done

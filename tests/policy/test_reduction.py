@@ -1,6 +1,9 @@
 """The same gradient whatever the micro-batches, their order, their padding."""
 
+import re
+import runpy
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
@@ -60,3 +63,14 @@ def test_split_order_and_padding_change_nothing(loss_type, sizes, pad):
         value, got = gradient(loss_type, cut(order, sizes), pad)
         assert value == pytest.approx(want_value, rel=1e-12)
         assert (got - want).norm() <= 1e-12 * want.norm()
+
+
+def test_the_benchmark_shows_ours_the_same_under_every_cut(capsys):
+    runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "reduction.py"))["main"]()
+    errors = {
+        line.split("  ")[0].strip(): [float(x) for x in re.findall(r"\(\s*([^)]+)\)", line)[-5:]]
+        for line in capsys.readouterr().out.splitlines()
+        if "e+00)" in line
+    }
+    assert max(max(row) for name, row in errors.items() if name.startswith("ours")) < 1e-12
+    assert errors["verl geo_mean (formula)"] == [0.0, 1.0, 3.0, 7.0, 15.0]
