@@ -73,7 +73,7 @@ def easyr1(loss_type: str, loss_avg_mode: str) -> MicroBatchLoss:
 
 def gradient(loss: MicroBatchLoss, parts: int) -> torch.Tensor:
     """By theta, accumulated over `parts` micro-batches of equal numbers of sequences."""
-    theta_K = torch.full((32,), 0.03, dtype=torch.float64, requires_grad=True)
+    theta_K = torch.full((8,), 0.05, dtype=torch.float64, requires_grad=True)
     for rows in torch.arange(len(LENGTHS)).chunk(parts):
         loss(*(x[rows] for x in mini_batch(theta_K))).backward()
     assert theta_K.grad is not None

@@ -1,0 +1,61 @@
+"""Every row of the ablations reads, differs from the others by its objective only, and is the row it says it is."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from gmpo_vl.config import load_config
+from gmpo_vl.config.schema import key_types, value_of
+from gmpo_vl.policy import per_sequence_loss
+from gmpo_vl.policy.settings import OBJECTIVES, resolve_settings
+
+FOLDER = Path(__file__).parents[2] / "configs" / "ablation"
+ROWS = sorted(path for path in FOLDER.glob("*.yaml") if path.name != "base.yaml")
+OWN = ("loss_type", "log_clip_low", "log_clip_high", "clip_ratio_low", "clip_ratio_high")
+
+
+def objective(path: Path) -> tuple[str, dict[str, float]]:
+    """The objective and its options as an engine would pass them on."""
+    actor = load_config(path).worker.actor
+    values = {key: getattr(actor, key) for key in OBJECTIVES[actor.loss_type].defaults}
+    return actor.loss_type, resolve_settings(
+        actor.loss_type, {k: v for k, v in values.items() if v is not None}
+    )
+
+
+def test_there_is_a_file_for_each_row_of_tables_3_and_5_and_each_clip_of_table_4():
+    assert [sum(path.name.startswith(f"table{t}_") for path in ROWS) for t in (3, 4, 5)] == [5, 3, 4]
+
+
+@pytest.mark.parametrize("path", ROWS, ids=lambda path: path.stem)
+def test_a_row_says_its_objective_and_nothing_else(path):
+    text = yaml.safe_load(path.read_text())
+    assert text.keys() == {"base", "worker", "trainer"}
+    assert set(text["worker"]["actor"]) <= set(OWN)
+    assert text["trainer"] == {"experiment_name": f"ablation_{path.stem}"}
+    row, first = load_config(path), load_config(ROWS[0])
+    mine = {
+        "trainer.experiment_name",
+        "trainer.save_checkpoint_path",
+        *(f"worker.actor.{key}" for key in OWN),
+    }
+    for key in key_types():
+        assert key in mine or value_of(row, key) == value_of(first, key), key
+
+
+def test_rows_that_the_tables_repeat_are_the_same_objective():
+    rows = {path.stem: objective(path) for path in ROWS}
+    assert rows["table5_arithmetic_mean"] == rows["table3_row1_grpo"]
+    assert rows["table5_geometric_mean"] == rows["table3_row5_gmpo"] == rows["table4_clip_0.4"]
+    assert rows["table4_clip_inf"] == ("gmpo", {"log_clip_low": math.inf, "log_clip_high": math.inf})
+    new_BT, old_BT = torch.randn(4, 9, dtype=torch.float64), torch.zeros(4, 9, dtype=torch.float64)
+    losses = [
+        per_sequence_loss(
+            name, new_BT, old_BT, torch.ones(4, 9), torch.tensor([1.0, -1.0, 2.0, -2.0]), **options
+        )
+        for name, options in (rows["table4_clip_inf"], rows["table3_row2_gmpo_noclip"])
+    ]
+    assert torch.equal(losses[0].loss_B, losses[1].loss_B)
