@@ -68,11 +68,27 @@ class ExampleSet(Sequence[Example]):
         default = f"{table.label}:{row}"
         return Fault(table.name, row, row_id(table.rows[row], self.columns, default), reason, detail)
 
+    def texts(self) -> Iterator[tuple[str, str, str]]:
+        """(id, problem, answer) of every example, in order, without reading a picture: for fingerprints and look-ups."""
+        kept, number = set(self.rows_K.tolist()), 0
+        for table in self.tables:
+            for row, content in enumerate(table.rows.scan(_checked_keys(self.columns))):
+                if number in kept and not isinstance(content, RowError):
+                    example = example_from_row(content, self.columns, f"{table.label}:{row}")
+                    yield example.id, example.problem, example.answer
+                number += 1
+
     def drop(self, faulty: Mapping[int, tuple[str, str]], on_bad_row: OnBadRow) -> ExampleSet:
-        """Without the examples {index: (reason, detail)}, whose faults are added. Raises BadRowsError, as load_examples does."""
-        faults = RowFaults([*self.faults.faults, *(self.fault(i, *faulty[i]) for i in sorted(faulty))])
+        """Without the examples {index: (reason, detail)}, whose faults are added to `faults`.
+
+        Raises BadRowsError where the policy is `error` and there are any, and where nothing would be left.
+        """
+        if not faulty:
+            return self
+        found = RowFaults([self.fault(i, *faulty[i]) for i in sorted(faulty)])
+        faults = RowFaults(self.faults.faults + found.faults)
         kept = np.array([i not in faulty for i in range(len(self))], dtype=bool)
-        faults.settle(on_bad_row, int(kept.sum()))
+        (found if on_bad_row == "error" else faults).settle(on_bad_row, int(kept.sum()))
         return replace(self, rows_K=self.rows_K[kept], faults=faults)
 
 
@@ -111,11 +127,15 @@ def _checked(tables: list[Table], columns: Columns, on_bad_row: OnBadRow, check_
         _check_columns(table, columns)
     good, faults, num_rows = _scan(tables, columns)
     examples = ExampleSet(tuple(tables), columns, np.array(good, dtype=np.int64), num_rows, faults)
-    if check_images:
-        # The faults of the scan and of the pictures are told together.
-        return examples.drop(undecodable(examples), on_bad_row)
-    faults.settle(on_bad_row, len(examples))
+    if check_images and len(examples) > 0:
+        examples = examples.drop(undecodable(examples), "skip")
+    examples.faults.settle(on_bad_row, len(examples))  # the faults of rows and of pictures are told together
     return examples
+
+
+def _checked_keys(columns: Columns) -> list[str]:
+    keys = [columns.prompt_key, columns.answer_key, columns.image_key, columns.id_key]
+    return [key for key in keys if key is not None]
 
 
 def _check_columns(table: Table, columns: Columns) -> None:
@@ -132,10 +152,9 @@ def _scan(tables: Sequence[Table], columns: Columns) -> tuple[list[int], RowFaul
     good: list[int] = []
     faults = RowFaults()
     first_with: dict[str, str] = {}
-    wanted = [columns.prompt_key, columns.answer_key, columns.image_key, *filter(None, [columns.id_key])]
     number = 0
     for table in tables:
-        for row, content in enumerate(table.rows.scan(wanted)):
+        for row, content in enumerate(table.rows.scan(_checked_keys(columns))):
             default = example_id = f"{table.label}:{row}"
             try:
                 if isinstance(content, RowError):
@@ -166,6 +185,11 @@ def undecodable(examples: ExampleSet) -> dict[int, tuple[str, str]]:
                 return "image_unreadable", f"image {i}: {error}"
         return None
 
+    found: dict[int, tuple[str, str]] = {}
     with ThreadPoolExecutor() as threads:
-        results = threads.map(check, range(len(examples)))
-        return {index: result for index, result in enumerate(results) if result is not None}
+        for start in range(0, len(examples), 1024):  # `map` makes a future of every index at once
+            block = range(start, min(start + 1024, len(examples)))
+            found.update(
+                (i, fault) for i, fault in zip(block, threads.map(check, block), strict=True) if fault
+            )
+    return found

@@ -96,7 +96,7 @@ class RowFaults:
         if not self.faults:
             return ""
         counts = ", ".join(f"{reason} {count:,}" for reason, count in self.counts().items())
-        lines = [f"{len(self.faults):,} bad rows: {counts}", *(f"  {fault}" for fault in self.faults[:shown])]
+        lines = [f"{_bad_rows(len(self.faults))}: {counts}", *(f"  {fault}" for fault in self.faults[:shown])]
         if len(self.faults) > shown:
             lines.append(f"  and {len(self.faults) - shown:,} more")
         return "\n".join(lines)
@@ -109,11 +109,20 @@ class RowFaults:
     def settle(self, on_bad_row: OnBadRow, num_good: int) -> None:
         """Raise BadRowsError if the policy is `error` and there is a fault, or, under both, if no good row is left."""
         if self.faults and on_bad_row == "error":
-            raise BadRowsError(
-                f"{self.summary()}\nMend these rows, or set data.on_bad_row=skip to train without them."
-            )
+            raise BadRowsError("\n".join([self.summary(), *self._advice()]))
         if num_good == 0:
             raise BadRowsError(f"no usable row is left\n{self.summary()}".rstrip())
+
+    def _advice(self) -> list[str]:
+        reasons, advice = set(self.counts()), []
+        if "prompt_too_long" in reasons:
+            advice.append(
+                "Raise data.max_prompt_length, lower data.max_pixels, or set data.filter_overlong_prompts=true to leave "
+                "over-long prompts out."
+            )
+        if reasons - {"prompt_too_long"}:
+            advice.append("Mend these rows, or set data.on_bad_row=skip to leave them out.")
+        return advice
 
 
 def example_from_row(row: Mapping[str, Any], columns: Columns, default_id: str) -> Example:
@@ -255,6 +264,10 @@ def _check_text(text: str, name: str) -> None:
         raise RowError(
             "bad_text", f"the {name} holds half of a surrogate pair at character {error.start}"
         ) from error
+
+
+def _bad_rows(count: int) -> str:
+    return "1 bad row" if count == 1 else f"{count:,} bad rows"
 
 
 def _is_small_scalar(value: Any) -> bool:

@@ -23,7 +23,6 @@ EXPECTED = {
     "math_train/gsm_8k@train": (8792, 0, {}),
     "math_train/rllm/aime.json": (975, 0, {}),
     "math_train/rllm/math.json": (7470, 0, {"empty_answer": 4}),
-    "math_train/math_full_12500.parquet": (12498, 0, {"empty_answer": 2}),
     "deepscaler": (9998, 0, {"empty_answer": 2}),
 }
 

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from gmpo_vl.data.examples import examples_from_rows
 from gmpo_vl.data.rows import (
     BadRowsError,
     Columns,
@@ -213,3 +214,23 @@ def test_a_set_without_a_usable_row_is_always_an_error(on_bad_row):
     for collected in (faults(3), RowFaults()):
         with pytest.raises(BadRowsError):
             collected.settle(on_bad_row, num_good=0)
+
+
+def test_advice_fits_the_fault():
+    """Leaving out over-long prompts is a setting of its own."""
+    too_long = RowFaults(
+        [Fault("a.jsonl", 3, "a:3", "prompt_too_long", "1,532 tokens, max_prompt_length is 1,024")]
+    )
+    with pytest.raises(BadRowsError, match="filter_overlong_prompts=true") as raised:
+        too_long.settle("error", num_good=9)
+    assert "on_bad_row" not in str(raised.value)
+
+
+def test_dropping_under_error_speaks_of_the_new_faults_only():
+    rows = [row(), row(answer=""), row()]
+    examples = examples_from_rows(rows, "mine", on_bad_row="skip")
+    with pytest.raises(BadRowsError, match="1 bad row: prompt_too_long 1"):
+        examples.drop({1: ("prompt_too_long", "12 tokens")}, "error")
+    with pytest.raises(BadRowsError, match="no usable row is left\n3 bad rows"):
+        examples.drop({0: ("prompt_too_long", "12 tokens"), 1: ("prompt_too_long", "12 tokens")}, "skip")
+    assert examples.drop({}, "error").faults.counts() == {"empty_answer": 1}
