@@ -40,3 +40,9 @@ def rope_index(model: PreTrainedModel, ids_BP: torch.Tensor, image_grid_thw: tor
     if TRANSFORMERS_5:
         kwargs["mm_token_type_ids"] = (ids_BP == model.config.image_token_id).int()
     return model.model.get_rope_index(ids_BP, **kwargs)[0]
+
+
+def enable_gradient_checkpointing(model: PreTrainedModel) -> None:
+    """Recompute every layer in the backward pass. 5.23 renamed the method."""
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})

@@ -19,7 +19,9 @@ def one_at_a_time(model, prompt, ids_T, temperature, banned, image):
     if image is not None:
         inputs["position_ids"] = compat.rope_index(model, ids_1L, prompt.image_grid_thw)
         if prompt.images:
-            inputs["pixel_values"] = torch.cat([make_patches(x, image) for x in prompt.images]).to(model.dtype)
+            inputs["pixel_values"] = torch.cat([make_patches(x, image) for x in prompt.images]).to(
+                model.dtype
+            )
             inputs["image_grid_thw"] = prompt.image_grid_thw
     logits_LV = model(**inputs).logits[0]
     logits_TV = logits_LV[len(prompt.ids_P) - 1 : -1].clone()

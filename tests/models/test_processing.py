@@ -44,16 +44,23 @@ def test_positions_equal_the_models_rope_index(folder):
 
 
 def test_text_only_positions_count_from_zero():
-    assert mrope_positions(torch.arange(5), torch.zeros((0, 3), dtype=torch.int64), 7, 2).tolist() == [[0, 1, 2, 3, 4]] * 3
+    assert (
+        mrope_positions(torch.arange(5), torch.zeros((0, 3), dtype=torch.int64), 7, 2).tolist()
+        == [[0, 1, 2, 3, 4]] * 3
+    )
 
 
 def test_every_picture_becomes_as_many_tokens_as_it_has_merged_patches(folder):
     processor = load_processor(folder)
-    prompt = encode_prompt(Example("a", "<image>see <image>", "1", (picture(112, 56), picture(56, 56))), processor)
+    prompt = encode_prompt(
+        Example("a", "<image>see <image>", "1", (picture(112, 56), picture(56, 56))), processor
+    )
     assert (prompt.ids_P == processor.image_token_id).sum() == (112 // 28) * (56 // 28) + (56 // 28) ** 2
     assert [tuple(image.shape) for image in prompt.images] == [(56, 112, 3), (56, 56, 3)]
 
 
 def test_a_problem_that_spells_the_image_token_is_refused_by_name(folder):
     with pytest.raises(ValueError, match="row-7: 2 image tokens for 1 pictures"):
-        encode_prompt(Example("row-7", "<image><|image_pad|>", "1", (picture(56, 56),)), load_processor(folder))
+        encode_prompt(
+            Example("row-7", "<image><|image_pad|>", "1", (picture(56, 56),)), load_processor(folder)
+        )

@@ -117,10 +117,10 @@ def load_checkpoint(
 
 
 def prune_checkpoints(run: Run, limit: int, keep: set[int]) -> None:
-    """Delete the oldest complete checkpoints beyond `limit` (-1: none), never those in `keep`."""
-    steps = [step for step in run.checkpoint_steps() if step not in keep]
-    for step in steps[: max(0, len(steps) - limit)] if limit > 0 else []:
-        shutil.rmtree(run.checkpoint(step))
+    """Only the newest `limit` complete checkpoints stay (-1: all), and those in `keep`."""
+    for step in run.checkpoint_steps()[:-limit] if limit > 0 else []:
+        if step not in keep:
+            shutil.rmtree(run.checkpoint(step))
 
 
 def mark_best(run: Run, progress: Progress) -> None:

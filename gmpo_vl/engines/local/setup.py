@@ -13,6 +13,7 @@ import torch
 from gmpo_vl.config import Config
 from gmpo_vl.data.rows import Columns
 from gmpo_vl.data.templates import load_template
+from gmpo_vl.models.compat import enable_gradient_checkpointing
 from gmpo_vl.models.forward import unwrap
 from gmpo_vl.models.loading import banned_ids, load_model, model_folder
 from gmpo_vl.models.processing import Processor, load_processor
@@ -56,7 +57,7 @@ def build_policy(config: Config, folder: str | Path | None = None) -> Policy:
     if actor.model.lora.rank > 0:
         model = _with_lora(model, config)
     if actor.model.enable_gradient_checkpointing:
-        unwrap(model).gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        enable_gradient_checkpointing(unwrap(model))
     compute = DTYPES[actor.fsdp.mp_param_dtype]
     return Policy(model, processor, banned_ids(unwrap(model).config), None if compute == dtype else compute)
 

@@ -25,12 +25,12 @@ from gmpo_vl.engines.local.loggers import Logger, open_loggers
 from gmpo_vl.engines.local.metrics import group_metrics, memory_metrics, rollout_mismatch
 from gmpo_vl.engines.local.optim import build_optimizer, learning_rate_share
 from gmpo_vl.engines.local.plan import total_steps
-from gmpo_vl.progress import phase_bar
 from gmpo_vl.engines.local.setup import Policy, build_policy, build_reference, load_split, sampling_of
 from gmpo_vl.engines.local.stopping import Stopped, StopRequest
 from gmpo_vl.engines.local.update import fill_old_log_probs, fill_reference_log_probs, update_policy
 from gmpo_vl.engines.local.validate import validate
 from gmpo_vl.models.prompts import PromptSet
+from gmpo_vl.progress import phase_bar
 from gmpo_vl.rewards.loading import load_reward
 from gmpo_vl.rollout.hf import generate
 from gmpo_vl.rollout.scoring import to_records

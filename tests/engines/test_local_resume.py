@@ -1,0 +1,117 @@
+"""N steps, a kill, and N more are 2N steps to the last digit; nothing that was written is lost."""
+
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from gmpo_vl.engines.local.trainer import train
+from gmpo_vl.runs import Run
+
+# Runs the command line with a SIGKILL at the chosen moment, as a machine that goes down would.
+KILLED = """
+import os, signal, sys
+import torch
+torch.set_num_threads(1)
+from gmpo_vl import cli, runs
+moment, arguments = sys.argv[1], sys.argv[2:]
+def die(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+if moment == "during checkpoint":
+    real = runs.sync
+    def sync(path):
+        die() if "step_000004" in str(path) else real(path)
+    runs.sync = sync
+if moment == "between checkpoints":
+    real = runs.Run.append_metrics
+    def append(self, step, metrics):
+        real(self, step, metrics)
+        if step == 3:
+            die()
+    runs.Run.append_metrics = append
+cli.main(arguments)
+"""
+
+
+def figures(run: Run) -> list[dict]:
+    """All metrics but those of time, memory and speed."""
+    skip = ("time/", "memory/", "perf/")
+    return [{k: v for k, v in line.items() if not k.startswith(skip)} for line in run.read_metrics()]
+
+
+@pytest.fixture
+def uninterrupted(make_config, tmp_path):
+    return train(make_config(f"trainer.save_checkpoint_path={tmp_path / 'whole'}"))
+
+
+@pytest.mark.parametrize("moment", ["between checkpoints", "during checkpoint"])
+def test_a_killed_run_goes_on_to_the_same_last_digit(
+    moment, make_config, config_file, overrides, uninterrupted
+):
+    command = [sys.executable, "-c", KILLED, moment, "train", str(config_file), *overrides]
+    killed = subprocess.run(command, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    run = Run(make_config().trainer.save_checkpoint_path)
+    assert run.checkpoint_steps() == [2]
+    assert [line["step"] for line in run.read_metrics()][-1] >= 3
+
+    run = train(make_config())
+    assert figures(run) == figures(uninterrupted)
+    assert [line["step"] for line in run.read_metrics()] == [0, 1, 2, 3, 4]
+    for step in (1, 2, 3, 4):
+        assert run.rollouts_file(step).read_bytes() == uninterrupted.rollouts_file(step).read_bytes()
+    discarded = (run.folder / "metrics.discarded.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in discarded][0] == 3
+    assert not list(run.checkpoints.glob(".partial*"))
+
+
+def test_online_filtering_goes_on_with_its_surplus_to_the_same_last_digit(make_config, tmp_path):
+    settings = [
+        "algorithm.online_filtering=true",
+        "data.mini_rollout_batch_size=3",
+        "trainer.max_try_make_batch=10",
+        "trainer.save_freq=1",
+    ]
+    whole = train(make_config(*settings, f"trainer.save_checkpoint_path={tmp_path / 'whole'}"))
+    train(make_config(*settings, "trainer.max_steps=2"))
+    halves = train(make_config(*settings))
+    assert figures(halves) == figures(whole)
+    assert any(line.get("filter/tries", 0) > 1 for line in figures(whole))
+
+
+def test_a_finished_run_is_left_as_it_is(make_config):
+    run = train(make_config())
+    before = run.metrics_file.read_bytes()
+    train(make_config())
+    assert run.metrics_file.read_bytes() == before
+
+
+def test_other_data_is_refused_on_resume(make_config, diagrams):
+    train(make_config("trainer.max_steps=2"))
+    with pytest.raises(ValueError, match="was trained on other data"):
+        train(make_config(f"data.train_files={diagrams / 'test.parquet'}"))
+
+
+def test_a_run_that_is_not_resumed_is_not_overwritten(make_config):
+    train(make_config("trainer.max_steps=2"))
+    with pytest.raises(FileExistsError, match="already holds a run"):
+        train(make_config("trainer.find_last_checkpoint=false"))
+
+
+def test_sigterm_saves_and_the_run_goes_on(make_config, config_file, overrides, uninterrupted):
+    command = [sys.executable, "-u", "-m", "gmpo_vl.cli", "train", str(config_file), *overrides]
+    command += ["trainer.save_freq=-1", "trainer.save_best=false", "trainer.logger=[console]"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={"OMP_NUM_THREADS": "1"})
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("step 2/4"):
+            process.send_signal(signal.SIGTERM)
+            break
+    rest = process.stdout.read()
+    assert process.wait() == 0
+    assert "SIGTERM: saving" in rest
+    assert "run the same command again to go on" in rest
+    run = train(make_config())
+    assert figures(run) == figures(uninterrupted)

@@ -1,0 +1,199 @@
+"""The local engine trains: every option it takes does what it says."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from gmpo_vl.cli import main
+from gmpo_vl.engines.local.trainer import train
+from gmpo_vl.models.loading import load_model
+from gmpo_vl.runs import SampleRecord, read_jsonl
+
+
+def last(run):
+    return run.read_metrics()[-1]
+
+
+def weights(folder):
+    return dict(load_model(folder).named_parameters())
+
+
+def test_a_step_trains_and_leaves_the_files_it_promises(make_config, tiny_folder):
+    run = train(make_config())
+    lines = run.read_metrics()
+    assert [line["step"] for line in lines] == [0, 1, 2, 3, 4]
+    wanted = (
+        "actor/pg_loss actor/grad_norm actor/ppo_kl reward/accuracy actor/ratio_max actor/ratio_min actor/entropy "
+        "rollout/truncated group/zero_variance memory/host_rss time/step actor/lr rollout/mismatch_max"
+    )
+    assert set(wanted.split()) <= set(lines[1])
+    assert {"val/accuracy", "val/truncated"} <= set(lines[2])
+    assert lines[1]["rollout/mismatch_max"] < 1e-5
+    records = [SampleRecord(**row) for row in read_jsonl(run.rollouts_file(1))]
+    assert len(records) == 4 * 4
+    assert all((run.folder / "images" / f"{digest}.webp").exists() for r in records for digest in r.images)
+    assert run.checkpoint_steps() == [2, 4]
+    before, after = weights(tiny_folder), weights(run.checkpoint(4) / "huggingface")
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+def test_micro_batches_change_the_last_digits_only(make_config, tmp_path):
+    runs = [
+        train(
+            make_config("trainer.max_steps=2", f"trainer.save_checkpoint_path={tmp_path / name}", *settings)
+        )
+        for name, settings in (
+            ("whole", ()),
+            ("single", ("worker.actor.micro_batch_size_per_device_for_update=1",)),
+            ("tokens", ("worker.actor.max_tokens_per_micro_batch=150",)),
+        )
+    ]
+    first, *others = [weights(run.checkpoint(2) / "huggingface") for run in runs]
+    for other in others:
+        for name, value in first.items():
+            torch.testing.assert_close(value, other[name], rtol=0, atol=2e-5)
+    for run in runs:
+        assert last(run)["actor/grad_norm"] == pytest.approx(last(runs[0])["actor/grad_norm"], rel=1e-4)
+
+
+def test_kl_and_entropy_enter_the_gradient(make_config, tmp_path):
+    def norm(name, *settings):
+        run = train(
+            make_config("trainer.max_steps=2", f"trainer.save_checkpoint_path={tmp_path / name}", *settings)
+        )
+        return last(run)
+
+    kl = ("algorithm.disable_kl=false", "algorithm.use_kl_loss=true", "algorithm.kl_penalty=low_var_kl")
+    plain = norm("plain")
+    with_kl = norm("kl", *kl, "algorithm.kl_coef=1.0")
+    with_entropy = norm("entropy", "worker.actor.entropy_coef=0.5")
+    assert with_kl["actor/kl_loss"] > 0
+    assert with_kl["actor/grad_norm"] != plain["actor/grad_norm"]
+    assert with_entropy["actor/grad_norm"] != plain["actor/grad_norm"]
+
+
+def test_lora_trains_adapters_only_saves_them_and_resumes(make_config, tmp_path, tiny_folder):
+    lora = ("worker.actor.model.lora.rank=4", "worker.actor.model.lora.exclude_modules=.*visual.*")
+    kl = ("algorithm.disable_kl=false", "algorithm.use_kl_loss=true", "algorithm.kl_penalty=low_var_kl")
+    run = train(make_config(*lora, *kl))
+    folder = run.checkpoint(4) / "huggingface"
+    assert (folder / "adapter_config.json").exists()
+    assert last(run)["actor/kl_loss"] > 0, "the reference is the model without its adapters"
+    merged, base = weights(folder), weights(tiny_folder)
+    changed = [name for name in base if not torch.equal(base[name], merged[name])]
+    assert changed
+    assert not any("visual" in name for name in changed)
+
+    train(
+        make_config(*lora, *kl, f"trainer.save_checkpoint_path={tmp_path / 'halves'}", "trainer.max_steps=2")
+    )
+    halves = train(make_config(*lora, *kl, f"trainer.save_checkpoint_path={tmp_path / 'halves'}"))
+    assert last(halves)["actor/grad_norm"] == last(run)["actor/grad_norm"]
+
+
+def test_bf16_and_gradient_checkpointing_and_a_frozen_tower(make_config, tiny_folder):
+    run = train(
+        make_config(
+            "worker.actor.fsdp.mp_param_dtype=bf16",
+            "worker.actor.model.enable_gradient_checkpointing=true",
+            "worker.actor.model.freeze_vision_tower=true",
+            "trainer.max_steps=2",
+        )
+    )
+    before, after = weights(tiny_folder), weights(run.checkpoint(2) / "huggingface")
+    assert all(torch.equal(before[n], after[n]) for n in before if "visual" in n)
+    assert any(not torch.equal(before[n], after[n]) for n in before)
+    assert last(run)["actor/skipped_updates"] == 0
+
+
+def test_gradient_checkpointing_changes_nothing(make_config, tmp_path):
+    runs = [
+        train(
+            make_config(
+                f"worker.actor.model.enable_gradient_checkpointing={value}",
+                "trainer.max_steps=1",
+                "trainer.save_freq=1",
+                f"trainer.save_checkpoint_path={tmp_path / value}",
+            )
+        )
+        for value in ("true", "false")
+    ]
+    a, b = (weights(run.checkpoint(1) / "huggingface") for run in runs)
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("mode", "changed"), [("mask", True), ("soft", True), ("score", False)])
+def test_overlong_responses(mode, changed, make_config, tmp_path):
+    settings = ["trainer.max_steps=1", f"algorithm.overlong_responses={mode}"]
+    if mode == "soft":
+        settings.append("algorithm.overlong_buffer=6")
+    plain = train(make_config("trainer.max_steps=1", f"trainer.save_checkpoint_path={tmp_path / 'plain'}"))
+    run = train(make_config(*settings))
+    assert last(run)["rollout/truncated"] > 0
+    assert (last(run)["actor/grad_norm"] != last(plain)["actor/grad_norm"]) == changed
+    if mode == "soft":
+        assert last(run)["reward/overlong"] < 0
+
+
+def test_filtering_that_never_finds_enough_goes_on_with_what_there_is(make_config, tmp_path):
+    (tmp_path / "zero.py").write_text(
+        "def compute_score(i):\n    return [{'overall': 0.0, 'accuracy': 0.0} for _ in i]\n"
+    )
+    run = train(
+        make_config(
+            f"worker.reward.reward_function={tmp_path / 'zero.py'}:compute_score",
+            "algorithm.online_filtering=true",
+            "trainer.max_try_make_batch=3",
+            "trainer.max_steps=1",
+        )
+    )
+    assert last(run)["filter/tries"] == 3
+    assert last(run)["filter/generated_prompts"] == 12
+    assert last(run)["group/zero_variance"] == 1.0
+    assert last(run)["actor/grad_norm"] == 0.0
+
+
+def test_the_best_checkpoint_outlives_the_limit(make_config):
+    run = train(make_config("trainer.save_freq=1", "trainer.save_limit=1", "trainer.val_freq=1"))
+    best = json.loads((run.checkpoints / "best.json").read_text())["step"]
+    assert set(run.checkpoint_steps()) == {best, 4}
+    accuracies = {line["step"]: line["val/accuracy"] for line in run.read_metrics() if line["step"] > 0}
+    assert accuracies[best] == max(accuracies.values())
+
+
+def test_a_broken_picture_is_named_or_skipped(make_config, tmp_path, capsys):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = pq.read_table(make_config().data.train_files).to_pylist()
+    rows[3]["images"][0]["bytes"] = rows[3]["images"][0]["bytes"][:200]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "broken.parquet")
+    files = f"data.train_files={tmp_path / 'broken.parquet'}"
+    with pytest.raises(ValueError, match=r"broken.parquet, row 3 .*image_unreadable"):
+        train(make_config(files))
+    run = train(make_config(files, "data.on_bad_row=skip", "trainer.max_steps=1"))
+    assert "1 bad rows: image_unreadable 1" in capsys.readouterr().out
+    assert len((run.folder / "train.bad_rows.jsonl").read_text().splitlines()) == 1
+
+
+def test_overlong_prompts_are_dropped_or_fatal_never_cut(make_config):
+    with pytest.raises(ValueError, match="prompt_too_long"):
+        train(make_config("data.max_prompt_length=20", "data.filter_overlong_prompts=false"))
+    with pytest.raises(ValueError, match="no usable row is left"):
+        train(make_config("data.max_prompt_length=20"))
+
+
+def test_dry_run_prints_the_plan_and_writes_nothing(config_file, overrides, make_config, capsys):
+    assert main(["train", "--dry-run", str(config_file), *overrides]) == 0
+    out = capsys.readouterr().out
+    assert "4 prompts x 4 = 16 rollouts, 2 updates of 2 prompts (8 rollouts)" in out
+    assert "24 prompts with 24 pictures" in out
+    assert not Path(make_config().trainer.save_checkpoint_path).exists()
+
+
+def test_a_wrong_setting_is_a_sentence_not_a_traceback(config_file, overrides, capsys):
+    assert main(["train", str(config_file), *overrides, "worker.rolout.n=8"]) == 2
+    assert "worker.rollout.n" in capsys.readouterr().err
