@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-TYPES = ("number", "choice", "text", "expression", "list", "tuple", "interval", "boxes", "countdown")
+TYPES = ("choice", "text", "math", "rounded", "countdown")
 
 
 def encode_answer(
@@ -23,7 +23,9 @@ def encode_answer(
 
     gold: the right answer, or several of which any one is right. Without further settings one string is written as
         it is; everything else becomes a JSON object string.
-    type: one of `TYPES`; None lets the verifier read it from the gold.
+    type: what to read the gold as; None lets the verifier see. "choice" is a letter of `choices`, "text" words, "math"
+        anything but those two (the variable B); "rounded" a decimal that stands for every value that rounds to it
+        (Geometry3K's 9.2 for 2\\sqrt{21}); "countdown" a target, with the numbers to use as `choices`.
     tolerance: relative error that still counts as right (0.01 is 1%).
     choices: the texts of a multiple-choice question, in order (A, B, ...).
     """

@@ -13,7 +13,7 @@ from typing import Any
 
 import mpmath
 
-from gmpo_vl.verify.parse import Node
+from gmpo_vl.verify.tree import Node
 
 MAX_BITS = 20_000  # of an exact numerator or denominator (6,000 digits)
 _MAX_EXPONENT = 4_000  # |exponent| of a power that is not exact
@@ -48,6 +48,8 @@ def evaluate(node: Node, symbols: Mapping[str, Value] | None = None, ctx: Any = 
         return _constant(args[0], ctx)
     if op == "mixed":
         return evaluate(args[0], symbols, ctx)
+    if op == "ratio" and len(args) == 2:
+        op = "div"
     if op == "fn":
         return _function(args[0], [evaluate(a, symbols, ctx) for a in args[1:]], ctx)
     if op not in _OPERATIONS:
@@ -210,7 +212,6 @@ _OPERATIONS = {
     "ceil": lambda ctx, x: _whole(ctx, x, up=True),
     "pct": lambda ctx, x: _div(ctx, x, Fraction(100)),
     "deg": lambda ctx, x: real(x, ctx) * ctx.pi / 180,
-    "ratio": _div,
 }
 
 _FUNCTIONS = {

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from gmpo_vl.data.answers import TYPES
+
 _KEYS = {"gold", "type", "tolerance", "choices"}
 
 
@@ -59,7 +61,16 @@ def _checked(alternatives: list[str], fields: dict) -> Gold:
     distinct = tuple(dict.fromkeys(alternatives))
     if not distinct or not all(distinct):
         raise ValueError(f"the gold {alternatives!r} is empty: a row without an answer cannot be verified")
-    return Gold(distinct, fields.get("type"), fields.get("tolerance"), tuple(fields.get("choices") or ()))
+    if fields.get("type") not in (None, *TYPES):
+        raise ValueError(
+            f"the gold {alternatives!r} has type={fields['type']!r}; it is one of {', '.join(TYPES)}"
+        )
+    return Gold(
+        distinct,
+        fields.get("type"),
+        fields.get("tolerance"),
+        tuple(str(c) for c in fields.get("choices") or ()),
+    )
 
 
 def _written(gold: str | float) -> str:

@@ -1,7 +1,7 @@
 r"""LaTeX, or the plain text that models write, to tokens. One linear pass, bounded in characters, tokens and depth.
 
 Kinds: `num`, `name` (one letter, or `\alpha`-like), `word` (letters that are no product of symbols), `cmd` (a LaTeX
-command that the parser knows), `op` (one sign), `sep` (or, and), `unit`.
+command that the parser knows), `op` (one sign), `sep` (or, and), `unit`; `short` only inside this file.
 """
 
 from __future__ import annotations
@@ -285,16 +285,25 @@ def _letters(run: str, in_text: bool, spaced: bool) -> list[Token]:
     low = run.lower()
     if low in ("or", "and") and (in_text or spaced):
         return [Token("sep", low, spaced)]
+    if low in ("percent", "to") and (in_text or spaced):
+        return [Token("op", {"percent": "%", "to": ":"}[low], spaced)]
     plain = _PLAIN_SPELLED.get(run, run)
     if plain in _PLAIN:
         return [Token("name" if plain in GREEK else "cmd", plain, spaced)]
     if len(run) == 1:
         return [Token("word" if in_text else "name", run, spaced)]
-    if in_text or run == "in" or len(run) > _LONGEST_PRODUCT or unit_of(run, False) is not None:
+    product = not in_text or (run.isupper() and len(run) <= _LONGEST_PRODUCT)  # \text{AB} is a segment
+    if not product or run == "in" or len(run) > _LONGEST_PRODUCT:
         return [Token("word", run, spaced)]
+    if unit_of(run, False) is not None:  # milligrams, or m times g: what stands before it will tell
+        return [Token("short", run, spaced)]
     if run.startswith("pi") and len(run) == 3:  # "pir"
         return [Token("cmd", "pi", spaced), Token("name", run[2])]
-    return [Token("name", run[0], spaced), *(Token("name", c) for c in run[1:])]
+    return _product(Token("short", run, spaced))
+
+
+def _product(token: Token) -> list[Token]:
+    return [Token("name", token.text[0], token.spaced), *(Token("name", c) for c in token.text[1:])]
 
 
 def _group(text: str, at: int) -> tuple[str, int] | None:
@@ -332,7 +341,7 @@ def _fold_units(tokens: list[Token]) -> list[Token]:
                 out.append(Token("unit", unit, tokens[i].spaced))
                 i = after
                 continue
-        out.append(tokens[i])
+        out += _product(tokens[i]) if tokens[i].kind == "short" else [tokens[i]]
         i += 1
     return out
 
@@ -395,7 +404,7 @@ def _unit_run(tokens: list[Token], i: int) -> tuple[str, int]:
 
 
 def _unit_word(token: Token) -> str | None:
-    return unit_of(token.text, True) if token.kind == "word" else None
+    return unit_of(token.text, True) if token.kind in ("word", "short") else None
 
 
 def _unit_power(tokens: list[Token], i: int) -> tuple[int, int]:

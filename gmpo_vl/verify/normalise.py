@@ -52,6 +52,7 @@ _TABLE: dict[int, str | None] = {
 _RAISED = re.compile(f"[{''.join(_SUPERSCRIPTS)}]+")
 _LOWERED = re.compile(f"[{''.join(_SUBSCRIPTS)}]+")
 _THOUSANDS_BRACE = re.compile(r"(?<=\d)\{,\}(?=\d{3}(?!\d))")
+_THOUSANDS_GROUP = re.compile(r"(?<!\\)\{(-?\d{1,3}(?:,\d{3})+)\}")
 _THOUSANDS_THIN = re.compile(r"(?<=\d)(?:,\s*\\!|\\!,|\\,)\s*(?=\d{3}(?!\d))")
 
 
@@ -64,4 +65,5 @@ def normalise(text: str) -> str:
     if "\\" in text or "{,}" in text:
         text = _THOUSANDS_BRACE.sub("", text)
         text = _THOUSANDS_THIN.sub("", text)
+        text = _THOUSANDS_GROUP.sub(lambda m: "{" + m[1].replace(",", "") + "}", text)  # \\frac{20,000}{\\pi}
     return text.strip()

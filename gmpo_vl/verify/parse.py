@@ -8,63 +8,62 @@ r"""Tokens to a tree: a small grammar for what stands in answers.
     term     := factor (('*' | '/' | nothing) factor)*
     factor   := ['-'] primary ('^' ... | '!' | '%' | degree)*
 
-A tree is a `Node(op, args)`; leaves are `num` (Fraction, how it was written), `sym` (name) and `const`.
+tree.py lists the nodes.
 """
 
 from __future__ import annotations
 
 from fractions import Fraction
 from functools import lru_cache
-from typing import Any, NamedTuple
 
-from gmpo_vl.verify.lex import FUNCTIONS, MAX_DEPTH, Token, Unreadable, lex
+from gmpo_vl.verify.lex import FUNCTIONS, Token, Unreadable, lex
+from gmpo_vl.verify.reader import Reader
+from gmpo_vl.verify.tree import Node, num
 
 _MAX_DIGITS = 400  # of one literal
 _MAX_TENS = 2_000  # of a decimal exponent
-_RELATIONS = {
-    "=",
-    "<",
-    ">",
-    "le",
-    "ge",
-    "ne",
-    "approx",
-    "cong",
-    "equiv",
-    "in",
-    "perp",
-    "parallel",
-    "to",
-    "sim",
-    "<=",
-    ">=",
-    "!=",
-    "->",
-}
+_RELATIONS = set(
+    [
+        "=",
+        "<",
+        ">",
+        "<=",
+        ">=",
+        "!=",
+        "->",
+        "le",
+        "ge",
+        "ne",
+        "approx",
+        "cong",
+        "equiv",
+        "in",
+        "perp",
+        "parallel",
+        "to",
+        "sim",
+    ]
+)
 _RELATION_NAMES = {"<=": "le", ">=": "ge", "!=": "ne", "->": "to"}
-_PAIRS = {"lfloor": "rfloor", "lceil": "rceil", "langle": "rangle", "lbrace": "rbrace", "\\{": "\\}"}
-_NAMING = {
-    "overline",
-    "vec",
-    "hat",
-    "tilde",
-    "dot",
-    "ddot",
-    "angle",
-    "triangle",
-    "widehat",
-    "overarc",
-    "arc",
-    "odot",
-    "Delta",
-    "stackrel",
-}
-_MATRICES = {"pmatrix", "bmatrix", "matrix", "array", "smallmatrix", "Bmatrix", "vmatrix"}
-
-
-class Node(NamedTuple):
-    op: str
-    args: tuple[Any, ...]
+_VALUES = set(
+    [
+        "frac",
+        "sqrt",
+        "pi",
+        "binom",
+        "lfloor",
+        "lceil",
+        "infty",
+        "begin",
+        "unicoderoot",
+        "unicodecuberoot",
+        "cbrt",
+    ]
+)  # start a value
+_NAMING = set(
+    ["overline", "vec", "hat", "tilde", "dot", "ddot", "angle", "triangle", "overarc", "arc", "odot", "Delta"]
+)
+_MATRICES = set(["pmatrix", "bmatrix", "matrix", "array", "smallmatrix", "Bmatrix", "vmatrix"])
 
 
 @lru_cache(maxsize=20_000)
@@ -73,42 +72,7 @@ def parse(text: str) -> Node:
     return _Parser(lex(text)).whole()
 
 
-def num(value: int | Fraction, written: str = "") -> Node:
-    return Node("num", (Fraction(value), written))
-
-
-class _Parser:
-    def __init__(self, tokens: list[Token]):
-        self.tokens = tokens
-        self.i = 0
-        self.depth = 0
-
-    # --- reading tokens -------------------------------------------------------------------------------------------
-    def peek(self, ahead: int = 0) -> str:
-        i = self.i + ahead
-        return self.tokens[i].text if 0 <= i < len(self.tokens) else ""
-
-    def kind(self, ahead: int = 0) -> str:
-        i = self.i + ahead
-        return self.tokens[i].kind if 0 <= i < len(self.tokens) else "end"
-
-    def take(self, *texts: str) -> str:
-        """Consume the next token if its text is one of these (and it is no word); "" otherwise."""
-        if (
-            self.i < len(self.tokens)
-            and self.tokens[self.i].text in texts
-            and self.tokens[self.i].kind != "word"
-        ):
-            self.i += 1
-            return self.tokens[self.i - 1].text
-        return ""
-
-    def expect(self, *texts: str) -> str:
-        found = self.take(*texts)
-        if not found:
-            raise Unreadable(f"expected {texts[0]!r}, found {self.peek()!r}")
-        return found
-
+class _Parser(Reader):
     # --- lists and relations --------------------------------------------------------------------------------------
     def whole(self) -> Node:
         node = self.sequence()
@@ -118,20 +82,21 @@ class _Parser:
         return node
 
     def sequence(self) -> Node:
-        self.depth += 1
-        if self.depth > MAX_DEPTH:
-            raise Unreadable("too deep")
-        items = [self.relation()]
-        while self.separated():
+        self.deeper()
+        items, joints = [self.relation()], set()
+        while joint := self.separator():
+            joints.add(joint)
             items.append(self.relation())
         self.depth -= 1
-        return items[0] if len(items) == 1 else Node("list", tuple(items))
+        return items[0] if len(items) == 1 else Node("either" if joints == {"or"} else "list", tuple(items))
 
-    def separated(self) -> bool:
-        start = self.i
+    def separator(self) -> str:
+        """Consume `,`, `;`, or, and (or `, and`) and return the last one; "" without one."""
+        joint = ""
         while self.kind() == "sep" or self.peek() in (",", ";"):
+            joint = self.peek()
             self.i += 1
-        return self.i > start
+        return joint
 
     def relation(self) -> Node:
         parts, ops = [self.union()], []
@@ -155,9 +120,7 @@ class _Parser:
 
     # --- arithmetic -----------------------------------------------------------------------------------------------
     def sum(self) -> Node:
-        self.depth += 1
-        if self.depth > MAX_DEPTH:
-            raise Unreadable("too deep")
+        self.deeper()
         node = self.term()
         while op := self.take("+", "-", "pm", "mp"):
             node = Node({"+": "add", "-": "sub"}.get(op, op), (node, self.term()))
@@ -169,18 +132,18 @@ class _Parser:
 
     def term(self) -> Node:
         if op := self.take("-", "+", "pm", "mp"):
-            self.depth += 1
-            if self.depth > MAX_DEPTH:
-                raise Unreadable("too deep")
+            self.deeper()
             node = self.term()
             self.depth -= 1
             return node if op == "+" else Node("neg", (node,)) if op == "-" else Node(op, (num(0), node))
         if self.take("\\$"):
             return Node("unit", (self.term(), "dollar^1"))
-        node = self.mixed() or self.factor()
+        node = self.factor()
         while True:
-            if op := self.take("*", "/"):
-                node = Node("mul" if op == "*" else "div", (node, self.signed_factor()))
+            if self.take("/"):
+                node = Node("div", (node, self.letters() or self.signed_factor()))
+            elif self.take("*"):
+                node = Node("mul", (node, self.signed_factor()))
             elif self.is_times_sign():
                 self.i += 1
                 node = Node("mul", (node, self.signed_factor()))
@@ -188,6 +151,18 @@ class _Parser:
                 node = Node("mul", (node, self.factor()))
             else:
                 return node
+
+    def letters(self) -> Node | None:
+        """The denominator of `t/RC`: letters written together divide together; None for anything else."""
+        n = 0
+        while self.kind(n) == "name" and (n == 0 or not self.tokens[self.i + n].spaced):
+            n += 1
+        if n < 2 or self.peek(n) in ("^", "_", "'", "("):
+            return None
+        node = self.symbol()
+        for _ in range(n - 1):
+            node = Node("mul", (node, self.symbol()))
+        return node
 
     def is_times_sign(self) -> bool:
         """`4.5 x 10^33`: a plain x between a number and a power of ten is a times sign."""
@@ -204,52 +179,47 @@ class _Parser:
             return self.kind(-1) == "op" and self.peek(-1) in ("}", ")")
         if kind == "op":
             return text in ("(", "[", "{") or (text == "|" and self.bars_open())
-        return kind == "cmd" and (
-            text in FUNCTIONS or text in _NAMING or text in ("frac", "sqrt", "pi", "binom", "lfloor", "lceil", "infty", "begin")
-            or text in ("unicoderoot", "unicodecuberoot", "cbrt")
-        )  # fmt: skip
+        return kind == "cmd" and (text in FUNCTIONS or text in _NAMING or text in _VALUES)
 
     def mixed(self) -> Node | None:
-        r"""`1\frac{4}{5}`, `4 4/11`: a whole number and a proper fraction of whole numbers."""
-        if self.kind() != "num" or not self.peek().isdigit():
+        r"""`1\frac{4}{5}`, `4 4/11`: a whole number and a proper fraction of whole numbers; None for anything else."""
+        if self.kind() != "num" or not self.peek().isdigit() or len(self.peek()) > 20:
             return None
-        start, whole = self.i, int(self.peek()) if len(self.peek()) < _MAX_DIGITS else 0
-        fraction: tuple[str, str] | None = None
-        if self.peek(1) == "frac":
-            self.i += 2
-            fraction = self.plain_argument(), self.plain_argument()
+        start, whole = self.i, int(self.peek())
+        self.i += 1
+        if self.peek() == "frac":
+            part = self.primary()
         elif (
-            self.kind(1) == "num"
-            and self.tokens[self.i + 1].spaced
-            and self.peek(2) == "/"
-            and self.kind(3) == "num"
+            self.kind() == "num"
+            and self.tokens[self.i].spaced
+            and self.peek(1) == "/"
+            and self.kind(2) == "num"
         ):
-            fraction = self.peek(1), self.peek(3)
-            self.i += 4
+            part = self.plain_fraction()
+        else:
+            part = num(0)
+        top, bottom = part.args if part.op == "div" else (num(0), num(0))
         if (
-            fraction
-            and all(part.isdigit() and len(part) < 20 for part in fraction)
-            and 0 < int(fraction[0]) < int(fraction[1])
+            top.op == bottom.op == "num"
+            and top.args[1].isdigit()
+            and bottom.args[1].isdigit()
+            and 0 < top.args[0] < bottom.args[0]
         ):
-            return Node("mixed", (num(whole + Fraction(int(fraction[0]), int(fraction[1]))),))
+            return Node("mixed", (num(whole + top.args[0] / bottom.args[0]),))
         self.i = start
         return None
 
-    def plain_argument(self) -> str:
-        """A `{digits}` group or one digit, as text; "" for anything else (the caller then goes back)."""
-        if self.peek() == "{" and self.peek(2) == "}" and self.kind(1) == "num":
-            self.i += 3
-            return self.peek(-2)
-        if self.kind() == "num" and len(self.peek()) == 2 and self.peek(-1) == "frac":
-            raise Unreadable("a mixed number without braces")
-        self.i += 1
-        return self.peek(-1) if len(self.peek(-1)) == 1 else ""
+    def plain_fraction(self) -> Node:
+        top = self.number()
+        self.expect("/")
+        return Node("div", (top, self.number()))
 
     def factor(self) -> Node:
-        node = self.primary()
+        node = self.mixed() or self.primary()
         while True:
-            if self.peek() == "^" and self.raised_mark():
-                node = Node("deg", (node,))
+            if self.degree_sign():
+                temperature = self.temperature()
+                node = Node("unit", (node, temperature)) if temperature else Node("deg", (node,))
             elif node.op == "num" and (primes := self.primes()):
                 node = Node("unit", (node, "arcmin^1" if primes == "'" else "arcsec^1"))
             elif self.take("^"):
@@ -258,33 +228,10 @@ class _Parser:
                 node = Node("fact", (node,))
             elif self.take("\\%", "%"):
                 node = Node("pct", (node,))
-            elif self.take("deg", "°"):
-                node = Node("deg", (node,))
             elif self.peek() == "_" and node.op == "num":
                 node = self.based(node)
             else:
                 return node
-
-    def primes(self) -> str:
-        r"""Consume `'`, `''`, `^{\prime}` and return them as quotes."""
-        count = 0
-        while True:
-            inside = 2 if self.peek() == "^" and self.peek(1) == "{" else 1 if self.peek() == "^" else 0
-            n = 0
-            while self.peek(inside + n) == "'":
-                n += 1
-            if not n or (inside == 2 and self.peek(inside + n) != "}"):
-                return "'" * count
-            count += n
-            self.i += inside + n + (inside == 2)
-
-    def raised_mark(self) -> bool:
-        r"""Consume `^\circ`, `^{\circ}`, `^o`: a degree sign."""
-        for form in (["^", "circ"], ["^", "{", "circ", "}"], ["^", "deg"], ["^", "{", "deg", "}"]):
-            if [self.peek(k) for k in range(len(form))] == form:
-                self.i += len(form)
-                return True
-        return False
 
     def exponent(self) -> Node:
         """What stands after `^`: a group, or one factor with its sign; powers bind to the right."""
@@ -292,9 +239,7 @@ class _Parser:
             return Node("neg", (self.exponent(),))
         if self.take("+"):
             return self.exponent()
-        self.depth += 1
-        if self.depth > MAX_DEPTH:
-            raise Unreadable("too deep")
+        self.deeper()
         node = self.primary()
         if self.take("^"):
             node = Node("pow", (node, self.exponent()))
@@ -305,8 +250,7 @@ class _Parser:
     def primary(self) -> Node:
         kind, text = self.kind(), self.peek()
         if kind == "num":
-            self.i += 1
-            return self.number(text)
+            return self.number()
         if kind == "name":
             return self.symbol()
         if kind == "op" and text in ("(", "["):
@@ -314,6 +258,8 @@ class _Parser:
         if kind == "op" and text == "{":
             self.i += 1
             node = self.sequence()
+            if self.take("over"):
+                node = Node("div", (node, self.sum()))
             self.expect("}")
             return node
         if kind == "op" and text == "|":
@@ -330,7 +276,9 @@ class _Parser:
         before = sum(t.text == "|" for t in self.tokens[: self.i])
         return before % 2 == 0
 
-    def number(self, text: str) -> Node:
+    def number(self) -> Node:
+        text = self.peek()
+        self.i += 1
         mantissa, _, exponent = text.lower().partition("e")
         if len(mantissa) > _MAX_DIGITS or len(exponent) > 5 or abs(int(exponent or 0)) > _MAX_TENS:
             raise Unreadable("a number with too many digits")
@@ -357,29 +305,10 @@ class _Parser:
 
     def based(self, node: Node) -> Node:
         """`2516_8`, `4210_{5}`: digits in a base from 2 to 16."""
-        self.expect("_")
-        braces = bool(self.take("{"))
-        base, digits = self.peek(), str(node.args[1])
-        names = {
-            "two": "2",
-            "three": "3",
-            "four": "4",
-            "five": "5",
-            "six": "6",
-            "seven": "7",
-            "eight": "8",
-            "nine": "9",
-            "ten": "10",
-        }
-        base = names.get(base, base)
-        if not (base.isdigit() and len(base) < 3 and 2 <= int(base) <= 16):
-            raise Unreadable("a subscript that is no base")
-        self.i += 1
-        if braces:
-            self.expect("}")
-        if any(d >= base for d in digits if int(base) <= 10):
+        digits, base = str(node.args[1]), self.base()
+        if not digits.isdigit() or any(int(d) >= base for d in digits):
             raise Unreadable("a digit that the base does not have")
-        return Node("based", (digits.lstrip("0") or "0", int(base)))
+        return Node("based", (digits.lstrip("0") or "0", base))
 
     def symbol(self) -> Node:
         name = self.peek()
@@ -395,29 +324,13 @@ class _Parser:
             return Node("const", (name,))
         return Node("sym", (name,))
 
-    def subscript(self) -> str:
-        """The name that a subscript adds, "" without one."""
-        if self.peek() != "_":
-            return ""
-        self.i += 1
-        if self.take("{"):
-            start, depth = self.i, 1
-            while depth:
-                if self.i >= len(self.tokens):
-                    raise Unreadable("a subscript is never closed")
-                depth += {"{": 1, "}": -1}.get(self.peek(), 0)
-                self.i += 1
-            return "_" + "".join(t.text for t in self.tokens[start : self.i - 1])
-        self.i += 1
-        return "_" + self.peek(-1)
-
     def bracket(self) -> Node:
         opening = self.expect("(", "[")
         if closing := self.take(")"):  # ()
             raise Unreadable("empty brackets")
         inside = self.sequence()
         closing = self.expect(")", "]")
-        if inside.op == "list":
+        if inside.op in ("list", "either"):
             return Node("tuple", (opening, closing, inside.args))
         if (opening, closing) not in (("(", ")"), ("[", "]")):
             raise Unreadable("brackets that do not match")
@@ -436,20 +349,22 @@ class _Parser:
             return self.root(name)
         if name in ("lfloor", "lceil"):
             inside = self.sum()
-            self.expect(_PAIRS[name])
+            self.expect("r" + name[1:])
             return Node("floor" if name == "lfloor" else "ceil", (inside,))
         if name in ("\\{", "lbrace"):
             if self.take("\\}", "rbrace"):
                 return Node("set", ())
             inside = self.sequence()
             self.expect("\\}", "rbrace")
-            return Node("set", inside.args if inside.op == "list" else (inside,))
+            return Node("set", inside.args if inside.op in ("list", "either") else (inside,))
         if name == "emptyset":
             return Node("set", ())
         if name in FUNCTIONS:
             return self.function(name)
+        if name == "overline" and (ends := self.segment()):  # the segment AB, with or without its bar
+            return Node("mul", (Node("sym", (ends[0],)), Node("sym", (ends[1],))))
         if name in _NAMING:
-            return self.named(name)
+            return Node("sym", (self.named(name),))
         if name == "begin":
             return self.matrix()
         raise Unreadable(f"the command {name!r}")
@@ -501,9 +416,7 @@ class _Parser:
         if self.peek() in ("(", "[", "{"):
             inside = self.primary()
         else:
-            self.depth += 1
-            if self.depth > MAX_DEPTH:
-                raise Unreadable("too deep")
+            self.deeper()
             inside = self.signed_factor()
             while self.starts_factor() and self.peek() not in FUNCTIONS:
                 inside = Node("mul", (inside, self.factor()))
@@ -518,29 +431,10 @@ class _Parser:
         node = Node("fn", (name, inside) if base is None else (name, inside, base))
         return node if power is None else Node("pow", (node, power))
 
-    def named(self, name: str) -> Node:
-        r"""`\angle ABC`, `\overline{AB}`, `\dot{x}_0`: a thing with a name, an opaque symbol."""
-        if self.take("{"):
-            start, depth = self.i, 1
-            while depth:
-                if self.i >= len(self.tokens):
-                    raise Unreadable("a name is never closed")
-                depth += {"{": 1, "}": -1}.get(self.peek(), 0)
-                self.i += 1
-            inside = "".join(t.text for t in self.tokens[start : self.i - 1])
-        else:
-            start = self.i
-            while self.kind() == "name" and (self.i == start or not self.tokens[self.i - 1].text.islower()):
-                self.i += 1
-            if self.i == start and self.kind() == "num":
-                self.i += 1
-            inside = "".join(t.text for t in self.tokens[start : self.i])
-        if not inside:
-            raise Unreadable(f"{name} of nothing")
-        return Node("sym", (f"{name} {inside}{self.subscript()}",))
-
     def matrix(self) -> Node:
         kind = self.environment()
+        if kind not in _MATRICES:
+            raise Unreadable(f"the environment {kind!r}")
         if kind == "array" and self.take("{"):
             while not self.take("}"):
                 self.i += 1
@@ -560,15 +454,3 @@ class _Parser:
             if self.environment() != kind:
                 raise Unreadable("a matrix is never closed")
             return Node("matrix", ("det" if kind == "vmatrix" else "matrix", tuple(rows)))
-
-    def environment(self) -> str:
-        self.expect("{")
-        name = "".join(t.text for t in self.tokens[self.i : self.i + 12])
-        name = name.partition("}")[0]
-        while not self.take("}"):
-            if self.kind() == "end":
-                raise Unreadable("an environment without a name")
-            self.i += 1
-        if name not in _MATRICES:
-            raise Unreadable(f"the environment {name!r}")
-        return name

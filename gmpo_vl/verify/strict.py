@@ -1,30 +1,35 @@
-"""The strict profile: gold and box to a verdict."""
+"""The strict profile: a gold and the content of a box to an outcome."""
 
 from __future__ import annotations
 
 import re
 from functools import lru_cache
 
-from gmpo_vl.verify.compare import Undecided, same
+from gmpo_vl.verify.compare import same
 from gmpo_vl.verify.gold import Gold
 from gmpo_vl.verify.lex import MAX_CHARS, Unreadable
 from gmpo_vl.verify.normalise import normalise
-from gmpo_vl.verify.parse import Node, parse
+from gmpo_vl.verify.parse import parse
+from gmpo_vl.verify.quantities import Leeway, Undecided
+from gmpo_vl.verify.tree import Node, constants, contains, symbols
 
-_THOUSANDS = re.compile(r"-?\s*(?:\\\$\s*)?\d{1,3}(?:,\d{3})+(?:\.\d+)?(?![\d,])")
+_THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
 _LEAD = re.compile(
-    r"(?:the\s+|final\s+)*(?:answer|result|value)\s*(?:is|=|:)+\s*|(?:approximately|about|exactly|option|choice)\s+|\\approx\s*|\\sim\s*",
+    r"(?:the\s+|final\s+)*(?:answer|result|value)\s*(?:is|=|:)+\s*|(?:approximately|about|exactly)\s+|\\(?:approx|sim)(?![a-zA-Z])\s*",
     re.IGNORECASE,
 )
 _CHOICE = re.compile(r"\(?([A-Z])\)?")
-_CHOICE_IN_ANSWER = re.compile(r"(?:(?:the\s+)?(?:correct\s+)?(?:answer|option|choice)\s*(?:is|:)?\s*)?\(?([A-Za-z])(?:\)|[.:](?=\s|$)|$)\s*(.*)", re.DOTALL | re.IGNORECASE)  # fmt: skip
+_CHOICE_IN_ANSWER = re.compile(
+    r"(?:(?:the\s+)?(?:correct\s+)?(?:answer|option|choice)\s*(?:is|:)?\s*)?\(?([A-Za-z])(?:\)|[.:](?=\s|$)|$)\s*(.*)",
+    re.DOTALL | re.IGNORECASE,
+)
 _TEXT_COMMAND = re.compile(r"\\(?:text|mbox|textbf|textit|textrm|mathrm|hbox|mathbf|operatorname)\s*(?=\{)")
-_WORD = re.compile(r"[a-z0-9]+")
+_WORD = re.compile(r"[^\W_]+")
 
 
 @lru_cache(maxsize=50_000)
 def judge(gold: Gold, answer: str) -> str:
-    """The outcome for the content of a box: `equal`, `different`, `hedged`, `undecided` or `too_long`."""
+    """The outcome for the content of a box: `equal`, `different`, `hedged`, `undecided`, `unreadable` or `too_long`."""
     if len(answer) > MAX_CHARS:
         return "too_long"
     outcomes = [_judge(alternative, gold, answer) for alternative in gold.alternatives]
@@ -36,78 +41,82 @@ def judge(gold: Gold, answer: str) -> str:
 
 def gold_type(gold: Gold) -> str:
     """What a gold is read as; the field of the verdict."""
-    return gold.type or _type_of(gold.alternatives[0])
+    return gold.type or ("choice" if gold.choices else _type_of(gold.alternatives[0]))
 
 
 def _judge(alternative: str, gold: Gold, answer: str) -> str:
     kind = gold.type or _type_of(alternative)
     if kind == "choice" or gold.choices:
         return _judge_choice(alternative, gold, answer)
-    return _judge_value(alternative, kind, gold.tolerance, answer)
+    return _judge_value(alternative, kind, Leeway(gold.tolerance, kind == "rounded"), answer)
 
 
-def _judge_value(alternative: str, kind: str, tolerance: float | None, answer: str) -> str:
-    if answer.strip() == alternative or _squeezed(alternative) == _squeezed(answer):
+def _judge_value(alternative: str, kind: str, leeway: Leeway, answer: str) -> str:
+    if _squeezed(alternative) == _squeezed(answer):
         return "equal"
     if kind == "text":
         return "equal" if _words(alternative) == _words(answer) else "different"
     left, right = trees(alternative), trees(answer)
     if not left or not right:
-        return "undecided"
+        return "unreadable" if left else "undecided"
     undecided = False
     for one in left:
         for two in right:
             try:
-                if same(one, two, tolerance):
+                if same(one, two, leeway):
                     return "equal"
             except Undecided:
                 undecided = True
     if undecided:
         return "undecided"
-    return "hedged" if right[0].op == "list" and left[0].op != "list" else "different"
+    several = ("list", "either", "set")
+    return "hedged" if right[0].op in several and left[0].op not in several else "different"
 
 
+# --- choices ----------------------------------------------------------------------------------------------------------
 def _judge_choice(alternative: str, gold: Gold, answer: str) -> str:
     """A letter, alone or before its text; or, where the choices are known, the text of the right one."""
     letter = _letter(alternative, gold)
-    match = _CHOICE_IN_ANSWER.fullmatch(_bare(answer))
+    match = _CHOICE_IN_ANSWER.fullmatch(bare(answer))
     index = ord(letter) - ord("A") if letter else -1
     content = gold.choices[index] if 0 <= index < len(gold.choices) else ""
+    leeway = Leeway(gold.tolerance)
     if match and letter:
-        rest = _bare(match[2])
+        rest = bare(match[2])
         if match[1].upper() != letter:
             return "different"
         if rest and content:
-            return _judge_value(content, _type_of(content), gold.tolerance, rest)
-        return "hedged" if re.search(r"\b[B-HJ-Z]\b|\bor\b", rest) else "equal"
-    content = content or alternative
-    return _judge_value(
-        content, "text" if content == alternative else _type_of(content), gold.tolerance, answer
-    )
+            return _judge_value(content, _type_of(content), leeway, rest)
+        return "hedged" if re.search(r"\b[B-HJ-Z]\b|\bor\b|\band\b", rest) else "equal"
+    if not content:
+        return "different"
+    return _judge_value(content, _type_of(content), leeway, answer)
 
 
 def _letter(alternative: str, gold: Gold) -> str | None:
-    match = _CHOICE.fullmatch(_bare(alternative))
+    match = _CHOICE.fullmatch(bare(alternative))
     if match:
         return match[1]
     matches = [i for i, choice in enumerate(gold.choices) if choice.strip() == alternative]
     return chr(ord("A") + matches[0]) if matches else None
 
 
+# --- types ------------------------------------------------------------------------------------------------------------
+_FORMS = {
+    "list": "list", "either": "list", "set": "set", "union": "interval", "matrix": "matrix", "based": "base", "ratio": "ratio",
+    "mixed": "mixed", "pct": "percent", "deg": "degrees", "unit": "unit", "fact": "integer",
+}  # fmt: skip
+
+
 @lru_cache(maxsize=20_000)
 def _type_of(text: str) -> str:
-    bare = _bare(text)
-    if _CHOICE.fullmatch(bare) and (bare[0] == "(" or "A" <= bare <= "H"):
+    plain = bare(text)
+    if _CHOICE.fullmatch(plain) and (plain[0] == "(" or "A" <= plain <= "H"):
         return "choice"
     forms = trees(text)
-    if not forms:
-        return "text"
-    if "\\text" in text and bare.isalpha():
+    if not forms or ("\\text" in text and plain.isalpha()):
         return "text"
     return _node_type(forms[0])
-
-
-_FORMS = {"list": "list", "set": "set", "union": "interval", "matrix": "matrix", "based": "base", "ratio": "ratio", "mixed": "mixed", "pct": "percent", "deg": "degrees", "unit": "unit", "fact": "integer"}  # fmt: skip
 
 
 def _node_type(node: Node) -> str:
@@ -125,47 +134,54 @@ def _node_type(node: Node) -> str:
     if node.op in _FORMS:
         return _FORMS[node.op]
     if node.op == "tuple":
-        infinite = any("infty" in repr(a) for a in node.args[2])
-        return "interval" if infinite or node.args[:2] != ("(", ")") else "tuple"
+        return "interval" if "infty" in constants(node) or node.args[:2] != ("(", ")") else "tuple"
     if node.op == "rel":
         return "equation" if set(node.args[0]) <= {"=", "approx"} else "inequality"
-    text = repr(node)
-    if "'sym'" in text:
+    if symbols(node) or contains(node, ("fn", "binom", "floor", "ceil")):
         return "expression"
-    if "'root'" in text:
+    if contains(node, ("root",)):
         return "radical"
-    if "'pi'" in text:
+    if "i" in constants(node):
+        return "complex"
+    if "pi" in constants(node):
         return "pi"
-    return "fraction" if node.op == "div" else "expression"
+    power = node.args[-1] if node.op == "mul" else node
+    if power.op == "pow" and power.args[0].op == "num" and power.args[0].args[0] == 10:
+        return "scientific"
+    return "fraction" if node.op == "div" else "arithmetic"
 
 
+# --- texts ------------------------------------------------------------------------------------------------------------
 @lru_cache(maxsize=20_000)
 def trees(text: str) -> tuple[Node, ...]:
     """How a text can be read: `1,234` is a number or a list. Empty when it cannot be."""
-    clean = _LEAD.sub("", normalise(text), count=1) if _LEAD.match(normalise(text)) else normalise(text)
+    clean = normalise(text)
+    lead = _LEAD.match(clean)
+    clean = clean[lead.end() :] if lead else clean
     readings = [clean]
-    if _THOUSANDS.match(clean):
-        readings.insert(0, _THOUSANDS.sub(lambda m: m[0].replace(",", ""), clean, count=1))
+    if _THOUSANDS.search(clean) and not any(opening in clean for opening in ("(", "[", "\\{")):
+        readings.insert(0, _THOUSANDS.sub(lambda m: m[0].replace(",", ""), clean))
     found = []
     for reading in readings:
         try:
             found.append(parse(reading))
-        except (Unreadable, RecursionError):
+        except Unreadable:
             continue
     return tuple(found)
 
 
-def _bare(text: str) -> str:
+def bare(text: str) -> str:
     """Without text commands, braces, dollars and outer punctuation."""
     return re.sub(r"[{}$\\]|\s+", " ", _TEXT_COMMAND.sub("", normalise(text))).strip().strip(".").strip()
 
 
 def _words(text: str) -> tuple[str, ...]:
-    words = _WORD.findall(_bare(text).lower())
-    return tuple(words[1:] if words[:1] in (["the"], ["a"], ["an"]) else words)
+    """The words, without case, signs and a leading article."""
+    words = _WORD.findall(bare(text).lower())
+    return tuple(words[1:] if words[:1] in (["the"], ["a"], ["an"]) and len(words[-1]) > 2 else words)
 
 
 def _squeezed(text: str) -> str:
     """Without spacing commands, and white space only where it parts two digits or letters."""
-    text = re.sub(r"\\[,;:! ]|\\left|\\right|\$", " ", normalise(text))
+    text = re.sub(r"\\[,;:! ]|\\left(?![a-zA-Z])|\\right(?![a-zA-Z])|\$", " ", normalise(text))
     return re.sub(r"\s+(?!\w)|(?<!\w)\s+", "", text).strip(".")

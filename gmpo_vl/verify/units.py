@@ -4,6 +4,8 @@ from __future__ import annotations
 
 _GROUPS = """
 deg: degree degrees deg degs
+arcsec: arcsecond arcseconds arcsec arcsecs
+arcmin: arcminute arcminutes arcmin arcmins
 dollar: dollar dollars usd bucks
 cent: cent cents
 mm: millimeter millimeters millimetre millimetres mm

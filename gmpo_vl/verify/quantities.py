@@ -1,0 +1,198 @@
+"""Are two quantities equal? Units, percent and degrees first, then values: exact, or to 40 digits.
+
+The rules of the strict profile:
+- A unit may be missing on one side; where both have one, it must be the same.
+- A degree sign may be missing on one side. Against a multiple of pi it is an angle: 30 degrees are pi/6.
+- p% is p/100. It also answers the gold p itself, but only where p > 1 (0.5% does not answer 0.5).
+- An exact gold takes a decimal if it is equal, or its correct rounding to at least 10 significant digits (what a
+  calculator shows). 8.66 is not 5\\sqrt{3}, 0.33 is not 1/3.
+- A decimal gold is exact, too: 8.7, 8.6603 and 5\\sqrt{3} differ from 8.66. A gold of type "rounded" (Geometry3K's
+  decimals are) takes every value that rounds to it.
+- A relative tolerance applies where the gold carries one (Minerva's 1% is `tolerance: 0.01`).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from gmpo_vl.verify.evaluate import MORE_DIGITS, NUMBERS, TooLarge, Undefined, evaluate, real
+from gmpo_vl.verify.tree import INFINITY, Node, constants, contains, has_logarithm, symbols, without
+
+_POINTS = 4  # random points at which two expressions must agree
+_CALCULATOR = 10  # significant digits
+
+
+class Undecided(Exception):
+    """The rules cannot tell: a value is too large to compute, or nowhere defined."""
+
+
+@dataclass(frozen=True)
+class Leeway:
+    """How far an answer may be off: a relative tolerance, or (rounded) half a unit of the gold's last place."""
+
+    tolerance: float | None = None
+    rounded: bool = False
+
+
+EXACT = Leeway()
+
+
+def same_quantity(gold: Node, answer: Node, leeway: Leeway = EXACT) -> bool:
+    """Whether two arithmetic trees, units included, are the same quantity. Raises Undecided."""
+    ours, our_unit = _parted(gold)
+    theirs, their_unit = _parted(answer)
+    if our_unit and their_unit and our_unit != their_unit:
+        return False
+    if INFINITY.args[0] in constants(ours) | constants(theirs):
+        return _infinite(ours) != 0 and _infinite(ours) == _infinite(theirs)
+    if their_unit == "pct" and not our_unit:
+        return _equal(ours, Node("pct", (theirs,)), leeway) or (
+            _above_one(ours) and _equal(ours, theirs, leeway)
+        )
+    if our_unit == "pct" and not their_unit:
+        return _equal(ours, theirs, leeway) or _equal(Node("pct", (ours,)), theirs, leeway)
+    if {our_unit, their_unit} == {"deg", ""} and "pi" in constants(ours if their_unit else theirs):
+        marked = [Node("deg", (n,)) if unit else n for n, unit in ((ours, our_unit), (theirs, their_unit))]
+        return _equal(marked[0], marked[1], leeway)
+    return _equal(ours, theirs, leeway)
+
+
+def rounds_to(exact: Node, rounded: Node) -> bool:
+    """Whether a decimal is the correct rounding of the value before it (the second part of `5\\sqrt{3} \\approx 8.66`)."""
+    written = _written(_parted(rounded)[0])
+    if written is None or symbols(exact):
+        return False
+    try:
+        return _is_rounding(_value(_parted(exact)[0]), _value(_parted(rounded)[0]), written)
+    except Undecided:
+        return False
+
+
+# --- units ------------------------------------------------------------------------------------------------------------
+def _parted(node: Node) -> tuple[Node, str]:
+    """The quantity and its unit: "deg", "pct", a canonical unit, or "" for none."""
+    if node.op == "neg":
+        inner, unit = _parted(node.args[0])
+        return Node("neg", (inner,)), unit
+    if node.op == "unit":
+        return node.args[0], "deg" if node.args[1] == "deg^1" else node.args[1]
+    if node.op in ("deg", "pct"):
+        return node.args[0], node.op
+    if contains(node, ("deg",)) and not contains(node, ("fn",)):  # 180^\circ - x
+        return without(node, "deg"), "deg"
+    return node, ""
+
+
+def _above_one(node: Node) -> bool:
+    try:
+        return abs(evaluate(node)) > 1
+    except (TooLarge, Undefined):
+        return False
+
+
+def _infinite(node: Node) -> int:
+    """1 or -1 for plus or minus infinity, 0 for anything else."""
+    return 1 if node == INFINITY else -_infinite(node.args[0]) if node.op == "neg" else 0
+
+
+# --- values -----------------------------------------------------------------------------------------------------------
+def _equal(gold: Node, answer: Node, leeway: Leeway) -> bool:
+    """Equal numbers, or expressions that agree at random points of their symbols."""
+    names = symbols(gold)
+    if names != symbols(answer):
+        return False
+    if not names:
+        return _equal_values(gold, answer, {}, leeway.tolerance) or _rounding_allowed(gold, answer, leeway)
+    draw = random.Random(7)
+    if not _agree(gold, answer, sorted(names), draw, (1,)):
+        return False
+    # A gold with a root or a logarithm takes its symbols as positive; any other identity must hold for both signs.
+    return (
+        contains(gold, ("root",)) or has_logarithm(gold) or _agree(gold, answer, sorted(names), draw, (1, -1))
+    )
+
+
+def _agree(gold: Node, answer: Node, names: list[str], draw: random.Random, signs: tuple[int, ...]) -> bool:
+    """Whether two expressions agree wherever both are defined. Where whole numbers matter, the points are whole."""
+    whole = contains((gold, answer), ("fact", "binom", "floor", "ceil"))
+    seen = 0
+    for _ in range(3 * _POINTS):
+        if whole:
+            point = {name: Fraction(draw.randint(3, 14)) for name in names}
+        else:
+            point = {
+                name: draw.choice(signs) * Fraction(draw.randint(10**8, 10**9), 3 * 10**8) for name in names
+            }
+        try:
+            if not _equal_values(gold, answer, point, None):
+                return False
+        except Undecided:
+            continue
+        seen += 1
+        if seen == _POINTS:
+            return True
+    raise Undecided("defined at too few points")
+
+
+def _equal_values(gold: Node, answer: Node, point: Mapping[str, Any], tolerance: float | None) -> bool:
+    try:
+        ours, theirs = evaluate(gold, point), evaluate(answer, point)
+        if isinstance(ours, Fraction) and isinstance(theirs, Fraction):
+            return ours == theirs or abs(ours - theirs) <= Fraction(tolerance or 0) * abs(ours)
+        one, two = real(ours), real(theirs)
+        if tolerance:
+            return bool(abs(one - two) <= tolerance * abs(one))
+        if not _near(one, two, NUMBERS, 40):
+            return False
+        # 40 digits agree; what is left (a cancellation, or a difference below them) shows at 200.
+        one, two = (real(evaluate(n, point, MORE_DIGITS), MORE_DIGITS) for n in (gold, answer))
+        return _near(one, two, MORE_DIGITS, 150)
+    except (ArithmeticError, ValueError) as error:
+        raise Undecided(str(error)) from error
+
+
+def _near(one: Any, two: Any, ctx: Any, digits: int) -> bool:
+    return bool(abs(one - two) <= max(abs(one), abs(two), ctx.mpf(10) ** -30) * ctx.mpf(10) ** -digits)
+
+
+# --- rounding ---------------------------------------------------------------------------------------------------------
+def _rounding_allowed(gold: Node, answer: Node, leeway: Leeway) -> bool:
+    """The cases in which unequal numbers are one answer: see the top of this file."""
+    ours, theirs = _written(gold), _written(answer)
+    if leeway.rounded and ours is not None:
+        return _is_rounding(_value(answer), _value(gold), ours)
+    if ours is None and theirs is not None and "." in theirs and _significant(theirs) >= _CALCULATOR:
+        return _is_rounding(_value(gold), _value(answer), theirs)
+    return False
+
+
+def _value(node: Node) -> Any:
+    try:
+        return evaluate(node)
+    except (ArithmeticError, ValueError) as error:
+        raise Undecided(str(error)) from error
+
+
+def _written(node: Node) -> str | None:
+    """How a plain number was written, without its sign; None for everything else."""
+    while node.op in ("neg", "mixed"):
+        node = node.args[0]
+    return (
+        node.args[1]
+        if node.op == "num" and node.args[1] not in ("", "repeating") and "e" not in node.args[1].lower()
+        else None
+    )
+
+
+def _significant(written: str) -> int:
+    return len(written.replace(".", "").lstrip("0"))
+
+
+def _is_rounding(value: Any, short: Any, written: str) -> bool:
+    """Whether `short`, with its decimal places, is `value` rounded (a half goes either way)."""
+    half = NUMBERS.mpf(10) ** -len(written.partition(".")[2]) / 2
+    return bool(abs(real(value) - real(short)) <= half * (1 + NUMBERS.mpf(10) ** -20))

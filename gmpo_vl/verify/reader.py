@@ -1,0 +1,139 @@
+"""Reading tokens one after the other: what the grammar in parse.py is written with."""
+
+from __future__ import annotations
+
+from gmpo_vl.verify.lex import MAX_DEPTH, Token, Unreadable
+
+BASES = dict(
+    zip(
+        ["two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"],
+        range(2, 13),
+    )
+)
+
+
+class Reader:
+    def __init__(self, tokens: list[Token]):
+        self.tokens = tokens
+        self.i = 0
+        self.depth = 0
+
+    def peek(self, ahead: int = 0) -> str:
+        i = self.i + ahead
+        return self.tokens[i].text if 0 <= i < len(self.tokens) else ""
+
+    def kind(self, ahead: int = 0) -> str:
+        i = self.i + ahead
+        return self.tokens[i].kind if 0 <= i < len(self.tokens) else "end"
+
+    def take(self, *texts: str) -> str:
+        """Consume the next token if its text is one of these (and it is no word); "" otherwise."""
+        if self.peek() in texts and self.kind() not in ("word", "end"):
+            self.i += 1
+            return self.tokens[self.i - 1].text
+        return ""
+
+    def expect(self, *texts: str) -> str:
+        found = self.take(*texts)
+        if not found:
+            raise Unreadable(f"expected {texts[0]!r}, found {self.peek()!r}")
+        return found
+
+    def follows(self, *texts: str) -> bool:
+        """Consume these tokens if they all come next."""
+        if all(self.peek(k) == text for k, text in enumerate(texts)):
+            self.i += len(texts)
+            return True
+        return False
+
+    def deeper(self) -> None:
+        """Count one level down; the caller takes it back. Keeps nesting, and so the stack, bounded."""
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise Unreadable("too deep")
+
+    def braced(self) -> str:
+        """What stands between the opening brace that was just consumed and its partner, as text."""
+        start, depth = self.i, 1
+        while depth:
+            if self.i >= len(self.tokens):
+                raise Unreadable("a brace is never closed")
+            depth += {"{": 1, "}": -1}.get(self.peek(), 0)
+            self.i += 1
+        return "".join(t.text for t in self.tokens[start : self.i - 1])
+
+    def primes(self) -> str:
+        r"""Consume `'`, `''`, `^{\prime}` and return them as quotes."""
+        count = 0
+        while True:
+            inside = 2 if self.peek() == "^" and self.peek(1) == "{" else 1 if self.peek() == "^" else 0
+            n = 0
+            while self.peek(inside + n) == "'":
+                n += 1
+            if not n or (inside == 2 and self.peek(inside + n) != "}"):
+                return "'" * count
+            count += n
+            self.i += inside + n + (inside == 2)
+
+    def degree_sign(self) -> bool:
+        r"""Consume `^\circ`, `^{\circ}`, `\degree`, `°`."""
+        return (
+            self.follows("^", "circ")
+            or self.follows("^", "{", "circ", "}")
+            or self.follows("^", "deg")
+            or self.follows("^", "{", "deg", "}")
+            or bool(self.take("deg", "°"))
+        )
+
+    def temperature(self) -> str:
+        """Consume the C or F of a degree sign and return its unit; "" for a plain angle."""
+        if self.peek() in ("C", "F") and self.kind() in ("name", "word", "unit"):
+            self.i += 1
+            return f"deg{self.peek(-1)}^1"
+        return ""
+
+    def subscript(self) -> str:
+        """Consume a subscript and return what it adds to the name; "" without one."""
+        if not self.take("_"):
+            return ""
+        if self.take("{"):
+            return "_" + self.braced()
+        self.i += 1
+        return "_" + self.peek(-1)
+
+    def base(self) -> int:
+        """The base in `_8`, `_{8}`, `_{\\text{eight}}`."""
+        self.expect("_")
+        text = self.braced() if self.take("{") else self.peek()
+        self.i += self.peek(-1) != "}"
+        base = BASES.get(text, int(text) if text.isdigit() and len(text) < 3 else 0)
+        if not 2 <= base <= 16:
+            raise Unreadable("a subscript that is no base")
+        return base
+
+    def segment(self) -> list[str]:
+        r"""Consume the `{AB}` of `\overline{AB}` and return its letters; an empty list for anything else."""
+        if self.peek() == "{" and self.peek(3) == "}" and self.peek(1).isupper() and self.peek(2).isupper():
+            self.i += 4
+            return [self.peek(-3), self.peek(-2)]
+        return []
+
+    def named(self, name: str) -> str:
+        r"""The name of a thing: what follows `\angle`, `\hat`, `\dot`."""
+        if self.take("{"):
+            inside = self.braced()
+        else:
+            start = self.i
+            while self.kind() == "name" and (self.i == start or self.peek().isupper()):
+                self.i += 1
+            if self.i == start and self.kind() == "num":
+                self.i += 1
+            inside = "".join(t.text for t in self.tokens[start : self.i])
+        if not inside:
+            raise Unreadable(f"{name} of nothing")
+        return f"{name} {inside}{self.subscript()}"
+
+    def environment(self) -> str:
+        r"""The name in `\begin{name}` or `\end{name}`."""
+        self.expect("{")
+        return self.braced()
