@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -32,7 +33,7 @@ WORLDS = {
 LOSS_TYPES = ("gmpo", "grpo", "dapo", "dr_grpo")
 
 
-def step_on_this_rank(loss_type: str, rows: list[int], averaged_over: int) -> dict[str, object]:
+def step_on_this_rank(loss_type: str, rows: list[int], averaged_over: int) -> dict[str, Any]:
     """One mini-batch of a tiny policy log pi = old + features @ theta, in micro-batches of two rows."""
     draw = torch.Generator().manual_seed(7)
     tokens = max(LENGTHS)
