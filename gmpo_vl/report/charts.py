@@ -1,0 +1,234 @@
+"""Line charts as inline SVG: no library in the page, colours from the page's style, values in the legend and under the pointer."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from markupsafe import Markup
+
+Point = tuple[float, float]
+
+WIDTH, HEIGHT = 360, 190  # of the drawing's own coordinates; the page scales it
+LEFT, RIGHT, TOP, BOTTOM = 40, 8, 10, 22
+MOST_POINTS = 400  # per line; more would only make the page heavy
+SMOOTH_FROM = 80  # points from which a running mean is drawn over the raw line
+
+
+@dataclass(frozen=True)
+class Series:
+    """A line. `points` (x, y) in order of x; `dots` marks each point, for values that are measured now and then."""
+
+    name: str
+    points: Sequence[Point]
+    dots: bool = False
+
+
+@dataclass(frozen=True)
+class Chart:
+    """`limits`: dashed horizontal lines (y, what it is). `stacked`: areas on top of each other, first at the bottom."""
+
+    title: str
+    note: str
+    series: Sequence[Series]
+    unit: Literal["", "%", "s"] = ""
+    log: bool = False
+    from_zero: bool = True
+    stacked: bool = False
+    limits: Sequence[tuple[float, str]] = field(default=())
+
+    def legend(self) -> list[tuple[str, str]]:
+        """(name, last value) per line."""
+        return [(s.name, show(s.points[-1][1], self.unit)) for s in self.series]
+
+    def smoothed(self) -> int:
+        """The window of the running mean in points, 0 without one."""
+        longest = max(len(s.points) for s in self.series)
+        return 0 if self.stacked or longest < SMOOTH_FROM else max(5, longest // 30)
+
+    def svg(self) -> Markup:
+        return _draw(self)
+
+
+def show(value: float, unit: str) -> str:
+    """A value with about three digits that matter: 0.0123, 1.23, 123, 12.3%, 0.045%, 4.56 s."""
+    if unit == "%":
+        return f"{100 * value:.1f}%" if abs(value) >= 0.01 or not value else f"{100 * value:.2g}%"
+    size = abs(value)
+    if size and (size < 1e-3 or size >= 1e5):
+        text = f"{value:.1e}"
+    else:
+        text = f"{value:.{max(0, 2 - math.floor(math.log10(size)))}f}" if 0 < size < 100 else f"{value:.0f}"
+    return text + (" s" if unit == "s" else "")
+
+
+def ticks(low: float, high: float, count: int = 5) -> list[float]:
+    """Round values within [low, high], about `count` of them: multiples of 1, 2 or 5 times a power of ten."""
+    rough = (high - low) / count
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * 0.999)
+    first = math.ceil(low / step - 1e-9)
+    return [i * step for i in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def tick_label(value: float, unit: str) -> str:
+    """Short enough for the axis: 0.05, 20%, 1e-4, 12k."""
+    if unit == "%":
+        return f"{100 * value:.3g}%"
+    if value and abs(value) < 1e-3:
+        return f"{value:.0e}".replace("e-0", "e-")
+    return f"{value / 1000:.3g}k" if abs(value) >= 10_000 else f"{value:.4g}"
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Values for a logarithmic axis: 1-2-5 within each decade, whole decades alone where the range is wide."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    stride = max(1, len(decades) // 5)
+    factors = (1, 2, 5) if len(decades) <= 4 else (1,)
+    values = [f * 10.0**d for d in decades if d % stride == 0 for f in factors]
+    inside = [v for v in values if low <= v <= high]
+    return inside if len(inside) >= 2 else ticks(low, high, 8)
+
+
+def running_mean(points: Sequence[Point], window: int) -> list[Point]:
+    """Each point's mean with the `window - 1` before it."""
+    means, total = [], 0.0
+    for i, (x, y) in enumerate(points):
+        total += y - (points[i - window][1] if i >= window else 0.0)
+        means.append((x, total / min(i + 1, window)))
+    return means
+
+
+def thin(points: Sequence[Point], most: int = MOST_POINTS) -> list[Point]:
+    """At most about `most` points; every bin keeps its lowest and highest, so that no spike is lost."""
+    if len(points) <= most:
+        return list(points)
+    bins = most // 2
+    kept: list[Point] = []
+    for i in range(bins):
+        part = points[i * len(points) // bins : (i + 1) * len(points) // bins]
+        extremes = {min(part, key=lambda p: p[1]), max(part, key=lambda p: p[1])}
+        kept += sorted(extremes)
+    return kept
+
+
+def _draw(chart: Chart) -> Markup:
+    lines = _stack(chart.series) if chart.stacked else [list(s.points) for s in chart.series]
+    x_of, x_ticks = _x_axis([p[0] for line in lines for p in line])
+    y_of, y_ticks = _y_axis(chart, [p[1] for line in lines for p in line])
+    parts = [_grid(chart, x_of, x_ticks, y_of, y_ticks)]
+    drawn = list(enumerate(zip(chart.series, lines)))
+    for i, (series, line) in reversed(drawn) if chart.stacked else drawn:
+        if chart.stacked:
+            parts.append(_area(line, x_of, y_of, i))
+        else:
+            parts.append(_line(series, line, x_of, y_of, i, chart.smoothed()))
+    hover = [
+        {"name": s.name, "points": [[x, show(y, chart.unit)] for x, y in thin(s.points)]}
+        for s in chart.series
+    ]
+    frame = json.dumps({"left": LEFT, "right": WIDTH - RIGHT, "first": x_of(0), "scale": x_of(1) - x_of(0)})
+    return Markup(
+        '<svg viewBox="0 0 {} {}" role="img" aria-label="{}" data-series="{}" data-frame="{}">{}'
+        '<line class="cursor" y1="{}" y2="{}"/></svg>'
+    ).format(
+        WIDTH, HEIGHT, chart.title, json.dumps(hover), frame, Markup("").join(parts), TOP, HEIGHT - BOTTOM
+    )
+
+
+def _x_axis(xs: Sequence[float]) -> tuple[Callable[[float], float], list[float]]:
+    low, high = min(xs), max(xs)
+    if low == high:
+        low, high = low - 1, high + 1
+    scale = (WIDTH - LEFT - RIGHT) / (high - low)
+    whole = [t for t in ticks(low, high, 6) if t == round(t)]
+    return lambda x: LEFT + (x - low) * scale, whole
+
+
+def _y_axis(chart: Chart, ys: Sequence[float]) -> tuple[Callable[[float], float], list[float]]:
+    ys = [*ys, *(y for y, _ in chart.limits)]
+    low, high = min(ys), max(ys)
+    room = HEIGHT - TOP - BOTTOM
+    if chart.log and low > 0:
+        low, high = (low * 0.95, high * 1.05)
+        span = math.log(high / low)
+        return lambda y: TOP + room * (1 - math.log(y / low) / span), log_ticks(low, high)
+    if chart.from_zero and low >= 0:
+        low = 0.0
+    if high == low:
+        low, high = (low - 0.5, high + 0.5) if low else (0.0, 1.0)
+    high += 0.05 * (high - low)
+    if low != 0:
+        low -= 0.05 * (high - low)
+    return lambda y: TOP + room * (high - y) / (high - low), ticks(low, high)
+
+
+def _grid(chart: Chart, x_of, x_ticks: Sequence[float], y_of, y_ticks: Sequence[float]) -> Markup:
+    row = Markup(
+        '<line class="grid" x1="{}" x2="{}" y1="{}" y2="{}"/><text class="y" x="{}" y="{}">{}</text>'
+    )
+    column = Markup('<text class="x" x="{}" y="{}">{}</text>')
+    limit = Markup(
+        '<line class="limit" x1="{}" x2="{}" y1="{}" y2="{}"/><text class="limit" x="{}" y="{}">{}</text>'
+    )
+    right = WIDTH - RIGHT
+    parts = []
+    for y in y_ticks:
+        parts.append(
+            row.format(
+                LEFT, right, _n(y_of(y)), _n(y_of(y)), LEFT - 6, _n(y_of(y) + 3.5), tick_label(y, chart.unit)
+            )
+        )
+    parts += [column.format(_n(x_of(x)), HEIGHT - 6, f"{x:.0f}") for x in x_ticks]
+    for y, name in chart.limits:
+        at = y_of(y)
+        parts.append(limit.format(LEFT, right, _n(at), _n(at), right, _n(at - 4), name))
+    return Markup("").join(parts)
+
+
+def _line(series: Series, line: Sequence[Point], x_of, y_of, i: int, window: int) -> Markup:
+    path = Markup('<path class="line s{}{}" d="{}"/>')
+    if series.dots or window == 0 or len(line) < SMOOTH_FROM:
+        parts = [path.format(i, "", _path(thin(line), x_of, y_of))]
+    else:
+        mean = running_mean(line, window)
+        parts = [
+            path.format(i, " raw", _path(thin(line), x_of, y_of)),
+            path.format(i, "", _path(thin(mean), x_of, y_of)),
+        ]
+    if series.dots or len(line) == 1:
+        dot = Markup('<circle class="dot s{}" cx="{}" cy="{}" r="3.2"/>')
+        parts += [dot.format(i, _n(x_of(x)), _n(y_of(y))) for x, y in thin(line)]
+    return Markup("").join(parts)
+
+
+def _area(line: Sequence[Point], x_of, y_of, i: int) -> Markup:
+    """From the line down to the bottom; what lies under it is drawn over it."""
+    base = HEIGHT - BOTTOM
+    shape = f"{_path(line, x_of, y_of)}L{_n(x_of(line[-1][0]))} {base}L{_n(x_of(line[0][0]))} {base}Z"
+    return Markup('<path class="area s{}" d="{}"/>').format(i, shape)
+
+
+def _stack(series: Sequence[Series]) -> list[list[Point]]:
+    """Running sums over the series at every x that any of them has; a missing value counts 0."""
+    xs = sorted({x for s in series for x, _ in s.points})
+    if len(xs) > MOST_POINTS:
+        xs = xs[:: math.ceil(len(xs) / MOST_POINTS)]
+    heights, lines = dict.fromkeys(xs, 0.0), []
+    for s in series:
+        values = dict(s.points)
+        heights = {x: heights[x] + values.get(x, 0.0) for x in xs}
+        lines.append(list(heights.items()))
+    return lines
+
+
+def _path(points: Sequence[Point], x_of, y_of) -> str:
+    return "M" + "L".join(f"{_n(x_of(x))} {_n(y_of(y))}" for x, y in points)
+
+
+def _n(value: float) -> str:
+    """A coordinate; a tenth of a pixel is enough."""
+    return f"{value:.1f}"

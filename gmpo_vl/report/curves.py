@@ -1,0 +1,139 @@
+"""Which of a run's metrics are drawn, and how: the paper's figures and what tells a healthy run from a sick one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from gmpo_vl.report.charts import Chart, Point, Series
+
+Metrics = Sequence[dict[str, Any]]
+
+PHASES = ("generate", "log_probs", "update", "validate")
+
+
+def curves(metrics: Metrics, ratio_limits: tuple[float, float] | None = None) -> list[Chart]:
+    """Charts of the metrics that the run has. `ratio_limits`: where the objective clips, as ratios (low, high)."""
+    parts = sorted({key for row in metrics for key in row if key.startswith("reward/")} - {"reward/accuracy"})
+    limits = [(limit, f"clip {limit:.3g}") for limit in ratio_limits or ()]
+    charts = [
+        _chart(
+            "Accuracy",
+            "Share of right answers: training rollouts of each step, and the validation split.",
+            _lines(metrics, {"reward/accuracy": "training rollouts"})
+            + _dots(metrics, {"val/accuracy": "validation"}),
+            unit="%",
+        ),
+        _chart(
+            "Reward",
+            "Mean over the rollouts of a step, and its parts.",
+            _lines(metrics, {key: key.removeprefix("reward/") for key in parts}),
+        ),
+        _chart(
+            "Importance ratio",
+            "Largest and smallest token-level ratio of the whole step, before clipping (logarithmic).",
+            _lines(metrics, {"actor/ratio_max": "max", "actor/ratio_min": "min"}),
+            log=True,
+            from_zero=False,
+            limits=limits,
+        ),
+        _chart(
+            "Entropy",
+            "Of the policy's distribution over the next token, mean over tokens, in nats.",
+            _lines(metrics, {"actor/entropy": "entropy"}),
+        ),
+        _chart(
+            "Gradient norm",
+            "Before clipping: mean over the step's updates, and the largest.",
+            _lines(metrics, {"actor/grad_norm": "mean", "actor/grad_norm_max": "max"}),
+        ),
+        _chart(
+            "KL divergence",
+            "Per token, estimated: to the policy that sampled, to the start, to the reference.",
+            _lines(
+                metrics,
+                {
+                    "actor/kl_to_old": "to the sampling policy",
+                    "actor/kl_to_start": "to the start",
+                    "actor/kl_loss": "to the reference",
+                },
+            ),
+        ),
+        _chart(
+            "Clipped tokens",
+            "Share of tokens outside the clip, by the side of the ratio and the sign of the advantage.",
+            _lines(
+                metrics,
+                {
+                    "actor/clip_fraction_high_pos": "above, A > 0",
+                    "actor/clip_fraction_low_neg": "below, A < 0",
+                    "actor/clip_fraction_high_neg": "above, A < 0",
+                    "actor/clip_fraction_low_pos": "below, A > 0",
+                },
+            ),
+            unit="%",
+        ),
+        _chart(
+            "Response length",
+            "Tokens.",
+            _lines(
+                metrics,
+                {
+                    "response_length/max": "longest",
+                    "response_length/mean": "mean",
+                    "response_length/min": "shortest",
+                },
+            ),
+        ),
+        _chart(
+            "Lost rollouts",
+            "Responses cut at the limit or without an answer, answers that timed out, groups whose rewards are all equal.",
+            _lines(
+                metrics,
+                {
+                    "group/zero_variance": "groups without a signal",
+                    "rollout/truncated": "cut",
+                    "verify/no_answer": "no answer",
+                    "verify/timeout": "verifier timed out",
+                },
+            ),
+            unit="%",
+        ),
+        _chart(
+            "Sampler against trainer",
+            "KL between the distribution that sampled and the one that is trained: 0 where both agree.",
+            _lines(metrics, {"rollout/mismatch_kl": "KL per token"}),
+        ),
+        _chart("Learning rate", "Of each step.", _lines(metrics, {"actor/lr": "learning rate"})),
+        _chart(
+            "Time per step",
+            "Seconds, by phase.",
+            _lines(metrics, {f"time/{phase}": phase.replace("_", "-") for phase in PHASES}),
+            unit="s",
+            stacked=True,
+        ),
+        _chart(
+            "Memory",
+            "GiB at the end of a step.",
+            _lines(metrics, {"memory/host_rss": "host", "memory/device_peak": "device, peak"}),
+        ),
+    ]
+    return [chart for chart in charts if chart.series]
+
+
+def points(metrics: Metrics, key: str) -> list[Point]:
+    """(step, value) where the metric was written and finite."""
+    return [(row["step"], row[key]) for row in metrics if row.get(key) is not None]
+
+
+def _chart(title: str, note: str, series: list[Series], **options: Any) -> Chart:
+    return Chart(title, note, series, **options)
+
+
+def _lines(metrics: Metrics, names: dict[str, str]) -> list[Series]:
+    found = [Series(name, points(metrics, key)) for key, name in names.items()]
+    return [series for series in found if series.points]
+
+
+def _dots(metrics: Metrics, names: dict[str, str]) -> list[Series]:
+    return [Series(series.name, series.points, dots=True) for series in _lines(metrics, names)]

@@ -1,0 +1,86 @@
+"""A run's folder as one page that carries everything with it: no request leaves it, and nothing in it is run but our script."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from importlib.resources import files
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from gmpo_vl import __version__
+from gmpo_vl.report.charts import show
+from gmpo_vl.report.curves import curves
+from gmpo_vl.report.gallery import before_and_after, training_cards
+from gmpo_vl.report.gather import (
+    clock,
+    facts,
+    progress,
+    ratio_limits,
+    read_evaluations,
+    read_settings,
+    read_summary,
+)
+from gmpo_vl.runs import Run, write_text
+
+
+def write_report(run_folder: str | Path) -> Path:
+    """Write RUN/report.html from what the run has so far, and return its path. Works while the run is going on.
+
+    Raises FileNotFoundError where the folder holds no run, ValueError where a file of it cannot be read.
+    """
+    run = Run(run_folder)
+    metrics = run.read_metrics()
+    summary = read_summary(run.folder)
+    cards = training_cards(run)
+    if not metrics and not cards and summary is None:
+        raise FileNotFoundError(
+            f"{run.folder} is not a run's folder: it has no metrics.jsonl, rollouts/ or summary.json"
+        )
+    settings = read_settings(run.folder)
+    pairs, first, last = before_and_after(run)
+    script = _asset("page.js")
+    html = (
+        _environment()
+        .get_template("page.html.jinja")
+        .render(
+            name=settings.get("trainer.experiment_name", run.folder.resolve().name),
+            settings=settings,
+            summary=summary,
+            evaluations=read_evaluations(run.folder),
+            facts=facts(metrics, settings),
+            progress=progress(metrics),
+            charts=curves(metrics, ratio_limits(settings)),
+            cards=cards,
+            pairs=pairs,
+            pair_steps=(first, last),
+            style=Markup(_asset("page.css")),
+            script=Markup(script),
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            version=__version__,
+        )
+    )
+    path = run.folder / "report.html"
+    write_text(path, html)
+    return path
+
+
+def _environment() -> Environment:
+    """Everything put into the page is escaped: problems and responses were written by data sets and models."""
+    environment = Environment(
+        loader=PackageLoader("gmpo_vl.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+    )
+    environment.filters["percent"] = lambda share: f"{100 * share:.1f}%"
+    environment.filters["points"] = lambda share: f"{100 * share:+.1f}".replace("-", "−")
+    environment.filters["clock"] = clock
+    environment.filters["figure"] = lambda value: show(value, "")
+    return environment
+
+
+def _asset(name: str) -> str:
+    return files("gmpo_vl.report").joinpath(name).read_text(encoding="utf-8")

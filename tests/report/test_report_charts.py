@@ -1,0 +1,131 @@
+"""Charts: nothing leaves the frame, no spike is lost, and what is drawn is what was measured."""
+
+import math
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gmpo_vl.report.charts import HEIGHT, WIDTH, Chart, Series, log_ticks, running_mean, show, thin, ticks
+from gmpo_vl.report.curves import curves
+from gmpo_vl.report.gather import ratio_limits, read_settings
+
+values = st.floats(1e-12, 1e9)
+
+
+@given(low=values, share=st.floats(1e-3, 1e6))
+def test_ticks_are_few_round_and_inside(low, share):
+    high = low * (1 + share)
+    found = ticks(low, high)
+    assert 2 <= len(found) <= 11
+    slack = 1e-6 * (high - low)
+    assert all(low - slack <= t <= high + slack for t in found)
+    steps = np.diff(found)
+    assert np.allclose(steps, steps[0], rtol=1e-6)
+
+
+@given(low=st.floats(1e-8, 1e4), factor=st.floats(1.01, 1e8))
+def test_log_ticks_are_inside(low, factor):
+    found = log_ticks(low, low * factor)
+    assert 2 <= len(found) <= 16
+    assert all(low * (1 - 1e-9) <= t <= low * factor * (1 + 1e-9) for t in found)
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=3000))
+@settings(max_examples=30)
+def test_thinning_keeps_the_extremes_and_the_order(ys):
+    points = list(enumerate(ys))
+    kept = thin(points)
+    assert len(kept) <= 400
+    assert {min(ys), max(ys)} <= {y for _, y in kept}
+    assert kept == sorted(kept)
+    assert set(kept) <= set(points)
+
+
+def test_running_mean_is_the_mean_of_the_last_ones():
+    ys = np.random.default_rng(0).normal(size=50)
+    means = running_mean(list(enumerate(ys)), 7)
+    for i, mean in means:
+        assert math.isclose(mean, ys[max(0, i - 6) : i + 1].mean(), abs_tol=1e-12)
+
+
+@given(
+    ys=st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=120),
+    log=st.booleans(),
+    stacked=st.booleans(),
+    unit=st.sampled_from(["", "%", "s"]),
+)
+@settings(max_examples=60, deadline=None)
+def test_nothing_is_drawn_outside_the_frame(ys, log, stacked, unit):
+    ys = [abs(y) for y in ys] if stacked else ys
+    chart = Chart(
+        "t",
+        "n",
+        [Series("a", list(enumerate(ys))), Series("b", [(3, 1.0)], dots=True)],
+        unit,
+        log,
+        stacked=stacked,
+    )
+    for path in re.findall(r' d="([^"]*)"', chart.svg()):
+        numbers = [float(n) for n in re.findall(r"-?\d+\.?\d*", path)]
+        assert all(-0.1 <= x <= WIDTH + 0.1 for x in numbers[0::2])
+        assert all(-0.1 <= y <= HEIGHT + 0.1 for y in numbers[1::2])
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "shown"),
+    [
+        (0.5321, "%", "53.2%"),
+        (0.00045, "%", "0.045%"),
+        (0, "%", "0.0%"),
+        (1.2345, "", "1.23"),
+        (0.01234, "", "0.0123"),
+        (1234.5, "", "1234"),
+        (2e-9, "", "2.0e-09"),
+        (0, "", "0"),
+        (-1.5, "s", "-1.50 s"),
+    ],
+)
+def test_values_are_shown_with_the_digits_that_matter(value, unit, shown):
+    assert show(value, unit) == shown
+
+
+def test_names_are_escaped():
+    svg = str(Chart("<b>", "", [Series('"><script>', [(0, 1.0), (1, 2.0)])]).svg())
+    assert "<script>" not in svg
+    assert "<b>" not in svg
+
+
+def test_only_measured_curves_are_drawn_and_gaps_are_left_out():
+    rows = [
+        {"step": 1, "actor/entropy": 0.5},
+        {"step": 2, "actor/entropy": None},
+        {"step": 3, "actor/entropy": 0.25},
+    ]
+    charts = curves(rows)
+    assert [chart.title for chart in charts] == ["Entropy"]
+    assert charts[0].series[0].points == [(1, 0.5), (3, 0.25)]
+    assert charts[0].legend() == [("entropy", "0.250")]
+
+
+def test_every_figure_the_issue_names_has_a_curve(run):
+    titles = {chart.title for chart in curves(run.read_metrics())}
+    assert titles >= {
+        "Accuracy",
+        "Reward",
+        "Importance ratio",
+        "Entropy",
+        "Gradient norm",
+        "Response length",
+        "Lost rollouts",
+        "KL divergence",
+        "Time per step",
+    }
+
+
+def test_the_clip_is_drawn_where_the_objective_clips(run):
+    low, high = ratio_limits(read_settings(run.folder))
+    assert math.isclose(low, math.exp(-0.4))
+    assert math.isclose(high, math.exp(0.4))

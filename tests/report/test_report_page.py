@@ -1,0 +1,242 @@
+"""The page carries everything with it, shows what the run's files say, and runs nothing that a model wrote."""
+
+import base64
+import dataclasses
+import hashlib
+import io
+import json
+from html.parser import HTMLParser
+
+import pytest
+from PIL import Image
+
+from gmpo_vl.report import write_report
+from gmpo_vl.report.gallery import before_and_after, choose, plain_gold, spread, training_cards
+from gmpo_vl.runs import Run, write_json
+
+HOSTILE = "</pre></script><script>alert(1)</script><img src=x onerror=alert(2)> & \\boxed{\"'7}"
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, the text outside script and style, and the scripts."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text, self.scripts, self.inside = "", [], ""
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self.inside = tag if tag in ("script", "style") else ""
+
+    def handle_endtag(self, tag):
+        self.inside = ""
+
+    def handle_data(self, data):
+        if self.inside == "script":
+            self.scripts.append(data)
+        elif self.inside != "style":
+            self.text += data
+
+    def all(self, tag: str, css: str = "") -> list[dict[str, str | None]]:
+        return [a for t, a in self.tags if t == tag and (not css or css in (a.get("class") or "").split())]
+
+
+def page_of(run: Run) -> Page:
+    path = write_report(run.folder)
+    assert path == run.folder / "report.html"
+    return Page(path.read_text(encoding="utf-8"))
+
+
+def replace_first_record(run: Run, **changes) -> None:
+    step = run.rollout_steps()[0]
+    records = run.read_rollouts(step)
+    run.write_rollouts(step, [dataclasses.replace(records[0], **changes), *records[1:]])
+
+
+def test_page_asks_nothing_from_anywhere(run):
+    page = page_of(run)
+    for tag, attributes in page.tags:
+        assert tag not in ("link", "iframe", "object", "embed", "base")
+        for name in ("src", "href", "srcset", "action", "data"):
+            assert (attributes.get(name) or "data:").startswith("data:"), (tag, attributes)
+        assert not [name for name in attributes if name.startswith("on")]
+    style = (run.folder / "report.html").read_text().split("<style>")[1].split("</style>")[0]
+    assert "url(" not in style
+    assert "@import" not in style
+
+
+def test_only_our_script_may_run(run):
+    replace_first_record(
+        run, response=HOSTILE, prompt=HOSTILE, extracted=HOSTILE, gold=HOSTILE, outcome=HOSTILE
+    )
+    page = page_of(run)
+    assert len(page.all("script")) == len(page.scripts) == 1
+    digest = base64.b64encode(hashlib.sha256(page.scripts[0].encode()).digest()).decode()
+    policy = next(a["content"] for a in page.all("meta") if a.get("http-equiv") == "Content-Security-Policy")
+    assert f"script-src 'sha256-{digest}'" in policy
+    assert "default-src 'none'" in policy
+    assert page.text.count(HOSTILE) == 5
+
+
+def test_pictures_are_the_models_own(run):
+    shown = page_of(run).all("img")
+    assert shown
+    for attributes in shown:
+        data = base64.b64decode(attributes["src"].removeprefix("data:image/webp;base64,"))
+        assert Image.open(io.BytesIO(data)).size == (112, 112)
+
+
+def test_large_pictures_are_shown_smaller(run):
+    noise = Image.effect_noise((800, 600), 80).convert("RGB")
+    digest = run.add_image(noise)
+    records = run.read_rollouts(1)
+    run.write_rollouts(1, [dataclasses.replace(r, images=[digest]) for r in records])
+    sizes = [
+        Image.open(io.BytesIO(base64.b64decode(a["src"].split(",")[1]))).size for a in page_of(run).all("img")
+    ]
+    assert (560, 420) in sizes
+    assert max(max(size) for size in sizes) == 560
+
+
+def test_a_missing_picture_is_said(run):
+    for path in (run.folder / "images").iterdir():
+        path.unlink()
+    page = page_of(run)
+    assert not page.all("img")
+    assert "picture missing" in page.text
+
+
+def test_headline_shows_before_after_interval_families_and_controls(run):
+    text = " ".join(page_of(run).text.split())
+    for shown in (
+        "39.7%",
+        "53.2%",
+        "+13.5 points",
+        "+9.3 to +17.7",
+        "384 questions",
+        "mean of 16 samples",
+        "3:23 min",
+    ):
+        assert shown in text
+    for shown in (
+        "parallel lines",
+        "+19.0",
+        "−3.0",
+        "another problem's picture",
+        "6.0%",
+        "cannot be told apart",
+    ):
+        assert shown in text
+
+
+def test_evaluations_are_shown(run):
+    folder = run.folder / "eval" / "geometry3k"
+    folder.mkdir(parents=True)
+    write_json(
+        folder / "results.json", {"pass_at_1": 0.431, "questions": 601, "protocol": "geometry3k", "ok": True}
+    )
+    text = page_of(run).text
+    assert "geometry3k" in text
+    assert "0.431" in text
+    assert "601" in text
+
+
+def test_every_answer_of_a_shown_group_is_counted(run):
+    cards = training_cards(run)
+    assert {card.step for card in cards} == {1, 3, 5, 8, 10}
+    for card in cards:
+        records = [r for r in run.read_rollouts(card.step) if r.group == card.answers[0].record.group]
+        assert (card.right, card.total) == (sum(r.correct for r in records), len(records))
+        assert {a.record.response for a in card.answers} == {r.response for r in records}
+    page = page_of(run)
+    shown = [a for a in page.all("article", "card") if "data-step" in a]
+    assert [(a["data-step"], a["data-kind"]) for a in shown] == [(str(c.step), c.kind) for c in cards]
+    assert {c.kind for c in cards} >= {"triangle", "parallel lines"}
+
+
+def test_before_and_after_shows_what_got_worse_too(run):
+    cards, first, last = before_and_after(run)
+    assert (first, last) == (0, 10)
+    logged = [r.id for r in run.read_rollouts(0, "validation")]
+    assert [card.answers[0].record.id for card in cards] == logged[: len(cards)]
+    for card in cards:
+        assert [a.label for a in card.answers] == ["step 0", "step 10"]
+
+
+def test_groups_of_every_kind_come_before_a_second_of_one(run):
+    records = run.read_rollouts(1)
+    groups = [[r for r in records if r.group == key] for key in dict.fromkeys(r.group for r in records)]
+    many = [[dataclasses.replace(r, id=f"train-0-{i:05d}-area") for r in groups[0]] for i in range(5)]
+    chosen = choose([*many, *groups[1:]], len(groups))
+    assert len({g[0].id.split("-")[-1] for g in chosen}) == len(groups)
+
+
+def test_spread_keeps_first_and_last():
+    assert spread(list(range(1, 101)), 5) == [1, 26, 51, 75, 100]
+    assert spread([3, 4], 5) == [3, 4]
+
+
+@pytest.mark.parametrize(
+    ("gold", "shown"),
+    [
+        ("60", "60"),
+        ('{"gold": "60", "type": "integer"}', "60"),
+        ('{"gold": ["a", "b"]}', "a or b"),
+        ("{1, 2}", "{1, 2}"),
+    ],
+)
+def test_gold_is_shown_as_a_person_reads_it(gold, shown):
+    assert plain_gold(gold) == shown
+
+
+@pytest.mark.parametrize("gone", ["summary.json", "config.yaml", "metrics.jsonl"])
+def test_a_run_without_a_file_still_has_a_page(run, gone):
+    (run.folder / gone).unlink()
+    page = page_of(run)
+    assert page.all("article", "card")
+    if gone == "summary.json":
+        assert "Validation accuracy" in page.text
+        assert "Does it look" not in page.text
+
+
+def test_a_run_that_has_just_begun_has_a_page(tmp_path):
+    run = Run(tmp_path / "new").create()
+    run.append_metrics(0, {"val/accuracy": 0.25})
+    page = page_of(run)
+    assert "25.0%" in page.text
+    assert len(page.all("svg")) == 1
+
+
+def test_text_only_rollouts_have_cards(run):
+    records = run.read_rollouts(1)
+    run.write_rollouts(1, [dataclasses.replace(r, images=[], prompt="What is 1 + 1?") for r in records])
+    assert "What is 1 + 1?" in page_of(run).text
+
+
+def test_several_pictures_keep_their_places(run):
+    records = run.read_rollouts(1)
+    two = [dataclasses.replace(r, images=r.images * 2, prompt="Is <image> like <image>?") for r in records]
+    run.write_rollouts(1, two)
+    assert "Is [picture 1] like [picture 2]?" in page_of(run).text
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="not a run's folder"):
+        write_report(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("summary", "says"),
+    [
+        ({"before": 0.1}, "after is None"),
+        ({"before": 0.1, "after": 0.2, "diff_ci95": 0.05}, "must be .low, high."),
+        ([1], "holds no object"),
+    ],
+)
+def test_a_broken_summary_names_file_and_key(run, summary, says):
+    (run.folder / "summary.json").write_text(json.dumps(summary))
+    with pytest.raises(ValueError, match=says) as caught:
+        write_report(run.folder)
+    assert "summary.json" in str(caught.value)
