@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from gmpo_vl.data.examples import ExampleSet, load_examples
 from gmpo_vl.data.images import ImageError
@@ -47,16 +48,17 @@ class PromptSet:
 
     def encode_by_id(self, example_id: str) -> Prompt:
         """A prompt by its example's id; KeyError if the data no longer holds it."""
-        for i in range(len(self.examples)):
-            if self.examples[i].id == example_id:
+        for i, (known, _, _) in enumerate(self.examples.texts()):
+            if known == example_id:
                 return self.encode([i])[0]
         raise KeyError(f"the data set no longer holds the example {example_id!r}")
 
+    @cached_property
     def fingerprint(self) -> str:
-        """A hash of the kept rows' ids and answers: has the data changed since a checkpoint was written?"""
+        """A hash of the kept rows' ids, problems and answers: has the data changed since a checkpoint was written?"""
         digest = hashlib.sha256()
-        for example in self.examples:
-            digest.update(repr((example.id, example.problem, example.answer)).encode("utf-8"))
+        for texts in self.examples.texts():
+            digest.update(repr(texts).encode("utf-8"))
         return digest.hexdigest()
 
 

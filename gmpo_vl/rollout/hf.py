@@ -32,22 +32,27 @@ def generate(
     processor: Processor,
     prompts: Sequence[Prompt],
     sampling: Sampling,
-    step: int = 0,
+    occasions: Sequence[int] | None = None,
     max_cached_tokens: int = 65_536,
     progress: Callable[[int], None] | None = None,
 ) -> list[Group]:
     """G = `sampling.n` responses to every prompt, in order.
 
     max_cached_tokens bounds prompts that run together by the tokens their caches may hold. `progress` is told how many
-    prompts were finished. A group's key is its example's id and the step.
+    prompts were finished.
+
+    occasions: which time each prompt is asked (see seeds.py), 0 by default. Prompt id and occasion name the group and
+    seed its samples, so a prompt that comes twice is answered afresh.
     """
+    occasions = occasions if occasions is not None else [0] * len(prompts)
     was_training = model.training
     model.eval()
     groups: dict[int, Group] = {}
     for chunk in _chunks(prompts, sampling, max_cached_tokens):
-        samples = _generate_chunk(unwrap(model), processor, [prompts[i] for i in chunk], sampling, step)
+        asked = [(prompts[i], occasions[i]) for i in chunk]
+        samples = _generate_chunk(unwrap(model), processor, asked, sampling)
         for i, responses in zip(chunk, samples):
-            groups[i] = Group(f"{prompts[i].example.id}@{step}", prompts[i], responses)
+            groups[i] = Group(f"{prompts[i].example.id}@{occasions[i]}", prompts[i], responses)
         if progress is not None:
             progress(len(chunk))
     model.train(was_training)
@@ -88,10 +93,12 @@ class _Rows:
 
 
 def _generate_chunk(
-    model: PreTrainedModel, processor: Processor, prompts: list[Prompt], sampling: Sampling, step: int
+    model: PreTrainedModel, processor: Processor, asked: list[tuple[Prompt, int]], sampling: Sampling
 ) -> list[list[Response]]:
+    """The responses to (prompt, occasion) pairs that run together."""
     device, n, length = model.device, sampling.n, sampling.max_tokens
-    seeds = [sample_seed(sampling.seed, p.example.id, step, k) for p in prompts for k in range(n)]
+    prompts = [prompt for prompt, _ in asked]
+    seeds = [sample_seed(sampling.seed, p.example.id, when, k) for p, when in asked for k in range(n)]
     # Every sample has its own stream of random numbers: what it draws does not depend on its neighbours.
     uniform_BT = torch.stack(
         [torch.rand(length, generator=torch.Generator().manual_seed(s), dtype=torch.float64) for s in seeds]

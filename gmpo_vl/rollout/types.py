@@ -30,7 +30,7 @@ class Response:
     rollout_log_probs_T: float32, log pi(token) under the sampler's distribution after temperature and banned ids
         (before top-p / top-k).
     finished: False when the answer was cut at `max_tokens`.
-    seed: the seed this sample was drawn with: a function of (run seed, prompt id, step, sample index).
+    seed: the seed this sample was drawn with: a function of (run seed, prompt id, occasion, sample index).
     """
 
     ids_T: torch.Tensor

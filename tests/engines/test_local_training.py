@@ -127,11 +127,11 @@ def test_gradient_checkpointing_changes_nothing(make_config, tmp_path):
 
 @pytest.mark.parametrize(("mode", "changed"), [("mask", True), ("soft", True), ("score", False)])
 def test_overlong_responses(mode, changed, make_config, tmp_path):
-    settings = ["trainer.max_steps=1", f"algorithm.overlong_responses={mode}"]
+    settings = ["trainer.max_steps=1", "data.max_response_length=24"]
+    plain = train(make_config(*settings, f"trainer.save_checkpoint_path={tmp_path / 'plain'}"))
     if mode == "soft":
-        settings.append("algorithm.overlong_buffer=6")
-    plain = train(make_config("trainer.max_steps=1", f"trainer.save_checkpoint_path={tmp_path / 'plain'}"))
-    run = train(make_config(*settings))
+        settings.append("algorithm.overlong_buffer=20")
+    run = train(make_config(*settings, f"algorithm.overlong_responses={mode}"))
     assert last(run)["rollout/truncated"] > 0
     assert (last(run)["actor/grad_norm"] != last(plain)["actor/grad_norm"]) == changed
     if mode == "soft":
@@ -175,7 +175,7 @@ def test_a_broken_picture_is_named_or_skipped(make_config, tmp_path, capsys):
     with pytest.raises(ValueError, match=r"broken.parquet, row 3 .*image_unreadable"):
         train(make_config(files))
     run = train(make_config(files, "data.on_bad_row=skip", "trainer.max_steps=1"))
-    assert "1 bad rows: image_unreadable 1" in capsys.readouterr().out
+    assert "1 bad row: image_unreadable 1" in capsys.readouterr().out
     assert len((run.folder / "train.bad_rows.jsonl").read_text().splitlines()) == 1
 
 

@@ -39,14 +39,14 @@ def test_log_probs_are_the_trainers(tiny):
 def test_what_a_sample_draws_depends_on_nothing_but_its_seed(tiny):
     model, processor, prompts = tiny
     sampling = Sampling(n=3, max_tokens=12)
-    together = generate(model, processor, prompts, sampling, step=4)
-    alone = [generate(model, processor, [p], sampling, step=4)[0] for p in prompts]
-    more = generate(model, processor, prompts, Sampling(n=5, max_tokens=12), step=4)
+    together = generate(model, processor, prompts, sampling, [4] * len(prompts))
+    alone = [generate(model, processor, [p], sampling, [4])[0] for p in prompts]
+    more = generate(model, processor, prompts, Sampling(n=5, max_tokens=12), [4] * len(prompts))
     for a, b, c in zip(together, alone, more):
         for ra, rb, rc in zip(a.responses, b.responses, c.responses):
             assert ra.ids_T.tolist() == rb.ids_T.tolist() == rc.ids_T.tolist()
             assert ra.seed == rb.seed == rc.seed
-    later = generate(model, processor, prompts, sampling, step=5)
+    later = generate(model, processor, prompts, sampling, [5] * len(prompts))
     assert [r.seed for r in later[0].responses] != [r.seed for r in together[0].responses]
 
 

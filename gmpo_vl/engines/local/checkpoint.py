@@ -97,7 +97,7 @@ def load_checkpoint(
             "to start from its weights set worker.actor.model.model_path to its huggingface folder"
         )
     state = torch.load(path, map_location="cpu", weights_only=True)
-    if state["data"] != prompts.fingerprint():
+    if state["data"] != prompts.fingerprint:
         raise ValueError(
             f"{folder} was trained on other data: the rows of data.train_files changed since. Start another "
             "experiment_name with worker.actor.model.model_path set to its huggingface folder"

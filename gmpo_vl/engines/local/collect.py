@@ -33,13 +33,14 @@ def collect_groups(
     config: Config,
     position: int,
     surplus: Sequence[Group],
-    next_prompts: Callable[[int, int], tuple[list[Prompt], int]],
-    sample: Callable[[Sequence[Prompt]], list[Group]],
+    next_prompts: Callable[[int, int], list[Prompt]],
+    sample: Callable[[Sequence[Prompt], Sequence[int]], list[Group]],
     reward,
 ) -> Collected:
     """`rollout_batch_size` scored groups.
 
-    next_prompts(position, count): that many prompts and the position after them. sample: rollouts of the current policy.
+    next_prompts(position, count): that many prompts from that position of the data order on. sample(prompts, positions):
+    rollouts of the current policy.
     With `algorithm.online_filtering` a group is kept if the mean of `filter_key` lies strictly between filter_low and
     filter_high; more prompts are sampled until enough are kept or `max_try_make_batch` batches were (-1: no limit).
     After that the step is filled up with groups that were not kept: their gradient is 0, and the run goes on.
@@ -52,8 +53,9 @@ def collect_groups(
     result.tries = 0
     while len(kept) < wanted and (limit == -1 or result.tries < limit):
         count = (config.data.mini_rollout_batch_size if filtering else None) or wanted
-        prompts, result.position = next_prompts(result.position, count)
-        groups = sample(prompts)
+        prompts = next_prompts(result.position, count)
+        groups = sample(prompts, range(result.position, result.position + count))
+        result.position += count
         score_groups(groups, reward)
         for group in groups:
             shape_overlong(group, config.algorithm, config.data.max_response_length)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from gmpo_vl.config import Config, save_config
+from gmpo_vl.config import Config, ConfigError
 from gmpo_vl.runs import Run, SampleRecord
 
 SAMPLES = 8
@@ -115,15 +115,18 @@ class WandB:
     """One wandb run for one run folder: its id is kept there, so that a resumed run goes on in the same curves."""
 
     def __init__(self, config: Config, run: Run):
-        import wandb
+        try:
+            import wandb  # pyright: ignore[reportMissingImports]
+        except ImportError as error:
+            raise ConfigError(
+                'trainer.logger: wandb is not installed; pip install "gmpo-vl[wandb]"'
+            ) from error
 
         self._run, self._wandb = run, wandb
         id_file = run.folder / "wandb_id.txt"
         if not id_file.exists():
             id_file.write_text(wandb.util.generate_id(), encoding="utf-8")
         config_file = run.folder / "config.yaml"
-        if not config_file.exists():
-            save_config(config, config_file)
         self._session: Any = wandb.init(
             project=config.trainer.project_name,
             name=config.trainer.experiment_name,

@@ -105,17 +105,17 @@ def run_steps(t: Training) -> None:
 def collect(t: Training, step: int) -> Collected:
     """Prompts, G rollouts each, rewards and group advantages."""
 
-    def next_prompts(position: int, count: int) -> tuple[list[Prompt], int]:
-        return t.prompts.encode(t.order.take(position, count)), position + count
+    def next_prompts(position: int, count: int) -> list[Prompt]:
+        return t.prompts.encode(t.order.take(position, count))
 
-    def sample(prompts: Sequence[Prompt]) -> list[Group]:
+    def sample(prompts: Sequence[Prompt], positions: Sequence[int]) -> list[Group]:
         with phase_bar(f"step {step}: rollouts", len(prompts)) as advance, t.policy.autocast():
             return generate(
                 t.policy.model,
                 t.policy.processor,
                 prompts,
                 sampling_of(t.config),
-                step,
+                positions,
                 progress=interruptible(t, advance),
             )
 
@@ -171,7 +171,7 @@ def save(t: Training) -> None:
     if t.progress.step == 0 or t.progress.step in t.run.checkpoint_steps():
         return
     optimizer = None if t.config.trainer.save_model_only else t.optimizer
-    save_checkpoint(t.run, t.policy.model, t.policy.processor, optimizer, t.progress, t.prompts.fingerprint())
+    save_checkpoint(t.run, t.policy.model, t.policy.processor, optimizer, t.progress, t.prompts.fingerprint)
     best = {t.progress.best_step} if t.config.trainer.save_best else set()
     if best:
         mark_best(t.run, t.progress)
