@@ -88,7 +88,7 @@ def log_ticks(low: float, high: float) -> list[float]:
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     stride = max(1, len(decades) // 5)
     factors = (1, 2, 5) if len(decades) <= 4 else (1,)
-    values = [f * 10.0**d for d in decades if d % stride == 0 for f in factors]
+    values = [float(f"{f}e{d}") for d in decades if d % stride == 0 for f in factors]
     inside = [v for v in values if low <= v <= high]
     return inside if len(inside) >= 2 else ticks(low, high, 8)
 
@@ -154,8 +154,8 @@ def _y_axis(chart: Chart, ys: Sequence[float]) -> tuple[Callable[[float], float]
     room = HEIGHT - TOP - BOTTOM
     if chart.log and low > 0:
         low, high = (low * 0.95, high * 1.05)
-        span = math.log(high / low)
-        return lambda y: TOP + room * (1 - math.log(y / low) / span), log_ticks(low, high)
+        bottom, span = math.log(low), math.log(high) - math.log(low)
+        return lambda y: TOP + room * (1 - (math.log(y) - bottom) / span), log_ticks(low, high)
     if chart.from_zero and low >= 0:
         low = 0.0
     if high == low:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import base64
 import io
 import json
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gmpo_vl.runs import Run, SampleRecord
+from gmpo_vl.runs import Run, SampleRecord, read_jsonl
 
 STEPS = 5  # training steps shown, from first to last
 GROUPS_PER_STEP = 10
@@ -57,27 +56,40 @@ def training_cards(run: Run) -> list[Card]:
     """Groups of rollouts of a few steps, first and last among them."""
     cards = []
     for step in spread(run.rollout_steps(), STEPS):
-        groups = _by_group(run.read_rollouts(step))
-        cards += [_card(run, step, group, _merged(group)) for group in choose(groups, GROUPS_PER_STEP)]
+        groups = list(_by_question(run.read_rollouts(step)).values())
+        cards += [_card(run.folder, step, group, _merged(group)) for group in choose(groups, GROUPS_PER_STEP)]
     return cards
 
 
-def before_and_after(run: Run) -> tuple[list[Card], int, int]:
-    """The first questions logged at both the first and the last validation, with the answers of both; and the two steps.
+@dataclass(frozen=True)
+class Pairs:
+    """Questions answered twice. `what`: where they come from; `labels`: of the two answers."""
 
-    No choice by outcome: what got worse is shown too.
+    what: str
+    labels: tuple[str, str]
+    cards: list[Card]
+
+
+def before_and_after(run: Run) -> Pairs | None:
+    """The first questions that the run answered both before and after: no choice by outcome, what got worse is shown too.
+
+    From eval/before_greedy and eval/after_greedy, or eval/before and eval/after, or the first and last validation that
+    was logged (`trainer.val_generations_to_log`); None where the run has none of them.
     """
+    for before, after in (("before_greedy", "after_greedy"), ("before", "after")):
+        folders = [run.folder / "eval" / name for name in (before, after)]
+        if all((folder / "samples.jsonl").is_file() for folder in folders):
+            first, last = (_first_groups(folder / "samples.jsonl") for folder in folders)
+            return _pairs(
+                f"test questions ({before} and {after})", ("before", "after"), first, last, folders[1]
+            )
     steps = run.rollout_steps("validation")
     if len(steps) < 2:
-        return [], 0, 0
-    first, last = steps[0], steps[-1]
-    before = {group[0].id: group for group in _by_group(run.read_rollouts(first, "validation"))}
-    after = {group[0].id: group for group in _by_group(run.read_rollouts(last, "validation"))}
-    cards = []
-    for key in [key for key in before if key in after][:PAIRS]:
-        answers = _merged(before[key], f"step {first}") + _merged(after[key], f"step {last}")
-        cards.append(_card(run, last, after[key], answers))
-    return cards, first, last
+        return None
+    first, last = (_by_question(run.read_rollouts(step, "validation")) for step in (steps[0], steps[-1]))
+    return _pairs(
+        "logged validation questions", (f"step {steps[0]}", f"step {steps[-1]}"), first, last, run.folder
+    )
 
 
 def spread(steps: Sequence[int], count: int) -> list[int]:
@@ -99,9 +111,9 @@ def choose(groups: Sequence[list[SampleRecord]], count: int) -> list[list[Sample
 
 
 def kind_of(record: SampleRecord) -> str:
-    """What a question can be filtered by: the family at the end of its id (`train-0-00017-triangle`), or its gold's type."""
-    family = re.search(r"-\d+-([a-z]\w*)$", record.id)
-    return (family.group(1) if family else record.gold_type).replace("_", " ")
+    """What a question can be filtered by: its row's `family`, `subject` or `level`, or else its gold's type."""
+    named = [record.meta[key] for key in ("family", "subject", "level") if record.meta.get(key)]
+    return str(named[0] if named else record.gold_type).replace("_", " ")
 
 
 def plain_gold(gold: str) -> str:
@@ -131,17 +143,35 @@ def picture_uri(path: Path) -> str | None:
     return "data:image/webp;base64," + base64.b64encode(data).decode()
 
 
-def _card(run: Run, step: int, group: Sequence[SampleRecord], answers: list[Answer]) -> Card:
+def _first_groups(samples: Path) -> dict[str, list[SampleRecord]]:
+    """The first questions of an evaluation, without reading its other samples."""
+    groups: dict[str, list[SampleRecord]] = {}
+    for row in read_jsonl(samples):
+        if row["id"] not in groups and len(groups) == PAIRS:
+            break
+        groups.setdefault(row["id"], []).append(SampleRecord(**row))
+    return groups
+
+
+def _pairs(
+    what: str,
+    labels: tuple[str, str],
+    before: dict[str, list[SampleRecord]],
+    after: dict[str, list[SampleRecord]],
+    folder: Path,
+) -> Pairs:
+    cards = []
+    for key in [key for key in before if key in after][:PAIRS]:
+        answers = _merged(before[key], labels[0]) + _merged(after[key], labels[1])
+        cards.append(_card(folder, 0, after[key], answers))
+    return Pairs(what, labels, cards)
+
+
+def _card(folder: Path, step: int, group: Sequence[SampleRecord], answers: list[Answer]) -> Card:
     first = group[0]
-    pictures = [picture_uri(run.folder / "images" / f"{digest}.webp") for digest in first.images]
-    return Card(
-        step,
-        kind_of(first),
-        _without_tags(first.prompt, len(pictures)),
-        plain_gold(first.gold),
-        pictures,
-        answers,
-    )
+    pictures = [picture_uri(folder / "images" / f"{digest}.webp") for digest in first.images]
+    problem = _without_tags(first.prompt, len(pictures))
+    return Card(step, kind_of(first), problem, plain_gold(first.gold), pictures, answers)
 
 
 def _without_tags(problem: str, pictures: int) -> str:
@@ -152,11 +182,11 @@ def _without_tags(problem: str, pictures: int) -> str:
     return parts[0] + "".join(f"[picture {i}]{part}" for i, part in enumerate(parts[1:], start=1))
 
 
-def _by_group(records: Sequence[SampleRecord]) -> list[list[SampleRecord]]:
+def _by_question(records: Sequence[SampleRecord]) -> dict[str, list[SampleRecord]]:
     groups: dict[str, list[SampleRecord]] = {}
     for record in records:
-        groups.setdefault(record.group, []).append(record)
-    return list(groups.values())
+        groups.setdefault(record.id, []).append(record)
+    return groups
 
 
 def _merged(group: Sequence[SampleRecord], label: str = "") -> list[Answer]:

@@ -39,7 +39,7 @@ class Summary:
     greedy: Comparison | None
     families: list[Comparison]
     controls: list[tuple[str, float]]
-    samples: int | None
+    metric: str
     seconds: float | None
     limits: list[str]
 
@@ -99,17 +99,13 @@ def read_summary(folder: Path) -> Summary | None:
         "All", raw["before"], raw["after"], _interval(raw.get("diff_ci95"), path), raw.get("questions")
     )
     return Summary(
-        main, greedy, families, controls, raw.get("samples"), raw.get("seconds"), raw.get("limits", [])
+        main, greedy, families, controls, raw.get("metric", ""), raw.get("seconds"), raw.get("limits", [])
     )
 
 
-def read_evaluations(folder: Path) -> list[tuple[str, dict[str, float]]]:
-    """(protocol, its figures) for every eval/PROTOCOL/results.json."""
-    found = []
-    for path in sorted(folder.glob("eval/*/results.json")):
-        figures = {key: value for key, value in _read_json(path).items() if _is_figure(value)}
-        found.append((path.parent.name, figures))
-    return found
+def read_evaluations(folder: Path) -> list[tuple[str, dict[str, Any]]]:
+    """(name, what results.json holds) for every eval/NAME."""
+    return [(path.parent.name, _read_json(path)) for path in sorted(folder.glob("eval/*/results.json"))]
 
 
 def facts(metrics: Sequence[dict[str, Any]], settings: Settings) -> list[tuple[str, str]]:
@@ -178,10 +174,6 @@ def _leaves(tree: Any, prefix: str = "") -> dict[str, Any]:
         for name, sub in tree.items()
         for key, v in _leaves(sub, f"{prefix}.{name}" if prefix else name).items()
     }
-
-
-def _is_figure(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

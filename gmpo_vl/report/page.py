@@ -40,7 +40,6 @@ def write_report(run_folder: str | Path) -> Path:
             f"{run.folder} is not a run's folder: it has no metrics.jsonl, rollouts/ or summary.json"
         )
     settings = read_settings(run.folder)
-    pairs, first, last = before_and_after(run)
     script = _asset("page.js")
     html = (
         _environment()
@@ -54,8 +53,7 @@ def write_report(run_folder: str | Path) -> Path:
             progress=progress(metrics),
             charts=curves(metrics, ratio_limits(settings)),
             cards=cards,
-            pairs=pairs,
-            pair_steps=(first, last),
+            pairs=before_and_after(run),
             style=Markup(_asset("page.css")),
             script=Markup(script),
             script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -78,8 +76,15 @@ def _environment() -> Environment:
     environment.filters["percent"] = lambda share: f"{100 * share:.1f}%"
     environment.filters["points"] = lambda share: f"{100 * share:+.1f}".replace("-", "−")
     environment.filters["clock"] = clock
+    environment.filters["short_path"] = short_path
     environment.filters["figure"] = lambda value: show(value, "")
     return environment
+
+
+def short_path(name: str) -> str:
+    """A hub id as it is; of a longer path its last two parts: a page is shown elsewhere than it was made."""
+    parts = name.replace("\\", "/").rstrip("/").split("/")
+    return "/".join(parts[-2:]) if len(parts) > 2 or name.startswith("/") else name
 
 
 def _asset(name: str) -> str:

@@ -4,6 +4,7 @@ import io
 import math
 import random
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from PIL import Image
 
 from gmpo_vl.config import load_config, save_config
 from gmpo_vl.data.diagrams import make_examples
-from gmpo_vl.runs import Run, SampleRecord, write_json
+from gmpo_vl.evaluation.evaluate import Evaluation
+from gmpo_vl.runs import Run, SampleRecord, append_jsonl, store_image, write_json
 
 SETTINGS = {
     "data": {
@@ -41,7 +43,7 @@ SUMMARY = {
     "greedy_before": 0.53,
     "greedy_after": 0.66,
     "questions": 384,
-    "samples": 16,
+    "metric": "avg@16, built-in diagrams",
     "blank_image": 0.03,
     "wrong_image": 0.06,
     "seconds": 203,
@@ -72,6 +74,7 @@ def record(example, image: str, k: int, right: bool, step: int) -> SampleRecord:
         reward={"overall": float(right), "accuracy": float(right)},
         seed=k,
         length=18,
+        meta={"family": example.meta["family"]},
     )
 
 
@@ -131,6 +134,20 @@ def make_run(folder: Path, steps: int = 25, groups: int = 14) -> Run:
     return run
 
 
+def evaluation_in(run: Run, name: str, share: float, n: int = 1) -> None:
+    """An evaluation of test diagrams as `evaluate` leaves it."""
+    rng = random.Random(name)
+    folder = run.folder / "eval" / name
+    (folder / "images").mkdir(parents=True)
+    records = []
+    for example in make_examples("test", 20):
+        pixels = np.asarray(Image.open(io.BytesIO(example.images[0])).convert("RGB"))
+        digest = store_image(folder / "images", pixels)
+        records += [record(example, digest, k, rng.random() < share, 0) for k in range(n)]
+    write_json(folder / "results.json", Evaluation({}, records, n, 12.0).summary())
+    append_jsonl(folder / "samples.jsonl", [asdict(r) for r in records])
+
+
 @pytest.fixture(scope="session")
 def made_once(tmp_path_factory) -> Path:
     return make_run(tmp_path_factory.mktemp("runs") / "invented", steps=10, groups=4).folder
@@ -139,3 +156,8 @@ def made_once(tmp_path_factory) -> Path:
 @pytest.fixture
 def run(made_once, tmp_path) -> Run:
     return Run(shutil.copytree(made_once, tmp_path / "invented"))
+
+
+@pytest.fixture
+def add_evaluation():
+    return evaluation_in

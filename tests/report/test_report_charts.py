@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gmpo_vl.report.charts import HEIGHT, WIDTH, Chart, Series, log_ticks, running_mean, show, thin, ticks
@@ -57,6 +57,7 @@ def test_running_mean_is_the_mean_of_the_last_ones():
     stacked=st.booleans(),
     unit=st.sampled_from(["", "%", "s"]),
 )
+@example(ys=[1.0, 5e-324, 1e300], log=True, stacked=False, unit="")
 @settings(max_examples=60, deadline=None)
 def test_nothing_is_drawn_outside_the_frame(ys, log, stacked, unit):
     ys = [abs(y) for y in ys] if stacked else ys

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from gmpo_vl.report import write_report
-from gmpo_vl.report.gallery import before_and_after, choose, plain_gold, spread, training_cards
-from gmpo_vl.runs import Run, write_json
+from gmpo_vl.report.gallery import before_and_after, choose, kind_of, plain_gold, spread, training_cards
+from gmpo_vl.runs import Run
 
 HOSTILE = "</pre></script><script>alert(1)</script><img src=x onerror=alert(2)> & \\boxed{\"'7}"
 
@@ -116,7 +116,7 @@ def test_headline_shows_before_after_interval_families_and_controls(run):
         "+13.5 points",
         "+9.3 to +17.7",
         "384 questions",
-        "mean of 16 samples",
+        "avg@16, built-in diagrams",
         "3:23 min",
     ):
         assert shown in text
@@ -131,16 +131,12 @@ def test_headline_shows_before_after_interval_families_and_controls(run):
         assert shown in text
 
 
-def test_evaluations_are_shown(run):
-    folder = run.folder / "eval" / "geometry3k"
-    folder.mkdir(parents=True)
-    write_json(
-        folder / "results.json", {"pass_at_1": 0.431, "questions": 601, "protocol": "geometry3k", "ok": True}
-    )
-    text = page_of(run).text
-    assert "geometry3k" in text
-    assert "0.431" in text
-    assert "601" in text
+def test_evaluations_are_shown_with_their_interval(run, add_evaluation):
+    add_evaluation(run, "geometry3k", 0.5, n=4)
+    results = json.loads((run.folder / "eval/geometry3k/results.json").read_text())
+    text = " ".join(page_of(run).text.split())
+    low, high = results["ci95"]
+    assert f"geometry3k{results['pass@1']:.1%}{low:.1%} to {high:.1%}204" in text.replace("> <", "")
 
 
 def test_every_answer_of_a_shown_group_is_counted(run):
@@ -157,20 +153,32 @@ def test_every_answer_of_a_shown_group_is_counted(run):
 
 
 def test_before_and_after_shows_what_got_worse_too(run):
-    cards, first, last = before_and_after(run)
-    assert (first, last) == (0, 10)
+    pairs = before_and_after(run)
+    assert pairs.labels == ("step 0", "step 10")
     logged = [r.id for r in run.read_rollouts(0, "validation")]
-    assert [card.answers[0].record.id for card in cards] == logged[: len(cards)]
-    for card in cards:
+    assert [card.answers[0].record.id for card in pairs.cards] == logged[: len(pairs.cards)]
+    for card in pairs.cards:
         assert [a.label for a in card.answers] == ["step 0", "step 10"]
+
+
+def test_before_and_after_prefers_the_test_questions(run, add_evaluation):
+    for name, share in (("before_greedy", 0.2), ("after_greedy", 0.8), ("before", 0.2), ("after", 0.8)):
+        add_evaluation(run, name, share)
+    pairs = before_and_after(run)
+    assert pairs.labels == ("before", "after")
+    assert "before_greedy" in pairs.what
+    ids = [card.answers[0].record.id for card in pairs.cards]
+    assert ids == [f"test-0-{i:05d}-{id.split('-')[-1]}" for i, id in enumerate(ids)]
+    assert len(page_of(run).all("article", "pair")) == len(ids)
+    assert all(picture for card in pairs.cards for picture in card.pictures)
 
 
 def test_groups_of_every_kind_come_before_a_second_of_one(run):
     records = run.read_rollouts(1)
     groups = [[r for r in records if r.group == key] for key in dict.fromkeys(r.group for r in records)]
-    many = [[dataclasses.replace(r, id=f"train-0-{i:05d}-area") for r in groups[0]] for i in range(5)]
+    many = [[dataclasses.replace(r, id=str(i)) for r in groups[0]] for i in range(5)]
     chosen = choose([*many, *groups[1:]], len(groups))
-    assert len({g[0].id.split("-")[-1] for g in chosen}) == len(groups)
+    assert len({kind_of(g[0]) for g in chosen}) == len(groups)
 
 
 def test_spread_keeps_first_and_last():
