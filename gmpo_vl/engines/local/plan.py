@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from gmpo_vl.config import Config, placement_notice
-from gmpo_vl.engines.local.setup import load_split
+from gmpo_vl.engines.local.setup import load_configured_reward, load_split, require_keys
 from gmpo_vl.models.loading import model_folder
 from gmpo_vl.models.processing import load_processor
 from gmpo_vl.models.prompts import PromptSet
-from gmpo_vl.rewards.loading import load_reward
 
 
 def dry_run(config: Config) -> str:
     """Read all data, tokenizer, template and reward as the run would, load no weights, and say what would happen."""
+    require_keys(config)
     model = config.worker.actor.model
     folder = model_folder(str(model.tokenizer_path or model.model_path))
     processor = load_processor(folder, config.data.override_chat_template)
     prompts = load_split(config, config.data.train_files, processor)
     validation = load_split(config, config.data.val_files, processor) if config.data.val_files else None
-    load_reward(config.worker.reward.reward_function, config.worker.reward.reward_function_kwargs)
+    load_configured_reward(config)
     lines = [describe(config, prompts, validation)]
     for name, split in (("train", prompts), ("validation", validation)):
         if split is not None and len(split.examples.faults):

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from gmpo_vl.config import Config
+from gmpo_vl.config import Config, ConfigError
 from gmpo_vl.data.rows import Columns
 from gmpo_vl.data.templates import load_template
 from gmpo_vl.models.compat import enable_gradient_checkpointing
@@ -18,6 +18,7 @@ from gmpo_vl.models.forward import unwrap
 from gmpo_vl.models.loading import banned_ids, load_model, model_folder
 from gmpo_vl.models.processing import Processor, load_processor
 from gmpo_vl.models.prompts import PromptSet, PromptSettings, load_prompts
+from gmpo_vl.rewards.loading import Reward, load_reward
 from gmpo_vl.rollout.types import Sampling
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -85,6 +86,23 @@ def build_reference(config: Config, policy: Policy) -> Any | None:
     if config.algorithm.disable_kl or config.worker.actor.model.lora.rank > 0:
         return None
     return copy.deepcopy(policy.model).requires_grad_(False).eval()
+
+
+def load_configured_reward(config: Config) -> Reward:
+    reward = config.worker.reward
+    return load_reward(str(reward.reward_function), reward.reward_function_kwargs)
+
+
+def require_keys(config: Config) -> None:
+    """ConfigError naming every key that has no default and was not written."""
+    required = {
+        "worker.actor.model.model_path": config.worker.actor.model.model_path,
+        "data.train_files": config.data.train_files,
+        "worker.reward.reward_function": config.worker.reward.reward_function,
+    }
+    missing = [key for key, value in required.items() if not value]
+    if missing:
+        raise ConfigError(f"a run needs {' and '.join(missing)}: write it in the file, or as KEY=VALUE after it")
 
 
 def load_split(config: Config, files: str, processor: Processor) -> PromptSet:

@@ -25,13 +25,20 @@ from gmpo_vl.engines.local.loggers import Logger, open_loggers
 from gmpo_vl.engines.local.metrics import group_metrics, memory_metrics, rollout_mismatch
 from gmpo_vl.engines.local.optim import build_optimizer, learning_rate_share
 from gmpo_vl.engines.local.plan import total_steps
-from gmpo_vl.engines.local.setup import Policy, build_policy, build_reference, load_split, sampling_of
+from gmpo_vl.engines.local.setup import (
+    Policy,
+    build_policy,
+    build_reference,
+    load_configured_reward,
+    load_split,
+    require_keys,
+    sampling_of,
+)
 from gmpo_vl.engines.local.stopping import Stopped, StopRequest
 from gmpo_vl.engines.local.update import fill_old_log_probs, fill_reference_log_probs, update_policy
 from gmpo_vl.engines.local.validate import validate
 from gmpo_vl.models.prompts import PromptSet
 from gmpo_vl.progress import phase_bar
-from gmpo_vl.rewards.loading import load_reward
 from gmpo_vl.rollout.hf import generate
 from gmpo_vl.rollout.scoring import to_records
 from gmpo_vl.rollout.types import Group
@@ -218,6 +225,7 @@ def timed(times: dict[str, float], name: str) -> Iterator[None]:
 
 def open_training(config: Config, stop: StopRequest) -> Training:
     """Load everything; on resume weights, optimizer and position come from the checkpoint, and the logs are rewound."""
+    require_keys(config)
     run, checkpoint = open_run(config)
     folder = checkpoint / "huggingface" if checkpoint is not None else None
     adapter_base = base_folder(folder) if folder is not None else None
@@ -244,7 +252,7 @@ def open_training(config: Config, stop: StopRequest) -> Training:
         policy=policy,
         reference=build_reference(config, policy),
         optimizer=optimizer,
-        reward=load_reward(config.worker.reward.reward_function, config.worker.reward.reward_function_kwargs),
+        reward=load_configured_reward(config),
         prompts=prompts,
         validation=validation,
         order=EpochOrder(len(prompts), config.data.seed, config.data.shuffle),
