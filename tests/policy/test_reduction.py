@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gmpo_vl.policy import per_sequence_loss, reduce_loss, sequence_weights, total_weight
+from gmpo_vl.policy import per_sequence_loss, reduce_loss, sequence_weights, skippable, total_weight
 from gmpo_vl.policy.settings import OBJECTIVES
 
 LENGTHS = [1, 2, 3, 5, 7, 8, 9, 11, 12, 16, 3, 0]
@@ -74,3 +74,44 @@ def test_the_benchmark_shows_ours_the_same_under_every_cut(capsys):
     }
     assert max(max(row) for name, row in errors.items() if name.startswith("ours")) < 1e-12
     assert errors["verl geo_mean (formula)"] == [0.0, 1.0, 3.0, 7.0, 15.0]
+
+
+def test_only_sequences_without_any_gradient_may_be_skipped():
+    advantages_B = torch.tensor([0.0, 1.0, 0.0])
+    assert skippable(advantages_B, kl_coef=0.0, entropy_coef=0.0, aux_coef=0.0).tolist() == [
+        True,
+        False,
+        True,
+    ]
+    for term in ("kl_coef", "entropy_coef", "aux_coef"):
+        coefs = {"kl_coef": 0.0, "entropy_coef": 0.0, "aux_coef": 0.0, term: 1e-3}
+        assert not skippable(advantages_B, **coefs).any()
+
+
+@pytest.mark.parametrize("loss_type", OBJECTIVES)
+def test_skipping_them_changes_nothing_while_the_denominator_stays(loss_type):
+    new_BT, old_BT, mask_BT, advantages_B = batch()
+    advantages_B[[2, 7, 9]] = 0
+    total = total_weight(sequence_weights(loss_type, mask_BT.sum(-1)))
+    kept = ~skippable(advantages_B, kl_coef=0.0, entropy_coef=0.0, aux_coef=0.0)
+    found = []
+    for rows in (torch.ones_like(kept), kept):
+        leaf_BT = new_BT.clone().requires_grad_()
+        loss = per_sequence_loss(loss_type, leaf_BT[rows], old_BT[rows], mask_BT[rows], advantages_B[rows])
+        part = reduce_loss(loss.loss_B, loss.weight_B, total)
+        part.backward()
+        assert leaf_BT.grad is not None
+        found.append((part.item(), leaf_BT.grad))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-14)
+    assert torch.equal(found[0][1], found[1][1])
+
+
+def test_a_mini_batch_without_a_token_has_loss_zero():
+    x_BT, mask_BT = torch.zeros(2, 3, requires_grad=True), torch.zeros(2, 3)
+    total = total_weight(sequence_weights("gmpo", mask_BT.sum(-1)))
+    loss = per_sequence_loss("gmpo", x_BT, x_BT, mask_BT, torch.ones(2))
+    part = reduce_loss(loss.loss_B, loss.weight_B, total)
+    part.backward()
+    assert part.item() == 0.0
+    assert x_BT.grad is not None
+    assert not x_BT.grad.any()
