@@ -20,7 +20,6 @@ from gmpo_vl.policy.settings import OBJECTIVE_KEYS, OBJECTIVES, resolve_settings
 _HONOURED_BY_LOCAL = ("worker.actor.fsdp.torch_dtype", "worker.actor.fsdp.mp_param_dtype")
 _PLACEMENT_ON_LOCAL = (
     "data.filter_overlong_prompts_workers",
-    "data.val_batch_size",
     "worker.hybrid_engine",
     "worker.actor.strategy",
     "worker.actor.padding_free",
@@ -51,6 +50,7 @@ _NO_SUCH_PART_ON_LOCAL = {
     "critic": ("worker.critic.*",),
 }
 
+_KL_KINDS = ("kl", "k1", "mse", "k2", "low_var_kl", "k3", "abs")
 # The values that engine local honours, and why not the others. A key absent here and above is honoured.
 _ONLY_ON_LOCAL: dict[str, tuple[tuple[Any, ...], str]] = {
     "algorithm.adv_estimator": (
@@ -59,13 +59,18 @@ _ONLY_ON_LOCAL: dict[str, tuple[tuple[Any, ...], str]] = {
     ),
     "algorithm.gamma": ((1.0,), "a discount belongs to adv_estimator gae; remove it"),
     "algorithm.lam": ((1.0,), "lambda belongs to adv_estimator gae; remove it"),
-    "algorithm.kl_penalty": (("kl", "abs", "mse", "low_var_kl"), "`full` needs the logits of the reference"),
+    "algorithm.kl_penalty": (_KL_KINDS, "`full` needs the logits of the reference"),
     "algorithm.kl_type": (("fixed",), "the adaptive controller belongs to KL in the reward; write fixed"),
     "algorithm.kl_horizon": ((10000.0,), "it belongs to kl_type adaptive; remove it"),
     "algorithm.kl_target": ((0.1,), "it belongs to kl_type adaptive; remove it"),
+    "worker.actor.model.trust_remote_code": ((False,), "it runs no code from a model's folder; remove it"),
     "worker.actor.optim.strategy": (
         ("adamw",),
         "write adamw; where memory is short, worker.actor.model.lora.rank or worker.actor.fsdp.torch_dtype: bf16",
+    ),
+    "worker.reward.skip_special_tokens": (
+        (True,),
+        "a reward reads the text without special tokens; remove it",
     ),
     "worker.rollout.ignore_eos": ((False,), "a response ends at its end-of-sequence token; remove it"),
     "trainer.critic_warmup": ((0,), "it has no critic, so the policy would only wait; remove it"),
@@ -77,7 +82,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "engine": ("local", "easyr1"),
     "data.on_bad_row": ("error", "skip"),
     "algorithm.adv_estimator": ("grpo", "grpo_no_std", "gae", "reinforce_plus_plus", "remax", "rloo"),
-    "algorithm.kl_penalty": ("kl", "abs", "mse", "low_var_kl", "full"),
+    "algorithm.kl_penalty": (*_KL_KINDS, "full"),
     "algorithm.kl_type": ("fixed", "adaptive"),
     "algorithm.overlong_responses": ("score", "mask", "soft"),
     "worker.actor.loss_avg_mode": ("token", "seq"),
@@ -288,6 +293,8 @@ def _rest_problems(config: Config, say: Say) -> Iterable[str]:
         yield "worker.actor.model.model_path is missing: a folder, or a hub id such as Qwen/Qwen2.5-VL-3B-Instruct"
     if not config.data.train_files and not config.trainer.val_only:
         yield "data.train_files is missing: a file, a folder, or a hub id such as hiyouga/geometry3k@train"
+    if config.worker.reward.reward_function is None:
+        yield "worker.reward.reward_function is missing: geometry3k, or a file of your own as path.py:function"
     if not config.data.val_files and (config.trainer.val_freq > 0 or config.trainer.val_only):
         key = "trainer.val_only" if config.trainer.val_only else "trainer.val_freq"
         yield f"{say(key)}: it needs data.val_files"

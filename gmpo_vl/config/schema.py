@@ -51,7 +51,7 @@ class AlgorithmConfig:
         True  # ours: EasyR1 puts a KL term into the reward unless told otherwise; the paper has none
     )
     use_kl_loss: bool = False
-    kl_penalty: str = "kl"  # kl | abs | mse | low_var_kl
+    kl_penalty: str = "kl"  # kl (k1) | mse (k2) | low_var_kl (k3) | abs
     kl_coef: float = 1e-3
     kl_type: str = "fixed"
     kl_horizon: float = 10000.0

@@ -104,8 +104,9 @@ def read_summary(folder: Path) -> Summary | None:
 
 
 def read_evaluations(folder: Path) -> list[tuple[str, dict[str, Any]]]:
-    """(name, what results.json holds) for every eval/NAME."""
-    return [(path.parent.name, _read_json(path)) for path in sorted(folder.glob("eval/*/results.json"))]
+    """(name, what results.json holds) for every eval/NAME, those from before the training first."""
+    found = {path.parent.name: _read_json(path) for path in folder.glob("eval/*/results.json")}
+    return sorted(found.items(), key=lambda item: (not item[0].startswith("before"), item[0]))
 
 
 def facts(metrics: Sequence[dict[str, Any]], settings: Settings) -> list[tuple[str, str]]:

@@ -11,7 +11,11 @@ from gmpo_vl.config import Config, ConfigError, load_config, save_config
 
 MINIMAL = {
     "data": {"train_files": "rows.parquet"},
-    "worker": {"actor": {"model": {"model_path": "model"}}, "rollout": {"n": 8}},
+    "worker": {
+        "actor": {"model": {"model_path": "model"}},
+        "rollout": {"n": 8},
+        "reward": {"reward_function": "geometry3k"},
+    },
 }
 
 
@@ -59,6 +63,7 @@ def test_written_holds_exactly_what_was_written(write):
         "data.train_files",
         "worker.actor.model.model_path",
         "worker.rollout.n",
+        "worker.reward.reward_function",
         "worker.rollout.val_override_config",
         "trainer.logger",
     }

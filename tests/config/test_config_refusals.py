@@ -5,11 +5,16 @@ import yaml
 
 from gmpo_vl.config import Config, ConfigError, checks, load_config, placement_notice
 from gmpo_vl.config.schema import key_types, value_of
+from gmpo_vl.policy.regularisers import KL_KINDS
 from gmpo_vl.policy.settings import OBJECTIVE_KEYS, OBJECTIVES
 
 MINIMAL = {
     "data": {"train_files": "rows.parquet"},
-    "worker": {"actor": {"model": {"model_path": "model"}}, "rollout": {"n": 8}},
+    "worker": {
+        "actor": {"model": {"model_path": "model"}},
+        "rollout": {"n": 8},
+        "reward": {"reward_function": "geometry3k"},
+    },
 }
 
 # The values of EasyR1's examples/config.yaml at commit b44b311.
@@ -154,14 +159,15 @@ def test_no_key_is_both_honoured_in_part_and_placement():
     assert not set(placement) & {*checks._ONLY_ON_LOCAL, *checks._CHOICES}
 
 
+def test_kl_kinds_are_those_of_the_policy():
+    assert checks._KL_KINDS == KL_KINDS
+
+
 def test_defaults_are_refused_by_no_engine():
     for engine in ("local", "easyr1"):
         config = Config(engine=engine, written=frozenset(key_types()))
-        config.data.train_files, config.worker.actor.model.model_path, config.worker.rollout.n = (
-            "rows",
-            "model",
-            2,
-        )
+        config.data.train_files, config.worker.actor.model.model_path = "rows", "model"
+        config.worker.reward.reward_function, config.worker.rollout.n = "geometry3k", 2
         config.written -= {"algorithm.overlong_buffer", "algorithm.overlong_penalty"}
         config.written -= {f"worker.actor.{key}" for key in ("loss_avg_mode", "tau_positive", "tau_negative")}
         assert checks.check(config, {}) == []
@@ -219,6 +225,8 @@ def test_dtypes_are_honoured_not_placement(path):
         "algorithm.kl_penalty=full",
         "worker.actor.loss_type=easyr1/cispo",
         "worker.actor.optim.strategy=adamw_bf16",
+        "worker.actor.model.trust_remote_code=true",
+        "worker.reward.skip_special_tokens=false",
         "worker.rollout.ignore_eos=true",
         "trainer.logger=[console,swanlab]",
         "trainer.critic_warmup=3",
@@ -266,6 +274,7 @@ def test_what_only_engine_easyr1_can_do_is_refused_on_local_by_name(path, overri
         ("worker.reward.reward_function=./nowhere.py:compute_score", "no file ./nowhere.py"),
         ("trainer.load_checkpoint_path=runs/none", "no such file or folder"),
         ("worker.actor.model.model_path=null", "is missing"),
+        ("worker.reward.reward_function=null", "is missing"),
         ("data.train_files=", "data.train_files"),
     ],
 )

@@ -32,6 +32,7 @@ SETTINGS = {
             "optim": {"lr": 1e-4},
         },
         "rollout": {"n": 8},
+        "reward": {"reward_function": "geometry3k"},
     },
     "trainer": {"experiment_name": "invented", "max_steps": 25},
 }
