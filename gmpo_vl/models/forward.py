@@ -17,6 +17,7 @@ from gmpo_vl.batching.packing import Packed
 from gmpo_vl.data.types import Prompt
 from gmpo_vl.models.compat import image_features
 from gmpo_vl.models.patches import ImageSettings, make_patches
+from gmpo_vl.models.shared import Segment, build_layout
 
 # Positions per call of the head: full logits of a micro-batch (tokens x 152k) never exist at once.
 HEAD_CHUNK = 2048
@@ -76,14 +77,16 @@ def response_log_probs(
     temperature: float,
     banned_ids: Sequence[int],
     with_entropy: bool = False,
+    share_prefix: bool = True,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """log pi(response token) at `temperature`, banned ids at -inf: float32 (B, T), 0 on padding.
 
     With `with_entropy` also the entropy of each position's distribution in nats, (B, T). Both carry gradients where
-    the model's parameters do.
+    the model's parameters do. share_prefix: every prompt once (shared.py), or once per response; the results agree up
+    to rounding.
     """
     inner = unwrap(model)
-    hidden_MH = _response_hidden(inner, packed)
+    hidden_MH = _shared_hidden(inner, packed) if share_prefix else _plain_hidden(inner, packed)
     targets_M = packed.response_ids_BT[packed.mask_BT]
     log_probs_M, entropy_M = _head(inner, hidden_MH, targets_M, temperature, tuple(banned_ids), with_entropy)
     zeros_BT = torch.zeros(packed.mask_BT.shape, dtype=log_probs_M.dtype, device=log_probs_M.device)
@@ -92,11 +95,42 @@ def response_log_probs(
     return log_probs_BT, entropy_BT
 
 
-def _response_hidden(model: PreTrainedModel, packed: Packed) -> torch.Tensor:
-    """(M, hidden): the states that predict the M real response tokens, row after row.
+def _shared_hidden(model: PreTrainedModel, packed: Packed) -> torch.Tensor:
+    """(M, hidden): the states that predict the M real response tokens, row after row, from one packed row."""
+    features = prompt_features(model, packed.prompts, packed.image)
+    responses_BTH = model.get_input_embeddings()(packed.response_ids_BT)
+    lengths = [int(n) for n in packed.mask_BT.sum(dim=1).tolist()]
 
-    One row per response, `[prompt | response]`, padded on the right: causal attention alone keeps padding out of every
-    real position, so no mask is built.
+    rows, positions, segments = [], [], []
+    predicts: dict[int, torch.Tensor] = {}
+    offset = 0
+    for k, prompt in enumerate(packed.prompts):
+        start, length = offset, len(prompt.ids_P)
+        rows.append(embed_prompt(model, prompt, features[k]))
+        positions.append(prompt.position_ids_3P)
+        segments.append(Segment(start, length))
+        offset += length
+        for b in (b for b, owner in enumerate(packed.prompt_of_B) if owner == k):
+            fed = lengths[b] - 1  # the last response token predicts nothing and is not fed
+            rows.append(responses_BTH[b, :fed])
+            positions.append(response_positions(prompt, fed))
+            segments.append(Segment(offset, fed, start, length))
+            # The prompt's last position predicts the first token, shared by all responses.
+            predicts[b] = torch.cat([torch.tensor([start + length - 1]), torch.arange(offset, offset + fed)])
+            offset += fed
+
+    embeddings_1LH = torch.cat(rows)[None]
+    positions_31L = torch.cat(positions, dim=1)[:, None].to(model.device)
+    layout = build_layout(segments, model.device)
+    hidden_1LH = run_language_model(model, embeddings_1LH, positions_31L, layout=layout).last_hidden_state
+    predict_M = torch.cat([predicts[b] for b in range(len(lengths))]).to(model.device)
+    return hidden_1LH[0, predict_M]
+
+
+def _plain_hidden(model: PreTrainedModel, packed: Packed) -> torch.Tensor:
+    """The same from one row per response, `[prompt | response]`, padded on the right.
+
+    Causal attention alone keeps padding out of every real position, so no mask is built.
     """
     device = model.device
     features = prompt_features(model, packed.prompts, packed.image)
@@ -107,8 +141,7 @@ def _response_hidden(model: PreTrainedModel, packed: Packed) -> torch.Tensor:
     rows, positions, predicts = [], [], []
     for b, k in enumerate(packed.prompt_of_B):
         prompt, length = packed.prompts[k], int(lengths[b])
-        # The last response token predicts nothing and is not fed.
-        fed = max(length - 1, 0)
+        fed = length - 1
         rows.append(torch.cat([prompts_PH[k], responses_BTH[b, :fed]]))
         positions.append(torch.cat([prompt.position_ids_3P, response_positions(prompt, fed)], dim=1).T)
         start = len(prompt.ids_P) - 1

@@ -8,6 +8,9 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedModel
 
+from gmpo_vl.models.forward import language_model
+from gmpo_vl.models.shared import use_group_attention
+
 
 def model_folder(path: str) -> Path:
     """A local folder with the model's files; a hub id `owner/name` is downloaded once.
@@ -48,7 +51,9 @@ def load_model(
             raise ValueError(f"worker.actor.model.override_config: {type(config).__name__} has no {key!r}")
         setattr(config, key, value)
     auto = AutoModelForImageTextToText if hasattr(config, "vision_config") else AutoModelForCausalLM
-    return auto.from_pretrained(folder, config=config, dtype=dtype, attn_implementation="sdpa")
+    model = auto.from_pretrained(folder, config=config, dtype=dtype, attn_implementation="sdpa")
+    use_group_attention(language_model(model))
+    return model
 
 
 def load_for_inference(folder: str | Path) -> PreTrainedModel:

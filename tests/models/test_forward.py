@@ -38,8 +38,9 @@ def rows_with(prompts, lengths, seed=0):
     ]
 
 
+@pytest.mark.parametrize("share_prefix", [True, False], ids=["shared", "plain"])
 @pytest.mark.parametrize("kind", ["images", "mixed", "text"])
-def test_log_probs_and_gradients_equal_the_plain_forward(kind, vl_folder, text_folder):
+def test_log_probs_and_gradients_equal_transformers_own_forward(kind, share_prefix, vl_folder, text_folder):
     folder = text_folder if kind == "text" else vl_folder
     processor = load_processor(folder)
     model = load_model(folder, torch.float64)
@@ -54,7 +55,9 @@ def test_log_probs_and_gradients_equal_the_plain_forward(kind, vl_folder, text_f
     banned, temperature = banned_ids(model.config), 0.7
 
     packed = pack(rows, processor.image, torch.device("cpu"))
-    ours_BT, entropy_BT = forward.response_log_probs(model, packed, temperature, banned, with_entropy=True)
+    ours_BT, entropy_BT = forward.response_log_probs(
+        model, packed, temperature, banned, with_entropy=True, share_prefix=share_prefix
+    )
     weights_BT = torch.randn(ours_BT.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     (ours_BT * weights_BT).sum().backward()
     ours_grad = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
