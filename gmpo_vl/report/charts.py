@@ -13,7 +13,7 @@ from markupsafe import Markup
 Point = tuple[float, float]
 
 WIDTH, HEIGHT = 360, 190  # of the drawing's own coordinates; the page scales it
-LEFT, RIGHT, TOP, BOTTOM = 40, 8, 10, 22
+LEFT, RIGHT, TOP, BOTTOM = 40, 12, 10, 22
 MOST_POINTS = 400  # per line; more would only make the page heavy
 SMOOTH_FROM = 80  # points from which a running mean is drawn over the raw line
 
@@ -29,7 +29,8 @@ class Series:
 
 @dataclass(frozen=True)
 class Chart:
-    """`limits`: dashed horizontal lines (y, what it is). `stacked`: areas on top of each other, first at the bottom."""
+    """`limits`: dashed horizontal lines (y, what it is). `stacked`: areas on top of each other, first at the bottom.
+    `smooth`: a long line gets its running mean over it; not for extremes, whose mean says nothing."""
 
     title: str
     note: str
@@ -38,6 +39,7 @@ class Chart:
     log: bool = False
     from_zero: bool = True
     stacked: bool = False
+    smooth: bool = True
     limits: Sequence[tuple[float, str]] = field(default=())
 
     def legend(self) -> list[tuple[str, str]]:
@@ -47,7 +49,7 @@ class Chart:
     def smoothed(self) -> int:
         """The window of the running mean in points, 0 without one."""
         longest = max(len(s.points) for s in self.series)
-        return 0 if self.stacked or longest < SMOOTH_FROM else max(5, longest // 30)
+        return 0 if self.stacked or not self.smooth or longest < SMOOTH_FROM else max(5, longest // 30)
 
     def svg(self) -> Markup:
         return _draw(self)

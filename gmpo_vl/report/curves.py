@@ -34,6 +34,7 @@ def curves(metrics: Metrics, ratio_limits: tuple[float, float] | None = None) ->
             "Largest and smallest token-level ratio of the whole step, before clipping (logarithmic).",
             _lines(metrics, {"actor/ratio_max": "max", "actor/ratio_min": "min"}),
             log=True,
+            smooth=False,
             from_zero=False,
             limits=limits,
         ),

@@ -153,10 +153,9 @@ def ratio_limits(settings: Settings) -> tuple[float, float] | None:
 
 
 def clock(seconds: float) -> str:
-    """m:ss, or h:mm:ss from an hour on."""
+    """3:05 min, or 10:50 h from an hour on."""
     minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02} h" if hours else f"{minutes}:{rest:02} min"
+    return f"{minutes // 60}:{minutes % 60:02} h" if minutes >= 60 else f"{minutes}:{rest:02} min"
 
 
 def _interval(value: Any, path: Path) -> tuple[float, float] | None:

@@ -223,6 +223,14 @@ def test_text_only_rollouts_have_cards(run):
     assert "What is 1 + 1?" in page_of(run).text
 
 
+def test_a_long_response_shows_its_end_and_is_there_as_a_whole(run):
+    whole = "Let x be the angle. " * 60 + "So \\boxed{60}"
+    replace_first_record(run, response=whole)
+    page = page_of(run)
+    assert page.text.count(whole) == 1
+    assert page.text.count(whole[-240:]) == 2
+
+
 def test_several_pictures_keep_their_places(run):
     records = run.read_rollouts(1)
     two = [dataclasses.replace(r, images=r.images * 2, prompt="Is <image> like <image>?") for r in records]
