@@ -1,42 +1,107 @@
-"""Is this answer right? `verify(gold, response)` says so, and why."""
+r"""Is this answer right? `verify(gold, response)` says so, and why.
+
+Two profiles. `strict` is for rewards and for reporting: right as often as we can make it (strict.py, compare.py and
+quantities.py state its rules). `paper` repeats the decisions of the published graders (paper.py), so that numbers compare.
+
+    extract -> normalise -> lex -> parse -> compare -> quantities -> evaluate
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from time import perf_counter
 from typing import Literal
 
-from gmpo_vl.verify.extract import last_box
+from gmpo_vl.verify import paper, strict
+from gmpo_vl.verify.extract import Extracted, answer_tag, last_box
 from gmpo_vl.verify.gold import Gold, parse_gold
-from gmpo_vl.verify.strict import gold_type, judge
 from gmpo_vl.verify.types import Verdict
+from gmpo_vl.verify.workers import ask_math_verify
 
 __all__ = ["Gold", "Verdict", "parse_gold", "verify", "verify_batch"]
 
-Profile = Literal["strict"]
+Profile = Literal["strict", "paper"]
 GoldLike = str | float | Sequence[str | float] | Gold
+_log = logging.getLogger(__name__)
 
 
-def verify(gold: GoldLike, response: str, profile: Profile = "strict") -> Verdict:
-    """Judge the answer in the last `\\boxed{}` of a response.
-
-    Raises ValueError for a gold that can verify nothing; never for what stands in the response.
-    """
-    start = perf_counter()
-    spec = parse_gold(gold)
-    if profile != "strict":
-        raise ValueError(f"profile={profile!r} is unknown; it is 'strict'")
-    found = last_box(response)
-    outcome = found.problem if found.text is None else judge(spec, found.text.strip())
-    return Verdict(outcome == "equal", found.text, gold_type(spec), str(outcome), perf_counter() - start)
+def verify(
+    gold: GoldLike,
+    response: str,
+    profile: Profile = "strict",
+    *,
+    benchmark: str = "",
+    answer_in: str = "box",
+    workers: int = 0,
+) -> Verdict:
+    r"""Judge one response; see verify_batch."""
+    return verify_batch(
+        [gold], [response], profile, benchmark=benchmark, answer_in=answer_in, workers=workers
+    )[0]
 
 
 def verify_batch(
-    golds: Sequence[GoldLike], responses: Sequence[str], profile: Profile = "strict"
+    golds: Sequence[GoldLike],
+    responses: Sequence[str],
+    profile: Profile = "strict",
+    *,
+    benchmark: str | Sequence[str] = "",
+    answer_in: str = "box",
+    workers: int = 0,
 ) -> list[Verdict]:
-    """`verify` for each pair, in order."""
+    r"""Judge each response against its gold. One verdict per pair, in order.
+
+    benchmark: one name, or one a pair; the paper profile judges `geometry3k` as mathruler 0.1.0 does and everything else
+        as GMPO does. The strict profile has one set of rules for all.
+    answer_in: "box" for the last `\boxed{}`, "tag" for the last `<answer>` (the r1v form).
+    workers: processes for math-verify. With 0 the strict profile leaves what it cannot decide as `undecided`, which is
+        not correct; the paper profile, of which math-verify is a part, starts one where needed.
+
+    Raises ValueError for a gold that can verify nothing and for unknown settings, never for what stands in a response.
+    """
     if len(golds) != len(responses):
         raise ValueError(
             f"verify_batch got {len(golds)} golds and {len(responses)} responses; there must be one gold a response"
         )
-    return [verify(gold, response, profile) for gold, response in zip(golds, responses)]
+    if profile not in ("strict", "paper"):
+        raise ValueError(f"profile={profile!r} is unknown; it is 'strict' or 'paper'")
+    if answer_in not in ("box", "tag"):
+        raise ValueError(f"answer_in={answer_in!r} is unknown; it is 'box' or 'tag'")
+    benchmarks = [benchmark] * len(golds) if isinstance(benchmark, str) else benchmark
+    specs = [parse_gold(gold) for gold in golds]
+    verdicts = [
+        _judge(s, r, profile, b, answer_in) for s, r, b in zip(specs, responses, benchmarks, strict=True)
+    ]
+    left = "ask" if profile == "paper" else "undecided"
+    open_ = [i for i, v in enumerate(verdicts) if v.outcome == left and (workers or profile == "paper")]
+    asked = [(i, alternative) for i in open_ for alternative in specs[i].alternatives]
+    replies = ask_math_verify(
+        [(alternative, verdicts[i].extracted or "") for i, alternative in asked], workers
+    )
+    for i in open_:
+        mine = [reply for (k, _), reply in zip(asked, replies) if k == i]
+        verdicts[i] = _settled(verdicts[i], mine)
+    return verdicts
+
+
+def _judge(spec: Gold, response: str, profile: Profile, benchmark: str, answer_in: str) -> Verdict:
+    start = perf_counter()
+    found, outcome = Extracted(None), "error"
+    try:
+        if profile == "paper":
+            grader: paper.Grader = "mathruler" if benchmark.startswith("geometry3k") else "gmpo"
+            found = answer_tag(response) if answer_in == "tag" else paper.extract(grader, response)
+            outcomes = [found.problem or paper.judge(grader, g, found.text or "") for g in spec.alternatives]
+            outcome = next((o for o in ("equal", "ask") if o in outcomes), outcomes[0])
+        else:
+            found = answer_tag(response) if answer_in == "tag" else last_box(response)
+            outcome = found.problem or strict.judge(spec, (found.text or "").strip())
+    except Exception:  # a defect of ours costs this answer its reward, counted as `error`, and never the run
+        _log.exception("the verifier failed on gold %r and answer %.200r", spec, found.text)
+    return Verdict(outcome == "equal", found.text, strict.gold_type(spec), outcome, perf_counter() - start)
+
+
+def _settled(verdict: Verdict, replies: list[str]) -> Verdict:
+    outcome = next((o for o in ("equal", "timeout", "error") if o in replies), "different")
+    return Verdict(outcome == "equal", verdict.extracted, verdict.gold_type, outcome, verdict.seconds)

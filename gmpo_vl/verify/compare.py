@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from gmpo_vl.verify.quantities import EXACT, Leeway, rounds_to, same_quantity
+from gmpo_vl.verify.quantities import EXACT, Leeway, clearly_apart, rounds_to, same_quantity
 from gmpo_vl.verify.tree import INFINITY, Node, both_signs, contains, is_name, substituted, symbols
 
 _LISTS = ("list", "either", "set")
@@ -29,9 +29,9 @@ _ORDERS = {"<", ">", "le", "ge"}
 
 def same(gold: Node, answer: Node, leeway: Leeway = EXACT) -> bool:
     """Whether `answer` is the same answer as `gold`. Raises quantities.Undecided where the rules cannot tell."""
-    gold, answer = _spread(gold), _spread(answer)
     if gold == answer:
         return True
+    gold, answer = _spread(gold), _spread(answer)
     if gold.op == "rel":
         return _same_relation(gold, answer, leeway)
     if gold.op in ("tuple", "union", "set") and (interval := _as_interval(answer)) and interval[1] != answer:
@@ -69,7 +69,7 @@ def _same_items(gold: Node, answer: Node, leeway: Leeway) -> bool:
 def _distinct(items: list[Node]) -> list[Node]:
     kept: list[Node] = []
     for item in items:
-        if not any(same(k, item) for k in kept):
+        if not any(not clearly_apart(k, item) and same(k, item) for k in kept):
             kept.append(item)
     return kept
 
@@ -80,7 +80,8 @@ def _matched(ours: list[Node], theirs: list[Node], leeway: Leeway) -> bool:
         return False
     left = list(theirs)
     for item in ours:
-        found = next((i for i, other in enumerate(left) if same(item, other, leeway)), None)
+        near = (i for i, other in enumerate(left) if leeway != EXACT or not clearly_apart(item, other))
+        found = next((i for i in near if same(item, left[i], leeway)), None)
         if found is None:
             return False
         del left[found]

@@ -168,25 +168,18 @@ def _integer_root(x: int, n: int) -> int | None:
 
 def _factorial(ctx: Any, n: Value) -> Value:
     if not (isinstance(n, Fraction) and n.denominator == 1 and n >= 0):
-        return ctx.gamma(_small(ctx, n) + 1)
+        raise Undefined("the factorial of such a number")
     if n > 1500:
         raise TooLarge("a factorial")
     return Fraction(math.factorial(n.numerator))
 
 
 def _binomial(ctx: Any, n: Value, k: Value) -> Value:
-    if all(isinstance(v, Fraction) and v.denominator == 1 for v in (n, k)):
-        if not 0 <= k <= n or n > 3000:
-            raise TooLarge("a binomial coefficient")
-        return Fraction(math.comb(n.numerator, k.numerator))
-    return ctx.binomial(_small(ctx, n), _small(ctx, k))
-
-
-def _small(ctx: Any, x: Value, limit: int = 200) -> Value:
-    x = real(x, ctx)
-    if abs(x) > limit:
-        raise TooLarge("an argument")
-    return x
+    if not all(isinstance(v, Fraction) and v.denominator == 1 and v >= 0 for v in (n, k)):
+        raise Undefined("a binomial coefficient of such numbers")
+    if n > 3000:
+        raise TooLarge("a binomial coefficient")
+    return Fraction(math.comb(n.numerator, k.numerator))
 
 
 def _whole(ctx: Any, x: Value, up: bool) -> Value:

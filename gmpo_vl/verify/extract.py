@@ -15,6 +15,7 @@ MAX_BOXES = 16  # boxes side by side
 MAX_LOOKS = 2_000  # mentions of "box" that are looked at, from the right
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s{0,8}\{")
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)  # an escaped brace is content
 _CUT = re.compile(r"\\(?:boxed|fbox)\s{0,8}\Z")
 # What may stand between two boxes that belong together; anything else means that the last box is a new answer.
 _JOINT = re.compile(
@@ -45,7 +46,7 @@ def last_box(response: str) -> Extracted:
         return Extracted(None, "truncated" if cut else "too_long")
     first, end = start, box[1]
     contents = [box[0]]
-    while len(contents) < MAX_BOXES:
+    for _ in range(MAX_BOXES):
         earlier = _last_start(response, first)
         before = _content(response, earlier) if earlier >= 0 else None
         if before is None:
@@ -97,18 +98,14 @@ def _content(text: str, start: int) -> tuple[str, int] | None:
     opening = text.find("{", start)
     if opening < 0:
         return None
-    depth, i, stop = 0, opening, min(len(text), opening + MAX_ANSWER)
-    while i < stop:
-        char = text[i]
-        if char == "\\":  # an escaped brace is content
-            i += 1
-        elif char == "{":
+    depth = 0
+    for brace in _BRACE.finditer(text, opening, opening + MAX_ANSWER):
+        if brace[0] == "{":
             depth += 1
-        elif char == "}":
+        elif brace[0] == "}":
             depth -= 1
             if depth == 0:
-                return text[opening + 1 : i], i + 1
-        i += 1
+                return text[opening + 1 : brace.start()], brace.end()
     return None
 
 

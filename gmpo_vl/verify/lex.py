@@ -7,23 +7,13 @@ command that the parser knows), `op` (one sign), `sep` (or, and), `unit`; `short
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
-from gmpo_vl.verify.units import unit_of
+from gmpo_vl.verify.tokens import Token, Unreadable, letters
+from gmpo_vl.verify.units import fold_units, unit_of
 
 MAX_CHARS = 2_000
 MAX_TOKENS = 700
 MAX_DEPTH = 32
-
-
-class Unreadable(ValueError):
-    """The text is no formula, list or relation that this grammar knows."""
-
-
-class Token(NamedTuple):
-    kind: str
-    text: str
-    spaced: bool = False  # white space before it
 
 
 _TOKEN = re.compile(
@@ -226,7 +216,7 @@ def lex(text: str) -> list[Token]:
     """Tokens of a normalised text. Raises Unreadable for signs outside the grammar and for what exceeds the bounds."""
     if len(text) > MAX_CHARS:
         raise Unreadable("too long")
-    tokens = _fold_units(_lex(text, in_text=False, depth=0))
+    tokens = fold_units(_lex(text, in_text=False, depth=0))
     if len(tokens) > MAX_TOKENS:
         raise Unreadable("too many tokens")
     return tokens
@@ -299,11 +289,7 @@ def _letters(run: str, in_text: bool, spaced: bool) -> list[Token]:
         return [Token("short", run, spaced)]
     if run.startswith("pi") and len(run) == 3:  # "pir"
         return [Token("cmd", "pi", spaced), Token("name", run[2])]
-    return _product(Token("short", run, spaced))
-
-
-def _product(token: Token) -> list[Token]:
-    return [Token("name", token.text[0], token.spaced), *(Token("name", c) for c in token.text[1:])]
+    return letters(Token("short", run, spaced))
 
 
 def _group(text: str, at: int) -> tuple[str, int] | None:
@@ -328,92 +314,3 @@ def _group(text: str, at: int) -> tuple[str, int] | None:
 def _skip_dot(text: str, at: int) -> int:
     r"""`\left.` and `\right.` are invisible brackets."""
     return at + 1 if text[at : at + 1] == "." and not text[at + 1 : at + 2].isdigit() else at
-
-
-def _fold_units(tokens: list[Token]) -> list[Token]:
-    """Runs of unit words after a number become one `unit` token, whose text is the same for the same unit."""
-    out: list[Token] = []
-    i = 0
-    while i < len(tokens):
-        if out and _ends_value(out[-1]):
-            unit, after = _unit_run(tokens, i)
-            if after > i:
-                out.append(Token("unit", unit, tokens[i].spaced))
-                i = after
-                continue
-        out += _product(tokens[i]) if tokens[i].kind == "short" else [tokens[i]]
-        i += 1
-    return out
-
-
-def _ends_value(token: Token) -> bool:
-    return (
-        token.kind == "num"
-        or token.text in (")", "}", "]", "|", "pi", "%")
-        or (token.kind == "name" and token.text in "ei")
-    )
-
-
-def _unit_run(tokens: list[Token], i: int) -> tuple[str, int]:
-    """Read `kcal m^{-2} yr^{-1}`, `square inches`, `km / h`, `miles per hour` at i: the canonical unit, the position after it."""
-    powers: dict[str, int] = {}
-    start, sign, power = i, 1, 1
-    while i < len(tokens):
-        token = tokens[i]
-        low = token.text.lower()
-        if (
-            token.kind == "word"
-            and low in ("square", "sq", "squared", "cubic", "cubed")
-            and not (low[-1] == "d" and not powers)
-        ):
-            if low in ("squared", "cubed"):
-                last = next(reversed(powers))
-                powers[last] *= 2 if low == "squared" else 3
-            else:
-                power = 3 if low == "cubic" else 2
-            i += 1
-            continue
-        if (
-            powers
-            and (low == "per" or token.text == "/")
-            and i + 1 < len(tokens)
-            and _unit_word(tokens[i + 1]) is not None
-        ):
-            sign, i = -1, i + 1
-            continue
-        if (
-            powers
-            and token.text in ("*", ".")
-            and i + 1 < len(tokens)
-            and _unit_word(tokens[i + 1]) is not None
-        ):
-            i += 1
-            continue
-        unit = _unit_word(token)
-        if unit is None:
-            break
-        exponent, i = _unit_power(tokens, i + 1)
-        powers[unit] = powers.get(unit, 0) + sign * power * exponent
-        power = 1
-    if not powers:
-        return "", start
-    if i < len(tokens) and tokens[i].text == "." and i + 1 == len(tokens):
-        i += 1
-    named = {unit: p for unit, p in powers.items() if unit and p}
-    return "*".join(f"{unit}^{p}" for unit, p in sorted(named.items())), i
-
-
-def _unit_word(token: Token) -> str | None:
-    return unit_of(token.text, True) if token.kind in ("word", "short") else None
-
-
-def _unit_power(tokens: list[Token], i: int) -> tuple[int, int]:
-    """`^2`, `^{2}`, `^{-2}` after a unit word: the power (1 without one) and the position after it."""
-    if i < len(tokens) and tokens[i].text == "^":
-        texts = [t.text for t in tokens[i + 1 : i + 5]]
-        for form in (1, 3, 4):
-            inner = "".join(texts[:form]).removeprefix("{").removesuffix("}")
-            closed = (texts[:1] == ["{"]) == (texts[form - 1 : form] == ["}"])
-            if closed and inner.lstrip("-").isdigit() and len(inner) < 3:
-                return int(inner), i + 1 + form
-    return 1, i

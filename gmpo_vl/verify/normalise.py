@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 
 _SUPERSCRIPTS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿⁱ", "0123456789+-ni"))
 _SUBSCRIPTS = dict(zip("₀₁₂₃₄₅₆₇₈₉ₙ", "0123456789n"))
@@ -56,6 +57,7 @@ _THOUSANDS_GROUP = re.compile(r"(?<!\\)\{(-?\d{1,3}(?:,\d{3})+)\}")
 _THOUSANDS_THIN = re.compile(r"(?<=\d)(?:,\s*\\!|\\!,|\\,)\s*(?=\d{3}(?!\d))")
 
 
+@lru_cache(maxsize=20_000)
 def normalise(text: str) -> str:
     """Unicode signs become LaTeX, invisible characters go, typeset thousands separators (`{,}`, `,\\!`, `\\,`) close up."""
     if not text.isascii():

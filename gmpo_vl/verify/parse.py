@@ -16,10 +16,12 @@ from __future__ import annotations
 from fractions import Fraction
 from functools import lru_cache
 
-from gmpo_vl.verify.lex import FUNCTIONS, Token, Unreadable, lex
+from gmpo_vl.verify.lex import FUNCTIONS, lex
 from gmpo_vl.verify.reader import Reader
+from gmpo_vl.verify.tokens import Token, Unreadable
 from gmpo_vl.verify.tree import Node, num
 
+MAX_ITEMS = 64  # of a list; the longest gold has 18
 _MAX_DIGITS = 400  # of one literal
 _MAX_TENS = 2_000  # of a decimal exponent
 _RELATIONS = set(
@@ -87,6 +89,8 @@ class _Parser(Reader):
         while joint := self.separator():
             joints.add(joint)
             items.append(self.relation())
+            if len(items) > MAX_ITEMS:
+                raise Unreadable("too many items")
         self.depth -= 1
         return items[0] if len(items) == 1 else Node("either" if joints == {"or"} else "list", tuple(items))
 

@@ -14,15 +14,19 @@ The rules of the strict profile:
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
-from gmpo_vl.verify.evaluate import MORE_DIGITS, NUMBERS, TooLarge, Undefined, evaluate, real
-from gmpo_vl.verify.tree import INFINITY, Node, constants, contains, has_logarithm, symbols, without
+from gmpo_vl.verify.evaluate import MORE_DIGITS, NUMBERS, evaluate, real
+from gmpo_vl.verify.tree import INFINITY, Node, constants, contains, functions, slow_steps, symbols, without
+
+Point = tuple[tuple[str, Fraction], ...]  # symbols and their values
 
 _POINTS = 4  # random points at which two expressions must agree
+_MAX_SLOW = 150  # powers, roots and functions in an answer; the most in a gold is 9
+_MAX_SLOW_AT_POINTS = 30  # where it is evaluated at several points
 _CALCULATOR = 10  # significant digits
 
 
@@ -72,6 +76,25 @@ def rounds_to(exact: Node, rounded: Node) -> bool:
         return False
 
 
+def clearly_apart(one: Node, two: Node) -> bool:
+    """A quick no for two plain numbers: the items of long lists meet each other often."""
+    first, second = _roughly(one), _roughly(two)
+    return (
+        first is not None and second is not None and abs(first - second) > 1e-6 * max(abs(first), abs(second))
+    )
+
+
+@lru_cache(maxsize=20_000)
+def _roughly(node: Node) -> complex | None:
+    if symbols(node) or contains(node, ("unit", "pct", "deg", "pm", "mp")):
+        return None
+    value = _at(node, ())
+    try:
+        return None if value is None else complex(value)
+    except OverflowError:
+        return None
+
+
 # --- units ------------------------------------------------------------------------------------------------------------
 def _parted(node: Node) -> tuple[Node, str]:
     """The quantity and its unit: "deg", "pct", a canonical unit, or "" for none."""
@@ -88,10 +111,8 @@ def _parted(node: Node) -> tuple[Node, str]:
 
 
 def _above_one(node: Node) -> bool:
-    try:
-        return abs(evaluate(node)) > 1
-    except (TooLarge, Undefined):
-        return False
+    value = _at(node, ())
+    return value is not None and bool(abs(value) > 1)
 
 
 def _infinite(node: Node) -> int:
@@ -105,28 +126,26 @@ def _equal(gold: Node, answer: Node, leeway: Leeway) -> bool:
     names = symbols(gold)
     if names != symbols(answer):
         return False
+    if slow_steps(answer) > (_MAX_SLOW_AT_POINTS if names else _MAX_SLOW):
+        raise Undecided("too many powers and functions")
     if not names:
-        return _equal_values(gold, answer, {}, leeway.tolerance) or _rounding_allowed(gold, answer, leeway)
-    draw = random.Random(7)
-    if not _agree(gold, answer, sorted(names), draw, (1,)):
+        return _equal_values(gold, answer, (), leeway.tolerance) or _rounding_allowed(gold, answer, leeway)
+    if not _agree(gold, answer, names, mixed=False):
         return False
     # A gold with a root or a logarithm takes its symbols as positive; any other identity must hold for both signs.
     return (
-        contains(gold, ("root",)) or has_logarithm(gold) or _agree(gold, answer, sorted(names), draw, (1, -1))
+        contains(gold, ("root",))
+        or not functions(gold).isdisjoint(("ln", "log", "lg"))
+        or _agree(gold, answer, names, mixed=True)
     )
 
 
-def _agree(gold: Node, answer: Node, names: list[str], draw: random.Random, signs: tuple[int, ...]) -> bool:
-    """Whether two expressions agree wherever both are defined. Where whole numbers matter, the points are whole."""
+def _agree(gold: Node, answer: Node, names: frozenset[str], mixed: bool) -> bool:
+    """Whether two expressions agree at the first points where both are defined. mixed: of either sign."""
     whole = contains((gold, answer), ("fact", "binom", "floor", "ceil"))
     seen = 0
-    for _ in range(3 * _POINTS):
-        if whole:
-            point = {name: Fraction(draw.randint(3, 14)) for name in names}
-        else:
-            point = {
-                name: draw.choice(signs) * Fraction(draw.randint(10**8, 10**9), 3 * 10**8) for name in names
-            }
+    for k in range(3 * _POINTS):
+        point = _point(tuple(sorted(names)), k, whole, mixed)
         try:
             if not _equal_values(gold, answer, point, None):
                 return False
@@ -138,21 +157,43 @@ def _agree(gold: Node, answer: Node, names: list[str], draw: random.Random, sign
     raise Undecided("defined at too few points")
 
 
-def _equal_values(gold: Node, answer: Node, point: Mapping[str, Any], tolerance: float | None) -> bool:
+@lru_cache(maxsize=4_000)
+def _point(names: tuple[str, ...], k: int, whole: bool, mixed: bool) -> Point:
+    """The k-th seeded point: rational numbers up to 3.4, or whole ones where only those have a value."""
+    draw = random.Random(f"{k} {whole} {mixed}")
+    if whole:
+        return tuple((name, Fraction(draw.randint(3, 14))) for name in names)
+    return tuple(
+        (name, draw.choice((1, -1) if mixed else (1,)) * Fraction(draw.randint(10**8, 10**9), 3 * 10**8))
+        for name in names
+    )
+
+
+@lru_cache(maxsize=20_000)
+def _at(node: Node, point: Point) -> Any:
+    """The value of a tree at a point, None where it has none: the items of long lists meet each other often."""
     try:
-        ours, theirs = evaluate(gold, point), evaluate(answer, point)
-        if isinstance(ours, Fraction) and isinstance(theirs, Fraction):
-            return ours == theirs or abs(ours - theirs) <= Fraction(tolerance or 0) * abs(ours)
-        one, two = real(ours), real(theirs)
-        if tolerance:
-            return bool(abs(one - two) <= tolerance * abs(one))
-        if not _near(one, two, NUMBERS, 40):
-            return False
-        # 40 digits agree; what is left (a cancellation, or a difference below them) shows at 200.
-        one, two = (real(evaluate(n, point, MORE_DIGITS), MORE_DIGITS) for n in (gold, answer))
-        return _near(one, two, MORE_DIGITS, 150)
+        return evaluate(node, dict(point))
+    except (ArithmeticError, ValueError):
+        return None
+
+
+def _equal_values(gold: Node, answer: Node, point: Point, tolerance: float | None) -> bool:
+    ours, theirs = _at(gold, point), _at(answer, point)
+    if ours is None or theirs is None:
+        raise Undecided("a value is too large, or not defined")
+    if isinstance(ours, Fraction) and isinstance(theirs, Fraction):
+        return ours == theirs or abs(ours - theirs) <= Fraction(tolerance or 0) * abs(ours)
+    one, two = real(ours), real(theirs)
+    if tolerance:
+        return bool(abs(one - two) <= tolerance * abs(one))
+    if not _near(one, two, NUMBERS, 40):
+        return False
+    try:  # 40 digits agree; what is left (a cancellation, or a difference below them) shows at 200
+        one, two = (real(evaluate(n, dict(point), MORE_DIGITS), MORE_DIGITS) for n in (gold, answer))
     except (ArithmeticError, ValueError) as error:
         raise Undecided(str(error)) from error
+    return _near(one, two, MORE_DIGITS, 150)
 
 
 def _near(one: Any, two: Any, ctx: Any, digits: int) -> bool:
@@ -171,10 +212,10 @@ def _rounding_allowed(gold: Node, answer: Node, leeway: Leeway) -> bool:
 
 
 def _value(node: Node) -> Any:
-    try:
-        return evaluate(node)
-    except (ArithmeticError, ValueError) as error:
-        raise Undecided(str(error)) from error
+    value = _at(node, ())
+    if value is None:
+        raise Undecided("a value is too large, or not defined")
+    return value
 
 
 def _written(node: Node) -> str | None:

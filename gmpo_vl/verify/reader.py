@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from gmpo_vl.verify.lex import MAX_DEPTH, Token, Unreadable
+from gmpo_vl.verify.lex import MAX_DEPTH
+from gmpo_vl.verify.tokens import Token, Unreadable
 
 BASES = dict(
     zip(

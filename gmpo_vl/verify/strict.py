@@ -7,10 +7,11 @@ from functools import lru_cache
 
 from gmpo_vl.verify.compare import same
 from gmpo_vl.verify.gold import Gold
-from gmpo_vl.verify.lex import MAX_CHARS, Unreadable
+from gmpo_vl.verify.lex import MAX_CHARS
 from gmpo_vl.verify.normalise import normalise
 from gmpo_vl.verify.parse import parse
-from gmpo_vl.verify.quantities import Leeway, Undecided
+from gmpo_vl.verify.quantities import EXACT, Leeway, Undecided
+from gmpo_vl.verify.tokens import Unreadable
 from gmpo_vl.verify.tree import Node, constants, contains, symbols
 
 _THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
@@ -23,6 +24,7 @@ _CHOICE_IN_ANSWER = re.compile(
     r"(?:(?:the\s+)?(?:correct\s+)?(?:answer|option|choice)\s*(?:is|:)?\s*)?\(?([A-Za-z])(?:\)|[.:](?=\s|$)|$)\s*(.*)",
     re.DOTALL | re.IGNORECASE,
 )
+_PLAIN_NUMBER = re.compile(r"-?\d{1,15}(?:\.\d{1,15})?", re.ASCII)
 _TEXT_COMMAND = re.compile(r"\\(?:text|mbox|textbf|textit|textrm|mathrm|hbox|mathbf|operatorname)\s*(?=\{)")
 _WORD = re.compile(r"[^\W_]+")
 
@@ -39,6 +41,7 @@ def judge(gold: Gold, answer: str) -> str:
     return outcomes[0]
 
 
+@lru_cache(maxsize=50_000)
 def gold_type(gold: Gold) -> str:
     """What a gold is read as; the field of the verdict."""
     return gold.type or ("choice" if gold.choices else _type_of(gold.alternatives[0]))
@@ -52,6 +55,12 @@ def _judge(alternative: str, gold: Gold, answer: str) -> str:
 
 
 def _judge_value(alternative: str, kind: str, leeway: Leeway, answer: str) -> str:
+    if answer == alternative:
+        return "equal"
+    if (
+        _PLAIN_NUMBER.fullmatch(answer) and _PLAIN_NUMBER.fullmatch(alternative) and leeway == EXACT
+    ):  # most answers, quickly
+        return "equal" if _plain_value(answer) == _plain_value(alternative) else "different"
     if _squeezed(alternative) == _squeezed(answer):
         return "equal"
     if kind == "text":
@@ -181,6 +190,16 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(words[1:] if words[:1] in (["the"], ["a"], ["an"]) and len(words[-1]) > 2 else words)
 
 
+def _plain_value(text: str) -> tuple[int, str]:
+    """A plain number as its whole part and its decimals, both without idle zeros; -0.5 and 0.5 differ in the sign."""
+    whole, _, decimals = text.lstrip("-").partition(".")
+    decimals = decimals.rstrip("0")
+    return (-int(whole) if text[0] == "-" else int(whole)), (
+        text[0] == "-" and int(whole) == 0 and bool(decimals)
+    ) * "-" + decimals
+
+
+@lru_cache(maxsize=20_000)
 def _squeezed(text: str) -> str:
     """Without spacing commands, and white space only where it parts two digits or letters."""
     text = re.sub(r"\\[,;:! ]|\\left(?![a-zA-Z])|\\right(?![a-zA-Z])|\$", " ", normalise(text))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 
@@ -19,6 +20,7 @@ class Node(NamedTuple):
     args: tuple[Any, ...]
 
 
+_SLOW = {"pow", "root", "fn", "fact", "binom"}
 INFINITY = Node("const", ("infty",))
 
 
@@ -27,33 +29,44 @@ def num(value: int | Fraction, written: str = "") -> Node:
 
 
 def contains(node: Any, ops: Iterable[str]) -> bool:
-    if isinstance(node, Node):
-        return node.op in ops or any(contains(a, ops) for a in node.args)
-    return isinstance(node, tuple) and any(contains(a, ops) for a in node)
+    """Whether a node of these kinds stands anywhere in the tree (or in a tuple of trees)."""
+    return not _summary(node)[0].isdisjoint(ops)
 
 
-def has_logarithm(node: Any) -> bool:
-    if isinstance(node, Node) and node.op == "fn" and node.args[0] in ("ln", "log", "lg"):
-        return True
-    return isinstance(node, tuple) and any(
-        has_logarithm(a) for a in (node.args if isinstance(node, Node) else node)
-    )
+def symbols(node: Any) -> frozenset[str]:
+    return _summary(node)[1]
 
 
-def symbols(node: Any) -> set[str]:
-    return _leaves(node, "sym")
+def constants(node: Any) -> frozenset[str]:
+    return _summary(node)[2]
 
 
-def constants(node: Any) -> set[str]:
-    return _leaves(node, "const")
+def functions(node: Any) -> frozenset[str]:
+    return _summary(node)[3]
 
 
-def _leaves(node: Any, op: str) -> set[str]:
-    if isinstance(node, Node) and node.op == op:
-        return {node.args[0]}
-    if isinstance(node, tuple):
-        return set().union(*(_leaves(a, op) for a in (node.args if isinstance(node, Node) else node)))
-    return set()
+def slow_steps(node: Any) -> int:
+    """How many powers, roots, functions and the like an evaluation takes: what costs time at 60 digits."""
+    return _summary(node)[4]
+
+
+@lru_cache(maxsize=20_000)
+def _summary(node: Any) -> tuple[Any, ...]:
+    """The kinds of node, the symbols, constants, functions and the number of slow steps of a tree, found in one walk."""
+    ops: set[str] = set()
+    leaves: dict[str, set[str]] = {"sym": set(), "const": set(), "fn": set()}
+    stack, slow = [node], 0
+    while stack:
+        part = stack.pop()
+        if isinstance(part, Node):
+            ops.add(part.op)
+            slow += part.op in _SLOW
+            if part.op in leaves:
+                leaves[part.op].add(part.args[0])
+            stack.extend(part.args)
+        elif isinstance(part, tuple):
+            stack.extend(part)
+    return frozenset(ops), *(frozenset(names) for names in leaves.values()), slow
 
 
 def substituted(node: Any, old: Node, new: Node) -> Any:

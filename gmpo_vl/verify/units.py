@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from gmpo_vl.verify.tokens import Token, letters
+
 _GROUPS = """
 deg: degree degrees deg degs
 arcsec: arcsecond arcseconds arcsec arcsecs
@@ -101,3 +103,92 @@ def unit_of(word: str, as_text: bool) -> str | None:
     return (
         _FOLDED.get(word.lower()) if len(word) > 3 or (word.lower() not in _CASED and len(word) > 2) else None
     )
+
+
+def fold_units(tokens: list[Token]) -> list[Token]:
+    """Runs of unit words after a number become one `unit` token, whose text is the same for the same unit."""
+    out: list[Token] = []
+    i = 0
+    while i < len(tokens):
+        if out and _ends_value(out[-1]):
+            unit, after = _unit_run(tokens, i)
+            if after > i:
+                out.append(Token("unit", unit, tokens[i].spaced))
+                i = after
+                continue
+        out += letters(tokens[i]) if tokens[i].kind == "short" else [tokens[i]]
+        i += 1
+    return out
+
+
+def _ends_value(token: Token) -> bool:
+    return (
+        token.kind == "num"
+        or token.text in (")", "}", "]", "|", "pi", "%")
+        or (token.kind == "name" and token.text in "ei")
+    )
+
+
+def _unit_run(tokens: list[Token], i: int) -> tuple[str, int]:
+    """Read `kcal m^{-2} yr^{-1}`, `square inches`, `km / h`, `miles per hour` at i: the canonical unit, the position after it."""
+    powers: dict[str, int] = {}
+    start, sign, power = i, 1, 1
+    while i < len(tokens):
+        token = tokens[i]
+        low = token.text.lower()
+        if (
+            token.kind == "word"
+            and low in ("square", "sq", "squared", "cubic", "cubed")
+            and not (low[-1] == "d" and not powers)
+        ):
+            if low in ("squared", "cubed"):
+                last = next(reversed(powers))
+                powers[last] *= 2 if low == "squared" else 3
+            else:
+                power = 3 if low == "cubic" else 2
+            i += 1
+            continue
+        if (
+            powers
+            and (low == "per" or token.text == "/")
+            and i + 1 < len(tokens)
+            and _unit_word(tokens[i + 1]) is not None
+        ):
+            sign, i = -1, i + 1
+            continue
+        if (
+            powers
+            and token.text in ("*", ".")
+            and i + 1 < len(tokens)
+            and _unit_word(tokens[i + 1]) is not None
+        ):
+            i += 1
+            continue
+        unit = _unit_word(token)
+        if unit is None:
+            break
+        exponent, i = _unit_power(tokens, i + 1)
+        powers[unit] = powers.get(unit, 0) + sign * power * exponent
+        power = 1
+    if not powers:
+        return "", start
+    if i < len(tokens) and tokens[i].text == "." and i + 1 == len(tokens):
+        i += 1
+    named = {unit: p for unit, p in powers.items() if unit and p}
+    return "*".join(f"{unit}^{p}" for unit, p in sorted(named.items())), i
+
+
+def _unit_word(token: Token) -> str | None:
+    return unit_of(token.text, True) if token.kind in ("word", "short") else None
+
+
+def _unit_power(tokens: list[Token], i: int) -> tuple[int, int]:
+    """`^2`, `^{2}`, `^{-2}` after a unit word: the power (1 without one) and the position after it."""
+    if i < len(tokens) and tokens[i].text == "^":
+        texts = [t.text for t in tokens[i + 1 : i + 5]]
+        for form in (1, 3, 4):
+            inner = "".join(texts[:form]).removeprefix("{").removesuffix("}")
+            closed = (texts[:1] == ["{"]) == (texts[form - 1 : form] == ["}"])
+            if closed and inner.lstrip("-").isdigit() and len(inner) < 3:
+                return int(inner), i + 1 + form
+    return 1, i

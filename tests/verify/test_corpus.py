@@ -6,7 +6,10 @@ from pathlib import Path
 
 from gmpo_vl.verify import verify
 
-CORPUS = [json.loads(line) for line in Path(__file__).with_name("corpus.jsonl").read_text(encoding="utf-8").splitlines()]
+CORPUS = [
+    json.loads(line)
+    for line in Path(__file__).with_name("corpus.jsonl").read_text(encoding="utf-8").splitlines()
+]
 
 
 def test_no_wrong_answer_is_accepted_and_no_right_one_refused():
@@ -22,6 +25,10 @@ def test_the_corpus_is_wide_and_balanced():
     kinds = Counter(row["kind"] for row in CORPUS)
     assert len(CORPUS) > 1000
     assert len(kinds) >= 20
-    assert all(any(r["correct"] == right for r in CORPUS if r["kind"] == kind) for kind in kinds for right in (True, False))
+    assert all(
+        any(r["correct"] == right for r in CORPUS if r["kind"] == kind)
+        for kind in kinds
+        for right in (True, False)
+    )
     labels = {(row["gold"], row["answer"]): row["correct"] for row in CORPUS}
     assert len(labels) == len(CORPUS), "the same pair twice"

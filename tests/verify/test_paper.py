@@ -1,0 +1,72 @@
+"""The paper profile against a table of the published graders' own verdicts: 99% agreement, every disagreement listed."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gmpo_vl.verify import verify, verify_batch
+
+TABLE = [
+    json.loads(line)
+    for line in Path(__file__).with_name("published_verdicts.jsonl").read_text(encoding="utf-8").splitlines()
+]
+# What we decide otherwise, by rule. Each is a pair of the table.
+KNOWN = {
+    "floating point: theirs leaves a rest of 1e-34": {("mathruler", r"\boxed{82.24 \times 10^{-20}}")},
+    "a \\text that ends in another \\text": {
+        ("mathruler", r"\boxed{\text{SRAC} = \text{LRAC}}"),
+        ("gmpo", r"\boxed{\text{SRAC} = \text{LRAC}}"),
+    },
+    "sympy reads n2n as a product": {
+        ("mathruler", r"\boxed{\binom{n}{2n}}"),
+        ("gmpo", r"\boxed{\binom{n}{2n}}"),
+    },
+    "sympy reads cotx as cot(x)": {("mathruler", r"\boxed{\cot(x)}")},
+    "a response without a box answers the gold None": {("mathruler", "nothing")},
+}
+
+
+@pytest.mark.parametrize(
+    ("grader", "benchmark", "step"), [("mathruler", "geometry3k", 1), ("gmpo", "math", 8)]
+)
+def test_it_decides_as_the_published_grader(grader, benchmark, step):
+    rows = TABLE[::step]
+    verdicts = verify_batch(
+        [r["gold"] for r in rows], [r["response"] for r in rows], "paper", benchmark=benchmark, workers=2
+    )
+    listed = {pair for pairs in KNOWN.values() for pair in pairs}
+    apart = [r for r, v in zip(rows, verdicts) if r[grader] != v.correct]
+    assert len(apart) <= 0.01 * len(rows)
+    late = [v for v in verdicts if v.outcome == "timeout"]
+    assert len(late) <= 2
+    unlisted = [(r["gold"], r["response"]) for r in apart if (grader, r["response"]) not in listed]
+    assert len(unlisted) <= len(late), (
+        unlisted
+    )  # only a deadline, on a busy machine, may explain one that is not listed
+
+
+def test_the_two_published_graders_differ_and_so_do_we():
+    """Geometry3K's (mathruler) keeps 1/2 and 0.50 apart; GMPO's asks math-verify."""
+    assert any(r["mathruler"] != r["gmpo"] for r in TABLE)
+    row = next(r for r in TABLE if r["gmpo"] and not r["mathruler"])
+    assert verify(row["gold"], row["response"], "paper").correct
+    assert not verify(row["gold"], row["response"], "paper", benchmark="geometry3k").correct
+
+
+def test_their_mistakes_are_repeated_and_strict_does_not_make_them():
+    wrong = [(r"\frac{32\pi}{3}", r"\boxed{\frac{32}{3\pi}}"), (r"$\sqrt{4}$", r"\boxed{\sqrt[3]{4}}")]
+    for gold, response in wrong:
+        assert verify(gold, response, "paper", benchmark="geometry3k").correct
+        assert not verify(gold, response).correct
+
+
+def test_what_would_run_or_hang_there_is_refused_here():
+    for answer in (
+        "9**9**9**9",
+        "99999999!",
+        "__import__('os').getpid()",
+        "[x for x in ().__class__.__base__.__subclasses__()]",
+    ):
+        for benchmark in ("geometry3k", "math"):
+            assert not verify(r"\sqrt{2}", f"\\boxed{{{answer}}}", "paper", benchmark=benchmark).correct
