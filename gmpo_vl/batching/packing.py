@@ -28,7 +28,9 @@ class Packed:
     image: ImageSettings | None
 
 
-def pack(rows: Sequence[tuple[Prompt, torch.Tensor]], image: ImageSettings | None, device: torch.device) -> Packed:
+def pack(
+    rows: Sequence[tuple[Prompt, torch.Tensor]], image: ImageSettings | None, device: torch.device
+) -> Packed:
     """Rows of (prompt, ids_T) to a micro-batch. A prompt object that appears in several rows is held once."""
     index: dict[int, int] = {}
     prompts: list[Prompt] = []

@@ -48,29 +48,58 @@ def rows_of(groups: Sequence[Group]) -> list[Row]:
     return [Row(group, k) for group in groups for k in range(len(group.responses))]
 
 
-def micro_batches(
-    rows: Sequence[Row], max_rows: int | None = None, max_tokens: int | None = None
-) -> list[list[Row]]:
-    """Rows that run together: at most `max_rows`, and at most `max_tokens` once padded to the longest.
+@dataclass(frozen=True)
+class Limits:
+    """What one forward may hold: `max_rows` responses and `max_tokens` tokens; None: no limit.
 
-    Groups stay together (their pictures and prompts are computed once) and are ordered by their longest row, so that
-    little is padded. A row longer than `max_tokens` runs alone.
+    share_prefix: how tokens are counted. A prompt once and each response (one packed row), or every response with its
+    prompt, padded to the longest.
     """
-    longest: dict[str, int] = {}
+
+    max_rows: int | None = None
+    max_tokens: int | None = None
+    share_prefix: bool = True
+
+    def tokens(self, rows: Sequence[Row]) -> int:
+        if self.share_prefix:
+            prompts = {row.group.key: len(row.group.prompt.ids_P) for row in rows}
+            return sum(prompts.values()) + sum(row.response_length for row in rows)
+        return len(rows) * max(row.length for row in rows)
+
+    def allow(self, rows: Sequence[Row]) -> bool:
+        """A single row is always allowed: it cannot be made smaller."""
+        if len(rows) <= 1:
+            return True
+        too_many = self.max_rows is not None and len(rows) > self.max_rows
+        return not too_many and (self.max_tokens is None or self.tokens(rows) <= self.max_tokens)
+
+
+def micro_batches(rows: Sequence[Row], limits: Limits) -> list[list[Row]]:
+    """Rows that run together. Groups stay whole unless the limits demand a split, and then have as few parts as possible.
+
+    Groups are ordered by their longest row, so that neighbours are of similar length.
+    """
+    groups: dict[str, list[Row]] = {}
     for row in rows:
-        longest[row.group.key] = max(longest.get(row.group.key, 0), row.length)
-    ordered = sorted(rows, key=lambda row: (longest[row.group.key], row.group.key, row.k))
+        groups.setdefault(row.group.key, []).append(row)
     batches: list[list[Row]] = []
-    width = 0
-    for row in ordered:
-        current = batches[-1] if batches else []
-        width_with = max(width, row.length)
-        too_many = max_rows is not None and len(current) >= max_rows
-        too_long = max_tokens is not None and width_with * (len(current) + 1) > max_tokens
-        if not batches or (current and (too_many or too_long)):
-            batches.append([row])
-            width = row.length
-        else:
-            current.append(row)
-            width = width_with
+    for group in sorted(
+        groups.values(), key=lambda group: (max(row.length for row in group), group[0].group.key)
+    ):
+        for part in _parts(group, limits):
+            if batches and limits.allow(batches[-1] + part):
+                batches[-1] = batches[-1] + part
+            else:
+                batches.append(part)
     return batches
+
+
+def _parts(group: list[Row], limits: Limits) -> list[list[Row]]:
+    """The group whole, or in the fewest parts that the limits allow, of as equal a number of rows as possible."""
+    for count in range(1, len(group) + 1):
+        size, extra = divmod(len(group), count)
+        ends = [size * (i + 1) + min(extra, i + 1) for i in range(count)]
+        parts = [group[start:end] for start, end in zip([0, *ends], ends)]
+        if all(limits.allow(part) for part in parts):
+            return parts
+    raise AssertionError("single rows are always allowed")

@@ -23,7 +23,6 @@ _PLACEMENT_ON_LOCAL = (
     "worker.hybrid_engine",
     "worker.actor.strategy",
     "worker.actor.padding_free",
-    "worker.actor.dynamic_batching",
     "worker.actor.ulysses_size",
     "worker.actor.use_torch_compile",
     "worker.actor.fsdp.*",
@@ -86,6 +85,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "algorithm.kl_type": ("fixed", "adaptive"),
     "algorithm.overlong_responses": ("score", "mask", "soft"),
     "worker.actor.loss_avg_mode": ("token", "seq"),
+    "worker.actor.share_prefix": ("auto", "always", "never"),
     "worker.actor.optim.strategy": ("adamw", "adamw_bf16"),
     "worker.actor.optim.lr_scheduler_type": ("constant", "cosine"),
     "worker.actor.fsdp.torch_dtype": _DTYPES,
@@ -114,6 +114,7 @@ _POSITIVE = (
     "worker.rollout.temperature",
     "trainer.total_epochs",
     "trainer.max_steps",
+    "trainer.kl_to_start_prompts",
 )
 _NOT_NEGATIVE = (
     "algorithm.kl_coef",

@@ -126,6 +126,9 @@ class ActorConfig:
     micro_batch_size_per_device_for_update: int = 4  # rollouts
     micro_batch_size_per_device_for_experience: int = 16  # rollouts
     max_tokens_per_micro_batch: int | None = None  # ours
+    share_prefix: str = (
+        "auto"  # ours: auto | always | never. Each prompt once per group; auto: where it proves exact
+    )
     max_grad_norm: float = 1.0
     loss_type: str = "gmpo"  # ours: an objective of gmpo_vl.policy, or easyr1/NAME on engine easyr1
     log_clip_low: float | None = None  # ours. None here and below: the objective's own
@@ -135,6 +138,9 @@ class ActorConfig:
     clip_ratio_dual: float | None = None  # of easyr1/default
     mean_power: float | None = None  # ours: of power_mean
     length_constant: float | None = None  # ours: of dr_grpo, tokens
+    rollout_correction_cap: float | None = (
+        None  # ours: weigh sequences by min(geometric mean of pi_old/pi_rollout, cap)
+    )
     entropy_coef: float = 0.0  # ours: what is added to the objective per unit of entropy
     loss_avg_mode: str = "token"  # of easyr1/NAME; our objectives say themselves what they average
     tau_positive: float = 1.0  # of easyr1/sapo
@@ -231,6 +237,8 @@ class TrainerConfig:
     val_before_train: bool = True
     val_only: bool = False
     val_generations_to_log: int = 0
+    kl_to_start_freq: int = -1  # ours: steps between two measurements of actor/kl_to_start
+    kl_to_start_prompts: int = 16  # ours: training prompts whose starting answers it is measured on
     save_freq: int = -1
     save_limit: int = -1
     save_best: bool = (

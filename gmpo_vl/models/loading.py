@@ -59,7 +59,7 @@ def load_model(
 def load_for_inference(folder: str | Path) -> PreTrainedModel:
     """The model in bfloat16 on the GPU, or in float32 on a CPU; no gradients."""
     cuda = torch.cuda.is_available()
-    model = load_model(folder, torch.bfloat16 if cuda else torch.float32)
+    model: Any = load_model(folder, torch.bfloat16 if cuda else torch.float32)
     return model.to("cuda" if cuda else "cpu").requires_grad_(False).eval()
 
 

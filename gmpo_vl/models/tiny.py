@@ -79,12 +79,13 @@ class TinySize:
     vision_intermediate: int
     tied: bool
     initializer_range: float
+    rope_theta: float
 
 
 SIZES = {
     # initializer_range is large so that random log-probs differ between tokens and gradients are not tiny.
-    "test": TinySize(64, 2, 2, 1, 128, 64, 2, 2, 128, tied=False, initializer_range=0.1),
-    "demo": TinySize(96, 3, 3, 1, 192, 96, 3, 3, 192, tied=True, initializer_range=0.02),
+    "test": TinySize(64, 2, 2, 1, 128, 64, 2, 2, 128, tied=False, initializer_range=0.1, rope_theta=10000.0),
+    "demo": TinySize(96, 3, 3, 1, 192, 96, 3, 3, 192, tied=True, initializer_range=0.02, rope_theta=10.0),
 }
 
 
@@ -167,7 +168,7 @@ def _text_config(size: TinySize, tokenizer: Any) -> dict[str, Any]:
         "max_position_embeddings": 4096,
         "initializer_range": size.initializer_range,
         "rms_norm_eps": 1e-6,
-        "rope_theta": 10000.0,
+        "rope_theta": size.rope_theta,
         "tie_word_embeddings": size.tied,
         "use_sliding_window": False,
         "bos_token_id": tokenizer.token_to_id("<|endoftext|>"),

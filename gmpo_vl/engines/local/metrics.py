@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from gmpo_vl.engines.local.collect import Collected
+from gmpo_vl.policy import RolloutMismatch
 from gmpo_vl.rollout.types import Group
 
 
@@ -41,22 +43,17 @@ def is_flat(group: Group) -> bool:
 
 
 def rollout_mismatch(groups: Sequence[Group]) -> dict[str, float]:
-    """How far the sampler's log-probs are from the trainer's: the largest gap, and the k3 estimate of their KL.
+    """`rollout/mismatch_*`: how far the sampler's log-probs are from the trainer's.
 
     groups: those sampled by the policy whose log-probs `old_log_probs` holds.
     """
-    gaps = [
-        response.rollout_log_probs_T.double() - old_T.double()
-        for group in groups
-        for response, old_T in zip(group.responses, group.old_log_probs)
-    ]
-    if not gaps:
-        return {}
-    gap = torch.cat(gaps)
-    return {
-        "rollout/mismatch_max": float(gap.abs().max()),
-        "rollout/mismatch_kl": float((torch.expm1(-gap) + gap).mean()),
-    }
+    mismatch = RolloutMismatch()
+    for group in groups:
+        old_GT = pad_sequence(group.old_log_probs, batch_first=True)
+        rollout_GT = pad_sequence([r.rollout_log_probs_T for r in group.responses], batch_first=True)
+        mask_GT = pad_sequence([torch.ones(len(r.ids_T)) for r in group.responses], batch_first=True)
+        mismatch.add(old_GT, rollout_GT, mask_GT)
+    return mismatch.result()
 
 
 def memory_metrics() -> dict[str, float]:

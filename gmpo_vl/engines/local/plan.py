@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gmpo_vl.config import Config, placement_notice
-from gmpo_vl.engines.local.setup import load_configured_reward, load_split, require_keys
+from gmpo_vl.engines.local.setup import load_configured_reward, load_split
 from gmpo_vl.models.loading import model_folder
 from gmpo_vl.models.processing import load_processor
 from gmpo_vl.models.prompts import PromptSet
@@ -11,7 +11,6 @@ from gmpo_vl.models.prompts import PromptSet
 
 def dry_run(config: Config) -> str:
     """Read all data, tokenizer, template and reward as the run would, load no weights, and say what would happen."""
-    require_keys(config)
     model = config.worker.actor.model
     folder = model_folder(str(model.tokenizer_path or model.model_path))
     processor = load_processor(folder, config.data.override_chat_template)

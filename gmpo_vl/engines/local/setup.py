@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from gmpo_vl.config import Config, ConfigError
+from gmpo_vl.config import Config
 from gmpo_vl.data.rows import Columns
 from gmpo_vl.data.templates import load_template
 from gmpo_vl.models.compat import enable_gradient_checkpointing
@@ -26,12 +26,16 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass
 class Policy:
-    """The model that is trained, and how it computes."""
+    """The model that is trained, and how it computes.
+
+    share_prefix: each prompt once per group (models/shared.py). Under `auto` the first batch of every run decides.
+    """
 
     model: Any
     processor: Processor
     banned_ids: tuple[int, ...]
     autocast_dtype: torch.dtype | None
+    share_prefix: bool
 
     @property
     def device(self) -> torch.device:
@@ -60,7 +64,13 @@ def build_policy(config: Config, folder: str | Path | None = None) -> Policy:
     if actor.model.enable_gradient_checkpointing:
         enable_gradient_checkpointing(unwrap(model))
     compute = DTYPES[actor.fsdp.mp_param_dtype]
-    return Policy(model, processor, banned_ids(unwrap(model).config), None if compute == dtype else compute)
+    return Policy(
+        model=model,
+        processor=processor,
+        banned_ids=banned_ids(unwrap(model).config),
+        autocast_dtype=None if compute == dtype else compute,
+        share_prefix=actor.share_prefix != "never",
+    )
 
 
 def _with_lora(model: Any, config: Config) -> Any:
@@ -91,18 +101,6 @@ def build_reference(config: Config, policy: Policy) -> Any | None:
 def load_configured_reward(config: Config) -> Reward:
     reward = config.worker.reward
     return load_reward(str(reward.reward_function), reward.reward_function_kwargs)
-
-
-def require_keys(config: Config) -> None:
-    """ConfigError naming every key that has no default and was not written."""
-    required = {
-        "worker.actor.model.model_path": config.worker.actor.model.model_path,
-        "data.train_files": config.data.train_files,
-        "worker.reward.reward_function": config.worker.reward.reward_function,
-    }
-    missing = [key for key, value in required.items() if not value]
-    if missing:
-        raise ConfigError(f"a run needs {' and '.join(missing)}: write it in the file, or as KEY=VALUE after it")
 
 
 def load_split(config: Config, files: str, processor: Processor) -> PromptSet:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gmpo_vl.batching.packing import pack
 from gmpo_vl.config import Config, save_config
 from gmpo_vl.data.order import EpochOrder
 from gmpo_vl.data.types import Prompt
@@ -25,19 +26,21 @@ from gmpo_vl.engines.local.loggers import Logger, open_loggers
 from gmpo_vl.engines.local.metrics import group_metrics, memory_metrics, rollout_mismatch
 from gmpo_vl.engines.local.optim import build_optimizer, learning_rate_share
 from gmpo_vl.engines.local.plan import total_steps
+from gmpo_vl.engines.local.probe import measure_kl_to_start, open_probe
 from gmpo_vl.engines.local.setup import (
     Policy,
     build_policy,
     build_reference,
     load_configured_reward,
     load_split,
-    require_keys,
     sampling_of,
 )
 from gmpo_vl.engines.local.stopping import Stopped, StopRequest
 from gmpo_vl.engines.local.update import fill_old_log_probs, fill_reference_log_probs, update_policy
 from gmpo_vl.engines.local.validate import validate
+from gmpo_vl.models.forward import unwrap
 from gmpo_vl.models.prompts import PromptSet
+from gmpo_vl.models.proof import prove_sharing
 from gmpo_vl.progress import phase_bar
 from gmpo_vl.rollout.hf import generate
 from gmpo_vl.rollout.scoring import to_records
@@ -60,6 +63,8 @@ class Training:
     order: EpochOrder
     total_steps: int
     progress: Progress
+    first_step: int
+    probe: list[Group]
     stop: StopRequest
     loggers: list[Logger]
 
@@ -91,6 +96,8 @@ def run_steps(t: Training) -> None:
             with timed(times, "generate"):
                 collected = collect(t, step)
             metrics |= group_metrics(collected)
+            if t.progress.step == t.first_step:
+                settle_sharing(t, collected.groups)
             with timed(times, "log_probs"):
                 metrics |= old_and_reference_log_probs(t, collected)
             with timed(times, "update"):
@@ -100,6 +107,8 @@ def run_steps(t: Training) -> None:
             keep_rollouts(t, step, collected.groups)
         tokens = sum(len(g.prompt.ids_P) + len(r.ids_T) for g in collected.groups for r in g.responses)
         metrics |= {"perf/tokens_per_second": tokens / times["step"], **memory_metrics()}
+        if due(t.config.trainer.kl_to_start_freq, step, t.total_steps):
+            metrics["actor/kl_to_start"] = measure_kl_to_start(t.policy, t.probe, t.config)
         if due(t.config.trainer.val_freq, step, t.total_steps):
             with timed(times, "validate"):
                 metrics |= run_validation(t)
@@ -127,6 +136,25 @@ def collect(t: Training, step: int) -> Collected:
             )
 
     return collect_groups(t.config, t.progress.position, t.progress.surplus, next_prompts, sample, t.reward)
+
+
+def settle_sharing(t: Training, groups: Sequence[Group]) -> None:
+    """On the first batch of every run one group goes both ways; where they disagree the run goes the plain way."""
+    if t.config.worker.actor.share_prefix != "auto":
+        return
+    group = min(groups, key=lambda g: sum(len(r.ids_T) for r in g.responses))
+    packed = pack(
+        [(group.prompt, r.ids_T) for r in group.responses], t.policy.processor.image, t.policy.device
+    )
+    dtype = t.policy.autocast_dtype or unwrap(t.policy.model).dtype
+    with t.policy.autocast():
+        temperature = t.config.worker.rollout.temperature
+        proof = prove_sharing(t.policy.model, packed, temperature, t.policy.banned_ids, dtype)
+    t.policy.share_prefix = proof.holds
+    if proof.holds:
+        print(f"each prompt is computed once per group: {proof}", flush=True)
+    else:
+        print(f"WARNING: the shared forward is wrong here, every rollout runs alone: {proof}", flush=True)
 
 
 def old_and_reference_log_probs(t: Training, collected: Collected) -> dict[str, float]:
@@ -225,7 +253,6 @@ def timed(times: dict[str, float], name: str) -> Iterator[None]:
 
 def open_training(config: Config, stop: StopRequest) -> Training:
     """Load everything; on resume weights, optimizer and position come from the checkpoint, and the logs are rewound."""
-    require_keys(config)
     run, checkpoint = open_run(config)
     folder = checkpoint / "huggingface" if checkpoint is not None else None
     adapter_base = base_folder(folder) if folder is not None else None
@@ -246,6 +273,11 @@ def open_training(config: Config, stop: StopRequest) -> Training:
     # Without a checkpoint even the validation before step 1 is done again.
     run.rewind(progress.step if checkpoint is not None else -1)
     steps = total_steps(config, len(prompts))
+    order = EpochOrder(len(prompts), config.data.seed, config.data.shuffle)
+    probe: list[Group] = []
+    if config.trainer.kl_to_start_freq > 0:
+        asked = prompts.encode(order.take(0, min(config.trainer.kl_to_start_prompts, len(prompts))))
+        probe = open_probe(policy, asked, config, run.folder / "probe.pt")
     return Training(
         config=config,
         run=run,
@@ -255,9 +287,11 @@ def open_training(config: Config, stop: StopRequest) -> Training:
         reward=load_configured_reward(config),
         prompts=prompts,
         validation=validation,
-        order=EpochOrder(len(prompts), config.data.seed, config.data.shuffle),
+        order=order,
         total_steps=steps,
         progress=progress,
+        first_step=progress.step,
+        probe=probe,
         stop=stop,
         loggers=open_loggers(config, run, progress.step, steps),
     )

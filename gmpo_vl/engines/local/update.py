@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from gmpo_vl.batching.packing import pack
-from gmpo_vl.batching.planning import Row, micro_batches, mini_batches, rows_of
+from gmpo_vl.batching.planning import Limits, Row, micro_batches, mini_batches, rows_of
 from gmpo_vl.config import Config
 from gmpo_vl.engines.local.setup import Policy
 from gmpo_vl.models.forward import response_log_probs
@@ -18,6 +19,7 @@ from gmpo_vl.policy import (
     kl,
     per_sequence_loss,
     reduce_loss,
+    rollout_correction,
     sequence_weights,
     skippable,
     token_mean,
@@ -25,6 +27,21 @@ from gmpo_vl.policy import (
 )
 from gmpo_vl.policy.settings import OBJECTIVES
 from gmpo_vl.rollout.types import Group
+
+
+def limits_of(config: Config, policy: Policy, rollouts: int) -> Limits:
+    """What one forward may hold. `rollouts`: the micro-batch size of this pass.
+
+    `max_tokens_per_micro_batch` says it in tokens; without it `dynamic_batching` allows the tokens of that many rollouts of
+    full length (as EasyR1), and without that it is that many rollouts.
+    """
+    actor, data = config.worker.actor, config.data
+    if actor.max_tokens_per_micro_batch is not None:
+        return Limits(max_tokens=actor.max_tokens_per_micro_batch, share_prefix=policy.share_prefix)
+    if actor.dynamic_batching:
+        longest = data.max_prompt_length + data.max_response_length
+        return Limits(max_tokens=rollouts * longest, share_prefix=policy.share_prefix)
+    return Limits(max_rows=rollouts, share_prefix=policy.share_prefix)
 
 
 def log_probs_of(
@@ -36,13 +53,17 @@ def log_probs_of(
     """
     actor = config.worker.actor
     rows = rows_of(groups)
-    for batch in micro_batches(
-        rows, actor.micro_batch_size_per_device_for_experience, actor.max_tokens_per_micro_batch
-    ):
+    limits = limits_of(config, policy, actor.micro_batch_size_per_device_for_experience)
+    for batch in micro_batches(rows, limits):
         packed = pack([(r.group.prompt, r.ids_T) for r in batch], policy.processor.image, policy.device)
         with torch.no_grad(), policy.autocast():
             log_probs_BT, entropy_BT = response_log_probs(
-                model, packed, config.worker.rollout.temperature, policy.banned_ids, with_entropy=True
+                model,
+                packed,
+                config.worker.rollout.temperature,
+                policy.banned_ids,
+                with_entropy=True,
+                share_prefix=policy.share_prefix,
             )
         assert entropy_BT is not None
         for row, log_probs_T, entropy_T in zip(batch, log_probs_BT.cpu(), entropy_BT.cpu()):
@@ -150,10 +171,8 @@ def _accumulate_gradient(
     diagnostics.add_skipped(weight_B[skip_B])
     if progress is not None and len(active) < len(rows):
         progress(len(rows) - len(active))
-    batches = micro_batches(
-        active, actor.micro_batch_size_per_device_for_update, actor.max_tokens_per_micro_batch
-    )
-    for batch in batches:
+    limits = limits_of(config, policy, actor.micro_batch_size_per_device_for_update)
+    for batch in micro_batches(active, limits):
         _micro_batch_loss(policy, batch, config, kl_coef, total, diagnostics).backward()
         if progress is not None:
             progress(len(batch))
@@ -181,10 +200,11 @@ def _micro_batch_loss(
             config.worker.rollout.temperature,
             policy.banned_ids,
             with_entropy=actor.entropy_coef != 0,
+            share_prefix=policy.share_prefix,
         )
 
-    def padded(values: Sequence[torch.Tensor]) -> torch.Tensor:
-        return torch.nn.utils.rnn.pad_sequence(list(values), batch_first=True).to(policy.device)
+    def padded(values: list[torch.Tensor]) -> torch.Tensor:
+        return pad_sequence(values, batch_first=True).to(policy.device)
 
     mask_BT = padded([loss_mask(row, config) for row in batch])
     old_BT = padded([row.group.old_log_probs[row.k] for row in batch])
@@ -193,6 +213,9 @@ def _micro_batch_loss(
         actor.loss_type, log_probs_BT, old_BT, mask_BT, advantages_B, **objective_settings(config)
     )
     loss_B = objective.loss_B
+    if actor.rollout_correction_cap is not None:
+        rollout_BT = padded([row.group.responses[row.k].rollout_log_probs_T for row in batch])
+        loss_B = loss_B * rollout_correction(old_BT, rollout_BT, mask_BT, actor.rollout_correction_cap)
     kl_B = None
     if kl_coef:
         ref_BT = padded([row.group.ref_log_probs[row.k] for row in batch])

@@ -35,14 +35,12 @@ def validate(
             groups = generate(policy.model, policy.processor, batch, sampling, progress=progress)
         score_groups(groups, reward)
         for group in groups:
-            weight = 1 / (sampling.n * len(prompts))
             for response, score in zip(group.responses, group.scores):
-                right += weight * accuracy(score)
-                length += weight * len(response.ids_T)
-                truncated += weight * (not response.finished)
+                right += accuracy(score)
+                length += len(response.ids_T)
+                truncated += not response.finished
                 for name, value in score.items():
-                    parts[name] = parts.get(name, 0.0) + weight * value
+                    parts[name] = parts.get(name, 0.0) + value
         shown += groups[: max(0, config.trainer.val_generations_to_log - len(shown))]
-    metrics = {f"val/{name}": value for name, value in parts.items()}
-    metrics |= {"val/accuracy": right, "val/response_length": length, "val/truncated": truncated}
-    return metrics, shown
+    sums = {**parts, "accuracy": right, "response_length": length, "truncated": truncated}
+    return {f"val/{name}": value / (sampling.n * len(prompts)) for name, value in sums.items()}, shown

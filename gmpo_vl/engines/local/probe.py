@@ -1,0 +1,53 @@
+"""`actor/kl_to_start`: how far the policy has moved from where the run started, without keeping that model.
+
+The starting policy answers a few training prompts once; those answers and their log-probs stay in the run's folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from gmpo_vl.config import Config
+from gmpo_vl.data.types import Prompt
+from gmpo_vl.engines.local.setup import Policy, sampling_of
+from gmpo_vl.engines.local.update import fill_old_log_probs, log_probs_of
+from gmpo_vl.policy import kl_to_start, kl_to_start_sums
+from gmpo_vl.rollout.hf import generate
+from gmpo_vl.rollout.types import Group, Response
+
+
+def open_probe(policy: Policy, prompts: Sequence[Prompt], config: Config, path: Path) -> list[Group]:
+    """The starting policy's answers, with its log-probs as `old_log_probs`.
+
+    They are sampled when a run starts and read from `path` when it goes on.
+    """
+    if not path.exists():
+        with policy.autocast():
+            # Occasion -1: no training step has it.
+            groups = generate(
+                policy.model, policy.processor, prompts, sampling_of(config), [-1] * len(prompts)
+            )
+        fill_old_log_probs(policy, groups, config)
+        torch.save([[[r.ids_T for r in g.responses], g.old_log_probs] for g in groups], path)
+    kept = torch.load(path, weights_only=True)
+    return [
+        Group(
+            key=f"probe-{i}",
+            prompt=prompt,
+            responses=[Response(ids_T, start_T, "", True, 0) for ids_T, start_T in zip(*answers)],
+            old_log_probs=answers[1],
+        )
+        for i, (prompt, answers) in enumerate(zip(prompts, kept))
+    ]
+
+
+def measure_kl_to_start(policy: Policy, probe: Sequence[Group], config: Config) -> float:
+    """KL(start || policy) per token in nats (k3 on the starting policy's own answers)."""
+    sums = torch.zeros(2, dtype=torch.float64)
+    for row, log_probs_T, _ in log_probs_of(policy, policy.model, probe, config):
+        start_1T = row.group.old_log_probs[row.k][None]
+        sums += kl_to_start_sums(log_probs_T[None], start_1T, torch.ones_like(start_1T))
+    return kl_to_start(sums)
