@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
@@ -27,7 +28,7 @@ class Row:
         assert self.group.advantages_G is not None
         return self.group.advantages_G[self.k]
 
-    @property
+    @cached_property
     def response_length(self) -> int:
         return len(self.ids_T)
 

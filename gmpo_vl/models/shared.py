@@ -85,18 +85,18 @@ def build_layout(segments: Sequence[Segment], device: torch.device) -> Layout:
 def _similar(segments: Iterable[Segment]) -> list[list[Segment]]:
     """Segments in batches for one call each, of similar lengths."""
     batches: list[list[Segment]] = []
-    alone = 0
+    alone = queries = 0
     for segment in sorted(segments, key=lambda s: (s.prefix_length, s.length)):
         if batches:
-            batch = [*batches[-1], segment]
-            queries = max(s.length for s in batch)
-            together = len(batch) * queries * (max(s.prefix_length for s in batch) + queries)
+            queries = max(queries, segment.length)
+            # Sorted by prefix: the newest has the longest.
+            together = (len(batches[-1]) + 1) * queries * (segment.prefix_length + queries)
             if together <= max(PADDING * (alone + segment.cost), SMALL):
-                batches[-1] = batch
+                batches[-1].append(segment)
                 alone += segment.cost
                 continue
         batches.append([segment])
-        alone = segment.cost
+        alone, queries = segment.cost, segment.length
     return batches
 
 
