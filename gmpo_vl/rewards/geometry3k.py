@@ -9,25 +9,32 @@ from __future__ import annotations
 from typing import Any
 
 from gmpo_vl.rewards.formats import thinks_then_boxes
-from gmpo_vl.verify import Verdict, verify_batch
+from gmpo_vl.rewards.scoring import answer_and_form, right, verdicts_of, with_settings
+from gmpo_vl.verify import Gold, Verdict
 
 REWARD_NAME = "geometry3k"
 REWARD_TYPE = "batch"
 
 
-def compute_score(reward_inputs: list[dict[str, Any]], format_weight: float = 0.1) -> list[dict[str, float]]:
-    """One dict of `overall`, `format` and `accuracy` per input, in order. `format_weight` is the share of the form."""
-    scores = []
-    for given, verdict in zip(reward_inputs, verdicts(reward_inputs)):
-        form = float(thinks_then_boxes(given["response"]))
-        accuracy = float(verdict.correct)
-        overall = (1 - format_weight) * accuracy + format_weight * form
-        scores.append({"overall": overall, "format": form, "accuracy": accuracy})
-    return scores
+def compute_score(
+    reward_inputs: list[dict[str, Any]], format_weight: float = 0.1, rounded_golds: bool = False
+) -> list[dict[str, float]]:
+    """One dict of `overall`, `format` and `accuracy` per input, in order.
+
+    format_weight: the share of the form in `overall`.
+    rounded_golds: take a decimal gold as rounded, which most of Geometry3K's are: 2\\sqrt{21} and 9.17 answer 9.2.
+    """
+    forms = [float(thinks_then_boxes(given["response"])) for given in reward_inputs]
+    return answer_and_form(right(verdicts(reward_inputs, rounded_golds)), forms, format_weight)
 
 
-def verdicts(reward_inputs: list[dict[str, Any]]) -> list[Verdict]:
+def verdicts(reward_inputs: list[dict[str, Any]], rounded_golds: bool = False) -> list[Verdict]:
     """What the verifier says about each input; asked twice about one batch, it answers from its cache."""
-    return verify_batch(
-        [given["ground_truth"] for given in reward_inputs], [given["response"] for given in reward_inputs]
+    return verdicts_of(reward_inputs, _rounded if rounded_golds else None)
+
+
+def _rounded(gold: Gold) -> Gold:
+    decimal = all(
+        "." in text and text.lstrip("-").replace(".", "", 1).strip().isdigit() for text in gold.alternatives
     )
+    return with_settings(gold, type="rounded") if decimal else gold

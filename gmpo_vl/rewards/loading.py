@@ -41,7 +41,10 @@ class Reward:
     def verdicts(self, reward_inputs: list[dict[str, Any]]) -> list[Verdict] | None:
         """What the verifier said about each input; None for a reward without verdicts."""
         explain = getattr(self.module, "verdicts", None)
-        return explain(reward_inputs) if explain else None
+        if explain is None:
+            return None
+        known = inspect.signature(explain).parameters
+        return explain(reward_inputs, **{key: value for key, value in self.kwargs.items() if key in known})
 
     def _checked(self, i: int, score: Any, given: dict[str, Any]) -> dict[str, float]:
         where = f"reward {self.name}, input {i} (ground_truth {str(given.get('ground_truth'))[:60]!r})"

@@ -163,6 +163,8 @@ def _in_our_variable(ours: tuple[Node, ...], theirs: tuple[Node, ...]) -> Node |
 def _value_of_chain(gold: Node, answer: Node, leeway: Leeway) -> bool:
     """An answer `x = 10/2 = 5`: after a name, every link must hold, and the value must be the gold."""
     signs, sides = answer.args
+    if signs == ("in",) and gold.op in _LISTS and is_name(sides[0]):
+        return same(gold, sides[1], leeway)
     if not set(signs) <= {"=", "approx"}:
         return False
     if symbols(gold):  # y = 2x + 3 for the gold 2x + 3
@@ -213,6 +215,8 @@ def _as_interval(node: Node) -> tuple[Node | None, Node] | None:
 
 
 def _half_line(sign: str, left: Node, right: Node) -> tuple[Node, Node] | None:
+    if left.op == "abs" and is_name(left.args[0]) and not symbols(right) and sign in ("<", "le"):  # |x| < 1
+        return left.args[0], _interval(Node("neg", (right,)), sign == "<", right, sign == "<")
     if is_name(right) and not symbols(left):
         sign, left, right = _FLIPPED[sign], right, left
     if not is_name(left) or symbols(right):

@@ -209,6 +209,7 @@ _PLAIN_SPELLED = {
     "acos": "arccos",
     "atan": "arctan",
 }
+_MULTIPLES = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _LONGEST_PRODUCT = 4  # letters in a row that may be a product of symbols; longer ones are a word
 
 
@@ -277,6 +278,8 @@ def _letters(run: str, in_text: bool, spaced: bool) -> list[Token]:
         return [Token("sep", low, spaced)]
     if low in ("percent", "to") and (in_text or spaced):
         return [Token("op", {"percent": "%", "to": ":"}[low], spaced)]
+    if low in _MULTIPLES:
+        return [Token("op", "*", spaced), Token("num", "1" + "0" * _MULTIPLES[low])]
     plain = _PLAIN_SPELLED.get(run, run)
     if plain in _PLAIN:
         return [Token("name" if plain in GREEK else "cmd", plain, spaced)]

@@ -180,7 +180,7 @@ class _Parser(Reader):
         if kind == "name":
             return True
         if kind == "num":  # "x 2" and "3 4" are no products
-            return self.kind(-1) == "op" and self.peek(-1) in ("}", ")")
+            return self.peek(-1) in ("}", ")", "!", "pi") or (self.kind(-1) == "name" and self.peek(1) == "^")
         if kind == "op":
             return text in ("(", "[", "{") or (text == "|" and self.bars_open())
         return kind == "cmd" and (text in FUNCTIONS or text in _NAMING or text in _VALUES)
@@ -310,7 +310,7 @@ class _Parser(Reader):
     def based(self, node: Node) -> Node:
         """`2516_8`, `4210_{5}`: digits in a base from 2 to 16."""
         digits, base = str(node.args[1]), self.base()
-        if not digits.isdigit() or any(int(d) >= base for d in digits):
+        if not digits.replace(".", "").isdigit() or any(int(d) >= base for d in digits.replace(".", "")):
             raise Unreadable("a digit that the base does not have")
         return Node("based", (digits.lstrip("0") or "0", base))
 

@@ -51,6 +51,8 @@ def same_quantity(gold: Node, answer: Node, leeway: Leeway = EXACT) -> bool:
     theirs, their_unit = _parted(answer)
     if our_unit and their_unit and our_unit != their_unit:
         return False
+    if their_unit.startswith("arc") and not our_unit:  # 5' and 5'' answer no plain 5
+        return False
     if INFINITY.args[0] in constants(ours) | constants(theirs):
         return _infinite(ours) != 0 and _infinite(ours) == _infinite(theirs)
     if their_unit == "pct" and not our_unit:
@@ -132,12 +134,14 @@ def _equal(gold: Node, answer: Node, leeway: Leeway) -> bool:
         return _equal_values(gold, answer, (), leeway.tolerance) or _rounding_allowed(gold, answer, leeway)
     if not _agree(gold, answer, names, mixed=False):
         return False
-    # A gold with a root or a logarithm takes its symbols as positive; any other identity must hold for both signs.
-    return (
-        contains(gold, ("root",))
-        or not functions(gold).isdisjoint(("ln", "log", "lg"))
-        or _agree(gold, answer, names, mixed=True)
-    )
+    if _positive_symbols(gold) and contains(gold, ("abs",)) == contains(answer, ("abs",)):
+        return True
+    return _agree(gold, answer, names, mixed=True)
+
+
+def _positive_symbols(gold: Node) -> bool:
+    """A gold with a root or a logarithm takes its symbols as positive; any other identity must hold for both signs."""
+    return contains(gold, ("root",)) or not functions(gold).isdisjoint(("ln", "log", "lg"))
 
 
 def _agree(gold: Node, answer: Node, names: frozenset[str], mixed: bool) -> bool:

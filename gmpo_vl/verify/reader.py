@@ -107,6 +107,7 @@ class Reader:
         self.expect("_")
         text = self.braced() if self.take("{") else self.peek()
         self.i += self.peek(-1) != "}"
+        text = text.removeprefix("(").removesuffix(")")
         base = BASES.get(text, int(text) if text.isdigit() and len(text) < 3 else 0)
         if not 2 <= base <= 16:
             raise Unreadable("a subscript that is no base")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+from gmpo_vl.verify import countdown
 from gmpo_vl.verify.compare import same
 from gmpo_vl.verify.gold import Gold
 from gmpo_vl.verify.lex import MAX_CHARS
@@ -25,7 +26,30 @@ _CHOICE_IN_ANSWER = re.compile(
     re.DOTALL | re.IGNORECASE,
 )
 _PLAIN_NUMBER = re.compile(r"-?\d{1,15}(?:\.\d{1,15})?", re.ASCII)
+_TEXT_GROUP = re.compile(r"\\(?:text|mbox|textbf|textit|textrm|mathrm|hbox|mathbf)\s*\{([^{}]*)\}")
+_LETTERS_ONLY = re.compile(r"(?=.*[A-Za-z]{3})[A-Za-z ]+[.]?")
 _TEXT_COMMAND = re.compile(r"\\(?:text|mbox|textbf|textit|textrm|mathrm|hbox|mathbf|operatorname)\s*(?=\{)")
+_CLOCK = re.compile(r"(?<![a-z])([ap])\.?\s?m(?![a-z])\.?")  # a.m.
+_NUMBER_WORDS = {
+    w: str(n)
+    for n, w in enumerate(
+        [
+            "zero",
+            "one",
+            "two",
+            "three",
+            "four",
+            "five",
+            "six",
+            "seven",
+            "eight",
+            "nine",
+            "ten",
+            "eleven",
+            "twelve",
+        ]
+    )
+}
 _WORD = re.compile(r"[^\W_]+")
 
 
@@ -34,6 +58,8 @@ def judge(gold: Gold, answer: str) -> str:
     """The outcome for the content of a box: `equal`, `different`, `hedged`, `undecided`, `unreadable` or `too_long`."""
     if len(answer) > MAX_CHARS:
         return "too_long"
+    if gold.type == "countdown":
+        return countdown.judge(gold, answer)
     outcomes = [_judge(alternative, gold, answer) for alternative in gold.alternatives]
     for outcome in ("equal", "undecided"):
         if outcome in outcomes:
@@ -64,7 +90,9 @@ def _judge_value(alternative: str, kind: str, leeway: Leeway, answer: str) -> st
     if _squeezed(alternative) == _squeezed(answer):
         return "equal"
     if kind == "text":
-        return "equal" if _words(alternative) == _words(answer) else "different"
+        return "equal" if _same_words(_words(alternative), _words(answer)) else "different"
+    if _is_wordy(alternative) and _is_wordy(answer):  # east is not seat, though e·a·s·t is s·e·a·t
+        return "equal" if _same_words(_words(alternative), _words(answer)) else "different"
     left, right = trees(alternative), trees(answer)
     if not left or not right:
         return "unreadable" if left else "undecided"
@@ -86,17 +114,19 @@ def _judge_value(alternative: str, kind: str, leeway: Leeway, answer: str) -> st
 def _judge_choice(alternative: str, gold: Gold, answer: str) -> str:
     """A letter, alone or before its text; or, where the choices are known, the text of the right one."""
     letter = _letter(alternative, gold)
-    match = _CHOICE_IN_ANSWER.fullmatch(bare(answer))
+    match = _CHOICE_IN_ANSWER.fullmatch(
+        _TEXT_GROUP.sub(r" \1 ", normalise(answer)).replace("$", "").replace("\\ ", " ").strip(" .")
+    )
     index = ord(letter) - ord("A") if letter else -1
     content = gold.choices[index] if 0 <= index < len(gold.choices) else ""
     leeway = Leeway(gold.tolerance)
     if match and letter:
-        rest = bare(match[2])
+        rest = match[2].strip()
         if match[1].upper() != letter:
             return "different"
         if rest and content:
             return _judge_value(content, _type_of(content), leeway, rest)
-        return "hedged" if re.search(r"\b[B-HJ-Z]\b|\bor\b|\band\b", rest) else "equal"
+        return "hedged" if re.search(r"\b[B-HJ-Z]\b|\bor\b|\band\b", bare(rest)) else "equal"
     if not content:
         return "different"
     return _judge_value(content, _type_of(content), leeway, answer)
@@ -123,7 +153,7 @@ def _type_of(text: str) -> str:
     if _CHOICE.fullmatch(plain) and (plain[0] == "(" or "A" <= plain <= "H"):
         return "choice"
     forms = trees(text)
-    if not forms or ("\\text" in text and plain.isalpha()):
+    if not forms or ("\\text" in text and plain.isalpha() and forms[0].op != "num"):
         return "text"
     return _node_type(forms[0])
 
@@ -167,7 +197,7 @@ def trees(text: str) -> tuple[Node, ...]:
     clean = normalise(text)
     lead = _LEAD.match(clean)
     clean = clean[lead.end() :] if lead else clean
-    readings = [clean]
+    readings = [_NUMBER_WORDS.get(bare(clean).lower(), clean)]
     if _THOUSANDS.search(clean) and not any(opening in clean for opening in ("(", "[", "\\{")):
         readings.insert(0, _THOUSANDS.sub(lambda m: m[0].replace(",", ""), clean))
     found = []
@@ -184,10 +214,22 @@ def bare(text: str) -> str:
     return re.sub(r"[{}$\\]|\s+", " ", _TEXT_COMMAND.sub("", normalise(text))).strip().strip(".").strip()
 
 
+def _is_wordy(text: str) -> bool:
+    """Only letters and spaces, three or more letters together: rather words than a product of symbols."""
+    return _LETTERS_ONLY.fullmatch(_TEXT_GROUP.sub(r"\1", text).strip()) is not None
+
+
 def _words(text: str) -> tuple[str, ...]:
     """The words, without case, signs and a leading article."""
-    words = _WORD.findall(bare(text).lower())
+    words = _WORD.findall(_CLOCK.sub(r"\1m ", bare(text).lower()))
     return tuple(words[1:] if words[:1] in (["the"], ["a"], ["an"]) and len(words[-1]) > 2 else words)
+
+
+def _same_words(ours: tuple[str, ...], theirs: tuple[str, ...]) -> bool:
+    """The same words in the same order; letters that name options (A, C and F) in any order."""
+    if all(len(word) == 1 for word in ours) and len(ours) > 1:
+        return sorted(ours) == sorted(word for word in theirs if word != "and")
+    return bool(ours) and ours == theirs
 
 
 def _plain_value(text: str) -> tuple[int, str]:
@@ -203,4 +245,4 @@ def _plain_value(text: str) -> tuple[int, str]:
 def _squeezed(text: str) -> str:
     """Without spacing commands, and white space only where it parts two digits or letters."""
     text = re.sub(r"\\[,;:! ]|\\left(?![a-zA-Z])|\\right(?![a-zA-Z])|\$", " ", normalise(text))
-    return re.sub(r"\s+(?!\w)|(?<!\w)\s+", "", text).strip(".")
+    return re.sub(r"\s+(?!\w)|(?<!\w)\s+|(?<![.])[.]\s*$", "", text)

@@ -92,6 +92,96 @@ _FOLDED = {word.lower(): unit for word, unit in _WORDS.items()}
 _CASED = {"ms", "mm", "nm", "mg", "ml", "pa", "pc", "mpc"}  # here the case tells prefixes apart
 
 
+# Words after a number that change what it says; any other noun (12 \\text{ right triangles}) only names what is counted.
+_MEANINGFUL = set(
+    [
+        "not",
+        "no",
+        "none",
+        "at",
+        "least",
+        "most",
+        "more",
+        "less",
+        "fewer",
+        "than",
+        "if",
+        "when",
+        "where",
+        "unless",
+        "or",
+        "and",
+        "mod",
+        "through",
+        "to",
+        "from",
+        "between",
+        "approximately",
+        "about",
+        "around",
+        "except",
+        "plus",
+        "minus",
+        "times",
+        "over",
+        "under",
+        "above",
+        "below",
+        "maybe",
+        "possibly",
+        "probably",
+        "either",
+        "neither",
+        "both",
+        "only",
+        "half",
+        "quarter",
+        "third",
+        "dozen",
+        "double",
+        "triple",
+        "percent",
+        "hundred",
+        "thousand",
+        "million",
+        "billion",
+        "trillion",
+        "is",
+        "are",
+        "was",
+        "be",
+        "equals",
+        "equal",
+        "but",
+        "for",
+        "all",
+        "any",
+        "some",
+        "each",
+        "sum",
+        "product",
+        "difference",
+        "power",
+        "squared",
+        "cubed",
+        "factorial",
+        "root",
+        "base",
+        "digit",
+        "th",
+        "st",
+        "nd",
+        "rd",
+        "pm",
+        "am",
+        "wrong",
+        "correct",
+        "incorrect",
+        "answer",
+    ]
+)
+
+
 def unit_of(word: str, as_text: bool) -> str | None:
     """The unit that `word` names ("" for plain "units"), None if it names none. as_text: it was set as text."""
     if word.lower() in _NONE:
@@ -112,6 +202,8 @@ def fold_units(tokens: list[Token]) -> list[Token]:
     while i < len(tokens):
         if out and _ends_value(out[-1]):
             unit, after = _unit_run(tokens, i)
+            if after == i:
+                unit, after = _noun_run(tokens, i)
             if after > i:
                 out.append(Token("unit", unit, tokens[i].spaced))
                 i = after
@@ -176,6 +268,20 @@ def _unit_run(tokens: list[Token], i: int) -> tuple[str, int]:
         i += 1
     named = {unit: p for unit, p in powers.items() if unit and p}
     return "*".join(f"{unit}^{p}" for unit, p in sorted(named.items())), i
+
+
+def _noun_run(tokens: list[Token], i: int) -> tuple[str, int]:
+    """Up to four plain words at i that name what was counted: the last one, in the singular, and the position after them."""
+    end = i
+    while end < len(tokens) and tokens[end].kind == "word" and end - i < 4:
+        word = tokens[end].text
+        if not word.isalpha() or len(word) < 2 or word.lower() in _MEANINGFUL:
+            return "", i
+        end += 1
+    closed = (
+        end == len(tokens) or tokens[end].kind == "sep" or tokens[end].text in (".", ",", ")", "}", "\\}")
+    )
+    return (tokens[end - 1].text.lower().rstrip("s"), end) if end > i and closed else ("", i)
 
 
 def _unit_word(token: Token) -> str | None:

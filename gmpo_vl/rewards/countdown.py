@@ -1,0 +1,33 @@
+"""CountDown, scored as TinyZero does: nothing without `<answer>`, 0.1 for a wrong or invalid expression, 1 for a right one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gmpo_vl.rewards.scoring import verdicts_of
+from gmpo_vl.verify import Verdict
+
+REWARD_NAME = "countdown"
+REWARD_TYPE = "batch"
+
+
+def compute_score(reward_inputs: list[dict[str, Any]], attempt: float = 0.1) -> list[dict[str, float]]:
+    """`overall`, `accuracy` and `format` (there was an answer) per input. attempt: what a wrong answer is worth.
+
+    The gold is `encode_answer(target, type="countdown", choices=numbers)`.
+    """
+    scores = []
+    for verdict in verdicts(reward_inputs):
+        form = float(verdict.extracted is not None)
+        scores.append(
+            {
+                "overall": 1.0 if verdict.correct else attempt * form,
+                "accuracy": float(verdict.correct),
+                "format": form,
+            }
+        )
+    return scores
+
+
+def verdicts(reward_inputs: list[dict[str, Any]]) -> list[Verdict]:
+    return verdicts_of(reward_inputs, answer_in="tag")

@@ -1,0 +1,63 @@
+"""A bounding box: intersection over union with the gold box `[x1, y1, x2, y2]`."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from gmpo_vl.verify import parse_gold
+from gmpo_vl.verify.extract import answer_tag, last_box
+
+REWARD_NAME = "iou"
+REWARD_TYPE = "batch"
+_NUMBER = re.compile(r"-?\d{1,9}(?:\.\d{1,9})?")
+_LETTERS = re.compile(r"[a-wzA-WZ]")  # x1, y2 may stand in a box; other letters say that it is none
+
+Box = tuple[float, float, float, float]
+
+
+def compute_score(
+    reward_inputs: list[dict[str, Any]], threshold: float = 0.5, graded: bool = True, answer_in: str = "box"
+) -> list[dict[str, float]]:
+    r"""`overall`, `iou`, `accuracy` (IoU of at least `threshold`) and `format` (there was a box of four numbers) per input.
+
+    graded: pay the IoU; False pays the accuracy. answer_in: "box" for `\boxed{}`, "tag" for `<answer>`.
+    Raises ValueError for a gold that is no box.
+    """
+    scores = []
+    for given in reward_inputs:
+        gold = box_of(parse_gold(given["ground_truth"]).alternatives[0])
+        if gold is None:
+            raise ValueError(
+                f"the gold {given['ground_truth']!r} is no box [x1, y1, x2, y2] with x1 < x2 and y1 < y2"
+            )
+        found = (answer_tag if answer_in == "tag" else last_box)(given["response"])
+        box = box_of(found.text or "")
+        iou = intersection_over_union(gold, box) if box else 0.0
+        accuracy = float(iou >= threshold)
+        scores.append(
+            {
+                "overall": iou if graded else accuracy,
+                "iou": iou,
+                "accuracy": accuracy,
+                "format": float(box is not None),
+            }
+        )
+    return scores
+
+
+def box_of(text: str) -> Box | None:
+    """The four numbers of a box with an area; None for anything else."""
+    numbers = [float(n) for n in _NUMBER.findall(re.sub(r"[xy]_?\{?[12]\}?\s*[=:]", " ", text))]
+    if len(numbers) != 4 or _LETTERS.search(text):
+        return None
+    x1, y1, x2, y2 = numbers
+    return (x1, y1, x2, y2) if x1 < x2 and y1 < y2 else None
+
+
+def intersection_over_union(one: Box, two: Box) -> float:
+    width = min(one[2], two[2]) - max(one[0], two[0])
+    height = min(one[3], two[3]) - max(one[1], two[1])
+    shared = max(0.0, width) * max(0.0, height)
+    areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, two))
+    return shared / (areas - shared)
