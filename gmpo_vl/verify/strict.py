@@ -27,7 +27,7 @@ _CHOICE_IN_ANSWER = re.compile(
 )
 _PLAIN_NUMBER = re.compile(r"-?\d{1,15}(?:\.\d{1,15})?", re.ASCII)
 _TEXT_GROUP = re.compile(r"\\(?:text|mbox|textbf|textit|textrm|mathrm|hbox|mathbf)\s*\{([^{}]*)\}")
-_LETTERS_ONLY = re.compile(r"(?=.*[A-Za-z]{3})[A-Za-z ]+[.]?")
+_LETTERS_ONLY = re.compile(r"(?=.*\b(?!and\b)[A-Za-z][a-z]{2,})[A-Za-z ]+[.]?")
 _TEXT_COMMAND = re.compile(r"\\(?:text|mbox|textbf|textit|textrm|mathrm|hbox|mathbf|operatorname)\s*(?=\{)")
 _CLOCK = re.compile(r"(?<![a-z])([ap])\.?\s?m(?![a-z])\.?")  # a.m.
 _NUMBER_WORDS = {
