@@ -41,6 +41,22 @@ def build_parser() -> argparse.ArgumentParser:
 
     _add_eval(commands)
 
+    grade = commands.add_parser(
+        "grade", help="verify answers in a file, or check that golds verify against themselves"
+    )
+    grade.add_argument(
+        "pairs", nargs="?", help="JSON lines with `gold` and `response` (and `id`, `benchmark`)"
+    )
+    grade.add_argument("--out", help="where the verdicts go, one a line in the same order")
+    grade.add_argument("--profile", choices=["strict", "paper"], default="strict", help="default strict")
+    grade.add_argument(
+        "--workers", type=int, default=0, help="processes for undecided answers (default 0: none)"
+    )
+    grade.add_argument(
+        "--self-check", metavar="DATASET", help="list golds that do not verify against themselves"
+    )
+    grade.set_defaults(run=run_grade)
+
     data = commands.add_parser("data", help="prepare and inspect data sets")
     data_commands = data.add_subparsers(title="commands", required=True, metavar="COMMAND")
     diagrams = data_commands.add_parser(
@@ -120,6 +136,22 @@ def run_eval(options: argparse.Namespace) -> int:
     summary = result.summary()
     print(f"{len(prompts)} questions x {options.n} samples: Pass@1 {result.pass_at_1().percent()}")
     print(f"cut off {summary['truncated']:.1%}, no answer {summary['no_answer']:.1%}, in {options.out}")
+    return 0
+
+
+def run_grade(options: argparse.Namespace) -> int:
+    from gmpo_vl.verify import grade
+
+    if options.self_check:
+        failures = grade.self_check(options.self_check, options.profile)
+        for row, gold, outcome in failures:
+            print(f"row {row}: {gold!r}: {outcome}")
+        print(f"{len(failures)} golds do not verify against themselves")
+        return 1 if failures else 0
+    if not options.pairs or not options.out:
+        raise ValueError("grade needs PAIRS.jsonl and --out VERDICTS.jsonl, or --self-check DATASET")
+    counts = grade.grade_file(options.pairs, options.out, options.profile, options.workers)
+    print(grade.summary(counts))
     return 0
 
 

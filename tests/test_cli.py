@@ -1,5 +1,6 @@
 """The command line: quick to start, and its errors are sentences."""
 
+import json
 import subprocess
 import sys
 
@@ -43,3 +44,15 @@ def test_diagrams_are_written_where_asked(tmp_path, capsys):
     assert [line.rsplit("/", 1)[1] for line in capsys.readouterr().out.split()] == [
         f"{split}.parquet" for split in diagrams.ROWS
     ]
+
+
+def test_grade_writes_a_verdict_a_line_in_order(tmp_path, capsys):
+    pairs = [("5 \\sqrt { 3 }", "\\boxed{5\\sqrt{3}}"), ("12", "about twelve"), ("0.5", "\\boxed{\\frac12}")]
+    (tmp_path / "pairs.jsonl").write_text(
+        "".join(json.dumps({"gold": gold, "response": response}) + "\n" for gold, response in pairs)
+    )
+    assert main(["grade", str(tmp_path / "pairs.jsonl"), "--out", str(tmp_path / "out.jsonl")]) == 0
+    verdicts = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [v["correct"] for v in verdicts] == [True, False, True]
+    assert capsys.readouterr().out.startswith("2 of 3 correct")
+    assert main(["grade"]) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -125,7 +126,7 @@ class WandB:
         self._run, self._wandb = run, wandb
         id_file = run.folder / "wandb_id.txt"
         if not id_file.exists():
-            id_file.write_text(wandb.util.generate_id(), encoding="utf-8")
+            id_file.write_text(uuid.uuid4().hex[:8], encoding="utf-8")
         config_file = run.folder / "config.yaml"
         self._session: Any = wandb.init(
             project=config.trainer.project_name,
