@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from gmpo_vl.verify.quantities import EXACT, Leeway, clearly_apart, rounds_to, same_quantity
+from gmpo_vl.verify.quantities import EXACT, Leeway, clearly_apart, roughly, rounds_to, same_quantity
 from gmpo_vl.verify.tree import INFINITY, Node, both_signs, contains, is_name, substituted, symbols
 
 _LISTS = ("list", "either", "set")
@@ -67,21 +67,29 @@ def _same_items(gold: Node, answer: Node, leeway: Leeway) -> bool:
 
 
 def _distinct(items: list[Node]) -> list[Node]:
-    kept: list[Node] = []
+    kept: list[tuple[Node, complex | None]] = []
     for item in items:
-        if not any(not clearly_apart(k, item) and same(k, item) for k in kept):
-            kept.append(item)
-    return kept
+        value = roughly(item)
+        if not any(not clearly_apart(v, value) and same(k, item) for k, v in kept):
+            kept.append((item, value))
+    return [item for item, _ in kept]
 
 
 def _matched(ours: list[Node], theirs: list[Node], leeway: Leeway) -> bool:
     """Whether the items pair up, in any order."""
     if len(ours) != len(theirs):
         return False
-    left = list(theirs)
+    left = [(item, roughly(item) if leeway == EXACT else None) for item in theirs]
     for item in ours:
-        near = (i for i, other in enumerate(left) if leeway != EXACT or not clearly_apart(item, other))
-        found = next((i for i in near if same(item, left[i], leeway)), None)
+        value = roughly(item)
+        found = next(
+            (
+                i
+                for i, (other, v) in enumerate(left)
+                if not clearly_apart(value, v) and same(item, other, leeway)
+            ),
+            None,
+        )
         if found is None:
             return False
         del left[found]

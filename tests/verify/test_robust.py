@@ -1,0 +1,179 @@
+"""No text hangs the verifier, exhausts it or runs: bombs, random bytes, threads, forks and stuck workers."""
+
+import multiprocessing
+import random
+import sys
+import time
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import gmpo_vl.verify as verify_module
+from gmpo_vl.verify import verify, verify_batch
+from gmpo_vl.verify.workers import Worker, ask_math_verify, stop_workers
+
+GOLDS = [
+    "5", r"5\sqrt{3}", r"\pi", "x^2+1", "(1,2),(3,4)", "x=5", "not enough information", "B", "[1,2)", r"\frac{x}{x+1}", r"2^{1009}",
+    r"\begin{pmatrix} 1 & 2\\ 3&4\end{pmatrix}", r"\{" + ",".join(rf"\sqrt{{{i}}}" for i in range(2, 40)) + r"\}", r"x^{x^{x}}+\sin(x)",
+]  # fmt: skip
+IN_A_BOX = [
+    "9^{9^{9^{9}}}", "9**9**9**9", "99999999!", "99999999!!!!", "1" * 1900, "2^{" * 300 + "2" + "}" * 300, "(" * 900 + "1" + ")" * 900,
+    "{" * 900 + "1" + "}" * 900, r"\sqrt{" * 250 + "2" + "}" * 250, r"\frac{1}{" * 180 + "2" + "}" * 180, "-" * 1900 + "1", "x" * 1900,
+    "1," * 600, "|" * 1900, r"\text{" * 300 + "a" + "}" * 300, "\u200b" * 1900, "²" * 1900, "\ufdfa" * 400, r"\binom{3000}{1500}" * 3,
+    "1500!" * 20, "2^{19999}+1", "0." + "3" * 1500, r"\pi^{4000}", r"\sin(10^{12})", "e^{10^{5}}", "i^{i^{i^{i}}}", "x^{x^{x^{x}}}",
+    "(x+1)^{4000}", r"\pm" * 100 + "1", r"\pm 1, " * 200, "1e99999", "1e1999", "(1,2)," * 250, "1" + r"+\sqrt{2}" * 150,
+    r"\sqrt[1000]{2}" * 60, "a_{" * 300 + "}" * 300, "'" * 1900, "x" + "'" * 1900, r"\begin{pmatrix}" + "1&" * 600 + r"1\end{pmatrix}",
+    "f(" * 300 + "1" + ")" * 300, "1<" * 500 + "2", r"\pi=" * 400 + r"\pi", r"\sin " * 400 + "1", "^" * 1900, "x!" * 300,
+    r"\sin(x)" * 150, r"\sqrt{x}+" * 150 + "1", r"\sinh(9)\cosh(9)" * 60, "2^{0.3}" * 200, "1" + "0" * 390 + "!",
+    r"\{" + ",".join(rf"\sqrt{{{i}}}" for i in range(2, 60)) + r"\}", r"\log_{1.0000001} 5", r"\tan(\pi/2)", "0^0", "1/0",
+]  # fmt: skip
+WHOLE = [
+    " " * 200_000 + r"\boxed{6}", r"\boxed{" + " " * 200_000 + "6}", r"\boxed{" * 150_000, r"\boxed{6}" * 100_000, "{" * 1_000_000,
+    "}" * 1_000_000, "box" * 333_333, r"\boxed " * 140_000, r"\boxed{" * 1000 + "6" + "}" * 1000, "\\" * 1_000_000, "<answer>" * 100_000,
+]  # fmt: skip
+
+
+def forget() -> None:
+    """Empty every cache, so that a second verdict costs what the first did."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("gmpo_vl.verify"):
+            for value in vars(module).values():
+                if hasattr(value, "cache_clear"):
+                    value.cache_clear()
+
+
+def cpu_seconds(gold: str, response: str) -> float:
+    """The cheapest of three: a busy machine makes some dearer, never all cheaper."""
+    times = []
+    for _ in range(3):
+        forget()
+        start = time.thread_time()
+        verify(gold, response)
+        times.append(time.thread_time() - start)
+    return min(times)
+
+
+@pytest.mark.parametrize("gold", GOLDS[::2] + GOLDS[-1:])
+def test_no_bomb_costs_more_than_fifty_milliseconds(gold):
+    responses = [rf"\boxed{{{bomb}}}" for bomb in IN_A_BOX] + WHOLE
+    slow = [(r[:60], seconds) for r in responses if (seconds := cpu_seconds(gold, r)) > 0.05]
+    assert not slow, slow
+    assert not any(v.correct for v in verify_batch([gold] * len(responses), responses))
+
+
+def test_memory_stays_small():
+    tracemalloc.start()
+    for bomb in IN_A_BOX:
+        verify(r"5\sqrt{3}", rf"\boxed{{{bomb}}}")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 50 << 20
+
+
+def test_ten_thousand_random_strings_get_a_verdict():
+    draw = random.Random(0)
+    pieces = [
+        *"0123456789+-*/^_=<>(){}[]|,;:!'&.?% xyzeiABπ√∞½²°",
+        *[r"\frac", r"\sqrt", r"\pm", r"\text{", r"\left(", r"\pi", r"or", r"\\"],
+    ]
+    outcomes = set()
+    for _ in range(10_000):
+        if draw.random() < 0.3:
+            text = draw.randbytes(draw.randint(0, 60)).decode("utf-8", "replace")
+        else:
+            text = "".join(draw.choices(pieces, k=draw.randint(1, 25)))
+        outcomes.add(verify(draw.choice(GOLDS), rf"\boxed{{{text}}}").outcome)
+    assert "error" not in outcomes
+    assert {"different", "unreadable"} <= outcomes
+
+
+@given(st.text(max_size=200), st.sampled_from(GOLDS))
+@settings(max_examples=300, deadline=None)
+def test_any_text_gets_a_verdict(text, gold):
+    assert verify(gold, rf"\boxed{{{text}}}").outcome != "error"
+    assert verify(gold, text).outcome != "error"
+
+
+def test_code_in_the_box_never_runs(tmp_path: Path):
+    canary = tmp_path / "canary"
+    codes = [
+        f"__import__('pathlib').Path({str(canary)!r}).touch()",
+        f"open({str(canary)!r},'w')",
+        f"(lambda: open({str(canary)!r},'w'))()",
+        f"exec(\"open({str(canary)!r},'w')\")",
+    ]
+    for code in codes:
+        for profile in ("strict", "paper"):
+            for gold in ("5", r"\sqrt{2}", "x+1"):
+                assert not verify(gold, rf"\boxed{{{code}}}", profile, workers=1).correct
+    assert not canary.exists()
+
+
+PAIRS = [
+    (r"\frac{1}{2}", r"\boxed{0.5}"),
+    ("B", r"\boxed{C}"),
+    (r"5\sqrt{3}", r"\boxed{\sqrt{75}}"),
+    ("x+1", r"\boxed{1+x}"),
+    ("7", "none"),
+]
+
+
+def outcomes() -> list[str]:
+    golds, responses = [g for g, _ in PAIRS], [r for _, r in PAIRS]
+    strict = verify_batch(golds, responses)
+    paper = verify_batch(golds, responses, "paper", workers=1)
+    return [v.outcome for v in strict + paper]
+
+
+def send_outcomes(pipe) -> None:
+    pipe.send(outcomes())
+    stop_workers()
+
+
+def test_threads_and_forks_give_the_same_verdicts():
+    here = outcomes()
+    assert here[:5] == ["equal", "different", "equal", "equal", "no_answer"]
+    with ThreadPoolExecutor(4) as threads:
+        assert all(there == here for there in threads.map(lambda _: outcomes(), range(8)))
+    mine, theirs = multiprocessing.get_context("fork").Pipe()
+    process = multiprocessing.get_context("fork").Process(target=send_outcomes, args=(theirs,))
+    process.start()
+    assert mine.poll(60)
+    assert mine.recv() == here
+    process.join(20)
+    assert outcomes() == here, "the parent's workers outlive the child"
+
+
+def test_a_stuck_worker_is_killed_and_costs_no_later_answer():
+    worker = Worker()
+    assert worker.ask("1/2", "0.5") == "equal"
+    process = worker.process
+    assert process is not None
+    process.send_signal(19)  # SIGSTOP: as stuck as it gets
+    start = time.monotonic()
+    assert worker.ask("1/2", "0.5") == "timeout"
+    assert time.monotonic() - start < 4
+    assert process.poll() is not None
+    assert worker.ask("1/2", "0.5") == "equal"
+    worker.stop()
+
+
+def test_workers_keep_order():
+    pairs = [("1", "1"), ("1", "2"), ("x", "x"), ("2", "3")] * 3
+    assert ask_math_verify(pairs, 2) == ["equal", "different"] * 6
+
+
+def test_verification_needs_no_torch():
+    import subprocess
+
+    code = "import sys, gmpo_vl.verify, gmpo_vl.data.answers, gmpo_vl.rewards.loading; sys.exit('torch' in sys.modules or 'sympy' in sys.modules)"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], cwd=Path(verify_module.__file__).parents[2], check=False
+        ).returncode
+        == 0
+    )
