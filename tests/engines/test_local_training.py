@@ -236,3 +236,12 @@ def test_a_shared_forward_that_fails_its_proof_is_not_used(make_config, tmp_path
     run = train(make_config())
     assert "WARNING: the shared forward is wrong here" in capsys.readouterr().out
     assert last(run)["actor/grad_norm"] == last(plain)["actor/grad_norm"]
+
+
+def test_val_only_shows_figures_and_changes_nothing(make_config, capsys):
+    run = train(make_config("trainer.max_steps=2"))
+    before = run.metrics_file.read_bytes()
+    train(make_config("trainer.val_only=true", "trainer.logger=[console]"))
+    assert f"step 2  validation {last(run)['val/accuracy']:.3f}" in capsys.readouterr().out
+    assert run.metrics_file.read_bytes() == before
+    assert run.checkpoint_steps() == [2]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gmpo_vl.batching.packing import pack
-from gmpo_vl.config import Config, save_config
+from gmpo_vl.config import Config, ConfigError, save_config
 from gmpo_vl.data.order import EpochOrder
 from gmpo_vl.data.types import Prompt
 from gmpo_vl.engines.local.checkpoint import (
@@ -74,10 +74,12 @@ def train(config: Config) -> Run:
     with StopRequest() as stop:
         t = open_training(config, stop)
         try:
+            if config.trainer.val_only:
+                show_validation(t)
+                return t.run
             if t.progress.step == 0 and config.trainer.val_before_train:
                 report(t, 0, run_validation(t))
-            if not config.trainer.val_only:
-                run_steps(t)
+            run_steps(t)
         except Stopped:
             save(t)
             print(f"stopped after step {t.progress.step}; run the same command again to go on", flush=True)
@@ -191,6 +193,15 @@ def run_validation(t: Training) -> dict[str, float]:
         for logger in t.loggers:
             logger.samples(t.progress.step, records, "validation")
     return metrics
+
+
+def show_validation(t: Training) -> None:
+    """`val_only`: the figures of the model as it stands, to the loggers; the run's own curve stays as it is."""
+    metrics = run_validation(t)
+    if not metrics:
+        raise ConfigError("trainer.val_only needs data.val_files")
+    for logger in t.loggers:
+        logger.metrics(t.progress.step, metrics)
 
 
 def is_best(t: Training, metrics: dict[str, float]) -> bool:
