@@ -19,10 +19,19 @@ def load_image_processor(folder: Path) -> Any:
 
 
 def image_features(model: PreTrainedModel, patches: torch.Tensor, grid_thw_N3: torch.Tensor) -> torch.Tensor:
-    """Merged features (image tokens, hidden) of all images, in order; 5.x wraps them in an output object."""
+    """Merged features (1 + D, image tokens, hidden) of all images, in order; D of them are DeepStack's (Qwen3-VL).
+
+    4.57 returns a tensor, or a pair with DeepStack; 5.x an output object.
+    """
     visual = model.model.visual
     out = visual(patches.to(visual.dtype), grid_thw=grid_thw_N3)
-    return out if isinstance(out, torch.Tensor) else out.pooler_output
+    if isinstance(out, torch.Tensor):
+        return out[None]
+    if isinstance(out, tuple):
+        merged, deeper = out
+    else:
+        merged, deeper = out.pooler_output, getattr(out, "deepstack_features", ())
+    return torch.stack([merged, *deeper])
 
 
 def smart_resize(height: int, width: int, factor: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
@@ -32,6 +41,11 @@ def smart_resize(height: int, width: int, factor: int, min_pixels: int, max_pixe
     else:
         from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize as resize
     return resize(height, width, factor, min_pixels, max_pixels)
+
+
+def own_attention(model_type: str) -> bool:
+    """Does this decoder's attention go round transformers' attention interface? Only Qwen2-MoE's does, before 5.0."""
+    return model_type == "qwen2_moe" and not TRANSFORMERS_5
 
 
 def rope_index(model: PreTrainedModel, ids_BP: torch.Tensor, image_grid_thw: torch.Tensor) -> torch.Tensor:

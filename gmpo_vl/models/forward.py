@@ -1,26 +1,26 @@
 """Log-probs of responses under a model: the one place where the trainer looks inside one.
 
 `response_log_probs` is what every pass calls (old, reference, update). The picture goes through the ViT once per
-distinct prompt, and the head runs on response positions only.
+distinct prompt, and the head runs on response positions only. A model whose inside is not known here goes through its
+public inputs instead, one rollout at a time (public.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
-from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from gmpo_vl.batching.packing import Packed
 from gmpo_vl.data.types import Prompt
 from gmpo_vl.models.compat import image_features
+from gmpo_vl.models.head import head_log_probs
 from gmpo_vl.models.patches import ImageSettings, make_patches
-from gmpo_vl.models.shared import Segment, build_layout
-
-# Positions per call of the head: full logits of a micro-batch (tokens x 152k) never exist at once.
-HEAD_CHUNK = 2048
+from gmpo_vl.models.public import public_log_probs
+from gmpo_vl.models.shared import ATTENTION, Layout, Segment, build_layout, sharing_obstacle
 
 
 def unwrap(model: torch.nn.Module) -> PreTrainedModel:
@@ -29,40 +29,56 @@ def unwrap(model: torch.nn.Module) -> PreTrainedModel:
     return get_base() if get_base is not None else model  # type: ignore[return-value]
 
 
-def language_model(model: PreTrainedModel) -> torch.nn.Module:
+def language_model(model: PreTrainedModel) -> Any:
     """The decoder stack: embeddings in, final hidden states out."""
-    inner = model.model
+    inner: Any = model.model
     return inner.language_model if hasattr(inner, "language_model") else inner
 
 
 def prompt_features(
     model: PreTrainedModel, prompts: Sequence[Prompt], image: ImageSettings | None
 ) -> list[torch.Tensor]:
-    """ViT features (image tokens, hidden) of each prompt, all pictures in one call; empty for text-only prompts."""
+    """ViT features (1 + D, image tokens, hidden) of each prompt, all pictures in one call; empty for text-only prompts.
+
+    The first go in place of the image tokens' embeddings, the other D (DeepStack, Qwen3-VL) are added to the hidden
+    states behind the first D decoder layers.
+    """
     with_images = [prompt for prompt in prompts if prompt.images]
     if not with_images:
-        return [torch.empty(0) for _ in prompts]
+        return [torch.empty(1, 0, 0, device=model.device) for _ in prompts]
     assert image is not None
     device = model.device
     patches = torch.cat([make_patches(x.to(device), image) for p in with_images for x in p.images])
     grid_N3 = torch.cat([p.image_grid_thw for p in with_images]).to(device)
-    merged = grid_N3.prod(dim=1) // image.merge_size**2
-    counts = [int(n) for n in merged.tolist()]
-    features = iter(torch.split(image_features(model, patches, grid_N3), counts))
-    return [
-        torch.cat([next(features) for _ in p.images]) if p.images else torch.empty(0, device=device)
-        for p in prompts
-    ]
+    features_DNH = image_features(model, patches, grid_N3)
+    counts = [int(p.image_grid_thw.prod(dim=1).sum()) // image.merge_size**2 for p in prompts]
+    return list(features_DNH.split(counts, dim=1))
 
 
-def embed_prompt(model: PreTrainedModel, prompt: Prompt, features: torch.Tensor) -> torch.Tensor:
-    """(P, hidden): token embeddings with the image tokens' places taken by the picture's features."""
+def embed_prompt(model: PreTrainedModel, prompt: Prompt, features_DNH: torch.Tensor) -> torch.Tensor:
+    """(P, hidden): token embeddings with the image tokens' places taken by the pictures' features."""
     ids_P = prompt.ids_P.to(model.device)
     embeddings_PH = model.get_input_embeddings()(ids_P)
     if not prompt.images:
         return embeddings_PH
     is_image_P = ids_P == model.config.image_token_id
-    return embeddings_PH.masked_scatter(is_image_P[:, None], features.to(embeddings_PH.dtype))
+    return embeddings_PH.masked_scatter(is_image_P[:, None], features_DNH[0].to(embeddings_PH.dtype))
+
+
+def deepstack(
+    model: PreTrainedModel, ids_BL: torch.Tensor, features: Sequence[torch.Tensor]
+) -> dict[str, Any]:
+    """What the decoder wants to be told about DeepStack features; nothing for models without them.
+
+    ids_BL: prompt ids at the prompts' places, any other id elsewhere. features: of those prompts, row by row.
+    """
+    with_images = [f for f in features if f.shape[1] > 0]
+    if not with_images or len(with_images[0]) == 1:
+        return {}
+    return {
+        "visual_pos_masks": ids_BL.to(model.device) == model.config.image_token_id,
+        "deepstack_visual_embeds": list(torch.cat(with_images, dim=1)[1:]),
+    }
 
 
 def response_positions(prompt: Prompt, length: int) -> torch.Tensor:
@@ -78,123 +94,139 @@ def response_log_probs(
     banned_ids: Sequence[int],
     with_entropy: bool = False,
     share_prefix: bool = True,
+    visit_vision: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """log pi(response token) at `temperature`, banned ids at -inf: float32 (B, T), 0 on padding.
 
     With `with_entropy` also the entropy of each position's distribution in nats, (B, T). Both carry gradients where
     the model's parameters do. share_prefix: every prompt once (shared.py), or once per response; the results agree up
-    to rounding.
+    to rounding. visit_vision: run the ViT even where no prompt has a picture; sharded ranks must all make the same
+    collective calls (wrapping.py).
     """
     inner = unwrap(model)
-    hidden_MH = _shared_hidden(inner, packed) if share_prefix else _plain_hidden(inner, packed)
-    targets_M = packed.response_ids_BT[packed.mask_BT]
-    log_probs_M, entropy_M = _head(inner, hidden_MH, targets_M, temperature, tuple(banned_ids), with_entropy)
+    if sharing_obstacle(inner) is not None:
+        log_probs_M, entropy_M = public_log_probs(inner, packed, temperature, banned_ids, with_entropy)
+    else:
+        features = prompt_features(inner, packed.prompts, packed.image)
+        hidden = _shared_hidden if share_prefix else _plain_hidden
+        hidden_MH = hidden(inner, packed, features)
+        if visit_vision and packed.image is not None and not any(p.images for p in packed.prompts):
+            hidden_MH = hidden_MH + _nothing_from_vision(inner, packed.image)
+        targets_M = packed.response_ids_BT[packed.mask_BT]
+        log_probs_M, entropy_M = head_log_probs(
+            inner.lm_head, hidden_MH, targets_M, temperature, banned_ids, with_entropy
+        )
     zeros_BT = torch.zeros(packed.mask_BT.shape, dtype=log_probs_M.dtype, device=log_probs_M.device)
     log_probs_BT = zeros_BT.masked_scatter(packed.mask_BT, log_probs_M)
     entropy_BT = None if entropy_M is None else zeros_BT.masked_scatter(packed.mask_BT, entropy_M)
     return log_probs_BT, entropy_BT
 
 
-def _shared_hidden(model: PreTrainedModel, packed: Packed) -> torch.Tensor:
+def _shared_hidden(model: PreTrainedModel, packed: Packed, features: Sequence[torch.Tensor]) -> torch.Tensor:
     """(M, hidden): the states that predict the M real response tokens, row after row, from one packed row."""
-    features = prompt_features(model, packed.prompts, packed.image)
     responses_BTH = model.get_input_embeddings()(packed.response_ids_BT)
     lengths = [int(n) for n in packed.mask_BT.sum(dim=1).tolist()]
 
-    rows, positions, segments = [], [], []
+    rows, ids, positions, segments = [], [], [], []
     predicts: dict[int, torch.Tensor] = {}
     offset = 0
     for k, prompt in enumerate(packed.prompts):
         start, length = offset, len(prompt.ids_P)
         rows.append(embed_prompt(model, prompt, features[k]))
+        ids.append(prompt.ids_P)
         positions.append(prompt.position_ids_3P)
         segments.append(Segment(start, length))
         offset += length
         for b in (b for b, owner in enumerate(packed.prompt_of_B) if owner == k):
             fed = lengths[b] - 1  # the last response token predicts nothing and is not fed
             rows.append(responses_BTH[b, :fed])
+            ids.append(torch.full((fed,), -1))
             positions.append(response_positions(prompt, fed))
             segments.append(Segment(offset, fed, start, length))
             # The prompt's last position predicts the first token, shared by all responses.
             predicts[b] = torch.cat([torch.tensor([start + length - 1]), torch.arange(offset, offset + fed)])
             offset += fed
 
-    embeddings_1LH = torch.cat(rows)[None]
-    positions_31L = torch.cat(positions, dim=1)[:, None].to(model.device)
-    layout = build_layout(segments, model.device)
-    hidden_1LH = run_language_model(model, embeddings_1LH, positions_31L, layout=layout).last_hidden_state
+    hidden_1LH = run_language_model(
+        model,
+        torch.cat(rows)[None],
+        torch.cat(positions, dim=1)[:, None].to(model.device),
+        layout=build_layout(segments, model.device),
+        **deepstack(model, torch.cat(ids)[None], features),
+    ).last_hidden_state
     predict_M = torch.cat([predicts[b] for b in range(len(lengths))]).to(model.device)
     return hidden_1LH[0, predict_M]
 
 
-def _plain_hidden(model: PreTrainedModel, packed: Packed) -> torch.Tensor:
+def _plain_hidden(model: PreTrainedModel, packed: Packed, features: Sequence[torch.Tensor]) -> torch.Tensor:
     """The same from one row per response, `[prompt | response]`, padded on the right.
 
     Causal attention alone keeps padding out of every real position, so no mask is built.
     """
     device = model.device
-    features = prompt_features(model, packed.prompts, packed.image)
     prompts_PH = [embed_prompt(model, p, f) for p, f in zip(packed.prompts, features)]
     responses_BTH = model.get_input_embeddings()(packed.response_ids_BT)
     lengths = packed.mask_BT.sum(dim=1).tolist()
 
-    rows, positions, predicts = [], [], []
+    rows, ids, positions, predicts = [], [], [], []
     for b, k in enumerate(packed.prompt_of_B):
         prompt, length = packed.prompts[k], int(lengths[b])
         fed = length - 1
         rows.append(torch.cat([prompts_PH[k], responses_BTH[b, :fed]]))
+        ids.append(prompt.ids_P)
         positions.append(torch.cat([prompt.position_ids_3P, response_positions(prompt, fed)], dim=1).T)
         start = len(prompt.ids_P) - 1
         predicts.append(torch.arange(start, start + length))
     embeddings_BLH = pad_sequence(rows, batch_first=True)
-    positions_3BL = pad_sequence(positions, batch_first=True).permute(2, 0, 1).to(device)
-    hidden_BLH = run_language_model(model, embeddings_BLH, positions_3BL).last_hidden_state
+    ids_BL = torch.full(embeddings_BLH.shape[:2], -1)
+    for b, ids_P in enumerate(ids):
+        ids_BL[b, : len(ids_P)] = ids_P
+    hidden_BLH = run_language_model(
+        model,
+        embeddings_BLH,
+        pad_sequence(positions, batch_first=True).permute(2, 0, 1).to(device),
+        **deepstack(model, ids_BL, [features[k] for k in packed.prompt_of_B]),
+    ).last_hidden_state
     row_M = torch.cat([torch.full_like(index, b) for b, index in enumerate(predicts)])
     return hidden_BLH[row_M.to(device), torch.cat(predicts).to(device)]
 
 
+def _nothing_from_vision(model: PreTrainedModel, image: ImageSettings) -> torch.Tensor:
+    """0 that depends on every weight of the ViT: the features of the smallest picture there is, times 0."""
+    grid_13 = torch.tensor([[1, image.merge_size, image.merge_size]], device=model.device)
+    picture = torch.zeros((image.factor, image.factor, 3), dtype=torch.uint8, device=model.device)
+    return 0.0 * image_features(model, make_patches(picture, image), grid_13).sum()
+
+
 def run_language_model(
-    model: PreTrainedModel, embeddings_BLH, positions_3BL, attention_mask_BL=None, **kwargs
-):
-    """The decoder stack with given embeddings and mRoPE positions.
-
-    Without a mask attention is causal only (a ready mask mapping keeps transformers from building one).
-    """
+    model: PreTrainedModel,
+    embeddings_BLH: torch.Tensor,
+    positions_3BL: torch.Tensor,
+    attention_mask_BL: torch.Tensor | None = None,
+    layout: Layout | None = None,
+    **kwargs: Any,
+) -> Any:
+    """The decoder stack with given embeddings and mRoPE positions. Without mask and layout attention is causal only."""
     decoder = language_model(model)
-    mask = (
-        {"full_attention": None, "sliding_attention": None}
-        if attention_mask_BL is None
-        else attention_mask_BL
-    )
+    if layout is not None:
+        if decoder.config._attn_implementation != ATTENTION:
+            raise RuntimeError(
+                "this model's attention ignores who may see whom: call models.shared.use_group_attention(model) after "
+                "loading it (models.loading.load_model does)"
+            )
+        # transformers takes a mask of four dimensions as it is and builds none; with a layout nobody looks at it.
+        attention_mask_BL = torch.empty((1, 1, 1, 1), dtype=torch.bool, device=embeddings_BLH.device)
+        kwargs["layout"] = layout
+    elif attention_mask_BL is None:
+        cache = kwargs.get("past_key_values")
+        seen = 0 if cache is None else cache.get_seq_length()
+        batch, length = embeddings_BLH.shape[:2]
+        # All ones, which SDPA skips. Without a mask positions that do not count 0, 1, 2, ... would be taken for several
+        # sequences in one row.
+        attention_mask_BL = torch.ones(
+            (batch, seen + length), dtype=torch.int64, device=embeddings_BLH.device
+        )
     positions = positions_3BL if decoder is not model.model else positions_3BL[0]
-    return decoder(inputs_embeds=embeddings_BLH, position_ids=positions, attention_mask=mask, **kwargs)
-
-
-def _head(model, hidden_MH, targets_M, temperature, banned_ids, with_entropy):
-    """Log-probs (M,) and entropies (M,) or None, computed in chunks whose logits are recomputed in the backward."""
-
-    def chunk(hidden: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        log_probs = token_log_probs(model.lm_head(hidden), temperature, banned_ids)
-        chosen = log_probs.gather(-1, targets[:, None]).squeeze(-1)
-        if not with_entropy:
-            return chosen, chosen
-        # A banned id contributes 0: p log p -> 0.
-        return chosen, -(log_probs.exp() * log_probs.masked_fill(log_probs == -torch.inf, 0.0)).sum(-1)
-
-    several = len(targets_M) > HEAD_CHUNK and torch.is_grad_enabled()
-    parts = [
-        checkpoint(chunk, h, t, use_reentrant=False) if several else chunk(h, t)
-        for h, t in zip(hidden_MH.split(HEAD_CHUNK), targets_M.split(HEAD_CHUNK))
-    ]
-    log_probs_M = torch.cat([part[0] for part in parts])
-    return log_probs_M, torch.cat([part[1] for part in parts]) if with_entropy else None
-
-
-def token_log_probs(logits: torch.Tensor, temperature: float, banned_ids: Sequence[int]) -> torch.Tensor:
-    """log-softmax of logits (..., V) / temperature with banned ids at -inf, in float32 (float64 stays)."""
-    logits = logits if logits.dtype == torch.float64 else logits.float()
-    if banned_ids:
-        banned_V = torch.zeros(logits.shape[-1], dtype=torch.bool, device=logits.device)
-        banned_V[list(banned_ids)] = True
-        logits = logits.masked_fill(banned_V, -torch.inf)
-    return torch.log_softmax(logits / temperature, dim=-1)
+    return decoder(
+        inputs_embeds=embeddings_BLH, position_ids=positions, attention_mask=attention_mask_BL, **kwargs
+    )

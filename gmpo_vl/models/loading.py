@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedModel
 
-from gmpo_vl.models.forward import language_model
 from gmpo_vl.models.shared import use_group_attention
 
 
@@ -52,7 +51,7 @@ def load_model(
         setattr(config, key, value)
     auto = AutoModelForImageTextToText if hasattr(config, "vision_config") else AutoModelForCausalLM
     model = auto.from_pretrained(folder, config=config, dtype=dtype, attn_implementation="sdpa")
-    use_group_attention(language_model(model))
+    use_group_attention(model)
     return model
 
 

@@ -10,15 +10,18 @@ not fed.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
+
+from gmpo_vl.models.compat import own_attention
 
 ATTENTION = "group_shared"
 
@@ -159,7 +162,31 @@ AttentionInterface.register(ATTENTION, group_shared_attention)
 AttentionMaskInterface.register(ATTENTION, sdpa_mask)
 
 
-def use_group_attention(decoder: torch.nn.Module) -> None:
-    """Let the decoder's layers take a `layout`. Everything else they do, generation included, stays SDPA."""
-    config: Any = decoder.config
+# Decoders whose layers hand the layout down to attention, and whose inputs forward.py knows how to make.
+KNOWN = {"qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe"}
+
+
+def sharing_obstacle(model: PreTrainedModel) -> str | None:
+    """Why this model cannot go through one packed row, in words; None where it can."""
+    kind = model.config.model_type
+    text: Any = model.config.get_text_config()
+    if kind not in KNOWN or own_attention(kind):
+        return f"the layers of {kind!r} cannot be told who attends to whom"
+    sliding = "sliding_attention" in (getattr(text, "layer_types", None) or ())
+    if sliding or getattr(text, "use_sliding_window", False):
+        return f"this {kind!r} attends within sliding windows"
+    return None
+
+
+def use_group_attention(model: PreTrainedModel) -> None:
+    """Let the decoder's layers take a `layout`. Everything else they do, generation included, stays SDPA.
+
+    Where the model cannot, say so and leave it alone: its rollouts go one at a time through its public inputs.
+    """
+    obstacle = sharing_obstacle(model)
+    if obstacle is not None:
+        warnings.warn(f"prompts are not shared: {obstacle}; one rollout at a time instead", stacklevel=3)
+        return
+    inner: Any = model.model
+    config: Any = getattr(inner, "language_model", inner).config
     config._attn_implementation = ATTENTION

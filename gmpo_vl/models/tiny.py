@@ -132,7 +132,7 @@ def tiny_qwen2_5_vl_config(size: TinySize, tokenizer: Any) -> dict[str, Any]:
         "tie_word_embeddings": size.tied,
         "initializer_range": size.initializer_range,
         "text_config": {
-            **_text_config(size, tokenizer),
+            **text_config(size, tokenizer),
             "model_type": "qwen2_5_vl_text",
             "rope_scaling": {"type": "mrope", "mrope_section": [4, 6, 6]},
         },
@@ -156,7 +156,7 @@ def tiny_qwen2_5_vl_config(size: TinySize, tokenizer: Any) -> dict[str, Any]:
     }
 
 
-def _text_config(size: TinySize, tokenizer: Any) -> dict[str, Any]:
+def text_config(size: TinySize, tokenizer: Any) -> dict[str, Any]:
     return {
         "vocab_size": tokenizer.get_vocab_size(),
         "hidden_size": size.hidden,
@@ -191,7 +191,7 @@ def save_tiny(
     config = tiny_qwen2_5_vl_config(chosen, tokenizer)
     with torch.random.fork_rng(devices=[]):  # building a model draws random numbers: not the caller's
         model = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(**deepcopy(config)))
-    _randomize(model, chosen.initializer_range, seed)
+    randomize(model, chosen.initializer_range, seed)
     return save_folder(folder, model, config, tokenizer)
 
 
@@ -203,15 +203,15 @@ def save_tiny_text(folder: str | Path, seed: int = 0) -> Path:
     config = {
         "architectures": ["Qwen2ForCausalLM"],
         "model_type": "qwen2",
-        **_text_config(SIZES["test"], tokenizer),
+        **text_config(SIZES["test"], tokenizer),
     }
     with torch.random.fork_rng(devices=[]):
         model = Qwen2ForCausalLM(Qwen2Config(**deepcopy(config)))
-    _randomize(model, SIZES["test"].initializer_range, seed)
+    randomize(model, SIZES["test"].initializer_range, seed)
     return save_folder(folder, model, config, tokenizer)
 
 
-def _randomize(model: Any, scale: float, seed: int) -> None:
+def randomize(model: Any, scale: float, seed: int) -> None:
     """Normal weights and biases, norms at one, drawn in the order of the names: the same in every transformers version."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -222,8 +222,18 @@ def _randomize(model: Any, scale: float, seed: int) -> None:
                 parameter.normal_(0.0, scale, generator=generator)
 
 
-def save_folder(folder: str | Path, model: Any, config: dict[str, Any], tokenizer: Any) -> Path:
-    """Weights by transformers, every text file by us. Image-processor files only where the model has a ViT."""
+def save_folder(
+    folder: str | Path,
+    model: Any,
+    config: dict[str, Any],
+    tokenizer: Any,
+    image_processor: dict[str, Any] | None = None,
+) -> Path:
+    """Weights by transformers, every text file by us. Image-processor files only where the model has a ViT.
+
+    image_processor: its configuration, Qwen2.5-VL's by default.
+    """
+    image_processor = image_processor or IMAGE_PROCESSOR
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
@@ -250,14 +260,14 @@ def save_folder(folder: str | Path, model: Any, config: dict[str, Any], tokenize
     )
     (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
     if "vision_config" in config:
-        _write_json(folder / "preprocessor_config.json", _IMAGE_PROCESSOR)
+        _write_json(folder / "preprocessor_config.json", image_processor)
         # Where torchvision is installed, AutoProcessor and vLLM want to know the video half as well.
         video = {"video_processor_type": "Qwen2VLVideoProcessor"}
         _write_json(
             folder / "processor_config.json",
             {
-                "processor_class": "Qwen2_5_VLProcessor",
-                "image_processor": _IMAGE_PROCESSOR,
+                "processor_class": image_processor["processor_class"],
+                "image_processor": image_processor,
                 "video_processor": video,
             },
         )
@@ -266,7 +276,7 @@ def save_folder(folder: str | Path, model: Any, config: dict[str, Any], tokenize
 
 
 # The fields and the normalisation constants of the published Qwen2.5-VL checkpoints, with fewer pixels at most.
-_IMAGE_PROCESSOR = {
+IMAGE_PROCESSOR = {
     "image_processor_type": "Qwen2VLImageProcessor",
     "processor_class": "Qwen2_5_VLProcessor",
     "patch_size": 14,

@@ -12,13 +12,8 @@ import torch
 from transformers import DynamicCache, PreTrainedModel
 
 from gmpo_vl.data.types import Prompt
-from gmpo_vl.models.forward import (
-    embed_prompt,
-    prompt_features,
-    run_language_model,
-    token_log_probs,
-    unwrap,
-)
+from gmpo_vl.models.forward import deepstack, embed_prompt, prompt_features, run_language_model, unwrap
+from gmpo_vl.models.head import token_log_probs
 from gmpo_vl.models.loading import banned_ids, eos_ids
 from gmpo_vl.models.processing import Processor
 from gmpo_vl.rollout.sampling import draw
@@ -141,12 +136,14 @@ def _prefill(model: PreTrainedModel, processor: Processor, prompts: list[Prompt]
     features = prompt_features(model, prompts, processor.image)
     longest = max(len(p.ids_P) for p in prompts)
     rows, positions, masks = [], [], []
-    for prompt, feature in zip(prompts, features):
+    ids_BL = torch.full((len(prompts), longest), -1)
+    for b, (prompt, feature) in enumerate(zip(prompts, features)):
         embeddings_PH = embed_prompt(model, prompt, feature)
         pad = longest - len(embeddings_PH)
         rows.append(torch.nn.functional.pad(embeddings_PH, (0, 0, pad, 0)))
         positions.append(torch.nn.functional.pad(prompt.position_ids_3P, (pad, 0)))
         masks.append(torch.arange(longest) >= pad)
+        ids_BL[b, pad:] = prompt.ids_P
     padded = any(len(p.ids_P) != longest for p in prompts)
     mask_BL = torch.stack(masks).to(device).long() if padded else None
     out = run_language_model(
@@ -156,6 +153,7 @@ def _prefill(model: PreTrainedModel, processor: Processor, prompts: list[Prompt]
         mask_BL,
         use_cache=True,
         past_key_values=DynamicCache(),
+        **deepstack(model, ids_BL, features),
     )
     logits_RV = model.lm_head(out.last_hidden_state[:, -1]).repeat_interleave(n, dim=0)
     cache = out.past_key_values

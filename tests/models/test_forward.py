@@ -2,53 +2,17 @@
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
+from plain_forward import CPU, assert_equals_one_at_a_time, prompts_of, rows_with
 
 from gmpo_vl.batching.packing import pack
 from gmpo_vl.data.diagrams import make_examples
-from gmpo_vl.data.types import Example
-from gmpo_vl.models import compat, forward
+from gmpo_vl.models import head
+from gmpo_vl.models.compat import enable_gradient_checkpointing
+from gmpo_vl.models.forward import language_model, prompt_features, response_log_probs
 from gmpo_vl.models.loading import banned_ids, load_model
-from gmpo_vl.models.patches import make_patches
 from gmpo_vl.models.processing import encode_prompt, load_processor
-
-
-def one_at_a_time(model, prompt, ids_T, temperature, banned, image):
-    """transformers' own forward on `[prompt | response]`, everything through the model's public inputs."""
-    ids_1L = torch.cat([prompt.ids_P, ids_T])[None]
-    inputs = {"input_ids": ids_1L, "attention_mask": torch.ones_like(ids_1L)}
-    if image is not None:
-        inputs["position_ids"] = compat.rope_index(model, ids_1L, prompt.image_grid_thw)
-        if prompt.images:
-            inputs["pixel_values"] = torch.cat([make_patches(x, image) for x in prompt.images]).to(
-                model.dtype
-            )
-            inputs["image_grid_thw"] = prompt.image_grid_thw
-    logits_LV = model(**inputs).logits[0]
-    logits_TV = logits_LV[len(prompt.ids_P) - 1 : -1].clone()
-    logits_TV[:, list(banned)] = -torch.inf
-    return torch.log_softmax(logits_TV / temperature, -1).gather(-1, ids_T[:, None]).squeeze(-1)
-
-
-@pytest.fixture
-def all_float64(monkeypatch):
-    """transformers computes norms and the ViT's rotation in float32 whatever the model's dtype: lifted, to compare."""
-    monkeypatch.setattr(torch.Tensor, "float", lambda self: self.double())
-    original = torch.Tensor.to
-
-    def to(self, *args, **kwargs):
-        args = tuple(torch.float64 if a is torch.float32 and self.is_floating_point() else a for a in args)
-        return original(self, *args, **kwargs)
-
-    monkeypatch.setattr(torch.Tensor, "to", to)
-
-
-def rows_with(prompts, lengths, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return [
-        (prompt, torch.randint(20, 200, (length,), generator=generator))
-        for prompt, group in zip(prompts, lengths)
-        for length in group
-    ]
+from gmpo_vl.models.tiny import save_tiny
 
 
 @pytest.mark.parametrize("share_prefix", [True, False], ids=["shared", "plain"])
@@ -57,56 +21,106 @@ def test_log_probs_and_gradients_equal_transformers_own_forward(
     kind, share_prefix, vl_folder, text_folder, all_float64
 ):
     folder = text_folder if kind == "text" else vl_folder
-    processor = load_processor(folder)
-    model = load_model(folder, torch.float64)
-    examples = make_examples("train", 2, seed=0)
-    if kind == "mixed":
-        two = Example("two", "<image>and <image>", "1", (examples[0].images[0], examples[1].images[0]))
-        examples = [examples[0], Example("text", "How many?", "1"), two]
-    if kind == "text":
-        examples = [Example("a", "How many?", "1"), Example("b", "Find the area of it.", "2")]
-    prompts = [encode_prompt(e, processor) for e in examples]
+    processor, model = load_processor(folder), load_model(folder, torch.float64)
+    prompts = prompts_of(kind, processor, make_examples("train", 2, seed=0))
     rows = rows_with(prompts, [[7, 1, 4], [3, 9], [5, 5]])
-    banned, temperature = banned_ids(model.config), 0.7
+    assert_equals_one_at_a_time(model, processor, rows, share_prefix)
 
-    packed = pack(rows, processor.image, torch.device("cpu"))
-    ours_BT, entropy_BT = forward.response_log_probs(
-        model, packed, temperature, banned, with_entropy=True, share_prefix=share_prefix
-    )
-    weights_BT = torch.randn(ours_BT.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    (ours_BT * weights_BT).sum().backward()
-    ours_grad = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
 
-    model.zero_grad()
-    theirs = [one_at_a_time(model, p, ids, temperature, banned, processor.image) for p, ids in rows]
-    sum((t * w[: len(t)]).sum() for t, w in zip(theirs, weights_BT)).backward()
+def test_checkpointing_changes_nothing(vl_folder, all_float64):
+    processor, model = load_processor(vl_folder), load_model(vl_folder, torch.float64).train()
+    rows = rows_with(prompts_of("mixed", processor, make_examples("train", 2, seed=0)), [[7, 1], [3], [5, 2]])
+    enable_gradient_checkpointing(model)
+    calls = []
+    language_model(model).layers[0].mlp.register_forward_pre_hook(lambda *_: calls.append("forward"))
+    packed = pack(rows, processor.image, CPU)
+    log_probs_BT, _ = response_log_probs(model, packed, 1.0, ())
+    log_probs_BT.sum().backward()
+    assert len(calls) == 2, "the layer ran again in the backward"
+    assert_equals_one_at_a_time(model, processor, rows, share_prefix=True)
 
-    for ours_T, t in zip(ours_BT, theirs):
-        torch.testing.assert_close(ours_T[: len(t)], t, rtol=0, atol=1e-12)
-        assert (ours_T[len(t) :] == 0).all()
-    assert entropy_BT is not None
-    assert (entropy_BT[packed.mask_BT] > 0).all()
-    for name, parameter in model.named_parameters():
-        if parameter.grad is None:
-            assert name not in ours_grad, f"{name} has a gradient only in ours"
-            continue
-        norm = parameter.grad.norm()
-        assert (ours_grad[name] - parameter.grad).norm() <= 1e-10 * norm + 1e-15, name
+
+def test_tied_embeddings(tmp_path, all_float64):
+    folder = save_tiny(tmp_path, tied=True)
+    processor, model = load_processor(folder), load_model(folder, torch.float64)
+    assert model.lm_head.weight is model.get_input_embeddings().weight
+    rows = rows_with(prompts_of("images", processor, make_examples("train", 2, seed=0)), [[4, 1], [3, 6]])
+    assert_equals_one_at_a_time(model, processor, rows, share_prefix=True)
+
+
+@pytest.mark.parametrize("on_head", [False, True], ids=["layers", "layers and head"])
+def test_adapters_count_and_only_they_have_gradients(on_head, vl_folder, all_float64):
+    processor, base = load_processor(vl_folder), load_model(vl_folder, torch.float64)
+    targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    settings = LoraConfig(r=4, target_modules=[*targets, "lm_head"] if on_head else targets)
+    model = get_peft_model(base, settings)
+    with torch.no_grad():  # adapters start at 0, where their effect could not be seen
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(0, 0.1)
+    rows = rows_with(prompts_of("mixed", processor, make_examples("train", 2, seed=0)), [[7, 1], [3], [5, 2]])
+    gradients = assert_equals_one_at_a_time(model, processor, rows, share_prefix=True)
+    assert all("lora_" in name for name in gradients)
+    assert any("lm_head" in name for name in gradients) == on_head
+    packed = pack(rows, processor.image, CPU)
+    adapted, _ = response_log_probs(model, packed, 1.0, ())
+    with model.disable_adapter():
+        base_BT, _ = response_log_probs(model, packed, 1.0, ())
+    assert (adapted - base_BT).abs().max() > 1e-3
+
+
+def test_a_frozen_tower_does_no_gradient_work(vl_folder, all_float64):
+    processor, model = load_processor(vl_folder), load_model(vl_folder, torch.float64)
+    model.model.visual.requires_grad_(False)
+    prompts = prompts_of("images", processor, make_examples("train", 2, seed=0))
+    assert all(not f.requires_grad for f in prompt_features(model, prompts, processor.image))
+    gradients = assert_equals_one_at_a_time(model, processor, rows_with(prompts, [[4, 1], [3, 6]]), True)
+    assert gradients
+    assert not any("visual" in name for name in gradients)
+
+
+def test_each_prompt_and_picture_goes_through_the_model_once(vl_folder):
+    processor, model = load_processor(vl_folder), load_model(vl_folder)
+    prompts = prompts_of("images", processor, make_examples("train", 2, seed=0))
+    seen = {"tokens": 0, "patches": 0, "head": 0}
+
+    def count(name):
+        def hook(module, args):
+            seen[name] += args[0].shape[-2]
+
+        return hook
+
+    language_model(model).layers[0].mlp.register_forward_pre_hook(count("tokens"))
+    model.model.visual.blocks[0].mlp.register_forward_pre_hook(count("patches"))
+    model.lm_head.register_forward_pre_hook(count("head"))
+    packed = pack(rows_with(prompts, [[7, 1, 4], [3, 9]]), processor.image, CPU)
+    response_log_probs(model, packed, 1.0, ())
+    assert seen["tokens"] == sum(len(p.ids_P) for p in prompts) + sum(n - 1 for n in (7, 1, 4, 3, 9))
+    assert seen["patches"] == sum(int(p.image_grid_thw.prod()) for p in prompts)
+    assert seen["head"] == 7 + 1 + 4 + 3 + 9
+
+
+def test_a_model_that_cannot_take_a_layout_is_told_apart(vl_folder):
+    processor, model = load_processor(vl_folder), load_model(vl_folder)
+    language_model(model).config._attn_implementation = "sdpa"
+    prompts = prompts_of("images", processor, make_examples("train", 2, seed=0))
+    with pytest.raises(RuntimeError, match="use_group_attention"):
+        response_log_probs(model, pack(rows_with(prompts, [[2], [3]]), processor.image, CPU), 1.0, ())
 
 
 def test_a_head_in_chunks_gives_the_same(vl_folder, monkeypatch):
     processor, model = load_processor(vl_folder), load_model(vl_folder, torch.float64)
     prompts = [encode_prompt(e, processor) for e in make_examples("train", 1, seed=0)]
-    packed = pack(rows_with(prompts, [[9, 6]]), processor.image, torch.device("cpu"))
+    packed = pack(rows_with(prompts, [[9, 6]]), processor.image, CPU)
 
     def run():
         model.zero_grad()
-        log_probs, entropy = forward.response_log_probs(model, packed, 1.0, (3, 4), with_entropy=True)
+        log_probs, entropy = response_log_probs(model, packed, 1.0, (3, 4), with_entropy=True)
         (log_probs.sum() + entropy.sum()).backward()
         return log_probs.detach(), entropy.detach(), model.lm_head.weight.grad.clone()
 
     whole = run()
-    monkeypatch.setattr(forward, "HEAD_CHUNK", 4)
+    monkeypatch.setattr(head, "HEAD_CHUNK", 4)
     for a, b in zip(whole, run()):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-14)
 
@@ -116,6 +130,6 @@ def test_a_banned_token_has_no_probability(vl_folder):
     prompt = encode_prompt(make_examples("train", 1, seed=0)[0], processor)
     banned = banned_ids(model.config)
     assert processor.image_token_id in banned
-    packed = pack([(prompt, torch.tensor([processor.image_token_id]))], processor.image, torch.device("cpu"))
-    log_probs_BT, _ = forward.response_log_probs(model, packed, 1.0, banned)
+    packed = pack([(prompt, torch.tensor([processor.image_token_id]))], processor.image, CPU)
+    log_probs_BT, _ = response_log_probs(model, packed, 1.0, banned)
     assert log_probs_BT.item() == -torch.inf

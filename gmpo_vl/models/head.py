@@ -1,0 +1,53 @@
+"""From hidden states to log-probs, without ever holding the logits of a whole micro-batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch.utils.checkpoint import checkpoint
+
+# Positions per call of the head: full logits of a micro-batch (tokens x 152k) never exist at once.
+HEAD_CHUNK = 2048
+
+
+def head_log_probs(
+    head: torch.nn.Module,
+    hidden_MH: torch.Tensor,
+    targets_M: torch.Tensor,
+    temperature: float,
+    banned_ids: Sequence[int],
+    with_entropy: bool = False,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Log-probs (M,) of the targets and entropies (M,) in nats, or None.
+
+    In chunks whose logits are recomputed in the backward. `head` is called as a module, so that an adapter on it counts.
+    """
+
+    def chunk(hidden: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        log_probs = token_log_probs(head(hidden), temperature, banned_ids)
+        chosen = log_probs.gather(-1, targets[:, None]).squeeze(-1)
+        return chosen, entropy(log_probs) if with_entropy else chosen
+
+    several = len(targets_M) > HEAD_CHUNK and torch.is_grad_enabled()
+    parts = [
+        checkpoint(chunk, h, t, use_reentrant=False) if several else chunk(h, t)
+        for h, t in zip(hidden_MH.split(HEAD_CHUNK), targets_M.split(HEAD_CHUNK))
+    ]
+    log_probs_M = torch.cat([part[0] for part in parts])
+    return log_probs_M, torch.cat([part[1] for part in parts]) if with_entropy else None
+
+
+def entropy(log_probs: torch.Tensor) -> torch.Tensor:
+    """Entropy in nats over the last axis. A banned id contributes 0: p log p -> 0."""
+    return -(log_probs.exp() * log_probs.masked_fill(log_probs == -torch.inf, 0.0)).sum(-1)
+
+
+def token_log_probs(logits: torch.Tensor, temperature: float, banned_ids: Sequence[int]) -> torch.Tensor:
+    """log-softmax of logits (..., V) / temperature with banned ids at -inf, in float32 (float64 stays)."""
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    if banned_ids:
+        banned_V = torch.zeros(logits.shape[-1], dtype=torch.bool, device=logits.device)
+        banned_V[list(banned_ids)] = True
+        logits = logits.masked_fill(banned_V, -torch.inf)
+    return torch.log_softmax(logits / temperature, dim=-1)
