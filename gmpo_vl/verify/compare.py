@@ -118,6 +118,8 @@ def _same_structure(gold: Node, answer: Node, leeway: Leeway) -> bool:
 def _in_proportion(ours: tuple[Node, ...], theirs: tuple[Node, ...]) -> bool:
     if len(ours) != len(theirs):
         return False
+    if any(roughly(part) == 0 for part in ours + theirs):  # 5:00 is no proportion
+        return _in_order(ours, theirs, EXACT)
     crossed = ((Node("mul", (g, theirs[0])), Node("mul", (a, ours[0]))) for g, a in zip(ours[1:], theirs[1:]))
     return all(same_quantity(one, two) for one, two in crossed)
 
@@ -165,7 +167,12 @@ def _in_our_variable(ours: tuple[Node, ...], theirs: tuple[Node, ...]) -> Node |
     one, two = ours[0], theirs[0]
     if not all(n.op == "mul" and [a.op for a in n.args] == ["sym", "sym"] for n in (one, two)):
         return None
-    return substituted(theirs[1], two.args[1], one.args[1]) if one.args[0] == two.args[0] else None
+    (function, ours_in), (other, theirs_in) = one.args, two.args
+    if function != other or (
+        ours_in != theirs_in and ours_in.args[0] in symbols(theirs[1])
+    ):  # f(y) = x is no f(x) = x
+        return None
+    return substituted(theirs[1], theirs_in, ours_in)
 
 
 def _value_of_chain(gold: Node, answer: Node, leeway: Leeway) -> bool:

@@ -292,6 +292,8 @@ def _letters(run: str, in_text: bool, spaced: bool) -> list[Token]:
         return [Token("short", run, spaced)]
     if run.startswith("pi") and len(run) == 3:  # "pir"
         return [Token("cmd", "pi", spaced), Token("name", run[2])]
+    if run.isupper() and len(run) == _LONGEST_PRODUCT:  # SRAC, a name
+        return [Token("name", run, spaced)]
     return letters(Token("short", run, spaced))
 
 

@@ -112,7 +112,8 @@ def _parted(node: Node) -> tuple[Node, str]:
 
 
 def _above_one(node: Node) -> bool:
-    value = _at(node, ())
+    """Whether a gold is a plain number that can be a percentage, and cannot be meant as the fraction."""
+    value = _at(node, ()) if _written(node) is not None else None
     return value is not None and bool(abs(value) > 1)
 
 
@@ -198,17 +199,20 @@ def _equal_values(gold: Node, answer: Node, point: Point, tolerance: float | Non
     one, two = real(ours), real(theirs)
     if tolerance:
         return bool(abs(one - two) <= tolerance * abs(one))
-    if not _near(one, two, NUMBERS, 40):
+    floor = (
+        -30 if contains((gold, answer), ("add", "sub")) else -10_000
+    )  # a sum of nearly nothing may be nothing
+    if not _near(one, two, NUMBERS, 40, floor):
         return False
     try:  # 40 digits agree; what is left (a cancellation, or a difference below them) shows at 200
         one, two = (real(evaluate(n, dict(point), MORE_DIGITS), MORE_DIGITS) for n in (gold, answer))
     except (ArithmeticError, ValueError) as error:
         raise Undecided(str(error)) from error
-    return _near(one, two, MORE_DIGITS, 150)
+    return _near(one, two, MORE_DIGITS, 150, floor)
 
 
-def _near(one: Any, two: Any, ctx: Any, digits: int) -> bool:
-    return bool(abs(one - two) <= max(abs(one), abs(two), ctx.mpf(10) ** -30) * ctx.mpf(10) ** -digits)
+def _near(one: Any, two: Any, ctx: Any, digits: int, floor: int) -> bool:
+    return bool(abs(one - two) <= max(abs(one), abs(two), ctx.mpf(10) ** floor) * ctx.mpf(10) ** -digits)
 
 
 # --- rounding ---------------------------------------------------------------------------------------------------------

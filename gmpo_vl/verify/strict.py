@@ -50,7 +50,7 @@ _NUMBER_WORDS = {
         ]
     )
 }
-_WORD = re.compile(r"[^\W_]+")
+_WORD = re.compile(r"[^\W_]+|[+*/=<>^_|!\[\]]|(?<!\w)-")
 
 
 @lru_cache(maxsize=50_000)
@@ -93,7 +93,7 @@ def _judge_value(alternative: str, kind: str, leeway: Leeway, answer: str) -> st
         return "equal" if _same_words(_words(alternative), _words(answer)) else "different"
     if _is_wordy(alternative) and _is_wordy(answer):  # east is not seat, though e·a·s·t is s·e·a·t
         return "equal" if _same_words(_words(alternative), _words(answer)) else "different"
-    left, right = trees(alternative), trees(answer)
+    left, right = trees(alternative)[:1], trees(answer)  # a gold has one reading: 1,234 is a number
     if not left or not right:
         return "unreadable" if left else "undecided"
     undecided = False
@@ -122,7 +122,7 @@ def _judge_choice(alternative: str, gold: Gold, answer: str) -> str:
     leeway = Leeway(gold.tolerance)
     if match and letter:
         rest = match[2].strip()
-        if match[1].upper() != letter:
+        if match[1].upper() != letter or (rest and not rest[0].isalnum() and rest[0] not in "\\({-.["):
             return "different"
         if rest and content:
             return _judge_value(content, _type_of(content), leeway, rest)
@@ -153,8 +153,10 @@ def _type_of(text: str) -> str:
     if _CHOICE.fullmatch(plain) and (plain[0] == "(" or "A" <= plain <= "H"):
         return "choice"
     forms = trees(text)
-    if not forms or ("\\text" in text and plain.isalpha() and forms[0].op != "num"):
+    if "\\text" in text and plain.isalpha() and not (forms and forms[0].op == "num"):
         return "text"
+    if not forms:
+        return "formula" if "\\" in _TEXT_GROUP.sub("", normalise(text)) else "text"
     return _node_type(forms[0])
 
 
@@ -220,14 +222,14 @@ def _is_wordy(text: str) -> bool:
 
 
 def _words(text: str) -> tuple[str, ...]:
-    """The words, without case, signs and a leading article."""
+    """The words and the signs of arithmetic, without case, punctuation and a leading article."""
     words = _WORD.findall(_CLOCK.sub(r"\1m ", bare(text).lower()))
     return tuple(words[1:] if words[:1] in (["the"], ["a"], ["an"]) and len(words[-1]) > 2 else words)
 
 
 def _same_words(ours: tuple[str, ...], theirs: tuple[str, ...]) -> bool:
     """The same words in the same order; letters that name options (A, C and F) in any order."""
-    if all(len(word) == 1 for word in ours) and len(ours) > 1:
+    if all(len(word) == 1 and word.isalpha() for word in ours) and len(ours) > 1:
         return sorted(ours) == sorted(word for word in theirs if word != "and")
     return bool(ours) and ours == theirs
 
