@@ -55,10 +55,10 @@ CHAT_TEMPLATE = """\
 # What the mini BPE is trained on besides the diagrams' questions: the words of the chat format and of answers.
 _TOKENIZER_TEXT = (
     "system\nuser\nassistant\n",
-    "180-45-70=65. \\boxed{65}",
+    "42+35=77, 180-77=103. \\boxed{103}",
     "3*14=30+12=42. \\boxed{42}",
     "2*(14+3)=34. \\boxed{34}",
-    "25+49=74. \\boxed{\\sqrt{74}}",
+    "x=7\\sqrt{3}. \\boxed{7\\sqrt{3}}",
     "Read the numbers.",
     "<think>The angles of a triangle add up to 180 degrees.</think> The answer is \\boxed{\\frac{3}{4}}.",
 )

@@ -99,7 +99,14 @@ def solve(d: diagrams.Diagram) -> str:
     if d.family == "perimeter":
         return str(2 * sum(shown))
     if d.family == "right_triangle":
-        return f"\\sqrt{{{sum(v * v for v in shown)}}}"
+        # The angle's label lies inside the triangle, the leg's outside.
+        angle = next(
+            int(t)
+            for t, (x, y) in at.items()
+            if t in ("45", "60") and inside(d.figure.strokes[0].points[:3], x, y)
+        )
+        (leg,) = [v for v in shown if v != angle] or [angle]
+        return f"{leg}\\sqrt{{{({45: 2, 60: 3})[angle]}}}"
     if d.family == "segment":
         texts = [label.text for label in d.figure.labels]
         first, second, whole = texts
@@ -122,6 +129,13 @@ def solve(d: diagrams.Diagram) -> str:
     return d.answer
 
 
+def inside(corners, x: float, y: float) -> bool:
+    """Whether the point lies in the triangle: on the same side of all three edges."""
+    a, b, c = corners
+    sides = [(q[0] - p[0]) * (y - p[1]) - (q[1] - p[1]) * (x - p[0]) > 0 for p, q in ((a, b), (b, c), (c, a))]
+    return len(set(sides)) == 1
+
+
 def test_the_answer_follows_from_the_picture():
     for d in SAMPLE:
         assert solve(d) == d.answer, d
@@ -131,6 +145,9 @@ def test_the_worked_solution_is_true_and_ends_in_the_boxed_answer():
     for d in SAMPLE:
         working, boxed = d.solution.split(". ")
         assert boxed == f"\\boxed{{{d.answer}}}"
+        if d.family == "right_triangle":
+            assert working == f"x={d.answer}"
+            continue
         for chain in working.split(", "):
             values = {sum_of_products(side) for side in chain.split("=")}
             assert len(values) == 1, d.solution
@@ -171,8 +188,13 @@ def test_strokes_stay_inside_and_counted_shapes_do_not_overlap():
         for stroke in d.figure.strokes:
             assert all(0 <= c <= SIZE for point in stroke.points for c in point)
         if d.family == "counting":
-            for (a, b), (c, e) in pairs([s.points for s in d.figure.strokes], 2):
-                assert b[0] < c[0] or e[0] < a[0] or b[1] < c[1] or e[1] < a[1]
+            for one, other in pairs([extent(s.points) for s in d.figure.strokes], 2):
+                assert any(a[1] < b[0] or b[1] < a[0] for a, b in zip(one, other)), "apart on one axis"
+
+
+def extent(points) -> list[tuple[float, float]]:
+    """(smallest, largest) coordinate on each axis."""
+    return [(min(axis), max(axis)) for axis in zip(*points)]
 
 
 def test_export_writes_easyr1_columns_and_pictures_that_open(tmp_path):
