@@ -36,23 +36,34 @@ def language_model(model: PreTrainedModel) -> Any:
 
 
 def prompt_features(
-    model: PreTrainedModel, prompts: Sequence[Prompt], image: ImageSettings | None
+    model: PreTrainedModel,
+    prompts: Sequence[Prompt],
+    image: ImageSettings | None,
+    visit_vision: bool = False,
 ) -> list[torch.Tensor]:
-    """ViT features (1 + D, image tokens, hidden) of each prompt, all pictures in one call; empty for text-only prompts.
+    """ViT features (1 + D, image tokens, hidden) of each prompt, all pictures in one call; no tokens for text-only ones.
 
     The first go in place of the image tokens' embeddings, the other D (DeepStack, Qwen3-VL) are added to the hidden
-    states behind the first D decoder layers.
+    states behind the first D decoder layers. visit_vision: look at the smallest picture there is where there is none,
+    and hand on nothing of it.
     """
-    with_images = [prompt for prompt in prompts if prompt.images]
-    if not with_images:
-        return [torch.empty(1, 0, 0, device=model.device) for _ in prompts]
-    assert image is not None
     device = model.device
-    patches = torch.cat([make_patches(x.to(device), image) for p in with_images for x in p.images])
-    grid_N3 = torch.cat([p.image_grid_thw for p in with_images]).to(device)
-    features_DNH = image_features(model, patches, grid_N3)
-    counts = [int(p.image_grid_thw.prod(dim=1).sum()) // image.merge_size**2 for p in prompts]
-    return list(features_DNH.split(counts, dim=1))
+    pictures = [x for p in prompts for x in p.images]
+    grid_N3 = torch.cat([p.image_grid_thw for p in prompts])
+    counts = [0 if image is None else _image_tokens(p, image) for p in prompts]
+    if not pictures and not (visit_vision and image is not None):
+        return [torch.empty(1, 0, 0, device=device) for _ in prompts]
+    assert image is not None
+    if not pictures:
+        pictures = [torch.zeros((image.factor, image.factor, 3), dtype=torch.uint8)]
+        grid_N3 = torch.tensor([image.grid(image.factor, image.factor)])
+    patches = torch.cat([make_patches(x.to(device), image) for x in pictures])
+    features_DNH = image_features(model, patches, grid_N3.to(device))
+    return list(features_DNH[:, : sum(counts)].split(counts, dim=1))
+
+
+def _image_tokens(prompt: Prompt, image: ImageSettings) -> int:
+    return int(prompt.image_grid_thw.prod(dim=1).sum()) // image.merge_size**2
 
 
 def embed_prompt(model: PreTrainedModel, prompt: Prompt, features_DNH: torch.Tensor) -> torch.Tensor:
@@ -60,7 +71,8 @@ def embed_prompt(model: PreTrainedModel, prompt: Prompt, features_DNH: torch.Ten
     ids_P = prompt.ids_P.to(model.device)
     embeddings_PH = model.get_input_embeddings()(ids_P)
     if not prompt.images:
-        return embeddings_PH
+        # The sum of nothing is 0. Where the ViT was only visited, this gives it its turn in the backward.
+        return embeddings_PH + features_DNH.sum()
     is_image_P = ids_P == model.config.image_token_id
     return embeddings_PH.masked_scatter(is_image_P[:, None], features_DNH[0].to(embeddings_PH.dtype))
 
@@ -107,11 +119,8 @@ def response_log_probs(
     if sharing_obstacle(inner) is not None:
         log_probs_M, entropy_M = public_log_probs(inner, packed, temperature, banned_ids, with_entropy)
     else:
-        features = prompt_features(inner, packed.prompts, packed.image)
-        hidden = _shared_hidden if share_prefix else _plain_hidden
-        hidden_MH = hidden(inner, packed, features)
-        if visit_vision and packed.image is not None and not any(p.images for p in packed.prompts):
-            hidden_MH = hidden_MH + _nothing_from_vision(inner, packed.image)
+        features = prompt_features(inner, packed.prompts, packed.image, visit_vision)
+        hidden_MH = (_shared_hidden if share_prefix else _plain_hidden)(inner, packed, features)
         targets_M = packed.response_ids_BT[packed.mask_BT]
         log_probs_M, entropy_M = head_log_probs(
             inner.lm_head, hidden_MH, targets_M, temperature, banned_ids, with_entropy
@@ -189,13 +198,6 @@ def _plain_hidden(model: PreTrainedModel, packed: Packed, features: Sequence[tor
     ).last_hidden_state
     row_M = torch.cat([torch.full_like(index, b) for b, index in enumerate(predicts)])
     return hidden_BLH[row_M.to(device), torch.cat(predicts).to(device)]
-
-
-def _nothing_from_vision(model: PreTrainedModel, image: ImageSettings) -> torch.Tensor:
-    """0 that depends on every weight of the ViT: the features of the smallest picture there is, times 0."""
-    grid_13 = torch.tensor([[1, image.merge_size, image.merge_size]], device=model.device)
-    picture = torch.zeros((image.factor, image.factor, 3), dtype=torch.uint8, device=model.device)
-    return 0.0 * image_features(model, make_patches(picture, image), grid_13).sum()
 
 
 def run_language_model(

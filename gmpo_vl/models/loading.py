@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedModel
 
-from gmpo_vl.models.shared import use_group_attention
+from gmpo_vl.models.shared import sharing_obstacle, use_group_attention
+from gmpo_vl.models.vision import batch_vision
 
 
 def model_folder(path: str) -> Path:
@@ -52,6 +53,8 @@ def load_model(
     auto = AutoModelForImageTextToText if hasattr(config, "vision_config") else AutoModelForCausalLM
     model = auto.from_pretrained(folder, config=config, dtype=dtype, attn_implementation="sdpa")
     use_group_attention(model)
+    if sharing_obstacle(model) is None:
+        batch_vision(model)
     return model
 
 

@@ -1,0 +1,77 @@
+"""A model sharded over two ranks gives the log-probs and gradients of the whole one."""
+
+import functools
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from plain_forward import CPU, prompts_of, rows_with
+
+from gmpo_vl.batching.packing import pack
+from gmpo_vl.data.diagrams import make_examples
+from gmpo_vl.models.forward import language_model, response_log_probs
+from gmpo_vl.models.loading import load_model
+from gmpo_vl.models.processing import load_processor
+from gmpo_vl.models.wrapping import answer_packed
+
+
+def micro_batches(folder):
+    """Rank 0 has pictures, rank 1 has none."""
+    processor = load_processor(folder)
+    pictures = rows_with(prompts_of("images", processor, make_examples("train", 2, seed=0)), [[7, 1], [3]])
+    text = rows_with(prompts_of("text", processor, []), [[4, 2, 6], [1]])
+    return [pack(rows, processor.image, CPU) for rows in (pictures, text)]
+
+
+def sharded_rank(rank, folder, store, out):
+    from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
+    from torch.distributed.fsdp import ShardingStrategy
+    from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy
+
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    model = load_model(folder, torch.float64)
+    layers = {type(language_model(model).layers[0]), type(model.model.visual.blocks[0])}
+    answer_packed(model)
+    sharded = FSDP(
+        model,
+        auto_wrap_policy=functools.partial(transformer_auto_wrap_policy, transformer_layer_cls=layers),
+        sharding_strategy=ShardingStrategy.FULL_SHARD,
+        device_id=CPU,
+        use_orig_params=True,
+    )
+    log_probs_BT, _ = sharded(micro_batches(folder)[rank], 0.7, (3, 4), visit_vision=True)
+    log_probs_BT.sum().backward()
+    with FSDP.summon_full_params(sharded, with_grads=True):
+        gradients = {
+            n.replace("_fsdp_wrapped_module.", ""): p.grad.clone() for n, p in sharded.named_parameters()
+        }
+    torch.save((log_probs_BT.detach(), gradients), f"{out}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.skipif(not dist.is_available() or not dist.is_gloo_available(), reason="torch without gloo")
+def test_two_sharded_ranks_equal_one_whole_model(vl_folder, tmp_path):
+    # Forked: everything is imported already.
+    mp.start_processes(
+        sharded_rank, args=(vl_folder, tmp_path / "store", tmp_path), nprocs=2, start_method="fork"
+    )
+    model = load_model(vl_folder, torch.float64)
+    for rank, packed in enumerate(micro_batches(vl_folder)):
+        whole_BT, _ = response_log_probs(model, packed, 0.7, (3, 4))
+        whole_BT.sum().backward()
+        sharded_BT, gradients = torch.load(tmp_path / f"{rank}.pt")
+        torch.testing.assert_close(sharded_BT, whole_BT.detach(), rtol=0, atol=1e-12)
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None
+        gap = (2 * gradients[name] - parameter.grad).norm()  # FSDP averages over ranks
+        assert gap <= 1e-10 * parameter.grad.norm() + 1e-15, name
+
+
+def test_every_other_call_is_the_models_own(text_folder):
+    model = load_model(text_folder)
+    ids = torch.tensor([[1, 2, 3]])
+    before = model(ids).logits
+    answer_packed(model)
+    assert torch.equal(model(ids).logits, before)
