@@ -5,15 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 from gmpo_vl import __version__
+from gmpo_vl.evaluation.commands import add_eval, with_default_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0 when it did what it was asked, 2 with a sentence on stderr when the input was wrong."""
     parser = build_parser()
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(with_default_command(sys.argv[1:] if arguments is None else arguments))
     try:
         return options.run(options)
     except (ValueError, FileNotFoundError, FileExistsError, KeyError) as error:
@@ -39,7 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     train.set_defaults(run=run_train)
 
-    _add_eval(commands)
+    add_eval(commands)
 
     grade = commands.add_parser(
         "grade", help="verify answers in a file, or check that golds verify against themselves"
@@ -71,72 +71,6 @@ def build_parser() -> argparse.ArgumentParser:
     report.set_defaults(run=run_report)
 
     return parser
-
-
-def _add_eval(commands: Any) -> None:
-    parser = commands.add_parser("eval", help="n samples per question, Pass@1 with its 95%% interval")
-    parser.add_argument("model", help="a model folder, a checkpoint's huggingface folder, or a hub id")
-    parser.add_argument("--data", required=True, help="file, folder or hub id, in EasyR1's columns")
-    parser.add_argument("--out", required=True, help="folder for results.json, samples.jsonl and pictures")
-    parser.add_argument("--n", type=int, default=16, help="samples per question (default 16)")
-    parser.add_argument("--temperature", type=float, default=0.5, help="0 is greedy (default 0.5)")
-    parser.add_argument("--top-p", type=float, default=1.0, help="nucleus sampling (default 1: off)")
-    parser.add_argument("--max-tokens", type=int, default=2048, help="tokens per answer (default 2048)")
-    parser.add_argument(
-        "--max-prompt-tokens", type=int, default=2048, help="longer questions are an error (2048)"
-    )
-    parser.add_argument("--format-prompt", default="math", help="template name or jinja file (default math)")
-    parser.add_argument("--min-pixels", type=int, default=262_144, help="smaller pictures grow (0: never)")
-    parser.add_argument("--max-pixels", type=int, default=4_194_304, help="larger pictures shrink (0: never)")
-    parser.add_argument("--seed", type=int, default=1, help="each sample's seed comes from it (default 1)")
-    parser.add_argument(
-        "--pictures",
-        choices=["as_is", "blank", "wrong"],
-        default="as_is",
-        help="controls: grey, or another's",
-    )
-    parser.set_defaults(run=run_eval)
-
-
-def run_eval(options: argparse.Namespace) -> int:
-    from pathlib import Path
-
-    quiet_libraries()
-    from gmpo_vl.data.rows import Columns
-    from gmpo_vl.data.templates import load_template
-    from gmpo_vl.evaluation.evaluate import evaluate
-    from gmpo_vl.models.loading import load_for_inference, model_folder
-    from gmpo_vl.models.processing import load_processor
-    from gmpo_vl.models.prompts import PromptSettings, load_prompts
-    from gmpo_vl.progress import phase_bar
-    from gmpo_vl.rollout.types import Sampling
-
-    folder = model_folder(options.model)
-    processor = load_processor(folder)
-    settings = PromptSettings(
-        Columns(),
-        load_template(options.format_prompt),
-        options.min_pixels or None,
-        options.max_pixels or None,
-        options.max_prompt_tokens,
-        drop_overlong=False,
-    )
-    prompts = load_prompts(options.data, settings, processor)
-    sampling = Sampling(options.n, options.max_tokens, options.temperature, options.top_p, seed=options.seed)
-    with phase_bar("questions", len(prompts)) as advance:
-        result = evaluate(
-            load_for_inference(folder),
-            processor,
-            prompts,
-            sampling,
-            pictures=options.pictures,
-            folder=Path(options.out),
-            progress=advance,
-        )
-    summary = result.summary()
-    print(f"{len(prompts)} questions x {options.n} samples: Pass@1 {result.pass_at_1().percent()}")
-    print(f"cut off {summary['truncated']:.1%}, no answer {summary['no_answer']:.1%}, in {options.out}")
-    return 0
 
 
 def run_grade(options: argparse.Namespace) -> int:

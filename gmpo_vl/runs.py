@@ -123,6 +123,83 @@ class Run:
                     path.unlink()
 
 
+class EvaluationFolder:
+    """eval/NAME: plan.json and chunks/ while an evaluation runs; samples.jsonl, results.json, timing.json when it is done.
+
+    A chunk's file appears under its name when it is complete, so whoever is killed leaves whole chunks or none, and shards
+    may share the folder.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        self.plan_file = self.folder / "plan.json"
+        self.samples_file = self.folder / "samples.jsonl"
+        self.results_file = self.folder / "results.json"
+        self.timing_file = self.folder / "timing.json"
+        self.images = self.folder / "images"
+        self.chunks = self.folder / "chunks"
+
+    @property
+    def finished(self) -> bool:
+        return self.results_file.exists()
+
+    def finished_chunks(self) -> list[int]:
+        return sorted(int(path.stem) for path in self.chunks.glob("*.jsonl"))
+
+    def write_chunk(self, number: int, records: Iterable[SampleRecord], seconds: float) -> None:
+        """`seconds` go to a file of their own: samples and results are the same to the byte however often a run was killed."""
+        self.chunks.mkdir(parents=True, exist_ok=True)
+        write_text(self.chunks / f"{number:06d}.seconds", f"{seconds:.3f}\n")
+        write_text(self.chunks / f"{number:06d}.jsonl", "".join(to_line(asdict(r)) for r in records))
+
+    def join_chunks(self) -> None:
+        """chunks/ to samples.jsonl in the order of their numbers, their seconds to timing.json."""
+        seconds = 0.0
+        partial = self.samples_file.with_name(f".partial_{self.samples_file.name}")
+        with partial.open("wb") as file:
+            for number in self.finished_chunks():
+                file.write((self.chunks / f"{number:06d}.jsonl").read_bytes())
+                seconds += float((self.chunks / f"{number:06d}.seconds").read_text())
+        sync(partial)
+        os.replace(partial, self.samples_file)
+        write_json(self.timing_file, {"seconds": round(seconds, 3)})
+
+    def remove_chunks(self) -> None:
+        shutil.rmtree(self.chunks, ignore_errors=True)
+
+    def take_chunks(self, other: EvaluationFolder) -> None:
+        """Chunks and pictures of a shard that ran elsewhere."""
+        for source, target in ((other.chunks, self.chunks), (other.images, self.images)):
+            target.mkdir(parents=True, exist_ok=True)
+            for path in sorted(source.glob("*")):
+                if not (target / path.name).exists() and not path.name.endswith(".partial"):
+                    partial = target / f".partial_{path.name}"
+                    shutil.copyfile(path, partial)
+                    os.replace(partial, target / path.name)
+
+    def samples(self) -> Iterator[SampleRecord]:
+        """Every sample of a finished evaluation. Raises FileNotFoundError where there is none."""
+        if not self.samples_file.exists():
+            unfinished = " (it is unfinished: run the same command again)" if self.plan_file.exists() else ""
+            raise FileNotFoundError(
+                f"{self.folder} holds no evaluation: no {self.samples_file.name}{unfinished}"
+            )
+        return (SampleRecord(**row) for row in read_jsonl(self.samples_file))
+
+    def write_samples(self, records: Iterable[SampleRecord]) -> None:
+        write_text(self.samples_file, "".join(to_line(asdict(r)) for r in records))
+
+    def results(self) -> dict[str, Any]:
+        if not self.results_file.exists():
+            raise FileNotFoundError(
+                f"{self.folder} holds no finished evaluation: no {self.results_file.name}"
+            )
+        return json.loads(self.results_file.read_text(encoding="utf-8"))
+
+    def plan(self) -> dict[str, Any] | None:
+        return json.loads(self.plan_file.read_text(encoding="utf-8")) if self.plan_file.exists() else None
+
+
 def store_image(folder: Path, pixels_HWC: Any) -> str:
     """Write a uint8 picture (height, width, 3) as FOLDER/SHA256.webp unless it is there; the hash is of its pixels."""
     import numpy as np
@@ -131,7 +208,7 @@ def store_image(folder: Path, pixels_HWC: Any) -> str:
     digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
     path = folder / f"{digest}.webp"
     if not path.exists():
-        partial = path.with_suffix(".partial")
+        partial = path.with_suffix(f".{os.getpid()}.partial")  # shards may store the same picture at once
         Image.fromarray(pixels).save(partial, "WEBP", quality=90, method=2)
         os.replace(partial, path)
     return digest
@@ -166,7 +243,7 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
 
 def write_text(path: Path, text: str) -> None:
     """Replace a file as a whole: never half of it, whatever happens."""
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")  # shards may write the same file at once
     with partial.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()

@@ -219,10 +219,20 @@ def _open_file(path: Path) -> Table:
 
     kind = _ARROW_KINDS[path.suffix]
     try:
+        if kind == "parquet" and _is_empty_parquet(
+            path
+        ):  # `datasets` fails on it with an error about batch sizes
+            return Table(str(path), path.stem, ListRows([]))
         dataset = load_dataset(kind, data_files=[glob.escape(str(path.resolve()))], split="train")
     except Exception as error:  # whatever pyarrow finds in the file, wrapped by datasets
         raise DataError(f"{path}: cannot be read as {kind}: {_innermost(error)}") from error
     return Table(str(path), path.stem, ArrowRows(dataset))
+
+
+def _is_empty_parquet(path: Path) -> bool:
+    import pyarrow.parquet as pq
+
+    return pq.read_metadata(path).num_rows == 0
 
 
 def _is_json_array(path: Path) -> bool:

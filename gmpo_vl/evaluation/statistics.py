@@ -1,15 +1,20 @@
 """Numbers with their error bars. The unit is the question: samples of one question are not independent.
 
-`values_Q` holds one number per question, for Pass@1 the share c_i / n of its n samples that were right.
+`values_Q` holds one number per question, for Pass@1 the share c_i / n of its n samples that were right. Intervals are 95%,
+from 10,000 bootstrap resamples of the questions (percentiles).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import comb
 
 import numpy as np
 
 RESAMPLES = 10_000
+_BLOCK = 10_000_000  # entries of an index table held at once
+_SUBSETS = 256  # drawn per k for maj@k where k < n
 
 
 @dataclass(frozen=True)
@@ -33,16 +38,25 @@ def mean_over_questions(values_Q: np.ndarray, seed: int = 0) -> Estimate:
     values_Q = np.asarray(values_Q, dtype=np.float64)
     if len(values_Q) == 0:
         raise ValueError("there are no questions to average over")
-    generator = np.random.default_rng(seed)
-    means = np.empty(RESAMPLES)
-    # In blocks: the index table of 10,000 resamples of a large benchmark would be gigabytes.
-    block = max(1, 10_000_000 // len(values_Q))
-    for start in range(0, RESAMPLES, block):
-        count = min(block, RESAMPLES - start)
-        index = generator.integers(0, len(values_Q), (count, len(values_Q)))
-        means[start : start + count] = values_Q[index].mean(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return Estimate(float(values_Q.mean()), float(low), float(high))
+    means = _resampled(
+        len(values_Q), lambda index_RQ, _: values_Q[index_RQ].mean(axis=1), np.random.default_rng(seed)
+    )
+    return _estimate(float(values_Q.mean()), means)
+
+
+def mean_share(shares_Q: np.ndarray, seed: int = 0) -> Estimate:
+    """The mean of shares of right samples. Where every one of them is 1, or every one 0, a bootstrap would say ± 0.
+
+    There the interval ends where that would be seen in 2.5% of samples of so many questions (Clopper and Pearson 1934).
+    """
+    shares_Q = np.asarray(shares_Q, dtype=np.float64)
+    estimate = mean_over_questions(shares_Q, seed)
+    bound = 1 - 0.025 ** (1 / len(shares_Q))
+    if (shares_Q == 0).all():
+        return Estimate(0.0, 0.0, bound)
+    if (shares_Q == 1).all():
+        return Estimate(1.0, 1 - bound, 1.0)
+    return estimate
 
 
 def paired_difference(before_Q: np.ndarray, after_Q: np.ndarray, seed: int = 0) -> Estimate:
@@ -55,3 +69,142 @@ def paired_difference(before_Q: np.ndarray, after_Q: np.ndarray, seed: int = 0) 
             f"{len(before_Q)} questions before, {len(after_Q)} after: a paired difference needs the same"
         )
     return mean_over_questions(np.asarray(after_Q) - np.asarray(before_Q), seed)
+
+
+def unpaired_difference(before_Q: np.ndarray, after_Q: np.ndarray, seed: int = 0) -> Estimate:
+    """after - before as if they were asked different questions: what comparing two published numbers amounts to."""
+    before_Q, after_Q = np.asarray(before_Q, dtype=np.float64), np.asarray(after_Q, dtype=np.float64)
+    generator = np.random.default_rng(seed)
+    before, after = (
+        _resampled(len(v), lambda index_RQ, _, v=v: v[index_RQ].mean(axis=1), generator)
+        for v in (before_Q, after_Q)
+    )
+    return _estimate(float(after_Q.mean() - before_Q.mean()), after - before)
+
+
+# --- several samples per question -------------------------------------------------------------------------------------
+def pass_at_k(correct_Q: np.ndarray, n: int, k: int) -> np.ndarray:
+    """float64 (Q,): chance that one of k samples drawn from the n without replacement is right: 1 - C(n-c, k) / C(n, k).
+
+    correct_Q: int (Q,), right samples c of each question. Unbiased for k <= n (Chen et al. 2021, Eq. 1).
+    """
+    if not 1 <= k <= n:
+        raise ValueError(f"pass@{k} needs 1 to n={n} samples")
+    chance_c = np.array([1 - comb(n - c, k) / comb(n, k) for c in range(n + 1)])
+    return chance_c[np.asarray(correct_Q)]
+
+
+def majority_at_k(answers: Sequence[str | None], correct: Sequence[bool], k: int, seed: int = 0) -> float:
+    """Chance that the most frequent answer among k of a question's samples is right; the tied share the vote.
+
+    answers: what each sample answered, None (which has no vote) without an answer. Exact for k = n; for smaller k the mean
+    over 256 seeded subsets.
+    """
+    n = len(answers)
+    names = sorted({answer for answer in answers if answer is not None})
+    if not names:
+        return 0.0
+    votes_nC = np.array([[answer == name for name in names] for answer in answers], dtype=np.int64)
+    right_C = (votes_nC * np.asarray(correct, dtype=np.int64)[:, None]).max(axis=0)
+    if k == n:
+        votes_RC = votes_nC.sum(axis=0, keepdims=True)
+    else:
+        generator = np.random.default_rng(seed)
+        subsets_Rk = generator.random((_SUBSETS, n)).argsort(axis=1)[:, :k]
+        votes_RC = votes_nC[subsets_Rk].sum(axis=1)
+    most_R1 = votes_RC.max(axis=1, keepdims=True)
+    leads_RC = (votes_RC == most_R1) & (most_R1 > 0)
+    leaders_R = np.maximum(leads_RC.sum(axis=1), 1)
+    return float(((leads_RC * right_C).sum(axis=1) / leaders_R).mean())
+
+
+# --- two methods ------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Difference:
+    """b - a. `paired_by_seed`: run i of a was compared with run i of b. `seed_deviation`: standard deviation between
+    seeds of the difference, `seeds_needed` those for a power of 80% if the true difference is the one seen; None where one
+    seed a side cannot tell."""
+
+    estimate: Estimate
+    p_value: float
+    unpaired: Estimate
+    paired_by_seed: bool
+    seed_deviation: float | None
+    seeds_needed: int | None
+
+
+def two_level_difference(a_SQ: np.ndarray, b_SQ: np.ndarray, seed: int = 0) -> Difference:
+    """b - a over seeds and questions: a bootstrap that draws seeds, and then questions, the same for both sides.
+
+    a_SQ, b_SQ: float64 (seeds, questions), the same questions in the same order. With as many seeds on both sides seed i is
+    compared with seed i (same data order, same initial state); otherwise seeds are drawn for each side alone.
+    The p-value is two-sided, from the share of resamples on the other side of 0.
+    """
+    a_SQ, b_SQ = (np.asarray(values, dtype=np.float64) for values in (a_SQ, b_SQ))
+    if a_SQ.shape[1] != b_SQ.shape[1] or a_SQ.shape[1] == 0:
+        raise ValueError(
+            f"{a_SQ.shape[1]} questions on one side, {b_SQ.shape[1]} on the other: they must be the same"
+        )
+    paired = len(a_SQ) == len(b_SQ)
+
+    def difference(index_RQ: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        weights_a = _seed_weights(len(index_RQ), len(a_SQ), generator)
+        weights_b = weights_a if paired else _seed_weights(len(index_RQ), len(b_SQ), generator)
+        values_RQ = weights_b @ b_SQ - weights_a @ a_SQ
+        return np.take_along_axis(values_RQ, index_RQ, axis=1).mean(axis=1)
+
+    differences = _resampled(a_SQ.shape[1], difference, np.random.default_rng(seed))
+    value = float(b_SQ.mean() - a_SQ.mean())
+    smaller = min((differences <= 0).sum(), (differences >= 0).sum())
+    deviation = _seed_deviation(a_SQ.mean(axis=1), b_SQ.mean(axis=1), paired)
+    return Difference(
+        _estimate(value, differences),
+        min(1.0, 2 * (int(smaller) + 1) / (RESAMPLES + 1)),
+        unpaired_difference(a_SQ.mean(axis=0), b_SQ.mean(axis=0), seed),
+        paired,
+        deviation,
+        None if deviation is None else seeds_for_power(value, deviation),
+    )
+
+
+def seeds_for_power(difference: float, deviation: float) -> int | None:
+    """Seeds a side at which a two-sided test at 5% finds `difference` 4 times in 5; None for a difference of 0.
+
+    deviation: standard deviation over seeds of the (paired) difference. Normal approximation, with Guenther's (1981)
+    correction for the t distribution.
+    """
+    if difference == 0:
+        return None
+    z_test, z_power = 1.959964, 0.841621
+    return max(2, int(np.ceil(((z_test + z_power) * deviation / difference) ** 2 + z_test**2 / 2)))
+
+
+def _seed_weights(rows: int, seeds: int, generator: np.random.Generator) -> np.ndarray:
+    """float64 (rows, seeds): how often each seed was drawn, as shares."""
+    return generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=rows) / seeds
+
+
+def _seed_deviation(a_S: np.ndarray, b_S: np.ndarray, paired: bool) -> float | None:
+    if min(len(a_S), len(b_S)) < 2:
+        return None
+    return float((b_S - a_S).std(ddof=1) if paired else np.hypot(a_S.std(ddof=1), b_S.std(ddof=1)))
+
+
+def _resampled(
+    questions: int,
+    statistic: Callable[[np.ndarray, np.random.Generator], np.ndarray],
+    generator: np.random.Generator,
+) -> np.ndarray:
+    """float64 (RESAMPLES,): `statistic` of index tables (resamples, questions), in blocks that fit into memory."""
+    values = np.empty(RESAMPLES)
+    block = max(1, _BLOCK // questions)
+    for start in range(0, RESAMPLES, block):
+        count = min(block, RESAMPLES - start)
+        index_RQ = generator.integers(0, questions, (count, questions))
+        values[start : start + count] = statistic(index_RQ, generator)
+    return values
+
+
+def _estimate(value: float, resampled: np.ndarray) -> Estimate:
+    low, high = np.quantile(resampled, [0.025, 0.975])
+    return Estimate(value, float(low), float(high))

@@ -105,7 +105,14 @@ def read_summary(folder: Path) -> Summary | None:
 
 def read_evaluations(folder: Path) -> list[tuple[str, dict[str, Any]]]:
     """(name, what results.json holds) for every eval/NAME, those from before the training first."""
-    found = {path.parent.name: _read_json(path) for path in folder.glob("eval/*/results.json")}
+    found = {}
+    for path in folder.glob("eval/*/results.json"):
+        timing = path.with_name(
+            "timing.json"
+        )  # kept apart by `gmpo-vl eval`: results are the same to the byte
+        found[path.parent.name] = {"seconds": None, **_read_json(path)} | (
+            _read_json(timing) if timing.is_file() else {}
+        )
     return sorted(found.items(), key=lambda item: (not item[0].startswith("before"), item[0]))
 
 

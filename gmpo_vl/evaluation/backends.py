@@ -1,0 +1,96 @@
+"""What answers the questions: a function of prompts and sampling, the same for every backend.
+
+A backend is `answer(prompts, sampling, progress) -> groups`, groups in the order of the prompts. What a template ends an
+answer with, and the limit on prompt and answer together, are applied to what comes out (`cut`), so that no backend needs
+to know them: the samples' random streams are their own, and what came after the cut changes nothing before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from gmpo_vl.data.types import Prompt
+from gmpo_vl.models.loading import load_for_inference
+from gmpo_vl.models.processing import Processor
+from gmpo_vl.rollout.hf import generate
+from gmpo_vl.rollout.types import Group, Response, Sampling
+
+Backend = Callable[[Sequence[Prompt], Sampling, Callable[[int], None] | None], list[Group]]
+
+# Tokens that the caches of prompts running together may hold. Another number would change the last digits of float32.
+MAX_CACHED_TOKENS = 65_536
+
+
+def transformers_backend(
+    model: torch.nn.Module, processor: Processor, max_cached_tokens: int = MAX_CACHED_TOKENS
+) -> Backend:
+    """gmpo_vl's own sampler: each prompt prefilled once for its n answers."""
+
+    def answer(
+        prompts: Sequence[Prompt], sampling: Sampling, progress: Callable[[int], None] | None
+    ) -> list[Group]:
+        return generate(
+            model, processor, prompts, sampling, max_cached_tokens=max_cached_tokens, progress=progress
+        )
+
+    return answer
+
+
+def load_backend(folder: Path, processor: Processor) -> Backend:
+    """The model on the GPU in bfloat16, or on the CPU in float32."""
+    return transformers_backend(load_for_inference(folder), processor)
+
+
+def backend_facts() -> dict[str, str | int]:
+    """What of the backend decides the samples besides the protocol, for the plan of a run."""
+    cuda = torch.cuda.is_available()
+    return {
+        "name": "transformers",
+        "device": torch.cuda.get_device_name() if cuda else "cpu",
+        "dtype": "bfloat16" if cuda else "float32",
+        "max_cached_tokens": MAX_CACHED_TOKENS,
+    }
+
+
+def cut_groups(
+    groups: Sequence[Group],
+    decode: Callable[[torch.Tensor], str],
+    max_model_len: int | None,
+    stop: str | None,
+) -> list[Group]:
+    """Every response as if sampling had ended at the first `stop` (kept), or where prompt and answer fill the model."""
+    if max_model_len is None and stop is None:
+        return list(groups)
+    shortened = []
+    for group in groups:
+        room = None if max_model_len is None else max_model_len - len(group.prompt.ids_P)
+        shortened.append(replace(group, responses=[cut(r, decode, room, stop) for r in group.responses]))
+    return shortened
+
+
+def cut(
+    response: Response, decode: Callable[[torch.Tensor], str], max_tokens: int | None, stop: str | None
+) -> Response:
+    """The response's first `max_tokens` tokens, and of those the shortest beginning that holds `stop`."""
+    ids_T, text, finished = response.ids_T, response.text, response.finished
+    if max_tokens is not None and len(ids_T) > max_tokens:
+        ids_T, finished = ids_T[:max_tokens], False
+        text = decode(ids_T)
+    if stop is not None and stop in text:
+        low, high = 1, len(ids_T)
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (low, middle) if stop in decode(ids_T[:middle]) else (middle + 1, high)
+        ids_T, finished = ids_T[:low], True
+        text = text[: text.index(stop) + len(stop)]
+    return replace(
+        response,
+        ids_T=ids_T,
+        rollout_log_probs_T=response.rollout_log_probs_T[: len(ids_T)],
+        text=text,
+        finished=finished,
+    )

@@ -1,0 +1,260 @@
+"""`gmpo-vl eval ...`: arguments and commands. Nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+COMMANDS = ("run", "merge", "protocols")
+
+# Fields of a protocol that can be given another value; the result's name then says so.
+_OVERRIDES: dict[str, tuple[Callable[[str], Any], str]] = {
+    "template": (str, "chat (the model's own), qwen_math, no or r1"),
+    "format_prompt": (str, "template around the problem: a name of gmpo_vl.data, or a jinja file"),
+    "n": (int, "answers to each question"),
+    "temperature": (float, "0 is greedy"),
+    "top_p": (float, "nucleus sampling; 1 is off"),
+    "top_k": (int, "most likely tokens to draw from; -1 is off"),
+    "max_tokens": (int, "tokens of an answer"),
+    "max_prompt_tokens": (int, "longer questions are an error"),
+    "min_pixels": (int, "smaller pictures are enlarged"),
+    "max_pixels": (int, "larger pictures are reduced"),
+    "seed": (int, "each answer's seed comes from it"),
+    "grader": (str, "whose verdicts count: strict or paper; both are recorded"),
+    "pictures": (str, "controls: blank (grey) or wrong (another question's)"),
+    "limit": (int, "the first questions only"),
+}
+
+
+def with_default_command(arguments: Sequence[str]) -> list[str]:
+    """`eval MODEL ...` is `eval run MODEL ...`."""
+    arguments = list(arguments)
+    if "eval" in arguments[:2]:
+        at = arguments.index("eval") + 1
+        if at < len(arguments) and arguments[at] not in (*COMMANDS, "-h", "--help"):
+            arguments.insert(at, "run")
+    return arguments
+
+
+def add_eval(commands: Any) -> None:
+    """Register `eval` and its commands with the command line's parser."""
+    parser = commands.add_parser(
+        "eval",
+        help="answers by protocol, verified, with intervals",
+        usage="gmpo-vl eval MODEL --protocol NAME [--data SOURCE] [--out FOLDER] ...\n       gmpo-vl eval {"
+        + ",".join(COMMANDS)
+        + "} ...",
+    )
+    parts = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_run(parts)
+    merge = parts.add_parser("merge", help="join the chunks of shards and write the results")
+    merge.add_argument(
+        "folders", nargs="+", type=Path, help="OUT/NAME of each shard; the first takes the others' chunks"
+    )
+    merge.set_defaults(run=run_merge)
+    protocols = parts.add_parser("protocols", help="list the protocols, or show one")
+    protocols.add_argument("protocol", nargs="?", help="a name or a file")
+    protocols.set_defaults(run=run_protocols)
+
+
+def _add_run(parts: Any) -> None:
+    run = parts.add_parser("run", help="evaluate a model (also without the word run)")
+    run.add_argument("model", help="a model folder, a checkpoint's huggingface folder, or a hub id")
+    run.add_argument(
+        "--protocol",
+        default="geometry3k",
+        help="a name (`gmpo-vl eval protocols`), `text`, or a file (geometry3k)",
+    )
+    run.add_argument(
+        "--data", help="file, folder or hub id instead of the protocol's; or a folder that holds its file"
+    )
+    run.add_argument("--out", type=Path, help="results go to OUT/NAME (runs/eval/MODEL)")
+    run.add_argument(
+        "--shard", type=_shard, default=None, metavar="i/k", help="the i-th of k parts; join with merge"
+    )
+    run.add_argument(
+        "--workers", type=int, default=1, help="processes, one GPU each where there are GPUs (1)"
+    )
+    columns = run.add_argument_group("columns of --data, where they are not EasyR1's")
+    for key in ("prompt_key", "answer_key", "image_key", "image_dir", "id_key"):
+        columns.add_argument(f"--{key.replace('_', '-')}", help=f"EasyR1's data.{key}")
+    changes = run.add_argument_group("other values than the protocol's; the result's name will say so")
+    for field, (kind, text) in _OVERRIDES.items():
+        changes.add_argument(f"--{field.replace('_', '-')}", dest=field, type=kind, help=text)
+    run.set_defaults(run=run_eval)
+
+
+def _shard(text: str) -> tuple[int, int]:
+    index, _, count = text.partition("/")
+    if not (index.isdigit() and count.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not i/k, for example 1/4")
+    return int(index), int(count)
+
+
+def run_eval(options: argparse.Namespace) -> int:
+    """Every protocol of the suite, one after the other; a table of all when there are several."""
+    from gmpo_vl.evaluation.protocols import SUITES
+
+    finished = []
+    for name in SUITES.get(options.protocol, (options.protocol,)):
+        single = argparse.Namespace(**{**vars(options), "protocol": name})
+        try:
+            result = _run_one(single)
+        except ChildProcessError as error:
+            print(f"gmpo-vl: {error}", file=sys.stderr)
+            return 1
+        if result is not None:
+            finished.append(result)
+    if len(finished) > 1:
+        mean = sum(result["pass@1"] for result in finished) / len(finished)
+        print(f"unweighted mean of {len(finished)} sets: {100 * mean:.1f}")
+    return 0
+
+
+def _run_one(options: argparse.Namespace) -> dict[str, Any] | None:
+    """One protocol; its results, or None for a shard."""
+    from gmpo_vl.evaluation.run import finish, open_folder
+    from gmpo_vl.evaluation.workers import run_workers
+    from gmpo_vl.progress import phase_bar
+
+    if options.workers < 1 or (options.workers > 1 and options.shard is not None):
+        raise ValueError(f"--workers {options.workers}: at least 1, and not together with --shard")
+    job = _job(options)
+    folder = open_folder(job, options.out or default_out(options.model))
+    if not folder.finished:
+        mine = (
+            job.questions
+            if options.shard is None
+            else sum(len(job.chunk(c)) for c in job.shard(options.shard))
+        )
+        with phase_bar(job.protocol.name, mine) as advance:
+            if options.workers > 1:
+                run_workers(job, folder, options.workers, answer_shard, options, advance)
+            else:
+                _answer(job, options, options.shard or (1, 1), advance)
+    if options.shard is not None:
+        print(
+            f"{folder.folder}: shard {options.shard[0]}/{options.shard[1]} is done; join with `gmpo-vl eval merge`"
+        )
+        return None
+    results = finish(folder)
+    print_results(results, folder.folder)
+    return results
+
+
+def answer_shard(options: argparse.Namespace, shard: tuple[int, int]) -> None:
+    """What a worker process does."""
+    from gmpo_vl.cli import quiet_libraries
+
+    quiet_libraries()
+    _answer(_job(options), options, shard, None)
+
+
+def _answer(job: Any, options: argparse.Namespace, shard: tuple[int, int], progress: Any) -> None:
+    from gmpo_vl.evaluation.backends import load_backend
+    from gmpo_vl.evaluation.run import answer_chunks, open_folder
+
+    folder = open_folder(job, options.out or default_out(options.model))
+    answer_chunks(job, folder, lambda: load_backend(job.processor.folder, job.processor), shard, progress)
+
+
+def _job(options: argparse.Namespace) -> Any:
+    from gmpo_vl.cli import quiet_libraries
+
+    quiet_libraries()
+    from gmpo_vl.data.rows import Columns, DataError
+    from gmpo_vl.evaluation.protocols import load_protocol, override
+    from gmpo_vl.evaluation.run import prepare
+    from gmpo_vl.models.loading import model_folder
+
+    changes = {field: getattr(options, field) for field in _OVERRIDES if getattr(options, field) is not None}
+    protocol = override(load_protocol(options.protocol), changes)
+    keys = ("prompt_key", "answer_key", "image_key", "image_dir", "id_key")
+    columns = Columns(**{key: getattr(options, key) for key in keys if getattr(options, key) is not None})
+    try:
+        return prepare(
+            options.model,
+            model_folder(options.model),
+            protocol,
+            _source(options.data, protocol.data),
+            columns,
+        )
+    except DataError as error:
+        raise type(error)(_in_words_of_eval(str(error))) from error
+
+
+def _source(data: str | None, usual: str) -> str | None:
+    """--data, or the protocol's file inside it: a suite's sets lie in one folder."""
+    if data is not None and (Path(data) / Path(usual).name).is_file():
+        return str(Path(data) / Path(usual).name)
+    if data is None and usual.startswith("data/") and not Path(usual).exists():
+        raise FileNotFoundError(
+            f"{usual}: not here. `python data_prep/text_benchmarks.py SUITE data/text` writes it; --data names another place"
+        )
+    return data
+
+
+def _in_words_of_eval(message: str) -> str:
+    """A room's errors name the configuration's keys; here they are options."""
+    for key in ("prompt_key", "answer_key", "image_key", "image_dir", "id_key"):
+        message = message.replace(f"data.{key}", f"--{key.replace('_', '-')}")
+    return (
+        message.replace("data.max_prompt_length", "--max-prompt-tokens")
+        .replace("data.max_pixels", "--max-pixels")
+        .replace(", or set data.filter_overlong_prompts=true to leave over-long prompts out", "")
+        .replace(", or set data.on_bad_row=skip to leave them out", "")
+    )
+
+
+def default_out(model: str) -> Path:
+    """runs/eval/MODEL, where a run's checkpoint is called RUN-step_N."""
+    parts = [part for part in Path(model).parts if part not in ("huggingface", "checkpoints", "/", "..", ".")]
+    name = "-".join(parts[-2:]) if parts and parts[-1].startswith("step_") else (parts or ["model"])[-1]
+    return Path("runs/eval") / name
+
+
+def print_results(results: dict[str, Any], folder: Path) -> None:
+    """The figures of one evaluation, and what is to be known about them."""
+    low, high = results["ci95"]
+    print(f"{results['name']}: {results['questions']} questions x {results['n']}")
+    print(f"  Pass@1 {100 * results['pass@1']:.1f}  (95% interval {100 * low:.1f} to {100 * high:.1f})")
+    for kind in ("pass@k", "maj@k"):
+        if kind in results:
+            parts = [f"@{k} {100 * e['value']:.1f}" for k, e in results[kind].items()]
+            print(f"  {kind:6}  {'  '.join(parts)}")
+    other = {
+        name: e["value"] for name, e in results["graders"].items() if name != results["settings"]["grader"]
+    }
+    for name, value in other.items():
+        print(f"  graded {name} instead: {100 * value:.1f}  (disputed answers: {results['disputed']:.1%})")
+    print(
+        f"  cut off {results['truncated']:.1%}, no answer {results['no_answer']:.1%}, verifier time-outs "
+        f"{results['timeouts']}, mean length {results['mean_length']:.0f} tokens"
+    )
+    for note in results["notes"]:
+        print(f"  note: {note}")
+    print(f"  {folder}")
+
+
+def run_merge(options: argparse.Namespace) -> int:
+    from gmpo_vl.evaluation.run import merge
+
+    print_results(merge(options.folders), options.folders[0])
+    return 0
+
+
+def run_protocols(options: argparse.Namespace) -> int:
+    from gmpo_vl.evaluation.protocols import SUITES, load_protocol, protocol_names, stated
+
+    if options.protocol is not None:
+        for key, value in stated(load_protocol(options.protocol)).items():
+            print(f"{key}: {value}")
+        return 0
+    for name in protocol_names():
+        print(f"{name:16} {load_protocol(name).about.split('. ')[0]}")
+    for name, parts in SUITES.items():
+        print(f"{name:16} all of {', '.join(parts)}")
+    return 0

@@ -1,0 +1,73 @@
+"""Tiny models and built-in diagrams for the command line, made once."""
+
+from pathlib import Path
+
+import pytest
+
+from gmpo_vl.cli import main
+from gmpo_vl.data.diagrams import export
+from gmpo_vl.models.tiny import save_tiny, save_tiny_text
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def diagrams(tmp_path_factory) -> Path:
+    """14 built-in diagrams, two of each family."""
+    folder = tmp_path_factory.mktemp("diagrams")
+    export(folder, {"test": 14})
+    return folder / "test.parquet"
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory) -> Path:
+    return save_tiny(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_text(tmp_path_factory) -> Path:
+    return save_tiny_text(tmp_path_factory.mktemp("models") / "tiny_text")
+
+
+@pytest.fixture(scope="session")
+def small_protocol(tmp_path_factory) -> Path:
+    """geometry3k in small: pictures as they are, 3 answers of 12 tokens, two questions a chunk."""
+    text = (ROOT / "gmpo_vl/evaluation/protocols/geometry3k.yaml").read_text()
+    for old, new in (
+        ("n: 16", "n: 3"),
+        ("max_tokens: 2048", "max_tokens: 12"),
+        ("min_pixels: 262144", "min_pixels: null"),
+        ("questions: 601", "questions: null"),
+        ("chunk: 16", "chunk: 2"),
+    ):
+        assert f"\n{old}\n" in text
+        text = text.replace(f"\n{old}\n", f"\n{new}\n")
+    path = tmp_path_factory.mktemp("protocols") / "small.yaml"
+    path.write_text(text.replace("max_prompt_tokens: 12", "max_prompt_tokens: 2048"))
+    return path
+
+
+@pytest.fixture
+def gmpo_vl(capsys):
+    """The command line in this process: what it printed, and for a failure what it said."""
+
+    def call(*arguments, code: int = 0) -> str:
+        assert main([str(argument) for argument in arguments]) == code, capsys.readouterr().err
+        captured = capsys.readouterr()
+        return captured.err if code else captured.out
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def content():
+    """Every file of an evaluation that is the same to the byte however it was run: all but its timing."""
+
+    def read(folder: Path) -> dict[str, bytes]:
+        return {
+            str(path.relative_to(folder)): path.read_bytes()
+            for path in sorted(folder.rglob("*"))
+            if path.is_file() and path.name != "timing.json"
+        }
+
+    return read

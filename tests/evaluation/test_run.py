@@ -1,0 +1,248 @@
+"""Evaluations by protocol through the command line: killed, resumed, sharded, and refused before anything is generated."""
+
+import json
+import runpy
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from gmpo_vl.evaluation import backends
+from gmpo_vl.evaluation.protocols import load_protocol, override, protocol_names
+from gmpo_vl.runs import EvaluationFolder
+
+ROOT = Path(__file__).parents[2]
+
+
+class Interrupted(Exception):
+    """What a test stops a run with."""
+
+
+def interrupt_after(monkeypatch, chunks: int) -> None:
+    """The sampler answers `chunks` chunks and then dies, in the middle of a run."""
+    real, calls = backends.generate, []
+
+    def generate(*arguments, **options):
+        calls.append(1)
+        if len(calls) > chunks:
+            raise Interrupted
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(backends, "generate", generate)
+
+
+@pytest.fixture(scope="module")
+def whole(tiny, diagrams, small_protocol, tmp_path_factory):
+    """The uninterrupted run."""
+    from gmpo_vl.cli import main
+
+    out = tmp_path_factory.mktemp("whole")
+    arguments = ["eval", tiny, "--protocol", small_protocol, "--data", diagrams, "--out", out]
+    assert main([str(a) for a in arguments]) == 0
+    return out / "small+data=test"
+
+
+def test_a_killed_run_resumed_by_two_workers_redoes_its_unfinished_chunk_only_and_equals_the_whole_one(
+    tiny, diagrams, small_protocol, whole, tmp_path, gmpo_vl, monkeypatch, content
+):
+    arguments = ["eval", tiny, "--protocol", small_protocol, "--data", diagrams, "--out", tmp_path]
+    process = subprocess.Popen([sys.executable, "-m", "gmpo_vl.cli", *map(str, arguments)])
+    chunks = tmp_path / "small+data=test" / "chunks"
+    while process.poll() is None and len(list(chunks.glob("*.jsonl"))) < 2:
+        time.sleep(0.002)
+    process.kill()
+    process.wait()
+    kept = {path: path.stat().st_mtime_ns for path in chunks.glob("*.jsonl")}
+    assert 2 <= len(kept) < 7, "the process was not killed in the middle"
+    times = {}
+
+    def remember(folder):
+        times.update({path: path.stat().st_mtime_ns for path in chunks.glob("*.jsonl")})
+
+    monkeypatch.setattr(EvaluationFolder, "remove_chunks", remember)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    gmpo_vl(*arguments, "--workers", 2)
+    assert {path: times[path] for path in kept} == kept
+    monkeypatch.undo()
+    EvaluationFolder(chunks.parent).remove_chunks()
+    assert content(tmp_path / "small+data=test") == content(whole)
+
+
+def test_two_shards_merged_equal_the_whole_run_in_one_folder_or_two(
+    tiny, diagrams, small_protocol, whole, tmp_path, gmpo_vl, content
+):
+    arguments = ["eval", tiny, "--protocol", small_protocol, "--data", diagrams]
+    name = "small+data=test"
+    gmpo_vl(*arguments, "--out", tmp_path / "here", "--shard", "1/2")
+    assert "3 of 7 chunks are missing" in gmpo_vl("eval", "merge", tmp_path / "here" / name, code=2)
+    gmpo_vl(*arguments, "--out", tmp_path / "there", "--shard", "2/2")
+    gmpo_vl("eval", "merge", tmp_path / "here" / name, tmp_path / "there" / name)
+    assert content(tmp_path / "here" / name) == content(whole)
+
+
+def test_results_state_what_they_depend_on(whole):
+    results = json.loads((whole / "results.json").read_text())
+    assert results["questions"] == 14
+    assert results["settings"]["temperature"] == 0.5
+    assert results["settings"]["seed"] == 1
+    assert len(results["model"]["sha256"]) == len(results["data"]["sha256"]) == 64
+    assert results["data"]["pinned"] is None
+    assert results["backend"]["dtype"] == "float32"
+    assert {"torch", "transformers", "gmpo-vl"} <= set(results["versions"])
+    assert results["graders"].keys() == {"strict", "paper"}
+    samples = [json.loads(line) for line in (whole / "samples.jsonl").open()]
+    assert [s["k"] for s in samples] == [0, 1, 2] * 14
+    assert len({s["seed"] for s in samples}) == len(samples)
+
+
+def test_a_finished_evaluation_is_not_run_again(
+    tiny, diagrams, small_protocol, whole, gmpo_vl, monkeypatch, content
+):
+    interrupt_after(monkeypatch, 0)
+    before = content(whole)
+    gmpo_vl("eval", tiny, "--protocol", small_protocol, "--data", diagrams, "--out", whole.parent)
+    assert content(whole) == before
+
+
+def test_another_model_in_the_same_folder_is_refused(
+    diagrams, small_protocol, whole, gmpo_vl, tmp_path, monkeypatch
+):
+    from gmpo_vl.models.tiny import save_tiny
+
+    interrupt_after(monkeypatch, 0)
+    other = save_tiny(tmp_path / "other", seed=1)
+    error = gmpo_vl(
+        "eval", other, "--protocol", small_protocol, "--data", diagrams, "--out", whole.parent, code=2
+    )
+    assert "model.sha256" in error
+
+
+def test_geometry3k_rows_in_two_shards_one_of_them_interrupted(
+    tiny, data_dir, tmp_path, gmpo_vl, monkeypatch, content
+):
+    """50 real rows through the geometry3k protocol, with short answers."""
+    file = tmp_path / "rows.parquet"
+    pq.write_table(pq.read_table(data_dir / "geometry3k/test.parquet").slice(0, 50), file)
+    arguments = ["eval", tiny, "--protocol", "geometry3k", "--data", file, "--max-tokens", 4, "--n", 2]
+    name = "geometry3k+n=2,max_tokens=4,data=rows"
+    gmpo_vl(*arguments, "--out", tmp_path / "whole")
+    shards = [*arguments, "--out", tmp_path / "shards", "--shard"]
+    with monkeypatch.context() as patched:
+        interrupt_after(patched, 1)
+        with pytest.raises(Interrupted):
+            gmpo_vl(*shards, "1/2")
+    assert len(list((tmp_path / "shards" / name / "chunks").glob("*.jsonl"))) == 1
+    for shard in ("2/2", "1/2"):
+        gmpo_vl(*shards, shard)
+    gmpo_vl("eval", "merge", tmp_path / "shards" / name)
+    expected = content(tmp_path / "whole" / name)
+    assert len(expected) > 50
+    assert content(tmp_path / "shards" / name) == expected
+
+
+def test_the_five_text_sets_interrupted_and_sharded(
+    tiny_text, text_files, tmp_path, gmpo_vl, monkeypatch, content
+):
+    arguments = [
+        "eval",
+        tiny_text,
+        "--protocol",
+        "text",
+        "--data",
+        text_files,
+        "--limit",
+        3,
+        "--max-tokens",
+        8,
+    ]
+    said = gmpo_vl(*arguments, "--out", tmp_path / "whole")
+    assert "unweighted mean of 5 sets" in said
+    assert "note: the data" not in said, "the prepared files are not the pinned ones"
+    with monkeypatch.context() as patched:
+        interrupt_after(patched, 3)
+        with pytest.raises(Interrupted):
+            gmpo_vl(*arguments, "--out", tmp_path / "killed")
+    gmpo_vl(*arguments, "--out", tmp_path / "killed")
+    for shard in ("1/2", "2/2"):
+        gmpo_vl(*arguments, "--out", tmp_path / "shards", "--shard", shard)
+    for name in ("aime24", "amc", "math500", "minerva", "olympiad_bench"):
+        folder = f"{name}+max_tokens=8,limit=3"
+        gmpo_vl("eval", "merge", tmp_path / "shards" / folder)
+        expected = content(tmp_path / "whole" / folder)
+        assert content(tmp_path / "killed" / folder) == expected
+        assert content(tmp_path / "shards" / folder) == expected
+
+
+@pytest.fixture(scope="module")
+def text_files(data_dir, tmp_path_factory):
+    out = tmp_path_factory.mktemp("text")
+    script = runpy.run_path(str(ROOT / "data_prep/text_benchmarks.py"))
+    script["main"]([str(data_dir / "math_eval/evaluation_suite"), str(out)])
+    return out
+
+
+def test_what_cannot_be_evaluated_is_said_before_anything_is_generated(
+    tiny, tiny_text, diagrams, small_protocol, tmp_path, gmpo_vl, monkeypatch
+):
+    interrupt_after(monkeypatch, 0)
+    table = pq.read_table(diagrams)
+    files = {name: tmp_path / f"{name}.parquet" for name in ("renamed", "empty", "missing")}
+    pq.write_table(table.rename_columns(["images", "question", "answer", "id", "family"]), files["renamed"])
+    pq.write_table(table.slice(0, 0), files["empty"])
+    rows = [{**row, "images": [str(tmp_path / "gone.png")]} for row in table.slice(0, 2).to_pylist()]
+    (tmp_path / "missing.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def refused(*arguments) -> str:
+        start = ["eval", *arguments, "--protocol", small_protocol, "--out", tmp_path / "out"]
+        return gmpo_vl(*start, code=2)
+
+    said = refused(tiny, "--data", files["renamed"])
+    assert "no column 'problem'" in said
+    assert "--prompt-key" in said
+    assert "no usable row" in refused(tiny, "--data", files["empty"])
+    said = refused(tiny, "--data", tmp_path / "missing.jsonl")
+    assert "gone.png" in said
+    assert "row 0" in said
+    assert "no image processor" in refused(tiny_text, "--data", diagrams)
+    assert "n is 0" in refused(tiny, "--data", diagrams, "--n", "0")
+    assert "limit is 0" in refused(tiny, "--data", diagrams, "--limit", "0")
+    assert "no protocol 'geometri3k'" in gmpo_vl("eval", tiny, "--protocol", "geometri3k", code=2)
+    assert "prompt_too_long" in refused(tiny, "--data", diagrams, "--max-prompt-tokens", "20")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_changed_field_renames_the_result_and_the_same_value_does_not():
+    protocol = load_protocol("geometry3k")
+    assert override(protocol, {"n": 16, "temperature": 0.5}) == protocol
+    assert override(protocol, {"n": 4, "temperature": 1.0}).name == "geometry3k+n=4,temperature=1"
+    twice = override(override(protocol, {"n": 4}), {"format_prompt": "a/b c.jinja"})
+    assert twice.name == "geometry3k+n=4,format_prompt=a-b-c.jinja"
+
+
+def test_every_shipped_protocol_loads_and_the_text_ones_are_pinned_and_greedy():
+    protocols = {name: load_protocol(name) for name in protocol_names()}
+    assert {"geometry3k", "easyr1_val", "avg16"} <= protocols.keys()
+    for name in ("aime24", "amc", "math500", "minerva", "olympiad_bench"):
+        p = protocols[name]
+        assert (p.n, p.temperature, p.max_tokens, p.max_model_len, p.grader) == (1, 0.0, 3000, 4096, "paper")
+        assert p.data_sha256 is not None
+    assert (protocols["avg16"].temperature, protocols["avg16"].top_p, protocols["avg16"].n) == (0.6, 0.95, 16)
+
+
+def test_a_protocol_file_with_a_wrong_field_is_refused(small_protocol, tmp_path):
+    text = small_protocol.read_text()
+    for old, new, said in (
+        ("n: 3", "samples: 3", "unknown fields samples"),
+        ("\nseed: 1", "", "fields seed are missing"),
+        ("n: 3", "n: 3\nlimit: 0", "limit is 0"),
+        ("temperature: 0.5", "temperature: 0.0", "greedy"),
+    ):
+        path = tmp_path / "wrong.yaml"
+        path.write_text(
+            text.replace(old, new, 1) if "\n" in old else text.replace(f"\n{old}\n", f"\n{new}\n", 1)
+        )
+        with pytest.raises(ValueError, match=said):
+            load_protocol(str(path))
