@@ -7,7 +7,7 @@ PIP_ARGS ?=
 VENV := .venv
 VENV_T4 := .venv-t4
 
-.PHONY: demo test setup lint test-t4 setup-t4 bench-objectives clean
+.PHONY: demo test setup lint test-t4 setup-t4 bench-objectives bench-verify clean
 
 demo: setup
 	$(VENV)/bin/python recipes/demo.py
@@ -43,6 +43,9 @@ $(VENV_T4)/.done: constraints/easyr1-cpu.txt pyproject.toml
 	$(VENV_T4)/bin/pip install -q $(PIP_ARGS) torch==2.13.0
 	$(VENV_T4)/bin/pip install -q $(PIP_ARGS) -c constraints/easyr1-cpu.txt -e ".[dev]"
 	touch $@
+
+bench-verify: setup
+	$(VENV)/bin/python benchmarks/verify.py
 
 clean:
 	rm -rf $(VENV) $(VENV_T4) runs build *.egg-info
