@@ -47,6 +47,8 @@ def last_box(response: str) -> Extracted:
     first, end = start, box[1]
     contents = [box[0]]
     for _ in range(MAX_BOXES):
+        if response.find("box", max(0, first - MAX_ANSWER), first) < 0:  # far quicker than looking backwards
+            break
         earlier = _last_start(response, first)
         before = _content(response, earlier) if earlier >= 0 else None
         if before is None:
@@ -59,8 +61,7 @@ def last_box(response: str) -> Extracted:
             break
         contents.append(before[0])
         first = earlier
-    distinct = list(dict.fromkeys(_unwrap(c).strip() for c in reversed(contents)))
-    text = " or ".join(distinct)
+    text = " or ".join(dict.fromkeys(_unwrap(c).strip() for c in reversed(contents)))
     return Extracted(text) if text.strip() else Extracted(None, "no_answer")
 
 
@@ -98,6 +99,10 @@ def _content(text: str, start: int) -> tuple[str, int] | None:
     opening = text.find("{", start)
     if opening < 0:
         return None
+    closing = text.find("}", opening, opening + MAX_ANSWER)
+    plain = text[opening + 1 : closing]
+    if closing > 0 and "{" not in plain and "\\" not in plain:  # most answers
+        return plain, closing + 1
     depth = 0
     for brace in _BRACE.finditer(text, opening, opening + MAX_ANSWER):
         if brace[0] == "{":

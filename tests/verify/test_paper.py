@@ -28,7 +28,7 @@ KNOWN = {
 
 
 @pytest.mark.parametrize(
-    ("grader", "benchmark", "step"), [("mathruler", "geometry3k", 1), ("gmpo", "math", 16)]
+    ("grader", "benchmark", "step"), [("mathruler", "geometry3k", 1), ("gmpo", "math", 32)]
 )
 def test_it_decides_as_the_published_grader(grader, benchmark, step):
     rows = TABLE[::step]
@@ -40,13 +40,13 @@ def test_it_decides_as_the_published_grader(grader, benchmark, step):
     late = sum(v.outcome == "timeout" for v in verdicts)  # a busy machine
     assert len(apart) <= 0.01 * len(rows) + late
     unlisted = [(r["gold"], r["response"]) for r in apart if (grader, r["response"]) not in listed]
-    assert len(unlisted) <= len(late), (
+    assert len(unlisted) <= late, (
         unlisted
     )  # only a deadline, on a busy machine, may explain one that is not listed
 
 
 def test_the_two_published_graders_differ_and_so_do_we():
-    """Geometry3K's (mathruler) keeps 1/2 and 0.50 apart; GMPO's asks math-verify."""
+    """GMPO's grader asks math-verify where mathruler has decided."""
     assert any(r["mathruler"] != r["gmpo"] for r in TABLE)
     row = next(r for r in TABLE if r["gmpo"] and not r["mathruler"])
     assert verify(row["gold"], row["response"], "paper").correct
