@@ -218,25 +218,22 @@ def _triangle(values: Values, rng: random.Random) -> _Sketch:
 
 
 def _parallel_lines(values: Values, rng: random.Random) -> _Sketch:
-    """One angle given where a transversal meets the first line; asked: one where it meets the second.
-
-    On the same side of the transversal lies the corresponding angle, on the other side its supplement.
-    """
+    """One angle given where a transversal meets the first line; asked: one where it meets the second."""
     (given,) = values
     above, below = rng.uniform(30, 38), rng.uniform(74, 82)
-    right, asked_right, down = (
-        rng.choice((-1, 1)) for _ in range(3)
-    )  # where the angles lie at their crossing
+    sides = [
+        rng.choice((-1, 1)) for _ in range(4)
+    ]  # left/right and up/down of the given angle, then of the asked one
     # Transversal (lean, 1), pointing down: the angle between (side, 0) and it is acute where side * lean > 0.
-    lean = rng.uniform(0.25, 0.6) * right * down * (1 if given < 90 else -1)
+    lean = rng.uniform(0.25, 0.6) * sides[0] * sides[1] * (1 if given < 90 else -1)
     middle = rng.uniform(48, 64)
     top, bottom = (middle - lean * 52, 4.0), (middle + lean * 52, 108.0)
     wanted = []
-    for text, y, side in ((str(given), above, right), ("x", below, asked_right)):
+    for text, y, right, down in ((str(given), above, *sides[:2]), ("x", below, *sides[2:])):
         x = middle + lean * (y - 56)
-        centers = [(x + side * dx, y + down * dy) for dx in range(12, 40, 2) for dy in (13, 15, 11)]
+        centers = [(x + right * dx, y + down * dy) for dx in range(12, 40, 2) for dy in (13, 15, 11)]
         wanted.append((text, centers))
-    same = right == asked_right
+    same = sides[0] * sides[1] == sides[2] * sides[3]
     answer = given if same else 180 - given
     strokes = (_line((4, above), (108, above)), _line((4, below), (108, below)), _line(top, bottom))
     working = f"{answer}" if same else f"180-{given}={answer}"
@@ -326,8 +323,8 @@ def _counting(values: Values, rng: random.Random) -> _Sketch:
     cells = rng.sample([(i, j) for i in range(4) for j in range(4)], len(shapes))
     strokes = []
     for kind, (i, j) in zip(shapes, cells):
-        r = rng.uniform(7, 10)
-        x, y = 14 + 28 * i + rng.uniform(-3, 3), 14 + 28 * j + rng.uniform(-3, 3)
+        r = rng.uniform(6, 9)
+        x, y = 14 + 28 * i + rng.uniform(-4, 4), 14 + 28 * j + rng.uniform(-4, 4)
         if kind == "triangle":
             strokes.append(_line((x, y - r), (x + r, y + r), (x - r, y + r), (x, y - r)))
         else:
@@ -348,7 +345,7 @@ _FAMILIES: dict[str, tuple[list[Values], Callable[[Values, random.Random], _Sket
     ),
     "parallel_lines": ([(a,) for a in range(20, 161) if a != 90], _parallel_lines),
     "area": (
-        [(a, b) for a in range(11, 80) for b in range(2, 6) if _no_carry(a // 10 * 10 * b, a % 10 * b)],
+        [(a, b) for a in range(11, 60) for b in range(2, 10) if _no_carry(a // 10 * 10 * b, a % 10 * b)],
         _area,
     ),
     "perimeter": (
@@ -360,7 +357,7 @@ _FAMILIES: dict[str, tuple[list[Values], Callable[[Values, random.Random], _Sket
         [(a, b) for a in range(3, 80) for b in range(a, 80) if a + b < 100 and _no_carry(a, b)],
         _segment,
     ),
-    "counting": ([(a, b, c) for a in range(1, 8) for b in range(4) for c in range(3)], _counting),
+    "counting": ([(a, b, c) for a in range(1, 9) for b in range(5) for c in range(4)], _counting),
 }
 FAMILIES = tuple(_FAMILIES)
 

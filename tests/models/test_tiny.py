@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Qwen2_5_VLForConditionalGeneration
 
-from gmpo_vl.data.diagrams import FAMILIES, QUESTIONS, make_diagram
-from gmpo_vl.models.tiny import SPECIAL_TOKENS, save_tiny, save_tiny_text
+from gmpo_vl.data.diagrams import FAMILIES, QUESTIONS, make_diagram, make_examples
+from gmpo_vl.models.loading import load_model
+from gmpo_vl.models.processing import encode_prompt, load_processor
+from gmpo_vl.models.tiny import SPECIAL_TOKENS, packaged_tiny, save_tiny, save_tiny_text
+from gmpo_vl.rollout.hf import generate
+from gmpo_vl.rollout.types import Sampling
 
 FILES = {
     "config.json",
@@ -185,3 +190,30 @@ def _known(model, extra: dict) -> dict:
     import inspect
 
     return {k: v for k, v in extra.items() if k in inspect.signature(model.forward).parameters}
+
+
+def test_the_packaged_model_is_small_and_loads_whole():
+    folder = packaged_tiny()
+    assert {path.name for path in folder.iterdir()} >= FILES | {"README.md"}
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 4e6
+    model, info = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, output_loading_info=True)
+    assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    assert 0.8e6 < parameters(model) < 0.9e6
+    assert AutoTokenizer.from_pretrained(folder).eos_token == "<|im_end|>"
+
+
+def test_the_packaged_model_looks_at_the_picture():
+    """Right often on its own picture, hardly ever on another problem's."""
+    model, processor = load_model(packaged_tiny()).eval(), load_processor(packaged_tiny())
+    prompts = [encode_prompt(e, processor) for e in make_examples("validation", 14 * len(FAMILIES), seed=11)]
+    # Seven places on, the same family asks the same question about other numbers.
+    others = [replace(p, images=prompts[i - len(FAMILIES)].images) for i, p in enumerate(prompts)]
+    right, wrong = (share_right(model, processor, each) for each in (prompts, others))
+    assert right > 0.35
+    assert wrong < 0.15
+
+
+def share_right(model, processor, prompts) -> float:
+    groups = generate(model, processor, prompts, Sampling(n=1, max_tokens=32, temperature=0.0))
+    golds = [f"\\boxed{{{p.example.answer}}}" for p in prompts]
+    return sum(g.responses[0].text.endswith(gold) for g, gold in zip(groups, golds)) / len(golds)
