@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from gmpo_vl import __version__
 from gmpo_vl.evaluation.commands import add_eval, with_default_command
+from gmpo_vl.evaluation.result_commands import add_difficulty
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -59,6 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     data = commands.add_parser("data", help="prepare and inspect data sets")
     data_commands = data.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    add_difficulty(data_commands)
     diagrams = data_commands.add_parser(
         "diagrams", help="write the built-in diagrams as parquet, a file per split"
     )

@@ -58,21 +58,21 @@ class ArrowRows:
     """A `datasets.Dataset`, read as arrow: its Image columns stay encoded, and a scan touches no picture's bytes."""
 
     def __init__(self, dataset: Any):
-        self._dataset = dataset.with_format("arrow")
+        self.dataset = dataset.with_format("arrow")
         self.columns: list[str] = list(dataset.column_names)
 
     def __len__(self) -> int:
-        return len(self._dataset)
+        return len(self.dataset)
 
     def __getitem__(self, index: int, /) -> Mapping[str, Any]:
-        return self._dataset[index].to_pylist()[0]
+        return self.dataset[index].to_pylist()[0]
 
     def scan(self, columns: Sequence[str]) -> Iterator[Mapping[str, Any] | RowError]:
         present = [name for name in dict.fromkeys(columns) if name in self.columns]
         if not present:
             yield from ({} for _ in range(len(self)))
             return
-        for batch in self._dataset.select_columns(present).iter(batch_size=1000):
+        for batch in self.dataset.select_columns(present).iter(batch_size=1000):
             columns_of_batch = [_scanned_column(batch.column(name)) for name in present]
             for values in zip(*columns_of_batch, strict=True):
                 yield dict(zip(present, values, strict=True))

@@ -8,7 +8,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-COMMANDS = ("run", "merge", "protocols")
+from gmpo_vl.evaluation.result_commands import (
+    COLUMN_KEYS,
+    add_columns,
+    add_result_commands,
+    columns_of,
+    print_results,
+)
+
+COMMANDS = ("run", "merge", "regrade", "compare", "table", "page", "protocols")
 
 # Fields of a protocol that can be given another value; the result's name then says so.
 _OVERRIDES: dict[str, tuple[Callable[[str], Any], str]] = {
@@ -50,11 +58,7 @@ def add_eval(commands: Any) -> None:
     )
     parts = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_run(parts)
-    merge = parts.add_parser("merge", help="join the chunks of shards and write the results")
-    merge.add_argument(
-        "folders", nargs="+", type=Path, help="OUT/NAME of each shard; the first takes the others' chunks"
-    )
-    merge.set_defaults(run=run_merge)
+    add_result_commands(parts)
     protocols = parts.add_parser("protocols", help="list the protocols, or show one")
     protocols.add_argument("protocol", nargs="?", help="a name or a file")
     protocols.set_defaults(run=run_protocols)
@@ -78,9 +82,7 @@ def _add_run(parts: Any) -> None:
     run.add_argument(
         "--workers", type=int, default=1, help="processes, one GPU each where there are GPUs (1)"
     )
-    columns = run.add_argument_group("columns of --data, where they are not EasyR1's")
-    for key in ("prompt_key", "answer_key", "image_key", "image_dir", "id_key"):
-        columns.add_argument(f"--{key.replace('_', '-')}", help=f"EasyR1's data.{key}")
+    add_columns(run)
     changes = run.add_argument_group("other values than the protocol's; the result's name will say so")
     for field, (kind, text) in _OVERRIDES.items():
         changes.add_argument(f"--{field.replace('_', '-')}", dest=field, type=kind, help=text)
@@ -116,7 +118,9 @@ def run_eval(options: argparse.Namespace) -> int:
 
 def _run_one(options: argparse.Namespace) -> dict[str, Any] | None:
     """One protocol; its results, or None for a shard."""
-    from gmpo_vl.evaluation.run import finish, open_folder
+    from gmpo_vl.evaluation.page import write_page
+    from gmpo_vl.evaluation.results import finish
+    from gmpo_vl.evaluation.run import open_folder
     from gmpo_vl.evaluation.workers import run_workers
     from gmpo_vl.progress import phase_bar
 
@@ -141,6 +145,7 @@ def _run_one(options: argparse.Namespace) -> dict[str, Any] | None:
         )
         return None
     results = finish(folder)
+    write_page(folder)
     print_results(results, folder.folder)
     return results
 
@@ -165,22 +170,20 @@ def _job(options: argparse.Namespace) -> Any:
     from gmpo_vl.cli import quiet_libraries
 
     quiet_libraries()
-    from gmpo_vl.data.rows import Columns, DataError
+    from gmpo_vl.data.rows import DataError
     from gmpo_vl.evaluation.protocols import load_protocol, override
     from gmpo_vl.evaluation.run import prepare
     from gmpo_vl.models.loading import model_folder
 
     changes = {field: getattr(options, field) for field in _OVERRIDES if getattr(options, field) is not None}
     protocol = override(load_protocol(options.protocol), changes)
-    keys = ("prompt_key", "answer_key", "image_key", "image_dir", "id_key")
-    columns = Columns(**{key: getattr(options, key) for key in keys if getattr(options, key) is not None})
     try:
         return prepare(
             options.model,
             model_folder(options.model),
             protocol,
             _source(options.data, protocol.data),
-            columns,
+            columns_of(options),
         )
     except DataError as error:
         raise type(error)(_in_words_of_eval(str(error))) from error
@@ -199,7 +202,7 @@ def _source(data: str | None, usual: str) -> str | None:
 
 def _in_words_of_eval(message: str) -> str:
     """A room's errors name the configuration's keys; here they are options."""
-    for key in ("prompt_key", "answer_key", "image_key", "image_dir", "id_key"):
+    for key in COLUMN_KEYS:
         message = message.replace(f"data.{key}", f"--{key.replace('_', '-')}")
     return (
         message.replace("data.max_prompt_length", "--max-prompt-tokens")
@@ -214,36 +217,6 @@ def default_out(model: str) -> Path:
     parts = [part for part in Path(model).parts if part not in ("huggingface", "checkpoints", "/", "..", ".")]
     name = "-".join(parts[-2:]) if parts and parts[-1].startswith("step_") else (parts or ["model"])[-1]
     return Path("runs/eval") / name
-
-
-def print_results(results: dict[str, Any], folder: Path) -> None:
-    """The figures of one evaluation, and what is to be known about them."""
-    low, high = results["ci95"]
-    print(f"{results['name']}: {results['questions']} questions x {results['n']}")
-    print(f"  Pass@1 {100 * results['pass@1']:.1f}  (95% interval {100 * low:.1f} to {100 * high:.1f})")
-    for kind in ("pass@k", "maj@k"):
-        if kind in results:
-            parts = [f"@{k} {100 * e['value']:.1f}" for k, e in results[kind].items()]
-            print(f"  {kind:6}  {'  '.join(parts)}")
-    other = {
-        name: e["value"] for name, e in results["graders"].items() if name != results["settings"]["grader"]
-    }
-    for name, value in other.items():
-        print(f"  graded {name} instead: {100 * value:.1f}  (disputed answers: {results['disputed']:.1%})")
-    print(
-        f"  cut off {results['truncated']:.1%}, no answer {results['no_answer']:.1%}, verifier time-outs "
-        f"{results['timeouts']}, mean length {results['mean_length']:.0f} tokens"
-    )
-    for note in results["notes"]:
-        print(f"  note: {note}")
-    print(f"  {folder}")
-
-
-def run_merge(options: argparse.Namespace) -> int:
-    from gmpo_vl.evaluation.run import merge
-
-    print_results(merge(options.folders), options.folders[0])
-    return 0
 
 
 def run_protocols(options: argparse.Namespace) -> int:

@@ -1,31 +1,37 @@
-"""Answers to verdicts, by both profiles: the one that counts, and the other beside it, so that disputes are seen."""
+"""Answers to verdicts, by both profiles: the one that counts, and the other beside it, so that disputes are seen.
+
+Light to import: grading again happens in processes that need no torch.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gmpo_vl.evaluation.protocols import Protocol, template_rules
-from gmpo_vl.rollout.scoring import to_records
-from gmpo_vl.rollout.types import Group
+from gmpo_vl.evaluation.protocols import template_rules
 from gmpo_vl.runs import SampleRecord
 from gmpo_vl.verify import Profile, Verdict, verify_batch
 
+if TYPE_CHECKING:
+    from gmpo_vl.rollout.types import Group
+
 PROFILES: tuple[Profile, ...] = ("strict", "paper")
+Verdicts = dict[Profile, list[Verdict]]
 
 
 @dataclass(frozen=True)
 class Grading:
-    """How a protocol's answers are judged. `grader` is the profile that counts."""
+    """How a protocol's answers are judged. `grader` is the profile that counts; `requires` a literal without which there
+    is no answer."""
 
     grader: Profile
     benchmark: str = ""
     answer_in: str = "box"
     requires: str | None = None
 
-    def verdicts(self, golds: Sequence[str], responses: Sequence[str]) -> dict[Profile, list[Verdict]]:
-        """Both profiles' verdicts, in order. What lacks the literal that the template asks for holds no answer."""
+    def verdicts(self, golds: Sequence[str], responses: Sequence[str]) -> Verdicts:
+        """Both profiles' verdicts, in order."""
         asked = [r if self.requires is None or self.requires in r else "" for r in responses]
         return {
             profile: verify_batch(
@@ -34,35 +40,30 @@ class Grading:
             for profile in PROFILES
         }
 
+    def scores(self, verdicts: Verdicts, at: int) -> dict[str, float]:
+        """The `reward` of a record: `overall` by the grader that counts, and each profile."""
+        return {
+            "overall": float(verdicts[self.grader][at].correct),
+            **{profile: float(verdicts[profile][at].correct) for profile in PROFILES},
+        }
 
-def grading_of(protocol: Protocol) -> Grading:
-    rules = template_rules(protocol.template)
-    return Grading(protocol.grader, protocol.benchmark, rules.answer_in, rules.requires)
+
+def grading_of(protocol: dict[str, Any]) -> Grading:
+    """From a protocol's fields, as plan.json has them."""
+    rules = template_rules(protocol["template"])
+    return Grading(protocol["grader"], protocol["benchmark"], rules.answer_in, rules.requires)
 
 
 def graded(groups: Sequence[Group], grading: Grading, add_image: Callable[[Any], str]) -> list[SampleRecord]:
-    """Records of the groups' samples; `reward` has `overall` (the grader that counts), `strict` and `paper`."""
+    """Records of the groups' samples, with their verdicts."""
+    from gmpo_vl.rollout.scoring import to_records
+
     golds = [group.prompt.example.answer for group in groups for _ in group.responses]
     verdicts = grading.verdicts(golds, [r.text for group in groups for r in group.responses])
     at = 0
     for group in groups:
-        mine = {profile: verdicts[profile][at : at + len(group.responses)] for profile in PROFILES}
+        places = range(at, at + len(group.responses))
+        group.verdicts = [verdicts[grading.grader][i] for i in places]
+        group.scores = [grading.scores(verdicts, i) for i in places]
         at += len(group.responses)
-        group.verdicts = list(mine[grading.grader])
-        group.scores = [
-            _scores(grading.grader, {profile: mine[profile][k] for profile in PROFILES})
-            for k in range(len(group.responses))
-        ]
     return to_records(groups, add_image)
-
-
-def _scores(grader: Profile, verdicts: dict[Profile, Verdict]) -> dict[str, float]:
-    return {
-        "overall": float(verdicts[grader].correct),
-        **{profile: float(v.correct) for profile, v in verdicts.items()},
-    }
-
-
-def disputed(record: SampleRecord) -> bool:
-    """Do the two profiles disagree? False where only one was asked."""
-    return record.reward.get("strict") != record.reward.get("paper", record.reward.get("strict"))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from gmpo_vl.evaluation.evaluate import versions
 from gmpo_vl.evaluation.grading import graded, grading_of
 from gmpo_vl.evaluation.pictures import encoder
 from gmpo_vl.evaluation.protocols import Protocol, renamed, stated, template_file, template_rules
-from gmpo_vl.evaluation.summary import figures
+from gmpo_vl.evaluation.results import differing
 from gmpo_vl.models.processing import Processor, load_processor
 from gmpo_vl.models.prompts import PromptSet, PromptSettings, load_prompts
 from gmpo_vl.rollout.types import Sampling
@@ -142,30 +142,12 @@ def open_folder(job: Job, out: Path) -> EvaluationFolder:
     if begun is None:
         folder.images.mkdir(parents=True, exist_ok=True)
         write_json(folder.plan_file, job.plan)
-    elif differences := _differences(begun, job.plan):
+    elif differences := differing(begun, job.plan):
         raise ValueError(
             f"{folder.folder} holds an evaluation with other settings: {'; '.join(differences)}. Give another --out, or "
             "delete that folder."
         )
     return folder
-
-
-def _differences(begun: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    """What two plans differ in, in words; where a model or data set lies does not matter."""
-    old, new = _leaves(begun), _leaves(wanted)
-    keys = sorted((old.keys() | new.keys()) - {"model.path", "data.source"})
-    return [
-        f"{key} is {old.get(key)} there and {new.get(key)} now"
-        for key in keys
-        if old.get(key) != new.get(key)
-    ]
-
-
-def _leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in tree.items():
-        found |= _leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return found
 
 
 def answer_chunks(
@@ -191,81 +173,5 @@ def answer_chunks(
         answer, encode = answer or load(), encode or encoder(job.prompts, p.pictures)
         groups = answer(encode(questions), sampling, progress)
         groups = cut_groups(groups, job.processor.decode, p.max_model_len, rules.stop)
-        records = graded(groups, grading_of(p), add_image)
+        records = graded(groups, grading_of(job.plan["protocol"]), add_image)
         folder.write_chunk(number, records, time.perf_counter() - start)
-
-
-def finish(folder: EvaluationFolder) -> dict[str, Any]:
-    """Join the chunks and write results.json; returns it. Raises ValueError while chunks are missing."""
-    plan = folder.plan()
-    if plan is None:
-        raise FileNotFoundError(f"{folder.folder} holds no evaluation: no plan.json")
-    if not folder.finished:
-        chunks = -(-plan["questions"] // plan["protocol"]["chunk"])
-        missing = sorted(set(range(chunks)) - set(folder.finished_chunks()))
-        if missing:
-            raise ValueError(
-                f"{folder.folder}: {len(missing)} of {chunks} chunks are missing (the first is {missing[0]}); run the same "
-                "command again, or the shards that were not run"
-            )
-        folder.join_chunks()
-        write_results(folder, plan)
-    folder.remove_chunks()
-    return folder.results()
-
-
-def write_results(folder: EvaluationFolder, plan: dict[str, Any]) -> dict[str, Any]:
-    """results.json from samples.jsonl: the figures, and everything they depend on."""
-    results = {
-        "name": plan["name"],
-        **figures(list(folder.samples()), plan["protocol"]["n"]),
-        "settings": plan["protocol"],
-        **{key: plan[key] for key in ("template", "data", "model", "backend", "versions")},
-        "notes": notes(plan),
-    }
-    write_json(folder.results_file, results)
-    return results
-
-
-def notes(plan: dict[str, Any]) -> list[str]:
-    """Why this number may not be the protocol's, in sentences; empty where nothing is known against it."""
-    p, data, said = plan["protocol"], plan["data"], []
-    if "+" in plan["name"]:
-        said.append(f"the protocol was changed: {plan['name'].partition('+')[2]}")
-    if data["pinned"] is False:
-        said.append("the data is not the protocol's (another sha256)")
-    elif data["pinned"] is None:
-        said.append(
-            "the protocol's data could not be pinned: compare data.sha256 with that of the other result"
-        )
-    if p["questions"] is not None and data["rows"] != p["questions"]:
-        said.append(f"the data has {data['rows']} questions, the protocol's {p['questions']}")
-    if p["pictures"] != "as_is":
-        said.append(f"a control: the pictures are {p['pictures']}")
-    return said
-
-
-def merge(folders: Sequence[Path]) -> dict[str, Any]:
-    """Shards of one evaluation that ran in several places into the first folder, and finish it."""
-    first, *others = [EvaluationFolder(folder) for folder in folders]
-    plan = first.plan()
-    if plan is None:
-        raise FileNotFoundError(f"{first.folder} holds no evaluation: no plan.json")
-    for other in others:
-        if differences := _differences(plan, other.plan() or {}):
-            raise ValueError(f"{other.folder} is no shard of {first.folder}: {'; '.join(differences)}")
-        first.take_chunks(other)
-    return finish(first)
-
-
-def result_folders(paths: Sequence[Path]) -> Iterator[EvaluationFolder]:
-    """Finished evaluations: each path is one, or a folder of some."""
-    for path in paths:
-        found = (
-            [path]
-            if (path / "results.json").exists()
-            else sorted(p.parent for p in path.glob("*/results.json"))
-        )
-        if not found:
-            raise FileNotFoundError(f"{path}: no finished evaluation here (no results.json)")
-        yield from map(EvaluationFolder, found)

@@ -6,7 +6,7 @@ from 10,000 bootstrap resamples of the questions (percentiles).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import comb
 
@@ -38,10 +38,7 @@ def mean_over_questions(values_Q: np.ndarray, seed: int = 0) -> Estimate:
     values_Q = np.asarray(values_Q, dtype=np.float64)
     if len(values_Q) == 0:
         raise ValueError("there are no questions to average over")
-    means = _resampled(
-        len(values_Q), lambda index_RQ, _: values_Q[index_RQ].mean(axis=1), np.random.default_rng(seed)
-    )
-    return _estimate(float(values_Q.mean()), means)
+    return _estimate(float(values_Q.mean()), _resampled_means(values_Q, np.random.default_rng(seed)))
 
 
 def mean_share(shares_Q: np.ndarray, seed: int = 0) -> Estimate:
@@ -75,10 +72,7 @@ def unpaired_difference(before_Q: np.ndarray, after_Q: np.ndarray, seed: int = 0
     """after - before as if they were asked different questions: what comparing two published numbers amounts to."""
     before_Q, after_Q = np.asarray(before_Q, dtype=np.float64), np.asarray(after_Q, dtype=np.float64)
     generator = np.random.default_rng(seed)
-    before, after = (
-        _resampled(len(v), lambda index_RQ, _, v=v: v[index_RQ].mean(axis=1), generator)
-        for v in (before_Q, after_Q)
-    )
+    before, after = (_resampled_means(values, generator) for values in (before_Q, after_Q))
     return _estimate(float(after_Q.mean() - before_Q.mean()), after - before)
 
 
@@ -147,13 +141,11 @@ def two_level_difference(a_SQ: np.ndarray, b_SQ: np.ndarray, seed: int = 0) -> D
         )
     paired = len(a_SQ) == len(b_SQ)
 
-    def difference(index_RQ: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        weights_a = _seed_weights(len(index_RQ), len(a_SQ), generator)
-        weights_b = weights_a if paired else _seed_weights(len(index_RQ), len(b_SQ), generator)
-        values_RQ = weights_b @ b_SQ - weights_a @ a_SQ
-        return np.take_along_axis(values_RQ, index_RQ, axis=1).mean(axis=1)
-
-    differences = _resampled(a_SQ.shape[1], difference, np.random.default_rng(seed))
+    generator = np.random.default_rng(seed)
+    if len(a_SQ) == len(b_SQ) == 1:
+        differences = _resampled_means(b_SQ[0] - a_SQ[0], generator)
+    else:
+        differences = _two_level_means(a_SQ, b_SQ, paired, generator)
     value = float(b_SQ.mean() - a_SQ.mean())
     smaller = min((differences <= 0).sum(), (differences >= 0).sum())
     deviation = _seed_deviation(a_SQ.mean(axis=1), b_SQ.mean(axis=1), paired)
@@ -190,19 +182,41 @@ def _seed_deviation(a_S: np.ndarray, b_S: np.ndarray, paired: bool) -> float | N
     return float((b_S - a_S).std(ddof=1) if paired else np.hypot(a_S.std(ddof=1), b_S.std(ddof=1)))
 
 
-def _resampled(
-    questions: int,
-    statistic: Callable[[np.ndarray, np.random.Generator], np.ndarray],
-    generator: np.random.Generator,
+def _two_level_means(
+    a_SQ: np.ndarray, b_SQ: np.ndarray, paired: bool, generator: np.random.Generator
 ) -> np.ndarray:
-    """float64 (RESAMPLES,): `statistic` of index tables (resamples, questions), in blocks that fit into memory."""
-    values = np.empty(RESAMPLES)
-    block = max(1, _BLOCK // questions)
-    for start in range(0, RESAMPLES, block):
-        count = min(block, RESAMPLES - start)
+    """float64 (RESAMPLES,): mean differences over drawn seeds and drawn questions."""
+    questions = a_SQ.shape[1]
+    means = np.empty(RESAMPLES)
+    for rows in _blocks(questions):
+        count = rows.stop - rows.start
+        weights_a = _seed_weights(count, len(a_SQ), generator)
+        weights_b = weights_a if paired else _seed_weights(count, len(b_SQ), generator)
         index_RQ = generator.integers(0, questions, (count, questions))
-        values[start : start + count] = statistic(index_RQ, generator)
-    return values
+        means[rows] = np.take_along_axis(weights_b @ b_SQ - weights_a @ a_SQ, index_RQ, axis=1).mean(axis=1)
+    return means
+
+
+def _resampled_means(values_Q: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """float64 (RESAMPLES,): means of as many questions drawn with replacement.
+
+    Shares of n samples have few distinct values: then how often each is drawn is one multinomial draw.
+    """
+    questions = len(values_Q)
+    distinct, frequency = np.unique(values_Q, return_counts=True)
+    if len(distinct) <= 64:
+        return generator.multinomial(questions, frequency / questions, RESAMPLES) @ distinct / questions
+    means = np.empty(RESAMPLES)
+    for rows in _blocks(questions):
+        index_RQ = generator.integers(0, questions, (rows.stop - rows.start, questions))
+        means[rows] = values_Q[index_RQ].mean(axis=1)
+    return means
+
+
+def _blocks(questions: int) -> Iterator[slice]:
+    """Resamples whose index tables fit into memory."""
+    size = max(1, _BLOCK // questions)
+    return (slice(start, min(start + size, RESAMPLES)) for start in range(0, RESAMPLES, size))
 
 
 def _estimate(value: float, resampled: np.ndarray) -> Estimate:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gmpo_vl.evaluation.grading import PROFILES, disputed
+from gmpo_vl.evaluation.grading import PROFILES
 from gmpo_vl.evaluation.statistics import Estimate, majority_at_k, mean_share, pass_at_k
 from gmpo_vl.runs import SampleRecord
 from gmpo_vl.verify.normalise import normalise
@@ -35,7 +35,7 @@ def figures(records: Sequence[SampleRecord], n: int) -> dict[str, Any]:
         found["graders"] = {
             profile: _stated(mean_share(counts(records, n, profile) / n)) for profile in PROFILES
         }
-        found["disputed"] = float(np.mean([disputed(r) for r in records]))
+        found["disputed"] = float(np.mean([r.reward["strict"] != r.reward["paper"] for r in records]))
     return found
 
 

@@ -6,7 +6,7 @@ import base64
 import io
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +30,12 @@ class Answer:
     @property
     def score(self) -> float:
         return self.record.reward.get("overall", float(self.record.correct))
+
+    @property
+    def disputed(self) -> bool:
+        """Do the verifier's two profiles disagree? False where only one was asked."""
+        strict, paper = (self.record.reward.get(profile) for profile in ("strict", "paper"))
+        return None not in (strict, paper) and strict != paper
 
 
 @dataclass(frozen=True)
@@ -56,8 +62,10 @@ def training_cards(run: Run) -> list[Card]:
     """Groups of rollouts of a few steps, first and last among them."""
     cards = []
     for step in spread(run.rollout_steps(), STEPS):
-        groups = list(_by_question(run.read_rollouts(step)).values())
-        cards += [_card(run.folder, step, group, _merged(group)) for group in choose(groups, GROUPS_PER_STEP)]
+        groups = list(by_question(run.read_rollouts(step)).values())
+        cards += [
+            make_card(run.folder, step, group, merged(group)) for group in choose(groups, GROUPS_PER_STEP)
+        ]
     return cards
 
 
@@ -86,7 +94,7 @@ def before_and_after(run: Run) -> Pairs | None:
     steps = run.rollout_steps("validation")
     if len(steps) < 2:
         return None
-    first, last = (_by_question(run.read_rollouts(step, "validation")) for step in (steps[0], steps[-1]))
+    first, last = (by_question(run.read_rollouts(step, "validation")) for step in (steps[0], steps[-1]))
     return _pairs(
         "logged validation questions", (f"step {steps[0]}", f"step {steps[-1]}"), first, last, run.folder
     )
@@ -162,12 +170,13 @@ def _pairs(
 ) -> Pairs:
     cards = []
     for key in [key for key in before if key in after][:PAIRS]:
-        answers = _merged(before[key], labels[0]) + _merged(after[key], labels[1])
-        cards.append(_card(folder, 0, after[key], answers))
+        answers = merged(before[key], labels[0]) + merged(after[key], labels[1])
+        cards.append(make_card(folder, 0, after[key], answers))
     return Pairs(what, labels, cards)
 
 
-def _card(folder: Path, step: int, group: Sequence[SampleRecord], answers: list[Answer]) -> Card:
+def make_card(folder: Path, step: int, group: Sequence[SampleRecord], answers: list[Answer]) -> Card:
+    """A question's card; its pictures lie in FOLDER/images."""
     first = group[0]
     pictures = [picture_uri(folder / "images" / f"{digest}.webp") for digest in first.images]
     problem = _without_tags(first.prompt, len(pictures))
@@ -182,14 +191,15 @@ def _without_tags(problem: str, pictures: int) -> str:
     return parts[0] + "".join(f"[picture {i}]{part}" for i, part in enumerate(parts[1:], start=1))
 
 
-def _by_question(records: Sequence[SampleRecord]) -> dict[str, list[SampleRecord]]:
+def by_question(records: Iterable[SampleRecord]) -> dict[str, list[SampleRecord]]:
+    """{question's id: its samples}, in their order."""
     groups: dict[str, list[SampleRecord]] = {}
     for record in records:
         groups.setdefault(record.id, []).append(record)
     return groups
 
 
-def _merged(group: Sequence[SampleRecord], label: str = "") -> list[Answer]:
+def merged(group: Sequence[SampleRecord], label: str = "") -> list[Answer]:
     """Equal responses once, with their number; right ones first, then by number."""
     counts: dict[tuple, list[SampleRecord]] = {}
     for record in group:

@@ -6,6 +6,7 @@ import base64
 import hashlib
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -40,33 +41,28 @@ def write_report(run_folder: str | Path) -> Path:
             f"{run.folder} is not a run's folder: it has no metrics.jsonl, rollouts/ or summary.json"
         )
     settings = read_settings(run.folder)
-    script = _asset("page.js")
-    html = (
-        _environment()
-        .get_template("page.html.jinja")
-        .render(
-            name=settings.get("trainer.experiment_name", run.folder.resolve().name),
-            settings=settings,
-            summary=summary,
-            evaluations=read_evaluations(run.folder),
-            facts=facts(metrics, settings),
-            progress=progress(metrics),
-            charts=curves(metrics, ratio_limits(settings)),
-            cards=cards,
-            pairs=before_and_after(run),
-            style=Markup(_asset("page.css")),
-            script=Markup(script),
-            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-            version=__version__,
-        )
+    html = render(
+        "page.html.jinja",
+        name=settings.get("trainer.experiment_name", run.folder.resolve().name),
+        settings=settings,
+        summary=summary,
+        evaluations=read_evaluations(run.folder),
+        facts=facts(metrics, settings),
+        progress=progress(metrics),
+        charts=curves(metrics, ratio_limits(settings)),
+        cards=cards,
+        pairs=before_and_after(run),
     )
     path = run.folder / "report.html"
     write_text(path, html)
     return path
 
 
-def _environment() -> Environment:
-    """Everything put into the page is escaped: problems and responses were written by data sets and models."""
+def render(template: str, **values: Any) -> str:
+    """A page of this package with its style and script inside.
+
+    Everything put into it is escaped: problems and responses were written by data sets and models.
+    """
     environment = Environment(
         loader=PackageLoader("gmpo_vl.report", "."),
         autoescape=True,
@@ -78,7 +74,14 @@ def _environment() -> Environment:
     environment.filters["clock"] = clock
     environment.filters["short_path"] = short_path
     environment.filters["figure"] = lambda value: show(value, "")
-    return environment
+    script = _asset("page.js")
+    return environment.get_template(template).render(
+        style=Markup(_asset("page.css")),
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        version=__version__,
+        **values,
+    )
 
 
 def short_path(name: str) -> str:

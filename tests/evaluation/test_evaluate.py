@@ -60,25 +60,6 @@ def test_controls_change_the_picture_and_nothing_else(setting):
     assert own.settings != blank.settings
 
 
-def test_the_interval_of_a_mean_covers_it_as_often_as_it_says():
-    generator = np.random.default_rng(0)
-    covered = 0
-    for trial in range(300):
-        estimate = mean_over_questions(generator.binomial(16, 0.4, 60) / 16, seed=trial)
-        covered += estimate.low <= 0.4 <= estimate.high
-    assert 0.93 <= covered / 300 <= 0.97
-
-
-def test_pairing_sees_a_gain_that_two_separate_means_do_not():
-    generator = np.random.default_rng(0)
-    difficulty = generator.uniform(0, 0.9, 400)
-    before = generator.binomial(64, difficulty) / 64
-    after = generator.binomial(64, difficulty + 0.03) / 64
-    paired = paired_difference(before, after)
-    assert paired.low > 0
-    assert mean_over_questions(before).high > mean_over_questions(after).low
-
-
 def test_nothing_to_average_and_unequal_sets_are_errors():
     with pytest.raises(ValueError, match="no questions"):
         mean_over_questions(np.array([]))
