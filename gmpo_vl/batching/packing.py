@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from gmpo_vl.data.types import Prompt
-from gmpo_vl.models.patches import ImageSettings
+from gmpo_vl.data.types import ImageSettings, Prompt
 
 
 @dataclass(frozen=True)

@@ -2,37 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 
-
-@dataclass(frozen=True)
-class ImageSettings:
-    """What an image processor's configuration says. Sizes in pixels; `mean` and `std` per channel, in units of 1."""
-
-    patch_size: int
-    temporal_patch_size: int
-    merge_size: int
-    min_pixels: int
-    max_pixels: int
-    rescale_factor: float
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    @property
-    def factor(self) -> int:
-        """Height and width of a resized image are multiples of this: one merged patch."""
-        return self.patch_size * self.merge_size
-
-    def grid(self, height: int, width: int) -> tuple[int, int, int]:
-        """Patches in (time, height, width) of a resized image."""
-        return 1, height // self.patch_size, width // self.patch_size
-
-    def num_tokens(self, height: int, width: int) -> int:
-        """Image tokens of a resized image."""
-        return (height // self.factor) * (width // self.factor)
+from gmpo_vl.data.types import ImageSettings
 
 
 @lru_cache(maxsize=8)

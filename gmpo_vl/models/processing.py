@@ -17,9 +17,8 @@ from PIL import Image
 
 from gmpo_vl.data.images import decode_image, fit_pixels, fit_size, image_size
 from gmpo_vl.data.templates import render_problem, to_messages
-from gmpo_vl.data.types import Example, Prompt
+from gmpo_vl.data.types import Example, ImageSettings, Prompt
 from gmpo_vl.models.compat import load_image_processor, smart_resize
-from gmpo_vl.models.patches import ImageSettings
 from gmpo_vl.models.positions import mrope_positions
 
 
