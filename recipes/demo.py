@@ -159,11 +159,10 @@ def print_summary(s: dict) -> None:
     for family, share in s["families"].items():
         print(f"  {family:18}{100 * share['before']:8.1f}{100 * share['after']:8.1f}")
     print(f"{'grey picture':28}{100 * s['blank_image']:8.1f}   the model does need its picture")
-    print(f"{'another´s picture':28}{100 * s['wrong_image']:8.1f}   and the right one")
-    print(
-        f"\n{s['seconds']:.0f} s in all. What this does not show: that GMPO beats GRPO (at this size and rate the two"
-    )
-    print("cannot be told apart), or what a real Qwen2.5-VL gains.")
+    print(f"{'picture of another':28}{100 * s['wrong_image']:8.1f}   and the right one")
+    print(f"\n{s['seconds']:.0f} s in all. What this does not show:")
+    for limit in s["limits"]:
+        print(f"- {limit}")
 
 
 if __name__ == "__main__":
