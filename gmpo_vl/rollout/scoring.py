@@ -11,9 +11,7 @@ from gmpo_vl.runs import SampleRecord
 
 
 def score_groups(groups: Sequence[Group], reward: Reward) -> None:
-    """Fill `scores` and `verdicts` of every group, all responses in one call of the reward.
-
-    """
+    """Fill `scores` and `verdicts` of every group, all responses in one call of the reward."""
     inputs = [
         {
             "response": response.text,

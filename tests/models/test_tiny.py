@@ -138,7 +138,9 @@ def test_prompts_and_answers_are_short(tokenizer):
         assert len(tokenizer(text)["input_ids"]) + 15 <= 40
     for index in range(20 * len(FAMILIES)):
         solution = make_diagram("train", index).solution
-        assert len(tokenizer(solution + "<|im_end|>")["input_ids"]) <= 26, solution
+        assert len(tokenizer(solution + "<|im_end|>")["input_ids"]) <= 32, (
+            solution
+        )  # data.max_response_length of configs/demo.yaml
 
 
 def test_chat_template_renders_pictures_as_qwen2_5_vl_does(tokenizer):
@@ -209,8 +211,8 @@ def test_the_packaged_model_looks_at_the_picture():
     # Seven places on, the same family asks the same question about other numbers.
     others = [replace(p, images=prompts[i - len(FAMILIES)].images) for i, p in enumerate(prompts)]
     right, wrong = (share_right(model, processor, each) for each in (prompts, others))
-    assert right > 0.35
-    assert wrong < 0.15
+    assert right > 0.25
+    assert wrong < 0.1
 
 
 def share_right(model, processor, prompts) -> float:
