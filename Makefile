@@ -28,6 +28,17 @@ bench-objectives: setup
 	$(VENV)/bin/python benchmarks/reduction.py
 	$(VENV)/bin/python benchmarks/objective_cost.py
 
+# An update with every picture and prompt once per group, against one rollout at a time and against the bound; rollouts
+# against transformers' generate; peak memory at an equal token budget. ARGS="--device cuda --model-config qwen2_5_vl_7b"
+bench-step: setup
+	$(VENV)/bin/python benchmarks/training_step.py $(ARGS)
+
+bench-rollout: setup
+	$(VENV)/bin/python benchmarks/rollout.py $(ARGS)
+
+bench-memory: setup
+	$(VENV)/bin/python benchmarks/memory.py $(ARGS)
+
 setup: $(VENV)/.done
 setup-t4: $(VENV_T4)/.done
 

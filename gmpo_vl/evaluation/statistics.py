@@ -200,11 +200,11 @@ def _two_level_means(
 def _resampled_means(values_Q: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """float64 (RESAMPLES,): means of as many questions drawn with replacement.
 
-    Shares of n samples have few distinct values: then how often each is drawn is one multinomial draw.
+    Shares of n samples have few distinct values: how often each is drawn is then one multinomial draw.
     """
     questions = len(values_Q)
     distinct, frequency = np.unique(values_Q, return_counts=True)
-    if len(distinct) <= 64:
+    if 8 * len(distinct) <= questions:
         return generator.multinomial(questions, frequency / questions, RESAMPLES) @ distinct / questions
     means = np.empty(RESAMPLES)
     for rows in _blocks(questions):

@@ -1,9 +1,10 @@
 """Evaluations by protocol through the command line: killed, resumed, sharded, and refused before anything is generated."""
 
 import json
+import multiprocessing
 import runpy
-import subprocess
-import sys
+import shutil
+import threading
 import time
 from pathlib import Path
 
@@ -45,29 +46,34 @@ def whole(tiny, diagrams, small_protocol, tmp_path_factory):
     return out / "small+data=test"
 
 
-def test_a_killed_run_resumed_by_two_workers_redoes_its_unfinished_chunk_only_and_equals_the_whole_one(
+def test_a_killed_worker_costs_its_unfinished_chunk_only_and_the_same_command_goes_on(
     tiny, diagrams, small_protocol, whole, tmp_path, gmpo_vl, monkeypatch, content
 ):
-    arguments = ["eval", tiny, "--protocol", small_protocol, "--data", diagrams, "--out", tmp_path]
-    process = subprocess.Popen([sys.executable, "-m", "gmpo_vl.cli", *map(str, arguments)])
-    chunks = tmp_path / "small+data=test" / "chunks"
-    while process.poll() is None and len(list(chunks.glob("*.jsonl"))) < 2:
-        time.sleep(0.002)
-    process.kill()
-    process.wait()
-    kept = {path: path.stat().st_mtime_ns for path in chunks.glob("*.jsonl")}
-    assert 2 <= len(kept) < 7, "the process was not killed in the middle"
-    times = {}
-
-    def remember(folder):
-        times.update({path: path.stat().st_mtime_ns for path in chunks.glob("*.jsonl")})
-
-    monkeypatch.setattr(EvaluationFolder, "remove_chunks", remember)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    gmpo_vl(*arguments, "--workers", 2)
-    assert {path: times[path] for path in kept} == kept
-    monkeypatch.undo()
-    EvaluationFolder(chunks.parent).remove_chunks()
+    arguments = ["eval", tiny, "--protocol", small_protocol, "--data", diagrams, "--out", tmp_path]
+    chunks = tmp_path / "small+data=test" / "chunks"
+
+    def kill_first_worker():
+        while not (chunks / "000000.jsonl").exists():
+            time.sleep(0.002)
+        min(multiprocessing.active_children(), key=lambda process: process.pid or 0).kill()
+
+    killer = threading.Thread(target=kill_first_worker)
+    killer.start()
+    assert "1 of 2 workers failed" in gmpo_vl(*arguments, "--workers", 2, code=1)
+    killer.join()
+    kept = {path: path.stat().st_mtime_ns for path in chunks.glob("*.jsonl")}
+    assert 1 <= len(kept) < 7
+    seen = {}
+
+    def look(folder):
+        seen.update({path: path.stat().st_mtime_ns for path in chunks.glob("*.jsonl")})
+        shutil.rmtree(chunks)
+
+    monkeypatch.setattr(EvaluationFolder, "remove_chunks", look)
+    gmpo_vl(*arguments)
+    assert len(seen) == 7
+    assert {path: seen[path] for path in kept} == kept
     assert content(tmp_path / "small+data=test") == content(whole)
 
 
@@ -143,9 +149,7 @@ def test_geometry3k_rows_in_two_shards_one_of_them_interrupted(
     assert content(tmp_path / "shards" / name) == expected
 
 
-def test_the_five_text_sets_interrupted_and_sharded(
-    tiny_text, text_files, tmp_path, gmpo_vl, monkeypatch, content
-):
+def test_the_five_text_sets_interrupted(tiny_text, text_files, tmp_path, gmpo_vl, monkeypatch, content):
     arguments = [
         "eval",
         tiny_text,
@@ -154,7 +158,7 @@ def test_the_five_text_sets_interrupted_and_sharded(
         "--data",
         text_files,
         "--limit",
-        3,
+        2,
         "--max-tokens",
         8,
     ]
@@ -166,14 +170,19 @@ def test_the_five_text_sets_interrupted_and_sharded(
         with pytest.raises(Interrupted):
             gmpo_vl(*arguments, "--out", tmp_path / "killed")
     gmpo_vl(*arguments, "--out", tmp_path / "killed")
-    for shard in ("1/2", "2/2"):
-        gmpo_vl(*arguments, "--out", tmp_path / "shards", "--shard", shard)
     for name in ("aime24", "amc", "math500", "minerva", "olympiad_bench"):
-        folder = f"{name}+max_tokens=8,limit=3"
-        gmpo_vl("eval", "merge", tmp_path / "shards" / folder)
-        expected = content(tmp_path / "whole" / folder)
-        assert content(tmp_path / "killed" / folder) == expected
-        assert content(tmp_path / "shards" / folder) == expected
+        folder = f"{name}+max_tokens=8,limit=2"
+        assert content(tmp_path / "killed" / folder) == content(tmp_path / "whole" / folder)
+
+
+def test_a_text_set_in_two_shards(tiny_text, text_files, tmp_path, gmpo_vl, content):
+    """AMC's 83 questions are two chunks."""
+    arguments = ["eval", tiny_text, "--protocol", "amc", "--data", text_files, "--max-tokens", 2]
+    gmpo_vl(*arguments, "--out", tmp_path / "whole")
+    for shard in ("2/2", "1/2"):
+        gmpo_vl(*arguments, "--out", tmp_path / "shards", "--shard", shard)
+    gmpo_vl("eval", "merge", tmp_path / "shards" / "amc+max_tokens=2")
+    assert content(tmp_path / "shards") == content(tmp_path / "whole")
 
 
 @pytest.fixture(scope="module")
