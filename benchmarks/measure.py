@@ -1,0 +1,48 @@
+"""Seconds and peak memory of a function."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import torch
+
+from gmpo_vl.models.allocator import release_freed_memory
+
+
+def seconds_of(run: Callable[[], object], device: torch.device) -> float:
+    """CPU seconds of this process on a CPU (other processes on the machine do not count), wall seconds on a GPU."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        run()
+        torch.cuda.synchronize()
+        return time.perf_counter() - start
+    start = time.process_time()
+    run()
+    return time.process_time() - start
+
+
+def peak_memory_of(run: Callable[[], object], device: torch.device) -> float:
+    """Bytes held at the peak above what was held before. On a CPU: resident memory, and Linux only (0 elsewhere)."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        run()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+    status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+    if not reset.exists():
+        run()
+        return 0.0
+    release_freed_memory()
+    before = psutil.Process().memory_info().rss
+    reset.write_text("5")  # the kernel's own high-water mark starts again
+    run()
+    peak = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    return int(peak.split()[1]) * 1024 - before

@@ -1,0 +1,134 @@
+"""Models and groups that the benchmarks measure: random weights, real shapes."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from typing import Any
+
+import torch
+import transformers
+from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+from gmpo_vl.batching.cost import Shape
+from gmpo_vl.data.types import Example, ImageSettings, Prompt
+from gmpo_vl.models.positions import mrope_positions
+from gmpo_vl.models.shared import use_group_attention
+from gmpo_vl.models.vision import batch_vision
+from gmpo_vl.rollout.types import Group, Response
+
+IMAGE = ImageSettings(14, 2, 2, 56 * 56, 4096 * 28 * 28, 1 / 255, (0.48, 0.46, 0.41), (0.27, 0.26, 0.28))
+VISION_START, VISION_END, IMAGE_PAD, VIDEO_PAD = 1, 2, 3, 4
+
+# (text, vision) of Qwen2.5-VL's published configs.
+_VISION = {"depth": 32, "hidden_size": 1280, "num_heads": 16, "fullatt_block_indexes": [7, 15, 23, 31]}
+CONFIGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "qwen2_5_vl_3b": (
+        {
+            "hidden_size": 2048,
+            "num_hidden_layers": 36,
+            "num_attention_heads": 16,
+            "num_key_value_heads": 2,
+            "intermediate_size": 11008,
+            "vocab_size": 151936,
+            "rope_scaling": {"type": "mrope", "mrope_section": [16, 24, 24]},
+            "tie_word_embeddings": True,
+        },
+        {**_VISION, "intermediate_size": 3420, "out_hidden_size": 2048},
+    ),
+    "qwen2_5_vl_7b": (
+        {
+            "hidden_size": 3584,
+            "num_hidden_layers": 28,
+            "num_attention_heads": 28,
+            "num_key_value_heads": 4,
+            "intermediate_size": 18944,
+            "vocab_size": 152064,
+            "rope_scaling": {"type": "mrope", "mrope_section": [16, 24, 24]},
+            "tie_word_embeddings": False,
+        },
+        {**_VISION, "intermediate_size": 3420, "out_hidden_size": 3584},
+    ),
+    # The 3B model's shares of layers, attention, head and ViT at about 1/580 of its operations per token. Attention keeps
+    # its share because the MLP is as wide as in the 3B; the ViT's MLP likewise.
+    "scaled_3b": (
+        {
+            "hidden_size": 128,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "intermediate_size": 12416,
+            "vocab_size": 4224,
+            "rope_scaling": {"type": "mrope", "mrope_section": [8, 12, 12]},
+            "tie_word_embeddings": True,
+        },
+        {
+            "depth": 4,
+            "hidden_size": 32,
+            "num_heads": 1,
+            "intermediate_size": 2733,
+            "out_hidden_size": 128,
+            "fullatt_block_indexes": [3],
+        },
+    ),
+}
+
+
+def config_of(name: str) -> Qwen2_5_VLConfig:
+    text, vision = CONFIGS[name]
+    ids = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
+    return Qwen2_5_VLConfig(
+        text_config={**text, **ids, "max_position_embeddings": 32768, "rope_theta": 1e6},
+        vision_config=vision,
+        tie_word_embeddings=text["tie_word_embeddings"],
+        image_token_id=IMAGE_PAD,
+        video_token_id=VIDEO_PAD,
+        vision_start_token_id=VISION_START,
+        vision_end_token_id=VISION_END,
+    )
+
+
+def random_model(name: str, device: torch.device, dtype: torch.dtype) -> Any:
+    torch.manual_seed(0)
+    with device:
+        model = Qwen2_5_VLForConditionalGeneration._from_config(
+            config_of(name), attn_implementation="sdpa", dtype=dtype
+        )
+    use_group_attention(model)
+    batch_vision(model)
+    return model.train()
+
+
+def random_group(name: str, prompt: int, responses: list[int], device: torch.device) -> tuple[Group, Shape]:
+    """One picture that takes about seven tenths of the prompt, text around it, and responses of the given lengths."""
+    draw = torch.Generator().manual_seed(0)
+    vocabulary = CONFIGS[name][0]["vocab_size"]
+    side = int((0.7 * prompt) ** 0.5)
+    picture = torch.randint(0, 256, (28 * side, 28 * side, 3), generator=draw, dtype=torch.uint8)
+    grid_13 = torch.tensor([IMAGE.grid(*picture.shape[:2])])
+    text = torch.randint(5, vocabulary, (prompt - side * side - 2,), generator=draw)
+    image = torch.tensor([VISION_START, *[IMAGE_PAD] * (side * side), VISION_END])
+    ids_P = torch.cat([text[:20], image, text[20:]])
+    positions_3P = mrope_positions(ids_P, grid_13, IMAGE_PAD, IMAGE.merge_size)
+    made = Prompt(Example("0", "", ""), "", ids_P, (picture.to(device),), grid_13, positions_3P)
+    answers = [torch.randint(5, vocabulary, (length,), generator=draw) for length in responses]
+    group = Group("0", made, [Response(ids_T, torch.zeros(len(ids_T)), "", True, 0) for ids_T in answers])
+    return group, Shape(prompt, tuple(responses), tuple(map(tuple, grid_13.tolist())))
+
+
+def versions(device: torch.device) -> dict[str, Any]:
+    """What was measured on what."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    cpu = platform.processor() or platform.machine()
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            cpu = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass  # not Linux: the platform's own name for it
+    return {
+        "commit": commit.stdout.strip(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "hardware": torch.cuda.get_device_name() if device.type == "cuda" else cpu,
+        "threads": torch.get_num_threads(),
+    }
