@@ -32,11 +32,11 @@ from gmpo_vl.runs import write_json
 
 SAMPLES = 16
 LIMITS = (
-    "That the model learned new geometry: its warm-up left it working some problems out and guessing others, and most of the gain "
-    "is that it learned to work them out. It was not told which pays; the reward told it.",
+    "That the model learned new geometry. Its warm-up left it working half of the problems out and guessing the others; it learned "
+    "to work them out (about half of the gain) and to make fewer mistakes in doing so (the other half). The reward told it, nothing else.",
     "That GMPO does better than GRPO: at this size and learning rate the two cannot be told apart.",
     "What a real Qwen2.5-VL gains on Geometry3K: the model here has 0.85 million parameters.",
-    "That a second seed gives the same gain: the interval is over problems, not over runs.",
+    "How much runs differ: the interval is over problems, not over seeds.",
 )
 
 
