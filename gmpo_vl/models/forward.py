@@ -210,7 +210,9 @@ def run_language_model(
 ) -> Any:
     """The decoder stack with given embeddings and mRoPE positions. Without mask and layout attention is causal only."""
     decoder = language_model(model)
-    kwargs.setdefault("use_cache", False)  # a cache is the rollout's; the trainer would only copy keys and values into it
+    kwargs.setdefault(
+        "use_cache", False
+    )  # a cache is the rollout's; the trainer would only copy keys and values into it
     if layout is not None:
         if decoder.config._attn_implementation != ATTENTION:
             raise RuntimeError(
