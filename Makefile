@@ -7,7 +7,7 @@ PIP_ARGS ?=
 VENV := .venv
 VENV_T4 := .venv-t4
 
-.PHONY: demo test setup lint test-t4 setup-t4 bench-objectives bench-verify clean
+.PHONY: demo test setup lint test-t4 setup-t4 bench-objectives bench-step bench-rollout bench-memory bench-verify clean
 
 demo: setup
 	$(VENV)/bin/python recipes/demo.py

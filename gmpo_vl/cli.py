@@ -17,7 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(with_default_command(sys.argv[1:] if arguments is None else arguments))
     try:
         return options.run(options)
-    except (ValueError, FileNotFoundError, FileExistsError, KeyError) as error:
+    except (ValueError, OSError) as error:
         if options.traceback:
             raise
         print(f"gmpo-vl: {error}", file=sys.stderr)

@@ -109,6 +109,7 @@ def prompt_length(
     text_ids = processor.tokenizer(_chat_text(example, processor, template), add_special_tokens=False)[
         "input_ids"
     ]
+    _check_image_tokens(example, text_ids, processor)
     tokens = len(text_ids)
     for source in example.images:
         settings = _require_image_settings(example, processor)
@@ -166,17 +167,21 @@ def _require_image_settings(example: Example, processor: Processor) -> ImageSett
     return processor.image
 
 
+def _check_image_tokens(example: Example, ids: list[int], processor: Processor) -> None:
+    found = 0 if processor.image_token_id is None else ids.count(processor.image_token_id)
+    if found != len(example.images) and processor.image is not None:
+        raise ValueError(
+            f"{example.id}: {found} image tokens for {len(example.images)} pictures; "
+            "does the problem contain the model's image token as text?"
+        )
+
+
 def _expand_images(
     example: Example, ids: list[int], images: list[torch.Tensor], processor: Processor
 ) -> list[int]:
     """Every image token becomes as many as its picture has merged patches."""
     assert processor.image is not None
-    assert processor.image_token_id is not None
-    if ids.count(processor.image_token_id) != len(images):
-        raise ValueError(
-            f"{example.id}: {ids.count(processor.image_token_id)} image tokens for {len(images)} pictures; "
-            "does the problem contain the model's image token as text?"
-        )
+    _check_image_tokens(example, ids, processor)
     remaining = iter(images)
     expanded: list[int] = []
     for token in ids:

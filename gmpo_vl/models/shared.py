@@ -142,17 +142,21 @@ def group_shared_attention(
             module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs
         )
     query_LHD, key_LHD, value_LHD = (x[0].transpose(0, 1) for x in (query, key, value))
-    grouped = query_LHD.shape[1] != key_LHD.shape[1]
+    repeats = query_LHD.shape[1] // key_LHD.shape[1]
     results = []
     for block in layout.blocks:
+        keys, values = (x[block.key_mK].transpose(1, 2) for x in (key_LHD, value_LHD))
+        if repeats > 1 and block.mask_m1QK is not None and query.is_cuda:
+            # With a mask and grouped heads CUDA knows only the kernel that writes all scores down.
+            keys, values = (x.repeat_interleave(repeats, dim=1) for x in (keys, values))
         out = scaled_dot_product_attention(
             query_LHD[block.query_mQ].transpose(1, 2),
-            key_LHD[block.key_mK].transpose(1, 2),
-            value_LHD[block.key_mK].transpose(1, 2),
+            keys,
+            values,
             attn_mask=block.mask_m1QK,
             is_causal=block.mask_m1QK is None,
             scale=scaling,
-            enable_gqa=grouped,
+            enable_gqa=keys.shape[1] != query_LHD.shape[1],
         )
         results.append(out.transpose(1, 2)[block.valid_mQ])
     return torch.cat(results)[layout.inverse_L][None], None

@@ -98,7 +98,10 @@ def _module_from(path: Path, spec: str) -> ModuleType:
         raise ValueError(f"reward {spec!r}: {path} cannot be loaded as Python")
     module = importlib.util.module_from_spec(module_spec)
     sys.modules[name] = module  # dataclasses look their module up there
-    module_spec.loader.exec_module(module)
+    try:
+        module_spec.loader.exec_module(module)
+    except (SyntaxError, ImportError) as error:
+        raise ValueError(f"reward {spec!r}: the file cannot be loaded: {error}") from error
     return module
 
 

@@ -26,8 +26,11 @@ def grade_file(
     Out: `id`, `correct`, `extracted`, `gold_type`, `outcome`, `seconds`. The counts also have `correct` and `total`.
     Raises ValueError naming file and line for a line that is no such pair.
     """
+    if Path(pairs).resolve() == Path(out).resolve():
+        raise ValueError(f"the verdicts would overwrite the pairs: both are {pairs}")
     counts: Counter[str] = Counter()
-    with Path(out).open("w", encoding="utf-8") as file:
+    partial = Path(f"{out}.partial")  # a bad line leaves an earlier result as it was
+    with partial.open("w", encoding="utf-8") as file:
         for rows in _chunks(_pairs(Path(pairs))):
             golds, responses = [row["gold"] for row in rows], [row["response"] for row in rows]
             benchmarks = [str(row.get("benchmark", "")) for row in rows]
@@ -36,6 +39,7 @@ def grade_file(
             ):
                 file.write(json.dumps(_record(row, verdict), ensure_ascii=False) + "\n")
                 counts.update([verdict.outcome, "total", *(["correct"] if verdict.correct else [])])
+    partial.replace(out)
     return counts
 
 

@@ -115,3 +115,26 @@ def test_sigterm_saves_and_the_run_goes_on(make_config, config_file, overrides, 
     assert "run the same command again to go on" in rest
     run = train(make_config())
     assert figures(run) == figures(uninterrupted)
+
+
+def test_kl_is_to_the_starting_model_after_a_resume_too(make_config, tmp_path):
+    kl = ("algorithm.disable_kl=false", "algorithm.use_kl_loss=true", "algorithm.kl_penalty=low_var_kl")
+    whole = train(make_config(*kl, f"trainer.save_checkpoint_path={tmp_path / 'whole'}"))
+    train(make_config(*kl, "trainer.max_steps=2"))
+    assert figures(train(make_config(*kl))) == figures(whole)
+
+
+def test_validation_alone_discards_nothing(make_config):
+    settings = ("trainer.save_freq=-1", "trainer.save_best=false", "trainer.max_steps=2")
+    run = train(make_config(*settings))
+    before = run.metrics_file.read_bytes(), (run.folder / "config.yaml").read_bytes()
+    train(make_config(*settings, "trainer.val_only=true"))
+    assert (run.metrics_file.read_bytes(), (run.folder / "config.yaml").read_bytes()) == before
+    assert run.rollout_steps() == [1, 2]
+
+
+def test_other_settings_on_resume_are_said_and_the_former_ones_kept(make_config, capsys):
+    run = train(make_config("trainer.max_steps=2"))
+    train(make_config("worker.actor.loss_type=grpo"))
+    assert "other settings than before: worker.actor.loss_type, trainer.max_steps" in capsys.readouterr().out
+    assert "loss_type: gmpo" in (run.folder / "config.until_step_000002.yaml").read_text()

@@ -28,7 +28,7 @@ def test_a_step_trains_and_leaves_the_files_it_promises(make_config, tiny_folder
         "actor/pg_loss actor/grad_norm actor/ppo_kl reward/accuracy actor/ratio_max actor/ratio_min actor/entropy "
         "rollout/truncated group/zero_variance memory/host_rss time/step actor/lr rollout/mismatch_max"
     )
-    assert set(wanted.split()) <= set(lines[1])
+    assert set(wanted.split()) <= set().union(*lines[1:])  # a step of flat groups alone has no ratios
     assert {"val/accuracy", "val/truncated"} <= set(lines[2])
     assert lines[1]["rollout/mismatch_max"] < 1e-5
     records = [SampleRecord(**row) for row in read_jsonl(run.rollouts_file(1))]
@@ -210,9 +210,10 @@ def test_kl_to_start_begins_at_nothing_grows_and_survives_a_resume(make_config, 
 
 
 def test_rollout_correction_is_a_weight_close_to_one_here(make_config, tmp_path):
-    plain = train(make_config("trainer.max_steps=1", f"trainer.save_checkpoint_path={tmp_path / 'plain'}"))
-    corrected = train(make_config("trainer.max_steps=1", "worker.actor.rollout_correction_cap=2.0"))
-    a, b = last(plain)["actor/grad_norm"], last(corrected)["actor/grad_norm"]
+    plain = train(make_config(f"trainer.save_checkpoint_path={tmp_path / 'plain'}"))
+    corrected = train(make_config("worker.actor.rollout_correction_cap=2.0"))
+    norms = [[line["actor/grad_norm"] for line in r.read_metrics()[1:]] for r in (plain, corrected)]
+    a, b = next(pair for pair in zip(*norms) if pair[0] > 0)
     assert a != b
     assert a == pytest.approx(b, rel=1e-4)
 
@@ -226,9 +227,9 @@ def test_a_shared_forward_that_fails_its_proof_is_not_used(make_config, tmp_path
     real = forward.response_positions
     shared = forward._shared_hidden
 
-    def wrong_positions(model, packed):
+    def wrong_positions(model, packed, features):
         monkeypatch.setattr(forward, "response_positions", lambda prompt, length: real(prompt, length) + 40)
-        hidden = shared(model, packed)
+        hidden = shared(model, packed, features)
         monkeypatch.setattr(forward, "response_positions", real)
         return hidden
 

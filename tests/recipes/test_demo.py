@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -30,7 +32,7 @@ def test_the_demo_writes_its_page_and_summary(tmp_path):
     assert "28 test problems" in result.stdout
     summary = json.loads((tmp_path / "run/summary.json").read_text())
     assert {"before", "after", "diff", "diff_ci95", "blank_image", "wrong_image", "seconds"} <= set(summary)
-    assert summary["diff"] == summary["after"] - summary["before"]
+    assert summary["diff"] == pytest.approx(summary["after"] - summary["before"])
     assert summary["before"] > summary["blank_image"]
     page = (tmp_path / "run/report.html").read_text(encoding="utf-8")
     assert "What this run does not show" in page or "does not show" in page

@@ -1,4 +1,4 @@
-"""Optimiser and learning-rate schedule, as EasyR1 defines them."""
+"""Optimiser and learning-rate schedule, under EasyR1's keys."""
 
 from __future__ import annotations
 

@@ -91,11 +91,15 @@ def _with_lora(model: Any, config: Config) -> Any:
     )
 
 
-def build_reference(config: Config, policy: Policy) -> Any | None:
-    """The model that KL is measured against: None without KL, the policy without its adapters under LoRA, else a copy."""
+def build_reference(config: Config, policy: Policy, resumed: bool) -> Any | None:
+    """The model that KL is measured against: None without KL, the policy without its adapters under LoRA, else a copy.
+
+    resumed: the policy's weights are a checkpoint's, so the starting model is read again.
+    """
     if config.algorithm.disable_kl or config.worker.actor.model.lora.rank > 0:
         return None
-    return copy.deepcopy(policy.model).requires_grad_(False).eval()
+    start = build_policy(config).model if resumed else copy.deepcopy(policy.model)
+    return start.requires_grad_(False).eval()
 
 
 def load_configured_reward(config: Config) -> Reward:

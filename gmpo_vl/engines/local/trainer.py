@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from gmpo_vl.batching.packing import pack
-from gmpo_vl.config import Config, ConfigError, save_config
+from gmpo_vl.config import Config, ConfigError, load_config, save_config
+from gmpo_vl.config.schema import key_types, value_of
 from gmpo_vl.data.order import EpochOrder
 from gmpo_vl.data.types import Prompt
 from gmpo_vl.engines.local.checkpoint import (
@@ -145,10 +146,10 @@ def settle_sharing(t: Training, groups: Sequence[Group]) -> None:
     if t.config.worker.actor.share_prefix != "auto":
         return
     group = min(groups, key=lambda g: sum(len(r.ids_T) for r in g.responses))
-    packed = pack(
-        [(group.prompt, r.ids_T) for r in group.responses], t.policy.processor.image, t.policy.device
-    )
+    rows = [(group.prompt, r.ids_T) for r in group.responses[:2]]  # two are enough to share a prompt, and fit
+    packed = pack(rows, t.policy.processor.image, t.policy.device)
     dtype = t.policy.autocast_dtype or unwrap(t.policy.model).dtype
+    t.policy.model.train()  # gradient checkpointing acts in this mode only
     with t.policy.autocast():
         temperature = t.config.worker.rollout.temperature
         proof = prove_sharing(t.policy.model, packed, temperature, t.policy.banned_ids, dtype)
@@ -264,6 +265,7 @@ def timed(times: dict[str, float], name: str) -> Iterator[None]:
 
 def open_training(config: Config, stop: StopRequest) -> Training:
     """Load everything; on resume weights, optimizer and position come from the checkpoint, and the logs are rewound."""
+    reward = load_configured_reward(config)  # first: its faults cost nothing yet
     run, checkpoint = open_run(config)
     folder = checkpoint / "huggingface" if checkpoint is not None else None
     adapter_base = base_folder(folder) if folder is not None else None
@@ -281,8 +283,10 @@ def open_training(config: Config, stop: StopRequest) -> Training:
     if checkpoint is not None:
         progress = load_checkpoint(checkpoint, policy.model, optimizer, prompts)
         print(f"going on from {checkpoint}", flush=True)
-    # Without a checkpoint even the validation before step 1 is done again.
-    run.rewind(progress.step if checkpoint is not None else -1)
+    if not config.trainer.val_only:
+        # Without a checkpoint even the validation before step 1 is done again.
+        run.rewind(progress.step if checkpoint is not None else -1)
+        keep_config(config, run)
     steps = total_steps(config, len(prompts))
     order = EpochOrder(len(prompts), config.data.seed, config.data.shuffle)
     probe: list[Group] = []
@@ -293,9 +297,9 @@ def open_training(config: Config, stop: StopRequest) -> Training:
         config=config,
         run=run,
         policy=policy,
-        reference=build_reference(config, policy),
+        reference=build_reference(config, policy, resumed=checkpoint is not None),
         optimizer=optimizer,
-        reward=load_configured_reward(config),
+        reward=reward,
         prompts=prompts,
         validation=validation,
         order=order,
@@ -329,5 +333,16 @@ def open_run(config: Config) -> tuple[Run, Path | None]:
             "trainer.find_last_checkpoint=true to go on with it"
         )
     run.create().remove_partial_checkpoints()
-    save_config(config, run.folder / "config.yaml")
     return run, checkpoint
+
+
+def keep_config(config: Config, run: Run) -> None:
+    """Write config.yaml. What differs from the one the run was going on with is said, and that one is kept beside it."""
+    path = run.folder / "config.yaml"
+    if path.exists():
+        before = load_config(path)
+        changed = [key for key in key_types() if value_of(before, key) != value_of(config, key)]
+        if changed:
+            path.replace(run.folder / f"config.until_step_{max(run.checkpoint_steps(), default=0):06d}.yaml")
+            print(f"going on with other settings than before: {', '.join(changed)}", flush=True)
+    save_config(config, path)

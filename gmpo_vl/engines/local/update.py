@@ -54,6 +54,7 @@ def log_probs_of(
     actor = config.worker.actor
     rows = rows_of(groups)
     limits = limits_of(config, policy, actor.micro_batch_size_per_device_for_experience)
+    model.eval()
     for batch in micro_batches(rows, limits):
         packed = pack([(r.group.prompt, r.ids_T) for r in batch], policy.processor.image, policy.device)
         with torch.no_grad(), policy.autocast():
@@ -176,9 +177,9 @@ def _accumulate_gradient(
         _micro_batch_loss(policy, batch, config, kl_coef, total, diagnostics).backward()
         if progress is not None:
             progress(len(batch))
-    if not active:  # the gradient is exactly 0, which AdamW does not take for no gradient
+    if len(active) < len(rows):  # what was left out has gradient 0, which AdamW does not take for no gradient
         for parameter in policy.model.parameters():
-            if parameter.requires_grad:
+            if parameter.requires_grad and parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
 
 
