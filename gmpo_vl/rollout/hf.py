@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from transformers import DynamicCache, PreTrainedModel
+from transformers import Cache, PreTrainedModel
 
 from gmpo_vl.data.types import Prompt
 from gmpo_vl.models.forward import deepstack, embed_prompt, prompt_features, run_language_model, unwrap
 from gmpo_vl.models.head import token_log_probs
 from gmpo_vl.models.loading import banned_ids, eos_ids
 from gmpo_vl.models.processing import Processor
+from gmpo_vl.rollout.cache import roomy_cache
 from gmpo_vl.rollout.sampling import draw
 from gmpo_vl.rollout.seeds import sample_seed
 from gmpo_vl.rollout.types import Group, Response, Sampling
@@ -74,7 +75,7 @@ class _Rows:
 
     row_R: torch.Tensor
     logits_RV: torch.Tensor
-    cache: DynamicCache
+    cache: Cache
     next_position_R: torch.Tensor
     attention_mask_RL: torch.Tensor | None
 
@@ -152,7 +153,7 @@ def _prefill(model: PreTrainedModel, processor: Processor, prompts: list[Prompt]
         torch.stack(positions, dim=1).to(device),
         mask_BL,
         use_cache=True,
-        past_key_values=DynamicCache(),
+        past_key_values=roomy_cache(),
         **deepstack(model, ids_BL, features),
     )
     logits_RV = model.lm_head(out.last_hidden_state[:, -1]).repeat_interleave(n, dim=0)
