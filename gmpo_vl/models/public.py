@@ -39,7 +39,7 @@ def _inputs(
     model: PreTrainedModel, prompt: Prompt, ids_T: torch.Tensor, image: ImageSettings | None
 ) -> dict[str, Any]:
     """`[prompt | response]` without the last token, which predicts nothing; optional inputs where the model takes them."""
-    takes = inspect.signature(model.forward).parameters
+    takes = inspect.signature(type(model).forward).parameters
     prompt_ids_P = prompt.ids_P.to(ids_T.device)
     ids_1L = torch.cat([prompt_ids_P, ids_T[:-1]])[None]
     inputs: dict[str, Any] = {

@@ -13,7 +13,7 @@ import torch
 from gmpo_vl.config import Config
 from gmpo_vl.data.types import Prompt
 from gmpo_vl.engines.local.setup import Policy, sampling_of
-from gmpo_vl.engines.local.update import fill_old_log_probs, log_probs_of
+from gmpo_vl.engines.passes import fill_old_log_probs, log_probs_of
 from gmpo_vl.policy import kl_to_start, kl_to_start_sums
 from gmpo_vl.rollout.hf import generate
 from gmpo_vl.rollout.types import Group, Response

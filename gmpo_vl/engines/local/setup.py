@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,39 +11,17 @@ import torch
 from gmpo_vl.config import Config
 from gmpo_vl.data.rows import Columns
 from gmpo_vl.data.templates import load_template
+from gmpo_vl.engines.passes import Policy
 from gmpo_vl.models.compat import enable_gradient_checkpointing
 from gmpo_vl.models.forward import unwrap
 from gmpo_vl.models.loading import banned_ids, load_model, model_folder
 from gmpo_vl.models.processing import Processor, load_processor
 from gmpo_vl.models.prompts import PromptSet, PromptSettings, load_prompts
+from gmpo_vl.models.wrapping import answer_packed
 from gmpo_vl.rewards.loading import Reward, load_reward
 from gmpo_vl.rollout.types import Sampling
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-@dataclass
-class Policy:
-    """The model that is trained, and how it computes.
-
-    share_prefix: each prompt once per group (models/shared.py). Under `auto` the first batch of every run decides.
-    """
-
-    model: Any
-    processor: Processor
-    banned_ids: tuple[int, ...]
-    autocast_dtype: torch.dtype | None
-    share_prefix: bool
-
-    @property
-    def device(self) -> torch.device:
-        return unwrap(self.model).device
-
-    def autocast(self):
-        """The precision of every forward pass."""
-        if self.autocast_dtype is None:
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, dtype=self.autocast_dtype)
 
 
 def build_policy(config: Config, folder: str | Path | None = None) -> Policy:
@@ -63,6 +39,7 @@ def build_policy(config: Config, folder: str | Path | None = None) -> Policy:
         model = _with_lora(model, config)
     if actor.model.enable_gradient_checkpointing:
         enable_gradient_checkpointing(unwrap(model))
+    answer_packed(model)
     compute = DTYPES[actor.fsdp.mp_param_dtype]
     return Policy(
         model=model,

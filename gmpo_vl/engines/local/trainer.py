@@ -37,8 +37,8 @@ from gmpo_vl.engines.local.setup import (
     sampling_of,
 )
 from gmpo_vl.engines.local.stopping import Stopped, StopRequest
-from gmpo_vl.engines.local.update import fill_old_log_probs, fill_reference_log_probs, update_policy
 from gmpo_vl.engines.local.validate import validate
+from gmpo_vl.engines.passes import fill_old_log_probs, fill_reference_log_probs, update_policy
 from gmpo_vl.models.forward import unwrap
 from gmpo_vl.models.prompts import PromptSet
 from gmpo_vl.models.proof import prove_sharing

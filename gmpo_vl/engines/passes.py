@@ -1,19 +1,27 @@
-"""The trainer's passes over a step's groups: log-probs of the old and the reference policy, then the updates."""
+"""A training pass, the same on every engine: log-probs of the old and the reference policy, then the updates.
+
+An engine hands over a `Policy` and groups; on several ranks each hands over its own groups. What comes out does not depend
+on how the groups were dealt to ranks or cut into micro-batches. Every function here that says so is a collective: all
+ranks call it, with the same number of mini-batches, and run the same number of forwards (FSDP gathers weights in each).
+"""
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch.nn.utils.rnn import pad_sequence
 
-from gmpo_vl.batching.packing import pack
+from gmpo_vl.batching.packing import Packed, pack
 from gmpo_vl.batching.planning import Limits, Row, micro_batches, mini_batches, rows_of
 from gmpo_vl.config import Config
-from gmpo_vl.engines.local.setup import Policy
-from gmpo_vl.models.forward import response_log_probs
+from gmpo_vl.models.forward import unwrap
+from gmpo_vl.models.processing import Processor
 from gmpo_vl.policy import (
     StepDiagnostics,
     kl,
@@ -27,6 +35,36 @@ from gmpo_vl.policy import (
 )
 from gmpo_vl.policy.settings import OBJECTIVES
 from gmpo_vl.rollout.types import Group
+
+
+@dataclass
+class Policy:
+    """The model that is trained, and how it computes.
+
+    model: answers micro-batches (`models.wrapping.answer_packed`), then sharded where the engine shards.
+    share_prefix: each prompt once per group (models/shared.py). Under `auto` the first batch of every run decides.
+    ranks: processes that share each mini-batch and AVERAGE their gradients (FSDP); 1: this one is alone.
+    """
+
+    model: Any
+    processor: Processor
+    banned_ids: tuple[int, ...]
+    autocast_dtype: torch.dtype | None
+    share_prefix: bool
+    ranks: int = 1
+
+    @property
+    def device(self) -> torch.device:
+        return unwrap(self.model).device
+
+    def autocast(self):
+        """The precision of every forward pass."""
+        if self.autocast_dtype is None:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=self.autocast_dtype)
+
+    def pack(self, batch: Sequence[Row]) -> Packed:
+        return pack([(row.group.prompt, row.ids_T) for row in batch], self.processor.image, self.device)
 
 
 def limits_of(config: Config, policy: Policy, rollouts: int) -> Limits:
@@ -49,26 +87,21 @@ def log_probs_of(
 ) -> Iterator[tuple[Row, torch.Tensor, torch.Tensor]]:
     """(row, log-probs (T,), entropies (T,) in nats) of every response under `model`, float32 on the CPU, no gradients.
 
-    Rows come in no particular order.
+    Rows come in no particular order. A collective: every rank takes all that comes.
     """
-    actor = config.worker.actor
     rows = rows_of(groups)
-    limits = limits_of(config, policy, actor.micro_batch_size_per_device_for_experience)
+    limits = limits_of(config, policy, config.worker.actor.micro_batch_size_per_device_for_experience)
+    batches = micro_batches(rows, limits)
     model.eval()
-    for batch in micro_batches(rows, limits):
-        packed = pack([(r.group.prompt, r.ids_T) for r in batch], policy.processor.image, policy.device)
-        with torch.no_grad(), policy.autocast():
-            log_probs_BT, entropy_BT = response_log_probs(
-                model,
-                packed,
-                config.worker.rollout.temperature,
-                policy.banned_ids,
-                with_entropy=True,
-                share_prefix=policy.share_prefix,
-            )
+    for batch in batches:
+        with torch.no_grad():
+            log_probs_BT, entropy_BT = _forward(policy, model, batch, config, with_entropy=True)
         assert entropy_BT is not None
         for row, log_probs_T, entropy_T in zip(batch, log_probs_BT.cpu(), entropy_BT.cpu()):
             yield row, log_probs_T[: row.response_length], entropy_T[: row.response_length]
+    for _ in range(len(batches), _most_on_any_rank(policy, len(batches))):
+        with torch.no_grad():
+            _forward(policy, model, [_shortest(rows)], config)
 
 
 def fill_old_log_probs(policy: Policy, groups: Sequence[Group], config: Config) -> dict[str, float]:
@@ -93,12 +126,9 @@ def fill_reference_log_probs(
     """The starting model's log-probs: `reference`, or under LoRA the policy with its adapters off."""
     for group in groups:
         group.ref_log_probs = [torch.empty(0)] * len(group.responses)
-    if reference is not None:
-        for row, log_probs_T, _ in log_probs_of(policy, reference, groups, config):
-            row.group.ref_log_probs[row.k] = log_probs_T
-        return
-    with policy.model.disable_adapter():
-        for row, log_probs_T, _ in log_probs_of(policy, policy.model, groups, config):
+    adapters_off = policy.model.disable_adapter() if reference is None else contextlib.nullcontext()
+    with adapters_off:
+        for row, log_probs_T, _ in log_probs_of(policy, reference or policy.model, groups, config):
             row.group.ref_log_probs[row.k] = log_probs_T
 
 
@@ -111,19 +141,19 @@ def update_policy(
 ) -> dict[str, float]:
     """`ppo_epochs` passes over the step's mini-batches, one optimizer step each. Returns the step's actor metrics.
 
+    groups: this rank's, those of the first mini-batch first; `global_batch_size` counts the prompts of all ranks.
     Raises FloatingPointError when every update of the step had a non-finite gradient; one such update is skipped and
-    counted.
+    counted. A collective.
     """
     actor = config.worker.actor
-    diagnostics = StepDiagnostics()
+    diagnostics = StepDiagnostics(policy.device if policy.ranks > 1 else "cpu")
     skipped = 0
     policy.model.train()
     for _ in range(actor.ppo_epochs):
-        for mini_batch in mini_batches(groups, actor.global_batch_size):
+        for mini_batch in mini_batches(groups, actor.global_batch_size // policy.ranks):
             optimizer.zero_grad()
-            _accumulate_gradient(policy, mini_batch, config, diagnostics, progress)
-            trained = [p for p in policy.model.parameters() if p.requires_grad and p.grad is not None]
-            norm = float(torch.nn.utils.clip_grad_norm_(trained, actor.max_grad_norm))
+            accumulate_gradient(policy, mini_batch, config, diagnostics, progress)
+            norm = _clip_gradient(policy.model, actor.max_grad_norm)
             if not math.isfinite(norm):
                 skipped += 1
                 continue
@@ -136,6 +166,43 @@ def update_policy(
             "compute in fp32 (worker.actor.fsdp.mp_param_dtype)"
         )
     return metrics | {"actor/skipped_updates": float(skipped)}
+
+
+def accumulate_gradient(
+    policy: Policy,
+    groups: Sequence[Group],
+    config: Config,
+    diagnostics: StepDiagnostics,
+    progress: Callable[[int], None] | None = None,
+) -> None:
+    """Add the gradient of sum(loss * weight) / sum(weight) over a mini-batch, micro-batch by micro-batch.
+
+    groups: this rank's part of it. The total weight is that of all ranks, so the average of their gradients is the
+    gradient of the whole mini-batch. A collective.
+    """
+    actor, algorithm = config.worker.actor, config.algorithm
+    kl_coef = 0.0 if algorithm.disable_kl else algorithm.kl_coef
+    rows = rows_of(groups)
+    lengths_B = torch.tensor([int(loss_mask(row, config).sum()) for row in rows])
+    weight_B = sequence_weights(actor.loss_type, lengths_B)
+    total = total_weight(weight_B.to(policy.device))
+    advantages_B = torch.stack([row.advantage for row in rows])
+    skip_B = skippable(advantages_B, kl_coef=kl_coef, entropy_coef=actor.entropy_coef, aux_coef=0.0)
+    active = [row for row, skip in zip(rows, skip_B.tolist()) if not skip]
+    diagnostics.add_skipped(weight_B[skip_B])
+    if progress is not None and len(active) < len(rows):
+        progress(len(rows) - len(active))
+    limits = limits_of(config, policy, actor.micro_batch_size_per_device_for_update)
+    batches = micro_batches(active, limits)
+    for batch in batches:
+        _micro_batch_loss(policy, batch, config, kl_coef, total, diagnostics).backward()
+        if progress is not None:
+            progress(len(batch))
+    for _ in range(len(batches), _most_on_any_rank(policy, len(batches))):
+        log_probs_BT, _ = _forward(policy, policy.model, [_shortest(rows)], config)
+        (log_probs_BT.sum() * 0.0).backward()
+    if len(active) < len(rows) and policy.ranks == 1:
+        _no_gradient_is_gradient_0(policy.model)
 
 
 def loss_mask(row: Row, config: Config) -> torch.Tensor:
@@ -152,37 +219,6 @@ def objective_settings(config: Config) -> dict[str, float]:
     return {key: value for key, value in values.items() if value is not None}
 
 
-def _accumulate_gradient(
-    policy: Policy,
-    groups: Sequence[Group],
-    config: Config,
-    diagnostics: StepDiagnostics,
-    progress: Callable[[int], None] | None,
-) -> None:
-    """Add the gradient of sum(loss * weight) / sum(weight) over a mini-batch, micro-batch by micro-batch."""
-    actor, algorithm = config.worker.actor, config.algorithm
-    kl_coef = 0.0 if algorithm.disable_kl else algorithm.kl_coef
-    rows = rows_of(groups)
-    lengths_B = torch.tensor([int(loss_mask(row, config).sum()) for row in rows])
-    weight_B = sequence_weights(actor.loss_type, lengths_B)
-    total = total_weight(weight_B)
-    advantages_B = torch.stack([row.advantage for row in rows])
-    skip_B = skippable(advantages_B, kl_coef=kl_coef, entropy_coef=actor.entropy_coef, aux_coef=0.0)
-    active = [row for row, skip in zip(rows, skip_B.tolist()) if not skip]
-    diagnostics.add_skipped(weight_B[skip_B])
-    if progress is not None and len(active) < len(rows):
-        progress(len(rows) - len(active))
-    limits = limits_of(config, policy, actor.micro_batch_size_per_device_for_update)
-    for batch in micro_batches(active, limits):
-        _micro_batch_loss(policy, batch, config, kl_coef, total, diagnostics).backward()
-        if progress is not None:
-            progress(len(batch))
-    if len(active) < len(rows):  # what was left out has gradient 0, which AdamW does not take for no gradient
-        for parameter in policy.model.parameters():
-            if parameter.requires_grad and parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-
-
 def _micro_batch_loss(
     policy: Policy,
     batch: Sequence[Row],
@@ -193,16 +229,9 @@ def _micro_batch_loss(
 ) -> torch.Tensor:
     """This micro-batch's part of the mini-batch's loss: objective, KL and entropy by one reduction."""
     actor = config.worker.actor
-    packed = pack([(r.group.prompt, r.ids_T) for r in batch], policy.processor.image, policy.device)
-    with policy.autocast():
-        log_probs_BT, entropy_BT = response_log_probs(
-            policy.model,
-            packed,
-            config.worker.rollout.temperature,
-            policy.banned_ids,
-            with_entropy=actor.entropy_coef != 0,
-            share_prefix=policy.share_prefix,
-        )
+    log_probs_BT, entropy_BT = _forward(
+        policy, policy.model, batch, config, with_entropy=actor.entropy_coef != 0
+    )
 
     def padded(values: list[torch.Tensor]) -> torch.Tensor:
         return pad_sequence(values, batch_first=True).to(policy.device)
@@ -225,4 +254,49 @@ def _micro_batch_loss(
     if entropy_BT is not None:
         loss_B = loss_B - actor.entropy_coef * token_mean(entropy_BT, mask_BT)
     diagnostics.add(objective, kl_B=kl_B)
-    return reduce_loss(loss_B, objective.weight_B, total)
+    return reduce_loss(loss_B, objective.weight_B, total, averaged_over=policy.ranks)
+
+
+def _forward(
+    policy: Policy, model: Any, batch: Sequence[Row], config: Config, with_entropy: bool = False
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """`response_log_probs` of a micro-batch, by calling the model: a sharded one gathers its weights only then."""
+    with policy.autocast():
+        return model(
+            policy.pack(batch),
+            config.worker.rollout.temperature,
+            policy.banned_ids,
+            with_entropy=with_entropy,
+            share_prefix=policy.share_prefix,
+            visit_vision=policy.ranks > 1,
+        )
+
+
+def _most_on_any_rank(policy: Policy, batches: int) -> int:
+    """How many forwards every rank runs for this pass: at least one where there are several ranks."""
+    if policy.ranks == 1:
+        return batches
+    most = torch.tensor(max(batches, 1), device=policy.device)
+    dist.all_reduce(most, op=dist.ReduceOp.MAX)
+    return int(most)
+
+
+def _shortest(rows: Sequence[Row]) -> Row:
+    """What a rank that has nothing left to run goes through while others have."""
+    return min(rows, key=lambda row: row.length)
+
+
+def _clip_gradient(model: Any, max_norm: float) -> float:
+    """Scale the gradient down to `max_norm` and give its norm before; FSDP knows how to put the shards' together."""
+    if hasattr(model, "clip_grad_norm_"):
+        return float(model.clip_grad_norm_(max_norm))
+    trained = [p for p in model.parameters() if p.requires_grad and p.grad is not None]
+    return float(torch.nn.utils.clip_grad_norm_(trained, max_norm))
+
+
+def _no_gradient_is_gradient_0(model: torch.nn.Module) -> None:
+    """What was left out has gradient 0, which AdamW does not take for no gradient. (With several ranks a pass of weight 0
+    gives it.)"""
+    for parameter in model.parameters():
+        if parameter.requires_grad and parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
