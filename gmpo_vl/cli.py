@@ -100,7 +100,7 @@ def run_diagrams(options: argparse.Namespace) -> int:
 
 
 def run_train(options: argparse.Namespace) -> int:
-    from gmpo_vl.config import load_config, placement_notice
+    from gmpo_vl.config import load_config, notices
 
     quiet_libraries()
     config = load_config(options.config, options.overrides)
@@ -111,8 +111,7 @@ def run_train(options: argparse.Namespace) -> int:
         return 0
     from gmpo_vl.engines.local.trainer import train
 
-    notice = placement_notice(config)
-    if notice:
+    for notice in notices(config):
         print(notice)
     train(config)
     return 0

@@ -5,7 +5,7 @@
 `schema` says what there is, `load` reads and writes, `checks` says what a run refuses and why.
 """
 
-from gmpo_vl.config.checks import placement_notice
+from gmpo_vl.config.checks import notices
 from gmpo_vl.config.load import load_config, save_config
 from gmpo_vl.config.schema import (
     ActorConfig,
@@ -34,6 +34,6 @@ __all__ = [
     "TrainerConfig",
     "WorkerConfig",
     "load_config",
-    "placement_notice",
+    "notices",
     "save_config",
 ]

@@ -112,6 +112,7 @@ _POSITIVE = (
     "worker.actor.model.lora.alpha",
     "worker.rollout.n",
     "worker.rollout.temperature",
+    "worker.rollout.max_cached_tokens",
     "trainer.total_epochs",
     "trainer.max_steps",
     "trainer.kl_to_start_prompts",
@@ -143,16 +144,25 @@ _RANGES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
 )
 
 
-def placement_notice(config: Config) -> str | None:
-    """One line naming the written keys that change no mathematics and that the engine has no use for; None without any."""
-    if config.engine != "local":
-        return None
+def notices(config: Config) -> list[str]:
+    """What somebody wrote that runs, but not as they may think; a line each."""
+    lines = _placement_notices(config) if config.engine == "local" else []
+    if config.algorithm.use_kl_loss and config.algorithm.kl_penalty in ("kl", "k1"):
+        lines.append(
+            "algorithm.kl_penalty kl (k1) as a loss has a gradient of mean 0: it adds noise and holds the policy nowhere; "
+            "low_var_kl does"
+        )
+    return lines
+
+
+def _placement_notices(config: Config) -> list[str]:
+    """Written keys that change no mathematics and that engine local has no use for."""
     placement = _matching(config.written, _PLACEMENT_ON_LOCAL, but=_HONOURED_BY_LOCAL)
-    parts = [f"placement keys, without use on engine local: {', '.join(placement)}"] if placement else []
+    lines = [f"placement keys, without use on engine local: {', '.join(placement)}"] if placement else []
     for part, patterns in _NO_SUCH_PART_ON_LOCAL.items():
         keys = _matching(config.written, patterns)
-        parts += [f"engine local has no {part}, so without use: {', '.join(keys)}"] if keys else []
-    return "; ".join(parts) or None
+        lines += [f"engine local has no {part}, so without use: {', '.join(keys)}"] if keys else []
+    return lines
 
 
 def check(config: Config, origin: Mapping[str, str]) -> list[str]:

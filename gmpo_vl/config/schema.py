@@ -51,7 +51,7 @@ class AlgorithmConfig:
         True  # ours: EasyR1 puts a KL term into the reward unless told otherwise; the paper has none
     )
     use_kl_loss: bool = False
-    kl_penalty: str = "kl"  # kl (k1) | mse (k2) | low_var_kl (k3) | abs
+    kl_penalty: str = "kl"  # kl (k1: as a loss only noise) | mse (k2) | low_var_kl (k3) | abs
     kl_coef: float = 1e-3
     kl_type: str = "fixed"
     kl_horizon: float = 10000.0
@@ -199,6 +199,9 @@ class RolloutConfig:
     tensor_parallel_size: int = 2
     max_model_len: int | None = None
     max_num_batched_tokens: int = 8192
+    max_cached_tokens: int = (
+        65_536  # ours: tokens (prompts and responses) whose keys and values engine local holds at once
+    )
     disable_log_stats: bool = True
     disable_tqdm: bool = False
     val_override_config: dict[str, Any] = field(default_factory=dict)  # n, temperature, top_p, top_k, seed

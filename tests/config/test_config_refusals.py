@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from gmpo_vl.config import Config, ConfigError, checks, load_config, placement_notice
+from gmpo_vl.config import Config, ConfigError, checks, load_config, notices
 from gmpo_vl.config.schema import key_types, value_of
 from gmpo_vl.policy.regularisers import KL_KINDS
 from gmpo_vl.policy.settings import OBJECTIVE_KEYS, OBJECTIVES
@@ -184,8 +184,7 @@ def test_easyr1s_example_loads_on_both_engines(easyr1_example):
 
 
 def test_placement_keys_are_named_once_in_one_line(easyr1_example):
-    notice = placement_notice(load_config(easyr1_example))
-    assert notice is not None
+    notice = "; ".join(notices(load_config(easyr1_example)))
     assert "\n" not in notice
     for key in (
         "worker.actor.padding_free",
@@ -201,17 +200,21 @@ def test_placement_keys_are_named_once_in_one_line(easyr1_example):
         "algorithm.kl_coef",
     ):
         assert key not in notice
-    assert placement_notice(load_config(easyr1_example, ["engine=easyr1"])) is None
+    assert notices(load_config(easyr1_example, ["engine=easyr1"])) == []
+
+
+def test_a_kl_loss_that_holds_nothing_is_said(path):
+    settings = ["algorithm.disable_kl=false", "algorithm.use_kl_loss=true"]
+    assert "adds noise" in " ".join(notices(load_config(path, settings)))
+    assert notices(load_config(path, [*settings, "algorithm.kl_penalty=low_var_kl"])) == []
 
 
 def test_dtypes_are_honoured_not_placement(path):
     config = load_config(
         path, ["worker.actor.fsdp.torch_dtype=bf16", "worker.actor.fsdp.mp_param_dtype=bf16"]
     )
-    assert placement_notice(config) is None
-    assert "worker.actor.fsdp.fsdp_size" in str(
-        placement_notice(load_config(path, ["worker.actor.fsdp.fsdp_size=8"]))
-    )
+    assert notices(config) == []
+    assert "worker.actor.fsdp.fsdp_size" in str(notices(load_config(path, ["worker.actor.fsdp.fsdp_size=8"])))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,10 @@ import sys
 
 import pytest
 
+from gmpo_vl.engines.local import validate
+from gmpo_vl.engines.local.stopping import Stopped
 from gmpo_vl.engines.local.trainer import train
+from gmpo_vl.rollout.scoring import score_groups
 from gmpo_vl.runs import Run
 
 # Runs the command line with a SIGKILL at the chosen moment, as a machine that goes down would.
@@ -110,11 +113,37 @@ def test_sigterm_saves_and_the_run_goes_on(make_config, config_file, overrides, 
             process.send_signal(signal.SIGTERM)
             break
     rest = process.stdout.read()
-    assert process.wait() == 0
+    assert process.wait() == 128 + signal.SIGTERM
     assert "SIGTERM: saving" in rest
     assert "run the same command again to go on" in rest
     run = train(make_config())
     assert figures(run) == figures(uninterrupted)
+
+
+def test_a_stop_during_validation_is_made_good_for_on_resume(make_config, uninterrupted, monkeypatch):
+    def stop_then_score(groups, reward):
+        signal.raise_signal(signal.SIGTERM)
+        score_groups(groups, reward)
+
+    settings = ("trainer.val_before_train=false", "trainer.save_freq=-1", "data.val_batch_size=2")
+    with monkeypatch.context() as patched:
+        patched.setattr(validate, "score_groups", stop_then_score)
+        with pytest.raises(Stopped) as stopped:
+            train(make_config(*settings))
+    assert stopped.value.code == 128 + signal.SIGTERM
+    run = Run(make_config().trainer.save_checkpoint_path)
+    assert run.checkpoint_steps() == [2]
+    assert [line["step"] for line in run.read_metrics()] == [1]
+    assert figures(train(make_config(*settings))) == figures(uninterrupted)[1:]
+    assert [line["step"] for line in run.read_metrics()] == [1, 2, 3, 4]
+
+
+def test_parameters_that_were_not_trained_before_are_refused_on_resume(make_config):
+    train(make_config("trainer.max_steps=2", "worker.actor.model.freeze_vision_tower=true"))
+    with pytest.raises(ValueError, match="freeze_vision_tower must be what they were"):
+        train(make_config("worker.actor.model.freeze_vision_tower=false"))
+    with pytest.raises(ValueError, match=r"worker\.actor\.model\.lora"):
+        train(make_config("worker.actor.model.lora.rank=2"))
 
 
 def test_kl_is_to_the_starting_model_after_a_resume_too(make_config, tmp_path):

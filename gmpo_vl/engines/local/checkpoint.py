@@ -29,7 +29,8 @@ class Progress:
     """Where a run stands, between two steps.
 
     step: steps done. position: examples taken from the data order. surplus: groups for the next step
-    (`algorithm.online_filtering`). best_accuracy / best_step: the best validation so far.
+    (`algorithm.online_filtering`). best_accuracy / best_step: the best validation so far. unfinished: metrics of the
+    last step where its validation was stopped; empty where the step is whole.
     """
 
     step: int = 0
@@ -37,6 +38,15 @@ class Progress:
     surplus: list[Group] = field(default_factory=list)
     best_accuracy: float = -1.0
     best_step: int = -1
+    unfinished: dict[str, float] = field(default_factory=dict)
+
+    def note_validation(self, step: int, metrics: dict[str, float]) -> bool:
+        """Is this training step's validation the best so far?"""
+        accuracy = metrics.get("val/accuracy")
+        if step == 0 or accuracy is None or accuracy <= self.best_accuracy:
+            return False
+        self.best_accuracy, self.best_step = accuracy, step
+        return True
 
 
 def save_checkpoint(
@@ -60,6 +70,8 @@ def save_checkpoint(
                 "surplus": [_group_state(group) for group in progress.surplus],
                 "best_accuracy": progress.best_accuracy,
                 "best_step": progress.best_step,
+                "unfinished": progress.unfinished,
+                "trained": trained_shapes(model),
                 "rng": torch.get_rng_state(),
                 "adapter": adapter_state(model),
             }
@@ -76,6 +88,11 @@ def save_model(model: Any, processor: Processor, folder: Path) -> None:
     model.save_pretrained(folder, safe_serialization=True)
 
 
+def trained_shapes(model: Any) -> dict[str, list[int]]:
+    """Names and shapes of the parameters that an optimizer's state belongs to, in its order."""
+    return {name: list(p.shape) for name, p in model.named_parameters() if p.requires_grad}
+
+
 def adapter_state(model: Any) -> dict[str, torch.Tensor]:
     """The trained weights under LoRA, by name; empty without."""
     if unwrap(model) is model:
@@ -88,7 +105,8 @@ def load_checkpoint(
 ) -> Progress:
     """Trainer state back into optimizer and (under LoRA) model. The model's own weights were loaded with the folder.
 
-    Raises FileNotFoundError without a trainer state, ValueError when the training data is not what it was.
+    Raises FileNotFoundError without a trainer state, ValueError when training data or trained parameters are not what they
+    were.
     """
     path = folder / "trainer" / "state.pt"
     if not path.exists():
@@ -102,6 +120,12 @@ def load_checkpoint(
             f"{folder} was trained on other data: the rows of data.train_files changed since. Start another "
             "experiment_name with worker.actor.model.model_path set to its huggingface folder"
         )
+    if state["trained"] != trained_shapes(model):
+        raise ValueError(
+            f"{folder} has the optimizer's state of other parameters than this run trains: "
+            "worker.actor.model.lora.* and freeze_vision_tower must be what they were (see the run's config.yaml); to "
+            "train its weights in another way start another experiment_name with model_path set to its huggingface folder"
+        )
     optimizer.load_state_dict(state["optimizer"])
     parameters = dict(model.named_parameters())
     for name, value in state["adapter"].items():
@@ -113,6 +137,7 @@ def load_checkpoint(
         surplus=[_group_from(values, prompts) for values in state["surplus"]],
         best_accuracy=state["best_accuracy"],
         best_step=state["best_step"],
+        unfinished=state["unfinished"],
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gmpo_vl.config import Config, placement_notice
+from gmpo_vl.config import Config, notices
 from gmpo_vl.engines.local.setup import load_configured_reward, load_split
 from gmpo_vl.models.loading import model_folder
 from gmpo_vl.models.processing import load_processor
@@ -61,5 +61,4 @@ def describe(config: Config, prompts: PromptSet, validation: PromptSet | None) -
         f"            at most {worst:,} tokens in prompts and responses",
         f"run         {config.trainer.save_checkpoint_path or 'runs/' + config.trainer.experiment_name}",
     ]
-    notice = placement_notice(config)
-    return "\n".join([*lines, notice] if notice else lines)
+    return "\n".join([*lines, *notices(config)])

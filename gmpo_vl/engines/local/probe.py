@@ -28,7 +28,12 @@ def open_probe(policy: Policy, prompts: Sequence[Prompt], config: Config, path: 
         with policy.autocast():
             # Occasion -1: no training step has it.
             groups = generate(
-                policy.model, policy.processor, prompts, sampling_of(config), [-1] * len(prompts)
+                policy.model,
+                policy.processor,
+                prompts,
+                sampling_of(config),
+                [-1] * len(prompts),
+                config.worker.rollout.max_cached_tokens,
             )
         fill_old_log_probs(policy, groups, config)
         torch.save([[[r.ids_T for r in g.responses], g.old_log_probs] for g in groups], path)

@@ -6,15 +6,21 @@ import signal
 from types import FrameType
 
 
-class Stopped(Exception):
-    """The run was asked to stop, at a place where nothing of the current step has changed the model yet."""
+class Stopped(SystemExit):
+    """The run was asked to stop, at a place where what is saved is a state between two steps.
+
+    Nobody having taken it, the process ends as shells and schedulers expect after this signal: with 128 + its number.
+    """
+
+    def __init__(self, number: int):
+        super().__init__(128 + number)
 
 
 class StopRequest:
     """Remembers the first signal. Use as a context manager; the former handlers come back afterwards."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.number: int | None = None
         self._former: dict[int, object] = {}
 
     def __enter__(self) -> StopRequest:
@@ -27,13 +33,13 @@ class StopRequest:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def raise_if_asked(self) -> None:
-        if self.asked:
-            raise Stopped
+        if self.number is not None:
+            raise Stopped(self.number)
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
-        if self.asked:
+        if self.number is not None:
             raise KeyboardInterrupt
-        self.asked = True
+        self.number = number
         print(
             f"\n{signal.Signals(number).name}: saving, then stopping (once more to stop at once)", flush=True
         )

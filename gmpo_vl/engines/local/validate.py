@@ -32,7 +32,14 @@ def validate(
     for start in range(0, len(prompts), size):
         batch = prompts.encode(range(start, min(start + size, len(prompts))))
         with policy.autocast():
-            groups = generate(policy.model, policy.processor, batch, sampling, progress=progress)
+            groups = generate(
+                policy.model,
+                policy.processor,
+                batch,
+                sampling,
+                max_cached_tokens=config.worker.rollout.max_cached_tokens,
+                progress=progress,
+            )
         score_groups(groups, reward)
         for group in groups:
             for response, score in zip(group.responses, group.scores):
