@@ -1,0 +1,42 @@
+"""Which rank computes which groups: whole groups, as many on each, and as much work."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+
+from gmpo_vl.batching.cost import Rates, Shape, plain_cost, shared_cost, training_cost
+from gmpo_vl.rollout.types import Group
+
+
+def deal(costs: Sequence[float], ranks: int) -> list[list[int]]:
+    """Indices for each rank: equally many, sums of costs as equal as the largest differencing method makes them.
+
+    Karmarkar and Karp 1982: of the sets of partial sums dealt so far, the two with the largest spread are laid on top of
+    each other, large on small. Raises ValueError where the count is no multiple of `ranks`.
+    """
+    if not costs or len(costs) % ranks:
+        raise ValueError(f"{len(costs)} groups cannot be dealt to {ranks} ranks in equal numbers")
+    order = sorted(range(len(costs)), key=lambda i: costs[i])
+    heap: list[tuple[float, int, list[tuple[float, list[int]]]]] = []
+    for start in range(0, len(order), ranks):
+        hands = [(costs[i], [i]) for i in order[start : start + ranks]]
+        heap.append((hands[0][0] - hands[-1][0], start, hands))
+    heapq.heapify(heap)
+    while len(heap) > 1:
+        _, number, one = heapq.heappop(heap)
+        _, _, other = heapq.heappop(heap)
+        hands = sorted((x + y, i + j) for (x, i), (y, j) in zip(one, reversed(other)))
+        heapq.heappush(heap, (hands[0][0] - hands[-1][0], number, hands))
+    return [sorted(indices) for _, indices in heap[0][2]]
+
+
+def group_cost(of: Rates, group: Group, share_prefix: bool = True, checkpointing: bool = False) -> float:
+    """Operations of a group's forward and backward, pictures included (cost.py)."""
+    shape = Shape(
+        prompt=len(group.prompt.ids_P),
+        responses=tuple(len(response.ids_T) for response in group.responses),
+        grids=tuple((int(t), int(h), int(w)) for t, h, w in group.prompt.image_grid_thw.tolist()),
+    )
+    forward = (shared_cost if share_prefix else plain_cost)(of, shape)
+    return training_cost(forward, checkpointing).total
