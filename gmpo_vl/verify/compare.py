@@ -222,7 +222,13 @@ def _as_interval(node: Node) -> tuple[Node | None, Node] | None:
     if len(sides) == 2 and set(signs) <= _ORDERS:
         return _half_line(signs[0], *sides)
     ups, downs = set(signs) <= {"<", "le"}, set(signs) <= {">", "ge"}
-    if len(sides) != 3 or not (ups or downs) or not is_name(sides[1]) or symbols((sides[0], sides[2])):
+    if (
+        len(sides) != 3
+        or not (ups or downs)
+        or not is_name(sides[1])
+        or symbols(sides[0])
+        or symbols(sides[2])
+    ):
         return None
     low, high = (sides[0], sides[2]) if ups else (sides[2], sides[0])
     left, right = signs if ups else (_FLIPPED[signs[1]], _FLIPPED[signs[0]])

@@ -19,30 +19,8 @@ _SYMBOLS = {
     "psi": "ψ", "omega": "ω", "Gamma": "Γ", "Delta": "Δ", "Theta": "Θ", "Lambda": "Λ", "Sigma": "Σ", "Phi": "Φ", "Omega": "Ω", "hbar": "ħ",
     "odot": "⊙", "ast": "∗", "star": "⋆", "bullet": "∙", "sim": "∼", "simeq": "≃", "partial": "∂", "sum": "∑", "int": "∫",
 }  # fmt: skip
-_WORDS = set(
-    [
-        "sin",
-        "cos",
-        "tan",
-        "cot",
-        "sec",
-        "csc",
-        "arcsin",
-        "arccos",
-        "arctan",
-        "sinh",
-        "cosh",
-        "tanh",
-        "ln",
-        "log",
-        "lg",
-        "exp",
-        "max",
-        "min",
-        "gcd",
-        "det",
-        "lim",
-    ]
+_WORDS = frozenset(
+    "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh ln log lg exp max min gcd det lim".split()
 )
 _ACCENTS = {
     "hat": "\u0302",

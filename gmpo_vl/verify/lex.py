@@ -26,83 +26,20 @@ _TOKEN = re.compile(
 )
 _SPACE = re.compile(r"\s*")
 
-_IGNORED = set(
-    [
-        "left",
-        "right",
-        "big",
-        "Big",
-        "bigg",
-        "Bigg",
-        "bigl",
-        "bigr",
-        "Bigl",
-        "Bigr",
-        "biggl",
-        "biggr",
-        "Biggl",
-        "Biggr",
-        "middle",
-        "displaystyle",
-        "textstyle",
-        "limits",
-        "nolimits",
-        "quad",
-        "qquad",
-        "rm",
-        "bf",
-        "it",
-        "sf",
-        "mathstrut",
-        "null",
-        "cal",
-        "boldmath",
-        "unboldmath",
-        "scriptstyle",
-        "notag",
-        "nonumber",
-        "hfill",
-        "hspace",
-        "vphantom",
-        "protect",
-        "relax",
-        "thinspace",
-    ]
+_IGNORED = frozenset(
+    (
+        "left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr middle displaystyle "
+        "textstyle limits nolimits quad qquad rm bf it sf mathstrut null cal boldmath unboldmath "
+        "scriptstyle notag nonumber hfill hspace vphantom protect relax thinspace tiny scriptsize footnotesize small normalsize large Large LARGE huge Huge"
+    ).split()
 )
-_TEXT = set(
-    [
-        "text",
-        "mbox",
-        "textbf",
-        "textit",
-        "textrm",
-        "textnormal",
-        "mathrm",
-        "hbox",
-        "textup",
-        "texttt",
-        "textsf",
-        "mathtt",
-        "mathsf",
-        "emph",
-        "operatorname",
-    ]
+_TEXT = frozenset(
+    (
+        "text mbox textbf textit textrm textnormal mathrm hbox textup texttt textsf mathtt mathsf emph "
+        "operatorname"
+    ).split()
 )
-_STYLE = set(
-    [
-        "mathbf",
-        "boldsymbol",
-        "bm",
-        "mathit",
-        "mathcal",
-        "mathbb",
-        "mathfrak",
-        "mathscr",
-        "boxed",
-        "fbox",
-        "pmb",
-    ]
-)
+_STYLE = frozenset("mathbf boldsymbol bm mathit mathcal mathbb mathfrak mathscr boxed fbox pmb".split())
 _SPELLED = {
     "dfrac": "frac", "tfrac": "frac", "cfrac": "frac", "leq": "le", "leqslant": "le", "geq": "ge", "geqslant": "ge", "lt": "<", "gt": ">",
     "neq": "ne", "lvert": "|", "rvert": "|", "vert": "|", "mid": "|", "dbinom": "binom", "tbinom": "binom", "ast": "*", "cdot": "*",
@@ -113,77 +50,18 @@ _SPELLED = {
     "colorbox": "color", "arctg": "arctan", "tg": "tan", "ctg": "cot", "pmod": "mod", "bmod": "mod", "wedge": "land", "asin": "arcsin",
     "acos": "arccos", "atan": "arctan", "measuredangle": "angle", "textdegree": "deg",
 }  # fmt: skip
-FUNCTIONS = set(
-    [
-        "sin",
-        "cos",
-        "tan",
-        "cot",
-        "sec",
-        "csc",
-        "arcsin",
-        "arccos",
-        "arctan",
-        "arccot",
-        "sinh",
-        "cosh",
-        "tanh",
-        "coth",
-        "ln",
-        "log",
-        "lg",
-        "exp",
-        "max",
-        "min",
-        "gcd",
-        "lcm",
-        "det",
-    ]
+FUNCTIONS = frozenset(
+    (
+        "sin cos tan cot sec csc arcsin arccos arctan arccot sinh cosh tanh coth ln log lg exp max min gcd "
+        "lcm det"
+    ).split()
 )
-GREEK = set(
-    [
-        "alpha",
-        "beta",
-        "gamma",
-        "delta",
-        "epsilon",
-        "zeta",
-        "eta",
-        "theta",
-        "iota",
-        "kappa",
-        "lambda",
-        "mu",
-        "nu",
-        "xi",
-        "rho",
-        "sigma",
-        "tau",
-        "upsilon",
-        "phi",
-        "chi",
-        "psi",
-        "omega",
-        "hbar",
-        "ell",
-        "odot",
-        "Gamma",
-        "Delta",
-        "Theta",
-        "Lambda",
-        "Xi",
-        "Pi",
-        "Sigma",
-        "Upsilon",
-        "Phi",
-        "Psi",
-        "Omega",
-        "star",
-        "dagger",
-        "mho",
-        "nabla",
-        "partial",
-    ]
+GREEK = frozenset(
+    (
+        "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon phi "
+        "chi psi omega hbar ell odot Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega star dagger "
+        "mho nabla partial"
+    ).split()
 )
 _PLAIN = FUNCTIONS | {
     "sqrt",
@@ -284,7 +162,7 @@ def _letters(run: str, in_text: bool, spaced: bool) -> list[Token]:
     if plain in _PLAIN:
         return [Token("name" if plain in GREEK else "cmd", plain, spaced)]
     if len(run) == 1:
-        return [Token("word" if in_text else "name", run, spaced)]
+        return [Token("word" if in_text and run not in "ie" else "name", run, spaced)]
     product = not in_text or (run.isupper() and len(run) <= _LONGEST_PRODUCT)  # \text{AB} is a segment
     if not product or run == "in" or len(run) > _LONGEST_PRODUCT:
         return [Token("word", run, spaced)]

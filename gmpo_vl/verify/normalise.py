@@ -8,26 +8,9 @@ from functools import lru_cache
 
 _SUPERSCRIPTS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿⁱ", "0123456789+-ni"))
 _SUBSCRIPTS = dict(zip("₀₁₂₃₄₅₆₇₈₉ₙ", "0123456789n"))
-_FRACTIONS = [
-    "½1/2",
-    "⅓1/3",
-    "⅔2/3",
-    "¼1/4",
-    "¾3/4",
-    "⅕1/5",
-    "⅖2/5",
-    "⅗3/5",
-    "⅘4/5",
-    "⅙1/6",
-    "⅚5/6",
-    "⅐1/7",
-    "⅛1/8",
-    "⅜3/8",
-    "⅝5/8",
-    "⅞7/8",
-    "⅑1/9",
-    "⅒1/10",
-]
+_FRACTIONS = (
+    "½1/2 ⅓1/3 ⅔2/3 ¼1/4 ¾3/4 ⅕1/5 ⅖2/5 ⅗3/5 ⅘4/5 ⅙1/6 ⅚5/6 ⅐1/7 ⅛1/8 ⅜3/8 ⅝5/8 ⅞7/8 ⅑1/9 ⅒1/10".split()
+)
 _GREEK = dict(zip("αβγδεζηθικλμνξπρστυφχψω", ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu", "xi", "pi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega"])) | dict(zip("ΓΔΘΛΞΠΣΦΨΩϕϵ", ["Gamma", "Delta", "Theta", "Lambda", "Xi", "Pi", "Sigma", "Phi", "Psi", "Omega", "phi", "epsilon"]))  # fmt: skip
 _SIGNS = {
     "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "﹣": "-", "－": "-", "⁄": "/", "∕": "/", "÷": "/", "×": r"\times ", "✕": r"\times ",

@@ -16,70 +16,33 @@ from __future__ import annotations
 from fractions import Fraction
 from functools import lru_cache
 
+from gmpo_vl.verify.commands import NAMING, VALUES, command
 from gmpo_vl.verify.lex import FUNCTIONS, lex
 from gmpo_vl.verify.reader import Reader
-from gmpo_vl.verify.tokens import Token, Unreadable
+from gmpo_vl.verify.tokens import Unreadable
 from gmpo_vl.verify.tree import Node, num
 
 MAX_ITEMS = 64  # of a list; the longest gold has 18
 _MAX_DIGITS = 400  # of one literal
 _MAX_TENS = 2_000  # of a decimal exponent
-_RELATIONS = set(
-    [
-        "=",
-        "<",
-        ">",
-        "<=",
-        ">=",
-        "!=",
-        "->",
-        "le",
-        "ge",
-        "ne",
-        "approx",
-        "cong",
-        "equiv",
-        "in",
-        "perp",
-        "parallel",
-        "to",
-        "sim",
-    ]
-)
+_MAX_WORDS = 5  # in a name
+_NO_NAME = frozenset("not never wrong incorrect if unless".split())
+_RELATIONS = frozenset("= < > <= >= != -> le ge ne approx cong equiv in perp parallel to sim".split())
 _RELATION_NAMES = {"<=": "le", ">=": "ge", "!=": "ne", "->": "to"}
-_VALUES = set(
-    [
-        "frac",
-        "sqrt",
-        "pi",
-        "binom",
-        "lfloor",
-        "lceil",
-        "infty",
-        "begin",
-        "unicoderoot",
-        "unicodecuberoot",
-        "cbrt",
-    ]
-)  # start a value
-_NAMING = set(
-    ["overline", "vec", "hat", "tilde", "dot", "ddot", "angle", "triangle", "overarc", "arc", "odot", "Delta"]
-)
-_MATRICES = set(["pmatrix", "bmatrix", "matrix", "array", "smallmatrix", "Bmatrix", "vmatrix"])
 
 
 @lru_cache(maxsize=20_000)
 def parse(text: str) -> Node:
     """The tree of a normalised text. Raises Unreadable."""
-    return _Parser(lex(text)).whole()
+    return Parser(lex(text)).whole()
 
 
-class _Parser(Reader):
+class Parser(Reader):
     # --- lists and relations --------------------------------------------------------------------------------------
     def whole(self) -> Node:
         node = self.sequence()
         self.take(".")
-        if self.i < len(self.tokens):
+        if self.kind() != "end":
             raise Unreadable(f"left over: {self.peek()!r}")
         return node
 
@@ -103,12 +66,23 @@ class _Parser(Reader):
         return joint
 
     def relation(self) -> Node:
-        parts, ops = [self.union()], []
+        parts, ops = [self.words() or self.union()], []
         while self.peek() in _RELATIONS and (self.kind() != "word" or self.peek() == "in"):
             ops.append(_RELATION_NAMES.get(self.peek(), self.peek()))
             self.i += 1
             parts.append(self.union())
         return Node("rel", (tuple(ops), tuple(parts))) if ops else parts[0]
+
+    def words(self) -> Node | None:
+        r"""The name in `\text{Area of the square} = 12`; None where no words stand before an equals sign."""
+        n = 0
+        while self.kind(n) == "word":
+            n += 1
+        words = [self.peek(k).lower() for k in range(n)]
+        if not 0 < n <= _MAX_WORDS or self.peek(n) not in ("=", "approx") or not _NO_NAME.isdisjoint(words):
+            return None
+        self.i += n
+        return Node("sym", (" ".join(words),))
 
     def union(self) -> Node:
         items = [self.ratio()]
@@ -183,11 +157,11 @@ class _Parser(Reader):
             return self.peek(-1) in ("}", ")", "!", "pi") or (self.kind(-1) == "name" and self.peek(1) == "^")
         if kind == "op":
             return text in ("(", "[", "{") or (text == "|" and self.bars_open())
-        return kind == "cmd" and (text in FUNCTIONS or text in _NAMING or text in _VALUES)
+        return kind == "cmd" and (text in FUNCTIONS or text in NAMING or text in VALUES)
 
     def mixed(self) -> Node | None:
         r"""`1\frac{4}{5}`, `4 4/11`: a whole number and a proper fraction of whole numbers; None for anything else."""
-        if self.kind() != "num" or not self.peek().isdigit() or len(self.peek()) > 20:
+        if self.kind() != "num" or not self.peek().isdecimal() or len(self.peek()) > 20:
             return None
         start, whole = self.i, int(self.peek())
         self.i += 1
@@ -205,8 +179,8 @@ class _Parser(Reader):
         top, bottom = part.args if part.op == "div" else (num(0), num(0))
         if (
             top.op == bottom.op == "num"
-            and top.args[1].isdigit()
-            and bottom.args[1].isdigit()
+            and top.args[1].isdecimal()
+            and bottom.args[1].isdecimal()
             and 0 < top.args[0] < bottom.args[0]
         ):
             return Node("mixed", (num(whole + top.args[0] / bottom.args[0]),))
@@ -272,7 +246,7 @@ class _Parser(Reader):
             self.expect("|")
             return node
         if kind == "cmd":
-            return self.command()
+            return command(self)
         raise Unreadable(f"{text!r} starts no value")
 
     def bars_open(self) -> bool:
@@ -283,26 +257,28 @@ class _Parser(Reader):
     def number(self) -> Node:
         text = self.peek()
         self.i += 1
+        if text.isdecimal() and len(text) <= _MAX_DIGITS:
+            return num(int(text), text)
         mantissa, _, exponent = text.lower().partition("e")
         if len(mantissa) > _MAX_DIGITS or len(exponent) > 5 or abs(int(exponent or 0)) > _MAX_TENS:
             raise Unreadable("a number with too many digits")
         if "." in mantissa and self.peek() in ("overline", "dot") and self.kind() == "cmd":
             self.i += 1
             return self.repeating(mantissa)
-        return num(
-            Fraction(mantissa if mantissa[-1] != "." else mantissa[:-1]) * Fraction(10) ** int(exponent or 0),
-            text,
-        )
+        value = Fraction(mantissa if mantissa[-1] != "." else mantissa[:-1])
+        return num(value * Fraction(10) ** int(exponent) if exponent else value, text)
 
     def repeating(self, mantissa: str) -> Node:
         r"""`0.1\overline{6}`."""
         braces = bool(self.take("{"))
         digits = self.peek()
-        if not digits.isdigit() or len(digits) > 30:
+        if not digits.isdecimal() or len(digits) > 30:
             raise Unreadable("no digits under the bar")
         self.i += 1
         if braces:
             self.expect("}")
+        if self.kind() == "num":
+            raise Unreadable("digits after repeating digits")
         places = len(mantissa.partition(".")[2])
         start = Fraction(mantissa if mantissa[-1] != "." else mantissa[:-1])
         return num(start + Fraction(int(digits), (10 ** len(digits) - 1) * 10**places), "repeating")
@@ -310,7 +286,7 @@ class _Parser(Reader):
     def based(self, node: Node) -> Node:
         """`2516_8`, `4210_{5}`: digits in a base from 2 to 16."""
         digits, base = str(node.args[1]), self.base()
-        if not digits.replace(".", "").isdigit() or any(int(d) >= base for d in digits.replace(".", "")):
+        if not digits.replace(".", "").isdecimal() or any(int(d) >= base for d in digits.replace(".", "")):
             raise Unreadable("a digit that the base does not have")
         return Node("based", (digits.lstrip("0") or "0", base))
 
@@ -339,122 +315,3 @@ class _Parser(Reader):
         if (opening, closing) not in (("(", ")"), ("[", "]")):
             raise Unreadable("brackets that do not match")
         return inside if inside.op != "mixed" else inside.args[0]
-
-    def command(self) -> Node:
-        name = self.peek()
-        self.i += 1
-        if name in ("pi", "infty"):
-            return Node("const", (name,))
-        if name == "frac":
-            return Node("div", (self.argument(), self.argument()))
-        if name == "binom":
-            return Node("binom", (self.argument(), self.argument()))
-        if name in ("sqrt", "cbrt", "unicoderoot", "unicodecuberoot"):
-            return self.root(name)
-        if name in ("lfloor", "lceil"):
-            inside = self.sum()
-            self.expect("r" + name[1:])
-            return Node("floor" if name == "lfloor" else "ceil", (inside,))
-        if name in ("\\{", "lbrace"):
-            if self.take("\\}", "rbrace"):
-                return Node("set", ())
-            inside = self.sequence()
-            self.expect("\\}", "rbrace")
-            return Node("set", inside.args if inside.op in ("list", "either") else (inside,))
-        if name == "emptyset":
-            return Node("set", ())
-        if name in FUNCTIONS:
-            return self.function(name)
-        if name == "overline" and (ends := self.segment()):  # the segment AB, with or without its bar
-            return Node("mul", (Node("sym", (ends[0],)), Node("sym", (ends[1],))))
-        if name in _NAMING:
-            return Node("sym", (self.named(name),))
-        if name == "begin":
-            return self.matrix()
-        raise Unreadable(f"the command {name!r}")
-
-    def argument(self) -> Node:
-        r"""An argument of `\frac` or `\binom`: a group, or one digit, or one symbol."""
-        if self.take("{"):
-            node = self.sum()
-            self.expect("}")
-            return node
-        if self.kind() == "num":
-            digits = self.peek()
-            if len(digits) == 1:
-                self.i += 1
-                return num(int(digits), digits)
-            if len(digits) == 2 and self.peek(-1) in ("frac", "binom") and digits.isdigit():  # \frac12
-                self.tokens[self.i : self.i + 1] = [Token("num", digits[0]), Token("num", digits[1])]
-                return self.argument()
-            raise Unreadable("digits without braces")
-        if self.kind() in ("name", "cmd") and self.peek() not in ("frac",):
-            return self.primary()
-        raise Unreadable(f"{self.peek()!r} is no argument")
-
-    def root(self, name: str) -> Node:
-        degree = num(3 if name in ("cbrt", "unicodecuberoot") else 2)
-        if name == "sqrt" and self.take("["):
-            degree = self.sum()
-            self.expect("]")
-        if (
-            self.peek() == "{"
-            or (self.kind() == "num" and len(self.peek()) == 1)
-            or self.kind() in ("name", "cmd")
-        ):
-            return Node("root", (degree, self.argument()))
-        if self.peek() == "(" or (self.kind() == "num" and name != "sqrt"):
-            return Node("root", (degree, self.primary()))
-        raise Unreadable("a root without a clear end")
-
-    def function(self, name: str) -> Node:
-        r"""`\sin 2t`, `\sin^2(x)`, `\log_{10} 250`, `\max`: without brackets the argument is the product that follows."""
-        base: Node | None = None
-        power: Node | None = None
-        while self.peek() in ("_", "^") and self.kind() == "op":
-            if self.take("_"):
-                base = self.argument() if self.peek() == "{" or self.kind() == "name" else self.primary()
-            else:
-                self.expect("^")
-                power = self.argument() if self.peek() == "{" or len(self.peek()) == 1 else self.primary()
-        if self.peek() in ("(", "[", "{"):
-            inside = self.primary()
-        else:
-            self.deeper()
-            inside = self.signed_factor()
-            while self.starts_factor() and self.peek() not in FUNCTIONS:
-                inside = Node("mul", (inside, self.factor()))
-            self.depth -= 1
-        if (
-            power is not None
-            and power.op == "neg"
-            and power.args[0] == num(1, "1")
-            and name in ("sin", "cos", "tan")
-        ):
-            name, power = "arc" + name, None
-        node = Node("fn", (name, inside) if base is None else (name, inside, base))
-        return node if power is None else Node("pow", (node, power))
-
-    def matrix(self) -> Node:
-        kind = self.environment()
-        if kind not in _MATRICES:
-            raise Unreadable(f"the environment {kind!r}")
-        if kind == "array" and self.take("{"):
-            while not self.take("}"):
-                self.i += 1
-                if self.kind() == "end":
-                    raise Unreadable("an array without columns")
-        rows: list[tuple[Node, ...]] = []
-        row = [self.sum()]
-        while True:
-            if self.take("&"):
-                row.append(self.sum())
-                continue
-            rows.append(tuple(row))
-            if self.take("\\\\") and self.peek() != "end":
-                row = [self.sum()]
-                continue
-            self.expect("end")
-            if self.environment() != kind:
-                raise Unreadable("a matrix is never closed")
-            return Node("matrix", ("det" if kind == "vmatrix" else "matrix", tuple(rows)))

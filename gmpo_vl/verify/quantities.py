@@ -20,6 +20,7 @@ from functools import lru_cache
 from typing import Any
 
 from gmpo_vl.verify.evaluate import MORE_DIGITS, NUMBERS, evaluate, real
+from gmpo_vl.verify.monomials import monomial, same_monomial
 from gmpo_vl.verify.tree import INFINITY, Node, constants, contains, functions, slow_steps, symbols, without
 
 Point = tuple[tuple[str, Fraction], ...]  # symbols and their values
@@ -149,8 +150,8 @@ def _agree(gold: Node, answer: Node, names: frozenset[str], mixed: bool) -> bool
 
     Floors agree at most points with what they are not: those take the whole numbers one by one.
     """
-    stepped = contains((gold, answer), ("floor", "ceil"))
-    whole = stepped or contains((gold, answer), ("fact", "binom"))
+    stepped = _either_contains(gold, answer, ("floor", "ceil"))
+    whole = stepped or _either_contains(gold, answer, ("fact", "binom"))
     enough = _STEPPED_POINTS if stepped else _POINTS
     if stepped and slow_steps(answer) > _MAX_SLOW_AT_POINTS // 3:
         raise Undecided("too many powers and functions under a floor")
@@ -165,6 +166,10 @@ def _agree(gold: Node, answer: Node, names: frozenset[str], mixed: bool) -> bool
         if seen == enough:
             return True
     raise Undecided("defined at too few points")
+
+
+def _either_contains(gold: Node, answer: Node, ops: tuple[str, ...]) -> bool:
+    return contains(gold, ops) or contains(answer, ops)
 
 
 @lru_cache(maxsize=4_000)
@@ -191,6 +196,10 @@ def _at(node: Node, point: Point) -> Any:
 
 
 def _equal_values(gold: Node, answer: Node, point: Point, tolerance: float | None) -> bool:
+    if not point and not tolerance:
+        one, two = monomial(gold), monomial(answer)
+        if one and two:
+            return same_monomial(one, two)
     ours, theirs = _at(gold, point), _at(answer, point)
     if ours is None or theirs is None:
         raise Undecided("a value is too large, or not defined")
@@ -199,9 +208,8 @@ def _equal_values(gold: Node, answer: Node, point: Point, tolerance: float | Non
     one, two = real(ours), real(theirs)
     if tolerance:
         return bool(abs(one - two) <= tolerance * abs(one))
-    floor = (
-        -30 if contains((gold, answer), ("add", "sub")) else -10_000
-    )  # a sum of nearly nothing may be nothing
+    # A sum of nearly nothing may be nothing.
+    floor = -30 if _either_contains(gold, answer, ("add", "sub")) else -10_000
     if not _near(one, two, NUMBERS, 40, floor):
         return False
     try:  # 40 digits agree; what is left (a cancellation, or a difference below them) shows at 200

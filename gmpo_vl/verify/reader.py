@@ -13,25 +13,30 @@ BASES = dict(
 )
 
 
+_END = Token("end", "")
+_MARGIN = 8  # end tokens after the last one: more than anything here looks or steps ahead
+
+
 class Reader:
+    """A place in a list of tokens. Before the first and after the last one stand `end` tokens without text."""
+
     def __init__(self, tokens: list[Token]):
-        self.tokens = tokens
+        self.tokens = [*tokens, *[_END] * _MARGIN]
         self.i = 0
         self.depth = 0
 
     def peek(self, ahead: int = 0) -> str:
-        i = self.i + ahead
-        return self.tokens[i].text if 0 <= i < len(self.tokens) else ""
+        return self.tokens[self.i + ahead].text  # the index -1 is an end token, too
 
     def kind(self, ahead: int = 0) -> str:
-        i = self.i + ahead
-        return self.tokens[i].kind if 0 <= i < len(self.tokens) else "end"
+        return self.tokens[self.i + ahead].kind
 
     def take(self, *texts: str) -> str:
         """Consume the next token if its text is one of these (and it is no word); "" otherwise."""
-        if self.peek() in texts and self.kind() not in ("word", "end"):
+        token = self.tokens[self.i]
+        if token.text in texts and token.kind != "word":
             self.i += 1
-            return self.tokens[self.i - 1].text
+            return token.text
         return ""
 
     def expect(self, *texts: str) -> str:
@@ -57,7 +62,7 @@ class Reader:
         """What stands between the opening brace that was just consumed and its partner, as text."""
         start, depth = self.i, 1
         while depth:
-            if self.i >= len(self.tokens):
+            if self.kind() == "end":
                 raise Unreadable("a brace is never closed")
             depth += {"{": 1, "}": -1}.get(self.peek(), 0)
             self.i += 1
@@ -108,7 +113,7 @@ class Reader:
         text = self.braced() if self.take("{") else self.peek()
         self.i += self.peek(-1) != "}"
         text = text.removeprefix("(").removesuffix(")")
-        base = BASES.get(text, int(text) if text.isdigit() and len(text) < 3 else 0)
+        base = BASES.get(text, int(text) if text.isdecimal() and len(text) < 3 else 0)
         if not 2 <= base <= 16:
             raise Unreadable("a subscript that is no base")
         return base

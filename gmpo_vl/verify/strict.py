@@ -16,10 +16,14 @@ from gmpo_vl.verify.tokens import Unreadable
 from gmpo_vl.verify.tree import Node, constants, contains, symbols
 
 _THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
+_SAID = r"(?:the\s+|final\s+)*(?:answer|result|value)\s*(?:is|=|:)+\s*|(?:approximately|about|exactly)\s+"
 _LEAD = re.compile(
-    r"(?:the\s+|final\s+)*(?:answer|result|value)\s*(?:is|=|:)+\s*|(?:approximately|about|exactly)\s+|\\(?:approx|sim)(?![a-zA-Z])\s*",
+    rf"{_SAID}|\\(?:text|textbf|mathrm|mbox)\s*\{{\s*(?:{_SAID})\}}|\\(?:approx|sim)(?![a-zA-Z])\s*",
     re.IGNORECASE,
 )
+_ANSWER_WORDS = frozenset(
+    "yes no true false none even odd".split()
+)  # words, in any case, and no products of symbols
 _CHOICE = re.compile(r"\(?([A-Z])\)?")
 _CHOICE_IN_ANSWER = re.compile(
     r"(?:(?:the\s+)?(?:correct\s+)?(?:answer|option|choice)\s*(?:is|:)?\s*)?\(?([A-Za-z])(?:\)|[.:](?=\s|$)|$)\s*(.*)",
@@ -152,6 +156,8 @@ def _type_of(text: str) -> str:
     plain = bare(text)
     if _CHOICE.fullmatch(plain) and (plain[0] == "(" or "A" <= plain <= "H"):
         return "choice"
+    if plain.lower() in _ANSWER_WORDS:
+        return "text"
     forms = trees(text)
     if "\\text" in text and plain.isalpha() and not (forms and forms[0].op == "num"):
         return "text"

@@ -11,13 +11,45 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from fractions import Fraction
-from functools import lru_cache
+from functools import cached_property
 from typing import Any, NamedTuple
 
 
-class Node(NamedTuple):
+class Summary(NamedTuple):
+    """What stands anywhere in a tree; slow: powers, roots, functions and the like."""
+
+    ops: frozenset[str]
+    symbols: frozenset[str]
+    constants: frozenset[str]
+    functions: frozenset[str]
+    slow: int
+
+
+class _Pair(NamedTuple):
     op: str
     args: tuple[Any, ...]
+
+
+class Node(_Pair):
+    """(op, args); the arguments are nodes, tuples of nodes and plain values."""
+
+    @cached_property
+    def summary(self) -> Summary:
+        """Found in one walk, at the first question."""
+        ops: set[str] = set()
+        leaves: dict[str, set[str]] = {"sym": set(), "const": set(), "fn": set()}
+        stack, slow = [self], 0
+        while stack:
+            part = stack.pop()
+            if isinstance(part, Node):
+                ops.add(part.op)
+                slow += part.op in _SLOW
+                if part.op in leaves:
+                    leaves[part.op].add(part.args[0])
+                stack.extend(part.args)
+            elif isinstance(part, tuple):
+                stack.extend(part)
+        return Summary(frozenset(ops), *(frozenset(names) for names in leaves.values()), slow)
 
 
 _SLOW = {"pow", "root", "fn", "fact", "binom"}
@@ -25,48 +57,29 @@ INFINITY = Node("const", ("infty",))
 
 
 def num(value: int | Fraction, written: str = "") -> Node:
-    return Node("num", (Fraction(value), written))
+    return Node("num", (value if isinstance(value, Fraction) else Fraction(value), written))
 
 
-def contains(node: Any, ops: Iterable[str]) -> bool:
-    """Whether a node of these kinds stands anywhere in the tree (or in a tuple of trees)."""
-    return not _summary(node)[0].isdisjoint(ops)
+def contains(node: Node, ops: Iterable[str]) -> bool:
+    """Whether a node of these kinds stands anywhere in the tree."""
+    return not node.summary.ops.isdisjoint(ops)
 
 
-def symbols(node: Any) -> frozenset[str]:
-    return _summary(node)[1]
+def symbols(node: Node) -> frozenset[str]:
+    return node.summary.symbols
 
 
-def constants(node: Any) -> frozenset[str]:
-    return _summary(node)[2]
+def constants(node: Node) -> frozenset[str]:
+    return node.summary.constants
 
 
-def functions(node: Any) -> frozenset[str]:
-    return _summary(node)[3]
+def functions(node: Node) -> frozenset[str]:
+    return node.summary.functions
 
 
-def slow_steps(node: Any) -> int:
+def slow_steps(node: Node) -> int:
     """How many powers, roots, functions and the like an evaluation takes: what costs time at 60 digits."""
-    return _summary(node)[4]
-
-
-@lru_cache(maxsize=20_000)
-def _summary(node: Any) -> tuple[Any, ...]:
-    """The kinds of node, the symbols, constants, functions and the number of slow steps of a tree, found in one walk."""
-    ops: set[str] = set()
-    leaves: dict[str, set[str]] = {"sym": set(), "const": set(), "fn": set()}
-    stack, slow = [node], 0
-    while stack:
-        part = stack.pop()
-        if isinstance(part, Node):
-            ops.add(part.op)
-            slow += part.op in _SLOW
-            if part.op in leaves:
-                leaves[part.op].add(part.args[0])
-            stack.extend(part.args)
-        elif isinstance(part, tuple):
-            stack.extend(part)
-    return frozenset(ops), *(frozenset(names) for names in leaves.values()), slow
+    return node.summary.slow
 
 
 def substituted(node: Any, old: Node, new: Node) -> Any:

@@ -93,92 +93,15 @@ _CASED = {"ms", "mm", "nm", "mg", "ml", "pa", "pc", "mpc"}  # here the case tell
 
 
 # Words after a number that change what it says; any other noun (12 \\text{ right triangles}) only names what is counted.
-_MEANINGFUL = set(
-    [
-        "not",
-        "no",
-        "none",
-        "at",
-        "least",
-        "most",
-        "more",
-        "less",
-        "fewer",
-        "than",
-        "if",
-        "when",
-        "where",
-        "unless",
-        "or",
-        "and",
-        "mod",
-        "through",
-        "to",
-        "from",
-        "between",
-        "approximately",
-        "about",
-        "around",
-        "except",
-        "plus",
-        "minus",
-        "times",
-        "over",
-        "under",
-        "above",
-        "below",
-        "maybe",
-        "possibly",
-        "probably",
-        "either",
-        "neither",
-        "both",
-        "only",
-        "half",
-        "quarter",
-        "third",
-        "dozen",
-        "double",
-        "triple",
-        "percent",
-        "hundred",
-        "thousand",
-        "million",
-        "billion",
-        "trillion",
-        "is",
-        "are",
-        "was",
-        "be",
-        "equals",
-        "equal",
-        "but",
-        "for",
-        "all",
-        "any",
-        "some",
-        "each",
-        "sum",
-        "product",
-        "difference",
-        "power",
-        "squared",
-        "cubed",
-        "factorial",
-        "root",
-        "base",
-        "digit",
-        "th",
-        "st",
-        "nd",
-        "rd",
-        "pm",
-        "am",
-        "wrong",
-        "correct",
-        "incorrect",
-        "answer",
-    ]
+_MEANINGFUL = frozenset(
+    (
+        "not no none at least most more less fewer than if when where unless or and mod through to from "
+        "between approximately about around except plus minus times over under above below maybe possibly "
+        "probably either neither both only half quarter third dozen double triple percent hundred thousand "
+        "million billion trillion is are was be equals equal but for all any some each sum product "
+        "difference power squared cubed factorial root base digit th st nd rd pm am wrong correct incorrect "
+        "answer"
+    ).split()
 )
 
 
@@ -295,6 +218,6 @@ def _unit_power(tokens: list[Token], i: int) -> tuple[int, int]:
         for form in (1, 3, 4):
             inner = "".join(texts[:form]).removeprefix("{").removesuffix("}")
             closed = (texts[:1] == ["{"]) == (texts[form - 1 : form] == ["}"])
-            if closed and inner.lstrip("-").isdigit() and len(inner) < 3:
+            if closed and inner.lstrip("-").isdecimal() and len(inner) < 3:
                 return int(inner), i + 1 + form
     return 1, i
