@@ -1,13 +1,16 @@
 # make demo   a tiny Qwen2.5-VL learns geometry with GMPO on a CPU, and a page shows how it went
 # make test   the test suite
-# Both make .venv on first use. PIP_ARGS is passed to every pip install, for example
+# make test-easyr1 EASYR1_HOME=FOLDER   the EasyR1 engine against a checkout of EasyR1, on a CPU
+# Each makes its own virtual environment on first use. PIP_ARGS is passed to every pip install, for example
 #   make demo PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
 PYTHON ?= python3
 PIP_ARGS ?=
 VENV := .venv
 VENV_T4 := .venv-t4
+VENV_EASYR1 := .venv-easyr1
+EASYR1_HOME ?=
 
-.PHONY: demo test setup lint test-t4 setup-t4 bench-objectives bench-step bench-rollout bench-memory bench-verify clean
+.PHONY: demo test setup lint test-t4 setup-t4 test-easyr1 setup-easyr1 bench-objectives bench-step bench-rollout bench-memory bench-verify clean
 
 demo: setup
 	$(VENV)/bin/python recipes/demo.py
@@ -17,6 +20,12 @@ test: setup
 
 test-t4: setup-t4
 	$(VENV_T4)/bin/python -m pytest tests/models tests/batching tests/policy tests/verify tests/rollout
+
+# The EasyR1 engine on a CPU, against a checkout of EasyR1 (commit b44b311), which stays as it is: byte code goes elsewhere.
+test-easyr1: setup-easyr1
+	@test -d "$(EASYR1_HOME)/verl" || { echo "make test-easyr1 EASYR1_HOME=FOLDER: a checkout of EasyR1 at commit b44b311"; exit 2; }
+	EASYR1_HOME=$(abspath $(EASYR1_HOME)) PYTHONPATH=$(abspath $(EASYR1_HOME)):$(abspath tests/easyr1/stand_ins) \
+	PYTHONPYCACHEPREFIX=$(abspath $(VENV_EASYR1)/pycache) $(VENV_EASYR1)/bin/python -m pytest tests/easyr1 $(ARGS)
 
 lint: setup
 	$(VENV)/bin/ruff check .
@@ -41,6 +50,7 @@ bench-memory: setup
 
 setup: $(VENV)/.done
 setup-t4: $(VENV_T4)/.done
+setup-easyr1: $(VENV_EASYR1)/.done
 
 # torch comes first and alone: pinned before anything else can pull a build with CUDA.
 $(VENV)/.done: constraints/cpu.txt pyproject.toml
@@ -55,8 +65,14 @@ $(VENV_T4)/.done: constraints/easyr1-cpu.txt pyproject.toml
 	$(VENV_T4)/bin/pip install -q $(PIP_ARGS) -c constraints/easyr1-cpu.txt -e ".[dev]"
 	touch $@
 
+$(VENV_EASYR1)/.done: constraints/easyr1-cpu.txt pyproject.toml
+	test -x $(VENV_EASYR1)/bin/python || $(PYTHON) -m venv $(VENV_EASYR1)
+	$(VENV_EASYR1)/bin/pip install -q $(PIP_ARGS) torch==2.13.0
+	$(VENV_EASYR1)/bin/pip install -q $(PIP_ARGS) -c constraints/easyr1-cpu.txt -e ".[dev,easyr1]"
+	touch $@
+
 bench-verify: setup
 	$(VENV)/bin/python benchmarks/verify.py
 
 clean:
-	rm -rf $(VENV) $(VENV_T4) runs build *.egg-info
+	rm -rf $(VENV) $(VENV_T4) $(VENV_EASYR1) runs build *.egg-info
