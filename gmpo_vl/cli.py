@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 
 from gmpo_vl import __version__
+from gmpo_vl.check.commands import add_check_commands
+from gmpo_vl.data.commands import add_data_commands
 from gmpo_vl.evaluation.commands import add_eval, with_default_command
 from gmpo_vl.evaluation.result_commands import add_difficulty
 
@@ -61,12 +63,8 @@ def build_parser() -> argparse.ArgumentParser:
     data = commands.add_parser("data", help="prepare and inspect data sets")
     data_commands = data.add_subparsers(title="commands", required=True, metavar="COMMAND")
     add_difficulty(data_commands)
-    diagrams = data_commands.add_parser(
-        "diagrams", help="write the built-in diagrams as parquet, a file per split"
-    )
-    diagrams.add_argument("folder", help="where train, validation and test.parquet go")
-    diagrams.add_argument("--seed", type=int, default=0, help="another seed gives other pictures (default 0)")
-    diagrams.set_defaults(run=run_diagrams)
+    add_data_commands(data_commands)
+    add_check_commands(data_commands)
 
     report = commands.add_parser("report", help="write a run's page, report.html")
     report.add_argument("run_folder", help="for example runs/demo")
@@ -88,14 +86,6 @@ def run_grade(options: argparse.Namespace) -> int:
         raise ValueError("grade needs PAIRS.jsonl and --out VERDICTS.jsonl, or --self-check DATASET")
     counts = grade.grade_file(options.pairs, options.out, options.profile, options.workers)
     print(grade.summary(counts))
-    return 0
-
-
-def run_diagrams(options: argparse.Namespace) -> int:
-    from gmpo_vl.data.diagrams import export
-
-    for path in export(options.folder, seed=options.seed):
-        print(path)
     return 0
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+SETTINGS = ("type", "tolerance", "choices")
 TYPES = ("choice", "text", "math", "rounded", "countdown")
 
 
@@ -44,6 +45,27 @@ def encode_answer(
     if not settings and len(texts) == 1 and not texts[0].startswith("{"):
         return texts[0]
     return json.dumps({"gold": texts[0] if len(texts) == 1 else texts, **settings}, ensure_ascii=False)
+
+
+def check_encoded(text: str) -> None:
+    """Raise ValueError for a text that looks like what `encode_answer` writes and that no verifier can read."""
+    if not (text.lstrip().startswith("{") and '"gold"' in text):
+        return
+    try:
+        fields = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"the answer looks like encode_answer's JSON but is not valid: {str(error)[:200]}"
+        ) from error
+    unknown = set(fields) - {"gold", *SETTINGS}
+    if unknown or "gold" not in fields:
+        raise ValueError(
+            f"the answer's JSON has the keys {sorted(fields)}; it holds gold, and {', '.join(SETTINGS)}"
+        )
+    try:
+        encode_answer(fields.pop("gold"), **fields)
+    except TypeError as error:
+        raise ValueError(f"the answer's JSON holds values of a wrong type: {error}") from error
 
 
 def _written(gold: str | float) -> str:

@@ -22,6 +22,7 @@ from typing import Literal
 from PIL import Image, ImageDraw, ImageFont
 
 from gmpo_vl.data.types import Example
+from gmpo_vl.data.writing import write_parquet
 
 Split = Literal["warmup", "train", "validation", "test"]
 Point = tuple[float, float]
@@ -429,26 +430,18 @@ ROWS: dict[Split, int] = {"train": 2048, "validation": 192, "test": 512}
 
 def export(folder: str | Path, rows: dict[Split, int] | None = None, seed: int = 0) -> list[Path]:
     """Write SPLIT.parquet per split with the columns images, problem, answer, id, family; returns the files."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     files = []
     for split, n in (ROWS if rows is None else rows).items():
-        examples = make_examples(split, n, seed)
-        image_type = pa.list_(pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
-        table = pa.table(
+        files.append(Path(folder) / f"{split}.parquet")
+        made = (
             {
-                "images": pa.array(
-                    [[{"bytes": e.images[0], "path": f"{e.id}.png"}] for e in examples], type=image_type
-                ),
-                "problem": [e.problem for e in examples],
-                "answer": [e.answer for e in examples],
-                "id": [e.id for e in examples],
-                "family": [e.meta["family"] for e in examples],
+                "images": e.images,
+                "problem": e.problem,
+                "answer": e.answer,
+                "id": e.id,
+                "family": e.meta["family"],
             }
+            for e in make_examples(split, n, seed)
         )
-        files.append(folder / f"{split}.parquet")
-        pq.write_table(table, files[-1])
+        write_parquet(files[-1], made, {"id": "string", "family": "string"})
     return files

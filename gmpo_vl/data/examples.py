@@ -14,6 +14,7 @@ import numpy as np
 
 from gmpo_vl.data.images import ImageError, decode_image
 from gmpo_vl.data.rows import (
+    BadRowsError,
     Columns,
     DataError,
     Fault,
@@ -23,7 +24,7 @@ from gmpo_vl.data.rows import (
     example_from_row,
     row_id,
 )
-from gmpo_vl.data.sources import ArrowRows, ListRows, Table, open_tables
+from gmpo_vl.data.sources import ArrowRows, ListRows, Table, locate, open_tables
 from gmpo_vl.data.types import Example
 
 
@@ -55,12 +56,7 @@ class ExampleSet(Sequence[Example]):
 
     def place(self, index: int) -> tuple[Table, int]:
         """The table an example comes from, and its row there."""
-        row = int(self.rows_K[index])
-        for table in self.tables:
-            if row < len(table.rows):
-                return table, row
-            row -= len(table.rows)
-        raise IndexError(index)
+        return locate(self.tables, int(self.rows_K[index]))
 
     def fault(self, index: int, reason: str, detail: str) -> Fault:
         """The fault of an example found out later: too long, an image that does not decode."""
@@ -123,14 +119,30 @@ def examples_from_rows(
 def _checked(tables: list[Table], columns: Columns, on_bad_row: OnBadRow, check_images: bool) -> ExampleSet:
     if on_bad_row not in ("error", "skip"):
         raise DataError(f"on_bad_row must be 'error' or 'skip', not {on_bad_row!r}")
-    for table in tables:
-        _check_columns(table, columns)
+    _check_tables(tables, columns)
     good, faults, num_rows = _scan(tables, columns)
     examples = ExampleSet(tuple(tables), columns, np.array(good, dtype=np.int64), num_rows, faults)
     if check_images and len(examples) > 0:
         examples = examples.drop(undecodable(examples), "skip")
     examples.faults.settle(on_bad_row, len(examples))  # the faults of rows and of pictures are told together
     return examples
+
+
+def open_checked(files: str | Sequence[str], columns: Columns) -> tuple[Table, ...]:
+    """The tables of a source, none of whose rows has been looked at yet. Raises DataError as `load_examples` does."""
+    tables = tuple(open_tables(files))
+    _check_tables(tables, columns)
+    return tables
+
+
+def _check_tables(tables: Sequence[Table], columns: Columns) -> None:
+    for table in tables:
+        _check_columns(table, columns)
+    if not any(len(table.rows) for table in tables):
+        names = ", ".join(table.name for table in tables)
+        raise BadRowsError(
+            f"{names}: no usable row: there is none in it at all. Name another source, or make this one again"
+        )
 
 
 def _checked_keys(columns: Columns) -> list[str]:

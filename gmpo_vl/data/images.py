@@ -15,6 +15,7 @@ import io
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from PIL import Image, ImageOps
 
@@ -50,6 +51,43 @@ def image_size(source: ImageSource) -> tuple[int, int]:
         if image.getexif().get(_EXIF_ORIENTATION) in (5, 6, 7, 8):  # turned by a quarter
             width, height = height, width
         return width, height
+
+
+@dataclass(frozen=True)
+class PictureFacts:
+    """What a picture's file says before it is decoded: size in pixels as stored, Pillow's mode and format."""
+
+    width: int
+    height: int
+    mode: str
+    format: str
+    frames: int
+    rotated: bool
+    transparent: bool
+
+    @property
+    def aspect(self) -> float:
+        """Longer side over shorter side."""
+        return max(self.width, self.height) / max(1, min(self.width, self.height))
+
+    @property
+    def wide(self) -> bool:
+        """More than 8 bits a channel."""
+        return self.mode in _SIXTEEN_BIT_MODES
+
+
+def picture_facts(source: ImageSource) -> PictureFacts:
+    """Read a picture's header. Raises ImageError where even that cannot be done."""
+    with _opened(source) as image:
+        return PictureFacts(
+            width=image.width,
+            height=image.height,
+            mode=image.mode,
+            format=image.format or "",
+            frames=getattr(image, "n_frames", 1),
+            rotated=image.getexif().get(_EXIF_ORIENTATION, 1) != 1,
+            transparent=image.has_transparency_data,
+        )
 
 
 def fit_size(width: int, height: int, min_pixels: int | None, max_pixels: int | None) -> tuple[int, int]:

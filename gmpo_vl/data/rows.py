@@ -3,6 +3,7 @@
 Reasons a row can be refused for (the `reason` of a Fault; engines add theirs, such as `prompt_too_long`):
     unreadable_row    not a JSON object, or not decodable          missing_column   the problem or answer is not there
     empty_problem, problem_type, problem_length                    empty_answer (NaN too), answer_type, answer_length
+    answer_form       JSON that no verifier reads
     image_tags        `<image>` tags differ from images            image_missing    an empty entry, no such file, a URL
     image_type        an entry that is no kind of image            image_unreadable it does not decode
     bad_text          half of a surrogate pair: no tokenizer and no file takes it
@@ -22,6 +23,7 @@ from typing import Any, Literal
 
 from PIL import Image
 
+from gmpo_vl.data.answers import check_encoded, encode_answer
 from gmpo_vl.data.templates import IMAGE_TAG
 from gmpo_vl.data.types import Example, ImageSource
 
@@ -111,17 +113,23 @@ class RowFaults:
         if self.faults and on_bad_row == "error":
             raise BadRowsError("\n".join([self.summary(), *self._advice()]))
         if num_good == 0:
-            raise BadRowsError(f"no usable row is left\n{self.summary()}".rstrip())
+            files = ", ".join(dict.fromkeys(fault.file for fault in self.faults)) or "the data"
+            raise BadRowsError(
+                "\n".join([f"{files}: no usable row is left", self.summary(), *self._advice(True)])
+            )
 
-    def _advice(self) -> list[str]:
+    def _advice(self, none_left: bool = False) -> list[str]:
+        """What to do. none_left: leaving rows out is no help."""
         reasons, advice = set(self.counts()), []
         if "prompt_too_long" in reasons:
+            leave = ", or set data.filter_overlong_prompts=true to leave over-long prompts out"
             advice.append(
-                "Raise data.max_prompt_length, lower data.max_pixels, or set data.filter_overlong_prompts=true to leave "
-                "over-long prompts out."
+                f"Raise data.max_prompt_length, lower data.max_pixels{'' if none_left else leave}."
+                " `gmpo-vl data check` says what would fit."
             )
         if reasons - {"prompt_too_long"}:
-            advice.append("Mend these rows, or set data.on_bad_row=skip to leave them out.")
+            leave = ", or set data.on_bad_row=skip to leave them out"
+            advice.append(f"Mend these rows{'' if none_left else leave}.")
         return advice
 
 
@@ -193,8 +201,6 @@ def _answer(value: Any) -> str:
             raise RowError("empty_answer", "the answer is an empty list")
         if len(alternatives) == 1:
             return alternatives[0]
-        from gmpo_vl.data.answers import encode_answer
-
         return encode_answer(alternatives)
     if value is None or (isinstance(value, float) and math.isnan(value)):
         raise RowError("empty_answer", "the answer is missing (null or NaN)")
@@ -211,6 +217,10 @@ def _answer(value: Any) -> str:
             "answer_length", f"the answer has {len(value):,} characters, more than {MAX_ANSWER_LENGTH:,}"
         )
     _check_text(value, "answer")
+    try:
+        check_encoded(value)
+    except ValueError as error:
+        raise RowError("answer_form", str(error)) from error
     return value.strip()
 
 

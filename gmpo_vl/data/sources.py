@@ -1,13 +1,13 @@
 """Where rows come from: files, folders, folders of `save_to_disk`, hub ids. Nothing is decoded, little is held.
 
 A source is, in this order:
-    FILE                    .parquet, .arrow, .jsonl, .json
+    FILE                    .parquet, .arrow, .jsonl, .json, .csv, .tsv
     FOLDER[@SPLIT]          of `datasets.save_to_disk`, or of such files. Files or subfolders named after a split (train-00000.parquet,
                             test/a.jsonl) belong to it; the default split is train, as in EasyR1. Where no name says a split,
                             the folder is one set.
     OWNER/NAME[@SPLIT]      on the hub, by `datasets.load_dataset`
-Parquet and arrow go through `datasets`, which keeps a memory-mapped copy in its cache; JSON lines are found by offset and parsed
-when asked for, so that one broken line or a column of mixed types costs that row only.
+Parquet and arrow go through `datasets`, which keeps a memory-mapped copy in its cache; lines of JSON and CSV are found by offset
+and parsed when asked for, so that one broken line or a column of mixed types costs that row only.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
+from gmpo_vl.data.csv_rows import DELIMITERS, CsvRows
 from gmpo_vl.data.rows import DataError, RowError
 
 _ARROW_KINDS = {".parquet": "parquet", ".arrow": "arrow"}
-SUFFIXES = (*_ARROW_KINDS, ".jsonl", ".json")
+SUFFIXES = (*_ARROW_KINDS, ".jsonl", ".json", *DELIMITERS)
 _SAVED_BY_DATASETS = {"dataset_dict.json", "dataset_info.json", "state.json"}
 _SPLITS = {
     "train": ("train", "training"),
@@ -52,6 +53,15 @@ class Table:
     name: str
     label: str
     rows: Rows
+
+
+def locate(tables: Sequence[Table], number: int) -> tuple[Table, int]:
+    """The table that holds row `number`, counted through all tables, and the row's number there."""
+    for table in tables:
+        if number < len(table.rows):
+            return table, number
+        number -= len(table.rows)
+    raise IndexError(number)
 
 
 class ArrowRows:
@@ -213,6 +223,8 @@ def _open_file(path: Path) -> Table:
             return Table(str(path), path.stem, ListRows(json.loads(path.read_bytes())))
         except (ValueError, RecursionError) as error:
             raise DataError(f"{path}: not a JSON array of rows: {error}") from error
+    if path.suffix in DELIMITERS:
+        return Table(str(path), path.stem, CsvRows(path))
     if path.suffix not in _ARROW_KINDS:
         raise DataError(f"{path}: no known format; files end in {', '.join(SUFFIXES)}")
     from datasets import load_dataset

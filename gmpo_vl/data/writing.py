@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-# Pictures of 64 rows are a few megabytes: what the writer holds, and what a reader reads to see one row.
+# Pictures of 64 rows are a few megabytes: what the writer holds, and what a reader reads to see one row. Where the pictures
+# are large a group ends earlier.
 ROWS_PER_GROUP = 64
+BYTES_PER_GROUP = 32 * 2**20
 
 
 def write_parquet(
@@ -19,6 +22,19 @@ def write_parquet(
     more_columns: {name: type as `datasets.Value` names it} of further columns. The `images` column is marked as pictures, so
     that `datasets` and EasyR1 decode it. The file appears under its name only when it is complete.
     """
+    count = 0
+    with parquet_writer(path, more_columns) as write:
+        for row in rows:
+            write(row)
+            count += 1
+    return count
+
+
+@contextmanager
+def parquet_writer(
+    path: str | Path, more_columns: Mapping[str, str] | None = None
+) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """The same for a program that has its rows one by one: gives a function that takes a row."""
     import pyarrow as pa
     import pyarrow.parquet as pq
     from datasets import Features, Image, List, Value
@@ -29,23 +45,28 @@ def write_parquet(
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".part")
-    written, group = 0, []
+    group: list[dict[str, Any]] = []
+    held = 0
 
-    def as_stored(row: Mapping[str, Any]) -> dict[str, Any]:
+    def flush() -> None:
+        nonlocal held
+        if group:
+            writer.write_table(pa.Table.from_pylist(group, schema=schema))
+        group.clear()
+        held = 0
+
+    def write(row: Mapping[str, Any]) -> None:
+        nonlocal held
         images = [{"bytes": encoded, "path": None} for encoded in row["images"]]
-        return {"images": images, **{name: row[name] for name in columns}}
+        group.append({"images": images, **{name: row[name] for name in columns}})
+        held += sum(map(len, row["images"]))
+        if len(group) == ROWS_PER_GROUP or held >= BYTES_PER_GROUP:
+            flush()
 
     try:
         with pq.ParquetWriter(unfinished, schema) as writer:
-            for row in rows:
-                group.append(as_stored(row))
-                if len(group) == ROWS_PER_GROUP:
-                    writer.write_table(pa.Table.from_pylist(group, schema=schema))
-                    written, group = written + len(group), []
-            if group:
-                writer.write_table(pa.Table.from_pylist(group, schema=schema))
-                written += len(group)
+            yield write
+            flush()
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
-    return written

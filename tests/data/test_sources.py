@@ -1,5 +1,6 @@
 """The same rows come out of every kind of source; what cannot be read is said with its file."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from datasets import Dataset, DatasetDict, Features, Image, List, Value
 
 from gmpo_vl.data.examples import examples_from_rows, load_examples
 from gmpo_vl.data.rows import Columns, DataError, RowError
-from gmpo_vl.data.sources import ArrowRows
+from gmpo_vl.data.sources import ArrowRows, open_tables
 from gmpo_vl.data.writing import write_parquet
 
 
@@ -73,12 +74,25 @@ def write_as(kind: str, rows: list[dict], folder: Path) -> str:
     if kind == "json array":
         (folder / "a.json").write_text(json.dumps(plain, indent=2))
         return str(folder / "a.json")
+    if kind in ("csv", "tsv"):
+        return str(write_table(folder / f"a.{kind}", plain))
     text = "\n".join(json.dumps(row) for row in plain)
     suffix = {"jsonl": ".jsonl", "json lines": ".json"}[kind]
     (folder / f"a{suffix}").write_bytes(
         b"\xef\xbb\xbf" + text.replace("\n", "\r\n\n").encode()
     )  # with BOM, blank lines
     return str(folder / f"a{suffix}")
+
+
+def write_table(path: Path, rows: list[dict]) -> Path:
+    """As a spreadsheet writes it: BOM, quotes, \\r\\n. A cell holds one picture, so rows with several are text only here."""
+    with path.open("w", encoding="utf-8-sig", newline="") as file:
+        writer = csv.writer(file, delimiter="," if path.suffix == ".csv" else "\t")
+        writer.writerow(["images", "problem", "answer", "id"])
+        writer.writerows(
+            [[r["images"][0] if r["images"] else "", r["problem"], r["answer"], r["id"]] for r in rows]
+        )
+    return path
 
 
 KINDS = [
@@ -103,6 +117,28 @@ def test_every_source_gives_the_same_examples(kind, rows, tmp_path):
     assert [e.answer for e in examples] == ["0", "1", "2", "3"]
     for example, row in zip(examples, rows, strict=True):
         assert [Path(s).read_bytes() if isinstance(s, str) else s for s in example.images] == row["images"]
+
+
+def test_a_table_as_text_gives_the_same_rows_in_any_order(rows, tmp_path):
+    rows = [row for row in rows if len(row["images"]) < 2]
+    rows[1]["problem"] = '<image>Two lines,\nand "quotes".'
+    for kind in ("csv", "tsv"):
+        path = write_as(kind, rows, tmp_path)
+        examples = load_examples(path, check_images=True)
+        assert [(e.id, e.problem, e.answer) for e in examples] == [
+            (r["id"], r["problem"], r["answer"]) for r in rows
+        ]
+        assert [len(e.images) for e in examples] == [len(r["images"]) for r in rows]
+        table = open_tables(path)[0].rows
+        assert [table[i] for i in (2, 0, 1)] == [list(table.scan([]))[i] for i in (2, 0, 1)]
+
+
+def test_a_bad_line_of_a_table_costs_that_row(tmp_path):
+    lines = [b"problem,answer", b"x?,1", b"x?", b"", b"caf\xe9?,2", b"x?," + b"9" * 300_000, b"x?,4"]
+    (tmp_path / "a.csv").write_bytes(b"\n".join(lines))
+    examples = load_examples(str(tmp_path / "a.csv"), on_bad_row="skip")
+    assert [e.answer for e in examples] == ["1", "4"]
+    assert examples.faults.counts() == {"unreadable_row": 1, "bad_text": 1, "answer_length": 1}
 
 
 def test_rows_in_memory_and_a_loaded_dataset(rows):
@@ -174,7 +210,9 @@ def test_a_broken_line_costs_one_row(rows, tmp_path):
 def test_what_cannot_be_read_is_said(tmp_path, rows):
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 this is none")
     (tmp_path / "bad.json").write_text('[{"problem": "x"')
-    (tmp_path / "a.csv").write_text("problem,answer\n1,2\n")
+    (tmp_path / "a.xlsx").write_text("PK")
+    (tmp_path / "twice.csv").write_text("problem,answer,answer\n1,2,3\n")
+    pq.write_table(pa.table({"problem": pa.array([], pa.string()), "answer": []}), tmp_path / "none.parquet")
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty.jsonl").write_text("")
     write_parquet(tmp_path / "good.parquet", rows)
@@ -184,9 +222,11 @@ def test_what_cannot_be_read_is_said(tmp_path, rows):
     for source, said in (
         ("bad.parquet", "bad.parquet: cannot be read as parquet"),
         ("bad.json", "bad.json: not a JSON array of rows"),
-        ("a.csv", r"a.csv: no known format; files end in .parquet"),
+        ("a.xlsx", r"a.xlsx: no known format; files end in .parquet"),
+        ("twice.csv", "the first line must name every column once"),
         ("empty", "no data file in this folder"),
-        ("empty.jsonl", "no usable row is left"),
+        ("empty.jsonl", "empty.jsonl: no usable row: there is none in it at all. Name another"),
+        ("none.parquet", "none.parquet: no usable row: there is none in it"),
         ("nothing.parquet", "no such file or folder"),
         ("good.parquet@test", "a single file has no split 'test'"),
         ("saved@test", "without splits; leave @test away"),

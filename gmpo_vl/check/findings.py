@@ -1,0 +1,69 @@
+"""What can be wrong with a row, how bad it is, and what to do about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Level = Literal["error", "warning", "note"]
+LEVELS: tuple[Level, ...] = ("error", "warning", "note")
+MEANING = {
+    "error": "a run cannot use the row: it stops, or leaves the row out where data.on_bad_row or "
+    "data.filter_overlong_prompts say so",
+    "warning": "a run uses the row, and that is probably not wanted",
+    "note": "a run uses the row; worth knowing",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing about one row. `row` counts from 0 within `file`."""
+
+    level: Level
+    reason: str
+    split: str
+    file: str
+    row: int
+    id: str
+    detail: str
+
+
+# Reasons of warnings and notes, with what to do. Everything else a row is refused for is an error (data/rows.py).
+WARNINGS = {
+    "gold_not_verified": "the right answer itself is not worth what a right answer is worth under the configured reward: no "
+    "response can be right. Mend the gold, give it a type (data.answers.encode_answer), or take another reward",
+    "duplicate": "the same problem with the same pictures and answer stands in the split already: it counts twice",
+    "contradiction": "the same problem with the same pictures has another answer elsewhere: one of the two is wrong",
+    "leak_problem": "the same problem with the same pictures is in another split: the validation would measure memory",
+    "leak_picture": "the same picture is in another split under another problem",
+    "picture_extreme_aspect": "a very long or flat picture: few of its pixels are left along the short side. Crop it",
+    "picture_small": "smaller than one patch of the model: nothing can be seen on it",
+}
+NOTES = {
+    "picture_shrunk": "made much smaller for the model: small print may be lost. Raise data.max_pixels if it matters",
+    "picture_cmyk": "CMYK: converted to RGB",
+    "picture_palette": "palette colours: converted to RGB",
+    "picture_16_bit": "16 bits a channel: scaled to 8",
+    "picture_alpha": "transparent: laid on white",
+    "picture_rotated": "turned upright as its EXIF says",
+    "picture_animated": "several frames: the first is taken",
+    "picture_mode": "another colour mode: converted to RGB",
+}
+ERRORS = {
+    "prompt_too_long": "longer than data.max_prompt_length, image tokens included; see Lengths for what would fit",
+    "prompt_unusable": "the model cannot take this row: see its line",
+    "gold_refused": "the reward raises an error on this gold: a run stops there. Mend it, or leave the row out",
+    "answer_form": "JSON that no verifier reads; data.answers.encode_answer writes it right",
+    "image_unreadable": "the picture does not decode. Fetch it again, or leave the row out",
+    "image_tags": "write one <image> tag per picture into the problem",
+    "image_missing": "there is no such picture; data.image_dir says where relative paths begin",
+    "empty_answer": "without an answer nothing can be verified",
+    "duplicate_id": "ids must differ; data.id_key names their column in a mapping file",
+    "problem_length": "a problem of millions of characters is no problem",
+    "unreadable_row": "the line cannot be read",
+}
+ADVICE = {**WARNINGS, **NOTES, **ERRORS}
+
+
+def level_of(reason: str) -> Level:
+    return "warning" if reason in WARNINGS else "note" if reason in NOTES else "error"

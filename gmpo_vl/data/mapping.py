@@ -1,0 +1,229 @@
+"""The mapping file: how the columns of a data set become EasyR1's, in a few lines of YAML.
+
+    source: questions.csv                # file, folder or hub id as in sources.py; relative to this file
+    images: photo                        # a column, or several: [left, right]
+    problem: "{{ question }} Answer in metres."
+    answer: height
+
+KEYS lists every key with its meaning; docs/data.md shows them at work. A value that holds `{{` or `{%` is a jinja template
+over the row's columns, anything else the name of a column. Templates run in jinja's sandbox.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
+
+import yaml
+
+from gmpo_vl.data.answers import TYPES
+from gmpo_vl.data.rows import DataError, RowError
+
+KEYS = {
+    "source": "a file, folder or hub id (`@SPLIT` after it), a list of them, or {train: ..., validation: ..., test: ...}",
+    "problem": "column or template; where it has no <image>, the pictures go in front",
+    "answer": "column or template; a list holds alternatives, any of which is right",
+    "images": "column or template, or a list of them: paths, encoded bytes, base64, or nothing",
+    "image_folder": "where relative paths begin (the mapping file's folder); a bare name is looked for in all of it",
+    "image_marks": "how the problem marks its pictures, for example <image{n}>: {n} counts from 1",
+    "image_place": "`marks`: each picture at its first mark; `front`: all in front, marks taken out",
+    "choices": "column with a list of choices, or a list of columns; they are written below the problem as A. ... B. ...",
+    "choices_written": "true: the problem already shows the choices, write none",
+    "answer_is": "with choices: `letter`, `index` (from 0), `number` (from 1), or `text` of the right one",
+    "answer_type": f"what the answer is read as: {', '.join(TYPES)}; nothing lets the verifier see",
+    "tolerance": "relative error that still counts as right: 0.01 is 1%",
+    "id": "column or template; nothing names rows by file and number",
+    "keep": 'only rows for which this is true, for example: level >= 3 and split == "train"',
+    "carry": "list of columns that come along unchanged",
+    "validation": "share of the train rows that become the validation split, by hash",
+    "split_by": "column or template whose equal values stay on one side; nothing: the picture, or the problem",
+}
+ANSWER_FORMS = ("letter", "index", "number", "text")
+
+
+@dataclass(frozen=True)
+class MappingFile:
+    """A mapping file as read. `folder` holds the file; relative sources and pictures begin there."""
+
+    folder: Path
+    source: str | list[str] | dict[str, Any]
+    problem: str
+    answer: str
+    images: str | list[str] | None = None
+    image_folder: str | None = None
+    image_marks: str | None = None
+    image_place: Literal["marks", "front"] = "marks"
+    choices: str | list[str] | None = None
+    choices_written: bool = False
+    answer_is: Literal["letter", "index", "number", "text"] = "letter"
+    answer_type: str | None = None
+    tolerance: float | None = None
+    id: str | None = None
+    keep: str | None = None
+    carry: list[str] | None = None
+    validation: float = 0.0
+    split_by: str | None = None
+
+    @property
+    def sources(self) -> dict[str, list[str]]:
+        """{split to write: its sources}."""
+        named = self.source if isinstance(self.source, dict) else {"train": self.source}
+        return {split: [s] if isinstance(s, str) else list(s) for split, s in named.items()}
+
+    @property
+    def pictures(self) -> Path:
+        return self.folder if self.image_folder is None else self.folder / self.image_folder
+
+
+def load_mapping(path: str | Path) -> MappingFile:
+    """Read a mapping file. Raises DataError naming file, key and what to write instead."""
+    path = Path(path)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"there is no mapping file {path}; `gmpo-vl data new NAME` writes one") from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DataError(f"{path} cannot be read as YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise DataError(f"{path}: a mapping file holds `key: value` lines: {', '.join(KEYS)}")
+    values = {key: value for key, value in values.items() if value is not None}
+    problems = [*_key_problems(values), *_value_problems(values)]
+    if problems:
+        raise DataError("\n".join(f"{path}: {problem}" for problem in problems))
+    return MappingFile(folder=path.parent, **values)
+
+
+def _key_problems(values: dict[str, Any]) -> list[str]:
+    problems = []
+    for key in values:
+        if key not in KEYS:
+            close = difflib.get_close_matches(str(key), KEYS, n=1)
+            problems.append(f"there is no key {key!r}" + (f"; the nearest is {close[0]}" if close else ""))
+    missing = [field for field in ("source", "problem", "answer") if field not in values]
+    return problems + [f"{key} is missing: {KEYS[key]}" for key in missing]
+
+
+def _value_problems(values: dict[str, Any]) -> list[str]:
+    hints = get_type_hints(MappingFile)
+    problems = [
+        f"{key}: {values[key]!r} does not fit: {KEYS[key]}"
+        for key in KEYS
+        if key in values and not _fits(values[key], hints[key])
+    ]
+    if problems:
+        return problems
+    if not 0 <= values.get("validation", 0) < 1:
+        problems.append(f"validation: {values['validation']} is no share between 0 and 1")
+    if not 0 < values.get("tolerance", 0.5) < 1:
+        problems.append(f"tolerance: {values['tolerance']} must lie between 0 and 1 (0.01 is 1%)")
+    if values.get("answer_type") not in (None, *TYPES):
+        problems.append(f"answer_type: {values['answer_type']!r} is none of {', '.join(TYPES)}")
+    if "answer_is" in values and "choices" not in values:
+        problems.append("answer_is says how an answer names one of the choices, and there are no choices")
+    if "validation" in (values["source"] if isinstance(values.get("source"), dict) else ()) and values.get(
+        "validation"
+    ):
+        problems.append("validation: the sources have a validation split already; take one of the two away")
+    if "image_marks" in values and "{n}" not in values["image_marks"]:
+        problems.append(f"image_marks: {values['image_marks']!r} has no {{n}}, the picture's number")
+    for key in ("problem", "answer", "id", "split_by", "images"):
+        for text in values[key] if isinstance(values.get(key), list) else [values.get(key)]:
+            problems += _template_problems(key, text)
+    return problems + _condition_problems(values.get("keep"))
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Is a YAML value of a field's type? Lists hold texts."""
+    text = str(hint)
+    if isinstance(value, bool):
+        return hint is bool
+    if isinstance(value, str):
+        return value in hint.__args__ if "Literal" in text else "str" in text
+    if isinstance(value, list):
+        return "list[str]" in text and bool(value) and all(isinstance(item, str) for item in value)
+    if isinstance(value, dict):
+        return "dict" in text and bool(value) and all(_fits(item, str | list[str]) for item in value.values())
+    return isinstance(value, int | float) and "float" in text
+
+
+def is_template(text: str) -> bool:
+    return "{{" in text or "{%" in text
+
+
+def value_of(row: Any, name: str) -> Any:
+    """The column of that name, or the template filled with the row's columns. Raises RowError."""
+    if is_template(name):
+        return _rendered(name, row)
+    if name not in row:
+        raise RowError(
+            "missing_column", f"no column {name!r}; the row has {', '.join(map(repr, row)) or 'none'}"
+        )
+    return row[name]
+
+
+def is_kept(row: Any, condition: str | None) -> bool:
+    """Is the row wanted? Raises RowError where the condition cannot be answered for it."""
+    if condition is None:
+        return True
+    from jinja2 import TemplateError
+
+    try:
+        return bool(_condition(condition)(**row))
+    except (TemplateError, TypeError, ValueError, ArithmeticError) as error:
+        raise RowError("keep", f"keep: {condition!r} cannot be answered for this row: {error}") from error
+
+
+def _rendered(text: str, row: Any) -> str:
+    from jinja2 import TemplateError
+
+    try:
+        return _template(text).render(**row)
+    except (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+        raise RowError("template", f"{text!r} cannot be filled from this row: {error}") from error
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Any:
+    from jinja2 import StrictUndefined
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    return ImmutableSandboxedEnvironment(autoescape=False, undefined=StrictUndefined)
+
+
+@lru_cache(maxsize=64)
+def _template(text: str) -> Any:
+    return _environment().from_string(text)
+
+
+@lru_cache(maxsize=8)
+def _condition(text: str) -> Any:
+    return _environment().compile_expression(text, undefined_to_none=False)
+
+
+def _template_problems(key: str, text: Any) -> list[str]:
+    from jinja2 import TemplateError
+
+    if not isinstance(text, str) or not is_template(text):
+        return []
+    try:
+        _template(text)
+    except TemplateError as error:
+        return [f"{key}: {text!r} is no jinja template: {error}"]
+    return []
+
+
+def _condition_problems(text: str | None) -> list[str]:
+    from jinja2 import TemplateError
+
+    try:
+        if text is not None:
+            _condition(text)
+    except TemplateError as error:
+        return [f"keep: {text!r} is no condition: {error}"]
+    return []
+
+
+assert {field.name for field in fields(MappingFile)} == {"folder", *KEYS}

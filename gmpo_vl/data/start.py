@@ -1,0 +1,74 @@
+"""A commented start of a mapping file or a Python file, with the columns of the data set filled in where it is at hand."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gmpo_vl.data.rows import DataError, RowError
+from gmpo_vl.data.sources import open_tables
+
+# What columns are called in the data sets there are, most telling first.
+_USUAL = {
+    "images": ("images", "image", "image_path", "img", "picture", "photo", "file_name", "filename", "file"),
+    "problem": ("problem", "question", "query", "prompt", "instruction", "text"),
+    "answer": ("answer", "solution", "label", "gold", "target", "ground_truth"),
+    "choices": ("options", "choices"),
+    "id": ("id", "qid", "question_id", "idx", "index"),
+}
+
+
+def write_start(name: str, source: str | None = None, python: bool = False, folder: str | Path = ".") -> Path:
+    """Write NAME.yaml or NAME.py into `folder`; returns its path. Raises DataError where that file exists already."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    if not re.fullmatch(r"[\w-]+", name):
+        raise DataError(f"the name {name!r} becomes a file's: letters, digits, - and _ only")
+    path = Path(folder) / (f"{name}.py" if python else f"{name}.yaml")
+    if path.exists():
+        raise DataError(f"{path} exists already; take another name or remove it")
+    columns = columns_of(source) if source is not None and not python else []
+    environment = Environment(
+        loader=PackageLoader("gmpo_vl.data", "starts"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    )
+    template = environment.get_template("prepare.py.jinja" if python else "mapping.yaml.jinja")
+    guesses = {key: _guess(words, [column for column, _ in columns]) for key, words in _USUAL.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(
+        template.render(name=name, source=source, columns=columns, guesses=guesses), encoding="utf-8"
+    )
+    return path
+
+
+def columns_of(source: str) -> list[tuple[str, str]]:
+    """(column, what the first readable row has there) of a data set."""
+    for table in open_tables(source):
+        for i in range(min(20, len(table.rows))):
+            try:
+                row = table.rows[i]
+            except RowError:
+                continue
+            return [(str(name), _shown(value)) for name, value in row.items()]
+    raise DataError(f"{source}: no row of it can be read")
+
+
+def _guess(words: Sequence[str], columns: Sequence[str]) -> str | None:
+    named = {column.lower(): column for column in columns}
+    return next((named[word] for word in words if word in named), None)
+
+
+def _shown(value: Any) -> str:
+    """A value in a few words, on one line."""
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{k}: {_shown(v)}' for k, v in list(value.items())[:4])}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_shown, value[:3]))}{', ...' if len(value) > 3 else ''}]"
+    if isinstance(value, bytes):
+        return f"{len(value):,} bytes"
+    text = " ".join(str(value).split())
+    return text if len(text) <= 70 else text[:67] + "..."

@@ -1,0 +1,287 @@
+"""A mapping file turns any table into EasyR1's columns, and says what became of every row."""
+
+import base64
+import csv
+import json
+
+import pyarrow.parquet as pq
+import pytest
+
+from gmpo_vl.data.convert import convert
+from gmpo_vl.data.examples import load_examples
+from gmpo_vl.data.mapped import map_row
+from gmpo_vl.data.mapping import KEYS, MappingFile, load_mapping
+from gmpo_vl.data.rows import DataError, RowError
+from gmpo_vl.data.start import write_start
+from gmpo_vl.data.writing import write_parquet
+from gmpo_vl.verify import parse_gold, verify
+
+
+def mapping(tmp_path, **values) -> MappingFile:
+    return MappingFile(**{"folder": tmp_path, "source": "x", "problem": "q", "answer": "a", **values})
+
+
+def write_mapping(path, text: str):
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def photos(tmp_path, png):
+    """A folder of pictures with a table: what people have."""
+    (tmp_path / "photos" / "a").mkdir(parents=True)
+    for name in ("1.png", "2.png", "a/3.png"):
+        (tmp_path / "photos" / name).write_bytes(
+            png + name.encode()
+        )  # trailing bytes: other files, same picture
+    with (tmp_path / "photos" / "table.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file", "question", "count"])
+        writer.writerows([["1.png", "How many?", 3], ["2.png", "How many?", 4], ["3", "How many?", 5]])
+        writer.writerow(["gone.png", "How many?", 6])
+        writer.writerow(["1.png", "How many?", ""])
+    return tmp_path / "photos"
+
+
+def test_a_folder_with_a_table_becomes_parquet_with_a_card(photos, tmp_path):
+    path = write_mapping(
+        tmp_path / "m.yaml",
+        'source: photos\nimage_folder: photos\nimages: file\nproblem: "{{ question }} Count."\nanswer: count\nid: file\n',
+    )
+    card = convert(path, tmp_path / "out")
+    assert (card.rows_in, card.splits["train"].rows, card.splits["train"].pictures) == (5, 3, 3)
+    assert card.dropped == {"image_missing": 1, "empty_answer": 1}
+    assert [fault["row"] for fault in card.faults] == [3, 4]
+    examples = load_examples(str(tmp_path / "out/train.parquet"), check_images=True)
+    assert [(e.problem, e.answer, e.id) for e in examples] == [
+        ("<image>How many? Count.", n, i) for n, i in (("3", "1.png"), ("4", "2.png"), ("5", "3"))
+    ]
+    assert examples[2].images[0] == (photos / "a/3.png").read_bytes()
+    written = json.loads((tmp_path / "out/data_card.json").read_text())
+    assert written["splits"]["train"]["sha256"] == card.splits["train"].sha256
+    assert written["preparation"] == path.read_text()
+
+
+@pytest.mark.parametrize("kind", ["parquet", "jsonl", "json", "csv"])
+def test_every_format_gives_the_same_card(kind, tmp_path):
+    rows = [{"q": f"What is {i} + 1?", "a": str(i + 1)} for i in range(30)]
+    source = tmp_path / f"a.{kind}"
+    if kind == "parquet":
+        import pyarrow as pa
+
+        pq.write_table(pa.Table.from_pylist(rows), source)
+    elif kind == "csv":
+        source.write_text("q,a\n" + "".join(f"{r['q']},{r['a']}\n" for r in rows))
+    else:
+        source.write_text(json.dumps(rows) if kind == "json" else "\n".join(map(json.dumps, rows)))
+    path = write_mapping(
+        tmp_path / "m.yaml", f"source: {source.name}\nproblem: q\nanswer: a\nvalidation: 0.3\n"
+    )
+    card = convert(path, tmp_path / "out")
+    # The same rows on the same sides, whatever file they came in.
+    assert {name: s.rows for name, s in card.splits.items()} == {"train": 19, "validation": 11}
+    assert card.splits["validation"].sha256.startswith("b941be7b30e8")
+    texts = [
+        json.dumps([r["problem"], r["answer"]])
+        for name in ("train", "validation")
+        for r in pq.read_table(tmp_path / "out" / f"{name}.parquet").to_pylist()
+    ]
+    assert sorted(texts) == sorted(json.dumps([r["q"], r["a"]]) for r in rows)
+
+
+def test_the_split_is_by_hash_and_keeps_a_picture_on_one_side(tmp_path, png):
+    def rows(order):
+        return [
+            {"images": [png + bytes([i // 3])], "problem": f"<image>Question {i}?", "answer": "1"}
+            for i in order
+        ]
+
+    path = write_mapping(
+        tmp_path / "m.yaml",
+        "source: a.parquet\nimages: images\nproblem: problem\nanswer: answer\nvalidation: 0.25\n",
+    )
+    sides = []
+    for order in (range(90), reversed(range(90))):
+        write_parquet(tmp_path / "a.parquet", rows(order))
+        convert(path, tmp_path / "out")
+        held = pq.read_table(tmp_path / "out/validation.parquet").to_pylist()
+        sides.append({row["problem"] for row in held})
+        assert len(held) % 3 == 0
+        assert 0 < len(held) < 45
+    assert sides[0] == sides[1]
+
+
+def test_choices_become_letters_and_the_gold_knows_them(tmp_path):
+    row = {"q": "Which?", "a": 1, "options": ["a cat", "a dog"], "b1": "x", "b2": None, "b3": "z"}
+    mapped = map_row(row, mapping(tmp_path, choices="options", answer_is="index"))
+    assert mapped["problem"] == "Which?\nA. a cat\nB. a dog"
+    assert parse_gold(mapped["answer"]).choices == ("a cat", "a dog")
+    assert verify(mapped["answer"], "\\boxed{B}").correct
+    assert verify(mapped["answer"], "\\boxed{a dog}").correct
+    assert not verify(mapped["answer"], "\\boxed{A}").correct
+    for form, answer in (("letter", "(b)"), ("number", "2"), ("text", "a dog"), ("index", 1.0)):
+        other = map_row({**row, "a": answer}, mapping(tmp_path, choices="options", answer_is=form))
+        assert other["answer"] == mapped["answer"]
+    for form, answer in (
+        ("letter", "C"),
+        ("number", "0"),
+        ("text", "a cow"),
+        ("index", "two"),
+        ("letter", None),
+    ):
+        with pytest.raises(RowError) as error:
+            map_row({**row, "a": answer}, mapping(tmp_path, choices="options", answer_is=form))
+        assert error.value.reason == "answer_choice"
+    listed = map_row({**row, "a": "B"}, mapping(tmp_path, choices=["b1", "b2", "b3"]))
+    assert listed["problem"].endswith("A. x\nB. z")
+    written = map_row(
+        {**row, "options": "['a cat', 'a dog']"}, mapping(tmp_path, choices="options", answer_is="index")
+    )
+    assert written["answer"] == mapped["answer"]
+    silent = map_row(row, mapping(tmp_path, choices="options", answer_is="index", choices_written=True))
+    assert silent["problem"] == "Which?"
+
+
+def test_a_row_without_choices_keeps_its_free_answer(tmp_path):
+    row = {"q": "How many?", "a": "6", "options": []}
+    assert map_row(row, mapping(tmp_path, choices="options"))["answer"] == "6"
+
+
+def test_pictures_come_as_paths_bytes_base64_and_names(tmp_path, png):
+    (tmp_path / "pics/deep").mkdir(parents=True)
+    (tmp_path / "pics/deep/x1.png").write_bytes(png)
+    path = str(tmp_path / "pics/deep/x1.png")
+    text = base64.b64encode(png).decode()
+    for value, expected in (
+        ("deep/x1.png", path),
+        ("x1.png", path),
+        ("x1", path),
+        ("https://example.org/some/x1.png?size=2", path),
+        (text, png),
+        (f"data:image/png;base64,{text}", png),
+        (png, png),
+        ({"bytes": png, "path": "gone.png"}, png),
+        ({"bytes": None, "path": "deep/x1.png"}, path),
+    ):
+        row = {"q": "x?", "a": "1", "i": value}
+        assert map_row(row, mapping(tmp_path, images="i", image_folder="pics"))["images"] == [expected]
+    templated = mapping(tmp_path, images="deep/{{ n }}.png", image_folder="pics")
+    assert map_row({"q": "x?", "a": "1", "n": "x1"}, templated)["images"] == [path]
+    for value in ("gone.png", "data:image/png;base64,@@@", "https://example.org/y.png"):
+        with pytest.raises(RowError) as error:
+            map_row({"q": "x?", "a": "1", "i": value}, mapping(tmp_path, images="i", image_folder="pics"))
+        assert error.value.reason in ("image_missing", "image_unreadable")
+
+
+@pytest.mark.parametrize(
+    ("place", "problem", "pictures", "expected"),
+    [
+        ("marks", "See <image1> and <image2>.", 2, "See <image> and <image>."),
+        ("marks", "See <image2>.", 2, "<image>See <image>."),
+        ("marks", "See <image1>, <image1> and <image7>.", 1, "See <image>,  and ."),
+        ("front", "See <image2> and <image1>.", 2, "<image><image>See  and ."),
+        ("marks", "Nothing marked.", 1, "<image>Nothing marked."),
+        ("marks", "See <image2> and <image1>.", 2, None),
+    ],
+)
+def test_marks_become_tags_in_the_order_of_the_pictures(tmp_path, png, place, problem, pictures, expected):
+    given = mapping(tmp_path, images=["i", "j"], image_marks="<image{n}>", image_place=place)
+    row = {"q": problem, "a": "1", "i": png, "j": png if pictures == 2 else None}
+    if expected is None:
+        with pytest.raises(RowError, match="image_place: front"):
+            map_row(row, given)
+        return
+    assert map_row(row, given)["problem"] == expected
+
+
+def test_rows_are_kept_by_a_condition_and_columns_carried(tmp_path):
+    rows = [{"q": f"x{i}?", "a": "1", "level": i, "split": "train" if i % 2 else "test"} for i in range(6)]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, [*rows, {"q": "y?", "a": "1"}])))
+    path = write_mapping(
+        tmp_path / "m.yaml",
+        "source: a.jsonl\nproblem: q\nanswer: a\nkeep: level >= 3 and split == 'train'\ncarry: [level]\n",
+    )
+    card = convert(path, tmp_path / "out")
+    assert (card.rows_in, card.not_kept, card.dropped) == (7, 4, {"keep": 1})
+    assert [row["level"] for row in pq.read_table(tmp_path / "out/train.parquet").to_pylist()] == ["3", "5"]
+
+
+def test_text_of_a_data_set_is_never_a_template(tmp_path):
+    row = {"q": "{{ 7 * 7 }} {% for x in y %}", "a": "{{ a.__class__ }}"}
+    mapped = map_row(row, mapping(tmp_path, problem="{{ q }}!"))
+    assert mapped["problem"] == "{{ 7 * 7 }} {% for x in y %}!"
+    assert mapped["answer"] == "{{ a.__class__ }}"
+    with pytest.raises(RowError):
+        map_row(row, mapping(tmp_path, problem="{{ q.__class__.__mro__ }}"))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "a mapping file holds"),
+        ("source: a\nproblem: q\n", "answer is missing"),
+        ("source: a\nproblem: q\nanswer: a\nimage: i\n", "no key 'image'; the nearest is images"),
+        ("source: a\nproblem: q\nanswer: 3\n", "answer: 3 does not fit"),
+        ("source: a\nproblem: '{{ q'\nanswer: a\n", "no jinja template"),
+        ("source: a\nproblem: q\nanswer: a\nkeep: level >>\n", "no condition"),
+        ("source: a\nproblem: q\nanswer: a\nvalidation: 2\n", "no share"),
+        ("source: a\nproblem: q\nanswer: a\nanswer_type: number\n", "is none of choice"),
+        ("source: a\nproblem: q\nanswer: a\nanswer_is: text\n", "there are no choices"),
+        (
+            "source: {train: a, validation: b}\nproblem: q\nanswer: a\nvalidation: 0.1\n",
+            "take one of the two away",
+        ),
+        ("source: a\nproblem: q\nanswer: a\nimage_marks: <img>\n", "has no {n}"),
+        ("source: [a\n", "cannot be read as YAML"),
+    ],
+)
+def test_a_wrong_mapping_names_file_key_and_fix(tmp_path, text, said):
+    with pytest.raises(DataError, match=said) as error:
+        load_mapping(write_mapping(tmp_path / "m.yaml", text))
+    assert "m.yaml" in str(error.value)
+
+
+def test_nothing_left_is_an_error_and_an_old_file_stays(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"q": "x?", "a": ""}\n')
+    path = write_mapping(tmp_path / "m.yaml", "source: a.jsonl\nproblem: q\nanswer: a\n")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/train.parquet").write_bytes(b"from before")
+    with pytest.raises(DataError, match="no row is left of 1\n1 bad row: empty_answer"):
+        convert(path, tmp_path / "out")
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["train.parquet"]
+    assert (tmp_path / "out/train.parquet").read_bytes() == b"from before"
+
+
+def test_a_python_file_says_what_a_mapping_cannot(tmp_path, png):
+    (tmp_path / "pics").mkdir()
+    for name in ("3_a", "4_b"):
+        (tmp_path / f"pics/{name}.png").write_bytes(png)
+    path = write_start("mine", python=True, folder=tmp_path)
+    text = (
+        path.read_text()
+        .replace("source / split).glob", "source).glob")
+        .replace('("train", "test")', '("train",)')
+    )
+    path.write_text(text)
+    assert len(text.splitlines()) <= 80
+    card = convert(path, tmp_path / "out", source=str(tmp_path / "pics"))
+    assert card.splits["train"].rows == 2
+    assert [e.answer for e in load_examples(str(tmp_path / "out/train.parquet"))] == ["3", "4"]
+    with pytest.raises(DataError, match="needs --source"):
+        convert(path, tmp_path / "out")
+
+
+def test_a_start_is_a_mapping_that_runs(photos, tmp_path):
+    path = write_start("mine", str(photos), folder=tmp_path)
+    text = path.read_text()
+    assert "#   question: How many?" in text
+    assert all(f"{key}:" in text for key in ("source", "images", "problem", "answer", "keep", "validation"))
+    path.write_text(text.replace("answer: answer", "answer: count") + "image_folder: photos\n")
+    assert load_mapping(path).images == "file"
+    assert convert(path, tmp_path / "out").rows_in == 5
+    with pytest.raises(DataError, match="exists already"):
+        write_start("mine", folder=tmp_path)
+
+
+def test_every_key_is_explained():
+    assert all(len(text) > 10 for text in KEYS.values())
