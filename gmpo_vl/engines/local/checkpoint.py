@@ -21,7 +21,7 @@ from gmpo_vl.rollout.types import Group, Response
 from gmpo_vl.runs import Run, write_json
 
 # What a model folder holds beside its weights and their index.
-_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".safetensors.index.json", ".bin.index.json")
+WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".safetensors.index.json", ".bin.index.json")
 
 
 @dataclass
@@ -67,7 +67,7 @@ def save_checkpoint(
                 "step": progress.step,
                 "data": data_fingerprint,
                 "position": progress.position,
-                "surplus": [_group_state(group) for group in progress.surplus],
+                "surplus": [group_state(group) for group in progress.surplus],
                 "best_accuracy": progress.best_accuracy,
                 "best_step": progress.best_step,
                 "unfinished": progress.unfinished,
@@ -83,7 +83,7 @@ def save_model(model: Any, processor: Processor, folder: Path) -> None:
     """The model (or its LoRA adapter) and everything else of the folder its processor came from."""
     folder.mkdir(parents=True)
     for path in processor.folder.iterdir():
-        if path.is_file() and not path.name.endswith(_WEIGHTS):
+        if path.is_file() and not path.name.endswith(WEIGHTS):
             shutil.copyfile(path, folder / path.name)
     model.save_pretrained(folder, safe_serialization=True)
 
@@ -134,7 +134,7 @@ def load_checkpoint(
     return Progress(
         step=state["step"],
         position=state["position"],
-        surplus=[_group_from(values, prompts) for values in state["surplus"]],
+        surplus=[group_from(values, prompts) for values in state["surplus"]],
         best_accuracy=state["best_accuracy"],
         best_step=state["best_step"],
         unfinished=state["unfinished"],
@@ -161,7 +161,7 @@ def base_folder(folder: Path) -> str | None:
     return json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"] if path.exists() else None
 
 
-def _group_state(group: Group) -> dict[str, Any]:
+def group_state(group: Group) -> dict[str, Any]:
     """Plain values and tensors only: the file is read without unpickling anything else."""
     return {
         "key": group.key,
@@ -172,7 +172,7 @@ def _group_state(group: Group) -> dict[str, Any]:
     }
 
 
-def _group_from(values: dict[str, Any], prompts: PromptSet) -> Group:
+def group_from(values: dict[str, Any], prompts: PromptSet) -> Group:
     responses = [Response(*fields) for fields in values["responses"]]
     return Group(
         key=values["key"],
