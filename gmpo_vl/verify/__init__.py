@@ -75,6 +75,8 @@ def verify_batch(
     ]
     left = "ask" if profile == "paper" else "undecided"
     open_ = [i for i, v in enumerate(verdicts) if v.outcome == left and (workers or profile == "paper")]
+    if not open_:
+        return verdicts
     asked = [(i, alternative) for i in open_ for alternative in specs[i].alternatives]
     replies = ask_math_verify(
         [(alternative, verdicts[i].extracted or "") for i, alternative in asked], workers

@@ -54,7 +54,7 @@ def evaluate(node: Node, symbols: Mapping[str, Value] | None = None, ctx: Any = 
         return _function(args[0], [evaluate(a, symbols, ctx) for a in args[1:]], ctx)
     if op not in _OPERATIONS:
         raise Undefined(op)
-    return _bounded(_OPERATIONS[op](ctx, *(evaluate(a, symbols, ctx) for a in args)))
+    return _bounded(_OPERATIONS[op](ctx, *[evaluate(a, symbols, ctx) for a in args]))
 
 
 def _bounded(value: Value) -> Value:

@@ -7,7 +7,7 @@ falling back to an earlier one. Boxes side by side (`\boxed{3} or \boxed{5}`) ar
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 MAX_ANSWER = 2_000  # characters in a box; the longest gold of the benchmarks has 330
 MAX_BOXES = 16  # boxes side by side
@@ -27,8 +27,7 @@ _JOINT = re.compile(
 _JOINT_MAX = 60
 
 
-@dataclass(frozen=True)
-class Extracted:
+class Extracted(NamedTuple):
     """text: what stands in the box, None without one; problem: `no_answer`, `truncated` or `too_long`."""
 
     text: str | None
@@ -45,7 +44,7 @@ def last_box(response: str) -> Extracted:
         cut = len(response) - start <= MAX_ANSWER
         return Extracted(None, "truncated" if cut else "too_long")
     first, end = start, box[1]
-    contents = [box[0]]
+    contents = [box[0]]  # from the last one to the first
     for _ in range(MAX_BOXES):
         if response.find("box", max(0, first - MAX_ANSWER), first) < 0:  # far quicker than looking backwards
             break
@@ -61,7 +60,8 @@ def last_box(response: str) -> Extracted:
             break
         contents.append(before[0])
         first = earlier
-    text = " or ".join(dict.fromkeys(_unwrap(c).strip() for c in reversed(contents)))
+    texts = dict.fromkeys([_unwrap(content).strip() for content in reversed(contents)])
+    text = " or ".join(texts) if len(texts) > 1 else next(iter(texts))
     return Extracted(text) if text.strip() else Extracted(None, "no_answer")
 
 

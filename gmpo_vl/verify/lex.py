@@ -17,12 +17,12 @@ MAX_DEPTH = 32
 
 
 _TOKEN = re.compile(
-    r"(?P<num>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+(?![\d.]))?)"
+    r"(?P<space>\s*)(?:(?P<num>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+(?![\d.]))?)"
     r"|(?P<cmd>\\[a-zA-Z]+)"
     r"|(?P<skip>\\[!,:;> ]|\\\(|\\\)|\\\[|\\\]|\$|~|\"|`)"
     r"|(?P<esc>\\\\|\\[{}%$#&_|'])"
     r"|(?P<letters>[a-zA-Z]+)"
-    r"|(?P<op>\*\*|<=|>=|!=|==|->|[-+*/^_=<>()\[\]{}|,;:!'&.?%°])"
+    r"|(?P<op>\*\*|<=|>=|!=|==|->|[-+*/^_=<>()\[\]{}|,;:!'&.?%°]))"
 )
 _SPACE = re.compile(r"\s*")
 
@@ -104,17 +104,15 @@ def lex(text: str) -> list[Token]:
 def _lex(text: str, in_text: bool, depth: int) -> list[Token]:
     if depth > 4:
         raise Unreadable("text inside text")
+    text = text.rstrip()
     tokens: list[Token] = []
     at, spaced = 0, False
-    while True:
-        start = _SPACE.match(text, at).end()  # pyright: ignore[reportOptionalMemberAccess]
-        spaced = spaced or start > at
-        if start >= len(text):
-            return tokens
-        match = _TOKEN.match(text, start)
+    while at < len(text):
+        match = _TOKEN.match(text, at)
         if match is None:
-            raise Unreadable(f"the sign {text[start]!r}")
-        kind, piece, at = str(match.lastgroup), match[0], match.end()
+            raise Unreadable(f"the sign {text[at:].lstrip()[:1]!r}")
+        kind, at = str(match.lastgroup), match.end()
+        piece, spaced = match[kind], spaced or bool(match[1])
         if kind == "skip" or (kind == "cmd" and piece[1:] in _IGNORED):
             at = _skip_dot(text, at) if piece in ("\\left", "\\right") else at
             spaced = True
@@ -127,6 +125,7 @@ def _lex(text: str, in_text: bool, depth: int) -> list[Token]:
             continue
         tokens += _tokens(kind, piece, in_text, spaced)
         spaced = False
+    return tokens
 
 
 def _tokens(kind: str, piece: str, in_text: bool, spaced: bool) -> list[Token]:
@@ -151,6 +150,8 @@ def _tokens(kind: str, piece: str, in_text: bool, spaced: bool) -> list[Token]:
 
 
 def _letters(run: str, in_text: bool, spaced: bool) -> list[Token]:
+    if len(run) == 1:
+        return [Token("word" if in_text and run not in "ie" else "name", run, spaced)]
     low = run.lower()
     if low in ("or", "and") and (in_text or spaced):
         return [Token("sep", low, spaced)]
@@ -161,8 +162,6 @@ def _letters(run: str, in_text: bool, spaced: bool) -> list[Token]:
     plain = _PLAIN_SPELLED.get(run, run)
     if plain in _PLAIN:
         return [Token("name" if plain in GREEK else "cmd", plain, spaced)]
-    if len(run) == 1:
-        return [Token("word" if in_text and run not in "ie" else "name", run, spaced)]
     product = not in_text or (run.isupper() and len(run) <= _LONGEST_PRODUCT)  # \text{AB} is a segment
     if not product or run == "in" or len(run) > _LONGEST_PRODUCT:
         return [Token("word", run, spaced)]

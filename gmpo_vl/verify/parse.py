@@ -26,6 +26,7 @@ MAX_ITEMS = 64  # of a list; the longest gold has 18
 _MAX_DIGITS = 400  # of one literal
 _MAX_TENS = 2_000  # of a decimal exponent
 _MAX_WORDS = 5  # in a name
+_AFTER = frozenset(("^", "deg", "°", "'", "!", "\\%", "%", "_"))  # a factor
 _NO_NAME = frozenset("not never wrong incorrect if unless".split())
 _RELATIONS = frozenset("= < > <= >= != -> le ge ne approx cong equiv in perp parallel to sim".split())
 _RELATION_NAMES = {"<=": "le", ">=": "ge", "!=": "ne", "->": "to"}
@@ -161,6 +162,8 @@ class Parser(Reader):
 
     def mixed(self) -> Node | None:
         r"""`1\frac{4}{5}`, `4 4/11`: a whole number and a proper fraction of whole numbers; None for anything else."""
+        if self.peek(1) != "frac" and self.kind(1) != "num":
+            return None
         if self.kind() != "num" or not self.peek().isdecimal() or len(self.peek()) > 20:
             return None
         start, whole = self.i, int(self.peek())
@@ -194,7 +197,7 @@ class Parser(Reader):
 
     def factor(self) -> Node:
         node = self.mixed() or self.primary()
-        while True:
+        while self.peek() in _AFTER:
             if self.degree_sign():
                 temperature = self.temperature()
                 node = Node("unit", (node, temperature)) if temperature else Node("deg", (node,))
@@ -209,7 +212,8 @@ class Parser(Reader):
             elif self.peek() == "_" and node.op == "num":
                 node = self.based(node)
             else:
-                return node
+                break
+        return node
 
     def exponent(self) -> Node:
         """What stands after `^`: a group, or one factor with its sign; powers bind to the right."""

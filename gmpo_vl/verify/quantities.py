@@ -14,10 +14,9 @@ The rules of the strict profile:
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from gmpo_vl.verify.evaluate import MORE_DIGITS, NUMBERS, evaluate, real
 from gmpo_vl.verify.monomials import monomial, same_monomial
@@ -36,8 +35,7 @@ class Undecided(Exception):
     """The rules cannot tell: a value is too large to compute, or nowhere defined."""
 
 
-@dataclass(frozen=True)
-class Leeway:
+class Leeway(NamedTuple):
     """How far an answer may be off: a relative tolerance, or (rounded) half a unit of the gold's last place."""
 
     tolerance: float | None = None
@@ -158,7 +156,8 @@ def _agree(gold: Node, answer: Node, names: frozenset[str], mixed: bool) -> bool
     seen = 0
     for k in range(2 * enough + _POINTS):
         try:
-            if not _equal_values(gold, answer, _point(tuple(sorted(names)), k, whole, mixed), None):
+            point = _point(tuple(sorted(names)), k, whole, mixed)
+            if not _equal_values(gold, answer, point, None, more_digits=seen == 0):
                 return False
         except Undecided:
             continue
@@ -195,7 +194,9 @@ def _at(node: Node, point: Point) -> Any:
         return None
 
 
-def _equal_values(gold: Node, answer: Node, point: Point, tolerance: float | None) -> bool:
+def _equal_values(
+    gold: Node, answer: Node, point: Point, tolerance: float | None, more_digits: bool = True
+) -> bool:
     if not point and not tolerance:
         one, two = monomial(gold), monomial(answer)
         if one and two:
@@ -210,8 +211,9 @@ def _equal_values(gold: Node, answer: Node, point: Point, tolerance: float | Non
         return bool(abs(one - two) <= tolerance * abs(one))
     # A sum of nearly nothing may be nothing.
     floor = -30 if _either_contains(gold, answer, ("add", "sub")) else -10_000
-    if not _near(one, two, NUMBERS, 40, floor):
-        return False
+    near = _near(one, two, NUMBERS, 40, floor)
+    if not near or not more_digits:
+        return near
     try:  # 40 digits agree; what is left (a cancellation, or a difference below them) shows at 200
         one, two = (real(evaluate(n, dict(point), MORE_DIGITS), MORE_DIGITS) for n in (gold, answer))
     except (ArithmeticError, ValueError) as error:
@@ -220,7 +222,12 @@ def _equal_values(gold: Node, answer: Node, point: Point, tolerance: float | Non
 
 
 def _near(one: Any, two: Any, ctx: Any, digits: int, floor: int) -> bool:
-    return bool(abs(one - two) <= max(abs(one), abs(two), ctx.mpf(10) ** floor) * ctx.mpf(10) ** -digits)
+    return bool(abs(one - two) <= max(abs(one), abs(two), _ten(ctx, floor)) * _ten(ctx, -digits))
+
+
+@lru_cache(maxsize=100)
+def _ten(ctx: Any, exponent: int) -> Any:
+    return ctx.mpf(10) ** exponent
 
 
 # --- rounding ---------------------------------------------------------------------------------------------------------

@@ -83,7 +83,7 @@ class Reader:
 
     def degree_sign(self) -> bool:
         r"""Consume `^\circ`, `^{\circ}`, `\degree`, `°`."""
-        return (
+        return self.peek() in ("^", "deg", "°") and (
             self.follows("^", "circ")
             or self.follows("^", "{", "circ", "}")
             or self.follows("^", "deg")

@@ -35,25 +35,13 @@ _LETTERS_ONLY = re.compile(r"(?=.*\b(?!and\b)[A-Za-z][a-z]{2,})[A-Za-z ]+[.]?")
 _TEXT_COMMAND = re.compile(r"\\(?:text|mbox|textbf|textit|textrm|mathrm|hbox|mathbf|operatorname)\s*(?=\{)")
 _CLOCK = re.compile(r"(?<![a-z])([ap])\.?\s?m(?![a-z])\.?")  # a.m.
 _NUMBER_WORDS = {
-    w: str(n)
-    for n, w in enumerate(
-        [
-            "zero",
-            "one",
-            "two",
-            "three",
-            "four",
-            "five",
-            "six",
-            "seven",
-            "eight",
-            "nine",
-            "ten",
-            "eleven",
-            "twelve",
-        ]
-    )
+    word: str(n)
+    for n, word in enumerate("zero one two three four five six seven eight nine ten eleven twelve".split())
 }
+_DIGIT = re.compile(r"\d")
+_SPACING = re.compile(r"\\[,;:! ]|\\left(?![a-zA-Z])|\\right(?![a-zA-Z])|\$")
+_IDLE = re.compile(r"\s+(?!\w)|(?<!\w)\s+|(?<![.])[.]\s*$")
+_BARE = re.compile(r"[{}$\\]|\s+")
 _WORD = re.compile(r"[^\W_]+|[+*/=<>^_|!\[\]]|(?<!\w)-")
 
 
@@ -87,10 +75,8 @@ def _judge(alternative: str, gold: Gold, answer: str) -> str:
 def _judge_value(alternative: str, kind: str, leeway: Leeway, answer: str) -> str:
     if answer == alternative:
         return "equal"
-    if (
-        _PLAIN_NUMBER.fullmatch(answer) and _PLAIN_NUMBER.fullmatch(alternative) and leeway == EXACT
-    ):  # most answers, quickly
-        return "equal" if _plain_value(answer) == _plain_value(alternative) else "different"
+    if leeway == EXACT and _PLAIN_NUMBER.fullmatch(answer) and _PLAIN_NUMBER.fullmatch(alternative):
+        return "equal" if _plain_value(answer) == _plain_value(alternative) else "different"  # most answers
     if _squeezed(alternative) == _squeezed(answer):
         return "equal"
     if kind == "text":
@@ -205,7 +191,7 @@ def trees(text: str) -> tuple[Node, ...]:
     clean = normalise(text)
     lead = _LEAD.match(clean)
     clean = clean[lead.end() :] if lead else clean
-    readings = [_NUMBER_WORDS.get(bare(clean).lower(), clean)]
+    readings = [clean if _DIGIT.search(clean) else _NUMBER_WORDS.get(bare(clean).lower(), clean)]
     if _THOUSANDS.search(clean) and not any(opening in clean for opening in ("(", "[", "\\{")):
         readings.insert(0, _THOUSANDS.sub(lambda m: m[0].replace(",", ""), clean))
     found = []
@@ -219,7 +205,7 @@ def trees(text: str) -> tuple[Node, ...]:
 
 def bare(text: str) -> str:
     """Without text commands, braces, dollars and outer punctuation."""
-    return re.sub(r"[{}$\\]|\s+", " ", _TEXT_COMMAND.sub("", normalise(text))).strip().strip(".").strip()
+    return _BARE.sub(" ", _TEXT_COMMAND.sub("", normalise(text))).strip().strip(".").strip()
 
 
 def _is_wordy(text: str) -> bool:
@@ -252,5 +238,4 @@ def _plain_value(text: str) -> tuple[int, str]:
 @lru_cache(maxsize=20_000)
 def _squeezed(text: str) -> str:
     """Without spacing commands, and white space only where it parts two digits or letters."""
-    text = re.sub(r"\\[,;:! ]|\\left(?![a-zA-Z])|\\right(?![a-zA-Z])|\$", " ", normalise(text))
-    return re.sub(r"\s+(?!\w)|(?<!\w)\s+|(?<![.])[.]\s*$", "", text)
+    return _IDLE.sub("", _SPACING.sub(" ", normalise(text)))

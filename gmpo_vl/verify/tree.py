@@ -41,13 +41,14 @@ class Node(_Pair):
         stack, slow = [self], 0
         while stack:
             part = stack.pop()
-            if isinstance(part, Node):
-                ops.add(part.op)
-                slow += part.op in _SLOW
-                if part.op in leaves:
-                    leaves[part.op].add(part.args[0])
-                stack.extend(part.args)
-            elif isinstance(part, tuple):
+            if type(part) is Node:
+                op, args = part
+                ops.add(op)
+                slow += op in _SLOW
+                if op in leaves:
+                    leaves[op].add(args[0])
+                stack.extend(args)
+            elif type(part) is tuple:
                 stack.extend(part)
         return Summary(frozenset(ops), *(frozenset(names) for names in leaves.values()), slow)
 
