@@ -6,6 +6,7 @@ import importlib.util
 import inspect
 import math
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,16 +28,33 @@ class Reward:
 
     def __call__(self, reward_inputs: list[dict[str, Any]]) -> list[dict[str, float]]:
         """One dict of finite numbers per input, in order, `overall` among them. Raises ValueError otherwise."""
-        if self.batch:
-            scores = self.function(reward_inputs, **self.kwargs)
-        else:
-            scores = [self.function(given, **self.kwargs) for given in reward_inputs]
-        if not isinstance(scores, list) or len(scores) != len(reward_inputs):
-            count = len(scores) if isinstance(scores, list) else f"a {type(scores).__name__}"
+        try:
+            if self.batch:
+                scores = self.function(reward_inputs, **self.kwargs)
+            else:
+                scores = [self.function(given, **self.kwargs) for given in reward_inputs]
+        except Exception as error:
+            if not self.by_path:
+                raise
+            raise ValueError(
+                f"worker.reward.reward_function={self.name}: {_line_in(self.module, error)} raised "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        if hasattr(scores, "tolist"):  # a numpy array
+            scores = scores.tolist()
+        if not isinstance(scores, list | tuple) or len(scores) != len(reward_inputs):
+            count = (
+                len(scores) if isinstance(scores, list | tuple) else f"a {type(scores).__name__}, no list of"
+            )
             raise ValueError(
                 f"reward {self.name}: {len(reward_inputs)} inputs gave {count} scores; return a list with one dict per input"
             )
         return [self._checked(i, score, reward_inputs[i]) for i, score in enumerate(scores)]
+
+    @property
+    def by_path(self) -> bool:
+        """A user's file rather than a built-in."""
+        return self.name.partition(":")[0].endswith(".py")
 
     def verdicts(self, reward_inputs: list[dict[str, Any]]) -> list[Verdict] | None:
         """What the verifier said about each input; None for a reward without verdicts."""
@@ -49,7 +67,9 @@ class Reward:
     def _checked(self, i: int, score: Any, given: dict[str, Any]) -> dict[str, float]:
         where = f"reward {self.name}, input {i} (ground_truth {str(given.get('ground_truth'))[:60]!r})"
         if not isinstance(score, Mapping) or "overall" not in score:
-            raise ValueError(f"{where}: got {score!r}; each score is a dict with the key 'overall'")
+            raise ValueError(
+                f"{where}: got {score!r}; each score is a dict with the key 'overall', such as {{'overall': 1.0}}"
+            )
         for key, value in score.items():
             if isinstance(value, bool | str) or not _is_finite(value):
                 raise ValueError(f"{where}: {key}={value!r} is not a finite number")
@@ -103,6 +123,13 @@ def _module_from(path: Path, spec: str) -> ModuleType:
     except (SyntaxError, ImportError) as error:
         raise ValueError(f"reward {spec!r}: the file cannot be loaded: {error}") from error
     return module
+
+
+def _line_in(module: ModuleType, error: BaseException) -> str:
+    """`FILE, line N`: the innermost line of the reward's file that led to the error."""
+    frames = traceback.extract_tb(error.__traceback__)
+    mine = [frame for frame in frames if frame.filename == module.__file__] or frames
+    return f"{mine[-1].filename}, line {mine[-1].lineno}"
 
 
 def _check_kwargs(spec: str, function: Callable[..., Any], kwargs: Mapping[str, Any]) -> None:

@@ -71,9 +71,21 @@ def collect_groups(
 
 
 def has_variance(group: Group, algorithm: AlgorithmConfig) -> bool:
-    """Is the group's mean score neither (almost) the lowest nor the highest: does it teach anything?"""
+    """Is the group's mean score neither (almost) the lowest nor the highest: does it teach anything?
+
+    The mean is over the responses whose score has the part `filter_key`. Raises ValueError where none has it.
+    """
     key = algorithm.filter_key
-    values = [accuracy(score) if key == "accuracy" else score[key] for score in group.scores]
+    values = [
+        accuracy(score) if key == "accuracy" else score[key]
+        for score in group.scores
+        if key == "accuracy" or key in score
+    ]
+    if not values:
+        parts = ", ".join(dict.fromkeys(name for score in group.scores for name in score))
+        raise ValueError(
+            f"algorithm.filter_key={key!r}: no score of {group.key} has that part; it has {parts}"
+        )
     return algorithm.filter_low < sum(values) / len(values) < algorithm.filter_high
 
 

@@ -18,7 +18,8 @@ def group_metrics(collected: Collected) -> dict[str, float]:
     responses = [r for g in groups for r in g.responses]
     scores = [s for g in groups for s in g.scores]
     lengths = [len(r.ids_T) for r in responses]
-    metrics = {f"reward/{name}": mean([s[name] for s in scores if name in s]) for name in scores[0]}
+    parts = dict.fromkeys(name for s in scores for name in s)  # of any response: a reward may leave some out
+    metrics = {f"reward/{name}": mean([s[name] for s in scores if name in s]) for name in parts}
     metrics |= {
         "response_length/mean": mean(lengths),
         "response_length/max": float(max(lengths)),

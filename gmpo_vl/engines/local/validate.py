@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 
 from gmpo_vl.config import Config
+from gmpo_vl.engines.local.metrics import mean
 from gmpo_vl.engines.local.setup import Policy, validation_sampling_of
 from gmpo_vl.models.prompts import PromptSet
 from gmpo_vl.rollout.hf import generate
@@ -19,7 +21,8 @@ def validate(
     reward,
     progress: Callable[[int], None] | None = None,
 ) -> tuple[dict[str, float], list[Group]]:
-    """`val/*` metrics (means over questions of means over samples) and the first groups, to be looked at.
+    """`val/*` metrics (means over all samples; of a reward part over the samples that have it) and the first groups, to be
+    looked at.
 
     The samples' seeds do not depend on the step: two validations differ by the model alone.
     """
@@ -27,8 +30,7 @@ def validate(
     size = len(prompts) if size < 0 else size
     sampling = validation_sampling_of(config)
     shown: list[Group] = []
-    parts: dict[str, float] = {}
-    right = length = truncated = 0.0
+    values: dict[str, list[float]] = defaultdict(list)
     for start in range(0, len(prompts), size):
         batch = prompts.encode(range(start, min(start + size, len(prompts))))
         with policy.autocast():
@@ -43,11 +45,13 @@ def validate(
         score_groups(groups, reward)
         for group in groups:
             for response, score in zip(group.responses, group.scores):
-                right += accuracy(score)
-                length += len(response.ids_T)
-                truncated += not response.finished
-                for name, value in score.items():
-                    parts[name] = parts.get(name, 0.0) + value
+                found = {
+                    **score,
+                    "accuracy": accuracy(score),
+                    "response_length": len(response.ids_T),
+                    "truncated": not response.finished,
+                }
+                for name, value in found.items():
+                    values[name].append(float(value))
         shown += groups[: max(0, config.trainer.val_generations_to_log - len(shown))]
-    sums = {**parts, "accuracy": right, "response_length": length, "truncated": truncated}
-    return {f"val/{name}": value / (sampling.n * len(prompts)) for name, value in sums.items()}, shown
+    return {f"val/{name}": mean(found) for name, found in values.items()}, shown
