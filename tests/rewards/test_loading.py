@@ -58,6 +58,7 @@ def test_sequential_rewards_are_called_once_per_input(tmp_path):
         ("return [{'overall': float('inf')}, {'overall': 1.0}]", "input 0 .*finite"),
         ("return [{'overall': 1.0}, {'overall': 1.0, 'why': 'x'}]", "input 1 .*why='x'"),
         ("return None", "NoneType"),
+        ("import numpy as np; return np.array([1.0, 0.0])", r"got 1.0; .*'overall': 1.0"),
     ],
 )
 def test_bad_scores_are_refused_by_name(tmp_path, body, message):
@@ -65,6 +66,19 @@ def test_bad_scores_are_refused_by_name(tmp_path, body, message):
     with pytest.raises(ValueError, match=message) as error:
         reward([RIGHT, WRONG])
     assert "my_reward.py:score" in str(error.value)
+
+
+def test_an_error_inside_a_reward_names_its_file_line_and_key(tmp_path):
+    text = "def half(given):\n    return len(given['responce']) / 2\n\ndef score(inputs):\n    return [half(g) for g in inputs]\n"
+    reward = load_reward(reward_file(tmp_path, text))
+    with pytest.raises(ValueError, match=r"my_reward.py, line 2 raised KeyError: 'responce'") as error:
+        reward([RIGHT])
+    assert "worker.reward.reward_function=" in str(error.value)
+
+
+def test_scores_may_be_numpy_numbers_in_an_array(tmp_path):
+    text = "import numpy as np\ndef score(inputs):\n    return np.array([{'overall': np.float32(0.5)} for _ in inputs])\n"
+    assert load_reward(reward_file(tmp_path, text))([RIGHT, WRONG]) == [{"overall": 0.5}] * 2
 
 
 def test_what_cannot_be_loaded_is_named(tmp_path):
