@@ -17,18 +17,19 @@ REWARD_TYPE = "batch"
 
 
 def compute_score(
-    reward_inputs: list[dict[str, Any]], format_weight: float = 0.1, rounded_golds: bool = False
+    reward_inputs: list[dict[str, Any]], format_weight: float = 0.1, rounded_golds: bool = True
 ) -> list[dict[str, float]]:
     """One dict of `overall`, `format` and `accuracy` per input, in order.
 
     format_weight: the share of the form in `overall`.
-    rounded_golds: take a decimal gold as rounded, which most of Geometry3K's are: 2\\sqrt{21} and 9.17 answer 9.2.
+    rounded_golds: a decimal gold stands for every value that rounds to it: 2\\sqrt{21} and 9.17 answer 9.2, 9.3 and 9 do
+        not. False asks for the decimal's own value. Two in three of Geometry3K's decimals are rounded (docs/decisions.md).
     """
     forms = [float(thinks_then_boxes(given["response"])) for given in reward_inputs]
     return answer_and_form(right(verdicts(reward_inputs, rounded_golds)), forms, format_weight)
 
 
-def verdicts(reward_inputs: list[dict[str, Any]], rounded_golds: bool = False) -> list[Verdict]:
+def verdicts(reward_inputs: list[dict[str, Any]], rounded_golds: bool = True) -> list[Verdict]:
     """What the verifier says about each input; asked twice about one batch, it answers from its cache."""
     return verdicts_of(reward_inputs, _rounded if rounded_golds else None)
 

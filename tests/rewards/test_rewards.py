@@ -35,11 +35,13 @@ def test_every_reward_is_there_and_survives_any_text():
         assert all(math.isfinite(value) and "overall" in s for s in scores for value in s.values())
 
 
-def test_geometry3k_takes_rounded_golds_where_asked():
-    assert score("geometry3k", "9.2", r"\boxed{2\sqrt{21}}")["accuracy"] == 0
-    assert score("geometry3k", "9.2", r"\boxed{2\sqrt{21}}", rounded_golds=True)["accuracy"] == 1
-    assert score("geometry3k", "9", r"\boxed{9.2}", rounded_golds=True)["accuracy"] == 0
-    reward = load_reward("geometry3k", {"rounded_golds": True})
+def test_geometry3k_takes_decimal_golds_as_rounded_unless_told_otherwise():
+    for answer, right in ((r"2\sqrt{21}", 1), ("9.17", 1), ("9.2", 1), ("9.3", 0), ("9", 0), ("-9.2", 0)):
+        assert score("geometry3k", "9.2", rf"\boxed{{{answer}}}")["accuracy"] == right
+    assert score("geometry3k", "9", r"\boxed{9.2}")["accuracy"] == 0
+    assert score("geometry3k", r"2\sqrt{21}", r"\boxed{9.2}")["accuracy"] == 0
+    assert score("geometry3k", "9.2", r"\boxed{2\sqrt{21}}", rounded_golds=False)["accuracy"] == 0
+    reward = load_reward("geometry3k")
     verdicts = reward.verdicts([{"response": r"\boxed{9.17}", "response_length": 5, "ground_truth": "9.2"}])
     assert verdicts is not None
     assert verdicts[0].correct, "scores and verdicts follow the same settings"
