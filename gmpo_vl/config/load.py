@@ -18,6 +18,8 @@ from gmpo_vl.config.checks import check
 from gmpo_vl.config.schema import Config, ConfigError, key_types, value_of
 from gmpo_vl.runs import write_text
 
+_MAY_BE_EMPTY = ("data.val_files",)  # no validation
+
 Source = tuple[str, dict[str, Any]]  # (where it was written, {dotted key: value})
 
 
@@ -91,7 +93,7 @@ def _written_in_saved_file(values: dict[str, Any], listed: set[str]) -> dict[str
 
 def _read_override(text: str) -> Source:
     where = f"override {text!r}"
-    if "=" not in text:
+    if not text.partition("=")[0].strip() or "=" not in text:
         raise ConfigError(f"{where} sets nothing: write KEY=VALUE, for example worker.rollout.n=8")
     try:
         tree = OmegaConf.to_container(OmegaConf.from_dotlist([text]), resolve=True)
@@ -121,6 +123,8 @@ def _assign(sources: list[Source]) -> tuple[Config, list[str]]:
     problems: list[str] = []
     for where, values in sources:
         for key, value in values.items():
+            if key in _MAY_BE_EMPTY and not value:
+                value = ""  # null and [] say the same
             if key not in types:
                 if any(known.startswith(key + ".") for known in types):
                     problems.append(f"{where}: {key} is a section, not a value ({value!r}): write {key}.NAME")
@@ -131,10 +135,8 @@ def _assign(sources: list[Source]) -> tuple[Config, list[str]]:
             else:
                 try:
                     OmegaConf.update(tree, key, value, merge=True)
-                except OmegaConfBaseException as error:
-                    reason = str(error).splitlines()[0]
-                    must_be = _type_name(types[key])
-                    problems.append(f"{where}: {key} is {value!r}, but must be {must_be} ({reason})")
+                except OmegaConfBaseException:
+                    problems.append(f"{where}: {key} is {value!r}, but must be {_type_name(types[key])}")
     config = OmegaConf.to_object(tree)
     assert isinstance(config, Config)
     return config, problems

@@ -171,6 +171,7 @@ def test_wrong_type_says_what_it_must_be(write, override, must_be):
     assert key in message
     assert must_be.replace("true or false", "true") in message
     assert repr(override) in message
+    assert "(" not in message  # no library's own words
 
 
 def test_unreadable_files_say_so(write, tmp_path):
@@ -187,3 +188,13 @@ def test_unreadable_files_say_so(write, tmp_path):
 
 def test_an_empty_section_is_no_section(write):
     assert load_config(write(algorithm=None)).algorithm == Config().algorithm
+
+
+@pytest.mark.parametrize("written", ["null", "[]", '""'])
+def test_no_validation_can_be_said_in_any_way(write, written):
+    config = load_config(write(), [f"data.val_files={written}"])
+    assert config.data.val_files == ""
+
+
+def test_an_override_without_a_key_sets_nothing(write):
+    assert "override '=3' sets nothing: write KEY=VALUE" in refusal(write(), "=3")

@@ -1,90 +1,22 @@
 """A data set with every fault we know of: each is named or harmless, none stops a run that skips bad rows."""
 
-import io
-import json
-import math
-
 import pytest
-from PIL import Image
+from planted import planted as planted_rows
+from planted import write_planted as written
 
 from gmpo_vl.data.examples import examples_from_rows, load_examples
 from gmpo_vl.data.images import decode_image, fit_pixels
 from gmpo_vl.data.rows import BadRowsError
-from gmpo_vl.data.writing import write_parquet
-
-
-def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 @pytest.fixture(scope="module")
-def planted(png) -> dict[str, tuple[dict, str | None]]:
-    """name -> (row, reason it must be refused for, None where it must pass)."""
-    picture = Image.open(io.BytesIO(png)).copy()
-    rotated = Image.Exif()
-    rotated[0x0112] = 6
-    frames = [picture.quantize(16), picture.rotate(180).quantize(16)]
-
-    def row(images, problem="<image>Find x.", answer: object = "3") -> dict:
-        return {
-            "images": images if isinstance(images, list) else [images],
-            "problem": problem,
-            "answer": answer,
-        }
-
-    return {
-        "good": (row(png), None),
-        "text only": (row([], "Find x."), None),
-        "two images": (row([png, png], "<image> or <image>?"), None),
-        "cmyk": (row(encoded(picture.convert("CMYK"), "JPEG")), None),
-        "palette": (row(encoded(picture.quantize(8))), None),
-        "16 bit": (row(encoded(picture.convert("L").convert("I;16"))), None),
-        "1x1": (row(encoded(picture.resize((1, 1)))), None),
-        "alpha": (row(encoded(picture.convert("RGBA"))), None),
-        "exif": (row(encoded(picture, "JPEG", exif=rotated)), None),
-        "animated": (row(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])), None),
-        "8000x20": (row(encoded(Image.new("RGB", (8000, 20)))), "image_unreadable"),
-        "corrupt": (row(png[:20] + b"garbage" + png[30:]), "image_unreadable"),
-        "truncated": (row(png[: len(png) // 2]), "image_unreadable"),
-        "not an image": (row(b"<html>403 Forbidden</html>"), "image_unreadable"),
-        "empty image": (row(b""), "image_missing"),
-        "missing tag": (row(png, "Find x."), "image_tags"),
-        "extra tag": (row(png, "<image><image>Find x."), "image_tags"),
-        "empty answer": (row(png, answer=""), "empty_answer"),
-        "no answer": (row(png, answer=None), "empty_answer"),
-        "nan answer": (row(png, answer=math.nan), "empty_answer"),
-        "empty problem": (row(png, "<image>"), "empty_problem"),
-        "10 MB problem": (row(png, "<image>" + "x" * 10_000_000), "problem_length"),
-        "10 MB answer": (row(png, answer="9" * 10_000_000), "answer_length"),
-    }
-
-
-def written(planted: dict, kind: str, folder) -> str:
-    path = folder / f"a.{kind}"
-    rows = [{**row, "id": name} for name, (row, _) in planted.items()]
-    if kind == "parquet":
-        # Parquet has one type a column: NaN cannot stand among texts there.
-        write_parquet(
-            path,
-            [{**r, "answer": None if r["id"] == "nan answer" else r["answer"]} for r in rows],
-            {"id": "string"},
-        )
-        return str(path)
-    for row in rows:
-        images, row["images"] = row["images"], []
-        for i, data in enumerate(images):
-            picture = folder / f"{row['id']} {i}"
-            picture.write_bytes(data)
-            row["images"].append(str(picture))
-    path.write_text("\n".join(json.dumps(row) for row in rows))
-    return str(path)
+def planted():
+    return planted_rows()
 
 
 @pytest.mark.parametrize("kind", ["parquet", "jsonl"])
 def test_each_fault_is_named_and_the_rest_is_kept(planted, kind, tmp_path):
-    expected = {name: reason for name, (_, reason) in planted.items() if reason is not None}
+    expected = {name: reason for name, (_, reason, _) in planted.items() if reason is not None}
     if kind == "jsonl":
         expected["empty image"] = "image_unreadable"  # here it is an empty file
     source = written(planted, kind, tmp_path)
@@ -138,7 +70,7 @@ def test_a_second_row_of_the_same_id_is_refused_and_points_to_the_first(planted)
 
 @pytest.mark.parametrize("on_bad_row", ["skip", "error"])
 def test_a_set_of_bad_rows_only_is_an_error(planted, on_bad_row):
-    bad = [row for row, reason in planted.values() if reason is not None]
+    bad = [row for row, reason, _ in planted.values() if reason is not None]
     with pytest.raises(BadRowsError, match=f"{len(bad)} bad rows"):
         examples_from_rows(bad, "mine", on_bad_row=on_bad_row, check_images=True)
 
