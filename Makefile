@@ -21,11 +21,11 @@ test: setup
 test-t4: setup-t4
 	$(VENV_T4)/bin/python -m pytest tests/models tests/batching tests/policy tests/verify tests/rollout
 
-# The EasyR1 engine on a CPU, against a checkout of EasyR1 (commit b44b311), which stays as it is: byte code goes elsewhere.
+# The EasyR1 engine on a CPU, against a checkout of EasyR1 (commit b44b311), which stays as it is: no byte code is written.
 test-easyr1: setup-easyr1
 	@test -d "$(EASYR1_HOME)/verl" || { echo "make test-easyr1 EASYR1_HOME=FOLDER: a checkout of EasyR1 at commit b44b311"; exit 2; }
 	EASYR1_HOME=$(abspath $(EASYR1_HOME)) PYTHONPATH=$(abspath $(EASYR1_HOME)):$(abspath tests/easyr1/stand_ins) \
-	PYTHONPYCACHEPREFIX=$(abspath $(VENV_EASYR1)/pycache) $(VENV_EASYR1)/bin/python -m pytest tests/easyr1 $(ARGS)
+	PYTHONDONTWRITEBYTECODE=1 $(VENV_EASYR1)/bin/python -m pytest tests/easyr1 $(ARGS)
 
 lint: setup
 	$(VENV)/bin/ruff check .

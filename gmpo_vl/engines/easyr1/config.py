@@ -1,0 +1,125 @@
+"""Our settings as EasyR1's dataclasses.
+
+The file has been read and checked by `gmpo_vl.config`: unknown keys and values are refused there (EasyR1 trains PPO for a
+loss_type it does not know). EasyR1's own parts read EasyR1's dataclasses; ours read `GMPOWorkerConfig.run`, the very
+settings of the file, which travel with them to every worker.
+"""
+# pyright: reportMissingImports=false
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from typing import Any, TypeVar, get_type_hints
+
+from verl.trainer.config import PPOConfig
+from verl.workers.config import WorkerConfig
+
+from gmpo_vl.config import Config, ConfigError
+
+T = TypeVar("T")
+
+
+@dataclass
+class GMPOWorkerConfig(WorkerConfig):
+    """What a worker is told. run: the settings of the run. cpu: without a GPU (cpu.py)."""
+
+    run: Config | None = None
+    cpu: bool = False
+
+
+def easyr1_loss(config: Config) -> str | None:
+    """NAME of `loss_type: easyr1/NAME`; None for this project's objectives."""
+    kind, _, name = config.worker.actor.loss_type.rpartition("/")
+    return name if kind == "easyr1" else None
+
+
+def to_easyr1(config: Config, training_steps: int, cpu: bool = False) -> PPOConfig:
+    """EasyR1's configuration of this run. Raises ConfigError for what only EasyR1 can know to be impossible."""
+    check(config)
+    ours = config.worker.actor
+    ppo = PPOConfig(
+        # EasyR1's loaders, rewards and loggers stay unused: what they would be told is left out.
+        data=fill(
+            PPOConfig().data, config.data, skip={"image_dir", "format_prompt", "override_chat_template"}
+        ),
+        algorithm=fill(PPOConfig().algorithm, config.algorithm),
+        trainer=fill(PPOConfig().trainer, config.trainer, skip={"load_checkpoint_path"}),
+        worker=fill(GMPOWorkerConfig(), config.worker, skip={"reward", "run", "cpu"}),
+    )
+    ppo.algorithm.adv_estimator = "grpo"
+    ppo.trainer.max_steps = training_steps
+    actor, rollout = ppo.worker.actor, ppo.worker.rollout
+    # The learning rate is the trainer's (local/optim.py): it changes once a step and warms up from the first one.
+    actor.optim.lr_scheduler_type, actor.optim.lr_warmup_steps = "constant", 0
+    # A mini-batch of ours need not be a multiple of a micro-batch, and FSDP's forward is not EasyR1's.
+    if easyr1_loss(config) is None:
+        actor.loss_type, actor.padding_free, actor.use_torch_compile = "default", False, False
+        actor.micro_batch_size_per_device_for_update = 1
+        actor.micro_batch_size_per_device_for_experience = 1
+    else:
+        actor.loss_type = str(easyr1_loss(config))
+    rollout.n = config.worker.rollout.n
+    if cpu:
+        actor.fsdp.enable_rank0_init = ppo.worker.ref.fsdp.enable_rank0_init = False
+        actor.padding_free = actor.use_torch_compile = False
+    assert isinstance(ppo.worker, GMPOWorkerConfig)
+    ppo.worker.run, ppo.worker.cpu = config, cpu
+    ppo.deep_post_init()
+    assert ours.optim.lr == actor.optim.lr
+    return ppo
+
+
+def fill(target: T, source: Any, skip: Iterable[str] = ()) -> T:
+    """`target`, one of EasyR1's dataclasses, with every field that a person can set taken from ours of the same name.
+
+    A None of ours leaves EasyR1's default where EasyR1 has no None there (the clips).
+    """
+    hints = get_type_hints(type(target))
+    for item in fields(target):  # type: ignore[arg-type]
+        if not item.init or item.name in skip:
+            continue
+        value = getattr(source, item.name)
+        if is_dataclass(value):
+            fill(getattr(target, item.name), value)
+        elif value is not None or type(None) in getattr(hints[item.name], "__args__", ()):
+            setattr(target, item.name, value)
+        else:
+            assert item.default is not MISSING
+    return target
+
+
+def check(config: Config) -> None:
+    """What can run on engine local but not here. Raises ConfigError with one line each."""
+    actor, rollout, trainer = config.worker.actor, config.worker.rollout, config.trainer
+    gpus = trainer.nnodes * trainer.n_gpus_per_node
+    problems = []
+    if config.data.rollout_batch_size % gpus or actor.global_batch_size % gpus:
+        problems.append(
+            f"data.rollout_batch_size {config.data.rollout_batch_size} and worker.actor.global_batch_size "
+            f"{actor.global_batch_size} (prompts) must be multiples of the {gpus} GPUs (trainer.nnodes x "
+            "trainer.n_gpus_per_node): a prompt's rollouts stay together on one GPU"
+        )
+    if gpus % rollout.tensor_parallel_size:
+        problems.append(
+            f"worker.rollout.tensor_parallel_size {rollout.tensor_parallel_size} does not divide the {gpus} GPUs"
+        )
+    if config.algorithm.adv_estimator not in ("grpo", "grpo_no_std"):
+        problems.append(
+            f"algorithm.adv_estimator {config.algorithm.adv_estimator}: this engine has group advantages only, grpo and "
+            "grpo_no_std"
+        )
+    if not config.algorithm.disable_kl and not config.algorithm.use_kl_loss:
+        problems.append(
+            "algorithm.disable_kl false without use_kl_loss puts the KL term into the reward, which group advantages "
+            "cannot see; write algorithm.use_kl_loss: true, or disable_kl: true as the paper"
+        )
+    if easyr1_loss(config) is None and actor.ulysses_size > 1:
+        problems.append(
+            f"worker.actor.ulysses_size {actor.ulysses_size}: a packed group is not split over GPUs; where it does not fit, "
+            "lower worker.actor.max_tokens_per_micro_batch, or use loss_type easyr1/NAME"
+        )
+    if config.worker.reward.skip_special_tokens is not True:
+        problems.append("worker.reward.skip_special_tokens: a reward reads the text without special tokens")
+    if problems:
+        raise ConfigError("\n".join(problems))

@@ -1,0 +1,37 @@
+"""The run's reward in a Ray process of its own: a file that is slow or grows does neither to the driver."""
+# pyright: reportMissingImports=false
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+
+from gmpo_vl.config import Config
+from gmpo_vl.engines.local.setup import load_configured_reward
+
+
+@ray.remote
+class RewardProcess:
+    def __init__(self, config: Config) -> None:
+        self.reward = load_configured_reward(config)
+
+    def score(self, inputs: list[dict[str, Any]]) -> list[dict[str, float]]:
+        return self.reward(inputs)
+
+    def verdicts(self, inputs: list[dict[str, Any]]) -> Sequence[Any] | None:
+        return self.reward.verdicts(inputs)
+
+
+class RemoteReward:
+    """A reward (rewards/loading.py) that is called over there."""
+
+    def __init__(self, config: Config) -> None:
+        self.process = RewardProcess.options(num_cpus=config.worker.reward.num_cpus).remote(config)
+
+    def __call__(self, inputs: list[dict[str, Any]]) -> list[dict[str, float]]:
+        return ray.get(self.process.score.remote(inputs))
+
+    def verdicts(self, inputs: list[dict[str, Any]]) -> Sequence[Any] | None:
+        return ray.get(self.process.verdicts.remote(inputs))

@@ -1,0 +1,121 @@
+"""EasyR1's vLLM rollout with bans, seeds and log-probs (vLLM 0.11's V1 engine).
+
+EasyR1 bans the image token alone, draws every prompt of every step from the same few seeds, and asks for no log-probs.
+"""
+# pyright: reportMissingImports=false
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+from verl.protocol import DataProto
+from verl.workers.rollout import vllm_rollout_spmd
+from verl.workers.rollout.vllm_rollout_spmd import vLLMRollout
+from vllm import SamplingParams
+
+from gmpo_vl.data.types import Prompt
+from gmpo_vl.engines.easyr1.wire import answers_to_proto, asked
+from gmpo_vl.models.processing import Processor
+from gmpo_vl.rollout.seeds import sample_seed
+from gmpo_vl.rollout.types import Response, Sampling
+
+# Added to the logits of banned ids: their probability is 0 in float32. An infinite bias would be NaN beside another one.
+BAN = -1e4
+
+
+class GMPOvLLMRollout(vLLMRollout):
+    """Answers prompts (wire.py) with EasyR1's vLLM engine, which it also loads, puts to sleep and wakes."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # EasyR1 hands on no engine option that it does not know. `processed`: after bias, temperature, top-k and top-p,
+        # which is the distribution that the tokens come from.
+        llm = vllm_rollout_spmd.LLM
+        vllm_rollout_spmd.LLM = functools.partial(llm, logprobs_mode="processed_logprobs")
+        try:
+            super().__init__(*args, **kwargs)
+        finally:
+            vllm_rollout_spmd.LLM = llm
+
+    def begin(self, processor: Processor, banned_ids: Sequence[int]) -> None:
+        """What the worker knows only after the model is built."""
+        self.processor, self.banned_ids = processor, tuple(banned_ids)
+
+    @torch.no_grad()
+    def generate_sequences(self, prompts: DataProto) -> DataProto:
+        wanted, positions, sampling = asked(prompts)
+        completions = self.inference_engine.generate(
+            prompts=[vllm_input(prompt, self.processor) for prompt in wanted],
+            sampling_params=[
+                sampling_params(
+                    sampling, prompt.example.id, position, self.banned_ids, self.config.ignore_eos
+                )
+                for prompt, position in zip(wanted, positions)
+            ],
+            lora_request=self._lora_requests(len(wanted)),
+            use_tqdm=self.use_tqdm,
+        )
+        return answers_to_proto(
+            [
+                [self._response(output, first_seed(sampling, prompt.example.id, position))
+                 for output in completion.outputs]
+                for prompt, position, completion in zip(wanted, positions, completions)
+            ]
+        )  # fmt: skip
+
+    def _response(self, output: Any, seed: int) -> Response:
+        ids = list(output.token_ids)
+        log_probs = [at[token].logprob for token, at in zip(ids, output.logprobs)]
+        ids_T = torch.tensor(ids, dtype=torch.int64)
+        return Response(
+            ids_T=ids_T,
+            rollout_log_probs_T=torch.tensor(log_probs, dtype=torch.float32),
+            text=self.processor.decode(ids_T),
+            finished=output.finish_reason == "stop",
+            seed=seed + output.index,
+        )
+
+    def _lora_requests(self, count: int) -> list[Any] | None:
+        """The adapter that EasyR1's weight sync has put into the engine, for every prompt."""
+        loaded = list(self.inference_engine.llm_engine.list_loras()) if self.lora_kwargs else []
+        if not loaded:
+            return None
+        name = str(loaded[0])
+        request = vllm_rollout_spmd.LoRARequest(lora_name=name, lora_int_id=loaded[0], lora_path="in-memory")
+        return [request] * count
+
+
+def vllm_input(prompt: Prompt, processor: Processor) -> dict[str, Any]:
+    """Ids with ONE image token per picture, which vLLM expands itself, and the pictures as they were resized: its own
+    processor finds nothing left to resize."""
+    ids = processor.tokenizer(prompt.text, add_special_tokens=False)["input_ids"]
+    given: dict[str, Any] = {"prompt_token_ids": ids}
+    if prompt.images:
+        given["multi_modal_data"] = {"image": [Image.fromarray(image.numpy()) for image in prompt.images]}
+    return given
+
+
+def first_seed(sampling: Sampling, prompt_id: str, position: int) -> int:
+    """The seed of a prompt's first sample. vLLM counts on from it for the others; 62 bits leave room for that."""
+    return sample_seed(sampling.seed, prompt_id, position, 0) >> 1
+
+
+def sampling_params(
+    sampling: Sampling, prompt_id: str, position: int, banned_ids: Sequence[int], ignore_eos: bool = False
+) -> SamplingParams:
+    """vLLM's settings for one prompt: n samples, each from its own seed, with the log-prob of every token drawn."""
+    return SamplingParams(
+        n=sampling.n,
+        max_tokens=sampling.max_tokens,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        seed=first_seed(sampling, prompt_id, position),
+        logprobs=0,  # of the token drawn alone
+        logit_bias=dict.fromkeys(banned_ids, BAN),
+        ignore_eos=ignore_eos,
+        detokenize=False,
+    )

@@ -1,0 +1,72 @@
+"""EasyR1's worker with our actor, reference and rollout in the places of its own: one process per GPU."""
+# pyright: reportMissingImports=false
+
+from __future__ import annotations
+
+from typing import Any
+
+from verl.single_controller.base import Worker
+from verl.single_controller.base.decorator import Dispatch, register
+from verl.workers import fsdp_workers
+from verl.workers.fsdp_workers import FSDPWorker
+
+from gmpo_vl.engines.easyr1.actor import EasyR1LossActor, GMPOActor
+from gmpo_vl.engines.easyr1.config import GMPOWorkerConfig, easyr1_loss
+from gmpo_vl.engines.passes import Policy
+from gmpo_vl.models.forward import unwrap
+from gmpo_vl.models.loading import banned_ids, model_folder
+from gmpo_vl.models.processing import load_processor
+from gmpo_vl.models.shared import use_group_attention
+from gmpo_vl.models.wrapping import answer_packed
+
+
+class _Base(Worker):
+    """EasyR1 makes the class of a process from the FIRST base of the worker's class and calls it without arguments: that
+    base must be an empty one."""
+
+
+class GMPOWorker(_Base, FSDPWorker):
+    """Everything that EasyR1's worker does, with `config.run` (GMPOWorkerConfig) saying how it trains."""
+
+    config: GMPOWorkerConfig
+
+    # EasyR1 binds registered methods only, so one that is overridden is registered again.
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def init_model(self) -> None:
+        run = self.config.run
+        assert run is not None
+        super().init_model()
+        model = run.worker.actor.model
+        folder = model_folder(str(model.tokenizer_path or model.model_path))
+        self.our_processor = load_processor(folder, run.data.override_chat_template)
+        actor_class = GMPOActor if easyr1_loss(run) is None else EasyR1LossActor
+        policy = self._policy(self.fsdp_module)
+        self.actor = actor_class(self.config.actor, policy, run, self.optimizer)
+        if self._has_ref:
+            reference = policy if self._is_lora else self._policy(self.ref_fsdp_module)
+            self.ref_policy = actor_class(self.config.ref, reference, run)
+        self.rollout.begin(self.our_processor, banned_ids(unwrap(self.fsdp_module).config))
+
+    def _build_rollout(self) -> None:
+        """EasyR1's own, with our class where it names its own."""
+        from gmpo_vl.engines.easyr1.rollout import GMPOvLLMRollout
+
+        fsdp_workers.vLLMRollout = GMPOvLLMRollout
+        super()._build_rollout()
+
+    def _policy(self, sharded: Any) -> Policy:
+        """The wrapped model as our passes want it. What it answers is changed inside the wrapper, weights are not."""
+        run, inner = self.config.run, sharded._fsdp_wrapped_module
+        assert run is not None
+        ours = easyr1_loss(run) is None
+        if ours:
+            answer_packed(inner)
+            use_group_attention(unwrap(inner))
+        return Policy(
+            model=sharded,
+            processor=self.our_processor,
+            banned_ids=banned_ids(unwrap(inner).config),
+            autocast_dtype=None,  # FSDP casts weights and inputs (worker.actor.fsdp.mp_param_dtype)
+            share_prefix=run.worker.actor.share_prefix != "never",
+            ranks=self.world_size,
+        )
