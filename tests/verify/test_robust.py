@@ -148,6 +148,24 @@ def test_threads_and_forks_give_the_same_verdicts():
     assert outcomes() == here, "the parent's workers outlive the child"
 
 
+def test_a_ray_actor_gives_the_same_verdicts():
+    ray = pytest.importorskip("ray", reason="needs ray, which comes with EasyR1's packages (make test-t4)")
+
+    class Judge:
+        def outcomes(self) -> list[str]:
+            said = outcomes()
+            stop_workers()
+            return said
+
+    here = {"env_vars": {"PYTHONPATH": str(Path(__file__).parent)}}  # where `outcomes` is found
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, runtime_env=here)
+    try:
+        judge = ray.remote(Judge).remote()
+        assert ray.get([judge.outcomes.remote() for _ in range(2)], timeout=300) == [outcomes()] * 2
+    finally:
+        ray.shutdown()
+
+
 def test_a_stuck_worker_is_killed_and_costs_no_later_answer():
     worker = Worker()
     assert worker.ask("1/2", "0.5") == "equal"
