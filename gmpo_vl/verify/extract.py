@@ -115,5 +115,8 @@ def _content(text: str, start: int) -> tuple[str, int] | None:
 
 
 def _unwrap(content: str) -> str:
-    """Box commands inside a box are dropped, their braces stay as a group."""
-    return content.replace("\\boxed", "").replace("\\fbox", "") if "box" in content else content
+    """Box commands inside a box are dropped; their braces stay as a group unless they hold everything."""
+    if "box" not in content:
+        return content
+    inner = content.replace("\\boxed", "").replace("\\fbox", "").strip()
+    return inner[1:-1] if inner[:1] == "{" and inner.count("{") == 1 and inner[-1] == "}" else inner

@@ -51,4 +51,4 @@ def normalise(text: str) -> str:
         text = _THOUSANDS_BRACE.sub("", text)
         text = _THOUSANDS_THIN.sub("", text)
         text = _THOUSANDS_GROUP.sub(lambda m: "{" + m[1].replace(",", "") + "}", text)  # \\frac{20,000}{\\pi}
-    return text.strip()
+    return text.strip().rstrip("\\").rstrip()  # a trailing `\ ` or `\\` is space
