@@ -10,13 +10,18 @@ not fed.
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache, cached_property
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.utils.rnn import pad_sequence
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -29,6 +34,38 @@ ATTENTION = "group_shared"
 # small (query x key elements) that its overhead is what it costs.
 PADDING = 1.25
 SMALL = 1_000_000
+# Queries of a response in one call. A call with a mask computes what the mask hides, half of a long response's own part;
+# in pieces only the last piece has such a part.
+PIECE = 512
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of the packed row that attends to itself causally, after all of `prefix` (empty for a prompt)."""
+
+    start: int
+    length: int
+    prefix_start: int = 0
+    prefix_length: int = 0
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Queries [start, start + length): they see all keys of `seen`, stretches of (start, length), then themselves causally."""
+
+    start: int
+    length: int
+    seen: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def before(self) -> int:
+        """Keys that all queries see."""
+        return sum(length for _, length in self.seen)
+
+    @property
+    def cost(self) -> int:
+        """Query x key elements of its attention."""
+        return self.length * (self.before + self.length)
 
 
 @dataclass(frozen=True)
@@ -43,86 +80,116 @@ class Block:
     key_mK: torch.Tensor
     mask_m1QK: torch.Tensor | None
 
+    def to(self, device: torch.device) -> Block:
+        mask = None if self.mask_m1QK is None else self.mask_m1QK.to(device)
+        return Block(self.query_mQ.to(device), self.valid_mQ.to(device), self.key_mK.to(device), mask)
+
+
+@dataclass(frozen=True)
+class Varlen:
+    """The whole row as one call of a kernel that takes sequences of different lengths, one per segment.
+
+    key_K: int64, the keys of all segments, prefix and own, one after the other. query_ends_S1 and key_ends_S1: int32,
+    where each segment's queries and keys end, 0 first. The queries are the row as it is.
+    """
+
+    key_K: torch.Tensor
+    query_ends_S1: torch.Tensor
+    key_ends_S1: torch.Tensor
+    longest_query: int
+    longest_key: int
+
 
 @dataclass(frozen=True)
 class Layout:
-    """blocks: all attention of the row. inverse_L: where each token's result lies in the blocks' results."""
+    """Who sees whom in a packed row that the segments cover in order, in the form that each kernel wants."""
 
-    blocks: tuple[Block, ...]
-    inverse_L: torch.Tensor
+    segments: tuple[Segment, ...]
+    device: torch.device
 
+    @cached_property
+    def blocks(self) -> tuple[Block, ...]:
+        """Attention of the whole row in few padded calls."""
+        prompts, responses = [], []
+        for s in self.segments:
+            if s.prefix_length == 0:
+                prompts.append(_Piece(s.start, s.length))
+            else:
+                responses += _pieces(s)
+        blocks = [_causal_block(batch) for batch in _similar(prompts)]
+        blocks += [_masked_block(batch) for batch in _similar(responses)]
+        return tuple(block.to(self.device) for block in blocks)
 
-@dataclass(frozen=True)
-class Segment:
-    """A stretch of the packed row that attends to itself causally, after all of `prefix` (empty for a prompt)."""
+    @cached_property
+    def inverse_L(self) -> torch.Tensor:
+        """Where each token's result lies in the blocks' results."""
+        return torch.cat([block.query_mQ[block.valid_mQ] for block in self.blocks]).argsort()
 
-    start: int
-    length: int
-    prefix_start: int = 0
-    prefix_length: int = 0
-
-    @property
-    def cost(self) -> int:
-        """Query x key elements of its attention."""
-        return self.length * (self.prefix_length + self.length)
+    @cached_property
+    def varlen(self) -> Varlen:
+        stretches = [[(s.prefix_start, s.prefix_length), (s.start, s.length)] for s in self.segments]
+        key_K = torch.cat([torch.arange(i, i + n) for parts in stretches for i, n in parts])
+        queries = torch.tensor([0, *(s.length for s in self.segments)])
+        keys = torch.tensor([0, *(s.prefix_length + s.length for s in self.segments)])
+        return Varlen(
+            key_K.to(self.device),
+            queries.cumsum(0).int().to(self.device),
+            keys.cumsum(0).int().to(self.device),
+            int(queries.max()),
+            int(keys.max()),
+        )
 
 
 def build_layout(segments: Sequence[Segment], device: torch.device) -> Layout:
-    """Attention of all segments in few calls. The segments must cover the packed row."""
-    prompts = [s for s in segments if s.prefix_length == 0 and s.length > 0]
-    responses = [s for s in segments if s.prefix_length > 0 and s.length > 0]
-    blocks = [_prompt_block(b) for b in _similar(prompts)] + [_response_block(b) for b in _similar(responses)]
-    order_L = torch.cat([block.query_mQ[block.valid_mQ] for block in blocks])
-    moved = [
-        Block(
-            block.query_mQ.to(device),
-            block.valid_mQ.to(device),
-            block.key_mK.to(device),
-            None if block.mask_m1QK is None else block.mask_m1QK.to(device),
-        )
-        for block in blocks
-    ]
-    return Layout(tuple(moved), order_L.argsort().to(device))
+    """The layout of a packed row. Empty segments attend to nothing and are left out."""
+    return Layout(tuple(s for s in segments if s.length > 0), device)
 
 
-def _similar(segments: Iterable[Segment]) -> list[list[Segment]]:
-    """Segments in batches for one call each, of similar lengths."""
-    batches: list[list[Segment]] = []
+def _pieces(s: Segment) -> list[_Piece]:
+    """A response in pieces of at most PIECE queries, as equal as possible."""
+    count = -(-s.length // PIECE)
+    ends = [s.length * i // count for i in range(count + 1)]
+    prefix = (s.prefix_start, s.prefix_length)
+    return [_Piece(s.start + begin, end - begin, (prefix, (s.start, begin))) for begin, end in pairwise(ends)]
+
+
+def _similar(pieces: Iterable[_Piece]) -> list[list[_Piece]]:
+    """Pieces in batches for one call each, of similar lengths."""
+    batches: list[list[_Piece]] = []
     alone = queries = 0
-    for segment in sorted(segments, key=lambda s: (s.prefix_length, s.length)):
+    for piece in sorted(pieces, key=lambda p: (p.before, p.length)):
         if batches:
-            queries = max(queries, segment.length)
-            # Sorted by prefix: the newest has the longest.
-            together = (len(batches[-1]) + 1) * queries * (segment.prefix_length + queries)
-            if together <= max(PADDING * (alone + segment.cost), SMALL):
-                batches[-1].append(segment)
-                alone += segment.cost
+            queries = max(queries, piece.length)
+            # Sorted by what all see: the newest has the most.
+            together = (len(batches[-1]) + 1) * queries * (piece.before + queries)
+            if together <= max(PADDING * (alone + piece.cost), SMALL):
+                batches[-1].append(piece)
+                alone += piece.cost
                 continue
-        batches.append([segment])
-        alone, queries = segment.cost, segment.length
+        batches.append([piece])
+        alone, queries = piece.cost, piece.length
     return batches
 
 
-def _ranges(starts: Sequence[int], lengths: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Indices (m, longest) of ranges, padded with 0, and which are real."""
-    offset = torch.arange(max(lengths))
-    valid = offset < torch.tensor(lengths)[:, None]
-    return torch.where(valid, torch.tensor(starts)[:, None] + offset, 0), valid
+def _rows(stretches: Sequence[Sequence[tuple[int, int]]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Indices (m, longest) of each row's stretches one after the other, padded with 0, and which are real."""
+    rows = [torch.cat([torch.arange(i, i + n) for i, n in row]) for row in stretches]
+    valid = pad_sequence([torch.ones(len(row), dtype=torch.bool) for row in rows], batch_first=True)
+    return pad_sequence(rows, batch_first=True), valid
 
 
-def _prompt_block(segments: list[Segment]) -> Block:
-    index, valid = _ranges([s.start for s in segments], [s.length for s in segments])
+def _causal_block(pieces: list[_Piece]) -> Block:
+    index, valid = _rows([[(p.start, p.length)] for p in pieces])
     return Block(index, valid, index, None)  # padding is on the right: causal attention keeps it out
 
 
-def _response_block(segments: list[Segment]) -> Block:
-    prefix, prefix_valid = _ranges([s.prefix_start for s in segments], [s.prefix_length for s in segments])
-    own, own_valid = _ranges([s.start for s in segments], [s.length for s in segments])
+def _masked_block(pieces: list[_Piece]) -> Block:
+    seen, seen_valid = _rows([p.seen for p in pieces])
+    own, own_valid = _rows([[(p.start, p.length)] for p in pieces])
     queries = own.shape[1]
-    causal = torch.ones(queries, queries, dtype=torch.bool).tril().expand(len(segments), -1, -1)
-    sees_prefix = prefix_valid[:, None, :].expand(-1, queries, -1)
-    mask = torch.cat([sees_prefix, causal], dim=2)[:, None]
-    return Block(own, own_valid, torch.cat([prefix, own], dim=1), mask)
+    causal = torch.ones(queries, queries, dtype=torch.bool).tril().expand(len(pieces), -1, -1)
+    mask = torch.cat([seen_valid[:, None, :].expand(-1, queries, -1), causal], dim=2)[:, None]
+    return Block(own, own_valid, torch.cat([seen, own], dim=1), mask)
 
 
 def group_shared_attention(
@@ -142,11 +209,55 @@ def group_shared_attention(
             module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs
         )
     query_LHD, key_LHD, value_LHD = (x[0].transpose(0, 1) for x in (query, key, value))
+    flash = flash_varlen() if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16) else None
+    if flash is not None:
+        return _one_call(flash, query_LHD, key_LHD, value_LHD, layout.varlen, scaling)[None], None
+    return _padded_calls(query_LHD, key_LHD, value_LHD, layout, scaling)[None], None
+
+
+@cache
+def flash_varlen() -> Callable[..., torch.Tensor] | None:
+    """flash-attn's kernel for sequences of different lengths, where it is installed."""
+    if importlib.util.find_spec("flash_attn") is None:
+        return None
+    return importlib.import_module("flash_attn").flash_attn_varlen_func
+
+
+def _one_call(
+    flash: Callable[..., torch.Tensor],
+    query_LHD: torch.Tensor,
+    key_LHD: torch.Tensor,
+    value_LHD: torch.Tensor,
+    varlen: Varlen,
+    scaling: float | None,
+) -> torch.Tensor:
+    """(L, heads, width). flash-attn aligns causal attention with the end of the keys: after its prefix, a segment sees itself."""
+    return flash(
+        query_LHD,
+        key_LHD[varlen.key_K],
+        value_LHD[varlen.key_K],
+        varlen.query_ends_S1,
+        varlen.key_ends_S1,
+        varlen.longest_query,
+        varlen.longest_key,
+        softmax_scale=scaling,
+        causal=True,
+    )
+
+
+def _padded_calls(
+    query_LHD: torch.Tensor,
+    key_LHD: torch.Tensor,
+    value_LHD: torch.Tensor,
+    layout: Layout,
+    scaling: float | None,
+) -> torch.Tensor:
+    """(L, heads, width) by SDPA, a call per block."""
     repeats = query_LHD.shape[1] // key_LHD.shape[1]
     results = []
     for block in layout.blocks:
         keys, values = (x[block.key_mK].transpose(1, 2) for x in (key_LHD, value_LHD))
-        if repeats > 1 and block.mask_m1QK is not None and query.is_cuda:
+        if repeats > 1 and block.mask_m1QK is not None and query_LHD.is_cuda:
             # With a mask and grouped heads CUDA knows only the kernel that writes all scores down.
             keys, values = (x.repeat_interleave(repeats, dim=1) for x in (keys, values))
         out = scaled_dot_product_attention(
@@ -159,7 +270,7 @@ def group_shared_attention(
             enable_gqa=keys.shape[1] != query_LHD.shape[1],
         )
         results.append(out.transpose(1, 2)[block.valid_mQ])
-    return torch.cat(results)[layout.inverse_L][None], None
+    return torch.cat(results)[layout.inverse_L]
 
 
 AttentionInterface.register(ATTENTION, group_shared_attention)
