@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +18,7 @@ class Packed:
     prompt_of_B: for each response, the index of its prompt.
     response_ids_BT: int64, right-padded with 0. mask_BT: bool, True on real tokens.
     image: settings of the image processor, None for text-only models.
+    features: the pictures' ViT features of each prompt where they are known already (models/features.py).
     """
 
     prompts: tuple[Prompt, ...]
@@ -25,10 +26,14 @@ class Packed:
     response_ids_BT: torch.Tensor
     mask_BT: torch.Tensor
     image: ImageSettings | None
+    features: Sequence[torch.Tensor] | None = None
 
 
 def pack(
-    rows: Sequence[tuple[Prompt, torch.Tensor]], image: ImageSettings | None, device: torch.device
+    rows: Sequence[tuple[Prompt, torch.Tensor]],
+    image: ImageSettings | None,
+    device: torch.device,
+    features_of: Callable[[Sequence[Prompt]], Sequence[torch.Tensor]] | None = None,
 ) -> Packed:
     """Rows of (prompt, ids_T) to a micro-batch. A prompt object that appears in several rows is held once."""
     index: dict[int, int] = {}
@@ -49,4 +54,5 @@ def pack(
         response_ids_BT=response_ids_BT.to(device),
         mask_BT=mask_BT.to(device),
         image=image,
+        features=None if features_of is None else features_of(prompts),
     )

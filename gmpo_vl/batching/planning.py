@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -47,6 +48,18 @@ def mini_batches(groups: Sequence[Group], prompts_per_batch: int) -> Iterator[li
 def rows_of(groups: Sequence[Group]) -> list[Row]:
     """Every response of the groups, a group's together."""
     return [Row(group, k) for group in groups for k in range(len(group.responses))]
+
+
+def tokens_saved(rows: Sequence[Row], limits: Limits) -> float:
+    """Share of the tokens of one forward per rollout that sharing prompts under these limits leaves out."""
+    alone = sum(row.length for row in rows)
+    return 1 - sum(limits.tokens(batch) for batch in micro_batches(rows, limits)) / alone
+
+
+def split_groups(batches: Sequence[Sequence[Row]]) -> tuple[int, int]:
+    """How many groups lie in more than one micro-batch, and how many there are."""
+    parts = Counter(key for batch in batches for key in {row.group.key for row in batch})
+    return sum(count > 1 for count in parts.values()), len(parts)
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "algorithm.overlong_responses": ("score", "mask", "soft"),
     "worker.actor.loss_avg_mode": ("token", "seq"),
     "worker.actor.share_prefix": ("auto", "always", "never"),
+    "worker.actor.old_log_probs": ("recompute", "rollout"),
     "worker.actor.optim.strategy": ("adamw", "adamw_bf16"),
     "worker.actor.optim.lr_scheduler_type": ("constant", "cosine"),
     "worker.actor.fsdp.torch_dtype": _DTYPES,
@@ -270,6 +271,12 @@ def _loss_problems(config: Config, say: Say) -> Iterable[str]:
         hint += f"; EasyR1's own would be easyr1/{loss_type}" if loss_type in _EASYR1_LOSSES else ""
         yield f"{say('worker.actor.loss_type')}: there is no such objective, only {', '.join(OBJECTIVES)}{hint}"
         return
+    actor = config.worker.actor
+    if actor.old_log_probs == "rollout" and actor.rollout_correction_cap is not None:
+        yield (
+            f"{say('worker.actor.rollout_correction_cap')}: it weighs by the gap between the trainer's and the rollout's "
+            "log-probs, and worker.actor.old_log_probs: rollout takes them for the same"
+        )
     for option in sorted(OBJECTIVE_KEYS):
         key = f"worker.actor.{option}"
         value = value_of(config, key)

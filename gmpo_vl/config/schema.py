@@ -138,6 +138,9 @@ class ActorConfig:
     clip_ratio_dual: float | None = None  # of easyr1/default
     mean_power: float | None = None  # ours: of power_mean
     length_constant: float | None = None  # ours: of dr_grpo, tokens
+    old_log_probs: str = (
+        "recompute"  # ours: recompute | rollout. rollout: the sampler's own, after the first step's check
+    )
     rollout_correction_cap: float | None = (
         None  # ours: weigh sequences by min(geometric mean of pi_old/pi_rollout, cap)
     )

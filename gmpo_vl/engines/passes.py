@@ -18,8 +18,9 @@ import torch.distributed as dist
 from torch.nn.utils.rnn import pad_sequence
 
 from gmpo_vl.batching.packing import Packed, pack
-from gmpo_vl.batching.planning import Limits, Row, micro_batches, mini_batches, rows_of
+from gmpo_vl.batching.planning import Limits, Row, micro_batches, mini_batches, rows_of, split_groups
 from gmpo_vl.config import Config
+from gmpo_vl.models.features import FrozenFeatures
 from gmpo_vl.models.forward import unwrap
 from gmpo_vl.models.processing import Processor
 from gmpo_vl.policy import (
@@ -43,6 +44,7 @@ class Policy:
 
     model: answers micro-batches (`models.wrapping.answer_packed`), then sharded where the engine shards.
     share_prefix: each prompt once per group (models/shared.py). Under `auto` the first batch of every run decides.
+    features: of the prompts' pictures where the ViT is frozen and not sharded; whoever sets it forgets them every step.
     ranks: processes that share each mini-batch and AVERAGE their gradients (FSDP); 1: this one is alone.
     """
 
@@ -52,6 +54,7 @@ class Policy:
     autocast_dtype: torch.dtype | None
     share_prefix: bool
     ranks: int = 1
+    features: FrozenFeatures | None = None
 
     @property
     def device(self) -> torch.device:
@@ -64,7 +67,8 @@ class Policy:
         return torch.autocast(self.device.type, dtype=self.autocast_dtype)
 
     def pack(self, batch: Sequence[Row]) -> Packed:
-        return pack([(row.group.prompt, row.ids_T) for row in batch], self.processor.image, self.device)
+        rows = [(row.group.prompt, row.ids_T) for row in batch]
+        return pack(rows, self.processor.image, self.device, self.features.of if self.features else None)
 
 
 def limits_of(config: Config, policy: Policy, rollouts: int) -> Limits:
@@ -120,6 +124,15 @@ def fill_old_log_probs(policy: Policy, groups: Sequence[Group], config: Config) 
     return {"actor/entropy": entropy / tokens} if tokens else {}
 
 
+def take_rollout_log_probs(groups: Sequence[Group]) -> dict[str, float]:
+    """The sampler's log-probs as the old policy's, without a pass. Returns `actor/entropy` as sampling found it."""
+    responses = [response for group in groups for response in group.responses]
+    for group in groups:
+        group.old_log_probs = [response.rollout_log_probs_T for response in group.responses]
+    known = [(r.entropy, len(r.ids_T)) for r in responses if r.entropy is not None]
+    return {"actor/entropy": sum(e for e, _ in known) / sum(n for _, n in known)} if known else {}
+
+
 def fill_reference_log_probs(
     policy: Policy, reference: Any | None, groups: Sequence[Group], config: Config
 ) -> None:
@@ -148,11 +161,13 @@ def update_policy(
     actor = config.worker.actor
     diagnostics = StepDiagnostics(policy.device if policy.ranks > 1 else "cpu")
     skipped = 0
+    split_and_all = torch.zeros(2, dtype=torch.float64, device=policy.device)
     policy.model.train()
     for _ in range(actor.ppo_epochs):
         for mini_batch in mini_batches(groups, actor.global_batch_size // policy.ranks):
             optimizer.zero_grad()
-            accumulate_gradient(policy, mini_batch, config, diagnostics, progress)
+            split = accumulate_gradient(policy, mini_batch, config, diagnostics, progress)
+            split_and_all += torch.tensor(split, dtype=torch.float64, device=policy.device)
             norm = _clip_gradient(policy.model, actor.max_grad_norm)
             if not math.isfinite(norm):
                 skipped += 1
@@ -165,7 +180,10 @@ def update_policy(
             f"every update of this step had a non-finite gradient ({skipped} of them); lower worker.actor.optim.lr, or "
             "compute in fp32 (worker.actor.fsdp.mp_param_dtype)"
         )
-    return metrics | {"actor/skipped_updates": float(skipped)}
+    if policy.ranks > 1:
+        dist.all_reduce(split_and_all)
+    split_share = float(split_and_all[0] / split_and_all[1].clamp(min=1))
+    return metrics | {"actor/skipped_updates": float(skipped), "batch/split_groups": split_share}
 
 
 def accumulate_gradient(
@@ -174,11 +192,12 @@ def accumulate_gradient(
     config: Config,
     diagnostics: StepDiagnostics,
     progress: Callable[[int], None] | None = None,
-) -> None:
+) -> tuple[int, int]:
     """Add the gradient of sum(loss * weight) / sum(weight) over a mini-batch, micro-batch by micro-batch.
 
     groups: this rank's part of it. The total weight is that of all ranks, so the average of their gradients is the
-    gradient of the whole mini-batch. A collective.
+    gradient of the whole mini-batch. Returns how many groups were split over several forwards, and how many were run.
+    A collective.
     """
     actor, algorithm = config.worker.actor, config.algorithm
     kl_coef = 0.0 if algorithm.disable_kl else algorithm.kl_coef
@@ -203,6 +222,7 @@ def accumulate_gradient(
         (log_probs_BT.sum() * 0.0).backward()
     if len(active) < len(rows) and policy.ranks == 1:
         _no_gradient_is_gradient_0(policy.model)
+    return split_groups(batches)
 
 
 def loss_mask(row: Row, config: Config) -> torch.Tensor:

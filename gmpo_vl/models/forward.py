@@ -119,7 +119,9 @@ def response_log_probs(
     if sharing_obstacle(inner) is not None:
         log_probs_M, entropy_M = public_log_probs(inner, packed, temperature, banned_ids, with_entropy)
     else:
-        features = prompt_features(inner, packed.prompts, packed.image, visit_vision)
+        features = packed.features
+        if features is None:
+            features = prompt_features(inner, packed.prompts, packed.image, visit_vision)
         hidden_MH = (_shared_hidden if share_prefix else _plain_hidden)(inner, packed, features)
         targets_M = packed.response_ids_BT[packed.mask_BT]
         log_probs_M, entropy_M = head_log_probs(

@@ -12,8 +12,9 @@ import torch
 from transformers import Cache, PreTrainedModel
 
 from gmpo_vl.data.types import Prompt
+from gmpo_vl.models.features import FrozenFeatures
 from gmpo_vl.models.forward import deepstack, embed_prompt, prompt_features, run_language_model, unwrap
-from gmpo_vl.models.head import token_log_probs
+from gmpo_vl.models.head import entropy, token_log_probs
 from gmpo_vl.models.loading import banned_ids, eos_ids
 from gmpo_vl.models.processing import Processor
 from gmpo_vl.rollout.cache import roomy_cache
@@ -31,11 +32,12 @@ def generate(
     occasions: Sequence[int] | None = None,
     max_cached_tokens: int = 65_536,
     progress: Callable[[int], None] | None = None,
+    features: FrozenFeatures | None = None,
 ) -> list[Group]:
     """G = `sampling.n` responses to every prompt, in order.
 
     max_cached_tokens bounds prompts that run together by the tokens their caches may hold. `progress` is told how many
-    prompts were finished.
+    prompts were finished. features: of the pictures, where the ViT is frozen.
 
     occasions: which time each prompt is asked (see seeds.py), 0 by default. Prompt id and occasion name the group and
     seed its samples, so a prompt that comes twice is answered afresh.
@@ -46,7 +48,7 @@ def generate(
     groups: dict[int, Group] = {}
     for chunk in _chunks(prompts, sampling, max_cached_tokens):
         asked = [(prompts[i], occasions[i]) for i in chunk]
-        samples = _generate_chunk(unwrap(model), processor, asked, sampling)
+        samples = _generate_chunk(unwrap(model), processor, asked, sampling, features)
         for i, responses in zip(chunk, samples):
             groups[i] = Group(f"{prompts[i].example.id}@{occasions[i]}", prompts[i], responses)
         if progress is not None:
@@ -89,7 +91,11 @@ class _Rows:
 
 
 def _generate_chunk(
-    model: PreTrainedModel, processor: Processor, asked: list[tuple[Prompt, int]], sampling: Sampling
+    model: PreTrainedModel,
+    processor: Processor,
+    asked: list[tuple[Prompt, int]],
+    sampling: Sampling,
+    features: FrozenFeatures | None,
 ) -> list[list[Response]]:
     """The responses to (prompt, occasion) pairs that run together."""
     device, n, length = model.device, sampling.n, sampling.max_tokens
@@ -101,16 +107,20 @@ def _generate_chunk(
     ).to(device)
     ids_BT = torch.zeros((len(seeds), length), dtype=torch.int64, device=device)
     log_probs_BT = torch.zeros((len(seeds), length), dtype=torch.float32, device=device)
+    entropy_B = torch.zeros(len(seeds), dtype=torch.float64, device=device)
     length_B = torch.full((len(seeds),), length, dtype=torch.int64, device=device)
     finished_B = torch.zeros(len(seeds), dtype=torch.bool, device=device)
     banned, eos = banned_ids(model.config), torch.tensor(eos_ids(model, processor.tokenizer), device=device)
 
-    rows = _prefill(model, processor, prompts, n)
+    looked_at = features.of(prompts) if features else prompt_features(model, prompts, processor.image)
+    rows = _prefill(model, prompts, looked_at, n)
     for t in range(length):
         log_probs_RV = token_log_probs(rows.logits_RV, sampling.temperature or 1.0, banned)
         token_R = draw(log_probs_RV, uniform_BT[rows.row_R, t], sampling)
         ids_BT[rows.row_R, t] = token_R
         log_probs_BT[rows.row_R, t] = log_probs_RV.gather(1, token_R[:, None]).squeeze(1).float()
+        if sampling.with_entropy:
+            entropy_B[rows.row_R] += entropy(log_probs_RV).double() * ~finished_B[rows.row_R]
         ended_R = torch.isin(token_R, eos) & ~finished_B[rows.row_R]
         length_B[rows.row_R[ended_R]] = t + 1
         finished_B[rows.row_R[ended_R]] = True
@@ -127,14 +137,18 @@ def _generate_chunk(
     responses = []
     for b, (seed, end, done) in enumerate(zip(seeds, length_B.tolist(), finished_B.tolist())):
         ids_T = ids_BT[b, :end].clone()
-        responses.append(Response(ids_T, log_probs_BT[b, :end].clone(), processor.decode(ids_T), done, seed))
+        nats = float(entropy_B[b]) if sampling.with_entropy else None
+        responses.append(
+            Response(ids_T, log_probs_BT[b, :end].clone(), processor.decode(ids_T), done, seed, nats)
+        )
     return [responses[i * n : (i + 1) * n] for i in range(len(prompts))]
 
 
-def _prefill(model: PreTrainedModel, processor: Processor, prompts: list[Prompt], n: int) -> _Rows:
+def _prefill(
+    model: PreTrainedModel, prompts: list[Prompt], features: Sequence[torch.Tensor], n: int
+) -> _Rows:
     """Run every prompt once, padded on the left, and expand its cache and last logits to n rows."""
     device = model.device
-    features = prompt_features(model, prompts, processor.image)
     longest = max(len(p.ids_P) for p in prompts)
     rows, positions, masks = [], [], []
     ids_BL = torch.full((len(prompts), longest), -1)

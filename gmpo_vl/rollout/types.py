@@ -20,6 +20,7 @@ class Sampling:
     top_p: float = 1.0
     top_k: int = -1
     seed: int = 1
+    with_entropy: bool = False  # costs another pass over every token's distribution
 
 
 @dataclass
@@ -31,6 +32,7 @@ class Response:
         (before top-p / top-k).
     finished: False when the answer was cut at `max_tokens`.
     seed: the seed this sample was drawn with: a function of (run seed, prompt id, occasion, sample index).
+    entropy: sum over its tokens of their distributions' entropies in nats, where sampling was asked for it.
     """
 
     ids_T: torch.Tensor
@@ -38,6 +40,7 @@ class Response:
     text: str
     finished: bool
     seed: int
+    entropy: float | None = None
 
 
 @dataclass

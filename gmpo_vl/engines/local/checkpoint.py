@@ -30,7 +30,8 @@ class Progress:
 
     step: steps done. position: examples taken from the data order. surplus: groups for the next step
     (`algorithm.online_filtering`). best_accuracy / best_step: the best validation so far. unfinished: metrics of the
-    last step where its validation was stopped; empty where the step is whole.
+    last step where its validation was stopped; empty where the step is whole. may_share: what `share_prefix: auto` found
+    about the shared forward; None before it looked.
     """
 
     step: int = 0
@@ -39,6 +40,7 @@ class Progress:
     best_accuracy: float = -1.0
     best_step: int = -1
     unfinished: dict[str, float] = field(default_factory=dict)
+    may_share: bool | None = None
 
     def note_validation(self, step: int, metrics: dict[str, float]) -> bool:
         """Is this training step's validation the best so far?"""
@@ -71,6 +73,7 @@ def save_checkpoint(
                 "best_accuracy": progress.best_accuracy,
                 "best_step": progress.best_step,
                 "unfinished": progress.unfinished,
+                "may_share": progress.may_share,
                 "trained": trained_shapes(model),
                 "rng": torch.get_rng_state(),
                 "adapter": adapter_state(model),
@@ -138,6 +141,7 @@ def load_checkpoint(
         best_accuracy=state["best_accuracy"],
         best_step=state["best_step"],
         unfinished=state["unfinished"],
+        may_share=state["may_share"],
     )
 
 

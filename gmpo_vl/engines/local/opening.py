@@ -9,6 +9,7 @@ from typing import Any
 from gmpo_vl.config import Config, load_config, save_config
 from gmpo_vl.config.schema import key_types, value_of
 from gmpo_vl.data.order import EpochOrder
+from gmpo_vl.engines.local.ahead import Ahead
 from gmpo_vl.engines.local.checkpoint import Progress, base_folder, load_checkpoint
 from gmpo_vl.engines.local.loggers import Logger, open_loggers
 from gmpo_vl.engines.local.optim import build_optimizer
@@ -39,6 +40,7 @@ class Training:
     prompts: PromptSet
     validation: PromptSet | None
     order: EpochOrder
+    next_prompts: Ahead
     total_steps: int
     progress: Progress
     first_step: int
@@ -87,6 +89,7 @@ def open_training(config: Config) -> Training:
         prompts=prompts,
         validation=validation,
         order=order,
+        next_prompts=Ahead(lambda position, count: prompts.encode(order.take(position, count))),
         total_steps=steps,
         progress=progress,
         first_step=progress.step,

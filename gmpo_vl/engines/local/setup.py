@@ -13,6 +13,7 @@ from gmpo_vl.data.rows import Columns
 from gmpo_vl.data.templates import load_template
 from gmpo_vl.engines.passes import Policy
 from gmpo_vl.models.compat import enable_gradient_checkpointing
+from gmpo_vl.models.features import frozen_features
 from gmpo_vl.models.forward import unwrap
 from gmpo_vl.models.loading import banned_ids, load_model, model_folder
 from gmpo_vl.models.processing import Processor, load_processor
@@ -43,6 +44,7 @@ def build_policy(config: Config, folder: str | Path | None = None) -> Policy:
     compute = DTYPES[actor.fsdp.mp_param_dtype]
     return Policy(
         model=model,
+        features=frozen_features(model, processor.image),
         processor=processor,
         banned_ids=banned_ids(unwrap(model).config),
         autocast_dtype=None if compute == dtype else compute,
@@ -109,6 +111,7 @@ def sampling_of(config: Config) -> Sampling:
         top_p=rollout.top_p,
         top_k=rollout.top_k,
         seed=rollout.seed,
+        with_entropy=config.worker.actor.old_log_probs == "rollout",
     )
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from gmpo_vl.batching.packing import pack
+from gmpo_vl.batching.planning import rows_of, tokens_saved
 from gmpo_vl.config import Config, ConfigError
 from gmpo_vl.data.types import Prompt
 from gmpo_vl.engines.local.checkpoint import mark_best, prune_checkpoints, save_checkpoint
@@ -18,14 +20,23 @@ from gmpo_vl.engines.local.probe import measure_kl_to_start, open_probe
 from gmpo_vl.engines.local.setup import sampling_of
 from gmpo_vl.engines.local.stopping import Stopped
 from gmpo_vl.engines.local.validate import validate
-from gmpo_vl.engines.passes import fill_old_log_probs, fill_reference_log_probs, update_policy
+from gmpo_vl.engines.passes import (
+    fill_old_log_probs,
+    fill_reference_log_probs,
+    limits_of,
+    take_rollout_log_probs,
+    update_policy,
+)
 from gmpo_vl.models.forward import unwrap
-from gmpo_vl.models.proof import prove_sharing
+from gmpo_vl.models.proof import TOLERANCE, prove_sharing
 from gmpo_vl.progress import phase_bar
 from gmpo_vl.rollout.hf import generate
 from gmpo_vl.rollout.scoring import to_records
 from gmpo_vl.rollout.types import Group
 from gmpo_vl.runs import Run
+
+# Share of the tokens that sharing must save before it is worth its bookkeeping: below it neither way is plainly faster.
+WORTH_SHARING = 0.05
 
 
 def train(config: Config) -> Run:
@@ -41,6 +52,7 @@ def train(config: Config) -> Run:
             else:
                 run_steps(t)
     finally:
+        t.next_prompts.close()
         for logger in t.loggers:
             logger.close()
     return t.run
@@ -67,13 +79,16 @@ def train_step(t: Training, step: int) -> dict[str, float]:
     metrics: dict[str, float] = {}
     times: dict[str, float] = {}
     with timed(times, "step"):
+        if t.policy.features:
+            t.policy.features.forget()
         with timed(times, "generate"):
             collected = collect(t, step)
         metrics |= group_metrics(collected)
         if t.progress.step == t.first_step:
             settle_sharing(t, collected.groups)
-            if t.config.trainer.kl_to_start_freq > 0:
-                probe_of(t)  # before the weights change
+        metrics |= choose_sharing(t, collected.groups)
+        if t.progress.step == t.first_step and t.config.trainer.kl_to_start_freq > 0:
+            probe_of(t)  # before the weights change
         with timed(times, "log_probs"):
             metrics |= old_and_reference_log_probs(t, collected)
         with timed(times, "update"):
@@ -111,9 +126,6 @@ def finish_step(t: Training, metrics: dict[str, float]) -> None:
 def collect(t: Training, step: int) -> Collected:
     """Prompts, G rollouts each, rewards and group advantages."""
 
-    def next_prompts(position: int, count: int) -> list[Prompt]:
-        return t.prompts.encode(t.order.take(position, count))
-
     def sample(prompts: Sequence[Prompt], positions: Sequence[int]) -> list[Group]:
         with phase_bar(f"step {step}: rollouts", len(prompts)) as advance, t.policy.autocast():
             return generate(
@@ -124,9 +136,10 @@ def collect(t: Training, step: int) -> Collected:
                 positions,
                 t.config.worker.rollout.max_cached_tokens,
                 progress=interruptible(t, advance),
+                features=t.policy.features,
             )
 
-    return collect_groups(t.config, t.progress.position, t.progress.surplus, next_prompts, sample, t.reward)
+    return collect_groups(t.config, t.progress.position, t.progress.surplus, t.next_prompts, sample, t.reward)
 
 
 def settle_sharing(t: Training, groups: Sequence[Group]) -> None:
@@ -141,11 +154,22 @@ def settle_sharing(t: Training, groups: Sequence[Group]) -> None:
     with t.policy.autocast():
         temperature = t.config.worker.rollout.temperature
         proof = prove_sharing(t.policy.model, packed, temperature, t.policy.banned_ids, dtype)
-    t.policy.share_prefix = proof.holds
-    if proof.holds:
-        print(f"each prompt is computed once per group: {proof}", flush=True)
+    # A run that once went the plain way stays on it: what it went on with was computed so.
+    t.progress.may_share = proof.holds and t.progress.may_share is not False
+    if t.progress.may_share:
+        print(f"prompts may be computed once per group: {proof}", flush=True)
     else:
         print(f"WARNING: the shared forward is wrong here, every rollout runs alone: {proof}", flush=True)
+
+
+def choose_sharing(t: Training, groups: Sequence[Group]) -> dict[str, float]:
+    """Under `auto` the step's own lengths decide whether sharing prompts pays."""
+    actor = t.config.worker.actor
+    limits = limits_of(t.config, t.policy, actor.micro_batch_size_per_device_for_update)
+    saved = tokens_saved(rows_of(groups), replace(limits, share_prefix=True))
+    if actor.share_prefix == "auto":
+        t.policy.share_prefix = bool(t.progress.may_share) and saved >= WORTH_SHARING
+    return {"batch/tokens_saved": saved if t.policy.share_prefix else 0.0}
 
 
 def probe_of(t: Training) -> list[Group]:
@@ -159,12 +183,33 @@ def probe_of(t: Training) -> list[Group]:
 def old_and_reference_log_probs(t: Training, collected: Collected) -> dict[str, float]:
     """log pi_old of every response (surplus for the next step included), and log pi_ref where there is a KL term."""
     new = [group for group in (*collected.groups, *collected.surplus) if not group.old_log_probs]
-    metrics = fill_old_log_probs(t.policy, new, t.config)
-    metrics |= rollout_mismatch(new)
+    trusted = t.config.worker.actor.old_log_probs == "rollout"
+    metrics: dict[str, float] = {}
+    if not trusted or t.progress.step == t.first_step:
+        metrics |= fill_old_log_probs(t.policy, new, t.config)
+        metrics |= rollout_mismatch(new)
+    if trusted:
+        check_rollout(t, metrics)
+        metrics |= take_rollout_log_probs(new)
     if not t.config.algorithm.disable_kl:
         fill_reference_log_probs(t.policy, t.reference, collected.groups, t.config)
     t.stop.raise_if_asked()
     return metrics
+
+
+def check_rollout(t: Training, metrics: dict[str, float]) -> None:
+    """`old_log_probs: rollout` takes the sampler's log-probs for the trainer's: in a run's first step they are compared.
+
+    Raises ConfigError where they differ by more than this precision explains.
+    """
+    gap = metrics.get("rollout/mismatch_max", 0.0)
+    dtype = t.policy.autocast_dtype or unwrap(t.policy.model).dtype
+    allowed = TOLERANCE[dtype][0]
+    if not gap <= allowed:
+        raise ConfigError(
+            f"worker.actor.old_log_probs is rollout, but the rollouts' log-probs differ from the trainer's by up to {gap:.2g} "
+            f"(at most {allowed:.2g} is rounding in {dtype}); write recompute"
+        )
 
 
 def update(t: Training, step: int, groups: Sequence[Group]) -> dict[str, float]:
