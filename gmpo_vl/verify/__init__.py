@@ -17,7 +17,7 @@ from gmpo_vl.verify import paper, strict
 from gmpo_vl.verify.extract import Extracted, answer_tag, last_box
 from gmpo_vl.verify.gold import Gold, parse_gold
 from gmpo_vl.verify.types import Verdict
-from gmpo_vl.verify.workers import ask_math_verify
+from gmpo_vl.verify.workers import DEADLINE, Question, ask_math_verify
 
 __all__ = ["Gold", "Verdict", "parse_gold", "verify", "verify_batch"]
 
@@ -78,12 +78,15 @@ def verify_batch(
     if not open_:
         return verdicts
     asked = [(i, alternative) for i in open_ for alternative in specs[i].alternatives]
-    replies = ask_math_verify(
-        [(alternative, verdicts[i].extracted or "") for i, alternative in asked], workers
-    )
+    questions = [
+        Question(alternative, verdicts[i].extracted or "", DEADLINE / len(specs[i].alternatives))
+        for i, alternative in asked
+    ]
+    replies: dict[int, list[str]] = {}
+    for (i, _), reply in zip(asked, ask_math_verify(questions, workers)):
+        replies.setdefault(i, []).append(reply)
     for i in open_:
-        mine = [reply for (k, _), reply in zip(asked, replies) if k == i]
-        verdicts[i] = _settled(verdicts[i], mine)
+        verdicts[i] = _settled(verdicts[i], replies[i])
     return verdicts
 
 

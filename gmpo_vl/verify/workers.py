@@ -12,6 +12,7 @@ import json
 import os
 import queue
 import select
+import signal
 import subprocess
 import sys
 import threading
@@ -19,33 +20,44 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import IO
+from typing import IO, NamedTuple
 
-DEADLINE = 2.0  # seconds for one question
+MAX_DECIDED = 50_000  # questions
+DEADLINE = 1.8  # seconds for one answer
+_REPLACED = 5.0  # seconds for another answerer to stand in; it takes milliseconds
 _START = 120.0  # seconds for a worker to import its libraries on a busy machine
 
 
+class Question(NamedTuple):
+    gold: str
+    answer: str
+    deadline: float = DEADLINE
+
+
 class Worker:
-    """One process, started at the first question and again after each that was late."""
+    """One worker program, started at the first question. Who answers in it is replaced after each question that was late."""
 
     def __init__(self) -> None:
         self.process: subprocess.Popen[bytes] | None = None
+        self.answerer = 0  # process id
+        self._unread = b""
 
-    def ask(self, gold: str, answer: str, deadline: float = DEADLINE) -> str:
+    def ask(self, question: Question) -> str:
         """math-verify's verdict: `equal`, `different`, `error`, or `timeout` for a question that took too long."""
         if self.process is None or self.process.poll() is not None:
             self._start()
-        line = self._exchange({"gold": gold, "answer": answer}, deadline)
+        line = self._exchange(question)
         if line is None:
-            self.stop()
+            self._replace()
             return "timeout"
         message = json.loads(line)
         return "error" if "error" in message else "equal" if message["correct"] else "different"
 
     def stop(self) -> None:
-        process, self.process = self.process, None
+        process, self.process, self._unread = self.process, None, b""
         if process is not None:
-            process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             for pipe in (process.stdin, process.stdout):
                 if pipe is not None:
@@ -60,15 +72,34 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
+            start_new_session=True,  # a group of its own, killed together
         )
-        if self._line(time.monotonic() + _START) is None:
+        if not self._ready(_START):
             self.stop()
             raise RuntimeError(
                 "a verifier worker did not start; run `python -m gmpo_vl.verify.worker` to see why (is math-verify installed?)"
             )
 
-    def _exchange(self, request: dict, deadline: float) -> bytes | None:
-        until = time.monotonic() + deadline
+    def _replace(self) -> None:
+        """Kill who answers, and wait for the next one; what it may still have said is not read as an answer."""
+        with suppress(ProcessLookupError):
+            os.kill(self.answerer, signal.SIGKILL)
+        if not self._ready(_REPLACED):
+            self.stop()
+
+    def _ready(self, seconds: float) -> bool:
+        until = time.monotonic() + seconds
+        while (line := self._line(until)) is not None:
+            with suppress(ValueError):  # half a line of a killed one
+                message = json.loads(line)
+                if "ready" in message:
+                    self.answerer = message["ready"]
+                    return True
+        return False
+
+    def _exchange(self, question: Question) -> bytes | None:
+        until = time.monotonic() + question.deadline
+        request = {"gold": question.gold, "answer": question.answer}
         try:
             _pipe(self.process, "stdin").write(json.dumps(request).encode() + b"\n")
             _pipe(self.process, "stdin").flush()
@@ -77,17 +108,22 @@ class Worker:
         return self._line(until)
 
     def _line(self, until: float) -> bytes | None:
-        """One line of the worker, None when it ends or the time is over."""
-        stdout, data = _pipe(self.process, "stdout").fileno(), b""
-        while not data.endswith(b"\n"):
+        """The worker's next line that is not empty, None when it ends or the time is over."""
+        stdout = _pipe(self.process, "stdout").fileno()
+        while True:
+            line, newline, rest = self._unread.partition(b"\n")
+            if newline:
+                self._unread = rest
+                if line:
+                    return line
+                continue
             left = until - time.monotonic()
             if left <= 0 or not select.select([stdout], [], [], left)[0]:
                 return None
             chunk = os.read(stdout, 65536)
             if not chunk:
                 return None
-            data += chunk
-        return data
+            self._unread += chunk
 
 
 def _pipe(process: subprocess.Popen[bytes] | None, name: str) -> IO[bytes]:
@@ -106,10 +142,10 @@ class Pool:
         for worker in self.workers:
             self.free.put(worker)
 
-    def ask(self, pair: tuple[str, str]) -> str:
+    def ask(self, question: Question) -> str:
         worker = self.free.get()
         try:
-            return worker.ask(*pair)
+            return worker.ask(question)
         finally:
             self.free.put(worker)
 
@@ -119,6 +155,7 @@ class Pool:
 
 
 _pools: dict[tuple[int, int], Pool] = {}
+_decided: dict[tuple[str, str], str] = {}
 _lock = threading.Lock()
 
 
@@ -132,15 +169,27 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_new_lock)
 
 
-def ask_math_verify(pairs: Sequence[tuple[str, str]], workers: int = 1) -> list[str]:
-    """math-verify's outcome for each (gold, answer), in order; the workers stay for the next call."""
-    if not pairs:
-        return []
-    pool = _pool(max(1, workers))
-    if len(pairs) == 1:
-        return [pool.ask(pairs[0])]
-    with ThreadPoolExecutor(len(pool.workers)) as threads:
-        return list(threads.map(pool.ask, pairs))
+def ask_math_verify(questions: Sequence[Question], workers: int = 1) -> list[str]:
+    """math-verify's outcome for each question, in order; the workers stay for the next call.
+
+    A pair is asked once: decisions are remembered, late answers and errors are not.
+    """
+    pairs = [question[:2] for question in questions]
+    said = {pair: known for pair in pairs if (known := _decided.get(pair))}
+    new = [question for pair, question in dict(zip(pairs, questions)).items() if pair not in said]
+    if len(new) == 1:
+        replies = [_pool(max(1, workers)).ask(new[0])]
+    elif new:
+        pool = _pool(max(1, workers))
+        with ThreadPoolExecutor(len(pool.workers)) as threads:
+            replies = list(threads.map(pool.ask, new))
+    else:
+        replies = []
+    said.update(zip((question[:2] for question in new), replies))
+    if len(_decided) + len(new) > MAX_DECIDED:
+        _decided.clear()
+    _decided.update({pair: reply for pair, reply in said.items() if reply in ("equal", "different")})
+    return [said[pair] for pair in pairs]
 
 
 def _pool(size: int) -> Pool:

@@ -1,7 +1,9 @@
 """No text hangs the verifier, exhausts it or runs: bombs, random bytes, threads, forks and stuck workers."""
 
 import multiprocessing
+import os
 import random
+import signal
 import sys
 import time
 import tracemalloc
@@ -13,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gmpo_vl.verify as verify_module
-from gmpo_vl.verify import verify, verify_batch
-from gmpo_vl.verify.workers import Worker, ask_math_verify, stop_workers
+from gmpo_vl.verify import verify, verify_batch, workers
+from gmpo_vl.verify.workers import DEADLINE, Question, Worker, ask_math_verify, stop_workers
 
 GOLDS = [
     "5", r"5\sqrt{3}", r"\pi", "x^2+1", "(1,2),(3,4)", "x=5", "not enough information", "B", "[1,2)", r"\frac{x}{x+1}", r"2^{1009}",
@@ -168,21 +170,38 @@ def test_a_ray_actor_gives_the_same_verdicts():
 
 def test_a_stuck_worker_is_killed_and_costs_no_later_answer():
     worker = Worker()
-    assert worker.ask("1/2", "0.5") == "equal"
-    process = worker.process
-    assert process is not None
-    process.send_signal(19)  # SIGSTOP: as stuck as it gets
+    assert worker.ask(Question("1/2", "0.5")) == "equal"
+    process, answerer = worker.process, worker.answerer
+    os.kill(answerer, signal.SIGSTOP)  # as stuck as it gets
     start = time.monotonic()
-    assert worker.ask("1/2", "0.5") == "timeout"
-    assert time.monotonic() - start < 4
-    assert process.poll() is not None
-    assert worker.ask("1/2", "0.5") == "equal"
+    assert worker.ask(Question("1/2", "0.5")) == "timeout"
+    assert worker.ask(Question("1/2", "0.5")) == "equal"
+    assert time.monotonic() - start < 2 * DEADLINE
+    assert worker.process is process, "the libraries are not imported again"
+    assert worker.answerer != answerer
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert worker.ask(Question("1/2", "0.5")) == "equal"
     worker.stop()
 
 
-def test_workers_keep_order():
-    pairs = [("1", "1"), ("1", "2"), ("x", "x"), ("2", "3")] * 3
-    assert ask_math_verify(pairs, 2) == ["equal", "different"] * 6
+def test_an_answerer_whose_parents_are_gone_ends():
+    worker = Worker()
+    assert worker.ask(Question("1/2", "0.5")) == "equal"
+    process, answerer = worker.process, worker.answerer
+    process.stdin.close()
+    process.wait(10)
+    with pytest.raises(ProcessLookupError):
+        os.kill(answerer, 0)
+    worker.stop()
+
+
+def test_workers_keep_order_and_ask_once():
+    questions = [Question(*pair) for pair in [("1", "1"), ("1", "2"), ("x", "x"), ("2", "3")] * 3]
+    assert ask_math_verify(questions, 2) == ["equal", "different"] * 6
+    stop_workers()
+    assert ask_math_verify(questions, 2) == ["equal", "different"] * 6
+    assert not workers._pools, "remembered: no worker was started"
 
 
 def test_verification_needs_no_torch():
