@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from gmpo_vl import __version__
 from gmpo_vl.check.commands import add_check_commands
 from gmpo_vl.data.commands import add_data_commands
+from gmpo_vl.doctor.commands import add_doctor
 from gmpo_vl.evaluation.commands import add_eval, with_default_command
 from gmpo_vl.evaluation.result_commands import add_difficulty
 
@@ -65,6 +66,8 @@ def build_parser() -> argparse.ArgumentParser:
     add_difficulty(data_commands)
     add_data_commands(data_commands)
     add_check_commands(data_commands)
+
+    add_doctor(commands)
 
     report = commands.add_parser("report", help="write a run's page, report.html")
     report.add_argument("run_folder", help="for example runs/demo")

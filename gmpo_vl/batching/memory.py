@@ -1,0 +1,261 @@
+"""How many bytes a step takes on one device: a sum of named parts, each with the assumption it rests on.
+
+Counted are tensors: what the allocator keeps besides, and the process itself, are not. Activations are what autograd saves
+for the backward of this project's forward (models/forward.py): one packed row, fused attention, the head on response
+positions only. Elements per token of a layer, with H hidden, Q and K the widths of queries and keys, I of the MLP:
+
+    norms 2 (2 H in the residual's dtype, H as computed)   MLP 4 I (gate, its activation, up, their product)
+    attention 3 Q, keys and values as the calls gather them, and who sees whom in float32
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from gmpo_vl.batching.cost import Shape
+
+HEAD_ROWS = 2048  # positions of one call of the head (models/head.py)
+HEAD_COPIES = 3  # of its logits in float32, at the start of the backward
+ENTROPY_COPIES = 4  # where the entropy is asked for, with a mask
+CACHE_ROOM = 256  # tokens a growing cache takes at a time (rollout/cache.py)
+INDEX = 8  # bytes of an index
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Of a model; the vision part is 0 for text-only ones. Per layer, in elements."""
+
+    layers: int
+    hidden: int
+    queries: int
+    keys: int
+    heads: int
+    mlp: int
+    vocabulary: int
+    vision_layers: int = 0
+    vision_hidden: int = 0
+    vision_mlp: int = 0  # elements a patch keeps in the MLP
+    patch: int = 0
+    merge: int = 1
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is trained, and how it computes. Bytes an element: weight (parameters, gradients, moments), compute (forward)."""
+
+    parameters: int
+    trained: int
+    weight_bytes: int = 4
+    compute_bytes: int = 4
+    checkpointing: bool = False
+    vision_trained: bool = True
+    reference: bool = False
+    temporary_moments: bool = (
+        False  # AdamW updates all tensors at once (on a GPU), and holds one more copy then
+    )
+
+
+@dataclass(frozen=True)
+class Part:
+    """bytes: of one part, where it is at its largest. assumption: what the number rests on."""
+
+    name: str
+    bytes: float
+    assumption: str
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """held: there in all of a step. On top, at the peak of each phase: generate, log_probs (old policy), update."""
+
+    held: tuple[Part, ...]
+    generate: tuple[Part, ...]
+    log_probs: tuple[Part, ...]
+    update: tuple[Part, ...]
+
+    def of_phase(self, name: str) -> float:
+        """Bytes at the highest point of a phase, what is held included."""
+        return sum(part.bytes for part in (*self.held, *getattr(self, name)))
+
+    @property
+    def peak(self) -> float:
+        """Bytes at the highest point of a step."""
+        return max(map(self.of_phase, ("generate", "log_probs", "update")))
+
+
+def widths(config: Any) -> Widths:
+    """From the config of a Qwen2, 2.5 or 3 model, or its VL model; others are taken for the like.
+
+    Of experts, those that a token goes to are counted.
+    """
+    text = config.get_text_config()
+    head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    experts = getattr(text, "num_experts", None)
+    base: dict[str, int] = {
+        "layers": text.num_hidden_layers,
+        "hidden": text.hidden_size,
+        "queries": text.num_attention_heads * head_dim,
+        "keys": text.num_key_value_heads * head_dim,
+        "heads": text.num_attention_heads,
+        "mlp": text.num_experts_per_tok * text.moe_intermediate_size if experts else text.intermediate_size,
+        "vocabulary": text.vocab_size,
+    }
+    vision = getattr(config, "vision_config", None)
+    if vision is None:
+        return Widths(**base)
+    kind = vision.model_type.removesuffix("_vision")
+    width = vision.embed_dim if kind == "qwen2_vl" else vision.hidden_size
+    inner = int(width * vision.mlp_ratio) if kind == "qwen2_vl" else vision.intermediate_size
+    return Widths(
+        **base,
+        vision_layers=vision.depth,
+        vision_hidden=width,
+        vision_mlp=(4 if kind == "qwen2_5_vl" else 2) * inner,
+        patch=3 * vision.temporal_patch_size * vision.patch_size**2,
+        merge=vision.spatial_merge_size,
+    )
+
+
+def estimate(
+    of: Widths,
+    setting: Setting,
+    sampled: Sequence[Shape],
+    scored: Sequence[Shape],
+    updated: Sequence[Shape],
+) -> Estimate:
+    """Bytes of a step on one device that holds everything.
+
+    sampled: the groups that are sampled together, with the lengths their responses may have. scored, updated: the groups
+    (or parts of groups) of the largest forward without and with a backward.
+    """
+    return Estimate(
+        held=_held(setting),
+        generate=_generation(of, setting, sampled),
+        log_probs=(*_forward_only(of, setting, scored), *_cast(setting)),
+        update=(*_activations(of, setting, updated), _logits(of, updated), *_cast(setting)),
+    )
+
+
+def _held(s: Setting) -> tuple[Part, ...]:
+    trained = s.trained * s.weight_bytes
+    parts = [
+        Part(
+            "weights", s.parameters * s.weight_bytes, f"{s.parameters:,} parameters of {s.weight_bytes} bytes"
+        ),
+        Part("gradients", trained, f"{s.trained:,} trained parameters; kept between two updates"),
+        Part("optimizer", 2 * trained, "AdamW: two moments in the weights' dtype"),
+    ]
+    if s.temporary_moments:
+        parts.append(
+            Part("optimizer step", trained, "AdamW on a GPU updates all tensors at once: one more copy")
+        )
+    if s.reference:
+        parts.append(Part("reference", s.parameters * s.weight_bytes, "a second model for the KL term"))
+    return tuple(parts)
+
+
+def _cast(s: Setting) -> tuple[Part, ...]:
+    if s.compute_bytes == s.weight_bytes:
+        return ()
+    return (
+        Part(
+            "cast weights",
+            s.parameters * s.compute_bytes,
+            "autocast keeps its copy of the weights for the backward",
+        ),
+    )
+
+
+def _activations(of: Widths, s: Setting, groups: Sequence[Shape]) -> tuple[Part, ...]:
+    tokens = sum(shape.prompt + sum(t - 1 for t in shape.responses) for shape in groups)
+    keys = sum(shape.prompt + sum(shape.prompt + t - 1 for t in shape.responses) for shape in groups)
+    seen = sum((t - 1) * (shape.prompt + t - 1) for shape in groups for t in shape.responses)
+    patches = sum(t * h * w for shape in groups for t, h, w in shape.grids)
+    c, w = s.compute_bytes, s.weight_bytes
+    layer = tokens * (
+        of.hidden * (4 * w + 2 * c) + of.queries * 3 * c + of.mlp * 4 * c + of.heads * 4 + 2 * INDEX
+    )
+    layer += keys * 2 * of.keys * c + seen * 4
+    block = patches * (of.vision_hidden * (4 * w + 7 * c) + of.vision_mlp * c)
+    ends = tokens * 3 * of.hidden * w  # the last norm
+    if s.checkpointing:
+        decoder = of.layers * tokens * of.hidden * w + layer
+        vision = of.vision_layers * patches * of.vision_hidden * w + block
+        how = "checkpointed: the input of every layer, and one layer whole"
+    else:
+        decoder, vision = of.layers * layer, of.vision_layers * block
+        how = "every layer keeps its own for the backward"
+    merger = patches * (of.patch * 4 + 5 * of.vision_hidden * c)
+    return (
+        Part("activations", decoder + ends, f"{tokens:,} tokens in one packed row; {how}"),
+        Part(
+            "pictures",
+            vision + merger if s.vision_trained else patches * of.patch * 4,
+            f"{patches:,} patches" + ("" if s.vision_trained else "; the ViT is frozen and keeps nothing"),
+        ),
+    )
+
+
+def _logits(of: Widths, groups: Sequence[Shape]) -> Part:
+    positions = sum(sum(shape.responses) for shape in groups)
+    rows = min(positions, HEAD_ROWS)
+    return Part(
+        "logits",
+        HEAD_COPIES * 4 * rows * of.vocabulary,
+        f"{HEAD_COPIES} copies in float32 of {rows:,} positions, of {positions:,} in all",
+    )
+
+
+def _forward_only(of: Widths, s: Setting, groups: Sequence[Shape]) -> tuple[Part, ...]:
+    """One layer at a time: the MLP's three wide tensors, and four as wide as the residual."""
+    tokens = sum(shape.prompt + sum(t - 1 for t in shape.responses) for shape in groups)
+    patches = sum(t * h * w for shape in groups for t, h, w in shape.grids)
+    positions = sum(sum(shape.responses) for shape in groups)
+    rows = min(positions, HEAD_ROWS)
+    layer = tokens * (3 * of.mlp * s.compute_bytes + 4 * of.hidden * s.weight_bytes)
+    block = patches * (of.vision_mlp * s.compute_bytes + 4 * of.vision_hidden * s.weight_bytes + 4 * of.patch)
+    return (
+        Part("one layer", max(layer, block), f"{tokens:,} tokens in one packed row, or {patches:,} patches"),
+        Part(
+            "logits",
+            (ENTROPY_COPIES * 4 + 1) * rows * of.vocabulary,
+            f"{ENTROPY_COPIES} copies in float32 of {rows:,} positions: the entropy is measured here",
+        ),
+    )
+
+
+def _generation(of: Widths, s: Setting, groups: Sequence[Shape]) -> tuple[Part, ...]:
+    rows = sum(len(shape.responses) for shape in groups)
+    longest = max((shape.prompt + max(shape.responses) for shape in groups), default=0)
+    room = -(-longest // CACHE_ROOM) * CACHE_ROOM
+    cache = 2 * of.layers * of.keys * rows * (longest + min(CACHE_ROOM, room)) * s.compute_bytes
+    return (
+        Part("KV cache", cache, f"{rows:,} responses of up to {longest:,} tokens with their prompts"),
+        Part(
+            "sampling",
+            4 * 8 * rows * of.vocabulary,
+            "the last position's distribution, some copies in float64",
+        ),
+    )
+
+
+def parts_table(found: Estimate) -> list[str]:
+    """The estimate as lines for a person."""
+    lines = []
+    for field in fields(found):
+        for part in getattr(found, field.name):
+            lines.append(f"{gib(part.bytes):>9}  {part.name:15} {field.name:9} {part.assumption}")
+    return [
+        *lines,
+        f"{gib(found.peak):>9}  at the peak: what is held, and the larger of update and generation",
+    ]
+
+
+def gib(count: float) -> str:
+    """Bytes in a unit that fits."""
+    for unit, size in (("GiB", 2**30), ("MiB", 2**20)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count / 2**10:.0f} KiB"

@@ -1,0 +1,110 @@
+"""`gmpo-vl doctor`: arguments and command. Part of the command line: the one place here that knows engines."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+
+def add_doctor(commands: Any) -> None:
+    """Register `doctor` with the command line's parser."""
+    parser = commands.add_parser(
+        "doctor",
+        help="everything that can be known before a run: model, data, memory, disk, reward",
+        description="Exit code: 0 when nothing stands in the way, 1 when something does, 2 when the configuration is refused.",
+    )
+    parser.add_argument("config", help="a run's YAML file")
+    parser.add_argument("overrides", nargs="*", metavar="a.b=c", help="keys that replace those of the file")
+    parser.add_argument(
+        "--rehearse",
+        action="store_true",
+        help="also take three steps at worst-case lengths, in a process of its own",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs/doctor"),
+        help="folder for doctor.json and the rows' findings (runs/doctor)",
+    )
+    parser.set_defaults(run=run_doctor)
+
+
+def run_doctor(options: argparse.Namespace) -> int:
+    import datasets
+    import transformers
+
+    from gmpo_vl.config import load_config
+    from gmpo_vl.doctor.doctor import Examination, examine
+    from gmpo_vl.doctor.findings import lines_of
+    from gmpo_vl.engines.passes import limits_of
+    from gmpo_vl.runs import write_json
+
+    datasets.disable_progress_bars()
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    config = load_config(options.config, options.overrides)
+    shares: Any = SimpleNamespace(share_prefix=config.worker.actor.share_prefix != "never")
+    examination = Examination(config, options.out, lambda rollouts: limits_of(config, shares, rollouts))
+    findings = list(examine(examination))
+    if options.rehearse:
+        findings += _rehearse(config, options)
+    options.out.mkdir(parents=True, exist_ok=True)
+    write_json(options.out / "doctor.json", [asdict(finding) for finding in findings])
+    print("\n".join(lines_of(findings)))
+    return 1 if any(finding.level == "error" for finding in findings) else 0
+
+
+def _rehearse(config: Any, options: argparse.Namespace) -> Iterator[Any]:
+    """Three steps in a process of their own: if the system ends it for its memory, the doctor can still say so."""
+    from gmpo_vl.batching.memory import gib
+    from gmpo_vl.doctor.findings import Finding
+
+    if config.engine != "local":
+        yield Finding(
+            "note",
+            "rehearsal",
+            "only engine local is rehearsed; recipes/ say how to try easyr1 for a few steps",
+        )
+        return
+    command = [sys.executable, "-m", "gmpo_vl.engines.local.rehearsal", options.config, *options.overrides]
+    # glibc gives every block back at once, so that what is resident is what tensors take.
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
+    )
+    if done.returncode == -signal.SIGKILL:
+        yield Finding(
+            "error",
+            "rehearsal",
+            "the system ended it: no memory left",
+            "",
+            "see the memory estimate's parts, the largest first",
+        )
+        return
+    if done.returncode != 0:
+        yield Finding(
+            "error",
+            "rehearsal",
+            done.stderr.strip()[-2000:] or f"exit code {done.returncode}",
+            "",
+            "a run would end like this",
+        )
+        return
+    found = json.loads(done.stdout.splitlines()[-1])
+    phases = ", ".join(f"{name} {gib(count)}" for name, count in found["peaks"].items()) or "not known here"
+    seconds = ", ".join(f"{name} {count:.1f} s" for name, count in found["seconds"].items())
+    yield Finding(
+        "ok",
+        "rehearsal",
+        f"{found['steps']} steps with prompts of {found['prompt']:,} and responses of {found['response']:,} tokens\n"
+        f"peak of tensors: {phases}; the process itself takes {gib(found['process'])}\n"
+        f"last step: {seconds}",
+    )

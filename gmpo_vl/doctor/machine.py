@@ -1,0 +1,163 @@
+"""The machine: does a step fit into memory, do the checkpoints fit on the disk, are the libraries those that were tested?"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from gmpo_vl.batching.memory import Estimate, gib, parts_table
+from gmpo_vl.config import Config
+from gmpo_vl.doctor.findings import Finding
+from gmpo_vl.doctor.memory import BYTES, ModelSize
+
+# What a step may take of a device's memory: the rest is for the allocator's gaps, libraries and kernels.
+USABLE = 0.9
+
+# constraints/cpu.txt and constraints/easyr1-cpu.txt (a test keeps them the same).
+TESTED = {
+    "torch": ("2.13.0",),
+    "transformers": ("5.23.0", "4.57.6"),
+    "datasets": ("5.2.0", "5.0.1"),
+    "peft": ("0.21.2",),
+    "pillow": ("13.0.0",),
+    "omegaconf": ("2.4.0", "2.3.1"),
+}
+_SHARED_FILE_SYSTEMS = (
+    "nfs",
+    "nfs4",
+    "lustre",
+    "gpfs",
+    "beegfs",
+    "ceph",
+    "cifs",
+    "fuse",
+    "9p",
+    "glusterfs",
+    "orangefs",
+)
+
+
+def device_memory() -> tuple[str, float]:
+    """(name, bytes that are free) of what the model runs on."""
+    import psutil
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name(), float(torch.cuda.mem_get_info()[0])
+    return "this machine's memory (no GPU)", float(psutil.virtual_memory().available)
+
+
+def check_memory(found: Estimate) -> Iterator[Finding]:
+    """The estimate part by part, against what is free."""
+    name, free = device_memory()
+    table = "\n".join(parts_table(found))
+    if found.peak <= USABLE * free:
+        yield Finding("ok", "memory", f"{gib(found.peak)} of {gib(free)} free on {name}\n{table}")
+        return
+    yield Finding(
+        "error",
+        "memory",
+        f"{gib(found.peak)} needed, {gib(free)} free on {name}\n{table}",
+        max(("generate", "log_probs", "update"), key=found.of_phase),
+        advice(found),
+    )
+
+
+def advice(found: Estimate) -> str:
+    """What makes the largest part smaller."""
+    phase = max(("generate", "log_probs", "update"), key=found.of_phase)
+    largest = max((*found.held, *getattr(found, phase)), key=lambda part: part.bytes).name
+    return {
+        "weights": "a smaller model, or worker.actor.fsdp.torch_dtype=bf16 with worker.actor.model.lora.rank=64",
+        "gradients": "worker.actor.model.lora.rank=64 trains adapters only",
+        "optimizer": "worker.actor.model.lora.rank=64 trains adapters only",
+        "activations": "worker.actor.model.enable_gradient_checkpointing=true, or fewer worker.actor.max_tokens_per_micro_batch",
+        "pictures": "lower data.max_pixels, or worker.actor.model.freeze_vision_tower=true",
+        "logits": "lower worker.actor.max_tokens_per_micro_batch",
+        "one layer": "lower worker.actor.max_tokens_per_micro_batch",
+        "KV cache": "lower worker.rollout.max_cached_tokens",
+    }.get(largest, "lower worker.actor.max_tokens_per_micro_batch")
+
+
+def check_disk(config: Config, size: ModelSize) -> Iterator[Finding]:
+    """Space for the checkpoints that are kept and the one that is being written; a folder that all nodes see."""
+    trainer = config.trainer
+    folder = Path(trainer.save_checkpoint_path or f"runs/{trainer.experiment_name}")
+    there = next(p for p in (folder, *folder.resolve().parents) if p.exists())
+    weights = size.parameters * BYTES[config.worker.actor.fsdp.torch_dtype or "fp32"]
+    one = weights * (1 if trainer.save_model_only else 3)
+    if trainer.save_freq <= 0:
+        kept = 1  # a stop saves as well
+    elif trainer.save_limit > 0:
+        kept = trainer.save_limit + int(trainer.save_best) + 1
+    else:
+        kept = -(-(trainer.max_steps or 1) // trainer.save_freq) + 1
+    free = shutil.disk_usage(there).free
+    what = f"a checkpoint takes {gib(one)}, up to {kept} of them {gib(one * kept)}; {gib(free)} free under {there}"
+    if one * kept > free:
+        yield Finding(
+            "error",
+            "disk",
+            what,
+            "trainer.save_limit",
+            "set it, set trainer.save_model_only=true, or save elsewhere",
+        )
+    else:
+        yield Finding("ok", "disk", what)
+    if trainer.nnodes > 1:
+        yield from _check_shared(there, trainer.nnodes)
+
+
+def _check_shared(folder: Path, nodes: int) -> Iterator[Finding]:
+    kind = file_system(folder)
+    if kind is None or kind.startswith(_SHARED_FILE_SYSTEMS):
+        yield Finding(
+            "note",
+            "disk",
+            f"{nodes} nodes write to {folder} ({kind or 'kind unknown'}): it must be the same folder on all",
+        )
+        return
+    yield Finding(
+        "warning",
+        "disk",
+        f"{nodes} nodes, but {folder} is on {kind}, which other nodes do not see",
+        "trainer.save_checkpoint_path",
+        "name a folder on a shared file system: each node writes its part, and resuming needs all of them",
+    )
+
+
+def file_system(folder: Path) -> str | None:
+    """The kind of file system a folder is on, from the kernel's table; None where there is none to read."""
+    mounts = Path("/proc/mounts")
+    if not mounts.exists():
+        return None
+    best = ("", None)
+    for line in mounts.read_text(encoding="utf-8", errors="replace").splitlines():
+        _, point, kind, *_ = line.split()
+        if folder.resolve().is_relative_to(point) and len(point) >= len(best[0]):
+            best = (point, kind)
+    return best[1]
+
+
+def check_versions() -> Iterator[Finding]:
+    """Libraries other than those the suite was run with."""
+    others = []
+    for name, tested in TESTED.items():
+        try:
+            here = version(name).partition("+")[0]
+        except PackageNotFoundError:
+            here = "missing"
+        if here not in tested:
+            others.append(f"{name} {here} (tested: {', '.join(tested)})")
+    if others:
+        yield Finding(
+            "warning",
+            "versions",
+            "; ".join(others),
+            "",
+            "constraints/ lists exact versions for pip install -c, or go on with care",
+        )
+    else:
+        yield Finding("ok", "versions", "the libraries are those that were tested")

@@ -1,0 +1,174 @@
+"""What a configuration's largest forwards hold, for the estimate of batching/memory.py."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from gmpo_vl.batching.cost import Shape
+from gmpo_vl.batching.memory import Estimate, Part, Setting, estimate, widths
+from gmpo_vl.batching.planning import Limits, Row, micro_batches, rows_of
+from gmpo_vl.config import Config
+from gmpo_vl.data.types import Example, Prompt
+from gmpo_vl.rollout.types import Group, Response
+
+BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
+
+
+@dataclass(frozen=True)
+class Longest:
+    """The longest prompt of the data: tokens, and the grids of its pictures."""
+
+    tokens: int
+    grids: tuple[tuple[int, int, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """Parameters of a model, counted without its weights."""
+
+    config: Any
+    parameters: int
+    vision: int
+
+
+def model_size(folder: Any, **overrides: Any) -> ModelSize:
+    """Build the model on the meta device, where nothing is allocated, and count."""
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+
+    config = AutoConfig.from_pretrained(folder)
+    for key, value in overrides.items():
+        setattr(config, key, value)
+    auto = AutoModelForImageTextToText if hasattr(config, "vision_config") else AutoModelForCausalLM
+    with torch.device("meta"):
+        model = auto.from_config(config)
+    visual = getattr(model.model, "visual", None)
+    vision = sum(p.numel() for p in visual.parameters()) if visual is not None else 0
+    return ModelSize(config, sum(p.numel() for p in model.parameters()), vision)
+
+
+def estimate_local(
+    config: Config, size: ModelSize, longest: Longest, score_limits: Limits, update_limits: Limits, cuda: bool
+) -> Estimate:
+    """The estimate for engine local, all of it on one device, with every prompt and response at its longest."""
+    actor, data, n = config.worker.actor, config.data, config.worker.rollout.n
+    of = widths(size.config)
+    frozen = size.vision if actor.model.freeze_vision_tower else 0
+    setting = Setting(
+        parameters=size.parameters,
+        trained=lora_parameters(config, of) if actor.model.lora.rank > 0 else size.parameters - frozen,
+        weight_bytes=BYTES[actor.fsdp.torch_dtype or "fp32"],
+        compute_bytes=BYTES[actor.fsdp.mp_param_dtype],
+        checkpointing=actor.model.enable_gradient_checkpointing,
+        vision_trained=not frozen,
+        reference=not config.algorithm.disable_kl and actor.model.lora.rank == 0,
+        temporary_moments=cuda,
+    )
+    whole = Shape(longest.tokens, (data.max_response_length,) * n, longest.grids)
+    together = config.worker.rollout.max_cached_tokens // (n * (longest.tokens + data.max_response_length))
+    groups = _worst_groups(longest, data.max_response_length, n, data.rollout_batch_size)
+    return estimate(
+        of,
+        setting,
+        sampled=[whole] * max(1, min(together, data.rollout_batch_size)),
+        scored=_largest(micro_batches(rows_of(groups), score_limits)),
+        updated=_largest(micro_batches(rows_of(groups[: actor.global_batch_size]), update_limits)),
+    )
+
+
+def lora_parameters(config: Config, of: Any) -> int:
+    """Of adapters on every linear layer of the decoder: rank x (inputs + outputs) each."""
+    pairs = 2 * (of.hidden + of.queries) + 2 * (of.hidden + of.keys) + 3 * (of.hidden + of.mlp)
+    return of.layers * config.worker.actor.model.lora.rank * pairs
+
+
+def _worst_groups(longest: Longest, response: int, n: int, count: int) -> list[Group]:
+    """Groups that have nothing but their lengths, for the planner that the run will use."""
+    grid_N3 = torch.tensor(longest.grids, dtype=torch.int64).reshape(-1, 3)
+    ids_P, ids_T = torch.zeros(longest.tokens, dtype=torch.int64), torch.zeros(response, dtype=torch.int64)
+    prompt = Prompt(Example("", "", ""), "", ids_P, (), grid_N3, torch.zeros((3, 0), dtype=torch.int64))
+    answer = Response(ids_T, torch.zeros(0), "", False, 0)
+    return [Group(str(k), prompt, [answer] * n) for k in range(count)]
+
+
+def _largest(batches: Sequence[list[Row]]) -> list[Shape]:
+    """The micro-batch with the most tokens, as shapes of its groups."""
+    found: list[list[Shape]] = []
+    for batch in batches:
+        groups: dict[str, list[Row]] = {}
+        for row in batch:
+            groups.setdefault(row.group.key, []).append(row)
+        found.append([_shape(rows) for rows in groups.values()])
+    return max(found, key=lambda shapes: sum(s.prompt + sum(s.responses) for s in shapes))
+
+
+def _shape(rows: Sequence[Row]) -> Shape:
+    prompt = rows[0].group.prompt
+    grids = tuple((t, h, w) for t, h, w in prompt.image_grid_thw.tolist())
+    return Shape(len(prompt.ids_P), tuple(row.response_length for row in rows), grids)
+
+
+def estimate_easyr1(
+    config: Config,
+    size: ModelSize,
+    longest: Longest,
+    score_limits: Limits,
+    update_limits: Limits,
+    free: float,
+) -> Estimate:
+    """The estimate per GPU for engine easyr1: FSDP shards what is held, vLLM takes its share while it samples.
+
+    free: bytes of a GPU's memory, 0 where it is not known.
+    """
+    actor, rollout = config.worker.actor, config.worker.rollout
+    world = config.trainer.nnodes * config.trainer.n_gpus_per_node
+    shards = world if actor.fsdp.fsdp_size in (-1, 0) else actor.fsdp.fsdp_size
+    if not actor.fsdp.enable_full_shard:
+        shards = 1
+    per_rank = replace(
+        config,
+        data=replace(config.data, rollout_batch_size=max(1, config.data.rollout_batch_size // world)),
+        worker=replace(
+            config.worker, actor=replace(actor, global_batch_size=max(1, actor.global_batch_size // world))
+        ),
+    )
+    whole = estimate_local(per_rank, size, longest, score_limits, update_limits, cuda=True)
+    held = tuple(
+        replace(part, bytes=part.bytes / shards, assumption=f"{part.assumption}; one of {shards} shards")
+        for part in whole.held
+    )
+    unit = 2 * size.parameters / (widths(size.config).layers + 2) * BYTES[actor.fsdp.mp_param_dtype]
+    gathered = Part("gathered", unit, "the weights of two layers, put together for their turn")
+    weights = size.parameters * BYTES[rollout.dtype] / rollout.tensor_parallel_size
+    sampling = (
+        Part(
+            "vLLM",
+            rollout.gpu_memory_utilization * free,
+            f"gpu_memory_utilization {rollout.gpu_memory_utilization}",
+        )
+        if free
+        else Part("vLLM", weights, "its weights alone: how large a GPU is, is not known here")
+    )
+    there = [part for part in held if not _offloaded(part.name, config)]
+    return Estimate(
+        held=tuple(there),
+        generate=(sampling,),
+        log_probs=(*_without_cast(whole.log_probs), gathered),
+        update=(*_without_cast(whole.update), gathered, *(part for part in held if part not in there)),
+    )
+
+
+def _offloaded(part: str, config: Config) -> bool:
+    """Is it on the host while vLLM samples?"""
+    offload = config.worker.actor.offload
+    return (part in ("weights", "gradients") and offload.offload_params) or (
+        part.startswith("optimizer") and offload.offload_optimizer
+    )
+
+
+def _without_cast(parts: Sequence[Part]) -> tuple[Part, ...]:
+    """FSDP casts the weights it gathers; there is no second copy of all of them."""
+    return tuple(part for part in parts if part.name != "cast weights")

@@ -1,0 +1,188 @@
+"""Steps at worst-case lengths before a run: do they fit, and how long do they take? (`gmpo-vl doctor --rehearse`)
+
+The longest prompts of the data, every response as long as it may get. Nothing is written, and no reward is asked: scores are
+made up so that every group has a gradient.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import psutil
+import torch
+
+from gmpo_vl.config import Config, load_config
+from gmpo_vl.engines.local.optim import build_optimizer
+from gmpo_vl.engines.local.setup import build_policy, load_split, sampling_of
+from gmpo_vl.engines.passes import Policy, fill_old_log_probs, update_policy
+from gmpo_vl.models.allocator import release_freed_memory
+from gmpo_vl.models.forward import unwrap
+from gmpo_vl.models.prompts import PromptSet
+from gmpo_vl.policy import group_advantages
+from gmpo_vl.rollout.hf import generate
+from gmpo_vl.rollout.types import Group, Sampling
+
+WARM_UP_TOKENS = 4
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What the steps took.
+
+    peaks: {phase: bytes} of tensors on the device at the highest point of all steps; {} where the system cannot tell.
+    process: bytes of host memory that the process and its libraries take besides. seconds: {phase: of the last step}.
+    """
+
+    steps: int
+    prompt: int  # tokens of the longest
+    response: int
+    peaks: dict[str, float]
+    process: float
+    seconds: dict[str, float]
+
+    @property
+    def peak(self) -> float:
+        return max(self.peaks.values(), default=0.0)
+
+
+def rehearse(config: Config, steps: int = 3) -> Rehearsal:
+    """Load the model as a run would and take `steps` steps at worst-case lengths. Raises what a run would raise."""
+    policy = build_policy(config)
+    prompts = load_split(config, config.data.train_files, policy.processor)
+    longest = _longest(prompts, config.data.rollout_batch_size)
+    optimizer = build_optimizer(policy.model.parameters(), config.worker.actor.optim)
+    meter = _Meter()
+    # What libraries set up when they are first used is the process's, not a step's.
+    _step(_Meter(), policy, optimizer, prompts, longest[-1:], config, 0, WARM_UP_TOKENS)
+    meter.leave_out_the_process(_held(policy, optimizer))
+    for step in range(steps):
+        _step(meter, policy, optimizer, prompts, longest, config, step, config.data.max_response_length)
+    return Rehearsal(
+        steps,
+        max(prompts.lengths[i] for i in longest),
+        config.data.max_response_length,
+        meter.peaks,
+        meter.process,
+        meter.seconds,
+    )
+
+
+def _step(
+    meter: _Meter,
+    policy: Policy,
+    optimizer: torch.optim.Optimizer,
+    prompts: PromptSet,
+    indices: list[int],
+    config: Config,
+    step: int,
+    length: int,
+) -> None:
+    with meter.phase("generate"):
+        sampling = replace(sampling_of(config), seed=step, max_tokens=length)
+        groups = _full_length_groups(policy, prompts, indices, sampling, config)
+    for group in groups:
+        scores_G = torch.arange(len(group.responses), dtype=torch.float64) % 2
+        group.advantages_G = group_advantages(scores_G, config.algorithm.adv_estimator, key=group.key)
+    with meter.phase("log_probs"):
+        fill_old_log_probs(policy, groups, config)
+    with meter.phase("update"):
+        update_policy(policy, optimizer, groups, config)
+
+
+def _held(policy: Policy, optimizer: torch.optim.Optimizer) -> int:
+    """Bytes of parameters, gradients and moments."""
+    tensors = [*policy.model.parameters(), *(p.grad for p in policy.model.parameters() if p.grad is not None)]
+    tensors += [
+        x for state in optimizer.state.values() for x in state.values() if isinstance(x, torch.Tensor)
+    ]
+    return sum({x.data_ptr(): x.numel() * x.element_size() for x in tensors}.values())
+
+
+def _longest(prompts: PromptSet, count: int) -> list[int]:
+    """Indices of the longest prompts, one after the other; again from the start where there are fewer than `count`."""
+    order = sorted(range(len(prompts)), key=lambda i: -prompts.lengths[i])
+    return [order[k % len(order)] for k in range(count)]
+
+
+def _full_length_groups(
+    policy: Policy, prompts: PromptSet, indices: list[int], sampling: Sampling, config: Config
+) -> list[Group]:
+    """Rollouts in which no token ends a response."""
+    model = unwrap(policy.model)
+    assert model.generation_config is not None
+    before, model.generation_config.eos_token_id = model.generation_config.eos_token_id, [-1]
+    try:
+        with policy.autocast():
+            return generate(
+                policy.model,
+                policy.processor,
+                prompts.encode(indices),
+                sampling,
+                range(len(indices)),
+                config.worker.rollout.max_cached_tokens,
+            )
+    finally:
+        model.generation_config.eos_token_id = before
+
+
+class _Meter:
+    """Seconds and peak memory of phases. On a CPU: resident memory, on Linux."""
+
+    def __init__(self) -> None:
+        self.peaks: dict[str, float] = {}
+        self.seconds: dict[str, float] = {}
+        self.process = 0.0
+
+    def leave_out_the_process(self, held: int) -> None:
+        """What is resident now is the process, but for `held` bytes of tensors."""
+        gc.collect()
+        release_freed_memory()
+        self.process = float(psutil.Process().memory_info().rss - (0 if torch.cuda.is_available() else held))
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        self._restart()
+        start = time.perf_counter()
+        yield
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.seconds[name] = time.perf_counter() - start
+        peak = self._peak()
+        if peak is not None:
+            self.peaks[name] = max(self.peaks.get(name, 0.0), peak)
+
+    def _restart(self) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+        elif Path("/proc/self/clear_refs").exists():
+            release_freed_memory()
+            Path("/proc/self/clear_refs").write_text("5")  # the kernel's high-water mark starts again
+
+    def _peak(self) -> float | None:
+        if torch.cuda.is_available():
+            return float(torch.cuda.max_memory_allocated())
+        status = Path("/proc/self/status")
+        if not status.exists():
+            return None
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024.0 - self.process
+
+
+def main() -> None:
+    """`python -m gmpo_vl.engines.local.rehearsal CONFIG a.b=c ...`: the result as a line of JSON."""
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    config_file, *overrides = sys.argv[1:]
+    print(json.dumps(asdict(rehearse(load_config(config_file, overrides)))))
+
+
+if __name__ == "__main__":
+    main()
