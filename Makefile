@@ -10,7 +10,7 @@ VENV_T4 := .venv-t4
 VENV_EASYR1 := .venv-easyr1
 EASYR1_HOME ?=
 
-.PHONY: demo test setup lint test-t4 setup-t4 test-easyr1 setup-easyr1 bench-objectives bench-step bench-rollout bench-memory bench-verify clean
+.PHONY: demo test setup lint test-t4 setup-t4 test-easyr1 setup-easyr1 bench-objectives bench-step bench-ranks bench-rollout bench-memory bench-verify clean
 
 demo: setup
 	$(VENV)/bin/python recipes/demo.py
@@ -39,8 +39,12 @@ bench-objectives: setup
 
 # An update with every picture and prompt once per group, against one rollout at a time and against the bound; rollouts
 # against transformers' generate; peak memory at an equal token budget. ARGS="--device cuda --model-config qwen2_5_vl_7b"
+# CONFIG=MY.yaml: what sharing saves of a whole step with one's own data and model, in operations.
 bench-step: setup
-	$(VENV)/bin/python benchmarks/training_step.py $(ARGS)
+	$(VENV)/bin/python $(if $(CONFIG),benchmarks/predict_step.py $(CONFIG),benchmarks/training_step.py) $(ARGS)
+
+bench-ranks: setup
+	$(VENV)/bin/python benchmarks/rank_balance.py $(ARGS)
 
 bench-rollout: setup
 	$(VENV)/bin/python benchmarks/rollout.py $(ARGS)
