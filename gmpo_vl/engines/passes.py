@@ -96,6 +96,9 @@ def log_probs_of(
     rows = rows_of(groups)
     limits = limits_of(config, policy, config.worker.actor.micro_batch_size_per_device_for_experience)
     batches = micro_batches(rows, limits)
+    most = _most_on_any_rank(
+        policy, len(batches)
+    )  # asked before the first forward: collectives keep one order
     model.eval()
     for batch in batches:
         with torch.no_grad():
@@ -103,7 +106,7 @@ def log_probs_of(
         assert entropy_BT is not None
         for row, log_probs_T, entropy_T in zip(batch, log_probs_BT.cpu(), entropy_BT.cpu()):
             yield row, log_probs_T[: row.response_length], entropy_T[: row.response_length]
-    for _ in range(len(batches), _most_on_any_rank(policy, len(batches))):
+    for _ in range(len(batches), most):
         with torch.no_grad():
             _forward(policy, model, [_shortest(rows)], config)
 
@@ -213,11 +216,12 @@ def accumulate_gradient(
         progress(len(rows) - len(active))
     limits = limits_of(config, policy, actor.micro_batch_size_per_device_for_update)
     batches = micro_batches(active, limits)
+    most = _most_on_any_rank(policy, len(batches))
     for batch in batches:
         _micro_batch_loss(policy, batch, config, kl_coef, total, diagnostics).backward()
         if progress is not None:
             progress(len(batch))
-    for _ in range(len(batches), _most_on_any_rank(policy, len(batches))):
+    for _ in range(len(batches), most):
         log_probs_BT, _ = _forward(policy, policy.model, [_shortest(rows)], config)
         (log_probs_BT.sum() * 0.0).backward()
     if len(active) < len(rows) and policy.ranks == 1:

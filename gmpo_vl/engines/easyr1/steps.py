@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import psutil
+
 from gmpo_vl.config import Config, ConfigError
 from gmpo_vl.data.order import EpochOrder
 from gmpo_vl.data.types import Prompt
@@ -19,7 +21,7 @@ from gmpo_vl.engines.easyr1.trainer import GMPOTrainer
 from gmpo_vl.engines.local.checkpoint import Progress, mark_best, prune_checkpoints
 from gmpo_vl.engines.local.collect import Collected, collect_groups
 from gmpo_vl.engines.local.loggers import Logger
-from gmpo_vl.engines.local.metrics import group_metrics, memory_metrics, rollout_mismatch
+from gmpo_vl.engines.local.metrics import group_metrics, rollout_mismatch
 from gmpo_vl.engines.local.optim import learning_rate_share
 from gmpo_vl.engines.local.setup import sampling_of, validation_sampling_of
 from gmpo_vl.engines.local.stopping import Stopped, StopRequest
@@ -88,7 +90,10 @@ def train_step(s: Session, step: int) -> dict[str, float]:
         s.progress.position, s.progress.surplus = collected.position, collected.surplus
         keep_rollouts(s, step, collected.groups)  # type: ignore[arg-type]
     tokens = sum(len(g.prompt.ids_P) + len(r.ids_T) for g in collected.groups for r in g.responses)
-    metrics |= {"perf/tokens_per_second": tokens / times["step"], **memory_metrics()}
+    metrics["perf/tokens_per_second"] = tokens / times["step"]
+    metrics["memory/host_rss"] = (
+        psutil.Process().memory_info().rss / 2**30
+    )  # the driver's; GPUs are the workers'
     return metrics | {f"time/{name}": seconds for name, seconds in times.items()}
 
 

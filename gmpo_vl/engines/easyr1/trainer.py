@@ -85,10 +85,12 @@ class GMPOTrainer(RayPPOTrainer):
         )
         found = self.actor_rollout_ref_wg.update_actor(data).non_tensor_batch
         # Every rank reports the same of the step, but its own memory: the largest counts, not the mean.
-        metrics = {name: float(max(values)) for name, values in found.items()}
-        return {name: value for name, value in metrics.items() if not name.startswith("perf/cpu")} | {
-            "actor/lr": lr
-        }
+        metrics = {name: float(max(values)) for name, values in found.items() if name.startswith("actor/")}
+        metrics["actor/lr"] = lr
+        if not self.config.worker.cpu:
+            metrics["memory/device_peak"] = float(max(found["perf/max_memory_allocated_gb"]))
+            metrics["perf/mfu_actor"] = float(max(found["perf/mfu_actor"]))
+        return metrics
 
     def in_order_of_ranks(self, groups: Sequence[Group]) -> list[Group]:
         """Rank after rank, and for each rank its part of the first mini-batch, of the second, ...

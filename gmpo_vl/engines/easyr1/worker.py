@@ -16,7 +16,8 @@ from gmpo_vl.engines.passes import Policy
 from gmpo_vl.models.forward import unwrap
 from gmpo_vl.models.loading import banned_ids, model_folder
 from gmpo_vl.models.processing import load_processor
-from gmpo_vl.models.shared import use_group_attention
+from gmpo_vl.models.shared import sharing_obstacle, use_group_attention
+from gmpo_vl.models.vision import batch_vision
 from gmpo_vl.models.wrapping import answer_packed
 
 
@@ -39,12 +40,16 @@ class GMPOWorker(_Base, FSDPWorker):
         model = run.worker.actor.model
         folder = model_folder(str(model.tokenizer_path or model.model_path))
         self.our_processor = load_processor(folder, run.data.override_chat_template)
-        actor_class = GMPOActor if easyr1_loss(run) is None else EasyR1LossActor
         policy = self._policy(self.fsdp_module)
-        self.actor = actor_class(self.config.actor, policy, run, self.optimizer)
+        reference = self._policy(self.ref_fsdp_module) if self._has_ref and not self._is_lora else policy
+        if easyr1_loss(run) is None:
+            self.actor = GMPOActor(self.config.actor, policy, run, self.optimizer, alike=[reference])
+            reference_class = GMPOActor
+        else:
+            self.actor = EasyR1LossActor(self.config.actor, policy, run, self.optimizer)
+            reference_class = EasyR1LossActor
         if self._has_ref:
-            reference = policy if self._is_lora else self._policy(self.ref_fsdp_module)
-            self.ref_policy = actor_class(self.config.ref, reference, run)
+            self.ref_policy = reference_class(self.config.ref, reference, run)
         self.rollout.begin(self.our_processor, banned_ids(unwrap(self.fsdp_module).config))
 
     def _build_rollout(self) -> None:
@@ -58,10 +63,11 @@ class GMPOWorker(_Base, FSDPWorker):
         """The wrapped model as our passes want it. What it answers is changed inside the wrapper, weights are not."""
         run, inner = self.config.run, sharded._fsdp_wrapped_module
         assert run is not None
-        ours = easyr1_loss(run) is None
-        if ours:
+        if easyr1_loss(run) is None:
             answer_packed(inner)
             use_group_attention(unwrap(inner))
+            if sharing_obstacle(unwrap(inner)) is None:
+                batch_vision(unwrap(inner))
         return Policy(
             model=sharded,
             processor=self.our_processor,

@@ -1,0 +1,131 @@
+"""The gradient is one and the same: on one rank or two, in any micro-batches, on engine easyr1 or local."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("verl", reason="EasyR1 is not installed: make test-easyr1 EASYR1_HOME=FOLDER")
+
+from ranks import make_groups, run_ranks, train
+
+from gmpo_vl.batching.planning import mini_batches
+from gmpo_vl.engines.local.setup import build_policy
+from gmpo_vl.engines.passes import update_policy
+
+LR = 0.05
+MORE = ["worker.actor.max_grad_norm=1.0e+9", "worker.actor.global_batch_size=4", "data.rollout_batch_size=8"]
+
+
+def relative(a, b):
+    return np.linalg.norm(a - b) / np.linalg.norm(b)
+
+
+def in_order_for(ranks, config, groups):
+    """As trainer.in_order_of_ranks deals them, in turn instead of by cost."""
+    batches = list(mini_batches(groups, config.worker.actor.global_batch_size))
+    return [group for rank in range(ranks) for batch in batches for group in batch[rank::ranks]]
+
+
+def local_gradients(config, groups):
+    """Engine local's, by the same plain SGD."""
+    policy = build_policy(config)
+    policy.model.double()
+    optimizer = torch.optim.SGD(policy.model.parameters(), lr=LR)
+    gradients = []
+
+    def keep(*_):
+        named = sorted(policy.model.named_parameters())
+        gradients.append(torch.cat([p.grad.flatten().double() for _, p in named]).numpy())
+
+    optimizer.register_step_pre_hook(keep)
+    metrics = update_policy(policy, optimizer, copy.deepcopy(groups), config)
+    return gradients, metrics
+
+
+@pytest.mark.parametrize("loss_type", ["gmpo", "dapo"])
+def test_two_ranks_one_rank_and_the_local_engine_agree_in_every_update(make_config, loss_type):
+    config = make_config(*MORE, f"worker.actor.loss_type={loss_type}", "worker.actor.ppo_epochs=2")
+    both = make_config(
+        *MORE, f"worker.actor.loss_type={loss_type}", "worker.actor.ppo_epochs=2", "trainer.n_gpus_per_node=2"
+    )
+    groups = make_groups(config)
+    local, local_metrics = local_gradients(config, groups)
+    [(one, one_metrics)] = run_ranks(1, train, config, groups, LR)
+    (two, two_metrics), (second, _) = run_ranks(2, train, both, in_order_for(2, config, groups), LR)
+    assert len(one) == len(two) == len(local) == 4  # two mini-batches, twice
+    for update in range(4):
+        assert relative(two[update], one[update]) < 1e-6
+        assert relative(one[update], local[update]) < 1e-6
+        assert np.array_equal(two[update], second[update])
+    for name in ("actor/pg_loss", "actor/grad_norm", "actor/ratio_max", "actor/ppo_kl"):
+        assert two_metrics[name] == pytest.approx(one_metrics[name], rel=1e-5)
+        assert one_metrics[name] == pytest.approx(local_metrics[name], rel=1e-5)
+
+
+CUTS = {
+    "1": ["worker.actor.dynamic_batching=false", "worker.actor.micro_batch_size_per_device_for_update=1"],
+    "4": ["worker.actor.dynamic_batching=false", "worker.actor.micro_batch_size_per_device_for_update=4"],
+    "dynamic": ["worker.actor.micro_batch_size_per_device_for_update=1"],  # of as many tokens as one full row
+    "whole": [
+        "worker.actor.dynamic_batching=false",
+        "worker.actor.micro_batch_size_per_device_for_update=16",
+    ],
+}
+
+
+def first_gradients(make_config, *more):
+    """The first update's gradient for every way of cutting its mini-batch into micro-batches."""
+    found = {}
+    for name, cut in CUTS.items():
+        config = make_config(*MORE, *cut, *more)
+        [(gradients, _)] = run_ranks(1, train, config, make_groups(config), LR)
+        found[name] = gradients[0]
+    return found
+
+
+def test_micro_batches_change_nothing_where_easyr1_s_sequence_mode_changes_a_lot(make_config, capsys):
+    ours = first_gradients(make_config)
+    theirs = first_gradients(
+        make_config, "worker.actor.loss_type=easyr1/default", "worker.actor.loss_avg_mode=seq"
+    )
+    with capsys.disabled():
+        print("\nrelative gradient error by micro-batch:", end="")
+        for name in ("1", "4", "dynamic"):
+            gaps = [relative(gradients[name], gradients["whole"]) for gradients in (ours, theirs)]
+            print(f"  {name}: gmpo {gaps[0]:.1e}, EasyR1's default/seq {gaps[1]:.2f}", end="")
+            assert gaps[0] < 1e-6
+            assert gaps[1] > 1e-3  # what the seam does; if EasyR1 mends it, this says so
+        print()
+
+
+def test_kl_entropy_and_skipped_groups_agree_over_ranks_too(make_config):
+    """Rank 1 has nothing to run in the first mini-batch but must take part; rank 0 has more micro-batches than it."""
+    more = [
+        *MORE,
+        "worker.actor.dynamic_batching=false",
+        "worker.actor.micro_batch_size_per_device_for_update=2",
+    ]
+    config, both = make_config(*more), make_config(*more, "trainer.n_gpus_per_node=2")
+    groups = make_groups(config)
+    for group in groups[1:4:2]:
+        group.advantages_G = torch.zeros_like(group.advantages_G)
+    [(one, one_metrics)] = run_ranks(1, train, config, groups, LR)
+    (two, two_metrics), _ = run_ranks(2, train, both, in_order_for(2, config, groups), LR)
+    for update in range(2):
+        assert relative(two[update], one[update]) < 1e-6
+    assert two_metrics["actor/pg_loss"] == pytest.approx(one_metrics["actor/pg_loss"], rel=1e-9)
+
+    regularised = ["algorithm.disable_kl=false", "algorithm.use_kl_loss=true", "algorithm.kl_coef=0.1"]
+    regularised += ["algorithm.kl_penalty=low_var_kl", "worker.actor.entropy_coef=0.01"]
+    config, both = (
+        make_config(*more, *regularised),
+        make_config(*more, *regularised, "trainer.n_gpus_per_node=2"),
+    )
+    for group in groups:
+        group.ref_log_probs = [old - 0.1 for old in group.old_log_probs]
+    local, _ = local_gradients(config, groups)
+    (two, _), _ = run_ranks(2, train, both, in_order_for(2, config, groups), LR)
+    for update in range(2):
+        assert relative(two[update], local[update]) < 1e-6
