@@ -8,6 +8,8 @@ PIP_ARGS ?=
 VENV := .venv
 VENV_T4 := .venv-t4
 VENV_EASYR1 := .venv-easyr1
+EASYR1_PATH = EASYR1_HOME=$(abspath $(EASYR1_HOME)) PYTHONPATH=$(abspath $(EASYR1_HOME)):$(abspath tests/easyr1/stand_ins) \
+	PYTHONDONTWRITEBYTECODE=1
 EASYR1_HOME ?=
 
 .PHONY: demo test setup lint test-t4 setup-t4 test-easyr1 setup-easyr1 bench-objectives bench-step bench-ranks bench-rollout bench-memory bench-verify clean
@@ -24,8 +26,7 @@ test-t4: setup-t4
 # The EasyR1 engine on a CPU, against a checkout of EasyR1 (commit b44b311), which stays as it is: no byte code is written.
 test-easyr1: setup-easyr1
 	@test -d "$(EASYR1_HOME)/verl" || { echo "make test-easyr1 EASYR1_HOME=FOLDER: a checkout of EasyR1 at commit b44b311"; exit 2; }
-	EASYR1_HOME=$(abspath $(EASYR1_HOME)) PYTHONPATH=$(abspath $(EASYR1_HOME)):$(abspath tests/easyr1/stand_ins) \
-	PYTHONDONTWRITEBYTECODE=1 $(VENV_EASYR1)/bin/python -m pytest tests/easyr1 $(ARGS)
+	$(EASYR1_PATH) $(VENV_EASYR1)/bin/python -m pytest tests/easyr1 $(ARGS)
 
 lint: setup
 	$(VENV)/bin/ruff check .
@@ -40,8 +41,9 @@ bench-objectives: setup
 # An update with every picture and prompt once per group, against one rollout at a time and against the bound; rollouts
 # against transformers' generate; peak memory at an equal token budget. ARGS="--device cuda --model-config qwen2_5_vl_7b"
 # CONFIG=MY.yaml: what sharing saves of a whole step with one's own data and model, in operations.
-bench-step: setup
-	$(VENV)/bin/python $(if $(CONFIG),benchmarks/predict_step.py $(CONFIG),benchmarks/training_step.py) $(ARGS)
+# EASYR1_HOME=FOLDER: EasyR1's own actor in the same run.
+bench-step: $(if $(EASYR1_HOME),setup-easyr1,setup)
+	$(if $(EASYR1_HOME),$(EASYR1_PATH) $(VENV_EASYR1),$(VENV))/bin/python $(if $(CONFIG),benchmarks/predict_step.py $(CONFIG),benchmarks/training_step.py) $(ARGS)
 
 bench-ranks: setup
 	$(VENV)/bin/python benchmarks/rank_balance.py $(ARGS)

@@ -15,12 +15,16 @@ bound   operations of plain / operations of shared, forward and backward, from t
 Times are medians of interleaved runs (on a CPU: CPU seconds of this process); the two runs of a pair follow each other,
 and the speed-up is the median of the pairs' ratios. Memory is the peak above what the process held before the pass. On a
 CPU both ways keep freed memory (models/allocator.py).
+
+With EASYR1_HOME set (make bench-step EASYR1_HOME=FOLDER) EasyR1's own actor goes through the same rollouts, one at a time,
+padded (nothing is padded at one rollout) and packed.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 from collections.abc import Callable
 from functools import partial
@@ -59,14 +63,40 @@ def update(model: Any, rows: list[Row], limits: Limits, device: torch.device) ->
         log_probs_BT.sum().backward()
 
 
-def compare(
-    plain: Callable[[], None], shared: Callable[[], None], repeats: int, device: torch.device
-) -> dict[str, float]:
-    """Memory first, then interleaved times after a pair that does not count: measuring memory emptied the heap."""
-    memory = {run: peak_memory_of(run, device) for run in (plain, shared)}
-    plain(), shared()
-    times = [(seconds_of(plain, device), seconds_of(shared, device)) for _ in range(repeats)]
+def easyr1_ways(model: Any, rows: list[Row], device: torch.device) -> dict[str, Callable[[], None]]:
+    """EasyR1's own actor on the same rollouts, where it is."""
+    if "EASYR1_HOME" not in os.environ:
+        return {}
+    import easyr1_actor as easyr1
+
+    batches = [easyr1.as_micro_batch(row, device) for row in rows]
+    actors = {name: easyr1.easyr1_actor(model, name == "packed") for name in ("padded", "packed")}
     return {
+        f"easyr1_{name}": partial(easyr1.update, model, actor, batches, device)
+        for name, actor in actors.items()
+    }
+
+
+def compare(
+    plain: Callable[[], None],
+    shared: Callable[[], None],
+    others: dict[str, Callable[[], None]],
+    repeats: int,
+    device: torch.device,
+) -> dict[str, float]:
+    """Memory first, then interleaved times after a round that does not count: measuring memory emptied the heap."""
+    memory = {run: peak_memory_of(run, device) for run in (plain, shared)}
+    rounds = []
+    for _ in range(1 + repeats):
+        rounds.append([seconds_of(run, device) for run in (plain, shared, *others.values())])
+    times = [(p, s) for p, s, *_ in rounds[1:]]
+    theirs: dict[str, float] = {}
+    for i, name in enumerate(others, start=2):
+        theirs[f"{name}_seconds"] = round(statistics.median(seconds[i] for seconds in rounds[1:]), 4)
+        ratio = statistics.median(seconds[i] / seconds[1] for seconds in rounds[1:])
+        theirs[f"speedup_vs_{name}"] = round(ratio, 3)
+    return {
+        **theirs,
         "plain_seconds": round(statistics.median(t for t, _ in times), 4),
         "shared_seconds": round(statistics.median(t for _, t in times), 4),
         "speedup_vs_plain": round(statistics.median(p / s for p, s in times), 3),
@@ -116,6 +146,7 @@ def main() -> None:
         found = compare(
             partial(update, model, rows, alone, device),
             partial(update, model, rows, packed, device),
+            easyr1_ways(model, rows, device),
             options.repeats,
             device,
         )
@@ -130,7 +161,12 @@ def main() -> None:
             f"{setting:22} {found['plain_seconds']:8.2f} {found['shared_seconds']:9.2f} "
             f"{found['speedup_vs_plain']:9.2f}  ({found['speedup_lowest']:.2f}-{found['speedup_highest']:.2f}) "
             f"{bound:11.2f} {found['speedup_vs_plain'] / bound:9.0%} {found['parts']:6}  "
-            f"{found['plain_peak_mb']:.0f} / {found['shared_peak_mb']:.0f}",
+            f"{found['plain_peak_mb']:.0f} / {found['shared_peak_mb']:.0f}"
+            + "".join(
+                f"   {name.removeprefix('speedup_vs_')} {ratio:.2f}"
+                for name, ratio in found.items()
+                if name.startswith("speedup_vs_easyr1")
+            ),
             flush=True,
         )
 
