@@ -14,8 +14,8 @@ from gmpo_vl.check.rows import RowChecker, RowReport
 
 CHUNK = 32  # rows handed to a worker at once
 IN_FLIGHT = 4  # chunks waiting for each worker
-# A worker loads tokenizer and libraries first, which takes as long as some hundreds of rows.
-ROWS_WORTH_A_WORKER = 400
+# A worker loads tokenizer and libraries first, which takes as long as a thousand rows.
+ROWS_WORTH_A_WORKER = 2000
 
 Chunk = tuple[str, range]
 
