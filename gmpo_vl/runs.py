@@ -187,7 +187,7 @@ class EvaluationFolder:
         return (SampleRecord(**row) for row in read_jsonl(self.samples_file))
 
     def write_samples(self, records: Iterable[SampleRecord]) -> None:
-        write_text(self.samples_file, "".join(to_line(asdict(r)) for r in records))
+        write_text(self.samples_file, "".join(to_line(vars(r)) for r in records))
 
     def results(self) -> dict[str, Any]:
         if not self.results_file.exists():

@@ -56,7 +56,7 @@ def regrade_folder(
         raise FileNotFoundError(f"{folder.folder} has no plan.json: it was not written by `gmpo-vl eval`")
     result = regrade(list(folder.samples()), grading_of(plan["protocol"]), processes, progress)
     folder.write_samples(result.records)
-    write_results(folder, plan)
+    write_results(folder, plan, result.records)
     return result
 
 

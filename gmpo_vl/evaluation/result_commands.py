@@ -120,8 +120,9 @@ def run_regrade(options: argparse.Namespace) -> int:
 
     for folder in result_folders(options.results):
         start = time.perf_counter()
-        before = folder.results()["pass@1"]
-        with phase_bar(folder.folder.name, sum(1 for _ in folder.samples())) as advance:
+        results = folder.results()
+        before = results["pass@1"]
+        with phase_bar(folder.folder.name, results["questions"] * results["n"]) as advance:
             regraded = regrade_folder(folder, options.processes, advance)
         seconds = time.perf_counter() - start
         write_page(folder)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gmpo_vl.evaluation.summary import figures
-from gmpo_vl.runs import EvaluationFolder, write_json
+from gmpo_vl.runs import EvaluationFolder, SampleRecord, write_json
 
 
 def differing(begun: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
@@ -47,11 +47,14 @@ def finish(folder: EvaluationFolder) -> dict[str, Any]:
     return folder.results()
 
 
-def write_results(folder: EvaluationFolder, plan: dict[str, Any]) -> dict[str, Any]:
-    """results.json from samples.jsonl: the figures, and everything they depend on."""
+def write_results(
+    folder: EvaluationFolder, plan: dict[str, Any], records: Sequence[SampleRecord] | None = None
+) -> dict[str, Any]:
+    """results.json: the figures, and everything they depend on. records: samples.jsonl's, if they are at hand."""
+    records = list(folder.samples()) if records is None else records
     results = {
         "name": plan["name"],
-        **figures(list(folder.samples()), plan["protocol"]["n"]),
+        **figures(records, plan["protocol"]["n"]),
         "settings": plan["protocol"],
         **{key: plan[key] for key in ("template", "data", "model", "backend", "versions")},
         "notes": notes(plan),

@@ -21,12 +21,13 @@ from gmpo_vl.verify.hendrycks import string_form
 from gmpo_vl.verify.normalise import normalise
 from gmpo_vl.verify.parse import parse
 from gmpo_vl.verify.prm800k import plain_form, same_elements
-from gmpo_vl.verify.quantities import roughly
+from gmpo_vl.verify.quantities import far_apart
 from gmpo_vl.verify.tokens import Unreadable
+from gmpo_vl.verify.tree import Node
 
 Grader = Literal["gmpo", "mathruler"]
-_APART = 1e-3  # absolute and relative; math-verify rounds to six places
-_ALIKE = frozenset("num neg add sub mul div root const".split())
+_ALIKE = frozenset("num sym const neg add sub mul div root pow".split())
+_READ_OTHERWISE = re.compile(r"\^\s*\d\s*\d|\d,\d{3}")  # 2^34 may be 2^3 4, and 1,234 a number
 _BRACES = re.compile(r"[{}]")
 
 
@@ -57,23 +58,47 @@ def judge(grader: Grader, gold: str, answer: str) -> str:
         return "equal"
     if older or any(len(text) > 128 and _repeats(text) for text in (gold, answer)):
         return "different"
-    return "different" if _numbers_apart(gold, answer) else "ask"
+    return "different" if _clearly_different(gold, answer) else "ask"
 
 
-def _numbers_apart(gold: str, answer: str) -> bool:
-    """Two numbers that no rounding could make equal. math-verify says so, too, a thousand times slower."""
-    one, two = _number(gold), _number(answer)
-    return one is not None and two is not None and abs(one - two) > _APART * max(1.0, abs(one), abs(two))
+def _clearly_different(gold: str, answer: str) -> bool:
+    """An item of the gold, or its equation, that no rounding and no rearrangement could make one of the answer's. math-verify
+    says so, too, a thousand times slower.
+    """
+    one, two = _alike(gold), _alike(answer)
+    if one is None or two is None or (one.op == "rel") != (two.op == "rel"):
+        return False
+    if one.op == "rel":
+        left, right = Node("sub", one.args[1]), Node("sub", two.args[1])
+        turned = Node("neg", (right,))
+        return (
+            far_apart(one.args[1][1], two.args[1][1]) and far_apart(left, right) and far_apart(left, turned)
+        )
+    ours, theirs = _items(one), _items(two)
+    if len(ours) not in (1, len(theirs)):  # they take some parts for the whole
+        return False
+    return any(all(far_apart(item, other) for other in theirs) for item in ours)
 
 
 @lru_cache(maxsize=20_000)
-def _number(text: str) -> complex | None:
-    """The value of what every grammar reads alike: sums, products, fractions and roots of numbers and pi."""
+def _alike(text: str) -> Node | None:
+    """The tree of what every grammar reads alike: sums, products, fractions, roots and powers; lists of those; two of them
+    that are equal. None for anything else.
+    """
+    if _READ_OTHERWISE.search(text):
+        return None
     try:
         node = parse(normalise(text))
     except Unreadable:
         return None
-    return roughly(node) if node.summary.ops <= _ALIKE and node.summary.constants <= {"pi"} else None
+    parts = node.args[1] if node.op == "rel" and node.args[0] == ("=",) else _items(node)
+    return node if all(part.summary.ops <= _ALIKE for part in parts) else None
+
+
+def _items(node: Node) -> tuple[Node, ...]:
+    if node.op in ("list", "either", "set"):
+        return node.args
+    return node.args[2] if node.op == "tuple" else (node,)
 
 
 def _repeats(text: str) -> bool:

@@ -28,6 +28,7 @@ _STEPPED_POINTS = 40  # where they have floors
 _POINTS = 4  # random points at which two expressions must agree
 _MAX_SLOW = 150  # powers, roots and functions in an answer; the most in a gold is 9
 _MAX_SLOW_AT_POINTS = 30  # where it is evaluated at several points
+_ROUNDED = 1e-5  # more than rounding to six decimals can close
 _CALCULATOR = 10  # significant digits
 
 
@@ -93,6 +94,20 @@ def roughly(node: Node) -> complex | None:
         return None if value is None else complex(value)
     except OverflowError:
         return None
+
+
+def far_apart(one: Node, two: Node) -> bool:
+    """Whether two numbers or expressions have values at a few points, and at each of them other values than rounding makes."""
+    names = tuple(sorted(symbols(one) | symbols(two)))
+    points = [_point(names, k, False, False) for k in range(3)] if names else [()]
+    return all(_values_apart(_at(one, point), _at(two, point)) for point in points)
+
+
+def _values_apart(one: Any, two: Any) -> bool:
+    if one is None or two is None:
+        return False
+    one, two = real(one), real(two)
+    return bool(abs(one - two) > _ROUNDED * (1 + 1e-4 * max(abs(one), abs(two))))
 
 
 # --- units ------------------------------------------------------------------------------------------------------------

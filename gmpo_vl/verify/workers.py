@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -156,6 +157,7 @@ class Pool:
 
 _pools: dict[tuple[int, int], Pool] = {}
 _decided: dict[tuple[str, str], str] = {}
+_late: Counter[tuple[str, str]] = Counter()
 _lock = threading.Lock()
 
 
@@ -172,10 +174,10 @@ if hasattr(os, "register_at_fork"):
 def ask_math_verify(questions: Sequence[Question], workers: int = 1) -> list[str]:
     """math-verify's outcome for each question, in order; the workers stay for the next call.
 
-    A pair is asked once: decisions are remembered, late answers and errors are not.
+    A pair is asked once: decisions are remembered, and so are those that were late twice; errors are not.
     """
     pairs = [question[:2] for question in questions]
-    said = {pair: known for pair in pairs if (known := _decided.get(pair))}
+    said = {pair: known for pair in pairs if (known := _known(pair))}
     new = [question for pair, question in dict(zip(pairs, questions)).items() if pair not in said]
     if len(new) == 1:
         replies = [_pool(max(1, workers)).ask(new[0])]
@@ -186,10 +188,16 @@ def ask_math_verify(questions: Sequence[Question], workers: int = 1) -> list[str
     else:
         replies = []
     said.update(zip((question[:2] for question in new), replies))
-    if len(_decided) + len(new) > MAX_DECIDED:
+    if len(_decided) + len(_late) + len(new) > MAX_DECIDED:
         _decided.clear()
+        _late.clear()
     _decided.update({pair: reply for pair, reply in said.items() if reply in ("equal", "different")})
+    _late.update(question[:2] for question in new if said[question[:2]] == "timeout")
     return [said[pair] for pair in pairs]
+
+
+def _known(pair: tuple[str, str]) -> str | None:
+    return _decided.get(pair) or ("timeout" if _late[pair] > 1 else None)
 
 
 def _pool(size: int) -> Pool:
