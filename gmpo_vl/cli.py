@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 from gmpo_vl import __version__
 from gmpo_vl.check.commands import add_check_commands
@@ -98,11 +99,15 @@ def run_train(options: argparse.Namespace) -> int:
     quiet_libraries()
     config = load_config(options.config, options.overrides)
     if options.dry_run:
-        from gmpo_vl.engines.local.plan import dry_run
-
-        print(dry_run(config))
+        print(import_module(f"gmpo_vl.engines.{config.engine}.plan").dry_run(config))
         return 0
-    from gmpo_vl.engines.local.trainer import train
+    if config.engine == "easyr1":
+        from gmpo_vl.engines.easyr1.seams import require_easyr1
+
+        require_easyr1()
+        from gmpo_vl.engines.easyr1.driver import train
+    else:
+        from gmpo_vl.engines.local.trainer import train
 
     for notice in notices(config):
         print(notice)

@@ -71,7 +71,7 @@ class Policy:
         return pack(rows, self.processor.image, self.device, self.features.of if self.features else None)
 
 
-def limits_of(config: Config, policy: Policy, rollouts: int) -> Limits:
+def limits_of(config: Config, share_prefix: bool, rollouts: int) -> Limits:
     """What one forward may hold. `rollouts`: the micro-batch size of this pass.
 
     `max_tokens_per_micro_batch` says it in tokens; without it `dynamic_batching` allows the tokens of that many rollouts of
@@ -79,11 +79,11 @@ def limits_of(config: Config, policy: Policy, rollouts: int) -> Limits:
     """
     actor, data = config.worker.actor, config.data
     if actor.max_tokens_per_micro_batch is not None:
-        return Limits(max_tokens=actor.max_tokens_per_micro_batch, share_prefix=policy.share_prefix)
+        return Limits(max_tokens=actor.max_tokens_per_micro_batch, share_prefix=share_prefix)
     if actor.dynamic_batching:
         longest = data.max_prompt_length + data.max_response_length
-        return Limits(max_tokens=rollouts * longest, share_prefix=policy.share_prefix)
-    return Limits(max_rows=rollouts, share_prefix=policy.share_prefix)
+        return Limits(max_tokens=rollouts * longest, share_prefix=share_prefix)
+    return Limits(max_rows=rollouts, share_prefix=share_prefix)
 
 
 def log_probs_of(
@@ -94,11 +94,12 @@ def log_probs_of(
     Rows come in no particular order. A collective: every rank takes all that comes.
     """
     rows = rows_of(groups)
-    limits = limits_of(config, policy, config.worker.actor.micro_batch_size_per_device_for_experience)
+    limits = limits_of(
+        config, policy.share_prefix, config.worker.actor.micro_batch_size_per_device_for_experience
+    )
     batches = micro_batches(rows, limits)
-    most = _most_on_any_rank(
-        policy, len(batches)
-    )  # asked before the first forward: collectives keep one order
+    # Asked before the first forward: collectives keep one order.
+    most = _most_on_any_rank(policy, len(batches))
     model.eval()
     for batch in batches:
         with torch.no_grad():
@@ -214,7 +215,7 @@ def accumulate_gradient(
     diagnostics.add_skipped(weight_B[skip_B])
     if progress is not None and len(active) < len(rows):
         progress(len(rows) - len(active))
-    limits = limits_of(config, policy, actor.micro_batch_size_per_device_for_update)
+    limits = limits_of(config, policy.share_prefix, actor.micro_batch_size_per_device_for_update)
     batches = micro_batches(active, limits)
     most = _most_on_any_rank(policy, len(batches))
     for batch in batches:

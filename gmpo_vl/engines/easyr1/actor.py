@@ -12,7 +12,6 @@ from verl.protocol import DataProto
 from verl.workers.actor.dp_actor import DataParallelPPOActor
 
 from gmpo_vl.config import Config
-from gmpo_vl.engines.easyr1.proof import prove_sharing
 from gmpo_vl.engines.easyr1.rows import to_rows
 from gmpo_vl.engines.easyr1.wire import groups_of
 from gmpo_vl.engines.passes import Policy, log_probs_of, update_policy
@@ -22,21 +21,13 @@ from gmpo_vl.rollout.types import Group
 class GMPOActor(DataParallelPPOActor):
     """Every objective of gmpo_vl.policy. One row of what comes in is a group (wire.py).
 
-    actor_optimizer: None for the reference policy. policy: the same module with how it computes. alike: other policies for
-    which what the first batch proves (`share_prefix: auto`) holds too.
+    actor_optimizer: None for the reference policy. policy: the same module with how it computes; every pass is told whether
+    prompts are shared.
     """
 
-    def __init__(
-        self,
-        config: Any,
-        policy: Policy,
-        run: Config,
-        actor_optimizer: Any = None,
-        alike: Sequence[Policy] = (),
-    ) -> None:
+    def __init__(self, config: Any, policy: Policy, run: Config, actor_optimizer: Any = None) -> None:
         super().__init__(config, policy.model, actor_optimizer)
-        self.policy, self.run, self.alike = policy, run, alike
-        self.to_prove = actor_optimizer is not None and run.worker.actor.share_prefix == "auto"
+        self.policy, self.run = policy, run
         self.entropy: dict[str, float] = {}
 
     @torch.no_grad()
@@ -46,8 +37,7 @@ class GMPOActor(DataParallelPPOActor):
         The entropy of the tokens' distributions is kept for the step's metrics; copies do not count in it.
         """
         groups = groups_of(data)
-        if self.to_prove:
-            self.settle_sharing(groups)
+        self.policy.share_prefix = data.meta_info["share_prefix"]
         is_copy = dict(zip([group.key for group in groups], data.batch["is_copy"].tolist()))
         index = {group.key: i for i, group in enumerate(groups)}
         out_NGT = torch.zeros(
@@ -66,20 +56,9 @@ class GMPOActor(DataParallelPPOActor):
         self.entropy = {"actor/entropy": float(sums[0] / sums[1])}
         return out_NGT
 
-    @torch.enable_grad()
-    def settle_sharing(self, groups: Sequence[Group]) -> None:
-        """On the first batch of a run one group goes both ways; where they disagree the run goes the plain way."""
-        proof = prove_sharing(self.policy, groups, self.run)
-        for policy in (self.policy, *self.alike):
-            policy.share_prefix = proof.holds
-        self.to_prove = False
-        if self.rank == 0 and proof.holds:
-            print(f"each prompt is computed once per group: {proof}", flush=True)
-        elif self.rank == 0:
-            print(f"WARNING: the shared forward is wrong here, every rollout runs alone: {proof}", flush=True)
-
     def update_policy(self, data: DataProto) -> dict[str, Any]:
         """The step's updates. Every rank returns the same figures, of the whole step. A collective."""
+        self.policy.share_prefix = data.meta_info["share_prefix"]
         set_learning_rate(self.actor_optimizer, data.meta_info["lr"])
         return self.entropy | update_policy(self.policy, self.actor_optimizer, groups_of(data), self.run)
 

@@ -46,6 +46,7 @@ def save_checkpoint(run: Run, workers: Any, progress: Progress, prompts: PromptS
             "best_accuracy": progress.best_accuracy,
             "best_step": progress.best_step,
             "unfinished": progress.unfinished,
+            "may_share": progress.may_share,
             "resumable": not config.trainer.save_model_only,
         }
         torch.save(state, folder / "trainer" / "state.pt")
@@ -88,6 +89,7 @@ def load_progress(folder: Path, prompts: PromptSet) -> Progress:
         best_accuracy=state["best_accuracy"],
         best_step=state["best_step"],
         unfinished=state["unfinished"],
+        may_share=state["may_share"],
     )
 
 

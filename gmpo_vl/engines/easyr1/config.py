@@ -15,7 +15,8 @@ from typing import Any, TypeVar, get_type_hints
 from verl.trainer.config import PPOConfig
 from verl.workers.config import WorkerConfig
 
-from gmpo_vl.config import Config, ConfigError
+from gmpo_vl.config import Config
+from gmpo_vl.engines.easyr1.limits import check, easyr1_loss
 
 T = TypeVar("T")
 
@@ -26,12 +27,6 @@ class GMPOWorkerConfig(WorkerConfig):
 
     run: Config | None = None
     cpu: bool = False
-
-
-def easyr1_loss(config: Config) -> str | None:
-    """NAME of `loss_type: easyr1/NAME`; None for this project's objectives."""
-    kind, _, name = config.worker.actor.loss_type.rpartition("/")
-    return name if kind == "easyr1" else None
 
 
 def to_easyr1(config: Config, training_steps: int, cpu: bool = False) -> PPOConfig:
@@ -87,39 +82,3 @@ def fill(target: T, source: Any, skip: Iterable[str] = ()) -> T:
         else:
             assert item.default is not MISSING
     return target
-
-
-def check(config: Config) -> None:
-    """What can run on engine local but not here. Raises ConfigError with one line each."""
-    actor, rollout, trainer = config.worker.actor, config.worker.rollout, config.trainer
-    gpus = trainer.nnodes * trainer.n_gpus_per_node
-    problems = []
-    if config.data.rollout_batch_size % gpus or actor.global_batch_size % gpus:
-        problems.append(
-            f"data.rollout_batch_size {config.data.rollout_batch_size} and worker.actor.global_batch_size "
-            f"{actor.global_batch_size} (prompts) must be multiples of the {gpus} GPUs (trainer.nnodes x "
-            "trainer.n_gpus_per_node): a prompt's rollouts stay together on one GPU"
-        )
-    if gpus % rollout.tensor_parallel_size:
-        problems.append(
-            f"worker.rollout.tensor_parallel_size {rollout.tensor_parallel_size} does not divide the {gpus} GPUs"
-        )
-    if config.algorithm.adv_estimator not in ("grpo", "grpo_no_std"):
-        problems.append(
-            f"algorithm.adv_estimator {config.algorithm.adv_estimator}: this engine has group advantages only, grpo and "
-            "grpo_no_std"
-        )
-    if not config.algorithm.disable_kl and not config.algorithm.use_kl_loss:
-        problems.append(
-            "algorithm.disable_kl false without use_kl_loss puts the KL term into the reward, which group advantages "
-            "cannot see; write algorithm.use_kl_loss: true, or disable_kl: true as the paper"
-        )
-    if easyr1_loss(config) is None and actor.ulysses_size > 1:
-        problems.append(
-            f"worker.actor.ulysses_size {actor.ulysses_size}: a packed group is not split over GPUs; where it does not fit, "
-            "lower worker.actor.max_tokens_per_micro_batch, or use loss_type easyr1/NAME"
-        )
-    if config.worker.reward.skip_special_tokens is not True:
-        problems.append("worker.reward.skip_special_tokens: a reward reads the text without special tokens")
-    if problems:
-        raise ConfigError("\n".join(problems))

@@ -17,6 +17,7 @@ from gmpo_vl.engines.easyr1.config import to_easyr1
 from gmpo_vl.engines.easyr1.reward import RemoteReward
 from gmpo_vl.engines.easyr1.steps import Session, run_steps, show_validation
 from gmpo_vl.engines.easyr1.trainer import GMPOTrainer
+from gmpo_vl.engines.local.ahead import Ahead
 from gmpo_vl.engines.local.checkpoint import Progress
 from gmpo_vl.engines.local.loggers import open_loggers
 from gmpo_vl.engines.local.opening import keep_config
@@ -73,6 +74,7 @@ def train(config: Config) -> Run:
         if checkpoint is not None:
             workers.load(checkpoint / "actor")
             print(f"going on from {checkpoint}", flush=True)
+        order = EpochOrder(len(prompts), config.data.seed, config.data.shuffle)
         session = Session(
             config=config,
             run=run,
@@ -80,7 +82,8 @@ def train(config: Config) -> Run:
             reward=RemoteReward(config),
             prompts=prompts,
             validation=validation,
-            order=EpochOrder(len(prompts), config.data.seed, config.data.shuffle),
+            order=order,
+            next_prompts=Ahead(lambda position, count: prompts.encode(order.take(position, count))),
             total_steps=steps,
             progress=progress,
             first_step=progress.step,
@@ -108,6 +111,7 @@ def run_session(session: Session) -> None:
             raise cause from error  # a sentence for people, from a worker
         raise
     finally:
+        session.next_prompts.close()
         for logger in session.loggers:
             logger.close()
 

@@ -13,19 +13,24 @@ from typing import Any
 
 import psutil
 
+from gmpo_vl.batching.planning import rows_of, tokens_saved
 from gmpo_vl.config import Config, ConfigError
 from gmpo_vl.data.order import EpochOrder
 from gmpo_vl.data.types import Prompt
 from gmpo_vl.engines.easyr1.checkpoint import save_checkpoint
+from gmpo_vl.engines.easyr1.limits import easyr1_loss
 from gmpo_vl.engines.easyr1.trainer import GMPOTrainer
+from gmpo_vl.engines.local.ahead import Ahead
 from gmpo_vl.engines.local.checkpoint import Progress, mark_best, prune_checkpoints
 from gmpo_vl.engines.local.collect import Collected, collect_groups
 from gmpo_vl.engines.local.loggers import Logger
 from gmpo_vl.engines.local.metrics import group_metrics, rollout_mismatch
 from gmpo_vl.engines.local.optim import learning_rate_share
+from gmpo_vl.engines.local.probe import kept_probe, kl_of
 from gmpo_vl.engines.local.setup import sampling_of, validation_sampling_of
 from gmpo_vl.engines.local.stopping import Stopped, StopRequest
-from gmpo_vl.engines.local.trainer import due, keep_rollouts, report, timed
+from gmpo_vl.engines.local.trainer import WORTH_SHARING, due, keep_rollouts, report, timed
+from gmpo_vl.engines.passes import limits_of, take_rollout_log_probs
 from gmpo_vl.models.prompts import PromptSet
 from gmpo_vl.progress import phase_bar
 from gmpo_vl.rollout.scoring import accuracy, score_groups, to_records
@@ -53,6 +58,8 @@ class Session:
     first_step: int
     stop: StopRequest
     loggers: list[Logger]
+    next_prompts: Ahead
+    probe: list[Group] | None = None
 
 
 def run_steps(s: Session) -> None:
@@ -79,6 +86,9 @@ def train_step(s: Session, step: int) -> dict[str, float]:
         with timed(times, "generate"):
             collected = collect(s, step)
         metrics |= group_metrics(collected)
+        metrics |= choose_sharing(s, collected.groups)
+        if s.progress.step == s.first_step and s.config.trainer.kl_to_start_freq > 0:
+            probe_of(s)  # before the weights change
         with timed(times, "log_probs"):
             metrics |= old_and_reference_log_probs(s, step, collected)
         with timed(times, "update"):
@@ -102,6 +112,9 @@ def finish_step(s: Session, metrics: dict[str, float]) -> None:
     step = s.progress.step
     s.progress.unfinished = metrics
     found = dict(metrics)
+    if due(s.config.trainer.kl_to_start_freq, step, s.total_steps):
+        probe = probe_of(s)
+        found["actor/kl_to_start"] = kl_of(probe, s.workers.log_probs(probe))
     if due(s.config.trainer.val_freq, step, s.total_steps):
         times: dict[str, float] = {}
         with timed(times, "validate"):
@@ -117,9 +130,6 @@ def finish_step(s: Session, metrics: dict[str, float]) -> None:
 def collect(s: Session, step: int) -> Collected:
     """Prompts, n rollouts each, rewards and group advantages."""
 
-    def next_prompts(position: int, count: int) -> list[Prompt]:
-        return s.prompts.encode(s.order.take(position, count))
-
     def sample(prompts: Sequence[Prompt], positions: Sequence[int]) -> list[Group]:
         s.stop.raise_if_asked()
         with phase_bar(f"step {step}: rollouts", len(prompts)) as advance:
@@ -129,8 +139,24 @@ def collect(s: Session, step: int) -> Collected:
 
     with sampler(s):
         return collect_groups(
-            s.config, s.progress.position, s.progress.surplus, next_prompts, sample, s.reward
+            s.config, s.progress.position, s.progress.surplus, s.next_prompts, sample, s.reward
         )
+
+
+def probe_of(s: Session) -> list[Group]:
+    """The frozen answers that `actor/kl_to_start` is measured on: sampled when first asked for, read again on resume."""
+
+    def answer() -> list[Group]:
+        with sampler(s):
+            groups = s.workers.generate(asked, [-1] * len(asked), sampling_of(s.config))
+        for group, log_probs in zip(groups, s.workers.log_probs(groups)):
+            group.old_log_probs = log_probs
+        return groups
+
+    if s.probe is None:
+        asked = s.prompts.encode(s.order.take(0, min(s.config.trainer.kl_to_start_prompts, len(s.prompts))))
+        s.probe = kept_probe(asked, s.run.folder / "probe.pt", answer)
+    return s.probe
 
 
 @contextmanager
@@ -141,17 +167,44 @@ def sampler(s: Session) -> Iterator[None]:
     s.workers.actor_rollout_ref_wg.release_rollout_engine()
 
 
+def choose_sharing(s: Session, groups: Sequence[Group]) -> dict[str, float]:
+    """Is each prompt computed once per group? Under `auto`: where the first batch of a run proves it right, and where a
+    step's lengths make it pay. EasyR1's own losses go EasyR1's own way."""
+    actor, workers = s.config.worker.actor, s.workers
+    if easyr1_loss(s.config) is not None:
+        workers.share_prefix = False
+        return {"batch/tokens_saved": 0.0}
+    limits = limits_of(s.config, True, actor.micro_batch_size_per_device_for_update)
+    saved = tokens_saved(rows_of(groups), limits)
+    if actor.share_prefix == "auto":
+        if s.progress.step == s.first_step:
+            proof = workers.prove_sharing(groups)
+            s.progress.may_share = proof.holds and s.progress.may_share is not False
+            print(
+                f"{'prompts may be' if proof.holds else 'WARNING: prompts cannot be'} computed once per group: {proof}"
+            )
+        workers.share_prefix = bool(s.progress.may_share) and saved >= WORTH_SHARING
+    return {"batch/tokens_saved": saved if workers.share_prefix else 0.0}
+
+
 def old_and_reference_log_probs(s: Session, step: int, collected: Collected) -> dict[str, float]:
     """log pi_old of every response (surplus for the next step included), and log pi_ref where there is a KL term."""
     new = [group for group in (*collected.groups, *collected.surplus) if not group.old_log_probs]
-    s.workers.fill_old_log_probs(new)
-    metrics = rollout_mismatch(new)
-    if (
-        step <= s.first_step + 2
-    ):  # weights go to the sampler as loaded before the first step, as updated before the second
+    trusted = s.config.worker.actor.old_log_probs == "rollout"
+    # Weights go to the sampler as loaded before the first step, as updated before the second: both are checked.
+    early = step <= s.first_step + 2
+    metrics: dict[str, float] = {}
+    if not trusted or early:
+        for group, log_probs in zip(new, s.workers.log_probs(new)):
+            group.old_log_probs = log_probs
+        metrics |= rollout_mismatch(new)
+    if early:
         check_mismatch(s.config, metrics)
+    if trusted:
+        metrics |= take_rollout_log_probs(new)
     if not s.config.algorithm.disable_kl:
-        s.workers.fill_reference_log_probs(collected.groups)
+        for group, log_probs in zip(collected.groups, s.workers.reference_log_probs(collected.groups)):
+            group.ref_log_probs = log_probs
     s.stop.raise_if_asked()
     return metrics
 

@@ -25,6 +25,7 @@ from gmpo_vl.data.types import Prompt
 from gmpo_vl.engines.easyr1.wire import groups_to_proto, prompts_to_proto
 from gmpo_vl.models.loading import model_folder
 from gmpo_vl.models.prompts import PromptSet
+from gmpo_vl.models.proof import Proof
 from gmpo_vl.rollout.types import Group, Sampling
 
 POOL = "gpus"
@@ -45,6 +46,7 @@ class GMPOTrainer(RayPPOTrainer):
             resource_pool_manager=ResourcePoolManager({POOL: gpus}, {Role.ActorRolloutRef: POOL}),
         )
         self.run = run
+        self.share_prefix = run.worker.actor.share_prefix != "never"  # of every pass from now on
         self.rates = rates(AutoConfig.from_pretrained(model_folder(str(run.worker.actor.model.model_path))))
 
     @property
@@ -62,18 +64,23 @@ class GMPOTrainer(RayPPOTrainer):
             for prompt, position, responses in zip(prompts, positions, answers)
         ]
 
-    def fill_old_log_probs(self, groups: Sequence[Group]) -> None:
-        """log pi of the current policy into every group."""
-        if groups:
-            found = self.actor_rollout_ref_wg.compute_log_probs(groups_to_proto(groups, self.ranks))
-            for group, log_probs_GT in zip(groups, found.batch["old_log_probs"]):
-                group.old_log_probs = _per_response(group, log_probs_GT)
+    def prove_sharing(self, groups: Sequence[Group]) -> Proof:
+        """Does the shared forward give what the plain one gives?"""
+        return self.actor_rollout_ref_wg.prove_sharing(groups_to_proto(groups, self.ranks))[0]
 
-    def fill_reference_log_probs(self, groups: Sequence[Group]) -> None:
-        """log pi of the starting model into every group."""
-        found = self.actor_rollout_ref_wg.compute_ref_log_probs(groups_to_proto(groups, self.ranks))
-        for group, log_probs_GT in zip(groups, found.batch["ref_log_probs"]):
-            group.ref_log_probs = _per_response(group, log_probs_GT)
+    def log_probs(self, groups: Sequence[Group]) -> list[list[torch.Tensor]]:
+        """log pi of the current policy: of every group, of every response (T,), float32."""
+        if not groups:
+            return []
+        data = groups_to_proto(groups, self.ranks, share_prefix=self.share_prefix)
+        found = self.actor_rollout_ref_wg.compute_log_probs(data).batch["old_log_probs"]
+        return [_per_response(group, log_probs_GT) for group, log_probs_GT in zip(groups, found)]
+
+    def reference_log_probs(self, groups: Sequence[Group]) -> list[list[torch.Tensor]]:
+        """The same of the starting model."""
+        data = groups_to_proto(groups, self.ranks, share_prefix=self.share_prefix)
+        found = self.actor_rollout_ref_wg.compute_ref_log_probs(data).batch["ref_log_probs"]
+        return [_per_response(group, log_probs_GT) for group, log_probs_GT in zip(groups, found)]
 
     def update(self, groups: Sequence[Group], lr: float) -> dict[str, float]:
         """The step's updates at this learning rate; its figures. Raises what a worker raised."""
@@ -81,11 +88,12 @@ class GMPOTrainer(RayPPOTrainer):
             self.in_order_of_ranks(groups),
             self.ranks,
             lr=lr,
+            share_prefix=self.share_prefix,
             global_token_num=[len(g.prompt.ids_P) + len(r.ids_T) for g in groups for r in g.responses],
         )
         found = self.actor_rollout_ref_wg.update_actor(data).non_tensor_batch
         # Every rank reports the same of the step, but its own memory: the largest counts, not the mean.
-        metrics = {name: float(max(values)) for name, values in found.items() if name.startswith("actor/")}
+        metrics = {name: float(max(values)) for name, values in found.items() if not name.startswith("perf/")}
         metrics["actor/lr"] = lr
         if not self.config.worker.cpu:
             metrics["memory/device_peak"] = float(max(found["perf/max_memory_allocated_gb"]))
@@ -98,10 +106,9 @@ class GMPOTrainer(RayPPOTrainer):
         Mini-batches are cut before ranks are dealt, so which groups an update sees does not depend on how many ranks
         there are. Within a mini-batch each rank gets as many groups and about as much work.
         """
-        share = self.run.worker.actor.share_prefix != "never"
         dealt: list[list[Group]] = [[] for _ in range(self.ranks)]
         for batch in mini_batches(groups, self.run.worker.actor.global_batch_size):
-            costs = [group_cost(self.rates, group, share) for group in batch]
+            costs = [group_cost(self.rates, group, self.share_prefix) for group in batch]
             for rank, indices in enumerate(deal(costs, self.ranks)):
                 dealt[rank] += [batch[i] for i in indices]
         return [group for of_rank in dealt for group in of_rank]

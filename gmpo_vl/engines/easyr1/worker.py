@@ -5,17 +5,23 @@ from __future__ import annotations
 
 from typing import Any
 
+from verl.protocol import DataProto
 from verl.single_controller.base import Worker
 from verl.single_controller.base.decorator import Dispatch, register
+from verl.utils.fsdp_utils import load_fsdp_model, offload_fsdp_model
 from verl.workers import fsdp_workers
 from verl.workers.fsdp_workers import FSDPWorker
 
 from gmpo_vl.engines.easyr1.actor import EasyR1LossActor, GMPOActor
-from gmpo_vl.engines.easyr1.config import GMPOWorkerConfig, easyr1_loss
+from gmpo_vl.engines.easyr1.config import GMPOWorkerConfig
+from gmpo_vl.engines.easyr1.limits import easyr1_loss
+from gmpo_vl.engines.easyr1.proof import prove_sharing
+from gmpo_vl.engines.easyr1.wire import groups_of
 from gmpo_vl.engines.passes import Policy
 from gmpo_vl.models.forward import unwrap
 from gmpo_vl.models.loading import banned_ids, model_folder
 from gmpo_vl.models.processing import load_processor
+from gmpo_vl.models.proof import Proof
 from gmpo_vl.models.shared import sharing_obstacle, use_group_attention
 from gmpo_vl.models.vision import batch_vision
 from gmpo_vl.models.wrapping import answer_packed
@@ -43,7 +49,7 @@ class GMPOWorker(_Base, FSDPWorker):
         policy = self._policy(self.fsdp_module)
         reference = self._policy(self.ref_fsdp_module) if self._has_ref and not self._is_lora else policy
         if easyr1_loss(run) is None:
-            self.actor = GMPOActor(self.config.actor, policy, run, self.optimizer, alike=[reference])
+            self.actor = GMPOActor(self.config.actor, policy, run, self.optimizer)
             reference_class = GMPOActor
         else:
             self.actor = EasyR1LossActor(self.config.actor, policy, run, self.optimizer)
@@ -51,6 +57,17 @@ class GMPOWorker(_Base, FSDPWorker):
         if self._has_ref:
             self.ref_policy = reference_class(self.config.ref, reference, run)
         self.rollout.begin(self.our_processor, banned_ids(unwrap(self.fsdp_module).config))
+
+    @register(dispatch_mode=Dispatch.DP_COMPUTE_METRIC)
+    def prove_sharing(self, data: DataProto) -> Proof:
+        """Does the shared forward hold here (proof.py)? The same answer on every rank."""
+        assert self.config.run is not None
+        if self._use_param_offload:
+            load_fsdp_model(self.fsdp_module)
+        proof = prove_sharing(self.actor.policy, groups_of(data), self.config.run)
+        if self._use_param_offload:
+            offload_fsdp_model(self.fsdp_module)
+        return proof
 
     def _build_rollout(self) -> None:
         """EasyR1's own, with our class where it names its own."""

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 from gmpo_vl.config import Config, notices
+from gmpo_vl.doctor.memory import model_size
 from gmpo_vl.engines.local.setup import load_configured_reward, load_split
 from gmpo_vl.models.loading import model_folder
 from gmpo_vl.models.processing import load_processor
@@ -10,8 +14,13 @@ from gmpo_vl.models.prompts import PromptSet
 
 
 def dry_run(config: Config) -> str:
-    """Read all data, tokenizer, template and reward as the run would, load no weights, and say what would happen."""
+    """Read all data, tokenizer, template and reward as the run would, load no weights, and say what would happen.
+
+    Raises what the run would raise before its first step, as far as it can be known without the weights.
+    """
     model = config.worker.actor.model
+    model_size(model_folder(str(model.model_path)), **model.override_config)  # the class exists and takes them
+    check_writable(Path(config.trainer.save_checkpoint_path or f"runs/{config.trainer.experiment_name}"))
     folder = model_folder(str(model.tokenizer_path or model.model_path))
     processor = load_processor(folder, config.data.override_chat_template)
     prompts = load_split(config, config.data.train_files, processor)
@@ -22,6 +31,15 @@ def dry_run(config: Config) -> str:
         if split is not None and len(split.examples.faults):
             lines.append(f"{name}: {split.examples.faults.summary()}")
     return "\n".join(lines)
+
+
+def check_writable(folder: Path) -> None:
+    """Raise PermissionError or NotADirectoryError where the run's folder cannot be made or written into."""
+    there = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(f"trainer.save_checkpoint_path: {there} is a file, not a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(f"trainer.save_checkpoint_path: nothing can be written into {there}")
 
 
 def total_steps(config: Config, num_prompts: int) -> int:

@@ -5,7 +5,7 @@ The starting policy answers a few training prompts once; those answers and their
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -24,7 +24,8 @@ def open_probe(policy: Policy, prompts: Sequence[Prompt], config: Config, path: 
 
     They are sampled when a run starts and read from `path` when it goes on.
     """
-    if not path.exists():
+
+    def answer() -> list[Group]:
         with policy.autocast():
             # Occasion -1: no training step has it.
             groups = generate(
@@ -36,7 +37,15 @@ def open_probe(policy: Policy, prompts: Sequence[Prompt], config: Config, path: 
                 config.worker.rollout.max_cached_tokens,
             )
         fill_old_log_probs(policy, groups, config)
-        torch.save([[[r.ids_T for r in g.responses], g.old_log_probs] for g in groups], path)
+        return groups
+
+    return kept_probe(prompts, path, answer)
+
+
+def kept_probe(prompts: Sequence[Prompt], path: Path, answer: Callable[[], list[Group]]) -> list[Group]:
+    """What `path` keeps; first, where there is no such file, what `answer` gives: groups with `old_log_probs`."""
+    if not path.exists():
+        torch.save([[[r.ids_T for r in g.responses], g.old_log_probs] for g in answer()], path)
     kept = torch.load(path, weights_only=True)
     return [
         Group(
@@ -51,8 +60,16 @@ def open_probe(policy: Policy, prompts: Sequence[Prompt], config: Config, path: 
 
 def measure_kl_to_start(policy: Policy, probe: Sequence[Group], config: Config) -> float:
     """KL(start || policy) per token in nats (k3 on the starting policy's own answers)."""
-    sums = torch.zeros(2, dtype=torch.float64)
+    found = {id(group): [torch.empty(0)] * len(group.responses) for group in probe}
     for row, log_probs_T, _ in log_probs_of(policy, policy.model, probe, config):
-        start_1T = row.group.old_log_probs[row.k][None]
-        sums += kl_to_start_sums(log_probs_T[None], start_1T, torch.ones_like(start_1T))
+        found[id(row.group)][row.k] = log_probs_T
+    return kl_of(probe, list(found.values()))
+
+
+def kl_of(probe: Sequence[Group], log_probs: Sequence[Sequence[torch.Tensor]]) -> float:
+    """The same from the policy's log-probs: of every group, of every response (T,)."""
+    sums = torch.zeros(2, dtype=torch.float64)
+    for group, of_group in zip(probe, log_probs):
+        for start_T, log_probs_T in zip(group.old_log_probs, of_group):
+            sums += kl_to_start_sums(log_probs_T[None], start_T[None], torch.ones_like(start_T[None]))
     return kl_to_start(sums)

@@ -165,7 +165,7 @@ def settle_sharing(t: Training, groups: Sequence[Group]) -> None:
 def choose_sharing(t: Training, groups: Sequence[Group]) -> dict[str, float]:
     """Under `auto` the step's own lengths decide whether sharing prompts pays."""
     actor = t.config.worker.actor
-    limits = limits_of(t.config, t.policy, actor.micro_batch_size_per_device_for_update)
+    limits = limits_of(t.config, t.policy.share_prefix, actor.micro_batch_size_per_device_for_update)
     saved = tokens_saved(rows_of(groups), replace(limits, share_prefix=True))
     if actor.share_prefix == "auto":
         t.policy.share_prefix = bool(t.progress.may_share) and saved >= WORTH_SHARING
