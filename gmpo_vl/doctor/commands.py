@@ -11,7 +11,6 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 
@@ -52,7 +51,7 @@ def run_doctor(options: argparse.Namespace) -> int:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     config = load_config(options.config, options.overrides)
-    shares: Any = SimpleNamespace(share_prefix=config.worker.actor.share_prefix != "never")
+    shares = config.worker.actor.share_prefix != "never"
     examination = Examination(config, options.out, lambda rollouts: limits_of(config, shares, rollouts))
     findings = list(examine(examination))
     if options.rehearse:
