@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 
 from gmpo_vl import __version__
 from gmpo_vl.check.commands import add_check_commands
@@ -18,7 +19,7 @@ from gmpo_vl.evaluation.result_commands import add_difficulty
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0 when it did what it was asked, 2 with a sentence on stderr when the input was wrong."""
     parser = build_parser()
-    options = parser.parse_args(with_default_command(sys.argv[1:] if arguments is None else arguments))
+    options = parse(parser, with_default_command(sys.argv[1:] if arguments is None else arguments))
     try:
         return options.run(options)
     except (ValueError, OSError) as error:
@@ -26,6 +27,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"gmpo-vl: {error}", file=sys.stderr)
         return 2
+
+
+def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
+    """The arguments, with overrides (a.b=c) taken behind options as well, where argparse knows no place for them."""
+    options, extra = parser.parse_known_args(arguments)
+    if extra and (not hasattr(options, "overrides") or any(a.startswith("-") or "=" not in a for a in extra)):
+        parser.error(f"unrecognized arguments: {' '.join(extra)}")
+    if extra:
+        options.overrides = [*options.overrides, *extra]
+    return options
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -69,6 +80,12 @@ def build_parser() -> argparse.ArgumentParser:
     add_check_commands(data_commands)
 
     add_doctor(commands)
+
+    export = commands.add_parser("export", help="an EasyR1 checkpoint as a Hugging Face folder, checked")
+    export.add_argument("checkpoint", help="for example runs/NAME/checkpoints/step_000100")
+    export.add_argument("folder", help="where the model goes; must not exist")
+    export.add_argument("--adapter", action="store_true", help="the LoRA adapter alone (default: merged)")
+    export.set_defaults(run=run_export)
 
     report = commands.add_parser("report", help="write a run's page, report.html")
     report.add_argument("run_folder", help="for example runs/demo")
@@ -123,6 +140,15 @@ def quiet_libraries() -> None:
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
     datasets.disable_progress_bars()
+
+
+def run_export(options: argparse.Namespace) -> int:
+    from gmpo_vl.engines.easyr1.export import export
+
+    quiet_libraries()
+    gap = export(Path(options.checkpoint), Path(options.folder), options.adapter)
+    print(f"{options.folder}: log-probs within {gap:.1e} nats of the trained model's")
+    return 0
 
 
 def run_report(options: argparse.Namespace) -> int:

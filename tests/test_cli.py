@@ -56,3 +56,17 @@ def test_grade_writes_a_verdict_a_line_in_order(tmp_path, capsys):
     assert [v["correct"] for v in verdicts] == [True, False, True]
     assert capsys.readouterr().out.startswith("2 of 3 correct")
     assert main(["grade"]) == 2
+
+
+def test_overrides_may_stand_behind_options(tmp_path, capsys):
+    (tmp_path / "a.yaml").write_text("engine: local\n")
+    for arguments in (
+        ["data", "check", str(tmp_path / "a.yaml"), "--out", str(tmp_path), "worker.rolout.n=8"],
+        ["train", "--dry-run", str(tmp_path / "a.yaml"), "worker.rolout.n=8"],
+        ["doctor", str(tmp_path / "a.yaml"), "--rehearse", "worker.rolout.n=8"],
+    ):
+        assert main(arguments) == 2
+        assert "there is no key worker.rolout.n; the nearest is worker.rollout.n" in capsys.readouterr().err
+    for arguments in (["doctor", "a.yaml", "--rehearse", "worker"], ["data", "new", "x", "a=b"]):
+        with pytest.raises(SystemExit):
+            main(arguments)

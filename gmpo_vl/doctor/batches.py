@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from gmpo_vl.config import Config
 from gmpo_vl.doctor.findings import Finding
 
 
-def check_batches(config: Config, num_prompts: int) -> Iterator[Finding]:
-    """Rollouts, updates and steps in numbers; then the engine's own rules."""
+def check_batches(config: Config, num_prompts: int, refusals: Sequence[str]) -> Iterator[Finding]:
+    """Rollouts, updates and steps in numbers; then what the engine says of the configuration (`refusals`)."""
     data, actor, n = config.data, config.worker.actor, config.worker.rollout.n
     steps = config.trainer.max_steps or config.trainer.total_epochs * num_prompts // data.rollout_batch_size
     updates = actor.ppo_epochs * -(-data.rollout_batch_size // actor.global_batch_size)
@@ -35,51 +35,37 @@ def check_batches(config: Config, num_prompts: int) -> Iterator[Finding]:
             "data.rollout_batch_size",
             "lower it, or bring more data",
         )
+    for refusal in refusals:
+        yield Finding("error", "engine", refusal, "", "engine easyr1 refuses this when it starts")
     if config.engine == "easyr1":
         yield from _easyr1(config)
 
 
 def _easyr1(config: Config) -> Iterator[Finding]:
-    """What EasyR1 refuses when its workers start, minutes after Ray did (commit b44b311: ray_trainer.py, fsdp_workers.py)."""
+    """What EasyR1 refuses besides when its workers start, minutes after Ray did (b44b311: ray_trainer.py, fsdp_workers.py)."""
     actor, rollout, n = config.worker.actor, config.worker.rollout, config.worker.rollout.n
     world = config.trainer.nnodes * config.trainer.n_gpus_per_node
-    ranks = world // actor.ulysses_size
+    ranks = max(1, world // actor.ulysses_size)
     rollouts, update = config.data.rollout_batch_size * n, actor.global_batch_size * n
-    per_rank = update // max(1, ranks)
+    per_rank = update // ranks
 
     def refuse(what: str, where: str, change: str) -> Finding:
         return Finding("error", "batches", what, where, change)
 
-    if per_rank == 0:
-        yield refuse(
-            f"an update's {update:,} rollouts are fewer than the {ranks} ranks",
-            "worker.actor.global_batch_size",
-            f"raise it to at least {-(-ranks // n)}",
-        )
-    elif per_rank % actor.micro_batch_size_per_device_for_update:
+    if per_rank == 0 or update % ranks:
+        return  # the engine has said so itself
+    if per_rank % actor.micro_batch_size_per_device_for_update:
         yield refuse(
             f"{per_rank:,} rollouts per GPU and update do not divide into micro-batches of "
             f"{actor.micro_batch_size_per_device_for_update}",
             "worker.actor.micro_batch_size_per_device_for_update",
             f"take one of {', '.join(map(str, _divisors(per_rank)[-6:]))}",
         )
-    if update % max(1, ranks):
-        yield refuse(
-            f"an update's {update:,} rollouts do not divide among {ranks} ranks",
-            "worker.actor.global_batch_size, trainer.n_gpus_per_node",
-            "make the one a multiple of the other",
-        )
     if rollouts % actor.micro_batch_size_per_device_for_experience:
         yield refuse(
             f"{rollouts:,} rollouts do not divide into {actor.micro_batch_size_per_device_for_experience}",
             "worker.actor.micro_batch_size_per_device_for_experience",
             f"take one of {', '.join(map(str, _divisors(rollouts)[-6:]))}",
-        )
-    if world % rollout.tensor_parallel_size:
-        yield refuse(
-            f"{world} GPUs do not divide into vLLM engines of {rollout.tensor_parallel_size}",
-            "worker.rollout.tensor_parallel_size",
-            f"take one of {', '.join(map(str, _divisors(world)))}",
         )
     length = config.data.max_prompt_length + config.data.max_response_length
     if not rollout.enable_chunked_prefill and rollout.max_num_batched_tokens <= length:

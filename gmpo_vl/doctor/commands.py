@@ -52,7 +52,9 @@ def run_doctor(options: argparse.Namespace) -> int:
     transformers.utils.logging.disable_progress_bar()
     config = load_config(options.config, options.overrides)
     shares = config.worker.actor.share_prefix != "never"
-    examination = Examination(config, options.out, lambda rollouts: limits_of(config, shares, rollouts))
+    examination = Examination(
+        config, options.out, lambda rollouts: limits_of(config, shares, rollouts), _refusals(config)
+    )
     findings = list(examine(examination))
     if options.rehearse:
         findings += _rehearse(config, options)
@@ -60,6 +62,21 @@ def run_doctor(options: argparse.Namespace) -> int:
     write_json(options.out / "doctor.json", [asdict(finding) for finding in findings])
     print("\n".join(lines_of(findings)))
     return 1 if any(finding.level == "error" for finding in findings) else 0
+
+
+def _refusals(config: Any) -> list[str]:
+    """What engine easyr1 itself refuses; engine local's refusals end the reading of the configuration."""
+    from gmpo_vl.config import ConfigError
+
+    if config.engine != "easyr1":
+        return []
+    from gmpo_vl.engines.easyr1.limits import check
+
+    try:
+        check(config)
+    except ConfigError as error:
+        return str(error).splitlines()
+    return []
 
 
 def _rehearse(config: Any, options: argparse.Namespace) -> Iterator[Any]:

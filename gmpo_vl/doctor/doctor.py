@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
+from gmpo_vl.batching.memory import Estimate
 from gmpo_vl.batching.planning import Limits
 from gmpo_vl.check.check import CheckResult, check_data
 from gmpo_vl.check.job import Job, job_of
 from gmpo_vl.check.scan import useful_workers
 from gmpo_vl.config import Config, notices
-from gmpo_vl.data.images import ImageError
-from gmpo_vl.data.rows import RowError, example_from_row
+from gmpo_vl.data.rows import example_from_row
 from gmpo_vl.data.types import Example
 from gmpo_vl.doctor.answers import check_reward, check_sight
 from gmpo_vl.doctor.batches import check_batches
@@ -37,6 +39,7 @@ class Examination:
     config: Config
     out: Path
     limits_of: LimitsOf  # what one forward of engine and configuration may hold, from its micro-batch size
+    refusals: Sequence[str] = ()  # what the engine itself says of the configuration
     progress: Callable[[int], None] | None = None
 
 
@@ -56,7 +59,8 @@ def examine(e: Examination) -> Iterator[Finding]:
             "error", "model", str(error), "worker.actor.model.model_path", "name a folder that holds a model"
         )
         return
-    yield from check_weights(folder, size)
+    weights = list(check_weights(folder, size))
+    yield from weights
     yield from check_model_class(e.config, size)
     yield from check_tokens(processor, size)
     yield from check_template(processor, job.settings.template)
@@ -70,7 +74,7 @@ def examine(e: Examination) -> Iterator[Finding]:
     yield from about_rows(e, result)
     train = result.surveys.get("train")
     usable = 0 if train is None else train.rows - len(result.errors["train"])
-    yield from check_batches(e.config, usable)
+    yield from check_batches(e.config, usable, e.refusals)
     if usable:
         yield from check_memory(
             _estimate(e.config, size, longest_of(result, processor, e.config), e.limits_of)
@@ -78,7 +82,8 @@ def examine(e: Examination) -> Iterator[Finding]:
     yield from check_disk(e.config, size)
     examples = list(itertools.islice(_usable(result), SAMPLES))
     yield from check_reward(load_reward(str(job.reward), job.reward_kwargs), examples)
-    yield from _sight(folder, size, processor, job, examples)
+    if all(finding.level != "error" for finding in weights):
+        yield from _sight(folder, size, processor, job, examples)
 
 
 def check_rows(e: Examination, job: Job) -> CheckResult:
@@ -117,12 +122,10 @@ def longest_of(result: CheckResult, processor: Processor, config: Config) -> Lon
     return Longest(tokens, ((1, patches, 1),) if patches else ())
 
 
-def _estimate(config: Config, size: ModelSize, longest: Longest, limits_of: LimitsOf):
+def _estimate(config: Config, size: ModelSize, longest: Longest, limits_of: LimitsOf) -> Estimate:
     actor = config.worker.actor
     score = limits_of(actor.micro_batch_size_per_device_for_experience)
     update = limits_of(actor.micro_batch_size_per_device_for_update)
-    import torch
-
     cuda = torch.cuda.is_available()
     if config.engine == "easyr1":
         return estimate_easyr1(config, size, longest, score, update, device_memory()[1] if cuda else 0.0)
@@ -136,18 +139,13 @@ def _usable(result: CheckResult) -> Iterator[Example]:
     for table in checker.tables if checker is not None else ():
         for row in range(len(table.rows)):
             if number not in result.errors["train"]:
-                try:
-                    yield example_from_row(table.rows[row], checker.settings.columns, f"{table.label}:{row}")
-                except RowError as error:  # checked a moment ago: somebody is writing there
-                    raise RowError(error.reason, f"{table.name}, row {row}: {error}") from error
+                yield example_from_row(table.rows[row], checker.settings.columns, f"{table.label}:{row}")
             number += 1
 
 
 def _sight(
     folder: Path, size: ModelSize, processor: Processor, job: Job, examples: list[Example]
 ) -> Iterator[Finding]:
-    import torch
-
     pictured = next((example for example in examples if example.images), None)
     if processor.image is None or pictured is None:
         yield Finding("note", "sight", "no picture among the first rows: nothing to look at")
@@ -164,8 +162,5 @@ def _sight(
         )
         return
     s = job.settings
-    try:
-        prompt = encode_prompt(pictured, processor, s.template, s.min_pixels, s.max_pixels)
-    except ImageError as error:
-        raise ImageError(f"{pictured.id}: {error}") from error
+    prompt = encode_prompt(pictured, processor, s.template, s.min_pixels, s.max_pixels)
     yield from check_sight(str(folder), processor, prompt, pictured.answer)

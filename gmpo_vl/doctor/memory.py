@@ -36,15 +36,23 @@ class ModelSize:
 
 
 def model_size(folder: Any, **overrides: Any) -> ModelSize:
-    """Build the model on the meta device, where nothing is allocated, and count."""
+    """Build the model on the meta device, where nothing is allocated, and count. overrides: of its configuration.
+
+    Raises ValueError for an override that the configuration does not know, and for a configuration of no model.
+    """
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
     config = AutoConfig.from_pretrained(folder)
     for key, value in overrides.items():
+        if not hasattr(config, key):
+            raise ValueError(f"worker.actor.model.override_config: {type(config).__name__} has no {key!r}")
         setattr(config, key, value)
     auto = AutoModelForImageTextToText if hasattr(config, "vision_config") else AutoModelForCausalLM
-    with torch.device("meta"):
-        model = auto.from_config(config)
+    try:
+        with torch.device("meta"):
+            model = auto.from_config(config)
+    except (AssertionError, RuntimeError) as error:
+        raise ValueError(f"{folder}: no model can be built from its config.json: {error}") from error
     visual = getattr(model.model, "visual", None)
     vision = sum(p.numel() for p in visual.parameters()) if visual is not None else 0
     return ModelSize(config, sum(p.numel() for p in model.parameters()), vision)

@@ -194,6 +194,19 @@ def test_dry_run_prints_the_plan_and_writes_nothing(config_file, overrides, make
     assert not Path(make_config().trainer.save_checkpoint_path).exists()
 
 
+def test_dry_run_meets_what_the_run_would(config_file, overrides, tmp_path, capsys):
+    (tmp_path / "taken").write_text("")
+    for override, said in (
+        (f"trainer.save_checkpoint_path={tmp_path / 'taken' / 'run'}", "taken is a file, not a folder"),
+        (
+            "worker.actor.model.override_config={no_such_key: 1}",
+            "override_config: Qwen2_5_VLConfig has no 'no_such_key'",
+        ),
+    ):
+        assert main(["train", "--dry-run", str(config_file), *overrides, override]) == 2
+        assert said in capsys.readouterr().err
+
+
 def test_a_wrong_setting_is_a_sentence_not_a_traceback(config_file, overrides, capsys):
     assert main(["train", str(config_file), *overrides, "worker.rolout.n=8"]) == 2
     assert "worker.rollout.n" in capsys.readouterr().err

@@ -19,7 +19,9 @@ def dry_run(config: Config) -> str:
     Raises what the run would raise before its first step, as far as it can be known without the weights.
     """
     model = config.worker.actor.model
-    model_size(model_folder(str(model.model_path)), **model.override_config)  # the class exists and takes them
+    model_size(
+        model_folder(str(model.model_path)), **model.override_config
+    )  # the class exists and takes them
     check_writable(Path(config.trainer.save_checkpoint_path or f"runs/{config.trainer.experiment_name}"))
     folder = model_folder(str(model.tokenizer_path or model.model_path))
     processor = load_processor(folder, config.data.override_chat_template)

@@ -1,0 +1,116 @@
+"""The memory estimate is what autograd really keeps: counted, tensor by tensor, on small models."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from transformers import AutoConfig
+
+from gmpo_vl.batching.cost import Shape
+from gmpo_vl.batching.memory import HEAD_COPIES, Setting, estimate, gib, parts_table, widths
+from gmpo_vl.batching.packing import pack
+from gmpo_vl.data.types import Example
+from gmpo_vl.models.compat import enable_gradient_checkpointing
+from gmpo_vl.models.forward import response_log_probs
+from gmpo_vl.models.loading import banned_ids, load_model
+from gmpo_vl.models.processing import encode_prompt, load_processor
+from gmpo_vl.models.tiny import packaged_tiny, save_tiny, save_tiny_text
+
+
+def saved_bytes(folder, image, length: int, n: int, checkpointing=False, frozen=False) -> tuple[int, Shape]:
+    """Bytes that the graph of one group's log-probs holds, parameters left out; and the group's shape."""
+    model, processor = load_model(folder).train(), load_processor(folder)
+    if checkpointing:
+        enable_gradient_checkpointing(model)
+    if frozen:
+        model.model.visual.requires_grad_(False)
+    example = Example(
+        "a", "<image>" * (image is not None) + "Find x. " * 8, "1", () if image is None else (image,)
+    )
+    prompt = encode_prompt(example, processor)
+    answers = [torch.randint(0, 200, (length,)) for _ in range(n)]
+    packed = pack([(prompt, ids_T) for ids_T in answers], processor.image, model.device)
+    parameters = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    held: dict[int, torch.Tensor] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.untyped_storage().data_ptr() not in parameters:
+            held.setdefault(tensor.untyped_storage().data_ptr(), tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        response_log_probs(model, packed, 1.0, banned_ids(model.config))
+    grids = tuple((t, h, w) for t, h, w in prompt.image_grid_thw.tolist())
+    return sum(t.untyped_storage().nbytes() for t in held.values()), Shape(
+        len(prompt.ids_P), (length,) * n, grids
+    )
+
+
+def estimated_graph(folder, shape: Shape, **settings) -> float:
+    """The estimate of the same: activations and pictures, and of the logits the one copy that outlives the forward."""
+    parts = estimate(
+        widths(AutoConfig.from_pretrained(folder)), Setting(1, 1, **settings), [shape], [shape], [shape]
+    )
+    size = {part.name: part.bytes for part in parts.update}
+    return size["activations"] + size["pictures"] + size["logits"] / HEAD_COPIES
+
+
+@pytest.mark.parametrize(("length", "n"), [(60, 8), (10, 4), (200, 2)])
+@pytest.mark.parametrize("size", ["demo", "test"])
+def test_what_the_graph_holds_is_estimated_within_a_tenth(size, length, n, picture, tmp_path):
+    folder = save_tiny(tmp_path, size=size)
+    found, shape = saved_bytes(folder, picture, length, n)
+    assert estimated_graph(folder, shape) == pytest.approx(found, rel=0.1)
+
+
+def test_text_only_and_frozen_towers_keep_less(picture, tmp_path):
+    text = save_tiny_text(tmp_path / "text")
+    found, shape = saved_bytes(text, None, 60, 8)
+    assert estimated_graph(text, shape) == pytest.approx(found, rel=0.1)
+    folder = packaged_tiny()
+    whole, _ = saved_bytes(folder, picture, 20, 2)
+    found, shape = saved_bytes(folder, picture, 20, 2, frozen=True)
+    assert found < whole
+    assert estimated_graph(folder, shape, vision_trained=False) == pytest.approx(found, rel=0.2)
+
+
+def test_checkpointing_keeps_the_inputs_of_layers_and_one_layer_whole(picture, tmp_path):
+    folder = packaged_tiny()
+    whole, shape = saved_bytes(folder, picture, 60, 8)
+    found, _ = saved_bytes(folder, picture, 60, 8, checkpointing=True)
+    # The hooks see what outlives the forward; the one layer that the backward recomputes comes on top of it.
+    assert found < estimated_graph(folder, shape, checkpointing=True) < whole
+
+
+@pytest.fixture
+def picture():
+    from PIL import Image
+
+    return Image.linear_gradient("L").resize((168, 112)).convert("RGB")
+
+
+def test_the_estimate_grows_with_what_it_should():
+    of = widths(AutoConfig.from_pretrained(packaged_tiny()))
+    base = Setting(parameters=1000, trained=1000)
+    shape = Shape(100, (50,) * 4, ((1, 8, 8),))
+
+    def peak(setting=base, shape=shape, of=of) -> float:
+        return estimate(of, setting, [shape], [shape], [shape]).peak
+
+    assert peak(replace(base, trained=10)) < peak() < peak(replace(base, reference=True))
+    assert peak(replace(base, checkpointing=True)) < peak() < peak(shape=Shape(100, (100,) * 4, ((1, 8, 8),)))
+    assert peak(shape=Shape(100, (50,) * 4)) < peak()
+    assert peak(of=replace(of, vocabulary=100)) < peak()
+    found = estimate(of, base, [shape], [shape], [shape])
+    assert found.peak == max(found.of_phase(phase) for phase in ("generate", "log_probs", "update"))
+    lines = parts_table(found)
+    assert [line.split("  ")[1] for line in lines if "weights" in line]
+    assert len(lines) == len((*found.held, *found.generate, *found.log_probs, *found.update)) + 1
+
+
+def test_a_published_models_weights_are_known():
+    """16 bytes a parameter in float32 with AdamW: what configs/ and the README say."""
+    of = widths(AutoConfig.from_pretrained(packaged_tiny()))
+    found = estimate(of, Setting(3_754_622_976, 3_754_622_976), [], [], [])
+    assert sum(part.bytes for part in found.held) == 16 * 3_754_622_976
+    assert gib(found.peak) == "55.9 GiB"

@@ -1,0 +1,257 @@
+"""The doctor finds what stands in a run's way, names where, and says what to change."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from planted import planted, write_planted
+
+from gmpo_vl.cli import main
+from gmpo_vl.data.diagrams import export
+from gmpo_vl.doctor.batches import check_batches
+from gmpo_vl.doctor.machine import TESTED, file_system
+from gmpo_vl.models.loading import load_model
+from gmpo_vl.models.tiny import packaged_tiny, save_tiny
+
+ROOT = Path(__file__).parents[2]
+BASE = """
+engine: local
+data: {train_files: DATA/train.parquet, val_files: DATA/validation.parquet, max_prompt_length: 128, max_response_length: 8,
+       rollout_batch_size: 4, min_pixels: null, max_pixels: null}
+worker:
+  actor:
+    global_batch_size: 2
+    model: {model_path: MODEL, enable_gradient_checkpointing: false}
+    fsdp: {torch_dtype: fp32, mp_param_dtype: fp32}
+  rollout: {n: 2}
+  reward: {reward_function: accuracy}
+trainer: {max_steps: 4, logger: [file], save_checkpoint_path: RUN}
+"""
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return save_tiny(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("diagrams")
+    export(folder, {"train": 12, "validation": 4})
+    return folder
+
+
+@pytest.fixture
+def doctor(tmp_path, model, data):
+    """Run the doctor; gives (exit code, findings)."""
+
+    def run(*arguments, model=model):
+        text = (
+            BASE.replace("DATA", str(data)).replace("MODEL", str(model)).replace("RUN", str(tmp_path / "run"))
+        )
+        (tmp_path / "run.yaml").write_text(text)
+        code = main(
+            ["doctor", str(tmp_path / "run.yaml"), *map(str, arguments), "--out", str(tmp_path / "doctor")]
+        )
+        return code, json.loads((tmp_path / "doctor/doctor.json").read_text())
+
+    return run
+
+
+def of(findings: list[dict], level: str) -> dict[str, dict]:
+    return {f["check"]: f for f in findings if f["level"] == level}
+
+
+def test_a_sound_configuration_has_nothing_in_its_way(doctor, tmp_path, capsys):
+    code, findings = doctor()
+    assert code == 0
+    assert not of(findings, "error")
+    looked_at = {
+        "weights",
+        "model",
+        "tokens",
+        "template",
+        "data",
+        "batches",
+        "memory",
+        "disk",
+        "reward",
+        "sight",
+    }
+    assert looked_at <= set(of(findings, "ok"))
+    assert not (tmp_path / "run").exists()
+    out = capsys.readouterr().out
+    assert "4 steps of 4 prompts x 2 = 8 rollouts, 2 updates of 4 rollouts" in out
+    assert "right answers are worth 1.00, wrong ones 0.00" in out
+    assert "KV cache" in out
+    assert out.rstrip().endswith("0 error, 0 warning, 0 note")
+
+
+def damaged(kind: str, model: Path, folder: Path) -> Path:
+    shutil.copytree(model, folder)
+    weights = folder / "model.safetensors"
+    if kind == "cut off":
+        weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
+    elif kind == "missing":
+        weights.unlink()
+    elif kind == "another model's config":
+        config = json.loads((folder / "config.json").read_text())
+        config["text_config"]["num_hidden_layers"] = 5
+        (folder / "config.json").write_text(json.dumps(config))
+    elif kind == "small vocabulary":
+        config = json.loads((folder / "config.json").read_text())
+        config["text_config"]["vocab_size"] = 100
+        (folder / "config.json").write_text(json.dumps(config))
+    elif kind == "no problem":
+        (folder / "chat_template.jinja").write_text("{{ messages[0].role }}")
+    elif kind == "twice":
+        template = (folder / "chat_template.jinja").read_text()
+        (folder / "chat_template.jinja").write_text(template + "{{ messages[0].content[1].text }}")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("kind", "level", "check", "said"),
+    [
+        ("cut off", "error", "weights", "cannot be read"),
+        ("missing", "error", "weights", "model.safetensors is missing"),
+        ("another model's config", "warning", "weights", "the model's class wants"),
+        ("small vocabulary", "error", "model", "no model can be built from its config.json"),
+        ("no problem", "error", "template", "0 image tokens for 1 pictures"),
+        ("twice", "error", "template", "the problem stands 2 times"),
+    ],
+)
+def test_a_damaged_model_folder_is_seen_before_it_is_loaded(
+    kind, level, check, said, doctor, model, tmp_path
+):
+    code, findings = doctor(model=damaged(kind, model, tmp_path / "model"))
+    found = of(findings, level)[check]
+    assert said in found["what"]
+    assert found["change"]
+    assert code == (1 if level == "error" else code)
+
+
+def test_no_model_or_no_data_ends_the_checks_that_need_them(doctor, tmp_path):
+    code, findings = doctor(model=tmp_path / "gone")
+    assert code == 1
+    assert "model" in of(findings, "error")
+    code, findings = doctor(f"data.train_files={tmp_path / 'gone.parquet'}")
+    assert "gone.parquet: no such file" in of(findings, "error")["data"]["what"]
+    assert "template" in of(findings, "ok")
+
+
+def test_bad_rows_are_errors_unless_the_configuration_leaves_them_out(doctor, tmp_path):
+    train = write_planted(planted(), "jsonl", tmp_path)
+    code, findings = doctor(f"data.train_files={train}")
+    assert code == 1
+    assert {f["what"].split(":")[0] for f in findings if f["level"] == "error"} >= {
+        "image_unreadable",
+        "image_tags",
+    }
+    code, findings = doctor(f"data.train_files={train}", "data.on_bad_row=skip")
+    assert code == 0
+    assert any("left out, as configured" in f["what"] for f in findings)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "check", "said"),
+    [
+        (["worker.reward.reward_function=FLAT"], "reward", "worth 0.50 and a wrong one 0.50"),
+        (["worker.reward.reward_function=FAILS"], "data", "gold_refused"),
+        (["data.rollout_batch_size=64", "trainer.max_steps=null", "trainer.total_epochs=1"], "batches", "less than one step's 64"),
+        (["data.max_response_length=200000000"], "memory", "needed"),
+        (["trainer.save_freq=1", "trainer.max_steps=1000000000"], "disk", "up to 1000000001 of them"),
+    ],
+)  # fmt: skip
+def test_what_cannot_work_is_an_error_with_a_way_out(overrides, check, said, doctor, tmp_path):
+    for name, body in (
+        ("FLAT", "return [{'overall': 0.5} for _ in reward_inputs]"),
+        ("FAILS", "raise KeyError('x')"),
+    ):
+        (tmp_path / f"{name}.py").write_text(f"def compute_score(reward_inputs):\n    {body}\n")
+        overrides = [o.replace(name, f"{tmp_path / name}.py:compute_score") for o in overrides]
+    if check == "memory":
+        overrides = [*overrides, "worker.rollout.max_cached_tokens=1000000000000"]
+    code, findings = doctor(*overrides)
+    assert code == 1
+    errors = of(findings, "error")
+    assert said in errors[check]["what"]
+    assert errors[check]["change"]
+
+
+def test_a_model_that_ignores_its_pictures_is_found_out(doctor, model, tmp_path):
+    blind = load_model(model)
+    with torch.no_grad():
+        blind.model.visual.merger.mlp[2].weight.zero_()  # whatever the picture, the same features
+        blind.model.visual.merger.mlp[2].bias.zero_()
+    shutil.copytree(model, tmp_path / "blind")
+    blind.save_pretrained(tmp_path / "blind")
+    code, findings = doctor(model=tmp_path / "blind")
+    assert code == 1
+    assert "the model does not look" in of(findings, "error")["sight"]["what"]
+
+
+def test_the_engines_divisions_are_checked():
+    from gmpo_vl.config import Config
+
+    config = Config(engine="easyr1")
+    config.data.rollout_batch_size, config.worker.actor.global_batch_size = 128, 32
+    config.worker.rollout.n = 5
+    config.worker.rollout.max_num_batched_tokens = 1000
+    config.worker.actor.micro_batch_size_per_device_for_experience = 7
+    found = [
+        f
+        for f in check_batches(config, 1000, ["tensor_parallel_size 3 does not divide the 8 GPUs"])
+        if f.level == "error"
+    ]
+    said = "\n".join(f"{f.what} {f.where} {f.change}" for f in found)
+    assert len(found) == 3
+    assert "does not divide the 8 GPUs" in said
+    assert "20 rollouts per GPU and update" not in said  # 20 divide into micro-batches of 4
+    assert "640 rollouts do not divide into 7" in said
+    assert "vLLM takes 1,000 tokens at once" in said
+
+
+def test_the_tested_versions_are_those_of_the_constraints():
+    pinned: dict[str, set[str]] = {}
+    for name in ("cpu.txt", "easyr1-cpu.txt"):
+        for line in (ROOT / "constraints" / name).read_text().splitlines():
+            package, _, version = line.partition("==")
+            pinned.setdefault(package.lower(), set()).add(version)
+    assert {name: set(versions) for name, versions in TESTED.items()} == {
+        name: pinned[name] for name in TESTED
+    }
+
+
+def test_the_file_system_of_a_folder_is_known():
+    assert file_system(Path("/proc")) == "proc"
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks of memory are read from Linux")
+def test_a_rehearsal_at_worst_case_lengths_takes_what_was_estimated(doctor, tmp_path):
+    code, findings = doctor(
+        "data.rollout_batch_size=8", "worker.actor.global_batch_size=8", "worker.rollout.n=8", "--rehearse",
+        "data.max_response_length=48", "worker.actor.micro_batch_size_per_device_for_update=64", model=packaged_tiny(),
+    )  # fmt: skip
+    assert code == 0
+    found = of(findings, "ok")["rehearsal"]["what"]
+    assert "3 steps with prompts of" in found
+    assert "responses of 48 tokens" in found
+    assert not (tmp_path / "run").exists()
+    estimated = re.search(r"([\d.]+) MiB  at the peak", of(findings, "ok")["memory"]["what"])
+    measured = re.search(r"update ([\d.]+) MiB", found)
+    assert estimated is not None
+    assert measured is not None
+    print(f"estimated {estimated[1]} MiB, measured {measured[1]} MiB")
+    assert float(estimated[1]) == pytest.approx(float(measured[1]), rel=0.2)
+
+
+def test_a_rehearsal_that_fails_says_what_the_run_would_say(doctor):
+    code, findings = doctor(
+        "worker.actor.model.lora.rank=2", "worker.actor.model.lora.target_modules=nothing", "--rehearse"
+    )
+    assert code == 1
+    assert "nothing" in of(findings, "error")["rehearsal"]["what"]
