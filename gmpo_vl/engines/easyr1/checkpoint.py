@@ -2,28 +2,41 @@
 
 step_000010/actor/     one file of weights, one of optimizer state and one of the rest per rank, under EasyR1's names;
                        huggingface/: configuration and tokenizer, without weights (`gmpo-vl export` puts them in)
-step_000010/trainer/   state.pt: position in the data, surplus groups, best score
+step_000010/trainer/   state.pt: position in the data, surplus groups, best score; parity.pt: what an export must reproduce
 All ranks write into one folder: on several nodes it must be on a file system that they share.
 """
 # pyright: reportMissingImports=false
 
 from __future__ import annotations
 
-import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from gmpo_vl.config import Config
+from gmpo_vl.engines.easyr1.export import parity_of
+from gmpo_vl.engines.easyr1.files import shards
 from gmpo_vl.engines.local.checkpoint import WEIGHTS, Progress, group_from, group_state
 from gmpo_vl.models.prompts import PromptSet
+from gmpo_vl.rollout.types import Group
 from gmpo_vl.runs import Run
 
 
-def save_checkpoint(run: Run, workers: Any, progress: Progress, prompts: PromptSet, config: Config) -> Path:
-    """Write checkpoints/step_N as a whole. Raises OSError where not every rank's files arrived."""
+def save_checkpoint(
+    run: Run,
+    workers: Any,
+    progress: Progress,
+    prompts: PromptSet,
+    config: Config,
+    answers: Sequence[Group],
+) -> Path:
+    """Write checkpoints/step_N as a whole. answers: some of the step's groups, for the proof of an export.
+
+    Raises OSError where not every rank's files arrived.
+    """
     with run.new_checkpoint(progress.step) as folder:
         workers.save(folder / "actor")
         ranks = config.trainer.nnodes * config.trainer.n_gpus_per_node
@@ -50,6 +63,13 @@ def save_checkpoint(run: Run, workers: Any, progress: Progress, prompts: PromptS
             "resumable": not config.trainer.save_model_only,
         }
         torch.save(state, folder / "trainer" / "state.pt")
+        kept = parity_of(
+            answers,
+            workers.log_probs(answers),
+            config.worker.rollout.temperature,
+            config.worker.actor.fsdp.mp_param_dtype,
+        )
+        kept.save(folder / "trainer" / "parity.pt")
     return run.checkpoint(progress.step)
 
 
@@ -91,14 +111,6 @@ def load_progress(folder: Path, prompts: PromptSet) -> Progress:
         unfinished=state["unfinished"],
         may_share=state["may_share"],
     )
-
-
-def shards(folder: Path) -> list[tuple[int, int]]:
-    """(world size, rank) of every file of weights in an `actor` folder, in order."""
-    names = [
-        re.fullmatch(r"model_world_size_(\d+)_rank_(\d+)\.pt", path.name) for path in folder.glob("*.pt")
-    ]
-    return sorted((int(name[1]), int(name[2])) for name in names if name)
 
 
 def _read(folder: Path) -> dict[str, Any]:

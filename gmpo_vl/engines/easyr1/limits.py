@@ -41,6 +41,17 @@ def check(config: Config) -> None:
             f"worker.actor.ulysses_size {actor.ulysses_size}: a packed group is not split over GPUs; where it does not fit, "
             "lower worker.actor.max_tokens_per_micro_batch, or use loss_type easyr1/NAME"
         )
+    if easyr1_loss(config) is None and actor.fsdp.enable_cpu_offload:
+        problems.append(
+            "worker.actor.fsdp.enable_cpu_offload: FSDP's own offload and several forwards an update do not go together; "
+            "use worker.actor.offload.offload_params and offload_optimizer"
+        )
+    longest = config.data.max_prompt_length + config.data.max_response_length
+    if rollout.max_num_batched_tokens < longest:
+        problems.append(
+            f"worker.rollout.max_num_batched_tokens {rollout.max_num_batched_tokens:,}: a prompt with its response has up to "
+            f"{longest:,} tokens; write at least that"
+        )
     if config.worker.reward.skip_special_tokens is not True:
         problems.append("worker.reward.skip_special_tokens: a reward reads the text without special tokens")
     if problems:

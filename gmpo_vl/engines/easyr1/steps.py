@@ -60,6 +60,7 @@ class Session:
     loggers: list[Logger]
     next_prompts: Ahead
     probe: list[Group] | None = None
+    answers: Sequence[Group] = ()  # some of the last step's, for the checkpoint
 
 
 def run_steps(s: Session) -> None:
@@ -98,6 +99,7 @@ def train_step(s: Session, step: int) -> dict[str, float]:
             metrics |= s.workers.update(collected.groups, lr)
         s.progress.step = step
         s.progress.position, s.progress.surplus = collected.position, collected.surplus
+        s.answers = collected.groups[: s.workers.ranks]
         keep_rollouts(s, step, collected.groups)  # type: ignore[arg-type]
     tokens = sum(len(g.prompt.ids_P) + len(r.ids_T) for g in collected.groups for r in g.responses)
     metrics["perf/tokens_per_second"] = tokens / times["step"]
@@ -277,7 +279,7 @@ def save(s: Session) -> None:
     if s.progress.step == 0:
         return
     if s.progress.step not in s.run.checkpoint_steps():
-        save_checkpoint(s.run, s.workers, s.progress, s.prompts, s.config)
+        save_checkpoint(s.run, s.workers, s.progress, s.prompts, s.config, s.answers)
     keep: set[int] = set()
     if s.config.trainer.save_best and s.progress.best_step > 0:
         mark_best(s.run, s.progress)

@@ -1,0 +1,180 @@
+"""EasyR1's sharded checkpoint as a Hugging Face folder, and the proof that nothing was lost on the way.
+
+With every checkpoint go a few of the step's answers with the log-probs that the trained model gave them (`Parity`). The
+exported folder is loaded again as anybody would load it and must give the same; otherwise there is no folder. Needs neither
+Ray nor EasyR1.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.distributed.tensor import DTensor, Shard
+
+from gmpo_vl.batching.packing import pack
+from gmpo_vl.data.types import Example, Prompt
+from gmpo_vl.engines.easyr1.files import shards
+from gmpo_vl.engines.local.checkpoint import WEIGHTS
+from gmpo_vl.engines.local.setup import DTYPES
+from gmpo_vl.models.forward import response_log_probs
+from gmpo_vl.models.loading import banned_ids, load_model
+from gmpo_vl.models.processing import load_processor
+from gmpo_vl.models.proof import TOLERANCE
+from gmpo_vl.rollout.types import Group
+
+RESPONSES = 2  # of each group kept
+
+
+@dataclass
+class Parity:
+    """Answers and what the trained model made of them: plain values and tensors, read without unpickling anything else.
+
+    prompts: (ids_P, images, image_grid_thw, position_ids_3P) each. responses: ids_T of each prompt's. log_probs: float32, of
+    each. dtype: what the model computed in, `bf16` or so.
+    """
+
+    prompts: list[tuple[torch.Tensor, list[torch.Tensor], torch.Tensor, torch.Tensor]]
+    responses: list[list[torch.Tensor]]
+    log_probs: list[list[torch.Tensor]]
+    temperature: float
+    dtype: str
+
+    def save(self, path: Path) -> None:
+        torch.save(asdict(self), path)
+
+
+def parity_of(
+    groups: Sequence[Group], log_probs: Sequence[Sequence[torch.Tensor]], temperature: float, dtype: str
+) -> Parity:
+    """The first answers of each group with the log-probs of the model as it is saved."""
+    return Parity(
+        prompts=[(p.ids_P, list(p.images), p.image_grid_thw, p.position_ids_3P) for p in (g.prompt for g in groups)],
+        responses=[[r.ids_T for r in group.responses[:RESPONSES]] for group in groups],
+        log_probs=[list(of_group[:RESPONSES]) for of_group in log_probs],
+        temperature=temperature,
+        dtype=dtype,
+    )  # fmt: skip
+
+
+def export(checkpoint: Path, folder: Path, adapter: bool = False) -> float:
+    """Write `folder`; returns the largest gap of a log-prob to the trained model's, in nats.
+
+    checkpoint: checkpoints/step_N of a run on engine easyr1. adapter: the LoRA adapter alone, not merged. Raises ValueError
+    where the checkpoint is not whole, or where the export does not compute what the trained model computed.
+    """
+    actor = checkpoint / "actor"
+    if (checkpoint / "huggingface").is_dir():
+        raise ValueError(
+            f"{checkpoint} is engine local's: {checkpoint / 'huggingface'} is a Hugging Face folder"
+        )
+    if not shards(actor):
+        raise ValueError(
+            f"{checkpoint} is no checkpoint of engine easyr1 (no actor/model_world_size_*.pt in it)"
+        )
+    if folder.exists():
+        raise FileExistsError(f"{folder} is there already: name another folder")
+    parity = Parity(**torch.load(checkpoint / "trainer" / "parity.pt", weights_only=True))
+    lora = actor / "lora_adapter"
+    if adapter and not lora.is_dir():
+        raise ValueError(f"{checkpoint} was not trained with LoRA: there is no adapter, leave --adapter out")
+    partial = folder.with_name(f".partial_{folder.name}")
+    shutil.rmtree(partial, ignore_errors=True)
+    dtype = DTYPES[parity.dtype]
+    if adapter:
+        shutil.copytree(lora, partial)
+    elif lora.is_dir():
+        load_model(lora, dtype).save_pretrained(partial, safe_serialization=True)
+    else:
+        _save_whole(actor, partial, dtype)
+    for path in (actor / "huggingface").iterdir():
+        if path.is_file() and not path.name.endswith(WEIGHTS) and not (partial / path.name).exists():
+            shutil.copyfile(path, partial / path.name)
+    gap = parity_gap(partial, parity)
+    allowed = TOLERANCE[dtype][0]
+    if not gap <= allowed:  # NaN too
+        raise ValueError(
+            f"the exported model is not the trained one: log-probs differ by up to {gap:.3g} nats (rounding in {parity.dtype} "
+            f"explains {allowed:g}). What was written is in {partial}, for a look; do not use it"
+        )
+    os.replace(partial, folder)
+    return gap
+
+
+def parity_gap(folder: Path, parity: Parity) -> float:
+    """Largest |log-prob of the model in `folder` - log-prob kept|, over all kept tokens."""
+    dtype = DTYPES[parity.dtype]
+    model: Any = load_model(folder, dtype).eval()
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    image = load_processor(folder).image
+    worst = 0.0
+    for (ids_P, images, grid, positions), responses, kept in zip(
+        parity.prompts, parity.responses, parity.log_probs
+    ):
+        prompt = Prompt(Example("", "", ""), "", ids_P, tuple(images), grid, positions)
+        packed = pack([(prompt, ids_T) for ids_T in responses], image, model.device)
+        with torch.no_grad():
+            found_BT, _ = response_log_probs(
+                model, packed, parity.temperature, banned_ids(model.config), share_prefix=False
+            )
+        for found_T, kept_T in zip(found_BT.cpu(), kept):
+            gap = float((found_T[: len(kept_T)] - kept_T).abs().max())
+            worst = max(worst, gap) if gap == gap else gap
+    return worst
+
+
+def _save_whole(actor: Path, folder: Path, dtype: torch.dtype) -> None:
+    """All weights, put together from every rank's, under the names that transformers reads."""
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+
+    config = AutoConfig.from_pretrained(actor / "huggingface")
+    auto = AutoModelForImageTextToText if hasattr(config, "vision_config") else AutoModelForCausalLM
+    with torch.device("meta"):
+        model = auto.from_config(config, dtype=dtype)
+    weights = {name: value.to(dtype) for name, value in whole_weights(actor).items()}
+    _, unknown = model.load_state_dict(weights, strict=False, assign=True)
+    model.tie_weights()  # a tied head is not in the shards
+    left = [name for name, parameter in model.named_parameters() if parameter.is_meta]
+    if unknown or left:
+        raise ValueError(
+            f"{actor} is of another model than its configuration: no weights for {left}, {unknown} in vain"
+        )
+    model.save_pretrained(folder, safe_serialization=True)
+
+
+def whole_weights(actor: Path) -> dict[str, torch.Tensor]:
+    """Every parameter from the shards of all ranks. Raises ValueError where ranks are missing or a shape does not come out."""
+    found = shards(actor)
+    world = found[0][0]
+    if found != [(world, rank) for rank in range(world)]:
+        raise ValueError(f"{actor} holds shards of ranks {[rank for _, rank in found]}, not of all {world}")
+    # What a rank wrote are tensors and where they belong; nothing else is unpickled.
+    ranks = [_read_shard(actor / f"model_world_size_{world}_rank_{rank}.pt") for rank in range(world)]
+    return {name: _put_together(name, [rank[name] for rank in ranks]) for name in ranks[0]}
+
+
+def _read_shard(path: Path) -> dict[str, Any]:
+    from torch.distributed.device_mesh import DeviceMesh
+    from torch.distributed.tensor import Replicate
+    from torch.distributed.tensor._dtensor_spec import DTensorSpec, TensorMeta
+
+    with torch.serialization.safe_globals([DTensor, DTensorSpec, TensorMeta, DeviceMesh, Shard, Replicate]):
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _put_together(name: str, parts: list[Any]) -> torch.Tensor:
+    """A parameter from its parts, one of each rank: sharded over the last dimension of the mesh, copied over the first."""
+    if not isinstance(parts[0], DTensor):
+        return parts[0]
+    placement, shape = parts[0].placements[-1], parts[0].shape
+    count = parts[0].device_mesh.mesh.shape[-1]
+    local = [part._local_tensor for part in parts[:count]]
+    whole = torch.cat(local, dim=placement.dim) if isinstance(placement, Shard) else local[0]
+    if whole.shape != shape:
+        raise ValueError(f"{name}: the ranks' parts make {tuple(whole.shape)}, not {tuple(shape)}")
+    return whole
