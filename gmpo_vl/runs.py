@@ -152,6 +152,21 @@ class EvaluationFolder:
         write_text(self.chunks / f"{number:06d}.seconds", f"{seconds:.3f}\n")
         write_text(self.chunks / f"{number:06d}.jsonl", "".join(to_line(asdict(r)) for r in records))
 
+    def contents(self) -> dict[str, bytes]:
+        """Every file of the folder by its path in it: how a chunk that was answered elsewhere travels."""
+        files = (path for path in self.folder.rglob("*") if path.is_file())
+        return {path.relative_to(self.folder).as_posix(): path.read_bytes() for path in sorted(files)}
+
+    def receive(self, contents: dict[str, bytes]) -> None:
+        """Write another folder's `contents` here; a chunk appears when its pictures are there."""
+        for name in sorted(contents, key=lambda name: name.endswith(".jsonl")):
+            path = self.folder / name
+            if not path.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                partial = path.with_name(f".partial_{path.name}")
+                partial.write_bytes(contents[name])
+                os.replace(partial, path)
+
     def join_chunks(self) -> None:
         """chunks/ to samples.jsonl in the order of their numbers, their seconds to timing.json."""
         seconds = 0.0

@@ -9,16 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from gmpo_vl.data.types import Prompt
 from gmpo_vl.models.loading import load_for_inference
 from gmpo_vl.models.processing import Processor
+from gmpo_vl.rollout import vllm
 from gmpo_vl.rollout.hf import generate
 from gmpo_vl.rollout.types import Group, Response, Sampling
 
+BACKENDS = ("transformers", "vllm")
 Backend = Callable[[Sequence[Prompt], Sampling, Callable[[int], None] | None], list[Group]]
 
 # Tokens that the caches of prompts running together may hold. Another number would change the last digits of float32.
@@ -40,20 +44,46 @@ def transformers_backend(
     return answer
 
 
-def load_backend(folder: Path, processor: Processor) -> Backend:
-    """The model on the GPU in bfloat16, or on the CPU in float32."""
+def vllm_backend(engine: Any, processor: Processor) -> Backend:
+    """vLLM: prompts and pictures cached, a request per sample."""
+
+    def answer(
+        prompts: Sequence[Prompt], sampling: Sampling, progress: Callable[[int], None] | None
+    ) -> list[Group]:
+        return vllm.generate(engine, processor, prompts, sampling, progress=progress)
+
+    return answer
+
+
+def load_backend(name: str, folder: Path, processor: Processor, max_tokens: int, max_images: int) -> Backend:
+    """The model on the GPU in bfloat16, or on the CPU in float32, behind the backend of that name.
+
+    max_tokens: of a prompt and its answer together; max_images: of one prompt (vLLM plans its memory with them).
+    """
+    if name == "vllm":
+        return vllm_backend(vllm.load_engine(folder, processor, max_tokens, max_images), processor)
     return transformers_backend(load_for_inference(folder), processor)
 
 
-def backend_facts() -> dict[str, str | int]:
+def check_backend(name: str, folder: Path) -> None:
+    """Raise ValueError for a backend that is unknown, or cannot answer here."""
+    if name not in BACKENDS:
+        raise ValueError(f"--backend {name}: it is one of {', '.join(BACKENDS)}")
+    if name == "vllm":
+        vllm.check_vllm(folder)
+
+
+def backend_facts(name: str) -> dict[str, str | int]:
     """What of the backend decides the samples besides the protocol, for the plan of a run."""
     cuda = torch.cuda.is_available()
-    return {
-        "name": "transformers",
+    facts: dict[str, str | int] = {
+        "name": name,
         "device": torch.cuda.get_device_name() if cuda else "cpu",
         "dtype": "bfloat16" if cuda else "float32",
-        "max_cached_tokens": MAX_CACHED_TOKENS,
     }
+    if name == "vllm":
+        return {**facts, "version": version("vllm")}
+    return {**facts, "max_cached_tokens": MAX_CACHED_TOKENS}
 
 
 def cut_groups(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,14 @@ def _add_run(parts: Any) -> None:
     run.add_argument(
         "--workers", type=int, default=1, help="processes, one GPU each where there are GPUs (1)"
     )
+    run.add_argument(
+        "--ray",
+        type=int,
+        default=0,
+        metavar="N",
+        help="N Ray actors instead, one GPU each, on one machine or on RAY_ADDRESS's",
+    )
+    run.add_argument("--backend", default="transformers", help="what answers: transformers (default) or vllm")
     add_columns(run)
     changes = run.add_argument_group("other values than the protocol's; the result's name will say so")
     for field, (kind, text) in _OVERRIDES.items():
@@ -119,13 +128,16 @@ def run_eval(options: argparse.Namespace) -> int:
 def _run_one(options: argparse.Namespace) -> dict[str, Any] | None:
     """One protocol; its results, or None for a shard."""
     from gmpo_vl.evaluation.page import write_page
+    from gmpo_vl.evaluation.ray_actors import run_actors
     from gmpo_vl.evaluation.results import finish
     from gmpo_vl.evaluation.run import open_folder
     from gmpo_vl.evaluation.workers import run_workers
     from gmpo_vl.progress import phase_bar
 
-    if options.workers < 1 or (options.workers > 1 and options.shard is not None):
-        raise ValueError(f"--workers {options.workers}: at least 1, and not together with --shard")
+    if options.workers < 1 or options.ray < 0:
+        raise ValueError(f"--workers {options.workers} --ray {options.ray}: numbers of processes")
+    if (options.workers > 1) + (options.ray > 0) + (options.shard is not None) > 1:
+        raise ValueError("--workers, --ray and --shard are three ways to share the work: give one of them")
     job = _job(options)
     folder = open_folder(job, options.out or default_out(options.model))
     if not folder.finished:
@@ -135,7 +147,9 @@ def _run_one(options: argparse.Namespace) -> dict[str, Any] | None:
             else sum(len(job.chunk(c)) for c in job.shard(options.shard))
         )
         with phase_bar(job.protocol.name, mine) as advance:
-            if options.workers > 1:
+            if options.ray:
+                run_actors(job, folder, options.ray, partial(_job, options), advance)
+            elif options.workers > 1:
                 run_workers(job, folder, options.workers, answer_shard, options, advance)
             else:
                 _answer(job, options, options.shard or (1, 1), advance)
@@ -159,11 +173,9 @@ def answer_shard(options: argparse.Namespace, shard: tuple[int, int]) -> None:
 
 
 def _answer(job: Any, options: argparse.Namespace, shard: tuple[int, int], progress: Any) -> None:
-    from gmpo_vl.evaluation.backends import load_backend
     from gmpo_vl.evaluation.run import answer_chunks, open_folder
 
-    folder = open_folder(job, options.out or default_out(options.model))
-    answer_chunks(job, folder, lambda: load_backend(job.processor.folder, job.processor), shard, progress)
+    answer_chunks(job, open_folder(job, options.out or default_out(options.model)), shard, progress)
 
 
 def _job(options: argparse.Namespace) -> Any:
@@ -178,12 +190,18 @@ def _job(options: argparse.Namespace) -> Any:
     changes = {field: getattr(options, field) for field in _OVERRIDES if getattr(options, field) is not None}
     protocol = override(load_protocol(options.protocol), changes)
     try:
+        folder = model_folder(options.model)
+    except FileNotFoundError as error:
+        said = str(error).removeprefix("worker.actor.model.model_path: ")
+        raise FileNotFoundError(f"no such model folder: {said}") from error
+    try:
         return prepare(
             options.model,
-            model_folder(options.model),
+            folder,
             protocol,
             _source(options.data, protocol.data),
             columns_of(options),
+            options.backend,
         )
     except DataError as error:
         raise type(error)(_in_words_of_eval(str(error))) from error

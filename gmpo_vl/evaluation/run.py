@@ -19,7 +19,7 @@ from gmpo_vl.data.examples import ExampleSet
 from gmpo_vl.data.images import decode_image
 from gmpo_vl.data.rows import Columns
 from gmpo_vl.data.templates import load_template
-from gmpo_vl.evaluation.backends import Backend, backend_facts, cut_groups
+from gmpo_vl.evaluation.backends import Backend, backend_facts, check_backend, cut_groups, load_backend
 from gmpo_vl.evaluation.evaluate import versions
 from gmpo_vl.evaluation.grading import graded, grading_of
 from gmpo_vl.evaluation.pictures import encoder
@@ -65,12 +65,20 @@ class Job:
         return range(index - 1, self.chunks, count)
 
 
-def prepare(model: str, folder: Path, protocol: Protocol, source: str | None, columns: Columns) -> Job:
+def prepare(
+    model: str,
+    folder: Path,
+    protocol: Protocol,
+    source: str | None,
+    columns: Columns,
+    backend: str = "transformers",
+) -> Job:
     """Read and check everything that an evaluation needs, before anything is generated.
 
     model: as it was named; folder: where it lies. source: data other than the protocol's; where it is not known to be the
     same data, the result is named after it.
     """
+    check_backend(backend, folder)
     rules = template_rules(protocol.template)
     processor = load_processor(folder, template_file(protocol.template))
     prompts = load_prompts(source or protocol.data, _prompt_settings(protocol, columns), processor)
@@ -91,7 +99,7 @@ def prepare(model: str, folder: Path, protocol: Protocol, source: str | None, co
             "pinned": pinned,
         },
         "model": {"path": model, "sha256": model_hash(folder)},
-        "backend": backend_facts(),
+        "backend": backend_facts(backend),
         "versions": versions(),
     }
     return Job(protocol, prompts, processor, plan)
@@ -150,28 +158,47 @@ def open_folder(job: Job, out: Path) -> EvaluationFolder:
     return folder
 
 
+class Answerer:
+    """Answers and grades one chunk after the other. The model is loaded when the first one needs it."""
+
+    def __init__(self, job: Job):
+        self.job = job
+        self._answer: Backend | None = None
+        self._encode = None
+
+    def write(
+        self, number: int, folder: EvaluationFolder, progress: Callable[[int], None] | None = None
+    ) -> None:
+        """Answer a chunk into the folder. progress is told of questions answered."""
+        job, p = self.job, self.job.protocol
+        start = time.perf_counter()
+        self._answer = self._answer or self._load()
+        self._encode = self._encode or encoder(job.prompts, p.pictures)
+        sampling = Sampling(p.n, p.max_tokens, p.temperature, p.top_p, p.top_k, p.seed)
+        groups = self._answer(self._encode(job.chunk(number)), sampling, progress)
+        stop = template_rules(p.template).stop
+        groups = cut_groups(groups, job.processor.decode, p.max_model_len, stop)
+        records = graded(groups, grading_of(job.plan["protocol"]), partial(store_image, folder.images))
+        folder.write_chunk(number, records, time.perf_counter() - start)
+
+    def _load(self) -> Backend:
+        p, processor = self.job.protocol, self.job.processor
+        most = max((len(example.images) for example in self.job.prompts.examples), default=0)
+        name = self.job.plan["backend"]["name"]
+        return load_backend(name, processor.folder, processor, p.max_prompt_tokens + p.max_tokens, most)
+
+
 def answer_chunks(
     job: Job,
     folder: EvaluationFolder,
-    load: Callable[[], Backend],
     shard: Shard = (1, 1),
     progress: Callable[[int], None] | None = None,
 ) -> None:
-    """Answer and grade the chunks of a shard that are not there yet. The model is loaded when the first one needs it."""
-    p, rules = job.protocol, template_rules(job.protocol.template)
-    sampling = Sampling(p.n, p.max_tokens, p.temperature, p.top_p, p.top_k, p.seed)
-    add_image = partial(store_image, folder.images)
-    answer, encode = None, None
+    """Answer the chunks of a shard that are not there yet."""
+    answerer = Answerer(job)
     done = set(folder.finished_chunks())
     for number in job.shard(shard):
-        questions = job.chunk(number)
-        if number in done:
-            if progress is not None:
-                progress(len(questions))
-            continue
-        start = time.perf_counter()
-        answer, encode = answer or load(), encode or encoder(job.prompts, p.pictures)
-        groups = answer(encode(questions), sampling, progress)
-        groups = cut_groups(groups, job.processor.decode, p.max_model_len, rules.stop)
-        records = graded(groups, grading_of(job.plan["protocol"]), add_image)
-        folder.write_chunk(number, records, time.perf_counter() - start)
+        if number not in done:
+            answerer.write(number, folder, progress)
+        elif progress is not None:
+            progress(len(job.chunk(number)))

@@ -23,10 +23,11 @@ from gmpo_vl.verify.parse import parse
 from gmpo_vl.verify.prm800k import plain_form, same_elements
 from gmpo_vl.verify.quantities import far_apart
 from gmpo_vl.verify.tokens import Unreadable
-from gmpo_vl.verify.tree import Node
+from gmpo_vl.verify.tree import Node, is_name
 
 Grader = Literal["gmpo", "mathruler"]
-_ALIKE = frozenset("num sym const neg add sub mul div root pow".split())
+_ALIKE = frozenset("num sym const neg add sub mul div root pow fn".split())
+_ALIKE_FUNCTIONS = frozenset("sin cos tan ln exp".split())
 _READ_OTHERWISE = re.compile(r"\^\s*\d\s*\d|\d,\d{3}")  # 2^34 may be 2^3 4, and 1,234 a number
 _BRACES = re.compile(r"[{}]")
 
@@ -66,14 +67,16 @@ def _clearly_different(gold: str, answer: str) -> bool:
     says so, too, a thousand times slower.
     """
     one, two = _alike(gold), _alike(answer)
-    if one is None or two is None or (one.op == "rel") != (two.op == "rel"):
+    if one is None or two is None or any((one.op == op) != (two.op == op) for op in ("rel", "deg")):
         return False
+    if one.op == "deg":
+        return far_apart(one.args[0], two.args[0])
     if one.op == "rel":
+        (name, value), (other_name, other_value) = one.args[1], two.args[1]
         left, right = Node("sub", one.args[1]), Node("sub", two.args[1])
-        turned = Node("neg", (right,))
-        return (
-            far_apart(one.args[1][1], two.args[1][1]) and far_apart(left, right) and far_apart(left, turned)
-        )
+        if is_name(name) and is_name(other_name) and not far_apart(value, other_value):  # x = 5 for y = 5
+            return False
+        return far_apart(left, right) and far_apart(left, Node("neg", (right,)))
     ours, theirs = _items(one), _items(two)
     if len(ours) not in (1, len(theirs)):  # they take some parts for the whole
         return False
@@ -92,7 +95,9 @@ def _alike(text: str) -> Node | None:
     except Unreadable:
         return None
     parts = node.args[1] if node.op == "rel" and node.args[0] == ("=",) else _items(node)
-    return node if all(part.summary.ops <= _ALIKE for part in parts) else None
+    parts = node.args if node.op == "deg" else parts
+    known = all(part.summary.ops <= _ALIKE and part.summary.functions <= _ALIKE_FUNCTIONS for part in parts)
+    return node if known else None
 
 
 def _items(node: Node) -> tuple[Node, ...]:

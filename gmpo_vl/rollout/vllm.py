@@ -1,0 +1,130 @@
+"""Rollouts with vLLM (written against 0.11's V1 engine): prompts and pictures are cached by it, each sample has its own seed.
+
+vLLM is an optional package. It answers faster than rollout/hf.py on a GPU, and from the same distribution; single samples
+differ, because it draws with its own random streams.
+"""
+# pyright: reportMissingImports=false
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from gmpo_vl.data.types import Prompt
+from gmpo_vl.models.loading import banned_ids
+from gmpo_vl.models.processing import Processor
+from gmpo_vl.rollout.seeds import sample_seed
+from gmpo_vl.rollout.types import Group, Response, Sampling
+
+# Added to the logits of banned ids: their probability is 0 in float32. An infinite bias would be NaN beside another one.
+BAN = -1e4
+MEMORY = 0.85  # share of the GPU that vLLM may take
+
+
+def check_vllm(folder: Path) -> None:
+    """Raise ValueError where vLLM cannot answer, before anything is loaded."""
+    if find_spec("vllm") is None:
+        raise ValueError(
+            "vLLM is not installed here: `pip install vllm==0.11.0` into an environment with a GPU, or leave --backend out"
+        )
+    if (folder / "adapter_config.json").is_file():
+        raise ValueError(f"{folder} is a LoRA adapter, which the vLLM backend does not load: merge it first")
+
+
+def load_engine(folder: Path, processor: Processor, max_tokens: int, max_images: int) -> Any:
+    """vLLM's engine for a model folder. max_tokens: of a prompt and its answer together. max_images: of one prompt."""
+    from vllm import LLM
+
+    pictures = {}
+    if processor.image is not None:
+        # The pictures come resized; these limits leave them as they are, and let vLLM plan its memory.
+        limits = {"min_pixels": processor.image.factor**2, "max_pixels": processor.image.max_pixels}
+        pictures = {"limit_mm_per_prompt": {"image": max_images}, "mm_processor_kwargs": limits}
+    return LLM(
+        model=str(folder),
+        dtype="bfloat16" if torch.cuda.is_available() else "float32",
+        max_model_len=max_tokens,
+        enable_prefix_caching=True,
+        logprobs_mode="processed_logprobs",
+        gpu_memory_utilization=MEMORY,
+        disable_log_stats=True,
+        **pictures,
+    )
+
+
+def generate(
+    engine: Any,
+    processor: Processor,
+    prompts: Sequence[Prompt],
+    sampling: Sampling,
+    occasions: Sequence[int] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> list[Group]:
+    """As hf.generate: G = `sampling.n` responses to every prompt, in order; `progress` is told of all prompts at the end.
+
+    Every sample is a request with the seed that hf.generate would use. The prompt's cache and picture are shared between
+    them. The log-probs are those of the distribution drawn from, so after top-k and top-p.
+    """
+    occasions = occasions if occasions is not None else [0] * len(prompts)
+    seeds = [
+        sample_seed(sampling.seed, prompt.example.id, when, k)
+        for prompt, when in zip(prompts, occasions)
+        for k in range(sampling.n)
+    ]
+    banned = banned_ids(engine.llm_engine.model_config.hf_config)
+    inputs = [engine_input(prompt, processor) for prompt in prompts]
+    completions = engine.generate(
+        [given for given in inputs for _ in range(sampling.n)],
+        [_settings(sampling, seed, banned) for seed in seeds],
+        use_tqdm=False,
+    )
+    responses = [
+        _response(completion.outputs[0], processor, seed) for completion, seed in zip(completions, seeds)
+    ]
+    if progress is not None:
+        progress(len(prompts))
+    return [
+        Group(f"{prompt.example.id}@{when}", prompt, responses[i * sampling.n : (i + 1) * sampling.n])
+        for i, (prompt, when) in enumerate(zip(prompts, occasions))
+    ]
+
+
+def engine_input(prompt: Prompt, processor: Processor) -> dict[str, Any]:
+    """Ids with one image token per picture, which vLLM expands itself, and the pictures."""
+    ids = prompt.ids_P
+    if processor.image_token_id is not None:
+        is_image_P = ids == processor.image_token_id
+        ids = ids[~(is_image_P & is_image_P.roll(1))]  # the first of each run: a start token stands before it
+    given: dict[str, Any] = {"prompt_token_ids": ids.tolist()}
+    if prompt.images:
+        given["multi_modal_data"] = {"image": [Image.fromarray(image.numpy()) for image in prompt.images]}
+    return given
+
+
+def _settings(sampling: Sampling, seed: int, banned: Sequence[int]) -> Any:
+    from vllm import SamplingParams
+
+    return SamplingParams(
+        n=1,
+        max_tokens=sampling.max_tokens,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        seed=seed,
+        logprobs=0,  # of the token drawn alone
+        logit_bias=dict.fromkeys(banned, BAN) or None,
+        detokenize=False,
+    )
+
+
+def _response(output: Any, processor: Processor, seed: int) -> Response:
+    ids = list(output.token_ids)
+    log_probs = [at[token].logprob for token, at in zip(ids, output.logprobs)]
+    ids_T = torch.tensor(ids, dtype=torch.int64)
+    log_probs_T = torch.tensor(log_probs, dtype=torch.float32)
+    return Response(ids_T, log_probs_T, processor.decode(ids_T), output.finish_reason == "stop", seed)
