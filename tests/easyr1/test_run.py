@@ -33,12 +33,12 @@ def start(tmp_path, overrides, name, *more):
 
 
 def finish(process, code=0):
-    output, _ = process.communicate(timeout=400)
+    output, _ = process.communicate(timeout=900)
     assert process.returncode == code, output[-4000:]
     return output
 
 
-def wait_for(path, process, seconds=300):
+def wait_for(path, process, seconds=900):
     deadline = time.monotonic() + seconds
     while not path.exists():
         assert process.poll() is None, process.communicate()[0][-4000:]

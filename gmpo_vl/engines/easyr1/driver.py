@@ -139,6 +139,7 @@ def start_ray(config: Config) -> bool:
     """Join the cluster that RAY_ADDRESS names, or start one here. Returns whether it has no GPU at all: then a run is a
     trial on CPUs (cpu.py), and is told so."""
     wanted = config.trainer.nnodes * config.trainer.n_gpus_per_node
+    processes = wanted + config.worker.reward.num_cpus  # EasyR1 gives each GPU's process one CPU
     environment = dict(ENVIRONMENT)
     here = torch.cuda.device_count()
     if "RAY_ADDRESS" in os.environ:
@@ -151,18 +152,21 @@ def start_ray(config: Config) -> bool:
             os.environ.setdefault("RAY_agent_register_timeout_ms", "120000")
         ray.init(
             num_gpus=wanted if cpu else here,
+            num_cpus=processes if cpu else None,
             include_dashboard=False,
             runtime_env={"env_vars": environment},
         )
     if cpu:
         print("no GPU here: a trial on the CPU (gloo, SDPA, rollouts by transformers)", flush=True)
-    found = int(ray.cluster_resources().get("GPU", 0))
-    if found < wanted:
-        ray.shutdown()
-        raise ConfigError(
-            f"trainer.nnodes {config.trainer.nnodes} x trainer.n_gpus_per_node {config.trainer.n_gpus_per_node} wants "
-            f"{wanted} GPUs, Ray has {found}"
-        )
+    found = ray.cluster_resources()
+    for what, needed in (("GPU", wanted), ("CPU", processes)):
+        if found.get(what, 0) < needed:  # Ray would wait for ever without a word
+            ray.shutdown()
+            raise ConfigError(
+                f"trainer.nnodes {config.trainer.nnodes} x trainer.n_gpus_per_node {config.trainer.n_gpus_per_node} and "
+                f"worker.reward.num_cpus {config.worker.reward.num_cpus} want {needed} {what}s, Ray has "
+                f"{found.get(what, 0):g}"
+            )
     return cpu
 
 

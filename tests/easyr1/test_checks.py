@@ -1,0 +1,162 @@
+"""What is refused before Ray starts, and that EasyR1 is the one this engine knows."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("verl", reason="EasyR1 is not installed: make test-easyr1 EASYR1_HOME=FOLDER")
+
+from verl.workers.config import RewardConfig
+from verl.workers.reward import AutoRewardManager
+
+from gmpo_vl.config import ConfigError
+from gmpo_vl.data.types import Example, Prompt
+from gmpo_vl.engines.easyr1 import seams
+from gmpo_vl.engines.easyr1.checkpoint import check_checkpoint
+from gmpo_vl.engines.easyr1.config import to_easyr1
+from gmpo_vl.engines.easyr1.driver import open_run
+from gmpo_vl.engines.easyr1.seams import COMMIT, EasyR1Error, differing_seams, require_easyr1
+from gmpo_vl.engines.easyr1.steps import check_mismatch
+from gmpo_vl.engines.easyr1.trainer import GMPOTrainer
+from gmpo_vl.models.processing import load_processor
+from gmpo_vl.rewards.loading import built_in_rewards
+from gmpo_vl.rollout.types import Group, Response
+
+
+def test_this_is_the_easyr1_that_the_engine_knows():
+    assert differing_seams(require_easyr1()) == []
+
+
+def test_another_commit_fails_with_a_sentence(tmp_path, monkeypatch):
+    home = Path(os.environ["EASYR1_HOME"])
+    shutil.copytree(home / "verl", tmp_path / "verl")
+    actor = tmp_path / "verl" / "workers" / "actor" / "dp_actor.py"
+    actor.write_text(actor.read_text().replace("update_policy", "update_the_policy"))
+    monkeypatch.setattr(seams, "find_easyr1", lambda: tmp_path)
+    with pytest.raises(EasyR1Error, match=f"not EasyR1 at commit {COMMIT}.*dp_actor.py"):
+        require_easyr1()
+    monkeypatch.setenv(seams.UNTESTED, "1")
+    assert require_easyr1() == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("trainer.n_gpus_per_node=3", "multiples of the 3 GPUs"),
+        ("worker.rollout.tensor_parallel_size=2", "does not divide the 1 GPUs"),
+        ("algorithm.adv_estimator=gae", "group advantages only"),
+        ("worker.actor.ulysses_size=2", "a packed group is not split over GPUs"),
+        ("worker.actor.fsdp.enable_cpu_offload=true", "offload_params"),
+        ("worker.rollout.max_num_batched_tokens=100", "write at least that"),
+    ],
+)
+def test_what_cannot_run_is_refused_with_the_way_out(make_config, override, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        to_easyr1(make_config(override), 3)
+
+
+def test_kl_in_the_reward_is_refused(make_config):
+    config = make_config("algorithm.disable_kl=false")
+    with pytest.raises(ConfigError, match="use_kl_loss"):
+        to_easyr1(config, 3)
+
+
+def test_settings_reach_easyr1_s_classes(make_config):
+    config = make_config(
+        "worker.actor.max_grad_norm=0.5", "worker.actor.model.lora.rank=8", "worker.rollout.n=6"
+    )
+    ppo = to_easyr1(config, 7)
+    assert ppo.worker.actor.max_grad_norm == 0.5
+    assert ppo.worker.actor.model.lora.rank == 8
+    assert ppo.worker.rollout.n == 6
+    assert ppo.worker.rollout.response_length == config.data.max_response_length
+    assert ppo.trainer.max_steps == 7
+    assert ppo.worker.run is config
+
+
+def test_easyr1_s_own_losses_keep_their_settings(make_config):
+    more = [
+        "worker.actor.loss_type=easyr1/gspo",
+        "worker.actor.loss_avg_mode=seq",
+        "worker.actor.clip_ratio_low=0.1",
+    ]
+    actor = to_easyr1(make_config(*more), 3).worker.actor
+    assert (actor.loss_type, actor.loss_avg_mode, actor.clip_ratio_low) == ("gspo", "seq", 0.1)
+    assert actor.clip_ratio_high == 0.3  # EasyR1's default where nothing is written
+    assert actor.micro_batch_size_per_device_for_update == 8
+
+
+def test_an_unknown_loss_is_refused_where_easyr1_would_train_ppo(make_config):
+    with pytest.raises(ConfigError, match="EasyR1 has only"):
+        make_config("worker.actor.loss_type=easyr1/gpso")
+
+
+def test_a_checkpoint_of_other_gpus_or_of_none_is_refused(make_config, tmp_path):
+    config = make_config()
+    with pytest.raises(ValueError, match="no checkpoint of engine easyr1"):
+        check_checkpoint(tmp_path, config)
+    (tmp_path / "actor").mkdir()
+    for rank in range(4):
+        (tmp_path / "actor" / f"model_world_size_4_rank_{rank}.pt").touch()
+    with pytest.raises(ValueError, match="saved by 4 GPUs"):
+        check_checkpoint(tmp_path, config)
+
+
+def test_a_wrong_load_checkpoint_path_does_not_start_fresh(make_config, tmp_path):
+    folder = tmp_path / "somewhere"
+    with pytest.raises(ConfigError, match="no such file or folder"):
+        make_config(f"trainer.load_checkpoint_path={folder}")
+    folder.mkdir()
+    with pytest.raises(ValueError, match="no checkpoint of engine easyr1"):
+        open_run(make_config(f"trainer.load_checkpoint_path={folder}"))
+
+
+def test_a_sampler_that_computes_another_model_stops_the_run_before_an_update(make_config):
+    config = make_config()
+    check_mismatch(config, {"rollout/mismatch_p50": 1e-5})
+    for gap in (0.5, float("nan")):
+        with pytest.raises(RuntimeError, match="do not compute the same model"):
+            check_mismatch(config, {"rollout/mismatch_p50": gap})
+
+
+def prompt_of(length):
+    nothing = torch.zeros((0, 3), dtype=torch.int64)
+    ids = torch.zeros(length, dtype=torch.int64)
+    return Prompt(Example(str(length), "", ""), "", ids, (), nothing, ids.expand(3, -1))
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+def test_an_update_sees_the_same_groups_at_every_world_size(make_config, ranks):
+    config = make_config("worker.actor.global_batch_size=8", "data.rollout_batch_size=24")
+    groups = [
+        Group(str(i), prompt_of(1 + 7 * i % 50), [Response(torch.zeros(3 + i), torch.zeros(1), "", True, 0)])
+        for i in range(24)
+    ]
+    trainer = GMPOTrainer.__new__(GMPOTrainer)  # without workers
+    trainer.run, trainer.share_prefix = config, True
+    trainer.actor_rollout_ref_wg = type("Group", (), {"world_size": ranks})
+    from transformers import AutoConfig
+
+    from gmpo_vl.batching.cost import rates
+
+    trainer.rates = rates(AutoConfig.from_pretrained(config.worker.actor.model.model_path))
+    dealt = trainer.in_order_of_ranks(groups)
+    of_rank = [dealt[r * 24 // ranks : (r + 1) * 24 // ranks] for r in range(ranks)]
+    for update in range(3):
+        size = 8 // ranks
+        seen = {group.key for mine in of_rank for group in mine[update * size : (update + 1) * size]}
+        assert seen == {str(i) for i in range(8 * update, 8 * update + 8)}
+
+
+@pytest.mark.parametrize("name", built_in_rewards())
+def test_easyr1_itself_loads_every_reward_by_its_path(name, tiny_folder):
+    import gmpo_vl.rewards
+
+    path = Path(gmpo_vl.rewards.__file__).parent / f"{name}.py"
+    config = RewardConfig(reward_function=f"{path}:compute_score")
+    config.post_init()
+    manager = AutoRewardManager(config, load_processor(tiny_folder).tokenizer)
+    assert callable(manager.reward_fn)

@@ -1,0 +1,98 @@
+"""Every recipe resolves against EasyR1's own classes, without a GPU: settings, files, sizes, the split over GPUs."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+pytest.importorskip("verl", reason="EasyR1 is not installed: make test-easyr1 EASYR1_HOME=FOLDER")
+
+from gmpo_vl.config import load_config
+from gmpo_vl.engines.easyr1.config import to_easyr1
+from gmpo_vl.engines.easyr1.plan import dry_run
+
+ROOT = Path(__file__).parents[2]
+RECIPES = sorted((ROOT / "recipes").glob("qwen*.sh"))
+# What a machine without the hub puts in the place of model and data; the rest of a recipe stays.
+LOCAL = ["data.format_prompt=math", "data.min_pixels=null", "data.on_bad_row=error"]
+
+
+@pytest.fixture
+def offline(diagrams, tiny_folder):
+    return [
+        *LOCAL,
+        f"worker.actor.model.model_path={tiny_folder}",
+        f"data.train_files={diagrams / 'train.parquet'}",
+        f"data.val_files={diagrams / 'validation.parquet'}",
+        "trainer.max_steps=5",
+    ]
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_s_plan_resolves(recipe, offline):
+    config = load_config(ROOT / "configs" / f"{recipe.stem}.yaml", offline)
+    plan = dry_run(config)
+    assert "its configuration classes take these settings" in plan
+    gpus = config.trainer.nnodes * config.trainer.n_gpus_per_node
+    assert f"GPUs        {gpus}" in plan
+    easyr1 = to_easyr1(config, training_steps=5)
+    assert easyr1.worker.actor.optim.lr == config.worker.actor.optim.lr
+    assert easyr1.worker.rollout.tensor_parallel_size == config.worker.rollout.tensor_parallel_size
+    assert easyr1.worker.actor.model.lora.rank == config.worker.actor.model.lora.rank
+    assert easyr1.worker.rollout.response_length == config.data.max_response_length
+
+
+def test_a_recipe_runs_its_configuration_and_takes_options_and_keys(offline, tmp_path):
+    done = subprocess.run(
+        ["bash", str(ROOT / "recipes" / "qwen2_5_vl_7b_geo3k_gmpo.sh"), "--dry-run", *offline],
+        capture_output=True,
+        text=True,
+        env={"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "objective   gmpo" in done.stdout
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_is_short_and_names_its_own_files(recipe):
+    text = recipe.read_text()
+    assert len(text.splitlines()) <= 15
+    assert f"configs/{recipe.stem}.yaml" in text
+    name = yaml.safe_load((ROOT / "configs" / f"{recipe.stem}.yaml").read_text())["trainer"][
+        "experiment_name"
+    ]
+    assert name == recipe.stem
+
+
+def test_the_main_pair_differs_in_the_objective_alone():
+    gmpo, grpo = (
+        load_config(ROOT / "configs" / f"qwen2_5_vl_7b_geo3k_{name}.yaml") for name in ("gmpo", "grpo")
+    )
+    differing = {
+        key
+        for section in ("data", "algorithm", "trainer", "worker")
+        for key in _differences(getattr(gmpo, section), getattr(grpo, section), section)
+    }
+    assert differing == {
+        "worker.actor.loss_type",
+        "worker.actor.log_clip_low",
+        "worker.actor.log_clip_high",
+        "worker.actor.clip_ratio_low",
+        "worker.actor.clip_ratio_high",
+        "trainer.experiment_name",
+        "trainer.save_checkpoint_path",
+    }
+    assert gmpo.algorithm.disable_kl
+
+
+def _differences(a, b, prefix):
+    from dataclasses import fields, is_dataclass
+
+    for item in fields(a):
+        mine, theirs, key = getattr(a, item.name), getattr(b, item.name), f"{prefix}.{item.name}"
+        if is_dataclass(mine):
+            yield from _differences(mine, theirs, key)
+        elif mine != theirs:
+            yield key
