@@ -23,16 +23,18 @@ def rollout(make_config, monkeypatch, tmp_path):
     config = make_config("worker.rollout.temperature=0.7")
     monkeypatch.setenv("RANK", "0")
     dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
-    processor = load_processor(config.worker.actor.model.model_path)
-    made = GMPOvLLMRollout(
-        model_path="tiny",
-        config=to_easyr1(config, 3).worker.rollout,
-        tokenizer=processor.tokenizer,
-        processor=None,
-    )
-    made.begin(processor, (396, 397))
-    yield made, config, processor
-    dist.destroy_process_group()
+    try:
+        processor = load_processor(config.worker.actor.model.model_path)
+        made = GMPOvLLMRollout(
+            model_path="tiny",
+            config=to_easyr1(config, 3).worker.rollout,
+            tokenizer=processor.tokenizer,
+            processor=None,
+        )
+        made.begin(processor, (396, 397))
+        yield made, config, processor
+    finally:
+        dist.destroy_process_group()
 
 
 def ask(rollout, config, processor, positions):
