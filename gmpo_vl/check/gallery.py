@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import random
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from gmpo_vl.check.findings import Finding
 from gmpo_vl.check.job import Job
 from gmpo_vl.check.rows import RowChecker
 from gmpo_vl.data.images import ImageError, image_size
-from gmpo_vl.data.rows import RowError, example_from_row
+from gmpo_vl.data.rows import RowError, example_from_row, row_id
 from gmpo_vl.data.sources import locate
 from gmpo_vl.data.types import Prompt
 from gmpo_vl.models.processing import Processor, encode_prompt
@@ -90,12 +91,12 @@ def _drawn(total: int, count: int, seed: int) -> list[int]:
 
 def _with_ids(checker: RowChecker, ids: Sequence[str]) -> list[int]:
     found: dict[str, int] = {}
-    number = 0
+    columns, number = checker.settings.columns, 0
     for table in checker.tables:
-        for row, content in enumerate(table.rows.scan([checker.settings.columns.id_key or ""])):
+        for row, content in enumerate(table.rows.scan([columns.id_key] if columns.id_key else [])):
             name = f"{table.label}:{row}"
-            if not isinstance(content, RowError):
-                name = str(content.get(checker.settings.columns.id_key) or name)
+            with contextlib.suppress(RowError):  # a row without a usable id goes by its place
+                name = name if isinstance(content, RowError) else row_id(content, columns, name)
             if name in ids:
                 found.setdefault(name, number)
             number += 1

@@ -82,10 +82,10 @@ def _same_ids(survey: SplitSurvey, describe: Describe) -> Iterator[tuple[int, Fi
 
 
 def _twice(survey: SplitSurvey, describe: Describe) -> Iterator[tuple[int, Finding]]:
-    rows, answers = np.array(survey.row_K, dtype=np.int64), np.array(survey.answer_K, dtype=np.uint64)
-    answer_of = dict(zip(rows.tolist(), answers.tolist()))
+    rows = np.array(survey.row_K, dtype=np.int64)  # ascending
     for row, first in _repeats(np.array(survey.problem_K, dtype=np.uint64), rows):
-        same = answer_of[row] == answer_of[first]
+        one, other = np.searchsorted(rows, (row, first)).tolist()
+        same = survey.answer_K[one] == survey.answer_K[other]
         detail = f"the same problem as row {first}" + ("" if same else ", with another answer")
         yield row, describe(row, "duplicate" if same else "contradiction", detail)
 
@@ -111,12 +111,12 @@ def _place(finding: Finding) -> str:
 
 def _repeats(values: np.ndarray, rows: np.ndarray) -> list[tuple[int, int]]:
     """(row, first row with the same value) of every value's later occurrences, in the order of the rows."""
+    if len(values) == 0:
+        return []
     order = np.argsort(values, kind="stable")
     ordered = values[order]
-    starts = np.concatenate([[True], ordered[1:] != ordered[:-1]]) if len(values) else np.zeros(0, bool)
-    first = (
-        order[np.maximum.accumulate(np.where(starts, np.arange(len(values)), 0))] if len(values) else order
-    )
+    starts = np.concatenate([[True], ordered[1:] != ordered[:-1]])
+    first = order[np.maximum.accumulate(np.where(starts, np.arange(len(values)), 0))]
     later = ~starts
     return sorted(zip(rows[order[later]].tolist(), rows[first[later]].tolist()))
 
@@ -125,15 +125,13 @@ def _common(
     values: Sequence[int], rows: Sequence[int], other: Sequence[int], other_rows: Sequence[int]
 ) -> list[tuple[int, int]]:
     """(row, a row of the other split) wherever the two have a value in common, in the order of the rows."""
+    if len(other) == 0:
+        return []
     there, index = np.unique(np.array(other, dtype=np.uint64), return_index=True)
     mine = np.array(values, dtype=np.uint64)
-    place = np.searchsorted(there, mine)
-    found = (
-        np.flatnonzero((place < len(there)) & (there[np.minimum(place, len(there) - 1)] == mine))
-        if len(there)
-        else []
-    )
-    return [(int(rows[k]), int(other_rows[index[place[k]]])) for k in found]
+    place = np.minimum(np.searchsorted(there, mine), len(there) - 1)
+    found = np.flatnonzero(there[place] == mine)
+    return [(rows[k], other_rows[j]) for k, j in zip(found.tolist(), index[place[found]].tolist())]
 
 
 def _describer(split: str, checker: RowChecker) -> Describe:

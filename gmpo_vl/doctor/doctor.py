@@ -17,6 +17,7 @@ from gmpo_vl.check.job import Job, job_of
 from gmpo_vl.check.scan import useful_workers
 from gmpo_vl.config import Config, notices
 from gmpo_vl.data.rows import example_from_row
+from gmpo_vl.data.sources import locate
 from gmpo_vl.data.types import Example
 from gmpo_vl.doctor.answers import check_reward, check_sight
 from gmpo_vl.doctor.batches import check_batches
@@ -134,13 +135,13 @@ def _estimate(config: Config, size: ModelSize, longest: Longest, limits_of: Limi
 
 def _usable(result: CheckResult) -> Iterator[Example]:
     """The first train rows without an error."""
-    checker = result.checkers.get("train")
-    number = 0
-    for table in checker.tables if checker is not None else ():
-        for row in range(len(table.rows)):
-            if number not in result.errors["train"]:
-                yield example_from_row(table.rows[row], checker.settings.columns, f"{table.label}:{row}")
-            number += 1
+    if "train" not in result.checkers:
+        return
+    checker = result.checkers["train"]
+    for number in range(result.surveys["train"].rows):
+        if number not in result.errors["train"]:
+            table, row = locate(checker.tables, number)
+            yield example_from_row(table.rows[row], checker.settings.columns, f"{table.label}:{row}")
 
 
 def _sight(

@@ -49,10 +49,15 @@ def device_memory() -> tuple[str, float]:
     return "this machine's memory (no GPU)", float(psutil.virtual_memory().available)
 
 
-def check_memory(found: Estimate) -> Iterator[Finding]:
-    """The estimate part by part, against what is free."""
-    name, free = device_memory()
+def check_memory(found: Estimate, device: tuple[str, float] | None) -> Iterator[Finding]:
+    """The estimate part by part, against what is free on the device (name, bytes); None: it is not this machine's."""
     table = "\n".join(parts_table(found))
+    if device is None:
+        yield Finding(
+            "note", "memory", f"{gib(found.peak)} on each GPU; there is none here to compare with\n{table}"
+        )
+        return
+    name, free = device
     if found.peak <= USABLE * free:
         yield Finding("ok", "memory", f"{gib(found.peak)} of {gib(free)} free on {name}\n{table}")
         return

@@ -2,8 +2,11 @@
 
 import json
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from planted import encoded, picture, planted, write_planted
 
 from gmpo_vl.cli import main
@@ -247,3 +250,14 @@ def test_the_exit_code_follows_what_was_asked(config, tmp_path):
     assert main(["data", "check", path, "data.train_files=gone.parquet"]) == 2
     assert main(["data", "check", path, "--drop", "duplicate"]) == 2
     assert main(["data", "check", path, "--clean", str(tmp_path / "x"), "--drop", "image_tags"]) == 2
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(0, 6), max_size=12), st.lists(st.integers(0, 6), max_size=12))
+def test_repeats_and_common_values_are_those_a_plain_loop_finds(mine, other):
+    from gmpo_vl.check.survey import _common, _repeats
+
+    repeats = [(i, mine.index(v)) for i, v in enumerate(mine) if mine.index(v) < i]
+    assert _repeats(np.array(mine, dtype=np.uint64), np.arange(len(mine))) == repeats
+    common = [(i, other.index(v)) for i, v in enumerate(mine) if v in other]
+    assert _common(mine, range(len(mine)), other, range(len(other))) == common
