@@ -54,14 +54,15 @@ def _easyr1(config: Config) -> Iterator[Finding]:
 
     if per_rank == 0 or update % ranks:
         return  # the engine has said so itself
-    if per_rank % actor.micro_batch_size_per_device_for_update:
+    easyr1_loss = actor.loss_type.startswith("easyr1/")  # our own objectives cut micro-batches of any size
+    if easyr1_loss and per_rank % actor.micro_batch_size_per_device_for_update:
         yield refuse(
             f"{per_rank:,} rollouts per GPU and update do not divide into micro-batches of "
             f"{actor.micro_batch_size_per_device_for_update}",
             "worker.actor.micro_batch_size_per_device_for_update",
             f"take one of {', '.join(map(str, _divisors(per_rank)[-6:]))}",
         )
-    if rollouts % actor.micro_batch_size_per_device_for_experience:
+    if easyr1_loss and rollouts % actor.micro_batch_size_per_device_for_experience:
         yield refuse(
             f"{rollouts:,} rollouts do not divide into {actor.micro_batch_size_per_device_for_experience}",
             "worker.actor.micro_batch_size_per_device_for_experience",
@@ -74,7 +75,8 @@ def _easyr1(config: Config) -> Iterator[Finding]:
             "worker.rollout.max_num_batched_tokens",
             f"raise it above {length:,}",
         )
-    if actor.fsdp.enable_cpu_offload and per_rank != actor.micro_batch_size_per_device_for_update:
+    micro_batch = actor.micro_batch_size_per_device_for_update if easyr1_loss else 1
+    if actor.fsdp.enable_cpu_offload and per_rank != micro_batch:
         yield refuse(
             "FSDP's CPU offload and several micro-batches an update do not go together",
             "worker.actor.fsdp.enable_cpu_offload",

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def run_doctor(options: argparse.Namespace) -> int:
 
     from gmpo_vl.config import load_config
     from gmpo_vl.doctor.doctor import Examination, examine
-    from gmpo_vl.doctor.findings import lines_of
+    from gmpo_vl.doctor.findings import count_line, lines_of
     from gmpo_vl.engines.passes import limits_of
     from gmpo_vl.runs import write_json
 
@@ -55,12 +56,13 @@ def run_doctor(options: argparse.Namespace) -> int:
     examination = Examination(
         config, options.out, lambda rollouts: limits_of(config, shares, rollouts), _refusals(config)
     )
-    findings = list(examine(examination))
-    if options.rehearse:
-        findings += _rehearse(config, options)
+    findings = []
+    for finding in chain(examine(examination), _rehearse(config, options) if options.rehearse else ()):
+        print("\n".join(lines_of(finding)), flush=True)
+        findings.append(finding)
     options.out.mkdir(parents=True, exist_ok=True)
     write_json(options.out / "doctor.json", [asdict(finding) for finding in findings])
-    print("\n".join(lines_of(findings)))
+    print(count_line(findings))
     return 1 if any(finding.level == "error" for finding in findings) else 0
 
 

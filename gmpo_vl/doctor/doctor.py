@@ -77,9 +77,9 @@ def examine(e: Examination) -> Iterator[Finding]:
     usable = 0 if train is None else train.rows - len(result.errors["train"])
     yield from check_batches(e.config, usable, e.refusals)
     if usable:
-        yield from check_memory(
-            _estimate(e.config, size, longest_of(result, processor, e.config), e.limits_of)
-        )
+        found = _estimate(e.config, size, longest_of(result, processor, e.config), e.limits_of)
+        here = e.config.engine == "local" or torch.cuda.is_available()
+        yield from check_memory(found, device_memory() if here else None)
     yield from check_disk(e.config, size)
     examples = list(itertools.islice(_usable(result), SAMPLES))
     yield from check_reward(load_reward(str(job.reward), job.reward_kwargs), examples)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Level = Literal["ok", "note", "warning", "error"]
+INDENT = " " * 17
 SIGNS: dict[Level, str] = {"ok": "ok", "note": "note", "warning": "WARN", "error": "ERROR"}
 
 
@@ -24,15 +25,14 @@ class Finding:
     change: str = ""
 
 
-def lines_of(findings: Sequence[Finding]) -> list[str]:
-    """For a terminal: a line per finding, its details below."""
-    lines = []
-    for f in findings:
-        head, *rest = f.what.split("\n")
-        lines.append(f"{SIGNS[f.level]:6}{f.check:11}{head}")
-        lines += [" " * 17 + line for line in rest]
-        lines += [f"{'':17}{label}: {text}" for label, text in (("where", f.where), ("do", f.change)) if text]
-    counts = ", ".join(
-        f"{sum(f.level == level for f in findings)} {level}" for level in ("error", "warning", "note")
-    )
-    return [*lines, counts]
+def lines_of(finding: Finding) -> list[str]:
+    """For a terminal: what was found, and below it where and what to do."""
+    first, *rest = finding.what.split("\n")
+    lines = [f"{SIGNS[finding.level]:6}{finding.check:11}{first}", *(INDENT + line for line in rest)]
+    details = (("where", finding.where), ("do", finding.change))
+    return lines + [f"{INDENT}{label}: {text}" for label, text in details if text]
+
+
+def count_line(findings: Sequence[Finding]) -> str:
+    levels: tuple[Level, ...] = ("error", "warning", "note")
+    return ", ".join(f"{sum(f.level == level for f in findings)} {level}" for level in levels)

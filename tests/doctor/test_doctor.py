@@ -10,6 +10,7 @@ import torch
 from planted import planted, write_planted
 
 from gmpo_vl.cli import main
+from gmpo_vl.config import Config
 from gmpo_vl.data.diagrams import export
 from gmpo_vl.doctor.batches import check_batches
 from gmpo_vl.doctor.machine import TESTED, file_system
@@ -194,25 +195,48 @@ def test_a_model_that_ignores_its_pictures_is_found_out(doctor, model, tmp_path)
     assert "the model does not look" in of(findings, "error")["sight"]["what"]
 
 
-def test_the_engines_divisions_are_checked():
-    from gmpo_vl.config import Config
-
+@pytest.mark.parametrize("loss", ["easyr1/gspo", "gmpo"])
+def test_the_engines_divisions_are_checked(loss):
     config = Config(engine="easyr1")
     config.data.rollout_batch_size, config.worker.actor.global_batch_size = 128, 32
-    config.worker.rollout.n = 5
+    config.worker.rollout.n, config.worker.actor.loss_type = 5, loss
     config.worker.rollout.max_num_batched_tokens = 1000
+    config.worker.actor.micro_batch_size_per_device_for_update = 3
     config.worker.actor.micro_batch_size_per_device_for_experience = 7
-    found = [
-        f
-        for f in check_batches(config, 1000, ["tensor_parallel_size 3 does not divide the 8 GPUs"])
-        if f.level == "error"
-    ]
-    said = "\n".join(f"{f.what} {f.where} {f.change}" for f in found)
-    assert len(found) == 3
+    found = check_batches(config, 1000, ["tensor_parallel_size 3 does not divide the 8 GPUs"])
+    errors = [f for f in found if f.level == "error"]
+    said = "\n".join(f"{f.what} {f.where} {f.change}" for f in errors)
     assert "does not divide the 8 GPUs" in said
-    assert "20 rollouts per GPU and update" not in said  # 20 divide into micro-batches of 4
-    assert "640 rollouts do not divide into 7" in said
     assert "vLLM takes 1,000 tokens at once" in said
+    # Only EasyR1's own losses need micro-batches that divide.
+    assert ("20 rollouts per GPU and update do not divide into micro-batches of 3" in said) == (
+        loss != "gmpo"
+    )
+    assert ("640 rollouts do not divide into 7" in said) == (loss != "gmpo")
+    assert len(errors) == (4 if loss != "gmpo" else 2)
+
+
+def test_for_easyr1_memory_is_told_per_gpu_and_a_folder_of_one_node_is_warned_of(doctor):
+    gpus = [
+        "engine=easyr1",
+        "trainer.n_gpus_per_node=2",
+        "worker.actor.micro_batch_size_per_device_for_update=2",
+    ]
+    code, findings = doctor(
+        *gpus, "worker.actor.micro_batch_size_per_device_for_experience=8", "trainer.nnodes=2"
+    )
+    assert code == 1
+    assert (
+        "must be multiples of the 4 GPUs" in of(findings, "error")["engine"]["what"]
+    )  # updates of 2 prompts
+    assert "other nodes do not see" in of(findings, "warning")["disk"]["what"]
+    code, findings = doctor(
+        *gpus, "worker.actor.micro_batch_size_per_device_for_experience=8", "trainer.nnodes=1"
+    )
+    assert code == 0
+    memory = (of(findings, "note") | of(findings, "ok"))["memory"]["what"]
+    assert "one of 2 shards" in memory
+    assert "vLLM" in memory
 
 
 def test_the_tested_versions_are_those_of_the_constraints():
