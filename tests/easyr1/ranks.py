@@ -104,7 +104,7 @@ def train(rank, world, config, order, lr):
     gradients = []
     optimizer.register_step_pre_hook(lambda *_: gradients.append(full_gradient(worker.fsdp_module)))
     tokens = [1 for group in order for _ in group.responses]
-    data = groups_to_proto(order, world, lr=lr, global_token_num=tokens).chunk(world)[rank]
+    data = groups_to_proto(order, world, lr=lr, share_prefix=True, global_token_num=tokens).chunk(world)[rank]
     metrics = worker.update_actor(data).non_tensor_batch
     return [gradient.numpy() for gradient in gradients], {k: float(v[0]) for k, v in metrics.items()}
 

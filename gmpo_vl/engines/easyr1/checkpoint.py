@@ -20,6 +20,7 @@ from gmpo_vl.config import Config
 from gmpo_vl.engines.easyr1.export import parity_of
 from gmpo_vl.engines.easyr1.files import shards
 from gmpo_vl.engines.local.checkpoint import WEIGHTS, Progress, group_from, group_state
+from gmpo_vl.models.processing import Processor
 from gmpo_vl.models.prompts import PromptSet
 from gmpo_vl.rollout.types import Group
 from gmpo_vl.runs import Run
@@ -46,10 +47,7 @@ def save_checkpoint(
                 f"{len(found)} of {ranks} ranks' weights arrived in {folder}: on several nodes "
                 "trainer.save_checkpoint_path must be on a file system that all of them share"
             )
-        for path in prompts.processor.folder.iterdir():
-            target = folder / "actor" / "huggingface" / path.name
-            if path.is_file() and not path.name.endswith(WEIGHTS) and not target.exists():
-                shutil.copyfile(path, target)
+        add_model_files(prompts.processor, folder / "actor" / "huggingface")
         (folder / "trainer").mkdir()
         state = {
             "step": progress.step,
@@ -71,6 +69,13 @@ def save_checkpoint(
         )
         kept.save(folder / "trainer" / "parity.pt")
     return run.checkpoint(progress.step)
+
+
+def add_model_files(processor: Processor, folder: Path) -> None:
+    """What the model's own folder holds beside weights, where EasyR1 did not put its own: chat template, image processor."""
+    for path in processor.folder.iterdir():
+        if path.is_file() and not path.name.endswith(WEIGHTS) and not (folder / path.name).exists():
+            shutil.copyfile(path, folder / path.name)
 
 
 def check_checkpoint(folder: Path, config: Config) -> None:

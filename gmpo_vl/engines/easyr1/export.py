@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -87,16 +88,19 @@ def export(checkpoint: Path, folder: Path, adapter: bool = False) -> float:
     shutil.rmtree(partial, ignore_errors=True)
     dtype = DTYPES[parity.dtype]
     if adapter:
-        shutil.copytree(lora, partial)
+        _save_adapter(actor, partial)
     elif lora.is_dir():
-        load_model(lora, dtype).save_pretrained(partial, safe_serialization=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as alone:
+            _save_adapter(actor, Path(alone))
+            load_model(alone, dtype).save_pretrained(partial, safe_serialization=True)
     else:
         _save_whole(actor, partial, dtype)
     for path in (actor / "huggingface").iterdir():
         if path.is_file() and not path.name.endswith(WEIGHTS) and not (partial / path.name).exists():
             shutil.copyfile(path, partial / path.name)
     gap = parity_gap(partial, parity)
-    allowed = TOLERANCE[dtype][0]
+    # EasyR1 keeps what LoRA does not train in bf16, whatever the rest computes in.
+    allowed = TOLERANCE[torch.bfloat16 if lora.is_dir() else dtype][0]
     if not gap <= allowed:  # NaN too
         raise ValueError(
             f"the exported model is not the trained one: log-probs differ by up to {gap:.3g} nats (rounding in {parity.dtype} "
@@ -145,6 +149,21 @@ def _save_whole(actor: Path, folder: Path, dtype: torch.dtype) -> None:
             f"{actor} is of another model than its configuration: no weights for {left}, {unknown} in vain"
         )
     model.save_pretrained(folder, safe_serialization=True)
+
+
+def _save_adapter(actor: Path, folder: Path) -> None:
+    """The LoRA adapter with its configuration, from the shards: under recent versions of peft the file of weights that EasyR1
+    writes beside them is empty."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(exist_ok=True)
+    weights = {
+        name.replace(".default.", "."): value.contiguous()
+        for name, value in whole_weights(actor).items()
+        if ".lora_" in name
+    }
+    save_file(weights, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    shutil.copyfile(actor / "lora_adapter" / "adapter_config.json", folder / "adapter_config.json")
 
 
 def whole_weights(actor: Path) -> dict[str, torch.Tensor]:
