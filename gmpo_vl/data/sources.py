@@ -6,7 +6,7 @@ A source is, in this order:
                             test/a.jsonl) belong to it; the default split is train, as in EasyR1. Where no name says a split,
                             the folder is one set.
     OWNER/NAME[@SPLIT]      on the hub, by `datasets.load_dataset`
-Parquet and arrow go through `datasets`, which keeps a memory-mapped copy in its cache; lines of JSON and CSV are found by offset
+Parquet and arrow go through `datasets`, which keeps a memory-mapped copy in its cache; rows of JSON and CSV are found by offset
 and parsed when asked for, so that one broken line or a column of mixed types costs that row only.
 """
 
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gmpo_vl.data.csv_rows import DELIMITERS, CsvRows
+from gmpo_vl.data.json_rows import JsonArray, JsonLines, as_object, row_or_error
 from gmpo_vl.data.rows import DataError, RowError
 
 _ARROW_KINDS = {".parquet": "parquet", ".arrow": "arrow"}
@@ -116,38 +117,8 @@ def _scanned(array: Any) -> list[Any]:
     return array.to_pylist()
 
 
-class JsonLines:
-    """One JSON object a line; blank lines are no rows. Holds 8 bytes a row."""
-
-    def __init__(self, path: str | Path):
-        import numpy as np
-
-        self._path = Path(path)
-        starts, position = [], 0
-        with open(self._path, "rb") as file:
-            for line in file:
-                if line.strip():
-                    starts.append(position)
-                position += len(line)
-        self._starts = np.array(starts, dtype=np.int64)
-
-    def __len__(self) -> int:
-        return len(self._starts)
-
-    def __getitem__(self, index: int, /) -> Mapping[str, Any]:
-        with open(self._path, "rb") as file:
-            file.seek(int(self._starts[index]))
-            return _json_row(file.readline())
-
-    def scan(self, columns: Sequence[str]) -> Iterator[Mapping[str, Any] | RowError]:
-        with open(self._path, "rb") as file:
-            for line in file:
-                if line.strip():
-                    yield _row_or_error(lambda line=line: _json_row(line))
-
-
 class ListRows:
-    """Rows in memory (a JSON array, or made by a program)."""
+    """Rows that a program holds."""
 
     def __init__(self, rows: Sequence[Any]):
         self._rows = rows
@@ -156,33 +127,11 @@ class ListRows:
         return len(self._rows)
 
     def __getitem__(self, index: int, /) -> Mapping[str, Any]:
-        return _object(self._rows[index])
+        return as_object(self._rows[index])
 
     def scan(self, columns: Sequence[str]) -> Iterator[Mapping[str, Any] | RowError]:
         for i in range(len(self)):
-            yield _row_or_error(lambda i=i: self[i])
-
-
-def _json_row(line: bytes) -> Mapping[str, Any]:
-    try:
-        return _object(json.loads(line))
-    except RowError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise RowError("unreadable_row", f"not a line of JSON: {str(error)[:200]}") from error
-
-
-def _object(value: Any) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise RowError("unreadable_row", f"not an object with columns but of type {type(value).__name__}")
-    return value
-
-
-def _row_or_error(read: Any) -> Mapping[str, Any] | RowError:
-    try:
-        return read()
-    except RowError as error:
-        return error
+            yield row_or_error(lambda i=i: self[i])
 
 
 def open_tables(files: str | Sequence[str]) -> list[Table]:
@@ -219,10 +168,7 @@ def _open_file(path: Path) -> Table:
     if path.suffix == ".jsonl" or (path.suffix == ".json" and not _is_json_array(path)):
         return Table(str(path), path.stem, JsonLines(path))
     if path.suffix == ".json":
-        try:
-            return Table(str(path), path.stem, ListRows(json.loads(path.read_bytes())))
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{path}: not a JSON array of rows: {error}") from error
+        return Table(str(path), path.stem, JsonArray(path))
     if path.suffix in DELIMITERS:
         return Table(str(path), path.stem, CsvRows(path))
     if path.suffix not in _ARROW_KINDS:

@@ -8,11 +8,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, DatasetDict, Features, Image, List, Value
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gmpo_vl.data.examples import examples_from_rows, load_examples
+from gmpo_vl.data.json_rows import JsonArray
 from gmpo_vl.data.rows import Columns, DataError, RowError
 from gmpo_vl.data.sources import ArrowRows, open_tables
 from gmpo_vl.data.writing import write_parquet
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-99, 99) | st.text('a"\\\\[]{},: é\n', max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text('a"]', max_size=3), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
 
 
 @pytest.fixture
@@ -139,6 +150,36 @@ def test_a_bad_line_of_a_table_costs_that_row(tmp_path):
     examples = load_examples(str(tmp_path / "a.csv"), on_bad_row="skip")
     assert [e.answer for e in examples] == ["1", "4"]
     assert examples.faults.counts() == {"unreadable_row": 1, "bad_text": 1, "answer_length": 1}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.lists(st.dictionaries(st.text(max_size=5), JSON_VALUES, max_size=4), max_size=8),
+    indent=st.sampled_from([None, 1]),
+)
+def test_an_array_of_any_objects_is_read_as_json_reads_it(rows, indent, tmp_path_factory):
+    path = tmp_path_factory.mktemp("json") / "a.json"
+    for escaped in (True, False):
+        path.write_text(json.dumps(rows, indent=indent, ensure_ascii=escaped), encoding="utf-8")
+        read = JsonArray(path)
+        assert [read[i] for i in range(len(read))] == list(read.scan([])) == rows
+
+
+def test_a_long_array_is_cut_anywhere_by_the_reader(tmp_path, monkeypatch):
+    rows = [{"text": '\\" ] } , [' * i, "n": [i, {"x": "]"}]} for i in range(40)]
+    (tmp_path / "a.json").write_text(json.dumps(rows))
+    for chunk in (1, 2, 3, 7, 64):
+        monkeypatch.setattr("gmpo_vl.data.json_rows._CHUNK", chunk)
+        assert list(JsonArray(tmp_path / "a.json").scan([])) == rows
+
+
+def test_one_bad_element_of_an_array_costs_that_row(tmp_path):
+    (tmp_path / "a.json").write_text(
+        '[{"problem": "x?", "answer": 1}, {"problem": oops}, 7, {"problem": "y?", "answer": 2}]'
+    )
+    examples = load_examples(str(tmp_path / "a.json"), on_bad_row="skip")
+    assert [e.id for e in examples] == ["a:0", "a:3"]
+    assert examples.faults.counts() == {"unreadable_row": 2}
 
 
 def test_rows_in_memory_and_a_loaded_dataset(rows):
