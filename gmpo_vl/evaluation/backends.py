@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +81,7 @@ def backend_facts(name: str) -> dict[str, str | int]:
         "dtype": "bfloat16" if cuda else "float32",
     }
     if name == "vllm":
-        return {**facts, "version": version("vllm")}
+        return {**facts, "version": vllm.engine_version()}
     return {**facts, "max_cached_tokens": MAX_CACHED_TOKENS}
 
 

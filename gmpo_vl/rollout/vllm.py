@@ -36,10 +36,18 @@ def check_vllm(folder: Path) -> None:
         raise ValueError(f"{folder} is a LoRA adapter, which the vLLM backend does not load: merge it first")
 
 
+def engine_version() -> str:
+    from vllm import __version__
+
+    return __version__
+
+
 def load_engine(folder: Path, processor: Processor, max_tokens: int, max_images: int) -> Any:
     """vLLM's engine for a model folder. max_tokens: of a prompt and its answer together. max_images: of one prompt."""
+    from transformers import AutoConfig
     from vllm import LLM
 
+    positions = AutoConfig.from_pretrained(folder).get_text_config().max_position_embeddings
     pictures = {}
     if processor.image is not None:
         # The pictures come resized; these limits leave them as they are, and let vLLM plan its memory.
@@ -48,7 +56,7 @@ def load_engine(folder: Path, processor: Processor, max_tokens: int, max_images:
     return LLM(
         model=str(folder),
         dtype="bfloat16" if torch.cuda.is_available() else "float32",
-        max_model_len=max_tokens,
+        max_model_len=min(max_tokens, positions),
         enable_prefix_caching=True,
         logprobs_mode="processed_logprobs",
         gpu_memory_utilization=MEMORY,
