@@ -45,7 +45,7 @@ _MODULES = (
 def stand_in_for_cuda() -> None:
     """Let EasyR1's modules in this process believe that the CPU is their GPU."""
     for name in _MODULES:
-        module = importlib.import_module(name)
+        module: Any = importlib.import_module(name)
         if not isinstance(module.torch, _TorchOnCPU):
             module.torch = _TorchOnCPU("torch")
     workers: Any = importlib.import_module("verl.workers.fsdp_workers")

@@ -12,7 +12,6 @@ from gmpo_vl.config import Config
 from gmpo_vl.engines.local.setup import load_configured_reward
 
 
-@ray.remote
 class RewardProcess:
     def __init__(self, config: Config) -> None:
         self.reward = load_configured_reward(config)
@@ -28,7 +27,8 @@ class RemoteReward:
     """A reward (rewards/loading.py) that is called over there."""
 
     def __init__(self, config: Config) -> None:
-        self.process = RewardProcess.options(num_cpus=config.worker.reward.num_cpus).remote(config)
+        remote: Any = ray.remote(RewardProcess)
+        self.process = remote.options(num_cpus=config.worker.reward.num_cpus).remote(config)
 
     def __call__(self, inputs: list[dict[str, Any]]) -> list[dict[str, float]]:
         return ray.get(self.process.score.remote(inputs))
