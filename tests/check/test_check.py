@@ -1,6 +1,7 @@
 """`data check` finds every planted fault, survives all of them, and what it advises is true."""
 
 import json
+import re
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -261,3 +262,16 @@ def test_repeats_and_common_values_are_those_a_plain_loop_finds(mine, other):
     assert _repeats(np.array(mine, dtype=np.uint64), np.arange(len(mine))) == repeats
     common = [(i, other.index(v)) for i, v in enumerate(mine) if v in other]
     assert _common(mine, range(len(mine)), other, range(len(other))) == common
+
+
+def test_every_reason_a_row_can_be_refused_for_has_its_advice():
+    from pathlib import Path
+
+    from gmpo_vl.check.findings import ADVICE
+    from gmpo_vl.data import rows
+
+    listed = re.findall(
+        r"\b[a-z]+_[a-z]+\b", Path(rows.__file__).read_text().split('"""')[1].split("Reasons a row")[1]
+    )
+    assert {reason for reason in listed if reason != "prompt_too_long"} - set(ADVICE) == set()
+    assert len(listed) > 15
