@@ -3,6 +3,7 @@
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,11 +20,14 @@ from gmpo_vl.engines.easyr1.checkpoint import check_checkpoint
 from gmpo_vl.engines.easyr1.config import to_easyr1
 from gmpo_vl.engines.easyr1.driver import open_run
 from gmpo_vl.engines.easyr1.seams import COMMIT, EasyR1Error, differing_seams, require_easyr1
-from gmpo_vl.engines.easyr1.steps import check_mismatch
+from gmpo_vl.engines.easyr1.steps import check_mismatch, save
 from gmpo_vl.engines.easyr1.trainer import GMPOTrainer
+from gmpo_vl.engines.local.checkpoint import Progress
+from gmpo_vl.engines.local.setup import validation_sampling_of
 from gmpo_vl.models.processing import load_processor
 from gmpo_vl.rewards.loading import built_in_rewards
 from gmpo_vl.rollout.types import Group, Response
+from gmpo_vl.runs import Run
 
 
 def test_this_is_the_easyr1_that_the_engine_knows():
@@ -51,6 +55,9 @@ def test_another_commit_fails_with_a_sentence(tmp_path, monkeypatch):
         ("worker.actor.ulysses_size=2", "a packed group is not split over GPUs"),
         ("worker.actor.fsdp.enable_cpu_offload=true", "offload_params"),
         ("worker.rollout.max_num_batched_tokens=100", "write at least that"),
+        ("trainer.logger=[swanlab]", "cannot honour this"),
+        ("worker.actor.model.trust_remote_code=true", "no code from a model"),
+        ("algorithm.kl_penalty=full", "logits of the reference"),
     ],
 )
 def test_what_cannot_run_is_refused_with_the_way_out(make_config, override, sentence):
@@ -75,6 +82,31 @@ def test_settings_reach_easyr1_s_classes(make_config):
     assert ppo.worker.rollout.response_length == config.data.max_response_length
     assert ppo.trainer.max_steps == 7
     assert ppo.worker.run is config
+
+
+def test_validation_draws_as_many_samples_as_it_says(make_config):
+    """EasyR1 repeats a prompt once where `n` is left out of val_override_config, and lets vLLM draw rollout.n."""
+    assert validation_sampling_of(make_config("worker.rollout.val_override_config={temperature: 0.5}")).n == 1
+    assert validation_sampling_of(make_config("worker.rollout.val_override_config={n: 3}")).n == 3
+
+
+def test_an_old_checkpoint_goes_only_after_the_new_one_is_whole(make_config, tmp_path):
+    config = make_config("trainer.save_limit=1")
+    run = Run(tmp_path / "run").create()
+    run.checkpoint(1).mkdir()
+
+    class Workers:
+        """Whose second rank's files do not arrive."""
+
+        def save(self, folder):
+            (folder / "huggingface").mkdir(parents=True)
+
+    session = SimpleNamespace(
+        config=config, run=run, workers=Workers(), prompts=None, answers=(), progress=Progress(step=2)
+    )
+    with pytest.raises(OSError, match="0 of 1 ranks' weights arrived"):
+        save(session)
+    assert run.checkpoint_steps() == [1]
 
 
 def test_easyr1_s_own_losses_keep_their_settings(make_config):

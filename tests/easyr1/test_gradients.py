@@ -8,11 +8,14 @@ import torch
 
 pytest.importorskip("verl", reason="EasyR1 is not installed: make test-easyr1 EASYR1_HOME=FOLDER")
 
-from ranks import make_groups, run_ranks, train
+from ranks import make_groups, run_ranks, start_worker, train
 
+from gmpo_vl.batching.packing import pack
 from gmpo_vl.batching.planning import mini_batches
+from gmpo_vl.engines.easyr1.wire import groups_to_proto
 from gmpo_vl.engines.local.setup import build_policy
 from gmpo_vl.engines.passes import update_policy
+from gmpo_vl.models.forward import response_log_probs
 
 LR = 0.05
 MORE = ["worker.actor.max_grad_norm=1.0e+9", "worker.actor.global_batch_size=4", "data.rollout_batch_size=8"]
@@ -129,3 +132,27 @@ def test_kl_entropy_and_skipped_groups_agree_over_ranks_too(make_config):
     (two, _), _ = run_ranks(2, train, both, in_order_for(2, config, groups), LR)
     for update in range(2):
         assert relative(two[update], local[update]) < 1e-6
+
+
+def easyr1_log_probs(rank, world, config, groups):
+    worker = start_worker(config)
+    data = groups_to_proto(groups, world, share_prefix=False).chunk(world)[rank]
+    return worker.compute_log_probs(data).batch["old_log_probs"]
+
+
+def test_easyr1_s_own_forward_on_our_rows_gives_our_log_probs(make_config):
+    """Padding, positions and pixels of the rows that its own losses are trained on are what it would have made."""
+    config = make_config(*MORE, "worker.actor.loss_type=easyr1/default", "worker.rollout.temperature=0.7")
+    groups = make_groups(config)
+    [theirs_NGT] = run_ranks(1, easyr1_log_probs, config, groups)
+    policy = build_policy(make_config(*MORE))
+    policy.model.double()
+    for group, theirs_GT in zip(groups, theirs_NGT):
+        packed = pack(
+            [(group.prompt, r.ids_T) for r in group.responses], policy.processor.image, policy.device
+        )
+        with torch.no_grad():
+            ours_BT, _ = response_log_probs(policy.model, packed, 0.7, ())  # EasyR1's forward bans nothing
+        for response, theirs_T, ours_T in zip(group.responses, theirs_GT, ours_BT):
+            length = len(response.ids_T)
+            torch.testing.assert_close(theirs_T[:length].double(), ours_T[:length], rtol=0, atol=1e-5)

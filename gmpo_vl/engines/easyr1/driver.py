@@ -14,6 +14,7 @@ from gmpo_vl.config import Config, ConfigError
 from gmpo_vl.data.order import EpochOrder
 from gmpo_vl.engines.easyr1.checkpoint import check_checkpoint, load_progress
 from gmpo_vl.engines.easyr1.config import to_easyr1
+from gmpo_vl.engines.easyr1.limits import check, without_use
 from gmpo_vl.engines.easyr1.reward import RemoteReward
 from gmpo_vl.engines.easyr1.steps import Session, run_steps, show_validation
 from gmpo_vl.engines.easyr1.trainer import GMPOTrainer
@@ -46,6 +47,8 @@ def train(config: Config) -> Run:
     Asked to stop (Ctrl-C, SIGTERM) it saves and raises Stopped. Settings, files, data and checkpoint are checked before
     Ray is started.
     """
+    check(config)
+    print("".join(f"{line}\n" for line in without_use(config)), end="", flush=True)
     load_configured_reward(config)
     run, checkpoint = open_run(config)
     folder = model_folder(

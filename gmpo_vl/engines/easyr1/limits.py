@@ -2,7 +2,39 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
+from typing import Any
+
 from gmpo_vl.config import Config, ConfigError
+from gmpo_vl.config.schema import value_of
+
+# Keys that somebody may have written, the values that this engine honours, and why not the others.
+_HONOURED: dict[str, tuple[tuple[Any, ...], str]] = {
+    "algorithm.adv_estimator": (("grpo", "grpo_no_std"), "it has group advantages only"),
+    "algorithm.gamma": ((1.0,), "a discount belongs to adv_estimator gae; remove it"),
+    "algorithm.lam": ((1.0,), "lambda belongs to adv_estimator gae; remove it"),
+    "algorithm.kl_penalty": (
+        ("kl", "k1", "mse", "k2", "low_var_kl", "k3", "abs"),
+        "`full` needs the logits of the reference",
+    ),
+    "algorithm.kl_type": (("fixed",), "the adaptive controller belongs to KL in the reward"),
+    "algorithm.kl_horizon": ((10000.0,), "it belongs to kl_type adaptive; remove it"),
+    "algorithm.kl_target": ((0.1,), "it belongs to kl_type adaptive; remove it"),
+    "worker.hybrid_engine": ((True,), "EasyR1 has no other; remove it"),
+    "worker.actor.strategy": (("fsdp",), "EasyR1 has no other; remove it"),
+    "worker.actor.model.trust_remote_code": ((False,), "it runs no code from a model's folder; remove it"),
+    "worker.reward.skip_special_tokens": (
+        (True,),
+        "a reward reads the text without special tokens; remove it",
+    ),
+    "worker.rollout.name": (("vllm",), "EasyR1 has no other; remove it"),
+    "trainer.critic_warmup": ((0,), "it has no critic, so the policy would only wait; remove it"),
+    "trainer.logger": (
+        ("console", "file", "tensorboard", "wandb"),
+        "the run's own files and these are what is written",
+    ),
+}
+_WITHOUT_USE = ("worker.critic.*", "data.video_*", "data.filter_overlong_prompts_workers")
 
 
 def easyr1_loss(config: Config) -> str | None:
@@ -26,11 +58,6 @@ def check(config: Config) -> None:
         problems.append(
             f"worker.rollout.tensor_parallel_size {rollout.tensor_parallel_size} does not divide the {gpus} GPUs"
         )
-    if config.algorithm.adv_estimator not in ("grpo", "grpo_no_std"):
-        problems.append(
-            f"algorithm.adv_estimator {config.algorithm.adv_estimator}: this engine has group advantages only, grpo and "
-            "grpo_no_std"
-        )
     if not config.algorithm.disable_kl and not config.algorithm.use_kl_loss:
         problems.append(
             "algorithm.disable_kl false without use_kl_loss puts the KL term into the reward, which group advantages "
@@ -52,7 +79,18 @@ def check(config: Config) -> None:
             f"worker.rollout.max_num_batched_tokens {rollout.max_num_batched_tokens:,}: a prompt with its response has up to "
             f"{longest:,} tokens; write at least that"
         )
-    if config.worker.reward.skip_special_tokens is not True:
-        problems.append("worker.reward.skip_special_tokens: a reward reads the text without special tokens")
+    for key, (honoured, why) in _HONOURED.items():
+        value = value_of(config, key)
+        values = value if isinstance(value, list) else [value]
+        if key in config.written and not all(v in honoured for v in values):
+            problems.append(f"{key} is {value!r}: engine easyr1 cannot honour this: {why}")
     if problems:
         raise ConfigError("\n".join(problems))
+
+
+def without_use(config: Config) -> list[str]:
+    """A line that names written keys of parts that this engine does not have; nothing without any."""
+    keys = sorted(k for k in config.written if any(fnmatchcase(k, pattern) for pattern in _WITHOUT_USE))
+    return (
+        [f"engine easyr1 has no critic and no videos here, so without use: {', '.join(keys)}"] if keys else []
+    )
