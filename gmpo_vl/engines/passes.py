@@ -46,6 +46,7 @@ class Policy:
     share_prefix: each prompt once per group (models/shared.py). Under `auto` the first batch of every run decides.
     features: of the prompts' pictures where the ViT is frozen and not sharded; whoever sets it forgets them every step.
     ranks: processes that share each mini-batch and AVERAGE their gradients (FSDP); 1: this one is alone.
+    computes_on: where that is not where the weights lie between forwards (offloaded ones).
     """
 
     model: Any
@@ -55,10 +56,11 @@ class Policy:
     share_prefix: bool
     ranks: int = 1
     features: FrozenFeatures | None = None
+    computes_on: torch.device | None = None
 
     @property
     def device(self) -> torch.device:
-        return unwrap(self.model).device
+        return self.computes_on or unwrap(self.model).device
 
     def autocast(self):
         """The precision of every forward pass."""

@@ -81,7 +81,15 @@ def test_settings_reach_easyr1_s_classes(make_config):
     assert ppo.worker.rollout.n == 6
     assert ppo.worker.rollout.response_length == config.data.max_response_length
     assert ppo.trainer.max_steps == 7
-    assert ppo.worker.run is config
+    assert ppo.worker.run == config
+
+
+def test_workers_elsewhere_find_what_is_named_relative_to_here(make_config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = to_easyr1(make_config("worker.reward.reward_function=reward.py:compute_score"), 3).worker.run
+    assert run.worker.reward.reward_function == f"{tmp_path}/reward.py:compute_score"
+    named = to_easyr1(make_config("worker.reward.reward_function=geometry3k"), 3).worker.run
+    assert named.worker.reward.reward_function == "geometry3k"
 
 
 def test_validation_draws_as_many_samples_as_it_says(make_config):

@@ -9,7 +9,9 @@ settings of the file, which travel with them to every worker.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from copy import deepcopy
 from dataclasses import MISSING, dataclass, fields, is_dataclass
+from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from verl.trainer.config import PPOConfig
@@ -32,7 +34,6 @@ class GMPOWorkerConfig(WorkerConfig):
 def to_easyr1(config: Config, training_steps: int, cpu: bool = False) -> PPOConfig:
     """EasyR1's configuration of this run. Raises ConfigError for what only EasyR1 can know to be impossible."""
     check(config)
-    ours = config.worker.actor
     ppo = PPOConfig(
         # EasyR1's loaders, rewards and loggers stay unused: what they would be told is left out.
         data=fill(
@@ -59,10 +60,23 @@ def to_easyr1(config: Config, training_steps: int, cpu: bool = False) -> PPOConf
         actor.fsdp.enable_rank0_init = ppo.worker.ref.fsdp.enable_rank0_init = False
         actor.padding_free = actor.use_torch_compile = False
     assert isinstance(ppo.worker, GMPOWorkerConfig)
-    ppo.worker.run, ppo.worker.cpu = config, cpu
+    ppo.worker.run, ppo.worker.cpu = with_absolute_paths(config), cpu
     ppo.deep_post_init()
-    assert ours.optim.lr == actor.optim.lr
     return ppo
+
+
+def with_absolute_paths(config: Config) -> Config:
+    """A copy for processes that may run on another machine, in another folder."""
+    copy = deepcopy(config)
+    model, data, reward = copy.worker.actor.model, copy.data, copy.worker.reward
+    for section, key in ((model, "model_path"), (model, "tokenizer_path"), (data, "override_chat_template")):
+        path = getattr(section, key)
+        if path is not None and Path(path).exists():
+            setattr(section, key, str(Path(path).absolute()))
+    path, colon, function = str(reward.reward_function).partition(":")
+    if Path(path).is_file():
+        reward.reward_function = f"{Path(path).absolute()}{colon}{function}"
+    return copy
 
 
 def fill(target: T, source: Any, skip: Iterable[str] = ()) -> T:

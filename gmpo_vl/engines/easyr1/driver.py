@@ -13,7 +13,7 @@ import torch
 from gmpo_vl.config import Config, ConfigError
 from gmpo_vl.data.order import EpochOrder
 from gmpo_vl.engines.easyr1.checkpoint import check_checkpoint, load_progress
-from gmpo_vl.engines.easyr1.config import to_easyr1
+from gmpo_vl.engines.easyr1.config import to_easyr1, with_absolute_paths
 from gmpo_vl.engines.easyr1.limits import check, without_use
 from gmpo_vl.engines.easyr1.reward import RemoteReward
 from gmpo_vl.engines.easyr1.steps import Session, run_steps, show_validation
@@ -82,7 +82,7 @@ def train(config: Config) -> Run:
             config=config,
             run=run,
             workers=workers,
-            reward=RemoteReward(config),
+            reward=RemoteReward(with_absolute_paths(config)),
             prompts=prompts,
             validation=validation,
             order=order,

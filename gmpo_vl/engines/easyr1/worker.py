@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from verl.protocol import DataProto
 from verl.single_controller.base import Worker
 from verl.single_controller.base.decorator import Dispatch, register
@@ -92,4 +93,5 @@ class GMPOWorker(_Base, FSDPWorker):
             autocast_dtype=None,  # FSDP casts weights and inputs (worker.actor.fsdp.mp_param_dtype)
             share_prefix=run.worker.actor.share_prefix != "never",
             ranks=self.world_size,
+            computes_on=torch.device(fsdp_workers.torch.cuda.current_device()),
         )
