@@ -81,6 +81,10 @@ def export(checkpoint: Path, folder: Path, adapter: bool = False) -> float:
     if folder.exists():
         raise FileExistsError(f"{folder} is there already: name another folder")
     parity = Parity(**torch.load(checkpoint / "trainer" / "parity.pt", weights_only=True))
+    if not parity.prompts:
+        raise ValueError(
+            f"{checkpoint} was saved before the run took a step of its own: export the checkpoint that it went on from"
+        )
     lora = actor / "lora_adapter"
     if adapter and not lora.is_dir():
         raise ValueError(f"{checkpoint} was not trained with LoRA: there is no adapter, leave --adapter out")

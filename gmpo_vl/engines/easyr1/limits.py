@@ -28,6 +28,7 @@ _HONOURED: dict[str, tuple[tuple[Any, ...], str]] = {
         "a reward reads the text without special tokens; remove it",
     ),
     "worker.rollout.name": (("vllm",), "EasyR1 has no other; remove it"),
+    "worker.rollout.dtype": (("bf16", "fp16", "fp32"), "write one of bf16, fp16, fp32"),
     "trainer.critic_warmup": ((0,), "it has no critic, so the policy would only wait; remove it"),
     "trainer.logger": (
         ("console", "file", "tensorboard", "wandb"),
