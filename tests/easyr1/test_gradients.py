@@ -16,6 +16,7 @@ from gmpo_vl.engines.easyr1.wire import groups_to_proto
 from gmpo_vl.engines.local.setup import build_policy
 from gmpo_vl.engines.passes import update_policy
 from gmpo_vl.models.forward import response_log_probs
+from gmpo_vl.models.tiny_families import save_tiny_family
 
 LR = 0.05
 MORE = ["worker.actor.max_grad_norm=1.0e+9", "worker.actor.global_batch_size=4", "data.rollout_batch_size=8"]
@@ -156,3 +157,16 @@ def test_easyr1_s_own_forward_on_our_rows_gives_our_log_probs(make_config):
         for response, theirs_T, ours_T in zip(group.responses, theirs_GT, ours_BT):
             length = len(response.ids_T)
             torch.testing.assert_close(theirs_T[:length].double(), ours_T[:length], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["qwen3_vl", "qwen3_vl_moe"])
+def test_other_vision_models_agree_over_ranks_too(make_config, tmp_path, family):
+    """DeepStack and experts, with a rank that has only text in its second mini-batch."""
+    model = f"worker.actor.model.model_path={save_tiny_family(tmp_path / family, family)}"
+    config, both = make_config(*MORE, model), make_config(*MORE, model, "trainer.n_gpus_per_node=2")
+    groups = make_groups(config)
+    groups = [*groups[:4], *(groups[i] for i in (6, 4, 7, 5))]
+    local, _ = local_gradients(config, groups)
+    (two, _), _ = run_ranks(2, train, both, in_order_for(2, config, groups), LR)
+    for update in range(2):
+        assert relative(two[update], local[update]) < 1e-6
