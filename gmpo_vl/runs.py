@@ -121,6 +121,8 @@ class Run:
                     path = self.rollouts_file(late_step, kind)
                     append_jsonl(self.folder / "rollouts.discarded.jsonl", read_jsonl(path))
                     path.unlink()
+        if step < 0:  # the run begins again: its start is another
+            (self.folder / "probe.pt").unlink(missing_ok=True)
 
 
 class EvaluationFolder:

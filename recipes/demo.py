@@ -57,7 +57,10 @@ def main() -> None:
         options.config, [f"worker.actor.model.model_path={packaged_tiny()}", *options.overrides]
     )
     folder = Path(config.trainer.save_checkpoint_path or f"runs/{config.trainer.experiment_name}")
-    shutil.rmtree(folder, ignore_errors=True)  # the demo always shows a whole run
+    remove_last_demo(folder)
+    config.data.train_files, config.data.val_files = (
+        str(folder / "data" / f"{split}.parquet") for split in ("train", "validation")
+    )
 
     print("1. diagrams: the numbers of a problem stand in its picture only", flush=True)
     export(folder / "data", {**ROWS, "test": options.test_problems})
@@ -80,6 +83,17 @@ def main() -> None:
     page = write_report(folder)
     print_summary(summary)
     print(f"\npage     {page}\nsummary  {folder / 'summary.json'}")
+
+
+def remove_last_demo(folder: Path) -> None:
+    """The demo always shows a whole run. A folder that no demo has written is left alone."""
+    if not folder.exists():
+        return
+    if not (folder / "data" / "test.parquet").exists():
+        raise SystemExit(
+            f"{folder} is there, but no demo has written it: name another trainer.save_checkpoint_path"
+        )
+    shutil.rmtree(folder)
 
 
 def sample(

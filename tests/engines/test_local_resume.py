@@ -146,6 +146,38 @@ def test_parameters_that_were_not_trained_before_are_refused_on_resume(make_conf
         train(make_config("worker.actor.model.lora.rank=2"))
 
 
+def test_the_start_is_measured_on_the_same_prompts_whatever_order_a_resumed_run_takes(make_config):
+    settings = ("trainer.kl_to_start_freq=1", "worker.actor.optim.lr=0")
+    train(make_config(*settings, "trainer.max_steps=2"))
+    run = train(make_config(*settings, "data.seed=2"))
+    assert [line["actor/kl_to_start"] for line in run.read_metrics()[1:]] == [0.0] * 4
+
+
+def test_going_back_within_a_run_is_not_done_in_silence(make_config, tmp_path):
+    run = train(make_config())
+    back = f"trainer.load_checkpoint_path={run.checkpoint(2)}"
+    with pytest.raises(ValueError, match="is not this run's last checkpoint"):
+        train(make_config(back))
+    other = train(
+        make_config(back, f"trainer.save_checkpoint_path={tmp_path / 'other'}", "trainer.val_freq=-1")
+    )
+    assert [line["step"] for line in other.read_metrics()] == [3, 4]
+    assert not (other.checkpoints / "best.json").exists(), "the best so far lies in the first run"
+
+
+def test_a_run_that_saves_models_only_can_go_on_after_a_stop(make_config, uninterrupted, monkeypatch):
+    def stop_then_score(groups, reward):
+        signal.raise_signal(signal.SIGTERM)
+        score_groups(groups, reward)
+
+    only = "trainer.save_model_only=true", "trainer.val_before_train=false"
+    with monkeypatch.context() as patched:
+        patched.setattr(validate, "score_groups", stop_then_score)
+        with pytest.raises(Stopped):
+            train(make_config(*only))
+    assert figures(train(make_config(*only))) == figures(uninterrupted)[1:]
+
+
 def test_kl_is_to_the_starting_model_after_a_resume_too(make_config, tmp_path):
     kl = ("algorithm.disable_kl=false", "algorithm.use_kl_loss=true", "algorithm.kl_penalty=low_var_kl")
     whole = train(make_config(*kl, f"trainer.save_checkpoint_path={tmp_path / 'whole'}"))

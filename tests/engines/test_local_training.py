@@ -1,5 +1,6 @@
 """The local engine trains: every option it takes does what it says."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import pytest
 import torch
 
 from gmpo_vl.cli import main
+from gmpo_vl.engines import passes
+from gmpo_vl.engines.local.setup import build_policy
 from gmpo_vl.engines.local.trainer import train
 from gmpo_vl.models.loading import load_model
 from gmpo_vl.runs import SampleRecord, read_jsonl
@@ -106,6 +109,48 @@ def test_bf16_and_gradient_checkpointing_and_a_frozen_tower(make_config, tiny_fo
     assert all(torch.equal(before[n], after[n]) for n in before if "visual" in n)
     assert any(not torch.equal(before[n], after[n]) for n in before)
     assert last(run)["actor/skipped_updates"] == 0
+
+
+def test_a_frozen_tower_gets_no_adapters(make_config):
+    lora = "worker.actor.model.lora.rank=2", "worker.actor.model.freeze_vision_tower=true"
+    for more in ((), ("worker.actor.model.lora.exclude_modules=.*lm_head.*",)):
+        policy = build_policy(make_config(*lora, *more))
+        trained = [name for name, p in policy.model.named_parameters() if p.requires_grad]
+        assert trained
+        assert not any("visual" in name for name in trained)
+        assert policy.features is not None
+
+
+def test_adapters_in_the_tower_alone_train(make_config):
+    target = r"worker.actor.model.lora.target_modules=.*visual.*(qkv|proj)"
+    run = train(
+        make_config("worker.actor.model.lora.rank=2", target, "trainer.max_steps=1", "trainer.save_freq=-1")
+    )
+    assert last(run)["batch/tokens_saved"] > 0
+
+
+def test_a_step_is_filled_whatever_the_tries(make_config):
+    run = train(
+        make_config(
+            "algorithm.online_filtering=true",
+            "data.mini_rollout_batch_size=1",
+            "trainer.max_try_make_batch=1",
+            "trainer.max_steps=1",
+        )
+    )
+    assert len(run.read_rollouts(1)) == 4 * 4
+
+
+def test_gradients_that_are_no_numbers_are_said_in_words(make_config, monkeypatch):
+    real = passes.per_sequence_loss
+
+    def broken(*arguments, **settings):
+        found = real(*arguments, **settings)
+        return dataclasses.replace(found, loss_B=found.loss_B * float("nan"))
+
+    monkeypatch.setattr(passes, "per_sequence_loss", broken)
+    with pytest.raises(FloatingPointError, match="every update of this step had a non-finite gradient"):
+        train(make_config("worker.actor.global_batch_size=4"))  # the first steps are flat
 
 
 def test_gradient_checkpointing_changes_nothing(make_config, tmp_path):

@@ -105,6 +105,13 @@ def test_pieces_compute_less_than_a_whole_masked_call(monkeypatch):
     assert whole - pairs() == 2 * 6 * 16 * 16
 
 
+def test_attention_computes_in_what_autocast_says():
+    states = torch.randn(2, 2)
+    assert shared.computing_dtype(states) == torch.float32
+    with torch.autocast("cpu", torch.bfloat16):
+        assert shared.computing_dtype(states) == torch.bfloat16
+
+
 def test_flash_attention_is_for_half_precision_on_cuda_only(monkeypatch):
     monkeypatch.setattr(shared, "flash_varlen", lambda: pytest.fail("not on a CPU"))
     layout = build_layout(segments_of([(3, [2])]), CPU)

@@ -19,7 +19,7 @@ from gmpo_vl.engines.easyr1.reward import RemoteReward
 from gmpo_vl.engines.easyr1.steps import Session, run_steps, show_validation
 from gmpo_vl.engines.easyr1.trainer import GMPOTrainer
 from gmpo_vl.engines.local.ahead import Ahead
-from gmpo_vl.engines.local.checkpoint import Progress
+from gmpo_vl.engines.local.checkpoint import Progress, checkpoint_to_go_on_from, is_own
 from gmpo_vl.engines.local.loggers import open_loggers
 from gmpo_vl.engines.local.opening import keep_config
 from gmpo_vl.engines.local.plan import total_steps
@@ -58,6 +58,8 @@ def train(config: Config) -> Run:
     prompts = load_split(config, config.data.train_files, processor)
     validation = load_split(config, config.data.val_files, processor) if config.data.val_files else None
     progress = load_progress(checkpoint, prompts) if checkpoint is not None else Progress()
+    if checkpoint is not None and not is_own(run, checkpoint):
+        progress.best_accuracy, progress.best_step = -1.0, -1
     for name, split in (("train", prompts), ("validation", validation)):
         if split is not None and len(split.examples.faults):
             split.examples.faults.write(run.folder / f"{name}.bad_rows.jsonl")
@@ -123,15 +125,7 @@ def open_run(config: Config) -> tuple[Run, Path | None]:
     """The run's folder and the checkpoint to go on from, checked against this run's GPUs."""
     trainer = config.trainer
     run = Run(str(trainer.save_checkpoint_path))
-    steps = run.checkpoint_steps()
-    checkpoint = run.checkpoint(steps[-1]) if steps and trainer.find_last_checkpoint else None
-    if trainer.load_checkpoint_path is not None and checkpoint is None:
-        checkpoint = Path(trainer.load_checkpoint_path)
-    if not trainer.find_last_checkpoint and (steps or run.metrics_file.exists()):
-        raise FileExistsError(
-            f"{run.folder} already holds a run; give this one another trainer.experiment_name, or set "
-            "trainer.find_last_checkpoint=true to go on with it"
-        )
+    checkpoint = checkpoint_to_go_on_from(run, trainer)
     if checkpoint is not None:
         check_checkpoint(checkpoint, config)
     run.create().remove_partial_checkpoints()

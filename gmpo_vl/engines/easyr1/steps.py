@@ -157,7 +157,7 @@ def probe_of(s: Session) -> list[Group]:
 
     if s.probe is None:
         asked = s.prompts.encode(s.order.take(0, min(s.config.trainer.kl_to_start_prompts, len(s.prompts))))
-        s.probe = kept_probe(asked, s.run.folder / "probe.pt", answer)
+        s.probe = kept_probe(s.prompts, s.run.folder / "probe.pt", answer)
     return s.probe
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from gmpo_vl.config.schema import TrainerConfig
 from gmpo_vl.models.forward import unwrap
 from gmpo_vl.models.processing import Processor
 from gmpo_vl.models.prompts import PromptSet
@@ -145,6 +146,35 @@ def load_checkpoint(
     )
 
 
+def checkpoint_to_go_on_from(run: Run, trainer: TrainerConfig) -> Path | None:
+    """The run's own last checkpoint; where it has none, `load_checkpoint_path`; None: begin with the model.
+
+    The same command, repeated, so goes on with what it has done. Raises FileExistsError where a run lies that is not to be
+    resumed, ValueError for going back within one.
+    """
+    steps = run.checkpoint_steps()
+    if not trainer.find_last_checkpoint and (steps or run.metrics_file.exists()):
+        raise FileExistsError(
+            f"{run.folder} already holds a run; give this one another trainer.experiment_name, or set "
+            "trainer.find_last_checkpoint=true to go on with it"
+        )
+    asked = None if trainer.load_checkpoint_path is None else Path(trainer.load_checkpoint_path)
+    if not steps:
+        return asked
+    last = run.checkpoint(steps[-1])
+    if asked is not None and asked.resolve() != last.resolve() and is_own(run, asked):
+        raise ValueError(
+            f"trainer.load_checkpoint_path: {asked} is not this run's last checkpoint ({last}). To go back, move the later "
+            "ones away; to keep them, go on from there under another trainer.experiment_name"
+        )
+    return last
+
+
+def is_own(run: Run, checkpoint: Path) -> bool:
+    """Does the checkpoint lie in this run's folder?"""
+    return checkpoint.resolve().parent == run.checkpoints.resolve()
+
+
 def prune_checkpoints(run: Run, limit: int, keep: set[int]) -> None:
     """Only the newest `limit` complete checkpoints stay (-1: all), and those in `keep`."""
     for step in run.checkpoint_steps()[:-limit] if limit > 0 else []:
@@ -153,10 +183,12 @@ def prune_checkpoints(run: Run, limit: int, keep: set[int]) -> None:
 
 
 def mark_best(run: Run, progress: Progress) -> None:
-    write_json(
-        run.checkpoints / "best.json",
-        {"step": progress.best_step, "val/accuracy": progress.best_accuracy},
-    )
+    """best.json names the best checkpoint, where it was kept."""
+    if progress.best_step in run.checkpoint_steps():
+        write_json(
+            run.checkpoints / "best.json",
+            {"step": progress.best_step, "val/accuracy": progress.best_accuracy},
+        )
 
 
 def base_folder(folder: Path) -> str | None:

@@ -51,7 +51,7 @@ def collect_groups(
     kept, others = list(surplus), []
     limit = config.trainer.max_try_make_batch if filtering else 1
     result.tries = 0
-    while len(kept) < wanted and (limit == -1 or result.tries < limit):
+    while len(kept) < wanted and (limit == -1 or result.tries < limit or len(kept) + len(others) < wanted):
         count = (config.data.mini_rollout_batch_size if filtering else None) or wanted
         prompts = next_prompts(result.position, count)
         groups = sample(prompts, range(result.position, result.position + count))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gmpo_vl.config import Config, ConfigError
+from gmpo_vl.config.schema import key_types, value_of
 from gmpo_vl.runs import Run, SampleRecord
 
 SAMPLES = 8
@@ -127,18 +128,19 @@ class WandB:
         id_file = run.folder / "wandb_id.txt"
         if not id_file.exists():
             id_file.write_text(uuid.uuid4().hex[:8], encoding="utf-8")
-        config_file = run.folder / "config.yaml"
         self._session: Any = wandb.init(
             project=config.trainer.project_name,
             name=config.trainer.experiment_name,
             id=id_file.read_text(encoding="utf-8"),
             resume="allow",
             dir=str(run.folder),
-            config={"config": config_file.read_text(encoding="utf-8")},
+            config={key: value_of(config, key) for key in key_types()},
         )
+        # Our own step, not wandb's, which only ever goes up: a resumed run writes steps again.
+        self._session.define_metric("*", step_metric="step")
 
     def metrics(self, step: int, values: dict[str, float]) -> None:
-        self._session.log(values, step=step)
+        self._session.log({**values, "step": step})
 
     def samples(self, step: int, records: Sequence[SampleRecord], title: str) -> None:
         table = self._wandb.Table(
@@ -147,7 +149,7 @@ class WandB:
         for r in records[:SAMPLES]:
             pictures = [self._wandb.Image(_open_image(self._run, digest)) for digest in r.images]
             table.add_data(r.id, pictures, r.prompt, r.response, r.gold, r.correct, r.outcome)
-        self._session.log({title: table}, step=step)
+        self._session.log({title: table, "step": step})
 
     def close(self) -> None:
         self._session.finish()

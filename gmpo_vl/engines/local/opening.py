@@ -10,7 +10,13 @@ from gmpo_vl.config import Config, load_config, save_config
 from gmpo_vl.config.schema import key_types, value_of
 from gmpo_vl.data.order import EpochOrder
 from gmpo_vl.engines.local.ahead import Ahead
-from gmpo_vl.engines.local.checkpoint import Progress, base_folder, load_checkpoint
+from gmpo_vl.engines.local.checkpoint import (
+    Progress,
+    base_folder,
+    checkpoint_to_go_on_from,
+    is_own,
+    load_checkpoint,
+)
 from gmpo_vl.engines.local.loggers import Logger, open_loggers
 from gmpo_vl.engines.local.optim import build_optimizer
 from gmpo_vl.engines.local.plan import total_steps
@@ -69,6 +75,8 @@ def open_training(config: Config) -> Training:
     if checkpoint is not None:
         progress = load_checkpoint(checkpoint, policy.model, optimizer, prompts)
         print(f"going on from {checkpoint}", flush=True)
+        if not is_own(run, checkpoint):  # the best so far is another run's, and lies there
+            progress.best_accuracy, progress.best_step = -1.0, -1
     if not config.trainer.val_only:
         # Without a checkpoint even the validation before step 1 is done again.
         run.rewind(progress.step if checkpoint is not None else -1)
@@ -99,24 +107,13 @@ def open_training(config: Config) -> Training:
 
 
 def open_run(config: Config) -> tuple[Run, Path | None]:
-    """The run's folder and the checkpoint to go on from: `load_checkpoint_path`, else the folder's own last one.
-
-    Raises FileNotFoundError for a checkpoint path that is none, FileExistsError where a run lies that is not resumed.
-    """
+    """The run's folder, and the checkpoint to go on from. Raises FileNotFoundError for a path that is none."""
     trainer = config.trainer
     run = Run(trainer.save_checkpoint_path or f"runs/{trainer.experiment_name}")
-    steps = run.checkpoint_steps()
-    checkpoint = run.checkpoint(steps[-1]) if steps and trainer.find_last_checkpoint else None
-    if trainer.load_checkpoint_path is not None and checkpoint is None:
-        checkpoint = Path(trainer.load_checkpoint_path)
-        if not (checkpoint / "huggingface").is_dir():
-            raise FileNotFoundError(
-                f"trainer.load_checkpoint_path: {checkpoint} is no checkpoint (no huggingface folder in it)"
-            )
-    if not trainer.find_last_checkpoint and (steps or run.metrics_file.exists()):
-        raise FileExistsError(
-            f"{run.folder} already holds a run; give this one another trainer.experiment_name, or set "
-            "trainer.find_last_checkpoint=true to go on with it"
+    checkpoint = checkpoint_to_go_on_from(run, trainer)
+    if checkpoint is not None and not (checkpoint / "huggingface").is_dir():
+        raise FileNotFoundError(
+            f"trainer.load_checkpoint_path: {checkpoint} is no checkpoint (no huggingface folder in it)"
         )
     run.create().remove_partial_checkpoints()
     return run, checkpoint

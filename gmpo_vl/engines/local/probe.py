@@ -5,35 +5,39 @@ The starting policy answers a few training prompts once; those answers and their
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 
 from gmpo_vl.config import Config
-from gmpo_vl.data.types import Prompt
 from gmpo_vl.engines.local.setup import Policy, sampling_of
 from gmpo_vl.engines.passes import fill_old_log_probs, log_probs_of
+from gmpo_vl.models.prompts import PromptSet
 from gmpo_vl.policy import kl_to_start, kl_to_start_sums
 from gmpo_vl.rollout.hf import generate
 from gmpo_vl.rollout.types import Group, Response
 
 
-def open_probe(policy: Policy, prompts: Sequence[Prompt], config: Config, path: Path) -> list[Group]:
-    """The starting policy's answers, with its log-probs as `old_log_probs`.
+def open_probe(
+    policy: Policy, prompts: PromptSet, indices: Sequence[int], config: Config, path: Path
+) -> list[Group]:
+    """The starting policy's answers to some prompts, with its log-probs as `old_log_probs`.
 
     They are sampled when a run starts and read from `path` when it goes on.
     """
 
     def answer() -> list[Group]:
+        asked = prompts.encode(indices)
         with policy.autocast():
             # Occasion -1: no training step has it.
             groups = generate(
                 policy.model,
                 policy.processor,
-                prompts,
+                asked,
                 sampling_of(config),
-                [-1] * len(prompts),
+                [-1] * len(asked),
                 config.worker.rollout.max_cached_tokens,
             )
         fill_old_log_probs(policy, groups, config)
@@ -42,19 +46,24 @@ def open_probe(policy: Policy, prompts: Sequence[Prompt], config: Config, path: 
     return kept_probe(prompts, path, answer)
 
 
-def kept_probe(prompts: Sequence[Prompt], path: Path, answer: Callable[[], list[Group]]) -> list[Group]:
-    """What `path` keeps; first, where there is no such file, what `answer` gives: groups with `old_log_probs`."""
+def kept_probe(prompts: PromptSet, path: Path, answer: Callable[[], list[Group]]) -> list[Group]:
+    """What `path` keeps; first, where there is no such file, what `answer` gives: groups with `old_log_probs`.
+
+    Prompts are found again by their rows' ids: another order of the data changes nothing.
+    """
     if not path.exists():
-        torch.save([[[r.ids_T for r in g.responses], g.old_log_probs] for g in answer()], path)
-    kept = torch.load(path, weights_only=True)
+        kept = [[g.prompt.example.id, [r.ids_T for r in g.responses], g.old_log_probs] for g in answer()]
+        partial = path.with_name(f".partial_{path.name}")
+        torch.save(kept, partial)
+        os.replace(partial, path)
     return [
         Group(
             key=f"probe-{i}",
-            prompt=prompt,
-            responses=[Response(ids_T, start_T, "", True, 0) for ids_T, start_T in zip(*answers)],
-            old_log_probs=answers[1],
+            prompt=prompts.encode_by_id(example_id),
+            responses=[Response(ids_T, start_T, "", True, 0) for ids_T, start_T in zip(ids, log_probs)],
+            old_log_probs=log_probs,
         )
-        for i, (prompt, answers) in enumerate(zip(prompts, kept))
+        for i, (example_id, ids, log_probs) in enumerate(torch.load(path, weights_only=True))
     ]
 
 

@@ -18,6 +18,7 @@ from gmpo_vl.models.forward import unwrap
 from gmpo_vl.models.loading import banned_ids, load_model, model_folder
 from gmpo_vl.models.processing import Processor, load_processor
 from gmpo_vl.models.prompts import PromptSet, PromptSettings, load_prompts
+from gmpo_vl.models.shared import sharing_obstacle
 from gmpo_vl.models.wrapping import answer_packed
 from gmpo_vl.rewards.loading import Reward, load_reward
 from gmpo_vl.rollout.types import Sampling
@@ -48,7 +49,7 @@ def build_policy(config: Config, folder: str | Path | None = None) -> Policy:
         processor=processor,
         banned_ids=banned_ids(unwrap(model).config),
         autocast_dtype=None if compute == dtype else compute,
-        share_prefix=actor.share_prefix != "never",
+        share_prefix=actor.share_prefix != "never" and sharing_obstacle(unwrap(model)) is None,
     )
 
 
@@ -64,10 +65,18 @@ def _with_lora(model: Any, config: Config) -> Any:
             r=lora.rank,
             lora_alpha=lora.alpha,
             target_modules=targets[0] if len(targets) == 1 else targets,
-            exclude_modules=lora.exclude_modules,
+            exclude_modules=_without_adapters(config),
             task_type="CAUSAL_LM",
         ),
     )
+
+
+def _without_adapters(config: Config) -> str | None:
+    """Regular expression of modules that get none: as configured, and a frozen tower, which adapters would train."""
+    excluded = config.worker.actor.model.lora.exclude_modules
+    if not config.worker.actor.model.freeze_vision_tower:
+        return excluded
+    return ".*visual.*" if excluded is None else f"(?:{excluded})|.*visual.*"
 
 
 def build_reference(config: Config, policy: Policy, resumed: bool) -> Any | None:

@@ -29,6 +29,7 @@ from gmpo_vl.engines.passes import (
 )
 from gmpo_vl.models.forward import unwrap
 from gmpo_vl.models.proof import TOLERANCE, prove_sharing
+from gmpo_vl.models.shared import sharing_obstacle
 from gmpo_vl.progress import phase_bar
 from gmpo_vl.rollout.hf import generate
 from gmpo_vl.rollout.scoring import to_records
@@ -69,7 +70,7 @@ def run_steps(t: Training) -> None:
             finish_step(t, train_step(t, t.progress.step + 1))
             t.stop.raise_if_asked()
     except Stopped:
-        save(t)
+        save(t, resumable=True)
         print(f"stopped after step {t.progress.step}; run the same command again to go on", flush=True)
         raise
 
@@ -143,8 +144,12 @@ def collect(t: Training, step: int) -> Collected:
 
 
 def settle_sharing(t: Training, groups: Sequence[Group]) -> None:
-    """On the first batch of every run one group goes both ways; where they disagree the run goes the plain way."""
-    if t.config.worker.actor.share_prefix != "auto":
+    """Two rollouts of the first batch's shortest group go both ways; where they disagree the run goes the plain way."""
+    if t.config.worker.actor.share_prefix != "auto" or not t.policy.share_prefix:
+        return
+    if t.progress.may_share is False:
+        t.policy.share_prefix = False
+        print("every rollout runs alone: the shared forward was wrong when this run began", flush=True)
         return
     group = min(groups, key=lambda g: sum(len(r.ids_T) for r in g.responses))
     rows = [(group.prompt, r.ids_T) for r in group.responses[:2]]  # two are enough to share a prompt, and fit
@@ -154,8 +159,7 @@ def settle_sharing(t: Training, groups: Sequence[Group]) -> None:
     with t.policy.autocast():
         temperature = t.config.worker.rollout.temperature
         proof = prove_sharing(t.policy.model, packed, temperature, t.policy.banned_ids, dtype)
-    # A run that once went the plain way stays on it: what it went on with was computed so.
-    t.progress.may_share = proof.holds and t.progress.may_share is not False
+    t.progress.may_share = proof.holds
     if t.progress.may_share:
         print(f"prompts may be computed once per group: {proof}", flush=True)
     else:
@@ -165,6 +169,8 @@ def settle_sharing(t: Training, groups: Sequence[Group]) -> None:
 def choose_sharing(t: Training, groups: Sequence[Group]) -> dict[str, float]:
     """Under `auto` the step's own lengths decide whether sharing prompts pays."""
     actor = t.config.worker.actor
+    if actor.share_prefix == "never" or sharing_obstacle(unwrap(t.policy.model)) is not None:
+        return {"batch/tokens_saved": 0.0}
     limits = limits_of(t.config, t.policy.share_prefix, actor.micro_batch_size_per_device_for_update)
     saved = tokens_saved(rows_of(groups), replace(limits, share_prefix=True))
     if actor.share_prefix == "auto":
@@ -175,8 +181,8 @@ def choose_sharing(t: Training, groups: Sequence[Group]) -> dict[str, float]:
 def probe_of(t: Training) -> list[Group]:
     """The frozen answers that `actor/kl_to_start` is measured on: sampled when first asked for, read again on resume."""
     if t.probe is None:
-        asked = t.prompts.encode(t.order.take(0, min(t.config.trainer.kl_to_start_prompts, len(t.prompts))))
-        t.probe = open_probe(t.policy, asked, t.config, t.run.folder / "probe.pt")
+        first = t.order.take(0, min(t.config.trainer.kl_to_start_prompts, len(t.prompts)))
+        t.probe = open_probe(t.policy, t.prompts, first, t.config, t.run.folder / "probe.pt")
     return t.probe
 
 
@@ -246,12 +252,16 @@ def show_validation(t: Training) -> None:
         logger.metrics(t.progress.step, metrics)
 
 
-def save(t: Training) -> None:
-    """A checkpoint of the state between two steps; then old ones beyond `save_limit` go."""
+def save(t: Training, resumable: bool = False) -> None:
+    """A checkpoint of the state between two steps; then old ones beyond `save_limit` go.
+
+    resumable: with the trainer's state even under `save_model_only`.
+    """
     if t.progress.step == 0:
         return
-    if t.progress.step not in t.run.checkpoint_steps():
-        optimizer = None if t.config.trainer.save_model_only else t.optimizer
+    models_only = t.config.trainer.save_model_only
+    if t.progress.step not in t.run.checkpoint_steps() or (models_only and resumable):
+        optimizer = None if models_only and not resumable else t.optimizer
         save_checkpoint(
             t.run, t.policy.model, t.policy.processor, optimizer, t.progress, t.prompts.fingerprint
         )
