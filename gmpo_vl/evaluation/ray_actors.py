@@ -46,7 +46,7 @@ def run_actors(
     """
     if find_spec("ray") is None:
         raise ValueError("--ray needs Ray, which is not installed here: `pip install ray`, or use --workers")
-    import ray
+    import ray  # pyright: ignore[reportMissingImports]
 
     done = set(folder.finished_chunks())
     progress(sum(len(job.chunk(number)) for number in done))

@@ -28,6 +28,7 @@ class Reward:
 
     def __call__(self, reward_inputs: list[dict[str, Any]]) -> list[dict[str, float]]:
         """One dict of finite numbers per input, in order, `overall` among them. Raises ValueError otherwise."""
+        scores: Any
         try:
             if self.batch:
                 scores = self.function(reward_inputs, **self.kwargs)

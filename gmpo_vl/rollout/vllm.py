@@ -3,7 +3,7 @@
 vLLM is an optional package. It answers faster than rollout/hf.py on a GPU, and from the same distribution; single samples
 differ, because it draws with its own random streams.
 """
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 

@@ -50,7 +50,8 @@ class Node(_Pair):
                 stack.extend(args)
             elif type(part) is tuple:
                 stack.extend(part)
-        return Summary(frozenset(ops), *(frozenset(names) for names in leaves.values()), slow)
+        names = {op: frozenset(found) for op, found in leaves.items()}
+        return Summary(frozenset(ops), names["sym"], names["const"], names["fn"], slow)
 
 
 _SLOW = {"pow", "root", "fn", "fact", "binom"}
