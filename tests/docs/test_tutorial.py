@@ -73,7 +73,21 @@ def test_every_command_of_the_tutorial_runs_in_its_order(empty_folder):
         "sight",
         "rehearsal",
     } <= {f["check"] for f in findings}
+    rehearsal_took_what_was_estimated({f["check"]: f["what"] for f in findings})
     assert (empty_folder / "runs/squares/report.html").is_file()
+
+
+def rehearsal_took_what_was_estimated(said: dict[str, str]) -> None:
+    """Three steps at worst-case lengths, the update's tensors within 20% of the estimate."""
+    assert "3 steps with prompts of" in said["rehearsal"]
+    assert "responses of 24 tokens" in said["rehearsal"]
+    estimated = re.search(r"([\d.]+) MiB  at the peak", said["memory"])
+    measured = re.search(r"update ([\d.]+) MiB", said["rehearsal"])
+    if measured is None:  # peaks are read from Linux
+        assert not Path("/proc/self/clear_refs").exists()
+        return
+    assert estimated is not None
+    assert float(estimated[1]) == pytest.approx(float(measured[1]), rel=0.2)
 
 
 CONFIG = """
