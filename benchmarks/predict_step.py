@@ -3,7 +3,7 @@
     python benchmarks/predict_step.py CONFIG [a.b=c ...] [--prompts 256]
 
 Reads the configuration, encodes some prompts as the run would, and counts the operations of a step (batching/cost.py), once
-with every rollout alone and once with prompts shared, for answers of a quarter, a half and all of max_response_length. No
+with every rollout alone and once with prompts shared as the run's own limits allow, for answers of a quarter, a half and all of max_response_length. No
 weights are loaded and nothing is timed; how near an update comes to its share is what `make bench-step` measures.
 """
 
@@ -11,16 +11,20 @@ from __future__ import annotations
 
 import argparse
 
+import torch
 from transformers import AutoConfig
 
 from gmpo_vl.batching.cost import Shape, rates
+from gmpo_vl.batching.planning import Limits, Row, micro_batches, rows_of, shapes_of
 from gmpo_vl.batching.predict import step_gain
 from gmpo_vl.cli import quiet_libraries
 from gmpo_vl.config import load_config
 from gmpo_vl.data.order import EpochOrder
 from gmpo_vl.engines.local.setup import load_split
+from gmpo_vl.engines.passes import limits_of
 from gmpo_vl.models.loading import model_folder
 from gmpo_vl.models.processing import load_processor
+from gmpo_vl.rollout.types import Group, Response
 
 
 def main() -> None:
@@ -48,24 +52,27 @@ def main() -> None:
     )
     print(f"{'answers of':20}{'1/4':>8}{'1/2':>8}{'all':>8}  of {config.data.max_response_length} tokens")
     columns = []
-    for parts in (4, 2, 1):
-        length = max(1, config.data.max_response_length // parts)
-        groups = [
-            Shape(
-                len(p.ids_P),
-                (length,) * config.worker.rollout.n,
-                tuple(map(tuple, p.image_grid_thw.tolist())),
-            )
-            for p in prompts
-        ]
+    share = actor.share_prefix != "never"
+    for divisor in (4, 2, 1):
+        ids_T = torch.zeros(max(1, config.data.max_response_length // divisor))
+        answers = [Response(ids_T, ids_T, "", True, 0)] * config.worker.rollout.n
+        rows = rows_of([Group(str(i), prompt, answers) for i, prompt in enumerate(prompts)])
+
+        def cut(rollouts: int, rows: list[Row] = rows) -> list[Shape]:
+            """As the run's limits cut the groups; a rollout alone where nothing is shared."""
+            limits = limits_of(config, True, rollouts) if share else Limits(max_rows=1)
+            return shapes_of(micro_batches(rows, limits))
+
         columns.append(
             step_gain(
                 of,
-                groups,
+                shapes_of([rows]),
+                cut(actor.micro_batch_size_per_device_for_experience),
+                cut(actor.micro_batch_size_per_device_for_update),
                 with_reference=not config.algorithm.disable_kl,
                 updates=actor.ppo_epochs,
                 checkpointing=actor.model.enable_gradient_checkpointing,
-                frozen_vision=actor.model.freeze_vision_tower,
+                frozen_vision=actor.model.freeze_vision_tower and share,
             )
         )
     for row in zip(*columns):

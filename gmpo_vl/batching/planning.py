@@ -9,6 +9,7 @@ from functools import cached_property
 
 import torch
 
+from gmpo_vl.batching.cost import Shape
 from gmpo_vl.rollout.types import Group
 
 
@@ -60,6 +61,20 @@ def split_groups(batches: Sequence[Sequence[Row]]) -> tuple[int, int]:
     """How many groups lie in more than one micro-batch, and how many there are."""
     parts = Counter(key for batch in batches for key in {row.group.key for row in batch})
     return sum(count > 1 for count in parts.values()), len(parts)
+
+
+def shapes_of(batches: Sequence[Sequence[Row]]) -> list[Shape]:
+    """What the forwards compute: each group's part in each micro-batch, in tokens and patches."""
+    shapes = []
+    for batch in batches:
+        lengths: dict[str, list[int]] = {}
+        groups = {row.group.key: row.group for row in batch}
+        for row in batch:
+            lengths.setdefault(row.group.key, []).append(row.response_length)
+        for key, group in groups.items():
+            grids = tuple((int(t), int(h), int(w)) for t, h, w in group.prompt.image_grid_thw.tolist())
+            shapes.append(Shape(len(group.prompt.ids_P), tuple(lengths[key]), grids))
+    return shapes
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,8 @@ class PhaseGain:
 def step_gain(
     of: Rates,
     groups: Sequence[Shape],
+    scored: Sequence[Shape],
+    updated: Sequence[Shape],
     with_reference: bool,
     updates: int = 1,
     checkpointing: bool = False,
@@ -31,20 +33,22 @@ def step_gain(
 ) -> list[PhaseGain]:
     """Generation, old log-probs, reference log-probs where there is KL, `updates` passes with backward, the whole step.
 
+    scored, updated: the groups as the forwards of these passes cut them; a group in two parts runs its prompt twice.
     Operations, not seconds: decoding waits for memory, so it takes more of the time than of the operations. Writing a
     response token by token takes those of one forward over it. A frozen ViT is looked through in generation alone where
     prompts are shared, and in every pass of every rollout where they are not.
     """
-    plain, shared = (_total(cost, of, groups) for cost in (plain_cost, shared_cost))
-    later = replace(shared, vision=0.0) if frozen_vision else shared
+    plain, sampled = _total(plain_cost, of, groups), _total(shared_cost, of, groups)
+    without = {"vision": 0.0} if frozen_vision else {}
+    score, update = (replace(_total(shared_cost, of, parts), **without) for parts in (scored, updated))
     phases = [
-        PhaseGain("generation", plain.total, shared.total),
-        PhaseGain("old log-probs", plain.total, later.total),
+        PhaseGain("generation", plain.total, sampled.total),
+        PhaseGain("old log-probs", plain.total, score.total),
     ]
     if with_reference:
-        phases.append(PhaseGain("reference log-probs", plain.total, later.total))
+        phases.append(PhaseGain("reference log-probs", plain.total, score.total))
     alone, together = (
-        updates * training_cost(forward, checkpointing, frozen_vision).total for forward in (plain, later)
+        updates * training_cost(forward, checkpointing, frozen_vision).total for forward in (plain, update)
     )
     phases.append(PhaseGain("update", alone, together))
     whole = PhaseGain("whole step", sum(p.plain for p in phases), sum(p.shared for p in phases))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 
-from gmpo_vl.batching.cost import Rates, Shape, plain_cost, shared_cost, training_cost
+from gmpo_vl.batching.cost import Rates, plain_cost, shared_cost, training_cost
+from gmpo_vl.batching.planning import rows_of, shapes_of
 from gmpo_vl.rollout.types import Group
 
 
@@ -39,10 +40,6 @@ def group_cost(
     frozen_vision: bool = False,
 ) -> float:
     """Operations of a group's forward and backward, pictures included (cost.py)."""
-    shape = Shape(
-        prompt=len(group.prompt.ids_P),
-        responses=tuple(len(response.ids_T) for response in group.responses),
-        grids=tuple((int(t), int(h), int(w)) for t, h, w in group.prompt.image_grid_thw.tolist()),
-    )
+    [shape] = shapes_of([rows_of([group])])
     forward = (shared_cost if share_prefix else plain_cost)(of, shape)
     return training_cost(forward, checkpointing, frozen_vision).total

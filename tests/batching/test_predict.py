@@ -11,13 +11,15 @@ GROUPS = [Shape(200, (30, 60, 10, 20), ((1, 16, 16),)), Shape(80, (50, 50, 50, 5
 
 def test_the_update_of_one_group_gains_the_unique_token_bound():
     for checkpointing in (False, True):
-        phases = {p.phase: p for p in step_gain(RATES, GROUPS[:1], False, 1, checkpointing)}
+        phases = {
+            p.phase: p for p in step_gain(RATES, GROUPS[:1], GROUPS[:1], GROUPS[:1], False, 1, checkpointing)
+        }
         bound = unique_token_bound(RATES, GROUPS[0], checkpointing)
         assert phases["update"].times_less == pytest.approx(bound)
 
 
 def test_a_step_is_the_sum_of_its_phases():
-    *phases, whole = step_gain(RATES, GROUPS, with_reference=True, updates=2)
+    *phases, whole = step_gain(RATES, GROUPS, GROUPS, GROUPS, with_reference=True, updates=2)
     assert [p.phase for p in phases] == ["generation", "old log-probs", "reference log-probs", "update"]
     assert whole.plain == sum(p.plain for p in phases)
     assert phases[3].shared == 2 * 3 * phases[1].shared
@@ -25,7 +27,9 @@ def test_a_step_is_the_sum_of_its_phases():
 
 
 def test_a_frozen_tower_is_looked_through_once_a_step():
-    trained, frozen = (step_gain(RATES, GROUPS, False, frozen_vision=value) for value in (False, True))
+    trained, frozen = (
+        step_gain(RATES, GROUPS, GROUPS, GROUPS, False, frozen_vision=value) for value in (False, True)
+    )
     picture = 16 * 16 * (100 + 16 * 16)
     assert trained[0].shared == frozen[0].shared
     assert trained[1].shared - frozen[1].shared == pytest.approx(picture)
@@ -34,4 +38,11 @@ def test_a_frozen_tower_is_looked_through_once_a_step():
 
 
 def test_a_single_response_gains_nothing():
-    assert [p.times_less for p in step_gain(RATES, [Shape(100, (40,))], True)] == [1.0] * 5
+    alone = [Shape(100, (40,))]
+    assert [p.times_less for p in step_gain(RATES, alone, alone, alone, True)] == [1.0] * 5
+
+
+def test_a_group_in_parts_gains_less():
+    whole, halves = Shape(100, (40,) * 8), [Shape(100, (40,) * 4)] * 2
+    generation, old, update, _ = step_gain(RATES, [whole], [whole], halves, False)
+    assert old.times_less == generation.times_less > update.times_less > 1
