@@ -54,7 +54,7 @@ _KL_KINDS = ("kl", "k1", "mse", "k2", "low_var_kl", "k3", "abs")
 _ONLY_ON_LOCAL: dict[str, tuple[tuple[Any, ...], str]] = {
     "algorithm.adv_estimator": (
         ("grpo", "grpo_no_std"),
-        "it has group advantages only; the others run on engine easyr1",
+        "it has group advantages only",
     ),
     "algorithm.gamma": ((1.0,), "a discount belongs to adv_estimator gae; remove it"),
     "algorithm.lam": ((1.0,), "lambda belongs to adv_estimator gae; remove it"),
@@ -81,7 +81,7 @@ _ONLY_ON_LOCAL: dict[str, tuple[tuple[Any, ...], str]] = {
     ),
     "worker.rollout.ignore_eos": ((False,), "a response ends at its end-of-sequence token; remove it"),
     "trainer.critic_warmup": ((0,), "it has no critic, so the policy would only wait; remove it"),
-    "trainer.logger": (("console", "file", "tensorboard", "wandb"), "the others run on engine easyr1"),
+    "trainer.logger": (("console", "file", "tensorboard", "wandb"), "there are no others"),
 }
 _DTYPES = ("bf16", "fp16", "fp32")
 # Everything that can be chosen by name; what engine local lacks of it stands in _ONLY_ON_LOCAL.
