@@ -158,7 +158,7 @@ def test_a_sampler_that_computes_another_model_stops_the_run_before_an_update(ma
     config = make_config()
     check_mismatch(config, {"rollout/mismatch_p50": 1e-5})
     for gap in (0.5, float("nan")):
-        with pytest.raises(RuntimeError, match="do not compute the same model"):
+        with pytest.raises(ConfigError, match="do not compute the same model"):
             check_mismatch(config, {"rollout/mismatch_p50": gap})
 
 

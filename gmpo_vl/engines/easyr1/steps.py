@@ -212,7 +212,7 @@ def old_and_reference_log_probs(s: Session, step: int, collected: Collected) -> 
 
 
 def check_mismatch(config: Config, metrics: dict[str, float]) -> None:
-    """RuntimeError where sampler and trainer are further apart than rounding can put them."""
+    """ConfigError where sampler and trainer are further apart than rounding can put them."""
     rollout = config.worker.rollout
     gap, most = metrics.get("rollout/mismatch_p50", 0.0), MISMATCH[rollout.dtype]
     if easyr1_loss(config) is not None:
@@ -221,7 +221,7 @@ def check_mismatch(config: Config, metrics: dict[str, float]) -> None:
     if rollout.top_p < 1.0 or rollout.top_k > 0:
         return  # the sampler's log-probs are of the truncated distribution
     if not gap <= most:  # NaN too
-        raise RuntimeError(
+        raise ConfigError(
             f"half of the tokens have log-probs that differ by more than {gap:.3g} nats between the sampler and the trainer "
             f"(accepted in {rollout.dtype}: {most:g}). They do not compute the same model: training would be off-policy "
             "from the start. Known causes: an untested vLLM that keeps a tied head's old weights, another chat template "
