@@ -121,10 +121,12 @@ PAIRS = [
     (r"5\sqrt{3}", r"\boxed{\sqrt{75}}"),
     ("x+1", r"\boxed{1+x}"),
     ("7", "none"),
+    (r"\{1,2\}", r"\boxed{\{2,1\}}"),  # the paper profile asks a worker
 ]
 
 
 def outcomes() -> list[str]:
+    workers._decided.clear()  # or the worker would not be asked again
     golds, responses = [g for g, _ in PAIRS], [r for _, r in PAIRS]
     strict = verify_batch(golds, responses)
     paper = verify_batch(golds, responses, "paper", workers=1)
@@ -138,7 +140,7 @@ def send_outcomes(pipe) -> None:
 
 def test_threads_and_forks_give_the_same_verdicts():
     here = outcomes()
-    assert here[:5] == ["equal", "different", "equal", "equal", "no_answer"]
+    assert here == ["equal", "different", "equal", "equal", "no_answer", "equal"] * 2
     with ThreadPoolExecutor(4) as threads:
         assert all(there == here for there in threads.map(lambda _: outcomes(), range(8)))
     mine, theirs = multiprocessing.get_context("fork").Pipe()
@@ -202,6 +204,14 @@ def test_workers_keep_order_and_ask_once():
     stop_workers()
     assert ask_math_verify(questions, 2) == ["equal", "different"] * 6
     assert not workers._pools, "remembered: no worker was started"
+
+
+def test_a_pair_that_was_late_twice_is_not_asked_a_third_time():
+    late = Question("x^{99998}", "(x+1)^{99999}", 0.1)
+    assert [ask_math_verify([late])[0] for _ in range(2)] == ["timeout"] * 2
+    stop_workers()
+    assert ask_math_verify([late, late]) == ["timeout"] * 2
+    assert not workers._pools, "no worker was started"
 
 
 def test_verification_needs_no_torch():
