@@ -212,8 +212,8 @@ def group_shared_attention(
     dtype = computing_dtype(query)
     flash = flash_varlen() if query.is_cuda and dtype in (torch.bfloat16, torch.float16) else None
     if flash is not None:
-        halves = (x.to(dtype) for x in (query_LHD, key_LHD, value_LHD))
-        return _one_call(flash, *halves, layout.varlen, scaling)[None], None
+        query_LHD, key_LHD, value_LHD = (x.to(dtype) for x in (query_LHD, key_LHD, value_LHD))
+        return _one_call(flash, query_LHD, key_LHD, value_LHD, layout.varlen, scaling)[None], None
     return _padded_calls(query_LHD, key_LHD, value_LHD, layout, scaling)[None], None
 
 
