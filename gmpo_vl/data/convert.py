@@ -24,8 +24,10 @@ from gmpo_vl.data.mapping import MappingFile, load_mapping, value_of
 from gmpo_vl.data.rows import Columns, DataError, Fault, RowError, RowFaults, example_from_row
 from gmpo_vl.data.sources import ArrowRows, Table, open_tables
 from gmpo_vl.data.types import Example
-from gmpo_vl.data.writing import parquet_writer
+from gmpo_vl.data.writing import parquet_writer, refuse_to_overwrite
 from gmpo_vl.runs import write_json
+
+CARD = "data_card.json"
 
 LOOKAHEAD = 32  # rows whose pictures are read and decoded at once
 FAULTS_IN_CARD = 100
@@ -44,7 +46,10 @@ class SplitCard:
 
 @dataclass
 class DataCard:
-    """What came of every row: rows_in = rows of all splits + not_kept + dropped rows."""
+    """What came of every row: rows_in = rows of all splits + not_kept + dropped rows.
+
+    replaced: files of an earlier conversion into the folder; those that this one did not write again are removed.
+    """
 
     preparation: str
     sources: dict[str, list[str]]
@@ -53,6 +58,7 @@ class DataCard:
     dropped: dict[str, int] = field(default_factory=dict)
     splits: dict[str, SplitCard] = field(default_factory=dict)
     faults: list[dict[str, Any]] = field(default_factory=list)
+    replaced: list[str] = field(default_factory=list)
     written_by: str = f"gmpo_vl {__version__}"
 
     def summary(self) -> str:
@@ -66,6 +72,11 @@ class DataCard:
             counts = ", ".join(f"{reason} {count:,}" for reason, count in self.dropped.items())
             lines.append(f"dropped: {counts}")
             lines += [f"  {Fault(**fault)}" for fault in self.faults[:5]]
+        written = {s.file for s in self.splits.values()}
+        for verb, again in (("replaced", True), ("removed", False)):
+            files = [name for name in self.replaced if (name in written) is again]
+            if files:
+                lines.append(f"{verb}, of an earlier conversion: {', '.join(files)}")
         return "\n".join(lines)
 
 
@@ -80,24 +91,28 @@ def convert(
 
     preparation: a mapping file (.yaml), or a Python file with `rows(source, split)` and SPLITS. source: instead of the one the
     file names (a Python file always wants one). limit: only the first rows of every split, to try things out.
-    Raises DataError for a file that cannot be read, and where no row is left.
+    Raises DataError for a file that cannot be read, for one that it would overwrite and did not write, and where no row is
+    left. Files of an earlier conversion into OUT go: a split that only they had could hold rows of this one's.
     """
     preparation, out = Path(preparation), Path(out)
     if preparation.suffix == ".py":
         streams, mapping = _streams_of_python(preparation, source), None
     else:
-        mapping = load_mapping(preparation)
-        if source is not None:
-            mapping = replace(mapping, source=str(Path(source).resolve()))
+        mapping = _from_source(load_mapping(preparation), source)
         streams = _streams_of_mapping(mapping)
+    names = {split: _names(split, mapping) for split in streams}
+    earlier = _earlier_files(out)
+    targets = [out / f"{name}.parquet" for several in names.values() for name in several]
+    read = [table.name for s in streams.values() for table in s.tables] + [
+        n for s in streams.values() for n in s.sources
+    ]
+    refuse_to_overwrite([*targets, *(out / name for name in earlier)], read, out / CARD)
     card = DataCard(preparation.read_text(encoding="utf-8"), {name: s.sources for name, s in streams.items()})
     faults = RowFaults()
     with ExitStack() as stack:
         writers: dict[str, _SplitWriter] = {}
         for split, stream in streams.items():
-            for name in (
-                (split, "validation") if mapping and mapping.validation and split == "train" else (split,)
-            ):
+            for name in names[split]:
                 writers[name] = stack.enter_context(_SplitWriter(out, name, stream.carried))
             taken = islice(stream.rows, limit)
             for given, result in _finished(taken, stream.finish, LOOKAHEAD):
@@ -115,17 +130,50 @@ def convert(
         card.faults = [asdict(fault) for fault in faults.faults[:FAULTS_IN_CARD]]
         if not any(s.rows for s in card.splits.values()):
             raise DataError(f"{preparation}: no row is left of {card.rows_in:,}\n{faults.summary()}".rstrip())
-    write_json(out / "data_card.json", asdict(card))
+    card.replaced = earlier
+    for name in set(earlier) - {s.file for s in card.splits.values()}:
+        (out / name).unlink()
+    write_json(out / CARD, asdict(card))
     return card
+
+
+def _names(split: str, mapping: MappingFile | None) -> tuple[str, ...]:
+    """The splits that the rows of one are written to."""
+    return (split, "validation") if mapping and mapping.validation and split == "train" else (split,)
+
+
+def _earlier_files(out: Path) -> list[str]:
+    """The SPLIT.parquet that the card in the folder lists and that are there: of an earlier conversion."""
+    if not (out / CARD).is_file():
+        return []
+    try:
+        splits = json.loads((out / CARD).read_text(encoding="utf-8"))["splits"]
+        files = [f"{split}.parquet" for split in splits if SPLIT.fullmatch(split)]
+    except (ValueError, LookupError, TypeError) as error:
+        raise DataError(
+            f"{out / CARD} is not the card of a conversion ({error}); write to another folder"
+        ) from error
+    return [name for name in files if (out / name).is_file()]
+
+
+def _from_source(mapping: MappingFile, source: str | None) -> MappingFile:
+    """The mapping with --source in place of its own: a path from the working directory, or a hub id."""
+    if source is None:
+        return mapping
+    if len(mapping.sources) > 1:
+        raise DataError(
+            f"--source {source}: the mapping reads {len(mapping.sources)} splits ({', '.join(mapping.sources)}), and one "
+            "source cannot stand for them all; change `source` in the file"
+        )
+    split = next(iter(mapping.sources))
+    return replace(mapping, source={split: _place(Path.cwd(), source)})
 
 
 def num_rows(preparation: str | Path, source: str | None, limit: int | None) -> int:
     """Rows that `convert` will read, for a progress bar; 0 where a Python file makes them as it goes."""
     if Path(preparation).suffix == ".py":
         return 0
-    mapping = load_mapping(preparation)
-    if source is not None:
-        mapping = replace(mapping, source=str(Path(source).resolve()))
+    mapping = _from_source(load_mapping(preparation), source)
     totals = [sum(len(table.rows) for table in s.tables) for s in _streams_of_mapping(mapping).values()]
     return sum(min(total, limit) if limit is not None else total for total in totals)
 

@@ -45,18 +45,27 @@ def map_row(row: Mapping[str, Any], mapping: MappingFile) -> dict[str, Any] | No
 
 
 def _choices(row: Mapping[str, Any], mapping: MappingFile) -> list[str]:
-    """The choices of the row, empty where it has none. Empty columns of a list of columns are left out."""
+    """The choices of the row, empty where it has none. Of a list of columns the last may be empty; one before a filled
+    column would give the later choices other letters than the gold means."""
     if mapping.choices is None:
         return []
     if isinstance(mapping.choices, list):
         values = [value_of(row, name) for name in mapping.choices]
-        return [str(value) for value in values if value not in (None, "")]
+        while values and _is_blank(values[-1]):
+            values.pop()
+        if gaps := [name for name, value in zip(mapping.choices, values) if _is_blank(value)]:
+            raise RowError("choices", f"the choice {', '.join(gaps)} is empty, and a later one is not")
+        return [str(value) for value in values]
     value = value_of(row, mapping.choices)
     if isinstance(value, str):
         value = _read_list(value)
     if not isinstance(value, Sequence | None):
         raise RowError("choices", f"the choices are of type {type(value).__name__}, not a list")
     return [str(choice) for choice in value or ()]
+
+
+def _is_blank(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
 
 
 def _read_list(text: str) -> Any:

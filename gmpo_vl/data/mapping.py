@@ -85,6 +85,10 @@ def load_mapping(path: str | Path) -> MappingFile:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(f"there is no mapping file {path}; `gmpo-vl data new NAME` writes one") from None
+    except IsADirectoryError:
+        raise DataError(
+            f"{path} is a folder, not a mapping file; `gmpo-vl data new NAME --source {path}` writes one that reads it"
+        ) from None
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise DataError(f"{path} cannot be read as YAML: {error}") from error
     if not isinstance(values, dict):

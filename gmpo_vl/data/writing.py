@@ -8,10 +8,31 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from gmpo_vl.data.rows import DataError
+
 # Pictures of 64 rows are a few megabytes: what the writer holds, and what a reader reads to see one row. Where the pictures
 # are large a group ends earlier.
 ROWS_PER_GROUP = 64
 BYTES_PER_GROUP = 32 * 2**20
+
+
+def refuse_to_overwrite(targets: Iterable[Path], read: Iterable[str], ours: Path | None = None) -> None:
+    """Raises DataError where a file that is to be written holds what is read, or is none of ours.
+
+    read: files, and folders whose files are read. ours: what lies beside the targets if we wrote them; None: not asked.
+    """
+    sources = {Path(name).resolve() for name in read}
+    for target in targets:
+        place = target.resolve()
+        if not place.exists():
+            continue
+        if place in sources or place.parent in sources:
+            raise DataError(f"{target} is read here and would be overwritten; write to another place")
+        if ours is not None and not ours.exists():
+            raise DataError(
+                f"{target} is there already, without a {ours.name} beside it: not written by this command. Write to another "
+                "folder, or move that file away"
+            )
 
 
 def write_parquet(

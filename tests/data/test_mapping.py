@@ -132,8 +132,12 @@ def test_choices_become_letters_and_the_gold_knows_them(tmp_path):
         with pytest.raises(RowError) as error:
             map_row({**row, "a": answer}, mapping(tmp_path, choices="options", answer_is=form))
         assert error.value.reason == "answer_choice"
-    listed = map_row({**row, "a": "B"}, mapping(tmp_path, choices=["b1", "b2", "b3"]))
+    listed = map_row({**row, "a": "B"}, mapping(tmp_path, choices=["b1", "b3", "b2"]))
     assert listed["problem"].endswith("A. x\nB. z")
+    for empty in (None, "", " "):
+        with pytest.raises(RowError, match="the choice b2 is empty") as error:
+            map_row({**row, "a": "B", "b2": empty}, mapping(tmp_path, choices=["b1", "b2", "b3"]))
+        assert error.value.reason == "choices"
     written = map_row(
         {**row, "options": "['a cat', 'a dog']"}, mapping(tmp_path, choices="options", answer_is="index")
     )
@@ -242,14 +246,82 @@ def test_a_wrong_mapping_names_file_key_and_fix(tmp_path, text, said):
 
 
 def test_nothing_left_is_an_error_and_an_old_file_stays(tmp_path):
-    (tmp_path / "a.jsonl").write_text('{"q": "x?", "a": ""}\n')
+    (tmp_path / "a.jsonl").write_text('{"q": "x?", "a": "1"}\n')
     path = write_mapping(tmp_path / "m.yaml", "source: a.jsonl\nproblem: q\nanswer: a\n")
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out/train.parquet").write_bytes(b"from before")
+    convert(path, tmp_path / "out")
+    before = contents(tmp_path / "out")
+    (tmp_path / "a.jsonl").write_text('{"q": "x?", "a": ""}\n')
     with pytest.raises(DataError, match="no row is left of 1\n1 bad row: empty_answer"):
         convert(path, tmp_path / "out")
-    assert [p.name for p in (tmp_path / "out").iterdir()] == ["train.parquet"]
-    assert (tmp_path / "out/train.parquet").read_bytes() == b"from before"
+    assert contents(tmp_path / "out") == before
+    assert set(before) == {"train.parquet", "data_card.json"}
+
+
+def contents(folder) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_what_it_reads_and_what_others_wrote_is_never_overwritten(tmp_path):
+    data = tmp_path / "data"
+    write_parquet(data / "train.parquet", [{"images": [], "problem": "x?", "answer": "1"}])
+    before = contents(data)
+    for source in ("data/train.parquet", "data"):
+        path = write_mapping(tmp_path / "m.yaml", f"source: {source}\nproblem: problem\nanswer: answer\n")
+        with pytest.raises(DataError, match=r"train\.parquet is read here"):
+            convert(path, data)
+    other = write_mapping(tmp_path / "n.yaml", "source: a.jsonl\nproblem: q\nanswer: a\n")
+    (tmp_path / "a.jsonl").write_text('{"q": "x?", "a": "1"}\n')
+    with pytest.raises(DataError, match=r"without a data_card\.json beside it"):
+        convert(other, data)
+    script = tmp_path / "prep.py"
+    script.write_text(
+        "SPLITS = ('train',)\ndef rows(source, split):\n    raise AssertionError('never asked')\n"
+    )
+    for source in (data, data / "train.parquet"):
+        with pytest.raises(DataError, match=r"train\.parquet is read here"):
+            convert(script, data, source=str(source))
+    assert contents(data) == before
+
+
+def test_a_split_of_an_earlier_conversion_does_not_stay_beside_another_cut(tmp_path):
+    rows = [json.dumps({"q": f"What is {i}?", "a": str(i)}) for i in range(40)]
+    (tmp_path / "a.jsonl").write_text("\n".join(rows))
+    text = "source: a.jsonl\nproblem: q\nanswer: a\n"
+    path, out = write_mapping(tmp_path / "m.yaml", text + "validation: 0.5\n"), tmp_path / "out"
+    assert convert(path, out).replaced == []
+    assert convert(path, out).replaced == ["train.parquet", "validation.parquet"]
+    (out / "mine.parquet").write_bytes(b"mine")
+    said = convert(write_mapping(path, text), out).summary()
+    assert "replaced, of an earlier conversion: train.parquet" in said
+    assert "removed, of an earlier conversion: validation.parquet" in said
+    assert {p.name for p in out.iterdir()} == {"train.parquet", "data_card.json", "mine.parquet"}
+    convert(write_mapping(path, text + "validation: 0.5\n"), out)
+    write_mapping(path, text.replace("a.jsonl", "out/validation.parquet"))
+    with pytest.raises(DataError, match=r"validation\.parquet is read here"):
+        convert(path, out)
+
+
+def test_a_source_given_with_the_command_stands_for_one_split_only(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "b.jsonl").write_text('{"q": "x?", "a": "1"}\n')
+    one = write_mapping(tmp_path / "m.yaml", "source: {test: gone.jsonl}\nproblem: q\nanswer: a\n")
+    assert list(convert(one, tmp_path / "out", source="b.jsonl").splits) == ["test"]
+    two = write_mapping(
+        tmp_path / "two.yaml", "source: {train: a.jsonl, test: b.jsonl}\nproblem: q\nanswer: a\n"
+    )
+    with pytest.raises(DataError, match=r"2 splits \(train, test\)"):
+        convert(two, tmp_path / "out", source="b.jsonl")
+
+    def offline(name, **_):
+        raise ConnectionError(name)
+
+    monkeypatch.setattr("datasets.load_dataset", offline)
+    with pytest.raises(
+        DataError, match=r"^nobody/nothing: there is no such file or folder here, and the hub"
+    ):
+        convert(one, tmp_path / "other", source="nobody/nothing@test")
+    with pytest.raises(DataError, match="is a folder, not a mapping file"):
+        convert(tmp_path, tmp_path / "other")
 
 
 def test_a_python_file_says_what_a_mapping_cannot(tmp_path, png):
