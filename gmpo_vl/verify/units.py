@@ -92,17 +92,23 @@ _FOLDED = {word.lower(): unit for word, unit in _WORDS.items()}
 _CASED = {"ms", "mm", "nm", "mg", "ml", "pa", "pc", "mpc"}  # here the case tells prefixes apart
 
 
-# Words after a number that change what it says; any other noun (12 \\text{ right triangles}) only names what is counted.
+# Words after a number that change what it says (also in the plural: hundredths); any other noun (12 right triangles)
+# only names what is counted.
 _MEANINGFUL = frozenset(
     (
         "not no none at least most more less fewer than if when where unless or and mod through to from "
         "between approximately about around except plus minus times over under above below maybe possibly "
-        "probably either neither both only half quarter third dozen double triple percent hundred thousand "
-        "million billion trillion is are was be equals equal but for all any some each sum product "
-        "difference power squared cubed factorial root base digit th st nd rd pm am wrong correct incorrect "
-        "answer"
+        "probably perhaps likely always sometimes either neither both only double triple doubled tripled halved "
+        "percent percentage percentile lakh crore bn mn mln gross score ten dozen pair couple hundred thousand "
+        "million billion trillion half halve third quarter fourth fifth sixth seventh eighth ninth tenth "
+        "eleventh twelfth sixteenth twentieth hundredth thousandth millionth billionth zero one two three four "
+        "five six seven eight nine eleven twelve twenty thirty forty fifty sixty seventy eighty ninety is are "
+        "was be has equal does but for all any some each sum product difference power squared cubed factorial root "
+        "base digit th st nd rd pm am a an wrong correct incorrect answer guess true false unknown negative "
+        "positive reciprocal inverse opposite square cube multiple factor fraction this these"
     ).split()
 )
+_IRREGULAR = frozenset("men women children mice geese teeth feet fish sheep dice data vertices".split())
 
 
 def unit_of(word: str, as_text: bool) -> str | None:
@@ -194,17 +200,23 @@ def _unit_run(tokens: list[Token], i: int) -> tuple[str, int]:
 
 
 def _noun_run(tokens: list[Token], i: int) -> tuple[str, int]:
-    """Up to four plain words at i that name what was counted: the last one, in the singular, and the position after them."""
+    """Up to four plain words at i that name what was counted: the last one, in the singular, and the position after them.
+
+    What is counted stands in the plural (5 distinct integers), except after 1; so a mere word is no noun (5 unknown).
+    """
     end = i
     while end < len(tokens) and tokens[end].kind == "word" and end - i < 4:
         word = tokens[end].text
-        if not word.isalpha() or len(word) < 2 or word.lower() in _MEANINGFUL:
+        low = word.lower()
+        if not word.isalpha() or len(word) < 2 or not _MEANINGFUL.isdisjoint((low, low.rstrip("s"))):
             return "", i
         end += 1
     closed = (
         end == len(tokens) or tokens[end].kind == "sep" or tokens[end].text in (".", ",", ")", "}", "\\}")
     )
-    return (tokens[end - 1].text.lower().rstrip("s"), end) if end > i and closed else ("", i)
+    last = tokens[end - 1].text.lower()
+    counted = last.endswith("s") or last in _IRREGULAR or tokens[i - 1].text == "1"
+    return (last.rstrip("s"), end) if end > i and closed and counted else ("", i)
 
 
 def _unit_word(token: Token) -> str | None:
