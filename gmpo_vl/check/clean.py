@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,20 +12,30 @@ from gmpo_vl.check.check import CheckResult
 from gmpo_vl.check.rows import RowChecker
 from gmpo_vl.data.rows import Fault, RowError, example_from_row, row_id
 from gmpo_vl.data.sources import locate
-from gmpo_vl.data.writing import parquet_writer
+from gmpo_vl.data.writing import parquet_writer, refuse_to_overwrite
 from gmpo_vl.runs import to_line
 
+DROPPED = "dropped.jsonl"
 TYPES = {"int": "int64", "float": "float64", "bool": "bool", "str": "string"}
+
+
+def check_folder(folder: Path, checkers: Mapping[str, RowChecker]) -> None:
+    """Raises DataError where a clean copy in FOLDER would overwrite the checked data, or files that are no clean copy."""
+    read = [table.name for checker in checkers.values() for table in checker.tables]
+    refuse_to_overwrite([folder / f"{split}.parquet" for split in checkers], read, folder / DROPPED)
+    refuse_to_overwrite([folder / DROPPED], read)
 
 
 def write_clean(result: CheckResult, folder: Path) -> dict[str, tuple[int, int]]:
     """Write FOLDER/SPLIT.parquet and FOLDER/dropped.jsonl; returns {split: (rows written, rows dropped)}.
 
     Pictures are stored as they are, encoded; of further columns come along those that hold short texts and numbers.
+    Raises DataError as `check_folder` does.
     """
+    check_folder(folder, result.checkers)
     folder.mkdir(parents=True, exist_ok=True)
     counts = {}
-    with (folder / "dropped.jsonl").open("w", encoding="utf-8") as dropped:
+    with (folder / DROPPED).open("w", encoding="utf-8") as dropped:
         for split, checker in result.checkers.items():
             unwanted, survey = result.unwanted[split], result.surveys[split]
             columns = {name: _type(kinds) for name, kinds in survey.kinds.items()}

@@ -61,7 +61,7 @@ def run_check(options: argparse.Namespace) -> int:
     import os
 
     from gmpo_vl.check.check import check_data, figures
-    from gmpo_vl.check.clean import write_clean
+    from gmpo_vl.check.clean import check_folder, write_clean
     from gmpo_vl.check.findings import NOTES, WARNINGS
     from gmpo_vl.check.page import summary, write_page
     from gmpo_vl.check.scan import useful_workers
@@ -72,7 +72,10 @@ def run_check(options: argparse.Namespace) -> int:
         known = ", ".join((*WARNINGS, *NOTES))
         raise ValueError(f"--drop {' '.join(options.drop)}: give --clean with it, and reasons out of {known}")
     job = _job(options)
-    total = sum(len(table.rows) for checker in job.checkers().values() for table in checker.tables)
+    checkers = job.checkers()
+    if options.clean is not None:
+        check_folder(options.clean, checkers)
+    total = sum(len(table.rows) for checker in checkers.values() for table in checker.tables)
     workers = useful_workers(total, os.cpu_count() or 1) if options.workers is None else options.workers
     with phase_bar("rows", total) as advance:
         result = check_data(job, options.out, workers, advance, options.drop)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from gmpo_vl.data.examples import load_examples
 from gmpo_vl.data.rows import Columns, DataError
 from gmpo_vl.data.sources import ArrowRows
+from gmpo_vl.data.writing import refuse_to_overwrite
 from gmpo_vl.runs import SampleRecord
 
 COLUMN, COUNT = "pass_rate", "pass_samples"
@@ -43,12 +44,19 @@ def write_difficulty(
     """Write the source's rows with the columns `pass_rate` and `pass_samples` to OUT (.parquet or .jsonl).
 
     lowest, highest: keep rows whose rate lies between them, both included; rows without samples are then left out, and have
-    nulls otherwise. Returns (rows written, rows with a rate). Raises DataError where no row of the source was ever answered.
+    nulls otherwise. Returns (rows written, rows with a rate). Raises DataError where no row of the source was ever answered, or
+    none is left, and where OUT is what is read.
     """
     if out.suffix not in (".parquet", ".jsonl"):
         raise DataError(f"{out}: write to a file that ends in .parquet or .jsonl")
-    rates = pass_rates(samples)
+    low, high = lowest if lowest is not None else 0.0, highest if highest is not None else 1.0
+    if not 0 <= low <= high <= 1:
+        raise DataError(
+            f"pass rates from {low:g} to {high:g}: they lie between 0 and 1, the lowest not above the highest"
+        )
     examples = load_examples(source, columns)
+    refuse_to_overwrite([out], [table.name for table in examples.tables])
+    rates = pass_rates(samples)
     found = [rates.get(key) for key, _, _ in examples.texts()]
     if not any(found):
         raise DataError(
@@ -56,8 +64,13 @@ def write_difficulty(
             f"{next(iter(rates), None)!r}"
         )
     filtering = lowest is not None or highest is not None
-    low, high = lowest if lowest is not None else 0.0, highest if highest is not None else 1.0
     kept = [i for i, rate in enumerate(found) if (low <= rate[0] <= high if rate else not filtering)]
+    if not kept:
+        answered = [rate[0] for rate in found if rate]
+        raise DataError(
+            f"no row has a pass rate from {low:g} to {high:g}: the {len(answered):,} answered ones lie between "
+            f"{min(answered):g} and {max(answered):g}"
+        )
     rows = [_Rated(i, *(found[i] or (None, None))) for i in kept]
     out.parent.mkdir(parents=True, exist_ok=True)
     unfinished = out.with_name(out.name + ".part")

@@ -133,6 +133,26 @@ def test_a_cleaned_copy_holds_the_rest_and_says_what_it_left_out(planted_files, 
     assert (code, said["errors"]) == (0, 0)
 
 
+def test_a_clean_copy_never_takes_the_place_of_the_data(config, tmp_path, capsys):
+    rows = [{"images": [], "problem": problem, "answer": "1"} for problem in ("x?", "")]
+    write_parquet(tmp_path / "data/train.parquet", rows)
+    before = (tmp_path / "data/train.parquet").read_bytes()
+    run = config(tmp_path / "data/train.parquet")
+    command = ["data", "check", run, "--out", str(tmp_path / "check"), "--clean"]
+    assert main([*command, str(tmp_path / "data")]) == 2
+    assert "train.parquet is read here and would be overwritten" in capsys.readouterr().err
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/train.parquet").write_bytes(b"theirs")
+    assert main([*command, str(tmp_path / "other")]) == 2
+    assert "without a dropped.jsonl beside it" in capsys.readouterr().err
+    assert not (tmp_path / "check").exists()
+    for _ in range(2):  # a copy of ours is written again
+        assert main([*command, str(tmp_path / "clean")]) == 1
+    assert pq.read_metadata(tmp_path / "clean/train.parquet").num_rows == 1
+    assert (tmp_path / "data/train.parquet").read_bytes() == before
+    assert (tmp_path / "other/train.parquet").read_bytes() == b"theirs"
+
+
 def test_further_columns_come_along_in_the_copy(config, tmp_path):
     rows = [
         {

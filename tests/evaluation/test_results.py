@@ -134,6 +134,26 @@ def test_difficulty_is_the_share_of_right_samples_and_filters(answered, diagrams
     assert all(0.1 <= rate <= 0.9 for rate in kept)
 
 
+def test_difficulty_overwrites_no_data_and_leaves_no_empty_file(answered, diagrams, gmpo_vl, tmp_path):
+    folder = answered("a", 0.0)
+    gmpo_vl("eval", "regrade", folder)
+    data, out = tmp_path / "mine.parquet", tmp_path / "some.parquet"
+    data.write_bytes(diagrams.read_bytes())
+    command = ["data", "difficulty", folder, "--data", data, "--out"]
+    said = gmpo_vl(*command, data, "--lowest", 0.1, code=2)
+    assert "mine.parquet is read here and would be overwritten" in said
+    assert data.read_bytes() == diagrams.read_bytes()
+    for bounds in (
+        ["--lowest", 10],
+        ["--highest", -0.5],
+        ["--lowest", 0.9, "--highest", 0.1],
+        ["--lowest", "nan"],
+    ):
+        assert "between 0 and 1" in gmpo_vl(*command, out, *bounds, code=2)
+    assert "no row has a pass rate from 0.5 to 1" in gmpo_vl(*command, out, "--lowest", 0.5, code=2)
+    assert not out.exists()
+
+
 def test_the_table_sets_results_beside_the_papers_and_marks_what_differs(tmp_path, gmpo_vl):
     names = ("aime24", "amc", "math500", "minerva", "olympiad_bench")
     for name, value in zip((*names, "geometry3k"), (0.2, 0.4, 0.6, 0.3, 0.5, 0.54)):
