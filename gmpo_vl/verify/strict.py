@@ -29,9 +29,19 @@ _CHOICE_IN_ANSWER = re.compile(
     r"(?:(?:the\s+)?(?:correct\s+)?(?:answer|option|choice)\s*(?:is|:)?\s*)?\(?([A-Za-z])(?:\)|[.:](?=\s|$)|$)\s*(.*)",
     re.DOTALL | re.IGNORECASE,
 )
+# After the right letter: another one (A only where it is no article), a list of letters, or that it is wrong.
+_TAKEN_BACK = re.compile(
+    r"\b[B-HJ-Z]\b|\bA\b(?!\s+\w\w)|\bor\b|\band\b|^(?:[a-j]\W+)+[a-j]$|^(?:wrong|incorrect)\b"
+    r"|\b(?:is|was|be)\s+(?:wrong|incorrect|false|not\s+(?:right|correct|true|it|the))\b"
+)
 _PLAIN_NUMBER = re.compile(r"-?\d{1,15}(?:\.\d{1,15})?", re.ASCII)
 _TEXT_GROUP = re.compile(r"\\(?:text|mbox|textbf|textit|textrm|mathrm|hbox|mathbf)\s*\{([^{}]*)\}")
-_LETTERS_ONLY = re.compile(r"(?=.*\b(?!and\b)[A-Za-z][a-z]{2,})[A-Za-z ]+[.]?")
+_LETTERS_ONLY = re.compile(r"(?=.*\b(?!and\b)[A-Za-z]{3,})[A-Za-z ]+[.]?")
+_NAME = re.compile(r"(?:\d[\d.,]*\s+)?([A-Za-z]{2,})[.]?")  # UK, USA, 16 GB
+_SPELLED = re.compile(r"(?:\d[\d.,]*\s*)?([A-Za-z ]{2,})[.]?")
+_SEPARATED = re.compile(r"[,;&]|\band\b")
+# Dates, telephone numbers and scores: 12/05/2020, 555-1234, 21-14.
+_NO_ARITHMETIC = re.compile(r"\d{1,4}([-/])\d{1,2}\1\d{2,4}|\d+-\d+(?:-\d+)*")
 _TEXT_COMMAND = re.compile(r"\\(?:text|mbox|textbf|textit|textrm|mathrm|hbox|mathbf|operatorname)\s*(?=\{)")
 _CLOCK = re.compile(r"(?<![a-z])([ap])\.?\s?m(?![a-z])\.?")  # a.m.
 _NUMBER_WORDS = {
@@ -79,10 +89,11 @@ def _judge_value(alternative: str, kind: str, leeway: Leeway, answer: str) -> st
         return "equal" if _plain_value(answer) == _plain_value(alternative) else "different"  # most answers
     if _squeezed(alternative) == _squeezed(answer):
         return "equal"
-    if kind == "text":
-        return "equal" if _same_words(_words(alternative), _words(answer)) else "different"
-    if _is_wordy(alternative) and _is_wordy(answer):  # east is not seat, though e·a·s·t is s·e·a·t
-        return "equal" if _same_words(_words(alternative), _words(answer)) else "different"
+    # east is not seat, though e·a·s·t is s·e·a·t
+    if kind == "text" or (_is_wordy(alternative) and _is_wordy(answer)):
+        return "equal" if _same_words(alternative, answer) else "different"
+    if _is_turned(alternative, answer):
+        return "different"
     left, right = trees(alternative)[:1], trees(answer)  # a gold has one reading: 1,234 is a number
     if not left or not right:
         return "unreadable" if left else "undecided"
@@ -116,7 +127,7 @@ def _judge_choice(alternative: str, gold: Gold, answer: str) -> str:
             return "different"
         if rest and content:
             return _judge_value(content, _type_of(content), leeway, rest)
-        return "hedged" if re.search(r"\b[B-HJ-Z]\b|\bor\b|\band\b", bare(rest)) else "equal"
+        return "hedged" if _TAKEN_BACK.search(bare(rest)) else "equal"
     if not content:
         return "different"
     return _judge_value(content, _type_of(content), leeway, answer)
@@ -142,7 +153,7 @@ def _type_of(text: str) -> str:
     plain = bare(text)
     if _CHOICE.fullmatch(plain) and (plain[0] == "(" or "A" <= plain <= "H"):
         return "choice"
-    if plain.lower() in _ANSWER_WORDS:
+    if plain.lower() in _ANSWER_WORDS or _NO_ARITHMETIC.fullmatch(plain):
         return "text"
     forms = trees(text)
     if "\\text" in text and plain.isalpha() and not (forms and forms[0].op == "num"):
@@ -213,16 +224,26 @@ def _is_wordy(text: str) -> bool:
     return _LETTERS_ONLY.fullmatch(_TEXT_GROUP.sub(r"\1", text).strip()) is not None
 
 
+def _is_turned(gold: str, answer: str) -> bool:
+    """The letters of a name (UK, 16 GB) in another order, which a product of symbols would not mind."""
+    name, other = (form.fullmatch(bare(text)) for form, text in ((_NAME, gold), (_SPELLED, answer)))
+    if not name or not other:
+        return False
+    theirs = other[1].replace(" ", "")
+    return name[1] != theirs and sorted(name[1]) == sorted(theirs)
+
+
 def _words(text: str) -> tuple[str, ...]:
     """The words and the signs of arithmetic, without case, punctuation and a leading article."""
     words = _WORD.findall(_CLOCK.sub(r"\1m ", bare(text).lower()))
     return tuple(words[1:] if words[:1] in (["the"], ["a"], ["an"]) and len(words[-1]) > 2 else words)
 
 
-def _same_words(ours: tuple[str, ...], theirs: tuple[str, ...]) -> bool:
+def _same_words(gold: str, answer: str) -> bool:
     """The same words in the same order; letters that name options (A, C and F) in any order."""
-    if all(len(word) == 1 and word.isalpha() for word in ours) and len(ours) > 1:
-        return sorted(ours) == sorted(word for word in theirs if word != "and")
+    ours, theirs = _words(gold), _words(answer)
+    if ours and _SEPARATED.search(gold) and all(len(word) == 1 or word == "and" for word in ours):
+        return sorted(w for w in ours if w != "and") == sorted(w for w in theirs if w != "and")
     return bool(ours) and ours == theirs
 
 
