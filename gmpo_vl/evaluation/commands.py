@@ -32,7 +32,10 @@ _OVERRIDES: dict[str, tuple[Callable[[str], Any], str]] = {
     "min_pixels": (int, "smaller pictures are enlarged"),
     "max_pixels": (int, "larger pictures are reduced"),
     "seed": (int, "each answer's seed comes from it"),
-    "grader": (str, "whose verdicts count: strict or paper; both are recorded"),
+    "grader": (
+        str,
+        "whose verdicts count: strict (of data other than the protocol's) or paper; both are recorded",
+    ),
     "pictures": (str, "controls: blank (grey) or wrong (another question's)"),
     "limit": (int, "the first questions only"),
 }
@@ -202,6 +205,8 @@ def _job(options: argparse.Namespace) -> Any:
             _source(options.data, protocol.data),
             columns_of(options),
             options.backend,
+            # a published grader knows nothing of a gold's choices, tolerance or type
+            {} if options.grader else {"grader": "strict"},
         )
     except DataError as error:
         raise type(error)(_in_words_of_eval(str(error))) from error

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from gmpo_vl.evaluation.backends import Backend, backend_facts, check_backend, c
 from gmpo_vl.evaluation.evaluate import versions
 from gmpo_vl.evaluation.grading import graded, grading_of
 from gmpo_vl.evaluation.pictures import encoder
-from gmpo_vl.evaluation.protocols import Protocol, renamed, stated, template_file, template_rules
+from gmpo_vl.evaluation.protocols import Protocol, override, renamed, stated, template_file, template_rules
 from gmpo_vl.evaluation.results import differing
 from gmpo_vl.models.processing import Processor, load_processor
 from gmpo_vl.models.prompts import PromptSet, PromptSettings, load_prompts
@@ -72,11 +72,12 @@ def prepare(
     source: str | None,
     columns: Columns,
     backend: str = "transformers",
+    for_other_data: Mapping[str, Any] | None = None,
 ) -> Job:
     """Read and check everything that an evaluation needs, before anything is generated.
 
     model: as it was named; folder: where it lies. source: data other than the protocol's; where it is not known to be the
-    same data, the result is named after it.
+    same data, the result is named after it, and the fields `for_other_data` of the protocol take these values.
     """
     check_backend(backend, folder)
     rules = template_rules(protocol.template)
@@ -85,6 +86,7 @@ def prepare(
     digest = data_hash(prompts.examples)
     pinned = None if protocol.data_sha256 is None else digest == protocol.data_sha256
     if source is not None and source != protocol.data and not pinned:
+        protocol = override(protocol, for_other_data or {})
         protocol = renamed(protocol, {"data": Path(source).stem})
     questions = min(len(prompts), protocol.limit or len(prompts))
     plan = {

@@ -15,7 +15,7 @@ from gmpo_vl.rollout.vllm import engine_input
 
 @pytest.fixture
 def arguments(tiny, diagrams, small_protocol):
-    return ["eval", tiny, "--protocol", small_protocol, "--data", diagrams]
+    return ["eval", tiny, "--protocol", small_protocol, "--data", diagrams, "--grader", "paper"]
 
 
 @pytest.fixture(scope="module")

@@ -41,7 +41,18 @@ def whole(tiny, diagrams, small_protocol, tmp_path_factory):
     from gmpo_vl.cli import main
 
     out = tmp_path_factory.mktemp("whole")
-    arguments = ["eval", tiny, "--protocol", small_protocol, "--data", diagrams, "--out", out]
+    arguments = [
+        "eval",
+        tiny,
+        "--protocol",
+        small_protocol,
+        "--data",
+        diagrams,
+        "--grader",
+        "paper",
+        "--out",
+        out,
+    ]
     assert main([str(a) for a in arguments]) == 0
     return out / "small+data=test"
 
@@ -50,7 +61,18 @@ def test_a_killed_worker_costs_its_unfinished_chunk_only_and_the_same_command_go
     tiny, diagrams, small_protocol, whole, tmp_path, gmpo_vl, monkeypatch, content
 ):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    arguments = ["eval", tiny, "--protocol", small_protocol, "--data", diagrams, "--out", tmp_path]
+    arguments = [
+        "eval",
+        tiny,
+        "--protocol",
+        small_protocol,
+        "--data",
+        diagrams,
+        "--grader",
+        "paper",
+        "--out",
+        tmp_path,
+    ]
     chunks = tmp_path / "small+data=test" / "chunks"
 
     def kill_first_worker():
@@ -80,7 +102,7 @@ def test_a_killed_worker_costs_its_unfinished_chunk_only_and_the_same_command_go
 def test_two_shards_merged_equal_the_whole_run_in_one_folder_or_two(
     tiny, diagrams, small_protocol, whole, tmp_path, gmpo_vl, content
 ):
-    arguments = ["eval", tiny, "--protocol", small_protocol, "--data", diagrams]
+    arguments = ["eval", tiny, "--protocol", small_protocol, "--data", diagrams, "--grader", "paper"]
     name = "small+data=test"
     gmpo_vl(*arguments, "--out", tmp_path / "here", "--shard", "1/2")
     assert "3 of 7 chunks are missing" in gmpo_vl("eval", "merge", tmp_path / "here" / name, code=2)
@@ -104,12 +126,40 @@ def test_results_state_what_they_depend_on(whole):
     assert len({s["seed"] for s in samples}) == len(samples)
 
 
+def test_other_data_is_graded_strictly_unless_a_grader_is_named(
+    tiny, diagrams, small_protocol, tmp_path, gmpo_vl
+):
+    arguments = ["eval", tiny, "--data", diagrams, "--limit", 1, "--n", 1, "--out", tmp_path]
+    gmpo_vl(*arguments, "--protocol", small_protocol)
+    name = "small+n=1,limit=1,grader=strict,data=test"
+    results = json.loads((tmp_path / name / "results.json").read_text())
+    assert (results["name"], results["settings"]["grader"]) == (name, "strict")
+    gmpo_vl(*arguments, "--protocol", small_protocol, "--grader", "paper")
+    assert (tmp_path / "small+n=1,limit=1,data=test").is_dir()
+    own = tmp_path / "own.yaml"
+    own.write_text(small_protocol.read_text().replace("data: hiyouga/geometry3k@test", f"data: {diagrams}"))
+    gmpo_vl(*arguments, "--protocol", own)
+    results = json.loads((tmp_path / "own+n=1,limit=1/results.json").read_text())
+    assert results["settings"]["grader"] == "paper", "the protocol's own data"
+
+
 def test_a_finished_evaluation_is_not_run_again(
     tiny, diagrams, small_protocol, whole, gmpo_vl, monkeypatch, content
 ):
     interrupt_after(monkeypatch, 0)
     before = content(whole)
-    gmpo_vl("eval", tiny, "--protocol", small_protocol, "--data", diagrams, "--out", whole.parent)
+    gmpo_vl(
+        "eval",
+        tiny,
+        "--protocol",
+        small_protocol,
+        "--data",
+        diagrams,
+        "--grader",
+        "paper",
+        "--out",
+        whole.parent,
+    )
     assert content(whole) == before
 
 
@@ -121,7 +171,17 @@ def test_another_model_in_the_same_folder_is_refused(
     interrupt_after(monkeypatch, 0)
     other = save_tiny(tmp_path / "other", seed=1)
     error = gmpo_vl(
-        "eval", other, "--protocol", small_protocol, "--data", diagrams, "--out", whole.parent, code=2
+        "eval",
+        other,
+        "--protocol",
+        small_protocol,
+        "--data",
+        diagrams,
+        "--grader",
+        "paper",
+        "--out",
+        whole.parent,
+        code=2,
     )
     assert "model.sha256" in error
 
@@ -133,7 +193,7 @@ def test_geometry3k_rows_in_two_shards_one_of_them_interrupted(
     file = tmp_path / "rows.parquet"
     pq.write_table(pq.read_table(data_dir / "geometry3k/test.parquet").slice(0, 50), file)
     arguments = ["eval", tiny, "--protocol", "geometry3k", "--data", file, "--max-tokens", 4, "--n", 2]
-    name = "geometry3k+n=2,max_tokens=4,data=rows"
+    name = "geometry3k+n=2,max_tokens=4,grader=strict,data=rows"
     gmpo_vl(*arguments, "--out", tmp_path / "whole")
     shards = [*arguments, "--out", tmp_path / "shards", "--shard"]
     with monkeypatch.context() as patched:
