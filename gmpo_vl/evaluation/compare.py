@@ -13,6 +13,7 @@ from gmpo_vl.evaluation.statistics import Difference, two_level_difference
 from gmpo_vl.evaluation.summary import counts
 from gmpo_vl.runs import EvaluationFolder
 
+FEW = 10  # below as many questions a bootstrap's interval is too narrow to be believed
 _SAME = ("settings", "data", "template")  # parts of results.json that both sides must share
 _MAY_DIFFER = {"settings.name", "settings.seed", "settings.about", "data.source", "data.pinned"}
 
@@ -96,6 +97,10 @@ def describe(compared: Compared, shown: int = 5) -> str:
             lines.append(
                 f"  {title}: " + ", ".join(f"{compared.questions[i]} {100 * gains_Q[i]:+.0f}" for i in named)
             )
+    if len(gains_Q) < FEW:
+        lines.append(
+            f"too few questions: {len(gains_Q)} say next to nothing about others; ask at least {FEW}, better hundreds"
+        )
     return "\n".join([*lines, _about_seeds(d, seeds)])
 
 

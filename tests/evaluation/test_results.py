@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -16,8 +17,10 @@ import torch
 from gmpo_vl.cli import build_parser
 from gmpo_vl.evaluation.backends import cut
 from gmpo_vl.evaluation.commands import with_default_command
+from gmpo_vl.evaluation.compare import Compared, describe
 from gmpo_vl.evaluation.grading import Grading
 from gmpo_vl.evaluation.regrade import regrade
+from gmpo_vl.evaluation.statistics import two_level_difference
 from gmpo_vl.models.processing import load_processor
 from gmpo_vl.rollout.types import Response
 from gmpo_vl.runs import EvaluationFolder
@@ -32,7 +35,18 @@ def finished(tiny, diagrams, small_protocol, tmp_path_factory):
     from gmpo_vl.cli import main
 
     out = tmp_path_factory.mktemp("finished")
-    arguments = ["eval", tiny, "--protocol", small_protocol, "--data", diagrams, "--out", out]
+    arguments = [
+        "eval",
+        tiny,
+        "--protocol",
+        small_protocol,
+        "--data",
+        diagrams,
+        "--grader",
+        "paper",
+        "--out",
+        out,
+    ]
     assert main([str(a) for a in arguments]) == 0
     return out / NAME
 
@@ -87,6 +101,16 @@ def test_compare_pairs_by_question_and_seed_and_warns_about_one_seed(answered, g
     assert re.search(r"takes \d+ seeds a side", several)
     gain = float(re.search(r"b - a: ([+-][\d.]+) points", several)[1])
     assert 25 < gain < 75
+
+
+def test_compare_says_where_questions_are_too_few():
+    said = [
+        describe(Compared([str(i) for i in range(count)], a, a + 1, two_level_difference(a, a + 1)))
+        for count in (1, 9, 10)
+        for a in [np.zeros((1, count))]
+    ]
+    assert "interval -95.0 to +100.0, p = 1," in said[0]
+    assert ["too few questions" in text for text in said] == [True, True, False]
 
 
 def test_compare_refuses_other_questions_and_other_protocols(answered, gmpo_vl):

@@ -128,6 +128,24 @@ def test_one_seed_says_nothing_about_seeds_and_unequal_numbers_are_not_paired():
         two_level_difference(values, values[:, :10])
 
 
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_questions_that_all_gain_the_same_are_no_proof(seeds):
+    one = two_level_difference(np.zeros((seeds, 1)), np.ones((seeds, 1)))
+    assert one.p_value == 1
+    assert (one.estimate.low, one.estimate.high) == (pytest.approx(1 - 2 * 0.975), 1)
+    assert one.unpaired == one.estimate
+    five = two_level_difference(np.full((seeds, 5), 0.25), np.full((seeds, 5), 0.5))
+    assert five.p_value == pytest.approx(2 * 0.5**5)  # 5 of 5 heads, two-sided
+    other = 0.5218  # Clopper-Pearson, 0 of 5
+    assert five.estimate.low == pytest.approx(0.25 - other * 1.25, abs=1e-3)
+    assert five.estimate.high == pytest.approx(0.25 + other * 0.75, abs=1e-3)
+    same = two_level_difference(np.ones((seeds, 30)), np.ones((seeds, 30)))
+    assert (same.p_value, same.estimate.value) == (1, 0)
+    assert same.estimate.high == pytest.approx(0.1157, abs=1e-4)
+    two = two_level_difference(np.zeros((seeds, 2)), np.tile([0.5, 1.0], (seeds, 1)))
+    assert two.p_value == 0.5, "no sign test of two questions gets below"
+
+
 def test_the_seeds_needed_do_reach_80_percent_power():
     """Simulated t-tests at 5% with the number that was given, and with one below half of it."""
     difference, deviation = 0.02, 0.02
