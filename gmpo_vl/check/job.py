@@ -10,11 +10,9 @@ from gmpo_vl.check.golds import GoldCheck
 from gmpo_vl.check.rows import RowChecker
 from gmpo_vl.config import Config
 from gmpo_vl.data.examples import open_checked
-from gmpo_vl.data.rows import Columns
-from gmpo_vl.data.templates import load_template
 from gmpo_vl.models.loading import model_folder
 from gmpo_vl.models.processing import Processor, load_processor
-from gmpo_vl.models.prompts import PromptSettings
+from gmpo_vl.models.prompts import PromptSettings, prompt_settings
 from gmpo_vl.rewards.loading import load_reward
 
 
@@ -54,23 +52,9 @@ def job_of(config: Config) -> Job:
     files = {"train": data.train_files, "validation": data.val_files}
     return Job(
         sources={split: source for split, source in files.items() if source},
-        settings=prompt_settings(config),
+        settings=prompt_settings(data),
         model=str(model_folder(str(model.tokenizer_path or model.model_path))),
         chat_template=data.override_chat_template,
         reward=reward.reward_function,
         reward_kwargs=dict(reward.reward_function_kwargs),
-    )
-
-
-def prompt_settings(config: Config) -> PromptSettings:
-    """How rows become prompts, as the data section says."""
-    data = config.data
-    return PromptSettings(
-        columns=Columns(data.prompt_key, data.answer_key, data.image_key, data.image_dir),
-        template=load_template(data.format_prompt) if data.format_prompt else None,
-        min_pixels=data.min_pixels,
-        max_pixels=data.max_pixels,
-        max_prompt_length=data.max_prompt_length,
-        drop_overlong=data.filter_overlong_prompts,
-        on_bad_row="skip" if data.on_bad_row == "skip" else "error",
     )

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from gmpo_vl.config.schema import DataConfig
 from gmpo_vl.data.examples import ExampleSet, load_examples
 from gmpo_vl.data.images import ImageError
 from gmpo_vl.data.rows import Columns, OnBadRow
+from gmpo_vl.data.templates import load_template
 from gmpo_vl.data.types import Prompt
 from gmpo_vl.models.processing import Processor, encode_prompt, prompt_length
 
@@ -25,6 +27,19 @@ class PromptSettings:
     max_prompt_length: int = 4096  # tokens
     drop_overlong: bool = True  # False: an over-long prompt is an error
     on_bad_row: OnBadRow = "error"
+
+
+def prompt_settings(data: DataConfig) -> PromptSettings:
+    """As a configuration's data section says."""
+    return PromptSettings(
+        columns=Columns(data.prompt_key, data.answer_key, data.image_key, data.image_dir),
+        template=load_template(data.format_prompt) if data.format_prompt else None,
+        min_pixels=data.min_pixels,
+        max_pixels=data.max_pixels,
+        max_prompt_length=data.max_prompt_length,
+        drop_overlong=data.filter_overlong_prompts,
+        on_bad_row="skip" if data.on_bad_row == "skip" else "error",
+    )
 
 
 @dataclass

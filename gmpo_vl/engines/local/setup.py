@@ -9,15 +9,13 @@ from typing import Any
 import torch
 
 from gmpo_vl.config import Config
-from gmpo_vl.data.rows import Columns
-from gmpo_vl.data.templates import load_template
 from gmpo_vl.engines.passes import Policy
 from gmpo_vl.models.compat import enable_gradient_checkpointing
 from gmpo_vl.models.features import frozen_features
 from gmpo_vl.models.forward import unwrap
 from gmpo_vl.models.loading import banned_ids, load_model, model_folder
 from gmpo_vl.models.processing import Processor, load_processor
-from gmpo_vl.models.prompts import PromptSet, PromptSettings, load_prompts
+from gmpo_vl.models.prompts import PromptSet, load_prompts, prompt_settings
 from gmpo_vl.models.shared import sharing_obstacle
 from gmpo_vl.models.wrapping import answer_packed
 from gmpo_vl.rewards.loading import Reward, load_reward
@@ -97,17 +95,7 @@ def load_configured_reward(config: Config) -> Reward:
 
 def load_split(config: Config, files: str, processor: Processor) -> PromptSet:
     """The prompts of `data.train_files` or `data.val_files`, as the data section says."""
-    data = config.data
-    settings = PromptSettings(
-        columns=Columns(data.prompt_key, data.answer_key, data.image_key, data.image_dir),
-        template=load_template(data.format_prompt) if data.format_prompt else None,
-        min_pixels=data.min_pixels,
-        max_pixels=data.max_pixels,
-        max_prompt_length=data.max_prompt_length,
-        drop_overlong=data.filter_overlong_prompts,
-        on_bad_row="skip" if data.on_bad_row == "skip" else "error",
-    )
-    return load_prompts(files, settings, processor)
+    return load_prompts(files, prompt_settings(config.data), processor)
 
 
 def sampling_of(config: Config) -> Sampling:
