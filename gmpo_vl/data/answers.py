@@ -37,14 +37,20 @@ def encode_answer(
         )
     if type is not None and type not in TYPES:
         raise ValueError(f"encode_answer: type={type!r} is unknown; it is one of {', '.join(TYPES)}")
-    if tolerance is not None and not 0 < tolerance < 1:
-        raise ValueError(f"encode_answer: tolerance={tolerance!r} must lie between 0 and 1 (0.01 is 1%)")
+    check_tolerance(tolerance, "encode_answer")
     settings = {"type": type, "tolerance": tolerance, "choices": list(choices) if choices else None}
     settings = {key: value for key, value in settings.items() if value is not None}
     texts = [_written(g) for g in alternatives]
     if not settings and len(texts) == 1 and not texts[0].startswith("{"):
         return texts[0]
     return json.dumps({"gold": texts[0] if len(texts) == 1 else texts, **settings}, ensure_ascii=False)
+
+
+def check_tolerance(tolerance: object, where: str) -> None:
+    """Raise ValueError unless `tolerance` is None or a number between 0 and 1; `where` begins the sentence."""
+    number = isinstance(tolerance, int | float) and not isinstance(tolerance, bool)
+    if tolerance is not None and not (number and 0 < tolerance < 1):
+        raise ValueError(f"{where}: tolerance={tolerance!r} must be a number between 0 and 1 (0.01 is 1%)")
 
 
 def check_encoded(text: str) -> None:

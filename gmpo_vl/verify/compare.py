@@ -118,10 +118,20 @@ def _same_structure(gold: Node, answer: Node, leeway: Leeway) -> bool:
 def _in_proportion(ours: tuple[Node, ...], theirs: tuple[Node, ...]) -> bool:
     if len(ours) != len(theirs):
         return False
-    if any(roughly(part) == 0 for part in ours + theirs):  # 5:00 is no proportion
+    if _is_clock_time(ours) or any(roughly(part) == 0 for part in ours + theirs):  # 5:00 is no proportion
         return _in_order(ours, theirs, EXACT)
     crossed = ((Node("mul", (g, theirs[0])), Node("mul", (a, ours[0]))) for g, a in zip(ours[1:], theirs[1:]))
     return all(same_quantity(one, two) for one, two in crossed)
+
+
+def _is_clock_time(parts: tuple[Node, ...]) -> bool:
+    """10:30: hours and two digits of minutes."""
+    if len(parts) != 2 or any(part.op != "num" for part in parts):
+        return False
+    hours, minutes = (str(part.args[1]) for part in parts)
+    return (
+        hours.isdecimal() and len(hours) < 3 and minutes.isdecimal() and len(minutes) == 2 and minutes < "60"
+    )
 
 
 # --- relations --------------------------------------------------------------------------------------------------------

@@ -19,11 +19,15 @@ _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)  # an escaped brace is content
 _CUT = re.compile(r"\\(?:boxed|fbox)\s{0,8}\Z")
 # What may stand between two boxes that belong together; anything else means that the last box is a new answer.
 _JOINT = re.compile(
-    r"(?:\s|\$|[.,;:()*]|\\[()\[\],;! ]|\\text|\\q?quad|[{}]"
-    r"|\b(?:or|and|also|alternatively|maybe|possibly|perhaps|either|the|answer|is|are|it|could|might|be|option)\b"
-    r"|\b[A-J](?=[:.)]))*",
+    r"(?:\s|[$.,;:()*{}/|&=+<>~#_?\[\]-]|\\[a-zA-Z]+|\\[^a-zA-Z]"
+    r"|\b(?:or|and|also|alternatively|maybe|possibly|perhaps|either|the|answer|is|are|it|could|might|be|option"
+    r"|else|otherwise|but|vs|versus|nor|if\s+(?:wrong|not))\b"
+    r"|\b(?:[A-J]|\d{1,2})(?=[:.)]))*",
     re.IGNORECASE,
 )
+_OTHER = re.compile(
+    r"([^\s$]+)\s*\$?\s*(?:,\s*)?\b(?:and/or|or(?:\s+else)?|and)\b[\s$:(*]*\Z", re.IGNORECASE
+)  # 3 or
 _JOINT_MAX = 60
 
 
@@ -35,7 +39,7 @@ class Extracted(NamedTuple):
 
 
 def last_box(response: str) -> Extracted:
-    r"""The content of the last `\boxed{}` (or of the run of boxes that ends with it, joined by " or ")."""
+    r"""The content of the last `\boxed{}` (or of the run of boxes that ends with it, joined by " or ", or by "=")."""
     start = _last_start(response, len(response))
     if start < 0:
         return Extracted(None, "no_answer")
@@ -44,7 +48,7 @@ def last_box(response: str) -> Extracted:
         cut = len(response) - start <= MAX_ANSWER
         return Extracted(None, "truncated" if cut else "too_long")
     first, end = start, box[1]
-    contents = [box[0]]  # from the last one to the first
+    contents, joints = [box[0]], set()  # from the last one to the first
     for _ in range(MAX_BOXES):
         if response.find("box", max(0, first - MAX_ANSWER), first) < 0:  # far quicker than looking backwards
             break
@@ -59,26 +63,46 @@ def last_box(response: str) -> Extracted:
         if len(joint) > _JOINT_MAX or not _JOINT.fullmatch(joint):
             break
         contents.append(before[0])
+        joints.add(joint.strip(" $"))
         first = earlier
     texts = dict.fromkeys([_unwrap(content).strip() for content in reversed(contents)])
-    text = " or ".join(texts) if len(texts) > 1 else next(iter(texts))
+    text = (" = " if joints == {"="} else " or ").join(texts)
     return Extracted(text) if text.strip() else Extracted(None, "no_answer")
 
 
 def answer_tag(response: str) -> Extracted:
-    """The content of the last `<answer>...</answer>` (the r1v form); a box inside it is unwrapped."""
+    """The content of the last `<answer>...</answer>` (the r1v form); a box inside it is unwrapped.
+
+    As with boxes, tags side by side are one answer with several items, and so are a value and a box joined by "or".
+    """
     start = response.rfind("<answer>")
     if start < 0:
         return Extracted(None, "no_answer")
     end = response.find("</answer>", start)
     if end < 0:
         return Extracted(None, "truncated")
-    text = response[start + len("<answer>") : end].strip()
+    last = _in_tag(response[start + len("<answer>") : end].strip())
+    contents, first = [last.text], start
+    while last.text and len(contents) < MAX_BOXES:
+        before_end = response.rfind("</answer>", max(0, first - MAX_ANSWER), first)
+        before = response.rfind("<answer>", max(0, before_end - MAX_ANSWER), before_end)
+        joint = response[before_end + len("</answer>") : first]
+        if min(before_end, before) < 0 or len(joint) > _JOINT_MAX or not _JOINT.fullmatch(joint):
+            break
+        contents.append(_in_tag(response[before + len("<answer>") : before_end].strip()).text)
+        first = before
+    texts = dict.fromkeys(text for text in reversed(contents) if text)
+    return Extracted(" or ".join(texts)) if len(texts) > 1 else last
+
+
+def _in_tag(text: str) -> Extracted:
     if len(text) > MAX_ANSWER:
         return Extracted(None, "too_long")
-    if "boxed" in text:
-        return last_box(text)
-    return Extracted(text) if text else Extracted(None, "no_answer")
+    if "boxed" not in text:
+        return Extracted(text) if text else Extracted(None, "no_answer")
+    box = last_box(text)
+    other = _OTHER.search(text[: max(0, text.find("boxed") - 1)][-_JOINT_MAX:])
+    return Extracted(f"{other[1]} or {box.text}") if other and box.text else box
 
 
 def _last_start(text: str, end: int) -> int:

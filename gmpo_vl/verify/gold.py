@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from gmpo_vl.data.answers import TYPES
+from gmpo_vl.data.answers import TYPES, check_tolerance
 
 _KEYS = {"gold", "type", "tolerance", "choices"}
 
@@ -65,6 +65,7 @@ def _checked(alternatives: list[str], fields: dict) -> Gold:
         raise ValueError(
             f"the gold {alternatives!r} has type={fields['type']!r}; it is one of {', '.join(TYPES)}"
         )
+    check_tolerance(fields.get("tolerance"), f"the gold {alternatives!r}")
     return Gold(
         distinct,
         fields.get("type"),

@@ -26,6 +26,10 @@ def grade_file(
     Out: `id`, `correct`, `extracted`, `gold_type`, `outcome`, `seconds`. The counts also have `correct` and `total`.
     Raises ValueError naming file and line for a line that is no such pair.
     """
+    if workers < 0:
+        raise ValueError(
+            f"workers={workers} cannot be: it is the number of processes for undecided answers, 0 for none"
+        )
     if Path(pairs).resolve() == Path(out).resolve():
         raise ValueError(f"the verdicts would overwrite the pairs: both are {pairs}")
     counts: Counter[str] = Counter()

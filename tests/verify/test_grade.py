@@ -71,3 +71,10 @@ def test_self_check_lists_golds_that_do_not_verify(tmp_path):
     assert [(row, gold) for row, gold, _ in failures] == [(1, r"\frac{1"), (2, "")]
     with pytest.raises(ValueError, match="no column"):
         self_check(write(tmp_path / "other.jsonl", [{"problem": "5"}]))
+
+
+def test_fewer_than_no_workers_are_refused(tmp_path):
+    pairs = write(tmp_path / "pairs.jsonl", [{"gold": "1", "response": "1"}])
+    with pytest.raises(ValueError, match="workers=-1"):
+        grade_file(pairs, tmp_path / "out.jsonl", workers=-1)
+    assert not (tmp_path / "out.jsonl").exists()

@@ -51,8 +51,67 @@ def test_a_gold_that_verifies_nothing_is_the_datas_mistake():
         verify('{"gold": "5", "tolerence": 0.1}', r"\boxed{5}")
 
 
+@pytest.mark.parametrize("tolerance", ["5", "-0.1", "1", "NaN", '"0.1"', "true", "[0.1]"])
+def test_a_tolerance_that_is_no_fraction_is_the_datas_mistake(tolerance):
+    with pytest.raises(ValueError, match=r"tolerance=.* between 0 and 1"):
+        parse_gold(f'{{"gold": "7", "tolerance": {tolerance}}}')
+
+
 def test_a_batch_keeps_order():
     verdicts = verify_batch(["1", "2", "3"], [r"\boxed{1}", r"\boxed{1}", "nothing"])
     assert [v.outcome for v in verdicts] == ["equal", "different", "no_answer"]
     with pytest.raises(ValueError, match="2 golds and 1 responses"):
         verify_batch(["1", "2"], ["x"])
+
+
+@pytest.mark.parametrize(
+    "joint",
+    [
+        " / ",
+        " and/or ",
+        " or else ",
+        " but also ",
+        " vs ",
+        " $\\vee$ ",
+        " = ",
+        " & ",
+        " 2) ",
+        r" \\ ",
+        " | ",
+        ", if wrong ",
+        r" \quad\text{or}\quad ",
+    ],
+)
+def test_two_boxes_are_a_hedge_whatever_joins_them(joint):
+    response = rf"1) \boxed{{3}}{joint}\boxed{{4}}"
+    assert not verify("3", response).correct
+    assert not verify("4", response).correct
+
+
+def test_a_correction_is_no_hedge():
+    assert verify("1/2", r"\boxed{\frac{1}{2}} = \boxed{0.5}").correct
+    for said in (
+        r"\boxed{3} is wrong, so \boxed{4}",
+        r"\boxed{3}. Wait, \boxed{4}",
+        r"\boxed{4}. So: \boxed{4}",
+    ):
+        assert verify("4", said).correct
+        assert not verify("3", said).correct
+
+
+def test_two_tags_or_a_value_and_a_box_in_a_tag_are_a_hedge():
+    for said in (
+        "<answer>3</answer> or <answer>4</answer>",
+        "<answer>3</answer><answer>4</answer>",
+        r"<answer>It is 3 or \boxed{4}</answer>",
+        r"<answer>$3$ and/or $\boxed{4}$</answer>",
+    ):
+        assert not verify("3", said, answer_in="tag").correct
+        assert not verify("4", said, answer_in="tag").correct
+    for said in (
+        "<answer>4</answer>",
+        "<answer>4</answer> <answer>4</answer>",
+        "<answer>3</answer> No, I misread it: <answer>4</answer>",
+        r"<answer>It is \boxed{4}</answer>",
+    ):
+        assert verify("4", said, answer_in="tag").correct
