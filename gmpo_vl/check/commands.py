@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from gmpo_vl.data.commands import at_least
+
 
 def add_check_commands(commands: Any) -> None:
     """Register the commands that look at data with `gmpo-vl data`'s parser."""
@@ -22,7 +24,7 @@ def add_check_commands(commands: Any) -> None:
         help="folder for report.html, check.json, rows.jsonl (runs/check)",
     )
     check.add_argument(
-        "--workers", type=int, help="processes (as many as there are cores, none for a small set)"
+        "--workers", type=at_least(0), help="processes (as many as there are cores, none for a small set)"
     )
     check.add_argument(
         "--fail-on",
@@ -45,7 +47,9 @@ def add_check_commands(commands: Any) -> None:
     show = commands.add_parser("show", help="rows exactly as the model sees them, as one page")
     _add_config(show)
     show.add_argument("--out", type=Path, default=Path("runs/show.html"), help="the page (runs/show.html)")
-    show.add_argument("--rows", type=int, default=24, help="how many, drawn from the whole split (24)")
+    show.add_argument(
+        "--rows", type=at_least(1), default=24, help="how many, drawn from the whole split (24)"
+    )
     show.add_argument("--split", choices=["train", "validation"], default="train", help="default train")
     show.add_argument("--seed", type=int, default=0, help="another seed draws other rows (0)")
     show.add_argument("--ids", nargs="+", default=[], help="these rows instead")

@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from typing import Any
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """The type of an option, for argparse: whole numbers from `least` on."""
+
+    def number(text: str) -> int:
+        if not text.removeprefix("-").isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} on")
+        return int(text)
+
+    return number
 
 
 def add_data_commands(commands: Any) -> None:
@@ -22,7 +34,9 @@ def add_data_commands(commands: Any) -> None:
     convert.add_argument("preparation", help="a mapping file (.yaml), or a .py file with rows() and SPLITS")
     convert.add_argument("out", help="folder for SPLIT.parquet and data_card.json")
     convert.add_argument("--source", help="read this instead of the source that the mapping names")
-    convert.add_argument("--rows", type=int, help="only the first rows of every split, to try things out")
+    convert.add_argument(
+        "--rows", type=at_least(1), help="only the first rows of every split, to try things out"
+    )
     convert.set_defaults(run=run_convert)
 
     diagrams = commands.add_parser(

@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from gmpo_vl.data.commands import at_least
+
 
 def add_result_commands(parts: Any) -> None:
     merge = parts.add_parser("merge", help="join the chunks of shards and write the results")
@@ -17,7 +19,7 @@ def add_result_commands(parts: Any) -> None:
 
     regrade = parts.add_parser("regrade", help="grade stored answers again, without generating")
     regrade.add_argument("results", nargs="+", type=Path, help="OUT/NAME, or OUT for all in it")
-    regrade.add_argument("--processes", type=int, help="verifier processes (one a core)")
+    regrade.add_argument("--processes", type=at_least(1), help="verifier processes (one a core)")
     regrade.set_defaults(run=run_regrade)
 
     compare = parts.add_parser("compare", help="b against a, paired by question and seed")
@@ -41,7 +43,7 @@ def add_result_commands(parts: Any) -> None:
 
     page = parts.add_parser("page", help="write result.html again")
     page.add_argument("results", nargs="+", type=Path, help="OUT/NAME, or OUT for all in it")
-    page.add_argument("--questions", type=int, default=150, help="shown in the gallery (150)")
+    page.add_argument("--questions", type=at_least(0), default=150, help="shown in the gallery (150)")
     page.set_defaults(run=run_page)
 
 

@@ -7,6 +7,7 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
+from gmpo_vl.cli import main
 from gmpo_vl.data.convert import convert
 from gmpo_vl.data.examples import load_examples
 from gmpo_vl.data.mapped import map_row
@@ -357,3 +358,27 @@ def test_a_start_is_a_mapping_that_runs(photos, tmp_path):
 
 def test_every_key_is_explained():
     assert all(len(text) > 10 for text in KEYS.values())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["data", "convert", "m.yaml", "out", "--rows", "-1"],
+        ["data", "convert", "m.yaml", "out", "--rows", "0"],
+        ["data", "show", "run.yaml", "--rows", "-3"],
+        ["data", "show", "run.yaml", "--rows", "many"],
+        ["data", "check", "run.yaml", "--workers", "-2"],
+        ["eval", "regrade", "results", "--processes", "0"],
+        ["eval", "page", "results", "--questions", "-1"],
+    ],
+)
+def test_a_number_that_cannot_be_is_refused_at_its_option(arguments, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    assert f"argument {arguments[-2]}: {arguments[-1]!r} is no whole number from" in capsys.readouterr().err
+
+
+def test_a_folder_of_pictures_is_no_mapping_and_is_told_so(photos, tmp_path, capsys):
+    assert main(["data", "convert", str(photos), str(tmp_path / "out")]) == 2
+    assert f"{photos} is a folder, not a mapping file; `gmpo-vl data new NAME" in capsys.readouterr().err
