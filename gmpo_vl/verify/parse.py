@@ -116,7 +116,9 @@ class Parser(Reader):
             self.depth -= 1
             return node if op == "+" else Node("neg", (node,)) if op == "-" else Node(op, (num(0), node))
         if self.take("\\$"):
-            return Node("unit", (self.term(), "dollar^1"))
+            amount = self.term()
+            self.take("dollar^1")  # $5 USD
+            return Node("unit", (amount, "dollar^1"))
         node = self.factor()
         while True:
             if self.take("/"):

@@ -31,6 +31,9 @@ g: gram grams
 kg: kilogram kilograms kg kgs
 t: ton tons tonne tonnes
 lb: pound pounds lb lbs
+euro: euro euros eur
+yen: yen jpy
+rupee: rupee rupees inr
 oz: ounce ounces oz
 ms: millisecond milliseconds ms
 ns: nanosecond nanoseconds ns
