@@ -48,8 +48,7 @@ def encode_answer(
 
 def check_tolerance(tolerance: object, where: str) -> None:
     """Raise ValueError unless `tolerance` is None or a number between 0 and 1; `where` begins the sentence."""
-    number = isinstance(tolerance, int | float) and not isinstance(tolerance, bool)
-    if tolerance is not None and not (number and 0 < tolerance < 1):
+    if tolerance is not None and not (isinstance(tolerance, int | float) and 0 < tolerance < 1):
         raise ValueError(f"{where}: tolerance={tolerance!r} must be a number between 0 and 1 (0.01 is 1%)")
 
 

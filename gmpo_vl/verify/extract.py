@@ -25,9 +25,8 @@ _JOINT = re.compile(
     r"|\b(?:[A-J]|\d{1,2})(?=[:.)]))*",
     re.IGNORECASE,
 )
-_OTHER = re.compile(
-    r"([^\s$]+)\s*\$?\s*(?:,\s*)?\b(?:and/or|or(?:\s+else)?|and)\b[\s$:(*]*\Z", re.IGNORECASE
-)  # 3 or
+# The value before a box in a tag: 3 or \boxed{4}.
+_OTHER = re.compile(r"([^\s$]+)\s*\$?\s*(?:,\s*)?\b(?:and/or|or(?:\s+else)?|and)\b[\s$:(*]*\Z", re.IGNORECASE)
 _JOINT_MAX = 60
 
 

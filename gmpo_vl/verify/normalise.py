@@ -33,10 +33,11 @@ _TABLE: dict[int, str | None] = {
     **_DROPPED,
     **_SPACES,
 }
-# A currency sign next to a number is a unit; a pound is one word for money and weight. Two dollar signs enclose a formula.
+# A currency sign next to a number is a unit; a pound is one word for money and weight. Two dollar signs enclose a
+# formula, and so does a stray one before anything but a plain amount.
 _CURRENCIES = {"€": "euros", "£": "pounds", "¥": "yen", "₹": "rupees", "¢": "cents"}
-_MONEY = re.compile(r"([€£¥₹¢])\s*(\d[\d,.]*(?:\s*(?:thousand|million|billion|trillion)\b)?)|\s*([€£¥₹¢])")
-_DOLLAR = re.compile(r"[^\\$]*?(?<!\\)(\$)\s*[\d.][^$]*")
+_MONEY = re.compile(r"([€£¥₹¢])\s*(\d[\d,.]*(?:\s*(?:thousand|million|billion|trillion)\b)?)|([€£¥₹¢])")
+_DOLLAR = re.compile(r"(?<!\\)\$(?=\s*\d[\d,]*(?:\.\d+)?(?:[\s,;.)]|$))")
 _RAISED = re.compile(f"[{''.join(_SUPERSCRIPTS)}]+")
 _LOWERED = re.compile(f"[{''.join(_SUBSCRIPTS)}]+")
 _THOUSANDS_BRACE = re.compile(r"(?<=\d)\{,\}(?=\d{3}(?!\d))")
@@ -47,8 +48,8 @@ _THOUSANDS_THIN = re.compile(r"(?<=\d)(?:,\s*\\!|\\!,|\\,)\s*(?=\d{3}(?!\d))")
 @lru_cache(maxsize=20_000)
 def normalise(text: str) -> str:
     """Unicode signs become LaTeX, invisible characters go, typeset thousands separators (`{,}`, `,\\!`, `\\,`) close up."""
-    if "$" in text and (dollar := _DOLLAR.fullmatch(text)):
-        text = text[: dollar.start(1)] + "\\" + text[dollar.start(1) :]
+    if text.count("$") == 1:
+        text = _DOLLAR.sub(r"\\$", text)
     if not text.isascii():
         text = _MONEY.sub(lambda m: f"{m[2] or ''}\\text{{ {_CURRENCIES[m[1] or m[3]]}}}", text)
         text = _RAISED.sub(lambda m: "^{" + "".join(_SUPERSCRIPTS[c] for c in m[0]) + "}", text)
