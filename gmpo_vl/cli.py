@@ -14,6 +14,7 @@ from gmpo_vl.data.commands import add_data_commands
 from gmpo_vl.doctor.commands import add_doctor
 from gmpo_vl.evaluation.commands import add_eval, with_default_command
 from gmpo_vl.evaluation.result_commands import add_difficulty
+from gmpo_vl.study.commands import add_study
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -87,6 +88,8 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_argument("--adapter", action="store_true", help="the LoRA adapter alone (default: merged)")
     export.set_defaults(run=run_export)
 
+    add_study(commands)
+
     report = commands.add_parser("report", help="write a run's page, report.html")
     report.add_argument("run_folder", help="for example runs/demo")
     report.set_defaults(run=run_report)
@@ -116,7 +119,8 @@ def run_train(options: argparse.Namespace) -> int:
     quiet_libraries()
     config = load_config(options.config, options.overrides)
     if options.dry_run:
-        print(import_module(f"gmpo_vl.engines.{config.engine}.plan").dry_run(config))
+        plan = "gmpo_vl.engines.easyr1.plan" if config.engine == "easyr1" else "gmpo_vl.engines.plan"
+        print(import_module(plan).dry_run(config))
         return 0
     if config.engine == "easyr1":
         from gmpo_vl.engines.easyr1.seams import require_easyr1

@@ -27,7 +27,7 @@ COLUMNS = {
     "skipped": "actor/skipped_updates",
 }
 MEDIAN = {"time/generate", "time/log_probs", "time/update", "time/step"}
-GAP = 0.1  # nats, median over tokens: what bf16 explains (gmpo_vl/engines/easyr1/steps.py)
+GAP = 0.1  # nats, median over tokens: what bf16 explains (gmpo_vl/engines/proof.py)
 
 
 def figures(folder: Path) -> dict[str, float]:

@@ -11,7 +11,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -105,29 +105,47 @@ def log_probs_of(
     model.eval()
     for batch in batches:
         with torch.no_grad():
-            log_probs_BT, entropy_BT = _forward(policy, model, batch, config, with_entropy=True)
+            log_probs_BT, entropy_BT = forward(policy, model, batch, config, with_entropy=True)
         assert entropy_BT is not None
         for row, log_probs_T, entropy_T in zip(batch, log_probs_BT.cpu(), entropy_BT.cpu()):
             yield row, log_probs_T[: row.response_length], entropy_T[: row.response_length]
     for _ in range(len(batches), most):
         with torch.no_grad():
-            _forward(policy, model, [_shortest(rows)], config)
+            forward(policy, model, [_shortest(rows)], config)
 
 
-def fill_old_log_probs(policy: Policy, groups: Sequence[Group], config: Config) -> dict[str, float]:
-    """The current policy's log-probs into every group that has none yet (a surplus group keeps its author's).
+class LogProbs(NamedTuple):
+    """of: log pi of every group's every response, (T,), float32. entropy_N: sum over all tokens of a group of their
+    distributions' entropy, float64, in nats; None where it is not known."""
 
-    Returns `actor/entropy`: the mean over the new groups' response tokens of the distribution's entropy, in nats.
-    """
-    groups = [group for group in groups if not group.old_log_probs]
-    for group in groups:
-        group.old_log_probs = [torch.empty(0)] * len(group.responses)
-    entropy, tokens = 0.0, 0
-    for row, log_probs_T, entropy_T in log_probs_of(policy, policy.model, groups, config):
-        row.group.old_log_probs[row.k] = log_probs_T
-        entropy += float(entropy_T.double().sum())
-        tokens += len(entropy_T)
-    return {"actor/entropy": entropy / tokens} if tokens else {}
+    of: list[list[torch.Tensor]]
+    entropy_N: torch.Tensor | None
+
+    def metrics(self) -> dict[str, float]:
+        """`actor/entropy`: the mean over tokens."""
+        tokens = sum(len(log_probs_T) for of_group in self.of for log_probs_T in of_group)
+        known = self.entropy_N is not None and tokens > 0
+        return {"actor/entropy": float(self.entropy_N.sum() / tokens)} if known else {}  # type: ignore[union-attr]
+
+
+def log_probs_by_group(policy: Policy, model: Any, groups: Sequence[Group], config: Config) -> LogProbs:
+    """The same in the groups' order, all at once. A collective."""
+    index = {id(group): i for i, group in enumerate(groups)}
+    found = [[torch.empty(0)] * len(group.responses) for group in groups]
+    entropy_N = torch.zeros(len(groups), dtype=torch.float64)
+    for row, log_probs_T, entropy_T in log_probs_of(policy, model, groups, config):
+        found[index[id(row.group)]][row.k] = log_probs_T
+        entropy_N[index[id(row.group)]] += entropy_T.double().sum()
+    return LogProbs(found, entropy_N)
+
+
+def reference_log_probs(
+    policy: Policy, reference: Any | None, groups: Sequence[Group], config: Config
+) -> list[list[torch.Tensor]]:
+    """The starting model's log-probs: `reference`, or under LoRA the policy with its adapters off."""
+    adapters_off = policy.model.disable_adapter() if reference is None else contextlib.nullcontext()
+    with adapters_off:
+        return log_probs_by_group(policy, reference or policy.model, groups, config).of
 
 
 def take_rollout_log_probs(groups: Sequence[Group]) -> dict[str, float]:
@@ -137,18 +155,6 @@ def take_rollout_log_probs(groups: Sequence[Group]) -> dict[str, float]:
         group.old_log_probs = [response.rollout_log_probs_T for response in group.responses]
     known = [(r.entropy, len(r.ids_T)) for r in responses if r.entropy is not None]
     return {"actor/entropy": sum(e for e, _ in known) / sum(n for _, n in known)} if known else {}
-
-
-def fill_reference_log_probs(
-    policy: Policy, reference: Any | None, groups: Sequence[Group], config: Config
-) -> None:
-    """The starting model's log-probs: `reference`, or under LoRA the policy with its adapters off."""
-    for group in groups:
-        group.ref_log_probs = [torch.empty(0)] * len(group.responses)
-    adapters_off = policy.model.disable_adapter() if reference is None else contextlib.nullcontext()
-    with adapters_off:
-        for row, log_probs_T, _ in log_probs_of(policy, reference or policy.model, groups, config):
-            row.group.ref_log_probs[row.k] = log_probs_T
 
 
 def update_policy(
@@ -226,7 +232,7 @@ def accumulate_gradient(
         if progress is not None:
             progress(len(batch))
     for _ in range(len(batches), most):
-        log_probs_BT, _ = _forward(policy, policy.model, [_shortest(rows)], config)
+        log_probs_BT, _ = forward(policy, policy.model, [_shortest(rows)], config)
         (log_probs_BT.sum() * 0.0).backward()
     if policy.ranks == 1:
         _no_gradient_is_gradient_0(policy.model)
@@ -257,7 +263,7 @@ def _micro_batch_loss(
 ) -> torch.Tensor:
     """This micro-batch's part of the mini-batch's loss: objective, KL and entropy by one reduction."""
     actor = config.worker.actor
-    log_probs_BT, entropy_BT = _forward(
+    log_probs_BT, entropy_BT = forward(
         policy, policy.model, batch, config, with_entropy=actor.entropy_coef != 0
     )
 
@@ -285,7 +291,7 @@ def _micro_batch_loss(
     return reduce_loss(loss_B, objective.weight_B, total, averaged_over=policy.ranks)
 
 
-def _forward(
+def forward(
     policy: Policy, model: Any, batch: Sequence[Row], config: Config, with_entropy: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """`response_log_probs` of a micro-batch, by calling the model: a sharded one gathers its weights only then."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 
 from gmpo_vl.models.shared import sharing_obstacle, use_group_attention
 from gmpo_vl.models.vision import batch_vision
+
+# What a model folder holds beside its configuration and tokenizer.
+WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".safetensors.index.json", ".bin.index.json")
 
 
 def model_folder(path: str) -> Path:
@@ -56,6 +60,13 @@ def load_model(
     if sharing_obstacle(model) is None:
         batch_vision(model)
     return model
+
+
+def copy_without_weights(source: Path, folder: Path) -> None:
+    """The files of a model folder but for its weights; what lies in `folder` already stays as it is."""
+    for path in source.iterdir():
+        if path.is_file() and not path.name.endswith(WEIGHTS) and not (folder / path.name).exists():
+            shutil.copyfile(path, folder / path.name)
 
 
 def load_for_inference(folder: str | Path) -> PreTrainedModel:

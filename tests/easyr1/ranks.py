@@ -2,7 +2,6 @@
 
 import functools
 import os
-import pickle
 import socket
 import tempfile
 import time
@@ -18,7 +17,7 @@ from gmpo_vl.data.types import Example
 from gmpo_vl.engines.easyr1.config import to_easyr1
 from gmpo_vl.engines.easyr1.cpu import CPUWorker
 from gmpo_vl.engines.easyr1.wire import groups_to_proto
-from gmpo_vl.engines.local.setup import load_split
+from gmpo_vl.engines.setup import load_split
 from gmpo_vl.models.processing import encode_prompt, load_processor
 from gmpo_vl.rollout.types import Group, Response
 
@@ -47,7 +46,7 @@ def make_groups(config, count=8):
 
 
 def run_ranks(world, task, *args, seconds=120):
-    """task(rank, world, *args) in `world` processes; what each returns, by rank. A rank that fails or hangs ends them all."""
+    """task(rank, world, *args) in `world` processes; what each returns (plain values, tensors), by rank. A rank that fails or hangs ends them all."""
     with socket.socket() as sock, tempfile.TemporaryDirectory() as folder:
         sock.bind(("", 0))
         port = sock.getsockname()[1]
@@ -61,7 +60,7 @@ def run_ranks(world, task, *args, seconds=120):
                 for process in processes.processes:
                     process.kill()
                 raise TimeoutError(f"the ranks were not done after {seconds} s: does one wait for another?")
-        return [pickle.loads(Path(folder, str(rank)).read_bytes()) for rank in range(world)]
+        return [torch.load(Path(folder, str(rank)), weights_only=True) for rank in range(world)]
 
 
 def _rank(rank, world, port, folder, task, args):
@@ -72,7 +71,7 @@ def _rank(rank, world, port, folder, task, args):
         "MASTER_PORT": str(port),
     }
     torch.set_num_threads(1)
-    Path(folder, str(rank)).write_bytes(pickle.dumps(task(rank, world, *args)))
+    torch.save(task(rank, world, *args), Path(folder, str(rank)))
     dist.destroy_process_group()
 
 
@@ -106,7 +105,7 @@ def train(rank, world, config, order, lr):
     tokens = [1 for group in order for _ in group.responses]
     data = groups_to_proto(order, world, lr=lr, share_prefix=True, global_token_num=tokens).chunk(world)[rank]
     metrics = worker.update_actor(data).non_tensor_batch
-    return [gradient.numpy() for gradient in gradients], {k: float(v[0]) for k, v in metrics.items()}
+    return gradients, {k: float(v[0]) for k, v in metrics.items()}
 
 
 def gradient_norm(module, _max_norm):

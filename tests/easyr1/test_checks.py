@@ -15,15 +15,15 @@ from verl.workers.reward import AutoRewardManager
 
 from gmpo_vl.config import ConfigError
 from gmpo_vl.data.types import Example, Prompt
+from gmpo_vl.engines.checkpoint import Progress
 from gmpo_vl.engines.easyr1 import seams
 from gmpo_vl.engines.easyr1.checkpoint import check_checkpoint
 from gmpo_vl.engines.easyr1.config import to_easyr1
-from gmpo_vl.engines.easyr1.driver import open_run
 from gmpo_vl.engines.easyr1.seams import COMMIT, EasyR1Error, differing_seams, require_easyr1
-from gmpo_vl.engines.easyr1.steps import check_mismatch, save
 from gmpo_vl.engines.easyr1.trainer import GMPOTrainer
-from gmpo_vl.engines.local.checkpoint import Progress
-from gmpo_vl.engines.local.setup import validation_sampling_of
+from gmpo_vl.engines.loop import check_mismatch, save
+from gmpo_vl.engines.session import open_run
+from gmpo_vl.engines.setup import validation_sampling_of
 from gmpo_vl.models.processing import load_processor
 from gmpo_vl.rewards.loading import built_in_rewards
 from gmpo_vl.rollout.types import Group, Response
@@ -103,14 +103,15 @@ def test_an_old_checkpoint_goes_only_after_the_new_one_is_whole(make_config, tmp
     run = Run(tmp_path / "run").create()
     run.checkpoint(1).mkdir()
 
-    class Workers:
-        """Whose second rank's files do not arrive."""
-
-        def save(self, folder):
-            (folder / "huggingface").mkdir(parents=True)
-
+    trainer = GMPOTrainer.__new__(GMPOTrainer)
+    # Workers whose files do not arrive.
+    trainer.actor_rollout_ref_wg = SimpleNamespace(world_size=1, save_checkpoint=lambda *_, **__: None)
     session = SimpleNamespace(
-        config=config, run=run, workers=Workers(), prompts=None, answers=(), progress=Progress(step=2)
+        config=config,
+        run=run,
+        engine=trainer,
+        prompts=SimpleNamespace(fingerprint=""),
+        progress=Progress(step=2),
     )
     with pytest.raises(OSError, match="0 of 1 ranks' weights arrived"):
         save(session)
@@ -151,15 +152,17 @@ def test_a_wrong_load_checkpoint_path_does_not_start_fresh(make_config, tmp_path
         make_config(f"trainer.load_checkpoint_path={folder}")
     folder.mkdir()
     with pytest.raises(ValueError, match="no checkpoint of engine easyr1"):
-        open_run(make_config(f"trainer.load_checkpoint_path={folder}"))
+        open_run(make_config(f"trainer.load_checkpoint_path={folder}"), check_checkpoint)
 
 
 def test_a_sampler_that_computes_another_model_stops_the_run_before_an_update(make_config):
-    config = make_config()
-    check_mismatch(config, {"rollout/mismatch_p50": 1e-5})
-    for gap in (0.5, float("nan")):
+    trainer = GMPOTrainer.__new__(GMPOTrainer)  # without workers
+    trainer.run = make_config()
+    session = SimpleNamespace(config=trainer.run, engine=trainer)
+    check_mismatch(session, {"rollout/mismatch_kl": 0.0, "rollout/mismatch_p50": 1e-5})
+    for gap in ({"rollout/mismatch_p50": 0.5}, {"rollout/mismatch_p50": float("nan")}, {}):
         with pytest.raises(ConfigError, match="do not compute the same model"):
-            check_mismatch(config, {"rollout/mismatch_p50": gap})
+            check_mismatch(session, {"rollout/mismatch_kl": 0.0, **gap})
 
 
 def prompt_of(length):

@@ -2,7 +2,6 @@
 
 import copy
 
-import numpy as np
 import pytest
 import torch
 
@@ -13,8 +12,9 @@ from ranks import make_groups, run_ranks, start_worker, train
 from gmpo_vl.batching.packing import pack
 from gmpo_vl.batching.planning import mini_batches
 from gmpo_vl.engines.easyr1.wire import groups_to_proto
-from gmpo_vl.engines.local.setup import build_policy
+from gmpo_vl.engines.local.policy import build_policy
 from gmpo_vl.engines.passes import update_policy
+from gmpo_vl.engines.setup import load_configured_processor
 from gmpo_vl.models.forward import response_log_probs
 from gmpo_vl.models.tiny_families import save_tiny_family
 
@@ -23,7 +23,7 @@ MORE = ["worker.actor.max_grad_norm=1.0e+9", "worker.actor.global_batch_size=4",
 
 
 def relative(a, b):
-    return np.linalg.norm(a - b) / np.linalg.norm(b)
+    return float((a - b).norm() / b.norm())
 
 
 def in_order_for(ranks, config, groups):
@@ -34,14 +34,14 @@ def in_order_for(ranks, config, groups):
 
 def local_gradients(config, groups):
     """Engine local's, by the same plain SGD."""
-    policy = build_policy(config)
+    policy = build_policy(config, load_configured_processor(config))
     policy.model.double()
     optimizer = torch.optim.SGD(policy.model.parameters(), lr=LR)
     gradients = []
 
     def keep(*_):
         named = sorted(policy.model.named_parameters())
-        gradients.append(torch.cat([p.grad.flatten().double() for _, p in named]).numpy())
+        gradients.append(torch.cat([p.grad.flatten().double() for _, p in named]))
 
     optimizer.register_step_pre_hook(keep)
     metrics = update_policy(policy, optimizer, copy.deepcopy(groups), config)
@@ -62,7 +62,7 @@ def test_two_ranks_one_rank_and_the_local_engine_agree_in_every_update(make_conf
     for update in range(4):
         assert relative(two[update], one[update]) < 1e-6
         assert relative(one[update], local[update]) < 1e-6
-        assert np.array_equal(two[update], second[update])
+        assert torch.equal(two[update], second[update])
     for name in ("actor/pg_loss", "actor/grad_norm", "actor/ratio_max", "actor/ppo_kl"):
         assert two_metrics[name] == pytest.approx(one_metrics[name], rel=1e-5)
         assert one_metrics[name] == pytest.approx(local_metrics[name], rel=1e-5)
@@ -146,7 +146,8 @@ def test_easyr1_s_own_forward_on_our_rows_gives_our_log_probs(make_config):
     config = make_config(*MORE, "worker.actor.loss_type=easyr1/default", "worker.rollout.temperature=0.7")
     groups = make_groups(config)
     [theirs_NGT] = run_ranks(1, easyr1_log_probs, config, groups)
-    policy = build_policy(make_config(*MORE))
+    config = make_config(*MORE)
+    policy = build_policy(config, load_configured_processor(config))
     policy.model.double()
     for group, theirs_GT in zip(groups, theirs_NGT):
         packed = pack(

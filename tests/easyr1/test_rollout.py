@@ -13,7 +13,7 @@ from gmpo_vl.data.types import Example
 from gmpo_vl.engines.easyr1.config import to_easyr1
 from gmpo_vl.engines.easyr1.rollout import BAN, GMPOvLLMRollout
 from gmpo_vl.engines.easyr1.wire import prompts_to_proto
-from gmpo_vl.engines.local.setup import load_split, sampling_of
+from gmpo_vl.engines.setup import load_split, sampling_of
 from gmpo_vl.models.loading import banned_ids
 from gmpo_vl.models.processing import encode_prompt, load_processor
 

@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from gmpo_vl.engines.local import validate
-from gmpo_vl.engines.local.stopping import Stopped
+from gmpo_vl.engines import validate
 from gmpo_vl.engines.local.trainer import train
+from gmpo_vl.engines.stopping import Stopped
 from gmpo_vl.rollout.scoring import score_groups
 from gmpo_vl.runs import Run
 

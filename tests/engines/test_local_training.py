@@ -9,8 +9,9 @@ import torch
 
 from gmpo_vl.cli import main
 from gmpo_vl.engines import passes
-from gmpo_vl.engines.local.setup import build_policy
+from gmpo_vl.engines.local.policy import build_policy
 from gmpo_vl.engines.local.trainer import train
+from gmpo_vl.engines.setup import load_configured_processor
 from gmpo_vl.models.loading import load_model
 from gmpo_vl.runs import SampleRecord, read_jsonl
 
@@ -114,7 +115,8 @@ def test_bf16_and_gradient_checkpointing_and_a_frozen_tower(make_config, tiny_fo
 def test_a_frozen_tower_gets_no_adapters(make_config):
     lora = "worker.actor.model.lora.rank=2", "worker.actor.model.freeze_vision_tower=true"
     for more in ((), ("worker.actor.model.lora.exclude_modules=.*lm_head.*",)):
-        policy = build_policy(make_config(*lora, *more))
+        config = make_config(*lora, *more)
+        policy = build_policy(config, load_configured_processor(config))
         trained = [name for name, p in policy.model.named_parameters() if p.requires_grad]
         assert trained
         assert not any("visual" in name for name in trained)

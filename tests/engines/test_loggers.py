@@ -3,8 +3,8 @@
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from gmpo_vl.engines.local.loggers import Console, clock
 from gmpo_vl.engines.local.trainer import train
+from gmpo_vl.engines.loggers import Console, clock
 
 
 def test_tensorboard_gets_every_step_once_and_samples_with_their_pictures(make_config):

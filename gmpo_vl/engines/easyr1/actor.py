@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from verl.protocol import DataProto
 from verl.workers.actor.dp_actor import DataParallelPPOActor
 
 from gmpo_vl.config import Config
 from gmpo_vl.engines.easyr1.rows import to_rows
 from gmpo_vl.engines.easyr1.wire import groups_of
-from gmpo_vl.engines.passes import Policy, log_probs_of, update_policy
+from gmpo_vl.engines.optim import set_learning_rate
+from gmpo_vl.engines.passes import Policy, log_probs_by_group, update_policy
 from gmpo_vl.rollout.types import Group
 
 
@@ -28,46 +28,39 @@ class GMPOActor(DataParallelPPOActor):
     def __init__(self, config: Any, policy: Policy, run: Config, actor_optimizer: Any = None) -> None:
         super().__init__(config, policy.model, actor_optimizer)
         self.policy, self.run = policy, run
-        self.entropy: dict[str, float] = {}
+        self.entropy_N: torch.Tensor | None = None
 
     @torch.no_grad()
     def compute_log_prob(self, data: DataProto) -> torch.Tensor:
         """log pi of every response: float32 (groups, G, T), T the longest allowed response. A collective.
 
-        The entropy of the tokens' distributions is kept for the step's metrics; copies do not count in it.
+        What passes.LogProbs says of the tokens' entropy is kept beside it, for the worker to send.
         """
         groups = groups_of(data)
         self.policy.share_prefix = data.meta_info["share_prefix"]
-        is_copy = dict(zip([group.key for group in groups], data.batch["is_copy"].tolist()))
-        index = {group.key: i for i, group in enumerate(groups)}
-        out_NGT = torch.zeros(
-            len(groups),
-            len(groups[0].responses),
-            self.run.data.max_response_length,
-            device=self.policy.device,
-        )
-        sums = torch.zeros(2, dtype=torch.float64, device=self.policy.device)
-        for row, log_probs_T, entropy_T in log_probs_of(self.policy, self.policy.model, groups, self.run):
-            out_NGT[index[row.group.key], row.k, : row.response_length] = log_probs_T
-            if not is_copy[row.group.key]:
-                sums += torch.tensor([entropy_T.double().sum(), len(entropy_T)], device=sums.device)
-        if self.policy.ranks > 1:
-            dist.all_reduce(sums)
-        self.entropy = {"actor/entropy": float(sums[0] / sums[1])}
+        found = log_probs_by_group(self.policy, self.policy.model, groups, self.run)
+        self.entropy_N = found.entropy_N
+        longest = self.run.data.max_response_length
+        out_NGT = torch.zeros(len(groups), len(groups[0].responses), longest)
+        for out_GT, of_group in zip(out_NGT, found.of):
+            for out_T, log_probs_T in zip(out_GT, of_group):
+                out_T[: len(log_probs_T)] = log_probs_T
         return out_NGT
 
     def update_policy(self, data: DataProto) -> dict[str, Any]:
         """The step's updates. Every rank returns the same figures, of the whole step. A collective."""
         self.policy.share_prefix = data.meta_info["share_prefix"]
         set_learning_rate(self.actor_optimizer, data.meta_info["lr"])
-        return self.entropy | update_policy(self.policy, self.actor_optimizer, groups_of(data), self.run)
+        return update_policy(self.policy, self.actor_optimizer, groups_of(data), self.run)
 
 
 class EasyR1LossActor(DataParallelPPOActor):
     """EasyR1's own actor, unchanged, for `loss_type: easyr1/NAME`: groups become the rows it knows.
 
-    Its figures are means over micro-batches, as EasyR1 reports them.
+    Its figures are means over micro-batches, as EasyR1 reports them; it has no entropies.
     """
+
+    entropy_N = None
 
     def __init__(self, config: Any, policy: Policy, run: Config, actor_optimizer: Any = None) -> None:
         super().__init__(config, policy.model, actor_optimizer)
@@ -86,8 +79,3 @@ class EasyR1LossActor(DataParallelPPOActor):
 
     def rows(self, groups: Sequence[Group]) -> DataProto:
         return to_rows(groups, self.run, self.policy.processor).to(self.policy.device)
-
-
-def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    for parameters in optimizer.param_groups:
-        parameters["lr"] = lr

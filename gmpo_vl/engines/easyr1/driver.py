@@ -11,22 +11,14 @@ import ray
 import torch
 
 from gmpo_vl.config import Config, ConfigError
-from gmpo_vl.data.order import EpochOrder
-from gmpo_vl.engines.easyr1.checkpoint import check_checkpoint, load_progress
+from gmpo_vl.engines.easyr1.checkpoint import check_checkpoint
 from gmpo_vl.engines.easyr1.config import to_easyr1, with_absolute_paths
 from gmpo_vl.engines.easyr1.limits import check, without_use
 from gmpo_vl.engines.easyr1.reward import RemoteReward
-from gmpo_vl.engines.easyr1.steps import Session, run_steps, show_validation
 from gmpo_vl.engines.easyr1.trainer import GMPOTrainer
-from gmpo_vl.engines.local.ahead import Ahead
-from gmpo_vl.engines.local.checkpoint import Progress, checkpoint_to_go_on_from, is_own
-from gmpo_vl.engines.local.loggers import open_loggers
-from gmpo_vl.engines.local.opening import keep_config
-from gmpo_vl.engines.local.plan import total_steps
-from gmpo_vl.engines.local.setup import load_configured_reward, load_split
-from gmpo_vl.engines.local.stopping import StopRequest
-from gmpo_vl.models.loading import model_folder
-from gmpo_vl.models.processing import load_processor
+from gmpo_vl.engines.loop import run_session
+from gmpo_vl.engines.session import open_session
+from gmpo_vl.models.prompts import PromptSet
 from gmpo_vl.runs import Run
 
 # What every process is started with: EasyR1's own choices (verl/trainer/main.py).
@@ -49,87 +41,28 @@ def train(config: Config) -> Run:
     """
     check(config)
     print("".join(f"{line}\n" for line in without_use(config)), end="", flush=True)
-    load_configured_reward(config)
-    run, checkpoint = open_run(config)
-    folder = model_folder(
-        str(config.worker.actor.model.tokenizer_path or config.worker.actor.model.model_path)
-    )
-    processor = load_processor(folder, config.data.override_chat_template)
-    prompts = load_split(config, config.data.train_files, processor)
-    validation = load_split(config, config.data.val_files, processor) if config.data.val_files else None
-    progress = load_progress(checkpoint, prompts) if checkpoint is not None else Progress()
-    if checkpoint is not None and not is_own(run, checkpoint):
-        progress.best_accuracy, progress.best_step = -1.0, -1
-    for name, split in (("train", prompts), ("validation", validation)):
-        if split is not None and len(split.examples.faults):
-            split.examples.faults.write(run.folder / f"{name}.bad_rows.jsonl")
-            print(f"{name}: {split.examples.faults.summary()}", flush=True)
-    steps = total_steps(config, len(prompts))
-    if not config.trainer.val_only:
-        run.rewind(progress.step if checkpoint is not None else -1)
-        keep_config(config, run)
-    for line in run.read_metrics():
-        progress.note_validation(line["step"], line)
-        if line["step"] == progress.step:
-            progress.unfinished = {}
-    cpu = start_ray(config)
-    try:
+
+    def start(prompts: PromptSet, steps: int, checkpoint: Path | None) -> GMPOTrainer:
+        cpu = start_ray(config)
         workers = GMPOTrainer(to_easyr1(config, steps, cpu), config, prompts, worker_class(cpu))
         workers.init_workers()
         if checkpoint is not None:
             workers.load(checkpoint / "actor")
-            print(f"going on from {checkpoint}", flush=True)
-        order = EpochOrder(len(prompts), config.data.seed, config.data.shuffle)
-        session = Session(
-            config=config,
-            run=run,
-            workers=workers,
-            reward=RemoteReward(with_absolute_paths(config)),
-            prompts=prompts,
-            validation=validation,
-            order=order,
-            next_prompts=Ahead(lambda position, count: prompts.encode(order.take(position, count))),
-            total_steps=steps,
-            progress=progress,
-            first_step=progress.step,
-            stop=StopRequest(),
-            loggers=open_loggers(config, run, progress.step, steps),
-        )
-        run_session(session)
-    finally:
-        if config.trainer.ray_timeline is not None:
-            ray.timeline(filename=config.trainer.ray_timeline)
-        ray.shutdown()
-    return run
+        return workers
 
-
-def run_session(session: Session) -> None:
     try:
-        with session.stop:  # after ray.init, which takes SIGTERM for itself
-            if session.config.trainer.val_only:
-                show_validation(session)
-            else:
-                run_steps(session)
+        session = open_session(config, check_checkpoint, start)
+        session.reward = RemoteReward(with_absolute_paths(config))
+        return run_session(session)  # takes SIGTERM from Ray, which took it for itself
     except ray.exceptions.RayTaskError as error:
         cause = error.cause
         if isinstance(cause, FloatingPointError | ValueError | OSError):
             raise cause from error  # a sentence for people, from a worker
         raise
     finally:
-        session.next_prompts.close()
-        for logger in session.loggers:
-            logger.close()
-
-
-def open_run(config: Config) -> tuple[Run, Path | None]:
-    """The run's folder and the checkpoint to go on from, checked against this run's GPUs."""
-    trainer = config.trainer
-    run = Run(str(trainer.save_checkpoint_path))
-    checkpoint = checkpoint_to_go_on_from(run, trainer)
-    if checkpoint is not None:
-        check_checkpoint(checkpoint, config)
-    run.create().remove_partial_checkpoints()
-    return run, checkpoint
+        if ray.is_initialized() and config.trainer.ray_timeline is not None:
+            ray.timeline(filename=config.trainer.ray_timeline)
+        ray.shutdown()
 
 
 def start_ray(config: Config) -> bool:

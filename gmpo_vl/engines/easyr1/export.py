@@ -20,13 +20,12 @@ from torch.distributed.tensor import DTensor, Shard
 
 from gmpo_vl.batching.packing import pack
 from gmpo_vl.data.types import Example, Prompt
-from gmpo_vl.engines.easyr1.files import shards
-from gmpo_vl.engines.local.checkpoint import WEIGHTS
-from gmpo_vl.engines.local.setup import DTYPES
+from gmpo_vl.engines.easyr1.checkpoint import shards
+from gmpo_vl.engines.proof import TOLERANCE
+from gmpo_vl.engines.setup import DTYPES
 from gmpo_vl.models.forward import response_log_probs
-from gmpo_vl.models.loading import banned_ids, load_model
+from gmpo_vl.models.loading import banned_ids, copy_without_weights, load_model
 from gmpo_vl.models.processing import load_processor
-from gmpo_vl.models.proof import TOLERANCE
 from gmpo_vl.rollout.types import Group
 
 RESPONSES = 2  # of each group kept
@@ -99,9 +98,7 @@ def export(checkpoint: Path, folder: Path, adapter: bool = False) -> float:
             load_model(alone, dtype).save_pretrained(partial, safe_serialization=True)
     else:
         _save_whole(actor, partial, dtype)
-    for path in (actor / "huggingface").iterdir():
-        if path.is_file() and not path.name.endswith(WEIGHTS) and not (partial / path.name).exists():
-            shutil.copyfile(path, partial / path.name)
+    copy_without_weights(actor / "huggingface", partial)
     gap = parity_gap(partial, parity)
     # EasyR1 keeps what LoRA does not train in bf16, whatever the rest computes in.
     allowed = TOLERANCE[torch.bfloat16 if lora.is_dir() else dtype][0]

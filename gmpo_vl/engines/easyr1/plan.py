@@ -5,15 +5,15 @@ GPUs. Needs neither a GPU nor, where EasyR1 is not installed, EasyR1 (it then sa
 from __future__ import annotations
 
 from gmpo_vl.config import Config, ConfigError
+from gmpo_vl.engines import plan
 from gmpo_vl.engines.easyr1.limits import check, without_use
 from gmpo_vl.engines.easyr1.seams import find_easyr1, require_easyr1
-from gmpo_vl.engines.local import plan as local
 
 
 def dry_run(config: Config) -> str:
     """The plan as lines for a person. Raises ConfigError, or what reading the data raises."""
     check(config)
-    return "\n".join([local.dry_run(config), *describe_split(config), *without_use(config), resolve(config)])
+    return "\n".join([plan.dry_run(config), *describe_split(config), *without_use(config), resolve(config)])
 
 
 def describe_split(config: Config) -> list[str]:

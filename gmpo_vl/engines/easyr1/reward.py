@@ -9,7 +9,7 @@ from typing import Any
 import ray
 
 from gmpo_vl.config import Config
-from gmpo_vl.engines.local.setup import load_configured_reward
+from gmpo_vl.engines.setup import load_configured_reward
 
 
 class RewardProcess:

@@ -1,13 +1,14 @@
 """EasyR1's trainer with what a step asks of the GPUs as methods on groups: sample, log-probs, update, save, load.
 
 EasyR1's own `fit` is not used: it truncates logs on resume, deletes an old checkpoint before the new one is written, starts
-fresh where a checkpoint path is wrong, and scatters the rollouts of a prompt over ranks. The steps are in steps.py.
+fresh where a checkpoint path is wrong, and scatters the rollouts of a prompt over ranks. The steps are in engines/loop.py.
 """
 # pyright: reportMissingImports=false
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,14 @@ from gmpo_vl.batching.planning import mini_batches
 from gmpo_vl.batching.ranks import deal, group_cost
 from gmpo_vl.config import Config
 from gmpo_vl.data.types import Prompt
+from gmpo_vl.engines.easyr1.checkpoint import check_whole
+from gmpo_vl.engines.easyr1.export import parity_of
+from gmpo_vl.engines.easyr1.limits import easyr1_loss
 from gmpo_vl.engines.easyr1.wire import groups_to_proto, prompts_to_proto
-from gmpo_vl.models.loading import model_folder
+from gmpo_vl.engines.passes import LogProbs
+from gmpo_vl.engines.proof import MISMATCH, Proof
+from gmpo_vl.models.loading import copy_without_weights, model_folder
 from gmpo_vl.models.prompts import PromptSet
-from gmpo_vl.models.proof import Proof
 from gmpo_vl.rollout.types import Group, Sampling
 
 POOL = "gpus"
@@ -46,19 +51,41 @@ class GMPOTrainer(RayPPOTrainer):
             resource_pool_manager=ResourcePoolManager({POOL: gpus}, {Role.ActorRolloutRef: POOL}),
         )
         self.run = run
-        self.share_prefix = run.worker.actor.share_prefix != "never"  # of every pass from now on
+        self.can_share = easyr1_loss(run) is None  # those go EasyR1's own way
+        self.share_prefix = self.can_share and run.worker.actor.share_prefix != "never"
+        self.processor_folder = prompts.processor.folder
+        self.answers: list[Group] = []
         self.rates = rates(AutoConfig.from_pretrained(model_folder(str(run.worker.actor.model.model_path))))
 
     @property
     def ranks(self) -> int:
         return self.actor_rollout_ref_wg.world_size
 
+    @contextmanager
+    def sampler(self) -> Iterator[None]:
+        """The rollout engine awake, with the policy's weights of now."""
+        self.actor_rollout_ref_wg.prepare_rollout_engine()
+        try:
+            yield
+        finally:
+            self.actor_rollout_ref_wg.release_rollout_engine()
+
+    def keeping_features(self) -> nullcontext[None]:
+        return (
+            nullcontext()
+        )  # nothing is kept: a rank that looks nothing up must run the ViT whenever another does
+
     def generate(
-        self, prompts: Sequence[Prompt], positions: Sequence[int], sampling: Sampling
+        self,
+        prompts: Sequence[Prompt],
+        positions: Sequence[int],
+        sampling: Sampling,
+        progress: Callable[[int], None],
     ) -> list[Group]:
         """n answers to every prompt, in order, by the policy as it was when the rollout engine was prepared."""
         asked = prompts_to_proto(prompts, positions, sampling, self.ranks)
         answers = self.actor_rollout_ref_wg.generate_sequences(asked).non_tensor_batch["responses"]
+        progress(len(prompts))
         return [
             Group(f"{prompt.example.id}@{position}", prompt, responses)
             for prompt, position, responses in zip(prompts, positions, answers)
@@ -68,21 +95,24 @@ class GMPOTrainer(RayPPOTrainer):
         """Does the shared forward give what the plain one gives?"""
         return self.actor_rollout_ref_wg.prove_sharing(groups_to_proto(groups, self.ranks))[0]
 
-    def log_probs(self, groups: Sequence[Group]) -> list[list[torch.Tensor]]:
-        """log pi of the current policy: of every group, of every response (T,), float32."""
+    def log_probs(self, groups: Sequence[Group]) -> LogProbs:
+        """log pi of the current policy; EasyR1's own losses know no entropies."""
         if not groups:
-            return []
+            return LogProbs([], None)
         data = groups_to_proto(groups, self.ranks, share_prefix=self.share_prefix)
-        found = self.actor_rollout_ref_wg.compute_log_probs(data).batch["old_log_probs"]
-        return [_per_response(group, log_probs_GT) for group, log_probs_GT in zip(groups, found)]
+        found = self.actor_rollout_ref_wg.compute_log_probs(data).batch
+        entropy_N = found.get("entropy", None)
+        own_N = None if entropy_N is None else entropy_N[: len(groups)]  # without the copies at the end
+        return LogProbs(_per_response(groups, found["old_log_probs"]), own_N)
 
     def reference_log_probs(self, groups: Sequence[Group]) -> list[list[torch.Tensor]]:
-        """The same of the starting model."""
+        """log pi of the starting model."""
         data = groups_to_proto(groups, self.ranks, share_prefix=self.share_prefix)
-        found = self.actor_rollout_ref_wg.compute_ref_log_probs(data).batch["ref_log_probs"]
-        return [_per_response(group, log_probs_GT) for group, log_probs_GT in zip(groups, found)]
+        return _per_response(
+            groups, self.actor_rollout_ref_wg.compute_ref_log_probs(data).batch["ref_log_probs"]
+        )
 
-    def update(self, groups: Sequence[Group], lr: float) -> dict[str, float]:
+    def update(self, groups: Sequence[Group], lr: float, progress: Callable[[int], None]) -> dict[str, float]:
         """The step's updates at this learning rate; its figures. Raises what a worker raised."""
         data = groups_to_proto(
             self.in_order_of_ranks(groups),
@@ -94,7 +124,8 @@ class GMPOTrainer(RayPPOTrainer):
         found = self.actor_rollout_ref_wg.update_actor(data).non_tensor_batch
         # Every rank reports the same of the step, but its own memory: the largest counts, not the mean.
         metrics = {name: float(max(values)) for name, values in found.items() if not name.startswith("perf/")}
-        metrics["actor/lr"] = lr
+        progress(self.run.worker.actor.ppo_epochs * sum(len(group.responses) for group in groups))
+        self.answers = list(groups[: self.ranks])
         if not self.config.worker.cpu:
             metrics["memory/device_peak"] = float(max(found["perf/max_memory_allocated_gb"]))
             metrics["perf/mfu_actor"] = float(max(found["perf/mfu_actor"]))
@@ -113,15 +144,38 @@ class GMPOTrainer(RayPPOTrainer):
                 dealt[rank] += [batch[i] for i in indices]
         return [group for of_rank in dealt for group in of_rank]
 
-    def save(self, folder: Path) -> None:
-        """Every rank's shard into `folder`, under EasyR1's names."""
+    def tolerated_mismatch(self) -> dict[str, float]:
+        """EasyR1's own losses go through a forward that bans nothing: what the sampler's bans take is part of their gap."""
+        plain = easyr1_loss(self.run) is not None
+        most = max(MISMATCH.values()) if plain else MISMATCH[self.run.worker.rollout.dtype]
+        return {"rollout/mismatch_p50": most}
+
+    def save(self, folder: Path, resumable: bool) -> None:
+        """Every rank's shard, under EasyR1's names, and what an export must reproduce: answers of the last update's.
+
+        Raises OSError where not every rank's files arrived.
+        """
         self.actor_rollout_ref_wg.save_checkpoint(
-            str(folder.absolute()), save_model_only=self.run.trainer.save_model_only
+            str((folder / "actor").absolute()), save_model_only=not resumable
         )
+        check_whole(folder / "actor", self.ranks)
+        copy_without_weights(self.processor_folder, folder / "actor" / "huggingface")
+        kept = parity_of(
+            self.answers,
+            self.log_probs(self.answers).of,
+            self.run.worker.rollout.temperature,
+            self.run.worker.actor.fsdp.mp_param_dtype,
+        )
+        (folder / "trainer").mkdir()
+        kept.save(folder / "trainer" / "parity.pt")
 
     def load(self, folder: Path) -> None:
         self.actor_rollout_ref_wg.load_checkpoint(str(folder.absolute()))
 
 
-def _per_response(group: Group, log_probs_GT: torch.Tensor) -> list[torch.Tensor]:
-    return [row[: len(response.ids_T)].clone() for row, response in zip(log_probs_GT, group.responses)]
+def _per_response(groups: Sequence[Group], log_probs_NGT: torch.Tensor) -> list[list[torch.Tensor]]:
+    """Without padding, and without the copies at the end."""
+    return [
+        [row[: len(response.ids_T)].clone() for row, response in zip(log_probs_GT, group.responses)]
+        for group, log_probs_GT in zip(groups, log_probs_NGT)
+    ]

@@ -48,7 +48,7 @@ def answers_to_proto(answers: Sequence[list[Response]]) -> DataProto:
 
 
 def groups_to_proto(groups: Sequence[Group], ranks: int, **meta: Any) -> DataProto:
-    """Groups as they are, filled up to a multiple of `ranks` with copies marked as such (none where it is one already).
+    """Groups as they are, filled up to a multiple of `ranks` with copies at the end, whose results nobody reads.
 
     Texts, scores and verdicts stay with the driver.
     """
@@ -56,7 +56,6 @@ def groups_to_proto(groups: Sequence[Group], ranks: int, **meta: Any) -> DataPro
     copies = [dataclasses.replace(groups[i % len(groups)], key=f"copy {i}") for i in range(short)]
     light = [dataclasses.replace(group, scores=[], verdicts=[]) for group in (*groups, *copies)]
     return DataProto.from_dict(
-        tensors={"is_copy": torch.arange(len(light)) >= len(groups)},
         non_tensors={"group": as_objects(light)},
         meta_info=meta,
     )

@@ -16,13 +16,12 @@ from verl.workers.fsdp_workers import FSDPWorker
 from gmpo_vl.engines.easyr1.actor import EasyR1LossActor, GMPOActor
 from gmpo_vl.engines.easyr1.config import GMPOWorkerConfig
 from gmpo_vl.engines.easyr1.limits import easyr1_loss
-from gmpo_vl.engines.easyr1.proof import prove_sharing
 from gmpo_vl.engines.easyr1.wire import groups_of
 from gmpo_vl.engines.passes import Policy
+from gmpo_vl.engines.proof import Proof, prove_sharing
+from gmpo_vl.engines.setup import load_configured_processor
 from gmpo_vl.models.forward import unwrap
-from gmpo_vl.models.loading import banned_ids, model_folder
-from gmpo_vl.models.processing import load_processor
-from gmpo_vl.models.proof import Proof
+from gmpo_vl.models.loading import banned_ids
 from gmpo_vl.models.shared import sharing_obstacle, use_group_attention
 from gmpo_vl.models.vision import batch_vision
 from gmpo_vl.models.wrapping import answer_packed
@@ -44,9 +43,7 @@ class GMPOWorker(_Base, FSDPWorker):
         run = self.config.run
         assert run is not None
         super().init_model()
-        model = run.worker.actor.model
-        folder = model_folder(str(model.tokenizer_path or model.model_path))
-        self.our_processor = load_processor(folder, run.data.override_chat_template)
+        self.our_processor = load_configured_processor(run)
         policy = self._policy(self.fsdp_module)
         reference = self._policy(self.ref_fsdp_module) if self._has_ref and not self._is_lora else policy
         if easyr1_loss(run) is None:
@@ -59,9 +56,17 @@ class GMPOWorker(_Base, FSDPWorker):
             self.ref_policy = reference_class(self.config.ref, reference, run)
         self.rollout.begin(self.our_processor, banned_ids(unwrap(self.fsdp_module).config))
 
+    @register(dispatch_mode=Dispatch.DP_COMPUTE_PROTO)
+    def compute_log_probs(self, data: DataProto) -> DataProto:
+        """EasyR1's own, with the sums of the tokens' entropies of every group beside the log-probs."""
+        output = super().compute_log_probs(data)
+        if self.actor.entropy_N is not None:
+            output.batch["entropy"] = self.actor.entropy_N
+        return output
+
     @register(dispatch_mode=Dispatch.DP_COMPUTE_METRIC)
     def prove_sharing(self, data: DataProto) -> Proof:
-        """Does the shared forward hold here (proof.py)? The same answer on every rank."""
+        """Does the shared forward hold here (engines/proof.py)? The same answer on every rank."""
         assert self.config.run is not None
         if self._use_param_offload:
             load_fsdp_model(self.fsdp_module)

@@ -19,14 +19,12 @@ import psutil
 import torch
 
 from gmpo_vl.config import Config, load_config
-from gmpo_vl.engines.local.optim import build_optimizer
-from gmpo_vl.engines.local.setup import build_policy, load_split, sampling_of
-from gmpo_vl.engines.passes import Policy, fill_old_log_probs, update_policy
+from gmpo_vl.engines.local.engine import LocalEngine
+from gmpo_vl.engines.setup import load_configured_processor, load_split, sampling_of
 from gmpo_vl.models.allocator import release_freed_memory
 from gmpo_vl.models.forward import unwrap
 from gmpo_vl.models.prompts import PromptSet
 from gmpo_vl.policy import group_advantages
-from gmpo_vl.rollout.hf import generate
 from gmpo_vl.rollout.types import Group, Sampling
 
 WARM_UP_TOKENS = 4
@@ -54,16 +52,16 @@ class Rehearsal:
 
 def rehearse(config: Config, steps: int = 3) -> Rehearsal:
     """Load the model as a run would and take `steps` steps at worst-case lengths. Raises what a run would raise."""
-    policy = build_policy(config)
-    prompts = load_split(config, config.data.train_files, policy.processor)
+    processor = load_configured_processor(config)
+    prompts = load_split(config, config.data.train_files, processor)
+    engine = LocalEngine(config, processor)
     longest = _longest(prompts, config.data.rollout_batch_size)
-    optimizer = build_optimizer(policy.model.parameters(), config.worker.actor.optim)
     meter = _Meter()
     # What libraries set up when they are first used is the process's, not a step's.
-    _step(_Meter(), policy, optimizer, prompts, longest[-1:], config, 0, WARM_UP_TOKENS)
-    meter.leave_out_the_process(_held(policy, optimizer))
+    _step(_Meter(), engine, prompts, longest[-1:], 0, WARM_UP_TOKENS)
+    meter.leave_out_the_process(_held(engine))
     for step in range(steps):
-        _step(meter, policy, optimizer, prompts, longest, config, step, config.data.max_response_length)
+        _step(meter, engine, prompts, longest, step, config.data.max_response_length)
     return Rehearsal(
         steps,
         max(prompts.lengths[i] for i in longest),
@@ -75,32 +73,28 @@ def rehearse(config: Config, steps: int = 3) -> Rehearsal:
 
 
 def _step(
-    meter: _Meter,
-    policy: Policy,
-    optimizer: torch.optim.Optimizer,
-    prompts: PromptSet,
-    indices: list[int],
-    config: Config,
-    step: int,
-    length: int,
+    meter: _Meter, engine: LocalEngine, prompts: PromptSet, indices: list[int], step: int, length: int
 ) -> None:
+    config = engine.config
     with meter.phase("generate"):
         sampling = replace(sampling_of(config), seed=step, max_tokens=length)
-        groups = _full_length_groups(policy, prompts, indices, sampling, config)
+        groups = _full_length_groups(engine, prompts, indices, sampling)
     for group in groups:
         scores_G = torch.arange(len(group.responses), dtype=torch.float64) % 2
         group.advantages_G = group_advantages(scores_G, config.algorithm.adv_estimator, key=group.key)
     with meter.phase("log_probs"):
-        fill_old_log_probs(policy, groups, config)
+        for group, log_probs in zip(groups, engine.log_probs(groups).of):
+            group.old_log_probs = log_probs
     with meter.phase("update"):
-        update_policy(policy, optimizer, groups, config)
+        engine.update(groups, config.worker.actor.optim.lr)
 
 
-def _held(policy: Policy, optimizer: torch.optim.Optimizer) -> int:
+def _held(engine: LocalEngine) -> int:
     """Bytes of parameters, gradients and moments."""
-    tensors = [*policy.model.parameters(), *(p.grad for p in policy.model.parameters() if p.grad is not None)]
+    parameters = list(engine.policy.model.parameters())
+    tensors = [*parameters, *(p.grad for p in parameters if p.grad is not None)]
     tensors += [
-        x for state in optimizer.state.values() for x in state.values() if isinstance(x, torch.Tensor)
+        x for state in engine.optimizer.state.values() for x in state.values() if isinstance(x, torch.Tensor)
     ]
     return sum({x.data_ptr(): x.numel() * x.element_size() for x in tensors}.values())
 
@@ -112,24 +106,16 @@ def _longest(prompts: PromptSet, count: int) -> list[int]:
 
 
 def _full_length_groups(
-    policy: Policy, prompts: PromptSet, indices: list[int], sampling: Sampling, config: Config
+    engine: LocalEngine, prompts: PromptSet, indices: list[int], sampling: Sampling
 ) -> list[Group]:
     """Rollouts in which no token ends a response."""
-    model = unwrap(policy.model)
-    assert model.generation_config is not None
-    before, model.generation_config.eos_token_id = model.generation_config.eos_token_id, [-1]
+    settings = unwrap(engine.policy.model).generation_config
+    assert settings is not None
+    before, settings.eos_token_id = settings.eos_token_id, [-1]
     try:
-        with policy.autocast():
-            return generate(
-                policy.model,
-                policy.processor,
-                prompts.encode(indices),
-                sampling,
-                range(len(indices)),
-                config.worker.rollout.max_cached_tokens,
-            )
+        return engine.generate(prompts.encode(indices), range(len(indices)), sampling)
     finally:
-        model.generation_config.eos_token_id = before
+        settings.eos_token_id = before
 
 
 class _Meter:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from gmpo_vl.engines.local.collect import Collected
+from gmpo_vl.engines.collect import Collected
 from gmpo_vl.policy import RolloutMismatch
 from gmpo_vl.rollout.types import Group
 
@@ -55,17 +55,6 @@ def rollout_mismatch(groups: Sequence[Group]) -> dict[str, float]:
         mask_GT = pad_sequence([torch.ones(len(r.ids_T)) for r in group.responses], batch_first=True)
         mismatch.add(old_GT, rollout_GT, mask_GT)
     return mismatch.result()
-
-
-def memory_metrics() -> dict[str, float]:
-    """Resident host memory, and the device's peak since the last call, in GiB."""
-    import psutil
-
-    metrics = {"memory/host_rss": psutil.Process().memory_info().rss / 2**30}
-    if torch.cuda.is_available():
-        metrics["memory/device_peak"] = torch.cuda.max_memory_allocated() / 2**30
-        torch.cuda.reset_peak_memory_stats()
-    return metrics
 
 
 def mean(values: Sequence[float | bool]) -> float:

@@ -11,39 +11,9 @@ from pathlib import Path
 
 import torch
 
-from gmpo_vl.config import Config
-from gmpo_vl.engines.local.setup import Policy, sampling_of
-from gmpo_vl.engines.passes import fill_old_log_probs, log_probs_of
 from gmpo_vl.models.prompts import PromptSet
 from gmpo_vl.policy import kl_to_start, kl_to_start_sums
-from gmpo_vl.rollout.hf import generate
 from gmpo_vl.rollout.types import Group, Response
-
-
-def open_probe(
-    policy: Policy, prompts: PromptSet, indices: Sequence[int], config: Config, path: Path
-) -> list[Group]:
-    """The starting policy's answers to some prompts, with its log-probs as `old_log_probs`.
-
-    They are sampled when a run starts and read from `path` when it goes on.
-    """
-
-    def answer() -> list[Group]:
-        asked = prompts.encode(indices)
-        with policy.autocast():
-            # Occasion -1: no training step has it.
-            groups = generate(
-                policy.model,
-                policy.processor,
-                asked,
-                sampling_of(config),
-                [-1] * len(asked),
-                config.worker.rollout.max_cached_tokens,
-            )
-        fill_old_log_probs(policy, groups, config)
-        return groups
-
-    return kept_probe(prompts, path, answer)
 
 
 def kept_probe(prompts: PromptSet, path: Path, answer: Callable[[], list[Group]]) -> list[Group]:
@@ -67,16 +37,11 @@ def kept_probe(prompts: PromptSet, path: Path, answer: Callable[[], list[Group]]
     ]
 
 
-def measure_kl_to_start(policy: Policy, probe: Sequence[Group], config: Config) -> float:
-    """KL(start || policy) per token in nats (k3 on the starting policy's own answers)."""
-    found = {id(group): [torch.empty(0)] * len(group.responses) for group in probe}
-    for row, log_probs_T, _ in log_probs_of(policy, policy.model, probe, config):
-        found[id(row.group)][row.k] = log_probs_T
-    return kl_of(probe, list(found.values()))
-
-
 def kl_of(probe: Sequence[Group], log_probs: Sequence[Sequence[torch.Tensor]]) -> float:
-    """The same from the policy's log-probs: of every group, of every response (T,)."""
+    """KL(start || policy) per token in nats (k3 on the starting policy's own answers).
+
+    log_probs: the policy's, of every group, of every response (T,).
+    """
     sums = torch.zeros(2, dtype=torch.float64)
     for group, of_group in zip(probe, log_probs):
         for start_T, log_probs_T in zip(group.old_log_probs, of_group):

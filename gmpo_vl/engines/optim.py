@@ -17,6 +17,11 @@ def build_optimizer(parameters: Iterable[torch.nn.Parameter], config: OptimConfi
     return torch.optim.AdamW(trained, lr=config.lr, betas=(beta1, beta2), weight_decay=config.weight_decay)
 
 
+def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    for parameters in optimizer.param_groups:
+        parameters["lr"] = lr
+
+
 def warmup_steps(config: OptimConfig, total_steps: int) -> int:
     return (
         config.lr_warmup_steps

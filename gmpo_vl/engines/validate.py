@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from gmpo_vl.config import Config
-from gmpo_vl.engines.local.metrics import mean
-from gmpo_vl.engines.local.setup import Policy, validation_sampling_of
+from gmpo_vl.data.types import Prompt
+from gmpo_vl.engines.metrics import mean
+from gmpo_vl.engines.setup import validation_sampling_of
 from gmpo_vl.models.prompts import PromptSet
-from gmpo_vl.rollout.hf import generate
+from gmpo_vl.rewards.loading import Reward
 from gmpo_vl.rollout.scoring import accuracy, score_groups
-from gmpo_vl.rollout.types import Group
+from gmpo_vl.rollout.types import Group, Sampling
 
 
 def validate(
     config: Config,
-    policy: Policy,
     prompts: PromptSet,
-    reward,
-    progress: Callable[[int], None] | None = None,
+    reward: Reward,
+    sample: Callable[[Sequence[Prompt], Sampling], list[Group]],
 ) -> tuple[dict[str, float], list[Group]]:
     """`val/*` metrics (means over all samples; of a reward part over the samples that have it) and the first groups, to be
     looked at.
@@ -32,16 +32,7 @@ def validate(
     shown: list[Group] = []
     values: dict[str, list[float]] = defaultdict(list)
     for start in range(0, len(prompts), size):
-        batch = prompts.encode(range(start, min(start + size, len(prompts))))
-        with policy.autocast():
-            groups = generate(
-                policy.model,
-                policy.processor,
-                batch,
-                sampling,
-                max_cached_tokens=config.worker.rollout.max_cached_tokens,
-                progress=progress,
-            )
+        groups = sample(prompts.encode(range(start, min(start + size, len(prompts)))), sampling)
         score_groups(groups, reward)
         for group in groups:
             for response, score in zip(group.responses, group.scores):

@@ -7,9 +7,13 @@ from pathlib import Path
 
 from gmpo_vl.config import Config, notices
 from gmpo_vl.doctor.memory import model_size
-from gmpo_vl.engines.local.setup import load_configured_reward, load_split
+from gmpo_vl.engines.setup import (
+    load_configured_processor,
+    load_configured_reward,
+    load_split,
+    total_steps,
+)
 from gmpo_vl.models.loading import model_folder
-from gmpo_vl.models.processing import load_processor
 from gmpo_vl.models.prompts import PromptSet
 
 
@@ -23,8 +27,7 @@ def dry_run(config: Config) -> str:
         model_folder(str(model.model_path)), **model.override_config
     )  # the class exists and takes them
     check_writable(Path(config.trainer.save_checkpoint_path or f"runs/{config.trainer.experiment_name}"))
-    folder = model_folder(str(model.tokenizer_path or model.model_path))
-    processor = load_processor(folder, config.data.override_chat_template)
+    processor = load_configured_processor(config)
     prompts = load_split(config, config.data.train_files, processor)
     validation = load_split(config, config.data.val_files, processor) if config.data.val_files else None
     load_configured_reward(config)
@@ -42,19 +45,6 @@ def check_writable(folder: Path) -> None:
         raise NotADirectoryError(f"trainer.save_checkpoint_path: {there} is a file, not a folder")
     if not os.access(there, os.W_OK | os.X_OK):
         raise PermissionError(f"trainer.save_checkpoint_path: nothing can be written into {there}")
-
-
-def total_steps(config: Config, num_prompts: int) -> int:
-    """`max_steps`, or as many whole batches as `total_epochs` passes over the data hold."""
-    if config.trainer.max_steps is not None:
-        return config.trainer.max_steps
-    steps = config.trainer.total_epochs * num_prompts // config.data.rollout_batch_size
-    if steps == 0:
-        raise ValueError(
-            f"data.rollout_batch_size {config.data.rollout_batch_size} is more than {config.trainer.total_epochs} "
-            f"epochs of {num_prompts} prompts: not one step; lower it, or set trainer.max_steps"
-        )
-    return steps
 
 
 def describe(config: Config, prompts: PromptSet, validation: PromptSet | None) -> str:

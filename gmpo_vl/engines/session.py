@@ -1,0 +1,189 @@
+"""What a run works with, made before its first step: data, reward, engine, and on resume where it stood."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from gmpo_vl.config import Config, load_config, save_config
+from gmpo_vl.config.schema import key_types, value_of
+from gmpo_vl.data.order import EpochOrder
+from gmpo_vl.data.types import Prompt
+from gmpo_vl.engines.ahead import Ahead
+from gmpo_vl.engines.checkpoint import Progress, checkpoint_to_go_on_from, is_own, load_progress
+from gmpo_vl.engines.loggers import Logger, open_loggers
+from gmpo_vl.engines.passes import LogProbs
+from gmpo_vl.engines.proof import Proof
+from gmpo_vl.engines.setup import (
+    load_configured_processor,
+    load_configured_reward,
+    load_split,
+    total_steps,
+)
+from gmpo_vl.engines.stopping import StopRequest
+from gmpo_vl.models.prompts import PromptSet
+from gmpo_vl.rollout.types import Group, Sampling
+from gmpo_vl.runs import Run
+
+
+class Engine(Protocol):
+    """The process or processes that hold the model. What comes back is in the order of the groups that went in.
+
+    can_share: is there a shared forward for this model and loss? share_prefix: is each prompt computed once per group, in
+    every pass from now on?
+    """
+
+    can_share: bool
+
+    @property
+    def share_prefix(self) -> bool: ...
+    @share_prefix.setter
+    def share_prefix(self, share: bool) -> None: ...
+
+    def sampler(self) -> AbstractContextManager[None]:
+        """Within it `generate` may be called, with the weights of now."""
+        ...
+
+    def keeping_features(self) -> AbstractContextManager[None]:
+        """Within it, what a frozen ViT makes of a picture may be kept for the next pass over the same prompts."""
+        ...
+
+    def generate(
+        self,
+        prompts: Sequence[Prompt],
+        positions: Sequence[int],
+        sampling: Sampling,
+        progress: Callable[[int], None],
+    ) -> list[Group]:
+        """`sampling.n` responses to every prompt. positions: in the data order, for the seeds. progress: told how many
+        prompts are done; what it raises ends the sampling."""
+        ...
+
+    def prove_sharing(self, groups: Sequence[Group]) -> Proof: ...
+
+    def log_probs(self, groups: Sequence[Group]) -> LogProbs:
+        """log pi of the current policy."""
+        ...
+
+    def reference_log_probs(self, groups: Sequence[Group]) -> list[list[torch.Tensor]]:
+        """log pi of the starting model: of every group, of every response (T,)."""
+        ...
+
+    def update(self, groups: Sequence[Group], lr: float, progress: Callable[[int], None]) -> dict[str, float]:
+        """The step's mini-batch updates; their metrics."""
+        ...
+
+    def tolerated_mismatch(self) -> dict[str, float]:
+        """Largest accepted value of some `rollout/mismatch_*`."""
+        ...
+
+    def save(self, folder: Path, resumable: bool) -> None:
+        """Weights into a checkpoint's folder, and where it shall be resumable what else training needs."""
+        ...
+
+
+@dataclass
+class Session:
+    """Everything a run works with, made once by `open_session`."""
+
+    config: Config
+    run: Run
+    engine: Engine
+    reward: Any  # a rewards.loading.Reward, or one that is called in another process
+    prompts: PromptSet
+    validation: PromptSet | None
+    order: EpochOrder
+    next_prompts: Ahead
+    total_steps: int
+    progress: Progress
+    first_step: int
+    stop: StopRequest
+    loggers: list[Logger]
+    probe: list[Group] | None = None  # of `actor/kl_to_start`; made in the first step
+
+
+def open_session(
+    config: Config,
+    check_checkpoint: Callable[[Path, Config], None],
+    start: Callable[[PromptSet, int, Path | None], Engine],
+) -> Session:
+    """Load everything, what is cheap first; on resume the logs are rewound to the checkpoint.
+
+    check_checkpoint(folder, config): raises where this engine cannot go on from it. start(prompts, steps, checkpoint): the
+    engine, with the checkpoint's weights where there is one.
+    """
+    reward = load_configured_reward(config)
+    run, checkpoint = open_run(config, check_checkpoint)
+    processor = load_configured_processor(config)
+    prompts = load_split(config, config.data.train_files, processor)
+    validation = load_split(config, config.data.val_files, processor) if config.data.val_files else None
+    tell_bad_rows(run, prompts, validation)
+    progress = Progress() if checkpoint is None else load_progress(checkpoint, prompts)
+    if checkpoint is not None and not is_own(
+        run, checkpoint
+    ):  # the best so far is another run's, and lies there
+        progress.best_accuracy, progress.best_step = -1.0, -1
+    steps = total_steps(config, len(prompts))
+    engine = start(prompts, steps, checkpoint)
+    if checkpoint is not None:
+        print(f"going on from {checkpoint}", flush=True)
+    if not config.trainer.val_only:
+        # Without a checkpoint even the validation before step 1 is done again.
+        run.rewind(progress.step if checkpoint is not None else -1)
+        keep_config(config, run)
+    for line in run.read_metrics():
+        progress.note_validation(line["step"], line)
+        if line["step"] == progress.step:
+            progress.unfinished = {}  # it was finished in an earlier resume
+    order = EpochOrder(len(prompts), config.data.seed, config.data.shuffle)
+    return Session(
+        config=config,
+        run=run,
+        engine=engine,
+        reward=reward,
+        prompts=prompts,
+        validation=validation,
+        order=order,
+        next_prompts=Ahead(lambda position, count: prompts.encode(order.take(position, count))),
+        total_steps=steps,
+        progress=progress,
+        first_step=progress.step,
+        stop=StopRequest(),
+        loggers=open_loggers(config, run, progress.step, steps),
+    )
+
+
+def open_run(config: Config, check_checkpoint: Callable[[Path, Config], None]) -> tuple[Run, Path | None]:
+    """The run's folder, and the checkpoint to go on from."""
+    trainer = config.trainer
+    run = Run(trainer.save_checkpoint_path or f"runs/{trainer.experiment_name}")
+    checkpoint = checkpoint_to_go_on_from(run, trainer)
+    if checkpoint is not None:
+        check_checkpoint(checkpoint, config)
+    run.create().remove_partial_checkpoints()
+    return run, checkpoint
+
+
+def tell_bad_rows(run: Run, prompts: PromptSet, validation: PromptSet | None) -> None:
+    """Rows that are skipped as configured are counted, and listed in the run's folder."""
+    for name, split in (("train", prompts), ("validation", validation)):
+        if split is not None and len(split.examples.faults):
+            split.examples.faults.write(run.folder / f"{name}.bad_rows.jsonl")
+            print(f"{name}: {split.examples.faults.summary()}", flush=True)
+
+
+def keep_config(config: Config, run: Run) -> None:
+    """Write config.yaml. What differs from the one the run was going on with is said, and that one is kept beside it."""
+    path = run.folder / "config.yaml"
+    if path.exists():
+        before = load_config(path)
+        changed = [key for key in key_types() if value_of(before, key) != value_of(config, key)]
+        if changed:
+            path.replace(run.folder / f"config.until_step_{max(run.checkpoint_steps(), default=0):06d}.yaml")
+            print(f"going on with other settings than before: {', '.join(changed)}", flush=True)
+    save_config(config, path)

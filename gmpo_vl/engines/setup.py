@@ -1,0 +1,72 @@
+"""From a configuration to what every engine's runs work with: processor, prompts, reward, how rollouts are drawn."""
+
+from __future__ import annotations
+
+import torch
+
+from gmpo_vl.config import Config
+from gmpo_vl.models.loading import model_folder
+from gmpo_vl.models.processing import Processor, load_processor
+from gmpo_vl.models.prompts import PromptSet, load_prompts, prompt_settings
+from gmpo_vl.rewards.loading import Reward, load_reward
+from gmpo_vl.rollout.types import Sampling
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def load_configured_processor(config: Config) -> Processor:
+    """Tokenizer, template and image processor of the model that the run starts from."""
+    model = config.worker.actor.model
+    return load_processor(
+        model_folder(str(model.tokenizer_path or model.model_path)), config.data.override_chat_template
+    )
+
+
+def load_configured_reward(config: Config) -> Reward:
+    reward = config.worker.reward
+    return load_reward(str(reward.reward_function), reward.reward_function_kwargs)
+
+
+def load_split(config: Config, files: str, processor: Processor) -> PromptSet:
+    """The prompts of `data.train_files` or `data.val_files`, as the data section says."""
+    return load_prompts(files, prompt_settings(config.data), processor)
+
+
+def sampling_of(config: Config) -> Sampling:
+    """How training rollouts are drawn."""
+    rollout = config.worker.rollout
+    return Sampling(
+        n=rollout.n,
+        max_tokens=config.data.max_response_length,
+        temperature=rollout.temperature,
+        top_p=rollout.top_p,
+        top_k=rollout.top_k,
+        seed=rollout.seed,
+        with_entropy=config.worker.actor.old_log_probs == "rollout",
+    )
+
+
+def validation_sampling_of(config: Config) -> Sampling:
+    """How validation samples are drawn: the training settings with `val_override_config` on top, n = 1 by default."""
+    rollout, override = config.worker.rollout, config.worker.rollout.val_override_config
+    return Sampling(
+        n=override.get("n", 1),
+        max_tokens=config.data.max_response_length,
+        temperature=override.get("temperature", rollout.temperature),
+        top_p=override.get("top_p", rollout.top_p),
+        top_k=override.get("top_k", rollout.top_k),
+        seed=override.get("seed", rollout.seed),
+    )
+
+
+def total_steps(config: Config, num_prompts: int) -> int:
+    """`max_steps`, or as many whole batches as `total_epochs` passes over the data hold."""
+    if config.trainer.max_steps is not None:
+        return config.trainer.max_steps
+    steps = config.trainer.total_epochs * num_prompts // config.data.rollout_batch_size
+    if steps == 0:
+        raise ValueError(
+            f"data.rollout_batch_size {config.data.rollout_batch_size} is more than {config.trainer.total_epochs} "
+            f"epochs of {num_prompts} prompts: not one step; lower it, or set trainer.max_steps"
+        )
+    return steps
