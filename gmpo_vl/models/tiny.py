@@ -13,6 +13,7 @@ transformers 4.57 and 5.x, EasyR1 and vLLM all read.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -94,8 +95,11 @@ def packaged_tiny() -> Path:
     return Path(__file__).parent / "pretrained"
 
 
-def tiny_tokenizer() -> Any:
-    """A `tokenizers.Tokenizer`: byte-level BPE of a few hundred tokens, one token per digit, special tokens last."""
+def tiny_tokenizer(texts: Sequence[str] = (*QUESTIONS, *_TOKENIZER_TEXT)) -> Any:
+    """A `tokenizers.Tokenizer`: byte-level BPE of a few hundred tokens, one token per digit, special tokens last.
+
+    texts: every word of them becomes a token.
+    """
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
@@ -112,7 +116,7 @@ def tiny_tokenizer() -> Any:
         show_progress=False,
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
     )
-    tokenizer.train_from_iterator([*QUESTIONS, *_TOKENIZER_TEXT], trainer)
+    tokenizer.train_from_iterator(list(texts), trainer)
     tokenizer.add_special_tokens(
         [AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS]
     )
@@ -229,16 +233,24 @@ def save_folder(
     tokenizer: Any,
     image_processor: dict[str, Any] | None = None,
 ) -> Path:
-    """Weights by transformers, every text file by us. Image-processor files only where the model has a ViT.
-
-    image_processor: its configuration, Qwen2.5-VL's by default.
-    """
-    image_processor = image_processor or IMAGE_PROCESSOR
+    """Weights by transformers, every text file by us."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
     dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
-    _write_json(folder / "config.json", {**config, "torch_dtype": dtype})
+    save_text_files(folder, {**config, "torch_dtype": dtype}, tokenizer, image_processor)
+    return folder
+
+
+def save_text_files(
+    folder: Path, config: dict[str, Any], tokenizer: Any, image_processor: dict[str, Any] | None = None
+) -> None:
+    """Everything in a model's folder but the weights. Image-processor files only where the model has a ViT.
+
+    image_processor: its configuration, Qwen2.5-VL's by default.
+    """
+    image_processor = image_processor or IMAGE_PROCESSOR
+    _write_json(folder / "config.json", config)
     stop, end = tokenizer.token_to_id("<|im_end|>"), tokenizer.token_to_id("<|endoftext|>")
     _write_json(
         folder / "generation_config.json",
@@ -272,7 +284,6 @@ def save_folder(
             },
         )
         _write_json(folder / "video_preprocessor_config.json", video)
-    return folder
 
 
 # The fields and the normalisation constants of the published Qwen2.5-VL checkpoints, with fewer pixels at most.

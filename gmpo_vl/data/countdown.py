@@ -1,0 +1,228 @@
+"""CountDown: reach a target with + - * / and brackets, using every given number exactly once. Puzzles that can be solved.
+
+    draw_puzzles("train", 1000)                 as the public set (Jiayi-Pan/Countdown-Tasks-3to4) has them
+    draw_puzzles("train", 1000, TINY)           small numbers: what a model of a million parameters can learn
+    export("data/countdown", {"train": 1000})   a parquet file per split, in EasyR1's columns
+
+Values are exact fractions throughout. A puzzle's split is a hash of its numbers (in any order) and its target, so that no
+split holds a puzzle of another, whatever the seed. Everything is a function of (split, rules, seed).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from gmpo_vl.data.answers import encode_answer
+from gmpo_vl.data.rows import DataError
+from gmpo_vl.data.writing import write_parquet
+
+Split = Literal["warmup", "train", "validation", "test"]
+
+# Shares of all puzzles, in this order. The warm-up's are for supervised training before the reinforcement learning.
+SHARES: dict[Split, float] = {"warmup": 0.5, "train": 0.3, "validation": 0.08, "test": 0.12}
+
+# The words of the public recipe (Jiayi-Pan/TinyZero, examples/data_preprocess/countdown.py): scores were measured with them.
+PUBLIC_PROMPT = (
+    "Using the numbers {numbers}, create an equation that equals {target}. You can use basic arithmetic operations "
+    "(+, -, *, /) and each number can only be used once. Show your work in <think> </think> tags. And return the final "
+    "answer in <answer> </answer> tags, for example <answer> (1 + 2) / 3 </answer>."
+)
+TINY_PROMPT = "Make {target} of {numbers}."
+
+# Draws of numbers for a target (some hundred find a puzzle of the public kind), and targets tried before giving up.
+DRAWS = 1_000
+TARGETS = 50
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What puzzles look like. The defaults are the public set's.
+
+    sizes: how many numbers a puzzle has, each equally often. Numbers are 1..largest, repeats allowed; targets, both ends
+    included, are drawn first and equally often. prompt: with {numbers} and {target}.
+    """
+
+    sizes: tuple[int, ...] = (3, 4)
+    largest: int = 99
+    targets: tuple[int, int] = (10, 100)
+    prompt: str = PUBLIC_PROMPT
+
+
+PUBLIC = Rules()
+TINY = Rules(sizes=(3,), largest=20, targets=(10, 60), prompt=TINY_PROMPT)
+
+
+@dataclass(frozen=True)
+class Puzzle:
+    numbers: tuple[int, ...]
+    target: int
+
+    @property
+    def key(self) -> str:
+        """The same for every order of the numbers."""
+        return f"{'-'.join(map(str, sorted(self.numbers)))}={self.target}"
+
+
+@dataclass(frozen=True)
+class Expression:
+    """A number, or two expressions under an operator."""
+
+    value: Fraction
+    operator: str = ""
+    left: Expression | None = None
+    right: Expression | None = None
+
+    def __str__(self) -> str:
+        """As one writes it: brackets only where they are needed."""
+        if self.left is None or self.right is None:
+            return str(self.value)
+        left, right = str(self.left), str(self.right)
+        if self.operator in "*/" and self.left.operator in ("+", "-"):
+            left = f"({left})"
+        if self.right.operator and (
+            self.operator == "/" or (self.operator in "-*" and self.right.operator in "+-")
+        ):
+            right = f"({right})"
+        return f"{left}{self.operator}{right}"
+
+    @property
+    def steps(self) -> tuple[tuple[Expression, Expression, str, Fraction], ...]:
+        """(left, right, operator, value) of every operation, in the order in which one works them out."""
+        if self.left is None or self.right is None:
+            return ()
+        return (*self.left.steps, *self.right.steps, (self.left, self.right, self.operator, self.value))
+
+
+def split_of(puzzle: Puzzle) -> Split:
+    """By a hash of its numbers and its target."""
+    share = int(hashlib.sha256(puzzle.key.encode()).hexdigest()[:8], 16) / 2**32
+    for split, size in SHARES.items():
+        share -= size
+        if share < 0:
+            return split
+    return "test"
+
+
+def expressions(numbers: Sequence[int | Fraction]) -> Iterator[Expression]:
+    """Every way of putting all numbers together, up to the order of sums and products. Some hundred for three numbers."""
+    yield from _combined([Expression(Fraction(number)) for number in numbers])
+
+
+def _combined(terms: list[Expression]) -> Iterator[Expression]:
+    if len(terms) == 1:
+        yield terms[0]
+        return
+    for i in range(len(terms)):
+        for j in range(i + 1, len(terms)):
+            rest = [term for k, term in enumerate(terms) if k not in (i, j)]
+            for result in _results(terms[i], terms[j]):
+                yield from _combined([*rest, result])
+
+
+def _results(a: Expression, b: Expression) -> Iterator[Expression]:
+    yield Expression(a.value + b.value, "+", a, b)
+    yield Expression(a.value - b.value, "-", a, b)
+    yield Expression(b.value - a.value, "-", b, a)
+    yield Expression(a.value * b.value, "*", a, b)
+    if b.value:
+        yield Expression(a.value / b.value, "/", a, b)
+    if a.value:
+        yield Expression(b.value / a.value, "/", b, a)
+
+
+def solve(numbers: Sequence[int | Fraction], target: int | Fraction) -> Expression | None:
+    """An expression of all numbers that gives the target; None where there is none. Four numbers take milliseconds."""
+    return next((e for e in expressions(numbers) if e.value == target), None)
+
+
+def reaches(terms: Sequence[tuple[int, int]], target: int) -> bool:
+    """Whether an expression of all terms (numerator, denominator) gives the target: `solve` without the expression.
+
+    In whole numbers, which is many times faster; denominators may be negative, never 0.
+    """
+    if len(terms) == 2:
+        (a, b), (c, d) = terms
+        both = target * b * d
+        if both in (a * d + c * b, a * d - c * b, c * b - a * d, a * c):
+            return True
+        return (c != 0 and a * d == target * b * c) or (a != 0 and c * b == target * a * d)
+    for i in range(len(terms)):
+        for j in range(i + 1, len(terms)):
+            rest = [term for k, term in enumerate(terms) if k not in (i, j)]
+            (a, b), (c, d) = terms[i], terms[j]
+            results = [(a * d + c * b, b * d), (a * d - c * b, b * d), (c * b - a * d, b * d), (a * c, b * d)]
+            results += ([(a * d, b * c)] if c else []) + ([(c * b, a * d)] if a else [])
+            if any(reaches([*rest, result], target) for result in results):
+                return True
+    return len(terms) == 1 and terms[0][0] == target * terms[0][1]
+
+
+@lru_cache(maxsize=2**17)
+def solvable(numbers: tuple[int, ...], target: int) -> bool:
+    """Whether the numbers reach the target. Small numbers come again and again: remembered."""
+    return reaches([(number, 1) for number in numbers], target)
+
+
+def draw_puzzles(split: Split, n: int, rules: Rules = PUBLIC, seed: int = 0) -> Iterator[Puzzle]:
+    """`n` different puzzles of a split, each solvable. A target first, then numbers until they reach it.
+
+    Raises DataError where the rules leave fewer puzzles than were asked for.
+    """
+    rng = random.Random(f"countdown/{split}/{rules.sizes}/{rules.largest}/{rules.targets}/{seed}")
+    seen: set[str] = set()
+    for _ in range(n):
+        for _ in range(TARGETS):
+            puzzle = _for_target(
+                rng.randint(*rules.targets), rng.choice(rules.sizes), rules, split, seen, rng
+            )
+            if puzzle is not None:
+                break
+        else:
+            raise DataError(
+                f"countdown: no other puzzle of {split} was found after {len(seen)}; ask for fewer rows, or allow larger "
+                "numbers or more targets"
+            )
+        seen.add(puzzle.key)
+        yield puzzle
+
+
+def _for_target(
+    target: int, size: int, rules: Rules, split: Split, seen: set[str], rng: random.Random
+) -> Puzzle | None:
+    """A new puzzle of the split for this target, or None where these draws found none."""
+    for _ in range(DRAWS):
+        puzzle = Puzzle(tuple(rng.randint(1, rules.largest) for _ in range(size)), target)
+        new = puzzle.key not in seen and split_of(puzzle) == split
+        if new and solvable(tuple(sorted(puzzle.numbers)), target):
+            return puzzle
+    return None
+
+
+def row_of(puzzle: Puzzle, rules: Rules = PUBLIC) -> dict[str, Any]:
+    """A row in EasyR1's columns; `rewards.countdown` reads its answer."""
+    numbers = ", ".join(map(str, puzzle.numbers))
+    return {
+        "images": [],
+        "problem": rules.prompt.format(
+            numbers=numbers if rules.prompt == TINY_PROMPT else f"[{numbers}]", target=puzzle.target
+        ),
+        "answer": encode_answer(puzzle.target, type="countdown", choices=list(map(str, puzzle.numbers))),
+        "id": puzzle.key,
+    }
+
+
+def export(folder: str | Path, rows: dict[Split, int], rules: Rules = PUBLIC, seed: int = 0) -> list[Path]:
+    """Write SPLIT.parquet per split with the columns images, problem, answer, id; returns the files."""
+    files = []
+    for split, n in rows.items():
+        files.append(Path(folder) / f"{split}.parquet")
+        made = (row_of(puzzle, rules) for puzzle in draw_puzzles(split, n, rules, seed))
+        write_parquet(files[-1], made, {"id": "string"})
+    return files
