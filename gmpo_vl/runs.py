@@ -214,7 +214,56 @@ class EvaluationFolder:
         return json.loads(self.results_file.read_text(encoding="utf-8"))
 
     def plan(self) -> dict[str, Any] | None:
-        return json.loads(self.plan_file.read_text(encoding="utf-8")) if self.plan_file.exists() else None
+        return _read_object(self.plan_file)
+
+
+class StudyFolder:
+    """A study's folder: plan.json before anything runs, runs/PHASE/..., chosen.json between the phases, results.json at the end.
+
+    A run's folder is `gmpo-vl train`'s, with log.txt (what the command and the run printed), ended.json and `lock` beside.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        self.study_file = self.folder / "study.yaml"
+        self.plan_file = self.folder / "plan.json"
+        self.chosen_file = self.folder / "chosen.json"
+        self.results_file = self.folder / "results.json"
+        self.page_file = self.folder / "report.html"
+        self.figure_file = self.folder / "figure.png"
+
+    def run(self, name: str) -> Run:
+        return Run(self.folder / "runs" / name)
+
+    def log_file(self, name: str) -> Path:
+        return self.run(name).folder / "log.txt"
+
+    def lock_file(self, name: str) -> Path:
+        return self.run(name).folder / "lock"
+
+    def ending(self, name: str) -> dict[str, Any] | None:
+        """How a run's process ended: {exit, error, seconds, versions}; None for one that has not."""
+        return _read_object(self.run(name).folder / "ended.json")
+
+    def write_ending(self, name: str, ending: dict[str, Any]) -> None:
+        write_json(self.run(name).folder / "ended.json", ending)
+
+    def plan(self) -> dict[str, Any] | None:
+        return _read_object(self.plan_file)
+
+    def begin(self, study: str, plan: dict[str, Any]) -> None:
+        """Write the study's file as it was given, and its plan."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_text(self.study_file, study)
+        write_json(self.plan_file, plan)
+
+    def chosen(self) -> list[dict[str, Any]] | None:
+        """The frozen rates: {method, updates, learning_rate, score, at_edge} each."""
+        frozen = _read_object(self.chosen_file)
+        return None if frozen is None else frozen["chosen"]
+
+    def write_chosen(self, chosen: list[dict[str, Any]]) -> None:
+        write_json(self.chosen_file, {"chosen": chosen})
 
 
 def store_image(folder: Path, pixels_HWC: Any) -> str:
@@ -260,9 +309,14 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
 
 def write_text(path: Path, text: str) -> None:
     """Replace a file as a whole: never half of it, whatever happens."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """As `write_text`."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")  # shards may write the same file at once
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
+    with partial.open("wb") as file:
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, path)
@@ -270,6 +324,10 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+def _read_object(path: Path) -> dict[str, Any] | None:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def sync(path: Path) -> None:

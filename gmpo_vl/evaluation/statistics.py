@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import comb
 
 import numpy as np
@@ -114,6 +115,32 @@ def majority_at_k(answers: Sequence[str | None], correct: Sequence[bool], k: int
     leads_RC = (votes_RC == most_R1) & (most_R1 > 0)
     leaders_R = np.maximum(leads_RC.sum(axis=1), 1)
     return float(((leads_RC * right_C).sum(axis=1) / leaders_R).mean())
+
+
+# --- runs of several seeds --------------------------------------------------------------------------------------------
+def mean_over_seeds(values_S: np.ndarray) -> Estimate:
+    """Mean of one number per run and Student's 95% interval over S >= 2 seeds: mean +- t(0.975, S - 1) s / sqrt(S).
+
+    For a handful of seeds: a bootstrap of 3 to 5 numbers is too narrow. It takes the numbers for normally distributed.
+    """
+    values_S = np.asarray(values_S, dtype=np.float64)
+    if len(values_S) < 2:
+        raise ValueError(f"{len(values_S)} seeds: an interval over seeds needs at least 2")
+    mean, seeds = float(values_S.mean()), len(values_S)
+    half = t_quantile(seeds - 1) * float(values_S.std(ddof=1)) / seeds**0.5
+    return Estimate(mean, mean - half, mean + half)
+
+
+@cache
+def t_quantile(freedom: int) -> float:
+    """t(0.975) of Student's distribution: P(|T| > t) = I_x(freedom / 2, 1 / 2) = 0.05 at x = freedom / (freedom + t^2)."""
+    from mpmath import betainc
+
+    low, high = 0.0, 1.0
+    for _ in range(60):  # bisection: I_x rises with x
+        x = (low + high) / 2
+        low, high = (x, high) if betainc(freedom / 2, 0.5, 0, x, regularized=True) < 0.05 else (low, x)
+    return (freedom * (1 - low) / low) ** 0.5
 
 
 # --- two methods ------------------------------------------------------------------------------------------------------

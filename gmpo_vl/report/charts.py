@@ -20,11 +20,14 @@ SMOOTH_FROM = 80  # points from which a running mean is drawn over the raw line
 
 @dataclass(frozen=True)
 class Series:
-    """A line. `points` (x, y) in order of x; `dots` marks each point, for values that are measured now and then."""
+    """A line. `points` (x, y) in order of x; `dots` marks each point, for values that are measured now and then.
+    `band`: (x, low, high), shaded behind the line. `colour`: of the page's six, where it is not the line's number."""
 
     name: str
     points: Sequence[Point]
     dots: bool = False
+    band: Sequence[tuple[float, float, float]] = ()
+    colour: int | None = None
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,10 @@ class Chart:
     def legend(self) -> list[tuple[str, str]]:
         """(name, last value) per line."""
         return [(s.name, show(s.points[-1][1], self.unit)) for s in self.series]
+
+    def colours(self) -> list[int]:
+        """One per line."""
+        return [i if s.colour is None else s.colour for i, s in enumerate(self.series)]
 
     def smoothed(self) -> int:
         """The window of the running mean in points, 0 without one."""
@@ -120,14 +127,16 @@ def thin(points: Sequence[Point], most: int = MOST_POINTS) -> list[Point]:
 def _draw(chart: Chart) -> Markup:
     lines = _stack(chart.series) if chart.stacked else [list(s.points) for s in chart.series]
     x_of, x_ticks = _x_axis([p[0] for line in lines for p in line])
-    y_of, y_ticks = _y_axis(chart, [p[1] for line in lines for p in line])
+    edges = [edge for s in chart.series for _, *limits in s.band for edge in limits]
+    y_of, y_ticks = _y_axis(chart, [*(p[1] for line in lines for p in line), *edges])
     parts = [_grid(chart, x_of, x_ticks, y_of, y_ticks)]
+    parts += [_band(s, x_of, y_of, colour) for s, colour in zip(chart.series, chart.colours()) if s.band]
     drawn = list(enumerate(zip(chart.series, lines)))
     for i, (series, line) in reversed(drawn) if chart.stacked else drawn:
         if chart.stacked:
             parts.append(_area(line, x_of, y_of, i))
         else:
-            parts.append(_line(series, line, x_of, y_of, i, chart.smoothed()))
+            parts.append(_line(series, line, x_of, y_of, chart.colours()[i], chart.smoothed()))
     hover = [
         {"name": s.name, "points": [[x, show(y, chart.unit)] for x, y in thin(s.points)]}
         for s in chart.series
@@ -205,6 +214,14 @@ def _line(series: Series, line: Sequence[Point], x_of, y_of, i: int, window: int
         dot = Markup('<circle class="dot s{}" cx="{}" cy="{}" r="3.2"/>')
         parts += [dot.format(i, _n(x_of(x)), _n(y_of(y))) for x, y in thin(line)]
     return Markup("").join(parts)
+
+
+def _band(series: Series, x_of, y_of, colour: int) -> Markup:
+    """What lies between the low and the high values: along the high ones and back along the low ones."""
+    stride = max(1, math.ceil(len(series.band) / MOST_POINTS))
+    edges = list(series.band)[::stride]
+    around = [(x, high) for x, _, high in edges] + [(x, low) for x, low, _ in reversed(edges)]
+    return Markup('<path class="area band s{}" d="{}Z"/>').format(colour, _path(around, x_of, y_of))
 
 
 def _area(line: Sequence[Point], x_of, y_of, i: int) -> Markup:

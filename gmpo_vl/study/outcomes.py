@@ -1,0 +1,125 @@
+"""What came of a study's runs, and the choice of each cell's learning rate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from gmpo_vl.report.curves import Metrics, points
+from gmpo_vl.runs import StudyFolder
+from gmpo_vl.study.plan import Study, StudyRun, tuning_runs
+from gmpo_vl.study.runner import exit_in_words
+
+END = 5  # steps: "at the end" is the mean over the last so many
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One number of a run: `how` of a metric's values over the steps, as a natural logarithm where `log`."""
+
+    key: str
+    title: str
+    metric: str
+    how: Literal["end", "last", "mean", "largest", "smallest"]
+    log: bool = False
+
+    def of(self, metrics: Metrics) -> float | None:
+        """None where the run did not measure it."""
+        values = [y for x, y in points(metrics, self.metric) if x > 0]
+        if not values:
+            return None
+        found = {
+            "end": sum(values[-END:]) / len(values[-END:]),
+            "last": values[-1],
+            "mean": sum(values) / len(values),
+            "largest": max(values),
+            "smallest": min(values),
+        }[self.how]
+        return math.log(found) if self.log else found
+
+
+QUANTITIES = (
+    Quantity("entropy", f"Entropy, last {END} steps (nats)", "actor/entropy", "end"),
+    Quantity("kl_to_start", "KL to the start, last (nats per token)", "actor/kl_to_start", "last"),
+    Quantity("grad_norm", "Gradient norm, mean over steps", "actor/grad_norm", "mean"),
+    Quantity("grad_norm_max", "Gradient norm, largest of the run", "actor/grad_norm_max", "largest"),
+    Quantity("ln_ratio_max", "ln of the run's largest ratio", "actor/ratio_max", "largest", log=True),
+    Quantity("ln_ratio_min", "ln of the run's smallest ratio", "actor/ratio_min", "smallest", log=True),
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a run. state: finished; failed (`error` says why); missing: not run to its end yet."""
+
+    run: StudyRun
+    state: Literal["finished", "failed", "missing"]
+    error: str | None
+    metrics: Metrics
+    score: float | None
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """{quantity: value} of a finished run, `score` among them."""
+        if self.score is None:
+            return {}
+        found = {quantity.key: quantity.of(self.metrics) for quantity in QUANTITIES}
+        return {"score": self.score, **{key: value for key, value in found.items() if value is not None}}
+
+
+def outcome_of(study: Study, folder: StudyFolder, run: StudyRun) -> Outcome:
+    ending, metrics = folder.ending(run.name), folder.run(run.name).read_metrics()
+    if ending is None:
+        return Outcome(run, "missing", None, metrics, None)
+    if ending["exit"] != 0:
+        return Outcome(run, "failed", f"{exit_in_words(ending['exit'])}\n{ending['error']}", metrics, None)
+    validations = [y for _, y in points(metrics, study.metric)]
+    if len(validations) < study.last:
+        error = f"it ended well, but metrics.jsonl has {len(validations)} values of {study.metric}, not {study.last}"
+        return Outcome(run, "failed", error, metrics, None)
+    return Outcome(run, "finished", None, metrics, sum(validations[-study.last :]) / study.last)
+
+
+# --- the choice of rates ----------------------------------------------------------------------------------------------
+def choose(study: Study, tuning: Sequence[Outcome]) -> list[dict[str, Any]]:
+    """The best mean validation score of each cell; of equals the smallest rate. Cells with a run that is not finished are
+    left out: after a crash a method would have had fewer tries than the others.
+
+    at_edge: the rate is the grid's smallest or largest, a better one may lie outside.
+    """
+    chosen = []
+    for cell in study.cells:
+        scores = {rate: _scores(tuning, cell, rate) for rate in study.learning_rates}
+        if any(score is None for values in scores.values() for score in values):
+            continue
+        means = {rate: float(np.mean(values)) for rate, values in scores.items()}
+        best = max(sorted(means), key=lambda rate: means[rate])
+        edges = (min(means), max(means)) if len(means) > 1 else ()
+        chosen.append(
+            {
+                "method": cell[0],
+                "updates": cell[1],
+                "learning_rate": best,
+                "score": means[best],
+                "at_edge": best in edges,
+            }
+        )
+    return chosen
+
+
+def _scores(tuning: Sequence[Outcome], cell: tuple[str, str], rate: float) -> list[float | None]:
+    return [o.score for o in tuning if o.run.cell == cell and o.run.learning_rate == rate]
+
+
+def freeze(study: Study, folder: StudyFolder) -> dict[tuple[str, str], float]:
+    """Choose for the cells that can be and were not before, write them down, and return every cell's rate."""
+    frozen = {(c["method"], c["updates"]): c for c in folder.chosen() or []}
+    tuning = [outcome_of(study, folder, run) for run in tuning_runs(study)]
+    new = {(c["method"], c["updates"]): c for c in choose(study, tuning)} | frozen
+    if len(new) > len(frozen):
+        folder.write_chosen([new[cell] for cell in study.cells if cell in new])
+    return {cell: found["learning_rate"] for cell, found in new.items()}

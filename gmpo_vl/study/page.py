@@ -1,0 +1,152 @@
+"""A study as one self-contained page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gmpo_vl.report.charts import Chart, Series, show
+from gmpo_vl.report.page import render
+from gmpo_vl.runs import StudyFolder, write_text
+from gmpo_vl.study.bands import Band, Panel, panels
+from gmpo_vl.study.file import Study
+from gmpo_vl.study.outcomes import QUANTITIES, Outcome
+from gmpo_vl.study.plan import config_of, tuning_runs
+
+MINUS = "−"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A quantity of one setting of updates: per method its mean and interval, per comparison the difference and its own."""
+
+    title: str
+    cells: list[tuple[str, str]]
+    differences: list[tuple[str, str]]
+
+
+def write_page(
+    study: Study, folder: StudyFolder, outcomes: Sequence[Outcome], results: Mapping[str, Any]
+) -> Path:
+    """Write report.html from what there is so far."""
+    rows = panels(study, outcomes)
+    config = config_of(study, tuning_runs(study)[0])
+    html = render(
+        "study.html.jinja",
+        study=study,
+        plan=results["plan"],
+        model=str(config.worker.actor.model.model_path),
+        data=config.data.train_files,
+        steps=config.trainer.max_steps,
+        counts=_counts(outcomes, results["plan"]),
+        failed=[o for o in outcomes if o.state == "failed"],
+        tables={updates: table(study, results, updates) for updates in study.updates},
+        seeds={cell["updates"]: cell["seeds"] for cell in results["cells"]},
+        charts={updates: [chart(panel) for panel in row] for updates, row in rows.items()},
+        tuning=tuning_table(study, outcomes, results),
+        versions=results["versions"],
+    )
+    write_text(folder.page_file, html)
+    return folder.page_file
+
+
+def chart(panel: Panel) -> Chart:
+    return Chart(
+        panel.title,
+        panel.note,
+        [_series(band) for band in panel.bands],
+        unit="%" if panel.percent else "",
+        log=panel.log,
+        from_zero=not panel.log,
+        smooth=False,
+    )
+
+
+def _series(band: Band) -> Series:
+    return Series(
+        band.name,
+        list(zip(band.steps, band.mean)),
+        band=list(zip(band.steps, band.low, band.high)),
+        colour=band.method % 6,
+    )
+
+
+def table(study: Study, results: Mapping[str, Any], updates: str) -> list[Row]:
+    """What the fresh seeds say under one setting: a row per quantity that some cell has."""
+    cells = {c["method"]: c["quantities"] for c in results["cells"] if c["updates"] == updates}
+    differences = [d["quantities"] for d in results["differences"] if d["updates"] == updates]
+    titles = {
+        "score": f"Validation, {study.metric}"
+        + (f", mean of the last {study.last}" if study.last > 1 else ", last"),
+        "test": "Held-out rows, " + study.metric.removeprefix("val/"),
+        **{quantity.key: quantity.title for quantity in QUANTITIES},
+    }
+    rows = []
+    for key, title in titles.items():
+        percent = key in ("score", "test") and study.metric == "val/accuracy"
+        if any(key in quantities for quantities in cells.values()):
+            rows.append(
+                Row(
+                    title,
+                    [in_words(cells[method].get(key), percent) for method in study.methods],
+                    [in_words(found.get(key), percent, signed=True) for found in differences],
+                )
+            )
+    return rows
+
+
+def in_words(estimate: Mapping[str, Any] | None, percent: bool, signed: bool = False) -> tuple[str, str]:
+    """(mean, interval) as text, both empty where there is nothing."""
+
+    def word(value: float) -> str:
+        text = show(abs(value), "%" if percent else "")
+        sign = MINUS if value < 0 else "+" if signed and value > 0 else ""
+        return sign + text
+
+    if estimate is None:
+        return "", ""
+    if estimate["low"] is None:
+        return word(estimate["value"]), "one seed"
+    return word(estimate["value"]), f"{word(estimate['low'])} to {word(estimate['high'])}"
+
+
+def tuning_table(
+    study: Study, outcomes: Sequence[Outcome], results: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Per cell: the score of every rate (mean over the tuning seeds), which was chosen, and why none was."""
+    chosen = {(c["method"], c["updates"]): c for c in results["chosen"]}
+    rows = []
+    for cell in study.cells:
+        scores = []
+        for rate in study.learning_rates:
+            runs = [o for o in outcomes if o.run.phase == "tune" and o.run.cell == cell]
+            found = [o.score for o in runs if o.run.learning_rate == rate]
+            known = [score for score in found if score is not None]
+            whole = len(known) == len(study.tuning_seeds)
+            scores.append((rate, sum(known) / len(known) if whole else None, len(found) - len(known)))
+        best = chosen.get(cell)
+        rows.append(
+            {
+                "method": cell[0],
+                "updates": cell[1],
+                "scores": scores,
+                "chosen": best and best["learning_rate"],
+                "at_edge": bool(best and best["at_edge"]),
+                "lost": sum(lost for _, _, lost in scores),
+            }
+        )
+    return rows
+
+
+def _counts(outcomes: Sequence[Outcome], plan: Mapping[str, Any]) -> list[tuple[str, int, int]]:
+    """(phase, finished, planned) of tuning and fresh runs."""
+    return [
+        (
+            title,
+            sum(o.run.phase == phase and o.state == "finished" for o in outcomes),
+            plan["runs"][phase],
+        )
+        for phase, title in (("tune", "tuning"), ("final", "fresh"))
+    ]

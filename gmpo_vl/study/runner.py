@@ -1,0 +1,163 @@
+"""Runs a study's runs, each in a process of its own: a crash or a kill costs one run, and the same command goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+from gmpo_vl.runs import StudyFolder
+
+ERROR_LINES = 12  # of a failed run's log, kept as its error
+ASKED_TO_STOP = (128 + signal.SIGTERM, -signal.SIGTERM)  # the second: before the run could take the signal
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run's name in the study's folder, and the arguments of `gmpo-vl` that make it."""
+
+    name: str
+    arguments: Sequence[str]
+
+
+def run_all(folder: StudyFolder, jobs: Sequence[Job], workers: int, tell: Callable[[str], None]) -> list[str]:
+    """Run the jobs that have not ended well yet, `workers` at once. Returns the names of those that failed.
+
+    Asked to stop (Ctrl-C, SIGTERM) it asks the runs to save and stop, waits for them, and raises KeyboardInterrupt. A
+    run whose study was killed goes on by itself; whoever wants it next waits for it.
+    """
+    todo = [job for job in jobs if not ended_well(folder, job.name)]
+    stopping, done = Event(), len(jobs) - len(todo)
+    with ThreadPoolExecutor(workers) as pool, _sigterm_as_interrupt():
+        futures = {pool.submit(_run, folder, job, workers, stopping, tell): job for job in todo}
+        try:
+            for future in as_completed(futures):
+                done += 1
+                tell(f"{done}/{len(jobs)} {futures[future].name}: {_in_words(future.result())}")
+        except BaseException:
+            stopping.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return [job.name for job in jobs if not ended_well(folder, job.name)]
+
+
+def ended_well(folder: StudyFolder, name: str) -> bool:
+    ending = folder.ending(name)
+    return ending is not None and ending["exit"] == 0
+
+
+def _run(
+    folder: StudyFolder, job: Job, workers: int, stopping: Event, tell: Callable[[str], None]
+) -> dict[str, Any] | None:
+    """One run in a process; how it ended is written down. None where it was asked to stop."""
+    folder.run(job.name).folder.mkdir(parents=True, exist_ok=True)
+    log = folder.log_file(job.name)
+    with _locked(folder.lock_file(job.name), stopping, lambda: tell(f"waiting for {job.name}")) as lock:
+        if ended_well(folder, job.name):  # whoever held the lock has done it
+            return folder.ending(job.name)
+        began = time.perf_counter()
+        code = None if stopping.is_set() else _in_process(job, log, lock, workers, stopping)
+        if code is None or code in ASKED_TO_STOP:
+            return None
+        ending = {
+            "exit": code,
+            "error": None if code == 0 else _last_lines(log),
+            "seconds": round(time.perf_counter() - began, 1),
+            "versions": {name: version(name) for name in ("gmpo-vl", "torch", "transformers")},
+        }
+        folder.write_ending(job.name, ending)
+        return ending
+
+
+def _in_process(job: Job, log: Path, lock: int, workers: int, stopping: Event) -> int:
+    """`gmpo-vl ARGUMENTS` to its end, or until it has stopped as asked. Returns its exit code.
+
+    In a session of its own: Ctrl-C reaches the study alone, which passes it on once, as a SIGTERM.
+    """
+    with log.open("a", encoding="utf-8") as file:
+        file.write(f"$ gmpo-vl {' '.join(job.arguments)}\n")
+        file.flush()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "gmpo_vl.cli", *job.arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=_environment(workers),
+            pass_fds=(lock,),
+            start_new_session=True,
+        )
+        asked = False
+        while True:
+            try:
+                return process.wait(timeout=0.2)
+            except subprocess.TimeoutExpired:
+                if stopping.is_set() and not asked:
+                    process.send_signal(signal.SIGTERM)
+                    asked = True
+
+
+@contextmanager
+def _locked(path: Path, stopping: Event, tell_waiting: Callable[[], None]) -> Iterator[int]:
+    """Hold a file's lock, after whoever has it. A run inherits it, so it is held for as long as either lives.
+
+    Goes on without it when asked to stop: nothing is started then.
+    """
+    import fcntl
+
+    told = False
+    with path.open("w") as file:
+        while not stopping.is_set():
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not told:
+                    tell_waiting()
+                told = True
+                time.sleep(0.2)
+        yield file.fileno()
+
+
+def _environment(workers: int) -> dict[str, str]:
+    """Cores shared out among the runs, unless the number of threads is set."""
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    return {"OMP_NUM_THREADS": str(threads), **os.environ}
+
+
+def _in_words(ending: dict[str, Any] | None) -> str:
+    if ending is None:
+        return "stopped; the same command goes on with it"
+    if ending["exit"] == 0:
+        return f"{ending['seconds']:.0f} s"
+    return f"FAILED, {exit_in_words(ending['exit'])}: {ending['error'].splitlines()[-1]}"
+
+
+def exit_in_words(code: int) -> str:
+    return f"ended by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+def _last_lines(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()
+    return "\n".join(lines[-ERROR_LINES:])
+
+
+@contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    former = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)

@@ -1,0 +1,114 @@
+"""A study's file: what it declares is what runs, and what cannot be compared is refused before anything runs."""
+
+from collections import Counter
+
+import pytest
+
+from gmpo_vl.cli import main
+from gmpo_vl.config import load_config
+from gmpo_vl.config.schema import key_types, value_of
+from gmpo_vl.study.file import StudyError, read_study
+from gmpo_vl.study.plan import config_of, fresh_runs, make_plan, tuning_runs
+from gmpo_vl.study.protocol import open_folder
+
+
+def test_every_method_is_tuned_with_the_same_runs(study):
+    runs = tuning_runs(study)
+    assert len({run.name for run in runs}) == len(runs) == 2 * 2 * 3 * 2
+    assert set(Counter(run.cell for run in runs).values()) == {6}
+    of_method = {
+        m: {(r.updates, r.learning_rate, r.seed) for r in runs if r.method == m} for m in study.methods
+    }
+    assert of_method["grpo"] == of_method["gmpo"]
+
+
+def test_a_run_differs_from_its_base_in_what_the_file_names(study):
+    run = tuning_runs(study)[-1]
+    config, base = config_of(study, run), load_config(study.base, study.updates[run.updates])
+    assert value_of(config, "worker.actor.loss_type") == run.method == "gmpo"
+    assert value_of(config, "worker.actor.optim.lr") == run.learning_rate == 1e-3
+    assert value_of(config, "worker.actor.global_batch_size") == 1
+    assert value_of(config, "data.seed") == value_of(config, "worker.rollout.seed") == run.seed == 2
+    changed = {key for key in key_types() if value_of(config, key) != value_of(base, key)}
+    assert changed == {"worker.actor.optim.lr", "data.seed", "worker.rollout.seed"}
+
+
+def test_fresh_runs_have_the_chosen_rates_and_only_them(study):
+    runs = fresh_runs(study, {("grpo", "u2"): 1e-4, ("gmpo", "u8"): 1e-3})
+    assert {(*run.cell, run.learning_rate) for run in runs} == {("grpo", "u2", 1e-4), ("gmpo", "u8", 1e-3)}
+    assert [run.seed for run in runs] == [11, 11, 12, 12, 13, 13]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"learning_rate": [1]}, "there is no key learning_rate"),
+        ({"fresh_seeds": [2, 12, 13]}, "seeds \\[2\\] are tuning seeds and fresh seeds"),
+        ({"fresh_seeds": [11, 12]}, "needs 3"),
+        ({"fresh_seeds": [11, 11, 12]}, "different whole numbers"),
+        ({"tuning_seeds": []}, "tuning_seeds is missing"),
+        ({"learning_rates": [1e-3, 1e-3]}, "different numbers above 0"),
+        ({"learning_rates": ["fast"]}, "different numbers above 0"),
+        ({"metric": "reward/accuracy"}, "tuned on validation"),
+        ({"last": 0}, "last is 0"),
+        ({"methods": {"a/b": []}}, "names folders"),
+        ({"methods": {"gmpo": "worker.actor.loss_type=gmpo"}}, "must be a list of a.b=c"),
+        (
+            {"overrides": ["worker.actor.optim.lr=1"]},
+            "overrides sets worker.actor.optim.lr, which the study itself",
+        ),
+        (
+            {"methods": {"gmpo": ["worker.actor.global_batch_size=2"]}},
+            "updates.u2 sets worker.actor.global_batch_size, which methods.gmpo sets",
+        ),
+        ({"name": "../elsewhere"}, "names a folder"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(write_study, changes, sentence):
+    with pytest.raises(StudyError, match=sentence):
+        read_study(write_study(**changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "base", "sentence"),
+    [
+        (
+            {"methods": {"gmpo": ["worker.actor.los_type=gmpo"]}},
+            None,
+            "tune/gmpo/u2/lr0.0001/seed1 cannot run.*loss_type",
+        ),
+        ({"overrides": ["trainer.val_freq=-1"]}, None, "set data.val_files and trainer.val_freq"),
+        (
+            {"overrides": ["trainer.save_freq=-1"], "test_files": "test.parquet"},
+            None,
+            "set trainer.save_freq",
+        ),
+        ({"base": "no_such.yaml"}, None, "no_such.yaml"),
+    ],
+)
+def test_runs_that_would_leave_no_score_are_refused(write_study, changes, base, sentence):
+    path = write_study(**changes)
+    with pytest.raises(StudyError, match=f"(?s){sentence}"):
+        make_plan(read_study(path), path.read_text())
+
+
+def test_another_grid_in_the_same_folder_is_refused(study, write_study, folder):
+    text = write_study().read_text()
+    open_folder(folder.folder, text, make_plan(study, text))
+    path = write_study(learning_rates=[1e-4, 3e-4])
+    with pytest.raises(StudyError, match="whose file was another"):
+        open_folder(folder.folder, path.read_text(), make_plan(read_study(path), path.read_text()))
+    path = write_study(base=(path.parent / "base.yaml").read_text().replace("n: 4", "n: 8"))
+    with pytest.raises(StudyError, match="whose base configuration was another"):
+        open_folder(folder.folder, path.read_text(), make_plan(read_study(path), path.read_text()))
+
+
+def test_dry_run_counts_and_writes_nothing(write_study, tmp_path, capsys):
+    path = write_study(test_files="test.parquet")
+    assert main(["study", str(path), "--out", str(tmp_path / "out"), "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "24 runs: 6 for each of 4 pairs" in said
+    assert "u2 (2), u8 (8) per rollout batch of 8 prompts x 4" in said
+    assert "12 runs: seeds 11, 12, 13" in said
+    assert "12 of those models asked test.parquet" in said
+    assert not (tmp_path / "out").exists()

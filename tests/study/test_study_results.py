@@ -1,0 +1,144 @@
+"""The choice of rates, the intervals and the page, on runs that were written through runs.py."""
+
+import json
+
+import numpy as np
+import pytest
+
+from gmpo_vl.evaluation.statistics import mean_over_seeds, t_quantile
+from gmpo_vl.study.figure import write_figure
+from gmpo_vl.study.outcomes import choose, freeze, outcome_of
+from gmpo_vl.study.plan import fresh_runs, tuning_runs
+from gmpo_vl.study.protocol import write_results
+from gmpo_vl.study.results import collect
+
+RATES = {("grpo", "u2"): 3e-4, ("gmpo", "u2"): 1e-3, ("grpo", "u8"): 1e-4, ("gmpo", "u8"): 3e-4}
+SCORES = {"grpo": (0.30, 0.34, 0.38), "gmpo": (0.36, 0.38, 0.46)}  # by fresh seed
+
+
+@pytest.fixture
+def tuned(study, finish):
+    """Every tuning run; the best rate of a cell is 0.1 better, and one of its seeds is bad luck."""
+    for run in tuning_runs(study):
+        best = run.learning_rate == RATES[run.cell]
+        finish(run, 0.2 + 0.2 * best - 0.1 * (run.seed == 2))
+
+
+@pytest.fixture
+def finished(study, folder, finish, tuned):
+    for run in fresh_runs(study, freeze(study, folder)):
+        finish(run, SCORES[run.method][run.seed - 11], **{"actor/grad_norm_max": float(run.seed)})
+
+
+def test_students_quantiles():
+    printed = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 9: 2.262, 30: 2.042}
+    assert {df: round(t_quantile(df), 3) for df in printed} == printed
+    estimate = mean_over_seeds(np.array([1.0, 2.0, 3.0]))
+    assert (estimate.value, round(estimate.half_width, 3)) == (2.0, round(4.303 / 3**0.5, 3))
+    with pytest.raises(ValueError, match="at least 2"):
+        mean_over_seeds(np.array([1.0]))
+
+
+def test_the_best_mean_is_chosen_and_an_edge_is_said(study, folder, tuned):
+    assert freeze(study, folder) == RATES
+    at_edge = {(c["method"], c["updates"]): c["at_edge"] for c in folder.chosen()}
+    assert at_edge == {cell: rate != 3e-4 for cell, rate in RATES.items()}
+    assert folder.chosen()[0]["score"] == pytest.approx(0.35)
+
+
+def test_of_equal_rates_the_smallest(study, folder, finish):
+    for run in tuning_runs(study):
+        finish(run, 0.25)
+    assert set(freeze(study, folder).values()) == {1e-4}
+
+
+def test_a_frozen_rate_stays(study, folder, finish, tuned):
+    before = freeze(study, folder)
+    kept = folder.chosen_file.read_bytes()
+    for run in tuning_runs(study):
+        finish(run, 0.9 if run.learning_rate == 1e-4 else 0.1)
+    assert freeze(study, folder) == before
+    assert folder.chosen_file.read_bytes() == kept
+
+
+def test_no_rate_is_chosen_where_a_tuning_run_is_missing(study, folder, finish, tuned):
+    lost = next(run for run in tuning_runs(study) if run.cell == ("grpo", "u8"))
+    finish(lost, 0.0, exit_code=1, error="out of memory")
+    outcomes = [outcome_of(study, folder, run) for run in tuning_runs(study)]
+    assert {(c["method"], c["updates"]) for c in choose(study, outcomes)} == set(RATES) - {("grpo", "u8")}
+    assert ("grpo", "u8") not in freeze(study, folder)
+    finish(lost, 0.2)
+    assert freeze(study, folder) == RATES
+
+
+def test_a_run_that_left_too_few_validations_has_failed(study, folder, finish):
+    run = tuning_runs(study)[0]
+    finish(run, 0.5)
+    folder.run(run.name).metrics_file.write_text('{"step": 0, "actor/entropy": 0.1}\n')
+    outcome = outcome_of(study, folder, run)
+    assert outcome.state == "failed"
+    assert "0 values of val/accuracy" in outcome.error
+
+
+def test_means_and_differences_over_seeds(study, folder, finished):
+    results = write_results(study, folder)
+    cell = next(c for c in results["cells"] if (c["method"], c["updates"]) == ("gmpo", "u2"))
+    assert cell["quantities"]["score"]["values"] == list(SCORES["gmpo"])
+    difference = next(d for d in results["differences"] if d["updates"] == "u2")
+    gains = np.subtract(SCORES["gmpo"], SCORES["grpo"])
+    expected = mean_over_seeds(gains)
+    found = difference["quantities"]["score"]
+    assert [found[k] for k in ("value", "low", "high")] == pytest.approx(
+        [expected.value, expected.low, expected.high]
+    )
+    assert cell["quantities"]["ln_ratio_max"]["value"] == pytest.approx(np.log(3.5))
+    assert difference["quantities"]["grad_norm_max"]["values"] == [0, 0, 0]
+
+
+def test_results_hold_no_times_and_no_paths(study, folder, finished, tmp_path):
+    write_results(study, folder)
+    text = folder.results_file.read_text()
+    assert str(tmp_path) not in text
+    assert "seconds" not in text
+
+
+def test_a_failed_run_is_on_the_page_and_not_in_the_means(study, folder, finish, finished):
+    lost = next(run for run in fresh_runs(study, RATES) if run.cell == ("gmpo", "u8") and run.seed == 12)
+    finish(lost, 0.0, exit_code=-9, error="killed <script>alert(1)</script>")
+    results = write_results(study, folder)
+    rows = [row for row in results["runs"] if row["state"] == "failed"]
+    assert [(row["method"], row["updates"], row["seed"]) for row in rows] == [("gmpo", "u8", 12)]
+    cell = next(c for c in results["cells"] if (c["method"], c["updates"]) == ("gmpo", "u8"))
+    assert cell["seeds"] == [11, 13]
+    page = folder.page_file.read_text()
+    assert "final/gmpo/u8/seed12" in page
+    assert "ended by SIGKILL" in page
+    assert "<script>alert" not in page
+    assert "11 of 12" in page
+
+
+def test_the_page_draws_a_band_per_method_and_leaves_out_what_was_not_measured(study, folder, finished):
+    write_results(study, folder)
+    write_figure(study, folder, collect(study, folder)[0])
+    page = folder.page_file.read_text()
+    assert page.count('class="area band s0"') == page.count('class="area band s1"') == 2 * 6
+    assert page.count("<figure") == 2 * 5
+    assert folder.figure_file.read_bytes().startswith(b"\x89PNG")
+    for run in fresh_runs(study, RATES):
+        file = folder.run(run.name).metrics_file
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        file.write_text(
+            "".join(json.dumps({k: v for k, v in r.items() if "kl_to" not in k}) + "\n" for r in rows)
+        )
+    results = write_results(study, folder)
+    assert folder.page_file.read_text().count("<figure") == 2 * 4
+    assert all("kl_to_start" not in cell["quantities"] for cell in results["cells"])
+
+
+def test_the_page_of_a_study_that_has_not_begun(study, folder):
+    write_results(study, folder)
+    write_figure(study, folder, collect(study, folder)[0])
+    page = folder.page_file.read_text()
+    assert "0 of 24" in page
+    assert "No fresh run has finished" in page
+    assert not folder.figure_file.exists()
