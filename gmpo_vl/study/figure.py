@@ -5,6 +5,9 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 
+from PIL import Image
+
+from gmpo_vl.report.charts import log_ticks, tick_label
 from gmpo_vl.runs import StudyFolder, write_bytes
 from gmpo_vl.study.bands import Band, Panel, panels
 from gmpo_vl.study.file import Study
@@ -26,7 +29,7 @@ def draw(rows: Mapping[str, Sequence[Panel]]) -> bytes:
     from matplotlib.figure import Figure
 
     columns = max(len(row) for row in rows.values())
-    figure = Figure(figsize=(2.9 * columns, 2.3 * len(rows) + 0.4), dpi=110, layout="constrained")
+    figure = Figure(figsize=(2.9 * columns, 2.3 * len(rows) + 0.4), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(rows), columns, squeeze=False)
     for i, (updates, row) in enumerate(rows.items()):
@@ -43,8 +46,9 @@ def draw(rows: Mapping[str, Sequence[Panel]]) -> bytes:
     figure.legend(
         handles, [band.name for band in first.bands], loc="outside lower center", ncols=6, frameon=False
     )
-    out = io.BytesIO()
-    figure.savefig(out, format="png")
+    drawn, out = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png")
+    Image.open(drawn).convert("RGB").quantize(64).save(out, "PNG", optimize=True)  # a fifth of the bytes
     return out.getvalue()
 
 
@@ -53,6 +57,10 @@ def _panel(axis, panel: Panel) -> None:
         _line(axis, band)
     if panel.log and all(low > 0 for band in panel.bands for low in band.low):
         axis.set_yscale("log")
+        low, high = axis.get_ylim()
+        axis.set_yticks(log_ticks(low, high), minor=False)
+        axis.set_yticks([], minor=True)
+        axis.yaxis.set_major_formatter(lambda value, _: tick_label(value, ""))
     if panel.percent:
         axis.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}%")
     axis.tick_params(labelsize=8)

@@ -98,10 +98,11 @@ def table(study: Study, results: Mapping[str, Any], updates: str) -> list[Row]:
 
 
 def in_words(estimate: Mapping[str, Any] | None, percent: bool, signed: bool = False) -> tuple[str, str]:
-    """(mean, interval) as text, both empty where there is nothing."""
+    """(mean, interval) as text, both empty where there is nothing. Differences of shares are in points of a percent."""
 
     def word(value: float) -> str:
-        text = show(abs(value), "%" if percent else "")
+        points = percent and signed
+        text = f"{100 * abs(value):.1f}" if points else show(abs(value), "%" if percent else "")
         sign = MINUS if value < 0 else "+" if signed and value > 0 else ""
         return sign + text
 
@@ -109,7 +110,8 @@ def in_words(estimate: Mapping[str, Any] | None, percent: bool, signed: bool = F
         return "", ""
     if estimate["low"] is None:
         return word(estimate["value"]), "one seed"
-    return word(estimate["value"]), f"{word(estimate['low'])} to {word(estimate['high'])}"
+    unit = " points" if percent and signed else ""
+    return word(estimate["value"]) + unit, f"{word(estimate['low'])} to {word(estimate['high'])}"
 
 
 def tuning_table(

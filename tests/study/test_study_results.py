@@ -140,5 +140,5 @@ def test_the_page_of_a_study_that_has_not_begun(study, folder):
     write_figure(study, folder, collect(study, folder)[0])
     page = folder.page_file.read_text()
     assert "0 of 24" in page
-    assert "No fresh run has finished" in page
+    assert "no fresh run has finished" in page
     assert not folder.figure_file.exists()

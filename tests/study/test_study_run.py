@@ -1,0 +1,130 @@
+"""Real runs of a tiny model: what a killed study leaves is gone on with, and the results are the same to the byte."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from gmpo_vl.config import load_config
+from gmpo_vl.data.diagrams import export
+from gmpo_vl.engines.local.trainer import train
+from gmpo_vl.models.tiny import save_tiny
+from gmpo_vl.runs import Run, StudyFolder
+from gmpo_vl.study.file import read_study
+from gmpo_vl.study.outcomes import freeze
+from gmpo_vl.study.plan import StudyRun, fresh_runs, make_plan, tuning_runs
+from gmpo_vl.study.protocol import open_folder, run_study, write_results
+
+# No tiny random model answers right: this gives groups variance, and is the same on every run.
+REWARD = """
+def compute_score(reward_inputs):
+    scores = []
+    for given in reward_inputs:
+        right = float(sum(map(ord, given["response"])) % 3 == 0)
+        scores.append({"overall": right, "accuracy": right})
+    return scores
+"""
+
+
+@pytest.fixture
+def file(tmp_path, write_study) -> Path:
+    """One method, rate and setting: four runs of one step, and a held-out split."""
+    export(tmp_path / "data", {"train": 12, "validation": 4, "test": 4})
+    save_tiny(tmp_path / "tiny")
+    (tmp_path / "reward.py").write_text(REWARD)
+    own = {
+        "data.train_files": tmp_path / "data/train.parquet",
+        "data.val_files": tmp_path / "data/validation.parquet",
+        "worker.actor.model.model_path": tmp_path / "tiny",
+        "worker.reward.reward_function": f"{tmp_path / 'reward.py'}:compute_score",
+        "data.rollout_batch_size": 2,
+        "trainer.max_steps": 1,
+    }
+    return write_study(
+        overrides=[f"{key}={value}" for key, value in own.items()],
+        methods={"gmpo": []},
+        learning_rates=[1e-3],
+        updates={"u2": ["worker.actor.global_batch_size=1"]},
+        tuning_seeds=[1],
+    )
+
+
+def run_here(study, folder: StudyFolder, run: StudyRun) -> None:
+    """What the runner's process does, without starting one."""
+    from gmpo_vl.study.plan import settings_of
+
+    target = folder.run(run.name).folder
+    torch.set_num_threads(1)
+    train(load_config(study.base, [*settings_of(study, run), f"trainer.save_checkpoint_path={target}"]))
+    folder.write_ending(run.name, {"exit": 0, "error": None, "seconds": 1.0, "versions": VERSIONS})
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    return {name: version(name) for name in ("gmpo-vl", "torch", "transformers")}
+
+
+VERSIONS = _versions()
+
+
+def finished_study(file: Path, out: Path, but: int) -> StudyFolder:
+    """A study's folder with all runs done but the last `but` fresh ones."""
+    study, text = read_study(file), file.read_text()
+    folder = open_folder(out, text, make_plan(study, text))
+    for run in tuning_runs(study):
+        run_here(study, folder, run)
+    fresh = fresh_runs(study, freeze(study, folder))
+    for run in fresh[: len(fresh) - but]:
+        run_here(study, folder, run)
+    return folder
+
+
+def test_a_killed_study_goes_on_to_the_same_results(file, tmp_path):
+    whole = finished_study(file, tmp_path / "whole", but=0)
+    write_results(read_study(file), whole)
+
+    folder = finished_study(file, tmp_path / "killed", but=1)
+    before = {path: path.stat().st_mtime_ns for path in folder.folder.glob("runs/**/metrics.jsonl")}
+    assert len(before) == 3
+    command = [sys.executable, "-m", "gmpo_vl.cli", "study", str(file), "--out", str(folder.folder)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    driver = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    last = folder.run("final/gmpo/u2/seed13")
+    wait_for(lambda: folder.log_file("final/gmpo/u2/seed13").exists())
+    driver.kill()
+    assert driver.wait() == -signal.SIGKILL
+    assert folder.ending("final/gmpo/u2/seed13") is None
+
+    # The run outlived its study: the same command waits for it, and finds it done.
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "waiting for final/gmpo/u2/seed13" in result.stdout
+    assert [line["step"] for line in Run(last.folder).read_metrics()] == [0, 1]
+    assert folder.results_file.read_bytes() == whole.results_file.read_bytes()
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert folder.figure_file.exists()
+
+
+def test_a_run_that_crashes_costs_one_run(file, tmp_path, capsys):
+    study, text = read_study(file), file.read_text()
+    folder = open_folder(tmp_path / "out", text, make_plan(study, text))
+    (tmp_path / "tiny" / "config.json").write_text("{")
+    said: list[str] = []
+    results = run_study(study, folder, 1, said.append)
+    assert [(row["phase"], row["state"]) for row in results["runs"]] == [("tune", "failed")]
+    assert "1/1 tune/gmpo/u2/lr0.001/seed1: FAILED, exit code" in said[0]
+    assert "tiny" in results["runs"][0]["error"]
+    assert "not chosen: 1 runs are missing" in folder.page_file.read_text()
+
+
+def wait_for(condition, seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
