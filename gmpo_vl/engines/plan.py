@@ -7,6 +7,8 @@ from pathlib import Path
 
 from gmpo_vl.config import Config, notices
 from gmpo_vl.doctor.memory import model_size
+from gmpo_vl.engines.fitting import with_fitting_tokens
+from gmpo_vl.engines.passes import limits_of
 from gmpo_vl.engines.setup import (
     load_configured_processor,
     load_configured_reward,
@@ -51,6 +53,9 @@ def describe(config: Config, prompts: PromptSet, validation: PromptSet | None) -
     """The plan as lines for a person."""
     data, actor, rollout = config.data, config.worker.actor, config.worker.rollout
     steps = total_steps(config, len(prompts))
+    fitting = with_fitting_tokens(config, prompts)
+    limits = limits_of(fitting, True, actor.micro_batch_size_per_device_for_update)
+    forward = f"{limits.max_tokens:,} tokens" if limits.max_tokens else f"{limits.max_rows} rollouts"
     updates = actor.ppo_epochs * -(-data.rollout_batch_size // actor.global_batch_size)
     rollouts = data.rollout_batch_size * rollout.n
     prompt_tokens = sum(prompts.lengths) / len(prompts)
@@ -68,7 +73,7 @@ def describe(config: Config, prompts: PromptSet, validation: PromptSet | None) -
         f"steps       {steps:,} ({steps * data.rollout_batch_size / len(prompts):.1f} passes over the data)",
         f"a step      {data.rollout_batch_size:,} prompts x {rollout.n} = {rollouts:,} rollouts, "
         f"{updates:,} updates of {actor.global_batch_size:,} prompts ({actor.global_batch_size * rollout.n:,} rollouts)",
-        f"            at most {worst:,} tokens in prompts and responses",
+        f"            at most {worst:,} tokens in prompts and responses; up to {forward} a forward",
         f"run         {config.trainer.save_checkpoint_path or 'runs/' + config.trainer.experiment_name}",
     ]
     return "\n".join([*lines, *notices(config)])

@@ -16,6 +16,7 @@ from gmpo_vl.data.order import EpochOrder
 from gmpo_vl.data.types import Prompt
 from gmpo_vl.engines.ahead import Ahead
 from gmpo_vl.engines.checkpoint import Progress, checkpoint_to_go_on_from, is_own, load_progress
+from gmpo_vl.engines.fitting import with_fitting_tokens
 from gmpo_vl.engines.loggers import Logger, open_loggers
 from gmpo_vl.engines.passes import LogProbs
 from gmpo_vl.engines.proof import Proof
@@ -110,12 +111,12 @@ class Session:
 def open_session(
     config: Config,
     check_checkpoint: Callable[[Path, Config], None],
-    start: Callable[[PromptSet, int, Path | None], Engine],
+    start: Callable[[Config, PromptSet, int, Path | None], Engine],
 ) -> Session:
     """Load everything, what is cheap first; on resume the logs are rewound to the checkpoint.
 
-    check_checkpoint(folder, config): raises where this engine cannot go on from it. start(prompts, steps, checkpoint): the
-    engine, with the checkpoint's weights where there is one.
+    check_checkpoint(folder, config): raises where this engine cannot go on from it. start(config, prompts, steps, checkpoint):
+    the engine, with the checkpoint's weights where there is one.
     """
     reward = load_configured_reward(config)
     run, checkpoint = open_run(config, check_checkpoint)
@@ -129,7 +130,8 @@ def open_session(
     ):  # the best so far is another run's, and lies there
         progress.best_accuracy, progress.best_step = -1.0, -1
     steps = total_steps(config, len(prompts))
-    engine = start(prompts, steps, checkpoint)
+    fitting = with_fitting_tokens(config, prompts)
+    engine = start(fitting, prompts, steps, checkpoint)
     if checkpoint is not None:
         print(f"going on from {checkpoint}", flush=True)
     if not config.trainer.val_only:
@@ -142,7 +144,7 @@ def open_session(
             progress.unfinished = {}  # it was finished in an earlier resume
     order = EpochOrder(len(prompts), config.data.seed, config.data.shuffle)
     return Session(
-        config=config,
+        config=fitting,
         run=run,
         engine=engine,
         reward=reward,

@@ -42,9 +42,9 @@ def train(config: Config) -> Run:
     check(config)
     print("".join(f"{line}\n" for line in without_use(config)), end="", flush=True)
 
-    def start(prompts: PromptSet, steps: int, checkpoint: Path | None) -> GMPOTrainer:
+    def start(fitting: Config, prompts: PromptSet, steps: int, checkpoint: Path | None) -> GMPOTrainer:
         cpu = start_ray(config)
-        workers = GMPOTrainer(to_easyr1(config, steps, cpu), config, prompts, worker_class(cpu))
+        workers = GMPOTrainer(to_easyr1(fitting, steps, cpu), fitting, prompts, worker_class(cpu))
         workers.init_workers()
         if checkpoint is not None:
             workers.load(checkpoint / "actor")

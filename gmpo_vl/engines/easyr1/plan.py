@@ -20,15 +20,10 @@ def describe_split(config: Config) -> list[str]:
     """Who does what."""
     actor, rollout, trainer = config.worker.actor, config.worker.rollout, config.trainer
     gpus = trainer.nnodes * trainer.n_gpus_per_node
-    tokens = actor.max_tokens_per_micro_batch
-    longest = config.data.max_prompt_length + config.data.max_response_length
-    if tokens is None and actor.dynamic_batching:
-        tokens = actor.micro_batch_size_per_device_for_update * longest
-    forward = f"{tokens:,} tokens" if tokens else f"{actor.micro_batch_size_per_device_for_update} rollouts"
     prompts = actor.global_batch_size // gpus
     return [
         f"GPUs        {gpus} ({trainer.nnodes} x {trainer.n_gpus_per_node}); vLLM on {rollout.tensor_parallel_size} each",
-        f"a GPU       {prompts:,} prompts ({prompts * rollout.n:,} rollouts) of an update, at most {forward} a forward",
+        f"a GPU       {prompts:,} prompts ({prompts * rollout.n:,} rollouts) of an update",
     ]
 
 

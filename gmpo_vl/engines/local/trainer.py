@@ -19,6 +19,6 @@ def train(config: Config) -> Run:
         open_session(
             config,
             check_checkpoint,
-            lambda prompts, _steps, checkpoint: LocalEngine(config, prompts.processor, checkpoint),
+            lambda fitting, prompts, _steps, checkpoint: LocalEngine(fitting, prompts.processor, checkpoint),
         )
     )

@@ -1,0 +1,74 @@
+"""How many tokens a forward may hold where nobody said: what the memory estimate leaves room for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import psutil
+import torch
+
+from gmpo_vl.batching.planning import Limits
+from gmpo_vl.config import Config
+from gmpo_vl.doctor.memory import Longest, ModelSize, estimate_easyr1, estimate_local, model_size
+from gmpo_vl.models.loading import model_folder
+from gmpo_vl.models.prompts import PromptSet
+
+# Part of the memory that an estimate may fill: the rest is the allocator's gaps and what libraries hold.
+USABLE = 0.8
+# Longer rows are no faster per token, and a run's splits should not depend on how much more memory there is.
+MOST = 16_384
+STEP = 1_024
+SAYS_SO = (
+    "worker.actor.max_tokens_per_micro_batch",
+    "worker.actor.micro_batch_size_per_device_for_update",
+    "worker.actor.micro_batch_size_per_device_for_experience",
+)
+
+
+def with_fitting_tokens(config: Config, prompts: PromptSet) -> Config:
+    """The configuration with `max_tokens_per_micro_batch` where no key says what a forward may hold.
+
+    The memory is a GPU's, or on engine local without one half of the host's (all of it counts, free or not: a run that goes on splits as it did). Where it is not known (a driver of
+    engine easyr1 without a GPU) everything stays as it is.
+    """
+    if any(key in config.written for key in SAYS_SO):
+        return config
+    memory = _memory(config)
+    if memory is None:
+        return config
+    actor = config.worker.actor
+    size = model_size(model_folder(str(actor.model.model_path)), **actor.model.override_config)
+    [prompt] = prompts.encode([max(range(len(prompts)), key=lambda i: prompts.lengths[i])])
+    grids = tuple((t, h, w) for t, h, w in prompt.image_grid_thw.tolist())
+    tokens = tokens_that_fit(config, size, Longest(len(prompt.ids_P), grids), USABLE * memory)
+    actor = replace(actor, max_tokens_per_micro_batch=tokens)
+    return replace(config, worker=replace(config.worker, actor=actor))
+
+
+def tokens_that_fit(config: Config, size: ModelSize, longest: Longest, memory: float) -> int:
+    """The most tokens, in steps of 1,024, with which the log-prob and update passes stay within `memory` bytes.
+
+    At least one row of the longest prompt and response, which cannot be made smaller, at most MOST.
+    """
+    row = longest.tokens + config.data.max_response_length
+    fitting = row
+    for tokens in range(-(-row // STEP) * STEP, MOST + 1, STEP):
+        if _peak(config, size, longest, tokens) > memory:
+            break
+        fitting = tokens
+    return fitting
+
+
+def _peak(config: Config, size: ModelSize, longest: Longest, tokens: int) -> float:
+    limits = Limits(max_tokens=tokens, share_prefix=config.worker.actor.share_prefix != "never")
+    if config.engine == "easyr1":
+        found = estimate_easyr1(config, size, longest, limits, limits, free=0.0)
+    else:
+        found = estimate_local(config, size, longest, limits, limits, torch.cuda.is_available())
+    return max(found.of_phase("log_probs"), found.of_phase("update"))
+
+
+def _memory(config: Config) -> float | None:
+    if torch.cuda.is_available():
+        return float(torch.cuda.mem_get_info()[1])
+    return psutil.virtual_memory().total / 2 if config.engine == "local" else None

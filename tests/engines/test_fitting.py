@@ -1,0 +1,64 @@
+"""Where no key says what a forward may hold, the memory estimate does."""
+
+import pytest
+import torch
+
+from gmpo_vl.batching.planning import Limits
+from gmpo_vl.config import load_config
+from gmpo_vl.doctor.memory import Longest, estimate_local, model_size
+from gmpo_vl.engines import fitting
+from gmpo_vl.engines.local.trainer import train
+from gmpo_vl.engines.plan import dry_run
+
+
+@pytest.fixture
+def unsaid(config_file, overrides):
+    """The configuration without a key for it."""
+    lines = [line for line in config_file.read_text().splitlines() if "micro_batch_size" not in line]
+    config_file.write_text("\n".join(lines))
+
+    def make(*more):
+        return load_config(config_file, [*overrides, *more])
+
+    return make
+
+
+def test_what_fits_is_the_most_that_the_estimate_allows(unsaid, tiny_folder):
+    config, longest = unsaid("data.max_response_length=500"), Longest(900)
+    size = model_size(tiny_folder)
+
+    def needs(tokens):
+        limits = Limits(max_tokens=tokens)
+        found = estimate_local(config, size, longest, limits, limits, torch.cuda.is_available())
+        return max(found.of_phase("log_probs"), found.of_phase("update"))
+
+    for memory in (needs(2048), needs(4096) + 1):
+        tokens = fitting.tokens_that_fit(config, size, longest, memory)
+        assert needs(tokens) <= memory
+        assert needs(tokens + fitting.STEP) > memory
+    assert fitting.tokens_that_fit(config, size, longest, 0.0) == 1400, "a row cannot be made smaller"
+    assert fitting.tokens_that_fit(config, size, longest, 1e15) == fitting.MOST
+
+
+def test_a_small_memory_splits_groups_and_trains_the_same(unsaid, tmp_path, monkeypatch):
+    settings = ("trainer.max_steps=1", "trainer.val_before_train=false", "worker.rollout.n=12")
+    whole = train(unsaid(*settings))
+    monkeypatch.setattr(fitting, "_memory", lambda config: 1.0)
+    split = train(unsaid(*settings, f"trainer.save_checkpoint_path={tmp_path / 'split'}"))
+    [a], [b] = whole.read_metrics(), split.read_metrics()
+    assert a["batch/split_groups"] == 0.0
+    assert b["batch/split_groups"] > 0.0
+    assert a["actor/grad_norm"] == pytest.approx(b["actor/grad_norm"], rel=1e-4)
+    # A limit that the machine chose is no setting of the run's.
+    assert load_config(split.folder / "config.yaml").worker.actor.max_tokens_per_micro_batch is None
+
+
+def test_a_key_that_says_it_is_honoured_and_the_plan_tells(unsaid, monkeypatch):
+    assert f"up to {fitting.MOST:,} tokens a forward" in dry_run(unsaid())
+    monkeypatch.setattr(fitting, "_memory", lambda config: pytest.fail("nobody needs to know"))
+    assert "up to 300 tokens a forward" in dry_run(unsaid("worker.actor.max_tokens_per_micro_batch=300"))
+    rollouts = unsaid(
+        "worker.actor.micro_batch_size_per_device_for_update=3", "worker.actor.dynamic_batching=false"
+    )
+    monkeypatch.setattr(fitting, "_memory", lambda config: 1e15)
+    assert "up to 3 rollouts a forward" in dry_run(rollouts)
