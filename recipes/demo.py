@@ -7,30 +7,34 @@ with `gmpo-vl train` and `gmpo-vl eval` is here called as functions.
 from __future__ import annotations
 
 import argparse
-import shutil
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
+from before_and_after import (
+    SAMPLES,
+    Scores,
+    compare,
+    print_limits,
+    print_scores,
+    remove_last_demo,
+    sample,
+    scores,
+)
 
 from gmpo_vl.cli import quiet_libraries
 from gmpo_vl.config import load_config
 from gmpo_vl.data.diagrams import ROWS, export
-from gmpo_vl.data.rows import Columns
 from gmpo_vl.engines.local.trainer import train
-from gmpo_vl.evaluation.evaluate import Evaluation, evaluate
+from gmpo_vl.evaluation.evaluate import Evaluation
 from gmpo_vl.evaluation.statistics import Estimate, paired_difference
-from gmpo_vl.models.loading import load_model
-from gmpo_vl.models.processing import load_processor
-from gmpo_vl.models.prompts import PromptSettings, load_prompts
 from gmpo_vl.models.tiny import packaged_tiny
-from gmpo_vl.progress import phase_bar
 from gmpo_vl.report import write_report
 from gmpo_vl.rollout.types import Sampling
 from gmpo_vl.runs import write_json
 
-SAMPLES = 16
+MAX_TOKENS = 32
 LIMITS = (
     "That the model learned new geometry. Its warm-up left it working half of the problems out and guessing the others; it learned "
     "to work them out (about half of the gain) and to make fewer mistakes in doing so (the other half). The reward told it, nothing else.",
@@ -66,16 +70,18 @@ def main() -> None:
     export(folder / "data", {**ROWS, "test": options.test_problems})
 
     print(f"2. before: {SAMPLES} samples and one greedy answer to each test problem", flush=True)
-    before = scores(packaged_tiny(), folder, "before")
+    before = scores(packaged_tiny(), folder, "before", MAX_TOKENS)
 
     print("3. training with GMPO", flush=True)
     run = train(config)
 
     print("4. after, and two controls: a grey picture, and another problem's picture", flush=True)
     trained = run.checkpoint(run.checkpoint_steps()[-1]) / "huggingface"
-    after = scores(trained, folder, "after")
+    after = scores(trained, folder, "after", MAX_TOKENS)
     controls = {
-        f"{kind}_image": sample(trained, folder, f"{kind}_image", n=4, pictures=kind).pass_at_1()
+        f"{kind}_image": sample(
+            trained, folder, f"{kind}_image", Sampling(4, MAX_TOKENS), pictures=kind
+        ).pass_at_1()
         for kind in ("blank", "wrong")
     }
     summary = summarise(before, after, controls, time.perf_counter() - start)
@@ -83,43 +89,6 @@ def main() -> None:
     page = write_report(folder)
     print_summary(summary)
     print(f"\npage     {page}\nsummary  {folder / 'summary.json'}")
-
-
-def remove_last_demo(folder: Path) -> None:
-    """The demo always shows a whole run. A folder that no demo has written is left alone."""
-    if not folder.exists():
-        return
-    if not (folder / "data" / "test.parquet").exists():
-        raise SystemExit(
-            f"{folder} is there, but no demo has written it: name another trainer.save_checkpoint_path"
-        )
-    shutil.rmtree(folder)
-
-
-def sample(
-    model: Path, folder: Path, name: str, n: int, temperature: float = 1.0, pictures="as_is"
-) -> Evaluation:
-    """The test problems answered n times each."""
-    processor = load_processor(model)
-    prompts = load_prompts(str(folder / "data/test.parquet"), PromptSettings(Columns()), processor)
-    sampling = Sampling(n=n, max_tokens=32, temperature=temperature)
-    with phase_bar(name, len(prompts)) as advance:
-        return evaluate(
-            load_model(model).eval(),
-            processor,
-            prompts,
-            sampling,
-            pictures=pictures,
-            folder=folder / "eval" / name,
-            progress=advance,
-        )
-
-
-def scores(model: Path, folder: Path, name: str) -> dict[str, Evaluation]:
-    return {
-        "avg@16": sample(model, folder, name, n=SAMPLES),
-        "greedy": sample(model, folder, f"{name}_greedy", n=1, temperature=0.0),
-    }
 
 
 def families(before: Evaluation, after: Evaluation) -> dict[str, dict]:
@@ -139,22 +108,11 @@ def families(before: Evaluation, after: Evaluation) -> dict[str, dict]:
     return result
 
 
-def summarise(
-    before: dict[str, Evaluation], after: dict[str, Evaluation], controls: dict[str, Estimate], seconds: float
-) -> dict:
-    """summary.json: shares between 0 and 1, intervals of 95% over questions, the difference paired by question."""
-    shares = {name: (before[name].correct_Q(), after[name].correct_Q()) for name in ("avg@16", "greedy")}
-    difference, greedy = (paired_difference(*shares[name]) for name in ("avg@16", "greedy"))
+def summarise(before: Scores, after: Scores, controls: dict[str, Estimate], seconds: float) -> dict:
+    """summary.json."""
     return {
         "metric": "avg@16 at temperature 1, built-in diagrams, test split",
-        "questions": len(before["avg@16"].questions),
-        "before": float(shares["avg@16"][0].mean()),
-        "after": float(shares["avg@16"][1].mean()),
-        "diff": difference.value,
-        "diff_ci95": [difference.low, difference.high],
-        "greedy_before": float(shares["greedy"][0].mean()),
-        "greedy_after": float(shares["greedy"][1].mean()),
-        "greedy_diff_ci95": [greedy.low, greedy.high],
+        **compare(before, after),
         "families": families(before["avg@16"], after["avg@16"]),
         "blank_image": controls["blank_image"].value,
         "wrong_image": controls["wrong_image"].value,
@@ -164,19 +122,12 @@ def summarise(
 
 
 def print_summary(s: dict) -> None:
-    low, high = (100 * x for x in s["diff_ci95"])
-    print(f"\n{s['questions']} test problems, share of right answers in percent")
-    print(f"{'':20}{'before':>8}{'after':>8}")
-    print(f"{'avg@16':20}{100 * s['before']:8.1f}{100 * s['after']:8.1f}   "
-          f"{100 * s['diff']:+.1f}, 95% interval {low:+.1f} to {high:+.1f} (paired by problem)")  # fmt: skip
-    print(f"{'greedy':20}{100 * s['greedy_before']:8.1f}{100 * s['greedy_after']:8.1f}")
+    print_scores(s)
     for family, share in s["families"].items():
         print(f"  {family:18}{100 * share['before']:8.1f}{100 * share['after']:8.1f}")
     print(f"{'grey picture':28}{100 * s['blank_image']:8.1f}   the model does need its picture")
     print(f"{'picture of another':28}{100 * s['wrong_image']:8.1f}   and the right one")
-    print(f"\n{s['seconds']:.0f} s in all. What this does not show:")
-    for limit in s["limits"]:
-        print(f"- {limit}")
+    print_limits(s)
 
 
 if __name__ == "__main__":

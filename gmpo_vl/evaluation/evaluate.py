@@ -77,11 +77,12 @@ def evaluate(
     pictures: Pictures = "as_is",
     folder: Path | None = None,
     progress: Callable[[int], None] | None = None,
+    answer_in: str = "box",
 ) -> Evaluation:
     """Sample and verify every question. With `folder`, results.json, samples.jsonl and images/ are written there.
 
     pictures: "blank" and "wrong" are controls: the mean grey, or another question's picture, in place of the right one.
-    A model that scores the same under them does not look at its pictures.
+    A model that scores the same under them does not look at its pictures. answer_in: box or tag, as `verify_batch` has it.
     """
     start = time.perf_counter()
     if folder is not None:
@@ -93,11 +94,16 @@ def evaluate(
     encode = encoder(prompts, pictures)
     for first in range(0, len(prompts), CHUNK):
         batch = encode(range(first, min(first + CHUNK, len(prompts))))
-        chunk = verified(answer(batch, sampling, progress), profile, add_image)
+        chunk = verified(answer(batch, sampling, progress), profile, add_image, answer_in)
         if folder is not None:
             append_jsonl(folder / "samples.jsonl", [asdict(record) for record in chunk])
         records += chunk
-    settings = {"sampling": asdict(sampling), "profile": profile, "pictures": pictures}
+    settings = {
+        "sampling": asdict(sampling),
+        "profile": profile,
+        "pictures": pictures,
+        "answer_in": answer_in,
+    }
     evaluation = Evaluation(settings, records, sampling.n, time.perf_counter() - start)
     if folder is not None:
         write_json(folder / "results.json", evaluation.summary())
@@ -105,11 +111,12 @@ def evaluate(
 
 
 def verified(
-    groups: Sequence[Group], profile: Profile, add_image: Callable[[Any], str]
+    groups: Sequence[Group], profile: Profile, add_image: Callable[[Any], str], answer_in: str = "box"
 ) -> list[SampleRecord]:
     """The groups' samples with one profile's verdicts, as records."""
     golds = [group.prompt.example.answer for group in groups for _ in group.responses]
-    verdicts = iter(verify_batch(golds, [r.text for group in groups for r in group.responses], profile))
+    responses = [r.text for group in groups for r in group.responses]
+    verdicts = iter(verify_batch(golds, responses, profile, answer_in=answer_in))
     for group in groups:
         group.verdicts = [next(verdicts) for _ in group.responses]
         group.scores = [{"overall": float(verdict.correct)} for verdict in group.verdicts]

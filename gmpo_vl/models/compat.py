@@ -60,3 +60,8 @@ def enable_gradient_checkpointing(model: PreTrainedModel) -> None:
     """Recompute every layer in the backward pass. 5.23 renamed the method."""
     enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
     enable({"use_reentrant": False})
+
+
+def router_logits(output: Any) -> torch.Tensor:
+    """Logits (tokens, experts) of what a router gives: 4.57's is a linear layer, 5.x's also chooses."""
+    return output[0] if isinstance(output, tuple) else output

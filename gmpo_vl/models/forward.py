@@ -8,6 +8,7 @@ public inputs instead, one rollout at a time (public.py).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from gmpo_vl.models.compat import image_features
 from gmpo_vl.models.head import head_log_probs
 from gmpo_vl.models.patches import make_patches
 from gmpo_vl.models.public import public_log_probs
+from gmpo_vl.models.routers import RouterTally, watch_routers
 from gmpo_vl.models.shared import ATTENTION, Layout, Segment, build_layout, sharing_obstacle
 
 
@@ -107,25 +109,33 @@ def response_log_probs(
     with_entropy: bool = False,
     share_prefix: bool = True,
     visit_vision: bool = False,
+    routing: RouterTally | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """log pi(response token) at `temperature`, banned ids at -inf: float32 (B, T), 0 on padding.
 
     With `with_entropy` also the entropy of each position's distribution in nats, (B, T). Both carry gradients where
     the model's parameters do. share_prefix: every prompt once (shared.py), or once per response; the results agree up
     to rounding. visit_vision: run the ViT even where no prompt has a picture; sharded ranks must all make the same
-    collective calls (wrapping.py).
+    collective calls (wrapping.py). routing: counts what the routers of a mixture of experts chose (routers.py).
     """
     inner = unwrap(model)
     if sharing_obstacle(inner) is not None:
-        log_probs_M, entropy_M = public_log_probs(inner, packed, temperature, banned_ids, with_entropy)
+        log_probs_M, entropy_M = public_log_probs(
+            inner, packed, temperature, banned_ids, with_entropy, routing
+        )
     else:
         features = packed.features
         if features is None:
             features = prompt_features(inner, packed.prompts, packed.image, visit_vision)
-        hidden_MH = (_shared_hidden if share_prefix else _plain_hidden)(inner, packed, features)
+        with watch_routers(inner) if routing is not None else nullcontext([]) as logits:
+            hidden_NH, predict_M = (_shared_hidden if share_prefix else _plain_hidden)(
+                inner, packed, features
+            )
+        if routing is not None:
+            routing.add(logits, predict_M)
         targets_M = packed.response_ids_BT[packed.mask_BT]
         log_probs_M, entropy_M = head_log_probs(
-            inner.lm_head, hidden_MH, targets_M, temperature, banned_ids, with_entropy
+            inner.lm_head, hidden_NH[predict_M], targets_M, temperature, banned_ids, with_entropy
         )
     zeros_BT = torch.zeros(packed.mask_BT.shape, dtype=log_probs_M.dtype, device=log_probs_M.device)
     log_probs_BT = zeros_BT.masked_scatter(packed.mask_BT, log_probs_M)
@@ -133,8 +143,10 @@ def response_log_probs(
     return log_probs_BT, entropy_BT
 
 
-def _shared_hidden(model: PreTrainedModel, packed: Packed, features: Sequence[torch.Tensor]) -> torch.Tensor:
-    """(M, hidden): the states that predict the M real response tokens, row after row, from one packed row."""
+def _shared_hidden(
+    model: PreTrainedModel, packed: Packed, features: Sequence[torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Final states (N, hidden) of one packed row, and which of them predict the M real response tokens, row after row."""
     responses_BTH = model.get_input_embeddings()(packed.response_ids_BT)
     lengths = [int(n) for n in packed.mask_BT.sum(dim=1).tolist()]
 
@@ -166,10 +178,12 @@ def _shared_hidden(model: PreTrainedModel, packed: Packed, features: Sequence[to
         **deepstack(model, torch.cat(ids)[None], features),
     ).last_hidden_state
     predict_M = torch.cat([predicts[b] for b in range(len(lengths))]).to(model.device)
-    return hidden_1LH[0, predict_M]
+    return hidden_1LH[0], predict_M
 
 
-def _plain_hidden(model: PreTrainedModel, packed: Packed, features: Sequence[torch.Tensor]) -> torch.Tensor:
+def _plain_hidden(
+    model: PreTrainedModel, packed: Packed, features: Sequence[torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The same from one row per response, `[prompt | response]`, padded on the right.
 
     Causal attention alone keeps padding out of every real position, so no mask is built.
@@ -198,8 +212,9 @@ def _plain_hidden(model: PreTrainedModel, packed: Packed, features: Sequence[tor
         pad_sequence(positions, batch_first=True).permute(2, 0, 1).to(device),
         **deepstack(model, ids_BL, [features[k] for k in packed.prompt_of_B]),
     ).last_hidden_state
-    row_M = torch.cat([torch.full_like(index, b) for b, index in enumerate(predicts)])
-    return hidden_BLH[row_M.to(device), torch.cat(predicts).to(device)]
+    longest = hidden_BLH.shape[1]
+    predict_M = torch.cat([index + b * longest for b, index in enumerate(predicts)])
+    return hidden_BLH.flatten(0, 1), predict_M.to(device)
 
 
 def run_language_model(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from gmpo_vl.batching.packing import Packed
 from gmpo_vl.data.types import ImageSettings, Prompt
 from gmpo_vl.models.head import entropy, token_log_probs
 from gmpo_vl.models.patches import make_patches
+from gmpo_vl.models.routers import RouterTally, watch_routers
 
 
 def public_log_probs(
@@ -21,13 +23,21 @@ def public_log_probs(
     temperature: float,
     banned_ids: Sequence[int],
     with_entropy: bool = False,
+    routing: RouterTally | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Log-probs (M,) of the M real response tokens, row after row, and their entropies (M,) in nats or None."""
+    """Log-probs (M,) of the M real response tokens, row after row, and their entropies (M,) in nats or None.
+
+    routing: counts what the routers chose.
+    """
     chosen, entropies = [], []
     for b, k in enumerate(packed.prompt_of_B):
         ids_T = packed.response_ids_BT[b, packed.mask_BT[b]]
         inputs = _inputs(model, packed.prompts[k], ids_T, packed.image)
-        logits_TV = model(**inputs).logits[0, -len(ids_T) :]
+        with watch_routers(model) if routing is not None else nullcontext([]) as router_logits:
+            logits_TV = model(**inputs).logits[0, -len(ids_T) :]
+        if routing is not None:
+            fed = inputs["input_ids"].shape[1]
+            routing.add(router_logits, torch.arange(fed - len(ids_T), fed, device=ids_T.device))
         log_probs_TV = token_log_probs(logits_TV, temperature, banned_ids)
         chosen.append(log_probs_TV.gather(-1, ids_T[:, None]).squeeze(-1))
         if with_entropy:
