@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
-
 from gmpo_vl.report.curves import Metrics, points
 from gmpo_vl.runs import StudyFolder
 from gmpo_vl.study.plan import Study, StudyRun, tuning_runs
@@ -93,10 +91,14 @@ def choose(study: Study, tuning: Sequence[Outcome]) -> list[dict[str, Any]]:
     """
     chosen = []
     for cell in study.cells:
-        scores = {rate: _scores(tuning, cell, rate) for rate in study.learning_rates}
-        if any(score is None for values in scores.values() for score in values):
+        means: dict[float, float] = {}
+        for rate in study.learning_rates:
+            runs = [o for o in tuning if o.run.cell == cell and o.run.learning_rate == rate]
+            scores = [o.score for o in runs if o.score is not None]
+            if len(scores) == len(study.tuning_seeds):
+                means[rate] = sum(scores) / len(scores)
+        if len(means) < len(study.learning_rates):
             continue
-        means = {rate: float(np.mean(values)) for rate, values in scores.items()}
         best = max(sorted(means), key=lambda rate: means[rate])
         edges = (min(means), max(means)) if len(means) > 1 else ()
         chosen.append(
@@ -109,10 +111,6 @@ def choose(study: Study, tuning: Sequence[Outcome]) -> list[dict[str, Any]]:
             }
         )
     return chosen
-
-
-def _scores(tuning: Sequence[Outcome], cell: tuple[str, str], rate: float) -> list[float | None]:
-    return [o.score for o in tuning if o.run.cell == cell and o.run.learning_rate == rate]
 
 
 def freeze(study: Study, folder: StudyFolder) -> dict[tuple[str, str], float]:

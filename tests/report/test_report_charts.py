@@ -75,6 +75,23 @@ def test_nothing_is_drawn_outside_the_frame(ys, log, stacked, unit):
         assert all(-0.1 <= y <= HEIGHT + 0.1 for y in numbers[1::2])
 
 
+@given(st.lists(st.tuples(st.floats(-1e6, 1e6), st.floats(0, 1e6)), min_size=1, max_size=900), st.booleans())
+@settings(max_examples=30, deadline=None)
+def test_a_band_lies_in_the_frame_and_around_its_line(values, log):
+    band = [(i, y, y + wide) for i, (y, wide) in enumerate(values)]
+    line = [(i, (low + high) / 2) for i, low, high in band]
+    svg = Chart("t", "n", [Series("a", line, band=band, colour=3)], log=log, smooth=False).svg()
+    (shape,) = re.findall(r'<path class="area band s3" d="M([^"]*)Z"', svg)
+    (drawn,) = re.findall(r'<path class="line s3" d="M([^"]*)"', svg)
+    points = [tuple(map(float, p.split())) for p in shape.split("L")]
+    assert all(0 <= x <= WIDTH and -0.1 <= y <= HEIGHT + 0.1 for x, y in points)
+    top, bottom = points[: len(points) // 2], points[len(points) // 2 :][::-1]
+    at = dict(tuple(map(float, p.split())) for p in drawn.split("L"))
+    for (x, high), (_, low) in zip(top, bottom):
+        if x in at and len(values) <= 400:
+            assert high - 0.11 <= at[x] <= low + 0.11  # y grows downwards
+
+
 @pytest.mark.parametrize(
     ("value", "unit", "shown"),
     [
