@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 
-from gmpo_vl.batching.cost import Rates, plain_cost, shared_cost, training_cost
+from gmpo_vl.batching.cost import Rates, plain_cost, shared_cost, training_cost, work
 from gmpo_vl.batching.planning import rows_of, shapes_of
 from gmpo_vl.rollout.types import Group
 
@@ -39,7 +39,7 @@ def group_cost(
     checkpointing: bool = False,
     frozen_vision: bool = False,
 ) -> float:
-    """Operations of a group's forward and backward, pictures included (cost.py)."""
+    """Work of a group's forward and backward, pictures included (cost.py)."""
     [shape] = shapes_of([rows_of([group])])
     forward = (shared_cost if share_prefix else plain_cost)(of, shape)
-    return training_cost(forward, checkpointing, frozen_vision).total
+    return work(of, training_cost(forward, checkpointing, frozen_vision))

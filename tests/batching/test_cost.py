@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import Qwen2_5_VLConfig, Qwen2Config
 
 from gmpo_vl.batching.cost import (
     Cost,
@@ -14,6 +15,7 @@ from gmpo_vl.batching.cost import (
     shared_cost,
     training_cost,
     unique_token_bound,
+    work,
 )
 from gmpo_vl.batching.packing import pack
 from gmpo_vl.data.diagrams import make_examples
@@ -26,6 +28,14 @@ from gmpo_vl.models.tiny import save_tiny, save_tiny_text
 from gmpo_vl.models.tiny_families import save_tiny_family
 
 CPU = torch.device("cpu")
+QWEN_3B = {
+    "hidden_size": 2048,
+    "intermediate_size": 11008,
+    "num_hidden_layers": 36,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 2,
+}
+VIT = {"hidden_size": 1280, "intermediate_size": 3420, "out_hidden_size": 2048}
 
 
 def save(folder, family):
@@ -87,3 +97,12 @@ def test_training_counts_the_backward_twice_and_what_runs_again():
     assert training_cost(forward) == Cost(12, 6, 3, 9)
     assert training_cost(forward, checkpointing=True) == Cost(16, 8, 3, 12)
     assert training_cost(forward, frozen_vision=True).vision == 3
+
+
+def test_what_is_moved_weighs_more_in_a_narrow_vit():
+    """Per operation the ViT of the 3B model moves more than its decoder, and both less than a model of small widths."""
+    of = rates(Qwen2_5_VLConfig(text_config=QWEN_3B, vision_config=VIT))
+    words, pictures = Cost(layers=of.token), Cost(vision=of.patch)
+    assert 1 < work(of, words) / words.total < work(of, pictures) / pictures.total < 1.3
+    tiny = rates(Qwen2Config(**(QWEN_3B | {"hidden_size": 64, "intermediate_size": 256})))
+    assert work(tiny, Cost(layers=tiny.token)) / tiny.token > 1.3
