@@ -1,6 +1,7 @@
 """Real runs of a tiny model: what a killed study leaves is gone on with, and the results are the same to the byte."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from gmpo_vl.config import load_config
 from gmpo_vl.data.diagrams import export
 from gmpo_vl.engines.local.trainer import train
 from gmpo_vl.models.tiny import save_tiny
-from gmpo_vl.runs import Run, StudyFolder
+from gmpo_vl.runs import StudyFolder
 from gmpo_vl.study.file import read_study
 from gmpo_vl.study.outcomes import freeze
 from gmpo_vl.study.plan import StudyRun, fresh_runs, make_plan, tuning_runs
@@ -73,39 +74,39 @@ def _versions() -> dict[str, str]:
 VERSIONS = _versions()
 
 
-def finished_study(file: Path, out: Path, but: int) -> StudyFolder:
-    """A study's folder with all runs done but the last `but` fresh ones."""
+def finished_study(file: Path, out: Path) -> StudyFolder:
+    """A study's folder with all its runs done."""
     study, text = read_study(file), file.read_text()
     folder = open_folder(out, text, make_plan(study, text))
     for run in tuning_runs(study):
         run_here(study, folder, run)
-    fresh = fresh_runs(study, freeze(study, folder))
-    for run in fresh[: len(fresh) - but]:
+    for run in fresh_runs(study, freeze(study, folder)):
         run_here(study, folder, run)
+    write_results(study, folder)
     return folder
 
 
 def test_a_killed_study_goes_on_to_the_same_results(file, tmp_path):
-    whole = finished_study(file, tmp_path / "whole", but=0)
-    write_results(read_study(file), whole)
-
-    folder = finished_study(file, tmp_path / "killed", but=1)
+    last = "final/gmpo/u2/seed13"
+    whole = finished_study(file, tmp_path / "whole")
+    folder = StudyFolder(shutil.copytree(whole.folder, tmp_path / "killed"))
+    shutil.rmtree(folder.run(last).folder)
+    folder.results_file.unlink()
     before = {path: path.stat().st_mtime_ns for path in folder.folder.glob("runs/**/metrics.jsonl")}
     assert len(before) == 3
+
     command = [sys.executable, "-m", "gmpo_vl.cli", "study", str(file), "--out", str(folder.folder)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    driver = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
-    last = folder.run("final/gmpo/u2/seed13")
-    wait_for(lambda: folder.log_file("final/gmpo/u2/seed13").exists())
+    driver = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)
+    wait_for(folder.log_file(last).exists)
     driver.kill()
     assert driver.wait() == -signal.SIGKILL
-    assert folder.ending("final/gmpo/u2/seed13") is None
+    assert folder.ending(last) is None
 
-    # The run outlived its study: the same command waits for it, and finds it done.
-    result = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    assert "waiting for final/gmpo/u2/seed13" in result.stdout
-    assert [line["step"] for line in Run(last.folder).read_metrics()] == [0, 1]
+    # The run outlived its study: the next one waits for it, and goes on from where it ended.
+    said: list[str] = []
+    run_study(read_study(file), folder, 1, said.append)
+    assert said[0] == f"waiting for {last}"
+    assert [line["step"] for line in folder.run(last).read_metrics()] == [0, 1]
     assert folder.results_file.read_bytes() == whole.results_file.read_bytes()
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert folder.figure_file.exists()
