@@ -99,7 +99,8 @@ def check_data(
 def figures(job: Job, result: CheckResult) -> dict[str, Any]:
     """The machine-readable figures (docs/formats.md)."""
     of = _rates(job)
-    image = next(iter(result.checkers.values())).processor.image if result.checkers else None
+    processor = next((checker.processor for checker in result.checkers.values()), None)
+    image = processor.image if processor is not None else None
     return {
         "sources": dict(job.sources),
         "model": job.model,
@@ -118,7 +119,7 @@ def figures(job: Job, result: CheckResult) -> dict[str, Any]:
                 "rows": survey.rows,
                 "rows_with_errors": len(result.errors[split]),
                 "answer_types": dict(survey.gold_types.most_common()),
-                "lengths": length_figures(survey, job.settings, image, of),
+                "lengths": length_figures(survey, job.settings, image, of) if processor is not None else None,
             }
             for split, survey in result.surveys.items()
         },
@@ -127,5 +128,7 @@ def figures(job: Job, result: CheckResult) -> dict[str, Any]:
 
 def _rates(job: Job) -> Rates | None:
     """What a token costs, of the models whose shapes batching/cost.py knows."""
+    if job.model is None:
+        return None
     config = AutoConfig.from_pretrained(job.model)
     return rates(config) if config.model_type in KNOWN else None

@@ -109,6 +109,7 @@ def _with_ids(checker: RowChecker, ids: Sequence[str]) -> list[int]:
 def _card(checker: RowChecker, number: int) -> Card:
     table, row = locate(checker.tables, number)
     s, processor = checker.settings, checker.processor
+    assert processor is not None
     (report,) = checker.check([number])
     place = f"{Path(table.name).name}, row {row}"
     findings = list(report.findings)

@@ -22,13 +22,13 @@ class Job:
 
     sources: Mapping[str, str]
     settings: PromptSettings
-    model: str
+    model: str | None  # None: rows are looked at without counting tokens
     chat_template: str | None
     reward: str | None
     reward_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
-    def processor(self) -> Processor:
-        return load_processor(self.model, self.chat_template)
+    def processor(self) -> Processor | None:
+        return None if self.model is None else load_processor(self.model, self.chat_template)
 
     def checkers(self) -> dict[str, RowChecker]:
         """A checker for each split. Raises DataError for a source, ValueError for a model or reward that cannot be read."""
@@ -46,14 +46,14 @@ class Job:
         }
 
 
-def job_of(config: Config) -> Job:
-    """The data, prompts, model and reward of a run's configuration."""
+def job_of(config: Config, with_model: bool = True) -> Job:
+    """The data, prompts, model and reward of a run's configuration. with_model: False where the model cannot be had."""
     data, model, reward = config.data, config.worker.actor.model, config.worker.reward
     files = {"train": data.train_files, "validation": data.val_files}
     return Job(
         sources={split: source for split, source in files.items() if source},
         settings=prompt_settings(data),
-        model=str(model_folder(str(model.tokenizer_path or model.model_path))),
+        model=str(model_folder(str(model.tokenizer_path or model.model_path))) if with_model else None,
         chat_template=data.override_chat_template,
         reward=reward.reward_function,
         reward_kwargs=dict(reward.reward_function_kwargs),

@@ -48,6 +48,7 @@ class RowReport:
     answer_hash: int = 0
     picture_hashes: tuple[int, ...] = ()
     gold_type: str = ""
+    counted: bool = False  # takes part in lengths and comparisons: a prompt can be made of it
     kinds: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -66,7 +67,7 @@ class RowChecker:
     split: str
     tables: tuple[Table, ...]
     settings: PromptSettings
-    processor: Processor
+    processor: Processor | None  # None: no model to count tokens with
     golds: GoldCheck
 
     def check(self, numbers: Sequence[int]) -> Iterator[RowReport]:
@@ -127,6 +128,8 @@ class RowChecker:
 
     def _measured(self, report: RowReport, example: Example) -> RowReport:
         s = self.settings
+        if self.processor is None:
+            return replace(report, counted=True)
         try:
             tokens = prompt_length(example, self.processor, s.template, s.min_pixels, s.max_pixels)
         except (ImageError, ValueError) as error:
@@ -139,21 +142,21 @@ class RowChecker:
         if tokens > s.max_prompt_length:
             detail = f"{tokens:,} tokens ({sum(image_tokens):,} of pictures), max_prompt_length is {s.max_prompt_length:,}"
             findings = (*findings, self._finding(report, "prompt_too_long", detail))
+        text_tokens = tokens - sum(image_tokens)
         return replace(
-            report, findings=findings, text_tokens=tokens - sum(image_tokens), image_tokens=image_tokens
+            report, findings=findings, text_tokens=text_tokens, image_tokens=image_tokens, counted=True
         )
 
     def _about(self, facts: PictureFacts) -> Iterator[tuple[str, str]]:
         """Warnings and notes that a picture's header is worth."""
         size = f"{facts.width} x {facts.height} pixels"
-        patch = self.processor.image.factor if self.processor.image is not None else 1
+        image = self.processor.image if self.processor is not None else None
+        patch = image.factor if image is not None else 1
         if facts.aspect > EXTREME_ASPECT:
             yield "picture_extreme_aspect", f"{size}, one side {facts.aspect:.0f} times the other"
         if min(facts.width, facts.height) < patch:
             yield "picture_small", f"{size}; a patch of the model is {patch} x {patch}"
-        limit = self.settings.max_pixels or (
-            self.processor.image.max_pixels if self.processor.image else None
-        )
+        limit = self.settings.max_pixels or (image.max_pixels if image is not None else None)
         if limit is not None and facts.width * facts.height > SHRUNK * limit:
             yield "picture_shrunk", f"{size}, at most {limit:,} pixels are kept"
         yield from _conversions(facts)

@@ -45,7 +45,7 @@ class SplitSurvey:
         reasons = {finding.reason for finding in report.findings}
         if "prompt_too_long" in reasons and len(self.long_rows) < LONGEST_KEPT:
             self.long_rows.append((report.text_tokens, report.sizes))
-        if report.text_tokens:
+        if report.counted:
             self.row_K.append(report.row)
             self.tokens_K.append(report.tokens)
             self.image_tokens_K.append(sum(report.image_tokens))

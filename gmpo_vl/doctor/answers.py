@@ -18,7 +18,7 @@ from gmpo_vl.verify import parse_gold
 
 # Below this no token's probability moved: what rounding alone does is smaller still.
 SMALLEST_CHANGE = 1e-4
-KEY = "worker.reward.reward_function"
+REWARD_KEY = "worker.reward.reward_function"
 
 
 def check_reward(reward: Reward, examples: Sequence[Example]) -> Iterator[Finding]:
@@ -34,7 +34,10 @@ def check_reward(reward: Reward, examples: Sequence[Example]) -> Iterator[Findin
         ]
         if not inputs:
             yield Finding(
-                "note", "reward", "no gold of the first rows can be written as an answer: not tried", KEY
+                "note",
+                "reward",
+                "no gold of the first rows can be written as an answer: not tried",
+                REWARD_KEY,
             )
             return
         try:
@@ -44,7 +47,7 @@ def check_reward(reward: Reward, examples: Sequence[Example]) -> Iterator[Findin
                 "error",
                 "reward",
                 f"it fails on {form!r}: {type(error).__name__}: {error}",
-                KEY,
+                REWARD_KEY,
                 "mend the reward file",
             )
             return
@@ -57,7 +60,7 @@ def check_reward(reward: Reward, examples: Sequence[Example]) -> Iterator[Findin
             "error",
             "reward",
             f"a right answer is worth {right:.2f} and a wrong one {wrong:.2f} in every form that was tried",
-            KEY,
+            REWARD_KEY,
             "another reward, or another form of the golds: nothing can be learned from this one",
         )
         return

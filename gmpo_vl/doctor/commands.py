@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
-from itertools import chain
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,41 +44,63 @@ def run_doctor(options: argparse.Namespace) -> int:
 
     from gmpo_vl.config import load_config
     from gmpo_vl.doctor.doctor import Examination, examine
-    from gmpo_vl.doctor.findings import count_line, lines_of
-    from gmpo_vl.engines.passes import limits_of
+    from gmpo_vl.doctor.findings import Finding, count_line, lines_of
     from gmpo_vl.runs import write_json
 
     datasets.disable_progress_bars()
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     config = load_config(options.config, options.overrides)
-    shares = config.worker.actor.share_prefix != "never"
-    examination = Examination(
-        config, options.out, lambda rollouts: limits_of(config, shares, rollouts), _refusals(config)
-    )
-    findings = []
-    for finding in chain(examine(examination), _rehearse(config, options) if options.rehearse else ()):
-        print("\n".join(lines_of(finding)), flush=True)
-        findings.append(finding)
     options.out.mkdir(parents=True, exist_ok=True)
+    findings: list[Finding] = []
+
+    def tell(found: Iterator[Finding]) -> None:
+        for finding in found:
+            print("\n".join(lines_of(finding)), flush=True)
+            findings.append(finding)
+
+    tell(examine(Examination(config, options.out, partial(_limits, config), _refusals(config))))
+    if options.rehearse:
+        stands_in_the_way = any(finding.level == "error" for finding in findings)
+        tell(_not_rehearsed() if stands_in_the_way else _rehearse(config, options))
     write_json(options.out / "doctor.json", [asdict(finding) for finding in findings])
     print(count_line(findings))
     return 1 if any(finding.level == "error" for finding in findings) else 0
 
 
-def _refusals(config: Any) -> list[str]:
+def _limits(config: Any, size: Any, longest: Any) -> tuple[Any, Any]:
+    """What a forward of the run may hold, without and with a backward."""
+    from gmpo_vl.engines.fitting import fitting
+    from gmpo_vl.engines.passes import limits_of
+
+    fitted = fitting(config, size, longest)
+    actor = fitted.worker.actor
+    sizes = (actor.micro_batch_size_per_device_for_experience, actor.micro_batch_size_per_device_for_update)
+    score, update = (limits_of(fitted, actor.share_prefix != "never", rollouts) for rollouts in sizes)
+    return score, update
+
+
+def _refusals(config: Any) -> list[Any]:
     """What engine easyr1 itself refuses; engine local's refusals end the reading of the configuration."""
     from gmpo_vl.config import ConfigError
 
     if config.engine != "easyr1":
         return []
+    from gmpo_vl.doctor.findings import Finding
     from gmpo_vl.engines.easyr1.limits import check
 
     try:
         check(config)
     except ConfigError as error:
-        return str(error).splitlines()
+        change = "change it: engine easyr1 refuses this when it starts"
+        return [Finding("error", "engine", line, "", change) for line in str(error).splitlines()]
     return []
+
+
+def _not_rehearsed() -> Iterator[Any]:
+    from gmpo_vl.doctor.findings import Finding
+
+    yield Finding("note", "rehearsal", "not tried: the errors above stand in its way")
 
 
 def _rehearse(config: Any, options: argparse.Namespace) -> Iterator[Any]:

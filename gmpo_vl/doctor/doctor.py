@@ -4,92 +4,178 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
-from gmpo_vl.batching.memory import Estimate
 from gmpo_vl.batching.planning import Limits
 from gmpo_vl.check.check import CheckResult, check_data
-from gmpo_vl.check.job import Job, job_of
+from gmpo_vl.check.findings import ADVICE
+from gmpo_vl.check.job import job_of
 from gmpo_vl.check.scan import useful_workers
 from gmpo_vl.config import Config, notices
 from gmpo_vl.data.rows import example_from_row
 from gmpo_vl.data.sources import locate
 from gmpo_vl.data.types import Example
-from gmpo_vl.doctor.answers import check_reward, check_sight
+from gmpo_vl.doctor.answers import REWARD_KEY, check_reward, check_sight
 from gmpo_vl.doctor.batches import check_batches
 from gmpo_vl.doctor.findings import Finding
 from gmpo_vl.doctor.machine import USABLE, check_disk, check_memory, check_versions, device_memory
 from gmpo_vl.doctor.memory import Longest, ModelSize, estimate_easyr1, estimate_local, model_size
 from gmpo_vl.doctor.model import check_model_class, check_template, check_tokens, check_weights
 from gmpo_vl.models.loading import model_folder
-from gmpo_vl.models.processing import Processor, encode_prompt
-from gmpo_vl.rewards.loading import load_reward
+from gmpo_vl.models.processing import Processor, encode_prompt, load_processor
+from gmpo_vl.models.prompts import prompt_settings
+from gmpo_vl.progress import phase_bar
+from gmpo_vl.rewards.loading import Reward, load_reward
 
 SAMPLES = 8  # rows that reward and pictures are tried on
-LimitsOf = Callable[[int], Limits]
+# Where no row can be had the reward is tried on these.
+CANNED = (Example("canned 1", "What is 1 + 1?", "2"), Example("canned 2", "What is 3 x 5?", "15"))
+MODEL_KEY = "worker.actor.model.model_path"
+
+Made = TypeVar("Made")
+Looking = Generator[Finding, None, Made]  # findings on the way to what is made
 
 
 @dataclass
 class Examination:
-    """What the checks share once it is known."""
+    """What is examined, and what only an engine can say of it.
+
+    limits_of: (model, longest prompt) -> what a forward without and one with a backward may hold.
+    refusals: what the engine itself says of the configuration.
+    """
 
     config: Config
     out: Path
-    limits_of: LimitsOf  # what one forward of engine and configuration may hold, from its micro-batch size
-    refusals: Sequence[str] = ()  # what the engine itself says of the configuration
-    progress: Callable[[int], None] | None = None
+    limits_of: Callable[[ModelSize, Longest], tuple[Limits, Limits]]
+    refusals: Sequence[Finding] = ()
+
+
+@dataclass
+class Model:
+    """What there is of the model; None: it cannot be had. loads: its weights are whole."""
+
+    folder: Path | None = None
+    size: ModelSize | None = None
+    processor: Processor | None = None
+    loads: bool = False
 
 
 def examine(e: Examination) -> Iterator[Finding]:
-    """All findings. What cannot be read at all is one of them, and ends the checks that need it."""
-    for notice in notices(e.config):
+    """All findings. What cannot be read at all is one of them, and ends the checks that need it, no others."""
+    config = e.config
+    for notice in notices(config):
         yield Finding("note", "config", notice)
     yield from check_versions()
-    try:
-        model = e.config.worker.actor.model
-        folder = model_folder(str(model.model_path))
-        size = model_size(folder, **model.override_config)
-        job = job_of(e.config)
-        processor = job.processor()
-    except (ValueError, OSError, KeyError) as error:
-        yield Finding(
-            "error", "model", str(error), "worker.actor.model.model_path", "name a folder that holds a model"
-        )
-        return
-    weights = list(check_weights(folder, size))
-    yield from weights
-    yield from check_model_class(e.config, size)
-    yield from check_tokens(processor, size)
-    yield from check_template(processor, job.settings.template)
-    try:
-        result = check_rows(e, job)
-    except (ValueError, OSError) as error:
-        yield Finding(
-            "error", "data", str(error), "data.train_files, data.val_files", "name files that can be read"
-        )
-        return
-    yield from about_rows(e, result)
-    train = result.surveys.get("train")
-    usable = 0 if train is None else train.rows - len(result.errors["train"])
-    yield from check_batches(e.config, usable, e.refusals)
-    if usable:
-        found = _estimate(e.config, size, longest_of(result, processor, e.config), e.limits_of)
-        here = e.config.engine == "local" or torch.cuda.is_available()
-        yield from check_memory(found, device_memory() if here else None)
-    yield from check_disk(e.config, size)
-    examples = list(itertools.islice(_usable(result), SAMPLES))
-    yield from check_reward(load_reward(str(job.reward), job.reward_kwargs), examples)
-    if all(finding.level != "error" for finding in weights):
-        yield from _sight(folder, size, processor, job, examples)
+    model = yield from look_at_model(config)
+    reward = yield from _attempt(
+        lambda: load_reward(
+            str(config.worker.reward.reward_function), config.worker.reward.reward_function_kwargs
+        ),
+        "reward",
+        REWARD_KEY,
+        "name a reward of this package, or FILE.py:FUNCTION",
+    )
+    result = yield from look_at_rows(e, model.processor, reward)
+    train = result.surveys.get("train") if result is not None else None
+    usable = train.rows - len(result.errors["train"]) if result is not None and train is not None else None
+    yield from check_batches(config, usable, e.refusals)
+    if model.size is not None:
+        yield from _memory(e, model.size, model.processor, result if usable else None)
+    yield from check_disk(config, model.size)
+    examples = list(itertools.islice(_usable(result), SAMPLES)) if result is not None else []
+    if reward is not None:
+        yield from check_reward(reward, examples or CANNED)
+    if model.loads and result is not None:
+        yield from _sight(config, model, examples)
 
 
-def check_rows(e: Examination, job: Job) -> CheckResult:
+def _attempt(make: Callable[[], Made], check: str, where: str, change: str) -> Looking[Made | None]:
+    """What `make` gives; that it cannot is a finding. Files that others wrote make libraries raise anything."""
+    try:
+        return make()
+    except Exception as error:
+        said = str(error) if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {error}"
+        yield Finding("error", check, said, where, change)
+        return None
+
+
+def look_at_model(config: Config) -> Looking[Model]:
+    """Folder, class, weights, tokenizer, templates, each as far as it can be had."""
+    settings = config.worker.actor.model
+    path, tokens_path = str(settings.model_path), str(settings.tokenizer_path or settings.model_path)
+    folder = yield from _attempt(
+        lambda: model_folder(path),
+        "model",
+        MODEL_KEY,
+        "name the folder the model was downloaded to; what needs no model is checked all the same",
+    )
+    if folder is None:
+        return Model()
+    model = Model(folder)
+    model.size = yield from _attempt(
+        lambda: model_size(folder, **settings.override_config),
+        "model",
+        str(folder),
+        "a folder as from_pretrained reads it: is config.json whole, and of a kind that this transformers knows?",
+    )
+    if model.size is not None:
+        weights = list(check_weights(folder, model.size))
+        yield from weights
+        yield from check_model_class(config, model.size)
+    processor = yield from _attempt(
+        lambda: load_processor(model_folder(tokens_path), config.data.override_chat_template),
+        "tokens",
+        tokens_path,
+        "tokenizer, chat template and image settings lie beside the weights; download the model again",
+    )
+    if processor is None:
+        return model
+    if model.size is not None:
+        yield from check_tokens(processor, model.size)
+        model.loads = all(finding.level != "error" for finding in weights)
+    found = list(check_template(processor, config.data.format_prompt))
+    yield from found
+    if all(finding.level != "error" for finding in found):
+        model.processor = processor
+    return model
+
+
+def look_at_rows(
+    e: Examination, processor: Processor | None, reward: Reward | None
+) -> Looking[CheckResult | None]:
+    """Every row as `data check` looks at it. Without a processor (no model, or no template) no tokens are counted."""
+    data = replace(
+        e.config.data, format_prompt=e.config.data.format_prompt if processor is not None else None
+    )
+    job = replace(
+        job_of(replace(e.config, data=data), with_model=False),
+        model=str(processor.folder) if processor is not None else None,
+        reward=e.config.worker.reward.reward_function if reward is not None else None,
+    )
+    result = yield from _attempt(
+        lambda: _checked(e, job),
+        "data",
+        "data.train_files, data.val_files",
+        "name files that can be read; `gmpo-vl data new` begins a mapping for other columns",
+    )
+    if result is not None:
+        yield from about_rows(e, result)
+        if processor is None:
+            yield Finding(
+                "note", "data", "tokens were not counted: that needs the model's tokenizer and templates"
+            )
+    return result
+
+
+def _checked(e: Examination, job) -> CheckResult:
     total = sum(len(table.rows) for checker in job.checkers().values() for table in checker.tables)
-    return check_data(job, e.out, useful_workers(total, os.cpu_count() or 1), e.progress)
+    with phase_bar("rows", total) as advance:
+        return check_data(job, e.out, useful_workers(total, os.cpu_count() or 1), advance)
 
 
 def about_rows(e: Examination, result: CheckResult) -> Iterator[Finding]:
@@ -101,12 +187,13 @@ def about_rows(e: Examination, result: CheckResult) -> Iterator[Finding]:
             continue
         told = data.filter_overlong_prompts if reason == "prompt_too_long" else data.on_bad_row == "skip"
         left_out = first.level == "error" and told and reason != "gold_refused"
+        drop = "" if first.level == "error" else f" --drop {reason}"
         yield Finding(
             "warning" if left_out else first.level,
             "data",
             f"{reason}: {count:,} rows{' (left out, as configured)' if left_out else ''}; {first.detail[:200]}",
             f"{first.file}, row {first.row} (id {first.id}); all of them in {e.out / 'rows.jsonl'}",
-            "mend the rows, or take the copy that `gmpo-vl data check --clean FOLDER` writes",
+            f"{ADVICE.get(reason, 'mend the rows')}. A copy without them: gmpo-vl data check CONFIG --clean FOLDER{drop}",
         )
     rows = ", ".join(f"{split} {survey.rows:,}" for split, survey in result.surveys.items())
     yield Finding("ok", "data", f"{rows} rows looked at in {result.seconds:.0f} s")
@@ -123,14 +210,26 @@ def longest_of(result: CheckResult, processor: Processor, config: Config) -> Lon
     return Longest(tokens, ((1, patches, 1),) if patches else ())
 
 
-def _estimate(config: Config, size: ModelSize, longest: Longest, limits_of: LimitsOf) -> Estimate:
-    actor = config.worker.actor
-    score = limits_of(actor.micro_batch_size_per_device_for_experience)
-    update = limits_of(actor.micro_batch_size_per_device_for_update)
-    cuda = torch.cuda.is_available()
+def _memory(
+    e: Examination, size: ModelSize, processor: Processor | None, result: CheckResult | None
+) -> Iterator[Finding]:
+    """The estimate at the longest prompt there is, or at the longest that may be where no row can be measured."""
+    config, cuda = e.config, torch.cuda.is_available()
+    if result is not None and processor is not None:
+        longest = longest_of(result, processor, config)
+    else:
+        longest = Longest(config.data.max_prompt_length)
+        yield Finding(
+            "note", "memory", "no prompt was measured: all are taken to have max_prompt_length tokens of text"
+        )
+    score, update = e.limits_of(size, longest)
     if config.engine == "easyr1":
-        return estimate_easyr1(config, size, longest, score, update, device_memory()[1] if cuda else 0.0)
-    return estimate_local(config, size, longest, score, update, cuda)
+        free = device_memory()[1] if cuda else 0.0
+        found = estimate_easyr1(config, size, longest, score, update, free)
+    else:
+        found = estimate_local(config, size, longest, score, update, cuda)
+    here = config.engine == "local" or cuda
+    yield from check_memory(found, device_memory() if here else None)
 
 
 def _usable(result: CheckResult) -> Iterator[Example]:
@@ -144,24 +243,19 @@ def _usable(result: CheckResult) -> Iterator[Example]:
             yield example_from_row(table.rows[row], checker.settings.columns, f"{table.label}:{row}")
 
 
-def _sight(
-    folder: Path, size: ModelSize, processor: Processor, job: Job, examples: list[Example]
-) -> Iterator[Finding]:
+def _sight(config: Config, model: Model, examples: Sequence[Example]) -> Iterator[Finding]:
     pictured = next((example for example in examples if example.images), None)
-    if processor.image is None or pictured is None:
+    processor = model.processor
+    if processor is None or processor.image is None or pictured is None:
         yield Finding("note", "sight", "no picture among the first rows: nothing to look at")
         return
+    assert model.size is not None
     name, free = device_memory()
-    needed = size.parameters * (2 if torch.cuda.is_available() else 4)
+    needed = model.size.parameters * (2 if torch.cuda.is_available() else 4)
     if needed > USABLE * free:
-        yield Finding(
-            "note",
-            "sight",
-            f"not tried: the model does not fit on {name}",
-            str(folder),
-            "run the doctor on the GPU",
-        )
+        what = f"not tried: the model does not fit on {name}"
+        yield Finding("note", "sight", what, str(model.folder), "run the doctor on the GPU")
         return
-    s = job.settings
+    s = prompt_settings(config.data)
     prompt = encode_prompt(pictured, processor, s.template, s.min_pixels, s.max_pixels)
-    yield from check_sight(str(folder), processor, prompt, pictured.answer)
+    yield from check_sight(str(model.folder), processor, prompt, pictured.answer)

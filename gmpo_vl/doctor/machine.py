@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
@@ -86,11 +87,28 @@ def advice(found: Estimate) -> str:
     }.get(largest, "lower worker.actor.max_tokens_per_micro_batch")
 
 
-def check_disk(config: Config, size: ModelSize) -> Iterator[Finding]:
-    """Space for the checkpoints that are kept and the one that is being written; a folder that all nodes see."""
+def check_disk(config: Config, size: ModelSize | None) -> Iterator[Finding]:
+    """A folder that can be written and that all nodes see; with a model, space for its checkpoints."""
     trainer = config.trainer
     folder = Path(trainer.save_checkpoint_path or f"runs/{trainer.experiment_name}")
     there = next(p for p in (folder, *folder.resolve().parents) if p.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        what = (
+            f"nothing can be written into {there}" if there.is_dir() else f"{there} is a file, not a folder"
+        )
+        yield Finding(
+            "error", "disk", what, "trainer.save_checkpoint_path", "name a folder that can be written"
+        )
+        return
+    if size is not None:
+        yield _space(config, size, there)
+    if trainer.nnodes > 1:
+        yield from _check_shared(there, trainer.nnodes)
+
+
+def _space(config: Config, size: ModelSize, there: Path) -> Finding:
+    """For the checkpoints that are kept and the one that is being written."""
+    trainer = config.trainer
     weights = size.parameters * BYTES[config.worker.actor.fsdp.torch_dtype or "fp32"]
     one = weights * (1 if trainer.save_model_only else 3)
     if trainer.save_freq <= 0:
@@ -102,17 +120,9 @@ def check_disk(config: Config, size: ModelSize) -> Iterator[Finding]:
     free = shutil.disk_usage(there).free
     what = f"a checkpoint takes {gib(one)}, up to {kept} of them {gib(one * kept)}; {gib(free)} free under {there}"
     if one * kept > free:
-        yield Finding(
-            "error",
-            "disk",
-            what,
-            "trainer.save_limit",
-            "set it, set trainer.save_model_only=true, or save elsewhere",
-        )
-    else:
-        yield Finding("ok", "disk", what)
-    if trainer.nnodes > 1:
-        yield from _check_shared(there, trainer.nnodes)
+        change = "set it, set trainer.save_model_only=true, or save elsewhere"
+        return Finding("error", "disk", what, "trainer.save_limit", change)
+    return Finding("ok", "disk", what)
 
 
 def _check_shared(folder: Path, nodes: int) -> Iterator[Finding]:

@@ -13,6 +13,7 @@ from gmpo_vl.batching.memory import Estimate, Part, Setting, estimate, widths
 from gmpo_vl.batching.planning import Limits, Row, micro_batches, rows_of
 from gmpo_vl.config import Config
 from gmpo_vl.data.types import Example, Prompt
+from gmpo_vl.models.loading import model_config
 from gmpo_vl.rollout.types import Group, Response
 
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
@@ -40,13 +41,9 @@ def model_size(folder: Any, **overrides: Any) -> ModelSize:
 
     Raises ValueError for an override that the configuration does not know, and for a configuration of no model.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
-    config = AutoConfig.from_pretrained(folder)
-    for key, value in overrides.items():
-        if not hasattr(config, key):
-            raise ValueError(f"worker.actor.model.override_config: {type(config).__name__} has no {key!r}")
-        setattr(config, key, value)
+    config = model_config(folder, **overrides)
     auto = AutoModelForImageTextToText if hasattr(config, "vision_config") else AutoModelForCausalLM
     try:
         with torch.device("meta"):

@@ -6,10 +6,12 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from jinja2 import TemplateError as JinjaError
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 
 from gmpo_vl.config import Config
+from gmpo_vl.data.templates import TemplateError, load_template
 from gmpo_vl.data.types import Example
 from gmpo_vl.doctor.findings import Finding
 from gmpo_vl.doctor.memory import ModelSize
@@ -113,13 +115,18 @@ def check_tokens(processor: Processor, size: ModelSize) -> Iterator[Finding]:
     yield Finding("ok", "tokens", f"never sampled: {', '.join(map(str, names))}")
 
 
-def check_template(processor: Processor, template: str | None) -> Iterator[Finding]:
+def check_template(processor: Processor, format_prompt: str | None) -> Iterator[Finding]:
     """A sample problem goes through format prompt and chat template once, whole, and the answer's turn comes last."""
+    try:
+        template = load_template(format_prompt) if format_prompt else None
+    except TemplateError as error:
+        yield Finding("error", "template", str(error), "data.format_prompt", "name another, or mend the file")
+        return
     pictures = (Image.new("RGB", (112, 112), "white"),) if processor.image is not None else ()
     example = Example("probe", "<image>" * len(pictures) + PROBE, "1", pictures)
     try:
         prompt = encode_prompt(example, processor, template)
-    except ValueError as error:
+    except (ValueError, JinjaError) as error:
         yield Finding(
             "error",
             "template",

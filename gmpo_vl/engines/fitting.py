@@ -28,20 +28,25 @@ SAYS_SO = (
 def with_fitting_tokens(config: Config, prompts: PromptSet) -> Config:
     """The configuration with `max_tokens_per_micro_batch` where no key says what a forward may hold.
 
-    The memory is a GPU's, or on engine local without one half of the host's (all of it counts, free or not: a run that goes on splits as it did). Where it is not known (a driver of
-    engine easyr1 without a GPU) everything stays as it is.
+    The memory is a GPU's, or on engine local without one half of the host's (all of it counts, free or not: a run that goes
+    on splits as it did). Where it is not known (a driver of engine easyr1 without a GPU) everything stays as it is.
     """
-    if any(key in config.written for key in SAYS_SO):
+    if any(key in config.written for key in SAYS_SO) or _memory(config) is None:
         return config
-    memory = _memory(config)
-    if memory is None:
-        return config
-    actor = config.worker.actor
-    size = model_size(model_folder(str(actor.model.model_path)), **actor.model.override_config)
+    model = config.worker.actor.model
+    size = model_size(model_folder(str(model.model_path)), **model.override_config)
     [prompt] = prompts.encode([max(range(len(prompts)), key=lambda i: prompts.lengths[i])])
     grids = tuple((t, h, w) for t, h, w in prompt.image_grid_thw.tolist())
-    tokens = tokens_that_fit(config, size, Longest(len(prompt.ids_P), grids), USABLE * memory)
-    actor = replace(actor, max_tokens_per_micro_batch=tokens)
+    return fitting(config, size, Longest(len(prompt.ids_P), grids))
+
+
+def fitting(config: Config, size: ModelSize, longest: Longest) -> Config:
+    """The same for who knows model and longest prompt already."""
+    memory = _memory(config)
+    if any(key in config.written for key in SAYS_SO) or memory is None:
+        return config
+    tokens = tokens_that_fit(config, size, longest, USABLE * memory)
+    actor = replace(config.worker.actor, max_tokens_per_micro_batch=tokens)
     return replace(config, worker=replace(config.worker, actor=actor))
 
 

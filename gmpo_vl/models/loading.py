@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -25,15 +26,34 @@ def model_folder(path: str) -> Path:
         if not (Path(path) / "config.json").exists():
             raise FileNotFoundError(f"{path} has no config.json: not a Hugging Face model folder")
         return Path(path)
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", path) or Path(path).exists():
+        what = "is a file" if Path(path).exists() else "does not exist"
+        raise FileNotFoundError(
+            f"worker.actor.model.model_path: {path} {what}; name a model's folder or a hub id"
+        )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
     try:
         return Path(snapshot_download(path, ignore_patterns=["*.pth", "*.bin", "*.gguf"]))
     except (HFValidationError, OSError) as error:
+        reason = str(error).partition("\n")[0]
         raise FileNotFoundError(
-            f"worker.actor.model.model_path: no folder {path!r} here, and the hub could not give it ({error})"
+            f"worker.actor.model.model_path: no folder {path!r} here, and the hub could not give it ({reason})"
         ) from error
+
+
+def model_config(folder: str | Path, **overrides: Any) -> Any:
+    """The configuration in a model's folder, with `worker.actor.model.override_config` in place of its values.
+
+    Raises ValueError for an override that it does not know.
+    """
+    config = AutoConfig.from_pretrained(folder)
+    for key, value in overrides.items():
+        if not hasattr(config, key):
+            raise ValueError(f"worker.actor.model.override_config: {type(config).__name__} has no {key!r}")
+        setattr(config, key, value)
+    return config
 
 
 def load_model(
@@ -49,11 +69,7 @@ def load_model(
         base_path = str(PeftConfig.from_pretrained(str(folder)).base_model_name_or_path)
         base = load_model(model_folder(base_path), dtype, **config_overrides)
         return PeftModel.from_pretrained(base, str(folder)).merge_and_unload()
-    config = AutoConfig.from_pretrained(folder)
-    for key, value in config_overrides.items():
-        if not hasattr(config, key):
-            raise ValueError(f"worker.actor.model.override_config: {type(config).__name__} has no {key!r}")
-        setattr(config, key, value)
+    config = model_config(folder, **config_overrides)
     auto = AutoModelForImageTextToText if hasattr(config, "vision_config") else AutoModelForCausalLM
     model = auto.from_pretrained(folder, config=config, dtype=dtype, attn_implementation="sdpa")
     use_group_attention(model)

@@ -9,9 +9,7 @@ import torch
 from planted import planted, write_planted
 
 from gmpo_vl.cli import main
-from gmpo_vl.config import Config
 from gmpo_vl.data.diagrams import export
-from gmpo_vl.doctor.batches import check_batches
 from gmpo_vl.doctor.machine import TESTED, file_system
 from gmpo_vl.models.loading import load_model
 from gmpo_vl.models.tiny import save_tiny
@@ -134,13 +132,86 @@ def test_a_damaged_model_folder_is_seen_before_it_is_loaded(
     assert code == (1 if level == "error" else code)
 
 
-def test_no_model_or_no_data_ends_the_checks_that_need_them(doctor, tmp_path):
+def test_without_a_model_everything_else_is_checked(doctor, tmp_path, model):
     code, findings = doctor(model=tmp_path / "gone")
     assert code == 1
-    assert "model" in of(findings, "error")
+    (error,) = (f for f in findings if f["level"] == "error")
+    assert "gone does not exist" in error["what"]
+    assert {"data", "batches", "disk", "reward"} <= set(of(findings, "ok")) | {"disk"}
+    assert "tokens were not counted" in of(findings, "note")["data"]["what"]
+    train = write_planted(planted(), "jsonl", tmp_path)
+    code, findings = doctor(f"data.train_files={train}", "--rehearse", model=tmp_path / "gone")
+    reasons = {f["what"].split(":")[0] for f in findings if f["check"] == "data" and f["level"] == "error"}
+    assert reasons >= {"image_unreadable", "image_tags", "empty_answer", "answer_form", "problem_length"}
+    assert "not tried" in of(findings, "note")["rehearsal"]["what"]
+
+
+def test_without_data_everything_else_is_checked(doctor, tmp_path):
     code, findings = doctor(f"data.train_files={tmp_path / 'gone.parquet'}")
+    assert code == 1
     assert "gone.parquet: no such file" in of(findings, "error")["data"]["what"]
-    assert "template" in of(findings, "ok")
+    assert {"weights", "template", "batches", "memory", "disk", "reward"} <= set(of(findings, "ok"))
+    assert "taken to have max_prompt_length" in of(findings, "note")["memory"]["what"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[1, 2",
+        '["a list"]',
+        '{"model_type": "never_heard_of"}',
+        '{"model_type": "qwen2_5_vl", "text_config": 5}',
+    ],
+)
+def test_a_config_that_is_none_is_told_and_the_rest_is_checked(text, doctor, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/config.json").write_text(text)
+    code, findings = doctor(model=tmp_path / "model")
+    assert code == 1
+    error = of(findings, "error")["model"]
+    assert error["what"]
+    assert error["where"] == str(tmp_path / "model")
+    assert {"data", "batches", "reward"} <= set(of(findings, "ok"))
+
+
+@pytest.mark.parametrize(
+    ("override", "check", "said"),
+    [
+        ("data.format_prompt=nowhere", "template", "no template file nowhere"),
+        ("data.override_chat_template=BROKEN", "template", "no prompt can be made"),
+        ("worker.reward.reward_function=accurasy", "reward", "'accurasy' is unknown"),
+        ("worker.reward.reward_function=SYNTAX:f", "reward", "cannot be loaded"),
+    ],
+)
+def test_an_error_is_told_of_what_it_is_in(override, check, said, doctor, tmp_path):
+    (tmp_path / "broken.jinja").write_text("{% for m in messages %}{{ m.content")
+    (tmp_path / "syntax.py").write_text("def f(x:")
+    override = override.replace("BROKEN", str(tmp_path / "broken.jinja")).replace(
+        "SYNTAX", str(tmp_path / "syntax.py")
+    )
+    code, findings = doctor(override)
+    assert code == 1
+    errors = of(findings, "error")
+    assert set(errors) == {check}
+    assert said in errors[check]["what"]
+    assert errors[check]["where"].startswith(override.split("=")[0]) or check == "template"
+    assert {"data", "memory", "disk"} <= set(of(findings, "ok"))
+
+
+def test_what_to_do_about_a_warning_leaves_its_rows_out(doctor, data, tmp_path):
+    shutil.copy(data / "train.parquet", tmp_path / "validation.parquet")
+    code, findings = doctor(f"data.val_files={tmp_path / 'validation.parquet'}")
+    assert code == 0
+    change = of(findings, "warning")["data"]["change"]
+    assert "another split" in change
+    assert change.endswith("--clean FOLDER --drop leak_problem")
+
+
+def test_a_folder_that_cannot_be_made_is_an_error(doctor, tmp_path):
+    (tmp_path / "file").write_text("x")
+    code, findings = doctor(f"trainer.save_checkpoint_path={tmp_path / 'file/run'}")
+    assert code == 1
+    assert "is a file, not a folder" in of(findings, "error")["disk"]["what"]
 
 
 def test_bad_rows_are_errors_unless_the_configuration_leaves_them_out(doctor, tmp_path):
@@ -161,6 +232,7 @@ def test_bad_rows_are_errors_unless_the_configuration_leaves_them_out(doctor, tm
     [
         (["worker.reward.reward_function=FLAT"], "reward", "worth 0.50 and a wrong one 0.50"),
         (["worker.reward.reward_function=FAILS"], "data", "gold_refused"),
+        (["worker.reward.reward_function=FAILS"], "reward", "KeyError"),
         (["data.rollout_batch_size=64", "trainer.max_steps=null", "trainer.total_epochs=1"], "batches", "less than one step's 64"),
         (["data.max_response_length=200000000"], "memory", "needed"),
         (["trainer.save_freq=1", "trainer.max_steps=1000000000"], "disk", "up to 1000000001 of them"),
@@ -195,24 +267,27 @@ def test_a_model_that_ignores_its_pictures_is_found_out(doctor, model, tmp_path)
 
 
 @pytest.mark.parametrize("loss", ["easyr1/gspo", "gmpo"])
-def test_the_engines_divisions_are_checked(loss):
-    config = Config(engine="easyr1")
-    config.data.rollout_batch_size, config.worker.actor.global_batch_size = 128, 32
-    config.worker.rollout.n, config.worker.actor.loss_type = 5, loss
-    config.worker.rollout.max_num_batched_tokens = 1000
-    config.worker.actor.micro_batch_size_per_device_for_update = 3
-    config.worker.actor.micro_batch_size_per_device_for_experience = 7
-    found = check_batches(config, 1000, ["tensor_parallel_size 3 does not divide the 8 GPUs"])
-    errors = [f for f in found if f.level == "error"]
-    said = "\n".join(f"{f.what} {f.where} {f.change}" for f in errors)
-    assert "does not divide the 8 GPUs" in said
-    assert "vLLM takes 1,000 tokens at once" in said
+def test_the_engines_divisions_are_checked(loss, doctor):
+    code, findings = doctor(
+        "engine=easyr1",
+        f"worker.actor.loss_type={loss}",
+        "trainer.n_gpus_per_node=2",
+        "worker.rollout.tensor_parallel_size=4",
+        "worker.rollout.n=5",
+        "worker.rollout.max_num_batched_tokens=100",
+        "worker.actor.micro_batch_size_per_device_for_update=3",
+        "worker.actor.micro_batch_size_per_device_for_experience=7",
+    )
+    assert code == 1
+    said = "\n".join(f["what"] for f in findings if f["check"] == "engine")
+    assert "tensor_parallel_size 4 does not divide the 2 GPUs" in said
+    assert "a prompt with its response has up to 136 tokens" in said
     # Only EasyR1's own losses need micro-batches that divide.
-    assert ("20 rollouts per GPU and update do not divide into micro-batches of 3" in said) == (
+    assert ("update 3 does not divide the 5 rollouts per GPU and update; write one of 1, 5" in said) == (
         loss != "gmpo"
     )
-    assert ("640 rollouts do not divide into 7" in said) == (loss != "gmpo")
-    assert len(errors) == (4 if loss != "gmpo" else 2)
+    assert ("experience 7 does not divide the 20 rollouts of a step" in said) == (loss != "gmpo")
+    assert said.count("\n") == (3 if loss != "gmpo" else 1)
 
 
 def test_for_easyr1_memory_is_told_per_gpu_and_a_folder_of_one_node_is_warned_of(doctor):

@@ -80,6 +80,8 @@ def check(config: Config) -> None:
             f"worker.rollout.max_num_batched_tokens {rollout.max_num_batched_tokens:,}: a prompt with its response has up to "
             f"{longest:,} tokens; write at least that"
         )
+    if easyr1_loss(config) is not None:
+        problems += _of_its_own_losses(config)
     for key, (honoured, why) in _HONOURED.items():
         value = value_of(config, key)
         values = value if isinstance(value, list) else [value]
@@ -87,6 +89,41 @@ def check(config: Config) -> None:
             problems.append(f"{key} is {value!r}: engine easyr1 cannot honour this: {why}")
     if problems:
         raise ConfigError("\n".join(problems))
+
+
+def _of_its_own_losses(config: Config) -> list[str]:
+    """What EasyR1 refuses besides when trainer and workers start, minutes after Ray did (b44b311: ray_trainer.py,
+    fsdp_workers.py). With objectives of ours it is told micro-batches of 1, which divide everything."""
+    actor, n = config.worker.actor, config.worker.rollout.n
+    ranks = config.trainer.nnodes * config.trainer.n_gpus_per_node // actor.ulysses_size
+    rollouts, update = config.data.rollout_batch_size * n, actor.global_batch_size * n
+    if ranks == 0 or update < ranks:
+        return [
+            f"worker.actor.ulysses_size {actor.ulysses_size}, worker.actor.global_batch_size {actor.global_batch_size}: "
+            "an update has no rollout for some of the GPUs"
+        ]
+    per_rank, problems = update // ranks, []
+    key = "worker.actor.micro_batch_size_per_device_for_"
+    for name, size, whole, what in (
+        ("update", actor.micro_batch_size_per_device_for_update, per_rank, "rollouts per GPU and update"),
+        ("experience", actor.micro_batch_size_per_device_for_experience, rollouts, "rollouts of a step"),
+    ):
+        if whole % size:
+            fitting = ", ".join(str(d) for d in _divisors(whole)[-6:])
+            problems.append(
+                f"{key}{name} {size} does not divide the {whole:,} {what}; write one of {fitting}"
+            )
+    if actor.fsdp.enable_cpu_offload and per_rank != actor.micro_batch_size_per_device_for_update:
+        problems.append(
+            "worker.actor.fsdp.enable_cpu_offload: FSDP's own offload and several micro-batches an update do not go together; "
+            "use worker.actor.offload.offload_params and offload_optimizer"
+        )
+    return problems
+
+
+def _divisors(number: int) -> list[int]:
+    """Up to 512: no device takes more rollouts at once."""
+    return [d for d in range(1, min(number, 512) + 1) if number % d == 0]
 
 
 def without_use(config: Config) -> list[str]:
