@@ -150,8 +150,10 @@ def run_export(options: argparse.Namespace) -> int:
     from gmpo_vl.engines.easyr1.export import export
 
     quiet_libraries()
-    gap = export(Path(options.checkpoint), Path(options.folder), options.adapter)
-    print(f"{options.folder}: log-probs within {gap:.1e} nats of the trained model's")
+    gaps = export(Path(options.checkpoint), Path(options.folder), options.adapter)
+    print(
+        f"{options.folder}: log-probs within {gaps.largest:.1e} nats of the trained model's ({gaps.rms:.1e} root mean square)"
+    )
     return 0
 
 

@@ -1,4 +1,5 @@
-"""One thread (timings and the last digits stay the same on a loaded machine), where the real data lies, a picture."""
+"""One thread (timings and the last digits stay the same on a loaded machine), where the real data lies, a picture, and what
+tiny_runs.py trains: diagrams and a model."""
 
 import io
 import os
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from tiny_runs import REWARD
 
 torch.set_num_threads(1)
 
@@ -37,3 +39,34 @@ def png() -> bytes:
     buffer = io.BytesIO()
     Image.linear_gradient("L").resize((40, 30)).convert("RGB").save(buffer, "PNG")
     return buffer.getvalue()
+
+
+@pytest.fixture(scope="session")
+def diagrams(tmp_path_factory) -> Path:
+    """A folder with train, validation and test."""
+    from gmpo_vl.data.diagrams import export
+
+    folder = tmp_path_factory.mktemp("diagrams")
+    export(folder, {"train": 24, "validation": 6, "test": 8})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory) -> Path:
+    """A tiny Qwen2.5-VL with random weights."""
+    from gmpo_vl.models.tiny import save_tiny
+
+    return save_tiny(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def overrides(tmp_path, diagrams, tiny_folder) -> list[str]:
+    """Data, model, reward and folder of a run (tiny_runs.py)."""
+    (tmp_path / "reward.py").write_text(REWARD)
+    return [
+        f"data.train_files={diagrams / 'train.parquet'}",
+        f"data.val_files={diagrams / 'validation.parquet'}",
+        f"worker.actor.model.model_path={tiny_folder}",
+        f"worker.reward.reward_function={tmp_path / 'reward.py'}:compute_score",
+        f"trainer.save_checkpoint_path={tmp_path / 'run'}",
+    ]

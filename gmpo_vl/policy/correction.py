@@ -40,7 +40,7 @@ class RolloutMismatch:
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
         bins = [f"{what}_{first}" for what in ("gap", "count") for first in POSITION_BINS]
-        self._tally = Tally(["kl", "tokens", *bins], ["gap_max"], device)
+        self._tally = Tally(["kl", "squares", "tokens", *bins], ["gap_max"], device)
 
     @torch.no_grad()
     def add(
@@ -52,7 +52,11 @@ class RolloutMismatch:
         rollout_BT = torch.where(mask_BT, rollout_log_probs_BT.double(), 0.0)
         gap_BT = (old_BT - rollout_BT).abs()
         # Tokens come from the rollout engine, so this estimates KL(pi_rollout || pi_old).
-        sums = {"kl": kl(rollout_BT, old_BT, "k3").sum(), "tokens": mask_BT.sum()}
+        sums = {
+            "kl": kl(rollout_BT, old_BT, "k3").sum(),
+            "squares": gap_BT.square().sum(),
+            "tokens": mask_BT.sum(),
+        }
         for first, last in zip(POSITION_BINS, (*POSITION_BINS[1:], None)):
             sums[f"gap_{first}"] = gap_BT[:, first:last].sum()
             sums[f"count_{first}"] = mask_BT[:, first:last].sum()
@@ -62,13 +66,15 @@ class RolloutMismatch:
         self._tally.add_values(gap_BT, mask_BT)
 
     def result(self) -> dict[str, float]:
-        """Gaps |log pi_old - log pi_rollout| in nats: largest, quantiles, mean by first position of a bin; KL (k3)."""
+        """Gaps |log pi_old - log pi_rollout| in nats: largest, root mean square, quantiles, mean by first position of a bin;
+        KL (k3)."""
         sums, maxima, gaps = self._tally.reduce()
         if not sums["tokens"]:
             return {}
         metrics = {
             "rollout/mismatch_kl": sums["kl"] / sums["tokens"],
             "rollout/mismatch_max": maxima["gap_max"],
+            "rollout/mismatch_rms": (sums["squares"] / sums["tokens"]) ** 0.5,
         }
         if len(gaps):  # the finite ones
             for name, gap in zip(GAP_QUANTILES, np.quantile(gaps, list(GAP_QUANTILES.values()))):

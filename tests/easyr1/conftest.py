@@ -5,33 +5,18 @@ import os
 from pathlib import Path
 
 import pytest
+from tiny_runs import BASE
 
-BASE = """
+from gmpo_vl.config import Config, load_config
+
+ON_EASYR1 = """
+base: tiny.yaml
 engine: easyr1
-data: {max_prompt_length: 128, max_response_length: 10, rollout_batch_size: 4, min_pixels: null, max_pixels: null}
 worker:
-  actor:
-    global_batch_size: 2
-    micro_batch_size_per_device_for_update: 8
-    micro_batch_size_per_device_for_experience: 16
-    model: {enable_gradient_checkpointing: false}
-    optim: {lr: 1.0e-3}
-    fsdp: {torch_dtype: fp32, mp_param_dtype: fp32, use_orig_params: true}
-  ref:
-    fsdp: {torch_dtype: fp32, mp_param_dtype: fp32}
-  rollout: {n: 4, tensor_parallel_size: 1, dtype: fp32}
-trainer:
-  {max_steps: 3, val_freq: 1, save_freq: 1, val_generations_to_log: 2, logger: [file], n_gpus_per_node: 1}
-"""
-
-# No tiny random model answers right: these rewards give groups variance, and are the same on every run.
-REWARD = """
-def compute_score(reward_inputs):
-    scores = []
-    for given in reward_inputs:
-        right = float(sum(map(ord, given["response"])) % 3 == 0)
-        scores.append({"overall": right, "accuracy": right})
-    return scores
+  actor: {fsdp: {use_orig_params: true}}
+  ref: {fsdp: {torch_dtype: fp32, mp_param_dtype: fp32}}
+  rollout: {tensor_parallel_size: 1, dtype: fp32}
+trainer: {max_steps: 3, val_freq: 1, save_freq: 1, n_gpus_per_node: 1}
 """
 
 
@@ -52,40 +37,17 @@ def easyr1_stays_as_it_is():
     assert home is None or digest(Path(home)) == before, f"{home} was changed by these tests"
 
 
-@pytest.fixture(scope="session")
-def diagrams(tmp_path_factory) -> Path:
-    from gmpo_vl.data.diagrams import export
-
-    folder = tmp_path_factory.mktemp("diagrams")
-    export(folder, {"train": 24, "validation": 6, "test": 8})
-    return folder
-
-
-@pytest.fixture(scope="session")
-def tiny_folder(tmp_path_factory) -> Path:
-    from gmpo_vl.models.tiny import save_tiny
-
-    return save_tiny(tmp_path_factory.mktemp("tiny"))
+@pytest.fixture
+def config_file(tmp_path) -> Path:
+    (tmp_path / "tiny.yaml").write_text(BASE)
+    path = tmp_path / "run.yaml"
+    path.write_text(ON_EASYR1)
+    return path
 
 
 @pytest.fixture
-def overrides(tmp_path, diagrams, tiny_folder) -> list[str]:
-    (tmp_path / "reward.py").write_text(REWARD)
-    (tmp_path / "run.yaml").write_text(BASE)
-    return [
-        f"data.train_files={diagrams / 'train.parquet'}",
-        f"data.val_files={diagrams / 'validation.parquet'}",
-        f"worker.actor.model.model_path={tiny_folder}",
-        f"worker.reward.reward_function={tmp_path / 'reward.py'}:compute_score",
-        f"trainer.save_checkpoint_path={tmp_path / 'run'}",
-    ]
-
-
-@pytest.fixture
-def make_config(tmp_path, overrides):
-    from gmpo_vl.config import load_config
-
-    def make(*more: str):
-        return load_config(tmp_path / "run.yaml", [*overrides, *more])
+def make_config(config_file, overrides):
+    def make(*more: str) -> Config:
+        return load_config(config_file, [*overrides, *more])
 
     return make

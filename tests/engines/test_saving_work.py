@@ -77,7 +77,7 @@ def test_rollout_log_probs_may_stand_for_the_old_policys(make_config, tmp_path):
 
 
 def test_rollout_log_probs_that_are_not_the_trainers_are_refused(make_config, monkeypatch):
-    monkeypatch.setitem(proof.TOLERANCE, torch.float32, (0.0, 0.0))
+    monkeypatch.setitem(proof.TOLERANCE, torch.float32, proof.Tolerance(0.0, 0.0, 0.0))
     with pytest.raises(ConfigError, match=r"mismatch_max: .* do not compute the same model"):
         train(make_config("worker.actor.old_log_probs=rollout", "worker.actor.share_prefix=never"))
 

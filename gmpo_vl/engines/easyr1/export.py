@@ -21,7 +21,7 @@ from torch.distributed.tensor import DTensor, Shard
 from gmpo_vl.batching.packing import pack
 from gmpo_vl.data.types import Example, Prompt
 from gmpo_vl.engines.easyr1.checkpoint import shards
-from gmpo_vl.engines.proof import TOLERANCE
+from gmpo_vl.engines.proof import TOLERANCE, Gaps, gaps_between
 from gmpo_vl.engines.setup import DTYPES
 from gmpo_vl.models.forward import response_log_probs
 from gmpo_vl.models.loading import banned_ids, copy_without_weights, load_model
@@ -29,6 +29,7 @@ from gmpo_vl.models.processing import load_processor
 from gmpo_vl.rollout.types import Group
 
 RESPONSES = 2  # of each group kept
+ROOM = 1.2  # memory of a GPU that takes the proof's forward: weights and some more
 
 
 @dataclass
@@ -62,8 +63,8 @@ def parity_of(
     )  # fmt: skip
 
 
-def export(checkpoint: Path, folder: Path, adapter: bool = False) -> float:
-    """Write `folder`; returns the largest gap of a log-prob to the trained model's, in nats.
+def export(checkpoint: Path, folder: Path, adapter: bool = False) -> Gaps:
+    """Write `folder`; returns how far its log-probs are from the trained model's.
 
     checkpoint: checkpoints/step_N of a run on engine easyr1. adapter: the LoRA adapter alone, not merged. Raises ValueError
     where the checkpoint is not whole, or where the export does not compute what the trained model computed.
@@ -99,38 +100,44 @@ def export(checkpoint: Path, folder: Path, adapter: bool = False) -> float:
     else:
         _save_whole(actor, partial, dtype)
     copy_without_weights(actor / "huggingface", partial)
-    gap = parity_gap(partial, parity)
+    gaps = parity_gaps(partial, parity)
     # EasyR1 keeps what LoRA does not train in bf16, whatever the rest computes in.
-    allowed = TOLERANCE[torch.bfloat16 if lora.is_dir() else dtype][0]
-    if not gap <= allowed:  # NaN too
+    allowed = TOLERANCE[torch.bfloat16 if lora.is_dir() else dtype]
+    if not gaps.within(allowed):
         raise ValueError(
-            f"the exported model is not the trained one: log-probs differ by up to {gap:.3g} nats (rounding in {parity.dtype} "
-            f"explains {allowed:g}). What was written is in {partial}, for a look; do not use it"
+            f"the exported model is not the trained one: log-probs differ by {gaps.rms:.3g} nats (root mean square; "
+            f"{gaps.largest:.3g} at most), rounding in {parity.dtype} explains {allowed.rms:g}. What was written is in "
+            f"{partial}, for a look; do not use it"
         )
     os.replace(partial, folder)
-    return gap
+    return gaps
 
 
-def parity_gap(folder: Path, parity: Parity) -> float:
-    """Largest |log-prob of the model in `folder` - log-prob kept|, over all kept tokens."""
-    dtype = DTYPES[parity.dtype]
-    model: Any = load_model(folder, dtype).eval()
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
+def parity_gaps(folder: Path, parity: Parity) -> Gaps:
+    """The log-probs of the model in `folder` against those kept."""
+    model: Any = load_model(folder, DTYPES[parity.dtype]).eval()
+    model.to(_roomy_device(model))
     image = load_processor(folder).image
-    worst = 0.0
-    for (ids_P, images, grid, positions), responses, kept in zip(
-        parity.prompts, parity.responses, parity.log_probs
-    ):
+    found = []
+    for (ids_P, images, grid, positions), responses in zip(parity.prompts, parity.responses):
         prompt = Prompt(Example("", "", ""), "", ids_P, tuple(images), grid, positions)
         packed = pack([(prompt, ids_T) for ids_T in responses], image, model.device)
         with torch.no_grad():
             found_BT, _ = response_log_probs(
                 model, packed, parity.temperature, banned_ids(model.config), share_prefix=False
             )
-        for found_T, kept_T in zip(found_BT.cpu(), kept):
-            gap = float((found_T[: len(kept_T)] - kept_T).abs().max())
-            worst = max(worst, gap) if gap == gap else gap
-    return worst
+        found.append(found_BT[packed.mask_BT].cpu())
+    kept = [of_response for of_prompt in parity.log_probs for of_response in of_prompt]
+    return gaps_between(torch.cat(found), torch.cat(kept))
+
+
+def _roomy_device(model: torch.nn.Module) -> str:
+    """The GPU, where there is one with room for the model and a forward; else the CPU, slowly."""
+    if not torch.cuda.is_available():
+        return "cpu"
+    needed = sum(p.numel() * p.element_size() for p in model.parameters())
+    free, _ = torch.cuda.mem_get_info()
+    return "cuda" if free > ROOM * needed else "cpu"
 
 
 def _save_whole(actor: Path, folder: Path, dtype: torch.dtype) -> None:

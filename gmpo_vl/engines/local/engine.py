@@ -104,7 +104,8 @@ class LocalEngine:
         dtype = self.config.worker.actor.fsdp.mp_param_dtype
         tolerated = {"rollout/mismatch_p50": MISMATCH[dtype]}
         if self.config.worker.actor.old_log_probs == "rollout":
-            tolerated["rollout/mismatch_max"] = TOLERANCE[DTYPES[dtype]][0]
+            tolerance = TOLERANCE[DTYPES[dtype]]
+            tolerated |= {"rollout/mismatch_max": tolerance.largest, "rollout/mismatch_rms": tolerance.rms}
         return tolerated
 
     def save(self, folder: Path, resumable: bool) -> None:
