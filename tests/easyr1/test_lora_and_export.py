@@ -8,7 +8,7 @@ pytest.importorskip("verl", reason="EasyR1 is not installed: make test-easyr1 EA
 from ranks import make_groups, run_ranks, start_worker
 
 from gmpo_vl.engines.easyr1.export import Parity, export, parity_of, whole_weights
-from gmpo_vl.engines.easyr1.wire import groups_to_proto, prompts_to_proto
+from gmpo_vl.engines.easyr1.wire import answers_of, groups_to_proto, prompts_to_proto
 from gmpo_vl.engines.setup import sampling_of
 from gmpo_vl.models.loading import copy_without_weights, load_model
 from gmpo_vl.models.processing import load_processor
@@ -40,7 +40,7 @@ def train_and_save(rank, world, config, groups, folder):
     after = worker.compute_log_probs(mine()).batch["old_log_probs"]
     worker.prepare_rollout_engine()
     asked = prompts_to_proto([g.prompt for g in groups], range(len(groups)), sampling_of(config), world)
-    answers = worker.generate_sequences(asked.chunk(world)[rank]).non_tensor_batch["responses"]
+    answers = answers_of(worker.generate_sequences(asked.chunk(world)[rank]))
     worker.release_rollout_engine()
     worker.save_checkpoint(f"{folder}/actor")
     return before, reference, after, [len(answer) for answer in answers]

@@ -12,7 +12,7 @@ from vllm import LLM
 from gmpo_vl.data.types import Example
 from gmpo_vl.engines.easyr1.config import to_easyr1
 from gmpo_vl.engines.easyr1.rollout import BAN, GMPOvLLMRollout
-from gmpo_vl.engines.easyr1.wire import prompts_to_proto
+from gmpo_vl.engines.easyr1.wire import answers_of, prompts_to_proto
 from gmpo_vl.engines.setup import load_split, sampling_of
 from gmpo_vl.models.loading import banned_ids
 from gmpo_vl.models.processing import encode_prompt, load_processor
@@ -41,7 +41,7 @@ def ask(rollout, config, processor, positions):
     prompts = load_split(config, config.data.train_files, processor).encode([0, 1])
     prompts.append(encode_prompt(Example("text", "What is 1 + 2?", "3"), processor))
     data = prompts_to_proto(prompts, positions, sampling_of(config), ranks=1)
-    answers = rollout.generate_sequences(data).non_tensor_batch["responses"]
+    answers = answers_of(rollout.generate_sequences(data))
     return prompts, answers, rollout.inference_engine.asked[-1]
 
 

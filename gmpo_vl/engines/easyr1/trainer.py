@@ -26,7 +26,7 @@ from gmpo_vl.data.types import Prompt
 from gmpo_vl.engines.easyr1.checkpoint import check_whole
 from gmpo_vl.engines.easyr1.export import parity_of
 from gmpo_vl.engines.easyr1.limits import easyr1_loss
-from gmpo_vl.engines.easyr1.wire import groups_to_proto, prompts_to_proto
+from gmpo_vl.engines.easyr1.wire import answers_of, groups_to_proto, prompts_to_proto
 from gmpo_vl.engines.passes import LogProbs
 from gmpo_vl.engines.proof import MISMATCH, Proof
 from gmpo_vl.models.loading import copy_without_weights, model_folder
@@ -84,7 +84,7 @@ class GMPOTrainer(RayPPOTrainer):
     ) -> list[Group]:
         """n answers to every prompt, in order, by the policy as it was when the rollout engine was prepared."""
         asked = prompts_to_proto(prompts, positions, sampling, self.ranks)
-        answers = self.actor_rollout_ref_wg.generate_sequences(asked).non_tensor_batch["responses"]
+        answers = answers_of(self.actor_rollout_ref_wg.generate_sequences(asked))
         progress(len(prompts))
         return [
             Group(f"{prompt.example.id}@{position}", prompt, responses)
