@@ -1,11 +1,16 @@
 """How many bytes a step takes on one device: a sum of named parts, each with the assumption it rests on.
 
-Counted are tensors: what the allocator keeps besides, and the process itself, are not. Activations are what autograd saves
-for the backward of this project's forward (models/forward.py): one packed row, fused attention, the head on response
+Counted are tensors, and on a CPU the gaps between them; the process with its libraries is not. Activations are what autograd
+saves for the backward of this project's forward (models/forward.py): one packed row, fused attention, the head on response
 positions only. Elements per token of a layer, with H hidden, Q and K the widths of queries and keys, I of the MLP:
 
     norms 2 (2 H in the residual's dtype, H as computed)   MLP 4 I (gate, its activation, up, their product)
     attention 3 Q, keys and values as the calls gather them, and who sees whom in float32
+
+Gaps: torch wants blocks at multiples of 64 bytes, for which glibc looks for 64 bytes more and cuts them off again. Something
+small soon lies in what was cut off, and the hole that a freed block leaves is then too small for the next one of its size.
+Every byte of a step's resident memory above its live blocks is of this kind: with blocks aligned within the request, the
+tiny model's update is 7% above them instead of 39%. Blocks of 32 MiB and more are the kernel's and leave no hole.
 """
 
 from __future__ import annotations
@@ -21,6 +26,10 @@ HEAD_COPIES = 3  # of its logits in float32, at the start of the backward
 ENTROPY_COPIES = 4  # where the entropy is asked for, with a mask
 CACHE_ROOM = 256  # tokens a growing cache takes at a time (rollout/cache.py)
 INDEX = 8  # bytes of an index
+HEAP_BLOCK = 32 * 2**20  # bytes from which glibc takes a block from the kernel (DEFAULT_MMAP_THRESHOLD_MAX)
+# Gaps as a share of the blocks under HEAP_BLOCK at a pass's peak. Measured on two models and six batches (glibc 2.36):
+# 0.29 to 0.74, in the middle 0.38, with a backward; 1.1 to 1.8 without, where every block is soon freed again.
+GAPS_WITH_BACKWARD, GAPS_WITHOUT = 0.4, 1.5
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,7 @@ class Setting:
     temporary_moments: bool = (
         False  # AdamW updates all tensors at once (on a GPU), and holds one more copy then
     )
+    gaps: bool = False  # tensors lie in glibc's heap (on a CPU)
 
 
 @dataclass(frozen=True)
@@ -130,11 +140,13 @@ def estimate(
     sampled: the groups that are sampled together, with the lengths their responses may have. scored, updated: the groups
     (or parts of groups) of the largest forward without and with a backward.
     """
+    log_probs = _forward_only(of, setting, scored)
+    update = (*_activations(of, setting, updated), _logits(of, updated))
     return Estimate(
         held=_held(setting),
         generate=_generation(of, setting, sampled),
-        log_probs=(*_forward_only(of, setting, scored), *_cast(setting)),
-        update=(*_activations(of, setting, updated), _logits(of, updated), *_cast(setting)),
+        log_probs=(*log_probs, *_cast(setting), *_gaps(of, setting, scored, log_probs, GAPS_WITHOUT)),
+        update=(*update, *_cast(setting), *_gaps(of, setting, updated, update, GAPS_WITH_BACKWARD)),
     )
 
 
@@ -205,6 +217,30 @@ def _logits(of: Widths, groups: Sequence[Shape]) -> Part:
         "logits",
         HEAD_COPIES * 4 * rows * of.vocabulary,
         f"{HEAD_COPIES} copies in float32 of {rows:,} positions, of {positions:,} in all",
+    )
+
+
+def _gaps(
+    of: Widths, s: Setting, groups: Sequence[Shape], parts: Sequence[Part], share: float
+) -> tuple[Part, ...]:
+    """Free memory between the blocks of `parts` that lie in the heap."""
+    tokens = sum(shape.prompt + sum(t - 1 for t in shape.responses) for shape in groups)
+    patches = sum(t * h * w for shape in groups for t, h, w in shape.grids)
+    rows = min(sum(sum(shape.responses) for shape in groups), HEAD_ROWS)
+    widest = tokens * max(of.hidden * s.weight_bytes, of.mlp * s.compute_bytes)
+    block = {
+        "activations": widest,
+        "one layer": widest,
+        "pictures": patches * max(of.vision_hidden * s.weight_bytes, of.vision_mlp * s.compute_bytes),
+        "logits": 4 * rows * of.vocabulary,
+    }
+    heap = sum(part.bytes for part in parts if block[part.name] < HEAP_BLOCK)
+    if not s.gaps or heap == 0:
+        return ()
+    return (
+        Part(
+            "gaps", share * heap, f"freed between blocks under 32 MiB that are in use, {share} of them: glibc"
+        ),
     )
 
 

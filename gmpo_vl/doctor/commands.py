@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -116,10 +115,7 @@ def _rehearse(config: Any, options: argparse.Namespace) -> Iterator[Any]:
         )
         return
     command = [sys.executable, "-m", "gmpo_vl.engines.local.rehearsal", options.config, *options.overrides]
-    # glibc gives every block back at once, so that what is resident is what tensors take.
-    done = subprocess.run(
-        command, capture_output=True, text=True, env={**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
-    )
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode == -signal.SIGKILL:
         yield Finding(
             "error",
@@ -145,6 +141,6 @@ def _rehearse(config: Any, options: argparse.Namespace) -> Iterator[Any]:
         "ok",
         "rehearsal",
         f"{found['steps']} steps with prompts of {found['prompt']:,} and responses of {found['response']:,} tokens\n"
-        f"peak of tensors: {phases}; the process itself takes {gib(found['process'])}\n"
+        f"peak: {phases}; the process itself takes {gib(found['process'])} besides\n"
         f"last step: {seconds}",
     )

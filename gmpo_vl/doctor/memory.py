@@ -13,6 +13,7 @@ from gmpo_vl.batching.memory import Estimate, Part, Setting, estimate, widths
 from gmpo_vl.batching.planning import Limits, Row, micro_batches, rows_of
 from gmpo_vl.config import Config
 from gmpo_vl.data.types import Example, Prompt
+from gmpo_vl.models.allocator import is_glibc
 from gmpo_vl.models.loading import model_config
 from gmpo_vl.rollout.types import Group, Response
 
@@ -71,6 +72,7 @@ def estimate_local(
         vision_trained=not frozen,
         reference=not config.algorithm.disable_kl and actor.model.lora.rank == 0,
         temporary_moments=cuda,
+        gaps=not cuda and is_glibc(),
     )
     whole = Shape(longest.tokens, (data.max_response_length,) * n, longest.grids)
     together = config.worker.rollout.max_cached_tokens // (n * (longest.tokens + data.max_response_length))

@@ -22,6 +22,11 @@ def _glibc() -> Any | None:
     return library if hasattr(library, "mallopt") and hasattr(library, "malloc_trim") else None
 
 
+def is_glibc() -> bool:
+    """Does a CPU's memory come from glibc's heap?"""
+    return _glibc() is not None
+
+
 def keep_freed_memory() -> bool:
     """For the rest of this process; False where the C library is not glibc, and nothing was changed."""
     library = _glibc()

@@ -108,6 +108,25 @@ def test_the_estimate_grows_with_what_it_should():
     assert len(lines) == len((*found.held, *found.generate, *found.log_probs, *found.update)) + 1
 
 
+def test_only_blocks_in_the_heap_leave_gaps():
+    of = widths(AutoConfig.from_pretrained(packaged_tiny()))
+    shape = Shape(100, (50,) * 4, ((1, 8, 8),))
+
+    def gaps(setting: Setting, groups: list[Shape]) -> dict[str, float]:
+        found = estimate(of, setting, groups, groups, groups)
+        return {
+            p: sum(x.bytes for x in getattr(found, p) if x.name == "gaps") for p in ("log_probs", "update")
+        }
+
+    heap = Setting(parameters=1000, trained=1000, gaps=True)
+    few, many = gaps(heap, [shape]), gaps(heap, [shape] * 2000)
+    assert 0 < few["update"] < estimate(of, heap, [shape], [shape], [shape]).of_phase("update")
+    assert few["log_probs"] > 0
+    assert gaps(replace(heap, gaps=False), [shape]) == {"log_probs": 0, "update": 0}
+    # 2,000 groups make activations of far more than 32 MiB each: only the head's rows, cut into pieces, are in the heap.
+    assert many["update"] < 2 * few["update"]
+
+
 def test_a_published_models_weights_are_known():
     """16 bytes a parameter in float32 with AdamW: what configs/ and the README say."""
     of = widths(AutoConfig.from_pretrained(packaged_tiny()))

@@ -34,8 +34,8 @@ WARM_UP_TOKENS = 4
 class Rehearsal:
     """What the steps took.
 
-    peaks: {phase: bytes} of tensors on the device at the highest point of all steps; {} where the system cannot tell.
-    process: bytes of host memory that the process and its libraries take besides. seconds: {phase: of the last step}.
+    peaks: {phase: bytes} at the highest point of all steps: of tensors on a GPU, on a CPU of resident memory above the
+    process (tensors, and what the C library holds between them); {} where the system cannot tell. process: bytes of host memory that the process and its libraries take besides. seconds: {phase: of the last step}.
     """
 
     steps: int
@@ -148,7 +148,7 @@ class _Meter:
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
         elif Path("/proc/self/clear_refs").exists():
-            release_freed_memory()
+            release_freed_memory()  # what the phase before it left is not this one's
             Path("/proc/self/clear_refs").write_text("5")  # the kernel's high-water mark starts again
 
     def _peak(self) -> float | None:
