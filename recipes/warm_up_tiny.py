@@ -20,7 +20,8 @@ from pathlib import Path
 import torch
 
 from gmpo_vl.batching.packing import pack
-from gmpo_vl.data.diagrams import FAMILIES, SIZE, Figure, Label, label_box, make_diagram, paint
+from gmpo_vl.data.diagrams import FAMILIES, make_diagram
+from gmpo_vl.data.figures import SIZE, Figure, Label, label_box, paint
 from gmpo_vl.data.types import Example, Prompt
 from gmpo_vl.models.forward import response_log_probs
 from gmpo_vl.models.loading import banned_ids, load_model

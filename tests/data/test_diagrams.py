@@ -14,7 +14,8 @@ import pytest
 from PIL import Image, ImageChops, ImageFilter
 
 from gmpo_vl.data import diagrams
-from gmpo_vl.data.diagrams import FAMILIES, SHARES, SIZE, combinations, make_diagram, make_examples, paint
+from gmpo_vl.data.diagrams import FAMILIES, SHARES, combinations, make_diagram, make_examples
+from gmpo_vl.data.figures import SIZE, paint
 
 SAMPLE = [make_diagram(split, index) for split in ("train", "test") for index in range(20 * len(FAMILIES))]
 
