@@ -33,7 +33,10 @@ def add_data_commands(commands: Any) -> None:
     )
     convert.add_argument("preparation", help="a mapping file (.yaml), or a .py file with rows() and SPLITS")
     convert.add_argument("out", help="folder for SPLIT.parquet and data_card.json")
-    convert.add_argument("--source", help="read this instead of the source that the mapping names")
+    convert.add_argument(
+        "--source",
+        help="read this instead of the source that the mapping names; a folder for all its splits (X@train, X@test)",
+    )
     convert.add_argument(
         "--rows", type=at_least(1), help="only the first rows of every split, to try things out"
     )
@@ -48,8 +51,11 @@ def add_data_commands(commands: Any) -> None:
 
 
 def run_new(options: argparse.Namespace) -> int:
+    import datasets
+
     from gmpo_vl.data.start import write_start
 
+    datasets.disable_progress_bars()
     path = write_start(options.name, options.source, options.python)
     print(
         f"{path}: edit it, then\ngmpo-vl data convert {path} data/{options.name}"

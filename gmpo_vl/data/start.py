@@ -18,6 +18,7 @@ _USUAL = {
     "choices": ("options", "choices"),
     "id": ("id", "qid", "question_id", "idx", "index"),
 }
+_PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 
 def write_start(name: str, source: str | None = None, python: bool = False, folder: str | Path = ".") -> Path:
@@ -29,7 +30,7 @@ def write_start(name: str, source: str | None = None, python: bool = False, fold
     path = Path(folder) / (f"{name}.py" if python else f"{name}.yaml")
     if path.exists():
         raise DataError(f"{path} exists already; take another name or remove it")
-    columns = columns_of(source) if source is not None and not python else []
+    row = first_row(source) if source is not None and not python else {}
     environment = Environment(
         loader=PackageLoader("gmpo_vl.data", "starts"),
         undefined=StrictUndefined,
@@ -37,7 +38,9 @@ def write_start(name: str, source: str | None = None, python: bool = False, fold
         keep_trailing_newline=True,
     )
     template = environment.get_template("prepare.py.jinja" if python else "mapping.yaml.jinja")
-    guesses = {key: _guess(words, [column for column, _ in columns]) for key, words in _USUAL.items()}
+    guesses = {key: _guess(words, list(row)) for key, words in _USUAL.items()}
+    guesses["images"] = guesses["images"] or next((name for name in row if _is_picture(row[name])), None)
+    columns = [(name, _shown(value)) for name, value in row.items()]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(
         template.render(name=name, source=source, columns=columns, guesses=guesses), encoding="utf-8"
@@ -45,21 +48,32 @@ def write_start(name: str, source: str | None = None, python: bool = False, fold
     return path
 
 
-def columns_of(source: str) -> list[tuple[str, str]]:
-    """(column, what the first readable row has there) of a data set."""
+def first_row(source: str) -> dict[str, Any]:
+    """The first readable row of a data set."""
     for table in open_tables(source):
         for i in range(min(20, len(table.rows))):
             try:
                 row = table.rows[i]
             except RowError:
                 continue
-            return [(str(name), _shown(value)) for name, value in row.items()]
+            return {str(name): value for name, value in row.items()}
     raise DataError(f"{source}: no row of it can be read")
 
 
 def _guess(words: Sequence[str], columns: Sequence[str]) -> str | None:
     named = {column.lower(): column for column in columns}
     return next((named[word] for word in words if word in named), None)
+
+
+def _is_picture(value: Any) -> bool:
+    """Encoded bytes, a path or base64, alone or several."""
+    if isinstance(value, list | tuple):
+        return len(value) > 0 and _is_picture(value[0])
+    if isinstance(value, Mapping):  # as `datasets` stores pictures
+        return _is_picture(value.get("bytes") or value.get("path"))
+    if isinstance(value, str):
+        return value.lower().endswith(_PICTURES) or value.startswith("data:image/")
+    return isinstance(value, bytes)
 
 
 def _shown(value: Any) -> str:

@@ -349,11 +349,49 @@ def test_a_start_is_a_mapping_that_runs(photos, tmp_path):
     text = path.read_text()
     assert "#   question: How many?" in text
     assert all(f"{key}:" in text for key in ("source", "images", "problem", "answer", "keep", "validation"))
-    path.write_text(text.replace("answer: answer", "answer: count") + "image_folder: photos\n")
+    assert "answer: COLUMN  # a column of those above" in text  # none has a usual name
+    path.write_text(text.replace("answer: COLUMN", "answer: count") + "image_folder: photos\n")
     assert load_mapping(path).images == "file"
     assert convert(path, tmp_path / "out").rows_in == 5
     with pytest.raises(DataError, match="exists already"):
         write_start("mine", folder=tmp_path)
+
+
+def test_a_start_knows_pictures_by_what_they_are(tmp_path, png):
+    rows = [{"scan": png, "ask": "x?", "gold": 1}]
+    write_parquet_of(rows, tmp_path / "a.parquet")
+    text = write_start("bytes", str(tmp_path / "a.parquet"), folder=tmp_path).read_text()
+    assert "\nimages: scan  #" in text
+    assert "\nproblem: COLUMN  # a column of those above" in text
+    assert "\nanswer: gold\n" in text
+    (tmp_path / "b.csv").write_text("foto,question,answer\nx/1.JPG,How?,2\n")
+    assert "\nimages: foto" in write_start("path", str(tmp_path / "b.csv"), folder=tmp_path).read_text()
+    (tmp_path / "c.csv").write_text("question,answer\nHow?,2\n")
+    assert "\n# images: image" in write_start("text", str(tmp_path / "c.csv"), folder=tmp_path).read_text()
+
+
+def write_parquet_of(rows: list[dict], path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.Table.from_pylist(rows), path)
+
+
+def test_one_source_stands_for_all_splits_that_say_their_part(tmp_path, png):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    for name, question in (("train-0", "a"), ("train-1", "b"), ("test-0", "c")):
+        write_parquet_of([{"image": png, "q": question, "a": "1"}], folder / f"{name}.parquet")
+    body = "\nimages: image\nproblem: q\nanswer: a\n"
+    splits = write_mapping(tmp_path / "m.yaml", "source: {train: hub/x@train, test: hub/x@test}" + body)
+    card = convert(splits, tmp_path / "out", source=str(folder))
+    assert {name: split.rows for name, split in card.splits.items()} == {"train": 2, "test": 1}
+    assert [e.problem for e in load_examples(str(tmp_path / "out/test.parquet"))] == ["<image>c"]
+    with pytest.raises(DataError, match="2 splits"):
+        convert(splits, tmp_path / "out", source=f"{folder}@train")
+    files = write_mapping(tmp_path / "f.yaml", "source: {train: a.parquet, test: b.parquet}" + body)
+    with pytest.raises(DataError, match="behind an @"):
+        convert(files, tmp_path / "out2", source=str(folder))
 
 
 def test_every_key_is_explained():

@@ -18,13 +18,13 @@ DATA_PREP = Path(__file__).parents[2] / "data_prep"
 
 def prepared(name: str, rows: list[dict], tmp_path: Path):
     """The rows through a preparation: its card, and its train examples."""
-    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
     mapping = (DATA_PREP / name).read_text()
-    if "source: {" in mapping:  # names its own splits
-        line = next(line for line in mapping.splitlines() if line.startswith("source:"))
-        mapping = mapping.replace(line, "source: rows.parquet")
+    splits = ("train", "validation", "test") if "source: {" in mapping else ("train",)
+    (tmp_path / "rows").mkdir()
+    for split in splits:
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / f"rows/{split}.parquet")
     (tmp_path / name).write_text(mapping.replace("validation: 0.0", "# validation: 0.0"))
-    card = convert(tmp_path / name, tmp_path / "out", source=str(tmp_path / "rows.parquet"))
+    card = convert(tmp_path / name, tmp_path / "out", source=str(tmp_path / "rows"))
     return card, list(load_examples(str(tmp_path / "out/train.parquet"), check_images=True))
 
 
@@ -80,7 +80,12 @@ def test_scienceqa(tmp_path, png):
     ]  # fmt: skip
     rows = [{**r, "subject": "s", "topic": "t", "grade": "g"} for r in rows]
     card, examples = prepared("scienceqa.yaml", rows, tmp_path)
-    assert card.not_kept == 1
+    assert card.not_kept == 3
+    assert {name: split.rows for name, split in card.splits.items()} == {
+        "train": 2,
+        "validation": 2,
+        "test": 2,
+    }
     assert [e.problem for e in examples] == [
         "<image>Which?\nA. cat\nB. dog",
         "<image>A map.\nWhere?\nA. Rome\nB. Bonn\nC. Oslo",

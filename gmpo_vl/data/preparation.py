@@ -1,0 +1,181 @@
+"""Rows on their way into EasyR1's columns, by a mapping file or a Python file with `rows` and SPLITS: read, mapped, checked."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from gmpo_vl.data.images import ImageError, decode_image
+from gmpo_vl.data.mapped import map_row
+from gmpo_vl.data.mapping import MappingFile, load_mapping
+from gmpo_vl.data.rows import Columns, DataError, Fault, RowError, example_from_row
+from gmpo_vl.data.sources import ArrowRows, Table, open_tables
+from gmpo_vl.data.types import Example
+
+SPLIT = re.compile(r"[a-z][a-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class Given:
+    """A row as it was read, and where."""
+
+    file: str
+    row: int
+    label: str
+    content: Any
+
+    @property
+    def name(self) -> str:
+        return f"{self.label}:{self.row}"
+
+    def fault(self, error: RowError) -> Fault:
+        return Fault(self.file, self.row, self.name, error.reason, str(error))
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A row that can be written: checked, its pictures encoded as they were."""
+
+    example: Example
+    carried: dict[str, Any]
+
+
+@dataclass
+class Stream:
+    """The rows of one split, and what makes each of them ready. carried: {column: type as `datasets.Value` names it}."""
+
+    sources: list[str]
+    rows: Iterator[Given]
+    finish: Callable[[Given], Ready | None]
+    carried: dict[str, str] = field(default_factory=dict)
+    tables: list[Table] = field(default_factory=list)
+
+
+def streams_of(preparation: Path, source: str | None) -> tuple[dict[str, Stream], MappingFile | None]:
+    """{split: its rows} of a mapping file (.yaml), and the mapping; of a Python file, and None.
+
+    source: read this instead of what the file names. Of a mapping with several splits it takes the place of what stands
+    before their `@`: FOLDER for X@train and X@test is FOLDER@train and FOLDER@test. Raises DataError.
+    """
+    if preparation.suffix == ".py":
+        return _streams_of_python(preparation, source), None
+    mapping = load_mapping(preparation)
+    if source is not None:
+        mapping = replace(mapping, source=_sources_from(mapping, source))
+    return _streams_of_mapping(mapping), mapping
+
+
+def _sources_from(mapping: MappingFile, source: str) -> dict[str, str]:
+    """The mapping's sources with --source, a path from the working directory or a hub id, in place of its own."""
+    named = mapping.sources
+    if len(named) == 1:
+        return {split: _place(Path.cwd(), source) for split in named}
+    parts = {split: sources[0].rpartition("@")[2] for split, sources in named.items()}
+    if "@" in source or any(len(sources) > 1 or "@" not in sources[0] for sources in named.values()):
+        raise DataError(
+            f"--source {source}: the mapping reads {len(named)} splits ({', '.join(named)}); one folder or hub id can stand for "
+            "all of them where each source in the file says its part behind an @, otherwise change `source` there"
+        )
+    return {split: _place(Path.cwd(), f"{source}@{part}") for split, part in parts.items()}
+
+
+def _streams_of_mapping(mapping: MappingFile) -> dict[str, Stream]:
+    streams = {}
+    for split, sources in mapping.sources.items():
+        _check_split(split)
+        places = [_place(mapping.folder, s) for s in sources]
+        tables = open_tables(places)
+        carried = {name: _column_type(tables, name) for name in mapping.carry or ()}
+
+        def finish(given: Given, carried: dict[str, str] = carried) -> Ready | None:
+            mapped = map_row(given.content, mapping)
+            if mapped is None:
+                return None
+            return _ready(
+                mapped, given.name, {name: _as(mapped[name], kind) for name, kind in carried.items()}
+            )
+
+        streams[split] = Stream(places, _given_rows(tables), finish, carried, tables)
+    return streams
+
+
+def _place(folder: Path, source: str) -> str:
+    """A relative path beginning at the mapping file's folder; a hub id as it is."""
+    path = (
+        folder / source.rpartition("@")[0]
+        if "@" in source and not (folder / source).exists()
+        else folder / source
+    )
+    return str(folder / source) if path.exists() else source
+
+
+def _given_rows(tables: Iterable[Table]) -> Iterator[Given]:
+    for table in tables:
+        for row in range(len(table.rows)):
+            try:
+                content: Any = table.rows[row]
+            except RowError as error:
+                content = error
+            yield Given(table.name, row, table.label, content)
+
+
+def _streams_of_python(path: Path, source: str | None) -> dict[str, Stream]:
+    if source is None:
+        raise DataError(f"{path}: a Python file needs --source: the files it reads")
+    if not Path(source).exists():
+        raise DataError(f"--source {source}: no such file or folder (working directory {Path.cwd()})")
+    spec = importlib.util.spec_from_file_location(f"data_prep_{path.stem}", path)
+    if not path.is_file() or spec is None or spec.loader is None:
+        raise DataError(f"there is no Python file {path}; `gmpo-vl data new NAME --python` writes one")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    missing = [name for name in ("rows", "SPLITS") if not hasattr(module, name)]
+    if missing:
+        raise DataError(f"{path} has no {' and no '.join(missing)}: rows(source, split) and SPLITS = (...)")
+
+    def given(split: str) -> Iterator[Given]:
+        for row, content in enumerate(module.rows(Path(source), split)):
+            yield Given(source, row, split, content)
+
+    def finish(given: Given) -> Ready:
+        return _ready(given.content, given.name, {})
+
+    for split in module.SPLITS:
+        _check_split(split)
+    return {split: Stream([source], given(split), finish) for split in module.SPLITS}
+
+
+def _column_type(tables: Iterable[Table], name: str) -> str:
+    """The source's own type of a carried column; text where it has none (JSON, CSV) or the tables disagree."""
+    kinds = set()
+    for table in tables:
+        features = table.rows.dataset.features if isinstance(table.rows, ArrowRows) else {}
+        kinds.add(getattr(features.get(name), "dtype", "string") if features else "string")
+    kind = kinds.pop() if len(kinds) == 1 else "string"
+    return kind if kind.startswith(("int", "uint", "float", "bool")) else "string"
+
+
+def _as(value: Any, kind: str) -> Any:
+    return value if value is None or kind != "string" else str(value)
+
+
+def _check_split(split: str) -> None:
+    if not SPLIT.fullmatch(split):
+        raise DataError(f"the split {split!r} becomes a file name: small letters, digits and _ only")
+
+
+def _ready(mapped: Mapping[str, Any], name: str, carried: dict[str, Any]) -> Ready:
+    """Check the row as training would, decode its pictures once, and hold them encoded."""
+    example = example_from_row(mapped, Columns(), name)
+    encoded = []
+    for i, image in enumerate(example.images, start=1):
+        try:
+            encoded.append(Path(image).read_bytes() if isinstance(image, str) else image)
+            decode_image(encoded[-1])
+        except (ImageError, OSError) as error:
+            raise RowError("image_unreadable", f"image {i}: {error}") from error
+    return Ready(replace(example, images=tuple(encoded)), carried)
