@@ -47,6 +47,20 @@ def small_protocol(tmp_path_factory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def small_eval(tiny, diagrams, small_protocol) -> list:
+    """An evaluation in small, but for `--out`."""
+    return ["eval", tiny, "--protocol", small_protocol, "--data", diagrams, "--grader", "paper"]
+
+
+@pytest.fixture(scope="session")
+def whole(small_eval, tmp_path_factory) -> Path:
+    """It, uninterrupted. Shared: nobody writes into it."""
+    out = tmp_path_factory.mktemp("whole")
+    assert main([str(argument) for argument in [*small_eval, "--out", out]]) == 0
+    return out / "small+data=test"
+
+
 @pytest.fixture
 def gmpo_vl(capsys):
     """The command line in this process: what it printed, and for a failure what it said."""

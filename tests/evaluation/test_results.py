@@ -29,34 +29,12 @@ ROOT = Path(__file__).parents[2]
 NAME = "small+data=test"
 
 
-@pytest.fixture(scope="module")
-def finished(tiny, diagrams, small_protocol, tmp_path_factory):
-    """A real evaluation of the tiny model."""
-    from gmpo_vl.cli import main
-
-    out = tmp_path_factory.mktemp("finished")
-    arguments = [
-        "eval",
-        tiny,
-        "--protocol",
-        small_protocol,
-        "--data",
-        diagrams,
-        "--grader",
-        "paper",
-        "--out",
-        out,
-    ]
-    assert main([str(a) for a in arguments]) == 0
-    return out / NAME
-
-
 @pytest.fixture
-def answered(finished, tmp_path):
-    """Copies of it in which a share of the answers is right, graded by nobody yet."""
+def answered(whole, tmp_path):
+    """Copies of a real evaluation in which a share of the answers is right, graded by nobody yet."""
 
     def make(name: str, share: float, seed: int = 0) -> Path:
-        folder = EvaluationFolder(shutil.copytree(finished, tmp_path / name / NAME))
+        folder = EvaluationFolder(shutil.copytree(whole, tmp_path / name / NAME))
         rng = random.Random(f"{name}{seed}")
         records = []
         for record in folder.samples():
@@ -68,10 +46,10 @@ def answered(finished, tmp_path):
     return make
 
 
-def test_regrading_what_was_graded_changes_nothing(finished, content, gmpo_vl):
-    before = content(finished)
-    assert "0 verdicts changed" in gmpo_vl("eval", "regrade", finished)
-    assert content(finished) == before
+def test_regrading_what_was_graded_changes_nothing(whole, content, gmpo_vl):
+    before = content(whole)
+    assert "0 verdicts changed" in gmpo_vl("eval", "regrade", whole)
+    assert content(whole) == before
 
 
 def test_regrading_is_counted_and_the_same_over_processes(answered, gmpo_vl, content):

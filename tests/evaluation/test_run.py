@@ -35,44 +35,11 @@ def interrupt_after(monkeypatch, chunks: int) -> None:
     monkeypatch.setattr(backends, "generate", generate)
 
 
-@pytest.fixture(scope="module")
-def whole(tiny, diagrams, small_protocol, tmp_path_factory):
-    """The uninterrupted run."""
-    from gmpo_vl.cli import main
-
-    out = tmp_path_factory.mktemp("whole")
-    arguments = [
-        "eval",
-        tiny,
-        "--protocol",
-        small_protocol,
-        "--data",
-        diagrams,
-        "--grader",
-        "paper",
-        "--out",
-        out,
-    ]
-    assert main([str(a) for a in arguments]) == 0
-    return out / "small+data=test"
-
-
 def test_a_killed_worker_costs_its_unfinished_chunk_only_and_the_same_command_goes_on(
-    tiny, diagrams, small_protocol, whole, tmp_path, gmpo_vl, monkeypatch, content
+    small_eval, whole, tmp_path, gmpo_vl, monkeypatch, content
 ):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    arguments = [
-        "eval",
-        tiny,
-        "--protocol",
-        small_protocol,
-        "--data",
-        diagrams,
-        "--grader",
-        "paper",
-        "--out",
-        tmp_path,
-    ]
+    arguments = [*small_eval, "--out", tmp_path]
     chunks = tmp_path / "small+data=test" / "chunks"
 
     def kill_first_worker():
@@ -100,13 +67,12 @@ def test_a_killed_worker_costs_its_unfinished_chunk_only_and_the_same_command_go
 
 
 def test_two_shards_merged_equal_the_whole_run_in_one_folder_or_two(
-    tiny, diagrams, small_protocol, whole, tmp_path, gmpo_vl, content
+    small_eval, whole, tmp_path, gmpo_vl, content
 ):
-    arguments = ["eval", tiny, "--protocol", small_protocol, "--data", diagrams, "--grader", "paper"]
     name = "small+data=test"
-    gmpo_vl(*arguments, "--out", tmp_path / "here", "--shard", "1/2")
+    gmpo_vl(*small_eval, "--out", tmp_path / "here", "--shard", "1/2")
     assert "3 of 7 chunks are missing" in gmpo_vl("eval", "merge", tmp_path / "here" / name, code=2)
-    gmpo_vl(*arguments, "--out", tmp_path / "there", "--shard", "2/2")
+    gmpo_vl(*small_eval, "--out", tmp_path / "there", "--shard", "2/2")
     gmpo_vl("eval", "merge", tmp_path / "here" / name, tmp_path / "there" / name)
     assert content(tmp_path / "here" / name) == content(whole)
 
@@ -143,46 +109,19 @@ def test_other_data_is_graded_strictly_unless_a_grader_is_named(
     assert results["settings"]["grader"] == "paper", "the protocol's own data"
 
 
-def test_a_finished_evaluation_is_not_run_again(
-    tiny, diagrams, small_protocol, whole, gmpo_vl, monkeypatch, content
-):
+def test_a_finished_evaluation_is_not_run_again(small_eval, whole, gmpo_vl, monkeypatch, content):
     interrupt_after(monkeypatch, 0)
     before = content(whole)
-    gmpo_vl(
-        "eval",
-        tiny,
-        "--protocol",
-        small_protocol,
-        "--data",
-        diagrams,
-        "--grader",
-        "paper",
-        "--out",
-        whole.parent,
-    )
+    gmpo_vl(*small_eval, "--out", whole.parent)
     assert content(whole) == before
 
 
-def test_another_model_in_the_same_folder_is_refused(
-    diagrams, small_protocol, whole, gmpo_vl, tmp_path, monkeypatch
-):
+def test_another_model_in_the_same_folder_is_refused(small_eval, whole, gmpo_vl, tmp_path, monkeypatch):
     from gmpo_vl.models.tiny import save_tiny
 
     interrupt_after(monkeypatch, 0)
     other = save_tiny(tmp_path / "other", seed=1)
-    error = gmpo_vl(
-        "eval",
-        other,
-        "--protocol",
-        small_protocol,
-        "--data",
-        diagrams,
-        "--grader",
-        "paper",
-        "--out",
-        whole.parent,
-        code=2,
-    )
+    error = gmpo_vl("eval", other, *small_eval[2:], "--out", whole.parent, code=2)
     assert "model.sha256" in error
 
 
