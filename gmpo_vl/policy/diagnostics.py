@@ -86,6 +86,13 @@ class StepDiagnostics:
         self._tally.add_sums({"grad_norm": grad_norm, "updates": 1})
         self._tally.add_maxima({"grad_norm_max": grad_norm})
 
+    def mark(self) -> tuple[int, int, int]:
+        """Before an update: where `rewind` goes back to if its gradient is no number and it is not made."""
+        return self._tally.mark()
+
+    def rewind(self, mark: tuple[int, int, int]) -> None:
+        self._tally.rewind(mark)
+
     def result(self) -> dict[str, float]:
         """The step's metrics. Where torch.distributed runs this is a collective: every rank calls it, all get the same."""
         sums, maxima, log_ratios = self._tally.reduce()

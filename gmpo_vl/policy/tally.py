@@ -35,6 +35,15 @@ class Tally:
         """Values to take quantiles of, kept as float32."""
         self._values.append(torch.where(mask_BT, values_BT, torch.nan).float().flatten())
 
+    def mark(self) -> tuple[int, int, int]:
+        """What has been added until now, for `rewind`."""
+        return len(self._sums), len(self._maxima), len(self._values)
+
+    def rewind(self, mark: tuple[int, int, int]) -> None:
+        """Take back what was added since; every rank does, or none."""
+        for rows, count in zip((self._sums, self._maxima, self._values), mark):
+            del rows[count:]
+
     def reduce(self) -> tuple[dict[str, float], dict[str, float], np.ndarray]:
         """Sums (0 where nothing was added), maxima (-inf where nothing was), and all values in no particular order.
 
