@@ -25,6 +25,7 @@ COLUMNS = {
     "gap p50": "rollout/mismatch_p50",
     "gap KL": "rollout/mismatch_kl",
     "skipped": "actor/skipped_updates",
+    "saved": "batch/tokens_saved",
 }
 MEDIAN = {"time/generate", "time/log_probs", "time/update", "time/step"}
 GAP = 0.1  # nats, median over tokens: what bf16 explains (gmpo_vl/engines/proof.py)
@@ -67,6 +68,8 @@ def faults(runs: dict[str, dict[str, float]]) -> list[str]:
         shared, plain = ours["shared"], ours["plain"]
         if not abs(shared["reward/overall"] - plain["reward/overall"]) <= 0.05:
             said.append("shared and plain: mean rewards differ by more than 0.05")
+        if not shared["batch/tokens_saved"] > 0:
+            said.append("shared: no prompt was shared; what the run printed before its first update says why")
         if not shared["time/update"] < plain["time/update"]:
             said.append("shared: its updates are not faster than plain ones")
     return said

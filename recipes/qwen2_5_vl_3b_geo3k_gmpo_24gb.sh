@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# One GPU of 24 GB: Qwen2.5-VL-3B with LoRA, bf16, smaller batches and shorter answers.
+# One GPU of 24 GB: Qwen2.5-VL-3B with LoRA, smaller batches and shorter answers.
 # What is set and why: configs/qwen2_5_vl_3b_geo3k_gmpo_24gb.yaml
 #
 #   bash recipes/qwen2_5_vl_3b_geo3k_gmpo_24gb.sh --dry-run            # check everything, print the plan, train nothing

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# DAPO (Yu et al., 2025): mean over all tokens, ratio within 0.8 and 1.28, groups that are all right or all wrong replaced, no
+# DAPO (Yu et al., 2025): token mean, ratio within 0.8 and 1.28, groups that are all right or all wrong replaced, no KL.
 # What is set and why: configs/qwen2_5_vl_7b_geo3k_dapo.yaml
 #
 #   bash recipes/qwen2_5_vl_7b_geo3k_dapo.sh --dry-run            # check everything, print the plan, train nothing

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Qwen2.5-VL-7B on Geometry3K with GMPO: engine easyr1, 8 GPUs of 80 GB. The setting is EasyR1's for Geometry3K; the objective is
+# Qwen2.5-VL-7B on Geometry3K with GMPO: engine easyr1, 8 GPUs of 80 GB.
 # What is set and why: configs/qwen2_5_vl_7b_geo3k_gmpo.yaml
 #
 #   bash recipes/qwen2_5_vl_7b_geo3k_gmpo.sh --dry-run            # check everything, print the plan, train nothing

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# THE PAPER'S HABIT, EasyR1's too: validates on the test split, and so picks its best step by it. For comparing with numbers that
+# THE PAPER'S HABIT, EasyR1's too: validates on the test split, and so picks its best step by it.
 # What is set and why: configs/qwen2_5_vl_7b_geo3k_gmpo_val_on_test.yaml
 #
 #   bash recipes/qwen2_5_vl_7b_geo3k_gmpo_val_on_test.sh --dry-run            # check everything, print the plan, train nothing

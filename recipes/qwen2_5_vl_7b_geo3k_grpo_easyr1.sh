@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# EasyR1's own GRPO with its defaults and its own code: mean over all tokens, ratio within 0.8 and 1.3, dual clip at 3, KL to
+# EasyR1's own GRPO with its defaults and its own code: token mean, ratio within 0.8 and 1.3, dual clip at 3, KL as a loss.
 # What is set and why: configs/qwen2_5_vl_7b_geo3k_grpo_easyr1.yaml
 #
 #   bash recipes/qwen2_5_vl_7b_geo3k_grpo_easyr1.sh --dry-run            # check everything, print the plan, train nothing

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The mixture of experts Qwen3-VL-30B-A3B, bf16 as the 32B. EasyR1 itself reports 4,600 s a step and 1.8% MFU on 8 H100 for it
+# The mixture of experts Qwen3-VL-30B-A3B, bf16 as the 32B. EasyR1 itself reports 4,600 s a step on 8 H100 for it.
 # What is set and why: configs/qwen3_vl_30b_a3b_geo3k_gmpo.yaml
 #
 #   bash recipes/qwen3_vl_30b_a3b_geo3k_gmpo.sh --dry-run            # check everything, print the plan, train nothing

@@ -162,11 +162,13 @@ def notices(config: Config) -> list[str]:
             "algorithm.kl_penalty kl (k1) as a loss has a gradient of mean 0: it adds noise and holds the policy nowhere; "
             "low_var_kl does"
         )
-    half = config.worker.actor.fsdp.torch_dtype == "bf16" and config.worker.actor.model.lora.rank == 0
-    if config.engine == "local" and half:
+    actor = config.worker.actor
+    # Engine local leaves adapters in fp32, EasyR1 casts them too; its adamw_bf16 carries what rounding drops.
+    kept = actor.model.lora.rank > 0 if config.engine == "local" else actor.optim.strategy == "adamw_bf16"
+    if actor.fsdp.torch_dtype == "bf16" and not kept:
         lines.append(
             "worker.actor.fsdp.torch_dtype bf16 keeps the weights themselves in bf16: steps of a small lr are rounded away; "
-            "fp32 or LoRA train"
+            + ("fp32 or LoRA train" if config.engine == "local" else "fp32 or optim.strategy adamw_bf16 train")
         )
     return lines
 

@@ -209,6 +209,10 @@ def test_precisions_that_do_not_train_are_refused_or_said(path):
     assert "rounded away" in " ".join(notices(load_config(path, ["worker.actor.fsdp.torch_dtype=bf16"])))
     lora = ["worker.actor.fsdp.torch_dtype=bf16", "worker.actor.model.lora.rank=8"]
     assert notices(load_config(path, lora)) == []
+    # EasyR1 casts adapters too; its own optimizer keeps what rounding drops.
+    there = [*lora, "engine=easyr1"]
+    assert "adamw_bf16 train" in " ".join(notices(load_config(path, there)))
+    assert notices(load_config(path, [*there, "worker.actor.optim.strategy=adamw_bf16"])) == []
     with pytest.raises(ConfigError, match="above 0"):
         load_config(path, ["worker.rollout.top_p=0"])
 

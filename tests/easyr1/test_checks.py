@@ -52,9 +52,13 @@ def test_another_commit_fails_with_a_sentence(tmp_path, monkeypatch):
         ("trainer.n_gpus_per_node=3", "multiples of the 3 GPUs"),
         ("worker.rollout.tensor_parallel_size=2", "does not divide the 1 GPUs"),
         ("algorithm.adv_estimator=gae", "group advantages only"),
-        ("worker.actor.ulysses_size=2", "a packed group is not split over GPUs"),
+        ("worker.actor.ulysses_size=2", "no sequence is split over several"),
         ("worker.actor.fsdp.enable_cpu_offload=true", "offload_params"),
-        ("worker.rollout.max_num_batched_tokens=100", "write at least that"),
+        ("worker.rollout.max_num_batched_tokens=100", "max_num_batched_tokens 100: .* write at least that"),
+        ("worker.rollout.max_model_len=137", "max_model_len 137: .* up to 138 tokens"),
+        ("worker.rollout.val_override_config={n: 4, temperature: 0.0}", "are one and the same"),
+        ("worker.actor.model.lora.rank=8", "exclude_modules: vLLM has no adapters for a ViT"),
+        ("worker.actor.model.lora={rank: 513, exclude_modules: x}", "vLLM takes 512 at most"),
         ("trainer.logger=[swanlab]", "cannot honour this"),
         ("worker.actor.model.trust_remote_code=true", "no code from a model"),
         ("algorithm.kl_penalty=full", "logits of the reference"),
@@ -73,7 +77,9 @@ def test_kl_in_the_reward_is_refused(make_config):
 
 def test_settings_reach_easyr1_s_classes(make_config):
     config = make_config(
-        "worker.actor.max_grad_norm=0.5", "worker.actor.model.lora.rank=8", "worker.rollout.n=6"
+        "worker.actor.max_grad_norm=0.5",
+        "worker.actor.model.lora={rank: 8, exclude_modules: .*visual.*}",
+        "worker.rollout.n=6",
     )
     ppo = to_easyr1(config, 7)
     assert ppo.worker.actor.max_grad_norm == 0.5

@@ -20,6 +20,10 @@ from gmpo_vl.models.processing import encode_prompt, load_processor
 
 @pytest.fixture
 def rollout(make_config, monkeypatch, tmp_path):
+    yield from made_rollout(make_config, monkeypatch, tmp_path)
+
+
+def made_rollout(make_config, monkeypatch, tmp_path, **more):
     config = make_config("worker.rollout.temperature=0.7")
     monkeypatch.setenv("RANK", "0")
     dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
@@ -30,6 +34,7 @@ def rollout(make_config, monkeypatch, tmp_path):
             config=to_easyr1(config, 3).worker.rollout,
             tokenizer=processor.tokenizer,
             processor=None,
+            **more,
         )
         made.begin(processor, (396, 397))
         yield made, config, processor
@@ -50,6 +55,16 @@ def test_vllm_is_asked_for_processed_log_probs_and_easyr1_s_module_is_left_alone
     assert made.inference_engine.kwargs["logprobs_mode"] == "processed_logprobs"
     assert made.inference_engine.kwargs["load_format"] == "dummy"
     assert vllm_rollout_spmd.LLM is LLM
+
+
+@pytest.mark.parametrize(("rank", "room"), [(4, 8), (64, 64), (257, 320)])
+def test_vllm_is_asked_for_a_rank_of_adapters_that_it_knows(make_config, monkeypatch, tmp_path, rank, room):
+    given = {"enable_lora": True, "max_loras": 1, "max_lora_rank": rank}  # as EasyR1's worker
+    for made, _, _ in made_rollout(make_config, monkeypatch, tmp_path, lora_kwargs=given):
+        assert made.inference_engine.kwargs["max_lora_rank"] == room
+        assert made.inference_engine.kwargs["load_format"] == "safetensors"
+        assert made.lora_kwargs["enable_lora"]
+    assert given["max_lora_rank"] == rank
 
 
 def test_every_vision_id_is_banned_and_every_sample_has_its_own_seed(rollout):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 
 pytest.importorskip("verl", reason="EasyR1 is not installed: make test-easyr1 EASYR1_HOME=FOLDER")
@@ -94,6 +95,20 @@ def test_a_run_that_is_stopped_and_killed_has_the_curve_of_one_that_is_not(tmp_p
         check_checkpoint(Run(tmp_path / "whole").checkpoint(3), make_config())
 
     export_and_break(tmp_path)
+
+
+def test_a_process_that_ends_ends_the_run_with_a_sentence(tmp_path, overrides, make_config):
+    """One of two ranks: the other waits for it in a collective, for ever if nobody looked."""
+    run = start(tmp_path, overrides, "halved", "trainer.val_before_train=false", "trainer.max_steps=50")
+    wait_for(tmp_path / "halved" / "metrics.jsonl", run)
+    ranks = [
+        p for p in psutil.Process(run.pid).children(recursive=True) if "WorkerDict" in " ".join(p.cmdline())
+    ]
+    assert len(ranks) == 2
+    ranks[1].kill()
+    said = finish(run, code=2)
+    assert "gmpo-vl: a process of this run ended" in said
+    assert "goes on from the last checkpoint" in said
 
 
 def export_and_break(tmp_path):

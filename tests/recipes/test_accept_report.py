@@ -18,6 +18,7 @@ GOOD = {
     "time/log_probs": 10.0,
     "time/step": 100.0,
     "memory/device_peak": 50.0,
+    "batch/tokens_saved": 0.5,
 }
 
 
@@ -49,6 +50,7 @@ def test_runs_as_they_should_be_pass_and_easyr1_s_best_is_compared(tmp_path):
         ({"shared": {"rollout/mismatch_p50": 0.4}}, "sampler and trainer differ by 0.4 nats"),
         ({"plain": {"rollout/mismatch_p50": float("nan")}}, "sampler and trainer differ"),
         ({"shared": {"time/update": 41.0}}, "not faster"),
+        ({"shared": {"batch/tokens_saved": 0.0}}, "no prompt was shared"),
         ({"shared": {"reward/overall": 0.1}}, "mean rewards differ"),
         ({"plain": {"actor/skipped_updates": 1.0}}, "non-finite gradient"),
     ],

@@ -32,6 +32,15 @@ ENVIRONMENT = {
     "VLLM_ALLREDUCE_USE_SYMM_MEM": "0",
 }
 
+OUT_OF_MEMORY = (
+    "a GPU ran out of memory: {cause}. In an update or its log-probs: lower worker.actor.max_tokens_per_micro_batch; while "
+    "vLLM starts or wakes: worker.rollout.gpu_memory_utilization. The same command goes on from the last checkpoint"
+)
+PROCESS_ENDED = (
+    "a process of this run ended: {cause}\nWhere nobody ended it, the host's memory may have: what worker.actor.offload and "
+    "worker.ref.fsdp.enable_cpu_offload move there takes some. The same command goes on from the last checkpoint"
+)
+
 
 def train(config: Config) -> Run:
     """Run the configuration to its last step, going on from the run's last checkpoint where there is one.
@@ -58,7 +67,11 @@ def train(config: Config) -> Run:
         cause = error.cause
         if isinstance(cause, FloatingPointError | ValueError | OSError):
             raise cause from error  # a sentence for people, from a worker
+        if isinstance(cause, torch.OutOfMemoryError):
+            raise OSError(OUT_OF_MEMORY.format(cause=str(cause).partition("\n")[0])) from error
         raise
+    except ray.exceptions.RayActorError as error:
+        raise ChildProcessError(PROCESS_ENDED.format(cause=error)) from error
     finally:
         if ray.is_initialized() and config.trainer.ray_timeline is not None:
             ray.timeline(filename=config.trainer.ray_timeline)
@@ -81,6 +94,7 @@ def start_ray(config: Config) -> bool:
             environment |= {"OMP_NUM_THREADS": "1"}
             os.environ.setdefault("RAY_agent_register_timeout_ms", "120000")
         ray.init(
+            address="local",  # otherwise Ray joins a cluster that somebody started on this machine
             num_gpus=wanted if cpu else here,
             num_cpus=processes if cpu else None,
             include_dashboard=False,
@@ -88,16 +102,32 @@ def start_ray(config: Config) -> bool:
         )
     if cpu:
         print("no GPU here: a trial on the CPU (gloo, SDPA, rollouts by transformers)", flush=True)
-    found = ray.cluster_resources()
-    for what, needed in (("GPU", wanted), ("CPU", processes)):
-        if found.get(what, 0) < needed:  # Ray would wait for ever without a word
-            ray.shutdown()
-            raise ConfigError(
-                f"trainer.nnodes {config.trainer.nnodes} x trainer.n_gpus_per_node {config.trainer.n_gpus_per_node} and "
-                f"worker.reward.num_cpus {config.worker.reward.num_cpus} want {needed} {what}s, Ray has "
-                f"{found.get(what, 0):g}"
-            )
+    problem = _missing(config, processes)
+    if problem:  # Ray would wait for ever without a word
+        ray.shutdown()
+        raise ConfigError(problem)
     return cpu
+
+
+def _missing(config: Config, processes: int) -> str | None:
+    """What the run wants and Ray does not have."""
+    trainer, found = config.trainer, ray.cluster_resources()
+    wanted = trainer.nnodes * trainer.n_gpus_per_node
+    for what, needed in (("GPU", wanted), ("CPU", processes)):
+        if found.get(what, 0) < needed:
+            several = "; to use several machines: ray start on each, then RAY_ADDRESS=auto for this command"
+            return (
+                f"trainer.nnodes {trainer.nnodes} x trainer.n_gpus_per_node {trainer.n_gpus_per_node} and "
+                f"worker.reward.num_cpus {config.worker.reward.num_cpus} want {needed} {what}s, Ray has "
+                f"{found.get(what, 0):g}{several if 'RAY_ADDRESS' not in os.environ else ''}"
+            )
+    machines = [node["Resources"].get("GPU", 0) for node in ray.nodes() if node["Alive"]]
+    if sum(int(gpus // trainer.n_gpus_per_node) for gpus in machines) < trainer.nnodes:
+        return (
+            f"trainer.nnodes {trainer.nnodes} x trainer.n_gpus_per_node {trainer.n_gpus_per_node}: Ray's machines have "
+            f"{', '.join(f'{gpus:g}' for gpus in machines)} GPUs; EasyR1 puts n_gpus_per_node processes on one machine"
+        )
+    return None
 
 
 def worker_class(cpu: bool) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 
 from gmpo_vl.config import Config, ConfigError
 from gmpo_vl.config.schema import value_of
+from gmpo_vl.engines.setup import validation_sampling_of
 
 # Keys that somebody may have written, the values that this engine honours, and why not the others.
 _HONOURED: dict[str, tuple[tuple[Any, ...], str]] = {
@@ -35,6 +36,7 @@ _HONOURED: dict[str, tuple[tuple[Any, ...], str]] = {
         "the run's own files and these are what is written",
     ),
 }
+LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM makes room for
 _WITHOUT_USE = ("worker.critic.*", "data.video_*", "data.filter_overlong_prompts_workers")
 
 
@@ -64,22 +66,17 @@ def check(config: Config) -> None:
             "algorithm.disable_kl false without use_kl_loss puts the KL term into the reward, which group advantages "
             "cannot see; write algorithm.use_kl_loss: true, or disable_kl: true as the paper"
         )
-    if easyr1_loss(config) is None and actor.ulysses_size > 1:
+    if actor.ulysses_size > 1:
         problems.append(
-            f"worker.actor.ulysses_size {actor.ulysses_size}: a packed group is not split over GPUs; where it does not fit, "
-            "lower worker.actor.max_tokens_per_micro_batch, or use loss_type easyr1/NAME"
+            f"worker.actor.ulysses_size {actor.ulysses_size}: a group goes to one GPU whole, no sequence is split over several; "
+            "where it does not fit, lower worker.actor.max_tokens_per_micro_batch"
         )
     if easyr1_loss(config) is None and actor.fsdp.enable_cpu_offload:
         problems.append(
             "worker.actor.fsdp.enable_cpu_offload: FSDP's own offload and several forwards an update do not go together; "
             "use worker.actor.offload.offload_params and offload_optimizer"
         )
-    longest = config.data.max_prompt_length + config.data.max_response_length
-    if rollout.max_num_batched_tokens < longest:
-        problems.append(
-            f"worker.rollout.max_num_batched_tokens {rollout.max_num_batched_tokens:,}: a prompt with its response has up to "
-            f"{longest:,} tokens; write at least that"
-        )
+    problems += _of_vllm(config)
     if easyr1_loss(config) is not None:
         problems += _of_its_own_losses(config)
     for key, (honoured, why) in _HONOURED.items():
@@ -91,17 +88,41 @@ def check(config: Config) -> None:
         raise ConfigError("\n".join(problems))
 
 
+def _of_vllm(config: Config) -> list[str]:
+    """What vLLM 0.11 would say when it starts or is first asked, or would do without a word."""
+    rollout, lora = config.worker.rollout, config.worker.actor.model.lora
+    longest = config.data.max_prompt_length + config.data.max_response_length
+    problems = []
+    for key, room in (
+        ("max_num_batched_tokens", rollout.max_num_batched_tokens),
+        ("max_model_len", rollout.max_model_len),
+    ):
+        if room is not None and room < longest:
+            problems.append(
+                f"worker.rollout.{key} {room:,}: a prompt with its response has up to {longest:,} tokens; write at least that"
+            )
+    validation = validation_sampling_of(config)
+    if validation.temperature == 0 and validation.n > 1:
+        problems.append(
+            f"worker.rollout.val_override_config: {validation.n} greedy samples of a prompt are one and the same; write n: 1, or "
+            "a temperature"
+        )
+    if lora.rank > LORA_RANKS[-1]:
+        problems.append(f"worker.actor.model.lora.rank {lora.rank}: vLLM takes {LORA_RANKS[-1]} at most")
+    if lora.rank > 0 and lora.exclude_modules is None:
+        problems.append(
+            "worker.actor.model.lora.exclude_modules: vLLM has no adapters for a ViT, so the rollouts would not be the policy's; "
+            "write .*visual.* (a model without pictures has no such modules, and may keep it)"
+        )
+    return problems
+
+
 def _of_its_own_losses(config: Config) -> list[str]:
     """What EasyR1 refuses besides when trainer and workers start, minutes after Ray did (b44b311: ray_trainer.py,
     fsdp_workers.py). With objectives of ours it is told micro-batches of 1, which divide everything."""
     actor, n = config.worker.actor, config.worker.rollout.n
-    ranks = config.trainer.nnodes * config.trainer.n_gpus_per_node // actor.ulysses_size
+    ranks = config.trainer.nnodes * config.trainer.n_gpus_per_node
     rollouts, update = config.data.rollout_batch_size * n, actor.global_batch_size * n
-    if ranks == 0 or update < ranks:
-        return [
-            f"worker.actor.ulysses_size {actor.ulysses_size}, worker.actor.global_batch_size {actor.global_batch_size}: "
-            "an update has no rollout for some of the GPUs"
-        ]
     per_rank, problems = update // ranks, []
     key = "worker.actor.micro_batch_size_per_device_for_"
     for name, size, whole, what in (

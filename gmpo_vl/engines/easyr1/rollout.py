@@ -18,6 +18,7 @@ from verl.workers.rollout.vllm_rollout_spmd import vLLMRollout
 from vllm import SamplingParams
 
 from gmpo_vl.data.types import Prompt
+from gmpo_vl.engines.easyr1.limits import LORA_RANKS
 from gmpo_vl.engines.easyr1.wire import answers_to_proto, asked
 from gmpo_vl.models.processing import Processor
 from gmpo_vl.rollout.seeds import sample_seed
@@ -31,6 +32,10 @@ class GMPOvLLMRollout(vLLMRollout):
     """Answers prompts (wire.py) with EasyR1's vLLM engine, which it also loads, puts to sleep and wakes."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        adapters = kwargs.get("lora_kwargs")
+        if adapters:  # vLLM makes room for some ranks only
+            rank = next(room for room in LORA_RANKS if room >= adapters["max_lora_rank"])
+            kwargs["lora_kwargs"] = {**adapters, "max_lora_rank": rank}
         # EasyR1 hands on no engine option that it does not know. `processed`: after bias, temperature, top-k and top-p,
         # which is the distribution that the tokens come from.
         llm = vllm_rollout_spmd.LLM

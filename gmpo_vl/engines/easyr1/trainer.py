@@ -137,9 +137,17 @@ class GMPOTrainer(RayPPOTrainer):
         Mini-batches are cut before ranks are dealt, so which groups an update sees does not depend on how many ranks
         there are. Within a mini-batch each rank gets as many groups and about as much work.
         """
+        of = self.run.worker.actor.model
+        # Adapters are the language model's alone (limits.py).
+        frozen_vision = of.freeze_vision_tower or of.lora.rank > 0
         dealt: list[list[Group]] = [[] for _ in range(self.ranks)]
         for batch in mini_batches(groups, self.run.worker.actor.global_batch_size):
-            costs = [group_cost(self.rates, group, self.share_prefix) for group in batch]
+            costs = [
+                group_cost(
+                    self.rates, group, self.share_prefix, of.enable_gradient_checkpointing, frozen_vision
+                )
+                for group in batch
+            ]
             for rank, indices in enumerate(deal(costs, self.ranks)):
                 dealt[rank] += [batch[i] for i in indices]
         return [group for of_rank in dealt for group in of_rank]
