@@ -2,10 +2,10 @@
 
     python recipes/warm_up_countdown.py OUT                    the packaged model
 
-It sees puzzles of a share of its own (data/countdown.py), worked out step by step. As pretraining leaves a real model, some of
-what it reads is an attempt that misses the target; it is left knowing how to reach one and not that it pays. The router is
-kept in balance by the loss of Switch Transformers (Fedus et al. 2021, Eq. 4), over each batch. The same machine and versions
-give the same weights.
+It sees puzzles of a share of its own (data/countdown.py), worked out step by step. In the last part of the steps some of the
+answers are attempts that miss the target: that leaves the model as pretraining leaves a real one, able to reach a target and
+not told that it pays. The routers are kept in balance by the loss of Switch Transformers (Fedus et al. 2021, Eq. 4), over each
+batch. The same machine and versions give the same weights.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ import time
 from pathlib import Path
 
 import torch
+from muon import make_optimizers
 
 from gmpo_vl.batching.packing import pack
-from gmpo_vl.data.countdown import TINY, Expression, Puzzle, draw_puzzles, expressions, row_of
+from gmpo_vl.data.countdown import TINY, Expression, Puzzle, draw_puzzles, every_puzzle, expressions, row_of
 from gmpo_vl.data.types import Example, Prompt
 from gmpo_vl.models.forward import response_log_probs
 from gmpo_vl.models.loading import load_model
@@ -37,28 +38,32 @@ def main() -> None:
     start = time.perf_counter()
     folder = save_tiny_moe(args.out, args.seed)
     processor, model = load_processor(folder), load_model(folder)
-    puzzles = list(draw_puzzles("warmup", args.puzzles, TINY, args.seed))
+    puzzles = every_puzzle("warmup", TINY)
     ways = {puzzle.key: plain_ways(puzzle) for puzzle in puzzles}
     puzzles = [puzzle for puzzle in puzzles if ways[puzzle.key][0]]
     check = [prompt_of(puzzle, processor) for puzzle in draw_puzzles("validation", 128, TINY, args.seed)]
     print(f"{len(puzzles)} puzzles  {time.perf_counter() - start:.0f} s", flush=True)
     rng = random.Random(f"warm-up/{args.seed}")
-    optimizer = torch.optim.AdamW(model.parameters(), lr=args.lr, betas=(0.9, 0.98), weight_decay=0.0)
+    optimizers = make_optimizers(model, args.lr)
     for step in range(args.steps):
-        batch = [worked(rng.choice(puzzles), ways, args.attempts, processor, rng) for _ in range(args.batch)]
+        attempts = args.attempts if step >= (1 - args.mixed) * args.steps else 0.0
+        batch = [worked(rng.choice(puzzles), ways, attempts, processor, rng) for _ in range(args.batch)]
         packed = pack(batch, None, model.device)
         with watch_routers(model) as logits:
             log_probs_BT, _ = response_log_probs(model, packed, 1.0, ())
         loss = -log_probs_BT.sum() / packed.mask_BT.sum()
         (loss + args.balance * balance_loss(logits)).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.param_groups[0]["lr"] = learning_rate(step, args.steps, args.lr)
-        optimizer.step()
-        optimizer.zero_grad()
+        for optimizer in optimizers:
+            optimizer.param_groups[0]["lr"] = learning_rate(step, args.steps, args.lr)
+            optimizer.step()
+            optimizer.zero_grad()
         if step % 25 == 0:
             print(f"step {step:4d}  loss {loss.item():.3f}  {time.perf_counter() - start:5.0f} s", flush=True)
         if (step + 1) % args.check_every == 0:
             print("   " + describe(score(model, processor, check, n=4)), flush=True)
+            if args.snapshots:
+                model.save_pretrained(Path(args.snapshots) / f"step_{step + 1:04d}")
     package(model, processor, folder, check)
 
 
@@ -143,7 +148,7 @@ def package(model, processor: Processor, folder: Path, check: list[Prompt]) -> N
         "# A tiny mixture of experts that has seen some CountDown",
         "",
         f"{sum(p.numel() for p in written.parameters()):,} parameters, 8 experts a layer beside a shared one, 1 active; a standard",
-        "Qwen2-MoE in bfloat16. Made by `recipes/warm_up_countdown.py`, whose first lines say how. Puzzles: three numbers up to 20.",
+        "Qwen2-MoE in bfloat16. Made by `recipes/warm_up_countdown.py`, whose first lines say how. Puzzles: three numbers up to 10.",
         "",
         f"128 validation puzzles, 16 samples at temperature 1: {describe(sampled)}; greedy: {describe(greedy)}.",
     ]
@@ -157,14 +162,22 @@ def parse_args() -> argparse.Namespace:
     )
     add = parser.add_argument
     add("out", help="folder for the model")
-    add("--attempts", type=float, default=0.5, help="share of answers that miss, 0 to 1 (default 0.5)")
+    add(
+        "--attempts",
+        type=float,
+        default=0.5,
+        help="share of answers that miss, in the last part (default 0.5)",
+    )
+    add(
+        "--mixed", type=float, default=0.15, help="share of the updates that are the last part (default 0.15)"
+    )
     add("--seed", type=int, default=0, help="weights, puzzles and order (default 0)")
-    add("--puzzles", type=int, default=3000, help="different puzzles (default 3000)")
-    add("--steps", type=int, default=1500, help="updates (default 1500)")
-    add("--batch", type=int, default=64, help="puzzles an update (default 64)")
-    add("--lr", type=float, default=3e-3, help="peak learning rate of AdamW (default 3e-3)")
+    add("--steps", type=int, default=2400, help="updates (default 2400)")
+    add("--batch", type=int, default=32, help="puzzles an update (default 32)")
+    add("--lr", type=float, default=4e-3, help="peak learning rate of both optimizers (default 4e-3)")
     add("--balance", type=float, default=0.01, help="weight of the balance loss (default 0.01)")
     add("--check-every", type=int, default=250, help="updates between two looks at validation (default 250)")
+    add("--snapshots", help="folder for the weights at every look (default: none)")
     return parser.parse_args()
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+from gmpo_vl.data.countdown import solve
 from gmpo_vl.rewards.loading import Reward
 from gmpo_vl.verify import Gold, parse_gold
 from gmpo_vl.verify.strict import gold_type
@@ -90,31 +91,8 @@ def right_answer(gold: Gold) -> tuple[str | None, Problem | None]:
         target, numbers = Fraction(gold.alternatives[0]), [Fraction(number) for number in gold.choices]
     except ValueError as error:
         return None, ("gold_refused", f"a CountDown target and its numbers must be numbers: {error}")
-    solution = solve(target, [(number, str(number)) for number in numbers])
+    solution = solve(numbers, target)
     if solution is None:
         detail = f"no expression of {', '.join(gold.choices)} gives {gold.alternatives[0]}"
         return None, ("gold_not_verified", detail)
-    return solution, None
-
-
-def solve(target: Fraction, terms: list[tuple[Fraction, str]]) -> str | None:
-    """An expression of all terms (value, text) with + - * / that gives the target; None where there is none."""
-    if len(terms) == 1:
-        return terms[0][1] if terms[0][0] == target else None
-    for i in range(len(terms)):
-        for j in range(i + 1, len(terms)):
-            rest = [term for k, term in enumerate(terms) if k not in (i, j)]
-            (a, x), (b, y) = terms[i], terms[j]
-            results = [
-                (a + b, f"({x}+{y})"),
-                (a - b, f"({x}-{y})"),
-                (b - a, f"({y}-{x})"),
-                (a * b, f"({x}*{y})"),
-            ]
-            results += [(a / b, f"({x}/{y})")] if b else []
-            results += [(b / a, f"({y}/{x})")] if a else []
-            for result in results:
-                solution = solve(target, [*rest, result])
-                if solution is not None:
-                    return solution
-    return None
+    return str(solution), None

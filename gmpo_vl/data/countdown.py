@@ -15,7 +15,8 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
+from itertools import combinations_with_replacement
+from math import comb
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +27,7 @@ from gmpo_vl.data.writing import write_parquet
 Split = Literal["warmup", "train", "validation", "test"]
 
 # Shares of all puzzles, in this order. The warm-up's are for supervised training before the reinforcement learning.
-SHARES: dict[Split, float] = {"warmup": 0.5, "train": 0.3, "validation": 0.08, "test": 0.12}
+SHARES: dict[Split, float] = {"warmup": 0.5, "train": 0.25, "validation": 0.08, "test": 0.17}
 
 # The words of the public recipe (Jiayi-Pan/TinyZero, examples/data_preprocess/countdown.py): scores were measured with them.
 PUBLIC_PROMPT = (
@@ -36,9 +37,12 @@ PUBLIC_PROMPT = (
 )
 TINY_PROMPT = "Make {target} of {numbers}."
 
-# Draws of numbers for a target (some hundred find a puzzle of the public kind), and targets tried before giving up.
-DRAWS = 1_000
-TARGETS = 50
+# Draws of numbers for a target; some hundred find a puzzle of the public kind.
+DRAWS = 2_000
+# Targets in a row for which nothing new was found, before giving up.
+IN_VAIN = 20
+# Sets of numbers up to which all puzzles are listed instead.
+FEW = 2_000
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class Rules:
 
 
 PUBLIC = Rules()
-TINY = Rules(sizes=(3,), largest=20, targets=(10, 60), prompt=TINY_PROMPT)
+TINY = Rules(sizes=(3,), largest=10, targets=(1, 60), prompt=TINY_PROMPT)
 
 
 @dataclass(frozen=True)
@@ -164,43 +168,51 @@ def reaches(terms: Sequence[tuple[int, int]], target: int) -> bool:
     return len(terms) == 1 and terms[0][0] == target * terms[0][1]
 
 
-@lru_cache(maxsize=2**17)
-def solvable(numbers: tuple[int, ...], target: int) -> bool:
-    """Whether the numbers reach the target. Small numbers come again and again: remembered."""
-    return reaches([(number, 1) for number in numbers], target)
+def every_puzzle(split: Split, rules: Rules) -> list[Puzzle]:
+    """All puzzles of a split, numbers in rising order; for rules with few."""
+    found = []
+    for size in rules.sizes:
+        for numbers in combinations_with_replacement(range(1, rules.largest + 1), size):
+            for target in range(rules.targets[0], rules.targets[1] + 1):
+                puzzle = Puzzle(numbers, target)
+                if split_of(puzzle) == split and reaches([(number, 1) for number in numbers], target):
+                    found.append(puzzle)
+    return found
 
 
 def draw_puzzles(split: Split, n: int, rules: Rules = PUBLIC, seed: int = 0) -> Iterator[Puzzle]:
-    """`n` different puzzles of a split, each solvable. A target first, then numbers until they reach it.
+    """`n` different puzzles of a split, each solvable: a target first, then numbers until they reach it.
 
-    Raises DataError where the rules leave fewer puzzles than were asked for.
+    Under rules with few puzzles, any `n` of them all. Raises DataError where there are fewer than were asked for.
     """
     rng = random.Random(f"countdown/{split}/{rules.sizes}/{rules.largest}/{rules.targets}/{seed}")
+    if sum(comb(rules.largest + size - 1, size) for size in rules.sizes) <= FEW:
+        every = every_puzzle(split, rules)
+        if len(every) < n:
+            raise DataError(f"countdown: {split} has {len(every)} puzzles of this kind; ask for no more rows")
+        yield from (
+            Puzzle(tuple(rng.sample(p.numbers, len(p.numbers))), p.target) for p in rng.sample(every, n)
+        )
+        return
     seen: set[str] = set()
-    for _ in range(n):
-        for _ in range(TARGETS):
-            puzzle = _for_target(
-                rng.randint(*rules.targets), rng.choice(rules.sizes), rules, split, seen, rng
-            )
-            if puzzle is not None:
-                break
-        else:
+    in_vain = 0
+    while len(seen) < n:
+        puzzle = _for_target(rng.randint(*rules.targets), rng.choice(rules.sizes), rules, split, rng)
+        if puzzle is not None and puzzle.key not in seen:
+            seen.add(puzzle.key)
+            yield puzzle
+            in_vain = 0
+        elif (in_vain := in_vain + 1) == IN_VAIN:
             raise DataError(
-                f"countdown: no other puzzle of {split} was found after {len(seen)}; ask for fewer rows, or allow larger "
-                "numbers or more targets"
+                f"countdown: after {len(seen)} puzzles of {split} no other was found; ask for fewer rows"
             )
-        seen.add(puzzle.key)
-        yield puzzle
 
 
-def _for_target(
-    target: int, size: int, rules: Rules, split: Split, seen: set[str], rng: random.Random
-) -> Puzzle | None:
-    """A new puzzle of the split for this target, or None where these draws found none."""
+def _for_target(target: int, size: int, rules: Rules, split: Split, rng: random.Random) -> Puzzle | None:
+    """Numbers that reach the target, drawn until they do; None where these draws found none."""
     for _ in range(DRAWS):
         puzzle = Puzzle(tuple(rng.randint(1, rules.largest) for _ in range(size)), target)
-        new = puzzle.key not in seen and split_of(puzzle) == split
-        if new and solvable(tuple(sorted(puzzle.numbers)), target):
+        if split_of(puzzle) == split and reaches([(number, 1) for number in puzzle.numbers], target):
             return puzzle
     return None
 

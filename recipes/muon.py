@@ -1,0 +1,53 @@
+"""The optimizer of the warm-ups: orthogonalised momentum for matrices, AdamW for everything else."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import torch
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum, orthogonalised (Jordan et al. 2024), scaled to AdamW's usual step (Liu et al. 2025: 0.2 sqrt(max dim)).
+
+    A tensor of three dimensions is a stack of matrices (the experts of a layer), one of more a matrix of its first dimension
+    and the others (a convolution). torch.optim.Muon does the same in bf16, which most CPUs emulate: several times slower.
+    """
+
+    def __init__(self, parameters, lr: float):
+        super().__init__(parameters, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            by_shape = defaultdict(list)
+            for parameter in group["params"]:
+                momentum = self.state[parameter].setdefault("momentum", torch.zeros_like(parameter))
+                momentum.lerp_(parameter.grad, 0.05)
+                update = parameter.grad.lerp(momentum, 0.95)
+                matrices = update if update.ndim == 3 else update.flatten(1)[None]
+                by_shape[matrices.shape].append((parameter, matrices))
+            for (_, rows, columns), pairs in by_shape.items():
+                updates = orthogonalize(torch.stack([update for _, update in pairs]))
+                for (parameter, _), update in zip(pairs, updates):
+                    scale = 0.2 * max(rows, columns) ** 0.5
+                    parameter.add_(update.view_as(parameter), alpha=-group["lr"] * scale)
+
+
+def orthogonalize(x_RC: torch.Tensor) -> torch.Tensor:
+    """Singular values of each matrix (..., R, C) to about 1, by five Newton-Schulz steps (quintic, Jordan's coefficients)."""
+    if x_RC.shape[-2] > x_RC.shape[-1]:
+        return orthogonalize(x_RC.mT).mT
+    x_RC = x_RC / (x_RC.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    for _ in range(5):
+        gram = x_RC @ x_RC.mT
+        x_RC = 3.4445 * x_RC + (-4.7750 * gram + 2.0315 * gram @ gram) @ x_RC
+    return x_RC
+
+
+def make_optimizers(model: torch.nn.Module, lr: float) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside the network, the patch projection among them; AdamW for embeddings, norms and biases."""
+    matrices, others = [], []
+    for name, parameter in model.named_parameters():
+        (matrices if parameter.ndim >= 2 and "embed_tokens" not in name else others).append(parameter)
+    return [Muon(matrices, lr), torch.optim.AdamW(others, lr=lr, betas=(0.9, 0.98), weight_decay=0.0)]
