@@ -23,6 +23,7 @@ from gmpo_vl.config import Config
 from gmpo_vl.models.features import FrozenFeatures
 from gmpo_vl.models.forward import unwrap
 from gmpo_vl.models.processing import Processor
+from gmpo_vl.models.routers import RouterCounter, Routing, routers
 from gmpo_vl.policy import (
     StepDiagnostics,
     kl,
@@ -88,13 +89,18 @@ def limits_of(config: Config, share_prefix: bool, rollouts: int) -> Limits:
     return Limits(max_rows=rollouts, share_prefix=share_prefix)
 
 
-def log_probs_of(
-    policy: Policy, model: Any, groups: Sequence[Group], config: Config
-) -> Iterator[tuple[Row, torch.Tensor, torch.Tensor]]:
-    """(row, log-probs (T,), entropies (T,) in nats) of every response under `model`, float32 on the CPU, no gradients.
+class Scored(NamedTuple):
+    """One response under a model, on the CPU: log-probs (T,) and entropies (T,) in nats, float32, and for a mixture of
+    experts what its routers did (models/routers.py), float64 (S,)."""
 
-    Rows come in no particular order. A collective: every rank takes all that comes.
-    """
+    row: Row
+    log_probs_T: torch.Tensor
+    entropy_T: torch.Tensor
+    routing_S: torch.Tensor | None
+
+
+def log_probs_of(policy: Policy, model: Any, groups: Sequence[Group], config: Config) -> Iterator[Scored]:
+    """Every response under `model`, in no particular order, no gradients. A collective: every rank takes all that comes."""
     rows = rows_of(groups)
     limits = limits_of(
         config, policy.share_prefix, config.worker.actor.micro_batch_size_per_device_for_experience
@@ -103,12 +109,16 @@ def log_probs_of(
     # Asked before the first forward: collectives keep one order.
     most = _most_on_any_rank(policy, len(batches))
     model.eval()
+    routing = RouterCounter(model) if routers(model) else None
     for batch in batches:
         with torch.no_grad():
-            log_probs_BT, entropy_BT = forward(policy, model, batch, config, with_entropy=True)
+            log_probs_BT, entropy_BT = forward(policy, model, batch, config, True, routing)
         assert entropy_BT is not None
-        for row, log_probs_T, entropy_T in zip(batch, log_probs_BT.cpu(), entropy_BT.cpu()):
-            yield row, log_probs_T[: row.response_length], entropy_T[: row.response_length]
+        log_probs_BT, entropy_BT = log_probs_BT.cpu(), entropy_BT.cpu()
+        routing_BS = [None] * len(batch) if routing is None else routing.sums_BS.cpu()
+        for row, log_probs_T, entropy_T, routing_S in zip(batch, log_probs_BT, entropy_BT, routing_BS):
+            length = row.response_length
+            yield Scored(row, log_probs_T[:length], entropy_T[:length], routing_S)
     for _ in range(len(batches), most):
         with torch.no_grad():
             forward(policy, model, [_shortest(rows)], config)
@@ -116,16 +126,20 @@ def log_probs_of(
 
 class LogProbs(NamedTuple):
     """of: log pi of every group's every response, (T,), float32. entropy_N: sum over all tokens of a group of their
-    distributions' entropy, float64, in nats; None where it is not known."""
+    distributions' entropy, float64, in nats; None where it is not known. routing: what the routers of a mixture of experts
+    did with each group; None for other models, or where it is not known."""
 
     of: list[list[torch.Tensor]]
     entropy_N: torch.Tensor | None
+    routing: Routing | None = None
 
     def metrics(self) -> dict[str, float]:
-        """`actor/entropy`: the mean over tokens."""
+        """`actor/entropy`: the mean over tokens; `router/*`."""
         tokens = sum(len(log_probs_T) for of_group in self.of for log_probs_T in of_group)
-        known = self.entropy_N is not None and tokens > 0
-        return {"actor/entropy": float(self.entropy_N.sum() / tokens)} if known else {}  # type: ignore[union-attr]
+        found = {}
+        if self.entropy_N is not None and tokens > 0:
+            found["actor/entropy"] = float(self.entropy_N.sum() / tokens)
+        return found | ({} if self.routing is None else self.routing.metrics())
 
 
 def log_probs_by_group(policy: Policy, model: Any, groups: Sequence[Group], config: Config) -> LogProbs:
@@ -133,10 +147,17 @@ def log_probs_by_group(policy: Policy, model: Any, groups: Sequence[Group], conf
     index = {id(group): i for i, group in enumerate(groups)}
     found = [[torch.empty(0)] * len(group.responses) for group in groups]
     entropy_N = torch.zeros(len(groups), dtype=torch.float64)
-    for row, log_probs_T, entropy_T in log_probs_of(policy, model, groups, config):
-        found[index[id(row.group)]][row.k] = log_probs_T
-        entropy_N[index[id(row.group)]] += entropy_T.double().sum()
-    return LogProbs(found, entropy_N)
+    routing_NS: torch.Tensor | None = None
+    for row, log_probs_T, entropy_T, routing_S in log_probs_of(policy, model, groups, config):
+        i = index[id(row.group)]
+        found[i][row.k] = log_probs_T
+        entropy_N[i] += entropy_T.double().sum()
+        if routing_S is not None:
+            if routing_NS is None:
+                routing_NS = torch.zeros(len(groups), len(routing_S), dtype=torch.float64)
+            routing_NS[i] += routing_S
+    routing = None if routing_NS is None else Routing(unwrap(model).config, routing_NS)
+    return LogProbs(found, entropy_N, routing)
 
 
 def reference_log_probs(
@@ -178,10 +199,12 @@ def update_policy(
     for _ in range(actor.ppo_epochs):
         for mini_batch in mini_batches(groups, actor.global_batch_size // policy.ranks):
             optimizer.zero_grad()
+            before = diagnostics.mark()
             split = accumulate_gradient(policy, mini_batch, config, diagnostics, progress)
             split_and_all += torch.tensor(split, dtype=torch.float64, device=policy.device)
             norm = _clip_gradient(policy.model, actor.max_grad_norm)
             if not math.isfinite(norm):
+                diagnostics.rewind(before)  # one such update would blank the figures of all
                 skipped += 1
                 continue
             diagnostics.add_update(norm)
@@ -292,7 +315,12 @@ def _micro_batch_loss(
 
 
 def forward(
-    policy: Policy, model: Any, batch: Sequence[Row], config: Config, with_entropy: bool = False
+    policy: Policy,
+    model: Any,
+    batch: Sequence[Row],
+    config: Config,
+    with_entropy: bool = False,
+    routing: RouterCounter | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """`response_log_probs` of a micro-batch, by calling the model: a sharded one gathers its weights only then."""
     with policy.autocast():
@@ -303,6 +331,7 @@ def forward(
             with_entropy=with_entropy,
             share_prefix=policy.share_prefix,
             visit_vision=policy.ranks > 1,
+            routing=routing,
         )
 
 

@@ -21,7 +21,7 @@ from gmpo_vl.models.compat import image_features
 from gmpo_vl.models.head import head_log_probs
 from gmpo_vl.models.patches import make_patches
 from gmpo_vl.models.public import public_log_probs
-from gmpo_vl.models.routers import RouterTally, watch_routers
+from gmpo_vl.models.routers import RouterCounter, watch_routers
 from gmpo_vl.models.shared import ATTENTION, Layout, Segment, build_layout, sharing_obstacle
 
 
@@ -109,7 +109,7 @@ def response_log_probs(
     with_entropy: bool = False,
     share_prefix: bool = True,
     visit_vision: bool = False,
-    routing: RouterTally | None = None,
+    routing: RouterCounter | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """log pi(response token) at `temperature`, banned ids at -inf: float32 (B, T), 0 on padding.
 
@@ -132,7 +132,7 @@ def response_log_probs(
                 inner, packed, features
             )
         if routing is not None:
-            routing.add(logits, predict_M)
+            routing.count(logits, predict_M, packed.mask_BT.sum(1).tolist())
         targets_M = packed.response_ids_BT[packed.mask_BT]
         log_probs_M, entropy_M = head_log_probs(
             inner.lm_head, hidden_NH[predict_M], targets_M, temperature, banned_ids, with_entropy

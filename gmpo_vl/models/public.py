@@ -14,7 +14,7 @@ from gmpo_vl.batching.packing import Packed
 from gmpo_vl.data.types import ImageSettings, Prompt
 from gmpo_vl.models.head import entropy, token_log_probs
 from gmpo_vl.models.patches import make_patches
-from gmpo_vl.models.routers import RouterTally, watch_routers
+from gmpo_vl.models.routers import RouterCounter, watch_routers
 
 
 def public_log_probs(
@@ -23,13 +23,13 @@ def public_log_probs(
     temperature: float,
     banned_ids: Sequence[int],
     with_entropy: bool = False,
-    routing: RouterTally | None = None,
+    routing: RouterCounter | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Log-probs (M,) of the M real response tokens, row after row, and their entropies (M,) in nats or None.
 
     routing: counts what the routers chose.
     """
-    chosen, entropies = [], []
+    chosen, entropies, routed = [], [], []
     for b, k in enumerate(packed.prompt_of_B):
         ids_T = packed.response_ids_BT[b, packed.mask_BT[b]]
         inputs = _inputs(model, packed.prompts[k], ids_T, packed.image)
@@ -37,11 +37,16 @@ def public_log_probs(
             logits_TV = model(**inputs).logits[0, -len(ids_T) :]
         if routing is not None:
             fed = inputs["input_ids"].shape[1]
-            routing.add(router_logits, torch.arange(fed - len(ids_T), fed, device=ids_T.device))
+            routing.count(
+                router_logits, torch.arange(fed - len(ids_T), fed, device=ids_T.device), [len(ids_T)]
+            )
+            routed.append(routing.sums_BS)
         log_probs_TV = token_log_probs(logits_TV, temperature, banned_ids)
         chosen.append(log_probs_TV.gather(-1, ids_T[:, None]).squeeze(-1))
         if with_entropy:
             entropies.append(entropy(log_probs_TV))
+    if routing is not None:
+        routing.sums_BS = torch.cat(routed)
     return torch.cat(chosen), torch.cat(entropies) if with_entropy else None
 
 

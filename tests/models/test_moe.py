@@ -12,7 +12,7 @@ from gmpo_vl.models.forward import response_log_probs
 from gmpo_vl.models.loading import load_model
 from gmpo_vl.models.moe import MoeSettings, build_moe, router_obstacle
 from gmpo_vl.models.processing import load_processor
-from gmpo_vl.models.routers import RouterTally, health, routers, watch_routers
+from gmpo_vl.models.routers import RouterCounter, Routing, routers, watch_routers
 from gmpo_vl.models.tiny_moe import save_tiny_moe
 
 CPU = torch.device("cpu")
@@ -141,20 +141,22 @@ def test_routers_are_counted_once_per_response_token_however_they_run(top_1):
     count_LE, entropy = chosen_by_hand(model, rows)
     for share_prefix in (True, False):
         for cuts in ([rows], [rows[:2], rows[2:3], rows[3:]]):
-            tally = RouterTally(model)
+            counter, counted = RouterCounter(model), []
             for part in cuts:
+                packed = pack(part, None, CPU)
                 with torch.no_grad():
-                    response_log_probs(
-                        model, pack(part, None, CPU), 0.7, (), share_prefix=share_prefix, routing=tally
-                    )
+                    response_log_probs(model, packed, 0.7, (), share_prefix=share_prefix, routing=counter)
+                assert counter.sums_BS[:, -1].tolist() == [len(ids_T) for _, ids_T in part]
+                counted.append(counter.sums_BS)
+            tally = Routing(model.config, torch.cat(counted))
             assert tally.tokens == 24
             assert torch.equal(tally.load_LE.float(), count_LE * 8 / 24)
             assert tally.entropy == pytest.approx(entropy, rel=1e-5)
-    figures = health(tally)
+    figures = tally.metrics()
     assert figures["router/load_max"] == pytest.approx(float(count_LE.max()) / 3)
     assert figures["router/load_min"] == pytest.approx(float(count_LE.min()) / 3)
     assert figures["router/dead_experts"] == int((count_LE == 0).sum())
-    assert health(RouterTally(model)) == {}
+    assert Routing(model.config, torch.zeros(0, counter.sums_BS.shape[1])).metrics() == {}
 
 
 def test_a_dense_model_has_no_routers(text_folder):
@@ -162,4 +164,4 @@ def test_a_dense_model_has_no_routers(text_folder):
     assert routers(model) == []
     assert router_obstacle(model.config) is None
     with pytest.raises(ValueError, match="no routers"):
-        RouterTally(model)
+        RouterCounter(model)

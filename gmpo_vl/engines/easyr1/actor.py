@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -28,18 +29,20 @@ class GMPOActor(DataParallelPPOActor):
     def __init__(self, config: Any, policy: Policy, run: Config, actor_optimizer: Any = None) -> None:
         super().__init__(config, policy.model, actor_optimizer)
         self.policy, self.run = policy, run
-        self.entropy_N: torch.Tensor | None = None
+        self.beside: dict[str, torch.Tensor] = {}
 
     @torch.no_grad()
     def compute_log_prob(self, data: DataProto) -> torch.Tensor:
         """log pi of every response: float32 (groups, G, T), T the longest allowed response. A collective.
 
-        What passes.LogProbs says of the tokens' entropy is kept beside it, for the worker to send.
+        What passes.LogProbs says besides, a row a group, is kept for the worker to send.
         """
         groups = groups_of(data)
         self.policy.share_prefix = data.meta_info["share_prefix"]
         found = log_probs_by_group(self.policy, self.policy.model, groups, self.run)
-        self.entropy_N = found.entropy_N
+        self.beside = {} if found.entropy_N is None else {"entropy": found.entropy_N}
+        if found.routing is not None:
+            self.beside["routing"] = found.routing.sums_NS
         longest = self.run.data.max_response_length
         out_NGT = torch.zeros(len(groups), len(groups[0].responses), longest)
         for out_GT, of_group in zip(out_NGT, found.of):
@@ -57,10 +60,10 @@ class GMPOActor(DataParallelPPOActor):
 class EasyR1LossActor(DataParallelPPOActor):
     """EasyR1's own actor, unchanged, for `loss_type: easyr1/NAME`: groups become the rows it knows.
 
-    Its figures are means over micro-batches, as EasyR1 reports them; it has no entropies.
+    Its figures are means over micro-batches, as EasyR1 reports them; it has no entropies, of tokens or of routers.
     """
 
-    entropy_N = None
+    beside: Mapping[str, torch.Tensor] = MappingProxyType({})
 
     def __init__(self, config: Any, policy: Policy, run: Config, actor_optimizer: Any = None) -> None:
         super().__init__(config, policy.model, actor_optimizer)

@@ -31,6 +31,7 @@ from gmpo_vl.engines.passes import LogProbs
 from gmpo_vl.engines.proof import MISMATCH, Proof
 from gmpo_vl.models.loading import copy_without_weights, model_folder
 from gmpo_vl.models.prompts import PromptSet
+from gmpo_vl.models.routers import Routing
 from gmpo_vl.rollout.types import Group, Sampling
 
 POOL = "gpus"
@@ -55,7 +56,8 @@ class GMPOTrainer(RayPPOTrainer):
         self.share_prefix = self.can_share and run.worker.actor.share_prefix != "never"
         self.processor_folder = prompts.processor.folder
         self.answers: list[Group] = []
-        self.rates = rates(AutoConfig.from_pretrained(model_folder(str(run.worker.actor.model.model_path))))
+        self.model_config = AutoConfig.from_pretrained(model_folder(str(run.worker.actor.model.model_path)))
+        self.rates = rates(self.model_config)
 
     @property
     def ranks(self) -> int:
@@ -96,14 +98,18 @@ class GMPOTrainer(RayPPOTrainer):
         return self.actor_rollout_ref_wg.prove_sharing(groups_to_proto(groups, self.ranks))[0]
 
     def log_probs(self, groups: Sequence[Group]) -> LogProbs:
-        """log pi of the current policy; EasyR1's own losses know no entropies."""
+        """log pi of the current policy; EasyR1's own losses know no entropies, of tokens or of routers."""
         if not groups:
             return LogProbs([], None)
         data = groups_to_proto(groups, self.ranks, share_prefix=self.share_prefix)
         found = self.actor_rollout_ref_wg.compute_log_probs(data).batch
-        entropy_N = found.get("entropy", None)
-        own_N = None if entropy_N is None else entropy_N[: len(groups)]  # without the copies at the end
-        return LogProbs(_per_response(groups, found["old_log_probs"]), own_N)
+        # Without the copies at the end.
+        entropy_N, routing_NS = (
+            None if found.get(name, None) is None else found[name][: len(groups)]
+            for name in ("entropy", "routing")
+        )
+        routing = None if routing_NS is None else Routing(self.model_config, routing_NS)
+        return LogProbs(_per_response(groups, found["old_log_probs"]), entropy_N, routing)
 
     def reference_log_probs(self, groups: Sequence[Group]) -> list[list[torch.Tensor]]:
         """log pi of the starting model."""

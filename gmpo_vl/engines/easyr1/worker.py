@@ -58,10 +58,10 @@ class GMPOWorker(_Base, FSDPWorker):
 
     @register(dispatch_mode=Dispatch.DP_COMPUTE_PROTO)
     def compute_log_probs(self, data: DataProto) -> DataProto:
-        """EasyR1's own, with the sums of the tokens' entropies of every group beside the log-probs."""
+        """EasyR1's own, with what else was found of every group beside the log-probs (GMPOActor.beside)."""
         output = super().compute_log_probs(data)
-        if self.actor.entropy_N is not None:
-            output.batch["entropy"] = self.actor.entropy_N
+        for name, value_N in self.actor.beside.items():
+            output.batch[name] = value_N
         return output
 
     @register(dispatch_mode=Dispatch.DP_COMPUTE_METRIC)
