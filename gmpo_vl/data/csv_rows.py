@@ -1,4 +1,4 @@
-"""Rows of a table in text form: .csv (commas) or .tsv (tabs), with a header."""
+"""Rows of a table in text form: .csv (commas, or semicolons where its first line has no comma) or .tsv (tabs), with a header."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class CsvRows:
         import numpy as np
 
         self._path = Path(path)
-        self._delimiter = DELIMITERS[self._path.suffix]
+        self._delimiter = _delimiter(self._path)
         csv.field_size_limit(_MAX_CELL)
         with open(self._path, "rb") as file:
             records = self._records(file)
@@ -71,6 +71,16 @@ class CsvRows:
                 raise DataError(f"{self._path}, line {reader.line_num}: {error}") from error
             if record:
                 yield start, record
+
+
+def _delimiter(path: Path) -> str:
+    """By the first line: spreadsheets of countries with a decimal comma write semicolons. Raises DataError for UTF-16."""
+    with open(path, "rb") as file:
+        first = file.readline()
+    if first.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise DataError(f"{path}: the table is UTF-16; save it as UTF-8")
+    usual = DELIMITERS[path.suffix.lower()]
+    return ";" if usual == "," and b"," not in first and b";" in first else usual
 
 
 class _CountedLines:

@@ -6,7 +6,7 @@ Reasons a row can be refused for (the `reason` of a Fault; engines add theirs, s
     answer_form       JSON that no verifier reads
     image_tags        `<image>` tags differ from images            image_missing    an empty entry, no such file, a URL
     image_type        an entry that is no kind of image            image_unreadable it does not decode
-    bad_text          half of a surrogate pair: no tokenizer and no file takes it
+    bad_text          bytes that are no UTF-8, or half of a surrogate pair: no tokenizer and no file takes it
     id_type, duplicate_id, number_length
 """
 
@@ -271,9 +271,13 @@ def _check_text(text: str, name: str) -> None:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise RowError(
-            "bad_text", f"the {name} holds half of a surrogate pair at character {error.start}"
-        ) from error
+        code = ord(text[error.start])
+        what = (  # as csv_rows.py decodes: one surrogate for each byte that is no UTF-8
+            f"a byte (0x{code - 0xDC00:x}) that is no UTF-8; save the file as UTF-8"
+            if 0xDC80 <= code <= 0xDCFF
+            else "half of a surrogate pair"
+        )
+        raise RowError("bad_text", f"the {name} holds, at character {error.start}, {what}") from error
 
 
 def _bad_rows(count: int) -> str:

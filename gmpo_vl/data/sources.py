@@ -159,23 +159,24 @@ def _open_source(source: str) -> list[Table]:
         return [_open_file(path)]
     if path.is_dir():
         return _open_folder(path, split)
-    if path.suffix in SUFFIXES or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
+    if path.suffix.lower() in SUFFIXES or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
         raise DataError(f"{name}: no such file or folder (working directory {Path.cwd()})")
     return [_open_hub(name, split or "train")]
 
 
 def _open_file(path: Path) -> Table:
-    if path.suffix == ".jsonl" or (path.suffix == ".json" and not _is_json_array(path)):
+    suffix = path.suffix.lower()
+    if suffix == ".jsonl" or (suffix == ".json" and not _is_json_array(path)):
         return Table(str(path), path.stem, JsonLines(path))
-    if path.suffix == ".json":
+    if suffix == ".json":
         return Table(str(path), path.stem, JsonArray(path))
-    if path.suffix in DELIMITERS:
+    if suffix in DELIMITERS:
         return Table(str(path), path.stem, CsvRows(path))
-    if path.suffix not in _ARROW_KINDS:
+    if suffix not in _ARROW_KINDS:
         raise DataError(f"{path}: no known format; files end in {', '.join(SUFFIXES)}")
     from datasets import load_dataset
 
-    kind = _ARROW_KINDS[path.suffix]
+    kind = _ARROW_KINDS[suffix]
     try:
         if kind == "parquet" and _is_empty_parquet(
             path
@@ -227,7 +228,12 @@ def _open_saved(folder: Path, label: str) -> Table:
 
 def _is_data_file(path: Path, folder: Path) -> bool:
     hidden = any(part.startswith((".", "_")) for part in path.relative_to(folder).parts)
-    return path.suffix in SUFFIXES and path.is_file() and not hidden and path.name not in _SAVED_BY_DATASETS
+    return (
+        path.suffix.lower() in SUFFIXES
+        and path.is_file()
+        and not hidden
+        and path.name not in _SAVED_BY_DATASETS
+    )
 
 
 def _of_split(files: list[Path], folder: Path, split: str | None) -> list[Path]:
