@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from gmpo_vl.config import Config, notices
 from gmpo_vl.doctor.memory import model_size
 from gmpo_vl.engines.fitting import with_fitting_tokens
-from gmpo_vl.engines.passes import limits_of
+from gmpo_vl.engines.passes import limits_of, objective_settings
 from gmpo_vl.engines.setup import (
     load_configured_processor,
     load_configured_reward,
     load_split,
     total_steps,
+    validation_sampling_of,
 )
 from gmpo_vl.models.loading import model_folder
 from gmpo_vl.models.prompts import PromptSet
+from gmpo_vl.policy.settings import OBJECTIVE_KEYS, OBJECTIVES, resolve_settings
 
 
 def dry_run(config: Config) -> str:
@@ -63,7 +66,7 @@ def describe(config: Config, prompts: PromptSet, validation: PromptSet | None) -
     pictures = sum(len(example.images) for example in prompts.examples)
     lines = [
         f"model       {actor.model.model_path}",
-        f"objective   {actor.loss_type}, advantages {config.algorithm.adv_estimator}",
+        *describe_method(config),
         f"train       {len(prompts):,} prompts with {pictures:,} pictures from {data.train_files}",
         f"            prompts of {prompt_tokens:.0f} tokens on average, {max(prompts.lengths):,} at most "
         f"(limit {data.max_prompt_length:,})",
@@ -77,3 +80,48 @@ def describe(config: Config, prompts: PromptSet, validation: PromptSet | None) -
         f"run         {config.trainer.save_checkpoint_path or 'runs/' + config.trainer.experiment_name}",
     ]
     return "\n".join([*lines, *notices(config)])
+
+
+def describe_method(config: Config) -> list[str]:
+    """What is optimised and how: where two runs are to differ in one thing, these lines do."""
+    actor, algorithm, rollout = config.worker.actor, config.algorithm, config.worker.rollout
+    kl = f"KL to the start x {algorithm.kl_coef:g} ({algorithm.kl_penalty})"
+    weights, arithmetic = actor.fsdp.torch_dtype or "fp32", actor.fsdp.mp_param_dtype
+    trained = f"LoRA of rank {actor.model.lora.rank}" if actor.model.lora.rank else "all weights"
+    if actor.model.freeze_vision_tower:
+        trained += " but the ViT's"
+    validation = validation_sampling_of(config)
+    lines = [
+        f"objective   {actor.loss_type} ({_shown(_settings(config))}), advantages {algorithm.adv_estimator}, "
+        + ("no KL" if algorithm.disable_kl else kl),
+        f"training    {trained} in {weights}, arithmetic in {arithmetic}; {actor.optim.strategy}, lr {actor.optim.lr:g} "
+        f"{actor.optim.lr_scheduler_type}, weight_decay {actor.optim.weight_decay:g}",
+        f"sampling    temperature {rollout.temperature:g}, top_p {rollout.top_p:g}; validation {validation.n} a prompt at "
+        f"temperature {validation.temperature:g}, top_p {validation.top_p:g}; reward {config.worker.reward.reward_function}",
+    ]
+    if algorithm.overlong_responses != "score":
+        lines.append(f"            overlong_responses {algorithm.overlong_responses}")
+    if algorithm.online_filtering:
+        batches = config.trainer.max_try_make_batch
+        lines.append(
+            f"            groups with a mean {algorithm.filter_key} within ({algorithm.filter_low:g}, {algorithm.filter_high:g}) are "
+            f"kept, from {'any number of' if batches == -1 else f'up to {batches}'} batches of "
+            f"{config.data.mini_rollout_batch_size or config.data.rollout_batch_size:,} prompts"
+        )
+    return lines
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    """The objective's options: all of ours; of EasyR1's what was written, the others are its own defaults."""
+    actor = config.worker.actor
+    if actor.loss_type in OBJECTIVES:
+        return dict(resolve_settings(actor.loss_type, objective_settings(config)))
+    written = {key: getattr(actor, key) for key in OBJECTIVE_KEYS if f"worker.actor.{key}" in config.written}
+    return {key: value for key, value in sorted(written.items()) if value is not None}
+
+
+def _shown(settings: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
+        for key, value in settings.items()
+    )

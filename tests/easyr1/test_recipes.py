@@ -13,6 +13,7 @@ pytest.importorskip("verl", reason="EasyR1 is not installed: make test-easyr1 EA
 from gmpo_vl.config import load_config
 from gmpo_vl.engines.easyr1.config import to_easyr1
 from gmpo_vl.engines.easyr1.plan import dry_run
+from gmpo_vl.engines.plan import describe_method
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted((ROOT / "recipes").glob("qwen*.sh"))
@@ -86,6 +87,29 @@ def test_the_main_pair_differs_in_the_objective_alone():
         "trainer.save_checkpoint_path",
     }
     assert gmpo.algorithm.disable_kl
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("gmpo", "gmpo (log_clip_low 0.4, log_clip_high 0.4), advantages grpo, no KL"),
+        ("grpo", "grpo (clip_ratio_low 0.2, clip_ratio_high 0.2), advantages grpo, no KL"),
+        ("grpo_wide_clip", "grpo (clip_ratio_low 0.3297, clip_ratio_high 0.4918), advantages grpo, no KL"),
+        ("gspo", "gspo (clip_ratio_low 0.0003, clip_ratio_high 0.0004), advantages grpo, no KL"),
+        ("dapo", "dapo (clip_ratio_low 0.2, clip_ratio_high 0.28), advantages grpo, no KL"),
+        (
+            "grpo_easyr1",
+            "easyr1/default (clip_ratio_dual 3, clip_ratio_high 0.3, clip_ratio_low 0.2, loss_avg_mode token), "
+            "advantages grpo, KL to the start x 0.01 (low_var_kl)",
+        ),
+    ],
+)
+def test_the_plan_says_how_a_baseline_is_defined(name, line):
+    objective, *rest = describe_method(load_config(ROOT / "configs" / f"qwen2_5_vl_7b_geo3k_{name}.yaml"))
+    assert objective == f"objective   {line}"
+    of_gmpo = describe_method(load_config(ROOT / "configs" / "qwen2_5_vl_7b_geo3k_gmpo.yaml"))
+    assert rest[:2] == of_gmpo[1:]
+    assert any("are kept" in more for more in rest) == (name == "dapo")
 
 
 def _differences(a, b, prefix):

@@ -22,7 +22,8 @@ def describe_split(config: Config) -> list[str]:
     gpus = trainer.nnodes * trainer.n_gpus_per_node
     prompts = actor.global_batch_size // gpus
     return [
-        f"GPUs        {gpus} ({trainer.nnodes} x {trainer.n_gpus_per_node}); vLLM on {rollout.tensor_parallel_size} each",
+        f"GPUs        {gpus} ({trainer.nnodes} x {trainer.n_gpus_per_node}); vLLM engines: "
+        f"{gpus // rollout.tensor_parallel_size} x {rollout.tensor_parallel_size}",
         f"a GPU       {prompts:,} prompts ({prompts * rollout.n:,} rollouts) of an update",
     ]
 
