@@ -7,6 +7,7 @@ import json
 import math
 import os
 import shutil
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -274,7 +275,8 @@ def store_image(folder: Path, pixels_HWC: Any) -> str:
     digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
     path = folder / f"{digest}.webp"
     if not path.exists():
-        partial = path.with_suffix(f".{os.getpid()}.partial")  # shards may store the same picture at once
+        # Shards and threads may store the same picture at once.
+        partial = path.with_suffix(f".{os.getpid()}_{threading.get_ident()}.partial")
         Image.fromarray(pixels).save(partial, "WEBP", quality=90, method=2)
         os.replace(partial, path)
     return digest

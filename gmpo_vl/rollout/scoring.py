@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from gmpo_vl.rewards.loading import Reward
 from gmpo_vl.rollout.types import Group
 from gmpo_vl.runs import SampleRecord
+
+THREADS = 8  # that write pictures: a step's many new ones take 0.1 s each, while the GPUs wait
 
 
 def score_groups(groups: Sequence[Group], reward: Reward) -> None:
@@ -34,11 +37,15 @@ def accuracy(score: dict[str, float]) -> float:
 
 
 def to_records(groups: Iterable[Group], add_image: Callable[[Any], str]) -> list[SampleRecord]:
-    """One record per response. `add_image` keeps a picture and returns its sha256."""
+    """One record per response. `add_image` keeps a picture and returns its sha256; it is called from several threads."""
+    groups = list(groups)
+    with ThreadPoolExecutor(THREADS) as pool:
+        kept = list(
+            pool.map(lambda group: [add_image(image.numpy()) for image in group.prompt.images], groups)
+        )
     records = []
-    for group in groups:
+    for group, images in zip(groups, kept):
         example = group.prompt.example
-        images = [add_image(image.numpy()) for image in group.prompt.images]
         for k, (response, score, verdict) in enumerate(zip(group.responses, group.scores, group.verdicts)):
             records.append(
                 SampleRecord(

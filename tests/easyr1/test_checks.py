@@ -69,6 +69,13 @@ def test_what_cannot_run_is_refused_with_the_way_out(make_config, override, sent
         to_easyr1(make_config(override), 3)
 
 
+@pytest.mark.parametrize("use", ["old_log_probs=rollout", "rollout_correction_cap=2.0"])
+def test_log_probs_of_a_truncated_distribution_are_not_the_policy_s(make_config, use):
+    with pytest.raises(ConfigError, match="truncated distribution"):
+        to_easyr1(make_config(f"worker.actor.{use}", "worker.rollout.top_p=0.9"), 3)
+    to_easyr1(make_config(f"worker.actor.{use}"), 3)
+
+
 def test_kl_in_the_reward_is_refused(make_config):
     config = make_config("algorithm.disable_kl=false")
     with pytest.raises(ConfigError, match="use_kl_loss"):

@@ -107,6 +107,17 @@ def _of_vllm(config: Config) -> list[str]:
             f"worker.rollout.val_override_config: {validation.n} greedy samples of a prompt are one and the same; write n: 1, or "
             "a temperature"
         )
+    truncated = rollout.top_p < 1.0 or rollout.top_k > 0
+    trusted = (
+        config.worker.actor.old_log_probs == "rollout"
+        or config.worker.actor.rollout_correction_cap is not None
+    )
+    if truncated and trusted:
+        problems.append(
+            f"worker.rollout.top_p {rollout.top_p:g}, top_k {rollout.top_k}: vLLM's log-probs are then those of the truncated "
+            "distribution, which worker.actor.old_log_probs: rollout and rollout_correction_cap cannot use; write 1.0 and -1, or "
+            "old_log_probs: recompute without a cap"
+        )
     if lora.rank > LORA_RANKS[-1]:
         problems.append(f"worker.actor.model.lora.rank {lora.rank}: vLLM takes {LORA_RANKS[-1]} at most")
     if lora.rank > 0 and lora.exclude_modules is None:
