@@ -5,8 +5,11 @@
 FOLDER holds MATH (train and test, 12,500 problems: problem, level, and solution or answer) as parquet, arrow, jsonl or json,
 and math500.parquet as data_prep/text_benchmarks.py writes it (or any table called math500 with a column problem). The answer
 is the last box of the solution. The paper names 8,523 problems; which ones it left out besides MATH500 is not published.
+
+About 3% of them become `validation`, by a hash of the problem, so that choosing a checkpoint looks at no benchmark.
 """
 
+import hashlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +19,8 @@ from gmpo_vl.data.rows import DataError, RowError
 from gmpo_vl.data.sources import SUFFIXES, Table, open_tables
 from gmpo_vl.verify.extract import last_box
 
-SPLITS = ("train",)
+SPLITS = ("train", "validation")
+VALIDATION_SHARE = 0.03
 LEVELS = (3, 4, 5)
 
 
@@ -35,6 +39,12 @@ def key_of(row: dict[str, Any]) -> str:
     return "".join(row["problem"].split())
 
 
+def split_of(key: str) -> str:
+    """By a hash of the problem: it stays where it is whatever else the folder holds."""
+    share = int(hashlib.sha256(key.encode()).hexdigest()[:8], 16) / 2**32
+    return "validation" if share < VALIDATION_SHARE else "train"
+
+
 def tables(source: Path, held_out: bool) -> list[Table]:
     """The tables of the folder: MATH500 (held_out), or all others."""
     files = sorted(p for p in source.rglob("*") if p.suffix in SUFFIXES)
@@ -45,12 +55,13 @@ def tables(source: Path, held_out: bool) -> list[Table]:
 
 
 def rows(source: Path, split: str) -> Iterator[dict[str, Any]]:
-    """Every problem of levels 3 to 5 that is not in MATH500, once."""
+    """Every problem of levels 3 to 5 of this split that is not in MATH500, once."""
     seen = {key_of(row) for table in tables(source, held_out=True) for row in readable(table)}
     for table in tables(source, held_out=False):
         for row in readable(table):
-            if level_of(row) in LEVELS and key_of(row) not in seen:
-                seen.add(key_of(row))
+            key = key_of(row)
+            if level_of(row) in LEVELS and key not in seen and split_of(key) == split:
+                seen.add(key)
                 yield {"problem": row["problem"], "answer": answer_of(row)}
 
 

@@ -156,13 +156,17 @@ def test_counting_reads_the_names(tmp_path, png):
 def test_math_levels_leave_out_math500(tmp_path):
     rows = [
         {"problem": f"Problem {i}.", "level": f"Level {i % 5 + 1}", "solution": f"So \\boxed{{{i}}}."}
-        for i in range(20)
+        for i in range(60)
     ]
     (tmp_path / "math.jsonl").write_text("\n".join(map(json.dumps, rows)))
     write_parquet(tmp_path / "math500.parquet", [{"images": [], "problem": "Problem\n 3.", "answer": "3"}])
     convert(DATA_PREP / "math_levels.py", tmp_path / "out", source=str(tmp_path))
-    examples = load_examples(str(tmp_path / "out/train.parquet"))
-    assert [e.answer for e in examples] == ["2", "4", "7", "8", "9", "12", "13", "14", "17", "18", "19"]
+    train, held_out = (
+        load_examples(str(tmp_path / f"out/{name}.parquet")) for name in ("train", "validation")
+    )
+    answers = {name: [int(e.answer) for e in split] for name, split in (("train", train), ("held", held_out))}
+    assert sorted(answers["train"] + answers["held"]) == [i for i in range(60) if i % 5 >= 2 and i != 3]
+    assert 0 < len(answers["held"]) < 6
 
 
 def test_math_levels_on_real_rows(tmp_path, data_dir):
@@ -177,4 +181,6 @@ def test_math_levels_on_real_rows(tmp_path, data_dir):
     )
     (source / "math.parquet").symlink_to(whole)
     card = convert(DATA_PREP / "math_levels.py", tmp_path / "out", source=str(source))
-    assert card.splits["train"].rows == 8883  # distinct but for white space; 8,888 rows in all
+    sizes = {name: split.rows for name, split in card.splits.items()}
+    assert sum(sizes.values()) == 8883  # distinct but for white space; 8,888 rows in all
+    assert 220 < sizes["validation"] < 310

@@ -1,0 +1,51 @@
+"""The text and mixture-of-experts settings are the paper's, on both engines."""
+
+from pathlib import Path
+
+import pytest
+
+from gmpo_vl.config import load_config
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+MATH = sorted(path.stem for path in CONFIGS.glob("*_math_g*po*.yaml"))
+TEXT = sorted([*MATH, *(path.stem for path in CONFIGS.glob("*_deepscaler_*.yaml"))])
+TEXT += sorted(path.stem for path in CONFIGS.glob("qwen2_5_moe_countdown_*.yaml"))
+
+
+def read(name, *overrides):
+    return load_config(CONFIGS / f"{name}.yaml", overrides)
+
+
+@pytest.mark.parametrize("name", MATH)
+def test_math_is_trained_as_in_the_paper(name):
+    config = read(name)
+    actor, n = config.worker.actor, config.worker.rollout.n
+    assert n == 8
+    assert config.data.max_response_length == 3000
+    assert config.data.rollout_batch_size * n == 1024  # rollouts of a step
+    assert actor.global_batch_size * n == 128  # of an update
+    assert actor.optim.lr == 1e-6
+    assert config.algorithm.disable_kl
+    assert config.data.max_prompt_length + config.data.max_response_length <= 4096  # Qwen2.5-Math's positions
+
+
+@pytest.mark.parametrize(
+    ("name", "batch"), [("qwen3_30b_a3b_deepscaler", (128, 64)), ("qwen2_5_moe_countdown", (256, 128))]
+)
+def test_mixtures_have_the_batches_of_table_7(name, batch):
+    for objective in ("gmpo", "grpo"):
+        config = read(f"{name}_{objective}")
+        assert (config.data.rollout_batch_size, config.worker.actor.global_batch_size) == batch
+
+
+@pytest.mark.parametrize("name", TEXT)
+def test_the_same_file_runs_on_engine_local(name):
+    """Where a key has a value that engine local cannot honour, the message says what to write."""
+    more = ["worker.actor.optim.strategy=adamw"] if "30b" in name else []
+    config = read(name, "engine=local", *more)
+    assert config.engine == "local"
+    assert config.trainer.experiment_name == name
+    assert (config.worker.actor.loss_type == "gmpo") == ("gmpo" in name)
+    assert config.worker.rollout.max_model_len is not None
+    longest = config.data.max_prompt_length + config.data.max_response_length
+    assert longest <= config.worker.rollout.max_model_len <= config.worker.rollout.max_num_batched_tokens
