@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,12 +13,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from threading import Event
+from threading import Event, Lock
 from typing import Any
 
 from gmpo_vl.runs import StudyFolder
 
 ERROR_LINES = 12  # of a failed run's log, kept as its error
+# Imported once, in a server that the runs are forked from: it takes longer than a short run. It computes nothing, so it has no threads.
+PRELOADED = ["gmpo_vl.engines.local.trainer", "datasets"]
 ASKED_TO_STOP = (128 + signal.SIGTERM, -signal.SIGTERM)  # the second: before the run could take the signal
 
 
@@ -38,8 +40,10 @@ def run_all(folder: StudyFolder, jobs: Sequence[Job], workers: int, tell: Callab
     """
     todo = [job for job in jobs if not ended_well(folder, job.name)]
     stopping, done = Event(), len(jobs) - len(todo)
+    # Cores shared out among the runs, unless the number of threads is set.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
     with ThreadPoolExecutor(workers) as pool, _sigterm_as_interrupt():
-        futures = {pool.submit(_run, folder, job, workers, stopping, tell): job for job in todo}
+        futures = {pool.submit(_run, folder, job, stopping, tell): job for job in todo}
         try:
             for future in as_completed(futures):
                 done += 1
@@ -57,61 +61,75 @@ def ended_well(folder: StudyFolder, name: str) -> bool:
 
 
 def _run(
-    folder: StudyFolder, job: Job, workers: int, stopping: Event, tell: Callable[[str], None]
+    folder: StudyFolder, job: Job, stopping: Event, tell: Callable[[str], None]
 ) -> dict[str, Any] | None:
     """One run in a process; how it ended is written down. None where it was asked to stop."""
     folder.run(job.name).folder.mkdir(parents=True, exist_ok=True)
-    log = folder.log_file(job.name)
-    with _locked(folder.lock_file(job.name), stopping, lambda: tell(f"waiting for {job.name}")) as lock:
-        if ended_well(folder, job.name):  # whoever held the lock has done it
-            return folder.ending(job.name)
-        began = time.perf_counter()
-        code = None if stopping.is_set() else _in_process(job, log, lock, workers, stopping)
-        if code is None or code in ASKED_TO_STOP:
-            return None
-        ending = {
-            "exit": code,
-            "error": None if code == 0 else _last_lines(log),
-            "seconds": round(time.perf_counter() - began, 1),
-            "versions": {name: version(name) for name in ("gmpo-vl", "torch", "transformers")},
-        }
-        folder.write_ending(job.name, ending)
-        return ending
+    log, lock = folder.log_file(job.name), folder.lock_file(job.name)
+    _wait_for_others(lock, stopping, lambda: tell(f"waiting for {job.name}"))
+    if ended_well(folder, job.name):  # whoever held the lock has done it
+        return folder.ending(job.name)
+    began = time.perf_counter()
+    code = None if stopping.is_set() else _in_process(job, log, lock, stopping)
+    if code is None or code in ASKED_TO_STOP:
+        return None
+    ending = {
+        "exit": code,
+        "error": None if code == 0 else _last_lines(log),
+        "seconds": round(time.perf_counter() - began, 1),
+        "versions": {name: version(name) for name in ("gmpo-vl", "torch", "transformers")},
+    }
+    folder.write_ending(job.name, ending)
+    return ending
 
 
-def _in_process(job: Job, log: Path, lock: int, workers: int, stopping: Event) -> int:
-    """`gmpo-vl ARGUMENTS` to its end, or until it has stopped as asked. Returns its exit code.
+_processes = (
+    Lock()
+)  # multiprocessing reads every child's exit code when it starts one: not from two threads at once
 
-    In a session of its own: Ctrl-C reaches the study alone, which passes it on once, as a SIGTERM.
+
+def _in_process(job: Job, log: Path, lock: Path, stopping: Event) -> int:
+    """`gmpo-vl ARGUMENTS` to its end, or until it has stopped as asked. Returns its exit code."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    process = context.Process(target=_child, args=(list(job.arguments), str(log), str(lock)))
+    with _processes:
+        process.start()
+    asked = False
+    while True:
+        with _processes:
+            code = process.exitcode
+        if code is not None:
+            return code
+        if stopping.is_set() and not asked:
+            process.terminate()
+            asked = True
+        time.sleep(0.2)
+
+
+def _child(arguments: list[str], log: str, lock: str) -> None:
+    """The run's own process, in a session of its own: Ctrl-C reaches the study alone, which passes it on once, as SIGTERM.
+
+    It holds the lock for as long as it lives, whatever becomes of the study.
     """
-    with log.open("a", encoding="utf-8") as file:
-        file.write(f"$ gmpo-vl {' '.join(job.arguments)}\n")
+    import fcntl
+
+    os.setsid()
+    held = open(lock, "w")  # noqa: SIM115 (closed by the process's end)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    with open(log, "a", encoding="utf-8") as file:
+        file.write(f"$ gmpo-vl {' '.join(arguments)}\n")
         file.flush()
-        process = subprocess.Popen(
-            [sys.executable, "-m", "gmpo_vl.cli", *job.arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            env=_environment(workers),
-            pass_fds=(lock,),
-            start_new_session=True,
-        )
-        asked = False
-        while True:
-            try:
-                return process.wait(timeout=0.2)
-            except subprocess.TimeoutExpired:
-                if stopping.is_set() and not asked:
-                    process.send_signal(signal.SIGTERM)
-                    asked = True
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))  # noqa: SIM115
+    from gmpo_vl.cli import main
+
+    sys.exit(main(arguments))
 
 
-@contextmanager
-def _locked(path: Path, stopping: Event, tell_waiting: Callable[[], None]) -> Iterator[int]:
-    """Hold a file's lock, after whoever has it. A run inherits it, so it is held for as long as either lives.
-
-    Goes on without it when asked to stop: nothing is started then.
-    """
+def _wait_for_others(path: Path, stopping: Event, tell_waiting: Callable[[], None]) -> None:
+    """Until nobody holds the run's lock, or this study is asked to stop."""
     import fcntl
 
     told = False
@@ -119,19 +137,12 @@ def _locked(path: Path, stopping: Event, tell_waiting: Callable[[], None]) -> It
         while not stopping.is_set():
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
+                return
             except BlockingIOError:
                 if not told:
                     tell_waiting()
                 told = True
                 time.sleep(0.2)
-        yield file.fileno()
-
-
-def _environment(workers: int) -> dict[str, str]:
-    """Cores shared out among the runs, unless the number of threads is set."""
-    threads = max(1, (os.cpu_count() or 1) // workers)
-    return {"OMP_NUM_THREADS": str(threads), **os.environ}
 
 
 def _in_words(ending: dict[str, Any] | None) -> str:
