@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from gmpo_vl.config import Config
 from gmpo_vl.engines.setup import load_configured_reward
@@ -28,7 +29,10 @@ class RemoteReward:
 
     def __init__(self, config: Config) -> None:
         remote: Any = ray.remote(RewardProcess)
-        self.process = remote.options(num_cpus=config.worker.reward.num_cpus).remote(config)
+        # Where the driver is, if there is room: the file and what it reads lie there.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+        options = {"num_cpus": config.worker.reward.num_cpus, "scheduling_strategy": here}
+        self.process = remote.options(**options).remote(config)
 
     def __call__(self, inputs: list[dict[str, Any]]) -> list[dict[str, float]]:
         return ray.get(self.process.score.remote(inputs))
