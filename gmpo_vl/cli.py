@@ -28,6 +28,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"gmpo-vl: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        if options.traceback:
+            raise
+        print("gmpo-vl: stopped", file=sys.stderr)
+        return 130  # 128 + SIGINT, as shells say it
 
 
 def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:

@@ -21,6 +21,7 @@ from gmpo_vl.check.lengths import length_figures
 from gmpo_vl.check.rows import RowChecker
 from gmpo_vl.check.scan import scan
 from gmpo_vl.check.survey import SplitSurvey, cross_findings
+from gmpo_vl.data.writing import make_folder
 from gmpo_vl.models.shared import KNOWN
 from gmpo_vl.runs import to_line, write_json
 
@@ -77,7 +78,7 @@ def check_data(
     result = CheckResult({split: SplitSurvey(split) for split in checkers}, checkers)
     result.errors = {split: set() for split in checkers}
     result.unwanted = {split: {} for split in checkers}
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     start = time.perf_counter()
     with (out / "rows.jsonl").open("w", encoding="utf-8") as file:
 

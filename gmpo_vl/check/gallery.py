@@ -20,6 +20,7 @@ from gmpo_vl.data.images import ImageError, image_size
 from gmpo_vl.data.rows import RowError, example_from_row, row_id
 from gmpo_vl.data.sources import locate
 from gmpo_vl.data.types import Prompt
+from gmpo_vl.data.writing import make_folder
 from gmpo_vl.models.processing import Processor, encode_prompt
 from gmpo_vl.report.page import render
 from gmpo_vl.runs import write_text
@@ -80,7 +81,7 @@ def write_gallery(job: Job, path: Path, split: str, count: int, seed: int, ids: 
         cards=cards,
         seed=None if ids else seed,
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     write_text(path, html)
     return len(cards)
 

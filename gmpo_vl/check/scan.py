@@ -62,34 +62,46 @@ def _here(
 def _in_workers(job: Job, chunks: Iterator[Chunk], workers: int) -> Iterator[tuple[Chunk, list[RowReport]]]:
     """The same in processes. Only a few chunks are under way at a time, so memory does not grow with the rows."""
     context = multiprocessing.get_context("spawn")
+    waiting: deque[tuple[Chunk, Future[list[RowReport]]]] = deque()
     with ProcessPoolExecutor(workers, context, initializer=_open, initargs=(job,)) as pool:
-        waiting: deque[tuple[Chunk, Future[list[RowReport]]]] = deque()
 
         def send(count: int) -> None:
             waiting.extend((chunk, pool.submit(_check, chunk)) for chunk in islice(chunks, count))
 
         send(workers * IN_FLIGHT)
-        while waiting:
-            chunk, future = waiting.popleft()
-            try:
-                reports = future.result()
-            except BrokenProcessPool as error:
-                split, rows = chunk
-                raise ChildProcessError(
-                    f"a worker died near rows {rows.start} to {rows.stop - 1} of {split}: a picture its decoder crashes on, or no "
-                    "memory left. `--workers 0` looks at the rows one by one in this process"
-                ) from error
-            send(1)
-            yield chunk, reports
+        try:
+            while waiting:
+                chunk, future = waiting.popleft()
+                reports = _result(future, chunk)
+                send(1)
+                yield chunk, reports
+        finally:  # stopped in the middle: what no worker has begun is not begun
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _result(future: Future[list[RowReport]], chunk: Chunk) -> list[RowReport]:
+    try:
+        return future.result()
+    except BrokenProcessPool as error:
+        split, rows = chunk
+        raise ChildProcessError(
+            f"a worker died near rows {rows.start} to {rows.stop - 1} of {split}: a picture its decoder crashes on, or no "
+            "memory left. `--workers 0` looks at the rows one by one in this process"
+        ) from error
 
 
 _checkers: dict[str, RowChecker] = {}  # of a worker process
 
 
 def _open(job: Job) -> None:
+    import signal
+
     import datasets
     import torch
 
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches every process of a terminal; the first one ends them
     torch.set_num_threads(1)
     datasets.disable_progress_bars()
     _checkers.update(job.checkers())

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from gmpo_vl.data.images import ImageError, decode_image
+from gmpo_vl.data.json_rows import as_object
 from gmpo_vl.data.mapped import map_row
 from gmpo_vl.data.mapping import MappingFile, load_mapping
 from gmpo_vl.data.rows import Columns, DataError, Fault, RowError, example_from_row
@@ -132,21 +134,41 @@ def _streams_of_python(path: Path, source: str | None) -> dict[str, Stream]:
     if not path.is_file() or spec is None or spec.loader is None:
         raise DataError(f"there is no Python file {path}; `gmpo-vl data new NAME --python` writes one")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # it is anybody's code
+        raise DataError(f"{_line_of(path, error)} {type(error).__name__}: {error}") from error
     missing = [name for name in ("rows", "SPLITS") if not hasattr(module, name)]
     if missing:
         raise DataError(f"{path} has no {' and no '.join(missing)}: rows(source, split) and SPLITS = (...)")
 
     def given(split: str) -> Iterator[Given]:
-        for row, content in enumerate(module.rows(Path(source), split)):
-            yield Given(source, row, split, content)
+        try:
+            for row, content in enumerate(module.rows(Path(source), split)):
+                yield Given(source, row, split, content)
+        except DataError:
+            raise
+        except Exception as error:
+            raise DataError(
+                f"{_line_of(path, error)} rows() raised {type(error).__name__}: {error}"
+            ) from error
 
     def finish(given: Given) -> Ready:
-        return _ready(given.content, given.name, {})
+        return _ready(as_object(given.content), given.name, {})
 
     for split in module.SPLITS:
         _check_split(split)
     return {split: Stream([source], given(split), finish) for split in module.SPLITS}
+
+
+def _line_of(path: Path, error: Exception) -> str:
+    """Where in the file it happened."""
+    lines = [
+        f.lineno
+        for f in traceback.extract_tb(error.__traceback__)
+        if Path(f.filename) == path.absolute() or Path(f.filename) == path
+    ]
+    return f"{path}, line {lines[-1]}:" if lines else f"{path}:"
 
 
 def _column_type(tables: Iterable[Table], name: str) -> str:

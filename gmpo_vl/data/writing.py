@@ -35,6 +35,16 @@ def refuse_to_overwrite(targets: Iterable[Path], read: Iterable[str], ours: Path
             )
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder to write into. Raises DataError where a file, or the lack of a right, stands in its place."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise DataError(f"{folder} is a file; name a folder to write into") from None
+    except OSError as error:
+        raise DataError(f"{folder}: no folder can be made there ({error.strerror}); name another") from error
+
+
 def write_parquet(
     path: str | Path, rows: Iterable[Mapping[str, Any]], more_columns: Mapping[str, str] | None = None
 ) -> int:
@@ -64,7 +74,7 @@ def parquet_writer(
     columns = {name: Value(kind) for name, kind in names.items()}
     schema = Features({"images": List(Image()), **columns}).arrow_schema
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     unfinished = path.with_name(path.name + ".part")
     group: list[dict[str, Any]] = []
     held = 0

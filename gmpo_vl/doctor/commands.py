@@ -42,6 +42,7 @@ def run_doctor(options: argparse.Namespace) -> int:
     import transformers
 
     from gmpo_vl.config import load_config
+    from gmpo_vl.data.writing import make_folder
     from gmpo_vl.doctor.doctor import Examination, examine
     from gmpo_vl.doctor.findings import Finding, count_line, lines_of
     from gmpo_vl.runs import write_json
@@ -50,7 +51,7 @@ def run_doctor(options: argparse.Namespace) -> int:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     config = load_config(options.config, options.overrides)
-    options.out.mkdir(parents=True, exist_ok=True)
+    make_folder(options.out)
     findings: list[Finding] = []
 
     def tell(found: Iterator[Finding]) -> None:

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from jinja2 import TemplateError as JinjaError
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 
@@ -126,7 +125,7 @@ def check_template(processor: Processor, format_prompt: str | None) -> Iterator[
     example = Example("probe", "<image>" * len(pictures) + PROBE, "1", pictures)
     try:
         prompt = encode_prompt(example, processor, template)
-    except (ValueError, JinjaError) as error:
+    except ValueError as error:
         yield Finding(
             "error",
             "template",

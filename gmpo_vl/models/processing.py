@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jinja2 import TemplateError
 from PIL import Image
 
 from gmpo_vl.data.images import decode_image, fit_pixels, fit_size, image_size
@@ -150,13 +151,16 @@ def encode_prompt(
 
 
 def _chat_text(example: Example, processor: Processor, template: str | None) -> str:
-    """The problem in its template and the chat format, one image token per picture."""
-    return processor.tokenizer.apply_chat_template(
-        to_messages(render_problem(example.problem, template), len(example.images)),
-        chat_template=processor.chat_template,
-        add_generation_prompt=True,
-        tokenize=False,
-    )
+    """The problem in its template and the chat format, one image token per picture. Raises ValueError for a broken template."""
+    try:
+        return processor.tokenizer.apply_chat_template(
+            to_messages(render_problem(example.problem, template), len(example.images)),
+            chat_template=processor.chat_template,
+            add_generation_prompt=True,
+            tokenize=False,
+        )
+    except TemplateError as error:
+        raise ValueError(f"the chat template cannot be rendered: {type(error).__name__}: {error}") from error
 
 
 def _require_image_settings(example: Example, processor: Processor) -> ImageSettings:

@@ -394,6 +394,34 @@ def test_one_source_stands_for_all_splits_that_say_their_part(tmp_path, png):
         convert(files, tmp_path / "out2", source=str(folder))
 
 
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("import nothing_here", "line 1: ModuleNotFoundError"),
+        (
+            "def rows(source, split):\n    raise KeyError('mine')\nSPLITS = ('train',)",
+            r"line 2: rows\(\) raised KeyError: 'mine'",
+        ),
+        (
+            "def rows(source, split):\n    yield 5\nSPLITS = ('train',)",
+            "not an object with columns but of type int",
+        ),
+        ("def rows(source, split:", "SyntaxError"),
+    ],
+)
+def test_what_is_wrong_in_a_python_file_is_told_with_its_line(body, said, tmp_path):
+    (tmp_path / "mine.py").write_text(body)
+    with pytest.raises(DataError, match=said):
+        convert(tmp_path / "mine.py", tmp_path / "out", source=str(tmp_path))
+
+
+def test_a_file_in_the_place_of_the_folder_is_told(photos, tmp_path):
+    path = write_mapping(tmp_path / "m.yaml", f"source: {photos}\nproblem: question\nanswer: count\n")
+    (tmp_path / "out").write_text("x")
+    with pytest.raises(DataError, match="out is a file; name a folder"):
+        convert(path, tmp_path / "out")
+
+
 def test_every_key_is_explained():
     assert all(len(text) > 10 for text in KEYS.values())
 
