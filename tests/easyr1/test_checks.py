@@ -10,13 +10,14 @@ import torch
 
 pytest.importorskip("verl", reason="EasyR1 is not installed: make test-easyr1 EASYR1_HOME=FOLDER")
 
+import ray
 from verl.workers.config import RewardConfig
 from verl.workers.reward import AutoRewardManager
 
 from gmpo_vl.config import ConfigError
 from gmpo_vl.data.types import Example, Prompt
 from gmpo_vl.engines.checkpoint import Progress
-from gmpo_vl.engines.easyr1 import seams
+from gmpo_vl.engines.easyr1 import driver, seams
 from gmpo_vl.engines.easyr1.checkpoint import check_checkpoint
 from gmpo_vl.engines.easyr1.config import to_easyr1
 from gmpo_vl.engines.easyr1.seams import COMMIT, EasyR1Error, differing_seams, require_easyr1
@@ -216,3 +217,40 @@ def test_easyr1_itself_loads_every_reward_by_its_path(name, tiny_folder):
     config.post_init()
     manager = AutoRewardManager(config, load_processor(tiny_folder).tokenizer)
     assert callable(manager.reward_fn)
+
+
+@pytest.mark.parametrize(
+    ("machines", "reason"),
+    [
+        ([8, 8], None),
+        ([16], None),
+        ([4, 4, 4, 4], "Ray's machines have 4, 4, 4, 4 GPUs"),
+        ([8], "want 16 GPUs, Ray has 8; to use several machines: ray start"),
+    ],
+)
+def test_a_cluster_that_cannot_hold_the_run_is_said_instead_of_waited_for(
+    make_config, monkeypatch, machines, reason
+):
+    config = make_config(
+        "trainer.nnodes=2",
+        "trainer.n_gpus_per_node=8",
+        "data.rollout_batch_size=16",
+        "worker.actor.global_batch_size=16",
+    )
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"GPU": sum(machines), "CPU": 64})
+    nodes = [{"Alive": True, "Resources": {"GPU": gpus}} for gpus in machines]
+    monkeypatch.setattr(ray, "nodes", lambda: [*nodes, {"Alive": False, "Resources": {"GPU": 8}}])
+    said = driver._missing(config, 17)
+    assert said is None if reason is None else reason in said
+
+
+def test_a_gpu_without_memory_ends_with_what_to_lower(make_config, monkeypatch):
+    def out_of_memory(*_):
+        cause = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nmore")
+        raise ray.exceptions.RayTaskError("update_actor", "trace", cause).as_instanceof_cause()
+
+    monkeypatch.setattr(driver, "open_session", out_of_memory)
+    with pytest.raises(
+        OSError, match=r"Tried to allocate 2 GiB\.\nIn an update .* max_tokens_per_micro_batch"
+    ):
+        driver.train(make_config())

@@ -33,7 +33,7 @@ ENVIRONMENT = {
 }
 
 OUT_OF_MEMORY = (
-    "a GPU ran out of memory: {cause}. In an update or its log-probs: lower worker.actor.max_tokens_per_micro_batch; while "
+    "a GPU ran out of memory: {cause}\nIn an update or its log-probs: lower worker.actor.max_tokens_per_micro_batch; while "
     "vLLM starts or wakes: worker.rollout.gpu_memory_utilization. The same command goes on from the last checkpoint"
 )
 PROCESS_ENDED = (
