@@ -76,17 +76,19 @@ def _series(band: Band) -> Series:
 def table(study: Study, results: Mapping[str, Any], updates: str) -> list[Row]:
     """What the fresh seeds say under one setting: a row per quantity that some cell has."""
     cells = {c["method"]: c["quantities"] for c in results["cells"] if c["updates"] == updates}
-    differences = [d["quantities"] for d in results["differences"] if d["updates"] == updates]
+    compared = [d for d in results["differences"] if d["updates"] == updates]
+    differences = [{**d["quantities"], "two_level": d.get("test_two_level")} for d in compared]
     titles = {
         "score": f"Validation, {study.metric}"
         + (f", mean of the last {study.last}" if study.last > 1 else ", last"),
         "test": "Held-out rows, " + study.metric.removeprefix("val/"),
+        "two_level": "… bootstrap over seeds and questions",
         **{quantity.key: quantity.title for quantity in QUANTITIES},
     }
     rows = []
     for key, title in titles.items():
-        percent = key in ("score", "test") and study.metric == "val/accuracy"
-        if any(key in quantities for quantities in cells.values()):
+        percent = key in ("score", "test", "two_level") and study.metric == "val/accuracy"
+        if any(found.get(key) for found in (*cells.values(), *differences)):
             rows.append(
                 Row(
                     title,

@@ -64,7 +64,16 @@ def folder(study, write_study, tmp_path) -> StudyFolder:
 
 
 @pytest.fixture
-def finish(folder) -> Callable[..., None]:
+def finish(folder, finisher) -> Callable[..., None]:
+    return finisher(folder)
+
+
+@pytest.fixture(scope="session")
+def finisher() -> Callable[[StudyFolder], Callable[..., None]]:
+    return leave_run
+
+
+def leave_run(folder: StudyFolder) -> Callable[..., None]:
     """Leaves a run behind as one that ended: with a validation score, or with an exit code and an error."""
 
     def invent(

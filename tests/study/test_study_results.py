@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from gmpo_vl.evaluation.statistics import mean_over_seeds, t_quantile
+from gmpo_vl.runs import SampleRecord
 from gmpo_vl.study.figure import write_figure
+from gmpo_vl.study.file import read_study
 from gmpo_vl.study.outcomes import choose, freeze, outcome_of
-from gmpo_vl.study.plan import fresh_runs, tuning_runs
-from gmpo_vl.study.protocol import write_results
+from gmpo_vl.study.plan import fresh_runs, make_plan, tuning_runs
+from gmpo_vl.study.protocol import open_folder, write_results
 from gmpo_vl.study.results import collect
 
 RATES = {("grpo", "u2"): 3e-4, ("gmpo", "u2"): 1e-3, ("grpo", "u8"): 1e-4, ("gmpo", "u8"): 3e-4}
@@ -93,6 +95,39 @@ def test_means_and_differences_over_seeds(study, folder, finished):
     )
     assert cell["quantities"]["ln_ratio_max"]["value"] == pytest.approx(np.log(3.5))
     assert difference["quantities"]["grad_norm_max"]["values"] == [0, 0, 0]
+
+
+def answer(question: int, k: int, right: bool) -> SampleRecord:
+    words = {"prompt": "?", "images": [], "response": "!", "finished": True, "gold": "1", "extracted": "1"}
+    rest = {"gold_type": "number", "outcome": "equal", "reward": {"overall": 0.1, "accuracy": float(right)}}
+    return SampleRecord(
+        id=f"q{question}", group=f"q{question}", k=k, correct=right, seed=0, length=3, **words, **rest
+    )
+
+
+def test_held_out_rows_are_compared_over_seeds_and_questions(write_study, finisher, tmp_path):
+    path = write_study(test_files="test.parquet", learning_rates=[1e-3], tuning_seeds=[1])
+    study, text = read_study(path), path.read_text()
+    folder = open_folder(tmp_path / "held_out", text, make_plan(study, text))
+    finish = finisher(folder)
+    for run in tuning_runs(study):
+        finish(run, 0.3)
+    chosen = freeze(study, folder)
+    for run in fresh_runs(study, chosen):
+        finish(run, 0.3)
+    for run in fresh_runs(study, chosen, "test"):
+        folder.run(run.name).create()
+        easy = 3 if run.method == "gmpo" else 2  # of 8 questions, all 4 answers right; half of the last one's
+        rows = [answer(q, k, q < easy or (q == 7 and k < 2)) for q in range(8) for k in range(4)]
+        folder.run(run.name).write_rollouts(2, rows, "validation")
+        folder.write_ending(run.name, {"exit": 0, "error": None, "seconds": 1.0, "versions": {}})
+    results = write_results(study, folder)
+    tests = {(c["method"], c["updates"]): c["quantities"]["test"]["value"] for c in results["cells"]}
+    assert tests == {(m, u): (easy + 0.5) / 8 for m, easy in (("grpo", 2), ("gmpo", 3)) for u in ("u2", "u8")}
+    both = results["differences"][0]["test_two_level"]
+    assert both["value"] == pytest.approx(1 / 8)
+    assert both["low"] == 0 < both["high"] < 1
+    assert "bootstrap over seeds and questions" in folder.page_file.read_text()
 
 
 def test_results_hold_no_times_and_no_paths(study, folder, finished, tmp_path):
