@@ -251,6 +251,6 @@ def test_a_gpu_without_memory_ends_with_what_to_lower(make_config, monkeypatch):
 
     monkeypatch.setattr(driver, "open_session", out_of_memory)
     with pytest.raises(
-        OSError, match=r"Tried to allocate 2 GiB\.\nIn an update .* max_tokens_per_micro_batch"
+        OSError, match=r"Tried to allocate 2 GiB\.\nIn an update .*max_tokens_per_micro_batch"
     ):
         driver.train(make_config())
