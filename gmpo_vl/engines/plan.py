@@ -11,6 +11,7 @@ from gmpo_vl.doctor.memory import model_size
 from gmpo_vl.engines.fitting import with_fitting_tokens
 from gmpo_vl.engines.passes import limits_of, objective_settings
 from gmpo_vl.engines.setup import (
+    check_router,
     load_configured_processor,
     load_configured_reward,
     load_split,
@@ -31,6 +32,7 @@ def dry_run(config: Config) -> str:
     model_size(
         model_folder(str(model.model_path)), **model.override_config
     )  # the class exists and takes them
+    check_router(config)
     check_writable(Path(config.trainer.save_checkpoint_path or f"runs/{config.trainer.experiment_name}"))
     processor = load_configured_processor(config)
     prompts = load_split(config, config.data.train_files, processor)

@@ -21,6 +21,7 @@ from gmpo_vl.engines.loggers import Logger, open_loggers
 from gmpo_vl.engines.passes import LogProbs
 from gmpo_vl.engines.proof import Proof
 from gmpo_vl.engines.setup import (
+    check_router,
     load_configured_processor,
     load_configured_reward,
     load_split,
@@ -118,6 +119,7 @@ def open_session(
     check_checkpoint(folder, config): raises where this engine cannot go on from it. start(config, prompts, steps, checkpoint):
     the engine, with the checkpoint's weights where there is one.
     """
+    check_router(config)
     reward = load_configured_reward(config)
     run, checkpoint = open_run(config, check_checkpoint)
     processor = load_configured_processor(config)

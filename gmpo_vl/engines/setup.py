@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import torch
+from transformers import AutoConfig
 
-from gmpo_vl.config import Config
+from gmpo_vl.config import Config, ConfigError
 from gmpo_vl.models.loading import model_folder
+from gmpo_vl.models.moe import router_obstacle
 from gmpo_vl.models.processing import Processor, load_processor
 from gmpo_vl.models.prompts import PromptSet, load_prompts, prompt_settings
 from gmpo_vl.rewards.loading import Reward, load_reward
@@ -20,6 +22,20 @@ def load_configured_processor(config: Config) -> Processor:
     return load_processor(
         model_folder(str(model.tokenizer_path or model.model_path)), config.data.override_chat_template
     )
+
+
+def check_router(config: Config) -> None:
+    """Raise ConfigError for a mixture of experts whose router would not learn (models/moe.py says why)."""
+    model = config.worker.actor.model
+    settings = AutoConfig.from_pretrained(model_folder(str(model.model_path)))
+    for key, value in model.override_config.items():
+        setattr(settings, key, value)
+    obstacle = router_obstacle(settings)
+    if obstacle is not None:
+        raise ConfigError(
+            f"worker.actor.model.model_path {model.model_path}: {obstacle}, or worker.actor.model.override_config: "
+            "{norm_topk_prob: false} here"
+        )
 
 
 def load_configured_reward(config: Config) -> Reward:
