@@ -20,6 +20,7 @@ from gmpo_vl.engines.checkpoint import Progress
 from gmpo_vl.engines.easyr1 import driver, seams
 from gmpo_vl.engines.easyr1.checkpoint import check_checkpoint
 from gmpo_vl.engines.easyr1.config import to_easyr1
+from gmpo_vl.engines.easyr1.limits import without_use
 from gmpo_vl.engines.easyr1.seams import COMMIT, EasyR1Error, differing_seams, require_easyr1
 from gmpo_vl.engines.easyr1.trainer import GMPOTrainer
 from gmpo_vl.engines.loop import check_mismatch, save
@@ -63,6 +64,7 @@ def test_another_commit_fails_with_a_sentence(tmp_path, monkeypatch):
         ("trainer.logger=[swanlab]", "cannot honour this"),
         ("worker.actor.model.trust_remote_code=true", "no code from a model"),
         ("algorithm.kl_penalty=full", "logits of the reference"),
+        ("worker.actor.fsdp.mp_param_dtype=fp16", "gradients in fp16 need a scale"),
     ],
 )
 def test_what_cannot_run_is_refused_with_the_way_out(make_config, override, sentence):
@@ -142,6 +144,24 @@ def test_easyr1_s_own_losses_keep_their_settings(make_config):
     assert (actor.loss_type, actor.loss_avg_mode, actor.clip_ratio_low) == ("gspo", "seq", 0.1)
     assert actor.clip_ratio_high == 0.3  # EasyR1's default where nothing is written
     assert actor.micro_batch_size_per_device_for_update == 8
+
+
+@pytest.mark.parametrize(
+    "override", ["entropy_coef=0.01", "rollout_correction_cap=2.0", "log_clip_low=0.4", "mean_power=-1.0"]
+)
+def test_what_easyr1_s_own_losses_would_pass_over_is_refused(make_config, override):
+    key = override.partition("=")[0]
+    with pytest.raises(ConfigError, match=f"worker.actor.{key} .*EasyR1's own losses do not know it"):
+        to_easyr1(make_config("worker.actor.loss_type=easyr1/default", f"worker.actor.{override}"), 3)
+
+
+def test_what_has_no_use_is_named_by_whose_loss_it_is(make_config):
+    written = ["worker.actor.padding_free=false", "worker.actor.max_tokens_per_micro_batch=100"]
+    [ours] = without_use(make_config(*written))
+    assert ours.endswith("objectives: worker.actor.padding_free")
+    [theirs] = without_use(make_config(*written, "worker.actor.loss_type=easyr1/default"))
+    assert theirs.endswith("losses: worker.actor.max_tokens_per_micro_batch")
+    assert without_use(make_config()) == []
 
 
 def test_an_unknown_loss_is_refused_where_easyr1_would_train_ppo(make_config):

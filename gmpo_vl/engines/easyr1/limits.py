@@ -23,6 +23,14 @@ _HONOURED: dict[str, tuple[tuple[Any, ...], str]] = {
     "algorithm.kl_target": ((0.1,), "it belongs to kl_type adaptive; remove it"),
     "worker.hybrid_engine": ((True,), "EasyR1 has no other; remove it"),
     "worker.actor.strategy": (("fsdp",), "EasyR1 has no other; remove it"),
+    "worker.actor.fsdp.torch_dtype": (
+        (None, "fp32", "bf16"),
+        "gradients in fp16 need a scale that it does not keep; write fp32",
+    ),
+    "worker.actor.fsdp.mp_param_dtype": (
+        ("fp32", "bf16"),
+        "gradients in fp16 need a scale that it does not keep; write bf16",
+    ),
     "worker.actor.model.trust_remote_code": ((False,), "it runs no code from a model's folder; remove it"),
     "worker.reward.skip_special_tokens": (
         (True,),
@@ -37,7 +45,23 @@ _HONOURED: dict[str, tuple[tuple[Any, ...], str]] = {
     ),
 }
 LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM makes room for
-_WITHOUT_USE = ("worker.critic.*", "data.video_*", "data.filter_overlong_prompts_workers")
+# Options of objectives, and terms beside them, that `loss_type: easyr1/NAME` has no place for; and how they are off.
+_OURS_ALONE = {
+    "log_clip_low": "null",
+    "log_clip_high": "null",
+    "mean_power": "null",
+    "length_constant": "null",
+    "rollout_correction_cap": "null",
+    "entropy_coef": "0",
+}
+_WITHOUT_USE = (
+    "worker.critic.*",
+    "data.video_*",
+    "data.filter_overlong_prompts_workers",
+    "worker.rollout.max_cached_tokens",
+)
+_FOR_ITS_OWN_LOSSES = ("worker.actor.padding_free", "worker.actor.use_torch_compile")
+_FOR_OURS = ("worker.actor.max_tokens_per_micro_batch", "worker.actor.share_prefix")
 
 
 def easyr1_loss(config: Config) -> str | None:
@@ -129,12 +153,18 @@ def _of_vllm(config: Config) -> list[str]:
 
 
 def _of_its_own_losses(config: Config) -> list[str]:
-    """What EasyR1 refuses besides when trainer and workers start, minutes after Ray did (b44b311: ray_trainer.py,
-    fsdp_workers.py). With objectives of ours it is told micro-batches of 1, which divide everything."""
+    """What they would pass over, and what EasyR1 refuses besides when trainer and workers start, minutes after Ray did
+    (b44b311: ray_trainer.py, fsdp_workers.py). With objectives of ours it is told micro-batches of 1, which divide everything.
+    """
     actor, n = config.worker.actor, config.worker.rollout.n
     ranks = config.trainer.nnodes * config.trainer.n_gpus_per_node
     rollouts, update = config.data.rollout_batch_size * n, actor.global_batch_size * n
-    per_rank, problems = update // ranks, []
+    per_rank = update // ranks
+    problems = [
+        f"worker.actor.{key} {getattr(actor, key):g}: EasyR1's own losses do not know it; write {off}, or an objective of ours"
+        for key, off in _OURS_ALONE.items()
+        if getattr(actor, key) not in (None, 0.0)
+    ]
     key = "worker.actor.micro_batch_size_per_device_for_"
     for name, size, whole, what in (
         ("update", actor.micro_batch_size_per_device_for_update, per_rank, "rollouts per GPU and update"),
@@ -159,8 +189,13 @@ def _divisors(number: int) -> list[int]:
 
 
 def without_use(config: Config) -> list[str]:
-    """A line that names written keys of parts that this engine does not have; nothing without any."""
-    keys = sorted(k for k in config.written if any(fnmatchcase(k, pattern) for pattern in _WITHOUT_USE))
-    return (
-        [f"engine easyr1 has no critic and no videos here, so without use: {', '.join(keys)}"] if keys else []
+    """A line that names written keys that change no mathematics and have no use here; nothing without any."""
+    ours = easyr1_loss(config) is None
+    patterns = (*_WITHOUT_USE, *(_FOR_ITS_OWN_LOSSES if ours else _FOR_OURS))
+    keys = sorted(
+        key
+        for key in config.written
+        if any(fnmatchcase(key, pattern) for pattern in patterns) and value_of(config, key) is not None
     )
+    of = "for this project's objectives" if ours else "for EasyR1's own losses"
+    return [f"without use on engine easyr1 {of}: {', '.join(keys)}"] if keys else []
