@@ -12,6 +12,7 @@ from gmpo_vl.runs import StudyFolder
 from gmpo_vl.study.plan import Study, StudyRun, tuning_runs
 from gmpo_vl.study.runner import exit_in_words
 
+SMALLEST = 1.4e-45  # of float32: a ratio below it is written as 0
 END = 5  # steps: "at the end" is the mean over the last so many
 
 
@@ -37,7 +38,7 @@ class Quantity:
             "largest": max(values),
             "smallest": min(values),
         }[self.how]
-        return math.log(found) if self.log else found
+        return math.log(max(found, SMALLEST)) if self.log else found
 
 
 QUANTITIES = (

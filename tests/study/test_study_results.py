@@ -9,7 +9,7 @@ from gmpo_vl.evaluation.statistics import mean_over_seeds, t_quantile
 from gmpo_vl.runs import SampleRecord
 from gmpo_vl.study.figure import write_figure
 from gmpo_vl.study.file import read_study
-from gmpo_vl.study.outcomes import choose, freeze, outcome_of
+from gmpo_vl.study.outcomes import QUANTITIES, choose, freeze, outcome_of
 from gmpo_vl.study.plan import fresh_runs, make_plan, tuning_runs
 from gmpo_vl.study.protocol import open_folder, write_results
 from gmpo_vl.study.results import collect
@@ -94,6 +94,7 @@ def test_means_and_differences_over_seeds(study, folder, finished):
         [expected.value, expected.low, expected.high]
     )
     assert cell["quantities"]["ln_ratio_max"]["value"] == pytest.approx(np.log(3.5))
+    assert QUANTITIES[-1].of([{"step": 1, "actor/ratio_min": 0.0}]) < -100
     assert difference["quantities"]["grad_norm_max"]["values"] == [0, 0, 0]
 
 
