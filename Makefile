@@ -1,4 +1,5 @@
 # make demo   a tiny Qwen2.5-VL learns geometry with GMPO on a CPU, and a page shows how it went
+# make demo-countdown   a tiny mixture of experts learns CountDown, and a table shows where its routers send tokens
 # make test   the test suite
 # make test-easyr1 EASYR1_HOME=FOLDER   the EasyR1 engine against a checkout of EasyR1, on a CPU
 # Each makes its own virtual environment on first use. PIP_ARGS is passed to every pip install, for example
@@ -12,10 +13,13 @@ EASYR1_PATH = EASYR1_HOME=$(abspath $(EASYR1_HOME)) PYTHONPATH=$(abspath $(EASYR
 	PYTHONDONTWRITEBYTECODE=1
 EASYR1_HOME ?=
 
-.PHONY: demo test setup lint test-t4 setup-t4 test-easyr1 setup-easyr1 bench-objectives bench-step bench-ranks bench-rollout bench-memory bench-verify clean
+.PHONY: demo demo-countdown test setup lint test-t4 setup-t4 test-easyr1 setup-easyr1 bench-objectives bench-step bench-ranks bench-rollout bench-memory bench-verify clean
 
 demo: setup
 	$(VENV)/bin/python recipes/demo.py
+
+demo-countdown: setup
+	$(VENV)/bin/python recipes/demo_countdown.py
 
 test: setup
 	$(VENV)/bin/python -m pytest

@@ -105,6 +105,16 @@ def curves(metrics: Metrics, ratio_limits: tuple[float, float] | None = None) ->
             "KL between the distribution that sampled and the one that is trained: 0 where both agree.",
             _lines(metrics, {"rollout/mismatch_kl": "KL per token"}),
         ),
+        _chart(
+            "Load of the experts",
+            "Largest and smallest share of a layer's tokens that one expert got, times the number of experts: 1 is even.",
+            _lines(metrics, {"router/load_max": "most used", "router/load_min": "least used"}),
+        ),
+        _chart(
+            "Entropy of the routers",
+            "Of a token's distribution over experts, mean over tokens and layers, in nats.",
+            _lines(metrics, {"router/entropy": "entropy"}),
+        ),
         _chart("Learning rate", "Of each step.", _lines(metrics, {"actor/lr": "learning rate"})),
         _chart(
             "Time per step",

@@ -34,7 +34,7 @@ def make_groups(config, count=8):
         lengths = [
             1 + (3 * i + 2 * k) % config.data.max_response_length for k in range(config.worker.rollout.n)
         ]
-        ids = [torch.randint(20, 300, (length,), generator=draw) for length in lengths]
+        ids = [torch.randint(20, 280, (length,), generator=draw) for length in lengths]
         responses = [
             Response(x, torch.full((len(x),), -5.6), "", len(x) < config.data.max_response_length, 0)
             for x in ids

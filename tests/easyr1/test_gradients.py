@@ -1,6 +1,7 @@
 """The gradient is one and the same: on one rank or two, in any micro-batches, on engine easyr1 or local."""
 
 import copy
+import functools
 
 import pytest
 import torch
@@ -11,12 +12,15 @@ from ranks import make_groups, run_ranks, start_worker, train
 
 from gmpo_vl.batching.packing import pack
 from gmpo_vl.batching.planning import mini_batches
+from gmpo_vl.data.countdown import TINY, export
 from gmpo_vl.engines.easyr1.wire import groups_to_proto
 from gmpo_vl.engines.local.policy import build_policy
-from gmpo_vl.engines.passes import update_policy
+from gmpo_vl.engines.passes import log_probs_by_group, update_policy
 from gmpo_vl.engines.setup import load_configured_processor
-from gmpo_vl.models.forward import response_log_probs
+from gmpo_vl.models.forward import response_log_probs, unwrap
+from gmpo_vl.models.routers import Routing
 from gmpo_vl.models.tiny_families import save_tiny_family
+from gmpo_vl.models.tiny_moe import save_tiny_moe
 
 LR = 0.05
 MORE = ["worker.actor.max_grad_norm=1.0e+9", "worker.actor.global_batch_size=4", "data.rollout_batch_size=8"]
@@ -171,3 +175,35 @@ def test_other_vision_models_agree_over_ranks_too(make_config, tmp_path, family)
     (two, _), _ = run_ranks(2, train, both, in_order_for(2, config, groups), LR)
     for update in range(2):
         assert relative(two[update], local[update]) < 1e-6
+
+
+def routed(rank, world, config, groups):
+    """What the workers send of the routers, a row a group of this rank."""
+    worker = start_worker(config)
+    data = groups_to_proto(groups, world, share_prefix=True).chunk(world)[rank]
+    return worker.compute_log_probs(data).batch["routing"]
+
+
+@pytest.mark.parametrize("family", ["qwen2_moe", "qwen3_moe"])
+def test_text_mixtures_agree_over_ranks_and_count_their_routers_alike(make_config, tmp_path, family):
+    """One expert of eight (which goes one rollout at a time under this transformers), and two of four in a shared row."""
+    export(tmp_path / "data", {"train": 12, "validation": 4}, TINY)
+    one_of_eight = family == "qwen2_moe"
+    save = save_tiny_moe if one_of_eight else functools.partial(save_tiny_family, family=family)
+    more = [*MORE, f"worker.actor.model.model_path={save(tmp_path / family)}"]
+    more += [f"data.train_files={tmp_path / 'data/train.parquet'}"]
+    config, both = make_config(*more), make_config(*more, "trainer.n_gpus_per_node=2")
+    groups = make_groups(config)
+    local, _ = local_gradients(config, groups)
+    (two, _), _ = run_ranks(2, train, both, in_order_for(2, config, groups), LR)
+    for update in range(2):
+        assert relative(two[update], local[update]) < 1e-6
+
+    policy = build_policy(config, load_configured_processor(config))
+    policy.model.double()
+    here = log_probs_by_group(policy, policy.model, groups, config).routing
+    assert here is not None
+    sums_NS = torch.cat(run_ranks(2, routed, both, groups))
+    there = Routing(unwrap(policy.model).config, sums_NS)
+    assert there.metrics() == pytest.approx(here.metrics(), rel=1e-6)
+    assert there.tokens == sum(len(r.ids_T) for group in groups for r in group.responses)

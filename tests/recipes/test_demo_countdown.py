@@ -1,0 +1,72 @@
+"""`make demo-countdown`, shortened, and the two scripts that make its model: they run from one end to the other."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*command):
+    done = subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_demo_writes_its_page_and_summary_and_prints_its_routers(tmp_path):
+    folder = tmp_path / "run"
+    said = run(
+        "recipes/demo_countdown.py",
+        "--test-problems",
+        "16",
+        f"trainer.save_checkpoint_path={folder}",
+        f"data.train_files={folder / 'data/train.parquet'}",
+        f"data.val_files={folder / 'data/validation.parquet'}",
+        "trainer.max_steps=1",
+        "trainer.save_freq=1",
+        "trainer.val_before_train=false",
+        "data.rollout_batch_size=8",
+    )
+    assert "16 test problems" in said
+    assert "layer 3 after" in said
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["diff"] == pytest.approx(summary["after"] - summary["before"])
+    loads = summary["router_load"]["before"]
+    assert len(loads) == 3
+    assert all(sum(layer) == pytest.approx(8) for layer in loads)
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "Load of the experts" in page
+    assert "does not show" in page
+
+
+def test_the_warm_up_goes_from_random_weights_to_a_packaged_model(tmp_path):
+    said = run(
+        "recipes/warm_up_countdown.py",
+        tmp_path / "model",
+        "--steps",
+        "3",
+        "--batch",
+        "4",
+        "--check-every",
+        "5",
+    )
+    assert "128 validation puzzles" in said
+    assert (tmp_path / "model" / "README.md").is_file()
+
+
+def test_a_mixture_is_built_from_a_folder_and_mistakes_are_told(tmp_path):
+    from gmpo_vl.models.tiny import save_tiny_text
+
+    save_tiny_text(tmp_path / "dense")
+    said = run(
+        "recipes/build_moe.py", tmp_path / "dense", tmp_path / "moe", "--experts", "4", "--active", "2"
+    )
+    assert "4 experts, 2 active" in said
+    assert json.loads((tmp_path / "moe/config.json").read_text())["num_experts"] == 4
+    command = [sys.executable, "recipes/build_moe.py", str(tmp_path / "dense"), str(tmp_path / "moe")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "not empty" in done.stderr
