@@ -27,9 +27,9 @@ class Quantity:
     log: bool = False
 
     def of(self, metrics: Metrics) -> float | None:
-        """None where the run did not measure it."""
+        """None where the run did not measure it, or once measured what was not finite: then it has no largest value."""
         values = [y for x, y in points(metrics, self.metric) if x > 0]
-        if not values:
+        if not values or any(row.get(self.metric, 0.0) is None for row in metrics):
             return None
         found = {
             "end": sum(values[-END:]) / len(values[-END:]),
@@ -53,7 +53,8 @@ QUANTITIES = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a run. state: finished; failed (`error` says why); missing: not run to its end yet."""
+    """What came of a run. state: finished; failed (`error` says why); missing: not run to its end yet. score: of a
+    training that finished."""
 
     run: StudyRun
     state: Literal["finished", "failed", "missing"]
@@ -76,9 +77,11 @@ def outcome_of(study: Study, folder: StudyFolder, run: StudyRun) -> Outcome:
         return Outcome(run, "missing", None, metrics, None)
     if ending["exit"] != 0:
         return Outcome(run, "failed", f"{exit_in_words(ending['exit'])}\n{ending['error']}", metrics, None)
-    validations = [y for _, y in points(metrics, study.metric)]
+    if run.phase == "test":
+        return Outcome(run, "finished", None, metrics, None)
+    validations = [y for x, y in points(metrics, study.metric) if x > 0]
     if len(validations) < study.last:
-        error = f"it ended well, but metrics.jsonl has {len(validations)} values of {study.metric}, not {study.last}"
+        error = f"it ended well, but metrics.jsonl has {len(validations)} trained values of {study.metric}, not {study.last}"
         return Outcome(run, "failed", error, metrics, None)
     return Outcome(run, "finished", None, metrics, sum(validations[-study.last :]) / study.last)
 

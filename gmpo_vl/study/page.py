@@ -145,12 +145,13 @@ def tuning_table(
 
 
 def _counts(outcomes: Sequence[Outcome], plan: Mapping[str, Any]) -> list[tuple[str, int, int]]:
-    """(phase, finished, planned) of tuning and fresh runs."""
+    """(phase, finished, planned) of every phase that was planned."""
     return [
         (
             title,
             sum(o.run.phase == phase and o.state == "finished" for o in outcomes),
             plan["runs"][phase],
         )
-        for phase, title in (("tune", "tuning"), ("final", "fresh"))
+        for phase, title in (("tune", "tuning"), ("final", "fresh"), ("test", "held-out"))
+        if plan["runs"][phase]
     ]

@@ -34,7 +34,7 @@ def run_study(study: Study, folder: StudyFolder, workers: int, tell: Callable[[s
         write_results(study, folder)
         trained = {(run.cell, run.seed) for run in finals if run.name not in failed}
         asked = [run for run in fresh_runs(study, chosen, "test") if (run.cell, run.seed) in trained]
-        run_all(folder, [test(study, folder, run) for run in asked], workers, tell)
+        run_all(folder, [held_out(study, folder, run) for run in asked], workers, tell)
     results = write_results(study, folder)
     write_figure(study, folder, collect(study, folder)[0])
     return results
@@ -60,7 +60,7 @@ def training(study: Study, folder: StudyFolder, run: StudyRun) -> Job:
     return Job(run.name, _arguments(study, folder, run))
 
 
-def test(study: Study, folder: StudyFolder, run: StudyRun) -> Job:
+def held_out(study: Study, folder: StudyFolder, run: StudyRun) -> Job:
     """The last model of the fresh run with the same cell and seed, asked every held-out question."""
     trained = folder.run(StudyRun("final", run.method, run.updates, run.learning_rate, run.seed).name)
     steps = trained.checkpoint_steps()

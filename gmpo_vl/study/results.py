@@ -19,15 +19,17 @@ from gmpo_vl.study.plan import StudyRun, fresh_runs, tuning_runs
 def collect(
     study: Study, folder: StudyFolder
 ) -> tuple[list[Outcome], dict[tuple[str, str, int], np.ndarray]]:
-    """Outcomes of the tuning and the fresh runs, and the held-out score of every question by (method, updates, seed)."""
+    """Outcomes of all runs, and the held-out score of every question by (method, updates, seed)."""
     chosen = {(c["method"], c["updates"]): c["learning_rate"] for c in folder.chosen() or []}
-    runs = [*tuning_runs(study), *fresh_runs(study, chosen)]
-    tests = {}
-    for run in fresh_runs(study, chosen, "test") if study.test_files else []:
-        ending = folder.ending(run.name)
-        if ending is not None and ending["exit"] == 0:
-            tests[(*run.cell, run.seed)] = _question_scores(study, folder, run)
-    return [outcome_of(study, folder, run) for run in runs], tests
+    asked = fresh_runs(study, chosen, "test") if study.test_files else []
+    runs = [*tuning_runs(study), *fresh_runs(study, chosen), *asked]
+    outcomes = [outcome_of(study, folder, run) for run in runs]
+    tests = {
+        (*o.run.cell, o.run.seed): _question_scores(study, folder, o.run)
+        for o in outcomes
+        if o.run.phase == "test" and o.state == "finished"
+    }
+    return outcomes, tests
 
 
 def _question_scores(study: Study, folder: StudyFolder, run: StudyRun) -> np.ndarray:
@@ -35,9 +37,8 @@ def _question_scores(study: Study, folder: StudyFolder, run: StudyRun) -> np.nda
     part = study.metric.removeprefix("val/")
     found: dict[str, list[float]] = {}
     answers = folder.run(run.name)
-    for record in (
-        r for step in answers.rollout_steps("validation") for r in answers.read_rollouts(step, "validation")
-    ):
+    (step,) = answers.rollout_steps("validation") or [0]
+    for record in answers.read_rollouts(step, "validation"):
         value = record.reward.get(part, float(record.correct) if part == "accuracy" else None)
         if value is None:
             raise ValueError(f"{run.name}: the reward has no part {part}, only {', '.join(record.reward)}")

@@ -79,7 +79,7 @@ def test_a_run_that_left_too_few_validations_has_failed(study, folder, finish):
     folder.run(run.name).metrics_file.write_text('{"step": 0, "actor/entropy": 0.1}\n')
     outcome = outcome_of(study, folder, run)
     assert outcome.state == "failed"
-    assert "0 values of val/accuracy" in outcome.error
+    assert "0 trained values of val/accuracy" in outcome.error
 
 
 def test_means_and_differences_over_seeds(study, folder, finished):
@@ -128,7 +128,16 @@ def test_held_out_rows_are_compared_over_seeds_and_questions(write_study, finish
     both = results["differences"][0]["test_two_level"]
     assert both["value"] == pytest.approx(1 / 8)
     assert both["low"] == 0 < both["high"] < 1
-    assert "bootstrap over seeds and questions" in folder.page_file.read_text()
+    page = folder.page_file.read_text()
+    assert "bootstrap over seeds and questions" in page
+    assert "12 of 12</b> held-out runs" in page
+
+    lost = fresh_runs(study, chosen, "test")[0]
+    folder.write_ending(lost.name, {"exit": 2, "error": "no such file", "seconds": 1.0, "versions": {}})
+    results = write_results(study, folder)
+    assert [r["phase"] for r in results["runs"] if r["state"] == "failed"] == ["test"]
+    assert "test/grpo/u2/seed11" in folder.page_file.read_text()
+    assert "test" not in results["cells"][0]["quantities"]  # one of three seeds is missing
 
 
 def test_results_hold_no_times_and_no_paths(study, folder, finished, tmp_path):
