@@ -239,7 +239,9 @@ def _gaps(
         return ()
     return (
         Part(
-            "gaps", share * heap, f"freed between blocks under 32 MiB that are in use, {share} of them: glibc"
+            "gaps",
+            share * heap,
+            f"glibc: freed between blocks under 32 MiB in use, {share} times their bytes",
         ),
     )
 
