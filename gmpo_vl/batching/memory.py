@@ -98,18 +98,21 @@ class Estimate:
 def widths(config: Any) -> Widths:
     """From the config of a Qwen2, 2.5 or 3 model, or its VL model; others are taken for the like.
 
-    Of experts, those that a token goes to are counted.
+    Of experts, those that a token goes to are counted, and the shared one.
     """
     text = config.get_text_config()
     head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    experts = getattr(text, "num_experts", None)
+    mlp = text.intermediate_size
+    if getattr(text, "num_experts", None):
+        shared = getattr(text, "shared_expert_intermediate_size", 0)
+        mlp = text.num_experts_per_tok * text.moe_intermediate_size + shared
     base: dict[str, int] = {
         "layers": text.num_hidden_layers,
         "hidden": text.hidden_size,
         "queries": text.num_attention_heads * head_dim,
         "keys": text.num_key_value_heads * head_dim,
         "heads": text.num_attention_heads,
-        "mlp": text.num_experts_per_tok * text.moe_intermediate_size if experts else text.intermediate_size,
+        "mlp": mlp,
         "vocabulary": text.vocab_size,
     }
     vision = getattr(config, "vision_config", None)

@@ -108,3 +108,30 @@ def test_a_router_that_would_not_learn_is_refused_before_anything_is_loaded(coun
     more = [f"worker.actor.model.model_path={model}", f"trainer.save_checkpoint_path={tmp_path / 'dry'}"]
     assert main(["train", str(CONFIG), "--dry-run", *more]) == 2
     assert "gets no gradient" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore:prompts are not shared")
+@pytest.mark.parametrize("recipe", ["qwen2_5_math_7b_math_gmpo", "qwen2_5_moe_countdown_grpo"])
+def test_a_recipe_s_file_trains_here_too(recipe, puzzles, tmp_path):
+    """`gmpo-vl train CONFIG engine=local`, with a tiny model and few rollouts in the place of its own."""
+    config = load_config(
+        CONFIG.with_name(f"{recipe}.yaml"),
+        [
+            "engine=local",
+            f"data.train_files={puzzles / 'train.parquet'}",
+            f"data.val_files={puzzles / 'validation.parquet'}",
+            f"worker.actor.model.model_path={packaged_tiny_moe()}",
+            "worker.reward.reward_function=countdown",
+            f"trainer.save_checkpoint_path={tmp_path / 'run'}",
+            "data.max_response_length=24",
+            "data.rollout_batch_size=4",
+            "worker.actor.global_batch_size=2",
+            "trainer.max_steps=1",
+            "trainer.logger=[file]",
+        ],
+    )
+    run = train(config)
+    line = run.read_metrics()[-1]
+    assert set(line) >= FIGURES | {"val/accuracy", "actor/kl_to_start", "actor/entropy"}
+    templated = line["prompt_length/mean"] > 60
+    assert templated == ("math" in recipe), "qwen_math's system turn is long in this tokenizer"

@@ -6,6 +6,7 @@ import pytest
 import torch
 from plain_forward import assert_equals_one_at_a_time, one_at_a_time, prompts_of, rows_with
 
+from gmpo_vl.batching.memory import widths
 from gmpo_vl.batching.packing import pack
 from gmpo_vl.models import compat
 from gmpo_vl.models.forward import response_log_probs
@@ -159,9 +160,37 @@ def test_routers_are_counted_once_per_response_token_however_they_run(top_1):
     assert Routing(model.config, torch.zeros(0, counter.sums_BS.shape[1])).metrics() == {}
 
 
+def test_the_memory_estimate_counts_the_active_experts_and_the_shared_one(top_1):
+    config = load_model(top_1).config
+    assert widths(config).mlp == 1 * config.moe_intermediate_size + config.shared_expert_intermediate_size
+
+
 def test_a_dense_model_has_no_routers(text_folder):
     model = load_model(text_folder)
     assert routers(model) == []
     assert router_obstacle(model.config) is None
     with pytest.raises(ValueError, match="no routers"):
         RouterCounter(model)
+
+
+def test_the_packaged_mixture_answers_in_its_form_under_either_transformers():
+    from gmpo_vl.data.countdown import TINY, draw_puzzles, row_of
+    from gmpo_vl.data.types import Example
+    from gmpo_vl.models.processing import encode_prompt
+    from gmpo_vl.models.tiny_moe import packaged_tiny_moe
+    from gmpo_vl.rewards.countdown import compute_score
+    from gmpo_vl.rollout.hf import generate
+    from gmpo_vl.rollout.types import Sampling
+
+    processor, model = load_processor(packaged_tiny_moe()), load_model(packaged_tiny_moe()).eval()
+    rows = [row_of(puzzle, TINY) for puzzle in draw_puzzles("validation", 12, TINY)]
+    prompts = [encode_prompt(Example(r["id"], r["problem"], r["answer"]), processor) for r in rows]
+    groups = generate(model, processor, prompts, Sampling(1, 48, temperature=0.0))
+    texts = [group.responses[0].text for group in groups]
+    inputs = [
+        {"response": text, "response_length": len(text), "ground_truth": row["answer"]}
+        for text, row in zip(texts, rows)
+    ]
+    scores = compute_score(inputs)
+    assert sum(score["format"] for score in scores) >= 11
+    assert sum(score["accuracy"] for score in scores) >= 1
