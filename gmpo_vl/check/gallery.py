@@ -8,6 +8,7 @@ import io
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ from gmpo_vl.check.findings import Finding
 from gmpo_vl.check.job import Job
 from gmpo_vl.check.rows import RowChecker
 from gmpo_vl.data.images import ImageError, image_size
+from gmpo_vl.data.mapped import LETTERS
 from gmpo_vl.data.rows import RowError, example_from_row, row_id
 from gmpo_vl.data.sources import locate
 from gmpo_vl.data.types import Prompt
@@ -56,7 +58,7 @@ class Card:
     pieces: list[Piece]
     tokens: int
     limit: int
-    gold: str
+    gold: str  # its answers, of which any is right
     reading: list[tuple[str, str]]
     findings: list[Finding]
 
@@ -129,7 +131,7 @@ def _card(checker: RowChecker, number: int) -> Card:
         pieces=pieces_of(prompt, processor),
         tokens=len(prompt.ids_P),
         limit=s.max_prompt_length,
-        gold=example.answer,
+        gold=" or ".join(parse_gold(example.answer).alternatives),
         reading=reading,
         findings=findings,
     )
@@ -138,11 +140,17 @@ def _card(checker: RowChecker, number: int) -> Card:
 def _reading(answer: str) -> list[tuple[str, str]]:
     """What the verifier takes from the answer column."""
     gold = parse_gold(answer)
-    said = [("right answers", " or ".join(gold.alternatives))]
+    said: list[tuple[str, str]] = []
     if gold.tolerance is not None:
         said.append(("tolerance", f"{gold.tolerance:.1%}"))
     if gold.choices:
-        said.append(("choices", "; ".join(gold.choices)))
+        # Of choices the verifier counts letters; CountDown's are numbers.
+        letters = [f"{letter}. " for letter in LETTERS] if gold.type == "choice" else []
+        lines = (
+            f"{a}{choice}"
+            for a, choice in zip_longest(letters[: len(gold.choices)], gold.choices, fillvalue="")
+        )
+        said.append(("choices", "\n".join(lines)))
     return said
 
 

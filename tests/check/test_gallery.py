@@ -66,7 +66,8 @@ def test_the_page_holds_the_models_own_pixels_and_prompt(model, tmp_path):
     assert "<b>0</b>" not in page  # what a data set writes is text
     assert "&lt;b&gt;0&lt;/b&gt;" in page
     assert "200 × 90 stored, 196 × 84 seen, 21 tokens" in page
-    assert "a &lt;b&gt;cat&lt;/b&gt;; a dog" in page
+    assert "A. a &lt;b&gt;cat&lt;/b&gt;\nB. a dog</dd>" in page
+    assert "<dt>gold</dt><dd><b>B</b></dd>" in page
 
 
 def test_rows_without_a_prompt_are_shown_with_their_fault(model, tmp_path):
