@@ -43,8 +43,8 @@ MAX_TOKENS = 48
 ROWS = {"train": 640, "validation": 128}
 ROUTED = 64  # test problems whose answers the router table counts
 LIMITS = (
-    "That the model learned new arithmetic. In its warm-up half of the worked answers missed the target; the reward tells it which "
-    "half pays.",
+    "That the model learned new arithmetic. At the end of its warm-up half of the answers it read missed the target; the reward tells "
+    "it which half pays.",
     "That GMPO does better than GRPO, or keeps routers steadier: that takes both, tuned alike, and several seeds (gmpo-vl study).",
     "What a real mixture of experts gains on the public CountDown set: here are 0.85 million parameters and numbers up to 10.",
     "How much runs differ: the interval is over problems, not over seeds.",
