@@ -10,7 +10,7 @@ import torch
 
 from gmpo_vl.batching.cost import Shape
 from gmpo_vl.batching.memory import Estimate, Part, Setting, estimate, widths
-from gmpo_vl.batching.planning import Limits, Row, micro_batches, rows_of
+from gmpo_vl.batching.planning import Limits, micro_batches, rows_of, shapes_of
 from gmpo_vl.config import Config
 from gmpo_vl.data.types import Example, Prompt
 from gmpo_vl.models.allocator import is_glibc
@@ -59,7 +59,9 @@ def model_size(folder: Any, **overrides: Any) -> ModelSize:
 def estimate_local(
     config: Config, size: ModelSize, longest: Longest, score_limits: Limits, update_limits: Limits, cuda: bool
 ) -> Estimate:
-    """The estimate for engine local, all of it on one device, with every prompt and response at its longest."""
+    """The estimate for engine local, all of it on one device: every prompt at its longest, and for each phase the answers of
+    the length that takes most. Where tokens bound a forward that need not be the longest: short answers leave room for
+    more prompts with their pictures."""
     actor, data, n = config.worker.actor, config.data, config.worker.rollout.n
     of = widths(size.config)
     frozen = size.vision if actor.model.freeze_vision_tower else 0
@@ -76,14 +78,27 @@ def estimate_local(
     )
     whole = Shape(longest.tokens, (data.max_response_length,) * n, longest.grids)
     together = config.worker.rollout.max_cached_tokens // (n * (longest.tokens + data.max_response_length))
-    groups = _worst_groups(longest, data.max_response_length, n, data.rollout_batch_size)
-    return estimate(
-        of,
-        setting,
-        sampled=[whole] * max(1, min(together, data.rollout_batch_size)),
-        scored=_largest(micro_batches(rows_of(groups), score_limits)),
-        updated=_largest(micro_batches(rows_of(groups[: actor.global_batch_size]), update_limits)),
-    )
+    sampled = [whole] * max(1, min(together, data.rollout_batch_size))
+
+    def at(length: int) -> Estimate:
+        def largest(limits: Limits, prompts: int) -> list[Shape]:
+            return _largest(_worst_groups(longest, length, n, prompts), limits)
+
+        scored = largest(score_limits, data.rollout_batch_size)
+        return estimate(of, setting, sampled, scored, largest(update_limits, actor.global_batch_size))
+
+    in_tokens = score_limits.max_tokens is not None or update_limits.max_tokens is not None
+    found = [at(length) for length in _halvings(data.max_response_length)[: None if in_tokens else 1]]
+
+    def most(phase: str) -> tuple[Part, ...]:
+        return max((getattr(e, phase) for e in found), key=lambda parts: sum(part.bytes for part in parts))
+
+    return replace(found[0], log_probs=most("log_probs"), update=most("update"))
+
+
+def _halvings(length: int) -> list[int]:
+    """length, half of it, ..., 1"""
+    return [length] if length <= 1 else [length, *_halvings(length // 2)]
 
 
 def lora_parameters(config: Config, of: Any) -> int:
@@ -101,21 +116,12 @@ def _worst_groups(longest: Longest, response: int, n: int, count: int) -> list[G
     return [Group(str(k), prompt, [answer] * n) for k in range(count)]
 
 
-def _largest(batches: Sequence[list[Row]]) -> list[Shape]:
-    """The micro-batch with the most tokens, as shapes of its groups."""
-    found: list[list[Shape]] = []
-    for batch in batches:
-        groups: dict[str, list[Row]] = {}
-        for row in batch:
-            groups.setdefault(row.group.key, []).append(row)
-        found.append([_shape(rows) for rows in groups.values()])
+def _largest(groups: Sequence[Group], limits: Limits) -> list[Shape]:
+    """The micro-batch with the most tokens, as shapes of its groups. groups: all alike."""
+    if limits.max_tokens is not None:  # no forward holds more
+        groups = groups[: 1 + limits.max_tokens // len(groups[0].prompt.ids_P)]
+    found = [shapes_of([batch]) for batch in micro_batches(rows_of(groups), limits)]
     return max(found, key=lambda shapes: sum(s.prompt + sum(s.responses) for s in shapes))
-
-
-def _shape(rows: Sequence[Row]) -> Shape:
-    prompt = rows[0].group.prompt
-    grids = tuple((t, h, w) for t, h, w in prompt.image_grid_thw.tolist())
-    return Shape(len(prompt.ids_P), tuple(row.response_length for row in rows), grids)
 
 
 def estimate_easyr1(

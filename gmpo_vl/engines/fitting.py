@@ -35,9 +35,10 @@ def with_fitting_tokens(config: Config, prompts: PromptSet) -> Config:
         return config
     model = config.worker.actor.model
     size = model_size(model_folder(str(model.model_path)), **model.override_config)
-    [prompt] = prompts.encode([max(range(len(prompts)), key=lambda i: prompts.lengths[i])])
-    grids = tuple((t, h, w) for t, h, w in prompt.image_grid_thw.tolist())
-    return fitting(config, size, Longest(len(prompt.ids_P), grids))
+    image = prompts.processor.image
+    # The longest prompt need not be the one with the most pictures: each at its worst, as the doctor takes them.
+    patches = 0 if image is None else max(prompts.picture_lengths) * image.merge_size**2
+    return fitting(config, size, Longest(max(prompts.lengths), ((1, patches, 1),) if patches else ()))
 
 
 def fitting(config: Config, size: ModelSize, longest: Longest) -> Config:

@@ -111,12 +111,20 @@ def prompt_length(
         "input_ids"
     ]
     _check_image_tokens(example, text_ids, processor)
-    tokens = len(text_ids)
+    pictures = picture_length(example, processor, min_pixels, max_pixels)
+    return len(text_ids) - len(example.images) + pictures
+
+
+def picture_length(
+    example: Example, processor: Processor, min_pixels: int | None = None, max_pixels: int | None = None
+) -> int:
+    """Image tokens of all its pictures, from their sizes alone."""
+    tokens = 0
     for source in example.images:
         settings = _require_image_settings(example, processor)
         width, height = fit_size(*image_size(source), min_pixels, max_pixels)
         height, width = smart_resize(height, width, settings.factor, settings.min_pixels, settings.max_pixels)
-        tokens += settings.num_tokens(height, width) - 1
+        tokens += settings.num_tokens(height, width)
     return tokens
 
 

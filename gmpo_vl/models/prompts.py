@@ -13,7 +13,7 @@ from gmpo_vl.data.images import ImageError
 from gmpo_vl.data.rows import Columns, OnBadRow
 from gmpo_vl.data.templates import load_template
 from gmpo_vl.data.types import Prompt
-from gmpo_vl.models.processing import Processor, encode_prompt, prompt_length
+from gmpo_vl.models.processing import Processor, encode_prompt, picture_length, prompt_length
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,14 @@ def prompt_settings(data: DataConfig) -> PromptSettings:
 
 @dataclass
 class PromptSet:
-    """The usable rows of a split. `lengths` are tokens of each row's prompt, in the order of `examples`."""
+    """The usable rows of a split. `lengths` are tokens of each row's prompt, in the order of `examples`.
+
+    `picture_lengths`: how many of them are image tokens.
+    """
 
     examples: ExampleSet
     lengths: list[int]
+    picture_lengths: list[int]
     processor: Processor
     settings: PromptSettings
 
@@ -85,6 +89,7 @@ def load_prompts(files: str, settings: PromptSettings, processor: Processor) -> 
     """
     examples = load_examples(files, settings.columns, settings.on_bad_row, check_images=True)
     lengths: list[int] = []
+    picture_lengths: list[int] = []
     unusable: dict[int, tuple[str, str]] = {}
     for i, example in enumerate(examples):
         try:
@@ -95,6 +100,7 @@ def load_prompts(files: str, settings: PromptSettings, processor: Processor) -> 
             unusable[i] = ("prompt_unusable", str(error))
             continue
         lengths.append(length)
+        picture_lengths.append(picture_length(example, processor, settings.min_pixels, settings.max_pixels))
     if unusable:
         examples = examples.drop(unusable, settings.on_bad_row)
     limit = settings.max_prompt_length
@@ -108,6 +114,7 @@ def load_prompts(files: str, settings: PromptSettings, processor: Processor) -> 
     return PromptSet(
         examples=examples,
         lengths=[length for i, length in enumerate(lengths) if i not in too_long],
+        picture_lengths=[length for i, length in enumerate(picture_lengths) if i not in too_long],
         processor=processor,
         settings=settings,
     )

@@ -1,5 +1,7 @@
 """Where no key says what a forward may hold, the memory estimate does."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -9,6 +11,7 @@ from gmpo_vl.doctor.memory import Longest, estimate_local, model_size
 from gmpo_vl.engines import fitting
 from gmpo_vl.engines.local.trainer import train
 from gmpo_vl.engines.plan import dry_run
+from gmpo_vl.engines.setup import load_configured_processor, load_split
 
 
 @pytest.fixture
@@ -38,6 +41,43 @@ def test_what_fits_is_the_most_that_the_estimate_allows(unsaid, tiny_folder):
         assert needs(tokens + fitting.STEP) > memory
     assert fitting.tokens_that_fit(config, size, longest, 0.0) == 1400, "a row cannot be made smaller"
     assert fitting.tokens_that_fit(config, size, longest, 1e15) == fitting.MOST
+
+
+def test_answers_of_every_length_fit_and_short_ones_leave_room_for_pictures(unsaid, tiny_folder):
+    lengths = [
+        "data.max_response_length=500",
+        "data.rollout_batch_size=32",
+        "worker.actor.global_batch_size=32",
+    ]
+    config, size = unsaid(*lengths, "worker.rollout.n=4"), model_size(tiny_folder)
+    longest = Longest(100, ((1, 16, 16),))
+
+    def needs(length, limits, phase="update"):
+        answers = replace(config, data=replace(config.data, max_response_length=length))
+        return estimate_local(answers, size, longest, limits, limits, cuda=True).of_phase(phase)
+
+    tokens, rollouts = Limits(max_tokens=4096), Limits(max_rows=2)
+    for phase in ("log_probs", "update"):
+        assert needs(500, tokens, phase) >= max(needs(length, tokens, phase) for length in (250, 31, 1))
+    pictures = estimate_local(config, size, longest, tokens, tokens, cuda=True).update[1]
+    assert pictures.name == "pictures"
+    assert int(pictures.assumption.split()[0].replace(",", "")) > 4 * 256, (
+        "one group of the longest answers fits"
+    )
+    assert needs(500, rollouts) > needs(250, rollouts), "of a number of rollouts the longest take most"
+
+
+def test_the_most_pictures_may_be_in_another_prompt_than_the_most_tokens(unsaid, tiny_folder, monkeypatch):
+    config = unsaid()
+    processor = load_configured_processor(config)
+    prompts = load_split(config, config.data.train_files, processor)
+    images = [int((p.ids_P == processor.image_token_id).sum()) for p in prompts.encode(range(len(prompts)))]
+    assert prompts.picture_lengths == images
+    seen = []
+    monkeypatch.setattr(fitting, "fitting", lambda config, size, longest: seen.append(longest))
+    prompts.lengths[0], prompts.picture_lengths[0] = 9000, 0
+    fitting.with_fitting_tokens(config, prompts)
+    assert seen == [Longest(9000, ((1, max(images) * 4, 1),))]
 
 
 def test_a_small_memory_splits_groups_and_trains_the_same(unsaid, tmp_path, monkeypatch):
