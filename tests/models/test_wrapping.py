@@ -10,6 +10,8 @@ from plain_forward import CPU, prompts_of, rows_with
 
 from gmpo_vl.batching.packing import pack
 from gmpo_vl.data.diagrams import make_examples
+from gmpo_vl.models import head
+from gmpo_vl.models.compat import enable_gradient_checkpointing
 from gmpo_vl.models.forward import language_model, response_log_probs
 from gmpo_vl.models.loading import load_model
 from gmpo_vl.models.processing import load_processor
@@ -24,14 +26,17 @@ def micro_batches(folder):
     return [pack(rows, processor.image, CPU) for rows in (pictures, text)]
 
 
-def sharded_rank(rank, folder, store, out):
+def sharded_rank(rank, folder, store, out, checkpointing):
     from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
     from torch.distributed.fsdp import ShardingStrategy
     from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy
 
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-    model = load_model(folder, torch.float64)
+    model = load_model(folder, torch.float64).train()
+    if checkpointing:
+        enable_gradient_checkpointing(model)
+        head.HEAD_CHUNK = 3  # the head, too, runs again in the backward
     layers = {type(language_model(model).layers[0]), type(model.model.visual.blocks[0])}
     answer_packed(model)
     sharded = FSDP(
@@ -52,10 +57,14 @@ def sharded_rank(rank, folder, store, out):
 
 
 @pytest.mark.skipif(not dist.is_available() or not dist.is_gloo_available(), reason="torch without gloo")
-def test_two_sharded_ranks_equal_one_whole_model(vl_folder, tmp_path):
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["whole", "checkpointed, head in chunks"])
+def test_two_sharded_ranks_equal_one_whole_model(checkpointing, vl_folder, tmp_path):
     # Forked: everything is imported already.
     mp.start_processes(
-        sharded_rank, args=(vl_folder, tmp_path / "store", tmp_path), nprocs=2, start_method="fork"
+        sharded_rank,
+        args=(vl_folder, tmp_path / "store", tmp_path, checkpointing),
+        nprocs=2,
+        start_method="fork",
     )
     model = load_model(vl_folder, torch.float64)
     for rank, packed in enumerate(micro_batches(vl_folder)):
