@@ -10,6 +10,7 @@ import pytest
 from gmpo_vl.engines import validate
 from gmpo_vl.engines.local.trainer import train
 from gmpo_vl.engines.stopping import Stopped
+from gmpo_vl.models import forward
 from gmpo_vl.rollout.scoring import score_groups
 from gmpo_vl.runs import Run
 
@@ -136,6 +137,28 @@ def test_a_stop_during_validation_is_made_good_for_on_resume(make_config, uninte
     assert [line["step"] for line in run.read_metrics()] == [1]
     assert figures(train(make_config(*settings))) == figures(uninterrupted)[1:]
     assert [line["step"] for line in run.read_metrics()] == [1, 2, 3, 4]
+
+
+def test_a_step_made_good_for_goes_the_way_its_run_had_proven(make_config, tmp_path, monkeypatch):
+    """The shared forward is wrong here: neither the run nor its resume, before it has proven anything, measures with it."""
+    right = forward._shared_hidden
+
+    def wrong(*args):
+        hidden_NH, predict_M = right(*args)
+        return hidden_NH * 2, predict_M
+
+    def stop_then_score(groups, reward):
+        signal.raise_signal(signal.SIGTERM)
+        score_groups(groups, reward)
+
+    monkeypatch.setattr(forward, "_shared_hidden", wrong)
+    settings = ("trainer.kl_to_start_freq=1", "trainer.val_before_train=false", "trainer.max_steps=2")
+    whole = train(make_config(*settings, f"trainer.save_checkpoint_path={tmp_path / 'whole'}"))
+    with monkeypatch.context() as patched:
+        patched.setattr(validate, "score_groups", stop_then_score)
+        with pytest.raises(Stopped):
+            train(make_config(*settings))
+    assert figures(train(make_config(*settings))) == figures(whole)
 
 
 def test_parameters_that_were_not_trained_before_are_refused_on_resume(make_config):
