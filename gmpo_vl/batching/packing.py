@@ -35,7 +35,13 @@ def pack(
     device: torch.device,
     features_of: Callable[[Sequence[Prompt]], Sequence[torch.Tensor]] | None = None,
 ) -> Packed:
-    """Rows of (prompt, ids_T) to a micro-batch. A prompt object that appears in several rows is held once."""
+    """Rows of (prompt, ids_T) to a micro-batch. A prompt object that appears in several rows is held once.
+
+    Raises ValueError for a response without tokens.
+    """
+    for prompt, ids_T in rows:
+        if len(ids_T) == 0:
+            raise ValueError(f"{prompt.example.id}: a response without a single token has no log-probs")
     index: dict[int, int] = {}
     prompts: list[Prompt] = []
     for prompt, _ in rows:

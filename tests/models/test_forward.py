@@ -133,3 +133,20 @@ def test_a_banned_token_has_no_probability(vl_folder):
     packed = pack([(prompt, torch.tensor([processor.image_token_id]))], processor.image, CPU)
     log_probs_BT, _ = response_log_probs(model, packed, 1.0, banned)
     assert log_probs_BT.item() == -torch.inf
+
+
+@pytest.mark.parametrize("share_prefix", [True, False], ids=["shared", "plain"])
+def test_one_prompt_twice_and_its_rows_anywhere(share_prefix, vl_folder, all_float64):
+    processor, model = load_processor(vl_folder), load_model(vl_folder, torch.float64)
+    first, second = prompts_of("images", processor, make_examples("train", 2, seed=0))
+    again = encode_prompt(first.example, processor)
+    (_, a), (_, b), (_, c) = rows_with([first], [[7, 1, 4]])
+    rows = [(first, a), (second, c), (first, b), (again, a), (second, b), (first, c)]
+    assert_equals_one_at_a_time(model, processor, rows, share_prefix)
+
+
+def test_a_response_without_tokens_is_refused_by_name(vl_folder):
+    processor = load_processor(vl_folder)
+    prompt = encode_prompt(make_examples("train", 1, seed=0)[0], processor)
+    with pytest.raises(ValueError, match=f"{prompt.example.id}: a response without a single token"):
+        pack([(prompt, torch.tensor([5])), (prompt, torch.tensor([]))], processor.image, CPU)

@@ -11,6 +11,7 @@ from gmpo_vl.models.loading import load_model
 from gmpo_vl.models.patches import make_patches
 from gmpo_vl.models.positions import mrope_positions
 from gmpo_vl.models.processing import encode_prompt, load_processor, resize_image
+from gmpo_vl.models.tiny_families import save_tiny_family
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,9 @@ def picture(width: int, height: int, seed: int = 0) -> Image.Image:
 
 
 @pytest.mark.parametrize("size", [(112, 112), (57, 200), (301, 85)])
-def test_patches_equal_the_image_processors_to_the_bit(folder, size):
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl"])  # patches of 14 and of 16 pixels, other means
+def test_patches_equal_the_image_processors_to_the_bit(family, size, folder, tmp_path):
+    folder = folder if family == "qwen2_5_vl" else save_tiny_family(tmp_path, family)
     settings = load_processor(folder).image
     image = picture(*size)
     theirs = compat.load_image_processor(folder)(images=[image], return_tensors="pt")
