@@ -20,8 +20,8 @@ from gmpo_vl.batching.predict import step_gain
 from gmpo_vl.cli import quiet_libraries
 from gmpo_vl.config import load_config
 from gmpo_vl.data.order import EpochOrder
-from gmpo_vl.engines.setup import load_split
 from gmpo_vl.engines.passes import limits_of
+from gmpo_vl.engines.setup import load_split
 from gmpo_vl.models.loading import model_folder
 from gmpo_vl.models.processing import load_processor
 from gmpo_vl.rollout.types import Group, Response

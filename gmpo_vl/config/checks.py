@@ -168,7 +168,11 @@ def notices(config: Config) -> list[str]:
     if actor.fsdp.torch_dtype == "bf16" and not kept:
         lines.append(
             "worker.actor.fsdp.torch_dtype bf16 keeps the weights themselves in bf16: steps of a small lr are rounded away; "
-            + ("fp32 or LoRA train" if config.engine == "local" else "fp32 or optim.strategy adamw_bf16 train")
+            + (
+                "fp32 or LoRA train"
+                if config.engine == "local"
+                else "fp32 or optim.strategy adamw_bf16 train"
+            )
         )
     return lines
 

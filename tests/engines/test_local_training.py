@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -141,6 +142,28 @@ def test_a_step_is_filled_whatever_the_tries(make_config):
         )
     )
     assert len(run.read_rollouts(1)) == 4 * 4
+
+
+def test_one_update_that_is_no_number_is_left_out_of_the_figures(make_config, monkeypatch):
+    """Two updates a step: of the first the loss is NaN, the figures are the second's."""
+    real, calls = passes.per_sequence_loss, []
+
+    def broken_once(*args, **kwargs):
+        result = real(*args, **kwargs)
+        calls.append(result)
+        scale = float("nan") if len(calls) == 1 else 1.0
+        return dataclasses.replace(result, loss_B=result.loss_B * scale)
+
+    monkeypatch.setattr(passes, "per_sequence_loss", broken_once)
+    whole = (
+        "worker.actor.micro_batch_size_per_device_for_update=64",
+        "trainer.max_steps=1",
+        "worker.rollout.n=12",
+    )
+    metrics = last(train(make_config(*whole, "trainer.val_before_train=false", "trainer.val_freq=-1")))
+    assert metrics["actor/skipped_updates"] == 1.0
+    assert len(calls) == 2
+    assert all(math.isfinite(value) for name, value in metrics.items() if name.startswith("actor/"))
 
 
 def test_gradients_that_are_no_numbers_are_said_in_words(make_config, monkeypatch):
