@@ -52,9 +52,8 @@ def run_steps(s: Session) -> None:
         if s.progress.step == 0 and s.config.trainer.val_before_train:
             report(s, 0, run_validation(s))
         if s.progress.unfinished:
-            if (
-                s.config.worker.actor.share_prefix == "auto"
-            ):  # as the step decided; nothing is proven here yet
+            # As the step decided: this process has proven nothing yet.
+            if s.config.worker.actor.share_prefix == "auto":
                 s.engine.share_prefix = s.progress.unfinished.get("batch/tokens_saved", 0.0) > 0
             finish_step(s, s.progress.unfinished)
         while s.progress.step < s.total_steps:
