@@ -63,6 +63,7 @@ def _panel(axis, panel: Panel) -> None:
         axis.yaxis.set_major_formatter(lambda value, _: tick_label(value, ""))
     if panel.percent:
         axis.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}%")
+    axis.xaxis.get_major_locator().set_params(integer=True)
     axis.tick_params(labelsize=8)
     axis.grid(alpha=0.25, linewidth=0.5)
     for side in ("top", "right"):
