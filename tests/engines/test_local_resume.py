@@ -152,12 +152,20 @@ def test_a_step_made_good_for_goes_the_way_its_run_had_proven(make_config, tmp_p
         score_groups(groups, reward)
 
     monkeypatch.setattr(forward, "_shared_hidden", wrong)
-    settings = ("trainer.kl_to_start_freq=1", "trainer.val_before_train=false", "trainer.max_steps=2")
+    settings = (
+        "trainer.kl_to_start_freq=1",
+        "trainer.val_before_train=false",
+        "trainer.max_steps=2",
+        "data.val_batch_size=2",
+    )
     whole = train(make_config(*settings, f"trainer.save_checkpoint_path={tmp_path / 'whole'}"))
     with monkeypatch.context() as patched:
         patched.setattr(validate, "score_groups", stop_then_score)
         with pytest.raises(Stopped):
             train(make_config(*settings))
+    assert len(Run(make_config().trainer.save_checkpoint_path).read_metrics()) == 1, (
+        "stopped in step 2's validation"
+    )
     assert figures(train(make_config(*settings))) == figures(whole)
 
 
