@@ -20,11 +20,11 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from gmpo_vl.batching.cost import Shape
+from gmpo_vl.models.head import HEAD_CHUNK
+from gmpo_vl.rollout.cache import ROOM
 
-HEAD_ROWS = 2048  # positions of one call of the head (models/head.py)
 HEAD_COPIES = 3  # of its logits in float32, at the start of the backward
 ENTROPY_COPIES = 4  # where the entropy is asked for, with a mask
-CACHE_ROOM = 256  # tokens a growing cache takes at a time (rollout/cache.py)
 INDEX = 8  # bytes of an index
 HEAP_BLOCK = 32 * 2**20  # bytes from which glibc takes a block from the kernel (DEFAULT_MMAP_THRESHOLD_MAX)
 # Gaps as a share of the blocks under HEAP_BLOCK at a pass's peak. Measured on two models and six batches (glibc 2.36):
@@ -215,7 +215,7 @@ def _activations(of: Widths, s: Setting, groups: Sequence[Shape]) -> tuple[Part,
 
 def _logits(of: Widths, groups: Sequence[Shape]) -> Part:
     positions = sum(sum(shape.responses) for shape in groups)
-    rows = min(positions, HEAD_ROWS)
+    rows = min(positions, HEAD_CHUNK)
     return Part(
         "logits",
         HEAD_COPIES * 4 * rows * of.vocabulary,
@@ -229,7 +229,7 @@ def _gaps(
     """Free memory between the blocks of `parts` that lie in the heap."""
     tokens = sum(shape.prompt + sum(t - 1 for t in shape.responses) for shape in groups)
     patches = sum(t * h * w for shape in groups for t, h, w in shape.grids)
-    rows = min(sum(sum(shape.responses) for shape in groups), HEAD_ROWS)
+    rows = min(sum(sum(shape.responses) for shape in groups), HEAD_CHUNK)
     widest = tokens * max(of.hidden * s.weight_bytes, of.mlp * s.compute_bytes)
     block = {
         "activations": widest,
@@ -254,7 +254,7 @@ def _forward_only(of: Widths, s: Setting, groups: Sequence[Shape]) -> tuple[Part
     tokens = sum(shape.prompt + sum(t - 1 for t in shape.responses) for shape in groups)
     patches = sum(t * h * w for shape in groups for t, h, w in shape.grids)
     positions = sum(sum(shape.responses) for shape in groups)
-    rows = min(positions, HEAD_ROWS)
+    rows = min(positions, HEAD_CHUNK)
     layer = tokens * (3 * of.mlp * s.compute_bytes + 4 * of.hidden * s.weight_bytes)
     block = patches * (of.vision_mlp * s.compute_bytes + 4 * of.vision_hidden * s.weight_bytes + 4 * of.patch)
     return (
@@ -270,8 +270,7 @@ def _forward_only(of: Widths, s: Setting, groups: Sequence[Shape]) -> tuple[Part
 def _generation(of: Widths, s: Setting, groups: Sequence[Shape]) -> tuple[Part, ...]:
     rows = sum(len(shape.responses) for shape in groups)
     longest = max((shape.prompt + max(shape.responses) for shape in groups), default=0)
-    room = -(-longest // CACHE_ROOM) * CACHE_ROOM
-    cache = 2 * of.layers * of.keys * rows * (longest + min(CACHE_ROOM, room)) * s.compute_bytes
+    cache = 2 * of.layers * of.keys * rows * (longest + ROOM) * s.compute_bytes
     return (
         Part("KV cache", cache, f"{rows:,} responses of up to {longest:,} tokens with their prompts"),
         Part(
