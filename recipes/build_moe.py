@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from typing import Any
 
 from gmpo_vl.models.loading import model_folder
 from gmpo_vl.models.moe import MoeSettings, build_moe
@@ -57,12 +58,22 @@ def main(arguments: list[str] | None = None) -> None:
             noise=options.noise,
             seed=options.seed,
         )
-        changes = dict(change.split("=", 1) for change in options.changes)
-        values = {key: json.loads(value) for key, value in changes.items()}
-        out = build_moe(model_folder(options.dense), options.out, settings, **values)
+        changes = dict(map(change_of, options.changes))
+        out = build_moe(model_folder(options.dense), options.out, settings, **changes)
     except (ValueError, OSError) as error:
         parser.exit(2, f"build_moe: {error}\n")
     print(f"{out}: {options.experts} experts, {options.active} active, beside a shared one")
+
+
+def change_of(text: str) -> tuple[str, Any]:
+    """(key, value) of KEY=VALUE."""
+    key, _, value = text.partition("=")
+    try:
+        return key, json.loads(value)
+    except json.JSONDecodeError:
+        raise ValueError(
+            f"{text!r}: not KEY=VALUE with a value as in config.json, such as hidden_size=512"
+        ) from None
 
 
 if __name__ == "__main__":

@@ -56,6 +56,10 @@ class MoeSettings:
             raise ValueError(
                 "expert_width: copies of the dense MLP have its width; experts_from random takes another"
             )
+        if self.expert_width is not None and self.expert_width < 1:
+            raise ValueError(f"expert_width is {self.expert_width}, but must be at least 1")
+        if min(self.noise, self.router_std) < 0:
+            raise ValueError(f"noise {self.noise} and router_std {self.router_std} are deviations: 0 or more")
 
 
 def router_obstacle(config: Any) -> str | None:
@@ -152,6 +156,8 @@ def build_moe(
         raise ValueError(
             f"{', '.join(config_changes)}: {dense} has weights, which have the shapes that its config.json says"
         )
+    if unknown := sorted(config_changes.keys() - config.keys()):
+        raise ValueError(f"{', '.join(unknown)}: not in {dense / 'config.json'}, whose keys can change")
     config |= config_changes
     mixture = moe_config(config, settings)
     state = _read(files) if files else _untrained(config, settings.seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -93,7 +94,11 @@ def _value_problems(values: dict[str, Any]) -> list[str]:
     if not _is_list_of(values.get("overrides", []), str):
         found.append("overrides must be a list of a.b=c")
     rates = values["learning_rates"]
-    if not _is_list_of(rates, (int, float)) or any(rate <= 0 for rate in rates) or _repeats(rates):
+    if (
+        not _is_list_of(rates, (int, float))
+        or not all(0 < rate < math.inf for rate in rates)
+        or _repeats(rates)
+    ):
         found.append(f"learning_rates is {rates!r}, but must be a list of different numbers above 0")
     for key in ("tuning_seeds", "fresh_seeds"):
         if not _is_list_of(values[key], int) or _repeats(values[key]):

@@ -94,6 +94,7 @@ def make_plan(study: Study, text: str) -> dict[str, Any]:
             )
         if study.test_files is not None and trainer.save_freq < 1:
             raise StudyError(f"{name}: test_files needs the last step's model: set trainer.save_freq")
+        _refuse_seen_test_rows(study, config)
     every = json.dumps([asdict(config) | {"written": None} for config in configs.values()])
     return {
         "name": study.name,
@@ -107,6 +108,16 @@ def make_plan(study: Study, text: str) -> dict[str, Any]:
             "test": len(study.cells) * len(study.fresh_seeds) if study.test_files else 0,
         },
     }
+
+
+def _refuse_seen_test_rows(study: Study, config: Config) -> None:
+    """Held-out rows are neither trained on nor what the rate was chosen on."""
+    for key in ("train_files", "val_files"):
+        seen = getattr(config.data, key)
+        if study.test_files and seen and Path(seen).resolve() == Path(study.test_files).resolve():
+            raise StudyError(
+                f"test_files is {study.test_files}, which is data.{key} too: held-out rows are others"
+            )
 
 
 def describe(study: Study, plan: dict[str, Any]) -> str:

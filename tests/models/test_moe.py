@@ -115,6 +115,13 @@ def test_what_cannot_become_a_mixture_is_refused(tmp_path, vl_folder):
         MoeSettings(experts=2, active=3)
     with pytest.raises(ValueError, match="copies of the dense MLP have its width"):
         MoeSettings(expert_width=3)
+    with pytest.raises(ValueError, match="expert_width is -3"):
+        MoeSettings(experts_from="random", expert_width=-3)
+    with pytest.raises(ValueError, match="noise -1"):
+        MoeSettings(noise=-1)
+    (dense / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"hiden_size: not in .*config.json"):
+        build_moe(dense, tmp_path / "c", MoeSettings(), hiden_size=32)
 
 
 def chosen_by_hand(model, rows):

@@ -49,6 +49,7 @@ def test_fresh_runs_have_the_chosen_rates_and_only_them(study):
         ({"tuning_seeds": []}, "tuning_seeds is missing"),
         ({"learning_rates": [1e-3, 1e-3]}, "different numbers above 0"),
         ({"learning_rates": ["fast"]}, "different numbers above 0"),
+        ({"learning_rates": [1e-3, float("nan")]}, "different numbers above 0"),
         ({"metric": "reward/accuracy"}, "tuned on validation"),
         ({"last": 0}, "last is 0"),
         ({"methods": {"a/b": []}}, "names folders"),
@@ -84,6 +85,8 @@ def test_what_cannot_be_compared_is_refused(write_study, changes, sentence):
             "set trainer.save_freq",
         ),
         ({"base": "no_such.yaml"}, None, "no_such.yaml"),
+        ({"test_files": "./validation.parquet"}, None, "which is data.val_files too"),
+        ({"test_files": "train.parquet"}, None, "which is data.train_files too"),
     ],
 )
 def test_runs_that_would_leave_no_score_are_refused(write_study, changes, base, sentence):
