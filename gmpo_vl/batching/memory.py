@@ -57,6 +57,10 @@ class Setting:
     parameters: int
     trained: int
     weight_bytes: int = 4
+    frozen_bytes: int = 4  # a weight that is not trained
+    residual_bytes: int = (
+        4  # what goes from layer to layer: autocast leaves it in the weights' dtype, FSDP casts it
+    )
     compute_bytes: int = 4
     checkpointing: bool = False
     vision_trained: bool = True
@@ -157,7 +161,9 @@ def _held(s: Setting) -> tuple[Part, ...]:
     trained = s.trained * s.weight_bytes
     parts = [
         Part(
-            "weights", s.parameters * s.weight_bytes, f"{s.parameters:,} parameters of {s.weight_bytes} bytes"
+            "weights",
+            trained + (s.parameters - s.trained) * s.frozen_bytes,
+            f"{s.parameters:,} parameters, {s.trained:,} of them trained, of {s.weight_bytes} bytes; others {s.frozen_bytes}",
         ),
         Part("gradients", trained, f"{s.trained:,} trained parameters; kept between two updates"),
         Part("optimizer", 2 * trained, "AdamW: two moments in the weights' dtype"),
@@ -188,7 +194,7 @@ def _activations(of: Widths, s: Setting, groups: Sequence[Shape]) -> tuple[Part,
     keys = sum(shape.prompt + sum(shape.prompt + t - 1 for t in shape.responses) for shape in groups)
     seen = sum((t - 1) * (shape.prompt + t - 1) for shape in groups for t in shape.responses)
     patches = sum(t * h * w for shape in groups for t, h, w in shape.grids)
-    c, w = s.compute_bytes, s.weight_bytes
+    c, w = s.compute_bytes, s.residual_bytes
     layer = tokens * (
         of.hidden * (4 * w + 2 * c) + of.queries * 3 * c + of.mlp * 4 * c + of.heads * 4 + 2 * INDEX
     )
@@ -230,11 +236,11 @@ def _gaps(
     tokens = sum(shape.prompt + sum(t - 1 for t in shape.responses) for shape in groups)
     patches = sum(t * h * w for shape in groups for t, h, w in shape.grids)
     rows = min(sum(sum(shape.responses) for shape in groups), HEAD_CHUNK)
-    widest = tokens * max(of.hidden * s.weight_bytes, of.mlp * s.compute_bytes)
+    widest = tokens * max(of.hidden * s.residual_bytes, of.mlp * s.compute_bytes)
     block = {
         "activations": widest,
         "one layer": widest,
-        "pictures": patches * max(of.vision_hidden * s.weight_bytes, of.vision_mlp * s.compute_bytes),
+        "pictures": patches * max(of.vision_hidden * s.residual_bytes, of.vision_mlp * s.compute_bytes),
         "logits": 4 * rows * of.vocabulary,
     }
     heap = sum(part.bytes for part in parts if block[part.name] < HEAP_BLOCK)
@@ -255,8 +261,10 @@ def _forward_only(of: Widths, s: Setting, groups: Sequence[Shape]) -> tuple[Part
     patches = sum(t * h * w for shape in groups for t, h, w in shape.grids)
     positions = sum(sum(shape.responses) for shape in groups)
     rows = min(positions, HEAD_CHUNK)
-    layer = tokens * (3 * of.mlp * s.compute_bytes + 4 * of.hidden * s.weight_bytes)
-    block = patches * (of.vision_mlp * s.compute_bytes + 4 * of.vision_hidden * s.weight_bytes + 4 * of.patch)
+    layer = tokens * (3 * of.mlp * s.compute_bytes + 4 * of.hidden * s.residual_bytes)
+    block = patches * (
+        of.vision_mlp * s.compute_bytes + 4 * of.vision_hidden * s.residual_bytes + 4 * of.patch
+    )
     return (
         Part("one layer", max(layer, block), f"{tokens:,} tokens in one packed row, or {patches:,} patches"),
         Part(

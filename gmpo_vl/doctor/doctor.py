@@ -24,8 +24,8 @@ from gmpo_vl.doctor.answers import REWARD_KEY, check_reward, check_sight
 from gmpo_vl.doctor.batches import check_batches
 from gmpo_vl.doctor.findings import Finding
 from gmpo_vl.doctor.machine import USABLE, check_disk, check_memory, check_versions, device_memory
-from gmpo_vl.doctor.memory import Longest, ModelSize, estimate_easyr1, estimate_local, model_size
 from gmpo_vl.doctor.model import check_model_class, check_template, check_tokens, check_weights
+from gmpo_vl.engines.memory import Longest, ModelSize, estimate_easyr1, estimate_local, model_size
 from gmpo_vl.models.loading import model_folder
 from gmpo_vl.models.processing import Processor, encode_prompt, load_processor
 from gmpo_vl.models.prompts import prompt_settings

@@ -11,7 +11,7 @@ from pathlib import Path
 from gmpo_vl.batching.memory import Estimate, gib, parts_table
 from gmpo_vl.config import Config
 from gmpo_vl.doctor.findings import Finding
-from gmpo_vl.doctor.memory import BYTES, ModelSize
+from gmpo_vl.engines.memory import BYTES, ModelSize
 
 # What a step may take of a device's memory: the rest is for the allocator's gaps, libraries and kernels.
 USABLE = 0.9

@@ -13,7 +13,7 @@ from gmpo_vl.config import Config
 from gmpo_vl.data.templates import TemplateError, load_template
 from gmpo_vl.data.types import Example
 from gmpo_vl.doctor.findings import Finding
-from gmpo_vl.doctor.memory import ModelSize
+from gmpo_vl.engines.memory import ModelSize
 from gmpo_vl.models.loading import banned_ids
 from gmpo_vl.models.processing import Processor, encode_prompt
 from gmpo_vl.models.shared import KNOWN

@@ -9,7 +9,7 @@ import torch
 
 from gmpo_vl.batching.planning import Limits
 from gmpo_vl.config import Config
-from gmpo_vl.doctor.memory import Longest, ModelSize, estimate_easyr1, estimate_local, model_size
+from gmpo_vl.engines.memory import Longest, ModelSize, estimate_easyr1, estimate_local, model_size
 from gmpo_vl.models.loading import model_folder
 from gmpo_vl.models.prompts import PromptSet
 

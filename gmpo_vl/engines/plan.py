@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from gmpo_vl.config import Config, notices
-from gmpo_vl.doctor.memory import model_size
 from gmpo_vl.engines.fitting import with_fitting_tokens
+from gmpo_vl.engines.memory import model_size
 from gmpo_vl.engines.passes import limits_of, objective_settings
 from gmpo_vl.engines.setup import (
     check_router,

@@ -7,9 +7,9 @@ import torch
 
 from gmpo_vl.batching.planning import Limits
 from gmpo_vl.config import load_config
-from gmpo_vl.doctor.memory import Longest, estimate_local, model_size
 from gmpo_vl.engines import fitting
 from gmpo_vl.engines.local.trainer import train
+from gmpo_vl.engines.memory import Longest, estimate_local, model_size
 from gmpo_vl.engines.plan import dry_run
 from gmpo_vl.engines.setup import load_configured_processor, load_split
 

@@ -57,22 +57,34 @@ def model_size(folder: Any, **overrides: Any) -> ModelSize:
 
 
 def estimate_local(
-    config: Config, size: ModelSize, longest: Longest, score_limits: Limits, update_limits: Limits, cuda: bool
+    config: Config,
+    size: ModelSize,
+    longest: Longest,
+    score_limits: Limits,
+    update_limits: Limits,
+    cuda: bool,
+    fsdp: bool = False,
 ) -> Estimate:
     """The estimate for engine local, all of it on one device: every prompt at its longest, and for each phase the answers of
     the length that takes most. Where tokens bound a forward that need not be the longest: short answers leave room for
-    more prompts with their pictures."""
+    more prompts with their pictures.
+
+    fsdp: the forward is FSDP's, which casts what goes from layer to layer, and of EasyR1's LoRA, whose base is in bf16.
+    """
     actor, data, n = config.worker.actor, config.data, config.worker.rollout.n
     of = widths(size.config)
     frozen = size.vision if actor.model.freeze_vision_tower else 0
+    lora, weight = actor.model.lora.rank > 0, BYTES[actor.fsdp.torch_dtype or "fp32"]
     setting = Setting(
         parameters=size.parameters,
-        trained=lora_parameters(config, of) if actor.model.lora.rank > 0 else size.parameters - frozen,
-        weight_bytes=BYTES[actor.fsdp.torch_dtype or "fp32"],
+        trained=lora_parameters(config, of) if lora else size.parameters - frozen,
+        weight_bytes=weight,
+        frozen_bytes=BYTES["bf16"] if lora and fsdp else weight,
+        residual_bytes=BYTES[actor.fsdp.mp_param_dtype] if fsdp else weight,
         compute_bytes=BYTES[actor.fsdp.mp_param_dtype],
         checkpointing=actor.model.enable_gradient_checkpointing,
         vision_trained=not frozen,
-        reference=not config.algorithm.disable_kl and actor.model.lora.rank == 0,
+        reference=not config.algorithm.disable_kl and not lora,
         temporary_moments=cuda,
         gaps=not cuda and is_glibc(),
     )
@@ -148,7 +160,7 @@ def estimate_easyr1(
             config.worker, actor=replace(actor, global_batch_size=max(1, actor.global_batch_size // world))
         ),
     )
-    whole = estimate_local(per_rank, size, longest, score_limits, update_limits, cuda=True)
+    whole = estimate_local(per_rank, size, longest, score_limits, update_limits, cuda=True, fsdp=True)
     held = tuple(
         replace(part, bytes=part.bytes / shards, assumption=f"{part.assumption}; one of {shards} shards")
         for part in whole.held
