@@ -52,6 +52,7 @@ class _Pickler(pickle.Pickler):
 
 
 def _open(pickled: bytes, buffers: Sequence[Any]) -> Parcel:
+    """Only ever called by Ray's own pickle, on what another process of the same run packed."""
     return Parcel(pickle.loads(pickled, buffers=buffers))
 
 
