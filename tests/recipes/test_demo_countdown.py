@@ -1,7 +1,7 @@
 """`make demo-countdown`, shortened, and the two scripts that make its model: they run from one end to the other."""
 
 import json
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -10,13 +10,27 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-def run(*command):
-    done = subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """A script as `python SCRIPT ...` runs it, in this process: libraries take seconds to import."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.syspath_prepend(ROOT / "recipes")
+
+    def call(script: str, *arguments, code: int = 0) -> str:
+        monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
+        ended = 0
+        try:
+            runpy.run_path(script, run_name="__main__")
+        except SystemExit as end:
+            ended = end.code or 0
+        captured = capsys.readouterr()
+        assert ended == code, captured.err
+        return captured.err if code else captured.out
+
+    return call
 
 
-def test_the_demo_writes_its_page_and_summary_and_prints_its_routers(tmp_path):
+def test_the_demo_writes_its_page_and_summary_and_prints_its_routers(run, tmp_path):
     folder = tmp_path / "run"
     said = run(
         "recipes/demo_countdown.py",
@@ -42,7 +56,7 @@ def test_the_demo_writes_its_page_and_summary_and_prints_its_routers(tmp_path):
     assert "does not show" in page
 
 
-def test_the_warm_up_goes_from_random_weights_to_a_packaged_model(tmp_path):
+def test_the_warm_up_goes_from_random_weights_to_a_packaged_model(run, tmp_path):
     said = run(
         "recipes/warm_up_countdown.py",
         tmp_path / "model",
@@ -57,7 +71,7 @@ def test_the_warm_up_goes_from_random_weights_to_a_packaged_model(tmp_path):
     assert (tmp_path / "model" / "README.md").is_file()
 
 
-def test_a_mixture_is_built_from_a_folder_and_mistakes_are_told(tmp_path):
+def test_a_mixture_is_built_from_a_folder_and_mistakes_are_told(run, tmp_path):
     from gmpo_vl.models.tiny import save_tiny_text
 
     save_tiny_text(tmp_path / "dense")
@@ -66,7 +80,4 @@ def test_a_mixture_is_built_from_a_folder_and_mistakes_are_told(tmp_path):
     )
     assert "4 experts, 2 active" in said
     assert json.loads((tmp_path / "moe/config.json").read_text())["num_experts"] == 4
-    command = [sys.executable, "recipes/build_moe.py", str(tmp_path / "dense"), str(tmp_path / "moe")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "not empty" in done.stderr
+    assert "not empty" in run("recipes/build_moe.py", tmp_path / "dense", tmp_path / "moe", code=2)
