@@ -41,7 +41,9 @@ def main() -> None:
     puzzles = every_puzzle("warmup", TINY)
     ways = {puzzle.key: plain_ways(puzzle) for puzzle in puzzles}
     puzzles = [puzzle for puzzle in puzzles if ways[puzzle.key][0]]
-    check = [prompt_of(puzzle, processor) for puzzle in draw_puzzles("validation", 128, TINY, args.seed)]
+    check = [
+        prompt_of(puzzle, processor) for puzzle in draw_puzzles("validation", args.puzzles, TINY, args.seed)
+    ]
     print(f"{len(puzzles)} puzzles  {time.perf_counter() - start:.0f} s", flush=True)
     rng = random.Random(f"warm-up/{args.seed}")
     optimizers = make_optimizers(model, args.lr)
@@ -150,7 +152,7 @@ def package(model, processor: Processor, folder: Path, check: list[Prompt]) -> N
         f"{sum(p.numel() for p in written.parameters()):,} parameters, 8 experts a layer beside a shared one, 1 active; a standard",
         "Qwen2-MoE in bfloat16. Made by `recipes/warm_up_countdown.py`, whose first lines say how. Puzzles: three numbers up to 10.",
         "",
-        f"128 validation puzzles, 16 samples at temperature 1: {describe(sampled)}; greedy: {describe(greedy)}.",
+        f"{len(check)} validation puzzles, 16 samples at temperature 1: {describe(sampled)}; greedy: {describe(greedy)}.",
     ]
     (folder / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))
@@ -176,6 +178,7 @@ def parse_args() -> argparse.Namespace:
     add("--batch", type=int, default=32, help="puzzles an update (default 32)")
     add("--lr", type=float, default=4e-3, help="peak learning rate of both optimizers (default 4e-3)")
     add("--balance", type=float, default=0.01, help="weight of the balance loss (default 0.01)")
+    add("--puzzles", type=int, default=128, help="validation puzzles of a look (default 128)")
     add("--check-every", type=int, default=250, help="updates between two looks at validation (default 250)")
     add("--snapshots", help="folder for the weights at every look (default: none)")
     return parser.parse_args()

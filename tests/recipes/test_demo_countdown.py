@@ -64,10 +64,13 @@ def test_the_warm_up_goes_from_random_weights_to_a_packaged_model(run, tmp_path)
         "3",
         "--batch",
         "4",
+        "--puzzles",
+        "8",
         "--check-every",
-        "5",
+        "3",
     )
-    assert "128 validation puzzles" in said
+    assert "accuracy 0.0" in said
+    assert "8 validation puzzles" in said
     assert (tmp_path / "model" / "README.md").is_file()
 
 
