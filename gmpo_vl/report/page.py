@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,20 @@ def render(template: str, **values: Any) -> str:
 
     Everything put into it is escaped: problems and responses were written by data sets and models.
     """
+    script = _asset("page.js")
+    page = _environment().get_template(template)
+    return page.render(
+        style=Markup(_asset("page.css")),
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        version=__version__,
+        **values,
+    )
+
+
+@cache
+def _environment() -> Environment:
+    """Kept with the templates it has compiled: that takes longer than a page."""
     environment = Environment(
         loader=PackageLoader("gmpo_vl.report", "."),
         autoescape=True,
@@ -74,14 +89,7 @@ def render(template: str, **values: Any) -> str:
     environment.filters["clock"] = clock
     environment.filters["short_path"] = short_path
     environment.filters["figure"] = lambda value: show(value, "")
-    script = _asset("page.js")
-    return environment.get_template(template).render(
-        style=Markup(_asset("page.css")),
-        script=Markup(script),
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        version=__version__,
-        **values,
-    )
+    return environment
 
 
 def short_path(name: str) -> str:
