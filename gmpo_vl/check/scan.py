@@ -61,7 +61,8 @@ def _here(
 
 def _in_workers(job: Job, chunks: Iterator[Chunk], workers: int) -> Iterator[tuple[Chunk, list[RowReport]]]:
     """The same in processes. Only a few chunks are under way at a time, so memory does not grow with the rows."""
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["gmpo_vl.check.job", "datasets"])  # imported once, not by every worker
     waiting: deque[tuple[Chunk, Future[list[RowReport]]]] = deque()
     with ProcessPoolExecutor(workers, context, initializer=_open, initargs=(job,)) as pool:
 
