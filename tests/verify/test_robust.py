@@ -48,22 +48,21 @@ def forget() -> None:
                     value.cache_clear()
 
 
-def cpu_seconds(gold: str, response: str) -> float:
-    """The cheapest of three: a busy machine makes some dearer, never all cheaper."""
-    times = []
+def is_slow(gold: str, response: str) -> bool:
+    """Over 50 ms three times in a row: a busy machine makes some verdicts dearer, hardly the same one thrice."""
     for _ in range(3):
         forget()
         start = time.thread_time()
         verify(gold, response)
-        times.append(time.thread_time() - start)
-    return min(times)
+        if time.thread_time() - start <= 0.05:
+            return False
+    return True
 
 
 @pytest.mark.parametrize("gold", GOLDS[::2] + GOLDS[-1:])
 def test_no_bomb_costs_more_than_fifty_milliseconds(gold):
     responses = [rf"\boxed{{{bomb}}}" for bomb in IN_A_BOX] + WHOLE
-    slow = [(r[:60], seconds) for r in responses if (seconds := cpu_seconds(gold, r)) > 0.05]
-    assert not slow, slow
+    assert not [r[:60] for r in responses if is_slow(gold, r)]
     assert not any(v.correct for v in verify_batch([gold] * len(responses), responses))
 
 
