@@ -27,7 +27,7 @@ def train_and_save(rank, world, config, groups, folder):
     tokens = [1 for group in groups for _ in group.responses]
 
     def mine():
-        data = groups_to_proto(groups, world, lr=0.1, share_prefix=True, global_token_num=tokens)
+        data = groups_to_proto(groups, lr=0.1, share_prefix=True, global_token_num=tokens)
         return data.chunk(world)[rank]
 
     before = worker.compute_log_probs(mine()).batch["old_log_probs"]
@@ -70,7 +70,7 @@ def test_lora_trains_its_adapter_on_two_ranks_and_exports_both_ways(make_config,
     assert (after - before).abs().max() > 1e-3
     assert all(count == 4 for count in answers)
     for name, adapter in (("merged", False), ("adapter", True)):
-        export(tmp_path / "checkpoint", tmp_path / name, adapter)
+        assert export(tmp_path / "checkpoint", tmp_path / name, adapter).largest < 1e-3
         assert (tmp_path / name / "adapter_config.json").exists() is adapter
         assert load_model(tmp_path / name) is not None
 
@@ -107,7 +107,7 @@ def broken_gradient(rank, world, config, groups):
     tokens = [1 for group in groups for _ in group.responses]
 
     def update():
-        data = groups_to_proto(groups, world, lr=0.1, share_prefix=True, global_token_num=tokens)
+        data = groups_to_proto(groups, lr=0.1, share_prefix=True, global_token_num=tokens)
         return worker.update_actor(data).non_tensor_batch
 
     for group in groups[:4]:  # of two mini-batches in four

@@ -24,7 +24,7 @@ from gmpo_vl.engines.easyr1.checkpoint import shards
 from gmpo_vl.engines.proof import TOLERANCE, Gaps, gaps_between
 from gmpo_vl.engines.setup import DTYPES
 from gmpo_vl.models.forward import response_log_probs
-from gmpo_vl.models.loading import banned_ids, copy_without_weights, load_model
+from gmpo_vl.models.loading import banned_ids, copy_without_weights, load_model, model_folder
 from gmpo_vl.models.processing import load_processor
 from gmpo_vl.rollout.types import Group
 
@@ -96,13 +96,12 @@ def export(checkpoint: Path, folder: Path, adapter: bool = False) -> Gaps:
     elif lora.is_dir():
         with tempfile.TemporaryDirectory(dir=folder.parent) as alone:
             _save_adapter(actor, Path(alone))
-            load_model(alone, dtype).save_pretrained(partial, safe_serialization=True)
+            _merged(alone, dtype).save_pretrained(partial, safe_serialization=True)
     else:
         _save_whole(actor, partial, dtype)
     copy_without_weights(actor / "huggingface", partial)
     gaps = parity_gaps(partial, parity)
-    # EasyR1 keeps what LoRA does not train in bf16, whatever the rest computes in.
-    allowed = TOLERANCE[torch.bfloat16 if lora.is_dir() else dtype]
+    allowed = TOLERANCE[dtype]
     if not gaps.within(allowed):
         raise ValueError(
             f"the exported model is not the trained one: log-probs differ by {gaps.rms:.3g} nats (root mean square; "
@@ -115,7 +114,8 @@ def export(checkpoint: Path, folder: Path, adapter: bool = False) -> Gaps:
 
 def parity_gaps(folder: Path, parity: Parity) -> Gaps:
     """The log-probs of the model in `folder` against those kept."""
-    model: Any = load_model(folder, DTYPES[parity.dtype]).eval()
+    dtype, adapter = DTYPES[parity.dtype], (folder / "adapter_config.json").exists()
+    model: Any = (_merged(folder, dtype) if adapter else load_model(folder, dtype)).eval()
     model.to(_roomy_device(model))
     image = load_processor(folder).image
     found = []
@@ -138,6 +138,18 @@ def _roomy_device(model: torch.nn.Module) -> str:
     needed = sum(p.numel() * p.element_size() for p in model.parameters())
     free, _ = torch.cuda.mem_get_info()
     return "cuda" if free > ROOM * needed else "cpu"
+
+
+def _merged(adapter: Path, dtype: torch.dtype) -> Any:
+    """The adapter in the model that it was trained in: EasyR1 rounds all that LoRA does not train to bf16."""
+    from peft import PeftConfig, PeftModel
+
+    model = load_model(
+        model_folder(str(PeftConfig.from_pretrained(str(adapter)).base_model_name_or_path)), dtype
+    )
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(torch.bfloat16).to(dtype)
+    return PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
 
 
 def _save_whole(actor: Path, folder: Path, dtype: torch.dtype) -> None:
