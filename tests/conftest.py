@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from tiny_runs import REWARD
+from tiny_runs import settings_of_run
 
 torch.set_num_threads(1)
 
@@ -61,12 +61,4 @@ def tiny_folder(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def overrides(tmp_path, diagrams, tiny_folder) -> list[str]:
-    """Data, model, reward and folder of a run (tiny_runs.py)."""
-    (tmp_path / "reward.py").write_text(REWARD)
-    return [
-        f"data.train_files={diagrams / 'train.parquet'}",
-        f"data.val_files={diagrams / 'validation.parquet'}",
-        f"worker.actor.model.model_path={tiny_folder}",
-        f"worker.reward.reward_function={tmp_path / 'reward.py'}:compute_score",
-        f"trainer.save_checkpoint_path={tmp_path / 'run'}",
-    ]
+    return settings_of_run(tmp_path, diagrams, tiny_folder)

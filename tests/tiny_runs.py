@@ -1,5 +1,7 @@
 """A run that trains a tiny model on built-in diagrams in seconds, for the tests of both engines."""
 
+from pathlib import Path
+
 BASE = """
 engine: local
 data: {max_prompt_length: 128, max_response_length: 10, rollout_batch_size: 4, min_pixels: null, max_pixels: null}
@@ -24,3 +26,15 @@ def compute_score(reward_inputs):
         scores.append({"overall": right, "accuracy": right})
     return scores
 """
+
+
+def settings_of_run(folder: Path, diagrams: Path, model: Path) -> list[str]:
+    """Data, model, reward and folder of a run, as a.b=c. The reward's file is written."""
+    (folder / "reward.py").write_text(REWARD)
+    return [
+        f"data.train_files={diagrams / 'train.parquet'}",
+        f"data.val_files={diagrams / 'validation.parquet'}",
+        f"worker.actor.model.model_path={model}",
+        f"worker.reward.reward_function={folder / 'reward.py'}:compute_score",
+        f"trainer.save_checkpoint_path={folder / 'run'}",
+    ]

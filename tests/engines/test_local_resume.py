@@ -1,42 +1,66 @@
 """N steps, a kill, and N more are 2N steps to the last digit; nothing that was written is lost."""
 
 import json
+import multiprocessing
+import os
 import signal
-import subprocess
 import sys
+import time
+from multiprocessing.process import BaseProcess
+from pathlib import Path
 
 import pytest
+import torch
+from tiny_runs import BASE, settings_of_run
 
+from gmpo_vl import runs
+from gmpo_vl.cli import main
+from gmpo_vl.config import load_config
 from gmpo_vl.engines import validate
 from gmpo_vl.engines.local.trainer import train
 from gmpo_vl.engines.stopping import Stopped
 from gmpo_vl.models import forward
 from gmpo_vl.rollout.scoring import score_groups
 from gmpo_vl.runs import Run
+from gmpo_vl.study.runner import PRELOADED
 
-# Runs the command line with a SIGKILL at the chosen moment, as a machine that goes down would.
-KILLED = """
-import os, signal, sys
-import torch
-torch.set_num_threads(1)
-from gmpo_vl import cli, runs
-moment, arguments = sys.argv[1], sys.argv[2:]
-def die(*_, **__):
+
+def die(*_, **__) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
-if moment == "during checkpoint":
-    real = runs.sync
-    def sync(path):
-        die() if "step_000004" in str(path) else real(path)
-    runs.sync = sync
-if moment == "between checkpoints":
-    real = runs.Run.append_metrics
-    def append(self, step, metrics):
-        real(self, step, metrics)
-        if step == 3:
-            die()
-    runs.Run.append_metrics = append
-cli.main(arguments)
-"""
+
+
+def killed(moment: str, arguments: list[str]) -> None:
+    """The command line with a SIGKILL at the chosen moment, as a machine that goes down would."""
+    torch.set_num_threads(1)
+    if moment == "during checkpoint":
+        sync = runs.sync
+        runs.sync = lambda path: die() if "step_000004" in str(path) else sync(path)
+    if moment == "between checkpoints":
+        append = Run.append_metrics
+
+        def append_and_die(self, step, metrics):
+            append(self, step, metrics)
+            if step == 3:
+                die()
+
+        Run.append_metrics = append_and_die
+    main(arguments)
+
+
+def written_down(said: Path, arguments: list[str]) -> None:
+    """The command line, with what it says in a file."""
+    torch.set_num_threads(1)
+    with said.open("w", buffering=1) as sys.stdout:
+        sys.exit(main(arguments))
+
+
+def in_its_own_process(target, *arguments) -> BaseProcess:
+    """Started, forked from a server that has imported what a run needs: that takes longer than these runs."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    process = context.Process(target=target, args=arguments)
+    process.start()
+    return process
 
 
 def figures(run: Run) -> list[dict]:
@@ -45,18 +69,21 @@ def figures(run: Run) -> list[dict]:
     return [{k: v for k, v in line.items() if not k.startswith(skip)} for line in run.read_metrics()]
 
 
-@pytest.fixture
-def uninterrupted(make_config, tmp_path):
-    return train(make_config(f"trainer.save_checkpoint_path={tmp_path / 'whole'}"))
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory, diagrams, tiny_folder) -> Run:
+    """Shared: nobody writes into it."""
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "run.yaml").write_text(BASE)
+    return train(load_config(folder / "run.yaml", settings_of_run(folder, diagrams, tiny_folder)))
 
 
 @pytest.mark.parametrize("moment", ["between checkpoints", "during checkpoint"])
 def test_a_killed_run_goes_on_to_the_same_last_digit(
     moment, make_config, config_file, overrides, uninterrupted
 ):
-    command = [sys.executable, "-c", KILLED, moment, "train", str(config_file), *overrides]
-    killed = subprocess.run(command, capture_output=True, text=True)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    process = in_its_own_process(killed, moment, ["train", str(config_file), *overrides])
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     run = Run(make_config().trainer.save_checkpoint_path)
     assert run.checkpoint_steps() == [2]
     assert [line["step"] for line in run.read_metrics()][-1] >= 3
@@ -104,19 +131,18 @@ def test_a_run_that_is_not_resumed_is_not_overwritten(make_config):
         train(make_config("trainer.find_last_checkpoint=false"))
 
 
-def test_sigterm_saves_and_the_run_goes_on(make_config, config_file, overrides, uninterrupted):
-    command = [sys.executable, "-u", "-m", "gmpo_vl.cli", "train", str(config_file), *overrides]
-    command += ["trainer.save_freq=-1", "trainer.save_best=false", "trainer.logger=[console]"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={"OMP_NUM_THREADS": "1"})
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("step 2/4"):
-            process.send_signal(signal.SIGTERM)
-            break
-    rest = process.stdout.read()
-    assert process.wait() == 128 + signal.SIGTERM
-    assert "SIGTERM: saving" in rest
-    assert "run the same command again to go on" in rest
+def test_sigterm_saves_and_the_run_goes_on(make_config, config_file, overrides, uninterrupted, tmp_path):
+    said = tmp_path / "said.txt"
+    settings = ["trainer.save_freq=-1", "trainer.save_best=false", "trainer.logger=[console]"]
+    process = in_its_own_process(written_down, said, ["train", str(config_file), *overrides, *settings])
+    while not (said.exists() and "step 2/4" in said.read_text()):
+        assert process.is_alive()
+        time.sleep(0.01)
+    process.terminate()
+    process.join()
+    assert process.exitcode == 128 + signal.SIGTERM
+    assert "SIGTERM: saving" in said.read_text()
+    assert "run the same command again to go on" in said.read_text()
     run = train(make_config())
     assert figures(run) == figures(uninterrupted)
 

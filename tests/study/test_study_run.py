@@ -10,37 +10,25 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_runs import REWARD
 
 from gmpo_vl.config import load_config
-from gmpo_vl.data.diagrams import export
 from gmpo_vl.engines.local.trainer import train
-from gmpo_vl.models.tiny import save_tiny
 from gmpo_vl.runs import StudyFolder
 from gmpo_vl.study.file import read_study
 from gmpo_vl.study.outcomes import freeze
 from gmpo_vl.study.plan import StudyRun, fresh_runs, make_plan, tuning_runs
 from gmpo_vl.study.protocol import open_folder, run_study, write_results
 
-# No tiny random model answers right: this gives groups variance, and is the same on every run.
-REWARD = """
-def compute_score(reward_inputs):
-    scores = []
-    for given in reward_inputs:
-        right = float(sum(map(ord, given["response"])) % 3 == 0)
-        scores.append({"overall": right, "accuracy": right})
-    return scores
-"""
-
 
 @pytest.fixture
-def file(tmp_path, write_study) -> Path:
-    """One method, rate and setting: four runs of one step, and a held-out split."""
-    export(tmp_path / "data", {"train": 12, "validation": 4, "test": 4})
-    save_tiny(tmp_path / "tiny")
+def file(tmp_path, write_study, diagrams, tiny_folder) -> Path:
+    """One method, rate and setting: four runs of one step."""
+    shutil.copytree(tiny_folder, tmp_path / "tiny")
     (tmp_path / "reward.py").write_text(REWARD)
     own = {
-        "data.train_files": tmp_path / "data/train.parquet",
-        "data.val_files": tmp_path / "data/validation.parquet",
+        "data.train_files": diagrams / "train.parquet",
+        "data.val_files": diagrams / "validation.parquet",
         "worker.actor.model.model_path": tmp_path / "tiny",
         "worker.reward.reward_function": f"{tmp_path / 'reward.py'}:compute_score",
         "data.rollout_batch_size": 2,
