@@ -11,6 +11,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -45,7 +46,7 @@ class Policy:
 
     model: answers micro-batches (`models.wrapping.answer_packed`), then sharded where the engine shards.
     share_prefix: each prompt once per group (models/shared.py). Under `auto` the first batch of every run decides.
-    features: of the prompts' pictures where the ViT is frozen and not sharded; whoever sets it forgets them every step.
+    features: of the prompts' pictures where the ViT is frozen; whoever sets it forgets them every step.
     ranks: processes that share each mini-batch and AVERAGE their gradients (FSDP); 1: this one is alone.
     computes_on: where that is not where the weights lie between forwards (offloaded ones).
     """
@@ -71,7 +72,14 @@ class Policy:
 
     def pack(self, batch: Sequence[Row]) -> Packed:
         rows = [(row.group.prompt, row.ids_T) for row in batch]
-        return pack(rows, self.processor.image, self.device, self.features.of if self.features else None)
+        features_of = None if self.features is None else partial(self.features.of, device=self.device)
+        return pack(rows, self.processor.image, self.device, features_of)
+
+    def look_at(self, groups: Sequence[Group]) -> None:
+        """What a frozen ViT makes of the groups' pictures is known from here on. A collective."""
+        if self.features is not None:
+            with self.autocast():
+                self.features.learn([group.prompt for group in groups], partial(_most_on_any_rank, self))
 
 
 def limits_of(config: Config, share_prefix: bool, rollouts: int) -> Limits:
@@ -106,6 +114,7 @@ def log_probs_of(policy: Policy, model: Any, groups: Sequence[Group], config: Co
         config, policy.share_prefix, config.worker.actor.micro_batch_size_per_device_for_experience
     )
     batches = micro_batches(rows, limits)
+    policy.look_at(groups)
     # Asked before the first forward: collectives keep one order.
     most = _most_on_any_rank(policy, len(batches))
     model.eval()
@@ -195,6 +204,7 @@ def update_policy(
     diagnostics = StepDiagnostics(policy.device if policy.ranks > 1 else "cpu")
     updates = skipped = 0
     split_and_all = torch.zeros(2, dtype=torch.float64, device=policy.device)
+    policy.look_at(groups)
     policy.model.train()
     for _ in range(actor.ppo_epochs):
         for mini_batch in mini_batches(groups, actor.global_batch_size // policy.ranks):
@@ -249,7 +259,8 @@ def accumulate_gradient(
         progress(len(rows) - len(active))
     limits = limits_of(config, policy.share_prefix, actor.micro_batch_size_per_device_for_update)
     batches = micro_batches(active, limits)
-    most = _most_on_any_rank(policy, len(batches))
+    # With several ranks at least one forward, so that every parameter gets a gradient.
+    most = _most_on_any_rank(policy, max(len(batches), int(policy.ranks > 1)))
     for batch in batches:
         _micro_batch_loss(policy, batch, config, kl_coef, total, diagnostics).backward()
         if progress is not None:
@@ -330,16 +341,16 @@ def forward(
             policy.banned_ids,
             with_entropy=with_entropy,
             share_prefix=policy.share_prefix,
-            visit_vision=policy.ranks > 1,
+            visit_vision=policy.ranks > 1 and policy.features is None,
             routing=routing,
         )
 
 
 def _most_on_any_rank(policy: Policy, batches: int) -> int:
-    """How many forwards every rank runs for this pass: at least one where there are several ranks."""
+    """How many forwards every rank runs."""
     if policy.ranks == 1:
         return batches
-    most = torch.tensor(max(batches, 1), device=policy.device)
+    most = torch.tensor(batches, device=policy.device)
     dist.all_reduce(most, op=dist.ReduceOp.MAX)
     return int(most)
 

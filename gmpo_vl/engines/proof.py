@@ -94,6 +94,7 @@ def prove_sharing(policy: Policy, groups: Sequence[Group], config: Config) -> Pr
     limits = limits_of(config, False, config.worker.actor.micro_batch_size_per_device_for_update)
     rows = two_rollouts(groups, limits)
     layer = language_model(unwrap(policy.model)).layers[0]  # type: ignore[index]
+    policy.look_at([row.group for row in rows])
     policy.model.train()  # gradient checkpointing acts in this mode only
 
     def run(share_prefix: bool) -> tuple[torch.Tensor, torch.Tensor]:

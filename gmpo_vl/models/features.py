@@ -2,38 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 
 from gmpo_vl.data.types import ImageSettings, Prompt
-from gmpo_vl.models.forward import prompt_features, unwrap
+from gmpo_vl.models.forward import unwrap
 from gmpo_vl.models.shared import sharing_obstacle
+from gmpo_vl.models.wrapping import Look
+
+# Patches in one call of the ViT, a larger picture alone: no graph is kept, and longer calls are no faster.
+PATCHES = 16_384
 
 
 class FrozenFeatures:
-    """Features by prompt, in host memory until `forget`: rollouts, old and reference log-probs and updates reuse them."""
+    """Features by pictures, in host memory until `forget`: rollouts, old and reference log-probs and updates reuse them.
 
-    def __init__(self, model: torch.nn.Module, image: ImageSettings):
-        self._model, self._image = unwrap(model), image
-        self._known: dict[
-            int, tuple[Prompt, torch.Tensor]
-        ] = {}  # the prompt too: an id is its own while it lives
+    model: answers packed (models/wrapping.py), sharded or not.
+    """
 
-    def of(self, prompts: Sequence[Prompt]) -> list[torch.Tensor]:
-        """(1 + D, image tokens, hidden) of each prompt, on the model's device, as `prompt_features` gives them."""
-        new = [prompt for prompt in prompts if id(prompt) not in self._known]
-        if new:
-            with torch.no_grad():
-                made = prompt_features(self._model, new, self._image)
-            self._known.update({id(p): (p, feature.cpu()) for p, feature in zip(new, made)})
-        return [self._known[id(prompt)][1].to(self._model.device) for prompt in prompts]
+    def __init__(self, model: Any, image: ImageSettings) -> None:
+        self._model, self._image = model, image
+        self._known: dict[bytes, torch.Tensor] = {}
+
+    def seen_by(self, model: Any) -> FrozenFeatures:
+        """The same store for another model with the same ViT, which does the looking."""
+        other = FrozenFeatures(model, self._image)
+        other._known = self._known
+        return other
+
+    @torch.no_grad()
+    def learn(self, prompts: Sequence[Prompt], calls: Callable[[int], int] = int) -> None:
+        """Look at the pictures that are not known.
+
+        calls: how often every rank calls the model, from how often this one must. A sharded ViT is gathered in each call,
+        so `learn` is then a collective, and a rank that knows all its pictures goes along.
+        """
+        new = {p.pictures_key: p for p in prompts if p.pictures_key not in self._known}
+        parts = _parts(list(new.values()))
+        most = calls(len(parts))
+        for part in [*parts, *[[]] * (most - len(parts))]:
+            made = self._model(Look(part, self._image))
+            self._known.update({p.pictures_key: feature.cpu() for p, feature in zip(part, made)})
+
+    def of(self, prompts: Sequence[Prompt], device: torch.device) -> list[torch.Tensor]:
+        """(1 + D, image tokens, hidden) of each prompt that was learnt, as `prompt_features` gives them."""
+        return [self._known[prompt.pictures_key].to(device) for prompt in prompts]
 
     def forget(self) -> None:
         self._known.clear()
 
 
-def frozen_features(model: torch.nn.Module, image: ImageSettings | None) -> FrozenFeatures | None:
+def _parts(prompts: Sequence[Prompt]) -> list[list[Prompt]]:
+    """Prompts whose pictures are looked at together."""
+    parts: list[list[Prompt]] = []
+    patches = 0
+    for prompt in prompts:
+        more = int(prompt.image_grid_thw.prod(dim=1).sum())
+        if not parts or patches + more > PATCHES:
+            parts.append([])
+            patches = 0
+        parts[-1].append(prompt)
+        patches += more
+    return parts
+
+
+def frozen_features(model: Any, image: ImageSettings | None) -> FrozenFeatures | None:
     """A store for a model whose ViT does not train, adapters included; None for any other."""
     inner = unwrap(model)
     visual = getattr(inner.model, "visual", None)

@@ -51,7 +51,6 @@ def prompt_features(
     """
     device = model.device
     pictures = [x for p in prompts for x in p.images]
-    grid_N3 = torch.cat([p.image_grid_thw for p in prompts])
     counts = [0 if image is None else _image_tokens(p, image) for p in prompts]
     if not pictures and not (visit_vision and image is not None):
         return [torch.empty(1, 0, 0, device=device) for _ in prompts]
@@ -59,6 +58,8 @@ def prompt_features(
     if not pictures:
         pictures = [torch.zeros((image.factor, image.factor, 3), dtype=torch.uint8)]
         grid_N3 = torch.tensor([image.grid(image.factor, image.factor)])
+    else:
+        grid_N3 = torch.cat([p.image_grid_thw for p in prompts])
     patches = torch.cat([make_patches(x.to(device), image) for x in pictures])
     features_DNH = image_features(model, patches, grid_N3.to(device))
     return list(features_DNH[:, : sum(counts)].split(counts, dim=1))

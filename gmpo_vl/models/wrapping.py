@@ -12,17 +12,29 @@ The head must not be a unit of its own unless it is called as a module, which `r
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from types import MethodType
 from typing import Any
 
 import torch
 
 from gmpo_vl.batching.packing import Packed
-from gmpo_vl.models.forward import response_log_probs
+from gmpo_vl.data.types import ImageSettings, Prompt
+from gmpo_vl.models.forward import prompt_features, response_log_probs, unwrap
+
+
+@dataclass(frozen=True)
+class Look:
+    """Asks a model that answers packed what its ViT makes of these prompts' pictures; of none: to run it all the same."""
+
+    prompts: Sequence[Prompt]
+    image: ImageSettings
 
 
 def answer_packed(model: torch.nn.Module) -> None:
-    """Change this model object: `model(packed, ...)` is `response_log_probs(model, packed, ...)`.
+    """Change this model object: `model(packed, ...)` is `response_log_probs(model, packed, ...)`, and `model(look)` the
+    `prompt_features` of what it asks for.
 
     Any other call is the model's own forward. `visit_vision=True` is for models whose ViT is sharded: a rank whose
     micro-batch has no picture must take part in gathering it all the same.
@@ -33,4 +45,6 @@ def answer_packed(model: torch.nn.Module) -> None:
 def _forward(self: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
     if args and isinstance(args[0], Packed):
         return response_log_probs(self, *args, **kwargs)
+    if args and isinstance(args[0], Look):
+        return prompt_features(unwrap(self), args[0].prompts, args[0].image, visit_vision=True)
     return type(self).forward(self, *args, **kwargs)

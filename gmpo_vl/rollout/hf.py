@@ -112,7 +112,11 @@ def _generate_chunk(
     finished_B = torch.zeros(len(seeds), dtype=torch.bool, device=device)
     banned, eos = banned_ids(model.config), torch.tensor(eos_ids(model, processor.tokenizer), device=device)
 
-    looked_at = features.of(prompts) if features else prompt_features(model, prompts, processor.image)
+    if features is not None:
+        features.learn(prompts)
+        looked_at = features.of(prompts, device)
+    else:
+        looked_at = prompt_features(model, prompts, processor.image)
     rows = _prefill(model, prompts, looked_at, n)
     for t in range(length):
         log_probs_RV = token_log_probs(rows.logits_RV, sampling.temperature or 1.0, banned)

@@ -91,19 +91,22 @@ def start_worker(config, double=True):
     return worker
 
 
-def train(rank, world, config, order, lr):
-    """Updates on this rank's part of `order`; every update's gradient, all parameters, and the step's figures.
-
-    Plain SGD: what is compared is gradients, after updates too, and Adam divides by their size.
-    """
+def start_worker_with_sgd(config, lr):
+    """Plain SGD: what is compared is gradients, after updates too, and Adam divides by their size."""
     worker = start_worker(config)
     worker.fsdp_module.clip_grad_norm_ = functools.partial(gradient_norm, worker.fsdp_module)
-    optimizer = torch.optim.SGD(worker.fsdp_module.parameters(), lr=lr)
+    optimizer = torch.optim.SGD([p for p in worker.fsdp_module.parameters() if p.requires_grad], lr=lr)
     worker.actor.actor_optimizer = worker.optimizer = optimizer
+    return worker
+
+
+def train(rank, world, config, order, lr):
+    """Updates on this rank's part of `order`; every update's gradient, all parameters, and the step's figures."""
+    worker = start_worker_with_sgd(config, lr)
     gradients = []
-    optimizer.register_step_pre_hook(lambda *_: gradients.append(full_gradient(worker.fsdp_module)))
+    worker.optimizer.register_step_pre_hook(lambda *_: gradients.append(full_gradient(worker.fsdp_module)))
     tokens = [1 for group in order for _ in group.responses]
-    data = groups_to_proto(order, world, lr=lr, share_prefix=True, global_token_num=tokens).chunk(world)[rank]
+    data = groups_to_proto(order, lr=lr, share_prefix=True, global_token_num=tokens).chunk(world)[rank]
     metrics = worker.update_actor(data).non_tensor_batch
     return gradients, {k: float(v[0]) for k, v in metrics.items()}
 
@@ -122,3 +125,12 @@ def full_gradient(module):
             (name.replace("_fsdp_wrapped_module.", ""), p) for name, p in module.named_parameters()
         )
         return torch.cat([p.grad.flatten().double() for _, p in named])
+
+
+def whole_weights(module):
+    """All parameters, one after the other, by name. (FSDP puts no gradients together where some parameters have none.)"""
+    with FSDP.summon_full_params(module):
+        named = sorted(
+            (name.replace("_fsdp_wrapped_module.", ""), p) for name, p in module.named_parameters()
+        )
+        return torch.cat([p.detach().flatten().double() for _, p in named])

@@ -220,7 +220,7 @@ def test_an_update_sees_the_same_groups_at_every_world_size(make_config, ranks):
     from gmpo_vl.batching.cost import rates
 
     trainer.rates = rates(AutoConfig.from_pretrained(config.worker.actor.model.model_path))
-    dealt = trainer.in_order_of_ranks(groups)
+    dealt = [groups[i] for i in trainer.in_order_of_ranks(groups)]
     of_rank = [dealt[r * 24 // ranks : (r + 1) * 24 // ranks] for r in range(ranks)]
     for update in range(3):
         size = 8 // ranks

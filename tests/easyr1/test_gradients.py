@@ -8,7 +8,7 @@ import torch
 
 pytest.importorskip("verl", reason="EasyR1 is not installed: make test-easyr1 EASYR1_HOME=FOLDER")
 
-from ranks import make_groups, run_ranks, start_worker, train
+from ranks import make_groups, run_ranks, start_worker, start_worker_with_sgd, train, whole_weights
 
 from gmpo_vl.batching.packing import pack
 from gmpo_vl.batching.planning import mini_batches
@@ -17,6 +17,7 @@ from gmpo_vl.engines.easyr1.wire import groups_to_proto
 from gmpo_vl.engines.local.policy import build_policy
 from gmpo_vl.engines.passes import log_probs_by_group, update_policy
 from gmpo_vl.engines.setup import load_configured_processor
+from gmpo_vl.models import forward
 from gmpo_vl.models.forward import response_log_probs, unwrap
 from gmpo_vl.models.routers import Routing
 from gmpo_vl.models.tiny_families import save_tiny_family
@@ -141,7 +142,7 @@ def test_kl_entropy_and_skipped_groups_agree_over_ranks_too(make_config):
 
 def easyr1_log_probs(rank, world, config, groups):
     worker = start_worker(config)
-    data = groups_to_proto(groups, world, share_prefix=False).chunk(world)[rank]
+    data = groups_to_proto(groups, share_prefix=False).chunk(world)[rank]
     return worker.compute_log_probs(data).batch["old_log_probs"]
 
 
@@ -180,7 +181,7 @@ def test_other_vision_models_agree_over_ranks_too(make_config, tmp_path, family)
 def routed(rank, world, config, groups):
     """What the workers send of the routers, a row a group of this rank."""
     worker = start_worker(config)
-    data = groups_to_proto(groups, world, share_prefix=True).chunk(world)[rank]
+    data = groups_to_proto(groups, share_prefix=True).chunk(world)[rank]
     return worker.compute_log_probs(data).batch["routing"]
 
 
@@ -207,3 +208,60 @@ def test_text_mixtures_agree_over_ranks_and_count_their_routers_alike(make_confi
     there = Routing(unwrap(policy.model).config, sums_NS)
     assert there.metrics() == pytest.approx(here.metrics(), rel=1e-6)
     assert there.tokens == sum(len(r.ids_T) for group in groups for r in group.responses)
+
+
+def passes_of_a_step(rank, world, config, order):
+    """Old and reference log-probs, two epochs of updates: log-probs, weights, and pictures in each call of the ViT."""
+    worker = start_worker_with_sgd(config, LR)
+    looked_at: list[list[int]] = []
+    real = forward.image_features
+
+    def counted(model, patches, grid_N3):
+        looked_at[-1].append(len(grid_N3))
+        return real(model, patches, grid_N3)
+
+    forward.image_features = counted  # in this process
+
+    def data(**meta):
+        looked_at.append([])
+        tokens = [1 for group in order for _ in group.responses]
+        proto = groups_to_proto(order, lr=LR, share_prefix=True, global_token_num=tokens, **meta)
+        return proto.chunk(world)[rank]
+
+    old = worker.compute_log_probs(data(within_step=True)).batch["old_log_probs"]
+    reference = worker.compute_ref_log_probs(data(within_step=True)).batch["ref_log_probs"]
+    worker.update_actor(data())
+    worker.compute_log_probs(data())
+    worker.compute_log_probs(data())
+    return old, reference, whole_weights(worker.fsdp_module), looked_at
+
+
+def test_a_frozen_tower_looks_at_each_picture_once_a_step_on_every_rank(make_config):
+    """Rank 0 has four pictures in its groups, rank 1 one: both run the ViT once, for the old, reference and update passes."""
+    more = [*MORE, "worker.actor.model.freeze_vision_tower=true", "worker.actor.ppo_epochs=2"]
+    more += ["algorithm.disable_kl=false", "algorithm.use_kl_loss=true"]
+    config, both = make_config(*more), make_config(*more, "trainer.n_gpus_per_node=2")
+    groups = make_groups(config)
+    groups = [groups[i] for i in (1, 0, 2, 3, 4, 6, 5, 7)]
+    for group in groups:
+        group.ref_log_probs = [old - 0.1 for old in group.old_log_probs]
+    policy = build_policy(config, load_configured_processor(config))
+    policy.model.double()
+    named = sorted(policy.model.named_parameters())
+    start_W = torch.cat([p.detach().flatten() for _, p in named])
+    trained = [p for _, p in named if p.requires_grad]
+    update_policy(policy, torch.optim.SGD(trained, lr=LR), copy.deepcopy(groups), config)
+    local_W = torch.cat([p.detach().flatten() for _, p in named])
+    [(one_old, one_reference, one_W, [once, *nothing, again, anew])] = run_ranks(
+        1, passes_of_a_step, config, groups
+    )
+    assert (sum(once), nothing) == (5, [[], []])
+    assert again == anew == once  # between the steps nothing is kept
+    found = run_ranks(2, passes_of_a_step, both, in_order_for(2, config, groups))
+    assert [looked_at for *_, looked_at in found] == [[[4], [], [], [4], [4]], [[1], [], [], [1], [1]]]
+    torch.testing.assert_close(one_old, one_reference, rtol=0, atol=1e-6)
+    old_NGT = torch.cat([old for old, *_ in found])
+    places = {id(group): i for i, group in enumerate(in_order_for(2, config, groups))}
+    torch.testing.assert_close(old_NGT[[places[id(g)] for g in groups]], one_old, rtol=0, atol=1e-6)
+    for weights_W in (one_W, found[0][2]):
+        assert relative(weights_W - start_W, local_W - start_W) < 1e-6

@@ -10,7 +10,7 @@ pytest.importorskip("verl", reason="EasyR1 is not installed: make test-easyr1 EA
 from ray import cloudpickle
 
 from gmpo_vl.data.types import Example, Prompt
-from gmpo_vl.engines.easyr1.wire import answers_of, answers_to_proto, groups_of, groups_to_proto
+from gmpo_vl.engines.easyr1.wire import answers_of, answers_to_proto, filled_up, groups_of, groups_to_proto
 from gmpo_vl.rollout.types import Group, Response
 
 SIDE = 504
@@ -51,7 +51,7 @@ def sent(data, protocol=5):
 @pytest.mark.parametrize("protocol", [4, 5])
 def test_groups_arrive_as_they_are_with_tensors_of_their_own(protocol):
     groups = [group_of(i) for i in range(3)]
-    data, _, _ = sent(groups_to_proto(groups, ranks=2, share_prefix=True), protocol)
+    data, _, _ = sent(groups_to_proto(filled_up(groups, 2), share_prefix=True), protocol)
     assert data.meta_info["share_prefix"]
     assert [group.key for group in groups_of(data)] == [*(group.key for group in groups), "copy 0"]
     for there, here in zip(groups_of(data), groups):
@@ -68,7 +68,7 @@ def test_groups_arrive_as_they_are_with_tensors_of_their_own(protocol):
 
 def test_a_picture_travels_once_per_group_beside_the_pickle_and_not_as_its_file():
     groups = [group_of(i) for i in range(4)]
-    _, pickled, beside = sent(groups_to_proto(groups, ranks=1))
+    _, pickled, beside = sent(groups_to_proto(groups))
     assert beside == 4 * SIDE * SIDE * 3
     assert pickled < 4 * 10_000
 

@@ -96,7 +96,7 @@ def export(checkpoint: Path, folder: Path, adapter: bool = False) -> Gaps:
     elif lora.is_dir():
         with tempfile.TemporaryDirectory(dir=folder.parent) as alone:
             _save_adapter(actor, Path(alone))
-            _merged(alone, dtype).save_pretrained(partial, safe_serialization=True)
+            _merged(Path(alone), dtype).save_pretrained(partial, safe_serialization=True)
     else:
         _save_whole(actor, partial, dtype)
     copy_without_weights(actor / "huggingface", partial)

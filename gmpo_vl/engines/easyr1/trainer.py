@@ -8,13 +8,14 @@ fresh where a checkpoint path is wrong, and scatters the rollouts of a prompt ov
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import ray
 import torch
 from transformers import AutoConfig
+from verl.protocol import DataProto
 from verl.trainer.config import PPOConfig
 from verl.trainer.ray_trainer import RayPPOTrainer, ResourcePoolManager, Role
 
@@ -26,7 +27,7 @@ from gmpo_vl.data.types import Prompt
 from gmpo_vl.engines.easyr1.checkpoint import check_whole
 from gmpo_vl.engines.easyr1.export import parity_of
 from gmpo_vl.engines.easyr1.limits import easyr1_loss
-from gmpo_vl.engines.easyr1.wire import answers_of, groups_to_proto, prompts_to_proto
+from gmpo_vl.engines.easyr1.wire import answers_of, filled_up, groups_to_proto, prompts_to_proto
 from gmpo_vl.engines.passes import LogProbs
 from gmpo_vl.engines.proof import MISMATCH, Proof
 from gmpo_vl.models.loading import copy_without_weights, model_folder
@@ -56,6 +57,7 @@ class GMPOTrainer(RayPPOTrainer):
         self.share_prefix = self.can_share and run.worker.actor.share_prefix != "never"
         self.processor_folder = prompts.processor.folder
         self.answers: list[Group] = []
+        self._within_step = False
         self.model_config = AutoConfig.from_pretrained(model_folder(str(run.worker.actor.model.model_path)))
         self.rates = rates(self.model_config)
 
@@ -72,10 +74,14 @@ class GMPOTrainer(RayPPOTrainer):
         finally:
             self.actor_rollout_ref_wg.release_rollout_engine()
 
-    def keeping_features(self) -> nullcontext[None]:
-        return (
-            nullcontext()
-        )  # nothing is kept: a rank that looks nothing up must run the ViT whenever another does
+    @contextmanager
+    def keeping_features(self) -> Iterator[None]:
+        """The workers are told with each pass; an update is the last one and they forget."""
+        self._within_step = True
+        try:
+            yield
+        finally:
+            self._within_step = False
 
     def generate(
         self,
@@ -95,34 +101,38 @@ class GMPOTrainer(RayPPOTrainer):
 
     def prove_sharing(self, groups: Sequence[Group]) -> Proof:
         """Does the shared forward give what the plain one gives?"""
-        return self.actor_rollout_ref_wg.prove_sharing(groups_to_proto(groups, self.ranks))[0]
+        return self.actor_rollout_ref_wg.prove_sharing(groups_to_proto(filled_up(groups, self.ranks)))[0]
 
     def log_probs(self, groups: Sequence[Group]) -> LogProbs:
         """log pi of the current policy; EasyR1's own losses know no entropies, of tokens or of routers."""
         if not groups:
             return LogProbs([], None)
-        data = groups_to_proto(groups, self.ranks, share_prefix=self.share_prefix)
-        found = self.actor_rollout_ref_wg.compute_log_probs(data).batch
-        # Without the copies at the end.
-        entropy_N, routing_NS = (
-            None if found.get(name, None) is None else found[name][: len(groups)]
-            for name in ("entropy", "routing")
-        )
+        found = self._scored(self.actor_rollout_ref_wg.compute_log_probs, groups)
+        entropy_N, routing_NS = found.get("entropy"), found.get("routing")
         routing = None if routing_NS is None else Routing(self.model_config, routing_NS)
         return LogProbs(_per_response(groups, found["old_log_probs"]), entropy_N, routing)
 
     def reference_log_probs(self, groups: Sequence[Group]) -> list[list[torch.Tensor]]:
         """log pi of the starting model."""
-        data = groups_to_proto(groups, self.ranks, share_prefix=self.share_prefix)
-        return _per_response(
-            groups, self.actor_rollout_ref_wg.compute_ref_log_probs(data).batch["ref_log_probs"]
+        found = self._scored(self.actor_rollout_ref_wg.compute_ref_log_probs, groups)
+        return _per_response(groups, found["ref_log_probs"])
+
+    def _scored(
+        self, ask: Callable[[DataProto], DataProto], groups: Sequence[Group]
+    ) -> dict[str, torch.Tensor]:
+        """What the workers find, a row a group. Dealt as the update will be: what a rank keeps of pictures it needs again."""
+        filled = filled_up(groups, self.ranks)
+        order = self.in_order_of_ranks(filled)
+        data = groups_to_proto(
+            [filled[i] for i in order], share_prefix=self.share_prefix, within_step=self._within_step
         )
+        back_N = torch.tensor(order).argsort()[: len(groups)]
+        return {name: rows[back_N] for name, rows in ask(data).batch.items()}
 
     def update(self, groups: Sequence[Group], lr: float, progress: Callable[[int], None]) -> dict[str, float]:
         """The step's updates at this learning rate; its figures. Raises what a worker raised."""
         data = groups_to_proto(
-            self.in_order_of_ranks(groups),
-            self.ranks,
+            [groups[i] for i in self.in_order_of_ranks(groups)],
             lr=lr,
             share_prefix=self.share_prefix,
             global_token_num=[len(g.prompt.ids_P) + len(r.ids_T) for g in groups for r in g.responses],
@@ -137,8 +147,8 @@ class GMPOTrainer(RayPPOTrainer):
             metrics["perf/mfu_actor"] = float(max(found["perf/mfu_actor"]))
         return metrics
 
-    def in_order_of_ranks(self, groups: Sequence[Group]) -> list[Group]:
-        """Rank after rank, and for each rank its part of the first mini-batch, of the second, ...
+    def in_order_of_ranks(self, groups: Sequence[Group]) -> list[int]:
+        """Indices, rank after rank, and for each rank its part of the first mini-batch, of the second, ...
 
         Mini-batches are cut before ranks are dealt, so which groups an update sees does not depend on how many ranks
         there are. Within a mini-batch each rank gets as many groups and about as much work.
@@ -146,7 +156,8 @@ class GMPOTrainer(RayPPOTrainer):
         of = self.run.worker.actor.model
         # Adapters are the language model's alone (limits.py).
         frozen_vision = of.freeze_vision_tower or of.lora.rank > 0
-        dealt: list[list[Group]] = [[] for _ in range(self.ranks)]
+        dealt: list[list[int]] = [[] for _ in range(self.ranks)]
+        start = 0
         for batch in mini_batches(groups, self.run.worker.actor.global_batch_size):
             costs = [
                 group_cost(
@@ -155,8 +166,9 @@ class GMPOTrainer(RayPPOTrainer):
                 for group in batch
             ]
             for rank, indices in enumerate(deal(costs, self.ranks)):
-                dealt[rank] += [batch[i] for i in indices]
-        return [group for of_rank in dealt for group in of_rank]
+                dealt[rank] += [start + i for i in indices]
+            start += len(batch)
+        return [i for of_rank in dealt for i in of_rank]
 
     def tolerated_mismatch(self) -> dict[str, float]:
         """EasyR1's own losses go through a forward that bans nothing: what the sampler's bans take is part of their gap."""
@@ -188,7 +200,7 @@ class GMPOTrainer(RayPPOTrainer):
 
 
 def _per_response(groups: Sequence[Group], log_probs_NGT: torch.Tensor) -> list[list[torch.Tensor]]:
-    """Without padding, and without the copies at the end."""
+    """Without padding."""
     return [
         [row[: len(response.ids_T)].clone() for row, response in zip(log_probs_GT, group.responses)]
         for group, log_probs_GT in zip(groups, log_probs_NGT)

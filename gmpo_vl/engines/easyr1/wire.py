@@ -93,13 +93,15 @@ def answers_of(data: DataProto) -> list[list[Response]]:
     return contents(data, "responses")
 
 
-def groups_to_proto(groups: Sequence[Group], ranks: int, **meta: Any) -> DataProto:
-    """Groups as they are, filled up to a multiple of `ranks` with copies at the end, whose results nobody reads.
-
-    Texts, scores and verdicts stay with the driver.
-    """
+def filled_up(groups: Sequence[Group], ranks: int) -> list[Group]:
+    """As many groups on every rank: up to a multiple of `ranks`, with copies at the end whose results nobody reads."""
     short = -len(groups) % ranks
     copies = [dataclasses.replace(groups[i % len(groups)], key=f"copy {i}") for i in range(short)]
+    return [*groups, *copies]
+
+
+def groups_to_proto(groups: Sequence[Group], **meta: Any) -> DataProto:
+    """Groups in this order; texts, scores and verdicts stay with the driver."""
     light = [
         dataclasses.replace(
             group,
@@ -108,7 +110,7 @@ def groups_to_proto(groups: Sequence[Group], ranks: int, **meta: Any) -> DataPro
             scores=[],
             verdicts=[],
         )
-        for group in (*groups, *copies)
+        for group in groups
     ]
     return DataProto.from_dict(
         non_tensors={"group": parcels(light)},

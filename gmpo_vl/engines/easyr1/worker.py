@@ -20,6 +20,7 @@ from gmpo_vl.engines.easyr1.wire import groups_of
 from gmpo_vl.engines.passes import Policy
 from gmpo_vl.engines.proof import Proof, prove_sharing
 from gmpo_vl.engines.setup import load_configured_processor
+from gmpo_vl.models.features import frozen_features
 from gmpo_vl.models.forward import unwrap
 from gmpo_vl.models.loading import banned_ids
 from gmpo_vl.models.shared import sharing_obstacle, use_group_attention
@@ -47,6 +48,9 @@ class GMPOWorker(_Base, FSDPWorker):
         policy = self._policy(self.fsdp_module)
         reference = self._policy(self.ref_fsdp_module) if self._has_ref and not self._is_lora else policy
         if easyr1_loss(run) is None:
+            policy.features = frozen_features(self.fsdp_module, self.our_processor.image)
+            if policy.features is not None and reference is not policy:
+                reference.features = policy.features.seen_by(self.ref_fsdp_module)
             self.actor = GMPOActor(self.config.actor, policy, run, self.optimizer)
             reference_class = GMPOActor
         else:
