@@ -22,7 +22,7 @@ from pathlib import Path
 from gmpo_vl.batching.memory import Estimate, gib
 from gmpo_vl.config import load_config
 from gmpo_vl.data.diagrams import export
-from gmpo_vl.engines.memory import Longest, estimate_local, model_size
+from gmpo_vl.engines.memory import PromptLengths, estimate_local, model_size
 from gmpo_vl.engines.passes import limits_of
 from gmpo_vl.models.tiny import (
     TinySize,
@@ -97,7 +97,7 @@ def main() -> None:
             found = estimate_local(
                 config,
                 model_size(path),
-                Longest(tensors["prompt"], (GRID,)),
+                PromptLengths(tensors["prompt"], (GRID,)),
                 limits_of(config, True, actor.micro_batch_size_per_device_for_experience),
                 limits_of(config, True, actor.micro_batch_size_per_device_for_update),
                 cuda=False,

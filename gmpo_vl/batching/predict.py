@@ -26,27 +26,34 @@ def step_gain(
     groups: Sequence[Shape],
     scored: Sequence[Shape],
     updated: Sequence[Shape],
-    with_reference: bool,
+    with_old: bool = True,
+    with_reference: bool = False,
     updates: int = 1,
     checkpointing: bool = False,
     frozen_vision: bool = False,
+    own_sampler: bool = True,
 ) -> list[PhaseGain]:
-    """Generation, old log-probs, reference log-probs where there is KL, `updates` passes with backward, the whole step.
+    """Generation, old and reference log-probs where they are computed, `updates` passes with backward, the whole step.
 
     scored, updated: the groups as the forwards of these passes cut them; a group in two parts runs its prompt twice.
     Operations, not seconds: decoding waits for memory, so it takes more of the time than of the operations. Writing a
-    response token by token takes those of one forward over it. A frozen ViT is looked through in generation alone where
-    prompts are shared, and in every pass of every rollout where they are not.
+    response token by token takes those of one forward over it. A frozen ViT is looked through once a step where prompts
+    are shared, in the first pass of the model itself, and in every pass of every rollout where they are not. own_sampler:
+    the model itself samples; vLLM has a ViT of its own and shares prompts whatever the trainer does.
     """
     plain, sampled = _total(plain_cost, of, groups), _total(shared_cost, of, groups)
-    without = {"vision": 0.0} if frozen_vision else {}
-    score, update = (replace(_total(shared_cost, of, parts), **without) for parts in (scored, updated))
-    phases = [
-        PhaseGain("generation", plain.total, sampled.total),
-        PhaseGain("old log-probs", plain.total, score.total),
-    ]
-    if with_reference:
-        phases.append(PhaseGain("reference log-probs", plain.total, score.total))
+    score, update = (_total(shared_cost, of, parts) for parts in (scored, updated))
+    phases = [PhaseGain("generation", (plain if own_sampler else sampled).total, sampled.total)]
+    looked = own_sampler
+    for name, asked in (("old log-probs", with_old), ("reference log-probs", with_reference)):
+        if asked:
+            seen = 0.0 if looked else sampled.vision  # of a group in two parts once, too
+            phases.append(
+                PhaseGain(name, plain.total, (replace(score, vision=seen) if frozen_vision else score).total)
+            )
+            looked = True
+    if frozen_vision:
+        update = replace(update, vision=0.0 if looked else sampled.vision / updates)
     alone, together = (
         updates * training_cost(forward, checkpointing, frozen_vision).total for forward in (plain, update)
     )

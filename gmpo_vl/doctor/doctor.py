@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import torch
 
+from gmpo_vl.batching.cost import rates
 from gmpo_vl.batching.planning import Limits
 from gmpo_vl.check.check import CheckResult, check_data
 from gmpo_vl.check.findings import ADVICE
@@ -25,10 +26,12 @@ from gmpo_vl.doctor.batches import check_batches
 from gmpo_vl.doctor.findings import Finding
 from gmpo_vl.doctor.machine import USABLE, check_disk, check_memory, check_versions, device_memory
 from gmpo_vl.doctor.model import check_model_class, check_template, check_tokens, check_weights
-from gmpo_vl.engines.memory import Longest, ModelSize, estimate_easyr1, estimate_local, model_size
+from gmpo_vl.engines.gain import PROMPTS, gain_table
+from gmpo_vl.engines.memory import ModelSize, PromptLengths, estimate_easyr1, estimate_local, model_size
 from gmpo_vl.models.loading import model_folder
 from gmpo_vl.models.processing import Processor, encode_prompt, load_processor
 from gmpo_vl.models.prompts import prompt_settings
+from gmpo_vl.models.shared import KNOWN
 from gmpo_vl.progress import phase_bar
 from gmpo_vl.rewards.loading import Reward, load_reward
 
@@ -51,7 +54,7 @@ class Examination:
 
     config: Config
     out: Path
-    limits_of: Callable[[ModelSize, Longest], tuple[Limits, Limits]]
+    limits_of: Callable[[ModelSize, PromptLengths], tuple[Limits, Limits]]
     refusals: Sequence[Finding] = ()
 
 
@@ -86,6 +89,8 @@ def examine(e: Examination) -> Iterator[Finding]:
     yield from check_batches(config, usable, e.refusals)
     if model.size is not None:
         yield from _memory(e, model.size, model.processor, result if usable else None)
+        if model.processor is not None and usable and result is not None:
+            yield from _sharing(e, model.size, model.processor, result)
     yield from check_disk(config, model.size)
     examples = list(itertools.islice(_usable(result), SAMPLES)) if result is not None else []
     if reward is not None:
@@ -199,15 +204,22 @@ def about_rows(e: Examination, result: CheckResult) -> Iterator[Finding]:
     yield Finding("ok", "data", f"{rows} rows looked at in {result.seconds:.0f} s")
 
 
-def longest_of(result: CheckResult, processor: Processor, config: Config) -> Longest:
-    """The longest train prompt that is not left out. Of its pictures only the number of patches matters."""
+def longest_of(result: CheckResult, processor: Processor, config: Config) -> PromptLengths:
+    """The longest train prompt that is not left out, with the most pictures that one has."""
+    fitting = prompt_lengths(result, processor, config)
+    tokens = max((p.tokens for p in fitting), default=config.data.max_prompt_length)
+    return PromptLengths(tokens, max((p.grids for p in fitting), default=()))
+
+
+def prompt_lengths(result: CheckResult, processor: Processor, config: Config) -> list[PromptLengths]:
+    """Of the train prompts that are not left out. Their pictures as one that has all their patches."""
     survey = result.surveys["train"]
-    limit = config.data.max_prompt_length
-    fitting = [(t, i) for t, i in zip(survey.tokens_K, survey.image_tokens_K) if t <= limit]
-    tokens = max((t for t, _ in fitting), default=limit)
     merged = processor.image.merge_size**2 if processor.image is not None else 1
-    patches = max((i for _, i in fitting), default=0) * merged
-    return Longest(tokens, ((1, patches, 1),) if patches else ())
+    return [
+        PromptLengths(tokens, ((1, images * merged, 1),) if images else ())
+        for tokens, images in zip(survey.tokens_K, survey.image_tokens_K)
+        if tokens <= config.data.max_prompt_length
+    ]
 
 
 def _memory(
@@ -218,7 +230,7 @@ def _memory(
     if result is not None and processor is not None:
         longest = longest_of(result, processor, config)
     else:
-        longest = Longest(config.data.max_prompt_length)
+        longest = PromptLengths(config.data.max_prompt_length)
         yield Finding(
             "note", "memory", "no prompt was measured: all are taken to have max_prompt_length tokens of text"
         )
@@ -230,6 +242,23 @@ def _memory(
         found = estimate_local(config, size, longest, score, update, cuda)
     here = config.engine == "local" or cuda
     yield from check_memory(found, device_memory() if here else None)
+
+
+def _sharing(e: Examination, size: ModelSize, processor: Processor, result: CheckResult) -> Iterator[Finding]:
+    """What a step gains from computing each picture and prompt once per group, where this model can."""
+    actor = e.config.worker.actor
+    if size.config.model_type not in KNOWN or actor.loss_type.startswith("easyr1/"):
+        return
+    prompts = prompt_lengths(result, processor, e.config)
+    longest = longest_of(result, processor, e.config)
+    limits = (replace(limits, share_prefix=True) for limits in e.limits_of(size, longest))
+    chosen = prompts[:: max(1, len(prompts) // PROMPTS)]
+    table = "\n".join(gain_table(e.config, rates(size.config), chosen, *limits))
+    if actor.share_prefix == "never":
+        where, change = "worker.actor.share_prefix", "auto shares where it is proved and pays"
+        yield Finding("note", "sharing", f"it is off; with it a step would take\n{table}", where, change)
+    else:
+        yield Finding("ok", "sharing", f"each picture and prompt once per group\n{table}")
 
 
 def _usable(result: CheckResult) -> Iterator[Example]:

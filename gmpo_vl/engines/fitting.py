@@ -9,7 +9,7 @@ import torch
 
 from gmpo_vl.batching.planning import Limits
 from gmpo_vl.config import Config
-from gmpo_vl.engines.memory import Longest, ModelSize, estimate_easyr1, estimate_local, model_size
+from gmpo_vl.engines.memory import ModelSize, PromptLengths, estimate_easyr1, estimate_local, model_size
 from gmpo_vl.models.loading import model_folder
 from gmpo_vl.models.prompts import PromptSet
 
@@ -38,10 +38,10 @@ def with_fitting_tokens(config: Config, prompts: PromptSet) -> Config:
     image = prompts.processor.image
     # The longest prompt need not be the one with the most pictures: each at its worst, as the doctor takes them.
     patches = 0 if image is None else max(prompts.picture_lengths) * image.merge_size**2
-    return fitting(config, size, Longest(max(prompts.lengths), ((1, patches, 1),) if patches else ()))
+    return fitting(config, size, PromptLengths(max(prompts.lengths), ((1, patches, 1),) if patches else ()))
 
 
-def fitting(config: Config, size: ModelSize, longest: Longest) -> Config:
+def fitting(config: Config, size: ModelSize, longest: PromptLengths) -> Config:
     """The same for who knows model and longest prompt already."""
     memory = _memory(config)
     if any(key in config.written for key in SAYS_SO) or memory is None:
@@ -51,7 +51,7 @@ def fitting(config: Config, size: ModelSize, longest: Longest) -> Config:
     return replace(config, worker=replace(config.worker, actor=actor))
 
 
-def tokens_that_fit(config: Config, size: ModelSize, longest: Longest, memory: float) -> int:
+def tokens_that_fit(config: Config, size: ModelSize, longest: PromptLengths, memory: float) -> int:
     """The most tokens, in steps of 1,024, with which the log-prob and update passes stay within `memory` bytes.
 
     At least one row of the longest prompt and response, which cannot be made smaller, at most MOST.
@@ -65,7 +65,7 @@ def tokens_that_fit(config: Config, size: ModelSize, longest: Longest, memory: f
     return fitting
 
 
-def _peak(config: Config, size: ModelSize, longest: Longest, tokens: int) -> float:
+def _peak(config: Config, size: ModelSize, longest: PromptLengths, tokens: int) -> float:
     limits = Limits(max_tokens=tokens, share_prefix=config.worker.actor.share_prefix != "never")
     if config.engine == "easyr1":
         found = estimate_easyr1(config, size, longest, limits, limits, free=0.0)

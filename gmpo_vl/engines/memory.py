@@ -21,8 +21,8 @@ BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 
 
 @dataclass(frozen=True)
-class Longest:
-    """The longest prompt of the data: tokens, and the grids of its pictures."""
+class PromptLengths:
+    """Tokens of a prompt, and the grids of its pictures: patches in (time, height, width)."""
 
     tokens: int
     grids: tuple[tuple[int, int, int], ...] = ()
@@ -59,7 +59,7 @@ def model_size(folder: Any, **overrides: Any) -> ModelSize:
 def estimate_local(
     config: Config,
     size: ModelSize,
-    longest: Longest,
+    longest: PromptLengths,
     score_limits: Limits,
     update_limits: Limits,
     cuda: bool,
@@ -94,7 +94,7 @@ def estimate_local(
 
     def at(length: int) -> Estimate:
         def largest(limits: Limits, prompts: int) -> list[Shape]:
-            return _largest(_worst_groups(longest, length, n, prompts), limits)
+            return _largest(groups_of_lengths([longest] * prompts, length, n), limits)
 
         scored = largest(score_limits, data.rollout_batch_size)
         return estimate(of, setting, sampled, scored, largest(update_limits, actor.global_batch_size))
@@ -119,13 +119,17 @@ def lora_parameters(config: Config, of: Any) -> int:
     return of.layers * config.worker.actor.model.lora.rank * pairs
 
 
-def _worst_groups(longest: Longest, response: int, n: int, count: int) -> list[Group]:
+def groups_of_lengths(prompts: Sequence[PromptLengths], response: int, n: int) -> list[Group]:
     """Groups that have nothing but their lengths, for the planner that the run will use."""
-    grid_N3 = torch.tensor(longest.grids, dtype=torch.int64).reshape(-1, 3)
-    ids_P, ids_T = torch.zeros(longest.tokens, dtype=torch.int64), torch.zeros(response, dtype=torch.int64)
-    prompt = Prompt(Example("", "", ""), "", ids_P, (), grid_N3, torch.zeros((3, 0), dtype=torch.int64))
-    answer = Response(ids_T, torch.zeros(0), "", False, 0)
-    return [Group(str(k), prompt, [answer] * n) for k in range(count)]
+    answer = Response(torch.zeros(response, dtype=torch.int64), torch.zeros(0), "", False, 0)
+    nowhere_30 = torch.zeros((3, 0), dtype=torch.int64)
+    groups = []
+    for k, lengths in enumerate(prompts):
+        grid_N3 = torch.tensor(lengths.grids, dtype=torch.int64).reshape(-1, 3)
+        ids_P = torch.zeros(lengths.tokens, dtype=torch.int64)
+        prompt = Prompt(Example("", "", ""), "", ids_P, (), grid_N3, nowhere_30)
+        groups.append(Group(str(k), prompt, [answer] * n))
+    return groups
 
 
 def _largest(groups: Sequence[Group], limits: Limits) -> list[Shape]:
@@ -139,7 +143,7 @@ def _largest(groups: Sequence[Group], limits: Limits) -> list[Shape]:
 def estimate_easyr1(
     config: Config,
     size: ModelSize,
-    longest: Longest,
+    longest: PromptLengths,
     score_limits: Limits,
     update_limits: Limits,
     free: float,

@@ -334,3 +334,16 @@ def test_a_rehearsal_that_fails_says_what_the_run_would_say(doctor):
     )
     assert code == 1
     assert "nothing" in of(findings, "error")["rehearsal"]["what"]
+
+
+def test_the_gain_of_sharing_is_told(doctor):
+    _, findings = doctor()
+    [told] = [f for f in findings if f["check"] == "sharing"]
+    *phases, whole = told["what"].splitlines()[2:]
+    assert [line.split("  ")[0] for line in phases] == ["generation", "old log-probs", "update"]
+    short, medium, long = (float(x) for x in whole.replace("x", " ").split()[2:5])
+    assert 2 > short > medium > long > 1  # two answers a prompt: at most twice
+    _, findings = doctor("worker.actor.share_prefix=never")
+    [told] = [f for f in findings if f["check"] == "sharing"]
+    assert told["level"] == "note"
+    assert told["where"] == "worker.actor.share_prefix"

@@ -9,7 +9,7 @@ from gmpo_vl.batching.planning import Limits
 from gmpo_vl.config import load_config
 from gmpo_vl.engines import fitting
 from gmpo_vl.engines.local.trainer import train
-from gmpo_vl.engines.memory import Longest, estimate_local, model_size
+from gmpo_vl.engines.memory import PromptLengths, estimate_local, model_size
 from gmpo_vl.engines.plan import dry_run
 from gmpo_vl.engines.setup import load_configured_processor, load_split
 
@@ -27,7 +27,7 @@ def unsaid(config_file, overrides):
 
 
 def test_what_fits_is_the_most_that_the_estimate_allows(unsaid, tiny_folder):
-    config, longest = unsaid("data.max_response_length=500"), Longest(900)
+    config, longest = unsaid("data.max_response_length=500"), PromptLengths(900)
     size = model_size(tiny_folder)
 
     def needs(tokens):
@@ -50,7 +50,7 @@ def test_answers_of_every_length_fit_and_short_ones_leave_room_for_pictures(unsa
         "worker.actor.global_batch_size=32",
     ]
     config, size = unsaid(*lengths, "worker.rollout.n=4"), model_size(tiny_folder)
-    longest = Longest(100, ((1, 16, 16),))
+    longest = PromptLengths(100, ((1, 16, 16),))
 
     def needs(length, limits, phase="update"):
         answers = replace(config, data=replace(config.data, max_response_length=length))
@@ -77,7 +77,7 @@ def test_the_most_pictures_may_be_in_another_prompt_than_the_most_tokens(unsaid,
     monkeypatch.setattr(fitting, "fitting", lambda config, size, longest: seen.append(longest))
     prompts.lengths[0], prompts.picture_lengths[0] = 9000, 0
     fitting.with_fitting_tokens(config, prompts)
-    assert seen == [Longest(9000, ((1, max(images) * 4, 1),))]
+    assert seen == [PromptLengths(9000, ((1, max(images) * 4, 1),))]
 
 
 def test_a_small_memory_splits_groups_and_trains_the_same(unsaid, tmp_path, monkeypatch):
