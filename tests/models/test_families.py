@@ -97,11 +97,13 @@ def test_a_model_with_sliding_windows_is_not_shared_and_stays_right(text_folder,
 
 @pytest.mark.filterwarnings("ignore:prompts are not shared")
 @pytest.mark.parametrize("family", FAMILIES)
-def test_greedy_rollouts_equal_transformers_generate(family, folders):
+def test_greedy_rollouts_of_any_number_equal_transformers_generate(family, folders):
     processor, model = load_processor(folders(family)), load_model(folders(family))
     prompts = prompts_of("mixed" if processor.image else "text", processor, make_examples("train", 2, seed=0))
-    groups = generate(model, processor, prompts, Sampling(n=2, max_tokens=8, temperature=0.0))
-    for group, prompt in zip(groups, prompts):
+    groups = [
+        generate(model, processor, prompts, Sampling(n=n, max_tokens=8, temperature=0.0)) for n in (1, 3, 8)
+    ]
+    for prompt, *answered in zip(prompts, *groups):
         inputs = {"input_ids": prompt.ids_P[None], "attention_mask": torch.ones_like(prompt.ids_P[None])}
         if prompt.images:
             inputs |= compat_inputs(model, prompt, processor.image)
@@ -111,7 +113,9 @@ def test_greedy_rollouts_equal_transformers_generate(family, folders):
             do_sample=False,
             bad_words_ids=[[i] for i in banned_ids(model.config)] or None,
         )[0, len(prompt.ids_P) :]
-        for response in group.responses:
+        responses = [response for group in answered for response in group.responses]
+        assert len(responses) == 1 + 3 + 8
+        for response in responses:
             assert response.ids_T.tolist() == theirs[: len(response.ids_T)].tolist()
 
 

@@ -50,21 +50,6 @@ def test_what_a_sample_draws_depends_on_nothing_but_its_seed(tiny):
     assert [r.seed for r in later[0].responses] != [r.seed for r in together[0].responses]
 
 
-def test_greedy_equals_transformers_generate(tiny):
-    model, processor, prompts = tiny
-    groups = generate(model, processor, prompts[3:], Sampling(n=2, max_tokens=10, temperature=0.0))
-    banned = [[i] for i in banned_ids(model.config)]
-    theirs = model.generate(
-        input_ids=prompts[3].ids_P[None],
-        attention_mask=torch.ones_like(prompts[3].ids_P[None]),
-        max_new_tokens=10,
-        do_sample=False,
-        bad_words_ids=banned,
-    )[0, len(prompts[3].ids_P) :]
-    for response in groups[0].responses:
-        assert response.ids_T.tolist() == theirs.tolist()
-
-
 def test_a_policy_that_wants_image_tokens_never_gets_them(tiny):
     model, processor, prompts = tiny
     head = model.get_output_embeddings()
