@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
+from gmpo_vl.cli import quiet_libraries
+from gmpo_vl.config import Config, load_config
 from gmpo_vl.data.rows import Columns
 from gmpo_vl.evaluation.evaluate import Evaluation, evaluate
 from gmpo_vl.evaluation.statistics import paired_difference
@@ -16,6 +22,34 @@ from gmpo_vl.rollout.types import Sampling
 
 SAMPLES = 16
 Scores = dict[str, Evaluation]
+
+
+def begin(
+    doc: str | None, config_file: str, settings: Sequence[str], test_problems: int
+) -> tuple[Config, Path, int]:
+    """The command line of a demo: its configuration, its folder without what the last one left, how many test problems.
+
+    config_file, test_problems: unless the command line names others. settings: a.b=c, under those of the command line.
+    """
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", default=config_file)
+    parser.add_argument(
+        "--test-problems",
+        type=int,
+        default=test_problems,
+        help="problems of the test split (default %(default)s)",
+    )
+    parser.add_argument("overrides", nargs="*", metavar="a.b=c", help="keys that replace those of the file")
+    options = parser.parse_args()
+    quiet_libraries()
+    torch.set_num_threads(1)  # this small, a second thread costs more than it gives
+    config = load_config(options.config, [*settings, *options.overrides])
+    folder = Path(config.trainer.save_checkpoint_path or f"runs/{config.trainer.experiment_name}")
+    remove_last_demo(folder)
+    config.data.train_files, config.data.val_files = (
+        str(folder / "data" / f"{split}.parquet") for split in ("train", "validation")
+    )
+    return config, folder, options.test_problems
 
 
 def remove_last_demo(folder: Path) -> None:

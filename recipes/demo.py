@@ -6,25 +6,20 @@ with `gmpo-vl train` and `gmpo-vl eval` is here called as functions.
 
 from __future__ import annotations
 
-import argparse
 import time
-from pathlib import Path
 
 import numpy as np
-import torch
 from before_and_after import (
     SAMPLES,
     Scores,
+    begin,
     compare,
     print_limits,
     print_scores,
-    remove_last_demo,
     sample,
     scores,
 )
 
-from gmpo_vl.cli import quiet_libraries
-from gmpo_vl.config import load_config
 from gmpo_vl.data.diagrams import ROWS, export
 from gmpo_vl.engines.local.trainer import train
 from gmpo_vl.evaluation.evaluate import Evaluation
@@ -45,29 +40,12 @@ LIMITS = (
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--config", default="configs/demo.yaml")
-    parser.add_argument(
-        "--test-problems", type=int, default=512, help="problems of the test split (default 512)"
-    )
-    parser.add_argument("overrides", nargs="*", metavar="a.b=c", help="keys that replace those of the file")
-    options = parser.parse_args()
     start = time.perf_counter()
-    quiet_libraries()
-    torch.set_num_threads(1)  # this small, a second thread costs more than it gives
-    config = load_config(
-        options.config, [f"worker.actor.model.model_path={packaged_tiny()}", *options.overrides]
-    )
-    folder = Path(config.trainer.save_checkpoint_path or f"runs/{config.trainer.experiment_name}")
-    remove_last_demo(folder)
-    config.data.train_files, config.data.val_files = (
-        str(folder / "data" / f"{split}.parquet") for split in ("train", "validation")
-    )
+    settings = [f"worker.actor.model.model_path={packaged_tiny()}"]
+    config, folder, test_problems = begin(__doc__, "configs/demo.yaml", settings, test_problems=512)
 
     print("1. diagrams: the numbers of a problem stand in its picture only", flush=True)
-    export(folder / "data", {**ROWS, "test": options.test_problems})
+    export(folder / "data", {**ROWS, "test": test_problems})
 
     print(f"2. before: {SAMPLES} samples and one greedy answer to each test problem", flush=True)
     before = scores(packaged_tiny(), folder, "before", MAX_TOKENS)

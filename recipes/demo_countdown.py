@@ -6,7 +6,6 @@ training, validation and test are disjoint.
 
 from __future__ import annotations
 
-import argparse
 import math
 import time
 from pathlib import Path
@@ -15,16 +14,14 @@ import torch
 from before_and_after import (
     SAMPLES,
     Scores,
+    begin,
     compare,
     print_limits,
     print_scores,
-    remove_last_demo,
     scores,
 )
 
 from gmpo_vl.batching.packing import pack
-from gmpo_vl.cli import quiet_libraries
-from gmpo_vl.config import load_config
 from gmpo_vl.data.countdown import TINY, export
 from gmpo_vl.data.rows import Columns
 from gmpo_vl.engines.local.trainer import train
@@ -52,29 +49,15 @@ LIMITS = (
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--config", default="configs/countdown_tiny_moe.yaml")
-    parser.add_argument(
-        "--test-problems", type=int, default=384, help="problems of the test split (default 384)"
-    )
-    parser.add_argument("overrides", nargs="*", metavar="a.b=c", help="keys that replace those of the file")
-    options = parser.parse_args()
     start = time.perf_counter()
-    quiet_libraries()
-    torch.set_num_threads(1)  # this small, a second thread costs more than it gives
     model = packaged_tiny_moe()
-    defaults = ["trainer.experiment_name=demo_countdown", f"worker.actor.model.model_path={model}"]
-    config = load_config(options.config, [*defaults, *options.overrides])
-    folder = Path(config.trainer.save_checkpoint_path or f"runs/{config.trainer.experiment_name}")
-    remove_last_demo(folder)
-    config.data.train_files, config.data.val_files = (
-        str(folder / "data" / f"{split}.parquet") for split in ("train", "validation")
+    settings = ["trainer.experiment_name=demo_countdown", f"worker.actor.model.model_path={model}"]
+    config, folder, test_problems = begin(
+        __doc__, "configs/countdown_tiny_moe.yaml", settings, test_problems=384
     )
 
     print("1. puzzles: three numbers up to 10, a target up to 60", flush=True)
-    export(folder / "data", {**ROWS, "test": options.test_problems}, TINY)
+    export(folder / "data", {**ROWS, "test": test_problems}, TINY)
 
     print(f"2. before: {SAMPLES} samples and one greedy answer to each test problem", flush=True)
     before = scores(model, folder, "before", MAX_TOKENS, "tag")

@@ -1,4 +1,4 @@
-"""The optimizer of the warm-ups: orthogonalised momentum for matrices, AdamW for everything else."""
+"""The optimizer of the warm-ups: orthogonalised momentum for matrices, AdamW for everything else. Its schedule and its steps."""
 
 from __future__ import annotations
 
@@ -51,3 +51,20 @@ def make_optimizers(model: torch.nn.Module, lr: float) -> list[torch.optim.Optim
     for name, parameter in model.named_parameters():
         (matrices if parameter.ndim >= 2 and "embed_tokens" not in name else others).append(parameter)
     return [Muon(matrices, lr), torch.optim.AdamW(others, lr=lr, betas=(0.9, 0.98), weight_decay=0.0)]
+
+
+def learning_rate(step: int, steps: int, peak: float, fall: float) -> float:
+    """50 steps up, flat, and over the last `fall` (0 to 1) of the steps straight down to zero."""
+    return peak * min(1.0, (step + 1) / 50, (1 - step / steps) / fall)
+
+
+def update(
+    model: torch.nn.Module, optimizers: list[torch.optim.Optimizer], loss: torch.Tensor, rate: float
+) -> None:
+    """A step down the loss, its gradient clipped to a norm of 1."""
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    for optimizer in optimizers:
+        optimizer.param_groups[0]["lr"] = rate
+        optimizer.step()
+        optimizer.zero_grad()

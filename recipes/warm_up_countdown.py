@@ -11,12 +11,14 @@ batch. The same machine and versions give the same weights.
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import time
+from functools import cache
 from pathlib import Path
 
 import torch
-from muon import make_optimizers
+from muon import learning_rate, make_optimizers, update
 
 from gmpo_vl.batching.packing import pack
 from gmpo_vl.data.countdown import TINY, Expression, Puzzle, draw_puzzles, every_puzzle, expressions, row_of
@@ -54,12 +56,8 @@ def main() -> None:
         with watch_routers(model) as logits:
             log_probs_BT, _ = response_log_probs(model, packed, 1.0, ())
         loss = -log_probs_BT.sum() / packed.mask_BT.sum()
-        (loss + args.balance * balance_loss(logits)).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer in optimizers:
-            optimizer.param_groups[0]["lr"] = learning_rate(step, args.steps, args.lr)
-            optimizer.step()
-            optimizer.zero_grad()
+        rate = learning_rate(step, args.steps, args.lr, fall=0.5)
+        update(model, optimizers, loss + args.balance * balance_loss(logits), rate)
         if step % 25 == 0:
             print(f"step {step:4d}  loss {loss.item():.3f}  {time.perf_counter() - start:5.0f} s", flush=True)
         if (step + 1) % args.check_every == 0:
@@ -72,10 +70,16 @@ def main() -> None:
 def plain_ways(puzzle: Puzzle) -> tuple[list[Expression], list[Expression]]:
     """Expressions that reach the target, and that miss it, with whole numbers above 0 all the way."""
     found: tuple[list[Expression], list[Expression]] = ([], [])
-    for e in expressions(puzzle.numbers):
-        if all(value > 0 and value.denominator == 1 for *_, value in e.steps):
-            found[e.value != puzzle.target].append(e)
+    for e in plain_expressions(puzzle.numbers):
+        found[e.value != puzzle.target].append(e)
     return found
+
+
+@cache  # of the same numbers there are puzzles with many targets
+def plain_expressions(numbers: tuple[int, ...]) -> list[Expression]:
+    return [
+        e for e in expressions(numbers) if all(value > 0 and value.denominator == 1 for *_, value in e.steps)
+    ]
 
 
 def prompt_of(puzzle: Puzzle, processor: Processor) -> Prompt:
@@ -111,11 +115,6 @@ def balance_loss(logits: list[torch.Tensor]) -> torch.Tensor:
     return torch.stack(losses).mean()
 
 
-def learning_rate(step: int, steps: int, peak: float) -> float:
-    """50 steps up, flat, and from half of the steps straight down to zero."""
-    return peak * min(1.0, (step + 1) / 50, (1 - step / steps) / 0.5)
-
-
 def score(
     model, processor: Processor, prompts: list[Prompt], n: int, temperature: float = 1.0
 ) -> dict[str, float]:
@@ -137,8 +136,6 @@ def describe(means: dict[str, float]) -> str:
 
 def package(model, processor: Processor, folder: Path, check: list[Prompt]) -> None:
     """Write the weights as bfloat16, and a card with what they score as written."""
-    import json
-
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     for file in folder.glob("*.safetensors"):
         file.unlink()

@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from muon import make_optimizers
+from muon import learning_rate, make_optimizers, update
 
 from gmpo_vl.batching.packing import pack
 from gmpo_vl.data.diagrams import FAMILIES, make_diagram
@@ -120,12 +120,7 @@ def main() -> None:
         packed = pack(rows, processor.image, model.device)
         log_probs_BT, _ = response_log_probs(model, packed, 1.0, banned_ids(model.config))
         loss = -log_probs_BT.sum() / packed.mask_BT.sum()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer in optimizers:
-            optimizer.param_groups[0]["lr"] = learning_rate(step, args.steps, args.lr)
-            optimizer.step()
-            optimizer.zero_grad()
+        update(model, optimizers, loss, learning_rate(step, args.steps, args.lr, fall=0.55))
         if step % 25 == 0:
             print(f"step {step:4d}  loss {loss.item():.3f}  {time.perf_counter() - start:5.0f} s", flush=True)
         if (done >= 0.4 or args.start) and step % args.check_every == 0:
@@ -184,11 +179,6 @@ def parse_args() -> argparse.Namespace:
     add("--lr", type=float, default=4e-3, help="peak learning rate of both optimizers (default 4e-3)")
     add("--snapshots", help="folder for the weights at every check (default: none)")
     return parser.parse_args()
-
-
-def learning_rate(step: int, steps: int, peak: float) -> float:
-    """50 steps up, flat, and from 45% of the steps straight down to zero."""
-    return peak * min(1.0, (step + 1) / 50, (1 - step / steps) / 0.55)
 
 
 def reading_share(done: float) -> float:
