@@ -5,36 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
+from refusal import refusal
 
-from gmpo_vl.config import Config, ConfigError, load_config, save_config
-
-MINIMAL = {
-    "data": {"train_files": "rows.parquet"},
-    "worker": {
-        "actor": {"model": {"model_path": "model"}},
-        "rollout": {"n": 8},
-        "reward": {"reward_function": "geometry3k"},
-    },
-}
-
-
-@pytest.fixture
-def write(tmp_path):
-    """Writes a config file from a dict, on top of the minimal one that can run."""
-
-    def write(name: str = "run.yaml", **sections) -> Path:
-        path = tmp_path / name
-        path.write_text(yaml.safe_dump({**MINIMAL, **sections}))
-        return path
-
-    return write
-
-
-def refusal(path, *overrides) -> str:
-    with pytest.raises(ConfigError) as caught:
-        load_config(path, overrides)
-    return str(caught.value)
+from gmpo_vl.config import Config, load_config, save_config
 
 
 def test_torch_is_not_imported():

@@ -2,20 +2,12 @@
 
 import pytest
 import yaml
+from refusal import refusal
 
-from gmpo_vl.config import Config, ConfigError, checks, load_config, notices
+from gmpo_vl.config import Config, checks, load_config, notices
 from gmpo_vl.config.schema import key_types, value_of
 from gmpo_vl.policy.regularisers import KL_KINDS
 from gmpo_vl.policy.settings import OBJECTIVE_KEYS, OBJECTIVES
-
-MINIMAL = {
-    "data": {"train_files": "rows.parquet"},
-    "worker": {
-        "actor": {"model": {"model_path": "model"}},
-        "rollout": {"n": 8},
-        "reward": {"reward_function": "geometry3k"},
-    },
-}
 
 # The values of EasyR1's examples/config.yaml at commit b44b311.
 EASYR1_EXAMPLE = {
@@ -120,10 +112,8 @@ def nested(flat: dict) -> dict:
 
 
 @pytest.fixture
-def path(tmp_path):
-    path = tmp_path / "run.yaml"
-    path.write_text(yaml.safe_dump(MINIMAL))
-    return path
+def path(write):
+    return write()
 
 
 @pytest.fixture
@@ -135,12 +125,6 @@ def easyr1_example(tmp_path, monkeypatch):
     path = tmp_path / "easyr1.yaml"
     path.write_text(yaml.safe_dump(nested(EASYR1_EXAMPLE)))
     return path
-
-
-def refusal(path, *overrides) -> str:
-    with pytest.raises(ConfigError) as caught:
-        load_config(path, overrides)
-    return str(caught.value)
 
 
 def test_rules_are_about_keys_that_exist():
@@ -204,8 +188,7 @@ def test_placement_keys_are_named_once_in_one_line(easyr1_example):
 
 
 def test_precisions_that_do_not_train_are_refused_or_said(path):
-    with pytest.raises(ConfigError, match="gradients in fp16 need a scale"):
-        load_config(path, ["worker.actor.fsdp.mp_param_dtype=fp16"])
+    assert "gradients in fp16 need a scale" in refusal(path, "worker.actor.fsdp.mp_param_dtype=fp16")
     assert "rounded away" in " ".join(notices(load_config(path, ["worker.actor.fsdp.torch_dtype=bf16"])))
     lora = ["worker.actor.fsdp.torch_dtype=bf16", "worker.actor.model.lora.rank=8"]
     assert notices(load_config(path, lora)) == []
@@ -213,8 +196,7 @@ def test_precisions_that_do_not_train_are_refused_or_said(path):
     there = [*lora, "engine=easyr1"]
     assert "adamw_bf16 train" in " ".join(notices(load_config(path, there)))
     assert notices(load_config(path, [*there, "worker.actor.optim.strategy=adamw_bf16"])) == []
-    with pytest.raises(ConfigError, match="above 0"):
-        load_config(path, ["worker.rollout.top_p=0"])
+    assert "above 0" in refusal(path, "worker.rollout.top_p=0")
 
 
 def test_a_kl_loss_that_holds_nothing_is_said(path):
@@ -316,13 +298,11 @@ def test_each_objective_takes_its_own_options_and_no_other(path, loss_type):
     )
 
 
-def test_null_takes_back_what_a_base_wrote(path, tmp_path):
-    base = tmp_path / "base.yaml"
-    base.write_text(yaml.safe_dump(MINIMAL) + "\n")
-    load_config(base, ["worker.actor.log_clip_low=0.2", "worker.actor.loss_type=gmpo"])
+def test_null_takes_back_what_a_base_wrote(path):
+    load_config(path, ["worker.actor.log_clip_low=0.2", "worker.actor.loss_type=gmpo"])
     clip = ["worker.actor.log_clip_low=0.2", "worker.actor.loss_type=grpo"]
-    assert "log_clip_low" in refusal(base, *clip)
-    assert load_config(base, [*clip, "worker.actor.log_clip_low=null"]).worker.actor.log_clip_low is None
+    assert "log_clip_low" in refusal(path, *clip)
+    assert load_config(path, [*clip, "worker.actor.log_clip_low=null"]).worker.actor.log_clip_low is None
 
 
 def test_a_template_name_needs_no_file(path):
