@@ -11,134 +11,127 @@ Metrics = Sequence[dict[str, Any]]
 
 PHASES = ("generate", "log_probs", "update", "validate")
 
+# Title, note, {metric: name of its line}, options of the chart.
+CHARTS: tuple[tuple[str, str, dict[str, str], dict[str, Any]], ...] = (
+    (
+        "Entropy",
+        "Of the policy's distribution over the next token, mean over tokens, in nats.",
+        {"actor/entropy": "entropy"},
+        {},
+    ),
+    (
+        "Gradient norm",
+        "Before clipping: mean over the step's updates, and the largest.",
+        {"actor/grad_norm": "mean", "actor/grad_norm_max": "max"},
+        {},
+    ),
+    (
+        "KL divergence",
+        "Per token, estimated: to the policy that sampled, to the start, to the reference.",
+        {
+            "actor/kl_to_old": "to the sampling policy",
+            "actor/kl_to_start": "to the start",
+            "actor/kl_loss": "to the reference",
+        },
+        {},
+    ),
+    (
+        "Clipped tokens",
+        "Share of tokens outside the clip, by the side of the ratio and the sign of the advantage.",
+        {
+            "actor/clip_fraction_high_pos": "above, A > 0",
+            "actor/clip_fraction_low_neg": "below, A < 0",
+            "actor/clip_fraction_high_neg": "above, A < 0",
+            "actor/clip_fraction_low_pos": "below, A > 0",
+        },
+        {"unit": "%"},
+    ),
+    (
+        "Response length",
+        "Tokens.",
+        {
+            "response_length/max": "longest",
+            "response_length/mean": "mean",
+            "response_length/min": "shortest",
+        },
+        {},
+    ),
+    (
+        "Lost rollouts",
+        "Responses cut at the limit or without an answer, answers that timed out, groups whose rewards are all equal.",
+        {
+            "group/zero_variance": "groups without a signal",
+            "rollout/truncated": "cut",
+            "verify/no_answer": "no answer",
+            "verify/timeout": "verifier timed out",
+        },
+        {"unit": "%"},
+    ),
+    (
+        "Sampler against trainer",
+        "KL between the distribution that sampled and the one that is trained: 0 where both agree.",
+        {"rollout/mismatch_kl": "KL per token"},
+        {},
+    ),
+    (
+        "Load of the experts",
+        "Largest and smallest share of a layer's tokens that one expert got, times the number of experts: 1 is even.",
+        {"router/load_max": "most used", "router/load_min": "least used"},
+        {},
+    ),
+    (
+        "Entropy of the routers",
+        "Of a token's distribution over experts, mean over tokens and layers, in nats.",
+        {"router/entropy": "entropy"},
+        {},
+    ),
+    ("Learning rate", "Of each step.", {"actor/lr": "learning rate"}, {}),
+    (
+        "Time per step",
+        "Seconds, by phase.",
+        {f"time/{phase}": phase.replace("_", "-") for phase in PHASES},
+        {"unit": "s", "stacked": True},
+    ),
+    (
+        "Memory",
+        "GiB at the end of a step.",
+        {"memory/host_rss": "host", "memory/device_peak": "device, peak"},
+        {},
+    ),
+)
+
 
 def curves(metrics: Metrics, ratio_limits: tuple[float, float] | None = None) -> list[Chart]:
     """Charts of the metrics that the run has. `ratio_limits`: where the objective clips, as ratios (low, high)."""
     parts = sorted({key for row in metrics for key in row if key.startswith("reward/")} - {"reward/accuracy"})
-    limits = [(limit, f"clip {limit:.3g}") for limit in ratio_limits or ()]
-    charts = [
-        _chart(
-            "Accuracy",
-            "Share of right answers: training rollouts of each step, and the validation split.",
-            _lines(metrics, {"reward/accuracy": "training rollouts"})
-            + _dots(metrics, {"val/accuracy": "validation"}),
-            unit="%",
-        ),
-        _chart(
-            "Reward",
-            "Mean over the rollouts of a step, and its parts.",
-            _lines(metrics, {key: key.removeprefix("reward/") for key in parts}),
-        ),
-        _chart(
-            "Importance ratio",
-            "Largest and smallest token-level ratio of the whole step, before clipping (logarithmic).",
-            _lines(metrics, {"actor/ratio_max": "max", "actor/ratio_min": "min"}),
-            log=True,
-            smooth=False,
-            from_zero=False,
-            limits=limits,
-        ),
-        _chart(
-            "Entropy",
-            "Of the policy's distribution over the next token, mean over tokens, in nats.",
-            _lines(metrics, {"actor/entropy": "entropy"}),
-        ),
-        _chart(
-            "Gradient norm",
-            "Before clipping: mean over the step's updates, and the largest.",
-            _lines(metrics, {"actor/grad_norm": "mean", "actor/grad_norm_max": "max"}),
-        ),
-        _chart(
-            "KL divergence",
-            "Per token, estimated: to the policy that sampled, to the start, to the reference.",
-            _lines(
-                metrics,
-                {
-                    "actor/kl_to_old": "to the sampling policy",
-                    "actor/kl_to_start": "to the start",
-                    "actor/kl_loss": "to the reference",
-                },
-            ),
-        ),
-        _chart(
-            "Clipped tokens",
-            "Share of tokens outside the clip, by the side of the ratio and the sign of the advantage.",
-            _lines(
-                metrics,
-                {
-                    "actor/clip_fraction_high_pos": "above, A > 0",
-                    "actor/clip_fraction_low_neg": "below, A < 0",
-                    "actor/clip_fraction_high_neg": "above, A < 0",
-                    "actor/clip_fraction_low_pos": "below, A > 0",
-                },
-            ),
-            unit="%",
-        ),
-        _chart(
-            "Response length",
-            "Tokens.",
-            _lines(
-                metrics,
-                {
-                    "response_length/max": "longest",
-                    "response_length/mean": "mean",
-                    "response_length/min": "shortest",
-                },
-            ),
-        ),
-        _chart(
-            "Lost rollouts",
-            "Responses cut at the limit or without an answer, answers that timed out, groups whose rewards are all equal.",
-            _lines(
-                metrics,
-                {
-                    "group/zero_variance": "groups without a signal",
-                    "rollout/truncated": "cut",
-                    "verify/no_answer": "no answer",
-                    "verify/timeout": "verifier timed out",
-                },
-            ),
-            unit="%",
-        ),
-        _chart(
-            "Sampler against trainer",
-            "KL between the distribution that sampled and the one that is trained: 0 where both agree.",
-            _lines(metrics, {"rollout/mismatch_kl": "KL per token"}),
-        ),
-        _chart(
-            "Load of the experts",
-            "Largest and smallest share of a layer's tokens that one expert got, times the number of experts: 1 is even.",
-            _lines(metrics, {"router/load_max": "most used", "router/load_min": "least used"}),
-        ),
-        _chart(
-            "Entropy of the routers",
-            "Of a token's distribution over experts, mean over tokens and layers, in nats.",
-            _lines(metrics, {"router/entropy": "entropy"}),
-        ),
-        _chart("Learning rate", "Of each step.", _lines(metrics, {"actor/lr": "learning rate"})),
-        _chart(
-            "Time per step",
-            "Seconds, by phase.",
-            _lines(metrics, {f"time/{phase}": phase.replace("_", "-") for phase in PHASES}),
-            unit="s",
-            stacked=True,
-        ),
-        _chart(
-            "Memory",
-            "GiB at the end of a step.",
-            _lines(metrics, {"memory/host_rss": "host", "memory/device_peak": "device, peak"}),
-        ),
-    ]
-    return [chart for chart in charts if chart.series]
+    accuracy = Chart(
+        "Accuracy",
+        "Share of right answers: training rollouts of each step, and the validation split.",
+        _lines(metrics, {"reward/accuracy": "training rollouts"})
+        + _dots(metrics, {"val/accuracy": "validation"}),
+        unit="%",
+    )
+    reward = Chart(
+        "Reward",
+        "Mean over the rollouts of a step, and its parts.",
+        _lines(metrics, {key: key.removeprefix("reward/") for key in parts}),
+    )
+    ratio = Chart(
+        "Importance ratio",
+        "Largest and smallest token-level ratio of the whole step, before clipping (logarithmic).",
+        _lines(metrics, {"actor/ratio_max": "max", "actor/ratio_min": "min"}),
+        log=True,
+        smooth=False,
+        from_zero=False,
+        limits=[(limit, f"clip {limit:.3g}") for limit in ratio_limits or ()],
+    )
+    others = [Chart(title, note, _lines(metrics, names), **options) for title, note, names, options in CHARTS]
+    return [chart for chart in [accuracy, reward, ratio, *others] if chart.series]
 
 
 def points(metrics: Metrics, key: str) -> list[Point]:
     """(step, value) where the metric was written and finite."""
     return [(row["step"], row[key]) for row in metrics if row.get(key) is not None]
-
-
-def _chart(title: str, note: str, series: list[Series], **options: Any) -> Chart:
-    return Chart(title, note, series, **options)
 
 
 def _lines(metrics: Metrics, names: dict[str, str]) -> list[Series]:
