@@ -1,6 +1,6 @@
 """Do 8 ranks finish an update at the same time? Groups dealt by cost, against rollouts dealt by tokens (as EasyR1 does).
 
-    python benchmarks/rank_balance.py [--groups 64] [--ranks 8] [--json]
+    python benchmarks/rank_balance.py [--groups 64] [--ranks 8] [--seed 0] [--json]
 
 Prompts with pictures of 64 to 1,024 tokens (some without), answers of 20 to 400 tokens, 4 to a prompt. Every rank's forward
 and backward run one after the other on this machine and are timed (on a CPU: CPU seconds of this process).
@@ -28,9 +28,9 @@ from gmpo_vl.models.allocator import keep_freed_memory
 from gmpo_vl.rollout.types import Group
 
 
-def mixed_groups(name: str, count: int, device: torch.device) -> list[Group]:
+def mixed_groups(name: str, count: int, seed: int, device: torch.device) -> list[Group]:
     """Prompt lengths and answer lengths as uneven as a mixed data set's."""
-    draw = torch.Generator().manual_seed(0)
+    draw = torch.Generator().manual_seed(seed)
     groups = []
     for i in range(count):
         prompt = int(
@@ -53,6 +53,7 @@ def main() -> None:
     )
     parser.add_argument("--groups", type=int, default=64, help="prompts of the update (default 64)")
     parser.add_argument("--ranks", type=int, default=8, help="(default 8)")
+    parser.add_argument("--seed", type=int, default=0, help="of the groups' lengths (default 0)")
     parser.add_argument("--model-config", choices=CONFIGS, default="scaled_3b")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--max-tokens", type=int, default=8192, help="tokens of a packed row (default 8192)")
@@ -65,7 +66,7 @@ def main() -> None:
     model = random_model(
         options.model_config, device, torch.bfloat16 if device.type == "cuda" else torch.float32
     )
-    groups = mixed_groups(options.model_config, options.groups, device)
+    groups = mixed_groups(options.model_config, options.groups, options.seed, device)
     of = rates(model.config)
 
     by_cost = deal([group_cost(of, group) for group in groups], options.ranks)
@@ -83,6 +84,7 @@ def main() -> None:
     found: dict[str, Any] = {
         "groups": options.groups,
         "ranks": options.ranks,
+        "seed": options.seed,
         "by_cost_seconds": [round(s, 3) for s in ours],
         "by_cost_slowest_to_mean": round(slowest_to_mean(ours), 3),
         "by_tokens_seconds": [round(s, 3) for s in theirs],

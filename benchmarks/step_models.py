@@ -72,6 +72,27 @@ CONFIGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "fullatt_block_indexes": [3],
         },
     ),
+    # Another shape, for what was fitted to the one above: deeper and wider, a ViT of other proportions, smaller MLPs.
+    "other_shape": (
+        {
+            "hidden_size": 896,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 14,
+            "num_key_value_heads": 2,
+            "intermediate_size": 2432,
+            "vocab_size": 8192,
+            "rope_scaling": {"type": "mrope", "mrope_section": [8, 12, 12]},
+            "tie_word_embeddings": True,
+        },
+        {
+            "depth": 6,
+            "hidden_size": 320,
+            "num_heads": 4,
+            "intermediate_size": 864,
+            "out_hidden_size": 896,
+            "fullatt_block_indexes": [2, 5],
+        },
+    ),
 }
 
 
