@@ -121,7 +121,8 @@ def lora_parameters(config: Config, of: Any) -> int:
 
 def groups_of_lengths(prompts: Sequence[PromptLengths], response: int, n: int) -> list[Group]:
     """Groups that have nothing but their lengths, for the planner that the run will use."""
-    answer = Response(torch.zeros(response, dtype=torch.int64), torch.zeros(0), "", False, 0)
+    ids_T = torch.zeros(1, dtype=torch.int64).expand(response)  # in the memory of one token
+    answer = Response(ids_T, torch.zeros(0), "", False, 0)
     nowhere_30 = torch.zeros((3, 0), dtype=torch.int64)
     groups = []
     for k, lengths in enumerate(prompts):
