@@ -174,6 +174,14 @@ def test_further_columns_come_along_in_the_copy(config, tmp_path):
     ]
 
 
+# Ends its process as a machine without memory would.
+DEADLY = """
+import os, signal
+def compute_score(reward_inputs):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):
     """Rows of pictures of all sizes."""
@@ -199,6 +207,13 @@ def test_workers_find_what_one_process_finds(many, config, tmp_path):
     for _, said, _ in found:
         del said["seconds"], said["rows_per_second"]
     assert found[0][1] == found[1][1]
+
+
+def test_a_worker_that_dies_is_told_with_its_rows(many, config, tmp_path, capsys):
+    (tmp_path / "deadly.py").write_text(DEADLY)
+    path = config(many, reward=f"{tmp_path / 'deadly.py'}:compute_score")
+    assert main(["data", "check", path, "--workers", "2", "--out", str(tmp_path / "check")]) == 2
+    assert "a worker died near rows" in capsys.readouterr().err
 
 
 def test_the_limits_it_names_let_every_row_in_and_no_smaller_ones_do(many, config, tmp_path):
