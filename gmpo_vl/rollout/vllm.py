@@ -88,11 +88,11 @@ def generate(
     inputs = [engine_input(prompt, processor) for prompt in prompts]
     completions = engine.generate(
         [given for given in inputs for _ in range(sampling.n)],
-        [_settings(sampling, seed, banned) for seed in seeds],
+        [sampling_params(sampling, seed, 1, banned) for seed in seeds],
         use_tqdm=False,
     )
     responses = [
-        _response(completion.outputs[0], processor, seed) for completion, seed in zip(completions, seeds)
+        response_of(completion.outputs[0], processor, seed) for completion, seed in zip(completions, seeds)
     ]
     if progress is not None:
         progress(len(prompts))
@@ -103,7 +103,8 @@ def generate(
 
 
 def engine_input(prompt: Prompt, processor: Processor) -> dict[str, Any]:
-    """Ids with one image token per picture, which vLLM expands itself, and the pictures."""
+    """Ids with one image token per picture, which vLLM expands itself, and the pictures as they were resized: its own
+    processor finds nothing left to resize."""
     ids = prompt.ids_P
     if processor.image_token_id is not None:
         is_image_P = ids == processor.image_token_id
@@ -114,11 +115,14 @@ def engine_input(prompt: Prompt, processor: Processor) -> dict[str, Any]:
     return given
 
 
-def _settings(sampling: Sampling, seed: int, banned: Sequence[int]) -> Any:
+def sampling_params(
+    sampling: Sampling, seed: int, n: int, banned: Sequence[int], ignore_eos: bool = False
+) -> Any:
+    """vLLM's settings for n samples of a prompt, the first of which has this seed, with the log-prob of every token drawn."""
     from vllm import SamplingParams
 
     return SamplingParams(
-        n=1,
+        n=n,
         max_tokens=sampling.max_tokens,
         temperature=sampling.temperature,
         top_p=sampling.top_p,
@@ -126,11 +130,13 @@ def _settings(sampling: Sampling, seed: int, banned: Sequence[int]) -> Any:
         seed=seed,
         logprobs=0,  # of the token drawn alone
         logit_bias=dict.fromkeys(banned, BAN) or None,
+        ignore_eos=ignore_eos,
         detokenize=False,
     )
 
 
-def _response(output: Any, processor: Processor, seed: int) -> Response:
+def response_of(output: Any, processor: Processor, seed: int) -> Response:
+    """One of vLLM's samples, drawn with this seed."""
     ids = list(output.token_ids)
     log_probs = [at[token].logprob for token, at in zip(ids, output.logprobs)]
     ids_T = torch.tensor(ids, dtype=torch.int64)

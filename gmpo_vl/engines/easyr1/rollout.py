@@ -11,21 +11,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from PIL import Image
 from verl.protocol import DataProto
 from verl.workers.rollout import vllm_rollout_spmd
 from verl.workers.rollout.vllm_rollout_spmd import vLLMRollout
-from vllm import SamplingParams
 
-from gmpo_vl.data.types import Prompt
 from gmpo_vl.engines.easyr1.limits import LORA_RANKS
 from gmpo_vl.engines.easyr1.wire import answers_to_proto, asked
 from gmpo_vl.models.processing import Processor
 from gmpo_vl.rollout.seeds import sample_seed
-from gmpo_vl.rollout.types import Response, Sampling
-
-# Added to the logits of banned ids: their probability is 0 in float32. An infinite bias would be NaN beside another one.
-BAN = -1e4
+from gmpo_vl.rollout.types import Sampling
+from gmpo_vl.rollout.vllm import engine_input, response_of, sampling_params
 
 
 class GMPOvLLMRollout(vLLMRollout):
@@ -52,35 +47,21 @@ class GMPOvLLMRollout(vLLMRollout):
     @torch.no_grad()
     def generate_sequences(self, prompts: DataProto) -> DataProto:
         wanted, positions, sampling = asked(prompts)
+        seeds = [first_seed(sampling, prompt.example.id, at) for prompt, at in zip(wanted, positions)]
         completions = self.inference_engine.generate(
-            prompts=[vllm_input(prompt, self.processor) for prompt in wanted],
+            prompts=[engine_input(prompt, self.processor) for prompt in wanted],
             sampling_params=[
-                sampling_params(
-                    sampling, prompt.example.id, position, self.banned_ids, self.config.ignore_eos
-                )
-                for prompt, position in zip(wanted, positions)
+                sampling_params(sampling, seed, sampling.n, self.banned_ids, self.config.ignore_eos)
+                for seed in seeds
             ],
             lora_request=self._lora_requests(len(wanted)),
             use_tqdm=self.use_tqdm,
         )
         return answers_to_proto(
             [
-                [self._response(output, first_seed(sampling, prompt.example.id, position))
-                 for output in completion.outputs]
-                for prompt, position, completion in zip(wanted, positions, completions)
+                [response_of(output, self.processor, seed + output.index) for output in completion.outputs]
+                for seed, completion in zip(seeds, completions)
             ]
-        )  # fmt: skip
-
-    def _response(self, output: Any, seed: int) -> Response:
-        ids = list(output.token_ids)
-        log_probs = [at[token].logprob for token, at in zip(ids, output.logprobs)]
-        ids_T = torch.tensor(ids, dtype=torch.int64)
-        return Response(
-            ids_T=ids_T,
-            rollout_log_probs_T=torch.tensor(log_probs, dtype=torch.float32),
-            text=self.processor.decode(ids_T),
-            finished=output.finish_reason == "stop",
-            seed=seed + output.index,
         )
 
     def _lora_requests(self, count: int) -> list[Any] | None:
@@ -93,34 +74,6 @@ class GMPOvLLMRollout(vLLMRollout):
         return [request] * count
 
 
-def vllm_input(prompt: Prompt, processor: Processor) -> dict[str, Any]:
-    """Ids with ONE image token per picture, which vLLM expands itself, and the pictures as they were resized: its own
-    processor finds nothing left to resize."""
-    ids = processor.tokenizer(prompt.text, add_special_tokens=False)["input_ids"]
-    given: dict[str, Any] = {"prompt_token_ids": ids}
-    if prompt.images:
-        given["multi_modal_data"] = {"image": [Image.fromarray(image.numpy()) for image in prompt.images]}
-    return given
-
-
 def first_seed(sampling: Sampling, prompt_id: str, position: int) -> int:
     """The seed of a prompt's first sample. vLLM counts on from it for the others; 62 bits leave room for that."""
     return sample_seed(sampling.seed, prompt_id, position, 0) >> 1
-
-
-def sampling_params(
-    sampling: Sampling, prompt_id: str, position: int, banned_ids: Sequence[int], ignore_eos: bool = False
-) -> SamplingParams:
-    """vLLM's settings for one prompt: n samples, each from its own seed, with the log-prob of every token drawn."""
-    return SamplingParams(
-        n=sampling.n,
-        max_tokens=sampling.max_tokens,
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        top_k=sampling.top_k,
-        seed=first_seed(sampling, prompt_id, position),
-        logprobs=0,  # of the token drawn alone
-        logit_bias=dict.fromkeys(banned_ids, BAN),
-        ignore_eos=ignore_eos,
-        detokenize=False,
-    )
