@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 
 from gmpo_vl.batching.cost import rates
-from gmpo_vl.cli import quiet_libraries
 from gmpo_vl.config import load_config
 from gmpo_vl.data.order import EpochOrder
 from gmpo_vl.engines.fitting import with_fitting_tokens
@@ -23,6 +22,7 @@ from gmpo_vl.engines.passes import limits_of
 from gmpo_vl.engines.setup import load_split
 from gmpo_vl.models.loading import model_config, model_folder
 from gmpo_vl.models.processing import load_processor
+from gmpo_vl.progress import quiet_libraries
 
 
 def main() -> None:

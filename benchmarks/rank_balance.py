@@ -1,9 +1,10 @@
 """Do 8 ranks finish an update at the same time? Groups dealt by cost, against rollouts dealt by tokens (as EasyR1 does).
 
-    python benchmarks/rank_balance.py [--groups 64] [--ranks 8] [--seed 0] [--json]
+    python benchmarks/rank_balance.py [--groups 64] [--ranks 8] [--seed 0] [--repeats 3] [--json]
 
 Prompts with pictures of 64 to 1,024 tokens (some without), answers of 20 to 400 tokens, 4 to a prompt. Every rank's forward
-and backward run one after the other on this machine and are timed (on a CPU: CPU seconds of this process).
+and backward run one after the other on this machine and are timed (on a CPU: CPU seconds of this process); a rank's time is
+the median of the rounds.
 
 by cost     whole groups, prompts and pictures computed once; operations of a group from the model's config
 by tokens   single rollouts, prompts and pictures computed for each; the same method on prompt and response tokens
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 from functools import partial
 from typing import Any
 
@@ -53,6 +55,8 @@ def main() -> None:
     )
     parser.add_argument("--groups", type=int, default=64, help="prompts of the update (default 64)")
     parser.add_argument("--ranks", type=int, default=8, help="(default 8)")
+    parser.add_argument("--repeats", type=int, default=3, help="rounds over all ranks (default 3)")
+    parser.add_argument("--shared-only", action="store_true", help="leave out the rollouts dealt by tokens")
     parser.add_argument("--seed", type=int, default=0, help="of the groups' lengths (default 0)")
     parser.add_argument("--model-config", choices=CONFIGS, default="scaled_3b")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
@@ -77,22 +81,30 @@ def main() -> None:
 
     def seconds(ranks: list[list[Row]], limits: Limits) -> list[float]:
         update(model, ranks[0], limits, device)  # warm
-        return [seconds_of(partial(update, model, rows, limits, device), device) for rows in ranks]
+        rounds = [
+            [seconds_of(partial(update, model, rows, limits, device), device) for rows in ranks]
+            for _ in range(options.repeats)
+        ]
+        return [statistics.median(of_rank) for of_rank in zip(*rounds)]
 
     ours = seconds(whole, Limits(max_tokens=options.max_tokens))
-    theirs = seconds(single, Limits(max_rows=1, share_prefix=False))
     found: dict[str, Any] = {
         "groups": options.groups,
         "ranks": options.ranks,
         "seed": options.seed,
         "by_cost_seconds": [round(s, 3) for s in ours],
         "by_cost_slowest_to_mean": round(slowest_to_mean(ours), 3),
-        "by_tokens_seconds": [round(s, 3) for s in theirs],
-        "by_tokens_slowest_to_mean": round(slowest_to_mean(theirs), 3),
-        "slowest_rank_speedup": round(max(theirs) / max(ours), 2),
         "model": options.model_config,
+        "repeats": options.repeats,
         **versions(device),
     }
+    if not options.shared_only:
+        theirs = seconds(single, Limits(max_rows=1, share_prefix=False))
+        found |= {
+            "by_tokens_seconds": [round(s, 3) for s in theirs],
+            "by_tokens_slowest_to_mean": round(slowest_to_mean(theirs), 3),
+            "slowest_rank_speedup": round(max(theirs) / max(ours), 2),
+        }
     if options.json:
         print(json.dumps(found))
         return

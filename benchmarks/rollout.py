@@ -98,7 +98,8 @@ def main() -> None:
     def run_ours() -> None:
         ours(model, processor, group.prompt, length, n)
 
-    run_theirs(), run_ours()
+    run_theirs()
+    run_ours()
     times = [(seconds_of(run_theirs, device), seconds_of(run_ours, device)) for _ in range(options.repeats)]
     found = {
         "generate_seconds": round(statistics.median(t for t, _ in times), 3),

@@ -5,7 +5,7 @@
 
 Forward and backward of one group on a model with random weights; by default one with Qwen2.5-VL-3B's shares of layers,
 attention, head and ViT, small enough for a CPU. Settings are prompt/response/group in tokens and rollouts, `ragged` has
-responses of 20 to 400 tokens.
+responses of 20 to 400 tokens; 90/1500/8 is the least that `share_prefix: auto` shares (a twentieth of the tokens).
 
 plain   one rollout at a time, nothing padded, head on response positions only: the best that not sharing can do
 shared  the group in packed rows of up to --max-tokens tokens: whole, or in the fewest parts, as in training
@@ -47,6 +47,7 @@ SETTINGS = {
     "450/300/16": (450, [300] * 16),
     "1500/400/8": (1500, [400] * 8),
     "450/1500/8": (450, [1500] * 8),
+    "90/1500/8": (90, [1500] * 8),
     "ragged": (450, [20, 47, 85, 120, 166, 230, 310, 400]),
 }
 
