@@ -14,6 +14,7 @@ from gmpo_vl.data.commands import add_data_commands
 from gmpo_vl.doctor.commands import add_doctor
 from gmpo_vl.evaluation.commands import add_eval, with_default_command
 from gmpo_vl.evaluation.result_commands import add_difficulty
+from gmpo_vl.progress import quiet_libraries
 from gmpo_vl.study.commands import add_study
 
 
@@ -139,16 +140,6 @@ def run_train(options: argparse.Namespace) -> int:
         print(notice)
     train(config)
     return 0
-
-
-def quiet_libraries() -> None:
-    """The libraries' own bars and hints off: a run says itself what it does. Their errors stay."""
-    import datasets
-    import transformers
-
-    transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
-    datasets.disable_progress_bars()
 
 
 def run_export(options: argparse.Namespace) -> int:

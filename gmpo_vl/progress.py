@@ -1,4 +1,4 @@
-"""A bar for phases that take a while, on a terminal; nothing in a log file."""
+"""What a person watches while something runs: a bar for phases that take a while, and no chatter of libraries."""
 
 from __future__ import annotations
 
@@ -40,3 +40,13 @@ def phase_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(title, total=total)
         yield lambda count: progress.advance(task, count)
+
+
+def quiet_libraries() -> None:
+    """The libraries' own bars and hints off: a run says itself what it does. Their errors stay."""
+    import datasets
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    datasets.disable_progress_bars()

@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from gmpo_vl.progress import quiet_libraries
+
 
 def add_doctor(commands: Any) -> None:
     """Register `doctor` with the command line's parser."""
@@ -38,18 +40,13 @@ def add_doctor(commands: Any) -> None:
 
 
 def run_doctor(options: argparse.Namespace) -> int:
-    import datasets
-    import transformers
-
     from gmpo_vl.config import load_config
     from gmpo_vl.data.writing import make_folder
     from gmpo_vl.doctor.doctor import Examination, examine
     from gmpo_vl.doctor.findings import Finding, count_line, lines_of
     from gmpo_vl.runs import write_json
 
-    datasets.disable_progress_bars()
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    quiet_libraries()
     config = load_config(options.config, options.overrides)
     make_folder(options.out)
     findings: list[Finding] = []

@@ -16,6 +16,7 @@ from gmpo_vl.evaluation.result_commands import (
     columns_of,
     print_results,
 )
+from gmpo_vl.progress import quiet_libraries
 
 COMMANDS = ("run", "merge", "regrade", "compare", "table", "page", "protocols")
 
@@ -169,7 +170,6 @@ def _run_one(options: argparse.Namespace) -> dict[str, Any] | None:
 
 def answer_shard(options: argparse.Namespace, shard: tuple[int, int]) -> None:
     """What a worker process does."""
-    from gmpo_vl.cli import quiet_libraries
 
     quiet_libraries()
     _answer(_job(options), options, shard, None)
@@ -182,7 +182,6 @@ def _answer(job: Any, options: argparse.Namespace, shard: tuple[int, int], progr
 
 
 def _job(options: argparse.Namespace) -> Any:
-    from gmpo_vl.cli import quiet_libraries
 
     quiet_libraries()
     from gmpo_vl.data.rows import DataError

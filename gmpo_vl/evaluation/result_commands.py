@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gmpo_vl.data.commands import at_least
+from gmpo_vl.progress import quiet_libraries
 
 
 def add_result_commands(parts: Any) -> None:
@@ -163,7 +164,6 @@ def run_page(options: argparse.Namespace) -> int:
 
 
 def run_difficulty(options: argparse.Namespace) -> int:
-    from gmpo_vl.cli import quiet_libraries
     from gmpo_vl.evaluation.difficulty import write_difficulty
     from gmpo_vl.runs import EvaluationFolder
 
