@@ -69,12 +69,13 @@ def estimate_local(
     the length that takes most. Where tokens bound a forward that need not be the longest: short answers leave room for
     more prompts with their pictures.
 
-    fsdp: the forward is FSDP's, which casts what goes from layer to layer, and of EasyR1's LoRA, whose base is in bf16.
+    fsdp: the forward is FSDP's, which casts what goes from layer to layer; EasyR1's LoRA is the language model's alone, on a
+    base in bf16, and its AdamW is fused.
     """
     actor, data, n = config.worker.actor, config.data, config.worker.rollout.n
     of = widths(size.config)
-    frozen = size.vision if actor.model.freeze_vision_tower else 0
     lora, weight = actor.model.lora.rank > 0, BYTES[actor.fsdp.torch_dtype or "fp32"]
+    frozen = size.vision if actor.model.freeze_vision_tower or (fsdp and lora) else 0
     setting = Setting(
         parameters=size.parameters,
         trained=lora_parameters(config, of) if lora else size.parameters - frozen,
@@ -85,7 +86,7 @@ def estimate_local(
         checkpointing=actor.model.enable_gradient_checkpointing,
         vision_trained=not frozen,
         reference=not config.algorithm.disable_kl and not lora,
-        temporary_moments=cuda,
+        temporary_moments=cuda and not fsdp,
         gaps=not cuda and is_glibc(),
     )
     whole = Shape(longest.tokens, (data.max_response_length,) * n, longest.grids)
@@ -155,9 +156,7 @@ def estimate_easyr1(
     """
     actor, rollout = config.worker.actor, config.worker.rollout
     world = config.trainer.nnodes * config.trainer.n_gpus_per_node
-    shards = world if actor.fsdp.fsdp_size in (-1, 0) else actor.fsdp.fsdp_size
-    if not actor.fsdp.enable_full_shard:
-        shards = 1
+    shards = actor.fsdp.fsdp_size if 0 < actor.fsdp.fsdp_size < world else world
     per_rank = replace(
         config,
         data=replace(config.data, rollout_batch_size=max(1, config.data.rollout_batch_size // world)),
@@ -168,10 +167,9 @@ def estimate_easyr1(
     whole = estimate_local(per_rank, size, longest, score_limits, update_limits, cuda=True, fsdp=True)
     held = tuple(
         replace(part, bytes=part.bytes / shards, assumption=f"{part.assumption}; one of {shards} shards")
-        for part in whole.held
+        for part in _as_easyr1_holds(whole.held, config, size)
     )
-    unit = 2 * size.parameters / (widths(size.config).layers + 2) * BYTES[actor.fsdp.mp_param_dtype]
-    gathered = Part("gathered", unit, "the weights of two layers, put together for their turn")
+    gathered = _gathered(config, size)
     weights = size.parameters * BYTES[rollout.dtype] / rollout.tensor_parallel_size
     sampling = (
         Part(
@@ -182,20 +180,63 @@ def estimate_easyr1(
         if free
         else Part("vLLM", weights, "its weights alone: how large a GPU is, is not known here")
     )
-    there = [part for part in held if not _offloaded(part.name, config)]
+    there = [part for part in held if not _moved_away(part.name, config)]
+    passing = [part for part in held if part.name in ("weights", "reference") and part not in there]
     return Estimate(
         held=tuple(there),
         generate=(sampling,),
-        log_probs=(*_without_cast(whole.log_probs), gathered),
-        update=(*_without_cast(whole.update), gathered, *(part for part in held if part not in there)),
+        log_probs=(*_without_cast(whole.log_probs), gathered, *passing),
+        update=(
+            *_without_cast(whole.update),
+            gathered,
+            *(part for part in held if part.name != "reference" and part not in there),
+        ),
     )
 
 
-def _offloaded(part: str, config: Config) -> bool:
-    """Is it on the host while vLLM samples?"""
+def _as_easyr1_holds(parts: Sequence[Part], config: Config, size: ModelSize) -> list[Part]:
+    """Before it is sharded: a reference of its own dtype, and what adamw_bf16 keeps in bf16."""
+    actor, ref = config.worker.actor, config.worker.ref
+    weight = BYTES[actor.fsdp.torch_dtype or "fp32"]
+    found = []
+    for part in parts:
+        if part.name == "reference":
+            if ref.fsdp.enable_cpu_offload:
+                continue
+            part = replace(part, bytes=size.parameters * BYTES[ref.fsdp.torch_dtype or "bf16"])
+        if part.name == "gradients":
+            part = replace(part, assumption="of what is trained, dropped after a step's updates")
+        if part.name == "optimizer" and actor.optim.strategy == "adamw_bf16":
+            moments = "two moments and what rounding drops, in bf16"
+            part = Part("optimizer", part.bytes / (2 * weight) * 3 * BYTES["bf16"], f"adamw_bf16: {moments}")
+        found.append(part)
+    return found
+
+
+def _gathered(config: Config, size: ModelSize) -> Part:
+    """What FSDP has put together at once, in the dtype it computes in (verl/utils/fsdp_utils.py: a layer is a unit, the rest
+    is the root's, which stays from its forward on)."""
+    of, fsdp = widths(size.config), config.worker.actor.fsdp
+    if not fsdp.enable_full_shard:
+        return Part("gathered", size.parameters * BYTES[fsdp.mp_param_dtype], "all weights, for the backward")
+    tied = getattr(size.config, "tie_word_embeddings", False)
+    ends = of.vocabulary * of.hidden * (1 if tied else 2)
+    layer = (size.parameters - size.vision - ends) / of.layers
+    return Part(
+        "gathered",
+        (ends + 2 * layer) * BYTES[fsdp.mp_param_dtype],
+        "embeddings, head and two layers, put together for their turn",
+    )
+
+
+def _moved_away(part: str, config: Config) -> bool:
+    """Is it not on the GPU while vLLM samples?"""
     offload = config.worker.actor.offload
-    return (part in ("weights", "gradients") and offload.offload_params) or (
-        part.startswith("optimizer") and offload.offload_optimizer
+    return (
+        part == "gradients"
+        or (part == "weights" and offload.offload_params)
+        or (part == "optimizer" and offload.offload_optimizer)
+        or (part == "reference" and config.worker.ref.offload.offload_params)
     )
 
 

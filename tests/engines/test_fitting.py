@@ -9,7 +9,7 @@ from gmpo_vl.batching.planning import Limits
 from gmpo_vl.config import load_config
 from gmpo_vl.engines import fitting
 from gmpo_vl.engines.local.trainer import train
-from gmpo_vl.engines.memory import PromptLengths, estimate_local, model_size
+from gmpo_vl.engines.memory import PromptLengths, estimate_easyr1, estimate_local, model_size
 from gmpo_vl.engines.plan import dry_run
 from gmpo_vl.engines.setup import load_configured_processor, load_split
 
@@ -102,3 +102,34 @@ def test_a_key_that_says_it_is_honoured_and_the_plan_tells(unsaid, monkeypatch):
     )
     monkeypatch.setattr(fitting, "_memory", lambda config: 1e15)
     assert "up to 3 rollouts a forward" in dry_run(rollouts)
+
+
+def test_a_gpus_share_is_as_easyr1_shards_it(unsaid, tiny_folder):
+    """FSDP1 and EasyR1's fsdp_workers.py: ZeRO-2 shards what is held too, and fused AdamW makes no copy."""
+    size, limits = model_size(tiny_folder), Limits(max_rows=1)
+
+    def parts(*more):
+        config = unsaid("engine=easyr1", "trainer.n_gpus_per_node=2", "trainer.nnodes=2", *more)
+        found = estimate_easyr1(config, size, PromptLengths(100), limits, limits, free=0.0)
+        phases = {phase: {p.name: p.bytes for p in getattr(found, phase)} for phase in ("held", "generate")}
+        update = {p.name: p.bytes for p in (*found.held, *found.update)}
+        log_probs = {p.name: p.bytes for p in (*found.held, *found.log_probs)}
+        return update, log_probs, phases["held"] | phases["generate"]
+
+    n = size.parameters
+    update, _, sampling = parts()
+    assert (update["weights"], update["gradients"], update["optimizer"]) == (n, n, 2 * n)  # 4 bytes, 4 shards
+    assert "optimizer step" not in update
+    assert "gradients" not in sampling
+    whole = parts("worker.actor.fsdp.enable_full_shard=false")[0]
+    assert whole["weights"] == n
+    assert whole["gathered"] > update["gathered"]
+    assert parts("worker.actor.fsdp.fsdp_size=16")[0]["weights"] == n, "no more shards than GPUs"
+    assert parts("worker.actor.fsdp.fsdp_size=2")[0]["weights"] == 2 * n
+    assert parts("worker.actor.optim.strategy=adamw_bf16")[0]["optimizer"] == 1.5 * n
+    _, scoring, sampling = parts("worker.actor.offload.offload_params=true")
+    assert scoring["weights"] == n
+    assert "weights" not in sampling
+    kl = ("algorithm.disable_kl=false", "algorithm.use_kl_loss=true")
+    assert parts(*kl)[1]["reference"] == n / 2  # bf16
+    assert "reference" not in parts(*kl, "worker.ref.fsdp.enable_cpu_offload=true")[1]

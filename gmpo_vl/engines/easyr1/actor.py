@@ -58,6 +58,7 @@ class GMPOActor(DataParallelPPOActor):
         self.policy.share_prefix = data.meta_info["share_prefix"]
         set_learning_rate(self.actor_optimizer, data.meta_info["lr"])
         metrics = update_policy(self.policy, self.actor_optimizer, groups_of(data), self.run)
+        self.actor_optimizer.zero_grad()  # vLLM, which wakes next, wants the memory
         if self.policy.features is not None:
             self.policy.features.forget()
         return metrics
