@@ -260,9 +260,8 @@ def _image(item: Any, image_dir: str | None, which: str) -> ImageSource:
         raise RowError("image_missing", f"{which} is a URL ({path[:100]}); download it and give its path")
     path = os.path.join(image_dir, path) if image_dir is not None else path
     if "\0" in path or not os.path.isfile(path):
-        start = (
-            "" if os.path.isabs(path) else ", relative to the working directory (data.image_dir is not set)"
-        )
+        unset = "" if image_dir is not None else " (data.image_dir is not set)"
+        start = "" if os.path.isabs(path) else f", relative to the working directory{unset}"
         raise RowError("image_missing", f"{which}: no file {path[:300]!r}{start}")
     return path
 

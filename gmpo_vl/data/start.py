@@ -42,22 +42,25 @@ def write_start(name: str, source: str | None = None, python: bool = False, fold
     guesses["images"] = guesses["images"] or next((name for name in row if _is_picture(row[name])), None)
     columns = [(name, _shown(value)) for name, value in row.items()]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(
-        template.render(name=name, source=source, columns=columns, guesses=guesses), encoding="utf-8"
-    )
+    text = template.render(name=name, source=source, columns=columns, guesses=guesses)
+    path.write_bytes(
+        text.encode("utf-8", errors="backslashreplace")
+    )  # a row may not be UTF-8: convert says so
     return path
 
 
 def first_row(source: str) -> dict[str, Any]:
-    """The first readable row of a data set."""
+    """The first readable row of a data set. Raises DataError with what is wrong with one where none is."""
+    fault = ""
     for table in open_tables(source):
         for i in range(min(20, len(table.rows))):
             try:
                 row = table.rows[i]
-            except RowError:
+            except RowError as error:
+                fault = fault or f"; {table.name}, row {i}: {error}"
                 continue
             return {str(name): value for name, value in row.items()}
-    raise DataError(f"{source}: no row of it can be read")
+    raise DataError(f"{source}: no row of it can be read{fault}")
 
 
 def _guess(words: Sequence[str], columns: Sequence[str]) -> str | None:

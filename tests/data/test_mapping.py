@@ -448,3 +448,14 @@ def test_a_number_that_cannot_be_is_refused_at_its_option(arguments, capsys):
 def test_a_folder_of_pictures_is_no_mapping_and_is_told_so(photos, tmp_path, capsys):
     assert main(["data", "convert", str(photos), str(tmp_path / "out")]) == 2
     assert f"{photos} is a folder, not a mapping file; `gmpo-vl data new NAME" in capsys.readouterr().err
+
+
+def test_a_start_from_a_table_that_is_not_as_it_should_be(tmp_path):
+    (tmp_path / "latin.csv").write_bytes("question,answer\nGröße?,1\n".encode("latin-1"))
+    assert "problem: question" in write_start(
+        "latin", str(tmp_path / "latin.csv"), folder=tmp_path
+    ).read_text("utf-8")
+    (tmp_path / "ragged.csv").write_text("question,answer\na,1,2\n")
+    with pytest.raises(DataError, match=r"no row of it can be read; .*ragged.csv, row 0: 3 cells"):
+        write_start("ragged", str(tmp_path / "ragged.csv"), folder=tmp_path)
+    assert not (tmp_path / "ragged.yaml").exists()
