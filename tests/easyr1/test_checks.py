@@ -264,13 +264,20 @@ def test_a_cluster_that_cannot_hold_the_run_is_said_instead_of_waited_for(
     assert said is None if reason is None else reason in said
 
 
-def test_a_gpu_without_memory_ends_with_what_to_lower(make_config, monkeypatch):
+@pytest.mark.parametrize(
+    ("cause", "said"),
+    [
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nmore"),
+            r"Tried to allocate 2 GiB\.",
+        ),
+        (RuntimeError("CUDA Error: out of memory at cumem_allocator.cpp:62"), "cumem_allocator.cpp:62"),
+    ],
+)
+def test_a_gpu_without_memory_ends_with_what_to_lower(make_config, monkeypatch, cause, said):
     def out_of_memory(*_):
-        cause = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nmore")
         raise ray.exceptions.RayTaskError("update_actor", "trace", cause).as_instanceof_cause()
 
     monkeypatch.setattr(driver, "open_session", out_of_memory)
-    with pytest.raises(
-        OSError, match=r"Tried to allocate 2 GiB\.\nIn an update .*max_tokens_per_micro_batch"
-    ):
+    with pytest.raises(OSError, match=rf"{said}\nIn an update .*max_tokens_per_micro_batch"):
         driver.train(make_config())

@@ -67,7 +67,8 @@ def train(config: Config) -> Run:
         cause = error.cause
         if isinstance(cause, FloatingPointError | ValueError | OSError):
             raise cause from error  # a sentence for people, from a worker
-        if isinstance(cause, torch.OutOfMemoryError):
+        # torch's own error, and what vLLM's allocator raises when it wakes ("CUDA Error: out of memory at ...").
+        if isinstance(cause, RuntimeError) and "out of memory" in str(cause):
             raise OSError(OUT_OF_MEMORY.format(cause=str(cause).partition("\n")[0])) from error
         raise
     except ray.exceptions.RayActorError as error:
