@@ -297,7 +297,7 @@ def parts_table(found: Estimate) -> list[str]:
             lines.append(f"{gib(part.bytes):>9}  {part.name:15} {field.name:9} {part.assumption}")
     return [
         *lines,
-        f"{gib(found.peak):>9}  at the peak: what is held, and the larger of update and generation",
+        f"{gib(found.peak):>9}  at the peak: what is held, and the largest phase",
     ]
 
 

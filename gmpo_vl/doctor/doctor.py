@@ -31,7 +31,7 @@ from gmpo_vl.engines.memory import ModelSize, PromptLengths, estimate_easyr1, es
 from gmpo_vl.models.loading import model_folder
 from gmpo_vl.models.processing import Processor, encode_prompt, load_processor
 from gmpo_vl.models.prompts import prompt_settings
-from gmpo_vl.models.shared import KNOWN
+from gmpo_vl.models.shared import sharing_obstacle
 from gmpo_vl.progress import phase_bar
 from gmpo_vl.rewards.loading import Reward, load_reward
 
@@ -247,12 +247,12 @@ def _memory(
 def _sharing(e: Examination, size: ModelSize, processor: Processor, result: CheckResult) -> Iterator[Finding]:
     """What a step gains from computing each picture and prompt once per group, where this model can."""
     actor = e.config.worker.actor
-    if size.config.model_type not in KNOWN or actor.loss_type.startswith("easyr1/"):
+    if sharing_obstacle(size.config) is not None or actor.loss_type.startswith("easyr1/"):
         return
     prompts = prompt_lengths(result, processor, e.config)
     longest = longest_of(result, processor, e.config)
     limits = (replace(limits, share_prefix=True) for limits in e.limits_of(size, longest))
-    chosen = prompts[:: max(1, len(prompts) // PROMPTS)]
+    chosen = prompts[:: -(-len(prompts) // PROMPTS)]
     table = "\n".join(gain_table(e.config, rates(size.config), chosen, *limits))
     if actor.share_prefix == "never":
         where, change = "worker.actor.share_prefix", "auto shares where it is proved and pays"

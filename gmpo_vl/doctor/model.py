@@ -16,7 +16,7 @@ from gmpo_vl.doctor.findings import Finding
 from gmpo_vl.engines.memory import ModelSize
 from gmpo_vl.models.loading import banned_ids
 from gmpo_vl.models.processing import Processor, encode_prompt
-from gmpo_vl.models.shared import KNOWN
+from gmpo_vl.models.shared import KNOWN, sharing_obstacle
 
 PROBE = "What is the value of x?"
 
@@ -69,8 +69,8 @@ def check_weights(folder: Path, size: ModelSize) -> Iterator[Finding]:
 
 
 def check_model_class(config: Config, size: ModelSize) -> Iterator[Finding]:
-    kind = size.config.model_type
-    if kind in KNOWN:
+    kind, obstacle = size.config.model_type, sharing_obstacle(size.config)
+    if obstacle is None:
         yield Finding(
             "ok", "model", f"{kind}: each prompt is computed once per group, proved at the run's start"
         )
@@ -79,9 +79,9 @@ def check_model_class(config: Config, size: ModelSize) -> Iterator[Finding]:
     yield Finding(
         level,
         "model",
-        f"{kind} is not known inside: its rollouts run one at a time",
+        f"{obstacle}: rollouts run one at a time",
         "worker.actor.model.model_path",
-        f"known are {', '.join(sorted(KNOWN))}",
+        f"prompts are shared by {', '.join(sorted(KNOWN))}, without sliding windows or attention_dropout",
     )
 
 

@@ -12,6 +12,7 @@ from gmpo_vl.config import Config
 from gmpo_vl.engines.memory import ModelSize, PromptLengths, estimate_easyr1, estimate_local, model_size
 from gmpo_vl.models.loading import model_folder
 from gmpo_vl.models.prompts import PromptSet
+from gmpo_vl.models.shared import sharing_obstacle
 
 # Part of the memory that an estimate may fill: the rest is the allocator's gaps and what libraries hold.
 USABLE = 0.8
@@ -66,7 +67,8 @@ def tokens_that_fit(config: Config, size: ModelSize, longest: PromptLengths, mem
 
 
 def _peak(config: Config, size: ModelSize, longest: PromptLengths, tokens: int) -> float:
-    limits = Limits(max_tokens=tokens, share_prefix=config.worker.actor.share_prefix != "never")
+    shared = config.worker.actor.share_prefix != "never" and sharing_obstacle(size.config) is None
+    limits = Limits(max_tokens=tokens, share_prefix=shared)
     if config.engine == "easyr1":
         found = estimate_easyr1(config, size, longest, limits, limits, free=0.0)
     else:

@@ -9,6 +9,7 @@ from gmpo_vl.batching.planning import Limits, micro_batches, rows_of, shapes_of
 from gmpo_vl.batching.predict import PhaseGain, step_gain
 from gmpo_vl.config import Config
 from gmpo_vl.engines.memory import PromptLengths, groups_of_lengths
+from gmpo_vl.engines.setup import vision_is_frozen
 
 PROMPTS = 256  # looked at: more change no figure that is shown
 
@@ -27,8 +28,6 @@ def gain_of_sharing(
     """
     actor = config.worker.actor
     rows = rows_of(groups_of_lengths(prompts, answer, config.worker.rollout.n))
-    # Engine easyr1's adapters are the language model's alone (easyr1/limits.py).
-    frozen = actor.model.freeze_vision_tower or (config.engine == "easyr1" and actor.model.lora.rank > 0)
     return step_gain(
         of,
         shapes_of([rows]),
@@ -38,7 +37,7 @@ def gain_of_sharing(
         with_reference=not config.algorithm.disable_kl,
         updates=actor.ppo_epochs,
         checkpointing=actor.model.enable_gradient_checkpointing,
-        frozen_vision=frozen,
+        frozen_vision=vision_is_frozen(config),
         own_sampler=config.engine == "local",
     )
 

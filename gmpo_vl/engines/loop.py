@@ -195,9 +195,6 @@ def old_and_reference_log_probs(s: Session, collected: Collected) -> dict[str, f
 
 def check_mismatch(s: Session, metrics: dict[str, float]) -> None:
     """Raise ConfigError where sampler and trainer are further apart than rounding can put them."""
-    rollout = s.config.worker.rollout
-    if rollout.top_p < 1.0 or rollout.top_k > 0:
-        return  # the sampler's log-probs are of the truncated distribution
     if "rollout/mismatch_kl" not in metrics:
         return  # every group is surplus of an earlier step
     for name, most in s.engine.tolerated_mismatch().items():

@@ -13,6 +13,7 @@ from gmpo_vl.batching.memory import Estimate, Part, Setting, estimate, widths
 from gmpo_vl.batching.planning import Limits, micro_batches, rows_of, shapes_of
 from gmpo_vl.config import Config
 from gmpo_vl.data.types import Example, Prompt
+from gmpo_vl.engines.setup import vision_is_frozen
 from gmpo_vl.models.allocator import is_glibc
 from gmpo_vl.models.loading import model_config
 from gmpo_vl.rollout.types import Group, Response
@@ -75,7 +76,7 @@ def estimate_local(
     actor, data, n = config.worker.actor, config.data, config.worker.rollout.n
     of = widths(size.config)
     lora, weight = actor.model.lora.rank > 0, BYTES[actor.fsdp.torch_dtype or "fp32"]
-    frozen = size.vision if actor.model.freeze_vision_tower or (fsdp and lora) else 0
+    frozen = size.vision if vision_is_frozen(config) else 0
     setting = Setting(
         parameters=size.parameters,
         trained=lora_parameters(config, of) if lora else size.parameters - frozen,

@@ -25,6 +25,7 @@ from gmpo_vl.models.features import FrozenFeatures
 from gmpo_vl.models.forward import unwrap
 from gmpo_vl.models.processing import Processor
 from gmpo_vl.models.routers import RouterCounter, Routing, routers
+from gmpo_vl.models.shared import sharing_obstacle
 from gmpo_vl.policy import (
     StepDiagnostics,
     kl,
@@ -75,6 +76,12 @@ class Policy:
         features_of = None if self.features is None else partial(self.features.of, device=self.device)
         return pack(rows, self.processor.image, self.device, features_of)
 
+    def limits(self, config: Config, rollouts: int) -> Limits:
+        """What a forward of this policy may hold: a model that takes no packed rows gets one rollout at a time."""
+        if sharing_obstacle(unwrap(self.model).config) is not None:
+            return Limits(max_rows=1, share_prefix=False)
+        return limits_of(config, self.share_prefix, rollouts)
+
     def look_at(self, groups: Sequence[Group]) -> None:
         """What a frozen ViT makes of the groups' pictures is known from here on. A collective."""
         if self.features is not None:
@@ -110,9 +117,7 @@ class Scored(NamedTuple):
 def log_probs_of(policy: Policy, model: Any, groups: Sequence[Group], config: Config) -> Iterator[Scored]:
     """Every response under `model`, in no particular order, no gradients. A collective: every rank takes all that comes."""
     rows = rows_of(groups)
-    limits = limits_of(
-        config, policy.share_prefix, config.worker.actor.micro_batch_size_per_device_for_experience
-    )
+    limits = policy.limits(config, config.worker.actor.micro_batch_size_per_device_for_experience)
     batches = micro_batches(rows, limits)
     policy.look_at(groups)
     # Asked before the first forward: collectives keep one order.
@@ -257,12 +262,14 @@ def accumulate_gradient(
     diagnostics.add_skipped(weight_B[skip_B])
     if progress is not None and len(active) < len(rows):
         progress(len(rows) - len(active))
-    limits = limits_of(config, policy.share_prefix, actor.micro_batch_size_per_device_for_update)
+    limits = policy.limits(config, actor.micro_batch_size_per_device_for_update)
     batches = micro_batches(active, limits)
     # With several ranks at least one forward, so that every parameter gets a gradient.
     most = _most_on_any_rank(policy, max(len(batches), int(policy.ranks > 1)))
     for batch in batches:
-        _micro_batch_loss(policy, batch, config, kl_coef, total, diagnostics).backward()
+        loss = _micro_batch_loss(policy, batch, config, kl_coef, total, diagnostics)
+        if loss.requires_grad:  # not where adapters sit in the ViT alone and no row has a picture
+            loss.backward()
         if progress is not None:
             progress(len(batch))
     for _ in range(len(batches), most):

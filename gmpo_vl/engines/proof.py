@@ -97,17 +97,18 @@ def prove_sharing(policy: Policy, groups: Sequence[Group], config: Config) -> Pr
     policy.look_at([row.group for row in rows])
     policy.model.train()  # gradient checkpointing acts in this mode only
 
-    def run(share_prefix: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        log_probs_BT, _ = forward(replace(policy, share_prefix=share_prefix), policy.model, rows, config)
-        log_probs_BT.double().sum().backward()  # a sharded weight gets its gradient here and nowhere else
+    def run(way: Policy) -> tuple[torch.Tensor, torch.Tensor]:
+        log_probs_BT, _ = forward(way, policy.model, rows, config)
+        if log_probs_BT.requires_grad:  # a sharded weight gets its gradient here and nowhere else
+            log_probs_BT.double().sum().backward()
         found = [p.grad.flatten().double() for p in layer.parameters() if p.grad is not None]
         policy.model.zero_grad(set_to_none=True)
         of_tokens = [x[: row.response_length] for x, row in zip(log_probs_BT.detach(), rows)]
         # Adapters elsewhere only: the log-probs have to do.
         return torch.cat(of_tokens), torch.cat(found or [torch.zeros(1, device=policy.device)])
 
-    shared_N, shared_W = run(True)
-    plain_N, plain_W = run(False)
+    shared_N, shared_W = run(replace(policy, share_prefix=True))
+    plain_N, plain_W = run(replace(policy, share_prefix=False, features=None))  # what is kept is proved, too
     gaps = gaps_between(shared_N, plain_N, over_ranks=policy.ranks > 1)
     squares = torch.stack([(shared_W - plain_W).square().sum(), plain_W.square().sum()])
     if policy.ranks > 1:
@@ -117,7 +118,9 @@ def prove_sharing(policy: Policy, groups: Sequence[Group], config: Config) -> Pr
 
 
 def two_rollouts(groups: Sequence[Group], limits: Limits) -> list[Row]:
-    """The longest two of one prompt that a plain forward may hold; of the shortest group where it may hold none."""
+    """The longest two of one prompt that a plain forward may hold, with pictures where there are any; of the shortest group
+    where it may hold none."""
     pairs = [sorted(rows_of([group]), key=lambda row: row.length)[-2:] for group in groups]
     pairs.sort(key=lambda pair: sum(row.length for row in pair))
-    return ([pair for pair in pairs if limits.allow(pair)] or pairs[:1])[-1]
+    allowed = [pair for pair in pairs if limits.allow(pair)] or pairs[:1]
+    return ([pair for pair in allowed if pair[0].group.prompt.images] or allowed)[-1]

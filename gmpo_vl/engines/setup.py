@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from transformers import AutoConfig
 
 from gmpo_vl.config import Config, ConfigError
-from gmpo_vl.models.loading import model_folder
+from gmpo_vl.models.loading import model_config, model_folder
 from gmpo_vl.models.moe import router_obstacle
 from gmpo_vl.models.processing import Processor, load_processor
 from gmpo_vl.models.prompts import PromptSet, load_prompts, prompt_settings
@@ -27,15 +28,26 @@ def load_configured_processor(config: Config) -> Processor:
 def check_router(config: Config) -> None:
     """Raise ConfigError for a mixture of experts whose router would not learn (models/moe.py says why)."""
     model = config.worker.actor.model
-    settings = AutoConfig.from_pretrained(model_folder(str(model.model_path)))
-    for key, value in model.override_config.items():
-        setattr(settings, key, value)
-    obstacle = router_obstacle(settings)
+    obstacle = router_obstacle(configured_model(config))
     if obstacle is not None:
         raise ConfigError(
             f"worker.actor.model.model_path {model.model_path}: {obstacle}, or worker.actor.model.override_config: "
             "{norm_topk_prob: false} here"
         )
+
+
+def configured_model(config: Config) -> Any:
+    """transformers' configuration of the model that the run starts from, with the run's own values."""
+    model = config.worker.actor.model
+    return model_config(model_folder(str(model.model_path)), **model.override_config)
+
+
+def vision_is_frozen(config: Config) -> bool:
+    """Does nothing in the ViT train? Under LoRA, where its modules are left out; engine easyr1 wants that (vLLM has no
+    adapters for a ViT)."""
+    model = config.worker.actor.model
+    adapters_elsewhere = model.lora.rank > 0 and "visual" in (model.lora.exclude_modules or "")
+    return model.freeze_vision_tower or adapters_elsewhere
 
 
 def load_configured_reward(config: Config) -> Reward:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import ChainMap
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,39 +20,37 @@ PATCHES = 16_384
 class FrozenFeatures:
     """Features by pictures, in host memory until `forget`: rollouts, old and reference log-probs and updates reuse them.
 
-    model: answers packed (models/wrapping.py), sharded or not.
+    model: answers packed (models/wrapping.py), sharded or not. others: those of another model with the same ViT, which are
+    taken where they are there, and left alone.
     """
 
-    def __init__(self, model: Any, image: ImageSettings) -> None:
+    def __init__(self, model: Any, image: ImageSettings, others: FrozenFeatures | None = None) -> None:
         self._model, self._image = model, image
-        self._known: dict[bytes, torch.Tensor] = {}
-
-    def seen_by(self, model: Any) -> FrozenFeatures:
-        """The same store for another model with the same ViT, which does the looking."""
-        other = FrozenFeatures(model, self._image)
-        other._known = self._known
-        return other
+        self._own: dict[bytes, torch.Tensor] = {}
+        self._known: Mapping[bytes, torch.Tensor] = (
+            self._own if others is None else ChainMap(self._own, others._own)
+        )
 
     @torch.no_grad()
-    def learn(self, prompts: Sequence[Prompt], calls: Callable[[int], int] = int) -> None:
+    def learn(self, prompts: Sequence[Prompt], on_all_ranks: Callable[[int], int] | None = None) -> None:
         """Look at the pictures that are not known.
 
-        calls: how often every rank calls the model, from how often this one must. A sharded ViT is gathered in each call,
-        so `learn` is then a collective, and a rank that knows all its pictures goes along.
+        on_all_ranks: how often every rank calls the model, from how often this one must. A sharded ViT is gathered in each
+        call, so `learn` is then a collective, and a rank that knows all its pictures goes along.
         """
         new = {p.pictures_key: p for p in prompts if p.pictures_key not in self._known}
         parts = _parts(list(new.values()))
-        most = calls(len(parts))
+        most = len(parts) if on_all_ranks is None else on_all_ranks(len(parts))
         for part in [*parts, *[[]] * (most - len(parts))]:
             made = self._model(Look(part, self._image))
-            self._known.update({p.pictures_key: feature.cpu() for p, feature in zip(part, made)})
+            self._own.update({p.pictures_key: feature.cpu() for p, feature in zip(part, made)})
 
     def of(self, prompts: Sequence[Prompt], device: torch.device) -> list[torch.Tensor]:
         """(1 + D, image tokens, hidden) of each prompt that was learnt, as `prompt_features` gives them."""
         return [self._known[prompt.pictures_key].to(device) for prompt in prompts]
 
     def forget(self) -> None:
-        self._known.clear()
+        self._own.clear()
 
 
 def _parts(prompts: Sequence[Prompt]) -> list[list[Prompt]]:
@@ -72,7 +71,7 @@ def frozen_features(model: Any, image: ImageSettings | None) -> FrozenFeatures |
     """A store for a model whose ViT does not train, adapters included; None for any other."""
     inner = unwrap(model)
     visual = getattr(inner.model, "visual", None)
-    if visual is None or image is None or sharing_obstacle(inner) is not None:
+    if visual is None or image is None or sharing_obstacle(inner.config) is not None:
         return None
     frozen = not any(parameter.requires_grad for parameter in visual.parameters())
     return FrozenFeatures(model, image) if frozen else None

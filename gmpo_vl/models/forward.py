@@ -120,7 +120,7 @@ def response_log_probs(
     collective calls (wrapping.py). routing: counts what the routers of a mixture of experts chose (routers.py).
     """
     inner = unwrap(model)
-    if sharing_obstacle(inner) is not None:
+    if sharing_obstacle(inner.config) is not None:
         log_probs_M, entropy_M = public_log_probs(
             inner, packed, temperature, banned_ids, with_entropy, routing
         )

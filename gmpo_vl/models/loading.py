@@ -73,7 +73,7 @@ def load_model(
     auto = AutoModelForImageTextToText if hasattr(config, "vision_config") else AutoModelForCausalLM
     model = auto.from_pretrained(folder, config=config, dtype=dtype, attn_implementation="sdpa")
     use_group_attention(model)
-    if sharing_obstacle(model) is None:
+    if sharing_obstacle(model.config) is None:
         batch_vision(model)
     return model
 

@@ -100,12 +100,14 @@ class Varlen:
     longest_key: int
 
 
-@dataclass(frozen=True)
 class Layout:
-    """Who sees whom in a packed row that the segments cover in order, in the form that each kernel wants."""
+    """Who sees whom in a packed row that the segments cover in order, in the form that each kernel wants, made once.
 
-    segments: tuple[Segment, ...]
-    device: torch.device
+    No dataclass: FSDP would copy it, and what it has made, for every layer.
+    """
+
+    def __init__(self, segments: tuple[Segment, ...], device: torch.device) -> None:
+        self.segments, self.device = segments, device
 
     @cached_property
     def blocks(self) -> tuple[Block, ...]:
@@ -289,15 +291,17 @@ AttentionMaskInterface.register(ATTENTION, sdpa_mask)
 KNOWN = {"qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe"}
 
 
-def sharing_obstacle(model: PreTrainedModel) -> str | None:
-    """Why this model cannot go through one packed row, in words; None where it can."""
-    kind = model.config.model_type
-    text: Any = model.config.get_text_config()
+def sharing_obstacle(config: Any) -> str | None:
+    """Why a model of this configuration cannot go through one packed row, in words; None where it can."""
+    kind = config.model_type
+    text = config.get_text_config()
     if kind not in KNOWN or own_attention(kind):
         return f"the layers of {kind!r} cannot be told who attends to whom"
     sliding = "sliding_attention" in (getattr(text, "layer_types", None) or ())
     if sliding or getattr(text, "use_sliding_window", False):
         return f"this {kind!r} attends within sliding windows"
+    if getattr(text, "attention_dropout", 0.0):
+        return "attention_dropout is not 0"
     return None
 
 
@@ -306,7 +310,7 @@ def use_group_attention(model: PreTrainedModel) -> None:
 
     Where the model cannot, say so and leave it alone: its rollouts go one at a time through its public inputs.
     """
-    obstacle = sharing_obstacle(model)
+    obstacle = sharing_obstacle(model.config)
     if obstacle is not None:
         warnings.warn(f"prompts are not shared: {obstacle}; one rollout at a time instead", stacklevel=3)
         return

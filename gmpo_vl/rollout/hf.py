@@ -12,7 +12,7 @@ import torch
 from transformers import Cache, PreTrainedModel
 
 from gmpo_vl.data.types import Prompt
-from gmpo_vl.models.features import FrozenFeatures
+from gmpo_vl.models.features import PATCHES, FrozenFeatures
 from gmpo_vl.models.forward import deepstack, embed_prompt, prompt_features, run_language_model, unwrap
 from gmpo_vl.models.head import entropy, token_log_probs
 from gmpo_vl.models.loading import banned_ids, eos_ids
@@ -36,7 +36,8 @@ def generate(
 ) -> list[Group]:
     """G = `sampling.n` responses to every prompt, in order.
 
-    max_cached_tokens bounds prompts that run together by the tokens their caches may hold. `progress` is told how many
+    max_cached_tokens bounds prompts that run together by the tokens their caches may hold; their pictures have at most
+    `features.PATCHES` patches. `progress` is told how many
     prompts were finished. features: of the pictures, where the ViT is frozen.
 
     occasions: which time each prompt is asked (see seeds.py), 0 by default. Prompt id and occasion name the group and
@@ -58,15 +59,18 @@ def generate(
 
 
 def _chunks(prompts: Sequence[Prompt], sampling: Sampling, max_cached_tokens: int) -> Iterator[list[int]]:
-    """Indices of prompts that run together: of similar length, so that little is padded."""
+    """Indices of prompts that run together: of similar length, so that little is padded; one prompt always may."""
     chunk: list[int] = []
+    patches = 0
     for i in sorted(range(len(prompts)), key=lambda i: len(prompts[i].ids_P)):
         # Sorted by length: the newest prompt is the longest of its chunk.
         cached = (len(chunk) + 1) * sampling.n * (len(prompts[i].ids_P) + sampling.max_tokens)
-        if chunk and cached > max_cached_tokens:
+        more = int(prompts[i].image_grid_thw.prod(dim=1).sum())
+        if chunk and (cached > max_cached_tokens or patches + more > PATCHES):
             yield chunk
-            chunk = []
+            chunk, patches = [], 0
         chunk.append(i)
+        patches += more
     if chunk:
         yield chunk
 

@@ -58,7 +58,7 @@ def test_linear_layers_and_head_cost_what_torch_counts(family, share_prefix, tmp
     prompt = encode_prompt(example, processor)
     lengths = (7, 7, 7)  # nothing padded
     grids = tuple(tuple(grid) for grid in prompt.image_grid_thw.tolist())
-    shared = share_prefix and sharing_obstacle(model) is None
+    shared = share_prefix and sharing_obstacle(model.config) is None
     packed = [(prompt, torch.arange(20, 20 + n)) for n in lengths]
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         response_log_probs(model, pack(packed, processor.image, CPU), 1.0, (), share_prefix=share_prefix)

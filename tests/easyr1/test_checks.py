@@ -20,13 +20,14 @@ from gmpo_vl.engines.checkpoint import Progress
 from gmpo_vl.engines.easyr1 import driver, seams
 from gmpo_vl.engines.easyr1.checkpoint import check_checkpoint
 from gmpo_vl.engines.easyr1.config import to_easyr1
-from gmpo_vl.engines.easyr1.limits import without_use
+from gmpo_vl.engines.easyr1.limits import check_model, without_use
 from gmpo_vl.engines.easyr1.seams import COMMIT, EasyR1Error, differing_seams, require_easyr1
 from gmpo_vl.engines.easyr1.trainer import GMPOTrainer
 from gmpo_vl.engines.loop import check_mismatch, save
 from gmpo_vl.engines.session import open_run
-from gmpo_vl.engines.setup import validation_sampling_of
+from gmpo_vl.engines.setup import configured_model, validation_sampling_of
 from gmpo_vl.models.processing import load_processor
+from gmpo_vl.models.tiny_families import save_tiny_family
 from gmpo_vl.rewards.loading import built_in_rewards
 from gmpo_vl.rollout.types import Group, Response
 from gmpo_vl.runs import Run
@@ -281,3 +282,37 @@ def test_a_gpu_without_memory_ends_with_what_to_lower(make_config, monkeypatch, 
     monkeypatch.setattr(driver, "open_session", out_of_memory)
     with pytest.raises(OSError, match=rf"{said}\nIn an update .*max_tokens_per_micro_batch"):
         driver.train(make_config())
+
+
+@pytest.mark.parametrize(
+    ("family", "more", "sentence"),
+    [
+        ("qwen3_moe", ["worker.actor.model.lora.rank=8"], "an expert that no token of a GPU goes to"),
+        (
+            "qwen3_moe",
+            ["worker.actor.model.lora.rank=8", "worker.actor.model.lora.target_modules='q_proj,down_proj'"],
+            "write q_proj,k_proj,v_proj,o_proj",
+        ),
+        (
+            "qwen3",
+            ["worker.actor.model.lora.rank=8", "worker.actor.model.lora.target_modules='q_proj,lm_head'"],
+            "an adapter on lm_head",
+        ),
+        (
+            "qwen3_vl",
+            ["worker.actor.model.override_config={attention_dropout: 0.1}"],
+            "attention_dropout is not 0; such a model's ViT",
+        ),
+    ],
+)
+def test_what_several_gpus_would_wait_for_is_refused_and_one_may(
+    make_config, tmp_path, family, more, sentence
+):
+    model = f"worker.actor.model.model_path={save_tiny_family(tmp_path / family, family)}"
+    one = make_config(model, *more)
+    check_model(one, configured_model(one))
+    two = make_config(model, *more, "trainer.n_gpus_per_node=2")
+    with pytest.raises(ConfigError, match=sentence):
+        check_model(two, configured_model(two))
+    without = make_config(model, "trainer.n_gpus_per_node=2")
+    check_model(without, configured_model(without))

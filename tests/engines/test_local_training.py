@@ -9,11 +9,17 @@ import pytest
 import torch
 
 from gmpo_vl.cli import main
+from gmpo_vl.data.types import Example
 from gmpo_vl.engines import passes
 from gmpo_vl.engines.local.policy import build_policy
 from gmpo_vl.engines.local.trainer import train
+from gmpo_vl.engines.passes import log_probs_by_group, update_policy
+from gmpo_vl.engines.proof import prove_sharing
 from gmpo_vl.engines.setup import load_configured_processor
 from gmpo_vl.models.loading import load_model
+from gmpo_vl.models.processing import encode_prompt
+from gmpo_vl.rollout.hf import generate
+from gmpo_vl.rollout.types import Sampling
 from gmpo_vl.runs import SampleRecord, read_jsonl
 
 
@@ -130,6 +136,30 @@ def test_adapters_in_the_tower_alone_train(make_config):
         make_config("worker.actor.model.lora.rank=2", target, "trainer.max_steps=1", "trainer.save_freq=-1")
     )
     assert last(run)["batch/tokens_saved"] > 0
+
+
+def test_adapters_in_the_tower_alone_are_not_moved_by_text(make_config):
+    target = r"worker.actor.model.lora.target_modules=.*visual.*(qkv|proj)"
+    config = make_config("worker.actor.model.lora.rank=2", target, "worker.actor.share_prefix=always")
+    processor = load_configured_processor(config)
+    policy = build_policy(config, processor)
+    texts = [encode_prompt(Example(str(i), f"What is {i} + 2?", "3"), processor) for i in range(2)]
+    groups = generate(policy.model, processor, texts, Sampling(n=2, max_tokens=4))
+    for group in groups:
+        group.advantages_G = torch.tensor([1.0, -1.0])
+    for group, of_group in zip(groups, log_probs_by_group(policy, policy.model, groups, config).of):
+        group.old_log_probs = of_group
+    assert prove_sharing(policy, groups, config).holds
+    optimizer = torch.optim.SGD([p for p in policy.model.parameters() if p.requires_grad], lr=1.0)
+    assert update_policy(policy, optimizer, groups, config)["actor/grad_norm"] == 0.0
+
+
+def test_one_target_of_adapters_is_a_name_and_not_a_pattern(make_config):
+    config = make_config("worker.actor.model.lora.rank=2", "worker.actor.model.lora.target_modules=q_proj")
+    policy = build_policy(config, load_configured_processor(config))
+    trained = [name for name, p in policy.model.named_parameters() if p.requires_grad]
+    assert trained
+    assert all(".q_proj." in name for name in trained)
 
 
 def test_a_step_is_filled_whatever_the_tries(make_config):

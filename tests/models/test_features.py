@@ -63,7 +63,7 @@ def test_calls_hold_a_bounded_number_of_patches_and_go_along_with_other_ranks(fr
     patches = [int(p.image_grid_thw.prod()) for p in prompts]
     monkeypatch.setattr(features, "PATCHES", patches[0] + patches[1])
     store = frozen_features(model, processor.image)
-    store.learn(prompts, calls=lambda own: own + 2)
+    store.learn(prompts, on_all_ranks=lambda own: own + 2)
     assert calls == [[1, 1], [1], [], []]
     assert [f.shape[1] for f in store.of(prompts, CPU)] == [
         n // processor.image.merge_size**2 for n in patches

@@ -35,8 +35,7 @@ class GMPOActor(DataParallelPPOActor):
     def compute_log_prob(self, data: DataProto) -> torch.Tensor:
         """log pi of every response: float32 (groups, G, T), T the longest allowed response. A collective.
 
-        What passes.LogProbs says besides, a row a group, is kept for the worker to send. Features of a frozen ViT are kept
-        for the step's other passes where there are any.
+        What passes.LogProbs says besides, a row a group, is kept for the worker to send.
         """
         groups = groups_of(data)
         self.policy.share_prefix = data.meta_info["share_prefix"]
@@ -44,8 +43,6 @@ class GMPOActor(DataParallelPPOActor):
         self.beside = {} if found.entropy_N is None else {"entropy": found.entropy_N}
         if found.routing is not None:
             self.beside["routing"] = found.routing.sums_NS
-        if self.policy.features is not None and not data.meta_info.get("within_step", False):
-            self.policy.features.forget()
         longest = self.run.data.max_response_length
         out_NGT = torch.zeros(len(groups), len(groups[0].responses), longest)
         for out_GT, of_group in zip(out_NGT, found.of):
@@ -59,8 +56,6 @@ class GMPOActor(DataParallelPPOActor):
         set_learning_rate(self.actor_optimizer, data.meta_info["lr"])
         metrics = update_policy(self.policy, self.actor_optimizer, groups_of(data), self.run)
         self.actor_optimizer.zero_grad()  # vLLM, which wakes next, wants the memory
-        if self.policy.features is not None:
-            self.policy.features.forget()
         return metrics
 
 

@@ -13,11 +13,12 @@ import torch
 from gmpo_vl.config import Config, ConfigError
 from gmpo_vl.engines.easyr1.checkpoint import check_checkpoint
 from gmpo_vl.engines.easyr1.config import to_easyr1, with_absolute_paths
-from gmpo_vl.engines.easyr1.limits import check, without_use
+from gmpo_vl.engines.easyr1.limits import check, check_model, without_use
 from gmpo_vl.engines.easyr1.reward import RemoteReward
 from gmpo_vl.engines.easyr1.trainer import GMPOTrainer
 from gmpo_vl.engines.loop import run_session
 from gmpo_vl.engines.session import open_session
+from gmpo_vl.engines.setup import configured_model
 from gmpo_vl.models.prompts import PromptSet
 from gmpo_vl.runs import Run
 
@@ -49,6 +50,7 @@ def train(config: Config) -> Run:
     Ray is started.
     """
     check(config)
+    check_model(config, configured_model(config))
     print("".join(f"{line}\n" for line in without_use(config)), end="", flush=True)
 
     def start(fitting: Config, prompts: PromptSet, steps: int, checkpoint: Path | None) -> GMPOTrainer:

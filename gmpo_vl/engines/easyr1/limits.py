@@ -8,6 +8,7 @@ from typing import Any
 from gmpo_vl.config import Config, ConfigError
 from gmpo_vl.config.schema import value_of
 from gmpo_vl.engines.setup import validation_sampling_of
+from gmpo_vl.models.shared import sharing_obstacle
 
 # Keys that somebody may have written, the values that this engine honours, and why not the others.
 _HONOURED: dict[str, tuple[tuple[Any, ...], str]] = {
@@ -44,6 +45,7 @@ _HONOURED: dict[str, tuple[tuple[Any, ...], str]] = {
         "the run's own files and these are what is written",
     ),
 }
+EXPERT_LAYERS = ("gate_proj", "up_proj", "down_proj")
 LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM makes room for
 # Options of objectives, and terms beside them, that `loss_type: easyr1/NAME` has no place for; and how they are off.
 _OURS_ALONE = {
@@ -108,6 +110,36 @@ def check(config: Config) -> None:
         values = value if isinstance(value, list) else [value]
         if key in config.written and not all(v in honoured for v in values):
             problems.append(f"{key} is {value!r}: engine easyr1 cannot honour this: {why}")
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+def check_model(config: Config, model: Any) -> None:
+    """What this engine cannot do with this model (transformers' configuration of it). Raises ConfigError with one line each.
+
+    FSDP gathers a module's weights when it is called, and every GPU must call the same ones equally often.
+    """
+    lora, problems = config.worker.actor.model.lora, []
+    obstacle = sharing_obstacle(model)
+    several = config.trainer.nnodes * config.trainer.n_gpus_per_node > 1
+    ours = easyr1_loss(config) is None
+    if ours and several and obstacle is not None and hasattr(model, "vision_config"):
+        problems.append(
+            f"worker.actor.model.model_path: {obstacle}; such a model's ViT runs only where there are pictures, and a GPU without "
+            "any would be waited for. Use one GPU, or another model"
+        )
+    targets = [name.strip() for name in lora.target_modules.split(",")] if lora.rank > 0 else []
+    if ours and several and "lm_head" in targets:
+        problems.append(
+            "worker.actor.model.lora.target_modules: an adapter on lm_head is called once per 2,048 positions, not equally often on "
+            "every GPU, which would wait for each other; leave it out"
+        )
+    experts = getattr(model.get_text_config(), "num_experts", None) or 0
+    if several and experts and any(name in ("all-linear", *EXPERT_LAYERS) for name in targets):
+        problems.append(
+            f"worker.actor.model.lora.target_modules {lora.target_modules}: an expert that no token of a GPU goes to is not called "
+            "there, and the others would wait for it; write q_proj,k_proj,v_proj,o_proj"
+        )
     if problems:
         raise ConfigError("\n".join(problems))
 

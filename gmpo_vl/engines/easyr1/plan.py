@@ -6,13 +6,15 @@ from __future__ import annotations
 
 from gmpo_vl.config import Config, ConfigError
 from gmpo_vl.engines import plan
-from gmpo_vl.engines.easyr1.limits import check, without_use
+from gmpo_vl.engines.easyr1.limits import check, check_model, without_use
 from gmpo_vl.engines.easyr1.seams import find_easyr1, require_easyr1
+from gmpo_vl.engines.setup import configured_model
 
 
 def dry_run(config: Config) -> str:
     """The plan as lines for a person. Raises ConfigError, or what reading the data raises."""
     check(config)
+    check_model(config, configured_model(config))
     return "\n".join([plan.dry_run(config), *describe_split(config), *without_use(config), resolve(config)])
 
 

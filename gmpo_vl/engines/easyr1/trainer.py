@@ -14,7 +14,6 @@ from typing import Any
 
 import ray
 import torch
-from transformers import AutoConfig
 from verl.protocol import DataProto
 from verl.trainer.config import PPOConfig
 from verl.trainer.ray_trainer import RayPPOTrainer, ResourcePoolManager, Role
@@ -30,9 +29,11 @@ from gmpo_vl.engines.easyr1.limits import easyr1_loss
 from gmpo_vl.engines.easyr1.wire import answers_of, filled_up, groups_to_proto, prompts_to_proto
 from gmpo_vl.engines.passes import LogProbs
 from gmpo_vl.engines.proof import MISMATCH, Proof
-from gmpo_vl.models.loading import copy_without_weights, model_folder
+from gmpo_vl.engines.setup import configured_model, vision_is_frozen
+from gmpo_vl.models.loading import copy_without_weights
 from gmpo_vl.models.prompts import PromptSet
 from gmpo_vl.models.routers import Routing
+from gmpo_vl.models.shared import sharing_obstacle
 from gmpo_vl.rollout.types import Group, Sampling
 
 POOL = "gpus"
@@ -53,12 +54,12 @@ class GMPOTrainer(RayPPOTrainer):
             resource_pool_manager=ResourcePoolManager({POOL: gpus}, {Role.ActorRolloutRef: POOL}),
         )
         self.run = run
-        self.can_share = easyr1_loss(run) is None  # those go EasyR1's own way
+        self.model_config = configured_model(run)
+        # EasyR1's own losses go its own way.
+        self.can_share = easyr1_loss(run) is None and sharing_obstacle(self.model_config) is None
         self.share_prefix = self.can_share and run.worker.actor.share_prefix != "never"
         self.processor_folder = prompts.processor.folder
         self.answers: list[Group] = []
-        self._within_step = False
-        self.model_config = AutoConfig.from_pretrained(model_folder(str(run.worker.actor.model.model_path)))
         self.rates = rates(self.model_config)
 
     @property
@@ -76,12 +77,10 @@ class GMPOTrainer(RayPPOTrainer):
 
     @contextmanager
     def keeping_features(self) -> Iterator[None]:
-        """The workers are told with each pass; an update is the last one and they forget."""
-        self._within_step = True
         try:
             yield
         finally:
-            self._within_step = False
+            self.actor_rollout_ref_wg.forget_features()
 
     def generate(
         self,
@@ -123,9 +122,7 @@ class GMPOTrainer(RayPPOTrainer):
         """What the workers find, a row a group. Dealt as the update will be: what a rank keeps of pictures it needs again."""
         filled = filled_up(groups, self.ranks)
         order = self.in_order_of_ranks(filled)
-        data = groups_to_proto(
-            [filled[i] for i in order], share_prefix=self.share_prefix, within_step=self._within_step
-        )
+        data = groups_to_proto([filled[i] for i in order], share_prefix=self.share_prefix)
         back_N = torch.tensor(order).argsort()[: len(groups)]
         return {name: rows[back_N] for name, rows in ask(data).batch.items()}
 
@@ -153,17 +150,13 @@ class GMPOTrainer(RayPPOTrainer):
         Mini-batches are cut before ranks are dealt, so which groups an update sees does not depend on how many ranks
         there are. Within a mini-batch each rank gets as many groups and about as much work.
         """
-        of = self.run.worker.actor.model
-        # Adapters are the language model's alone (limits.py).
-        frozen_vision = of.freeze_vision_tower or of.lora.rank > 0
+        checkpointing = self.run.worker.actor.model.enable_gradient_checkpointing
+        frozen = vision_is_frozen(self.run)
         dealt: list[list[int]] = [[] for _ in range(self.ranks)]
         start = 0
         for batch in mini_batches(groups, self.run.worker.actor.global_batch_size):
             costs = [
-                group_cost(
-                    self.rates, group, self.share_prefix, of.enable_gradient_checkpointing, frozen_vision
-                )
-                for group in batch
+                group_cost(self.rates, group, self.share_prefix, checkpointing, frozen) for group in batch
             ]
             for rank, indices in enumerate(deal(costs, self.ranks)):
                 dealt[rank] += [start + i for i in indices]
@@ -171,7 +164,11 @@ class GMPOTrainer(RayPPOTrainer):
         return [i for of_rank in dealt for i in of_rank]
 
     def tolerated_mismatch(self) -> dict[str, float]:
-        """EasyR1's own losses go through a forward that bans nothing: what the sampler's bans take is part of their gap."""
+        """EasyR1's own losses go through a forward that bans nothing: what the sampler's bans take is part of their gap. Nothing
+        where vLLM's log-probs are those of a truncated distribution."""
+        rollout = self.run.worker.rollout
+        if rollout.top_p < 1.0 or rollout.top_k > 0:
+            return {}
         plain = easyr1_loss(self.run) is not None
         most = max(MISMATCH.values()) if plain else MISMATCH[self.run.worker.rollout.dtype]
         return {"rollout/mismatch_p50": most}

@@ -20,7 +20,7 @@ from gmpo_vl.engines.easyr1.wire import groups_of
 from gmpo_vl.engines.passes import Policy
 from gmpo_vl.engines.proof import Proof, prove_sharing
 from gmpo_vl.engines.setup import load_configured_processor
-from gmpo_vl.models.features import frozen_features
+from gmpo_vl.models.features import FrozenFeatures, frozen_features
 from gmpo_vl.models.forward import unwrap
 from gmpo_vl.models.loading import banned_ids
 from gmpo_vl.models.shared import sharing_obstacle, use_group_attention
@@ -50,12 +50,15 @@ class GMPOWorker(_Base, FSDPWorker):
         if easyr1_loss(run) is None:
             policy.features = frozen_features(self.fsdp_module, self.our_processor.image)
             if policy.features is not None and reference is not policy:
-                reference.features = policy.features.seen_by(self.ref_fsdp_module)
+                # The policy's where there are any: the reference is held in another dtype and would see a little else.
+                image = self.our_processor.image
+                reference.features = FrozenFeatures(self.ref_fsdp_module, image, others=policy.features)
             self.actor = GMPOActor(self.config.actor, policy, run, self.optimizer)
             reference_class = GMPOActor
         else:
             self.actor = EasyR1LossActor(self.config.actor, policy, run, self.optimizer)
             reference_class = EasyR1LossActor
+        self._policies = (policy, reference)
         if self._has_ref:
             self.ref_policy = reference_class(self.config.ref, reference, run)
         self.rollout.begin(self.our_processor, banned_ids(unwrap(self.fsdp_module).config))
@@ -79,6 +82,13 @@ class GMPOWorker(_Base, FSDPWorker):
             offload_fsdp_model(self.fsdp_module)
         return proof
 
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def forget_features(self) -> None:
+        """A step is over: what a frozen ViT made of its pictures is not needed again."""
+        for policy in self._policies:
+            if policy.features is not None:
+                policy.features.forget()
+
     def _build_rollout(self) -> None:
         """EasyR1's own, with our class where it names its own."""
         from gmpo_vl.engines.easyr1.rollout import GMPOvLLMRollout
@@ -93,7 +103,7 @@ class GMPOWorker(_Base, FSDPWorker):
         if easyr1_loss(run) is None:
             answer_packed(inner)
             use_group_attention(unwrap(inner))
-            if sharing_obstacle(unwrap(inner)) is None:
+            if sharing_obstacle(unwrap(inner).config) is None:
                 batch_vision(unwrap(inner))
         return Policy(
             model=sharded,

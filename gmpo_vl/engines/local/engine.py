@@ -36,7 +36,7 @@ class LocalEngine:
         if checkpoint is not None:
             load_optimizer(checkpoint / "trainer" / "optimizer.pt", self.policy.model, self.optimizer)
         self.reference: Any | None = build_reference(config, self.policy, resumed=checkpoint is not None)
-        self.can_share = sharing_obstacle(unwrap(self.policy.model)) is None
+        self.can_share = sharing_obstacle(unwrap(self.policy.model).config) is None
         self.share_prefix = config.worker.actor.share_prefix != "never" and self.can_share
         self._keeping = False
 

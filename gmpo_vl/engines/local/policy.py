@@ -44,7 +44,7 @@ def build_policy(config: Config, processor: Processor, folder: str | Path | None
         processor=processor,
         banned_ids=banned_ids(unwrap(model).config),
         autocast_dtype=None if compute == dtype else compute,
-        share_prefix=actor.share_prefix != "never" and sharing_obstacle(unwrap(model)) is None,
+        share_prefix=actor.share_prefix != "never" and sharing_obstacle(unwrap(model).config) is None,
     )
 
 
@@ -59,7 +59,8 @@ def _with_lora(model: Any, config: Config) -> Any:
         LoraConfig(
             r=lora.rank,
             lora_alpha=lora.alpha,
-            target_modules=targets[0] if len(targets) == 1 else targets,
+            # peft reads a string as `all-linear` or a regular expression of whole names, a list as names' ends.
+            target_modules=targets if len(targets) > 1 or targets[0].isidentifier() else targets[0],
             exclude_modules=_without_adapters(config),
             task_type="CAUSAL_LM",
         ),
