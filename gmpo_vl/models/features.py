@@ -31,6 +31,10 @@ class FrozenFeatures:
             self._own if others is None else ChainMap(self._own, others._own)
         )
 
+    def beside(self, model: Any) -> FrozenFeatures:
+        """A store for another model with the same ViT, which takes what is here."""
+        return FrozenFeatures(model, self._image, others=self)
+
     @torch.no_grad()
     def learn(self, prompts: Sequence[Prompt], on_all_ranks: Callable[[int], int] | None = None) -> None:
         """Look at the pictures that are not known.

@@ -20,7 +20,7 @@ from gmpo_vl.engines.easyr1.wire import groups_of
 from gmpo_vl.engines.passes import Policy
 from gmpo_vl.engines.proof import Proof, prove_sharing
 from gmpo_vl.engines.setup import load_configured_processor
-from gmpo_vl.models.features import FrozenFeatures, frozen_features
+from gmpo_vl.models.features import frozen_features
 from gmpo_vl.models.forward import unwrap
 from gmpo_vl.models.loading import banned_ids
 from gmpo_vl.models.shared import sharing_obstacle, use_group_attention
@@ -51,8 +51,7 @@ class GMPOWorker(_Base, FSDPWorker):
             policy.features = frozen_features(self.fsdp_module, self.our_processor.image)
             if policy.features is not None and reference is not policy:
                 # The policy's where there are any: the reference is held in another dtype and would see a little else.
-                image = self.our_processor.image
-                reference.features = FrozenFeatures(self.ref_fsdp_module, image, others=policy.features)
+                reference.features = policy.features.beside(self.ref_fsdp_module)
             self.actor = GMPOActor(self.config.actor, policy, run, self.optimizer)
             reference_class = GMPOActor
         else:
