@@ -298,11 +298,6 @@ def test_a_gpu_without_memory_ends_with_what_to_lower(make_config, monkeypatch, 
             ["worker.actor.model.lora.rank=8", "worker.actor.model.lora.target_modules='q_proj,lm_head'"],
             "an adapter on lm_head",
         ),
-        (
-            "qwen3_vl",
-            ["worker.actor.model.override_config={attention_dropout: 0.1}"],
-            "attention_dropout is not 0; such a model's ViT",
-        ),
     ],
 )
 def test_what_several_gpus_would_wait_for_is_refused_and_one_may(
@@ -316,3 +311,12 @@ def test_what_several_gpus_would_wait_for_is_refused_and_one_may(
         check_model(two, configured_model(two))
     without = make_config(model, "trainer.n_gpus_per_node=2")
     check_model(without, configured_model(without))
+
+
+def test_a_vision_model_without_packed_rows_gets_one_gpu(make_config):
+    one, two = make_config(), make_config("trainer.n_gpus_per_node=2")
+    model = configured_model(one)
+    model.get_text_config().attention_dropout = 0.1
+    check_model(one, model)
+    with pytest.raises(ConfigError, match="attention_dropout is not 0; such a model's ViT"):
+        check_model(two, model)
