@@ -12,7 +12,7 @@ import sys
 from typing import Any
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
-_NEVER = 2**31 - 1
+_NEVER = -1  # a number would be an int of C: above 2 GB the heap's free end went back all the same
 
 
 def _glibc() -> Any | None:
