@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import io
 import math
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,10 @@ from gmpo_vl.data.types import ImageSource
 
 # Pillow's own threshold for "possible decompression bomb": 256 MiB of RGB.
 MAX_IMAGE_PIXELS = 89_478_485
+# Above it Pillow warns when it opens a picture, on the terminal of whoever runs us; `_check_size` says so in the row's own
+# error. The filter is set once: warnings.catch_warnings changes the whole process, and pictures are opened in threads.
+# Pillow's error at twice the size, and for the pictures inside a file, stays.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 # The Qwen image processors refuse more extreme pictures.
 MAX_ASPECT_RATIO = 200
 

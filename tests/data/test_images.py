@@ -2,6 +2,8 @@
 
 import io
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -155,6 +157,31 @@ def test_a_real_bomb_header_is_refused():
     data = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
     with pytest.raises(ImageError):
         decode_image(data)
+
+
+WARNS = """
+import io, sys
+from concurrent.futures import ThreadPoolExecutor
+from gmpo_vl.data.images import ImageError, decode_image, picture_facts
+from PIL import Image
+buffer = io.BytesIO()
+Image.new("1", (12000, 8000)).save(buffer, "PNG")
+def said(look):
+    try:
+        return str(look(buffer.getvalue()))
+    except ImageError as error:
+        return str(error)
+with ThreadPoolExecutor(4) as threads:
+    print("\\n".join(threads.map(said, [picture_facts, decode_image] * 4)))
+"""
+
+
+def test_of_a_large_picture_our_error_speaks_alone():
+    """In a process of its own: pytest has its own filters."""
+    done = subprocess.run([sys.executable, "-c", WARNS], capture_output=True, text=True)
+    assert done.stdout.count("12000 x 8000 pixels, more than 89,478,485") == 4
+    assert done.returncode == 0
+    assert "DecompressionBomb" not in done.stderr
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, about the damage
