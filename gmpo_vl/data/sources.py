@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gmpo_vl.data.csv_rows import DELIMITERS, CsvRows
+from gmpo_vl.data.hub import hub_obstacle
 from gmpo_vl.data.json_rows import JsonArray, JsonLines, as_object, row_or_error
 from gmpo_vl.data.rows import DataError, RowError
 
@@ -257,7 +258,14 @@ def _words(path: Path) -> list[str]:
 
 def _open_hub(name: str, split: str) -> Table:
     from datasets import load_dataset
+    from huggingface_hub import try_to_load_from_cache
 
+    obstacle = hub_obstacle(name, "dataset")
+    if obstacle is not None and try_to_load_from_cache(name, "README.md", repo_type="dataset") is None:
+        raise DataError(
+            f"{name}: there is no such file or folder here, and the hub cannot be reached ({obstacle}): download the data set "
+            "elsewhere and give its path. Where a cache holds it: HF_HOME says where, HF_HUB_OFFLINE=1 reads it"
+        )
     try:
         dataset = load_dataset(name, split=split)
     except Exception as error:  # no network, no such repository or split, a gated one: all end here

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedModel
 
+from gmpo_vl.data.hub import hub_obstacle
 from gmpo_vl.models.shared import sharing_obstacle, use_group_attention
 from gmpo_vl.models.vision import batch_vision
 
@@ -34,12 +35,16 @@ def model_folder(path: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
+    obstacle, unwanted = hub_obstacle(path, "model"), ["*.pth", "*.bin", "*.gguf"]
     try:
-        return Path(snapshot_download(path, ignore_patterns=["*.pth", "*.bin", "*.gguf"]))
+        return Path(snapshot_download(path, ignore_patterns=unwanted, local_files_only=obstacle is not None))
     except (HFValidationError, OSError) as error:
         reason = str(error).partition("\n")[0]
+        said = f"could not give it ({reason})"
+        if obstacle is not None:
+            said = f"cannot be reached ({obstacle}): download it elsewhere and name its folder, or let HF_HOME name a cache with it"
         raise FileNotFoundError(
-            f"worker.actor.model.model_path: no folder {path!r} here, and the hub could not give it ({reason})"
+            f"worker.actor.model.model_path: no folder {path!r} here, and the hub {said}"
         ) from error
 
 

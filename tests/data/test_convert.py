@@ -184,10 +184,8 @@ def test_a_source_given_with_the_command_stands_for_one_split_only(tmp_path, mon
     with pytest.raises(DataError, match=r"2 splits \(train, test\)"):
         convert(two, tmp_path / "out", source="b.jsonl")
 
-    def offline(name, **_):
-        raise ConnectionError(name)
-
-    monkeypatch.setattr("datasets.load_dataset", offline)
+    for offline in ("datasets.config.HF_HUB_OFFLINE", "huggingface_hub.constants.HF_HUB_OFFLINE"):
+        monkeypatch.setattr(offline, True)
     with pytest.raises(
         DataError, match=r"^nobody/nothing: there is no such file or folder here, and the hub"
     ):

@@ -304,6 +304,8 @@ def test_a_hub_id_without_a_network_says_what_to_do(monkeypatch):
 def test_a_hub_id_is_loaded_by_datasets_with_its_split(rows, monkeypatch):
     import datasets
 
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
     def from_the_hub(name, split):
         assert (name, split) == ("someone/geometry3k", "test")
         return dataset_of(rows)

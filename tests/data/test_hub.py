@@ -1,0 +1,113 @@
+"""Without a network, model and data say so within seconds: the hub is asked once, before its libraries ask and ask again."""
+
+import http.server
+import socket
+import threading
+import time
+
+import pytest
+
+from gmpo_vl.data.hub import hub_obstacle
+from gmpo_vl.data.rows import DataError
+from gmpo_vl.data.sources import open_tables
+from gmpo_vl.models.loading import model_folder
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def hub_at(monkeypatch, tmp_path):
+    """The hub at another address, with an empty cache."""
+    import datasets.config
+    from huggingface_hub import constants
+
+    def set_to(port: int) -> None:
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{port}")
+        monkeypatch.setattr(datasets.config, "HF_ENDPOINT", f"http://127.0.0.1:{port}")
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setenv("HF_HUB_ETAG_TIMEOUT", "1")
+        hub_obstacle.cache_clear()
+
+    yield set_to
+    hub_obstacle.cache_clear()
+
+
+@pytest.fixture
+def silent(hub_at):
+    """It takes calls and never answers; at last it hangs up, so that who waits without a limit fails and does not hang."""
+    server = socket.create_server(("127.0.0.1", 0))
+    hub_at(server.getsockname()[1])
+    end = threading.Timer(20, server.close)
+    end.start()
+    yield
+    end.cancel()
+    server.close()
+
+
+@pytest.fixture
+def refused(hub_at):
+    """Nobody listens at its address."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    hub_at(port)
+
+
+@pytest.fixture
+def answering(hub_at):
+    """It answers every call with the status that the fixture's list holds."""
+    status = [404]
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(status[0])
+            self.send_header("X-Error-Code", "RepoNotFound")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_HEAD = do_GET
+
+        def log_message(self, format, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        hub_at(server.server_address[1])
+        yield status
+        server.shutdown()
+
+
+@pytest.mark.parametrize("hub", ["silent", "refused"])
+@pytest.mark.parametrize(
+    ("look", "error"), [(model_folder, FileNotFoundError), (open_tables, DataError)], ids=["model", "data"]
+)
+def test_a_hub_out_of_reach_is_told_at_once_with_what_to_do(hub, look, error, request):
+    request.getfixturevalue(hub)
+    start = time.monotonic()
+    with pytest.raises(error, match=r"someone/thing.* the hub cannot be reached \(.*download .* elsewhere"):
+        look("someone/thing")
+    assert time.monotonic() - start < 15  # the libraries' own tries take 23 s, or the silent hub's 20
+
+
+def test_a_hub_that_answers_is_asked_for_the_rest(answering):
+    assert hub_obstacle("someone/thing", "model") is None
+    with pytest.raises(FileNotFoundError, match="the hub could not give it"):
+        model_folder("someone/thing")
+    assert hub_obstacle("no such/name/at all", "model") is None
+    answering[0] = 503
+    assert hub_obstacle("someone/other", "model") == "it answers 503"
+
+
+def test_without_the_hub_a_model_comes_from_its_cache(refused, tmp_path):
+    store = tmp_path / "cache/models--someone--thing"
+    (store / "refs").mkdir(parents=True)
+    (store / "refs/main").write_text(COMMIT)
+    (store / "snapshots" / COMMIT).mkdir(parents=True)
+    (store / "snapshots" / COMMIT / "config.json").write_text("{}")
+    assert model_folder("someone/thing") == store / "snapshots" / COMMIT
+
+
+def test_offline_by_choice_nothing_is_asked(refused, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert hub_obstacle("someone/thing", "dataset") is None
