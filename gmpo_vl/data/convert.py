@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -17,7 +17,7 @@ from typing import Any
 
 from gmpo_vl import __version__
 from gmpo_vl.data.mapping import MappingFile, value_of
-from gmpo_vl.data.preparation import SPLIT, Given, Ready, streams_of
+from gmpo_vl.data.preparation import SPLIT, Given, Ready, Stream, streams_of
 from gmpo_vl.data.rows import DataError, Fault, RowError, RowFaults
 from gmpo_vl.data.types import Example
 from gmpo_vl.data.writing import parquet_writer, refuse_to_overwrite
@@ -86,8 +86,9 @@ def convert(
 
     preparation: a mapping file (.yaml), or a Python file with `rows(source, split)` and SPLITS. source: instead of the one the
     file names (`streams_of`; a Python file always wants one). limit: only the first rows of every split, to try things out.
-    Raises DataError for a file that cannot be read, for one that it would overwrite and did not write, and where no row is
-    left. Files of an earlier conversion into OUT go: a split that only they had could hold rows of this one's.
+    Raises DataError for a file that cannot be read, for one that it would overwrite and did not write, and for a split without
+    a row (under a limit the share `validation` may be empty). Files of an earlier conversion into OUT go: a split that only
+    they had could hold rows of this one's.
     """
     preparation, out = Path(preparation), Path(out)
     streams, mapping = streams_of(preparation, source)
@@ -105,22 +106,16 @@ def convert(
         for split, stream in streams.items():
             for name in names[split]:
                 writers[name] = stack.enter_context(_SplitWriter(out, name, stream.carried))
-            taken = islice(stream.rows, limit)
-            for given, result in _finished(taken, stream.finish, LOOKAHEAD):
-                card.rows_in += 1
-                if isinstance(result, RowError):
-                    faults.faults.append(given.fault(result))
-                elif result is None:
-                    card.not_kept += 1
-                else:
-                    _write(result, given, split, writers, mapping, faults)
-                if progress is not None:
-                    progress(1)
+            done = _convert_split(split, stream, writers, mapping, limit, progress)
+            card.rows_in += done.read
+            card.not_kept += done.not_kept
+            faults.faults += done.faults.faults
+            written = [writers[name].card for name in names[split]]
+            if problem := _empty_split(written, done, mapping, is_trial=limit is not None):
+                raise DataError(f"{preparation}: {problem}")
         card.splits = {name: writer.card for name, writer in writers.items()}
         card.dropped = faults.counts()
         card.faults = [asdict(fault) for fault in faults.faults[:FAULTS_IN_CARD]]
-        if not any(s.rows for s in card.splits.values()):
-            raise DataError(f"{preparation}: no row is left of {card.rows_in:,}\n{faults.summary()}".rstrip())
     card.replaced = earlier
     for name in set(earlier) - {s.file for s in card.splits.values()}:
         (out / name).unlink()
@@ -131,6 +126,64 @@ def convert(
 def _names(split: str, mapping: MappingFile | None) -> tuple[str, ...]:
     """The splits that the rows of one are written to."""
     return (split, "validation") if mapping and mapping.validation and split == "train" else (split,)
+
+
+@dataclass
+class _Done:
+    """What became of the rows of one split's sources."""
+
+    read: int = 0
+    not_kept: int = 0
+    faults: RowFaults = field(default_factory=RowFaults)
+
+
+def _convert_split(
+    split: str,
+    stream: Stream,
+    writers: Mapping[str, _SplitWriter],
+    mapping: MappingFile | None,
+    limit: int | None,
+    progress: Callable[[int], None] | None,
+) -> _Done:
+    done = _Done()
+    for given, result in _finished(islice(stream.rows, limit), stream.finish, LOOKAHEAD):
+        done.read += 1
+        if isinstance(result, RowError):
+            done.faults.faults.append(given.fault(result))
+        elif result is None:
+            done.not_kept += 1
+        else:
+            _write(result, given, split, writers, mapping, done.faults)
+        if progress is not None:
+            progress(1)
+    return done
+
+
+def _empty_split(
+    written: Sequence[SplitCard], done: _Done, mapping: MappingFile | None, is_trial: bool
+) -> str | None:
+    """A file without a row, what became of the rows instead, and which keys can have done it; None where each has some.
+
+    written: the split's file, and that of the share `validation` cut off it, which a trial's few rows need not reach.
+    """
+    empty = next((card for card in (written[:1] if is_trial else written) if card.rows == 0), None)
+    if empty is None:
+        return None
+    left_out = f", {done.not_kept:,} left out by keep" if done.not_kept else ""
+    lines = [
+        f"no row is left for {empty.file}: of {done.read:,} rows {len(done.faults):,} dropped{left_out}",
+        done.faults.summary(),
+    ]
+    if mapping is not None and done.not_kept:
+        lines.append(f"Is `keep: {mapping.keep}` what was meant?")
+    for other in written:
+        if mapping is not None and other.rows:
+            way = "Lower" if empty is written[0] else "Raise or remove"
+            by = f", or let `split_by: {mapping.split_by}` have more values" if mapping.split_by else ""
+            lines.append(
+                f"All {other.rows:,} good rows went to {other.file}. {way} `validation: {mapping.validation}`{by}."
+            )
+    return "\n".join(line for line in lines if line)
 
 
 def _earlier_files(out: Path) -> list[str]:

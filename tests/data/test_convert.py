@@ -123,10 +123,48 @@ def test_nothing_left_is_an_error_and_an_old_file_stays(tmp_path):
     convert(path, tmp_path / "out")
     before = contents(tmp_path / "out")
     (tmp_path / "a.jsonl").write_text('{"q": "x?", "a": ""}\n')
-    with pytest.raises(DataError, match="no row is left of 1\n1 bad row: empty_answer"):
+    with pytest.raises(
+        DataError, match=r"no row is left for train\.parquet: of 1 rows 1 dropped\n1 bad row: empty_answer"
+    ):
         convert(path, tmp_path / "out")
     assert contents(tmp_path / "out") == before
     assert set(before) == {"train.parquet", "data_card.json"}
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ("validation: 0.02", r"for validation\.parquet: .*\n.*\n.*\nAll 7 .* train\.parquet. Raise or remove `validation: 0.02`\.$"),
+        ("validation: 0.98", r"for train\.parquet: .*\n.*\n.*\nAll 7 .* validation\.parquet. Lower `validation: 0.98`\.$"),
+        ("validation: 0.5\nsplit_by: same", "or let `split_by: same` have more values"),
+        ("keep: n > 50", r"of 8 rows 0 dropped, 8 left out by keep\nIs `keep: n > 50` what was meant\?$"),
+    ],
+)  # fmt: skip
+def test_a_split_that_ends_without_a_row_is_refused_with_its_keys(keys, said, tmp_path):
+    rows = [{"q": f"What is {n}?", "a": str(n) if n else "", "n": n, "same": "x"} for n in range(8)]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    path = write_mapping(tmp_path / "m.yaml", f"source: a.jsonl\nproblem: q\nanswer: a\n{keys}\n")
+    with pytest.raises(DataError, match=said):
+        convert(path, tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_every_named_split_has_rows_but_a_trial_need_not_reach_the_validation_share(tmp_path):
+    rows = [json.dumps({"q": f"What is {n}?", "a": str(n)}) for n in range(40)]
+    (tmp_path / "a.jsonl").write_text("\n".join(rows))
+    (tmp_path / "none.jsonl").write_text("")
+    body = "\nproblem: q\nanswer: a\n"
+    path = write_mapping(tmp_path / "m.yaml", f"source: a.jsonl{body}validation: 0.3\n")
+    card = convert(path, tmp_path / "out", limit=1)
+    assert {name: split.rows for name, split in card.splits.items()} == {"train": 1, "validation": 0}
+    assert "validation.parquet: 0 rows" in card.summary()
+    path = write_mapping(tmp_path / "m.yaml", f"source: a.jsonl{body}validation: 0.99\n")
+    with pytest.raises(DataError, match=r"no row is left for train\.parquet"):
+        convert(path, tmp_path / "out", limit=1)
+    path = write_mapping(tmp_path / "m.yaml", f"source: {{train: a.jsonl, test: none.jsonl}}{body}")
+    for limit in (None, 5):
+        with pytest.raises(DataError, match=r"no row is left for test\.parquet: of 0 rows"):
+            convert(path, tmp_path / "other", limit=limit)
 
 
 def contents(folder) -> dict[str, bytes]:
@@ -219,7 +257,8 @@ def test_a_start_is_a_mapping_that_runs(photos, tmp_path):
     assert "#   question: How many?" in text
     assert all(f"{key}:" in text for key in ("source", "images", "problem", "answer", "keep", "validation"))
     assert "answer: COLUMN  # a column of those above" in text  # none has a usual name
-    path.write_text(text.replace("answer: COLUMN", "answer: count") + "image_folder: photos\n")
+    text = text.replace("answer: COLUMN", "answer: count").replace("validation: 0.05", "")
+    path.write_text(text + "image_folder: photos\n")
     assert load_mapping(path).images == "file"
     assert convert(path, tmp_path / "out").rows_in == 5
     with pytest.raises(DataError, match="exists already"):
