@@ -100,6 +100,7 @@ def length_figures(
         "quantiles": quantiles(survey.tokens_K),
         "image_token_share": float(pictures.sum() / max(1, tokens.sum())),
         "pictures": len(survey.picture_N),
+        "without_picture": len(survey.row_K) - len(set(survey.picture_row_N)),
         "histogram": [[bar.low, bar.high, bar.rows] for bar in histogram(survey.tokens_K, limit)],
         "fitting_max_prompt_length": int(tokens.max()) if len(tokens) else None,
         "fitting_max_pixels": fitting_max_pixels(survey, settings, image),

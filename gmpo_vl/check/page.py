@@ -41,6 +41,8 @@ def summary(result: CheckResult, said: dict) -> str:
         lines.append(
             f"{split}: {figure['rows']:,} rows, {figure['rows_with_errors']:,} with errors; {tokens} (limit {lengths['limit']:,})"
         )
+        if lengths["pictures"] and lengths["without_picture"]:
+            lines.append(f"  rows without a picture: {lengths['without_picture']:,}")
         if lengths["too_long"]:
             fits = lengths["fitting_max_pixels"]
             lines.append(

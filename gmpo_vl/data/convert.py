@@ -31,12 +31,18 @@ FAULTS_IN_CARD = 100
 
 @dataclass
 class SplitCard:
-    """One written file. sha256: of problems, answers and encoded pictures, in order."""
+    """One written file. without_picture: rows that have none. sha256: of problems, answers and encoded pictures, in order."""
 
     file: str
     rows: int = 0
     pictures: int = 0
+    without_picture: int = 0
     sha256: str = ""
+
+    def summary(self) -> str:
+        mixed = self.pictures and self.without_picture
+        without = f" (rows without a picture: {self.without_picture:,})" if mixed else ""
+        return f"{self.file}: {self.rows:,} rows with {self.pictures:,} pictures{without}"
 
 
 @dataclass
@@ -58,7 +64,7 @@ class DataCard:
 
     def summary(self) -> str:
         """The card as lines for a person."""
-        lines = [f"{s.file}: {s.rows:,} rows with {s.pictures:,} pictures" for s in self.splits.values()]
+        lines = [split.summary() for split in self.splits.values()]
         lines.append(
             f"rows read: {self.rows_in:,}"
             + (f", {self.not_kept:,} left out by keep" if self.not_kept else "")
@@ -268,6 +274,7 @@ class _SplitWriter:
         )
         self.card.rows += 1
         self.card.pictures += len(example.images)
+        self.card.without_picture += not example.images
         self.card.sha256 = self._digest.hexdigest()
 
 

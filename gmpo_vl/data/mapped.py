@@ -166,14 +166,20 @@ def _letter(value: Any, choices: list[str], form: str) -> str:
 
 
 def _images(row: Mapping[str, Any], mapping: MappingFile) -> list[Any]:
+    """A column that holds nothing is a row without that picture; nothing inside a list is a picture that got lost."""
     if mapping.images is None:
         return []
     columns = [mapping.images] if isinstance(mapping.images, str) else mapping.images
     found: list[Any] = []
     for column in columns:
         value = value_of(row, column)
+        if value is None or value == "":
+            continue
         items = value if isinstance(value, list | tuple) else [value]
-        found += [_image(item, mapping) for item in items if item is not None and item != ""]
+        for i, item in enumerate(items, start=1):
+            if item is None or item == "":
+                raise RowError("image_missing", f"image {i} of {len(items)} in {column!r} is empty")
+            found.append(_image(item, mapping))
     return found
 
 

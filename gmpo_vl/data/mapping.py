@@ -26,7 +26,7 @@ KEYS = {
     "source": "a file, folder or hub id (`@SPLIT` after it), a list of them, or {train: ..., validation: ..., test: ...}",
     "problem": "column or template; where it has no <image>, the pictures go in front",
     "answer": "column or template; a list holds alternatives, any of which is right",
-    "images": "column or template, or a list of them: paths, encoded bytes, base64, or nothing",
+    "images": "column or template, or a list of them: paths, encoded bytes, base64, or nothing (not inside a list)",
     "image_folder": "where relative paths begin (the mapping file's folder); a bare name is looked for in all of it",
     "image_marks": "how the problem marks its pictures, for example <image{n}>: {n} counts from 1",
     "image_place": "`marks`: each picture at its first mark; `front`: all in front, marks taken out",

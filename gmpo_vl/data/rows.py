@@ -233,7 +233,7 @@ def _number_text(value: int | float) -> str:
 
 
 def _images(value: Any, image_dir: str | None) -> tuple[ImageSource, ...]:
-    if value is None:
+    if value is None or (isinstance(value, str) and not value):  # an empty cell, in a CSV
         return ()
     items = value if isinstance(value, list | tuple) else [value]
     return tuple(

@@ -101,7 +101,10 @@ def test_every_planted_fault_is_found_with_row_and_reason(kind, planted_files, c
     page = (tmp_path / "check/report.html").read_text()
     assert all(reason.replace("_", " ") in page for found in expected.values() for reason in found)
     assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org", "")
-    assert "error   image_unreadable" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "error   image_unreadable" in out
+    assert said["splits"]["train"]["lengths"]["without_picture"] == 1  # "text only"
+    assert "\n  rows without a picture: 1\n" in out
 
 
 def test_a_run_that_skips_bad_rows_trains_on_the_planted_set(planted_files, config, tmp_path, capsys):

@@ -167,6 +167,20 @@ def test_every_named_split_has_rows_but_a_trial_need_not_reach_the_validation_sh
             convert(path, tmp_path / "other", limit=limit)
 
 
+def test_the_card_counts_rows_without_a_picture(tmp_path, png):
+    rows = [{"image": png if n % 3 else None, "q": f"{n}?", "a": "1"} for n in range(10)]
+    write_parquet_of(rows, tmp_path / "a.parquet")
+    text = "source: a.parquet\nproblem: q\nanswer: a\n"
+    card = convert(write_mapping(tmp_path / "m.yaml", f"{text}images: image\n"), tmp_path / "out")
+    assert (card.splits["train"].pictures, card.splits["train"].without_picture) == (6, 4)
+    assert card.summary().startswith("train.parquet: 10 rows with 6 pictures (rows without a picture: 4)\n")
+    assert (
+        json.loads((tmp_path / "out/data_card.json").read_text())["splits"]["train"]["without_picture"] == 4
+    )
+    said = convert(write_mapping(tmp_path / "m.yaml", text), tmp_path / "text").summary()
+    assert said.startswith("train.parquet: 10 rows with 0 pictures\n")  # text only, as the mapping says
+
+
 def contents(folder) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 

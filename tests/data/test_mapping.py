@@ -80,6 +80,18 @@ def test_pictures_come_as_paths_bytes_base64_and_names(tmp_path, png):
         assert error.value.reason in ("image_missing", "image_unreadable")
 
 
+def test_a_row_may_lack_a_picture_but_a_list_may_not_lose_one(tmp_path, png):
+    two, many = mapping(tmp_path, images=["i", "j"]), mapping(tmp_path, images="i")
+    for nothing in (None, ""):
+        row = {"q": "x?", "a": "1", "i": png, "j": nothing}
+        assert map_row(row, two)["images"] == [png]
+        assert map_row({**row, "i": nothing}, two)["problem"] == "x?"
+        with pytest.raises(RowError, match="image 2 of 3 in 'i' is empty") as error:
+            map_row({**row, "i": [png, nothing, png]}, many)
+        assert error.value.reason == "image_missing"
+    assert map_row({"q": "x?", "a": "1", "i": []}, many)["images"] == []
+
+
 @pytest.mark.parametrize(
     ("place", "problem", "pictures", "expected"),
     [

@@ -40,6 +40,7 @@ def test_a_text_row_and_rows_with_one_or_many_images(png, tmp_path):
     for images, expected in (
         (None, ()),
         ([], ()),
+        ("", ()),
         (png, (png,)),
         (str(path), (str(path),)),
         (path, (str(path),)),
@@ -107,6 +108,8 @@ def test_a_list_of_answers_means_any_of_them():
         ({"images": [b"1"]}, "image_tags"),
         ({"problem": "<image>x", "images": [b""]}, "image_missing"),
         ({"problem": "<image>x", "images": [None]}, "image_missing"),
+        ({"problem": "<image>x", "images": [b"1", None]}, "image_missing"),
+        ({"problem": "x", "images": [""]}, "image_missing"),
         ({"problem": "<image>x", "images": {"bytes": None, "path": None}}, "image_missing"),
         ({"problem": "<image>x", "images": {}}, "image_missing"),
         ({"problem": "<image>x", "images": "no/such.png"}, "image_missing"),
