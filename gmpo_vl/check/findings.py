@@ -55,7 +55,8 @@ ERRORS = {
     "gold_refused": "the reward raises an error on this gold: a run stops there. Mend it, or leave the row out",
     "answer_form": "JSON that no verifier reads; data.answers.encode_answer writes it right",
     "image_unreadable": "the picture does not decode. Fetch it again, or leave the row out",
-    "image_tags": "write one <image> tag per picture into the problem",
+    "image_tags": "write one <image> tag per picture into the problem, or let them be put there: `gmpo-vl data new NAME --source "
+    "FILE` begins a mapping file, `gmpo-vl data convert NAME.yaml FOLDER` makes new files by it",
     "image_missing": "there is no such picture; data.image_dir says where relative paths begin",
     "missing_column": "data.prompt_key, data.answer_key and data.image_key name the columns",
     "empty_problem": "a problem needs words besides its pictures",

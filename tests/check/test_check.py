@@ -302,6 +302,21 @@ def test_repeats_and_common_values_are_those_a_plain_loop_finds(mine, other):
     assert _common(mine, range(len(mine)), other, range(len(other))) == common
 
 
+def test_what_it_advises_about_missing_tags_puts_them_in(config, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = [{"images": [encoded(picture(i))], "problem": f"Find x{i}.", "answer": "5"} for i in range(3)]
+    write_parquet("mine.parquet", rows)
+    assert main(["data", "check", config("mine.parquet"), "--out", "check"]) == 1
+    page = (tmp_path / "check/report.html").read_text()
+    new, convert = "gmpo-vl data new NAME --source FILE", "gmpo-vl data convert NAME.yaml FOLDER"
+    assert new in page
+    assert convert in page
+    assert main([*new.replace("NAME", "m").replace("FILE", "mine.parquet").split()[1:]]) == 0
+    (tmp_path / "m.yaml").write_text((tmp_path / "m.yaml").read_text().replace("validation: 0.05", ""))
+    assert main(convert.replace("NAME", "m").replace("FOLDER", "out").split()[1:]) == 0
+    assert main(["data", "check", config("out/train.parquet"), "--out", "check"]) == 0
+
+
 def test_every_reason_a_row_can_be_refused_for_has_its_advice():
     from pathlib import Path
 
