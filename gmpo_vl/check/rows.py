@@ -35,7 +35,8 @@ class RowReport:
     """What one row is like. Tokens are 0 for a row that no prompt can be made of.
 
     problem_hash: of problem and pictures; picture_hashes: of decoded pixels; all 64 bits. answer_hash likewise.
-    sizes: (width, height) of the pictures. kinds: type of each further column that is a small scalar.
+    enlarged: pictures that data.min_pixels scales up; added_tokens: what that costs. sizes: (width, height) of the pictures.
+    kinds: type of each further column that is a small scalar.
     """
 
     row: int
@@ -43,6 +44,8 @@ class RowReport:
     findings: tuple[Finding, ...]
     text_tokens: int = 0
     image_tokens: tuple[int, ...] = ()
+    enlarged: int = 0
+    added_tokens: int = 0
     sizes: tuple[tuple[int, int], ...] = ()
     problem_hash: int = 0
     answer_hash: int = 0
@@ -135,8 +138,10 @@ class RowChecker:
         except (ImageError, ValueError) as error:
             finding = self._finding(report, "prompt_unusable", str(error))
             return replace(report, findings=(*report.findings, finding))
-        image_tokens = tuple(
-            picture_tokens(size, self.processor.image, s.min_pixels, s.max_pixels) for size in report.sizes
+        image = self.processor.image
+        image_tokens, unenlarged = (
+            tuple(picture_tokens(size, image, least, s.max_pixels) for size in report.sizes)
+            for least in (s.min_pixels, None)
         )
         findings = report.findings
         if tokens > s.max_prompt_length:
@@ -144,7 +149,13 @@ class RowChecker:
             findings = (*findings, self._finding(report, "prompt_too_long", detail))
         text_tokens = tokens - sum(image_tokens)
         return replace(
-            report, findings=findings, text_tokens=text_tokens, image_tokens=image_tokens, counted=True
+            report,
+            findings=findings,
+            text_tokens=text_tokens,
+            image_tokens=image_tokens,
+            enlarged=sum(more > fewer for more, fewer in zip(image_tokens, unenlarged)),
+            added_tokens=sum(image_tokens) - sum(unenlarged),
+            counted=True,
         )
 
     def _about(self, facts: PictureFacts) -> Iterator[tuple[str, str]]:

@@ -34,6 +34,8 @@ class SplitSurvey:
     gold_types: Counter[str] = field(default_factory=Counter)
     kinds: dict[str, set[str]] = field(default_factory=dict)
     long_rows: list[tuple[int, tuple[tuple[int, int], ...]]] = field(default_factory=list)
+    enlarged: int = 0  # pictures that data.min_pixels scales up, and the tokens that this adds
+    added_tokens: int = 0
 
     def add(self, report: RowReport) -> None:
         self.rows += 1
@@ -49,6 +51,8 @@ class SplitSurvey:
             self.row_K.append(report.row)
             self.tokens_K.append(report.tokens)
             self.image_tokens_K.append(sum(report.image_tokens))
+            self.enlarged += report.enlarged
+            self.added_tokens += report.added_tokens
             self.problem_K.append(report.problem_hash)
             self.answer_K.append(report.answer_hash)
             self.picture_N.extend(report.picture_hashes)

@@ -26,6 +26,7 @@ from gmpo_vl.doctor.batches import check_batches
 from gmpo_vl.doctor.findings import Finding
 from gmpo_vl.doctor.machine import USABLE, check_disk, check_memory, check_versions, device_memory
 from gmpo_vl.doctor.model import check_model_class, check_template, check_tokens, check_weights
+from gmpo_vl.doctor.pictures import check_pictures
 from gmpo_vl.engines.gain import PROMPTS, gain_table
 from gmpo_vl.engines.memory import ModelSize, PromptLengths, estimate_easyr1, estimate_local, model_size
 from gmpo_vl.models.loading import model_folder
@@ -170,6 +171,7 @@ def look_at_rows(
     )
     if result is not None:
         yield from about_rows(e, result)
+        yield from check_pictures(e.config, result)
         if processor is None:
             yield Finding(
                 "note", "data", "tokens were not counted: that needs the model's tokenizer and templates"

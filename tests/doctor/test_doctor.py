@@ -6,57 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from planted import planted, write_planted
+from planted import encoded, picture, planted, write_planted
 
 from gmpo_vl.cli import main
-from gmpo_vl.data.diagrams import export
+from gmpo_vl.data.writing import write_parquet
 from gmpo_vl.doctor.machine import TESTED, file_system
 from gmpo_vl.models.loading import load_model
-from gmpo_vl.models.tiny import save_tiny
 
 ROOT = Path(__file__).parents[2]
-BASE = """
-engine: local
-data: {train_files: DATA/train.parquet, val_files: DATA/validation.parquet, max_prompt_length: 128, max_response_length: 8,
-       rollout_batch_size: 4, min_pixels: null, max_pixels: null}
-worker:
-  actor:
-    global_batch_size: 2
-    model: {model_path: MODEL, enable_gradient_checkpointing: false}
-    fsdp: {torch_dtype: fp32, mp_param_dtype: fp32}
-  rollout: {n: 2}
-  reward: {reward_function: accuracy}
-trainer: {max_steps: 4, logger: [file], save_checkpoint_path: RUN}
-"""
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return save_tiny(tmp_path_factory.mktemp("tiny"))
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("diagrams")
-    export(folder, {"train": 12, "validation": 4})
-    return folder
-
-
-@pytest.fixture
-def doctor(tmp_path, model, data):
-    """Run the doctor; gives (exit code, findings)."""
-
-    def run(*arguments, model=model):
-        text = (
-            BASE.replace("DATA", str(data)).replace("MODEL", str(model)).replace("RUN", str(tmp_path / "run"))
-        )
-        (tmp_path / "run.yaml").write_text(text)
-        code = main(
-            ["doctor", str(tmp_path / "run.yaml"), *map(str, arguments), "--out", str(tmp_path / "doctor")]
-        )
-        return code, json.loads((tmp_path / "doctor/doctor.json").read_text())
-
-    return run
 
 
 def of(findings: list[dict], level: str) -> dict[str, dict]:
@@ -135,6 +92,20 @@ def test_without_a_model_everything_else_is_checked(doctor, tmp_path, model):
     assert "not tried" in of(findings, "note")["rehearsal"]["what"]
 
 
+def test_a_model_on_a_hub_out_of_reach_is_one_sentence_for_doctor_and_run(
+    doctor, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")  # the discard port
+    code, findings = doctor(model="nobody/model")
+    assert code == 1
+    error = of(findings, "error")["model"]
+    assert "no folder 'nobody/model' here, and the hub cannot be reached" in error["what"]
+    assert {"data", "batches", "reward"} <= set(of(findings, "ok"))
+    capsys.readouterr()
+    assert main(["train", str(tmp_path / "run.yaml")]) == 2
+    assert capsys.readouterr().err == f"gmpo-vl: {error['what']}\n"
+
+
 def test_without_data_everything_else_is_checked(doctor, tmp_path):
     code, findings = doctor(f"data.train_files={tmp_path / 'gone.parquet'}")
     assert code == 1
@@ -185,6 +156,41 @@ def test_an_error_is_told_of_what_it_is_in(override, check, said, doctor, tmp_pa
     assert said in errors[check]["what"]
     assert errors[check]["where"].startswith(override.split("=")[0]) or check == "template"
     assert {"data", "memory", "disk"} <= set(of(findings, "ok"))
+
+
+def test_rows_with_more_pictures_than_vllm_is_told_of_are_an_error_with_the_number_to_write(doctor, tmp_path):
+    def rows(*counts):
+        return [
+            {"images": [encoded(picture(10 * i + k)) for k in range(n)], "problem": "<image>" * n + f"Find x{i}.", "answer": "3", "id": f"r{i}"}
+            for i, n in enumerate(counts)
+        ]  # fmt: skip
+
+    write_parquet(tmp_path / "a.parquet", rows(1, 0, 2, 3, 1), {"id": "string"})
+    write_parquet(tmp_path / "b.parquet", rows(1, 4), {"id": "string"})
+    files = [f"data.train_files={tmp_path / 'a.parquet'}", f"data.val_files={tmp_path / 'b.parquet'}"]
+    gpu = [*files, "engine=easyr1", "trainer.n_gpus_per_node=1", "worker.rollout.tensor_parallel_size=1"]
+
+    def told(*arguments):
+        return [f for f in doctor(*arguments)[1] if f["check"] == "pictures"]
+
+    train, validation = told(*gpu, "worker.rollout.limit_images=1")
+    assert train["level"] == validation["level"] == "error"
+    assert "2 train rows have more" in train["what"]
+    assert train["where"] == f"{tmp_path / 'a.parquet'}, row 2 (id r2) has 2"
+    assert "row 1 (id r1) has 4" in validation["where"]
+    assert train["change"] == validation["change"] == "worker.rollout.limit_images=4, or 0 for no limit"
+    assert told(*gpu, "worker.rollout.limit_images=4") == told(*gpu, "worker.rollout.limit_images=0") == []
+    assert told(*files, "worker.rollout.limit_images=1") == []  # engine local has no such limit
+
+
+def test_pictures_that_are_mostly_scaled_up_are_noted_with_their_tokens(doctor):
+    _, findings = doctor("data.min_pixels=50176", "data.max_prompt_length=256")
+    note = of(findings, "note")["pictures"]
+    assert note["where"] == "data.min_pixels"
+    said = "12 of 12 train pictures are scaled up to data.min_pixels 50,176: on average 64 image tokens a picture, 16 as they are"
+    assert note["what"] == said
+    _, findings = doctor("data.min_pixels=12544")  # what they have
+    assert "pictures" not in of(findings, "note")
 
 
 def test_what_to_do_about_a_warning_leaves_its_rows_out(doctor, data, tmp_path):
