@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import torch
+from transformers import PreTrainedModel
 
 from gmpo_vl.batching.packing import pack
 from gmpo_vl.check.golds import FORMS, WRONG, right_answer
 from gmpo_vl.data.types import Example, Prompt
 from gmpo_vl.doctor.findings import Finding
 from gmpo_vl.models.forward import response_log_probs
-from gmpo_vl.models.loading import banned_ids, load_for_inference
+from gmpo_vl.models.loading import banned_ids
 from gmpo_vl.models.processing import Processor
 from gmpo_vl.rewards.loading import Reward
 from gmpo_vl.verify import parse_gold
@@ -69,9 +70,10 @@ def check_reward(reward: Reward, examples: Sequence[Example]) -> Iterator[Findin
     )
 
 
-def check_sight(folder: str, processor: Processor, prompt: Prompt, answer: str) -> Iterator[Finding]:
+def check_sight(
+    model: PreTrainedModel, where: str, processor: Processor, prompt: Prompt, answer: str
+) -> Iterator[Finding]:
     """Do the log-probs of an answer change when the picture turns grey?"""
-    model = load_for_inference(folder)
     ids_T = torch.tensor(processor.tokenizer(answer, add_special_tokens=False)["input_ids"])
     grey = Prompt(
         prompt.example,
@@ -93,7 +95,7 @@ def check_sight(folder: str, processor: Processor, prompt: Prompt, answer: str) 
             "error",
             "sight",
             f"on a grey picture the log-probs of an answer change by {gap:.1e}: the model does not look",
-            folder,
+            where,
             "a vision model whose pictures reach it (image tokens, processor, weights of the ViT)",
         )
         return

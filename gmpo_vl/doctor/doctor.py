@@ -29,7 +29,7 @@ from gmpo_vl.doctor.model import check_model_class, check_template, check_tokens
 from gmpo_vl.doctor.pictures import check_pictures
 from gmpo_vl.engines.gain import PROMPTS, gain_table
 from gmpo_vl.engines.memory import ModelSize, PromptLengths, estimate_easyr1, estimate_local, model_size
-from gmpo_vl.models.loading import model_folder
+from gmpo_vl.models.loading import load_for_inference, model_folder
 from gmpo_vl.models.processing import Processor, encode_prompt, load_processor
 from gmpo_vl.models.prompts import prompt_settings
 from gmpo_vl.models.shared import sharing_obstacle
@@ -97,7 +97,7 @@ def examine(e: Examination) -> Iterator[Finding]:
     if reward is not None:
         yield from check_reward(reward, examples or CANNED)
     if model.loads and result is not None:
-        yield from _sight(config, model, examples)
+        yield from _sight(config, model, result)
 
 
 def _attempt(make: Callable[[], Made], check: str, where: str, change: str) -> Looking[Made | None]:
@@ -263,22 +263,22 @@ def _sharing(e: Examination, size: ModelSize, processor: Processor, result: Chec
         yield Finding("ok", "sharing", f"each picture and prompt once per group\n{table}")
 
 
-def _usable(result: CheckResult) -> Iterator[Example]:
-    """The first train rows without an error."""
+def _usable(result: CheckResult, with_picture: bool = False) -> Iterator[Example]:
+    """The train rows without an error, in their order; of those with pictures only."""
     if "train" not in result.checkers:
         return
-    checker = result.checkers["train"]
-    for number in range(result.surveys["train"].rows):
+    checker, survey = result.checkers["train"], result.surveys["train"]
+    for number in dict.fromkeys(survey.picture_row_N) if with_picture else range(survey.rows):
         if number not in result.errors["train"]:
             table, row = locate(checker.tables, number)
             yield example_from_row(table.rows[row], checker.settings.columns, f"{table.label}:{row}")
 
 
-def _sight(config: Config, model: Model, examples: Sequence[Example]) -> Iterator[Finding]:
-    pictured = next((example for example in examples if example.images), None)
+def _sight(config: Config, model: Model, result: CheckResult) -> Looking[None]:
+    pictured = next(_usable(result, with_picture=True), None)
     processor = model.processor
     if processor is None or processor.image is None or pictured is None:
-        yield Finding("note", "sight", "no picture among the first rows: nothing to look at")
+        yield Finding("note", "sight", "no train row has a picture: nothing to look at")
         return
     assert model.size is not None
     name, free = device_memory()
@@ -287,6 +287,15 @@ def _sight(config: Config, model: Model, examples: Sequence[Example]) -> Iterato
         what = f"not tried: the model does not fit on {name}"
         yield Finding("note", "sight", what, str(model.folder), "run the doctor on the GPU")
         return
+    where = str(model.folder)
+    loaded = yield from _attempt(
+        lambda: load_for_inference(where),
+        "weights",
+        where,
+        "a run would end like this: are config.json and the weights of the same model?",
+    )
+    if loaded is None:
+        return
     s = prompt_settings(config.data)
     prompt = encode_prompt(pictured, processor, s.template, s.min_pixels, s.max_pixels)
-    yield from check_sight(str(model.folder), processor, prompt, pictured.answer)
+    yield from check_sight(loaded, where, processor, prompt, pictured.answer)

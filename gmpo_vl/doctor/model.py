@@ -19,6 +19,7 @@ from gmpo_vl.models.processing import Processor, encode_prompt
 from gmpo_vl.models.shared import KNOWN, sharing_obstacle
 
 PROBE = "What is the value of x?"
+DAMAGED = "it is cut off or damaged: download it again"
 
 
 def check_weights(folder: Path, size: ModelSize) -> Iterator[Finding]:
@@ -28,7 +29,12 @@ def check_weights(folder: Path, size: ModelSize) -> Iterator[Finding]:
         yield Finding("note", "weights", "a LoRA adapter: it is merged into its base model when loaded")
         return
     if index.is_file():
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        try:
+            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            what = f"{index.name} cannot be read: {type(error).__name__}: {error}"
+            yield Finding("error", "weights", what, str(index), DAMAGED)
+            return
     else:
         names = ["model.safetensors"]
     elements = 0
@@ -48,7 +54,7 @@ def check_weights(folder: Path, size: ModelSize) -> Iterator[Finding]:
                 "weights",
                 f"{name} cannot be read: {error}",
                 str(path),
-                "it is cut off or damaged: download it again",
+                DAMAGED,
             )
             return
         for shape in shapes:

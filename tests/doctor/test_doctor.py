@@ -45,6 +45,14 @@ def damaged(kind: str, model: Path, folder: Path) -> Path:
         config = json.loads((folder / "config.json").read_text())
         config["text_config"]["num_hidden_layers"] = 5
         (folder / "config.json").write_text(json.dumps(config))
+    elif kind == "index cut off":
+        (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a.weight": "model.saf')
+    elif kind == "index of nothing":
+        (folder / "model.safetensors.index.json").write_text('["a list"]')
+    elif kind == "other shapes":
+        config = json.loads((folder / "config.json").read_text())
+        config["text_config"]["intermediate_size"] //= 2
+        (folder / "config.json").write_text(json.dumps(config))
     elif kind == "small vocabulary":
         config = json.loads((folder / "config.json").read_text())
         config["text_config"]["vocab_size"] = 100
@@ -62,6 +70,9 @@ def damaged(kind: str, model: Path, folder: Path) -> Path:
     [
         ("cut off", "error", "weights", "cannot be read"),
         ("missing", "error", "weights", "model.safetensors is missing"),
+        ("index cut off", "error", "weights", "model.safetensors.index.json cannot be read"),
+        ("index of nothing", "error", "weights", "model.safetensors.index.json cannot be read"),
+        ("other shapes", "error", "weights", "mismatch"),
         ("another model's config", "warning", "weights", "the model's class wants"),
         ("small vocabulary", "error", "model", "no model can be built from its config.json"),
         ("no problem", "error", "template", "0 image tokens for 1 pictures"),
@@ -247,6 +258,17 @@ def test_what_cannot_work_is_an_error_with_a_way_out(overrides, check, said, doc
     errors = of(findings, "error")
     assert said in errors[check]["what"]
     assert errors[check]["change"]
+
+
+def test_the_first_picture_is_looked_at_however_late_it_comes(doctor, tmp_path):
+    rows = [{"images": [], "problem": f"What is {i} + 1?", "answer": str(i + 1)} for i in range(30)]
+    write_parquet(tmp_path / "text.parquet", rows)
+    shown = {"images": [encoded(picture(0))], "problem": "<image>Find x.", "answer": "3"}
+    write_parquet(tmp_path / "late.parquet", [*rows, shown])
+    _, findings = doctor(f"data.train_files={tmp_path / 'late.parquet'}")
+    assert "the log-probs of an answer change by up to" in of(findings, "ok")["sight"]["what"]
+    _, findings = doctor(f"data.train_files={tmp_path / 'text.parquet'}")
+    assert "no train row has a picture" in of(findings, "note")["sight"]["what"]
 
 
 def test_a_model_that_ignores_its_pictures_is_found_out(doctor, model, tmp_path):
