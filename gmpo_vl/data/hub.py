@@ -42,5 +42,12 @@ def _ask(name: str, kind: str, limit: float) -> str | None:
         status = error.response.status_code
         return f"it answers {status}" if status >= 500 else None
     except Exception as error:  # of httpx or of requests, as the library's version has it
-        return f"{type(error).__name__}: {' '.join(str(error).split())[:150]}"
+        return _first_cause(error)
     return None
+
+
+def _first_cause(error: BaseException) -> str:
+    """What the system said, below the libraries' own words: that a name is not known, that a call was refused."""
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    return " ".join(str(error).split())[:150] or type(error).__name__

@@ -1,6 +1,7 @@
 """Without a network, model and data say so within seconds: the hub is asked once, before its libraries ask and ask again."""
 
 import http.server
+import re
 import socket
 import threading
 import time
@@ -86,6 +87,12 @@ def test_a_hub_out_of_reach_is_told_at_once_with_what_to_do(hub, look, error, re
     with pytest.raises(error, match=r"someone/thing.* the hub cannot be reached \(.*download .* elsewhere"):
         look("someone/thing")
     assert time.monotonic() - start < 15  # the libraries' own tries take 23 s, or the silent hub's 20
+
+
+def test_why_it_is_out_of_reach_is_said_as_the_system_says_it(refused):
+    said = hub_obstacle("someone/thing", "model")
+    assert said is not None
+    assert re.fullmatch(r"\[Errno \d+\] Connection refused", said)
 
 
 def test_a_hub_that_answers_is_asked_for_the_rest(answering):
