@@ -62,3 +62,14 @@ def tiny_folder(tmp_path_factory) -> Path:
 @pytest.fixture
 def overrides(tmp_path, diagrams, tiny_folder) -> list[str]:
     return settings_of_run(tmp_path, diagrams, tiny_folder)
+
+
+@pytest.fixture
+def make_config(config_file, overrides):
+    """A run's configuration, from the engine's own `config_file` with a.b=c after it."""
+    from gmpo_vl.config import Config, load_config
+
+    def make(*more: str) -> Config:
+        return load_config(config_file, [*overrides, *more])
+
+    return make

@@ -14,10 +14,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from gmpo_vl.config.honoured import DTYPE_KEYS, HONOURED, KL_KINDS
 from gmpo_vl.config.schema import Config, value_of
 from gmpo_vl.policy.settings import OBJECTIVE_KEYS, OBJECTIVES, resolve_settings
 
-_HONOURED_BY_LOCAL = ("worker.actor.fsdp.torch_dtype", "worker.actor.fsdp.mp_param_dtype")
 _PLACEMENT_ON_LOCAL = (
     "data.filter_overlong_prompts_workers",
     "worker.hybrid_engine",
@@ -49,47 +49,13 @@ _NO_SUCH_PART_ON_LOCAL = {
     "critic": ("worker.critic.*",),
 }
 
-_KL_KINDS = ("kl", "k1", "mse", "k2", "low_var_kl", "k3", "abs")
-# The values that engine local honours, and why not the others. A key absent here and above is honoured.
-_ONLY_ON_LOCAL: dict[str, tuple[tuple[Any, ...], str]] = {
-    "algorithm.adv_estimator": (
-        ("grpo", "grpo_no_std"),
-        "it has group advantages only",
-    ),
-    "algorithm.gamma": ((1.0,), "a discount belongs to adv_estimator gae; remove it"),
-    "algorithm.lam": ((1.0,), "lambda belongs to adv_estimator gae; remove it"),
-    "algorithm.kl_penalty": (_KL_KINDS, "`full` needs the logits of the reference"),
-    "algorithm.kl_type": (("fixed",), "the adaptive controller belongs to KL in the reward; write fixed"),
-    "algorithm.kl_horizon": ((10000.0,), "it belongs to kl_type adaptive; remove it"),
-    "algorithm.kl_target": ((0.1,), "it belongs to kl_type adaptive; remove it"),
-    "worker.actor.model.trust_remote_code": ((False,), "it runs no code from a model's folder; remove it"),
-    "worker.actor.optim.strategy": (
-        ("adamw",),
-        "write adamw; where memory is short, worker.actor.model.lora.rank",
-    ),
-    "worker.actor.fsdp.torch_dtype": (
-        (None, "fp32", "bf16"),
-        "gradients in fp16 need a scale that it does not keep; write fp32",
-    ),
-    "worker.actor.fsdp.mp_param_dtype": (
-        ("fp32", "bf16"),
-        "gradients in fp16 need a scale that it does not keep; write bf16",
-    ),
-    "worker.reward.skip_special_tokens": (
-        (True,),
-        "a reward reads the text without special tokens; remove it",
-    ),
-    "worker.rollout.ignore_eos": ((False,), "a response ends at its end-of-sequence token; remove it"),
-    "trainer.critic_warmup": ((0,), "it has no critic, so the policy would only wait; remove it"),
-    "trainer.logger": (("console", "file", "tensorboard", "wandb"), "there are no others"),
-}
 _DTYPES = ("bf16", "fp16", "fp32")
-# Everything that can be chosen by name; what engine local lacks of it stands in _ONLY_ON_LOCAL.
+# Everything that can be chosen by name; what an engine lacks of it stands in honoured.py.
 _CHOICES: dict[str, tuple[str, ...]] = {
     "engine": ("local", "easyr1"),
     "data.on_bad_row": ("error", "skip"),
     "algorithm.adv_estimator": ("grpo", "grpo_no_std", "gae", "reinforce_plus_plus", "remax", "rloo"),
-    "algorithm.kl_penalty": (*_KL_KINDS, "full"),
+    "algorithm.kl_penalty": (*KL_KINDS, "full"),
     "algorithm.kl_type": ("fixed", "adaptive"),
     "algorithm.overlong_responses": ("score", "mask", "soft"),
     "worker.actor.loss_avg_mode": ("token", "seq"),
@@ -97,8 +63,11 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "worker.actor.old_log_probs": ("recompute", "rollout"),
     "worker.actor.optim.strategy": ("adamw", "adamw_bf16"),
     "worker.actor.optim.lr_scheduler_type": ("constant", "cosine"),
-    "worker.actor.fsdp.torch_dtype": _DTYPES,
-    "worker.actor.fsdp.mp_param_dtype": _DTYPES,
+    **{
+        f"worker.{who}.fsdp.{key}": _DTYPES
+        for who in ("actor", "ref")
+        for key in ("torch_dtype", "mp_param_dtype", "mp_reduce_dtype", "mp_buffer_dtype")
+    },
     "trainer.logger": ("console", "file", "tensorboard", "wandb", "mlflow", "swanlab"),
 }
 
@@ -179,7 +148,7 @@ def notices(config: Config) -> list[str]:
 
 def _placement_notices(config: Config) -> list[str]:
     """Written keys that change no mathematics and that engine local has no use for."""
-    placement = _matching(config.written, _PLACEMENT_ON_LOCAL, but=_HONOURED_BY_LOCAL)
+    placement = _matching(config.written, _PLACEMENT_ON_LOCAL, but=DTYPE_KEYS)
     lines = [f"placement keys, without use on engine local: {', '.join(placement)}"] if placement else []
     for part, patterns in _NO_SUCH_PART_ON_LOCAL.items():
         keys = _matching(config.written, patterns)
@@ -196,8 +165,8 @@ def check(config: Config, origin: Mapping[str, str]) -> list[str]:
         )
 
     problems = list(_choice_problems(config, say))
-    if config.engine == "local" and not problems:
-        problems += _refusals_of_local(config, say)
+    if not problems:
+        problems += _refusals(config, say)
     problems += _range_problems(config, say)
     for cross_check in (
         _batch_problems,
@@ -225,12 +194,12 @@ def _choice_problems(config: Config, say: Say) -> Iterable[str]:
             yield f"{say(key)}: there is no {name!r}, only {', '.join(choices)}{hint}"
 
 
-def _refusals_of_local(config: Config, say: Say) -> Iterable[str]:
-    for key, (honoured, why) in _ONLY_ON_LOCAL.items():
+def _refusals(config: Config, say: Say) -> Iterable[str]:
+    for key, (honoured, why) in HONOURED[config.engine].items():
         value = value_of(config, key)
         values = value if isinstance(value, list) else [value]
         if key in config.written and not all(v in honoured for v in values):
-            yield f"{say(key)}: engine local cannot honour this: {why}"
+            yield f"{say(key)}: engine {config.engine} cannot honour this: {why}"
 
 
 def _range_problems(config: Config, say: Say) -> Iterable[str]:
@@ -270,10 +239,10 @@ def _kl_problems(config: Config, say: Say) -> Iterable[str]:
     algorithm = config.algorithm
     if algorithm.use_kl_loss and algorithm.disable_kl and "algorithm.disable_kl" not in config.written:
         yield f"{say('algorithm.use_kl_loss')}: write algorithm.disable_kl: false with it, or the reference stays off"
-    if config.engine == "local" and not algorithm.disable_kl and not algorithm.use_kl_loss:
+    if not algorithm.disable_kl and not algorithm.use_kl_loss:
         yield (
             f"{say('algorithm.disable_kl')}, {say('algorithm.use_kl_loss')}: this puts the KL term into the reward, "
-            "which engine local cannot; write algorithm.disable_kl: true (as the paper) or algorithm.use_kl_loss: true"
+            "which group advantages cannot see; write algorithm.disable_kl: true (as the paper) or algorithm.use_kl_loss: true"
         )
 
 

@@ -4,7 +4,8 @@ import pytest
 import yaml
 from refusal import refusal
 
-from gmpo_vl.config import Config, checks, load_config, notices
+from gmpo_vl.config import Config, checks, honoured, load_config, notices
+from gmpo_vl.config.honoured import DTYPE_KEYS, HONOURED
 from gmpo_vl.config.schema import key_types, value_of
 from gmpo_vl.policy.regularisers import KL_KINDS
 from gmpo_vl.policy.settings import OBJECTIVE_KEYS, OBJECTIVES
@@ -128,7 +129,7 @@ def easyr1_example(tmp_path, monkeypatch):
 
 
 def test_rules_are_about_keys_that_exist():
-    named = {*checks._ONLY_ON_LOCAL, *checks._CHOICES, *checks._HONOURED_BY_LOCAL}
+    named = {*HONOURED["local"], *HONOURED["easyr1"], *checks._CHOICES, *DTYPE_KEYS}
     named |= {key for keys, _, _ in checks._RANGES for key in keys}
     assert named <= set(key_types())
     patterns = [
@@ -139,12 +140,12 @@ def test_rules_are_about_keys_that_exist():
 
 
 def test_no_key_is_both_honoured_in_part_and_placement():
-    placement = checks._matching(key_types(), checks._PLACEMENT_ON_LOCAL, but=checks._HONOURED_BY_LOCAL)
-    assert not set(placement) & {*checks._ONLY_ON_LOCAL, *checks._CHOICES}
+    placement = checks._matching(key_types(), checks._PLACEMENT_ON_LOCAL, but=DTYPE_KEYS)
+    assert not set(placement) & {*HONOURED["local"]}
 
 
 def test_kl_kinds_are_those_of_the_policy():
-    assert checks._KL_KINDS == KL_KINDS
+    assert honoured.KL_KINDS == KL_KINDS
 
 
 def test_defaults_are_refused_by_no_engine():
@@ -216,19 +217,9 @@ def test_dtypes_are_honoured_not_placement(path):
 @pytest.mark.parametrize(
     "override",
     [
-        "algorithm.adv_estimator=gae",
-        "algorithm.adv_estimator=rloo",
-        "algorithm.disable_kl=false",
-        "algorithm.kl_type=adaptive",
-        "algorithm.lam=0.95",
-        "algorithm.kl_penalty=full",
         "worker.actor.loss_type=easyr1/cispo",
         "worker.actor.optim.strategy=adamw_bf16",
-        "worker.actor.model.trust_remote_code=true",
-        "worker.reward.skip_special_tokens=false",
         "worker.rollout.ignore_eos=true",
-        "trainer.logger=[console,swanlab]",
-        "trainer.critic_warmup=3",
     ],
 )
 def test_what_only_engine_easyr1_can_do_is_refused_on_local_by_name(path, override):
@@ -236,6 +227,28 @@ def test_what_only_engine_easyr1_can_do_is_refused_on_local_by_name(path, overri
     assert override.split("=")[0] in message
     assert repr(override) in message
     assert load_config(path, [override, "engine=easyr1"])
+
+
+@pytest.mark.parametrize("engine", ["local", "easyr1"])
+@pytest.mark.parametrize(
+    "override",
+    [
+        "algorithm.adv_estimator=gae",
+        "algorithm.adv_estimator=rloo",
+        "algorithm.disable_kl=false",
+        "algorithm.kl_type=adaptive",
+        "algorithm.lam=0.95",
+        "algorithm.kl_penalty=full",
+        "worker.actor.model.trust_remote_code=true",
+        "worker.reward.skip_special_tokens=false",
+        "trainer.logger=[console,swanlab]",
+        "trainer.critic_warmup=3",
+    ],
+)
+def test_what_only_easyr1_itself_can_do_is_refused_by_name(path, override, engine):
+    message = refusal(path, override, f"engine={engine}")
+    assert override.split("=")[0] in message
+    assert repr(override) in message
 
 
 @pytest.mark.parametrize("engine", ["local", "easyr1"])

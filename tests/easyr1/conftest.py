@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 from tiny_runs import BASE
 
-from gmpo_vl.config import Config, load_config
-
 ON_EASYR1 = """
 base: tiny.yaml
 engine: easyr1
@@ -43,11 +41,3 @@ def config_file(tmp_path) -> Path:
     path = tmp_path / "run.yaml"
     path.write_text(ON_EASYR1)
     return path
-
-
-@pytest.fixture
-def make_config(config_file, overrides):
-    def make(*more: str) -> Config:
-        return load_config(config_file, [*overrides, *more])
-
-    return make

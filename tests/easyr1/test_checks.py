@@ -81,9 +81,8 @@ def test_log_probs_of_a_truncated_distribution_are_not_the_policy_s(make_config,
 
 
 def test_kl_in_the_reward_is_refused(make_config):
-    config = make_config("algorithm.disable_kl=false")
     with pytest.raises(ConfigError, match="use_kl_loss"):
-        to_easyr1(config, 3)
+        make_config("algorithm.disable_kl=false")
 
 
 def test_settings_reach_easyr1_s_classes(make_config):

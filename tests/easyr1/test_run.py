@@ -8,10 +8,12 @@ import sys
 import time
 
 import psutil
+import pyarrow.parquet as pq
 import pytest
 
 pytest.importorskip("verl", reason="EasyR1 is not installed: make test-easyr1 EASYR1_HOME=FOLDER")
 
+from gmpo_vl.data.writing import write_parquet
 from gmpo_vl.engines.easyr1.checkpoint import check_checkpoint
 from gmpo_vl.engines.local.trainer import train as train_locally
 from gmpo_vl.runs import Run
@@ -55,7 +57,21 @@ def curve(folder):
     ]
 
 
-def test_a_run_that_is_stopped_and_killed_has_the_curve_of_one_that_is_not(tmp_path, overrides, make_config):
+def with_questions_in_words(table, path):
+    """The same rows, two of three without their picture: most steps, a rank has none and the other has."""
+    rows = pq.read_table(table, columns=["images", "problem", "answer", "id"]).to_pylist()
+    for k, row in enumerate(rows):
+        row["images"] = [image["bytes"] for image in row["images"]] if k % 3 == 0 else []
+        row["problem"] = row["problem"].replace("<image>", "" if k % 3 else "<image>")
+    write_parquet(path, rows, {"id": "string"})
+    return path
+
+
+def test_a_run_that_is_stopped_and_killed_has_the_curve_of_one_that_is_not(
+    tmp_path, overrides, make_config, diagrams
+):
+    mixed = with_questions_in_words(diagrams / "train.parquet", tmp_path / "mixed.parquet")
+    overrides.append(f"data.train_files={mixed}")
     finish(start(tmp_path, overrides, "whole"))
     whole = curve(tmp_path / "whole")
     assert [line["step"] for line in whole] == [0, 1, 2, 3]

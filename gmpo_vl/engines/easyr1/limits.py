@@ -10,41 +10,6 @@ from gmpo_vl.config.schema import value_of
 from gmpo_vl.engines.setup import validation_sampling_of
 from gmpo_vl.models.shared import sharing_obstacle
 
-# Keys that somebody may have written, the values that this engine honours, and why not the others.
-_HONOURED: dict[str, tuple[tuple[Any, ...], str]] = {
-    "algorithm.adv_estimator": (("grpo", "grpo_no_std"), "it has group advantages only"),
-    "algorithm.gamma": ((1.0,), "a discount belongs to adv_estimator gae; remove it"),
-    "algorithm.lam": ((1.0,), "lambda belongs to adv_estimator gae; remove it"),
-    "algorithm.kl_penalty": (
-        ("kl", "k1", "mse", "k2", "low_var_kl", "k3", "abs"),
-        "`full` needs the logits of the reference",
-    ),
-    "algorithm.kl_type": (("fixed",), "the adaptive controller belongs to KL in the reward"),
-    "algorithm.kl_horizon": ((10000.0,), "it belongs to kl_type adaptive; remove it"),
-    "algorithm.kl_target": ((0.1,), "it belongs to kl_type adaptive; remove it"),
-    "worker.hybrid_engine": ((True,), "EasyR1 has no other; remove it"),
-    "worker.actor.strategy": (("fsdp",), "EasyR1 has no other; remove it"),
-    "worker.actor.fsdp.torch_dtype": (
-        (None, "fp32", "bf16"),
-        "gradients in fp16 need a scale that it does not keep; write fp32",
-    ),
-    "worker.actor.fsdp.mp_param_dtype": (
-        ("fp32", "bf16"),
-        "gradients in fp16 need a scale that it does not keep; write bf16",
-    ),
-    "worker.actor.model.trust_remote_code": ((False,), "it runs no code from a model's folder; remove it"),
-    "worker.reward.skip_special_tokens": (
-        (True,),
-        "a reward reads the text without special tokens; remove it",
-    ),
-    "worker.rollout.name": (("vllm",), "EasyR1 has no other; remove it"),
-    "worker.rollout.dtype": (("bf16", "fp16", "fp32"), "write one of bf16, fp16, fp32"),
-    "trainer.critic_warmup": ((0,), "it has no critic, so the policy would only wait; remove it"),
-    "trainer.logger": (
-        ("console", "file", "tensorboard", "wandb"),
-        "the run's own files and these are what is written",
-    ),
-}
 EXPERT_LAYERS = ("gate_proj", "up_proj", "down_proj")
 LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM makes room for
 # Options of objectives, and terms beside them, that `loss_type: easyr1/NAME` has no place for; and how they are off.
@@ -73,7 +38,7 @@ def easyr1_loss(config: Config) -> str | None:
 
 
 def check(config: Config) -> None:
-    """What can run on engine local but not here. Raises ConfigError with one line each."""
+    """What cannot run here beyond what reading a configuration refuses. Raises ConfigError with one line each."""
     actor, rollout, trainer = config.worker.actor, config.worker.rollout, config.trainer
     gpus = trainer.nnodes * trainer.n_gpus_per_node
     problems = []
@@ -86,11 +51,6 @@ def check(config: Config) -> None:
     if gpus % rollout.tensor_parallel_size:
         problems.append(
             f"worker.rollout.tensor_parallel_size {rollout.tensor_parallel_size} does not divide the {gpus} GPUs"
-        )
-    if not config.algorithm.disable_kl and not config.algorithm.use_kl_loss:
-        problems.append(
-            "algorithm.disable_kl false without use_kl_loss puts the KL term into the reward, which group advantages "
-            "cannot see; write algorithm.use_kl_loss: true, or disable_kl: true as the paper"
         )
     if actor.ulysses_size > 1:
         problems.append(
@@ -105,11 +65,6 @@ def check(config: Config) -> None:
     problems += _of_vllm(config)
     if easyr1_loss(config) is not None:
         problems += _of_its_own_losses(config)
-    for key, (honoured, why) in _HONOURED.items():
-        value = value_of(config, key)
-        values = value if isinstance(value, list) else [value]
-        if key in config.written and not all(v in honoured for v in values):
-            problems.append(f"{key} is {value!r}: engine easyr1 cannot honour this: {why}")
     if problems:
         raise ConfigError("\n".join(problems))
 
