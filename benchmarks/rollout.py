@@ -23,6 +23,7 @@ from gmpo_vl.models.allocator import keep_freed_memory
 from gmpo_vl.models.compat import TRANSFORMERS_5
 from gmpo_vl.models.patches import make_patches
 from gmpo_vl.models.processing import Processor
+from gmpo_vl.models.shared import use_group_attention
 from gmpo_vl.rollout.hf import generate
 from gmpo_vl.rollout.types import Sampling
 
@@ -48,6 +49,7 @@ def theirs(model: Any, prompt: Prompt, length: int, group: int) -> torch.Tensor:
     }
     if TRANSFORMERS_5:
         inputs["mm_token_type_ids"] = (ids_1P == IMAGE_PAD).int()
+    model.set_attn_implementation("sdpa")  # transformers' own
     with torch.no_grad():
         out = model.generate(
             **inputs,
@@ -57,6 +59,7 @@ def theirs(model: Any, prompt: Prompt, length: int, group: int) -> torch.Tensor:
             min_new_tokens=length,
             max_new_tokens=length,
         )
+    use_group_attention(model)
     assert out.shape == (group, ids_1P.shape[1] + length)
     return out[:, ids_1P.shape[1] :]
 

@@ -206,6 +206,8 @@ def group_shared_attention(
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """transformers' attention interface: (1, heads, L, width) in, (1, L, heads, width) out. Without a layout plain SDPA."""
+    if layout is None and query.shape[2] == 1 and dropout == 0.0:
+        return _one_token_a_row(query, key, value, attention_mask, scaling), None
     if layout is None:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs
@@ -217,6 +219,21 @@ def group_shared_attention(
         query_LHD, key_LHD, value_LHD = (x.to(dtype) for x in (query_LHD, key_LHD, value_LHD))
         return _one_call(flash, query_LHD, key_LHD, value_LHD, layout.varlen, scaling)[None], None
     return _padded_calls(query_LHD, key_LHD, value_LHD, layout, scaling)[None], None
+
+
+def _one_token_a_row(
+    query_BD1W: torch.Tensor,
+    key_BKLW: torch.Tensor,
+    value_BKLW: torch.Tensor,
+    mask_B11L: torch.Tensor | None,
+    scaling: float | None,
+) -> torch.Tensor:
+    """(B, 1, heads, width), while sampling. Query heads with the same keys stand as queries of one head, so that the keys,
+    which is what decoding waits for, are read once and not once a head."""
+    rows, heads, _, width = query_BD1W.shape
+    query = query_BD1W.reshape(rows, key_BKLW.shape[1], -1, width)
+    out = scaled_dot_product_attention(query, key_BKLW, value_BKLW, attn_mask=mask_B11L, scale=scaling)
+    return out.reshape(rows, 1, heads, -1)
 
 
 def computing_dtype(x: torch.Tensor) -> torch.dtype:

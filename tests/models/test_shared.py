@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_forward import assert_equals_one_at_a_time, prompts_of, rows_with
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from gmpo_vl.data.diagrams import make_examples
 from gmpo_vl.models import shared
@@ -13,6 +14,21 @@ from gmpo_vl.models.processing import load_processor
 from gmpo_vl.models.shared import Segment, build_layout, group_shared_attention
 
 CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(("heads", "key_heads"), [(4, 2), (6, 1), (2, 2)])
+def test_one_token_a_row_attends_as_transformers_has_it(heads, key_heads, masked):
+    torch.manual_seed(0)
+    query = torch.randn(3, heads, 1, 8, dtype=torch.float64)
+    key, value = torch.randn(2, 3, key_heads, 5, 8, dtype=torch.float64)
+    mask = torch.arange(5) >= torch.tensor([0, 2, 1])[:, None] if masked else None
+    mask = None if mask is None else mask[:, None, None]
+    module = torch.nn.Module()
+    module.num_key_value_groups = heads // key_heads
+    ours, _ = group_shared_attention(module, query, key, value, mask, scaling=0.3)
+    theirs, _ = sdpa_attention_forward(module, query, key, value, mask, scaling=0.3)
+    torch.testing.assert_close(ours, theirs, rtol=1e-14, atol=1e-14)
 
 
 def flash_attn_varlen_func(
