@@ -190,6 +190,7 @@ def estimate_easyr1(
         update=(
             *_without_cast(whole.update),
             gathered,
+            *_unsummed(config, size),
             *(part for part in held if part.name != "reference" and part not in there),
         ),
     )
@@ -217,17 +218,40 @@ def _as_easyr1_holds(parts: Sequence[Part], config: Config, size: ModelSize) -> 
 def _gathered(config: Config, size: ModelSize) -> Part:
     """What FSDP has put together at once, in the dtype it computes in (verl/utils/fsdp_utils.py: a layer is a unit, the rest
     is the root's, which stays from its forward on)."""
-    of, fsdp = widths(size.config), config.worker.actor.fsdp
+    fsdp = config.worker.actor.fsdp
     if not fsdp.enable_full_shard:
         return Part("gathered", size.parameters * BYTES[fsdp.mp_param_dtype], "all weights, for the backward")
-    tied = getattr(size.config, "tie_word_embeddings", False)
-    ends = of.vocabulary * of.hidden * (1 if tied else 2)
-    layer = (size.parameters - size.vision - ends) / of.layers
+    ends, layer = _units(size)
     return Part(
         "gathered",
         (ends + 2 * layer) * BYTES[fsdp.mp_param_dtype],
         "embeddings, head and two layers, put together for their turn",
     )
+
+
+def _unsummed(config: Config, size: ModelSize) -> tuple[Part, ...]:
+    """Gradients at the backward's start, before FSDP has summed them over the GPUs: the head's, which waits for the
+    embeddings', and a layer's, once as computed and once as summed. Adapters' are too small to count."""
+    fsdp = config.worker.actor.fsdp
+    if config.worker.actor.model.lora.rank > 0:
+        return ()
+    _, layer = _units(size)
+    of, computed, summed = widths(size.config), BYTES[fsdp.mp_param_dtype], BYTES[fsdp.mp_reduce_dtype]
+    return (
+        Part(
+            "unsummed",
+            of.vocabulary * of.hidden * computed + layer * (computed + summed),
+            "gradients of the head and of one layer, on their way to the other GPUs",
+        ),
+    )
+
+
+def _units(size: ModelSize) -> tuple[int, float]:
+    """Parameters of embeddings and head, and of a layer of the decoder."""
+    of = widths(size.config)
+    tied = getattr(size.config, "tie_word_embeddings", False)
+    ends = of.vocabulary * of.hidden * (1 if tied else 2)
+    return ends, (size.parameters - size.vision - ends) / of.layers
 
 
 def _moved_away(part: str, config: Config) -> bool:

@@ -120,6 +120,9 @@ def test_a_gpus_share_is_as_easyr1_shards_it(unsaid, tiny_folder):
     update, _, sampling = parts()
     assert (update["weights"], update["gradients"], update["optimizer"]) == (n, n, 2 * n)  # 4 bytes, 4 shards
     assert "optimizer step" not in update
+    head = size.config.get_text_config().vocab_size * size.config.get_text_config().hidden_size
+    assert update["unsummed"] > 4 * head  # of a layer too
+    assert "unsummed" not in parts("worker.actor.model.lora={rank: 8, exclude_modules: x}")[0]
     assert "gradients" not in sampling
     whole = parts("worker.actor.fsdp.enable_full_shard=false")[0]
     assert whole["weights"] == n
