@@ -72,7 +72,7 @@ def main() -> None:
     groups = mixed_groups(options.model_config, options.groups, options.seed, device)
     of = rates(model.config)
 
-    by_cost = deal([group_cost(of, group) for group in groups], options.ranks)
+    by_cost = deal([group_cost(of, rows_of([group])) for group in groups], options.ranks)
     whole: list[list[Row]] = [rows_of([groups[i] for i in indices]) for indices in by_cost]
     rollouts = rows_of(groups)
     by_tokens = deal([float(row.length) for row in rollouts], options.ranks)

@@ -6,11 +6,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import torch
 
 from gmpo_vl.batching.cost import Shape
 from gmpo_vl.rollout.types import Group
+
+OfGroup = TypeVar("OfGroup")  # a group, or what is known of it
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Row:
         return len(self.group.prompt.ids_P) + self.response_length
 
 
-def mini_batches(groups: Sequence[Group], prompts_per_batch: int) -> Iterator[list[Group]]:
+def mini_batches(groups: Sequence[OfGroup], prompts_per_batch: int) -> Iterator[list[OfGroup]]:
     """Consecutive groups, `prompts_per_batch` at a time: the same at every world size and split."""
     for start in range(0, len(groups), prompts_per_batch):
         yield list(groups[start : start + prompts_per_batch])

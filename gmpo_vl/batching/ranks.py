@@ -6,8 +6,7 @@ import heapq
 from collections.abc import Sequence
 
 from gmpo_vl.batching.cost import Rates, plain_cost, shared_cost, training_cost, work
-from gmpo_vl.batching.planning import rows_of, shapes_of
-from gmpo_vl.rollout.types import Group
+from gmpo_vl.batching.planning import Row, shapes_of
 
 
 def deal(costs: Sequence[float], ranks: int) -> list[list[int]]:
@@ -34,12 +33,14 @@ def deal(costs: Sequence[float], ranks: int) -> list[list[int]]:
 
 def group_cost(
     of: Rates,
-    group: Group,
+    rows: Sequence[Row],
     share_prefix: bool = True,
     checkpointing: bool = False,
     frozen_vision: bool = False,
 ) -> float:
-    """Work of a group's forward and backward, pictures included (cost.py)."""
-    [shape] = shapes_of([rows_of([group])])
+    """Work of forward and backward of the rows of one group, pictures included (cost.py); 0 without any."""
+    if not rows:
+        return 0.0
+    [shape] = shapes_of([rows])
     forward = (shared_cost if share_prefix else plain_cost)(of, shape)
     return work(of, training_cost(forward, checkpointing, frozen_vision))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -308,6 +309,11 @@ def _rest_problems(config: Config, say: Say) -> Iterable[str]:
         yield f"{say(key)}: it needs data.val_files"
     if config.algorithm.filter_low >= config.algorithm.filter_high:
         yield f"{say('algorithm.filter_low')}, {say('algorithm.filter_high')}: no mean lies between them"
+    excluded = config.worker.actor.model.lora.exclude_modules
+    try:
+        re.compile(excluded or "")
+    except re.error as error:
+        yield f"{say('worker.actor.model.lora.exclude_modules')}: no regular expression of whole names: {error}"
     betas = config.worker.actor.optim.betas
     if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
         yield f"{say('worker.actor.optim.betas')}: two numbers, each at least 0 and below 1"

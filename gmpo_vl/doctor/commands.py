@@ -68,12 +68,13 @@ def run_doctor(options: argparse.Namespace) -> int:
 def _limits(config: Any, size: Any, longest: Any) -> tuple[Any, Any]:
     """What a forward of the run may hold, without and with a backward."""
     from gmpo_vl.engines.fitting import fitting
-    from gmpo_vl.engines.passes import limits_of
+    from gmpo_vl.engines.passes import limits_for
 
     fitted = fitting(config, size, longest)
     actor = fitted.worker.actor
     sizes = (actor.micro_batch_size_per_device_for_experience, actor.micro_batch_size_per_device_for_update)
-    score, update = (limits_of(fitted, actor.share_prefix != "never", rollouts) for rollouts in sizes)
+    shared = actor.share_prefix != "never"
+    score, update = (limits_for(size.config, fitted, shared, rollouts) for rollouts in sizes)
     return score, update
 
 
@@ -84,10 +85,16 @@ def _refusals(config: Any) -> list[Any]:
     if config.engine != "easyr1":
         return []
     from gmpo_vl.doctor.findings import Finding
-    from gmpo_vl.engines.easyr1.limits import check
+    from gmpo_vl.engines.easyr1.limits import check, check_model
+    from gmpo_vl.engines.setup import configured_model
 
     try:
         check(config)
+        try:
+            model = configured_model(config)
+        except (ValueError, OSError):
+            return []  # that the model cannot be had is said by the checks of the model
+        check_model(config, model)
     except ConfigError as error:
         change = "change it: engine easyr1 refuses this when it starts"
         return [Finding("error", "engine", line, "", change) for line in str(error).splitlines()]

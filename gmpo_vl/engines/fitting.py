@@ -78,5 +78,5 @@ def _peak(config: Config, size: ModelSize, longest: PromptLengths, tokens: int) 
 
 def _memory(config: Config) -> float | None:
     if torch.cuda.is_available():
-        return float(torch.cuda.mem_get_info()[1])
+        return float(torch.cuda.get_device_properties(0).total_memory)
     return psutil.virtual_memory().total / 2 if config.engine == "local" else None

@@ -78,15 +78,20 @@ class Policy:
 
     def limits(self, config: Config, rollouts: int) -> Limits:
         """What a forward of this policy may hold: a model that takes no packed rows gets one rollout at a time."""
-        if sharing_obstacle(unwrap(self.model).config) is not None:
-            return Limits(max_rows=1, share_prefix=False)
-        return limits_of(config, self.share_prefix, rollouts)
+        return limits_for(unwrap(self.model).config, config, self.share_prefix, rollouts)
 
     def look_at(self, groups: Sequence[Group]) -> None:
         """What a frozen ViT makes of the groups' pictures is known from here on. A collective."""
         if self.features is not None:
             with self.autocast():
                 self.features.learn([group.prompt for group in groups], partial(_most_on_any_rank, self))
+
+
+def limits_for(model: Any, config: Config, share_prefix: bool, rollouts: int) -> Limits:
+    """`limits_of` where a model of this configuration (transformers') can go through packed rows; else one rollout at a time."""
+    if sharing_obstacle(model) is not None:
+        return Limits(max_rows=1, share_prefix=False)
+    return limits_of(config, share_prefix, rollouts)
 
 
 def limits_of(config: Config, share_prefix: bool, rollouts: int) -> Limits:
@@ -250,14 +255,12 @@ def accumulate_gradient(
     gradient of the whole mini-batch. Returns how many groups were split over several forwards, and how many were run.
     A collective.
     """
-    actor, algorithm = config.worker.actor, config.algorithm
-    kl_coef = 0.0 if algorithm.disable_kl else algorithm.kl_coef
+    actor = config.worker.actor
     rows = rows_of(groups)
     lengths_B = torch.tensor([int(loss_mask(row, config).sum()) for row in rows])
     weight_B = sequence_weights(actor.loss_type, lengths_B)
     total = total_weight(weight_B.to(policy.device))
-    advantages_B = torch.stack([row.advantage for row in rows])
-    skip_B = skippable(advantages_B, kl_coef=kl_coef, entropy_coef=actor.entropy_coef, aux_coef=0.0)
+    skip_B = _without_gradient(rows, config)
     active = [row for row, skip in zip(rows, skip_B.tolist()) if not skip]
     diagnostics.add_skipped(weight_B[skip_B])
     if progress is not None and len(active) < len(rows):
@@ -267,7 +270,7 @@ def accumulate_gradient(
     # With several ranks at least one forward, so that every parameter gets a gradient.
     most = _most_on_any_rank(policy, max(len(batches), int(policy.ranks > 1)))
     for batch in batches:
-        loss = _micro_batch_loss(policy, batch, config, kl_coef, total, diagnostics)
+        loss = _micro_batch_loss(policy, batch, config, total, diagnostics)
         if loss.requires_grad:  # not where adapters sit in the ViT alone and no row has a picture
             loss.backward()
         if progress is not None:
@@ -278,6 +281,23 @@ def accumulate_gradient(
     if policy.ranks == 1:
         _no_gradient_is_gradient_0(policy.model)
     return split_groups(batches)
+
+
+def trained_rows(group: Group, config: Config) -> list[Row]:
+    """The group's rows that an update runs: those that may have a gradient."""
+    rows = rows_of([group])
+    return [row for row, skip in zip(rows, _without_gradient(rows, config).tolist()) if not skip]
+
+
+def _without_gradient(rows: Sequence[Row], config: Config) -> torch.Tensor:
+    """bool (B,): rows that an update need not run."""
+    advantages_B = torch.stack([row.advantage for row in rows])
+    entropy_coef = config.worker.actor.entropy_coef
+    return skippable(advantages_B, kl_coef=_kl_coef(config), entropy_coef=entropy_coef, aux_coef=0.0)
+
+
+def _kl_coef(config: Config) -> float:
+    return 0.0 if config.algorithm.disable_kl else config.algorithm.kl_coef
 
 
 def loss_mask(row: Row, config: Config) -> torch.Tensor:
@@ -298,12 +318,11 @@ def _micro_batch_loss(
     policy: Policy,
     batch: Sequence[Row],
     config: Config,
-    kl_coef: float,
     total: float,
     diagnostics: StepDiagnostics,
 ) -> torch.Tensor:
     """This micro-batch's part of the mini-batch's loss: objective, KL and entropy by one reduction."""
-    actor = config.worker.actor
+    actor, kl_coef = config.worker.actor, _kl_coef(config)
     log_probs_BT, entropy_BT = forward(
         policy, policy.model, batch, config, with_entropy=actor.entropy_coef != 0
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
@@ -46,8 +47,14 @@ def vision_is_frozen(config: Config) -> bool:
     """Does nothing in the ViT train? Under LoRA, where its modules are left out; engine easyr1 wants that (vLLM has no
     adapters for a ViT)."""
     model = config.worker.actor.model
-    adapters_elsewhere = model.lora.rank > 0 and "visual" in (model.lora.exclude_modules or "")
+    adapters_elsewhere = model.lora.rank > 0 and leaves_vision_out(model.lora.exclude_modules)
     return model.freeze_vision_tower or adapters_elsewhere
+
+
+def leaves_vision_out(exclude_modules: str | None) -> bool:
+    """Does `lora.exclude_modules`, which peft matches against whole names, match what lies in a ViT?"""
+    inside = ("model.visual.blocks.0.attn.qkv", "model.visual.merger.mlp.0")
+    return exclude_modules is not None and all(re.fullmatch(exclude_modules, name) for name in inside)
 
 
 def load_configured_reward(config: Config) -> Reward:

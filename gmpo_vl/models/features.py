@@ -57,6 +57,12 @@ class FrozenFeatures:
         self._own.clear()
 
 
+def same_vision(one: Any, other: Any) -> bool:
+    """Have two models the same ViT, weight for weight?"""
+    mine, theirs = (unwrap(model).model.visual.state_dict() for model in (one, other))
+    return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
 def _parts(prompts: Sequence[Prompt]) -> list[list[Prompt]]:
     """Prompts whose pictures are looked at together."""
     parts: list[list[Prompt]] = []

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gmpo_vl.batching.cost import Rates
+from gmpo_vl.batching.planning import rows_of
 from gmpo_vl.batching.ranks import deal, group_cost
 from gmpo_vl.data.types import Example, Prompt
 from gmpo_vl.rollout.types import Group, Response
@@ -46,6 +47,10 @@ def make_group(prompt: int, lengths: list[int], side: int) -> Group:
 
 def test_a_large_picture_costs_more_than_the_same_number_of_words():
     words, picture = make_group(200, [10, 30], side=0), make_group(200, [10, 30], side=24)
-    assert group_cost(RATES, picture) - group_cost(RATES, words) == 3 * 24**2 * (100 + 24**2)
-    assert group_cost(RATES, picture, share_prefix=False) > group_cost(RATES, picture)
-    assert group_cost(RATES, words, checkpointing=True) > group_cost(RATES, words)
+    assert group_cost(RATES, rows_of([picture])) - group_cost(RATES, rows_of([words])) == 3 * 24**2 * (
+        100 + 24**2
+    )
+    rows = rows_of([picture])
+    assert group_cost(RATES, rows, share_prefix=False) > group_cost(RATES, rows)
+    assert group_cost(RATES, rows, checkpointing=True) > group_cost(RATES, rows) > group_cost(RATES, rows[:1])
+    assert group_cost(RATES, []) == 0

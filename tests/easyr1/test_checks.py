@@ -11,9 +11,13 @@ import torch
 pytest.importorskip("verl", reason="EasyR1 is not installed: make test-easyr1 EASYR1_HOME=FOLDER")
 
 import ray
+from ray.exceptions import RayError, RayTaskError
 from verl.workers.config import RewardConfig
 from verl.workers.reward import AutoRewardManager
 
+from gmpo_vl.batching.cost import rates
+from gmpo_vl.batching.planning import rows_of
+from gmpo_vl.batching.ranks import group_cost
 from gmpo_vl.config import ConfigError
 from gmpo_vl.data.types import Example, Prompt
 from gmpo_vl.engines.checkpoint import Progress
@@ -22,10 +26,12 @@ from gmpo_vl.engines.easyr1.checkpoint import check_checkpoint
 from gmpo_vl.engines.easyr1.config import to_easyr1
 from gmpo_vl.engines.easyr1.limits import check_model, without_use
 from gmpo_vl.engines.easyr1.seams import COMMIT, EasyR1Error, differing_seams, require_easyr1
-from gmpo_vl.engines.easyr1.trainer import GMPOTrainer
+from gmpo_vl.engines.easyr1.trainer import GMPOTrainer, _afterwards
 from gmpo_vl.engines.loop import check_mismatch, save
+from gmpo_vl.engines.passes import trained_rows
 from gmpo_vl.engines.session import open_run
-from gmpo_vl.engines.setup import configured_model, validation_sampling_of
+from gmpo_vl.engines.setup import configured_model, validation_sampling_of, vision_is_frozen
+from gmpo_vl.engines.stopping import Stopped
 from gmpo_vl.models.processing import load_processor
 from gmpo_vl.models.tiny_families import save_tiny_family
 from gmpo_vl.rewards.loading import built_in_rewards
@@ -205,6 +211,50 @@ def prompt_of(length):
     return Prompt(Example(str(length), "", ""), "", ids, (), nothing, ids.expand(3, -1))
 
 
+def trainer_without_workers(config, ranks):
+    trainer = GMPOTrainer.__new__(GMPOTrainer)
+    trainer.run, trainer.share_prefix = config, True
+    trainer.actor_rollout_ref_wg = type("Group", (), {"world_size": ranks})
+    trainer.rates = rates(configured_model(config))
+    return trainer
+
+
+def test_groups_that_an_update_skips_do_not_count_as_work(make_config):
+    """Half of the groups teach nothing: dealt as if they cost, the ranks would be far apart."""
+    config = make_config("worker.actor.global_batch_size=64", "data.rollout_batch_size=64")
+    groups = [
+        Group(
+            str(i), prompt_of(1 + 7 * i % 50), [Response(torch.zeros(3 + i), torch.zeros(1), "", True, 0)] * 2
+        )
+        for i in range(64)
+    ]
+    for i, group in enumerate(groups):
+        group.advantages_G = torch.tensor([1.0, -1.0]) * float((i * 37 + i // 7) % 2)
+    trainer = trainer_without_workers(config, 4)
+
+    def slowest(order):
+        work = [group_cost(trainer.rates, trained_rows(groups[i], config)) for i in order]
+        of_rank = [sum(work[r * 16 : (r + 1) * 16]) for r in range(4)]
+        return max(of_rank) / (sum(of_rank) / 4)
+
+    assert slowest(trainer.in_order_of_ranks([trained_rows(group, config) for group in groups])) < 1.02
+    assert slowest(trainer.in_order_of_ranks([rows_of([group]) for group in groups])) > 1.05
+    kl = make_config("algorithm.disable_kl=false", "algorithm.use_kl_loss=true")
+    assert [len(trained_rows(group, kl)) for group in groups] == [2] * 64
+
+
+def test_the_others_are_not_asked_once_a_worker_failed():
+    """They may stand in a collective that it left, and would never answer."""
+    asked = []
+    with pytest.raises(Stopped), _afterwards(lambda: asked.append("stopped")):
+        raise Stopped(15)
+    with pytest.raises(RayError), _afterwards(lambda: asked.append("failed")):
+        raise RayTaskError("update_actor", "", OSError("out of memory")).as_instanceof_cause()
+    with _afterwards(lambda: asked.append("went well")):
+        pass
+    assert asked == ["stopped", "went well"]
+
+
 @pytest.mark.parametrize("ranks", [1, 2, 4])
 def test_an_update_sees_the_same_groups_at_every_world_size(make_config, ranks):
     config = make_config("worker.actor.global_batch_size=8", "data.rollout_batch_size=24")
@@ -212,15 +262,8 @@ def test_an_update_sees_the_same_groups_at_every_world_size(make_config, ranks):
         Group(str(i), prompt_of(1 + 7 * i % 50), [Response(torch.zeros(3 + i), torch.zeros(1), "", True, 0)])
         for i in range(24)
     ]
-    trainer = GMPOTrainer.__new__(GMPOTrainer)  # without workers
-    trainer.run, trainer.share_prefix = config, True
-    trainer.actor_rollout_ref_wg = type("Group", (), {"world_size": ranks})
-    from transformers import AutoConfig
-
-    from gmpo_vl.batching.cost import rates
-
-    trainer.rates = rates(AutoConfig.from_pretrained(config.worker.actor.model.model_path))
-    dealt = [groups[i] for i in trainer.in_order_of_ranks(groups)]
+    trainer = trainer_without_workers(config, ranks)
+    dealt = [groups[i] for i in trainer.in_order_of_ranks([rows_of([group]) for group in groups])]
     of_rank = [dealt[r * 24 // ranks : (r + 1) * 24 // ranks] for r in range(ranks)]
     for update in range(3):
         size = 8 // ranks
@@ -310,6 +353,16 @@ def test_what_several_gpus_would_wait_for_is_refused_and_one_may(
         check_model(two, configured_model(two))
     without = make_config(model, "trainer.n_gpus_per_node=2")
     check_model(without, configured_model(without))
+
+
+@pytest.mark.parametrize("pattern", ["lm_head", ".*merger.*", ".*visual.merger.*", ".*visual.blocks.*"])
+def test_adapters_anywhere_in_the_vit_are_refused(make_config, pattern):
+    config = make_config(
+        "worker.actor.model.lora.rank=8", f"worker.actor.model.lora.exclude_modules={pattern}"
+    )
+    with pytest.raises(ConfigError, match=r"adapters would sit in the ViT.*write \.\*visual"):
+        check_model(config, configured_model(config))
+    assert not vision_is_frozen(config)
 
 
 def test_a_vision_model_without_packed_rows_gets_one_gpu(make_config):

@@ -17,10 +17,14 @@ from gmpo_vl import runs
 from gmpo_vl.cli import main
 from gmpo_vl.config import load_config
 from gmpo_vl.engines import validate
+from gmpo_vl.engines.local.engine import LocalEngine
 from gmpo_vl.engines.local.trainer import train
+from gmpo_vl.engines.setup import load_configured_processor, load_split
 from gmpo_vl.engines.stopping import Stopped
 from gmpo_vl.models import forward
+from gmpo_vl.models.tiny import save_tiny
 from gmpo_vl.rollout.scoring import score_groups
+from gmpo_vl.rollout.types import Group, Response
 from gmpo_vl.runs import Run
 from gmpo_vl.study.runner import PRELOADED
 
@@ -256,3 +260,21 @@ def test_other_settings_on_resume_are_said_and_the_former_ones_kept(make_config,
     train(make_config("worker.actor.loss_type=grpo"))
     assert "other settings than before: worker.actor.loss_type, trainer.max_steps" in capsys.readouterr().out
     assert "loss_type: gmpo" in (run.folder / "config.until_step_000002.yaml").read_text()
+
+
+def test_a_reference_with_another_frozen_vit_looks_for_itself(make_config, tmp_path):
+    """A run may start from the checkpoint of one that began with another model: its KL is against its own start."""
+    frozen = ["worker.actor.model.freeze_vision_tower=true", "trainer.max_steps=1", "trainer.val_freq=-1"]
+    other = f"worker.actor.model.model_path={save_tiny(tmp_path / 'other', seed=1)}"
+    saved = train(make_config(*frozen, other, f"trainer.save_checkpoint_path={tmp_path / 'first'}"))
+    config = make_config(*frozen, "algorithm.disable_kl=false", "algorithm.use_kl_loss=true")
+    processor = load_configured_processor(config)
+    engine = LocalEngine(config, processor, saved.checkpoint(1))
+    prompts = load_split(config, str(config.data.train_files), processor).encode([0, 1])
+    ids_T = torch.tensor([7, 1, 9])
+    groups = [Group(str(i), p, [Response(ids_T, torch.zeros(3), "", True, 0)]) for i, p in enumerate(prompts)]
+    engine.log_probs(groups)  # the policy has looked
+    found = engine.reference_log_probs(groups)
+    start = LocalEngine(config, processor)
+    torch.testing.assert_close(found, start.log_probs(groups).of, rtol=0, atol=1e-5)
+    assert start.scoring_reference is start.policy

@@ -7,7 +7,7 @@ from typing import Any
 
 from gmpo_vl.config import Config, ConfigError
 from gmpo_vl.config.schema import value_of
-from gmpo_vl.engines.setup import validation_sampling_of
+from gmpo_vl.engines.setup import leaves_vision_out, validation_sampling_of
 from gmpo_vl.models.shared import sharing_obstacle
 
 EXPERT_LAYERS = ("gate_proj", "up_proj", "down_proj")
@@ -88,6 +88,11 @@ def check_model(config: Config, model: Any) -> None:
         problems.append(
             "worker.actor.model.lora.target_modules: an adapter on lm_head is called once per 2,048 positions, not equally often on "
             "every GPU, which would wait for each other; leave it out"
+        )
+    if lora.rank > 0 and hasattr(model, "vision_config") and not leaves_vision_out(lora.exclude_modules):
+        problems.append(
+            f"worker.actor.model.lora.exclude_modules {lora.exclude_modules}: adapters would sit in the ViT, for which vLLM has "
+            "none, so the rollouts would not be the policy's; write .*visual.*"
         )
     experts = getattr(model.get_text_config(), "num_experts", None) or 0
     if several and experts and any(name in ("all-linear", *EXPERT_LAYERS) for name in targets):

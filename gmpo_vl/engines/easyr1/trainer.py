@@ -14,12 +14,13 @@ from typing import Any
 
 import ray
 import torch
+from ray.exceptions import RayError
 from verl.protocol import DataProto
 from verl.trainer.config import PPOConfig
 from verl.trainer.ray_trainer import RayPPOTrainer, ResourcePoolManager, Role
 
 from gmpo_vl.batching.cost import rates
-from gmpo_vl.batching.planning import mini_batches
+from gmpo_vl.batching.planning import Row, mini_batches, rows_of
 from gmpo_vl.batching.ranks import deal, group_cost
 from gmpo_vl.config import Config
 from gmpo_vl.data.types import Prompt
@@ -27,7 +28,7 @@ from gmpo_vl.engines.easyr1.checkpoint import check_whole
 from gmpo_vl.engines.easyr1.export import parity_of
 from gmpo_vl.engines.easyr1.limits import easyr1_loss
 from gmpo_vl.engines.easyr1.wire import answers_of, filled_up, groups_to_proto, prompts_to_proto
-from gmpo_vl.engines.passes import LogProbs
+from gmpo_vl.engines.passes import LogProbs, trained_rows
 from gmpo_vl.engines.proof import MISMATCH, Proof
 from gmpo_vl.engines.setup import configured_model, vision_is_frozen
 from gmpo_vl.models.loading import copy_without_weights
@@ -70,17 +71,13 @@ class GMPOTrainer(RayPPOTrainer):
     def sampler(self) -> Iterator[None]:
         """The rollout engine awake, with the policy's weights of now."""
         self.actor_rollout_ref_wg.prepare_rollout_engine()
-        try:
+        with _afterwards(self.actor_rollout_ref_wg.release_rollout_engine):
             yield
-        finally:
-            self.actor_rollout_ref_wg.release_rollout_engine()
 
     @contextmanager
     def keeping_features(self) -> Iterator[None]:
-        try:
+        with _afterwards(self.actor_rollout_ref_wg.forget_features):
             yield
-        finally:
-            self.actor_rollout_ref_wg.forget_features()
 
     def generate(
         self,
@@ -119,17 +116,19 @@ class GMPOTrainer(RayPPOTrainer):
     def _scored(
         self, ask: Callable[[DataProto], DataProto], groups: Sequence[Group]
     ) -> dict[str, torch.Tensor]:
-        """What the workers find, a row a group. Dealt as the update will be: what a rank keeps of pictures it needs again."""
+        """What the workers find, a row a group. Dealt by the whole groups, as the update is where all of their rows train: what a
+        rank keeps of pictures it needs again."""
         filled = filled_up(groups, self.ranks)
-        order = self.in_order_of_ranks(filled)
+        order = self.in_order_of_ranks([rows_of([group]) for group in filled])
         data = groups_to_proto([filled[i] for i in order], share_prefix=self.share_prefix)
         back_N = torch.tensor(order).argsort()[: len(groups)]
         return {name: rows[back_N] for name, rows in ask(data).batch.items()}
 
     def update(self, groups: Sequence[Group], lr: float, progress: Callable[[int], None]) -> dict[str, float]:
         """The step's updates at this learning rate; its figures. Raises what a worker raised."""
+        order = self.in_order_of_ranks([trained_rows(group, self.run) for group in groups])
         data = groups_to_proto(
-            [groups[i] for i in self.in_order_of_ranks(groups)],
+            [groups[i] for i in order],
             lr=lr,
             share_prefix=self.share_prefix,
             global_token_num=[len(g.prompt.ids_P) + len(r.ids_T) for g in groups for r in g.responses],
@@ -144,8 +143,9 @@ class GMPOTrainer(RayPPOTrainer):
             metrics["perf/mfu_actor"] = float(max(found["perf/mfu_actor"]))
         return metrics
 
-    def in_order_of_ranks(self, groups: Sequence[Group]) -> list[int]:
-        """Indices, rank after rank, and for each rank its part of the first mini-batch, of the second, ...
+    def in_order_of_ranks(self, rows: Sequence[Sequence[Row]]) -> list[int]:
+        """Indices of groups, of which these rows are run: rank after rank, and for each rank its part of the first mini-batch,
+        of the second, ...
 
         Mini-batches are cut before ranks are dealt, so which groups an update sees does not depend on how many ranks
         there are. Within a mini-batch each rank gets as many groups and about as much work.
@@ -154,9 +154,10 @@ class GMPOTrainer(RayPPOTrainer):
         frozen = vision_is_frozen(self.run)
         dealt: list[list[int]] = [[] for _ in range(self.ranks)]
         start = 0
-        for batch in mini_batches(groups, self.run.worker.actor.global_batch_size):
+        for batch in mini_batches(rows, self.run.worker.actor.global_batch_size):
             costs = [
-                group_cost(self.rates, group, self.share_prefix, checkpointing, frozen) for group in batch
+                group_cost(self.rates, of_group, self.share_prefix, checkpointing, frozen)
+                for of_group in batch
             ]
             for rank, indices in enumerate(deal(costs, self.ranks)):
                 dealt[rank] += [start + i for i in indices]
@@ -194,6 +195,20 @@ class GMPOTrainer(RayPPOTrainer):
 
     def load(self, folder: Path) -> None:
         self.actor_rollout_ref_wg.load_checkpoint(str(folder.absolute()))
+
+
+@contextmanager
+def _afterwards(ask_workers: Callable[[], object]) -> Iterator[None]:
+    """Also when the run is stopped; not when a worker failed: the others may stand in a collective that it left, and would
+    never answer."""
+    try:
+        yield
+    except RayError:
+        raise
+    except BaseException:
+        ask_workers()
+        raise
+    ask_workers()
 
 
 def _per_response(groups: Sequence[Group], log_probs_NGT: torch.Tensor) -> list[list[torch.Tensor]]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from verl.protocol import DataProto
 from verl.single_controller.base import Worker
 from verl.single_controller.base.decorator import Dispatch, register
@@ -20,7 +21,7 @@ from gmpo_vl.engines.easyr1.wire import groups_of
 from gmpo_vl.engines.passes import Policy
 from gmpo_vl.engines.proof import Proof, prove_sharing
 from gmpo_vl.engines.setup import load_configured_processor
-from gmpo_vl.models.features import frozen_features
+from gmpo_vl.models.features import FrozenFeatures, frozen_features
 from gmpo_vl.models.forward import unwrap
 from gmpo_vl.models.loading import banned_ids
 from gmpo_vl.models.shared import sharing_obstacle, use_group_attention
@@ -80,6 +81,28 @@ class GMPOWorker(_Base, FSDPWorker):
         if self._use_param_offload:
             offload_fsdp_model(self.fsdp_module)
         return proof
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def load_checkpoint(self, path: str) -> None:
+        """EasyR1's own. A frozen ViT that comes from a checkpoint need not be the reference's: it then looks for itself."""
+        policy, reference = self._policies
+        shared = policy.features is not None and reference is not policy
+        before = self._vision_shards() if shared else {}
+        super().load_checkpoint(path)
+        if not shared:
+            return
+        after = self._vision_shards()
+        changed = not all(torch.equal(before[name], after[name]) for name in before)
+        on_any_rank = torch.tensor(int(changed), device=policy.device)
+        dist.all_reduce(on_any_rank, op=dist.ReduceOp.MAX)
+        if on_any_rank:
+            assert self.our_processor.image is not None
+            reference.features = FrozenFeatures(self.ref_fsdp_module, self.our_processor.image)
+
+    def _vision_shards(self) -> dict[str, torch.Tensor]:
+        """This rank's part of the policy's ViT, copied."""
+        parameters = self.fsdp_module.named_parameters()
+        return {name: p.detach().cpu().clone() for name, p in parameters if "visual" in name}
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
     def forget_features(self) -> None:

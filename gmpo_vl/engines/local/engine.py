@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from gmpo_vl.engines.optim import build_optimizer, set_learning_rate
 from gmpo_vl.engines.passes import LogProbs, log_probs_by_group, reference_log_probs, update_policy
 from gmpo_vl.engines.proof import MISMATCH, TOLERANCE, Proof, prove_sharing
 from gmpo_vl.engines.setup import DTYPES
+from gmpo_vl.models.features import same_vision
 from gmpo_vl.models.forward import unwrap
 from gmpo_vl.models.processing import Processor
 from gmpo_vl.models.shared import sharing_obstacle
@@ -36,6 +38,10 @@ class LocalEngine:
         if checkpoint is not None:
             load_optimizer(checkpoint / "trainer" / "optimizer.pt", self.policy.model, self.optimizer)
         self.reference: Any | None = build_reference(config, self.policy, resumed=checkpoint is not None)
+        # A checkpoint's frozen ViT need not be the one that this run starts from.
+        kept = self.policy.features is not None and self.reference is not None
+        own_vision = kept and not same_vision(self.policy.model, self.reference)
+        self.scoring_reference = replace(self.policy, features=None) if own_vision else self.policy
         self.can_share = sharing_obstacle(unwrap(self.policy.model).config) is None
         self.share_prefix = config.worker.actor.share_prefix != "never" and self.can_share
         self._keeping = False
@@ -87,7 +93,8 @@ class LocalEngine:
         return log_probs_by_group(self.policy, self.policy.model, groups, self.config)
 
     def reference_log_probs(self, groups: Sequence[Group]) -> list[list[torch.Tensor]]:
-        return reference_log_probs(self.policy, self.reference, groups, self.config)
+        self.scoring_reference.share_prefix = self.share_prefix
+        return reference_log_probs(self.scoring_reference, self.reference, groups, self.config)
 
     def update(
         self, groups: Sequence[Group], lr: float, progress: Callable[[int], None] | None = None
