@@ -1,9 +1,9 @@
 """Rollouts against transformers' `generate`, with the same weights, prompt and number of samples.
 
-    python benchmarks/rollout.py [--prompt 1500] [--response 128] [--group 8] [--json]
+    python benchmarks/rollout.py [--prompt 1500] [--response 128] [--group 8] [--as-it-comes] [--json]
 
 Both sample at temperature 1 and no row ends before its full length. `generate` is called as its documentation says:
-the prompt once, `num_return_sequences` samples. Medians of interleaved runs (on a CPU: CPU seconds of this process).
+the prompt once, `num_return_sequences` samples, with transformers' own attention. Medians of interleaved runs (on a CPU: CPU seconds of this process).
 """
 
 from __future__ import annotations
@@ -80,11 +80,14 @@ def main() -> None:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--repeats", type=int, default=5, help="timed pairs (default 5)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
+    parser.add_argument(
+        "--as-it-comes", action="store_true", help="on a CPU freed memory goes back, as in a run, for both"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     device = torch.device(options.device)
-    if device.type == "cpu":
+    if device.type == "cpu" and not options.as_it_comes:
         keep_freed_memory()
     dtype = torch.bfloat16 if options.device == "cuda" else torch.float32
     model = random_model(options.model_config, device, dtype).eval()
