@@ -24,6 +24,7 @@ from gmpo_vl.models.head import HEAD_CHUNK
 from gmpo_vl.rollout.cache import ROOM
 
 HEAD_COPIES = 3  # of its logits in float32, at the start of the backward
+HEAD_COPIES_WITH_ENTROPY = 5.25  # where the entropy is trained: its two factors, and a mask of a byte, too
 ENTROPY_COPIES = 4  # where the entropy is asked for, with a mask
 INDEX = 8  # bytes of an index
 HEAP_BLOCK = 32 * 2**20  # bytes from which glibc takes a block from the kernel (DEFAULT_MMAP_THRESHOLD_MAX)
@@ -65,6 +66,7 @@ class Setting:
     checkpointing: bool = False
     vision_trained: bool = True
     reference: bool = False
+    entropy: bool = False  # is in the loss (entropy_coef)
     temporary_moments: bool = (
         False  # AdamW updates all tensors at once (on a GPU), and holds one more copy then
     )
@@ -148,7 +150,7 @@ def estimate(
     (or parts of groups) of the largest forward without and with a backward.
     """
     log_probs = _forward_only(of, setting, scored)
-    update = (*_activations(of, setting, updated), _logits(of, updated))
+    update = (*_activations(of, setting, updated), _logits(of, setting, updated))
     return Estimate(
         held=_held(setting),
         generate=_generation(of, setting, sampled),
@@ -219,13 +221,14 @@ def _activations(of: Widths, s: Setting, groups: Sequence[Shape]) -> tuple[Part,
     )
 
 
-def _logits(of: Widths, groups: Sequence[Shape]) -> Part:
+def _logits(of: Widths, s: Setting, groups: Sequence[Shape]) -> Part:
     positions = sum(sum(shape.responses) for shape in groups)
     rows = min(positions, HEAD_CHUNK)
+    copies = HEAD_COPIES_WITH_ENTROPY if s.entropy else HEAD_COPIES
     return Part(
         "logits",
-        HEAD_COPIES * 4 * rows * of.vocabulary,
-        f"{HEAD_COPIES} copies in float32 of {rows:,} positions, of {positions:,} in all",
+        copies * 4 * rows * of.vocabulary,
+        f"{copies} copies in float32 of {rows:,} positions, of {positions:,} in all",
     )
 
 

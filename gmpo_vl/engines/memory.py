@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
-from gmpo_vl.batching.cost import Shape
+from gmpo_vl.batching.cost import Shape, rates
 from gmpo_vl.batching.memory import Estimate, Part, Setting, estimate, widths
 from gmpo_vl.batching.planning import Limits, micro_batches, rows_of, shapes_of
 from gmpo_vl.config import Config
@@ -16,6 +17,7 @@ from gmpo_vl.data.types import Example, Prompt
 from gmpo_vl.engines.setup import vision_is_frozen
 from gmpo_vl.models.allocator import is_glibc
 from gmpo_vl.models.loading import model_config
+from gmpo_vl.models.shared import KNOWN
 from gmpo_vl.rollout.types import Group, Response
 
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
@@ -31,30 +33,48 @@ class PromptLengths:
 
 @dataclass(frozen=True)
 class ModelSize:
-    """Parameters of a model, counted without its weights."""
+    """Parameters of a model, counted without its weights. linears: inputs + outputs of each linear layer, by its name."""
 
     config: Any
     parameters: int
     vision: int
+    linears: Mapping[str, int] = field(default_factory=dict)
 
 
 def model_size(folder: Any, **overrides: Any) -> ModelSize:
     """Build the model on the meta device, where nothing is allocated, and count. overrides: of its configuration.
 
-    Raises ValueError for an override that the configuration does not know, and for a configuration of no model.
+    Raises ValueError for an override that the configuration does not know, for a configuration of no model, and for a model
+    whose layers are of a kind that nothing here can count.
     """
+    return size_of(model_config(folder, **overrides), str(folder))
+
+
+def size_of(config: Any, where: str) -> ModelSize:
+    """The same from transformers' configuration. where: what an error names."""
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
-    config = model_config(folder, **overrides)
     auto = AutoModelForImageTextToText if hasattr(config, "vision_config") else AutoModelForCausalLM
     try:
+        widths(config), rates(config)
         with torch.device("meta"):
             model = auto.from_config(config)
+        inner = model.model
+    except AttributeError as error:
+        raise ValueError(
+            f"{where}: a model of kind {config.model_type!r} is not built like those that can be trained here ({error}); "
+            f"these can: {', '.join(sorted(KNOWN))}, and text models with Llama's layers"
+        ) from error
     except (AssertionError, RuntimeError) as error:
-        raise ValueError(f"{folder}: no model can be built from its config.json: {error}") from error
-    visual = getattr(model.model, "visual", None)
+        raise ValueError(f"{where}: no model can be built from its config.json: {error}") from error
+    visual = getattr(inner, "visual", None)
     vision = sum(p.numel() for p in visual.parameters()) if visual is not None else 0
-    return ModelSize(config, sum(p.numel() for p in model.parameters()), vision)
+    linears = {
+        name: module.in_features + module.out_features
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear)
+    }
+    return ModelSize(config, sum(p.numel() for p in model.parameters()), vision, linears)
 
 
 def estimate_local(
@@ -77,9 +97,10 @@ def estimate_local(
     of = widths(size.config)
     lora, weight = actor.model.lora.rank > 0, BYTES[actor.fsdp.torch_dtype or "fp32"]
     frozen = size.vision if vision_is_frozen(config) else 0
+    adapters = lora_parameters(config, size) if lora else 0
     setting = Setting(
-        parameters=size.parameters,
-        trained=lora_parameters(config, of) if lora else size.parameters - frozen,
+        parameters=size.parameters + adapters,
+        trained=adapters if lora else size.parameters - frozen,
         weight_bytes=weight,
         frozen_bytes=BYTES["bf16"] if lora and fsdp else weight,
         residual_bytes=BYTES[actor.fsdp.mp_param_dtype] if fsdp else weight,
@@ -87,6 +108,7 @@ def estimate_local(
         checkpointing=actor.model.enable_gradient_checkpointing,
         vision_trained=not frozen,
         reference=not config.algorithm.disable_kl and not lora,
+        entropy=actor.entropy_coef != 0,
         temporary_moments=cuda and not fsdp,
         gaps=not cuda and is_glibc(),
     )
@@ -115,10 +137,26 @@ def _halvings(length: int) -> list[int]:
     return [length] if length <= 1 else [length, *_halvings(length // 2)]
 
 
-def lora_parameters(config: Config, of: Any) -> int:
-    """Of adapters on every linear layer of the decoder: rank x (inputs + outputs) each."""
-    pairs = 2 * (of.hidden + of.queries) + 2 * (of.hidden + of.keys) + 3 * (of.hidden + of.mlp)
-    return of.layers * config.worker.actor.model.lora.rank * pairs
+def lora_parameters(config: Config, size: ModelSize) -> int:
+    """Of adapters on the linear layers that peft would choose: rank x (inputs + outputs) each.
+
+    Where experts lie in one tensor (transformers 5.x) they are no linear layers and get none.
+    """
+    model = config.worker.actor.model
+    targets = [name.strip() for name in model.lora.target_modules.split(",")]
+
+    def chosen(name: str) -> bool:
+        if model.freeze_vision_tower and "visual" in name:
+            return False
+        if model.lora.exclude_modules and re.fullmatch(model.lora.exclude_modules, name):
+            return False
+        if targets == ["all-linear"]:
+            return name != "lm_head"
+        if len(targets) == 1 and re.fullmatch(targets[0], name):
+            return True
+        return any(f".{name}".endswith(f".{target}") for target in targets)
+
+    return model.lora.rank * sum(pair for name, pair in size.linears.items() if chosen(name))
 
 
 def groups_of_lengths(prompts: Sequence[PromptLengths], response: int, n: int) -> list[Group]:
@@ -170,6 +208,7 @@ def estimate_easyr1(
         replace(part, bytes=part.bytes / shards, assumption=f"{part.assumption}; one of {shards} shards")
         for part in _as_easyr1_holds(whole.held, config, size)
     )
+    held += _stays_gathered(config, size)
     gathered = _gathered(config, size)
     weights = size.parameters * BYTES[rollout.dtype] / rollout.tensor_parallel_size
     sampling = (
@@ -183,14 +222,15 @@ def estimate_easyr1(
     )
     there = [part for part in held if not _moved_away(part.name, config)]
     passing = [part for part in held if part.name in ("weights", "reference") and part not in there]
+    first, last = _gradients_on_their_way(config, size, shards)
+    update = max((*_without_cast(whole.update), *first), last, key=lambda parts: sum(p.bytes for p in parts))
     return Estimate(
         held=tuple(there),
         generate=(sampling,),
         log_probs=(*_without_cast(whole.log_probs), gathered, *passing),
         update=(
-            *_without_cast(whole.update),
+            *update,
             gathered,
-            *_unsummed(config, size),
             *(part for part in held if part.name != "reference" and part not in there),
         ),
     )
@@ -217,10 +257,11 @@ def _as_easyr1_holds(parts: Sequence[Part], config: Config, size: ModelSize) -> 
 
 def _gathered(config: Config, size: ModelSize) -> Part:
     """What FSDP has put together at once, in the dtype it computes in (verl/utils/fsdp_utils.py: a layer is a unit, the rest
-    is the root's, which stays from its forward on)."""
+    is the root's, which stays from its forward on). Without what stays gathered anyway."""
     fsdp = config.worker.actor.fsdp
     if not fsdp.enable_full_shard:
-        return Part("gathered", size.parameters * BYTES[fsdp.mp_param_dtype], "all weights, for the backward")
+        weights = size.parameters - (size.vision if vision_is_frozen(config) else 0)
+        return Part("gathered", weights * BYTES[fsdp.mp_param_dtype], "all weights, for the backward")
     ends, layer = _units(size)
     return Part(
         "gathered",
@@ -229,19 +270,40 @@ def _gathered(config: Config, size: ModelSize) -> Part:
     )
 
 
-def _unsummed(config: Config, size: ModelSize) -> tuple[Part, ...]:
-    """Gradients at the backward's start, before FSDP has summed them over the GPUs: the head's, which waits for the
-    embeddings', and a layer's, once as computed and once as summed. Adapters' are too small to count."""
+def _stays_gathered(config: Config, size: ModelSize) -> tuple[Part, ...]:
+    """ZeRO-2 leaves a layer gathered until its backward. A reference and a frozen ViT have none, and stay so.
+    Counted with what the root holds of a ViT, its mergers, which is sharded again."""
+    actor, ref, found = config.worker.actor, config.worker.ref.fsdp, []
+    why = "fsdp.enable_full_shard is false, and there is no backward after which it would be sharded again"
+    if not actor.fsdp.enable_full_shard and size.vision and vision_is_frozen(config):
+        found.append(Part("gathered ViT", size.vision * BYTES[actor.fsdp.mp_param_dtype], why))
+    if not ref.enable_full_shard and not config.algorithm.disable_kl and actor.model.lora.rank == 0:
+        layers = size.parameters - _units(size)[0]
+        found.append(Part("gathered reference", layers * BYTES[ref.mp_param_dtype], why))
+    return tuple(found)
+
+
+def _gradients_on_their_way(
+    config: Config, size: ModelSize, shards: int
+) -> tuple[tuple[Part, ...], tuple[Part, ...]]:
+    """Gradients that FSDP has not summed over the GPUs yet: at the backward's start, beside activations and logits, and at
+    its end, when these are gone. Embeddings and head are one unit: the head's waits, as computed, until the embeddings' is
+    there, and both are copied for the sum, of which every GPU gets its shard. Adapters' are too small to count."""
     fsdp = config.worker.actor.fsdp
     if config.worker.actor.model.lora.rank > 0:
-        return ()
-    _, layer = _units(size)
+        return (), ()
+    ends, layer = _units(size)
     of, computed, summed = widths(size.config), BYTES[fsdp.mp_param_dtype], BYTES[fsdp.mp_reduce_dtype]
+    first = of.vocabulary * of.hidden * computed + layer * (computed + summed)
+    last = ends * (computed + summed + summed / shards)
     return (
-        Part(
-            "unsummed",
-            of.vocabulary * of.hidden * computed + layer * (computed + summed),
-            "gradients of the head and of one layer, on their way to the other GPUs",
+        (Part("unsummed", first, "gradients of the head and of one layer, on their way to the other GPUs"),),
+        (
+            Part(
+                "unsummed",
+                last,
+                "gradients of embeddings and head, on their way to the other GPUs after the last activation is gone",
+            ),
         ),
     )
 

@@ -1,6 +1,7 @@
 """The memory estimate is what autograd really keeps: counted, tensor by tensor, on small models."""
 
 from dataclasses import replace
+from itertools import accumulate
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from gmpo_vl.batching.packing import pack
 from gmpo_vl.data.types import Example
 from gmpo_vl.models.compat import enable_gradient_checkpointing
 from gmpo_vl.models.forward import response_log_probs
+from gmpo_vl.models.head import head_log_probs
 from gmpo_vl.models.loading import banned_ids, load_model
 from gmpo_vl.models.processing import encode_prompt, load_processor
 from gmpo_vl.models.tiny import packaged_tiny, save_tiny, save_tiny_text
@@ -80,6 +82,33 @@ def test_checkpointing_keeps_the_inputs_of_layers_and_one_layer_whole(picture, t
     found, _ = saved_bytes(folder, picture, 60, 8, checkpointing=True)
     # The hooks see what outlives the forward; the one layer that the backward recomputes comes on top of it.
     assert found < estimated_graph(folder, shape, checkpointing=True) < whole
+
+
+@pytest.mark.parametrize("entropy", [False, True])
+def test_the_head_with_its_backward_is_estimated_at_its_peak(entropy):
+    rows, vocabulary = 64, 20_000
+    of = replace(widths(AutoConfig.from_pretrained(packaged_tiny())), vocabulary=vocabulary)
+    shapes = [Shape(1, (rows,))]
+    update = estimate(of, Setting(1, 1, entropy=entropy), shapes, shapes, shapes).update
+    estimated = next(part.bytes for part in update if part.name == "logits")
+    head = torch.nn.Linear(2, vocabulary, bias=False)
+    hidden, targets = torch.randn(rows, 2, requires_grad=True), torch.arange(10, 10 + rows)
+
+    def step() -> None:
+        log_probs, entropies = head_log_probs(head, hidden, targets, 0.7, (3, 4), entropy)
+        (log_probs.sum() if entropies is None else log_probs.sum() + entropies.sum()).backward()
+
+    assert peak_bytes(step) == pytest.approx(estimated, rel=0.05)
+
+
+def peak_bytes(step) -> int:
+    """The most that the allocator had given out at once during `step`."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        step()
+    events = [e for e in seen.profiler.kineto_results.events() if e.name() == "[memory]"]
+    return max(accumulate(e.nbytes() for e in sorted(events, key=lambda e: e.start_ns())))
 
 
 @pytest.fixture

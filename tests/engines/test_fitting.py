@@ -8,10 +8,20 @@ import torch
 from gmpo_vl.batching.planning import Limits
 from gmpo_vl.config import load_config
 from gmpo_vl.engines import fitting
+from gmpo_vl.engines.local.policy import build_policy
 from gmpo_vl.engines.local.trainer import train
-from gmpo_vl.engines.memory import PromptLengths, estimate_easyr1, estimate_local, model_size
+from gmpo_vl.engines.memory import (
+    PromptLengths,
+    estimate_easyr1,
+    estimate_local,
+    lora_parameters,
+    model_size,
+    size_of,
+)
 from gmpo_vl.engines.plan import dry_run
 from gmpo_vl.engines.setup import load_configured_processor, load_split
+from gmpo_vl.models.processing import load_processor
+from gmpo_vl.models.tiny_moe import save_tiny_moe
 
 
 @pytest.fixture
@@ -120,9 +130,6 @@ def test_a_gpus_share_is_as_easyr1_shards_it(unsaid, tiny_folder):
     update, _, sampling = parts()
     assert (update["weights"], update["gradients"], update["optimizer"]) == (n, n, 2 * n)  # 4 bytes, 4 shards
     assert "optimizer step" not in update
-    head = size.config.get_text_config().vocab_size * size.config.get_text_config().hidden_size
-    assert update["unsummed"] > 4 * head  # of a layer too
-    assert "unsummed" not in parts("worker.actor.model.lora={rank: 8, exclude_modules: x}")[0]
     assert "gradients" not in sampling
     whole = parts("worker.actor.fsdp.enable_full_shard=false")[0]
     assert whole["weights"] == n
@@ -136,3 +143,100 @@ def test_a_gpus_share_is_as_easyr1_shards_it(unsaid, tiny_folder):
     kl = ("algorithm.disable_kl=false", "algorithm.use_kl_loss=true")
     assert parts(*kl)[1]["reference"] == n / 2  # bf16
     assert "reference" not in parts(*kl, "worker.ref.fsdp.enable_cpu_offload=true")[1]
+
+
+def easyr1_parts(config, size, tokens: int) -> dict[str, dict[str, float]]:
+    """Bytes by phase and part on a GPU, one rollout of `tokens` prompt tokens a forward."""
+    limits = Limits(max_rows=1)
+    found = estimate_easyr1(config, size, PromptLengths(tokens), limits, limits, free=0.0)
+    return {phase: {p.name: p.bytes for p in getattr(found, phase)} for phase in ("held", "update")}
+
+
+@pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
+def test_the_gradient_of_embeddings_and_head_is_whole_after_the_activations_are_gone(tied, unsaid):
+    """FSDP1 sums a unit's gradient when all of it is there; embeddings and head are one unit, and so come last."""
+    from transformers import Qwen2Config
+
+    widths = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "num_key_value_heads": 2}
+    text = Qwen2Config(num_hidden_layers=2, vocab_size=32_000, tie_word_embeddings=tied, **widths)
+    size, head = size_of(text, "here"), 32_000 * 64
+    ends = head if tied else 2 * head
+    layer = (size.parameters - ends) / 2
+    on_2 = ("engine=easyr1", "trainer.n_gpus_per_node=2", "data.max_response_length=1")
+    mixed = unsaid(*on_2, "worker.actor.fsdp.mp_param_dtype=bf16")
+    last, first = (easyr1_parts(mixed, size, tokens)["update"] for tokens in (100, 50_000))
+    # As computed in bf16, copied to fp32, and a shard of the sum.
+    assert last["unsummed"] == ends * (2 + 4 + 4 / 2)
+    assert "activations" not in last
+    assert first["unsummed"] == head * 2 + layer * (2 + 4)
+    assert first["activations"] > last["unsummed"]
+    lora = easyr1_parts(unsaid(*on_2, "worker.actor.model.lora={rank: 8, exclude_modules: x}"), size, 100)
+    assert "unsummed" not in lora["update"]
+    assert "activations" in lora["update"]
+
+
+def test_what_no_backward_shards_again_stays_gathered(unsaid, tiny_folder):
+    """FSDP1's SHARD_GRAD_OP frees a layer after its backward only."""
+    size, kl = model_size(tiny_folder), ("algorithm.disable_kl=false", "algorithm.use_kl_loss=true")
+    head = size.config.get_text_config().vocab_size * size.config.get_text_config().hidden_size
+
+    def parts(*more):
+        return easyr1_parts(unsaid("engine=easyr1", *more), size, 100)
+
+    whole = "worker.ref.fsdp.enable_full_shard=false"
+    held = parts(*kl, whole, "worker.ref.fsdp.mp_param_dtype=bf16")["held"]
+    assert held["gathered reference"] == 2 * (size.parameters - 2 * head)
+    assert "gathered reference" not in parts(whole)["held"], "there is none"
+    assert "gathered reference" not in parts(*kl)["held"]
+    zero2, frozen = "worker.actor.fsdp.enable_full_shard=false", "worker.actor.model.freeze_vision_tower=true"
+    found = parts(zero2, frozen)
+    assert found["held"]["gathered ViT"] == 4 * size.vision
+    assert found["held"]["gathered ViT"] + found["update"]["gathered"] == 4 * size.parameters
+    for less in ((zero2,), (frozen,)):
+        assert "gathered ViT" not in parts(*less)["held"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"target_modules": "all-linear"},
+        {"target_modules": "q_proj, v_proj"},
+        {"target_modules": "q_proj"},
+        {"target_modules": ".*mlp.*_proj"},
+        {"target_modules": "all-linear", "exclude_modules": ".*(visual|o_proj).*"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("frozen", [False, True], ids=["", "frozen"])
+@pytest.mark.parametrize("moe", [False, True], ids=["vl", "moe"])
+def test_adapters_are_counted_as_peft_puts_them_on(settings, frozen, moe, unsaid, tiny_folder, tmp_path):
+    folder = save_tiny_moe(tmp_path / "moe") if moe else tiny_folder
+    lora = ", ".join(f"{key}: '{value}'" for key, value in settings.items())
+    config = unsaid(
+        f"worker.actor.model.model_path={folder}",
+        f"worker.actor.model.lora={{rank: 3, {lora}}}",
+        f"worker.actor.model.freeze_vision_tower={str(frozen).lower()}",
+    )
+    model = build_policy(config, load_processor(folder)).model
+    found = sum(p.numel() for name, p in model.named_parameters() if ".lora_" in name)
+    assert lora_parameters(config, model_size(folder)) == found > 0
+
+
+def test_the_entropy_in_the_loss_takes_memory(unsaid, tiny_folder):
+    size, limits = model_size(tiny_folder), Limits(max_rows=1)
+
+    def logits(*more):
+        found = estimate_local(unsaid(*more), size, PromptLengths(100), limits, limits, cuda=True)
+        return next(part.bytes for part in found.update if part.name == "logits")
+
+    assert logits("worker.actor.entropy_coef=0.01") > 1.5 * logits()
+
+
+def test_models_built_otherwise_are_refused_in_words():
+    from transformers import Gemma3Config, GPT2Config, LlamaConfig, LlavaConfig
+
+    for config in (Gemma3Config(), GPT2Config(), LlavaConfig()):
+        with pytest.raises(ValueError, match=f"here: .*{config.model_type!r}.*these can: .*qwen2_5_vl"):
+            size_of(config, "here")
+    small = LlamaConfig(num_hidden_layers=1, hidden_size=64, intermediate_size=64, vocab_size=100)
+    assert size_of(small, "here").parameters > 0
