@@ -56,7 +56,8 @@ def size_of(config: Any, where: str) -> ModelSize:
 
     auto = AutoModelForImageTextToText if hasattr(config, "vision_config") else AutoModelForCausalLM
     try:
-        widths(config), rates(config)
+        for known in (widths, rates):
+            known(config)
         with torch.device("meta"):
             model = auto.from_config(config)
         inner = model.model

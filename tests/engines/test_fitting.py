@@ -1,6 +1,7 @@
 """Where no key says what a forward may hold, the memory estimate does."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -157,7 +158,12 @@ def test_the_gradient_of_embeddings_and_head_is_whole_after_the_activations_are_
     """FSDP1 sums a unit's gradient when all of it is there; embeddings and head are one unit, and so come last."""
     from transformers import Qwen2Config
 
-    widths = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "num_key_value_heads": 2}
+    widths: dict[str, Any] = {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+    }
     text = Qwen2Config(num_hidden_layers=2, vocab_size=32_000, tie_word_embeddings=tied, **widths)
     size, head = size_of(text, "here"), 32_000 * 64
     ends = head if tied else 2 * head
