@@ -84,6 +84,12 @@ def advice(found: Estimate) -> str:
         "logits": "lower worker.actor.max_tokens_per_micro_batch",
         "one layer": "lower worker.actor.max_tokens_per_micro_batch",
         "KV cache": "lower worker.rollout.max_cached_tokens",
+        "vLLM": "lower worker.rollout.gpu_memory_utilization",
+        "reference": "worker.ref.fsdp.enable_cpu_offload=true, or algorithm.disable_kl=true as the paper",
+        "gathered": "worker.actor.fsdp.enable_full_shard=true; where it is, a smaller model or LoRA",
+        "gathered ViT": "worker.actor.fsdp.enable_full_shard=true",
+        "gathered reference": "worker.ref.fsdp.enable_full_shard=true",
+        "unsummed": "worker.actor.model.lora.rank=64 trains adapters only",
     }.get(largest, "lower worker.actor.max_tokens_per_micro_batch")
 
 

@@ -80,7 +80,7 @@ def _parts(prompts: Sequence[Prompt]) -> list[list[Prompt]]:
 def frozen_features(model: Any, image: ImageSettings | None) -> FrozenFeatures | None:
     """A store for a model whose ViT does not train, adapters included; None for any other."""
     inner = unwrap(model)
-    visual = getattr(inner.model, "visual", None)
+    visual = getattr(getattr(inner, "model", None), "visual", None)
     if visual is None or image is None or sharing_obstacle(inner.config) is not None:
         return None
     frozen = not any(parameter.requires_grad for parameter in visual.parameters())
