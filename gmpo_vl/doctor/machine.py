@@ -118,7 +118,7 @@ def _space(config: Config, size: ModelSize, there: Path) -> Finding:
     weights = size.parameters * BYTES[config.worker.actor.fsdp.torch_dtype or "fp32"]
     one = weights * (1 if trainer.save_model_only else 3)
     if trainer.save_freq <= 0:
-        kept = 1  # a stop saves as well
+        kept = 1 + int(trainer.save_best)  # the last, and a stop's before it
     elif trainer.save_limit > 0:
         kept = trainer.save_limit + int(trainer.save_best) + 1
     else:

@@ -108,7 +108,8 @@ def finish_step(s: Session, metrics: dict[str, float]) -> None:
     report(s, step, found)
     s.progress.unfinished = {}
     best = s.progress.note_validation(step, found)
-    if (best and s.config.trainer.save_best) or due(s.config.trainer.save_freq, step, s.total_steps):
+    wanted = (best and s.config.trainer.save_best) or due(s.config.trainer.save_freq, step, s.total_steps)
+    if wanted or step == s.total_steps:  # the last always, as EasyR1
         save(s)
 
 

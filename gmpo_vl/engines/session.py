@@ -136,6 +136,8 @@ def open_session(
     engine = start(fitting, prompts, steps, checkpoint)
     if checkpoint is not None:
         print(f"going on from {checkpoint}", flush=True)
+        if progress.step >= steps and not config.trainer.val_only:
+            print(f"the run is at its last step, {progress.step}: trainer.max_steps says more", flush=True)
     if not config.trainer.val_only:
         # Without a checkpoint even the validation before step 1 is done again.
         run.rewind(progress.step if checkpoint is not None else -1)

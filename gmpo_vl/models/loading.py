@@ -25,7 +25,9 @@ def model_folder(path: str) -> Path:
     """
     if Path(path).is_dir():
         if not (Path(path) / "config.json").exists():
-            raise FileNotFoundError(f"{path} has no config.json: not a Hugging Face model folder")
+            inside = Path(path) / "huggingface"
+            hint = f"; a checkpoint's model is {inside}" if (inside / "config.json").exists() else ""
+            raise FileNotFoundError(f"{path} has no config.json: not a Hugging Face model folder{hint}")
         return Path(path)
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", path) or Path(path).exists():
         what = "is a file" if Path(path).exists() else "does not exist"

@@ -92,8 +92,6 @@ def make_plan(study: Study, text: str) -> dict[str, Any]:
             raise StudyError(
                 f"{name}: rates are tuned on validation: set data.val_files and trainer.val_freq"
             )
-        if study.test_files is not None and trainer.save_freq < 1:
-            raise StudyError(f"{name}: test_files needs the last step's model: set trainer.save_freq")
         _refuse_seen_test_rows(study, config)
     every = json.dumps([asdict(config) | {"written": None} for config in configs.values()])
     return {

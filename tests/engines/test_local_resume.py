@@ -278,3 +278,19 @@ def test_a_reference_with_another_frozen_vit_looks_for_itself(make_config, tmp_p
     start = LocalEngine(config, processor)
     torch.testing.assert_close(found, start.log_probs(groups).of, rtol=0, atol=1e-5)
     assert start.scoring_reference is start.policy
+
+
+def test_the_last_step_is_always_saved(make_config, capsys):
+    """As EasyR1 does: a run without save_freq would end without a model, and begin anew when called again."""
+    settings = (
+        "trainer.save_freq=-1",
+        "trainer.val_freq=-1",
+        "trainer.save_best=false",
+        "trainer.max_steps=2",
+    )
+    run = train(make_config(*settings))
+    assert run.checkpoint_steps() == [2]
+    before = run.metrics_file.read_bytes()
+    train(make_config(*settings))
+    assert "the run is at its last step, 2: trainer.max_steps says more" in capsys.readouterr().out
+    assert run.metrics_file.read_bytes() == before

@@ -79,11 +79,6 @@ def test_what_cannot_be_compared_is_refused(write_study, changes, sentence):
             "tune/gmpo/u2/lr0.0001/seed1 cannot run.*loss_type",
         ),
         ({"overrides": ["trainer.val_freq=-1"]}, None, "set data.val_files and trainer.val_freq"),
-        (
-            {"overrides": ["trainer.save_freq=-1"], "test_files": "test.parquet"},
-            None,
-            "set trainer.save_freq",
-        ),
         ({"base": "no_such.yaml"}, None, "no_such.yaml"),
         ({"test_files": "./validation.parquet"}, None, "which is data.val_files too"),
         ({"test_files": "train.parquet"}, None, "which is data.train_files too"),
