@@ -117,12 +117,16 @@ def _space(config: Config, size: ModelSize, there: Path) -> Finding:
     trainer = config.trainer
     weights = size.parameters * BYTES[config.worker.actor.fsdp.torch_dtype or "fp32"]
     one = weights * (1 if trainer.save_model_only else 3)
-    if trainer.save_freq <= 0:
-        kept = 1 + int(trainer.save_best)  # the last, and a stop's before it
-    elif trainer.save_limit > 0:
+    if trainer.save_limit > 0:
         kept = trainer.save_limit + int(trainer.save_best) + 1
-    else:
-        kept = -(-(trainer.max_steps or 1) // trainer.save_freq) + 1
+    else:  # besides the last and a stop's: those that are due, and each validation that is the best so far
+        steps, save_freq = trainer.max_steps or 1, trainer.save_freq
+        due = [save_freq, trainer.val_freq if trainer.save_best else -1]
+        kept = (
+            sum(steps // every for every in due if every > 0)
+            + 1
+            + int(save_freq <= 0 or steps % save_freq > 0)
+        )
     free = shutil.disk_usage(there).free
     what = f"a checkpoint takes {gib(one)}, up to {kept} of them {gib(one * kept)}; {gib(free)} free under {there}"
     if one * kept > free:

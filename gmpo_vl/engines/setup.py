@@ -18,6 +18,17 @@ from gmpo_vl.rollout.types import Sampling
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+# Linear layers of the ViTs of Qwen2-VL, Qwen2.5-VL and Qwen3-VL: what is meant for a ViT matches the like of all of them.
+_IN_A_VIT = tuple(
+    f"model.visual.{name}"
+    for name in (
+        *(f"blocks.0.attn.{layer}" for layer in ("qkv", "proj")),
+        *(f"blocks.0.mlp.{layer}" for layer in ("gate_proj", "up_proj", "down_proj", "fc1", "linear_fc1")),
+        *("merger.mlp.0", "merger.linear_fc1", "deepstack_merger_list.0.linear_fc1"),
+    )
+)
+
+
 def load_configured_processor(config: Config) -> Processor:
     """Tokenizer, template and image processor of the model that the run starts from."""
     model = config.worker.actor.model
@@ -53,8 +64,7 @@ def vision_is_frozen(config: Config) -> bool:
 
 def leaves_vision_out(exclude_modules: str | None) -> bool:
     """Does `lora.exclude_modules`, which peft matches against whole names, match what lies in a ViT?"""
-    inside = ("model.visual.blocks.0.attn.qkv", "model.visual.merger.mlp.0")
-    return exclude_modules is not None and all(re.fullmatch(exclude_modules, name) for name in inside)
+    return exclude_modules is not None and all(re.fullmatch(exclude_modules, name) for name in _IN_A_VIT)
 
 
 def load_configured_reward(config: Config) -> Reward:

@@ -239,6 +239,9 @@ def test_groups_that_an_update_skips_do_not_count_as_work(make_config):
 
     assert slowest(trainer.in_order_of_ranks([trained_rows(group, config) for group in groups])) < 1.02
     assert slowest(trainer.in_order_of_ranks([rows_of([group]) for group in groups])) > 1.05
+    own = make_config("worker.actor.loss_type=easyr1/default")
+    assert {len(trainer_without_workers(own, 4)._updated_rows(group)) for group in groups} == {2}
+    assert {len(trainer._updated_rows(group)) for group in groups} == {0, 2}
     kl = make_config("algorithm.disable_kl=false", "algorithm.use_kl_loss=true")
     assert [len(trained_rows(group, kl)) for group in groups] == [2] * 64
 
@@ -355,7 +358,7 @@ def test_what_several_gpus_would_wait_for_is_refused_and_one_may(
     check_model(without, configured_model(without))
 
 
-@pytest.mark.parametrize("pattern", ["lm_head", ".*merger.*", ".*visual.merger.*", ".*visual.blocks.*"])
+@pytest.mark.parametrize("pattern", ["lm_head", ".*visual.merger.*", ".*visual.*(attn|merger).*"])
 def test_adapters_anywhere_in_the_vit_are_refused(make_config, pattern):
     config = make_config(
         "worker.actor.model.lora.rank=8", f"worker.actor.model.lora.exclude_modules={pattern}"

@@ -126,7 +126,7 @@ class GMPOTrainer(RayPPOTrainer):
 
     def update(self, groups: Sequence[Group], lr: float, progress: Callable[[int], None]) -> dict[str, float]:
         """The step's updates at this learning rate; its figures. Raises what a worker raised."""
-        order = self.in_order_of_ranks([trained_rows(group, self.run) for group in groups])
+        order = self.in_order_of_ranks([self._updated_rows(group) for group in groups])
         data = groups_to_proto(
             [groups[i] for i in order],
             lr=lr,
@@ -142,6 +142,10 @@ class GMPOTrainer(RayPPOTrainer):
             metrics["memory/device_peak"] = float(max(found["perf/max_memory_allocated_gb"]))
             metrics["perf/mfu_actor"] = float(max(found["perf/mfu_actor"]))
         return metrics
+
+    def _updated_rows(self, group: Group) -> list[Row]:
+        """What an update runs of a group; EasyR1's own losses run everything."""
+        return trained_rows(group, self.run) if easyr1_loss(self.run) is None else rows_of([group])
 
     def in_order_of_ranks(self, rows: Sequence[Sequence[Row]]) -> list[int]:
         """Indices of groups, of which these rows are run: rank after rank, and for each rank its part of the first mini-batch,
