@@ -16,6 +16,8 @@ from typing import Any
 
 from PIL import Image
 
+from gmpo_vl.files import append_jsonl, read_jsonl, read_object, sync, to_line, write_json, write_text
+
 
 @dataclass(frozen=True)
 class SampleRecord:
@@ -215,7 +217,7 @@ class EvaluationFolder:
         return json.loads(self.results_file.read_text(encoding="utf-8"))
 
     def plan(self) -> dict[str, Any] | None:
-        return _read_object(self.plan_file)
+        return read_object(self.plan_file)
 
 
 class StudyFolder:
@@ -244,13 +246,13 @@ class StudyFolder:
 
     def ending(self, name: str) -> dict[str, Any] | None:
         """How a run's process ended: {exit, error, seconds, versions}; None for one that has not."""
-        return _read_object(self.run(name).folder / "ended.json")
+        return read_object(self.run(name).folder / "ended.json")
 
     def write_ending(self, name: str, ending: dict[str, Any]) -> None:
         write_json(self.run(name).folder / "ended.json", ending)
 
     def plan(self) -> dict[str, Any] | None:
-        return _read_object(self.plan_file)
+        return read_object(self.plan_file)
 
     def begin(self, study: str, plan: dict[str, Any]) -> None:
         """Write the study's file as it was given, and its plan."""
@@ -260,7 +262,7 @@ class StudyFolder:
 
     def chosen(self) -> list[dict[str, Any]] | None:
         """The frozen rates: {method, updates, learning_rate, score, at_edge} each."""
-        frozen = _read_object(self.chosen_file)
+        frozen = read_object(self.chosen_file)
         return None if frozen is None else frozen["chosen"]
 
     def write_chosen(self, chosen: list[dict[str, Any]]) -> None:
@@ -280,65 +282,6 @@ def store_image(folder: Path, pixels_HWC: Any) -> str:
         Image.fromarray(pixels).save(partial, "WEBP", quality=90, method=2)
         os.replace(partial, path)
     return digest
-
-
-def to_line(row: dict[str, Any]) -> str:
-    return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def append_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    text = "".join(to_line(row) for row in rows)
-    if text:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-
-
-def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """Rows of a JSON-lines file. A last line without its newline was being written when the process died: left out.
-
-    Raises ValueError naming file and line for anything else that is not JSON.
-    """
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.endswith("\n"):
-                return
-            try:
-                yield json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{path}, line {number}: not JSON ({error})") from error
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replace a file as a whole: never half of it, whatever happens."""
-    write_bytes(path, text.encode("utf-8"))
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """As `write_text`."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")  # shards may write the same file at once
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
-
-
-def write_json(path: Path, value: Any) -> None:
-    write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
-
-
-def _read_object(path: Path) -> dict[str, Any] | None:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-
-
-def sync(path: Path) -> None:
-    """Ask the system to put a file or folder on the disk now."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _finite(value: float) -> float | None:

@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 from statistics import mean, median
 
-from gmpo_vl.runs import Run, write_text
+from gmpo_vl.files import write_text
+from gmpo_vl.runs import Run
 
 STEPS = 5
 # Medians leave out the first step, which compiles and warms up.

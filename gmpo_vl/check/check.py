@@ -22,8 +22,8 @@ from gmpo_vl.check.rows import RowChecker
 from gmpo_vl.check.scan import scan
 from gmpo_vl.check.survey import SplitSurvey, cross_findings
 from gmpo_vl.data.writing import make_folder
+from gmpo_vl.files import to_line, write_json
 from gmpo_vl.models.shared import KNOWN
-from gmpo_vl.runs import to_line, write_json
 
 SHOWN = 12  # findings of each reason that the page shows
 

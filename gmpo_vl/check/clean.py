@@ -13,7 +13,7 @@ from gmpo_vl.check.rows import RowChecker
 from gmpo_vl.data.rows import Fault, RowError, example_from_row, row_id
 from gmpo_vl.data.sources import locate
 from gmpo_vl.data.writing import parquet_writer, refuse_to_overwrite
-from gmpo_vl.runs import to_line
+from gmpo_vl.files import to_line
 
 DROPPED = "dropped.jsonl"
 TYPES = {"int": "int64", "float": "float64", "bool": "bool", "str": "string"}

@@ -23,9 +23,9 @@ from gmpo_vl.data.rows import RowError, example_from_row, row_id
 from gmpo_vl.data.sources import locate
 from gmpo_vl.data.types import Prompt
 from gmpo_vl.data.writing import make_folder
+from gmpo_vl.files import write_text
 from gmpo_vl.models.processing import Processor, encode_prompt
 from gmpo_vl.report.page import render
-from gmpo_vl.runs import write_text
 from gmpo_vl.verify import parse_gold
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from gmpo_vl.check.check import CheckResult, figures
 from gmpo_vl.check.findings import ADVICE, MEANING, level_of
 from gmpo_vl.check.job import Job
+from gmpo_vl.files import write_text
 from gmpo_vl.report.page import render
-from gmpo_vl.runs import write_text
 
 
 def write_page(job: Job, result: CheckResult, path: Path) -> None:

@@ -16,7 +16,7 @@ from yaml import YAMLError
 
 from gmpo_vl.config.checks import check
 from gmpo_vl.config.schema import Config, ConfigError, key_types, value_of
-from gmpo_vl.runs import write_text
+from gmpo_vl.files import write_text
 
 _MAY_BE_EMPTY = ("data.val_files",)  # no validation
 

@@ -21,7 +21,7 @@ from gmpo_vl.data.preparation import SPLIT, Given, Ready, Stream, streams_of
 from gmpo_vl.data.rows import DataError, Fault, RowError, RowFaults
 from gmpo_vl.data.types import Example
 from gmpo_vl.data.writing import parquet_writer, refuse_to_overwrite
-from gmpo_vl.runs import write_json
+from gmpo_vl.files import write_json
 
 CARD = "data_card.json"
 

@@ -44,7 +44,7 @@ def run_doctor(options: argparse.Namespace) -> int:
     from gmpo_vl.data.writing import make_folder
     from gmpo_vl.doctor.doctor import Examination, examine
     from gmpo_vl.doctor.findings import Finding, count_line, lines_of
-    from gmpo_vl.runs import write_json
+    from gmpo_vl.files import write_json
 
     quiet_libraries()
     config = load_config(options.config, options.overrides)

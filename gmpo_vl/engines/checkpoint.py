@@ -15,9 +15,10 @@ from typing import Any
 import torch
 
 from gmpo_vl.config.schema import TrainerConfig
+from gmpo_vl.files import write_json
 from gmpo_vl.models.prompts import PromptSet
 from gmpo_vl.rollout.types import Group, Response
-from gmpo_vl.runs import Run, write_json
+from gmpo_vl.runs import Run
 
 
 @dataclass

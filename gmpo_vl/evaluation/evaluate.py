@@ -21,11 +21,12 @@ from gmpo_vl.evaluation.pictures import encoder
 from gmpo_vl.evaluation.protocols import Pictures
 from gmpo_vl.evaluation.statistics import Estimate, mean_share
 from gmpo_vl.evaluation.summary import figures
+from gmpo_vl.files import append_jsonl, write_json
 from gmpo_vl.models.processing import Processor
 from gmpo_vl.models.prompts import PromptSet
 from gmpo_vl.rollout.scoring import to_records
 from gmpo_vl.rollout.types import Group, Sampling
-from gmpo_vl.runs import SampleRecord, append_jsonl, store_image, write_json
+from gmpo_vl.runs import SampleRecord, store_image
 from gmpo_vl.verify import Profile, verify_batch
 
 # Prompts sampled between two writes to disk.

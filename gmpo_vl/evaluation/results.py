@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from gmpo_vl.evaluation.summary import figures
-from gmpo_vl.runs import EvaluationFolder, SampleRecord, write_json
+from gmpo_vl.files import write_json
+from gmpo_vl.runs import EvaluationFolder, SampleRecord
 
 
 def differing(begun: dict[str, Any], wanted: dict[str, Any]) -> list[str]:

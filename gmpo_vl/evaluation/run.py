@@ -25,10 +25,11 @@ from gmpo_vl.evaluation.grading import graded, grading_of
 from gmpo_vl.evaluation.pictures import encoder
 from gmpo_vl.evaluation.protocols import Protocol, override, renamed, stated, template_file, template_rules
 from gmpo_vl.evaluation.results import differing
+from gmpo_vl.files import write_json
 from gmpo_vl.models.processing import Processor, load_processor
 from gmpo_vl.models.prompts import PromptSet, PromptSettings, load_prompts
 from gmpo_vl.rollout.types import Sampling
-from gmpo_vl.runs import EvaluationFolder, store_image, write_json
+from gmpo_vl.runs import EvaluationFolder, store_image
 
 Shard = tuple[int, int]  # (i, k): the i-th of k, counted from 1
 

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gmpo_vl.runs import Run, SampleRecord, read_jsonl
+from gmpo_vl.files import read_jsonl
+from gmpo_vl.runs import Run, SampleRecord
 
 STEPS = 5  # training steps shown, from first to last
 GROUPS_PER_STEP = 10

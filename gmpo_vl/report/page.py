@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from gmpo_vl import __version__
+from gmpo_vl.files import write_text
 from gmpo_vl.report.charts import show
 from gmpo_vl.report.curves import curves
 from gmpo_vl.report.gallery import before_and_after, training_cards
@@ -25,7 +26,7 @@ from gmpo_vl.report.gather import (
     read_settings,
     read_summary,
 )
-from gmpo_vl.runs import Run, write_text
+from gmpo_vl.runs import Run
 
 
 def write_report(run_folder: str | Path) -> Path:

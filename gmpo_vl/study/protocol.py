@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from gmpo_vl.runs import StudyFolder, write_json
+from gmpo_vl.files import write_json
+from gmpo_vl.runs import StudyFolder
 from gmpo_vl.study.figure import write_figure
 from gmpo_vl.study.file import Study, StudyError
 from gmpo_vl.study.outcomes import freeze

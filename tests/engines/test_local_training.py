@@ -16,11 +16,12 @@ from gmpo_vl.engines.local.trainer import train
 from gmpo_vl.engines.passes import log_probs_by_group, update_policy
 from gmpo_vl.engines.proof import prove_sharing
 from gmpo_vl.engines.setup import load_configured_processor
+from gmpo_vl.files import read_jsonl
 from gmpo_vl.models.loading import load_model
 from gmpo_vl.models.processing import encode_prompt
 from gmpo_vl.rollout.hf import generate
 from gmpo_vl.rollout.types import Sampling
-from gmpo_vl.runs import SampleRecord, read_jsonl
+from gmpo_vl.runs import SampleRecord
 
 
 def last(run):

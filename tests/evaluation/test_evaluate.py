@@ -9,12 +9,13 @@ from gmpo_vl.data.diagrams import export
 from gmpo_vl.data.rows import Columns
 from gmpo_vl.evaluation.evaluate import evaluate
 from gmpo_vl.evaluation.statistics import mean_over_questions, paired_difference
+from gmpo_vl.files import read_jsonl
 from gmpo_vl.models.loading import load_model
 from gmpo_vl.models.processing import load_processor
 from gmpo_vl.models.prompts import PromptSettings, load_prompts
 from gmpo_vl.models.tiny import save_tiny
 from gmpo_vl.rollout.types import Sampling
-from gmpo_vl.runs import SampleRecord, read_jsonl
+from gmpo_vl.runs import SampleRecord
 
 
 @pytest.fixture(scope="module")

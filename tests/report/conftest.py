@@ -15,7 +15,8 @@ from PIL import Image
 from gmpo_vl.config import load_config, save_config
 from gmpo_vl.data.diagrams import make_examples
 from gmpo_vl.evaluation.evaluate import Evaluation
-from gmpo_vl.runs import Run, SampleRecord, append_jsonl, store_image, write_json
+from gmpo_vl.files import append_jsonl, write_json
+from gmpo_vl.runs import Run, SampleRecord, store_image
 
 SETTINGS = {
     "data": {
