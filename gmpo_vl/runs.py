@@ -249,7 +249,7 @@ class EvaluationFolder:
             raise FileNotFoundError(
                 f"{self.folder} holds no finished evaluation: no {self.results_file.name}"
             )
-        keys = ("questions", "n", "pass@1")
+        keys = ("pass@1",)
         advice = "put back what it was, or delete the folder and evaluate again"
         return read_object(self.results_file, advice, keys) or {}
 

@@ -9,6 +9,7 @@ from gmpo_vl.report.charts import Chart, Point, Series
 
 Metrics = Sequence[dict[str, Any]]
 
+LARGEST = 1e300  # beyond it an axis has no ticks that are numbers
 PHASES = ("generate", "log_probs", "update", "validate")
 
 # Title, note, {metric: name of its line}, options of the chart.
@@ -135,7 +136,10 @@ def points(metrics: Metrics, key: str) -> list[Point]:
 
 
 def _lines(metrics: Metrics, names: dict[str, str]) -> list[Series]:
-    found = [Series(name, points(metrics, key)) for key, name in names.items()]
+    found = [
+        Series(name, [(x, y) for x, y in points(metrics, key) if abs(y) < LARGEST])
+        for key, name in names.items()
+    ]
     return [series for series in found if series.points]
 
 

@@ -117,18 +117,16 @@ def read_evaluations(folder: Path) -> list[tuple[str, dict[str, Any]]]:
     """(name, what results.json holds) for every eval/NAME, those from before the training first."""
     found = {}
     for path in sorted(folder.glob("eval/*/results.json")):
-        timing = path.with_name(
-            "timing.json"
-        )  # kept apart by `gmpo-vl eval`: results are the same to the byte
+        # The time is kept apart by `gmpo-vl eval`: results are the same to the byte.
+        timing = path.with_name("timing.json")
         results = {"seconds": None, **EvaluationFolder(path.parent).results()}
+        figures = ["pass@1", "questions", "n", "no_answer", "truncated", "mean_length"]
+        for key in [*figures, *(["seconds"] if results["seconds"] is not None else [])]:
+            _number(results, key, path)
+        if _interval(results.get("ci95"), path, "ci95") is None:
+            raise ValueError(f"{path}: ci95 is missing")
         if timing.is_file():
             results["seconds"] = _number(read_object(timing) or {}, "seconds", timing)
-        for key in ("pass@1", "questions", "n", "no_answer", "truncated", "mean_length"):
-            _number(results, key, path)
-        if _interval(results.get("ci95"), path, "ci95") is None or not isinstance(
-            results["seconds"], float | int | None
-        ):
-            raise ValueError(f"{path}: ci95 or seconds are missing")
         found[path.parent.name] = results
     return sorted(found.items(), key=lambda item: (not item[0].startswith("before"), item[0]))
 
@@ -166,13 +164,20 @@ def progress(metrics: Sequence[dict[str, Any]]) -> list[tuple[str, str, str]]:
 def ratio_limits(settings: Settings) -> tuple[float, float] | None:
     """Where the run's objective clips a token's ratio; None where it is not known, or where it looks at no single token."""
     loss_type = settings.get("worker.actor.loss_type")
-    if loss_type not in OBJECTIVES or OBJECTIVES[loss_type].clips != "token":
+    if (
+        not isinstance(loss_type, str)
+        or loss_type not in OBJECTIVES
+        or OBJECTIVES[loss_type].clips != "token"
+    ):
         return None
     own = {key: settings.get(f"worker.actor.{key}") for key in OBJECTIVES[loss_type].defaults}
-    limits = log_clip_limits(
-        resolve_settings(loss_type, {key: value for key, value in own.items() if value is not None})
-    )
-    low, high = (math.exp(limit) for limit in limits)
+    written = {key: value for key, value in own.items() if value is not None}
+    if any(isinstance(value, float | int) and as_figure(value) is None for value in written.values()):
+        return None
+    try:
+        low, high = (math.exp(limit) for limit in log_clip_limits(resolve_settings(loss_type, written)))
+    except (TypeError, ValueError, OverflowError):  # edited since: no run had these
+        return None
     return low, high
 
 

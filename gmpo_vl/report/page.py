@@ -94,8 +94,9 @@ def _environment() -> Environment:
     return environment
 
 
-def short_path(name: str) -> str:
+def short_path(name: object) -> str:
     """A hub id as it is; of a longer path its last two parts: a page is shown elsewhere than it was made."""
+    name = str(name)
     parts = name.replace("\\", "/").rstrip("/").split("/")
     return "/".join(parts[-2:]) if len(parts) > 2 or name.startswith("/") else name
 

@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import math
 from html.parser import HTMLParser
 
 import pytest
@@ -248,7 +249,7 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
     [
         ({"before": 0.1}, "after is None"),
         ({"before": 0.1, "after": 0.2, "diff_ci95": 0.05}, "must be .low, high."),
-        ([1], "holds no object"),
+        ([1], "not a JSON object"),
     ],
 )
 def test_a_broken_summary_names_file_and_key(run, summary, says):
@@ -256,3 +257,64 @@ def test_a_broken_summary_names_file_and_key(run, summary, says):
     with pytest.raises(ValueError, match=says) as caught:
         write_report(run.folder)
     assert "summary.json" in str(caught.value)
+
+
+def test_a_curve_with_a_hole_says_so(run):
+    lines = run.metrics_file.read_text().splitlines(keepends=True)
+    run.metrics_file.write_text("".join([*lines[:4], *lines[6:]]))
+    assert "has no line of step 4-5:" in write_report(run.folder).read_text()
+    run.metrics_file.write_text("".join(lines))
+    assert "has no line" not in write_report(run.folder).read_text()
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["Infinity", "-Infinity", "NaN", "1e999", "1.7e308", "-1.7e308", "5e-324", "null", "1" + "0" * 400],
+)
+def test_a_page_can_be_made_whatever_a_figure_is(run, value):
+    first, second, *others = run.metrics_file.read_text().splitlines()
+    broken = (
+        "{"
+        + ", ".join(f"{json.dumps(key)}: {2 if key == 'step' else value}" for key in json.loads(others[0]))
+        + "}"
+    )
+    run.metrics_file.write_text("\n".join([first, second, broken, *others[1:]]) + "\n")
+    assert "Gradient norm" in write_report(run.folder).read_text()
+
+
+DAMAGED = ("", "{", "[]", "null", "5", "[" * 100_000)
+
+
+@pytest.mark.parametrize(
+    "name", ["summary.json", "eval/before/results.json", "eval/before/timing.json", "config.yaml"]
+)
+def test_a_page_names_the_file_that_it_cannot_read(run, add_evaluation, name):
+    add_evaluation(run, "before", 0.4)
+    path = run.folder / name
+    for content in DAMAGED if name != "config.yaml" else ("data: [1", "- a", "5", "\0"):
+        path.write_text(content)
+        with pytest.raises(ValueError, match=path.name):
+            write_report(run.folder)
+
+
+@pytest.mark.parametrize("value", [None, "x", math.nan, math.inf, [], {}, True, 10**400, [1]])
+def test_a_page_names_the_figure_that_is_none(run, add_evaluation, value):
+    add_evaluation(run, "before", 0.4)
+    for name in ("summary.json", "eval/before/results.json"):
+        path = run.folder / name
+        content = json.loads(path.read_text())
+        for key in set(content) & {
+            "before",
+            "greedy_after",
+            "blank_image",
+            "families",
+            "pass@1",
+            "ci95",
+            "mean_length",
+        }:
+            if key == "families" and value == {}:
+                continue
+            path.write_text(json.dumps({**content, key: value}))
+            with pytest.raises(ValueError, match=path.name):
+                write_report(run.folder)
+        path.write_text(json.dumps(content))
