@@ -1,0 +1,59 @@
+"""Answers as texts: without their spelling, and word by word."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from gmpo_vl.verify.normalise import normalise
+
+TEXT_GROUP = re.compile(r"\\(?:text|mbox|textbf|textit|textrm|mathrm|hbox|mathbf)\s*\{([^{}]*)\}")
+_LETTERS_ONLY = re.compile(r"(?=.*\b(?!and\b)[A-Za-z]{3,})[A-Za-z ]+[.]?")
+_NAME = re.compile(r"(?:\d[\d.,]*\s+)?([A-Za-z]{2,})[.]?")  # UK, USA, 16 GB
+_SPELLED = re.compile(r"(?:\d[\d.,]*\s*)?([A-Za-z ]{2,})[.]?")
+_SEPARATED = re.compile(r"[,;&]|\band\b")
+_TEXT_COMMAND = re.compile(r"\\(?:text|mbox|textbf|textit|textrm|mathrm|hbox|mathbf|operatorname)\s*(?=\{)")
+_CLOCK = re.compile(r"(?<![a-z])([ap])\.?\s?m(?![a-z])\.?")  # a.m.
+_SPACING = re.compile(r"\\[,;:! ]|\\left(?![a-zA-Z])|\\right(?![a-zA-Z])|\$")
+_IDLE = re.compile(r"\s+(?!\w)|(?<!\w)\s+|(?<![.])[.]\s*$")
+_BARE = re.compile(r"[{}$\\]|\s+")
+_WORD = re.compile(r"[^\W_]+|[+*/=<>^_|!\[\]]|(?<!\w)-")
+
+
+def bare(text: str) -> str:
+    """Without text commands, braces, dollars and outer punctuation."""
+    return _BARE.sub(" ", _TEXT_COMMAND.sub("", normalise(text))).strip().strip(".").strip()
+
+
+def is_wordy(text: str) -> bool:
+    """Only letters and spaces, three or more letters together: rather words than a product of symbols."""
+    return _LETTERS_ONLY.fullmatch(TEXT_GROUP.sub(r"\1", text).strip()) is not None
+
+
+def is_turned(gold: str, answer: str) -> bool:
+    """The letters of a name (UK, 16 GB) in another order, which a product of symbols would not mind."""
+    name, other = (form.fullmatch(bare(text)) for form, text in ((_NAME, gold), (_SPELLED, answer)))
+    if not name or not other:
+        return False
+    theirs = other[1].replace(" ", "")
+    return name[1] != theirs and sorted(name[1]) == sorted(theirs)
+
+
+def _words(text: str) -> tuple[str, ...]:
+    """The words and the signs of arithmetic, without case, punctuation and a leading article."""
+    words = _WORD.findall(_CLOCK.sub(r"\1m ", bare(text).lower()))
+    return tuple(words[1:] if words[:1] in (["the"], ["a"], ["an"]) and len(words[-1]) > 2 else words)
+
+
+def same_words(gold: str, answer: str) -> bool:
+    """The same words in the same order; letters that name options (A, C and F) in any order."""
+    ours, theirs = _words(gold), _words(answer)
+    if ours and _SEPARATED.search(gold) and all(len(word) == 1 or word == "and" for word in ours):
+        return sorted(w for w in ours if w != "and") == sorted(w for w in theirs if w != "and")
+    return bool(ours) and ours == theirs
+
+
+@lru_cache(maxsize=20_000)
+def squeezed(text: str) -> str:
+    """Without spacing commands, and white space only where it parts two digits or letters."""
+    return _IDLE.sub("", _SPACING.sub(" ", normalise(text)))
