@@ -22,13 +22,17 @@ from gmpo_vl.verify.normalise import normalise
 from gmpo_vl.verify.parse import parse
 from gmpo_vl.verify.prm800k import plain_form, same_elements
 from gmpo_vl.verify.quantities import far_apart
+from gmpo_vl.verify.solutions import other_solutions
 from gmpo_vl.verify.tokens import Unreadable
 from gmpo_vl.verify.tree import Node, is_name
 
 Grader = Literal["gmpo", "mathruler"]
 _ALIKE = frozenset("num sym const neg add sub mul div root pow fn".split())
 _ALIKE_FUNCTIONS = frozenset("sin cos tan ln exp".split())
-_READ_OTHERWISE = re.compile(r"\^\s*\d\s*\d|\d,\d{3}")  # 2^34 may be 2^3 4, and 1,234 a number
+# 2^34 may be 2^3 4, 1,234 a number, \Gamma(5) and f(2) a function's value.
+_READ_OTHERWISE = re.compile(
+    r"\^\s*\d\s*\d|\d,\d{3}|\\Gamma|Γ|[a-zA-Z}]\s*(?:\\left)?\(\s*\d+\s*(?:\\right)?\)"
+)
 _BRACES = re.compile(r"[{}]")
 
 
@@ -73,10 +77,9 @@ def _clearly_different(gold: str, answer: str) -> bool:
         return far_apart(one.args[0], two.args[0])
     if one.op == "rel":
         (name, value), (other_name, other_value) = one.args[1], two.args[1]
-        left, right = Node("sub", one.args[1]), Node("sub", two.args[1])
         if is_name(name) and is_name(other_name) and not far_apart(value, other_value):  # x = 5 for y = 5
             return False
-        return far_apart(left, right) and far_apart(left, Node("neg", (right,)))
+        return other_solutions(Node("sub", one.args[1]), Node("sub", two.args[1]))
     ours, theirs = _items(one), _items(two)
     if len(ours) not in (1, len(theirs)):  # they take some parts for the whole
         return False

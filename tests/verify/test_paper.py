@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from gmpo_vl.verify import verify, verify_batch
+from gmpo_vl.verify.paper import extract, judge
+from gmpo_vl.verify.workers import Question, ask_math_verify
 
 TABLE = [
     json.loads(line)
@@ -51,6 +53,50 @@ def test_the_two_published_graders_differ_and_so_do_we():
     row = next(r for r in TABLE if r["gmpo"] and not r["mathruler"])
     assert verify(row["gold"], row["response"], "paper").correct
     assert not verify(row["gold"], row["response"], "paper", benchmark="geometry3k").correct
+
+
+EQUATIONS = [
+    json.loads(line)
+    for line in Path(__file__).with_name("published_equations.jsonl").read_text(encoding="utf-8").splitlines()
+]
+
+
+def test_equations_up_to_a_factor_or_rearranged_are_decided_as_the_published_grader_does():
+    """math-verify is given a minute, so that no busy machine decides."""
+    answers = [extract("gmpo", r["response"]).text or "" for r in EQUATIONS]
+    said = [judge("gmpo", r["gold"], answer) for r, answer in zip(EQUATIONS, answers)]
+    asked = ask_math_verify([Question(r["gold"], answer, 60.0) for r, answer in zip(EQUATIONS, answers)], 2)
+    decided = [reply if outcome == "ask" else outcome for outcome, reply in zip(said, asked)]
+    assert [r for r, outcome in zip(EQUATIONS, decided) if (outcome == "equal") != r["gmpo"]] == []
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "{r}={l}",
+        "3({l})=3({r})",
+        "{l}-({r})=0",
+        "-({l})+7=7-({r})",
+        "x({l})=x({r})",
+        "({l})^2=({r})^2",
+        "{l}={r}+0.0000001",
+    ],
+)
+def test_no_way_to_write_an_equation_is_called_different_without_asking(form):
+    for gold in ("x+y=4", "y=2x-3", r"\frac{x^2}{9}+\frac{y^2}{5}=1", "xy=6", "x=5", "V=3r^2h", "y=2^x"):
+        left, _, right = gold.partition("=")
+        assert judge("gmpo", gold, form.format(l=left, r=right)) != "different", (gold, form)
+
+
+def test_equations_with_other_solutions_are_told_apart_without_asking():
+    for gold, answer in [
+        ("x+y=4", "x+y=5"),
+        ("y=2x-3", "y=2x+3"),
+        ("x=5", "x=6"),
+        ("x^2+y^2=9", "x^2+y^2=3"),
+        ("xy=6", "x=6y"),
+    ]:
+        assert judge("gmpo", gold, answer) == "different", (gold, answer)
 
 
 def test_their_mistakes_are_repeated_and_strict_does_not_make_them():
