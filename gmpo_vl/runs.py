@@ -6,10 +6,11 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from typing import Any
 from PIL import Image
 
 from gmpo_vl.files import append_jsonl, read_jsonl, read_object, sync, to_line, write_json, write_text
+
+_NUMBER = re.compile(r"\d{6,}", re.ASCII)  # a chunk's; "000003 (copy)" is none
 
 
 @dataclass(frozen=True)
@@ -149,7 +152,25 @@ class EvaluationFolder:
         return self.results_file.exists()
 
     def finished_chunks(self) -> list[int]:
-        return sorted(int(path.stem) for path in self.chunks.glob("*.jsonl"))
+        return sorted(int(path.stem) for path in self.chunks.glob("*.jsonl") if _NUMBER.fullmatch(path.stem))
+
+    def read_chunk(self, number: int) -> list[SampleRecord]:
+        """A finished chunk's samples. Raises ValueError where the file is not as `write_chunk` left it."""
+        path = self.chunks / f"{number:06d}.jsonl"
+        if not path.read_bytes().endswith(b"\n"):
+            raise ValueError("it is empty, or its last line is cut off")
+        try:
+            float((self.chunks / f"{number:06d}.seconds").read_text())
+            return [SampleRecord(**row) for row in read_jsonl(path)]
+        except (TypeError, OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"{type(error).__name__}: {error}") from error
+
+    def set_aside(self, number: int) -> Path:
+        """Rename a chunk that cannot be used, so that it is answered again; returns its new name."""
+        path = self.chunks / f"{number:06d}.jsonl"
+        with suppress(FileNotFoundError):  # another shard has done it
+            path.replace(path.with_suffix(".damaged"))
+        return path.with_suffix(".damaged")
 
     def write_chunk(self, number: int, records: Iterable[SampleRecord], seconds: float) -> None:
         """`seconds` go to a file of their own: samples and results are the same to the byte however often a run was killed."""

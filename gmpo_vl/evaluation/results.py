@@ -35,7 +35,8 @@ def finish(folder: EvaluationFolder) -> dict[str, Any]:
     if plan is None:
         raise FileNotFoundError(f"{folder.folder} holds no evaluation: no plan.json")
     if not folder.finished:
-        chunks = -(-plan["questions"] // plan["protocol"]["chunk"])
+        set_aside_bad_chunks(folder, plan)
+        chunks = _chunks(plan)
         missing = sorted(set(range(chunks)) - set(folder.finished_chunks()))
         if missing:
             raise ValueError(
@@ -48,11 +49,55 @@ def finish(folder: EvaluationFolder) -> dict[str, Any]:
     return folder.results()
 
 
+def _chunks(plan: dict[str, Any]) -> int:
+    return -(-plan["questions"] // plan["protocol"]["chunk"])
+
+
+def set_aside_bad_chunks(folder: EvaluationFolder, plan: dict[str, Any]) -> None:
+    """Rename every chunk that does not hold what the plan says, and say so: the same command answers it again.
+
+    A chunk holds n samples, numbered from 0, of each of its questions, and no question of another chunk.
+    """
+    size, n, seen = plan["protocol"]["chunk"], plan["protocol"]["n"], {}
+    for number in folder.finished_chunks():
+        questions = min(size, plan["questions"] - number * size)
+        try:
+            problem = _problem(folder.read_chunk(number), questions, n, number, seen)
+        except ValueError as error:
+            problem = str(error)
+        if problem:
+            print(
+                f"{folder.set_aside(number)}: this chunk is set aside, to be answered again: {problem}",
+                flush=True,
+            )
+
+
+def _problem(
+    records: Sequence[SampleRecord], questions: int, n: int, number: int, seen: dict[str, int]
+) -> str:
+    """What is wrong with a chunk, "" for nothing. seen: the chunk of every question so far; this one's are added."""
+    if questions <= 0:
+        return "the evaluation has no such chunk"
+    if len(records) != questions * n:
+        return f"it holds {len(records)} samples; {n} of each of {questions} questions are {questions * n}"
+    groups = [record.group for record in records[::n]]
+    if [(r.group, r.k) for r in records] != [(group, k) for group in groups for k in range(n)]:
+        return f"its samples are not {n} of each question, in order"
+    if doubled := next((group for group in groups if seen.setdefault(group, number) != number), None):
+        return f"question {doubled!r} is in chunk {seen[doubled]} already"
+    return "" if len(set(groups)) == len(groups) else "a question stands in it twice"
+
+
 def write_results(
     folder: EvaluationFolder, plan: dict[str, Any], records: Sequence[SampleRecord] | None = None
 ) -> dict[str, Any]:
     """results.json: the figures, and everything they depend on. records: samples.jsonl's, if they are at hand."""
     records = list(folder.samples()) if records is None else records
+    if len(records) != (wanted := plan["questions"] * plan["protocol"]["n"]):
+        raise ValueError(
+            f"{folder.samples_file} holds {len(records)} samples, the evaluation had {wanted}: it is damaged. Delete "
+            f"{folder.folder} and evaluate again"
+        )
     results = {
         "name": plan["name"],
         **figures(records, plan["protocol"]["n"]),

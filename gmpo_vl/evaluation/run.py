@@ -24,7 +24,7 @@ from gmpo_vl.evaluation.evaluate import versions
 from gmpo_vl.evaluation.grading import graded, grading_of
 from gmpo_vl.evaluation.pictures import encoder
 from gmpo_vl.evaluation.protocols import Protocol, override, renamed, stated, template_file, template_rules
-from gmpo_vl.evaluation.results import differing
+from gmpo_vl.evaluation.results import differing, set_aside_bad_chunks
 from gmpo_vl.files import write_json
 from gmpo_vl.models.processing import Processor, load_processor
 from gmpo_vl.models.prompts import PromptSet, PromptSettings, load_prompts
@@ -158,6 +158,8 @@ def open_folder(job: Job, out: Path) -> EvaluationFolder:
             f"{folder.folder} holds an evaluation with other settings: {'; '.join(differences)}. Give another --out, or "
             "delete that folder."
         )
+    else:
+        set_aside_bad_chunks(folder, job.plan)
     return folder
 
 
