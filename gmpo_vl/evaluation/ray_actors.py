@@ -75,9 +75,12 @@ def _answer_all(
     progress: Callable[[int], None],
 ) -> None:
     kind = "GPU" if ray.cluster_resources().get("GPU") else "CPU"
-    if count > ray.cluster_resources().get(kind, 0):
-        raise ValueError(f"--ray {count}: the cluster has {ray.cluster_resources().get(kind, 0):g} {kind}s")
-    remote = ray.remote(num_cpus=1, num_gpus=int(kind == "GPU"))(Actor)
+    each = job.backend.tensor_parallel  # GPUs of one actor
+    there = ray.cluster_resources().get(kind, 0)
+    if count * each > there:
+        apart = f" of {each} GPUs each" if each > 1 else ""
+        raise ValueError(f"--ray {count}{apart}: the cluster has {there:g} {kind}s")
+    remote = ray.remote(num_cpus=1, num_gpus=each if kind == "GPU" else 0)(Actor)
     actors = [remote.remote(prepare, os.getcwd()) for _ in range(count)]
     chunks = iter(waiting)
     running = {actor.answer.remote(number): (actor, number) for actor, number in zip(actors, chunks)}

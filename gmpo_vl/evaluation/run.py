@@ -19,7 +19,14 @@ from gmpo_vl.data.examples import ExampleSet
 from gmpo_vl.data.images import decode_image
 from gmpo_vl.data.rows import Columns
 from gmpo_vl.data.templates import load_template
-from gmpo_vl.evaluation.backends import Backend, backend_facts, check_backend, cut_groups, load_backend
+from gmpo_vl.evaluation.backends import (
+    Backend,
+    BackendChoice,
+    backend_facts,
+    check_backend,
+    cut_groups,
+    load_backend,
+)
 from gmpo_vl.evaluation.evaluate import versions
 from gmpo_vl.evaluation.grading import graded, grading_of
 from gmpo_vl.evaluation.pictures import encoder
@@ -36,11 +43,12 @@ Shard = tuple[int, int]  # (i, k): the i-th of k, counted from 1
 
 @dataclass(frozen=True)
 class Job:
-    """A protocol, its prompts for a model, and what the results will state (`plan`, plan.json)."""
+    """A protocol, its prompts for a model, what answers them, and what the results will state (`plan`, plan.json)."""
 
     protocol: Protocol
     prompts: PromptSet
     processor: Processor
+    backend: BackendChoice
     plan: dict[str, Any]
 
     @property
@@ -72,7 +80,7 @@ def prepare(
     protocol: Protocol,
     source: str | None,
     columns: Columns,
-    backend: str = "transformers",
+    backend: BackendChoice,
     for_other_data: Mapping[str, Any] | None = None,
 ) -> Job:
     """Read and check everything that an evaluation needs, before anything is generated.
@@ -105,7 +113,7 @@ def prepare(
         "backend": backend_facts(backend),
         "versions": versions(),
     }
-    return Job(protocol, prompts, processor, plan)
+    return Job(protocol, prompts, processor, backend, plan)
 
 
 def _prompt_settings(protocol: Protocol, columns: Columns) -> PromptSettings:
@@ -189,8 +197,8 @@ class Answerer:
     def _load(self) -> Backend:
         p, processor = self.job.protocol, self.job.processor
         most = max((len(example.images) for example in self.job.prompts.examples), default=0)
-        name = self.job.plan["backend"]["name"]
-        return load_backend(name, processor.folder, processor, p.max_prompt_tokens + p.max_tokens, most)
+        tokens = p.max_prompt_tokens + p.max_tokens
+        return load_backend(self.job.backend, processor.folder, processor, tokens, most)
 
 
 def answer_chunks(

@@ -42,8 +42,12 @@ def engine_version() -> str:
     return __version__
 
 
-def load_engine(folder: Path, processor: Processor, max_tokens: int, max_images: int) -> Any:
-    """vLLM's engine for a model folder. max_tokens: of a prompt and its answer together. max_images: of one prompt."""
+def load_engine(
+    folder: Path, processor: Processor, max_tokens: int, max_images: int, tensor_parallel: int = 1
+) -> Any:
+    """vLLM's engine for a model folder. max_tokens: of a prompt and its answer together. max_images: of one prompt.
+    tensor_parallel: GPUs that share one copy of the model.
+    """
     from transformers import AutoConfig
     from vllm import LLM
 
@@ -61,6 +65,8 @@ def load_engine(folder: Path, processor: Processor, max_tokens: int, max_images:
         logprobs_mode="processed_logprobs",
         gpu_memory_utilization=MEMORY,
         disable_log_stats=True,
+        tensor_parallel_size=tensor_parallel,
+        distributed_executor_backend="mp" if tensor_parallel > 1 else None,  # also inside a Ray actor
         **pictures,
     )
 
