@@ -44,8 +44,12 @@ def run_workers(
                 process.start()
             processes.append(process)
         seen: set[int] = set()
-        while any(process.is_alive() for process in processes):
+        running = True
+        while running:
             time.sleep(POLL)
+            running = any(
+                process.is_alive() for process in processes
+            )  # before the exit codes: the last one counts, too
             new = set(folder.finished_chunks()) - seen
             seen |= new
             progress(sum(len(job.chunk(number)) for number in new))
