@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from gmpo_vl.evaluation.run import Job, Shard
+from gmpo_vl.processes import away_from_working_directory
 from gmpo_vl.runs import EvaluationFolder
 
 POLL = 0.2  # seconds
@@ -36,7 +37,7 @@ def run_workers(
     try:
         for i in range(count):
             process = context.Process(target=answer_shard, args=(options, (i + 1, count)), daemon=True)
-            with _environment(_share_of_machine(i, count)):
+            with _environment(_share_of_machine(i, count)), away_from_working_directory():
                 process.start()
             processes.append(process)
         seen: set[int] = set()
