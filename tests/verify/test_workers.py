@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from gmpo_vl.verify import workers
@@ -134,7 +135,13 @@ def test_a_question_that_was_disturbed_is_not_remembered_as_late(monkeypatch):
     exchange, stopped = pool_worker._exchange, [True] * 7
 
     def exchange_or_stop(question):
-        return pool_worker._replace() if stopped.pop() else exchange(question)
+        if not stopped.pop():
+            return exchange(question)
+        answerer = psutil.Process(pool_worker.answerer)
+        answerer.suspend()
+        while answerer.status() != psutil.STATUS_STOPPED:
+            pass
+        return pool_worker._replace()
 
     monkeypatch.setattr(pool_worker, "_exchange", exchange_or_stop)
     for _ in range(3):  # the next answerer is asked, and stopped as well
