@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -114,7 +115,9 @@ def run_grade(options: argparse.Namespace) -> int:
         return 1 if failures else 0
     if not options.pairs or not options.out:
         raise ValueError("grade needs PAIRS.jsonl and --out VERDICTS.jsonl, or --self-check DATASET")
-    counts = grade.grade_file(options.pairs, options.out, options.profile, options.workers)
+    counts = grade.grade_file(
+        options.pairs, options.out, options.profile, options.workers, partial(print, file=sys.stderr)
+    )
     print(grade.summary(counts))
     return 0
 

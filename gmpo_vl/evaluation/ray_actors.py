@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from gmpo_vl.evaluation.run import Answerer, Job
+from gmpo_vl.processes import away_from_working_directory
 from gmpo_vl.runs import EvaluationFolder
 
 
@@ -53,7 +54,8 @@ def run_actors(
     waiting = [number for number in range(job.chunks) if number not in done]
     begun = not ray.is_initialized()
     if begun:
-        ray.init(address=os.environ.get("RAY_ADDRESS"), include_dashboard=False, log_to_driver=False)
+        with away_from_working_directory():  # which Ray puts first on its processes' module path
+            ray.init(address=os.environ.get("RAY_ADDRESS"), include_dashboard=False, log_to_driver=False)
     try:
         _answer_all(ray, job, folder, waiting, min(count, len(waiting)), prepare, progress)
     except ray.exceptions.RayError as error:

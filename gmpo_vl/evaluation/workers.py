@@ -16,6 +16,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from gmpo_vl.evaluation.run import Job, Shard
+from gmpo_vl.processes import away_from_working_directory
 from gmpo_vl.runs import EvaluationFolder
 
 POLL = 0.2  # seconds
@@ -40,7 +41,7 @@ def run_workers(
         for i, share in enumerate(shares):
             # No daemon: such a process may not start others, and vLLM's engine is one.
             process = context.Process(target=_answer_in_group, args=(answer_shard, options, (i + 1, count)))
-            with _environment(share):
+            with _environment(share), away_from_working_directory():
                 process.start()
             processes.append(process)
         seen: set[int] = set()

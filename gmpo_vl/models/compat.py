@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,28 @@ from transformers import AutoImageProcessor, PreTrainedModel
 TRANSFORMERS_5 = int(transformers.__version__.split(".")[0]) >= 5
 
 
+@contextmanager
+def no_code_of(folder: str | Path, part: str) -> Iterator[dict[str, Any]]:
+    """Gives the argument of every `from_pretrained` with which code in a model's folder neither runs nor is asked about.
+
+    Raises ValueError in words of ours where the part (`configuration`, `tokenizer`, ...) cannot be had without it.
+    """
+    try:
+        yield {"trust_remote_code": False}
+    except ValueError as error:
+        if "trust_remote_code" not in str(error) and "does not recognize this architecture" not in str(error):
+            raise
+        raise ValueError(
+            f"{folder}: transformers {transformers.__version__} has no class for its {part}, and code from a model's folder "
+            "is never run here; take a model that transformers itself knows, or a newer transformers"
+        ) from error
+
+
 def load_image_processor(folder: Path) -> Any:
     """The image processor of a model folder, Pillow backend: torchvision is not needed, and is not used if present."""
     backend: dict[str, Any] = {"backend": "pil"} if TRANSFORMERS_5 else {"use_fast": False}
-    return AutoImageProcessor.from_pretrained(folder, **backend)
+    with no_code_of(folder, "image processor") as no_code:
+        return AutoImageProcessor.from_pretrained(folder, **backend, **no_code)
 
 
 def image_features(model: PreTrainedModel, patches: torch.Tensor, grid_thw_N3: torch.Tensor) -> torch.Tensor:

@@ -19,7 +19,7 @@ from PIL import Image
 from gmpo_vl.data.images import decode_image, fit_pixels, fit_size, image_size
 from gmpo_vl.data.templates import render_problem, to_messages
 from gmpo_vl.data.types import Example, ImageSettings, Prompt
-from gmpo_vl.models.compat import load_image_processor, smart_resize
+from gmpo_vl.models.compat import load_image_processor, no_code_of, smart_resize
 from gmpo_vl.models.positions import mrope_positions
 
 
@@ -46,7 +46,8 @@ def load_processor(folder: str | Path, override_chat_template: str | Path | None
     from transformers import AutoTokenizer
 
     folder = Path(folder)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    with no_code_of(folder, "tokenizer") as no_code:
+        tokenizer = AutoTokenizer.from_pretrained(folder, **no_code)
     image_processor = load_image_processor(folder) if (folder / "preprocessor_config.json").exists() else None
     image_token_id = None
     if image_processor is not None:

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from gmpo_vl.data.types import Prompt
-from gmpo_vl.models.loading import banned_ids
+from gmpo_vl.models.loading import banned_ids, model_config
 from gmpo_vl.models.processing import Processor
 from gmpo_vl.rollout.seeds import sample_seed
 from gmpo_vl.rollout.types import Group, Response, Sampling
@@ -48,10 +48,9 @@ def load_engine(
     """vLLM's engine for a model folder. max_tokens: of a prompt and its answer together. max_images: of one prompt.
     tensor_parallel: GPUs that share one copy of the model.
     """
-    from transformers import AutoConfig
     from vllm import LLM
 
-    positions = AutoConfig.from_pretrained(folder).get_text_config().max_position_embeddings
+    positions = model_config(folder).get_text_config().max_position_embeddings
     pictures = {}
     if processor.image is not None:
         # The pictures come resized; these limits leave them as they are, and let vLLM plan its memory.
@@ -59,6 +58,7 @@ def load_engine(
         pictures = {"limit_mm_per_prompt": {"image": max_images}, "mm_processor_kwargs": limits}
     return LLM(
         model=str(folder),
+        trust_remote_code=False,
         dtype="bfloat16" if torch.cuda.is_available() else "float32",
         max_model_len=min(max_tokens, positions),
         enable_prefix_caching=True,

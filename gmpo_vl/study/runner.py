@@ -16,6 +16,7 @@ from pathlib import Path
 from threading import Event, Lock
 from typing import Any
 
+from gmpo_vl.processes import fork_server
 from gmpo_vl.runs import StudyFolder
 
 ERROR_LINES = 12  # of a failed run's log, kept as its error
@@ -42,6 +43,7 @@ def run_all(folder: StudyFolder, jobs: Sequence[Job], workers: int, tell: Callab
     stopping, done = Event(), len(jobs) - len(todo)
     # Cores shared out among the runs, unless the number of threads is set.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+    fork_server(PRELOADED)
     with ThreadPoolExecutor(workers) as pool, _sigterm_as_interrupt():
         futures = {pool.submit(_run, folder, job, stopping, tell): job for job in todo}
         try:
@@ -91,7 +93,6 @@ _processes = (
 def _in_process(job: Job, log: Path, lock: Path, stopping: Event) -> int:
     """`gmpo-vl ARGUMENTS` to its end, or until it has stopped as asked. Returns its exit code."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
     process = context.Process(target=_child, args=(list(job.arguments), str(log), str(lock)))
     with _processes:
         process.start()

@@ -185,7 +185,7 @@ def test_of_a_large_picture_our_error_speaks_alone():
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, about the damage
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.sampled_from(["PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF"]),
     st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 255)), max_size=8),

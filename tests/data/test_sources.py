@@ -152,7 +152,7 @@ def test_a_bad_line_of_a_table_costs_that_row(tmp_path):
     assert examples.faults.counts() == {"unreadable_row": 1, "bad_text": 1, "answer_length": 1}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     rows=st.lists(st.dictionaries(st.text(max_size=5), JSON_VALUES, max_size=4), max_size=8),
     indent=st.sampled_from([None, 1]),

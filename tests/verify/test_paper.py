@@ -39,12 +39,8 @@ def test_it_decides_as_the_published_grader(grader, benchmark, step):
     )
     listed = {pair for pairs in KNOWN.values() for pair in pairs}
     apart = [r for r, v in zip(rows, verdicts) if r[grader] != v.correct]
-    late = sum(v.outcome == "timeout" for v in verdicts)  # a busy machine
-    assert len(apart) <= 0.01 * len(rows) + late
-    unlisted = [(r["gold"], r["response"]) for r in apart if (grader, r["response"]) not in listed]
-    assert len(unlisted) <= late, (
-        unlisted
-    )  # only a deadline, on a busy machine, may explain one that is not listed
+    assert len(apart) <= 0.01 * len(rows)
+    assert [(r["gold"], r["response"]) for r in apart if (grader, r["response"]) not in listed] == []
 
 
 def test_the_two_published_graders_differ_and_so_do_we():
