@@ -63,7 +63,7 @@ class Changes:
         """From now on, in this process and its forks, for good."""
 
         class Raw(io.FileIO):
-            def write(raw, data: Any) -> int:  # noqa: N805
+            def write(raw, data: Any) -> int:
                 self.point()
                 view = memoryview(data).cast("B")
                 if self.due():

@@ -85,7 +85,7 @@ def test_a_killed_study_goes_on_to_the_same_results(file, tmp_path):
 
     command = [sys.executable, "-m", "gmpo_vl.cli", "study", str(file), "--out", str(folder.folder)]
     driver = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)
-    wait_for(folder.log_file(last).exists)
+    wait_for(folder.run(last).checkpoints.exists)
     driver.kill()
     assert driver.wait() == -signal.SIGKILL
     assert folder.ending(last) is None
