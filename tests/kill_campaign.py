@@ -70,9 +70,8 @@ def campaign(name: str, case: Case, folder: Path, log: Path, every: int) -> int:
     def attempt(kill_at: int) -> tuple[int, Files, int, Files, int]:
         """How the first command ended, what it left undisturbed; how the one after it ended, what is left; the first's changes."""
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
+        shutil.copytree(prepared, folder)
         log.unlink(missing_ok=True)
-        assert in_a_fork(case.prepare, log=log) == 0, log.read_text()
         changes = Changes(folder, kill_at)
         ended = in_a_fork(case.first or case.command, changes, log)
         left = {} if kill_at else files_of(folder)
@@ -80,7 +79,12 @@ def campaign(name: str, case: Case, folder: Path, log: Path, every: int) -> int:
         code = in_a_fork(case.command, Changes(folder), log)
         return ended, left, code, files_of(folder), changes.count
 
-    began = time.monotonic()
+    began, prepared = time.monotonic(), folder.with_name("prepared")
+    for path in (prepared, folder):
+        shutil.rmtree(path, ignore_errors=True)
+    folder.mkdir()
+    assert in_a_fork(case.prepare, log=log) == 0, log.read_text()
+    folder.rename(prepared)
     _, first, code, whole, total = attempt(0)
     assert code == 0, log.read_text()
     wrong = kills = 0
@@ -121,8 +125,8 @@ def after(number: int, signal_number: int, command: Callable[[], Any]) -> Callab
 
         append = Run.append_metrics
 
-        def append_and_signal(run: Run, step: int, metrics: dict[str, float]) -> None:
-            append(run, step, metrics)
+        def append_and_signal(self: Run, step: int, metrics: dict[str, float]) -> None:
+            append(self, step, metrics)
             if step == number:
                 os.kill(os.getpid(), signal_number)
 

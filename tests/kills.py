@@ -62,11 +62,13 @@ class Changes:
     def watch(self) -> None:
         """From now on, in this process and its forks, for good."""
 
+        changes = self
+
         class Raw(io.FileIO):
-            def write(raw, data: Any) -> int:
-                self.point()
-                view = memoryview(data).cast("B")
-                if self.due():
+            def write(self, data: Any) -> int:
+                changes.point()
+                if changes.due():
+                    view = memoryview(data).cast("B")
                     super().write(view[: len(view) // 2])
                     os.kill(os.getpid(), signal.SIGKILL)
                 return super().write(data)
