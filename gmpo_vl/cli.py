@@ -15,12 +15,14 @@ from gmpo_vl.data.commands import add_data_commands
 from gmpo_vl.doctor.commands import add_doctor
 from gmpo_vl.evaluation.commands import add_eval, with_default_command
 from gmpo_vl.evaluation.result_commands import add_difficulty
+from gmpo_vl.locks import IN_USE, FolderInUse
 from gmpo_vl.progress import quiet_libraries
 from gmpo_vl.study.commands import add_study
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; 0 when it did what it was asked, 2 with a sentence on stderr when the input was wrong."""
+    """Run a command; 0 when it did what it was asked, 2 with a sentence on stderr when the input was wrong, 75 when another
+    process works in the folder."""
     parser = build_parser()
     options = parse(parser, with_default_command(sys.argv[1:] if arguments is None else arguments))
     try:
@@ -29,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.traceback:
             raise
         print(f"gmpo-vl: {error}", file=sys.stderr)
-        return 2
+        return IN_USE if isinstance(error, FolderInUse) else 2
     except KeyboardInterrupt:
         if options.traceback:
             raise

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import unicodedata
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 
@@ -66,3 +67,16 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def names_a_folder(text: str) -> bool:
+    """Does FOLDER/text lie in FOLDER, below it, whatever the text? And is it free of control characters?"""
+    path = PurePath(text)
+    shown = all(unicodedata.category(letter) not in ("Cc", "Cs", "Zl", "Zp") for letter in text)
+    return (
+        bool(text.strip())
+        and bool(path.parts)
+        and not path.is_absolute()
+        and ".." not in path.parts
+        and shown
+    )

@@ -12,14 +12,13 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from gmpo_vl.files import append_jsonl, read_jsonl, read_object, sync, to_line, write_json, write_text
-
-_NUMBER = re.compile(r"\d{6,}", re.ASCII)  # a chunk's; "000003 (copy)" is none
 
 
 @dataclass(frozen=True)
@@ -47,6 +46,12 @@ class SampleRecord:
     seed: int
     length: int
     meta: dict[str, Any] = field(default_factory=dict)
+
+
+# What files.write_text and store_image leave of a file of the run's own, where they are killed.
+_HALF_WRITTEN = re.compile(
+    r"((metrics\.jsonl|config\.yaml|best\.json|(step|validation)_\d+\.jsonl)\.\d+|[0-9a-f]{64}\.\d+_\d+)\.partial"
+)
 
 
 class Run:
@@ -80,15 +85,15 @@ class Run:
         return [SampleRecord(**row) for row in read_jsonl(path)] if path.exists() else []
 
     def rollout_steps(self, kind: str = "step") -> list[int]:
-        return sorted(int(p.stem.split("_")[1]) for p in (self.folder / "rollouts").glob(f"{kind}_*.jsonl"))
+        return [n for n, path in _numbered(self.folder / "rollouts", f"{kind}_", ".jsonl") if path.is_file()]
 
     def add_image(self, pixels_HWC: Any) -> str:
         """Keep a picture (uint8 array, height x width x 3) once; its sha256 is its name."""
         return store_image(self.folder / "images", pixels_HWC)
 
     def checkpoint_steps(self) -> list[int]:
-        """Steps of the complete checkpoints, oldest first."""
-        return sorted(int(p.name.split("_")[1]) for p in self.checkpoints.glob("step_*") if p.is_dir())
+        """Steps of the complete checkpoints, oldest first. A copy, a link or a file beside them is none."""
+        return [n for n, path in _numbered(self.checkpoints, "step_") if path.is_dir()]
 
     def checkpoint(self, step: int) -> Path:
         return self.checkpoints / f"step_{step:06d}"
@@ -96,23 +101,56 @@ class Run:
     @contextmanager
     def new_checkpoint(self, step: int) -> Iterator[Path]:
         """A folder to write a checkpoint into; complete under its name, or not there at all."""
-        partial = self.checkpoints / f".partial_step_{step:06d}"
-        shutil.rmtree(partial, ignore_errors=True)
+        partial, replaced = self._unfinished("partial", step), self._unfinished("replaced", step)
+        _make_room(partial)
         partial.mkdir(parents=True)
         yield partial
         for path in sorted(partial.rglob("*")):
             sync(path)
         sync(partial)
-        target = self.checkpoint(step)
-        if target.exists():
-            shutil.rmtree(target)
-        os.replace(partial, target)
+        if step in self.checkpoint_steps():
+            os.rename(self.checkpoint(step), replaced)
+        self._complete(partial, step)
+        if replaced.exists():
+            self._remove(replaced, step)
+
+    def _complete(self, folder: Path, step: int) -> None:
+        if os.path.lexists(self.checkpoint(step)):
+            _move_aside(self.checkpoint(step))
+        os.rename(folder, self.checkpoint(step))
         sync(self.checkpoints)
 
-    def remove_partial_checkpoints(self) -> None:
-        """What a killed process was writing."""
-        for path in self.checkpoints.glob(".partial_step_*"):
-            shutil.rmtree(path)
+    def remove_checkpoint(self, step: int) -> None:
+        """Under its name it is there as a whole or not at all."""
+        self._remove(self.checkpoint(step), step)
+
+    def _remove(self, folder: Path, step: int) -> None:
+        removed = self._unfinished("removed", step)
+        _make_room(removed)
+        os.rename(folder, removed)
+        shutil.rmtree(removed, ignore_errors=True)
+        if removed.exists():  # on a network's disk, where somebody reads in it
+            print(f"{removed} could not be removed yet; the run tries again when it is opened", flush=True)
+
+    def _unfinished(self, state: str, step: int) -> Path:
+        return self.checkpoints / f".{state}_step_{step:06d}"
+
+    def clear_up(self) -> None:
+        """Put right what a killed process left: a checkpoint that was being written, replaced or removed, files half written.
+
+        For the process that holds the folder's lock.
+        """
+        for step, replaced in _numbered(self.checkpoints, ".replaced_step_"):
+            if step not in self.checkpoint_steps():  # killed between two renames: the new one is complete
+                partial = self._unfinished("partial", step)
+                self._complete(partial if partial.is_dir() else replaced, step)
+        for state in ("partial", "replaced", "removed"):
+            for _, path in _numbered(self.checkpoints, f".{state}_step_"):
+                shutil.rmtree(path, ignore_errors=True)
+        for folder in (self.folder, self.folder / "rollouts", self.folder / "images", self.checkpoints):
+            for path in folder.glob("*.partial"):
+                if _HALF_WRITTEN.fullmatch(path.name):
+                    path.unlink()
 
     def rewind(self, step: int) -> None:
         """Back to a checkpoint's step: later metrics and rollouts go to `*.discarded.jsonl`, nothing is lost."""
@@ -152,7 +190,7 @@ class EvaluationFolder:
         return self.results_file.exists()
 
     def finished_chunks(self) -> list[int]:
-        return sorted(int(path.stem) for path in self.chunks.glob("*.jsonl") if _NUMBER.fullmatch(path.stem))
+        return [n for n, path in _numbered(self.chunks, "", ".jsonl") if path.is_file()]
 
     def read_chunk(self, number: int) -> list[SampleRecord]:
         """A finished chunk's samples. Raises ValueError where the file is not as `write_chunk` left it."""
@@ -244,7 +282,7 @@ class EvaluationFolder:
 class StudyFolder:
     """A study's folder: plan.json before anything runs, runs/PHASE/..., chosen.json between the phases, results.json at the end.
 
-    A run's folder is `gmpo-vl train`'s, with log.txt (what the command and the run printed), ended.json and `lock` beside.
+    A run's folder is `gmpo-vl train`'s, with log.txt (what the command and the run printed) and ended.json beside.
     """
 
     def __init__(self, folder: str | Path):
@@ -261,9 +299,6 @@ class StudyFolder:
 
     def log_file(self, name: str) -> Path:
         return self.run(name).folder / "log.txt"
-
-    def lock_file(self, name: str) -> Path:
-        return self.run(name).folder / "lock"
 
     def ending(self, name: str) -> dict[str, Any] | None:
         """How a run's process ended: {exit, error, seconds, versions}; None for one that has not."""
@@ -288,6 +323,35 @@ class StudyFolder:
 
     def write_chosen(self, chosen: list[dict[str, Any]]) -> None:
         write_json(self.chosen_file, {"chosen": chosen})
+
+
+def _numbered(folder: Path, before: str, after: str = "") -> list[tuple[int, Path]]:
+    """(number, path) of what bears a name as we write it: BEFORE, the number in six digits or more, AFTER.
+
+    Everything else is somebody's own: copies, links, backups.
+    """
+    found = []
+    for path in folder.glob("*"):
+        digits = path.name.removeprefix(before).removesuffix(after)
+        ours = digits.isdecimal() and path.name == f"{before}{int(digits):06d}{after}"
+        if ours and not path.is_symlink():
+            found.append((int(digits), path))
+    return sorted(found)
+
+
+def _make_room(path: Path) -> None:
+    """Nothing stands under this name afterwards."""
+    shutil.rmtree(path, ignore_errors=True)
+    if os.path.lexists(path):
+        _move_aside(path)
+
+
+def _move_aside(path: Path) -> None:
+    """Another name for what stands in a checkpoint's place and is none: a file or a link, somebody's."""
+    names = (path.with_name(f"{path.name}.moved_{k}") for k in count(1))
+    aside = next(name for name in names if not os.path.lexists(name))
+    os.rename(path, aside)
+    print(f"{path} is no checkpoint: it is called {aside.name} now", flush=True)
 
 
 def store_image(folder: Path, pixels_HWC: Any) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 
 from gmpo_vl.config.honoured import DTYPE_KEYS, HONOURED, KL_KINDS
 from gmpo_vl.config.schema import Config, value_of
+from gmpo_vl.files import names_a_folder
 from gmpo_vl.policy.settings import OBJECTIVE_KEYS, OBJECTIVES, resolve_settings
 
 _PLACEMENT_ON_LOCAL = (
@@ -317,8 +318,15 @@ def _rest_problems(config: Config, say: Say) -> Iterable[str]:
     betas = config.worker.actor.optim.betas
     if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
         yield f"{say('worker.actor.optim.betas')}: two numbers, each at least 0 and below 1"
-    if not config.trainer.experiment_name.strip():
-        yield f"{say('trainer.experiment_name')}: a run needs a name; its folder is called after it"
+    if not names_a_folder(config.trainer.experiment_name):
+        yield (
+            f"{say('trainer.experiment_name')}: a run needs a name, and its folder, runs/NAME, is called after it: no absolute "
+            "path, no `..`, no control characters (trainer.save_checkpoint_path names any other folder)"
+        )
+    for key in sorted(config.written):
+        value = value_of(config, key)
+        if isinstance(value, str) and "\0" in value:
+            yield f"{say(key)}: it holds a NUL character, which no name of a file or model has"
     yield from _validation_sampling_problems(config, say)
 
 

@@ -15,7 +15,13 @@ from gmpo_vl.config.schema import key_types, value_of
 from gmpo_vl.data.order import EpochOrder
 from gmpo_vl.data.types import Prompt
 from gmpo_vl.engines.ahead import Ahead
-from gmpo_vl.engines.checkpoint import Progress, checkpoint_to_go_on_from, is_own, load_progress
+from gmpo_vl.engines.checkpoint import (
+    Progress,
+    checkpoint_to_go_on_from,
+    is_own,
+    load_progress,
+    tidy_checkpoints,
+)
 from gmpo_vl.engines.fitting import with_fitting_tokens
 from gmpo_vl.engines.loggers import Logger, open_loggers
 from gmpo_vl.engines.passes import LogProbs
@@ -146,6 +152,8 @@ def open_session(
         progress.note_validation(line["step"], line)
         if line["step"] == progress.step:
             progress.unfinished = {}  # it was finished in an earlier resume
+    if not config.trainer.val_only:
+        tidy_checkpoints(run, config.trainer, progress)
     order = EpochOrder(len(prompts), config.data.seed, config.data.shuffle)
     return Session(
         config=fitting,
@@ -164,14 +172,17 @@ def open_session(
     )
 
 
+def run_of(config: Config) -> Run:
+    return Run(config.trainer.save_checkpoint_path or f"runs/{config.trainer.experiment_name}")
+
+
 def open_run(config: Config, check_checkpoint: Callable[[Path, Config], None]) -> tuple[Run, Path | None]:
-    """The run's folder, and the checkpoint to go on from."""
-    trainer = config.trainer
-    run = Run(trainer.save_checkpoint_path or f"runs/{trainer.experiment_name}")
-    checkpoint = checkpoint_to_go_on_from(run, trainer)
+    """The run's folder, put right after a kill, and the checkpoint to go on from. Its lock is held (locks.py)."""
+    run = run_of(config)
+    run.create().clear_up()
+    checkpoint = checkpoint_to_go_on_from(run, config.trainer)
     if checkpoint is not None:
         check_checkpoint(checkpoint, config)
-    run.create().remove_partial_checkpoints()
     return run, checkpoint
 
 

@@ -14,6 +14,8 @@ from typing import Any, Literal
 
 import yaml
 
+from gmpo_vl.files import names_a_folder
+
 FOLDER = Path(__file__).parent / "protocols"
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -121,6 +123,10 @@ def load_protocol(name: str) -> Protocol:
 def checked(protocol: Protocol) -> Protocol:
     """The protocol, or a ValueError that says which field cannot be."""
     p, where = protocol, f"protocol {protocol.name}"
+    if not names_a_folder(p.name):
+        raise ValueError(
+            f"{where!r}: the results' folder is called after its file, and none can be called {p.name!r}"
+        )
     for field in ("n", "max_tokens", "max_prompt_tokens", "chunk"):
         if getattr(p, field) < 1:
             raise ValueError(f"{where}: {field} is {getattr(p, field)}, but must be at least 1")

@@ -319,3 +319,11 @@ def test_a_protocol_file_with_a_wrong_field_is_refused(small_protocol, tmp_path)
         )
         with pytest.raises(ValueError, match=said):
             load_protocol(str(path))
+
+
+@pytest.mark.parametrize("name", ["..yaml", "...yaml", "a\nb.yaml"])
+def test_a_protocol_file_after_which_no_folder_can_be_called_is_refused(name, small_protocol, tmp_path):
+    path = tmp_path / name
+    path.write_text(small_protocol.read_text())
+    with pytest.raises(ValueError, match="results' folder is called after its file"):
+        load_protocol(str(path))
