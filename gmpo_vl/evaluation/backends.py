@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from gmpo_vl.data.types import Prompt
+from gmpo_vl.manifest import check_model_files
 from gmpo_vl.models.loading import load_for_inference
 from gmpo_vl.models.processing import Processor
 from gmpo_vl.rollout import vllm
@@ -71,6 +72,7 @@ def load_backend(
     max_tokens: of a prompt and its answer together; max_images: of one prompt (vLLM plans its memory with them).
     """
     if choice.name == "vllm":
+        check_model_files(folder)
         engine = vllm.load_engine(folder, processor, max_tokens, max_images, choice.tensor_parallel)
         return vllm_backend(engine, processor)
     return transformers_backend(load_for_inference(folder), processor)
