@@ -11,6 +11,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedModel
 
 from gmpo_vl.data.hub import hub_obstacle
+from gmpo_vl.models.compat import check_config
 from gmpo_vl.models.shared import sharing_obstacle, use_group_attention
 from gmpo_vl.models.vision import batch_vision
 
@@ -53,9 +54,10 @@ def model_folder(path: str) -> Path:
 def model_config(folder: str | Path, **overrides: Any) -> Any:
     """The configuration in a model's folder, with `worker.actor.model.override_config` in place of its values.
 
-    Raises ValueError for an override that it does not know.
+    Raises ValueError for an override that it does not know, and for a file that this version of transformers misreads.
     """
     config = AutoConfig.from_pretrained(folder)
+    check_config(Path(folder))
     for key, value in overrides.items():
         if not hasattr(config, key):
             raise ValueError(f"worker.actor.model.override_config: {type(config).__name__} has no {key!r}")

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from gmpo_vl.data.types import Prompt
-from gmpo_vl.models.loading import banned_ids
+from gmpo_vl.models.loading import banned_ids, model_config
 from gmpo_vl.models.processing import Processor
 from gmpo_vl.rollout.seeds import sample_seed
 from gmpo_vl.rollout.types import Group, Response, Sampling
@@ -44,10 +44,9 @@ def engine_version() -> str:
 
 def load_engine(folder: Path, processor: Processor, max_tokens: int, max_images: int) -> Any:
     """vLLM's engine for a model folder. max_tokens: of a prompt and its answer together. max_images: of one prompt."""
-    from transformers import AutoConfig
     from vllm import LLM
 
-    positions = AutoConfig.from_pretrained(folder).get_text_config().max_position_embeddings
+    positions = model_config(folder).get_text_config().max_position_embeddings
     pictures = {}
     if processor.image is not None:
         # The pictures come resized; these limits leave them as they are, and let vLLM plan its memory.

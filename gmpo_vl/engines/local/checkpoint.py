@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from gmpo_vl.config import Config
+from gmpo_vl.models.compat import save_pretrained
 from gmpo_vl.models.forward import unwrap
 from gmpo_vl.models.loading import copy_without_weights
 from gmpo_vl.models.processing import Processor
@@ -30,7 +31,7 @@ def save_model(model: Any, processor: Processor, folder: Path) -> None:
     """The model (or its LoRA adapter) and everything else of the folder its processor came from."""
     folder.mkdir(parents=True)
     copy_without_weights(processor.folder, folder)
-    model.save_pretrained(folder, safe_serialization=True)
+    save_pretrained(model, folder)
 
 
 def save_optimizer(model: Any, optimizer: torch.optim.Optimizer, path: Path) -> None:
