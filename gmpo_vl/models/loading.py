@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 
 from gmpo_vl.data.hub import hub_obstacle
 from gmpo_vl.manifest import check_model_files
-from gmpo_vl.models.compat import no_code_of
+from gmpo_vl.models.compat import check_config, no_code_of
 from gmpo_vl.models.shared import sharing_obstacle, use_group_attention
 from gmpo_vl.models.vision import batch_vision
 
@@ -57,10 +57,12 @@ def model_folder(path: str) -> Path:
 def model_config(folder: str | Path, **overrides: Any) -> Any:
     """The configuration in a model's folder, with `worker.actor.model.override_config` in place of its values.
 
-    Raises ValueError for an override that it does not know, and for a model of a kind that transformers does not.
+    Raises ValueError for an override that it does not know, for a model of a kind that transformers does not, and for a file
+    that this version of transformers misreads.
     """
     with no_code_of(folder, "configuration") as no_code:
         config = AutoConfig.from_pretrained(folder, **no_code)
+    check_config(Path(folder))
     for key, value in overrides.items():
         if not hasattr(config, key):
             raise ValueError(f"worker.actor.model.override_config: {type(config).__name__} has no {key!r}")

@@ -25,6 +25,7 @@ from gmpo_vl.engines.easyr1.checkpoint import PLAIN, shards
 from gmpo_vl.engines.proof import TOLERANCE, Gaps, gaps_between
 from gmpo_vl.engines.saved import read_saved
 from gmpo_vl.engines.setup import DTYPES
+from gmpo_vl.models.compat import complete_config, save_pretrained
 from gmpo_vl.models.forward import response_log_probs
 from gmpo_vl.models.loading import (
     adapter_base,
@@ -107,10 +108,11 @@ def export(checkpoint: Path, folder: Path, adapter: bool = False) -> Gaps:
     elif lora.is_dir():
         with tempfile.TemporaryDirectory(dir=folder.parent) as alone:
             _save_adapter(actor, Path(alone))
-            _merged(Path(alone), dtype).save_pretrained(partial, safe_serialization=True)
+            save_pretrained(_merged(Path(alone), dtype), partial)
     else:
         _save_whole(actor, partial, dtype)
     copy_without_weights(actor / "huggingface", partial)
+    complete_config(partial)  # an adapter's was copied
     gaps = parity_gaps(partial, parity)
     allowed = TOLERANCE[dtype]
     if not gaps.within(allowed):
@@ -177,7 +179,7 @@ def _save_whole(actor: Path, folder: Path, dtype: torch.dtype) -> None:
         raise ValueError(
             f"{actor} is of another model than its configuration: no weights for {left}, {unknown} in vain"
         )
-    model.save_pretrained(folder, safe_serialization=True)
+    save_pretrained(model, folder)
 
 
 def _save_adapter(actor: Path, folder: Path) -> None:
