@@ -8,6 +8,7 @@ from gmpo_vl.verify import countdown
 from gmpo_vl.verify.choices import judge_choice
 from gmpo_vl.verify.gold import Gold
 from gmpo_vl.verify.lex import MAX_CHARS
+from gmpo_vl.verify.marks import unmarked
 from gmpo_vl.verify.quantities import Leeway
 from gmpo_vl.verify.values import judge_value, type_of
 
@@ -19,6 +20,7 @@ def judge(gold: Gold, answer: str) -> str:
         return "too_long"
     if gold.type == "countdown":
         return countdown.judge(gold, answer)
+    answer = unmarked(answer)
     outcomes = [_judge(alternative, gold, answer) for alternative in gold.alternatives]
     for outcome in ("equal", "undecided"):
         if outcome in outcomes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from itertools import pairwise
 
 from gmpo_vl.verify.normalise import normalise
 
@@ -11,6 +12,13 @@ TEXT_GROUP = re.compile(r"\\(?:text|mbox|textbf|textit|textrm|mathrm|hbox|mathbf
 _LETTERS_ONLY = re.compile(r"(?=.*\b(?!and\b)[A-Za-z]{3,})[A-Za-z ]+[.]?")
 _NAME = re.compile(r"(?:\d[\d.,]*\s+)?([A-Za-z]{2,})[.]?")  # UK, USA, 16 GB
 _SPELLED = re.compile(r"(?:\d[\d.,]*\s*)?([A-Za-z ]{2,})[.]?")
+_VOWELS = frozenset("aeiou")
+_SHORT_WORDS = frozenset(
+    "ad ah am an as at ax be by do dr eh ex go ha he hi id if in is it jr kg km lb ma me mm mr ms mt my no of oh ok on or ow ox pa pm sr "
+    "st so to up us we ye am ac ad bc ce cd cv cm dc dj dvd ec eu fm gb gp hd hq hr ib iq js kb la lcd ml mb mph nj nm nsw nw ny nyc nz "
+    "oz pc phd pdf ph php pr pt pvc rd rpm sw se ssw nnw sms sql tb tv tx uk un usb usa utc vcr vip vp vs vt xl xml cpr cst gmt mst pst "
+    "bbc nbc cbs gps html http jpg mp nba nfl nhl mlb".split()
+)
 _SEPARATED = re.compile(r"[,;&]|\band\b")
 _TEXT_COMMAND = re.compile(r"\\(?:text|mbox|textbf|textit|textrm|mathrm|hbox|mathbf|operatorname)\s*(?=\{)")
 _CLOCK = re.compile(r"(?<![a-z])([ap])\.?\s?m(?![a-z])\.?")  # a.m.
@@ -27,13 +35,22 @@ def bare(text: str) -> str:
 
 def is_wordy(text: str) -> bool:
     """Only letters and spaces, three or more letters together: rather words than a product of symbols."""
-    return _LETTERS_ONLY.fullmatch(TEXT_GROUP.sub(r"\1", text).strip()) is not None
+    plain = TEXT_GROUP.sub(r"\1", text).strip()
+    return _LETTERS_ONLY.fullmatch(plain) is not None and (plain != text.strip() or not _is_product(plain))
+
+
+def _is_product(letters: str) -> bool:
+    """lwh, abc, ut: letters that are no word, so that their order does not matter."""
+    if len(letters) > 4 or not letters.isalpha() or letters.lower() in _SHORT_WORDS:
+        return False
+    neighbours = all(ord(two) - ord(one) == 1 for one, two in pairwise(sorted(letters.lower())))
+    return len(letters) < 3 or neighbours or _VOWELS.isdisjoint(letters.lower())
 
 
 def is_turned(gold: str, answer: str) -> bool:
     """The letters of a name (UK, 16 GB) in another order, which a product of symbols would not mind."""
     name, other = (form.fullmatch(bare(text)) for form, text in ((_NAME, gold), (_SPELLED, answer)))
-    if not name or not other:
+    if not name or not other or ("\\" not in gold and _is_product(gold.strip())):
         return False
     theirs = other[1].replace(" ", "")
     return name[1] != theirs and sorted(name[1]) == sorted(theirs)
