@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-_PLAIN = re.compile(r"-?[\w.]+")
+_PLAIN = re.compile(r"-?[a-zA-Z\d.]+")
 _TAGS = re.compile(r"</?(?:b|i|u|em|strong|code|span|p|center|mark|answer)\s*/?>", re.IGNORECASE)
 _BOLD = re.compile(r"(?<![\w*)}\]])\*\*([^*]+)\*\*(?![\w*({\\])|(?<![\w_])__([^_]+)__(?![\w_])")
 _COLOURS = re.compile(

@@ -49,13 +49,15 @@ def judge_value(alternative: str, kind: str, leeway: Leeway, answer: str) -> str
         return "equal"
     if is_range(alternative):
         return _judge_range(alternative, leeway, answer)
+    (ours, condition), (theirs, other) = parted(alternative), parted(answer)
+    if kind == "text" and ours != alternative:  # f(x) = 2x for all x
+        kind = type_of(ours)
     # east is not seat, though e·a·s·t is s·e·a·t
     if kind == "text" or (is_wordy(alternative) and is_wordy(answer)):
         same_text = any(same_words(alternative, text) for text in (answer, without_lead(answer)))
         return "equal" if same_text or _same_row(alternative, answer) else "different"
     if is_turned(alternative, answer):
         return "different"
-    (ours, condition), (theirs, other) = parted(alternative), parted(answer)
     if condition and other and condition != other:
         return "different"
     return _judge_trees(ours, leeway, theirs)
