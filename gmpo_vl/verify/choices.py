@@ -17,7 +17,7 @@ from functools import lru_cache
 
 from gmpo_vl.verify.compare import same
 from gmpo_vl.verify.gold import Gold
-from gmpo_vl.verify.letters import named, other_letters, plain, several
+from gmpo_vl.verify.letters import Named, named, other_letters, plain, several
 from gmpo_vl.verify.quantities import Leeway, Undecided
 from gmpo_vl.verify.texts import bare, same_words, squeezed
 from gmpo_vl.verify.values import CHOICE, judge_value, trees, type_of
@@ -75,30 +75,47 @@ def _option(options: tuple[str, ...], index: int, golds: tuple[str, ...]) -> Cho
 def judge_choice(choice: Choice, leeway: Leeway, answer: str) -> str:
     """The outcome of an answer without marks around it (marks.py) against one right option."""
     found = named(answer)
-    lone = found is not None and not found.rest and choice.names(found.letter)
-    if choice.contents and not lone and _content(choice, leeway, answer) == "equal":
-        return "equal"
-    if found and choice.letter and choice.names(found.letter):
-        if found.letter != choice.letter:
-            outcome = "different"
-        elif not found.rest:
-            outcome = "equal"
-        elif choice.contents:
-            outcome = _content(choice, leeway, found.rest)
-        elif other_letters(bare(found.rest)):
-            outcome = "hedged"
-        else:
-            outcome = "equal" if _follows(found.rest, found.closed) else "different"
+    if found and not choice.names(found.letter):
+        found = None
+    if choice.contents and (found is None or found.rest):  # "Solution B" may be a text, or end with a letter
+        outcome = _content(choice, leeway, answer)
+        if outcome == "equal" and _contradicts(choice, leeway, found, answer):
+            return "different"
+        if outcome in ("equal", "another"):
+            return outcome.replace("another", "different")
     else:
-        outcome = _content(choice, leeway, answer) if choice.contents else "different"
+        outcome = "different"
+    if found and choice.letter:
+        outcome = _lettered(choice, leeway, found)
     return "equal" if outcome != "equal" and _said_twice(choice, leeway, answer) else outcome
 
 
-def _follows(rest: str, closed: bool) -> bool:
-    """Whether a text whose option is unknown can be its text: after `(C)` anything but a sign; before it a value."""
-    if closed:
-        return rest[0].isalnum() or rest[0] in "\\({-.["
-    return rest[0] in "\\$-0123456789" and bool(trees(rest))
+def _contradicts(choice: Choice, leeway: Leeway, found: Named | None, answer: str) -> bool:
+    """Whether `A. Yes` is the right text after another option's letter, rather than a text that begins with A."""
+    if found is None or found.letter == choice.letter or not found.rest:
+        return False
+    alike = any(squeezed(content) == squeezed(answer) for content in choice.contents)
+    return not alike and _content(choice, leeway, found.rest) == "equal"
+
+
+def _lettered(choice: Choice, leeway: Leeway, found: Named) -> str:
+    if found.letter != choice.letter:
+        return "different"
+    if not found.rest:
+        return "equal"
+    if choice.contents:
+        return _content(choice, leeway, found.rest).replace("another", "different")
+    if other_letters(bare(found.rest)):
+        return "hedged"
+    return "equal" if _can_be_text(found) else "different"
+
+
+def _can_be_text(found: Named) -> bool:
+    """Whether the text of an unknown option can be this: anything but a sign after `(C)`, a value before `(C)`."""
+    start = found.rest[0]
+    if found.before:
+        return start in "\\$-0123456789" and bool(trees(found.rest))
+    return found.closed and (start.isalnum() or start in "\\({-.[")
 
 
 def _said_twice(choice: Choice, leeway: Leeway, answer: str) -> bool:
@@ -110,20 +127,20 @@ def _said_twice(choice: Choice, leeway: Leeway, answer: str) -> bool:
 
 
 def _content(choice: Choice, leeway: Leeway, answer: str) -> str:
+    """The outcome against the right option's text; `another` for an answer that is as near to another option."""
     near, outcome = max((_nearness(content, leeway, answer) for content in choice.contents), key=lambda n: n[0])
-    if not near:
-        return outcome
     if not choice.others:
-        return "equal" if near > 1 else "different"
+        return "another" if near == 1 else outcome
     rival = max(_nearness(other, leeway, answer)[0] for other in choice.others)
-    return "equal" if near > rival else "different"
+    return "equal" if near > rival else "another" if rival else outcome
 
 
 def _nearness(option: str, leeway: Leeway, answer: str) -> tuple[int, str]:
     """3 where the answer is written like the option, 2 where it has its order and form, 1 where it is equal, 0 otherwise; and
     the outcome of the comparison.
     """
-    outcome = judge_value(option, type_of(option), leeway, answer)
+    kind = "text" if CHOICE.fullmatch(bare(option)) else type_of(option)  # the option G, in any case
+    outcome = judge_value(option, kind, leeway, answer)
     if outcome != "equal":
         return 0, outcome
     ours, theirs = trees(option)[:1], trees(answer)[:1]
@@ -147,6 +164,5 @@ def _in_order(ours: tuple, theirs: tuple, leeway: Leeway) -> bool:
 def judge_letters(gold: str, answer: str) -> bool:
     """Whether gold and answer name the same set of several options: `AD`, `A and D`, `D, A`."""
     ours = several(gold)
-    if ours is None or (bare(gold).isalpha() and list(bare(gold)) != sorted(bare(gold))):  # BAD is a word
-        return False
-    return several(answer) == ours
+    glued = bare(gold)
+    return ours is not None and ours == several(answer) and not (glued.isalpha() and list(glued) != sorted(glued))

@@ -13,11 +13,14 @@ from gmpo_vl.verify.texts import TEXT_GROUP
 
 
 class Named(NamedTuple):
-    """letter: the option; rest: what else is said; closed: a bracket, a stop or a colon parts the two."""
+    """letter: the option; rest: what else is said, and before: in front of the letter; closed: a bracket, a stop or words such
+    as "that is" part the two.
+    """
 
     letter: str
-    rest: str
-    closed: bool
+    rest: str = ""
+    closed: bool = False
+    before: bool = False
 
 
 _STYLES = re.compile(
@@ -68,17 +71,17 @@ def named(answer: str) -> Named | None:
     """The letter that an answer begins or ends with, and the rest; None where it names no option."""
     text = plain(answer)
     if twice := _TWICE.fullmatch(text):
-        return Named(twice[1], "", True)
+        return Named(twice[1])
     head = _HEAD.match(text)
     if head and head.end() == len(text.rstrip(" .,;:)")):
-        return Named((head[1] or head[2]).upper(), "", True)
+        return Named((head[1] or head[2]).upper())
     if head:
         letter, rest = (head[1] or head[2]).upper(), text[head.end() :]
         if closing := _CLOSED.match(text, head.end()):
             rest = text[closing.end() :]
         said = _CONFIRMED.fullmatch(rest) or _REASON.fullmatch(rest)
         if said and not (said.re is _REASON and other_letters(said["why"])):
-            return Named(letter, "", True)
+            return Named(letter)
         if joined := _JOINED.match(rest):
             opened = joined[0].strip()
             rest = rest[joined.end() :].rstrip()
@@ -87,12 +90,13 @@ def named(answer: str) -> Named | None:
         if closing or rest[:1] == " ":
             return Named(letter, rest.strip(), closing is not None)
     if tail := _TAIL.fullmatch(text):
-        return Named((tail[2] or tail[3]).upper(), tail[1].strip(), False)
+        return Named((tail[2] or tail[3]).upper(), tail[1].strip(), before=True)
     return None
 
 
 _LIST = re.compile(r"[A-Za-z]+|[^\sA-Za-z]")
 _AROUND = re.compile(r"^(?:(?:both|options?|choices?|letters?) )+| (?:only|both)$", re.IGNORECASE)
+_BRACKETED = re.compile(r"[(\[{] ?([A-J]) ?[)\]}]")
 _BETWEEN = frozenset(", ; & and".split())
 
 
@@ -101,8 +105,7 @@ def several(text: str) -> frozenset[str] | None:
     """The letters of `AD`, `A and D`, `(A), (D)`, `A, D only`; None unless there are at least two, each named once."""
     if len(text) > 80:
         return None
-    words = _LIST.findall(_AROUND.sub("", plain(text)))
-    words = [word for word in words if word not in "()[]{}."]
+    words = _LIST.findall(_BRACKETED.sub(r" \1 ", _AROUND.sub("", plain(text))))
     while ", and" in " ".join(words):  # B, C, and D
         words.remove("and")
     letters = words[::2] if len(words) > 1 else list("".join(words))

@@ -25,7 +25,7 @@ _RAISED = {"平方": "^2", "立方": "^3", None: ""}
 NUMBER = r"-?(?:\d+(?:,\d{3})*(?:\.\d+)?|\.\d+)"
 _TEXT = r"(?:\\(?:text|mathrm|mbox|textrm) ?)?"
 _ORDINAL = re.compile(  # as plain text, or raised: 9th, 9^{\text{th}} grade
-    r"(\d{1,9})(?:\^ ?\{? ?(?:\\(?:text|mathrm|mbox|textrm) ?\{ ?)?(st|nd|rd|th) ?\}{0,2}|\\textsuperscript\{(st|nd|rd|th)\}|(st|nd|rd|th)\b)"
+    r"(\d{1,9})(?!.*(?:power|root))(?:\^ ?\{? ?(?:\\(?:text|mathrm|mbox|textrm) ?\{ ?)?(st|nd|rd|th) ?\}{0,2}|\\textsuperscript\{(st|nd|rd|th)\}|(st|nd|rd|th)\b)"
     rf"(?: ?{_TEXT}\{{? ?[a-z]{{3,}}(?: [a-z]{{3,}})? ?\}}?)?\.?"
 )
 _SPACED = re.compile(r"([-+]?(?:\\?\$)?\s*)(\d{1,3}(?: \d{3})+)((?:\.\d+)?(?:\s*(?:[^\d\s/ ].*)?)?)", re.DOTALL)
@@ -34,7 +34,9 @@ _FRACTION = re.compile(r"(.*[\d})])\s*\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}"
 _PART = rf"({NUMBER})\s*([a-zA-Z]+)\.?"
 _TWO_PARTS = re.compile(rf"{_PART}\s*(?:(?:,|and)\s*)?{_PART}")
 _FEET = re.compile(rf"({NUMBER})\s*'\s*({NUMBER})\s*(?:''|\")")
-_COUNTED = re.compile(rf"((?:\\?\$\s*)?{NUMBER})\s+([A-Za-z]{{2,}}(?:[ /][A-Za-z]+){{0,5}})\.?")
+_RAISED_WORD = r"[A-Za-z]+(?:\^(?:-?\d|\{-?\d\}))?"
+_COUNTED = re.compile(rf"((?:\\?\$\s*)?{NUMBER}) ({_RAISED_WORD}(?: ?[ /] ?{_RAISED_WORD}){{0,5}})\.?")
+_FIRST = re.compile(r"[A-Za-z]+")
 _LETTER = re.compile(r"(.*(?:[\d})]|\\pi))\s*([mgshLNJWV])(\^\d|\^\{\d\})?", re.DOTALL)
 _METRES = re.compile(r"(.*(?:[\d})]|\\pi))\s*(m)(\^\d|\^\{\d\})?", re.DOTALL)
 _SIGN = re.compile(r"(?:negative|minus)\s+(?=[\d.a-z\\(])", re.IGNORECASE)
@@ -106,7 +108,7 @@ def counted(text: str) -> str | None:
     The text is one of `spelled`.
     """
     if match := _COUNTED.fullmatch(text):
-        first = match[2].replace("/", " ").split()[0]
+        first = _FIRST.match(match[2])[0]  # pyright: ignore[reportOptionalSubscript]
         if len(first) > 3 or unit_of(first, True) is not None:
             return rf"{match[1]}\text{{ {match[2]}}}"
     return _with_letter(_LETTER.fullmatch(text))

@@ -92,26 +92,25 @@ _UNSURE = frozenset(
 )
 _WORD = re.compile(r"[A-Za-z]+(?:'[a-z]+)?")
 _AMOUNT = re.compile(rf"(?<![\w.\\^_/*+=<>(-])(?:\\?\$ ?)?{NUMBER}(?: ?\\?%|°)?(?![\w^_/*+=<>(-])")
-_FORMULA = re.compile(r"[=<>+*/^_|{}\[\]\\]")
+_MEASURE = re.compile(r" ((?:square |cubic )?([A-Za-z]+))")
+_FORMULA = re.compile(r"[\d=<>+*/^_|{}\[\]\\]")
 
 
 @lru_cache(maxsize=20_000)
 def said(text: str) -> str | None:
     """The one number of a sentence, with its unit (`The trip took 35 minutes.`); None for anything less plain."""
     flat = " ".join(TEXT_GROUP.sub(r" \1 ", text).split())
-    words = _WORD.findall(flat)
-    if len(words) < 2 or not flat[:1].isalpha() or not _UNSURE.isdisjoint(word.lower() for word in words):
-        return None
-    amounts = list(_AMOUNT.finditer(flat))
+    amounts = list(_AMOUNT.finditer(flat)) if flat[:1].isalpha() else []
     if len(amounts) != 1:
         return None
-    amount, rest = amounts[0], flat[amounts[0].end() :]
-    around = flat[: amount.start()] + " " + rest
-    if any(c.isdigit() for c in around) or _FORMULA.search(around):
+    amount = amounts[0]
+    measure = _MEASURE.match(flat, amount.end())
+    unit = measure[1] if measure and unit_of(measure[2], False) is not None else ""
+    around = flat[: amount.start()] + flat[amount.end() + len(unit) + bool(unit) :]
+    words = _WORD.findall(around)
+    if not words or not _UNSURE.isdisjoint(word.lower() for word in words) or _FORMULA.search(around):
         return None
-    unit = _WORD.match(rest.lstrip())
-    named = unit and unit_of(unit[0], False)
-    return rf"{amount[0]}\text{{ {unit[0]}}}" if unit and named else amount[0]
+    return rf"{amount[0]}\text{{ {unit}}}" if unit else amount[0]
 
 
 _COUNTED = re.compile(r"(?<=[\d)])(?:(?: ?/ ?| )[A-Za-z]{3,})+")

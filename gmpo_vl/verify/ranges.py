@@ -13,24 +13,26 @@ from gmpo_vl.verify.units import unit_of
 
 # An end: a plain number with its sign of money before it, or a percent sign, a degree sign or words after it.
 _END = rf"(?:\\?\$ ?)?{NUMBER}(?: ?\\?%| ?\^ ?\{{? ?\\circ ?\}}?| ?([a-zA-Z]{{2,}})(?:\^\{{?\d\}}?)?)?"
-_RANGE = re.compile(rf"(?:(?:from|between) )?({_END}) ?(?:-{{1,3}}|(?<= )(?:to|and)(?= )) ?({_END})")
+_RANGE = re.compile(rf"(?:from )?({_END}) ?(?:-{{1,3}}|(?<= )to(?= )) ?({_END})|between ({_END}) and ({_END})")
 _TIME = re.compile(r"(\d{1,2})(?::([0-5]\d))?(?::00)? ?(?:([ap]) ?\.? ?m\b\.?|(o'?clock))?(?: in the (morning|afternoon|evening))?")
 
 
 @lru_cache(maxsize=20_000)
 def ends(text: str) -> tuple[str, str] | None:
     """The two ends of `20 - 30`, `60%-80%`, `20 to 30 cm`, `between 2.0 and 2.4`; None for anything else."""
-    if not text[-1:].isdigit() and not any(c.isdigit() for c in text[:8]):
+    if text.isalnum() or not any(c.isdigit() for c in text):
         return None
     match = _RANGE.fullmatch(_flat(text))
-    if not match or not all(word is None or len(word) > 4 or unit_of(word, True) for word in match.group(2, 4)):
+    if not match:
         return None
-    return match[1].strip(), match[3].strip()
+    low, word, high, other = match.groups()[:4] if match[1] else match.groups()[4:]
+    named = all(w is None or len(w) > 4 or unit_of(w, True) for w in (word, other))
+    return (low.strip(), high.strip()) if named else None
 
 
-def is_range(gold: str) -> bool:
-    """Whether a gold is a range: with a dash; `20 to 30` may be a ratio, and `3 and 5` are two numbers."""
-    return "-" in normalise(gold)[1:] and ends(gold) is not None and not re.search("to|and|between", gold)
+def is_range(gold: str, answer: str) -> bool:
+    """Whether a gold is a range: it has a dash, or the answer has one (`20 to 30` may be a ratio, too)."""
+    return ends(gold) is not None and any("to" not in text and "between" not in text for text in (gold, answer) if ends(text))
 
 
 class Time(NamedTuple):

@@ -12,7 +12,7 @@ from gmpo_vl.verify.normalise import normalise
 from gmpo_vl.verify.parse import parse
 from gmpo_vl.verify.phrases import parted, said, without_lead, worked
 from gmpo_vl.verify.quantities import EXACT, Leeway, Undecided
-from gmpo_vl.verify.ranges import ends, is_range, same_time
+from gmpo_vl.verify.ranges import ends, is_range, same_time, time_of_day
 from gmpo_vl.verify.texts import TEXT_GROUP, bare, is_turned, is_wordy, same_words, squeezed
 from gmpo_vl.verify.tokens import Unreadable
 from gmpo_vl.verify.tree import Node, constants, contains, symbols
@@ -47,7 +47,9 @@ def judge_value(alternative: str, kind: str, leeway: Leeway, answer: str) -> str
         return "equal" if _plain_value(answer) == _plain_value(alternative) else "different"  # most answers
     if squeezed(alternative) == squeezed(answer) or same_time(alternative, answer):
         return "equal"
-    if is_range(alternative):
+    if (time := time_of_day(answer)) and 0 < time.minute < 10:  # 3:01 is no ratio
+        return "different"
+    if is_range(alternative, answer):
         return _judge_range(alternative, leeway, answer)
     (ours, condition), (theirs, other) = parted(alternative), parted(answer)
     if kind == "text" and ours != alternative:  # f(x) = 2x for all x
@@ -136,7 +138,7 @@ def type_of(text: str) -> str:
         return "choice"
     if plain.lower() in _ANSWER_WORDS or _NO_ARITHMETIC.fullmatch(plain):
         return "text"
-    if is_range(text):
+    if is_range(text, text):
         return "range"
     forms = trees(text)
     if "\\text" in text and plain.isalpha() and not (forms and forms[0].op == "num"):
