@@ -164,5 +164,7 @@ def _in_order(ours: tuple, theirs: tuple, leeway: Leeway) -> bool:
 def judge_letters(gold: str, answer: str) -> bool:
     """Whether gold and answer name the same set of several options: `AD`, `A and D`, `D, A`."""
     ours = several(gold)
+    if ours is None or ours != several(answer):
+        return False
     glued = bare(gold)
-    return ours is not None and ours == several(answer) and not (glued.isalpha() and list(glued) != sorted(glued))
+    return not glued.isalpha() or list(glued) == sorted(glued)

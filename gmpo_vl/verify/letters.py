@@ -46,6 +46,7 @@ _CONFIRMED = re.compile(
 _JOINED = re.compile(r" ?(?:,? ?(?:i\.? ?e\.?|that is|namely|which is|meaning)[,:]? ?|[,;=:→] ?|->|- |\((?=.*\)$)|\[(?=.*\]$))", re.IGNORECASE)
 _REASON = re.compile(r"[ ,.;]*\b(?:because|since|as)\b(?P<why>.*)", re.IGNORECASE)
 _TAIL = re.compile(r"(.*[^\s(\[<,;:=-])[ ,;:=]*(?:[(\[<] ?(?:(?:option|choice) )?([A-Z])[.]? ?[)\]>]|→ ?([A-Z]))[.]?", re.IGNORECASE)
+_ALONE = re.compile(r"(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])|[^\x00-\x7f]")
 _TWICE = re.compile(r"\(?([A-Z])\)?(?: ?(?:/|,|or|=) ?\(?\1\)?)+")
 
 
@@ -67,8 +68,13 @@ def plain(text: str) -> str:
     return without_lead(" ".join(text.split()).strip(" ,;"))
 
 
+@lru_cache(maxsize=20_000)
 def named(answer: str) -> Named | None:
     """The letter that an answer begins or ends with, and the rest; None where it names no option."""
+    if len(answer) == 1 and answer.isascii() and answer.isalpha():
+        return Named(answer.upper())
+    if not _ALONE.search(answer):
+        return None
     text = plain(answer)
     if twice := _TWICE.fullmatch(text):
         return Named(twice[1])

@@ -25,6 +25,7 @@ _AROUND = (
     ("***", "***"), ("**", "**"), ("*", "*"), ("___", "___"), ("__", "__"), ("_", "_"), ("```", "```"), ("``", "''"), ("`", "`"),
     ("\\(", "\\)"), ("\\[", "\\]"), ("$$", "$$"), ("$", "$"), ('"', '"'), ("'", "'"), ("“", "”"), ("‘", "’"), ("«", "»"),
 )  # fmt: skip
+_OPENING = frozenset(opening[0] for opening, _ in _AROUND)
 _ROUNDS = 6  # marks inside marks
 # A JSON string written twice doubles every backslash; a line break (`\\`) stands beside single ones.
 _DOUBLED = re.compile(r"(?<!\\)\\\\(?=[a-zA-Z]{2})")
@@ -62,14 +63,15 @@ def undoubled(text: str) -> str:
 
 
 def _without_ends(text: str) -> str:
-    while ended := next((end for end in _ENDS if text.endswith(end)), None):
-        if ended in ("\\\\", "\\ ") and len(text) == len(ended):
-            break
+    while text.endswith(_ENDS):
+        ended = next(end for end in _ENDS if text.endswith(end))
         text = text[: -len(ended)].rstrip()
     return text
 
 
 def _without_pair(text: str) -> str:
+    if text[:1] not in _OPENING:
+        return text
     for opening, closing in _AROUND:
         if text.startswith(opening) and text.endswith(closing) and len(text) > len(opening) + len(closing):
             inner = text[len(opening) : -len(closing)]

@@ -36,6 +36,7 @@ _TWO_PARTS = re.compile(rf"{_PART}\s*(?:(?:,|and)\s*)?{_PART}")
 _FEET = re.compile(rf"({NUMBER})\s*'\s*({NUMBER})\s*(?:''|\")")
 _RAISED_WORD = r"[A-Za-z]+(?:\^(?:-?\d|\{-?\d\}))?"
 _COUNTED = re.compile(rf"((?:\\?\$\s*)?{NUMBER}) ({_RAISED_WORD}(?: ?[ /] ?{_RAISED_WORD}){{0,5}})\.?")
+_FORMULA = re.compile(r"(?:[^a-zA-Z\u0080-\uffff \\']|[a-zA-Z](?![a-zA-Z])|\\(?:[dt]?frac|sqrt|pi|cdot|times|left|right)(?![a-z]))*")
 _FIRST = re.compile(r"[A-Za-z]+")
 _LETTER = re.compile(r"(.*(?:[\d})]|\\pi))\s*([mgshLNJWV])(\^\d|\^\{\d\})?", re.DOTALL)
 _METRES = re.compile(r"(.*(?:[\d})]|\\pi))\s*(m)(\^\d|\^\{\d\})?", re.DOTALL)
@@ -51,7 +52,9 @@ def spelled(text: str) -> str:
     """
     if text.isdecimal():
         return text
-    text = " ".join(text.split())  # and no pattern below meets a run of spaces
+    text = " ".join(text.split())  # no pattern below meets a run of spaces
+    if _FORMULA.fullmatch(text):
+        return text
     if not text.isascii() and (end := _CHINESE_END.search(text)):
         text = text[: end.start()] + _chinese_unit(end)
     text = _SIGN.sub("-", text, count=1) if text[:1] in "mnMN" else text

@@ -35,6 +35,7 @@ _QUALIFIED = re.compile(
     rf"\\forall ?(?:{_MEMBER}|{_NAMES}) ?[,:] ?|(?:all|the|any) (?:functions?|solutions?)(?: of the form)? (?=[a-zA-Z] ?[(=])",
     re.IGNORECASE,
 )
+_QUALIFYING = ("for", "where", "with", "\\in", "only", "unctions", "olutions")
 _SPACES = re.compile(r"(?:\\(?:quad|qquad)(?![a-zA-Z])|\\[,;:! ]|~|\s)+")
 _IDLE = re.compile(
     r"\b(?:for|where|with|all|any|every|each|some|is|are|be|an?|constant|arbitrary|numbers?|only|the|solution|answer|one|value)\b"
@@ -46,7 +47,7 @@ _ELSE = re.compile(r"\b(?:or|either|not|but)\b", re.IGNORECASE)
 @lru_cache(maxsize=20_000)
 def parted(text: str) -> tuple[str, str]:
     """The answer, and what qualifies it (`for all x`, `where c is a constant`, `, k \\in \\mathbb{Z}`, `only`); "" without any."""
-    if text.isascii() and not any(word in text for word in ("for", "where", "with", "in", "only", "unctions")):
+    if text.isascii() and not any(word in text for word in _QUALIFYING):
         return text, ""
     flat = _SPACES.sub(" ", TEXT_GROUP.sub(r" \1 ", text).replace("$", "")).strip()
     if before := _QUALIFIED.match(flat):
@@ -108,7 +109,8 @@ def said(text: str) -> str | None:
     unit = measure[1] if measure and unit_of(measure[2], False) is not None else ""
     around = flat[: amount.start()] + flat[amount.end() + len(unit) + bool(unit) :]
     words = _WORD.findall(around)
-    if not words or not _UNSURE.isdisjoint(word.lower() for word in words) or _FORMULA.search(around):
+    led = [word for word in _WORD.findall(flat[: amount.start()]) if len(word) > 1]
+    if len(led) < 2 or not _UNSURE.isdisjoint(word.lower() for word in words) or _FORMULA.search(around):
         return None
     return rf"{amount[0]}\text{{ {unit}}}" if unit else amount[0]
 

@@ -20,7 +20,7 @@ _TIME = re.compile(r"(\d{1,2})(?::([0-5]\d))?(?::00)? ?(?:([ap]) ?\.? ?m\b\.?|(o
 @lru_cache(maxsize=20_000)
 def ends(text: str) -> tuple[str, str] | None:
     """The two ends of `20 - 30`, `60%-80%`, `20 to 30 cm`, `between 2.0 and 2.4`; None for anything else."""
-    if text.isalnum() or not any(c.isdigit() for c in text):
+    if "-" not in normalise(text)[1:] and "to" not in text and "between" not in text:
         return None
     match = _RANGE.fullmatch(_flat(text))
     if not match:
@@ -61,6 +61,8 @@ def same_time(gold: str, answer: str) -> bool:
     """Whether two texts name the same time of day, at least one of them as such. The answer may say am or pm where the gold
     does not; what the gold says, the answer must.
     """
+    if not (":" in answer or "m" in answer.lower() or "clock" in answer):
+        return False
     ours, theirs = time_of_day(gold), time_of_day(answer)
     if not ours or not theirs or not (theirs.spelled and (ours.spelled or ours.minute == 0)):
         return False

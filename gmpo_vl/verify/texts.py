@@ -28,6 +28,7 @@ _BARE = re.compile(r"[{}$\\]|\s+")
 _WORD = re.compile(r"[^\W_]+|[+*/=<>^_|!\[\]]|(?<!\w)-")
 
 
+@lru_cache(maxsize=20_000)
 def bare(text: str) -> str:
     """Without text commands, braces, dollars and outer punctuation."""
     return _BARE.sub(" ", _TEXT_COMMAND.sub("", normalise(text))).strip().strip(".").strip()

@@ -47,8 +47,8 @@ def judge_value(alternative: str, kind: str, leeway: Leeway, answer: str) -> str
         return "equal" if _plain_value(answer) == _plain_value(alternative) else "different"  # most answers
     if squeezed(alternative) == squeezed(answer) or same_time(alternative, answer):
         return "equal"
-    if (time := time_of_day(answer)) and 0 < time.minute < 10:  # 3:01 is no ratio
-        return "different"
+    if any(":0" in text and (time := time_of_day(text)) and time.minute for text in (alternative, answer)):
+        return "different"  # 3:01 is no ratio
     if is_range(alternative, answer):
         return _judge_range(alternative, leeway, answer)
     (ours, condition), (theirs, other) = parted(alternative), parted(answer)
@@ -200,6 +200,7 @@ def _number_word(text: str) -> str:
     return word[: word.startswith("-")] + number if number else text
 
 
+@lru_cache(maxsize=20_000)
 def _gold_trees(text: str) -> tuple[Node, ...]:
     """A gold has one reading: 1,234 is a number. Only 80m, a product and a length, has two."""
     with_unit = metres(spelled(normalise(text)))
