@@ -78,7 +78,7 @@ def judge_choice(choice: Choice, leeway: Leeway, answer: str) -> str:
     if found and not choice.names(found.letter):
         found = None
     if choice.contents and (found is None or found.rest):  # "Solution B" may be a text, or end with a letter
-        outcome = _content(choice, leeway, answer)
+        outcome = _content(choice, leeway, answer, lettered=found is not None)
         if outcome == "equal" and _contradicts(choice, leeway, found, answer):
             return "different"
         if outcome in ("equal", "another"):
@@ -126,11 +126,16 @@ def _said_twice(choice: Choice, leeway: Leeway, answer: str) -> bool:
     )
 
 
-def _content(choice: Choice, leeway: Leeway, answer: str) -> str:
-    """The outcome against the right option's text; `another` for an answer that is as near to another option."""
+def _content(choice: Choice, leeway: Leeway, answer: str, lettered: bool = False) -> str:
+    """The outcome against the right option's text; `another` for an answer that is as near to another option.
+
+    lettered: a letter stands in it, so that another option's text is looked for even where this one is not near.
+    """
     near, outcome = max((_nearness(content, leeway, answer) for content in choice.contents), key=lambda n: n[0])
     if not choice.others:
         return "another" if near == 1 else outcome
+    if not near and not lettered:
+        return outcome
     rival = max(_nearness(other, leeway, answer)[0] for other in choice.others)
     return "equal" if near > rival else "another" if rival else outcome
 

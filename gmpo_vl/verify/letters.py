@@ -103,13 +103,15 @@ def named(answer: str) -> Named | None:
 _LIST = re.compile(r"[A-Za-z]+|[^\sA-Za-z]")
 _AROUND = re.compile(r"^(?:(?:both|options?|choices?|letters?) )+| (?:only|both)$", re.IGNORECASE)
 _BRACKETED = re.compile(r"[(\[{] ?([A-J]) ?[)\]}]")
+_NO_LETTERS = re.compile(r"[\d+*/^=<>|]")
+_ALONE_OR_RUN = re.compile(r"(?<![A-Za-z\\])[A-J]")
 _BETWEEN = frozenset(", ; & and".split())
 
 
 @lru_cache(maxsize=20_000)
 def several(text: str) -> frozenset[str] | None:
     """The letters of `AD`, `A and D`, `(A), (D)`, `A, D only`; None unless there are at least two, each named once."""
-    if len(text) > 80:
+    if len(text) > 80 or _NO_LETTERS.search(text) or not _ALONE_OR_RUN.search(text):
         return None
     words = _LIST.findall(_BRACKETED.sub(r" \1 ", _AROUND.sub("", plain(text))))
     while ", and" in " ".join(words):  # B, C, and D

@@ -34,6 +34,7 @@ def bare(text: str) -> str:
     return _BARE.sub(" ", _TEXT_COMMAND.sub("", normalise(text))).strip().strip(".").strip()
 
 
+@lru_cache(maxsize=20_000)
 def is_wordy(text: str) -> bool:
     """Only letters and spaces, three or more letters together: rather words than a product of symbols."""
     plain = TEXT_GROUP.sub(r"\1", text).strip()
@@ -50,7 +51,8 @@ def _is_product(letters: str) -> bool:
 
 def is_turned(gold: str, answer: str) -> bool:
     """The letters of a name (UK, 16 GB) in another order, which a product of symbols would not mind."""
-    name, other = (form.fullmatch(bare(text)) for form, text in ((_NAME, gold), (_SPELLED, answer)))
+    name = _NAME.fullmatch(bare(gold))
+    other = _SPELLED.fullmatch(bare(answer)) if name else None
     if not name or not other or ("\\" not in gold and _is_product(gold.strip())):
         return False
     theirs = other[1].replace(" ", "")
