@@ -20,10 +20,11 @@ from gmpo_vl.verify.gold import Gold
 from gmpo_vl.verify.letters import Named, named, other_letters, plain, several
 from gmpo_vl.verify.quantities import Leeway, Undecided
 from gmpo_vl.verify.texts import bare, same_words, squeezed
-from gmpo_vl.verify.values import CHOICE, judge_value, trees, type_of
+from gmpo_vl.verify.values import CHOICE, is_letter, judge_value, trees, type_of
 
 _OR = re.compile(r" or ")
 _MAX_PARTS = 4
+_ALIKE = 4  # see _nearness
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def choices_of(gold: Gold) -> tuple[Choice, ...]:
     if not gold.choices and gold.type not in (None, "choice"):
         return ()
     letters = [a for a in gold.alternatives if (gold.choices or gold.type) and CHOICE.fullmatch(bare(a))]
-    letters = letters or [a for a in gold.alternatives if not gold.choices and type_of(a) == "choice"]
+    letters = letters or [a for a in gold.alternatives if not gold.choices and is_letter(a)]
     if gold.choices:
         return _among(gold.choices, [_letter(a) for a in letters], gold.alternatives)
     texts = tuple(a for a in gold.alternatives if a not in letters)
@@ -136,20 +137,24 @@ def _content(choice: Choice, leeway: Leeway, answer: str, lettered: bool = False
         return "another" if near == 1 else outcome
     if not near and not lettered:
         return outcome
+    if near == _ALIKE:
+        return "equal" if all(squeezed(other) != squeezed(answer) for other in choice.others) else "another"
     rival = max(_nearness(other, leeway, answer)[0] for other in choice.others)
     return "equal" if near > rival else "another" if rival else outcome
 
 
 def _nearness(option: str, leeway: Leeway, answer: str) -> tuple[int, str]:
-    """3 where the answer is written like the option, 2 where it has its order and form, 1 where it is equal, 0 otherwise; and
-    the outcome of the comparison.
+    """4 where the answer is spelled like the option, 3 where it has the same tree, 2 where it has its order and form, 1 where it
+    is equal, 0 otherwise; and the outcome of the comparison.
     """
+    if squeezed(option) == squeezed(answer):
+        return _ALIKE, "equal"
     kind = "text" if CHOICE.fullmatch(bare(option)) else type_of(option)  # the option G, in any case
     outcome = judge_value(option, kind, leeway, answer)
     if outcome != "equal":
         return 0, outcome
     ours, theirs = trees(option)[:1], trees(answer)[:1]
-    if squeezed(option) == squeezed(answer) or (ours and ours == theirs):
+    if ours and ours == theirs:
         return 3, outcome
     if not ours or not theirs:
         return 1 + same_words(option, answer, ordered=True), outcome

@@ -131,10 +131,16 @@ _FORMS = {
 }  # fmt: skip
 
 
+def is_letter(text: str) -> bool:
+    """A letter that names an option without being told so: A to H, or any in brackets."""
+    plain = bare(text)
+    return CHOICE.fullmatch(plain) is not None and (plain[0] == "(" or "A" <= plain <= "H")
+
+
 @lru_cache(maxsize=20_000)
 def type_of(text: str) -> str:
     plain = bare(text)
-    if CHOICE.fullmatch(plain) and (plain[0] == "(" or "A" <= plain <= "H"):
+    if is_letter(text):
         return "choice"
     if plain.lower() in _ANSWER_WORDS or _NO_ARITHMETIC.fullmatch(plain):
         return "text"
@@ -211,8 +217,9 @@ def _gold_trees(text: str) -> tuple[Node, ...]:
 def _more_trees(text: str) -> tuple[Node, ...]:
     """What an answer may mean besides: 30 cups (which is a product of letters, too), a sentence, a sum that is worked out."""
     clean = spelled(normalise(text))
-    found = trees(noun) if (noun := counted(clean)) else ()
-    if trees(text):
+    read = trees(text)
+    found = trees(noun) if (not read or read[0].op != "unit") and (noun := counted(clean)) else ()
+    if read:
         return found
     plain = without_lead(clean)
     if plain != clean and (led := trees(plain)):
