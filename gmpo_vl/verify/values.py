@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from functools import lru_cache
 from itertools import chain
 
@@ -15,7 +16,7 @@ from gmpo_vl.verify.quantities import EXACT, Leeway, Undecided
 from gmpo_vl.verify.ranges import ends, is_range, same_time, time_of_day
 from gmpo_vl.verify.texts import TEXT_GROUP, bare, is_turned, is_wordy, same_words, squeezed
 from gmpo_vl.verify.tokens import Unreadable
-from gmpo_vl.verify.tree import Node, constants, contains, symbols
+from gmpo_vl.verify.tree import Node, constants, contains, num, symbols
 
 _THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
 _SAID = r"(?:the\s+|final\s+)*(?:answer|result|value)\s*(?:is|=|:)+\s*|(?:approximately|about|exactly)\s+"
@@ -190,6 +191,9 @@ def _node_type(node: Node) -> str:
 @lru_cache(maxsize=20_000)
 def trees(text: str) -> tuple[Node, ...]:
     """How a text can be read: `1,234` is a number or a list. Empty when it cannot be."""
+    if _PLAIN_NUMBER.fullmatch(text):  # the grammar's tree of most answers, without its cost
+        value = num(Fraction(text.removeprefix("-")), text.removeprefix("-"))
+        return (Node("neg", (value,)) if text[0] == "-" else value,)
     clean = spelled(normalise(text))
     lead = _LEAD.match(clean)
     clean = clean[lead.end() :] if lead else clean
