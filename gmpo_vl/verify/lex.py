@@ -163,7 +163,7 @@ def _letters(run: str, in_text: bool, spaced: bool) -> list[Token]:
     if plain in _PLAIN:
         return [Token("name" if plain in GREEK else "cmd", plain, spaced)]
     product = not in_text or (run.isupper() and len(run) <= _LONGEST_PRODUCT)  # \text{AB} is a segment
-    if not product or run == "in" or len(run) > _LONGEST_PRODUCT:
+    if not product or run in ("in", "per") or len(run) > _LONGEST_PRODUCT:
         return [Token("word", run, spaced)]
     if unit_of(run, False) is not None:  # milligrams, or m times g: what stands before it will tell
         return [Token("short", run, spaced)]

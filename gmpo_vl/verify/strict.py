@@ -5,9 +5,10 @@ from __future__ import annotations
 from functools import lru_cache
 
 from gmpo_vl.verify import countdown
-from gmpo_vl.verify.choices import judge_choice
+from gmpo_vl.verify.choices import choices_of, judge_choice, judge_letters
 from gmpo_vl.verify.gold import Gold
 from gmpo_vl.verify.lex import MAX_CHARS
+from gmpo_vl.verify.marks import unmarked
 from gmpo_vl.verify.quantities import Leeway
 from gmpo_vl.verify.values import judge_value, type_of
 
@@ -19,21 +20,29 @@ def judge(gold: Gold, answer: str) -> str:
         return "too_long"
     if gold.type == "countdown":
         return countdown.judge(gold, answer)
-    outcomes = [_judge(alternative, gold, answer) for alternative in gold.alternatives]
+    answer = unmarked(answer)
+    outcomes = _outcomes(gold, answer)
     for outcome in ("equal", "undecided"):
         if outcome in outcomes:
             return outcome
     return outcomes[0]
 
 
-@lru_cache(maxsize=50_000)
-def gold_type(gold: Gold) -> str:
-    """What a gold is read as; the field of the verdict."""
-    return gold.type or ("choice" if gold.choices else type_of(gold.alternatives[0]))
+def _outcomes(gold: Gold, answer: str) -> list[str]:
+    """One for each right option of a choice, or for each alternative of any other gold."""
+    if gold.type in (None, "choice") and any(judge_letters(a, answer) for a in gold.alternatives):
+        return ["equal"]
+    if choices := choices_of(gold):
+        return [judge_choice(choice, Leeway(gold.tolerance), answer) for choice in choices]
+    return [_judge(alternative, gold, answer) for alternative in gold.alternatives]
 
 
 def _judge(alternative: str, gold: Gold, answer: str) -> str:
     kind = gold.type or type_of(alternative)
-    if kind == "choice" or gold.choices:
-        return judge_choice(alternative, gold, answer)
     return judge_value(alternative, kind, Leeway(gold.tolerance, kind == "rounded"), answer)
+
+
+@lru_cache(maxsize=50_000)
+def gold_type(gold: Gold) -> str:
+    """What a gold is read as; the field of the verdict."""
+    return gold.type or ("choice" if gold.choices else type_of(gold.alternatives[0]))

@@ -10,6 +10,7 @@ arcsec: arcsecond arcseconds arcsec arcsecs
 arcmin: arcminute arcminutes arcmin arcmins
 dollar: dollar dollars usd bucks
 cent: cent cents
+yuan: yuan rmb cny
 mm: millimeter millimeters millimetre millimetres mm
 cm: centimeter centimeters centimetre centimetres cm cms
 dm: decimeter decimeters decimetre decimetres dm
@@ -21,6 +22,7 @@ inch: inch inches
 ft: foot feet ft
 yd: yard yards yd yds
 mi: mile miles
+nmi: nauticalmile nauticalmiles
 ly: lightyear lightyears
 pc: parsec parsecs pc
 kpc: kpc
@@ -78,6 +80,16 @@ rad: radian radians rad rads
 erg: erg ergs
 dyn: dyne dynes
 mph: mph
+kph: kph kmph kmh
+bit: bit bits
+byte: byte bytes
+Kb: Kb kb kbit
+KB: KB kB
+Mb: Mb Mbit
+MB: MB
+Gb: Gb Gbit
+GB: GB
+TB: TB
 people: people person persons
 student: student students
 way: way ways
@@ -92,7 +104,7 @@ _WORDS = {
     for word in line.partition(":")[2].split()
 }
 _FOLDED = {word.lower(): unit for word, unit in _WORDS.items()}
-_CASED = {"ms", "mm", "nm", "mg", "ml", "pa", "pc", "mpc"}  # here the case tells prefixes apart
+_CASED = {"ms", "mm", "nm", "mg", "ml", "pa", "pc", "mpc", "kb", "mb", "gb", "tb"}  # here the case tells prefixes apart
 
 
 # Words after a number that change what it says (also in the plural: hundredths); any other noun (12 right triangles)
@@ -196,7 +208,7 @@ def _unit_run(tokens: list[Token], i: int) -> tuple[str, int]:
         power = 1
     if not powers:
         return "", start
-    if i < len(tokens) and tokens[i].text == "." and i + 1 == len(tokens):
+    if i < len(tokens) and (tokens[i].text == "." and i + 1 == len(tokens) or tokens[i].text == "old"):
         i += 1
     named = {unit: p for unit, p in powers.items() if unit and p}
     return "*".join(f"{unit}^{p}" for unit, p in sorted(named.items())), i
@@ -205,21 +217,34 @@ def _unit_run(tokens: list[Token], i: int) -> tuple[str, int]:
 def _noun_run(tokens: list[Token], i: int) -> tuple[str, int]:
     """Up to four plain words at i that name what was counted: the last one, in the singular, and the position after them.
 
-    What is counted stands in the plural (5 distinct integers), except after 1; so a mere word is no noun (5 unknown).
+    What is counted stands in the plural (5 distinct integers), except after 1; so a mere word is no noun (5 unknown). What
+    it is counted by, or made of, may follow (9 letters per day, 640 cups of rice).
     """
-    end = i
-    while end < len(tokens) and tokens[end].kind == "word" and end - i < 4:
-        word = tokens[end].text
-        low = word.lower()
-        if not word.isalpha() or len(word) < 2 or not _MEANINGFUL.isdisjoint((low, low.rstrip("s"))):
-            return "", i
-        end += 1
+    end = _plain_words(tokens, i, 4)
+    of = next((k for k in range(i + 1, end) if tokens[k].text.lower() in ("of", "per", "old")), end)
+    if of == end and end < len(tokens) and tokens[end].text == "/":  # 20 pens/box
+        end = _plain_words(tokens, end + 1, 1)
+        end = of if end == of + 1 else end
     closed = (
         end == len(tokens) or tokens[end].kind == "sep" or tokens[end].text in (".", ",", ")", "}", "\\}")
     )
-    last = tokens[end - 1].text.lower()
+    if not i < of <= end or not closed:
+        return "", i
+    last = tokens[of - 1].text.lower()
     counted = last.endswith("s") or last in _IRREGULAR or tokens[i - 1].text == "1"
-    return (last.rstrip("s"), end) if end > i and closed and counted else ("", i)
+    return (last.rstrip("s"), end) if counted else ("", i)
+
+
+def _plain_words(tokens: list[Token], i: int, most: int) -> int:
+    """The position after the words at i, at most so many and none that changes what a number says; i where one does."""
+    end = i
+    while end < len(tokens) and tokens[end].kind == "word" and end - i < most:
+        word = tokens[end].text
+        low = word.lower()
+        if not word.isalpha() or len(word) < 2 or not _MEANINGFUL.isdisjoint((low, low.rstrip("s"))):
+            return i
+        end += 1
+    return end
 
 
 def _unit_word(token: Token) -> str | None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from functools import lru_cache
+from itertools import chain
 
 from gmpo_vl.verify.compare import same
+from gmpo_vl.verify.measures import counted, metres, spelled
 from gmpo_vl.verify.normalise import normalise
 from gmpo_vl.verify.parse import parse
+from gmpo_vl.verify.phrases import parted, said, without_lead, worked
 from gmpo_vl.verify.quantities import EXACT, Leeway, Undecided
+from gmpo_vl.verify.ranges import ends, is_range, same_time, time_of_day
 from gmpo_vl.verify.texts import TEXT_GROUP, bare, is_turned, is_wordy, same_words, squeezed
 from gmpo_vl.verify.tokens import Unreadable
-from gmpo_vl.verify.tree import Node, constants, contains, symbols
+from gmpo_vl.verify.tree import Node, constants, contains, num, symbols
 
 _THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
 _SAID = r"(?:the\s+|final\s+)*(?:answer|result|value)\s*(?:is|=|:)+\s*|(?:approximately|about|exactly)\s+"
@@ -31,35 +36,84 @@ _NUMBER_WORDS = {
     for n, word in enumerate("zero one two three four five six seven eight nine ten eleven twelve".split())
 }
 _DIGIT = re.compile(r"\d")
+_ROW = re.compile(r"[\s,;()\[\]]+")
+_SEVERAL = ("list", "either", "set")
 
 
 def judge_value(alternative: str, kind: str, leeway: Leeway, answer: str) -> str:
+    """The outcome of an answer without marks around it (marks.py) against one gold."""
     if answer == alternative:
         return "equal"
     if leeway == EXACT and _PLAIN_NUMBER.fullmatch(answer) and _PLAIN_NUMBER.fullmatch(alternative):
         return "equal" if _plain_value(answer) == _plain_value(alternative) else "different"  # most answers
-    if squeezed(alternative) == squeezed(answer):
+    if squeezed(alternative) == squeezed(answer) or same_time(alternative, answer):
         return "equal"
+    if any(":0" in text and (time := time_of_day(text)) and time.minute for text in (alternative, answer)):
+        return "different"  # 3:01 is no ratio
+    if is_range(alternative, answer):
+        return _judge_range(alternative, leeway, answer)
+    (ours, condition), (theirs, other) = parted(alternative), parted(answer)
+    if kind == "text" and ours != alternative:  # f(x) = 2x for all x
+        kind = type_of(ours)
     # east is not seat, though e·a·s·t is s·e·a·t
     if kind == "text" or (is_wordy(alternative) and is_wordy(answer)):
-        return "equal" if same_words(alternative, answer) else "different"
+        same_text = any(same_words(alternative, text) for text in (answer, without_lead(answer)))
+        return "equal" if same_text or _same_row(alternative, answer) else "different"
     if is_turned(alternative, answer):
         return "different"
-    left, right = trees(alternative)[:1], trees(answer)  # a gold has one reading: 1,234 is a number
-    if not left or not right:
-        return "unreadable" if left else "undecided"
+    if condition and other and condition != other:
+        return "different"
+    return _judge_trees(ours, leeway, theirs)
+
+
+def _judge_trees(gold: str, leeway: Leeway, answer: str) -> str:
+    left, right = _gold_trees(gold), trees(answer)
+    if not left:
+        return "undecided"
     undecided = False
-    for one in left:
-        for two in right:
+    for two in chain(right, _more_trees(answer)):
+        for one in left:
             try:
-                if same(one, two, leeway):
+                if _same(one, two, leeway):
                     return "equal"
             except Undecided:
                 undecided = True
     if undecided:
         return "undecided"
-    several = ("list", "either", "set")
-    return "hedged" if right[0].op in several and left[0].op not in several else "different"
+    if not right:
+        return "unreadable"
+    return "hedged" if right[0].op in _SEVERAL and left[0].op not in _SEVERAL else "different"
+
+
+def _same(gold: Node, answer: Node, leeway: Leeway) -> bool:
+    """Also an answer said twice (`48^\\circ or 48`): every item is the gold."""
+    if same(gold, answer, leeway):
+        return True
+    return (
+        answer.op == "either"
+        and gold.op not in _SEVERAL
+        and all(same(gold, item, leeway) for item in answer.args)
+    )
+
+
+def _judge_range(gold: str, leeway: Leeway, answer: str) -> str:
+    """Both ends of a range, one by one."""
+    ours, theirs = ends(gold), ends(answer)
+    if not ours or not theirs:
+        return "different"
+    outcomes = [judge_value(one, type_of(one), leeway, two) for one, two in zip(ours, theirs)]
+    return next((outcome for outcome in outcomes if outcome != "equal"), "equal")
+
+
+def _same_row(gold: str, answer: str) -> bool:
+    """`5 2 1`, numbers side by side, with commas or in brackets: the same numbers in the same order."""
+    ours, theirs = (_ROW.sub(" ", text).split() for text in (gold, answer))
+    return (
+        len(ours) > 1
+        and len(ours) == len(theirs)
+        and all(_PLAIN_NUMBER.fullmatch(item) for item in ours + theirs)
+        and all(_plain_value(one) == _plain_value(two) for one, two in zip(ours, theirs))
+    )
 
 
 def _plain_value(text: str) -> tuple[int, str]:
@@ -78,13 +132,21 @@ _FORMS = {
 }  # fmt: skip
 
 
+def is_letter(text: str) -> bool:
+    """A letter that names an option without being told so: A to H, or any in brackets."""
+    plain = bare(text)
+    return CHOICE.fullmatch(plain) is not None and (plain[0] == "(" or "A" <= plain <= "H")
+
+
 @lru_cache(maxsize=20_000)
 def type_of(text: str) -> str:
     plain = bare(text)
-    if CHOICE.fullmatch(plain) and (plain[0] == "(" or "A" <= plain <= "H"):
+    if is_letter(text):
         return "choice"
     if plain.lower() in _ANSWER_WORDS or _NO_ARITHMETIC.fullmatch(plain):
         return "text"
+    if is_range(text, text):
+        return "range"
     forms = trees(text)
     if "\\text" in text and plain.isalpha() and not (forms and forms[0].op == "num"):
         return "text"
@@ -129,16 +191,62 @@ def _node_type(node: Node) -> str:
 @lru_cache(maxsize=20_000)
 def trees(text: str) -> tuple[Node, ...]:
     """How a text can be read: `1,234` is a number or a list. Empty when it cannot be."""
-    clean = normalise(text)
+    if _PLAIN_NUMBER.fullmatch(text):  # the grammar's tree of most answers, without its cost
+        value = num(Fraction(text.removeprefix("-")), text.removeprefix("-"))
+        return (Node("neg", (value,)) if text[0] == "-" else value,)
+    clean = spelled(normalise(text))
     lead = _LEAD.match(clean)
     clean = clean[lead.end() :] if lead else clean
-    readings = [clean if _DIGIT.search(clean) else _NUMBER_WORDS.get(bare(clean).lower(), clean)]
+    readings = [clean if _DIGIT.search(clean) else _number_word(clean)]
     if _THOUSANDS.search(clean) and not any(opening in clean for opening in ("(", "[", "\\{")):
         readings.insert(0, _THOUSANDS.sub(lambda m: m[0].replace(",", ""), clean))
+    return tuple(_parsed(readings))
+
+
+def _number_word(text: str) -> str:
+    """seven as 7, -three as -3; anything else as it is."""
+    word = bare(text).lower()
+    number = _NUMBER_WORDS.get(word.removeprefix("-"), "")
+    return word[: word.startswith("-")] + number if number else text
+
+
+@lru_cache(maxsize=20_000)
+def _gold_trees(text: str) -> tuple[Node, ...]:
+    """A gold has one reading: 1,234 is a number. Only 80m, a product and a length, has two."""
+    with_unit = metres(spelled(normalise(text)))
+    return trees(text)[:1] + (trees(with_unit)[:1] if with_unit else ())
+
+
+@lru_cache(maxsize=20_000)
+def _more_trees(text: str) -> tuple[Node, ...]:
+    """What an answer may mean besides: 30 cups (which is a product of letters, too), a sentence, a sum that is worked out."""
+    clean = spelled(normalise(text))
+    read = trees(text)
+    found = trees(noun) if (not read or read[0].op != "unit") and (noun := counted(clean)) else ()
+    if read:
+        return found
+    plain = without_lead(clean)
+    if plain != clean and (led := trees(plain)):
+        return found + led
+    if (number := said(clean)) and (read := trees(number)[:1]):
+        return found + read
+    return found + tuple(_worked_out(clean))
+
+
+def _worked_out(text: str) -> list[Node]:
+    r"""The chain of `3 boxes * 20 pens/box = 60 pens`; or without its first side, where that has signs of its own (`3 \star 2`)."""
+    chain_ = worked(text)
+    if not chain_:
+        return []
+    _, _, later = chain_.partition("=")
+    return _parsed([chain_]) or (_parsed([later]) if "=" in later else [])
+
+
+def _parsed(readings: list[str]) -> list[Node]:
     found = []
     for reading in readings:
         try:
             found.append(parse(reading))
         except Unreadable:
             continue
-    return tuple(found)
+    return found
