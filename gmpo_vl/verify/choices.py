@@ -132,7 +132,9 @@ def _content(choice: Choice, leeway: Leeway, answer: str, lettered: bool = False
 
     lettered: a letter stands in it, so that another option's text is looked for even where this one is not near.
     """
-    near, outcome = max((_nearness(content, leeway, answer) for content in choice.contents), key=lambda n: n[0])
+    near, outcome = max(
+        (_nearness(content, leeway, answer) for content in choice.contents), key=lambda n: n[0]
+    )
     if not choice.others:
         return "another" if near == 1 else outcome
     if not near and not lettered:

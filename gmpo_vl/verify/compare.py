@@ -8,7 +8,7 @@
 | union, inequality | the same set of numbers |
 | ratio | in proportion |
 | matrix | the same shape and entries |
-| equation | the same relation, sides exchanged or all signs turned |
+| equation | the same up to a constant factor, terms moved across (equations.py) |
 | a number in a base | the same digits in the same base |
 
 An answer may name its value (`x = 5`, `m\\angle A = 120`) and show how it came about (`3 + 4 = 7`), if every link holds.
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+from gmpo_vl.verify.equations import difference, proportional
 from gmpo_vl.verify.quantities import EXACT, Leeway, clearly_apart, roughly, rounds_to, same_quantity
 from gmpo_vl.verify.tree import INFINITY, Node, both_signs, contains, is_name, substituted, symbols
 
@@ -157,17 +158,13 @@ def _same_equation(gold: Node, answer: Node, leeway: Leeway) -> bool:
         return same(ours[1], renamed, leeway)
     if is_name(ours[0]) and not symbols(ours[-1]):  # x = 5
         names = [side for side in theirs if is_name(side)]
-        return (
-            len(names) == 1
-            and symbols(names[0]) == symbols(ours[0])
-            and _value_of_chain(ours[-1], answer, leeway)
-        )
+        if len(names) == 1 and symbols(names[0]) == symbols(ours[0]):
+            return _value_of_chain(ours[-1], answer, leeway)
     if len(ours) != 2 or len(theirs) != 2:
         return False
-    if any(side.op in _STRUCTURES for side in ours + theirs):
+    if any(side.op in _STRUCTURES for side in ours + theirs) or not any(map(symbols, ours)):
         return _either_order(ours, theirs, leeway)
-    left, right = Node("sub", ours), Node("sub", theirs)
-    return same_quantity(left, right) or same_quantity(left, Node("neg", (right,)))
+    return proportional(difference(ours), difference(theirs))
 
 
 def _in_our_variable(ours: tuple[Node, ...], theirs: tuple[Node, ...]) -> Node | None:

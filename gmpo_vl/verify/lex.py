@@ -91,11 +91,14 @@ _MULTIPLES = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _LONGEST_PRODUCT = 4  # letters in a row that may be a product of symbols; longer ones are a word
 
 
-def lex(text: str) -> list[Token]:
-    """Tokens of a normalised text. Raises Unreadable for signs outside the grammar and for what exceeds the bounds."""
+def lex(text: str, letter_units: bool = True) -> list[Token]:
+    """Tokens of a normalised text. letter_units: letters after a number may name a unit without being set as text.
+
+    Raises Unreadable for signs outside the grammar and for what exceeds the bounds.
+    """
     if len(text) > MAX_CHARS:
         raise Unreadable("too long")
-    tokens = fold_units(_lex(text, in_text=False, depth=0))
+    tokens = fold_units(_lex(text, in_text=False, depth=0), letter_units)
     if len(tokens) > MAX_TOKENS:
         raise Unreadable("too many tokens")
     return tokens
@@ -165,8 +168,10 @@ def _letters(run: str, in_text: bool, spaced: bool) -> list[Token]:
     product = not in_text or (run.isupper() and len(run) <= _LONGEST_PRODUCT)  # \text{AB} is a segment
     if not product or run in ("in", "per") or len(run) > _LONGEST_PRODUCT:
         return [Token("word", run, spaced)]
-    if unit_of(run, False) is not None:  # milligrams, or m times g: what stands before it will tell
-        return [Token("short", run, spaced)]
+    if (
+        unit_of(run, False) is not None
+    ):  # milligrams, or m times g: what stands around it will tell; an hour is no product
+        return [Token("short" if len(run) < _LONGEST_PRODUCT else "word", run, spaced)]
     if run.startswith("pi") and len(run) == 3:  # "pir"
         return [Token("cmd", "pi", spaced), Token("name", run[2])]
     if run.isupper() and len(run) == _LONGEST_PRODUCT:  # SRAC, a name

@@ -19,6 +19,7 @@ from functools import lru_cache
 from gmpo_vl.verify.commands import NAMING, VALUES, command
 from gmpo_vl.verify.lex import FUNCTIONS, lex
 from gmpo_vl.verify.reader import Reader
+from gmpo_vl.verify.sense import is_measure
 from gmpo_vl.verify.tokens import Unreadable
 from gmpo_vl.verify.tree import Node, num
 
@@ -32,10 +33,31 @@ _RELATIONS = frozenset("= < > <= >= != -> le ge ne approx cong equiv in perp par
 _RELATION_NAMES = {"<=": "le", ">=": "ge", "!=": "ne", "->": "to"}
 
 
-@lru_cache(maxsize=20_000)
 def parse(text: str) -> Node:
     """The tree of a normalised text. Raises Unreadable."""
-    return Parser(lex(text)).whole()
+    return readings(text)[0]
+
+
+@lru_cache(maxsize=20_000)
+def readings(text: str) -> tuple[Node, ...]:
+    """The trees of a normalised text, one or two: `2 mg` is a measure, and a product. Raises Unreadable."""
+    tokens = lex(text)
+    if not any(token.kind == "unit" for token in tokens):
+        return (Parser(tokens).whole(),)
+    symbols = lex(text, letter_units=False)
+    if symbols == tokens:
+        return (Parser(tokens).whole(),)
+    try:
+        measure = Parser(tokens).whole()
+        found = (measure,) if is_measure(measure) else ()
+    except Unreadable:
+        found = ()
+    try:
+        return (*found, Parser(symbols).whole())
+    except Unreadable:
+        if not found:
+            raise
+        return found
 
 
 class Parser(Reader):
