@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from gmpo_vl.evaluation.chunks import count_of_chunks, sound_chunks
 from gmpo_vl.evaluation.summary import figures
 from gmpo_vl.runs import EvaluationFolder, SampleRecord, write_json
 
@@ -29,13 +30,13 @@ def _leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def finish(folder: EvaluationFolder) -> dict[str, Any]:
-    """Join the chunks and write results.json; returns it. Raises ValueError while chunks are missing."""
+    """Join the chunks and write results.json; returns it. Raises ValueError while chunks are missing, or were bad."""
     plan = folder.plan()
     if plan is None:
         raise FileNotFoundError(f"{folder.folder} holds no evaluation: no plan.json")
     if not folder.finished:
-        chunks = -(-plan["questions"] // plan["protocol"]["chunk"])
-        missing = sorted(set(range(chunks)) - set(folder.finished_chunks()))
+        chunks = count_of_chunks(plan)
+        missing = sorted(set(range(chunks)) - sound_chunks(folder, plan))
         if missing:
             raise ValueError(
                 f"{folder.folder}: {len(missing)} of {chunks} chunks are missing (the first is {missing[0]}); run the same "
@@ -90,6 +91,7 @@ def merge(folders: Sequence[Path]) -> dict[str, Any]:
     for other in others:
         if differences := differing(plan, other.plan() or {}):
             raise ValueError(f"{other.folder} is no shard of {first.folder}: {'; '.join(differences)}")
+        sound_chunks(first, plan)  # the other one may have what is bad here
         first.take_chunks(other)
     return finish(first)
 

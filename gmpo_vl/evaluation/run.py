@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from gmpo_vl.data.images import decode_image
 from gmpo_vl.data.rows import Columns
 from gmpo_vl.data.templates import load_template
 from gmpo_vl.evaluation.backends import Backend, backend_facts, check_backend, cut_groups, load_backend
+from gmpo_vl.evaluation.chunks import count_of_chunks, sound_chunks
 from gmpo_vl.evaluation.evaluate import versions
 from gmpo_vl.evaluation.grading import graded, grading_of
 from gmpo_vl.evaluation.pictures import encoder
@@ -48,7 +49,12 @@ class Job:
 
     @property
     def chunks(self) -> int:
-        return -(-self.questions // self.protocol.chunk)
+        return count_of_chunks(self.plan)
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """Of all questions, in order."""
+        return [name for name, _, _ in self.prompts.examples.texts()]
 
     def chunk(self, number: int) -> range:
         """The questions of a chunk."""
@@ -196,9 +202,9 @@ def answer_chunks(
     shard: Shard = (1, 1),
     progress: Callable[[int], None] | None = None,
 ) -> None:
-    """Answer the chunks of a shard that are not there yet."""
+    """Answer the chunks of a shard that are not there yet, or not as they should be."""
     answerer = Answerer(job)
-    done = set(folder.finished_chunks())
+    done = sound_chunks(folder, job.plan, job.shard(shard), job.ids)
     for number in job.shard(shard):
         if number not in done:
             answerer.write(number, folder, progress)
