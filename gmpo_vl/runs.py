@@ -9,7 +9,7 @@ import re
 import shutil
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import count, pairwise
 from pathlib import Path
@@ -225,24 +225,6 @@ class EvaluationFolder:
 
     def finished_chunks(self) -> list[int]:
         return [n for n, path in _numbered(self.chunks, "", ".jsonl") if path.is_file()]
-
-    def read_chunk(self, number: int) -> list[SampleRecord]:
-        """A finished chunk's samples. Raises ValueError where the file is not as `write_chunk` left it."""
-        path = self.chunks / f"{number:06d}.jsonl"
-        if not path.read_bytes().endswith(b"\n"):
-            raise ValueError("it is empty, or its last line is cut off")
-        try:
-            float((self.chunks / f"{number:06d}.seconds").read_text())
-            return list(read_samples(path))
-        except OSError as error:
-            raise ValueError(str(error)) from error
-
-    def set_aside(self, number: int) -> Path:
-        """Rename a chunk that cannot be used, so that it is answered again; returns its new name."""
-        path = self.chunks / f"{number:06d}.jsonl"
-        with suppress(FileNotFoundError):  # another shard has done it
-            path.replace(path.with_suffix(".damaged"))
-        return path.with_suffix(".damaged")
 
     def write_chunk(self, number: int, records: Iterable[SampleRecord], seconds: float) -> None:
         """`seconds` go to a file of their own: samples and results are the same to the byte however often a run was killed."""

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from gmpo_vl.evaluation.chunks import sound_chunks
 from gmpo_vl.evaluation.run import Answerer, Job
 from gmpo_vl.processes import away_from_working_directory
 from gmpo_vl.runs import EvaluationFolder
@@ -49,7 +50,7 @@ def run_actors(
         raise ValueError("--ray needs Ray, which is not installed here: `pip install ray`, or use --workers")
     import ray  # pyright: ignore[reportMissingImports]
 
-    done = set(folder.finished_chunks())
+    done = sound_chunks(folder, job.plan, ids=job.ids)
     progress(sum(len(job.chunk(number)) for number in done))
     waiting = [number for number in range(job.chunks) if number not in done]
     begun = not ray.is_initialized()

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from gmpo_vl.evaluation.chunks import count_of_chunks, sound_chunks
 from gmpo_vl.evaluation.summary import figures
 from gmpo_vl.files import write_json
 from gmpo_vl.runs import EvaluationFolder, SampleRecord
@@ -30,14 +31,13 @@ def _leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def finish(folder: EvaluationFolder) -> dict[str, Any]:
-    """Join the chunks and write results.json; returns it. Raises ValueError while chunks are missing."""
+    """Join the chunks and write results.json; returns it. Raises ValueError while chunks are missing, or were bad."""
     plan = folder.plan()
     if plan is None:
         raise FileNotFoundError(f"{folder.folder} holds no evaluation: no plan.json")
     if not folder.finished:
-        set_aside_bad_chunks(folder, plan)
-        chunks = _chunks(plan)
-        missing = sorted(set(range(chunks)) - set(folder.finished_chunks()))
+        chunks = count_of_chunks(plan)
+        missing = sorted(set(range(chunks)) - sound_chunks(folder, plan))
         if missing:
             raise ValueError(
                 f"{folder.folder}: {len(missing)} of {chunks} chunks are missing (the first is {missing[0]}); run the same "
@@ -47,45 +47,6 @@ def finish(folder: EvaluationFolder) -> dict[str, Any]:
         write_results(folder, plan)
     folder.remove_chunks()
     return folder.results()
-
-
-def _chunks(plan: dict[str, Any]) -> int:
-    return -(-plan["questions"] // plan["protocol"]["chunk"])
-
-
-def set_aside_bad_chunks(folder: EvaluationFolder, plan: dict[str, Any]) -> None:
-    """Rename every chunk that does not hold what the plan says, and say so: the same command answers it again.
-
-    A chunk holds n samples, numbered from 0, of each of its questions, and no question of another chunk.
-    """
-    size, n, seen = plan["protocol"]["chunk"], plan["protocol"]["n"], {}
-    for number in folder.finished_chunks():
-        questions = min(size, plan["questions"] - number * size)
-        try:
-            problem = _problem(folder.read_chunk(number), questions, n, number, seen)
-        except ValueError as error:
-            problem = str(error)
-        if problem:
-            print(
-                f"{folder.set_aside(number)}: this chunk is set aside, to be answered again: {problem}",
-                flush=True,
-            )
-
-
-def _problem(
-    records: Sequence[SampleRecord], questions: int, n: int, number: int, seen: dict[str, int]
-) -> str:
-    """What is wrong with a chunk, "" for nothing. seen: the chunk of every question so far; this one's are added."""
-    if questions <= 0:
-        return "the evaluation has no such chunk"
-    if len(records) != questions * n:
-        return f"it holds {len(records)} samples; {n} of each of {questions} questions are {questions * n}"
-    groups = [record.group for record in records[::n]]
-    if [(r.group, r.k) for r in records] != [(group, k) for group in groups for k in range(n)]:
-        return f"its samples are not {n} of each question, in order"
-    if doubled := next((group for group in groups if seen.setdefault(group, number) != number), None):
-        return f"question {doubled!r} is in chunk {seen[doubled]} already"
-    return "" if len(set(groups)) == len(groups) else "a question stands in it twice"
 
 
 def write_results(
@@ -136,6 +97,7 @@ def merge(folders: Sequence[Path]) -> dict[str, Any]:
     for other in others:
         if differences := differing(plan, other.plan() or {}):
             raise ValueError(f"{other.folder} is no shard of {first.folder}: {'; '.join(differences)}")
+        sound_chunks(first, plan)  # the other one may have what is bad here
         first.take_chunks(other)
     return finish(first)
 

@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,12 @@ from gmpo_vl.evaluation.backends import (
     cut_groups,
     load_backend,
 )
+from gmpo_vl.evaluation.chunks import count_of_chunks, sound_chunks
 from gmpo_vl.evaluation.evaluate import versions
 from gmpo_vl.evaluation.grading import graded, grading_of
 from gmpo_vl.evaluation.pictures import encoder
 from gmpo_vl.evaluation.protocols import Protocol, override, renamed, stated, template_file, template_rules
-from gmpo_vl.evaluation.results import differing, set_aside_bad_chunks
+from gmpo_vl.evaluation.results import differing
 from gmpo_vl.files import write_json
 from gmpo_vl.models.processing import Processor, load_processor
 from gmpo_vl.models.prompts import PromptSet, PromptSettings, load_prompts
@@ -57,7 +58,12 @@ class Job:
 
     @property
     def chunks(self) -> int:
-        return -(-self.questions // self.protocol.chunk)
+        return count_of_chunks(self.plan)
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """Of all questions, in order."""
+        return [name for name, _, _ in self.prompts.examples.texts()]
 
     def chunk(self, number: int) -> range:
         """The questions of a chunk."""
@@ -166,8 +172,6 @@ def open_folder(job: Job, out: Path) -> EvaluationFolder:
             f"{folder.folder} holds an evaluation with other settings: {'; '.join(differences)}. Give another --out, or "
             "delete that folder."
         )
-    else:
-        set_aside_bad_chunks(folder, job.plan)
     return folder
 
 
@@ -207,9 +211,9 @@ def answer_chunks(
     shard: Shard = (1, 1),
     progress: Callable[[int], None] | None = None,
 ) -> None:
-    """Answer the chunks of a shard that are not there yet."""
+    """Answer the chunks of a shard that are not there yet, or not as they should be."""
     answerer = Answerer(job)
-    done = set(folder.finished_chunks())
+    done = sound_chunks(folder, job.plan, job.shard(shard), job.ids)
     for number in job.shard(shard):
         if number not in done:
             answerer.write(number, folder, progress)

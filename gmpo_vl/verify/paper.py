@@ -22,16 +22,17 @@ from gmpo_vl.verify.normalise import normalise
 from gmpo_vl.verify.parse import parse
 from gmpo_vl.verify.prm800k import plain_form, same_elements
 from gmpo_vl.verify.quantities import far_apart
-from gmpo_vl.verify.solutions import other_solutions
 from gmpo_vl.verify.tokens import Unreadable
 from gmpo_vl.verify.tree import Node, is_name
 
 Grader = Literal["gmpo", "mathruler"]
 _ALIKE = frozenset("num sym const neg add sub mul div root pow fn".split())
 _ALIKE_FUNCTIONS = frozenset("sin cos tan ln exp".split())
-# 2^34 may be 2^3 4, 1,234 a number, \Gamma(5) and f(2) a function's value.
-_READ_OTHERWISE = re.compile(
-    r"\^\s*\d\s*\d|\d,\d{3}|\\Gamma|Γ|[a-zA-Z}]\s*(?:\\left)?\(\s*\d+\s*(?:\\right)?\)"
+_READ_OTHERWISE = re.compile(r"\^\s*\d\s*\d|\d,\d{3}")  # 2^34 may be 2^3 4, and 1,234 a number
+# \Gamma(5) may be a function's value: what is no operation or function of _ALIKE_FUNCTIONS stands before a bracket.
+_APPLIED = re.compile(
+    r"(?:\\(?!(?:left|right|c?dot|times|div|pm|mp|sin|cos|tan|ln|exp|pi|quad|[bB]igg?[lr]?)(?![a-zA-Z]))[a-zA-Z]+"
+    r"|[Α-Ωα-ωϕϵ])\s*(?:\\left|\\[bB]igg?l?)?\s*\("
 )
 _BRACES = re.compile(r"[{}]")
 
@@ -67,8 +68,8 @@ def judge(grader: Grader, gold: str, answer: str) -> str:
 
 
 def _clearly_different(gold: str, answer: str) -> bool:
-    """An item of the gold, or its equation, that no rounding and no rearrangement could make one of the answer's. math-verify
-    says so, too, a thousand times slower.
+    """An item of the gold that no rounding could make one of the answer's, or an equation that no scaling and no
+    rearrangement could make the other. math-verify says so, too, a thousand times slower.
     """
     one, two = _alike(gold), _alike(answer)
     if one is None or two is None or any((one.op == op) != (two.op == op) for op in ("rel", "deg")):
@@ -77,13 +78,24 @@ def _clearly_different(gold: str, answer: str) -> bool:
         return far_apart(one.args[0], two.args[0])
     if one.op == "rel":
         (name, value), (other_name, other_value) = one.args[1], two.args[1]
+        if name == other_name and _is_solved(one) and _is_solved(two):  # y = 2x and y = 3x
+            return far_apart(value, other_value)
+        if one.summary.symbols & two.summary.symbols:  # x + y = 4 and 2x = 8 - 2y
+            return False
+        left, right = Node("sub", one.args[1]), Node("sub", two.args[1])
         if is_name(name) and is_name(other_name) and not far_apart(value, other_value):  # x = 5 for y = 5
             return False
-        return other_solutions(Node("sub", one.args[1]), Node("sub", two.args[1]))
+        return far_apart(left, right) and far_apart(left, Node("neg", (right,)))
     ours, theirs = _items(one), _items(two)
     if len(ours) not in (1, len(theirs)):  # they take some parts for the whole
         return False
     return any(all(far_apart(item, other) for other in theirs) for item in ours)
+
+
+def _is_solved(equation: Node) -> bool:
+    """y = 2x, but not y = 2y - x: the symbol on the left stands nowhere else."""
+    left, right = equation.args[1]
+    return left.op == "sym" and not left.summary.symbols & right.summary.symbols
 
 
 @lru_cache(maxsize=20_000)
@@ -91,7 +103,7 @@ def _alike(text: str) -> Node | None:
     """The tree of what every grammar reads alike: sums, products, fractions, roots and powers; lists of those; two of them
     that are equal. None for anything else.
     """
-    if _READ_OTHERWISE.search(text):
+    if _READ_OTHERWISE.search(text) or _APPLIED.search(text):
         return None
     try:
         node = parse(normalise(text))

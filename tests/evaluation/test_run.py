@@ -83,65 +83,6 @@ def test_two_shards_merged_equal_the_whole_run_in_one_folder_or_two(
     assert content(tmp_path / "here" / name) == content(whole)
 
 
-def _emptied(lines):
-    return []
-
-
-def _short(lines):
-    return lines[:-1]
-
-
-def _cut(lines):
-    return [*lines[:-1], lines[-1][: len(lines[-1]) // 2]]
-
-
-def _doubled(lines):
-    return [lines[0], *lines[:-1]]
-
-
-def _alien(lines):
-    return [line.replace('"k": ', '"kk": ') for line in lines]
-
-
-def _other(lines):
-    return [line.replace('"group": "', '"group": "x') if i % 2 else line for i, line in enumerate(lines)]
-
-
-@pytest.mark.parametrize("damage", [_emptied, _short, _cut, _doubled, _alien, _other])
-def test_a_chunk_that_does_not_hold_what_was_planned_is_named_and_answered_again(
-    damage, small_eval, whole, gmpo_vl, tmp_path, monkeypatch, content
-):
-    interrupt_after(monkeypatch, 2)
-    with pytest.raises(Interrupted):
-        gmpo_vl(*small_eval, "--out", tmp_path)
-    monkeypatch.undo()
-    [chunks] = tmp_path.glob("*/chunks")
-    bad = sorted(chunks.glob("*.jsonl"))[0]
-    bad.write_text("".join(damage(bad.read_text().splitlines(keepends=True))))
-    printed = gmpo_vl(*small_eval, "--out", tmp_path)
-    assert f"{bad.stem}.damaged" in str(printed)
-    assert content(tmp_path / "small+data=test") == content(whole)
-
-
-def test_a_chunk_under_another_chunks_number_is_found(
-    small_eval, whole, gmpo_vl, tmp_path, monkeypatch, content
-):
-    interrupt_after(monkeypatch, 2)
-    with pytest.raises(Interrupted):
-        gmpo_vl(*small_eval, "--out", tmp_path)
-    monkeypatch.undo()
-    [chunks] = tmp_path.glob("*/chunks")
-    first, second = sorted(chunks.glob("*.jsonl"))[:2]
-    second.write_bytes(first.read_bytes())
-    (chunks / "000099.jsonl").write_bytes(first.read_bytes())
-    (chunks / "000099.seconds").write_text("1.0\n")
-    (chunks / f"{first.stem} (copy).jsonl").write_bytes(first.read_bytes())
-    printed = str(gmpo_vl(*small_eval, "--out", tmp_path))
-    assert f"{second.stem}.damaged" in printed
-    assert "000099.damaged" in printed
-    assert content(tmp_path / "small+data=test") == content(whole)
-
-
 def test_results_state_what_they_depend_on(whole):
     results = json.loads((whole / "results.json").read_text())
     assert results["questions"] == 14
