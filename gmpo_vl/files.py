@@ -1,13 +1,16 @@
-"""Small files, written whole or not at all: text, JSON, and JSON lines."""
+"""Small files, written whole or not at all: text, JSON, and JSON lines. What cannot be read or written is named."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, BinaryIO
 
 
 def to_line(row: dict[str, Any]) -> str:
@@ -15,26 +18,73 @@ def to_line(row: dict[str, Any]) -> str:
 
 
 def append_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    text = "".join(to_line(row) for row in rows)
-    if text:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
+    append_bytes(path, "".join(to_line(row) for row in rows).encode("utf-8"))
+
+
+def append_bytes(path: Path, lines: bytes) -> None:
+    """More lines at a file's end, after whole lines only: half a line that a killed process left there is cut off."""
+    if lines:
+        with naming(path), path.open("a+b") as file:
+            _end_with_a_line(file)
+            file.write(lines)
+
+
+def _end_with_a_line(file: BinaryIO) -> None:
+    if file.seek(0, os.SEEK_END) == 0:
+        return
+    file.seek(-1, os.SEEK_END)
+    if file.read() == b"\n":
+        return
+    file.seek(0)
+    content = file.read()
+    start = content.rfind(b"\n") + 1
+    try:
+        parse_object(content[start:])
+    except ValueError:
+        file.truncate(start)
+    else:
+        file.write(b"\n")  # a whole line, saved by an editor
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """Rows of a JSON-lines file. A last line without its newline was being written when the process died: left out.
+    """Rows of a JSON-lines file, as `numbered_jsonl` reads them."""
+    return (row for _, row in numbered_jsonl(path))
 
-    Raises ValueError naming file and line for anything else that is not JSON.
+
+def numbered_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line, row) of a JSON-lines file; empty lines are passed over.
+
+    A last line that is cut off was being written when the process died: left out. Raises ValueError naming file and line for
+    any other that is no JSON object.
     """
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
-            if not line.endswith("\n"):
-                return
+            if not line.strip():
+                continue
             try:
-                yield json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{path}, line {number}: not JSON ({error})") from error
+                row = parse_object(line)
+            except ValueError as error:
+                if not line.endswith(b"\n"):
+                    return
+                raise bad_line(path, number, str(error)) from error
+            yield number, row
+
+
+def bad_line(path: Path, number: int, problem: str) -> ValueError:
+    return ValueError(f"{path}, line {number}: {problem}. Mend the line, or delete it")
+
+
+def parse_object(content: bytes) -> dict[str, Any]:
+    """A JSON object. Raises ValueError for everything else."""
+    try:
+        value = json.loads(content.decode("utf-8-sig"))
+    except RecursionError:
+        raise ValueError("not JSON (nested too deeply)") from None
+    except ValueError as error:
+        raise ValueError(f"not JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"not a JSON object ({type(value).__name__})")
+    return value
 
 
 def write_text(path: Path, text: str) -> None:
@@ -45,26 +95,67 @@ def write_text(path: Path, text: str) -> None:
 def write_bytes(path: Path, content: bytes) -> None:
     """As `write_text`."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")  # shards may write the same file at once
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    with naming(path):
+        try:
+            with partial.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        except OSError:
+            partial.unlink(missing_ok=True)
+            raise
 
 
 def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
 
 
-def read_object(path: Path) -> dict[str, Any] | None:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+def read_object(
+    path: Path, advice: str = "put back what it was", keys: Sequence[str] = ()
+) -> dict[str, Any] | None:
+    """The JSON object of a file; None where there is no file. Raises ValueError naming the file, with advice, for anything
+    else in it, and where one of the keys is missing: it was written whole."""
+    if not path.exists():
+        return None
+    try:
+        found = parse_object(path.read_bytes())
+        missing = [key for key in keys if key not in found]
+        if missing:
+            raise ValueError(f"no {missing[0]!r} in it")
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}. To go on, {advice}") from error
+    return found
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """The error of a write says which file, and how much room there is: the system says neither."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, f"{error.strerror} ({free_space(path)})", str(path)) from error
+
+
+def free_space(path: Path) -> str:
+    """Of the disk that a path lies on, or would lie on, in words."""
+    there = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
+    return f"{in_gib(shutil.disk_usage(there).free)} free on its disk"
+
+
+def in_gib(size: int) -> str:
+    """Bytes for people."""
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
 
 
 def sync(path: Path) -> None:
     """Ask the system to put a file or folder on the disk now."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        with naming(path):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
@@ -80,3 +171,32 @@ def names_a_folder(text: str) -> bool:
         and ".." not in path.parts
         and shown
     )
+
+
+def numbered(folder: Path, before: str, after: str = "") -> list[tuple[int, Path]]:
+    """(number, path) of what bears a name as we write it: BEFORE, the number in six digits or more, AFTER.
+
+    Everything else is somebody's own: copies, links, backups.
+    """
+    found = []
+    for path in folder.glob("*"):
+        digits = path.name.removeprefix(before).removesuffix(after)
+        ours = digits.isdecimal() and path.name == f"{before}{int(digits):06d}{after}"
+        if ours and not path.is_symlink():
+            found.append((int(digits), path))
+    return sorted(found)
+
+
+def make_room(path: Path) -> None:
+    """Nothing stands under this name afterwards."""
+    shutil.rmtree(path, ignore_errors=True)
+    if os.path.lexists(path):
+        move_aside(path)
+
+
+def move_aside(path: Path) -> None:
+    """Another name for what stands in our own folder's place and is somebody's: a file, a link."""
+    names = (path.with_name(f"{path.name}.moved_{k}") for k in count(1))
+    aside = next(name for name in names if not os.path.lexists(name))
+    os.rename(path, aside)
+    print(f"{path} is none of ours: it is called {aside.name} now", flush=True)

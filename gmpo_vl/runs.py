@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
 import re
@@ -12,13 +11,27 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from itertools import count
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin, get_type_hints
 
 from PIL import Image
 
-from gmpo_vl.files import append_jsonl, read_jsonl, read_object, sync, to_line, write_json, write_text
+from gmpo_vl.files import (
+    append_bytes,
+    append_jsonl,
+    bad_line,
+    make_room,
+    move_aside,
+    naming,
+    numbered,
+    numbered_jsonl,
+    read_object,
+    sync,
+    to_line,
+    write_json,
+    write_text,
+)
 
 
 @dataclass(frozen=True)
@@ -60,6 +73,7 @@ class Run:
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
         self.metrics_file = self.folder / "metrics.jsonl"
+        self.probe_file = self.folder / "probe.pt"
         self.checkpoints = self.folder / "checkpoints"
 
     def create(self) -> Run:
@@ -68,10 +82,33 @@ class Run:
         return self
 
     def append_metrics(self, step: int, metrics: dict[str, float]) -> None:
-        append_jsonl(self.metrics_file, [{"step": step, **{k: _finite(v) for k, v in metrics.items()}}])
+        append_jsonl(
+            self.metrics_file, [{"step": step, **{k: as_figure(float(v)) for k, v in metrics.items()}}]
+        )
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        return list(read_jsonl(self.metrics_file)) if self.metrics_file.exists() else []
+        """The lines, whose figures are finite numbers or None. Raises ValueError naming the line for what is no line of ours."""
+        if not self.metrics_file.exists():
+            return []
+        return [_figures(self.metrics_file, *line) for line in numbered_jsonl(self.metrics_file)]
+
+    def missing_steps(self, last: int | None = None) -> str:
+        """Steps up to `last` that metrics.jsonl has no line of, as "3, 5-9"; empty where none is missing.
+
+        A run's first step is the first that left a line or rollouts: it may go on from another's checkpoint. Without `last`,
+        as of a run that is going on: up to the last line, or to the rollouts before the last.
+        """
+        lines, rollouts = {line["step"] for line in self.read_metrics()}, self.rollout_steps()
+        begun = (
+            [*lines, *rollouts]
+            if last is None
+            else [step for step in (*lines, *rollouts, last) if step <= last]
+        )
+        first = min((step for step in begun if step > 0), default=0)
+        end = last if last is not None else max([*lines, *rollouts[:-1]], default=0)
+        found = sorted({first - 1, *(step for step in lines if first <= step <= end), end + 1})
+        holes = [(a + 1, b - 1) for a, b in pairwise(found) if b - a > 1]
+        return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in holes) if first > 0 else ""
 
     def rollouts_file(self, step: int, kind: str = "step") -> Path:
         """`kind`: "step" for training rollouts, "validation" for the logged validation samples."""
@@ -82,10 +119,10 @@ class Run:
 
     def read_rollouts(self, step: int, kind: str = "step") -> list[SampleRecord]:
         path = self.rollouts_file(step, kind)
-        return [SampleRecord(**row) for row in read_jsonl(path)] if path.exists() else []
+        return list(read_samples(path)) if path.exists() else []
 
     def rollout_steps(self, kind: str = "step") -> list[int]:
-        return [n for n, path in _numbered(self.folder / "rollouts", f"{kind}_", ".jsonl") if path.is_file()]
+        return [n for n, path in numbered(self.folder / "rollouts", f"{kind}_", ".jsonl") if path.is_file()]
 
     def add_image(self, pixels_HWC: Any) -> str:
         """Keep a picture (uint8 array, height x width x 3) once; its sha256 is its name."""
@@ -93,7 +130,7 @@ class Run:
 
     def checkpoint_steps(self) -> list[int]:
         """Steps of the complete checkpoints, oldest first. A copy, a link or a file beside them is none."""
-        return [n for n, path in _numbered(self.checkpoints, "step_") if path.is_dir()]
+        return [n for n, path in numbered(self.checkpoints, "step_") if path.is_dir()]
 
     def checkpoint(self, step: int) -> Path:
         return self.checkpoints / f"step_{step:06d}"
@@ -102,7 +139,7 @@ class Run:
     def new_checkpoint(self, step: int) -> Iterator[Path]:
         """A folder to write a checkpoint into; complete under its name, or not there at all."""
         partial, replaced = self._unfinished("partial", step), self._unfinished("replaced", step)
-        _make_room(partial)
+        make_room(partial)
         partial.mkdir(parents=True)
         yield partial
         for path in sorted(partial.rglob("*")):
@@ -116,7 +153,7 @@ class Run:
 
     def _complete(self, folder: Path, step: int) -> None:
         if os.path.lexists(self.checkpoint(step)):
-            _move_aside(self.checkpoint(step))
+            move_aside(self.checkpoint(step))
         os.rename(folder, self.checkpoint(step))
         sync(self.checkpoints)
 
@@ -126,7 +163,7 @@ class Run:
 
     def _remove(self, folder: Path, step: int) -> None:
         removed = self._unfinished("removed", step)
-        _make_room(removed)
+        make_room(removed)
         os.rename(folder, removed)
         shutil.rmtree(removed, ignore_errors=True)
         if removed.exists():  # on a network's disk, where somebody reads in it
@@ -140,12 +177,12 @@ class Run:
 
         For the process that holds the folder's lock.
         """
-        for step, replaced in _numbered(self.checkpoints, ".replaced_step_"):
+        for step, replaced in numbered(self.checkpoints, ".replaced_step_"):
             if step not in self.checkpoint_steps():  # killed between two renames: the new one is complete
                 partial = self._unfinished("partial", step)
                 self._complete(partial if partial.is_dir() else replaced, step)
         for state in ("partial", "replaced", "removed"):
-            for _, path in _numbered(self.checkpoints, f".{state}_step_"):
+            for _, path in numbered(self.checkpoints, f".{state}_step_"):
                 shutil.rmtree(path, ignore_errors=True)
         for folder in (self.folder, self.folder / "rollouts", self.folder / "images", self.checkpoints):
             for path in folder.glob("*.partial"):
@@ -155,7 +192,7 @@ class Run:
     def rewind(self, step: int) -> None:
         """Back to a checkpoint's step: later metrics and rollouts go to `*.discarded.jsonl`, nothing is lost."""
         if self.metrics_file.exists():
-            lines = list(read_jsonl(self.metrics_file))
+            lines = self.read_metrics()
             late = [line for line in lines if line["step"] > step]
             append_jsonl(self.folder / "metrics.discarded.jsonl", late)
             write_text(self.metrics_file, "".join(to_line(line) for line in lines if line["step"] <= step))
@@ -163,10 +200,10 @@ class Run:
             for late_step in self.rollout_steps(kind):
                 if late_step > step:
                     path = self.rollouts_file(late_step, kind)
-                    append_jsonl(self.folder / "rollouts.discarded.jsonl", read_jsonl(path))
+                    append_bytes(self.folder / "rollouts.discarded.jsonl", path.read_bytes())
                     path.unlink()
         if step < 0:  # the run begins again: its start is another
-            (self.folder / "probe.pt").unlink(missing_ok=True)
+            self.probe_file.unlink(missing_ok=True)
 
 
 class EvaluationFolder:
@@ -190,7 +227,7 @@ class EvaluationFolder:
         return self.results_file.exists()
 
     def finished_chunks(self) -> list[int]:
-        return [n for n, path in _numbered(self.chunks, "", ".jsonl") if path.is_file()]
+        return [n for n, path in numbered(self.chunks, "", ".jsonl") if path.is_file()]
 
     def write_chunk(self, number: int, records: Iterable[SampleRecord], seconds: float) -> None:
         """`seconds` go to a file of their own: samples and results are the same to the byte however often a run was killed."""
@@ -217,7 +254,7 @@ class EvaluationFolder:
         """chunks/ to samples.jsonl in the order of their numbers, their seconds to timing.json."""
         seconds = 0.0
         partial = self.samples_file.with_name(f".partial_{self.samples_file.name}")
-        with partial.open("wb") as file:
+        with naming(partial), partial.open("wb") as file:
             for number in self.finished_chunks():
                 file.write((self.chunks / f"{number:06d}.jsonl").read_bytes())
                 seconds += float((self.chunks / f"{number:06d}.seconds").read_text())
@@ -245,7 +282,7 @@ class EvaluationFolder:
             raise FileNotFoundError(
                 f"{self.folder} holds no evaluation: no {self.samples_file.name}{unfinished}"
             )
-        return (SampleRecord(**row) for row in read_jsonl(self.samples_file))
+        return read_samples(self.samples_file)
 
     def write_samples(self, records: Iterable[SampleRecord]) -> None:
         write_text(self.samples_file, "".join(to_line(vars(r)) for r in records))
@@ -255,10 +292,13 @@ class EvaluationFolder:
             raise FileNotFoundError(
                 f"{self.folder} holds no finished evaluation: no {self.results_file.name}"
             )
-        return json.loads(self.results_file.read_text(encoding="utf-8"))
+        keys = ("questions", "n", "pass@1")
+        advice = "put back what it was, or delete the folder and evaluate again"
+        return read_object(self.results_file, advice, keys) or {}
 
     def plan(self) -> dict[str, Any] | None:
-        return read_object(self.plan_file)
+        keys = ("name", "protocol", "questions", "data", "model", "backend", "versions")
+        return read_object(self.plan_file, "put back what it was, or delete the whole folder", keys)
 
 
 class StudyFolder:
@@ -284,13 +324,14 @@ class StudyFolder:
 
     def ending(self, name: str) -> dict[str, Any] | None:
         """How a run's process ended: {exit, error, seconds, versions}; None for one that has not."""
-        return read_object(self.run(name).folder / "ended.json")
+        path = self.run(name).folder / "ended.json"
+        return read_object(path, "delete it: the run is then done again", ("exit", "error", "versions"))
 
     def write_ending(self, name: str, ending: dict[str, Any]) -> None:
         write_json(self.run(name).folder / "ended.json", ending)
 
     def plan(self) -> dict[str, Any] | None:
-        return read_object(self.plan_file)
+        return read_object(self.plan_file, keys=("file_sha256", "settings_sha256"))
 
     def begin(self, study: str, plan: dict[str, Any]) -> None:
         """Write the study's file as it was given, and its plan."""
@@ -300,40 +341,57 @@ class StudyFolder:
 
     def chosen(self) -> list[dict[str, Any]] | None:
         """The frozen rates: {method, updates, learning_rate, score, at_edge} each."""
-        frozen = read_object(self.chosen_file)
+        frozen = read_object(self.chosen_file, "delete it: rates are chosen again", ("chosen",))
         return None if frozen is None else frozen["chosen"]
 
     def write_chosen(self, chosen: list[dict[str, Any]]) -> None:
         write_json(self.chosen_file, {"chosen": chosen})
 
 
-def _numbered(folder: Path, before: str, after: str = "") -> list[tuple[int, Path]]:
-    """(number, path) of what bears a name as we write it: BEFORE, the number in six digits or more, AFTER.
-
-    Everything else is somebody's own: copies, links, backups.
-    """
-    found = []
-    for path in folder.glob("*"):
-        digits = path.name.removeprefix(before).removesuffix(after)
-        ours = digits.isdecimal() and path.name == f"{before}{int(digits):06d}{after}"
-        if ours and not path.is_symlink():
-            found.append((int(digits), path))
-    return sorted(found)
+def read_samples(path: Path) -> Iterator[SampleRecord]:
+    """A file's records in order. Raises ValueError naming the line for what is none."""
+    for number, row in numbered_jsonl(path):
+        problem = _no_record(row)
+        if problem is not None:
+            raise bad_line(path, number, f"not a sample: {problem}")
+        yield SampleRecord(**row)
 
 
-def _make_room(path: Path) -> None:
-    """Nothing stands under this name afterwards."""
-    shutil.rmtree(path, ignore_errors=True)
-    if os.path.lexists(path):
-        _move_aside(path)
+# {field of a record: what its value is}
+_KINDS = {
+    name: get_origin(hint) if get_origin(hint) in (list, dict) else hint
+    for name, hint in get_type_hints(SampleRecord).items()
+}
 
 
-def _move_aside(path: Path) -> None:
-    """Another name for what stands in a checkpoint's place and is none: a file or a link, somebody's."""
-    names = (path.with_name(f"{path.name}.moved_{k}") for k in count(1))
-    aside = next(name for name in names if not os.path.lexists(name))
-    os.rename(path, aside)
-    print(f"{path} is no checkpoint: it is called {aside.name} now", flush=True)
+def _no_record(row: dict[str, Any]) -> str | None:
+    """Why these are not a SampleRecord's fields; None where they are."""
+    for name, kind in _KINDS.items():
+        if name not in row and name != "meta":
+            return f"no {name!r}"
+        if name in row and not isinstance(row[name], kind):  # type: ignore[arg-type]
+            return f"{name} is {row[name]!r:.60}"
+    unknown = row.keys() - _KINDS.keys()
+    if unknown:
+        return f"unknown {min(unknown)!r}"
+    if not all(isinstance(name, str) for name in row["images"]):
+        return f"images are {row['images']!r:.60}"
+    figures = {part: as_figure(value) for part, value in row["reward"].items()}
+    return next(
+        (f"reward {part} is {row['reward'][part]!r:.60}" for part in figures if figures[part] is None), None
+    )
+
+
+def _figures(path: Path, number: int, row: dict[str, Any]) -> dict[str, Any]:
+    """A line of metrics.jsonl: its step, and every figure finite or None."""
+    step = row.get("step")
+    if not isinstance(step, int) or isinstance(step, bool) or not 0 <= step < 2**53:
+        said = f"step is {step!r:.60}, not a whole number from 0" if "step" in row else "no step"
+        raise bad_line(path, number, said)
+    for key, value in row.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise bad_line(path, number, f"{key} is {value!r:.60}, not a number")
+    return {"step": step, **{key: as_figure(value) for key, value in row.items() if key != "step"}}
 
 
 def store_image(folder: Path, pixels_HWC: Any) -> str:
@@ -346,12 +404,17 @@ def store_image(folder: Path, pixels_HWC: Any) -> str:
     if not path.exists():
         # Shards and threads may store the same picture at once.
         partial = path.with_suffix(f".{os.getpid()}_{threading.get_ident()}.partial")
-        Image.fromarray(pixels).save(partial, "WEBP", quality=90, method=2)
-        os.replace(partial, path)
+        with naming(path):
+            Image.fromarray(pixels).save(partial, "WEBP", quality=90, method=2)
+            os.replace(partial, path)
     return digest
 
 
-def _finite(value: float) -> float | None:
-    """JSON has no NaN: a metric that was not finite is null."""
-    value = float(value)
-    return value if math.isfinite(value) else None
+def as_figure(value: Any) -> float | None:
+    """A finite number; None for everything else: JSON has no NaN."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:  # a whole number beyond every float
+        return None

@@ -47,6 +47,19 @@ def save_config(config: Config, path: str | Path) -> None:
     write_text(Path(path), header + OmegaConf.to_yaml(OmegaConf.create(values)))
 
 
+def changed_settings(path: Path, config: Config) -> list[str]:
+    """Dotted keys whose values in a saved file are not the configuration's. The file's settings are not checked: they may be
+    another version's, or name what has moved since.
+
+    Raises ConfigError where it cannot be read.
+    """
+    if b"\nwritten:" not in path.read_bytes():  # its last section
+        raise ConfigError(f"{path} is cut off")
+    (_, before), types, default = _read_file(path)[-1], key_types(), Config()
+    changed = [key for key in types if before.get(key, value_of(default, key)) != value_of(config, key)]
+    return [*changed, *(f"{key} (no longer a setting)" for key in before if key not in types)]
+
+
 def _derive(config: Config) -> None:
     """Fills the settings that others decide."""
     if config.trainer.save_checkpoint_path is None:

@@ -2,11 +2,13 @@
 
 step_000010/trainer/state.pt   position in the data, surplus groups, best score: the same file on every engine
 step_000010/...                weights and optimizer as the engine writes them (local/checkpoint.py, easyr1/checkpoint.py)
+step_000010/manifest.json      size and sha256 of every file (manifest.py)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,10 @@ from typing import Any
 import torch
 
 from gmpo_vl.config.schema import TrainerConfig
+from gmpo_vl.engines.fingerprint import Fingerprint
+from gmpo_vl.engines.saved import read_saved, telling_where
 from gmpo_vl.files import write_json
+from gmpo_vl.manifest import MANIFEST, DamagedError, Written, check_files, write_manifest
 from gmpo_vl.models.prompts import PromptSet
 from gmpo_vl.rollout.types import Group, Response
 from gmpo_vl.runs import Run
@@ -27,7 +32,7 @@ class Progress:
     step: steps done. position: examples taken from the data order. surplus: groups for the next step
     (`algorithm.online_filtering`). best_accuracy / best_step: the best validation so far. unfinished: metrics of the
     last step where its validation was stopped; empty where the step is whole. may_share: what `share_prefix: auto` found
-    about the shared forward; None before it looked.
+    about the shared forward; None before it looked. probe: sha256 of the run's probe.pt; None before it had one.
     """
 
     step: int = 0
@@ -37,6 +42,7 @@ class Progress:
     best_step: int = -1
     unfinished: dict[str, float] = field(default_factory=dict)
     may_share: bool | None = None
+    probe: str | None = None
 
     def note_validation(self, step: int, metrics: dict[str, float]) -> bool:
         """Is this training step's validation the best so far?"""
@@ -47,41 +53,122 @@ class Progress:
         return True
 
 
+# What state.pt holds; later keys may be missing in a checkpoint of an earlier version.
+STATE = (
+    "step",
+    "data",
+    "position",
+    "surplus",
+    "best_accuracy",
+    "best_step",
+    "unfinished",
+    "may_share",
+    "resumable",
+)
+
+
 def save_checkpoint(
-    run: Run, progress: Progress, data: str, resumable: bool, save_model: Callable[[Path, bool], None]
+    run: Run,
+    progress: Progress,
+    data: Fingerprint,
+    resumable: bool,
+    save_model: Callable[[Path, bool], Mapping[str, Written]],
 ) -> None:
-    """Write checkpoints/step_N as a whole. data: fingerprint of the training rows. save_model(folder, resumable): the
-    engine's part; without `resumable` (`save_model_only`) no more than the weights."""
-    with run.new_checkpoint(progress.step) as folder:
-        save_model(folder, resumable)
+    """Write checkpoints/step_N as a whole. data: of the training rows. save_model(folder, resumable): the engine's part,
+    returns what was hashed where it was written; without `resumable` (`save_model_only`) no more than the weights.
+
+    Raises OSError with the file and the room on the disk where it cannot be written; nothing of it stays then.
+    """
+    partial = run.checkpoints / f".partial_step_{progress.step:06d}"
+    with telling_where(partial), run.new_checkpoint(progress.step) as folder:
+        known = save_model(folder, resumable)
         (folder / "trainer").mkdir(exist_ok=True)
         state = {
             "step": progress.step,
-            "data": data,
+            "data": data.texts,
+            "pictures": data.pictures,
             "position": progress.position,
             "surplus": [group_state(group) for group in progress.surplus],
             "best_accuracy": progress.best_accuracy,
             "best_step": progress.best_step,
             "unfinished": progress.unfinished,
             "may_share": progress.may_share,
+            "probe": progress.probe,
             "resumable": resumable,
+            "manifest": True,
         }
         torch.save(state, folder / "trainer" / "state.pt")
+        write_manifest(folder, known)
 
 
-def load_progress(folder: Path, prompts: PromptSet) -> Progress:
-    """Where the run stood at a checkpoint. Raises ValueError where it cannot be resumed from, or the training data is not
-    what it was."""
-    state = torch.load(folder / "trainer" / "state.pt", map_location="cpu", weights_only=True)
+def check_whole(folder: Path) -> None:
+    """Is every file of a checkpoint what was saved? A checkpoint of an earlier version, which has no manifest, is told.
+
+    Raises DamagedError with the way out.
+    """
+    try:
+        if not (folder / "trainer" / "state.pt").is_file() and not (folder / MANIFEST).is_file():
+            return  # no checkpoint: the engine says what it looked for
+        if not check_files(folder):
+            if read_saved(folder / "trainer" / "state.pt", STATE).get("manifest"):
+                raise DamagedError(folder, f"{MANIFEST} is missing")
+            print(
+                f"{folder} is of an earlier version, without {MANIFEST}: changed bytes in it may go unnoticed",
+                flush=True,
+            )
+    except DamagedError as error:
+        raise ValueError(f"{error}. {_way_out(folder)}") from error
+
+
+def _way_out(folder: Path) -> str:
+    """What to do with a damaged checkpoint: the newest older one that can be gone on from is named."""
+    run = Run(folder.absolute().parent.parent)
+    number = next((step for step in run.checkpoint_steps() if run.checkpoint(step).name == folder.name), None)
+    if number is None:
+        return "Name another checkpoint"
+    for step in reversed([step for step in run.checkpoint_steps() if step < number]):
+        try:
+            whole = check_files(run.checkpoint(step))
+            resumable = read_saved(run.checkpoint(step) / "trainer" / "state.pt", STATE)["resumable"]
+        except (ValueError, OSError):
+            continue  # damaged too
+        if resumable:
+            known = "" if whole else ", as far as can be told"
+            return f"Move it away to go on from step {step} ({run.checkpoint(step)} is whole{known})"
+    return (
+        "There is no older one that is whole: put the file back from a copy, or move the checkpoint away, and all older ones, "
+        "to begin again"
+    )
+
+
+def load_progress(folder: Path, prompts: PromptSet, data: Fingerprint) -> Progress:
+    """Where the run stood at a checkpoint. data: of the training rows as they are now.
+
+    Raises ValueError where it cannot be resumed from, or the training data is not what it was.
+    """
+    path = folder / "trainer" / "state.pt"
+    try:
+        state = read_saved(path, STATE)
+    except (ValueError, FileNotFoundError) as error:
+        raise ValueError(f"{error}. {_way_out(folder)}") from error
+    if re.fullmatch(r"step_\d{6,}", folder.name) and folder.name != f"step_{state['step']:06d}":
+        raise ValueError(
+            f"{folder} holds step {state['step']}: give it the name it had, step_{state['step']:06d}"
+        )
     if not state["resumable"]:
         raise ValueError(
             f"{folder} was saved with trainer.save_model_only and cannot be resumed from; to start from its weights "
             f"{_as_a_start(folder)}"
         )
-    if state["data"] != prompts.fingerprint:
+    if state["data"] != data.texts or state.get("pictures", data.pictures) != data.pictures:
+        what = "rows" if state["data"] != data.texts else "pictures"
         raise ValueError(
-            f"{folder} was trained on other data: the rows of data.train_files changed since. Start another "
+            f"{folder} was trained on other data: the {what} of data.train_files changed since. Start another "
             f"experiment_name from its weights: {_as_a_start(folder)}"
+        )
+    if "pictures" not in state:
+        print(
+            f"{folder} is of an earlier version: pictures that changed since would go unnoticed", flush=True
         )
     return Progress(
         step=state["step"],
@@ -91,6 +178,7 @@ def load_progress(folder: Path, prompts: PromptSet) -> Progress:
         best_step=state["best_step"],
         unfinished=state["unfinished"],
         may_share=state["may_share"],
+        probe=state.get("probe"),
     )
 
 

@@ -22,6 +22,7 @@ from gmpo_vl.engines.session import Session
 from gmpo_vl.engines.setup import sampling_of
 from gmpo_vl.engines.stopping import Stopped
 from gmpo_vl.engines.validate import validate
+from gmpo_vl.manifest import measured
 from gmpo_vl.progress import phase_bar
 from gmpo_vl.rollout.scoring import to_records
 from gmpo_vl.rollout.types import Group, Sampling
@@ -167,7 +168,8 @@ def probe_of(s: Session) -> list[Group]:
         return groups
 
     if s.probe is None:
-        s.probe = kept_probe(s.prompts, s.run.folder / "probe.pt", answer)
+        s.probe = kept_probe(s.prompts, s.run.probe_file, answer)
+        s.progress.probe = measured(s.run.probe_file).sha256
     return s.probe
 
 
@@ -256,7 +258,7 @@ def save(s: Session, resumable: bool = False) -> None:
     models_only = s.config.trainer.save_model_only
     if s.progress.step not in s.run.checkpoint_steps() or (models_only and resumable):
         whole = resumable or not models_only
-        save_checkpoint(s.run, s.progress, s.prompts.fingerprint, whole, s.engine.save)
+        save_checkpoint(s.run, s.progress, s.data, whole, s.engine.save)
     tidy_checkpoints(s.run, s.config.trainer, s.progress)
 
 

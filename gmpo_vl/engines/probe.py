@@ -11,20 +11,29 @@ from pathlib import Path
 
 import torch
 
+from gmpo_vl.engines.checkpoint import Progress
+from gmpo_vl.engines.saved import read_saved
+from gmpo_vl.files import naming
+from gmpo_vl.manifest import measured
 from gmpo_vl.models.prompts import PromptSet
 from gmpo_vl.policy import kl_to_start, kl_to_start_sums
 from gmpo_vl.rollout.types import Group, Response
+from gmpo_vl.runs import Run
 
 
 def kept_probe(prompts: PromptSet, path: Path, answer: Callable[[], list[Group]]) -> list[Group]:
     """What `path` keeps; first, where there is no such file, what `answer` gives: groups with `old_log_probs`.
 
-    Prompts are found again by their rows' ids: another order of the data changes nothing.
+    Prompts are found again by their rows' ids: another order of the data changes nothing. Raises ValueError naming the file
+    where it cannot be read.
     """
     if not path.exists():
         kept = [[g.prompt.example.id, [r.ids_T for r in g.responses], g.old_log_probs] for g in answer()]
         partial = path.with_name(f".partial_{path.name}")
-        torch.save(kept, partial)
+        with naming(path), partial.open("wb") as file:
+            torch.save(kept, file)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(partial, path)
     return [
         Group(
@@ -33,8 +42,35 @@ def kept_probe(prompts: PromptSet, path: Path, answer: Callable[[], list[Group]]
             responses=[Response(ids_T, start_T, "", True, 0) for ids_T, start_T in zip(ids, log_probs)],
             old_log_probs=log_probs,
         )
-        for i, (example_id, ids, log_probs) in enumerate(torch.load(path, weights_only=True))
+        for i, (example_id, ids, log_probs) in enumerate(read_saved(path))
     ]
+
+
+def check_probe(run: Run, progress: Progress) -> None:
+    """Is probe.pt, which a run that goes on measures against, what it was? Raises ValueError where it is not.
+
+    A checkpoint of an earlier version does not say: the file is taken as it is, and told.
+    """
+    path = run.probe_file
+    way_out = "Put it back from a copy, or set trainer.kl_to_start_freq=-1 to go on without actor/kl_to_start"
+    if not path.is_file():
+        done = [line for line in run.read_metrics() if line["step"] <= progress.step]
+        measured_before = any(line.get("actor/kl_to_start") is not None for line in done)
+        if progress.probe is not None or measured_before:
+            raise ValueError(
+                f"{path} is missing: the run's actor/kl_to_start is measured on the answers in it. {way_out}"
+            )
+        return
+    if progress.probe is None:
+        print(f"{path}: the checkpoint does not say what was in it, it is taken as it is", flush=True)
+    elif measured(path).sha256 != progress.probe:
+        raise ValueError(
+            f"{path} is not what this run measured actor/kl_to_start on (its sha256 is another). {way_out}"
+        )
+    try:
+        read_saved(path)
+    except ValueError as error:
+        raise ValueError(f"{error}. {way_out}") from error
 
 
 def kl_of(probe: Sequence[Group], log_probs: Sequence[Sequence[torch.Tensor]]) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,21 +10,24 @@ from typing import Any, Protocol
 
 import torch
 
-from gmpo_vl.config import Config, load_config, save_config
-from gmpo_vl.config.schema import key_types, value_of
+from gmpo_vl.config import Config, ConfigError, save_config
+from gmpo_vl.config.load import changed_settings
 from gmpo_vl.data.order import EpochOrder
 from gmpo_vl.data.types import Prompt
 from gmpo_vl.engines.ahead import Ahead
 from gmpo_vl.engines.checkpoint import (
     Progress,
+    check_whole,
     checkpoint_to_go_on_from,
     is_own,
     load_progress,
     tidy_checkpoints,
 )
+from gmpo_vl.engines.fingerprint import Fingerprint, fingerprint_of
 from gmpo_vl.engines.fitting import with_fitting_tokens
 from gmpo_vl.engines.loggers import Logger, open_loggers
 from gmpo_vl.engines.passes import LogProbs
+from gmpo_vl.engines.probe import check_probe
 from gmpo_vl.engines.proof import Proof
 from gmpo_vl.engines.setup import (
     check_router,
@@ -34,6 +37,7 @@ from gmpo_vl.engines.setup import (
     total_steps,
 )
 from gmpo_vl.engines.stopping import StopRequest
+from gmpo_vl.manifest import Written
 from gmpo_vl.models.prompts import PromptSet
 from gmpo_vl.rollout.types import Group, Sampling
 from gmpo_vl.runs import Run
@@ -90,8 +94,9 @@ class Engine(Protocol):
         """Largest accepted value of some `rollout/mismatch_*`."""
         ...
 
-    def save(self, folder: Path, resumable: bool) -> None:
-        """Weights into a checkpoint's folder, and where it shall be resumable what else training needs."""
+    def save(self, folder: Path, resumable: bool) -> Mapping[str, Written]:
+        """Weights into a checkpoint's folder, and where it shall be resumable what else training needs. Returns the files
+        that were hashed where they were written, by their paths in the folder; the others are hashed by the caller."""
         ...
 
 
@@ -104,6 +109,7 @@ class Session:
     engine: Engine
     reward: Any  # a rewards.loading.Reward, or one that is called in another process
     prompts: PromptSet
+    data: Fingerprint  # of the prompts
     validation: PromptSet | None
     order: EpochOrder
     next_prompts: Ahead
@@ -128,15 +134,20 @@ def open_session(
     check_router(config)
     reward = load_configured_reward(config)
     run, checkpoint = open_run(config, check_checkpoint)
+    run.read_metrics()  # a line that cannot be read is told before anything is loaded
     processor = load_configured_processor(config)
     prompts = load_split(config, config.data.train_files, processor)
     validation = load_split(config, config.data.val_files, processor) if config.data.val_files else None
     tell_bad_rows(run, prompts, validation)
-    progress = Progress() if checkpoint is None else load_progress(checkpoint, prompts)
+    data = fingerprint_of(prompts.examples, run.folder / "picture_hashes.json")
+    progress = Progress() if checkpoint is None else load_progress(checkpoint, prompts, data)
     if checkpoint is not None and not is_own(
         run, checkpoint
-    ):  # the best so far is another run's, and lies there
+    ):  # the best so far is another run's, and lies there; so does its probe
         progress.best_accuracy, progress.best_step = -1.0, -1
+        progress.probe = None
+    elif checkpoint is not None and config.trainer.kl_to_start_freq > 0 and not config.trainer.val_only:
+        check_probe(run, progress)
     steps = total_steps(config, len(prompts))
     fitting = with_fitting_tokens(config, prompts)
     engine = start(fitting, prompts, steps, checkpoint)
@@ -154,6 +165,8 @@ def open_session(
             progress.unfinished = {}  # it was finished in an earlier resume
     if not config.trainer.val_only:
         tidy_checkpoints(run, config.trainer, progress)
+    if checkpoint is not None and is_own(run, checkpoint):
+        tell_missing_steps(run, progress)
     order = EpochOrder(len(prompts), config.data.seed, config.data.shuffle)
     return Session(
         config=fitting,
@@ -161,6 +174,7 @@ def open_session(
         engine=engine,
         reward=reward,
         prompts=prompts,
+        data=data,
         validation=validation,
         order=order,
         next_prompts=Ahead(lambda position, count: prompts.encode(order.take(position, count))),
@@ -182,6 +196,7 @@ def open_run(config: Config, check_checkpoint: Callable[[Path, Config], None]) -
     run.create().clear_up()
     checkpoint = checkpoint_to_go_on_from(run, config.trainer)
     if checkpoint is not None:
+        check_whole(checkpoint)
         check_checkpoint(checkpoint, config)
     return run, checkpoint
 
@@ -194,13 +209,31 @@ def tell_bad_rows(run: Run, prompts: PromptSet, validation: PromptSet | None) ->
             print(f"{name}: {split.examples.faults.summary()}", flush=True)
 
 
+def tell_missing_steps(run: Run, progress: Progress) -> None:
+    """A curve with a hole in it is not gone on with in silence."""
+    missing = run.missing_steps(progress.step - 1 if progress.unfinished else progress.step)
+    if missing:
+        print(
+            f"WARNING: {run.metrics_file} has no line of step {missing}: the curve has a hole there",
+            flush=True,
+        )
+
+
 def keep_config(config: Config, run: Run) -> None:
-    """Write config.yaml. What differs from the one the run was going on with is said, and that one is kept beside it."""
+    """Write config.yaml. What differs from the one the run was going on with is said, and that one is kept beside it.
+
+    The former one is compared, not checked again: a file that it names may have moved, a key of it may be no more.
+    """
     path = run.folder / "config.yaml"
     if path.exists():
-        before = load_config(path)
-        changed = [key for key in key_types() if value_of(before, key) != value_of(config, key)]
-        if changed:
-            path.replace(run.folder / f"config.until_step_{max(run.checkpoint_steps(), default=0):06d}.yaml")
-            print(f"going on with other settings than before: {', '.join(changed)}", flush=True)
+        kept = run.folder / f"config.until_step_{max(run.checkpoint_steps(), default=0):06d}.yaml"
+        try:
+            changed = changed_settings(path, config)
+            said = f"going on with other settings than before: {', '.join(changed)}" if changed else ""
+        except ConfigError as error:
+            said = f"the settings until now cannot be compared, they are kept as {kept.name}: {error}"
+        if said:
+            print(said, flush=True)
+            if not kept.exists():  # that a checkpoint was written under; what was set since came to nothing
+                path.replace(kept)
     save_config(config, path)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 from gmpo_vl.config.schema import DataConfig
 from gmpo_vl.data.examples import ExampleSet, load_examples
@@ -71,14 +69,6 @@ class PromptSet:
             if known == example_id:
                 return self.encode([i])[0]
         raise KeyError(f"the data set no longer holds the example {example_id!r}")
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """A hash of the kept rows' ids, problems and answers: has the data changed since a checkpoint was written?"""
-        digest = hashlib.sha256()
-        for texts in self.examples.texts():
-            digest.update(repr(texts).encode("utf-8"))
-        return digest.hexdigest()
 
 
 def load_prompts(files: str, settings: PromptSettings, processor: Processor) -> PromptSet:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from gmpo_vl.config import Config
+from gmpo_vl.engines.saved import read_saved
 from gmpo_vl.models.forward import unwrap
 from gmpo_vl.models.loading import copy_without_weights
 from gmpo_vl.models.processing import Processor
@@ -49,7 +50,7 @@ def load_optimizer(path: Path, model: Any, optimizer: torch.optim.Optimizer) -> 
 
     Raises ValueError where other parameters are trained than were.
     """
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    state = read_saved(path, ("optimizer", "trained", "rng", "adapter"))
     if state["trained"] != trained_shapes(model):
         raise ValueError(
             f"{path} is the optimizer's state of other parameters than this run trains: "

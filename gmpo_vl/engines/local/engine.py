@@ -18,6 +18,7 @@ from gmpo_vl.engines.optim import build_optimizer, set_learning_rate
 from gmpo_vl.engines.passes import LogProbs, log_probs_by_group, reference_log_probs, update_policy
 from gmpo_vl.engines.proof import MISMATCH, TOLERANCE, Proof, prove_sharing
 from gmpo_vl.engines.setup import DTYPES
+from gmpo_vl.manifest import Written
 from gmpo_vl.models.features import same_vision
 from gmpo_vl.models.forward import unwrap
 from gmpo_vl.models.processing import Processor
@@ -115,7 +116,8 @@ class LocalEngine:
             tolerated |= {"rollout/mismatch_max": tolerance.largest, "rollout/mismatch_rms": tolerance.rms}
         return tolerated
 
-    def save(self, folder: Path, resumable: bool) -> None:
+    def save(self, folder: Path, resumable: bool) -> dict[str, Written]:
         save_model(self.policy.model, self.policy.processor, folder / "huggingface")
         if resumable:
             save_optimizer(self.policy.model, self.optimizer, folder / "trainer" / "optimizer.pt")
+        return {}

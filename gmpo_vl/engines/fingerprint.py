@@ -1,0 +1,74 @@
+"""Has the training data changed since a checkpoint was written? Hashes of the kept rows' texts and of their pictures."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from gmpo_vl.data.examples import ExampleSet
+from gmpo_vl.data.types import ImageSource
+from gmpo_vl.files import read_object, write_json
+from gmpo_vl.manifest import measured
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """texts: sha256 of ids, problems and answers, in order. pictures: of the pictures as they are encoded."""
+
+    texts: str
+    pictures: str
+
+
+def fingerprint_of(examples: ExampleSet, cache: Path) -> Fingerprint:
+    """Of the kept rows. cache: JSON file with the hashes of pictures' files, so that one is read again only after a change.
+
+    Where a picture lies does not matter. Raises OSError for a picture's file that is gone.
+    """
+    digest = hashlib.sha256()
+    for texts in examples.texts():
+        digest.update(repr(texts).encode("utf-8"))
+    return Fingerprint(digest.hexdigest(), _of_pictures(examples, cache))
+
+
+def _of_pictures(examples: ExampleSet, cache: Path) -> str:
+    before = _known(cache)
+    seen: dict[str, list[str]] = {}
+
+    def of_file(path: str) -> str:
+        """A file as its path, size and times say it is: the time of the last change cannot be set as the other can."""
+        path, found = os.path.abspath(path), os.stat(path)
+        stamp = [str(value) for value in (found.st_size, found.st_mtime_ns, found.st_ctime_ns)]
+        kept = seen.get(path) or before.get(path)
+        seen[path] = kept if kept is not None and kept[1:] == stamp else [measured(Path(path)).sha256, *stamp]
+        return seen[path][0]
+
+    digest = hashlib.sha256()
+    for example in examples:
+        digest.update(f"{len(example.images)};".encode())
+        for image in example.images:
+            digest.update(_of_picture(image, of_file).encode())
+    if seen != before:
+        write_json(cache, seen)
+    return digest.hexdigest()
+
+
+def _of_picture(image: ImageSource, of_file: Callable[[str], str]) -> str:
+    if isinstance(image, str):
+        return of_file(image)
+    if isinstance(image, Image.Image):  # a program's own rows
+        return hashlib.sha256(repr((image.mode, image.size)).encode() + image.tobytes()).hexdigest()
+    return hashlib.sha256(image).hexdigest()
+
+
+def _known(cache: Path) -> dict[str, list[str]]:
+    """{path: [sha256, size, times]} as written before; nothing where the file is damaged: everything is read again then."""
+    try:
+        found = read_object(cache) or {}
+    except ValueError:
+        return {}
+    return {path: of for path, of in found.items() if isinstance(of, list) and len(of) == 4}
