@@ -18,7 +18,7 @@ def to_line(row: dict[str, Any]) -> str:
 
 
 def append_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    append_bytes(path, "".join(to_line(row) for row in rows).encode("utf-8"))
+    append_bytes(path, "".join(to_line(row) for row in rows).encode("utf-8", "backslashreplace"))
 
 
 def append_bytes(path: Path, lines: bytes) -> None:
@@ -88,8 +88,9 @@ def parse_object(content: bytes) -> dict[str, Any]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a file as a whole: never half of it, whatever happens."""
-    write_bytes(path, text.encode("utf-8"))
+    """Replace a file as a whole: never half of it, whatever happens. Half of a surrogate pair, which UTF-8 has not, becomes
+    the escape that JSON has for it."""
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -7,6 +7,7 @@ were added are let be, unless a loader would read them in the place of what was 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -14,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
-from gmpo_vl.files import read_object, write_json
+from gmpo_vl.files import read_object, write_text
 
 MANIFEST = "manifest.json"
 UNREAD = ("README.md",)  # peft writes it for people
@@ -61,8 +62,12 @@ def measure(folder: Path, names: Iterable[str]) -> Files:
 def write_manifest(folder: Path, known: Mapping[str, Written]) -> None:
     """manifest.json of a checkpoint that is written but for it. known: what was hashed where it was written."""
     others = measure(folder, (name for name in names_in(folder) if name not in known))
-    files = {name: asdict(of_file) for name, of_file in sorted({**known, **others}.items())}
-    write_json(folder / MANIFEST, {"files": files})
+    write_text(folder / MANIFEST, _in_json({**known, **others}))
+
+
+def _in_json(files: Files) -> str:
+    written = {name: asdict(of_file) for name, of_file in sorted(files.items())}
+    return json.dumps({"files": written}, indent=2) + "\n"
 
 
 def names_in(folder: Path) -> list[str]:
@@ -83,8 +88,8 @@ def read_manifest(folder: Path) -> Files | None:
         files = {name: Written(int(e["size"]), str(e["sha256"])) for name, e in found["files"].items()}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DamagedError(folder, f"{MANIFEST} is no list of files with size and sha256") from error
-    if not files:
-        raise DamagedError(folder, f"{MANIFEST} names no file")
+    if not files or _in_json(files).encode() != (folder / MANIFEST).read_bytes():
+        raise DamagedError(folder, f"{MANIFEST} is not as it was written")
     return files
 
 
@@ -146,7 +151,7 @@ def _format_problem(path: Path) -> str | None:
     return None if part is None else f"not what was saved ({part} in it has another CRC)"
 
 
-def damaged_model(folder: Path) -> None:
+def check_model_files(folder: Path) -> None:
     """Raise DamagedError where a model's folder is a checkpoint's and is not what was saved."""
     if (folder.parent / MANIFEST).is_file():
         check_files(folder.parent, f"{folder.name}/")

@@ -28,9 +28,8 @@ def read_saved(path: Path, keys: tuple[str, ...] = ()) -> Any:
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
         raise ValueError(
-            f"{path} cannot be read: it is damaged, or more than values and tensors ({reason})"
+            f"{path} cannot be read: it is damaged, or holds more than values and tensors ({in_short(error)})"
         ) from error
     if keys and not isinstance(found, dict):
         raise ValueError(f"{path} cannot be read: it holds no named values")
@@ -38,6 +37,12 @@ def read_saved(path: Path, keys: tuple[str, ...] = ()) -> Any:
     if missing:
         raise ValueError(f"{path} cannot be read: no {missing[0]!r} in it")
     return found
+
+
+def in_short(error: Exception) -> str:
+    """What torch says, without its advice."""
+    said = " ".join(str(error).split())
+    return (said[said.find("WeightsUnpickler error:") :] if "WeightsUnpickler error:" in said else said)[:200]
 
 
 @contextmanager
@@ -52,7 +57,9 @@ def telling_where(folder: Path) -> Iterator[None]:
             raise
         files = sorted((p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.stat().st_mtime_ns)
         size, room = sum(p.stat().st_size for p in files), free_space(folder)
-        named = getattr(error, "filename", None) or (files[-1] if files else folder)
+        named = str(getattr(error, "filename", None))
+        if not named.startswith(str(folder)):  # none, or what was copied
+            named = str(files[-1] if files else folder)
         shutil.rmtree(folder, ignore_errors=True)
         raise OSError(
             f"{named} could not be written: {reason}; {room}. What was there of an unfinished checkpoint, {in_gib(size)}, "

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from gmpo_vl.data.types import Prompt
+from gmpo_vl.manifest import check_model_files
 from gmpo_vl.models.loading import load_for_inference
 from gmpo_vl.models.processing import Processor
 from gmpo_vl.rollout import vllm
@@ -60,6 +61,7 @@ def load_backend(name: str, folder: Path, processor: Processor, max_tokens: int,
     max_tokens: of a prompt and its answer together; max_images: of one prompt (vLLM plans its memory with them).
     """
     if name == "vllm":
+        check_model_files(folder)
         return vllm_backend(vllm.load_engine(folder, processor, max_tokens, max_images), processor)
     return transformers_backend(load_for_inference(folder), processor)
 

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedModel
 
 from gmpo_vl.data.hub import hub_obstacle
+from gmpo_vl.manifest import check_model_files
 from gmpo_vl.models.shared import sharing_obstacle, use_group_attention
 from gmpo_vl.models.vision import batch_vision
 
@@ -68,8 +70,10 @@ def load_model(
 ) -> PreTrainedModel:
     """A causal or image-text-to-text model, SDPA attention; never code from the model's repository.
 
-    A folder with a LoRA adapter gives the model it was trained on with the adapter merged in.
+    A folder with a LoRA adapter gives the model it was trained on with the adapter merged in. Raises DamagedError for a
+    checkpoint's folder that is not what was saved, ValueError for weights that cannot be read.
     """
+    check_model_files(Path(folder))
     if (Path(folder) / "adapter_config.json").exists():
         from peft import PeftConfig, PeftModel
 
@@ -78,7 +82,12 @@ def load_model(
         return PeftModel.from_pretrained(base, str(folder)).merge_and_unload()
     config = model_config(folder, **config_overrides)
     auto = AutoModelForImageTextToText if hasattr(config, "vision_config") else AutoModelForCausalLM
-    model = auto.from_pretrained(folder, config=config, dtype=dtype, attn_implementation="sdpa")
+    try:
+        model = auto.from_pretrained(folder, config=config, dtype=dtype, attn_implementation="sdpa")
+    except SafetensorError as error:
+        raise ValueError(
+            f"{folder}: its weights are damaged ({error}): copy or download them again"
+        ) from error
     use_group_attention(model)
     if sharing_obstacle(model.config) is None:
         batch_vision(model)

@@ -10,8 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from gmpo_vl.files import read_jsonl
-from gmpo_vl.runs import Run, SampleRecord
+from gmpo_vl.runs import Run, SampleRecord, read_samples
 
 STEPS = 5  # training steps shown, from first to last
 GROUPS_PER_STEP = 10
@@ -155,10 +154,10 @@ def picture_uri(path: Path) -> str | None:
 def _first_groups(samples: Path) -> dict[str, list[SampleRecord]]:
     """The first questions of an evaluation, without reading its other samples."""
     groups: dict[str, list[SampleRecord]] = {}
-    for row in read_jsonl(samples):
-        if row["id"] not in groups and len(groups) == PAIRS:
+    for record in read_samples(samples):
+        if record.id not in groups and len(groups) == PAIRS:
             break
-        groups.setdefault(row["id"], []).append(SampleRecord(**row))
+        groups.setdefault(record.id, []).append(record)
     return groups
 
 

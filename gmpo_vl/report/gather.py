@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
+from gmpo_vl.files import read_object
 from gmpo_vl.policy.settings import OBJECTIVES, log_clip_limits, resolve_settings
 from gmpo_vl.report.curves import points
+from gmpo_vl.runs import EvaluationFolder, as_figure
 
 
 @dataclass(frozen=True)
@@ -57,62 +59,77 @@ class Settings:
 
 
 def read_settings(folder: Path) -> Settings:
-    """As the run saved them; empty where there is no config.yaml. Nothing is checked: a page can be made anywhere."""
+    """As the run saved them; empty where there is no config.yaml. Nothing is checked: a page can be made anywhere.
+
+    Raises ValueError for a file that is no YAML.
+    """
     path = folder / "config.yaml"
     if not path.is_file():
         return Settings()
-    tree = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    try:
+        tree = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException, RecursionError) as error:
+        raise ValueError(f"{path} is not a run's config: {error}") from error
     if not isinstance(tree, dict):
         raise ValueError(f"{path} is not a run's config: it holds no sections")
     written = tree.pop("written", None)
     values = _leaves(tree)
-    return Settings(values, sorted(written or values), OmegaConf.to_yaml(OmegaConf.create(tree)))
+    named = sorted(map(str, written)) if isinstance(written, list) else sorted(values)
+    return Settings(values, named, OmegaConf.to_yaml(OmegaConf.create(tree)))
 
 
 def read_summary(folder: Path) -> Summary | None:
     """None where the run has no summary.json. ValueError where one is there that cannot be read."""
     path = folder / "summary.json"
-    if not path.is_file():
+    raw = read_object(path)
+    if raw is None:
         return None
-    raw = _read_json(path)
-    for key in ("before", "after"):
-        if not isinstance(raw.get(key), Real):
-            raise ValueError(
-                f"{path}: {key} is {raw.get(key)!r}, but must be a number, the share of right answers"
-            )
+    main = _comparison("All", raw, path)
     greedy = None
     if "greedy_before" in raw and "greedy_after" in raw:
-        greedy = Comparison(
-            "Greedy", raw["greedy_before"], raw["greedy_after"], _interval(raw.get("greedy_diff_ci95"), path)
-        )
+        of_greedy = {key.removeprefix("greedy_"): raw[key] for key in raw if key.startswith("greedy_")}
+        greedy = _comparison("Greedy", of_greedy, path)
     families = [
-        Comparison(name, f["before"], f["after"], _interval(f.get("diff_ci95"), path), f.get("questions"))
-        for name, f in raw.get("families", {}).items()
+        _comparison(str(name), of_family, path)
+        for name, of_family in _of_kind(raw, "families", path, dict, {}).items()
     ]
-    controls = [("the right picture", raw["after"])]
+    controls = [("the right picture", main.after)]
     controls += [
-        (f"{name} picture", raw[key])
+        (f"{name} picture", _number(raw, key, path))
         for key, name in (("wrong_image", "another problem's"), ("blank_image", "a blank"))
         if key in raw
     ]
-    main = Comparison(
-        "All", raw["before"], raw["after"], _interval(raw.get("diff_ci95"), path), raw.get("questions")
-    )
-    return Summary(
-        main, greedy, families, controls, raw.get("metric", ""), raw.get("seconds"), raw.get("limits", [])
-    )
+    seconds = None if raw.get("seconds") is None else _number(raw, "seconds", path)
+    limits = [str(limit) for limit in _of_kind(raw, "limits", path, list, [])]
+    return Summary(main, greedy, families, controls, str(raw.get("metric", "")), seconds, limits)
+
+
+def _comparison(name: str, raw: Any, path: Path) -> Comparison:
+    """Of {before, after, diff_ci95, questions}, the last two where they are known."""
+    if not isinstance(raw, dict):
+        raise ValueError(f"{path}: {name} is {raw!r:.60}, but must be an object with before and after")
+    questions = None if raw.get("questions") is None else int(_number(raw, "questions", path))
+    before, after = (_number(raw, key, path) for key in ("before", "after"))
+    return Comparison(name, before, after, _interval(raw.get("diff_ci95"), path), questions)
 
 
 def read_evaluations(folder: Path) -> list[tuple[str, dict[str, Any]]]:
     """(name, what results.json holds) for every eval/NAME, those from before the training first."""
     found = {}
-    for path in folder.glob("eval/*/results.json"):
+    for path in sorted(folder.glob("eval/*/results.json")):
         timing = path.with_name(
             "timing.json"
         )  # kept apart by `gmpo-vl eval`: results are the same to the byte
-        found[path.parent.name] = {"seconds": None, **_read_json(path)} | (
-            _read_json(timing) if timing.is_file() else {}
-        )
+        results = {"seconds": None, **EvaluationFolder(path.parent).results()}
+        if timing.is_file():
+            results["seconds"] = _number(read_object(timing) or {}, "seconds", timing)
+        for key in ("pass@1", "questions", "n", "no_answer", "truncated", "mean_length"):
+            _number(results, key, path)
+        if _interval(results.get("ci95"), path, "ci95") is None or not isinstance(
+            results["seconds"], float | int | None
+        ):
+            raise ValueError(f"{path}: ci95 or seconds are missing")
+        found[path.parent.name] = results
     return sorted(found.items(), key=lambda item: (not item[0].startswith("before"), item[0]))
 
 
@@ -122,9 +139,9 @@ def facts(metrics: Sequence[dict[str, Any]], settings: Settings) -> list[tuple[s
     found = []
     if steps:
         found.append(("steps", f"{steps[-1]['step']:,}"))
-        per_step = settings.get("data.rollout_batch_size", 0) * settings.get("worker.rollout.n", 0)
-        if per_step:
-            found.append(("rollouts", f"{steps[-1]['step'] * per_step:,}"))
+        sizes = [settings.get(key) for key in ("data.rollout_batch_size", "worker.rollout.n")]
+        if all(isinstance(size, int) for size in sizes):
+            found.append(("rollouts", f"{steps[-1]['step'] * math.prod(sizes):,}"))
         found.append(("training time", clock(sum(row["time/step"] for row in steps))))
     return found
 
@@ -165,12 +182,27 @@ def clock(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02} h" if minutes >= 60 else f"{minutes}:{rest:02} min"
 
 
-def _interval(value: Any, path: Path) -> tuple[float, float] | None:
+def _number(raw: dict[str, Any], key: str, path: Path) -> float:
+    value = as_figure(raw.get(key))
+    if value is None:
+        raise ValueError(f"{path}: {key} is {raw.get(key)!r:.60}, but must be a number")
+    return value
+
+
+def _of_kind(raw: dict[str, Any], key: str, path: Path, kind: type, default: Any) -> Any:
+    value = raw.get(key, default)
+    if not isinstance(value, kind):
+        raise ValueError(f"{path}: {key} is {value!r:.60}, but must be a {kind.__name__}")
+    return value
+
+
+def _interval(value: Any, path: Path, key: str = "diff_ci95") -> tuple[float, float] | None:
     if value is None:
         return None
-    if not (isinstance(value, list) and len(value) == 2 and all(isinstance(v, Real) for v in value)):
-        raise ValueError(f"{path}: diff_ci95 is {value!r}, but must be [low, high]")
-    return value[0], value[1]
+    low, high = map(as_figure, value) if isinstance(value, list) and len(value) == 2 else (None, None)
+    if low is None or high is None:
+        raise ValueError(f"{path}: {key} is {value!r:.60}, but must be [low, high]")
+    return low, high
 
 
 def _leaves(tree: Any, prefix: str = "") -> dict[str, Any]:
@@ -181,13 +213,3 @@ def _leaves(tree: Any, prefix: str = "") -> dict[str, Any]:
         for name, sub in tree.items()
         for key, v in _leaves(sub, f"{prefix}.{name}" if prefix else name).items()
     }
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{path} holds no object")
-    return value

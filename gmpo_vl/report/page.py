@@ -51,6 +51,7 @@ def write_report(run_folder: str | Path) -> Path:
         evaluations=read_evaluations(run.folder),
         facts=facts(metrics, settings),
         progress=progress(metrics),
+        missing=run.missing_steps(),
         charts=curves(metrics, ratio_limits(settings)),
         cards=cards,
         pairs=before_and_after(run),

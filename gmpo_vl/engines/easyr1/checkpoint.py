@@ -8,10 +8,23 @@ All ranks write into one folder: on several nodes it must be on a file system th
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
+
+import numpy as np
+import torch
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor, Replicate, Shard
+from torch.distributed.tensor._dtensor_spec import DTensorSpec, TensorMeta
 
 from gmpo_vl.config import Config
+from gmpo_vl.engines.saved import in_short
+
+FORCED = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 
 
 def shards(folder: Path) -> list[tuple[int, int]]:
@@ -20,6 +33,39 @@ def shards(folder: Path) -> list[tuple[int, int]]:
         re.fullmatch(r"model_world_size_(\d+)_rank_(\d+)\.pt", path.name) for path in folder.glob("*.pt")
     ]
     return sorted((int(name[1]), int(name[2])) for name in names if name)
+
+
+def files_of_rank(folder: Path, world: int, rank: int) -> list[str]:
+    """Names of the files that a rank wrote into an `actor` folder."""
+    return sorted(path.name for path in folder.glob(f"*_world_size_{world}_rank_{rank}.pt"))
+
+
+_RECONSTRUCT = np.zeros(0).__reduce__()[0]
+# What EasyR1's shards hold beside plain values and tensors: where a shard belongs, and numpy's random state.
+PLAIN = [
+    *(DTensor, DTensorSpec, TensorMeta, DeviceMesh, Shard, Replicate),
+    *(np.ndarray, np.dtype, type(np.dtype(np.uint32))),
+    *((_RECONSTRUCT, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),  # numpy 1 and 2
+]
+
+
+@contextmanager
+def only_values() -> Iterator[None]:
+    """Within it torch.load unpickles nothing but plain values, tensors and PLAIN, whoever calls it and however: EasyR1 asks for
+    everything. Raises ValueError for a file that wants more."""
+    before = os.environ.get(FORCED)
+    os.environ[FORCED] = "1"
+    try:
+        with torch.serialization.safe_globals(PLAIN):
+            yield
+    except UnpicklingError as error:
+        raise ValueError(
+            f"a rank's file holds more than values and tensors, nothing of it was run: {in_short(error)}"
+        ) from error
+    finally:
+        os.environ.pop(FORCED)
+        if before is not None:
+            os.environ[FORCED] = before
 
 
 def check_whole(actor: Path, ranks: int) -> None:

@@ -20,6 +20,8 @@ from gmpo_vl.engines.loop import run_session
 from gmpo_vl.engines.session import open_session, run_of
 from gmpo_vl.engines.setup import configured_model
 from gmpo_vl.locks import locked
+from gmpo_vl.manifest import check_model_files
+from gmpo_vl.models.loading import model_folder
 from gmpo_vl.models.prompts import PromptSet
 from gmpo_vl.runs import Run
 
@@ -52,6 +54,7 @@ def train(config: Config) -> Run:
     """
     check(config)
     check_model(config, configured_model(config))
+    check_model_files(model_folder(str(config.worker.actor.model.model_path)))
     print("".join(f"{line}\n" for line in without_use(config)), end="", flush=True)
     with locked(run_of(config).folder):  # by this process: the ranks write when it asks them to
         return _train(config)

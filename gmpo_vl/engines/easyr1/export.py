@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,10 @@ from torch.distributed.tensor import DTensor, Shard
 
 from gmpo_vl.batching.packing import pack
 from gmpo_vl.data.types import Example, Prompt
-from gmpo_vl.engines.easyr1.checkpoint import shards
+from gmpo_vl.engines.checkpoint import check_whole
+from gmpo_vl.engines.easyr1.checkpoint import PLAIN, shards
 from gmpo_vl.engines.proof import TOLERANCE, Gaps, gaps_between
+from gmpo_vl.engines.saved import read_saved
 from gmpo_vl.engines.setup import DTYPES
 from gmpo_vl.models.forward import response_log_probs
 from gmpo_vl.models.loading import banned_ids, copy_without_weights, load_model, model_folder
@@ -80,7 +82,9 @@ def export(checkpoint: Path, folder: Path, adapter: bool = False) -> Gaps:
         )
     if folder.exists():
         raise FileExistsError(f"{folder} is there already: name another folder")
-    parity = Parity(**torch.load(checkpoint / "trainer" / "parity.pt", weights_only=True))
+    check_whole(checkpoint)
+    kept = read_saved(checkpoint / "trainer" / "parity.pt", tuple(f.name for f in fields(Parity)))
+    parity = Parity(**kept)
     if not parity.prompts:
         raise ValueError(
             f"{checkpoint} was saved before the run took a step of its own: export the checkpoint that it went on from"
@@ -198,12 +202,8 @@ def whole_weights(actor: Path) -> dict[str, torch.Tensor]:
 
 
 def _read_shard(path: Path) -> dict[str, Any]:
-    from torch.distributed.device_mesh import DeviceMesh
-    from torch.distributed.tensor import Replicate
-    from torch.distributed.tensor._dtensor_spec import DTensorSpec, TensorMeta
-
-    with torch.serialization.safe_globals([DTensor, DTensorSpec, TensorMeta, DeviceMesh, Shard, Replicate]):
-        return torch.load(path, map_location="cpu", weights_only=True)
+    with torch.serialization.safe_globals(PLAIN):
+        return read_saved(path)
 
 
 def _put_together(name: str, parts: list[Any]) -> torch.Tensor:

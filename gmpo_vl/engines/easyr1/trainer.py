@@ -31,6 +31,7 @@ from gmpo_vl.engines.easyr1.wire import answers_of, filled_up, groups_to_proto, 
 from gmpo_vl.engines.passes import LogProbs, trained_rows
 from gmpo_vl.engines.proof import MISMATCH, Proof
 from gmpo_vl.engines.setup import configured_model, vision_is_frozen
+from gmpo_vl.manifest import Written
 from gmpo_vl.models.loading import copy_without_weights
 from gmpo_vl.models.prompts import PromptSet
 from gmpo_vl.models.routers import Routing
@@ -178,12 +179,13 @@ class GMPOTrainer(RayPPOTrainer):
         most = max(MISMATCH.values()) if plain else MISMATCH[self.run.worker.rollout.dtype]
         return {"rollout/mismatch_p50": most}
 
-    def save(self, folder: Path, resumable: bool) -> None:
-        """Every rank's shard, under EasyR1's names, and what an export must reproduce: answers of the last update's.
+    def save(self, folder: Path, resumable: bool) -> dict[str, Written]:
+        """Every rank's shard, under EasyR1's names, and what an export must reproduce: answers of the last update's. Returns the
+        shards as their ranks wrote them.
 
         Raises OSError where not every rank's files arrived.
         """
-        self.actor_rollout_ref_wg.save_checkpoint(
+        of_ranks = self.actor_rollout_ref_wg.save_checkpoint(
             str((folder / "actor").absolute()), save_model_only=not resumable
         )
         check_whole(folder / "actor", self.ranks)
@@ -196,6 +198,7 @@ class GMPOTrainer(RayPPOTrainer):
         )
         (folder / "trainer").mkdir()
         kept.save(folder / "trainer" / "parity.pt")
+        return {f"actor/{name}": written for files in of_ranks for name, written in files.items()}
 
     def load(self, folder: Path) -> None:
         self.actor_rollout_ref_wg.load_checkpoint(str(folder.absolute()))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,12 +16,14 @@ from verl.workers import fsdp_workers
 from verl.workers.fsdp_workers import FSDPWorker
 
 from gmpo_vl.engines.easyr1.actor import EasyR1LossActor, GMPOActor
+from gmpo_vl.engines.easyr1.checkpoint import files_of_rank, only_values
 from gmpo_vl.engines.easyr1.config import GMPOWorkerConfig
 from gmpo_vl.engines.easyr1.limits import easyr1_loss
 from gmpo_vl.engines.easyr1.wire import groups_of
 from gmpo_vl.engines.passes import Policy
 from gmpo_vl.engines.proof import Proof, prove_sharing
 from gmpo_vl.engines.setup import load_configured_processor
+from gmpo_vl.manifest import Files, measure
 from gmpo_vl.models.features import FrozenFeatures, frozen_features
 from gmpo_vl.models.forward import unwrap
 from gmpo_vl.models.loading import banned_ids
@@ -83,12 +86,19 @@ class GMPOWorker(_Base, FSDPWorker):
         return proof
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def save_checkpoint(self, path: str, save_model_only: bool = False) -> Files:
+        """EasyR1's own. Returns the files of this rank: it hashes what it wrote while that is in its machine's memory."""
+        super().save_checkpoint(path, save_model_only)
+        return measure(Path(path), files_of_rank(Path(path), self.world_size, self.rank))
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
     def load_checkpoint(self, path: str) -> None:
-        """EasyR1's own. A frozen ViT that comes from a checkpoint need not be the reference's: it then looks for itself."""
+        """EasyR1's own, but nothing in the files is run. A frozen ViT that comes from a checkpoint need not be the reference's: it then looks for itself."""
         policy, reference = self._policies
         shared = policy.features is not None and reference is not policy
         before = self._vision_shards() if shared else {}
-        super().load_checkpoint(path)
+        with only_values():
+            super().load_checkpoint(path)
         if not shared:
             return
         after = self._vision_shards()

@@ -6,11 +6,13 @@ step_000010/trainer/optimizer.pt   optimizer, random state, under LoRA the adapt
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from gmpo_vl.config import Config
 from gmpo_vl.engines.saved import read_saved
@@ -31,7 +33,10 @@ def save_model(model: Any, processor: Processor, folder: Path) -> None:
     """The model (or its LoRA adapter) and everything else of the folder its processor came from."""
     folder.mkdir(parents=True)
     copy_without_weights(processor.folder, folder)
-    model.save_pretrained(folder, safe_serialization=True)
+    try:
+        model.save_pretrained(folder, safe_serialization=True)
+    except SafetensorError as error:  # names no file, and leaves none
+        raise OSError(errno.EIO, str(error), str(folder / "*.safetensors")) from error
 
 
 def save_optimizer(model: Any, optimizer: torch.optim.Optimizer, path: Path) -> None:
