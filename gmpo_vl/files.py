@@ -8,6 +8,7 @@ import shutil
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path, PurePath
 from typing import Any, BinaryIO
 
@@ -171,3 +172,32 @@ def names_a_folder(text: str) -> bool:
         and ".." not in path.parts
         and shown
     )
+
+
+def numbered(folder: Path, before: str, after: str = "") -> list[tuple[int, Path]]:
+    """(number, path) of what bears a name as we write it: BEFORE, the number in six digits or more, AFTER.
+
+    Everything else is somebody's own: copies, links, backups.
+    """
+    found = []
+    for path in folder.glob("*"):
+        digits = path.name.removeprefix(before).removesuffix(after)
+        ours = digits.isdecimal() and path.name == f"{before}{int(digits):06d}{after}"
+        if ours and not path.is_symlink():
+            found.append((int(digits), path))
+    return sorted(found)
+
+
+def make_room(path: Path) -> None:
+    """Nothing stands under this name afterwards."""
+    shutil.rmtree(path, ignore_errors=True)
+    if os.path.lexists(path):
+        move_aside(path)
+
+
+def move_aside(path: Path) -> None:
+    """Another name for what stands in our own folder's place and is somebody's: a file, a link."""
+    names = (path.with_name(f"{path.name}.moved_{k}") for k in count(1))
+    aside = next(name for name in names if not os.path.lexists(name))
+    os.rename(path, aside)
+    print(f"{path} is none of ours: it is called {aside.name} now", flush=True)

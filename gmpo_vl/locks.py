@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
+from gmpo_vl.files import naming
+
 IN_USE = 75  # exit code: EX_TEMPFAIL, "try again later"
 
 _held: set[int] = set()  # descriptors of this process's locks
@@ -52,8 +54,9 @@ def _take(descriptor: int, path: Path) -> None:
             flush=True,
         )
     since = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()} since {since}\n".encode(), 0)
+    with naming(path):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()} since {since}\n".encode(), 0)
 
 
 def _close(descriptor: int) -> None:

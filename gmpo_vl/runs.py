@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from itertools import count, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
@@ -21,7 +21,10 @@ from gmpo_vl.files import (
     append_bytes,
     append_jsonl,
     bad_line,
+    make_room,
+    move_aside,
     naming,
+    numbered,
     numbered_jsonl,
     read_object,
     sync,
@@ -119,7 +122,7 @@ class Run:
         return list(read_samples(path)) if path.exists() else []
 
     def rollout_steps(self, kind: str = "step") -> list[int]:
-        return [n for n, path in _numbered(self.folder / "rollouts", f"{kind}_", ".jsonl") if path.is_file()]
+        return [n for n, path in numbered(self.folder / "rollouts", f"{kind}_", ".jsonl") if path.is_file()]
 
     def add_image(self, pixels_HWC: Any) -> str:
         """Keep a picture (uint8 array, height x width x 3) once; its sha256 is its name."""
@@ -127,7 +130,7 @@ class Run:
 
     def checkpoint_steps(self) -> list[int]:
         """Steps of the complete checkpoints, oldest first. A copy, a link or a file beside them is none."""
-        return [n for n, path in _numbered(self.checkpoints, "step_") if path.is_dir()]
+        return [n for n, path in numbered(self.checkpoints, "step_") if path.is_dir()]
 
     def checkpoint(self, step: int) -> Path:
         return self.checkpoints / f"step_{step:06d}"
@@ -136,7 +139,7 @@ class Run:
     def new_checkpoint(self, step: int) -> Iterator[Path]:
         """A folder to write a checkpoint into; complete under its name, or not there at all."""
         partial, replaced = self._unfinished("partial", step), self._unfinished("replaced", step)
-        _make_room(partial)
+        make_room(partial)
         partial.mkdir(parents=True)
         yield partial
         for path in sorted(partial.rglob("*")):
@@ -150,7 +153,7 @@ class Run:
 
     def _complete(self, folder: Path, step: int) -> None:
         if os.path.lexists(self.checkpoint(step)):
-            _move_aside(self.checkpoint(step))
+            move_aside(self.checkpoint(step))
         os.rename(folder, self.checkpoint(step))
         sync(self.checkpoints)
 
@@ -160,7 +163,7 @@ class Run:
 
     def _remove(self, folder: Path, step: int) -> None:
         removed = self._unfinished("removed", step)
-        _make_room(removed)
+        make_room(removed)
         os.rename(folder, removed)
         shutil.rmtree(removed, ignore_errors=True)
         if removed.exists():  # on a network's disk, where somebody reads in it
@@ -174,12 +177,12 @@ class Run:
 
         For the process that holds the folder's lock.
         """
-        for step, replaced in _numbered(self.checkpoints, ".replaced_step_"):
+        for step, replaced in numbered(self.checkpoints, ".replaced_step_"):
             if step not in self.checkpoint_steps():  # killed between two renames: the new one is complete
                 partial = self._unfinished("partial", step)
                 self._complete(partial if partial.is_dir() else replaced, step)
         for state in ("partial", "replaced", "removed"):
-            for _, path in _numbered(self.checkpoints, f".{state}_step_"):
+            for _, path in numbered(self.checkpoints, f".{state}_step_"):
                 shutil.rmtree(path, ignore_errors=True)
         for folder in (self.folder, self.folder / "rollouts", self.folder / "images", self.checkpoints):
             for path in folder.glob("*.partial"):
@@ -224,7 +227,7 @@ class EvaluationFolder:
         return self.results_file.exists()
 
     def finished_chunks(self) -> list[int]:
-        return [n for n, path in _numbered(self.chunks, "", ".jsonl") if path.is_file()]
+        return [n for n, path in numbered(self.chunks, "", ".jsonl") if path.is_file()]
 
     def write_chunk(self, number: int, records: Iterable[SampleRecord], seconds: float) -> None:
         """`seconds` go to a file of their own: samples and results are the same to the byte however often a run was killed."""
@@ -343,35 +346,6 @@ class StudyFolder:
 
     def write_chosen(self, chosen: list[dict[str, Any]]) -> None:
         write_json(self.chosen_file, {"chosen": chosen})
-
-
-def _numbered(folder: Path, before: str, after: str = "") -> list[tuple[int, Path]]:
-    """(number, path) of what bears a name as we write it: BEFORE, the number in six digits or more, AFTER.
-
-    Everything else is somebody's own: copies, links, backups.
-    """
-    found = []
-    for path in folder.glob("*"):
-        digits = path.name.removeprefix(before).removesuffix(after)
-        ours = digits.isdecimal() and path.name == f"{before}{int(digits):06d}{after}"
-        if ours and not path.is_symlink():
-            found.append((int(digits), path))
-    return sorted(found)
-
-
-def _make_room(path: Path) -> None:
-    """Nothing stands under this name afterwards."""
-    shutil.rmtree(path, ignore_errors=True)
-    if os.path.lexists(path):
-        _move_aside(path)
-
-
-def _move_aside(path: Path) -> None:
-    """Another name for what stands in a checkpoint's place and is none: a file or a link, somebody's."""
-    names = (path.with_name(f"{path.name}.moved_{k}") for k in count(1))
-    aside = next(name for name in names if not os.path.lexists(name))
-    os.rename(path, aside)
-    print(f"{path} is no checkpoint: it is called {aside.name} now", flush=True)
 
 
 def read_samples(path: Path) -> Iterator[SampleRecord]:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from gmpo_vl.rollout.seeds import sample_seed
-from gmpo_vl.runs import EvaluationFolder, SampleRecord, read_jsonl
+from gmpo_vl.runs import EvaluationFolder, read_samples
 
 
 def count_of_chunks(plan: dict[str, Any]) -> int:
@@ -57,9 +57,9 @@ def _looked_at(
     if not places:
         return [], f"is none of the plan's {count_of_chunks(plan)} chunks"
     try:
-        records = [SampleRecord(**row) for row in read_jsonl(folder.chunks / f"{number:06d}.jsonl")]
+        records = list(read_samples(folder.chunks / f"{number:06d}.jsonl"))
         float((folder.chunks / f"{number:06d}.seconds").read_text(encoding="utf-8"))
-    except (ValueError, TypeError, RecursionError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError) as error:
         return [], f"cannot be read ({error})"
     if len(records) != len(places) * n:
         return [], f"has {len(records)} samples, not {len(places)} questions x {n}"

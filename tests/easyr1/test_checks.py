@@ -133,7 +133,7 @@ def test_an_old_checkpoint_goes_only_after_the_new_one_is_whole(make_config, tmp
         config=config,
         run=run,
         engine=trainer,
-        prompts=SimpleNamespace(fingerprint=""),
+        data=None,
         progress=Progress(step=2),
     )
     with pytest.raises(OSError, match="0 of 1 ranks' weights arrived"):

@@ -108,7 +108,7 @@ def test_only_what_is_named_as_a_checkpoint_is_one(make_config, capsys):
     train(make_config("trainer.max_steps=4", "trainer.save_limit=1", "trainer.save_best=false"))
     assert run.checkpoint_steps() == [4]
     assert run.rollout_steps() == [1, 2, 3, 4]
-    assert "step_000004 is no checkpoint: it is called step_000004.moved_1 now" in capsys.readouterr().out
+    assert "step_000004 is none of ours: it is called step_000004.moved_1 now" in capsys.readouterr().out
     assert (run.checkpoints / "step_000004.moved_1").read_text() == "a file"
     assert theirs <= {*os.listdir(run.checkpoints), *os.listdir(run.folder / "rollouts")}
     assert main(["report", str(run.folder)]) == 0

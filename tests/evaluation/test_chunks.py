@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from gmpo_vl.evaluation.chunks import sound_chunks
-from gmpo_vl.runs import EvaluationFolder, append_jsonl
+from gmpo_vl.files import append_jsonl
+from gmpo_vl.runs import EvaluationFolder
 
 NAME = "small+data=test"
 
