@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,7 +43,8 @@ def read_saved(path: Path, keys: tuple[str, ...] = ()) -> Any:
 def in_short(error: Exception) -> str:
     """What torch says, without its advice."""
     said = " ".join(str(error).split())
-    return (said[said.find("WeightsUnpickler error:") :] if "WeightsUnpickler error:" in said else said)[:200]
+    named = re.search(r"(Unsupported|unsupported) .*", said)
+    return (named[0] if named else said)[:150]
 
 
 @contextmanager

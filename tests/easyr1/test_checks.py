@@ -27,6 +27,7 @@ from gmpo_vl.engines.easyr1.config import to_easyr1
 from gmpo_vl.engines.easyr1.limits import check_model, without_use
 from gmpo_vl.engines.easyr1.seams import COMMIT, EasyR1Error, differing_seams, require_easyr1
 from gmpo_vl.engines.easyr1.trainer import GMPOTrainer, _afterwards
+from gmpo_vl.engines.fingerprint import Fingerprint
 from gmpo_vl.engines.loop import check_mismatch, save
 from gmpo_vl.engines.passes import trained_rows
 from gmpo_vl.engines.session import open_run
@@ -128,12 +129,12 @@ def test_an_old_checkpoint_goes_only_after_the_new_one_is_whole(make_config, tmp
 
     trainer = GMPOTrainer.__new__(GMPOTrainer)
     # Workers whose files do not arrive.
-    trainer.actor_rollout_ref_wg = SimpleNamespace(world_size=1, save_checkpoint=lambda *_, **__: None)
+    trainer.actor_rollout_ref_wg = SimpleNamespace(world_size=1, save_checkpoint=lambda *_, **__: [{}])
     session = SimpleNamespace(
         config=config,
         run=run,
         engine=trainer,
-        data=None,
+        data=Fingerprint("", ""),
         progress=Progress(step=2),
     )
     with pytest.raises(OSError, match="0 of 1 ranks' weights arrived"):

@@ -1,5 +1,8 @@
 """LoRA over EasyR1's FSDP, and what comes out of a sharded checkpoint."""
 
+import os
+from dataclasses import asdict
+
 import pytest
 import torch
 
@@ -7,9 +10,11 @@ pytest.importorskip("verl", reason="EasyR1 is not installed: make test-easyr1 EA
 
 from ranks import make_groups, run_ranks, start_worker
 
+from gmpo_vl.engines.checkpoint import STATE
 from gmpo_vl.engines.easyr1.export import Parity, export, parity_of, whole_weights
 from gmpo_vl.engines.easyr1.wire import answers_of, groups_to_proto, prompts_to_proto
 from gmpo_vl.engines.setup import sampling_of
+from gmpo_vl.manifest import measured, write_manifest
 from gmpo_vl.models.loading import copy_without_weights, load_model
 from gmpo_vl.models.processing import load_processor
 
@@ -100,6 +105,71 @@ def test_an_export_is_the_trained_model_to_rounding(make_config, tmp_path):
     (tmp_path / "checkpoint" / "actor" / "model_world_size_2_rank_1.pt").unlink()
     with pytest.raises(ValueError, match="not of all 2"):
         export(tmp_path / "checkpoint", tmp_path / "half")
+
+
+class Hostile:
+    """Unpickled, it makes a folder."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def save_load_and_be_attacked(rank, world, config, folder):
+    """This rank's files as it hashed them; its weights before and after they were read back; what it says to a pickle."""
+    worker = start_worker(config, double=False)
+    files = {name: asdict(written) for name, written in worker.save_checkpoint(f"{folder}/actor").items()}
+    before = [p.detach().clone() for p in worker.fsdp_module.parameters()]
+    for p in worker.fsdp_module.parameters():
+        p.data.zero_()
+    worker.load_checkpoint(f"{folder}/actor")
+    same = all(torch.equal(a, b) for a, b in zip(before, worker.fsdp_module.parameters()))
+    path = folder / "actor" / f"extra_state_world_size_{world}_rank_{rank}.pt"
+    extra = torch.load(path, weights_only=False)
+    torch.save({**extra, "rng": Hostile(folder / f"ran_{rank}")}, path)
+    try:
+        worker.load_checkpoint(f"{folder}/actor")
+    except ValueError as error:
+        return files, same, str(error)
+    return files, same, "nothing was said"
+
+
+def test_ranks_hash_what_they_write_and_run_nothing_of_what_they_read(make_config, tmp_path):
+    config = make_config("trainer.n_gpus_per_node=2", "data.rollout_batch_size=8")
+    for rank, (files, same, said) in enumerate(run_ranks(2, save_load_and_be_attacked, config, tmp_path)):
+        assert sorted(files) == [
+            f"{kind}_world_size_2_rank_{rank}.pt" for kind in ("extra_state", "model", "optim")
+        ]
+        for name in files:
+            if "extra" not in name:
+                assert files[name] == asdict(measured(tmp_path / "actor" / name))
+        assert same
+        assert "nothing of it was run" in said
+        assert "posix" in said
+    assert not list(tmp_path.glob("ran_*"))
+
+
+def test_a_damaged_shard_is_no_export(make_config, tmp_path):
+    config = make_config("trainer.n_gpus_per_node=2", "data.rollout_batch_size=8")
+    checkpoint_of(config, tmp_path)
+    state = {**dict.fromkeys(STATE), "step": 1, "resumable": True, "manifest": True}
+    torch.save(state, tmp_path / "checkpoint" / "trainer" / "state.pt")
+    write_manifest(tmp_path / "checkpoint", {})
+    shard = tmp_path / "checkpoint" / "actor" / "model_world_size_2_rank_1.pt"
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(ValueError, match=r"actor/model_world_size_2_rank_1\.pt is not what was saved"):
+        export(tmp_path / "checkpoint", tmp_path / "model")
+    (tmp_path / "checkpoint" / "manifest.json").unlink()
+    torch.save({key: state[key] for key in STATE}, tmp_path / "checkpoint" / "trainer" / "state.pt")
+    with pytest.raises(
+        ValueError, match=r"actor/model_world_size_2_rank_1\.pt is not what was saved .* another CRC"
+    ):
+        export(tmp_path / "checkpoint", tmp_path / "model")
+    assert not (tmp_path / "model").exists()
 
 
 def broken_gradient(rank, world, config, groups):
