@@ -30,7 +30,7 @@ def check_vllm(folder: Path) -> None:
     """Raise ValueError where vLLM cannot answer, before anything is loaded."""
     if find_spec("vllm") is None:
         raise ValueError(
-            "vLLM is not installed here: `pip install vllm==0.11.0` into an environment with a GPU, or leave --backend out"
+            "vLLM is not installed here: `pip install vllm==0.11.0 'transformers<5'` into an environment with a GPU, or leave --backend out"
         )
     if (folder / "adapter_config.json").is_file():
         raise ValueError(f"{folder} is a LoRA adapter, which the vLLM backend does not load: merge it first")
