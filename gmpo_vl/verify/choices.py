@@ -88,6 +88,8 @@ def judge_choice(choice: Choice, leeway: Leeway, answer: str) -> str:
         outcome = "different"
     if found and choice.letter:
         outcome = _lettered(choice, leeway, found)
+    if choice.letter is None and any(judge_letters(content, answer) == "equal" for content in choice.contents):
+        return "equal"
     return "equal" if outcome != "equal" and _said_twice(choice, leeway, answer) else outcome
 
 
@@ -171,10 +173,13 @@ def _in_order(ours: tuple, theirs: tuple, leeway: Leeway) -> bool:
         return False
 
 
-def judge_letters(gold: str, answer: str) -> bool:
-    """Whether gold and answer name the same set of several options: `AD`, `A and D`, `D, A`."""
-    ours = several(gold)
-    if ours is None or ours != several(answer):
-        return False
-    glued = bare(gold)
-    return not glued.isalpha() or list(glued) == sorted(glued)
+def judge_letters(gold: str, answer: str) -> str | None:
+    """`equal` where gold and answer name the same set of options (`AD`, `A and D`, `D, A`), `hedged` for `A or D`; None where
+    the gold is no such set, or the answer none.
+    """
+    ours, glued = several(gold), bare(gold)
+    if ours is None or (glued.isalpha() and list(glued) != sorted(glued)):  # BAD is a word
+        return None
+    if ours == several(answer):
+        return "equal"
+    return "hedged" if _OR.search(plain(answer)) else None
