@@ -88,7 +88,9 @@ def judge_choice(choice: Choice, leeway: Leeway, answer: str) -> str:
         outcome = "different"
     if found and choice.letter:
         outcome = _lettered(choice, leeway, found)
-    if choice.letter is None and any(judge_letters(content, answer) == "equal" for content in choice.contents):
+    if choice.letter is None and any(
+        judge_letters(content, answer) == "equal" for content in choice.contents
+    ):
         return "equal"
     return "equal" if outcome != "equal" and _said_twice(choice, leeway, answer) else outcome
 
@@ -134,7 +136,9 @@ def _content(choice: Choice, leeway: Leeway, answer: str, lettered: bool = False
 
     lettered: a letter stands in it, so that another option's text is looked for even where this one is not near.
     """
-    near, outcome = max((_nearness(content, leeway, answer) for content in choice.contents), key=lambda n: n[0])
+    near, outcome = max(
+        (_nearness(content, leeway, answer) for content in choice.contents), key=lambda n: n[0]
+    )
     if not choice.others:
         return "another" if near == 1 else outcome
     if not near and not lettered:

@@ -28,7 +28,9 @@ _ORDINAL = re.compile(  # as plain text, or raised: 9th, 9^{\text{th}} grade
     r"(\d{1,9})(?!.*(?:power|root))(?:\^ ?\{? ?(?:\\(?:text|mathrm|mbox|textrm) ?\{ ?)?(st|nd|rd|th) ?\}{0,2}|\\textsuperscript\{(st|nd|rd|th)\}|(st|nd|rd|th)\b)"
     rf"(?: ?{_TEXT}\{{? ?[a-z]{{3,}}(?: [a-z]{{3,}})? ?\}}?)?\.?"
 )
-_SPACED = re.compile(r"([-+]?(?:\\?\$)?\s*)(\d{1,3}(?: \d{3})+)((?:\.\d+)?(?:\s*(?:[^\d\s/ ].*)?)?)", re.DOTALL)
+_SPACED = re.compile(
+    r"([-+]?(?:\\?\$)?\s*)(\d{1,3}(?: \d{3})+)((?:\.\d+)?(?:\s*(?:[^\d\s/ ].*)?)?)", re.DOTALL
+)
 _GROUP = re.compile(rf"({NUMBER})\s*\{{\s*([a-zA-Z]+(?: [a-zA-Z]+)*)\s*\}}(\^\{{?\d\}}?)?")
 _FRACTION = re.compile(r"(.*[\d})])\s*\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
 _PART = rf"({NUMBER})\s*([a-zA-Z]+)\.?"
@@ -71,9 +73,9 @@ def spelled(text: str) -> str:
         if unit_of(over, True) and unit_of(under, True):
             return rf"{match[1]}\text{{ {over}/{under}}}"
     flat = (_GROUPED_TEXT.sub(r" \1 ", text) if "\\" in text else text).strip()
-    if "(" in flat and (match := _BRACKETED.fullmatch(flat)):
-        if unit_of(match[2].split()[-1], False) is not None:
-            return rf"{match[1]}\text{{ {match[2]}}}"
+    match = _BRACKETED.fullmatch(flat) if "(" in flat else None
+    if match and unit_of(match[2].split()[-1], False) is not None:
+        return rf"{match[1]}\text{{ {match[2]}}}"
     return _in_one_unit(flat) or text.replace("sq.", "sq").replace("*\\degree", "\\degree")
 
 

@@ -68,7 +68,12 @@ def _words(text: str) -> tuple[str, ...]:
 def same_words(gold: str, answer: str, ordered: bool = False) -> bool:
     """The same words in the same order; letters that name options (A, C and F) in any order, unless `ordered`."""
     ours, theirs = _words(gold), _words(answer)
-    if not ordered and ours and _SEPARATED.search(gold) and all(len(word) == 1 or word == "and" for word in ours):
+    if (
+        not ordered
+        and ours
+        and _SEPARATED.search(gold)
+        and all(len(word) == 1 or word == "and" for word in ours)
+    ):
         return sorted(w for w in ours if w != "and") == sorted(w for w in theirs if w != "and")
     return bool(ours) and ours == theirs
 

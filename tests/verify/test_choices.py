@@ -20,12 +20,12 @@ def accepted(gold, answers, choices=None) -> set[str]:
         (
             "C",
             LENGTHS,
-            ["C", "c", "[C]", "(C.)", "C;", r"\(C\)", "**C**", "__C__", '"C"', "<b>C</b>", r"\mathbb{C}", "{C}", r"{\bf (C)}", "Letter C"]
-            + ["Option (C): 18 cm", "18 cm (C)", "18 cm [C]", "C → 18 cm", "C, i.e. 18 cm", "C - 18 cm", "C = 18 cm", "**C.** 18 cm"]
-            + [r"\mathrm{(C)~} 18 \mathrm{~cm}", "18", "180 mm", "18 cm or C", "C, not B", "C because B is wrong", "It's C", "C/C"],
-            ["not C", "C or D", "D or C", "C/H", "C, D", "CD", "B", "(C) 15 cm", "15 cm (C)", "18 cm (B)", "B: 18 cm", "C → 15 cm"]
-            + ["all except C", "C?", "C is wrong", "C because D", "C, or maybe D", "C or 15 cm", "18 cm or 15 cm", "(C) 18 m", "C D", "CC"]
-            + ["C^2", "C1", "18 cm^2", r"\neg C", "18 cm, 15 cm", "A: 18 cm or C"],
+            ["C", "c", "[C]", "(C.)", "C;", r"\(C\)", "**C**", "__C__", '"C"', "<b>C</b>", r"\mathbb{C}", "{C}", r"{\bf (C)}", "Letter C",
+             "Option (C): 18 cm", "18 cm (C)", "18 cm [C]", "C → 18 cm", "C, i.e. 18 cm", "C - 18 cm", "C = 18 cm", "**C.** 18 cm",
+             r"\mathrm{(C)~} 18 \mathrm{~cm}", "18", "180 mm", "18 cm or C", "C, not B", "C because B is wrong", "It's C", "C/C"],
+            ["not C", "C or D", "D or C", "C/H", "C, D", "CD", "B", "(C) 15 cm", "15 cm (C)", "18 cm (B)", "B: 18 cm", "C → 15 cm",
+             "all except C", "C?", "C is wrong", "C because D", "C, or maybe D", "C or 15 cm", "18 cm or 15 cm", "(C) 18 m", "C D", "CC",
+             "C^2", "C1", "18 cm^2", r"\neg C", "18 cm, 15 cm", "A: 18 cm or C"],
         ),
         (
             "D",
@@ -60,7 +60,12 @@ def test_an_answer_that_equals_another_option_is_never_accepted(options, right, 
 
 
 def test_a_lone_letter_is_an_option_even_where_a_text_is_a_letter():
-    assert accepted("D", ["D", "G", "g", "(D) G", "A", "K", "(D) K"], list("KENGU")) == {"D", "G", "g", "(D) G"}
+    assert accepted("D", ["D", "G", "g", "(D) G", "A", "K", "(D) K"], list("KENGU")) == {
+        "D",
+        "G",
+        "g",
+        "(D) G",
+    }
     texts = ["(c)", "(d)", "(a)", "(b)", "(e)"]
     assert accepted(["(b)", "D"], ["D", "(D) (b)", "B", "(b)", "(D) (a)"], texts) == {"D", "(D) (b)"}
 
@@ -73,13 +78,42 @@ def test_a_letter_and_a_text_as_alternatives_are_one_option_among_unknown_ones()
 
 
 def test_a_letter_without_known_texts_is_taken_back_by_what_it_says():
-    right = ["D", "(D) 45 cm", "D because I computed the area", "D, not B", "The answer is D. Note that A is a distractor"]
-    wrong = ["D?", "not D", "D/H", "D because A or B", "D if A", "D is not the answer", "D=4", "8 D", "D or not", "P(D)", "D x"]
+    right = [
+        "D",
+        "(D) 45 cm",
+        "D because I computed the area",
+        "D, not B",
+        "The answer is D. Note that A is a distractor",
+    ]
+    wrong = [
+        "D?",
+        "not D",
+        "D/H",
+        "D because A or B",
+        "D if A",
+        "D is not the answer",
+        "D=4",
+        "8 D",
+        "D or not",
+        "P(D)",
+        "D x",
+    ]
     assert accepted("D", right + wrong) == set(right)
 
 
 def test_several_letters_are_a_set():
-    right = ["AD", "A, D", "A and D", "D, A", "DA", "(A), (D)", "A & D", "both A and D", "A and D only", r"\text{A and D}"]
+    right = [
+        "AD",
+        "A, D",
+        "A and D",
+        "D, A",
+        "DA",
+        "(A), (D)",
+        "A & D",
+        "both A and D",
+        "A and D only",
+        r"\text{A and D}",
+    ]
     wrong = ["A", "AB", "A or D", "A/D", "A, D, B", "ABD", "not A and D", "A, A", "AE"]
     for gold in ("AD", "A, D", "A and D"):
         assert accepted(gold, right + wrong) == set(right)

@@ -1,5 +1,7 @@
 """How people write values: with marks around them, in words, with units, as ranges and times."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -16,9 +18,9 @@ def accepted(gold, answers) -> set[str]:
     [
         (  # marks
             "7",
-            ["**7**", "*7*", "__7__", "___7___", "`7`", "'7'", '"7"', "``7''", "## 7", "<b>7</b>", "<answer>7</answer>", "=7", "= 7", ":7", "→ 7"]
-            + [r"\therefore 7", r"\therefore x=7", r"\textcolor{red}{7}", r"\color{blue}{7}", r"\underline{7}", r"\framebox{7}"]
-            + [r"\bbox[5px]{7}", r"7\ \blacksquare", r"7\quad\text{(Q.E.D.)}", "7 ✓", "**7 cm**", "**x = 7**", "**Answer: 7**", "7 or 7.0"],
+            ["**7**", "*7*", "__7__", "___7___", "`7`", "'7'", '"7"', "``7''", "## 7", "<b>7</b>", "<answer>7</answer>", "=7", "= 7", ":7", "→ 7",
+             r"\therefore 7", r"\therefore x=7", r"\textcolor{red}{7}", r"\color{blue}{7}", r"\underline{7}", r"\framebox{7}",
+             r"\bbox[5px]{7}", r"7\ \blacksquare", r"7\quad\text{(Q.E.D.)}", "7 ✓", "**7 cm**", "**x = 7**", "**Answer: 7**", "7 or 7.0"],
             ["**8**", "=8", "-7", "7*", "**7** or **8**", "7!", "7'", "7_7", "> 7", "7 = 8", "7,", "7:", "7 or 8", "7 and 8", "*7", "'7' or '8'"],
         ),
         (r"\sqrt{2}", [r"**$\sqrt{2}$**", r"\\sqrt{2}"], [r"**$\sqrt{3}$**", r"\\sqrt{3}", "2"]),
@@ -52,10 +54,10 @@ def accepted(gold, answers) -> set[str]:
         ("3'6''", ["42 inches", "3 feet 6 inches", "3.5 feet"], ["36 inches", "3.6 feet", "9 feet"]),
         (
             "75",
-            ["75g", "75 g", "75 cups", "75 cups of rice", "75 years old", "75 miles per hour", "75 Mb/h", "75 letters per day", "75{grams}"]
-            + ["75 g/cm^3", "75th", "75th place", r"75^{\text{th}}"],
-            ["75x", "74g", "75 abc", "75 hundred", "75 g or 80 g", "75 cups or 80", "75 pairs", "75 thousandths", "75th power", "75 dozen eggs"]
-            + [r"75\text{th}", "175th", "75st"],
+            ["75g", "75 g", "75 cups", "75 cups of rice", "75 years old", "75 miles per hour", "75 Mb/h", "75 letters per day", "75{grams}",
+             "75 g/cm^3", "75th", "75th place", r"75^{\text{th}}"],
+            ["75x", "74g", "75 abc", "75 hundred", "75 g or 80 g", "75 cups or 80", "75 pairs", "75 thousandths", "75th power", "75 dozen eggs",
+             r"75\text{th}", "175th", "75st"],
         ),
         ("1250", ["1 250", "1,250", r"\$1 250", "1 250 cm"], ["1 25", "12 50", "1 2 5 0", "1 251", "1 250 000", "1 250 or 3"]),
         ("5 2 1", ["[5,2,1]", "5, 2, 1"], ["1, 2, 5", "[5,2]", "521", "[5,2,2]"]),
@@ -69,11 +71,11 @@ def accepted(gold, answers) -> set[str]:
         ("5:05", ["5:05", "5:05 am"], ["1", "5:50", "Clock 1"]),
         (  # sentences and sums
             "12",
-            ["He needs 12 apples.", r"He should charge \$12.", "The area of triangle ABC is 12 square units", "3 boxes * 4 pens/box = 12 pens"]
-            + [r"3\star 2 = 7 + 5 = 12.", "Therefore, the final answer is: 12"],
-            ["He needs 13 apples", "He needs 12 more than before", "12 positive and 12 negative", "They are 12 or 13", "Not 12 apples"]
-            + ["There are no more than 12", "3 boxes * 4 pens/box = 13 pens", "3 boxes * 5 pens/box = 12 pens", "5 boxes = 12 pens"]
-            + ["We get 12 - 2 = 10.", "The first value is 12 but the answer is 20.", "The answer is not 12."],
+            ["He needs 12 apples.", r"He should charge \$12.", "The area of triangle ABC is 12 square units", "3 boxes * 4 pens/box = 12 pens",
+             r"3\star 2 = 7 + 5 = 12.", "Therefore, the final answer is: 12"],
+            ["He needs 13 apples", "He needs 12 more than before", "12 positive and 12 negative", "They are 12 or 13", "Not 12 apples",
+             "There are no more than 12", "3 boxes * 4 pens/box = 13 pens", "3 boxes * 5 pens/box = 12 pens", "5 boxes = 12 pens",
+             "We get 12 - 2 = 10.", "The first value is 12 but the answer is 20.", "The answer is not 12."],
         ),
         (r"\frac{1}{2}", [r"\\frac{1}{2}", r"\\dfrac{1}{2}"], [r"\\frac{1}{3}"]),
         ("lwh", ["hwl", "whl"], ["lw", "lwhh"]),
@@ -84,7 +86,9 @@ def test_the_value_counts_and_not_how_it_is_dressed(gold, right, wrong):
     assert accepted(gold, right + wrong) == set(right)
 
 
-@pytest.mark.parametrize("gold", [25.0, "25.0", np.float64(25.0), np.float32(25.0), [25.0, 99.5], np.array([25.0, 99.5])])
+@pytest.mark.parametrize(
+    "gold", [25.0, "25.0", np.float64(25.0), np.float32(25.0), [25.0, 99.5], np.array([25.0, 99.5])]
+)
 def test_a_rounded_float_keeps_its_decimal(gold):
     answer = encode_answer(gold, type="rounded")
     assert accepted(answer, ["25.04", "24.96", "25", "25.4", "24.9", "25.06"]) == {"25.04", "24.96", "25"}
@@ -96,8 +100,8 @@ def test_a_rounded_gold_without_decimals_is_exact(gold):
 
 
 def test_a_whole_float_without_that_type_is_an_integer():
-    for gold in (142.0, np.float64(142.0), np.float32(142.0)):
-        assert encode_answer(gold) == "142"
+    numbers: list[Any] = [142.0, np.float64(142.0), np.float32(142.0)]
+    assert [encode_answer(gold) for gold in numbers] == ["142"] * 3
     assert accepted('{"gold": 25.0, "type": "rounded"}', ["25.04", "25.4"]) == {"25.04"}
     with pytest.raises(ValueError, match="empty"):
         encode_answer(float("nan"))
