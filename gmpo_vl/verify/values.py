@@ -8,6 +8,7 @@ from itertools import chain
 
 from gmpo_vl.verify.compare import same
 from gmpo_vl.verify.measures import counted, metres, spelled
+from gmpo_vl.verify.named_sets import named_set
 from gmpo_vl.verify.normalise import normalise
 from gmpo_vl.verify.parse import readings
 from gmpo_vl.verify.phrases import parted, said, without_lead, worked
@@ -128,7 +129,7 @@ def _plain_value(text: str) -> tuple[int, str]:
 # --- types ------------------------------------------------------------------------------------------------------------
 _FORMS = {
     "list": "list", "either": "list", "set": "set", "union": "interval", "matrix": "matrix", "based": "base", "ratio": "ratio",
-    "mixed": "mixed", "pct": "percent", "deg": "degrees", "unit": "unit", "fact": "integer",
+    "numbers": "interval", "cap": "interval", "minus": "interval", "where": "interval", "both": "inequality", "mixed": "mixed", "pct": "percent", "deg": "degrees", "unit": "unit", "fact": "integer",
 }  # fmt: skip
 
 
@@ -193,7 +194,7 @@ def _read(text: str) -> list[tuple[Node, ...]]:
     clean = spelled(normalise(text))
     lead = _LEAD.match(clean)
     clean = clean[lead.end() :] if lead else clean
-    texts = [clean if _DIGIT.search(clean) else _number_word(clean)]
+    texts = [clean if _DIGIT.search(clean) and "except" not in clean else _number_word(clean)]
     if _THOUSANDS.search(clean) and not any(opening in clean for opening in ("(", "[", "\\{")):
         texts.insert(0, _THOUSANDS.sub(lambda m: m[0].replace(",", ""), clean))
     return _parsed(texts)
@@ -202,6 +203,8 @@ def _read(text: str) -> list[tuple[Node, ...]]:
 def _number_word(text: str) -> str:
     """seven as 7, -three as -3; anything else as it is."""
     word = bare(text).lower()
+    if name := named_set(word):
+        return name
     number = _NUMBER_WORDS.get(word.removeprefix("-"), "")
     return word[: word.startswith("-")] + number if number else text
 
