@@ -2,7 +2,8 @@ r"""Tokens to a tree: a small grammar for what stands in answers.
 
     answer   := relation ((',' | ';' | or | and) relation)*          a list when there are several
     relation := set ((= | < | \le | \in | \approx | ...) set)*
-    set      := ratio (\cup ratio)*
+    set      := shared ((\cup | \setminus) shared)*
+    shared   := ratio (\cap ratio)*
     ratio    := sum (':' sum)*
     sum      := term (('+' | '-' | \pm) term)*
     term     := factor (('*' | '/' | nothing) factor)*
@@ -16,9 +17,10 @@ from __future__ import annotations
 from fractions import Fraction
 from functools import lru_cache
 
-from gmpo_vl.verify.commands import NAMING, VALUES, command
+from gmpo_vl.verify.commands import NAMING, VALUES, command, numbers
 from gmpo_vl.verify.lex import FUNCTIONS, lex
 from gmpo_vl.verify.reader import Reader
+from gmpo_vl.verify.sense import is_measure
 from gmpo_vl.verify.tokens import Unreadable
 from gmpo_vl.verify.tree import Node, num
 
@@ -32,10 +34,31 @@ _RELATIONS = frozenset("= < > <= >= != -> le ge ne approx cong equiv in perp par
 _RELATION_NAMES = {"<=": "le", ">=": "ge", "!=": "ne", "->": "to"}
 
 
-@lru_cache(maxsize=20_000)
 def parse(text: str) -> Node:
     """The tree of a normalised text. Raises Unreadable."""
-    return Parser(lex(text)).whole()
+    return readings(text)[0]
+
+
+@lru_cache(maxsize=20_000)
+def readings(text: str) -> tuple[Node, ...]:
+    """The trees of a normalised text, one or two: `2 mg` is a measure, and a product. Raises Unreadable."""
+    tokens = lex(text)
+    if not any(token.kind == "unit" for token in tokens):
+        return (Parser(tokens).whole(),)
+    symbols = lex(text, letter_units=False)
+    if symbols == tokens:
+        return (Parser(tokens).whole(),)
+    try:
+        measure = Parser(tokens).whole()
+        found = (measure,) if is_measure(measure) else ()
+    except Unreadable:
+        found = ()
+    try:
+        return (*found, Parser(symbols).whole())
+    except Unreadable:
+        if not found:
+            raise
+        return found
 
 
 class Parser(Reader):
@@ -56,7 +79,11 @@ class Parser(Reader):
             if len(items) > MAX_ITEMS:
                 raise Unreadable("too many items")
         self.depth -= 1
-        return items[0] if len(items) == 1 else Node("either" if joints == {"or"} else "list", tuple(items))
+        if len(items) == 1:
+            return items[0]
+        if joints == {"and"} and all(item.op == "rel" and item.args[0] != ("=",) for item in items):
+            return Node("both", tuple(items))  # x > 1 and x < 4
+        return Node("either" if joints == {"or"} else "list", tuple(items))
 
     def separator(self) -> str:
         """Consume `,`, `;`, or, and (or `, and`) and return the last one; "" without one."""
@@ -86,10 +113,19 @@ class Parser(Reader):
         return Node("sym", (" ".join(words),))
 
     def union(self) -> Node:
+        node = self.shared()
+        while op := self.take("cup", "setminus"):
+            items = (*node.args, self.shared()) if node.op == "union" and op == "cup" else (node, self.shared())
+            node = Node("union" if op == "cup" else "minus", items)
+            if len(items) > MAX_ITEMS:
+                raise Unreadable("too many items")
+        return node
+
+    def shared(self) -> Node:
         items = [self.ratio()]
-        while self.take("cup"):
+        while self.take("cap"):
             items.append(self.ratio())
-        return items[0] if len(items) == 1 else Node("union", tuple(items))
+        return items[0] if len(items) == 1 else Node("cap", tuple(items))
 
     def ratio(self) -> Node:
         items = [self.sum()]
@@ -160,6 +196,8 @@ class Parser(Reader):
             return self.peek(-1) in ("}", ")", "!", "pi") or (self.kind(-1) == "name" and self.peek(1) == "^")
         if kind == "op":
             return text in ("(", "[", "{") or (text == "|" and self.bars_open())
+        if kind == "numbers":  # 2\\mathbb{Z}
+            return True
         return kind == "cmd" and (text in FUNCTIONS or text in NAMING or text in VALUES)
 
     def mixed(self) -> Node | None:
@@ -253,6 +291,8 @@ class Parser(Reader):
             return node
         if kind == "cmd":
             return command(self)
+        if kind == "numbers":
+            return numbers(self)
         raise Unreadable(f"{text!r} starts no value")
 
     def bars_open(self) -> bool:

@@ -152,13 +152,20 @@ def unit_of(word: str, as_text: bool) -> str | None:
     )
 
 
-def fold_units(tokens: list[Token]) -> list[Token]:
-    """Runs of unit words after a number become one `unit` token, whose text is the same for the same unit."""
+def fold_units(tokens: list[Token], letters_too: bool = True) -> list[Token]:
+    """Runs of unit words after a number become one `unit` token, whose text is the same for the same unit.
+
+    letters_too: also letters that are not set as text (2 mg), which are a product of symbols otherwise.
+    """
+    if not letters_too:
+        tokens = [part for token in tokens for part in (letters(token) if token.kind == "short" else [token])]
     out: list[Token] = []
     i = 0
+    if tokens and tokens[-1] in (Token("cmd", "min", True), Token("cmd", "sec", True)):  # of nothing: 5 min
+        tokens = [*tokens[:-1], Token("word", tokens[-1].text, True)]
     while i < len(tokens):
         if out and _ends_value(out[-1]):
-            unit, after = _unit_run(tokens, i)
+            unit, after = _rate(tokens, i) if letters_too and tokens[i].kind == "name" else _unit_run(tokens, i)
             if after == i:
                 unit, after = _noun_run(tokens, i)
             if after > i:
@@ -176,6 +183,14 @@ def _ends_value(token: Token) -> bool:
         or token.text in (")", "}", "]", "|", "pi", "%")
         or (token.kind == "name" and token.text in "ei")
     )
+
+
+def _rate(tokens: list[Token], i: int) -> tuple[str, int]:
+    """Read `m/s`, `m/s^2` at i, the one rate of single letters that is no quotient of symbols after a spaced number."""
+    if tokens[i].spaced and [t.text for t in tokens[i : i + 3]] == ["m", "/", "s"]:
+        power, after = _unit_power(tokens, i + 3)
+        return f"m^1*s^{-power}", after
+    return "", i
 
 
 def _unit_run(tokens: list[Token], i: int) -> tuple[str, int]:
@@ -201,7 +216,7 @@ def _unit_run(tokens: list[Token], i: int) -> tuple[str, int]:
             powers
             and (low == "per" or token.text == "/")
             and i + 1 < len(tokens)
-            and _unit_word(tokens[i + 1]) is not None
+            and (_unit_word(tokens[i + 1]) or _unit_letter(tokens[i + 1])) is not None
         ):
             sign, i = -1, i + 1
             continue
@@ -214,6 +229,10 @@ def _unit_run(tokens: list[Token], i: int) -> tuple[str, int]:
             i += 1
             continue
         unit = _unit_word(token)
+        if unit is None and powers and token.spaced and _unit_power(tokens, i + 1)[0] < 0:  # kg m^{-2}
+            unit = _unit_letter(token)
+        if unit is None and sign < 0:
+            unit = _unit_letter(token)
         if unit is None:
             break
         exponent, i = _unit_power(tokens, i + 1)
@@ -262,6 +281,11 @@ def _plain_words(tokens: list[Token], i: int, most: int) -> int:
 
 def _unit_word(token: Token) -> str | None:
     return unit_of(token.text, True) if token.kind in ("word", "short") else None
+
+
+def _unit_letter(token: Token) -> str | None:
+    """The m of `kg/m`, which is no text: a unit after another one only."""
+    return _LETTERS.get(token.text) if token.kind == "name" else None
 
 
 def _unit_power(tokens: list[Token], i: int) -> tuple[int, int]:

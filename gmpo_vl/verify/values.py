@@ -9,11 +9,13 @@ from itertools import chain
 
 from gmpo_vl.verify.compare import same
 from gmpo_vl.verify.measures import counted, metres, spelled
+from gmpo_vl.verify.named_sets import named_set
 from gmpo_vl.verify.normalise import normalise
-from gmpo_vl.verify.parse import parse
+from gmpo_vl.verify.parse import readings
 from gmpo_vl.verify.phrases import parted, said, without_lead, worked
 from gmpo_vl.verify.quantities import EXACT, Leeway, Undecided
 from gmpo_vl.verify.ranges import ends, is_range, same_time, time_of_day
+from gmpo_vl.verify.sense import is_coefficient
 from gmpo_vl.verify.texts import TEXT_GROUP, bare, is_turned, is_wordy, same_words, squeezed
 from gmpo_vl.verify.tokens import Unreadable
 from gmpo_vl.verify.tree import Node, constants, contains, num, symbols
@@ -128,7 +130,7 @@ def _plain_value(text: str) -> tuple[int, str]:
 # --- types ------------------------------------------------------------------------------------------------------------
 _FORMS = {
     "list": "list", "either": "list", "set": "set", "union": "interval", "matrix": "matrix", "based": "base", "ratio": "ratio",
-    "mixed": "mixed", "pct": "percent", "deg": "degrees", "unit": "unit", "fact": "integer",
+    "numbers": "interval", "cap": "interval", "minus": "interval", "where": "interval", "both": "inequality", "mixed": "mixed", "pct": "percent", "deg": "degrees", "unit": "unit", "fact": "integer",
 }  # fmt: skip
 
 
@@ -191,30 +193,41 @@ def _node_type(node: Node) -> str:
 @lru_cache(maxsize=20_000)
 def trees(text: str) -> tuple[Node, ...]:
     """How a text can be read: `1,234` is a number or a list. Empty when it cannot be."""
+    return tuple(chain.from_iterable(_read(text)))
+
+
+@lru_cache(maxsize=20_000)
+def _read(text: str) -> list[tuple[Node, ...]]:
     if _PLAIN_NUMBER.fullmatch(text):  # the grammar's tree of most answers, without its cost
         value = num(Fraction(text.removeprefix("-")), text.removeprefix("-"))
-        return (Node("neg", (value,)) if text[0] == "-" else value,)
+        return [(Node("neg", (value,)) if text[0] == "-" else value,)]
     clean = spelled(normalise(text))
     lead = _LEAD.match(clean)
     clean = clean[lead.end() :] if lead else clean
-    readings = [clean if _DIGIT.search(clean) else _number_word(clean)]
+    texts = [clean if _DIGIT.search(clean) and "except" not in clean else _number_word(clean)]
     if _THOUSANDS.search(clean) and not any(opening in clean for opening in ("(", "[", "\\{")):
-        readings.insert(0, _THOUSANDS.sub(lambda m: m[0].replace(",", ""), clean))
-    return tuple(_parsed(readings))
+        texts.insert(0, _THOUSANDS.sub(lambda m: m[0].replace(",", ""), clean))
+    return _parsed(texts)
 
 
 def _number_word(text: str) -> str:
     """seven as 7, -three as -3; anything else as it is."""
     word = bare(text).lower()
+    if name := named_set(word):
+        return name
     number = _NUMBER_WORDS.get(word.removeprefix("-"), "")
     return word[: word.startswith("-")] + number if number else text
 
 
 @lru_cache(maxsize=20_000)
 def _gold_trees(text: str) -> tuple[Node, ...]:
-    """A gold has one reading: 1,234 is a number. Only 80m, a product and a length, has two."""
-    with_unit = metres(spelled(normalise(text)))
-    return trees(text)[:1] + (trees(with_unit)[:1] if with_unit else ())
+    """A gold has one reading: 1,234 is a number. Only 80m or 80 mg, a product and a measure, have two."""
+    clean = spelled(normalise(text))
+    found = next(iter(_read(text)), ())
+    if is_coefficient(clean):
+        return found[-1:]
+    with_unit = metres(clean)
+    return found + (trees(with_unit)[:1] if with_unit else ())
 
 
 @lru_cache(maxsize=20_000)
@@ -239,14 +252,15 @@ def _worked_out(text: str) -> list[Node]:
     if not chain_:
         return []
     _, _, later = chain_.partition("=")
-    return _parsed([chain_]) or (_parsed([later]) if "=" in later else [])
+    found = _parsed([chain_]) or (_parsed([later]) if "=" in later else [])
+    return list(chain.from_iterable(found))
 
 
-def _parsed(readings: list[str]) -> list[Node]:
+def _parsed(texts: list[str]) -> list[tuple[Node, ...]]:
     found = []
-    for reading in readings:
+    for text in texts:
         try:
-            found.append(parse(reading))
+            found.append(readings(text))
         except Unreadable:
             continue
     return found
