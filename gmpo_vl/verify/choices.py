@@ -24,6 +24,7 @@ from gmpo_vl.verify.values import CHOICE, is_letter, judge_value, trees, type_of
 
 _OR = re.compile(r" or ")
 _MAX_PARTS = 4
+_LETTER_ALONE = len("(C)")
 _ALIKE = 4  # see _nearness
 
 
@@ -78,7 +79,8 @@ def judge_choice(choice: Choice, leeway: Leeway, answer: str) -> str:
     found = named(answer)
     if found and not choice.names(found.letter):
         found = None
-    if choice.contents and (found is None or found.rest):  # "Solution B" may be a text, or end with a letter
+    alone = found is not None and not found.rest and len(bare(answer)) <= _LETTER_ALONE
+    if choice.contents and not alone:  # "Solution B" may be an option's text
         outcome = _content(choice, leeway, answer, lettered=found is not None)
         if outcome == "equal" and _contradicts(choice, leeway, found, answer):
             return "different"

@@ -35,6 +35,7 @@ def accepted(gold, answers, choices=None) -> set[str]:
         ),
         ("B", ("red", "red or blue", "blue"), ["red or blue", "(B) red or blue"], ["red", "red or green", "(B) red", "B or A"]),
         ("B", ("No", "Yes"), ["Yes", "B. Yes"], ["A. Yes", "B. No", "Yes or No"]),
+        ("B", ("neither", "Solution A", "Solution B"), ["Solution A", "B", "(B) Solution A"], ["Solution B", "C", "(B) Solution B"]),
         ("B", ("neither", "Solution B", "Solution C"), ["Solution B", "B"], ["Solution C", "C", "Solution A"]),
         ("E", ("a", "b", "a-b", "ab", "a+b"), [r"\textbf{(E)}\ a+b", "b+a", "E"], ["a", "(E) a-b", "A+B"]),
     ],
