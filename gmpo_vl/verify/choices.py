@@ -24,6 +24,7 @@ from gmpo_vl.verify.values import CHOICE, is_letter, judge_value, trees, type_of
 
 _OR = re.compile(r" or ")
 _MAX_PARTS = 4
+_LETTER_ALONE = len("(C)")
 _ALIKE = 4  # see _nearness
 
 
@@ -78,7 +79,8 @@ def judge_choice(choice: Choice, leeway: Leeway, answer: str) -> str:
     found = named(answer)
     if found and not choice.names(found.letter):
         found = None
-    if choice.contents and (found is None or found.rest):  # "Solution B" may be a text, or end with a letter
+    alone = found is not None and not found.rest and len(bare(answer)) <= _LETTER_ALONE
+    if choice.contents and not alone:  # "Solution B" may be an option's text
         outcome = _content(choice, leeway, answer, lettered=found is not None)
         if outcome == "equal" and _contradicts(choice, leeway, found, answer):
             return "different"
@@ -88,6 +90,10 @@ def judge_choice(choice: Choice, leeway: Leeway, answer: str) -> str:
         outcome = "different"
     if found and choice.letter:
         outcome = _lettered(choice, leeway, found)
+    if choice.letter is None and any(
+        judge_letters(content, answer) == "equal" for content in choice.contents
+    ):
+        return "equal"
     return "equal" if outcome != "equal" and _said_twice(choice, leeway, answer) else outcome
 
 
@@ -173,10 +179,13 @@ def _in_order(ours: tuple, theirs: tuple, leeway: Leeway) -> bool:
         return False
 
 
-def judge_letters(gold: str, answer: str) -> bool:
-    """Whether gold and answer name the same set of several options: `AD`, `A and D`, `D, A`."""
-    ours = several(gold)
-    if ours is None or ours != several(answer):
-        return False
-    glued = bare(gold)
-    return not glued.isalpha() or list(glued) == sorted(glued)
+def judge_letters(gold: str, answer: str) -> str | None:
+    """`equal` where gold and answer name the same set of options (`AD`, `A and D`, `D, A`), `hedged` for `A or D`; None where
+    the gold is no such set, or the answer none.
+    """
+    ours, glued = several(gold), bare(gold)
+    if ours is None or (glued.isalpha() and list(glued) != sorted(glued)):  # BAD is a word
+        return None
+    if ours == several(answer):
+        return "equal"
+    return "hedged" if _OR.search(plain(answer)) else None

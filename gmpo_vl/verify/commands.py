@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from gmpo_vl.verify.lex import FUNCTIONS
 from gmpo_vl.verify.tokens import Token, Unreadable
-from gmpo_vl.verify.tree import Node, num
+from gmpo_vl.verify.tree import Node, contains, num
 
 if TYPE_CHECKING:
     from gmpo_vl.verify.parse import Parser
@@ -37,6 +37,8 @@ def command(p: Parser) -> Node:
     if name in ("\\{", "lbrace"):
         if p.take("\\}", "rbrace"):
             return Node("set", ())
+        if builder := _builder(p):
+            return builder
         inside = p.sequence()
         p.expect("\\}", "rbrace")
         return Node("set", inside.args if inside.op in ("list", "either") else (inside,))
@@ -71,6 +73,50 @@ def argument(p: Parser) -> Node:
     if p.kind() in ("name", "cmd") and p.peek() not in ("frac",):
         return p.primary()
     raise Unreadable(f"{p.peek()!r} is no argument")
+
+
+def _builder(p: Parser) -> Node | None:
+    r"""`\{x \mid x \ge 3\}`, `\{x \in \mathbb{Z} : |x| < 3\}` after the brace: a variable, a bar or colon, conditions; None else."""
+    if p.kind() != "name" or p.peek(1) not in ("|", ":", "in"):
+        return None
+    start, tokens = p.i, p.tokens
+    bar = next((k for k in range(p.i, len(tokens)) if tokens[k].text in ("|", ":")), 0)
+    if not bar:
+        return None
+    p.tokens = [
+        *tokens[:bar],
+        Token("op", "such"),
+        *tokens[bar + 1 :],
+    ]  # no bar that an absolute value could close
+    variable = p.symbol()
+    domain = p.union() if p.take("in") else Node("numbers", ("R",))
+    p.expect("such")
+    condition = p.sequence()
+    if not contains(condition, ("rel",)):
+        p.i, p.tokens = start, tokens
+        return None
+    p.expect("\\}", "rbrace")
+    return Node(
+        "where", (variable, domain, Node("both", condition.args) if condition.op == "list" else condition)
+    )
+
+
+def numbers(p: Parser) -> Node:
+    r"""`\mathbb{R}`, `\mathbb{Z}^+`, `\mathbb{R}_{\ge 0}`: a set of numbers; `\mathbb{R}^n` and the like are names."""
+    letter = p.peek()
+    p.i += 1
+    start = p.i
+    if p.follows("^", "+") or p.follows("^", "{", "+", "}"):
+        return Node("numbers", (letter + ">",))
+    if p.follows("^", "-") or p.follows("^", "{", "-", "}"):
+        return Node("numbers", (letter + "<",))
+    below = p.subscript()
+    if sign := {"_>0": ">", "_<0": "<", "_ge0": ">=", "_>=0": ">=", "_le0": "<=", "_<=0": "<="}.get(below):
+        return Node("numbers", (letter + sign,))
+    if below or p.peek() == "^":
+        return Node("sym", (letter + below,))
+    p.i = start
+    return Node("numbers", (letter,))
 
 
 def _root(p: Parser, name: str) -> Node:

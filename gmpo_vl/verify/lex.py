@@ -1,7 +1,7 @@
 r"""LaTeX, or the plain text that models write, to tokens. One linear pass, bounded in characters, tokens and depth.
 
 Kinds: `num`, `name` (one letter, or `\alpha`-like), `word` (letters that are no product of symbols), `cmd` (a LaTeX
-command that the parser knows), `op` (one sign), `sep` (or, and), `unit`; `short` only inside this file.
+command that the parser knows), `op` (one sign), `sep` (or, and), `numbers` (\mathbb{R}), `unit`; `short` only inside this file.
 """
 
 from __future__ import annotations
@@ -24,6 +24,10 @@ _TOKEN = re.compile(
     r"|(?P<letters>[a-zA-Z]+)"
     r"|(?P<op>\*\*|<=|>=|!=|==|->|[-+*/^_=<>()\[\]{}|,;:!'&.?%°]))"
 )
+_NUMBERS = re.compile(
+    r"\\(?:mathbb|Bbb|mathds)\s*(?:\{\s*([RZNQC])\s*\}|([RZNQC])(?![a-zA-Z]))|\\([RZNQ])(?![a-zA-Z])"
+)
+_CUP = re.compile(r"\s(?<=[\])]\s)U\s*[(\[]")
 _SPACE = re.compile(r"\s*")
 
 _IGNORED = frozenset(
@@ -47,7 +51,7 @@ _SPELLED = {
     "lparen": "(", "rparen": ")", "prime": "'", "varphi": "phi", "varepsilon": "epsilon", "vartheta": "theta", "doteq": "approx",
     "minus": "-", "infin": "infty", "plusmn": "pm", "widehat": "hat", "widetilde": "tilde", "thickapprox": "approx", "bar": "overline",
     "varnothing": "emptyset", "lbrace": "{", "rbrace": "}", "dots": "ldots", "cdots": "ldots", "dotsc": "ldots", "overrightarrow": "vec",
-    "colorbox": "color", "arctg": "arctan", "tg": "tan", "ctg": "cot", "pmod": "mod", "bmod": "mod", "wedge": "land", "asin": "arcsin",
+    "colorbox": "color", "arctg": "arctan", "tg": "tan", "ctg": "cot", "pmod": "mod", "bmod": "mod", "wedge": "land", "smallsetminus": "setminus", "backslash": "setminus", "vee": "lor", "asin": "arcsin",
     "acos": "arccos", "atan": "arctan", "measuredangle": "angle", "textdegree": "deg",
 }  # fmt: skip
 FUNCTIONS = frozenset(
@@ -124,8 +128,14 @@ def _lex(text: str, in_text: bool, depth: int) -> list[Token]:
             tokens += _lex(group[0], True, depth + 1)
             at, spaced = group[1], True
             continue
+        if kind == "cmd" and (named := _NUMBERS.match(text, at - len(piece))):
+            tokens.append(Token("numbers", named[1] or named[2] or named[3], spaced))
+            at, spaced = named.end(), False
+            continue
         if kind == "cmd" and piece[1:] in _STYLE:
             continue
+        if piece == "U" and _CUP.match(text, at - 2):  # (0,1) U (2,3)
+            kind, piece = "cmd", "\\cup"
         tokens += _tokens(kind, piece, in_text, spaced)
         spaced = False
     return tokens
@@ -143,6 +153,8 @@ def _tokens(kind: str, piece: str, in_text: bool, spaced: bool) -> list[Token]:
     name = _SPELLED.get(piece[1:], piece[1:])
     if name in GREEK:
         return [Token("name", name, spaced)]
+    if name in ("land", "lor"):
+        return [Token("sep", {"land": "and", "lor": "or"}[name], spaced)]
     return [
         Token(
             "op" if not name[0].isalpha() and name not in "{}" else "cmd",

@@ -73,9 +73,9 @@ def spelled(text: str) -> str:
         if unit_of(over, True) and unit_of(under, True):
             return rf"{match[1]}\text{{ {over}/{under}}}"
     flat = (_GROUPED_TEXT.sub(r" \1 ", text) if "\\" in text else text).strip()
-    if "(" in flat and (match := _BRACKETED.fullmatch(flat)):
-        if unit_of(match[2].split()[-1], False) is not None:
-            return rf"{match[1]}\text{{ {match[2]}}}"
+    match = _BRACKETED.fullmatch(flat) if "(" in flat else None
+    if match and unit_of(match[2].split()[-1], False) is not None:
+        return rf"{match[1]}\text{{ {match[2]}}}"
     return _in_one_unit(flat) or text.replace("sq.", "sq").replace("*\\degree", "\\degree")
 
 

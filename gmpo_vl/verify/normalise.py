@@ -19,7 +19,8 @@ _SIGNS = {
     "≥": r"\ge ", "≧": r"\ge ", "⩾": r"\ge ", "≠": r"\ne ", "≈": r"\approx ", "≅": r"\cong ", "≡": r"\equiv ", "∠": r"\angle ",
     "△": r"\triangle ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "±": r"\pm ", "∓": r"\mp ", "∅": r"\emptyset ", "⊥": r"\perp ",
     "∥": r"\parallel ", "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ", "∣": "|", "｜": "|", "→": r"\to ",
-    "∶": ":", "：": ":", "，": ",", "、": ",", "；": ";", "（": "(", "）": ")", "％": "%", "＝": "=", "ℝ": r"\mathbb{R} ", "ℓ": "l",
+    "∶": ":", "：": ":", "，": ",", "、": ",", "；": ";", "（": "(", "）": ")", "％": "%", "＝": "=", "ℝ": r"\mathbb{R} ", "ℤ": r"\mathbb{Z} ", "ℕ": r"\mathbb{N} ", "ℚ": r"\mathbb{Q} ", "ℂ": r"\mathbb{C} ",
+    "∖": r"\setminus ", "∧": r"\land ", "∨": r"\lor ", "ℓ": "l",
     "‘": "'", "’": "'", "“": '"', "”": '"',
 }  # fmt: skip
 _DROPPED = dict.fromkeys(

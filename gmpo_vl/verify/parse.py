@@ -2,7 +2,8 @@ r"""Tokens to a tree: a small grammar for what stands in answers.
 
     answer   := relation ((',' | ';' | or | and) relation)*          a list when there are several
     relation := set ((= | < | \le | \in | \approx | ...) set)*
-    set      := ratio (\cup ratio)*
+    set      := shared ((\cup | \setminus) shared)*
+    shared   := ratio (\cap ratio)*
     ratio    := sum (':' sum)*
     sum      := term (('+' | '-' | \pm) term)*
     term     := factor (('*' | '/' | nothing) factor)*
@@ -16,7 +17,7 @@ from __future__ import annotations
 from fractions import Fraction
 from functools import lru_cache
 
-from gmpo_vl.verify.commands import NAMING, VALUES, command
+from gmpo_vl.verify.commands import NAMING, VALUES, command, numbers
 from gmpo_vl.verify.lex import FUNCTIONS, lex
 from gmpo_vl.verify.reader import Reader
 from gmpo_vl.verify.sense import is_measure
@@ -78,7 +79,11 @@ class Parser(Reader):
             if len(items) > MAX_ITEMS:
                 raise Unreadable("too many items")
         self.depth -= 1
-        return items[0] if len(items) == 1 else Node("either" if joints == {"or"} else "list", tuple(items))
+        if len(items) == 1:
+            return items[0]
+        if joints == {"and"} and all(item.op == "rel" and item.args[0] != ("=",) for item in items):
+            return Node("both", tuple(items))  # x > 1 and x < 4
+        return Node("either" if joints == {"or"} else "list", tuple(items))
 
     def separator(self) -> str:
         """Consume `,`, `;`, or, and (or `, and`) and return the last one; "" without one."""
@@ -108,10 +113,21 @@ class Parser(Reader):
         return Node("sym", (" ".join(words),))
 
     def union(self) -> Node:
+        node = self.shared()
+        while op := self.take("cup", "setminus"):
+            items = (
+                (*node.args, self.shared()) if node.op == "union" and op == "cup" else (node, self.shared())
+            )
+            node = Node("union" if op == "cup" else "minus", items)
+            if len(items) > MAX_ITEMS:
+                raise Unreadable("too many items")
+        return node
+
+    def shared(self) -> Node:
         items = [self.ratio()]
-        while self.take("cup"):
+        while self.take("cap"):
             items.append(self.ratio())
-        return items[0] if len(items) == 1 else Node("union", tuple(items))
+        return items[0] if len(items) == 1 else Node("cap", tuple(items))
 
     def ratio(self) -> Node:
         items = [self.sum()]
@@ -182,6 +198,8 @@ class Parser(Reader):
             return self.peek(-1) in ("}", ")", "!", "pi") or (self.kind(-1) == "name" and self.peek(1) == "^")
         if kind == "op":
             return text in ("(", "[", "{") or (text == "|" and self.bars_open())
+        if kind == "numbers":  # 2\\mathbb{Z}
+            return True
         return kind == "cmd" and (text in FUNCTIONS or text in NAMING or text in VALUES)
 
     def mixed(self) -> Node | None:
@@ -275,6 +293,8 @@ class Parser(Reader):
             return node
         if kind == "cmd":
             return command(self)
+        if kind == "numbers":
+            return numbers(self)
         raise Unreadable(f"{text!r} starts no value")
 
     def bars_open(self) -> bool:

@@ -9,6 +9,7 @@ from itertools import chain
 
 from gmpo_vl.verify.compare import same
 from gmpo_vl.verify.measures import counted, metres, spelled
+from gmpo_vl.verify.named_sets import named_set
 from gmpo_vl.verify.normalise import normalise
 from gmpo_vl.verify.parse import readings
 from gmpo_vl.verify.phrases import parted, said, without_lead, worked
@@ -129,7 +130,7 @@ def _plain_value(text: str) -> tuple[int, str]:
 # --- types ------------------------------------------------------------------------------------------------------------
 _FORMS = {
     "list": "list", "either": "list", "set": "set", "union": "interval", "matrix": "matrix", "based": "base", "ratio": "ratio",
-    "mixed": "mixed", "pct": "percent", "deg": "degrees", "unit": "unit", "fact": "integer",
+    "numbers": "interval", "cap": "interval", "minus": "interval", "where": "interval", "both": "inequality", "mixed": "mixed", "pct": "percent", "deg": "degrees", "unit": "unit", "fact": "integer",
 }  # fmt: skip
 
 
@@ -141,6 +142,8 @@ def is_letter(text: str) -> bool:
 
 @lru_cache(maxsize=20_000)
 def type_of(text: str) -> str:
+    if _PLAIN_NUMBER.fullmatch(text):
+        return "decimal" if "." in text else "integer"
     plain = bare(text)
     if is_letter(text):
         return "choice"
@@ -192,18 +195,18 @@ def _node_type(node: Node) -> str:
 @lru_cache(maxsize=20_000)
 def trees(text: str) -> tuple[Node, ...]:
     """How a text can be read: `1,234` is a number or a list. Empty when it cannot be."""
-    if _PLAIN_NUMBER.fullmatch(text):  # the grammar's tree of most answers, without its cost
-        value = num(Fraction(text.removeprefix("-")), text.removeprefix("-"))
-        return (Node("neg", (value,)) if text[0] == "-" else value,)
     return tuple(chain.from_iterable(_read(text)))
 
 
 @lru_cache(maxsize=20_000)
 def _read(text: str) -> list[tuple[Node, ...]]:
+    if _PLAIN_NUMBER.fullmatch(text):  # the grammar's tree of most answers, without its cost
+        value = num(Fraction(text.removeprefix("-")), text.removeprefix("-"))
+        return [(Node("neg", (value,)) if text[0] == "-" else value,)]
     clean = spelled(normalise(text))
     lead = _LEAD.match(clean)
     clean = clean[lead.end() :] if lead else clean
-    texts = [clean if _DIGIT.search(clean) else _number_word(clean)]
+    texts = [clean if _DIGIT.search(clean) and "except" not in clean else _number_word(clean)]
     if _THOUSANDS.search(clean) and not any(opening in clean for opening in ("(", "[", "\\{")):
         texts.insert(0, _THOUSANDS.sub(lambda m: m[0].replace(",", ""), clean))
     return _parsed(texts)
@@ -212,6 +215,8 @@ def _read(text: str) -> list[tuple[Node, ...]]:
 def _number_word(text: str) -> str:
     """seven as 7, -three as -3; anything else as it is."""
     word = bare(text).lower()
+    if name := named_set(word):
+        return name
     number = _NUMBER_WORDS.get(word.removeprefix("-"), "")
     return word[: word.startswith("-")] + number if number else text
 
