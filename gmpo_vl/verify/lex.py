@@ -66,6 +66,7 @@ GREEK = frozenset(
     ).split()
 )
 _PLAIN = FUNCTIONS | {
+    "abs",
     "sqrt",
     "pi",
     "arcsin",
@@ -132,6 +133,8 @@ def _lex(text: str, in_text: bool, depth: int) -> list[Token]:
             continue
         if kind == "cmd" and piece[1:] in _STYLE:
             continue
+        if kind == "cmd" and piece == "\\AA":
+            kind, piece, spaced = "letters", "angstrom", True
         if piece == "U" and _CUP.match(text, at - 2):  # (0,1) U (2,3)
             kind, piece = "cmd", "\\cup"
         tokens += _tokens(kind, piece, in_text, spaced)
