@@ -33,7 +33,7 @@ def encode_answer(
     tolerance: relative error that still counts as right (0.01 is 1%).
     choices: the texts of a multiple-choice question, in order (A, B, ...).
     """
-    alternatives = [gold] if isinstance(gold, str | Number) else list(gold)
+    alternatives = [gold] if isinstance(gold, str | int | float | Number) else list(gold)
     texts = [written(g, type) for g in alternatives]
     if not texts or not all(texts):
         raise ValueError(
@@ -85,6 +85,6 @@ def written(gold: object, type: str | None = None) -> str:
     if isinstance(gold, Real) and not isinstance(gold, Integral):
         if gold != gold:
             return ""
-        if type != "rounded" and abs(gold) != math.inf and gold == int(gold):
-            return str(int(gold))
+        if type != "rounded" and abs(gold) != math.inf and gold == math.floor(gold):
+            return str(math.floor(gold))
     return str(gold).strip()

@@ -20,10 +20,12 @@ from gmpo_vl.verify.gold import Gold
 from gmpo_vl.verify.letters import Named, named, other_letters, plain, several
 from gmpo_vl.verify.quantities import Leeway, Undecided
 from gmpo_vl.verify.texts import bare, same_words, squeezed
-from gmpo_vl.verify.values import CHOICE, judge_value, trees, type_of
+from gmpo_vl.verify.values import CHOICE, is_letter, judge_value, trees, type_of
 
 _OR = re.compile(r" or ")
 _MAX_PARTS = 4
+_LETTER_ALONE = len("(C)")
+_ALIKE = 4  # see _nearness
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ def choices_of(gold: Gold) -> tuple[Choice, ...]:
     if not gold.choices and gold.type not in (None, "choice"):
         return ()
     letters = [a for a in gold.alternatives if (gold.choices or gold.type) and CHOICE.fullmatch(bare(a))]
-    letters = letters or [a for a in gold.alternatives if not gold.choices and type_of(a) == "choice"]
+    letters = letters or [a for a in gold.alternatives if not gold.choices and is_letter(a)]
     if gold.choices:
         return _among(gold.choices, [_letter(a) for a in letters], gold.alternatives)
     texts = tuple(a for a in gold.alternatives if a not in letters)
@@ -77,8 +79,9 @@ def judge_choice(choice: Choice, leeway: Leeway, answer: str) -> str:
     found = named(answer)
     if found and not choice.names(found.letter):
         found = None
-    if choice.contents and (found is None or found.rest):  # "Solution B" may be a text, or end with a letter
-        outcome = _content(choice, leeway, answer)
+    alone = found is not None and not found.rest and len(bare(answer)) <= _LETTER_ALONE
+    if choice.contents and not alone:  # "Solution B" may be an option's text
+        outcome = _content(choice, leeway, answer, lettered=found is not None)
         if outcome == "equal" and _contradicts(choice, leeway, found, answer):
             return "different"
         if outcome in ("equal", "another"):
@@ -87,6 +90,10 @@ def judge_choice(choice: Choice, leeway: Leeway, answer: str) -> str:
         outcome = "different"
     if found and choice.letter:
         outcome = _lettered(choice, leeway, found)
+    if choice.letter is None and any(
+        judge_letters(content, answer) == "equal" for content in choice.contents
+    ):
+        return "equal"
     return "equal" if outcome != "equal" and _said_twice(choice, leeway, answer) else outcome
 
 
@@ -126,25 +133,36 @@ def _said_twice(choice: Choice, leeway: Leeway, answer: str) -> bool:
     )
 
 
-def _content(choice: Choice, leeway: Leeway, answer: str) -> str:
-    """The outcome against the right option's text; `another` for an answer that is as near to another option."""
-    near, outcome = max((_nearness(content, leeway, answer) for content in choice.contents), key=lambda n: n[0])
+def _content(choice: Choice, leeway: Leeway, answer: str, lettered: bool = False) -> str:
+    """The outcome against the right option's text; `another` for an answer that is as near to another option.
+
+    lettered: a letter stands in it, so that another option's text is looked for even where this one is not near.
+    """
+    near, outcome = max(
+        (_nearness(content, leeway, answer) for content in choice.contents), key=lambda n: n[0]
+    )
     if not choice.others:
         return "another" if near == 1 else outcome
+    if not near and not lettered:
+        return outcome
+    if near == _ALIKE:
+        return "equal" if all(squeezed(other) != squeezed(answer) for other in choice.others) else "another"
     rival = max(_nearness(other, leeway, answer)[0] for other in choice.others)
     return "equal" if near > rival else "another" if rival else outcome
 
 
 def _nearness(option: str, leeway: Leeway, answer: str) -> tuple[int, str]:
-    """3 where the answer is written like the option, 2 where it has its order and form, 1 where it is equal, 0 otherwise; and
-    the outcome of the comparison.
+    """4 where the answer is spelled like the option, 3 where it has the same tree, 2 where it has its order and form, 1 where it
+    is equal, 0 otherwise; and the outcome of the comparison.
     """
+    if squeezed(option) == squeezed(answer):
+        return _ALIKE, "equal"
     kind = "text" if CHOICE.fullmatch(bare(option)) else type_of(option)  # the option G, in any case
     outcome = judge_value(option, kind, leeway, answer)
     if outcome != "equal":
         return 0, outcome
     ours, theirs = trees(option)[:1], trees(answer)[:1]
-    if squeezed(option) == squeezed(answer) or (ours and ours == theirs):
+    if ours and ours == theirs:
         return 3, outcome
     if not ours or not theirs:
         return 1 + same_words(option, answer, ordered=True), outcome
@@ -161,10 +179,13 @@ def _in_order(ours: tuple, theirs: tuple, leeway: Leeway) -> bool:
         return False
 
 
-def judge_letters(gold: str, answer: str) -> bool:
-    """Whether gold and answer name the same set of several options: `AD`, `A and D`, `D, A`."""
-    ours = several(gold)
-    if ours is None or ours != several(answer):
-        return False
-    glued = bare(gold)
-    return not glued.isalpha() or list(glued) == sorted(glued)
+def judge_letters(gold: str, answer: str) -> str | None:
+    """`equal` where gold and answer name the same set of options (`AD`, `A and D`, `D, A`), `hedged` for `A or D`; None where
+    the gold is no such set, or the answer none.
+    """
+    ours, glued = several(gold), bare(gold)
+    if ours is None or (glued.isalpha() and list(glued) != sorted(glued)):  # BAD is a word
+        return None
+    if ours == several(answer):
+        return "equal"
+    return "hedged" if _OR.search(plain(answer)) else None

@@ -36,16 +36,25 @@ _DENIED = re.compile(
     rf"(?:,? ?\(?\b(?:and )?(?:[Nn]ot|rather than|instead of) {_OPTION}\)?|{_OPTION} (?:is|was) "
     r"(?:wrong|incorrect|false|not (?:correct|right|true)|an? (?:common )?distractor))(?= ?(?:$|[.,;)]))"
 )
-_HEAD = re.compile(r"[(\[<] ?(?:(?:option|choice|letter) )?([A-Za-z])[.:]? ?[)\]>]|([A-Za-z])(?![A-Za-z0-9_^'*/?\\])", re.IGNORECASE)
+_HEAD = re.compile(
+    r"[(\[<] ?(?:(?:option|choice|letter) )?([A-Za-z])[.:]? ?[)\]>]|([A-Za-z])(?![A-Za-z0-9_^'*/?\\])",
+    re.IGNORECASE,
+)
 _CLOSED = re.compile(r" ?[).:\]>]+(?= |$|[^\w)])|(?<=[)\]>])")
 _CONFIRMED = re.compile(
     r"[ ,]*(?:[(]?(?:only|correct)[)]?|(?:is|as) (?:the )?(?:only )?(?:final |right |correct )*(?:answer|option|choice|one|correct|right|true)"
     r"|is (?:correct|right|true))? ?[.,;:]?",
     re.IGNORECASE,
 )
-_JOINED = re.compile(r" ?(?:,? ?(?:i\.? ?e\.?|that is|namely|which is|meaning)[,:]? ?|[,;=:→] ?|->|- |\((?=.*\)$)|\[(?=.*\]$))", re.IGNORECASE)
+_JOINED = re.compile(
+    r" ?(?:,? ?(?:i\.? ?e\.?|that is|namely|which is|meaning)[,:]? ?|[,;=:→] ?|->|- |\((?=.*\)$)|\[(?=.*\]$))",
+    re.IGNORECASE,
+)
 _REASON = re.compile(r"[ ,.;]*\b(?:because|since|as)\b(?P<why>.*)", re.IGNORECASE)
-_TAIL = re.compile(r"(.*[^\s(\[<,;:=-])[ ,;:=]*(?:[(\[<] ?(?:(?:option|choice) )?([A-Z])[.]? ?[)\]>]|→ ?([A-Z]))[.]?", re.IGNORECASE)
+_TAIL = re.compile(
+    r"(.*[^\s(\[<,;:=-])[ ,;:=]*(?:[(\[<] ?(?:(?:option|choice) )?([A-Z])[.]? ?[)\]>]|→ ?([A-Z]))[.]?",
+    re.IGNORECASE,
+)
 _ALONE = re.compile(r"(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])|[^\x00-\x7f]")
 _TWICE = re.compile(r"\(?([A-Z])\)?(?: ?(?:/|,|or|=) ?\(?\1\)?)+")
 
@@ -103,19 +112,23 @@ def named(answer: str) -> Named | None:
 _LIST = re.compile(r"[A-Za-z]+|[^\sA-Za-z]")
 _AROUND = re.compile(r"^(?:(?:both|options?|choices?|letters?) )+| (?:only|both)$", re.IGNORECASE)
 _BRACKETED = re.compile(r"[(\[{] ?([A-J]) ?[)\]}]")
+_NO_LETTERS = re.compile(r"[\d+*/^=<>|]")
+_ALONE_OR_RUN = re.compile(r"(?<![A-Za-z\\])[A-J]")
 _BETWEEN = frozenset(", ; & and".split())
 
 
 @lru_cache(maxsize=20_000)
 def several(text: str) -> frozenset[str] | None:
     """The letters of `AD`, `A and D`, `(A), (D)`, `A, D only`; None unless there are at least two, each named once."""
-    if len(text) > 80:
+    if len(text) > 80 or _NO_LETTERS.search(text) or not _ALONE_OR_RUN.search(text):
         return None
     words = _LIST.findall(_BRACKETED.sub(r" \1 ", _AROUND.sub("", plain(text))))
     while ", and" in " ".join(words):  # B, C, and D
         words.remove("and")
     letters = words[::2] if len(words) > 1 else list("".join(words))
-    if not all(word in _BETWEEN for word in words[1::2]) or not all("A" <= c <= "J" and len(c) == 1 for c in letters):
+    if not all(word in _BETWEEN for word in words[1::2]) or not all(
+        "A" <= c <= "J" and len(c) == 1 for c in letters
+    ):
         return None
     return frozenset(letters) if 1 < len(letters) == len(set(letters)) and len(words) != 2 else None
 

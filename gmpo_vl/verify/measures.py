@@ -28,7 +28,9 @@ _ORDINAL = re.compile(  # as plain text, or raised: 9th, 9^{\text{th}} grade
     r"(\d{1,9})(?!.*(?:power|root))(?:\^ ?\{? ?(?:\\(?:text|mathrm|mbox|textrm) ?\{ ?)?(st|nd|rd|th) ?\}{0,2}|\\textsuperscript\{(st|nd|rd|th)\}|(st|nd|rd|th)\b)"
     rf"(?: ?{_TEXT}\{{? ?[a-z]{{3,}}(?: [a-z]{{3,}})? ?\}}?)?\.?"
 )
-_SPACED = re.compile(r"([-+]?(?:\\?\$)?\s*)(\d{1,3}(?: \d{3})+)((?:\.\d+)?(?:\s*(?:[^\d\s/ ].*)?)?)", re.DOTALL)
+_SPACED = re.compile(
+    r"([-+]?(?:\\?\$)?\s*)(\d{1,3}(?: \d{3})+)((?:\.\d+)?(?:\s*(?:[^\d\s/ ].*)?)?)", re.DOTALL
+)
 _GROUP = re.compile(rf"({NUMBER})\s*\{{\s*([a-zA-Z]+(?: [a-zA-Z]+)*)\s*\}}(\^\{{?\d\}}?)?")
 _FRACTION = re.compile(r"(.*[\d})])\s*\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
 _PART = rf"({NUMBER})\s*([a-zA-Z]+)\.?"
@@ -36,7 +38,9 @@ _TWO_PARTS = re.compile(rf"{_PART}\s*(?:(?:,|and)\s*)?{_PART}")
 _FEET = re.compile(rf"({NUMBER})\s*'\s*({NUMBER})\s*(?:''|\")")
 _RAISED_WORD = r"[A-Za-z]+(?:\^(?:-?\d|\{-?\d\}))?"
 _COUNTED = re.compile(rf"((?:\\?\$\s*)?{NUMBER}) ({_RAISED_WORD}(?: ?[ /] ?{_RAISED_WORD}){{0,5}})\.?")
-_FORMULA = re.compile(r"(?:[^a-zA-Z\u0080-\uffff \\']|[a-zA-Z](?![a-zA-Z])|\\(?:[dt]?frac|sqrt|pi|cdot|times|left|right)(?![a-z]))*")
+# Words (no command), a letter in braces, a prime, or digits parted by a space: without these there is nothing to do.
+_UNIT_LIKE = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2}|\d ?\{[a-zA-Z]|'|\d \d|\d\s*[a-zA-Z]\b|degree")
+_HAS_LETTER = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]")
 _FIRST = re.compile(r"[A-Za-z]+")
 _LETTER = re.compile(r"(.*(?:[\d})]|\\pi))\s*([mgshLNJWV])(\^\d|\^\{\d\})?", re.DOTALL)
 _METRES = re.compile(r"(.*(?:[\d})]|\\pi))\s*(m)(\^\d|\^\{\d\})?", re.DOTALL)
@@ -53,10 +57,10 @@ def spelled(text: str) -> str:
     if text.isdecimal():
         return text
     text = " ".join(text.split())  # no pattern below meets a run of spaces
-    if _FORMULA.fullmatch(text):
-        return text
     if not text.isascii() and (end := _CHINESE_END.search(text)):
         text = text[: end.start()] + _chinese_unit(end)
+    if not _UNIT_LIKE.search(text):
+        return text
     text = _SIGN.sub("-", text, count=1) if text[:1] in "mnMN" else text
     if match := _SPACED.fullmatch(text):
         return match[1] + match[2].replace(" ", "") + match[3]
@@ -68,11 +72,11 @@ def spelled(text: str) -> str:
         over, under = (_GROUPED_TEXT.sub(r"\1", part).strip() for part in match.group(2, 3))
         if unit_of(over, True) and unit_of(under, True):
             return rf"{match[1]}\text{{ {over}/{under}}}"
-    flat = _GROUPED_TEXT.sub(r" \1 ", text) if "\\" in text else text
-    if "(" in flat and (match := _BRACKETED.fullmatch(flat.strip())):
-        if unit_of(match[2].split()[-1], False) is not None:
-            return rf"{match[1]}\text{{ {match[2]}}}"
-    return _in_one_unit(flat.strip()) or text.replace("sq.", "sq").replace("*\\degree", "\\degree")
+    flat = (_GROUPED_TEXT.sub(r" \1 ", text) if "\\" in text else text).strip()
+    match = _BRACKETED.fullmatch(flat) if "(" in flat else None
+    if match and unit_of(match[2].split()[-1], False) is not None:
+        return rf"{match[1]}\text{{ {match[2]}}}"
+    return _in_one_unit(flat) or text.replace("sq.", "sq").replace("*\\degree", "\\degree")
 
 
 def _chinese_unit(end: re.Match[str]) -> str:
@@ -110,6 +114,8 @@ def counted(text: str) -> str | None:
 
     The text is one of `spelled`.
     """
+    if not _HAS_LETTER.search(text):
+        return None
     if match := _COUNTED.fullmatch(text):
         first = _FIRST.match(match[2])[0]  # pyright: ignore[reportOptionalSubscript]
         if len(first) > 3 or unit_of(first, True) is not None:

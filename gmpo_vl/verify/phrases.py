@@ -35,7 +35,7 @@ _QUALIFIED = re.compile(
     rf"\\forall ?(?:{_MEMBER}|{_NAMES}) ?[,:] ?|(?:all|the|any) (?:functions?|solutions?)(?: of the form)? (?=[a-zA-Z] ?[(=])",
     re.IGNORECASE,
 )
-_QUALIFYING = ("for", "where", "with", "\\in", "only", "unctions", "olutions")
+_QUALIFYING = re.compile(r"for|where|with|\\in|∈|only|unctions|olutions")
 _SPACES = re.compile(r"(?:\\(?:quad|qquad)(?![a-zA-Z])|\\[,;:! ]|~|\s)+")
 _IDLE = re.compile(
     r"\b(?:for|where|with|all|any|every|each|some|is|are|be|an?|constant|arbitrary|numbers?|only|the|solution|answer|one|value)\b"
@@ -47,7 +47,7 @@ _ELSE = re.compile(r"\b(?:or|either|not|but)\b", re.IGNORECASE)
 @lru_cache(maxsize=20_000)
 def parted(text: str) -> tuple[str, str]:
     """The answer, and what qualifies it (`for all x`, `where c is a constant`, `, k \\in \\mathbb{Z}`, `only`); "" without any."""
-    if text.isascii() and not any(word in text for word in _QUALIFYING):
+    if not _QUALIFYING.search(text):
         return text, ""
     flat = _SPACES.sub(" ", TEXT_GROUP.sub(r" \1 ", text).replace("$", "")).strip()
     if before := _QUALIFIED.match(flat):

@@ -21,7 +21,17 @@ from typing import Any, NamedTuple
 from gmpo_vl.verify.evaluate import MORE_DIGITS, NUMBERS, evaluate, real
 from gmpo_vl.verify.monomials import monomial, same_monomial
 from gmpo_vl.verify.scales import conversion
-from gmpo_vl.verify.tree import INFINITY, Node, constants, contains, functions, num, slow_steps, symbols, without
+from gmpo_vl.verify.tree import (
+    INFINITY,
+    Node,
+    constants,
+    contains,
+    functions,
+    num,
+    slow_steps,
+    symbols,
+    without,
+)
 
 Point = tuple[tuple[str, Fraction], ...]  # symbols and their values
 

@@ -13,8 +13,12 @@ from gmpo_vl.verify.units import unit_of
 
 # An end: a plain number with its sign of money before it, or a percent sign, a degree sign or words after it.
 _END = rf"(?:\\?\$ ?)?{NUMBER}(?: ?\\?%| ?\^ ?\{{? ?\\circ ?\}}?| ?([a-zA-Z]{{2,}})(?:\^\{{?\d\}}?)?)?"
-_RANGE = re.compile(rf"(?:from )?({_END}) ?(?:-{{1,3}}|(?<= )to(?= )) ?({_END})|between ({_END}) and ({_END})")
-_TIME = re.compile(r"(\d{1,2})(?::([0-5]\d))?(?::00)? ?(?:([ap]) ?\.? ?m\b\.?|(o'?clock))?(?: in the (morning|afternoon|evening))?")
+_RANGE = re.compile(
+    rf"(?:from )?({_END}) ?(?:-{{1,3}}|(?<= )to(?= )) ?({_END})|between ({_END}) and ({_END})"
+)
+_TIME = re.compile(
+    r"(\d{1,2})(?::([0-5]\d))?(?::00)? ?(?:([ap]) ?\.? ?m\b\.?|(o'?clock))?(?: in the (morning|afternoon|evening))?"
+)
 
 
 @lru_cache(maxsize=20_000)
@@ -32,7 +36,9 @@ def ends(text: str) -> tuple[str, str] | None:
 
 def is_range(gold: str, answer: str) -> bool:
     """Whether a gold is a range: it has a dash, or the answer has one (`20 to 30` may be a ratio, too)."""
-    return ends(gold) is not None and any("to" not in text and "between" not in text for text in (gold, answer) if ends(text))
+    return ends(gold) is not None and any(
+        "to" not in text and "between" not in text for text in (gold, answer) if ends(text)
+    )
 
 
 class Time(NamedTuple):
@@ -70,4 +76,6 @@ def same_time(gold: str, answer: str) -> bool:
 
 
 def _flat(text: str) -> str:
-    return " ".join(TEXT_GROUP.sub(r" \1 ", normalise(text)).replace("$", "" if "\\$" not in text else "$").split())
+    return " ".join(
+        TEXT_GROUP.sub(r" \1 ", normalise(text)).replace("$", "" if "\\$" not in text else "$").split()
+    )

@@ -30,14 +30,14 @@ def judge(gold: Gold, answer: str) -> str:
 
 def _outcomes(gold: Gold, answer: str) -> list[str]:
     """One for each right option of a choice, or for each alternative of any other gold."""
-    if gold.type in (None, "choice") and any(judge_letters(a, answer) for a in gold.alternatives):
-        return ["equal"]
     if choices := choices_of(gold):
         return [judge_choice(choice, Leeway(gold.tolerance), answer) for choice in choices]
     return [_judge(alternative, gold, answer) for alternative in gold.alternatives]
 
 
 def _judge(alternative: str, gold: Gold, answer: str) -> str:
+    if gold.type is None and (outcome := judge_letters(alternative, answer)):
+        return outcome
     kind = gold.type or type_of(alternative)
     return judge_value(alternative, kind, Leeway(gold.tolerance, kind == "rounded"), answer)
 

@@ -35,6 +35,7 @@ def bare(text: str) -> str:
     return _BARE.sub(" ", _TEXT_COMMAND.sub("", normalise(text))).strip().strip(".").strip()
 
 
+@lru_cache(maxsize=20_000)
 def is_wordy(text: str) -> bool:
     """Only letters and spaces, three or more letters together: rather words than a product of symbols."""
     plain = TEXT_GROUP.sub(r"\1", text).strip()
@@ -51,7 +52,8 @@ def _is_product(letters: str) -> bool:
 
 def is_turned(gold: str, answer: str) -> bool:
     """The letters of a name (UK, 16 GB) in another order, which a product of symbols would not mind."""
-    name, other = (form.fullmatch(bare(text)) for form, text in ((_NAME, gold), (_SPELLED, answer)))
+    name = _NAME.fullmatch(bare(gold))
+    other = _SPELLED.fullmatch(bare(answer)) if name else None
     if not name or not other or ("\\" not in gold and _is_product(gold.strip())):
         return False
     theirs = other[1].replace(" ", "")
@@ -68,7 +70,12 @@ def _words(text: str) -> tuple[str, ...]:
 def same_words(gold: str, answer: str, ordered: bool = False) -> bool:
     """The same words in the same order; letters that name options (A, C and F) in any order, unless `ordered`."""
     ours, theirs = _words(gold), _words(answer)
-    if not ordered and ours and _SEPARATED.search(gold) and all(len(word) == 1 or word == "and" for word in ours):
+    if (
+        not ordered
+        and ours
+        and _SEPARATED.search(gold)
+        and all(len(word) == 1 or word == "and" for word in ours)
+    ):
         return sorted(w for w in ours if w != "and") == sorted(w for w in theirs if w != "and")
     return bool(ours) and ours == theirs
 

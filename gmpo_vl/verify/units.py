@@ -105,7 +105,20 @@ _WORDS = {
     for word in line.partition(":")[2].split()
 }
 _FOLDED = {word.lower(): unit for word, unit in _WORDS.items()}
-_CASED = {"ms", "mm", "nm", "mg", "ml", "pa", "pc", "mpc", "kb", "mb", "gb", "tb"}  # here the case tells prefixes apart
+_CASED = {
+    "ms",
+    "mm",
+    "nm",
+    "mg",
+    "ml",
+    "pa",
+    "pc",
+    "mpc",
+    "kb",
+    "mb",
+    "gb",
+    "tb",
+}  # here the case tells prefixes apart
 
 
 # Words after a number that change what it says (also in the plural: hundredths); any other noun (12 right triangles)
@@ -228,7 +241,7 @@ def _unit_run(tokens: list[Token], i: int) -> tuple[str, int]:
         power = 1
     if not powers:
         return "", start
-    if i < len(tokens) and (tokens[i].text == "." and i + 1 == len(tokens) or tokens[i].text == "old"):
+    if i < len(tokens) and ((tokens[i].text == "." and i + 1 == len(tokens)) or tokens[i].text == "old"):
         i += 1
     named = {unit: p for unit, p in powers.items() if unit and p}
     return "*".join(f"{unit}^{p}" for unit, p in sorted(named.items())), i

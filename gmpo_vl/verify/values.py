@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from functools import lru_cache
 from itertools import chain
 
@@ -17,7 +18,7 @@ from gmpo_vl.verify.ranges import ends, is_range, same_time, time_of_day
 from gmpo_vl.verify.sense import is_coefficient
 from gmpo_vl.verify.texts import TEXT_GROUP, bare, is_turned, is_wordy, same_words, squeezed
 from gmpo_vl.verify.tokens import Unreadable
-from gmpo_vl.verify.tree import Node, constants, contains, symbols
+from gmpo_vl.verify.tree import Node, constants, contains, num, symbols
 
 _THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
 _SAID = r"(?:the\s+|final\s+)*(?:answer|result|value)\s*(?:is|=|:)+\s*|(?:approximately|about|exactly)\s+"
@@ -133,10 +134,16 @@ _FORMS = {
 }  # fmt: skip
 
 
+def is_letter(text: str) -> bool:
+    """A letter that names an option without being told so: A to H, or any in brackets."""
+    plain = bare(text)
+    return CHOICE.fullmatch(plain) is not None and (plain[0] == "(" or "A" <= plain <= "H")
+
+
 @lru_cache(maxsize=20_000)
 def type_of(text: str) -> str:
     plain = bare(text)
-    if CHOICE.fullmatch(plain) and (plain[0] == "(" or "A" <= plain <= "H"):
+    if is_letter(text):
         return "choice"
     if plain.lower() in _ANSWER_WORDS or _NO_ARITHMETIC.fullmatch(plain):
         return "text"
@@ -191,6 +198,9 @@ def trees(text: str) -> tuple[Node, ...]:
 
 @lru_cache(maxsize=20_000)
 def _read(text: str) -> list[tuple[Node, ...]]:
+    if _PLAIN_NUMBER.fullmatch(text):  # the grammar's tree of most answers, without its cost
+        value = num(Fraction(text.removeprefix("-")), text.removeprefix("-"))
+        return [(Node("neg", (value,)) if text[0] == "-" else value,)]
     clean = spelled(normalise(text))
     lead = _LEAD.match(clean)
     clean = clean[lead.end() :] if lead else clean
@@ -224,8 +234,9 @@ def _gold_trees(text: str) -> tuple[Node, ...]:
 def _more_trees(text: str) -> tuple[Node, ...]:
     """What an answer may mean besides: 30 cups (which is a product of letters, too), a sentence, a sum that is worked out."""
     clean = spelled(normalise(text))
-    found = trees(noun) if (noun := counted(clean)) else ()
-    if trees(text):
+    read = trees(text)
+    found = trees(noun) if (not read or read[0].op != "unit") and (noun := counted(clean)) else ()
+    if read:
         return found
     plain = without_lead(clean)
     if plain != clean and (led := trees(plain)):
