@@ -32,7 +32,9 @@ def same(gold: Node, answer: Node, leeway: Leeway = EXACT) -> bool:
     """Whether `answer` is the same answer as `gold`. Raises quantities.Undecided where the rules cannot tell."""
     if gold == answer:
         return True
-    if functions(gold).isdisjoint(OF_SEVERAL) and not functions(answer).isdisjoint(OF_SEVERAL):
+    if gold.op == answer.op == "num":
+        return same_quantity(gold, answer, leeway)
+    if not functions(answer).isdisjoint(OF_SEVERAL) and functions(gold).isdisjoint(OF_SEVERAL):
         return False  # \min(7, 8) is a way not to say 7
     gold, answer = aligned(_spread(gold), _spread(answer))
     if gold.op == "numbers" and answer.op == "sym":  # R

@@ -25,6 +25,7 @@ _TOKEN = re.compile(
     r"|(?P<op>\*\*|<=|>=|!=|==|->|[-+*/^_=<>()\[\]{}|,;:!'&.?%°]))"
 )
 _NUMBERS = re.compile(r"\\(?:mathbb|Bbb|mathds)\s*(?:\{\s*([RZNQC])\s*\}|([RZNQC])(?![a-zA-Z]))|\\([RZNQ])(?![a-zA-Z])")
+_NUMBER_SETS = frozenset(("\\mathbb", "\\Bbb", "\\mathds", "\\R", "\\Z", "\\N", "\\Q"))
 _CUP = re.compile(r"\s(?<=[\])]\s)U\s*[(\[]")
 _SPACE = re.compile(r"\s*")
 
@@ -127,7 +128,7 @@ def _lex(text: str, in_text: bool, depth: int) -> list[Token]:
             tokens += _lex(group[0], True, depth + 1)
             at, spaced = group[1], True
             continue
-        if kind == "cmd" and (named := _NUMBERS.match(text, at - len(piece))):
+        if piece in _NUMBER_SETS and (named := _NUMBERS.match(text, at - len(piece))):
             tokens.append(Token("numbers", named[1] or named[2] or named[3], spaced))
             at, spaced = named.end(), False
             continue

@@ -22,7 +22,7 @@ from gmpo_vl.verify.counting import combinations
 from gmpo_vl.verify.lex import FUNCTIONS, lex
 from gmpo_vl.verify.reader import Reader
 from gmpo_vl.verify.sense import is_measure
-from gmpo_vl.verify.tokens import Unreadable
+from gmpo_vl.verify.tokens import Token, Unreadable
 from gmpo_vl.verify.tree import Node, num
 
 MAX_ITEMS = 64  # of a list; the longest gold has 18
@@ -74,6 +74,10 @@ def readings(text: str) -> tuple[Node, ...]:
 
 
 class Parser(Reader):
+    def __init__(self, tokens: list[Token]):
+        super().__init__(tokens)
+        self.may_count = any(token.text in ("C", "P") for token in tokens)  # combinations, arrangements
+
     # --- lists and relations --------------------------------------------------------------------------------------
     def whole(self) -> Node:
         node = self.sequence()
@@ -125,19 +129,14 @@ class Parser(Reader):
         return Node("sym", (" ".join(words),))
 
     def union(self) -> Node:
-        node = self.shared()
-        while op := self.take("cup", "setminus"):
-            items = (*node.args, self.shared()) if node.op == "union" and op == "cup" else (node, self.shared())
-            node = Node("union" if op == "cup" else "minus", items)
-            if len(items) > MAX_ITEMS:
-                raise Unreadable("too many items")
+        node = self.ratio()
+        while op := self.take("cup", "setminus", "cap"):
+            right = self.ratio()
+            while op != "cap" and self.take("cap"):
+                right = Node("cap", (right, self.ratio()))
+            items = (*node.args, right) if (node.op, op) == ("union", "cup") else (node, right)
+            node = Node({"cup": "union", "setminus": "minus"}.get(op, op), items)
         return node
-
-    def shared(self) -> Node:
-        items = [self.ratio()]
-        while self.take("cap"):
-            items.append(self.ratio())
-        return items[0] if len(items) == 1 else Node("cap", tuple(items))
 
     def ratio(self) -> Node:
         items = [self.sum()]
@@ -285,7 +284,7 @@ class Parser(Reader):
     # --- primaries ------------------------------------------------------------------------------------------------
     def primary(self) -> Node:
         kind, text = self.kind(), self.peek()
-        if (kind in ("op", "num", "name")) and (chosen := combinations(self)):
+        if self.may_count and (chosen := combinations(self)):
             return chosen
         if kind == "num":
             return self.number()

@@ -19,8 +19,7 @@ _MAX_ENTRIES = 100  # of a matrix that is multiplied out
 def aligned(gold: Node, answer: Node) -> tuple[Node, Node]:
     """Both trees, as tuples where they write a point or a vector in two forms; what is no such thing stays as it is."""
     gold, answer = _flat(gold), _flat(answer)
-    marked = any(name.startswith(_MARKS) for name in symbols(gold) | symbols(answer))
-    if gold.op != answer.op or marked:
+    if (gold.op != answer.op and {gold.op, answer.op} & _WRITTEN) or _is_marked(gold) or _is_marked(answer):
         one, two = components(gold), components(answer)
         if one and two:
             size = max(len(one), len(two))
@@ -41,6 +40,7 @@ def components(node: Node) -> tuple[Node, ...] | None:
     return _in_basis(node) if node.op in _SUMS else None
 
 
+_WRITTEN = {"tuple", "matrix"}
 _SUMS = ("add", "sub", "mul", "div", "neg", "sym")
 
 
@@ -68,8 +68,7 @@ def _named(node: Node) -> tuple[Node, ...] | None:
 def _in_basis(node: Node) -> tuple[Node, ...] | None:
     """The coefficients of i and j (and k); None without two of them, unless they are marked as vectors."""
     names = symbols(node)
-    marked = any(name.startswith(_MARKS) for name in names)
-    if not marked and ("j" not in names or ("i" not in constants(node) and "k" not in names)):
+    if not _is_marked(node) and ("j" not in names or ("i" not in constants(node) and "k" not in names)):
         return None
     node = substituted(node, _I, Node("sym", ("i",)))
     for name in names:
@@ -85,6 +84,10 @@ def _in_basis(node: Node) -> tuple[Node, ...] | None:
     if any(not symbols(part).isdisjoint(_BASIS) for part in (*found, node)) or not _is_zero(node):
         return None
     return tuple(found[:2]) if _is_zero(found[2]) else tuple(found)
+
+
+def _is_marked(node: Node) -> bool:
+    return any(name.startswith(_MARKS) for name in symbols(node))
 
 
 def _plain(name: str) -> str:
@@ -112,7 +115,7 @@ def _flat(node: Node) -> Node:
     """`A(1, 2)` as A = (1, 2); `2 \\begin{pmatrix}1\\\\2\\end{pmatrix}` and sums of matrices multiplied out."""
     if node.op == "mul" and node.args[1].op == "tuple" and _names_point(node.args[0]):
         return Node("rel", (("=",), node.args))
-    if node.op not in ("rel", "matrix") and contains(node, ("matrix",)):
+    if node.op in ("mul", "div", "neg", "add", "sub") and contains(node, ("matrix",)):
         return _entrywise(node) or node
     return node
 
