@@ -17,6 +17,7 @@ dm: decimeter decimeters decimetre decimetres dm
 m: meter meters metre metres
 km: kilometer kilometers kilometre kilometres km kms
 nm: nanometer nanometers nm
+angstrom: angstrom angstroms
 um: micrometer micrometers micron microns um
 inch: inch inches
 ft: foot feet ft
