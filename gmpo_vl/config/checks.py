@@ -119,6 +119,11 @@ _RANGES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
     (_POSITIVE, lambda x: 0 < x < float("inf"), "must be greater than 0"),
     (_NOT_NEGATIVE, lambda x: 0 <= x < float("inf"), "must be 0 or greater"),
     (_SHARE, lambda x: 0 <= x <= 1, "must be between 0 and 1"),
+    (
+        ("data.max_image_pixels",),
+        lambda x: 0 < x <= 178_956_970,
+        "must be between 1 and 178,956,970, above which Pillow opens no picture",
+    ),
     (("worker.rollout.top_p",), lambda x: 0 < x <= 1, "must be between 0 and 1, and above 0"),
     (_POSITIVE_OR_NEVER, lambda x: x == -1 or x > 0, "must be greater than 0, or -1 for never or no limit"),
 )

@@ -20,6 +20,7 @@ from typing import Any, Literal, get_type_hints
 import yaml
 
 from gmpo_vl.data.answers import TYPES
+from gmpo_vl.data.images import MAX_IMAGE_PIXELS, PILLOW_MAX_PIXELS
 from gmpo_vl.data.rows import DataError, RowError
 
 KEYS = {
@@ -30,6 +31,7 @@ KEYS = {
     "image_folder": "where relative paths begin (the mapping file's folder); a bare name is looked for in all of it",
     "image_marks": "how the problem marks its pictures, for example <image{n}>: {n} counts from 1",
     "image_place": "`marks`: each picture at its first mark; `front`: all in front, marks taken out",
+    "max_image_pixels": f"width x height of the largest picture that is taken ({MAX_IMAGE_PIXELS:,})",
     "choices": "column with a list of choices, or a list of columns; they are written below the problem as A. ... B. ...",
     "choices_written": "true: the problem already shows the choices, write none",
     "answer_is": "with choices: `letter`, `index` (from 0), `number` (from 1), or `text` of the right one",
@@ -56,6 +58,7 @@ class MappingFile:
     image_folder: str | None = None
     image_marks: str | None = None
     image_place: Literal["marks", "front"] = "marks"
+    max_image_pixels: int = MAX_IMAGE_PIXELS
     choices: str | list[str] | None = None
     choices_written: bool = False
     answer_is: Literal["letter", "index", "number", "text"] = "letter"
@@ -123,6 +126,10 @@ def _value_problems(values: dict[str, Any]) -> list[str]:
         problems.append(f"validation: {values['validation']} is no share between 0 and 1")
     if not 0 < values.get("tolerance", 0.5) < 1:
         problems.append(f"tolerance: {values['tolerance']} must lie between 0 and 1 (0.01 is 1%)")
+    if not 0 < values.get("max_image_pixels", 1) <= PILLOW_MAX_PIXELS:
+        problems.append(
+            f"max_image_pixels: {values['max_image_pixels']} is not between 1 and {PILLOW_MAX_PIXELS:,}"
+        )
     if values.get("answer_type") not in (None, *TYPES):
         problems.append(f"answer_type: {values['answer_type']!r} is none of {', '.join(TYPES)}")
     if "answer_is" in values and "choices" not in values:
@@ -150,7 +157,7 @@ def _fits(value: Any, hint: Any) -> bool:
         return "list[str]" in text and bool(value) and all(isinstance(item, str) for item in value)
     if isinstance(value, dict):
         return "dict" in text and bool(value) and all(_fits(item, str | list[str]) for item in value.values())
-    return isinstance(value, int | float) and "float" in text
+    return (isinstance(value, int) and hint is int) or (isinstance(value, int | float) and "float" in text)
 
 
 def is_template(text: str) -> bool:
