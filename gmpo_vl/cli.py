@@ -32,6 +32,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"gmpo-vl: {error}", file=sys.stderr)
         return IN_USE if isinstance(error, FolderInUse) else 2
+    except MemoryError as error:
+        if options.traceback:
+            raise
+        print(f"gmpo-vl: {error}" if str(error) else "gmpo-vl: there is too little memory", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         if options.traceback:
             raise

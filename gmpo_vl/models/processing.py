@@ -16,7 +16,7 @@ import torch
 from jinja2 import TemplateError
 from PIL import Image
 
-from gmpo_vl.data.images import decode_image, fit_pixels, fit_size, image_size
+from gmpo_vl.data.images import MAX_IMAGE_PIXELS, decode_image, fit_pixels, fit_size, image_size
 from gmpo_vl.data.templates import render_problem, to_messages
 from gmpo_vl.data.types import Example, ImageSettings, Prompt
 from gmpo_vl.models.compat import load_image_processor, no_code_of, smart_resize
@@ -106,24 +106,29 @@ def prompt_length(
     template: str | None = None,
     min_pixels: int | None = None,
     max_pixels: int | None = None,
+    max_image_pixels: int = MAX_IMAGE_PIXELS,
 ) -> int:
     """Tokens that `encode_prompt` would give, image tokens included, from the pictures' sizes alone: none is decoded."""
     text_ids = processor.tokenizer(_chat_text(example, processor, template), add_special_tokens=False)[
         "input_ids"
     ]
     _check_image_tokens(example, text_ids, processor)
-    pictures = picture_length(example, processor, min_pixels, max_pixels)
+    pictures = picture_length(example, processor, min_pixels, max_pixels, max_image_pixels)
     return len(text_ids) - len(example.images) + pictures
 
 
 def picture_length(
-    example: Example, processor: Processor, min_pixels: int | None = None, max_pixels: int | None = None
+    example: Example,
+    processor: Processor,
+    min_pixels: int | None = None,
+    max_pixels: int | None = None,
+    max_image_pixels: int = MAX_IMAGE_PIXELS,
 ) -> int:
     """Image tokens of all its pictures, from their sizes alone."""
     tokens = 0
     for source in example.images:
         settings = _require_image_settings(example, processor)
-        width, height = fit_size(*image_size(source), min_pixels, max_pixels)
+        width, height = fit_size(*image_size(source, max_image_pixels), min_pixels, max_pixels)
         height, width = smart_resize(height, width, settings.factor, settings.min_pixels, settings.max_pixels)
         tokens += settings.num_tokens(height, width)
     return tokens
@@ -135,8 +140,10 @@ def encode_prompt(
     template: str | None = None,
     min_pixels: int | None = None,
     max_pixels: int | None = None,
+    max_image_pixels: int = MAX_IMAGE_PIXELS,
 ) -> Prompt:
-    """An example as the model sees it. `min_pixels` / `max_pixels` scale a picture by area first, as EasyR1 does.
+    """An example as the model sees it. `min_pixels` / `max_pixels` scale a picture by area first, as EasyR1 does;
+    `max_image_pixels` is what a stored picture may have.
 
     Raises ImageError for a picture that cannot be decoded, ValueError for pictures given to a text-only model and for a
     problem that contains the image token itself. Never cuts anything: the caller compares `len(ids_P)` with its limit.
@@ -144,7 +151,8 @@ def encode_prompt(
     images: list[torch.Tensor] = []
     for source in example.images:
         settings = _require_image_settings(example, processor)
-        images.append(resize_image(fit_pixels(decode_image(source), min_pixels, max_pixels), settings))
+        picture = decode_image(source, max_image_pixels)
+        images.append(resize_image(fit_pixels(picture, min_pixels, max_pixels), settings))
     text = _chat_text(example, processor, template)
     ids = processor.tokenizer(text, add_special_tokens=False)["input_ids"]
     grid = torch.zeros((0, 3), dtype=torch.int64)
