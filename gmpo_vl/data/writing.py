@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gmpo_vl.data.rows import DataError
-from gmpo_vl.runs import sync, write_json
+from gmpo_vl.files import sync, write_json
 
 # Pictures of 64 rows are a few megabytes: what the writer holds, and what a reader reads to see one row. Where the pictures
 # are large a group ends earlier.
