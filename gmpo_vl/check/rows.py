@@ -149,6 +149,8 @@ class RowChecker:
             for least in (s.min_pixels, None)
         )
         findings = report.findings
+        if spelled := self.processor.control.found(example.problem):
+            findings = (*findings, self._finding(report, "control_tokens", ", ".join(spelled)))
         if tokens > s.max_prompt_length:
             detail = f"{tokens:,} tokens ({sum(image_tokens):,} of pictures), max_prompt_length is {s.max_prompt_length:,}"
             findings = (*findings, self._finding(report, "prompt_too_long", detail))
