@@ -2,6 +2,7 @@
 # make demo-countdown   a tiny mixture of experts learns CountDown, and a table shows where its routers send tokens
 # make test   the test suite
 # make test-easyr1 EASYR1_HOME=FOLDER   the EasyR1 engine against a checkout of EasyR1, on a CPU
+# make kill-campaign   train, eval, convert and study killed at every change of the disk; ARGS="train --every 10"
 # Each makes its own virtual environment on first use. PIP_ARGS is passed to every pip install, for example
 #   make demo PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
 PYTHON ?= python3
@@ -13,7 +14,7 @@ EASYR1_PATH = EASYR1_HOME=$(abspath $(EASYR1_HOME)) PYTHONPATH=$(abspath $(EASYR
 	PYTHONDONTWRITEBYTECODE=1
 EASYR1_HOME ?=
 
-.PHONY: demo demo-countdown test setup lint test-t4 setup-t4 test-easyr1 setup-easyr1 bench-objectives bench-step bench-ranks bench-rollout bench-memory bench-verify clean
+.PHONY: demo demo-countdown test setup lint test-t4 setup-t4 test-easyr1 setup-easyr1 bench-objectives bench-step bench-ranks bench-rollout bench-memory bench-verify kill-campaign clean
 
 demo: setup
 	$(VENV)/bin/python recipes/demo.py
@@ -57,6 +58,9 @@ bench-rollout: setup
 
 bench-memory: setup
 	$(VENV)/bin/python benchmarks/memory.py $(ARGS)
+
+kill-campaign: setup
+	$(VENV)/bin/python tests/kill_campaign.py $(ARGS)
 
 setup: $(VENV)/.done
 setup-t4: $(VENV_T4)/.done

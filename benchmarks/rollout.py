@@ -1,9 +1,10 @@
 """Rollouts against transformers' `generate`, with the same weights, prompt and number of samples.
 
-    python benchmarks/rollout.py [--prompt 1500] [--response 128] [--group 8] [--as-it-comes] [--json]
+    python benchmarks/rollout.py [--prompts 1] [--prompt 1500] [--response 128] [--group 8] [--as-it-comes] [--json]
 
 Both sample at temperature 1 and no row ends before its full length. `generate` is called as its documentation says:
-the prompt once, `num_return_sequences` samples, with transformers' own attention. Medians of interleaved runs (on a CPU: CPU seconds of this process).
+all prompts in one batch, `num_return_sequences` samples each, with transformers' own attention. Medians of interleaved runs (on a
+CPU: CPU seconds of this process).
 """
 
 from __future__ import annotations
@@ -38,17 +39,19 @@ class Tokens:
         return ""
 
 
-def theirs(model: Any, prompt: Prompt, length: int, group: int) -> torch.Tensor:
-    """(group, length) sampled ids."""
-    ids_1P = prompt.ids_P[None].to(model.device)
+def theirs(model: Any, prompts: list[Prompt], length: int, group: int) -> torch.Tensor:
+    """(prompts x group, length) sampled ids. prompts: of one length, so that nothing is padded."""
+    ids_BP = torch.stack([p.ids_P for p in prompts]).to(model.device)
     inputs: dict[str, Any] = {
-        "input_ids": ids_1P,
-        "attention_mask": torch.ones_like(ids_1P),
-        "pixel_values": torch.cat([make_patches(x, IMAGE) for x in prompt.images]).to(model.dtype),
-        "image_grid_thw": prompt.image_grid_thw.to(model.device),
+        "input_ids": ids_BP,
+        "attention_mask": torch.ones_like(ids_BP),
+        "pixel_values": torch.cat([make_patches(x, IMAGE) for p in prompts for x in p.images]).to(
+            model.dtype
+        ),
+        "image_grid_thw": torch.cat([p.image_grid_thw for p in prompts]).to(model.device),
     }
     if TRANSFORMERS_5:
-        inputs["mm_token_type_ids"] = (ids_1P == IMAGE_PAD).int()
+        inputs["mm_token_type_ids"] = (ids_BP == IMAGE_PAD).int()
     model.set_attn_implementation("sdpa")  # transformers' own
     with torch.no_grad():
         out = model.generate(
@@ -60,19 +63,20 @@ def theirs(model: Any, prompt: Prompt, length: int, group: int) -> torch.Tensor:
             max_new_tokens=length,
         )
     use_group_attention(model)
-    assert out.shape == (group, ids_1P.shape[1] + length)
-    return out[:, ids_1P.shape[1] :]
+    assert out.shape == (len(prompts) * group, ids_BP.shape[1] + length)
+    return out[:, ids_BP.shape[1] :]
 
 
-def ours(model: Any, processor: Processor, prompt: Prompt, length: int, group: int) -> None:
-    answered = generate(model, processor, [prompt], Sampling(n=group, max_tokens=length))[0]
-    assert [len(r.ids_T) for r in answered.responses] == [length] * group
+def ours(model: Any, processor: Processor, prompts: list[Prompt], length: int, group: int) -> None:
+    answered = generate(model, processor, prompts, Sampling(n=group, max_tokens=length))
+    assert [len(r.ids_T) for g in answered for r in g.responses] == [length] * group * len(prompts)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--prompts", type=int, default=1, help="prompts sampled together (default 1)")
     parser.add_argument("--prompt", type=int, default=1500, help="tokens, picture included (default 1500)")
     parser.add_argument("--response", type=int, default=128, help="tokens of every sample (default 128)")
     parser.add_argument("--group", type=int, default=8, help="samples of the prompt (default 8)")
@@ -95,26 +99,39 @@ def main() -> None:
     # The padding token must never be drawn as an end: no id ends a response here.
     processor = Processor(Tokens(), "", IMAGE, IMAGE_PAD, Path())
     processor.tokenizer.eos_token_id = -1
-    group, _ = random_group(options.model_config, options.prompt, [1], device)
-    length, n = options.response, options.group
+    groups = [
+        random_group(options.model_config, options.prompt, [1], device, seed=k)[0]
+        for k in range(options.prompts)
+    ]
+    prompts, length, n = [group.prompt for group in groups], options.response, options.group
 
     def run_theirs() -> None:
-        theirs(model, group.prompt, length, n)
+        theirs(model, prompts, length, n)
 
     def run_ours() -> None:
-        ours(model, processor, group.prompt, length, n)
+        ours(model, processor, prompts, length, n)
 
     run_theirs()
     run_ours()
     times = [(seconds_of(run_theirs, device), seconds_of(run_ours, device)) for _ in range(options.repeats)]
     found = {
         "generate_seconds": round(statistics.median(t for t, _ in times), 3),
+        "generate_tokens_per_second": round(
+            n * length * len(prompts) / statistics.median(t for t, _ in times)
+        ),
         "ours_seconds": round(statistics.median(t for _, t in times), 3),
+        "ours_tokens_per_second": round(n * length * len(prompts) / statistics.median(t for _, t in times)),
         "speedup_vs_generate": round(statistics.median(a / b for a, b in times), 2),
         "speedup_lowest": round(min(a / b for a, b in times), 2),
         "speedup_highest": round(max(a / b for a, b in times), 2),
     }
-    asked = {"prompt": options.prompt, "response": length, "group": n, "model": options.model_config}
+    asked = {
+        "prompts": len(prompts),
+        "prompt": options.prompt,
+        "response": length,
+        "group": n,
+        "model": options.model_config,
+    }
     if options.json:
         print(json.dumps({**asked, **found, **versions(device)}))
         return

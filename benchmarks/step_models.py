@@ -121,9 +121,11 @@ def random_model(name: str, device: torch.device, dtype: torch.dtype) -> Any:
     return model.train()
 
 
-def random_group(name: str, prompt: int, responses: list[int], device: torch.device) -> tuple[Group, Shape]:
+def random_group(
+    name: str, prompt: int, responses: list[int], device: torch.device, seed: int = 0
+) -> tuple[Group, Shape]:
     """One picture that takes about seven tenths of the prompt, text around it, and responses of the given lengths."""
-    draw = torch.Generator().manual_seed(0)
+    draw = torch.Generator().manual_seed(seed)
     vocabulary = CONFIGS[name][0]["vocab_size"]
     side = int((0.7 * prompt) ** 0.5)
     picture = torch.randint(0, 256, (28 * side, 28 * side, 3), generator=draw, dtype=torch.uint8)
@@ -132,7 +134,7 @@ def random_group(name: str, prompt: int, responses: list[int], device: torch.dev
     image = torch.tensor([VISION_START, *[IMAGE_PAD] * (side * side), VISION_END])
     ids_P = torch.cat([text[:20], image, text[20:]])
     positions_3P = mrope_positions(ids_P, grid_13, IMAGE_PAD, IMAGE.merge_size)
-    made = Prompt(Example("0", "", ""), "", ids_P, (picture.to(device),), grid_13, positions_3P)
+    made = Prompt(Example(str(seed), "", ""), "", ids_P, (picture.to(device),), grid_13, positions_3P)
     answers = [torch.randint(5, vocabulary, (length,), generator=draw) for length in responses]
     group = Group("0", made, [Response(ids_T, torch.zeros(len(ids_T)), "", True, 0) for ids_T in answers])
     return group, Shape(prompt, tuple(responses), tuple(map(tuple, grid_13.tolist())))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -14,12 +15,14 @@ from gmpo_vl.data.commands import add_data_commands
 from gmpo_vl.doctor.commands import add_doctor
 from gmpo_vl.evaluation.commands import add_eval, with_default_command
 from gmpo_vl.evaluation.result_commands import add_difficulty
+from gmpo_vl.locks import IN_USE, FolderInUse
 from gmpo_vl.progress import quiet_libraries
 from gmpo_vl.study.commands import add_study
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; 0 when it did what it was asked, 2 with a sentence on stderr when the input was wrong."""
+    """Run a command; 0 when it did what it was asked, 2 with a sentence on stderr when the input was wrong, 75 when another
+    process works in the folder."""
     parser = build_parser()
     options = parse(parser, with_default_command(sys.argv[1:] if arguments is None else arguments))
     try:
@@ -28,6 +31,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.traceback:
             raise
         print(f"gmpo-vl: {error}", file=sys.stderr)
+        return IN_USE if isinstance(error, FolderInUse) else 2
+    except MemoryError as error:
+        if options.traceback:
+            raise
+        print(f"gmpo-vl: {error}" if str(error) else "gmpo-vl: there is too little memory", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         if options.traceback:
@@ -114,7 +122,9 @@ def run_grade(options: argparse.Namespace) -> int:
         return 1 if failures else 0
     if not options.pairs or not options.out:
         raise ValueError("grade needs PAIRS.jsonl and --out VERDICTS.jsonl, or --self-check DATASET")
-    counts = grade.grade_file(options.pairs, options.out, options.profile, options.workers)
+    counts = grade.grade_file(
+        options.pairs, options.out, options.profile, options.workers, partial(print, file=sys.stderr)
+    )
     print(grade.summary(counts))
     return 0
 

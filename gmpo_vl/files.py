@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from itertools import count
+from pathlib import Path, PurePath
 from typing import Any, BinaryIO
 
 
@@ -157,3 +159,45 @@ def sync(path: Path) -> None:
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def names_a_folder(text: str) -> bool:
+    """Does FOLDER/text lie in FOLDER, below it, whatever the text? And is it free of control characters?"""
+    path = PurePath(text)
+    shown = all(unicodedata.category(letter) not in ("Cc", "Cs", "Zl", "Zp") for letter in text)
+    return (
+        bool(text.strip())
+        and bool(path.parts)
+        and not path.is_absolute()
+        and ".." not in path.parts
+        and shown
+    )
+
+
+def numbered(folder: Path, before: str, after: str = "") -> list[tuple[int, Path]]:
+    """(number, path) of what bears a name as we write it: BEFORE, the number in six digits or more, AFTER.
+
+    Everything else is somebody's own: copies, links, backups.
+    """
+    found = []
+    for path in folder.glob("*"):
+        digits = path.name.removeprefix(before).removesuffix(after)
+        ours = digits.isdecimal() and path.name == f"{before}{int(digits):06d}{after}"
+        if ours and not path.is_symlink():
+            found.append((int(digits), path))
+    return sorted(found)
+
+
+def make_room(path: Path) -> None:
+    """Nothing stands under this name afterwards."""
+    shutil.rmtree(path, ignore_errors=True)
+    if os.path.lexists(path):
+        move_aside(path)
+
+
+def move_aside(path: Path) -> None:
+    """Another name for what stands in our own folder's place and is somebody's: a file, a link."""
+    names = (path.with_name(f"{path.name}.moved_{k}") for k in count(1))
+    aside = next(name for name in names if not os.path.lexists(name))
+    os.rename(path, aside)
+    print(f"{path} is none of ours: it is called {aside.name} now", flush=True)

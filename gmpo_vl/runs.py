@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import re
 import shutil
 import threading
 from collections.abc import Iterable, Iterator
@@ -20,7 +21,10 @@ from gmpo_vl.files import (
     append_bytes,
     append_jsonl,
     bad_line,
+    make_room,
+    move_aside,
     naming,
+    numbered,
     numbered_jsonl,
     read_object,
     sync,
@@ -55,6 +59,12 @@ class SampleRecord:
     seed: int
     length: int
     meta: dict[str, Any] = field(default_factory=dict)
+
+
+# What files.write_text and store_image leave of a file of the run's own, where they are killed.
+_HALF_WRITTEN = re.compile(
+    r"((metrics\.jsonl|config\.yaml|best\.json|(step|validation)_\d+\.jsonl)\.\d+|[0-9a-f]{64}\.\d+_\d+)\.partial"
+)
 
 
 class Run:
@@ -112,15 +122,15 @@ class Run:
         return list(read_samples(path)) if path.exists() else []
 
     def rollout_steps(self, kind: str = "step") -> list[int]:
-        return sorted(int(p.stem.split("_")[1]) for p in (self.folder / "rollouts").glob(f"{kind}_*.jsonl"))
+        return [n for n, path in numbered(self.folder / "rollouts", f"{kind}_", ".jsonl") if path.is_file()]
 
     def add_image(self, pixels_HWC: Any) -> str:
         """Keep a picture (uint8 array, height x width x 3) once; its sha256 is its name."""
         return store_image(self.folder / "images", pixels_HWC)
 
     def checkpoint_steps(self) -> list[int]:
-        """Steps of the complete checkpoints, oldest first."""
-        return sorted(int(p.name.split("_")[1]) for p in self.checkpoints.glob("step_*") if p.is_dir())
+        """Steps of the complete checkpoints, oldest first. A copy, a link or a file beside them is none."""
+        return [n for n, path in numbered(self.checkpoints, "step_") if path.is_dir()]
 
     def checkpoint(self, step: int) -> Path:
         return self.checkpoints / f"step_{step:06d}"
@@ -128,23 +138,56 @@ class Run:
     @contextmanager
     def new_checkpoint(self, step: int) -> Iterator[Path]:
         """A folder to write a checkpoint into; complete under its name, or not there at all."""
-        partial = self.checkpoints / f".partial_step_{step:06d}"
-        shutil.rmtree(partial, ignore_errors=True)
+        partial, replaced = self._unfinished("partial", step), self._unfinished("replaced", step)
+        make_room(partial)
         partial.mkdir(parents=True)
         yield partial
         for path in sorted(partial.rglob("*")):
             sync(path)
         sync(partial)
-        target = self.checkpoint(step)
-        if target.exists():
-            shutil.rmtree(target)
-        os.replace(partial, target)
+        if step in self.checkpoint_steps():
+            os.rename(self.checkpoint(step), replaced)
+        self._complete(partial, step)
+        if replaced.exists():
+            self._remove(replaced, step)
+
+    def _complete(self, folder: Path, step: int) -> None:
+        if os.path.lexists(self.checkpoint(step)):
+            move_aside(self.checkpoint(step))
+        os.rename(folder, self.checkpoint(step))
         sync(self.checkpoints)
 
-    def remove_partial_checkpoints(self) -> None:
-        """What a killed process was writing."""
-        for path in self.checkpoints.glob(".partial_step_*"):
-            shutil.rmtree(path)
+    def remove_checkpoint(self, step: int) -> None:
+        """Under its name it is there as a whole or not at all."""
+        self._remove(self.checkpoint(step), step)
+
+    def _remove(self, folder: Path, step: int) -> None:
+        removed = self._unfinished("removed", step)
+        make_room(removed)
+        os.rename(folder, removed)
+        shutil.rmtree(removed, ignore_errors=True)
+        if removed.exists():  # on a network's disk, where somebody reads in it
+            print(f"{removed} could not be removed yet; the run tries again when it is opened", flush=True)
+
+    def _unfinished(self, state: str, step: int) -> Path:
+        return self.checkpoints / f".{state}_step_{step:06d}"
+
+    def clear_up(self) -> None:
+        """Put right what a killed process left: a checkpoint that was being written, replaced or removed, files half written.
+
+        For the process that holds the folder's lock.
+        """
+        for step, replaced in numbered(self.checkpoints, ".replaced_step_"):
+            if step not in self.checkpoint_steps():  # killed between two renames: the new one is complete
+                partial = self._unfinished("partial", step)
+                self._complete(partial if partial.is_dir() else replaced, step)
+        for state in ("partial", "replaced", "removed"):
+            for _, path in numbered(self.checkpoints, f".{state}_step_"):
+                shutil.rmtree(path, ignore_errors=True)
+        for folder in (self.folder, self.folder / "rollouts", self.folder / "images", self.checkpoints):
+            for path in folder.glob("*.partial"):
+                if _HALF_WRITTEN.fullmatch(path.name):
+                    path.unlink()
 
     def rewind(self, step: int) -> None:
         """Back to a checkpoint's step: later metrics and rollouts go to `*.discarded.jsonl`, nothing is lost."""
@@ -184,7 +227,7 @@ class EvaluationFolder:
         return self.results_file.exists()
 
     def finished_chunks(self) -> list[int]:
-        return sorted(int(path.stem) for path in self.chunks.glob("*.jsonl"))
+        return [n for n, path in numbered(self.chunks, "", ".jsonl") if path.is_file()]
 
     def write_chunk(self, number: int, records: Iterable[SampleRecord], seconds: float) -> None:
         """`seconds` go to a file of their own: samples and results are the same to the byte however often a run was killed."""
@@ -261,7 +304,7 @@ class EvaluationFolder:
 class StudyFolder:
     """A study's folder: plan.json before anything runs, runs/PHASE/..., chosen.json between the phases, results.json at the end.
 
-    A run's folder is `gmpo-vl train`'s, with log.txt (what the command and the run printed), ended.json and `lock` beside.
+    A run's folder is `gmpo-vl train`'s, with log.txt (what the command and the run printed) and ended.json beside.
     """
 
     def __init__(self, folder: str | Path):
@@ -278,9 +321,6 @@ class StudyFolder:
 
     def log_file(self, name: str) -> Path:
         return self.run(name).folder / "log.txt"
-
-    def lock_file(self, name: str) -> Path:
-        return self.run(name).folder / "lock"
 
     def ending(self, name: str) -> dict[str, Any] | None:
         """How a run's process ended: {exit, error, seconds, versions}; None for one that has not."""

@@ -23,6 +23,7 @@ from muon import learning_rate, make_optimizers, update
 from gmpo_vl.batching.packing import pack
 from gmpo_vl.data.countdown import TINY, Expression, Puzzle, draw_puzzles, every_puzzle, expressions, row_of
 from gmpo_vl.data.types import Example, Prompt
+from gmpo_vl.models.compat import save_pretrained
 from gmpo_vl.models.forward import response_log_probs
 from gmpo_vl.models.loading import load_model
 from gmpo_vl.models.processing import Processor, encode_prompt, load_processor
@@ -63,7 +64,7 @@ def main() -> None:
         if (step + 1) % args.check_every == 0:
             print("   " + describe(score(model, processor, check, n=4)), flush=True)
             if args.snapshots:
-                model.save_pretrained(Path(args.snapshots) / f"step_{step + 1:04d}")
+                save_pretrained(model, Path(args.snapshots) / f"step_{step + 1:04d}")
     package(model, processor, folder, check)
 
 

@@ -24,6 +24,7 @@ from gmpo_vl.batching.packing import pack
 from gmpo_vl.data.diagrams import FAMILIES, make_diagram
 from gmpo_vl.data.figures import SIZE, Figure, Label, label_box, paint
 from gmpo_vl.data.types import Example, Prompt
+from gmpo_vl.models.compat import save_pretrained
 from gmpo_vl.models.forward import response_log_probs
 from gmpo_vl.models.loading import banned_ids, load_model
 from gmpo_vl.models.processing import Processor, encode_prompt, load_processor, resize_image
@@ -127,7 +128,7 @@ def main() -> None:
             accuracy = score(model, processor, check, n=4)
             print("   " + describe(accuracy), flush=True)
             if args.snapshots:
-                model.save_pretrained(Path(args.snapshots) / f"step_{step:04d}")
+                save_pretrained(model, Path(args.snapshots) / f"step_{step:04d}")
             if mean(accuracy) >= args.stop_at:
                 break
     package(model, processor, folder, check)

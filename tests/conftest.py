@@ -7,10 +7,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from PIL import Image
 from tiny_runs import settings_of_run
 
+import gmpo_vl.verify
+
 torch.set_num_threads(1)
+# No test depends on how fast the machine is: an example may take as long as it takes, and so may math-verify.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
+gmpo_vl.verify.DEADLINE = 3600.0
 
 
 @pytest.fixture(scope="session")

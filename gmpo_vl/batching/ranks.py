@@ -44,3 +44,15 @@ def group_cost(
     [shape] = shapes_of([rows])
     forward = (shared_cost if share_prefix else plain_cost)(of, shape)
     return work(of, training_cost(forward, checkpointing, frozen_vision))
+
+
+def group_operations(
+    of: Rates, rows: Sequence[Row], share_prefix: bool = True, frozen_vision: bool = False
+) -> float:
+    """Operations of forward and backward of the rows of one group, as a model's use of a GPU (MFU) counts them: each once, nothing
+    for what is recomputed. A frozen ViT runs forward only."""
+    if not rows:
+        return 0.0
+    [shape] = shapes_of([rows])
+    forward = (shared_cost if share_prefix else plain_cost)(of, shape)
+    return training_cost(forward, frozen_vision=frozen_vision).total

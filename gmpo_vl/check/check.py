@@ -12,8 +12,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig
-
 from gmpo_vl.batching.cost import Rates, rates
 from gmpo_vl.check.findings import LEVELS, Finding, level_of
 from gmpo_vl.check.job import Job
@@ -23,6 +21,7 @@ from gmpo_vl.check.scan import scan
 from gmpo_vl.check.survey import SplitSurvey, cross_findings
 from gmpo_vl.data.writing import make_folder
 from gmpo_vl.files import to_line, write_json
+from gmpo_vl.models.loading import model_config
 from gmpo_vl.models.shared import KNOWN
 
 SHOWN = 12  # findings of each reason that the page shows
@@ -131,5 +130,5 @@ def _rates(job: Job) -> Rates | None:
     """What a token costs, of the models whose shapes batching/cost.py knows."""
     if job.model is None:
         return None
-    config = AutoConfig.from_pretrained(job.model)
+    config = model_config(job.model)
     return rates(config) if config.model_type in KNOWN else None

@@ -12,7 +12,7 @@ from gmpo_vl.check.check import CheckResult
 from gmpo_vl.check.rows import RowChecker
 from gmpo_vl.data.rows import Fault, RowError, example_from_row, row_id
 from gmpo_vl.data.sources import locate
-from gmpo_vl.data.writing import parquet_writer, refuse_to_overwrite
+from gmpo_vl.data.writing import parquet_writer, refuse_to_overwrite, replacing
 from gmpo_vl.files import to_line
 
 DROPPED = "dropped.jsonl"
@@ -32,14 +32,16 @@ def write_clean(result: CheckResult, folder: Path) -> dict[str, tuple[int, int]]
     Pictures are stored as they are, encoded; of further columns come along those that hold short texts and numbers.
     Raises DataError as `check_folder` does.
     """
-    check_folder(folder, result.checkers)
-    folder.mkdir(parents=True, exist_ok=True)
     counts = {}
-    with (folder / DROPPED).open("w", encoding="utf-8") as dropped:
+    with (
+        replacing(folder, last=DROPPED) as new,
+        (new.folder / DROPPED).open("w", encoding="utf-8") as dropped,
+    ):
+        check_folder(folder, result.checkers)
         for split, checker in result.checkers.items():
             unwanted, survey = result.unwanted[split], result.surveys[split]
             columns = {name: _type(kinds) for name, kinds in survey.kinds.items()}
-            with parquet_writer(folder / f"{split}.parquet", {"id": "string", **columns}) as write:
+            with parquet_writer(new.folder / f"{split}.parquet", {"id": "string", **columns}) as write:
                 for number in range(survey.rows):
                     if number in unwanted:
                         dropped.write(

@@ -36,6 +36,8 @@ WARNINGS = {
     "contradiction": "the same problem with the same pictures has another answer elsewhere: one of the two is wrong",
     "leak_problem": "the same problem with the same pictures is in another split: the validation would measure memory",
     "leak_picture": "the same picture is in another split under another problem",
+    "control_tokens": "the problem spells out control tokens of the model. In a prompt they are plain text; take them out if they are "
+    "what is left of another model's chat",
     "picture_extreme_aspect": "a very long or flat picture: few of its pixels are left along the short side. Crop it",
     "picture_small": "smaller than one patch of the model: nothing can be seen on it",
 }

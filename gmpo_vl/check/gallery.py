@@ -17,7 +17,7 @@ from PIL import Image
 from gmpo_vl.check.findings import Finding
 from gmpo_vl.check.job import Job
 from gmpo_vl.check.rows import RowChecker
-from gmpo_vl.data.images import ImageError, image_size
+from gmpo_vl.data.images import PILLOW_MAX_PIXELS, ImageError, image_size
 from gmpo_vl.data.mapped import LETTERS
 from gmpo_vl.data.rows import RowError, example_from_row, row_id
 from gmpo_vl.data.sources import locate
@@ -118,7 +118,7 @@ def _card(checker: RowChecker, number: int) -> Card:
     findings = list(report.findings)
     try:
         example = example_from_row(table.rows[row], s.columns, report.id)
-        prompt = encode_prompt(example, processor, s.template, s.min_pixels, s.max_pixels)
+        prompt = encode_prompt(example, processor, s.template, s.min_pixels, s.max_pixels, s.max_image_pixels)
     except (RowError, ImageError, ValueError):
         return Card(
             place, report.id, [], [], 0, s.max_prompt_length, "", [], findings
@@ -160,7 +160,7 @@ def _picture(prompt: Prompt, i: int, tokens: int) -> Picture:
     Image.fromarray(pixels_HWC.numpy()).save(buffer, "PNG", optimize=True)
     uri = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
     height, width = pixels_HWC.shape[:2]
-    return Picture(uri, image_size(prompt.example.images[i]), (width, height), tokens)
+    return Picture(uri, image_size(prompt.example.images[i], PILLOW_MAX_PIXELS), (width, height), tokens)
 
 
 def pieces_of(prompt: Prompt, processor: Processor) -> list[Piece]:

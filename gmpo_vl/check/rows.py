@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
+from PIL import Image
+
 from gmpo_vl.check.findings import Finding, level_of
 from gmpo_vl.check.golds import GoldCheck
 from gmpo_vl.data.images import (
@@ -16,6 +18,7 @@ from gmpo_vl.data.images import (
     fit_size,
     image_size,
     picture_facts,
+    strips,
 )
 from gmpo_vl.data.rows import RowError, example_from_row, row_id
 from gmpo_vl.data.sources import Table, locate
@@ -111,10 +114,10 @@ class RowChecker:
             try:
                 facts = picture_facts(source)
                 problems += [(reason, f"image {i}: {text}") for reason, text in self._about(facts)]
-                picture = decode_image(source)
-                hashes.append(_hash(repr(picture.size).encode() + picture.tobytes()))
+                picture = decode_image(source, self.settings.max_image_pixels)
+                hashes.append(_picture_hash(picture))
                 fit_pixels(picture, self.settings.min_pixels, self.settings.max_pixels)
-                sizes.append(image_size(source))
+                sizes.append(image_size(source, self.settings.max_image_pixels))
             except ImageError as error:
                 problems.append(("image_unreadable", f"image {i}: {error}"))
         findings = tuple(self._finding(report, reason, detail) for reason, detail in problems)
@@ -134,7 +137,9 @@ class RowChecker:
         if self.processor is None:
             return replace(report, counted=True)
         try:
-            tokens = prompt_length(example, self.processor, s.template, s.min_pixels, s.max_pixels)
+            tokens = prompt_length(
+                example, self.processor, s.template, s.min_pixels, s.max_pixels, s.max_image_pixels
+            )
         except (ImageError, ValueError) as error:
             finding = self._finding(report, "prompt_unusable", str(error))
             return replace(report, findings=(*report.findings, finding))
@@ -144,6 +149,8 @@ class RowChecker:
             for least in (s.min_pixels, None)
         )
         findings = report.findings
+        if spelled := self.processor.control.found(example.problem):
+            findings = (*findings, self._finding(report, "control_tokens", ", ".join(spelled)))
         if tokens > s.max_prompt_length:
             detail = f"{tokens:,} tokens ({sum(image_tokens):,} of pictures), max_prompt_length is {s.max_prompt_length:,}"
             findings = (*findings, self._finding(report, "prompt_too_long", detail))
@@ -202,6 +209,14 @@ def picture_tokens(
     width, height = fit_size(*size, min_pixels, max_pixels)
     height, width = smart_resize(height, width, settings.factor, settings.min_pixels, settings.max_pixels)
     return settings.num_tokens(height, width)
+
+
+def _picture_hash(picture: Image.Image) -> int:
+    """Of size and pixels. In strips: the bytes of a whole picture would be held twice."""
+    digest = hashlib.blake2b(repr(picture.size).encode(), digest_size=8)
+    for box in strips(*picture.size):
+        digest.update(picture.crop(box).tobytes())
+    return int.from_bytes(digest.digest(), "big")
 
 
 def _hash(data: bytes) -> int:

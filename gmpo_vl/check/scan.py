@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -11,6 +10,7 @@ from itertools import islice
 
 from gmpo_vl.check.job import Job
 from gmpo_vl.check.rows import RowChecker, RowReport
+from gmpo_vl.processes import fork_server
 
 CHUNK = 32  # rows handed to a worker at once
 IN_FLIGHT = 4  # chunks waiting for each worker
@@ -61,8 +61,7 @@ def _here(
 
 def _in_workers(job: Job, chunks: Iterator[Chunk], workers: int) -> Iterator[tuple[Chunk, list[RowReport]]]:
     """The same in processes. Only a few chunks are under way at a time, so memory does not grow with the rows."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["gmpo_vl.check.job", "datasets"])  # imported once, not by every worker
+    context = fork_server(["gmpo_vl.check.job", "datasets"])  # imported once, not by every worker
     waiting: deque[tuple[Chunk, Future[list[RowReport]]]] = deque()
     with ProcessPoolExecutor(workers, context, initializer=_open, initargs=(job,)) as pool:
 

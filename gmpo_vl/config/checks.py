@@ -17,6 +17,7 @@ from typing import Any
 
 from gmpo_vl.config.honoured import DTYPE_KEYS, HONOURED, KL_KINDS
 from gmpo_vl.config.schema import Config, value_of
+from gmpo_vl.files import names_a_folder
 from gmpo_vl.policy.settings import OBJECTIVE_KEYS, OBJECTIVES, resolve_settings
 
 _PLACEMENT_ON_LOCAL = (
@@ -119,6 +120,11 @@ _RANGES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
     (_POSITIVE, lambda x: 0 < x < float("inf"), "must be greater than 0"),
     (_NOT_NEGATIVE, lambda x: 0 <= x < float("inf"), "must be 0 or greater"),
     (_SHARE, lambda x: 0 <= x <= 1, "must be between 0 and 1"),
+    (
+        ("data.max_image_pixels",),
+        lambda x: 0 < x <= 178_956_970,
+        "must be between 1 and 178,956,970, above which Pillow opens no picture",
+    ),
     (("worker.rollout.top_p",), lambda x: 0 < x <= 1, "must be between 0 and 1, and above 0"),
     (_POSITIVE_OR_NEVER, lambda x: x == -1 or x > 0, "must be greater than 0, or -1 for never or no limit"),
 )
@@ -161,9 +167,8 @@ def check(config: Config, origin: Mapping[str, str]) -> list[str]:
     """All that is wrong with a config, one message each. `origin`: where each written key was written."""
 
     def say(key: str) -> str:
-        return (
-            f"{key} is {json.dumps(value_of(config, key), ensure_ascii=False)} ({origin.get(key, 'default')})"
-        )
+        text = json.dumps(value_of(config, key), ensure_ascii=False, default=repr)
+        return f"{key} is {text if len(text) <= 200 else text[:200] + '...'} ({origin.get(key, 'default')})"
 
     problems = list(_choice_problems(config, say))
     if not problems:
@@ -288,12 +293,12 @@ def _path_problems(config: Config, say: Say) -> Iterable[str]:
     for key in keys:
         path = value_of(config, key)
         is_name = key == "data.format_prompt" and path is not None and not _looks_like_path(path)
-        if path is not None and not is_name and not Path(path).expanduser().exists():
+        if path is not None and not is_name and not _exists(path):
             yield f"{say(key)}: there is no such file or folder (seen from {Path.cwd()})"
     reward = config.worker.reward.reward_function
     if reward is not None:
         path = reward.rsplit(":", 1)[0]
-        if _looks_like_path(path) and not Path(path).expanduser().is_file():
+        if _looks_like_path(path) and not _exists(path, is_file=True):
             yield f"{say('worker.reward.reward_function')}: there is no file {path} (seen from {Path.cwd()})"
 
 
@@ -312,13 +317,20 @@ def _rest_problems(config: Config, say: Say) -> Iterable[str]:
     excluded = config.worker.actor.model.lora.exclude_modules
     try:
         re.compile(excluded or "")
-    except re.error as error:
+    except (re.error, RecursionError, OverflowError) as error:
         yield f"{say('worker.actor.model.lora.exclude_modules')}: no regular expression of whole names: {error}"
     betas = config.worker.actor.optim.betas
     if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
         yield f"{say('worker.actor.optim.betas')}: two numbers, each at least 0 and below 1"
-    if not config.trainer.experiment_name.strip():
-        yield f"{say('trainer.experiment_name')}: a run needs a name; its folder is called after it"
+    if not names_a_folder(config.trainer.experiment_name):
+        yield (
+            f"{say('trainer.experiment_name')}: a run needs a name, and its folder, runs/NAME, is called after it: no absolute "
+            "path, no `..`, no control characters (trainer.save_checkpoint_path names any other folder)"
+        )
+    for key in sorted(config.written):
+        value = value_of(config, key)
+        if isinstance(value, str) and "\0" in value:
+            yield f"{say(key)}: it holds a NUL character, which no name of a file or model has"
     yield from _validation_sampling_problems(config, say)
 
 
@@ -336,6 +348,15 @@ def _validation_sampling_problems(config: Config, say: Say) -> Iterable[str]:
             yield f"{say(key)}: there is no {name!r}, only {', '.join(rules)}"
         elif isinstance(value, bool) or not rules[name][0](value):
             yield f"{say(key)}: {name} is {value!r}, but must be {rules[name][1]}"
+
+
+def _exists(path: str, is_file: bool = False) -> bool:
+    """Is there such a file, or folder? Not where the text can be no path: too long, or ~ of nobody."""
+    try:
+        place = Path(path).expanduser()
+        return place.is_file() if is_file else place.exists()
+    except (OSError, RuntimeError):
+        return False
 
 
 def _looks_like_path(text: str) -> bool:

@@ -12,13 +12,15 @@ from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from gmpo_vl.config.checks import check
 from gmpo_vl.config.schema import Config, ConfigError, key_types, value_of
 from gmpo_vl.files import write_text
+from gmpo_vl.yaml_text import MAX_DEPTH, YamlError, read_override, read_settings, shown
 
 _MAY_BE_EMPTY = ("data.val_files",)  # no validation
+_MOST_BASES = 20
+_MOST_PROBLEMS = 20  # that a message lists
 
 Source = tuple[str, dict[str, Any]]  # (where it was written, {dotted key: value})
 
@@ -68,16 +70,21 @@ def _derive(config: Config) -> None:
 
 def _read_file(path: Path, seen: tuple[Path, ...] = ()) -> list[Source]:
     """What a file sets, after what its bases set."""
-    path = path.expanduser()
-    if path.resolve() in seen:
-        chain = " -> ".join(str(p) for p in [*seen, path.resolve()])
-        raise ConfigError(f"`base` goes in a circle: {chain}")
     try:
-        tree = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+        path = path.expanduser()
+        resolved = path.resolve()
+        if resolved in seen:
+            chain = " -> ".join(str(p) for p in [*seen, resolved])
+            raise ConfigError(f"`base` goes in a circle: {chain}")
+        if len(seen) == _MOST_BASES:
+            raise ConfigError(f"{path}: more than {_MOST_BASES} files name each other as `base`")
+        tree = read_settings(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"there is no config file {path}" + _near_file(path)) from None
-    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
-        raise ConfigError(f"{path} cannot be read as YAML: {error}") from error
+    except ConfigError:
+        raise
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: the ~ of nobody
+        raise ConfigError(f"{str(path)[:300]} cannot be read as YAML: {str(error)[:500]}") from error
     if not isinstance(tree, dict):
         raise ConfigError(
             f"{path} holds a list; a config file holds sections: data, algorithm, worker, trainer"
@@ -86,8 +93,14 @@ def _read_file(path: Path, seen: tuple[Path, ...] = ()) -> list[Source]:
     base, listed = sections.pop("base", None), sections.pop("written", None)
     values = _flatten(sections)
     if listed is not None:
+        if not isinstance(listed, list) or not all(isinstance(key, str) for key in listed):
+            raise ConfigError(
+                f"{path}: written is {shown(listed)}, but lists the keys that a person wrote, as saved"
+            )
         values = _written_in_saved_file(values, set(listed))
-    sources = _read_file(path.parent / str(base), (*seen, path.resolve())) if base is not None else []
+    if base is not None and not isinstance(base, str):
+        raise ConfigError(f"{path}: base is {shown(base)}, but must be the path of another config file")
+    sources = _read_file(path.parent / base, (*seen, resolved)) if base is not None else []
     return [*sources, (str(path), values)]
 
 
@@ -105,12 +118,15 @@ def _written_in_saved_file(values: dict[str, Any], listed: set[str]) -> dict[str
 
 
 def _read_override(text: str) -> Source:
-    where = f"override {text!r}"
-    if not text.partition("=")[0].strip() or "=" not in text:
+    where = f"override {shown(text)}"
+    key = text.partition("=")[0]
+    if not key.strip() or "=" not in text:
         raise ConfigError(f"{where} sets nothing: write KEY=VALUE, for example worker.rollout.n=8")
+    if key.count(".") + key.count("[") > MAX_DEPTH:
+        raise ConfigError(f"{where}: no key has so many parts")
     try:
-        tree = OmegaConf.to_container(OmegaConf.from_dotlist([text]), resolve=True)
-    except (YAMLError, OmegaConfBaseException) as error:
+        tree = read_override(text)
+    except YamlError as error:
         raise ConfigError(f"{where} cannot be read: {error}") from error
     assert isinstance(tree, dict)
     return where, _flatten({str(key): value for key, value in tree.items()})
@@ -140,19 +156,43 @@ def _assign(sources: list[Source]) -> tuple[Config, list[str]]:
                 value = ""  # null and [] say the same
             if key not in types:
                 if any(known.startswith(key + ".") for known in types):
-                    problems.append(f"{where}: {key} is a section, not a value ({value!r}): write {key}.NAME")
+                    problems.append(
+                        f"{where}: {key} is a section, not a value ({shown(value)}): write {key}.NAME"
+                    )
                 else:
-                    problems.append(f"{where}: there is no key {key}{_nearest_key(key, types)}")
+                    nearest = _nearest_key(key, types) if len(problems) < _MOST_PROBLEMS else ""
+                    problems.append(f"{where}: there is no key {key[:200]}{nearest}")
+            elif _is_missing(value):
+                problems.append(
+                    f"{where}: {key} is ???, which stands for a value that is still to be written"
+                )
             elif types[key] is bool and isinstance(value, int | float) and not isinstance(value, bool):
                 problems.append(f"{where}: {key} is {value!r}, but it is a switch: write true or false")
+            elif not _is_flat(value, types[key]):
+                problems.append(f"{where}: {key} is {shown(value)}, but must be {_type_name(types[key])}")
             else:
                 try:
                     OmegaConf.update(tree, key, value, merge=True)
                 except OmegaConfBaseException:
-                    problems.append(f"{where}: {key} is {value!r}, but must be {_type_name(types[key])}")
+                    problems.append(f"{where}: {key} is {shown(value)}, but must be {_type_name(types[key])}")
+    if problems:
+        return Config(), problems
     config = OmegaConf.to_object(tree)
     assert isinstance(config, Config)
     return config, problems
+
+
+def _is_missing(value: Any) -> bool:
+    """Does it hold OmegaConf's mark of a value that is not there?"""
+    if isinstance(value, dict | list):
+        return any(map(_is_missing, value.values() if isinstance(value, dict) else value))
+    return value == "???"
+
+
+def _is_flat(value: Any, hint: Any) -> bool:
+    """OmegaConf takes a list within a list of numbers."""
+    is_list = "list[" in str(hint) and isinstance(value, list)
+    return not is_list or not any(isinstance(item, list | dict) for item in value)
 
 
 @cache
@@ -197,4 +237,5 @@ def _near_file(path: Path) -> str:
 
 def _raise_if(problems: list[str]) -> None:
     if problems:
-        raise ConfigError("\n".join(problems))
+        more = len(problems) - _MOST_PROBLEMS
+        raise ConfigError("\n".join(problems[:_MOST_PROBLEMS] + ([f"and {more:,} more"] if more > 0 else [])))

@@ -37,6 +37,9 @@ class DataConfig:
     seed: int = 1
     min_pixels: int | None = 262144
     max_pixels: int | None = 4194304
+    max_image_pixels: int = (
+        89_478_485  # ours: of a stored picture; a larger one is a bad row, refused before it is decoded
+    )
     filter_overlong_prompts: bool = True
     filter_overlong_prompts_workers: int = 16
     on_bad_row: str = "error"  # ours: error | skip. What happens to a row that cannot be used

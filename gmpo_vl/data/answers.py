@@ -7,7 +7,9 @@ its text (its type, a tolerance, the texts of the choices) travels inside it.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
+from numbers import Integral, Number, Real
 
 SETTINGS = ("type", "tolerance", "choices")
 TYPES = ("choice", "text", "math", "rounded", "countdown")
@@ -26,12 +28,14 @@ def encode_answer(
         it is; everything else becomes a JSON object string.
     type: what to read the gold as; None lets the verifier see. "choice" is a letter of `choices`, "text" words, "math"
         anything but those two (the variable B); "rounded" a decimal that stands for every value that rounds to it
-        (Geometry3K's 9.2 for 2\\sqrt{21}); "countdown" a target, with the numbers to use as `choices`.
+        (Geometry3K's 9.2 for 2\\sqrt{21}; without decimals it is exact); "countdown" a target, with the numbers to use as
+        `choices`.
     tolerance: relative error that still counts as right (0.01 is 1%).
     choices: the texts of a multiple-choice question, in order (A, B, ...).
     """
-    alternatives = [gold] if isinstance(gold, str | int | float) else list(gold)
-    if not alternatives or not all(_written(g) for g in alternatives):
+    alternatives = [gold] if isinstance(gold, str | int | float | Number) else list(gold)
+    texts = [written(g, type) for g in alternatives]
+    if not texts or not all(texts):
         raise ValueError(
             f"encode_answer: the gold {gold!r} is empty; a row without an answer cannot be verified"
         )
@@ -40,7 +44,6 @@ def encode_answer(
     check_tolerance(tolerance, "encode_answer")
     settings = {"type": type, "tolerance": tolerance, "choices": list(choices) if choices else None}
     settings = {key: value for key, value in settings.items() if value is not None}
-    texts = [_written(g) for g in alternatives]
     if not settings and len(texts) == 1 and not texts[0].startswith("{"):
         return texts[0]
     return json.dumps({"gold": texts[0] if len(texts) == 1 else texts, **settings}, ensure_ascii=False)
@@ -73,8 +76,15 @@ def check_encoded(text: str) -> None:
         raise ValueError(f"the answer's JSON holds values of a wrong type: {error}") from error
 
 
-def _written(gold: str | float) -> str:
-    """142.0 (AMC's golds are floats) is written 142."""
-    if isinstance(gold, float) and gold.is_integer():
-        return str(int(gold))
+def written(gold: object, type: str | None = None) -> str:
+    """The text of a gold: a whole float without its decimals (AMC's 142.0 is 142), NaN as no text at all.
+
+    Under type="rounded" 25.0 stays 25.0: its decimals say how far the value was rounded. numpy's numbers are written as
+    Python's.
+    """
+    if isinstance(gold, Real) and not isinstance(gold, Integral):
+        if gold != gold:
+            return ""
+        if type != "rounded" and abs(gold) != math.inf and gold == math.floor(gold):
+            return str(math.floor(gold))
     return str(gold).strip()

@@ -20,7 +20,7 @@ from gmpo_vl.data.mapping import MappingFile, value_of
 from gmpo_vl.data.preparation import SPLIT, Given, Ready, Stream, streams_of
 from gmpo_vl.data.rows import DataError, Fault, RowError, RowFaults
 from gmpo_vl.data.types import Example
-from gmpo_vl.data.writing import parquet_writer, refuse_to_overwrite
+from gmpo_vl.data.writing import parquet_writer, refuse_to_overwrite, replacing
 from gmpo_vl.files import write_json
 
 CARD = "data_card.json"
@@ -99,33 +99,46 @@ def convert(
     preparation, out = Path(preparation), Path(out)
     streams, mapping = streams_of(preparation, source)
     names = {split: _names(split, mapping) for split in streams}
-    earlier = _earlier_files(out)
     targets = [out / f"{name}.parquet" for several in names.values() for name in several]
     read = [table.name for s in streams.values() for table in s.tables] + [
         n for s in streams.values() for n in s.sources
     ]
-    refuse_to_overwrite([*targets, *(out / name for name in earlier)], read, out / CARD)
+    with replacing(out, last=CARD) as new:
+        new.replaces = _earlier_files(out)
+        refuse_to_overwrite([*targets, *(out / name for name in new.replaces)], read, out / CARD)
+        card = _write_all(preparation, new.folder, streams, mapping, limit, progress)
+        card.replaced = new.replaces
+        write_json(new.folder / CARD, asdict(card))
+    return card
+
+
+def _write_all(
+    preparation: Path,
+    folder: Path,
+    streams: Mapping[str, Stream],
+    mapping: MappingFile | None,
+    limit: int | None,
+    progress: Callable[[int], None] | None,
+) -> DataCard:
+    """Write FOLDER/SPLIT.parquet. Raises DataError for a split without a row."""
     card = DataCard(preparation.read_text(encoding="utf-8"), {name: s.sources for name, s in streams.items()})
     faults = RowFaults()
     with ExitStack() as stack:
         writers: dict[str, _SplitWriter] = {}
         for split, stream in streams.items():
-            for name in names[split]:
-                writers[name] = stack.enter_context(_SplitWriter(out, name, stream.carried))
+            names = _names(split, mapping)
+            for name in names:
+                writers[name] = stack.enter_context(_SplitWriter(folder, name, stream.carried))
             done = _convert_split(split, stream, writers, mapping, limit, progress)
             card.rows_in += done.read
             card.not_kept += done.not_kept
             faults.faults += done.faults.faults
-            written = [writers[name].card for name in names[split]]
+            written = [writers[name].card for name in names]
             if problem := _empty_split(written, done, mapping, is_trial=limit is not None):
                 raise DataError(f"{preparation}: {problem}")
         card.splits = {name: writer.card for name, writer in writers.items()}
         card.dropped = faults.counts()
         card.faults = [asdict(fault) for fault in faults.faults[:FAULTS_IN_CARD]]
-    card.replaced = earlier
-    for name in set(earlier) - {s.file for s in card.splits.values()}:
-        (out / name).unlink()
-    write_json(out / CARD, asdict(card))
     return card
 
 

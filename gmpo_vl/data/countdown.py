@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 from gmpo_vl.data.answers import encode_answer
 from gmpo_vl.data.rows import DataError
-from gmpo_vl.data.writing import write_parquet
+from gmpo_vl.data.writing import replacing, write_parquet
 
 Split = Literal["warmup", "train", "validation", "test"]
 
@@ -232,9 +232,8 @@ def row_of(puzzle: Puzzle, rules: Rules = PUBLIC) -> dict[str, Any]:
 
 def export(folder: str | Path, rows: dict[Split, int], rules: Rules = PUBLIC, seed: int = 0) -> list[Path]:
     """Write SPLIT.parquet per split with the columns images, problem, answer, id; returns the files."""
-    files = []
-    for split, n in rows.items():
-        files.append(Path(folder) / f"{split}.parquet")
-        made = (row_of(puzzle, rules) for puzzle in draw_puzzles(split, n, rules, seed))
-        write_parquet(files[-1], made, {"id": "string"})
-    return files
+    with replacing(Path(folder)) as new:
+        for split, n in rows.items():
+            made = (row_of(puzzle, rules) for puzzle in draw_puzzles(split, n, rules, seed))
+            write_parquet(new.folder / f"{split}.parquet", made, {"id": "string"})
+    return [Path(folder) / f"{split}.parquet" for split in rows]

@@ -26,6 +26,8 @@ class CsvRows:
         with open(self._path, "rb") as file:
             records = self._records(file)
             _, header = next(records, (0, []))
+            if isinstance(header, RowError):
+                raise DataError(f"{path}: the first line must name the columns: {header}")
             self.columns: list[str] = [name.strip() for name in header]
             self._starts = np.array([start for start, _ in records], dtype=np.int64)
         if "" in self.columns or len(set(self.columns)) < len(self.columns):
@@ -49,7 +51,9 @@ class CsvRows:
                 except RowError as error:
                     yield error
 
-    def _row(self, record: list[str]) -> Mapping[str, Any]:
+    def _row(self, record: list[str] | RowError) -> Mapping[str, Any]:
+        if isinstance(record, RowError):
+            raise record
         if len(record) != len(self.columns):
             raise RowError(
                 "unreadable_row",
@@ -57,18 +61,27 @@ class CsvRows:
             )
         return {name: cell or None for name, cell in zip(self.columns, record)}
 
-    def _records(self, file: BinaryIO) -> Iterator[tuple[int, list[str]]]:
-        """(where it begins in the file, its cells) of every record that is not a blank line."""
+    def _records(self, file: BinaryIO) -> Iterator[tuple[int, list[str] | RowError]]:
+        """(where it begins in the file, its cells or what is wrong with it) of every record that is not a blank line.
+
+        Raises DataError for a quote that nothing closes: all lines behind it would be one cell.
+        """
         lines = _CountedLines(file)
-        reader = csv.reader(lines, delimiter=self._delimiter)
+        reader = csv.reader(lines, delimiter=self._delimiter, strict=True)
         while True:
-            start = lines.position
+            start, line = lines.position, reader.line_num + 1
+            record: list[str] | RowError
             try:
                 record = next(reader)
             except StopIteration:
                 return
             except csv.Error as error:
-                raise DataError(f"{self._path}, line {reader.line_num}: {error}") from error
+                if str(error) == "unexpected end of data":
+                    raise DataError(
+                        f"{self._path}: the row that begins in line {line:,} opens a quote that nothing closes: all lines behind "
+                        "it would be one cell. Close it, and double quotes inside a quoted cell"
+                    ) from error
+                record = RowError("unreadable_row", f"no row of a table: {str(error).partition(' - ')[0]}")
             if record:
                 yield start, record
 

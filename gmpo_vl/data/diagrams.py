@@ -21,7 +21,7 @@ from typing import Literal
 
 from gmpo_vl.data.figures import SIZE, Figure, Point, Stroke, paint, place
 from gmpo_vl.data.types import Example
-from gmpo_vl.data.writing import write_parquet
+from gmpo_vl.data.writing import replacing, write_parquet
 
 Split = Literal["warmup", "train", "validation", "test"]
 Values = tuple[int, ...]
@@ -334,18 +334,18 @@ ROWS: dict[Split, int] = {"train": 2048, "validation": 192, "test": 512}
 
 def export(folder: str | Path, rows: dict[Split, int] | None = None, seed: int = 0) -> list[Path]:
     """Write SPLIT.parquet per split with the columns images, problem, answer, id, family; returns the files."""
-    files = []
-    for split, n in (ROWS if rows is None else rows).items():
-        files.append(Path(folder) / f"{split}.parquet")
-        made = (
-            {
-                "images": e.images,
-                "problem": e.problem,
-                "answer": e.answer,
-                "id": e.id,
-                "family": e.meta["family"],
-            }
-            for e in make_examples(split, n, seed)
-        )
-        write_parquet(files[-1], made, {"id": "string", "family": "string"})
-    return files
+    rows = ROWS if rows is None else rows
+    with replacing(Path(folder)) as new:
+        for split, n in rows.items():
+            made = (
+                {
+                    "images": e.images,
+                    "problem": e.problem,
+                    "answer": e.answer,
+                    "id": e.id,
+                    "family": e.meta["family"],
+                }
+                for e in make_examples(split, n, seed)
+            )
+            write_parquet(new.folder / f"{split}.parquet", made, {"id": "string", "family": "string"})
+    return [Path(folder) / f"{split}.parquet" for split in rows]

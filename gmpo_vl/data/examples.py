@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from gmpo_vl.data.images import ImageError, decode_image
+from gmpo_vl.data.images import MAX_IMAGE_PIXELS, ImageError, decode_image
 from gmpo_vl.data.rows import (
     BadRowsError,
     Columns,
@@ -93,15 +93,17 @@ def load_examples(
     columns: Columns | None = None,
     on_bad_row: OnBadRow = "error",
     check_images: bool = False,
+    max_image_pixels: int = MAX_IMAGE_PIXELS,
 ) -> ExampleSet:
     """Read sources (sources.py says what a source is) and check every row: columns, text, answer, tags against images, ids.
 
     on_bad_row: `error` raises BadRowsError when all rows have been looked at; `skip` leaves bad rows out and lists them in
     `.faults`. A data set without a usable row is an error under both. check_images: also decode every picture; otherwise a
-    picture that does not decode shows up when its prompt is made.
+    picture that does not decode shows up when its prompt is made. max_image_pixels: a larger picture counts as one of these.
     Raises DataError for a source that cannot be read, and for a problem or answer column that is not there.
     """
-    return _checked(open_tables(files), columns or Columns(), on_bad_row, check_images)
+    limit = max_image_pixels if check_images else None
+    return _checked(open_tables(files), columns or Columns(), on_bad_row, limit)
 
 
 def examples_from_rows(
@@ -113,17 +115,19 @@ def examples_from_rows(
 ) -> ExampleSet:
     """The same for rows a program holds: a list of dicts (pictures may be PIL images) or a `datasets.Dataset`."""
     table = Table(name, name, ArrowRows(rows) if hasattr(rows, "with_format") else ListRows(rows))
-    return _checked([table], columns or Columns(), on_bad_row, check_images)
+    limit = MAX_IMAGE_PIXELS if check_images else None
+    return _checked([table], columns or Columns(), on_bad_row, limit)
 
 
-def _checked(tables: list[Table], columns: Columns, on_bad_row: OnBadRow, check_images: bool) -> ExampleSet:
+def _checked(tables: list[Table], columns: Columns, on_bad_row: OnBadRow, limit: int | None) -> ExampleSet:
+    """limit: pixels of the largest picture that is decoded; None: none is decoded."""
     if on_bad_row not in ("error", "skip"):
         raise DataError(f"on_bad_row must be 'error' or 'skip', not {on_bad_row!r}")
     _check_tables(tables, columns)
     good, faults, num_rows = _scan(tables, columns)
     examples = ExampleSet(tuple(tables), columns, np.array(good, dtype=np.int64), num_rows, faults)
-    if check_images and len(examples) > 0:
-        examples = examples.drop(undecodable(examples), "skip")
+    if limit is not None and len(examples) > 0:
+        examples = examples.drop(undecodable(examples, limit), "skip")
     examples.faults.settle(on_bad_row, len(examples))  # the faults of rows and of pictures are told together
     return examples
 
@@ -186,13 +190,16 @@ def _scan(tables: Sequence[Table], columns: Columns) -> tuple[list[int], RowFaul
     return good, faults, number
 
 
-def undecodable(examples: ExampleSet) -> dict[int, tuple[str, str]]:
-    """{index: (reason, detail)} of the examples with a picture that does not decode. Decodes in threads, holds none."""
+def undecodable(examples: ExampleSet, limit: int) -> dict[int, tuple[str, str]]:
+    """{index: (reason, detail)} of the examples with a picture that does not decode, or of more pixels than the limit.
+
+    Decodes in threads, holds none.
+    """
 
     def check(index: int) -> tuple[str, str] | None:
         for i, source in enumerate(examples[index].images, start=1):
             try:
-                decode_image(source)
+                decode_image(source, limit)
             except ImageError as error:
                 return "image_unreadable", f"image {i}: {error}"
         return None

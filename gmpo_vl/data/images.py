@@ -7,23 +7,31 @@ What a person sees is what the model gets, whatever the file's mode:
     16 bit     scaled to 8 bit, not clipped.   animated: the first frame.   palette, CMYK, grey, ...: converted to RGB
                before any scaling (EasyR1 scales a palette picture first, with nearest neighbours).
 Pixel-equal to EasyR1 for RGB, grey and opaque RGBA pictures.
+
+Decoding takes at most about 12 bytes a pixel, and large pictures are decoded one at a time. A picture that memory does not
+suffice for is no bad picture: MemoryError stops whoever asked.
 """
 
 from __future__ import annotations
 
 import io
 import math
+import struct
+import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Any, BinaryIO
 
 from PIL import Image, ImageOps
 
 from gmpo_vl.data.types import ImageSource
 
-# Pillow's own threshold for "possible decompression bomb": 256 MiB of RGB.
+# Pillow's own threshold for "possible decompression bomb": 256 MiB of RGB. data.max_image_pixels sets another.
 MAX_IMAGE_PIXELS = 89_478_485
+# Pillow refuses to open what is larger than this.
+PILLOW_MAX_PIXELS = 2 * MAX_IMAGE_PIXELS
 # Above it Pillow warns when it opens a picture, on the terminal of whoever runs us; `_check_size` says so in the row's own
 # error. The filter is set once: warnings.catch_warnings changes the whole process, and pictures are opened in threads.
 # Pillow's error at twice the size, and for the pictures inside a file, stays.
@@ -35,25 +43,42 @@ MAX_ASPECT_RATIO = 200
 _SIXTEEN_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 _EXIF_ORIENTATION = 0x0112
 
+_STRIP_PIXELS = 2**20  # converted at once where a conversion needs wide copies
+_LARGE_PIXELS = 2**24  # 64 MiB of Pillow's RGB: from here on one picture at a time
+_one_large_picture = threading.Lock()
+
 
 class ImageError(ValueError):
     """A picture cannot be used; the message says why."""
 
 
-def decode_image(source: ImageSource) -> Image.Image:
-    """RGB picture of encoded bytes, a path or a PIL image. Raises ImageError for whatever cannot be decoded."""
+def decode_image(source: ImageSource, limit: int = MAX_IMAGE_PIXELS) -> Image.Image:
+    """RGB picture of encoded bytes, a path or a PIL image.
+
+    limit: pixels above which a picture is refused before it is decoded. Raises ImageError for whatever cannot be decoded,
+    MemoryError where there is too little memory for it.
+    """
     with _opened(source) as image:
-        _check_size(image.width, image.height)
-        image.load()
-        return _to_rgb(ImageOps.exif_transpose(image))
+        _check_size(image.width, image.height, limit)
+        with _one_at_a_time(image):
+            image.load()
+            if isinstance(source, Image.Image):
+                image = ImageOps.exif_transpose(image)
+            else:  # no second copy of what nobody else sees
+                ImageOps.exif_transpose(image, in_place=True)
+            return _to_rgb(image)
 
 
-def image_size(source: ImageSource) -> tuple[int, int]:
+def image_size(source: ImageSource, limit: int = MAX_IMAGE_PIXELS) -> tuple[int, int]:
     """(width, height) that `decode_image` would give, read from the header only: a truncated body goes unnoticed."""
     with _opened(source) as image:
         width, height = image.size
-        _check_size(width, height)
-        if image.getexif().get(_EXIF_ORIENTATION) in (5, 6, 7, 8):  # turned by a quarter
+        _check_size(width, height, limit)
+        if _orientation(image) in (5, 6, 7, 8):  # turned by a quarter
+            if (
+                image.format == "TIFF"
+            ):  # some versions of Pillow say the upright size of it, even before decoding
+                width, height = image.tag_v2[256], image.tag_v2[257]  # type: ignore[attr-defined]
             width, height = height, width
         return width, height
 
@@ -90,7 +115,7 @@ def picture_facts(source: ImageSource) -> PictureFacts:
             mode=image.mode,
             format=image.format or "",
             frames=getattr(image, "n_frames", 1),
-            rotated=image.getexif().get(_EXIF_ORIENTATION, 1) != 1,
+            rotated=_orientation(image) != 1,
             transparent=image.has_transparency_data,
         )
 
@@ -125,7 +150,7 @@ def _resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:
         raise ImageError(
             f"a picture of {image.width} x {image.height} pixels scaled down to max_pixels has no pixels left; raise max_pixels"
         )
-    _check_size(*size)
+    _check_size(*size, PILLOW_MAX_PIXELS)
     return image.resize(size, Image.Resampling.BICUBIC)
 
 
@@ -134,8 +159,9 @@ def _opened(source: ImageSource) -> Iterator[Image.Image]:
     """The source as a PIL image whose file is closed afterwards; every failure inside becomes an ImageError.
 
     Pillow's decoders raise whatever they stumble over in a damaged file (OSError, SyntaxError, struct.error,
-    zlib.error, ...), hence the broad except: it re-raises, it hides nothing.
+    zlib.error, ...), hence the broad except: it re-raises, it hides nothing. Some raise the same where memory ran out.
     """
+    pixels = None
     try:
         if isinstance(source, Image.Image):
             yield source
@@ -143,12 +169,15 @@ def _opened(source: ImageSource) -> Iterator[Image.Image]:
         if isinstance(source, str) and source.startswith(("http://", "https://")):
             raise ImageError("the picture is a URL; download it and give its path")
         with Image.open(source if isinstance(source, str) else io.BytesIO(source)) as image:
+            pixels = image.width * image.height
             yield image
     except ImageError:
         raise
     except FileNotFoundError as error:
         raise ImageError(f"no such picture file: {source}") from error
     except Exception as error:
+        if isinstance(error, MemoryError) or _memory_is_short(pixels):
+            raise MemoryError(_too_little_memory(source)) from error
         raise ImageError(f"{_describe(source)} cannot be decoded: {_reason(error)}") from error
 
 
@@ -166,13 +195,66 @@ def _reason(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _check_size(width: int, height: int) -> None:
+def _one_at_a_time(image: Image.Image) -> AbstractContextManager[Any]:
+    """What threads that decode large pictures wait for."""
+    return _one_large_picture if image.width * image.height >= _LARGE_PIXELS else nullcontext()
+
+
+def _memory_is_short(pixels: int | None) -> bool:
+    """Does the system refuse what decoding can take? pixels: None where the header could not be read."""
+    try:
+        bytearray(2**28 if pixels is None else 2**26 + 16 * pixels)
+    except MemoryError:
+        return True
+    return False
+
+
+def _too_little_memory(source: ImageSource) -> str:
+    return (
+        f"{_describe(source)}: there is too little memory to decode it. Free some, give the process more, or lower "
+        "data.max_image_pixels: larger pictures then count as bad rows"
+    )
+
+
+def _orientation(image: Image.Image) -> int:
+    """How the picture is to be turned, 1 (not at all) to 8. Decodes nothing, unless a PNG says it behind its pixels."""
+    file = getattr(image, "fp", None)  # None: all of it has been read
+    if image.format == "PNG" and file is not None and _png_turns_at_its_end(file):
+        with _one_at_a_time(image):
+            image.load()
+    # PngImageFile's own getexif decodes every picture without EXIF, to see whether some comes behind the pixels.
+    return Image.Image.getexif(image).get(_EXIF_ORIENTATION, 1)
+
+
+def _png_turns_at_its_end(file: BinaryIO) -> bool:
+    """Does a chunk behind a PNG's pixels hold EXIF or XMP? Chunks are skipped by their lengths."""
+    before, seen_pixels = file.tell(), False
+    try:
+        file.seek(8)
+        while len(head := file.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", head)
+            following = file.tell() + length + 4
+            seen_pixels = seen_pixels or kind == b"IDAT"
+            if seen_pixels and (
+                kind == b"eXIf" or file.read(min(length, 30)).startswith(_PNG_TEXTS_THAT_TURN)
+            ):
+                return True
+            file.seek(following)
+        return False
+    finally:
+        file.seek(before)
+
+
+_PNG_TEXTS_THAT_TURN = (b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")
+
+
+def _check_size(width: int, height: int, limit: int) -> None:
     if width < 1 or height < 1:
         raise ImageError(f"the picture has no pixels ({width} x {height})")
-    if width * height > MAX_IMAGE_PIXELS:
+    if width * height > limit:
         raise ImageError(
-            f"the picture has {width} x {height} pixels, more than {MAX_IMAGE_PIXELS:,}; "
-            "a damaged header or a decompression bomb: store it smaller"
+            f"the picture has {width} x {height} pixels, more than {limit:,}; "
+            "a damaged header or a decompression bomb: store it smaller, or raise data.max_image_pixels"
         )
     if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
         raise ImageError(
@@ -182,14 +264,28 @@ def _check_size(width: int, height: int) -> None:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode in _SIXTEEN_BIT_MODES:
-        return _from_wide_grey(image)
     if image.mode == "F":
         raise ImageError(
             "the picture has floating-point pixels, whose range nothing states; store it with 8 bits"
         )
-    if not image.has_transparency_data:
+    is_wide = image.mode in _SIXTEEN_BIT_MODES
+    if not is_wide and not image.has_transparency_data:
         return image.convert("RGB")
+    rgb = Image.new("RGB", image.size)
+    for box in strips(image.width, image.height):
+        strip = image.crop(box)
+        rgb.paste(_from_wide_grey(strip) if is_wide else _on_white(strip), box)
+    return rgb
+
+
+def strips(width: int, height: int) -> Iterator[tuple[int, int, int, int]]:
+    """Boxes (left, upper, right, lower) of about a million pixels that make up a picture, from top to bottom."""
+    rows = max(1, _STRIP_PIXELS // width)
+    for top in range(0, height, rows):
+        yield 0, top, width, min(top + rows, height)
+
+
+def _on_white(image: Image.Image) -> Image.Image:
     rgba = image.convert("RGBA")
     if rgba.getchannel("A").getextrema() == (255, 255):
         return rgba.convert("RGB")

@@ -97,16 +97,31 @@ def _elements(path: Path) -> Iterator[tuple[int, int]]:
                     if depth == 0:
                         if not _is_blank(path, start, base + at - 1):
                             yield start, base + at - 1
+                        _check_end(path, base + at, sign)
                         return
             position = max(base + len(chunk), base + at)
     raise DataError(f"{path}: not a JSON array of rows: it ends in the middle of one")
+
+
+def _check_end(path: Path, end: int, sign: bytes) -> None:
+    """Raises DataError where something follows the array: another array, for one, whose rows nobody would miss."""
+    if sign != b"]":
+        raise DataError(f"{path}: not a JSON array of rows: at byte {end:,} a {sign.decode()} closes it")
+    with open(path, "rb") as file:
+        file.seek(end)
+        while chunk := file.read(_CHUNK):
+            if chunk.strip():
+                raise DataError(
+                    f"{path}: the array of rows ends at byte {end:,}, and more follows: {chunk.strip()[:40]!r}. Write all rows "
+                    "into one array, or one row a line into a .jsonl file"
+                )
 
 
 def _is_blank(path: Path, start: int, end: int) -> bool:
     """Is there nothing between? An empty array has no element."""
     with open(path, "rb") as file:
         file.seek(start)
-        return end - start < 100 and not file.read(end - start).strip()
+        return not file.read(end - start).strip()
 
 
 def _json_row(line: bytes) -> Mapping[str, Any]:

@@ -17,10 +17,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
-import yaml
-
 from gmpo_vl.data.answers import TYPES
+from gmpo_vl.data.images import MAX_IMAGE_PIXELS, PILLOW_MAX_PIXELS
 from gmpo_vl.data.rows import DataError, RowError
+from gmpo_vl.yaml_text import read_yaml, shown
 
 KEYS = {
     "source": "a file, folder or hub id (`@SPLIT` after it), a list of them, or {train: ..., validation: ..., test: ...}",
@@ -30,6 +30,7 @@ KEYS = {
     "image_folder": "where relative paths begin (the mapping file's folder); a bare name is looked for in all of it",
     "image_marks": "how the problem marks its pictures, for example <image{n}>: {n} counts from 1",
     "image_place": "`marks`: each picture at its first mark; `front`: all in front, marks taken out",
+    "max_image_pixels": f"width x height of the largest picture that is taken ({MAX_IMAGE_PIXELS:,})",
     "choices": "column with a list of choices, or a list of columns; they are written below the problem as A. ... B. ...",
     "choices_written": "true: the problem already shows the choices, write none",
     "answer_is": "with choices: `letter`, `index` (from 0), `number` (from 1), or `text` of the right one",
@@ -56,6 +57,7 @@ class MappingFile:
     image_folder: str | None = None
     image_marks: str | None = None
     image_place: Literal["marks", "front"] = "marks"
+    max_image_pixels: int = MAX_IMAGE_PIXELS
     choices: str | list[str] | None = None
     choices_written: bool = False
     answer_is: Literal["letter", "index", "number", "text"] = "letter"
@@ -82,14 +84,14 @@ def load_mapping(path: str | Path) -> MappingFile:
     """Read a mapping file. Raises DataError naming file, key and what to write instead."""
     path = Path(path)
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = read_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(f"there is no mapping file {path}; `gmpo-vl data new NAME` writes one") from None
     except IsADirectoryError:
         raise DataError(
             f"{path} is a folder, not a mapping file; `gmpo-vl data new NAME --source {path}` writes one that reads it"
         ) from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read as YAML: {error}") from error
     if not isinstance(values, dict):
         raise DataError(f"{path}: a mapping file holds `key: value` lines: {', '.join(KEYS)}")
@@ -113,7 +115,7 @@ def _key_problems(values: dict[str, Any]) -> list[str]:
 def _value_problems(values: dict[str, Any]) -> list[str]:
     hints = get_type_hints(MappingFile)
     problems = [
-        f"{key}: {values[key]!r} does not fit: {KEYS[key]}"
+        f"{key}: {shown(values[key])} does not fit: {KEYS[key]}"
         for key in KEYS
         if key in values and not _fits(values[key], hints[key])
     ]
@@ -123,6 +125,10 @@ def _value_problems(values: dict[str, Any]) -> list[str]:
         problems.append(f"validation: {values['validation']} is no share between 0 and 1")
     if not 0 < values.get("tolerance", 0.5) < 1:
         problems.append(f"tolerance: {values['tolerance']} must lie between 0 and 1 (0.01 is 1%)")
+    if not 0 < values.get("max_image_pixels", 1) <= PILLOW_MAX_PIXELS:
+        problems.append(
+            f"max_image_pixels: {values['max_image_pixels']} is not between 1 and {PILLOW_MAX_PIXELS:,}"
+        )
     if values.get("answer_type") not in (None, *TYPES):
         problems.append(f"answer_type: {values['answer_type']!r} is none of {', '.join(TYPES)}")
     if "answer_is" in values and "choices" not in values:
@@ -149,8 +155,12 @@ def _fits(value: Any, hint: Any) -> bool:
     if isinstance(value, list):
         return "list[str]" in text and bool(value) and all(isinstance(item, str) for item in value)
     if isinstance(value, dict):
-        return "dict" in text and bool(value) and all(_fits(item, str | list[str]) for item in value.values())
-    return isinstance(value, int | float) and "float" in text
+        return "dict" in text and bool(value) and all(map(_is_source, value.items()))
+    return (isinstance(value, int) and hint is int) or (isinstance(value, int | float) and "float" in text)
+
+
+def _is_source(named: tuple[Any, Any]) -> bool:
+    return isinstance(named[0], str) and _fits(named[1], str | list[str])
 
 
 def is_template(text: str) -> bool:
@@ -172,21 +182,36 @@ def is_kept(row: Any, condition: str | None) -> bool:
     """Is the row wanted? Raises RowError where the condition cannot be answered for it."""
     if condition is None:
         return True
-    from jinja2 import TemplateError
-
     try:
-        return bool(_condition(condition)(**row))
-    except (TemplateError, TypeError, ValueError, ArithmeticError) as error:
-        raise RowError("keep", f"keep: {condition!r} cannot be answered for this row: {error}") from error
+        return bool(_filled(_as_template(condition), row))
+    except MemoryError:
+        raise
+    except Exception as error:  # a condition is anybody's code
+        raise RowError(
+            "keep", f"keep: {shown(condition)} cannot be answered for this row: {error}"
+        ) from error
 
 
 def _rendered(text: str, row: Any) -> str:
-    from jinja2 import TemplateError
-
     try:
-        return _template(text).render(**row)
-    except (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
-        raise RowError("template", f"{text!r} cannot be filled from this row: {error}") from error
+        return _filled(text, row)
+    except MemoryError:
+        raise
+    except Exception as error:  # a template is anybody's code
+        raise RowError("template", f"{shown(text)} cannot be filled from this row: {error}") from error
+
+
+def _as_template(condition: str) -> str:
+    """Text where the condition holds, and none where it does not."""
+    return f"{{% if {condition} %}}yes{{% endif %}}"
+
+
+# What templates call a column `self`: for jinja that is a word of its own, for the template itself.
+_SELF = "column_called_self"
+
+
+def _filled(text: str, row: Any) -> str:
+    return _template(text).render({**row, _SELF: row["self"]} if "self" in row else row)
 
 
 @lru_cache(maxsize=1)
@@ -199,35 +224,33 @@ def _environment() -> Any:
 
 @lru_cache(maxsize=64)
 def _template(text: str) -> Any:
-    return _environment().from_string(text)
+    from jinja2.nodes import Name
 
-
-@lru_cache(maxsize=8)
-def _condition(text: str) -> Any:
-    return _environment().compile_expression(text, undefined_to_none=False)
+    tree = _environment().parse(text)
+    for name in tree.find_all(Name):
+        name.name = _SELF if name.name == "self" else name.name
+    return _environment().from_string(tree)
 
 
 def _template_problems(key: str, text: Any) -> list[str]:
-    from jinja2 import TemplateError
-
-    if not isinstance(text, str) or not is_template(text):
-        return []
-    try:
-        _template(text)
-    except TemplateError as error:
-        return [f"{key}: {text!r} is no jinja template: {error}"]
+    if isinstance(text, str) and is_template(text) and (reason := _obstacle(text)):
+        return [f"{key}: {shown(text)} is no jinja template: {reason}"]
     return []
 
 
 def _condition_problems(text: str | None) -> list[str]:
-    from jinja2 import TemplateError
-
-    try:
-        if text is not None:
-            _condition(text)
-    except TemplateError as error:
-        return [f"keep: {text!r} is no condition: {error}"]
+    if text is not None and (reason := _obstacle(_as_template(text))):
+        return [f"keep: {shown(text)} is no condition: {reason}"]
     return []
+
+
+def _obstacle(template: str) -> str | None:
+    """Why it cannot be read; None where it can. Besides jinja's errors there are those of the Python that it makes."""
+    try:
+        _template(template)
+    except Exception as error:
+        return f"it is nested too deep ({error})" if isinstance(error, RecursionError) else str(error)[:300]
+    return None
 
 
 assert {field.name for field in fields(MappingFile)} == {"folder", *KEYS}

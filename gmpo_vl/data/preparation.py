@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from gmpo_vl.data.images import ImageError, decode_image
+from gmpo_vl.data.images import MAX_IMAGE_PIXELS, ImageError, decode_image
 from gmpo_vl.data.json_rows import as_object
 from gmpo_vl.data.mapped import map_row
 from gmpo_vl.data.mapping import MappingFile, load_mapping
@@ -97,9 +97,8 @@ def _streams_of_mapping(mapping: MappingFile) -> dict[str, Stream]:
             mapped = map_row(given.content, mapping)
             if mapped is None:
                 return None
-            return _ready(
-                mapped, given.name, {name: _as(mapped[name], kind) for name, kind in carried.items()}
-            )
+            values = {name: _as(mapped[name], kind) for name, kind in carried.items()}
+            return _ready(mapped, given.name, values, mapping.max_image_pixels)
 
         streams[split] = Stream(places, _given_rows(tables), finish, carried, tables)
     return streams
@@ -154,7 +153,7 @@ def _streams_of_python(path: Path, source: str | None) -> dict[str, Stream]:
             ) from error
 
     def finish(given: Given) -> Ready:
-        return _ready(as_object(given.content), given.name, {})
+        return _ready(as_object(given.content), given.name, {}, MAX_IMAGE_PIXELS)
 
     for split in module.SPLITS:
         _check_split(split)
@@ -190,14 +189,14 @@ def _check_split(split: str) -> None:
         raise DataError(f"the split {split!r} becomes a file name: small letters, digits and _ only")
 
 
-def _ready(mapped: Mapping[str, Any], name: str, carried: dict[str, Any]) -> Ready:
-    """Check the row as training would, decode its pictures once, and hold them encoded."""
+def _ready(mapped: Mapping[str, Any], name: str, carried: dict[str, Any], limit: int) -> Ready:
+    """Check the row as training would, decode its pictures (of at most `limit` pixels) once, and hold them encoded."""
     example = example_from_row(mapped, Columns(), name)
     encoded = []
     for i, image in enumerate(example.images, start=1):
         try:
             encoded.append(Path(image).read_bytes() if isinstance(image, str) else image)
-            decode_image(encoded[-1])
+            decode_image(encoded[-1], limit)
         except (ImageError, OSError) as error:
             raise RowError("image_unreadable", f"image {i}: {error}") from error
     return Ready(replace(example, images=tuple(encoded)), carried)

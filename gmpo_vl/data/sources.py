@@ -25,6 +25,7 @@ from gmpo_vl.data.csv_rows import DELIMITERS, CsvRows
 from gmpo_vl.data.hub import hub_obstacle
 from gmpo_vl.data.json_rows import JsonArray, JsonLines, as_object, row_or_error
 from gmpo_vl.data.rows import DataError, RowError
+from gmpo_vl.data.whole_files import check_arrow, check_parquet
 
 _ARROW_KINDS = {".parquet": "parquet", ".arrow": "arrow"}
 SUFFIXES = (*_ARROW_KINDS, ".jsonl", ".json", *DELIMITERS)
@@ -167,6 +168,10 @@ def _open_source(source: str) -> list[Table]:
 
 def _open_file(path: Path) -> Table:
     suffix = path.suffix.lower()
+    if suffix in SUFFIXES and path.stat().st_size == 0:
+        raise DataError(
+            f"{path}: no usable row: the file has 0 bytes, as a copy that failed leaves it. Make it again, or move it away"
+        )
     if suffix == ".jsonl" or (suffix == ".json" and not _is_json_array(path)):
         return Table(str(path), path.stem, JsonLines(path))
     if suffix == ".json":
@@ -183,7 +188,10 @@ def _open_file(path: Path) -> Table:
             path
         ):  # `datasets` fails on it with an error about batch sizes
             return Table(str(path), path.stem, ListRows([]))
+        check_arrow(path) if kind == "arrow" else check_parquet(path)
         dataset = load_dataset(kind, data_files=[glob.escape(str(path.resolve()))], split="train")
+    except DataError:
+        raise
     except Exception as error:  # whatever pyarrow finds in the file, wrapped by datasets
         raise DataError(f"{path}: cannot be read as {kind}: {_innermost(error)}") from error
     return Table(str(path), path.stem, ArrowRows(dataset))
@@ -197,7 +205,10 @@ def _is_empty_parquet(path: Path) -> bool:
 
 def _is_json_array(path: Path) -> bool:
     with open(path, "rb") as file:
-        return file.read(1000).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[")
+        start = file.read(1000).removeprefix(b"\xef\xbb\xbf").lstrip()
+        while not start and (start := file.read(1000)):
+            start = start.lstrip()
+        return start.startswith(b"[")
 
 
 def _open_folder(folder: Path, split: str | None) -> list[Table]:
@@ -222,7 +233,12 @@ def _open_saved(folder: Path, label: str) -> Table:
     from datasets import load_from_disk
 
     try:
-        return Table(str(folder), label, ArrowRows(load_from_disk(str(folder))))
+        saved = load_from_disk(str(folder))
+        for file in saved.cache_files:
+            check_arrow(Path(file["filename"]))
+        return Table(str(folder), label, ArrowRows(saved))
+    except DataError:
+        raise
     except Exception as error:  # a missing or damaged part, in the words of pyarrow
         raise DataError(f"{folder}: not readable as a saved data set: {_innermost(error)}") from error
 

@@ -1,19 +1,27 @@
-"""Rows in EasyR1's columns written to a parquet file, a few at a time."""
+"""Rows in EasyR1's columns written to a parquet file, a few at a time; files that belong together appear together."""
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gmpo_vl.data.rows import DataError
+from gmpo_vl.files import sync, write_json
 
 # Pictures of 64 rows are a few megabytes: what the writer holds, and what a reader reads to see one row. Where the pictures
 # are large a group ends earlier.
 ROWS_PER_GROUP = 64
 BYTES_PER_GROUP = 32 * 2**20
+
+UNFINISHED = ".unfinished"
+_PLAN = "plan.json"  # in that folder: {files: their names in the order of the moves, replaces: names that go}
 
 
 def refuse_to_overwrite(targets: Iterable[Path], read: Iterable[str], ours: Path | None = None) -> None:
@@ -43,6 +51,81 @@ def make_folder(folder: Path) -> None:
         raise DataError(f"{folder} is a file; name a folder to write into") from None
     except OSError as error:
         raise DataError(f"{folder}: no folder can be made there ({error.strerror}); name another") from error
+
+
+@dataclass
+class NewFiles:
+    """Files on their way: write them into `folder`. replaces: names in the target folder that go when they come."""
+
+    folder: Path
+    replaces: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def replacing(out: Path, last: str | None = None) -> Iterator[NewFiles]:
+    """Files that appear in OUT together when the block ends, in place of those of the same names; none if it fails.
+
+    They are written into OUT/.unfinished and then moved, the file `last` (it says what the others are) behind all others.
+    What is replaced goes before the first new file comes, so that OUT never holds a part of both. A process that is killed
+    between the moves leaves a plan, by which the next call goes on with them. Raises DataError where another process
+    writes into OUT.
+    """
+    make_folder(out)
+    with _alone_in(out):
+        folder = out / UNFINISHED
+        if (folder / _PLAN).exists():
+            _move(out)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        try:
+            new = NewFiles(folder)
+            yield new
+            names = sorted((path.name for path in folder.iterdir()), key=lambda name: (name == last, name))
+            for name in names:
+                sync(folder / name)
+            write_json(folder / _PLAN, {"files": names, "replaces": new.replaces})
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        _move(out)
+
+
+def _move(out: Path) -> None:
+    """Do what the plan says and has not been done yet."""
+    folder = out / UNFINISHED
+    plan = json.loads((folder / _PLAN).read_text(encoding="utf-8"))
+    files = plan["files"]
+    for name in [*reversed(files), *plan["replaces"]]:
+        if name not in files or (folder / name).exists():  # otherwise the new one is in its place
+            (out / name).unlink(missing_ok=True)
+    for name in files:
+        if (folder / name).exists():
+            os.replace(folder / name, out / name)
+    sync(out)
+    shutil.rmtree(folder)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Keep other processes of this kind out of a folder. The kernel holds the lock: a killed process leaves none."""
+    import fcntl
+
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise DataError(
+            f"{folder}: another process is writing data into this folder; wait for it, or name another folder"
+        ) from None
+    except OSError as error:  # some network file systems have no locks for folders
+        print(
+            f"WARNING: {folder} cannot be locked ({error.strerror}): keep other writers out", file=sys.stderr
+        )
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def write_parquet(
@@ -75,7 +158,7 @@ def parquet_writer(
     schema = Features({"images": List(Image()), **columns}).arrow_schema
     path = Path(path)
     make_folder(path.parent)
-    unfinished = path.with_name(path.name + ".part")
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
     group: list[dict[str, Any]] = []
     held = 0
 

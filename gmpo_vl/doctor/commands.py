@@ -6,13 +6,13 @@ import argparse
 import json
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from gmpo_vl.processes import command_of
 from gmpo_vl.progress import quiet_libraries
 
 
@@ -119,7 +119,7 @@ def _rehearse(config: Any, options: argparse.Namespace) -> Iterator[Any]:
             "only engine local is rehearsed; recipes/ say how to try easyr1 for a few steps",
         )
         return
-    command = [sys.executable, "-m", "gmpo_vl.engines.local.rehearsal", options.config, *options.overrides]
+    command = command_of("gmpo_vl.engines.local.rehearsal", options.config, *options.overrides)
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode == -signal.SIGKILL:
         yield Finding(

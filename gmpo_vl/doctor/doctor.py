@@ -297,5 +297,5 @@ def _sight(config: Config, model: Model, result: CheckResult) -> Looking[None]:
     if loaded is None:
         return
     s = prompt_settings(config.data)
-    prompt = encode_prompt(pictured, processor, s.template, s.min_pixels, s.max_pixels)
+    prompt = encode_prompt(pictured, processor, s.template, s.min_pixels, s.max_pixels, s.max_image_pixels)
     yield from check_sight(loaded, where, processor, prompt, pictured.answer)

@@ -8,7 +8,6 @@ step_000010/manifest.json      size and sha256 of every file (manifest.py)
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -219,20 +218,21 @@ def is_own(run: Run, checkpoint: Path) -> bool:
     return checkpoint.resolve().parent == run.checkpoints.resolve()
 
 
-def prune_checkpoints(run: Run, limit: int, keep: set[int]) -> None:
-    """Only the newest `limit` complete checkpoints stay (-1: all), and those in `keep`."""
-    for step in run.checkpoint_steps()[:-limit] if limit > 0 else []:
-        if step not in keep:
-            shutil.rmtree(run.checkpoint(step))
+def tidy_checkpoints(run: Run, trainer: TrainerConfig, progress: Progress) -> None:
+    """`save_limit` and best.json as they shall be, after a save and when a run is opened: a kill may have come between.
 
-
-def mark_best(run: Run, progress: Progress) -> None:
-    """best.json names the best checkpoint, where it was kept."""
-    if progress.best_step in run.checkpoint_steps():
-        write_json(
-            run.checkpoints / "best.json",
-            {"step": progress.best_step, "val/accuracy": progress.best_accuracy},
-        )
+    The newest `save_limit` checkpoints stay (-1: all), and under `save_best` the best one, which best.json names.
+    """
+    steps = run.checkpoint_steps()
+    best = progress.best_step if trainer.save_best and progress.best_step in steps else None
+    marked = run.checkpoints / "best.json"
+    if best is not None:
+        write_json(marked, {"step": best, "val/accuracy": progress.best_accuracy})
+    else:
+        marked.unlink(missing_ok=True)
+    for step in steps[: -trainer.save_limit] if trainer.save_limit > 0 else []:
+        if step != best:
+            run.remove_checkpoint(step)
 
 
 def group_state(group: Group) -> dict[str, Any]:

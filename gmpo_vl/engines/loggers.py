@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from gmpo_vl.config import Config, ConfigError
 from gmpo_vl.config.schema import key_types, value_of
+from gmpo_vl.files import write_text
 from gmpo_vl.runs import Run, SampleRecord
 
 SAMPLES = 8
@@ -127,7 +128,7 @@ class WandB:
         self._run, self._wandb = run, wandb
         id_file = run.folder / "wandb_id.txt"
         if not id_file.exists():
-            id_file.write_text(uuid.uuid4().hex[:8], encoding="utf-8")
+            write_text(id_file, uuid.uuid4().hex[:8])
         self._session: Any = wandb.init(
             project=config.trainer.project_name,
             name=config.trainer.experiment_name,

@@ -12,7 +12,7 @@ import psutil
 from gmpo_vl.batching.planning import rows_of, tokens_saved
 from gmpo_vl.config import ConfigError
 from gmpo_vl.data.types import Prompt
-from gmpo_vl.engines.checkpoint import mark_best, prune_checkpoints, save_checkpoint
+from gmpo_vl.engines.checkpoint import save_checkpoint, tidy_checkpoints
 from gmpo_vl.engines.collect import Collected, collect_groups
 from gmpo_vl.engines.metrics import group_metrics, rollout_mismatch
 from gmpo_vl.engines.optim import learning_rate_share
@@ -259,11 +259,7 @@ def save(s: Session, resumable: bool = False) -> None:
     if s.progress.step not in s.run.checkpoint_steps() or (models_only and resumable):
         whole = resumable or not models_only
         save_checkpoint(s.run, s.progress, s.data, whole, s.engine.save)
-    keep: set[int] = set()
-    if s.config.trainer.save_best and s.progress.best_step > 0:
-        mark_best(s.run, s.progress)
-        keep = {s.progress.best_step}
-    prune_checkpoints(s.run, s.config.trainer.save_limit, keep=keep)
+    tidy_checkpoints(s.run, s.config.trainer, s.progress)
 
 
 def keep_rollouts(s: Session, step: int, groups: Sequence[Group]) -> None:

@@ -59,7 +59,7 @@ def size_of(config: Any, where: str) -> ModelSize:
         for known in (widths, rates):
             known(config)
         with torch.device("meta"):
-            model = auto.from_config(config)
+            model = auto.from_config(config, trust_remote_code=False)
         inner = model.model
     except AttributeError as error:
         raise ValueError(

@@ -211,7 +211,7 @@ def update_policy(
     counted. A collective.
     """
     actor = config.worker.actor
-    diagnostics = StepDiagnostics(policy.device if policy.ranks > 1 else "cpu")
+    diagnostics = StepDiagnostics(policy.device)
     updates = skipped = 0
     split_and_all = torch.zeros(2, dtype=torch.float64, device=policy.device)
     policy.look_at(groups)

@@ -21,6 +21,7 @@ from gmpo_vl.engines.checkpoint import (
     checkpoint_to_go_on_from,
     is_own,
     load_progress,
+    tidy_checkpoints,
 )
 from gmpo_vl.engines.fingerprint import Fingerprint, fingerprint_of
 from gmpo_vl.engines.fitting import with_fitting_tokens
@@ -162,6 +163,8 @@ def open_session(
         progress.note_validation(line["step"], line)
         if line["step"] == progress.step:
             progress.unfinished = {}  # it was finished in an earlier resume
+    if not config.trainer.val_only:
+        tidy_checkpoints(run, config.trainer, progress)
     if checkpoint is not None and is_own(run, checkpoint):
         tell_missing_steps(run, progress)
     order = EpochOrder(len(prompts), config.data.seed, config.data.shuffle)
@@ -183,15 +186,18 @@ def open_session(
     )
 
 
+def run_of(config: Config) -> Run:
+    return Run(config.trainer.save_checkpoint_path or f"runs/{config.trainer.experiment_name}")
+
+
 def open_run(config: Config, check_checkpoint: Callable[[Path, Config], None]) -> tuple[Run, Path | None]:
-    """The run's folder, and the checkpoint to go on from."""
-    trainer = config.trainer
-    run = Run(trainer.save_checkpoint_path or f"runs/{trainer.experiment_name}")
-    checkpoint = checkpoint_to_go_on_from(run, trainer)
+    """The run's folder, put right after a kill, and the checkpoint to go on from. Its lock is held (locks.py)."""
+    run = run_of(config)
+    run.create().clear_up()
+    checkpoint = checkpoint_to_go_on_from(run, config.trainer)
     if checkpoint is not None:
         check_whole(checkpoint)
         check_checkpoint(checkpoint, config)
-    run.create().remove_partial_checkpoints()
     return run, checkpoint
 
 

@@ -8,7 +8,7 @@ to know them: the samples' random streams are their own, and what came after the
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,15 @@ from gmpo_vl.rollout.types import Group, Response, Sampling
 
 BACKENDS = ("transformers", "vllm")
 Backend = Callable[[Sequence[Prompt], Sampling, Callable[[int], None] | None], list[Group]]
+
+
+@dataclass(frozen=True)
+class BackendChoice:
+    """name: one of BACKENDS. tensor_parallel: GPUs that share one copy of the model, with vLLM."""
+
+    name: str = "transformers"
+    tensor_parallel: int = 1
+
 
 # Tokens that the caches of prompts running together may hold. Another number would change the last digits of float32.
 MAX_CACHED_TOKENS = 65_536
@@ -55,35 +64,43 @@ def vllm_backend(engine: Any, processor: Processor) -> Backend:
     return answer
 
 
-def load_backend(name: str, folder: Path, processor: Processor, max_tokens: int, max_images: int) -> Backend:
-    """The model on the GPU in bfloat16, or on the CPU in float32, behind the backend of that name.
+def load_backend(
+    choice: BackendChoice, folder: Path, processor: Processor, max_tokens: int, max_images: int
+) -> Backend:
+    """The model on the GPU in bfloat16, or on the CPU in float32, behind the backend that was chosen.
 
     max_tokens: of a prompt and its answer together; max_images: of one prompt (vLLM plans its memory with them).
     """
-    if name == "vllm":
+    if choice.name == "vllm":
         check_model_files(folder)
-        return vllm_backend(vllm.load_engine(folder, processor, max_tokens, max_images), processor)
+        engine = vllm.load_engine(folder, processor, max_tokens, max_images, choice.tensor_parallel)
+        return vllm_backend(engine, processor)
     return transformers_backend(load_for_inference(folder), processor)
 
 
-def check_backend(name: str, folder: Path) -> None:
+def check_backend(choice: BackendChoice, folder: Path) -> None:
     """Raise ValueError for a backend that is unknown, or cannot answer here."""
-    if name not in BACKENDS:
-        raise ValueError(f"--backend {name}: it is one of {', '.join(BACKENDS)}")
-    if name == "vllm":
+    if choice.name not in BACKENDS:
+        raise ValueError(f"--backend {choice.name}: it is one of {', '.join(BACKENDS)}")
+    if choice.tensor_parallel != 1 and (choice.name != "vllm" or choice.tensor_parallel < 1):
+        raise ValueError(
+            f"--tensor-parallel {choice.tensor_parallel}: how many GPUs share the model, with --backend vllm alone"
+        )
+    if choice.name == "vllm":
         vllm.check_vllm(folder)
 
 
-def backend_facts(name: str) -> dict[str, str | int]:
+def backend_facts(choice: BackendChoice) -> dict[str, str | int]:
     """What of the backend decides the samples besides the protocol, for the plan of a run."""
     cuda = torch.cuda.is_available()
     facts: dict[str, str | int] = {
-        "name": name,
+        "name": choice.name,
         "device": torch.cuda.get_device_name() if cuda else "cpu",
         "dtype": "bfloat16" if cuda else "float32",
     }
-    if name == "vllm":
-        return {**facts, "version": vllm.engine_version()}
+    if choice.name == "vllm":
+        shared = {"tensor_parallel": choice.tensor_parallel} if choice.tensor_parallel > 1 else {}
+        return {**facts, "version": vllm.engine_version(), **shared}
     return {**facts, "max_cached_tokens": MAX_CACHED_TOKENS}
 
 

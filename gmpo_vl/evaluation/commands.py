@@ -95,6 +95,13 @@ def _add_run(parts: Any) -> None:
         help="N Ray actors instead, one GPU each, on one machine or on RAY_ADDRESS's",
     )
     run.add_argument("--backend", default="transformers", help="what answers: transformers (default) or vllm")
+    run.add_argument(
+        "--tensor-parallel",
+        type=int,
+        default=1,
+        metavar="N",
+        help="GPUs that share one copy of the model, with --backend vllm (1): for models that one GPU does not hold",
+    )
     add_columns(run)
     changes = run.add_argument_group("other values than the protocol's; the result's name will say so")
     for field, (kind, text) in _OVERRIDES.items():
@@ -185,6 +192,7 @@ def _job(options: argparse.Namespace) -> Any:
 
     quiet_libraries()
     from gmpo_vl.data.rows import DataError
+    from gmpo_vl.evaluation.backends import BackendChoice
     from gmpo_vl.evaluation.protocols import load_protocol, override
     from gmpo_vl.evaluation.run import prepare
     from gmpo_vl.models.loading import model_folder
@@ -203,7 +211,7 @@ def _job(options: argparse.Namespace) -> Any:
             protocol,
             _source(options.data, protocol.data),
             columns_of(options),
-            options.backend,
+            BackendChoice(options.backend, options.tensor_parallel),
             # a published grader knows nothing of a gold's choices, tolerance or type
             {} if options.grader else {"grader": "strict"},
         )

@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
+from gmpo_vl.files import names_a_folder
+from gmpo_vl.yaml_text import read_yaml
 
 FOLDER = Path(__file__).parent / "protocols"
 TEMPLATES = Path(__file__).parent / "templates"
@@ -102,12 +103,15 @@ def load_protocol(name: str) -> Protocol:
     if not path.is_file():
         known = ", ".join([*protocol_names(), *SUITES])
         raise ValueError(f"no protocol {name!r}: give a file, or one of {known}")
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        content = read_yaml(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read as YAML: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path}: a protocol is a list of `field: value` lines")
     known_fields = {field.name for field in fields(Protocol)} - {"name"}
     required = known_fields - {"pictures", "limit"}
-    if unknown := sorted(set(content) - known_fields):
+    if unknown := sorted(map(str, set(content) - known_fields)):
         raise ValueError(
             f"{path}: unknown fields {', '.join(unknown)}; a protocol has {', '.join(sorted(known_fields))}"
         )
@@ -115,12 +119,19 @@ def load_protocol(name: str) -> Protocol:
         raise ValueError(
             f"{path}: the fields {', '.join(missing)} are missing; a protocol leaves nothing to defaults"
         )
-    return checked(Protocol(name=path.stem, **content))
+    try:
+        return checked(Protocol(name=path.stem, **content))
+    except TypeError as error:  # text where a number belongs, or the other way round
+        raise ValueError(f"{path}: a field's value is of another kind than it takes: {error}") from error
 
 
 def checked(protocol: Protocol) -> Protocol:
     """The protocol, or a ValueError that says which field cannot be."""
     p, where = protocol, f"protocol {protocol.name}"
+    if not names_a_folder(p.name):
+        raise ValueError(
+            f"{where!r}: the results' folder is called after its file, and none can be called {p.name!r}"
+        )
     for field in ("n", "max_tokens", "max_prompt_tokens", "chunk"):
         if getattr(p, field) < 1:
             raise ValueError(f"{where}: {field} is {getattr(p, field)}, but must be at least 1")

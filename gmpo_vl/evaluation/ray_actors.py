@@ -12,7 +12,9 @@ from importlib.util import find_spec
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from gmpo_vl.evaluation.chunks import sound_chunks
 from gmpo_vl.evaluation.run import Answerer, Job
+from gmpo_vl.processes import away_from_working_directory
 from gmpo_vl.runs import EvaluationFolder
 
 
@@ -48,12 +50,13 @@ def run_actors(
         raise ValueError("--ray needs Ray, which is not installed here: `pip install ray`, or use --workers")
     import ray  # pyright: ignore[reportMissingImports]
 
-    done = set(folder.finished_chunks())
+    done = sound_chunks(folder, job.plan, ids=job.ids)
     progress(sum(len(job.chunk(number)) for number in done))
     waiting = [number for number in range(job.chunks) if number not in done]
     begun = not ray.is_initialized()
     if begun:
-        ray.init(address=os.environ.get("RAY_ADDRESS"), include_dashboard=False, log_to_driver=False)
+        with away_from_working_directory():  # which Ray puts first on its processes' module path
+            ray.init(address=os.environ.get("RAY_ADDRESS"), include_dashboard=False, log_to_driver=False)
     try:
         _answer_all(ray, job, folder, waiting, min(count, len(waiting)), prepare, progress)
     except ray.exceptions.RayError as error:
@@ -75,9 +78,12 @@ def _answer_all(
     progress: Callable[[int], None],
 ) -> None:
     kind = "GPU" if ray.cluster_resources().get("GPU") else "CPU"
-    if count > ray.cluster_resources().get(kind, 0):
-        raise ValueError(f"--ray {count}: the cluster has {ray.cluster_resources().get(kind, 0):g} {kind}s")
-    remote = ray.remote(num_cpus=1, num_gpus=int(kind == "GPU"))(Actor)
+    each = job.backend.tensor_parallel  # GPUs of one actor
+    there = ray.cluster_resources().get(kind, 0)
+    if count * each > there:
+        apart = f" of {each} GPUs each" if each > 1 else ""
+        raise ValueError(f"--ray {count}{apart}: the cluster has {there:g} {kind}s")
+    remote = ray.remote(num_cpus=1, num_gpus=each if kind == "GPU" else 0)(Actor)
     actors = [remote.remote(prepare, os.getcwd()) for _ in range(count)]
     chunks = iter(waiting)
     running = {actor.answer.remote(number): (actor, number) for actor, number in zip(actors, chunks)}

@@ -9,6 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 
 from gmpo_vl.evaluation.grading import Grading
+from gmpo_vl.processes import away_from_working_directory
 from gmpo_vl.runs import EvaluationFolder, SampleRecord
 from gmpo_vl.verify import Verdict
 
@@ -39,8 +40,11 @@ def regrade(
         found = _collect(batches, answers, progress)
     else:
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(processes, len(batches)), mp_context=context) as pool:
-            found = _collect(batches, pool.map(_grade, jobs), progress)
+        with away_from_working_directory():
+            pool = ProcessPoolExecutor(min(processes, len(batches)), mp_context=context)
+            answers = pool.map(_grade, jobs)
+        with pool:
+            found = _collect(batches, answers, progress)
     return Regraded(found, sum(old.correct != new.correct for old, new in zip(records, found)))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from gmpo_vl.evaluation.chunks import count_of_chunks, sound_chunks
 from gmpo_vl.evaluation.summary import figures
 from gmpo_vl.files import write_json
 from gmpo_vl.runs import EvaluationFolder, SampleRecord
@@ -30,13 +31,13 @@ def _leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def finish(folder: EvaluationFolder) -> dict[str, Any]:
-    """Join the chunks and write results.json; returns it. Raises ValueError while chunks are missing."""
+    """Join the chunks and write results.json; returns it. Raises ValueError while chunks are missing, or were bad."""
     plan = folder.plan()
     if plan is None:
         raise FileNotFoundError(f"{folder.folder} holds no evaluation: no plan.json")
     if not folder.finished:
-        chunks = -(-plan["questions"] // plan["protocol"]["chunk"])
-        missing = sorted(set(range(chunks)) - set(folder.finished_chunks()))
+        chunks = count_of_chunks(plan)
+        missing = sorted(set(range(chunks)) - sound_chunks(folder, plan))
         if missing:
             raise ValueError(
                 f"{folder.folder}: {len(missing)} of {chunks} chunks are missing (the first is {missing[0]}); run the same "
@@ -53,6 +54,11 @@ def write_results(
 ) -> dict[str, Any]:
     """results.json: the figures, and everything they depend on. records: samples.jsonl's, if they are at hand."""
     records = list(folder.samples()) if records is None else records
+    if len(records) != (wanted := plan["questions"] * plan["protocol"]["n"]):
+        raise ValueError(
+            f"{folder.samples_file} holds {len(records)} samples, the evaluation had {wanted}: it is damaged. Delete "
+            f"{folder.folder} and evaluate again"
+        )
     results = {
         "name": plan["name"],
         **figures(records, plan["protocol"]["n"]),
@@ -91,6 +97,7 @@ def merge(folders: Sequence[Path]) -> dict[str, Any]:
     for other in others:
         if differences := differing(plan, other.plan() or {}):
             raise ValueError(f"{other.folder} is no shard of {first.folder}: {'; '.join(differences)}")
+        sound_chunks(first, plan)  # the other one may have what is bad here
         first.take_chunks(other)
     return finish(first)
 

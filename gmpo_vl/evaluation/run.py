@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,15 @@ from gmpo_vl.data.examples import ExampleSet
 from gmpo_vl.data.images import decode_image
 from gmpo_vl.data.rows import Columns
 from gmpo_vl.data.templates import load_template
-from gmpo_vl.evaluation.backends import Backend, backend_facts, check_backend, cut_groups, load_backend
+from gmpo_vl.evaluation.backends import (
+    Backend,
+    BackendChoice,
+    backend_facts,
+    check_backend,
+    cut_groups,
+    load_backend,
+)
+from gmpo_vl.evaluation.chunks import count_of_chunks, sound_chunks
 from gmpo_vl.evaluation.evaluate import versions
 from gmpo_vl.evaluation.grading import graded, grading_of
 from gmpo_vl.evaluation.pictures import encoder
@@ -36,11 +44,12 @@ Shard = tuple[int, int]  # (i, k): the i-th of k, counted from 1
 
 @dataclass(frozen=True)
 class Job:
-    """A protocol, its prompts for a model, and what the results will state (`plan`, plan.json)."""
+    """A protocol, its prompts for a model, what answers them, and what the results will state (`plan`, plan.json)."""
 
     protocol: Protocol
     prompts: PromptSet
     processor: Processor
+    backend: BackendChoice
     plan: dict[str, Any]
 
     @property
@@ -49,7 +58,12 @@ class Job:
 
     @property
     def chunks(self) -> int:
-        return -(-self.questions // self.protocol.chunk)
+        return count_of_chunks(self.plan)
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """Of all questions, in order."""
+        return [name for name, _, _ in self.prompts.examples.texts()]
 
     def chunk(self, number: int) -> range:
         """The questions of a chunk."""
@@ -72,7 +86,7 @@ def prepare(
     protocol: Protocol,
     source: str | None,
     columns: Columns,
-    backend: str = "transformers",
+    backend: BackendChoice,
     for_other_data: Mapping[str, Any] | None = None,
 ) -> Job:
     """Read and check everything that an evaluation needs, before anything is generated.
@@ -105,7 +119,7 @@ def prepare(
         "backend": backend_facts(backend),
         "versions": versions(),
     }
-    return Job(protocol, prompts, processor, plan)
+    return Job(protocol, prompts, processor, backend, plan)
 
 
 def _prompt_settings(protocol: Protocol, columns: Columns) -> PromptSettings:
@@ -187,8 +201,8 @@ class Answerer:
     def _load(self) -> Backend:
         p, processor = self.job.protocol, self.job.processor
         most = max((len(example.images) for example in self.job.prompts.examples), default=0)
-        name = self.job.plan["backend"]["name"]
-        return load_backend(name, processor.folder, processor, p.max_prompt_tokens + p.max_tokens, most)
+        tokens = p.max_prompt_tokens + p.max_tokens
+        return load_backend(self.job.backend, processor.folder, processor, tokens, most)
 
 
 def answer_chunks(
@@ -197,9 +211,9 @@ def answer_chunks(
     shard: Shard = (1, 1),
     progress: Callable[[int], None] | None = None,
 ) -> None:
-    """Answer the chunks of a shard that are not there yet."""
+    """Answer the chunks of a shard that are not there yet, or not as they should be."""
     answerer = Answerer(job)
-    done = set(folder.finished_chunks())
+    done = sound_chunks(folder, job.plan, job.shard(shard), job.ids)
     for number in job.shard(shard):
         if number not in done:
             answerer.write(number, folder, progress)

@@ -93,18 +93,22 @@ def pass_at_k(correct_Q: np.ndarray, n: int, k: int) -> np.ndarray:
     return chance_c[np.asarray(correct_Q)]
 
 
-def majority_at_k(answers: Sequence[str | None], correct: Sequence[bool], k: int, seed: int = 0) -> float:
+def majority_at_k(answers: Sequence[int | None], correct: Sequence[bool], k: int, seed: int = 0) -> float:
     """Chance that the most frequent answer among k of a question's samples is right; the tied share the vote.
 
-    answers: what each sample answered, None (which has no vote) without an answer. Exact for k = n; for smaller k the mean
-    over 256 seeded subsets.
+    answers: which answer each sample gave (`verify.equivalence.clusters`), None (which has no vote) without one. An answer is
+    right where most of the samples that gave it are; where as many are as are not, it counts half. Exact for k = n; for smaller
+    k the mean over 256 seeded subsets.
     """
     n = len(answers)
     names = sorted({answer for answer in answers if answer is not None})
     if not names:
         return 0.0
     votes_nC = np.array([[answer == name for name in names] for answer in answers], dtype=np.int64)
-    right_C = (votes_nC * np.asarray(correct, dtype=np.int64)[:, None]).max(axis=0)
+    lead_C = (votes_nC * (2 * np.asarray(correct, dtype=np.int64)[:, None] - 1)).sum(
+        axis=0
+    )  # right ones over wrong
+    right_C = (1 + np.sign(lead_C)) / 2
     if k == n:
         votes_RC = votes_nC.sum(axis=0, keepdims=True)
     else:

@@ -10,7 +10,8 @@ import numpy as np
 from gmpo_vl.evaluation.grading import PROFILES
 from gmpo_vl.evaluation.statistics import Estimate, majority_at_k, mean_share, pass_at_k
 from gmpo_vl.runs import SampleRecord
-from gmpo_vl.verify.normalise import normalise
+from gmpo_vl.verify import parse_gold
+from gmpo_vl.verify.equivalence import clusters
 
 
 def figures(records: Sequence[SampleRecord], n: int) -> dict[str, Any]:
@@ -30,7 +31,8 @@ def figures(records: Sequence[SampleRecord], n: int) -> dict[str, Any]:
     if n > 1:
         ks = [k for k in (2, 4, 8, 16, 32, 64, 128, 256) if k < n] + [n]
         found["pass@k"] = {str(k): _stated(mean_share(pass_at_k(correct_Q, n, k))) for k in ks}
-        found["maj@k"] = {str(k): _stated(mean_share(_majority_Q(records, n, k))) for k in ks}
+        votes = _votes(records, n)
+        found["maj@k"] = {str(k): _stated(mean_share(_majority_Q(records, votes, k))) for k in ks}
     if all(profile in records[0].reward for profile in PROFILES):
         found["graders"] = {
             profile: _stated(mean_share(counts(records, n, profile) / n)) for profile in PROFILES
@@ -47,10 +49,19 @@ def counts(records: Sequence[SampleRecord], n: int, profile: str = "overall") ->
     return np.array(right, dtype=np.int64).reshape(-1, n).sum(axis=1)
 
 
-def _majority_Q(records: Sequence[SampleRecord], n: int, k: int) -> np.ndarray:
-    votes = [None if r.extracted is None else normalise(r.extracted).replace(" ", "") for r in records]
+def _votes(records: Sequence[SampleRecord], n: int) -> list[list[int | None]]:
+    """What each sample of each question votes for: answers that are the same, however they are written, are one vote."""
+    return [
+        clusters([r.extracted for r in records[at : at + n]], parse_gold(records[at].gold).choices)
+        for at in range(0, len(records), n)
+    ]
+
+
+def _majority_Q(records: Sequence[SampleRecord], votes: list[list[int | None]], k: int) -> np.ndarray:
+    """float (Q,): maj@k of each question."""
     right = [r.correct for r in records]
-    return np.array([majority_at_k(votes[i : i + n], right[i : i + n], k) for i in range(0, len(records), n)])
+    n = len(votes[0])
+    return np.array([majority_at_k(vote, right[q * n : (q + 1) * n], k) for q, vote in enumerate(votes)])
 
 
 def _stated(estimate: Estimate) -> dict[str, Any]:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 from gmpo_vl.evaluation.run import Job, Shard
+from gmpo_vl.processes import away_from_working_directory
 from gmpo_vl.runs import EvaluationFolder
 
 POLL = 0.2  # seconds
@@ -32,16 +35,22 @@ def run_workers(
     Raises ChildProcessError when one of them fails; the others are ended then, and lose their unfinished chunk only.
     """
     context = multiprocessing.get_context("spawn")
+    shares = _shares_of_machine(count, job.backend.tensor_parallel)
     processes = []
     try:
-        for i in range(count):
-            process = context.Process(target=answer_shard, args=(options, (i + 1, count)), daemon=True)
-            with _environment(_share_of_machine(i, count)):
+        for i, share in enumerate(shares):
+            # No daemon: such a process may not start others, and vLLM's engine is one.
+            process = context.Process(target=_answer_in_group, args=(answer_shard, options, (i + 1, count)))
+            with _environment(share), away_from_working_directory():
                 process.start()
             processes.append(process)
         seen: set[int] = set()
-        while any(process.is_alive() for process in processes):
+        running = True
+        while running:
             time.sleep(POLL)
+            running = any(
+                process.is_alive() for process in processes
+            )  # before the exit codes: the last one counts, too
             new = set(folder.finished_chunks()) - seen
             seen |= new
             progress(sum(len(job.chunk(number)) for number in new))
@@ -52,21 +61,41 @@ def run_workers(
                 )
     finally:
         for process in processes:
-            process.kill()
-            process.join()
+            _end(process)
 
 
-def _share_of_machine(i: int, count: int) -> dict[str, str]:
-    """What worker i may use: its GPU, or its share of the cores."""
+def _answer_in_group(answer_shard: Callable[[Any, Shard], None], options: Any, shard: Shard) -> None:
+    """A worker leads a process group of its own, so that what it starts ends with it."""
+    os.setpgid(0, 0)
+    answer_shard(options, shard)
+
+
+def _end(process: BaseProcess) -> None:
+    """Kill a worker and what it started, also where it has ended and left something behind."""
+    with suppress(ProcessLookupError, PermissionError):  # gone, or not yet a group's leader
+        os.killpg(process.pid or 0, signal.SIGKILL)
+    process.kill()
+    process.join()
+
+
+def _shares_of_machine(count: int, gpus_each: int) -> list[dict[str, str]]:
+    """What each worker may use: its GPUs, or its share of the cores. Raises ValueError where there are too few GPUs."""
     import torch
 
-    if torch.cuda.is_available():
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(
-            map(str, range(torch.cuda.device_count()))
+    if not torch.cuda.is_available():
+        threads = os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
+        return [{"OMP_NUM_THREADS": threads}] * count
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(torch.cuda.device_count())))
+    return [{"CUDA_VISIBLE_DEVICES": gpus} for gpus in _dealt(visible.split(","), count, gpus_each)]
+
+
+def _dealt(devices: list[str], count: int, each: int) -> list[str]:
+    """The GPUs of each of `count` workers; with one each, workers beyond the GPUs share them."""
+    if each > 1 and count * each > len(devices):
+        raise ValueError(
+            f"--workers {count} --tensor-parallel {each}: that takes {count * each} GPUs; {len(devices)} are visible"
         )
-        devices = visible.split(",")
-        return {"CUDA_VISIBLE_DEVICES": devices[i % len(devices)]}
-    return {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))}
+    return [",".join(devices[(i * each + j) % len(devices)] for j in range(each)) for i in range(count)]
 
 
 @contextmanager

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +12,105 @@ import torch
 import transformers
 from transformers import AutoImageProcessor, PreTrainedModel
 
+from gmpo_vl.files import write_json
+
 TRANSFORMERS_5 = int(transformers.__version__.split(".")[0]) >= 5
+
+# 4.57 asks `text_config` for what these configurations say, and vLLM 0.11 so finds the model's class.
+_ASKS_TEXT_CONFIG = ("qwen2_vl", "qwen2_5_vl")
+# What 5.x has moved. 4.57 takes its own defaults for what it does not find, without a word.
+_MOVED = ("rope_theta", "rope_scaling", "partial_rotary_factor", "num_experts", "tie_word_embeddings")
+
+
+def save_pretrained(model: Any, folder: Path) -> None:
+    """Weights and config.json of a model, or its adapter, as every supported version of transformers and vLLM read them."""
+    settings: dict[str, Any] = {}
+    if TRANSFORMERS_5 and isinstance(model, PreTrainedModel) and model.config.model_type == "qwen3_vl_moe":
+        # 5.x has these experts as (experts, out, in), reads the published (experts, in, out), and does not write it.
+        weights = {
+            name: value.transpose(1, 2) if ".mlp.experts." in name else value
+            for name, value in model.state_dict().items()
+        }
+        settings = {"state_dict": weights, "save_original_format": False}
+    model.save_pretrained(folder, safe_serialization=True, **settings)
+    complete_config(folder)
+
+
+def complete_config(folder: Path) -> None:
+    """config.json of a model folder, if there is one, says in 4.57's words, too, what 5.x has written in its own."""
+    path = folder / "config.json"
+    if path.exists():
+        write_json(path, with_old_names(json.loads(path.read_text(encoding="utf-8"))))
+
+
+def with_old_names(config: dict[str, Any]) -> dict[str, Any]:
+    """A config.json of 5.x with everything that 4.57 looks for elsewhere, and which 5.x reads as before. What stands there
+    already stays."""
+    whole = _with_old_names(config)
+    if isinstance(text := config.get("text_config"), dict):
+        whole["text_config"] = text = _with_old_names(text)
+        if config.get("tie_word_embeddings"):  # which 4.57 asks of the decoder alone
+            text["tie_word_embeddings"] = True
+        if config.get("model_type") in _ASKS_TEXT_CONFIG and config.get("architectures"):
+            text["architectures"] = text.get("architectures") or config["architectures"]
+        if "rope_scaling" in text:  # 4.57 repeats what a flat file has; 5.x stumbles over it
+            whole.pop("rope_scaling", None)
+    return whole
+
+
+def _with_old_names(config: dict[str, Any]) -> dict[str, Any]:
+    old: dict[str, Any] = {}
+    rope = config.get("rope_parameters") or {}
+    if "rope_theta" in rope:  # not where every kind of layer has its own
+        scaling = {key: value for key, value in rope.items() if key not in ("rope_theta", "type")}
+        old = {"rope_theta": rope["rope_theta"], "rope_scaling": scaling}
+        if "partial_rotary_factor" in scaling:
+            old["partial_rotary_factor"] = scaling.pop("partial_rotary_factor")
+        if scaling == {"rope_type": "default"}:
+            old["rope_scaling"] = None
+    if "num_local_experts" in config:
+        old["num_experts"] = config["num_local_experts"]
+    return old | config
+
+
+def check_config(folder: Path) -> None:
+    """Raise ValueError where this version of transformers would take its defaults for what a config.json of 5.x says."""
+    if TRANSFORMERS_5:
+        return
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    whole, text = with_old_names(config), config.get("text_config") or {}
+    missed = [key for key in _MOVED if key in whole and key not in config]
+    missed += [key for key in _MOVED if whole.get("text_config", {}).get(key) != text.get(key)]
+    if missed:
+        raise ValueError(
+            f"{folder / 'config.json'} was written by transformers 5; transformers {transformers.__version__} would not find "
+            f'{", ".join(missed)} in it and take its own defaults. This command adds them: python -c "from pathlib import '
+            f"Path; from gmpo_vl.models.compat import complete_config; complete_config(Path('{folder}'))\""
+        )
+
+
+@contextmanager
+def no_code_of(folder: str | Path, part: str) -> Iterator[dict[str, Any]]:
+    """Gives the argument of every `from_pretrained` with which code in a model's folder neither runs nor is asked about.
+
+    Raises ValueError in words of ours where the part (`configuration`, `tokenizer`, ...) cannot be had without it.
+    """
+    try:
+        yield {"trust_remote_code": False}
+    except ValueError as error:
+        if "trust_remote_code" not in str(error) and "does not recognize this architecture" not in str(error):
+            raise
+        raise ValueError(
+            f"{folder}: transformers {transformers.__version__} has no class for its {part}, and code from a model's folder "
+            "is never run here; take a model that transformers itself knows, or a newer transformers"
+        ) from error
 
 
 def load_image_processor(folder: Path) -> Any:
     """The image processor of a model folder, Pillow backend: torchvision is not needed, and is not used if present."""
     backend: dict[str, Any] = {"backend": "pil"} if TRANSFORMERS_5 else {"use_fast": False}
-    return AutoImageProcessor.from_pretrained(folder, **backend)
+    with no_code_of(folder, "image processor") as no_code:
+        return AutoImageProcessor.from_pretrained(folder, **backend, **no_code)
 
 
 def image_features(model: PreTrainedModel, patches: torch.Tensor, grid_thw_N3: torch.Tensor) -> torch.Tensor:

@@ -43,7 +43,7 @@ class FrozenFeatures:
         call, so `learn` is then a collective, and a rank that knows all its pictures goes along.
         """
         new = {p.pictures_key: p for p in prompts if p.pictures_key not in self._known}
-        parts = _parts(list(new.values()))
+        parts = looked_at_together(list(new.values()))
         most = len(parts) if on_all_ranks is None else on_all_ranks(len(parts))
         for part in [*parts, *[[]] * (most - len(parts))]:
             made = self._model(Look(part, self._image))
@@ -63,8 +63,8 @@ def same_vision(one: Any, other: Any) -> bool:
     return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 
-def _parts(prompts: Sequence[Prompt]) -> list[list[Prompt]]:
-    """Prompts whose pictures are looked at together."""
+def looked_at_together(prompts: Sequence[Prompt]) -> list[list[Prompt]]:
+    """Prompts in order, cut where their pictures are too many for one call of the ViT (PATCHES)."""
     parts: list[list[Prompt]] = []
     patches = 0
     for prompt in prompts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -13,6 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 
 from gmpo_vl.data.hub import hub_obstacle
 from gmpo_vl.manifest import check_model_files
+from gmpo_vl.models.compat import check_config, no_code_of
 from gmpo_vl.models.shared import sharing_obstacle, use_group_attention
 from gmpo_vl.models.vision import batch_vision
 
@@ -55,9 +57,12 @@ def model_folder(path: str) -> Path:
 def model_config(folder: str | Path, **overrides: Any) -> Any:
     """The configuration in a model's folder, with `worker.actor.model.override_config` in place of its values.
 
-    Raises ValueError for an override that it does not know.
+    Raises ValueError for an override that it does not know, for a model of a kind that transformers does not, and for a file
+    that this version of transformers misreads.
     """
-    config = AutoConfig.from_pretrained(folder)
+    with no_code_of(folder, "configuration") as no_code:
+        config = AutoConfig.from_pretrained(folder, **no_code)
+    check_config(Path(folder))
     for key, value in overrides.items():
         if not hasattr(config, key):
             raise ValueError(f"worker.actor.model.override_config: {type(config).__name__} has no {key!r}")
@@ -75,15 +80,17 @@ def load_model(
     """
     check_model_files(Path(folder))
     if (Path(folder) / "adapter_config.json").exists():
-        from peft import PeftConfig, PeftModel
+        from peft import PeftModel
 
-        base_path = str(PeftConfig.from_pretrained(str(folder)).base_model_name_or_path)
-        base = load_model(model_folder(base_path), dtype, **config_overrides)
+        base = load_model(model_folder(adapter_base(Path(folder))), dtype, **config_overrides)
         return PeftModel.from_pretrained(base, str(folder)).merge_and_unload()
     config = model_config(folder, **config_overrides)
     auto = AutoModelForImageTextToText if hasattr(config, "vision_config") else AutoModelForCausalLM
     try:
-        model = auto.from_pretrained(folder, config=config, dtype=dtype, attn_implementation="sdpa")
+        with no_code_of(folder, "model") as no_code:
+            model = auto.from_pretrained(
+                folder, config=config, dtype=dtype, attn_implementation="sdpa", **no_code
+            )
     except SafetensorError as error:
         raise ValueError(
             f"{folder}: its weights are damaged ({error}): copy or download them again"
@@ -92,6 +99,19 @@ def load_model(
     if sharing_obstacle(model.config) is None:
         batch_vision(model)
     return model
+
+
+def adapter_base(adapter: Path) -> str:
+    """The path of the model that a LoRA adapter was trained on.
+
+    Raises ValueError for other adapters: their files can name tokenizers and modules that peft would load.
+    """
+    settings = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    if settings.get("peft_type") != "LORA" or settings.get("megatron_config"):
+        raise ValueError(
+            f"{adapter / 'adapter_config.json'}: no LoRA adapter, and only those are loaded here"
+        )
+    return str(settings["base_model_name_or_path"])
 
 
 def copy_without_weights(source: Path, folder: Path) -> None:

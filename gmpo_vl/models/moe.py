@@ -146,11 +146,14 @@ def build_moe(
     """
     from huggingface_hub import save_torch_state_dict
 
+    from gmpo_vl.models.compat import with_old_names
+
     settings = settings or MoeSettings()
     dense, out = Path(dense), Path(out)
     if out.exists() and any(out.iterdir()):
         raise FileExistsError(f"{out} is there and not empty; name another folder")
-    config = json.loads((dense / "config.json").read_text(encoding="utf-8"))
+    config = with_old_names(json.loads((dense / "config.json").read_text(encoding="utf-8")))
+    config.pop("rope_parameters", None)  # said in rope_theta and rope_scaling, which may change
     files = sorted(dense.glob("*.safetensors"))
     if files and config_changes:
         raise ValueError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ import torch
 from jinja2 import TemplateError
 from PIL import Image
 
-from gmpo_vl.data.images import decode_image, fit_pixels, fit_size, image_size
+from gmpo_vl.data.images import MAX_IMAGE_PIXELS, decode_image, fit_pixels, fit_size, image_size
 from gmpo_vl.data.templates import render_problem, to_messages
 from gmpo_vl.data.types import Example, ImageSettings, Prompt
-from gmpo_vl.models.compat import load_image_processor, smart_resize
+from gmpo_vl.models.compat import load_image_processor, no_code_of, smart_resize
+from gmpo_vl.models.control import ControlTokens
 from gmpo_vl.models.positions import mrope_positions
 
 
@@ -37,6 +39,11 @@ class Processor:
     def pad_id(self) -> int:
         return self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else 0
 
+    @cached_property
+    def control(self) -> ControlTokens:
+        """The tokenizer's control tokens."""
+        return ControlTokens(self.tokenizer)
+
     def decode(self, ids_T: torch.Tensor) -> str:
         return self.tokenizer.decode(ids_T.tolist(), skip_special_tokens=True)
 
@@ -46,7 +53,8 @@ def load_processor(folder: str | Path, override_chat_template: str | Path | None
     from transformers import AutoTokenizer
 
     folder = Path(folder)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    with no_code_of(folder, "tokenizer") as no_code:
+        tokenizer = AutoTokenizer.from_pretrained(folder, **no_code)
     image_processor = load_image_processor(folder) if (folder / "preprocessor_config.json").exists() else None
     image_token_id = None
     if image_processor is not None:
@@ -105,24 +113,27 @@ def prompt_length(
     template: str | None = None,
     min_pixels: int | None = None,
     max_pixels: int | None = None,
+    max_image_pixels: int = MAX_IMAGE_PIXELS,
 ) -> int:
     """Tokens that `encode_prompt` would give, image tokens included, from the pictures' sizes alone: none is decoded."""
-    text_ids = processor.tokenizer(_chat_text(example, processor, template), add_special_tokens=False)[
-        "input_ids"
-    ]
+    _, text_ids = _chat_ids(example, processor, template)
     _check_image_tokens(example, text_ids, processor)
-    pictures = picture_length(example, processor, min_pixels, max_pixels)
+    pictures = picture_length(example, processor, min_pixels, max_pixels, max_image_pixels)
     return len(text_ids) - len(example.images) + pictures
 
 
 def picture_length(
-    example: Example, processor: Processor, min_pixels: int | None = None, max_pixels: int | None = None
+    example: Example,
+    processor: Processor,
+    min_pixels: int | None = None,
+    max_pixels: int | None = None,
+    max_image_pixels: int = MAX_IMAGE_PIXELS,
 ) -> int:
     """Image tokens of all its pictures, from their sizes alone."""
     tokens = 0
     for source in example.images:
         settings = _require_image_settings(example, processor)
-        width, height = fit_size(*image_size(source), min_pixels, max_pixels)
+        width, height = fit_size(*image_size(source, max_image_pixels), min_pixels, max_pixels)
         height, width = smart_resize(height, width, settings.factor, settings.min_pixels, settings.max_pixels)
         tokens += settings.num_tokens(height, width)
     return tokens
@@ -134,18 +145,21 @@ def encode_prompt(
     template: str | None = None,
     min_pixels: int | None = None,
     max_pixels: int | None = None,
+    max_image_pixels: int = MAX_IMAGE_PIXELS,
 ) -> Prompt:
-    """An example as the model sees it. `min_pixels` / `max_pixels` scale a picture by area first, as EasyR1 does.
+    """An example as the model sees it. `min_pixels` / `max_pixels` scale a picture by area first, as EasyR1 does;
+    `max_image_pixels` is what a stored picture may have.
 
-    Raises ImageError for a picture that cannot be decoded, ValueError for pictures given to a text-only model and for a
-    problem that contains the image token itself. Never cuts anything: the caller compares `len(ids_P)` with its limit.
+    What a problem spells of control tokens is plain text (control.py). Raises ImageError for a picture that cannot be
+    decoded, ValueError for pictures given to a text-only model. Never cuts anything: the caller compares `len(ids_P)` with
+    its limit.
     """
     images: list[torch.Tensor] = []
     for source in example.images:
         settings = _require_image_settings(example, processor)
-        images.append(resize_image(fit_pixels(decode_image(source), min_pixels, max_pixels), settings))
-    text = _chat_text(example, processor, template)
-    ids = processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+        picture = decode_image(source, max_image_pixels)
+        images.append(resize_image(fit_pixels(picture, min_pixels, max_pixels), settings))
+    text, ids = _chat_ids(example, processor, template)
     grid = torch.zeros((0, 3), dtype=torch.int64)
     merge_size = 1
     if processor.image is not None:
@@ -158,11 +172,24 @@ def encode_prompt(
     return Prompt(example, text, ids_P, tuple(images), grid, positions)
 
 
-def _chat_text(example: Example, processor: Processor, template: str | None) -> str:
+def _chat_ids(example: Example, processor: Processor, template: str | None) -> tuple[str, list[int]]:
+    """A prompt's text and ids, one image token per picture."""
+    if not processor.control.found(example.problem):
+        text = _chat_text(example.problem, example, processor, template)
+        return text, processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+    try:
+        return processor.control.encode(
+            _chat_text(processor.control.hide(example.problem), example, processor, template)
+        )
+    except ValueError as error:
+        raise ValueError(f"{example.id}: {error}") from error
+
+
+def _chat_text(problem: str, example: Example, processor: Processor, template: str | None) -> str:
     """The problem in its template and the chat format, one image token per picture. Raises ValueError for a broken template."""
     try:
         return processor.tokenizer.apply_chat_template(
-            to_messages(render_problem(example.problem, template), len(example.images)),
+            to_messages(render_problem(problem, template), len(example.images)),
             chat_template=processor.chat_template,
             add_generation_prompt=True,
             tokenize=False,
@@ -184,7 +211,7 @@ def _check_image_tokens(example: Example, ids: list[int], processor: Processor) 
     if found != len(example.images) and processor.image is not None:
         raise ValueError(
             f"{example.id}: {found} image tokens for {len(example.images)} pictures; "
-            "does the problem contain the model's image token as text?"
+            "does the chat template write one for each, and none of its own?"
         )
 
 

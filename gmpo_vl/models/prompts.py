@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from gmpo_vl.config.schema import DataConfig
 from gmpo_vl.data.examples import ExampleSet, load_examples
-from gmpo_vl.data.images import ImageError
+from gmpo_vl.data.images import MAX_IMAGE_PIXELS, ImageError
 from gmpo_vl.data.rows import Columns, OnBadRow
 from gmpo_vl.data.templates import load_template
 from gmpo_vl.data.types import Prompt
@@ -25,6 +25,7 @@ class PromptSettings:
     max_prompt_length: int = 4096  # tokens
     drop_overlong: bool = True  # False: an over-long prompt is an error
     on_bad_row: OnBadRow = "error"
+    max_image_pixels: int = MAX_IMAGE_PIXELS  # of a stored picture
 
 
 def prompt_settings(data: DataConfig) -> PromptSettings:
@@ -37,6 +38,7 @@ def prompt_settings(data: DataConfig) -> PromptSettings:
         max_prompt_length=data.max_prompt_length,
         drop_overlong=data.filter_overlong_prompts,
         on_bad_row="skip" if data.on_bad_row == "skip" else "error",
+        max_image_pixels=data.max_image_pixels,
     )
 
 
@@ -59,7 +61,9 @@ class PromptSet:
     def encode(self, indices: Sequence[int]) -> list[Prompt]:
         s = self.settings
         return [
-            encode_prompt(self.examples[i], self.processor, s.template, s.min_pixels, s.max_pixels)
+            encode_prompt(
+                self.examples[i], self.processor, s.template, s.min_pixels, s.max_pixels, s.max_image_pixels
+            )
             for i in indices
         ]
 
@@ -77,20 +81,23 @@ def load_prompts(files: str, settings: PromptSettings, processor: Processor) -> 
     Rows whose prompt is longer than `max_prompt_length` are dropped and reported, or fatal; a prompt is never cut.
     Raises DataError naming file, row and reason.
     """
-    examples = load_examples(files, settings.columns, settings.on_bad_row, check_images=True)
+    s = settings
+    examples = load_examples(files, s.columns, s.on_bad_row, True, s.max_image_pixels)
     lengths: list[int] = []
     picture_lengths: list[int] = []
     unusable: dict[int, tuple[str, str]] = {}
     for i, example in enumerate(examples):
         try:
             length = prompt_length(
-                example, processor, settings.template, settings.min_pixels, settings.max_pixels
+                example, processor, s.template, s.min_pixels, s.max_pixels, s.max_image_pixels
             )
         except (ImageError, ValueError) as error:
             unusable[i] = ("prompt_unusable", str(error))
             continue
         lengths.append(length)
-        picture_lengths.append(picture_length(example, processor, settings.min_pixels, settings.max_pixels))
+        picture_lengths.append(
+            picture_length(example, processor, s.min_pixels, s.max_pixels, s.max_image_pixels)
+        )
     if unusable:
         examples = examples.drop(unusable, settings.on_bad_row)
     limit = settings.max_prompt_length

@@ -100,9 +100,19 @@ def tiny_tokenizer(texts: Sequence[str] = (*QUESTIONS, *_TOKENIZER_TEXT)) -> Any
 
     texts: every word of them becomes a token.
     """
-    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from tokenizers import (
+        AddedToken,
+        Regex,
+        Tokenizer,
+        decoders,
+        models,
+        normalizers,
+        pre_tokenizers,
+        trainers,
+    )
 
     tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.NFC()  # type: ignore[assignment]  # as Qwen2's; transformers 5 sets it in any case
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(  # type: ignore[assignment]
         [
             pre_tokenizers.Split(Regex(_PIECES), "isolated"),
@@ -138,6 +148,7 @@ def tiny_qwen2_5_vl_config(size: TinySize, tokenizer: Any) -> dict[str, Any]:
         "text_config": {
             **text_config(size, tokenizer),
             "model_type": "qwen2_5_vl_text",
+            "architectures": ["Qwen2_5_VLForConditionalGeneration"],  # where 4.57 and vLLM 0.11 look
             "rope_scaling": {"type": "mrope", "mrope_section": [4, 6, 6]},
         },
         "vision_config": {
@@ -234,9 +245,11 @@ def save_folder(
     image_processor: dict[str, Any] | None = None,
 ) -> Path:
     """Weights by transformers, every text file by us."""
+    from gmpo_vl.models.compat import save_pretrained
+
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(folder)
+    save_pretrained(model, folder)
     dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
     save_text_files(folder, {**config, "torch_dtype": dtype}, tokenizer, image_processor)
     return folder
@@ -260,7 +273,7 @@ def save_text_files(
     _write_json(
         folder / "tokenizer_config.json",
         {
-            "tokenizer_class": "PreTrainedTokenizerFast",
+            "tokenizer_class": "Qwen2TokenizerFast",
             "eos_token": "<|im_end|>",
             "pad_token": "<|endoftext|>",
             "additional_special_tokens": [

@@ -23,11 +23,12 @@ from gmpo_vl.models.tiny import (
 )
 
 SIZE = SIZES["test"]
-# Two of four experts a token. 4.57 and 5.x name and store experts differently, so weights differ between the two.
+# Two of four experts a token. 4.57 and 5.x name and store experts differently, so weights differ between the two. No matrix
+# of an expert is square: 5.x tells by its shape which way round it was stored.
 EXPERTS = {
     "num_experts": 4,
     "num_experts_per_tok": 2,
-    "moe_intermediate_size": 64,
+    "moe_intermediate_size": 48,
     "decoder_sparse_step": 1,
     "mlp_only_layers": [],
     "norm_topk_prob": True,
@@ -51,7 +52,8 @@ def _qwen3_moe(tokenizer: Any) -> dict[str, Any]:
 
 def _qwen2_vl(tokenizer: Any) -> dict[str, Any]:
     config = tiny_qwen2_5_vl_config(SIZE, tokenizer)
-    config["text_config"] = {**config["text_config"], "model_type": "qwen2_vl_text"}
+    names = {"model_type": "qwen2_vl_text", "architectures": ["Qwen2VLForConditionalGeneration"]}
+    config["text_config"] |= names
     config["vision_config"] = {
         "model_type": "qwen2_vl",
         "depth": 2,

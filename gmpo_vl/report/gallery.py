@@ -8,7 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from gmpo_vl.runs import Run, SampleRecord, read_samples
 
@@ -178,7 +178,8 @@ def _pairs(
 def make_card(folder: Path, step: int, group: Sequence[SampleRecord], answers: list[Answer]) -> Card:
     """A question's card; its pictures lie in FOLDER/images."""
     first = group[0]
-    pictures = [picture_uri(folder / "images" / f"{digest}.webp") for digest in first.images]
+    # Only ever a file of that folder, whatever the record says.
+    pictures = [picture_uri(folder / "images" / f"{PurePath(name).name}.webp") for name in first.images]
     problem = _without_tags(first.prompt, len(pictures))
     return Card(step, kind_of(first), problem, plain_gold(first.gold), pictures, answers)
 

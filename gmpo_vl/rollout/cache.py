@@ -44,6 +44,18 @@ class RoomyLayer(DynamicLayer):
         self._buffer = None
 
 
+def joined(caches: list[Cache]) -> Cache:
+    """Caches of prompts of one padded length as one, their rows in order. Each part is let go layer by layer."""
+    first, *others = caches
+    for number, layer in enumerate(first.layers if others else []):
+        parts: list[Any] = [layer, *(cache.layers[number] for cache in others)]
+        keys, values = (torch.cat([getattr(part, name) for part in parts]) for name in ("keys", "values"))
+        for part in parts[1:]:
+            part.keys = part.values = None
+        parts[0].keys, parts[0].values = keys, values
+    return first
+
+
 def roomy_cache() -> Cache:
     """An empty cache for generation; layers come as the model asks for them."""
     return Cache(layer_class_to_replicate=RoomyLayer)

@@ -12,15 +12,18 @@ import torch
 from transformers import Cache, PreTrainedModel
 
 from gmpo_vl.data.types import Prompt
-from gmpo_vl.models.features import PATCHES, FrozenFeatures
+from gmpo_vl.models.features import FrozenFeatures, looked_at_together
 from gmpo_vl.models.forward import deepstack, embed_prompt, prompt_features, run_language_model, unwrap
 from gmpo_vl.models.head import entropy, token_log_probs
 from gmpo_vl.models.loading import banned_ids, eos_ids
 from gmpo_vl.models.processing import Processor
-from gmpo_vl.rollout.cache import roomy_cache
+from gmpo_vl.rollout.cache import joined, roomy_cache
 from gmpo_vl.rollout.sampling import draw
 from gmpo_vl.rollout.seeds import sample_seed
 from gmpo_vl.rollout.types import Group, Response, Sampling
+
+# Tokens of prompts, padding included, in one forward: longer rows are no faster.
+PREFILLED = 16_384
 
 
 @torch.no_grad()
@@ -36,9 +39,9 @@ def generate(
 ) -> list[Group]:
     """G = `sampling.n` responses to every prompt, in order.
 
-    max_cached_tokens bounds prompts that run together by the tokens their caches may hold; their pictures have at most
-    `features.PATCHES` patches. `progress` is told how many
-    prompts were finished. features: of the pictures, where the ViT is frozen.
+    max_cached_tokens bounds prompts that run together by the tokens their caches may hold. Pictures and prompts go through
+    the model in smaller parts, so that many answers are written at once whatever their questions take. `progress` is told
+    how many prompts were finished. features: of the pictures, where the ViT is frozen.
 
     occasions: which time each prompt is asked (see seeds.py), 0 by default. Prompt id and occasion name the group and
     seed its samples, so a prompt that comes twice is answered afresh.
@@ -61,16 +64,13 @@ def generate(
 def _chunks(prompts: Sequence[Prompt], sampling: Sampling, max_cached_tokens: int) -> Iterator[list[int]]:
     """Indices of prompts that run together: of similar length, so that little is padded; one prompt always may."""
     chunk: list[int] = []
-    patches = 0
     for i in sorted(range(len(prompts)), key=lambda i: len(prompts[i].ids_P)):
         # Sorted by length: the newest prompt is the longest of its chunk.
         cached = (len(chunk) + 1) * sampling.n * (len(prompts[i].ids_P) + sampling.max_tokens)
-        more = int(prompts[i].image_grid_thw.prod(dim=1).sum())
-        if chunk and (cached > max_cached_tokens or patches + more > PATCHES):
+        if chunk and cached > max_cached_tokens:
             yield chunk
-            chunk, patches = [], 0
+            chunk = []
         chunk.append(i)
-        patches += more
     if chunk:
         yield chunk
 
@@ -120,7 +120,8 @@ def _generate_chunk(
         features.learn(prompts)
         looked_at = features.of(prompts, device)
     else:
-        looked_at = prompt_features(model, prompts, processor.image)
+        parts = looked_at_together(prompts)
+        looked_at = [feature for part in parts for feature in prompt_features(model, part, processor.image)]
     rows = _prefill(model, prompts, looked_at, n)
     for t in range(length):
         log_probs_RV = token_log_probs(rows.logits_RV, sampling.temperature or 1.0, banned)
@@ -155,40 +156,57 @@ def _generate_chunk(
 def _prefill(
     model: PreTrainedModel, prompts: list[Prompt], features: Sequence[torch.Tensor], n: int
 ) -> _Rows:
-    """Run every prompt once, padded on the left, and expand its cache and last logits to n rows."""
+    """Run every prompt once, in parts padded on the left to one length, and expand caches and last logits to n rows."""
     device = model.device
     longest = max(len(p.ids_P) for p in prompts)
-    rows, positions, masks = [], [], []
+    together = max(1, PREFILLED // longest)
+    starts = range(0, len(prompts), together)
+    parts = [
+        _prefill_part(model, prompts[i : i + together], features[i : i + together], longest) for i in starts
+    ]
+    cache = joined([cache for _, cache in parts])
+    cache.batch_repeat_interleave(n)
+    padded = any(len(p.ids_P) != longest for p in prompts)
+    next_position = torch.tensor([int(p.position_ids_3P.max()) + 1 for p in prompts], device=device)
+    return _Rows(
+        row_R=torch.arange(len(prompts) * n, device=device),
+        logits_RV=torch.cat([logits for logits, _ in parts]).repeat_interleave(n, dim=0),
+        cache=cache,
+        next_position_R=next_position.repeat_interleave(n),
+        attention_mask_RL=_mask(prompts, longest).to(device).repeat_interleave(n, dim=0) if padded else None,
+    )
+
+
+def _mask(prompts: list[Prompt], longest: int) -> torch.Tensor:
+    """(prompts, longest) int64: 0 where a prompt is padded on the left."""
+    lengths_B1 = torch.tensor([[len(p.ids_P)] for p in prompts])
+    return (torch.arange(longest) >= longest - lengths_B1).long()
+
+
+def _prefill_part(
+    model: PreTrainedModel, prompts: list[Prompt], features: Sequence[torch.Tensor], longest: int
+) -> tuple[torch.Tensor, Cache]:
+    """The last logits (prompts, V) and the cache of prompts that go through the model together."""
+    device = model.device
+    rows, positions = [], []
     ids_BL = torch.full((len(prompts), longest), -1)
     for b, (prompt, feature) in enumerate(zip(prompts, features)):
         embeddings_PH = embed_prompt(model, prompt, feature)
         pad = longest - len(embeddings_PH)
         rows.append(torch.nn.functional.pad(embeddings_PH, (0, 0, pad, 0)))
         positions.append(torch.nn.functional.pad(prompt.position_ids_3P, (pad, 0)))
-        masks.append(torch.arange(longest) >= pad)
         ids_BL[b, pad:] = prompt.ids_P
     padded = any(len(p.ids_P) != longest for p in prompts)
-    mask_BL = torch.stack(masks).to(device).long() if padded else None
     out = run_language_model(
         model,
         torch.stack(rows),
         torch.stack(positions, dim=1).to(device),
-        mask_BL,
+        _mask(prompts, longest).to(device) if padded else None,
         use_cache=True,
         past_key_values=roomy_cache(),
         **deepstack(model, ids_BL, features),
     )
-    logits_RV = model.lm_head(out.last_hidden_state[:, -1]).repeat_interleave(n, dim=0)
-    cache = out.past_key_values
-    cache.batch_repeat_interleave(n)
-    next_position = torch.tensor([int(p.position_ids_3P.max()) + 1 for p in prompts], device=device)
-    return _Rows(
-        row_R=torch.arange(len(prompts) * n, device=device),
-        logits_RV=logits_RV,
-        cache=cache,
-        next_position_R=next_position.repeat_interleave(n),
-        attention_mask_RL=None if mask_BL is None else mask_BL.repeat_interleave(n, dim=0),
-    )
+    return model.lm_head(out.last_hidden_state[:, -1]), out.past_key_values
 
 
 def _decode_one(model: PreTrainedModel, rows: _Rows, token_R: torch.Tensor) -> None:

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from gmpo_vl.data.types import Prompt
-from gmpo_vl.models.loading import banned_ids
+from gmpo_vl.models.loading import banned_ids, model_config
 from gmpo_vl.models.processing import Processor
 from gmpo_vl.rollout.seeds import sample_seed
 from gmpo_vl.rollout.types import Group, Response, Sampling
@@ -30,7 +30,7 @@ def check_vllm(folder: Path) -> None:
     """Raise ValueError where vLLM cannot answer, before anything is loaded."""
     if find_spec("vllm") is None:
         raise ValueError(
-            "vLLM is not installed here: `pip install vllm==0.11.0` into an environment with a GPU, or leave --backend out"
+            "vLLM is not installed here: `pip install vllm==0.11.0 'transformers<5'` into an environment with a GPU, or leave --backend out"
         )
     if (folder / "adapter_config.json").is_file():
         raise ValueError(f"{folder} is a LoRA adapter, which the vLLM backend does not load: merge it first")
@@ -42,12 +42,15 @@ def engine_version() -> str:
     return __version__
 
 
-def load_engine(folder: Path, processor: Processor, max_tokens: int, max_images: int) -> Any:
-    """vLLM's engine for a model folder. max_tokens: of a prompt and its answer together. max_images: of one prompt."""
-    from transformers import AutoConfig
+def load_engine(
+    folder: Path, processor: Processor, max_tokens: int, max_images: int, tensor_parallel: int = 1
+) -> Any:
+    """vLLM's engine for a model folder. max_tokens: of a prompt and its answer together. max_images: of one prompt.
+    tensor_parallel: GPUs that share one copy of the model.
+    """
     from vllm import LLM
 
-    positions = AutoConfig.from_pretrained(folder).get_text_config().max_position_embeddings
+    positions = model_config(folder).get_text_config().max_position_embeddings
     pictures = {}
     if processor.image is not None:
         # The pictures come resized; these limits leave them as they are, and let vLLM plan its memory.
@@ -55,12 +58,15 @@ def load_engine(folder: Path, processor: Processor, max_tokens: int, max_images:
         pictures = {"limit_mm_per_prompt": {"image": max_images}, "mm_processor_kwargs": limits}
     return LLM(
         model=str(folder),
+        trust_remote_code=False,
         dtype="bfloat16" if torch.cuda.is_available() else "float32",
         max_model_len=min(max_tokens, positions),
         enable_prefix_caching=True,
         logprobs_mode="processed_logprobs",
         gpu_memory_utilization=MEMORY,
         disable_log_stats=True,
+        tensor_parallel_size=tensor_parallel,
+        distributed_executor_backend="mp" if tensor_parallel > 1 else None,  # also inside a Ray actor
         **pictures,
     )
 

@@ -9,9 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
+from gmpo_vl.yaml_text import read_settings
 
 LEAST_FRESH_SEEDS = 3
 LEARNING_RATE = "worker.actor.optim.lr"
@@ -58,10 +56,10 @@ def read_study(path: str | Path) -> Study:
     """
     path = Path(path)
     try:
-        tree = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+        tree = read_settings(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise StudyError(f"there is no study file {path}") from None
-    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
+    except (OSError, ValueError) as error:
         raise StudyError(f"{path} cannot be read as YAML: {error}") from error
     if not isinstance(tree, dict):
         raise StudyError(f"{path} holds no keys; a study names base, methods, learning_rates, ...")

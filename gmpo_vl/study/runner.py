@@ -16,6 +16,8 @@ from pathlib import Path
 from threading import Event, Lock
 from typing import Any
 
+from gmpo_vl.locks import IN_USE, FolderInUse, locked
+from gmpo_vl.processes import fork_server
 from gmpo_vl.runs import StudyFolder
 
 ERROR_LINES = 12  # of a failed run's log, kept as its error
@@ -42,6 +44,7 @@ def run_all(folder: StudyFolder, jobs: Sequence[Job], workers: int, tell: Callab
     stopping, done = Event(), len(jobs) - len(todo)
     # Cores shared out among the runs, unless the number of threads is set.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+    fork_server(PRELOADED)
     with ThreadPoolExecutor(workers) as pool, _sigterm_as_interrupt():
         futures = {pool.submit(_run, folder, job, stopping, tell): job for job in todo}
         try:
@@ -64,13 +67,14 @@ def _run(
     folder: StudyFolder, job: Job, stopping: Event, tell: Callable[[str], None]
 ) -> dict[str, Any] | None:
     """One run in a process; how it ended is written down. None where it was asked to stop."""
-    folder.run(job.name).folder.mkdir(parents=True, exist_ok=True)
-    log, lock = folder.log_file(job.name), folder.lock_file(job.name)
-    _wait_for_others(lock, stopping, lambda: tell(f"waiting for {job.name}"))
-    if ended_well(folder, job.name):  # whoever held the lock has done it
-        return folder.ending(job.name)
-    began = time.perf_counter()
-    code = None if stopping.is_set() else _in_process(job, log, lock, stopping)
+    log, began = folder.log_file(job.name), 0.0
+    code: int | None = IN_USE
+    while code == IN_USE:  # also where another study's process was quicker
+        _wait_for_others(log.parent, stopping, lambda: tell(f"waiting for {job.name}"))
+        if ended_well(folder, job.name):  # whoever held the lock has done it
+            return folder.ending(job.name)
+        began = time.perf_counter()
+        code = None if stopping.is_set() else _in_process(job, log, stopping)
     if code is None or code in ASKED_TO_STOP:
         return None
     ending = {
@@ -88,11 +92,10 @@ _processes = (
 )  # multiprocessing reads every child's exit code when it starts one: not from two threads at once
 
 
-def _in_process(job: Job, log: Path, lock: Path, stopping: Event) -> int:
+def _in_process(job: Job, log: Path, stopping: Event) -> int:
     """`gmpo-vl ARGUMENTS` to its end, or until it has stopped as asked. Returns its exit code."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
-    process = context.Process(target=_child, args=(list(job.arguments), str(log), str(lock)))
+    process = context.Process(target=_child, args=(list(job.arguments), str(log)))
     with _processes:
         process.start()
     asked = False
@@ -107,16 +110,12 @@ def _in_process(job: Job, log: Path, lock: Path, stopping: Event) -> int:
         time.sleep(0.2)
 
 
-def _child(arguments: list[str], log: str, lock: str) -> None:
+def _child(arguments: list[str], log: str) -> None:
     """The run's own process, in a session of its own: Ctrl-C reaches the study alone, which passes it on once, as SIGTERM.
 
-    It holds the lock for as long as it lives, whatever becomes of the study.
+    It holds the lock on its folder as every run does, whatever becomes of the study.
     """
-    import fcntl
-
     os.setsid()
-    held = open(lock, "w")  # noqa: SIM115 (closed by the process's end)
-    fcntl.flock(held, fcntl.LOCK_EX)
     with open(log, "a", encoding="utf-8") as file:
         file.write(f"$ gmpo-vl {' '.join(arguments)}\n")
         file.flush()
@@ -128,21 +127,18 @@ def _child(arguments: list[str], log: str, lock: str) -> None:
     sys.exit(main(arguments))
 
 
-def _wait_for_others(path: Path, stopping: Event, tell_waiting: Callable[[], None]) -> None:
-    """Until nobody holds the run's lock, or this study is asked to stop."""
-    import fcntl
-
+def _wait_for_others(folder: Path, stopping: Event, tell_waiting: Callable[[], None]) -> None:
+    """Until nobody works in the run's folder, or this study is asked to stop."""
     told = False
-    with path.open("w") as file:
-        while not stopping.is_set():
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    while not stopping.is_set():
+        try:
+            with locked(folder):
                 return
-            except BlockingIOError:
-                if not told:
-                    tell_waiting()
-                told = True
-                time.sleep(0.2)
+        except FolderInUse:
+            if not told:
+                tell_waiting()
+            told = True
+            time.sleep(0.2)
 
 
 def _in_words(ending: dict[str, Any] | None) -> str:

@@ -4,11 +4,11 @@
 |---|---|
 | number, expression | equal (quantities.py) |
 | list, set | the same items in any order, all of them and no more |
-| tuple, interval | the same items in order between the same brackets |
-| union, inequality | the same set of numbers |
+| tuple | the same items in order between the same brackets |
+| interval, inequality, set of numbers | the same numbers (regions.py), or the same inequality up to a positive factor |
 | ratio | in proportion |
 | matrix | the same shape and entries |
-| equation | the same relation, sides exchanged or all signs turned |
+| equation | the same up to a constant factor, terms moved across (equations.py) |
 | a number in a base | the same digits in the same base |
 
 An answer may name its value (`x = 5`, `m\\angle A = 120`) and show how it came about (`3 + 4 = 7`), if every link holds.
@@ -18,24 +18,45 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+from gmpo_vl.verify.equations import difference, proportional
 from gmpo_vl.verify.quantities import EXACT, Leeway, clearly_apart, roughly, rounds_to, same_quantity
-from gmpo_vl.verify.tree import INFINITY, Node, both_signs, contains, is_name, substituted, symbols
+from gmpo_vl.verify.regions import FLIPPED, ORDERS, is_ordered, region, same_region, speaks_of_region
+from gmpo_vl.verify.tree import (
+    OF_SEVERAL,
+    Node,
+    both_signs,
+    contains,
+    functions,
+    is_name,
+    substituted,
+    symbols,
+)
+from gmpo_vl.verify.vectors import aligned
 
 _LISTS = ("list", "either", "set")
-_STRUCTURES = (*_LISTS, "tuple", "union", "matrix", "rel", "based")
-_FLIPPED = {"<": ">", ">": "<", "le": "ge", "ge": "le"}
-_ORDERS = {"<", ">", "le", "ge"}
+_STRUCTURES = (*_LISTS, "tuple", "union", "matrix", "cases", "case", "rel", "based")
 
 
 def same(gold: Node, answer: Node, leeway: Leeway = EXACT) -> bool:
     """Whether `answer` is the same answer as `gold`. Raises quantities.Undecided where the rules cannot tell."""
     if gold == answer:
         return True
-    gold, answer = _spread(gold), _spread(answer)
+    if gold.op == answer.op == "num":
+        return same_quantity(gold, answer, leeway)
+    if not functions(answer).isdisjoint(OF_SEVERAL) and functions(gold).isdisjoint(OF_SEVERAL):
+        return False  # \min(7, 8) is a way not to say 7
+    gold, answer = aligned(_spread(gold), _spread(answer))
+    if gold.op == "numbers" and answer.op == "sym":  # R
+        return gold.args == answer.args
+    if speaks_of_region(gold) or speaks_of_region(answer):
+        ours, theirs = region(gold), region(answer)
+        if ours and theirs and (is_ordered(ours) or same_region(ours, theirs, leeway)):
+            return same_region(ours, theirs, leeway)
+        gold, answer = (Node("list", node.args) if node.op == "both" else node for node in (gold, answer))
     if gold.op == "rel":
         return _same_relation(gold, answer, leeway)
-    if gold.op in ("tuple", "union", "set") and (interval := _as_interval(answer)) and interval[1] != answer:
-        return same(gold, interval[1], leeway)
+    if gold.op in ("tuple", "set") and _is_member(answer):
+        return same(gold, answer.args[1][1], leeway)
     if answer.op == "rel":
         return _value_of_chain(gold, answer, leeway)
     if gold.op in _LISTS:
@@ -103,7 +124,9 @@ def _in_order(ours: tuple[Node, ...], theirs: tuple[Node, ...], leeway: Leeway) 
 def _same_structure(gold: Node, answer: Node, leeway: Leeway) -> bool:
     if gold.op == "based":
         return gold.args == answer.args
-    if gold.op == "union":
+    if gold.op == "case":
+        return _in_order(gold.args, answer.args, leeway)
+    if gold.op in ("union", "cases"):
         return _matched(list(gold.args), list(answer.args), leeway)
     if gold.op == "tuple":
         return gold.args[:2] == answer.args[:2] and _in_order(gold.args[2], answer.args[2], leeway)
@@ -137,13 +160,34 @@ def _is_clock_time(parts: tuple[Node, ...]) -> bool:
 # --- relations --------------------------------------------------------------------------------------------------------
 def _same_relation(gold: Node, answer: Node, leeway: Leeway) -> bool:
     signs, sides = gold.args
-    if signs == ("in",) or set(signs) <= _ORDERS:
-        return _same_set_of_numbers(gold, answer, leeway)
+    if _is_member(gold):
+        one = answer.args[1] if _is_member(answer) else (sides[0], answer)
+        return sides[0] == one[0] and same(sides[1], one[1], leeway)
     if answer.op != "rel":
         return signs == ("=",) and is_name(sides[0]) and same(sides[1], answer, leeway)
     if set(signs) == {"="} and set(answer.args[0]) <= {"=", "approx"}:
         return _same_equation(gold, answer, leeway)
-    return signs == answer.args[0] and len(signs) == 1 and _either_order(sides, answer.args[1], leeway)
+    if len(signs) == len(answer.args[0]) == 1 and {signs[0], answer.args[0][0]} <= ORDERS:
+        return _same_inequality(gold, answer)
+    return (
+        signs == answer.args[0]
+        and len(signs) == 1
+        and signs[0] not in ORDERS
+        and _either_order(sides, answer.args[1], leeway)
+    )
+
+
+def _is_member(node: Node) -> bool:
+    return node.op == "rel" and node.args[0] == ("in",) and is_name(node.args[1][0])
+
+
+def _same_inequality(gold: Node, answer: Node) -> bool:
+    """x + y < 4 as 2x + 2y < 8 or 4 - x > y: up to a positive factor."""
+    (sign, ours), (other, theirs) = (
+        (signs[0], sides) if signs[0] in ("<", "le") else (FLIPPED[signs[0]], sides[::-1])
+        for signs, sides in (gold.args, answer.args)
+    )
+    return sign == other and proportional(Node("sub", ours), Node("sub", theirs), positive=True)
 
 
 def _either_order(ours: tuple[Node, ...], theirs: tuple[Node, ...], leeway: Leeway) -> bool:
@@ -157,17 +201,13 @@ def _same_equation(gold: Node, answer: Node, leeway: Leeway) -> bool:
         return same(ours[1], renamed, leeway)
     if is_name(ours[0]) and not symbols(ours[-1]):  # x = 5
         names = [side for side in theirs if is_name(side)]
-        return (
-            len(names) == 1
-            and symbols(names[0]) == symbols(ours[0])
-            and _value_of_chain(ours[-1], answer, leeway)
-        )
+        if len(names) == 1 and symbols(names[0]) == symbols(ours[0]):
+            return _value_of_chain(ours[-1], answer, leeway)
     if len(ours) != 2 or len(theirs) != 2:
         return False
-    if any(side.op in _STRUCTURES for side in ours + theirs):
+    if any(side.op in _STRUCTURES for side in ours + theirs) or not any(map(symbols, ours)):
         return _either_order(ours, theirs, leeway)
-    left, right = Node("sub", ours), Node("sub", theirs)
-    return same_quantity(left, right) or same_quantity(left, Node("neg", (right,)))
+    return proportional(difference(ours), difference(theirs))
 
 
 def _in_our_variable(ours: tuple[Node, ...], theirs: tuple[Node, ...]) -> Node | None:
@@ -204,58 +244,3 @@ def _value_of_chain(gold: Node, answer: Node, leeway: Leeway) -> bool:
     if not all(same(one, two) or rounds_to(one, two) for one, two in pairwise(values)):
         return False
     return any(same(gold, value, leeway) for value in values)
-
-
-def _same_set_of_numbers(gold: Node, answer: Node, leeway: Leeway) -> bool:
-    ours, theirs = _as_interval(gold), _as_interval(answer)
-    if ours is None or theirs is None:
-        return False
-    if ours[0] is not None and theirs[0] is not None and ours[0] != theirs[0]:
-        return False
-    return same(ours[1], theirs[1], leeway)
-
-
-def _as_interval(node: Node) -> tuple[Node | None, Node] | None:
-    """(symbol, set) of `x < 60`, `-2 \\le x \\le 7`, `x < 2 or x > 3`, `x \\in [-2, 7]`, a bare set; None for anything else."""
-    if node.op in ("tuple", "union", "set"):
-        return None, node
-    if node.op == "either":
-        parts = [_as_interval(item) for item in node.args]
-        if not all(p and p[0] is not None and p[0] == (parts[0] or p)[0] for p in parts):
-            return None
-        return (parts[0] or (None,))[0], Node("union", tuple(p[1] for p in parts if p))
-    if node.op != "rel":
-        return None
-    signs, sides = node.args
-    if signs == ("in",):
-        return sides[0], sides[1]
-    if len(sides) == 2 and set(signs) <= _ORDERS:
-        return _half_line(signs[0], *sides)
-    ups, downs = set(signs) <= {"<", "le"}, set(signs) <= {">", "ge"}
-    if (
-        len(sides) != 3
-        or not (ups or downs)
-        or not is_name(sides[1])
-        or symbols(sides[0])
-        or symbols(sides[2])
-    ):
-        return None
-    low, high = (sides[0], sides[2]) if ups else (sides[2], sides[0])
-    left, right = signs if ups else (_FLIPPED[signs[1]], _FLIPPED[signs[0]])
-    return sides[1], _interval(low, left == "<", high, right == "<")
-
-
-def _half_line(sign: str, left: Node, right: Node) -> tuple[Node, Node] | None:
-    if left.op == "abs" and is_name(left.args[0]) and not symbols(right) and sign in ("<", "le"):  # |x| < 1
-        return left.args[0], _interval(Node("neg", (right,)), sign == "<", right, sign == "<")
-    if is_name(right) and not symbols(left):
-        sign, left, right = _FLIPPED[sign], right, left
-    if not is_name(left) or symbols(right):
-        return None
-    if sign in ("<", "le"):
-        return left, _interval(Node("neg", (INFINITY,)), True, right, sign == "<")
-    return left, _interval(right, sign == ">", INFINITY, True)
-
-
-def _interval(low: Node, low_open: bool, high: Node, high_open: bool) -> Node:
-    return Node("tuple", ("(" if low_open else "[", ")" if high_open else "]", (low, high)))

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from numbers import Number
 
-from gmpo_vl.data.answers import TYPES, check_tolerance
+from gmpo_vl.data.answers import TYPES, check_tolerance, written
+from gmpo_vl.verify.marks import undoubled
 
 _KEYS = {"gold", "type", "tolerance", "choices"}
+# A list with one text, written by Python or as JSON: what a column of lists becomes when it is saved as text.
+_LIST_AS_TEXT = re.compile(r"""\[\s*(?:'([^']+)'|"([^"]+)")\s*,?\s*\]""")
 
 
 @dataclass(frozen=True)
@@ -32,9 +37,7 @@ def parse_gold(gold: str | float | Sequence[str | float] | Gold) -> Gold:
         return gold
     if isinstance(gold, str):
         return _parse_text(gold)
-    if isinstance(gold, int | float):
-        return Gold((_written(gold),))
-    return _checked([_written(g) for g in gold], {})
+    return _checked([gold] if isinstance(gold, int | float | Number) else list(gold), {})
 
 
 @lru_cache(maxsize=50_000)
@@ -53,11 +56,12 @@ def _parse_text(text: str) -> Gold:
                 f"the gold {text[:80]!r} has unknown keys {sorted(unknown)}; known: {sorted(_KEYS)}"
             )
         value = fields.pop("gold")
-        return _checked([_written(g) for g in (value if isinstance(value, list) else [value])], fields)
+        return _checked(value if isinstance(value, list) else [value], fields)
     return _checked([stripped], {})
 
 
-def _checked(alternatives: list[str], fields: dict) -> Gold:
+def _checked(golds: Sequence[object], fields: dict) -> Gold:
+    alternatives = [_text(written(gold, fields.get("type"))) for gold in golds]
     distinct = tuple(dict.fromkeys(alternatives))
     if not distinct or not all(distinct):
         raise ValueError(f"the gold {alternatives!r} is empty: a row without an answer cannot be verified")
@@ -74,8 +78,7 @@ def _checked(alternatives: list[str], fields: dict) -> Gold:
     )
 
 
-def _written(gold: str | float) -> str:
-    """142.0 (AMC's golds are floats) is read as 142."""
-    if isinstance(gold, float) and gold.is_integer():
-        return str(int(gold))
-    return str(gold).strip()
+def _text(gold: str) -> str:
+    """`['70']` is 70."""
+    match = _LIST_AS_TEXT.fullmatch(gold)
+    return undoubled((match[1] or match[2]).strip()) if match else gold

@@ -6,25 +6,34 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from gmpo_vl.verify import Profile, Verdict, parse_gold, verify, verify_batch
 
 CHUNK = 2_000  # pairs held at a time
+MAX_TOLD = 20  # lines that are not graded, one by one
+MAX_LINE = 1 << 24  # characters
 
 
 def grade_file(
-    pairs: str | Path, out: str | Path, profile: Profile = "strict", workers: int = 0
+    pairs: str | Path,
+    out: str | Path,
+    profile: Profile = "strict",
+    workers: int = 0,
+    tell: Callable[[str], None] = print,
 ) -> Counter[str]:
     """Grade every line of `pairs` and write one verdict a line to `out`, in the same order; return counts of outcomes.
+
+    A line that is no pair costs itself: `tell` is told where it is and what is wrong, and it is counted as `not_graded`.
 
     In: `gold` (text, number, or list of alternatives), `response`, and optionally `id` and `benchmark`; other keys are not
         read.
     Out: `id`, `correct`, `extracted`, `gold_type`, `outcome`, `seconds`. The counts also have `correct` and `total`.
-    Raises ValueError naming file and line for a line that is no such pair.
+    Raises ValueError where no line is such a pair, naming the first; `out` stays as it was then.
     """
     if workers < 0:
         raise ValueError(
@@ -33,9 +42,17 @@ def grade_file(
     if Path(pairs).resolve() == Path(out).resolve():
         raise ValueError(f"the verdicts would overwrite the pairs: both are {pairs}")
     counts: Counter[str] = Counter()
-    partial = Path(f"{out}.partial")  # a bad line leaves an earlier result as it was
+    reasons: list[str] = []
+
+    def skip(number: int, reason: str) -> None:
+        counts["not_graded"] += 1
+        if counts["not_graded"] <= MAX_TOLD:
+            reasons.append(f"{pairs}, line {number}: {reason}")
+            tell(f"{reasons[-1]}; not graded")
+
+    partial = Path(f"{out}.partial")
     with partial.open("w", encoding="utf-8") as file:
-        for rows in _chunks(_pairs(Path(pairs))):
+        for rows in _chunks(_pairs(Path(pairs), skip)):
             golds, responses = [row["gold"] for row in rows], [row["response"] for row in rows]
             benchmarks = [str(row.get("benchmark", "")) for row in rows]
             for row, verdict in zip(
@@ -43,6 +60,11 @@ def grade_file(
             ):
                 file.write(json.dumps(_record(row, verdict), ensure_ascii=False) + "\n")
                 counts.update([verdict.outcome, "total", *(["correct"] if verdict.correct else [])])
+    if reasons and not counts["total"]:
+        partial.unlink()
+        raise ValueError(f"no line can be graded: {reasons[0]}")
+    if counts["not_graded"] > MAX_TOLD:
+        tell(f"... and {counts['not_graded'] - MAX_TOLD:,} more lines that were not graded")
     partial.replace(out)
     return counts
 
@@ -57,7 +79,7 @@ def self_check(dataset_path: str | Path, profile: Profile = "strict") -> list[tu
     for row, gold in enumerate(_golds(Path(dataset_path))):
         try:
             spec = parse_gold(gold)
-        except ValueError as error:
+        except (ValueError, TypeError, RecursionError) as error:
             failures.append((row, str(gold), str(error)))
             continue
         if spec.type == "countdown":  # the gold is a target, not an answer
@@ -73,10 +95,11 @@ def summary(counts: Counter[str]) -> str:
     """The counts as people read them: `812 of 1755 correct (46.3%); equal 812, different 700, ...`."""
     total = counts["total"]
     outcomes = ", ".join(
-        f"{name} {n}" for name, n in counts.most_common() if name not in ("total", "correct")
+        f"{name} {n}" for name, n in counts.most_common() if name not in ("total", "correct", "not_graded")
     )
+    left = f"; {counts['not_graded']:,} lines were not graded" if counts["not_graded"] else ""
     share = f" ({counts['correct'] / total:.1%})" if total else ""
-    return f"{counts['correct']} of {total} correct{share}; {outcomes or 'no pairs'}"
+    return f"{counts['correct']} of {total} correct{share}; {outcomes or 'no pairs'}{left}"
 
 
 def _record(row: dict[str, Any], verdict: Verdict) -> dict[str, Any]:
@@ -90,33 +113,76 @@ def _record(row: dict[str, Any], verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def _pairs(path: Path) -> Iterator[dict[str, Any]]:
+def _pairs(path: Path, skip: Callable[[int, str], None]) -> Iterator[dict[str, Any]]:
+    """The pairs of a file; `skip` is told number and reason of every line that is none."""
+    for number, line in _lines(path):
+        try:
+            row = _checked(_loaded(line), number)
+        except (ValueError, TypeError, RecursionError) as error:
+            skip(number, str(error))
+        else:
+            yield row
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Line numbers and lines, but for blank ones; of a line that is too long, its beginning."""
     if not path.is_file():
         raise ValueError(f"there is no file {path}")
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
+    # A byte order mark is left out; bytes that are no UTF-8 become surrogates, which `_loaded` refuses.
+    with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
+        number = 0
+        while line := file.readline(MAX_LINE + 1):
+            number += 1
+            if len(line) > MAX_LINE and not line.endswith("\n"):
+                while (rest := file.readline(MAX_LINE)) and not rest.endswith("\n"):
+                    pass
             if line.strip():
-                yield _checked(line, f"{path}, line {number}", number)
+                yield number, line
 
 
-def _checked(line: str, where: str, number: int) -> dict[str, Any]:
+def _loaded(line: str) -> Any:
+    """A line's JSON. Raises ValueError that says what is wrong with it."""
+    if len(line) > MAX_LINE:
+        raise ValueError(f"it has more than {MAX_LINE:,} characters")
+    if not _is_text(line):
+        raise ValueError("it is not UTF-8")
     try:
-        row = json.loads(line)
+        return json.loads(line)
     except json.JSONDecodeError as error:
-        raise ValueError(f"{where}: no JSON ({error})") from error
+        raise ValueError(f"no JSON ({error})") from error
+    except RecursionError as error:
+        raise ValueError("its JSON is nested too deeply") from error
+    except ValueError as error:  # a number with thousands of digits
+        raise ValueError(f"a number in it is too long ({error})") from error
+
+
+def _checked(row: Any, number: int) -> dict[str, Any]:
     if not isinstance(row, dict) or "gold" not in row or not isinstance(row.get("response"), str):
         raise ValueError(
-            f"{where}: a pair is an object with `gold` and a text `response`; it has {_described(row)}"
+            f"a pair is an object with `gold` and a text `response`; it has {_described(row)[:200]}"
         )
-    if not isinstance(row["gold"], str | int | float | list):
-        raise ValueError(
-            f"{where}: the gold is {row['gold']!r}; it is a text, a number or a list of alternatives"
-        )
+    gold, pair = row["gold"], {"id": number - 1, **row}
+    if not all(map(_is_gold, gold if isinstance(gold, list) else [gold])):
+        raise ValueError(f"the gold is {repr(gold)[:100]}; it is a text, a number or a list of alternatives")
+    for key in ("id", "gold", "response"):  # the id is written again
+        if not _is_text(json.dumps(pair[key], ensure_ascii=False, allow_nan=False)):
+            raise ValueError(f"its `{key}` holds half of a surrogate pair, which is no text")
+    parse_gold(gold)
+    return pair
+
+
+def _is_gold(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, str | int) and not isinstance(value, bool)
+
+
+def _is_text(text: str) -> bool:
     try:
-        parse_gold(row["gold"])
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
-    return {"id": number - 1, **row}
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _described(row: Any) -> str:
@@ -147,19 +213,30 @@ def _golds(path: Path) -> Iterator[Any]:
 
         column = _column(pyarrow.parquet.read_schema(path).names, path)
         yield from pyarrow.parquet.read_table(path, columns=[column]).column(column).to_pylist()
-    elif path.suffix in (".jsonl", ".json"):
-        text = path.read_text(encoding="utf-8")
-        rows = (
-            json.loads(text)
-            if path.suffix == ".json"
-            else [json.loads(line) for line in text.splitlines() if line.strip()]
-        )
+    elif path.suffix == ".jsonl":
+        for number, line in _lines(path):
+            yield _gold_of(line, f"{path}, line {number}", path)
+    elif path.suffix == ".json":
+        try:
+            rows = json.loads(path.read_text(encoding="utf-8-sig"))
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{path}: no JSON ({error})") from error
         for row in rows:
             yield row[_column(list(row), path)]
     else:
         raise ValueError(
             f"{path} is no data set: give a .jsonl, .json or .parquet file, or a folder of datasets.save_to_disk"
         )
+
+
+def _gold_of(line: str, where: str, path: Path) -> Any:
+    try:
+        row = _loaded(line)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+    if not isinstance(row, dict):
+        raise ValueError(f"{where}: a row is an object; it is {_described(row)}")
+    return row[_column(list(row), path)]
 
 
 def _column(names: list[str], path: Path) -> str:

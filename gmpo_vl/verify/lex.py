@@ -1,7 +1,7 @@
 r"""LaTeX, or the plain text that models write, to tokens. One linear pass, bounded in characters, tokens and depth.
 
 Kinds: `num`, `name` (one letter, or `\alpha`-like), `word` (letters that are no product of symbols), `cmd` (a LaTeX
-command that the parser knows), `op` (one sign), `sep` (or, and), `unit`; `short` only inside this file.
+command that the parser knows), `op` (one sign), `sep` (or, and), `numbers` (\mathbb{R}), `unit`; `short` only inside this file.
 """
 
 from __future__ import annotations
@@ -24,6 +24,11 @@ _TOKEN = re.compile(
     r"|(?P<letters>[a-zA-Z]+)"
     r"|(?P<op>\*\*|<=|>=|!=|==|->|[-+*/^_=<>()\[\]{}|,;:!'&.?%°]))"
 )
+_NUMBERS = re.compile(
+    r"\\(?:mathbb|Bbb|mathds)\s*(?:\{\s*([RZNQC])\s*\}|([RZNQC])(?![a-zA-Z]))|\\([RZNQ])(?![a-zA-Z])"
+)
+_NUMBER_SETS = frozenset(("\\mathbb", "\\Bbb", "\\mathds", "\\R", "\\Z", "\\N", "\\Q"))
+_CUP = re.compile(r"\s(?<=[\])]\s)U\s*[(\[]")
 _SPACE = re.compile(r"\s*")
 
 _IGNORED = frozenset(
@@ -47,7 +52,7 @@ _SPELLED = {
     "lparen": "(", "rparen": ")", "prime": "'", "varphi": "phi", "varepsilon": "epsilon", "vartheta": "theta", "doteq": "approx",
     "minus": "-", "infin": "infty", "plusmn": "pm", "widehat": "hat", "widetilde": "tilde", "thickapprox": "approx", "bar": "overline",
     "varnothing": "emptyset", "lbrace": "{", "rbrace": "}", "dots": "ldots", "cdots": "ldots", "dotsc": "ldots", "overrightarrow": "vec",
-    "colorbox": "color", "arctg": "arctan", "tg": "tan", "ctg": "cot", "pmod": "mod", "bmod": "mod", "wedge": "land", "asin": "arcsin",
+    "colorbox": "color", "arctg": "arctan", "tg": "tan", "ctg": "cot", "pmod": "mod", "bmod": "mod", "wedge": "land", "smallsetminus": "setminus", "backslash": "setminus", "vee": "lor", "asin": "arcsin",
     "acos": "arccos", "atan": "arctan", "measuredangle": "angle", "textdegree": "deg",
 }  # fmt: skip
 FUNCTIONS = frozenset(
@@ -64,6 +69,7 @@ GREEK = frozenset(
     ).split()
 )
 _PLAIN = FUNCTIONS | {
+    "abs",
     "sqrt",
     "pi",
     "arcsin",
@@ -91,11 +97,14 @@ _MULTIPLES = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _LONGEST_PRODUCT = 4  # letters in a row that may be a product of symbols; longer ones are a word
 
 
-def lex(text: str) -> list[Token]:
-    """Tokens of a normalised text. Raises Unreadable for signs outside the grammar and for what exceeds the bounds."""
+def lex(text: str, letter_units: bool = True) -> list[Token]:
+    """Tokens of a normalised text. letter_units: letters after a number may name a unit without being set as text.
+
+    Raises Unreadable for signs outside the grammar and for what exceeds the bounds.
+    """
     if len(text) > MAX_CHARS:
         raise Unreadable("too long")
-    tokens = fold_units(_lex(text, in_text=False, depth=0))
+    tokens = fold_units(_lex(text, in_text=False, depth=0), letter_units)
     if len(tokens) > MAX_TOKENS:
         raise Unreadable("too many tokens")
     return tokens
@@ -121,8 +130,16 @@ def _lex(text: str, in_text: bool, depth: int) -> list[Token]:
             tokens += _lex(group[0], True, depth + 1)
             at, spaced = group[1], True
             continue
+        if piece in _NUMBER_SETS and (named := _NUMBERS.match(text, at - len(piece))):
+            tokens.append(Token("numbers", named[1] or named[2] or named[3], spaced))
+            at, spaced = named.end(), False
+            continue
         if kind == "cmd" and piece[1:] in _STYLE:
             continue
+        if kind == "cmd" and piece == "\\AA":
+            kind, piece, spaced = "letters", "angstrom", True
+        if piece == "U" and _CUP.match(text, at - 2):  # (0,1) U (2,3)
+            kind, piece = "cmd", "\\cup"
         tokens += _tokens(kind, piece, in_text, spaced)
         spaced = False
     return tokens
@@ -140,6 +157,8 @@ def _tokens(kind: str, piece: str, in_text: bool, spaced: bool) -> list[Token]:
     name = _SPELLED.get(piece[1:], piece[1:])
     if name in GREEK:
         return [Token("name", name, spaced)]
+    if name in ("land", "lor"):
+        return [Token("sep", {"land": "and", "lor": "or"}[name], spaced)]
     return [
         Token(
             "op" if not name[0].isalpha() and name not in "{}" else "cmd",
@@ -163,10 +182,12 @@ def _letters(run: str, in_text: bool, spaced: bool) -> list[Token]:
     if plain in _PLAIN:
         return [Token("name" if plain in GREEK else "cmd", plain, spaced)]
     product = not in_text or (run.isupper() and len(run) <= _LONGEST_PRODUCT)  # \text{AB} is a segment
-    if not product or run == "in" or len(run) > _LONGEST_PRODUCT:
+    if not product or run in ("in", "per") or len(run) > _LONGEST_PRODUCT:
         return [Token("word", run, spaced)]
-    if unit_of(run, False) is not None:  # milligrams, or m times g: what stands before it will tell
-        return [Token("short", run, spaced)]
+    if (
+        unit_of(run, False) is not None
+    ):  # milligrams, or m times g: what stands around it will tell; an hour is no product
+        return [Token("short" if len(run) < _LONGEST_PRODUCT else "word", run, spaced)]
     if run.startswith("pi") and len(run) == 3:  # "pir"
         return [Token("cmd", "pi", spaced), Token("name", run[2])]
     if run.isupper() and len(run) == _LONGEST_PRODUCT:  # SRAC, a name

@@ -29,6 +29,11 @@ Grader = Literal["gmpo", "mathruler"]
 _ALIKE = frozenset("num sym const neg add sub mul div root pow fn".split())
 _ALIKE_FUNCTIONS = frozenset("sin cos tan ln exp".split())
 _READ_OTHERWISE = re.compile(r"\^\s*\d\s*\d|\d,\d{3}")  # 2^34 may be 2^3 4, and 1,234 a number
+# \Gamma(5) may be a function's value: what is no operation or function of _ALIKE_FUNCTIONS stands before a bracket.
+_APPLIED = re.compile(
+    r"(?:\\(?!(?:left|right|c?dot|times|div|pm|mp|sin|cos|tan|ln|exp|pi|quad|[bB]igg?[lr]?)(?![a-zA-Z]))[a-zA-Z]+"
+    r"|[Α-Ωα-ωϕϵ])\s*(?:\\left|\\[bB]igg?l?)?\s*\("
+)
 _BRACES = re.compile(r"[{}]")
 
 
@@ -63,8 +68,8 @@ def judge(grader: Grader, gold: str, answer: str) -> str:
 
 
 def _clearly_different(gold: str, answer: str) -> bool:
-    """An item of the gold, or its equation, that no rounding and no rearrangement could make one of the answer's. math-verify
-    says so, too, a thousand times slower.
+    """An item of the gold that no rounding could make one of the answer's, or an equation that no scaling and no
+    rearrangement could make the other. math-verify says so, too, a thousand times slower.
     """
     one, two = _alike(gold), _alike(answer)
     if one is None or two is None or any((one.op == op) != (two.op == op) for op in ("rel", "deg")):
@@ -73,6 +78,10 @@ def _clearly_different(gold: str, answer: str) -> bool:
         return far_apart(one.args[0], two.args[0])
     if one.op == "rel":
         (name, value), (other_name, other_value) = one.args[1], two.args[1]
+        if name == other_name and _is_solved(one) and _is_solved(two):  # y = 2x and y = 3x
+            return far_apart(value, other_value)
+        if one.summary.symbols & two.summary.symbols:  # x + y = 4 and 2x = 8 - 2y
+            return False
         left, right = Node("sub", one.args[1]), Node("sub", two.args[1])
         if is_name(name) and is_name(other_name) and not far_apart(value, other_value):  # x = 5 for y = 5
             return False
@@ -83,12 +92,18 @@ def _clearly_different(gold: str, answer: str) -> bool:
     return any(all(far_apart(item, other) for other in theirs) for item in ours)
 
 
+def _is_solved(equation: Node) -> bool:
+    """y = 2x, but not y = 2y - x: the symbol on the left stands nowhere else."""
+    left, right = equation.args[1]
+    return left.op == "sym" and not left.summary.symbols & right.summary.symbols
+
+
 @lru_cache(maxsize=20_000)
 def _alike(text: str) -> Node | None:
     """The tree of what every grammar reads alike: sums, products, fractions, roots and powers; lists of those; two of them
     that are equal. None for anything else.
     """
-    if _READ_OTHERWISE.search(text):
+    if _READ_OTHERWISE.search(text) or _APPLIED.search(text):
         return None
     try:
         node = parse(normalise(text))

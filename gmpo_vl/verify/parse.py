@@ -2,7 +2,8 @@ r"""Tokens to a tree: a small grammar for what stands in answers.
 
     answer   := relation ((',' | ';' | or | and) relation)*          a list when there are several
     relation := set ((= | < | \le | \in | \approx | ...) set)*
-    set      := ratio (\cup ratio)*
+    set      := shared ((\cup | \setminus) shared)*
+    shared   := ratio (\cap ratio)*
     ratio    := sum (':' sum)*
     sum      := term (('+' | '-' | \pm) term)*
     term     := factor (('*' | '/' | nothing) factor)*
@@ -16,10 +17,12 @@ from __future__ import annotations
 from fractions import Fraction
 from functools import lru_cache
 
-from gmpo_vl.verify.commands import NAMING, VALUES, command
+from gmpo_vl.verify.commands import NAMING, VALUES, angle, command, numbers
+from gmpo_vl.verify.counting import combinations
 from gmpo_vl.verify.lex import FUNCTIONS, lex
 from gmpo_vl.verify.reader import Reader
-from gmpo_vl.verify.tokens import Unreadable
+from gmpo_vl.verify.sense import is_measure
+from gmpo_vl.verify.tokens import Token, Unreadable
 from gmpo_vl.verify.tree import Node, num
 
 MAX_ITEMS = 64  # of a list; the longest gold has 18
@@ -32,13 +35,51 @@ _RELATIONS = frozenset("= < > <= >= != -> le ge ne approx cong equiv in perp par
 _RELATION_NAMES = {"<=": "le", ">=": "ge", "!=": "ne", "->": "to"}
 
 
-@lru_cache(maxsize=20_000)
 def parse(text: str) -> Node:
     """The tree of a normalised text. Raises Unreadable."""
-    return Parser(lex(text)).whole()
+    return readings(text)[0]
+
+
+def going_on(digits: str) -> Node:
+    """0.333... and 0.1666...: the shortest block of digits that ends it at least three times (two or more digits: twice) goes on."""
+    decimals = digits.partition(".")[2]
+    for size in range(1, len(decimals) // 2 + 1):
+        block, times = decimals[-size:], 3 if size == 1 else 2
+        if decimals.endswith(block * times):
+            start = Fraction(digits[:-size])
+            return num(
+                start + Fraction(int(block), (10**size - 1) * 10 ** (len(decimals) - size)), "repeating"
+            )
+    raise Unreadable("digits that go on unknown")
+
+
+@lru_cache(maxsize=20_000)
+def readings(text: str) -> tuple[Node, ...]:
+    """The trees of a normalised text, one or two: `2 mg` is a measure, and a product. Raises Unreadable."""
+    tokens = lex(text)
+    if not any(token.kind == "unit" for token in tokens):
+        return (Parser(tokens).whole(),)
+    symbols = lex(text, letter_units=False)
+    if symbols == tokens:
+        return (Parser(tokens).whole(),)
+    try:
+        measure = Parser(tokens).whole()
+        found = (measure,) if is_measure(measure) else ()
+    except Unreadable:
+        found = ()
+    try:
+        return (*found, Parser(symbols).whole())
+    except Unreadable:
+        if not found:
+            raise
+        return found
 
 
 class Parser(Reader):
+    def __init__(self, tokens: list[Token]):
+        super().__init__(tokens)
+        self.may_count = any(token.text in ("C", "P") for token in tokens)  # combinations, arrangements
+
     # --- lists and relations --------------------------------------------------------------------------------------
     def whole(self) -> Node:
         node = self.sequence()
@@ -56,7 +97,11 @@ class Parser(Reader):
             if len(items) > MAX_ITEMS:
                 raise Unreadable("too many items")
         self.depth -= 1
-        return items[0] if len(items) == 1 else Node("either" if joints == {"or"} else "list", tuple(items))
+        if len(items) == 1:
+            return items[0]
+        if joints == {"and"} and all(item.op == "rel" and item.args[0] != ("=",) for item in items):
+            return Node("both", tuple(items))  # x > 1 and x < 4
+        return Node("either" if joints == {"or"} else "list", tuple(items))
 
     def separator(self) -> str:
         """Consume `,`, `;`, or, and (or `, and`) and return the last one; "" without one."""
@@ -86,13 +131,19 @@ class Parser(Reader):
         return Node("sym", (" ".join(words),))
 
     def union(self) -> Node:
-        items = [self.ratio()]
-        while self.take("cup"):
-            items.append(self.ratio())
-        return items[0] if len(items) == 1 else Node("union", tuple(items))
+        node = self.ratio()
+        while op := self.take("cup", "setminus", "cap"):
+            right = self.ratio()
+            while op != "cap" and self.take("cap"):
+                right = Node("cap", (right, self.ratio()))
+            items = (*node.args, right) if (node.op, op) == ("union", "cup") else (node, right)
+            node = Node({"cup": "union", "setminus": "minus"}.get(op, op), items)
+        return node
 
     def ratio(self) -> Node:
         items = [self.sum()]
+        if self.take("choose"):  # {7 \\choose 3}
+            items = [Node("binom", (items[0], self.sum()))]
         while self.take(":"):
             items.append(self.sum())
         return items[0] if len(items) == 1 else Node("ratio", tuple(items))
@@ -160,6 +211,8 @@ class Parser(Reader):
             return self.peek(-1) in ("}", ")", "!", "pi") or (self.kind(-1) == "name" and self.peek(1) == "^")
         if kind == "op":
             return text in ("(", "[", "{") or (text == "|" and self.bars_open())
+        if kind == "numbers":  # 2\\mathbb{Z}
+            return True
         return kind == "cmd" and (text in FUNCTIONS or text in NAMING or text in VALUES)
 
     def mixed(self) -> Node | None:
@@ -233,10 +286,14 @@ class Parser(Reader):
     # --- primaries ------------------------------------------------------------------------------------------------
     def primary(self) -> Node:
         kind, text = self.kind(), self.peek()
+        if self.may_count and (chosen := combinations(self)):
+            return chosen
         if kind == "num":
             return self.number()
         if kind == "name":
             return self.symbol()
+        if kind == "op" and text == "<":
+            return angle(self, ">")
         if kind == "op" and text in ("(", "["):
             return self.bracket()
         if kind == "op" and text == "{":
@@ -253,6 +310,8 @@ class Parser(Reader):
             return node
         if kind == "cmd":
             return command(self)
+        if kind == "numbers":
+            return numbers(self)
         raise Unreadable(f"{text!r} starts no value")
 
     def bars_open(self) -> bool:
@@ -271,6 +330,8 @@ class Parser(Reader):
         if "." in mantissa and self.peek() in ("overline", "dot") and self.kind() == "cmd":
             self.i += 1
             return self.repeating(mantissa)
+        if "." in mantissa and (self.follows(".", ".", ".") or self.take("ldots")):
+            return going_on(mantissa)
         value = Fraction(mantissa if mantissa[-1] != "." else mantissa[:-1])
         return num(value * Fraction(10) ** int(exponent) if exponent else value, text)
 
@@ -299,6 +360,8 @@ class Parser(Reader):
     def symbol(self) -> Node:
         name = self.peek()
         self.i += 1
+        if name == "Gamma" and self.peek() == "(" and not self.tokens[self.i].spaced:
+            return Node("gamma", (self.bracket(),))
         name += self.subscript()
         name += self.primes()
         if (

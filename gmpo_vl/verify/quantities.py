@@ -1,7 +1,7 @@
 """Are two quantities equal? Units, percent and degrees first, then values: exact, or to 40 digits.
 
 The rules of the strict profile:
-- A unit may be missing on one side; where both have one, it must be the same.
+- A unit may be missing on one side; where both have one, it must be the same, or convert (5 cm are 0.05 m: scales.py).
 - A degree sign may be missing on one side. Against a multiple of pi it is an angle: 30 degrees are pi/6.
 - p% is p/100. It also answers the gold p itself, but only where p > 1 (0.5% does not answer 0.5).
 - An exact gold takes a decimal if it is equal, or its correct rounding to at least 10 significant digits (what a
@@ -20,11 +20,23 @@ from typing import Any, NamedTuple
 
 from gmpo_vl.verify.evaluate import MORE_DIGITS, NUMBERS, evaluate, real
 from gmpo_vl.verify.monomials import monomial, same_monomial
-from gmpo_vl.verify.tree import INFINITY, Node, constants, contains, functions, slow_steps, symbols, without
+from gmpo_vl.verify.scales import conversion
+from gmpo_vl.verify.tree import (
+    INFINITY,
+    Node,
+    constants,
+    contains,
+    functions,
+    num,
+    slow_steps,
+    symbols,
+    without,
+)
 
 Point = tuple[tuple[str, Fraction], ...]  # symbols and their values
 
 _STEPPED_POINTS = 40  # where they have floors
+_WHOLE_POINTS = 12  # where they are defined at whole numbers only: 1 + C(n,2) + C(n,4) is 2^(n-1) up to n = 5
 _POINTS = 4  # random points at which two expressions must agree
 _MAX_SLOW = 150  # powers, roots and functions in an answer; the most in a gold is 9
 _MAX_SLOW_AT_POINTS = 30  # where it is evaluated at several points
@@ -51,7 +63,10 @@ def same_quantity(gold: Node, answer: Node, leeway: Leeway = EXACT) -> bool:
     ours, our_unit = _parted(gold)
     theirs, their_unit = _parted(answer)
     if our_unit and their_unit and our_unit != their_unit:
-        return False
+        factor = conversion(their_unit, our_unit)
+        if factor is None:
+            return False
+        theirs, their_unit = Node("mul", (theirs, num(factor))), our_unit
     if their_unit.startswith("arc") and not our_unit:  # 5' and 5'' answer no plain 5
         return False
     if INFINITY.args[0] in constants(ours) | constants(theirs):
@@ -164,8 +179,8 @@ def _agree(gold: Node, answer: Node, names: frozenset[str], mixed: bool) -> bool
     Floors agree at most points with what they are not: those take the whole numbers one by one.
     """
     stepped = _either_contains(gold, answer, ("floor", "ceil"))
-    whole = stepped or _either_contains(gold, answer, ("fact", "binom"))
-    enough = _STEPPED_POINTS if stepped else _POINTS
+    whole = stepped or _either_contains(gold, answer, ("fact", "binom", "sum", "prod"))
+    enough = _STEPPED_POINTS if stepped else _WHOLE_POINTS if whole else _POINTS
     if stepped and slow_steps(answer) > _MAX_SLOW_AT_POINTS // 3:
         raise Undecided("too many powers and functions under a floor")
     seen = 0
@@ -249,7 +264,7 @@ def _ten(ctx: Any, exponent: int) -> Any:
 def _rounding_allowed(gold: Node, answer: Node, leeway: Leeway) -> bool:
     """The cases in which unequal numbers are one answer: see the top of this file."""
     ours, theirs = _written(gold), _written(answer)
-    if leeway.rounded and ours is not None:
+    if leeway.rounded and ours is not None and "." in ours:
         return _is_rounding(_value(answer), _value(gold), ours)
     if ours is None and theirs is not None and "." in theirs and _significant(theirs) >= _CALCULATOR:
         return _is_rounding(_value(gold), _value(answer), theirs)

@@ -10,17 +10,20 @@ arcsec: arcsecond arcseconds arcsec arcsecs
 arcmin: arcminute arcminutes arcmin arcmins
 dollar: dollar dollars usd bucks
 cent: cent cents
+yuan: yuan rmb cny
 mm: millimeter millimeters millimetre millimetres mm
 cm: centimeter centimeters centimetre centimetres cm cms
 dm: decimeter decimeters decimetre decimetres dm
 m: meter meters metre metres
 km: kilometer kilometers kilometre kilometres km kms
 nm: nanometer nanometers nm
+angstrom: angstrom angstroms
 um: micrometer micrometers micron microns um
 inch: inch inches
 ft: foot feet ft
 yd: yard yards yd yds
 mi: mile miles
+nmi: nauticalmile nauticalmiles
 ly: lightyear lightyears
 pc: parsec parsecs pc
 kpc: kpc
@@ -78,6 +81,16 @@ rad: radian radians rad rads
 erg: erg ergs
 dyn: dyne dynes
 mph: mph
+kph: kph kmph kmh
+bit: bit bits
+byte: byte bytes
+Kb: Kb kb kbit
+KB: KB kB
+Mb: Mb Mbit
+MB: MB
+Gb: Gb Gbit
+GB: GB
+TB: TB
 people: people person persons
 student: student students
 way: way ways
@@ -92,7 +105,20 @@ _WORDS = {
     for word in line.partition(":")[2].split()
 }
 _FOLDED = {word.lower(): unit for word, unit in _WORDS.items()}
-_CASED = {"ms", "mm", "nm", "mg", "ml", "pa", "pc", "mpc"}  # here the case tells prefixes apart
+_CASED = {
+    "ms",
+    "mm",
+    "nm",
+    "mg",
+    "ml",
+    "pa",
+    "pc",
+    "mpc",
+    "kb",
+    "mb",
+    "gb",
+    "tb",
+}  # here the case tells prefixes apart
 
 
 # Words after a number that change what it says (also in the plural: hundredths); any other noun (12 right triangles)
@@ -127,13 +153,22 @@ def unit_of(word: str, as_text: bool) -> str | None:
     )
 
 
-def fold_units(tokens: list[Token]) -> list[Token]:
-    """Runs of unit words after a number become one `unit` token, whose text is the same for the same unit."""
+def fold_units(tokens: list[Token], letters_too: bool = True) -> list[Token]:
+    """Runs of unit words after a number become one `unit` token, whose text is the same for the same unit.
+
+    letters_too: also letters that are not set as text (2 mg), which are a product of symbols otherwise.
+    """
+    if not letters_too:
+        tokens = [part for token in tokens for part in (letters(token) if token.kind == "short" else [token])]
     out: list[Token] = []
     i = 0
+    if tokens and tokens[-1] in (Token("cmd", "min", True), Token("cmd", "sec", True)):  # of nothing: 5 min
+        tokens = [*tokens[:-1], Token("word", tokens[-1].text, True)]
     while i < len(tokens):
         if out and _ends_value(out[-1]):
-            unit, after = _unit_run(tokens, i)
+            unit, after = (
+                _rate(tokens, i) if letters_too and tokens[i].kind == "name" else _unit_run(tokens, i)
+            )
             if after == i:
                 unit, after = _noun_run(tokens, i)
             if after > i:
@@ -151,6 +186,14 @@ def _ends_value(token: Token) -> bool:
         or token.text in (")", "}", "]", "|", "pi", "%")
         or (token.kind == "name" and token.text in "ei")
     )
+
+
+def _rate(tokens: list[Token], i: int) -> tuple[str, int]:
+    """Read `m/s`, `m/s^2` at i, the one rate of single letters that is no quotient of symbols after a spaced number."""
+    if tokens[i].spaced and [t.text for t in tokens[i : i + 3]] == ["m", "/", "s"]:
+        power, after = _unit_power(tokens, i + 3)
+        return f"m^1*s^{-power}", after
+    return "", i
 
 
 def _unit_run(tokens: list[Token], i: int) -> tuple[str, int]:
@@ -176,7 +219,7 @@ def _unit_run(tokens: list[Token], i: int) -> tuple[str, int]:
             powers
             and (low == "per" or token.text == "/")
             and i + 1 < len(tokens)
-            and _unit_word(tokens[i + 1]) is not None
+            and (_unit_word(tokens[i + 1]) or _unit_letter(tokens[i + 1])) is not None
         ):
             sign, i = -1, i + 1
             continue
@@ -189,6 +232,10 @@ def _unit_run(tokens: list[Token], i: int) -> tuple[str, int]:
             i += 1
             continue
         unit = _unit_word(token)
+        if unit is None and powers and token.spaced and _unit_power(tokens, i + 1)[0] < 0:  # kg m^{-2}
+            unit = _unit_letter(token)
+        if unit is None and sign < 0:
+            unit = _unit_letter(token)
         if unit is None:
             break
         exponent, i = _unit_power(tokens, i + 1)
@@ -196,7 +243,7 @@ def _unit_run(tokens: list[Token], i: int) -> tuple[str, int]:
         power = 1
     if not powers:
         return "", start
-    if i < len(tokens) and tokens[i].text == "." and i + 1 == len(tokens):
+    if i < len(tokens) and ((tokens[i].text == "." and i + 1 == len(tokens)) or tokens[i].text == "old"):
         i += 1
     named = {unit: p for unit, p in powers.items() if unit and p}
     return "*".join(f"{unit}^{p}" for unit, p in sorted(named.items())), i
@@ -205,25 +252,43 @@ def _unit_run(tokens: list[Token], i: int) -> tuple[str, int]:
 def _noun_run(tokens: list[Token], i: int) -> tuple[str, int]:
     """Up to four plain words at i that name what was counted: the last one, in the singular, and the position after them.
 
-    What is counted stands in the plural (5 distinct integers), except after 1; so a mere word is no noun (5 unknown).
+    What is counted stands in the plural (5 distinct integers), except after 1; so a mere word is no noun (5 unknown). What
+    it is counted by, or made of, may follow (9 letters per day, 640 cups of rice).
     """
-    end = i
-    while end < len(tokens) and tokens[end].kind == "word" and end - i < 4:
-        word = tokens[end].text
-        low = word.lower()
-        if not word.isalpha() or len(word) < 2 or not _MEANINGFUL.isdisjoint((low, low.rstrip("s"))):
-            return "", i
-        end += 1
+    end = _plain_words(tokens, i, 4)
+    of = next((k for k in range(i + 1, end) if tokens[k].text.lower() in ("of", "per", "old")), end)
+    if of == end and end < len(tokens) and tokens[end].text == "/":  # 20 pens/box
+        end = _plain_words(tokens, end + 1, 1)
+        end = of if end == of + 1 else end
     closed = (
         end == len(tokens) or tokens[end].kind == "sep" or tokens[end].text in (".", ",", ")", "}", "\\}")
     )
-    last = tokens[end - 1].text.lower()
+    if not i < of <= end or not closed:
+        return "", i
+    last = tokens[of - 1].text.lower()
     counted = last.endswith("s") or last in _IRREGULAR or tokens[i - 1].text == "1"
-    return (last.rstrip("s"), end) if end > i and closed and counted else ("", i)
+    return (last.rstrip("s"), end) if counted else ("", i)
+
+
+def _plain_words(tokens: list[Token], i: int, most: int) -> int:
+    """The position after the words at i, at most so many and none that changes what a number says; i where one does."""
+    end = i
+    while end < len(tokens) and tokens[end].kind == "word" and end - i < most:
+        word = tokens[end].text
+        low = word.lower()
+        if not word.isalpha() or len(word) < 2 or not _MEANINGFUL.isdisjoint((low, low.rstrip("s"))):
+            return i
+        end += 1
+    return end
 
 
 def _unit_word(token: Token) -> str | None:
     return unit_of(token.text, True) if token.kind in ("word", "short") else None
+
+
+def _unit_letter(token: Token) -> str | None:
+    """The m of `kg/m`, which is no text: a unit after another one only."""
+    return _LETTERS.get(token.text) if token.kind == "name" else None
 
 
 def _unit_power(tokens: list[Token], i: int) -> tuple[int, int]:

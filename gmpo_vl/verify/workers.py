@@ -1,32 +1,40 @@
 """Worker processes that can be killed, for what our own rules do not decide.
 
 No signals and no fork of this process: workers are programs of their own, the deadline is kept here, by waiting on the
-pipe. So it works from any thread, from a forked process and from a Ray actor, and a worker that is stuck is killed and
-replaced before the next question.
+pipe. So it works from any thread, from a forked process and from a Ray actor. A worker may be killed or stopped at any
+moment, and whoever asks may be interrupted at any moment: the next question gets its own answer.
 """
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import json
+import logging
+import math
 import os
 import queue
 import select
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import IO, NamedTuple
+from dataclasses import dataclass, field
+from typing import IO, Any, NamedTuple
+
+from gmpo_vl.processes import command_of
 
 MAX_DECIDED = 50_000  # questions
 DEADLINE = 1.8  # seconds for one answer
 _REPLACED = 5.0  # seconds for another answerer to stand in; it takes milliseconds
-_START = 120.0  # seconds for a worker to import its libraries on a busy machine
+_START = 600.0  # seconds for a worker to import its libraries on a busy machine
+_NUDGE = 1.0  # seconds after which a stopped process is told to go on
+_TRIES = 5  # workers that may be killed under one question
+_OWN_FAULT = (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT)
+_log = logging.getLogger(__name__)
 
 
 class Question(NamedTuple):
@@ -36,163 +44,294 @@ class Question(NamedTuple):
 
 
 class Worker:
-    """One worker program, started at the first question. Who answers in it is replaced after each question that was late."""
+    """One worker program, started at the first question. Who answers in it is replaced after each question that was late.
+
+    Every question has a number, and only the reply with its number is read as its answer. So whatever an earlier question
+    left in the pipes, because it was interrupted or its answerer killed, is dropped.
+    """
 
     def __init__(self) -> None:
         self.process: subprocess.Popen[bytes] | None = None
         self.answerer = 0  # process id
+        self.closed = False  # nobody waits for replies any more
+        self._number = 0  # of the last question
         self._unread = b""
+        self._failed = False  # the last one ended by itself before it was ready
 
     def ask(self, question: Question) -> str:
         """math-verify's verdict: `equal`, `different`, `error`, or `timeout` for a question that took too long."""
-        if self.process is None or self.process.poll() is not None:
-            self._start()
-        line = self._exchange(question)
-        if line is None:
-            self._replace()
-            return "timeout"
-        message = json.loads(line)
-        return "error" if "error" in message else "equal" if message["correct"] else "different"
+        reply = self.reply(question)
+        return "timeout" if reply in ("late", "lost") else reply
+
+    def reply(self, question: Question) -> str:
+        """As `ask`, but `late` for a question that was worked on until its deadline, and `lost` where its processes were
+        killed or stopped: another time it may be answered.
+
+        Raises RuntimeError where a worker cannot start.
+        """
+        try:
+            for _ in range(_TRIES):
+                if self.closed:
+                    return "lost"
+                if self.process is None and not self._start():
+                    continue
+                with suppress(EOFError, BrokenPipeError):
+                    return self._exchange(question)
+                self.stop()  # it has ended
+        except BaseException:  # an interrupt: nobody waits for what it does now
+            self.stop()
+            raise
+        _log.warning(
+            "a verifier worker was killed %d times under one question: counted as a time-out", _TRIES
+        )
+        return "lost"
 
     def stop(self) -> None:
-        process, self.process, self._unread = self.process, None, b""
-        if process is not None:
+        process = self.process
+        if process is None:
+            return
+        if process.returncode is None:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            for pipe in (process.stdin, process.stdout):
-                if pipe is not None:
-                    with suppress(OSError):  # unsent bytes of a killed process
-                        pipe.close()
+        self.process = None
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                pipe.close()
 
-    def _start(self) -> None:
-        self.stop()
+    def _start(self) -> bool:
+        """Whether a worker is ready: False where someone killed it, or kept it stopped.
+
+        Raises RuntimeError for the second one that ends by itself: an interrupt in its first moments looks the same.
+        """
+        self._unread = b""
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "gmpo_vl.verify.worker"],
+            command_of("gmpo_vl.verify.worker"),
+            bufsize=0,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             start_new_session=True,  # a group of its own, killed together
         )
-        if not self._ready(_START):
+        os.set_blocking(_pipe(self.process, "stdin"), False)
+        try:
+            self._await_answerer(_START)
+            self._failed = False
+            return True
+        except TimeoutError:
             self.stop()
-            raise RuntimeError(
-                "a verifier worker did not start; run `python -m gmpo_vl.verify.worker` to see why (is math-verify installed?)"
-            )
+            return False
+        except EOFError:
+            code = self.process.wait()
+            self.stop()
+            killed = code < 0 and -code not in _OWN_FAULT
+            if self._failed and not killed:
+                raise RuntimeError(
+                    "a verifier worker did not start; run `python -m gmpo_vl.verify.worker` to see why (is math-verify "
+                    "installed?)"
+                ) from None
+            self._failed = not killed
+            return False
 
-    def _replace(self) -> None:
-        """Kill who answers, and wait for the next one; what it may still have said is not read as an answer."""
+    def _exchange(self, question: Question) -> str:
+        """Send the question until its own reply comes. Raises EOFError or BrokenPipeError where the worker has ended."""
+        until = time.monotonic() + question.deadline
+        self._number = number = self._number + 1
+        asked = {"number": number, "gold": question.gold, "answer": question.answer}
+        request = (
+            f"\n{json.dumps(asked)}\n".encode()
+        )  # the first newline ends what an interrupt left half written
+        try:
+            self._send(request, until)
+            while True:
+                message = self._message(until)
+                if "ready" in message:  # the one who was asked has died
+                    self.answerer = message["ready"]
+                    if message["spent"]:
+                        return "late"
+                    self._send(request, until)
+                elif message.get("number") == number:
+                    return "error" if "error" in message else "equal" if message["correct"] else "different"
+        except TimeoutError:
+            return self._replace()
+
+    def _replace(self) -> str:
+        """Kill who answers, and wait for the next one. `late` if it was at work, `lost` if it was stopped or dead."""
         with suppress(ProcessLookupError):
+            outcome = "late" if _at_work(self.answerer) else "lost"
             os.kill(self.answerer, signal.SIGKILL)
-        if not self._ready(_REPLACED):
+        try:
+            self._await_answerer(_REPLACED)
+        except (TimeoutError, EOFError):
             self.stop()
+        return outcome
 
-    def _ready(self, seconds: float) -> bool:
+    def _await_answerer(self, seconds: float) -> None:
         until = time.monotonic() + seconds
-        while (line := self._line(until)) is not None:
-            with suppress(ValueError):  # half a line of a killed one
-                message = json.loads(line)
+        while time.monotonic() < until:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(_running(self.process).pid, signal.SIGCONT)  # who was stopped would never tell
+            with suppress(TimeoutError):
+                message = self._message(min(until, time.monotonic() + _NUDGE))
                 if "ready" in message:
                     self.answerer = message["ready"]
-                    return True
-        return False
+                    return
+        raise TimeoutError
 
-    def _exchange(self, question: Question) -> bytes | None:
-        until = time.monotonic() + question.deadline
-        request = {"gold": question.gold, "answer": question.answer}
-        try:
-            _pipe(self.process, "stdin").write(json.dumps(request).encode() + b"\n")
-            _pipe(self.process, "stdin").flush()
-        except BrokenPipeError:  # it died since the last question
-            return None
-        return self._line(until)
+    def _send(self, data: bytes, until: float) -> None:
+        stdin = _pipe(self.process, "stdin")
+        while data:
+            _wait(stdin, select.POLLOUT, until)
+            data = data[os.write(stdin, data) :]
 
-    def _line(self, until: float) -> bytes | None:
-        """The worker's next line that is not empty, None when it ends or the time is over."""
-        stdout = _pipe(self.process, "stdout").fileno()
+    def _message(self, until: float) -> dict[str, Any]:
+        """The worker's next message; half a line of a killed one is none."""
+        stdout = _pipe(self.process, "stdout")
         while True:
             line, newline, rest = self._unread.partition(b"\n")
-            if newline:
-                self._unread = rest
-                if line:
-                    return line
+            if not newline:
+                _wait(stdout, select.POLLIN, until)
+                chunk = os.read(stdout, 65536)
+                if not chunk:
+                    raise EOFError
+                self._unread += chunk
                 continue
-            left = until - time.monotonic()
-            if left <= 0 or not select.select([stdout], [], [], left)[0]:
-                return None
-            chunk = os.read(stdout, 65536)
-            if not chunk:
-                return None
-            self._unread += chunk
+            self._unread = rest
+            with suppress(ValueError):
+                message = json.loads(line)
+                if isinstance(message, dict):
+                    return message
 
 
-def _pipe(process: subprocess.Popen[bytes] | None, name: str) -> IO[bytes]:
-    pipe = getattr(process, name, None)
-    if pipe is None:
+def _wait(descriptor: int, event: int, until: float) -> None:
+    """Until the pipe can be used or has ended. Raises TimeoutError."""
+    poll = select.poll()  # `select` knows no descriptor above 1,023
+    poll.register(descriptor, event)
+    if not poll.poll(max(0, math.ceil(1000 * (until - time.monotonic())))):
+        raise TimeoutError
+
+
+def _running(process: subprocess.Popen[bytes] | None) -> subprocess.Popen[bytes]:
+    if process is None:
         raise RuntimeError("the verifier worker is not running")
-    return pipe
+    return process
+
+
+def _pipe(process: subprocess.Popen[bytes] | None, name: str) -> int:
+    pipe: IO[bytes] = getattr(_running(process), name)
+    return pipe.fileno()
+
+
+def _at_work(process: int) -> bool:
+    import psutil
+
+    try:
+        return psutil.Process(process).status() in (psutil.STATUS_RUNNING, psutil.STATUS_DISK_SLEEP)
+    except psutil.Error:
+        return False
+
+
+@dataclass
+class _Call:
+    """One call of `Pool.ask`, and where its replies go: (index, reply or exception)."""
+
+    replies: queue.SimpleQueue[tuple[int, Any]] = field(default_factory=queue.SimpleQueue)
+    wanted: bool = True
 
 
 class Pool:
-    """`size` workers that threads borrow."""
+    """`size` workers, each with a thread of its own that asks it.
+
+    Signal handlers run in the main thread and what they raise ends a call of `ask`, but never a thread here: so an
+    interrupt cannot leave a worker unreturned or a lock held. Queues written in C are all that the two sides share.
+    """
 
     def __init__(self, size: int) -> None:
-        self.workers = [Worker() for _ in range(size)]
-        self.free: queue.SimpleQueue[Worker] = queue.SimpleQueue()
-        for worker in self.workers:
-            self.free.put(worker)
+        self.size = size
+        self._started = 0
+        self._lock = threading.RLock()  # a signal's handler may ask while its thread holds it
+        self._workers: list[Worker] = []
+        self._closed = False
+        self._questions: queue.SimpleQueue[tuple[_Call, int, Question] | None] = queue.SimpleQueue()
+        self._ended: queue.SimpleQueue[None] = queue.SimpleQueue()
 
-    def ask(self, question: Question) -> str:
-        worker = self.free.get()
+    def ask(self, questions: Sequence[Question]) -> list[str]:
+        """The workers' replies, in order (Worker.reply)."""
+        with self._lock:
+            while self._started < self.size:
+                _thread.start_new_thread(
+                    self._serve, ()
+                )  # threading's own waits in Python, where a signal can break in
+                self._started += 1
+        call, replies = _Call(), {}
         try:
-            return worker.ask(question)
+            for i, question in enumerate(questions):
+                self._questions.put((call, i, question))
+            while len(replies) < len(questions):
+                try:
+                    i, reply = call.replies.get(timeout=1.0)
+                except queue.Empty:
+                    if self._closed:
+                        break
+                    continue
+                if isinstance(reply, BaseException):
+                    raise reply
+                replies[i] = reply
         finally:
-            self.free.put(worker)
+            call.wanted = False
+        return [replies.get(i, "lost") for i in range(len(questions))]
 
     def stop(self) -> None:
-        for worker in self.workers:
-            worker.stop()
+        self._closed = True
+        self._questions.put(None)
+        workers = list(self._workers)
+        for worker in workers:
+            worker.closed = True
+            if process := worker.process:
+                process.kill()  # its thread sees the end of it, and does the rest
+        for _ in workers:
+            self._ended.get()
+
+    def _serve(self) -> None:
+        worker = Worker()
+        self._workers.append(worker)
+        worker.closed = self._closed
+        while (asked := self._questions.get()) is not None:
+            call, i, question = asked
+            try:
+                reply = worker.reply(question) if call.wanted else "lost"
+                if reply == "lost" and call.wanted:  # the answerer was stopped: another one may say more
+                    reply = worker.reply(question)
+            except BaseException as error:  # raised where the question was asked
+                reply = error
+            call.replies.put((i, reply))
+        self._questions.put(None)  # for the next thread
+        worker.stop()
+        self._ended.put(None)
 
 
-_pools: dict[tuple[int, int], Pool] = {}
+_pools: dict[int, Pool] = {}  # by size
 _decided: dict[tuple[str, str], str] = {}
 _late: Counter[tuple[str, str]] = Counter()
-_lock = threading.Lock()
-
-
-def _new_lock() -> None:
-    """A fork can happen while another thread holds the lock; the child has no such thread."""
-    global _lock
-    _lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_new_lock)
 
 
 def ask_math_verify(questions: Sequence[Question], workers: int = 1) -> list[str]:
     """math-verify's outcome for each question, in order; the workers stay for the next call.
 
-    A pair is asked once: decisions are remembered, and so are those that were late twice; errors are not.
+    A pair is asked once: decisions are remembered, and so are those that were late twice; errors are not, nor are
+    questions whose worker was killed or stopped.
     """
     pairs = [question[:2] for question in questions]
     said = {pair: known for pair in pairs if (known := _known(pair))}
     new = [question for pair, question in dict(zip(pairs, questions)).items() if pair not in said]
-    if len(new) == 1:
-        replies = [_pool(max(1, workers)).ask(new[0])]
-    elif new:
-        pool = _pool(max(1, workers))
-        with ThreadPoolExecutor(len(pool.workers)) as threads:
-            replies = list(threads.map(pool.ask, new))
-    else:
-        replies = []
-    said.update(zip((question[:2] for question in new), replies))
+    replies = dict(zip((question[:2] for question in new), _pool(max(1, workers)).ask(new))) if new else {}
     if len(_decided) + len(_late) + len(new) > MAX_DECIDED:
         _decided.clear()
         _late.clear()
-    _decided.update({pair: reply for pair, reply in said.items() if reply in ("equal", "different")})
-    _late.update(question[:2] for question in new if said[question[:2]] == "timeout")
+    _decided.update({pair: reply for pair, reply in replies.items() if reply in ("equal", "different")})
+    _late.update(pair for pair, reply in replies.items() if reply == "late")
+    said |= {pair: "timeout" if reply in ("late", "lost") else reply for pair, reply in replies.items()}
     return [said[pair] for pair in pairs]
 
 
@@ -201,19 +340,15 @@ def _known(pair: tuple[str, str]) -> str | None:
 
 
 def _pool(size: int) -> Pool:
-    """This process's pool of that size: a forked child never shares its parent's pipes."""
-    with _lock:
-        key = (os.getpid(), size)
-        if key not in _pools:
-            _pools[key] = Pool(size)
-        return _pools[key]
+    return _pools.setdefault(size, Pool(size))
 
 
 def stop_workers() -> None:
     """End the workers of this process; the next question starts new ones."""
-    with _lock:
-        for key in [key for key in _pools if key[0] == os.getpid()]:
-            _pools.pop(key).stop()
+    while _pools:
+        _pools.popitem()[1].stop()
 
 
 atexit.register(stop_workers)
+if hasattr(os, "register_at_fork"):  # a child never shares its parent's pipes, and has no such threads
+    os.register_at_fork(after_in_child=_pools.clear)

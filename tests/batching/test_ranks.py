@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from gmpo_vl.batching.cost import Rates
 from gmpo_vl.batching.planning import rows_of
-from gmpo_vl.batching.ranks import deal, group_cost
+from gmpo_vl.batching.ranks import deal, group_cost, group_operations
 from gmpo_vl.data.types import Example, Prompt
 from gmpo_vl.rollout.types import Group, Response
 
@@ -54,3 +54,14 @@ def test_a_large_picture_costs_more_than_the_same_number_of_words():
     assert group_cost(RATES, rows, share_prefix=False) > group_cost(RATES, rows)
     assert group_cost(RATES, rows, checkpointing=True) > group_cost(RATES, rows) > group_cost(RATES, rows[:1])
     assert group_cost(RATES, []) == 0
+
+
+def test_operations_of_an_update_are_those_of_what_is_run():
+    rows = rows_of([make_group(200, [10, 30], side=4)])
+    once = 200 * 1000 + 200**2 / 2 + 4 * 4 * (100 + 4 * 4)  # the prompt and its picture
+    answers = [(n - 1) * 1000 + (n - 1) * 200 + (n - 1) ** 2 / 2 + n * 500 for n in (10, 30)]
+    assert group_operations(RATES, rows) == 3 * (once + sum(answers))
+    assert group_operations(RATES, rows, share_prefix=False) == 3 * (2 * once + sum(answers))
+    assert group_operations(RATES, rows[:1]) == 3 * (once + answers[0])
+    assert group_operations(RATES, rows, frozen_vision=True) == group_operations(RATES, rows) - 2 * 1856
+    assert group_operations(RATES, []) == 0

@@ -291,7 +291,7 @@ def test_the_exit_code_follows_what_was_asked(config, tmp_path):
     assert main(["data", "check", path, "--clean", str(tmp_path / "x"), "--drop", "image_tags"]) == 2
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.integers(0, 6), max_size=12), st.lists(st.integers(0, 6), max_size=12))
 def test_repeats_and_common_values_are_those_a_plain_loop_finds(mine, other):
     from gmpo_vl.check.survey import _common, _repeats

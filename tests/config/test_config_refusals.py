@@ -331,3 +331,43 @@ def test_easyr1s_habit_of_switching_kl_off_on_the_command_line_works(easyr1_exam
 def test_validation_only_needs_no_training_rows_and_one_sample(path):
     overrides = ["trainer.val_only=true", "data.val_files=rows", "data.train_files=''", "worker.rollout.n=1"]
     assert load_config(path, overrides).trainer.val_only
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        " ",
+        ".",
+        "./",
+        "..",
+        "../x",
+        "a/../../x",
+        "a/..",
+        "/tmp/x",
+        "//x",
+        "a\0b",
+        "a\nb",
+        "a\x1b[2Jb",
+        "\u2028",
+        "\x7f",
+    ],
+)
+def test_a_name_that_leaves_runs_is_refused_when_the_file_is_read(write, name):
+    assert "a run needs a name" in refusal(write(trainer={"experiment_name": name}))
+
+
+@pytest.mark.parametrize(
+    "name", ["demo", "team/run 1", "..x", "a..b", "größer", "実験", ".hidden", "~", "-x"]
+)
+def test_any_other_name_is_taken(write, name):
+    config = load_config(write(trainer={"experiment_name": name}))
+    assert config.trainer.save_checkpoint_path == f"runs/{name}"
+
+
+def test_the_runs_folder_itself_may_lie_anywhere(write, tmp_path):
+    path = write(trainer={"save_checkpoint_path": f"../{tmp_path.name}/x"})
+    assert load_config(path).trainer.save_checkpoint_path == f"../{tmp_path.name}/x"
+    for key in ("save_checkpoint_path", "project_name", "load_checkpoint_path"):
+        assert f"trainer.{key}" in (said := refusal(write(trainer={key: "a\0b"})))
+        assert "NUL" in said

@@ -153,7 +153,7 @@ def test_a_split_that_ends_without_a_row_is_refused_with_its_keys(keys, said, tm
 def test_every_named_split_has_rows_but_a_trial_need_not_reach_the_validation_share(tmp_path):
     rows = [json.dumps({"q": f"What is {n}?", "a": str(n)}) for n in range(40)]
     (tmp_path / "a.jsonl").write_text("\n".join(rows))
-    (tmp_path / "none.jsonl").write_text("")
+    (tmp_path / "none.jsonl").write_text("\n")
     body = "\nproblem: q\nanswer: a\n"
     path = write_mapping(tmp_path / "m.yaml", f"source: a.jsonl{body}validation: 0.3\n")
     card = convert(path, tmp_path / "out", limit=1)

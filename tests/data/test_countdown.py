@@ -32,14 +32,14 @@ def right(row, answer) -> bool:
     return verify(row["answer"], f"<answer>{answer}</answer>", answer_in="tag").correct
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.integers(1, 25), min_size=2, max_size=3))
 def test_an_expression_is_written_as_what_it_is_worth(numbers):
     for expression in expressions(numbers):
         assert evaluate(parse(str(expression))) == expression.value
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=4))
 def test_what_is_reached_in_whole_numbers_is_what_exact_fractions_reach(numbers):
     every = {expression.value for expression in expressions(numbers)}

@@ -169,7 +169,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.dictionaries(st.sampled_from(["problem", "answer", "images", "id", "other"]), JSON))
 def test_any_row_is_an_example_or_a_fault(content):
     try:

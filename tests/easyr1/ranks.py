@@ -45,7 +45,7 @@ def make_groups(config, count=8):
     return groups
 
 
-def run_ranks(world, task, *args, seconds=120):
+def run_ranks(world, task, *args, seconds=3600):
     """task(rank, world, *args) in `world` processes; what each returns (plain values, tensors), by rank. A rank that fails or hangs ends them all."""
     with socket.socket() as sock, tempfile.TemporaryDirectory() as folder:
         sock.bind(("", 0))

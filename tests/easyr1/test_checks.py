@@ -33,6 +33,7 @@ from gmpo_vl.engines.passes import trained_rows
 from gmpo_vl.engines.session import open_run
 from gmpo_vl.engines.setup import configured_model, validation_sampling_of, vision_is_frozen
 from gmpo_vl.engines.stopping import Stopped
+from gmpo_vl.locks import FolderInUse, locked
 from gmpo_vl.models.processing import load_processor
 from gmpo_vl.models.tiny_families import save_tiny_family
 from gmpo_vl.rewards.loading import built_in_rewards
@@ -139,6 +140,14 @@ def test_an_old_checkpoint_goes_only_after_the_new_one_is_whole(make_config, tmp
     with pytest.raises(OSError, match="0 of 1 ranks' weights arrived"):
         save(session)
     assert run.checkpoint_steps() == [1]
+
+
+def test_a_folder_that_another_run_has_is_refused_before_ray(make_config, tmp_path, monkeypatch):
+    monkeypatch.setattr(driver, "start_ray", lambda _config: pytest.fail("Ray was started"))
+    with locked(tmp_path / "run"), pytest.raises(FolderInUse, match=f"in use by process {os.getpid()} on"):
+        driver.train(make_config())
+    assert not ray.is_initialized()
+    assert not (tmp_path / "run" / "checkpoints").exists()
 
 
 def test_easyr1_s_own_losses_keep_their_settings(make_config):

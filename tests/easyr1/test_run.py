@@ -36,16 +36,14 @@ def start(tmp_path, overrides, name, *more):
 
 
 def finish(process, code=0):
-    output, _ = process.communicate(timeout=900)
+    output, _ = process.communicate()
     assert process.returncode == code, output[-4000:]
     return output
 
 
-def wait_for(path, process, seconds=900):
-    deadline = time.monotonic() + seconds
+def wait_for(path, process):
     while not path.exists():
         assert process.poll() is None, process.communicate()[0][-4000:]
-        assert time.monotonic() < deadline, f"{path} did not come"
         time.sleep(0.05)
 
 

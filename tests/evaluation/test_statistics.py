@@ -45,15 +45,22 @@ def brute_majority(answers, correct, k):
 
 
 def test_majority_is_exact_for_all_samples_and_near_the_enumeration_for_some():
-    for answers in product(["1", "2", None], repeat=4):
-        correct = [a == "1" for a in answers]
+    for answers in product([1, 2, None], repeat=4):
+        correct = [a == 1 for a in answers]
         assert majority_at_k(answers, correct, 4) == pytest.approx(brute_majority(answers, correct, 4))
-    answers = ["1", "1", "2", "2", "2", None, "3", "1"]
-    correct = [a == "1" for a in answers]
+    answers = [1, 1, 2, 2, 2, None, 3, 1]
+    correct = [a == 1 for a in answers]
     for k in (1, 3, 5):
         assert majority_at_k(answers, correct, k) == pytest.approx(
             brute_majority(answers, correct, k), abs=0.08
         )
+
+
+def test_an_answer_is_right_where_most_of_its_samples_are():
+    """A grader can refuse one spelling of a right answer, or take one of a wrong one."""
+    assert majority_at_k([0, 0, 0, 1], [True, True, False, False], 4) == 1.0
+    assert majority_at_k([0, 0, 0, 1], [True, False, False, True], 4) == 0.0
+    assert majority_at_k([0, 0, 1], [True, False, True], 3) == 0.5
 
 
 @pytest.mark.parametrize(("questions", "n"), [(60, 16), (200, 1)])

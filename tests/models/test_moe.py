@@ -51,7 +51,7 @@ def test_a_normalised_single_expert_gives_the_router_no_gradient(top_1, tmp_path
     assert "gets no gradient" in (router_obstacle(model.config) or "")
     packed = pack(rows_with(prompts_of("text", processor, []), [[7], [9]]), None, CPU)
     response_log_probs(model, packed, 1.0, ())[0].sum().backward()
-    assert all(float(router.weight.grad.abs().max()) < 1e-8 for router in routers(model))
+    assert all(float(router.weight.grad.abs().max()) < 1e-6 for router in routers(model))
     assert router_obstacle(load_model(top_1).config) is None
 
 

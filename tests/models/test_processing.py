@@ -1,5 +1,7 @@
 """Prompts are what transformers' own processor and model would make of them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -62,8 +64,8 @@ def test_every_picture_becomes_as_many_tokens_as_it_has_merged_patches(folder):
     assert [tuple(image.shape) for image in prompt.images] == [(56, 112, 3), (56, 56, 3)]
 
 
-def test_a_problem_that_spells_the_image_token_is_refused_by_name(folder):
+def test_a_chat_template_with_an_image_token_of_its_own_is_refused_by_name(folder):
+    processor = load_processor(folder)
+    doubled = replace(processor, chat_template=processor.chat_template + "<|image_pad|>")
     with pytest.raises(ValueError, match="row-7: 2 image tokens for 1 pictures"):
-        encode_prompt(
-            Example("row-7", "<image><|image_pad|>", "1", (picture(56, 56),)), load_processor(folder)
-        )
+        encode_prompt(Example("row-7", "<image>how large?", "1", (picture(56, 56),)), doubled)

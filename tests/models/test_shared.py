@@ -78,7 +78,7 @@ def segments_of(groups: list[tuple[int, list[int]]]) -> list[Segment]:
     return segments
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(groups_of_lengths, st.integers(1, 4))
 def test_one_varlen_call_gives_what_padded_calls_give(groups, piece):
     segments = segments_of(groups)

@@ -89,7 +89,7 @@ def exact_ratios(new, old):
 
 
 @given(log_ratios, advantages, clips, clips)
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 def test_gmpo_is_eq_5_in_product_form_for_any_clip_and_sign(deltas, advantage, clip_low, clip_high):
     new, old = as_log_probs(deltas)
     got, _ = loss_and_gradient("gmpo", new, old, advantage, log_clip_low=clip_low, log_clip_high=clip_high)
@@ -102,7 +102,7 @@ def test_gmpo_is_eq_5_in_product_form_for_any_clip_and_sign(deltas, advantage, c
 @given(
     deltas=log_ratios, advantage=advantages, power=st.sampled_from([-3.0, -1e-6, 0.0, 1e-4, 0.5, 1.0, 2.0])
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_every_objective_is_its_formula_in_ratio_space(loss_type, deltas, advantage, power):
     new, old = as_log_probs(deltas)
     defaults = OBJECTIVES[loss_type].defaults
@@ -125,7 +125,7 @@ def test_algorithm_1_and_eq_5_part_for_an_asymmetric_clip_and_a_negative_advanta
 
 
 @given(st.lists(st.floats(-0.19, 0.18), min_size=1, max_size=20), advantages)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_gradients_are_eq_6_and_eq_7_where_nothing_is_clipped(deltas, advantage):
     new, old = as_log_probs(deltas)
     ratios = exact_ratios(new, old)
@@ -153,7 +153,7 @@ def test_gradients_agree_with_finite_differences_where_tokens_are_clipped(loss_t
 
 
 @given(log_ratios, advantages)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_unclipped_gmpo_is_never_larger_than_unclipped_grpo(deltas, advantage):
     new, old = as_log_probs(deltas)
     gmpo, _ = loss_and_gradient("gmpo_noclip", new, old, advantage)
@@ -162,7 +162,7 @@ def test_unclipped_gmpo_is_never_larger_than_unclipped_grpo(deltas, advantage):
 
 
 @given(log_ratios, advantages)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_power_mean_meets_grpo_gmpo_and_hmpo(deltas, advantage):
     new, old = as_log_probs(deltas)
     same_clip = {"clip_ratio_low": -math.expm1(-0.4), "clip_ratio_high": math.expm1(0.4)}
@@ -174,7 +174,7 @@ def test_power_mean_meets_grpo_gmpo_and_hmpo(deltas, advantage):
 
 
 @given(log_ratios, advantages)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_gmpo_without_clip_is_gspo_without_clip(deltas, advantage):
     new, old = as_log_probs(deltas)
     gspo = loss_and_gradient("gspo", new, old, advantage, clip_ratio_low=1.0, clip_ratio_high=math.inf)

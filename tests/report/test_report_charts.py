@@ -58,7 +58,7 @@ def test_running_mean_is_the_mean_of_the_last_ones():
     unit=st.sampled_from(["", "%", "s"]),
 )
 @example(ys=[1.0, 5e-324, 1e300], log=True, stacked=False, unit="")
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_nothing_is_drawn_outside_the_frame(ys, log, stacked, unit):
     ys = [abs(y) for y in ys] if stacked else ys
     chart = Chart(
@@ -76,7 +76,7 @@ def test_nothing_is_drawn_outside_the_frame(ys, log, stacked, unit):
 
 
 @given(st.lists(st.tuples(st.floats(-1e6, 1e6), st.floats(0, 1e6)), min_size=1, max_size=900), st.booleans())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_band_lies_in_the_frame_and_around_its_line(values, log):
     band = [(i, y, y + wide) for i, (y, wide) in enumerate(values)]
     line = [(i, (low + high) / 2) for i, low, high in band]

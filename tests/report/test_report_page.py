@@ -109,6 +109,16 @@ def test_a_missing_picture_is_said(run):
     assert "picture missing" in page.text
 
 
+def test_a_picture_outside_the_runs_folder_is_never_shown(run, png):
+    """A run's folder may be somebody else's."""
+    (run.folder.parent / "private.webp").write_bytes(png)
+    records = run.read_rollouts(1)
+    for name in ("../../private", str(run.folder.parent / "private"), "..", "a\0b"):
+        run.write_rollouts(1, [dataclasses.replace(r, images=[name]) for r in records])
+        assert base64.b64encode(png).decode() not in page_of(run).text
+        assert not any(base64.b64encode(png).decode() in image["src"] for image in page_of(run).all("img"))
+
+
 def test_headline_shows_before_after_interval_families_and_controls(run):
     text = " ".join(page_of(run).text.split())
     for shown in (

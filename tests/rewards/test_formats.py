@@ -2,7 +2,6 @@
 
 import random
 import re
-import time
 
 from gmpo_vl.rewards.formats import thinks_then_answers, thinks_then_boxes
 
@@ -39,9 +38,8 @@ def test_they_agree_with_the_patterns_on_random_pieces():
     assert {(True, False), (False, True), (False, False)} <= seen
 
 
-def test_degenerate_responses_take_no_time():
-    for text in ("<think></think>\\boxed{" * 20_000, " " * 400_000, "<think>" + "</think>" * 50_000):
-        start = time.process_time()
-        thinks_then_boxes(text)
-        thinks_then_answers(text)
-        assert time.process_time() - start < 0.1
+def test_degenerate_responses_come_to_an_end():
+    """What looks at every pair of characters or more would not: it takes 10^12 steps here."""
+    for text in ("<think></think>\\boxed{" * 50_000, " " * 1_000_000, "<think>" + "</think>" * 125_000):
+        assert not thinks_then_boxes(text)
+        assert not thinks_then_answers(text)

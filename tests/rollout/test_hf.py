@@ -10,6 +10,7 @@ from gmpo_vl.models.forward import response_log_probs
 from gmpo_vl.models.loading import banned_ids, eos_ids, load_model
 from gmpo_vl.models.processing import encode_prompt, load_processor
 from gmpo_vl.models.tiny import save_tiny
+from gmpo_vl.rollout import hf
 from gmpo_vl.rollout.hf import generate
 from gmpo_vl.rollout.sampling import draw
 from gmpo_vl.rollout.types import Sampling
@@ -85,6 +86,31 @@ def test_chunks_change_nothing_but_memory(tiny):
     wide = generate(model, processor, prompts, sampling)
     narrow = generate(model, processor, prompts, sampling, max_cached_tokens=1)
     assert [[r.text for r in g.responses] for g in wide] == [[r.text for r in g.responses] for g in narrow]
+
+
+def test_pictures_and_prompts_in_parts_change_nothing(tiny, monkeypatch):
+    """Prompts of several lengths, one prompt and one picture at a time: the same tokens, log-probs up to rounding."""
+    model, processor, prompts = tiny
+    sampling = Sampling(n=2, max_tokens=8)
+    whole = generate(model, processor, prompts, sampling)
+    monkeypatch.setattr("gmpo_vl.models.features.PATCHES", 1)
+    calls = []
+    real = hf.run_language_model
+
+    def counted(model, embeddings_BPH, *args, **kwargs):
+        calls.append(tuple(embeddings_BPH.shape[:2]))
+        return real(model, embeddings_BPH, *args, **kwargs)
+
+    monkeypatch.setattr(hf, "run_language_model", counted)
+    for tokens, together in ((1, 1), (2 * max(len(p.ids_P) for p in prompts), 2)):
+        monkeypatch.setattr(hf, "PREFILLED", tokens)
+        calls.clear()
+        parts = generate(model, processor, prompts, sampling)
+        assert max(rows for rows, length in calls if length > 1) == together
+        assert len([1 for _, length in calls if length > 1]) == len(prompts) // together
+        for one, two in zip([r for g in whole for r in g.responses], [r for g in parts for r in g.responses]):
+            assert one.ids_T.tolist() == two.ids_T.tolist()
+            torch.testing.assert_close(one.rollout_log_probs_T, two.rollout_log_probs_T, rtol=0, atol=1e-5)
 
 
 def test_draw_follows_the_distribution_and_its_truncations():

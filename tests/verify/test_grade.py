@@ -1,6 +1,7 @@
 """Grading files: order, ids, counts, and errors that name the line."""
 
 import json
+import re
 
 import pytest
 
@@ -44,22 +45,101 @@ def test_the_paper_profile_chooses_its_grader_by_benchmark(tmp_path):
     assert all(isinstance(v["correct"], bool) for v in out)
 
 
+GOOD = b'{"gold": "5", "response": "\\\\boxed{5}"}'
+NO_PAIRS = [
+    (b"{", "no JSON"),
+    (b"[" * 100_000, "nested too deeply"),
+    (b'{"gold": ' + b"[" * 100_000 + b"]" * 100_000 + b', "response": "x"}', "nested too deeply"),
+    (b'{"gold": ' + b"[" * 500 + b"]" * 500 + b', "response": "x"}', "the gold is"),
+    (b'{"gold": ' + b"9" * 5000 + b', "response": "x"}', "too long|the gold"),
+    (b'{"gold": "5", "response": "\xff\xfe"}', "not UTF-8"),
+    (b'{"gold": "5", "response": "\x00"}', "no JSON"),
+    (b'{"gold": "5", "response": "\\ud800"}', "half of a surrogate"),
+    (b'{"gold": "\\udfff", "response": "x"}', "half of a surrogate"),
+    (b'{"gold": "5", "response": "x", "id": "\\ud800"}', "half of a surrogate"),
+    (b'{"gold": "5", "response": "x", "id": NaN}', "not JSON compliant"),
+    (b'{"gold": NaN, "response": "x"}', "the gold is nan"),
+    (b'{"gold": -Infinity, "response": "x"}', "the gold is -inf"),
+    (b'{"gold": [1, 1e999], "response": "x"}', "the gold is"),
+    (b'{"gold": true, "response": "x"}', "the gold is True"),
+    (b'{"gold": [["5"]], "response": "x"}', "the gold is"),
+    (b'{"gold": [], "response": "x"}', "empty"),
+    (b'{"gold": "{\\"gold\\": \\"5\\", \\"choices\\": 5}", "response": "x"}', "not iterable"),
+    (b'{"gold": "5"}', "response"),
+    (b'{"response": "5"}', "gold"),
+    (b'{"gold": "5", "response": 5}', "response"),
+    (b'{"gold": "", "response": "x"}', "empty"),
+    (b'{"gold": null, "response": "x"}', "the gold is None"),
+    (b'{"gold": {"a": 1}, "response": "x"}', "the gold is"),
+    (b'["5", "x"]', "a list"),
+    (b'"text"', "a str"),
+    (b"null", "a NoneType"),
+    (b'{"gold": "5", "response": "' + b"x" * (1 << 24) + b'"}', "more than 16,777,216"),
+]
+
+
+@pytest.mark.parametrize(("line", "reason"), NO_PAIRS, ids=range(len(NO_PAIRS)))
+def test_a_line_that_is_no_pair_costs_itself_and_is_named(tmp_path, line, reason):
+    path, out, told = tmp_path / "pairs.jsonl", tmp_path / "out.jsonl", []
+    path.write_bytes(b"\n".join([GOOD, line, GOOD]))
+    counts = grade_file(path, out, tell=told.append)
+    assert [json.loads(v)["id"] for v in out.read_text().splitlines()] == [0, 2]
+    assert counts == {"equal": 2, "total": 2, "correct": 2, "not_graded": 1}
+    assert len(told) == 1
+    assert re.search(rf"line 2: .*({reason})", told[0])
+    assert len(told[0]) < 500
+    assert "1 lines were not graded" in summary(counts)
+
+
+def test_where_no_line_is_a_pair_the_first_is_named_and_an_earlier_result_stays(tmp_path):
+    path, out = tmp_path / "pairs.jsonl", tmp_path / "out.jsonl"
+    out.write_text("before")
+    path.write_text("a\nb\n")
+    with pytest.raises(ValueError, match=r"line 1: no JSON"):
+        grade_file(path, out, tell=lambda _: None)
+    assert out.read_text() == "before"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out.jsonl", "pairs.jsonl"]
+
+
+def test_many_bad_lines_are_counted_and_not_all_told(tmp_path):
+    path, told = tmp_path / "pairs.jsonl", []
+    path.write_bytes(b"\n".join([GOOD, *[b"{"] * 1000]))
+    assert grade_file(path, tmp_path / "out.jsonl", tell=told.append)["not_graded"] == 1000
+    assert len(told) == 21
+    assert "980 more" in told[-1]
+
+
 @pytest.mark.parametrize(
-    ("line", "message"),
+    "content",
     [
-        ("{", "line 2: no JSON"),
-        ('{"gold": "5"}', "line 2: .*response"),
-        ('{"gold": "", "response": "x"}', "line 2: .*empty"),
-        ('{"gold": null, "response": "x"}', "line 2: the gold is None"),
-        ('{"gold": {"a": 1}, "response": "x"}', "line 2: the gold is"),
-        ('["5", "x"]', "line 2: .*a list"),
+        b"\xef\xbb\xbf" + GOOD + b"\n" + GOOD,
+        GOOD + b"\r\n" + GOOD + b"\r\n",
+        GOOD + b"\r" + GOOD + b"\r",
+        GOOD + b"\n\n  \n" + GOOD,
+        (GOOD + b"\n").replace(b"}", b', "note": "\xe2\x80\xa8 \\ud800", "score": NaN}') * 2,
     ],
+    ids=["byte order mark", "CRLF", "CR", "blank lines", "in keys that are not read"],
 )
-def test_a_broken_line_is_named(tmp_path, line, message):
+def test_marks_and_line_ends_cost_nothing(tmp_path, content):
     path = tmp_path / "pairs.jsonl"
-    path.write_text('{"gold": "5", "response": "x"}\n' + line + "\n")
-    with pytest.raises(ValueError, match=message):
-        grade_file(path, tmp_path / "out.jsonl")
+    path.write_bytes(content.replace(b'{5, "note": "\xe2\x80\xa8 \\ud800", "score": NaN}', b"{5}"))
+    assert grade_file(path, tmp_path / "out.jsonl") == {"equal": 2, "total": 2, "correct": 2}
+
+
+def test_an_empty_file_has_no_pairs(tmp_path):
+    (tmp_path / "pairs.jsonl").touch()
+    assert summary(grade_file(tmp_path / "pairs.jsonl", tmp_path / "out.jsonl")).endswith("no pairs")
+    assert (tmp_path / "out.jsonl").read_text() == ""
+
+
+def test_a_self_check_names_a_line_that_is_no_row(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('\ufeff{"answer": "5", "problem": "\u2028"}\n')
+    assert self_check(path) == []
+    for line in ("{", "[]", "[" * 100_000):
+        path.write_text('{"answer": "5"}\n' + line)
+        with pytest.raises(ValueError, match=r"rows.jsonl, line 2: "):
+            self_check(path)
 
 
 def test_self_check_lists_golds_that_do_not_verify(tmp_path):

@@ -5,7 +5,6 @@ import os
 import random
 import signal
 import sys
-import time
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +15,7 @@ from hypothesis import strategies as st
 
 import gmpo_vl.verify as verify_module
 from gmpo_vl.verify import verify, verify_batch, workers
-from gmpo_vl.verify.workers import DEADLINE, Question, Worker, ask_math_verify, stop_workers
+from gmpo_vl.verify.workers import Question, Worker, ask_math_verify, stop_workers
 
 GOLDS = [
     "5", r"5\sqrt{3}", r"\pi", "x^2+1", "(1,2),(3,4)", "x=5", "not enough information", "B", "[1,2)", r"\frac{x}{x+1}", r"2^{1009}",
@@ -48,21 +47,38 @@ def forget() -> None:
                     value.cache_clear()
 
 
-def is_slow(gold: str, response: str) -> bool:
-    """Over 50 ms three times in a row: a busy machine makes some verdicts dearer, hardly the same one thrice."""
-    for _ in range(3):
-        forget()
-        start = time.thread_time()
+MAX_CALLS = 150_000  # of functions for one verdict; the dearest takes 41,000
+
+
+class TooManyCalls(BaseException):
+    """No `except Exception` in the verifier stops it."""
+
+
+def is_dear(gold: str, response: str) -> bool:
+    """Counted, not timed. What hides inside one call of C (a power, a pattern that backtracks) would not come to an end."""
+    calls = 0
+
+    def count(frame, event, argument) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+        if calls > MAX_CALLS:
+            raise TooManyCalls
+
+    forget()
+    sys.setprofile(count)
+    try:
         verify(gold, response)
-        if time.thread_time() - start <= 0.05:
-            return False
-    return True
+    except TooManyCalls:
+        return True
+    finally:
+        sys.setprofile(None)
+    return False
 
 
 @pytest.mark.parametrize("gold", GOLDS[::2] + GOLDS[-1:])
-def test_no_bomb_costs_more_than_fifty_milliseconds(gold):
+def test_no_bomb_costs_more_than_a_bounded_number_of_calls(gold):
     responses = [rf"\boxed{{{bomb}}}" for bomb in IN_A_BOX] + WHOLE
-    assert not [r[:60] for r in responses if is_slow(gold, r)]
+    assert not [r[:60] for r in responses if is_dear(gold, r)]
     assert not any(v.correct for v in verify_batch([gold] * len(responses), responses))
 
 
@@ -93,7 +109,7 @@ def test_ten_thousand_random_strings_get_a_verdict():
 
 
 @given(st.text(max_size=200), st.sampled_from(GOLDS))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_text_gets_a_verdict(text, gold):
     assert verify(gold, rf"\boxed{{{text}}}").outcome != "error"
     assert verify(gold, text).outcome != "error"
@@ -114,6 +130,7 @@ def test_code_in_the_box_never_runs(tmp_path: Path):
     assert not canary.exists()
 
 
+PATIENCE = 3600.0  # seconds: a loaded machine is no stuck worker
 PAIRS = [
     (r"\frac{1}{2}", r"\boxed{0.5}"),
     ("B", r"\boxed{C}"),
@@ -126,6 +143,7 @@ PAIRS = [
 
 def outcomes() -> list[str]:
     workers._decided.clear()  # or the worker would not be asked again
+    verify_module.DEADLINE = PATIENCE  # in another process, too
     golds, responses = [g for g, _ in PAIRS], [r for _, r in PAIRS]
     strict = verify_batch(golds, responses)
     paper = verify_batch(golds, responses, "paper", workers=1)
@@ -145,9 +163,9 @@ def test_threads_and_forks_give_the_same_verdicts():
     mine, theirs = multiprocessing.get_context("fork").Pipe()
     process = multiprocessing.get_context("fork").Process(target=send_outcomes, args=(theirs,))
     process.start()
-    assert mine.poll(60)
+    theirs.close()
     assert mine.recv() == here
-    process.join(20)
+    process.join()
     assert outcomes() == here, "the parent's workers outlive the child"
 
 
@@ -164,41 +182,43 @@ def test_a_ray_actor_gives_the_same_verdicts():
     ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, runtime_env=here)
     try:
         judge = ray.remote(Judge).remote()
-        assert ray.get([judge.outcomes.remote() for _ in range(2)], timeout=300) == [outcomes()] * 2
+        assert ray.get([judge.outcomes.remote() for _ in range(2)]) == [outcomes()] * 2
     finally:
         ray.shutdown()
 
 
-def test_a_stuck_worker_is_killed_and_costs_no_later_answer():
+HALF = Question("1/2", "0.5", PATIENCE)
+
+
+def test_a_stuck_worker_is_killed_and_costs_no_later_answer(monkeypatch):
+    monkeypatch.setattr(workers, "_REPLACED", PATIENCE)
     worker = Worker()
-    assert worker.ask(Question("1/2", "0.5")) == "equal"
+    assert worker.ask(HALF) == "equal"
     process, answerer = worker.process, worker.answerer
     os.kill(answerer, signal.SIGSTOP)  # as stuck as it gets
-    start = time.monotonic()
-    assert worker.ask(Question("1/2", "0.5")) == "timeout"
-    assert worker.ask(Question("1/2", "0.5")) == "equal"
-    assert time.monotonic() - start < 2 * DEADLINE
+    assert worker.ask(HALF._replace(deadline=0.1)) == "timeout"
+    assert worker.ask(HALF) == "equal"
     assert worker.process is process, "the libraries are not imported again"
     assert worker.answerer != answerer
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    assert worker.ask(Question("1/2", "0.5")) == "equal"
+    assert worker.ask(HALF) == "equal"
     worker.stop()
 
 
 def test_an_answerer_whose_parents_are_gone_ends():
     worker = Worker()
-    assert worker.ask(Question("1/2", "0.5")) == "equal"
+    assert worker.ask(HALF) == "equal"
     process, answerer = worker.process, worker.answerer
     process.stdin.close()
-    process.wait(10)
+    process.wait()
     with pytest.raises(ProcessLookupError):
         os.kill(answerer, 0)
     worker.stop()
 
 
 def test_workers_keep_order_and_ask_once():
-    questions = [Question(*pair) for pair in [("1", "1"), ("1", "2"), ("x", "x"), ("2", "3")] * 3]
+    questions = [Question(*pair, PATIENCE) for pair in [("1", "1"), ("1", "2"), ("x", "x"), ("2", "3")] * 3]
     assert ask_math_verify(questions, 2) == ["equal", "different"] * 6
     stop_workers()
     assert ask_math_verify(questions, 2) == ["equal", "different"] * 6

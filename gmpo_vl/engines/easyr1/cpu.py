@@ -89,7 +89,7 @@ def _on_cpu(auto_class: Any) -> Any:
     class OnCPU(auto_class):
         @classmethod
         def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
-            kwargs |= {"attn_implementation": "sdpa", "device_map": None}
+            kwargs |= {"attn_implementation": "sdpa", "device_map": None, "trust_remote_code": False}
             return auto_class.from_pretrained(*args, **kwargs)
 
     return OnCPU

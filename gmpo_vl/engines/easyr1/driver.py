@@ -17,8 +17,9 @@ from gmpo_vl.engines.easyr1.limits import check, check_model, without_use
 from gmpo_vl.engines.easyr1.reward import RemoteReward
 from gmpo_vl.engines.easyr1.trainer import GMPOTrainer
 from gmpo_vl.engines.loop import run_session
-from gmpo_vl.engines.session import open_session
+from gmpo_vl.engines.session import open_session, run_of
 from gmpo_vl.engines.setup import configured_model
+from gmpo_vl.locks import locked
 from gmpo_vl.manifest import check_model_files
 from gmpo_vl.models.loading import model_folder
 from gmpo_vl.models.prompts import PromptSet
@@ -49,13 +50,17 @@ def train(config: Config) -> Run:
     """Run the configuration to its last step, going on from the run's last checkpoint where there is one.
 
     Asked to stop (Ctrl-C, SIGTERM) it saves and raises Stopped. Settings, files, data and checkpoint are checked before
-    Ray is started.
+    Ray is started. Raises FolderInUse where another process has the run's folder.
     """
     check(config)
     check_model(config, configured_model(config))
     check_model_files(model_folder(str(config.worker.actor.model.model_path)))
     print("".join(f"{line}\n" for line in without_use(config)), end="", flush=True)
+    with locked(run_of(config).folder):  # by this process: the ranks write when it asks them to
+        return _train(config)
 
+
+def _train(config: Config) -> Run:
     def start(fitting: Config, prompts: PromptSet, steps: int, checkpoint: Path | None) -> GMPOTrainer:
         cpu = start_ray(config)
         workers = GMPOTrainer(to_easyr1(fitting, steps, cpu), fitting, prompts, worker_class(cpu))

@@ -25,8 +25,16 @@ from gmpo_vl.engines.easyr1.checkpoint import PLAIN, shards
 from gmpo_vl.engines.proof import TOLERANCE, Gaps, gaps_between
 from gmpo_vl.engines.saved import read_saved
 from gmpo_vl.engines.setup import DTYPES
+from gmpo_vl.models.compat import complete_config, save_pretrained
 from gmpo_vl.models.forward import response_log_probs
-from gmpo_vl.models.loading import banned_ids, copy_without_weights, load_model, model_folder
+from gmpo_vl.models.loading import (
+    adapter_base,
+    banned_ids,
+    copy_without_weights,
+    load_model,
+    model_config,
+    model_folder,
+)
 from gmpo_vl.models.processing import load_processor
 from gmpo_vl.rollout.types import Group
 
@@ -100,10 +108,11 @@ def export(checkpoint: Path, folder: Path, adapter: bool = False) -> Gaps:
     elif lora.is_dir():
         with tempfile.TemporaryDirectory(dir=folder.parent) as alone:
             _save_adapter(actor, Path(alone))
-            _merged(Path(alone), dtype).save_pretrained(partial, safe_serialization=True)
+            save_pretrained(_merged(Path(alone), dtype), partial)
     else:
         _save_whole(actor, partial, dtype)
     copy_without_weights(actor / "huggingface", partial)
+    complete_config(partial)  # an adapter's was copied
     gaps = parity_gaps(partial, parity)
     allowed = TOLERANCE[dtype]
     if not gaps.within(allowed):
@@ -146,11 +155,9 @@ def _roomy_device(model: torch.nn.Module) -> str:
 
 def _merged(adapter: Path, dtype: torch.dtype) -> Any:
     """The adapter in the model that it was trained in: EasyR1 rounds all that LoRA does not train to bf16."""
-    from peft import PeftConfig, PeftModel
+    from peft import PeftModel
 
-    model = load_model(
-        model_folder(str(PeftConfig.from_pretrained(str(adapter)).base_model_name_or_path)), dtype
-    )
+    model = load_model(model_folder(adapter_base(adapter)), dtype)
     for parameter in model.parameters():
         parameter.data = parameter.data.to(torch.bfloat16).to(dtype)
     return PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
@@ -158,12 +165,12 @@ def _merged(adapter: Path, dtype: torch.dtype) -> Any:
 
 def _save_whole(actor: Path, folder: Path, dtype: torch.dtype) -> None:
     """All weights, put together from every rank's, under the names that transformers reads."""
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
-    config = AutoConfig.from_pretrained(actor / "huggingface")
+    config = model_config(actor / "huggingface")
     auto = AutoModelForImageTextToText if hasattr(config, "vision_config") else AutoModelForCausalLM
     with torch.device("meta"):
-        model = auto.from_config(config, dtype=dtype)
+        model = auto.from_config(config, dtype=dtype, trust_remote_code=False)
     weights = {name: value.to(dtype) for name, value in whole_weights(actor).items()}
     _, unknown = model.load_state_dict(weights, strict=False, assign=True)
     model.tie_weights()  # a tied head is not in the shards
@@ -172,7 +179,7 @@ def _save_whole(actor: Path, folder: Path, dtype: torch.dtype) -> None:
         raise ValueError(
             f"{actor} is of another model than its configuration: no weights for {left}, {unknown} in vain"
         )
-    model.save_pretrained(folder, safe_serialization=True)
+    save_pretrained(model, folder)
 
 
 def _save_adapter(actor: Path, folder: Path) -> None:

@@ -21,7 +21,7 @@ from verl.trainer.ray_trainer import RayPPOTrainer, ResourcePoolManager, Role
 
 from gmpo_vl.batching.cost import rates
 from gmpo_vl.batching.planning import Row, mini_batches, rows_of
-from gmpo_vl.batching.ranks import deal, group_cost
+from gmpo_vl.batching.ranks import deal, group_cost, group_operations
 from gmpo_vl.config import Config
 from gmpo_vl.data.types import Prompt
 from gmpo_vl.engines.easyr1.checkpoint import check_whole
@@ -127,12 +127,15 @@ class GMPOTrainer(RayPPOTrainer):
 
     def update(self, groups: Sequence[Group], lr: float, progress: Callable[[int], None]) -> dict[str, float]:
         """The step's updates at this learning rate; its figures. Raises what a worker raised."""
-        order = self.in_order_of_ranks([self._updated_rows(group) for group in groups])
+        rows = [self._updated_rows(group) for group in groups]
+        order = self.in_order_of_ranks(rows)
+        frozen = vision_is_frozen(self.run)
         data = groups_to_proto(
             [groups[i] for i in order],
             lr=lr,
             share_prefix=self.share_prefix,
-            global_token_num=[len(g.prompt.ids_P) + len(r.ids_T) for g in groups for r in g.responses],
+            # What EasyR1 hands to the counter of operations (worker.py), by its own name.
+            global_token_num=[group_operations(self.rates, r, self.share_prefix, frozen) for r in rows],
         )
         found = self.actor_rollout_ref_wg.update_actor(data).non_tensor_batch
         # Every rank reports the same of the step, but its own memory: the largest counts, not the mean.

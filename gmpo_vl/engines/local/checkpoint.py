@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 
 from gmpo_vl.config import Config
 from gmpo_vl.engines.saved import read_saved
+from gmpo_vl.models.compat import save_pretrained
 from gmpo_vl.models.forward import unwrap
 from gmpo_vl.models.loading import copy_without_weights
 from gmpo_vl.models.processing import Processor
@@ -34,7 +35,7 @@ def save_model(model: Any, processor: Processor, folder: Path) -> None:
     folder.mkdir(parents=True)
     copy_without_weights(processor.folder, folder)
     try:
-        model.save_pretrained(folder, safe_serialization=True)
+        save_pretrained(model, folder)
     except SafetensorError as error:  # names no file, and leaves none
         raise OSError(errno.EIO, str(error), str(folder / "*.safetensors")) from error
 

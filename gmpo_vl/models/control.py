@@ -1,0 +1,104 @@
+"""Control tokens that a problem spells out (`<|im_end|>`, `<|video_pad|>`, `</think>`, ...) are plain text in a prompt.
+
+A tokenizer knows such a token wherever its text stands. In a problem it could end the turn, open another one or stand for a
+picture that is not there; the conversation's shape is the chat template's alone to decide.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import cached_property
+from typing import Any
+
+from gmpo_vl.data.templates import IMAGE_TAG
+
+# A private character. Around a number it stands for a control token: of the data while the templates are filled, of the
+# templates while the text is encoded.
+_MARK = "\U000f5a17"
+
+
+class ControlTokens:
+    """Every token that a tokenizer has beside its vocabulary, special or not, and prompts that hold their text."""
+
+    def __init__(self, tokenizer: Any):
+        self._tokenizer = tokenizer
+        added = {token.content for token in tokenizer.added_tokens_decoder.values()}
+        texts = added | set(tokenizer.all_special_tokens)
+        # Blanks control nothing (some tokenizers have tokens of several); tags of pictures are the problem's own.
+        self.texts = sorted(
+            (t for t in texts if t.strip() and IMAGE_TAG not in t), key=lambda t: (-len(t), t)
+        )
+
+    def found(self, text: str) -> list[str]:
+        """The control tokens that the tokenizer would find in a text, in the order of the text."""
+        seen = text
+        if (normalizer := getattr(self._backend, "normalizer", None)) is not None:
+            seen += "\0" + normalizer.normalize_str(text)
+        return sorted((token for token in self.texts if token in seen), key=seen.index)
+
+    def hide(self, text: str) -> str:
+        """The text with a mark in place of each control token. Raises ValueError where it holds the mark itself."""
+        if _MARK in text:
+            raise ValueError(
+                "the problem holds control tokens of the model and the private character U+F5A17, which stands for them here; "
+                "take either out"
+            )
+        return self._pattern.sub(lambda match: f"{_MARK}{self.texts.index(match[0])}{_MARK}", text)
+
+    def encode(self, text: str) -> tuple[str, list[int]]:
+        """A rendered prompt as people see it, and its ids: marks are plain text, control tokens are those of the templates.
+
+        Raises ValueError for a tokenizer that cannot tell the two apart, and for a template that cut a mark.
+        """
+        if self._backend is None:
+            raise ValueError(
+                "the problem holds control tokens, which this model's tokenizer cannot read as plain text"
+            )
+        marks = re.compile(f"{_MARK}(\\d+){_MARK}|{self._pattern.pattern}")
+        exchanged = marks.sub(
+            lambda match: (
+                self.texts[int(match[1])] if match[1] else f"{_MARK}{self.texts.index(match[0])}{_MARK}"
+            ),
+            text,
+        )
+        encoder, ids_of_marks, ids_of_tokens = self._encoder
+        ids = encoder.encode(exchanged, add_special_tokens=False).ids
+        if any(i in ids_of_tokens and i not in ids_of_marks for i in ids):
+            raise ValueError(
+                "the problem holds control tokens that are words of the tokenizer's vocabulary as well"
+            )
+        shown = marks.sub(lambda match: self.texts[int(match[1])] if match[1] else match[0], text)
+        if _MARK in shown:
+            raise ValueError(
+                "the chat template changes the problem's text, which holds control tokens of the model"
+            )
+        return shown, [ids_of_marks.get(i, i) for i in ids]
+
+    @property
+    def _backend(self) -> Any:
+        return getattr(self._tokenizer, "backend_tokenizer", None)
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        return re.compile("|".join(map(re.escape, self.texts)))
+
+    @cached_property
+    def _encoder(self) -> tuple[Any, dict[int, int], set[int]]:
+        """The same tokenizer with marks for control tokens, {id of a mark: id of its token}, and those tokens' ids."""
+        from tokenizers import Tokenizer
+
+        content = json.loads(self._backend.to_str())
+        for token in content["added_tokens"]:
+            if token["content"] in self.texts:
+                token["content"] = f"{_MARK}{self.texts.index(token['content'])}{_MARK}"
+        encoder = Tokenizer.from_str(json.dumps(content))
+        ids_of_marks = {}
+        for number, text in enumerate(self.texts):
+            mark_id, token_id = (
+                encoder.token_to_id(f"{_MARK}{number}{_MARK}"),
+                self._backend.token_to_id(text),
+            )
+            if mark_id is not None and token_id is not None:
+                ids_of_marks[mark_id] = token_id
+        return encoder, ids_of_marks, set(ids_of_marks.values())

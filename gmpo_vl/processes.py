@@ -1,0 +1,61 @@
+"""Python processes that import nothing from the working directory.
+
+`python -m` and `python -c` look for modules in the working directory first, and multiprocessing starts its processes with
+`-c`: a `json.py` that lies there would run. What PYTHONPATH names stays where it is.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing import forkserver
+from multiprocessing.context import BaseContext
+
+import gmpo_vl
+
+# As `python -m`, with this process's own gmpo_vl, wherever it was found. (`-P` does the first part, from Python 3.11 on.)
+_RUN_MODULE = """
+import sys
+if sys.path[:1] == [""]:
+    del sys.path[0]
+import importlib.util, runpy
+_, package, module, *sys.argv[1:] = sys.argv
+spec = importlib.util.spec_from_file_location("gmpo_vl", package)
+sys.modules["gmpo_vl"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(sys.modules["gmpo_vl"])
+runpy.run_module(module, run_name="__main__", alter_sys=True)
+"""
+
+
+def command_of(module: str, *arguments: str) -> list[str]:
+    """The command that runs a module of ours as a program: `python -m MODULE`, without the working directory."""
+    return [sys.executable, "-c", _RUN_MODULE, str(gmpo_vl.__file__), module, *arguments]
+
+
+@contextmanager
+def away_from_working_directory() -> Iterator[None]:
+    """Inside, what multiprocessing starts (processes, and its own helpers with the first queue or pool) finds the standard library where the working
+    directory would be. A process that it starts goes back to the working directory by itself, before it runs anything.
+
+    This whole process is elsewhere for that moment: nothing else may happen inside, nor a relative path be used in
+    another thread.
+    """
+    here = os.open(".", os.O_RDONLY)
+    try:
+        os.chdir(os.path.dirname(os.__file__))
+        yield
+    finally:
+        os.fchdir(here)
+        os.close(here)
+
+
+def fork_server(preload: Sequence[str]) -> BaseContext:
+    """The context whose processes are forked from a server, started here, that has imported the modules `preload`."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(preload))
+    with away_from_working_directory():
+        forkserver.ensure_running()
+    return context

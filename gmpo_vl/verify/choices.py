@@ -1,0 +1,191 @@
+"""Multiple choice. The rule for a letter and a value, in one place:
+
+- A lone letter that names an option is that option's letter, even where an option's text is a letter.
+- A letter and a text must both be right, as far as the option's text is known; where it is not, the text must not name another
+  option or take the letter back.
+- A text alone must be the right option's and no other's. Where it equals several options (2*6 and 3*4; 1, 2, 3 and 3, 1, 2), it
+  must be nearer to the right one than to every other: written alike, or in the same order. Where only the right option's text is
+  known, the order of a list and the form of a sum count.
+- Several letters (AD; A and D) are a set.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+from gmpo_vl.verify.compare import same
+from gmpo_vl.verify.gold import Gold
+from gmpo_vl.verify.letters import Named, named, other_letters, plain, several
+from gmpo_vl.verify.quantities import Leeway, Undecided
+from gmpo_vl.verify.texts import bare, same_words, squeezed
+from gmpo_vl.verify.values import CHOICE, is_letter, judge_value, trees, type_of
+
+_OR = re.compile(r" or ")
+_MAX_PARTS = 4
+_LETTER_ALONE = len("(C)")
+_ALIKE = 4  # see _nearness
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The right option: its letter (None if it has none), its text in each known form, and the texts of all others."""
+
+    letter: str | None
+    contents: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+
+    def names(self, letter: str) -> bool:
+        """Whether a letter names one of the options, as far as they are known."""
+        return not self.others or ord(letter) - ord("A") <= len(self.others)
+
+
+@lru_cache(maxsize=50_000)
+def choices_of(gold: Gold) -> tuple[Choice, ...]:
+    """The options that are right; empty for a gold that is no choice. A letter and a text as alternatives are one option."""
+    if not gold.choices and gold.type not in (None, "choice"):
+        return ()
+    letters = [a for a in gold.alternatives if (gold.choices or gold.type) and CHOICE.fullmatch(bare(a))]
+    letters = letters or [a for a in gold.alternatives if not gold.choices and is_letter(a)]
+    if gold.choices:
+        return _among(gold.choices, [_letter(a) for a in letters], gold.alternatives)
+    texts = tuple(a for a in gold.alternatives if a not in letters)
+    if len(letters) == 1:
+        return (Choice(_letter(letters[0]), texts),)
+    return tuple(Choice(_letter(letter)) for letter in letters) if letters and not texts else ()
+
+
+def _letter(text: str) -> str:
+    return CHOICE.fullmatch(bare(text))[1]  # pyright: ignore[reportOptionalSubscript]
+
+
+def _among(options: tuple[str, ...], letters: list[str], golds: tuple[str, ...]) -> tuple[Choice, ...]:
+    lettered = {ord(letter) - ord("A") for letter in letters} & set(range(len(options)))
+    texts = {i for i, option in enumerate(options) if option.strip() in golds}
+    right = lettered & texts or lettered or texts
+    if len(texts - lettered) > 1 and not lettered:  # one text, twice among the options
+        right = texts
+    return tuple(_option(options, i, golds) for i in sorted(right)) or (Choice(None, golds, options),)
+
+
+def _option(options: tuple[str, ...], index: int, golds: tuple[str, ...]) -> Choice:
+    others = options[:index] + options[index + 1 :]
+    return Choice(chr(ord("A") + index), (options[index],), others)
+
+
+def judge_choice(choice: Choice, leeway: Leeway, answer: str) -> str:
+    """The outcome of an answer without marks around it (marks.py) against one right option."""
+    found = named(answer)
+    if found and not choice.names(found.letter):
+        found = None
+    alone = found is not None and not found.rest and len(bare(answer)) <= _LETTER_ALONE
+    if choice.contents and not alone:  # "Solution B" may be an option's text
+        outcome = _content(choice, leeway, answer, lettered=found is not None)
+        if outcome == "equal" and _contradicts(choice, leeway, found, answer):
+            return "different"
+        if outcome in ("equal", "another"):
+            return outcome.replace("another", "different")
+    else:
+        outcome = "different"
+    if found and choice.letter:
+        outcome = _lettered(choice, leeway, found)
+    if choice.letter is None and any(
+        judge_letters(content, answer) == "equal" for content in choice.contents
+    ):
+        return "equal"
+    return "equal" if outcome != "equal" and _said_twice(choice, leeway, answer) else outcome
+
+
+def _contradicts(choice: Choice, leeway: Leeway, found: Named | None, answer: str) -> bool:
+    """Whether `A. Yes` is the right text after another option's letter, rather than a text that begins with A."""
+    if found is None or found.letter == choice.letter or not found.rest:
+        return False
+    alike = any(squeezed(content) == squeezed(answer) for content in choice.contents)
+    return not alike and _content(choice, leeway, found.rest) == "equal"
+
+
+def _lettered(choice: Choice, leeway: Leeway, found: Named) -> str:
+    if found.letter != choice.letter:
+        return "different"
+    if not found.rest:
+        return "equal"
+    if choice.contents:
+        return _content(choice, leeway, found.rest).replace("another", "different")
+    if other_letters(bare(found.rest)):
+        return "hedged"
+    return "equal" if _can_be_text(found) else "different"
+
+
+def _can_be_text(found: Named) -> bool:
+    """Whether the text of an unknown option can be this: anything but a sign after `(C)`, a value before `(C)`."""
+    start = found.rest[0]
+    if found.before:
+        return start in "\\$-0123456789" and bool(trees(found.rest))
+    return found.closed and (start.isalnum() or start in "\\({-.[")
+
+
+def _said_twice(choice: Choice, leeway: Leeway, answer: str) -> bool:
+    """`640 or (C)`: every part is right."""
+    parts = _OR.split(plain(answer))
+    return 1 < len(parts) <= _MAX_PARTS and all(
+        judge_choice(choice, leeway, part) == "equal" for part in parts
+    )
+
+
+def _content(choice: Choice, leeway: Leeway, answer: str, lettered: bool = False) -> str:
+    """The outcome against the right option's text; `another` for an answer that is as near to another option.
+
+    lettered: a letter stands in it, so that another option's text is looked for even where this one is not near.
+    """
+    near, outcome = max(
+        (_nearness(content, leeway, answer) for content in choice.contents), key=lambda n: n[0]
+    )
+    if not choice.others:
+        return "another" if near == 1 else outcome
+    if not near and not lettered:
+        return outcome
+    if near == _ALIKE:
+        return "equal" if all(squeezed(other) != squeezed(answer) for other in choice.others) else "another"
+    rival = max(_nearness(other, leeway, answer)[0] for other in choice.others)
+    return "equal" if near > rival else "another" if rival else outcome
+
+
+def _nearness(option: str, leeway: Leeway, answer: str) -> tuple[int, str]:
+    """4 where the answer is spelled like the option, 3 where it has the same tree, 2 where it has its order and form, 1 where it
+    is equal, 0 otherwise; and the outcome of the comparison.
+    """
+    if squeezed(option) == squeezed(answer):
+        return _ALIKE, "equal"
+    kind = "text" if CHOICE.fullmatch(bare(option)) else type_of(option)  # the option G, in any case
+    outcome = judge_value(option, kind, leeway, answer)
+    if outcome != "equal":
+        return 0, outcome
+    ours, theirs = trees(option)[:1], trees(answer)[:1]
+    if ours and ours == theirs:
+        return 3, outcome
+    if not ours or not theirs:
+        return 1 + same_words(option, answer, ordered=True), outcome
+    one, two = ours[0], theirs[0]
+    if one.op in ("list", "either"):
+        return 1 + (two.op in ("list", "either") and _in_order(one.args, two.args, leeway)), outcome
+    return 1 + (type_of(option) != "arithmetic"), outcome
+
+
+def _in_order(ours: tuple, theirs: tuple, leeway: Leeway) -> bool:
+    try:
+        return len(ours) == len(theirs) and all(same(one, two, leeway) for one, two in zip(ours, theirs))
+    except Undecided:
+        return False
+
+
+def judge_letters(gold: str, answer: str) -> str | None:
+    """`equal` where gold and answer name the same set of options (`AD`, `A and D`, `D, A`), `hedged` for `A or D`; None where
+    the gold is no such set, or the answer none.
+    """
+    ours, glued = several(gold), bare(gold)
+    if ours is None or (glued.isalpha() and list(glued) != sorted(glued)):  # BAD is a word
+        return None
+    if ours == several(answer):
+        return "equal"
+    return "hedged" if _OR.search(plain(answer)) else None

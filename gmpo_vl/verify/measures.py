@@ -1,0 +1,134 @@
+r"""Quantities as people write them, in the grammar's LaTeX: `30海里`, `45 miles per hour`, `9th grade`, `1 250`, `80m`.
+
+Text in, text out: nothing here decides about equality.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from gmpo_vl.verify.scales import conversion
+from gmpo_vl.verify.units import unit_of
+
+_CHINESE = {
+    "毫米": "mm", "厘米": "cm", "分米": "dm", "千米": "km", "公里": "km", "海里": "nauticalmiles", "米": "meters", "毫克": "mg", "千克": "kg",
+    "公斤": "kg", "克": "grams", "吨": "tons", "毫升": "ml", "升": "liters", "秒钟": "seconds", "秒": "seconds", "分钟": "minutes",
+    "小时": "hours", "天": "days", "周": "weeks", "个月": "months", "月": "months", "年": "years", "岁": "years", "元": "yuan", "块钱": "yuan",
+    "美元": "dollars", "度": "degrees",
+}  # fmt: skip
+_CLASSIFIERS = "个只人名位本张条棵件辆支块页种头颗朵座间台瓶杯箱袋套根面场班次"  # 5个 is 5
+_UNITS = "|".join(sorted(_CHINESE, key=len, reverse=True))
+_CHINESE_END = re.compile(rf"(?:(平方|立方)?({_UNITS})(?:[/每](平方|立方)?({_UNITS}))?|[{_CLASSIFIERS}])\.?$")
+_RAISED = {"平方": "^2", "立方": "^3", None: ""}
+
+NUMBER = r"-?(?:\d+(?:,\d{3})*(?:\.\d+)?|\.\d+)"
+_TEXT = r"(?:\\(?:text|mathrm|mbox|textrm) ?)?"
+_ORDINAL = re.compile(  # as plain text, or raised: 9th, 9^{\text{th}} grade
+    r"(\d{1,9})(?!.*(?:power|root))(?:\^ ?\{? ?(?:\\(?:text|mathrm|mbox|textrm) ?\{ ?)?(st|nd|rd|th) ?\}{0,2}|\\textsuperscript\{(st|nd|rd|th)\}|(st|nd|rd|th)\b)"
+    rf"(?: ?{_TEXT}\{{? ?[a-z]{{3,}}(?: [a-z]{{3,}})? ?\}}?)?\.?"
+)
+_SPACED = re.compile(
+    r"([-+]?(?:\\?\$)?\s*)(\d{1,3}(?: \d{3})+)((?:\.\d+)?(?:\s*(?:[^\d\s/ ].*)?)?)", re.DOTALL
+)
+_GROUP = re.compile(rf"({NUMBER})\s*\{{\s*([a-zA-Z]+(?: [a-zA-Z]+)*)\s*\}}(\^\{{?\d\}}?)?")
+_FRACTION = re.compile(r"(.*[\d})])\s*\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
+_PART = rf"({NUMBER})\s*([a-zA-Z]+)\.?"
+_TWO_PARTS = re.compile(rf"{_PART}\s*(?:(?:,|and)\s*)?{_PART}")
+_FEET = re.compile(rf"({NUMBER})\s*'\s*({NUMBER})\s*(?:''|\")")
+_RAISED_WORD = r"[A-Za-z]+(?:\^(?:-?\d|\{-?\d\}))?"
+_COUNTED = re.compile(rf"((?:\\?\$\s*)?{NUMBER}) ({_RAISED_WORD}(?: ?[ /] ?{_RAISED_WORD}){{0,5}})\.?")
+# Words (no command), a letter in braces, a prime, or digits parted by a space: without these there is nothing to do.
+_UNIT_LIKE = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2}|\d ?\{[a-zA-Z]|'|\d \d|\d\s*[a-zA-Z]\b|degree")
+_HAS_LETTER = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]")
+_FIRST = re.compile(r"[A-Za-z]+")
+_LETTER = re.compile(r"(.*(?:[\d})]|\\pi))\s*([mgshLNJWV])(\^\d|\^\{\d\})?", re.DOTALL)
+_METRES = re.compile(r"(.*(?:[\d})]|\\pi))\s*(m)(\^\d|\^\{\d\})?", re.DOTALL)
+_SIGN = re.compile(r"(?:negative|minus)\s+(?=[\d.a-z\\(])", re.IGNORECASE)
+_BRACKETED = re.compile(r"(.*[\d})])\s*\(\s*((?:square |cubic |sq\.? )?[a-zA-Z]+)\s*\)")
+_GROUPED_TEXT = re.compile(r"\\(?:text|mathrm|mbox|textrm)\s*\{([^{}]*)\}")
+
+
+@lru_cache(maxsize=20_000)
+def spelled(text: str) -> str:
+    r"""A normalised text with its marks of measure as the grammar reads them: Chinese units, ordinals (9th), a space that
+    marks thousands, negative 3, `60 \frac{km}{h}`, units in brackets, 1 hour 30 minutes.
+    """
+    if text.isdecimal():
+        return text
+    text = " ".join(text.split())  # no pattern below meets a run of spaces
+    if not text.isascii() and (end := _CHINESE_END.search(text)):
+        text = text[: end.start()] + _chinese_unit(end)
+    if not _UNIT_LIKE.search(text):
+        return text
+    text = _SIGN.sub("-", text, count=1) if text[:1] in "mnMN" else text
+    if match := _SPACED.fullmatch(text):
+        return match[1] + match[2].replace(" ", "") + match[3]
+    if (match := _ORDINAL.fullmatch(text)) and _suffix(match[1]) in match.groups():
+        return match[1]
+    if match := _GROUP.fullmatch(text):
+        return rf"{match[1]}\text{{ {match[2]}}}{match[3] or ''}"
+    if "frac" in text and (match := _FRACTION.fullmatch(text)):
+        over, under = (_GROUPED_TEXT.sub(r"\1", part).strip() for part in match.group(2, 3))
+        if unit_of(over, True) and unit_of(under, True):
+            return rf"{match[1]}\text{{ {over}/{under}}}"
+    flat = (_GROUPED_TEXT.sub(r" \1 ", text) if "\\" in text else text).strip()
+    match = _BRACKETED.fullmatch(flat) if "(" in flat else None
+    if match and unit_of(match[2].split()[-1], False) is not None:
+        return rf"{match[1]}\text{{ {match[2]}}}"
+    return _in_one_unit(flat) or text.replace("sq.", "sq").replace("*\\degree", "\\degree")
+
+
+def _chinese_unit(end: re.Match[str]) -> str:
+    if not end[2]:
+        return ""
+    above = f"{_CHINESE[end[2]]}{_RAISED[end[1]]}"
+    return rf"\text{{ {above}{f'/{_CHINESE[end[4]]}{_RAISED[end[3]]}' if end[4] else ''}}}"
+
+
+def _suffix(digits: str) -> str:
+    """st, nd, rd or th."""
+    return "th" if digits[-2:-1] == "1" else {"1": "st", "2": "nd", "3": "rd"}.get(digits[-1], "th")
+
+
+def _in_one_unit(text: str) -> str | None:
+    """`1 hour 30 minutes` as 90 minutes, `3'6''` as 42 inches; None for anything else."""
+    match = _FEET.fullmatch(text)
+    parts = (match[1], "feet", match[2], "inches") if match else None
+    if match := _TWO_PARTS.fullmatch(text):
+        parts = (match[1], match[2], match[3], match[4])
+    if not parts:
+        return None
+    large, small = unit_of(parts[1], True), unit_of(parts[3], True)
+    if not large or not small or large == small or parts[2].startswith("-"):
+        return None
+    factor = conversion(f"{large}^1", f"{small}^1")
+    if factor is None or factor <= 1:
+        return None
+    return rf"({parts[0].replace(',', '')}*{factor}+{parts[2].replace(',', '')})\text{{ {parts[3]}}}"
+
+
+@lru_cache(maxsize=20_000)
+def counted(text: str) -> str | None:
+    """`30 cups` and `75g` as a number and what it counts, which the grammar reads as a product; None for anything else.
+
+    The text is one of `spelled`.
+    """
+    if not _HAS_LETTER.search(text):
+        return None
+    if match := _COUNTED.fullmatch(text):
+        first = _FIRST.match(match[2])[0]  # pyright: ignore[reportOptionalSubscript]
+        if len(first) > 3 or unit_of(first, True) is not None:
+            return rf"{match[1]}\text{{ {match[2]}}}"
+    return _with_letter(_LETTER.fullmatch(text))
+
+
+def metres(text: str) -> str | None:
+    """A gold `80m`, `30\\pi m^2`: the one letter that golds of school geometry take for a unit without a mark; None else."""
+    return _with_letter(_METRES.fullmatch(text))
+
+
+def _with_letter(match: re.Match[str] | None) -> str | None:
+    if not match or any(c.isalpha() for c in re.sub(r"\\[a-zA-Z]+", "", match[1])):
+        return None
+    return rf"{match[1]}\text{{ {match[2]}}}{match[3] or ''}"

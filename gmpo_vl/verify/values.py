@@ -1,0 +1,268 @@
+"""A gold that is a value or a text, and the content of a box, to an outcome."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from functools import lru_cache
+from itertools import chain
+
+from gmpo_vl.verify.compare import same
+from gmpo_vl.verify.measures import counted, metres, spelled
+from gmpo_vl.verify.named_sets import named_set
+from gmpo_vl.verify.normalise import normalise
+from gmpo_vl.verify.parse import readings
+from gmpo_vl.verify.phrases import parted, said, without_lead, worked
+from gmpo_vl.verify.quantities import EXACT, Leeway, Undecided
+from gmpo_vl.verify.ranges import ends, is_range, same_time, time_of_day
+from gmpo_vl.verify.sense import is_coefficient
+from gmpo_vl.verify.texts import TEXT_GROUP, bare, is_turned, is_wordy, same_words, squeezed
+from gmpo_vl.verify.tokens import Unreadable
+from gmpo_vl.verify.tree import Node, constants, contains, num, symbols
+
+_THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
+_SAID = r"(?:the\s+|final\s+)*(?:answer|result|value)\s*(?:is|=|:)+\s*|(?:approximately|about|exactly)\s+"
+_LEAD = re.compile(
+    rf"{_SAID}|\\(?:text|textbf|mathrm|mbox)\s*\{{\s*(?:{_SAID})\}}|\\(?:approx|sim)(?![a-zA-Z])\s*",
+    re.IGNORECASE,
+)
+_ANSWER_WORDS = frozenset(
+    "yes no true false none even odd".split()
+)  # words, in any case, and no products of symbols
+CHOICE = re.compile(r"\(?([A-Z])\)?")
+_PLAIN_NUMBER = re.compile(r"-?\d{1,15}(?:\.\d{1,15})?", re.ASCII)
+# Dates, telephone numbers and scores: 12/05/2020, 555-1234, 21-14.
+_NO_ARITHMETIC = re.compile(r"\d{1,4}([-/])\d{1,2}\1\d{2,4}|\d+-\d+(?:-\d+)*")
+_NUMBER_WORDS = {
+    word: str(n)
+    for n, word in enumerate("zero one two three four five six seven eight nine ten eleven twelve".split())
+}
+_DIGIT = re.compile(r"\d")
+_ROW = re.compile(r"[\s,;()\[\]]+")
+_SEVERAL = ("list", "either", "set")
+
+
+def judge_value(alternative: str, kind: str, leeway: Leeway, answer: str) -> str:
+    """The outcome of an answer without marks around it (marks.py) against one gold."""
+    if answer == alternative:
+        return "equal"
+    if leeway == EXACT and _PLAIN_NUMBER.fullmatch(answer) and _PLAIN_NUMBER.fullmatch(alternative):
+        return "equal" if _plain_value(answer) == _plain_value(alternative) else "different"  # most answers
+    if squeezed(alternative) == squeezed(answer) or same_time(alternative, answer):
+        return "equal"
+    if any(":0" in text and (time := time_of_day(text)) and time.minute for text in (alternative, answer)):
+        return "different"  # 3:01 is no ratio
+    if is_range(alternative, answer):
+        return _judge_range(alternative, leeway, answer)
+    (ours, condition), (theirs, other) = parted(alternative), parted(answer)
+    if kind == "text" and ours != alternative:  # f(x) = 2x for all x
+        kind = type_of(ours)
+    # east is not seat, though e·a·s·t is s·e·a·t
+    if kind == "text" or (is_wordy(alternative) and is_wordy(answer)):
+        same_text = any(same_words(alternative, text) for text in (answer, without_lead(answer)))
+        return "equal" if same_text or _same_row(alternative, answer) else "different"
+    if is_turned(alternative, answer):
+        return "different"
+    if condition and other and condition != other:
+        return "different"
+    return _judge_trees(ours, leeway, theirs)
+
+
+def _judge_trees(gold: str, leeway: Leeway, answer: str) -> str:
+    left, right = _gold_trees(gold), trees(answer)
+    if not left:
+        return "undecided"
+    undecided = False
+    for two in chain(right, _more_trees(answer)):
+        for one in left:
+            try:
+                if _same(one, two, leeway):
+                    return "equal"
+            except Undecided:
+                undecided = True
+    if undecided:
+        return "undecided"
+    if not right:
+        return "unreadable"
+    return "hedged" if right[0].op in _SEVERAL and left[0].op not in _SEVERAL else "different"
+
+
+def _same(gold: Node, answer: Node, leeway: Leeway) -> bool:
+    """Also an answer said twice (`48^\\circ or 48`): every item is the gold."""
+    if same(gold, answer, leeway):
+        return True
+    return (
+        answer.op == "either"
+        and gold.op not in _SEVERAL
+        and all(same(gold, item, leeway) for item in answer.args)
+    )
+
+
+def _judge_range(gold: str, leeway: Leeway, answer: str) -> str:
+    """Both ends of a range, one by one."""
+    ours, theirs = ends(gold), ends(answer)
+    if not ours or not theirs:
+        return "different"
+    outcomes = [judge_value(one, type_of(one), leeway, two) for one, two in zip(ours, theirs)]
+    return next((outcome for outcome in outcomes if outcome != "equal"), "equal")
+
+
+def _same_row(gold: str, answer: str) -> bool:
+    """`5 2 1`, numbers side by side, with commas or in brackets: the same numbers in the same order."""
+    ours, theirs = (_ROW.sub(" ", text).split() for text in (gold, answer))
+    return (
+        len(ours) > 1
+        and len(ours) == len(theirs)
+        and all(_PLAIN_NUMBER.fullmatch(item) for item in ours + theirs)
+        and all(_plain_value(one) == _plain_value(two) for one, two in zip(ours, theirs))
+    )
+
+
+def _plain_value(text: str) -> tuple[int, str]:
+    """A plain number as its whole part and its decimals, both without idle zeros; -0.5 and 0.5 differ in the sign."""
+    whole, _, decimals = text.lstrip("-").partition(".")
+    decimals = decimals.rstrip("0")
+    return (-int(whole) if text[0] == "-" else int(whole)), (
+        text[0] == "-" and int(whole) == 0 and bool(decimals)
+    ) * "-" + decimals
+
+
+# --- types ------------------------------------------------------------------------------------------------------------
+_FORMS = {
+    "list": "list", "either": "list", "set": "set", "union": "interval", "matrix": "matrix", "based": "base", "ratio": "ratio",
+    "numbers": "interval", "cap": "interval", "minus": "interval", "where": "interval", "both": "inequality", "mixed": "mixed", "pct": "percent", "deg": "degrees", "unit": "unit", "fact": "integer",
+}  # fmt: skip
+
+
+def is_letter(text: str) -> bool:
+    """A letter that names an option without being told so: A to H, or any in brackets."""
+    plain = bare(text)
+    return CHOICE.fullmatch(plain) is not None and (plain[0] == "(" or "A" <= plain <= "H")
+
+
+@lru_cache(maxsize=20_000)
+def type_of(text: str) -> str:
+    if _PLAIN_NUMBER.fullmatch(text):
+        return "decimal" if "." in text else "integer"
+    plain = bare(text)
+    if is_letter(text):
+        return "choice"
+    if plain.lower() in _ANSWER_WORDS or _NO_ARITHMETIC.fullmatch(plain):
+        return "text"
+    if is_range(text, text):
+        return "range"
+    forms = trees(text)
+    if "\\text" in text and plain.isalpha() and not (forms and forms[0].op == "num"):
+        return "text"
+    if not forms:
+        return "formula" if "\\" in TEXT_GROUP.sub("", normalise(text)) else "text"
+    return _node_type(forms[0])
+
+
+def _node_type(node: Node) -> str:
+    while node.op == "neg":
+        node = node.args[0]
+    if node.op == "num":
+        written = node.args[1]
+        return (
+            "scientific"
+            if "e" in written.lower() and written != "repeating"
+            else "decimal"
+            if "." in written
+            else "integer"
+        )
+    if node.op in _FORMS:
+        return _FORMS[node.op]
+    if node.op == "tuple":
+        return "interval" if "infty" in constants(node) or node.args[:2] != ("(", ")") else "tuple"
+    if node.op == "rel":
+        return "equation" if set(node.args[0]) <= {"=", "approx"} else "inequality"
+    if symbols(node) or contains(node, ("fn", "binom", "floor", "ceil")):
+        return "expression"
+    if contains(node, ("root",)):
+        return "radical"
+    if "i" in constants(node):
+        return "complex"
+    if "pi" in constants(node):
+        return "pi"
+    power = node.args[-1] if node.op == "mul" else node
+    if power.op == "pow" and power.args[0].op == "num" and power.args[0].args[0] == 10:
+        return "scientific"
+    return "fraction" if node.op == "div" else "arithmetic"
+
+
+# --- readings ---------------------------------------------------------------------------------------------------------
+@lru_cache(maxsize=20_000)
+def trees(text: str) -> tuple[Node, ...]:
+    """How a text can be read: `1,234` is a number or a list. Empty when it cannot be."""
+    return tuple(chain.from_iterable(_read(text)))
+
+
+@lru_cache(maxsize=20_000)
+def _read(text: str) -> list[tuple[Node, ...]]:
+    if _PLAIN_NUMBER.fullmatch(text):  # the grammar's tree of most answers, without its cost
+        value = num(Fraction(text.removeprefix("-")), text.removeprefix("-"))
+        return [(Node("neg", (value,)) if text[0] == "-" else value,)]
+    clean = spelled(normalise(text))
+    lead = _LEAD.match(clean)
+    clean = clean[lead.end() :] if lead else clean
+    texts = [clean if _DIGIT.search(clean) and "except" not in clean else _number_word(clean)]
+    if _THOUSANDS.search(clean) and not any(opening in clean for opening in ("(", "[", "\\{")):
+        texts.insert(0, _THOUSANDS.sub(lambda m: m[0].replace(",", ""), clean))
+    return _parsed(texts)
+
+
+def _number_word(text: str) -> str:
+    """seven as 7, -three as -3; anything else as it is."""
+    word = bare(text).lower()
+    if name := named_set(word):
+        return name
+    number = _NUMBER_WORDS.get(word.removeprefix("-"), "")
+    return word[: word.startswith("-")] + number if number else text
+
+
+@lru_cache(maxsize=20_000)
+def _gold_trees(text: str) -> tuple[Node, ...]:
+    """A gold has one reading: 1,234 is a number. Only 80m or 80 mg, a product and a measure, have two."""
+    clean = spelled(normalise(text))
+    found = next(iter(_read(text)), ())
+    if is_coefficient(clean):
+        return found[-1:]
+    with_unit = metres(clean)
+    return found + (trees(with_unit)[:1] if with_unit else ())
+
+
+@lru_cache(maxsize=20_000)
+def _more_trees(text: str) -> tuple[Node, ...]:
+    """What an answer may mean besides: 30 cups (which is a product of letters, too), a sentence, a sum that is worked out."""
+    clean = spelled(normalise(text))
+    read = trees(text)
+    found = trees(noun) if (not read or read[0].op != "unit") and (noun := counted(clean)) else ()
+    if read:
+        return found
+    plain = without_lead(clean)
+    if plain != clean and (led := trees(plain)):
+        return found + led
+    if (number := said(clean)) and (read := trees(number)[:1]):
+        return found + read
+    return found + tuple(_worked_out(clean))
+
+
+def _worked_out(text: str) -> list[Node]:
+    r"""The chain of `3 boxes * 20 pens/box = 60 pens`; or without its first side, where that has signs of its own (`3 \star 2`)."""
+    chain_ = worked(text)
+    if not chain_:
+        return []
+    _, _, later = chain_.partition("=")
+    found = _parsed([chain_]) or (_parsed([later]) if "=" in later else [])
+    return list(chain.from_iterable(found))
+
+
+def _parsed(texts: list[str]) -> list[tuple[Node, ...]]:
+    found = []
+    for text in texts:
+        try:
+            found.append(readings(text))
+        except Unreadable:
+            continue
+    return found

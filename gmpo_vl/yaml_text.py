@@ -1,0 +1,111 @@
+"""YAML from a file or a command line: read, or refused with a sentence. Whatever a person wrote, nothing here runs away."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import yaml
+
+MAX_DEPTH = 50  # PyYAML recurses: some thousand brackets end the interpreter itself
+MAX_NODES = 100_000  # aliases counted as what they stand for: a few lines of them can stand for billions
+MAX_INTEGER = 2**63 - 1
+
+
+class YamlError(ValueError):
+    """Text that is not taken. The message says why, not where the text stands."""
+
+
+def read_yaml(text: str) -> Any:
+    """What the text says. Raises YamlError."""
+    return _read(text, lambda: yaml.safe_load(text))
+
+
+def read_settings(text: str) -> Any:
+    """The same as OmegaConf reads it: 1e-5 is a number, `${a.b}` another key's value, a key that comes twice an error."""
+    from omegaconf import OmegaConf
+
+    return _read(text, lambda: OmegaConf.to_container(OmegaConf.load(io.StringIO(text)), resolve=True))
+
+
+def read_override(text: str) -> Any:
+    """KEY=VALUE with a dotted key as nested sections. Raises YamlError."""
+    from omegaconf import OmegaConf
+
+    value = text.partition("=")[2]
+    return _read(value, lambda: OmegaConf.to_container(OmegaConf.from_dotlist([text]), resolve=True))
+
+
+def _read(text: str, read: Callable[[], Any]) -> Any:
+    try:
+        _check_shape(text)
+        value = read()
+    except YamlError:
+        raise
+    except Exception as error:  # of YAML, of a value that its tag does not fit, of an interpolation
+        raise YamlError(_reason(error)) from error
+    _check_values(value)
+    return value
+
+
+def shown(value: Any) -> str:
+    """A value on one line of a message, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}... ({len(text):,} characters)"
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).strip()
+    kind = "" if isinstance(error, yaml.YAMLError) else f"{type(error).__name__}: "
+    return kind + (text if len(text) <= 400 else f"{text[:400]}...")
+
+
+def _check_shape(text: str) -> None:
+    """By the parser's events, of which none is nested in another."""
+    sizes: list[int] = []  # of the collections that are open, in nodes
+    names: list[str | None] = []  # their anchors
+    anchored: dict[str, int] = {}
+    for event in yaml.parse(text, yaml.SafeLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            if len(sizes) == MAX_DEPTH:
+                raise YamlError(f"line {event.start_mark.line + 1} is nested more than {MAX_DEPTH} deep")
+            sizes.append(1)
+            names.append(event.anchor)
+            continue
+        if isinstance(event, yaml.CollectionEndEvent):
+            size, name = sizes.pop(), names.pop()
+        elif isinstance(event, yaml.AliasEvent):
+            if event.anchor in names:
+                raise YamlError(f"line {event.start_mark.line + 1}: *{event.anchor} stands inside itself")
+            size, name = anchored.get(event.anchor, 1), None
+        elif isinstance(event, yaml.ScalarEvent):
+            size, name = 1, event.anchor
+        else:
+            continue
+        if name is not None:
+            anchored[name] = size
+        if sizes:
+            sizes[-1] += size
+        if size > MAX_NODES or (sizes and sizes[-1] > MAX_NODES):
+            raise YamlError(f"it holds more than {MAX_NODES:,} values, counting what aliases stand for")
+
+
+def _check_values(value: Any, key: str = "") -> None:
+    """Refuses what no setting can be: integers beyond 64 bits, text that no file or path takes."""
+    where = f"{key}: " if key else ""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            _check_values(name, key)
+            _check_values(inner, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list | tuple | set):
+        for inner in value:
+            _check_values(inner, key)
+    elif isinstance(value, int) and abs(value) > MAX_INTEGER:
+        bits = value.bit_length()
+        raise YamlError(f"{where}a whole number of {bits:,} bits is too large; 63 are the most")
+    elif isinstance(value, str):
+        if "\0" in value:
+            raise YamlError(f"{where}the text holds a NUL character (\\0)")
+        if any("\ud800" <= letter <= "\udfff" for letter in value):
+            raise YamlError(f"{where}the text holds half of a surrogate pair, which is no Unicode")

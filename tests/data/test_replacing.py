@@ -1,0 +1,135 @@
+"""Files that belong together: whenever a conversion is killed, no reader sees parts of two, and the same command goes on."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gmpo_vl.data.rows import DataError
+from gmpo_vl.data.writing import UNFINISHED, replacing
+
+# Converts under one mapping, then is killed at each move or removal of a file in a conversion under another. The process never
+# converts itself: a fork is clean only before the libraries have threads.
+KILLS = """
+import json, os, shutil, sys
+from pathlib import Path
+import datasets, pyarrow.parquet, numpy
+from gmpo_vl.data.convert import convert
+from gmpo_vl.data.examples import load_examples
+
+folder = Path(sys.argv[1])
+
+def in_child(work):
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            work()
+            status = 0
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+OPERATIONS = {"os.rename", "os.remove", "os.mkdir", "os.rmdir"}
+
+def killed_at(number, mapping, out):
+    seen = 0
+    def hook(event, arguments):
+        nonlocal seen
+        if event in OPERATIONS and str(out) in str(arguments[0]):
+            seen += 1
+            if seen == number:
+                os._exit(9)
+    sys.addaudithook(hook)
+    convert(mapping, out)
+
+def state(out):
+    card = json.loads((out / "data_card.json").read_text()) if (out / "data_card.json").exists() else None
+    files = {p.name: p.read_bytes() for p in sorted(out.glob("*.parquet"))}
+    return card, files
+
+old, new = folder / "old.yaml", folder / "new.yaml"
+wanted = {}
+for mapping in (old, new):
+    assert in_child(lambda: convert(mapping, folder / mapping.stem)) == 0
+    wanted[mapping.stem] = state(folder / mapping.stem)[1]
+number, ending = 0, 9
+while ending == 9:
+    number += 1
+    out = folder / f"out{number}"
+    shutil.copytree(folder / "old", out)
+    ending = in_child(lambda: killed_at(number, new, out))
+    card, files = state(out)
+    of = {name for name in wanted if files.items() <= wanted[name].items()}
+    assert of, (number, "files of two conversions", list(files))
+    if card is not None:
+        (name,) = of
+        assert list(card["splits"]) == [f.removesuffix(".parquet") for f in files], number
+        assert files == wanted[name] and card["preparation"] == (folder / f"{name}.yaml").read_text(), number
+    assert in_child(lambda: convert(new, out)) == 0, (number, "the same command is refused")
+    assert state(out)[1] == wanted["new"] and state(out)[0] is not None, number
+    assert sorted(p.name for p in out.iterdir()) == ["data_card.json", *sorted(wanted["new"])], number
+print(number)
+"""
+
+
+def test_a_conversion_killed_anywhere_leaves_no_mixture_and_goes_on(tmp_path):
+    rows = [json.dumps({"q": f"What is {i}?", "a": str(i)}) for i in range(40)]
+    (tmp_path / "a.jsonl").write_text("\n".join(rows))
+    text = "source: a.jsonl\nproblem: q\nanswer: a\nvalidation: {}\n"
+    (tmp_path / "old.yaml").write_text(text.format(0.5))
+    (tmp_path / "new.yaml").write_text(text.format(0.2))
+    done = subprocess.run([sys.executable, "-c", KILLS, str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 10  # kills
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in folder.iterdir()}
+
+
+def write(out: Path, texts: dict[str, str], replaces: tuple[str, ...] = ()) -> None:
+    with replacing(out, last="card") as new:
+        new.replaces = list(replaces)
+        for name, text in texts.items():
+            (new.folder / name).write_text(text)
+
+
+def test_new_files_come_together_and_what_they_replace_goes(tmp_path):
+    write(tmp_path / "out", {"a": "1", "b": "1", "card": "1"})
+    (tmp_path / "out/mine").write_text("mine")
+    write(tmp_path / "out", {"a": "2", "card": "2"}, replaces=("b",))
+    assert contents(tmp_path / "out") == {"a": "2", "card": "2", "mine": "mine"}
+
+
+def test_what_fails_changes_nothing(tmp_path):
+    write(tmp_path, {"a": "1", "card": "1"})
+    with pytest.raises(TypeError, match="must be str"):
+        write(tmp_path, {"a": "2", "b": 3})  # type: ignore[dict-item]  # the second cannot be written
+    assert contents(tmp_path) == {"a": "1", "card": "1"}
+
+
+def test_two_at_once_do_not_meet(tmp_path):
+    """The second is told so; it writes when the first has gone, however that went."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with replacing(tmp_path) as new:
+            (new.folder / "a").write_text("theirs")
+            os.write(writer, b"x")
+            signal.pause()
+    os.close(writer)
+    assert os.read(reader, 1) == b"x"
+    try:
+        with pytest.raises(DataError, match="another process is writing data into this folder"):
+            write(tmp_path, {"a": "ours"})
+    finally:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+    assert (tmp_path / UNFINISHED / "a").exists()
+    write(tmp_path, {"a": "ours"})
+    assert contents(tmp_path) == {"a": "ours"}

@@ -1,0 +1,118 @@
+"""Under nccl a collective takes a GPU's tensors and no others: every one that the project makes, on one rank and on two."""
+
+import ast
+import json
+import multiprocessing
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from simulated import guarded_collectives, on_device, simulated_device
+
+import gmpo_vl
+from gmpo_vl.config import load_config
+from gmpo_vl.data.diagrams import make_examples
+from gmpo_vl.engines.passes import Policy, log_probs_by_group, update_policy
+from gmpo_vl.engines.proof import prove_sharing
+from gmpo_vl.models.features import frozen_features
+from gmpo_vl.models.loading import banned_ids, load_model
+from gmpo_vl.models.processing import encode_prompt, load_processor
+from gmpo_vl.models.wrapping import answer_packed
+from gmpo_vl.policy import RolloutMismatch, kl_to_start
+from gmpo_vl.rollout.types import Group, Response
+
+SETTINGS = ["worker.actor.max_tokens_per_micro_batch=200", "worker.actor.global_batch_size=2"]
+NEEDS_EASYR1 = {"load_checkpoint"}  # engines/easyr1/worker.py: tests/easyr1 runs it
+OF_TORCH = {
+    "all_reduce",
+    "all_gather",
+    "broadcast",
+    "barrier",
+    "reduce",
+    "gather",
+    "scatter",
+    "reduce_scatter",
+}
+
+
+def groups_of(prompts, first):
+    """Two groups of three answers; ranks have different ones."""
+    drawn = torch.Generator().manual_seed(first)
+    groups = []
+    for prompt in prompts[first : first + 2]:
+        ids = [torch.randint(20, 200, (3 + first + k,), generator=drawn) for k in range(3)]
+        responses = [Response(ids_T, torch.full((len(ids_T),), -3.0), "", True, 0) for ids_T in ids]
+        group = Group(
+            key=prompt.example.id, prompt=prompt, responses=responses, scores=[], verdicts=[None] * 3
+        )
+        group.advantages_G = torch.tensor([1.0, -1.0, 0.5], dtype=torch.float64)
+        groups.append(group)
+    return groups
+
+
+def a_step(folder, rank, ranks):
+    """Everything that is a collective; the step's figures."""
+    config = load_config("configs/geometry3k_tiny_cpu.yaml", SETTINGS)
+    model, processor = on_device(load_model(folder)), load_processor(folder)
+    model.model.visual.requires_grad_(False)
+    answer_packed(model)
+    features = frozen_features(model, processor.image)
+    policy = Policy(model, processor, banned_ids(model.config), None, True, ranks, features)
+    assert policy.device.type == "sim"
+    prompts = [encode_prompt(example, processor) for example in make_examples("train", 4, seed=0)]
+    groups = groups_of(prompts, first=2 * rank)
+    for group, log_probs in zip(groups, log_probs_by_group(policy, model, groups, config).of):
+        group.old_log_probs = log_probs
+    assert prove_sharing(policy, groups, config).holds
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    metrics = update_policy(policy, optimizer, groups, config)
+    mismatch, old_BT = RolloutMismatch(policy.device), torch.zeros(1, 3, device=policy.device)
+    mismatch.add(old_BT, old_BT - 0.5, old_BT == 0)
+    drift = torch.tensor([3.0, 6.0], dtype=torch.float64, device=policy.device)
+    return metrics | mismatch.result() | {"kl_to_start": kl_to_start(drift)}
+
+
+def run_rank(rank, model, folder):
+    torch.set_num_threads(1)
+    for ranks in (1, 2):
+        if rank >= ranks:
+            continue
+        store = f"file://{folder}/store{ranks}"
+        dist.init_process_group("gloo", init_method=store, rank=rank, world_size=ranks)
+        with simulated_device(), guarded_collectives() as callers:
+            metrics = a_step(model, rank, ranks)
+            with pytest.raises(RuntimeError, match="CPU tensors"):
+                kl_to_start(torch.ones(2, device="cpu"))
+        dist.destroy_process_group()
+        found = {"metrics": metrics, "callers": sorted(callers)}
+        Path(folder, f"{ranks}_{rank}.json").write_text(json.dumps(found))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="gloo over a file store")
+def test_collectives_take_tensors_of_the_policys_device_alone(tiny_folder, tmp_path):
+    multiprocessing.set_forkserver_preload(["gmpo_vl.engines.passes", "pytest"])
+    mp.start_processes(run_rank, (str(tiny_folder), str(tmp_path)), nprocs=2, start_method="forkserver")
+    alone, first, second = (
+        json.loads((tmp_path / name).read_text()) for name in ("1_0.json", "2_0.json", "2_1.json")
+    )
+    assert first == second
+    assert alone["metrics"]["actor/grad_norm"] > 0
+    assert first["metrics"]["actor/pg_loss"] != alone["metrics"]["actor/pg_loss"]
+    assert set(first["callers"]) == callers_of_collectives() - NEEDS_EASYR1
+
+
+def callers_of_collectives():
+    """Functions of the project in which torch.distributed is called."""
+    found = set()
+    for path in Path(gmpo_vl.__file__).parent.rglob("*.py"):
+        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(function, ast.FunctionDef):
+                continue
+            calls = [ast.unparse(node.func) for node in ast.walk(function) if isinstance(node, ast.Call)]
+            made = {call.removeprefix("dist.") for call in calls if call.startswith("dist.")} & OF_TORCH
+            assert made <= {"all_reduce", "all_gather"}, f"{path}: guarded_collectives knows no {made}"
+            found |= {function.name} if made else set()
+    return found

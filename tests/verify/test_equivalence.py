@@ -1,0 +1,77 @@
+"""Answers that are the same make one cluster, whatever their spelling and order, and no gold is asked."""
+
+import random
+
+import pytest
+
+from gmpo_vl.evaluation.summary import figures
+from gmpo_vl.runs import SampleRecord
+from gmpo_vl.verify import verify
+from gmpo_vl.verify.equivalence import clusters
+
+SAME = [
+    ["1/2", "0.5", r"\frac{1}{2}", r"\dfrac12", r"x = \frac{1}{2}"],
+    ["2", "2.0", "$2$", r"\boxed{2}".removeprefix(r"\boxed{").removesuffix("}"), "2."],
+    [r"5\sqrt{2}", r"\sqrt{50}", r"\frac{10}{\sqrt{2}}"],
+    ["x+1", "1 + x"],
+    ["(1, 2)", r"\left(1,2\right)"],
+    ["1, 3", "3, 1"],
+    ["12 cm", r"12\text{ cm}", "12"],
+    ["yes", "Yes"],
+]
+
+
+def groups(answers, choices=()):
+    """Clusters as sets of answers, for comparison whatever their numbers."""
+    named = {}
+    for answer, number in zip(answers, clusters(answers, choices)):
+        named.setdefault(number, set()).add(answer)
+    return sorted(map(sorted, (group for number, group in named.items() if number is not None)))
+
+
+def test_one_value_is_one_cluster_and_the_order_of_the_samples_does_not_matter():
+    answers = [answer for group in SAME for answer in group]
+    expected = sorted(sorted(set(group)) for group in SAME)
+    draw = random.Random(0)
+    for _ in range(5):
+        draw.shuffle(answers)
+        assert groups(answers) == expected
+
+
+def test_where_sameness_is_not_transitive_a_cluster_holds_only_answers_that_are_all_the_same():
+    assert groups(["50%", "50", "0.5"]) in ([["0.5"], ["50", "50%"]], [["0.5", "50%"], ["50"]])
+    for votes in (["50%", "50", "50", "0.5"], ["50", "0.5", "50%", "50"]):
+        assert groups(votes) == [["0.5"], ["50", "50%"]], "the more frequent spelling comes first"
+    assert clusters(["50", "0.5"]) in ([0, 1], [1, 0])
+
+
+def test_no_answer_has_no_cluster():
+    assert clusters([None, "", "  ", "3"]) == [None, None, None, 0]
+
+
+def test_a_letter_and_its_text_are_one_answer_where_the_options_are_known():
+    options = ("12 cm", "15 cm", "18 cm")
+    assert groups(["C", "(C)", "18 cm", "B"], options) == [["(C)", "18 cm", "C"], ["B"]]
+    assert groups(["C", "18 cm"]) == [["18 cm"], ["C"]]
+
+
+def samples(gold, answers):
+    for k, answer in enumerate(answers):
+        verdict = verify(gold, "" if answer is None else rf"\boxed{{{answer}}}")
+        yield SampleRecord(
+            id="q", group="q", k=k, prompt="", images=[], response="", finished=True, gold=gold, seed=k, length=1,
+            extracted=verdict.extracted, gold_type=verdict.gold_type, correct=verdict.correct, outcome=verdict.outcome,
+            reward={"overall": float(verdict.correct)},
+        )  # fmt: skip
+
+
+def test_nine_right_samples_in_three_spellings_win_over_four_equal_wrong_ones():
+    answers = ["1/2"] * 3 + ["0.5"] * 3 + [r"\frac{1}{2}"] * 3 + ["2"] * 4 + [None] * 3
+    found = figures(list(samples(r"\frac{1}{2}", answers)), 16)
+    assert found["maj@k"]["16"]["value"] == 1.0
+    assert found["pass@1"] == pytest.approx(9 / 16)
+
+
+def test_a_tie_counts_in_expectation():
+    found = figures(list(samples("7", ["7", "7.0", "8", "8.0"])), 4)
+    assert found["maj@k"]["4"]["value"] == 0.5
