@@ -15,6 +15,7 @@ pytest.importorskip("verl", reason="EasyR1 is not installed: make test-easyr1 EA
 
 from gmpo_vl.data.writing import write_parquet
 from gmpo_vl.engines.easyr1.checkpoint import check_checkpoint
+from gmpo_vl.engines.easyr1.export import whole_weights
 from gmpo_vl.engines.local.trainer import train as train_locally
 from gmpo_vl.runs import Run
 
@@ -137,5 +138,7 @@ def export_and_break(tmp_path):
     second.write_bytes(first.read_bytes())
     done = subprocess.run([*export, str(tmp_path / "wrong")], capture_output=True, text=True)
     assert done.returncode == 2
-    assert "the ranks' parts make" in done.stderr
+    assert f"is damaged: actor/{second.name}" in done.stderr
+    with pytest.raises(ValueError, match="the ranks' parts make"):
+        whole_weights(checkpoint / "actor")
     assert not (tmp_path / "wrong").exists()
