@@ -39,6 +39,14 @@ class Extracted(NamedTuple):
 
 def last_box(response: str) -> Extracted:
     r"""The content of the last `\boxed{}` (or of the run of boxes that ends with it, joined by " or ", or by "=")."""
+    start = response.rfind("\\boxed{")
+    if (
+        start >= 0
+        and response.find("box", start + 7) < 0
+        and response.find("box", max(0, start - MAX_ANSWER), start) < 0
+    ):
+        if box := _content(response, start):  # one box, as in most responses
+            return Extracted(box[0].strip()) if box[0].strip() else Extracted(None, "no_answer")
     start = _last_start(response, len(response))
     if start < 0:
         return Extracted(None, "no_answer")

@@ -32,6 +32,8 @@ _WORD = re.compile(r"[^\W_]+|[+*/=<>^_|!\[\]]|(?<!\w)-")
 @lru_cache(maxsize=20_000)
 def bare(text: str) -> str:
     """Without text commands, braces, dollars and outer punctuation."""
+    if text.isascii() and text.isalnum():
+        return text
     return _BARE.sub(" ", _TEXT_COMMAND.sub("", normalise(text))).strip().strip(".").strip()
 
 
@@ -83,4 +85,6 @@ def same_words(gold: str, answer: str, ordered: bool = False) -> bool:
 @lru_cache(maxsize=20_000)
 def squeezed(text: str) -> str:
     """Without spacing commands, and white space only where it parts two digits or letters."""
+    if text.isascii() and text.isalnum():
+        return text
     return _IDLE.sub("", _SPACING.sub(" ", normalise(text)))

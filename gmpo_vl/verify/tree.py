@@ -37,6 +37,8 @@ class Node(_Pair):
     @cached_property
     def summary(self) -> Summary:
         """Found in one walk, at the first question."""
+        if self.op == "num":
+            return _OF_A_NUMBER
         ops: set[str] = set()
         leaves: dict[str, set[str]] = {"sym": set(), "const": set(), "fn": set()}
         stack, slow = [self], 0
@@ -55,6 +57,7 @@ class Node(_Pair):
         return Summary(frozenset(ops), names["sym"], names["const"], names["fn"], slow)
 
 
+_OF_A_NUMBER = Summary(frozenset({"num"}), frozenset(), frozenset(), frozenset(), 0)
 _SLOW = {"pow", "root", "fn", "fact", "binom", "gamma"}
 OF_SEVERAL = ("max", "min", "gcd", "lcm")  # functions of two arguments and more
 INFINITY = Node("const", ("infty",))

@@ -142,6 +142,8 @@ def is_letter(text: str) -> bool:
 
 @lru_cache(maxsize=20_000)
 def type_of(text: str) -> str:
+    if _PLAIN_NUMBER.fullmatch(text):
+        return "decimal" if "." in text else "integer"
     plain = bare(text)
     if is_letter(text):
         return "choice"
