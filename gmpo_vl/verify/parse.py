@@ -57,7 +57,7 @@ def going_on(digits: str) -> Node:
 def readings(text: str) -> tuple[Node, ...]:
     """The trees of a normalised text, one or two: `2 mg` is a measure, and a product. Raises Unreadable."""
     tokens = lex(text)
-    if not any(token.kind == "unit" for token in tokens):
+    if "unit" not in {token.kind for token in tokens}:
         return (Parser(tokens).whole(),)
     symbols = lex(text, letter_units=False)
     if symbols == tokens:
@@ -78,7 +78,7 @@ def readings(text: str) -> tuple[Node, ...]:
 class Parser(Reader):
     def __init__(self, tokens: list[Token]):
         super().__init__(tokens)
-        self.may_count = any(token.text in ("C", "P") for token in tokens)  # combinations, arrangements
+        self.may_count = not {"C", "P"}.isdisjoint({token.text for token in tokens})  # combinations, arrangements
 
     # --- lists and relations --------------------------------------------------------------------------------------
     def whole(self) -> Node:

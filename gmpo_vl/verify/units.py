@@ -153,6 +153,9 @@ def unit_of(word: str, as_text: bool) -> str | None:
     )
 
 
+_WRITTEN_AS = frozenset(("word", "short", "name"))
+
+
 def fold_units(tokens: list[Token], letters_too: bool = True) -> list[Token]:
     """Runs of unit words after a number become one `unit` token, whose text is the same for the same unit.
 
@@ -165,10 +168,8 @@ def fold_units(tokens: list[Token], letters_too: bool = True) -> list[Token]:
     if tokens and tokens[-1] in (Token("cmd", "min", True), Token("cmd", "sec", True)):  # of nothing: 5 min
         tokens = [*tokens[:-1], Token("word", tokens[-1].text, True)]
     while i < len(tokens):
-        if out and _ends_value(out[-1]):
-            unit, after = (
-                _rate(tokens, i) if letters_too and tokens[i].kind == "name" else _unit_run(tokens, i)
-            )
+        if out and tokens[i].kind in _WRITTEN_AS and _ends_value(out[-1]):
+            unit, after = _rate(tokens, i) if letters_too and tokens[i].kind == "name" else _unit_run(tokens, i)
             if after == i:
                 unit, after = _noun_run(tokens, i)
             if after > i:

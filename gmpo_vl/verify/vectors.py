@@ -87,7 +87,8 @@ def _in_basis(node: Node) -> tuple[Node, ...] | None:
 
 
 def _is_marked(node: Node) -> bool:
-    return any(name.startswith(_MARKS) for name in symbols(node))
+    names = symbols(node)
+    return bool(names) and any(name.startswith(_MARKS) for name in names)
 
 
 def _plain(name: str) -> str:
