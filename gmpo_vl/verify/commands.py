@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gmpo_vl.verify.counting import series
 from gmpo_vl.verify.lex import FUNCTIONS
 from gmpo_vl.verify.tokens import Token, Unreadable
-from gmpo_vl.verify.tree import Node, contains, num
+from gmpo_vl.verify.tree import OF_SEVERAL, Node, contains, num
 
 if TYPE_CHECKING:
     from gmpo_vl.verify.parse import Parser
 
 NAMING = frozenset("overline vec hat tilde dot ddot angle triangle overarc arc odot Delta".split())  # a thing
 VALUES = frozenset(
-    "frac sqrt pi binom lfloor lceil infty begin unicoderoot unicodecuberoot cbrt".split()
+    "abs frac sqrt pi binom sum prod langle lfloor lceil infty begin unicoderoot unicodecuberoot cbrt".split()
 )  # start a value
 _MATRICES = frozenset("pmatrix bmatrix matrix array smallmatrix Bmatrix vmatrix".split())
 
@@ -42,6 +43,15 @@ def command(p: Parser) -> Node:
         inside = p.sequence()
         p.expect("\\}", "rbrace")
         return Node("set", inside.args if inside.op in ("list", "either") else (inside,))
+    if name in ("sum", "prod"):
+        return series(p, name)
+    if name == "langle":
+        p.i -= 1
+        return angle(p, "rangle")
+    if name == "abs" and p.peek() == "(":
+        return Node("abs", (p.bracket(),))
+    if name == "abs":
+        return Node("mul", (Node("mul", (Node("sym", ("a",)), Node("sym", ("b",)))), Node("sym", ("s",))))
     if name == "emptyset":
         return Node("set", ())
     if name in FUNCTIONS:
@@ -53,6 +63,18 @@ def command(p: Parser) -> Node:
     if name == "begin":
         return _matrix(p)
     raise Unreadable(f"the command {name!r}")
+
+
+def angle(p: Parser, closing: str) -> Node:
+    r"""`\langle 1, 2 \rangle`, `<1, 2>`: a vector by its components."""
+    p.i += 1
+    items = [p.sum()]
+    while p.take(","):
+        items.append(p.sum())
+    p.expect(closing)
+    if not 1 < len(items) <= 64:
+        raise Unreadable("angle brackets around no vector")
+    return Node("tuple", ("(", ")", tuple(items)))
 
 
 def argument(p: Parser) -> Node:
@@ -150,12 +172,19 @@ def _function(p: Parser, name: str) -> Node:
         and name in ("sin", "cos", "tan")
     ):
         name, power = "arc" + name, None
+    if inside.op in ("tuple", "set"):  # \\max(3, 7), log(x, 2)
+        items = inside.args if inside.op == "set" else inside.args[2]
+        if base is not None or not (name in OF_SEVERAL or (name == "log" and len(items) == 2)):
+            raise Unreadable(f"{name} of several")
+        return Node("fn", (name, *items))
     node = Node("fn", (name, inside) if base is None else (name, inside, base))
     return node if power is None else Node("pow", (node, power))
 
 
 def _matrix(p: Parser) -> Node:
     kind = p.environment()
+    if kind in ("cases", "dcases", "aligned", "system"):
+        return _cases(p, kind)
     if kind not in _MATRICES:
         raise Unreadable(f"the environment {kind!r}")
     if kind == "array" and p.take("{"):
@@ -177,3 +206,29 @@ def _matrix(p: Parser) -> Node:
         if p.environment() != kind:
             raise Unreadable("a matrix is never closed")
         return Node("matrix", ("det" if kind == "vmatrix" else "matrix", tuple(rows)))
+
+
+def _cases(p: Parser, kind: str) -> Node:
+    """The rows of a cases environment: values with conditions, or equations that hold together (a list)."""
+    rows: list[Node] = []
+    while True:
+        value = p.relation()
+        p.take(",", ";", ".")
+        rows.append(Node("case", (value, _condition(p))) if p.take("&") else value)
+        p.take(",", ";", ".")
+        if p.take("\\\\") and p.peek() != "end":
+            continue
+        p.expect("end")
+        if p.environment() != kind:
+            raise Unreadable("cases are never closed")
+        return Node("cases" if all(row.op == "case" for row in rows) else "list", tuple(rows))
+
+
+def _condition(p: Parser) -> Node:
+    """`x > 0`, `if x > 0`, `otherwise`."""
+    while p.kind() == "word" and p.peek().lower() in ("if", "for", "when", "where"):
+        p.i += 1
+    if p.kind() == "word" and p.peek().lower() in ("otherwise", "else", "elsewhere"):
+        p.i += 1
+        return Node("sym", ("otherwise",))
+    return p.relation()

@@ -21,17 +21,22 @@ from itertools import pairwise
 from gmpo_vl.verify.equations import difference, proportional
 from gmpo_vl.verify.quantities import EXACT, Leeway, clearly_apart, roughly, rounds_to, same_quantity
 from gmpo_vl.verify.regions import FLIPPED, ORDERS, is_ordered, region, same_region, speaks_of_region
-from gmpo_vl.verify.tree import Node, both_signs, contains, is_name, substituted, symbols
+from gmpo_vl.verify.tree import OF_SEVERAL, Node, both_signs, contains, functions, is_name, substituted, symbols
+from gmpo_vl.verify.vectors import aligned
 
 _LISTS = ("list", "either", "set")
-_STRUCTURES = (*_LISTS, "tuple", "union", "matrix", "rel", "based")
+_STRUCTURES = (*_LISTS, "tuple", "union", "matrix", "cases", "case", "rel", "based")
 
 
 def same(gold: Node, answer: Node, leeway: Leeway = EXACT) -> bool:
     """Whether `answer` is the same answer as `gold`. Raises quantities.Undecided where the rules cannot tell."""
     if gold == answer:
         return True
-    gold, answer = _spread(gold), _spread(answer)
+    if gold.op == answer.op == "num":
+        return same_quantity(gold, answer, leeway)
+    if not functions(answer).isdisjoint(OF_SEVERAL) and functions(gold).isdisjoint(OF_SEVERAL):
+        return False  # \min(7, 8) is a way not to say 7
+    gold, answer = aligned(_spread(gold), _spread(answer))
     if gold.op == "numbers" and answer.op == "sym":  # R
         return gold.args == answer.args
     if speaks_of_region(gold) or speaks_of_region(answer):
@@ -110,7 +115,9 @@ def _in_order(ours: tuple[Node, ...], theirs: tuple[Node, ...], leeway: Leeway) 
 def _same_structure(gold: Node, answer: Node, leeway: Leeway) -> bool:
     if gold.op == "based":
         return gold.args == answer.args
-    if gold.op == "union":
+    if gold.op == "case":
+        return _in_order(gold.args, answer.args, leeway)
+    if gold.op in ("union", "cases"):
         return _matched(list(gold.args), list(answer.args), leeway)
     if gold.op == "tuple":
         return gold.args[:2] == answer.args[:2] and _in_order(gold.args[2], answer.args[2], leeway)

@@ -13,10 +13,12 @@ from typing import Any
 
 import mpmath
 
-from gmpo_vl.verify.tree import Node
+from gmpo_vl.verify.tree import OF_SEVERAL, Node
 
 MAX_BITS = 20_000  # of an exact numerator or denominator (6,000 digits)
 _MAX_EXPONENT = 4_000  # |exponent| of a power that is not exact
+_MAX_TERMS = 400  # of a series; fewer, the more a term costs
+_MAX_GAMMA = 200  # argument of a gamma function that is no whole number
 _MAX_ARGUMENT = 10**12  # of a periodic or growing function
 
 NUMBERS = mpmath.mp.clone()
@@ -50,6 +52,12 @@ def evaluate(node: Node, symbols: Mapping[str, Value] | None = None, ctx: Any = 
         return evaluate(args[0], symbols, ctx)
     if op == "ratio" and len(args) == 2:
         op = "div"
+    if op == "bound":
+        return evaluate(Node("sym", args), symbols, ctx)
+    if op in ("sum", "prod"):
+        return _series(op, args, symbols or {}, ctx)
+    if op == "fn" and args[0] in OF_SEVERAL:
+        return _of_several(args[0], [evaluate(a, symbols, ctx) for a in args[1:]], ctx)
     if op == "fn":
         return _function(args[0], [evaluate(a, symbols, ctx) for a in args[1:]], ctx)
     if op not in _OPERATIONS:
@@ -190,6 +198,43 @@ def _whole(ctx: Any, x: Value, up: bool) -> Value:
     return Fraction(int(ctx.ceil(ctx.re(x)) if up else ctx.floor(ctx.re(x))))
 
 
+def _series(op: str, args: tuple[Any, ...], symbols: Mapping[str, Value], ctx: Any) -> Value:
+    """A sum or product over whole numbers; few enough to take one by one."""
+    name, low, high, body = args
+    first, last = (evaluate(end, symbols, ctx) for end in (low, high))
+    if not all(isinstance(end, Fraction) and end.denominator == 1 for end in (first, last)):
+        raise Undefined("a series between such ends")
+    if last - first >= _MAX_TERMS / (1 + body.summary.slow):
+        raise TooLarge("a series")
+    total: Value = Fraction(op == "prod")
+    for k in range(first.numerator, last.numerator + 1):
+        term = evaluate(body, {**symbols, name: Fraction(k)}, ctx)
+        total = _bounded((_add if op == "sum" else _mul)(ctx, total, term))
+    return total
+
+
+
+
+def _of_several(name: str, values: list[Value], ctx: Any) -> Value:
+    if name in ("gcd", "lcm"):
+        if not all(isinstance(v, Fraction) and v.denominator == 1 for v in values):
+            raise Undefined(f"{name} of such numbers")
+        return Fraction(getattr(math, name)(*(v.numerator for v in values)))
+    if any(ctx.im(real(v, ctx)) for v in values):
+        raise Undefined(f"{name} of such numbers")
+    return (max if name == "max" else min)(values, key=lambda v: real(v, ctx))
+
+
+def _gamma(ctx: Any, x: Value) -> Value:
+    if isinstance(x, Fraction) and x.denominator == 1:
+        if x <= 0:
+            raise Undefined("gamma there")
+        return _factorial(ctx, x - 1)
+    if abs(x) > _MAX_GAMMA:
+        raise TooLarge("gamma")
+    return ctx.gamma(real(x, ctx))
+
+
 _OPERATIONS = {
     "add": _add,
     "sub": _sub,
@@ -200,6 +245,7 @@ _OPERATIONS = {
     "neg": lambda ctx, x: -x,
     "abs": lambda ctx, x: abs(x),
     "fact": _factorial,
+    "gamma": _gamma,
     "binom": _binomial,
     "floor": lambda ctx, x: _whole(ctx, x, up=False),
     "ceil": lambda ctx, x: _whole(ctx, x, up=True),

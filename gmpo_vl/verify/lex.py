@@ -25,6 +25,7 @@ _TOKEN = re.compile(
     r"|(?P<op>\*\*|<=|>=|!=|==|->|[-+*/^_=<>()\[\]{}|,;:!'&.?%°]))"
 )
 _NUMBERS = re.compile(r"\\(?:mathbb|Bbb|mathds)\s*(?:\{\s*([RZNQC])\s*\}|([RZNQC])(?![a-zA-Z]))|\\([RZNQ])(?![a-zA-Z])")
+_NUMBER_SETS = frozenset(("\\mathbb", "\\Bbb", "\\mathds", "\\R", "\\Z", "\\N", "\\Q"))
 _CUP = re.compile(r"\s(?<=[\])]\s)U\s*[(\[]")
 _SPACE = re.compile(r"\s*")
 
@@ -66,6 +67,7 @@ GREEK = frozenset(
     ).split()
 )
 _PLAIN = FUNCTIONS | {
+    "abs",
     "sqrt",
     "pi",
     "arcsin",
@@ -126,12 +128,14 @@ def _lex(text: str, in_text: bool, depth: int) -> list[Token]:
             tokens += _lex(group[0], True, depth + 1)
             at, spaced = group[1], True
             continue
-        if kind == "cmd" and (named := _NUMBERS.match(text, at - len(piece))):
+        if piece in _NUMBER_SETS and (named := _NUMBERS.match(text, at - len(piece))):
             tokens.append(Token("numbers", named[1] or named[2] or named[3], spaced))
             at, spaced = named.end(), False
             continue
         if kind == "cmd" and piece[1:] in _STYLE:
             continue
+        if kind == "cmd" and piece == "\\AA":
+            kind, piece, spaced = "letters", "angstrom", True
         if piece == "U" and _CUP.match(text, at - 2):  # (0,1) U (2,3)
             kind, piece = "cmd", "\\cup"
         tokens += _tokens(kind, piece, in_text, spaced)

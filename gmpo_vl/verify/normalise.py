@@ -13,13 +13,14 @@ _FRACTIONS = (
 )
 _GREEK = dict(zip("αβγδεζηθικλμνξπρστυφχψω", ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu", "xi", "pi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega"])) | dict(zip("ΓΔΘΛΞΠΣΦΨΩϕϵ", ["Gamma", "Delta", "Theta", "Lambda", "Xi", "Pi", "Sigma", "Phi", "Psi", "Omega", "phi", "epsilon"]))  # fmt: skip
 _SIGNS = {
-    "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "﹣": "-", "－": "-", "⁄": "/", "∕": "/", "÷": "/", "×": r"\times ", "✕": r"\times ",
+    "⟨": r"\langle ", "⟩": r"\rangle ", "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "﹣": "-", "－": "-", "⁄": "/", "∕": "/", "÷": "/", "×": r"\times ", "✕": r"\times ",
     "·": r"\cdot ", "⋅": r"\cdot ", "∙": r"\cdot ", "•": r"\cdot ", "∗": "*", "√": r"\unicoderoot ", "∛": r"\unicodecuberoot ",
     "∞": r"\infty ", "°": r"^{\circ}", "º": r"^{\circ}", "˚": r"^{\circ}", "′": "'", "″": "''", "≤": r"\le ", "≦": r"\le ", "⩽": r"\le ",
     "≥": r"\ge ", "≧": r"\ge ", "⩾": r"\ge ", "≠": r"\ne ", "≈": r"\approx ", "≅": r"\cong ", "≡": r"\equiv ", "∠": r"\angle ",
     "△": r"\triangle ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "±": r"\pm ", "∓": r"\mp ", "∅": r"\emptyset ", "⊥": r"\perp ",
     "∥": r"\parallel ", "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ", "∣": "|", "｜": "|", "→": r"\to ",
-    "∶": ":", "：": ":", "，": ",", "、": ",", "；": ";", "（": "(", "）": ")", "％": "%", "＝": "=", "ℝ": r"\mathbb{R} ", "ℤ": r"\mathbb{Z} ", "ℕ": r"\mathbb{N} ", "ℚ": r"\mathbb{Q} ", "ℂ": r"\mathbb{C} ",
+    "∶": ":", "：": ":", "，": ",", "、": ",", "；": ";", "（": "(", "）": ")", "％": "%", "＝": "=", "ℝ": r"\mathbb{R} ",
+    "ℤ": r"\mathbb{Z} ", "ℕ": r"\mathbb{N} ", "ℚ": r"\mathbb{Q} ", "ℂ": r"\mathbb{C} ",
     "∖": r"\setminus ", "∧": r"\land ", "∨": r"\lor ", "ℓ": "l",
     "‘": "'", "’": "'", "“": '"', "”": '"',
 }  # fmt: skip
@@ -28,12 +29,16 @@ _DROPPED = dict.fromkeys(
 )
 _SPACES = dict.fromkeys([0xA0, 0x1680, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000], " ")
 _TABLE: dict[int, str | None] = {
+    0xC5: r"\AA ",
+    0x212B: r"\AA ",
     **{ord(c): text for c, text in _SIGNS.items()},
     **{ord(c): rf"\{name} " for c, name in _GREEK.items()},
     **{ord(f[0]): rf"\frac{{{f[1:].partition('/')[0]}}}{{{f[1:].partition('/')[2]}}}" for f in _FRACTIONS},
     **_DROPPED,
     **_SPACES,
 }
+# Mathematical letters (𝑥, 𝟑, 𝛼) are the plain ones.
+_TABLE |= {c: _TABLE.get(ord(plain), plain) for c in range(0x1D400, 0x1D800) if len(plain := unicodedata.normalize("NFKC", chr(c))) == 1}
 # A currency sign next to a number is a unit; a pound is one word for money and weight. Two dollar signs enclose a
 # formula, and so does a stray one before anything but a plain amount.
 _CURRENCIES = {"€": "euros", "£": "pounds", "¥": "yen", "₹": "rupees", "¢": "cents"}

@@ -17,11 +17,12 @@ from __future__ import annotations
 from fractions import Fraction
 from functools import lru_cache
 
-from gmpo_vl.verify.commands import NAMING, VALUES, command, numbers
+from gmpo_vl.verify.commands import NAMING, VALUES, angle, command, numbers
+from gmpo_vl.verify.counting import combinations
 from gmpo_vl.verify.lex import FUNCTIONS, lex
 from gmpo_vl.verify.reader import Reader
 from gmpo_vl.verify.sense import is_measure
-from gmpo_vl.verify.tokens import Unreadable
+from gmpo_vl.verify.tokens import Token, Unreadable
 from gmpo_vl.verify.tree import Node, num
 
 MAX_ITEMS = 64  # of a list; the longest gold has 18
@@ -37,6 +38,17 @@ _RELATION_NAMES = {"<=": "le", ">=": "ge", "!=": "ne", "->": "to"}
 def parse(text: str) -> Node:
     """The tree of a normalised text. Raises Unreadable."""
     return readings(text)[0]
+
+
+def going_on(digits: str) -> Node:
+    """0.333... and 0.1666...: the shortest block of digits that ends it at least three times (two or more digits: twice) goes on."""
+    decimals = digits.partition(".")[2]
+    for size in range(1, len(decimals) // 2 + 1):
+        block, times = decimals[-size:], 3 if size == 1 else 2
+        if decimals.endswith(block * times):
+            start = Fraction(digits[:-size])
+            return num(start + Fraction(int(block), (10**size - 1) * 10 ** (len(decimals) - size)), "repeating")
+    raise Unreadable("digits that go on unknown")
 
 
 @lru_cache(maxsize=20_000)
@@ -62,6 +74,10 @@ def readings(text: str) -> tuple[Node, ...]:
 
 
 class Parser(Reader):
+    def __init__(self, tokens: list[Token]):
+        super().__init__(tokens)
+        self.may_count = any(token.text in ("C", "P") for token in tokens)  # combinations, arrangements
+
     # --- lists and relations --------------------------------------------------------------------------------------
     def whole(self) -> Node:
         node = self.sequence()
@@ -113,22 +129,19 @@ class Parser(Reader):
         return Node("sym", (" ".join(words),))
 
     def union(self) -> Node:
-        node = self.shared()
-        while op := self.take("cup", "setminus"):
-            items = (*node.args, self.shared()) if node.op == "union" and op == "cup" else (node, self.shared())
-            node = Node("union" if op == "cup" else "minus", items)
-            if len(items) > MAX_ITEMS:
-                raise Unreadable("too many items")
+        node = self.ratio()
+        while op := self.take("cup", "setminus", "cap"):
+            right = self.ratio()
+            while op != "cap" and self.take("cap"):
+                right = Node("cap", (right, self.ratio()))
+            items = (*node.args, right) if (node.op, op) == ("union", "cup") else (node, right)
+            node = Node({"cup": "union", "setminus": "minus"}.get(op, op), items)
         return node
-
-    def shared(self) -> Node:
-        items = [self.ratio()]
-        while self.take("cap"):
-            items.append(self.ratio())
-        return items[0] if len(items) == 1 else Node("cap", tuple(items))
 
     def ratio(self) -> Node:
         items = [self.sum()]
+        if self.take("choose"):  # {7 \\choose 3}
+            items = [Node("binom", (items[0], self.sum()))]
         while self.take(":"):
             items.append(self.sum())
         return items[0] if len(items) == 1 else Node("ratio", tuple(items))
@@ -271,10 +284,14 @@ class Parser(Reader):
     # --- primaries ------------------------------------------------------------------------------------------------
     def primary(self) -> Node:
         kind, text = self.kind(), self.peek()
+        if self.may_count and (chosen := combinations(self)):
+            return chosen
         if kind == "num":
             return self.number()
         if kind == "name":
             return self.symbol()
+        if kind == "op" and text == "<":
+            return angle(self, ">")
         if kind == "op" and text in ("(", "["):
             return self.bracket()
         if kind == "op" and text == "{":
@@ -311,6 +328,8 @@ class Parser(Reader):
         if "." in mantissa and self.peek() in ("overline", "dot") and self.kind() == "cmd":
             self.i += 1
             return self.repeating(mantissa)
+        if "." in mantissa and (self.follows(".", ".", ".") or self.take("ldots")):
+            return going_on(mantissa)
         value = Fraction(mantissa if mantissa[-1] != "." else mantissa[:-1])
         return num(value * Fraction(10) ** int(exponent) if exponent else value, text)
 
@@ -339,6 +358,8 @@ class Parser(Reader):
     def symbol(self) -> Node:
         name = self.peek()
         self.i += 1
+        if name == "Gamma" and self.peek() == "(" and not self.tokens[self.i].spaced:
+            return Node("gamma", (self.bracket(),))
         name += self.subscript()
         name += self.primes()
         if (

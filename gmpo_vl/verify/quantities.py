@@ -36,6 +36,7 @@ from gmpo_vl.verify.tree import (
 Point = tuple[tuple[str, Fraction], ...]  # symbols and their values
 
 _STEPPED_POINTS = 40  # where they have floors
+_WHOLE_POINTS = 12  # where they are defined at whole numbers only: 1 + C(n,2) + C(n,4) is 2^(n-1) up to n = 5
 _POINTS = 4  # random points at which two expressions must agree
 _MAX_SLOW = 150  # powers, roots and functions in an answer; the most in a gold is 9
 _MAX_SLOW_AT_POINTS = 30  # where it is evaluated at several points
@@ -178,8 +179,8 @@ def _agree(gold: Node, answer: Node, names: frozenset[str], mixed: bool) -> bool
     Floors agree at most points with what they are not: those take the whole numbers one by one.
     """
     stepped = _either_contains(gold, answer, ("floor", "ceil"))
-    whole = stepped or _either_contains(gold, answer, ("fact", "binom"))
-    enough = _STEPPED_POINTS if stepped else _POINTS
+    whole = stepped or _either_contains(gold, answer, ("fact", "binom", "sum", "prod"))
+    enough = _STEPPED_POINTS if stepped else _WHOLE_POINTS if whole else _POINTS
     if stepped and slow_steps(answer) > _MAX_SLOW_AT_POINTS // 3:
         raise Undecided("too many powers and functions under a floor")
     seen = 0

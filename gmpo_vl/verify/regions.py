@@ -187,7 +187,7 @@ def _compared(sign: str, left: Node, right: Node, variable: Node | None = None) 
     variable = left if is_name(left) else variable or Node("sym", (next(iter(names), ""),))
     if not is_name(left) and len(names) != 1:
         return None
-    factor, rest = _linear(Node("sub", (left, right)), variable) or (None, None)
+    factor, rest = linear(Node("sub", (left, right)), variable) or (None, None)
     slope = _key(factor) if factor else None
     if factor is None or rest is None or slope is None or slope == 0:
         return None
@@ -206,21 +206,21 @@ def _comparison(sign: str, end: Node) -> Piece:
     return _piece(end, sign == ">", INFINITY, True)
 
 
-def _linear(node: Node, variable: Node) -> tuple[Node, Node] | None:
+def linear(node: Node, variable: Node) -> tuple[Node, Node] | None:
     """(a, b) of a * variable + b; None for anything that is not linear."""
     if node == variable:
         return num(1), num(0)
     name = symbols(variable)
     if symbols(node).isdisjoint(name):
         return num(0), node
-    parts = [_linear(arg, variable) for arg in node.args] if node.op in ("add", "sub", "neg") else []
+    parts = [linear(arg, variable) for arg in node.args] if node.op in ("add", "sub", "neg") else []
     if parts and all(parts):
         return Node(node.op, tuple(p[0] for p in parts if p)), Node(node.op, tuple(p[1] for p in parts if p))
     if node.op in ("mul", "div"):
         one, two = node.args
         if node.op == "mul" and symbols(two) & name and not symbols(one) & name:
             one, two = two, one
-        inner = None if symbols(two) & name else _linear(one, variable)
+        inner = None if symbols(two) & name else linear(one, variable)
         return inner and (Node(node.op, (inner[0], two)), Node(node.op, (inner[1], two)))
     return None
 

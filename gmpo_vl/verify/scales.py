@@ -6,7 +6,7 @@ from fractions import Fraction
 from functools import lru_cache
 
 _TABLE = """
-length: mm 1/1000, cm 1/100, dm 1/10, m 1, km 1000, um 1/1000000, nm 1/1000000000, nmi 1852
+length: mm 1/1000, cm 1/100, dm 1/10, m 1, km 1000, um 1/1000000, nm 1/1000000000, angstrom 1/10000000000, nmi 1852
 imperial length: inch 1, ft 12, yd 36, mi 63360
 mass: mg 1/1000, g 1, kg 1000, t 1000000
 imperial mass: oz 1, lb 16

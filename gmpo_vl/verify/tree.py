@@ -1,10 +1,11 @@
 """The tree of an answer, and what one asks about it.
 
 Arithmetic:  num (Fraction, how it was written) · sym (name) · const (pi, e, i, infty) · mixed · add sub mul div neg pow root
-             fact binom abs floor ceil · fn (name, argument[, base]) · pm mp
+             fact gamma binom abs floor ceil · fn (name, argument[, base]) · pm mp · sum prod (name, low, high, term) · bound (name)
 Marks:       deg · pct · unit (value, canonical unit) · based (digits, base)
 Structures:  list · either (a list joined by "or") · set · tuple (opening, closing, items) · union · ratio
-             matrix (kind, rows) · rel (signs, sides)
+             matrix (kind, rows) · cases ((value, condition)s) · rel (signs, sides) · both (relations that all hold)
+Sets:        numbers (R, Z, N, Q, C and a sign: R>) · cap · minus · where (variable, domain, condition)
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class Node(_Pair):
             if type(part) is Node:
                 op, args = part
                 ops.add(op)
-                slow += op in _SLOW
+                slow += 10 if op in ("sum", "prod") else op in _SLOW
                 if op in leaves:
                     leaves[op].add(args[0])
                 stack.extend(args)
@@ -57,7 +58,8 @@ class Node(_Pair):
 
 
 _OF_A_NUMBER = Summary(frozenset({"num"}), frozenset(), frozenset(), frozenset(), 0)
-_SLOW = {"pow", "root", "fn", "fact", "binom"}
+_SLOW = {"pow", "root", "fn", "fact", "binom", "gamma"}
+OF_SEVERAL = ("max", "min", "gcd", "lcm")  # functions of two arguments and more
 INFINITY = Node("const", ("infty",))
 
 
