@@ -19,7 +19,7 @@ _SHORT_WORDS = frozenset(
     "oz pc phd pdf ph php pr pt pvc rd rpm sw se ssw nnw sms sql tb tv tx uk un usb usa utc vcr vip vp vs vt xl xml cpr cst gmt mst pst "
     "bbc nbc cbs gps html http jpg mp nba nfl nhl mlb".split()
 )
-_SAME_WORDS: dict[str, str] = {"solutions": "solution", "info": "information"}
+_SAME_WORDS = {"solutions": "solution", "info": "information"}
 _SEPARATED = re.compile(r"[,;&]|\band\b")
 _TEXT_COMMAND = re.compile(r"\\(?:text|mbox|textbf|textit|textrm|mathrm|hbox|mathbf|operatorname)\s*(?=\{)")
 _CLOCK = re.compile(r"(?<![a-z])([ap])\.?\s?m(?![a-z])\.?")  # a.m.
@@ -64,7 +64,7 @@ def is_turned(gold: str, answer: str) -> bool:
 
 def _words(text: str) -> tuple[str, ...]:
     """The words and the signs of arithmetic, without case, punctuation and a leading article."""
-    words = _WORD.findall(_CLOCK.sub(r"\1m ", bare(text).lower()))
+    words: list[str] = _WORD.findall(_CLOCK.sub(r"\1m ", bare(text).lower()))
     words = (
         ["infinitely", "many"] if words == ["infinite"] else [_SAME_WORDS.get(word, word) for word in words]
     )
