@@ -105,7 +105,11 @@ def _builder(p: Parser) -> Node | None:
     bar = next((k for k in range(p.i, len(tokens)) if tokens[k].text in ("|", ":")), 0)
     if not bar:
         return None
-    p.tokens = [*tokens[:bar], Token("op", "such"), *tokens[bar + 1 :]]  # no bar that an absolute value could close
+    p.tokens = [
+        *tokens[:bar],
+        Token("op", "such"),
+        *tokens[bar + 1 :],
+    ]  # no bar that an absolute value could close
     variable = p.symbol()
     domain = p.union() if p.take("in") else Node("numbers", ("R",))
     p.expect("such")
@@ -114,7 +118,9 @@ def _builder(p: Parser) -> Node | None:
         p.i, p.tokens = start, tokens
         return None
     p.expect("\\}", "rbrace")
-    return Node("where", (variable, domain, Node("both", condition.args) if condition.op == "list" else condition))
+    return Node(
+        "where", (variable, domain, Node("both", condition.args) if condition.op == "list" else condition)
+    )
 
 
 def numbers(p: Parser) -> Node:

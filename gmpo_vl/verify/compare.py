@@ -21,7 +21,16 @@ from itertools import pairwise
 from gmpo_vl.verify.equations import difference, proportional
 from gmpo_vl.verify.quantities import EXACT, Leeway, clearly_apart, roughly, rounds_to, same_quantity
 from gmpo_vl.verify.regions import FLIPPED, ORDERS, is_ordered, region, same_region, speaks_of_region
-from gmpo_vl.verify.tree import OF_SEVERAL, Node, both_signs, contains, functions, is_name, substituted, symbols
+from gmpo_vl.verify.tree import (
+    OF_SEVERAL,
+    Node,
+    both_signs,
+    contains,
+    functions,
+    is_name,
+    substituted,
+    symbols,
+)
 from gmpo_vl.verify.vectors import aligned
 
 _LISTS = ("list", "either", "set")
@@ -40,7 +49,8 @@ def same(gold: Node, answer: Node, leeway: Leeway = EXACT) -> bool:
     if gold.op == "numbers" and answer.op == "sym":  # R
         return gold.args == answer.args
     if speaks_of_region(gold) or speaks_of_region(answer):
-        ours, theirs = region(gold), region(answer)
+        ours = region(gold)
+        theirs = region(answer) if ours else None
         if ours and theirs and (is_ordered(ours) or same_region(ours, theirs, leeway)):
             return same_region(ours, theirs, leeway)
         gold, answer = (Node("list", node.args) if node.op == "both" else node for node in (gold, answer))
@@ -160,7 +170,12 @@ def _same_relation(gold: Node, answer: Node, leeway: Leeway) -> bool:
         return _same_equation(gold, answer, leeway)
     if len(signs) == len(answer.args[0]) == 1 and {signs[0], answer.args[0][0]} <= ORDERS:
         return _same_inequality(gold, answer)
-    return signs == answer.args[0] and len(signs) == 1 and signs[0] not in ORDERS and _either_order(sides, answer.args[1], leeway)
+    return (
+        signs == answer.args[0]
+        and len(signs) == 1
+        and signs[0] not in ORDERS
+        and _either_order(sides, answer.args[1], leeway)
+    )
 
 
 def _is_member(node: Node) -> bool:

@@ -22,7 +22,13 @@ def _around(p: Parser) -> Node | None:
         pass
     elif p.peek() not in ("^", "_"):
         return None
-    if p.take("^", "_") and (n := _script(p)) and (letter := p.take("C", "P")) and p.take("_") and (k := _script(p)):
+    if (
+        p.take("^", "_")
+        and (n := _script(p))
+        and (letter := p.take("C", "P"))
+        and p.take("_")
+        and (k := _script(p))
+    ):
         return _chosen(letter, n, k)
     p.i = start
     return None

@@ -213,8 +213,6 @@ def _series(op: str, args: tuple[Any, ...], symbols: Mapping[str, Value], ctx: A
     return total
 
 
-
-
 def _of_several(name: str, values: list[Value], ctx: Any) -> Value:
     if name in ("gcd", "lcm"):
         if not all(type(v) is Fraction and v.denominator == 1 for v in values):

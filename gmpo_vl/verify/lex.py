@@ -24,7 +24,9 @@ _TOKEN = re.compile(
     r"|(?P<letters>[a-zA-Z]+)"
     r"|(?P<op>\*\*|<=|>=|!=|==|->|[-+*/^_=<>()\[\]{}|,;:!'&.?%°]))"
 )
-_NUMBERS = re.compile(r"\\(?:mathbb|Bbb|mathds)\s*(?:\{\s*([RZNQC])\s*\}|([RZNQC])(?![a-zA-Z]))|\\([RZNQ])(?![a-zA-Z])")
+_NUMBERS = re.compile(
+    r"\\(?:mathbb|Bbb|mathds)\s*(?:\{\s*([RZNQC])\s*\}|([RZNQC])(?![a-zA-Z]))|\\([RZNQ])(?![a-zA-Z])"
+)
 _NUMBER_SETS = frozenset("mathbb Bbb mathds R Z N Q".split())
 _SIGNS = {"**": "^", "==": "="}
 _JOINTS = {"land": "and", "lor": "or"}
@@ -121,7 +123,7 @@ def _lex(text: str, in_text: bool, depth: int) -> list[Token]:
         if match is None:
             raise Unreadable(f"the sign {text[at:].lstrip()[:1]!r}")
         kind, at = match.lastgroup, match.end()
-        piece, spaced = match[kind], spaced or bool(match[1])  # pyright: ignore[reportArgumentType]
+        piece, spaced = match[kind or 0], spaced or bool(match[1])
         if kind == "cmd":
             found, at, after = _command(text, at, piece, spaced, depth)
             tokens += found
@@ -185,7 +187,9 @@ def _letters(run: str, in_text: bool, spaced: bool) -> list[Token]:
     product = not in_text or (run.isupper() and len(run) <= _LONGEST_PRODUCT)  # \text{AB} is a segment
     if not product or run in ("in", "per") or len(run) > _LONGEST_PRODUCT:
         return [Token("word", run, spaced)]
-    if unit_of(run, False) is not None:  # milligrams, or m times g: what stands around it will tell; an hour is no product
+    if (
+        unit_of(run, False) is not None
+    ):  # milligrams, or m times g: what stands around it will tell; an hour is no product
         return [Token("short" if len(run) < _LONGEST_PRODUCT else "word", run, spaced)]
     if run.startswith("pi") and len(run) == 3:  # "pir"
         return [Token("cmd", "pi", spaced), Token("name", run[2])]

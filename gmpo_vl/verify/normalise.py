@@ -38,7 +38,11 @@ _TABLE: dict[int, str | None] = {
     **_SPACES,
 }
 # Mathematical letters (𝑥, 𝟑, 𝛼) are the plain ones.
-_TABLE |= {c: _TABLE.get(ord(plain), plain) for c in range(0x1D400, 0x1D800) if len(plain := unicodedata.normalize("NFKC", chr(c))) == 1}
+_TABLE |= {
+    c: _TABLE.get(ord(plain), plain)
+    for c in range(0x1D400, 0x1D800)
+    if len(plain := unicodedata.normalize("NFKC", chr(c))) == 1
+}
 # A currency sign next to a number is a unit; a pound is one word for money and weight. Two dollar signs enclose a
 # formula, and so does a stray one before anything but a plain amount.
 _CURRENCIES = {"€": "euros", "£": "pounds", "¥": "yen", "₹": "rupees", "¢": "cents"}

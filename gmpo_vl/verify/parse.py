@@ -47,7 +47,9 @@ def going_on(digits: str) -> Node:
         block, times = decimals[-size:], 3 if size == 1 else 2
         if decimals.endswith(block * times):
             start = Fraction(digits[:-size])
-            return num(start + Fraction(int(block), (10**size - 1) * 10 ** (len(decimals) - size)), "repeating")
+            return num(
+                start + Fraction(int(block), (10**size - 1) * 10 ** (len(decimals) - size)), "repeating"
+            )
     raise Unreadable("digits that go on unknown")
 
 
@@ -76,7 +78,9 @@ def readings(text: str) -> tuple[Node, ...]:
 class Parser(Reader):
     def __init__(self, tokens: list[Token]):
         super().__init__(tokens)
-        self.may_count = not {"C", "P"}.isdisjoint({token.text for token in tokens})  # combinations, arrangements
+        self.may_count = not {"C", "P"}.isdisjoint(
+            {token.text for token in tokens}
+        )  # combinations, arrangements
 
     # --- lists and relations --------------------------------------------------------------------------------------
     def whole(self) -> Node:

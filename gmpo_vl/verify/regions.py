@@ -61,7 +61,11 @@ def is_ordered(found: Region) -> bool:
 
 def same_region(gold: Region, answer: Region, leeway: Leeway) -> bool:
     """Whether both are the same numbers, and of the same variable where both name one."""
-    if gold.domain != answer.domain or not _same_variable(gold, answer) or len(gold.pieces) != len(answer.pieces):
+    if (
+        gold.domain != answer.domain
+        or not _same_variable(gold, answer)
+        or len(gold.pieces) != len(answer.pieces)
+    ):
         return False
     left = list(answer.pieces)
     for piece in gold.pieces:
@@ -112,7 +116,7 @@ def _relation(node: Node) -> Region | None:
     middle = sides[1] if len(sides) == 3 and is_name(sides[1]) else None
     for sign, left, right in zip(signs, sides, sides[1:]):
         part = _compared(sign, left, right, middle)
-        found = _both(found, part) if found else part
+        found = _both(found, part) if found and part else part
         if found is None:
             return None
     return found
@@ -129,7 +133,8 @@ def _every(node: Node) -> Region | None:
         signs = {item.args[0] for item in node.args if item.op == "rel"}
         if signs == {("ne",)}:
             others = [
-                item if item.op == "rel" else Node("rel", (("ne",), (first.args[1][0], item))) for item in others
+                item if item.op == "rel" else Node("rel", (("ne",), (first.args[1][0], item)))
+                for item in others
             ]
         elif first.args[0] != ("in",) or not all(item.op == "rel" for item in others):
             return None
@@ -246,7 +251,9 @@ def _key(node: Node) -> Any:
 
 def _piece(low: Node, low_open: bool, high: Node, high_open: bool) -> Piece:
     low_key, high_key = _key(low), _key(high)
-    return Piece(low, low_open or low == _MINUS_INFINITY, high, high_open or high == INFINITY, low_key, high_key)
+    return Piece(
+        low, low_open or low == _MINUS_INFINITY, high, high_open or high == INFINITY, low_key, high_key
+    )
 
 
 _WHOLE_LINE = _piece(_MINUS_INFINITY, True, INFINITY, True)
@@ -264,7 +271,9 @@ def _is_empty(piece: Piece) -> bool:
     return piece.low_key > piece.high_key
 
 
-def _tidy(pieces: tuple[Piece, ...], domain: str, variable: Node | None = None, strict: bool = False) -> Region | None:
+def _tidy(
+    pieces: tuple[Piece, ...], domain: str, variable: Node | None = None, strict: bool = False
+) -> Region | None:
     """The region of these pieces, joined where they touch. strict: an interval from 5 to 3 is none."""
     if strict and any(_is_empty(piece) for piece in pieces):
         return None
@@ -279,30 +288,35 @@ def _tidy(pieces: tuple[Piece, ...], domain: str, variable: Node | None = None, 
             or (piece.low_key == last.high_key and not (piece.low_open and last.high_open))
         ):
             if (piece.high_key, not piece.high_open) > (last.high_key, not last.high_open):
-                joined[-1] = last._replace(high=piece.high, high_open=piece.high_open, high_key=piece.high_key)
+                joined[-1] = last._replace(
+                    high=piece.high, high_open=piece.high_open, high_key=piece.high_key
+                )
         else:
             joined.append(piece)
-    return _whole(Region(tuple(joined), domain, variable)) if domain in "ZN" else Region(tuple(joined), domain, variable)
+    found = Region(tuple(joined), domain, variable)
+    return _whole(found) if domain in "ZN" else found
 
 
 def _whole(found: Region) -> Region:
-    """The whole numbers of a region: between whole ends, and one by one where they are few."""
-    pieces = []
-    for piece in found.pieces:
-        low = piece.low_key if abs(piece.low_key) == NUMBERS.inf else NUMBERS.floor(piece.low_key) + 1
-        if not piece.low_open and piece.low_key == NUMBERS.floor(piece.low_key):
-            low = piece.low_key
-        high = piece.high_key if abs(piece.high_key) == NUMBERS.inf else NUMBERS.ceil(piece.high_key) - 1
-        if not piece.high_open and piece.high_key == NUMBERS.ceil(piece.high_key):
-            high = piece.high_key
-        if low <= high:
-            pieces.append((low, high))
-    if all(abs(low) < NUMBERS.inf and abs(high) < NUMBERS.inf for low, high in pieces):
-        if sum(high - low + 1 for low, high in pieces) <= _MAX_POINTS:
-            values = [num(int(low) + k) for low, high in pieces for k in range(int(high - low) + 1)]
-            return Region(tuple(_piece(v, False, v, False) for v in values), "R", found.variable)
-    ends = [tuple(_whole_end(key) for key in piece) for piece in pieces]
-    return Region(tuple(_piece(low, False, high, False) for low, high in ends), found.domain, found.variable)
+    """The whole numbers of a region: between whole ends, and one by one where they are few. Whether N has 0 is left open."""
+    ends = [
+        (_next_whole(p.low_key, p.low_open), -_next_whole(-p.high_key, p.high_open)) for p in found.pieces
+    ]
+    ends = [(low, high) for low, high in ends if low <= high]
+    few = sum(high - low + 1 for low, high in ends) <= _MAX_POINTS
+    if few and (found.domain == "Z" or all(low >= 1 for low, _ in ends)):
+        values = [num(int(low) + k) for low, high in ends for k in range(int(high - low) + 1)]
+        return Region(tuple(_piece(v, False, v, False) for v in values), "R", found.variable)
+    pieces = tuple(_piece(_whole_end(low), False, _whole_end(high), False) for low, high in ends)
+    return Region(pieces, found.domain, found.variable)
+
+
+def _next_whole(key: Any, is_open: bool) -> Any:
+    """The first whole number from here upwards; an infinity as it is."""
+    if abs(key) == NUMBERS.inf:
+        return key
+    whole = NUMBERS.ceil(key)
+    return whole + 1 if is_open and whole == key else whole
 
 
 def _whole_end(key: Any) -> Node:
@@ -336,7 +350,9 @@ def _overlap(p: Piece, q: Piece) -> Piece | None:
     """What two intervals share (an empty interval where nothing); None where their ends cannot be ordered."""
     ends = []
     for low in (True, False):
-        one, two = ((x.low, x.low_open, x.low_key) if low else (x.high, x.high_open, x.high_key) for x in (p, q))
+        one, two = (
+            (x.low, x.low_open, x.low_key) if low else (x.high, x.high_open, x.high_key) for x in (p, q)
+        )
         infinite = -NUMBERS.inf if low else NUMBERS.inf
         if two[2] == infinite or (one == two):
             ends.append(one)

@@ -22,7 +22,11 @@ def is_measure(node: Node) -> bool:
     if node.op == "unit":
         return _measures(*node.args)
     if node.op in _PARTS:
-        parts = [part for arg in node.args for part in (arg if isinstance(arg, tuple) and type(arg) is tuple else (arg,))]
+        parts = [
+            part
+            for arg in node.args
+            for part in (arg if isinstance(arg, tuple) and type(arg) is tuple else (arg,))
+        ]
         values = [part for part in parts if isinstance(part, Node)]
         if node.op == "rel":
             values = [side for side in values if not is_name(side)]
@@ -53,5 +57,10 @@ def _is_plain(value: Node) -> bool:
         value = value.args[0]
     if value.op == "mul":
         mantissa, power = value.args
-        return mantissa.op == "num" and power.op == "pow" and power.args[0].op == "num" and power.args[0].args[0] == 10
+        return (
+            mantissa.op == "num"
+            and power.op == "pow"
+            and power.args[0].op == "num"
+            and power.args[0].args[0] == 10
+        )
     return value.op == "num"
