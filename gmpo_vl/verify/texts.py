@@ -64,9 +64,10 @@ def is_turned(gold: str, answer: str) -> bool:
 
 def _words(text: str) -> tuple[str, ...]:
     """The words and the signs of arithmetic, without case, punctuation and a leading article."""
-    found: list[str] = _WORD.findall(_CLOCK.sub(r"\1m ", bare(text).lower()))
-    words = [_SAME_WORDS.get(word, word) for word in found]
-    words = ["infinitely", "many"] if words == ["infinite"] else words
+    words: list[str] = _WORD.findall(_CLOCK.sub(r"\1m ", bare(text).lower()))
+    words = (
+        ["infinitely", "many"] if words == ["infinite"] else [_SAME_WORDS.get(word, word) for word in words]
+    )
     return tuple(words[1:] if words[:1] in (["the"], ["a"], ["an"]) and len(words[-1]) > 2 else words)
 
 

@@ -258,6 +258,8 @@ def _noun_run(tokens: list[Token], i: int) -> tuple[str, int]:
     What is counted stands in the plural (5 distinct integers), except after 1; so a mere word is no noun (5 unknown). What
     it is counted by, or made of, may follow (9 letters per day, 640 cups of rice).
     """
+    if tokens[i].kind != "word":
+        return "", i
     end = _plain_words(tokens, i, 4)
     of = next((k for k in range(i + 1, end) if tokens[k].text.lower() in ("of", "per", "old")), end)
     if of == end and end < len(tokens) and tokens[end].text == "/":  # 20 pens/box
