@@ -24,7 +24,9 @@ _TOKEN = re.compile(
     r"|(?P<letters>[a-zA-Z]+)"
     r"|(?P<op>\*\*|<=|>=|!=|==|->|[-+*/^_=<>()\[\]{}|,;:!'&.?%°]))"
 )
-_NUMBERS = re.compile(r"\\(?:mathbb|Bbb|mathds)\s*(?:\{\s*([RZNQC])\s*\}|([RZNQC])(?![a-zA-Z]))|\\([RZNQ])(?![a-zA-Z])")
+_NUMBERS = re.compile(
+    r"\\(?:mathbb|Bbb|mathds)\s*(?:\{\s*([RZNQC])\s*\}|([RZNQC])(?![a-zA-Z]))|\\([RZNQ])(?![a-zA-Z])"
+)
 _NUMBER_SETS = frozenset("mathbb Bbb mathds R Z N Q".split())
 _SIGNS = {"**": "^", "==": "="}
 _JOINTS = {"land": "and", "lor": "or"}
@@ -121,7 +123,7 @@ def _lex(text: str, in_text: bool, depth: int) -> list[Token]:
         if match is None:
             raise Unreadable(f"the sign {text[at:].lstrip()[:1]!r}")
         kind, at = match.lastgroup, match.end()
-        piece, spaced = match[kind], spaced or bool(match[1])  # pyright: ignore[reportArgumentType]
+        piece, spaced = match[kind or 0], spaced or bool(match[1])
         if kind == "cmd":
             found, at, after = _command(text, at, piece, spaced, depth)
             tokens += found

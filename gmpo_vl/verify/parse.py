@@ -78,7 +78,9 @@ def readings(text: str) -> tuple[Node, ...]:
 class Parser(Reader):
     def __init__(self, tokens: list[Token]):
         super().__init__(tokens)
-        self.may_count = not {"C", "P"}.isdisjoint({token.text for token in tokens})  # combinations, arrangements
+        self.may_count = not {"C", "P"}.isdisjoint(
+            {token.text for token in tokens}
+        )  # combinations, arrangements
 
     # --- lists and relations --------------------------------------------------------------------------------------
     def whole(self) -> Node:

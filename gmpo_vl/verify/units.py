@@ -169,7 +169,9 @@ def fold_units(tokens: list[Token], letters_too: bool = True) -> list[Token]:
         tokens = [*tokens[:-1], Token("word", tokens[-1].text, True)]
     while i < len(tokens):
         if out and tokens[i].kind in _WRITTEN_AS and _ends_value(out[-1]):
-            unit, after = _rate(tokens, i) if letters_too and tokens[i].kind == "name" else _unit_run(tokens, i)
+            unit, after = (
+                _rate(tokens, i) if letters_too and tokens[i].kind == "name" else _unit_run(tokens, i)
+            )
             if after == i:
                 unit, after = _noun_run(tokens, i)
             if after > i:
