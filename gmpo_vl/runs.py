@@ -405,8 +405,12 @@ def store_image(folder: Path, pixels_HWC: Any) -> str:
         # Shards and threads may store the same picture at once.
         partial = path.with_suffix(f".{os.getpid()}_{threading.get_ident()}.partial")
         with naming(path):
-            Image.fromarray(pixels).save(partial, "WEBP", quality=90, method=2)
-            os.replace(partial, path)
+            try:
+                Image.fromarray(pixels).save(partial, "WEBP", quality=90, method=2)
+                os.replace(partial, path)
+            except OSError:
+                partial.unlink(missing_ok=True)
+                raise
     return digest
 
 

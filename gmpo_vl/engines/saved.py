@@ -65,7 +65,7 @@ def telling_where(folder: Path) -> Iterator[None]:
         shutil.rmtree(folder, ignore_errors=True)
         raise OSError(
             f"{named} could not be written: {reason}; {room}. What was there of an unfinished checkpoint, {in_gib(size)}, "
-            "is removed"
+            "is removed; make room, and run the same command again to go on from the checkpoint before it"
         ) from error
 
 
