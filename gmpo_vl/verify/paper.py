@@ -29,9 +29,9 @@ from gmpo_vl.verify.tree import Node, is_name
 Grader = Literal["gmpo", "mathruler"]
 _ALIKE = frozenset("num sym const neg add sub mul div root pow fn".split())
 _ALIKE_FUNCTIONS = frozenset("sin cos tan ln exp".split())
-# 2^34 may be 2^3 4, 1,234 a number, \Gamma(5) and f(2) a function's value.
+# 2^34 may be 2^3 4, 1,234 a number, \Gamma(5) and f(2) a function's value, 0.333... what stands there and no more.
 _READ_OTHERWISE = re.compile(
-    r"\^\s*\d\s*\d|\d,\d{3}|\\Gamma|Γ|[a-zA-Z}]\s*(?:\\left)?\(\s*\d+\s*(?:\\right)?\)"
+    r"\^\s*\d\s*\d|\d,\d{3}|\.\.\.|\u2026|\\l?dots|\\Gamma|Γ|[a-zA-Z}]\s*(?:\\left)?\(\s*\d+\s*(?:\\right)?\)"
 )
 _BRACES = re.compile(r"[{}]")
 
