@@ -17,7 +17,7 @@ from __future__ import annotations
 from fractions import Fraction
 from functools import lru_cache
 
-from gmpo_vl.verify.commands import NAMING, VALUES, angle, command, numbers
+from gmpo_vl.verify.commands import NAMING, VALUES, angle, command, numbers, set_builder
 from gmpo_vl.verify.counting import combinations
 from gmpo_vl.verify.lex import FUNCTIONS, lex
 from gmpo_vl.verify.reader import Reader
@@ -300,6 +300,8 @@ class Parser(Reader):
             return self.bracket()
         if kind == "op" and text == "{":
             self.i += 1
+            if builder := set_builder(self):
+                return builder
             node = self.sequence()
             if self.take("over"):
                 node = Node("div", (node, self.sum()))
