@@ -67,9 +67,6 @@ class Setting:
     vision_trained: bool = True
     reference: bool = False
     entropy: bool = False  # is in the loss (entropy_coef)
-    temporary_moments: bool = (
-        False  # AdamW updates all tensors at once (on a GPU), and holds one more copy then
-    )
     gaps: bool = False  # tensors lie in glibc's heap (on a CPU)
 
 
@@ -170,10 +167,6 @@ def _held(s: Setting) -> tuple[Part, ...]:
         Part("gradients", trained, f"{s.trained:,} trained parameters; kept between two updates"),
         Part("optimizer", 2 * trained, "AdamW: two moments in the weights' dtype"),
     ]
-    if s.temporary_moments:
-        parts.append(
-            Part("optimizer step", trained, "AdamW on a GPU updates all tensors at once: one more copy")
-        )
     if s.reference:
         parts.append(Part("reference", s.parameters * s.weight_bytes, "a second model for the KL term"))
     return tuple(parts)

@@ -92,7 +92,7 @@ def estimate_local(
     more prompts with their pictures.
 
     fsdp: the forward is FSDP's, which casts what goes from layer to layer; EasyR1's LoRA is the language model's alone, on a
-    base in bf16, and its AdamW is fused.
+    base in bf16.
     """
     actor, data, n = config.worker.actor, config.data, config.worker.rollout.n
     of = widths(size.config)
@@ -110,7 +110,6 @@ def estimate_local(
         vision_trained=not frozen,
         reference=not config.algorithm.disable_kl and not lora,
         entropy=actor.entropy_coef != 0,
-        temporary_moments=cuda and not fsdp,
         gaps=not cuda and is_glibc(),
     )
     whole = Shape(longest.tokens, (data.max_response_length,) * n, longest.grids)
