@@ -83,7 +83,10 @@ def advice(found: Estimate) -> str:
         "pictures": "lower data.max_pixels, or worker.actor.model.freeze_vision_tower=true",
         "logits": "lower worker.actor.max_tokens_per_micro_batch",
         "one layer": "lower worker.actor.max_tokens_per_micro_batch",
-        "KV cache": "lower worker.rollout.max_cached_tokens",
+        **dict.fromkeys(
+            ("KV cache", "prompts' KV cache", "mask", "features", "sampling"),
+            "lower worker.rollout.max_cached_tokens",
+        ),
         "vLLM": "lower worker.rollout.gpu_memory_utilization",
         "reference": "worker.ref.fsdp.enable_cpu_offload=true, or algorithm.disable_kl=true as the paper",
         "gathered": "worker.actor.fsdp.enable_full_shard=true; where it is, a smaller model or LoRA",

@@ -11,6 +11,8 @@ from gmpo_vl.models.shared import computing_dtype
 
 # Tokens of spare room that a layer takes at a time.
 ROOM = 256
+# Tokens of prompts, padding included, in one forward: longer rows are no faster.
+PREFILLED = 16_384
 
 
 class RoomyLayer(DynamicLayer):
