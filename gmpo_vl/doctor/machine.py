@@ -11,9 +11,10 @@ from pathlib import Path
 from gmpo_vl.batching.memory import Estimate, gib, parts_table
 from gmpo_vl.config import Config
 from gmpo_vl.doctor.findings import Finding
+from gmpo_vl.engines.fitting import USABLE_GPU, gpu_memory
 from gmpo_vl.engines.memory import BYTES, ModelSize
 
-# What a step may take of a device's memory: the rest is for the allocator's gaps, libraries and kernels.
+# What a step may take of a host's memory: the rest is for the allocator's gaps, libraries and kernels.
 USABLE = 0.9
 
 # constraints/cpu.txt and constraints/easyr1-cpu.txt (a test keeps them the same).
@@ -59,7 +60,8 @@ def check_memory(found: Estimate, device: tuple[str, float] | None) -> Iterator[
         )
         return
     name, free = device
-    if found.peak <= USABLE * free:
+    gpu = gpu_memory()
+    if found.peak <= (USABLE * free if gpu is None else min(free, USABLE_GPU * gpu)):
         yield Finding("ok", "memory", f"{gib(found.peak)} of {gib(free)} free on {name}\n{table}")
         return
     yield Finding(
