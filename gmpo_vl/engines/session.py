@@ -149,8 +149,10 @@ def open_session(
     elif checkpoint is not None and config.trainer.kl_to_start_freq > 0 and not config.trainer.val_only:
         check_probe(run, progress)
     steps = total_steps(config, len(prompts))
-    fitting = with_fitting_tokens(config, prompts)
-    engine = start(fitting, prompts, steps, checkpoint)
+    fitted = with_fitting_tokens(config, prompts)
+    for reason in fitted.reasons:
+        print(reason, flush=True)
+    engine = start(fitted.config, prompts, steps, checkpoint)
     if checkpoint is not None:
         print(f"going on from {checkpoint}", flush=True)
         if progress.step >= steps and not config.trainer.val_only:
@@ -169,7 +171,7 @@ def open_session(
         tell_missing_steps(run, progress)
     order = EpochOrder(len(prompts), config.data.seed, config.data.shuffle)
     return Session(
-        config=fitting,
+        config=fitted.config,
         run=run,
         engine=engine,
         reward=reward,

@@ -17,13 +17,10 @@ from gmpo_vl.models.forward import deepstack, embed_prompt, prompt_features, run
 from gmpo_vl.models.head import entropy, token_log_probs
 from gmpo_vl.models.loading import banned_ids, eos_ids
 from gmpo_vl.models.processing import Processor
-from gmpo_vl.rollout.cache import joined, roomy_cache
+from gmpo_vl.rollout.cache import PREFILLED, joined, roomy_cache
 from gmpo_vl.rollout.sampling import draw
 from gmpo_vl.rollout.seeds import sample_seed
 from gmpo_vl.rollout.types import Group, Response, Sampling
-
-# Tokens of prompts, padding included, in one forward: longer rows are no faster.
-PREFILLED = 16_384
 
 
 @torch.no_grad()
