@@ -18,6 +18,7 @@ from gmpo_vl.engines.ahead import Ahead
 from gmpo_vl.engines.checkpoint import Progress, checkpoint_to_go_on_from, is_own, load_progress
 from gmpo_vl.engines.fitting import with_fitting_tokens
 from gmpo_vl.engines.loggers import Logger, open_loggers
+from gmpo_vl.engines.mismatch import trend_figures
 from gmpo_vl.engines.passes import LogProbs
 from gmpo_vl.engines.proof import Proof
 from gmpo_vl.engines.setup import (
@@ -91,7 +92,7 @@ class Engine(Protocol):
 
 @dataclass
 class Session:
-    """Everything a run works with, made once by `open_session`."""
+    """Everything a run works with, made once by `open_session`. mismatch: of every step, for the guard (mismatch.py)."""
 
     config: Config
     run: Run
@@ -106,6 +107,7 @@ class Session:
     first_step: int
     stop: StopRequest
     loggers: list[Logger]
+    mismatch: list[dict[str, float]]
     probe: list[Group] | None = None  # of `actor/kl_to_start`; made in the first step
 
 
@@ -146,6 +148,7 @@ def open_session(
         progress.note_validation(line["step"], line)
         if line["step"] == progress.step:
             progress.unfinished = {}  # it was finished in an earlier resume
+    mismatch = [trend_figures(line) for line in (*run.read_metrics(), progress.unfinished)]
     order = EpochOrder(len(prompts), config.data.seed, config.data.shuffle)
     return Session(
         config=fitting,
@@ -161,6 +164,7 @@ def open_session(
         first_step=progress.step,
         stop=StopRequest(),
         loggers=open_loggers(config, run, progress.step, steps),
+        mismatch=[figures for figures in mismatch if figures is not None],
     )
 
 
