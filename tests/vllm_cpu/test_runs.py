@@ -98,3 +98,14 @@ def test_a_mixture_of_experts(tmp_path, overrides, packaged, note):
     note(of_steps(run, "rollout/mismatch_max"))
     assert max(of_steps(run, "rollout/mismatch_max")) < RIGHT
     assert "router/entropy" in run.read_metrics()[-1]
+
+
+def test_an_adapter_in_half_precision_goes_on(tmp_path, overrides, packaged, note):
+    """Rounding alone is no trend. What one GPU of 24 GB runs: LoRA, bf16 in the trainer and in vLLM."""
+    half = ["worker.actor.fsdp.mp_param_dtype=bf16", "worker.rollout.dtype=bf16"]
+    model = f"worker.actor.model.model_path={packaged('pretrained')}"
+    sparse = ["trainer.max_steps=9", "trainer.val_freq=-1", "trainer.save_freq=-1"]
+    _, run = train(tmp_path, overrides, "run", *LORA, *half, model, *sparse)
+    note(of_steps(run, "rollout/mismatch_p50"), "(median)")
+    assert len(of_steps(run, "rollout/mismatch_p50")) == 9
+    assert max(of_steps(run, "rollout/mismatch_max")) > RIGHT
