@@ -31,9 +31,9 @@ _CAUSES = (
 
 
 def trend_figures(metrics: Mapping[str, float | None]) -> dict[str, float] | None:
-    """What of a step's metrics later steps are compared with; None where nothing was measured."""
+    """What of a step's metrics later steps are compared with; None where nothing was measured, or something infinite."""
     found = {name: value for name in TRENDS if (value := metrics.get(name)) is not None}
-    return found if len(found) == len(TRENDS) else None
+    return found if len(found) == len(TRENDS) and all(map(math.isfinite, found.values())) else None
 
 
 def check_mismatch(

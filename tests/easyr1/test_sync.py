@@ -51,8 +51,10 @@ def adapter_and_state(rank, world, config, find=None):
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
-def test_the_whole_adapter_is_handed_over_under_every_peft(make_config, ranks):
-    config = make_config(*LORA, f"trainer.n_gpus_per_node={ranks}")
+@pytest.mark.parametrize("originals", ["false", "true"])
+def test_the_whole_adapter_is_handed_over_under_every_peft(make_config, ranks, originals):
+    ways = [f"trainer.n_gpus_per_node={ranks}", f"worker.actor.fsdp.use_orig_params={originals}"]
+    config = make_config(*LORA, *ways)
     for found, held in run_ranks(ranks, adapter_and_state, config):
         assert len(found) == len(held) > 0
         for name, value in held.items():

@@ -71,6 +71,7 @@ def test_a_trend_is_of_five_steps_of_either_figure_and_of_some_size():
 def test_a_step_without_new_answers_is_passed_over():
     check_mismatch({"reward/overall": 1.0}, BF16, [])
     assert trend_figures({"reward/overall": 1.0, "rollout/mismatch_p50": None}) is None
+    assert trend_figures(step(0.01, math.inf)) is None
 
 
 @pytest.fixture
