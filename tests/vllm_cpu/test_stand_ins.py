@@ -47,7 +47,11 @@ def faults(stand_in, real, name) -> list[str]:
 def test_a_stand_in_has_the_real_signatures(path):
     mine, real = load(path), importlib.import_module(name_of(path))
     found = []
-    own = {n: thing for n, thing in vars(mine).items() if getattr(thing, "__module__", None) == mine.__name__}
+    own = {
+        name: thing
+        for name, thing in vars(mine).items()
+        if getattr(thing, "__module__", None) == mine.__name__ and not name.startswith("_")
+    }
     for name, thing in own.items():
         assert hasattr(real, name), f"{name_of(path)} has no {name}"
         found += faults(thing, getattr(real, name), name)

@@ -23,7 +23,7 @@ class SamplingParams:
 
 
 @dataclass
-class Logprob:
+class _Logprob:
     logprob: float
 
 
@@ -31,7 +31,7 @@ class Logprob:
 class CompletionOutput:
     index: int
     token_ids: list[int]
-    logprobs: list[dict[int, Logprob]]
+    logprobs: list[dict[int, _Logprob]]
     finish_reason: str
 
 
@@ -55,7 +55,7 @@ class LLM:
         return [
             RequestOutput(
                 [
-                    CompletionOutput(k, [7, 8], [{7: Logprob(-0.5)}, {8: Logprob(-0.25)}], ends[k % 2])
+                    CompletionOutput(k, [7, 8], [{7: _Logprob(-0.5)}, {8: _Logprob(-0.25)}], ends[k % 2])
                     for k in range(s.n)
                 ]
             )
