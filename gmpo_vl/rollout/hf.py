@@ -111,7 +111,8 @@ def _generate_chunk(
     entropy_B = torch.zeros(len(seeds), dtype=torch.float64, device=device)
     length_B = torch.full((len(seeds),), length, dtype=torch.int64, device=device)
     finished_B = torch.zeros(len(seeds), dtype=torch.bool, device=device)
-    banned, eos = banned_ids(model.config), torch.tensor(eos_ids(model, processor.tokenizer), device=device)
+    banned = banned_ids(model.config)
+    eos = torch.tensor(eos_ids(model.generation_config, processor.tokenizer), device=device)
 
     if features is not None:
         features.learn(prompts)

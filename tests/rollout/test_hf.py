@@ -70,7 +70,7 @@ def test_a_policy_that_wants_image_tokens_never_gets_them(tiny):
 
 def test_a_response_ends_with_its_end_token_or_is_marked_unfinished(tiny):
     model, processor, prompts = tiny
-    ends = eos_ids(model, processor.tokenizer)
+    ends = eos_ids(model.generation_config, processor.tokenizer)
     groups = generate(model, processor, prompts, Sampling(n=16, max_tokens=30))
     responses = [r for g in groups for r in g.responses]
     assert {r.finished for r in responses} == {True, False}
