@@ -50,7 +50,7 @@ def main() -> None:
         f"{len(prompts)} prompts: {tokens:.0f} tokens and {patches:.0f} patches on average, "
         f"{config.worker.rollout.n} answers each"
     )
-    fitted = with_fitting_tokens(config, split)
+    fitted = with_fitting_tokens(config, split).config
     actor = fitted.worker.actor
     sizes = (actor.micro_batch_size_per_device_for_experience, actor.micro_batch_size_per_device_for_update)
     score, update = (limits_of(fitted, share_prefix=True, rollouts=rollouts) for rollouts in sizes)

@@ -20,8 +20,9 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from gmpo_vl.batching.cost import Shape
+from gmpo_vl.models.features import PATCHES
 from gmpo_vl.models.head import HEAD_CHUNK
-from gmpo_vl.rollout.cache import ROOM
+from gmpo_vl.rollout.cache import PREFILLED, ROOM
 
 HEAD_COPIES = 3  # of its logits in float32, at the start of the backward
 HEAD_COPIES_WITH_ENTROPY = 5.25  # where the entropy is trained: its two factors, and a mask of a byte, too
@@ -49,6 +50,7 @@ class Widths:
     vision_mlp: int = 0  # elements a patch keeps in the MLP
     patch: int = 0
     merge: int = 1
+    deepstack: int = 0  # layers of the decoder that get features of their own
 
 
 @dataclass(frozen=True)
@@ -67,9 +69,6 @@ class Setting:
     vision_trained: bool = True
     reference: bool = False
     entropy: bool = False  # is in the loss (entropy_coef)
-    temporary_moments: bool = (
-        False  # AdamW updates all tensors at once (on a GPU), and holds one more copy then
-    )
     gaps: bool = False  # tensors lie in glibc's heap (on a CPU)
 
 
@@ -134,6 +133,7 @@ def widths(config: Any) -> Widths:
         vision_mlp=(4 if kind == "qwen2_5_vl" else 2) * inner,
         patch=3 * vision.temporal_patch_size * vision.patch_size**2,
         merge=vision.spatial_merge_size,
+        deepstack=len(getattr(vision, "deepstack_visual_indexes", None) or ()),
     )
 
 
@@ -153,7 +153,7 @@ def estimate(
     update = (*_activations(of, setting, updated), _logits(of, setting, updated))
     return Estimate(
         held=_held(setting),
-        generate=_generation(of, setting, sampled),
+        generate=(*generation(of, setting, sampled), *_cast(setting)),
         log_probs=(*log_probs, *_cast(setting), *_gaps(of, setting, scored, log_probs, GAPS_WITHOUT)),
         update=(*update, *_cast(setting), *_gaps(of, setting, updated, update, GAPS_WITH_BACKWARD)),
     )
@@ -170,10 +170,6 @@ def _held(s: Setting) -> tuple[Part, ...]:
         Part("gradients", trained, f"{s.trained:,} trained parameters; kept between two updates"),
         Part("optimizer", 2 * trained, "AdamW: two moments in the weights' dtype"),
     ]
-    if s.temporary_moments:
-        parts.append(
-            Part("optimizer step", trained, "AdamW on a GPU updates all tensors at once: one more copy")
-        )
     if s.reference:
         parts.append(Part("reference", s.parameters * s.weight_bytes, "a second model for the KL term"))
     return tuple(parts)
@@ -259,17 +255,12 @@ def _gaps(
 
 
 def _forward_only(of: Widths, s: Setting, groups: Sequence[Shape]) -> tuple[Part, ...]:
-    """One layer at a time: the MLP's three wide tensors, and four as wide as the residual."""
     tokens = sum(shape.prompt + sum(t - 1 for t in shape.responses) for shape in groups)
     patches = sum(t * h * w for shape in groups for t, h, w in shape.grids)
     positions = sum(sum(shape.responses) for shape in groups)
     rows = min(positions, HEAD_CHUNK)
-    layer = tokens * (3 * of.mlp * s.compute_bytes + 4 * of.hidden * s.residual_bytes)
-    block = patches * (
-        of.vision_mlp * s.compute_bytes + 4 * of.vision_hidden * s.residual_bytes + 4 * of.patch
-    )
     return (
-        Part("one layer", max(layer, block), f"{tokens:,} tokens in one packed row, or {patches:,} patches"),
+        _one_layer(of, s, tokens, patches, "in one packed row"),
         Part(
             "logits",
             (ENTROPY_COPIES * 4 + 1) * rows * of.vocabulary,
@@ -278,17 +269,55 @@ def _forward_only(of: Widths, s: Setting, groups: Sequence[Shape]) -> tuple[Part
     )
 
 
-def _generation(of: Widths, s: Setting, groups: Sequence[Shape]) -> tuple[Part, ...]:
+def _one_layer(of: Widths, s: Setting, tokens: int, patches: int, how: str) -> Part:
+    """Without a graph: the MLP's three wide tensors, and four as wide as the residual. Of the ViT's layers likewise."""
+    layer = tokens * (3 * of.mlp * s.compute_bytes + 4 * of.hidden * s.residual_bytes)
+    block = patches * (
+        of.vision_mlp * s.compute_bytes + 4 * of.vision_hidden * s.residual_bytes + 4 * of.patch
+    )
+    return Part("one layer", max(layer, block), f"{tokens:,} tokens {how}, or {patches:,} patches")
+
+
+def generation(of: Widths, s: Setting, groups: Sequence[Shape]) -> tuple[Part, ...]:
+    """Of groups that are sampled together, the larger of: the prompts going through the model, and the writing of answers."""
     rows = sum(len(shape.responses) for shape in groups)
+    prompt = max((shape.prompt for shape in groups), default=0)
     longest = max((shape.prompt + max(shape.responses) for shape in groups), default=0)
-    cache = 2 * of.layers * of.keys * rows * (longest + ROOM) * s.compute_bytes
-    return (
-        Part("KV cache", cache, f"{rows:,} responses of up to {longest:,} tokens with their prompts"),
+    token = 2 * of.layers * of.keys * s.compute_bytes  # of one row
+    copied = 1 + 1 / max(1, of.layers)  # a layer is there twice while it gets more room or fewer rows
+    prefill = (
+        Part("prompts' KV cache", copied * token * len(groups) * prompt, f"{len(groups):,} prompts"),
+        *_prefill(of, s, groups),
+    )
+    writing = (
+        Part(
+            "KV cache",
+            copied * token * rows * (longest + ROOM),
+            f"{rows:,} responses of up to {longest:,} tokens with their prompts",
+        ),
         Part(
             "sampling",
             4 * 8 * rows * of.vocabulary,
             "the last position's distribution, some copies in float64",
         ),
+    )
+    return max(prefill, writing, key=lambda parts: sum(part.bytes for part in parts))
+
+
+def _prefill(of: Widths, s: Setting, groups: Sequence[Shape]) -> tuple[Part, ...]:
+    """Prompts in parts of PREFILLED tokens, padded to the longest, and before them pictures in parts of PATCHES patches."""
+    if not groups:
+        return ()
+    prompt = max(shape.prompt for shape in groups)
+    patches = max(sum(t * h * w for t, h, w in shape.grids) for shape in groups)
+    together = min(len(groups), max(1, PREFILLED // max(1, prompt)))
+    looked_at = min(len(groups) * patches, max(PATCHES, patches))
+    who_sees_whom = together * prompt * prompt * (1 + s.compute_bytes) if together > 1 else 0
+    features = len(groups) * patches // of.merge**2 * (1 + of.deepstack) * of.hidden * s.residual_bytes
+    return (
+        _one_layer(of, s, together * prompt, looked_at, "of prompts in one forward"),
+        Part("mask", who_sees_whom, "of prompts padded to one length: a byte, and a number, of every pair"),
+        Part("features", features, f"what the ViT made of the pictures of {len(groups):,} prompts"),
     )
 
 

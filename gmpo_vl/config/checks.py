@@ -327,10 +327,6 @@ def _rest_problems(config: Config, say: Say) -> Iterable[str]:
             f"{say('trainer.experiment_name')}: a run needs a name, and its folder, runs/NAME, is called after it: no absolute "
             "path, no `..`, no control characters (trainer.save_checkpoint_path names any other folder)"
         )
-    for key in sorted(config.written):
-        value = value_of(config, key)
-        if isinstance(value, str) and "\0" in value:
-            yield f"{say(key)}: it holds a NUL character, which no name of a file or model has"
     yield from _validation_sampling_problems(config, say)
 
 

@@ -142,7 +142,7 @@ class ActorConfig:
     mean_power: float | None = None  # ours: of power_mean
     length_constant: float | None = None  # ours: of dr_grpo, tokens
     old_log_probs: str = (
-        "recompute"  # ours: recompute | rollout. rollout: the sampler's own, after the first step's check
+        "recompute"  # ours: recompute | rollout. rollout: the sampler's own, compared in the first mini-batch
     )
     rollout_correction_cap: float | None = (
         None  # ours: weigh sequences by min(geometric mean of pi_old/pi_rollout, cap)

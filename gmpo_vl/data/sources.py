@@ -234,7 +234,8 @@ def _open_saved(folder: Path, label: str) -> Table:
 
     try:
         saved = load_from_disk(str(folder))
-        for file in saved.cache_files:
+        files: Any = saved.cache_files
+        for file in files:
             check_arrow(Path(file["filename"]))
         return Table(str(folder), label, ArrowRows(saved))
     except DataError:

@@ -65,17 +65,17 @@ def run_doctor(options: argparse.Namespace) -> int:
     return 1 if any(finding.level == "error" for finding in findings) else 0
 
 
-def _limits(config: Any, size: Any, longest: Any) -> tuple[Any, Any]:
-    """What a forward of the run may hold, without and with a backward."""
+def _limits(config: Any, size: Any, longest: Any) -> tuple[Any, Any, Any]:
+    """The configuration as the run will fit it to memory, and what a forward may hold, without and with a backward."""
     from gmpo_vl.engines.fitting import fitting
     from gmpo_vl.engines.passes import limits_for
 
     fitted = fitting(config, size, longest)
-    actor = fitted.worker.actor
+    actor = fitted.config.worker.actor
     sizes = (actor.micro_batch_size_per_device_for_experience, actor.micro_batch_size_per_device_for_update)
     shared = actor.share_prefix != "never"
-    score, update = (limits_for(size.config, fitted, shared, rollouts) for rollouts in sizes)
-    return score, update
+    score, update = (limits_for(size.config, fitted.config, shared, rollouts) for rollouts in sizes)
+    return fitted, score, update
 
 
 def _refusals(config: Any) -> list[Any]:

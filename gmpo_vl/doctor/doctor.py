@@ -27,6 +27,7 @@ from gmpo_vl.doctor.findings import Finding
 from gmpo_vl.doctor.machine import USABLE, check_disk, check_memory, check_versions, device_memory
 from gmpo_vl.doctor.model import check_model_class, check_template, check_tokens, check_weights
 from gmpo_vl.doctor.pictures import check_pictures
+from gmpo_vl.engines.fitting import Fitted
 from gmpo_vl.engines.gain import PROMPTS, gain_table
 from gmpo_vl.engines.memory import ModelSize, PromptLengths, estimate_easyr1, estimate_local, model_size
 from gmpo_vl.models.loading import load_for_inference, model_folder
@@ -49,13 +50,14 @@ Looking = Generator[Finding, None, Made]  # findings on the way to what is made
 class Examination:
     """What is examined, and what only an engine can say of it.
 
-    limits_of: (model, longest prompt) -> what a forward without and one with a backward may hold.
+    limits_of: (model, longest prompt) -> the configuration fitted to memory; what a forward without and one with a backward
+    may hold.
     refusals: what the engine itself says of the configuration.
     """
 
     config: Config
     out: Path
-    limits_of: Callable[[ModelSize, PromptLengths], tuple[Limits, Limits]]
+    limits_of: Callable[[ModelSize, PromptLengths], tuple[Fitted, Limits, Limits]]
     refusals: Sequence[Finding] = ()
 
 
@@ -236,12 +238,14 @@ def _memory(
         yield Finding(
             "note", "memory", "no prompt was measured: all are taken to have max_prompt_length tokens of text"
         )
-    score, update = e.limits_of(size, longest)
+    fitted, score, update = e.limits_of(size, longest)
+    for reason in fitted.reasons:
+        yield Finding("note", "memory", reason)
     if config.engine == "easyr1":
         free = device_memory()[1] if cuda else 0.0
         found = estimate_easyr1(config, size, longest, score, update, free)
     else:
-        found = estimate_local(config, size, longest, score, update, cuda)
+        found = estimate_local(fitted.config, size, longest, score, update, cuda)
     here = config.engine == "local" or cuda
     yield from check_memory(found, device_memory() if here else None)
 
@@ -253,7 +257,7 @@ def _sharing(e: Examination, size: ModelSize, processor: Processor, result: Chec
         return
     prompts = prompt_lengths(result, processor, e.config)
     longest = longest_of(result, processor, e.config)
-    limits = (replace(limits, share_prefix=True) for limits in e.limits_of(size, longest))
+    limits = (replace(limits, share_prefix=True) for limits in e.limits_of(size, longest)[1:])
     chosen = prompts[:: -(-len(prompts) // PROMPTS)]
     table = "\n".join(gain_table(e.config, rates(size.config), chosen, *limits))
     if actor.share_prefix == "never":

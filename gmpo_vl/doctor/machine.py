@@ -11,9 +11,10 @@ from pathlib import Path
 from gmpo_vl.batching.memory import Estimate, gib, parts_table
 from gmpo_vl.config import Config
 from gmpo_vl.doctor.findings import Finding
+from gmpo_vl.engines.fitting import USABLE_GPU, gpu_memory
 from gmpo_vl.engines.memory import BYTES, ModelSize
 
-# What a step may take of a device's memory: the rest is for the allocator's gaps, libraries and kernels.
+# What a step may take of a host's memory: the rest is for the allocator's gaps, libraries and kernels.
 USABLE = 0.9
 
 # constraints/cpu.txt and constraints/easyr1-cpu.txt (a test keeps them the same).
@@ -59,7 +60,8 @@ def check_memory(found: Estimate, device: tuple[str, float] | None) -> Iterator[
         )
         return
     name, free = device
-    if found.peak <= USABLE * free:
+    gpu = gpu_memory()
+    if found.peak <= (USABLE * free if gpu is None else min(free, USABLE_GPU * gpu)):
         yield Finding("ok", "memory", f"{gib(found.peak)} of {gib(free)} free on {name}\n{table}")
         return
     yield Finding(
@@ -83,7 +85,10 @@ def advice(found: Estimate) -> str:
         "pictures": "lower data.max_pixels, or worker.actor.model.freeze_vision_tower=true",
         "logits": "lower worker.actor.max_tokens_per_micro_batch",
         "one layer": "lower worker.actor.max_tokens_per_micro_batch",
-        "KV cache": "lower worker.rollout.max_cached_tokens",
+        **dict.fromkeys(
+            ("KV cache", "prompts' KV cache", "mask", "features", "sampling"),
+            "lower worker.rollout.max_cached_tokens",
+        ),
         "vLLM": "lower worker.rollout.gpu_memory_utilization",
         "reference": "worker.ref.fsdp.enable_cpu_offload=true, or algorithm.disable_kl=true as the paper",
         "gathered": "worker.actor.fsdp.enable_full_shard=true; where it is, a smaller model or LoRA",

@@ -1,22 +1,34 @@
-"""How many tokens a forward may hold where nobody said: what the memory estimate leaves room for."""
+"""What a forward and a cache may hold where nobody said: by the memory estimate."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from bisect import bisect_right
+from dataclasses import dataclass, replace
 
 import psutil
 import torch
 
+from gmpo_vl.batching.memory import gib
 from gmpo_vl.batching.planning import Limits
 from gmpo_vl.config import Config
-from gmpo_vl.engines.memory import ModelSize, PromptLengths, estimate_easyr1, estimate_local, model_size
+from gmpo_vl.engines.memory import (
+    ModelSize,
+    PromptLengths,
+    estimate_easyr1,
+    estimate_local,
+    model_size,
+    sampling_peak,
+)
+from gmpo_vl.engines.passes import limits_of
 from gmpo_vl.models.loading import model_folder
 from gmpo_vl.models.prompts import PromptSet
 from gmpo_vl.models.shared import sharing_obstacle
 
-# Part of the memory that an estimate may fill: the rest is the allocator's gaps and what libraries hold.
+# Part of a host's memory that an estimate may fill: the rest is the allocator's gaps and what libraries hold.
 USABLE = 0.8
-# Longer rows are no faster per token, and a run's splits should not depend on how much more memory there is.
+# Of a GPU's: the rest is CUDA's context, libraries' workspaces, and what torch's allocator cannot hand out again.
+USABLE_GPU = 0.95
+# On a host: longer rows are no faster per token, and a run's splits should not depend on how much more memory there is.
 MOST = 16_384
 STEP = 1_024
 SAYS_SO = (
@@ -24,16 +36,25 @@ SAYS_SO = (
     "worker.actor.micro_batch_size_per_device_for_update",
     "worker.actor.micro_batch_size_per_device_for_experience",
 )
+CACHED = "worker.rollout.max_cached_tokens"
 
 
-def with_fitting_tokens(config: Config, prompts: PromptSet) -> Config:
-    """The configuration with `max_tokens_per_micro_batch` where no key says what a forward may hold.
+@dataclass(frozen=True)
+class Fitted:
+    """config: with what was chosen. reasons: lines for a person, where a GPU's memory lowered what EasyR1 would do."""
+
+    config: Config
+    reasons: tuple[str, ...] = ()
+
+
+def with_fitting_tokens(config: Config, prompts: PromptSet) -> Fitted:
+    """The configuration with `max_tokens_per_micro_batch` and `max_cached_tokens` where no key says them.
 
     The memory is a GPU's, or on engine local without one half of the host's (all of it counts, free or not: a run that goes
     on splits as it did). Where it is not known (a driver of engine easyr1 without a GPU) everything stays as it is.
     """
-    if any(key in config.written for key in SAYS_SO) or _memory(config) is None:
-        return config
+    if not _to_choose(config):
+        return Fitted(config)
     model = config.worker.actor.model
     size = model_size(model_folder(str(model.model_path)), **model.override_config)
     image = prompts.processor.image
@@ -42,41 +63,118 @@ def with_fitting_tokens(config: Config, prompts: PromptSet) -> Config:
     return fitting(config, size, PromptLengths(max(prompts.lengths), ((1, patches, 1),) if patches else ()))
 
 
-def fitting(config: Config, size: ModelSize, longest: PromptLengths) -> Config:
+def fitting(config: Config, size: ModelSize, longest: PromptLengths) -> Fitted:
     """The same for who knows model and longest prompt already."""
-    memory = _memory(config)
-    if any(key in config.written for key in SAYS_SO) or memory is None:
-        return config
-    tokens = tokens_that_fit(config, size, longest, USABLE * memory)
-    actor = replace(config.worker.actor, max_tokens_per_micro_batch=tokens)
-    return replace(config, worker=replace(config.worker, actor=actor))
+    chosen, gpu = _to_choose(config), gpu_memory()
+    if "cached" in chosen and gpu is not None:
+        config = _with_cached(config, cached_that_fit(config, size, longest, USABLE_GPU * gpu))
+    if "tokens" not in chosen:
+        return Fitted(config)
+    if gpu is None:
+        return Fitted(_with_tokens(config, tokens_that_fit(config, size, longest, USABLE * _host_memory())))
+    tokens, reasons = _lowered(config, size, longest, gpu)
+    return Fitted(config if tokens is None else _with_tokens(config, tokens), reasons)
+
+
+def _to_choose(config: Config) -> set[str]:
+    """What no key says and this machine's memory can: "tokens" of a forward, "cached" tokens while sampling."""
+    local, gpu = config.engine == "local", gpu_memory() is not None
+    own = config.worker.actor.loss_type.startswith(
+        "easyr1/"
+    )  # EasyR1 counts rollouts, whatever is chosen here
+    tokens = (local or gpu) and not own and not any(key in config.written for key in SAYS_SO)
+    cached = local and gpu and CACHED not in config.written
+    return {name for name, wanted in (("tokens", tokens), ("cached", cached)) if wanted}
+
+
+def _lowered(
+    config: Config, size: ModelSize, longest: PromptLengths, gpu: float
+) -> tuple[int | None, tuple[str, ...]]:
+    """None where a GPU holds the forwards of EasyR1's own micro-batches; else the tokens that one may have, and why.
+
+    The least is one row of the longest prompt and response.
+    """
+    if sharing_obstacle(size.config) is not None:
+        return None, ()  # one rollout at a time
+    memory, actor = USABLE_GPU * gpu, config.worker.actor
+    sizes = (actor.micro_batch_size_per_device_for_experience, actor.micro_batch_size_per_device_for_update)
+    score, update = (limits_of(config, _shares(config, size), rollouts) for rollouts in sizes)
+    needed = _peak(config, size, longest, score, update)
+    if needed <= memory:
+        return None, ()
+    row = longest.tokens + config.data.max_response_length
+    budget = sizes[1] * (config.data.max_prompt_length + config.data.max_response_length)
+    smaller = range(budget, row, -STEP)[::-1]
+    fit = bisect_right(smaller, memory, key=lambda tokens: _needs(config, size, longest, tokens))
+    tokens = smaller[fit - 1] if fit else row
+    line = (
+        f"a forward holds up to {tokens:,} tokens: EasyR1's {sizes[0]} rollouts at once without a backward and {sizes[1]} with one "
+        f"would take {gib(needed)}, by the estimate, of the GPU's {gib(gpu)} less {1 - USABLE_GPU:.0%} for the allocator; "
+        "worker.actor.max_tokens_per_micro_batch says otherwise"
+    )
+    least = _needs(config, size, longest, tokens)
+    too_much = f"one rollout alone takes {gib(least)}: it may not fit (gmpo-vl doctor says what to change)"
+    return tokens, (line,) if least <= memory else (line, too_much)
 
 
 def tokens_that_fit(config: Config, size: ModelSize, longest: PromptLengths, memory: float) -> int:
-    """The most tokens, in steps of 1,024, with which the log-prob and update passes stay within `memory` bytes.
+    """On a host: the most tokens, in steps of 1,024, with which the log-prob and update passes stay within `memory` bytes.
 
     At least one row of the longest prompt and response, which cannot be made smaller, at most MOST.
     """
     row = longest.tokens + config.data.max_response_length
     fitting = row
     for tokens in range(-(-row // STEP) * STEP, MOST + 1, STEP):
-        if _peak(config, size, longest, tokens) > memory:
+        if _needs(config, size, longest, tokens) > memory:
             break
         fitting = tokens
     return fitting
 
 
-def _peak(config: Config, size: ModelSize, longest: PromptLengths, tokens: int) -> float:
-    shared = config.worker.actor.share_prefix != "never" and sharing_obstacle(size.config) is None
-    limits = Limits(max_tokens=tokens, share_prefix=shared)
+def cached_that_fit(config: Config, size: ModelSize, longest: PromptLengths, memory: float) -> int:
+    """The most tokens whose keys and values a GPU holds in `memory` bytes beside what is held: those of whole groups of the
+    longest rows, of one at least and of a step's prompts at most."""
+    group = config.worker.rollout.n * (longest.tokens + config.data.max_response_length)
+
+    def peak(groups: int) -> float:
+        return sampling_peak(_with_cached(config, groups * group), size, longest)
+
+    fit = bisect_right(range(1, config.data.rollout_batch_size + 1), memory, key=peak)
+    return max(1, fit) * group
+
+
+def _needs(config: Config, size: ModelSize, longest: PromptLengths, tokens: int) -> float:
+    limits = Limits(max_tokens=tokens, share_prefix=_shares(config, size))
+    return _peak(config, size, longest, limits, limits)
+
+
+def _peak(config: Config, size: ModelSize, longest: PromptLengths, score: Limits, update: Limits) -> float:
+    """Bytes at the highest point of the log-prob and update passes."""
     if config.engine == "easyr1":
-        found = estimate_easyr1(config, size, longest, limits, limits, free=0.0)
+        found = estimate_easyr1(config, size, longest, score, update, free=0.0)
     else:
-        found = estimate_local(config, size, longest, limits, limits, torch.cuda.is_available())
+        found = estimate_local(config, size, longest, score, update, gpu_memory() is not None)
     return max(found.of_phase("log_probs"), found.of_phase("update"))
 
 
-def _memory(config: Config) -> float | None:
-    if torch.cuda.is_available():
-        return float(torch.cuda.get_device_properties(0).total_memory)
-    return psutil.virtual_memory().total / 2 if config.engine == "local" else None
+def _shares(config: Config, size: ModelSize) -> bool:
+    return config.worker.actor.share_prefix != "never" and sharing_obstacle(size.config) is None
+
+
+def _with_tokens(config: Config, tokens: int) -> Config:
+    actor = replace(config.worker.actor, max_tokens_per_micro_batch=tokens)
+    return replace(config, worker=replace(config.worker, actor=actor))
+
+
+def _with_cached(config: Config, tokens: int) -> Config:
+    rollout = replace(config.worker.rollout, max_cached_tokens=tokens)
+    return replace(config, worker=replace(config.worker, rollout=rollout))
+
+
+def gpu_memory() -> float | None:
+    """Bytes of the first GPU, free or not; None where there is none."""
+    return float(torch.cuda.get_device_properties(0).total_memory) if torch.cuda.is_available() else None
+
+
+def _host_memory() -> float:
+    return psutil.virtual_memory().total / 2

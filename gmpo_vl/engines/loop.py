@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from gmpo_vl.data.types import Prompt
 from gmpo_vl.engines.checkpoint import save_checkpoint, tidy_checkpoints
 from gmpo_vl.engines.collect import Collected, collect_groups
 from gmpo_vl.engines.metrics import group_metrics, rollout_mismatch
+from gmpo_vl.engines.mismatch import MEDIAN, check_mismatch, trend_figures
 from gmpo_vl.engines.optim import learning_rate_share
 from gmpo_vl.engines.passes import limits_of, take_rollout_log_probs
 from gmpo_vl.engines.probe import kept_probe, kl_of
@@ -80,7 +80,12 @@ def train_step(s: Session, step: int) -> dict[str, float]:
         with timed(times, "log_probs"):
             metrics |= old_and_reference_log_probs(s, collected)
         with timed(times, "update"):
-            metrics |= update(s, step, collected.groups)
+            updated = update(s, step, collected.groups)
+        if (
+            MEDIAN not in metrics
+        ):  # of the first mini-batch, where the sampler's log-probs were taken as they are
+            check_sampler(s, updated)
+        metrics = updated | metrics
         s.progress.step = step
         s.progress.position, s.progress.surplus = collected.position, collected.surplus
         keep_rollouts(s, step, collected.groups)
@@ -175,18 +180,18 @@ def probe_of(s: Session) -> list[Group]:
 
 def old_and_reference_log_probs(s: Session, collected: Collected) -> dict[str, float]:
     """log pi_old of every response (surplus for the next step included), and log pi_ref where there is a KL term."""
+    for group in collected.groups:
+        group.fresh = not group.old_log_probs
     new = [group for group in (*collected.groups, *collected.surplus) if not group.old_log_probs]
     trusted = s.config.worker.actor.old_log_probs == "rollout"
-    # Weights go to the sampler as loaded before the first step, as updated before the second: both are checked.
-    early = s.progress.step < s.first_step + 2
     metrics: dict[str, float] = {}
-    if not trusted or early:
+    # Weights go to the sampler as loaded before the first step, as updated before the second: every token of both is checked.
+    if not trusted or s.progress.step < s.first_step + 2:
         found = s.engine.log_probs(new)
         for group, log_probs in zip(new, found.of):
             group.old_log_probs = log_probs
         metrics |= found.metrics() | rollout_mismatch(new)
-    if early:
-        check_mismatch(s, metrics)
+        check_sampler(s, metrics)
     if trusted:
         metrics |= take_rollout_log_probs(new)
     if not s.config.algorithm.disable_kl:
@@ -196,19 +201,12 @@ def old_and_reference_log_probs(s: Session, collected: Collected) -> dict[str, f
     return metrics
 
 
-def check_mismatch(s: Session, metrics: dict[str, float]) -> None:
-    """Raise ConfigError where sampler and trainer are further apart than rounding can put them."""
-    if "rollout/mismatch_kl" not in metrics:
-        return  # every group is surplus of an earlier step
-    for name, most in s.engine.tolerated_mismatch().items():
-        gap = metrics.get(name, math.nan)
-        if not gap <= most:  # NaN too
-            raise ConfigError(
-                f"{name}: the log-probs of the sampler and the trainer differ by {gap:.3g} nats (rounding explains {most:g}). "
-                "They do not compute the same model: training would be off-policy from the start. Known causes: an "
-                "untested vLLM that keeps a tied head's old weights, another chat template or image size in the sampler. "
-                "Nothing was updated"
-            )
+def check_sampler(s: Session, metrics: dict[str, float]) -> None:
+    """Raise ConfigError where the sampler is not the policy; a sound step's figures are kept for the next ones."""
+    check_mismatch(metrics, s.engine.tolerated_mismatch(), s.mismatch)
+    figures = trend_figures(metrics)
+    if figures is not None:
+        s.mismatch.append(figures)
 
 
 def update(s: Session, step: int, groups: Sequence[Group]) -> dict[str, float]:

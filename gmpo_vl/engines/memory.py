@@ -14,7 +14,7 @@ from gmpo_vl.batching.memory import Estimate, Part, Setting, estimate, widths
 from gmpo_vl.batching.planning import Limits, micro_batches, rows_of, shapes_of
 from gmpo_vl.config import Config
 from gmpo_vl.data.types import Example, Prompt
-from gmpo_vl.engines.setup import vision_is_frozen
+from gmpo_vl.engines.setup import validation_sampling_of, vision_is_frozen
 from gmpo_vl.models.allocator import is_glibc
 from gmpo_vl.models.loading import model_config
 from gmpo_vl.models.shared import KNOWN
@@ -92,14 +92,54 @@ def estimate_local(
     more prompts with their pictures.
 
     fsdp: the forward is FSDP's, which casts what goes from layer to layer; EasyR1's LoRA is the language model's alone, on a
-    base in bf16, and its AdamW is fused.
+    base in bf16.
     """
     actor, data, n = config.worker.actor, config.data, config.worker.rollout.n
-    of = widths(size.config)
+    of, setting = widths(size.config), _setting(config, size, cuda, fsdp)
+
+    def at(length: int) -> Estimate:
+        def largest(limits: Limits, prompts: int) -> list[Shape]:
+            return _largest(groups_of_lengths([longest] * prompts, length, n), limits)
+
+        scored = largest(score_limits, data.rollout_batch_size)
+        return estimate(of, setting, [], scored, largest(update_limits, actor.global_batch_size))
+
+    in_tokens = score_limits.max_tokens is not None or update_limits.max_tokens is not None
+    found = [at(length) for length in _halvings(data.max_response_length)[: None if in_tokens else 1]]
+    # Of shorter prompts more are sampled together.
+    found += [
+        estimate(of, setting, _sampled(config, prompt, n)[: data.rollout_batch_size], [], [])
+        for prompt in (longest, PromptLengths(1))
+    ]
+
+    def most(phase: str) -> tuple[Part, ...]:
+        return max((getattr(e, phase) for e in found), key=lambda parts: sum(part.bytes for part in parts))
+
+    return replace(found[0], generate=most("generate"), log_probs=most("log_probs"), update=most("update"))
+
+
+def sampling_peak(config: Config, size: ModelSize, longest: PromptLengths) -> float:
+    """Bytes on a GPU of engine local while as many prompts are sampled together as `max_cached_tokens` allows, of any length
+    up to the longest, for training or validation."""
+    of, setting = widths(size.config), _setting(config, size, cuda=True, fsdp=False)
+    counts = (config.worker.rollout.n, validation_sampling_of(config).n)
+    sampled = [_sampled(config, prompt, n) for prompt in (longest, PromptLengths(1)) for n in counts]
+    return max(estimate(of, setting, groups, [], []).of_phase("generate") for groups in sampled)
+
+
+def _sampled(config: Config, prompt: PromptLengths, n: int) -> list[Shape]:
+    """What is sampled together of prompts that are all like this one: at least one."""
+    length = config.data.max_response_length
+    together = config.worker.rollout.max_cached_tokens // (n * (prompt.tokens + length))
+    return [Shape(prompt.tokens, (length,) * n, prompt.grids)] * max(1, together)
+
+
+def _setting(config: Config, size: ModelSize, cuda: bool, fsdp: bool) -> Setting:
+    actor = config.worker.actor
     lora, weight = actor.model.lora.rank > 0, BYTES[actor.fsdp.torch_dtype or "fp32"]
     frozen = size.vision if vision_is_frozen(config) else 0
     adapters = lora_parameters(config, size) if lora else 0
-    setting = Setting(
+    return Setting(
         parameters=size.parameters + adapters,
         trained=adapters if lora else size.parameters - frozen,
         weight_bytes=weight,
@@ -110,27 +150,8 @@ def estimate_local(
         vision_trained=not frozen,
         reference=not config.algorithm.disable_kl and not lora,
         entropy=actor.entropy_coef != 0,
-        temporary_moments=cuda and not fsdp,
         gaps=not cuda and is_glibc(),
     )
-    whole = Shape(longest.tokens, (data.max_response_length,) * n, longest.grids)
-    together = config.worker.rollout.max_cached_tokens // (n * (longest.tokens + data.max_response_length))
-    sampled = [whole] * max(1, min(together, data.rollout_batch_size))
-
-    def at(length: int) -> Estimate:
-        def largest(limits: Limits, prompts: int) -> list[Shape]:
-            return _largest(groups_of_lengths([longest] * prompts, length, n), limits)
-
-        scored = largest(score_limits, data.rollout_batch_size)
-        return estimate(of, setting, sampled, scored, largest(update_limits, actor.global_batch_size))
-
-    in_tokens = score_limits.max_tokens is not None or update_limits.max_tokens is not None
-    found = [at(length) for length in _halvings(data.max_response_length)[: None if in_tokens else 1]]
-
-    def most(phase: str) -> tuple[Part, ...]:
-        return max((getattr(e, phase) for e in found), key=lambda parts: sum(part.bytes for part in parts))
-
-    return replace(found[0], log_probs=most("log_probs"), update=most("update"))
 
 
 def _halvings(length: int) -> list[int]:

@@ -11,10 +11,16 @@ from gmpo_vl.config import OptimConfig
 
 
 def build_optimizer(parameters: Iterable[torch.nn.Parameter], config: OptimConfig) -> torch.optim.AdamW:
-    """AdamW over the parameters that are trained."""
+    """AdamW over the parameters that are trained. On a GPU the fused one, which makes no copies of them while it steps."""
     trained = [p for p in parameters if p.requires_grad]
     beta1, beta2 = config.betas
-    return torch.optim.AdamW(trained, lr=config.lr, betas=(beta1, beta2), weight_decay=config.weight_decay)
+    return torch.optim.AdamW(
+        trained,
+        lr=config.lr,
+        betas=(beta1, beta2),
+        weight_decay=config.weight_decay,
+        fused=all(p.is_cuda for p in trained) or None,
+    )
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:

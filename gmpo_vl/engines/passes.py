@@ -27,6 +27,7 @@ from gmpo_vl.models.processing import Processor
 from gmpo_vl.models.routers import RouterCounter, Routing, routers
 from gmpo_vl.models.shared import sharing_obstacle
 from gmpo_vl.policy import (
+    RolloutMismatch,
     StepDiagnostics,
     kl,
     per_sequence_loss,
@@ -207,11 +208,15 @@ def update_policy(
     """`ppo_epochs` passes over the step's mini-batches, one optimizer step each. Returns the step's actor metrics.
 
     groups: this rank's, those of the first mini-batch first; `global_batch_size` counts the prompts of all ranks.
+    Under `old_log_probs: rollout` `rollout/mismatch_*` are among the metrics: the first mini-batch runs on the weights that
+    sampled it, so its log-probs are compared at no cost.
     Raises FloatingPointError when every update of the step had a non-finite gradient; one such update is skipped and
     counted. A collective.
     """
     actor = config.worker.actor
     diagnostics = StepDiagnostics(policy.device)
+    mismatch = RolloutMismatch(policy.device) if actor.old_log_probs == "rollout" else None
+    unseen = mismatch  # until the first mini-batch is over
     updates = skipped = 0
     split_and_all = torch.zeros(2, dtype=torch.float64, device=policy.device)
     policy.look_at(groups)
@@ -220,7 +225,8 @@ def update_policy(
         for mini_batch in mini_batches(groups, actor.global_batch_size // policy.ranks):
             optimizer.zero_grad()
             before = diagnostics.mark()
-            split = accumulate_gradient(policy, mini_batch, config, diagnostics, progress)
+            split = accumulate_gradient(policy, mini_batch, config, diagnostics, progress, unseen)
+            unseen = None
             split_and_all += torch.tensor(split, dtype=torch.float64, device=policy.device)
             norm = _clip_gradient(policy.model, actor.max_grad_norm)
             if not math.isfinite(norm):
@@ -235,7 +241,7 @@ def update_policy(
             f"every update of this step had a non-finite gradient ({skipped} of them); lower worker.actor.optim.lr, or "
             "compute in fp32 (worker.actor.fsdp.mp_param_dtype)"
         )
-    metrics = diagnostics.result()
+    metrics = diagnostics.result() | ({} if mismatch is None else mismatch.result())
     if policy.ranks > 1:
         dist.all_reduce(split_and_all)
     split_share = float(split_and_all[0] / split_and_all[1].clamp(min=1))
@@ -248,12 +254,13 @@ def accumulate_gradient(
     config: Config,
     diagnostics: StepDiagnostics,
     progress: Callable[[int], None] | None = None,
+    mismatch: RolloutMismatch | None = None,
 ) -> tuple[int, int]:
     """Add the gradient of sum(loss * weight) / sum(weight) over a mini-batch, micro-batch by micro-batch.
 
     groups: this rank's part of it. The total weight is that of all ranks, so the average of their gradients is the
-    gradient of the whole mini-batch. Returns how many groups were split over several forwards, and how many were run.
-    A collective.
+    gradient of the whole mini-batch. mismatch: told of the log-probs, where it is given. Returns how many groups were split
+    over several forwards, and how many were run. A collective.
     """
     actor = config.worker.actor
     rows = rows_of(groups)
@@ -270,7 +277,7 @@ def accumulate_gradient(
     # With several ranks at least one forward, so that every parameter gets a gradient.
     most = _most_on_any_rank(policy, max(len(batches), int(policy.ranks > 1)))
     for batch in batches:
-        loss = _micro_batch_loss(policy, batch, config, total, diagnostics)
+        loss = _micro_batch_loss(policy, batch, config, total, diagnostics, mismatch)
         if loss.requires_grad:  # not where adapters sit in the ViT alone and no row has a picture
             loss.backward()
         if progress is not None:
@@ -320,6 +327,7 @@ def _micro_batch_loss(
     config: Config,
     total: float,
     diagnostics: StepDiagnostics,
+    mismatch: RolloutMismatch | None,
 ) -> torch.Tensor:
     """This micro-batch's part of the mini-batch's loss: objective, KL and entropy by one reduction."""
     actor, kl_coef = config.worker.actor, _kl_coef(config)
@@ -332,6 +340,9 @@ def _micro_batch_loss(
 
     mask_BT = padded([loss_mask(row, config) for row in batch])
     old_BT = padded([row.group.old_log_probs[row.k] for row in batch])
+    if mismatch is not None:  # the old policy's are the sampler's
+        fresh_B1 = torch.tensor([[row.group.fresh] for row in batch], device=policy.device)
+        mismatch.add(log_probs_BT.detach(), old_BT, mask_BT & fresh_B1)
     advantages_B = torch.stack([row.advantage for row in batch]).to(policy.device)
     objective = per_sequence_loss(
         actor.loss_type, log_probs_BT, old_BT, mask_BT, advantages_B, **objective_settings(config)

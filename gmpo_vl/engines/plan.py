@@ -58,8 +58,8 @@ def describe(config: Config, prompts: PromptSet, validation: PromptSet | None) -
     """The plan as lines for a person."""
     data, actor, rollout = config.data, config.worker.actor, config.worker.rollout
     steps = total_steps(config, len(prompts))
-    fitting = with_fitting_tokens(config, prompts)
-    limits = limits_of(fitting, True, actor.micro_batch_size_per_device_for_update)
+    fitted = with_fitting_tokens(config, prompts)
+    limits = limits_of(fitted.config, True, actor.micro_batch_size_per_device_for_update)
     forward = f"{limits.max_tokens:,} tokens" if limits.max_tokens else f"{limits.max_rows} rollouts"
     updates = actor.ppo_epochs * -(-data.rollout_batch_size // actor.global_batch_size)
     rollouts = data.rollout_batch_size * rollout.n
@@ -79,6 +79,7 @@ def describe(config: Config, prompts: PromptSet, validation: PromptSet | None) -
         f"a step      {data.rollout_batch_size:,} prompts x {rollout.n} = {rollouts:,} rollouts, "
         f"{updates:,} updates of {actor.global_batch_size:,} prompts ({actor.global_batch_size * rollout.n:,} rollouts)",
         f"            at most {worst:,} tokens in prompts and responses; up to {forward} a forward",
+        *(f"            {reason}" for reason in fitted.reasons),
         f"run         {config.trainer.save_checkpoint_path or 'runs/' + config.trainer.experiment_name}",
     ]
     return "\n".join([*lines, *notices(config)])

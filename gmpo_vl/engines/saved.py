@@ -73,10 +73,10 @@ def _of_writing(error: BaseException | None) -> str | None:
     """Why a file could not be written; None for an error that is about something else."""
     found: str | None = None
     while error is not None:
-        own: BaseException = getattr(error, "cause", None) or error  # a rank's, as Ray brings it
-        if isinstance(own, OSError):
-            return own.strerror or str(own)
-        if isinstance(own, SafetensorError) or any(mark in str(own) for mark in _OF_A_WRITER):
-            found = f"the writer stopped, as on a full disk ({' '.join(str(own).split())[:100]})"
-        error = own.__cause__ or own.__context__
+        brought: BaseException = getattr(error, "cause", None) or error  # a rank's, as Ray brings it
+        if isinstance(brought, OSError):
+            return brought.strerror or str(brought)
+        if isinstance(brought, SafetensorError) or any(mark in str(brought) for mark in _OF_A_WRITER):
+            found = f"the writer stopped, as on a full disk ({' '.join(str(brought).split())[:100]})"
+        error = brought.__cause__ or brought.__context__
     return found

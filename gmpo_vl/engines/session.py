@@ -26,6 +26,7 @@ from gmpo_vl.engines.checkpoint import (
 from gmpo_vl.engines.fingerprint import Fingerprint, fingerprint_of
 from gmpo_vl.engines.fitting import with_fitting_tokens
 from gmpo_vl.engines.loggers import Logger, open_loggers
+from gmpo_vl.engines.mismatch import trend_figures
 from gmpo_vl.engines.passes import LogProbs
 from gmpo_vl.engines.probe import check_probe
 from gmpo_vl.engines.proof import Proof
@@ -102,7 +103,7 @@ class Engine(Protocol):
 
 @dataclass
 class Session:
-    """Everything a run works with, made once by `open_session`."""
+    """Everything a run works with, made once by `open_session`. mismatch: of every step, for the guard (mismatch.py)."""
 
     config: Config
     run: Run
@@ -118,6 +119,7 @@ class Session:
     first_step: int
     stop: StopRequest
     loggers: list[Logger]
+    mismatch: list[dict[str, float]]
     probe: list[Group] | None = None  # of `actor/kl_to_start`; made in the first step
 
 
@@ -149,8 +151,10 @@ def open_session(
     elif checkpoint is not None and config.trainer.kl_to_start_freq > 0 and not config.trainer.val_only:
         check_probe(run, progress)
     steps = total_steps(config, len(prompts))
-    fitting = with_fitting_tokens(config, prompts)
-    engine = start(fitting, prompts, steps, checkpoint)
+    fitted = with_fitting_tokens(config, prompts)
+    for reason in fitted.reasons:
+        print(reason, flush=True)
+    engine = start(fitted.config, prompts, steps, checkpoint)
     if checkpoint is not None:
         print(f"going on from {checkpoint}", flush=True)
         if progress.step >= steps and not config.trainer.val_only:
@@ -167,9 +171,10 @@ def open_session(
         tidy_checkpoints(run, config.trainer, progress)
     if checkpoint is not None and is_own(run, checkpoint):
         tell_missing_steps(run, progress)
+    mismatch = [trend_figures(line) for line in (*run.read_metrics(), progress.unfinished)]
     order = EpochOrder(len(prompts), config.data.seed, config.data.shuffle)
     return Session(
-        config=fitting,
+        config=fitted.config,
         run=run,
         engine=engine,
         reward=reward,
@@ -183,6 +188,7 @@ def open_session(
         first_step=progress.step,
         stop=StopRequest(),
         loggers=open_loggers(config, run, progress.step, steps),
+        mismatch=[figures for figures in mismatch if figures is not None],
     )
 
 

@@ -119,7 +119,7 @@ def image_features(model: PreTrainedModel, patches: torch.Tensor, grid_thw_N3: t
     4.57 returns a tensor, or a pair with DeepStack; 5.x an output object.
     """
     visual = model.model.visual
-    out = visual(patches.to(visual.dtype), grid_thw=grid_thw_N3)
+    out = visual(patches, grid_thw=grid_thw_N3)  # which casts them to what it computes in
     if isinstance(out, torch.Tensor):
         return out[None]
     if isinstance(out, tuple):

@@ -63,7 +63,7 @@ class ControlTokens:
             text,
         )
         encoder, ids_of_marks, ids_of_tokens = self._encoder
-        ids = encoder.encode(exchanged, add_special_tokens=False).ids
+        ids: list[int] = encoder.encode(exchanged, add_special_tokens=False).ids
         if any(i in ids_of_tokens and i not in ids_of_marks for i in ids):
             raise ValueError(
                 "the problem holds control tokens that are words of the tokenizer's vocabulary as well"
@@ -93,7 +93,7 @@ class ControlTokens:
             if token["content"] in self.texts:
                 token["content"] = f"{_MARK}{self.texts.index(token['content'])}{_MARK}"
         encoder = Tokenizer.from_str(json.dumps(content))
-        ids_of_marks = {}
+        ids_of_marks: dict[int, int] = {}
         for number, text in enumerate(self.texts):
             mark_id, token_id = (
                 encoder.token_to_id(f"{_MARK}{number}{_MARK}"),

@@ -10,7 +10,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    GenerationConfig,
+    PreTrainedModel,
+)
 
 from gmpo_vl.data.hub import hub_obstacle
 from gmpo_vl.manifest import check_model_files
@@ -144,9 +150,9 @@ def banned_ids(config: Any) -> tuple[int, ...]:
     return tuple(sorted({i for name in names if (i := getattr(config, name, None)) is not None}))
 
 
-def eos_ids(model: PreTrainedModel, tokenizer: Any) -> tuple[int, ...]:
+def eos_ids(generation_config: GenerationConfig | None, tokenizer: Any) -> tuple[int, ...]:
     """Every token id that ends a response."""
-    ids = model.generation_config.eos_token_id if model.generation_config is not None else None
+    ids = None if generation_config is None else generation_config.eos_token_id
     if ids is None:
         ids = tokenizer.eos_token_id
     return tuple(ids) if isinstance(ids, list | tuple) else (ids,)

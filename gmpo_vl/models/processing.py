@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from jinja2 import TemplateError
 from PIL import Image
 
 from gmpo_vl.data.images import MAX_IMAGE_PIXELS, decode_image, fit_pixels, fit_size, image_size
@@ -194,7 +193,9 @@ def _chat_text(problem: str, example: Example, processor: Processor, template: s
             add_generation_prompt=True,
             tokenize=False,
         )
-    except TemplateError as error:
+    except (ValueError, MemoryError):
+        raise
+    except Exception as error:  # a template is anybody's code
         raise ValueError(f"the chat template cannot be rendered: {type(error).__name__}: {error}") from error
 
 

@@ -7,12 +7,19 @@ from typing import Any
 import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
+from gmpo_vl.models.shared import computing_dtype
+
 # Tokens of spare room that a layer takes at a time.
 ROOM = 256
+# Tokens of prompts, padding included, in one forward: longer rows are no faster.
+PREFILLED = 16_384
 
 
 class RoomyLayer(DynamicLayer):
-    """transformers' growing layer, writing new tokens into spare room instead of concatenating."""
+    """transformers' growing layer, writing new tokens into spare room instead of concatenating.
+
+    It keeps what attention computes with: under autocast keys come in float32, and would be cast again for every token.
+    """
 
     # (2, rows, heads, length + room, width): keys and values; None until something is appended.
     _buffer: torch.Tensor | None = None
@@ -20,6 +27,8 @@ class RoomyLayer(DynamicLayer):
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
+        dtype = computing_dtype(key_states)
+        key_states, value_states = key_states.to(dtype), value_states.to(dtype)
         seen = self.get_seq_length()
         if seen == 0:
             return super().update(key_states, value_states, *args, **kwargs)

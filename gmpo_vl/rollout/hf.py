@@ -17,13 +17,10 @@ from gmpo_vl.models.forward import deepstack, embed_prompt, prompt_features, run
 from gmpo_vl.models.head import entropy, token_log_probs
 from gmpo_vl.models.loading import banned_ids, eos_ids
 from gmpo_vl.models.processing import Processor
-from gmpo_vl.rollout.cache import joined, roomy_cache
+from gmpo_vl.rollout.cache import PREFILLED, joined, roomy_cache
 from gmpo_vl.rollout.sampling import draw
 from gmpo_vl.rollout.seeds import sample_seed
 from gmpo_vl.rollout.types import Group, Response, Sampling
-
-# Tokens of prompts, padding included, in one forward: longer rows are no faster.
-PREFILLED = 16_384
 
 
 @torch.no_grad()
@@ -114,7 +111,8 @@ def _generate_chunk(
     entropy_B = torch.zeros(len(seeds), dtype=torch.float64, device=device)
     length_B = torch.full((len(seeds),), length, dtype=torch.int64, device=device)
     finished_B = torch.zeros(len(seeds), dtype=torch.bool, device=device)
-    banned, eos = banned_ids(model.config), torch.tensor(eos_ids(model, processor.tokenizer), device=device)
+    banned = banned_ids(model.config)
+    eos = torch.tensor(eos_ids(model.generation_config, processor.tokenizer), device=device)
 
     if features is not None:
         features.learn(prompts)

@@ -49,7 +49,8 @@ class Group:
 
     Filled on the way through a step: `scores` (one dict of reward parts per response, `overall` among them),
     `verdicts` (what the verifier said, where the reward has one), `advantages_G`, and per-response
-    `old_log_probs` / `ref_log_probs` (float32, shape T of that response).
+    `old_log_probs` / `ref_log_probs` (float32, shape T of that response). fresh: sampled by the policy that the step starts
+    from, not surplus of an earlier step.
     """
 
     key: str
@@ -60,3 +61,4 @@ class Group:
     advantages_G: torch.Tensor | None = None
     old_log_probs: list[torch.Tensor] = field(default_factory=list)
     ref_log_probs: list[torch.Tensor] = field(default_factory=list)
+    fresh: bool = True

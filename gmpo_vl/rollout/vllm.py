@@ -14,9 +14,10 @@ from typing import Any
 
 import torch
 from PIL import Image
+from transformers import GenerationConfig
 
 from gmpo_vl.data.types import Prompt
-from gmpo_vl.models.loading import banned_ids, model_config
+from gmpo_vl.models.loading import banned_ids, eos_ids, model_config
 from gmpo_vl.models.processing import Processor
 from gmpo_vl.rollout.seeds import sample_seed
 from gmpo_vl.rollout.types import Group, Response, Sampling
@@ -90,15 +91,18 @@ def generate(
         for prompt, when in zip(prompts, occasions)
         for k in range(sampling.n)
     ]
-    banned = banned_ids(engine.llm_engine.model_config.hf_config)
+    model = engine.llm_engine.model_config
+    banned = banned_ids(model.hf_config)
+    ends = eos_ids(GenerationConfig(**model.try_get_generation_config()), processor.tokenizer)
     inputs = [engine_input(prompt, processor) for prompt in prompts]
     completions = engine.generate(
         [given for given in inputs for _ in range(sampling.n)],
-        [sampling_params(sampling, seed, 1, banned) for seed in seeds],
+        [sampling_params(sampling, seed, 1, banned, ends) for seed in seeds],
         use_tqdm=False,
     )
     responses = [
-        response_of(completion.outputs[0], processor, seed) for completion, seed in zip(completions, seeds)
+        response_of(completion.outputs[0], processor, seed, ends)
+        for completion, seed in zip(completions, seeds)
     ]
     if progress is not None:
         progress(len(prompts))
@@ -121,10 +125,12 @@ def engine_input(prompt: Prompt, processor: Processor) -> dict[str, Any]:
     return given
 
 
-def sampling_params(
-    sampling: Sampling, seed: int, n: int, banned: Sequence[int], ignore_eos: bool = False
-) -> Any:
-    """vLLM's settings for n samples of a prompt, the first of which has this seed, with the log-prob of every token drawn."""
+def sampling_params(sampling: Sampling, seed: int, n: int, banned: Sequence[int], ends: Sequence[int]) -> Any:
+    """vLLM's settings for n samples of a prompt, the first of which has this seed, with the log-prob of every token drawn.
+
+    ends: token ids that end a response, without any it runs to the limit. vLLM knows the tokenizer's end token by itself, and
+    forgets what else the generation config names where n > 1.
+    """
     from vllm import SamplingParams
 
     return SamplingParams(
@@ -136,15 +142,18 @@ def sampling_params(
         seed=seed,
         logprobs=0,  # of the token drawn alone
         logit_bias=dict.fromkeys(banned, BAN) or None,
-        ignore_eos=ignore_eos,
+        stop_token_ids=list(ends),
+        ignore_eos=not ends,
         detokenize=False,
     )
 
 
-def response_of(output: Any, processor: Processor, seed: int) -> Response:
-    """One of vLLM's samples, drawn with this seed."""
+def response_of(output: Any, processor: Processor, seed: int, ends: Sequence[int]) -> Response:
+    """One of vLLM's samples, drawn with this seed. An end token in the last place that was allowed ends it, too: vLLM says
+    that the limit did."""
     ids = list(output.token_ids)
     log_probs = [at[token].logprob for token, at in zip(ids, output.logprobs)]
     ids_T = torch.tensor(ids, dtype=torch.int64)
     log_probs_T = torch.tensor(log_probs, dtype=torch.float32)
-    return Response(ids_T, log_probs_T, processor.decode(ids_T), output.finish_reason == "stop", seed)
+    finished = output.finish_reason == "stop" or ids[-1] in ends
+    return Response(ids_T, log_probs_T, processor.decode(ids_T), finished, seed)

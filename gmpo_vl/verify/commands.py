@@ -38,7 +38,7 @@ def command(p: Parser) -> Node:
     if name in ("\\{", "lbrace"):
         if p.take("\\}", "rbrace"):
             return Node("set", ())
-        if builder := _builder(p):
+        if builder := set_builder(p):
             return builder
         inside = p.sequence()
         p.expect("\\}", "rbrace")
@@ -97,27 +97,28 @@ def argument(p: Parser) -> Node:
     raise Unreadable(f"{p.peek()!r} is no argument")
 
 
-def _builder(p: Parser) -> Node | None:
-    r"""`\{x \mid x \ge 3\}`, `\{x \in \mathbb{Z} : |x| < 3\}` after the brace: a variable, a bar or colon, conditions; None else."""
+def set_builder(p: Parser) -> Node | None:
+    r"""`x \mid x \ge 3\}`, `x \in \mathbb{Z} : |x| < 3\}` after an opening brace; None for anything else."""
     if p.kind() != "name" or p.peek(1) not in ("|", ":", "in"):
         return None
-    start, tokens = p.i, p.tokens
+    start, depth, tokens = p.i, p.depth, p.tokens
     bar = next((k for k in range(p.i, len(tokens)) if tokens[k].text in ("|", ":")), 0)
-    if not bar:
-        return None
     p.tokens = [
         *tokens[:bar],
         Token("op", "such"),
         *tokens[bar + 1 :],
     ]  # no bar that an absolute value could close
-    variable = p.symbol()
-    domain = p.union() if p.take("in") else Node("numbers", ("R",))
-    p.expect("such")
-    condition = p.sequence()
+    try:
+        variable = p.symbol()
+        domain = p.union() if p.take("in") else Node("numbers", ("R",))
+        p.expect("such")
+        condition = p.sequence()
+        p.expect("\\}", "rbrace", "}")
+    except Unreadable:
+        condition = num(0)
     if not contains(condition, ("rel",)):
-        p.i, p.tokens = start, tokens
+        p.i, p.depth, p.tokens = start, depth, tokens
         return None
-    p.expect("\\}", "rbrace")
     return Node(
         "where", (variable, domain, Node("both", condition.args) if condition.op == "list" else condition)
     )

@@ -49,7 +49,8 @@ def same(gold: Node, answer: Node, leeway: Leeway = EXACT) -> bool:
     if gold.op == "numbers" and answer.op == "sym":  # R
         return gold.args == answer.args
     if speaks_of_region(gold) or speaks_of_region(answer):
-        ours, theirs = region(gold), region(answer)
+        ours = region(gold)
+        theirs = region(answer) if ours else None
         if ours and theirs and (is_ordered(ours) or same_region(ours, theirs, leeway)):
             return same_region(ours, theirs, leeway)
         gold, answer = (Node("list", node.args) if node.op == "both" else node for node in (gold, answer))

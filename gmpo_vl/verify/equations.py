@@ -46,7 +46,7 @@ def proportional(ours: Node, theirs: Node, positive: bool = False) -> bool:
             continue
         if positive and (real(here).imag or real(there).imag or (here > 0) != (there > 0)):
             return False
-        if isinstance(here, Fraction) and isinstance(there, Fraction):
+        if type(here) is Fraction and type(there) is Fraction:
             return same_quantity(ours, Node("mul", (num(here / there), theirs)))
         one, two = (_at(node, point) for node in (ours, theirs))
         return same_quantity(Node("mul", (ours, two)), Node("mul", (theirs, one)))
@@ -64,7 +64,7 @@ def _value(node: Node, point: dict[str, Fraction]) -> Any:
         value = evaluate(node, point)
     except (ArithmeticError, ValueError):
         return None
-    return value if isinstance(value, Fraction) or abs(value) > 1e-30 else None
+    return value if type(value) is Fraction or abs(value) > 1e-30 else None
 
 
 def _at(node: Node, point: dict[str, Fraction]) -> Node:

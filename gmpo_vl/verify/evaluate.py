@@ -67,7 +67,7 @@ def evaluate(node: Node, symbols: Mapping[str, Value] | None = None, ctx: Any = 
 
 def _bounded(value: Value) -> Value:
     if (
-        isinstance(value, Fraction)
+        type(value) is Fraction
         and max(value.numerator.bit_length(), value.denominator.bit_length()) > MAX_BITS
     ):
         raise TooLarge("an exact number")
@@ -76,7 +76,7 @@ def _bounded(value: Value) -> Value:
 
 def real(value: Value, ctx: Any = NUMBERS) -> Value:
     """A Fraction as a number of the context; others as they are."""
-    return ctx.mpf(value.numerator) / value.denominator if isinstance(value, Fraction) else value
+    return ctx.mpf(value.numerator) / value.denominator if type(value) is Fraction else value
 
 
 def _constant(name: str, ctx: Any) -> Value:
@@ -90,7 +90,7 @@ def _constant(name: str, ctx: Any) -> Value:
 
 
 def _both(ctx: Any, a: Value, b: Value) -> tuple[Value, Value]:
-    return (a, b) if isinstance(a, Fraction) and isinstance(b, Fraction) else (real(a, ctx), real(b, ctx))
+    return (a, b) if type(a) is Fraction and type(b) is Fraction else (real(a, ctx), real(b, ctx))
 
 
 def _add(ctx: Any, a: Value, b: Value) -> Value:
@@ -116,10 +116,10 @@ def _div(ctx: Any, a: Value, b: Value) -> Value:
 
 
 def _pow(ctx: Any, base: Value, exponent: Value) -> Value:
-    if isinstance(exponent, Fraction):
-        if isinstance(base, Fraction) and exponent.denominator == 1:
+    if type(exponent) is Fraction:
+        if type(base) is Fraction and exponent.denominator == 1:
             return _exact_power(base, exponent.numerator)
-        if isinstance(base, Fraction) and exponent.denominator <= 64:
+        if type(base) is Fraction and exponent.denominator <= 64:
             return _pow(ctx, _root(ctx, Fraction(exponent.denominator), base), Fraction(exponent.numerator))
         if abs(exponent) > _MAX_EXPONENT:
             raise TooLarge("an exponent")
@@ -146,12 +146,12 @@ def _exact_power(base: Fraction, exponent: int) -> Fraction:
 
 def _root(ctx: Any, degree: Value, x: Value) -> Value:
     """The principal root; exact where it is rational. An odd root of a negative real number is real."""
-    if not (isinstance(degree, Fraction) and degree.denominator == 1 and 1 <= degree <= 1000):
+    if not (type(degree) is Fraction and degree.denominator == 1 and 1 <= degree <= 1000):
         if degree == 0:
             raise Undefined("a root of degree zero")
-        return _pow(ctx, x, Fraction(1) / degree if isinstance(degree, Fraction) else 1 / degree)
+        return _pow(ctx, x, Fraction(1) / degree if type(degree) is Fraction else 1 / degree)
     n = degree.numerator
-    if isinstance(x, Fraction):
+    if type(x) is Fraction:
         sign = -1 if x < 0 else 1
         if sign > 0 or n % 2:
             top, bottom = _integer_root(abs(x.numerator), n), _integer_root(x.denominator, n)
@@ -175,7 +175,7 @@ def _integer_root(x: int, n: int) -> int | None:
 
 
 def _factorial(ctx: Any, n: Value) -> Value:
-    if not (isinstance(n, Fraction) and n.denominator == 1 and n >= 0):
+    if not (type(n) is Fraction and n.denominator == 1 and n >= 0):
         raise Undefined("the factorial of such a number")
     if n > 1500:
         raise TooLarge("a factorial")
@@ -183,7 +183,7 @@ def _factorial(ctx: Any, n: Value) -> Value:
 
 
 def _binomial(ctx: Any, n: Value, k: Value) -> Value:
-    if not all(isinstance(v, Fraction) and v.denominator == 1 and v >= 0 for v in (n, k)):
+    if not all(type(v) is Fraction and v.denominator == 1 and v >= 0 for v in (n, k)):
         raise Undefined("a binomial coefficient of such numbers")
     if n > 3000:
         raise TooLarge("a binomial coefficient")
@@ -191,7 +191,7 @@ def _binomial(ctx: Any, n: Value, k: Value) -> Value:
 
 
 def _whole(ctx: Any, x: Value, up: bool) -> Value:
-    if isinstance(x, Fraction):
+    if type(x) is Fraction:
         return Fraction(math.ceil(x) if up else math.floor(x))
     if ctx.im(x) != 0 or abs(x) > _MAX_ARGUMENT:
         raise Undefined("the floor of such a number")
@@ -202,7 +202,7 @@ def _series(op: str, args: tuple[Any, ...], symbols: Mapping[str, Value], ctx: A
     """A sum or product over whole numbers; few enough to take one by one."""
     name, low, high, body = args
     first, last = (evaluate(end, symbols, ctx) for end in (low, high))
-    if not all(isinstance(end, Fraction) and end.denominator == 1 for end in (first, last)):
+    if not all(type(end) is Fraction and end.denominator == 1 for end in (first, last)):
         raise Undefined("a series between such ends")
     if last - first >= _MAX_TERMS / (1 + body.summary.slow):
         raise TooLarge("a series")
@@ -215,7 +215,7 @@ def _series(op: str, args: tuple[Any, ...], symbols: Mapping[str, Value], ctx: A
 
 def _of_several(name: str, values: list[Value], ctx: Any) -> Value:
     if name in ("gcd", "lcm"):
-        if not all(isinstance(v, Fraction) and v.denominator == 1 for v in values):
+        if not all(type(v) is Fraction and v.denominator == 1 for v in values):
             raise Undefined(f"{name} of such numbers")
         return Fraction(getattr(math, name)(*(v.numerator for v in values)))
     if any(ctx.im(real(v, ctx)) for v in values):
@@ -224,7 +224,7 @@ def _of_several(name: str, values: list[Value], ctx: Any) -> Value:
 
 
 def _gamma(ctx: Any, x: Value) -> Value:
-    if isinstance(x, Fraction) and x.denominator == 1:
+    if type(x) is Fraction and x.denominator == 1:
         if x <= 0:
             raise Undefined("gamma there")
         return _factorial(ctx, x - 1)

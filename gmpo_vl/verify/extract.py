@@ -44,9 +44,9 @@ def last_box(response: str) -> Extracted:
         start >= 0
         and response.find("box", start + 7) < 0
         and response.find("box", max(0, start - MAX_ANSWER), start) < 0
-    ):
-        if box := _content(response, start):  # one box, as in most responses
-            return Extracted(box[0].strip()) if box[0].strip() else Extracted(None, "no_answer")
+        and (box := _content(response, start))
+    ):  # one box, as in most responses
+        return Extracted(box[0].strip()) if box[0].strip() else Extracted(None, "no_answer")
     start = _last_start(response, len(response))
     if start < 0:
         return Extracted(None, "no_answer")

@@ -27,7 +27,9 @@ _TOKEN = re.compile(
 _NUMBERS = re.compile(
     r"\\(?:mathbb|Bbb|mathds)\s*(?:\{\s*([RZNQC])\s*\}|([RZNQC])(?![a-zA-Z]))|\\([RZNQ])(?![a-zA-Z])"
 )
-_NUMBER_SETS = frozenset(("\\mathbb", "\\Bbb", "\\mathds", "\\R", "\\Z", "\\N", "\\Q"))
+_NUMBER_SETS = frozenset("mathbb Bbb mathds R Z N Q".split())
+_SIGNS = {"**": "^", "==": "="}
+_JOINTS = {"land": "and", "lor": "or"}
 _CUP = re.compile(r"\s(?<=[\])]\s)U\s*[(\[]")
 _SPACE = re.compile(r"\s*")
 
@@ -120,52 +122,53 @@ def _lex(text: str, in_text: bool, depth: int) -> list[Token]:
         match = _TOKEN.match(text, at)
         if match is None:
             raise Unreadable(f"the sign {text[at:].lstrip()[:1]!r}")
-        kind, at = str(match.lastgroup), match.end()
-        piece, spaced = match[kind], spaced or bool(match[1])
-        if kind == "skip" or (kind == "cmd" and piece[1:] in _IGNORED):
-            at = _skip_dot(text, at) if piece in ("\\left", "\\right") else at
+        kind, at = match.lastgroup, match.end()
+        piece, spaced = match[kind or 0], spaced or bool(match[1])
+        if kind == "cmd":
+            found, at, after = _command(text, at, piece, spaced, depth)
+            tokens += found
+            spaced = after
+            continue
+        if kind == "skip":
             spaced = True
             continue
-        if kind == "cmd" and piece[1:] in _TEXT and (group := _group(text, at)):
-            tokens += _lex(group[0], True, depth + 1)
-            at, spaced = group[1], True
-            continue
-        if piece in _NUMBER_SETS and (named := _NUMBERS.match(text, at - len(piece))):
-            tokens.append(Token("numbers", named[1] or named[2] or named[3], spaced))
-            at, spaced = named.end(), False
-            continue
-        if kind == "cmd" and piece[1:] in _STYLE:
-            continue
-        if kind == "cmd" and piece == "\\AA":
-            kind, piece, spaced = "letters", "angstrom", True
-        if piece == "U" and _CUP.match(text, at - 2):  # (0,1) U (2,3)
-            kind, piece = "cmd", "\\cup"
-        tokens += _tokens(kind, piece, in_text, spaced)
+        if kind == "num":
+            tokens.append(Token("num", piece, spaced))
+        elif kind == "op":
+            tokens.append(Token("op", _SIGNS.get(piece, piece), spaced))
+        elif kind == "esc":
+            tokens.append(Token("cmd", piece, spaced))
+        elif piece == "U" and _CUP.match(text, at - 2):  # (0,1) U (2,3)
+            tokens.append(Token("cmd", "cup", spaced))
+        else:
+            tokens += _letters(piece, in_text, spaced)
         spaced = False
     return tokens
 
 
-def _tokens(kind: str, piece: str, in_text: bool, spaced: bool) -> list[Token]:
-    if kind == "num":
-        return [Token("num", piece, spaced)]
-    if kind == "op":
-        return [Token("op", {"**": "^", "==": "="}.get(piece, piece), spaced)]
-    if kind == "esc":
-        return [Token("cmd", piece, spaced)]
-    if kind == "letters":
-        return _letters(piece, in_text, spaced)
-    name = _SPELLED.get(piece[1:], piece[1:])
+def _command(text: str, at: int, piece: str, spaced: bool, depth: int) -> tuple[list[Token], int, bool]:
+    """The tokens of a command that ends at `at`, the position after what belongs to it, and whether that counts as space."""
+    name = piece[1:]
+    if name in _IGNORED:
+        return [], _skip_dot(text, at) if name in ("left", "right") else at, True
+    if name in _TEXT and (group := _group(text, at)):
+        return _lex(group[0], True, depth + 1), group[1], True
+    if name in _NUMBER_SETS and (named := _NUMBERS.match(text, at - len(piece))):
+        return [Token("numbers", named[1] or named[2] or named[3], spaced)], named.end(), False
+    if name in _STYLE:
+        return [], at, spaced
+    if name == "AA":
+        return [Token("word", "angstrom", True)], at, False
+    name = _SPELLED.get(name, name)
     if name in GREEK:
-        return [Token("name", name, spaced)]
-    if name in ("land", "lor"):
-        return [Token("sep", {"land": "and", "lor": "or"}[name], spaced)]
-    return [
-        Token(
-            "op" if not name[0].isalpha() and name not in "{}" else "cmd",
-            name if name not in "{}" else "\\" + name,
-            spaced,
-        )
-    ]
+        kind = "name"
+    elif name in _JOINTS:
+        kind, name = "sep", _JOINTS[name]
+    elif name in "{}":
+        kind, name = "cmd", "\\" + name
+    else:
+        kind = "cmd" if name[0].isalpha() else "op"
+    return [Token(kind, name, spaced)], at, False
 
 
 def _letters(run: str, in_text: bool, spaced: bool) -> list[Token]:

@@ -28,7 +28,8 @@ from gmpo_vl.verify.tree import Node, is_name
 Grader = Literal["gmpo", "mathruler"]
 _ALIKE = frozenset("num sym const neg add sub mul div root pow fn".split())
 _ALIKE_FUNCTIONS = frozenset("sin cos tan ln exp".split())
-_READ_OTHERWISE = re.compile(r"\^\s*\d\s*\d|\d,\d{3}")  # 2^34 may be 2^3 4, and 1,234 a number
+# 2^34 may be 2^3 4, 1,234 a number, and 0.333... what stands there and no more.
+_READ_OTHERWISE = re.compile(r"\^\s*\d\s*\d|\d,\d{3}|\.\.\.|\u2026|\\l?dots")
 # \Gamma(5) may be a function's value: what is no operation or function of _ALIKE_FUNCTIONS stands before a bracket.
 _APPLIED = re.compile(
     r"(?:\\(?!(?:left|right|c?dot|times|div|pm|mp|sin|cos|tan|ln|exp|pi|quad|[bB]igg?[lr]?)(?![a-zA-Z]))[a-zA-Z]+"

@@ -17,7 +17,7 @@ from __future__ import annotations
 from fractions import Fraction
 from functools import lru_cache
 
-from gmpo_vl.verify.commands import NAMING, VALUES, angle, command, numbers
+from gmpo_vl.verify.commands import NAMING, VALUES, angle, command, numbers, set_builder
 from gmpo_vl.verify.counting import combinations
 from gmpo_vl.verify.lex import FUNCTIONS, lex
 from gmpo_vl.verify.reader import Reader
@@ -57,7 +57,7 @@ def going_on(digits: str) -> Node:
 def readings(text: str) -> tuple[Node, ...]:
     """The trees of a normalised text, one or two: `2 mg` is a measure, and a product. Raises Unreadable."""
     tokens = lex(text)
-    if not any(token.kind == "unit" for token in tokens):
+    if "unit" not in {token.kind for token in tokens}:
         return (Parser(tokens).whole(),)
     symbols = lex(text, letter_units=False)
     if symbols == tokens:
@@ -78,7 +78,9 @@ def readings(text: str) -> tuple[Node, ...]:
 class Parser(Reader):
     def __init__(self, tokens: list[Token]):
         super().__init__(tokens)
-        self.may_count = any(token.text in ("C", "P") for token in tokens)  # combinations, arrangements
+        self.may_count = not {"C", "P"}.isdisjoint(
+            {token.text for token in tokens}
+        )  # combinations, arrangements
 
     # --- lists and relations --------------------------------------------------------------------------------------
     def whole(self) -> Node:
@@ -298,6 +300,8 @@ class Parser(Reader):
             return self.bracket()
         if kind == "op" and text == "{":
             self.i += 1
+            if builder := set_builder(self):
+                return builder
             node = self.sequence()
             if self.take("over"):
                 node = Node("div", (node, self.sum()))

@@ -234,7 +234,7 @@ def _equal_values(
     ours, theirs = _at(gold, point), _at(answer, point)
     if ours is None or theirs is None:
         raise Undecided("a value is too large, or not defined")
-    if isinstance(ours, Fraction) and isinstance(theirs, Fraction):
+    if type(ours) is Fraction and type(theirs) is Fraction:
         return ours == theirs or abs(ours - theirs) <= Fraction(tolerance or 0) * abs(ours)
     one, two = real(ours), real(theirs)
     if tolerance:

@@ -83,13 +83,14 @@ class Reader:
 
     def degree_sign(self) -> bool:
         r"""Consume `^\circ`, `^{\circ}`, `\degree`, `°`."""
-        return self.peek() in ("^", "deg", "°") and (
-            self.follows("^", "circ")
-            or self.follows("^", "{", "circ", "}")
-            or self.follows("^", "deg")
-            or self.follows("^", "{", "deg", "}")
-            or bool(self.take("deg", "°"))
-        )
+        sign = self.peek()
+        if sign != "^":
+            return bool(self.take("deg", "°"))
+        braced = self.peek(1) == "{"
+        if self.peek(1 + braced) not in ("circ", "deg") or (braced and self.peek(3) != "}"):
+            return False
+        self.i += 4 if braced else 2
+        return True
 
     def temperature(self) -> str:
         """Consume the C or F of a degree sign and return its unit; "" for a plain angle."""

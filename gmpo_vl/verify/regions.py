@@ -116,7 +116,7 @@ def _relation(node: Node) -> Region | None:
     middle = sides[1] if len(sides) == 3 and is_name(sides[1]) else None
     for sign, left, right in zip(signs, sides, sides[1:]):
         part = _compared(sign, left, right, middle)
-        found = _both(found, part) if found else part
+        found = _both(found, part) if found and part else part
         if found is None:
             return None
     return found
@@ -293,31 +293,30 @@ def _tidy(
                 )
         else:
             joined.append(piece)
-    return (
-        _whole(Region(tuple(joined), domain, variable))
-        if domain in "ZN"
-        else Region(tuple(joined), domain, variable)
-    )
+    found = Region(tuple(joined), domain, variable)
+    return _whole(found) if domain in "ZN" else found
 
 
 def _whole(found: Region) -> Region:
-    """The whole numbers of a region: between whole ends, and one by one where they are few."""
-    pieces = []
-    for piece in found.pieces:
-        low = piece.low_key if abs(piece.low_key) == NUMBERS.inf else NUMBERS.floor(piece.low_key) + 1
-        if not piece.low_open and piece.low_key == NUMBERS.floor(piece.low_key):
-            low = piece.low_key
-        high = piece.high_key if abs(piece.high_key) == NUMBERS.inf else NUMBERS.ceil(piece.high_key) - 1
-        if not piece.high_open and piece.high_key == NUMBERS.ceil(piece.high_key):
-            high = piece.high_key
-        if low <= high:
-            pieces.append((low, high))
-    if all(abs(low) < NUMBERS.inf and abs(high) < NUMBERS.inf for low, high in pieces):
-        if sum(high - low + 1 for low, high in pieces) <= _MAX_POINTS:
-            values = [num(int(low) + k) for low, high in pieces for k in range(int(high - low) + 1)]
-            return Region(tuple(_piece(v, False, v, False) for v in values), "R", found.variable)
-    ends = [tuple(_whole_end(key) for key in piece) for piece in pieces]
-    return Region(tuple(_piece(low, False, high, False) for low, high in ends), found.domain, found.variable)
+    """The whole numbers of a region: between whole ends, and one by one where they are few. Whether N has 0 is left open."""
+    ends = [
+        (_next_whole(p.low_key, p.low_open), -_next_whole(-p.high_key, p.high_open)) for p in found.pieces
+    ]
+    ends = [(low, high) for low, high in ends if low <= high]
+    few = sum(high - low + 1 for low, high in ends) <= _MAX_POINTS
+    if few and (found.domain == "Z" or all(low >= 1 for low, _ in ends)):
+        values = [num(int(low) + k) for low, high in ends for k in range(int(high - low) + 1)]
+        return Region(tuple(_piece(v, False, v, False) for v in values), "R", found.variable)
+    pieces = tuple(_piece(_whole_end(low), False, _whole_end(high), False) for low, high in ends)
+    return Region(pieces, found.domain, found.variable)
+
+
+def _next_whole(key: Any, is_open: bool) -> Any:
+    """The first whole number from here upwards; an infinity as it is."""
+    if abs(key) == NUMBERS.inf:
+        return key
+    whole = NUMBERS.ceil(key)
+    return whole + 1 if is_open and whole == key else whole
 
 
 def _whole_end(key: Any) -> Node:

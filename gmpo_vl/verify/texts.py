@@ -64,7 +64,7 @@ def is_turned(gold: str, answer: str) -> bool:
 
 def _words(text: str) -> tuple[str, ...]:
     """The words and the signs of arithmetic, without case, punctuation and a leading article."""
-    words = _WORD.findall(_CLOCK.sub(r"\1m ", bare(text).lower()))
+    words: list[str] = _WORD.findall(_CLOCK.sub(r"\1m ", bare(text).lower()))
     words = (
         ["infinitely", "many"] if words == ["infinite"] else [_SAME_WORDS.get(word, word) for word in words]
     )

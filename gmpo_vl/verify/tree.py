@@ -64,7 +64,7 @@ INFINITY = Node("const", ("infty",))
 
 
 def num(value: int | Fraction, written: str = "") -> Node:
-    return Node("num", (value if isinstance(value, Fraction) else Fraction(value), written))
+    return Node("num", (value if type(value) is Fraction else Fraction(value), written))
 
 
 def contains(node: Node, ops: Iterable[str]) -> bool:

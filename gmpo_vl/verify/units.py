@@ -153,6 +153,9 @@ def unit_of(word: str, as_text: bool) -> str | None:
     )
 
 
+_WRITTEN_AS = frozenset(("word", "short", "name"))
+
+
 def fold_units(tokens: list[Token], letters_too: bool = True) -> list[Token]:
     """Runs of unit words after a number become one `unit` token, whose text is the same for the same unit.
 
@@ -165,7 +168,7 @@ def fold_units(tokens: list[Token], letters_too: bool = True) -> list[Token]:
     if tokens and tokens[-1] in (Token("cmd", "min", True), Token("cmd", "sec", True)):  # of nothing: 5 min
         tokens = [*tokens[:-1], Token("word", tokens[-1].text, True)]
     while i < len(tokens):
-        if out and _ends_value(out[-1]):
+        if out and tokens[i].kind in _WRITTEN_AS and _ends_value(out[-1]):
             unit, after = (
                 _rate(tokens, i) if letters_too and tokens[i].kind == "name" else _unit_run(tokens, i)
             )
@@ -255,6 +258,8 @@ def _noun_run(tokens: list[Token], i: int) -> tuple[str, int]:
     What is counted stands in the plural (5 distinct integers), except after 1; so a mere word is no noun (5 unknown). What
     it is counted by, or made of, may follow (9 letters per day, 640 cups of rice).
     """
+    if tokens[i].kind != "word":
+        return "", i
     end = _plain_words(tokens, i, 4)
     of = next((k for k in range(i + 1, end) if tokens[k].text.lower() in ("of", "per", "old")), end)
     if of == end and end < len(tokens) and tokens[end].text == "/":  # 20 pens/box

@@ -48,6 +48,14 @@ def judge_value(alternative: str, kind: str, leeway: Leeway, answer: str) -> str
         return "equal"
     if leeway == EXACT and _PLAIN_NUMBER.fullmatch(answer) and _PLAIN_NUMBER.fullmatch(alternative):
         return "equal" if _plain_value(answer) == _plain_value(alternative) else "different"  # most answers
+    if (
+        _PLAIN_NUMBER.fullmatch(alternative)
+        and ":" not in answer
+        and "m" not in answer
+        and "clock" not in answer
+        and kind != "text"
+    ):
+        return _judge_trees(alternative, leeway, parted(answer)[0])
     if squeezed(alternative) == squeezed(answer) or same_time(alternative, answer):
         return "equal"
     if any(":0" in text and (time := time_of_day(text)) and time.minute for text in (alternative, answer)):
@@ -89,6 +97,8 @@ def _judge_trees(gold: str, leeway: Leeway, answer: str) -> str:
 
 def _same(gold: Node, answer: Node, leeway: Leeway) -> bool:
     """Also an answer said twice (`48^\\circ or 48`): every item is the gold."""
+    if gold.op == answer.op == "num" and leeway == EXACT:
+        return gold.args[0] == answer.args[0]
     if same(gold, answer, leeway):
         return True
     return (

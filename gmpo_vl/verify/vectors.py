@@ -87,7 +87,8 @@ def _in_basis(node: Node) -> tuple[Node, ...] | None:
 
 
 def _is_marked(node: Node) -> bool:
-    return any(name.startswith(_MARKS) for name in symbols(node))
+    names = symbols(node)
+    return bool(names) and any(name.startswith(_MARKS) for name in names)
 
 
 def _plain(name: str) -> str:
@@ -104,10 +105,9 @@ def _is_zero(node: Node) -> bool:
 
 def _one_unit(gold: Node, answer: Node) -> Node:
     """A gold of engineers: its j is the imaginary unit where the answer has i and no j. A gold with i takes no j."""
-    if "j" in symbols(gold) and "i" not in constants(gold) | symbols(gold):
-        if "i" in constants(answer) and "j" not in symbols(answer):
-            return substituted(gold, Node("sym", ("j",)), _I)
-    return gold
+    only_j = "j" in symbols(gold) and "i" not in constants(gold) | symbols(gold)
+    only_i = "i" in constants(answer) and "j" not in symbols(answer)
+    return substituted(gold, Node("sym", ("j",)), _I) if only_j and only_i else gold
 
 
 # --- one form ---------------------------------------------------------------------------------------------------------

@@ -18,6 +18,8 @@ from gmpo_vl.models.head import head_log_probs
 from gmpo_vl.models.loading import banned_ids, load_model
 from gmpo_vl.models.processing import encode_prompt, load_processor
 from gmpo_vl.models.tiny import packaged_tiny, save_tiny, save_tiny_text
+from gmpo_vl.rollout.hf import generate
+from gmpo_vl.rollout.types import Sampling
 
 
 def saved_bytes(folder, image, length: int, n: int, checkpointing=False, frozen=False) -> tuple[int, Shape]:
@@ -100,6 +102,53 @@ def test_the_head_with_its_backward_is_estimated_at_its_peak(entropy):
         (log_probs.sum() if entropies is None else log_probs.sum() + entropies.sum()).backward()
 
     assert peak_bytes(step) == pytest.approx(estimated, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("count", "words", "length", "n", "pictured", "largest"),
+    [
+        (6, 200, 3, 1, False, "one layer"),
+        (6, 400, 3, 1, False, "mask"),
+        (6, 8, 3, 1, True, "one layer"),
+        (12, 8, 60, 4, True, "KV cache"),
+    ],
+)
+def test_sampling_is_estimated_at_its_peak_prompts_or_answers(
+    count, words, length, n, pictured, largest, picture, tmp_path
+):
+    folder = save_tiny(tmp_path, size="demo")
+    model, processor = load_model(folder), load_processor(folder)
+    model.generation_config.eos_token_id = [-1]
+    images = (picture,) if pictured else ()
+    examples = [  # of two lengths, so that the shorter are padded
+        Example(str(k), "<image>" * pictured + "Find x. " * (words - k % 2), "1", images)
+        for k in range(count)
+    ]
+    prompts = [encode_prompt(example, processor) for example in examples]
+    grids = tuple((t, h, w) for t, h, w in prompts[0].image_grid_thw.tolist())
+    shape = Shape(max(len(p.ids_P) for p in prompts), (length,) * n, grids)
+    parts = estimate(
+        widths(AutoConfig.from_pretrained(folder)), Setting(1, 1), [shape] * count, [], []
+    ).generate
+    assert max(parts, key=lambda part: part.bytes).name == largest
+    generate(
+        model, processor, prompts[:1], Sampling(n=1, max_tokens=2)
+    )  # what is set up once is no part of it
+    found = peak_bytes(
+        lambda: generate(model, processor, prompts, Sampling(n, length), max_cached_tokens=10**9)
+    )
+    assert found <= sum(part.bytes for part in parts) <= 1.6 * found
+
+
+def test_autocast_keeps_its_copy_of_the_weights_while_sampling_too():
+    weight, x = torch.nn.Parameter(torch.randn(1000, 1000)), torch.randn(1, 1000)
+
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        first, second = (peak_bytes(lambda: torch.nn.functional.linear(x, weight)) for _ in range(2))
+    assert first > 2 * weight.numel() > 100 * second
+    setting = Setting(weight.numel(), weight.numel(), compute_bytes=2)
+    found = estimate(widths(AutoConfig.from_pretrained(packaged_tiny())), setting, [], [], [])
+    assert {p.name: p.bytes for p in found.generate}["cast weights"] == 2 * weight.numel()
 
 
 def peak_bytes(step) -> int:

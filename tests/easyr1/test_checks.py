@@ -28,7 +28,7 @@ from gmpo_vl.engines.easyr1.limits import check_model, without_use
 from gmpo_vl.engines.easyr1.seams import COMMIT, EasyR1Error, differing_seams, require_easyr1
 from gmpo_vl.engines.easyr1.trainer import GMPOTrainer, _afterwards
 from gmpo_vl.engines.fingerprint import Fingerprint
-from gmpo_vl.engines.loop import check_mismatch, save
+from gmpo_vl.engines.loop import check_sampler, save
 from gmpo_vl.engines.passes import trained_rows
 from gmpo_vl.engines.session import open_run
 from gmpo_vl.engines.setup import configured_model, validation_sampling_of, vision_is_frozen
@@ -208,11 +208,13 @@ def test_a_wrong_load_checkpoint_path_does_not_start_fresh(make_config, tmp_path
 def test_a_sampler_that_computes_another_model_stops_the_run_before_an_update(make_config):
     trainer = GMPOTrainer.__new__(GMPOTrainer)  # without workers
     trainer.run = make_config()
-    session = SimpleNamespace(config=trainer.run, engine=trainer)
-    check_mismatch(session, {"rollout/mismatch_kl": 0.0, "rollout/mismatch_p50": 1e-5})
+    session = SimpleNamespace(engine=trainer, mismatch=[])
+    right = {"rollout/mismatch_p50": 1e-5, "rollout/mismatch_rms": 2e-5}
+    check_sampler(session, {"rollout/mismatch_kl": 0.0, **right})
     for gap in ({"rollout/mismatch_p50": 0.5}, {"rollout/mismatch_p50": float("nan")}, {}):
         with pytest.raises(ConfigError, match="do not compute the same model"):
-            check_mismatch(session, {"rollout/mismatch_kl": 0.0, **gap})
+            check_sampler(session, {"rollout/mismatch_kl": 0.0, **gap})
+    assert session.mismatch == [right]
 
 
 def prompt_of(length):
@@ -342,30 +344,51 @@ def test_a_gpu_without_memory_ends_with_what_to_lower(make_config, monkeypatch, 
 @pytest.mark.parametrize(
     ("family", "more", "sentence"),
     [
-        ("qwen3_moe", ["worker.actor.model.lora.rank=8"], "an expert that no token of a GPU goes to"),
-        (
-            "qwen3_moe",
-            ["worker.actor.model.lora.rank=8", "worker.actor.model.lora.target_modules='q_proj,down_proj'"],
-            "write q_proj,k_proj,v_proj,o_proj",
-        ),
+        ("qwen3_moe", ["rank=8"], "vLLM has no adapters for experts"),
+        ("qwen3_moe", ["rank=8", "target_modules='q_proj,down_proj'"], "write q_proj,k_proj,v_proj,o_proj"),
+        ("qwen3_moe", ["rank=8", "target_modules='q_proj,gate'"], "write q_proj,k_proj,v_proj,o_proj"),
+        ("qwen3", ["rank=8", "target_modules='q_proj,lm_head'"], "lm_head would not reach the rollouts"),
         (
             "qwen3",
-            ["worker.actor.model.lora.rank=8", "worker.actor.model.lora.target_modules='q_proj,lm_head'"],
-            "an adapter on lm_head",
+            ["rank=8", "target_modules='embed_tokens, lm_head'"],
+            "embed_tokens and lm_head would not reach",
         ),
     ],
 )
-def test_what_several_gpus_would_wait_for_is_refused_and_one_may(
-    make_config, tmp_path, family, more, sentence
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_adapters_that_would_not_reach_the_rollouts_are_refused(
+    make_config, tmp_path, family, more, sentence, ranks
 ):
-    model = f"worker.actor.model.model_path={save_tiny_family(tmp_path / family, family)}"
-    one = make_config(model, *more)
-    check_model(one, configured_model(one))
-    two = make_config(model, *more, "trainer.n_gpus_per_node=2")
+    settings = [f"worker.actor.model.model_path={save_tiny_family(tmp_path / family, family)}"]
+    settings.append(f"trainer.n_gpus_per_node={ranks}")
+    config = make_config(*settings, *(f"worker.actor.model.lora.{setting}" for setting in more))
     with pytest.raises(ConfigError, match=sentence):
-        check_model(two, configured_model(two))
-    without = make_config(model, "trainer.n_gpus_per_node=2")
+        check_model(config, configured_model(config))
+    without = make_config(*settings)
     check_model(without, configured_model(without))
+
+
+LORA = ["worker.actor.model.lora.rank=8", "worker.actor.model.lora.exclude_modules=.*visual.*"]
+HALF = ["worker.actor.fsdp.mp_param_dtype=bf16"]
+WITHOUT_ORIGINALS = ["worker.actor.fsdp.use_orig_params=false"]
+
+
+@pytest.mark.parametrize(
+    ("key", "more"),
+    [
+        ("use_orig_params", []),
+        ("use_orig_params", ["worker.actor.fsdp.torch_dtype=bf16"]),
+        ("freeze_vision_tower", [*WITHOUT_ORIGINALS, "worker.actor.model.freeze_vision_tower=true"]),
+    ],
+)
+def test_original_parameters_under_lora_on_one_gpu_in_half_precision_are_refused(make_config, key, more):
+    """torch 2.8's FSDP dies of them in its first forward."""
+    with pytest.raises(ConfigError, match=f"{key}: .*LoRA on one GPU and mp_param_dtype bf16"):
+        to_easyr1(make_config(*LORA, *HALF, *more), 3)
+    to_easyr1(make_config(*LORA, *HALF, *more, "trainer.n_gpus_per_node=2"), 3)
+    to_easyr1(make_config(*HALF, *more), 3)
+    to_easyr1(make_config(*LORA, *more, "worker.actor.fsdp.mp_param_dtype=fp32"), 3)
+    to_easyr1(make_config(*LORA, *HALF, *WITHOUT_ORIGINALS), 3)
 
 
 @pytest.mark.parametrize("pattern", ["lm_head", ".*visual.merger.*", ".*visual.*(attn|merger).*"])

@@ -1,5 +1,7 @@
 """The vLLM rollout, against a stand-in that keeps what it is asked (no vLLM runs on these machines)."""
 
+from functools import partial
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -17,6 +19,8 @@ from gmpo_vl.engines.setup import load_split, sampling_of
 from gmpo_vl.models.loading import banned_ids
 from gmpo_vl.models.processing import encode_prompt, load_processor
 from gmpo_vl.rollout.vllm import BAN
+
+ENDS = (394, 396)
 
 
 @pytest.fixture
@@ -37,7 +41,7 @@ def made_rollout(make_config, monkeypatch, tmp_path, **more):
             processor=None,
             **more,
         )
-        made.begin(processor, (396, 397))
+        made.begin(processor, (396, 397), ENDS)
         yield made, config, processor
     finally:
         dist.destroy_process_group()
@@ -75,10 +79,26 @@ def test_every_vision_id_is_banned_and_every_sample_has_its_own_seed(rollout):
     for params in settings:
         assert params.logit_bias == {396: BAN, 397: BAN}
         assert (params.n, params.temperature, params.logprobs) == (4, 0.7, 0)
+        assert (params.stop_token_ids, params.ignore_eos) == ([394, 396], False)
     # vLLM counts on from a prompt's seed for its n samples.
     seeds = [params.seed + k for params in (*settings, *later) for k in range(params.n)]
     assert len(set(seeds)) == len(seeds) == 24
     assert max(seeds) < 2**63
+
+
+def test_nothing_stops_where_ends_are_ignored(make_config, monkeypatch, tmp_path):
+    ignoring = partial(make_config, "worker.rollout.ignore_eos=true")
+    for made, config, processor in made_rollout(ignoring, monkeypatch, tmp_path):
+        _, _, (_, settings) = ask(made, config, processor, [0, 1, 2])
+        assert {(tuple(params.stop_token_ids), params.ignore_eos) for params in settings} == {((), True)}
+
+
+def test_an_end_token_in_the_last_place_ends_an_answer(rollout):
+    """vLLM says that the limit did."""
+    made, config, processor = rollout
+    made.ends = (8,)
+    _, answers, _ = ask(made, config, processor, [0, 1, 2])
+    assert all(response.finished for response in answers[0])
 
 
 def test_a_ban_leaves_probability_zero():

@@ -71,7 +71,7 @@ def test_a_run_that_is_stopped_and_killed_has_the_curve_of_one_that_is_not(
 ):
     mixed = with_questions_in_words(diagrams / "train.parquet", tmp_path / "mixed.parquet")
     overrides.append(f"data.train_files={mixed}")
-    finish(start(tmp_path, overrides, "whole"))
+    assert "rollouts by transformers" in finish(start(tmp_path, overrides, "whole"))
     whole = curve(tmp_path / "whole")
     assert [line["step"] for line in whole] == [0, 1, 2, 3]
     assert whole[3]["actor/grad_norm"] > 0

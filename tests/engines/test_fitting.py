@@ -17,6 +17,7 @@ from gmpo_vl.engines.memory import (
     estimate_local,
     lora_parameters,
     model_size,
+    sampling_peak,
     size_of,
 )
 from gmpo_vl.engines.plan import dry_run
@@ -91,32 +92,191 @@ def test_the_most_pictures_may_be_in_another_prompt_than_the_most_tokens(unsaid,
     assert seen == [PromptLengths(9000, ((1, max(images) * 4, 1),))]
 
 
-def test_a_small_memory_splits_groups_and_trains_the_same(unsaid, tmp_path, monkeypatch):
+@pytest.mark.parametrize("of", ["_host_memory", "gpu_memory"])
+def test_a_small_memory_splits_groups_and_trains_the_same(of, unsaid, tmp_path, monkeypatch, capfd):
     settings = ("trainer.max_steps=1", "trainer.val_before_train=false", "worker.rollout.n=12")
     whole = train(unsaid(*settings))
-    monkeypatch.setattr(fitting, "_memory", lambda config: 1.0)
+    assert "a forward holds" not in capfd.readouterr().out
+    monkeypatch.setattr(fitting, of, lambda: 1.0)
     split = train(unsaid(*settings, f"trainer.save_checkpoint_path={tmp_path / 'split'}"))
     [a], [b] = whole.read_metrics(), split.read_metrics()
     assert a["batch/split_groups"] == 0.0
     assert b["batch/split_groups"] > 0.0
     assert a["actor/grad_norm"] == pytest.approx(b["actor/grad_norm"], rel=1e-4)
     # A limit that the machine chose is no setting of the run's.
-    assert load_config(split.folder / "config.yaml").worker.actor.max_tokens_per_micro_batch is None
+    worker = load_config(split.folder / "config.yaml").worker
+    assert worker.actor.max_tokens_per_micro_batch is None
+    assert worker.rollout.max_cached_tokens == 65_536
+    told = capfd.readouterr().out
+    assert ("a forward holds up to" in told and "one rollout alone takes" in told) == (of == "gpu_memory")
 
 
 def test_a_key_that_says_it_is_honoured_and_the_plan_tells(unsaid, monkeypatch):
     assert f"up to {fitting.MOST:,} tokens a forward" in dry_run(unsaid())
-    monkeypatch.setattr(fitting, "_memory", lambda config: pytest.fail("nobody needs to know"))
+    monkeypatch.setattr(fitting, "_host_memory", lambda: pytest.fail("nobody needs to know"))
     assert "up to 300 tokens a forward" in dry_run(unsaid("worker.actor.max_tokens_per_micro_batch=300"))
     rollouts = unsaid(
         "worker.actor.micro_batch_size_per_device_for_update=3", "worker.actor.dynamic_batching=false"
     )
-    monkeypatch.setattr(fitting, "_memory", lambda config: 1e15)
+    monkeypatch.setattr(fitting, "_host_memory", lambda: 1e15)
     assert "up to 3 rollouts a forward" in dry_run(rollouts)
 
 
+GB = 10**9
+
+
+@pytest.fixture(scope="module")
+def three_b():
+    """Qwen2.5-VL-3B, by its published configuration."""
+    from transformers import Qwen2_5_VLConfig
+
+    text = {
+        "hidden_size": 2048,
+        "intermediate_size": 11008,
+        "num_hidden_layers": 36,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 2,
+        "vocab_size": 151936,
+        "tie_word_embeddings": True,
+    }
+    vision = {"depth": 32, "hidden_size": 1280, "out_hidden_size": 2048, "intermediate_size": 3420}
+    config = Qwen2_5_VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=True)
+    return size_of(config, "here")
+
+
+@pytest.fixture
+def three_b_run(unsaid):
+    """As configs/qwen2_5_vl_3b_geo3k_gmpo_1gpu.yaml, without the keys about memory."""
+
+    def make(*more):
+        return unsaid(
+            "data.max_prompt_length=2048",
+            "data.max_response_length=2048",
+            "data.rollout_batch_size=128",
+            "worker.actor.global_batch_size=32",
+            "worker.rollout.n=5",
+            "worker.actor.fsdp.mp_param_dtype=bf16",
+            "worker.actor.model.enable_gradient_checkpointing=true",
+            *more,
+        )
+
+    return make
+
+
+GEOMETRY = PromptLengths(700, ((1, 1920, 1),))
+EASYR1S = 4 * (2048 + 2048)
+
+
+@pytest.mark.parametrize("engine", ["local", "easyr1"])
+@pytest.mark.parametrize(
+    ("memory", "longest"),
+    [
+        *((memory * GB, GEOMETRY) for memory in (64, 80, 85, 141)),
+        (80 * GB, PromptLengths(2048)),
+        (80 * GB, PromptLengths(300)),
+    ],
+    ids=str,
+)
+def test_a_gpu_gets_easyr1s_budget_or_what_the_estimate_proves(
+    engine, memory, longest, three_b, three_b_run, monkeypatch
+):
+    monkeypatch.setattr(fitting, "gpu_memory", lambda: float(memory))
+    config = three_b_run(f"engine={engine}", "trainer.n_gpus_per_node=1", "trainer.nnodes=1")
+
+    def needs(score: int, update: int) -> float:
+        limits = [Limits(max_tokens=tokens) for tokens in (score, update)]
+        if engine == "local":
+            found = estimate_local(config, three_b, longest, *limits, cuda=True)
+        else:
+            found = estimate_easyr1(config, three_b, longest, *limits, free=0.0)
+        return max(found.of_phase("log_probs"), found.of_phase("update"))
+
+    usable, row = fitting.USABLE_GPU * memory, longest.tokens + 2048
+    found = fitting.fitting(config, three_b, longest)
+    tokens = found.config.worker.actor.max_tokens_per_micro_batch
+    if needs(4 * EASYR1S, EASYR1S) <= usable:
+        assert (tokens, found.reasons) == (None, ()), "EasyR1's own"
+        return
+    assert f"up to {tokens:,} tokens" in found.reasons[0]
+    assert row <= tokens <= EASYR1S
+    assert needs(tokens, tokens) <= usable or (tokens == row and "may not fit" in found.reasons[1])
+    more = tokens + fitting.STEP
+    assert more > EASYR1S or needs(more, more) > usable, "the next step up does not fit"
+
+
+def test_3b_on_80_gb(three_b, three_b_run, monkeypatch):
+    """It got 2,948 tokens."""
+    monkeypatch.setattr(fitting, "gpu_memory", lambda: 80.0 * GB)
+    found = fitting.fitting(three_b_run(), three_b, GEOMETRY)
+    assert found.config.worker.actor.max_tokens_per_micro_batch == 5120
+    monkeypatch.setattr(fitting, "gpu_memory", lambda: 141.0 * GB)
+    found = fitting.fitting(three_b_run(), three_b, GEOMETRY)
+    assert found.config.worker.actor.max_tokens_per_micro_batch is None, "EasyR1's own, 16,384 in an update"
+
+
+@pytest.mark.parametrize(
+    ("response", "validation"),
+    [(2048, "{}"), (2048, "{n: 1}"), (8, "{n: 1}"), (16384, "{}"), (300, "{n: 16}")],
+)
+@pytest.mark.parametrize("memory", [80 * GB, 85 * GB, 141 * GB])
+def test_on_a_gpu_the_cache_is_as_large_as_memory_allows(
+    response, validation, memory, three_b, three_b_run, monkeypatch
+):
+    monkeypatch.setattr(fitting, "gpu_memory", lambda: float(memory))
+    config = three_b_run(
+        f"data.max_response_length={response}",
+        f"worker.rollout.val_override_config={validation}",
+        "worker.actor.max_tokens_per_micro_batch=4096",
+    )
+    group = 5 * (GEOMETRY.tokens + response)
+
+    def peak(cached: int) -> float:
+        rollout = replace(config.worker.rollout, max_cached_tokens=cached)
+        run = replace(config, worker=replace(config.worker, rollout=rollout))
+        limits = Limits(max_rows=1)
+        return max(
+            estimate_local(run, three_b, GEOMETRY, limits, limits, cuda=True).of_phase("generate"),
+            sampling_peak(run, three_b, GEOMETRY),
+        )
+
+    rollout = fitting.fitting(config, three_b, GEOMETRY).config.worker.rollout
+    assert rollout.max_cached_tokens % group == 0
+    assert peak(rollout.max_cached_tokens) <= fitting.USABLE_GPU * memory
+    whole_step = rollout.max_cached_tokens == 128 * group
+    assert whole_step or peak(rollout.max_cached_tokens + group) > fitting.USABLE_GPU * memory
+
+
+def test_the_cache_is_left_alone_where_it_is_written_on_a_cpu_and_for_easyr1(
+    three_b, three_b_run, monkeypatch
+):
+    def cached(*more):
+        return fitting.fitting(three_b_run(*more), three_b, GEOMETRY).config.worker.rollout.max_cached_tokens
+
+    monkeypatch.setattr(fitting, "gpu_memory", lambda: None)
+    assert cached() == 65_536
+    monkeypatch.setattr(fitting, "gpu_memory", lambda: 141.0 * GB)
+    assert cached() > 65_536
+    assert cached("worker.rollout.max_cached_tokens=65536") == 65_536
+    assert cached("engine=easyr1") == 65_536
+    assert three_b_run().worker.rollout.max_cached_tokens == 65_536
+    monkeypatch.setattr(fitting, "gpu_memory", lambda: 1.0)
+    assert cached() == 5 * (GEOMETRY.tokens + 2048), "one group may always be sampled"
+
+
+def test_what_easyr1_or_the_model_decides_is_not_chosen(three_b, three_b_run, unsaid, monkeypatch):
+    monkeypatch.setattr(fitting, "gpu_memory", lambda: 1.0)
+    own = fitting.fitting(
+        three_b_run("engine=easyr1", "worker.actor.loss_type=easyr1/default"), three_b, GEOMETRY
+    )
+    assert (own.config.worker.actor.max_tokens_per_micro_batch, own.reasons) == (None, ())
+    text = three_b.config.get_text_config()
+    monkeypatch.setattr(text, "attention_dropout", 0.1)  # such a model takes no packed rows
+    alone = fitting.fitting(three_b_run(), three_b, GEOMETRY)
+    assert (alone.config.worker.actor.max_tokens_per_micro_batch, alone.reasons) == (None, ())
+
+
 def test_a_gpus_share_is_as_easyr1_shards_it(unsaid, tiny_folder):
-    """FSDP1 and EasyR1's fsdp_workers.py: ZeRO-2 shards what is held too, and fused AdamW makes no copy."""
+    """FSDP1 and EasyR1's fsdp_workers.py: ZeRO-2 shards what is held too."""
     size, limits = model_size(tiny_folder), Limits(max_rows=1)
 
     def parts(*more):
@@ -130,7 +290,6 @@ def test_a_gpus_share_is_as_easyr1_shards_it(unsaid, tiny_folder):
     n = size.parameters
     update, _, sampling = parts()
     assert (update["weights"], update["gradients"], update["optimizer"]) == (n, n, 2 * n)  # 4 bytes, 4 shards
-    assert "optimizer step" not in update
     assert "gradients" not in sampling
     whole = parts("worker.actor.fsdp.enable_full_shard=false")[0]
     assert whole["weights"] == n

@@ -1,5 +1,6 @@
 """The cache holds what transformers' own holds, whatever happens to its rows."""
 
+import pytest
 import torch
 from transformers import DynamicCache
 
@@ -33,3 +34,16 @@ def test_equals_transformers_own_cache_and_copies_rarely(monkeypatch):
     rows = 3
     for _ in range(6):
         feed(1)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_under_autocast_it_keeps_what_attention_computes_with(dtype):
+    cache = roomy_cache()
+    with torch.autocast("cpu", dtype=dtype):
+        for length in (7, 1, 1):
+            states = torch.randn(2, 3, 2, length, 4)  # rotated keys are float32, values are not
+            for result in cache.update(states[0], states[1].to(dtype), 0):
+                assert result.dtype == dtype
+    for states in (torch.randn(2, 1, 2, 3, 4), torch.randn(2, 1, 2, 3, 4, dtype=torch.float64)):
+        plain = roomy_cache()
+        assert plain.update(states[0], states[1], 0)[0].dtype == states.dtype, "as it comes without autocast"

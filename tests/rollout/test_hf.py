@@ -6,10 +6,11 @@ import torch
 from gmpo_vl.batching.packing import pack
 from gmpo_vl.data.diagrams import make_examples
 from gmpo_vl.data.types import Example
+from gmpo_vl.engines.proof import TOLERANCE, gaps_between
 from gmpo_vl.models.forward import response_log_probs
 from gmpo_vl.models.loading import banned_ids, eos_ids, load_model
 from gmpo_vl.models.processing import encode_prompt, load_processor
-from gmpo_vl.models.tiny import save_tiny
+from gmpo_vl.models.tiny import save_tiny, save_tiny_text
 from gmpo_vl.rollout import hf
 from gmpo_vl.rollout.hf import generate
 from gmpo_vl.rollout.sampling import draw
@@ -69,7 +70,7 @@ def test_a_policy_that_wants_image_tokens_never_gets_them(tiny):
 
 def test_a_response_ends_with_its_end_token_or_is_marked_unfinished(tiny):
     model, processor, prompts = tiny
-    ends = eos_ids(model, processor.tokenizer)
+    ends = eos_ids(model.generation_config, processor.tokenizer)
     groups = generate(model, processor, prompts, Sampling(n=16, max_tokens=30))
     responses = [r for g in groups for r in g.responses]
     assert {r.finished for r in responses} == {True, False}
@@ -111,6 +112,35 @@ def test_pictures_and_prompts_in_parts_change_nothing(tiny, monkeypatch):
         for one, two in zip([r for g in whole for r in g.responses], [r for g in parts for r in g.responses]):
             assert one.ids_T.tolist() == two.ids_T.tolist()
             torch.testing.assert_close(one.rollout_log_probs_T, two.rollout_log_probs_T, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("text", [False, True], ids=["vl", "text"])
+def test_under_autocast_the_cache_is_in_half_precision_and_log_probs_are_the_trainers(
+    text, tiny, tmp_path, monkeypatch
+):
+    model, processor, prompts = tiny
+    if text:
+        folder = save_tiny_text(tmp_path / "text")
+        model, processor = load_model(folder), load_processor(folder)
+        prompts = [encode_prompt(Example(str(k), "How many? " * k, "3"), processor) for k in (1, 5)]
+    dtypes = set()
+    real = hf._decode_one
+
+    def seen(model, rows, token_R):
+        real(model, rows, token_R)
+        dtypes.update(states.dtype for layer in rows.cache.layers for states in (layer.keys, layer.values))
+
+    monkeypatch.setattr(hf, "_decode_one", seen)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        groups = generate(model, processor, prompts, Sampling(n=3, max_tokens=12))
+        rows = [(g.prompt, r.ids_T) for g in groups for r in g.responses]
+        packed = pack(rows, processor.image, torch.device("cpu"))
+        trainer_BT, _ = response_log_probs(model, packed, 1.0, banned_ids(model.config))
+    assert dtypes == {torch.bfloat16}
+    responses = [r for g in groups for r in g.responses]
+    of_trainer = torch.cat([x[: len(r.ids_T)] for x, r in zip(trainer_BT, responses)])
+    of_sampler = torch.cat([r.rollout_log_probs_T for r in responses])
+    assert gaps_between(of_sampler, of_trainer).within(TOLERANCE[torch.bfloat16])
 
 
 def test_draw_follows_the_distribution_and_its_truncations():

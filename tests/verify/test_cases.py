@@ -17,7 +17,6 @@ REFUSED = {
     "1101|1101_2": "the same, the other way round (the corpus has 68 against 68_9)",
     "24.13|24.125": "a decimal gold is exact unless its type is `rounded`",
     "416.6667|416.67": "the same; and 416.67 has fewer digits than the gold",
-    r"\frac{5}{16}|C(6,3)*(1/2)^6": "C(6,3) is a function's value, or a product; \\binom is read",
 }
 
 

@@ -16,6 +16,7 @@ from gmpo_vl.engines.easyr1.rows import to_rows
 from gmpo_vl.engines.easyr1.wire import groups_of
 from gmpo_vl.engines.optim import set_learning_rate
 from gmpo_vl.engines.passes import Policy, log_probs_by_group, update_policy
+from gmpo_vl.policy import RolloutMismatch
 from gmpo_vl.rollout.types import Group
 
 
@@ -70,6 +71,9 @@ class EasyR1LossActor(DataParallelPPOActor):
     def __init__(self, config: Any, policy: Policy, run: Config, actor_optimizer: Any = None) -> None:
         super().__init__(config, policy.model, actor_optimizer)
         self.policy, self.run = policy, run
+        self.first_update: RolloutMismatch | None = (
+            None  # while it is under way and compared (passes.update_policy)
+        )
 
     def compute_log_prob(self, data: DataProto) -> torch.Tensor:
         """As GMPOActor's: float32 (groups, G, T)."""
@@ -78,9 +82,27 @@ class EasyR1LossActor(DataParallelPPOActor):
         return log_probs_BT.float().view(len(groups), -1, log_probs_BT.shape[-1])
 
     def update_policy(self, data: DataProto) -> dict[str, Any]:
+        """EasyR1's figures, and `rollout/mismatch_*` under `old_log_probs: rollout`. A collective."""
         set_learning_rate(self.actor_optimizer, data.meta_info["lr"])
-        metrics = super().update_policy(self.rows(groups_of(data)))
-        return {name: float(torch.tensor(values).double().mean()) for name, values in metrics.items()}
+        groups, mismatch = groups_of(data), None
+        if self.run.worker.actor.old_log_probs == "rollout":
+            mismatch = RolloutMismatch(self.policy.device)
+            # EasyR1's rows do not say which are surplus of an earlier step: a rank with one compares none.
+            self.first_update = mismatch if all(group.fresh for group in groups) else None
+        metrics = super().update_policy(self.rows(groups))
+        means = {name: float(torch.tensor(values).double().mean()) for name, values in metrics.items()}
+        return means | ({} if mismatch is None else mismatch.result())
+
+    def _forward_micro_batch(self, micro_batch: dict[str, torch.Tensor], temperature: float) -> torch.Tensor:
+        log_probs_BT = super()._forward_micro_batch(micro_batch, temperature)
+        if self.first_update is not None:
+            old_BT, mask_BT = micro_batch["old_log_probs"], micro_batch["response_mask"]
+            self.first_update.add(log_probs_BT.detach(), old_BT, mask_BT)
+        return log_probs_BT
+
+    def _optimizer_step(self) -> torch.Tensor:
+        self.first_update = None
+        return super()._optimizer_step()
 
     def rows(self, groups: Sequence[Group]) -> DataProto:
         return to_rows(groups, self.run, self.policy.processor).to(self.policy.device)

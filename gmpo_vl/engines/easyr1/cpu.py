@@ -1,4 +1,5 @@
-"""The EasyR1 engine without a GPU: gloo, plain SDPA, rollouts by transformers. For tests, and for trying a config on a laptop.
+"""The EasyR1 engine without a GPU: gloo, plain SDPA, rollouts by transformers, or by vLLM where it was built for CPUs
+(cpu_vllm.py). For tests, and for trying a config on a laptop.
 
 EasyR1 asks torch for CUDA in a dozen places. Each of its modules that does gets a `torch` of its own, which answers for the
 CPU; torch itself stays as it is.
@@ -22,6 +23,7 @@ from verl.protocol import DataProto
 from verl.single_controller.base import Worker
 
 from gmpo_vl.engines.easyr1.config import GMPOWorkerConfig
+from gmpo_vl.engines.easyr1.cpu_vllm import let_vllm_run, vllm_is_for_cpus
 from gmpo_vl.engines.easyr1.wire import answers_to_proto, asked
 from gmpo_vl.engines.easyr1.worker import GMPOWorker
 from gmpo_vl.models.loading import load_model, model_folder
@@ -50,7 +52,8 @@ def stand_in_for_cuda() -> None:
             module.torch = _TorchOnCPU("torch")
     workers: Any = importlib.import_module("verl.workers.fsdp_workers")
     workers.init_device_mesh = lambda _device, **shape: init_device_mesh("cpu", **shape)
-    workers.get_processor = lambda *_, **__: None  # AutoProcessor wants torchvision, for video
+    if not vllm_is_for_cpus():  # vLLM brings torchvision, which AutoProcessor wants for video
+        workers.get_processor = lambda *_, **__: None
     for name in ("AutoModelForCausalLM", "AutoModelForImageTextToText"):
         setattr(workers, name, _on_cpu(getattr(importlib.import_module("transformers"), name)))
 
@@ -71,6 +74,7 @@ class _TorchOnCPU(ModuleType):
             empty_cache=lambda: None,
             get_rng_state=torch.get_rng_state,
             set_rng_state=lambda _state: None,  # the CPU's own is restored under its own name
+            manual_seed=lambda _seed: None,
         )
 
     def __getattr__(self, name: str) -> Any:
@@ -104,7 +108,8 @@ class _Base(Worker):
 
 
 class CPUWorker(_Base, GMPOWorker):
-    """A GMPOWorker with rollouts by transformers, from a copy of the weights that is brought up to date as vLLM's is."""
+    """A GMPOWorker with rollouts by vLLM on the CPU, or else by transformers, from a copy of the weights that is brought up
+    to date as vLLM's is."""
 
     def __init__(self, config: GMPOWorkerConfig, role: str) -> None:
         torch.set_num_threads(1)
@@ -113,6 +118,10 @@ class CPUWorker(_Base, GMPOWorker):
         super().__init__(config, role)
 
     def _build_rollout(self) -> None:
+        if vllm_is_for_cpus():
+            let_vllm_run(_TorchOnCPU("torch"))
+            super()._build_rollout()
+            return
         run = self.config.run
         assert run is not None
         of = run.worker.actor.model
@@ -129,7 +138,7 @@ class HFRollout:
     def __init__(self, model: Any) -> None:
         self.model = model
 
-    def begin(self, processor: Processor, _banned_ids: tuple[int, ...]) -> None:
+    def begin(self, processor: Processor, _banned_ids: tuple[int, ...], _eos_ids: tuple[int, ...]) -> None:
         self.processor = processor
 
     def generate_sequences(self, prompts: DataProto) -> DataProto:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from gmpo_vl.config import Config, ConfigError
 from gmpo_vl.engines.easyr1.checkpoint import check_checkpoint
 from gmpo_vl.engines.easyr1.config import to_easyr1, with_absolute_paths
+from gmpo_vl.engines.easyr1.cpu_vllm import vllm_is_for_cpus
 from gmpo_vl.engines.easyr1.limits import check, check_model, without_use
 from gmpo_vl.engines.easyr1.reward import RemoteReward
 from gmpo_vl.engines.easyr1.trainer import GMPOTrainer
@@ -101,9 +103,10 @@ def start_ray(config: Config) -> bool:
         cpu = False
     else:
         cpu = here == 0
-        if cpu:  # a small, busy machine: Ray's helpers may take longer to start than Ray waits for them
+        if cpu:  # a small, busy machine: Ray and EasyR1 wait two minutes at most for what they start
             environment |= {"OMP_NUM_THREADS": "1"}
             os.environ.setdefault("RAY_agent_register_timeout_ms", "120000")
+            os.environ.setdefault("RAY_worker_niceness", "0")  # else behind everything else that runs here
         ray.init(
             address="local",  # otherwise Ray joins a cluster that somebody started on this machine
             num_gpus=wanted if cpu else here,
@@ -112,7 +115,8 @@ def start_ray(config: Config) -> bool:
             runtime_env={"env_vars": environment},
         )
     if cpu:
-        print("no GPU here: a trial on the CPU (gloo, SDPA, rollouts by transformers)", flush=True)
+        sampler = f"vLLM {version('vllm')}" if vllm_is_for_cpus() else "transformers"
+        print(f"no GPU here: a trial on the CPU (gloo, SDPA, rollouts by {sampler})", flush=True)
     problem = _missing(config, processes)
     if problem:  # Ray would wait for ever without a word
         ray.shutdown()

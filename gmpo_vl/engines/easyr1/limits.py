@@ -62,6 +62,7 @@ def check(config: Config) -> None:
             "worker.actor.fsdp.enable_cpu_offload: FSDP's own offload and several forwards an update do not go together; "
             "use worker.actor.offload.offload_params and offload_optimizer"
         )
+    problems += _of_fsdp(config)
     problems += _of_vllm(config)
     if easyr1_loss(config) is not None:
         problems += _of_its_own_losses(config)
@@ -84,10 +85,11 @@ def check_model(config: Config, model: Any) -> None:
             "any would be waited for. Use one GPU, or another model"
         )
     targets = [name.strip() for name in lora.target_modules.split(",")] if lora.rank > 0 else []
-    if ours and several and "lm_head" in targets:
+    outside = sorted(set(targets) & {"lm_head", "embed_tokens"})
+    if outside:
         problems.append(
-            "worker.actor.model.lora.target_modules: an adapter on lm_head is called once per 2,048 positions, not equally often on "
-            "every GPU, which would wait for each other; leave it out"
+            f"worker.actor.model.lora.target_modules: {' and '.join(outside)} would not reach the rollouts: EasyR1 brings over the "
+            "adapters of the layers alone; leave it out"
         )
     if lora.rank > 0 and hasattr(model, "vision_config") and not leaves_vision_out(lora.exclude_modules):
         problems.append(
@@ -95,13 +97,32 @@ def check_model(config: Config, model: Any) -> None:
             "none, so the rollouts would not be the policy's; write .*visual.*"
         )
     experts = getattr(model.get_text_config(), "num_experts", None) or 0
-    if several and experts and any(name in ("all-linear", *EXPERT_LAYERS) for name in targets):
+    if experts and any(name in ("all-linear", "gate", *EXPERT_LAYERS) for name in targets):
         problems.append(
-            f"worker.actor.model.lora.target_modules {lora.target_modules}: an expert that no token of a GPU goes to is not called "
-            "there, and the others would wait for it; write q_proj,k_proj,v_proj,o_proj"
+            f"worker.actor.model.lora.target_modules {lora.target_modules}: vLLM has no adapters for experts and their router, and "
+            "an expert that no token of a GPU goes to is not called there, which the others would wait for; write "
+            "q_proj,k_proj,v_proj,o_proj"
         )
     if problems:
         raise ConfigError("\n".join(problems))
+
+
+def _of_fsdp(config: Config) -> list[str]:
+    """What FSDP of torch 2.8 dies of in the first forward ("Cannot writeback when the parameter shape changes")."""
+    actor, trainer = config.worker.actor, config.trainer
+    alone = trainer.nnodes * trainer.n_gpus_per_node == 1
+    if not (alone and actor.model.lora.rank > 0 and actor.fsdp.mp_param_dtype != "fp32"):
+        return []
+    why = f"with LoRA on one GPU and mp_param_dtype {actor.fsdp.mp_param_dtype} FSDP cannot keep the original parameters"
+    problems = []
+    if actor.fsdp.use_orig_params:
+        problems.append(f"worker.actor.fsdp.use_orig_params: {why}; write false")
+    if actor.model.freeze_vision_tower:
+        problems.append(
+            f"worker.actor.model.freeze_vision_tower: EasyR1 then sets use_orig_params, and {why}; write false, and leave the ViT "
+            "out by worker.actor.model.lora.exclude_modules: .*visual.*"
+        )
+    return problems
 
 
 def _of_vllm(config: Config) -> list[str]:

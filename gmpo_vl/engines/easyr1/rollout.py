@@ -1,4 +1,4 @@
-"""EasyR1's vLLM rollout with bans, seeds and log-probs (vLLM 0.11's V1 engine).
+"""EasyR1's vLLM rollout with bans, seeds, log-probs and every end token (vLLM 0.11's V1 engine).
 
 EasyR1 bans the image token alone, draws every prompt of every step from the same few seeds, and asks for no log-probs.
 """
@@ -40,9 +40,10 @@ class GMPOvLLMRollout(vLLMRollout):
         finally:
             vllm_rollout_spmd.LLM = llm
 
-    def begin(self, processor: Processor, banned_ids: Sequence[int]) -> None:
+    def begin(self, processor: Processor, banned_ids: Sequence[int], eos_ids: Sequence[int]) -> None:
         """What the worker knows only after the model is built."""
         self.processor, self.banned_ids = processor, tuple(banned_ids)
+        self.ends = () if self.config.ignore_eos else tuple(eos_ids)
 
     @torch.no_grad()
     def generate_sequences(self, prompts: DataProto) -> DataProto:
@@ -51,15 +52,17 @@ class GMPOvLLMRollout(vLLMRollout):
         completions = self.inference_engine.generate(
             prompts=[engine_input(prompt, self.processor) for prompt in wanted],
             sampling_params=[
-                sampling_params(sampling, seed, sampling.n, self.banned_ids, self.config.ignore_eos)
-                for seed in seeds
+                sampling_params(sampling, seed, sampling.n, self.banned_ids, self.ends) for seed in seeds
             ],
             lora_request=self._lora_requests(len(wanted)),
             use_tqdm=self.use_tqdm,
         )
         return answers_to_proto(
             [
-                [response_of(output, self.processor, seed + output.index) for output in completion.outputs]
+                [
+                    response_of(output, self.processor, seed + output.index, self.ends)
+                    for output in completion.outputs
+                ]
                 for seed, completion in zip(seeds, completions)
             ]
         )

@@ -28,7 +28,7 @@ from gmpo_vl.engines.setup import load_configured_processor
 from gmpo_vl.manifest import Files, measure
 from gmpo_vl.models.features import FrozenFeatures, frozen_features
 from gmpo_vl.models.forward import unwrap
-from gmpo_vl.models.loading import banned_ids
+from gmpo_vl.models.loading import banned_ids, eos_ids
 from gmpo_vl.models.shared import sharing_obstacle, use_group_attention
 from gmpo_vl.models.vision import batch_vision
 from gmpo_vl.models.wrapping import answer_packed
@@ -76,7 +76,9 @@ class GMPOWorker(_Base, FSDPWorker):
         self._policies = (policy, reference)
         if self._has_ref:
             self.ref_policy = reference_class(self.config.ref, reference, run)
-        self.rollout.begin(self.our_processor, banned_ids(unwrap(self.fsdp_module).config))
+        banned = banned_ids(unwrap(self.fsdp_module).config)
+        ends = eos_ids(self.generation_config, self.our_processor.tokenizer)
+        self.rollout.begin(self.our_processor, banned, ends)
 
     @register(dispatch_mode=Dispatch.DP_COMPUTE_PROTO)
     def compute_log_probs(self, data: DataProto) -> DataProto:
@@ -134,10 +136,12 @@ class GMPOWorker(_Base, FSDPWorker):
                 policy.features.forget()
 
     def _build_rollout(self) -> None:
-        """EasyR1's own, with our class where it names its own."""
+        """EasyR1's own, with our classes where it names its own."""
         from gmpo_vl.engines.easyr1.rollout import GMPOvLLMRollout
+        from gmpo_vl.engines.easyr1.sync import use_checked_sync
 
         fsdp_workers.vLLMRollout = GMPOvLLMRollout
+        use_checked_sync()
         super()._build_rollout()
 
     def _policy(self, sharded: Any) -> Policy:

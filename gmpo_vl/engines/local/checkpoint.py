@@ -64,6 +64,8 @@ def load_optimizer(path: Path, model: Any, optimizer: torch.optim.Optimizer) -> 
             "train its weights in another way start another experiment_name with model_path set to the checkpoint's "
             "huggingface folder"
         )
+    for saved, own in zip(state["optimizer"]["param_groups"], optimizer.param_groups):
+        saved["fused"] = own["fused"]  # this machine's: it also says where torch keeps the step counts
     optimizer.load_state_dict(state["optimizer"])
     parameters = dict(model.named_parameters())
     for name, value in state["adapter"].items():

@@ -19,6 +19,7 @@ import psutil
 import torch
 
 from gmpo_vl.config import Config, load_config
+from gmpo_vl.engines.fitting import with_fitting_tokens
 from gmpo_vl.engines.local.engine import LocalEngine
 from gmpo_vl.engines.setup import load_configured_processor, load_split, sampling_of
 from gmpo_vl.models.allocator import release_freed_memory
@@ -54,6 +55,7 @@ def rehearse(config: Config, steps: int = 3) -> Rehearsal:
     """Load the model as a run would and take `steps` steps at worst-case lengths. Raises what a run would raise."""
     processor = load_configured_processor(config)
     prompts = load_split(config, config.data.train_files, processor)
+    config = with_fitting_tokens(config, prompts).config  # as a run does
     engine = LocalEngine(config, processor)
     longest = _longest(prompts, config.data.rollout_batch_size)
     meter = _Meter()

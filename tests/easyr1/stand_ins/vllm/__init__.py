@@ -1,6 +1,7 @@
-"""Names that EasyR1 imports from vllm, and a record of how the engine is called: tests on machines without a GPU."""
+"""Names that EasyR1 imports from vllm, and a record of how the engine is called: tests on machines without a GPU. That
+vLLM 0.11 has them so is tested where it is installed (tests/vllm_cpu/test_stand_ins.py)."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -16,12 +17,13 @@ class SamplingParams:
     seed: int | None = None
     logprobs: int | None = None
     logit_bias: dict[int, float] | None = None
+    stop_token_ids: list[int] | None = None
     ignore_eos: bool = False
     detokenize: bool = True
 
 
 @dataclass
-class Logprob:
+class _Logprob:
     logprob: float
 
 
@@ -29,13 +31,13 @@ class Logprob:
 class CompletionOutput:
     index: int
     token_ids: list[int]
-    logprobs: list[dict[int, Logprob]]
+    logprobs: list[dict[int, _Logprob]]
     finish_reason: str
 
 
 @dataclass
 class RequestOutput:
-    outputs: list[CompletionOutput] = field(default_factory=list)
+    outputs: list[CompletionOutput]
 
 
 class LLM:
@@ -44,16 +46,16 @@ class LLM:
     def __init__(self, **kwargs: Any) -> None:
         self.kwargs, self.asked = kwargs, []
 
-    def sleep(self, level: int) -> None:
+    def sleep(self, level: int = 1) -> None:
         self.level = level
 
-    def generate(self, prompts, sampling_params, lora_request=None, use_tqdm=False):
+    def generate(self, prompts, sampling_params, lora_request=None, use_tqdm=True):
         self.asked.append((prompts, sampling_params))
         ends = ("stop", "length")
         return [
             RequestOutput(
                 [
-                    CompletionOutput(k, [7, 8], [{7: Logprob(-0.5)}, {8: Logprob(-0.25)}], ends[k % 2])
+                    CompletionOutput(k, [7, 8], [{7: _Logprob(-0.5)}, {8: _Logprob(-0.25)}], ends[k % 2])
                     for k in range(s.n)
                 ]
             )

@@ -1,7 +1,7 @@
 import msgspec
 
 
-class LoRARequest(msgspec.Struct, kw_only=True):
-    lora_name: str = ""
-    lora_int_id: int = 0
+class LoRARequest(msgspec.Struct):
+    lora_name: str
+    lora_int_id: int
     lora_path: str = ""

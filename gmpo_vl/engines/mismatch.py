@@ -1,0 +1,67 @@
+"""The guard against a sampler that is not the policy: its log-probs against the trainer's, on every step.
+
+What differs are the log-probs of the sampled tokens, in nats; `rollout/mismatch_p50` and `_rms` are the median gap of a step
+and its root mean square. A fault shows in one of two ways:
+
+- A jump: a weight that was not brought over, a wrong temperature, a missing picture. The median is above what rounding
+  explains (`Engine.tolerated_mismatch`).
+- A trend: a sampler that stays behind while the policy moves, which shows late at a small learning rate. The median or the
+  root mean square of the last five steps is on average above `GROWTH` times that of the run's first two, and above `SHARE`
+  of what rounding explains of a median.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+
+from gmpo_vl.config import ConfigError
+
+MEDIAN = "rollout/mismatch_p50"
+TRENDS = {MEDIAN: "median", "rollout/mismatch_rms": "root mean square"}
+FIRST, LAST = 2, 5
+GROWTH, SHARE = 2.5, 1 / 8  # docs/decisions.md has the figures they stand between
+
+_CAUSES = (
+    "They do not compute the same model: training would be off-policy. Known causes: weights or an adapter that do not reach "
+    "the sampler (a vLLM, peft or EasyR1 other than the tested ones), another chat template or image size there. Nothing of "
+    "this step was saved"
+)
+
+
+def trend_figures(metrics: Mapping[str, float | None]) -> dict[str, float] | None:
+    """What of a step's metrics later steps are compared with; None where nothing was measured, or something infinite."""
+    found = {name: value for name in TRENDS if (value := metrics.get(name)) is not None}
+    return found if len(found) == len(TRENDS) and all(map(math.isfinite, found.values())) else None
+
+
+def check_mismatch(
+    metrics: Mapping[str, float], tolerated: Mapping[str, float], earlier: Sequence[Mapping[str, float]]
+) -> None:
+    """Raise ConfigError where sampler and trainer are further apart than rounding can put them.
+
+    metrics: a step's; without `rollout/mismatch_*` nothing was compared. tolerated: largest accepted value of some of them.
+    earlier: `trend_figures` of the run's earlier steps.
+    """
+    if "rollout/mismatch_kl" not in metrics:
+        return
+    for name, most in tolerated.items():
+        gap = metrics.get(name, math.nan)
+        if not gap <= most:  # NaN too
+            raise ConfigError(
+                f"{name}: the log-probs of the sampler and the trainer differ by {gap:.3g} nats (rounding explains {most:g}). "
+                f"{_CAUSES}"
+            )
+    figures = trend_figures(metrics)
+    if MEDIAN not in tolerated or figures is None or len(earlier) + 1 < FIRST + LAST:
+        return
+    steps = [*earlier, figures]
+    for name, word in TRENDS.items():
+        first, last = (fmean(step[name] for step in some) for some in (steps[:FIRST], steps[-LAST:]))
+        if last > max(GROWTH * first, SHARE * tolerated[MEDIAN]):
+            raise ConfigError(
+                f"{name}: the log-probs of the sampler and the trainer drift apart: their {word} was {first:.3g} nats in the run's "
+                f"first {FIRST} steps and is {last:.3g} in the last {LAST}. {_CAUSES}. Where both are known to be right, go on "
+                "from the last checkpoint (trainer.load_checkpoint_path) under another trainer.experiment_name"
+            )
