@@ -103,7 +103,11 @@ def set_builder(p: Parser) -> Node | None:
         return None
     start, depth, tokens = p.i, p.depth, p.tokens
     bar = next((k for k in range(p.i, len(tokens)) if tokens[k].text in ("|", ":")), 0)
-    p.tokens = [*tokens[:bar], Token("op", "such"), *tokens[bar + 1 :]]  # no bar that an absolute value could close
+    p.tokens = [
+        *tokens[:bar],
+        Token("op", "such"),
+        *tokens[bar + 1 :],
+    ]  # no bar that an absolute value could close
     try:
         variable = p.symbol()
         domain = p.union() if p.take("in") else Node("numbers", ("R",))
