@@ -14,6 +14,7 @@ _EMPTY = re.compile(r"(?:the )?empty set|(?:the )?null set")
 
 def named_set(words: str) -> str | None:
     r"""`\\mathbb{R}` for `all real numbers`, `\\mathbb{R} \\setminus \\{2\\}` where some are excepted; None for anything else."""
+    words = " ".join(words.split())
     if _EMPTY.fullmatch(words):
         return r"\emptyset"
     match = _NAMED.fullmatch(words)

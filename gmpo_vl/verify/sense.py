@@ -11,6 +11,7 @@ from gmpo_vl.verify.units import unit_of
 # they are at least as likely to be.
 _SYMBOLS_TOO = frozenset("mg g ml L ms ns nm pc dm lb kg km ft yd um h m s mi K N V".split())
 _LENGTHS = frozenset("mm cm dm m km nm um inch ft yd mi".split())
+_RATES = ("m^1*s^-1", "m^1*s^-2")
 _COEFFICIENT = re.compile(r"(?:[^=]*=)?\s*-?\d([a-zA-Z]{2,3})")
 _PARTS = ("rel", "list", "either", "set", "tuple", "union", "ratio", "neg", "pm", "mp")
 
@@ -22,12 +23,8 @@ def is_measure(node: Node) -> bool:
     if node.op == "unit":
         return _measures(*node.args)
     if node.op in _PARTS:
-        parts = [
-            part
-            for arg in node.args
-            for part in (arg if isinstance(arg, tuple) and type(arg) is tuple else (arg,))
-        ]
-        values = [part for part in parts if isinstance(part, Node)]
+        nested = [arg if type(arg) is tuple else (arg,) for arg in node.args]
+        values = [part for parts in nested for part in parts if type(part) is Node]
         if node.op == "rel":
             values = [side for side in values if not is_name(side)]
         return all(is_measure(value) for value in values)
@@ -44,9 +41,9 @@ def _measures(value: Node, unit: str) -> bool:
     if symbols(value) or contains(value, ("unit",)):
         return False
     powers = dict(part.split("^") for part in unit.split("*") if part)
-    if len(powers) > 1:
+    if unit in _RATES:
         return True
-    if any(power != "1" and name not in _LENGTHS for name, power in powers.items()):
+    if len(powers) == 1 and any(power != "1" and name not in _LENGTHS for name, power in powers.items()):
         return False
     return _SYMBOLS_TOO.isdisjoint(powers) or _is_plain(value)
 

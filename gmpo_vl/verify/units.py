@@ -192,11 +192,15 @@ def _ends_value(token: Token) -> bool:
 
 
 def _rate(tokens: list[Token], i: int) -> tuple[str, int]:
-    """Read `m/s`, `m/s^2` at i, the one rate of single letters that is no quotient of symbols after a spaced number."""
-    if tokens[i].spaced and [t.text for t in tokens[i : i + 3]] == ["m", "/", "s"]:
-        power, after = _unit_power(tokens, i + 3)
-        return f"m^1*s^{-power}", after
-    return "", i
+    """Read `m/s`, `m/s^2`, `g/cm^3` at i: a letter by a unit, after a space; other quotients of single letters are symbols."""
+    if not tokens[i].spaced or i + 2 >= len(tokens) or tokens[i + 1].text != "/":
+        return "", i
+    above = _unit_letter(tokens[i])
+    below = "s" if (above, tokens[i + 2].text) == ("m", "s") else _unit_word(tokens[i + 2])
+    if not above or not below or above == below:
+        return "", i
+    power, after = _unit_power(tokens, i + 3)
+    return "*".join(sorted((f"{above}^1", f"{below}^{-power}"))), after
 
 
 def _unit_run(tokens: list[Token], i: int) -> tuple[str, int]:
