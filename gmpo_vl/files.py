@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path, PurePath
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 
 
 def to_line(row: dict[str, Any]) -> str:
@@ -51,11 +52,11 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     return (row for _, row in numbered_jsonl(path))
 
 
-def numbered_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def numbered_jsonl(path: Path, appended: bool = True) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line, row) of a JSON-lines file; empty lines are passed over.
 
-    A last line that is cut off was being written when the process died: left out. Raises ValueError naming file and line for
-    any other that is no JSON object.
+    In a file that lines are appended to, a last one that is cut off was being written when the process died: left out. Raises
+    ValueError naming file and line for any other that is no JSON object.
     """
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
@@ -64,7 +65,7 @@ def numbered_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             try:
                 row = parse_object(line)
             except ValueError as error:
-                if not line.endswith(b"\n"):
+                if appended and not line.endswith(b"\n"):
                     return
                 raise bad_line(path, number, str(error)) from error
             yield number, row
@@ -106,6 +107,24 @@ def write_bytes(path: Path, content: bytes) -> None:
         except OSError:
             partial.unlink(missing_ok=True)
             raise
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[TextIO]:
+    """A text file to write line by line; complete under its name when the block ends, and not there where it fails.
+
+    It is written under a name of its own, which no other process and no file of somebody's has.
+    """
+    partial = path.with_name(f"{path.name}.{os.getpid()}_{threading.get_ident()}.partial")
+    try:
+        with naming(partial), partial.open("x", encoding="utf-8") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -19,7 +19,14 @@ from gmpo_vl.files import read_object, write_text
 
 MANIFEST = "manifest.json"
 UNREAD = ("README.md",)  # peft writes it for people
-READ_FIRST = ("adapter_config.json", "model.safetensors", ".index.json")
+READ = (
+    ".json",
+    ".jinja",
+    ".safetensors",
+    ".bin",
+    ".txt",
+    ".model",
+)  # what loaders look for in a model's folder
 BLOCK = 1 << 22  # bytes
 
 
@@ -116,7 +123,7 @@ def check_files(folder: Path, below: str = "") -> bool:
         if found != wanted[name]:
             raise DamagedError(folder, f"{name} is not what was saved (its sha256 is another)")
     for name in names_in(folder / below):
-        if name.endswith(READ_FIRST) and below + name not in written:
+        if name.endswith(READ) and below + name not in written:
             raise DamagedError(
                 folder, f"{below}{name} was added, and would be read for what was saved: take it out"
             )
@@ -155,3 +162,8 @@ def check_model_files(folder: Path) -> None:
     """Raise DamagedError where a model's folder is a checkpoint's and is not what was saved."""
     if (folder.parent / MANIFEST).is_file():
         check_files(folder.parent, f"{folder.name}/")
+    elif (folder.parent / "trainer" / "state.pt").is_file():
+        print(
+            f"{folder.parent} has no {MANIFEST}, as those of earlier versions: its weights are taken unchecked",
+            flush=True,
+        )

@@ -37,8 +37,9 @@ def command_of(module: str, *arguments: str) -> list[str]:
 
 @contextmanager
 def away_from_working_directory() -> Iterator[None]:
-    """Inside, what multiprocessing starts (processes, and its own helpers with the first queue or pool) finds the standard library where the working
-    directory would be. A process that it starts goes back to the working directory by itself, before it runs anything.
+    """Inside, what multiprocessing starts (processes, and its own helpers with the first queue or pool) finds the standard library
+    where the working directory would be. A process that it spawns stays there: who needs the working directory is told it, and
+    goes there first.
 
     This whole process is elsewhere for that moment: nothing else may happen inside, nor a relative path be used in
     another thread.

@@ -250,12 +250,13 @@ class EvaluationFolder:
                 partial.write_bytes(contents[name])
                 os.replace(partial, path)
 
-    def join_chunks(self) -> None:
-        """chunks/ to samples.jsonl in the order of their numbers, their seconds to timing.json."""
+    def join_chunks(self, count: int) -> None:
+        """The `count` chunks to samples.jsonl in the order of their numbers, their seconds to timing.json. Raises
+        FileNotFoundError where one is gone: another process has finished the evaluation meanwhile."""
         seconds = 0.0
-        partial = self.samples_file.with_name(f".partial_{self.samples_file.name}")
+        partial = self.samples_file.with_name(f"{self.samples_file.name}.{os.getpid()}.partial")
         with naming(partial), partial.open("wb") as file:
-            for number in self.finished_chunks():
+            for number in range(count):
                 file.write((self.chunks / f"{number:06d}.jsonl").read_bytes())
                 seconds += float((self.chunks / f"{number:06d}.seconds").read_text())
         sync(partial)
@@ -349,8 +350,9 @@ class StudyFolder:
 
 
 def read_samples(path: Path) -> Iterator[SampleRecord]:
-    """A file's records in order. Raises ValueError naming the line for what is none."""
-    for number, row in numbered_jsonl(path):
+    """A file's records in order. Raises ValueError naming the line for what is none, half a last line included: these files are
+    written whole."""
+    for number, row in numbered_jsonl(path, appended=False):
         problem = _no_record(row)
         if problem is not None:
             raise bad_line(path, number, f"not a sample: {problem}")

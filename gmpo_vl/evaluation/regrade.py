@@ -40,8 +40,11 @@ def regrade(
         found = _collect(batches, answers, progress)
     else:
         context = multiprocessing.get_context("spawn")
+        where = os.getcwd()
         with away_from_working_directory():
-            pool = ProcessPoolExecutor(min(processes, len(batches)), mp_context=context)
+            pool = ProcessPoolExecutor(
+                min(processes, len(batches)), mp_context=context, initializer=os.chdir, initargs=(where,)
+            )
             answers = pool.map(_grade, jobs)
         with pool:
             found = _collect(batches, answers, progress)

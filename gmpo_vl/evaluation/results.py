@@ -43,7 +43,7 @@ def finish(folder: EvaluationFolder) -> dict[str, Any]:
                 f"{folder.folder}: {len(missing)} of {chunks} chunks are missing (the first is {missing[0]}); run the same "
                 "command again, or the shards that were not run"
             )
-        folder.join_chunks()
+        folder.join_chunks(chunks)
         write_results(folder, plan)
     folder.remove_chunks()
     return folder.results()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -40,7 +41,9 @@ def run_workers(
     try:
         for i, share in enumerate(shares):
             # No daemon: such a process may not start others, and vLLM's engine is one.
-            process = context.Process(target=_answer_in_group, args=(answer_shard, options, (i + 1, count)))
+            process = context.Process(
+                target=_answer_in_group, args=(answer_shard, options, (i + 1, count), os.getcwd())
+            )
             with _environment(share), away_from_working_directory():
                 process.start()
             processes.append(process)
@@ -64,10 +67,22 @@ def run_workers(
             _end(process)
 
 
-def _answer_in_group(answer_shard: Callable[[Any, Shard], None], options: Any, shard: Shard) -> None:
-    """A worker leads a process group of its own, so that what it starts ends with it."""
+def _answer_in_group(
+    answer_shard: Callable[[Any, Shard], None], options: Any, shard: Shard, where: str
+) -> None:
+    """A worker leads a process group of its own, which ends with it, and with the process that started it."""
+    os.chdir(where)
     os.setpgid(0, 0)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     answer_shard(options, shard)
+
+
+def _end_with_parent() -> None:
+    """A parent that is killed ends nobody: its workers would keep their GPUs, and write beside those of the next command."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.killpg(0, signal.SIGKILL)
 
 
 def _end(process: BaseProcess) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from gmpo_vl.files import whole_file
 from gmpo_vl.verify import Profile, Verdict, parse_gold, verify, verify_batch
 
 CHUNK = 2_000  # pairs held at a time
@@ -50,8 +51,9 @@ def grade_file(
             reasons.append(f"{pairs}, line {number}: {reason}")
             tell(f"{reasons[-1]}; not graded")
 
-    partial = Path(f"{out}.partial")
-    with partial.open("w", encoding="utf-8") as file:
+    if Path(out).is_dir():
+        raise ValueError(f"{out} is a folder; the verdicts need the name of a file")
+    with whole_file(Path(out)) as file:
         for rows in _chunks(_pairs(Path(pairs), skip)):
             golds, responses = [row["gold"] for row in rows], [row["response"] for row in rows]
             benchmarks = [str(row.get("benchmark", "")) for row in rows]
@@ -60,12 +62,10 @@ def grade_file(
             ):
                 file.write(json.dumps(_record(row, verdict), ensure_ascii=False) + "\n")
                 counts.update([verdict.outcome, "total", *(["correct"] if verdict.correct else [])])
-    if reasons and not counts["total"]:
-        partial.unlink()
-        raise ValueError(f"no line can be graded: {reasons[0]}")
+        if reasons and not counts["total"]:
+            raise ValueError(f"no line can be graded: {reasons[0]}")
     if counts["not_graded"] > MAX_TOLD:
         tell(f"... and {counts['not_graded'] - MAX_TOLD:,} more lines that were not graded")
-    partial.replace(out)
     return counts
 
 

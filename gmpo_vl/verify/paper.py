@@ -81,16 +81,17 @@ def _clearly_different(gold: str, answer: str) -> bool:
         (name, value), (other_name, other_value) = one.args[1], two.args[1]
         if name == other_name and _is_solved(one) and _is_solved(two):  # y = 2x and y = 3x
             return far_apart(value, other_value)
-        if one.summary.symbols & two.summary.symbols:  # x + y = 4 and 2x = 8 - 2y
+        ours, theirs = one.summary.symbols, two.summary.symbols
+        if ours & theirs or not (ours and theirs):  # x + y = 4 and 2x = 8 - 2y; 5 = 0 and 10 = 0
             return False
         left, right = Node("sub", one.args[1]), Node("sub", two.args[1])
         if is_name(name) and is_name(other_name) and not far_apart(value, other_value):  # x = 5 for y = 5
             return False
         return far_apart(left, right) and far_apart(left, Node("neg", (right,)))
-    ours, theirs = _items(one), _items(two)
-    if len(ours) not in (1, len(theirs)):  # they take some parts for the whole
+    items, others = _items(one), _items(two)
+    if len(items) not in (1, len(others)):  # they take some parts for the whole
         return False
-    return any(all(far_apart(item, other) for other in theirs) for item in ours)
+    return any(all(far_apart(item, other) for other in others) for item in items)
 
 
 def _is_solved(equation: Node) -> bool:
