@@ -14,6 +14,7 @@ from gmpo_vl.config import ConfigError
 from gmpo_vl.data.types import Prompt
 from gmpo_vl.engines.checkpoint import save_checkpoint, tidy_checkpoints
 from gmpo_vl.engines.collect import Collected, collect_groups
+from gmpo_vl.engines.fitting import measured_peak
 from gmpo_vl.engines.metrics import group_metrics, rollout_mismatch
 from gmpo_vl.engines.optim import learning_rate_share
 from gmpo_vl.engines.passes import limits_of, take_rollout_log_probs
@@ -81,6 +82,9 @@ def train_step(s: Session, step: int) -> dict[str, float]:
             metrics |= old_and_reference_log_probs(s, collected)
         with timed(times, "update"):
             metrics |= update(s, step, collected.groups)
+        if step == s.first_step + 2 and s.config.engine == "local" and "memory/device_peak" in metrics:
+            # The first step of a run begins without gradients and moments.
+            print(measured_peak(s.config, s.prompts, metrics["memory/device_peak"] * 2**30), flush=True)
         s.progress.step = step
         s.progress.position, s.progress.surplus = collected.position, collected.surplus
         keep_rollouts(s, step, collected.groups)
