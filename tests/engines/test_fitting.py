@@ -215,6 +215,7 @@ def test_a_gpu_gets_easyr1s_budget_or_what_the_estimate_proves(
     if needs(4 * EASYR1S, EASYR1S) <= usable:
         assert (tokens, found.reasons) == (None, ()), "EasyR1's own"
         return
+    assert tokens is not None
     assert f"up to {tokens:,} tokens" in found.reasons[0]
     assert row <= tokens <= EASYR1S
     assert needs(tokens, tokens) <= usable or (tokens == row and "may not fit" in found.reasons[1])
