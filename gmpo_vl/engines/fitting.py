@@ -19,7 +19,7 @@ from gmpo_vl.engines.memory import (
     model_size,
     sampling_peak,
 )
-from gmpo_vl.engines.passes import limits_of
+from gmpo_vl.engines.passes import limits_for
 from gmpo_vl.models.loading import model_folder
 from gmpo_vl.models.prompts import PromptSet
 from gmpo_vl.models.shared import sharing_obstacle
@@ -55,12 +55,16 @@ def with_fitting_tokens(config: Config, prompts: PromptSet) -> Fitted:
     """
     if not _to_choose(config):
         return Fitted(config)
+    return fitting(config, *_model_and_longest(config, prompts))
+
+
+def _model_and_longest(config: Config, prompts: PromptSet) -> tuple[ModelSize, PromptLengths]:
     model = config.worker.actor.model
     size = model_size(model_folder(str(model.model_path)), **model.override_config)
     image = prompts.processor.image
     # The longest prompt need not be the one with the most pictures: each at its worst, as the doctor takes them.
     patches = 0 if image is None else max(prompts.picture_lengths) * image.merge_size**2
-    return fitting(config, size, PromptLengths(max(prompts.lengths), ((1, patches, 1),) if patches else ()))
+    return size, PromptLengths(max(prompts.lengths), ((1, patches, 1),) if patches else ())
 
 
 def fitting(config: Config, size: ModelSize, longest: PromptLengths) -> Fitted:
@@ -74,6 +78,24 @@ def fitting(config: Config, size: ModelSize, longest: PromptLengths) -> Fitted:
         return Fitted(_with_tokens(config, tokens_that_fit(config, size, longest, USABLE * _host_memory())))
     tokens, reasons = _lowered(config, size, longest, gpu)
     return Fitted(config if tokens is None else _with_tokens(config, tokens), reasons)
+
+
+def measured_peak(config: Config, prompts: PromptSet, peak: float) -> str:
+    """A line on what a step of engine local took on a GPU: `peak` bytes of tensors, beside the estimate at the greatest
+    lengths, and the tokens of a forward that would fit. config: fitted. Where more was measured than estimated, the estimate
+    is taken to be too low by that factor everywhere."""
+    size, longest = _model_and_longest(config, prompts)
+    gpu = gpu_memory() or 0.0
+    estimated = estimate_local(config, size, longest, *_limits(config, size), cuda=True).peak
+    row = longest.tokens + config.data.max_response_length
+    budgets = range(-(-row // STEP) * STEP, 4 * MOST + 1, STEP)
+    room = USABLE_GPU * gpu * min(1.0, estimated / peak)
+    fit = bisect_right(budgets, room, key=lambda tokens: _needs(config, size, longest, tokens))
+    would = f"forwards of up to {budgets[fit - 1]:,} tokens" if fit else "one rollout at a time at most"
+    return (
+        f"memory: the step took {gib(peak)} of the GPU's {gib(gpu)} at its highest point, the estimate for prompts and answers at "
+        f"their longest is {gib(estimated)}; {would} would fit (worker.actor.max_tokens_per_micro_batch)"
+    )
 
 
 def _to_choose(config: Config) -> set[str]:
@@ -96,10 +118,8 @@ def _lowered(
     """
     if sharing_obstacle(size.config) is not None:
         return None, ()  # one rollout at a time
-    memory, actor = USABLE_GPU * gpu, config.worker.actor
-    sizes = (actor.micro_batch_size_per_device_for_experience, actor.micro_batch_size_per_device_for_update)
-    score, update = (limits_of(config, _shares(config, size), rollouts) for rollouts in sizes)
-    needed = _peak(config, size, longest, score, update)
+    memory, sizes = USABLE_GPU * gpu, _rollouts(config)
+    needed = _peak(config, size, longest, *_limits(config, size))
     if needed <= memory:
         return None, ()
     row = longest.tokens + config.data.max_response_length
@@ -155,6 +175,20 @@ def _peak(config: Config, size: ModelSize, longest: PromptLengths, score: Limits
     else:
         found = estimate_local(config, size, longest, score, update, gpu_memory() is not None)
     return max(found.of_phase("log_probs"), found.of_phase("update"))
+
+
+def _rollouts(config: Config) -> tuple[int, int]:
+    """EasyR1's micro-batch sizes: without and with a backward."""
+    actor = config.worker.actor
+    return actor.micro_batch_size_per_device_for_experience, actor.micro_batch_size_per_device_for_update
+
+
+def _limits(config: Config, size: ModelSize) -> tuple[Limits, Limits]:
+    """What the configuration lets a forward hold, without and with a backward."""
+    score, update = (
+        limits_for(size.config, config, _shares(config, size), count) for count in _rollouts(config)
+    )
+    return score, update
 
 
 def _shares(config: Config, size: ModelSize) -> bool:

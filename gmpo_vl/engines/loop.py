@@ -13,6 +13,7 @@ from gmpo_vl.config import ConfigError
 from gmpo_vl.data.types import Prompt
 from gmpo_vl.engines.checkpoint import save_checkpoint, tidy_checkpoints
 from gmpo_vl.engines.collect import Collected, collect_groups
+from gmpo_vl.engines.fitting import measured_peak
 from gmpo_vl.engines.metrics import group_metrics, rollout_mismatch
 from gmpo_vl.engines.mismatch import MEDIAN, check_mismatch, trend_figures
 from gmpo_vl.engines.optim import learning_rate_share
@@ -86,6 +87,9 @@ def train_step(s: Session, step: int) -> dict[str, float]:
         ):  # of the first mini-batch, where the sampler's log-probs were taken as they are
             check_sampler(s, updated)
         metrics = updated | metrics
+        if step == s.first_step + 2 and s.config.engine == "local" and "memory/device_peak" in metrics:
+            # The first step of a run begins without gradients and moments.
+            print(measured_peak(s.config, s.prompts, metrics["memory/device_peak"] * 2**30), flush=True)
         s.progress.step = step
         s.progress.position, s.progress.surplus = collected.position, collected.surplus
         keep_rollouts(s, step, collected.groups)

@@ -9,6 +9,7 @@ import torch
 from gmpo_vl.batching.planning import Limits
 from gmpo_vl.config import load_config
 from gmpo_vl.engines import fitting
+from gmpo_vl.engines.local.engine import LocalEngine
 from gmpo_vl.engines.local.policy import build_policy
 from gmpo_vl.engines.local.trainer import train
 from gmpo_vl.engines.memory import (
@@ -122,6 +123,23 @@ def test_a_key_that_says_it_is_honoured_and_the_plan_tells(unsaid, monkeypatch):
     assert "up to 3 rollouts a forward" in dry_run(rollouts)
 
 
+@pytest.mark.parametrize("gib", [1e-6, 1e3])
+def test_the_second_step_on_a_gpu_tells_what_it_took(gib, unsaid, monkeypatch, capfd):
+    real = LocalEngine.update
+
+    def on_a_gpu(self, *args):
+        return {**real(self, *args), "memory/device_peak": gib}
+
+    monkeypatch.setattr(LocalEngine, "update", on_a_gpu)
+    monkeypatch.setattr(fitting, "gpu_memory", lambda: 80.0 * GB)
+    train(unsaid("trainer.max_steps=3", "trainer.val_before_train=false"))
+    [line] = [line for line in capfd.readouterr().out.splitlines() if line.startswith("memory: ")]
+    # Where far more was taken than was estimated, nothing larger is promised.
+    expected = "of up to 65,536 tokens would fit" if gib < 1 else "one rollout at a time at most would fit"
+    assert expected in line
+    assert "74.5 GiB at its highest point" in line
+
+
 GB = 10**9
 
 
@@ -197,6 +215,7 @@ def test_a_gpu_gets_easyr1s_budget_or_what_the_estimate_proves(
     if needs(4 * EASYR1S, EASYR1S) <= usable:
         assert (tokens, found.reasons) == (None, ()), "EasyR1's own"
         return
+    assert tokens is not None
     assert f"up to {tokens:,} tokens" in found.reasons[0]
     assert row <= tokens <= EASYR1S
     assert needs(tokens, tokens) <= usable or (tokens == row and "may not fit" in found.reasons[1])
