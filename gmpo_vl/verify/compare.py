@@ -33,6 +33,8 @@ from gmpo_vl.verify.tree import (
 )
 from gmpo_vl.verify.vectors import aligned
 
+_NUMBERS = frozenset("num const add sub mul div neg pow root mixed unit deg pct".split())
+_QUANTITIES = _NUMBERS | {"sym"}
 _LISTS = ("list", "either", "set")
 _STRUCTURES = (*_LISTS, "tuple", "union", "matrix", "cases", "case", "rel", "based")
 
@@ -41,7 +43,7 @@ def same(gold: Node, answer: Node, leeway: Leeway = EXACT) -> bool:
     """Whether `answer` is the same answer as `gold`. Raises quantities.Undecided where the rules cannot tell."""
     if gold == answer:
         return True
-    if gold.op == answer.op == "num":
+    if gold.summary.ops <= _NUMBERS and answer.summary.ops <= _QUANTITIES:  # most of them
         return same_quantity(gold, answer, leeway)
     if not functions(answer).isdisjoint(OF_SEVERAL) and functions(gold).isdisjoint(OF_SEVERAL):
         return False  # \min(7, 8) is a way not to say 7
