@@ -82,9 +82,7 @@ def train_step(s: Session, step: int) -> dict[str, float]:
             metrics |= old_and_reference_log_probs(s, collected)
         with timed(times, "update"):
             updated = update(s, step, collected.groups)
-        if (
-            MEDIAN not in metrics
-        ):  # of the first mini-batch, where the sampler's log-probs were taken as they are
+        if MEDIAN not in metrics:  # the sampler's log-probs were taken as they are: of the first mini-batch
             check_sampler(s, updated)
         metrics = updated | metrics
         if step == s.first_step + 2 and s.config.engine == "local" and "memory/device_peak" in metrics:
