@@ -35,7 +35,7 @@ test-easyr1: setup-easyr1
 	@test -d "$(EASYR1_HOME)/verl" || { echo "make test-easyr1 EASYR1_HOME=FOLDER: a checkout of EasyR1 at commit b44b311"; exit 2; }
 	$(EASYR1_PATH) $(VENV_EASYR1)/bin/python -m pytest tests/easyr1 $(ARGS)
 
-# The same on real vLLM 0.11 and EasyR1's own weight sync. Not part of continuous integration: it takes about a quarter of an hour.
+# The same on real vLLM 0.11 and EasyR1's own weight sync. Not part of continuous integration: on two busy cores it takes half an hour.
 test-vllm: setup-vllm
 	@test -d "$(EASYR1_HOME)/verl" || { echo "make test-vllm EASYR1_HOME=FOLDER: a checkout of EasyR1 at commit b44b311"; exit 2; }
 	EASYR1_HOME=$(abspath $(EASYR1_HOME)) PYTHONPATH=$(abspath $(EASYR1_HOME)) PYTHONDONTWRITEBYTECODE=1 \
