@@ -24,9 +24,10 @@ READ = (
     ".jinja",
     ".safetensors",
     ".bin",
-    ".txt",
     ".model",
-)  # what loaders look for in a model's folder
+    "merges.txt",
+    "vocab.txt",
+)  # what loaders look for
 BLOCK = 1 << 22  # bytes
 
 

@@ -122,11 +122,13 @@ def test_files_that_nobody_reads_are_let_be(run, capsys):
     check_whole(folder)
     (folder / "huggingface" / "README.md").unlink()
     check_whole(folder)
-    (folder / "huggingface" / "adapter_config.json").write_text("{}")
-    with pytest.raises(
-        ValueError, match=r"adapter_config\.json was added, and would be read for what was saved"
-    ):
-        check_whole(folder)
+    for name in ("adapter_config.json", "special_tokens_map.json", "chat_templates/x.jinja"):
+        added = folder / "huggingface" / name
+        added.parent.mkdir(exist_ok=True)
+        added.write_text("{}")
+        with pytest.raises(ValueError, match=f"{name} was added, and would be read for what was saved"):
+            check_whole(folder)
+        added.unlink()
 
 
 class Hostile:

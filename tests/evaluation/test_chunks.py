@@ -40,7 +40,7 @@ def changed(path: Path, **values) -> None:
 FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "empty": (lambda path: path.write_text(""), "has 0 samples"),
     "short": (lambda path: path.write_text("".join(lines_of(path)[:3])), "has 3 samples"),
-    "torn": (lambda path: path.write_bytes(path.read_bytes()[:-9]), "has 5 samples"),
+    "torn": (lambda path: path.write_bytes(path.read_bytes()[:-9]), "cannot be read"),
     "junk": (lambda path: path.write_text("{" * 9 + "\n" + "".join(lines_of(path)[1:])), "line 1: not JSON"),
     "no text": (lambda path: path.write_bytes(b"\xff" + path.read_bytes()), "cannot be read"),
     "deep": (
