@@ -64,7 +64,7 @@ class CsvRows:
     def _records(self, file: BinaryIO) -> Iterator[tuple[int, list[str] | RowError]]:
         """(where it begins in the file, its cells or what is wrong with it) of every record that is not a blank line.
 
-        Raises DataError for a quote that nothing closes: all lines behind it would be one cell.
+        Raises DataError for a quote that nothing closes, or another row's: the lines behind it would be one cell.
         """
         lines = _CountedLines(file)
         reader = csv.reader(lines, delimiter=self._delimiter, strict=True)
@@ -80,6 +80,11 @@ class CsvRows:
                     raise DataError(
                         f"{self._path}: the row that begins in line {line:,} opens a quote that nothing closes: all lines behind "
                         "it would be one cell. Close it, and double quotes inside a quoted cell"
+                    ) from error
+                if reader.line_num > line:
+                    raise DataError(
+                        f"{self._path}: the row that begins in line {line:,} opens a quote that line {reader.line_num:,} closes in the "
+                        "middle of a cell: the lines between would be lost. Close it, and double quotes inside a quoted cell"
                     ) from error
                 record = RowError("unreadable_row", f"no row of a table: {str(error).partition(' - ')[0]}")
             if record:
