@@ -72,6 +72,19 @@ def test_a_killed_worker_costs_its_unfinished_chunk_only_and_the_same_command_go
     assert content(tmp_path / "small+data=test") == content(whole)
 
 
+def test_workers_find_what_is_named_from_the_working_directory(
+    small_eval, whole, tmp_path, gmpo_vl, monkeypatch, content
+):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.chdir(tmp_path)
+    relative = [os.path.relpath(a, tmp_path) if isinstance(a, Path) else a for a in small_eval]
+    assert relative != small_eval
+    gmpo_vl(*relative, "--out", "out", "--workers", 2)
+    found = content(tmp_path / "out" / "small+data=test")
+    apart = [name for name, said in content(whole).items() if found[name] != said]
+    assert sorted(apart) == ["plan.json", "results.json"], "they name the paths"
+
+
 def test_two_shards_merged_equal_the_whole_run_in_one_folder_or_two(
     small_eval, whole, tmp_path, gmpo_vl, content
 ):
