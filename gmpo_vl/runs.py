@@ -1,4 +1,4 @@
-"""A run's folder and its file formats: the only reader and writer of them (docs/formats.md)."""
+"""A run's folder, an evaluation's and a study's, and the formats of their files (docs/formats.md)."""
 
 from __future__ import annotations
 
