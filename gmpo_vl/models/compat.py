@@ -70,7 +70,12 @@ def _with_old_names(config: dict[str, Any]) -> dict[str, Any]:
             old["rope_scaling"] = None
     if "num_local_experts" in config:
         old["num_experts"] = config["num_local_experts"]
-    return old | config
+    whole = old | config
+    if (
+        "rope_type" in rope
+    ):  # 5.x writes its older name beside it once, and not again when the model was loaded from here
+        whole["rope_parameters"] = {key: value for key, value in rope.items() if key != "type"}
+    return whole
 
 
 def check_config(folder: Path) -> None:

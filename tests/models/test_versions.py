@@ -10,8 +10,9 @@ import pytest
 import versions
 
 from gmpo_vl.files import write_json
-from gmpo_vl.models.compat import TRANSFORMERS_5, complete_config, with_old_names
+from gmpo_vl.models.compat import TRANSFORMERS_5, complete_config, save_pretrained, with_old_names
 from gmpo_vl.models.loading import load_model, model_config
+from gmpo_vl.models.tiny import save_tiny
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.filterwarnings("ignore:prompts are not shared")
@@ -100,3 +101,11 @@ def test_what_a_config_says_already_stays():
         "rope_scaling": None,
         "partial_rotary_factor": 0.5,
     }
+
+
+def test_a_model_that_was_loaded_is_saved_as_the_file_it_came_from(tmp_path):
+    """A run that goes on writes the same config.json as one that was never stopped."""
+    first, again = tmp_path / "first", tmp_path / "again"
+    save_pretrained(load_model(save_tiny(tmp_path / "start")), first)
+    save_pretrained(load_model(first), again)
+    assert (again / "config.json").read_text() == (first / "config.json").read_text()
