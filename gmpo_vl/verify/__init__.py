@@ -23,6 +23,7 @@ __all__ = ["Gold", "Verdict", "parse_gold", "verify", "verify_batch"]
 
 Profile = Literal["strict", "paper"]
 GoldLike = str | float | Sequence[str | float] | Gold
+_NOTHING = Extracted(None)
 _log = logging.getLogger(__name__)
 
 
@@ -92,7 +93,7 @@ def verify_batch(
 
 def _judge(spec: Gold, response: str, profile: Profile, benchmark: str, answer_in: str) -> Verdict:
     start = perf_counter()
-    found, outcome = Extracted(None), "error"
+    found, outcome = _NOTHING, "error"
     try:
         if profile == "paper":
             grader: paper.Grader = "mathruler" if benchmark.startswith("geometry3k") else "gmpo"

@@ -183,8 +183,8 @@ def judge_letters(gold: str, answer: str) -> str | None:
     """`equal` where gold and answer name the same set of options (`AD`, `A and D`, `D, A`), `hedged` for `A or D`; None where
     the gold is no such set, or the answer none.
     """
-    ours, glued = several(gold), bare(gold)
-    if ours is None or (glued.isalpha() and list(glued) != sorted(glued)):  # BAD is a word
+    ours = several(gold)
+    if ours is None or ((glued := bare(gold)).isalpha() and list(glued) != sorted(glued)):  # BAD is a word
         return None
     if ours == several(answer):
         return "equal"

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from numbers import Number
 
 from gmpo_vl.data.answers import TYPES, check_tolerance, written
@@ -25,6 +25,14 @@ class Gold:
     type: str | None = None
     tolerance: float | None = None
     choices: tuple[str, ...] = ()
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        """Kept, since a gold is looked up in several caches for each answer."""
+        return hash((self.alternatives, self.type, self.tolerance, self.choices))
 
 
 def parse_gold(gold: str | float | Sequence[str | float] | Gold) -> Gold:

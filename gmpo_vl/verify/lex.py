@@ -32,6 +32,7 @@ _SIGNS = {"**": "^", "==": "="}
 _JOINTS = {"land": "and", "lor": "or"}
 _CUP = re.compile(r"\s(?<=[\])]\s)U\s*[(\[]")
 _SPACE = re.compile(r"\s*")
+_LETTERS = re.compile(r"[a-zA-Z]+")
 
 _IGNORED = frozenset(
     (
@@ -99,17 +100,30 @@ _MULTIPLES = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _LONGEST_PRODUCT = 4  # letters in a row that may be a product of symbols; longer ones are a word
 
 
-def lex(text: str, letter_units: bool = True) -> list[Token]:
-    """Tokens of a normalised text. letter_units: letters after a number may name a unit without being set as text.
+def lex(text: str) -> tuple[list[Token], list[Token]]:
+    """Tokens of a normalised text, twice: where letters after a number may name a unit, and where they only may if set as text.
 
     Raises Unreadable for signs outside the grammar and for what exceeds the bounds.
     """
     if len(text) > MAX_CHARS:
         raise Unreadable("too long")
-    tokens = fold_units(_lex(text, in_text=False, depth=0), letter_units)
+    if (
+        (first := _LETTERS.match(text))
+        and "=" not in text
+        and "\\" not in text
+        and _letters(first[0], False, False)[0].kind == "word"
+    ):
+        raise Unreadable("a word at the start, which names no value")  # most sentences
+    written = _lex(text, in_text=False, depth=0)
+    tokens = fold_units(written)
     if len(tokens) > MAX_TOKENS:
         raise Unreadable("too many tokens")
-    return tokens
+    if "unit" not in {token.kind for token in tokens}:
+        return tokens, tokens
+    symbols = fold_units(written, letters_too=False)
+    if len(symbols) > MAX_TOKENS:
+        raise Unreadable("too many tokens")
+    return tokens, symbols
 
 
 def _lex(text: str, in_text: bool, depth: int) -> list[Token]:
@@ -123,7 +137,8 @@ def _lex(text: str, in_text: bool, depth: int) -> list[Token]:
         if match is None:
             raise Unreadable(f"the sign {text[at:].lstrip()[:1]!r}")
         kind, at = match.lastgroup, match.end()
-        piece, spaced = match[kind or 0], spaced or bool(match[1])
+        space, piece = match.group(1, kind or 0)
+        spaced = spaced or space != ""
         if kind == "cmd":
             found, at, after = _command(text, at, piece, spaced, depth)
             tokens += found

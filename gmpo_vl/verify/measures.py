@@ -108,7 +108,6 @@ def _in_one_unit(text: str) -> str | None:
     return rf"({parts[0].replace(',', '')}*{factor}+{parts[2].replace(',', '')})\text{{ {parts[3]}}}"
 
 
-@lru_cache(maxsize=20_000)
 def counted(text: str) -> str | None:
     """`30 cups` and `75g` as a number and what it counts, which the grammar reads as a product; None for anything else.
 

@@ -58,10 +58,7 @@ def readings(text: str) -> tuple[Node, ...]:
     """The trees of a normalised text, one or two: `2 mg` is a measure, and a product. Raises Unreadable."""
     if len(text) < _MAX_DIGITS and text.isdecimal() and text.isascii():  # most answers
         return (num(int(text), text),)
-    tokens = lex(text)
-    if "unit" not in {token.kind for token in tokens}:
-        return (Parser(tokens).whole(),)
-    symbols = lex(text, letter_units=False)
+    tokens, symbols = lex(text)
     if symbols == tokens:
         return (Parser(tokens).whole(),)
     try:
@@ -128,8 +125,10 @@ class Parser(Reader):
         n = 0
         while self.kind(n) == "word":
             n += 1
+        if not 0 < n <= _MAX_WORDS or self.peek(n) not in ("=", "approx"):
+            return None
         words = [self.peek(k).lower() for k in range(n)]
-        if not 0 < n <= _MAX_WORDS or self.peek(n) not in ("=", "approx") or not _NO_NAME.isdisjoint(words):
+        if not _NO_NAME.isdisjoint(words):
             return None
         self.i += n
         return Node("sym", (" ".join(words),))
@@ -165,21 +164,13 @@ class Parser(Reader):
         return node
 
     def term(self) -> Node:
-        if op := self.take("-", "+", "pm", "mp"):
-            self.deeper()
-            node = self.term()
-            self.depth -= 1
-            return node if op == "+" else Node("neg", (node,)) if op == "-" else Node(op, (num(0), node))
-        if self.take("\\$"):
-            amount = self.term()
-            self.take("dollar^1")  # $5 USD
-            return Node("unit", (amount, "dollar^1"))
+        if op := self.take("-", "+", "pm", "mp", "\\$"):
+            return self.amount() if op == "\\$" else self.signed_term(op)
         node = self.factor()
         while True:
-            if self.take("/"):
-                node = Node("div", (node, self.letters() or self.signed_factor()))
-            elif self.take("*"):
-                node = Node("mul", (node, self.signed_factor()))
+            if op := self.take("/", "*"):
+                under = self.letters() if op == "/" else None
+                node = Node("div" if op == "/" else "mul", (node, under or self.signed_factor()))
             elif self.is_times_sign():
                 self.i += 1
                 node = Node("mul", (node, self.signed_factor()))
@@ -187,6 +178,17 @@ class Parser(Reader):
                 node = Node("mul", (node, self.factor()))
             else:
                 return node
+
+    def signed_term(self, sign: str) -> Node:
+        self.deeper()
+        node = self.term()
+        self.depth -= 1
+        return node if sign == "+" else Node("neg", (node,)) if sign == "-" else Node(sign, (num(0), node))
+
+    def amount(self) -> Node:
+        amount = self.term()
+        self.take("dollar^1")  # $5 USD
+        return Node("unit", (amount, "dollar^1"))
 
     def letters(self) -> Node | None:
         """The denominator of `t/RC`: letters written together divide together; None for anything else."""
@@ -221,9 +223,9 @@ class Parser(Reader):
 
     def mixed(self) -> Node | None:
         r"""`1\frac{4}{5}`, `4 4/11`: a whole number and a proper fraction of whole numbers; None for anything else."""
-        if self.peek(1) != "frac" and self.kind(1) != "num":
+        if self.kind() != "num" or (self.peek(1) != "frac" and self.kind(1) != "num"):
             return None
-        if self.kind() != "num" or not self.peek().isdecimal() or len(self.peek()) > 20:
+        if not self.peek().isdecimal() or len(self.peek()) > 20:
             return None
         start, whole = self.i, int(self.peek())
         self.i += 1

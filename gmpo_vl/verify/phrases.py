@@ -97,7 +97,6 @@ _MEASURE = re.compile(r" ((?:square |cubic )?([A-Za-z]+))")
 _FORMULA = re.compile(r"[\d=<>+*/^_|{}\[\]\\]")
 
 
-@lru_cache(maxsize=20_000)
 def said(text: str) -> str | None:
     """The one number of a sentence, with its unit (`The trip took 35 minutes.`); None for anything less plain."""
     flat = " ".join(TEXT_GROUP.sub(r" \1 ", text).split())
@@ -119,7 +118,6 @@ _COUNTED = re.compile(r"(?<=[\d)])(?:(?: ?/ ?| )[A-Za-z]{3,})+")
 _BEFORE = re.compile(r"[A-Za-z]{2,}(?: [A-Za-z]+)* (?=\d)")
 
 
-@lru_cache(maxsize=20_000)
 def worked(text: str) -> str | None:
     """The sum that `3 boxes * 20 pens/box = 60 pens` works out, without what it counts; None for anything else. Its links are
     still to be checked.

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 
@@ -34,11 +34,13 @@ class _Pair(NamedTuple):
 class Node(_Pair):
     """(op, args); the arguments are nodes, tuples of nodes and plain values."""
 
-    @cached_property
+    @property
     def summary(self) -> Summary:
+        return _OF_A_NUMBER if self.op == "num" else self._summary
+
+    @cached_property
+    def _summary(self) -> Summary:
         """Found in one walk, at the first question."""
-        if self.op == "num":
-            return _OF_A_NUMBER
         ops: set[str] = set()
         leaves: dict[str, set[str]] = {"sym": set(), "const": set(), "fn": set()}
         stack, slow = [self], 0
@@ -54,7 +56,13 @@ class Node(_Pair):
             elif type(part) is tuple:
                 stack.extend(part)
         names = {op: frozenset(found) for op, found in leaves.items()}
-        return Summary(frozenset(ops), names["sym"], names["const"], names["fn"], slow)
+        return _shared(Summary(frozenset(ops), names["sym"], names["const"], names["fn"], slow))
+
+
+@lru_cache(maxsize=4_000)
+def _shared(summary: Summary) -> Summary:
+    """One object for all trees with the same summary: cached trees are many, and the garbage collector goes through them."""
+    return summary
 
 
 _OF_A_NUMBER = Summary(frozenset({"num"}), frozenset(), frozenset(), frozenset(), 0)
@@ -65,6 +73,12 @@ INFINITY = Node("const", ("infty",))
 
 def num(value: int | Fraction, written: str = "") -> Node:
     return Node("num", (value if type(value) is Fraction else Fraction(value), written))
+
+
+def decimal(digits: str) -> Fraction:
+    """The value of digits with or without decimals: 2.50 as 5/2."""
+    whole, _, decimals = digits.partition(".")
+    return Fraction(int(whole + decimals), 10 ** len(decimals)) if decimals else Fraction(int(whole))
 
 
 def contains(node: Node, ops: Iterable[str]) -> bool:

@@ -154,6 +154,7 @@ def unit_of(word: str, as_text: bool) -> str | None:
 
 
 _WRITTEN_AS = frozenset(("word", "short", "name"))
+_OF_NOTHING = ([Token("cmd", "min", True)], [Token("cmd", "sec", True)])  # no functions: 5 min
 
 
 def fold_units(tokens: list[Token], letters_too: bool = True) -> list[Token]:
@@ -161,11 +162,13 @@ def fold_units(tokens: list[Token], letters_too: bool = True) -> list[Token]:
 
     letters_too: also letters that are not set as text (2 mg), which are a product of symbols otherwise.
     """
+    if _WRITTEN_AS.isdisjoint({token.kind for token in tokens}) and tokens[-1:] not in _OF_NOTHING:
+        return tokens  # no letters, no units
     if not letters_too:
         tokens = [part for token in tokens for part in (letters(token) if token.kind == "short" else [token])]
     out: list[Token] = []
     i = 0
-    if tokens and tokens[-1] in (Token("cmd", "min", True), Token("cmd", "sec", True)):  # of nothing: 5 min
+    if tokens[-1:] in _OF_NOTHING:
         tokens = [*tokens[:-1], Token("word", tokens[-1].text, True)]
     while i < len(tokens):
         if out and tokens[i].kind in _WRITTEN_AS and _ends_value(out[-1]):
@@ -183,10 +186,13 @@ def fold_units(tokens: list[Token], letters_too: bool = True) -> list[Token]:
     return out
 
 
+_CLOSING = frozenset((")", "}", "]", "|", "pi", "%"))
+
+
 def _ends_value(token: Token) -> bool:
     return (
         token.kind == "num"
-        or token.text in (")", "}", "]", "|", "pi", "%")
+        or token.text in _CLOSING
         or (token.kind == "name" and token.text in "ei")
     )
 

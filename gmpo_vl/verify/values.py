@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from fractions import Fraction
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, product
 
 from gmpo_vl.verify.compare import same
 from gmpo_vl.verify.measures import counted, metres, spelled
@@ -18,7 +17,7 @@ from gmpo_vl.verify.ranges import ends, is_range, same_time, time_of_day
 from gmpo_vl.verify.sense import is_coefficient
 from gmpo_vl.verify.texts import TEXT_GROUP, bare, is_turned, is_wordy, same_words, squeezed
 from gmpo_vl.verify.tokens import Unreadable
-from gmpo_vl.verify.tree import Node, constants, contains, num, symbols
+from gmpo_vl.verify.tree import Node, constants, contains, decimal, num, symbols
 
 _THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
 _SAID = r"(?:the\s+|final\s+)*(?:answer|result|value)\s*(?:is|=|:)+\s*|(?:approximately|about|exactly)\s+"
@@ -47,7 +46,7 @@ def judge_value(alternative: str, kind: str, leeway: Leeway, answer: str) -> str
     if answer == alternative:
         return "equal"
     if leeway == EXACT and _PLAIN_NUMBER.fullmatch(answer) and _PLAIN_NUMBER.fullmatch(alternative):
-        return "equal" if _plain_value(answer) == _plain_value(alternative) else "different"  # most answers
+        return "equal" if _same_number(answer, alternative) else "different"  # most answers
     if (
         _PLAIN_NUMBER.fullmatch(alternative)
         and ":" not in answer
@@ -81,8 +80,8 @@ def _judge_trees(gold: str, leeway: Leeway, answer: str) -> str:
     if not left:
         return "undecided"
     undecided = False
-    for two in chain(right, _more_trees(answer)):
-        for one in left:
+    for found in (trees, _more_trees):  # a second look at the text only where the first one is not enough
+        for one, two in product(left, found(answer)):
             try:
                 if _same(one, two, leeway):
                     return "equal"
@@ -124,8 +123,14 @@ def _same_row(gold: str, answer: str) -> bool:
         len(ours) > 1
         and len(ours) == len(theirs)
         and all(_PLAIN_NUMBER.fullmatch(item) for item in ours + theirs)
-        and all(_plain_value(one) == _plain_value(two) for one, two in zip(ours, theirs))
+        and all(_same_number(one, two) for one, two in zip(ours, theirs))
     )
+
+
+def _same_number(one: str, two: str) -> bool:
+    if "." not in one and "." not in two:
+        return int(one) == int(two)
+    return _plain_value(one) == _plain_value(two)
 
 
 def _plain_value(text: str) -> tuple[int, str]:
@@ -205,14 +210,14 @@ def _node_type(node: Node) -> str:
 @lru_cache(maxsize=20_000)
 def trees(text: str) -> tuple[Node, ...]:
     """How a text can be read: `1,234` is a number or a list. Empty when it cannot be."""
-    return tuple(chain.from_iterable(_read(text)))
-
-
-@lru_cache(maxsize=20_000)
-def _read(text: str) -> list[tuple[Node, ...]]:
     if _PLAIN_NUMBER.fullmatch(text):  # the grammar's tree of most answers, without its cost
-        value = num(Fraction(text.removeprefix("-")), text.removeprefix("-"))
-        return [(Node("neg", (value,)) if text[0] == "-" else value,)]
+        value = num(decimal(text.removeprefix("-")), text.removeprefix("-"))
+        return (Node("neg", (value,)) if text[0] == "-" else value,)
+    read = _read(text)
+    return read[0] if len(read) == 1 else tuple(chain.from_iterable(read))
+
+
+def _read(text: str) -> list[tuple[Node, ...]]:
     clean = spelled(normalise(text))
     lead = _LEAD.match(clean)
     clean = clean[lead.end() :] if lead else clean
@@ -235,6 +240,8 @@ def _number_word(text: str) -> str:
 def _gold_trees(text: str) -> tuple[Node, ...]:
     """A gold has one reading: 1,234 is a number. Only 80m or 80 mg, a product and a measure, have two."""
     clean = spelled(normalise(text))
+    if _PLAIN_NUMBER.fullmatch(text):
+        return trees(text)
     found = next(iter(_read(text)), ())
     if is_coefficient(clean):
         return found[-1:]
