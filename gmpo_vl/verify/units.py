@@ -190,11 +190,7 @@ _CLOSING = frozenset((")", "}", "]", "|", "pi", "%"))
 
 
 def _ends_value(token: Token) -> bool:
-    return (
-        token.kind == "num"
-        or token.text in _CLOSING
-        or (token.kind == "name" and token.text in "ei")
-    )
+    return token.kind == "num" or token.text in _CLOSING or (token.kind == "name" and token.text in "ei")
 
 
 def _rate(tokens: list[Token], i: int) -> tuple[str, int]:
