@@ -1,5 +1,6 @@
 """What is refused before Ray starts, and that EasyR1 is the one this engine knows."""
 
+import importlib.util
 import os
 import shutil
 from pathlib import Path
@@ -148,6 +149,17 @@ def test_a_folder_that_another_run_has_is_refused_before_ray(make_config, tmp_pa
         driver.train(make_config())
     assert not ray.is_initialized()
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_ray_s_processes_import_nothing_from_the_working_directory(make_config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").touch()
+    driver.start_ray(make_config())
+    try:
+        assert ray.get(ray.remote(lambda: importlib.util.find_spec("mine") is None).remote())
+    finally:
+        ray.shutdown()
+    assert os.getcwd() == str(tmp_path)
 
 
 def test_easyr1_s_own_losses_keep_their_settings(make_config):

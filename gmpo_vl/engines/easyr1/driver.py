@@ -25,6 +25,7 @@ from gmpo_vl.locks import locked
 from gmpo_vl.manifest import check_model_files
 from gmpo_vl.models.loading import model_folder
 from gmpo_vl.models.prompts import PromptSet
+from gmpo_vl.processes import away_from_working_directory
 from gmpo_vl.runs import Run
 
 # What every process is started with: EasyR1's own choices (verl/trainer/main.py).
@@ -93,13 +94,17 @@ def _train(config: Config) -> Run:
 
 def start_ray(config: Config) -> bool:
     """Join the cluster that RAY_ADDRESS names, or start one here. Returns whether it has no GPU at all: then a run is a
-    trial on CPUs (cpu.py), and is told so."""
+    trial on CPUs (cpu.py), and is told so.
+
+    Ray puts the working directory first on its processes' module path: that is not where the run was started.
+    """
     wanted = config.trainer.nnodes * config.trainer.n_gpus_per_node
     processes = wanted + config.worker.reward.num_cpus  # EasyR1 gives each GPU's process one CPU
     environment = dict(ENVIRONMENT)
     here = torch.cuda.device_count()
     if "RAY_ADDRESS" in os.environ:
-        ray.init(runtime_env={"env_vars": environment})
+        with away_from_working_directory():
+            ray.init(runtime_env={"env_vars": environment})
         cpu = False
     else:
         cpu = here == 0
@@ -107,13 +112,14 @@ def start_ray(config: Config) -> bool:
             environment |= {"OMP_NUM_THREADS": "1"}
             os.environ.setdefault("RAY_agent_register_timeout_ms", "120000")
             os.environ.setdefault("RAY_worker_niceness", "0")  # else behind everything else that runs here
-        ray.init(
-            address="local",  # otherwise Ray joins a cluster that somebody started on this machine
-            num_gpus=wanted if cpu else here,
-            num_cpus=processes if cpu else None,
-            include_dashboard=False,
-            runtime_env={"env_vars": environment},
-        )
+        with away_from_working_directory():
+            ray.init(
+                address="local",  # otherwise Ray joins a cluster that somebody started on this machine
+                num_gpus=wanted if cpu else here,
+                num_cpus=processes if cpu else None,
+                include_dashboard=False,
+                runtime_env={"env_vars": environment},
+            )
     if cpu:
         sampler = f"vLLM {version('vllm')}" if vllm_is_for_cpus() else "transformers"
         print(f"no GPU here: a trial on the CPU (gloo, SDPA, rollouts by {sampler})", flush=True)
