@@ -1,6 +1,6 @@
 """Kills train, eval, convert and study at every change they make to the disk, and lets the same command go on.
 
-    python tests/kill_campaign.py [COMMAND ...] [--every K] [--folder WORK]
+    python tests/kill_campaign.py [COMMAND ...] [--every K] [--first J] [--folder WORK]
 
 What then lies on the disk must equal what an undisturbed command leaves: metrics (but times), rollouts, pictures, checkpoints
 and samples to the byte, and nothing beside them. Prints for each command how many changes it makes, how many kills there were
@@ -66,8 +66,8 @@ def files_of(folder: Path) -> Files:
     return found
 
 
-def campaign(name: str, case: Case, folder: Path, log: Path, every: int) -> int:
-    """Runs a case with a kill at each k-th change. Returns how many were not made good for."""
+def campaign(name: str, case: Case, folder: Path, log: Path, kills_at: slice) -> int:
+    """Runs a case with a kill at each change of `kills_at` (from 1 on). Returns how many were not made good for."""
 
     def attempt(kill_at: int) -> tuple[int, Files, int, Files, int]:
         """How the first command ended, what it left undisturbed; how the one after it ended, what is left; the first's changes."""
@@ -91,7 +91,7 @@ def campaign(name: str, case: Case, folder: Path, log: Path, every: int) -> int:
     _, first, code, whole, total = attempt(0)
     assert code == 0, log.read_text()
     wrong = kills = 0
-    for kill_at in range(1, total + 1, every):
+    for kill_at in range(total + 1)[kills_at]:
         ended, _, code, files, _ = attempt(kill_at)
         kills += 1
         assert ended != 0, f"{name}: change {kill_at} did not come"
@@ -254,7 +254,7 @@ def warm_up() -> None:
     import gmpo_vl.study.protocol  # noqa: F401
 
 
-def run(names: Sequence[str], every: int, work: Path) -> int:
+def run(names: Sequence[str], kills_at: slice, work: Path) -> int:
     inputs, folder, log = work / "inputs", work / "folder", work / "log.txt"
     inputs.mkdir(parents=True, exist_ok=True)
     os.environ.update(HF_DATASETS_CACHE=str(work / "cache"), HF_HUB_OFFLINE="1")
@@ -263,7 +263,7 @@ def run(names: Sequence[str], every: int, work: Path) -> int:
     cases = {}
     for part in (training, evaluation, conversion, study):
         cases |= part(inputs, folder)
-    return sum(campaign(name, cases[name], folder, log, every) for name in names or cases)
+    return sum(campaign(name, cases[name], folder, log, kills_at) for name in names or cases)
 
 
 if __name__ == "__main__":
@@ -274,7 +274,11 @@ if __name__ == "__main__":
         "commands", nargs="*", help="train, train-again, train-stopped, eval, convert, ... (all)"
     )
     parser.add_argument("--every", type=int, default=1, help="only each k-th change (1)")
+    parser.add_argument(
+        "--first", type=int, default=1, help="from this change on, so that two can share the work (1)"
+    )
     parser.add_argument("--folder", type=Path, help="where to work (a temporary folder)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        sys.exit(1 if run(options.commands, options.every, options.folder or Path(temporary)) else 0)
+        kills_at = slice(options.first, None, options.every)
+        sys.exit(1 if run(options.commands, kills_at, options.folder or Path(temporary)) else 0)
