@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import threading
 import unicodedata
@@ -28,6 +29,20 @@ def append_bytes(path: Path, lines: bytes) -> None:
         with naming(path), path.open("a+b") as file:
             _end_with_a_line(file)
             file.write(lines)
+
+
+def append_once(path: Path, lines: bytes) -> None:
+    """As `append_bytes`, but for the first of the lines that stand at the file's end already: of a process that was killed
+    before it removed them where they come from."""
+    if not lines:
+        return
+    lines += b"" if lines.endswith(b"\n") else b"\n"
+    with naming(path), path.open("a+b") as file:
+        _end_with_a_line(file)
+        file.seek(max(0, file.tell() - 2 * len(lines)))
+        there = b"\n" + file.read()
+        ends = [0, *(match.end() for match in re.finditer(b"\n", lines))]
+        file.write(lines[max(end for end in ends if there.endswith(b"\n" + lines[:end])) :])
 
 
 def _end_with_a_line(file: BinaryIO) -> None:

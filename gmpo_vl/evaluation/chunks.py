@@ -11,7 +11,8 @@ from contextlib import suppress
 from typing import Any
 
 from gmpo_vl.rollout.seeds import sample_seed
-from gmpo_vl.runs import EvaluationFolder, read_samples
+from gmpo_vl.runs import EvaluationFolder
+from gmpo_vl.samples import read_samples
 
 
 def count_of_chunks(plan: dict[str, Any]) -> int:

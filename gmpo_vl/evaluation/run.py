@@ -37,7 +37,8 @@ from gmpo_vl.files import write_json
 from gmpo_vl.models.processing import Processor, load_processor
 from gmpo_vl.models.prompts import PromptSet, PromptSettings, load_prompts
 from gmpo_vl.rollout.types import Sampling
-from gmpo_vl.runs import EvaluationFolder, store_image
+from gmpo_vl.runs import EvaluationFolder
+from gmpo_vl.samples import store_image
 
 Shard = tuple[int, int]  # (i, k): the i-th of k, counted from 1
 
