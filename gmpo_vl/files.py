@@ -39,7 +39,7 @@ def append_once(path: Path, lines: bytes) -> None:
     lines += b"" if lines.endswith(b"\n") else b"\n"
     with naming(path), path.open("a+b") as file:
         _end_with_a_line(file)
-        file.seek(max(0, file.tell() - 2 * len(lines)))
+        file.seek(max(0, file.seek(0, os.SEEK_END) - 2 * len(lines)))
         there = b"\n" + file.read()
         ends = [0, *(match.end() for match in re.finditer(b"\n", lines))]
         file.write(lines[max(end for end in ends if there.endswith(b"\n" + lines[:end])) :])

@@ -53,8 +53,8 @@ def check_lock(folder: Path) -> None:
 
 
 class _Lock:
-    """The file `lock`, and the folder itself where the file system can lock one: then deleting the file lets nobody in. On a
-    network's file system it often cannot; there the file's inode tells."""
+    """The file `lock`, and the folder itself, so that deleting the file lets nobody in. On a network's disk a folder's lock is
+    known to this machine at most; for processes of others the file's inode tells."""
 
     def __init__(self, folder: Path, way_out: str, shared: bool):
         self.folder, self.path = folder.absolute(), folder.absolute() / "lock"

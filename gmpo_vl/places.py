@@ -24,7 +24,8 @@ def in_words(error: BaseException) -> str:
     said = _IN_WORDS.get(error.errno or 0) if isinstance(error, OSError) and error.filename else None
     if said is None or not isinstance(error, OSError):
         return str(error)
-    name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else str(error.filename)
+    found = error.filename2 or error.filename  # what a file is renamed to stands in its way
+    name = os.fsdecode(found) if isinstance(found, str | bytes) else str(found)
     return f"{name if len(name) <= 300 else f'{name[:300]}...'}: {said} ({error.strerror})"
 
 

@@ -220,6 +220,16 @@ class EvaluationFolder:
         self.images = self.folder / "images"
         self.chunks = self.folder / "chunks"
 
+    def create(self) -> EvaluationFolder:
+        """Make the folders. Raises OSError with a sentence where something stands in the place of what is written."""
+        for folder in (self.images, self.chunks):
+            make_folder(folder)
+        for path in (self.plan_file, self.samples_file, self.results_file, self.timing_file):
+            check_file(path)
+        for _, path in numbered(self.chunks, "", ".jsonl"):
+            check_file(path)
+        return self
+
     @property
     def finished(self) -> bool:
         return self.results_file.exists()
@@ -334,7 +344,7 @@ class StudyFolder:
 
     def begin(self, study: str, plan: dict[str, Any]) -> None:
         """Write the study's file as it was given, and its plan."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         write_text(self.study_file, study)
         write_json(self.plan_file, plan)
 

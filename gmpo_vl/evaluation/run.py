@@ -161,12 +161,11 @@ def model_hash(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def open_folder(job: Job, out: Path) -> EvaluationFolder:
+def open_folder(job: Job, place: Path) -> EvaluationFolder:
     """The evaluation's folder, new or begun. Raises ValueError where one was begun under another plan."""
-    folder = EvaluationFolder(out / job.protocol.name)
+    folder = EvaluationFolder(place).create()
     begun = folder.plan()
     if begun is None:
-        folder.images.mkdir(parents=True, exist_ok=True)
         write_json(folder.plan_file, job.plan)
     elif differences := differing(begun, job.plan):
         raise ValueError(
