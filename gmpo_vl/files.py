@@ -195,17 +195,17 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def can_be_a_path(text: str) -> bool:
+    """Does a file system take it, and is it what it looks like? No control characters, none that turn or hide others."""
+    shown = all(unicodedata.category(letter) not in ("Cc", "Cf", "Cs", "Zl", "Zp") for letter in text)
+    sizes = [len(part.encode("utf-8", "surrogatepass")) for part in PurePath(text).parts]
+    return bool(text.strip()) and shown and max(sizes, default=0) <= 255 and sum(sizes) <= 2000
+
+
 def names_a_folder(text: str) -> bool:
-    """Does FOLDER/text lie in FOLDER, below it, whatever the text? And is it free of control characters?"""
+    """Does FOLDER/text lie in FOLDER, below it, whatever the text? And can it be a path?"""
     path = PurePath(text)
-    shown = all(unicodedata.category(letter) not in ("Cc", "Cs", "Zl", "Zp") for letter in text)
-    return (
-        bool(text.strip())
-        and bool(path.parts)
-        and not path.is_absolute()
-        and ".." not in path.parts
-        and shown
-    )
+    return can_be_a_path(text) and bool(path.parts) and not path.is_absolute() and ".." not in path.parts
 
 
 def numbered(folder: Path, before: str, after: str = "") -> list[tuple[int, Path]]:
