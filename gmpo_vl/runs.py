@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import pairwise
@@ -82,6 +82,21 @@ class Run:
         if not self.metrics_file.exists():
             return []
         return [_figures(self.metrics_file, *line) for line in numbered_jsonl(self.metrics_file)]
+
+    def disorder(self) -> list[str]:
+        """Lines of metrics.jsonl whose step came before, or is before one that came, a sentence each: two runs wrote them, or
+        somebody put them together."""
+        found: list[str] = []
+        lines: dict[int, int] = {}
+        for number, row in numbered_jsonl(self.metrics_file) if self.metrics_file.exists() else ():
+            step = _figures(self.metrics_file, number, row)["step"]
+            where = f"{self.metrics_file}, line {number}: step {step}"
+            if step in lines:
+                found.append(f"{where} again, as in line {lines[step]}")
+            elif lines and step < max(lines):
+                found.append(f"{where} after step {max(lines)}")
+            lines.setdefault(step, number)
+        return found
 
     def missing_steps(self, last: int | None = None) -> str:
         """Steps up to `last` that metrics.jsonl has no line of, as "3, 5-9"; empty where none is missing.
@@ -355,6 +370,11 @@ class StudyFolder:
 
     def write_chosen(self, chosen: list[dict[str, Any]]) -> None:
         write_json(self.chosen_file, {"chosen": chosen})
+
+
+def few(lines: Sequence[str], most: int = 3) -> list[str]:
+    """The first ones, and how many more there are."""
+    return [*lines[:most], *([f"and {len(lines) - most:,} more lines"] if len(lines) > most else [])]
 
 
 def _remove_folder(folder: Path) -> None:
