@@ -341,6 +341,15 @@ def test_a_line_that_cannot_be_written_names_its_file(run, go_on, monkeypatch):
     assert [line["step"] for line in run.read_metrics()] == [0, 1, 2, 3, 4, 5]
 
 
+def test_a_curve_that_two_runs_wrote_is_not_gone_on_with_in_silence(run, go_on):
+    lines = run.metrics_file.read_text().splitlines(keepends=True)
+    run.metrics_file.write_text("".join([*lines[:3], lines[1], *lines[3:]]))
+    code, said = go_on()
+    assert code == 0
+    assert f"WARNING: {run.metrics_file}, line 4: step 1 again, as in line 2" in said
+    assert "hole" not in said
+
+
 # --- the probe --------------------------------------------------------------------------------------------------------
 def test_a_probe_that_is_not_what_it_was_is_not_measured_on(run, go_on):
     content = run.probe_file.read_bytes()
