@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -61,6 +62,7 @@ class _Lock:
         self.way_out, self.shared = way_out, shared
         self.of_folder, self.of_file = -1, -1  # descriptors
         self.held = False
+        self.checking = threading.Lock()
 
     def take(self) -> None:
         self.of_folder = os.open(self.folder, os.O_RDONLY | os.O_CLOEXEC)
@@ -114,20 +116,21 @@ class _Lock:
             return "another process"
 
     def check(self) -> None:
-        if not _is(self.of_folder, os.stat, self.folder):
-            raise FolderInUse(
-                f"{self.folder} is no longer the folder that this process works in: it was moved or deleted. This process "
-                "stops, before it writes into another one"
-            )
-        if _is(self.of_file, os.lstat, self.path):
-            return
-        if os.path.lexists(self.path):
-            raise FolderInUse(
-                f"{self.folder} is in use by {self._holder()} as well: its file `lock` is another than this process has "
-                "locked. This process stops, before the two write over each other"
-            )
-        self._close_file()
-        self._take_file()
+        with self.checking:  # threads store pictures
+            if not _is(self.of_folder, os.stat, self.folder):
+                raise FolderInUse(
+                    f"{self.folder} is no longer the folder that this process works in: it was moved or deleted. This process "
+                    "stops, before it writes into another one"
+                )
+            if _is(self.of_file, os.lstat, self.path):
+                return
+            if os.path.lexists(self.path):
+                raise FolderInUse(
+                    f"{self.folder} is in use by {self._holder()} as well: its file `lock` is another than this process has "
+                    "locked. This process stops, before the two write over each other"
+                )
+            self._close_file()
+            self._take_file()
 
     def release(self) -> None:
         """Unlocks, where no other process has the same open files. The file stays, and says nothing then."""

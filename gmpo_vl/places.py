@@ -8,6 +8,7 @@ from pathlib import Path
 
 # {what the system says: what that means, and what to do}
 _IN_WORDS = {
+    errno.ENOENT: "there is no such file or folder, or no folder to make it in",
     errno.EISDIR: "a folder stands where a file is needed: move it away",
     errno.ENOTDIR: "a part of this path is a file where a folder is needed: move it away, or name another path",
     errno.EEXIST: "a file stands where a folder is needed: move it away, or name another path",

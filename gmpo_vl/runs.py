@@ -133,6 +133,7 @@ class Run:
 
     def add_image(self, pixels_HWC: Any) -> str:
         """Keep a picture (uint8 array, height x width x 3) once; its sha256 is its name."""
+        check_lock(self.folder)
         return store_image(self.folder / "images", pixels_HWC)
 
     def checkpoint_steps(self) -> list[int]:

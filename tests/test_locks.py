@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import pytest
@@ -60,6 +61,14 @@ def test_a_lock_that_was_deleted_is_made_again(tmp_path, on_a_network):
         assert refused(tmp_path) == 0
     with locked(tmp_path):
         pass
+
+
+def test_threads_that_find_it_deleted_make_it_once(tmp_path):
+    with locked(tmp_path), ThreadPoolExecutor(8) as threads:
+        for _ in range(50):
+            (tmp_path / "lock").unlink()
+            list(threads.map(check_lock, [tmp_path] * 16))
+        assert refused(tmp_path) == 0
 
 
 WRITES = {
