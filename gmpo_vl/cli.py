@@ -16,6 +16,7 @@ from gmpo_vl.doctor.commands import add_doctor
 from gmpo_vl.evaluation.commands import add_eval, with_default_command
 from gmpo_vl.evaluation.result_commands import add_difficulty
 from gmpo_vl.locks import IN_USE, FolderInUse
+from gmpo_vl.places import in_words
 from gmpo_vl.progress import quiet_libraries
 from gmpo_vl.study.commands import add_study
 
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         if options.traceback:
             raise
-        print(f"gmpo-vl: {error}", file=sys.stderr)
+        print(f"gmpo-vl: {in_words(error)}", file=sys.stderr)
         return IN_USE if isinstance(error, FolderInUse) else 2
     except MemoryError as error:
         if options.traceback:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import threading
 import unicodedata
@@ -28,6 +29,20 @@ def append_bytes(path: Path, lines: bytes) -> None:
         with naming(path), path.open("a+b") as file:
             _end_with_a_line(file)
             file.write(lines)
+
+
+def append_once(path: Path, lines: bytes) -> None:
+    """As `append_bytes`, but for the first of the lines that stand at the file's end already: of a process that was killed
+    before it removed them where they come from."""
+    if not lines:
+        return
+    lines += b"" if lines.endswith(b"\n") else b"\n"
+    with naming(path), path.open("a+b") as file:
+        _end_with_a_line(file)
+        file.seek(max(0, file.seek(0, os.SEEK_END) - 2 * len(lines)))
+        there = b"\n" + file.read()
+        ends = [0, *(match.end() for match in re.finditer(b"\n", lines))]
+        file.write(lines[max(end for end in ends if there.endswith(b"\n" + lines[:end])) :])
 
 
 def _end_with_a_line(file: BinaryIO) -> None:
@@ -180,17 +195,17 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def can_be_a_path(text: str) -> bool:
+    """Does a file system take it, and is it what it looks like? No control characters, none that turn or hide others."""
+    shown = all(unicodedata.category(letter) not in ("Cc", "Cf", "Cs", "Zl", "Zp") for letter in text)
+    sizes = [len(part.encode("utf-8", "surrogatepass")) for part in PurePath(text).parts]
+    return bool(text.strip()) and shown and max(sizes, default=0) <= 255 and sum(sizes) <= 2000
+
+
 def names_a_folder(text: str) -> bool:
-    """Does FOLDER/text lie in FOLDER, below it, whatever the text? And is it free of control characters?"""
+    """Does FOLDER/text lie in FOLDER, below it, whatever the text? And can it be a path?"""
     path = PurePath(text)
-    shown = all(unicodedata.category(letter) not in ("Cc", "Cs", "Zl", "Zp") for letter in text)
-    return (
-        bool(text.strip())
-        and bool(path.parts)
-        and not path.is_absolute()
-        and ".." not in path.parts
-        and shown
-    )
+    return can_be_a_path(text) and bool(path.parts) and not path.is_absolute() and ".." not in path.parts
 
 
 def numbered(folder: Path, before: str, after: str = "") -> list[tuple[int, Path]]:

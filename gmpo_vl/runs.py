@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import math
 import os
 import re
 import shutil
-import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, get_origin, get_type_hints
-
-from PIL import Image
+from typing import Any
 
 from gmpo_vl.files import (
-    append_bytes,
     append_jsonl,
+    append_once,
     bad_line,
     make_room,
     move_aside,
@@ -32,38 +27,27 @@ from gmpo_vl.files import (
     write_json,
     write_text,
 )
-
-
-@dataclass(frozen=True)
-class SampleRecord:
-    """One sampled response, in training and in evaluation alike.
-
-    id: the example's. group: the group's key. k: which of the group's samples. images: sha256 of each picture as the
-    model saw it (images/SHA256.webp). reward: every part of the score, `overall` among them. length: tokens of the
-    response. meta: the row's other columns, such as `family` or `level`.
-    """
-
-    id: str
-    group: str
-    k: int
-    prompt: str
-    images: list[str]
-    response: str
-    finished: bool
-    gold: str
-    extracted: str | None
-    gold_type: str
-    correct: bool
-    outcome: str
-    reward: dict[str, float]
-    seed: int
-    length: int
-    meta: dict[str, Any] = field(default_factory=dict)
-
+from gmpo_vl.locks import check_lock
+from gmpo_vl.places import check_file, make_folder
+from gmpo_vl.samples import SampleRecord, as_figure, read_samples, store_image
 
 # What files.write_text and store_image leave of a file of the run's own, where they are killed.
 _HALF_WRITTEN = re.compile(
-    r"((metrics\.jsonl|config\.yaml|best\.json|(step|validation)_\d+\.jsonl)\.\d+|[0-9a-f]{64}\.\d+_\d+)\.partial"
+    r"((metrics\.jsonl|config\.yaml|best\.json|picture_hashes\.json|(step|validation)_\d+\.jsonl)\.\d+|[0-9a-f]{64}\.\d+_\d+)"
+    r"\.partial"
+)
+
+
+_APPENDED = ("metrics.jsonl", "metrics.discarded.jsonl", "rollouts.discarded.jsonl")
+_WRITTEN = (
+    *_APPENDED,
+    "config.yaml",
+    "probe.pt",
+    "picture_hashes.json",
+    "train.bad_rows.jsonl",
+    "validation.bad_rows.jsonl",
+    "wandb_id.txt",
+    "checkpoints/best.json",
 )
 
 
@@ -77,11 +61,18 @@ class Run:
         self.checkpoints = self.folder / "checkpoints"
 
     def create(self) -> Run:
+        """Make the folders. Raises OSError with a sentence where something stands in the place of what a run writes."""
         for part in ("rollouts", "images", "checkpoints"):
-            (self.folder / part).mkdir(parents=True, exist_ok=True)
+            make_folder(self.folder / part)
+        for name in _WRITTEN:
+            check_file(self.folder / name, appended=name in _APPENDED)
+        for kind in ("step", "validation"):
+            for _, path in numbered(self.folder / "rollouts", f"{kind}_", ".jsonl"):
+                check_file(path)
         return self
 
     def append_metrics(self, step: int, metrics: dict[str, float]) -> None:
+        check_lock(self.folder)
         append_jsonl(
             self.metrics_file, [{"step": step, **{k: as_figure(float(v)) for k, v in metrics.items()}}]
         )
@@ -91,6 +82,21 @@ class Run:
         if not self.metrics_file.exists():
             return []
         return [_figures(self.metrics_file, *line) for line in numbered_jsonl(self.metrics_file)]
+
+    def disorder(self) -> list[str]:
+        """Lines of metrics.jsonl whose step came before, or is before one that came, a sentence each: two runs wrote them, or
+        somebody put them together."""
+        found: list[str] = []
+        lines: dict[int, int] = {}
+        for number, row in numbered_jsonl(self.metrics_file) if self.metrics_file.exists() else ():
+            step = _figures(self.metrics_file, number, row)["step"]
+            where = f"{self.metrics_file}, line {number}: step {step}"
+            if step in lines:
+                found.append(f"{where} again, as in line {lines[step]}")
+            elif lines and step < max(lines):
+                found.append(f"{where} after step {max(lines)}")
+            lines.setdefault(step, number)
+        return found
 
     def missing_steps(self, last: int | None = None) -> str:
         """Steps up to `last` that metrics.jsonl has no line of, as "3, 5-9"; empty where none is missing.
@@ -115,6 +121,7 @@ class Run:
         return self.folder / "rollouts" / f"{kind}_{step:06d}.jsonl"
 
     def write_rollouts(self, step: int, records: Iterable[SampleRecord], kind: str = "step") -> None:
+        check_lock(self.folder)
         write_text(self.rollouts_file(step, kind), "".join(to_line(asdict(r)) for r in records))
 
     def read_rollouts(self, step: int, kind: str = "step") -> list[SampleRecord]:
@@ -126,6 +133,7 @@ class Run:
 
     def add_image(self, pixels_HWC: Any) -> str:
         """Keep a picture (uint8 array, height x width x 3) once; its sha256 is its name."""
+        check_lock(self.folder)
         return store_image(self.folder / "images", pixels_HWC)
 
     def checkpoint_steps(self) -> list[int]:
@@ -139,9 +147,14 @@ class Run:
     def new_checkpoint(self, step: int) -> Iterator[Path]:
         """A folder to write a checkpoint into; complete under its name, or not there at all."""
         partial, replaced = self._unfinished("partial", step), self._unfinished("replaced", step)
+        check_lock(self.folder)
         make_room(partial)
+        make_room(replaced)
         partial.mkdir(parents=True)
-        yield partial
+        try:
+            yield partial
+        finally:
+            check_lock(self.folder)  # who else works here has removed what was being written
         for path in sorted(partial.rglob("*")):
             sync(path)
         sync(partial)
@@ -159,15 +172,14 @@ class Run:
 
     def remove_checkpoint(self, step: int) -> None:
         """Under its name it is there as a whole or not at all."""
+        check_lock(self.folder)
         self._remove(self.checkpoint(step), step)
 
     def _remove(self, folder: Path, step: int) -> None:
         removed = self._unfinished("removed", step)
         make_room(removed)
         os.rename(folder, removed)
-        shutil.rmtree(removed, ignore_errors=True)
-        if removed.exists():  # on a network's disk, where somebody reads in it
-            print(f"{removed} could not be removed yet; the run tries again when it is opened", flush=True)
+        _remove_folder(removed)
 
     def _unfinished(self, state: str, step: int) -> Path:
         return self.checkpoints / f".{state}_step_{step:06d}"
@@ -183,24 +195,26 @@ class Run:
                 self._complete(partial if partial.is_dir() else replaced, step)
         for state in ("partial", "replaced", "removed"):
             for _, path in numbered(self.checkpoints, f".{state}_step_"):
-                shutil.rmtree(path, ignore_errors=True)
+                if path.is_dir():
+                    _remove_folder(path)
         for folder in (self.folder, self.folder / "rollouts", self.folder / "images", self.checkpoints):
             for path in folder.glob("*.partial"):
-                if _HALF_WRITTEN.fullmatch(path.name):
+                if _HALF_WRITTEN.fullmatch(path.name) and path.is_file():
                     path.unlink()
 
     def rewind(self, step: int) -> None:
         """Back to a checkpoint's step: later metrics and rollouts go to `*.discarded.jsonl`, nothing is lost."""
+        check_lock(self.folder)
         if self.metrics_file.exists():
             lines = self.read_metrics()
             late = [line for line in lines if line["step"] > step]
-            append_jsonl(self.folder / "metrics.discarded.jsonl", late)
+            append_once(self.folder / "metrics.discarded.jsonl", "".join(map(to_line, late)).encode())
             write_text(self.metrics_file, "".join(to_line(line) for line in lines if line["step"] <= step))
         for kind in ("step", "validation"):
             for late_step in self.rollout_steps(kind):
                 if late_step > step:
                     path = self.rollouts_file(late_step, kind)
-                    append_bytes(self.folder / "rollouts.discarded.jsonl", path.read_bytes())
+                    append_once(self.folder / "rollouts.discarded.jsonl", path.read_bytes())
                     path.unlink()
         if step < 0:  # the run begins again: its start is another
             self.probe_file.unlink(missing_ok=True)
@@ -221,6 +235,16 @@ class EvaluationFolder:
         self.timing_file = self.folder / "timing.json"
         self.images = self.folder / "images"
         self.chunks = self.folder / "chunks"
+
+    def create(self) -> EvaluationFolder:
+        """Make the folders. Raises OSError with a sentence where something stands in the place of what is written."""
+        for folder in (self.images, self.chunks):
+            make_folder(folder)
+        for path in (self.plan_file, self.samples_file, self.results_file, self.timing_file):
+            check_file(path)
+        for _, path in numbered(self.chunks, "", ".jsonl"):
+            check_file(path)
+        return self
 
     @property
     def finished(self) -> bool:
@@ -336,7 +360,7 @@ class StudyFolder:
 
     def begin(self, study: str, plan: dict[str, Any]) -> None:
         """Write the study's file as it was given, and its plan."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         write_text(self.study_file, study)
         write_json(self.plan_file, plan)
 
@@ -349,39 +373,15 @@ class StudyFolder:
         write_json(self.chosen_file, {"chosen": chosen})
 
 
-def read_samples(path: Path) -> Iterator[SampleRecord]:
-    """A file's records in order. Raises ValueError naming the line for what is none, half a last line included: these files are
-    written whole."""
-    for number, row in numbered_jsonl(path, appended=False):
-        problem = _no_record(row)
-        if problem is not None:
-            raise bad_line(path, number, f"not a sample: {problem}")
-        yield SampleRecord(**row)
+def few(lines: Sequence[str], most: int = 3) -> list[str]:
+    """The first ones, and how many more there are."""
+    return [*lines[:most], *([f"and {len(lines) - most:,} more lines"] if len(lines) > most else [])]
 
 
-# {field of a record: what its value is}
-_KINDS = {
-    name: get_origin(hint) if get_origin(hint) in (list, dict) else hint
-    for name, hint in get_type_hints(SampleRecord).items()
-}
-
-
-def _no_record(row: dict[str, Any]) -> str | None:
-    """Why these are not a SampleRecord's fields; None where they are."""
-    for name, kind in _KINDS.items():
-        if name not in row and name != "meta":
-            return f"no {name!r}"
-        if name in row and not isinstance(row[name], kind):  # type: ignore[arg-type]
-            return f"{name} is {row[name]!r:.60}"
-    unknown = row.keys() - _KINDS.keys()
-    if unknown:
-        return f"unknown {min(unknown)!r}"
-    if not all(isinstance(name, str) for name in row["images"]):
-        return f"images are {row['images']!r:.60}"
-    figures = {part: as_figure(value) for part, value in row["reward"].items()}
-    return next(
-        (f"reward {part} is {row['reward'][part]!r:.60}" for part in figures if figures[part] is None), None
-    )
+def _remove_folder(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():  # on a network's disk, where somebody reads in it
+        print(f"{folder} could not be removed yet; the run tries again when it is opened", flush=True)
 
 
 def _figures(path: Path, number: int, row: dict[str, Any]) -> dict[str, Any]:
@@ -394,33 +394,3 @@ def _figures(path: Path, number: int, row: dict[str, Any]) -> dict[str, Any]:
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
             raise bad_line(path, number, f"{key} is {value!r:.60}, not a number")
     return {"step": step, **{key: as_figure(value) for key, value in row.items() if key != "step"}}
-
-
-def store_image(folder: Path, pixels_HWC: Any) -> str:
-    """Write a uint8 picture (height, width, 3) as FOLDER/SHA256.webp unless it is there; the hash is of its pixels."""
-    import numpy as np
-
-    pixels = np.ascontiguousarray(pixels_HWC)
-    digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
-    path = folder / f"{digest}.webp"
-    if not path.exists():
-        # Shards and threads may store the same picture at once.
-        partial = path.with_suffix(f".{os.getpid()}_{threading.get_ident()}.partial")
-        with naming(path):
-            try:
-                Image.fromarray(pixels).save(partial, "WEBP", quality=90, method=2)
-                os.replace(partial, path)
-            except OSError:
-                partial.unlink(missing_ok=True)
-                raise
-    return digest
-
-
-def as_figure(value: Any) -> float | None:
-    """A finite number; None for everything else: JSON has no NaN."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        return float(value) if math.isfinite(value) else None
-    except OverflowError:  # a whole number beyond every float
-        return None

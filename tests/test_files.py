@@ -2,10 +2,11 @@
 
 import json
 import math
+import shutil
 
 import pytest
 
-from gmpo_vl.files import append_jsonl, read_jsonl, read_object, write_text
+from gmpo_vl.files import append_jsonl, append_once, read_jsonl, read_object, write_text
 from gmpo_vl.runs import EvaluationFolder, Run, StudyFolder
 
 
@@ -162,3 +163,64 @@ def test_a_sample_that_is_none_is_named(tmp_path, change):
         evaluation.samples_file.write_text(json.dumps(less) + "\n")
         with pytest.raises(ValueError, match=f"line 1: not a sample: no '{next(iter(change))}'"):
             list(evaluation.samples())
+
+
+@pytest.mark.parametrize(
+    ("steps", "said"),
+    [
+        ([0, 1, 2], []),
+        ([], []),
+        ([5, 9], []),
+        ([0, 1, 1, 2], ["line 3: step 1 again, as in line 2"]),
+        ([0, 1, 3, 2], ["line 4: step 2 after step 3"]),
+        ([1, 2, 1, 2, 3], ["line 3: step 1 again, as in line 1", "line 4: step 2 again, as in line 2"]),
+        ([3, 3, 3], ["line 2: step 3 again, as in line 1", "line 3: step 3 again, as in line 1"]),
+    ],
+)
+def test_steps_that_come_twice_or_late_are_told_with_file_and_line(tmp_path, steps, said):
+    run = lines_of(tmp_path, *(f'{{"step": {step}}}' for step in steps))
+    assert run.disorder() == [f"{run.metrics_file}, {line}" for line in said]
+
+
+def test_the_same_lines_discarded_again_are_kept_again_unless_they_stand_there_last(tmp_path):
+    path = tmp_path / "discarded.jsonl"
+    one, two = b'{"a": 1}\n', b'{"a": 2}\n'
+    for lines, there in (
+        (one + two, one + two),
+        (one + two, one + two),
+        (two + one, one + two + one),
+        (one + one, one + two + one + one),
+        (b"", one + two + one + one),
+    ):
+        append_once(path, lines)
+        assert path.read_bytes() == there
+
+
+def test_what_cannot_be_removed_is_told_and_in_nobody_s_way(tmp_path, capsys, monkeypatch):
+    """As on a network's disk, where somebody reads in it."""
+    run = Run(tmp_path).create()
+    for name in (".replaced_step_000001", ".partial_step_000001", ".removed_step_000001", "step_000001"):
+        (run.checkpoints / name).mkdir()
+        (run.checkpoints / name / "weights").write_text(name)
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", lambda *_, **__: None)
+        run.clear_up()
+        assert capsys.readouterr().out.count("could not be removed yet") == 3
+        with run.new_checkpoint(1) as folder:
+            (folder / "weights").write_text("new")
+        run.remove_checkpoint(1)
+    assert run.checkpoint_steps() == []
+    assert "is called .replaced_step_000001.moved_1 now" in capsys.readouterr().out
+    run.clear_up()
+    assert all(".moved_" in path.name for path in run.checkpoints.iterdir())
+
+
+def test_a_file_that_is_called_as_an_unfinished_checkpoint_is_let_be(tmp_path, capsys):
+    run = Run(tmp_path).create()
+    (run.checkpoints / ".partial_step_000002").write_text("somebody's")
+    (run.folder / "metrics.jsonl.77.partial").mkdir()
+    run.clear_up()
+    assert (run.checkpoints / ".partial_step_000002").read_text() == "somebody's"
+    with run.new_checkpoint(2):
+        pass
+    assert (run.checkpoints / ".partial_step_000002.moved_1").read_text() == "somebody's"

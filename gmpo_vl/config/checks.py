@@ -17,7 +17,7 @@ from typing import Any
 
 from gmpo_vl.config.honoured import DTYPE_KEYS, HONOURED, KL_KINDS
 from gmpo_vl.config.schema import Config, value_of
-from gmpo_vl.files import names_a_folder
+from gmpo_vl.files import can_be_a_path, names_a_folder
 from gmpo_vl.policy.settings import OBJECTIVE_KEYS, OBJECTIVES, resolve_settings
 
 _PLACEMENT_ON_LOCAL = (
@@ -168,6 +168,7 @@ def check(config: Config, origin: Mapping[str, str]) -> list[str]:
 
     def say(key: str) -> str:
         text = json.dumps(value_of(config, key), ensure_ascii=False, default=repr)
+        text = "".join(letter if letter.isprintable() else f"\\u{ord(letter):04x}" for letter in text)
         return f"{key} is {text if len(text) <= 200 else text[:200] + '...'} ({origin.get(key, 'default')})"
 
     problems = list(_choice_problems(config, say))
@@ -283,15 +284,25 @@ def _loss_problems(config: Config, say: Say) -> Iterable[str]:
                 yield f"{say(key)}: {error} (null takes back what a base file says)"
 
 
+_READ = (
+    "data.image_dir",
+    "data.format_prompt",
+    "data.override_chat_template",
+    "trainer.load_checkpoint_path",
+)
+_WRITTEN = ("trainer.save_checkpoint_path", "trainer.ray_timeline")
+_MODEL = ("worker.actor.model.model_path", "worker.actor.model.tokenizer_path")
+
+
 def _path_problems(config: Config, say: Say) -> Iterable[str]:
-    keys = (
-        "data.image_dir",
-        "data.format_prompt",
-        "data.override_chat_template",
-        "trainer.load_checkpoint_path",
-    )
-    for key in keys:
+    for key in (*_READ, *_WRITTEN, *_MODEL):
         path = value_of(config, key)
+        if path is not None and not path.strip():
+            yield f"{say(key)}: an empty path names nothing; null, or no such line, stands for none"
+        elif path is not None and key in _WRITTEN and key in config.written and not can_be_a_path(path):
+            yield f"{say(key)}: no file can be called that: no control characters, at most 255 bytes from / to /"
+    for key in _READ:
+        path = value_of(config, key) or None
         is_name = key == "data.format_prompt" and path is not None and not _looks_like_path(path)
         if path is not None and not is_name and not _exists(path):
             yield f"{say(key)}: there is no such file or folder (seen from {Path.cwd()})"
@@ -325,7 +336,7 @@ def _rest_problems(config: Config, say: Say) -> Iterable[str]:
     if not names_a_folder(config.trainer.experiment_name):
         yield (
             f"{say('trainer.experiment_name')}: a run needs a name, and its folder, runs/NAME, is called after it: no absolute "
-            "path, no `..`, no control characters (trainer.save_checkpoint_path names any other folder)"
+            "path, no `..`, no control characters, at most 255 bytes from / to / (trainer.save_checkpoint_path names any other folder)"
         )
     yield from _validation_sampling_problems(config, say)
 

@@ -119,9 +119,11 @@ def _written_in_saved_file(values: dict[str, Any], listed: set[str]) -> dict[str
 
 def _read_override(text: str) -> Source:
     where = f"override {shown(text)}"
-    key = text.partition("=")[0]
-    if not key.strip() or "=" not in text:
-        raise ConfigError(f"{where} sets nothing: write KEY=VALUE, for example worker.rollout.n=8")
+    key, _, value = text.partition("=")
+    if not key.strip() or (not value.strip() and key.strip() not in _MAY_BE_EMPTY):
+        raise ConfigError(
+            f"{where} sets nothing: write KEY=VALUE, for example worker.rollout.n=8, or KEY=null for no value"
+        )
     if key.count(".") + key.count("[") > MAX_DEPTH:
         raise ConfigError(f"{where}: no key has so many parts")
     try:
@@ -168,6 +170,11 @@ def _assign(sources: list[Source]) -> tuple[Config, list[str]]:
                 )
             elif types[key] is bool and isinstance(value, int | float) and not isinstance(value, bool):
                 problems.append(f"{where}: {key} is {value!r}, but it is a switch: write true or false")
+            elif types[key] in (str, str | None) and isinstance(value, bool | int | float):
+                problems.append(
+                    f"{where}: {key} is {value!r} as YAML reads it, but must be text: put it in quotes (on a command line "
+                    f"'{key}=\"...\"')"
+                )
             elif not _is_flat(value, types[key]):
                 problems.append(f"{where}: {key} is {shown(value)}, but must be {_type_name(types[key])}")
             else:

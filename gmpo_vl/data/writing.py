@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gmpo_vl.data.rows import DataError
-from gmpo_vl.files import sync, write_json
+from gmpo_vl.files import move_aside, read_object, sync, write_json
 
 # Pictures of 64 rows are a few megabytes: what the writer holds, and what a reader reads to see one row. Where the pictures
 # are large a group ends earlier.
@@ -83,7 +83,8 @@ def replacing(out: Path, last: str | None = None) -> Iterator[NewFiles]:
             names = sorted((path.name for path in folder.iterdir()), key=lambda name: (name == last, name))
             for name in names:
                 sync(folder / name)
-            write_json(folder / _PLAN, {"files": names, "replaces": new.replaces})
+            found = {name: _stamp(out / name) for name in (*names, *new.replaces)}
+            write_json(folder / _PLAN, {"files": names, "replaces": new.replaces, "found": found})
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -97,12 +98,29 @@ def _move(out: Path) -> None:
     files = plan["files"]
     for name in [*reversed(files), *plan["replaces"]]:
         if name not in files or (folder / name).exists():  # otherwise the new one is in its place
-            (out / name).unlink(missing_ok=True)
+            _make_way(out, name)
     for name in files:
         if (folder / name).exists():
             os.replace(folder / name, out / name)
     sync(out)
     shutil.rmtree(folder)
+
+
+def _make_way(out: Path, name: str) -> None:
+    """Remove a file that is replaced. One that was put there after a kill is not what the plan found, and is renamed."""
+    found = (read_object(out / UNFINISHED / _PLAN) or {}).get("found", {})
+    if found.get(name) == _stamp(out / name):
+        (out / name).unlink(missing_ok=True)
+    elif os.path.lexists(out / name):
+        move_aside(out / name)
+
+
+def _stamp(path: Path) -> list[int] | None:
+    """What tells a file from another one under its name; None where there is none."""
+    if not os.path.lexists(path):
+        return None
+    found = path.lstat()
+    return [found.st_ino, found.st_size, found.st_mtime_ns]
 
 
 @contextmanager

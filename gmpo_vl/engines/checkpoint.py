@@ -106,11 +106,17 @@ def check_whole(folder: Path) -> None:
 
     Raises DamagedError with the way out.
     """
+    state = folder / "trainer" / "state.pt"
     try:
-        if not (folder / "trainer" / "state.pt").is_file() and not (folder / MANIFEST).is_file():
-            return  # no checkpoint: the engine says what it looked for
-        if not check_files(folder):
-            if read_saved(folder / "trainer" / "state.pt", STATE).get("manifest"):
+        if not state.is_file() and not (folder / MANIFEST).is_file():
+            if not _is_named_as_one(folder):
+                return  # no checkpoint: the engine says what it looked for
+            raise DamagedError(folder, f"it holds neither trainer/state.pt nor {MANIFEST}")
+        whole = check_files(folder)
+        if not state.is_file():
+            raise DamagedError(folder, "trainer/state.pt is missing")
+        if not whole:
+            if read_saved(state, STATE).get("manifest"):
                 raise DamagedError(folder, f"{MANIFEST} is missing")
             print(
                 f"{folder} is of an earlier version, without {MANIFEST}: changed bytes in it may go unnoticed",
@@ -118,6 +124,10 @@ def check_whole(folder: Path) -> None:
             )
     except DamagedError as error:
         raise ValueError(f"{error}. {_way_out(folder)}") from error
+
+
+def _is_named_as_one(folder: Path) -> bool:
+    return re.fullmatch(r"step_\d{6,}", folder.absolute().name) is not None
 
 
 def _way_out(folder: Path) -> str:
@@ -151,7 +161,7 @@ def load_progress(folder: Path, prompts: PromptSet, data: Fingerprint) -> Progre
         state = read_saved(path, STATE)
     except (ValueError, FileNotFoundError) as error:
         raise ValueError(f"{error}. {_way_out(folder)}") from error
-    if re.fullmatch(r"step_\d{6,}", folder.name) and folder.name != f"step_{state['step']:06d}":
+    if _is_named_as_one(folder) and folder.name != f"step_{state['step']:06d}":
         raise ValueError(
             f"{folder} holds step {state['step']}: give it the name it had, step_{state['step']:06d}"
         )

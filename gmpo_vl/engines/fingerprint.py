@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,7 +26,8 @@ class Fingerprint:
 
 
 def fingerprint_of(examples: ExampleSet, cache: Path) -> Fingerprint:
-    """Of the kept rows. cache: JSON file with the hashes of pictures' files, so that one is read again only after a change.
+    """Of the kept rows. cache: JSON file with the hashes of pictures' files, so that one is read again only after a change of
+    it, or of the cache.
 
     Where a picture lies does not matter. Raises OSError for a picture's file that is gone.
     """
@@ -35,9 +37,12 @@ def fingerprint_of(examples: ExampleSet, cache: Path) -> Fingerprint:
     return Fingerprint(digest.hexdigest(), _of_pictures(examples, cache))
 
 
+Known = dict[str, list[str]]
+
+
 def _of_pictures(examples: ExampleSet, cache: Path) -> str:
     before = _known(cache)
-    seen: dict[str, list[str]] = {}
+    seen: Known = {}
 
     def of_file(path: str) -> str:
         """A file as its path, size and times say it is: the time of the last change cannot be set as the other can."""
@@ -53,7 +58,7 @@ def _of_pictures(examples: ExampleSet, cache: Path) -> str:
         for image in example.images:
             digest.update(_of_picture(image, of_file).encode())
     if seen != before:
-        write_json(cache, seen)
+        write_json(cache, {"sha256": _sum(seen), "files": seen})
     return digest.hexdigest()
 
 
@@ -65,10 +70,16 @@ def _of_picture(image: ImageSource, of_file: Callable[[str], str]) -> str:
     return hashlib.sha256(image).hexdigest()
 
 
-def _known(cache: Path) -> dict[str, list[str]]:
-    """{path: [sha256, size, times]} as written before; nothing where the file is damaged: everything is read again then."""
+def _known(cache: Path) -> Known:
+    """{path: [sha256, size, times]} as written before; nothing where a byte of the file is another, or an earlier version wrote
+    it: everything is read again then."""
     try:
         found = read_object(cache) or {}
     except ValueError:
         return {}
-    return {path: of for path, of in found.items() if isinstance(of, list) and len(of) == 4}
+    files = found.get("files")
+    return files if isinstance(files, dict) and found.get("sha256") == _sum(files) else {}
+
+
+def _sum(files: Known) -> str:
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()

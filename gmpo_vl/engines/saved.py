@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 
 from gmpo_vl.files import free_space, in_gib
+from gmpo_vl.locks import FolderInUse
 
 # In the errors of torch's and safetensors' own writers, which say neither file nor reason as Python does.
 _OF_A_WRITER = ("inline_container", "PytorchStreamWriter", "iostream error", "(os error ")
@@ -53,6 +54,8 @@ def telling_where(folder: Path) -> Iterator[None]:
     written of it is removed."""
     try:
         yield
+    except FolderInUse:  # what lies there is another process's
+        raise
     except Exception as error:
         reason = _of_writing(error)
         if reason is None or not folder.is_dir():

@@ -41,7 +41,7 @@ from gmpo_vl.engines.stopping import StopRequest
 from gmpo_vl.manifest import Written
 from gmpo_vl.models.prompts import PromptSet
 from gmpo_vl.rollout.types import Group, Sampling
-from gmpo_vl.runs import Run
+from gmpo_vl.runs import Run, few
 
 
 class Engine(Protocol):
@@ -169,6 +169,7 @@ def open_session(
             progress.unfinished = {}  # it was finished in an earlier resume
     if not config.trainer.val_only:
         tidy_checkpoints(run, config.trainer, progress)
+    tell_disorder(run)
     if checkpoint is not None and is_own(run, checkpoint):
         tell_missing_steps(run, progress)
     mismatch = [trend_figures(line) for line in (*run.read_metrics(), progress.unfinished)]
@@ -213,6 +214,12 @@ def tell_bad_rows(run: Run, prompts: PromptSet, validation: PromptSet | None) ->
         if split is not None and len(split.examples.faults):
             split.examples.faults.write(run.folder / f"{name}.bad_rows.jsonl")
             print(f"{name}: {split.examples.faults.summary()}", flush=True)
+
+
+def tell_disorder(run: Run) -> None:
+    """A curve that two runs wrote is not gone on with in silence."""
+    for line in few(run.disorder()):
+        print(f"WARNING: {line}", flush=True)
 
 
 def tell_missing_steps(run: Run, progress: Progress) -> None:

@@ -8,10 +8,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from itertools import chain, count
 from typing import Any
 
 from gmpo_vl.rollout.seeds import sample_seed
-from gmpo_vl.runs import EvaluationFolder, read_samples
+from gmpo_vl.runs import EvaluationFolder
+from gmpo_vl.samples import read_samples
 
 
 def count_of_chunks(plan: dict[str, Any]) -> int:
@@ -43,8 +45,8 @@ def sound_chunks(
         if fault is not None:
             faults[number] = fault
     for number, fault in sorted(faults.items()):
-        _set_aside(folder, number)
-        print(f"{_name(folder, number)} {fault}: set aside as {number:06d}.jsonl.bad", file=sys.stderr)
+        aside = _set_aside(folder, number)
+        print(f"{_name(folder, number)} {fault}: set aside as {aside}", file=sys.stderr)
     return set(wanted) - set(faults)
 
 
@@ -77,11 +79,15 @@ def _looked_at(
     return found, "has a question twice" if len(set(found)) < len(found) else None
 
 
-def _set_aside(folder: EvaluationFolder, number: int) -> None:
-    for ending in ("jsonl", "seconds"):
-        path = folder.chunks / f"{number:06d}.{ending}"
+def _set_aside(folder: EvaluationFolder, number: int) -> str:
+    """Rename a chunk's files, beside those that were set aside before. Returns the new name."""
+    samples, seconds = (folder.chunks / f"{number:06d}.{ending}" for ending in ("jsonl", "seconds"))
+    endings = chain(["bad"], (f"bad_{k}" for k in count(2)))
+    bad = next(ending for ending in endings if not samples.with_name(f"{samples.name}.{ending}").exists())
+    for path in (samples, seconds):
         with suppress(FileNotFoundError):  # by another shard, or never there
-            path.replace(path.with_name(f"{path.name}.bad"))
+            path.replace(path.with_name(f"{path.name}.{bad}"))
+    return f"{samples.name}.{bad}"
 
 
 def _name(folder: EvaluationFolder, number: int) -> str:

@@ -139,53 +139,57 @@ def run_eval(options: argparse.Namespace) -> int:
 def _run_one(options: argparse.Namespace) -> dict[str, Any] | None:
     """One protocol; its results, or None for a shard."""
     from gmpo_vl.evaluation.page import write_page
-    from gmpo_vl.evaluation.ray_actors import run_actors
     from gmpo_vl.evaluation.results import finish
     from gmpo_vl.evaluation.run import open_folder
-    from gmpo_vl.evaluation.workers import run_workers
-    from gmpo_vl.progress import phase_bar
+    from gmpo_vl.locks import OF_AN_EVALUATION, locked
 
     if options.workers < 1 or options.ray < 0:
         raise ValueError(f"--workers {options.workers} --ray {options.ray}: numbers of processes")
     if (options.workers > 1) + (options.ray > 0) + (options.shard is not None) > 1:
         raise ValueError("--workers, --ray and --shard are three ways to share the work: give one of them")
     job = _job(options)
-    folder = open_folder(job, options.out or default_out(options.model))
-    if not folder.finished:
-        mine = (
-            job.questions
-            if options.shard is None
-            else sum(len(job.chunk(c)) for c in job.shard(options.shard))
-        )
-        with phase_bar(job.protocol.name, mine) as advance:
-            if options.ray:
-                run_actors(job, folder, options.ray, partial(_job, options), advance)
-            elif options.workers > 1:
-                run_workers(job, folder, options.workers, answer_shard, options, advance)
-            else:
-                _answer(job, options, options.shard or (1, 1), advance)
-    if options.shard is not None:
-        print(
-            f"{folder.folder}: shard {options.shard[0]}/{options.shard[1]} is done; join with `gmpo-vl eval merge`"
-        )
-        return None
-    results = finish(folder)
-    write_page(folder)
-    print_results(results, folder.folder)
+    place = (options.out or default_out(options.model)) / job.protocol.name
+    with locked(place, OF_AN_EVALUATION, shared=options.shard is not None):  # shards answer side by side
+        folder = open_folder(job, place)
+        if not folder.finished:
+            _answer_all(job, folder, options)
+        if options.shard is not None:
+            print(
+                f"{place}: shard {options.shard[0]}/{options.shard[1]} is done; join with `gmpo-vl eval merge`"
+            )
+            return None
+        results = finish(folder)
+        write_page(folder)
+    print_results(results, place)
     return results
 
 
+def _answer_all(job: Any, folder: Any, options: argparse.Namespace) -> None:
+    """Every chunk, or a shard's, in this process or in several."""
+    from gmpo_vl.evaluation.ray_actors import run_actors
+    from gmpo_vl.evaluation.run import answer_chunks
+    from gmpo_vl.evaluation.workers import run_workers
+    from gmpo_vl.progress import phase_bar
+
+    shard = options.shard or (1, 1)
+    mine = sum(len(job.chunk(number)) for number in job.shard(shard))
+    with phase_bar(job.protocol.name, mine) as advance:
+        if options.ray:
+            run_actors(job, folder, options.ray, partial(_job, options), advance)
+        elif options.workers > 1:
+            run_workers(job, folder, options.workers, answer_shard, options, advance)
+        else:
+            answer_chunks(job, folder, shard, advance)
+
+
 def answer_shard(options: argparse.Namespace, shard: tuple[int, int]) -> None:
-    """What a worker process does."""
-
-    quiet_libraries()
-    _answer(_job(options), options, shard, None)
-
-
-def _answer(job: Any, options: argparse.Namespace, shard: tuple[int, int], progress: Any) -> None:
+    """What a worker process does. The one that started it holds the folder's lock."""
     from gmpo_vl.evaluation.run import answer_chunks, open_folder
 
-    answer_chunks(job, open_folder(job, options.out or default_out(options.model)), shard, progress)
+    quiet_libraries()
+    job = _job(options)
+    place = (options.out or default_out(options.model)) / job.protocol.name
+    answer_chunks(job, open_folder(job, place), shard)
 
 
 def _job(options: argparse.Namespace) -> Any:

@@ -12,7 +12,7 @@ from gmpo_vl.data.examples import load_examples
 from gmpo_vl.data.rows import Columns, DataError
 from gmpo_vl.data.sources import ArrowRows
 from gmpo_vl.data.writing import refuse_to_overwrite
-from gmpo_vl.runs import SampleRecord
+from gmpo_vl.samples import SampleRecord
 
 COLUMN, COUNT = "pass_rate", "pass_samples"
 

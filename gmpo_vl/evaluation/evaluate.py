@@ -26,7 +26,7 @@ from gmpo_vl.models.processing import Processor
 from gmpo_vl.models.prompts import PromptSet
 from gmpo_vl.rollout.scoring import to_records
 from gmpo_vl.rollout.types import Group, Sampling
-from gmpo_vl.runs import SampleRecord, store_image
+from gmpo_vl.samples import SampleRecord, store_image
 from gmpo_vl.verify import Profile, verify_batch
 
 # Prompts sampled between two writes to disk.

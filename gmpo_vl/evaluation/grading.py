@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gmpo_vl.evaluation.protocols import template_rules
-from gmpo_vl.runs import SampleRecord
+from gmpo_vl.samples import SampleRecord
 from gmpo_vl.verify import Profile, Verdict, verify_batch
 
 if TYPE_CHECKING:

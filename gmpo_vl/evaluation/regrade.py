@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 
 from gmpo_vl.evaluation.grading import Grading
 from gmpo_vl.processes import away_from_working_directory
-from gmpo_vl.runs import EvaluationFolder, SampleRecord
+from gmpo_vl.runs import EvaluationFolder
+from gmpo_vl.samples import SampleRecord
 from gmpo_vl.verify import Verdict
 
 BATCH = 1_000  # answers handed to a process at a time

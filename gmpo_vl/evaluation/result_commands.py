@@ -107,10 +107,15 @@ def print_results(results: dict[str, Any], folder: Path) -> None:
 def run_merge(options: argparse.Namespace) -> int:
     from gmpo_vl.evaluation.page import write_page
     from gmpo_vl.evaluation.results import merge
+    from gmpo_vl.locks import OF_AN_EVALUATION, locked
     from gmpo_vl.runs import EvaluationFolder
 
-    results = merge(options.folders)
-    write_page(EvaluationFolder(options.folders[0]))
+    first = EvaluationFolder(options.folders[0])
+    if not first.plan_file.exists():  # no folder is made for a name that was mistyped
+        raise FileNotFoundError(f"{first.folder} holds no evaluation: no plan.json")
+    with locked(first.folder, OF_AN_EVALUATION):
+        results = merge(options.folders)
+        write_page(first)
     print_results(results, options.folders[0])
     return 0
 
@@ -119,16 +124,18 @@ def run_regrade(options: argparse.Namespace) -> int:
     from gmpo_vl.evaluation.page import write_page
     from gmpo_vl.evaluation.regrade import regrade_folder
     from gmpo_vl.evaluation.results import result_folders
+    from gmpo_vl.locks import OF_AN_EVALUATION, locked
     from gmpo_vl.progress import phase_bar
 
     for folder in result_folders(options.results):
         start = time.perf_counter()
-        results = folder.results()
-        before = results["pass@1"]
-        with phase_bar(folder.folder.name, results["questions"] * results["n"]) as advance:
-            regraded = regrade_folder(folder, options.processes, advance)
-        seconds = time.perf_counter() - start
-        write_page(folder)
+        with locked(folder.folder, OF_AN_EVALUATION):
+            results = folder.results()
+            before = results["pass@1"]
+            with phase_bar(folder.folder.name, results["questions"] * results["n"]) as advance:
+                regraded = regrade_folder(folder, options.processes, advance)
+            seconds = time.perf_counter() - start
+            write_page(folder)
         print(
             f"{folder.folder}: {len(regraded.records):,} answers in {seconds:.1f} s "
             f"({len(regraded.records) / seconds:,.0f} a second), {regraded.changed:,} verdicts changed, "
@@ -157,9 +164,11 @@ def run_table(options: argparse.Namespace) -> int:
 def run_page(options: argparse.Namespace) -> int:
     from gmpo_vl.evaluation.page import write_page
     from gmpo_vl.evaluation.results import result_folders
+    from gmpo_vl.locks import OF_AN_EVALUATION, locked
 
     for folder in result_folders(options.results):
-        print(write_page(folder, options.questions))
+        with locked(folder.folder, OF_AN_EVALUATION):
+            print(write_page(folder, options.questions))
     return 0
 
 

@@ -37,7 +37,8 @@ from gmpo_vl.files import write_json
 from gmpo_vl.models.processing import Processor, load_processor
 from gmpo_vl.models.prompts import PromptSet, PromptSettings, load_prompts
 from gmpo_vl.rollout.types import Sampling
-from gmpo_vl.runs import EvaluationFolder, store_image
+from gmpo_vl.runs import EvaluationFolder
+from gmpo_vl.samples import store_image
 
 Shard = tuple[int, int]  # (i, k): the i-th of k, counted from 1
 
@@ -160,12 +161,11 @@ def model_hash(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def open_folder(job: Job, out: Path) -> EvaluationFolder:
+def open_folder(job: Job, place: Path) -> EvaluationFolder:
     """The evaluation's folder, new or begun. Raises ValueError where one was begun under another plan."""
-    folder = EvaluationFolder(out / job.protocol.name)
+    folder = EvaluationFolder(place).create()
     begun = folder.plan()
     if begun is None:
-        folder.images.mkdir(parents=True, exist_ok=True)
         write_json(folder.plan_file, job.plan)
     elif differences := differing(begun, job.plan):
         raise ValueError(

@@ -9,7 +9,7 @@ import numpy as np
 
 from gmpo_vl.evaluation.grading import PROFILES
 from gmpo_vl.evaluation.statistics import Estimate, majority_at_k, mean_share, pass_at_k
-from gmpo_vl.runs import SampleRecord
+from gmpo_vl.samples import SampleRecord
 from gmpo_vl.verify import parse_gold
 from gmpo_vl.verify.equivalence import clusters
 

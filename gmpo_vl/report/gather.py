@@ -15,7 +15,8 @@ from yaml import YAMLError
 from gmpo_vl.files import read_object
 from gmpo_vl.policy.settings import OBJECTIVES, log_clip_limits, resolve_settings
 from gmpo_vl.report.curves import points
-from gmpo_vl.runs import EvaluationFolder, as_figure
+from gmpo_vl.runs import EvaluationFolder
+from gmpo_vl.samples import as_figure
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import sys
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -26,7 +27,7 @@ from gmpo_vl.report.gather import (
     read_settings,
     read_summary,
 )
-from gmpo_vl.runs import Run
+from gmpo_vl.runs import Run, few
 
 
 def write_report(run_folder: str | Path) -> Path:
@@ -36,6 +37,9 @@ def write_report(run_folder: str | Path) -> Path:
     """
     run = Run(run_folder)
     metrics = run.read_metrics()
+    disorder = few(run.disorder())
+    for line in disorder:
+        print(f"WARNING: {line}", file=sys.stderr)
     summary = read_summary(run.folder)
     cards = training_cards(run)
     if not metrics and not cards and summary is None:
@@ -52,6 +56,7 @@ def write_report(run_folder: str | Path) -> Path:
         facts=facts(metrics, settings),
         progress=progress(metrics),
         missing=run.missing_steps(),
+        disorder=disorder,
         charts=curves(metrics, ratio_limits(settings)),
         cards=cards,
         pairs=before_and_after(run),

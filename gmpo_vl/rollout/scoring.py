@@ -8,7 +8,7 @@ from typing import Any
 
 from gmpo_vl.rewards.loading import Reward
 from gmpo_vl.rollout.types import Group
-from gmpo_vl.runs import SampleRecord
+from gmpo_vl.samples import SampleRecord
 
 THREADS = 8  # that write pictures: a step's many new ones take 0.1 s each, while the GPUs wait
 

@@ -31,6 +31,7 @@ MAX_DECIDED = 50_000  # questions
 DEADLINE = 1.8  # seconds for one answer
 _REPLACED = 5.0  # seconds for another answerer to stand in; it takes milliseconds
 _START = 600.0  # seconds for a worker to import its libraries on a busy machine
+_END = 5.0  # seconds for killed workers and their threads to be gone; it takes milliseconds
 _NUDGE = 1.0  # seconds after which a stopped process is told to go on
 _TRIES = 5  # workers that may be killed under one question
 _OWN_FAULT = (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT)
@@ -90,14 +91,20 @@ class Worker:
         process = self.process
         if process is None:
             return
-        if process.returncode is None:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        self.kill()
+        with suppress(subprocess.TimeoutExpired):  # the kernel ends it when its disk answers
+            process.wait(_END)
         self.process = None
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
                 pipe.close()
+
+    def kill(self) -> None:
+        """Both processes, from any thread: who waits for them sees the end of their pipe."""
+        process = self.process
+        if process is not None and process.returncode is None:  # else its number may be another's
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
     def _start(self) -> bool:
         """Whether a worker is ready: False where someone killed it, or kept it stopped.
@@ -283,32 +290,38 @@ class Pool:
         return [replies.get(i, "lost") for i in range(len(questions))]
 
     def stop(self) -> None:
+        """End the workers, and their threads within some seconds: whatever holds one up, this process may end."""
         self._closed = True
         self._questions.put(None)
         workers = list(self._workers)
         for worker in workers:
             worker.closed = True
-            if process := worker.process:
-                process.kill()  # its thread sees the end of it, and does the rest
-        for _ in workers:
-            self._ended.get()
+        ended, until = 0, time.monotonic() + _END
+        while ended < len(workers) and time.monotonic() < until:
+            for worker in workers:
+                worker.kill()  # again: one may be starting
+            with suppress(queue.Empty):
+                self._ended.get(timeout=0.1)
+                ended += 1
 
     def _serve(self) -> None:
         worker = Worker()
         self._workers.append(worker)
         worker.closed = self._closed
-        while (asked := self._questions.get()) is not None:
-            call, i, question = asked
-            try:
-                reply = worker.reply(question) if call.wanted else "lost"
-                if reply == "lost" and call.wanted:  # the answerer was stopped: another one may say more
-                    reply = worker.reply(question)
-            except BaseException as error:  # raised where the question was asked
-                reply = error
-            call.replies.put((i, reply))
-        self._questions.put(None)  # for the next thread
-        worker.stop()
-        self._ended.put(None)
+        try:
+            while (asked := self._questions.get()) is not None:
+                call, i, question = asked
+                try:
+                    reply = worker.reply(question) if call.wanted else "lost"
+                    if reply == "lost" and call.wanted:  # the answerer was stopped: another one may say more
+                        reply = worker.reply(question)
+                except BaseException as error:  # raised where the question was asked
+                    reply = error
+                call.replies.put((i, reply))
+            self._questions.put(None)  # for the next thread
+            worker.stop()
+        finally:
+            self._ended.put(None)
 
 
 _pools: dict[int, Pool] = {}  # by size

@@ -5,10 +5,12 @@ import os
 import signal
 import subprocess
 import sys
+from itertools import count
 from pathlib import Path
 
 import pytest
 
+from gmpo_vl.data import writing
 from gmpo_vl.data.rows import DataError
 from gmpo_vl.data.writing import UNFINISHED, replacing
 
@@ -104,6 +106,36 @@ def test_new_files_come_together_and_what_they_replace_goes(tmp_path):
     (tmp_path / "out/mine").write_text("mine")
     write(tmp_path / "out", {"a": "2", "card": "2"}, replaces=("b",))
     assert contents(tmp_path / "out") == {"a": "2", "card": "2", "mine": "mine"}
+
+
+@pytest.mark.parametrize("removed", [0, 1, 2, 3])
+def test_what_was_put_there_after_a_kill_is_renamed_not_removed(tmp_path, monkeypatch, capsys, removed):
+    """Killed when so many of card, a and b were removed; then somebody puts files of their own in their places."""
+    out, make_way, replace, calls = tmp_path / "out", writing._make_way, os.replace, count()
+    write(out, {"a": "1", "b": "1", "card": "1"})
+
+    def make_way_or_die(*arguments):
+        if next(calls) == removed:
+            raise KeyboardInterrupt
+        make_way(*arguments)
+
+    def replace_or_die(source, target):
+        if Path(target).parent == out:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(writing, "_make_way", make_way_or_die)
+        patched.setattr(os, "replace", replace_or_die)
+        with pytest.raises(KeyboardInterrupt):
+            write(out, {"a": "2", "card": "2"}, replaces=("b",))
+    missing = ["card", "a", "b"][:removed]
+    for name in missing:
+        (out / name).write_text("mine")
+    write(out, {"c": "3"})
+    moved = {f"{name}.moved_1": "mine" for name in missing}
+    assert contents(out) == {"a": "2", "card": "2", "c": "3", **moved}
+    assert capsys.readouterr().out.count("is none of ours") == removed
 
 
 def test_what_fails_changes_nothing(tmp_path):

@@ -177,6 +177,26 @@ def test_a_picture_is_the_same_wherever_it_lies_and_its_file_is_read_once(
         assert fingerprint_of(examples, cache) == first
 
 
+def test_no_flipped_byte_of_the_cache_is_believed(in_files, tmp_path):
+    cache, examples = tmp_path / "cache.json", load_examples(str(in_files))
+    first = fingerprint_of(examples, cache)
+    whole = cache.read_bytes()
+    for at in range(0, len(whole), len(whole) // 50):
+        cache.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        assert fingerprint_of(examples, cache) == first, f"byte {at}"
+    kept = json.loads(whole)
+    for changed in (
+        kept["files"],  # as an earlier version wrote it
+        {**kept, "files": {path: ["0" * 64, *of[1:]] for path, of in kept["files"].items()}},
+        {**kept, "files": {path: of[:3] for path, of in kept["files"].items()}},
+        {**kept, "files": [1]},
+        {**kept, "sha256": None},
+    ):
+        cache.write_text(json.dumps(changed))
+        assert fingerprint_of(examples, cache) == first
+        assert cache.read_bytes() == whole
+
+
 def test_a_picture_s_file_that_changed_is_noticed_though_size_and_time_were_put_back(in_files, tmp_path):
     cache, examples = tmp_path / "cache.json", load_examples(str(in_files))
     first = fingerprint_of(examples, cache)

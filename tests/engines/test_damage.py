@@ -196,6 +196,52 @@ def test_a_manifest_that_was_removed_is_missed(run):
         check_whole(run.checkpoint(4))
 
 
+KEPT = {
+    "nothing": [],
+    "a manifest": [MANIFEST],
+    "a manifest and the model": [MANIFEST, "huggingface"],
+    "the model": ["huggingface"],
+    "the trainer's": ["trainer"],
+    "an empty part": ["huggingface/nothing"],
+}
+
+
+@pytest.mark.parametrize("kept", KEPT)
+def test_a_checkpoint_that_holds_less_than_one_is_named_with_the_way_out(run, go_on, kept):
+    folder = run.checkpoint(6)
+    folder.mkdir()
+    for name in KEPT[kept]:
+        source = run.checkpoint(4) / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name)
+        elif source.is_file():
+            shutil.copy(source, folder / name)
+        else:
+            (folder / name).mkdir(parents=True)
+    code, said = go_on()
+    assert code == 2
+    assert f"{folder} is damaged: " in said
+    assert f"Move it away to go on from step 4 ({run.checkpoint(4)} is whole)" in said
+    assert "load_checkpoint_path" not in said
+    folder.rename(run.folder / "away")
+    assert go_on()[0] == 0
+    assert [line["step"] for line in run.read_metrics()] == [0, 1, 2, 3, 4, 5]
+
+
+def test_an_empty_checkpoint_alone_is_named_too(run, go_on):
+    for step in (2, 4):
+        shutil.rmtree(run.checkpoint(step))
+    run.checkpoint(3).mkdir()
+    code, said = go_on()
+    assert code == 2
+    assert f"{run.checkpoint(3)} is damaged: it holds neither trainer/state.pt nor manifest.json" in said
+    assert "There is no older one that is whole" in said
+    shutil.rmtree(run.checkpoint(3))
+    code, said = go_on(f"trainer.load_checkpoint_path={run.checkpoints}")
+    assert code == 2
+    assert f"{run.checkpoints} is no checkpoint of engine local (no huggingface folder in it)" in said
+
+
 @pytest.mark.parametrize(
     "content", ["", "{", "[]", '{"files": {}}', '{"files": {"a": 1}}', '{"files": [1]}', "\0"]
 )
@@ -293,6 +339,15 @@ def test_a_line_that_cannot_be_written_names_its_file(run, go_on, monkeypatch):
     monkeypatch.undo()
     assert go_on()[0] == 0
     assert [line["step"] for line in run.read_metrics()] == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_curve_that_two_runs_wrote_is_not_gone_on_with_in_silence(run, go_on):
+    lines = run.metrics_file.read_text().splitlines(keepends=True)
+    run.metrics_file.write_text("".join([*lines[:3], lines[1], *lines[3:]]))
+    code, said = go_on()
+    assert code == 0
+    assert f"WARNING: {run.metrics_file}, line 4: step 1 again, as in line 2" in said
+    assert "hole" not in said
 
 
 # --- the probe --------------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from gmpo_vl.models.loading import load_model
 from gmpo_vl.models.processing import encode_prompt
 from gmpo_vl.rollout.hf import generate
 from gmpo_vl.rollout.types import Sampling
-from gmpo_vl.runs import SampleRecord
+from gmpo_vl.samples import SampleRecord
 
 
 def last(run):

@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import json
 import os
 import signal
 import socket
@@ -160,6 +161,31 @@ def test_a_kill_at_any_change_of_a_checkpoint_leaves_a_complete_one(tmp_path):
     assert seen == sorted(seen, key=lambda state: (state[0] == "new", -len(state[1]))), "never back again"
     assert seen[0] == ("old", [2, 3])
     assert seen[-1] == ("new", [3])
+
+
+def test_a_kill_at_any_change_of_going_back_loses_nothing_and_doubles_nothing(tmp_path):
+    """Lines that were discarded before stand in front; two of them are as some that come now."""
+    for kill_at in count(1):
+        run = Run(tmp_path / str(kill_at)).create()
+        for step in (0, 1, 2, 3):
+            run.append_metrics(step, {"a": step})
+        for step in (1, 2, 3):
+            run.rollouts_file(step).write_text(f'{{"of": {step}}}\n{{"of": {step}, "k": 1}}\n')
+        run.rollouts_file(3, "validation").write_bytes(b"junk\n\xff")
+        metrics, rollouts = (run.folder / f"{name}.discarded.jsonl" for name in ("metrics", "rollouts"))
+        metrics.write_text('{"step": 2, "a": 9.0}\n{"step": 3, "a": 9.0}\n')
+        ended = in_a_fork(lambda run=run: run.rewind(1), Changes(run.folder, kill_at))
+        run.clear_up()
+        run.rewind(1)
+        assert [json.loads(line)["a"] for line in metrics.read_text().splitlines()] == [9, 9, 2, 3]
+        assert rollouts.read_bytes() == (
+            b'{"of": 2}\n{"of": 2, "k": 1}\n{"of": 3}\n{"of": 3, "k": 1}\njunk\n\xff\n'
+        )
+        assert [line["step"] for line in run.read_metrics()] == [0, 1]
+        assert (run.rollout_steps(), run.rollout_steps("validation")) == ([1], [])
+        if ended == 0:
+            break
+    assert kill_at > 10
 
 
 def test_best_and_limit_are_made_good_for_when_a_run_is_opened(make_config, tmp_path, monkeypatch):

@@ -74,6 +74,18 @@ def test_a_bad_chunk_is_named_and_its_evaluation_does_not_end(fault, chunked, gm
     assert not chunked.finished
 
 
+def test_what_was_set_aside_before_stays(chunked, capsys):
+    for k, text in enumerate(("first", "second", "third")):
+        (chunked.chunks / "000002.jsonl").write_text(text)
+        (chunked.chunks / "000002.seconds").write_text(text)
+        assert 2 not in sound_chunks(chunked, chunked.plan() or {})
+        ending = "bad" if k == 0 else f"bad_{k + 1}"
+        assert f"set aside as 000002.jsonl.{ending}\n" in capsys.readouterr().err
+    for ending, text in (("bad", "first"), ("bad_2", "second"), ("bad_3", "third")):
+        assert (chunked.chunks / f"000002.jsonl.{ending}").read_text() == text
+        assert (chunked.chunks / f"000002.seconds.{ending}").read_text() == text
+
+
 def test_the_same_command_answers_bad_chunks_again(chunked, whole, small_eval, gmpo_vl, content, capsys):
     (chunked.chunks / "000000.jsonl").write_text("")
     shutil.copy(chunked.chunks / "000005.jsonl", chunked.chunks / "000003.jsonl")

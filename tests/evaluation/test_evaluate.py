@@ -15,7 +15,7 @@ from gmpo_vl.models.processing import load_processor
 from gmpo_vl.models.prompts import PromptSettings, load_prompts
 from gmpo_vl.models.tiny import save_tiny
 from gmpo_vl.rollout.types import Sampling
-from gmpo_vl.runs import SampleRecord
+from gmpo_vl.samples import SampleRecord
 
 
 @pytest.fixture(scope="module")

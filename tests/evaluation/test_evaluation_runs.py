@@ -5,14 +5,16 @@ import os
 import runpy
 import shutil
 import signal
+import socket
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
-from gmpo_vl.evaluation import backends, commands
+from gmpo_vl.evaluation import backends, commands, run
 from gmpo_vl.evaluation.commands import answer_shard
 from gmpo_vl.evaluation.protocols import load_protocol, override, protocol_names
+from gmpo_vl.locks import IN_USE, locked
 from gmpo_vl.runs import EvaluationFolder
 
 ROOT = Path(__file__).parents[2]
@@ -281,3 +283,51 @@ def test_a_protocol_file_after_which_no_folder_can_be_called_is_refused(name, sm
     path.write_text(small_protocol.read_text())
     with pytest.raises(ValueError, match="results' folder is called after its file"):
         load_protocol(str(path))
+
+
+# --- two processes at once ---------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("shared", [False, True], ids=["a whole evaluation", "a shard"])
+def test_who_finishes_an_evaluation_is_alone_in_its_folder(
+    small_eval, whole, gmpo_vl, tmp_path, content, shared
+):
+    folder = Path(shutil.copytree(whole, tmp_path / "out" / whole.name))
+    again = [*small_eval, "--out", folder.parent]
+    with locked(folder, shared=shared):
+        for command in (
+            again,
+            [*again, "--workers", 2],
+            ["eval", "merge", folder],
+            ["eval", "regrade", folder],
+            ["eval", "page", folder],
+        ):
+            said = gmpo_vl(*command, code=IN_USE)
+            assert f"{folder} is in use by process" in said
+            assert f"process {os.getpid()} on {socket.gethostname()} since 2" in said
+            assert "--out is free" in said
+        assert gmpo_vl(*again, "--shard", "1/2", code=0 if shared else IN_USE)
+        gmpo_vl("eval", "compare", "--a", folder, "--b", whole)
+    gmpo_vl("eval", "regrade", folder)
+    assert content(folder) == content(whole)
+
+
+STANDING = {"plan.json": True, "samples.jsonl": True, "results.json": True, "timing.json": True, "chunks/000003.jsonl": True,
+            "lock": True, "chunks": False, "images": False, "": False}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STANDING)
+def test_what_stands_in_a_file_s_place_is_said_before_anything_is_answered(
+    small_eval, whole, gmpo_vl, tmp_path, monkeypatch, name
+):
+    monkeypatch.setattr(run, "load_backend", None)
+    path = tmp_path / whole.name / name
+    if STANDING[name]:
+        path.mkdir(parents=True)
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+    said = gmpo_vl(*small_eval, "--out", tmp_path, code=2)
+    assert (
+        f"{path}: a {'folder' if STANDING[name] else 'file'} stands where a {'file' if STANDING[name] else 'folder'} is needed"
+        in said
+    )
+    assert "move it away" in said

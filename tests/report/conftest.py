@@ -16,7 +16,8 @@ from gmpo_vl.config import load_config, save_config
 from gmpo_vl.data.diagrams import make_examples
 from gmpo_vl.evaluation.evaluate import Evaluation
 from gmpo_vl.files import append_jsonl, write_json
-from gmpo_vl.runs import Run, SampleRecord, store_image
+from gmpo_vl.runs import Run
+from gmpo_vl.samples import SampleRecord, store_image
 
 SETTINGS = {
     "data": {

@@ -277,6 +277,19 @@ def test_a_curve_with_a_hole_says_so(run):
     assert "has no line" not in write_report(run.folder).read_text()
 
 
+def test_steps_that_come_twice_or_late_are_said(run, capsys):
+    lines = run.metrics_file.read_text().splitlines(keepends=True)
+    run.metrics_file.write_text("".join([*lines[:4], *lines[2:]]))
+    said = f"{run.metrics_file}, line 5: step 2 again, as in line 3"
+    assert f"{said}.</b>" in write_report(run.folder).read_text()
+    assert f"WARNING: {said}\n" in capsys.readouterr().err
+    run.metrics_file.write_text("".join([*lines[:2], lines[5], *lines[2:5]]))
+    assert "line 4: step 2 after step 5" in write_report(run.folder).read_text()
+    assert "and 1 more" not in capsys.readouterr().err
+    run.metrics_file.write_text("".join(lines * 2))
+    assert f"and {len(lines) - 3} more lines" in write_report(run.folder).read_text()
+
+
 @pytest.mark.parametrize(
     "value",
     ["Infinity", "-Infinity", "NaN", "1e999", "1.7e308", "-1.7e308", "5e-324", "null", "1" + "0" * 400],

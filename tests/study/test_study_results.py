@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gmpo_vl.evaluation.statistics import mean_over_seeds, t_quantile
-from gmpo_vl.runs import SampleRecord
+from gmpo_vl.samples import SampleRecord
 from gmpo_vl.study.figure import write_figure
 from gmpo_vl.study.file import read_study
 from gmpo_vl.study.outcomes import QUANTITIES, choose, freeze, outcome_of

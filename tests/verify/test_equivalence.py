@@ -5,7 +5,7 @@ import random
 import pytest
 
 from gmpo_vl.evaluation.summary import figures
-from gmpo_vl.runs import SampleRecord
+from gmpo_vl.samples import SampleRecord
 from gmpo_vl.verify import verify
 from gmpo_vl.verify.equivalence import clusters
 

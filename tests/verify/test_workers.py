@@ -178,6 +178,54 @@ def test_stopping_the_workers_leaves_no_process_and_no_asker_behind():
     assert ask_math_verify([EQUAL], 1) == ["equal"]
 
 
+@pytest.mark.parametrize("who", ["answerer", "program", "both"])
+def test_stopping_waits_for_no_stopped_process(who):
+    before = FAULTS["processes"]()[0]
+    late = [Question("x^{99998}", "(x+1)^{99999}", PATIENCE)]
+    assert ask_math_verify([EQUAL], 1) == ["equal"]
+    [pool_worker] = workers._pools[1]._workers
+    for name, process in (("answerer", pool_worker.answerer), ("program", pool_worker.process.pid)):
+        if who in (name, "both"):
+            os.kill(process, signal.SIGSTOP)
+    said: list[str] = []
+    asking = threading.Thread(target=lambda: said.extend(ask_math_verify(late, 1)))
+    asking.start()
+    while pool_worker._number < 2:  # until it was asked
+        pass
+    stop_workers()
+    asking.join()
+    assert said == ["timeout"]
+    assert FAULTS["processes"]()[0] == before
+
+
+def test_stopping_waits_for_no_worker_that_is_starting(monkeypatch):
+    before = FAULTS["processes"]()[0]
+    monkeypatch.setattr(workers, "command_of", lambda _module: ["sleep", str(PATIENCE)])
+    asking = threading.Thread(target=ask_math_verify, args=([EQUAL], 1))
+    asking.start()
+    while not any(worker.process for pool in workers._pools.values() for worker in pool._workers):
+        pass
+    stop_workers()
+    asking.join()
+    assert FAULTS["processes"]()[0] == before
+
+
+def test_stopping_waits_for_no_thread_for_ever(monkeypatch):
+    """It returns, though the thread does not."""
+    asked, end = threading.Event(), threading.Event()
+    monkeypatch.setattr(workers, "_END", 0.3)
+    monkeypatch.setattr(Worker, "reply", lambda *_: asked.set() or (end.wait() and "lost"))
+    asking = threading.Thread(target=ask_math_verify, args=([EQUAL], 1))
+    asking.start()
+    asked.wait()
+    [pool] = workers._pools.values()
+    stop_workers()
+    assert pool._ended.empty()
+    end.set()
+    asking.join()
+    pool._ended.get()
+
+
 def test_a_worker_that_cannot_start_is_told():
     broken = Worker()
     with pytest.MonkeyPatch.context() as patched:

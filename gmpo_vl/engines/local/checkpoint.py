@@ -26,7 +26,8 @@ def check_checkpoint(folder: Path, _config: Config) -> None:
     """Raise FileNotFoundError for a folder that is no checkpoint of this engine."""
     if not (folder / "huggingface").is_dir():
         raise FileNotFoundError(
-            f"trainer.load_checkpoint_path: {folder} is no checkpoint (no huggingface folder in it)"
+            f"{folder} is no checkpoint of engine local (no huggingface folder in it): name another one as "
+            "trainer.load_checkpoint_path, or move it away"
         )
 
 

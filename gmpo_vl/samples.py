@@ -1,0 +1,108 @@
+"""Samples: one response a line, in training and in evaluation alike, and the pictures beside them (docs/formats.md)."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_origin, get_type_hints
+
+from PIL import Image
+
+from gmpo_vl.files import bad_line, naming, numbered_jsonl
+
+
+@dataclass(frozen=True)
+class SampleRecord:
+    """One sampled response, in training and in evaluation alike.
+
+    id: the example's. group: the group's key. k: which of the group's samples. images: sha256 of each picture as the
+    model saw it (images/SHA256.webp). reward: every part of the score, `overall` among them. length: tokens of the
+    response. meta: the row's other columns, such as `family` or `level`.
+    """
+
+    id: str
+    group: str
+    k: int
+    prompt: str
+    images: list[str]
+    response: str
+    finished: bool
+    gold: str
+    extracted: str | None
+    gold_type: str
+    correct: bool
+    outcome: str
+    reward: dict[str, float]
+    seed: int
+    length: int
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+def read_samples(path: Path) -> Iterator[SampleRecord]:
+    """A file's records in order. Raises ValueError naming the line for what is none, half a last line included: these files are
+    written whole."""
+    for number, row in numbered_jsonl(path, appended=False):
+        problem = _no_record(row)
+        if problem is not None:
+            raise bad_line(path, number, f"not a sample: {problem}")
+        yield SampleRecord(**row)
+
+
+# {field of a record: what its value is}
+_KINDS = {
+    name: get_origin(hint) if get_origin(hint) in (list, dict) else hint
+    for name, hint in get_type_hints(SampleRecord).items()
+}
+
+
+def _no_record(row: dict[str, Any]) -> str | None:
+    """Why these are not a SampleRecord's fields; None where they are."""
+    for name, kind in _KINDS.items():
+        if name not in row and name != "meta":
+            return f"no {name!r}"
+        if name in row and not isinstance(row[name], kind):  # type: ignore[arg-type]
+            return f"{name} is {row[name]!r:.60}"
+    unknown = row.keys() - _KINDS.keys()
+    if unknown:
+        return f"unknown {min(unknown)!r}"
+    if not all(isinstance(name, str) for name in row["images"]):
+        return f"images are {row['images']!r:.60}"
+    figures = {part: as_figure(value) for part, value in row["reward"].items()}
+    return next(
+        (f"reward {part} is {row['reward'][part]!r:.60}" for part in figures if figures[part] is None), None
+    )
+
+
+def store_image(folder: Path, pixels_HWC: Any) -> str:
+    """Write a uint8 picture (height, width, 3) as FOLDER/SHA256.webp unless it is there; the hash is of its pixels."""
+    import numpy as np
+
+    pixels = np.ascontiguousarray(pixels_HWC)
+    digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
+    path = folder / f"{digest}.webp"
+    if not path.exists():
+        # Shards and threads may store the same picture at once.
+        partial = path.with_suffix(f".{os.getpid()}_{threading.get_ident()}.partial")
+        with naming(path):
+            try:
+                Image.fromarray(pixels).save(partial, "WEBP", quality=90, method=2)
+                os.replace(partial, path)
+            except OSError:
+                partial.unlink(missing_ok=True)
+                raise
+    return digest
+
+
+def as_figure(value: Any) -> float | None:
+    """A finite number; None for everything else: JSON has no NaN."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:  # a whole number beyond every float
+        return None
