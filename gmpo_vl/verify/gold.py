@@ -46,7 +46,10 @@ def _parse_text(text: str) -> Gold:
     if stripped.startswith("{") and '"gold"' in stripped:
         try:
             fields = json.loads(stripped)
-        except json.JSONDecodeError as error:
+        except (
+            ValueError,
+            RecursionError,
+        ) as error:  # not JSON, a number of thousands of digits, a nest of brackets
             raise ValueError(
                 f"the gold {text[:80]!r} looks like encode_answer's JSON but is not valid: {error}"
             ) from error
@@ -70,6 +73,10 @@ def _checked(golds: Sequence[object], fields: dict) -> Gold:
             f"the gold {alternatives!r} has type={fields['type']!r}; it is one of {', '.join(TYPES)}"
         )
     check_tolerance(fields.get("tolerance"), f"the gold {alternatives!r}")
+    if not isinstance(fields.get("choices"), list | tuple | None):
+        raise ValueError(
+            f"the gold {alternatives!r} has choices={fields['choices']!r}; they are a list of texts"
+        )
     return Gold(
         distinct,
         fields.get("type"),
