@@ -139,6 +139,8 @@ def read_object(
     if not path.exists():
         return None
     try:
+        if path.is_dir():
+            raise ValueError("it is a folder")
         found = parse_object(path.read_bytes())
         missing = [key for key in keys if key not in found]
         if missing:
