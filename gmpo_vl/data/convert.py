@@ -122,7 +122,10 @@ def _write_all(
     progress: Callable[[int], None] | None,
 ) -> DataCard:
     """Write FOLDER/SPLIT.parquet. Raises DataError for a split without a row."""
-    card = DataCard(preparation.read_text(encoding="utf-8"), {name: s.sources for name, s in streams.items()})
+    text = preparation.read_text(
+        encoding="utf-8", errors="backslashreplace"
+    )  # Python files have other encodings
+    card = DataCard(text, {name: s.sources for name, s in streams.items()})
     faults = RowFaults()
     with ExitStack() as stack:
         writers: dict[str, _SplitWriter] = {}
@@ -312,7 +315,7 @@ def _write(
 def is_validation(example: Example, row: Mapping[str, Any], mapping: MappingFile) -> bool:
     """Does the hash put the row into the validation split? Rows with the same picture (or `split_by`) go the same way."""
     if mapping.split_by is not None:
-        key = str(value_of(row, mapping.split_by)).encode()
+        key = str(value_of(row, mapping.split_by, "split_by")).encode()
     elif example.images:
         key = example.images[0] if isinstance(example.images[0], bytes) else str(example.images[0]).encode()
     else:

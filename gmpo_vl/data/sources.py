@@ -161,9 +161,15 @@ def _open_source(source: str) -> list[Table]:
         return [_open_file(path)]
     if path.is_dir():
         return _open_folder(path, split)
-    if path.suffix.lower() in SUFFIXES or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
-        raise DataError(f"{name}: no such file or folder (working directory {Path.cwd()})")
+    if not is_hub_id(name):
+        start = "" if path.is_absolute() else f" (working directory {Path.cwd()})"
+        raise DataError(f"{name}: no such file or folder{start}")
     return [_open_hub(name, split or "train")]
+
+
+def is_hub_id(name: str) -> bool:
+    """Could it be one, by its form? NAME.csv and the like are files."""
+    return Path(name).suffix.lower() not in SUFFIXES and bool(re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name))
 
 
 def _open_file(path: Path) -> Table:

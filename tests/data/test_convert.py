@@ -240,7 +240,8 @@ def test_a_source_given_with_the_command_stands_for_one_split_only(tmp_path, mon
     for offline in ("datasets.config.HF_HUB_OFFLINE", "huggingface_hub.constants.HF_HUB_OFFLINE"):
         monkeypatch.setattr(offline, True)
     with pytest.raises(
-        DataError, match=r"^nobody/nothing: there is no such file or folder here, and the hub"
+        DataError,
+        match=r"^--source nobody/nothing@test: nobody/nothing: there is no such file or folder here, and the hub",
     ):
         convert(one, tmp_path / "other", source="nobody/nothing@test")
     with pytest.raises(DataError, match="is a folder, not a mapping file"):

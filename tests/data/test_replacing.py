@@ -215,8 +215,8 @@ def test_folders_in_the_place_of_files_are_told(tmp_path):
     (out / "a").mkdir()
     with pytest.raises(DataError, match=r"out/a is a folder"):
         write(out, {"a": "2", "card": "2"})
+    (tmp_path / "more/out/b").mkdir(parents=True)
     with pytest.raises(DataError, match=r"out/b is a folder; move it away"):
-        (tmp_path / "more/out/b").mkdir(parents=True)
         write(tmp_path / "more/out", {"a": "1", "b": "1"})
     assert not (tmp_path / "more/out" / UNFINISHED).exists()
     (out / UNFINISHED / "plan.json").unlink()
