@@ -6,7 +6,6 @@ Made from a model folder's tokenizer and image-processor configuration. torchvis
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +18,8 @@ from PIL import Image
 from gmpo_vl.data.images import MAX_IMAGE_PIXELS, decode_image, fit_pixels, fit_size, image_size
 from gmpo_vl.data.templates import render_problem, to_messages
 from gmpo_vl.data.types import Example, ImageSettings, Prompt
-from gmpo_vl.models.compat import load_image_processor, no_code_of, smart_resize
+from gmpo_vl.files import read_object
+from gmpo_vl.models.compat import DOWNLOAD, load_image_processor, no_code_of, smart_resize
 from gmpo_vl.models.control import ControlTokens
 from gmpo_vl.models.positions import mrope_positions
 
@@ -57,7 +57,7 @@ def load_processor(folder: str | Path, override_chat_template: str | Path | None
     image_processor = load_image_processor(folder) if (folder / "preprocessor_config.json").exists() else None
     image_token_id = None
     if image_processor is not None:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = read_object(folder / "config.json", DOWNLOAD, ["image_token_id"]) or {}
         image_token_id = config["image_token_id"]
     return Processor(
         tokenizer=tokenizer,
@@ -74,7 +74,9 @@ def _chat_template(folder: Path, tokenizer: Any, override: str | Path | None) ->
     if (folder / "chat_template.jinja").exists():
         return (folder / "chat_template.jinja").read_text(encoding="utf-8")
     if (folder / "chat_template.json").exists():
-        return json.loads((folder / "chat_template.json").read_text(encoding="utf-8"))["chat_template"]
+        return (read_object(folder / "chat_template.json", DOWNLOAD, ["chat_template"]) or {})[
+            "chat_template"
+        ]
     if tokenizer.chat_template is None:
         raise ValueError(
             f"{folder}: the model has no chat template; name a jinja file in data.override_chat_template"
