@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-import re
 import shutil
-import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -18,17 +16,18 @@ from typing import Any, get_origin, get_type_hints
 from PIL import Image
 
 from gmpo_vl.files import (
+    HALF_WRITTEN,
     append_bytes,
     append_jsonl,
     bad_line,
     make_room,
     move_aside,
-    naming,
     numbered,
     numbered_jsonl,
     read_object,
     sync,
     to_line,
+    whole_file,
     write_json,
     write_text,
 )
@@ -59,12 +58,6 @@ class SampleRecord:
     seed: int
     length: int
     meta: dict[str, Any] = field(default_factory=dict)
-
-
-# What files.write_text and store_image leave of a file of the run's own, where they are killed.
-_HALF_WRITTEN = re.compile(
-    r"((metrics\.jsonl|config\.yaml|best\.json|(step|validation)_\d+\.jsonl)\.\d+|[0-9a-f]{64}\.\d+_\d+)\.partial"
-)
 
 
 class Run:
@@ -186,7 +179,7 @@ class Run:
                 shutil.rmtree(path, ignore_errors=True)
         for folder in (self.folder, self.folder / "rollouts", self.folder / "images", self.checkpoints):
             for path in folder.glob("*.partial"):
-                if _HALF_WRITTEN.fullmatch(path.name):
+                if HALF_WRITTEN.fullmatch(path.name):
                     path.unlink()
 
     def rewind(self, step: int) -> None:
@@ -246,21 +239,17 @@ class EvaluationFolder:
             path = self.folder / name
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
-                partial = path.with_name(f".partial_{path.name}")
-                partial.write_bytes(contents[name])
-                os.replace(partial, path)
+                with whole_file(path, synced=False) as partial:
+                    partial.write_bytes(contents[name])
 
     def join_chunks(self, count: int) -> None:
         """The `count` chunks to samples.jsonl in the order of their numbers, their seconds to timing.json. Raises
         FileNotFoundError where one is gone: another process has finished the evaluation meanwhile."""
         seconds = 0.0
-        partial = self.samples_file.with_name(f"{self.samples_file.name}.{os.getpid()}.partial")
-        with naming(partial), partial.open("wb") as file:
+        with whole_file(self.samples_file) as partial, partial.open("wb") as file:
             for number in range(count):
                 file.write((self.chunks / f"{number:06d}.jsonl").read_bytes())
                 seconds += float((self.chunks / f"{number:06d}.seconds").read_text())
-        sync(partial)
-        os.replace(partial, self.samples_file)
         write_json(self.timing_file, {"seconds": round(seconds, 3)})
 
     def remove_chunks(self) -> None:
@@ -271,10 +260,9 @@ class EvaluationFolder:
         for source, target in ((other.chunks, self.chunks), (other.images, self.images)):
             target.mkdir(parents=True, exist_ok=True)
             for path in sorted(source.glob("*")):
-                if not (target / path.name).exists() and not path.name.endswith(".partial"):
-                    partial = target / f".partial_{path.name}"
-                    shutil.copyfile(path, partial)
-                    os.replace(partial, target / path.name)
+                if not (target / path.name).exists() and not HALF_WRITTEN.fullmatch(path.name):
+                    with whole_file(target / path.name, synced=False) as partial:
+                        shutil.copyfile(path, partial)
 
     def samples(self) -> Iterator[SampleRecord]:
         """Every sample of a finished evaluation. Raises FileNotFoundError where there is none."""
@@ -404,15 +392,8 @@ def store_image(folder: Path, pixels_HWC: Any) -> str:
     digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
     path = folder / f"{digest}.webp"
     if not path.exists():
-        # Shards and threads may store the same picture at once.
-        partial = path.with_suffix(f".{os.getpid()}_{threading.get_ident()}.partial")
-        with naming(path):
-            try:
-                Image.fromarray(pixels).save(partial, "WEBP", quality=90, method=2)
-                os.replace(partial, path)
-            except OSError:
-                partial.unlink(missing_ok=True)
-                raise
+        with whole_file(path, synced=False) as partial:
+            Image.fromarray(pixels).save(partial, "WEBP", quality=90, method=2)
     return digest
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gmpo_vl.data.rows import DataError
-from gmpo_vl.files import names_a_folder, read_object, sync, write_json
+from gmpo_vl.files import names_a_folder, read_object, sync, whole_file, write_json
 from gmpo_vl.yaml_text import shown
 
 # Pictures of 64 rows are a few megabytes: what the writer holds, and what a reader reads to see one row. Where the pictures
@@ -200,7 +200,6 @@ def parquet_writer(
     schema = Features({"images": List(Image()), **columns}).arrow_schema
     path = Path(path)
     make_folder(path.parent)
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
     group: list[dict[str, Any]] = []
     held = 0
 
@@ -219,10 +218,6 @@ def parquet_writer(
         if len(group) == ROWS_PER_GROUP or held >= BYTES_PER_GROUP:
             flush()
 
-    try:
-        with pq.ParquetWriter(unfinished, schema) as writer:
-            yield write
-            flush()
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with whole_file(path) as partial, pq.ParquetWriter(partial, schema) as writer:
+        yield write
+        flush()

@@ -48,7 +48,7 @@ def grade_file(
             reasons.append(f"{pairs}, line {number}: {reason}")
             tell(f"{reasons[-1]}; not graded")
 
-    with whole_file(_place_of(Path(out))) as file:
+    with whole_file(_place_of(Path(out))) as partial, partial.open("w", encoding="utf-8") as file:
         for rows in _chunks(_pairs(Path(pairs), skip)):
             golds, responses = [row["gold"] for row in rows], [row["response"] for row in rows]
             benchmarks = [str(row.get("benchmark", "")) for row in rows]
