@@ -31,6 +31,11 @@ BAD = [  # a line, and what is said of it
     ('{"answer": "{\\"gold\\": 5, \\"choices\\": 5}"}', "they are a list of texts"),
     ('{"answer": "{\\"gold\\": 5, \\"type\\": {}}"}', "type="),
     ('{"answer": "{\\"gold\\": 5"}', "not valid"),
+    *(
+        (json.dumps({"answer": f'{{"gold": {gold}}}'}), "is no text, number or list of them")
+        for gold in ("null", "true", '{"a": 1}', "[[1]]", "[1, null]", '["1", {}]')
+    ),
+    (json.dumps({"answer": '{"type": "gold"}'}), "has no key gold"),
     (r'{"answer": "\\frac{1"}', "truncated"),
 ]
 
