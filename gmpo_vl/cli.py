@@ -113,13 +113,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def run_grade(options: argparse.Namespace) -> int:
-    from gmpo_vl.verify import grade
+    from gmpo_vl.verify import grade, self_check
 
     if options.self_check:
-        failures = grade.self_check(options.self_check, options.profile)
-        for row, gold, outcome in failures:
-            print(f"row {row}: {gold!r}: {outcome}")
-        print(f"{len(failures)} golds do not verify against themselves")
+        failures = self_check.self_check(options.self_check, options.profile)
+        print("\n".join([*map(str, failures), self_check.summary(failures)]))
         return 1 if failures else 0
     if not options.pairs or not options.out:
         raise ValueError("grade needs PAIRS.jsonl and --out VERDICTS.jsonl, or --self-check DATASET")

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path, PurePath
-from typing import Any, BinaryIO, TextIO
+from typing import Any, BinaryIO
 
 
 def to_line(row: dict[str, Any]) -> str:
@@ -111,32 +111,28 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """As `write_text`."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")  # shards may write the same file at once
-    with naming(path):
-        try:
-            with partial.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-        except OSError:
-            partial.unlink(missing_ok=True)
-            raise
+    with whole_file(path) as partial:
+        partial.write_bytes(content)
+
+
+# What `whole_file` leaves of a file where the process is killed: NAME.PROCESS_THREAD.partial. Earlier versions named no thread.
+HALF_WRITTEN = re.compile(r".+\.\d+(_\d+)?\.partial")
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[TextIO]:
-    """A text file to write line by line; complete under its name when the block ends, and not there where it fails.
+def whole_file(path: Path, synced: bool = True) -> Iterator[Path]:
+    """Gives a name to write a file under; complete under its own name when the block ends, and not there where it fails.
 
-    It is written under a name of its own, which no other process and no file of somebody's has.
+    Threads and processes may write the same file at once. synced: on the disk before it has its name, so that it is whole after
+    a power cut as well; slow for thousands of small files.
     """
     partial = path.with_name(f"{path.name}.{os.getpid()}_{threading.get_ident()}.partial")
     try:
-        with naming(partial), partial.open("x", encoding="utf-8") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        with naming(path):
+            yield partial
+            if synced:
+                sync(partial)
+            os.replace(partial, path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
@@ -154,6 +150,8 @@ def read_object(
     if not path.exists():
         return None
     try:
+        if path.is_dir():
+            raise ValueError("it is a folder")
         found = parse_object(path.read_bytes())
         missing = [key for key in keys if key not in found]
         if missing:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,30 +12,24 @@ from pathlib import Path
 from typing import Any
 
 from gmpo_vl.files import (
+    HALF_WRITTEN,
     append_jsonl,
     append_once,
     bad_line,
     make_room,
     move_aside,
-    naming,
     numbered,
     numbered_jsonl,
     read_object,
     sync,
     to_line,
+    whole_file,
     write_json,
     write_text,
 )
 from gmpo_vl.locks import check_lock
 from gmpo_vl.places import check_file, make_folder
 from gmpo_vl.samples import SampleRecord, as_figure, read_samples, store_image
-
-# What files.write_text and store_image leave of a file of the run's own, where they are killed.
-_HALF_WRITTEN = re.compile(
-    r"((metrics\.jsonl|config\.yaml|best\.json|picture_hashes\.json|(step|validation)_\d+\.jsonl)\.\d+|[0-9a-f]{64}\.\d+_\d+)"
-    r"\.partial"
-)
-
 
 _APPENDED = ("metrics.jsonl", "metrics.discarded.jsonl", "rollouts.discarded.jsonl")
 _WRITTEN = (
@@ -199,7 +192,7 @@ class Run:
                     _remove_folder(path)
         for folder in (self.folder, self.folder / "rollouts", self.folder / "images", self.checkpoints):
             for path in folder.glob("*.partial"):
-                if _HALF_WRITTEN.fullmatch(path.name) and path.is_file():
+                if HALF_WRITTEN.fullmatch(path.name) and path.is_file():
                     path.unlink()
 
     def rewind(self, step: int) -> None:
@@ -270,21 +263,17 @@ class EvaluationFolder:
             path = self.folder / name
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
-                partial = path.with_name(f".partial_{path.name}")
-                partial.write_bytes(contents[name])
-                os.replace(partial, path)
+                with whole_file(path, synced=False) as partial:
+                    partial.write_bytes(contents[name])
 
     def join_chunks(self, count: int) -> None:
         """The `count` chunks to samples.jsonl in the order of their numbers, their seconds to timing.json. Raises
         FileNotFoundError where one is gone: another process has finished the evaluation meanwhile."""
         seconds = 0.0
-        partial = self.samples_file.with_name(f"{self.samples_file.name}.{os.getpid()}.partial")
-        with naming(partial), partial.open("wb") as file:
+        with whole_file(self.samples_file) as partial, partial.open("wb") as file:
             for number in range(count):
                 file.write((self.chunks / f"{number:06d}.jsonl").read_bytes())
                 seconds += float((self.chunks / f"{number:06d}.seconds").read_text())
-        sync(partial)
-        os.replace(partial, self.samples_file)
         write_json(self.timing_file, {"seconds": round(seconds, 3)})
 
     def remove_chunks(self) -> None:
@@ -295,10 +284,9 @@ class EvaluationFolder:
         for source, target in ((other.chunks, self.chunks), (other.images, self.images)):
             target.mkdir(parents=True, exist_ok=True)
             for path in sorted(source.glob("*")):
-                if not (target / path.name).exists() and not path.name.endswith(".partial"):
-                    partial = target / f".partial_{path.name}"
-                    shutil.copyfile(path, partial)
-                    os.replace(partial, target / path.name)
+                if not (target / path.name).exists() and not HALF_WRITTEN.fullmatch(path.name):
+                    with whole_file(target / path.name, synced=False) as partial:
+                        shutil.copyfile(path, partial)
 
     def samples(self) -> Iterator[SampleRecord]:
         """Every sample of a finished evaluation. Raises FileNotFoundError where there is none."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import Any, get_origin, get_type_hints
 
 from PIL import Image
 
-from gmpo_vl.files import bad_line, naming, numbered_jsonl
+from gmpo_vl.files import bad_line, numbered_jsonl, whole_file
 
 
 @dataclass(frozen=True)
@@ -86,15 +84,8 @@ def store_image(folder: Path, pixels_HWC: Any) -> str:
     digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
     path = folder / f"{digest}.webp"
     if not path.exists():
-        # Shards and threads may store the same picture at once.
-        partial = path.with_suffix(f".{os.getpid()}_{threading.get_ident()}.partial")
-        with naming(path):
-            try:
-                Image.fromarray(pixels).save(partial, "WEBP", quality=90, method=2)
-                os.replace(partial, path)
-            except OSError:
-                partial.unlink(missing_ok=True)
-                raise
+        with whole_file(path, synced=False) as partial:
+            Image.fromarray(pixels).save(partial, "WEBP", quality=90, method=2)
     return digest
 
 

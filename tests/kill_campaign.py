@@ -28,7 +28,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 os.environ["OMP_NUM_THREADS"] = "1"
 
 from kills import Changes, in_a_fork  # noqa: E402
-from tiny_runs import BASE, settings_of_run  # noqa: E402
+from tiny_runs import BASE, protocol_text, settings_of_run  # noqa: E402
 
 Files = dict[str, Any]
 MEASURED = ("time/", "memory/", "perf/")
@@ -185,12 +185,7 @@ def training(inputs: Path, folder: Path) -> dict[str, Case]:
 
 
 def evaluation(inputs: Path, folder: Path) -> dict[str, Case]:
-    protocol = (ROOT / "gmpo_vl/evaluation/protocols/geometry3k.yaml").read_text()
-    small = {"n: 16": "n: 2", "max_tokens: 2048": "max_tokens: 12", "min_pixels: 262144": "min_pixels: null"}
-    small |= {"questions: 601": "questions: null", "chunk: 16": "chunk: 2"}
-    for old, new in small.items():
-        protocol = protocol.replace(f"\n{old}\n", f"\n{new}\n")
-    (inputs / "small.yaml").write_text(protocol)
+    (inputs / "small.yaml").write_text(protocol_text(n=2, chunk=2))
     data = ("--data", inputs / "diagrams/test.parquet", "--grader", "paper")
     command = gmpo_vl("eval", inputs / "tiny", "--protocol", inputs / "small.yaml", *data, "--out", folder)
     return {"eval": Case(command, litter=True)}

@@ -2,12 +2,26 @@
 
 import json
 import math
+import os
 import shutil
+import threading
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-from gmpo_vl.files import append_jsonl, append_once, read_jsonl, read_object, write_text
+from gmpo_vl.data.writing import parquet_writer
+from gmpo_vl.files import (
+    HALF_WRITTEN,
+    append_jsonl,
+    append_once,
+    read_jsonl,
+    read_object,
+    whole_file,
+    write_text,
+)
 from gmpo_vl.runs import EvaluationFolder, Run, StudyFolder
+from gmpo_vl.samples import store_image
 
 
 @pytest.mark.parametrize(
@@ -76,6 +90,92 @@ def test_half_a_surrogate_pair_is_written_as_json_escapes_it(tmp_path):
     assert list(read_jsonl(tmp_path / "a.jsonl")) == [{"text": "x\ud800"}]
     write_text(tmp_path / "a.json", json.dumps({"text": "\udfff"}, ensure_ascii=False))
     assert read_object(tmp_path / "a.json") == {"text": "\udfff"}
+
+
+def whole(folder: Path) -> None:
+    with whole_file(folder / "a.bin") as partial:
+        partial.write_bytes(b"new")
+
+
+def text(folder: Path) -> None:
+    write_text(folder / "a.json", "new")
+
+
+def picture(folder: Path) -> None:
+    store_image(folder, np.zeros((4, 4, 3), np.uint8))
+
+
+def parquet(folder: Path) -> None:
+    with parquet_writer(folder / "a.parquet") as write:
+        write({"images": [], "problem": "x", "answer": "1"})
+
+
+@pytest.mark.parametrize("write", [whole, text, picture, parquet])
+def test_every_writer_leaves_a_file_whole_or_not_at_all(tmp_path, write, monkeypatch):
+    """At the moment before a file has its name, a kill would leave what HALF_WRITTEN knows; an error leaves nothing."""
+    seen: list[str] = []
+
+    def failing(source, target):
+        seen.extend(os.listdir(tmp_path))
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", failing)
+    with pytest.raises(OSError, match=r"No space left on device \(.* free on its disk\)"):
+        write(tmp_path)
+    assert len(seen) == 1
+    assert HALF_WRITTEN.fullmatch(seen[0])
+    assert os.listdir(tmp_path) == []
+    monkeypatch.undo()
+    write(tmp_path)
+    (name,) = os.listdir(tmp_path)
+    assert not HALF_WRITTEN.fullmatch(name)
+    assert seen[0].startswith(f"{name}.{os.getpid()}_")
+
+
+def test_threads_may_write_the_same_file_at_once(tmp_path):
+    meeting = threading.Barrier(8)
+
+    def write(number: int) -> None:
+        with whole_file(tmp_path / "a") as partial:
+            partial.write_bytes(bytes([number]) * 1000)
+            meeting.wait()
+
+    threads = [threading.Thread(target=write, args=[number]) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert os.listdir(tmp_path) == ["a"]
+    assert len(set((tmp_path / "a").read_bytes())) == 1
+
+
+def test_a_block_that_fails_leaves_what_was_there(tmp_path):
+    write_text(tmp_path / "a", "before")
+
+    def rows():
+        yield "half"
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), whole_file(tmp_path / "a") as partial:
+        partial.write_text("".join(rows()))
+    assert (tmp_path / "a").read_text() == "before"
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_a_run_that_goes_on_removes_what_was_half_written_and_nothing_else(tmp_path):
+    run = Run(tmp_path / "run").create()
+    left = [
+        "metrics.jsonl.7.partial",
+        "probe.pt.7_140.partial",
+        "images/aa.webp.7_140.partial",
+        "rollouts/step_000001.jsonl.7_1.partial",
+    ]
+    theirs = ["notes.partial", "notes.x_1.partial", "a.7.partial.txt", "a.7_.partial"]
+    for name in [*left, *theirs]:
+        (run.folder / name).write_text("x")
+    run.clear_up()
+    assert [name for name in left if (run.folder / name).exists()] == []
+    assert [name for name in theirs if not (run.folder / name).exists()] == []
 
 
 def lines_of(tmp_path, *lines: str) -> Run:

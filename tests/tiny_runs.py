@@ -1,6 +1,9 @@
 """A run that trains a tiny model on built-in diagrams in seconds, for the tests of both engines."""
 
+import re
 from pathlib import Path
+
+import gmpo_vl
 
 BASE = """
 engine: local
@@ -26,6 +29,15 @@ def compute_score(reward_inputs):
         scores.append({"overall": right, "accuracy": right})
     return scores
 """
+
+
+def protocol_text(**values: object) -> str:
+    """The protocol geometry3k in small: answers of 12 tokens to pictures as they are, of any data; and more keys' values."""
+    text = (Path(gmpo_vl.__file__).parent / "evaluation/protocols/geometry3k.yaml").read_text()
+    for key, value in {"max_tokens": 12, "min_pixels": "null", "questions": "null", **values}.items():
+        text, count = re.subn(rf"(?m)^{key}: .*$", f"{key}: {value}", text)
+        assert count == 1, key
+    return text
 
 
 def settings_of_run(folder: Path, diagrams: Path, model: Path) -> list[str]:

@@ -21,7 +21,8 @@ from gmpo_vl.data.preparation import SPLIT, Given, Ready, Stream, streams_of
 from gmpo_vl.data.rows import DataError, Fault, RowError, RowFaults
 from gmpo_vl.data.types import Example
 from gmpo_vl.data.writing import parquet_writer, refuse_to_overwrite, replacing
-from gmpo_vl.files import write_json
+from gmpo_vl.files import read_object, write_json
+from gmpo_vl.yaml_text import shown
 
 CARD = "data_card.json"
 
@@ -121,7 +122,10 @@ def _write_all(
     progress: Callable[[int], None] | None,
 ) -> DataCard:
     """Write FOLDER/SPLIT.parquet. Raises DataError for a split without a row."""
-    card = DataCard(preparation.read_text(encoding="utf-8"), {name: s.sources for name, s in streams.items()})
+    text = preparation.read_text(
+        encoding="utf-8", errors="backslashreplace"
+    )  # Python files have other encodings
+    card = DataCard(text, {name: s.sources for name, s in streams.items()})
     faults = RowFaults()
     with ExitStack() as stack:
         writers: dict[str, _SplitWriter] = {}
@@ -207,15 +211,16 @@ def _empty_split(
 
 def _earlier_files(out: Path) -> list[str]:
     """The SPLIT.parquet that the card in the folder lists and that are there: of an earlier conversion."""
-    if not (out / CARD).is_file():
-        return []
     try:
-        splits = json.loads((out / CARD).read_text(encoding="utf-8"))["splits"]
-        files = [f"{split}.parquet" for split in splits if SPLIT.fullmatch(split)]
-    except (ValueError, LookupError, TypeError) as error:
+        card = read_object(out / CARD, "write to another folder", ("splits",))
+    except ValueError as error:
+        raise DataError(str(error)) from error
+    splits = {} if card is None else card["splits"]
+    if not isinstance(splits, dict):
         raise DataError(
-            f"{out / CARD} is not the card of a conversion ({error}); write to another folder"
-        ) from error
+            f"{out / CARD} is not the card of a conversion: its splits are {shown(splits)}; write to another folder"
+        )
+    files = [f"{split}.parquet" for split in splits if SPLIT.fullmatch(split)]
     return [name for name in files if (out / name).is_file()]
 
 
@@ -310,7 +315,7 @@ def _write(
 def is_validation(example: Example, row: Mapping[str, Any], mapping: MappingFile) -> bool:
     """Does the hash put the row into the validation split? Rows with the same picture (or `split_by`) go the same way."""
     if mapping.split_by is not None:
-        key = str(value_of(row, mapping.split_by)).encode()
+        key = str(value_of(row, mapping.split_by, "split_by")).encode()
     elif example.images:
         key = example.images[0] if isinstance(example.images[0], bytes) else str(example.images[0]).encode()
     else:

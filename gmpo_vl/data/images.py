@@ -28,8 +28,9 @@ from PIL import Image, ImageOps
 
 from gmpo_vl.data.types import ImageSource
 
-# Pillow's own threshold for "possible decompression bomb": 256 MiB of RGB. data.max_image_pixels sets another.
+# Pillow's own threshold for "possible decompression bomb": 256 MiB of RGB. LIMIT_KEY sets another.
 MAX_IMAGE_PIXELS = 89_478_485
+LIMIT_KEY = "data.max_image_pixels"
 # Pillow refuses to open what is larger than this.
 PILLOW_MAX_PIXELS = 2 * MAX_IMAGE_PIXELS
 # Above it Pillow warns when it opens a picture, on the terminal of whoever runs us; `_check_size` says so in the row's own
@@ -52,14 +53,16 @@ class ImageError(ValueError):
     """A picture cannot be used; the message says why."""
 
 
-def decode_image(source: ImageSource, limit: int = MAX_IMAGE_PIXELS) -> Image.Image:
+def decode_image(
+    source: ImageSource, limit: int = MAX_IMAGE_PIXELS, limit_key: str | None = LIMIT_KEY
+) -> Image.Image:
     """RGB picture of encoded bytes, a path or a PIL image.
 
-    limit: pixels above which a picture is refused before it is decoded. Raises ImageError for whatever cannot be decoded,
+    limit: pixels above which a picture is refused before it is decoded. limit_key: what the user raises it by. Raises ImageError for whatever cannot be decoded,
     MemoryError where there is too little memory for it.
     """
-    with _opened(source) as image:
-        _check_size(image.width, image.height, limit)
+    with _opened(source, limit_key) as image:
+        _check_size(image.width, image.height, limit, limit_key)
         with _one_at_a_time(image):
             image.load()
             if isinstance(source, Image.Image):
@@ -155,7 +158,7 @@ def _resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 @contextmanager
-def _opened(source: ImageSource) -> Iterator[Image.Image]:
+def _opened(source: ImageSource, limit_key: str | None = LIMIT_KEY) -> Iterator[Image.Image]:
     """The source as a PIL image whose file is closed afterwards; every failure inside becomes an ImageError.
 
     Pillow's decoders raise whatever they stumble over in a damaged file (OSError, SyntaxError, struct.error,
@@ -177,7 +180,7 @@ def _opened(source: ImageSource) -> Iterator[Image.Image]:
         raise ImageError(f"no such picture file: {source}") from error
     except Exception as error:
         if isinstance(error, MemoryError) or _memory_is_short(pixels):
-            raise MemoryError(_too_little_memory(source)) from error
+            raise MemoryError(_too_little_memory(source, limit_key)) from error
         raise ImageError(f"{_describe(source)} cannot be decoded: {_reason(error)}") from error
 
 
@@ -209,11 +212,9 @@ def _memory_is_short(pixels: int | None) -> bool:
     return False
 
 
-def _too_little_memory(source: ImageSource) -> str:
-    return (
-        f"{_describe(source)}: there is too little memory to decode it. Free some, give the process more, or lower "
-        "data.max_image_pixels: larger pictures then count as bad rows"
-    )
+def _too_little_memory(source: ImageSource, limit_key: str | None) -> str:
+    lower = "" if limit_key is None else f", or lower {limit_key}: larger pictures then count as bad rows"
+    return f"{_describe(source)}: there is too little memory to decode it. Free some, give the process more{lower}"
 
 
 def _orientation(image: Image.Image) -> int:
@@ -248,13 +249,14 @@ def _png_turns_at_its_end(file: BinaryIO) -> bool:
 _PNG_TEXTS_THAT_TURN = (b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")
 
 
-def _check_size(width: int, height: int, limit: int) -> None:
+def _check_size(width: int, height: int, limit: int, limit_key: str | None = LIMIT_KEY) -> None:
     if width < 1 or height < 1:
         raise ImageError(f"the picture has no pixels ({width} x {height})")
     if width * height > limit:
+        larger = "" if limit_key is None else f", or raise {limit_key}"
         raise ImageError(
             f"the picture has {width} x {height} pixels, more than {limit:,}; "
-            "a damaged header or a decompression bomb: store it smaller, or raise data.max_image_pixels"
+            f"a damaged header or a decompression bomb: store it smaller{larger}"
         )
     if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
         raise ImageError(

@@ -31,17 +31,17 @@ def map_row(row: Mapping[str, Any], mapping: MappingFile) -> dict[str, Any] | No
         return None
     images = _images(row, mapping)
     choices = _choices(row, mapping)
-    problem = value_of(row, mapping.problem)
+    problem = value_of(row, mapping.problem, "problem")
     if isinstance(problem, str):
         problem = _with_tags(_with_choices(problem.strip(), choices, mapping), len(images), mapping)
     mapped = {
         "problem": problem,
-        "answer": _answer(value_of(row, mapping.answer), choices, mapping),
+        "answer": _answer(value_of(row, mapping.answer, "answer"), choices, mapping),
         "images": images,
     }
     if mapping.id is not None:
-        mapped["id"] = value_of(row, mapping.id)
-    return mapped | {name: value_of(row, name) for name in mapping.carry or ()}
+        mapped["id"] = value_of(row, mapping.id, "id")
+    return mapped | {name: value_of(row, name, "carry") for name in mapping.carry or ()}
 
 
 def _choices(row: Mapping[str, Any], mapping: MappingFile) -> list[str]:
@@ -50,13 +50,13 @@ def _choices(row: Mapping[str, Any], mapping: MappingFile) -> list[str]:
     if mapping.choices is None:
         return []
     if isinstance(mapping.choices, list):
-        values = [value_of(row, name) for name in mapping.choices]
+        values = [value_of(row, name, "choices") for name in mapping.choices]
         while values and _is_blank(values[-1]):
             values.pop()
         if gaps := [name for name, value in zip(mapping.choices, values) if _is_blank(value)]:
             raise RowError("choices", f"the choice {', '.join(gaps)} is empty, and a later one is not")
         return [str(value) for value in values]
-    value = value_of(row, mapping.choices)
+    value = value_of(row, mapping.choices, "choices")
     if isinstance(value, str):
         value = _read_list(value)
     if not isinstance(value, Sequence | None):
@@ -172,7 +172,7 @@ def _images(row: Mapping[str, Any], mapping: MappingFile) -> list[Any]:
     columns = [mapping.images] if isinstance(mapping.images, str) else mapping.images
     found: list[Any] = []
     for column in columns:
-        value = value_of(row, column)
+        value = value_of(row, column, "images")
         if value is None or value == "":
             continue
         items = value if isinstance(value, list | tuple) else [value]

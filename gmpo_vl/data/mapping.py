@@ -167,13 +167,13 @@ def is_template(text: str) -> bool:
     return "{{" in text or "{%" in text
 
 
-def value_of(row: Any, name: str) -> Any:
-    """The column of that name, or the template filled with the row's columns. Raises RowError."""
+def value_of(row: Any, name: str, key: str) -> Any:
+    """The column of that name, or the template filled with the row's columns. Raises RowError that says the mapping's key."""
     if is_template(name):
-        return _rendered(name, row)
+        return _rendered(name, row, key)
     if name not in row:
         raise RowError(
-            "missing_column", f"no column {name!r}; the row has {', '.join(map(repr, row)) or 'none'}"
+            "missing_column", f"{key}: no column {name!r}; the row has {', '.join(map(repr, row)) or 'none'}"
         )
     return row[name]
 
@@ -192,13 +192,13 @@ def is_kept(row: Any, condition: str | None) -> bool:
         ) from error
 
 
-def _rendered(text: str, row: Any) -> str:
+def _rendered(text: str, row: Any, key: str) -> str:
     try:
         return _filled(text, row)
     except MemoryError:
         raise
     except Exception as error:  # a template is anybody's code
-        raise RowError("template", f"{shown(text)} cannot be filled from this row: {error}") from error
+        raise RowError("template", f"{key}: {shown(text)} cannot be filled from this row: {error}") from error
 
 
 def _as_template(condition: str) -> str:

@@ -15,8 +15,9 @@ from gmpo_vl.data.json_rows import as_object
 from gmpo_vl.data.mapped import map_row
 from gmpo_vl.data.mapping import MappingFile, load_mapping
 from gmpo_vl.data.rows import Columns, DataError, Fault, RowError, example_from_row
-from gmpo_vl.data.sources import ArrowRows, Table, open_tables
+from gmpo_vl.data.sources import ArrowRows, Table, is_hub_id, open_tables
 from gmpo_vl.data.types import Example
+from gmpo_vl.yaml_text import shown
 
 SPLIT = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -68,7 +69,8 @@ def streams_of(preparation: Path, source: str | None) -> tuple[dict[str, Stream]
     mapping = load_mapping(preparation)
     if source is not None:
         mapping = replace(mapping, source=_sources_from(mapping, source))
-    return _streams_of_mapping(mapping), mapping
+    where = f"{preparation}: source" if source is None else f"--source {source}"
+    return _streams_of_mapping(mapping, where), mapping
 
 
 def _sources_from(mapping: MappingFile, source: str) -> dict[str, str]:
@@ -85,12 +87,16 @@ def _sources_from(mapping: MappingFile, source: str) -> dict[str, str]:
     return {split: _place(Path.cwd(), f"{source}@{part}") for split, part in parts.items()}
 
 
-def _streams_of_mapping(mapping: MappingFile) -> dict[str, Stream]:
+def _streams_of_mapping(mapping: MappingFile, where: str) -> dict[str, Stream]:
+    """where: what names the sources, for messages."""
     streams = {}
     for split, sources in mapping.sources.items():
-        _check_split(split)
+        _check_split(split, where)
         places = [_place(mapping.folder, s) for s in sources]
-        tables = open_tables(places)
+        try:
+            tables = open_tables(places)
+        except DataError as error:
+            raise DataError(f"{where}: {error}") from error
         carried = {name: _column_type(tables, name) for name in mapping.carry or ()}
 
         def finish(given: Given, carried: dict[str, str] = carried) -> Ready | None:
@@ -98,7 +104,7 @@ def _streams_of_mapping(mapping: MappingFile) -> dict[str, Stream]:
             if mapped is None:
                 return None
             values = {name: _as(mapped[name], kind) for name, kind in carried.items()}
-            return _ready(mapped, given.name, values, mapping.max_image_pixels)
+            return _ready(mapped, given.name, values, mapping.max_image_pixels, "max_image_pixels")
 
         streams[split] = Stream(places, _given_rows(tables), finish, carried, tables)
     return streams
@@ -106,12 +112,10 @@ def _streams_of_mapping(mapping: MappingFile) -> dict[str, Stream]:
 
 def _place(folder: Path, source: str) -> str:
     """A relative path beginning at the mapping file's folder; a hub id as it is."""
-    path = (
-        folder / source.rpartition("@")[0]
-        if "@" in source and not (folder / source).exists()
-        else folder / source
-    )
-    return str(folder / source) if path.exists() else source
+    name = source
+    if "@" in source and not (folder / source).exists():
+        name = source.rpartition("@")[0]
+    return source if is_hub_id(name) and not (folder / name).exists() else str(folder / source)
 
 
 def _given_rows(tables: Iterable[Table]) -> Iterator[Given]:
@@ -141,6 +145,14 @@ def _streams_of_python(path: Path, source: str | None) -> dict[str, Stream]:
     if missing:
         raise DataError(f"{path} has no {' and no '.join(missing)}: rows(source, split) and SPLITS = (...)")
 
+    splits = module.SPLITS
+    if not isinstance(splits, list | tuple) or not splits or not all(isinstance(s, str) for s in splits):
+        raise DataError(
+            f"{path}: SPLITS is {shown(splits)}; it names the files to write: ('train', 'validation')"
+        )
+    for split in splits:
+        _check_split(split, f"{path}: SPLITS")
+
     def given(split: str) -> Iterator[Given]:
         try:
             for row, content in enumerate(module.rows(Path(source), split)):
@@ -153,11 +165,14 @@ def _streams_of_python(path: Path, source: str | None) -> dict[str, Stream]:
             ) from error
 
     def finish(given: Given) -> Ready:
-        return _ready(as_object(given.content), given.name, {}, MAX_IMAGE_PIXELS)
+        row = as_object(given.content)
+        if missing := [name for name in ("problem", "answer") if name not in row]:
+            raise RowError(
+                "missing_column", f"rows() gave no {' and no '.join(missing)}; it gave {list(row)}"
+            )
+        return _ready({"images": None, **row}, given.name, {}, MAX_IMAGE_PIXELS)
 
-    for split in module.SPLITS:
-        _check_split(split)
-    return {split: Stream([source], given(split), finish) for split in module.SPLITS}
+    return {split: Stream([source], given(split), finish) for split in splits}
 
 
 def _line_of(path: Path, error: Exception) -> str:
@@ -184,19 +199,22 @@ def _as(value: Any, kind: str) -> Any:
     return value if value is None or kind != "string" else str(value)
 
 
-def _check_split(split: str) -> None:
+def _check_split(split: str, where: str) -> None:
     if not SPLIT.fullmatch(split):
-        raise DataError(f"the split {split!r} becomes a file name: small letters, digits and _ only")
+        raise DataError(f"{where}: the split {split!r} becomes a file name: small letters, digits and _ only")
 
 
-def _ready(mapped: Mapping[str, Any], name: str, carried: dict[str, Any], limit: int) -> Ready:
+def _ready(
+    mapped: Mapping[str, Any], name: str, carried: dict[str, Any], limit: int, limit_key: str | None = None
+) -> Ready:
     """Check the row as training would, decode its pictures (of at most `limit` pixels) once, and hold them encoded."""
-    example = example_from_row(mapped, Columns(), name)
+    example = example_from_row(mapped, Columns(image_dir=str(Path.cwd())), name)
     encoded = []
     for i, image in enumerate(example.images, start=1):
         try:
             encoded.append(Path(image).read_bytes() if isinstance(image, str) else image)
-            decode_image(encoded[-1], limit)
+            decode_image(encoded[-1], limit, limit_key)
         except (ImageError, OSError) as error:
-            raise RowError("image_unreadable", f"image {i}: {error}") from error
+            file = f" ({image})" if isinstance(image, str) else ""
+            raise RowError("image_unreadable", f"image {i}{file}: {error}") from error
     return Ready(replace(example, images=tuple(encoded)), carried)

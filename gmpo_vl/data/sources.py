@@ -13,7 +13,6 @@ and parsed when asked for, so that one broken line or a column of mixed types co
 from __future__ import annotations
 
 import glob
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from gmpo_vl.data.hub import hub_obstacle
 from gmpo_vl.data.json_rows import JsonArray, JsonLines, as_object, row_or_error
 from gmpo_vl.data.rows import DataError, RowError
 from gmpo_vl.data.whole_files import check_arrow, check_parquet
+from gmpo_vl.files import names_a_folder, read_object
 
 _ARROW_KINDS = {".parquet": "parquet", ".arrow": "arrow"}
 SUFFIXES = (*_ARROW_KINDS, ".jsonl", ".json", *DELIMITERS)
@@ -161,9 +161,15 @@ def _open_source(source: str) -> list[Table]:
         return [_open_file(path)]
     if path.is_dir():
         return _open_folder(path, split)
-    if path.suffix.lower() in SUFFIXES or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
-        raise DataError(f"{name}: no such file or folder (working directory {Path.cwd()})")
+    if not is_hub_id(name):
+        start = "" if path.is_absolute() else f" (working directory {Path.cwd()})"
+        raise DataError(f"{name}: no such file or folder{start}")
     return [_open_hub(name, split or "train")]
+
+
+def is_hub_id(name: str) -> bool:
+    """Could it be one, by its form? NAME.csv and the like are files."""
+    return Path(name).suffix.lower() not in SUFFIXES and bool(re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name))
 
 
 def _open_file(path: Path) -> Table:
@@ -212,21 +218,42 @@ def _is_json_array(path: Path) -> bool:
 
 
 def _open_folder(folder: Path, split: str | None) -> list[Table]:
-    if (folder / "dataset_dict.json").is_file():
-        splits = json.loads((folder / "dataset_dict.json").read_text(encoding="utf-8"))["splits"]
+    splits = saved_splits(folder)
+    if splits == [""]:
+        if split is not None:
+            raise DataError(f"{folder}: one saved data set without splits; leave @{split} away")
+        return [_open_saved(folder, folder.name)]
+    if splits is not None:
         if (split or "train") not in splits:
             raise DataError(
                 f"{folder}: no split {split or 'train'!r}; write {folder}@SPLIT, one of {', '.join(splits)}"
             )
         return [_open_saved(folder / (split or "train"), f"{folder.name}@{split or 'train'}")]
-    if (folder / "state.json").is_file():
-        if split is not None:
-            raise DataError(f"{folder}: one saved data set without splits; leave @{split} away")
-        return [_open_saved(folder, folder.name)]
     files = sorted(path for path in folder.rglob("*") if _is_data_file(path, folder))
     if not files:
         raise DataError(f"{folder}: no data file in this folder (looked for {', '.join(SUFFIXES)})")
     return [_open_file(path) for path in _of_split(files, folder, split)]
+
+
+def saved_splits(folder: Path) -> list[str] | None:
+    """The splits of a folder of `save_to_disk`: [""] for one without splits; None for any other folder, or a file.
+
+    Raises DataError where the list of splits is damaged.
+    """
+    path = folder / "dataset_dict.json"
+    if not path.is_file():
+        return [""] if (folder / "state.json").is_file() else None
+    try:
+        splits = (read_object(path, "save the data set again", ["splits"]) or {}).get("splits")
+    except ValueError as error:
+        raise DataError(str(error)) from error
+    if not isinstance(splits, list) or not splits or not all(map(_is_split, splits)):
+        raise DataError(f"{path} is damaged: `splits` is no list of names. To go on, save the data set again")
+    return splits
+
+
+def _is_split(name: Any) -> bool:
+    return isinstance(name, str) and names_a_folder(name)
 
 
 def _open_saved(folder: Path, label: str) -> Table:

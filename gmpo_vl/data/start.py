@@ -9,6 +9,7 @@ from typing import Any
 
 from gmpo_vl.data.rows import DataError, RowError
 from gmpo_vl.data.sources import open_tables
+from gmpo_vl.files import write_text
 
 # What columns are called in the data sets there are, most telling first.
 _USUAL = {
@@ -43,9 +44,7 @@ def write_start(name: str, source: str | None = None, python: bool = False, fold
     columns = [(name, _shown(value)) for name, value in row.items()]
     path.parent.mkdir(parents=True, exist_ok=True)
     text = template.render(name=name, source=source, columns=columns, guesses=guesses)
-    path.write_bytes(
-        text.encode("utf-8", errors="backslashreplace")
-    )  # a row may not be UTF-8: convert says so
+    write_text(path, text)  # a row may not be UTF-8: convert says so
     return path
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
@@ -13,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from gmpo_vl.data.rows import DataError
-from gmpo_vl.files import move_aside, read_object, sync, write_json
+from gmpo_vl.files import move_aside, names_a_folder, read_object, sync, whole_file, write_json
+from gmpo_vl.yaml_text import shown
 
 # Pictures of 64 rows are a few megabytes: what the writer holds, and what a reader reads to see one row. Where the pictures
 # are large a group ends earlier.
@@ -34,6 +34,8 @@ def refuse_to_overwrite(targets: Iterable[Path], read: Iterable[str], ours: Path
         place = target.resolve()
         if not place.exists():
             continue
+        if place.is_dir():
+            raise DataError(f"{target} is a folder, in the place of a file to write; move it away")
         if place in sources or place.parent in sources:
             raise DataError(f"{target} is read here and would be overwritten; write to another place")
         if ours is not None and not ours.exists():
@@ -73,7 +75,9 @@ def replacing(out: Path, last: str | None = None) -> Iterator[NewFiles]:
     make_folder(out)
     with _alone_in(out):
         folder = out / UNFINISHED
-        if (folder / _PLAN).exists():
+        if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+            raise DataError(f"{folder} is no folder of this command; move it away")
+        if os.path.lexists(folder / _PLAN):
             _move(out)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
@@ -81,6 +85,8 @@ def replacing(out: Path, last: str | None = None) -> Iterator[NewFiles]:
             new = NewFiles(folder)
             yield new
             names = sorted((path.name for path in folder.iterdir()), key=lambda name: (name == last, name))
+            if problem := _fault_of_files(out, names, new.replaces):
+                raise DataError(f"{problem}; move it away")
             for name in names:
                 sync(folder / name)
             found = {name: _stamp(out / name) for name in (*names, *new.replaces)}
@@ -94,11 +100,10 @@ def replacing(out: Path, last: str | None = None) -> Iterator[NewFiles]:
 def _move(out: Path) -> None:
     """Do what the plan says and has not been done yet."""
     folder = out / UNFINISHED
-    plan = json.loads((folder / _PLAN).read_text(encoding="utf-8"))
-    files = plan["files"]
-    for name in [*reversed(files), *plan["replaces"]]:
+    files, replaces, found = _planned(out)
+    for name in [*reversed(files), *replaces]:
         if name not in files or (folder / name).exists():  # otherwise the new one is in its place
-            _make_way(out, name)
+            _make_way(out / name, found.get(name))
     for name in files:
         if (folder / name).exists():
             os.replace(folder / name, out / name)
@@ -106,13 +111,12 @@ def _move(out: Path) -> None:
     shutil.rmtree(folder)
 
 
-def _make_way(out: Path, name: str) -> None:
+def _make_way(path: Path, found: Any) -> None:
     """Remove a file that is replaced. One that was put there after a kill is not what the plan found, and is renamed."""
-    found = (read_object(out / UNFINISHED / _PLAN) or {}).get("found", {})
-    if found.get(name) == _stamp(out / name):
-        (out / name).unlink(missing_ok=True)
-    elif os.path.lexists(out / name):
-        move_aside(out / name)
+    if found == _stamp(path):
+        path.unlink(missing_ok=True)
+    elif os.path.lexists(path):
+        move_aside(path)
 
 
 def _stamp(path: Path) -> list[int] | None:
@@ -121,6 +125,45 @@ def _stamp(path: Path) -> list[int] | None:
         return None
     found = path.lstat()
     return [found.st_ino, found.st_size, found.st_mtime_ns]
+
+
+def _planned(out: Path) -> tuple[list[str], list[str], dict[str, Any]]:
+    """(files, replaces, found) of the plan. Raises DataError for one that no killed process has left, before anything is touched."""
+    path = out / UNFINISHED / _PLAN
+    advice = f"delete the folder {path.parent} and write the data again"
+    try:
+        plan = read_object(path, advice, ("files", "replaces")) or {}
+    except ValueError as error:
+        raise DataError(str(error)) from error
+    files, replaces, found = plan["files"], plan["replaces"], plan.get("found", {})
+    problem = _fault_of_names(files) or _fault_of_names(replaces) or _fault_of_files(out, files, replaces)
+    if problem is None and not isinstance(found, dict):
+        problem = f"{shown(found)} is no object"
+    if problem is not None:
+        raise DataError(f"{path} is damaged: {problem}. To go on, {advice}")
+    return files, replaces, found
+
+
+def _fault_of_names(names: Any) -> str | None:
+    """Why these are no names of files in one folder; None where they are."""
+    if not isinstance(names, list):
+        return f"{shown(names)} is no list of names"
+    bad = [name for name in names if not isinstance(name, str) or not _is_name(name)]
+    return f"{shown(bad[0])} is no name of a file in the folder" if bad else None
+
+
+def _is_name(name: str) -> bool:
+    return names_a_folder(name) and name == Path(name).name and name not in (UNFINISHED, _PLAN)
+
+
+def _fault_of_files(out: Path, files: list[str], replaces: list[str]) -> str | None:
+    """Why the files do not stand as a kill between the moves leaves them; None where they do. They come in order."""
+    came = [not os.path.lexists(out / UNFINISHED / name) for name in files]
+    lost = [name for name, moved in zip(files, came) if moved and not (out / name).is_file()]
+    if lost or came != sorted(came, reverse=True):
+        return f"{shown(lost[0] if lost else files[came.index(False)])} is not where it was left"
+    places = [*(out / UNFINISHED / name for name in files), *(out / name for name in [*files, *replaces])]
+    return next((f"{place} is a folder" for place in places if place.is_dir()), None)
 
 
 @contextmanager
@@ -176,7 +219,6 @@ def parquet_writer(
     schema = Features({"images": List(Image()), **columns}).arrow_schema
     path = Path(path)
     make_folder(path.parent)
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
     group: list[dict[str, Any]] = []
     held = 0
 
@@ -195,10 +237,6 @@ def parquet_writer(
         if len(group) == ROWS_PER_GROUP or held >= BYTES_PER_GROUP:
             flush()
 
-    try:
-        with pq.ParquetWriter(unfinished, schema) as writer:
-            yield write
-            flush()
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with whole_file(path) as partial, pq.ParquetWriter(partial, schema) as writer:
+        yield write
+        flush()

@@ -5,7 +5,6 @@ The starting policy answers a few training prompts once; those answers and their
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import torch
 
 from gmpo_vl.engines.checkpoint import Progress
 from gmpo_vl.engines.saved import read_saved
-from gmpo_vl.files import naming
+from gmpo_vl.files import whole_file
 from gmpo_vl.manifest import measured
 from gmpo_vl.models.prompts import PromptSet
 from gmpo_vl.policy import kl_to_start, kl_to_start_sums
@@ -29,12 +28,8 @@ def kept_probe(prompts: PromptSet, path: Path, answer: Callable[[], list[Group]]
     """
     if not path.exists():
         kept = [[g.prompt.example.id, [r.ids_T for r in g.responses], g.old_log_probs] for g in answer()]
-        partial = path.with_name(f".partial_{path.name}")
-        with naming(path), partial.open("wb") as file:
-            torch.save(kept, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        with whole_file(path) as partial:
+            torch.save(kept, partial)
     return [
         Group(
             key=f"probe-{i}",

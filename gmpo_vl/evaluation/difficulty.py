@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ from gmpo_vl.data.examples import load_examples
 from gmpo_vl.data.rows import Columns, DataError
 from gmpo_vl.data.sources import ArrowRows
 from gmpo_vl.data.writing import refuse_to_overwrite
+from gmpo_vl.files import whole_file
 from gmpo_vl.samples import SampleRecord
 
 COLUMN, COUNT = "pass_rate", "pass_samples"
@@ -73,9 +73,8 @@ def write_difficulty(
         )
     rows = [_Rated(i, *(found[i] or (None, None))) for i in kept]
     out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = out.with_name(out.name + ".part")
-    (_write_parquet if out.suffix == ".parquet" else _write_jsonl)(examples, rows, unfinished)
-    os.replace(unfinished, out)
+    with whole_file(out) as partial:
+        (_write_parquet if out.suffix == ".parquet" else _write_jsonl)(examples, rows, partial)
     return len(rows), sum(row.rate is not None for row in rows)
 
 
@@ -86,9 +85,7 @@ def _write_parquet(examples: Any, rows: list[_Rated], path: Path) -> None:
     parts, start = [], 0
     for table in examples.tables:
         if not isinstance(table.rows, ArrowRows):
-            raise DataError(
-                f"{table.name}: rows from JSON are written to .jsonl, not {path.name.removesuffix('.part')}"
-            )
+            raise DataError(f"{table.name}: rows from JSON are written to .jsonl, not to .parquet")
         end = start + len(table.rows)
         mine = [
             (int(examples.rows_K[i]) - start, rate, count)

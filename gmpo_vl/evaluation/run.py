@@ -34,6 +34,7 @@ from gmpo_vl.evaluation.pictures import encoder
 from gmpo_vl.evaluation.protocols import Protocol, override, renamed, stated, template_file, template_rules
 from gmpo_vl.evaluation.results import differing
 from gmpo_vl.files import write_json
+from gmpo_vl.models.loading import adapter_base
 from gmpo_vl.models.processing import Processor, load_processor
 from gmpo_vl.models.prompts import PromptSet, PromptSettings, load_prompts
 from gmpo_vl.rollout.types import Sampling
@@ -156,7 +157,7 @@ def model_hash(folder: Path) -> str:
                     digest.update(block)
     adapter = folder / "adapter_config.json"
     if adapter.is_file():
-        base = Path(json.loads(adapter.read_text(encoding="utf-8"))["base_model_name_or_path"])
+        base = Path(adapter_base(folder))
         digest.update(model_hash(base).encode() if base.is_dir() else str(base).encode())
     return digest.hexdigest()
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 import transformers
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoImageProcessor, PreTrainedModel
 
-from gmpo_vl.files import write_json
+from gmpo_vl.files import read_object, write_json
 
 TRANSFORMERS_5 = int(transformers.__version__.split(".")[0]) >= 5
 
@@ -20,6 +21,23 @@ TRANSFORMERS_5 = int(transformers.__version__.split(".")[0]) >= 5
 _ASKS_TEXT_CONFIG = ("qwen2_vl", "qwen2_5_vl")
 # What 5.x has moved. 4.57 takes its own defaults for what it does not find, without a word.
 _MOVED = ("rope_theta", "rope_scaling", "partial_rotary_factor", "num_experts", "tie_word_embeddings")
+
+
+# The JSON files that transformers reads for each part of a model. Of some that are damaged it says nothing.
+PARTS = {
+    "configuration": ("config.json",),
+    "tokenizer": (
+        "config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "vocab.json",
+    ),
+    "image processor": ("config.json", "preprocessor_config.json", "processor_config.json"),
+    "model": ("config.json", "generation_config.json", "model.safetensors.index.json"),
+}
+DOWNLOAD = "copy or download the model again"
 
 
 def save_pretrained(model: Any, folder: Path) -> None:
@@ -98,8 +116,12 @@ def check_config(folder: Path) -> None:
 def no_code_of(folder: str | Path, part: str) -> Iterator[dict[str, Any]]:
     """Gives the argument of every `from_pretrained` with which code in a model's folder neither runs nor is asked about.
 
-    Raises ValueError in words of ours where the part (`configuration`, `tokenizer`, ...) cannot be had without it.
+    Raises ValueError in words of ours where the part (a key of `PARTS`) cannot be had without it, and where a JSON file that it
+    is made of is damaged, or says what transformers stumbles over.
     """
+    files = [path for name in PARTS[part] if (path := Path(folder) / name).exists()]
+    for path in files:
+        read_object(path, DOWNLOAD)
     try:
         yield {"trust_remote_code": False}
     except ValueError as error:
@@ -108,6 +130,11 @@ def no_code_of(folder: str | Path, part: str) -> Iterator[dict[str, Any]]:
         raise ValueError(
             f"{folder}: transformers {transformers.__version__} has no class for its {part}, and code from a model's folder "
             "is never run here; take a model that transformers itself knows, or a newer transformers"
+        ) from error
+    except (TypeError, AttributeError, LookupError, StrictDataclassError) as error:
+        raise ValueError(
+            f"{folder}: transformers {transformers.__version__} can make no {part} of {', '.join(path.name for path in files)}: "
+            f"{' '.join(str(error).split())[:300]} ({type(error).__name__}). To go on, {DOWNLOAD}"
         ) from error
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from pathlib import Path
@@ -19,8 +18,9 @@ from transformers import (
 )
 
 from gmpo_vl.data.hub import hub_obstacle
+from gmpo_vl.files import read_object
 from gmpo_vl.manifest import check_model_files
-from gmpo_vl.models.compat import check_config, no_code_of
+from gmpo_vl.models.compat import DOWNLOAD, check_config, no_code_of
 from gmpo_vl.models.shared import sharing_obstacle, use_group_attention
 from gmpo_vl.models.vision import batch_vision
 
@@ -64,11 +64,11 @@ def model_config(folder: str | Path, **overrides: Any) -> Any:
     """The configuration in a model's folder, with `worker.actor.model.override_config` in place of its values.
 
     Raises ValueError for an override that it does not know, for a model of a kind that transformers does not, and for a file
-    that this version of transformers misreads.
+    that is damaged or that this version of transformers misreads.
     """
     with no_code_of(folder, "configuration") as no_code:
         config = AutoConfig.from_pretrained(folder, **no_code)
-    check_config(Path(folder))
+        check_config(Path(folder))
     for key, value in overrides.items():
         if not hasattr(config, key):
             raise ValueError(f"worker.actor.model.override_config: {type(config).__name__} has no {key!r}")
@@ -112,7 +112,7 @@ def adapter_base(adapter: Path) -> str:
 
     Raises ValueError for other adapters: their files can name tokenizers and modules that peft would load.
     """
-    settings = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    settings = read_object(adapter / "adapter_config.json", DOWNLOAD, ["base_model_name_or_path"]) or {}
     if settings.get("peft_type") != "LORA" or settings.get("megatron_config"):
         raise ValueError(
             f"{adapter / 'adapter_config.json'}: no LoRA adapter, and only those are loaded here"

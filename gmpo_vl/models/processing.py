@@ -6,7 +6,6 @@ Made from a model folder's tokenizer and image-processor configuration. torchvis
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,9 +16,10 @@ import torch
 from PIL import Image
 
 from gmpo_vl.data.images import MAX_IMAGE_PIXELS, decode_image, fit_pixels, fit_size, image_size
-from gmpo_vl.data.templates import render_problem, to_messages
+from gmpo_vl.data.templates import IMAGE_TAG, render_problem, to_messages
 from gmpo_vl.data.types import Example, ImageSettings, Prompt
-from gmpo_vl.models.compat import load_image_processor, no_code_of, smart_resize
+from gmpo_vl.files import read_object
+from gmpo_vl.models.compat import DOWNLOAD, load_image_processor, no_code_of, smart_resize
 from gmpo_vl.models.control import ControlTokens
 from gmpo_vl.models.positions import mrope_positions
 
@@ -57,7 +57,7 @@ def load_processor(folder: str | Path, override_chat_template: str | Path | None
     image_processor = load_image_processor(folder) if (folder / "preprocessor_config.json").exists() else None
     image_token_id = None
     if image_processor is not None:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = read_object(folder / "config.json", DOWNLOAD, ["image_token_id"]) or {}
         image_token_id = config["image_token_id"]
     return Processor(
         tokenizer=tokenizer,
@@ -74,7 +74,9 @@ def _chat_template(folder: Path, tokenizer: Any, override: str | Path | None) ->
     if (folder / "chat_template.jinja").exists():
         return (folder / "chat_template.jinja").read_text(encoding="utf-8")
     if (folder / "chat_template.json").exists():
-        return json.loads((folder / "chat_template.json").read_text(encoding="utf-8"))["chat_template"]
+        return (read_object(folder / "chat_template.json", DOWNLOAD, ["chat_template"]) or {})[
+            "chat_template"
+        ]
     if tokenizer.chat_template is None:
         raise ValueError(
             f"{folder}: the model has no chat template; name a jinja file in data.override_chat_template"
@@ -172,28 +174,49 @@ def encode_prompt(
 
 
 def _chat_ids(example: Example, processor: Processor, template: str | None) -> tuple[str, list[int]]:
-    """A prompt's text and ids, one image token per picture."""
-    if not processor.control.found(example.problem):
-        text = _chat_text(example.problem, example, processor, template)
-        return text, processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+    """A prompt's text and ids, one image token per picture. Raises ValueError naming the template that is at fault."""
+    control = processor.control
+    hides = bool(control.found(example.problem))
     try:
-        return processor.control.encode(
-            _chat_text(processor.control.hide(example.problem), example, processor, template)
-        )
+        problem = control.hide(example.problem) if hides else example.problem
+        content = _in_template(problem, template)
+        chat = _in_chat(content, len(example.images), processor)
+        if not hides:
+            return chat, processor.tokenizer(chat, add_special_tokens=False)["input_ids"]
+        for text, changer in ((content, "data.format_prompt"), (chat, "the chat template")):
+            if not control.kept(problem, text):
+                raise ValueError(
+                    f"{changer} changes the problem's text, which holds control tokens of the model; let it show the problem as "
+                    "it is, or take them out"
+                )
+        return control.encode(chat)
     except ValueError as error:
         raise ValueError(f"{example.id}: {error}") from error
 
 
-def _chat_text(problem: str, example: Example, processor: Processor, template: str | None) -> str:
-    """The problem in its template and the chat format, one image token per picture. Raises ValueError for a broken template."""
+def _in_template(problem: str, template: str | None) -> str:
+    """The problem in the text of `data.format_prompt`."""
+    try:
+        content = render_problem(problem, template)
+    except MemoryError:
+        raise
+    except Exception as error:  # a template is anybody's code
+        raise ValueError(f"data.format_prompt cannot be rendered: {type(error).__name__}: {error}") from error
+    if content.count(IMAGE_TAG) != problem.count(IMAGE_TAG):
+        raise ValueError(
+            f"data.format_prompt makes {content.count(IMAGE_TAG)} {IMAGE_TAG} tags of the problem's {problem.count(IMAGE_TAG)}"
+        )
+    return content
+
+
+def _in_chat(content: str, num_images: int, processor: Processor) -> str:
+    """The turn in the chat format, one image token per picture."""
+    messages = to_messages(content, num_images)
     try:
         return processor.tokenizer.apply_chat_template(
-            to_messages(render_problem(problem, template), len(example.images)),
-            chat_template=processor.chat_template,
-            add_generation_prompt=True,
-            tokenize=False,
+            messages, chat_template=processor.chat_template, add_generation_prompt=True, tokenize=False
         )
-    except (ValueError, MemoryError):
+    except MemoryError:
         raise
     except Exception as error:  # a template is anybody's code
         raise ValueError(f"the chat template cannot be rendered: {type(error).__name__}: {error}") from error

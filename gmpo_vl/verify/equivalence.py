@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Sequence
+from fractions import Fraction
+from functools import lru_cache
+from typing import NamedTuple
 
 from gmpo_vl.verify import strict
+from gmpo_vl.verify.evaluate import evaluate
 from gmpo_vl.verify.gold import Gold
 from gmpo_vl.verify.normalise import normalise
+from gmpo_vl.verify.quantities import clearly_apart
+from gmpo_vl.verify.tree import contains
+from gmpo_vl.verify.values import trees, type_of
 
 _log = logging.getLogger(__name__)
 
@@ -27,19 +35,68 @@ def clusters(answers: Sequence[str | None], choices: Sequence[str] = ()) -> list
         None if answer is None else " ".join(normalise(answer).split()) or None for answer in answers
     ]
     counts = Counter(spelling for spelling in spellings if spelling is not None)
-    found: list[list[str]] = []
+    found: list[list[_Vote]] = []
     number: dict[str, int] = {}
     for spelling in sorted(counts, key=lambda s: (-counts[s], s)):
-        at = next((i for i, others in enumerate(found) if _all_same(spelling, others, choices)), len(found))
+        vote = _Vote(spelling, *_value_of(spelling))
+        at = next((i for i, others in enumerate(found) if _all_same(vote, others, choices)), len(found))
         if at == len(found):
             found.append([])
-        found[at].append(spelling)
+        found[at].append(vote)
         number[spelling] = at
     return [None if spelling is None else number[spelling] for spelling in spellings]
 
 
-def _all_same(answer: str, others: list[str], choices: Sequence[str]) -> bool:
-    return all(_accepts(other, answer, choices) or _accepts(answer, other, choices) for other in others)
+class _Vote(NamedTuple):
+    """A spelling; where it is plain arithmetic, its value in double precision, and exactly if it is rational."""
+
+    spelling: str
+    rough: complex | None = None
+    exact: Fraction | None = None
+
+
+def _all_same(vote: _Vote, others: list[_Vote], choices: Sequence[str]) -> bool:
+    return all(_same(vote, other, choices) for other in others)
+
+
+def _same(one: _Vote, two: _Vote, choices: Sequence[str]) -> bool:
+    if not choices:  # an option's text decides otherwise
+        if one.exact is not None and one.exact == two.exact:
+            return True
+        if clearly_apart(one.rough, two.rough):
+            return False
+    return _accepts(two.spelling, one.spelling, choices) or _accepts(one.spelling, two.spelling, choices)
+
+
+# Numbers in signs and four commands: no word, unit, percent, comma or colon, so that the strict profile compares values alone.
+_ARITHMETIC = re.compile(r"(?:[\d./+*^{}() -]|\\(?:[dt]?frac|sqrt|pi|cdot|times)(?![a-zA-Z]))+", re.ASCII)
+_OPS = frozenset("num const add sub mul div neg pow root mixed".split())
+_NO_VALUES = ("text", "range", "choice")  # 12/05/2020, 20-30
+_MAX_LENGTH = 200  # characters, few enough that nothing is too slow to compute
+_LEAST = 1e-20  # below it, a sum of nearly nothing may be nothing
+
+
+@lru_cache(maxsize=20_000)
+def _value_of(spelling: str) -> tuple[complex | None, Fraction | None]:
+    """(value in double precision, exact value) of plain arithmetic with one reading; None for anything else.
+
+    Where both spellings have a value the strict profile accepts one for the other only if the values are the same to nine
+    digits or more, and always if they are the same rational number.
+    """
+    if len(spelling) > _MAX_LENGTH or not _ARITHMETIC.fullmatch(spelling) or type_of(spelling) in _NO_VALUES:
+        return None, None
+    read = trees(spelling)
+    if len(read) != 1 or not read[0].summary.ops <= _OPS:
+        return None, None
+    try:
+        value = evaluate(read[0], {})
+        rough = complex(value)
+    except (ArithmeticError, ValueError):
+        return None, None
+    if type(value) is Fraction and (value == 0 or abs(rough) > _LEAST):
+        return rough, value
+    cancels = contains(read[0], ("add", "sub"))
+    return (None if cancels or abs(rough) < _LEAST else rough), None
 
 
 def _accepts(gold: str, answer: str, choices: Sequence[str]) -> bool:

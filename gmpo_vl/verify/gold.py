@@ -54,17 +54,20 @@ def _parse_text(text: str) -> Gold:
     if stripped.startswith("{") and '"gold"' in stripped:
         try:
             fields = json.loads(stripped)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(
                 f"the gold {text[:80]!r} looks like encode_answer's JSON but is not valid: {error}"
             ) from error
         unknown = set(fields) - _KEYS
-        if unknown:
+        if unknown or "gold" not in fields:
             raise ValueError(
-                f"the gold {text[:80]!r} has unknown keys {sorted(unknown)}; known: {sorted(_KEYS)}"
+                f"the gold {text[:80]!r} has {f'unknown keys {sorted(unknown)}' if unknown else 'no key gold'}; known: {sorted(_KEYS)}"
             )
         value = fields.pop("gold")
-        return _checked(value if isinstance(value, list) else [value], fields)
+        golds = value if isinstance(value, list) else [value]
+        if not all(isinstance(g, str | int | float) and not isinstance(g, bool) for g in golds):
+            raise ValueError(f"the gold {text[:80]!r} is no text, number or list of them")
+        return _checked(golds, fields)
     return _checked([stripped], {})
 
 
@@ -78,6 +81,10 @@ def _checked(golds: Sequence[object], fields: dict) -> Gold:
             f"the gold {alternatives!r} has type={fields['type']!r}; it is one of {', '.join(TYPES)}"
         )
     check_tolerance(fields.get("tolerance"), f"the gold {alternatives!r}")
+    if not isinstance(fields.get("choices"), list | tuple | None):
+        raise ValueError(
+            f"the gold {alternatives!r} has choices={fields['choices']!r}; they are a list of texts"
+        )
     return Gold(
         distinct,
         fields.get("type"),

@@ -1,7 +1,4 @@
-"""Grading files: pairs of gold and response to verdicts, and whether a data set's golds verify against themselves.
-
-`gmpo-vl grade PAIRS.jsonl --out VERDICTS.jsonl` and `gmpo-vl grade --self-check DATASET` call these.
-"""
+"""Grading files: pairs of gold and response to verdicts. `gmpo-vl grade PAIRS.jsonl --out VERDICTS.jsonl` calls it."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gmpo_vl.files import whole_file
-from gmpo_vl.verify import Profile, Verdict, parse_gold, verify, verify_batch
+from gmpo_vl.verify import Gold, Profile, Verdict, parse_gold, verify_batch
 
 CHUNK = 2_000  # pairs held at a time
 MAX_TOLD = 20  # lines that are not graded, one by one
@@ -34,7 +31,7 @@ def grade_file(
     In: `gold` (text, number, or list of alternatives), `response`, and optionally `id` and `benchmark`; other keys are not
         read.
     Out: `id`, `correct`, `extracted`, `gold_type`, `outcome`, `seconds`. The counts also have `correct` and `total`.
-    Raises ValueError where no line is such a pair, naming the first; `out` stays as it was then.
+    Raises ValueError where no line is such a pair, naming the first, and for an empty file; `out` stays as it was then.
     """
     if workers < 0:
         raise ValueError(
@@ -51,9 +48,7 @@ def grade_file(
             reasons.append(f"{pairs}, line {number}: {reason}")
             tell(f"{reasons[-1]}; not graded")
 
-    if Path(out).is_dir():
-        raise ValueError(f"{out} is a folder; the verdicts need the name of a file")
-    with whole_file(Path(out)) as file:
+    with whole_file(_place_of(Path(out))) as partial, partial.open("w", encoding="utf-8") as file:
         for rows in _chunks(_pairs(Path(pairs), skip)):
             golds, responses = [row["gold"] for row in rows], [row["response"] for row in rows]
             benchmarks = [str(row.get("benchmark", "")) for row in rows]
@@ -62,33 +57,29 @@ def grade_file(
             ):
                 file.write(json.dumps(_record(row, verdict), ensure_ascii=False) + "\n")
                 counts.update([verdict.outcome, "total", *(["correct"] if verdict.correct else [])])
-        if reasons and not counts["total"]:
-            raise ValueError(f"no line can be graded: {reasons[0]}")
+        if not counts["total"]:
+            raise ValueError(
+                f"no line can be graded: {reasons[0]}" if reasons else f"{pairs} is empty: no pair to grade"
+            )
     if counts["not_graded"] > MAX_TOLD:
         tell(f"... and {counts['not_graded'] - MAX_TOLD:,} more lines that were not graded")
     return counts
 
 
-def self_check(dataset_path: str | Path, profile: Profile = "strict") -> list[tuple[int, str, str]]:
-    """(row, gold, outcome) of every gold that does not verify against itself; an empty list is what a data set should give.
+def _place_of(out: Path) -> Path:
+    """Where the verdicts are written: a link stays one. Raises ValueError where no file can be written."""
+    if out.is_dir():
+        raise ValueError(f"{out} is a folder; the verdicts need the name of a file")
+    if out.exists() and (not out.is_file() or _is_stream(out)):
+        raise ValueError(f"{out} is a pipe or a device; the verdicts need the name of a file")
+    if not out.parent.is_dir():
+        raise ValueError(f"{out}: there is no folder {out.parent}; make it, or name another")
+    return out.resolve()
 
-    dataset_path: a .jsonl, .json or .parquet file with a column `answer` (or `gold`), or a folder written by
-    `datasets.save_to_disk`, whose rows are counted through all splits.
-    """
-    failures = []
-    for row, gold in enumerate(_golds(Path(dataset_path))):
-        try:
-            spec = parse_gold(gold)
-        except (ValueError, TypeError, RecursionError) as error:
-            failures.append((row, str(gold), str(error)))
-            continue
-        if spec.type == "countdown":  # the gold is a target, not an answer
-            continue
-        for alternative in spec.alternatives:
-            verdict = verify(spec, f"\\boxed{{{alternative}}}", profile)
-            if not verdict.correct:
-                failures.append((row, alternative, verdict.outcome))
-    return failures
+
+def _is_stream(path: Path) -> bool:
+    """`/dev/stdout`, `/dev/fd/1`: links to a stream, which may be a file's."""
+    return path.is_symlink() and path.absolute().is_relative_to("/dev")
 
 
 def summary(counts: Counter[str]) -> str:
@@ -115,20 +106,22 @@ def _record(row: dict[str, Any], verdict: Verdict) -> dict[str, Any]:
 
 def _pairs(path: Path, skip: Callable[[int, str], None]) -> Iterator[dict[str, Any]]:
     """The pairs of a file; `skip` is told number and reason of every line that is none."""
-    for number, line in _lines(path):
+    for number, line in numbered_lines(path):
         try:
-            row = _checked(_loaded(line), number)
-        except (ValueError, TypeError, RecursionError) as error:
+            row = _checked(loaded(line), number)
+        except ValueError as error:
             skip(number, str(error))
         else:
             yield row
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
+def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Line numbers and lines, but for blank ones; of a line that is too long, its beginning."""
-    if not path.is_file():
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; name a file with one JSON object a line")
+    if not path.exists():  # a pipe is read as well
         raise ValueError(f"there is no file {path}")
-    # A byte order mark is left out; bytes that are no UTF-8 become surrogates, which `_loaded` refuses.
+    # A byte order mark is left out; bytes that are no UTF-8 become surrogates, which `loaded` refuses.
     with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
         number = 0
         while line := file.readline(MAX_LINE + 1):
@@ -140,7 +133,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
                 yield number, line
 
 
-def _loaded(line: str) -> Any:
+def loaded(line: str) -> Any:
     """A line's JSON. Raises ValueError that says what is wrong with it."""
     if len(line) > MAX_LINE:
         raise ValueError(f"it has more than {MAX_LINE:,} characters")
@@ -161,14 +154,31 @@ def _checked(row: Any, number: int) -> dict[str, Any]:
         raise ValueError(
             f"a pair is an object with `gold` and a text `response`; it has {_described(row)[:200]}"
         )
-    gold, pair = row["gold"], {"id": number - 1, **row}
-    if not all(map(_is_gold, gold if isinstance(gold, list) else [gold])):
-        raise ValueError(f"the gold is {repr(gold)[:100]}; it is a text, a number or a list of alternatives")
-    for key in ("id", "gold", "response"):  # the id is written again
-        if not _is_text(json.dumps(pair[key], ensure_ascii=False, allow_nan=False)):
-            raise ValueError(f"its `{key}` holds half of a surrogate pair, which is no text")
-    parse_gold(gold)
+    pair = {"id": number - 1, **row}
+    for key in ("id", "response"):  # the id is written again
+        _check_writable(key, pair[key])
+    read_gold(row["gold"])
     return pair
+
+
+def read_gold(value: Any) -> Gold:
+    """A gold as it stands in a file. Raises ValueError for one that can verify nothing."""
+    if not all(map(_is_gold, value if isinstance(value, list) else [value])):
+        raise ValueError(f"the gold is {repr(value)[:100]}; it is a text, a number or a list of alternatives")
+    _check_writable("gold", value)
+    return parse_gold(value)
+
+
+def _check_writable(key: str, value: Any) -> None:
+    """Raises ValueError for a value that no JSON file can hold."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except RecursionError as error:
+        raise ValueError(f"its `{key}` is nested too deeply") from error
+    except ValueError as error:
+        raise ValueError(f"its `{key}` holds NaN or an infinite number, which JSON does not have") from error
+    if not _is_text(text):
+        raise ValueError(f"its `{key}` holds half of a surrogate pair, which is no text")
 
 
 def _is_gold(value: Any) -> bool:
@@ -198,49 +208,3 @@ def _chunks(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
             chunk = []
     if chunk:
         yield chunk
-
-
-def _golds(path: Path) -> Iterator[Any]:
-    if path.is_dir():
-        from datasets import Dataset, load_from_disk
-
-        loaded = load_from_disk(str(path))
-        splits = [loaded] if isinstance(loaded, Dataset) else list(loaded.values())
-        for split in splits:
-            yield from split[_column(split.column_names, path)]
-    elif path.suffix == ".parquet":
-        import pyarrow.parquet
-
-        column = _column(pyarrow.parquet.read_schema(path).names, path)
-        yield from pyarrow.parquet.read_table(path, columns=[column]).column(column).to_pylist()
-    elif path.suffix == ".jsonl":
-        for number, line in _lines(path):
-            yield _gold_of(line, f"{path}, line {number}", path)
-    elif path.suffix == ".json":
-        try:
-            rows = json.loads(path.read_text(encoding="utf-8-sig"))
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{path}: no JSON ({error})") from error
-        for row in rows:
-            yield row[_column(list(row), path)]
-    else:
-        raise ValueError(
-            f"{path} is no data set: give a .jsonl, .json or .parquet file, or a folder of datasets.save_to_disk"
-        )
-
-
-def _gold_of(line: str, where: str, path: Path) -> Any:
-    try:
-        row = _loaded(line)
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
-    if not isinstance(row, dict):
-        raise ValueError(f"{where}: a row is an object; it is {_described(row)}")
-    return row[_column(list(row), path)]
-
-
-def _column(names: list[str], path: Path) -> str:
-    found = [name for name in ("answer", "gold") if name in names]
-    if not found:
-        raise ValueError(f"{path} has no column `answer` or `gold`; it has {names}")
-    return found[0]

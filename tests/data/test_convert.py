@@ -240,7 +240,8 @@ def test_a_source_given_with_the_command_stands_for_one_split_only(tmp_path, mon
     for offline in ("datasets.config.HF_HUB_OFFLINE", "huggingface_hub.constants.HF_HUB_OFFLINE"):
         monkeypatch.setattr(offline, True)
     with pytest.raises(
-        DataError, match=r"^nobody/nothing: there is no such file or folder here, and the hub"
+        DataError,
+        match=r"^--source nobody/nothing@test: nobody/nothing: there is no such file or folder here, and the hub",
     ):
         convert(one, tmp_path / "other", source="nobody/nothing@test")
     with pytest.raises(DataError, match="is a folder, not a mapping file"):
@@ -378,3 +379,61 @@ def test_a_start_from_a_table_that_is_not_as_it_should_be(tmp_path):
     with pytest.raises(DataError, match=r"no row of it can be read; .*ragged.csv, row 0: 3 cells"):
         write_start("ragged", str(tmp_path / "ragged.csv"), folder=tmp_path)
     assert not (tmp_path / "ragged.yaml").exists()
+
+
+CARDS = (
+    "",
+    "{",
+    "[]",
+    "5",
+    "{}",
+    "[" * 100_000,
+    '{"splits": 5}',
+    '{"splits": null}',
+    '{"splits": ["train"]}',
+    "\udcff",
+)
+
+
+@pytest.mark.parametrize("card", CARDS, ids=range(len(CARDS)))
+def test_a_damaged_card_is_told_and_nothing_changes(tmp_path, card, capsys):
+    (tmp_path / "a.jsonl").write_text('{"q": "x?", "a": "1"}\n')
+    path = write_mapping(tmp_path / "m.yaml", "source: a.jsonl\nproblem: q\nanswer: a\n")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/train.parquet").write_text("mine")
+    (tmp_path / "out/data_card.json").write_bytes(card.encode("utf-8", "surrogateescape"))
+    assert main(["data", "convert", str(path), str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert f"{tmp_path / 'out/data_card.json'} is " in said
+    assert "write to another folder" in said
+    assert (tmp_path / "out/train.parquet").read_text() == "mine"
+
+
+def test_splits_of_a_card_that_leave_the_folder_are_none_of_a_conversion(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"q": "x?", "a": "1"}\n')
+    path, out = (
+        write_mapping(tmp_path / "m.yaml", "source: a.jsonl\nproblem: q\nanswer: a\n"),
+        tmp_path / "out",
+    )
+    out.mkdir()
+    (tmp_path / "x.parquet").write_text("mine")
+    splits = {"../x": {}, str(tmp_path / "x"): {}, "..": {}, "": {}, "a/../../x": {}}
+    (out / "data_card.json").write_text(json.dumps({"splits": splits}))
+    assert convert(path, out).replaced == []
+    assert (tmp_path / "x.parquet").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["train.parquet", "data_card.json"])
+def test_a_folder_in_the_place_of_a_file_is_told_before_anything_is_written(tmp_path, name):
+    (tmp_path / "a.jsonl").write_text('{"q": "x?", "a": "1"}\n')
+    path, out = (
+        write_mapping(tmp_path / "m.yaml", "source: a.jsonl\nproblem: q\nanswer: a\n"),
+        tmp_path / "out",
+    )
+    convert(path, out)
+    (out / name).unlink()
+    (out / name).mkdir()
+    with pytest.raises(DataError, match=rf"{name} is (a folder|damaged: it is a folder)"):
+        convert(path, out)
+    assert (out / name).is_dir()
+    assert not (out / ".unfinished").exists()

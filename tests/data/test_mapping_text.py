@@ -59,11 +59,11 @@ def test_columns_may_have_any_name():
         "true": 4,
     }
     text = "{{ self }} {{ args }} {{ loop }} {{ result }} {{ range }} {{ dict }}"
-    assert value_of(row, text) == "me 1 l r far 3"
+    assert value_of(row, text, "id") == "me 1 l r far 3"
     assert is_kept(row, "self == 'me' and result == 'r'")
     assert not is_kept(row, "self != 'me'")
     with pytest.raises(RowError, match="undefined"):
-        value_of({"other": 1}, "{{ self }}")
+        value_of({"other": 1}, "{{ self }}", "id")
 
 
 @pytest.mark.parametrize(
@@ -80,6 +80,6 @@ def test_columns_may_have_any_name():
 )
 def test_a_template_that_fails_costs_the_row(text):
     with pytest.raises(RowError, match="cannot be filled from this row"):
-        value_of({"q": "x"}, text)
+        value_of({"q": "x"}, text, "id")
     with pytest.raises(RowError, match="cannot be answered"):
         is_kept({"q": "x"}, "q.nothing.more")

@@ -165,3 +165,93 @@ def test_two_at_once_do_not_meet(tmp_path):
     assert (tmp_path / UNFINISHED / "a").exists()
     write(tmp_path, {"a": "ours"})
     assert contents(tmp_path) == {"a": "ours"}
+
+
+def killed_between_moves(out: Path, plan: str | bytes, files: tuple[str, ...] = ("a", "card")) -> None:
+    """OUT as a process leaves it that was killed before the first move, with this plan."""
+    (out / UNFINISHED).mkdir(parents=True)
+    for name in files:
+        (out / UNFINISHED / name).write_text("new")
+    (out / UNFINISHED / "plan.json").write_bytes(plan if isinstance(plan, bytes) else plan.encode())
+
+
+def plan_of(files: object, replaces: object = ()) -> str:
+    return json.dumps({"files": files, "replaces": replaces})
+
+
+DAMAGED = [
+    "",
+    "{",
+    "[]",
+    "5",
+    "null",
+    "{}",
+    "[" * 100_000,
+    '{"a": ' * 100_000,
+    b"\xff\xfe",
+    b"\0",
+    '{"files": []}',
+    *(plan_of(names) for names in (5, "a", None, {"a": 1}, [5], [None], [["a"]], [""], ["."], [".."])),
+    *(plan_of([name]) for name in ("../x", "/tmp/x", "a/b", "a/", "./a", "a\0", "plan.json", UNFINISHED)),
+    *(plan_of(["a", "card"], names) for names in (5, "a", ["../outside"], ["deep/x"], [UNFINISHED])),
+    plan_of(["a", "gone", "card"]),
+]
+
+
+@pytest.mark.parametrize("plan", DAMAGED, ids=range(len(DAMAGED)))
+def test_a_damaged_plan_is_told_and_nothing_is_touched(tmp_path, plan):
+    out = tmp_path / "out"
+    killed_between_moves(out, plan)
+    for place in (tmp_path / "outside", tmp_path / "x", out / "a", out / "deep/x"):
+        place.parent.mkdir(exist_ok=True)
+        place.write_text("mine")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(DataError, match=r"plan\.json is damaged: .*To go on, delete the folder") as told:
+        write(out, {"a": "2", "card": "2"})
+    assert len(str(told.value)) < 700
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_plan_that_was_half_done_is_gone_on_with_and_no_other(tmp_path):
+    out = tmp_path / "out"
+    killed_between_moves(out, plan_of(["a", "b", "card"], ["old"]), ("b", "card"))
+    (out / "a").write_text("new")
+    (out / "old").write_text("old")
+    write(out, {"card": "2"})
+    assert contents(out) == {"a": "new", "b": "new", "card": "2"}
+    killed_between_moves(out, plan_of(["a", "b", "card"]), ("a", "card"))  # b cannot have come before a
+    with pytest.raises(DataError, match="'a' is not where it was left"):
+        write(out, {"card": "2"})
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "link to nothing"])
+def test_what_stands_in_the_place_of_the_unfinished_files_is_told_and_stays(tmp_path, kind):
+    out, place = tmp_path / "out", tmp_path / "out" / UNFINISHED
+    out.mkdir()
+    if kind == "file":
+        place.write_text("mine")
+    else:
+        place.symlink_to(tmp_path / "theirs")
+    if kind == "link":
+        killed_between_moves(tmp_path / "other", plan_of(["a", "card"]))
+        (tmp_path / "other" / UNFINISHED).rename(tmp_path / "theirs")
+    with pytest.raises(DataError, match=r"\.unfinished is no folder of this command; move it away"):
+        write(out, {"a": "2", "card": "2"})
+    assert os.path.lexists(place)
+    assert not (tmp_path / "theirs").exists() or (tmp_path / "theirs/a").read_text() == "new"
+
+
+def test_folders_in_the_place_of_files_are_told(tmp_path):
+    out = tmp_path / "out"
+    killed_between_moves(out, plan_of(["a", "card"]))
+    (out / "a").mkdir()
+    with pytest.raises(DataError, match=r"out/a is a folder"):
+        write(out, {"a": "2", "card": "2"})
+    (tmp_path / "more/out/b").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"out/b is a folder; move it away"):
+        write(tmp_path / "more/out", {"a": "1", "b": "1"})
+    assert not (tmp_path / "more/out" / UNFINISHED).exists()
+    (out / UNFINISHED / "plan.json").unlink()
+    (out / UNFINISHED / "plan.json").mkdir()
+    with pytest.raises(DataError, match=r"plan\.json is damaged: it is a folder"):
+        write(out, {"a": "2", "card": "2"})

@@ -9,42 +9,15 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from tiny_runs import BASE, settings_of_run
 
-from gmpo_vl.cli import main
-from gmpo_vl.config import load_config
 from gmpo_vl.data.examples import load_examples
 from gmpo_vl.data.writing import write_parquet
 from gmpo_vl.engines.fingerprint import fingerprint_of
-from gmpo_vl.engines.local.trainer import train
 from gmpo_vl.engines.session import keep_config
 from gmpo_vl.runs import Run
 
-SHORT = ["trainer.val_freq=-1", "trainer.val_before_train=false", "trainer.save_freq=1"]
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory, diagrams, tiny_folder) -> Path:
-    """A run with checkpoints of steps 1 to 3: nobody writes into it."""
-    folder = tmp_path_factory.mktemp("saved")
-    (folder / "run.yaml").write_text(BASE)
-    settings = [*settings_of_run(folder, diagrams, tiny_folder), *SHORT, "trainer.max_steps=3"]
-    return train(load_config(folder / "run.yaml", settings)).folder
-
-
-@pytest.fixture
-def run(saved, tmp_path) -> Run:
-    return Run(shutil.copytree(saved, tmp_path / "run"))
-
-
-@pytest.fixture
-def go_on(config_file, overrides, capsys):
-    def command(*more: str) -> tuple[int, str]:
-        code = main(["train", str(config_file), *overrides, *SHORT, *more])
-        said = capsys.readouterr()
-        return code, said.out + said.err
-
-    return command
+SETTINGS = ["trainer.val_freq=-1", "trainer.val_before_train=false", "trainer.save_freq=1"]
+STEPS = 3  # with a checkpoint each
 
 
 # --- the former settings ----------------------------------------------------------------------------------------------

@@ -9,49 +9,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_runs import BASE, settings_of_run
 
-from gmpo_vl.cli import main
-from gmpo_vl.config import load_config
 from gmpo_vl.engines import checkpoint
 from gmpo_vl.engines.checkpoint import check_whole
 from gmpo_vl.engines.local import checkpoint as local_checkpoint
 from gmpo_vl.engines.local import engine as local_engine
-from gmpo_vl.engines.local.trainer import train
 from gmpo_vl.manifest import MANIFEST
 from gmpo_vl.models.loading import load_model
 from gmpo_vl.runs import Run
 
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory, diagrams, tiny_folder) -> Path:
-    """A run with checkpoints of steps 2 and 4, and its probe: nobody writes into it."""
-    folder = tmp_path_factory.mktemp("saved")
-    (folder / "run.yaml").write_text(BASE)
-    settings = [
-        *settings_of_run(folder, diagrams, tiny_folder),
-        "trainer.kl_to_start_freq=1",
-        "trainer.val_freq=-1",
-    ]
-    return train(load_config(folder / "run.yaml", settings)).folder
-
-
-@pytest.fixture
-def run(saved, tmp_path) -> Run:
-    return Run(shutil.copytree(saved, tmp_path / "run"))
-
-
-@pytest.fixture
-def go_on(config_file, overrides, capsys):
-    """The same command again, with a step more: exit code and what it said."""
-
-    def command(*more: str) -> tuple[int, str]:
-        settings = ["trainer.kl_to_start_freq=1", "trainer.val_freq=-1", "trainer.max_steps=5", *more]
-        code = main(["train", str(config_file), *overrides, *settings])
-        said = capsys.readouterr()
-        return code, said.out + said.err
-
-    return command
+SETTINGS = ["trainer.kl_to_start_freq=1", "trainer.val_freq=-1"]
+STEPS = 4  # with checkpoints of 2 and 4
 
 
 def flip(path: Path, place: float) -> None:

@@ -3,12 +3,11 @@
 from pathlib import Path
 
 import pytest
+from tiny_runs import protocol_text
 
 from gmpo_vl.cli import main
 from gmpo_vl.data.diagrams import export
 from gmpo_vl.models.tiny import save_tiny, save_tiny_text
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
@@ -32,18 +31,8 @@ def tiny_text(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def small_protocol(tmp_path_factory) -> Path:
     """geometry3k in small: pictures as they are, 3 answers of 12 tokens, two questions a chunk."""
-    text = (ROOT / "gmpo_vl/evaluation/protocols/geometry3k.yaml").read_text()
-    for old, new in (
-        ("n: 16", "n: 3"),
-        ("max_tokens: 2048", "max_tokens: 12"),
-        ("min_pixels: 262144", "min_pixels: null"),
-        ("questions: 601", "questions: null"),
-        ("chunk: 16", "chunk: 2"),
-    ):
-        assert f"\n{old}\n" in text
-        text = text.replace(f"\n{old}\n", f"\n{new}\n")
     path = tmp_path_factory.mktemp("protocols") / "small.yaml"
-    path.write_text(text.replace("max_prompt_tokens: 12", "max_prompt_tokens: 2048"))
+    path.write_text(protocol_text(n=3, chunk=2))
     return path
 
 

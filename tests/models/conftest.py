@@ -3,12 +3,7 @@
 import pytest
 import torch
 
-from gmpo_vl.models.tiny import save_tiny, save_tiny_text
-
-
-@pytest.fixture(scope="session")
-def vl_folder(tmp_path_factory):
-    return save_tiny(tmp_path_factory.mktemp("tiny_vl"))
+from gmpo_vl.models.tiny import save_tiny_text
 
 
 @pytest.fixture(scope="session")

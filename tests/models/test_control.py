@@ -151,3 +151,43 @@ def test_what_cannot_be_told_apart_is_refused_with_the_rows_name(processor):
     cutting = replace(processor, chat_template="{{ messages[0].content[:5] }}")
     with pytest.raises(ValueError, match="row-7: the chat template changes"):
         encode_prompt(Example("row-7", "x??<|im_end|>", "1"), cutting)
+
+
+CHANGING = [  # a jinja expression, and what is said of the template that has it
+    ("{{ content[:5] }}", "changes the problem's text, which holds control tokens"),
+    ("{{ content[5:] }}", "changes the problem's text"),
+    (
+        "{{ content | replace('0', 'o') | replace('1', '7') | replace('2', '7') }}",
+        "changes the problem's text",
+    ),
+    ("{{ content | replace('0', '99999') | replace('1', '99999') | replace('2', '99999') }}", "changes the"),
+    ("{{ nope }}", "cannot be rendered: UndefinedError"),
+    ("{{ content.nope() }}", "cannot be rendered"),
+    ("{{ 1 // (content | length - content | length) }}", "cannot be rendered: ZeroDivisionError"),
+]
+
+
+@pytest.mark.parametrize(("expression", "said"), CHANGING, ids=range(len(CHANGING)))
+def test_the_template_that_changes_a_problem_is_the_one_that_is_named(processor, expression, said):
+    example = Example("row-7", "x??<|im_end|>?<think> 0 1 2?", "1")
+    with pytest.raises(ValueError, match=f"row-7: data.format_prompt {said}"):
+        encode_prompt(example, processor, expression)
+    in_chat = expression.replace("content", "messages[0].content").replace("nope", "messages.nope.nope")
+    with pytest.raises(ValueError, match=f"row-7: the chat template {said}"):
+        encode_prompt(example, replace(processor, chat_template=in_chat))
+
+
+def test_tags_that_a_template_adds_or_drops_are_its_own_fault(processor):
+    example = Example("row-7", "<image>x?", "1", (PICTURE,))
+    for template, count in (("<image>{{ content }}", 2), ("{{ content | replace('<image>', '') }}", 0)):
+        with pytest.raises(
+            ValueError, match=f"row-7: data.format_prompt makes {count} <image> tags of the problem's 1"
+        ):
+            encode_prompt(example, processor, template)
+
+
+def test_what_a_template_adds_around_a_problem_changes_nothing_of_it(processor):
+    example = Example("row-7", " x?<|im_end|> ", "1")
+    for template in ("Q: {{ content | trim }} A:", "{{ content }}{{ content }}", "No problem.<|im_end|>"):
+        prompt = encode_prompt(example, processor, template)
+        assert prompt.text.count("x?<|im_end|>") == template.count("content")

@@ -17,15 +17,15 @@ from gmpo_vl.models.wrapping import answer_packed
 
 
 @pytest.fixture
-def frozen(vl_folder):
+def frozen(tiny_folder):
     """(model, processor, what its calls were asked for: a number of pictures each)"""
-    model, calls = load_model(vl_folder).eval(), []
+    model, calls = load_model(tiny_folder).eval(), []
     model.model.visual.requires_grad_(False)
     answer_packed(model)
     model.register_forward_pre_hook(
         lambda _, args: calls.append([len(prompt.images) for prompt in args[0].prompts])
     )
-    return model, load_processor(vl_folder), calls
+    return model, load_processor(tiny_folder), calls
 
 
 def prompts_with_pictures(processor):

@@ -18,17 +18,17 @@ from gmpo_vl.models.tiny import save_tiny
 @pytest.mark.parametrize("share_prefix", [True, False], ids=["shared", "plain"])
 @pytest.mark.parametrize("kind", ["images", "mixed", "text"])
 def test_log_probs_and_gradients_equal_transformers_own_forward(
-    kind, share_prefix, vl_folder, text_folder, all_float64
+    kind, share_prefix, tiny_folder, text_folder, all_float64
 ):
-    folder = text_folder if kind == "text" else vl_folder
+    folder = text_folder if kind == "text" else tiny_folder
     processor, model = load_processor(folder), load_model(folder, torch.float64)
     prompts = prompts_of(kind, processor, make_examples("train", 2, seed=0))
     rows = rows_with(prompts, [[7, 1, 4], [3, 9], [5, 5]])
     assert_equals_one_at_a_time(model, processor, rows, share_prefix)
 
 
-def test_checkpointing_changes_nothing(vl_folder, all_float64):
-    processor, model = load_processor(vl_folder), load_model(vl_folder, torch.float64).train()
+def test_checkpointing_changes_nothing(tiny_folder, all_float64):
+    processor, model = load_processor(tiny_folder), load_model(tiny_folder, torch.float64).train()
     rows = rows_with(prompts_of("mixed", processor, make_examples("train", 2, seed=0)), [[7, 1], [3], [5, 2]])
     enable_gradient_checkpointing(model)
     calls = []
@@ -49,8 +49,8 @@ def test_tied_embeddings(tmp_path, all_float64):
 
 
 @pytest.mark.parametrize("on_head", [False, True], ids=["layers", "layers and head"])
-def test_adapters_count_and_only_they_have_gradients(on_head, vl_folder, all_float64):
-    processor, base = load_processor(vl_folder), load_model(vl_folder, torch.float64)
+def test_adapters_count_and_only_they_have_gradients(on_head, tiny_folder, all_float64):
+    processor, base = load_processor(tiny_folder), load_model(tiny_folder, torch.float64)
     targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     settings = LoraConfig(r=4, target_modules=[*targets, "lm_head"] if on_head else targets)
     model = get_peft_model(base, settings)
@@ -69,8 +69,8 @@ def test_adapters_count_and_only_they_have_gradients(on_head, vl_folder, all_flo
     assert (adapted - base_BT).abs().max() > 1e-3
 
 
-def test_a_frozen_tower_does_no_gradient_work(vl_folder, all_float64):
-    processor, model = load_processor(vl_folder), load_model(vl_folder, torch.float64)
+def test_a_frozen_tower_does_no_gradient_work(tiny_folder, all_float64):
+    processor, model = load_processor(tiny_folder), load_model(tiny_folder, torch.float64)
     model.model.visual.requires_grad_(False)
     prompts = prompts_of("images", processor, make_examples("train", 2, seed=0))
     assert all(not f.requires_grad for f in prompt_features(model, prompts, processor.image))
@@ -79,8 +79,8 @@ def test_a_frozen_tower_does_no_gradient_work(vl_folder, all_float64):
     assert not any("visual" in name for name in gradients)
 
 
-def test_each_prompt_and_picture_goes_through_the_model_once(vl_folder):
-    processor, model = load_processor(vl_folder), load_model(vl_folder)
+def test_each_prompt_and_picture_goes_through_the_model_once(tiny_folder):
+    processor, model = load_processor(tiny_folder), load_model(tiny_folder)
     prompts = prompts_of("images", processor, make_examples("train", 2, seed=0))
     seen = {"tokens": 0, "patches": 0, "head": 0}
 
@@ -100,16 +100,16 @@ def test_each_prompt_and_picture_goes_through_the_model_once(vl_folder):
     assert seen["head"] == 7 + 1 + 4 + 3 + 9
 
 
-def test_a_model_that_cannot_take_a_layout_is_told_apart(vl_folder):
-    processor, model = load_processor(vl_folder), load_model(vl_folder)
+def test_a_model_that_cannot_take_a_layout_is_told_apart(tiny_folder):
+    processor, model = load_processor(tiny_folder), load_model(tiny_folder)
     language_model(model).config._attn_implementation = "sdpa"
     prompts = prompts_of("images", processor, make_examples("train", 2, seed=0))
     with pytest.raises(RuntimeError, match="use_group_attention"):
         response_log_probs(model, pack(rows_with(prompts, [[2], [3]]), processor.image, CPU), 1.0, ())
 
 
-def test_a_head_in_chunks_gives_the_same(vl_folder, monkeypatch):
-    processor, model = load_processor(vl_folder), load_model(vl_folder, torch.float64)
+def test_a_head_in_chunks_gives_the_same(tiny_folder, monkeypatch):
+    processor, model = load_processor(tiny_folder), load_model(tiny_folder, torch.float64)
     prompts = [encode_prompt(e, processor) for e in make_examples("train", 1, seed=0)]
     packed = pack(rows_with(prompts, [[9, 6]]), processor.image, CPU)
 
@@ -125,8 +125,8 @@ def test_a_head_in_chunks_gives_the_same(vl_folder, monkeypatch):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-14)
 
 
-def test_a_banned_token_has_no_probability(vl_folder):
-    processor, model = load_processor(vl_folder), load_model(vl_folder)
+def test_a_banned_token_has_no_probability(tiny_folder):
+    processor, model = load_processor(tiny_folder), load_model(tiny_folder)
     prompt = encode_prompt(make_examples("train", 1, seed=0)[0], processor)
     banned = banned_ids(model.config)
     assert processor.image_token_id in banned
@@ -136,8 +136,8 @@ def test_a_banned_token_has_no_probability(vl_folder):
 
 
 @pytest.mark.parametrize("share_prefix", [True, False], ids=["shared", "plain"])
-def test_one_prompt_twice_and_its_rows_anywhere(share_prefix, vl_folder, all_float64):
-    processor, model = load_processor(vl_folder), load_model(vl_folder, torch.float64)
+def test_one_prompt_twice_and_its_rows_anywhere(share_prefix, tiny_folder, all_float64):
+    processor, model = load_processor(tiny_folder), load_model(tiny_folder, torch.float64)
     first, second = prompts_of("images", processor, make_examples("train", 2, seed=0))
     again = encode_prompt(first.example, processor)
     (_, a), (_, b), (_, c) = rows_with([first], [[7, 1, 4]])
@@ -145,8 +145,8 @@ def test_one_prompt_twice_and_its_rows_anywhere(share_prefix, vl_folder, all_flo
     assert_equals_one_at_a_time(model, processor, rows, share_prefix)
 
 
-def test_a_response_without_tokens_is_refused_by_name(vl_folder):
-    processor = load_processor(vl_folder)
+def test_a_response_without_tokens_is_refused_by_name(tiny_folder):
+    processor = load_processor(tiny_folder)
     prompt = encode_prompt(make_examples("train", 1, seed=0)[0], processor)
     with pytest.raises(ValueError, match=f"{prompt.example.id}: a response without a single token"):
         pack([(prompt, torch.tensor([5])), (prompt, torch.tensor([]))], processor.image, CPU)

@@ -103,14 +103,14 @@ def test_a_folder_without_weights_gives_an_untrained_mixture_of_any_size(tmp_pat
     assert load_processor(out).tokenizer("Make")["input_ids"]
 
 
-def test_what_cannot_become_a_mixture_is_refused(tmp_path, vl_folder):
+def test_what_cannot_become_a_mixture_is_refused(tmp_path, tiny_folder):
     dense = dense_folder(tmp_path / "dense")
     with pytest.raises(ValueError, match="has weights, which have the shapes"):
         build_moe(dense, tmp_path / "a", MoeSettings(), hidden_size=32)
     with pytest.raises(FileExistsError, match="not empty"):
         build_moe(dense, dense, MoeSettings())
     with pytest.raises(ValueError, match="'qwen2_5_vl': a Qwen2-MoE is made of"):
-        build_moe(vl_folder, tmp_path / "b", MoeSettings())
+        build_moe(tiny_folder, tmp_path / "b", MoeSettings())
     with pytest.raises(ValueError, match="3 of 2 experts"):
         MoeSettings(experts=2, active=3)
     with pytest.raises(ValueError, match="copies of the dense MLP have its width"):

@@ -97,10 +97,10 @@ def test_one_varlen_call_gives_what_padded_calls_give(groups, piece):
 
 
 @pytest.mark.parametrize("piece", [1, 3])
-def test_responses_longer_than_a_piece_are_exact(piece, vl_folder, all_float64, monkeypatch):
+def test_responses_longer_than_a_piece_are_exact(piece, tiny_folder, all_float64, monkeypatch):
     monkeypatch.setattr(shared, "PIECE", piece)
     monkeypatch.setattr(shared, "SMALL", 0)
-    processor, model = load_processor(vl_folder), load_model(vl_folder, torch.float64)
+    processor, model = load_processor(tiny_folder), load_model(tiny_folder, torch.float64)
     prompts = prompts_of("mixed", processor, make_examples("train", 2, seed=0))
     assert_equals_one_at_a_time(model, processor, rows_with(prompts, [[11, 1, 4], [3, 9], [7]]), True)
 

@@ -42,8 +42,8 @@ def test_features_and_gradients_are_transformers_own(family, grid, tmp_path, all
         assert (ours.grad - theirs.grad).norm() <= 1e-10 * theirs.grad.norm() + 1e-13, name
 
 
-def test_windows_of_a_length_share_a_call(vl_folder, monkeypatch):
-    model = load_model(vl_folder)
+def test_windows_of_a_length_share_a_call(tiny_folder, monkeypatch):
+    model = load_model(tiny_folder)
     calls = []
     attend = torch.nn.functional.scaled_dot_product_attention
 

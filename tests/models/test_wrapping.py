@@ -80,18 +80,18 @@ def sharded_rank(rank, folder, store, out, kind):
 
 @pytest.mark.skipif(not dist.is_available() or not dist.is_gloo_available(), reason="torch without gloo")
 @pytest.mark.parametrize("kind", ["whole", "checkpointed, head in chunks", "frozen tower"])
-def test_two_sharded_ranks_equal_one_whole_model(kind, vl_folder, tmp_path):
+def test_two_sharded_ranks_equal_one_whole_model(kind, tiny_folder, tmp_path):
     # Forked: everything is imported already.
     mp.start_processes(
         sharded_rank,
-        args=(vl_folder, tmp_path / "store", tmp_path, kind),
+        args=(tiny_folder, tmp_path / "store", tmp_path, kind),
         nprocs=2,
         start_method="fork",
     )
-    model = load_model(vl_folder, torch.float64)
+    model = load_model(tiny_folder, torch.float64)
     if kind == "frozen tower":
         model.model.visual.requires_grad_(False)
-    for rank, packed in enumerate(micro_batches(vl_folder)):
+    for rank, packed in enumerate(micro_batches(tiny_folder)):
         whole_BT, _ = response_log_probs(model, packed, 0.7, (3, 4))
         whole_BT.sum().backward()
         sharded_BT, gradients = torch.load(tmp_path / f"{rank}.pt")

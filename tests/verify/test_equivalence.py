@@ -6,7 +6,7 @@ import pytest
 
 from gmpo_vl.evaluation.summary import figures
 from gmpo_vl.samples import SampleRecord
-from gmpo_vl.verify import verify
+from gmpo_vl.verify import equivalence, verify
 from gmpo_vl.verify.equivalence import clusters
 
 SAME = [
@@ -75,3 +75,100 @@ def test_nine_right_samples_in_three_spellings_win_over_four_equal_wrong_ones():
 def test_a_tie_counts_in_expectation():
     found = figures(list(samples("7", ["7", "7.0", "8", "8.0"])), 4)
     assert found["maj@k"]["4"]["value"] == 0.5
+
+
+SIGNS = r"1 2 3 4 10 12 0 0.5 1.5 5 / - + * ^ ( ) {2} {3} ^2 \frac \frac{1}{2} \frac12 \sqrt{2} \sqrt \pi \cdot 1/3 2/6 . %".split()
+OTHERS = [
+    "50%",
+    "50",
+    "x=0.5",
+    "x + 1",
+    "1+x",
+    "yes",
+    "A",
+    "12 cm",
+    "1, 2",
+    "(1,2)",
+    "10:30",
+    "20-30",
+    "1/2/34",
+    "0.3333333333",
+]
+OTHERS += [
+    "0.33333333333",
+    "1/3",
+    "1.000000001",
+    "1",
+    "3:1",
+    "1 000",
+    "1,000",
+    "-0.0",
+    "0",
+    r"\infty",
+    "2i",
+    "9^9^9^9",
+    "0/0",
+]
+
+
+def number(draw: random.Random, depth: int = 2) -> str:
+    """A number in one of many spellings, of few values, so that some are equal."""
+    if depth == 0 or draw.random() < 0.2:
+        return draw.choice(["0", "1", "2", "3", "4", "6", "12", "0.5", "0.25", "1.5"])
+    one, two = number(draw, depth - 1), number(draw, depth - 1)
+    forms = r"\frac{%s}{%s} %s/%s %s+%s %s-%s %s\cdot%s (%s)(%s) %s\sqrt{%s} (%s)^{%s}".split()
+    return draw.choice(["-" + one, rf"{one}\pi", *(form % (one, two) for form in forms)])
+
+
+def spelling(draw: random.Random) -> str:
+    kind = draw.random()
+    if kind < 0.6:
+        return number(draw)
+    if kind < 0.8:
+        return draw.choice(["", " "]).join(draw.choice(SIGNS) for _ in range(draw.randint(1, 6)))
+    return draw.choice(OTHERS)
+
+
+def test_values_known_beforehand_change_no_cluster(monkeypatch):
+    """Random answers, clustered with the shortcuts and by the strict profile alone."""
+    draw = random.Random(0)
+    questions = [[spelling(draw) for _ in range(24)] for _ in range(60)]
+    found = [clusters(answers) for answers in questions]
+    known = [equivalence._value_of(answer) for answers in questions for answer in answers]
+    assert sum(rough is not None for rough, _ in known) > len(known) / 3
+    monkeypatch.setattr(equivalence, "_value_of", lambda spelling: (None, None))
+    assert [clusters(answers) for answers in questions] == found
+    assert any(len(set(numbers)) < len(set(answers)) for numbers, answers in zip(found, questions))
+
+
+def test_values_are_known_of_plain_arithmetic_alone():
+    for text in (
+        "12 cm",
+        "50%",
+        "x",
+        "1, 2",
+        "(1, 2)",
+        "20-30",
+        "12/05/2020",
+        "21-14",
+        "10:30",
+        "2i",
+        "yes",
+        "1/0",
+        "9^9^9^9",
+        "45^\\circ",
+    ):
+        assert equivalence._value_of(text) == (None, None), text
+
+
+def test_answers_with_values_that_are_apart_or_equal_are_not_judged(monkeypatch):
+    """What makes 256 samples quick: the pairs that the strict profile is asked for."""
+    asked = []
+    judge = equivalence._accepts
+    monkeypatch.setattr(equivalence, "_accepts", lambda *pair: asked.append(pair) or judge(*pair))
+    distinct = [rf"\frac{{{k}}}{{257}}" for k in range(1, 129)]
+    equal = [rf"\frac{{{k}}}{{{2 * k}}}" for k in range(1, 129)]
+    assert len(set(clusters(distinct + equal))) == 129
+    assert asked == []
+    assert groups(["1/3", "0.33333333333", "0.3"]) == [["0.3"], ["0.33333333333", "1/3"]]
+    assert {frozenset(pair[:2]) for pair in asked} == {frozenset(("1/3", "0.33333333333"))}

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from gmpo_vl.verify import verify
-from gmpo_vl.verify.grade import self_check
+from gmpo_vl.verify.self_check import self_check
 
 
 def geometry3k(data_dir) -> list[str]:

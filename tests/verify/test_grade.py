@@ -1,11 +1,13 @@
 """Grading files: order, ids, counts, and errors that name the line."""
 
 import json
+import os
 import re
+from threading import Thread
 
 import pytest
 
-from gmpo_vl.verify.grade import grade_file, self_check, summary
+from gmpo_vl.verify.grade import grade_file, summary
 
 
 def write(path, rows) -> str:
@@ -57,14 +59,16 @@ NO_PAIRS = [
     (b'{"gold": "5", "response": "\\ud800"}', "half of a surrogate"),
     (b'{"gold": "\\udfff", "response": "x"}', "half of a surrogate"),
     (b'{"gold": "5", "response": "x", "id": "\\ud800"}', "half of a surrogate"),
-    (b'{"gold": "5", "response": "x", "id": NaN}', "not JSON compliant"),
+    (b'{"gold": "5", "response": "x", "id": NaN}', "its `id` holds NaN"),
+    (b'{"gold": "5", "response": "x", "id": [-Infinity]}', "its `id` holds NaN or an infinite number"),
     (b'{"gold": NaN, "response": "x"}', "the gold is nan"),
     (b'{"gold": -Infinity, "response": "x"}', "the gold is -inf"),
     (b'{"gold": [1, 1e999], "response": "x"}', "the gold is"),
     (b'{"gold": true, "response": "x"}', "the gold is True"),
     (b'{"gold": [["5"]], "response": "x"}', "the gold is"),
     (b'{"gold": [], "response": "x"}', "empty"),
-    (b'{"gold": "{\\"gold\\": \\"5\\", \\"choices\\": 5}", "response": "x"}', "not iterable"),
+    (b'{"gold": "{\\"gold\\": \\"5\\", \\"choices\\": 5}", "response": "x"}', "they are a list of texts"),
+    (b'{"gold": "{\\"gold\\": ' + b"[" * 90_000 + b'}", "response": "x"}', "not valid"),
     (b'{"gold": "5"}', "response"),
     (b'{"response": "5"}', "gold"),
     (b'{"gold": "5", "response": 5}', "response"),
@@ -126,31 +130,48 @@ def test_marks_and_line_ends_cost_nothing(tmp_path, content):
     assert grade_file(path, tmp_path / "out.jsonl") == {"equal": 2, "total": 2, "correct": 2}
 
 
-def test_an_empty_file_has_no_pairs(tmp_path):
-    (tmp_path / "pairs.jsonl").touch()
-    assert summary(grade_file(tmp_path / "pairs.jsonl", tmp_path / "out.jsonl")).endswith("no pairs")
-    assert (tmp_path / "out.jsonl").read_text() == ""
+@pytest.mark.parametrize("content", [b"", b"\n  \n", b"\xef\xbb\xbf"], ids=["empty", "blank", "mark"])
+def test_an_empty_file_has_no_pairs_and_is_told(tmp_path, content):
+    (tmp_path / "pairs.jsonl").write_bytes(content)
+    with pytest.raises(ValueError, match=r"pairs\.jsonl is empty: no pair"):
+        grade_file(tmp_path / "pairs.jsonl", tmp_path / "out.jsonl")
+    assert not (tmp_path / "out.jsonl").exists()
 
 
-def test_a_self_check_names_a_line_that_is_no_row(tmp_path):
-    path = tmp_path / "rows.jsonl"
-    path.write_text('\ufeff{"answer": "5", "problem": "\u2028"}\n')
-    assert self_check(path) == []
-    for line in ("{", "[]", "[" * 100_000):
-        path.write_text('{"answer": "5"}\n' + line)
-        with pytest.raises(ValueError, match=r"rows.jsonl, line 2: "):
-            self_check(path)
+def test_pairs_come_from_a_pipe_as_well(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    writer = Thread(target=(tmp_path / "pipe").write_bytes, args=[GOOD + b"\n" + GOOD])
+    writer.start()
+    assert grade_file(tmp_path / "pipe", tmp_path / "out.jsonl")["correct"] == 2
+    writer.join()
 
 
-def test_self_check_lists_golds_that_do_not_verify(tmp_path):
-    path = write(
-        tmp_path / "rows.jsonl",
-        [{"answer": "5"}, {"answer": r"\frac{1"}, {"answer": ""}, {"answer": ["1", "2"]}],
-    )
-    failures = self_check(path)
-    assert [(row, gold) for row, gold, _ in failures] == [(1, r"\frac{1"), (2, "")]
-    with pytest.raises(ValueError, match="no column"):
-        self_check(write(tmp_path / "other.jsonl", [{"problem": "5"}]))
+def test_what_is_no_file_is_told_with_its_name(tmp_path):
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_bytes(GOOD)
+    os.mkfifo(tmp_path / "pipe")
+    for out, said in (
+        (tmp_path, "is a folder"),
+        (tmp_path / "pipe", "is a pipe or a device"),
+        ("/dev/null", "is a pipe or a device"),
+        ("/dev/stdout", "is a pipe or a device"),
+        (tmp_path / "no" / "out.jsonl", f"there is no folder {tmp_path / 'no'}"),
+        (pairs / "out.jsonl", "there is no folder"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(said)):
+            grade_file(pairs, out)
+    for place, said in ((tmp_path, "is a folder"), (tmp_path / "none", "there is no file")):
+        with pytest.raises(ValueError, match=said):
+            grade_file(place, tmp_path / "out.jsonl")
+    assert {p.name for p in tmp_path.iterdir()} == {"pairs.jsonl", "pipe"}
+
+
+def test_a_link_to_the_verdicts_stays_a_link(tmp_path):
+    (tmp_path / "pairs.jsonl").write_bytes(GOOD)
+    (tmp_path / "link").symlink_to(tmp_path / "out.jsonl")
+    grade_file(tmp_path / "pairs.jsonl", tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert json.loads((tmp_path / "out.jsonl").read_text())["correct"]
 
 
 def test_fewer_than_no_workers_are_refused(tmp_path):

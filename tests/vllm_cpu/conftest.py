@@ -2,7 +2,6 @@
 it is skipped. What every step's log-probs came to is printed at the end."""
 
 import os
-import re
 import sys
 import time
 from dataclasses import replace
@@ -13,7 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "easyr1"))
 
-from tiny_runs import BASE
+from tiny_runs import BASE, protocol_text
 
 import gmpo_vl
 from gmpo_vl.data.writing import write_parquet
@@ -98,11 +97,6 @@ def mixed(diagrams, tmp_path) -> Path:
 @pytest.fixture(scope="session")
 def small_protocol(tmp_path_factory) -> Path:
     """geometry3k with pictures as they are and answers of 12 tokens."""
-    protocol = Path(gmpo_vl.__file__).parent / "evaluation/protocols/geometry3k.yaml"
-    text = protocol.read_text()
-    for key, value in (("max_tokens", 12), ("min_pixels", "null"), ("questions", "null")):
-        text, count = re.subn(rf"(?m)^{key}: .*$", f"{key}: {value}", text)
-        assert count == 1, key
     path = tmp_path_factory.mktemp("protocols") / "small.yaml"
-    path.write_text(text)
+    path.write_text(protocol_text())
     return path

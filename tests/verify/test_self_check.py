@@ -1,0 +1,122 @@
+"""Golds against themselves: a row that cannot be read, or whose gold verifies nothing, costs itself and is named."""
+
+import json
+import re
+
+import pytest
+
+from gmpo_vl.cli import main
+from gmpo_vl.verify.self_check import Failure, self_check, summary
+
+BAD = [  # a line, and what is said of it
+    ("{", "no JSON"),
+    ("[" * 100_000, "nested too deeply"),
+    ("[]", "a row is an object .* it is a list"),
+    ("5", "it is a int"),
+    ("null", "it is a NoneType"),
+    ('"answer"', "it is a str"),
+    ('["answer"]', "it is a list"),
+    ("{}", "no column `answer` or `gold`"),
+    ('{"Answer": "5"}', "no column .* it has"),
+    ('{"answer": {"a": 1}}', "the gold is {'a': 1}; it is a text"),
+    ('{"answer": {}}', "the gold is {}; it is a text"),
+    ('{"answer": true}', "the gold is True"),
+    ('{"answer": [true]}', "the gold is"),
+    ('{"answer": [["5"]]}', "the gold is"),
+    ('{"answer": null}', "the gold is None"),
+    ('{"answer": NaN}', "the gold is nan"),
+    ('{"answer": ""}', "empty"),
+    ('{"answer": []}', "empty"),
+    ('{"answer": "\\ud800"}', "half of a surrogate pair"),
+    ('{"answer": "{\\"gold\\": 5, \\"choices\\": 5}"}', "they are a list of texts"),
+    ('{"answer": "{\\"gold\\": 5, \\"type\\": {}}"}', "type="),
+    ('{"answer": "{\\"gold\\": 5"}', "not valid"),
+    *(
+        (json.dumps({"answer": f'{{"gold": {gold}}}'}), "is no text, number or list of them")
+        for gold in ("null", "true", '{"a": 1}', "[[1]]", "[1, null]", '["1", {}]')
+    ),
+    (json.dumps({"answer": '{"type": "gold"}'}), "has no key gold"),
+    (r'{"answer": "\\frac{1"}', "truncated"),
+]
+
+
+@pytest.mark.parametrize(("line", "said"), BAD, ids=range(len(BAD)))
+def test_a_bad_line_costs_itself_and_is_named(tmp_path, line, said):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(f'\ufeff{{"answer": "5", "problem": "\u2028"}}\n\n{line}\n{{"gold": "7"}}\n')
+    (failure,) = self_check(path)
+    assert failure.where == f"{path}, line 3"
+    assert len(str(failure)) < 500
+    assert re.search(said, str(failure))
+
+
+def test_rows_of_a_json_file_cost_themselves_as_well(tmp_path):
+    path = tmp_path / "rows.json"
+    rows = ["5", "{}", '{"answer": {"a": 1}}', '{"answer": "5"}', '"x"']
+    for content in (f"[{', '.join(rows)}]", '{"answer": 5}\n' + "\n".join(rows)):
+        path.write_text(content)
+        assert len(self_check(path)) == 4
+    path.write_text(f"[{', '.join(rows)}]")
+    assert [f.where for f in self_check(path)] == [f"{path}, row {i}" for i in (0, 1, 2, 4)]
+
+
+@pytest.mark.parametrize(
+    "content", ["5", "{}", '"answer"', "null", '{"a": 5}', "[]", "[5]", '[{"answer": 5}', "", "\n"]
+)
+@pytest.mark.parametrize("name", ["rows.json", "rows.jsonl"])
+def test_a_file_without_a_gold_is_told_with_its_name(tmp_path, name, content, capsys):
+    (tmp_path / name).write_text(content)
+    assert main(["grade", "--self-check", str(tmp_path / name)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"gmpo-vl: {tmp_path / name}")
+    assert len(said.splitlines()) == 1
+
+
+def test_what_fails_is_counted_and_printed(tmp_path, capsys):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"answer": "5"}\n{"answer": ""}\n7\n{"answer": ["1", "2"]}\n')
+    assert main(["grade", "--self-check", str(path)]) == 1
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].startswith(f"{path}, line 2: '': the gold [''] is empty")
+    assert told[1].startswith(f"{path}, line 3: a row is an object")
+    assert told[1].endswith("Mend it, or delete it")
+    assert told[2] == "1 golds do not verify against themselves; 1 rows could not be read"
+    assert summary([Failure("a, line 1", "5", "different")]) == "1 golds do not verify against themselves"
+
+
+def test_saved_data_sets_and_parquet_name_split_and_row(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    good, bad = datasets.Dataset.from_list([{"answer": "5"}]), datasets.Dataset.from_list([{"answer": ""}])
+    good.to_parquet(tmp_path / "good.parquet")
+    bad.to_parquet(tmp_path / "bad.parquet")
+    datasets.DatasetDict({"train": good, "test": bad}).save_to_disk(tmp_path / "several")
+    bad.save_to_disk(tmp_path / "one")
+    assert self_check(tmp_path / "good.parquet") == []
+    for name, where in (("bad.parquet", "bad.parquet"), ("several", "several/test"), ("one", "one")):
+        assert [f.where for f in self_check(tmp_path / name)] == [f"{tmp_path / where}, row 0"]
+    bad.rename_column("answer", "x").to_parquet(tmp_path / "x.parquet")
+    with pytest.raises(ValueError, match=r"x\.parquet has no column"):
+        self_check(tmp_path / "x.parquet")
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", "5", "{}", json.dumps({"splits": 5}), json.dumps({"splits": ["../x"]}), "[" * 100_000],
+)
+def test_a_damaged_list_of_splits_is_told(tmp_path, content):
+    (tmp_path / "dataset_dict.json").write_text(content)
+    with pytest.raises(ValueError, match=r"dataset_dict\.json is damaged: .*save the data set again"):
+        self_check(tmp_path)
+
+
+def test_what_is_no_data_set_is_told(tmp_path):
+    (tmp_path / "a.txt").write_text("5")
+    for name in ("bad.parquet", "empty.parquet"):
+        (tmp_path / name).write_text("PAR1" if name[0] == "b" else "")
+        with pytest.raises(ValueError, match=rf"{name} cannot be read as parquet"):
+            self_check(tmp_path / name)
+    for name in ("", "a.txt", "none.parquet", "none.json", "owner/name"):
+        with pytest.raises(ValueError, match="is no data set: give a"):
+            self_check(tmp_path / name)
+    with pytest.raises(ValueError, match="there is no file"):
+        self_check(tmp_path / "none.jsonl")
