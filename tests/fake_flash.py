@@ -70,7 +70,7 @@ def _check_states(q, k, v) -> None:
 
 
 def _ends(cumulative: torch.Tensor, length: int) -> list[int]:
-    ends = getattr(cumulative, "inner", cumulative).tolist()
+    ends = getattr(cumulative, "held", cumulative).tolist()
     rising = ends == sorted(ends)
     _require(ends[0] == 0 and ends[-1] == length and rising, f"cu_seqlens {ends} for {length} tokens")
     return ends

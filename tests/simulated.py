@@ -12,6 +12,7 @@ its tensors and no others, as nccl's do.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -20,9 +21,11 @@ from functools import cache, partial
 
 import torch
 import torch.distributed as dist
-from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
-from torch.utils._pytree import tree_leaves, tree_map
+import torch.utils.backend_registration
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
 
+SIMULATES = hasattr(torch.utils.backend_registration, "_setup_privateuseone_for_python_backend")
 COPYING = {"_to_copy", "copy_", "lift_fresh"}
 # Indices may lie on the CPU: CUDA copies them, and the CPU waits.
 INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index", "_unsafe_index_put"}
@@ -40,9 +43,9 @@ FLOAT32 = ("softmax.int", "log_softmax.int", "layer_norm", "cumsum", "sum", "sum
 
 
 class Simulated(torch.Tensor):
-    """inner: the data, on the CPU."""
+    """held: the data, on the CPU."""
 
-    inner: torch.Tensor
+    held: torch.Tensor
     is_cuda = property(lambda self: True)  # type: ignore[assignment]
 
     @staticmethod
@@ -51,14 +54,14 @@ class Simulated(torch.Tensor):
             cls, inner.shape, strides=inner.stride(), storage_offset=inner.storage_offset(), dtype=inner.dtype,
             device=torch.device("sim:0"),
         )  # fmt: skip
-        tensor.inner = inner
+        tensor.held = inner
         return tensor
 
     def tolist(self):
         return self.detach().to("cpu").tolist()
 
     def __repr__(self):
-        return f"Simulated({self.inner!r})"
+        return f"Simulated({self.held!r})"
 
     @classmethod
     def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
@@ -70,17 +73,25 @@ class _Mode(TorchDispatchMode):
         return _run(func, args, kwargs or {})
 
 
-def _inner(value):
-    return value.inner if isinstance(value, Simulated) else value
+def _held(value):
+    """What an operation is run on: data where `value` (tensors in tuples, lists, dicts) lies on the device."""
+    if isinstance(value, tuple | list):
+        return type(value)(map(_held, value))
+    if isinstance(value, dict):
+        return {key: _held(x) for key, x in value.items()}
+    return value.held if isinstance(value, Simulated) else value
 
 
-def _tensors(*values) -> list[torch.Tensor]:
-    return [x for x in tree_leaves(values) if isinstance(x, torch.Tensor)]
+def _tensors(value) -> list[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        return [value]
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, tuple | list) else ()
+    return [x for part in parts for x in _tensors(part)]
 
 
 def _run(func, args, kwargs):
     name = func.overloadpacket.__name__
-    here = [x for x in _tensors(args, kwargs) if isinstance(x, Simulated)]
+    here = [x for x in _tensors((args, kwargs)) if isinstance(x, Simulated)]
     if here and _refused(name, args, kwargs):
         _refuse(f"{func}: expected all tensors to be on the same device, found sim:0 and cpu")
     on_device = bool(here)
@@ -91,18 +102,22 @@ def _run(func, args, kwargs):
     kwargs.pop("pin_memory", None)
     if (here or on_device) and _waits(name, args, bool(here), on_device):
         _count(name)
-    with _disable_current_modes():
-        result = func(*tree_map(_inner, args), **tree_map(_inner, kwargs))
-    if not on_device:
-        return result
-    known = {id(x.inner): x for x in here}  # what is changed in place stays the object that it is
+    args, kwargs = _held(args), _held(kwargs)
+    with torch._C._DisableTorchDispatch():
+        if name == "histc" and not args[0].is_floating_point():  # CUDA alone counts integers
+            result = func(args[0].double(), *args[1:], **kwargs).to(args[0].dtype)
+        else:
+            result = func(*args, **kwargs)
+    known = {id(x.held): x for x in here}  # what is changed in place stays the object that it is
+    return _wrapped(result, known) if on_device else result
 
-    def wrap(value):
-        if not isinstance(value, torch.Tensor):
-            return value
-        return known[id(value)] if id(value) in known else Simulated(value)
 
-    return tree_map(wrap, result)
+def _wrapped(value, known):
+    if isinstance(value, tuple | list):
+        return type(value)(_wrapped(x, known) for x in value)
+    if not isinstance(value, torch.Tensor):
+        return value
+    return known[id(value)] if id(value) in known else Simulated(value)
 
 
 def _refused(name: str, args, kwargs) -> bool:
@@ -114,7 +129,7 @@ def _refused(name: str, args, kwargs) -> bool:
         args, kwargs = (target, *values), {}
         if not isinstance(target, Simulated):
             return True
-    elsewhere = [x for x in _tensors(args, kwargs) if not isinstance(x, Simulated)]
+    elsewhere = [x for x in _tensors((args, kwargs)) if not isinstance(x, Simulated)]
     return any(x.dim() > 0 or name in NO_NUMBERS for x in elsewhere)
 
 
@@ -137,13 +152,15 @@ _found_in_backward: list[str] = []
 
 
 def _place() -> str:
-    """`folder/file.py function` of the nearest call in the project or in transformers; `in a layer: ` before it inside one."""
+    """`gmpo_vl/folder/file.py function` of the nearest call in the project, or in transformers where that is nearer; `in a
+    layer: ` before it inside a decoder's layer."""
     place, frame = "", sys._getframe(2)
     while frame is not None:
-        path, function = frame.f_code.co_filename, frame.f_code.co_name
-        if not place and ("/gmpo_vl/" in path or "/transformers/" in path):
-            place = "/".join(path.split("/")[-2:]) + " " + function
-        if function == "forward" and type(frame.f_locals.get("self")).__name__.endswith("DecoderLayer"):
+        code = frame.f_code
+        known = re.search(r"(gmpo_vl|transformers)/(?!.*\1/).*", code.co_filename)
+        if not place and known is not None:
+            place = f"{known[0]} {code.co_name}"
+        if code.co_name == "forward" and type(frame.f_locals.get("self")).__name__.endswith("DecoderLayer"):
             return f"{IN_A_LAYER}{place}"
         frame = frame.f_back
     return place
@@ -163,7 +180,7 @@ def _refuse(message: str) -> None:
 
 @contextmanager
 def synchronisations() -> Iterator[Counter[str]]:
-    """Counts what the CPU waits for, by place: `[in a layer: ]folder/file.py function: operation`."""
+    """Counts what the CPU waits for, by place: `[in a layer: ]gmpo_vl/folder/file.py function: operation`."""
     global _waited
     before, _waited = _waited, Counter()
     try:
@@ -174,16 +191,14 @@ def synchronisations() -> Iterator[Counter[str]]:
 
 @cache
 def _register() -> None:
-    from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
-
-    _setup_privateuseone_for_python_backend("sim")
+    torch.utils.backend_registration._setup_privateuseone_for_python_backend("sim")
     torch.sim.get_amp_supported_dtype = lambda: [torch.bfloat16, torch.float16]  # type: ignore[attr-defined]
     library = torch.library.Library("aten", "IMPL")
 
     def copy_from(source, target, non_blocking=False):
         _count("copy_")
-        with _disable_current_modes():
-            _inner(target).copy_(_inner(source))
+        with torch._C._DisableTorchDispatch():
+            _held(target).copy_(_held(source))
         return target
 
     def empty(size, *, dtype=None, **_):
@@ -223,7 +238,7 @@ def _cast(name: str, *args, **kwargs):
 def simulated_device() -> Iterator[torch.device]:
     """Inside, `sim:0` is a device. Gradients are computed on this thread, which knows of it.
 
-    Raises RuntimeError for tensors of both devices in one operation: there, or behind the backward that it is part of.
+    Raises RuntimeError for tensors of both devices in one operation: there, or when the backward that it is part of is over.
     """
     _register()
     _found_in_backward.clear()
@@ -234,20 +249,21 @@ def simulated_device() -> Iterator[torch.device]:
         if _found_in_backward:
             raise RuntimeError("; ".join(_found_in_backward))
 
-    with _Mode(), torch.autograd.set_multithreading_enabled(False):
-        torch.autograd.backward = checked
-        try:
+    torch.autograd.backward = checked
+    try:
+        with _Mode(), torch.autograd.set_multithreading_enabled(False):
             yield torch.device("sim:0")
-        finally:
-            torch.autograd.backward = backward
+    finally:
+        torch.autograd.backward = backward
 
 
 def on_device(model: torch.nn.Module) -> torch.nn.Module:
-    """The model itself, with parameters and buffers on the device."""
+    """The model itself, with parameters and buffers on the device; shared ones stay shared."""
+    moved: dict[torch.nn.Parameter, torch.nn.Parameter] = {}
     for module in model.modules():
         for name, p in module._parameters.items():
             if p is not None:
-                module._parameters[name] = torch.nn.Parameter(Simulated(p.data), p.requires_grad)
+                module._parameters[name] = moved.setdefault(p, torch.nn.Parameter(Simulated(p.data), p.requires_grad))
         for name, buffer in module._buffers.items():
             if buffer is not None:
                 module._buffers[name] = Simulated(buffer)
@@ -267,11 +283,10 @@ def guarded_collectives():
     def guarded(name):
         def call(*args, **kwargs):
             callers.add(sys._getframe(1).f_code.co_name)
-            tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
-            if not all(isinstance(x, Simulated) for x in tensors):
+            if not all(isinstance(x, Simulated) for x in _tensors((args, kwargs))):
                 raise RuntimeError(f"{name}: no backend for CPU tensors")
-            with _disable_current_modes():
-                return real[name](*tree_map(_inner, args), **tree_map(_inner, kwargs))
+            with torch._C._DisableTorchDispatch():
+                return real[name](*_held(args), **_held(kwargs))
 
         return call
 
