@@ -1,10 +1,12 @@
 """A device without hardware: CPU data that say they lie on `sim:0`, and `is_cuda` of themselves.
 
-    with simulated_device():
-        on_device(model)
-        with synchronisations() as waits:
-            ...
-    waits.total()
+    @apart
+    def test_something(fixture):
+        with simulated_device():
+            on_device(model)
+            with synchronisations() as waits:
+                ...
+        waits.total()
 
 Mixing it with the CPU raises as CUDA would, autocast casts, and what the CPU waits for is counted by place. Collectives take
 its tensors and no others, as nccl's do.
@@ -12,12 +14,16 @@ its tensors and no others, as nccl's do.
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import pickle
 import re
 import sys
+import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import cache, partial, wraps
 
 import torch
 import torch.distributed as dist
@@ -25,7 +31,10 @@ import torch.utils.backend_registration
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
-SIMULATES = hasattr(torch.utils.backend_registration, "_setup_privateuseone_for_python_backend")
+# torch before 2.10 has no device written in Python.
+SIMULATES = hasattr(os, "fork") and hasattr(
+    torch.utils.backend_registration, "_setup_privateuseone_for_python_backend"
+)
 COPYING = {"_to_copy", "copy_", "lift_fresh"}
 # Indices may lie on the CPU: CUDA copies them, and the CPU waits.
 INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index", "_unsafe_index_put"}
@@ -189,6 +198,39 @@ def synchronisations() -> Iterator[Counter[str]]:
         _waited = before
 
 
+def apart(test: Callable[..., None]) -> Callable[..., None]:
+    """The test in a fork of this process: torch forgets no device that it was told of, and starts no autograd in a fork of a
+    process that has one. Raises what the test raises, RuntimeError where its process ends otherwise."""
+
+    @wraps(test)
+    def run(*args, **kwargs) -> None:
+        context = multiprocessing.get_context("fork")
+        receiver, sender = context.Pipe(duplex=False)
+        child = context.Process(target=_tell, args=(sender, partial(test, *args, **kwargs)))
+        child.start()
+        sender.close()
+        try:
+            raised = pickle.loads(receiver.recv_bytes())
+        except EOFError:
+            child.join()
+            raise RuntimeError(f"the test's process ended with {child.exitcode}") from None
+        child.join()
+        if raised is not None:
+            raise raised
+
+    return run
+
+
+def _tell(sender, test: Callable[[], None]) -> None:
+    raised = None
+    try:
+        test()
+    except BaseException as error:
+        traceback.print_exc()
+        raised = error
+    sender.send_bytes(pickle.dumps(raised))
+
+
 @cache
 def _register() -> None:
     torch.utils.backend_registration._setup_privateuseone_for_python_backend("sim")
@@ -244,15 +286,21 @@ def simulated_device() -> Iterator[torch.device]:
     _found_in_backward.clear()
     backward = torch.autograd.backward
 
+    def raise_what_was_found():
+        found = "; ".join(_found_in_backward)
+        _found_in_backward.clear()
+        if found:
+            raise RuntimeError(found)
+
     def checked(*args, **kwargs):
         backward(*args, **kwargs)
-        if _found_in_backward:
-            raise RuntimeError("; ".join(_found_in_backward))
+        raise_what_was_found()
 
     torch.autograd.backward = checked
     try:
         with _Mode(), torch.autograd.set_multithreading_enabled(False):
             yield torch.device("sim:0")
+        raise_what_was_found()  # by other ways into a backward
     finally:
         torch.autograd.backward = backward
 

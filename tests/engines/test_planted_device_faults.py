@@ -7,14 +7,14 @@ import pytest
 import torch
 import torch.distributed as dist
 from device_steps import take_step
-from simulated import SIMULATES, guarded_collectives
+from simulated import SIMULATES, apart, guarded_collectives
 
 from gmpo_vl.config import load_config
 from gmpo_vl.engines import passes
 from gmpo_vl.models import forward, shared
 from gmpo_vl.rollout import hf
 
-pytestmark = pytest.mark.skipif(not SIMULATES, reason="torch before 2.10 has no device written in Python")
+pytestmark = pytest.mark.skipif(not SIMULATES, reason="needs torch 2.10 and fork")
 
 
 @pytest.fixture
@@ -49,10 +49,12 @@ def around(monkeypatch):
     return plant
 
 
+@apart
 def test_without_a_fault_nothing_is_found(step):
     assert step().too_many_waits() == []
 
 
+@apart
 def test_an_index_of_the_cpu_in_every_layer(step, around):
     def on_cpu(real, flash, query, key, value, varlen, scaling):
         return real(flash, query, key, value, replace(varlen, key_K=varlen.key_K.cpu()), scaling)
@@ -63,6 +65,7 @@ def test_an_index_of_the_cpu_in_every_layer(step, around):
         assert f"{phase}: in a layer: gmpo_vl/models/shared.py _one_call: index" in found
 
 
+@apart
 def test_ids_of_the_cpu_that_are_looked_up(step, around):
     def not_moved(real, model, prompt, features_DNH):
         model.get_input_embeddings()(prompt.ids_P)
@@ -73,12 +76,14 @@ def test_ids_of_the_cpu_that_are_looked_up(step, around):
         step()
 
 
+@apart
 def test_places_on_the_device_in_a_table_of_the_cpu(step, around):
     around(forward, "embed_prompt", lambda real, model, prompt, f: torch.ones(10, 1)[prompt.ids_P.to(model.device) % 10])  # fmt: skip
     with pytest.raises(RuntimeError, match=r"index.*sim:0 and cpu"):
         step()
 
 
+@apart
 def test_a_collective_of_the_cpu_on_one_rank(step, around, tmp_path):
     dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
     try:
@@ -91,6 +96,7 @@ def test_a_collective_of_the_cpu_on_one_rank(step, around, tmp_path):
         dist.destroy_process_group()
 
 
+@apart
 def test_float32_into_flash_attention(step, around):
     def as_rotated(real, flash, *states):
         return real(flash, *(x.float() for x in states[:3]), *states[3:])
@@ -100,6 +106,7 @@ def test_float32_into_flash_attention(step, around):
         step()
 
 
+@apart
 def test_a_number_asked_for_at_every_token(step, around):
     def asks(real, *args):
         token_R = real(*args)
@@ -110,6 +117,7 @@ def test_a_number_asked_for_at_every_token(step, around):
     assert [line.split(":")[0] for line in step().too_many_waits()] == ["generate"]
 
 
+@apart
 def test_a_number_asked_for_at_every_micro_batch(step, around):
     def asks(real, *args, **kwargs):
         objective = real(*args, **kwargs)
@@ -120,6 +128,7 @@ def test_a_number_asked_for_at_every_micro_batch(step, around):
     assert [line.split(":")[0] for line in step().too_many_waits()] == ["update"]
 
 
+@apart
 def test_a_number_asked_for_in_every_layer(step, around):
     def asks(real, flash, query, key, value, varlen, scaling):
         longest = varlen.query_ends_S1.diff().max().item()
@@ -129,6 +138,7 @@ def test_a_number_asked_for_in_every_layer(step, around):
     assert any("in a layer: " in line for line in step().too_many_waits())
 
 
+@apart
 def test_a_number_that_flash_attention_would_ask_for(step, around):
     def leaves_it_there(real, flash, query, key, value, varlen, scaling):
         longest = varlen.query_ends_S1.diff().max()
@@ -139,12 +149,14 @@ def test_a_number_that_flash_attention_would_ask_for(step, around):
         step()
 
 
+@apart
 def test_a_tensor_made_without_its_device(step, around):
     around(passes, "reduce_loss", lambda real, loss_B, *args, **kwargs: real(loss_B * torch.ones(len(loss_B)), *args, **kwargs))  # fmt: skip
     with pytest.raises(RuntimeError, match=r"mul.*sim:0 and cpu"):
         step()
 
 
+@apart
 def test_a_tensor_made_without_its_device_in_the_backward(step, around):
     def hooked(real, kind, log_probs_BT, *args, **kwargs):
         log_probs_BT.register_hook(lambda gradient_BT: gradient_BT * torch.ones(gradient_BT.shape))

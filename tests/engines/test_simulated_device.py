@@ -1,17 +1,19 @@
 """A whole step of engine local, backward included, on the simulated device: what it gives, where it mixes, how often it waits."""
 
+import os
+
 import fake_flash
 import pytest
 import torch
 from device_steps import Step, take_step
-from simulated import SIMULATES, simulated_device, synchronisations
+from simulated import SIMULATES, apart, simulated_device, synchronisations
 
 from gmpo_vl.config import Config, load_config
 from gmpo_vl.engines.proof import gaps_between
 from gmpo_vl.models import shared
 from gmpo_vl.models.tiny_families import save_tiny_family
 
-pytestmark = pytest.mark.skipif(not SIMULATES, reason="torch before 2.10 has no device written in Python")
+pytestmark = pytest.mark.skipif(not SIMULATES, reason="needs torch 2.10 and fork")
 
 SETTINGS = [
     "data.rollout_batch_size=3",
@@ -47,6 +49,7 @@ def assert_same(here: Step, on_cpu: Step, tolerance: float) -> None:
 
 
 @pytest.mark.parametrize("settings", [[], FROZEN, LORA], ids=["ViT trained", "ViT frozen, KL", "LoRA"])
+@apart
 def test_a_step_on_the_device_is_the_cpus(settings, tiny_folder):
     config = settings_of(tiny_folder, *settings)
     here, on_cpu = take_step(config, on_a_device=True), take_step(config, on_a_device=False)
@@ -63,6 +66,7 @@ def test_a_step_on_the_device_is_the_cpus(settings, tiny_folder):
     [(AUTOCAST, False), (AUTOCAST, True), (IN_BF16, True)],
     ids=["autocast, SDPA", "autocast, flash", "bf16 weights, flash"],
 )
+@apart
 def test_half_precision_on_the_device_is_near_the_cpus_fp32(settings, flash, tiny_folder, monkeypatch):
     calls = []
 
@@ -81,12 +85,14 @@ def test_half_precision_on_the_device_is_near_the_cpus_fp32(settings, flash, tin
 
 
 @pytest.mark.parametrize("family", ["qwen3_vl", "qwen2_moe"])
+@apart
 def test_other_families_on_the_device(family, tmp_path):
     """DeepStack; experts. Their waits have no budget."""
     config = settings_of(save_tiny_family(tmp_path / "model", family))
     assert_same(take_step(config, on_a_device=True), take_step(config, on_a_device=False), 1e-4)
 
 
+@apart
 def test_what_waits_on_cuda_is_counted_and_what_does_not_is_not():
     with simulated_device() as device:
         x, places = torch.arange(6.0, device=device), torch.tensor([1, 2], device=device)
@@ -116,6 +122,7 @@ def test_what_waits_on_cuda_is_counted_and_what_does_not_is_not():
             assert bool(found.total()) == (name in waiting), (name, found)
 
 
+@apart
 def test_mixing_with_the_cpu_is_refused_as_cuda_refuses_it():
     with simulated_device() as device:
         x, places = torch.arange(6.0, device=device), torch.tensor([1, 2], device=device)
@@ -133,9 +140,17 @@ def test_mixing_with_the_cpu_is_refused_as_cuda_refuses_it():
                 run()
 
 
+@apart
 def test_autocast_casts_as_cudas():
     with simulated_device() as device, torch.autocast("sim", torch.bfloat16):
         x = torch.randn(4, 4, device=device)
         assert (x @ x).dtype == torch.nn.functional.linear(x, x).dtype == torch.bfloat16
         assert (x @ x).softmax(-1).dtype == torch.float32
         assert (x.double() @ x.double()).dtype == torch.float64
+
+
+def test_a_test_apart_fails_as_any_other():
+    with pytest.raises(ZeroDivisionError):
+        apart(lambda: 1 / 0)()
+    with pytest.raises(RuntimeError, match="ended with 3"):
+        apart(lambda: os._exit(3))()

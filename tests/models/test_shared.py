@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_forward import assert_equals_one_at_a_time, prompts_of, rows_with
-from simulated import SIMULATES, Simulated, simulated_device
+from simulated import SIMULATES, Simulated, apart, simulated_device
 from torch.nn.functional import scaled_dot_product_attention
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
@@ -88,9 +88,10 @@ def sdpa_by_segments(states, segments: list[Segment]) -> torch.Tensor:
     return torch.cat(results, dim=1)
 
 
-@pytest.mark.skipif(not SIMULATES, reason="torch before 2.10 has no device written in Python")
+@pytest.mark.skipif(not SIMULATES, reason="needs torch 2.10 and fork")
 @settings(max_examples=15)
 @given(groups_of_lengths)
+@apart
 def test_flash_attention_gives_what_sdpa_gives_forward_and_backward(groups):
     segments = segments_of(groups)
     length = segments[-1].start + segments[-1].length
@@ -114,7 +115,7 @@ def test_flash_attention_gives_what_sdpa_gives_forward_and_backward(groups):
         assert gap < 0.02
 
 
-@pytest.mark.skipif(not SIMULATES, reason="torch before 2.10 has no device written in Python")
+@pytest.mark.skipif(not SIMULATES, reason="needs torch 2.10 and fork")
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
@@ -134,6 +135,7 @@ def test_flash_attention_gives_what_sdpa_gives_forward_and_backward(groups):
         ({"max_seqlen_k": lambda x: 4}, "a sequence of 5 keys"),
     ],
 )  # fmt: skip
+@apart
 def test_flash_attention_refuses_what_the_real_one_refuses(changed, said):
     with simulated_device() as device:
         varlen = build_layout([Segment(0, 3), Segment(3, 2, 0, 3)], device).varlen
