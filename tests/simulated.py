@@ -1,28 +1,61 @@
-"""A device without hardware: CPU data that say they lie on `sim:0`. Mixing it with the CPU raises, as CUDA would; collectives
-take its tensors and no others, as nccl's do.
+"""A device without hardware: CPU data that say they lie on `sim:0`, and `is_cuda` of themselves.
 
-    with simulated_device(): ...; on_device(model)
+    @apart
+    def test_something(fixture):
+        with simulated_device():
+            on_device(model)
+            with synchronisations() as waits:
+                ...
+        waits.total()
+
+Mixing it with the CPU raises as CUDA would, autocast casts, and what the CPU waits for is counted by place. Collectives take
+its tensors and no others, as nccl's do.
 """
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import pickle
+import re
 import sys
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial, wraps
 
 import torch
 import torch.distributed as dist
-from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
-from torch.utils._pytree import tree_leaves, tree_map
+import torch.utils.backend_registration
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
 
-# These take tensors of the other device, too: copies, and a CPU index into a tensor of the device.
-_MAY_MIX = {"_to_copy", "copy_", "index", "index_put_", "_index_put_impl_", "_unsafe_index", "lift_fresh"}
+# torch before 2.10 has no device written in Python.
+SIMULATES = hasattr(os, "fork") and hasattr(
+    torch.utils.backend_registration, "_setup_privateuseone_for_python_backend"
+)
+COPYING = {"_to_copy", "copy_", "lift_fresh"}
+# Indices may lie on the CPU: CUDA copies them, and the CPU waits.
+INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index", "_unsafe_index_put"}
+# Others take a CPU's tensor of no dimension beside the device's, as a number.
+NO_NUMBERS = {"cat", "stack", "gather", "scatter", "index_select", "embedding", "masked_scatter"}
+# They give a number, or a tensor whose size the device must say.
+WAITING = {
+    "_local_scalar_dense", "nonzero", "masked_select", "equal", "bincount", "_unique2", "unique_dim",
+    "unique_consecutive", "repeat_interleave",
+}  # fmt: skip
+IN_A_LAYER = "in a layer: "  # of the decoder
+# What CUDA's autocast casts, of the operations that the models here run.
+HALF = ("linear", "matmul", "mm", "bmm", "addmm", "baddbmm", "conv3d", "scaled_dot_product_attention")
+FLOAT32 = ("softmax.int", "log_softmax.int", "layer_norm", "cumsum", "sum", "sum.dim_IntList", "exp", "log", "rsqrt")  # fmt: skip
 
 
 class Simulated(torch.Tensor):
-    """inner: the data, on the CPU."""
+    """held: the data, on the CPU."""
 
-    inner: torch.Tensor
+    held: torch.Tensor
+    is_cuda = property(lambda self: True)  # type: ignore[assignment]
 
     @staticmethod
     def __new__(cls, inner):
@@ -30,14 +63,14 @@ class Simulated(torch.Tensor):
             cls, inner.shape, strides=inner.stride(), storage_offset=inner.storage_offset(), dtype=inner.dtype,
             device=torch.device("sim:0"),
         )  # fmt: skip
-        tensor.inner = inner
+        tensor.held = inner
         return tensor
 
     def tolist(self):
         return self.detach().to("cpu").tolist()
 
     def __repr__(self):
-        return f"Simulated({self.inner!r})"
+        return f"Simulated({self.held!r})"
 
     @classmethod
     def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
@@ -49,49 +82,165 @@ class _Mode(TorchDispatchMode):
         return _run(func, args, kwargs or {})
 
 
-def _inner(value):
-    return value.inner if isinstance(value, Simulated) else value
+def _held(value):
+    """What an operation is run on: data where `value` (tensors in tuples, lists, dicts) lies on the device."""
+    if isinstance(value, tuple | list):
+        return type(value)(map(_held, value))
+    if isinstance(value, dict):
+        return {key: _held(x) for key, x in value.items()}
+    return value.held if isinstance(value, Simulated) else value
+
+
+def _tensors(value) -> list[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        return [value]
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, tuple | list) else ()
+    return [x for part in parts for x in _tensors(part)]
 
 
 def _run(func, args, kwargs):
     name = func.overloadpacket.__name__
-    tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
-    here = [x for x in tensors if isinstance(x, Simulated)]
-    elsewhere = [x for x in tensors if not isinstance(x, Simulated) and x.dim() > 0]
-    indexes_cpu = name == "index" and bool(here) and not isinstance(args[0], Simulated)
-    if here and (indexes_cpu or (elsewhere and name not in _MAY_MIX)):
-        raise RuntimeError(f"{func}: expected all tensors to be on the same device, found sim:0 and cpu")
+    here = [x for x in _tensors((args, kwargs)) if isinstance(x, Simulated)]
+    if here and _refused(name, args, kwargs):
+        _refuse(f"{func}: expected all tensors to be on the same device, found sim:0 and cpu")
     on_device = bool(here)
     kwargs = dict(kwargs)
     if kwargs.get("device") is not None:
         on_device = torch.device(kwargs["device"]).type == "sim"
         kwargs["device"] = torch.device("cpu")
     kwargs.pop("pin_memory", None)
-    with _disable_current_modes():
-        result = func(*tree_map(_inner, args), **tree_map(_inner, kwargs))
-    if not on_device:
-        return result
-    known = {id(x.inner): x for x in here}  # what is changed in place stays the object that it is
+    if (here or on_device) and _waits(name, args, bool(here), on_device):
+        _count(name)
+    args, kwargs = _held(args), _held(kwargs)
+    with torch._C._DisableTorchDispatch():
+        if name == "histc" and not args[0].is_floating_point():  # CUDA alone counts integers
+            result = func(args[0].double(), *args[1:], **kwargs).to(args[0].dtype)
+        else:
+            result = func(*args, **kwargs)
+    known = {id(x.held): x for x in here}  # what is changed in place stays the object that it is
+    return _wrapped(result, known) if on_device else result
 
-    def wrap(value):
-        if not isinstance(value, torch.Tensor):
-            return value
-        return known[id(value)] if id(value) in known else Simulated(value)
 
-    return tree_map(wrap, result)
+def _wrapped(value, known):
+    if isinstance(value, tuple | list):
+        return type(value)(_wrapped(x, known) for x in value)
+    if not isinstance(value, torch.Tensor):
+        return value
+    return known[id(value)] if id(value) in known else Simulated(value)
+
+
+def _refused(name: str, args, kwargs) -> bool:
+    """Does CUDA refuse these tensors, some of them the device's, because of where they lie?"""
+    if name in COPYING:
+        return False
+    if name in INDEXING:
+        target, _, *values = args
+        args, kwargs = (target, *values), {}
+        if not isinstance(target, Simulated):
+            return True
+    elsewhere = [x for x in _tensors((args, kwargs)) if not isinstance(x, Simulated)]
+    return any(x.dim() > 0 or name in NO_NUMBERS for x in elsewhere)
+
+
+def _waits(name: str, args, was_on_device: bool, is_on_device: bool) -> bool:
+    """Does the CPU wait for the device here?"""
+    if name in COPYING:
+        source = args[1] if name == "copy_" else args[0]
+        return was_on_device != is_on_device or (name == "copy_" and not isinstance(source, Simulated) and source.dim() > 0)  # fmt: skip
+    if name not in INDEXING:
+        return name in WAITING
+    indices = _tensors(args[1])
+    on_cpu = any(not isinstance(x, Simulated) and x.dim() > 0 for x in indices)
+    masks = any(x.dtype in (torch.bool, torch.uint8) for x in indices)
+    fills = name != "index" and args[2].numel() == 1  # a mask and one value: masked_fill
+    return on_cpu or (masks and not fills)
+
+
+_waited: Counter[str] | None = None
+_found_in_backward: list[str] = []
+
+
+def _place() -> str:
+    """`gmpo_vl/folder/file.py function` of the nearest call in the project, or in transformers where that is nearer; `in a
+    layer: ` before it inside a decoder's layer."""
+    place, frame = "", sys._getframe(2)
+    while frame is not None:
+        code = frame.f_code
+        known = re.search(r"(gmpo_vl|transformers)/(?!.*\1/).*", code.co_filename)
+        if not place and known is not None:
+            place = f"{known[0]} {code.co_name}"
+        if code.co_name == "forward" and type(frame.f_locals.get("self")).__name__.endswith("DecoderLayer"):
+            return f"{IN_A_LAYER}{place}"
+        frame = frame.f_back
+    return place
+
+
+def _count(name: str) -> None:
+    if _waited is not None:
+        _waited[f"{_place()}: {name}"] += 1
+
+
+def _refuse(message: str) -> None:
+    """Raise it; inside a backward after it, since torch's guard of Python devices ends the process when it is left by an error."""
+    if torch._C._current_graph_task_id() == -1:
+        raise RuntimeError(message)
+    _found_in_backward.append(message)
+
+
+@contextmanager
+def synchronisations() -> Iterator[Counter[str]]:
+    """Counts what the CPU waits for, by place: `[in a layer: ]gmpo_vl/folder/file.py function: operation`."""
+    global _waited
+    before, _waited = _waited, Counter()
+    try:
+        yield _waited
+    finally:
+        _waited = before
+
+
+def apart(test: Callable[..., None]) -> Callable[..., None]:
+    """The test in a fork of this process: torch forgets no device that it was told of, and starts no autograd in a fork of a
+    process that has one. Raises what the test raises, RuntimeError where its process ends otherwise."""
+
+    @wraps(test)
+    def run(*args, **kwargs) -> None:
+        context = multiprocessing.get_context("fork")
+        receiver, sender = context.Pipe(duplex=False)
+        child = context.Process(target=_tell, args=(sender, partial(test, *args, **kwargs)))
+        child.start()
+        sender.close()
+        try:
+            raised = pickle.loads(receiver.recv_bytes())
+        except EOFError:
+            child.join()
+            raise RuntimeError(f"the test's process ended with {child.exitcode}") from None
+        child.join()
+        if raised is not None:
+            raise raised
+
+    return run
+
+
+def _tell(sender, test: Callable[[], None]) -> None:
+    raised = None
+    try:
+        test()
+    except BaseException as error:
+        traceback.print_exc()
+        raised = error
+    sender.send_bytes(pickle.dumps(raised))
 
 
 @cache
 def _register() -> None:
-    from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
-
-    _setup_privateuseone_for_python_backend("sim")
+    torch.utils.backend_registration._setup_privateuseone_for_python_backend("sim")
     torch.sim.get_amp_supported_dtype = lambda: [torch.bfloat16, torch.float16]  # type: ignore[attr-defined]
     library = torch.library.Library("aten", "IMPL")
 
     def copy_from(source, target, non_blocking=False):
-        with _disable_current_modes():
-            _inner(target).copy_(_inner(source))
+        _count("copy_")
+        with torch._C._DisableTorchDispatch():
+            _held(target).copy_(_held(source))
         return target
 
     def empty(size, *, dtype=None, **_):
@@ -106,26 +255,63 @@ def _register() -> None:
         "_copy_from": copy_from,
     }.items():
         library.impl(name, function, "PrivateUse1")
-    _register.library = library  # type: ignore[attr-defined]  # it takes its functions back when it goes
+    for name in (*HALF, *FLOAT32):
+        library.impl(name, partial(_cast, name), "AutocastPrivateUse1")
+    everything = torch.library.Library("_", "IMPL")
+    everything.fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")
+    _register.libraries = library, everything  # type: ignore[attr-defined]  # they take their functions back when they go
+
+
+def _cast(name: str, *args, **kwargs):
+    """An operation under autocast."""
+    packet, _, overload = name.partition(".")
+    dtype = torch.get_autocast_dtype("sim") if name in HALF else torch.float32
+
+    def cast(value):
+        floats = isinstance(value, torch.Tensor) and value.is_floating_point() and value.dtype != torch.float64
+        return value.to(dtype) if floats else value
+
+    with torch.autocast("sim", enabled=False):
+        function = getattr(getattr(torch.ops.aten, packet), overload or "default")
+        return function(*tree_map(cast, args), **tree_map(cast, kwargs))
 
 
 @contextmanager
-def simulated_device():
-    """Inside, `sim:0` is a device. Gradients are computed on this thread, which knows of it."""
+def simulated_device() -> Iterator[torch.device]:
+    """Inside, `sim:0` is a device. Gradients are computed on this thread, which knows of it.
+
+    Raises RuntimeError for tensors of both devices in one operation: there, or when the backward that it is part of is over.
+    """
     _register()
-    with _Mode():
-        x = torch.nn.Parameter(Simulated(torch.ones(1)))
-        torch.autograd.grad((x * 2).sum(), x)  # autograd's device thread, once
-        with torch.autograd.set_multithreading_enabled(False):
+    _found_in_backward.clear()
+    backward = torch.autograd.backward
+
+    def raise_what_was_found():
+        found = "; ".join(_found_in_backward)
+        _found_in_backward.clear()
+        if found:
+            raise RuntimeError(found)
+
+    def checked(*args, **kwargs):
+        backward(*args, **kwargs)
+        raise_what_was_found()
+
+    torch.autograd.backward = checked
+    try:
+        with _Mode(), torch.autograd.set_multithreading_enabled(False):
             yield torch.device("sim:0")
+        raise_what_was_found()  # by other ways into a backward
+    finally:
+        torch.autograd.backward = backward
 
 
 def on_device(model: torch.nn.Module) -> torch.nn.Module:
-    """The model itself, with parameters and buffers on the device."""
+    """The model itself, with parameters and buffers on the device; shared ones stay shared."""
+    moved: dict[torch.nn.Parameter, torch.nn.Parameter] = {}
     for module in model.modules():
         for name, p in module._parameters.items():
             if p is not None:
-                module._parameters[name] = torch.nn.Parameter(Simulated(p.data), p.requires_grad)
+                module._parameters[name] = moved.setdefault(p, torch.nn.Parameter(Simulated(p.data), p.requires_grad))
         for name, buffer in module._buffers.items():
             if buffer is not None:
                 module._buffers[name] = Simulated(buffer)
@@ -145,11 +331,10 @@ def guarded_collectives():
     def guarded(name):
         def call(*args, **kwargs):
             callers.add(sys._getframe(1).f_code.co_name)
-            tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
-            if not all(isinstance(x, Simulated) for x in tensors):
+            if not all(isinstance(x, Simulated) for x in _tensors((args, kwargs))):
                 raise RuntimeError(f"{name}: no backend for CPU tensors")
-            with _disable_current_modes():
-                return real[name](*tree_map(_inner, args), **tree_map(_inner, kwargs))
+            with torch._C._DisableTorchDispatch():
+                return real[name](*_held(args), **_held(kwargs))
 
         return call
 

@@ -72,17 +72,18 @@ class _Piece:
 class Block:
     """Rows whose attention is one call. Indices point into the packed row; padding points at 0 and is thrown away.
 
-    query_mQ, key_mK: int64. valid_mQ: bool, real queries. mask_m1QK: bool, who sees whom; None: causal, as it stands.
+    query_mQ, key_mK: int64. real_N: int64, where the real queries are among all m * Q; as places and not as a mask, for whose
+    sum every layer would wait on a GPU. mask_m1QK: bool, who sees whom; None: causal, as it stands.
     """
 
     query_mQ: torch.Tensor
-    valid_mQ: torch.Tensor
+    real_N: torch.Tensor
     key_mK: torch.Tensor
     mask_m1QK: torch.Tensor | None
 
     def to(self, device: torch.device) -> Block:
         mask = None if self.mask_m1QK is None else self.mask_m1QK.to(device)
-        return Block(self.query_mQ.to(device), self.valid_mQ.to(device), self.key_mK.to(device), mask)
+        return Block(self.query_mQ.to(device), self.real_N.to(device), self.key_mK.to(device), mask)
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ class Layout:
     @cached_property
     def inverse_L(self) -> torch.Tensor:
         """Where each token's result lies in the blocks' results."""
-        return torch.cat([block.query_mQ[block.valid_mQ] for block in self.blocks]).argsort()
+        return torch.cat([block.query_mQ.flatten()[block.real_N] for block in self.blocks]).argsort()
 
     @cached_property
     def varlen(self) -> Varlen:
@@ -182,7 +183,7 @@ def _rows(stretches: Sequence[Sequence[tuple[int, int]]]) -> tuple[torch.Tensor,
 
 def _causal_block(pieces: list[_Piece]) -> Block:
     index, valid = _rows([[(p.start, p.length)] for p in pieces])
-    return Block(index, valid, index, None)  # padding is on the right: causal attention keeps it out
+    return Block(index, _places(valid), index, None)  # padding is on the right: causal attention keeps it out
 
 
 def _masked_block(pieces: list[_Piece]) -> Block:
@@ -191,7 +192,11 @@ def _masked_block(pieces: list[_Piece]) -> Block:
     queries = own.shape[1]
     causal = torch.ones(queries, queries, dtype=torch.bool).tril().expand(len(pieces), -1, -1)
     mask = torch.cat([seen_valid[:, None, :].expand(-1, queries, -1), causal], dim=2)[:, None]
-    return Block(own, own_valid, torch.cat([seen, own], dim=1), mask)
+    return Block(own, _places(own_valid), torch.cat([seen, own], dim=1), mask)
+
+
+def _places(valid_mQ: torch.Tensor) -> torch.Tensor:
+    return valid_mQ.flatten().nonzero().squeeze(1)
 
 
 def group_shared_attention(
@@ -296,7 +301,7 @@ def _padded_calls(
             scale=scaling,
             enable_gqa=keys.shape[1] != query_LHD.shape[1],
         )
-        results.append(out.transpose(1, 2)[block.valid_mQ])
+        results.append(out.transpose(1, 2).flatten(0, 1)[block.real_N])
     return torch.cat(results)[layout.inverse_L]
 
 

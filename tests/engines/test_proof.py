@@ -72,7 +72,7 @@ def sees_the_future(monkeypatch):
 
     def block(pieces):
         made = real(pieces)
-        return Block(made.query_mQ, made.valid_mQ, made.key_mK, torch.ones_like(made.mask_m1QK))
+        return Block(made.query_mQ, made.real_N, made.key_mK, torch.ones_like(made.mask_m1QK))
 
     monkeypatch.setattr(shared, "_masked_block", block)
 

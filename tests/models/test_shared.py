@@ -1,10 +1,15 @@
 """Attention of a packed row: long responses in pieces, and the whole row as one call of a varlen kernel."""
 
+import inspect
+
+import fake_flash
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_forward import assert_equals_one_at_a_time, prompts_of, rows_with
+from simulated import SIMULATES, Simulated, apart, simulated_device
+from torch.nn.functional import scaled_dot_product_attention
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from gmpo_vl.data.diagrams import make_examples
@@ -29,37 +34,6 @@ def test_one_token_a_row_attends_as_transformers_has_it(heads, key_heads, masked
     ours, _ = group_shared_attention(module, query, key, value, mask, scaling=0.3)
     theirs, _ = sdpa_attention_forward(module, query, key, value, mask, scaling=0.3)
     torch.testing.assert_close(ours, theirs, rtol=1e-14, atol=1e-14)
-
-
-def flash_attn_varlen_func(
-    q,
-    k,
-    v,
-    cu_seqlens_q,
-    cu_seqlens_k,
-    max_seqlen_q,
-    max_seqlen_k,
-    dropout_p=0.0,
-    softmax_scale=None,
-    causal=False,
-):
-    """flash-attn's documented behaviour in plain PyTorch: grouped heads, causal attention aligned with the last key."""
-    assert dropout_p == 0.0
-    assert causal
-    assert cu_seqlens_q.dtype == cu_seqlens_k.dtype == torch.int32
-    groups = q.shape[1] // k.shape[1]
-    results = []
-    for i in range(len(cu_seqlens_q) - 1):
-        mine = slice(int(cu_seqlens_q[i]), int(cu_seqlens_q[i + 1]))
-        theirs = slice(int(cu_seqlens_k[i]), int(cu_seqlens_k[i + 1]))
-        queries, keys = mine.stop - mine.start, theirs.stop - theirs.start
-        assert queries <= max_seqlen_q
-        assert keys <= max_seqlen_k
-        scores = torch.einsum("qhd,khd->hqk", q[mine], k[theirs].repeat_interleave(groups, dim=1))
-        hidden = torch.ones(queries, keys, dtype=torch.bool).triu(keys - queries + 1)
-        weights = (scores * softmax_scale).masked_fill(hidden, -torch.inf).softmax(-1)
-        results.append(torch.einsum("hqk,khd->qhd", weights, v[theirs].repeat_interleave(groups, dim=1)))
-    return torch.cat(results)
 
 
 groups_of_lengths = st.lists(
@@ -92,8 +66,93 @@ def test_one_varlen_call_gives_what_padded_calls_give(groups, piece):
         patch.setattr(shared, "SMALL", 0)
         layout = build_layout(segments, CPU)
         padded = shared._padded_calls(query, key, value, layout, 0.3)
-        one = shared._one_call(flash_attn_varlen_func, query, key, value, layout.varlen, 0.3)
+        varlen = layout.varlen
+        ends = varlen.query_ends_S1.tolist(), varlen.key_ends_S1.tolist()
+        key, value = key[varlen.key_K], value[varlen.key_K]
+        one = fake_flash.attention_by_segments(query, key, value, *ends, 0.3, causal=True)
     torch.testing.assert_close(one, padded, rtol=1e-12, atol=1e-14)
+
+
+def sdpa_by_segments(states, segments: list[Segment]) -> torch.Tensor:
+    """(1, L, heads, width): every segment alone over its prefix and itself."""
+    query, key, value = states
+    results = []
+    for s in segments:
+        own, before = range(s.start, s.start + s.length), range(s.prefix_start, s.prefix_start + s.prefix_length)
+        seen = [*before, *own]
+        mask = torch.ones(s.length, len(seen), dtype=torch.bool).tril(len(before))
+        q, k, v = query[:, :, list(own)], key[:, :, seen], value[:, :, seen]
+        results.append(
+            scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=0.3, enable_gqa=True).transpose(1, 2)
+        )
+    return torch.cat(results, dim=1)
+
+
+@pytest.mark.skipif(not SIMULATES, reason="needs torch 2.10 and fork")
+@settings(max_examples=15)
+@given(groups_of_lengths)
+@apart
+def test_flash_attention_gives_what_sdpa_gives_forward_and_backward(groups):
+    segments = segments_of(groups)
+    length = segments[-1].start + segments[-1].length
+    draw = torch.Generator().manual_seed(0)
+    states = [torch.randn(1, heads, length, 8, generator=draw).bfloat16() for heads in (4, 2, 2)]
+    weights = torch.randn(1, length, 4, 8, generator=draw)
+    exact = [x.double().requires_grad_() for x in states]
+    expected = sdpa_by_segments(exact, [s for s in segments if s.length])
+    expected.backward(weights.double())
+    with simulated_device() as device, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shared, "flash_varlen", lambda: fake_flash.flash_attn_varlen_func)
+        here = [Simulated(x).requires_grad_() for x in states]
+        layout = build_layout(segments, device)
+        out, _ = group_shared_attention(torch.nn.Module(), *here, None, scaling=0.3, layout=layout)
+        out.backward(weights.to(device, torch.bfloat16))
+    assert "varlen" in vars(layout), "flash-attn was not called"
+    assert "blocks" not in vars(layout)
+    torch.testing.assert_close(out.detach().held.double(), expected.detach(), rtol=0.01, atol=0.01)
+    for x, same in zip(here, exact):
+        gap = (x.grad.held.double() - same.grad).norm() / same.grad.norm().clamp(min=1e-3)
+        assert gap < 0.02
+
+
+@pytest.mark.skipif(not SIMULATES, reason="needs torch 2.10 and fork")
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"q": lambda x: x.float()}, "only support fp16 and bf16"),
+        ({"k": lambda x: x.half()}, "query and key"),
+        ({"v": lambda x: x.half()}, "query and value"),
+        ({"q": lambda x: x.repeat(1, 1, 33), "k": lambda x: x.repeat(1, 1, 33), "v": lambda x: x.repeat(1, 1, 33)}, "at most 256"),
+        ({"q": lambda x: x[:, :3]}, "must divide"),
+        ({"q": lambda x: x.transpose(1, 2).contiguous().transpose(1, 2)}, "contiguous last"),
+        ({"k": lambda x: x.cpu()}, "on CUDA"),
+        ({"cu_seqlens_q": lambda x: x.long()}, "cu_seqlens_q must have dtype int32"),
+        ({"cu_seqlens_k": lambda x: x.cpu()}, "cu_seqlens_k must be on CUDA"),
+        ({"cu_seqlens_q": lambda x: torch.stack([x, x], dim=1)[:, 0]}, "cu_seqlens_q must be contiguous"),
+        ({"cu_seqlens_k": lambda x: x[:-1]}, r"shape \(batch_size \+ 1\)"),
+        ({"cu_seqlens_q": lambda x: x - x % 2}, "for 5 tokens"),
+        ({"max_seqlen_q": lambda x: 2}, "a sequence of 3 queries"),
+        ({"max_seqlen_k": lambda x: 4}, "a sequence of 5 keys"),
+    ],
+)  # fmt: skip
+@apart
+def test_flash_attention_refuses_what_the_real_one_refuses(changed, said):
+    with simulated_device() as device:
+        varlen = build_layout([Segment(0, 3), Segment(3, 2, 0, 3)], device).varlen
+        q, k = (torch.randn(5, heads, 8, dtype=torch.bfloat16, device=device) for heads in (4, 2))
+        names = "q k v cu_seqlens_q cu_seqlens_k max_seqlen_q max_seqlen_k".split()
+        values = [q, k[varlen.key_K], k[varlen.key_K], varlen.query_ends_S1, varlen.key_ends_S1, 3, 5]
+        arguments = dict(zip(names, values))
+        fake_flash.flash_attn_varlen_func(**arguments, causal=True)
+        with pytest.raises(RuntimeError, match=said):
+            fake_flash.flash_attn_varlen_func(
+                **{name: changed.get(name, lambda x: x)(x) for name, x in arguments.items()}
+            )
+
+
+def test_the_stand_in_has_the_real_ones_signature():
+    real = pytest.importorskip("flash_attn").flash_attn_varlen_func
+    assert inspect.signature(fake_flash.flash_attn_varlen_func) == inspect.signature(real)
 
 
 @pytest.mark.parametrize("piece", [1, 3])
