@@ -94,6 +94,12 @@ CONFIGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         },
     ),
 }
+# For one GPU of 16 GB: the 7B model's layers, four of them.
+_TEXT_7B, _VISION_7B = CONFIGS["qwen2_5_vl_7b"]
+CONFIGS["qwen2_5_vl_7b_4_layers"] = (
+    {**_TEXT_7B, "num_hidden_layers": 4},
+    {**_VISION_7B, "depth": 4, "fullatt_block_indexes": [3]},
+)
 
 
 def config_of(name: str) -> Qwen2_5_VLConfig:
