@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -65,11 +66,12 @@ def _overrides(place: Place) -> list[str]:
         "data.val_files": work / "data" / "validation.parquet",
         "data.min_pixels": pixels,
         "data.max_pixels": pixels,
-        "data.max_prompt_length": 512,
+        "data.max_prompt_length": 1024,
         "data.max_response_length": 256 if place.cuda else 8,
         "data.rollout_batch_size": 8,
         "worker.actor.global_batch_size": 4,
         "worker.actor.model.model_path": work / MODEL,
+        "worker.actor.optim.lr": 1e-3,  # an adapter that did not reach the sampler is seen after a step
         "worker.rollout.n": 4,
         "worker.reward.reward_function": f"{work / 'reward.py'}:compute_score",
         "trainer.save_checkpoint_path": work / "easyr1",
@@ -95,12 +97,14 @@ def _judge_run(place: Place, steps: int) -> Outcome:
     norms = [line["actor/grad_norm"] for line in Run(folder).read_metrics() if line["step"] > 0]
     allowed, gap = MISMATCH["bf16" if place.cuda else "fp32"], found["rollout/mismatch_p50"]
     moved = all(norm is not None and norm > 0 for norm in norms)
+    known = {name: figure for name, figure in found.items() if not math.isnan(figure)}
+    times = ", ".join(f"{name} {found[f'time/{name}']:.1f} s" for name in ("generate", "log_probs", "update"))
+    peak = f", peak {known['memory/device_peak']:.1f} GiB" if "memory/device_peak" in known else ""
     return judged(
         found["steps"] == steps and gap <= allowed and moved and found["batch/tokens_saved"] > 0,
-        f"{found['steps']:g} steps of {steps}, sampler and trainer {gap:.1e} nats apart (median, at most {allowed:g}); a step: rollout "
-        f"{found['time/generate']:.1f} s, log-probs {found['time/log_probs']:.1f} s, update {found['time/update']:.1f} s; peak "
-        f"{found['memory/device_peak']:.1f} GiB; {found['batch/tokens_saved']:.0%} of the tokens shared",
-        **found,
+        f"{found['steps']:g} steps of {steps}, sampler and trainer {gap:.1e} nats apart (median, at most {allowed:g}); a step: {times}"
+        f"{peak}; {found['batch/tokens_saved']:.0%} of the tokens shared",
+        **known,
     )
 
 

@@ -40,6 +40,7 @@ def segments_of(groups: tuple[tuple[int, tuple[int, ...]], ...]) -> list[Segment
 
 def random_inputs(length: int, heads: tuple[int, int, int], place: Place) -> Tensors:
     """Queries, keys, values (1, heads, L, width) and a gradient (1, L, heads, width)."""
+    torch.manual_seed(0)
     queries, keys, width = heads
     shapes = ((queries, length), (keys, length), (keys, length), (length, queries))
     return tuple(torch.randn(1, *shape, width, device=place.device, dtype=place.dtype) for shape in shapes)

@@ -67,6 +67,7 @@ def build_model(place: Place, folder: Path) -> tuple[TinySize, int]:
     config["text_config"] |= {"vocab_size": vocabulary, "max_position_embeddings": 32_768}
     if place.cuda:
         config["text_config"]["rope_scaling"] = {"type": "mrope", "mrope_section": [16, 24, 24]}
+    torch.manual_seed(0)
     parsed = Qwen2_5_VLConfig(**deepcopy(config))
     with place.device:
         model: Any = Qwen2_5_VLForConditionalGeneration._from_config(parsed, dtype=place.dtype)
@@ -82,7 +83,8 @@ def name_every_id(tokenizer_file: Path, vocabulary: int) -> None:
     """Give every id up to `vocabulary` a token of its own: a random model samples all of them, and vLLM wants their text."""
     tokenizer = json.loads(tokenizer_file.read_text(encoding="utf-8"))
     tokens = tokenizer["model"]["vocab"]
-    taken = {*tokens.values(), *(token["id"] for token in tokenizer["added_tokens"])}
+    tokens |= {token["content"]: token["id"] for token in tokenizer["added_tokens"]}  # else theirs would move
+    taken = set(tokens.values())
     tokens |= {f"<{i}>": i for i in range(vocabulary) if i not in taken}
     tokenizer_file.write_text(json.dumps(tokenizer, ensure_ascii=False), encoding="utf-8")
 

@@ -14,15 +14,17 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
-
-import torch
+from typing import TYPE_CHECKING, Literal
 
 from gmpo_vl.files import write_json
 from gmpo_vl.processes import fork_server
 from gmpo_vl.study.runner import exit_in_words
 
-# Imported once, in a server that the checks' processes are forked from. None of it touches the GPU.
+if TYPE_CHECKING:  # a check's process imports what it needs
+    import torch
+
+# On a CPU imported once, in a server that the checks' processes are forked from. With a GPU nothing is: whichever library looks
+# for one there would leave it unusable for all of them.
 PRELOADED = ["acceptance.kernels", "acceptance.training", "acceptance.commands"]
 
 
@@ -36,10 +38,14 @@ class Place:
 
     @property
     def device(self) -> torch.device:
+        import torch
+
         return torch.device("cuda" if self.cuda else "cpu")
 
     @property
     def dtype(self) -> torch.dtype:
+        import torch
+
         return torch.bfloat16 if self.cuda else torch.float32
 
     @property
@@ -49,6 +55,8 @@ class Place:
 
     def free_memory(self) -> float:
         """Bytes of the GPU that are free; 0 on a CPU. Asked by the checks' processes: it takes some itself."""
+        import torch
+
         return float(torch.cuda.mem_get_info()[0]) if self.cuda else 0.0
 
 
@@ -84,7 +92,7 @@ def run_all(checks: tuple[Check, ...], place: Place, tell: Callable[[str, Outcom
     """The outcome of every check, by name; told as soon as it is there. None stops the others."""
     place.work.mkdir(parents=True, exist_ok=True)
     (place.out / "logs").mkdir(exist_ok=True)
-    fork_server(PRELOADED)
+    fork_server([] if place.cuda else PRELOADED)
     found: dict[str, Outcome] = {}
     for check in checks:
         obstacle = _obstacle(check, place, found)
@@ -142,7 +150,6 @@ def _child(check: Check, place: Place, log: Path, result: Path) -> None:
         for number in (1, 2):
             os.dup2(file.fileno(), number)
     sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))  # noqa: SIM115
-    torch.manual_seed(0)
     try:
         outcome = check.run(place)
     except Exception as error:

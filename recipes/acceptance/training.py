@@ -23,10 +23,12 @@ from gmpo_vl.batching.memory import Setting, estimate, gib, widths
 from gmpo_vl.batching.packing import pack
 from gmpo_vl.batching.planning import Limits, rows_of
 from gmpo_vl.config import Config
+from gmpo_vl.data.types import Prompt
 from gmpo_vl.engines.local.engine import LocalEngine
 from gmpo_vl.engines.local.rehearsal import Meter, rehearse_step
+from gmpo_vl.engines.memory import PromptLengths, estimate_local, model_size
 from gmpo_vl.engines.metrics import rollout_mismatch
-from gmpo_vl.engines.passes import Policy, log_probs_by_group, update_policy
+from gmpo_vl.engines.passes import Policy, limits_of, log_probs_by_group, update_policy
 from gmpo_vl.engines.proof import MISMATCH, TOLERANCE, Gaps, gaps_between
 from gmpo_vl.models.compat import enable_gradient_checkpointing
 from gmpo_vl.models.forward import language_model, response_log_probs
@@ -57,9 +59,9 @@ def shared_against_plain(place: Place) -> Outcome:
 
     On a CPU a small model, whose time and memory are told and not judged: they are the machine's.
     """
-    name, prompt, responses = "scaled_3b", 90, [24] * 4
+    name, prompt, responses, repeats = "scaled_3b", 40, [16] * 3, 1
     if place.cuda:
-        name, prompt = "qwen2_5_vl_7b_4_layers", 1500
+        name, prompt, repeats = "qwen2_5_vl_7b_4_layers", 1500, 3
         responses = [400] * 8 if place.free_memory() > 24 * 2**30 else [200] * 8
     model = random_model(name, place.device, place.dtype)
     enable_gradient_checkpointing(model)
@@ -71,7 +73,7 @@ def shared_against_plain(place: Place) -> Outcome:
         partial(update, model, rows, alone, place.device),
         partial(update, model, rows, whole, place.device),
         {},
-        3,
+        repeats,
         place.device,
     )
     bound = unique_token_bound(rates(model.config), shape, checkpointing=True)
@@ -101,9 +103,10 @@ def _both_ways(model: Any, group: Group, place: Place) -> tuple[Gaps, float]:
     layer, found = language_model(model).layers[0], []
     for share_prefix in (True, False):
         packed = pack(rows, IMAGE, place.device)
-        log_probs_BT, _ = response_log_probs(
-            model, packed, 1.0, banned_ids(model.config), share_prefix=share_prefix
-        )
+        with torch.autocast(place.device.type, torch.bfloat16, enabled=place.cuda):  # as `update` does
+            log_probs_BT, _ = response_log_probs(
+                model, packed, 1.0, banned_ids(model.config), share_prefix=share_prefix
+            )
         log_probs_BT.double().sum().backward()
         gradient = torch.cat([p.grad.flatten().float() for p in layer.parameters()])
         found.append((log_probs_BT[packed.mask_BT].detach(), gradient))
@@ -235,35 +238,45 @@ def _random_groups(prompts: int, seed: int = 0) -> list[Group]:
 
 def step_of_engine_local(place: Place) -> Outcome:
     """Rollouts, log-probs and update on the built model: seconds, tokens a second and peak memory of each."""
-    big = place.free_memory() > 40 * 2**30
+    config, side, words = _step_config(place)
+    rollout, processor = config.worker.rollout, load_processor(place.work / MODEL)
+    encoded = make_prompts(processor, config.data.rollout_batch_size, side, words)
+    engine, meter = LocalEngine(config, processor), Meter()
+    rehearse_step(Meter(), engine, encoded[:1], step=0, length=4)  # warms up
+    groups, metrics = rehearse_step(meter, engine, encoded, step=1, length=config.data.max_response_length)
+    gap, norm = rollout_mismatch(groups)["rollout/mismatch_p50"], metrics["actor/grad_norm"]
+    tokens = len(encoded) * rollout.n * config.data.max_response_length
+    expected, peak = _estimated_peak(config, encoded[0], place), max(meter.peaks.values(), default=0.0)
+    phases = "; ".join(
+        f"{name} {seconds:.1f} s, {tokens / seconds:,.0f} tokens/s, {gib(meter.peaks.get(name, 0.0))}"
+        for name, seconds in meter.seconds.items()
+    )
+    right = gap <= MISMATCH[config.worker.actor.fsdp.mp_param_dtype] and math.isfinite(norm) and norm > 0
+    return judged(
+        right and (not place.cuda or peak <= TOO_LOW * expected),
+        f"{tokens:,} tokens: {phases}; estimate {gib(expected)}; sampler and trainer {gap:.1e} nats apart (median)"
+        + ("" if place.cuda else "; memory is the whole process's and not judged on a CPU"),
+        mismatch_p50=gap,
+        grad_norm=norm,
+        tokens=float(tokens),
+        estimate_bytes=expected,
+        **{f"{name}_s": seconds for name, seconds in meter.seconds.items()},
+        **{f"{name}_peak_bytes": of_phase for name, of_phase in meter.peaks.items()},
+    )
+
+
+def _step_config(place: Place) -> tuple[Config, int, int]:
+    """With the side of the prompts' pictures in pixels, and their words (models.make_prompts)."""
     prompts, n, length, side, words = (16, 8, 256, 448, 40) if place.cuda else (2, 2, 6, 56, 1)
-    dtype = "bf16" if place.cuda else "fp32"
-    config = step_config(place.work / MODEL, dtype, checkpointing=place.cuda)
+    config = step_config(place.work / MODEL, "bf16" if place.cuda else "fp32", checkpointing=place.cuda)
     config.worker.rollout.n, config.data.max_response_length = n, length
     config.data.rollout_batch_size = config.worker.actor.global_batch_size = prompts
-    config.worker.actor.max_tokens_per_micro_batch = 16_384 if big else 4096
-    processor = load_processor(place.work / MODEL)
-    engine, encoded = LocalEngine(config, processor), make_prompts(processor, prompts, side, words)
-    rehearse_step(Meter(), engine, encoded[:1], step=0, length=4)  # warms up
-    meter = Meter()
-    groups, metrics = rehearse_step(meter, engine, encoded, step=1, length=length)
-    median_gap, norm = rollout_mismatch(groups)["rollout/mismatch_p50"], metrics["actor/grad_norm"]
-    tokens = prompts * n * length
-    phases = {
-        name: (seconds, tokens / seconds, meter.peaks.get(name, 0.0))
-        for name, seconds in meter.seconds.items()
-    }
-    table = "; ".join(f"{name} {s:.1f} s, {rate:,.0f} tokens/s, {gib(peak)}" for name, (s, rate, peak) in phases.items())
-    figures = {
-        f"{name}_{what}": value
-        for name, values in phases.items()
-        for what, value in zip(("s", "tokens_per_s", "peak_bytes"), values)
-    }
-    print(f"{tokens:,} tokens of {prompts} x {n} answers to prompts of {len(encoded[0].ids_P)} tokens\n{table}")
-    return judged(
-        median_gap <= MISMATCH[dtype] and math.isfinite(norm) and norm > 0,
-        f"{table}; sampler and trainer {median_gap:.1e} nats apart (median)",
-        mismatch_p50=median_gap,
-        grad_norm=norm,
-        **figures,
-    )
+    config.worker.actor.max_tokens_per_micro_batch = 16_384 if place.free_memory() > 40 * 2**30 else 4096
+    return config, side, words
+
+
+def _estimated_peak(config: Config, prompt: Prompt, place: Place) -> float:
+    """Bytes of such a step at its highest point, by the doctor's estimate."""
+    grids = tuple((int(t), int(h), int(w)) for t, h, w in prompt.image_grid_thw)
+    lengths, limits = PromptLengths(len(prompt.ids_P), grids), limits_of(config, True, 1)
+    return estimate_local(config, model_size(place.work / MODEL), lengths, limits, limits, place.cuda).peak
