@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 from statistics import mean, median
 
-from gmpo_vl.engines.proof import MISMATCH
 from gmpo_vl.files import write_text
 from gmpo_vl.runs import Run
 
@@ -30,7 +29,7 @@ COLUMNS = {
     "saved": "batch/tokens_saved",
 }
 MEDIAN = {"time/generate", "time/log_probs", "time/update", "time/step"}
-GAP = MISMATCH["bf16"]  # nats, median over tokens
+GAP = 0.1  # nats, median over tokens: what bf16 explains (gmpo_vl/engines/proof.py)
 
 
 def figures(folder: Path) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """Does it work on this GPU? Each check in a process of its own; one page with PASS, FAIL or SKIPPED a line.
 
-    bash recipes/accept_1gpu.sh [--core] [--out FOLDER] [--keep]
+bash recipes/accept_1gpu.sh [--core] [--out FOLDER] [--keep]
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+
 from acceptance import commands, kernels, training
-from acceptance.page import line_of, page_of, surroundings, write_page
+from acceptance.page import ending_of, entry_of, page_of, surroundings, write_page
 from acceptance.runner import Check, Place, run_all
 
 # Limits add up to six minutes. On a CPU, which others may keep busy, they are ten times as long.
@@ -55,22 +56,27 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="accept_1gpu.sh", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--core", action="store_true", help="what torch and transformers suffice for: 6 minutes")
-    parser.add_argument("--out", type=Path, default=Path("runs/accept_1gpu"), help="the folder of page and logs")
+    parser.add_argument(
+        "--core", action="store_true", help="what torch and transformers suffice for: 6 minutes"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/accept_1gpu"), help="the folder of page and logs"
+    )
     parser.add_argument("--keep", action="store_true", help="leave models and runs in OUT/work")
     options = parser.parse_args()
     cuda = torch.cuda.is_available()
-    place = Place(options.out, cuda, options.core)
+    place = Place(options.out.resolve(), cuda, options.core)
     shutil.rmtree(place.work, ignore_errors=True)
     checks = checks_of(options.core, cuda)
-    found = run_all(checks, place, lambda name, outcome: print(line_of(name, outcome), flush=True))
+    found = run_all(checks, place, lambda name, outcome: print(entry_of(name, outcome), flush=True))
     if not options.keep:
         shutil.rmtree(place.work)
     about = surroundings()
-    title = f"gmpo_vl on {found['machine'].figures.get('hardware', 'an unknown device')}, {'core' if options.core else 'whole'}"
-    page = page_of(title, found, about)
-    write_page(options.out, page, found, about)
-    print(f"\n{page}\nThis page: {options.out / 'accept.md'}; what each check printed: {options.out / 'logs'}")
+    ending = ending_of(found, about)
+    hardware = found["machine"].figures.get("hardware", "an unknown device")
+    page = page_of(f"gmpo_vl on {hardware}, {'core' if options.core else 'whole'}", found, ending)
+    write_page(place.out, page, found, about)
+    print(f"\n{ending}\nThis page: {place.out / 'accept.md'}; what each check printed: {place.out / 'logs'}")
     return 1 if any(outcome.verdict == "FAIL" for outcome in found.values()) else 0
 
 

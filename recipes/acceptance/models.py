@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from acceptance.runner import Place
 from PIL import Image
 
+from acceptance.runner import Place
 from gmpo_vl.config import Config
 from gmpo_vl.data.diagrams import QUESTIONS
 from gmpo_vl.data.types import Example, Prompt

@@ -1,4 +1,4 @@
-"""The page: a line a check, and a block to send back. As text for people (markdown), and as JSON."""
+"""The page: an entry a check, and a block to send back. As text for people (markdown), and as JSON."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from acceptance.runner import Outcome
 from step_models import versions
 
+from acceptance.runner import Outcome
 from gmpo_vl.files import write_text
 
 PACKAGES = ("torch", "transformers", "flash-attn", "vllm", "ray", "peft", "numpy")
@@ -47,22 +47,31 @@ def _driver() -> str:
     return said[0] if said else "none found"
 
 
-def line_of(name: str, outcome: Outcome) -> str:
-    return f"{outcome.verdict:7} {name:34} {outcome.seconds:6.1f} s  {outcome.said}"
+def entry_of(name: str, outcome: Outcome) -> str:
+    """A check's line, and what else it said below, indented."""
+    first, *more = outcome.said.splitlines() or [""]
+    line = f"{outcome.verdict:7}  {name:30} {outcome.seconds:6.1f} s  {first}"
+    return "\n".join([line, *(f"{'':11}{text}" for text in more)])
 
 
-def page_of(title: str, found: dict[str, Outcome], about: dict[str, Any]) -> str:
-    """The whole page."""
+def ending_of(found: dict[str, Outcome], about: dict[str, Any]) -> str:
+    """The verdict, and the block to send back."""
     counts = {v: sum(o.verdict == v for o in found.values()) for v in ("PASS", "FAIL", "SKIPPED")}
-    seconds = sum(outcome.seconds for outcome in found.values())
-    lines = [f"# {title}", "", "```", *(line_of(name, outcome) for name, outcome in found.items()), "```", ""]
+    minutes = sum(outcome.seconds for outcome in found.values()) / 60
     told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-    lines += [f"{told} in {seconds / 60:.1f} minutes: {'FAIL' if counts['FAIL'] else 'PASS'}", ""]
+    lines = [f"{'FAIL' if counts['FAIL'] else 'PASS'}: {told}, in {minutes:.1f} minutes", ""]
     lines += ["## Report this back", "", "```", *(f"{key}: {value}" for key, value in about.items())]
     for name, outcome in found.items():
         figures = " ".join(f"{key}={_short(value)}" for key, value in outcome.figures.items())
-        lines.append(f"{outcome.verdict} {name}: {figures or outcome.said}")
+        why = " / ".join(outcome.said.splitlines()) if outcome.verdict != "PASS" or not figures else ""
+        lines.append(f"{outcome.verdict} {name}: {' '.join(filter(None, (figures, why)))}")
     return "\n".join([*lines, "```", ""])
+
+
+def page_of(title: str, found: dict[str, Outcome], ending: str) -> str:
+    """The whole page."""
+    entries = [entry_of(name, outcome) for name, outcome in found.items()]
+    return "\n".join([f"# {title}", "", "```", *entries, "```", "", ending])
 
 
 def _short(value: float | str) -> str:

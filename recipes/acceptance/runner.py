@@ -62,7 +62,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A line of the page. said: the figure, or why not. figures: the same for a program."""
+    """An entry of the page. said: the figure, or why not; may have several lines. figures: the same for a program."""
 
     verdict: Literal["PASS", "FAIL", "SKIPPED"]
     said: str
@@ -70,9 +70,12 @@ class Outcome:
     seconds: float = 0.0
 
 
-def judged(holds: bool, said: str, **figures: float | str) -> Outcome:
-    """PASS where it holds, FAIL where it does not."""
-    return Outcome("PASS" if holds else "FAIL", said, figures)
+def judged(said: str, rules: dict[str, bool], **figures: float | str) -> Outcome:
+    """PASS where every rule holds; else FAIL, naming those that do not."""
+    broken = [rule for rule, holds in rules.items() if not holds]
+    if broken:
+        return Outcome("FAIL", f"not so: {', '.join(broken)}\n{said}", figures)
+    return Outcome("PASS", said, figures)
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,9 @@ class Check:
     cuda: bool = False
 
 
-def run_all(checks: tuple[Check, ...], place: Place, tell: Callable[[str, Outcome], None]) -> dict[str, Outcome]:
+def run_all(
+    checks: tuple[Check, ...], place: Place, tell: Callable[[str, Outcome], None]
+) -> dict[str, Outcome]:
     """The outcome of every check, by name; told as soon as it is there. None stops the others."""
     place.work.mkdir(parents=True, exist_ok=True)
     (place.out / "logs").mkdir(exist_ok=True)
@@ -118,7 +123,9 @@ def run_check(check: Check, place: Place) -> Outcome:
     """The check in a process of its own, which has ended, with all that it started, when this returns."""
     log, result = log_of(check.name, place), log_of(check.name, place).with_suffix(".json")
     result.unlink(missing_ok=True)
-    process = multiprocessing.get_context("forkserver").Process(target=_child, args=(check, place, log, result))
+    process = multiprocessing.get_context("forkserver").Process(
+        target=_child, args=(check, place, log, result)
+    )
     began = time.monotonic()
     process.start()
     assert process.pid is not None

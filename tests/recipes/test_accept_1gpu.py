@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "recipes"), str(ROOT / "benchmarks")]
 
-from acceptance.runner import Check, Outcome, Place, judged, log_of
+from acceptance.runner import Check, Outcome, Place, judged, log_of  # noqa: E402
 
 # This project's dependencies that torch and transformers do without; Pillow is there wherever pictures are read.
 OTHERS = (
@@ -35,13 +35,17 @@ def test_the_core_runs_with_torch_and_transformers_alone(tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    page, found = (tmp_path / "out/accept.md").read_text(), json.loads((tmp_path / "out/accept.json").read_text())
-    assert page in done.stdout
+    page, found = (
+        (tmp_path / "out/accept.md").read_text(),
+        json.loads((tmp_path / "out/accept.json").read_text()),
+    )
+    lines, back = page.split("```\n", 1)[1].split("\n```\n", 1)
+    assert done.stdout.startswith(lines)
+    assert back in done.stdout
     verdicts = {name: outcome["verdict"] for name, outcome in found["checks"].items()}
     assert verdicts.pop("attention: flash-attn") == "SKIPPED"
     assert len(verdicts) == 7
     assert set(verdicts.values()) == {"PASS"}
-    _, back = page.split("## Report this back")
     for known in ("driver: ", "torch: ", "transformers: ", "flash-attn: ", "vllm: not installed", "commit: "):
         assert known in back
     assert "speedup_vs_plain=" in back
@@ -50,11 +54,11 @@ def test_the_core_runs_with_torch_and_transformers_alone(tmp_path):
 
 
 def good(place):
-    return judged(True, "as it should be", figure=1.5)
+    return judged("as it should be", {"it is right": True}, figure=1.5)
 
 
 def wrong(place):
-    return judged(False, "off by 3 nats", figure=3.0)
+    return judged("off by 3 nats", {"it is right": False, "it is there": True}, figure=3.0)
 
 
 def raises(place):
@@ -106,6 +110,7 @@ def test_a_check_that_fails_hangs_or_dies_is_a_line_and_stops_no_other(tmp_path,
         **dict.fromkeys(("goes on", "on a GPU", "with a package"), "SKIPPED"),
     }
     said = {name: outcome["said"] for name, outcome in found.items()}
+    assert said["wrong"] == "not so: it is right\noff by 3 nats"
     assert said["raises"] == "RuntimeError: no kernel image is available"
     assert "not done after 8 s" in said["hangs"]
     assert "waiting for nccl" in said["hangs"]
@@ -116,7 +121,7 @@ def test_a_check_that_fails_hangs_or_dies_is_a_line_and_stops_no_other(tmp_path,
     assert "halfway" in log_of("raises", Place(tmp_path, False)).read_text()
     child = int((tmp_path / "child").read_text())
     assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
-    assert "FAIL wrong: figure=3" in capsys.readouterr().out
+    assert "FAIL wrong: figure=3 not so: it is right / off by 3 nats" in capsys.readouterr().out
 
 
 def test_the_whole_says_what_it_lacks(tmp_path, monkeypatch):
@@ -135,7 +140,9 @@ def test_the_core_is_over_in_six_minutes():
     assert sum(check.limit for check in command.checks_of(core=True, cuda=True)) <= 360
 
 
-@pytest.mark.parametrize(("gib", "core", "layers"), [(15.3, True, 4), (23, True, 8), (79, True, 8), (79, False, 36)])
+@pytest.mark.parametrize(
+    ("gib", "core", "layers"), [(15.3, True, 4), (23, True, 8), (79, True, 8), (79, False, 36)]
+)
 def test_the_model_is_as_large_as_the_free_memory_allows(gib, core, layers):
     from acceptance.models import fitting_layers
 
@@ -145,7 +152,7 @@ def test_the_model_is_as_large_as_the_free_memory_allows(gib, core, layers):
 def test_a_gpu_that_is_too_small_is_told():
     from acceptance.models import fitting_layers
 
-    with pytest.raises(MemoryError, match="7.5 GiB of the GPU are free"):
+    with pytest.raises(MemoryError, match=r"7\.5 GiB of the GPU are free"):
         fitting_layers(7.5 * 2**30, core=True)
 
 
@@ -183,6 +190,18 @@ def test_a_resume_without_the_optimizers_state_fails(tmp_path, monkeypatch):
     assert save_and_go_on(Place(tmp_path / "right", False)).verdict == "PASS"
     monkeypatch.setattr(engine, "load_optimizer", lambda *_: None)
     assert save_and_go_on(Place(tmp_path / "lost", False)).verdict == "FAIL"
+
+
+def test_the_peak_that_the_engine_asked_a_gpu_for_is_the_update_s(tmp_path, monkeypatch):
+    from acceptance.training import MODEL, build, step_of_engine_local
+
+    from gmpo_vl.engines.local.engine import LocalEngine
+
+    place, update = Place(tmp_path, False), LocalEngine.update
+    build(place)
+    monkeypatch.setattr(LocalEngine, "update", lambda *given: update(*given) | {"memory/device_peak": 70.0})
+    assert (place.work / MODEL / "config.json").exists()
+    assert step_of_engine_local(place).figures["update_peak_bytes"] == 70 * 2**30
 
 
 def test_shared_responses_that_do_not_see_their_prompt_fail(tmp_path, monkeypatch):

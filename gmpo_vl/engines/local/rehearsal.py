@@ -91,6 +91,8 @@ def rehearse_step(
             group.old_log_probs = log_probs
     with meter.phase("update"):
         metrics = engine.update(groups, config.worker.actor.optim.lr)
+    if "memory/device_peak" in metrics:  # the engine asked the GPU for its peak, and made it start again
+        meter.peaks["update"] = max(meter.peaks["update"], metrics["memory/device_peak"] * 2**30)
     return groups, metrics
 
 
