@@ -61,23 +61,14 @@ def shared_against_plain(place: Place) -> Outcome:
 
     On a CPU a small model, whose time and memory are told and not judged: they are the machine's.
     """
-    name, prompt, responses, repeats = "tiny", 40, [16] * 3, 1
-    if place.cuda:
-        name, prompt, repeats = "qwen2_5_vl_7b_4_layers", 1500, 3
-        responses = [400] * 8 if place.free_memory() > 24 * 2**30 else [200] * 8
+    name, prompt, responses, repeats = _shared_size(place)
     model = random_model(name, place.device, place.dtype)
     enable_gradient_checkpointing(model)
     group, shape = random_group(name, prompt, responses, place.device)
-    rows, whole = rows_of([group]), Limits(max_tokens=16_384)
-    alone = Limits(max_rows=1, share_prefix=False)
     gaps, gradient_gap = _both_ways(model, group, place)
-    found = compare(
-        partial(update, model, rows, alone, place.device),
-        partial(update, model, rows, whole, place.device),
-        {},
-        repeats,
-        place.device,
-    )
+    limits = (Limits(max_rows=1, share_prefix=False), Limits(max_tokens=16_384))
+    plain, shared = (partial(update, model, rows_of([group]), limit, place.device) for limit in limits)
+    found = compare(plain, shared, {}, repeats, place.device)
     bound = unique_token_bound(rates(model.config), shape, checkpointing=True)
     expected = _update_peak(model, shape, place)
     speedup, peak = found["speedup_vs_plain"], found["shared_peak_mb"] * 2**20
@@ -104,6 +95,13 @@ def shared_against_plain(place: Place) -> Outcome:
         estimate_mb=expected / 2**20,
         **found,
     )
+
+
+def _shared_size(place: Place) -> tuple[str, int, list[int], int]:
+    """Model, tokens of the prompt and of each response, and how often both ways are timed."""
+    if not place.cuda:
+        return "tiny", 40, [16] * 3, 1
+    return "qwen2_5_vl_7b_4_layers", 1500, [400 if place.free_memory() > 24 * 2**30 else 200] * 8, 3
 
 
 def _both_ways(model: Any, group: Group, place: Place) -> tuple[Gaps, float]:
