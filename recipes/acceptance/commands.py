@@ -34,14 +34,18 @@ def gmpo_vl(*arguments: Any) -> str:
     """What the command printed, which goes into the check's log as well. Raises RuntimeError with its last line where it fails."""
     command = [sys.executable, "-m", "gmpo_vl.cli", *map(str, arguments)]
     print("$", *command[1:], flush=True)
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    print(done.stdout, flush=True)
-    if done.returncode != 0:
-        said = [line for line in done.stdout.splitlines() if line.strip()]
-        raise RuntimeError(
-            f"gmpo-vl {arguments[0]} ended with {done.returncode}: {said[-1] if said else 'in silence'}"
-        )
-    return done.stdout
+    lines = []
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:  # as it comes: the log of a command that hangs says how far it came
+            print(line, end="", flush=True)
+            lines.append(line)
+    if process.returncode != 0:
+        said = [line.strip() for line in lines if line.strip()] or ["nothing"]
+        raise RuntimeError(f"gmpo-vl {arguments[0]} ended with {process.returncode}, and said: {said[-1]}")
+    return "".join(lines)
 
 
 def easyr1_with_lora(place: Place) -> Outcome:

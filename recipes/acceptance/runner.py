@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import time
@@ -23,6 +24,7 @@ from gmpo_vl.study.runner import exit_in_words
 if TYPE_CHECKING:  # a check's process imports what it needs
     import torch
 
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # Ray's
 # On a CPU imported once, in a server that the checks' processes are forked from. With a GPU nothing is: whichever library looks
 # for one there would leave it unusable for all of them.
 PRELOADED = ["acceptance.kernels", "acceptance.training", "acceptance.commands"]
@@ -167,6 +169,6 @@ def _child(check: Check, place: Place, log: Path, result: Path) -> None:
 
 
 def _last_line(log: Path) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").split("\n") if log.exists() else []
-    said = [line.strip() for line in lines if line.strip()]
+    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+    said = [line.strip() for line in _COLOUR.sub("", text).splitlines() if line.strip()]
     return f"last said: {said[-1][:200]}" if said else "it said nothing"
