@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import torch
 
 from gmpo_vl.models.allocator import release_freed_memory
@@ -41,8 +40,12 @@ def peak_memory_of(run: Callable[[], object], device: torch.device) -> float:
         run()
         return 0.0
     release_freed_memory()
-    before = psutil.Process().memory_info().rss
+    before = _bytes_of(status, "VmRSS")
     reset.write_text("5")  # the kernel's own high-water mark starts again
     run()
-    peak = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-    return int(peak.split()[1]) * 1024 - before
+    return _bytes_of(status, "VmHWM") - before
+
+
+def _bytes_of(status: Path, name: str) -> float:
+    line = next(line for line in status.read_text().splitlines() if line.startswith(name))
+    return int(line.split()[1]) * 1024.0

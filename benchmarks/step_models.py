@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -94,6 +95,33 @@ CONFIGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         },
     ),
 }
+# Small enough for a test.
+CONFIGS["tiny"] = (
+    {
+        "hidden_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 1,
+        "intermediate_size": 256,
+        "vocab_size": 512,
+        "rope_scaling": {"type": "mrope", "mrope_section": [4, 6, 6]},
+        "tie_word_embeddings": True,
+    },
+    {
+        "depth": 2,
+        "hidden_size": 64,
+        "num_heads": 2,
+        "intermediate_size": 128,
+        "out_hidden_size": 128,
+        "fullatt_block_indexes": [1],
+    },
+)
+# For one GPU of 16 GB: the 7B model's layers, four of them.
+_TEXT_7B, _VISION_7B = CONFIGS["qwen2_5_vl_7b"]
+CONFIGS["qwen2_5_vl_7b_4_layers"] = (
+    {**_TEXT_7B, "num_hidden_layers": 4},
+    {**_VISION_7B, "depth": 4, "fullatt_block_indexes": [3]},
+)
 
 
 def config_of(name: str) -> Qwen2_5_VLConfig:
@@ -142,7 +170,8 @@ def random_group(
 
 def versions(device: torch.device) -> dict[str, Any]:
     """What was measured on what."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    asked = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(asked, capture_output=True, text=True)
     cpu = platform.processor() or platform.machine()
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as lines:

@@ -10,9 +10,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
 from gmpo_vl.config.checks import check
 from gmpo_vl.config.schema import Config, ConfigError, key_types, value_of
 from gmpo_vl.files import write_text
@@ -43,6 +40,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 def save_config(config: Config, path: str | Path) -> None:
     """Writes every setting, and which of them were written by a person: `load_config` gives back an equal Config."""
+    from omegaconf import OmegaConf  # here and below: who makes a Config without a file needs none
+
     values = asdict(config)
     values["written"] = sorted(config.written)
     header = "# Every setting of this run. `written` lists what a person wrote; the rest are defaults.\n"
@@ -150,6 +149,9 @@ def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _assign(sources: list[Source]) -> tuple[Config, list[str]]:
     """The sources' values over the defaults, later ones winning, and what is wrong with each value that did not fit."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
     tree, types = deepcopy(_defaults()), key_types()
     problems: list[str] = []
     for where, values in sources:
@@ -205,6 +207,8 @@ def _is_flat(value: Any, hint: Any) -> bool:
 @cache
 def _defaults() -> Any:
     """The schema as OmegaConf checks it; building it takes six times as long as copying it."""
+    from omegaconf import OmegaConf
+
     return OmegaConf.structured(Config)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass, replace
 
-import psutil
 import torch
 
 from gmpo_vl.batching.memory import gib
@@ -211,4 +210,6 @@ def gpu_memory() -> float | None:
 
 
 def _host_memory() -> float:
+    import psutil  # not needed on a GPU
+
     return psutil.virtual_memory().total / 2

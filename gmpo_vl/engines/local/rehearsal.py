@@ -10,15 +10,15 @@ import gc
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import psutil
 import torch
 
 from gmpo_vl.config import Config, load_config
+from gmpo_vl.data.types import Prompt
 from gmpo_vl.engines.fitting import with_fitting_tokens
 from gmpo_vl.engines.local.engine import LocalEngine
 from gmpo_vl.engines.setup import load_configured_processor, load_split, sampling_of
@@ -58,12 +58,12 @@ def rehearse(config: Config, steps: int = 3) -> Rehearsal:
     config = with_fitting_tokens(config, prompts).config  # as a run does
     engine = LocalEngine(config, processor)
     longest = _longest(prompts, config.data.rollout_batch_size)
-    meter = _Meter()
+    meter = Meter()
     # What libraries set up when they are first used is the process's, not a step's.
-    _step(_Meter(), engine, prompts, longest[-1:], 0, WARM_UP_TOKENS)
+    rehearse_step(Meter(), engine, prompts.encode(longest[-1:]), 0, WARM_UP_TOKENS)
     meter.leave_out_the_process(_held(engine))
     for step in range(steps):
-        _step(meter, engine, prompts, longest, step, config.data.max_response_length)
+        rehearse_step(meter, engine, prompts.encode(longest), step, config.data.max_response_length)
     return Rehearsal(
         steps,
         max(prompts.lengths[i] for i in longest),
@@ -74,13 +74,15 @@ def rehearse(config: Config, steps: int = 3) -> Rehearsal:
     )
 
 
-def _step(
-    meter: _Meter, engine: LocalEngine, prompts: PromptSet, indices: list[int], step: int, length: int
-) -> None:
+def rehearse_step(
+    meter: Meter, engine: LocalEngine, prompts: Sequence[Prompt], step: int, length: int
+) -> tuple[list[Group], dict[str, float]]:
+    """A step on these prompts with answers of `length` tokens and made-up scores: its groups and the update's metrics. The
+    phases `generate`, `log_probs` and `update` are the meter's."""
     config = engine.config
     with meter.phase("generate"):
         sampling = replace(sampling_of(config), seed=step, max_tokens=length)
-        groups = _full_length_groups(engine, prompts, indices, sampling)
+        groups = _full_length_groups(engine, prompts, sampling)
     for group in groups:
         scores_G = torch.arange(len(group.responses), dtype=torch.float64) % 2
         group.advantages_G = group_advantages(scores_G, config.algorithm.adv_estimator, key=group.key)
@@ -88,7 +90,10 @@ def _step(
         for group, log_probs in zip(groups, engine.log_probs(groups).of):
             group.old_log_probs = log_probs
     with meter.phase("update"):
-        engine.update(groups, config.worker.actor.optim.lr)
+        metrics = engine.update(groups, config.worker.actor.optim.lr)
+    if "memory/device_peak" in metrics:  # the engine asked the GPU for its peak, and made it start again
+        meter.peaks["update"] = max(meter.peaks["update"], metrics["memory/device_peak"] * 2**30)
+    return groups, metrics
 
 
 def _held(engine: LocalEngine) -> int:
@@ -107,20 +112,18 @@ def _longest(prompts: PromptSet, count: int) -> list[int]:
     return [order[k % len(order)] for k in range(count)]
 
 
-def _full_length_groups(
-    engine: LocalEngine, prompts: PromptSet, indices: list[int], sampling: Sampling
-) -> list[Group]:
+def _full_length_groups(engine: LocalEngine, prompts: Sequence[Prompt], sampling: Sampling) -> list[Group]:
     """Rollouts in which no token ends a response."""
     settings = unwrap(engine.policy.model).generation_config
     assert settings is not None
     before, settings.eos_token_id = settings.eos_token_id, [-1]
     try:
-        return engine.generate(prompts.encode(indices), range(len(indices)), sampling)
+        return engine.generate(prompts, range(len(prompts)), sampling)
     finally:
         settings.eos_token_id = before
 
 
-class _Meter:
+class Meter:
     """Seconds and peak memory of phases. On a CPU: resident memory, on Linux."""
 
     def __init__(self) -> None:
@@ -130,6 +133,8 @@ class _Meter:
 
     def leave_out_the_process(self, held: int) -> None:
         """What is resident now is the process, but for `held` bytes of tensors."""
+        import psutil
+
         gc.collect()
         release_freed_memory()
         self.process = float(psutil.Process().memory_info().rss - (0 if torch.cuda.is_available() else held))
