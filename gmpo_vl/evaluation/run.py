@@ -36,6 +36,7 @@ from gmpo_vl.evaluation.results import differing
 from gmpo_vl.files import write_json
 from gmpo_vl.models.processing import Processor, load_processor
 from gmpo_vl.models.prompts import PromptSet, PromptSettings, load_prompts
+from gmpo_vl.rollout.scoring import pictures_kept
 from gmpo_vl.rollout.types import Sampling
 from gmpo_vl.runs import EvaluationFolder, store_image
 
@@ -192,10 +193,12 @@ class Answerer:
         self._answer = self._answer or self._load()
         self._encode = self._encode or encoder(job.prompts, p.pictures)
         sampling = Sampling(p.n, p.max_tokens, p.temperature, p.top_p, p.top_k, p.seed)
-        groups = self._answer(self._encode(job.chunk(number)), sampling, progress)
-        stop = template_rules(p.template).stop
-        groups = cut_groups(groups, job.processor.decode, p.max_model_len, stop)
-        records = graded(groups, grading_of(job.plan["protocol"]), partial(store_image, folder.images))
+        prompts = self._encode(job.chunk(number))
+        with pictures_kept(prompts, partial(store_image, folder.images)) as pictures:
+            groups = self._answer(prompts, sampling, progress)
+            stop = template_rules(p.template).stop
+            groups = cut_groups(groups, job.processor.decode, p.max_model_len, stop)
+            records = graded(groups, grading_of(job.plan["protocol"]), pictures)
         folder.write_chunk(number, records, time.perf_counter() - start)
 
     def _load(self) -> Backend:
