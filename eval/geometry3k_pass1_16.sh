@@ -5,4 +5,4 @@
 # graded strictly; a local copy of Geometry3K: --data FILE --grader paper.
 set -euo pipefail
 : "${1:?usage: bash eval/geometry3k_pass1_16.sh MODEL [OUT [options of gmpo-vl eval]]}"
-gmpo-vl eval "$1" --protocol geometry3k ${2:+--out "$2"} "${@:3}"
+gmpo-vl eval "$1" --protocol geometry3k --backend "${BACKEND:-auto}" ${2:+--out "$2"} "${@:3}"

@@ -4,4 +4,4 @@
 # The paper does not say how its 94.6 and 96.7 were sampled; the result's name says what this does: math500+template=chat.
 set -euo pipefail
 : "${1:?usage: bash eval/moe_math500.sh MODEL [OUT [options of gmpo-vl eval]]}"
-gmpo-vl eval "$1" --protocol math500 --template chat ${2:+--out "$2"} "${@:3}"
+gmpo-vl eval "$1" --protocol math500 --template chat --backend "${BACKEND:-auto}" ${2:+--out "$2"} "${@:3}"

@@ -4,4 +4,4 @@
 # The five files come from: python data_prep/text_benchmarks.py EVALUATION_SUITE data/text   (elsewhere: --data FOLDER)
 set -euo pipefail
 : "${1:?usage: bash eval/text_benchmarks.sh MODEL [OUT [options of gmpo-vl eval]]}"
-gmpo-vl eval "$1" --protocol text ${2:+--out "$2"} "${@:3}"
+gmpo-vl eval "$1" --protocol text --backend "${BACKEND:-auto}" ${2:+--out "$2"} "${@:3}"
