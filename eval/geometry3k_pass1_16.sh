@@ -3,6 +3,7 @@
 #   bash eval/geometry3k_pass1_16.sh MODEL [OUT [options of gmpo-vl eval]]
 # One process a GPU: add --workers 8. Killed? The same command goes on. Data of your own: --data FILE (EasyR1's columns),
 # graded strictly; a local copy of Geometry3K: --data FILE --grader paper.
+# vLLM answers where it is installed and there is a GPU; BACKEND=transformers (or --backend transformers) decides otherwise.
 set -euo pipefail
 : "${1:?usage: bash eval/geometry3k_pass1_16.sh MODEL [OUT [options of gmpo-vl eval]]}"
-gmpo-vl eval "$1" --protocol geometry3k ${2:+--out "$2"} "${@:3}"
+gmpo-vl eval "$1" --protocol geometry3k --backend "${BACKEND:-auto}" ${2:+--out "$2"} "${@:3}"

@@ -25,9 +25,9 @@ from gmpo_vl.engines.stopping import Stopped
 from gmpo_vl.engines.validate import validate
 from gmpo_vl.manifest import measured
 from gmpo_vl.progress import phase_bar
-from gmpo_vl.rollout.scoring import to_records
+from gmpo_vl.rollout.scoring import pictures_kept, records_of, to_records
 from gmpo_vl.rollout.types import Group, Sampling
-from gmpo_vl.runs import Run
+from gmpo_vl.runs import Run, SampleRecord
 
 # Share of the tokens that sharing must save before it is worth its bookkeeping: below it neither way is plainly faster.
 WORTH_SHARING = 0.05
@@ -69,32 +69,39 @@ def run_steps(s: Session) -> None:
 
 def train_step(s: Session, step: int) -> dict[str, float]:
     """Rollouts, rewards and advantages, log-probs of the old policy, the updates. Returns the step's metrics."""
-    metrics: dict[str, float] = {}
     times: dict[str, float] = {}
     with timed(times, "step"), s.engine.keeping_features():
         with timed(times, "generate"):
             collected = collect(s, step)
-        metrics |= group_metrics(collected)
-        metrics |= choose_sharing(s, collected.groups)
-        if s.progress.step == s.first_step and s.config.trainer.kl_to_start_freq > 0:
-            probe_of(s)  # before the weights change
-        with timed(times, "log_probs"):
-            metrics |= old_and_reference_log_probs(s, collected)
-        with timed(times, "update"):
-            updated = update(s, step, collected.groups)
-        if MEDIAN not in metrics:  # the sampler's log-probs were taken as they are: of the first mini-batch
-            check_sampler(s, updated)
-        metrics = updated | metrics
-        if step == s.first_step + 2 and s.config.engine == "local" and "memory/device_peak" in metrics:
-            # The first step of a run begins without gradients and moments.
-            print(measured_peak(s.config, s.prompts, metrics["memory/device_peak"] * 2**30), flush=True)
-        s.progress.step = step
-        s.progress.position, s.progress.surplus = collected.position, collected.surplus
-        keep_rollouts(s, step, collected.groups)
+        # While the policy learns from the rollouts, their new pictures are written.
+        with pictures_kept([group.prompt for group in collected.groups], s.run.add_image) as pictures:
+            metrics = learn(s, step, collected, times)
+            keep_rollouts(s, step, records_of(collected.groups, pictures))
     tokens = sum(len(g.prompt.ids_P) + len(r.ids_T) for g in collected.groups for r in g.responses)
     metrics["perf/tokens_per_second"] = tokens / times["step"]
     metrics["memory/host_rss"] = psutil.Process().memory_info().rss / 2**30
     return metrics | {f"time/{name}": seconds for name, seconds in times.items()}
+
+
+def learn(s: Session, step: int, collected: Collected, times: dict[str, float]) -> dict[str, float]:
+    """Log-probs and updates; then the step is the run's. Returns its metrics; `times` gets the seconds of the phases."""
+    metrics = group_metrics(collected)
+    metrics |= choose_sharing(s, collected.groups)
+    if s.progress.step == s.first_step and s.config.trainer.kl_to_start_freq > 0:
+        probe_of(s)  # before the weights change
+    with timed(times, "log_probs"):
+        metrics |= old_and_reference_log_probs(s, collected)
+    with timed(times, "update"):
+        updated = update(s, step, collected.groups)
+    if MEDIAN not in metrics:  # the sampler's log-probs were taken as they are: of the first mini-batch
+        check_sampler(s, updated)
+    metrics = updated | metrics
+    if step == s.first_step + 2 and s.config.engine == "local" and "memory/device_peak" in metrics:
+        # The first step of a run begins without gradients and moments.
+        print(measured_peak(s.config, s.prompts, metrics["memory/device_peak"] * 2**30), flush=True)
+    s.progress.step = step
+    s.progress.position, s.progress.surplus = collected.position, collected.surplus
+    return metrics
 
 
 def finish_step(s: Session, metrics: dict[str, float]) -> None:
@@ -262,8 +269,7 @@ def save(s: Session, resumable: bool = False) -> None:
     tidy_checkpoints(s.run, s.config.trainer, s.progress)
 
 
-def keep_rollouts(s: Session, step: int, groups: Sequence[Group]) -> None:
-    records = to_records(groups, s.run.add_image)
+def keep_rollouts(s: Session, step: int, records: Sequence[SampleRecord]) -> None:
     s.run.write_rollouts(step, records)
     if due(s.config.trainer.val_freq, step, s.total_steps):
         for logger in s.loggers:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,21 @@ from gmpo_vl.rollout.hf import generate
 from gmpo_vl.rollout.types import Group, Response, Sampling
 
 BACKENDS = ("transformers", "vllm")
+# At most so many samples make a chunk with vLLM, which has a few hundred under way at a time: at a chunk's end most of the
+# GPU waits for the last of them. A kill loses as many.
+VLLM_SAMPLES = 4096
+VLLM_QUESTIONS = 512  # their pictures are in memory together, up to 13 MB each
 Backend = Callable[[Sequence[Prompt], Sampling, Callable[[int], None] | None], list[Group]]
 
 
 @dataclass(frozen=True)
 class BackendChoice:
-    """name: one of BACKENDS. tensor_parallel: GPUs that share one copy of the model, with vLLM."""
+    """name: one of BACKENDS. tensor_parallel: GPUs that share one copy of the model, with vLLM. copies: of the model, that
+    answer side by side."""
 
     name: str = "transformers"
     tensor_parallel: int = 1
+    copies: int = 1
 
 
 # Tokens that the caches of prompts running together may hold. Another number would change the last digits of float32.
@@ -88,6 +95,31 @@ def check_backend(choice: BackendChoice, folder: Path) -> None:
         )
     if choice.name == "vllm":
         vllm.check_vllm(folder)
+
+
+def backend_here(folder: Path) -> tuple[str, str]:
+    """The faster backend that can answer here, and why it is that one, in words."""
+    if find_spec("vllm") is None:
+        return "transformers", "vLLM is not installed here"
+    if not torch.cuda.is_available():
+        return "transformers", "vLLM is installed, but there is no GPU"
+    if (folder / "adapter_config.json").is_file():
+        return "transformers", "the model is a LoRA adapter, which vLLM does not load here"
+    if "cpu" in vllm.engine_version():
+        return "transformers", f"vLLM {vllm.engine_version()} was built for CPUs"
+    return "vllm", f"vLLM {vllm.engine_version()} is installed, and there is a GPU"
+
+
+def chunk_of(choice: BackendChoice, questions: int, n: int) -> int | None:
+    """Questions of a chunk for a backend that plans by itself what runs together; None: the protocol's number.
+
+    As few chunks as VLLM_SAMPLES and VLLM_QUESTIONS allow, of one size, and as many for each copy of the model.
+    """
+    if choice.name != "vllm":
+        return None
+    most = min(VLLM_QUESTIONS, max(1, VLLM_SAMPLES // n))
+    chunks_each = -(-questions // (most * choice.copies))
+    return -(-questions // (chunks_each * choice.copies))
 
 
 def backend_facts(choice: BackendChoice) -> dict[str, str | int]:

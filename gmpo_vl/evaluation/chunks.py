@@ -16,8 +16,16 @@ from gmpo_vl.runs import EvaluationFolder
 from gmpo_vl.samples import read_samples
 
 
+def chunk_size(plan: dict[str, Any]) -> int:
+    """Questions of a chunk: the protocol's number, unless the plan has one of its own. Raises ValueError for none."""
+    size = plan.get("chunk", plan["protocol"]["chunk"])
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise ValueError(f"plan.json: chunk is {size!r}, not a number of questions: put back what it was")
+    return size
+
+
 def count_of_chunks(plan: dict[str, Any]) -> int:
-    return -(-plan["questions"] // plan["protocol"]["chunk"])
+    return -(-plan["questions"] // chunk_size(plan))
 
 
 def sound_chunks(
@@ -54,7 +62,7 @@ def _looked_at(
     folder: EvaluationFolder, plan: dict[str, Any], number: int, ids: Sequence[str] | None
 ) -> tuple[list[str], str | None]:
     """The ids of a chunk's questions, and what is wrong with it."""
-    size, n = plan["protocol"]["chunk"], plan["protocol"]["n"]
+    size, n = chunk_size(plan), plan["protocol"]["n"]
     places = range(plan["questions"])[number * size : (number + 1) * size]
     if not places:
         return [], f"is none of the plan's {count_of_chunks(plan)} chunks"

@@ -94,7 +94,11 @@ def _add_run(parts: Any) -> None:
         metavar="N",
         help="N Ray actors instead, one GPU each, on one machine or on RAY_ADDRESS's",
     )
-    run.add_argument("--backend", default="transformers", help="what answers: transformers (default) or vllm")
+    run.add_argument(
+        "--backend",
+        default="transformers",
+        help="what answers: transformers (default), vllm, or auto: vllm where it is installed and there is a GPU",
+    )
     run.add_argument(
         "--tensor-parallel",
         type=int,
@@ -118,8 +122,12 @@ def _shard(text: str) -> tuple[int, int]:
 
 def run_eval(options: argparse.Namespace) -> int:
     """Every protocol of the suite, one after the other; a table of all when there are several."""
+    from gmpo_vl.evaluation.backends import backend_here
     from gmpo_vl.evaluation.protocols import SUITES
 
+    if options.backend == "auto":
+        options.backend, why = backend_here(_model_folder(options.model))
+        print(f"answers come from {options.backend}: {why}", flush=True)
     finished = []
     for name in SUITES.get(options.protocol, (options.protocol,)):
         single = argparse.Namespace(**{**vars(options), "protocol": name})
@@ -150,7 +158,8 @@ def _run_one(options: argparse.Namespace) -> dict[str, Any] | None:
     job = _job(options)
     place = (options.out or default_out(options.model)) / job.protocol.name
     with locked(place, OF_AN_EVALUATION, shared=options.shard is not None):  # shards answer side by side
-        folder = open_folder(job, place)
+        job, folder = open_folder(job, place)
+        options.plan = job.plan
         if not folder.finished:
             _answer_all(job, folder, options)
         if options.shard is not None:
@@ -175,7 +184,7 @@ def _answer_all(job: Any, folder: Any, options: argparse.Namespace) -> None:
     mine = sum(len(job.chunk(number)) for number in job.shard(shard))
     with phase_bar(job.protocol.name, mine) as advance:
         if options.ray:
-            run_actors(job, folder, options.ray, partial(_job, options), advance)
+            run_actors(job, folder, options.ray, partial(_job_of_plan, options), advance)
         elif options.workers > 1:
             run_workers(job, folder, options.workers, answer_shard, options, advance)
         else:
@@ -184,12 +193,30 @@ def _answer_all(job: Any, folder: Any, options: argparse.Namespace) -> None:
 
 def answer_shard(options: argparse.Namespace, shard: tuple[int, int]) -> None:
     """What a worker process does. The one that started it holds the folder's lock."""
-    from gmpo_vl.evaluation.run import answer_chunks, open_folder
+    from gmpo_vl.evaluation.run import answer_chunks
+    from gmpo_vl.runs import EvaluationFolder
 
+    job = _job_of_plan(options)
+    out = options.out or default_out(options.model)
+    answer_chunks(job, EvaluationFolder(out / job.protocol.name), shard)
+
+
+def _job_of_plan(options: argparse.Namespace) -> Any:
+    """The command's job in a process that it started."""
     quiet_libraries()
-    job = _job(options)
-    place = (options.out or default_out(options.model)) / job.protocol.name
-    answer_chunks(job, open_folder(job, place), shard)
+    from gmpo_vl.evaluation.run import job_of
+
+    return job_of(options.plan, _model_folder(options.model), columns_of(options))
+
+
+def _model_folder(model: str) -> Path:
+    from gmpo_vl.models.loading import model_folder
+
+    try:
+        return model_folder(model)
+    except FileNotFoundError as error:
+        said = str(error).removeprefix("worker.actor.model.model_path: ")
+        raise FileNotFoundError(f"no such model folder: {said}") from error
 
 
 def _job(options: argparse.Namespace) -> Any:
@@ -199,23 +226,18 @@ def _job(options: argparse.Namespace) -> Any:
     from gmpo_vl.evaluation.backends import BackendChoice
     from gmpo_vl.evaluation.protocols import load_protocol, override
     from gmpo_vl.evaluation.run import prepare
-    from gmpo_vl.models.loading import model_folder
 
     changes = {field: getattr(options, field) for field in _OVERRIDES if getattr(options, field) is not None}
     protocol = override(load_protocol(options.protocol), changes)
-    try:
-        folder = model_folder(options.model)
-    except FileNotFoundError as error:
-        said = str(error).removeprefix("worker.actor.model.model_path: ")
-        raise FileNotFoundError(f"no such model folder: {said}") from error
+    copies = options.shard[1] if options.shard is not None else max(options.workers, options.ray)
     try:
         return prepare(
             options.model,
-            folder,
+            _model_folder(options.model),
             protocol,
             _source(options.data, protocol.data),
             columns_of(options),
-            BackendChoice(options.backend, options.tensor_parallel),
+            BackendChoice(options.backend, options.tensor_parallel, copies),
             # a published grader knows nothing of a gold's choices, tolerance or type
             {} if options.grader else {"grader": "strict"},
         )

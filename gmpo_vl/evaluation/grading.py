@@ -5,7 +5,8 @@ Light to import: grading again happens in processes that need no torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -54,9 +55,11 @@ def grading_of(protocol: dict[str, Any]) -> Grading:
     return Grading(protocol["grader"], protocol["benchmark"], rules.answer_in, rules.requires)
 
 
-def graded(groups: Sequence[Group], grading: Grading, add_image: Callable[[Any], str]) -> list[SampleRecord]:
-    """Records of the groups' samples, with their verdicts."""
-    from gmpo_vl.rollout.scoring import to_records
+def graded(
+    groups: Sequence[Group], grading: Grading, pictures: Sequence[Future[list[str]]]
+) -> list[SampleRecord]:
+    """Records of the groups' samples, with their verdicts. pictures: of each group (`scoring.pictures_kept`)."""
+    from gmpo_vl.rollout.scoring import records_of
 
     golds = [group.prompt.example.answer for group in groups for _ in group.responses]
     verdicts = grading.verdicts(golds, [r.text for group in groups for r in group.responses])
@@ -66,4 +69,4 @@ def graded(groups: Sequence[Group], grading: Grading, add_image: Callable[[Any],
         group.verdicts = [verdicts[grading.grader][i] for i in places]
         group.scores = [grading.scores(verdicts, i) for i in places]
         at += len(group.responses)
-    return to_records(groups, add_image)
+    return records_of(groups, pictures)

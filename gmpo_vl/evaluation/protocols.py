@@ -34,7 +34,7 @@ class Protocol:
     format_prompt: a jinja template of gmpo_vl.data around the problem, before the chat template; None: the problem alone.
     max_model_len: prompt and answer together; an answer is cut there. None: only `max_tokens` cuts.
     grader, benchmark: the profile whose verdicts count, and the name it knows the benchmark by (gmpo_vl.verify).
-    chunk: questions that run together, are written together and are redone together.
+    chunk: questions that run together, are written together and are redone together (vLLM has larger ones of its own).
     pictures: `blank` and `wrong` are controls: the mean grey, or another question's picture, in place of the right one.
     limit: the first questions only. seed: each sample's seed comes from it, the question's id and the sample's number.
     """

@@ -10,8 +10,8 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cached_property, partial
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,11 @@ from gmpo_vl.evaluation.backends import (
     BackendChoice,
     backend_facts,
     check_backend,
+    chunk_of,
     cut_groups,
     load_backend,
 )
-from gmpo_vl.evaluation.chunks import count_of_chunks, sound_chunks
+from gmpo_vl.evaluation.chunks import chunk_size, count_of_chunks, sound_chunks
 from gmpo_vl.evaluation.evaluate import versions
 from gmpo_vl.evaluation.grading import graded, grading_of
 from gmpo_vl.evaluation.pictures import encoder
@@ -37,6 +38,7 @@ from gmpo_vl.files import write_json
 from gmpo_vl.models.loading import adapter_base
 from gmpo_vl.models.processing import Processor, load_processor
 from gmpo_vl.models.prompts import PromptSet, PromptSettings, load_prompts
+from gmpo_vl.rollout.scoring import pictures_kept
 from gmpo_vl.rollout.types import Sampling
 from gmpo_vl.runs import EvaluationFolder
 from gmpo_vl.samples import store_image
@@ -69,7 +71,7 @@ class Job:
 
     def chunk(self, number: int) -> range:
         """The questions of a chunk."""
-        size = self.protocol.chunk
+        size = chunk_size(self.plan)
         return range(number * size, min((number + 1) * size, self.questions))
 
     def shard(self, shard: Shard) -> range:
@@ -106,6 +108,7 @@ def prepare(
         protocol = override(protocol, for_other_data or {})
         protocol = renamed(protocol, {"data": Path(source).stem})
     questions = min(len(prompts), protocol.limit or len(prompts))
+    chunk = chunk_of(backend, questions, protocol.n)
     plan = {
         "name": protocol.name,
         "protocol": stated(protocol),
@@ -120,7 +123,18 @@ def prepare(
         "model": {"path": model, "sha256": model_hash(folder)},
         "backend": backend_facts(backend),
         "versions": versions(),
+        **({} if chunk is None else {"chunk": chunk}),
     }
+    return Job(protocol, prompts, processor, backend, plan)
+
+
+def job_of(plan: dict[str, Any], folder: Path, columns: Columns) -> Job:
+    """The job that `prepare` made, in another process: what the plan says of model and data is not found out again."""
+    protocol = Protocol(**plan["protocol"])
+    processor = load_processor(folder, template_file(protocol.template))
+    prompts = load_prompts(plan["data"]["source"], _prompt_settings(protocol, columns), processor)
+    backend = BackendChoice(plan["backend"]["name"], plan["backend"].get("tensor_parallel", 1))
+    check_backend(backend, folder)
     return Job(protocol, prompts, processor, backend, plan)
 
 
@@ -148,13 +162,9 @@ def data_hash(examples: ExampleSet) -> str:
 
 def model_hash(folder: Path) -> str:
     """sha256 over names and contents of a model's weights, configuration and tokenizer (an adapter's base included)."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.suffix in (".safetensors", ".json", ".jinja", ".txt", ".model") and path.is_file():
-            digest.update(path.name.encode() + b"\0")
-            with path.open("rb") as file:
-                while block := file.read(1 << 22):
-                    digest.update(block)
+    kinds = (".safetensors", ".json", ".jinja", ".txt", ".model")
+    files = [path for path in sorted(folder.iterdir()) if path.suffix in kinds and path.is_file()]
+    digest = _hash_of(tuple((path, path.stat().st_size, path.stat().st_mtime_ns) for path in files)).copy()
     adapter = folder / "adapter_config.json"
     if adapter.is_file():
         base = Path(adapter_base(folder))
@@ -162,18 +172,35 @@ def model_hash(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def open_folder(job: Job, place: Path) -> EvaluationFolder:
-    """The evaluation's folder, new or begun. Raises ValueError where one was begun under another plan."""
+@lru_cache(maxsize=4)
+def _hash_of(files: tuple[tuple[Path, int, int], ...]) -> Any:
+    """Of files as they are (path, size, time): a suite's protocols ask about the same model."""
+    digest = hashlib.sha256()
+    for path, *_ in files:
+        digest.update(path.name.encode() + b"\0")
+        with path.open("rb") as file:
+            while block := file.read(1 << 22):
+                digest.update(block)
+    return digest
+
+
+def open_folder(job: Job, place: Path) -> tuple[Job, EvaluationFolder]:
+    """The evaluation's folder, new or begun, and the job in the chunks that it was begun in.
+
+    Raises ValueError where one was begun under another plan.
+    """
     folder = EvaluationFolder(place).create()
     begun = folder.plan()
     if begun is None:
         write_json(folder.plan_file, job.plan)
-    elif differences := differing(begun, job.plan):
+        return job, folder
+    chunk = {"chunk": chunk_size(begun)}
+    if differences := differing(begun | chunk, job.plan | chunk):
         raise ValueError(
             f"{folder.folder} holds an evaluation with other settings: {'; '.join(differences)}. Give another --out, or "
             "delete that folder."
         )
-    return folder
+    return replace(job, plan=job.plan | chunk), folder
 
 
 class Answerer:
@@ -193,10 +220,12 @@ class Answerer:
         self._answer = self._answer or self._load()
         self._encode = self._encode or encoder(job.prompts, p.pictures)
         sampling = Sampling(p.n, p.max_tokens, p.temperature, p.top_p, p.top_k, p.seed)
-        groups = self._answer(self._encode(job.chunk(number)), sampling, progress)
-        stop = template_rules(p.template).stop
-        groups = cut_groups(groups, job.processor.decode, p.max_model_len, stop)
-        records = graded(groups, grading_of(job.plan["protocol"]), partial(store_image, folder.images))
+        prompts = self._encode(job.chunk(number))
+        with pictures_kept(prompts, partial(store_image, folder.images)) as pictures:
+            groups = self._answer(prompts, sampling, progress)
+            stop = template_rules(p.template).stop
+            groups = cut_groups(groups, job.processor.decode, p.max_model_len, stop)
+            records = graded(groups, grading_of(job.plan["protocol"]), pictures)
         folder.write_chunk(number, records, time.perf_counter() - start)
 
     def _load(self) -> Backend:

@@ -219,7 +219,7 @@ def group_shared_attention(
         )
     query_LHD, key_LHD, value_LHD = (x[0].transpose(0, 1) for x in (query, key, value))
     dtype = computing_dtype(query)
-    flash = flash_varlen() if query.is_cuda and dtype in (torch.bfloat16, torch.float16) else None
+    flash = flash_for(query, dtype)
     if flash is not None:
         query_LHD, key_LHD, value_LHD = (x.to(dtype) for x in (query_LHD, key_LHD, value_LHD))
         return _one_call(flash, query_LHD, key_LHD, value_LHD, layout.varlen, scaling)[None], None
@@ -245,6 +245,11 @@ def computing_dtype(x: torch.Tensor) -> torch.dtype:
     """What attention computes in. Under autocast rotary embeddings hand on float32, which SDPA casts and flash-attn does not."""
     kind = x.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+
+
+def flash_for(states: torch.Tensor, dtype: torch.dtype) -> Callable[..., torch.Tensor] | None:
+    """flash-attn's kernel where it is there and can attend from these in this dtype: half precision on CUDA."""
+    return flash_varlen() if states.is_cuda and dtype in (torch.bfloat16, torch.float16) else None
 
 
 @cache

@@ -1,7 +1,9 @@
-"""The ViT of the Qwen-VL models with fewer kernel calls on a CPU: the same numbers up to rounding, in less time."""
+"""The ViT of the Qwen-VL models with fewer kernel calls: the same numbers up to rounding, in less time."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import lru_cache
 from types import MethodType
 from typing import Any
 
@@ -9,12 +11,15 @@ import torch
 from torch.nn.functional import linear, scaled_dot_product_attention
 from transformers import PreTrainedModel
 
+from gmpo_vl.models.shared import computing_dtype, flash_for
+
 
 def batch_vision(model: PreTrainedModel) -> None:
-    """Change the loaded model's ViT in place, for whenever it runs on a CPU; parameters and their names stay.
+    """Change the loaded model's ViT in place; parameters and their names stay.
 
-    The patch embedding (a convolution whose stride is its kernel) becomes one matrix product; windows of equal length
-    go through attention in one call instead of one call each. On other devices transformers' own code runs.
+    Attention is one call for all windows where flash-attn takes it, else one for all windows of a length; transformers'
+    own makes a call per window, and has the device tell the windows' lengths in every layer. On a CPU the patch embedding (a
+    convolution whose stride is its kernel) becomes one matrix product.
     """
     visual: Any = getattr(model.model, "visual", None)
     if visual is None:
@@ -34,22 +39,63 @@ def _embed_patches(self: Any, patches: torch.Tensor) -> torch.Tensor:
 
 def _attend(self: Any, hidden_states: torch.Tensor, cu_seqlens: torch.Tensor, **kwargs: Any) -> torch.Tensor:
     """(patches, width) -> the same; patches of a window see each other."""
-    if hidden_states.device.type != "cpu":
-        return type(self).forward(self, hidden_states, cu_seqlens=cu_seqlens, **kwargs)
     cos, sin = (x.float()[:, None] for x in kwargs["position_embeddings"])
+    dtype = computing_dtype(hidden_states)
     qkv = self.qkv(hidden_states).view(len(hidden_states), 3, self.num_heads, -1)
-    query, key = (_rotate(qkv[:, i].float(), cos, sin).to(hidden_states.dtype) for i in (0, 1))
-    start, lengths = cu_seqlens[:-1], cu_seqlens.diff()
-    results, places = [], []
-    for length in lengths.unique().tolist():
-        window_WL = start[lengths == length, None] + torch.arange(length)
-        q, k, v = (x[window_WL].transpose(1, 2) for x in (query, key, qkv[:, 2]))
-        results.append(scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(0, 1))
-        places.append(window_WL.flatten())
-    out = torch.cat(results)
-    if len(places) > 1:
-        out = out[torch.cat(places).argsort()]
+    query, key = (_rotate(qkv[:, i].float(), cos, sin).to(dtype) for i in (0, 1))
+    value = qkv[:, 2].to(dtype)
+    windows = _windows(cu_seqlens)
+    flash = flash_for(query, dtype)
+    if flash is None:
+        out = _call_per_length(query, key, value, windows)
+    else:
+        ends, longest = windows.ends_W1, max(windows.lengths)
+        out = flash(query, key, value, ends, ends, longest, longest)
     return self.proj(out.flatten(1))
+
+
+@dataclass(frozen=True)
+class _Windows:
+    """Which patches see each other, as the kernels want it.
+
+    ends_W1: int32, where each window ends, 0 first. lengths: the different ones; patches: of all windows of each length.
+    order_N: the patches sorted by the length of their window, and inverse_N back; None where all are of one length.
+    """
+
+    ends_W1: torch.Tensor
+    lengths: list[int]
+    patches: list[int]
+    order_N: torch.Tensor | None = None
+    inverse_N: torch.Tensor | None = None
+
+
+@lru_cache(maxsize=4)
+def _windows(cu_seqlens: torch.Tensor) -> _Windows:
+    """From where each window ends. All layers of one pass of the ViT hand on the same tensor (it is known by identity): the
+    device is waited for once, and not in each of them."""
+    ends_W1 = torch.tensor(cu_seqlens.tolist())
+    length_W = ends_W1.diff()
+    length_N = length_W.repeat_interleave(length_W)
+    lengths, patches = (x.tolist() for x in length_N.unique(return_counts=True))
+    if len(lengths) == 1:
+        return _Windows(cu_seqlens.int(), lengths, patches)
+    order_N = length_N.argsort(stable=True).to(cu_seqlens.device)
+    return _Windows(cu_seqlens.int(), lengths, patches, order_N, order_N.argsort())
+
+
+def _call_per_length(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, windows: _Windows
+) -> torch.Tensor:
+    """(patches, heads, width) by SDPA; windows of equal length in one call."""
+    states = query, key, value
+    if windows.order_N is not None:
+        states = tuple(x[windows.order_N] for x in states)
+    results = []
+    for length, *alike in zip(windows.lengths, *(x.split(windows.patches) for x in states)):
+        q, k, v = (x.unflatten(0, (-1, length)).transpose(1, 2) for x in alike)
+        results.append(scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(0, 1))
+    out = torch.cat(results)
+    return out if windows.inverse_N is None else out[windows.inverse_N]
 
 
 def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
+from gmpo_vl.data.types import Prompt
 from gmpo_vl.rewards.loading import Reward
 from gmpo_vl.rollout.types import Group
 from gmpo_vl.samples import SampleRecord
 
-THREADS = 8  # that write pictures: a step's many new ones take 0.1 s each, while the GPUs wait
+THREADS = 8  # that write pictures: a new one takes 0.1 s
 
 
 def score_groups(groups: Sequence[Group], reward: Reward) -> None:
@@ -36,15 +38,38 @@ def accuracy(score: dict[str, float]) -> float:
     return score.get("accuracy", score["overall"])
 
 
+@contextmanager
+def pictures_kept(
+    prompts: Sequence[Prompt], add_image: Callable[[Any], str]
+) -> Iterator[list[Future[list[str]]]]:
+    """Every prompt's pictures on their way to the disk, in threads, while the block does other work. `records_of` waits for
+    them, and has their errors.
+
+    `add_image` keeps a picture and returns its sha256. What has not begun when the block is left is not begun any more.
+    """
+    pool = ThreadPoolExecutor(THREADS)
+    try:
+        yield [pool.submit(_keep, prompt, add_image) for prompt in prompts]
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _keep(prompt: Prompt, add_image: Callable[[Any], str]) -> list[str]:
+    return [add_image(image.numpy()) for image in prompt.images]
+
+
 def to_records(groups: Iterable[Group], add_image: Callable[[Any], str]) -> list[SampleRecord]:
-    """One record per response. `add_image` keeps a picture and returns its sha256; it is called from several threads."""
+    """One record per response, when their pictures are kept (`pictures_kept`)."""
     groups = list(groups)
-    with ThreadPoolExecutor(THREADS) as pool:
-        kept = list(
-            pool.map(lambda group: [add_image(image.numpy()) for image in group.prompt.images], groups)
-        )
+    with pictures_kept([group.prompt for group in groups], add_image) as kept:
+        return records_of(groups, kept)
+
+
+def records_of(groups: Sequence[Group], kept: Sequence[Future[list[str]]]) -> list[SampleRecord]:
+    """One record per response. kept: of each group's prompt; a record names no picture that is not there."""
     records = []
-    for group, images in zip(groups, kept):
+    for group, pictures in zip(groups, kept, strict=True):
+        images = pictures.result()
         example = group.prompt.example
         for k, (response, score, verdict) in enumerate(zip(group.responses, group.scores, group.verdicts)):
             records.append(

@@ -1,10 +1,13 @@
 """What a step need not compute twice: pictures under a frozen ViT, the old policy's log-probs, shared prompts."""
 
+import threading
+
 import pytest
 import torch
 
+from gmpo_vl import runs
 from gmpo_vl.config import ConfigError
-from gmpo_vl.engines import proof
+from gmpo_vl.engines import loop, proof
 from gmpo_vl.engines.ahead import Ahead
 from gmpo_vl.engines.local.engine import LocalEngine
 from gmpo_vl.engines.local.trainer import train
@@ -126,3 +129,51 @@ def test_the_next_prompts_are_made_ahead_and_their_errors_come_when_they_are_ask
     assert ahead(20, 2) == [20]
     ahead.close()
     assert asked[:3] == [(0, 4), (4, 4), (8, 4)]
+
+
+def test_pictures_are_written_while_the_policy_learns_and_before_what_names_them(
+    make_config, tmp_path, monkeypatch
+):
+    settings = ("trainer.val_before_train=false", "trainer.val_freq=-1", "trainer.max_steps=2")
+    plain = train(make_config(*settings))
+    updated, real_update, real_store = threading.Event(), loop.update, runs.store_image
+
+    def update(*arguments):
+        found = real_update(*arguments)
+        updated.set()
+        return found
+
+    def store_image(folder, pixels):
+        assert updated.wait(60), "the update waits for the pictures"
+        return real_store(folder, pixels)
+
+    def write_rollouts(self, step, records, kind="step"):
+        missing = [
+            name for r in records for name in r.images if not (self.folder / f"images/{name}.webp").exists()
+        ]
+        assert missing == []
+        updated.clear()
+        real_write(self, step, records, kind)
+
+    real_write = runs.Run.write_rollouts
+    monkeypatch.setattr(loop, "update", update)
+    monkeypatch.setattr(runs, "store_image", store_image)
+    monkeypatch.setattr(runs.Run, "write_rollouts", write_rollouts)
+    late = train(make_config(*settings, f"trainer.save_checkpoint_path={tmp_path / 'late'}"))
+    for part in ("rollouts", "images"):
+        first, second = (
+            {p.name: p.read_bytes() for p in (run.folder / part).iterdir()} for run in (plain, late)
+        )
+        assert first == second != {}
+
+
+def test_a_picture_that_cannot_be_written_ends_the_step_that_names_it(make_config, monkeypatch):
+    def store_image(folder, pixels):
+        raise OSError("no room")
+
+    monkeypatch.setattr(runs, "store_image", store_image)
+    config = make_config("trainer.val_before_train=false", "trainer.val_freq=-1")
+    with pytest.raises(OSError, match="no room"):
+        train(config)
+    run = runs.Run(config.trainer.save_checkpoint_path)
+    assert (run.rollout_steps(), run.read_metrics()) == ([], [])
