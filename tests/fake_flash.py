@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 
 HALF = (torch.float16, torch.bfloat16)
@@ -47,7 +49,7 @@ def flash_attn_varlen_func(
         raise NotImplementedError("no sliding windows")
     # The kernel reads these on the device: nothing is waited for.
     queries, keys = (_ends(ends, len(x)) for ends, x in ((cu_seqlens_q, q), (cu_seqlens_k, k)))
-    longest = [max(b - a for a, b in zip(ends, ends[1:])) for ends in (queries, keys)]
+    longest = [max(b - a for a, b in pairwise(ends)) for ends in (queries, keys)]
     # It computes as many blocks as it is told: what lies beyond is memory that nobody wrote.
     _require(
         longest[0] <= max_seqlen_q, f"a sequence of {longest[0]} queries, max_seqlen_q is {max_seqlen_q}"
