@@ -31,7 +31,7 @@ from gmpo_vl.verify.tree import (
     substituted,
     symbols,
 )
-from gmpo_vl.verify.vectors import aligned
+from gmpo_vl.verify.vectors import aligned, of_engineers
 
 _NUMBERS = frozenset("num const add sub mul div neg pow root mixed unit deg pct".split())
 _QUANTITIES = _NUMBERS | {"sym"}
@@ -44,7 +44,7 @@ def same(gold: Node, answer: Node, leeway: Leeway = EXACT) -> bool:
     if gold == answer:
         return True
     if gold.summary.ops <= _NUMBERS and answer.summary.ops <= _QUANTITIES:  # most of them
-        return same_quantity(gold, answer, leeway)
+        return same_quantity(gold, answer if not symbols(answer) else of_engineers(gold, answer), leeway)
     if not functions(answer).isdisjoint(OF_SEVERAL) and functions(gold).isdisjoint(OF_SEVERAL):
         return False  # \min(7, 8) is a way not to say 7
     gold, answer = aligned(_spread(gold), _spread(answer))
@@ -199,9 +199,8 @@ def _either_order(ours: tuple[Node, ...], theirs: tuple[Node, ...], leeway: Leew
 
 def _same_equation(gold: Node, answer: Node, leeway: Leeway) -> bool:
     ours, theirs = gold.args[1], answer.args[1]
-    renamed = _in_our_variable(ours, theirs)
-    if renamed is not None:
-        return same(ours[1], renamed, leeway)
+    if len(ours) == len(theirs) == 2 and ours[0] == theirs[0] and ours[0].op == "mul":  # f(x) = ...
+        return same(ours[1], theirs[1], leeway)
     if is_name(ours[0]) and not symbols(ours[-1]):  # x = 5
         names = [side for side in theirs if is_name(side)]
         if len(names) == 1 and symbols(names[0]) == symbols(ours[0]):
@@ -211,21 +210,6 @@ def _same_equation(gold: Node, answer: Node, leeway: Leeway) -> bool:
     if any(side.op in _STRUCTURES for side in ours + theirs) or not any(map(symbols, ours)):
         return _either_order(ours, theirs, leeway)
     return proportional(difference(ours), difference(theirs))
-
-
-def _in_our_variable(ours: tuple[Node, ...], theirs: tuple[Node, ...]) -> Node | None:
-    """For the gold `f(n) = n` and the answer `f(x) = x`: the answer's right side in n. The grammar reads f(x) as a product."""
-    if len(ours) != 2 or len(theirs) != 2:
-        return None
-    one, two = ours[0], theirs[0]
-    if not all(n.op == "mul" and [a.op for a in n.args] == ["sym", "sym"] for n in (one, two)):
-        return None
-    (function, ours_in), (other, theirs_in) = one.args, two.args
-    if function != other or (
-        ours_in != theirs_in and ours_in.args[0] in symbols(theirs[1])
-    ):  # f(y) = x is no f(x) = x
-        return None
-    return substituted(theirs[1], theirs_in, ours_in)
 
 
 def _value_of_chain(gold: Node, answer: Node, leeway: Leeway) -> bool:
