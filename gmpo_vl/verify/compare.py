@@ -31,7 +31,7 @@ from gmpo_vl.verify.tree import (
     substituted,
     symbols,
 )
-from gmpo_vl.verify.vectors import aligned, of_engineers
+from gmpo_vl.verify.vectors import aligned
 
 _NUMBERS = frozenset("num const add sub mul div neg pow root mixed unit deg pct".split())
 _QUANTITIES = _NUMBERS | {"sym"}
@@ -44,7 +44,7 @@ def same(gold: Node, answer: Node, leeway: Leeway = EXACT) -> bool:
     if gold == answer:
         return True
     if gold.summary.ops <= _NUMBERS and answer.summary.ops <= _QUANTITIES:  # most of them
-        return same_quantity(gold, answer if not symbols(answer) else of_engineers(gold, answer), leeway)
+        return same_quantity(gold, answer, leeway)
     if not functions(answer).isdisjoint(OF_SEVERAL) and functions(gold).isdisjoint(OF_SEVERAL):
         return False  # \min(7, 8) is a way not to say 7
     gold, answer = aligned(_spread(gold), _spread(answer))
@@ -203,7 +203,7 @@ def _same_equation(gold: Node, answer: Node, leeway: Leeway) -> bool:
         return same(ours[1], theirs[1], leeway)
     if is_name(ours[0]) and not symbols(ours[-1]):  # x = 5
         names = [side for side in theirs if is_name(side)]
-        if len(names) == 1 and symbols(names[0]) == symbols(ours[0]):
+        if len(names) == 1 and symbols(names[0]) == symbols(ours[0]) and same(ours[0], names[0]):
             return _value_of_chain(ours[-1], answer, leeway)
     if len(ours) != 2 or len(theirs) != 2:
         return False

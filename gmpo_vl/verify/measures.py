@@ -44,7 +44,7 @@ _HAS_LETTER = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]")
 _LONG_WORD = re.compile(r"[a-zA-Z]{4}")  # among short ones, which may be symbols: 6 red apples
 _FIRST = re.compile(r"[A-Za-z]+")
 _LETTER = re.compile(r"(.*(?:[\d})]|\\pi))\s*([mgshLNJWV])(\^\d|\^\{\d\})?", re.DOTALL)
-_METRES = re.compile(r"(.*(?:[\d})]|\\pi))\s*(m)(\^\d|\^\{\d\})?", re.DOTALL)
+_METRES = re.compile(r"(?!.*frac)(.*(?:[\d})]|\\pi))\s*(m)(\^\d|\^\{\d\})?", re.DOTALL)
 _SIGN = re.compile(
     r"(?:(negative|minus)\s+(?=[\d.a-z\\(])|(?:positive|plus)\s+(?=\d)|\\text\s*\{\s*(?:(negative|minus)|positive|plus)\s*\}\s*(?=\d))",
     re.IGNORECASE,

@@ -13,7 +13,7 @@ from gmpo_vl.verify.texts import TEXT_GROUP
 
 _NOUN = r"(?:answer|ans|result|value|option|opt|choice|letter|solution)"
 _LEAD = re.compile(
-    rf"(?:(?:therefore|thus|hence|so|then|correct|finally|but)\b[,:]?|(?:the\s|my\s|our\s)?(?:final\s|correct\s|right\s|best\s)*{_NOUN}\b(?:\.(?!\d))?"
+    rf"(?:(?:therefore|thus|hence|so|then|correct|finally|but)\b[,:]?|(?:the\s|my\s|our\s)?(?:final\s|correct\s|right\s|best\s|only\s)*{_NOUN}\b(?:\.(?!\d))?"
     r"(?:\s?(?:is|are|was|would be|must be|should be|=|:)(?![a-z]))*|(?:it|this|that)(?:'s| is| must be)\b|(?:i(?:'d| would)? (?:say|go with)|(?:i(?:'d| would)? )?(?:choose|pick|select))\b"
     r"|(?:approximately|about|exactly)\b|[,:.](?= )) ?",
     re.IGNORECASE,
@@ -27,18 +27,19 @@ _MEMBER = rf"{_NAMES} ?\\in ?(?:{_SETS})"
 # What is said of the names: their kind, a set they are from, a bound, or a count that goes on (n = 1, 2, 3, \ldots).
 _KIND = (
     r"(?:is|are|be|an?|any|all|every|each|some|the|in|domain|arbitrary|positive|nonnegative|non-negative|nonzero|non-zero|real|complex|natural|whole"
-    r"|integers?|numbers?|constants?|parameters?)\b"
+    r"|integers?|numbers?|constants?(?: of integration)?|parameters?)\b"
 )
 _BOUND = r"(?:\\(?:le|ge|leq|geq|leqslant|geqslant|ne|neq)(?![a-zA-Z])|[<>≤≥≠]=?) ?-?\d+(?:\.\d+)?"
 _COUNT = r"= ?-?\d+ ?(?:, ?-?\d+ ?){1,9}, ?(?:\\[lc]?dots|\.\.\.|…)"
 _OF_NAMES = rf"(?: ?(?:{_KIND}(?: {_KIND}){{0,5}}|\\in ?(?:{_SETS})|{_BOUND}|{_COUNT}))"
 _QUALIFIER = re.compile(
-    rf"(?<![ ,;(])[ ,;(]+(?:(?:(?:for|where|with) |\\forall ?)(?:{_KIND} ){{0,5}}{_NAMES}{_OF_NAMES}{{0,3}}"
-    rf"|{_MEMBER}|{_NAMES}(?: {_KIND}){{1,5}}) ?\)? ?[.;]?$"
+    rf"(?<![ ,;(])[ ,;(]+(?:(?:(?:for|where|with) |\\forall ?)(?:{_KIND} ){{0,5}}({_NAMES}){_OF_NAMES}{{0,3}}"
+    rf"|({_NAMES}) ?\\in ?(?:{_SETS})|({_NAMES})(?: {_KIND}){{1,5}}) ?\)? ?[.;]?$"
     r"|(?<![ ,;(])[ ,;(]+(?:only|exactly|altogether|in (?:total|all)|(?:is )?(?:the )?only (?:solution|answer|one|value))\)?\.?$",
     re.IGNORECASE,
 )
-_BOUNDED = re.compile(r"([a-zA-Z]) ?(?:[<>≤≥≠=]|\\(?:le|ge|ne))")
+_LETTER = re.compile(r"[a-zA-Z]")
+_COMMAND = re.compile(r"\\[a-zA-Z]+")
 _LIMITS = re.compile(r"[<>≤≥≠=]|\\(?:le|ge|ne)")
 _QUALIFIED = re.compile(
     rf"\\forall ?(?:{_MEMBER}|{_NAMES}) ?[,:] ?|(?:all|the|any) (?:functions?|solutions?)(?: of the form)? (?=[a-zA-Z] ?[(=])|only (?=[a-zA-Z] ?=)",
@@ -47,7 +48,7 @@ _QUALIFIED = re.compile(
 _QUALIFYING = re.compile(r"for|where|with|\\in|∈|only|unctions|olutions|constant|integer|exactly|total|altogether|all")
 _SPACES = re.compile(r"(?:\\(?:quad|qquad)(?![a-zA-Z])|\\[,;:! ]|~|\s)+")
 _IDLE = re.compile(
-    r"\b(?:for|where|with|all|any|every|each|some|is|are|be|an?|constant|arbitrary|numbers?|only|the|solution|answer|one|value)\b"
+    r"\b(?:in all|for|where|with|all|any|every|each|some|is|are|be|an?|constant|arbitrary|numbers?|only|the|solution|answer|one|value|exactly|altogether|in total)\b"
     r"|[\s,;().\\{}]|mathbb|forall"
 )
 _ELSE = re.compile(r"\b(?:or|either|not|but)\b", re.IGNORECASE)
@@ -65,20 +66,20 @@ def parted(text: str) -> tuple[str, str]:
     if not after or after.start() == 0 or _ELSE.search(after[0]):
         return text, ""
     head, condition = flat[: after.start()].strip(" ,;"), _plain(after[0])
-    if limits(condition) and (limits(head.replace("=", "")) or not _about(head, after[0])):
+    names = _LETTER.findall(after[1] or after[2] or after[3] or "")
+    if condition and (not set(names) <= {*_COMMAND.sub("", head)} or _narrows(head, condition)):
         return text, ""
     return head, condition
+
+
+def _narrows(head: str, condition: str) -> bool:
+    """Whether a qualifier leaves out some of a set of numbers: x < 5 for x > 3."""
+    return limits(head.replace("=", "")) and not condition.endswith("inr")
 
 
 def limits(condition: str) -> bool:
     """Whether a qualifier bounds a name (n > 1), which leaves something out."""
     return _LIMITS.search(condition) is not None
-
-
-def _about(head: str, qualifier: str) -> bool:
-    """Whether an answer has the name that a qualifier bounds: 20 for x < 5 is one answer of several."""
-    named = _BOUNDED.search(qualifier)
-    return named is not None and re.search(rf"(?<![a-zA-Z\\]){named[1]}(?![a-zA-Z])|(?<=[a-zA-Z]){named[1]}\b", head) is not None
 
 
 def _plain(qualifier: str) -> str:
@@ -114,7 +115,7 @@ _UNSURE = frozenset(
     "billion percent and both one two three four five six seven eight nine ten eleven twelve unknown unclear instead should've "
     "would've product sum difference square squared cube cubed root reciprocal negative th st nd rd first second power without doubt doubts hope hopes suppose supposes assume assumes "
     "imagine pretend wish think thinks said says claim claims unlikely likely other another previous next opposite inverse could might may would used base "
-    "rejected excluded extraneous more last old".split()
+    "rest remaining remainder denominator numerator error nobody few nothing binary rejected excluded extraneous more last old".split()
 )
 _WORD = re.compile(r"[A-Za-z]+(?:'[a-z]+)?")
 _AMOUNT = re.compile(rf"(?<![\w.\\^_/*+=<>(-])(?:\\?\$ ?)?{NUMBER}(?: ?\\?%|°)?(?![\w^_/*+=<>(-])")

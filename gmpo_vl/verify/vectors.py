@@ -104,18 +104,10 @@ def _is_zero(node: Node) -> bool:
 
 
 def _one_unit(gold: Node, answer: Node) -> Node:
-    """A gold of engineers: its j is the imaginary unit where the answer has i and no j."""
+    """A gold of engineers: its j is the imaginary unit where the answer has i and no j. A gold with i takes no j."""
     only_j = "j" in symbols(gold) and "i" not in constants(gold) | symbols(gold)
     only_i = "i" in constants(answer) and "j" not in symbols(answer)
     return substituted(gold, Node("sym", ("j",)), _I) if only_j and only_i else gold
-
-
-def of_engineers(gold: Node, answer: Node) -> Node:
-    """An answer 3 + 4j to a gold with i: a number is added to the j, so that it is no vector."""
-    if symbols(answer) != {"j"} or "i" in constants(answer) or "i" not in constants(gold):
-        return answer
-    parts = linear(answer, Node("sym", ("j",)))
-    return substituted(answer, Node("sym", ("j",)), _I) if parts and not _is_zero(parts[1]) else answer
 
 
 # --- one form ---------------------------------------------------------------------------------------------------------
