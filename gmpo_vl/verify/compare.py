@@ -199,33 +199,17 @@ def _either_order(ours: tuple[Node, ...], theirs: tuple[Node, ...], leeway: Leew
 
 def _same_equation(gold: Node, answer: Node, leeway: Leeway) -> bool:
     ours, theirs = gold.args[1], answer.args[1]
-    renamed = _in_our_variable(ours, theirs)
-    if renamed is not None:
-        return same(ours[1], renamed, leeway)
+    if len(ours) == len(theirs) == 2 and ours[0] == theirs[0] and ours[0].op == "mul":  # f(x) = ...
+        return same(ours[1], theirs[1], leeway)
     if is_name(ours[0]) and not symbols(ours[-1]):  # x = 5
         names = [side for side in theirs if is_name(side)]
-        if len(names) == 1 and symbols(names[0]) == symbols(ours[0]):
+        if len(names) == 1 and symbols(names[0]) == symbols(ours[0]) and same(ours[0], names[0]):
             return _value_of_chain(ours[-1], answer, leeway)
     if len(ours) != 2 or len(theirs) != 2:
         return False
     if any(side.op in _STRUCTURES for side in ours + theirs) or not any(map(symbols, ours)):
         return _either_order(ours, theirs, leeway)
     return proportional(difference(ours), difference(theirs))
-
-
-def _in_our_variable(ours: tuple[Node, ...], theirs: tuple[Node, ...]) -> Node | None:
-    """For the gold `f(n) = n` and the answer `f(x) = x`: the answer's right side in n. The grammar reads f(x) as a product."""
-    if len(ours) != 2 or len(theirs) != 2:
-        return None
-    one, two = ours[0], theirs[0]
-    if not all(n.op == "mul" and [a.op for a in n.args] == ["sym", "sym"] for n in (one, two)):
-        return None
-    (function, ours_in), (other, theirs_in) = one.args, two.args
-    if function != other or (
-        ours_in != theirs_in and ours_in.args[0] in symbols(theirs[1])
-    ):  # f(y) = x is no f(x) = x
-        return None
-    return substituted(theirs[1], theirs_in, ours_in)
 
 
 def _value_of_chain(gold: Node, answer: Node, leeway: Leeway) -> bool:

@@ -24,7 +24,7 @@ class Named(NamedTuple):
 
 
 _STYLES = re.compile(
-    r"\\(?:mathbb|mathcal|mathsf|mathfrak|mathscr|mathit|boldsymbol|bm|pmb|textsf|texttt|textup|emph|bf|sf|it|rm|displaystyle|boxed|fbox|left|right)"
+    r"\\(?:mathbb|mathcal|mathsf|mathfrak|mathscr|mathit|boldsymbol|bm|pmb|textsf|texttt|textup|emph|bf|sf|it|rm|displaystyle|boxed|fbox|left|right|large|Large|LARGE|huge|Huge)"
     r"(?![a-zA-Z])|\\?\$"
 )
 _WRAPPED = re.compile(r"^[({ ]*\{[({ ]*([A-Za-z])[.)} ]*\}[)} ]*|(?<= )\{[({ ]*([A-Z])[.)} ]*\}[)} ]*$")

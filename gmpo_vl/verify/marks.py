@@ -13,8 +13,8 @@ _COLOURS = re.compile(
     r"|\\(?:framebox|underline|uline|bbox(?:\[[^\]]*\])?|bf|it|rm|displaystyle)(?![a-zA-Z])\s*(?:\[[^\]]*\])?"
 )
 _START = re.compile(
-    r"(?:\\(?:therefore|because|Rightarrow|implies|Longrightarrow|longrightarrow|rightarrow|to|quad|qquad)(?![a-zA-Z])"
-    r"|\\[,;:! ]|=>|[∴→⇒=:~]|#{1,6}(?=\s)|\s)+"
+    r"(?:\\(?:therefore|checkmark|Rightarrow|implies|Longrightarrow|longrightarrow|rightarrow|to|quad|qquad)(?![a-zA-Z])"
+    r"|\\[,;:! ]|=>|[∴→⇒✓✔✅=:~]|#{1,6}(?=\s)|\s)+"
 )
 _ENDS = (
     "\\blacksquare", "\\square", "\\Box", "\\qed", "\\checkmark", "\\quad", "\\qquad", "\\,", "\\;", "\\:", "\\!", "\\ ", "\\\\",

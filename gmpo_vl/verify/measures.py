@@ -14,7 +14,7 @@ from gmpo_vl.verify.units import unit_of
 _CHINESE = {
     "毫米": "mm", "厘米": "cm", "分米": "dm", "千米": "km", "公里": "km", "海里": "nauticalmiles", "米": "meters", "毫克": "mg", "千克": "kg",
     "公斤": "kg", "克": "grams", "吨": "tons", "毫升": "ml", "升": "liters", "秒钟": "seconds", "秒": "seconds", "分钟": "minutes",
-    "小时": "hours", "天": "days", "周": "weeks", "个月": "months", "月": "months", "年": "years", "岁": "years", "元": "yuan", "块钱": "yuan",
+    "小时": "hours", "时": "hours", "天": "days", "周": "weeks", "个月": "months", "月": "months", "年": "years", "岁": "years", "元": "yuan", "块钱": "yuan",
     "美元": "dollars", "度": "degrees",
 }  # fmt: skip
 _CLASSIFIERS = "个只人名位本张条棵件辆支块页种头颗朵座间台瓶杯箱袋套根面场班次"  # 5个 is 5
@@ -41,10 +41,15 @@ _COUNTED = re.compile(rf"((?:\\?\$\s*)?{NUMBER}) ({_RAISED_WORD}(?: ?[ /] ?{_RAI
 # Words (no command), a letter in braces, a prime, or digits parted by a space: without these there is nothing to do.
 _UNIT_LIKE = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2}|\d ?\{[a-zA-Z]|'|\d \d|\d\s*[a-zA-Z]\b|degree")
 _HAS_LETTER = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]")
+_LONG_WORD = re.compile(r"[a-zA-Z]{4}")  # among short ones, which may be symbols: 6 red apples
 _FIRST = re.compile(r"[A-Za-z]+")
 _LETTER = re.compile(r"(.*(?:[\d})]|\\pi))\s*([mgshLNJWV])(\^\d|\^\{\d\})?", re.DOTALL)
-_METRES = re.compile(r"(.*(?:[\d})]|\\pi))\s*(m)(\^\d|\^\{\d\})?", re.DOTALL)
-_SIGN = re.compile(r"(?:negative|minus)\s+(?=[\d.a-z\\(])", re.IGNORECASE)
+_METRES = re.compile(r"(?!.*frac)(.*(?:[\d})]|\\pi))\s*(m)(\^\d|\^\{\d\})?", re.DOTALL)
+_SIGN = re.compile(
+    r"(?:(negative|minus)\s+(?=[\d.a-z\\(])|(?:positive|plus)\s+(?=\d)|\\text\s*\{\s*(?:(negative|minus)|positive|plus)\s*\}\s*(?=\d))",
+    re.IGNORECASE,
+)
+_PRICE = re.compile(rf"\\?\$ ?({NUMBER}) ?(?:per|/) ?([a-zA-Z]+)\.?")  # $50 per hour
 _BRACKETED = re.compile(r"(.*[\d})])\s*\(\s*((?:square |cubic |sq\.? )?[a-zA-Z]+)\s*\)")
 _GROUPED_TEXT = re.compile(r"\\(?:text|mathrm|mbox|textrm)\s*\{([^{}]*)\}")
 
@@ -61,7 +66,8 @@ def spelled(text: str) -> str:
         text = text[: end.start()] + _chinese_unit(end)
     if not _UNIT_LIKE.search(text):
         return text
-    text = _SIGN.sub("-", text, count=1) if text[:1] in "mnMN" else text
+    if text[:1] in "mnpMNP\\" and (sign := _SIGN.match(text)):
+        text = ("-" if sign[1] or sign[2] else "") + text[sign.end() :]
     if match := _SPACED.fullmatch(text):
         return match[1] + match[2].replace(" ", "") + match[3]
     if (match := _ORDINAL.fullmatch(text)) and _suffix(match[1]) in match.groups():
@@ -76,6 +82,8 @@ def spelled(text: str) -> str:
     match = _BRACKETED.fullmatch(flat) if "(" in flat else None
     if match and unit_of(match[2].split()[-1], False) is not None:
         return rf"{match[1]}\text{{ {match[2]}}}"
+    if "$" in flat and (match := _PRICE.fullmatch(flat)):
+        return rf"{match[1]}\text{{ dollars per {match[2]}}}"
     return _in_one_unit(flat) or text.replace("sq.", "sq").replace("*\\degree", "\\degree")
 
 
@@ -117,7 +125,7 @@ def counted(text: str) -> str | None:
         return None
     if match := _COUNTED.fullmatch(text):
         first = _FIRST.match(match[2])[0]  # pyright: ignore[reportOptionalSubscript]
-        if len(first) > 3 or unit_of(first, True) is not None:
+        if len(first) > 3 or _LONG_WORD.search(match[2]) or unit_of(first, True) is not None:
             return rf"{match[1]}\text{{ {match[2]}}}"
     return _with_letter(_LETTER.fullmatch(text))
 

@@ -17,9 +17,15 @@ _SHORT_WORDS = frozenset(
     "ad ah am an as at ax be by do dr eh ex go ha he hi id if in is it jr kg km lb ma me mm mr ms mt my no of oh ok on or ow ox pa pm sr "
     "st so to up us we ye am ac ad bc ce cd cv cm dc dj dvd ec eu fm gb gp hd hq hr ib iq js kb la lcd ml mb mph nj nm nsw nw ny nyc nz "
     "oz pc phd pdf ph php pr pt pvc rd rpm sw se ssw nnw sms sql tb tv tx uk un usb usa utc vcr vip vp vs vt xl xml cpr cst gmt mst pst "
-    "bbc nbc cbs gps html http jpg mp nba nfl nhl mlb".split()
+    "ne sse nne ene ese wnw wsw bbc nbc cbs gps html http jpg mp nba nfl nhl mlb".split()
 )
-_SAME_WORDS = {"solutions": "solution", "info": "information"}
+_PRODUCTS_TOO = frozenset("cd ct ms mr mt nm pr pt rd sr st vt".split())  # in small letters rather symbols
+_SAME_WORDS = {"solutions": "solution", "exists": "exist", "roots": "root", "info": "information"}
+_SAME_PHRASES = {
+    "infinite": ["infinitely", "many"], "infinitely many solution": ["infinitely", "many"], "infinite solution": ["infinitely", "many"],
+    "no real solution": ["no", "solution"], "no solution exist": ["no", "solution"], "there is no solution": ["no", "solution"],
+    "there are no solution": ["no", "solution"], "no real root": ["no", "solution"], "does not exist": ["dne"],
+}  # fmt: skip
 _SEPARATED = re.compile(r"[,;&]|\band\b")
 _TEXT_COMMAND = re.compile(r"\\(?:text|mbox|textbf|textit|textrm|mathrm|hbox|mathbf|operatorname)\s*(?=\{)")
 _CLOCK = re.compile(r"(?<![a-z])([ap])\.?\s?m(?![a-z])\.?")  # a.m.
@@ -46,7 +52,7 @@ def is_wordy(text: str) -> bool:
 
 def _is_product(letters: str) -> bool:
     """lwh, abc, ut: letters that are no word, so that their order does not matter."""
-    if len(letters) > 4 or not letters.isalpha() or letters.lower() in _SHORT_WORDS:
+    if len(letters) > 4 or not letters.isalpha() or (letters.lower() in _SHORT_WORDS and letters not in _PRODUCTS_TOO):
         return False
     neighbours = all(ord(two) - ord(one) == 1 for one, two in pairwise(sorted(letters.lower())))
     return len(letters) < 3 or neighbours or _VOWELS.isdisjoint(letters.lower())
@@ -65,9 +71,8 @@ def is_turned(gold: str, answer: str) -> bool:
 def _words(text: str) -> tuple[str, ...]:
     """The words and the signs of arithmetic, without case, punctuation and a leading article."""
     words: list[str] = _WORD.findall(_CLOCK.sub(r"\1m ", bare(text).lower()))
-    words = (
-        ["infinitely", "many"] if words == ["infinite"] else [_SAME_WORDS.get(word, word) for word in words]
-    )
+    words = [_SAME_WORDS.get(word, word) for word in words]
+    words = _SAME_PHRASES.get(" ".join(words), words)
     return tuple(words[1:] if words[:1] in (["the"], ["a"], ["an"]) and len(words[-1]) > 2 else words)
 
 

@@ -153,8 +153,9 @@ def unit_of(word: str, as_text: bool) -> str | None:
     )
 
 
+_EXTENTS = frozenset("old tall long wide high deep thick apart away".split())  # 6 inches tall
 _WRITTEN_AS = frozenset(("word", "short", "name"))
-_OF_NOTHING = ([Token("cmd", "min", True)], [Token("cmd", "sec", True)])  # no functions: 5 min
+_OF_NOTHING = frozenset(("min", "sec"))  # functions, which at the end are units: 5 min, 2 L/min
 
 
 def fold_units(tokens: list[Token], letters_too: bool = True) -> list[Token]:
@@ -162,13 +163,14 @@ def fold_units(tokens: list[Token], letters_too: bool = True) -> list[Token]:
 
     letters_too: also letters that are not set as text (2 mg), which are a product of symbols otherwise.
     """
-    if _WRITTEN_AS.isdisjoint({token.kind for token in tokens}) and tokens[-1:] not in _OF_NOTHING:
+    ends_in_unit = len(tokens) > 1 and tokens[-1].kind == "cmd" and tokens[-1].text in _OF_NOTHING
+    if _WRITTEN_AS.isdisjoint({token.kind for token in tokens}) and not ends_in_unit:
         return tokens  # no letters, no units
     if not letters_too:
         tokens = [part for token in tokens for part in (letters(token) if token.kind == "short" else [token])]
     out: list[Token] = []
     i = 0
-    if tokens[-1:] in _OF_NOTHING:
+    if ends_in_unit:
         tokens = [*tokens[:-1], Token("word", tokens[-1].text, True)]
     while i < len(tokens):
         if out and tokens[i].kind in _WRITTEN_AS and _ends_value(out[-1]):
@@ -252,7 +254,7 @@ def _unit_run(tokens: list[Token], i: int) -> tuple[str, int]:
         power = 1
     if not powers:
         return "", start
-    if i < len(tokens) and ((tokens[i].text == "." and i + 1 == len(tokens)) or tokens[i].text == "old"):
+    if i < len(tokens) and ((tokens[i].text == "." and i + 1 == len(tokens)) or tokens[i].text in _EXTENTS):
         i += 1
     named = {unit: p for unit, p in powers.items() if unit and p}
     return "*".join(f"{unit}^{p}" for unit, p in sorted(named.items())), i

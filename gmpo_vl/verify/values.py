@@ -11,13 +11,13 @@ from gmpo_vl.verify.measures import counted, metres, spelled
 from gmpo_vl.verify.named_sets import named_set
 from gmpo_vl.verify.normalise import normalise
 from gmpo_vl.verify.parse import readings
-from gmpo_vl.verify.phrases import parted, said, without_lead, worked
+from gmpo_vl.verify.phrases import limits, parted, said, without_lead, worked
 from gmpo_vl.verify.quantities import EXACT, Leeway, Undecided
 from gmpo_vl.verify.ranges import ends, is_range, same_time, time_of_day
 from gmpo_vl.verify.sense import is_coefficient
 from gmpo_vl.verify.texts import TEXT_GROUP, bare, is_turned, is_wordy, same_words, squeezed
 from gmpo_vl.verify.tokens import Unreadable
-from gmpo_vl.verify.tree import Node, constants, contains, decimal, num, symbols
+from gmpo_vl.verify.tree import Node, constants, contains, decimal, num, substituted, symbols
 
 _THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
 _SAID = r"(?:the\s+|final\s+)*(?:answer|result|value)\s*(?:is|=|:)+\s*|(?:approximately|about|exactly)\s+"
@@ -38,6 +38,7 @@ _NUMBER_WORDS = {
 }
 _DIGIT = re.compile(r"\d")
 _ROW = re.compile(r"[\s,;()\[\]]+")
+_OF_VARIABLE = re.compile(r"([a-zA-Z])\(([a-zA-Z])\)=")
 _SEVERAL = ("list", "either", "set")
 
 
@@ -70,18 +71,31 @@ def judge_value(alternative: str, kind: str, leeway: Leeway, answer: str) -> str
         return "equal" if same_text or _same_row(alternative, answer) else "different"
     if is_turned(alternative, answer):
         return "different"
-    if condition and other and condition != other:
+    if (condition and other and condition != other) or (ours != alternative and not condition and limits(other)):
         return "different"
     return _judge_trees(ours, leeway, theirs)
 
 
+def _in_our_variable(gold: str, answer: str) -> tuple[Node, Node] | None:
+    """The answer's variable and the gold's, for `f(n) = n` against `f(x) = x`; the grammar reads f(x) as a product."""
+    if "=" not in gold or "(" not in gold:
+        return None
+    ours, theirs = _OF_VARIABLE.match(squeezed(gold)), _OF_VARIABLE.match(squeezed(answer))
+    if not ours or not theirs or ours[1] != theirs[1] or ours[2] == theirs[2]:
+        return None
+    return Node("sym", (theirs[2],)), Node("sym", (ours[2],))
+
+
 def _judge_trees(gold: str, leeway: Leeway, answer: str) -> str:
     left, right = _gold_trees(gold), trees(answer)
+    renamed = _in_our_variable(gold, answer)
     if not left:
         return "undecided"
     undecided = False
     for found in (trees, _more_trees):  # a second look at the text only where the first one is not enough
         for one, two in product(left, found(answer)):
+            if renamed and symbols(two).isdisjoint(renamed[1].args):  # f(y) = x is no f(x) = x
+                two = substituted(two, *renamed)
             try:
                 if _same(one, two, leeway):
                     return "equal"
