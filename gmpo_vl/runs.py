@@ -230,9 +230,10 @@ class EvaluationFolder:
         self.chunks = self.folder / "chunks"
 
     def create(self) -> EvaluationFolder:
-        """Make the folders. Raises OSError with a sentence where something stands in the place of what is written."""
-        for folder in (self.images, self.chunks):
-            make_folder(folder)
+        """Make the folder. Raises OSError with a sentence where something stands in the place of what is written."""
+        make_folder(self.images)
+        if os.path.lexists(self.chunks):
+            make_folder(self.chunks)
         for path in (self.plan_file, self.samples_file, self.results_file, self.timing_file):
             check_file(path)
         for _, path in numbered(self.chunks, "", ".jsonl"):
