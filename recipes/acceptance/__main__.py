@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -64,6 +65,9 @@ def main() -> int:
     )
     parser.add_argument("--keep", action="store_true", help="leave models and runs in OUT/work")
     options = parser.parse_args()
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM)
+    )  # the check that runs is ended, too
     cuda = torch.cuda.is_available()
     place = Place(options.out.resolve(), cuda, options.core)
     shutil.rmtree(place.work, ignore_errors=True)

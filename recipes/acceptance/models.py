@@ -58,7 +58,8 @@ def fitting_layers(free: float, core: bool) -> int:
 
 def build_model(place: Place, folder: Path) -> tuple[TinySize, int]:
     """Write a Hugging Face folder with random weights: of 3B's widths on a GPU, tiny on a CPU. Returns its size and how many
-    parameters it has. Nothing is downloaded."""
+    parameters it has. Nothing is downloaded. In bf16: EasyR1 holds what an adapter stands on so, and vLLM as the folder has it.
+    """
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
     size = size_of_3b(fitting_layers(place.free_memory(), place.core)) if place.cuda else SIZES["demo"]
@@ -70,11 +71,10 @@ def build_model(place: Place, folder: Path) -> tuple[TinySize, int]:
     torch.manual_seed(0)
     parsed = Qwen2_5_VLConfig(**deepcopy(config))
     with place.device:
-        model: Any = Qwen2_5_VLForConditionalGeneration._from_config(parsed, dtype=place.dtype)
+        model: Any = Qwen2_5_VLForConditionalGeneration._from_config(parsed, dtype=torch.bfloat16)
     folder.mkdir(parents=True)
     save_pretrained(model, folder)
-    dtype = str(place.dtype).removeprefix("torch.")
-    save_text_files(folder, {**config, "torch_dtype": dtype}, tokenizer)
+    save_text_files(folder, {**config, "torch_dtype": "bfloat16"}, tokenizer)
     name_every_id(folder / "tokenizer.json", vocabulary)
     return size, sum(p.numel() for p in model.parameters())
 
