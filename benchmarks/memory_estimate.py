@@ -23,7 +23,7 @@ from gmpo_vl.batching.memory import Estimate, gib
 from gmpo_vl.config import load_config
 from gmpo_vl.data.diagrams import export
 from gmpo_vl.engines.memory import PromptLengths, estimate_local, model_size
-from gmpo_vl.engines.passes import limits_of
+from gmpo_vl.engines.policy import limits_of
 from gmpo_vl.models.tiny import (
     TinySize,
     packaged_tiny,

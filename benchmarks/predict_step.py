@@ -18,7 +18,7 @@ from gmpo_vl.data.order import EpochOrder
 from gmpo_vl.engines.fitting import with_fitting_tokens
 from gmpo_vl.engines.gain import PROMPTS, gain_table
 from gmpo_vl.engines.memory import PromptLengths
-from gmpo_vl.engines.passes import limits_of
+from gmpo_vl.engines.policy import limits_of
 from gmpo_vl.engines.setup import load_split
 from gmpo_vl.models.loading import model_config, model_folder
 from gmpo_vl.models.processing import load_processor

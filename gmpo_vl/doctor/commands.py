@@ -68,7 +68,7 @@ def run_doctor(options: argparse.Namespace) -> int:
 def _limits(config: Any, size: Any, longest: Any) -> tuple[Any, Any, Any]:
     """The configuration as the run will fit it to memory, and what a forward may hold, without and with a backward."""
     from gmpo_vl.engines.fitting import fitting
-    from gmpo_vl.engines.passes import limits_for
+    from gmpo_vl.engines.policy import limits_for
 
     fitted = fitting(config, size, longest)
     actor = fitted.config.worker.actor

@@ -18,7 +18,7 @@ from gmpo_vl.engines.memory import (
     model_size,
     sampling_peak,
 )
-from gmpo_vl.engines.passes import limits_for
+from gmpo_vl.engines.policy import limits_for
 from gmpo_vl.models.loading import model_folder
 from gmpo_vl.models.prompts import PromptSet
 from gmpo_vl.models.shared import sharing_obstacle

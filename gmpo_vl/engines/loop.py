@@ -17,7 +17,8 @@ from gmpo_vl.engines.fitting import measured_peak
 from gmpo_vl.engines.metrics import group_metrics, rollout_mismatch
 from gmpo_vl.engines.mismatch import MEDIAN, check_mismatch, trend_figures
 from gmpo_vl.engines.optim import learning_rate_share
-from gmpo_vl.engines.passes import limits_of, take_rollout_log_probs
+from gmpo_vl.engines.passes import take_rollout_log_probs
+from gmpo_vl.engines.policy import limits_of
 from gmpo_vl.engines.probe import kept_probe, kl_of
 from gmpo_vl.engines.session import Session
 from gmpo_vl.engines.setup import sampling_of

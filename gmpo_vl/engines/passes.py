@@ -10,22 +10,17 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
 from torch.nn.utils.rnn import pad_sequence
 
-from gmpo_vl.batching.packing import Packed, pack
-from gmpo_vl.batching.planning import Limits, Row, micro_batches, mini_batches, rows_of, split_groups
+from gmpo_vl.batching.planning import Row, micro_batches, mini_batches, rows_of, split_groups
 from gmpo_vl.config import Config
-from gmpo_vl.models.features import FrozenFeatures
+from gmpo_vl.engines.policy import Policy, most_on_any_rank
 from gmpo_vl.models.forward import unwrap
-from gmpo_vl.models.processing import Processor
 from gmpo_vl.models.routers import RouterCounter, Routing, routers
-from gmpo_vl.models.shared import sharing_obstacle
 from gmpo_vl.policy import (
     RolloutMismatch,
     StepDiagnostics,
@@ -40,74 +35,6 @@ from gmpo_vl.policy import (
 )
 from gmpo_vl.policy.settings import OBJECTIVES
 from gmpo_vl.rollout.types import Group
-
-
-@dataclass
-class Policy:
-    """The model that is trained, and how it computes.
-
-    model: answers micro-batches (`models.wrapping.answer_packed`), then sharded where the engine shards.
-    share_prefix: each prompt once per group (models/shared.py). Under `auto` the first batch of every run decides.
-    features: of the prompts' pictures where the ViT is frozen; whoever sets it forgets them every step.
-    ranks: processes that share each mini-batch and AVERAGE their gradients (FSDP); 1: this one is alone.
-    computes_on: where that is not where the weights lie between forwards (offloaded ones).
-    """
-
-    model: Any
-    processor: Processor
-    banned_ids: tuple[int, ...]
-    autocast_dtype: torch.dtype | None
-    share_prefix: bool
-    ranks: int = 1
-    features: FrozenFeatures | None = None
-    computes_on: torch.device | None = None
-
-    @property
-    def device(self) -> torch.device:
-        return self.computes_on or unwrap(self.model).device
-
-    def autocast(self):
-        """The precision of every forward pass."""
-        if self.autocast_dtype is None:
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, dtype=self.autocast_dtype)
-
-    def pack(self, batch: Sequence[Row]) -> Packed:
-        rows = [(row.group.prompt, row.ids_T) for row in batch]
-        features_of = None if self.features is None else partial(self.features.of, device=self.device)
-        return pack(rows, self.processor.image, self.device, features_of)
-
-    def limits(self, config: Config, rollouts: int) -> Limits:
-        """What a forward of this policy may hold: a model that takes no packed rows gets one rollout at a time."""
-        return limits_for(unwrap(self.model).config, config, self.share_prefix, rollouts)
-
-    def look_at(self, groups: Sequence[Group]) -> None:
-        """What a frozen ViT makes of the groups' pictures is known from here on. A collective."""
-        if self.features is not None:
-            with self.autocast():
-                self.features.learn([group.prompt for group in groups], partial(_most_on_any_rank, self))
-
-
-def limits_for(model: Any, config: Config, share_prefix: bool, rollouts: int) -> Limits:
-    """`limits_of` where a model of this configuration (transformers') can go through packed rows; else one rollout at a time."""
-    if sharing_obstacle(model) is not None:
-        return Limits(max_rows=1, share_prefix=False)
-    return limits_of(config, share_prefix, rollouts)
-
-
-def limits_of(config: Config, share_prefix: bool, rollouts: int) -> Limits:
-    """What one forward may hold. `rollouts`: the micro-batch size of this pass.
-
-    `max_tokens_per_micro_batch` says it in tokens; without it `dynamic_batching` allows the tokens of that many rollouts of
-    full length (as EasyR1), and without that it is that many rollouts.
-    """
-    actor, data = config.worker.actor, config.data
-    if actor.max_tokens_per_micro_batch is not None:
-        return Limits(max_tokens=actor.max_tokens_per_micro_batch, share_prefix=share_prefix)
-    if actor.dynamic_batching:
-        longest = data.max_prompt_length + data.max_response_length
-        return Limits(max_tokens=rollouts * longest, share_prefix=share_prefix)
-    return Limits(max_rows=rollouts, share_prefix=share_prefix)
 
 
 class Scored(NamedTuple):
@@ -127,7 +54,7 @@ def log_probs_of(policy: Policy, model: Any, groups: Sequence[Group], config: Co
     batches = micro_batches(rows, limits)
     policy.look_at(groups)
     # Asked before the first forward: collectives keep one order.
-    most = _most_on_any_rank(policy, len(batches))
+    most = most_on_any_rank(policy, len(batches))
     model.eval()
     routing = RouterCounter(model) if routers(model) else None
     for batch in batches:
@@ -275,7 +202,7 @@ def accumulate_gradient(
     limits = policy.limits(config, actor.micro_batch_size_per_device_for_update)
     batches = micro_batches(active, limits)
     # With several ranks at least one forward, so that every parameter gets a gradient.
-    most = _most_on_any_rank(policy, max(len(batches), int(policy.ranks > 1)))
+    most = most_on_any_rank(policy, max(len(batches), int(policy.ranks > 1)))
     for batch in batches:
         loss = _micro_batch_loss(policy, batch, config, total, diagnostics, mismatch)
         if loss.requires_grad:  # not where adapters sit in the ViT alone and no row has a picture
@@ -381,15 +308,6 @@ def forward(
             visit_vision=policy.ranks > 1 and policy.features is None,
             routing=routing,
         )
-
-
-def _most_on_any_rank(policy: Policy, batches: int) -> int:
-    """How many forwards every rank runs."""
-    if policy.ranks == 1:
-        return batches
-    most = torch.tensor(batches, device=policy.device)
-    dist.all_reduce(most, op=dist.ReduceOp.MAX)
-    return int(most)
 
 
 def _shortest(rows: Sequence[Row]) -> Row:

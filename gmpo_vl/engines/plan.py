@@ -9,7 +9,8 @@ from typing import Any
 from gmpo_vl.config import Config, notices
 from gmpo_vl.engines.fitting import with_fitting_tokens
 from gmpo_vl.engines.memory import model_size
-from gmpo_vl.engines.passes import limits_of, objective_settings
+from gmpo_vl.engines.passes import objective_settings
+from gmpo_vl.engines.policy import limits_of
 from gmpo_vl.engines.setup import (
     check_router,
     load_configured_processor,

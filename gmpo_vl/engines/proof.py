@@ -11,7 +11,8 @@ import torch.distributed as dist
 
 from gmpo_vl.batching.planning import Limits, Row, rows_of
 from gmpo_vl.config import Config
-from gmpo_vl.engines.passes import Policy, forward, limits_of
+from gmpo_vl.engines.passes import forward
+from gmpo_vl.engines.policy import Policy, limits_of
 from gmpo_vl.engines.setup import DTYPES
 from gmpo_vl.models.forward import language_model, unwrap
 from gmpo_vl.rollout.types import Group

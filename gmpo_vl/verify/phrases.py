@@ -45,7 +45,9 @@ _QUALIFIED = re.compile(
     rf"\\forall ?(?:{_MEMBER}|{_NAMES}) ?[,:] ?|(?:all|the|any) (?:functions?|solutions?)(?: of the form)? (?=[a-zA-Z] ?[(=])|only (?=[a-zA-Z] ?=)",
     re.IGNORECASE,
 )
-_QUALIFYING = re.compile(r"for|where|with|\\in|∈|only|unctions|olutions|constant|integer|exactly|total|altogether|all")
+_QUALIFYING = re.compile(
+    r"for|where|with|\\in|∈|only|unctions|olutions|constant|integer|exactly|total|altogether|all"
+)
 _SPACES = re.compile(r"(?:\\(?:quad|qquad)(?![a-zA-Z])|\\[,;:! ]|~|\s)+")
 _IDLE = re.compile(
     r"\b(?:in all|for|where|with|all|any|every|each|some|is|are|be|an?|constant|arbitrary|numbers?|only|the|solution|answer|one|value|exactly|altogether|in total)\b"
@@ -128,7 +130,9 @@ _VERB = re.compile(
     r"(?: (?:exactly|only|just|a total of|a distance of))? ?$|\bby a distance of $",
     re.IGNORECASE,
 )
-_SAID_OF = re.compile(r"((?: [A-Za-z]+){0,4}?)(?: (?:for|in|on|at|to|per|each|left|altogether|of|from|during|with)\b[^.]*)?[.!]?")
+_SAID_OF = re.compile(
+    r"((?: [A-Za-z]+){0,4}?)(?: (?:for|in|on|at|to|per|each|left|altogether|of|from|during|with)\b[^.]*)?[.!]?"
+)
 
 
 def said(text: str) -> str | None:

@@ -71,7 +71,9 @@ def judge_value(alternative: str, kind: str, leeway: Leeway, answer: str) -> str
         return "equal" if same_text or _same_row(alternative, answer) else "different"
     if is_turned(alternative, answer):
         return "different"
-    if (condition and other and condition != other) or (ours != alternative and not condition and limits(other)):
+    if (condition and other and condition != other) or (
+        ours != alternative and not condition and limits(other)
+    ):
         return "different"
     return _judge_trees(ours, leeway, theirs)
 

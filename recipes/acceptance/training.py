@@ -28,7 +28,8 @@ from gmpo_vl.engines.local.engine import LocalEngine
 from gmpo_vl.engines.local.rehearsal import Meter, rehearse_step
 from gmpo_vl.engines.memory import PromptLengths, estimate_local, model_size
 from gmpo_vl.engines.metrics import rollout_mismatch
-from gmpo_vl.engines.passes import Policy, limits_of, log_probs_by_group, update_policy
+from gmpo_vl.engines.passes import log_probs_by_group, update_policy
+from gmpo_vl.engines.policy import Policy, limits_of
 from gmpo_vl.engines.proof import MISMATCH, TOLERANCE, Gaps, gaps_between
 from gmpo_vl.models.compat import enable_gradient_checkpointing
 from gmpo_vl.models.forward import language_model, response_log_probs

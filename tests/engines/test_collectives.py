@@ -15,7 +15,8 @@ from simulated import guarded_collectives, on_device, simulated_device
 import gmpo_vl
 from gmpo_vl.config import load_config
 from gmpo_vl.data.diagrams import make_examples
-from gmpo_vl.engines.passes import Policy, log_probs_by_group, update_policy
+from gmpo_vl.engines.passes import log_probs_by_group, update_policy
+from gmpo_vl.engines.policy import Policy
 from gmpo_vl.engines.proof import prove_sharing
 from gmpo_vl.models.features import frozen_features
 from gmpo_vl.models.loading import banned_ids, load_model

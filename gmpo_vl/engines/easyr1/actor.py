@@ -15,7 +15,8 @@ from gmpo_vl.config import Config
 from gmpo_vl.engines.easyr1.rows import to_rows
 from gmpo_vl.engines.easyr1.wire import groups_of
 from gmpo_vl.engines.optim import set_learning_rate
-from gmpo_vl.engines.passes import Policy, log_probs_by_group, update_policy
+from gmpo_vl.engines.passes import log_probs_by_group, update_policy
+from gmpo_vl.engines.policy import Policy
 from gmpo_vl.policy import RolloutMismatch
 from gmpo_vl.rollout.types import Group
 

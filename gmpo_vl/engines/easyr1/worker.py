@@ -22,7 +22,7 @@ from gmpo_vl.engines.easyr1.checkpoint import files_of_rank, only_values
 from gmpo_vl.engines.easyr1.config import GMPOWorkerConfig
 from gmpo_vl.engines.easyr1.limits import easyr1_loss
 from gmpo_vl.engines.easyr1.wire import groups_of
-from gmpo_vl.engines.passes import Policy
+from gmpo_vl.engines.policy import Policy
 from gmpo_vl.engines.proof import Proof, prove_sharing
 from gmpo_vl.engines.setup import load_configured_processor
 from gmpo_vl.manifest import Files, measure

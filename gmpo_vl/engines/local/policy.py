@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from gmpo_vl.config import Config
-from gmpo_vl.engines.passes import Policy
+from gmpo_vl.engines.policy import Policy
 from gmpo_vl.engines.setup import DTYPES
 from gmpo_vl.models.compat import enable_gradient_checkpointing
 from gmpo_vl.models.features import frozen_features
