@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 
 HALF = (torch.float16, torch.bfloat16)
@@ -35,7 +37,9 @@ def flash_attn_varlen_func(
         _require(ends.dtype == torch.int32, f"{name} must have dtype int32")
         _require(ends.is_cuda, f"{name} must be on CUDA")
         _require(ends.is_contiguous(), f"{name} must be contiguous")
-        _require(ends.dim() == 1 and len(ends) == len(cu_seqlens_q), f"{name} must have shape (batch_size + 1)")
+        _require(
+            ends.dim() == 1 and len(ends) == len(cu_seqlens_q), f"{name} must have shape (batch_size + 1)"
+        )
     _require(len(cu_seqlens_q) > 1, "batch size must be positive")
     if not (type(max_seqlen_q) is type(max_seqlen_k) is int):
         raise TypeError("max_seqlen_q and max_seqlen_k must be int: a tensor would be waited for")
@@ -45,9 +49,11 @@ def flash_attn_varlen_func(
         raise NotImplementedError("no sliding windows")
     # The kernel reads these on the device: nothing is waited for.
     queries, keys = (_ends(ends, len(x)) for ends, x in ((cu_seqlens_q, q), (cu_seqlens_k, k)))
-    longest = [max(b - a for a, b in zip(ends, ends[1:])) for ends in (queries, keys)]
+    longest = [max(b - a for a, b in pairwise(ends)) for ends in (queries, keys)]
     # It computes as many blocks as it is told: what lies beyond is memory that nobody wrote.
-    _require(longest[0] <= max_seqlen_q, f"a sequence of {longest[0]} queries, max_seqlen_q is {max_seqlen_q}")
+    _require(
+        longest[0] <= max_seqlen_q, f"a sequence of {longest[0]} queries, max_seqlen_q is {max_seqlen_q}"
+    )
     _require(longest[1] <= max_seqlen_k, f"a sequence of {longest[1]} keys, max_seqlen_k is {max_seqlen_k}")
     scale = q.shape[-1] ** -0.5 if softmax_scale is None else softmax_scale
     return attention_by_segments(q.double(), k.double(), v.double(), queries, keys, scale, causal).to(q.dtype)

@@ -268,7 +268,9 @@ def _cast(name: str, *args, **kwargs):
     dtype = torch.get_autocast_dtype("sim") if name in HALF else torch.float32
 
     def cast(value):
-        floats = isinstance(value, torch.Tensor) and value.is_floating_point() and value.dtype != torch.float64
+        floats = (
+            isinstance(value, torch.Tensor) and value.is_floating_point() and value.dtype != torch.float64
+        )
         return value.to(dtype) if floats else value
 
     with torch.autocast("sim", enabled=False):
@@ -311,7 +313,9 @@ def on_device(model: torch.nn.Module) -> torch.nn.Module:
     for module in model.modules():
         for name, p in module._parameters.items():
             if p is not None:
-                module._parameters[name] = moved.setdefault(p, torch.nn.Parameter(Simulated(p.data), p.requires_grad))
+                module._parameters[name] = moved.setdefault(
+                    p, torch.nn.Parameter(Simulated(p.data), p.requires_grad)
+                )
         for name, buffer in module._buffers.items():
             if buffer is not None:
                 module._buffers[name] = Simulated(buffer)

@@ -78,7 +78,10 @@ def sdpa_by_segments(states, segments: list[Segment]) -> torch.Tensor:
     query, key, value = states
     results = []
     for s in segments:
-        own, before = range(s.start, s.start + s.length), range(s.prefix_start, s.prefix_start + s.prefix_length)
+        own, before = (
+            range(s.start, s.start + s.length),
+            range(s.prefix_start, s.prefix_start + s.prefix_length),
+        )
         seen = [*before, *own]
         mask = torch.ones(s.length, len(seen), dtype=torch.bool).tril(len(before))
         q, k, v = query[:, :, list(own)], key[:, :, seen], value[:, :, seen]

@@ -222,7 +222,6 @@ def share_right(model, processor, prompts) -> float:
     return sum(g.responses[0].text.endswith(gold) for g, gold in zip(groups, golds)) / len(golds)
 
 
-
 @pytest.mark.parametrize("packaged", [packaged_tiny, packaged_tiny_moe])
 def test_a_packaged_folder_names_what_transformers_and_vllm_look_for(packaged):
     """4.57's Qwen2.5-VL processor takes Qwen2's tokenizers alone, and vLLM 0.11 asks the decoder's configuration for the class."""
