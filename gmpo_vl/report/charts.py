@@ -15,6 +15,7 @@ Point = tuple[float, float]
 WIDTH, HEIGHT = 360, 190  # of the drawing's own coordinates; the page scales it
 LEFT, RIGHT, TOP, BOTTOM = 40, 12, 10, 22
 MOST_POINTS = 400  # per line; more would only make the page heavy
+_NOTHING = 1e-290  # drawn as 0: the steps of an axis up to it would be no numbers
 SMOOTH_FROM = 80  # points from which a running mean is drawn over the raw line
 
 
@@ -160,7 +161,7 @@ def _x_axis(xs: Sequence[float]) -> tuple[Callable[[float], float], list[float]]
 
 
 def _y_axis(chart: Chart, ys: Sequence[float]) -> tuple[Callable[[float], float], list[float]]:
-    ys = [*ys, *(y for y, _ in chart.limits)]
+    ys = [y if abs(y) > _NOTHING else 0.0 for y in (*ys, *(y for y, _ in chart.limits))]
     low, high = min(ys), max(ys)
     room = HEIGHT - TOP - BOTTOM
     if chart.log and low > 0:
@@ -169,8 +170,9 @@ def _y_axis(chart: Chart, ys: Sequence[float]) -> tuple[Callable[[float], float]
         return lambda y: TOP + room * (1 - (math.log(y) - bottom) / span), log_ticks(low, high)
     if chart.from_zero and low >= 0:
         low = 0.0
-    if high == low:
-        low, high = (low - 0.5, high + 0.5) if low else (0.0, 1.0)
+    if high - low <= 1e-12 * max(abs(high), abs(low)):
+        around = max(0.5, abs(low) / 20)
+        low, high = (low - around, high + around) if low else (0.0, 1.0)
     high += 0.05 * (high - low)
     if low != 0:
         low -= 0.05 * (high - low)

@@ -15,6 +15,7 @@ from simulated import guarded_collectives, on_device, simulated_device
 import gmpo_vl
 from gmpo_vl.config import load_config
 from gmpo_vl.data.diagrams import make_examples
+from gmpo_vl.data.types import Example
 from gmpo_vl.engines.passes import log_probs_by_group, update_policy
 from gmpo_vl.engines.policy import Policy
 from gmpo_vl.engines.proof import prove_sharing
@@ -73,7 +74,20 @@ def a_step(folder, rank, ranks):
     mismatch, old_BT = RolloutMismatch(policy.device), torch.zeros(1, 3, device=policy.device)
     mismatch.add(old_BT, old_BT - 0.5, old_BT == 0)
     drift = torch.tensor([3.0, 6.0], dtype=torch.float64, device=policy.device)
-    return metrics | mismatch.result() | {"kl_to_start": kl_to_start(drift)}
+    metrics |= mismatch.result() | {"kl_to_start": kl_to_start(drift)}
+    return metrics | {"trained ViT": train_the_vit(policy, prompts, rank, config)}
+
+
+def train_the_vit(policy, prompts, rank, config):
+    """No picture on the second rank: it visits the ViT all the same. The gradient's norm there."""
+    visual = policy.model.model.visual.requires_grad_(True)
+    policy.features = None
+    text = encode_prompt(Example("text", "What is 2 + 2?", "4"), policy.processor)
+    groups = groups_of([text] * 4 if rank == 1 else prompts, first=2 * rank)
+    for group in groups:
+        group.old_log_probs = [response.rollout_log_probs_T for response in group.responses]
+    update_policy(policy, torch.optim.SGD(policy.model.parameters(), lr=0.1), groups, config)
+    return float(torch.stack([p.grad.norm() for p in visual.parameters()]).norm())
 
 
 def run_rank(rank, model, folder):
@@ -99,6 +113,9 @@ def test_collectives_take_tensors_of_the_policys_device_alone(tiny_folder, tmp_p
     alone, first, second = (
         json.loads((tmp_path / name).read_text()) for name in ("1_0.json", "2_0.json", "2_1.json")
     )
+    looked, visited = (found["metrics"].pop("trained ViT") for found in (first, second))
+    assert looked > 0
+    assert visited == 0
     assert first == second
     assert alone["metrics"]["actor/grad_norm"] > 0
     assert first["metrics"]["actor/pg_loss"] != alone["metrics"]["actor/pg_loss"]

@@ -14,6 +14,7 @@ from gmpo_vl.data.diagrams import FAMILIES, QUESTIONS, make_diagram, make_exampl
 from gmpo_vl.models.loading import load_model
 from gmpo_vl.models.processing import encode_prompt, load_processor
 from gmpo_vl.models.tiny import SPECIAL_TOKENS, packaged_tiny, save_tiny, save_tiny_text
+from gmpo_vl.models.tiny_moe import packaged_tiny_moe
 from gmpo_vl.rollout.hf import generate
 from gmpo_vl.rollout.types import Sampling
 
@@ -219,3 +220,12 @@ def share_right(model, processor, prompts) -> float:
     groups = generate(model, processor, prompts, Sampling(n=1, max_tokens=32, temperature=0.0))
     golds = [f"\\boxed{{{p.example.answer}}}" for p in prompts]
     return sum(g.responses[0].text.endswith(gold) for g, gold in zip(groups, golds)) / len(golds)
+
+
+@pytest.mark.parametrize("packaged", [packaged_tiny, packaged_tiny_moe])
+def test_a_packaged_folder_names_what_transformers_and_vllm_look_for(packaged):
+    """4.57's Qwen2.5-VL processor takes Qwen2's tokenizers alone, and vLLM 0.11 asks the decoder's configuration for the class."""
+    tokenizer, config = (kind.from_pretrained(packaged()) for kind in (AutoTokenizer, AutoConfig))
+    assert type(tokenizer).__name__ in ("Qwen2Tokenizer", "Qwen2TokenizerFast")
+    assert config.get_text_config().architectures == config.architectures
+    assert config.architectures

@@ -75,6 +75,17 @@ def test_nothing_is_drawn_outside_the_frame(ys, log, stacked, unit):
         assert all(-0.1 <= y <= HEIGHT + 0.1 for y in numbers[1::2])
 
 
+@pytest.mark.parametrize("log", [True, False])
+@pytest.mark.parametrize(
+    "values", [[5e-324], [1e-310, 1e-310], [1e17, 1e17], [1e300], [-1e17], [1.0, 1.0 + 2e-16], [5e-324, 1.0]]
+)
+def test_values_at_the_ends_of_what_floats_hold_are_drawn(values, log):
+    svg = Chart("t", "n", [Series("a", list(enumerate(values)))], log=log, smooth=False).svg()
+    (drawn,) = re.findall(r'<path class="line s0" d="M([^"]*)"', svg)
+    heights = [float(point.split()[1]) for point in drawn.split("L")]
+    assert all(-0.1 <= y <= HEIGHT + 0.1 for y in heights)
+
+
 @given(st.lists(st.tuples(st.floats(-1e6, 1e6), st.floats(0, 1e6)), min_size=1, max_size=900), st.booleans())
 @settings(max_examples=30)
 def test_a_band_lies_in_the_frame_and_around_its_line(values, log):
