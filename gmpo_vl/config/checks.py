@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
@@ -299,6 +300,8 @@ def _path_problems(config: Config, say: Say) -> Iterable[str]:
         path = value_of(config, key)
         if path is not None and not path.strip():
             yield f"{say(key)}: an empty path names nothing; null, or no such line, stands for none"
+        elif path is not None and path.startswith("~") and not _exists(path):
+            yield f"{say(key)}: only a shell knows what ~ is, at the start of a word: {os.path.expanduser(path)}"
         elif path is not None and key in _WRITTEN and key in config.written and not can_be_a_path(path):
             yield f"{say(key)}: no file can be called that: no control characters, at most 255 bytes from / to /"
     for key in _READ:
@@ -333,10 +336,11 @@ def _rest_problems(config: Config, say: Say) -> Iterable[str]:
     betas = config.worker.actor.optim.betas
     if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
         yield f"{say('worker.actor.optim.betas')}: two numbers, each at least 0 and below 1"
-    if not names_a_folder(config.trainer.experiment_name):
+    name = config.trainer.experiment_name
+    if not names_a_folder(name) or any(part.startswith("~") for part in Path(name).parts):
         yield (
             f"{say('trainer.experiment_name')}: a run needs a name, and its folder, runs/NAME, is called after it: no absolute "
-            "path, no `..`, no control characters, at most 255 bytes from / to / (trainer.save_checkpoint_path names any other folder)"
+            "path, no `..` or `~`, no control characters, at most 255 bytes from / to / (trainer.save_checkpoint_path names any other folder)"
         )
     yield from _validation_sampling_problems(config, say)
 

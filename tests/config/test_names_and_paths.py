@@ -50,7 +50,7 @@ def test_every_key_that_is_text_is_asked_so(write):
 
 
 def test_a_saved_name_reads_as_it_was(write, tmp_path):
-    for name in (*READ_OTHERWISE, "~", "null", "2024-01-01"):
+    for name in (*READ_OTHERWISE, "null", "2024-01-01"):
         save_config(load_config(write(), [f'trainer.experiment_name="{name}"']), tmp_path / "saved.yaml")
         assert load_config(tmp_path / "saved.yaml").trainer.experiment_name == name
 
@@ -85,8 +85,23 @@ def test_no_validation_may_be_said_with_nothing(write):
 
 
 @pytest.mark.parametrize(
+    "key", ["trainer.save_checkpoint_path", "trainer.load_checkpoint_path", "data.image_dir"]
+)
+@pytest.mark.parametrize("path", ["~/runs", "~", "~nobody/x"])
+def test_a_home_folder_that_no_shell_has_written_out_is_told(write, monkeypatch, key, path):
+    monkeypatch.setenv("HOME", "/home/somebody")
+    written = {"~/runs": "/home/somebody/runs", "~": "/home/somebody"}.get(path, path)
+    assert f"only a shell knows what ~ is, at the start of a word: {written}" in refusal(
+        write(), f"{key}={path}"
+    )
+
+
+@pytest.mark.parametrize(
     "name",
     [
+        "~",
+        "~x/y",
+        "x/~",
         "a\u202eb",
         "a\u200bb",
         "\u2066x",
