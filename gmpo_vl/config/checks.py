@@ -336,11 +336,10 @@ def _rest_problems(config: Config, say: Say) -> Iterable[str]:
     betas = config.worker.actor.optim.betas
     if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
         yield f"{say('worker.actor.optim.betas')}: two numbers, each at least 0 and below 1"
-    name = config.trainer.experiment_name
-    if not names_a_folder(name) or any(part.startswith("~") for part in Path(name).parts):
+    if not names_a_folder(config.trainer.experiment_name):
         yield (
             f"{say('trainer.experiment_name')}: a run needs a name, and its folder, runs/NAME, is called after it: no absolute "
-            "path, no `..` or `~`, no control characters, at most 255 bytes from / to / (trainer.save_checkpoint_path names any other folder)"
+            "path, no `..`, no control characters, at most 255 bytes from / to / (trainer.save_checkpoint_path names any other folder)"
         )
     yield from _validation_sampling_problems(config, say)
 
