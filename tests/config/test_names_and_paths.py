@@ -87,7 +87,7 @@ def test_no_validation_may_be_said_with_nothing(write):
 @pytest.mark.parametrize(
     "key", ["trainer.save_checkpoint_path", "trainer.load_checkpoint_path", "data.image_dir"]
 )
-@pytest.mark.parametrize("path", ["~/runs", "~/", "~nobody/x"])
+@pytest.mark.parametrize("path", ["~/runs", "~/", "~no_such_user/x"])
 def test_a_home_folder_that_no_shell_has_written_out_is_told(write, monkeypatch, key, path):
     monkeypatch.setenv("HOME", "/home/somebody")
     written = {"~/runs": "/home/somebody/runs", "~/": "/home/somebody/"}.get(path, path)
