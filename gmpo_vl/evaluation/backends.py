@@ -88,7 +88,7 @@ def load_backend(
 def check_backend(choice: BackendChoice, folder: Path) -> None:
     """Raise ValueError for a backend that is unknown, or cannot answer here."""
     if choice.name not in BACKENDS:
-        raise ValueError(f"--backend {choice.name}: it is one of {', '.join(BACKENDS)}")
+        raise ValueError(f"--backend {choice.name}: it is one of {', '.join(BACKENDS)}, auto")
     if choice.tensor_parallel != 1 and (choice.name != "vllm" or choice.tensor_parallel < 1):
         raise ValueError(
             f"--tensor-parallel {choice.tensor_parallel}: how many GPUs share the model, with --backend vllm alone"
