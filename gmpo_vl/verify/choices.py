@@ -174,8 +174,14 @@ def _nearness(option: str, leeway: Leeway, answer: str) -> tuple[int, str]:
         return 1 + same_words(option, answer, ordered=True), outcome
     one, two = ours[0], theirs[0]
     if one.op in ("list", "either"):
-        return 1 + (two.op in ("list", "either") and _in_order(one.args, two.args, leeway)), outcome
-    return 1 + (type_of(option) != "arithmetic"), outcome
+        in_order = one.op == two.op == "either" or (
+            two.op in ("list", "either") and _in_order(one.args, two.args, leeway)
+        )
+        return 1 + in_order, outcome
+    written_out = (
+        type_of(option) == "arithmetic" or "÷" in option or "\\div" in option
+    )  # 12 ÷ 3 is no other form of 4
+    return 1 + (not written_out), outcome
 
 
 def _in_order(ours: tuple, theirs: tuple, leeway: Leeway) -> bool:

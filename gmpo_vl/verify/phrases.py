@@ -22,7 +22,7 @@ _FINAL = re.compile(r"\b(?:final|correct) (?:answer|choice|option)(?: is|:)+ ", 
 
 # --- qualifiers -------------------------------------------------------------------------------------------------------
 _SETS = r"\\mathbb ?\{? ?[RZNQC] ?\}?(?:\^\{?[+*\d]\}?|_\{?[+*>\d]*\}?)?|\\[RZNQ]\b|[ℝℤℕℚℂ]"
-_NAMES = r"[a-zA-Z]\b(?: ?, ?[a-zA-Z]\b){0,4}"
+_NAMES = r"[a-zA-Z]\b(?: ?(?:,|and\b) ?[a-zA-Z]\b){0,4}"
 _MEMBER = rf"{_NAMES} ?\\in ?(?:{_SETS})"
 # What is said of the names: their kind, a set they are from, a bound, or a count that goes on (n = 1, 2, 3, \ldots).
 _KIND = (
@@ -38,14 +38,16 @@ _QUALIFIER = re.compile(
     r"|(?<![ ,;(])[ ,;(]+(?:only|exactly|altogether|in (?:total|all)|(?:is )?(?:the )?only (?:solution|answer|one|value))\)?\.?$",
     re.IGNORECASE,
 )
-_LETTER = re.compile(r"[a-zA-Z]")
+_LETTER = re.compile(r"\b[a-zA-Z]\b")
 _COMMAND = re.compile(r"\\[a-zA-Z]+")
 _LIMITS = re.compile(r"[<>≤≥≠=]|\\(?:le|ge|ne)")
 _QUALIFIED = re.compile(
-    rf"\\forall ?(?:{_MEMBER}|{_NAMES}) ?[,:] ?|(?:all|the|any) (?:functions?|solutions?)(?: of the form)? (?=[a-zA-Z] ?[(=])|only (?=[a-zA-Z] ?=)",
+    rf"(?:\\forall|for (?:all|any|every)) ?(?:{_MEMBER}|{_NAMES}) ?[,:] ?|(?:all|the|any) (?:functions?|solutions?)(?: of the form)? (?=[a-zA-Z] ?[(=])|only (?=[a-zA-Z] ?=)",
     re.IGNORECASE,
 )
-_QUALIFYING = re.compile(r"for|where|with|\\in|∈|only|unctions|olutions|constant|integer|exactly|total|altogether|all")
+_QUALIFYING = re.compile(
+    r"for|where|with|\\in|∈|only|unctions|olutions|constant|integer|exactly|total|altogether|all"
+)
 _SPACES = re.compile(r"(?:\\(?:quad|qquad)(?![a-zA-Z])|\\[,;:! ]|~|\s)+")
 _IDLE = re.compile(
     r"\b(?:in all|for|where|with|all|any|every|each|some|is|are|be|an?|constant|arbitrary|numbers?|only|the|solution|answer|one|value|exactly|altogether|in total)\b"
@@ -113,9 +115,15 @@ _UNSURE = frozenset(
     "possibly probably guess about around approximately roughly nearly almost least most more less fewer greater larger smaller than "
     "over under above below between except but plus minus times twice thrice double triple half third quarter dozen hundred thousand million "
     "billion percent and both one two three four five six seven eight nine ten eleven twelve unknown unclear instead should've "
-    "would've product sum difference square squared cube cubed root reciprocal negative th st nd rd first second power without doubt doubts hope hopes suppose supposes assume assumes "
-    "imagine pretend wish think thinks said says claim claims unlikely likely other another previous next opposite inverse could might may would used base "
-    "rest remaining remainder denominator numerator error nobody few nothing binary rejected excluded extraneous more last old".split()
+    "would've product sum difference square squared cube cubed root reciprocal negative th st nd rd first second power without".split()
+)
+# Besides, in a sentence, where no sum is checked.
+_UNSAID = _UNSURE | frozenset(
+    (
+        "doubt doubts hope hopes suppose supposes assume assumes imagine pretend wish think thinks said says claim claims unlikely likely other "
+        "another previous next opposite inverse could might may would used base rest remaining remainder denominator numerator error nobody few "
+        "nothing binary rejected excluded extraneous last old"
+    ).split()
 )
 _WORD = re.compile(r"[A-Za-z]+(?:'[a-z]+)?")
 _AMOUNT = re.compile(rf"(?<![\w.\\^_/*+=<>(-])(?:\\?\$ ?)?{NUMBER}(?: ?\\?%|°)?(?![\w^_/*+=<>(-])")
@@ -128,7 +136,9 @@ _VERB = re.compile(
     r"(?: (?:exactly|only|just|a total of|a distance of))? ?$|\bby a distance of $",
     re.IGNORECASE,
 )
-_SAID_OF = re.compile(r"((?: [A-Za-z]+){0,4}?)(?: (?:for|in|on|at|to|per|each|left|altogether|of|from|during|with)\b[^.]*)?[.!]?")
+_SAID_OF = re.compile(
+    r"((?: [A-Za-z]+){0,4}?)(?: (?:for|in|on|at|to|per|each|left|altogether|of|from|during|with)\b[^.]*)?[.!]?"
+)
 
 
 def said(text: str) -> str | None:
@@ -143,7 +153,7 @@ def said(text: str) -> str | None:
     if not match or len(led) < 2 or not _VERB.search(before) or _FORMULA.search(before + after):
         return None
     around = _WORD.findall(before + after[match.end(1) :])
-    if not _UNSURE.isdisjoint(word.lower() for word in around):
+    if not _UNSAID.isdisjoint(word.lower() for word in around):
         return None
     counted = (match[1] or "").strip()
     return rf"{amount}\text{{ {counted}}}" if counted else amount

@@ -94,7 +94,11 @@ def _numbers(node: Node) -> Region:
 
 def _interval(node: Node) -> Region | None:
     opening, closing, ends = node.args
-    if len(ends) != 2 or (ends[1] == INFINITY and closing == "]") or (ends[0] == _MINUS_INFINITY and opening == "["):
+    if (
+        len(ends) != 2
+        or (ends[1] == INFINITY and closing == "]")
+        or (ends[0] == _MINUS_INFINITY and opening == "[")
+    ):
         return None
     return _tidy((_piece(ends[0], opening == "(", ends[1], closing == ")"),), "R", strict=True)
 

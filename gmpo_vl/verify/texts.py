@@ -52,7 +52,11 @@ def is_wordy(text: str) -> bool:
 
 def _is_product(letters: str) -> bool:
     """lwh, abc, ut: letters that are no word, so that their order does not matter."""
-    if len(letters) > 4 or not letters.isalpha() or (letters.lower() in _SHORT_WORDS and letters not in _PRODUCTS_TOO):
+    if (
+        len(letters) > 4
+        or not letters.isalpha()
+        or (letters.lower() in _SHORT_WORDS and letters not in _PRODUCTS_TOO)
+    ):
         return False
     neighbours = all(ord(two) - ord(one) == 1 for one, two in pairwise(sorted(letters.lower())))
     return len(letters) < 3 or neighbours or _VOWELS.isdisjoint(letters.lower())

@@ -134,10 +134,10 @@ _MEANINGFUL = frozenset(
         "five six seven eight nine eleven twelve twenty thirty forty fifty sixty seventy eighty ninety is are "
         "was be has equal does but for all any some each sum product difference power squared cubed factorial root "
         "base digit th st nd rd pm am a an wrong correct incorrect answer guess true false unknown negative "
-        "positive reciprocal inverse opposite square cube multiple factor fraction this these"
+        "too many much extra spare positive reciprocal inverse opposite square cube multiple factor fraction this these"
     ).split()
 )
-_IRREGULAR = frozenset("men women children mice geese teeth feet fish sheep dice data vertices".split())
+IRREGULAR = frozenset("men women children mice geese teeth feet fish sheep dice data vertices".split())
 
 
 def unit_of(word: str, as_text: bool) -> str | None:
@@ -235,6 +235,12 @@ def _unit_run(tokens: list[Token], i: int) -> tuple[str, int]:
             sign, i = -1, i + 1
             continue
         if (
+            powers and low == "per" and _plain_words(tokens, i + 1, 1) == i + 2 == len(tokens)
+        ):  # 12 dollars per ticket
+            powers[tokens[i + 1].text.lower().rstrip("s")] = -1
+            i += 2
+            break
+        if (
             powers
             and token.text in ("*", ".")
             and i + 1 < len(tokens)
@@ -279,7 +285,7 @@ def _noun_run(tokens: list[Token], i: int) -> tuple[str, int]:
     if not i < of <= end or not closed:
         return "", i
     last = tokens[of - 1].text.lower()
-    counted = last.endswith("s") or last in _IRREGULAR or tokens[i - 1].text == "1"
+    counted = last.endswith("s") or last in IRREGULAR or tokens[i - 1].text == "1"
     return (last.rstrip("s"), end) if counted else ("", i)
 
 

@@ -62,6 +62,8 @@ def judge_value(alternative: str, kind: str, leeway: Leeway, answer: str) -> str
         return "different"  # 3:01 is no ratio
     if is_range(alternative, answer):
         return _judge_range(alternative, leeway, answer)
+    if alternative[0] == "[" and alternative.count(",") > 1 and _same_row(alternative, answer):
+        return "equal"
     (ours, condition), (theirs, other) = parted(alternative), parted(answer)
     if kind == "text" and ours != alternative:  # f(x) = 2x for all x
         kind = type_of(ours)
@@ -71,7 +73,9 @@ def judge_value(alternative: str, kind: str, leeway: Leeway, answer: str) -> str
         return "equal" if same_text or _same_row(alternative, answer) else "different"
     if is_turned(alternative, answer):
         return "different"
-    if (condition and other and condition != other) or (ours != alternative and not condition and limits(other)):
+    if (condition and other and condition != other) or (
+        ours != alternative and not condition and limits(other)
+    ):
         return "different"
     return _judge_trees(ours, leeway, theirs)
 
