@@ -28,7 +28,6 @@ from gmpo_vl.verify.tree import (
     contains,
     functions,
     is_name,
-    substituted,
     symbols,
 )
 from gmpo_vl.verify.vectors import aligned

@@ -38,6 +38,7 @@ _QUALIFIER = re.compile(
     r"|(?<![ ,;(])[ ,;(]+(?:only|exactly|altogether|in (?:total|all)|(?:is )?(?:the )?only (?:solution|answer|one|value))\)?\.?$",
     re.IGNORECASE,
 )
+_SOME = re.compile(r"some ([a-z])\b(?! ?\\in)")
 _LETTER = re.compile(r"\b[a-zA-Z]\b")
 _COMMAND = re.compile(r"\\[a-zA-Z]+")
 _LIMITS = re.compile(r"[<>≤≥≠=]|\\(?:le|ge|ne)")
@@ -68,6 +69,10 @@ def parted(text: str) -> tuple[str, str]:
     if not after or after.start() == 0 or _ELSE.search(after[0]):
         return text, ""
     head, condition = flat[: after.start()].strip(" ,;"), _plain(after[0])
+    if (
+        some := _SOME.search(after[0])
+    ) and f"({some[1]})" in head:  # a function is given for all its arguments
+        return text, ""
     names = _LETTER.findall(after[1] or after[2] or after[3] or "")
     if condition and (not set(names) <= {*_COMMAND.sub("", head)} or _narrows(head, condition)):
         return text, ""

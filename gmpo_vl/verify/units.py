@@ -235,12 +235,6 @@ def _unit_run(tokens: list[Token], i: int) -> tuple[str, int]:
             sign, i = -1, i + 1
             continue
         if (
-            powers and low == "per" and _plain_words(tokens, i + 1, 1) == i + 2 == len(tokens)
-        ):  # 12 dollars per ticket
-            powers[tokens[i + 1].text.lower().rstrip("s")] = -1
-            i += 2
-            break
-        if (
             powers
             and token.text in ("*", ".")
             and i + 1 < len(tokens)
@@ -260,10 +254,19 @@ def _unit_run(tokens: list[Token], i: int) -> tuple[str, int]:
         power = 1
     if not powers:
         return "", start
-    if i < len(tokens) and ((tokens[i].text == "." and i + 1 == len(tokens)) or tokens[i].text in _EXTENTS):
-        i += 1
+    i = _after_unit(tokens, i, powers)
     named = {unit: p for unit, p in powers.items() if unit and p}
     return "*".join(f"{unit}^{p}" for unit, p in sorted(named.items())), i
+
+
+def _after_unit(tokens: list[Token], i: int, powers: dict[str, int]) -> int:
+    """The position after what may follow a unit: a full stop, an extent (6 inches tall), or a noun (12 dollars per ticket)."""
+    if i >= len(tokens):
+        return i
+    if tokens[i].text == "per" and _plain_words(tokens, i + 1, 1) == i + 2 == len(tokens):
+        powers[tokens[i + 1].text.lower().rstrip("s")] = -1
+        return i + 2
+    return i + ((tokens[i].text == "." and i + 1 == len(tokens)) or tokens[i].text in _EXTENTS)
 
 
 def _noun_run(tokens: list[Token], i: int) -> tuple[str, int]:
