@@ -44,7 +44,7 @@ _HAS_LETTER = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]")
 _LONG_WORD = re.compile(r"[a-zA-Z]{4}")  # among short ones, which may be symbols: 6 red apples
 _SYMBOLS = re.compile(r"\b(?!of\b)[a-zA-Z]{1,2}\b")
 _FIRST = re.compile(r"[A-Za-z]+")
-_LETTER = re.compile(r"(.*(?:[\d})]|\\pi))\s*([mgshLNJWV])(\^\d|\^\{\d\})?", re.DOTALL)
+_LETTER = re.compile(r"(.*[\d})])\s*([mgshLNJWV])(\^\d|\^\{\d\})?", re.DOTALL)
 _METRES = re.compile(r"(?!.*frac)(.*(?:[\d})]|\\pi))\s*(m)(\^\d|\^\{\d\})?", re.DOTALL)
 _SIGN = re.compile(
     r"(?:(negative|minus)\s+(?=[\d.a-z\\(])|(?:positive|plus)\s+(?=\d)|\\text\s*\{\s*(?:(negative|minus)|positive|plus)\s*\}\s*(?=\d))",
@@ -129,7 +129,7 @@ def counted(text: str) -> str | None:
         worded = _LONG_WORD.search(match[2]) and not _SYMBOLS.search(match[2])
         if len(first) > 3 or worded or first in IRREGULAR or unit_of(first, True) is not None:
             return rf"{match[1]}\text{{ {match[2]}}}"
-    return _with_letter(_LETTER.fullmatch(text))
+    return _with_letter(_LETTER.fullmatch(text)) if "\\" not in text else None  # \\frac12 m is no length
 
 
 def metres(text: str) -> str | None:

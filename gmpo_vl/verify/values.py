@@ -38,7 +38,7 @@ _NUMBER_WORDS = {
 }
 _DIGIT = re.compile(r"\d")
 _ROW = re.compile(r"[\s,;()\[\]]+")
-_OF_VARIABLE = re.compile(r"([a-zA-Z])\(([a-zA-Z])\)=")
+_OF_VARIABLE = re.compile(r"([a-zA-Z])\(([k-z])\)=")  # P(A) and f(a) are values
 _SEVERAL = ("list", "either", "set")
 
 
