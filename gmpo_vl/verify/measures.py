@@ -129,7 +129,13 @@ def counted(text: str) -> str | None:
         worded = _LONG_WORD.search(match[2]) and not _SYMBOLS.search(match[2])
         if len(first) > 3 or worded or first in IRREGULAR or unit_of(first, True) is not None:
             return rf"{match[1]}\text{{ {match[2]}}}"
-    return _with_letter(_LETTER.fullmatch(text)) if "\\" not in text else None  # \\frac12 m is no length
+    if "\\" in text:  # \\frac12 m and 2\\pi h are products, 5\\sqrt{3} m is a length
+        return (
+            _with_letter(_METRES.fullmatch(text))
+            if "sqrt" in text and "pi" not in text and " m" in text
+            else None
+        )
+    return _with_letter(_LETTER.fullmatch(text))
 
 
 def metres(text: str) -> str | None:
