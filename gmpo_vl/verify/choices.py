@@ -24,7 +24,7 @@ from gmpo_vl.verify.values import CHOICE, is_letter, judge_value, trees, type_of
 
 _OR = re.compile(r" or ")
 _JOINT = re.compile(r"\b(?:and|or)\b")
-_VALUE_AND_LETTER = re.compile(r"([^,]*\S[^,]*), ?\(?([A-Z])\)?")
+_VALUE_AND_LETTER = re.compile(r"([^,]+), ?\(?([A-Z])\)?")
 _MAX_PARTS = 4
 _LETTER_ALONE = len("(C)")
 _ALIKE = 4  # see _nearness
@@ -130,7 +130,7 @@ def _can_be_text(found: Named) -> bool:
 def _said_twice(choice: Choice, leeway: Leeway, answer: str) -> bool:
     """`640 or (C)`, `640, C`: every part is right."""
     parts = _OR.split(plain(answer))
-    if len(parts) == 1 and (value := _VALUE_AND_LETTER.fullmatch(parts[0])):
+    if len(parts) == 1 and "," in parts[0] and (value := _VALUE_AND_LETTER.fullmatch(parts[0])):
         parts = [value[1], value[2]]
     return 1 < len(parts) <= _MAX_PARTS and all(
         judge_choice(choice, leeway, part) == "equal" for part in parts
@@ -165,7 +165,7 @@ def _nearness(option: str, leeway: Leeway, answer: str) -> tuple[int, str]:
     outcome = judge_value(option, kind, leeway, answer)
     if outcome != "equal":
         return 0, outcome
-    if {*_JOINT.findall(option)} ^ {*_JOINT.findall(answer)} == {"and", "or"}:
+    if "or" in option + answer and {*_JOINT.findall(option)} ^ {*_JOINT.findall(answer)} == {"and", "or"}:
         return 1, outcome  # x or y is not x and y
     ours, theirs = trees(option)[:1], trees(answer)[:1]
     if ours and ours == theirs:

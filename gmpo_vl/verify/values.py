@@ -278,7 +278,7 @@ def _more_trees(text: str) -> tuple[Node, ...]:
     plain = without_lead(clean)
     if plain != clean and (led := trees(plain)):
         return found + led
-    if (number := said(clean)) and (read := trees(number)[:1]):
+    if (number := said(plain)) and (read := trees(number)[:1]):
         return found + read
     return found + tuple(_worked_out(clean))
 
