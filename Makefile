@@ -33,7 +33,7 @@ test-t4: setup-t4
 # The EasyR1 engine on a CPU, against a checkout of EasyR1 (commit b44b311), which stays as it is: no byte code is written.
 test-easyr1: setup-easyr1
 	@test -d "$(EASYR1_HOME)/verl" || { echo "make test-easyr1 EASYR1_HOME=FOLDER: a checkout of EasyR1 at commit b44b311"; exit 2; }
-	$(EASYR1_PATH) $(VENV_EASYR1)/bin/python -m pytest tests/easyr1 $(ARGS)
+	$(EASYR1_PATH) $(VENV_EASYR1)/bin/python -m pytest tests/easyr1 tests/evaluation/test_backends.py tests/verify/test_robust.py $(ARGS)
 
 # The same on real vLLM 0.11 and EasyR1's own weight sync. Not part of continuous integration: on two busy cores it takes half an hour.
 test-vllm: setup-vllm

@@ -24,7 +24,7 @@ from gmpo_vl.verify.values import CHOICE, is_letter, judge_value, trees, type_of
 
 _OR = re.compile(r" or ")
 _JOINT = re.compile(r"\b(?:and|or)\b")
-_VALUE_AND_LETTER = re.compile(r"([^,]*\S[^,]*), ?\(?([A-Z])\)?")
+_VALUE_AND_LETTER = re.compile(r"([^,]+), ?\(?([A-Z])\)?")
 _MAX_PARTS = 4
 _LETTER_ALONE = len("(C)")
 _ALIKE = 4  # see _nearness
@@ -130,7 +130,7 @@ def _can_be_text(found: Named) -> bool:
 def _said_twice(choice: Choice, leeway: Leeway, answer: str) -> bool:
     """`640 or (C)`, `640, C`: every part is right."""
     parts = _OR.split(plain(answer))
-    if len(parts) == 1 and (value := _VALUE_AND_LETTER.fullmatch(parts[0])):
+    if len(parts) == 1 and "," in parts[0] and (value := _VALUE_AND_LETTER.fullmatch(parts[0])):
         parts = [value[1], value[2]]
     return 1 < len(parts) <= _MAX_PARTS and all(
         judge_choice(choice, leeway, part) == "equal" for part in parts
@@ -165,7 +165,7 @@ def _nearness(option: str, leeway: Leeway, answer: str) -> tuple[int, str]:
     outcome = judge_value(option, kind, leeway, answer)
     if outcome != "equal":
         return 0, outcome
-    if {*_JOINT.findall(option)} ^ {*_JOINT.findall(answer)} == {"and", "or"}:
+    if "or" in option + answer and {*_JOINT.findall(option)} ^ {*_JOINT.findall(answer)} == {"and", "or"}:
         return 1, outcome  # x or y is not x and y
     ours, theirs = trees(option)[:1], trees(answer)[:1]
     if ours and ours == theirs:
@@ -174,8 +174,14 @@ def _nearness(option: str, leeway: Leeway, answer: str) -> tuple[int, str]:
         return 1 + same_words(option, answer, ordered=True), outcome
     one, two = ours[0], theirs[0]
     if one.op in ("list", "either"):
-        return 1 + (two.op in ("list", "either") and _in_order(one.args, two.args, leeway)), outcome
-    return 1 + (type_of(option) != "arithmetic"), outcome
+        in_order = one.op == two.op == "either" or (
+            two.op in ("list", "either") and _in_order(one.args, two.args, leeway)
+        )
+        return 1 + in_order, outcome
+    written_out = (
+        type_of(option) == "arithmetic" or "÷" in option or "\\div" in option
+    )  # 12 ÷ 3 is no other form of 4
+    return 1 + (not written_out), outcome
 
 
 def _in_order(ours: tuple, theirs: tuple, leeway: Leeway) -> bool:

@@ -9,7 +9,7 @@ import re
 from functools import lru_cache
 
 from gmpo_vl.verify.scales import conversion
-from gmpo_vl.verify.units import unit_of
+from gmpo_vl.verify.units import IRREGULAR, unit_of
 
 _CHINESE = {
     "毫米": "mm", "厘米": "cm", "分米": "dm", "千米": "km", "公里": "km", "海里": "nauticalmiles", "米": "meters", "毫克": "mg", "千克": "kg",
@@ -42,8 +42,9 @@ _COUNTED = re.compile(rf"((?:\\?\$\s*)?{NUMBER}) ({_RAISED_WORD}(?: ?[ /] ?{_RAI
 _UNIT_LIKE = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2}|\d ?\{[a-zA-Z]|'|\d \d|\d\s*[a-zA-Z]\b|degree")
 _HAS_LETTER = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]")
 _LONG_WORD = re.compile(r"[a-zA-Z]{4}")  # among short ones, which may be symbols: 6 red apples
+_SYMBOLS = re.compile(r"\b(?!of\b)[a-zA-Z]{1,2}\b")
 _FIRST = re.compile(r"[A-Za-z]+")
-_LETTER = re.compile(r"(.*(?:[\d})]|\\pi))\s*([mgshLNJWV])(\^\d|\^\{\d\})?", re.DOTALL)
+_LETTER = re.compile(r"(.*[\d})])\s*([mgshLNJWV])(\^\d|\^\{\d\})?", re.DOTALL)
 _METRES = re.compile(r"(?!.*frac)(.*(?:[\d})]|\\pi))\s*(m)(\^\d|\^\{\d\})?", re.DOTALL)
 _SIGN = re.compile(
     r"(?:(negative|minus)\s+(?=[\d.a-z\\(])|(?:positive|plus)\s+(?=\d)|\\text\s*\{\s*(?:(negative|minus)|positive|plus)\s*\}\s*(?=\d))",
@@ -74,8 +75,8 @@ def spelled(text: str) -> str:
         return match[1]
     if match := _GROUP.fullmatch(text):
         return rf"{match[1]}\text{{ {match[2]}}}{match[3] or ''}"
-    if "frac" in text and (match := _FRACTION.fullmatch(text)):
-        over, under = (_GROUPED_TEXT.sub(r"\1", part).strip() for part in match.group(2, 3))
+    if "frac" in text and (match := _FRACTION.fullmatch(_GROUPED_TEXT.sub(r"\1", text))):
+        over, under = match[2].strip(), match[3].strip()
         if unit_of(over, True) and unit_of(under, True):
             return rf"{match[1]}\text{{ {over}/{under}}}"
     flat = (_GROUPED_TEXT.sub(r" \1 ", text) if "\\" in text else text).strip()
@@ -125,8 +126,15 @@ def counted(text: str) -> str | None:
         return None
     if match := _COUNTED.fullmatch(text):
         first = _FIRST.match(match[2])[0]  # pyright: ignore[reportOptionalSubscript]
-        if len(first) > 3 or _LONG_WORD.search(match[2]) or unit_of(first, True) is not None:
+        worded = _LONG_WORD.search(match[2]) and not _SYMBOLS.search(match[2])
+        if len(first) > 3 or worded or first in IRREGULAR or unit_of(first, True) is not None:
             return rf"{match[1]}\text{{ {match[2]}}}"
+    if "\\" in text:  # \\frac12 m and 2\\pi h are products, 5\\sqrt{3} m is a length
+        return (
+            _with_letter(_METRES.fullmatch(text))
+            if "sqrt" in text and "pi" not in text and " m" in text
+            else None
+        )
     return _with_letter(_LETTER.fullmatch(text))
 
 

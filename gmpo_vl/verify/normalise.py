@@ -52,7 +52,7 @@ _RAISED = re.compile(f"[{''.join(_SUPERSCRIPTS)}]+")
 _LOWERED = re.compile(f"[{''.join(_SUBSCRIPTS)}]+")
 _THOUSANDS_BRACE = re.compile(r"(?<=\d)\{,\}(?=\d{3}(?!\d))")
 _THOUSANDS_GROUP = re.compile(r"(?<!\\)\{(-?\d{1,3}(?:,\d{3})+)\}")
-_THOUSANDS_THIN = re.compile(r"(?<=\d)(?:,\s*\\!|\\!,|\\,)\s*(?=\d{3}(?!\d))")
+_THOUSANDS_THIN = re.compile(r"(?<=\d)(?:,\s*\\!|\\!,|\\[,;])\s*(?=\d{3}(?!\d))")
 
 
 @lru_cache(maxsize=20_000)

@@ -22,7 +22,7 @@ _FINAL = re.compile(r"\b(?:final|correct) (?:answer|choice|option)(?: is|:)+ ", 
 
 # --- qualifiers -------------------------------------------------------------------------------------------------------
 _SETS = r"\\mathbb ?\{? ?[RZNQC] ?\}?(?:\^\{?[+*\d]\}?|_\{?[+*>\d]*\}?)?|\\[RZNQ]\b|[ℝℤℕℚℂ]"
-_NAMES = r"[a-zA-Z]\b(?: ?, ?[a-zA-Z]\b){0,4}"
+_NAMES = r"[a-zA-Z]\b(?: ?(?:,|and\b) ?[a-zA-Z]\b){0,4}"
 _MEMBER = rf"{_NAMES} ?\\in ?(?:{_SETS})"
 # What is said of the names: their kind, a set they are from, a bound, or a count that goes on (n = 1, 2, 3, \ldots).
 _KIND = (
@@ -38,11 +38,12 @@ _QUALIFIER = re.compile(
     r"|(?<![ ,;(])[ ,;(]+(?:only|exactly|altogether|in (?:total|all)|(?:is )?(?:the )?only (?:solution|answer|one|value))\)?\.?$",
     re.IGNORECASE,
 )
-_LETTER = re.compile(r"[a-zA-Z]")
+_SOME = re.compile(r"some ([a-z])\b(?! ?\\in)")
+_LETTER = re.compile(r"\b[a-zA-Z]\b")
 _COMMAND = re.compile(r"\\[a-zA-Z]+")
 _LIMITS = re.compile(r"[<>≤≥≠=]|\\(?:le|ge|ne)")
 _QUALIFIED = re.compile(
-    rf"\\forall ?(?:{_MEMBER}|{_NAMES}) ?[,:] ?|(?:all|the|any) (?:functions?|solutions?)(?: of the form)? (?=[a-zA-Z] ?[(=])|only (?=[a-zA-Z] ?=)",
+    rf"(?:\\forall|for (?:all|any|every)) ?(?:{_MEMBER}|{_NAMES}) ?[,:] ?|(?:all|the|any) (?:functions?|solutions?)(?: of the form)? (?=[a-zA-Z] ?[(=])|only (?=[a-zA-Z] ?=)",
     re.IGNORECASE,
 )
 _QUALIFYING = re.compile(
@@ -68,6 +69,10 @@ def parted(text: str) -> tuple[str, str]:
     if not after or after.start() == 0 or _ELSE.search(after[0]):
         return text, ""
     head, condition = flat[: after.start()].strip(" ,;"), _plain(after[0])
+    if (
+        some := _SOME.search(after[0])
+    ) and f"({some[1]})" in head:  # a function is given for all its arguments
+        return text, ""
     names = _LETTER.findall(after[1] or after[2] or after[3] or "")
     if condition and (not set(names) <= {*_COMMAND.sub("", head)} or _narrows(head, condition)):
         return text, ""
@@ -115,9 +120,15 @@ _UNSURE = frozenset(
     "possibly probably guess about around approximately roughly nearly almost least most more less fewer greater larger smaller than "
     "over under above below between except but plus minus times twice thrice double triple half third quarter dozen hundred thousand million "
     "billion percent and both one two three four five six seven eight nine ten eleven twelve unknown unclear instead should've "
-    "would've product sum difference square squared cube cubed root reciprocal negative th st nd rd first second power without doubt doubts hope hopes suppose supposes assume assumes "
-    "imagine pretend wish think thinks said says claim claims unlikely likely other another previous next opposite inverse could might may would used base "
-    "rest remaining remainder denominator numerator error nobody few nothing binary rejected excluded extraneous more last old".split()
+    "would've product sum difference square squared cube cubed root reciprocal negative th st nd rd first second power without".split()
+)
+# Besides, in a sentence, where no sum is checked.
+_UNSAID = _UNSURE | frozenset(
+    (
+        "doubt doubts hope hopes suppose supposes assume assumes imagine pretend wish think thinks said says claim claims unlikely likely other "
+        "another previous next opposite inverse could might may would used base rest remaining remainder denominator numerator error nobody few "
+        "nothing binary rejected excluded extraneous last old"
+    ).split()
 )
 _WORD = re.compile(r"[A-Za-z]+(?:'[a-z]+)?")
 _AMOUNT = re.compile(rf"(?<![\w.\\^_/*+=<>(-])(?:\\?\$ ?)?{NUMBER}(?: ?\\?%|°)?(?![\w^_/*+=<>(-])")
@@ -147,7 +158,7 @@ def said(text: str) -> str | None:
     if not match or len(led) < 2 or not _VERB.search(before) or _FORMULA.search(before + after):
         return None
     around = _WORD.findall(before + after[match.end(1) :])
-    if not _UNSURE.isdisjoint(word.lower() for word in around):
+    if not _UNSAID.isdisjoint(word.lower() for word in around):
         return None
     counted = (match[1] or "").strip()
     return rf"{amount}\text{{ {counted}}}" if counted else amount

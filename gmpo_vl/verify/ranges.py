@@ -42,12 +42,13 @@ def is_range(gold: str, answer: str) -> bool:
 
 
 class Time(NamedTuple):
-    """half: "a", "p", or "" where it is not said; an hour past 12 says it."""
+    """half: "a", "p", or "" where it is not said; an hour past 12 says it (of_day)."""
 
     hour: int
     minute: int
     half: str
     spelled: bool
+    of_day: bool = False
 
 
 @lru_cache(maxsize=20_000)
@@ -58,9 +59,9 @@ def time_of_day(text: str) -> Time | None:
         return None
     hour, minute = int(match[1]), int(match[2] or 0)
     half = {"morning": "a", "afternoon": "p", "evening": "p"}.get(match[5] or "", match[3] or "")
-    if hour > 12 or hour == 0:
+    if of_day := hour > 12 or hour == 0:
         half, hour = ("p" if 12 < hour < 24 else "a"), hour % 12 or 12
-    return Time(hour, minute, half, bool(match[2] or match[3] or match[4] or match[5]))
+    return Time(hour, minute, half, bool(match[2] or match[3] or match[4] or match[5]), of_day)
 
 
 def same_time(gold: str, answer: str) -> bool:
@@ -71,6 +72,8 @@ def same_time(gold: str, answer: str) -> bool:
         return False
     ours, theirs = time_of_day(gold), time_of_day(answer)
     if not ours or not theirs or not (theirs.spelled and (ours.spelled or ours.minute == 0)):
+        return False
+    if theirs.of_day and not ours.half:  # 20:15 is no 8:15, though 8:15 pm may be
         return False
     return ours[:2] == theirs[:2] and ours.half in ("", theirs.half)
 

@@ -131,7 +131,7 @@ def _either(node: Node) -> Region | None:
 
 
 def _every(node: Node) -> Region | None:
-    r"""`x > 1 and x < 4`; `x \in \mathbb{R}, x \ne 1`; `x \ne 1, 2`. A comma alone joins nothing else."""
+    r"""`x > 1 and x < 4`; `x \in \mathbb{R}, x \ne 1`; `x > 2, x \ne 3`; `x \ne 1, 2`. A comma alone joins nothing else."""
     first, *others = node.args
     if node.op == "list":
         signs = {item.args[0] for item in node.args if item.op == "rel"}
@@ -140,7 +140,9 @@ def _every(node: Node) -> Region | None:
                 item if item.op == "rel" else Node("rel", (("ne",), (first.args[1][0], item)))
                 for item in others
             ]
-        elif first.args[0] != ("in",) or not all(item.op == "rel" for item in others):
+        elif any(item.op != "rel" for item in others) or (
+            first.args[0] != ("in",) and any(item.args[0] != ("ne",) for item in others)
+        ):
             return None
     return _joined((first, *others), _both)
 

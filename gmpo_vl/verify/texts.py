@@ -19,7 +19,7 @@ _SHORT_WORDS = frozenset(
     "oz pc phd pdf ph php pr pt pvc rd rpm sw se ssw nnw sms sql tb tv tx uk un usb usa utc vcr vip vp vs vt xl xml cpr cst gmt mst pst "
     "ne sse nne ene ese wnw wsw bbc nbc cbs gps html http jpg mp nba nfl nhl mlb".split()
 )
-_PRODUCTS_TOO = frozenset("cd ct ms mr mt nm pr pt rd sr st vt".split())  # in small letters rather symbols
+_PRODUCTS_TOO = frozenset("cd ct ma ms mr mt nm pr pt rd sr st vt".split())  # in small letters rather symbols
 _SAME_WORDS = {"solutions": "solution", "exists": "exist", "roots": "root", "info": "information"}
 _SAME_PHRASES = {
     "infinite": ["infinitely", "many"], "infinitely many solution": ["infinitely", "many"], "infinite solution": ["infinitely", "many"],
@@ -82,6 +82,12 @@ def _words(text: str) -> tuple[str, ...]:
 
 def same_words(gold: str, answer: str, ordered: bool = False) -> bool:
     """The same words in the same order; letters that name options (A, C and F) in any order, unless `ordered`."""
+    if (
+        len(answer) < 5
+        and answer.isalpha()
+        and answer not in (gold, answer.lower(), answer.upper(), answer.title())
+    ):
+        return False  # BIl is no BIL
     ours, theirs = _words(gold), _words(answer)
     if (
         not ordered

@@ -134,10 +134,10 @@ _MEANINGFUL = frozenset(
         "five six seven eight nine eleven twelve twenty thirty forty fifty sixty seventy eighty ninety is are "
         "was be has equal does but for all any some each sum product difference power squared cubed factorial root "
         "base digit th st nd rd pm am a an wrong correct incorrect answer guess true false unknown negative "
-        "positive reciprocal inverse opposite square cube multiple factor fraction this these"
+        "too many much extra spare positive reciprocal inverse opposite square cube multiple factor fraction this these"
     ).split()
 )
-_IRREGULAR = frozenset("men women children mice geese teeth feet fish sheep dice data vertices".split())
+IRREGULAR = frozenset("men women children mice geese teeth feet fish sheep dice data vertices".split())
 
 
 def unit_of(word: str, as_text: bool) -> str | None:
@@ -254,10 +254,19 @@ def _unit_run(tokens: list[Token], i: int) -> tuple[str, int]:
         power = 1
     if not powers:
         return "", start
-    if i < len(tokens) and ((tokens[i].text == "." and i + 1 == len(tokens)) or tokens[i].text in _EXTENTS):
-        i += 1
+    i = _after_unit(tokens, i, powers)
     named = {unit: p for unit, p in powers.items() if unit and p}
     return "*".join(f"{unit}^{p}" for unit, p in sorted(named.items())), i
+
+
+def _after_unit(tokens: list[Token], i: int, powers: dict[str, int]) -> int:
+    """The position after what may follow a unit: a full stop, an extent (6 inches tall), or a noun (12 dollars per ticket)."""
+    if i >= len(tokens):
+        return i
+    if tokens[i].text == "per" and _plain_words(tokens, i + 1, 1) == i + 2 == len(tokens):
+        powers[tokens[i + 1].text.lower().rstrip("s")] = -1
+        return i + 2
+    return i + ((tokens[i].text == "." and i + 1 == len(tokens)) or tokens[i].text in _EXTENTS)
 
 
 def _noun_run(tokens: list[Token], i: int) -> tuple[str, int]:
@@ -279,7 +288,7 @@ def _noun_run(tokens: list[Token], i: int) -> tuple[str, int]:
     if not i < of <= end or not closed:
         return "", i
     last = tokens[of - 1].text.lower()
-    counted = last.endswith("s") or last in _IRREGULAR or tokens[i - 1].text == "1"
+    counted = last.endswith("s") or last in IRREGULAR or tokens[i - 1].text == "1"
     return (last.rstrip("s"), end) if counted else ("", i)
 
 

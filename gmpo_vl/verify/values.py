@@ -38,7 +38,7 @@ _NUMBER_WORDS = {
 }
 _DIGIT = re.compile(r"\d")
 _ROW = re.compile(r"[\s,;()\[\]]+")
-_OF_VARIABLE = re.compile(r"([a-zA-Z])\(([a-zA-Z])\)=")
+_OF_VARIABLE = re.compile(r"([a-zA-Z])\(([k-z])\)=")  # P(A) and f(a) are values
 _SEVERAL = ("list", "either", "set")
 
 
@@ -62,6 +62,8 @@ def judge_value(alternative: str, kind: str, leeway: Leeway, answer: str) -> str
         return "different"  # 3:01 is no ratio
     if is_range(alternative, answer):
         return _judge_range(alternative, leeway, answer)
+    if alternative[0] == "[" and alternative.count(",") > 1 and _same_row(alternative, answer):
+        return "equal"
     (ours, condition), (theirs, other) = parted(alternative), parted(answer)
     if kind == "text" and ours != alternative:  # f(x) = 2x for all x
         kind = type_of(ours)
@@ -276,7 +278,7 @@ def _more_trees(text: str) -> tuple[Node, ...]:
     plain = without_lead(clean)
     if plain != clean and (led := trees(plain)):
         return found + led
-    if (number := said(clean)) and (read := trees(number)[:1]):
+    if (number := said(plain)) and (read := trees(number)[:1]):
         return found + read
     return found + tuple(_worked_out(clean))
 

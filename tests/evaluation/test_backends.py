@@ -20,7 +20,7 @@ def arguments(tiny, diagrams, small_protocol):
 
 @pytest.fixture(scope="module")
 def cluster():
-    ray = pytest.importorskip("ray", reason="needs ray, which comes with EasyR1's packages (make test-t4)")
+    ray = pytest.importorskip("ray", reason="needs ray, which comes with EasyR1's packages (make test-easyr1)")
     threads = {"env_vars": {"OMP_NUM_THREADS": "1"}}
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env=threads)
     yield
@@ -42,8 +42,7 @@ def test_two_ray_actors_give_the_same_bytes_and_go_on_after_a_kill(
 
     with monkeypatch.context() as patched:
         patched.setattr(run.EvaluationFolder, "receive", receive)
-        with pytest.raises(KeyboardInterrupt):
-            gmpo_vl(*arguments, "--out", tmp_path / "actors", "--ray", 2)
+        assert "gmpo-vl: stopped" in gmpo_vl(*arguments, "--out", tmp_path / "actors", "--ray", 2, code=130)
     name = "small+data=test"
     assert len(list((tmp_path / "actors" / name / "chunks").glob("*.jsonl"))) == 2
     gmpo_vl(*arguments, "--out", tmp_path / "actors", "--ray", 2)
