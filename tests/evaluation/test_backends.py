@@ -20,7 +20,9 @@ def arguments(tiny, diagrams, small_protocol):
 
 @pytest.fixture(scope="module")
 def cluster():
-    ray = pytest.importorskip("ray", reason="needs ray, which comes with EasyR1's packages (make test-easyr1)")
+    ray = pytest.importorskip(
+        "ray", reason="needs ray, which comes with EasyR1's packages (make test-easyr1)"
+    )
     threads = {"env_vars": {"OMP_NUM_THREADS": "1"}}
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env=threads)
     yield

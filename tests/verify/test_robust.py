@@ -170,7 +170,9 @@ def test_threads_and_forks_give_the_same_verdicts():
 
 
 def test_a_ray_actor_gives_the_same_verdicts():
-    ray = pytest.importorskip("ray", reason="needs ray, which comes with EasyR1's packages (make test-easyr1)")
+    ray = pytest.importorskip(
+        "ray", reason="needs ray, which comes with EasyR1's packages (make test-easyr1)"
+    )
 
     class Judge:
         def outcomes(self) -> list[str]:
