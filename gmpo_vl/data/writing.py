@@ -103,7 +103,7 @@ def _move(out: Path) -> None:
     files, replaces, found = _planned(out)
     for name in [*reversed(files), *replaces]:
         if name not in files or (folder / name).exists():  # otherwise the new one is in its place
-            _make_way(out / name, found.get(name))
+            _make_way(out / name, _stamp(out / name) if found is None else found.get(name))
     for name in files:
         if (folder / name).exists():
             os.replace(folder / name, out / name)
@@ -127,17 +127,17 @@ def _stamp(path: Path) -> list[int] | None:
     return [found.st_ino, found.st_size, found.st_mtime_ns]
 
 
-def _planned(out: Path) -> tuple[list[str], list[str], dict[str, Any]]:
-    """(files, replaces, found) of the plan. Raises DataError for one that no killed process has left, before anything is touched."""
+def _planned(out: Path) -> tuple[list[str], list[str], dict[str, Any] | None]:
+    """(files, replaces, found) of the plan; earlier versions wrote no `found`. Raises DataError for one that no killed process has left, before anything is touched."""
     path = out / UNFINISHED / _PLAN
     advice = f"delete the folder {path.parent} and write the data again"
     try:
         plan = read_object(path, advice, ("files", "replaces")) or {}
     except ValueError as error:
         raise DataError(str(error)) from error
-    files, replaces, found = plan["files"], plan["replaces"], plan.get("found", {})
+    files, replaces, found = plan["files"], plan["replaces"], plan.get("found")
     problem = _fault_of_names(files) or _fault_of_names(replaces) or _fault_of_files(out, files, replaces)
-    if problem is None and not isinstance(found, dict):
+    if problem is None and not isinstance(found, dict | None):
         problem = f"{shown(found)} is no object"
     if problem is not None:
         raise DataError(f"{path} is damaged: {problem}. To go on, {advice}")

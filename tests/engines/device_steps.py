@@ -27,9 +27,9 @@ BUDGET = {
     "reference": (6, 9),
     "update": (20, 13),
 }
-LOOK = 5  # and of each call of the ViT
+LOOK = 7  # and of each call of the ViT: its windows, once for each kind of layer
 # In transformers' code: of each call of the ViT, where 4.57 asks for every picture's size; a forward looks at its mask.
-THEIR_LOOK = 24 if TRANSFORMERS_5 else 62
+THEIR_LOOK = 12 if TRANSFORMERS_5 else 50
 # In a layer nothing is waited for, but where the first one makes the layout for all, and a cache its room.
 MADE_ONCE = ("shared.py varlen", "shared.py to", "cache_utils.py lazy_initialization")
 
