@@ -74,8 +74,10 @@ def verify_batch(
     verdicts = [
         _judge(s, r, profile, b, answer_in) for s, r, b in zip(specs, responses, benchmarks, strict=True)
     ]
+    if profile == "strict" and not workers:
+        return verdicts
     left = "ask" if profile == "paper" else "undecided"
-    open_ = [i for i, v in enumerate(verdicts) if v.outcome == left and (workers or profile == "paper")]
+    open_ = [i for i, v in enumerate(verdicts) if v.outcome == left]
     if not open_:
         return verdicts
     asked = [(i, alternative) for i in open_ for alternative in specs[i].alternatives]

@@ -22,6 +22,8 @@ def judge(gold: Gold, answer: str) -> str:
         return countdown.judge(gold, answer)
     answer = unmarked(answer)
     outcomes = _outcomes(gold, answer)
+    if len(outcomes) == 1:
+        return outcomes[0]
     for outcome in ("equal", "undecided"):
         if outcome in outcomes:
             return outcome

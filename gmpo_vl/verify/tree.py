@@ -49,10 +49,12 @@ class Node(_Pair):
             if type(part) is Node:
                 op, args = part
                 ops.add(op)
-                slow += 10 if op in ("sum", "prod") else op in _SLOW
                 if op in leaves:
                     leaves[op].add(args[0])
-                stack.extend(args)
+                if op in _SLOW:
+                    slow += _SLOW[op]
+                if op not in _WITHOUT_PARTS:
+                    stack.extend(args)
             elif type(part) is tuple:
                 stack.extend(part)
         names = {op: frozenset(found) for op, found in leaves.items()}
@@ -66,7 +68,8 @@ def _shared(summary: Summary) -> Summary:
 
 
 _OF_A_NUMBER = Summary(frozenset({"num"}), frozenset(), frozenset(), frozenset(), 0)
-_SLOW = {"pow", "root", "fn", "fact", "binom", "gamma"}
+_SLOW = {"pow": 1, "root": 1, "fn": 1, "fact": 1, "binom": 1, "gamma": 1, "sum": 10, "prod": 10}
+_WITHOUT_PARTS = ("num", "sym", "const")
 OF_SEVERAL = ("max", "min", "gcd", "lcm")  # functions of two arguments and more
 INFINITY = Node("const", ("infty",))
 

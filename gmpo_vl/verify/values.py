@@ -46,10 +46,11 @@ def judge_value(alternative: str, kind: str, leeway: Leeway, answer: str) -> str
     """The outcome of an answer without marks around it (marks.py) against one gold."""
     if answer == alternative:
         return "equal"
-    if leeway == EXACT and _PLAIN_NUMBER.fullmatch(answer) and _PLAIN_NUMBER.fullmatch(alternative):
+    plain = _PLAIN_NUMBER.fullmatch(alternative) is not None
+    if plain and leeway == EXACT and _PLAIN_NUMBER.fullmatch(answer):
         return "equal" if _same_number(answer, alternative) else "different"  # most answers
     if (
-        _PLAIN_NUMBER.fullmatch(alternative)
+        plain
         and ":" not in answer
         and "m" not in answer
         and "clock" not in answer
@@ -257,9 +258,9 @@ def _number_word(text: str) -> str:
 @lru_cache(maxsize=20_000)
 def _gold_trees(text: str) -> tuple[Node, ...]:
     """A gold has one reading: 1,234 is a number. Only 80m or 80 mg, a product and a measure, have two."""
-    clean = spelled(normalise(text))
     if _PLAIN_NUMBER.fullmatch(text):
         return trees(text)
+    clean = spelled(normalise(text))
     found = next(iter(_read(text)), ())
     if is_coefficient(clean):
         return found[-1:]
