@@ -49,13 +49,7 @@ def judge_value(alternative: str, kind: str, leeway: Leeway, answer: str) -> str
     plain = _PLAIN_NUMBER.fullmatch(alternative) is not None
     if plain and leeway == EXACT and _PLAIN_NUMBER.fullmatch(answer):
         return "equal" if _same_number(answer, alternative) else "different"  # most answers
-    if (
-        plain
-        and ":" not in answer
-        and "m" not in answer
-        and "clock" not in answer
-        and kind != "text"
-    ):
+    if plain and ":" not in answer and "m" not in answer and "clock" not in answer and kind != "text":
         return _judge_trees(alternative, leeway, parted(answer)[0])
     if squeezed(alternative) == squeezed(answer) or same_time(alternative, answer):
         return "equal"
