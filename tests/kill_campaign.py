@@ -144,9 +144,11 @@ def forked(command: Callable[[], Any]) -> Callable[[], Any]:
 
     def run() -> Any:
         import multiprocessing
+        from multiprocessing import forkserver
 
         context = multiprocessing.get_context("fork")
         multiprocessing.get_context = lambda *_: context  # type: ignore[assignment]
+        forkserver.ensure_running = lambda: None  # type: ignore[assignment]
         # A fork by a pool's thread would wait for itself when it ends.
         os.register_at_fork(after_in_child=concurrent.futures.thread._threads_queues.clear)  # type: ignore[attr-defined]
         return command()
