@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gmpo_vl import __version__
 from gmpo_vl.check.commands import add_check_commands
-from gmpo_vl.data.commands import add_data_commands
+from gmpo_vl.data.commands import add_data_commands, new_path
 from gmpo_vl.doctor.commands import add_doctor
 from gmpo_vl.evaluation.commands import add_eval, with_default_command
 from gmpo_vl.evaluation.result_commands import add_difficulty
@@ -79,7 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
     grade.add_argument(
         "pairs", nargs="?", help="JSON lines with `gold` and `response` (and `id`, `benchmark`)"
     )
-    grade.add_argument("--out", help="where the verdicts go, one a line in the same order")
+    grade.add_argument("--out", type=new_path, help="where the verdicts go, one a line in the same order")
     grade.add_argument("--profile", choices=["strict", "paper"], default="strict", help="default strict")
     grade.add_argument(
         "--workers", type=int, default=0, help="processes for undecided answers (default 0: none)"
@@ -99,7 +99,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     export = commands.add_parser("export", help="an EasyR1 checkpoint as a Hugging Face folder, checked")
     export.add_argument("checkpoint", help="for example runs/NAME/checkpoints/step_000100")
-    export.add_argument("folder", help="where the model goes; must not exist")
+    export.add_argument("folder", type=new_path, help="where the model goes; must not exist")
     export.add_argument("--adapter", action="store_true", help="the LoRA adapter alone (default: merged)")
     export.set_defaults(run=run_export)
 
@@ -116,6 +116,10 @@ def run_grade(options: argparse.Namespace) -> int:
     from gmpo_vl.verify import grade, self_check
 
     if options.self_check:
+        if options.pairs or options.out:
+            raise ValueError(
+                "grade --self-check DATASET asks about a data set's own answers: no PAIRS.jsonl and no --out with it"
+            )
         failures = self_check.self_check(options.self_check, options.profile)
         print("\n".join([*map(str, failures), self_check.summary(failures)]))
         return 1 if failures else 0

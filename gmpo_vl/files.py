@@ -39,10 +39,13 @@ def append_once(path: Path, lines: bytes) -> None:
     lines += b"" if lines.endswith(b"\n") else b"\n"
     with naming(path), path.open("a+b") as file:
         _end_with_a_line(file)
-        file.seek(max(0, file.seek(0, os.SEEK_END) - 2 * len(lines)))
-        there = b"\n" + file.read()
-        ends = [0, *(match.end() for match in re.finditer(b"\n", lines))]
-        file.write(lines[max(end for end in ends if there.endswith(b"\n" + lines[:end])) :])
+        start = max(0, file.seek(0, os.SEEK_END) - 2 * len(lines))
+        file.seek(start)
+        there = file.read().split(b"\n")[1 if start else 0 : -1]
+        new = lines.split(b"\n")[:-1]
+        most = min(len(there), len(new))
+        known = next(k for k in range(most, -1, -1) if there[len(there) - k :] == new[:k])
+        file.write(b"".join(line + b"\n" for line in new[known:]))
 
 
 def _end_with_a_line(file: BinaryIO) -> None:

@@ -278,6 +278,7 @@ class EvaluationFolder:
         write_json(self.timing_file, {"seconds": round(seconds, 3)})
 
     def remove_chunks(self) -> None:
+        """With what was set aside there: it has been answered again."""
         shutil.rmtree(self.chunks, ignore_errors=True)
 
     def take_chunks(self, other: EvaluationFolder) -> None:

@@ -81,3 +81,31 @@ def test_ctrl_c_ends_a_command_with_a_word_and_no_traceback(monkeypatch, capsys)
     monkeypatch.setattr(start, "write_start", stopped)
     assert main(["data", "new", "mine"]) == 130
     assert capsys.readouterr().err == "gmpo-vl: stopped\n"
+
+
+@pytest.mark.parametrize("out", ["", " ", "a\nb", "x" * 300])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["data", "convert", "mine.yaml", None],
+        ["data", "diagrams", None],
+        ["grade", "pairs.jsonl", "--out", None],
+        ["eval", "model", "--data", "rows.parquet", "--out", None],
+        ["export", "runs/x/checkpoints/step_000001", None],
+        ["study", "study.yaml", "--out", None],
+    ],
+)
+def test_what_can_be_no_path_is_refused_before_anything_is_written(
+    command, out, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main([out if word is None else word for word in command])
+    assert ended.value.code == 2
+    assert "is no path: it is empty, too long, or has control characters" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_self_check_takes_no_pairs(tmp_path, capsys):
+    assert main(["grade", "pairs.jsonl", "--self-check", str(tmp_path), "--out", "v.jsonl"]) == 2
+    assert "no PAIRS.jsonl and no --out with it" in capsys.readouterr().err

@@ -324,3 +324,12 @@ def test_a_file_that_is_called_as_an_unfinished_checkpoint_is_let_be(tmp_path, c
     with run.new_checkpoint(2):
         pass
     assert (run.checkpoints / ".partial_step_000002.moved_1").read_text() == "somebody's"
+
+
+@pytest.mark.parametrize("there", [0, 1, 2, 3])
+def test_equal_lines_and_many_lines_are_appended_once(tmp_path, there):
+    path = tmp_path / "lines.jsonl"
+    before, new = b'{"a": 0}\n' * 5, [b'{"a": 0}\n', b'{"a": 0}\n', b'{"a": 1}\n']
+    path.write_bytes(b'{"b": 1}\n' + before + b'{"b": 2}\n' + b"".join(new[:there]))
+    append_once(path, b"".join(new))
+    assert path.read_bytes() == b'{"b": 1}\n' + before + b'{"b": 2}\n' + b"".join(new)

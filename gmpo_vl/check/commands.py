@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from gmpo_vl.data.commands import at_least
+from gmpo_vl.data.commands import at_least, new_path
 
 
 def add_check_commands(commands: Any) -> None:
@@ -19,7 +19,7 @@ def add_check_commands(commands: Any) -> None:
     _add_config(check)
     check.add_argument(
         "--out",
-        type=Path,
+        type=new_path,
         default=Path("runs/check"),
         help="folder for report.html, check.json, rows.jsonl (runs/check)",
     )
@@ -46,7 +46,9 @@ def add_check_commands(commands: Any) -> None:
 
     show = commands.add_parser("show", help="rows exactly as the model sees them, as one page")
     _add_config(show)
-    show.add_argument("--out", type=Path, default=Path("runs/show.html"), help="the page (runs/show.html)")
+    show.add_argument(
+        "--out", type=new_path, default=Path("runs/show.html"), help="the page (runs/show.html)"
+    )
     show.add_argument(
         "--rows", type=at_least(1), default=24, help="how many, drawn from the whole split (24)"
     )

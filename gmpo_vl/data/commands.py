@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+from gmpo_vl.files import can_be_a_path
 
 
 def at_least(least: int) -> Callable[[str], int]:
@@ -16,6 +19,15 @@ def at_least(least: int) -> Callable[[str], int]:
         return int(text)
 
     return number
+
+
+def new_path(text: str) -> Path:
+    """The type of an argument, for argparse: where something is to be written."""
+    if not can_be_a_path(text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no path: it is empty, too long, or has control characters"
+        )
+    return Path(text)
 
 
 def add_data_commands(commands: Any) -> None:
@@ -32,7 +44,7 @@ def add_data_commands(commands: Any) -> None:
         "convert", help="any data set to parquet in EasyR1's columns, by a mapping file or a Python file"
     )
     convert.add_argument("preparation", help="a mapping file (.yaml), or a .py file with rows() and SPLITS")
-    convert.add_argument("out", help="folder for SPLIT.parquet and data_card.json")
+    convert.add_argument("out", type=new_path, help="folder for SPLIT.parquet and data_card.json")
     convert.add_argument(
         "--source",
         help="read this instead of the source that the mapping names; a folder for all its splits (X@train, X@test)",
@@ -45,7 +57,7 @@ def add_data_commands(commands: Any) -> None:
     diagrams = commands.add_parser(
         "diagrams", help="write the built-in diagrams as parquet, a file per split"
     )
-    diagrams.add_argument("folder", help="where train, validation and test.parquet go")
+    diagrams.add_argument("folder", type=new_path, help="where train, validation and test.parquet go")
     diagrams.add_argument("--seed", type=int, default=0, help="another seed gives other pictures (default 0)")
     diagrams.set_defaults(run=run_diagrams)
 

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from gmpo_vl.data.commands import new_path
 from gmpo_vl.processes import command_of
 from gmpo_vl.progress import quiet_libraries
 
@@ -32,7 +33,7 @@ def add_doctor(commands: Any) -> None:
     )
     parser.add_argument(
         "--out",
-        type=Path,
+        type=new_path,
         default=Path("runs/doctor"),
         help="folder for doctor.json and the rows' findings (runs/doctor)",
     )

@@ -18,14 +18,19 @@ from gmpo_vl.samples import read_samples
 
 def chunk_size(plan: dict[str, Any]) -> int:
     """Questions of a chunk: the protocol's number, unless the plan has one of its own. Raises ValueError for none."""
-    size = plan.get("chunk", plan["protocol"]["chunk"])
+    protocol = plan["protocol"] if isinstance(plan["protocol"], dict) else {}
+    size = plan.get("chunk", protocol.get("chunk"))
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
         raise ValueError(f"plan.json: chunk is {size!r}, not a number of questions: put back what it was")
     return size
 
 
 def count_of_chunks(plan: dict[str, Any]) -> int:
-    return -(-plan["questions"] // chunk_size(plan))
+    """Raises ValueError where the plan does not say it."""
+    questions, size = plan["questions"], chunk_size(plan)
+    if isinstance(questions, bool) or not isinstance(questions, int) or questions < 0:
+        raise ValueError(f"plan.json: questions is {questions!r}, not a number of them: put back what it was")
+    return -(-questions // size)
 
 
 def sound_chunks(

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from gmpo_vl.data.commands import new_path
 from gmpo_vl.evaluation.result_commands import (
     COLUMN_KEYS,
     add_columns,
@@ -80,7 +81,7 @@ def _add_run(parts: Any) -> None:
     run.add_argument(
         "--data", help="file, folder or hub id instead of the protocol's; or a folder that holds its file"
     )
-    run.add_argument("--out", type=Path, help="results go to OUT/NAME (runs/eval/MODEL)")
+    run.add_argument("--out", type=new_path, help="results go to OUT/NAME (runs/eval/MODEL)")
     run.add_argument(
         "--shard", type=_shard, default=None, metavar="i/k", help="the i-th of k parts; join with merge"
     )

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from gmpo_vl.data.commands import at_least
+from gmpo_vl.data.commands import at_least, new_path
 from gmpo_vl.progress import quiet_libraries
 
 
@@ -55,7 +55,7 @@ def add_difficulty(parts: Any) -> None:
         "results", nargs="+", type=Path, help="OUT/NAME of evaluations of this data; samples are put together"
     )
     parser.add_argument("--data", required=True, help="the rows: file, folder or hub id")
-    parser.add_argument("--out", required=True, type=Path, help="a .parquet or .jsonl file")
+    parser.add_argument("--out", required=True, type=new_path, help="a .parquet or .jsonl file")
     parser.add_argument(
         "--lowest", type=float, help="keep rows with at least this pass rate, for example 0.1"
     )

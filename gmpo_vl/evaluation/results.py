@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,15 @@ def differing(begun: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     old, new = _leaves(begun), _leaves(wanted)
     keys = sorted((old.keys() | new.keys()) - {"model.path", "data.source"})
     return [
-        f"{key} is {old.get(key)} there and {new.get(key)} now"
+        f"{key} is {_shown(old.get(key))} there and {_shown(new.get(key))} now"
         for key in keys
         if old.get(key) != new.get(key)
     ]
+
+
+def _shown(value: Any) -> Any:
+    """A text that looks like something else in quotes: "24" is not 24."""
+    return json.dumps(value) if isinstance(value, str) and not value[:1].isalpha() else value
 
 
 def _leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

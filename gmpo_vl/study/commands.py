@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from gmpo_vl.data.commands import at_least
+from gmpo_vl.data.commands import at_least, new_path
 
 
 def add_study(commands: Any) -> None:
@@ -18,7 +18,7 @@ def add_study(commands: Any) -> None:
         "Exit code: 0 every run ended well, 1 one did not, 2 the file cannot be run, 130 stopped.",
     )
     study.add_argument("file", help="a study's YAML file (configs/study/ has one)")
-    study.add_argument("--out", type=Path, help="the study's folder (runs/studies/NAME)")
+    study.add_argument("--out", type=new_path, help="the study's folder (runs/studies/NAME)")
     study.add_argument("--workers", type=at_least(1), default=1, help="runs at once (1)")
     study.add_argument("--dry-run", action="store_true", help="check the file, print the plan, run nothing")
     study.set_defaults(run=run_study_command)

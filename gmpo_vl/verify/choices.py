@@ -196,8 +196,16 @@ def judge_letters(gold: str, answer: str) -> str | None:
     the gold is no such set, or the answer none.
     """
     ours = several(gold)
-    if ours is None or ((glued := bare(gold)).isalpha() and list(glued) != sorted(glued)):  # BAD is a word
+    if ours is None:
+        return None
+    glued = bare(gold)
+    if glued.isalpha() and list(glued) != sorted(glued):  # BAD is a word
         return None
     if ours == several(answer):
-        return "equal"
+        order = bare(answer)  # ABCD may name a figure, which ACBD does not
+        return (
+            "different"
+            if len(ours) > 2 and glued.isalpha() and order.isalpha() and order != glued
+            else "equal"
+        )
     return "hedged" if _OR.search(plain(answer)) else None

@@ -51,7 +51,9 @@ def is_wordy(text: str) -> bool:
 
 
 def _is_product(letters: str) -> bool:
-    """lwh, abc, ut: letters that are no word, so that their order does not matter."""
+    """lwh, abc, ut: letters that are no word, so that their order does not matter. HTH and ABC are names."""
+    if len(letters) > 2 and letters.isupper():
+        return False
     if (
         len(letters) > 4
         or not letters.isalpha()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from gmpo_vl.evaluation.chunks import sound_chunks
+from gmpo_vl.evaluation.results import finish
 from gmpo_vl.files import append_jsonl
 from gmpo_vl.runs import EvaluationFolder
 
@@ -106,3 +107,13 @@ def test_a_merge_takes_the_good_one_of_two(chunked, whole, gmpo_vl, tmp_path, co
     (other / "chunks" / "000004.jsonl").write_text("")
     gmpo_vl("eval", "merge", chunked.folder, other)
     assert content(chunked.folder) == content(whole)
+
+
+@pytest.mark.parametrize(
+    "damage", [{"protocol": 3}, {"protocol": {}}, {"questions": "many"}, {"questions": None}, {"chunk": "x"}]
+)
+def test_a_plan_that_does_not_say_its_chunks_is_told(chunked, damage):
+    plan = json.loads(chunked.plan_file.read_text())
+    chunked.plan_file.write_text(json.dumps(plan | damage))
+    with pytest.raises(ValueError, match=r"plan\.json: .* not a number of"):
+        finish(chunked)
