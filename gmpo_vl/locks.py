@@ -124,6 +124,11 @@ class _Lock:
                 )
             if _is(self.of_file, os.lstat, self.path):
                 return
+            if self.path.is_dir():
+                raise FolderInUse(
+                    f"{self.path} is a folder now, where this process had its lock: move it away. This process stops; the same "
+                    "command goes on"
+                )
             if os.path.lexists(self.path):
                 raise FolderInUse(
                     f"{self.folder} is in use by {self._holder()} as well: its file `lock` is another than this process has "

@@ -11,7 +11,7 @@ _IN_WORDS = {
     errno.ENOENT: "there is no such file or folder, or no folder to make it in",
     errno.EISDIR: "a folder stands where a file is needed: move it away",
     errno.ENOTDIR: "a part of this path is a file where a folder is needed: move it away, or name another path",
-    errno.EEXIST: "a file stands where a folder is needed: move it away, or name another path",
+    errno.EEXIST: "a file stands where a folder is needed: move it away (a link to nothing counts as one), or name another path",
     errno.EACCES: "this user lacks the right to read or write here: give it, or name another path",
     errno.EPERM: "this user lacks the right to change it: give it, or name another path",
     errno.EROFS: "this file system takes no changes: name another path",

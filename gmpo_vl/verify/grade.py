@@ -150,6 +150,8 @@ def loaded(line: str) -> Any:
 
 
 def _checked(row: Any, number: int) -> dict[str, Any]:
+    if isinstance(row, dict) and "gold" in row and not isinstance(row.get("response", ""), str):
+        raise ValueError(f"`response` is {json.dumps(row['response'])[:60]}, not a text")
     if not isinstance(row, dict) or "gold" not in row or not isinstance(row.get("response"), str):
         raise ValueError(
             f"a pair is an object with `gold` and a text `response`; it has {_described(row)[:200]}"
