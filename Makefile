@@ -28,7 +28,7 @@ test: setup
 	$(VENV)/bin/python -m pytest
 
 test-t4: setup-t4
-	$(VENV_T4)/bin/python -m pytest tests/models tests/batching tests/policy tests/verify tests/rollout
+	$(VENV_T4)/bin/python -m pytest tests/models tests/batching tests/sizing tests/policy tests/verify tests/rollout
 
 # The EasyR1 engine on a CPU, against a checkout of EasyR1 (commit b44b311), which stays as it is: no byte code is written.
 test-easyr1: setup-easyr1

@@ -19,11 +19,7 @@ from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
-from gmpo_vl.batching.memory import Estimate, gib
 from gmpo_vl.config import load_config
-from gmpo_vl.data.diagrams import export
-from gmpo_vl.engines.memory import PromptLengths, estimate_local, model_size
-from gmpo_vl.engines.policy import limits_of
 from gmpo_vl.models.tiny import (
     TinySize,
     packaged_tiny,
@@ -32,6 +28,10 @@ from gmpo_vl.models.tiny import (
     tiny_qwen2_5_vl_config,
     tiny_tokenizer,
 )
+from gmpo_vl.sizing.estimate import PromptLengths, estimate_local, model_size
+from gmpo_vl.sizing.limits import limits_of
+from gmpo_vl.sizing.memory import Estimate, gib
+from gmpo_vl.tasks.diagrams.data import export
 
 ROOT = Path(__file__).parents[1]
 MID = TinySize(512, 8, 16, 4, 1408, 256, 6, 8, 700, tied=True, initializer_range=0.02, rope_theta=10000.0)
@@ -61,7 +61,7 @@ def save_mid(folder: Path) -> Path:
 def rehearsed(overrides: list[str], give_back: bool) -> dict:
     """The rehearsal's figures. give_back: freed memory goes back to the system at once."""
     environment = {**os.environ, **({"MALLOC_MMAP_THRESHOLD_": "65536"} if give_back else {})}
-    command = [sys.executable, "-m", "gmpo_vl.engines.local.rehearsal", "configs/demo.yaml", *overrides]
+    command = [sys.executable, "-m", "gmpo_vl.preflight.rehearsal", "configs/demo.yaml", *overrides]
     done = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 

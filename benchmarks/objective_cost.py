@@ -18,13 +18,13 @@ import torch
 from PIL import Image
 
 from gmpo_vl.batching.packing import pack
-from gmpo_vl.data.types import Example
 from gmpo_vl.models.forward import response_log_probs
 from gmpo_vl.models.loading import banned_ids, load_model
 from gmpo_vl.models.processing import encode_prompt, load_processor
 from gmpo_vl.models.tiny import save_tiny
 from gmpo_vl.policy import StepDiagnostics, per_sequence_loss, reduce_loss, sequence_weights, total_weight
 from gmpo_vl.policy.settings import OBJECTIVES
+from gmpo_vl.types import Example
 
 
 def model_pass(rollouts: int, tokens: int):

@@ -2,7 +2,7 @@
 
     python benchmarks/predict_step.py CONFIG [a.b=c ...]
 
-Reads the configuration, encodes some prompts as the run would, and counts the operations of a step (batching/cost.py), once
+Reads the configuration, encodes some prompts as the run would, and counts the operations of a step (sizing/cost.py), once
 with every rollout alone and once with prompts shared as the run's own limits allow. No weights are loaded and nothing is
 timed; how near an update comes to its share is what `make bench-step` measures. (`gmpo-vl doctor` says it too, among all
 the rest.)
@@ -12,17 +12,17 @@ from __future__ import annotations
 
 import argparse
 
-from gmpo_vl.batching.cost import rates
 from gmpo_vl.config import load_config
 from gmpo_vl.data.order import EpochOrder
-from gmpo_vl.engines.fitting import with_fitting_tokens
-from gmpo_vl.engines.gain import PROMPTS, gain_table
-from gmpo_vl.engines.memory import PromptLengths
-from gmpo_vl.engines.policy import limits_of
-from gmpo_vl.engines.setup import load_split
 from gmpo_vl.models.loading import model_config, model_folder
 from gmpo_vl.models.processing import load_processor
 from gmpo_vl.progress import quiet_libraries
+from gmpo_vl.setup import load_split
+from gmpo_vl.sizing.cost import rates
+from gmpo_vl.sizing.estimate import PromptLengths
+from gmpo_vl.sizing.fitting import with_fitting_tokens
+from gmpo_vl.sizing.gain import PROMPTS, gain_table
+from gmpo_vl.sizing.limits import limits_of
 
 
 def main() -> None:

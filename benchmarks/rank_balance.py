@@ -22,11 +22,11 @@ from measure import seconds_of
 from step_models import CONFIGS, random_group, random_model, versions
 from training_step import update
 
-from gmpo_vl.batching.cost import rates
 from gmpo_vl.batching.planning import Limits, Row, micro_batches, rows_of
-from gmpo_vl.batching.ranks import deal, group_cost
 from gmpo_vl.models.allocator import keep_freed_memory
-from gmpo_vl.rollout.types import Group
+from gmpo_vl.sizing.cost import rates
+from gmpo_vl.sizing.ranks import deal, group_cost
+from gmpo_vl.types import Group
 
 
 def mixed_groups(name: str, count: int, seed: int, device: torch.device) -> list[Group]:

@@ -9,7 +9,7 @@ responses of 20 to 400 tokens; 90/1500/8 is the least that `share_prefix: auto` 
 
 plain   one rollout at a time, nothing padded, head on response positions only: the best that not sharing can do
 shared  the group in packed rows of up to --max-tokens tokens: whole, or in the fewest parts, as in training
-bound   operations of plain / operations of shared, forward and backward, from the model's config (batching/cost.py):
+bound   operations of plain / operations of shared, forward and backward, from the model's config (sizing/cost.py):
         matrix products, causal attention counted half; with --checkpointing layers and ViT count four times their forward
 
 Times are medians of interleaved runs (on a CPU: CPU seconds of this process); the two runs of a pair follow each other,
@@ -34,13 +34,13 @@ import torch
 from measure import peak_memory_of, seconds_of
 from step_models import CONFIGS, IMAGE, random_group, random_model, versions
 
-from gmpo_vl.batching.cost import rates, unique_token_bound
 from gmpo_vl.batching.packing import pack
 from gmpo_vl.batching.planning import Limits, Row, micro_batches, rows_of
 from gmpo_vl.models.allocator import keep_freed_memory
 from gmpo_vl.models.compat import enable_gradient_checkpointing
 from gmpo_vl.models.forward import response_log_probs
 from gmpo_vl.models.loading import banned_ids
+from gmpo_vl.sizing.cost import rates, unique_token_bound
 
 SETTINGS = {
     "450/300/5": (450, [300] * 5),

@@ -4,7 +4,7 @@
     python data_prep/countdown.py data/countdown_tiny --small         three numbers up to 10; seconds
 
 The public set itself (Jiayi-Pan/Countdown-Tasks-3to4) goes through data_prep/countdown.yaml. Splits share no puzzle, whatever
-the seed: a puzzle's split is a hash of its numbers and its target (gmpo_vl/data/countdown.py).
+the seed: a puzzle's split is a hash of its numbers and its target (gmpo_vl/tasks/countdown/data.py).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from gmpo_vl.data.countdown import PUBLIC, TINY, Split, export
+from gmpo_vl.tasks.countdown.data import PUBLIC, TINY, Split, export
 
 
 def main(arguments: list[str] | None = None) -> None:

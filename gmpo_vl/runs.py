@@ -11,7 +11,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from gmpo_vl.files import (
+from gmpo_vl.samples import SampleRecord, as_figure, read_samples, store_image
+from gmpo_vl.storage.files import (
     HALF_WRITTEN,
     append_jsonl,
     append_once,
@@ -27,9 +28,8 @@ from gmpo_vl.files import (
     write_json,
     write_text,
 )
-from gmpo_vl.locks import check_lock
-from gmpo_vl.places import check_file, make_folder
-from gmpo_vl.samples import SampleRecord, as_figure, read_samples, store_image
+from gmpo_vl.storage.locks import check_lock
+from gmpo_vl.storage.places import check_file, make_folder
 
 _APPENDED = ("metrics.jsonl", "metrics.discarded.jsonl", "rollouts.discarded.jsonl")
 _WRITTEN = (

@@ -11,7 +11,7 @@ from typing import Any, get_origin, get_type_hints
 
 from PIL import Image
 
-from gmpo_vl.files import bad_line, numbered_jsonl, whole_file
+from gmpo_vl.storage.files import bad_line, numbered_jsonl, whole_file
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 from statistics import mean, median
 
-from gmpo_vl.files import write_text
 from gmpo_vl.runs import Run
+from gmpo_vl.storage.files import write_text
 
 STEPS = 5
 # Medians leave out the first step, which compiles and warms up.
@@ -29,7 +29,7 @@ COLUMNS = {
     "saved": "batch/tokens_saved",
 }
 MEDIAN = {"time/generate", "time/log_probs", "time/update", "time/step"}
-GAP = 0.1  # nats, median over tokens: what bf16 explains (gmpo_vl/engines/proof.py)
+GAP = 0.1  # nats, median over tokens: what bf16 explains (gmpo_vl/engines/parity.py)
 
 
 def figures(folder: Path) -> dict[str, float]:

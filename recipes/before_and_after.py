@@ -11,13 +11,13 @@ import torch
 
 from gmpo_vl.config import Config, load_config
 from gmpo_vl.data.rows import Columns
-from gmpo_vl.evaluation.evaluate import Evaluation, evaluate
+from gmpo_vl.evaluation.in_memory import Evaluation, evaluate
 from gmpo_vl.evaluation.statistics import paired_difference
 from gmpo_vl.models.loading import load_model
 from gmpo_vl.models.processing import load_processor
 from gmpo_vl.models.prompts import PromptSettings, load_prompts
 from gmpo_vl.progress import phase_bar, quiet_libraries
-from gmpo_vl.rollout.types import Sampling
+from gmpo_vl.types import Sampling
 
 SAMPLES = 16
 Scores = dict[str, Evaluation]

@@ -20,14 +20,14 @@ from before_and_after import (
     scores,
 )
 
-from gmpo_vl.data.diagrams import ROWS, export
-from gmpo_vl.engines.local.trainer import train
-from gmpo_vl.evaluation.evaluate import Evaluation
+from gmpo_vl.engines.local.train import train
+from gmpo_vl.evaluation.in_memory import Evaluation
 from gmpo_vl.evaluation.statistics import Estimate, paired_difference
-from gmpo_vl.files import write_json
 from gmpo_vl.models.tiny import packaged_tiny
 from gmpo_vl.report import write_report
-from gmpo_vl.rollout.types import Sampling
+from gmpo_vl.storage.files import write_json
+from gmpo_vl.tasks.diagrams.data import ROWS, export
+from gmpo_vl.types import Sampling
 
 MAX_TOKENS = 32
 LIMITS = (

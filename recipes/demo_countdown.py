@@ -22,10 +22,8 @@ from before_and_after import (
 )
 
 from gmpo_vl.batching.packing import pack
-from gmpo_vl.data.countdown import TINY, export
 from gmpo_vl.data.rows import Columns
-from gmpo_vl.engines.local.trainer import train
-from gmpo_vl.files import write_json
+from gmpo_vl.engines.local.train import train
 from gmpo_vl.models.forward import response_log_probs
 from gmpo_vl.models.loading import load_model
 from gmpo_vl.models.processing import load_processor
@@ -34,7 +32,9 @@ from gmpo_vl.models.routers import RouterCounter, Routing
 from gmpo_vl.models.tiny_moe import packaged_tiny_moe
 from gmpo_vl.report import write_report
 from gmpo_vl.rollout.hf import generate
-from gmpo_vl.rollout.types import Sampling
+from gmpo_vl.storage.files import write_json
+from gmpo_vl.tasks.countdown.data import TINY, export
+from gmpo_vl.types import Sampling
 
 MAX_TOKENS = 48
 ROWS = {"train": 640, "validation": 128}

@@ -2,7 +2,7 @@
 
     python recipes/warm_up_countdown.py OUT                    the packaged model
 
-It sees puzzles of a share of its own (data/countdown.py), worked out step by step. In the last part of the steps some of the
+It sees puzzles of a share of its own (tasks/countdown/data.py), worked out step by step. In the last part of the steps some of the
 answers are attempts that miss the target: that leaves the model as pretraining leaves a real one, able to reach a target and
 not told that it pays. The routers are kept in balance by the loss of Switch Transformers (Fedus et al. 2021, Eq. 4), over each
 batch. The same machine and versions give the same weights.
@@ -21,8 +21,6 @@ import torch
 from muon import learning_rate, make_optimizers, update
 
 from gmpo_vl.batching.packing import pack
-from gmpo_vl.data.countdown import TINY, Expression, Puzzle, draw_puzzles, every_puzzle, expressions, row_of
-from gmpo_vl.data.types import Example, Prompt
 from gmpo_vl.models.compat import save_pretrained
 from gmpo_vl.models.forward import response_log_probs
 from gmpo_vl.models.loading import load_model
@@ -30,9 +28,18 @@ from gmpo_vl.models.processing import Processor, encode_prompt, load_processor
 from gmpo_vl.models.routers import watch_routers
 from gmpo_vl.models.tiny import save_folder, tiny_tokenizer
 from gmpo_vl.models.tiny_moe import TOKENIZER_TEXT, save_tiny_moe
-from gmpo_vl.rewards.countdown import compute_score
 from gmpo_vl.rollout.hf import generate
-from gmpo_vl.rollout.types import Sampling
+from gmpo_vl.tasks.countdown.data import (
+    TINY,
+    Expression,
+    Puzzle,
+    draw_puzzles,
+    every_puzzle,
+    expressions,
+    row_of,
+)
+from gmpo_vl.tasks.countdown.reward import compute_score
+from gmpo_vl.types import Example, Prompt, Sampling
 
 
 def main() -> None:

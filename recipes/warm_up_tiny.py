@@ -21,9 +21,6 @@ import torch
 from muon import learning_rate, make_optimizers, update
 
 from gmpo_vl.batching.packing import pack
-from gmpo_vl.data.diagrams import FAMILIES, make_diagram
-from gmpo_vl.data.figures import SIZE, Figure, Label, label_box, paint
-from gmpo_vl.data.types import Example, Prompt
 from gmpo_vl.models.compat import save_pretrained
 from gmpo_vl.models.forward import response_log_probs
 from gmpo_vl.models.loading import banned_ids, load_model
@@ -37,7 +34,9 @@ from gmpo_vl.models.tiny import (
     tiny_tokenizer,
 )
 from gmpo_vl.rollout.hf import generate
-from gmpo_vl.rollout.types import Sampling
+from gmpo_vl.tasks.diagrams.data import FAMILIES, make_diagram
+from gmpo_vl.tasks.diagrams.figures import SIZE, Figure, Label, label_box, paint
+from gmpo_vl.types import Example, Prompt, Sampling
 
 READ = "Read the numbers."
 

@@ -51,7 +51,7 @@ def png() -> bytes:
 @pytest.fixture(scope="session")
 def diagrams(tmp_path_factory) -> Path:
     """A folder with train, validation and test."""
-    from gmpo_vl.data.diagrams import export
+    from gmpo_vl.tasks.diagrams.data import export
 
     folder = tmp_path_factory.mktemp("diagrams")
     export(folder, {"train": 24, "validation": 6, "test": 8})

@@ -232,8 +232,8 @@ def study(inputs: Path, folder: Path) -> dict[str, Case]:
 
 
 def make_inputs(inputs: Path) -> None:
-    from gmpo_vl.data.diagrams import export
     from gmpo_vl.models.tiny import save_tiny
+    from gmpo_vl.tasks.diagrams.data import export
 
     export(inputs / "diagrams", {"train": 24, "validation": 4, "test": 4})
     save_tiny(inputs / "tiny")
@@ -245,7 +245,7 @@ def warm_up() -> None:
     import matplotlib.pyplot  # noqa: F401
 
     import gmpo_vl.data.convert
-    import gmpo_vl.engines.local.trainer
+    import gmpo_vl.engines.local.train
     import gmpo_vl.evaluation.page
     import gmpo_vl.evaluation.ray_actors
     import gmpo_vl.study.protocol  # noqa: F401

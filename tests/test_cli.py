@@ -38,7 +38,7 @@ def test_a_wrong_path_is_named(arguments, message, capsys, tmp_path, monkeypatch
 
 
 def test_diagrams_are_written_where_asked(tmp_path, capsys):
-    from gmpo_vl.data import diagrams
+    from gmpo_vl.tasks.diagrams import data as diagrams
 
     assert main(["data", "diagrams", str(tmp_path)]) == 0
     assert [line.rsplit("/", 1)[1] for line in capsys.readouterr().out.split()] == [

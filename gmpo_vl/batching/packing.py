@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from gmpo_vl.data.types import ImageSettings, Prompt
+from gmpo_vl.types import ImageSettings, Prompt
 
 
 @dataclass(frozen=True)

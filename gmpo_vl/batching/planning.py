@@ -10,10 +10,18 @@ from typing import TypeVar
 
 import torch
 
-from gmpo_vl.batching.cost import Shape
-from gmpo_vl.rollout.types import Group
+from gmpo_vl.types import Group
 
 OfGroup = TypeVar("OfGroup")  # a group, or what is known of it
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Lengths of one prompt and its responses, in tokens; `grids`: patches in (time, height, width) of each picture."""
+
+    prompt: int
+    responses: tuple[int, ...]
+    grids: tuple[tuple[int, int, int], ...] = ()
 
 
 @dataclass(frozen=True)

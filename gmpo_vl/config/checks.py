@@ -16,10 +16,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from gmpo_vl.config.honoured import DTYPE_KEYS, HONOURED, KL_KINDS
 from gmpo_vl.config.schema import Config, value_of
-from gmpo_vl.files import can_be_a_path, names_a_folder
+from gmpo_vl.config.supported import DTYPE_KEYS, HONOURED, KL_KINDS
 from gmpo_vl.policy.settings import OBJECTIVE_KEYS, OBJECTIVES, resolve_settings
+from gmpo_vl.storage.files import can_be_a_path, names_a_folder
 
 _PLACEMENT_ON_LOCAL = (
     "data.filter_overlong_prompts_workers",

@@ -12,8 +12,8 @@ from typing import Any
 
 from gmpo_vl.config.checks import check
 from gmpo_vl.config.schema import Config, ConfigError, key_types, value_of
-from gmpo_vl.files import write_text
-from gmpo_vl.yaml_text import MAX_DEPTH, YamlError, read_override, read_settings, shown
+from gmpo_vl.storage.files import write_text
+from gmpo_vl.storage.yaml_text import MAX_DEPTH, YamlError, read_override, read_settings, shown
 
 _MAY_BE_EMPTY = ("data.val_files",)  # no validation
 _MOST_BASES = 20

@@ -19,10 +19,10 @@ from gmpo_vl import __version__
 from gmpo_vl.data.mapping import MappingFile, value_of
 from gmpo_vl.data.preparation import SPLIT, Given, Ready, Stream, streams_of
 from gmpo_vl.data.rows import DataError, Fault, RowError, RowFaults
-from gmpo_vl.data.types import Example
 from gmpo_vl.data.writing import parquet_writer, refuse_to_overwrite, replacing
-from gmpo_vl.files import read_object, write_json
-from gmpo_vl.yaml_text import shown
+from gmpo_vl.storage.files import read_object, write_json
+from gmpo_vl.storage.yaml_text import shown
+from gmpo_vl.types import Example
 
 CARD = "data_card.json"
 

@@ -25,7 +25,7 @@ from gmpo_vl.data.rows import (
     row_id,
 )
 from gmpo_vl.data.sources import ArrowRows, ListRows, Table, locate, open_tables
-from gmpo_vl.data.types import Example
+from gmpo_vl.types import Example
 
 
 @dataclass(frozen=True)

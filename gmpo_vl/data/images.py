@@ -26,7 +26,7 @@ from typing import Any, BinaryIO
 
 from PIL import Image, ImageOps
 
-from gmpo_vl.data.types import ImageSource
+from gmpo_vl.types import ImageSource
 
 # Pillow's own threshold for "possible decompression bomb": 256 MiB of RGB. LIMIT_KEY sets another.
 MAX_IMAGE_PIXELS = 89_478_485

@@ -20,7 +20,7 @@ from typing import Any, Literal, get_type_hints
 from gmpo_vl.data.answers import TYPES
 from gmpo_vl.data.images import MAX_IMAGE_PIXELS, PILLOW_MAX_PIXELS
 from gmpo_vl.data.rows import DataError, RowError
-from gmpo_vl.yaml_text import read_yaml, shown
+from gmpo_vl.storage.yaml_text import read_yaml, shown
 
 KEYS = {
     "source": "a file, folder or hub id (`@SPLIT` after it), a list of them, or {train: ..., validation: ..., test: ...}",

@@ -16,8 +16,8 @@ from gmpo_vl.data.mapped import map_row
 from gmpo_vl.data.mapping import MappingFile, load_mapping
 from gmpo_vl.data.rows import Columns, DataError, Fault, RowError, example_from_row
 from gmpo_vl.data.sources import ArrowRows, Table, is_hub_id, open_tables
-from gmpo_vl.data.types import Example
-from gmpo_vl.yaml_text import shown
+from gmpo_vl.storage.yaml_text import shown
+from gmpo_vl.types import Example
 
 SPLIT = re.compile(r"[a-z][a-z0-9_]*")
 

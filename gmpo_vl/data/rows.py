@@ -25,7 +25,7 @@ from PIL import Image
 
 from gmpo_vl.data.answers import check_encoded, encode_answer
 from gmpo_vl.data.templates import IMAGE_TAG
-from gmpo_vl.data.types import Example, ImageSource
+from gmpo_vl.types import Example, ImageSource
 
 OnBadRow = Literal["error", "skip"]
 

@@ -25,7 +25,7 @@ from gmpo_vl.data.hub import hub_obstacle
 from gmpo_vl.data.json_rows import JsonArray, JsonLines, as_object, row_or_error
 from gmpo_vl.data.rows import DataError, RowError
 from gmpo_vl.data.whole_files import check_arrow, check_parquet
-from gmpo_vl.files import names_a_folder, read_object
+from gmpo_vl.storage.files import names_a_folder, read_object
 
 _ARROW_KINDS = {".parquet": "parquet", ".arrow": "arrow"}
 SUFFIXES = (*_ARROW_KINDS, ".jsonl", ".json", *DELIMITERS)

@@ -9,7 +9,7 @@ from typing import Any
 
 from gmpo_vl.data.rows import DataError, RowError
 from gmpo_vl.data.sources import open_tables
-from gmpo_vl.files import write_text
+from gmpo_vl.storage.files import write_text
 
 # What columns are called in the data sets there are, most telling first.
 _USUAL = {

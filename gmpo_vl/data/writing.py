@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from gmpo_vl.data.rows import DataError
-from gmpo_vl.files import move_aside, names_a_folder, read_object, sync, whole_file, write_json
-from gmpo_vl.yaml_text import shown
+from gmpo_vl.storage.files import move_aside, names_a_folder, read_object, sync, whole_file, write_json
+from gmpo_vl.storage.yaml_text import shown
 
 # Pictures of 64 rows are a few megabytes: what the writer holds, and what a reader reads to see one row. Where the pictures
 # are large a group ends earlier.

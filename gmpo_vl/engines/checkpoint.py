@@ -17,12 +17,12 @@ import torch
 
 from gmpo_vl.config.schema import TrainerConfig
 from gmpo_vl.engines.fingerprint import Fingerprint
-from gmpo_vl.engines.saved import read_saved, telling_where
-from gmpo_vl.files import write_json
-from gmpo_vl.manifest import MANIFEST, DamagedError, Written, check_files, write_manifest
 from gmpo_vl.models.prompts import PromptSet
-from gmpo_vl.rollout.types import Group, Response
 from gmpo_vl.runs import Run
+from gmpo_vl.storage.files import write_json
+from gmpo_vl.storage.manifest import MANIFEST, DamagedError, Written, check_files, write_manifest
+from gmpo_vl.storage.tensors import read_saved, telling_where
+from gmpo_vl.types import Group, Response
 
 
 @dataclass

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 import torch
 
 from gmpo_vl.config import AlgorithmConfig, Config
-from gmpo_vl.data.types import Prompt
 from gmpo_vl.policy import group_advantages
 from gmpo_vl.rollout.scoring import accuracy, score_groups
-from gmpo_vl.rollout.types import Group
+from gmpo_vl.types import Group, Prompt
 
 
 @dataclass

@@ -12,9 +12,9 @@ from pathlib import Path
 from PIL import Image
 
 from gmpo_vl.data.examples import ExampleSet
-from gmpo_vl.data.types import ImageSource
-from gmpo_vl.files import read_object, write_json
-from gmpo_vl.manifest import measured
+from gmpo_vl.storage.files import read_object, write_json
+from gmpo_vl.storage.manifest import measured
+from gmpo_vl.types import ImageSource
 
 
 @dataclass(frozen=True)

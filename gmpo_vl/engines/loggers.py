@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 from gmpo_vl.config import Config, ConfigError
 from gmpo_vl.config.schema import key_types, value_of
-from gmpo_vl.files import write_text
 from gmpo_vl.runs import Run
 from gmpo_vl.samples import SampleRecord
+from gmpo_vl.storage.files import write_text
 
 SAMPLES = 8
 

@@ -10,25 +10,24 @@ import psutil
 
 from gmpo_vl.batching.planning import rows_of, tokens_saved
 from gmpo_vl.config import ConfigError
-from gmpo_vl.data.types import Prompt
 from gmpo_vl.engines.checkpoint import save_checkpoint, tidy_checkpoints
 from gmpo_vl.engines.collect import Collected, collect_groups
-from gmpo_vl.engines.fitting import measured_peak
+from gmpo_vl.engines.distance import kept_probe, kl_of
 from gmpo_vl.engines.metrics import group_metrics, rollout_mismatch
 from gmpo_vl.engines.mismatch import MEDIAN, check_mismatch, trend_figures
 from gmpo_vl.engines.optim import learning_rate_share
 from gmpo_vl.engines.passes import take_rollout_log_probs
-from gmpo_vl.engines.policy import limits_of
-from gmpo_vl.engines.probe import kept_probe, kl_of
 from gmpo_vl.engines.session import Session
-from gmpo_vl.engines.setup import sampling_of
 from gmpo_vl.engines.stopping import Stopped
 from gmpo_vl.engines.validate import validate
-from gmpo_vl.manifest import measured
 from gmpo_vl.progress import phase_bar
 from gmpo_vl.rollout.scoring import pictures_kept, records_of, to_records
-from gmpo_vl.rollout.types import Group, Sampling
 from gmpo_vl.runs import Run, SampleRecord
+from gmpo_vl.setup import sampling_of
+from gmpo_vl.sizing.fitting import measured_peak
+from gmpo_vl.sizing.limits import limits_of
+from gmpo_vl.storage.manifest import measured
+from gmpo_vl.types import Group, Prompt, Sampling
 
 # Share of the tokens that sharing must save before it is worth its bookkeeping: below it neither way is plainly faster.
 WORTH_SHARING = 0.05

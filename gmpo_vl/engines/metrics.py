@@ -9,7 +9,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from gmpo_vl.engines.collect import Collected
 from gmpo_vl.policy import RolloutMismatch
-from gmpo_vl.rollout.types import Group
+from gmpo_vl.types import Group
 
 
 def group_metrics(collected: Collected) -> dict[str, float]:

@@ -34,7 +34,7 @@ from gmpo_vl.policy import (
     total_weight,
 )
 from gmpo_vl.policy.settings import OBJECTIVES
-from gmpo_vl.rollout.types import Group
+from gmpo_vl.types import Group
 
 
 class Scored(NamedTuple):

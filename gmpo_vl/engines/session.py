@@ -13,8 +13,6 @@ import torch
 from gmpo_vl.config import Config, ConfigError, save_config
 from gmpo_vl.config.load import changed_settings
 from gmpo_vl.data.order import EpochOrder
-from gmpo_vl.data.types import Prompt
-from gmpo_vl.engines.ahead import Ahead
 from gmpo_vl.engines.checkpoint import (
     Progress,
     check_whole,
@@ -23,25 +21,26 @@ from gmpo_vl.engines.checkpoint import (
     load_progress,
     tidy_checkpoints,
 )
+from gmpo_vl.engines.distance import check_probe
 from gmpo_vl.engines.fingerprint import Fingerprint, fingerprint_of
-from gmpo_vl.engines.fitting import with_fitting_tokens
 from gmpo_vl.engines.loggers import Logger, open_loggers
 from gmpo_vl.engines.mismatch import trend_figures
+from gmpo_vl.engines.parity import Proof
 from gmpo_vl.engines.passes import LogProbs
-from gmpo_vl.engines.probe import check_probe
-from gmpo_vl.engines.proof import Proof
-from gmpo_vl.engines.setup import (
+from gmpo_vl.engines.prefetch import Ahead
+from gmpo_vl.engines.stopping import StopRequest
+from gmpo_vl.models.prompts import PromptSet
+from gmpo_vl.runs import Run, few
+from gmpo_vl.setup import (
     check_router,
     load_configured_processor,
     load_configured_reward,
     load_split,
     total_steps,
 )
-from gmpo_vl.engines.stopping import StopRequest
-from gmpo_vl.manifest import Written
-from gmpo_vl.models.prompts import PromptSet
-from gmpo_vl.rollout.types import Group, Sampling
-from gmpo_vl.runs import Run, few
+from gmpo_vl.sizing.fitting import with_fitting_tokens
+from gmpo_vl.storage.manifest import Written
+from gmpo_vl.types import Group, Prompt, Sampling
 
 
 class Engine(Protocol):

@@ -6,13 +6,12 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 from gmpo_vl.config import Config
-from gmpo_vl.data.types import Prompt
 from gmpo_vl.engines.metrics import mean
-from gmpo_vl.engines.setup import validation_sampling_of
 from gmpo_vl.models.prompts import PromptSet
 from gmpo_vl.rewards.loading import Reward
 from gmpo_vl.rollout.scoring import accuracy, score_groups
-from gmpo_vl.rollout.types import Group, Sampling
+from gmpo_vl.setup import validation_sampling_of
+from gmpo_vl.types import Group, Prompt, Sampling
 
 
 def validate(

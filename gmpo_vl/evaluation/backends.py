@@ -15,13 +15,12 @@ from typing import Any
 
 import torch
 
-from gmpo_vl.data.types import Prompt
-from gmpo_vl.manifest import check_model_files
 from gmpo_vl.models.loading import load_for_inference
 from gmpo_vl.models.processing import Processor
 from gmpo_vl.rollout import vllm
 from gmpo_vl.rollout.hf import generate
-from gmpo_vl.rollout.types import Group, Response, Sampling
+from gmpo_vl.storage.manifest import check_model_files
+from gmpo_vl.types import Group, Prompt, Response, Sampling
 
 BACKENDS = ("transformers", "vllm")
 # At most so many samples make a chunk with vLLM, which has a few hundred under way at a time: at a chunk's end most of the

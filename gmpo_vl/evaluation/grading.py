@@ -15,7 +15,7 @@ from gmpo_vl.samples import SampleRecord
 from gmpo_vl.verify import Profile, Verdict, verify_batch
 
 if TYPE_CHECKING:
-    from gmpo_vl.rollout.types import Group
+    from gmpo_vl.types import Group
 
 PROFILES: tuple[Profile, ...] = ("strict", "paper")
 Verdicts = dict[Profile, list[Verdict]]

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from gmpo_vl.evaluation.statistics import Estimate, mean_share
-from gmpo_vl.files import write_text
 from gmpo_vl.report.gallery import Card, by_question, choose, make_card, merged
 from gmpo_vl.report.page import render
 from gmpo_vl.runs import EvaluationFolder
 from gmpo_vl.samples import SampleRecord
+from gmpo_vl.storage.files import write_text
 
 QUESTIONS = 150  # shown in the gallery
 KINDS = ("family", "subject", "level", "type", "benchmark", "gold type")

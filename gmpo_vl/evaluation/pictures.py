@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import torch
 
-from gmpo_vl.data.types import Prompt
 from gmpo_vl.evaluation.protocols import Pictures
 from gmpo_vl.models.prompts import PromptSet
+from gmpo_vl.types import Prompt
 
 
 def encoder(prompts: PromptSet, pictures: Pictures) -> Callable[[Sequence[int]], list[Prompt]]:

@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from gmpo_vl.files import names_a_folder
-from gmpo_vl.yaml_text import read_yaml
+from gmpo_vl.storage.files import names_a_folder
+from gmpo_vl.storage.yaml_text import read_yaml
 
 FOLDER = Path(__file__).parent / "protocols"
 TEMPLATES = Path(__file__).parent / "templates"

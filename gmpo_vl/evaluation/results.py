@@ -9,9 +9,9 @@ from typing import Any
 
 from gmpo_vl.evaluation.chunks import count_of_chunks, sound_chunks
 from gmpo_vl.evaluation.summary import figures
-from gmpo_vl.files import write_json
 from gmpo_vl.runs import EvaluationFolder
 from gmpo_vl.samples import SampleRecord
+from gmpo_vl.storage.files import write_json
 
 
 def differing(begun: dict[str, Any], wanted: dict[str, Any]) -> list[str]:

@@ -29,19 +29,19 @@ from gmpo_vl.evaluation.backends import (
     load_backend,
 )
 from gmpo_vl.evaluation.chunks import chunk_size, count_of_chunks, sound_chunks
-from gmpo_vl.evaluation.evaluate import versions
 from gmpo_vl.evaluation.grading import graded, grading_of
+from gmpo_vl.evaluation.in_memory import versions
 from gmpo_vl.evaluation.pictures import encoder
 from gmpo_vl.evaluation.protocols import Protocol, override, renamed, stated, template_file, template_rules
 from gmpo_vl.evaluation.results import differing
-from gmpo_vl.files import write_json
 from gmpo_vl.models.loading import adapter_base
 from gmpo_vl.models.processing import Processor, load_processor
 from gmpo_vl.models.prompts import PromptSet, PromptSettings, load_prompts
 from gmpo_vl.rollout.scoring import pictures_kept
-from gmpo_vl.rollout.types import Sampling
 from gmpo_vl.runs import EvaluationFolder
 from gmpo_vl.samples import store_image
+from gmpo_vl.storage.files import write_json
+from gmpo_vl.types import Sampling
 
 Shard = tuple[int, int]  # (i, k): the i-th of k, counted from 1
 

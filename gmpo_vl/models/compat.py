@@ -13,7 +13,7 @@ import transformers
 from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoImageProcessor, PreTrainedModel
 
-from gmpo_vl.files import read_object, write_json
+from gmpo_vl.storage.files import read_object, write_json
 
 TRANSFORMERS_5 = int(transformers.__version__.split(".")[0]) >= 5
 

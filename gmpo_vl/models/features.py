@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from gmpo_vl.data.types import ImageSettings, Prompt
 from gmpo_vl.models.forward import unwrap
 from gmpo_vl.models.shared import sharing_obstacle
 from gmpo_vl.models.wrapping import Look
+from gmpo_vl.types import ImageSettings, Prompt
 
 # Patches in one call of the ViT, a larger picture alone: no graph is kept, and longer calls are no faster.
 PATCHES = 16_384

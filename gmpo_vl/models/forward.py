@@ -16,13 +16,13 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
 from gmpo_vl.batching.packing import Packed
-from gmpo_vl.data.types import ImageSettings, Prompt
 from gmpo_vl.models.compat import image_features
 from gmpo_vl.models.head import head_log_probs
 from gmpo_vl.models.patches import make_patches
 from gmpo_vl.models.public import public_log_probs
 from gmpo_vl.models.routers import RouterCounter, watch_routers
 from gmpo_vl.models.shared import ATTENTION, Layout, Segment, build_layout, sharing_obstacle
+from gmpo_vl.types import ImageSettings, Prompt
 
 
 def unwrap(model: torch.nn.Module) -> PreTrainedModel:

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import torch
 
-from gmpo_vl.data.types import ImageSettings
+from gmpo_vl.types import ImageSettings
 
 
 @lru_cache(maxsize=8)

@@ -17,11 +17,11 @@ from PIL import Image
 
 from gmpo_vl.data.images import MAX_IMAGE_PIXELS, decode_image, fit_pixels, fit_size, image_size
 from gmpo_vl.data.templates import IMAGE_TAG, render_problem, to_messages
-from gmpo_vl.data.types import Example, ImageSettings, Prompt
-from gmpo_vl.files import read_object
 from gmpo_vl.models.compat import DOWNLOAD, load_image_processor, no_code_of, smart_resize
 from gmpo_vl.models.control import ControlTokens
 from gmpo_vl.models.positions import mrope_positions
+from gmpo_vl.storage.files import read_object
+from gmpo_vl.types import Example, ImageSettings, Prompt
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from gmpo_vl.data.examples import ExampleSet, load_examples
 from gmpo_vl.data.images import MAX_IMAGE_PIXELS, ImageError
 from gmpo_vl.data.rows import Columns, OnBadRow
 from gmpo_vl.data.templates import load_template
-from gmpo_vl.data.types import Prompt
 from gmpo_vl.models.processing import Processor, encode_prompt, picture_length, prompt_length
+from gmpo_vl.types import Prompt
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ import torch
 from transformers import PreTrainedModel
 
 from gmpo_vl.batching.packing import Packed
-from gmpo_vl.data.types import ImageSettings, Prompt
 from gmpo_vl.models.head import entropy, token_log_probs
 from gmpo_vl.models.patches import make_patches
 from gmpo_vl.models.routers import RouterCounter, watch_routers
+from gmpo_vl.types import ImageSettings, Prompt
 
 
 def public_log_probs(

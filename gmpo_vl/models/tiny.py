@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import torch
 
-from gmpo_vl.data.diagrams import QUESTIONS
+from gmpo_vl.tasks.diagrams.data import QUESTIONS
 
 SPECIAL_TOKENS = (
     "<|endoftext|>",

@@ -20,8 +20,8 @@ from typing import Any
 import torch
 
 from gmpo_vl.batching.packing import Packed
-from gmpo_vl.data.types import ImageSettings, Prompt
 from gmpo_vl.models.forward import prompt_features, response_log_probs, unwrap
+from gmpo_vl.types import ImageSettings, Prompt
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from gmpo_vl.policy.advantages import group_advantages
     from gmpo_vl.policy.correction import RolloutMismatch, rollout_correction
     from gmpo_vl.policy.diagnostics import StepDiagnostics
+    from gmpo_vl.policy.distance import kl_to_start, kl_to_start_sums
     from gmpo_vl.policy.objectives import PolicyLoss, TokenDiagnostics, per_sequence_loss
-    from gmpo_vl.policy.probe import kl_to_start, kl_to_start_sums
     from gmpo_vl.policy.reduction import reduce_loss, sequence_weights, skippable, token_mean, total_weight
     from gmpo_vl.policy.regularisers import kl
 
@@ -24,8 +24,8 @@ _HOME = {
     "PolicyLoss": "objectives",
     "TokenDiagnostics": "objectives",
     "per_sequence_loss": "objectives",
-    "kl_to_start": "probe",
-    "kl_to_start_sums": "probe",
+    "kl_to_start": "distance",
+    "kl_to_start_sums": "distance",
     "reduce_loss": "reduction",
     "sequence_weights": "reduction",
     "skippable": "reduction",

@@ -12,11 +12,11 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from gmpo_vl.files import read_object
 from gmpo_vl.policy.settings import OBJECTIVES, log_clip_limits, resolve_settings
 from gmpo_vl.report.curves import points
 from gmpo_vl.runs import EvaluationFolder
 from gmpo_vl.samples import as_figure
+from gmpo_vl.storage.files import read_object
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from gmpo_vl import __version__
-from gmpo_vl.files import write_text
 from gmpo_vl.report.charts import show
 from gmpo_vl.report.curves import curves
 from gmpo_vl.report.gallery import before_and_after, training_cards
@@ -28,6 +27,7 @@ from gmpo_vl.report.gather import (
     read_summary,
 )
 from gmpo_vl.runs import Run, few
+from gmpo_vl.storage.files import write_text
 
 
 def write_report(run_folder: str | Path) -> Path:

@@ -13,7 +13,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from gmpo_vl.verify.types import Verdict
+from gmpo_vl.types import Verdict
+
+# Rewards that lie with their task. A name, not an import: tasks are built on rewards.
+IN_TASKS = {"countdown": "gmpo_vl.tasks.countdown.reward"}
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ def load_reward(spec: str, kwargs: Mapping[str, Any] | None = None) -> Reward:
         if path not in built_in_rewards():
             known = ", ".join(built_in_rewards())
             raise ValueError(f"reward {spec!r} is unknown; it is one of {known}, or 'path.py:function'")
-        module = importlib.import_module(f"gmpo_vl.rewards.{path}")
+        module = importlib.import_module(IN_TASKS.get(path, f"gmpo_vl.rewards.{path}"))
     function = getattr(module, function_name, None)
     if not callable(function):
         raise ValueError(f"reward {spec!r}: {path} has no function {function_name!r}")
@@ -102,12 +105,9 @@ def load_reward(spec: str, kwargs: Mapping[str, Any] | None = None) -> Reward:
 
 
 def built_in_rewards() -> list[str]:
-    """The short names: every file of this folder that states a REWARD_NAME."""
-    return sorted(
-        p.stem
-        for p in Path(__file__).parent.glob("*.py")
-        if "\nREWARD_NAME = " in p.read_text(encoding="utf-8")
-    )
+    """The short names: every file of this folder that states a REWARD_NAME, and those of the built-in tasks."""
+    here = Path(__file__).parent.glob("*.py")
+    return sorted([*IN_TASKS, *(p.stem for p in here if "\nREWARD_NAME = " in p.read_text(encoding="utf-8"))])
 
 
 def _module_from(path: Path, spec: str) -> ModuleType:

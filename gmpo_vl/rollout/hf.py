@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import torch
 from transformers import Cache, PreTrainedModel
 
-from gmpo_vl.data.types import Prompt
 from gmpo_vl.models.features import FrozenFeatures, looked_at_together
 from gmpo_vl.models.forward import deepstack, embed_prompt, prompt_features, run_language_model, unwrap
 from gmpo_vl.models.head import entropy, token_log_probs
@@ -20,7 +19,7 @@ from gmpo_vl.models.processing import Processor
 from gmpo_vl.rollout.cache import PREFILLED, joined, roomy_cache
 from gmpo_vl.rollout.sampling import draw
 from gmpo_vl.rollout.seeds import sample_seed
-from gmpo_vl.rollout.types import Group, Response, Sampling
+from gmpo_vl.types import Group, Prompt, Response, Sampling
 
 
 @torch.no_grad()

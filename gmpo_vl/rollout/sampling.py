@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from gmpo_vl.rollout.types import Sampling
+from gmpo_vl.types import Sampling
 
 # Rows whose cumulative sums are held at once: float64 over a vocabulary of 152k.
 ROWS = 256

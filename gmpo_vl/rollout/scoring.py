@@ -7,10 +7,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
-from gmpo_vl.data.types import Prompt
 from gmpo_vl.rewards.loading import Reward
-from gmpo_vl.rollout.types import Group
 from gmpo_vl.samples import SampleRecord
+from gmpo_vl.types import Group, Prompt
 
 THREADS = 8  # that write pictures: a new one takes 0.1 s
 

@@ -16,11 +16,10 @@ import torch
 from PIL import Image
 from transformers import GenerationConfig
 
-from gmpo_vl.data.types import Prompt
 from gmpo_vl.models.loading import banned_ids, eos_ids, model_config
 from gmpo_vl.models.processing import Processor
 from gmpo_vl.rollout.seeds import sample_seed
-from gmpo_vl.rollout.types import Group, Response, Sampling
+from gmpo_vl.types import Group, Prompt, Response, Sampling
 
 # Added to the logits of banned ids: their probability is 0 in float32. An infinite bias would be NaN beside another one.
 BAN = -1e4

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 
 from PIL import Image
 
-from gmpo_vl.files import write_bytes
 from gmpo_vl.report.charts import log_ticks, tick_label
 from gmpo_vl.runs import StudyFolder
+from gmpo_vl.storage.files import write_bytes
 from gmpo_vl.study.bands import Band, Panel, panels
 from gmpo_vl.study.file import Study
 from gmpo_vl.study.outcomes import Outcome

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from gmpo_vl.yaml_text import read_settings
+from gmpo_vl.storage.yaml_text import read_settings
 
 LEAST_FRESH_SEEDS = 3
 LEARNING_RATE = "worker.actor.optim.lr"

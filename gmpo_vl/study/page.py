@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gmpo_vl.files import write_text
 from gmpo_vl.report.charts import Chart, Series, show
 from gmpo_vl.report.page import render
 from gmpo_vl.runs import StudyFolder
+from gmpo_vl.storage.files import write_text
 from gmpo_vl.study.bands import Band, Panel, panels
 from gmpo_vl.study.file import Study
 from gmpo_vl.study.outcomes import QUANTITIES, Outcome

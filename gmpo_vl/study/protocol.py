@@ -7,35 +7,37 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from gmpo_vl.files import write_json
 from gmpo_vl.runs import StudyFolder
+from gmpo_vl.storage.files import write_json
 from gmpo_vl.study.figure import write_figure
 from gmpo_vl.study.file import Study, StudyError
 from gmpo_vl.study.outcomes import freeze
 from gmpo_vl.study.page import write_page
 from gmpo_vl.study.plan import StudyRun, fresh_runs, settings_of, tuning_runs
 from gmpo_vl.study.results import collect, summarise
-from gmpo_vl.study.runner import Job, run_all
+from gmpo_vl.study.runner import Command, Job, run_all
 
 EVERY_QUESTION = 1_000_000_000
 
 
-def run_study(study: Study, folder: StudyFolder, workers: int, tell: Callable[[str], None]) -> dict[str, Any]:
+def run_study(
+    study: Study, folder: StudyFolder, workers: int, tell: Callable[[str], None], command: Command
+) -> dict[str, Any]:
     """Go through the phases, going on from what is there, with the page written after each. Returns results.json's content.
 
     A failed run stops nothing but what needs it: without a tuning run its method's rate is not chosen, without a fresh
     one the intervals rest on the others. Both are said on the page.
     """
-    run_all(folder, [training(study, folder, run) for run in tuning_runs(study)], workers, tell)
+    run_all(folder, [training(study, folder, run) for run in tuning_runs(study)], workers, tell, command)
     chosen = freeze(study, folder)
     write_results(study, folder)
     finals = fresh_runs(study, chosen)
-    failed = run_all(folder, [training(study, folder, run) for run in finals], workers, tell)
+    failed = run_all(folder, [training(study, folder, run) for run in finals], workers, tell, command)
     if study.test_files is not None:
         write_results(study, folder)
         trained = {(run.cell, run.seed) for run in finals if run.name not in failed}
         asked = [run for run in fresh_runs(study, chosen, "test") if (run.cell, run.seed) in trained]
-        run_all(folder, [held_out(study, folder, run) for run in asked], workers, tell)
+        run_all(folder, [held_out(study, folder, run) for run in asked], workers, tell, command)
     results = write_results(study, folder)
     write_figure(study, folder, collect(study, folder)[0])
     return results

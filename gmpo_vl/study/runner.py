@@ -16,14 +16,16 @@ from pathlib import Path
 from threading import Event, Lock
 from typing import Any
 
-from gmpo_vl.locks import IN_USE, FolderInUse, locked
 from gmpo_vl.processes import fork_server
 from gmpo_vl.runs import StudyFolder
+from gmpo_vl.storage.locks import IN_USE, FolderInUse, locked
 
 ERROR_LINES = 12  # of a failed run's log, kept as its error
 # Imported once, in a server that the runs are forked from: it takes longer than a short run. It computes nothing, so it has no threads.
-PRELOADED = ["gmpo_vl.engines.local.trainer", "datasets"]
+PRELOADED = ["gmpo_vl.engines.local.train", "datasets"]
 ASKED_TO_STOP = (128 + signal.SIGTERM, -signal.SIGTERM)  # the second: before the run could take the signal
+
+Command = Callable[[list[str]], int]  # runs `gmpo-vl ARGUMENTS` in this process; importable by name
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,9 @@ class Job:
     arguments: Sequence[str]
 
 
-def run_all(folder: StudyFolder, jobs: Sequence[Job], workers: int, tell: Callable[[str], None]) -> list[str]:
+def run_all(
+    folder: StudyFolder, jobs: Sequence[Job], workers: int, tell: Callable[[str], None], command: Command
+) -> list[str]:
     """Run the jobs that have not ended well yet, `workers` at once. Returns the names of those that failed.
 
     Asked to stop (Ctrl-C, SIGTERM) it asks the runs to save and stop, waits for them, and raises KeyboardInterrupt. A
@@ -46,7 +50,7 @@ def run_all(folder: StudyFolder, jobs: Sequence[Job], workers: int, tell: Callab
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
     fork_server(PRELOADED)
     with ThreadPoolExecutor(workers) as pool, _sigterm_as_interrupt():
-        futures = {pool.submit(_run, folder, job, stopping, tell): job for job in todo}
+        futures = {pool.submit(_run, folder, job, stopping, tell, command): job for job in todo}
         try:
             for future in as_completed(futures):
                 done += 1
@@ -64,7 +68,7 @@ def ended_well(folder: StudyFolder, name: str) -> bool:
 
 
 def _run(
-    folder: StudyFolder, job: Job, stopping: Event, tell: Callable[[str], None]
+    folder: StudyFolder, job: Job, stopping: Event, tell: Callable[[str], None], command: Command
 ) -> dict[str, Any] | None:
     """One run in a process; how it ended is written down. None where it was asked to stop."""
     log, began = folder.log_file(job.name), 0.0
@@ -74,7 +78,7 @@ def _run(
         if ended_well(folder, job.name):  # whoever held the lock has done it
             return folder.ending(job.name)
         began = time.perf_counter()
-        code = None if stopping.is_set() else _in_process(job, log, stopping)
+        code = None if stopping.is_set() else _in_process(job, log, stopping, command)
     if code is None or code in ASKED_TO_STOP:
         return None
     ending = {
@@ -92,10 +96,10 @@ _processes = (
 )  # multiprocessing reads every child's exit code when it starts one: not from two threads at once
 
 
-def _in_process(job: Job, log: Path, stopping: Event) -> int:
+def _in_process(job: Job, log: Path, stopping: Event, command: Command) -> int:
     """`gmpo-vl ARGUMENTS` to its end, or until it has stopped as asked. Returns its exit code."""
     context = multiprocessing.get_context("forkserver")
-    process = context.Process(target=_child, args=(list(job.arguments), str(log)))
+    process = context.Process(target=_child, args=(command, list(job.arguments), str(log)))
     with _processes:
         process.start()
     asked = False
@@ -110,7 +114,7 @@ def _in_process(job: Job, log: Path, stopping: Event) -> int:
         time.sleep(0.2)
 
 
-def _child(arguments: list[str], log: str) -> None:
+def _child(command: Command, arguments: list[str], log: str) -> None:
     """The run's own process, in a session of its own: Ctrl-C reaches the study alone, which passes it on once, as SIGTERM.
 
     It holds the lock on its folder as every run does, whatever becomes of the study.
@@ -122,9 +126,7 @@ def _child(arguments: list[str], log: str) -> None:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))  # noqa: SIM115
-    from gmpo_vl.cli import main
-
-    sys.exit(main(arguments))
+    sys.exit(command(arguments))
 
 
 def _wait_for_others(folder: Path, stopping: Event, tell_waiting: Callable[[], None]) -> None:

@@ -13,10 +13,11 @@ from collections.abc import Sequence
 from time import perf_counter
 from typing import Literal
 
-from gmpo_vl.verify import paper, strict
+from gmpo_vl.types import Verdict
+from gmpo_vl.verify import strict
 from gmpo_vl.verify.extract import Extracted, answer_tag, last_box
 from gmpo_vl.verify.gold import Gold, parse_gold
-from gmpo_vl.verify.types import Verdict
+from gmpo_vl.verify.published import paper
 from gmpo_vl.verify.workers import DEADLINE, Question, ask_math_verify
 
 __all__ = ["Gold", "Verdict", "parse_gold", "verify", "verify_batch"]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from gmpo_vl.files import whole_file
+from gmpo_vl.storage.files import whole_file
 from gmpo_vl.verify import Gold, Profile, Verdict, parse_gold, verify_batch
 
 CHUNK = 2_000  # pairs held at a time

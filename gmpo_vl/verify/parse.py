@@ -17,8 +17,8 @@ from __future__ import annotations
 from fractions import Fraction
 from functools import lru_cache
 
-from gmpo_vl.verify.commands import NAMING, VALUES, angle, command, numbers, set_builder
 from gmpo_vl.verify.counting import combinations
+from gmpo_vl.verify.latex_commands import NAMING, VALUES, angle, command, numbers, set_builder
 from gmpo_vl.verify.lex import FUNCTIONS, lex
 from gmpo_vl.verify.reader import Reader
 from gmpo_vl.verify.sense import is_measure

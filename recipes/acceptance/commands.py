@@ -12,10 +12,10 @@ from accept_report import figures
 
 from acceptance.runner import Outcome, Place, judged
 from acceptance.training import MODEL
-from gmpo_vl.data.diagrams import export
-from gmpo_vl.engines.proof import MISMATCH
-from gmpo_vl.files import read_jsonl, write_text
+from gmpo_vl.engines.parity import MISMATCH
 from gmpo_vl.runs import Run
+from gmpo_vl.storage.files import read_jsonl, write_text
+from gmpo_vl.tasks.diagrams.data import export
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "configs" / "qwen2_5_vl_3b_geo3k_gmpo_24gb.yaml"

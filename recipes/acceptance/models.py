@@ -13,8 +13,6 @@ from PIL import Image
 
 from acceptance.runner import Place
 from gmpo_vl.config import Config
-from gmpo_vl.data.diagrams import QUESTIONS
-from gmpo_vl.data.types import Example, Prompt
 from gmpo_vl.models.compat import save_pretrained
 from gmpo_vl.models.processing import Processor, encode_prompt
 from gmpo_vl.models.tiny import (
@@ -24,6 +22,8 @@ from gmpo_vl.models.tiny import (
     tiny_qwen2_5_vl_config,
     tiny_tokenizer,
 )
+from gmpo_vl.tasks.diagrams.data import QUESTIONS
+from gmpo_vl.types import Example, Prompt
 
 VOCABULARY = {True: 151_936, False: 2_000}  # on a GPU, on a CPU
 LAYERS = (36, 24, 16, 8, 4)  # of the decoder: as many as the GPU holds

@@ -14,7 +14,7 @@ import torch
 from step_models import versions
 
 from acceptance.runner import Outcome
-from gmpo_vl.files import write_text
+from gmpo_vl.storage.files import write_text
 
 PACKAGES = ("torch", "transformers", "flash-attn", "vllm", "ray", "peft", "numpy")
 

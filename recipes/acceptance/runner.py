@@ -17,8 +17,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from gmpo_vl.files import write_json
 from gmpo_vl.processes import fork_server
+from gmpo_vl.storage.files import write_json
 from gmpo_vl.study.runner import exit_in_words
 
 if TYPE_CHECKING:  # a check's process imports what it needs

@@ -18,30 +18,30 @@ from training_step import compare, update
 
 from acceptance.models import build_model, make_prompts, step_config
 from acceptance.runner import Outcome, Place, judged
-from gmpo_vl.batching.cost import Shape, rates, unique_token_bound
-from gmpo_vl.batching.memory import Setting, estimate, gib, widths
 from gmpo_vl.batching.packing import pack
-from gmpo_vl.batching.planning import Limits, rows_of
+from gmpo_vl.batching.planning import Limits, Shape, rows_of
 from gmpo_vl.config import Config
-from gmpo_vl.data.types import Prompt
 from gmpo_vl.engines.local.engine import LocalEngine
-from gmpo_vl.engines.local.rehearsal import Meter, rehearse_step
-from gmpo_vl.engines.memory import PromptLengths, estimate_local, model_size
 from gmpo_vl.engines.metrics import rollout_mismatch
+from gmpo_vl.engines.parity import MISMATCH, TOLERANCE, Gaps, gaps_between
 from gmpo_vl.engines.passes import log_probs_by_group, update_policy
-from gmpo_vl.engines.policy import Policy, limits_of
-from gmpo_vl.engines.proof import MISMATCH, TOLERANCE, Gaps, gaps_between
+from gmpo_vl.engines.policy import Policy
 from gmpo_vl.models.compat import enable_gradient_checkpointing
 from gmpo_vl.models.forward import language_model, response_log_probs
 from gmpo_vl.models.loading import banned_ids, load_model
 from gmpo_vl.models.processing import load_processor
 from gmpo_vl.models.tiny import packaged_tiny
 from gmpo_vl.models.wrapping import answer_packed
-from gmpo_vl.rollout.types import Group, Response
+from gmpo_vl.preflight.rehearsal import Meter, rehearse_step
+from gmpo_vl.sizing.cost import rates, unique_token_bound
+from gmpo_vl.sizing.estimate import PromptLengths, estimate_local, model_size
+from gmpo_vl.sizing.limits import limits_of
+from gmpo_vl.sizing.memory import Setting, estimate, gib, widths
+from gmpo_vl.types import Group, Prompt, Response
 
 MODEL = "model"  # in the folder `work`
 # An estimate may be this much too low before a run that it lets start could run out of memory: what is left of a GPU
-# beside it (engines/fitting.py) takes no more.
+# beside it (sizing/fitting.py) takes no more.
 TOO_LOW = 1.05
 NOT_JUDGED = " (time and memory are the machine's, and not judged on a CPU)"
 SAME_UPDATE = 0.05  # of an update; 0 where sums have one order, which they need not have on a GPU

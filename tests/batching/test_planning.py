@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gmpo_vl.batching.planning import Limits, micro_batches, mini_batches, rows_of
-from gmpo_vl.data.types import Example, Prompt
-from gmpo_vl.rollout.types import Group, Response
+from gmpo_vl.types import Example, Group, Prompt, Response
 
 
 def group(key: str, prompt_length: int, lengths: list[int]) -> Group:

@@ -4,9 +4,9 @@ import pytest
 import yaml
 from refusal import refusal
 
-from gmpo_vl.config import Config, checks, honoured, load_config, notices
-from gmpo_vl.config.honoured import DTYPE_KEYS, HONOURED
+from gmpo_vl.config import Config, checks, load_config, notices, supported
 from gmpo_vl.config.schema import key_types, value_of
+from gmpo_vl.config.supported import DTYPE_KEYS, HONOURED
 from gmpo_vl.policy.regularisers import KL_KINDS
 from gmpo_vl.policy.settings import OBJECTIVE_KEYS, OBJECTIVES
 
@@ -145,7 +145,7 @@ def test_no_key_is_both_honoured_in_part_and_placement():
 
 
 def test_kl_kinds_are_those_of_the_policy():
-    assert honoured.KL_KINDS == KL_KINDS
+    assert supported.KL_KINDS == KL_KINDS
 
 
 def test_defaults_are_refused_by_no_engine():

@@ -4,7 +4,7 @@ import pytest
 from refusal import refusal
 
 from gmpo_vl.config import load_config
-from gmpo_vl.yaml_text import MAX_NODES, YamlError, read_yaml
+from gmpo_vl.storage.yaml_text import MAX_NODES, YamlError, read_yaml
 
 MANY = 50_000
 NINES = "9" * 400

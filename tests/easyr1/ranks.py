@@ -13,13 +13,12 @@ import torch.multiprocessing as mp
 from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
 from verl.workers import fsdp_workers
 
-from gmpo_vl.data.types import Example
 from gmpo_vl.engines.easyr1.config import to_easyr1
 from gmpo_vl.engines.easyr1.cpu import CPUWorker
-from gmpo_vl.engines.easyr1.wire import groups_to_proto
-from gmpo_vl.engines.setup import load_split
+from gmpo_vl.engines.easyr1.serialisation import groups_to_proto
 from gmpo_vl.models.processing import encode_prompt, load_processor
-from gmpo_vl.rollout.types import Group, Response
+from gmpo_vl.setup import load_split
+from gmpo_vl.types import Example, Group, Response
 
 
 def make_groups(config, count=8):

@@ -16,30 +16,29 @@ from ray.exceptions import RayError, RayTaskError
 from verl.workers.config import RewardConfig
 from verl.workers.reward import AutoRewardManager
 
-from gmpo_vl.batching.cost import rates
 from gmpo_vl.batching.planning import rows_of
-from gmpo_vl.batching.ranks import group_cost
 from gmpo_vl.config import ConfigError
-from gmpo_vl.data.types import Example, Prompt
 from gmpo_vl.engines.checkpoint import Progress
-from gmpo_vl.engines.easyr1 import driver, seams
+from gmpo_vl.engines.easyr1 import compatibility, driver
 from gmpo_vl.engines.easyr1.checkpoint import check_checkpoint
+from gmpo_vl.engines.easyr1.compatibility import COMMIT, EasyR1Error, differing_seams, require_easyr1
 from gmpo_vl.engines.easyr1.config import to_easyr1
+from gmpo_vl.engines.easyr1.engine import GMPOTrainer, _afterwards
 from gmpo_vl.engines.easyr1.limits import check_model, without_use
-from gmpo_vl.engines.easyr1.seams import COMMIT, EasyR1Error, differing_seams, require_easyr1
-from gmpo_vl.engines.easyr1.trainer import GMPOTrainer, _afterwards
 from gmpo_vl.engines.fingerprint import Fingerprint
 from gmpo_vl.engines.loop import check_sampler, save
 from gmpo_vl.engines.passes import trained_rows
 from gmpo_vl.engines.session import open_run
-from gmpo_vl.engines.setup import configured_model, validation_sampling_of, vision_is_frozen
 from gmpo_vl.engines.stopping import Stopped
-from gmpo_vl.locks import FolderInUse, locked
 from gmpo_vl.models.processing import load_processor
 from gmpo_vl.models.tiny_families import save_tiny_family
 from gmpo_vl.rewards.loading import built_in_rewards
-from gmpo_vl.rollout.types import Group, Response
 from gmpo_vl.runs import Run
+from gmpo_vl.setup import configured_model, validation_sampling_of, vision_is_frozen
+from gmpo_vl.sizing.cost import rates
+from gmpo_vl.sizing.ranks import group_cost
+from gmpo_vl.storage.locks import FolderInUse, locked
+from gmpo_vl.types import Example, Group, Prompt, Response
 
 
 def test_this_is_the_easyr1_that_the_engine_knows():
@@ -51,10 +50,10 @@ def test_another_commit_fails_with_a_sentence(tmp_path, monkeypatch):
     shutil.copytree(home / "verl", tmp_path / "verl")
     actor = tmp_path / "verl" / "workers" / "actor" / "dp_actor.py"
     actor.write_text(actor.read_text().replace("update_policy", "update_the_policy"))
-    monkeypatch.setattr(seams, "find_easyr1", lambda: tmp_path)
+    monkeypatch.setattr(compatibility, "find_easyr1", lambda: tmp_path)
     with pytest.raises(EasyR1Error, match=f"not EasyR1 at commit {COMMIT}.*dp_actor.py"):
         require_easyr1()
-    monkeypatch.setenv(seams.UNTESTED, "1")
+    monkeypatch.setenv(compatibility.UNTESTED, "1")
     assert require_easyr1() == tmp_path
 
 

@@ -19,10 +19,10 @@ from gmpo_vl.engines.easyr1 import driver
 from gmpo_vl.engines.easyr1.config import to_easyr1
 from gmpo_vl.engines.easyr1.cpu import CPUWorker
 from gmpo_vl.engines.easyr1.rollout import GMPOvLLMRollout
-from gmpo_vl.engines.easyr1.wire import prompts_to_proto
+from gmpo_vl.engines.easyr1.serialisation import prompts_to_proto
 from gmpo_vl.engines.easyr1.worker import GMPOWorker
-from gmpo_vl.engines.setup import load_split, sampling_of
 from gmpo_vl.models.processing import load_processor
+from gmpo_vl.setup import load_split, sampling_of
 
 LORA = ["worker.actor.model.lora.rank=4", "worker.actor.model.lora.exclude_modules=.*visual.*"]
 

@@ -12,16 +12,16 @@ from ranks import make_groups, run_ranks, start_worker, start_worker_with_sgd, t
 
 from gmpo_vl.batching.packing import pack
 from gmpo_vl.batching.planning import mini_batches
-from gmpo_vl.data.countdown import TINY, export
-from gmpo_vl.engines.easyr1.wire import groups_to_proto
+from gmpo_vl.engines.easyr1.serialisation import groups_to_proto
 from gmpo_vl.engines.local.policy import build_policy
 from gmpo_vl.engines.passes import log_probs_by_group, update_policy
-from gmpo_vl.engines.setup import load_configured_processor
 from gmpo_vl.models import forward
 from gmpo_vl.models.forward import response_log_probs, unwrap
 from gmpo_vl.models.routers import Routing
 from gmpo_vl.models.tiny_families import save_tiny_family
 from gmpo_vl.models.tiny_moe import save_tiny_moe
+from gmpo_vl.setup import load_configured_processor
+from gmpo_vl.tasks.countdown.data import TINY, export
 
 LR = 0.05
 MORE = ["worker.actor.max_grad_norm=1.0e+9", "worker.actor.global_batch_size=4", "data.rollout_batch_size=8"]

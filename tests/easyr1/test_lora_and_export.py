@@ -12,11 +12,11 @@ from ranks import make_groups, run_ranks, start_worker
 
 from gmpo_vl.engines.checkpoint import STATE
 from gmpo_vl.engines.easyr1.export import Parity, export, parity_of, whole_weights
-from gmpo_vl.engines.easyr1.wire import answers_of, groups_to_proto, prompts_to_proto
-from gmpo_vl.engines.setup import sampling_of
-from gmpo_vl.manifest import measured, write_manifest
+from gmpo_vl.engines.easyr1.serialisation import answers_of, groups_to_proto, prompts_to_proto
 from gmpo_vl.models.loading import copy_without_weights, load_model
 from gmpo_vl.models.processing import load_processor
+from gmpo_vl.setup import sampling_of
+from gmpo_vl.storage.manifest import measured, write_manifest
 
 LORA = [
     "worker.actor.model.lora.rank=4",

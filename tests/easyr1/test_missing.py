@@ -3,7 +3,7 @@
 import pytest
 
 from gmpo_vl.cli import main
-from gmpo_vl.engines.easyr1.seams import find_easyr1
+from gmpo_vl.engines.easyr1.compatibility import find_easyr1
 
 pytestmark = pytest.mark.skipif(find_easyr1() is not None, reason="EasyR1 is installed")
 

@@ -11,14 +11,14 @@ pytest.importorskip("verl", reason="EasyR1 is not installed: make test-easyr1 EA
 from verl.workers.rollout import vllm_rollout_spmd
 from vllm import LLM
 
-from gmpo_vl.data.types import Example
 from gmpo_vl.engines.easyr1.config import to_easyr1
 from gmpo_vl.engines.easyr1.rollout import GMPOvLLMRollout
-from gmpo_vl.engines.easyr1.wire import answers_of, prompts_to_proto
-from gmpo_vl.engines.setup import load_split, sampling_of
+from gmpo_vl.engines.easyr1.serialisation import answers_of, prompts_to_proto
 from gmpo_vl.models.loading import banned_ids
 from gmpo_vl.models.processing import encode_prompt, load_processor
 from gmpo_vl.rollout.vllm import BAN
+from gmpo_vl.setup import load_split, sampling_of
+from gmpo_vl.types import Example
 
 ENDS = (394, 396)
 

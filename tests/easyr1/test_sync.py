@@ -12,7 +12,7 @@ from torch.distributed.checkpoint.state_dict import get_model_state_dict
 from torch.distributed.tensor import DTensor
 
 from gmpo_vl.engines.easyr1 import sync
-from gmpo_vl.engines.easyr1.wire import groups_to_proto
+from gmpo_vl.engines.easyr1.serialisation import groups_to_proto
 
 LORA = [
     "worker.actor.model.lora.rank=4",

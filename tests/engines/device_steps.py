@@ -10,14 +10,13 @@ import torch
 from simulated import IN_A_LAYER, on_device, simulated_device, synchronisations
 
 from gmpo_vl.config import Config
-from gmpo_vl.data.diagrams import make_examples
-from gmpo_vl.data.types import Example, Prompt
 from gmpo_vl.engines.local.engine import LocalEngine
 from gmpo_vl.engines.optim import build_optimizer
 from gmpo_vl.models.compat import TRANSFORMERS_5
 from gmpo_vl.models.forward import language_model, unwrap
 from gmpo_vl.models.processing import Processor, encode_prompt, load_processor
-from gmpo_vl.rollout.types import Group, Sampling
+from gmpo_vl.tasks.diagrams.data import make_examples
+from gmpo_vl.types import Example, Group, Prompt, Sampling
 
 # Waits in the project's own code: of a phase, and of each forward of the decoder in it (while sampling: of each token).
 BUDGET = {

@@ -14,17 +14,16 @@ from simulated import guarded_collectives, on_device, simulated_device
 
 import gmpo_vl
 from gmpo_vl.config import load_config
-from gmpo_vl.data.diagrams import make_examples
-from gmpo_vl.data.types import Example
+from gmpo_vl.engines.parity import prove_sharing
 from gmpo_vl.engines.passes import log_probs_by_group, update_policy
 from gmpo_vl.engines.policy import Policy
-from gmpo_vl.engines.proof import prove_sharing
 from gmpo_vl.models.features import frozen_features
 from gmpo_vl.models.loading import banned_ids, load_model
 from gmpo_vl.models.processing import encode_prompt, load_processor
 from gmpo_vl.models.wrapping import answer_packed
 from gmpo_vl.policy import RolloutMismatch, kl_to_start
-from gmpo_vl.rollout.types import Group, Response
+from gmpo_vl.tasks.diagrams.data import make_examples
+from gmpo_vl.types import Example, Group, Response
 
 SETTINGS = ["worker.actor.max_tokens_per_micro_batch=200", "worker.actor.global_batch_size=2"]
 NEEDS_EASYR1 = {"load_checkpoint"}  # engines/easyr1/worker.py: tests/easyr1 runs it

@@ -14,9 +14,9 @@ from gmpo_vl.engines import checkpoint
 from gmpo_vl.engines.checkpoint import check_whole
 from gmpo_vl.engines.local import checkpoint as local_checkpoint
 from gmpo_vl.engines.local import engine as local_engine
-from gmpo_vl.manifest import MANIFEST
 from gmpo_vl.models.loading import load_model
 from gmpo_vl.runs import Run
+from gmpo_vl.storage.manifest import MANIFEST
 
 SETTINGS = ["trainer.kl_to_start_freq=1", "trainer.val_freq=-1"]
 STEPS = 4  # with checkpoints of 2 and 4

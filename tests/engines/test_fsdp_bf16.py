@@ -13,9 +13,9 @@ from device_steps import prompts_of
 from gmpo_vl.config import Config, load_config
 from gmpo_vl.engines.local.policy import _with_lora
 from gmpo_vl.engines.optim import build_optimizer
+from gmpo_vl.engines.parity import gaps_between, prove_sharing
 from gmpo_vl.engines.passes import log_probs_by_group, update_policy
 from gmpo_vl.engines.policy import Policy
-from gmpo_vl.engines.proof import gaps_between, prove_sharing
 from gmpo_vl.models.compat import enable_gradient_checkpointing
 from gmpo_vl.models.features import frozen_features
 from gmpo_vl.models.forward import language_model, unwrap
@@ -23,7 +23,7 @@ from gmpo_vl.models.loading import banned_ids, load_model
 from gmpo_vl.models.processing import load_processor
 from gmpo_vl.models.shared import use_group_attention
 from gmpo_vl.models.wrapping import answer_packed
-from gmpo_vl.rollout.types import Group, Response
+from gmpo_vl.types import Group, Response
 
 LORA = ["worker.actor.model.lora.rank=4", "worker.actor.model.lora.exclude_modules=.*visual.*"]
 SETTINGS = ["data.rollout_batch_size=4", "worker.actor.global_batch_size=4", "worker.rollout.n=3"]

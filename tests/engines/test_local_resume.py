@@ -17,15 +17,15 @@ from gmpo_vl.cli import main
 from gmpo_vl.config import load_config
 from gmpo_vl.engines import validate
 from gmpo_vl.engines.local.engine import LocalEngine
-from gmpo_vl.engines.local.trainer import train
-from gmpo_vl.engines.setup import load_configured_processor, load_split
+from gmpo_vl.engines.local.train import train
 from gmpo_vl.engines.stopping import Stopped
 from gmpo_vl.models import forward
 from gmpo_vl.models.tiny import save_tiny
 from gmpo_vl.rollout.scoring import score_groups
-from gmpo_vl.rollout.types import Group, Response
 from gmpo_vl.runs import Run
+from gmpo_vl.setup import load_configured_processor, load_split
 from gmpo_vl.study.runner import PRELOADED
+from gmpo_vl.types import Group, Response
 
 
 def die(*_, **__) -> None:

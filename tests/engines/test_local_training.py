@@ -9,19 +9,18 @@ import pytest
 import torch
 
 from gmpo_vl.cli import main
-from gmpo_vl.data.types import Example
 from gmpo_vl.engines import passes
 from gmpo_vl.engines.local.policy import build_policy
-from gmpo_vl.engines.local.trainer import train
+from gmpo_vl.engines.local.train import train
+from gmpo_vl.engines.parity import prove_sharing
 from gmpo_vl.engines.passes import log_probs_by_group, update_policy
-from gmpo_vl.engines.proof import prove_sharing
-from gmpo_vl.engines.setup import load_configured_processor
-from gmpo_vl.files import read_jsonl
 from gmpo_vl.models.loading import load_model
 from gmpo_vl.models.processing import encode_prompt
 from gmpo_vl.rollout.hf import generate
-from gmpo_vl.rollout.types import Sampling
 from gmpo_vl.samples import SampleRecord
+from gmpo_vl.setup import load_configured_processor
+from gmpo_vl.storage.files import read_jsonl
+from gmpo_vl.types import Example, Sampling
 
 
 def last(run):

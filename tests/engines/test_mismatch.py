@@ -11,9 +11,9 @@ import torch
 from gmpo_vl.config import ConfigError
 from gmpo_vl.engines import loop
 from gmpo_vl.engines.local.engine import LocalEngine
-from gmpo_vl.engines.local.trainer import train
+from gmpo_vl.engines.local.train import train
 from gmpo_vl.engines.mismatch import GROWTH, SHARE, check_mismatch, trend_figures
-from gmpo_vl.engines.proof import MISMATCH
+from gmpo_vl.engines.parity import MISMATCH
 from gmpo_vl.runs import Run
 
 # Recorded: runs of EasyR1 on vLLM 0.11 in bf16 on a CPU (tiny models, 8 prompts x 4 answers a step), GMPO.

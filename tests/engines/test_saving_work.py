@@ -7,10 +7,10 @@ import torch
 
 from gmpo_vl import runs
 from gmpo_vl.config import ConfigError
-from gmpo_vl.engines import loop, proof
-from gmpo_vl.engines.ahead import Ahead
+from gmpo_vl.engines import loop, parity
 from gmpo_vl.engines.local.engine import LocalEngine
-from gmpo_vl.engines.local.trainer import train
+from gmpo_vl.engines.local.train import train
+from gmpo_vl.engines.prefetch import Ahead
 from gmpo_vl.models import features, forward
 from gmpo_vl.models.loading import load_model
 
@@ -84,7 +84,7 @@ def test_rollout_log_probs_may_stand_for_the_old_policys(make_config, tmp_path, 
 
 
 def test_rollout_log_probs_that_are_not_the_trainers_are_refused(make_config, monkeypatch):
-    monkeypatch.setitem(proof.TOLERANCE, torch.float32, proof.Tolerance(0.0, 0.0, 0.0))
+    monkeypatch.setitem(parity.TOLERANCE, torch.float32, parity.Tolerance(0.0, 0.0, 0.0))
     with pytest.raises(ConfigError, match=r"mismatch_max: .* do not compute the same model"):
         train(make_config("worker.actor.old_log_probs=rollout", "worker.actor.share_prefix=never"))
 

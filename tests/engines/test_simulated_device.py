@@ -9,7 +9,7 @@ from device_steps import Step, take_step
 from simulated import SIMULATES, apart, simulated_device, synchronisations
 
 from gmpo_vl.config import Config, load_config
-from gmpo_vl.engines.proof import gaps_between
+from gmpo_vl.engines.parity import gaps_between
 from gmpo_vl.models import shared
 from gmpo_vl.models.tiny_families import save_tiny_family
 

@@ -8,11 +8,11 @@ import pytest
 
 from gmpo_vl.cli import main
 from gmpo_vl.config import ConfigError, load_config
-from gmpo_vl.data.countdown import TINY, draw_puzzles, export, row_of
-from gmpo_vl.data.diagrams import make_examples
 from gmpo_vl.data.writing import write_parquet
-from gmpo_vl.engines.local.trainer import train
+from gmpo_vl.engines.local.train import train
 from gmpo_vl.models.tiny_moe import packaged_tiny_moe, save_tiny_moe
+from gmpo_vl.tasks.countdown.data import TINY, draw_puzzles, export, row_of
+from gmpo_vl.tasks.diagrams.data import make_examples
 
 CONFIG = Path(__file__).parents[2] / "configs" / "countdown_tiny_moe.yaml"
 FIGURES = {"router/load_max", "router/load_min", "router/entropy", "router/dead_experts"}

@@ -6,8 +6,8 @@ import pytest
 from tiny_runs import protocol_text
 
 from gmpo_vl.cli import main
-from gmpo_vl.data.diagrams import export
 from gmpo_vl.models.tiny import save_tiny, save_tiny_text
+from gmpo_vl.tasks.diagrams.data import export
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,8 @@ import pytest
 
 from gmpo_vl.evaluation.chunks import sound_chunks
 from gmpo_vl.evaluation.results import finish
-from gmpo_vl.files import append_jsonl
 from gmpo_vl.runs import EvaluationFolder
+from gmpo_vl.storage.files import append_jsonl
 
 NAME = "small+data=test"
 

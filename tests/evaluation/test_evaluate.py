@@ -5,17 +5,17 @@ import json
 import numpy as np
 import pytest
 
-from gmpo_vl.data.diagrams import export
 from gmpo_vl.data.rows import Columns
-from gmpo_vl.evaluation.evaluate import evaluate
+from gmpo_vl.evaluation.in_memory import evaluate
 from gmpo_vl.evaluation.statistics import mean_over_questions, paired_difference
-from gmpo_vl.files import read_jsonl
 from gmpo_vl.models.loading import load_model
 from gmpo_vl.models.processing import load_processor
 from gmpo_vl.models.prompts import PromptSettings, load_prompts
 from gmpo_vl.models.tiny import save_tiny
-from gmpo_vl.rollout.types import Sampling
 from gmpo_vl.samples import SampleRecord
+from gmpo_vl.storage.files import read_jsonl
+from gmpo_vl.tasks.diagrams.data import export
+from gmpo_vl.types import Sampling
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,12 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from gmpo_vl.evaluation import backends, commands, run
-from gmpo_vl.evaluation.commands import answer_shard
+from gmpo_vl.cli import evaluate as commands
+from gmpo_vl.cli.evaluate import answer_shard
+from gmpo_vl.evaluation import backends, run
 from gmpo_vl.evaluation.protocols import load_protocol, override, protocol_names
-from gmpo_vl.locks import IN_USE, locked
 from gmpo_vl.runs import EvaluationFolder
+from gmpo_vl.storage.locks import IN_USE, locked
 
 ROOT = Path(__file__).parents[2]
 

@@ -15,15 +15,15 @@ import pytest
 import torch
 
 from gmpo_vl.cli import build_parser
+from gmpo_vl.cli.evaluate import with_default_command
 from gmpo_vl.evaluation.backends import cut
-from gmpo_vl.evaluation.commands import with_default_command
 from gmpo_vl.evaluation.compare import Compared, describe
 from gmpo_vl.evaluation.grading import Grading
 from gmpo_vl.evaluation.regrade import regrade
 from gmpo_vl.evaluation.statistics import two_level_difference
 from gmpo_vl.models.processing import load_processor
-from gmpo_vl.rollout.types import Response
 from gmpo_vl.runs import EvaluationFolder
+from gmpo_vl.types import Response
 
 ROOT = Path(__file__).parents[2]
 NAME = "small+data=test"

@@ -3,12 +3,12 @@
 import torch
 
 from gmpo_vl.batching.packing import pack
-from gmpo_vl.data.types import Example
 from gmpo_vl.models import compat
 from gmpo_vl.models.forward import response_log_probs, unwrap
 from gmpo_vl.models.loading import banned_ids
 from gmpo_vl.models.patches import make_patches
 from gmpo_vl.models.processing import encode_prompt
+from gmpo_vl.types import Example
 
 CPU = torch.device("cpu")
 

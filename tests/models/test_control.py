@@ -10,11 +10,11 @@ from PIL import Image
 from tokenizers import AddedToken, normalizers
 
 from gmpo_vl.data.templates import load_template, render_problem, template_names, to_messages
-from gmpo_vl.data.types import Example
 from gmpo_vl.evaluation.protocols import template_file
 from gmpo_vl.models.control import _MARK
 from gmpo_vl.models.processing import Processor, encode_prompt, load_processor, prompt_length
 from gmpo_vl.models.tiny import packaged_tiny
+from gmpo_vl.types import Example
 
 PICTURE = Image.new("RGB", (56, 56), "white")
 # As the published tokenizers have them: special or not, some taking the blanks beside them.

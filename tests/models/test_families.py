@@ -7,8 +7,6 @@ import torch
 from plain_forward import assert_equals_one_at_a_time, prompts_of, rows_with
 
 from gmpo_vl.batching.packing import pack
-from gmpo_vl.data.diagrams import make_examples
-from gmpo_vl.data.types import Example
 from gmpo_vl.models import compat
 from gmpo_vl.models.forward import language_model, response_log_probs
 from gmpo_vl.models.loading import banned_ids, load_model
@@ -17,7 +15,8 @@ from gmpo_vl.models.processing import encode_prompt, load_processor
 from gmpo_vl.models.shared import sharing_obstacle
 from gmpo_vl.models.tiny_families import FAMILIES, save_tiny_family
 from gmpo_vl.rollout.hf import generate
-from gmpo_vl.rollout.types import Sampling
+from gmpo_vl.tasks.diagrams.data import make_examples
+from gmpo_vl.types import Example, Sampling
 
 
 @pytest.fixture(scope="module")

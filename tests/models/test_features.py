@@ -6,14 +6,14 @@ import pytest
 import torch
 from plain_forward import CPU
 
-from gmpo_vl.data.diagrams import make_examples
-from gmpo_vl.data.types import Example
 from gmpo_vl.models import features
 from gmpo_vl.models.features import frozen_features
 from gmpo_vl.models.forward import prompt_features
 from gmpo_vl.models.loading import load_model
 from gmpo_vl.models.processing import encode_prompt, load_processor
 from gmpo_vl.models.wrapping import answer_packed
+from gmpo_vl.tasks.diagrams.data import make_examples
+from gmpo_vl.types import Example
 
 
 @pytest.fixture

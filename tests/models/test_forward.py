@@ -6,13 +6,13 @@ from peft import LoraConfig, get_peft_model
 from plain_forward import CPU, assert_equals_one_at_a_time, prompts_of, rows_with
 
 from gmpo_vl.batching.packing import pack
-from gmpo_vl.data.diagrams import make_examples
 from gmpo_vl.models import head
 from gmpo_vl.models.compat import enable_gradient_checkpointing
 from gmpo_vl.models.forward import language_model, prompt_features, response_log_probs
 from gmpo_vl.models.loading import banned_ids, load_model
 from gmpo_vl.models.processing import encode_prompt, load_processor
 from gmpo_vl.models.tiny import save_tiny
+from gmpo_vl.tasks.diagrams.data import make_examples
 
 
 @pytest.mark.parametrize("share_prefix", [True, False], ids=["shared", "plain"])

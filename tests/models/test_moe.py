@@ -6,7 +6,6 @@ import pytest
 import torch
 from plain_forward import assert_equals_one_at_a_time, one_at_a_time, prompts_of, rows_with
 
-from gmpo_vl.batching.memory import widths
 from gmpo_vl.batching.packing import pack
 from gmpo_vl.models import compat
 from gmpo_vl.models.forward import response_log_probs
@@ -15,6 +14,7 @@ from gmpo_vl.models.moe import MoeSettings, build_moe, router_obstacle
 from gmpo_vl.models.processing import load_processor
 from gmpo_vl.models.routers import RouterCounter, Routing, routers, watch_routers
 from gmpo_vl.models.tiny_moe import save_tiny_moe
+from gmpo_vl.sizing.memory import widths
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.filterwarnings("ignore:prompts are not shared")
@@ -181,13 +181,12 @@ def test_a_dense_model_has_no_routers(text_folder):
 
 
 def test_the_packaged_mixture_answers_in_its_form_under_either_transformers():
-    from gmpo_vl.data.countdown import TINY, draw_puzzles, row_of
-    from gmpo_vl.data.types import Example
     from gmpo_vl.models.processing import encode_prompt
     from gmpo_vl.models.tiny_moe import packaged_tiny_moe
-    from gmpo_vl.rewards.countdown import compute_score
     from gmpo_vl.rollout.hf import generate
-    from gmpo_vl.rollout.types import Sampling
+    from gmpo_vl.tasks.countdown.data import TINY, draw_puzzles, row_of
+    from gmpo_vl.tasks.countdown.reward import compute_score
+    from gmpo_vl.types import Example, Sampling
 
     processor, model = load_processor(packaged_tiny_moe()), load_model(packaged_tiny_moe()).eval()
     rows = [row_of(puzzle, TINY) for puzzle in draw_puzzles("validation", 12, TINY)]

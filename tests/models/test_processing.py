@@ -7,13 +7,13 @@ import pytest
 import torch
 from PIL import Image
 
-from gmpo_vl.data.types import Example
 from gmpo_vl.models import compat
 from gmpo_vl.models.loading import load_model
 from gmpo_vl.models.patches import make_patches
 from gmpo_vl.models.positions import mrope_positions
 from gmpo_vl.models.processing import encode_prompt, load_processor, resize_image
 from gmpo_vl.models.tiny_families import save_tiny_family
+from gmpo_vl.types import Example
 
 
 @pytest.fixture(scope="module")

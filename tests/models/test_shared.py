@@ -12,11 +12,11 @@ from simulated import SIMULATES, Simulated, apart, simulated_device
 from torch.nn.functional import scaled_dot_product_attention
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from gmpo_vl.data.diagrams import make_examples
 from gmpo_vl.models import shared
 from gmpo_vl.models.loading import load_model
 from gmpo_vl.models.processing import load_processor
 from gmpo_vl.models.shared import Segment, build_layout, group_shared_attention
+from gmpo_vl.tasks.diagrams.data import make_examples
 
 CPU = torch.device("cpu")
 

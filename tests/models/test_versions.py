@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import versions
 
-from gmpo_vl.files import write_json
 from gmpo_vl.models.compat import TRANSFORMERS_5, complete_config, save_pretrained, with_old_names
 from gmpo_vl.models.loading import load_model, model_config
 from gmpo_vl.models.tiny import save_tiny
+from gmpo_vl.storage.files import write_json
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.filterwarnings("ignore:prompts are not shared")

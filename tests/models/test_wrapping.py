@@ -10,13 +10,13 @@ import torch.multiprocessing as mp
 from plain_forward import CPU, prompts_of, rows_with
 
 from gmpo_vl.batching.packing import pack
-from gmpo_vl.data.diagrams import make_examples
 from gmpo_vl.models import features, forward, head
 from gmpo_vl.models.compat import enable_gradient_checkpointing
 from gmpo_vl.models.forward import language_model, response_log_probs
 from gmpo_vl.models.loading import load_model
 from gmpo_vl.models.processing import load_processor
 from gmpo_vl.models.wrapping import answer_packed
+from gmpo_vl.tasks.diagrams.data import make_examples
 
 
 def micro_batches(folder):

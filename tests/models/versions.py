@@ -13,8 +13,6 @@ import transformers
 from peft import LoraConfig, get_peft_model
 
 from gmpo_vl.batching.packing import pack
-from gmpo_vl.data.diagrams import make_examples
-from gmpo_vl.data.types import Example
 from gmpo_vl.engines.easyr1.export import Parity, export
 from gmpo_vl.engines.local.checkpoint import save_model
 from gmpo_vl.models.compat import TRANSFORMERS_5
@@ -26,6 +24,8 @@ from gmpo_vl.models.processing import encode_prompt, load_processor
 from gmpo_vl.models.tiny import IMAGE_PROCESSOR, SIZES, randomize, save_folder, text_config, tiny_tokenizer
 from gmpo_vl.models.tiny import tiny_qwen2_5_vl_config as qwen2_5_vl
 from gmpo_vl.models.tiny_families import FAMILIES
+from gmpo_vl.tasks.diagrams.data import make_examples
+from gmpo_vl.types import Example
 
 SIZE = SIZES["test"]
 ALL_FAMILIES = {

@@ -13,11 +13,11 @@ import yaml
 from PIL import Image
 
 from gmpo_vl.config import load_config, save_config
-from gmpo_vl.data.diagrams import make_examples
-from gmpo_vl.evaluation.evaluate import Evaluation
-from gmpo_vl.files import append_jsonl, write_json
+from gmpo_vl.evaluation.in_memory import Evaluation
 from gmpo_vl.runs import Run
 from gmpo_vl.samples import SampleRecord, store_image
+from gmpo_vl.storage.files import append_jsonl, write_json
+from gmpo_vl.tasks.diagrams.data import make_examples
 
 SETTINGS = {
     "data": {

@@ -4,9 +4,7 @@ import pytest
 import torch
 
 from gmpo_vl.batching.packing import pack
-from gmpo_vl.data.diagrams import make_examples
-from gmpo_vl.data.types import Example
-from gmpo_vl.engines.proof import TOLERANCE, gaps_between
+from gmpo_vl.engines.parity import TOLERANCE, gaps_between
 from gmpo_vl.models.forward import response_log_probs
 from gmpo_vl.models.loading import banned_ids, eos_ids, load_model
 from gmpo_vl.models.processing import encode_prompt, load_processor
@@ -14,7 +12,8 @@ from gmpo_vl.models.tiny import save_tiny, save_tiny_text
 from gmpo_vl.rollout import hf
 from gmpo_vl.rollout.hf import generate
 from gmpo_vl.rollout.sampling import draw
-from gmpo_vl.rollout.types import Sampling
+from gmpo_vl.tasks.diagrams.data import make_examples
+from gmpo_vl.types import Example, Sampling
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,9 @@ import time
 import pytest
 import torch
 
-from gmpo_vl.data.types import Example, Prompt
 from gmpo_vl.rollout.scoring import pictures_kept, records_of, to_records
-from gmpo_vl.rollout.types import Group, Response
 from gmpo_vl.runs import Run
+from gmpo_vl.types import Example, Group, Prompt, Response
 
 
 def test_each_record_names_its_own_pictures_and_each_is_kept_once(tmp_path):

@@ -12,8 +12,9 @@ import pytest
 import torch
 from tiny_runs import REWARD
 
+from gmpo_vl.cli import main
 from gmpo_vl.config import load_config
-from gmpo_vl.engines.local.trainer import train
+from gmpo_vl.engines.local.train import train
 from gmpo_vl.runs import StudyFolder
 from gmpo_vl.study.file import read_study
 from gmpo_vl.study.outcomes import freeze
@@ -92,7 +93,7 @@ def test_a_killed_study_goes_on_to_the_same_results(file, tmp_path):
 
     # The run outlived its study: the next one waits for it, and goes on from where it ended.
     said: list[str] = []
-    run_study(read_study(file), folder, 1, said.append)
+    run_study(read_study(file), folder, 1, said.append, main)
     assert said[0] == f"waiting for {last}"
     assert [line["step"] for line in folder.run(last).read_metrics()] == [0, 1]
     assert folder.results_file.read_bytes() == whole.results_file.read_bytes()
@@ -105,7 +106,7 @@ def test_a_run_that_crashes_costs_one_run(file, tmp_path, capsys):
     folder = open_folder(tmp_path / "out", text, make_plan(study, text))
     (tmp_path / "tiny" / "config.json").write_text("{")
     said: list[str] = []
-    results = run_study(study, folder, 1, said.append)
+    results = run_study(study, folder, 1, said.append, main)
     assert [(row["phase"], row["state"]) for row in results["runs"]] == [("tune", "failed")]
     assert "1/1 tune/gmpo/u2/lr0.001/seed1: FAILED, exit code" in said[0]
     assert "tiny" in results["runs"][0]["error"]

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gmpo_vl.verify import paper, verify, verify_batch
+from gmpo_vl.verify import verify, verify_batch
+from gmpo_vl.verify.published import paper
 
 TABLE = [
     json.loads(line)

@@ -10,8 +10,8 @@ pytest.importorskip("verl", reason="EasyR1 is not installed: make test-vllm EASY
 
 from runs import command, finish, of_steps, start, train, wait_for
 
-from gmpo_vl.data.countdown import TINY, export
 from gmpo_vl.runs import Run
+from gmpo_vl.tasks.countdown.data import TINY, export
 
 RIGHT = 1e-4  # nats
 LORA = [

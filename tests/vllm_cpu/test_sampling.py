@@ -12,12 +12,12 @@ pytest.importorskip("verl", reason="EasyR1 is not installed: make test-vllm EASY
 
 from ranks import run_ranks
 
-from gmpo_vl.data.types import Example
 from gmpo_vl.engines.easyr1.config import to_easyr1
 from gmpo_vl.engines.easyr1.cpu import CPUWorker
-from gmpo_vl.engines.easyr1.wire import answers_of, prompts_to_proto
-from gmpo_vl.engines.setup import sampling_of
+from gmpo_vl.engines.easyr1.serialisation import answers_of, prompts_to_proto
 from gmpo_vl.models.processing import encode_prompt, load_processor
+from gmpo_vl.setup import sampling_of
+from gmpo_vl.types import Example
 
 ENDS = [*range(0, 200), 396]  # half of everything that a random model says, and the tokenizer's own
 

@@ -9,14 +9,13 @@ pytest.importorskip("verl", reason="EasyR1 is not installed: make test-vllm EASY
 
 from ranks import run_ranks
 
-from gmpo_vl.data.types import Example
 from gmpo_vl.engines.easyr1 import sync
 from gmpo_vl.engines.easyr1.config import to_easyr1
 from gmpo_vl.engines.easyr1.cpu import CPUWorker
-from gmpo_vl.engines.easyr1.wire import answers_of, groups_to_proto, prompts_to_proto
-from gmpo_vl.engines.setup import load_split, sampling_of
+from gmpo_vl.engines.easyr1.serialisation import answers_of, groups_to_proto, prompts_to_proto
 from gmpo_vl.models.processing import encode_prompt, load_processor
-from gmpo_vl.rollout.types import Group
+from gmpo_vl.setup import load_split, sampling_of
+from gmpo_vl.types import Example, Group
 
 RIGHT = 1e-4  # nats
 WRONG = 0.05

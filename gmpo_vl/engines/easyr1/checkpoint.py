@@ -22,7 +22,7 @@ from torch.distributed.tensor import DTensor, Replicate, Shard
 from torch.distributed.tensor._dtensor_spec import DTensorSpec, TensorMeta
 
 from gmpo_vl.config import Config
-from gmpo_vl.engines.saved import in_short
+from gmpo_vl.storage.tensors import in_short
 
 FORCED = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 

@@ -24,7 +24,7 @@ from verl.single_controller.base import Worker
 
 from gmpo_vl.engines.easyr1.config import GMPOWorkerConfig
 from gmpo_vl.engines.easyr1.cpu_vllm import let_vllm_run, vllm_is_for_cpus
-from gmpo_vl.engines.easyr1.wire import answers_to_proto, asked
+from gmpo_vl.engines.easyr1.serialisation import answers_to_proto, asked
 from gmpo_vl.engines.easyr1.worker import GMPOWorker
 from gmpo_vl.models.loading import load_model, model_folder
 from gmpo_vl.models.processing import Processor

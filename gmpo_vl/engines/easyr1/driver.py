@@ -15,18 +15,18 @@ from gmpo_vl.config import Config, ConfigError
 from gmpo_vl.engines.easyr1.checkpoint import check_checkpoint
 from gmpo_vl.engines.easyr1.config import to_easyr1, with_absolute_paths
 from gmpo_vl.engines.easyr1.cpu_vllm import vllm_is_for_cpus
+from gmpo_vl.engines.easyr1.engine import GMPOTrainer
 from gmpo_vl.engines.easyr1.limits import check, check_model, without_use
 from gmpo_vl.engines.easyr1.reward import RemoteReward
-from gmpo_vl.engines.easyr1.trainer import GMPOTrainer
 from gmpo_vl.engines.loop import run_session
 from gmpo_vl.engines.session import open_session, run_of
-from gmpo_vl.engines.setup import configured_model
-from gmpo_vl.locks import locked
-from gmpo_vl.manifest import check_model_files
 from gmpo_vl.models.loading import model_folder
 from gmpo_vl.models.prompts import PromptSet
 from gmpo_vl.processes import away_from_working_directory
 from gmpo_vl.runs import Run
+from gmpo_vl.setup import configured_model
+from gmpo_vl.storage.locks import locked
+from gmpo_vl.storage.manifest import check_model_files
 
 # What every process is started with: EasyR1's own choices (verl/trainer/main.py).
 ENVIRONMENT = {

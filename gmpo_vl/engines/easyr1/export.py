@@ -19,12 +19,9 @@ import torch
 from torch.distributed.tensor import DTensor, Shard
 
 from gmpo_vl.batching.packing import pack
-from gmpo_vl.data.types import Example, Prompt
 from gmpo_vl.engines.checkpoint import check_whole
 from gmpo_vl.engines.easyr1.checkpoint import PLAIN, shards
-from gmpo_vl.engines.proof import TOLERANCE, Gaps, gaps_between
-from gmpo_vl.engines.saved import read_saved
-from gmpo_vl.engines.setup import DTYPES
+from gmpo_vl.engines.parity import TOLERANCE, Gaps, gaps_between
 from gmpo_vl.models.compat import complete_config, save_pretrained
 from gmpo_vl.models.forward import response_log_probs
 from gmpo_vl.models.loading import (
@@ -36,7 +33,9 @@ from gmpo_vl.models.loading import (
     model_folder,
 )
 from gmpo_vl.models.processing import load_processor
-from gmpo_vl.rollout.types import Group
+from gmpo_vl.setup import DTYPES
+from gmpo_vl.storage.tensors import read_saved
+from gmpo_vl.types import Example, Group, Prompt
 
 RESPONSES = 2  # of each group kept
 ROOM = 1.2  # memory of a GPU that takes the proof's forward: weights and some more

@@ -7,8 +7,8 @@ from typing import Any
 
 from gmpo_vl.config import Config, ConfigError
 from gmpo_vl.config.schema import value_of
-from gmpo_vl.engines.setup import leaves_vision_out, validation_sampling_of
 from gmpo_vl.models.shared import sharing_obstacle
+from gmpo_vl.setup import leaves_vision_out, validation_sampling_of
 
 EXPERT_LAYERS = ("gate_proj", "up_proj", "down_proj")
 LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM makes room for

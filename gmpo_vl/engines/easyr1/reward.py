@@ -10,7 +10,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from gmpo_vl.config import Config
-from gmpo_vl.engines.setup import load_configured_reward
+from gmpo_vl.setup import load_configured_reward
 
 
 class RewardProcess:

@@ -16,11 +16,11 @@ from verl.workers.rollout import vllm_rollout_spmd
 from verl.workers.rollout.vllm_rollout_spmd import vLLMRollout
 
 from gmpo_vl.engines.easyr1.limits import LORA_RANKS
-from gmpo_vl.engines.easyr1.wire import answers_to_proto, asked
+from gmpo_vl.engines.easyr1.serialisation import answers_to_proto, asked
 from gmpo_vl.models.processing import Processor
 from gmpo_vl.rollout.seeds import sample_seed
-from gmpo_vl.rollout.types import Sampling
 from gmpo_vl.rollout.vllm import engine_input, response_of, sampling_params
+from gmpo_vl.types import Sampling
 
 
 class GMPOvLLMRollout(vLLMRollout):

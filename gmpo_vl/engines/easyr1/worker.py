@@ -21,17 +21,17 @@ from gmpo_vl.engines.easyr1.actor import EasyR1LossActor, GMPOActor
 from gmpo_vl.engines.easyr1.checkpoint import files_of_rank, only_values
 from gmpo_vl.engines.easyr1.config import GMPOWorkerConfig
 from gmpo_vl.engines.easyr1.limits import easyr1_loss
-from gmpo_vl.engines.easyr1.wire import groups_of
+from gmpo_vl.engines.easyr1.serialisation import groups_of
+from gmpo_vl.engines.parity import Proof, prove_sharing
 from gmpo_vl.engines.policy import Policy
-from gmpo_vl.engines.proof import Proof, prove_sharing
-from gmpo_vl.engines.setup import load_configured_processor
-from gmpo_vl.manifest import Files, measure
 from gmpo_vl.models.features import FrozenFeatures, frozen_features
 from gmpo_vl.models.forward import unwrap
 from gmpo_vl.models.loading import banned_ids, eos_ids
 from gmpo_vl.models.shared import sharing_obstacle, use_group_attention
 from gmpo_vl.models.vision import batch_vision
 from gmpo_vl.models.wrapping import answer_packed
+from gmpo_vl.setup import load_configured_processor
+from gmpo_vl.storage.manifest import Files, measure
 
 
 class _Base(Worker):
@@ -90,7 +90,7 @@ class GMPOWorker(_Base, FSDPWorker):
 
     @register(dispatch_mode=Dispatch.DP_COMPUTE_METRIC)
     def prove_sharing(self, data: DataProto) -> Proof:
-        """Does the shared forward hold here (engines/proof.py)? The same answer on every rank."""
+        """Does the shared forward hold here (engines/parity.py)? The same answer on every rank."""
         assert self.config.run is not None
         if self._use_param_offload:
             load_fsdp_model(self.fsdp_module)

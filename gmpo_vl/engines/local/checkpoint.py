@@ -15,11 +15,11 @@ import torch
 from safetensors import SafetensorError
 
 from gmpo_vl.config import Config
-from gmpo_vl.engines.saved import read_saved
 from gmpo_vl.models.compat import save_pretrained
 from gmpo_vl.models.forward import unwrap
 from gmpo_vl.models.loading import copy_without_weights
 from gmpo_vl.models.processing import Processor
+from gmpo_vl.storage.tensors import read_saved
 
 
 def check_checkpoint(folder: Path, _config: Config) -> None:

@@ -11,20 +11,19 @@ from typing import Any
 import torch
 
 from gmpo_vl.config import Config
-from gmpo_vl.data.types import Prompt
 from gmpo_vl.engines.local.checkpoint import base_folder, load_optimizer, save_model, save_optimizer
 from gmpo_vl.engines.local.policy import build_policy, build_reference
 from gmpo_vl.engines.optim import build_optimizer, set_learning_rate
+from gmpo_vl.engines.parity import MISMATCH, TOLERANCE, Proof, prove_sharing
 from gmpo_vl.engines.passes import LogProbs, log_probs_by_group, reference_log_probs, update_policy
-from gmpo_vl.engines.proof import MISMATCH, TOLERANCE, Proof, prove_sharing
-from gmpo_vl.engines.setup import DTYPES
-from gmpo_vl.manifest import Written
 from gmpo_vl.models.features import same_vision
 from gmpo_vl.models.forward import unwrap
 from gmpo_vl.models.processing import Processor
 from gmpo_vl.models.shared import sharing_obstacle
 from gmpo_vl.rollout.hf import generate
-from gmpo_vl.rollout.types import Group, Sampling
+from gmpo_vl.setup import DTYPES
+from gmpo_vl.storage.manifest import Written
+from gmpo_vl.types import Group, Prompt, Sampling
 
 
 class LocalEngine:

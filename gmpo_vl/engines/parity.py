@@ -1,0 +1,128 @@
+"""Does the shared forward give what the plain one gives, on this model, these weights, this machine, the first batch?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+import torch.distributed as dist
+
+from gmpo_vl.batching.planning import Limits, Row, rows_of
+from gmpo_vl.config import Config
+from gmpo_vl.engines.passes import forward
+from gmpo_vl.engines.policy import Policy
+from gmpo_vl.models.forward import language_model, unwrap
+from gmpo_vl.setup import DTYPES
+from gmpo_vl.sizing.limits import limits_of
+from gmpo_vl.types import Group
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """What rounding explains. largest, rms: of the log-probs' gaps, nats. gradient: relative to the gradient."""
+
+    largest: float
+    rms: float
+    gradient: float
+
+
+# By the dtype that a forward computes in. In half precision a few tokens in thousands, those of low probability, are off by
+# a nat between two right kernels: the largest gap says nothing there, the root mean square of all does (docs/decisions.md).
+TOLERANCE = {
+    torch.float64: Tolerance(1e-6, 1e-6, 1e-5),  # transformers keeps norms in float32
+    torch.float32: Tolerance(1e-3, 1e-3, 1e-2),
+    torch.bfloat16: Tolerance(math.inf, 0.1, 0.2),
+    torch.float16: Tolerance(math.inf, 0.03, 0.1),
+}
+
+# Largest accepted median gap of a token's log-prob between the sampler and the trainer (nats), by what the sampler
+# computes in. A weight that was not brought over, a wrong temperature or a missing picture is off by far more.
+MISMATCH = {"fp32": 1e-3, "bf16": 0.1, "fp16": 0.05}
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """How far two forwards' log-probs of the same tokens are apart, in nats. NaN where one of them is."""
+
+    largest: float
+    rms: float
+
+    def within(self, tolerance: Tolerance) -> bool:
+        return self.largest <= tolerance.largest and self.rms <= tolerance.rms  # False for NaN
+
+
+def gaps_between(some_N: torch.Tensor, others_N: torch.Tensor, over_ranks: bool = False) -> Gaps:
+    """Of two log-probs of each token. over_ranks: of the tokens of all ranks; a collective."""
+    gap_N = (some_N - others_N).abs().double()
+    largest = gap_N.max()
+    sums = torch.stack(
+        [gap_N.square().sum(), torch.tensor(len(gap_N), dtype=torch.float64, device=gap_N.device)]
+    )
+    if over_ranks:
+        dist.all_reduce(largest, op=dist.ReduceOp.MAX)
+        dist.all_reduce(sums)
+    rms = float((sums[0] / sums[1]).sqrt())
+    return Gaps(float(largest) if rms == rms else rms, rms)
+
+
+@dataclass(frozen=True)
+class Proof:
+    """Shared against plain. gradient_gap: |shared - plain| / |plain| of a layer's gradient."""
+
+    gaps: Gaps
+    gradient_gap: float
+    dtype: torch.dtype
+
+    @property
+    def holds(self) -> bool:
+        tolerance = TOLERANCE[self.dtype]
+        return self.gaps.within(tolerance) and self.gradient_gap <= tolerance.gradient  # False for NaN
+
+    def __str__(self) -> str:
+        name = str(self.dtype).removeprefix("torch.")
+        return (
+            f"log-probs differ by {self.gaps.rms:.1e} (root mean square; {self.gaps.largest:.1e} at most), a gradient by "
+            f"{self.gradient_gap:.1e} ({name})"
+        )
+
+
+def prove_sharing(policy: Policy, groups: Sequence[Group], config: Config) -> Proof:
+    """Two rollouts of one of this rank's groups both ways; the gaps over all ranks. Leaves no gradient behind.
+
+    A collective. The gradient is that of the first layer, which has come through all the others.
+    """
+    limits = limits_of(config, False, config.worker.actor.micro_batch_size_per_device_for_update)
+    rows = two_rollouts(groups, limits)
+    layer = language_model(unwrap(policy.model)).layers[0]  # type: ignore[index]
+    policy.look_at([row.group for row in rows])
+    policy.model.train()  # gradient checkpointing acts in this mode only
+
+    def run(way: Policy) -> tuple[torch.Tensor, torch.Tensor]:
+        log_probs_BT, _ = forward(way, policy.model, rows, config)
+        if log_probs_BT.requires_grad:  # a sharded weight gets its gradient here and nowhere else
+            log_probs_BT.double().sum().backward()
+        found = [p.grad.flatten().double() for p in layer.parameters() if p.grad is not None]
+        policy.model.zero_grad(set_to_none=True)
+        of_tokens = [x[: row.response_length] for x, row in zip(log_probs_BT.detach(), rows)]
+        # Adapters elsewhere only: the log-probs have to do.
+        return torch.cat(of_tokens), torch.cat(found or [torch.zeros(1, device=policy.device)])
+
+    shared_N, shared_W = run(replace(policy, share_prefix=True))
+    plain_N, plain_W = run(replace(policy, share_prefix=False, features=None))  # what is kept is proved, too
+    gaps = gaps_between(shared_N, plain_N, over_ranks=policy.ranks > 1)
+    squares = torch.stack([(shared_W - plain_W).square().sum(), plain_W.square().sum()])
+    if policy.ranks > 1:
+        dist.all_reduce(squares)
+    gradient_gap = float((squares[0] / squares[1]).sqrt()) if squares.any() else 0.0
+    return Proof(gaps, gradient_gap, DTYPES[config.worker.actor.fsdp.mp_param_dtype])
+
+
+def two_rollouts(groups: Sequence[Group], limits: Limits) -> list[Row]:
+    """The longest two of one prompt that a plain forward may hold, with pictures where there are any; of the shortest group
+    where it may hold none."""
+    pairs = [sorted(rows_of([group]), key=lambda row: row.length)[-2:] for group in groups]
+    pairs.sort(key=lambda pair: sum(row.length for row in pair))
+    allowed = [pair for pair in pairs if limits.allow(pair)] or pairs[:1]
+    return ([pair for pair in allowed if pair[0].group.prompt.images] or allowed)[-1]

@@ -1,0 +1,131 @@
+"""What a run will do, in numbers, before it does it (`gmpo-vl train --dry-run`)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from gmpo_vl.config import Config, notices
+from gmpo_vl.engines.passes import objective_settings
+from gmpo_vl.models.loading import model_folder
+from gmpo_vl.models.prompts import PromptSet
+from gmpo_vl.policy.settings import OBJECTIVE_KEYS, OBJECTIVES, resolve_settings
+from gmpo_vl.setup import (
+    check_router,
+    load_configured_processor,
+    load_configured_reward,
+    load_split,
+    total_steps,
+    validation_sampling_of,
+)
+from gmpo_vl.sizing.estimate import model_size
+from gmpo_vl.sizing.fitting import with_fitting_tokens
+from gmpo_vl.sizing.limits import limits_of
+
+
+def dry_run(config: Config) -> str:
+    """Read all data, tokenizer, template and reward as the run would, load no weights, and say what would happen.
+
+    Raises what the run would raise before its first step, as far as it can be known without the weights.
+    """
+    model = config.worker.actor.model
+    model_size(
+        model_folder(str(model.model_path)), **model.override_config
+    )  # the class exists and takes them
+    check_router(config)
+    check_writable(Path(config.trainer.save_checkpoint_path or f"runs/{config.trainer.experiment_name}"))
+    processor = load_configured_processor(config)
+    prompts = load_split(config, config.data.train_files, processor)
+    validation = load_split(config, config.data.val_files, processor) if config.data.val_files else None
+    load_configured_reward(config)
+    lines = [describe(config, prompts, validation)]
+    for name, split in (("train", prompts), ("validation", validation)):
+        if split is not None and len(split.examples.faults):
+            lines.append(f"{name}: {split.examples.faults.summary()}")
+    return "\n".join(lines)
+
+
+def check_writable(folder: Path) -> None:
+    """Raise PermissionError or NotADirectoryError where the run's folder cannot be made or written into."""
+    there = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(f"trainer.save_checkpoint_path: {there} is a file, not a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(f"trainer.save_checkpoint_path: nothing can be written into {there}")
+
+
+def describe(config: Config, prompts: PromptSet, validation: PromptSet | None) -> str:
+    """The plan as lines for a person."""
+    data, actor, rollout = config.data, config.worker.actor, config.worker.rollout
+    steps = total_steps(config, len(prompts))
+    fitted = with_fitting_tokens(config, prompts)
+    limits = limits_of(fitted.config, True, actor.micro_batch_size_per_device_for_update)
+    forward = f"{limits.max_tokens:,} tokens" if limits.max_tokens else f"{limits.max_rows} rollouts"
+    updates = actor.ppo_epochs * -(-data.rollout_batch_size // actor.global_batch_size)
+    rollouts = data.rollout_batch_size * rollout.n
+    prompt_tokens = sum(prompts.lengths) / len(prompts)
+    worst = rollouts * (max(prompts.lengths) + data.max_response_length)
+    pictures = sum(len(example.images) for example in prompts.examples)
+    lines = [
+        f"model       {actor.model.model_path}",
+        *describe_method(config),
+        f"train       {len(prompts):,} prompts with {pictures:,} pictures from {data.train_files}",
+        f"            prompts of {prompt_tokens:.0f} tokens on average, {max(prompts.lengths):,} at most "
+        f"(limit {data.max_prompt_length:,})",
+        f"validation  {len(validation):,} prompts from {data.val_files}"
+        if validation
+        else "validation  none",
+        f"steps       {steps:,} ({steps * data.rollout_batch_size / len(prompts):.1f} passes over the data)",
+        f"a step      {data.rollout_batch_size:,} prompts x {rollout.n} = {rollouts:,} rollouts, "
+        f"{updates:,} updates of {actor.global_batch_size:,} prompts ({actor.global_batch_size * rollout.n:,} rollouts)",
+        f"            at most {worst:,} tokens in prompts and responses; up to {forward} a forward",
+        *(f"            {reason}" for reason in fitted.reasons),
+        f"run         {config.trainer.save_checkpoint_path or 'runs/' + config.trainer.experiment_name}",
+    ]
+    return "\n".join([*lines, *notices(config)])
+
+
+def describe_method(config: Config) -> list[str]:
+    """What is optimised and how: where two runs are to differ in one thing, these lines do."""
+    actor, algorithm, rollout = config.worker.actor, config.algorithm, config.worker.rollout
+    kl = f"KL to the start x {algorithm.kl_coef:g} ({algorithm.kl_penalty})"
+    weights, arithmetic = actor.fsdp.torch_dtype or "fp32", actor.fsdp.mp_param_dtype
+    trained = f"LoRA of rank {actor.model.lora.rank}" if actor.model.lora.rank else "all weights"
+    if actor.model.freeze_vision_tower:
+        trained += " but the ViT's"
+    validation = validation_sampling_of(config)
+    lines = [
+        f"objective   {actor.loss_type} ({_shown(_settings(config))}), advantages {algorithm.adv_estimator}, "
+        + ("no KL" if algorithm.disable_kl else kl),
+        f"training    {trained} in {weights}, arithmetic in {arithmetic}; {actor.optim.strategy}, lr {actor.optim.lr:g} "
+        f"{actor.optim.lr_scheduler_type}, weight_decay {actor.optim.weight_decay:g}",
+        f"sampling    temperature {rollout.temperature:g}, top_p {rollout.top_p:g}; validation {validation.n} a prompt at "
+        f"temperature {validation.temperature:g}, top_p {validation.top_p:g}; reward {config.worker.reward.reward_function}",
+    ]
+    if algorithm.overlong_responses != "score":
+        lines.append(f"            overlong_responses {algorithm.overlong_responses}")
+    if algorithm.online_filtering:
+        batches = config.trainer.max_try_make_batch
+        lines.append(
+            f"            groups with a mean {algorithm.filter_key} within ({algorithm.filter_low:g}, {algorithm.filter_high:g}) are "
+            f"kept, from {'any number of' if batches == -1 else f'up to {batches}'} batches of "
+            f"{config.data.mini_rollout_batch_size or config.data.rollout_batch_size:,} prompts"
+        )
+    return lines
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    """The objective's options: all of ours; of EasyR1's what was written, the others are its own defaults."""
+    actor = config.worker.actor
+    if actor.loss_type in OBJECTIVES:
+        return dict(resolve_settings(actor.loss_type, objective_settings(config)))
+    written = {key: getattr(actor, key) for key in OBJECTIVE_KEYS if f"worker.actor.{key}" in config.written}
+    return {key: value for key, value in sorted(written.items()) if value is not None}
+
+
+def _shown(settings: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
+        for key, value in settings.items()
+    )

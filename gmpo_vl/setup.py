@@ -1,0 +1,117 @@
+"""From a configuration to what every engine's runs work with: processor, prompts, reward, how rollouts are drawn."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import torch
+
+from gmpo_vl.config import Config, ConfigError
+from gmpo_vl.models.loading import model_config, model_folder
+from gmpo_vl.models.moe import router_obstacle
+from gmpo_vl.models.processing import Processor, load_processor
+from gmpo_vl.models.prompts import PromptSet, load_prompts, prompt_settings
+from gmpo_vl.rewards.loading import Reward, load_reward
+from gmpo_vl.types import Sampling
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+# Linear layers of the ViTs of Qwen2-VL, Qwen2.5-VL and Qwen3-VL: what is meant for a ViT matches the like of all of them.
+_IN_A_VIT = tuple(
+    f"model.visual.{name}"
+    for name in (
+        *(f"blocks.0.attn.{layer}" for layer in ("qkv", "proj")),
+        *(f"blocks.0.mlp.{layer}" for layer in ("gate_proj", "up_proj", "down_proj", "fc1", "linear_fc1")),
+        *("merger.mlp.0", "merger.linear_fc1", "deepstack_merger_list.0.linear_fc1"),
+    )
+)
+
+
+def load_configured_processor(config: Config) -> Processor:
+    """Tokenizer, template and image processor of the model that the run starts from."""
+    model = config.worker.actor.model
+    return load_processor(
+        model_folder(str(model.tokenizer_path or model.model_path)), config.data.override_chat_template
+    )
+
+
+def check_router(config: Config) -> None:
+    """Raise ConfigError for a mixture of experts whose router would not learn (models/moe.py says why)."""
+    model = config.worker.actor.model
+    obstacle = router_obstacle(configured_model(config))
+    if obstacle is not None:
+        raise ConfigError(
+            f"worker.actor.model.model_path {model.model_path}: {obstacle}, or worker.actor.model.override_config: "
+            "{norm_topk_prob: false} here"
+        )
+
+
+def configured_model(config: Config) -> Any:
+    """transformers' configuration of the model that the run starts from, with the run's own values."""
+    model = config.worker.actor.model
+    return model_config(model_folder(str(model.model_path)), **model.override_config)
+
+
+def vision_is_frozen(config: Config) -> bool:
+    """Does nothing in the ViT train? Under LoRA, where its modules are left out; engine easyr1 wants that (vLLM has no
+    adapters for a ViT)."""
+    model = config.worker.actor.model
+    adapters_elsewhere = model.lora.rank > 0 and leaves_vision_out(model.lora.exclude_modules)
+    return model.freeze_vision_tower or adapters_elsewhere
+
+
+def leaves_vision_out(exclude_modules: str | None) -> bool:
+    """Does `lora.exclude_modules`, which peft matches against whole names, match what lies in a ViT?"""
+    return exclude_modules is not None and all(re.fullmatch(exclude_modules, name) for name in _IN_A_VIT)
+
+
+def load_configured_reward(config: Config) -> Reward:
+    reward = config.worker.reward
+    return load_reward(str(reward.reward_function), reward.reward_function_kwargs)
+
+
+def load_split(config: Config, files: str, processor: Processor) -> PromptSet:
+    """The prompts of `data.train_files` or `data.val_files`, as the data section says."""
+    return load_prompts(files, prompt_settings(config.data), processor)
+
+
+def sampling_of(config: Config) -> Sampling:
+    """How training rollouts are drawn."""
+    rollout = config.worker.rollout
+    return Sampling(
+        n=rollout.n,
+        max_tokens=config.data.max_response_length,
+        temperature=rollout.temperature,
+        top_p=rollout.top_p,
+        top_k=rollout.top_k,
+        seed=rollout.seed,
+        with_entropy=config.worker.actor.old_log_probs == "rollout",
+    )
+
+
+def validation_sampling_of(config: Config) -> Sampling:
+    """How validation samples are drawn: the training settings with `val_override_config` on top, n = 1 by default."""
+    rollout, override = config.worker.rollout, config.worker.rollout.val_override_config
+    return Sampling(
+        n=override.get("n", 1),
+        max_tokens=config.data.max_response_length,
+        temperature=override.get("temperature", rollout.temperature),
+        top_p=override.get("top_p", rollout.top_p),
+        top_k=override.get("top_k", rollout.top_k),
+        seed=override.get("seed", rollout.seed),
+    )
+
+
+def total_steps(config: Config, num_prompts: int) -> int:
+    """`max_steps`, or as many whole batches as `total_epochs` passes over the data hold."""
+    if config.trainer.max_steps is not None:
+        return config.trainer.max_steps
+    steps = config.trainer.total_epochs * num_prompts // config.data.rollout_batch_size
+    if steps == 0:
+        raise ValueError(
+            f"data.rollout_batch_size {config.data.rollout_batch_size} is more than {config.trainer.total_epochs} "
+            f"epochs of {num_prompts} prompts: not one step; lower it, or set trainer.max_steps"
+        )
+    return steps

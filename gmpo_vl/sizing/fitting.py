@@ -1,0 +1,215 @@
+"""What a forward and a cache may hold where nobody said: by the memory estimate."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass, replace
+
+import torch
+
+from gmpo_vl.batching.planning import Limits
+from gmpo_vl.config import Config
+from gmpo_vl.models.loading import model_folder
+from gmpo_vl.models.prompts import PromptSet
+from gmpo_vl.models.shared import sharing_obstacle
+from gmpo_vl.sizing.estimate import (
+    ModelSize,
+    PromptLengths,
+    estimate_easyr1,
+    estimate_local,
+    model_size,
+    sampling_peak,
+)
+from gmpo_vl.sizing.limits import limits_for
+from gmpo_vl.sizing.memory import gib
+
+# Part of a host's memory that an estimate may fill: the rest is the allocator's gaps and what libraries hold.
+USABLE = 0.8
+# Of a GPU's: the rest is CUDA's context, libraries' workspaces, and what torch's allocator cannot hand out again.
+USABLE_GPU = 0.95
+# On a host: longer rows are no faster per token, and a run's splits should not depend on how much more memory there is.
+MOST = 16_384
+STEP = 1_024
+SAYS_SO = (
+    "worker.actor.max_tokens_per_micro_batch",
+    "worker.actor.micro_batch_size_per_device_for_update",
+    "worker.actor.micro_batch_size_per_device_for_experience",
+)
+CACHED = "worker.rollout.max_cached_tokens"
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """config: with what was chosen. reasons: lines for a person, where a GPU's memory lowered what EasyR1 would do."""
+
+    config: Config
+    reasons: tuple[str, ...] = ()
+
+
+def with_fitting_tokens(config: Config, prompts: PromptSet) -> Fitted:
+    """The configuration with `max_tokens_per_micro_batch` and `max_cached_tokens` where no key says them.
+
+    The memory is a GPU's, or on engine local without one half of the host's (all of it counts, free or not: a run that goes
+    on splits as it did). Where it is not known (a driver of engine easyr1 without a GPU) everything stays as it is.
+    """
+    if not _to_choose(config):
+        return Fitted(config)
+    return fitting(config, *_model_and_longest(config, prompts))
+
+
+def _model_and_longest(config: Config, prompts: PromptSet) -> tuple[ModelSize, PromptLengths]:
+    model = config.worker.actor.model
+    size = model_size(model_folder(str(model.model_path)), **model.override_config)
+    image = prompts.processor.image
+    # The longest prompt need not be the one with the most pictures: each at its worst, as the doctor takes them.
+    patches = 0 if image is None else max(prompts.picture_lengths) * image.merge_size**2
+    return size, PromptLengths(max(prompts.lengths), ((1, patches, 1),) if patches else ())
+
+
+def fitting(config: Config, size: ModelSize, longest: PromptLengths) -> Fitted:
+    """The same for who knows model and longest prompt already."""
+    chosen, gpu = _to_choose(config), gpu_memory()
+    if "cached" in chosen and gpu is not None:
+        config = _with_cached(config, cached_that_fit(config, size, longest, USABLE_GPU * gpu))
+    if "tokens" not in chosen:
+        return Fitted(config)
+    if gpu is None:
+        return Fitted(_with_tokens(config, tokens_that_fit(config, size, longest, USABLE * _host_memory())))
+    tokens, reasons = _lowered(config, size, longest, gpu)
+    return Fitted(config if tokens is None else _with_tokens(config, tokens), reasons)
+
+
+def measured_peak(config: Config, prompts: PromptSet, peak: float) -> str:
+    """A line on what a step of engine local took on a GPU: `peak` bytes of tensors, beside the estimate at the greatest
+    lengths, and the tokens of a forward that would fit. config: fitted. Where more was measured than estimated, the estimate
+    is taken to be too low by that factor everywhere."""
+    size, longest = _model_and_longest(config, prompts)
+    gpu = gpu_memory() or 0.0
+    estimated = estimate_local(config, size, longest, *_limits(config, size), cuda=True).peak
+    row = longest.tokens + config.data.max_response_length
+    budgets = range(-(-row // STEP) * STEP, 4 * MOST + 1, STEP)
+    room = USABLE_GPU * gpu * min(1.0, estimated / peak)
+    fit = bisect_right(budgets, room, key=lambda tokens: _needs(config, size, longest, tokens))
+    would = f"forwards of up to {budgets[fit - 1]:,} tokens" if fit else "one rollout at a time at most"
+    return (
+        f"memory: the step took {gib(peak)} of the GPU's {gib(gpu)} at its highest point, the estimate for prompts and answers at "
+        f"their longest is {gib(estimated)}; {would} would fit (worker.actor.max_tokens_per_micro_batch)"
+    )
+
+
+def _to_choose(config: Config) -> set[str]:
+    """What no key says and this machine's memory can: "tokens" of a forward, "cached" tokens while sampling."""
+    local, gpu = config.engine == "local", gpu_memory() is not None
+    own = config.worker.actor.loss_type.startswith(
+        "easyr1/"
+    )  # EasyR1 counts rollouts, whatever is chosen here
+    tokens = (local or gpu) and not own and not any(key in config.written for key in SAYS_SO)
+    cached = local and gpu and CACHED not in config.written
+    return {name for name, wanted in (("tokens", tokens), ("cached", cached)) if wanted}
+
+
+def _lowered(
+    config: Config, size: ModelSize, longest: PromptLengths, gpu: float
+) -> tuple[int | None, tuple[str, ...]]:
+    """None where a GPU holds the forwards of EasyR1's own micro-batches; else the tokens that one may have, and why.
+
+    The least is one row of the longest prompt and response.
+    """
+    if sharing_obstacle(size.config) is not None:
+        return None, ()  # one rollout at a time
+    memory, sizes = USABLE_GPU * gpu, _rollouts(config)
+    needed = _peak(config, size, longest, *_limits(config, size))
+    if needed <= memory:
+        return None, ()
+    row = longest.tokens + config.data.max_response_length
+    budget = sizes[1] * (config.data.max_prompt_length + config.data.max_response_length)
+    smaller = range(budget, row, -STEP)[::-1]
+    fit = bisect_right(smaller, memory, key=lambda tokens: _needs(config, size, longest, tokens))
+    tokens = smaller[fit - 1] if fit else row
+    line = (
+        f"a forward holds up to {tokens:,} tokens: EasyR1's {sizes[0]} rollouts at once without a backward and {sizes[1]} with one "
+        f"would take {gib(needed)}, by the estimate, of the GPU's {gib(gpu)} less {1 - USABLE_GPU:.0%} for the allocator; "
+        "worker.actor.max_tokens_per_micro_batch says otherwise"
+    )
+    least = _needs(config, size, longest, tokens)
+    too_much = f"one rollout alone takes {gib(least)}: it may not fit (gmpo-vl doctor says what to change)"
+    return tokens, (line,) if least <= memory else (line, too_much)
+
+
+def tokens_that_fit(config: Config, size: ModelSize, longest: PromptLengths, memory: float) -> int:
+    """On a host: the most tokens, in steps of 1,024, with which the log-prob and update passes stay within `memory` bytes.
+
+    At least one row of the longest prompt and response, which cannot be made smaller, at most MOST.
+    """
+    row = longest.tokens + config.data.max_response_length
+    fitting = row
+    for tokens in range(-(-row // STEP) * STEP, MOST + 1, STEP):
+        if _needs(config, size, longest, tokens) > memory:
+            break
+        fitting = tokens
+    return fitting
+
+
+def cached_that_fit(config: Config, size: ModelSize, longest: PromptLengths, memory: float) -> int:
+    """The most tokens whose keys and values a GPU holds in `memory` bytes beside what is held: those of whole groups of the
+    longest rows, of one at least and of a step's prompts at most."""
+    group = config.worker.rollout.n * (longest.tokens + config.data.max_response_length)
+
+    def peak(groups: int) -> float:
+        return sampling_peak(_with_cached(config, groups * group), size, longest)
+
+    fit = bisect_right(range(1, config.data.rollout_batch_size + 1), memory, key=peak)
+    return max(1, fit) * group
+
+
+def _needs(config: Config, size: ModelSize, longest: PromptLengths, tokens: int) -> float:
+    limits = Limits(max_tokens=tokens, share_prefix=_shares(config, size))
+    return _peak(config, size, longest, limits, limits)
+
+
+def _peak(config: Config, size: ModelSize, longest: PromptLengths, score: Limits, update: Limits) -> float:
+    """Bytes at the highest point of the log-prob and update passes."""
+    if config.engine == "easyr1":
+        found = estimate_easyr1(config, size, longest, score, update, free=0.0)
+    else:
+        found = estimate_local(config, size, longest, score, update, gpu_memory() is not None)
+    return max(found.of_phase("log_probs"), found.of_phase("update"))
+
+
+def _rollouts(config: Config) -> tuple[int, int]:
+    """EasyR1's micro-batch sizes: without and with a backward."""
+    actor = config.worker.actor
+    return actor.micro_batch_size_per_device_for_experience, actor.micro_batch_size_per_device_for_update
+
+
+def _limits(config: Config, size: ModelSize) -> tuple[Limits, Limits]:
+    """What the configuration lets a forward hold, without and with a backward."""
+    score, update = (
+        limits_for(size.config, config, _shares(config, size), count) for count in _rollouts(config)
+    )
+    return score, update
+
+
+def _shares(config: Config, size: ModelSize) -> bool:
+    return config.worker.actor.share_prefix != "never" and sharing_obstacle(size.config) is None
+
+
+def _with_tokens(config: Config, tokens: int) -> Config:
+    actor = replace(config.worker.actor, max_tokens_per_micro_batch=tokens)
+    return replace(config, worker=replace(config.worker, actor=actor))
+
+
+def _with_cached(config: Config, tokens: int) -> Config:
+    rollout = replace(config.worker.rollout, max_cached_tokens=tokens)
+    return replace(config, worker=replace(config.worker, rollout=rollout))
+
+
+def gpu_memory() -> float | None:
+    """Bytes of the first GPU, free or not; None where there is none."""
+    return float(torch.cuda.get_device_properties(0).total_memory) if torch.cuda.is_available() else None
+
+
+def _host_memory() -> float:
+    import psutil  # not needed on a GPU
+
+    return psutil.virtual_memory().total / 2

@@ -1,0 +1,175 @@
+"""One process at a time in a run's folder: a lock that the kernel holds, so that a killed process leaves none behind."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from gmpo_vl.storage.files import naming
+from gmpo_vl.storage.places import in_words, make_folder
+
+IN_USE = 75  # exit code: EX_TEMPFAIL, "try again later"
+OF_A_RUN = "another folder (trainer.experiment_name, trainer.save_checkpoint_path) is free"
+OF_AN_EVALUATION = "another --out is free"
+
+_locks: list[_Lock] = []  # of this process
+
+
+class FolderInUse(BlockingIOError):
+    """Another process holds the folder's lock."""
+
+
+@contextmanager
+def locked(folder: Path, way_out: str = OF_A_RUN, shared: bool = False) -> Iterator[None]:
+    """Hold FOLDER/lock while the block runs. The folder is made where there is none. way_out: what else can be done.
+    shared: with others that share it, while nobody holds it alone.
+
+    Raises FolderInUse, which names the process that holds it. A file system without locks is no reason to stop: a line says
+    that nothing keeps others out, and the block runs.
+    """
+    make_folder(folder)
+    lock = _Lock(folder, way_out, shared)
+    _locks.append(lock)
+    try:
+        lock.take()
+        yield
+    finally:
+        lock.release()
+
+
+def check_lock(folder: Path) -> None:
+    """Is the folder that this process has locked still its own? Called before what others must not mix with is written.
+
+    Raises FolderInUse where the folder, or its lock, is another one meanwhile. A lock that somebody deleted is made again.
+    """
+    for lock in tuple(_locks):
+        if lock.folder == folder.absolute():
+            lock.check()
+
+
+class _Lock:
+    """The file `lock`, and the folder itself, so that deleting the file lets nobody in. On a network's disk a folder's lock is
+    known to this machine at most; for processes of others the file's inode tells."""
+
+    def __init__(self, folder: Path, way_out: str, shared: bool):
+        self.folder, self.path = folder.absolute(), folder.absolute() / "lock"
+        self.way_out, self.shared = way_out, shared
+        self.of_folder, self.of_file = -1, -1  # descriptors
+        self.held = False
+        self.checking = threading.Lock()
+
+    def take(self) -> None:
+        self.of_folder = os.open(self.folder, os.O_RDONLY | os.O_CLOEXEC)
+        self._flock(self.of_folder)
+        self._take_file()
+
+    def _take_file(self) -> None:
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        while not self.held:
+            try:
+                self.of_file = os.open(self.path, flags, 0o666)
+            except OSError as error:
+                raise type(error)(in_words(error)) from error
+            problem = self._flock(self.of_file)
+            self.held = _is(self.of_file, os.lstat, self.path)
+            if not self.held:  # it was deleted before it was locked
+                self._close_file()
+            elif problem is not None:
+                print(
+                    f"WARNING: {self.path} cannot be locked ({problem}): nothing keeps a second run out of this folder",
+                    flush=True,
+                )
+        since = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
+        who = f"process {os.getpid()} on {socket.gethostname()} since {since}"
+        with naming(self.path):
+            os.ftruncate(self.of_file, 0)
+            os.pwrite(
+                self.of_file,
+                (
+                    f"processes that share it, the last to come {who}\n" if self.shared else f"{who}\n"
+                ).encode(),
+                0,
+            )
+
+    def _flock(self, descriptor: int) -> str | None:
+        """Why the file system cannot lock it; None where it is locked."""
+        try:
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if self.shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FolderInUse(
+                f"{self.folder} is in use by {self._holder()}: wait for it or stop it; {self.way_out}"
+            ) from None
+        except OSError as error:
+            return error.strerror
+        return None
+
+    def _holder(self) -> str:
+        try:
+            return self.path.read_bytes()[:500].decode(errors="replace").strip() or "another process"
+        except OSError:
+            return "another process"
+
+    def check(self) -> None:
+        with self.checking:  # threads store pictures
+            if not _is(self.of_folder, os.stat, self.folder):
+                raise FolderInUse(
+                    f"{self.folder} is no longer the folder that this process works in: it was moved or deleted. This process "
+                    "stops, before it writes into another one"
+                )
+            if _is(self.of_file, os.lstat, self.path):
+                return
+            if self.path.is_dir():
+                raise FolderInUse(
+                    f"{self.path} is a folder now, where this process had its lock: move it away. This process stops; the same "
+                    "command goes on"
+                )
+            if os.path.lexists(self.path):
+                raise FolderInUse(
+                    f"{self.folder} is in use by {self._holder()} as well: its file `lock` is another than this process has "
+                    "locked. This process stops, before the two write over each other"
+                )
+            self._close_file()
+            self._take_file()
+
+    def release(self) -> None:
+        """Unlocks, where no other process has the same open files. The file stays, and says nothing then."""
+        if self not in _locks:  # a forked child's
+            return
+        if self.held and not self.shared:
+            os.ftruncate(self.of_file, 0)
+        self.close()
+
+    def close(self) -> None:
+        _locks.remove(self)
+        self._close_file()
+        if self.of_folder >= 0:
+            os.close(self.of_folder)
+
+    def _close_file(self) -> None:
+        self.held = False
+        if self.of_file >= 0:
+            os.close(self.of_file)
+            self.of_file = -1
+
+
+def _is(descriptor: int, look_at: Callable[[Path], os.stat_result], path: Path) -> bool:
+    """Is what is open still what stands under its name?"""
+    try:
+        return os.path.samestat(os.fstat(descriptor), look_at(path))
+    except OSError:  # nothing stands there
+        return False
+
+
+def _close_in_child() -> None:
+    for lock in tuple(_locks):
+        lock.close()
+
+
+# A forked child has the same open files, and would hold the lock after its parent was killed. Started programs have none of them.
+os.register_at_fork(after_in_child=_close_in_child)

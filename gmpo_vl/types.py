@@ -1,0 +1,168 @@
+"""The nouns of this project: a row becomes an `Example`, then a `Prompt`; a policy answers it with a `Group` of
+`Response`s, drawn as `Sampling` says; the verifier says a `Verdict` about each. Importing this loads no torch.
+
+Shape letters used all over the project:
+    P  tokens of a prompt, image tokens included     T  tokens of a response (padded: of the longest)
+    B  responses in a batch                          G  responses per prompt      N  images of a prompt
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+# An image that is not decoded yet: encoded bytes, a path, or a PIL image.
+ImageSource: TypeAlias = "bytes | str | Image.Image"
+
+
+@dataclass(frozen=True)
+class Example:
+    """One row of a data set.
+
+    `problem` carries one `<image>` tag per image. `answer` is a plain string, or a JSON object string written by
+    `data.answers.encode_answer` (gold, type, tolerance, choices): EasyR1 hands a reward nothing but that column.
+    `id` is unique within its data set and stable between runs.
+    """
+
+    id: str
+    problem: str
+    answer: str
+    images: tuple[ImageSource, ...] = ()
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """An example as the model sees it.
+
+    ids_P: int64, every image already expanded to its image tokens.
+    images: one uint8 tensor (height, width, 3) per image, resized to whole merged patches. They are turned into
+        patches on the device, per micro-batch: fp32 patches of a whole step would be gigabytes.
+    image_grid_thw: int64 (N, 3): patches in time, height and width of each image.
+    position_ids_3P: int64, mRoPE rows (time, height, width); equal rows for text-only prompts.
+    """
+
+    example: Example
+    text: str
+    ids_P: torch.Tensor
+    images: tuple[torch.Tensor, ...]
+    image_grid_thw: torch.Tensor
+    position_ids_3P: torch.Tensor
+
+    @cached_property
+    def pictures_key(self) -> bytes:
+        """The same for prompts with the same pictures in the same order, in every process."""
+        digest = hashlib.blake2b(repr([tuple(image.shape) for image in self.images]).encode(), digest_size=16)
+        for image in self.images:
+            digest.update(image.contiguous().cpu().numpy().data)
+        return digest.digest()
+
+
+@dataclass(frozen=True)
+class ImageSettings:
+    """What an image processor's configuration says. Sizes in pixels; `mean` and `std` per channel, in units of 1."""
+
+    patch_size: int
+    temporal_patch_size: int
+    merge_size: int
+    min_pixels: int
+    max_pixels: int
+    rescale_factor: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @property
+    def factor(self) -> int:
+        """Height and width of a resized image are multiples of this: one merged patch."""
+        return self.patch_size * self.merge_size
+
+    def grid(self, height: int, width: int) -> tuple[int, int, int]:
+        """Patches in (time, height, width) of a resized image."""
+        return 1, height // self.patch_size, width // self.patch_size
+
+    def num_tokens(self, height: int, width: int) -> int:
+        """Image tokens of a resized image."""
+        return (height // self.factor) * (width // self.factor)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How responses are drawn. Temperature 0 is greedy; `top_k` -1 and `top_p` 1.0 truncate nothing."""
+
+    n: int
+    max_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = -1
+    seed: int = 1
+    with_entropy: bool = False  # costs another pass over every token's distribution
+
+
+@dataclass
+class Response:
+    """One sampled answer.
+
+    ids_T: int64, the end-of-sequence token included when `finished`.
+    rollout_log_probs_T: float32, log pi(token) under the sampler's distribution after temperature and banned ids
+        (before top-p / top-k).
+    finished: False when the answer was cut at `max_tokens`.
+    seed: the seed this sample was drawn with: a function of (run seed, prompt id, occasion, sample index).
+    entropy: sum over its tokens of their distributions' entropies in nats, where sampling was asked for it.
+    """
+
+    ids_T: torch.Tensor
+    rollout_log_probs_T: torch.Tensor
+    text: str
+    finished: bool
+    seed: int
+    entropy: float | None = None
+
+
+@dataclass
+class Group:
+    """One prompt and its G responses. `key` names the group everywhere it travels (text-only prompts too).
+
+    Filled on the way through a step: `scores` (one dict of reward parts per response, `overall` among them),
+    `verdicts` (what the verifier said, where the reward has one), `advantages_G`, and per-response
+    `old_log_probs` / `ref_log_probs` (float32, shape T of that response). fresh: sampled by the policy that the step starts
+    from, not surplus of an earlier step.
+    """
+
+    key: str
+    prompt: Prompt
+    responses: list[Response]
+    scores: list[dict[str, float]] = field(default_factory=list)
+    verdicts: list[Verdict | None] = field(default_factory=list)
+    advantages_G: torch.Tensor | None = None
+    old_log_probs: list[torch.Tensor] = field(default_factory=list)
+    ref_log_probs: list[torch.Tensor] = field(default_factory=list)
+    fresh: bool = True
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the verifier says about one response. `outcome` is a short lower-case word that says why:
+
+    equal        right: the only outcome that is correct
+    different    another answer                         hedged       several answers where the gold is one
+    no_answer    no box, or an empty one                truncated    the last box is cut off
+    unreadable   the answer is nothing we can read      too_long     the box holds more than an answer
+    undecided    our rules cannot tell                  invalid      no CountDown expression of the given numbers
+    timeout      a worker was late and was killed       error        a worker, or we, failed on it
+
+    extracted: the answer taken from the response, None when there is none.
+    gold_type: what the gold was read as (integer, decimal, fraction, radical, choice, text, ...).
+    seconds: what our own rules took; the time in a worker is not in it.
+    """
+
+    correct: bool
+    extracted: str | None
+    gold_type: str
+    outcome: str
+    seconds: float

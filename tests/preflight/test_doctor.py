@@ -1,0 +1,366 @@
+"""The doctor finds what stands in a run's way, names where, and says what to change."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from planted import encoded, picture, planted, write_planted
+
+from gmpo_vl.cli import main
+from gmpo_vl.data.writing import write_parquet
+from gmpo_vl.models.loading import load_model
+from gmpo_vl.preflight.machine import TESTED, file_system
+
+ROOT = Path(__file__).parents[2]
+
+
+def of(findings: list[dict], level: str) -> dict[str, dict]:
+    return {f["check"]: f for f in findings if f["level"] == level}
+
+
+def test_a_sound_configuration_has_nothing_in_its_way(doctor, tmp_path, capsys):
+    code, findings = doctor()
+    assert code == 0
+    assert not of(findings, "error")
+    looked_at = "weights model tokens template data batches memory disk reward sight".split()
+    assert set(looked_at) <= set(of(findings, "ok"))
+    assert not (tmp_path / "run").exists()
+    out = capsys.readouterr().out
+    assert "4 steps of 4 prompts x 2 = 8 rollouts, 2 updates of 4 rollouts" in out
+    assert "right answers are worth 1.00, wrong ones 0.00" in out
+    assert "KV cache" in out
+    assert out.rstrip().endswith("0 error, 0 warning, 0 note")
+
+
+def damaged(kind: str, model: Path, folder: Path) -> Path:
+    shutil.copytree(model, folder)
+    weights = folder / "model.safetensors"
+    if kind == "cut off":
+        weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
+    elif kind == "missing":
+        weights.unlink()
+    elif kind == "another model's config":
+        config = json.loads((folder / "config.json").read_text())
+        config["text_config"]["num_hidden_layers"] = 5
+        (folder / "config.json").write_text(json.dumps(config))
+    elif kind == "index cut off":
+        (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a.weight": "model.saf')
+    elif kind == "index of nothing":
+        (folder / "model.safetensors.index.json").write_text('["a list"]')
+    elif kind == "other shapes":
+        config = json.loads((folder / "config.json").read_text())
+        config["text_config"]["intermediate_size"] //= 2
+        (folder / "config.json").write_text(json.dumps(config))
+    elif kind == "small vocabulary":
+        config = json.loads((folder / "config.json").read_text())
+        config["text_config"]["vocab_size"] = 100
+        (folder / "config.json").write_text(json.dumps(config))
+    elif kind == "no problem":
+        (folder / "chat_template.jinja").write_text("{{ messages[0].role }}")
+    elif kind == "twice":
+        template = (folder / "chat_template.jinja").read_text()
+        (folder / "chat_template.jinja").write_text(template + "{{ messages[0].content[1].text }}")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("kind", "level", "check", "said"),
+    [
+        ("cut off", "error", "weights", "cannot be read"),
+        ("missing", "error", "weights", "model.safetensors is missing"),
+        ("index cut off", "error", "weights", "model.safetensors.index.json cannot be read"),
+        ("index of nothing", "error", "weights", "model.safetensors.index.json cannot be read"),
+        ("other shapes", "error", "weights", "mismatch"),
+        ("another model's config", "warning", "weights", "the model's class wants"),
+        ("small vocabulary", "error", "model", "no model can be built from its config.json"),
+        ("no problem", "error", "template", "0 image tokens for 1 pictures"),
+        ("twice", "error", "template", "the problem stands 2 times"),
+    ],
+)
+def test_a_damaged_model_folder_is_seen_before_it_is_loaded(
+    kind, level, check, said, doctor, model, tmp_path
+):
+    code, findings = doctor(model=damaged(kind, model, tmp_path / "model"))
+    found = of(findings, level)[check]
+    assert said in found["what"]
+    assert found["change"]
+    assert code == (1 if level == "error" else code)
+
+
+def test_without_a_model_everything_else_is_checked(doctor, tmp_path, model):
+    code, findings = doctor(model=tmp_path / "gone")
+    assert code == 1
+    (error,) = (f for f in findings if f["level"] == "error")
+    assert "gone does not exist" in error["what"]
+    assert {"data", "batches", "disk", "reward"} <= set(of(findings, "ok")) | {"disk"}
+    assert "tokens were not counted" in of(findings, "note")["data"]["what"]
+    train = write_planted(planted(), "jsonl", tmp_path)
+    code, findings = doctor(f"data.train_files={train}", "--rehearse", model=tmp_path / "gone")
+    reasons = {f["what"].split(":")[0] for f in findings if f["check"] == "data" and f["level"] == "error"}
+    assert reasons >= {"image_unreadable", "image_tags", "empty_answer", "answer_form", "problem_length"}
+    assert "not tried" in of(findings, "note")["rehearsal"]["what"]
+
+
+def test_a_model_on_a_hub_out_of_reach_is_one_sentence_for_doctor_and_run(
+    doctor, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")  # the discard port
+    code, findings = doctor(model="nobody/model")
+    assert code == 1
+    error = of(findings, "error")["model"]
+    assert "no folder 'nobody/model' here, and the hub cannot be reached" in error["what"]
+    assert {"data", "batches", "reward"} <= set(of(findings, "ok"))
+    capsys.readouterr()
+    assert main(["train", str(tmp_path / "run.yaml")]) == 2
+    assert capsys.readouterr().err == f"gmpo-vl: {error['what']}\n"
+
+
+def test_without_data_everything_else_is_checked(doctor, tmp_path):
+    code, findings = doctor(f"data.train_files={tmp_path / 'gone.parquet'}")
+    assert code == 1
+    assert "gone.parquet: no such file" in of(findings, "error")["data"]["what"]
+    assert {"weights", "template", "batches", "memory", "disk", "reward"} <= set(of(findings, "ok"))
+    assert "taken to have max_prompt_length" in of(findings, "note")["memory"]["what"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[1, 2",
+        '["a list"]',
+        '{"model_type": "never_heard_of"}',
+        '{"model_type": "qwen2_5_vl", "text_config": 5}',
+    ],
+)
+def test_a_config_that_is_none_is_told_and_the_rest_is_checked(text, doctor, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/config.json").write_text(text)
+    code, findings = doctor(model=tmp_path / "model")
+    assert code == 1
+    error = of(findings, "error")["model"]
+    assert error["what"]
+    assert error["where"] == str(tmp_path / "model")
+    assert {"data", "batches", "reward"} <= set(of(findings, "ok"))
+
+
+@pytest.mark.parametrize(
+    ("override", "check", "said"),
+    [
+        ("data.format_prompt=nowhere", "template", "no template file nowhere"),
+        ("data.override_chat_template=BROKEN", "template", "no prompt can be made"),
+        ("worker.reward.reward_function=accurasy", "reward", "'accurasy' is unknown"),
+        ("worker.reward.reward_function=SYNTAX:f", "reward", "cannot be loaded"),
+    ],
+)
+def test_an_error_is_told_of_what_it_is_in(override, check, said, doctor, tmp_path):
+    (tmp_path / "broken.jinja").write_text("{% for m in messages %}{{ m.content")
+    (tmp_path / "syntax.py").write_text("def f(x:")
+    override = override.replace("BROKEN", str(tmp_path / "broken.jinja")).replace(
+        "SYNTAX", str(tmp_path / "syntax.py")
+    )
+    code, findings = doctor(override)
+    assert code == 1
+    errors = of(findings, "error")
+    assert set(errors) == {check}
+    assert said in errors[check]["what"]
+    assert errors[check]["where"].startswith(override.split("=")[0]) or check == "template"
+    assert {"data", "memory", "disk"} <= set(of(findings, "ok"))
+
+
+def test_rows_with_more_pictures_than_vllm_is_told_of_are_an_error_with_the_number_to_write(doctor, tmp_path):
+    def rows(*counts):
+        return [
+            {"images": [encoded(picture(10 * i + k)) for k in range(n)], "problem": "<image>" * n + f"Find x{i}.", "answer": "3", "id": f"r{i}"}
+            for i, n in enumerate(counts)
+        ]  # fmt: skip
+
+    write_parquet(tmp_path / "a.parquet", rows(1, 0, 2, 3, 1), {"id": "string"})
+    write_parquet(tmp_path / "b.parquet", rows(1, 4), {"id": "string"})
+    files = [f"data.train_files={tmp_path / 'a.parquet'}", f"data.val_files={tmp_path / 'b.parquet'}"]
+    gpu = [*files, "engine=easyr1", "trainer.n_gpus_per_node=1", "worker.rollout.tensor_parallel_size=1"]
+
+    def told(*arguments):
+        return [f for f in doctor(*arguments)[1] if f["check"] == "pictures"]
+
+    train, validation = told(*gpu, "worker.rollout.limit_images=1")
+    assert train["level"] == validation["level"] == "error"
+    assert "2 train rows have more" in train["what"]
+    assert train["where"] == f"{tmp_path / 'a.parquet'}, row 2 (id r2) has 2"
+    assert "row 1 (id r1) has 4" in validation["where"]
+    assert train["change"] == validation["change"] == "worker.rollout.limit_images=4, or 0 for no limit"
+    assert told(*gpu, "worker.rollout.limit_images=4") == told(*gpu, "worker.rollout.limit_images=0") == []
+    assert told(*files, "worker.rollout.limit_images=1") == []  # engine local has no such limit
+
+
+def test_pictures_that_are_mostly_scaled_up_are_noted_with_their_tokens(doctor):
+    _, findings = doctor("data.min_pixels=50176", "data.max_prompt_length=256")
+    note = of(findings, "note")["pictures"]
+    assert note["where"] == "data.min_pixels"
+    said = "12 of 12 train pictures are scaled up to data.min_pixels 50,176: on average 64 image tokens a picture, 16 as they are"
+    assert note["what"] == said
+    _, findings = doctor("data.min_pixels=12544")  # what they have
+    assert "pictures" not in of(findings, "note")
+
+
+def test_what_to_do_about_a_warning_leaves_its_rows_out(doctor, data, tmp_path):
+    shutil.copy(data / "train.parquet", tmp_path / "validation.parquet")
+    code, findings = doctor(f"data.val_files={tmp_path / 'validation.parquet'}")
+    assert code == 0
+    change = of(findings, "warning")["data"]["change"]
+    assert "another split" in change
+    assert change.endswith("--clean FOLDER --drop leak_problem")
+
+
+def test_a_folder_that_cannot_be_made_is_an_error(doctor, tmp_path):
+    (tmp_path / "file").write_text("x")
+    code, findings = doctor(f"trainer.save_checkpoint_path={tmp_path / 'file/run'}")
+    assert code == 1
+    assert "is a file, not a folder" in of(findings, "error")["disk"]["what"]
+
+
+def test_bad_rows_are_errors_unless_the_configuration_leaves_them_out(doctor, tmp_path):
+    train = write_planted(planted(), "jsonl", tmp_path)
+    code, findings = doctor(f"data.train_files={train}")
+    assert code == 1
+    assert {f["what"].split(":")[0] for f in findings if f["level"] == "error"} >= {
+        "image_unreadable",
+        "image_tags",
+    }
+    code, findings = doctor(f"data.train_files={train}", "data.on_bad_row=skip")
+    assert code == 0
+    assert any("left out, as configured" in f["what"] for f in findings)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "check", "said"),
+    [
+        (["worker.reward.reward_function=FLAT"], "reward", "worth 0.50 and a wrong one 0.50"),
+        (["worker.reward.reward_function=FAILS"], "data", "gold_refused"),
+        (["worker.reward.reward_function=FAILS"], "reward", "KeyError"),
+        (["data.rollout_batch_size=64", "trainer.max_steps=null", "trainer.total_epochs=1"], "batches", "less than one step's 64"),
+        (["data.max_response_length=200000000"], "memory", "needed"),
+        (["trainer.save_freq=1", "trainer.max_steps=1000000000"], "disk", "up to 1000000001 of them"),
+    ],
+)  # fmt: skip
+def test_what_cannot_work_is_an_error_with_a_way_out(overrides, check, said, doctor, tmp_path):
+    for name, body in (
+        ("FLAT", "return [{'overall': 0.5} for _ in reward_inputs]"),
+        ("FAILS", "raise KeyError('x')"),
+    ):
+        (tmp_path / f"{name}.py").write_text(f"def compute_score(reward_inputs):\n    {body}\n")
+        overrides = [o.replace(name, f"{tmp_path / name}.py:compute_score") for o in overrides]
+    if check == "memory":
+        overrides = [*overrides, "worker.rollout.max_cached_tokens=1000000000000"]
+    code, findings = doctor(*overrides)
+    assert code == 1
+    errors = of(findings, "error")
+    assert said in errors[check]["what"]
+    assert errors[check]["change"]
+
+
+def test_the_first_picture_is_looked_at_however_late_it_comes(doctor, tmp_path):
+    rows = [{"images": [], "problem": f"What is {i} + 1?", "answer": str(i + 1)} for i in range(30)]
+    write_parquet(tmp_path / "text.parquet", rows)
+    shown = {"images": [encoded(picture(0))], "problem": "<image>Find x.", "answer": "3"}
+    write_parquet(tmp_path / "late.parquet", [*rows, shown])
+    _, findings = doctor(f"data.train_files={tmp_path / 'late.parquet'}")
+    assert "the log-probs of an answer change by up to" in of(findings, "ok")["sight"]["what"]
+    _, findings = doctor(f"data.train_files={tmp_path / 'text.parquet'}")
+    assert "no train row has a picture" in of(findings, "note")["sight"]["what"]
+
+
+def test_a_model_that_ignores_its_pictures_is_found_out(doctor, model, tmp_path):
+    blind = load_model(model)
+    with torch.no_grad():
+        blind.model.visual.merger.mlp[2].weight.zero_()  # whatever the picture, the same features
+        blind.model.visual.merger.mlp[2].bias.zero_()
+    shutil.copytree(model, tmp_path / "blind")
+    blind.save_pretrained(tmp_path / "blind")
+    code, findings = doctor(model=tmp_path / "blind")
+    assert code == 1
+    assert "the model does not look" in of(findings, "error")["sight"]["what"]
+
+
+@pytest.mark.parametrize("loss", ["easyr1/gspo", "gmpo"])
+def test_the_engines_divisions_are_checked(loss, doctor):
+    code, findings = doctor(
+        "engine=easyr1",
+        f"worker.actor.loss_type={loss}",
+        "trainer.n_gpus_per_node=2",
+        "worker.rollout.tensor_parallel_size=4",
+        "worker.rollout.n=5",
+        "worker.rollout.max_num_batched_tokens=100",
+        "worker.actor.micro_batch_size_per_device_for_update=3",
+        "worker.actor.micro_batch_size_per_device_for_experience=7",
+    )
+    assert code == 1
+    said = "\n".join(f["what"] for f in findings if f["check"] == "engine")
+    assert "tensor_parallel_size 4 does not divide the 2 GPUs" in said
+    assert "a prompt with its response has up to 136 tokens" in said
+    # Only EasyR1's own losses need micro-batches that divide.
+    assert ("update 3 does not divide the 5 rollouts per GPU and update; write one of 1, 5" in said) == (
+        loss != "gmpo"
+    )
+    assert ("experience 7 does not divide the 20 rollouts of a step" in said) == (loss != "gmpo")
+    assert said.count("\n") == (3 if loss != "gmpo" else 1)
+
+
+def test_for_easyr1_memory_is_told_per_gpu_and_a_folder_of_one_node_is_warned_of(doctor):
+    gpus = [
+        "engine=easyr1",
+        "trainer.n_gpus_per_node=2",
+        "worker.actor.micro_batch_size_per_device_for_update=2",
+    ]
+    code, findings = doctor(
+        *gpus, "worker.actor.micro_batch_size_per_device_for_experience=8", "trainer.nnodes=2"
+    )
+    assert code == 1
+    assert (
+        "must be multiples of the 4 GPUs" in of(findings, "error")["engine"]["what"]
+    )  # updates of 2 prompts
+    assert "other nodes do not see" in of(findings, "warning")["disk"]["what"]
+    code, findings = doctor(
+        *gpus, "worker.actor.micro_batch_size_per_device_for_experience=8", "trainer.nnodes=1"
+    )
+    assert code == 0
+    memory = (of(findings, "note") | of(findings, "ok"))["memory"]["what"]
+    assert "one of 2 shards" in memory
+    assert "vLLM" in memory
+
+
+def test_the_tested_versions_are_those_of_the_constraints():
+    pinned: dict[str, set[str]] = {}
+    for name in ("cpu.txt", "easyr1-cpu.txt"):
+        for line in (ROOT / "constraints" / name).read_text().splitlines():
+            package, _, version = line.partition("==")
+            pinned.setdefault(package.lower(), set()).add(version)
+    assert {name: set(versions) for name, versions in TESTED.items()} == {
+        name: pinned[name] for name in TESTED
+    }
+
+
+def test_the_file_system_of_a_folder_is_known():
+    assert file_system(Path("/proc")) == "proc"
+
+
+def test_a_rehearsal_that_fails_says_what_the_run_would_say(doctor):
+    code, findings = doctor(
+        "worker.actor.model.lora.rank=2", "worker.actor.model.lora.target_modules=nothing", "--rehearse"
+    )
+    assert code == 1
+    assert "nothing" in of(findings, "error")["rehearsal"]["what"]
+
+
+def test_the_gain_of_sharing_is_told(doctor):
+    _, findings = doctor()
+    [told] = [f for f in findings if f["check"] == "sharing"]
+    *phases, whole = told["what"].splitlines()[2:]
+    assert [line.split("  ")[0] for line in phases] == ["generation", "old log-probs", "update"]
+    short, medium, long = (float(x) for x in whole.replace("x", " ").split()[2:5])
+    assert 2 > short > medium > long > 1  # two answers a prompt: at most twice
+    _, findings = doctor("worker.actor.share_prefix=never")
+    [told] = [f for f in findings if f["check"] == "sharing"]
+    assert told["level"] == "note"
+    assert told["where"] == "worker.actor.share_prefix"

@@ -1,0 +1,108 @@
+"""The cost of a row is what the matrix products of the real model add up to."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import Qwen2_5_VLConfig, Qwen2Config
+
+from gmpo_vl.batching.packing import pack
+from gmpo_vl.models.forward import response_log_probs
+from gmpo_vl.models.loading import load_model
+from gmpo_vl.models.processing import encode_prompt, load_processor
+from gmpo_vl.models.shared import sharing_obstacle
+from gmpo_vl.models.tiny import save_tiny, save_tiny_text
+from gmpo_vl.models.tiny_families import save_tiny_family
+from gmpo_vl.sizing.cost import (
+    Cost,
+    Rates,
+    Shape,
+    pictures_cost,
+    plain_cost,
+    rates,
+    shared_cost,
+    training_cost,
+    unique_token_bound,
+    work,
+)
+from gmpo_vl.tasks.diagrams.data import make_examples
+from gmpo_vl.types import Example
+
+CPU = torch.device("cpu")
+QWEN_3B = {
+    "hidden_size": 2048,
+    "intermediate_size": 11008,
+    "num_hidden_layers": 36,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 2,
+}
+VIT = {"hidden_size": 1280, "intermediate_size": 3420, "out_hidden_size": 2048}
+
+
+def save(folder, family):
+    if family == "qwen2":
+        return save_tiny_text(folder)
+    return save_tiny(folder) if family == "qwen2_5_vl" else save_tiny_family(folder, family)
+
+
+@pytest.mark.parametrize("share_prefix", [True, False], ids=["shared", "plain"])
+@pytest.mark.parametrize(
+    "family", ["qwen2", "qwen3", "qwen2_5_vl", "qwen2_vl", "qwen3_vl", "qwen2_moe", "qwen3_moe"]
+)
+@pytest.mark.filterwarnings("ignore:prompts are not shared")
+def test_linear_layers_and_head_cost_what_torch_counts(family, share_prefix, tmp_path):
+    folder = save(tmp_path, family)
+    model, processor = load_model(folder), load_processor(folder)
+    if "moe" in family and hasattr(model, "set_experts_implementation"):
+        model.set_experts_implementation("eager")  # torch does not count grouped products
+    example = make_examples("train", 1, seed=0)[0] if processor.image else Example("a", "How many?", "1")
+    prompt = encode_prompt(example, processor)
+    lengths = (7, 7, 7)  # nothing padded
+    grids = tuple(tuple(grid) for grid in prompt.image_grid_thw.tolist())
+    shared = share_prefix and sharing_obstacle(model.config) is None
+    packed = [(prompt, torch.arange(20, 20 + n)) for n in lengths]
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        response_log_probs(model, pack(packed, processor.image, CPU), 1.0, (), share_prefix=share_prefix)
+    counted = {str(op): n for op, n in counter.get_flop_counts()["Global"].items()}
+    of = rates(model.config)
+    cost = (shared_cost if shared else plain_cost)(of, Shape(len(prompt.ids_P), lengths, grids))
+    # Pictures go through the ViT once either way.
+    patches = of.patch * sum(t * h * w for t, h, w in grids)
+    assert counted["aten.mm"] + counted.get("aten.addmm", 0) == cost.layers + cost.head + patches
+
+
+def test_attention_is_counted_pair_by_pair():
+    of = Rates(token=0, pair=1, position=0)
+    shape = Shape(300, (200, 120, 1))
+    exact = 300 * 301 / 2 + sum((n - 1) * 300 + (n - 1) * n / 2 for n in shape.responses)
+    assert shared_cost(of, shape).total == pytest.approx(exact, rel=0.01)
+
+
+def test_windows_of_a_picture_are_cheaper_than_the_picture():
+    of = Rates(0, 0, 0, patch=0, picture_pair=1, window_pair=3, window_patches=64)
+    assert pictures_cost(of, [(1, 16, 16)]).vision == 256 * (256 + 3 * 64)
+    assert pictures_cost(of, [(1, 4, 4)]).vision == 16 * (16 + 3 * 16)
+
+
+def test_one_rollout_shares_nothing_and_many_share_the_prompt():
+    of = Rates(token=1e6, pair=10, position=1e5)
+    assert unique_token_bound(of, Shape(400, (300,))) == 1
+    bounds = [unique_token_bound(of, Shape(400, (300,) * n)) for n in (2, 8, 32)]
+    assert bounds == sorted(bounds)
+    assert bounds[-1] < 700 / 300 * 1.01
+    assert unique_token_bound(of, Shape(100_000, (2,) * 8)) == pytest.approx(8, rel=0.01)
+
+
+def test_training_counts_the_backward_twice_and_what_runs_again():
+    forward = Cost(layers=4, attention=2, head=1, vision=3)
+    assert training_cost(forward) == Cost(12, 6, 3, 9)
+    assert training_cost(forward, checkpointing=True) == Cost(16, 8, 3, 12)
+    assert training_cost(forward, frozen_vision=True).vision == 3
+
+
+def test_what_is_moved_weighs_more_in_a_narrow_vit():
+    """Per operation the ViT of the 3B model moves more than its decoder, and both less than a model of small widths."""
+    of = rates(Qwen2_5_VLConfig(text_config=QWEN_3B, vision_config=VIT))
+    words, pictures = Cost(layers=of.token), Cost(vision=of.patch)
+    assert 1 < work(of, words) / words.total < work(of, pictures) / pictures.total < 1.3
+    tiny = rates(Qwen2Config(**(QWEN_3B | {"hidden_size": 64, "intermediate_size": 256})))
+    assert work(tiny, Cost(layers=tiny.token)) / tiny.token > 1.3
