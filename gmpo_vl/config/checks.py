@@ -1,6 +1,6 @@
 """What a run refuses, and what it only mentions.
 
-Three kinds of keys, by engine: those it honours; *placement* keys, which say where and how fast a run computes and change no
+Three kinds of keys, by engine: those it supports; *placement* keys, which say where and how fast a run computes and change no
 mathematics (named once in one line where the engine has no use for them); and keys that change the mathematics but that the
 engine cannot honour, which are refused, with the fix, when somebody wrote them.
 """
@@ -16,8 +16,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from gmpo_vl.config.schema import Config, value_of
-from gmpo_vl.config.supported import DTYPE_KEYS, HONOURED, KL_KINDS
+from gmpo_vl.config.schema import KL_KINDS, Config, all_keys, value_of
 from gmpo_vl.policy.settings import OBJECTIVE_KEYS, OBJECTIVES, resolve_settings
 from gmpo_vl.storage.files import can_be_a_path, names_a_folder
 
@@ -49,86 +48,61 @@ _PLACEMENT_ON_LOCAL = (
 # Of parts that engine local does not have; without the part, the key means nothing on either engine.
 _NO_SUCH_PART_ON_LOCAL = {
     "videos": ("data.video_key", "data.video_fps"),
-    "critic": ("worker.critic.*",),
-}
-
-_DTYPES = ("bf16", "fp16", "fp32")
-# Everything that can be chosen by name; what an engine lacks of it stands in honoured.py.
-_CHOICES: dict[str, tuple[str, ...]] = {
-    "engine": ("local", "easyr1"),
-    "data.on_bad_row": ("error", "skip"),
-    "algorithm.adv_estimator": ("grpo", "grpo_no_std", "gae", "reinforce_plus_plus", "remax", "rloo"),
-    "algorithm.kl_penalty": (*KL_KINDS, "full"),
-    "algorithm.kl_type": ("fixed", "adaptive"),
-    "algorithm.overlong_responses": ("score", "mask", "soft"),
-    "worker.actor.loss_avg_mode": ("token", "seq"),
-    "worker.actor.share_prefix": ("auto", "always", "never"),
-    "worker.actor.old_log_probs": ("recompute", "rollout"),
-    "worker.actor.optim.strategy": ("adamw", "adamw_bf16"),
-    "worker.actor.optim.lr_scheduler_type": ("constant", "cosine"),
-    **{
-        f"worker.{who}.fsdp.{key}": _DTYPES
-        for who in ("actor", "ref")
-        for key in ("torch_dtype", "mp_param_dtype", "mp_reduce_dtype", "mp_buffer_dtype")
-    },
-    "trainer.logger": ("console", "file", "tensorboard", "wandb", "mlflow", "swanlab"),
+    "critic": ("worker.critic",),
 }
 
 _EASYR1_LOSSES = ("default", "gspo", "gspo_token", "cispo", "sapo")
 
-_POSITIVE = (
-    "data.max_prompt_length",
-    "data.max_response_length",
-    "data.rollout_batch_size",
-    "data.mini_rollout_batch_size",
-    "data.min_pixels",
-    "data.max_pixels",
-    "algorithm.overlong_buffer",
-    "worker.actor.global_batch_size",
-    "worker.actor.micro_batch_size_per_device_for_update",
-    "worker.actor.micro_batch_size_per_device_for_experience",
-    "worker.actor.max_tokens_per_micro_batch",
-    "worker.actor.max_grad_norm",
-    "worker.actor.ppo_epochs",
-    "worker.actor.model.lora.alpha",
-    "worker.rollout.n",
-    "worker.rollout.temperature",
-    "worker.rollout.max_cached_tokens",
-    "trainer.total_epochs",
-    "trainer.max_steps",
-    "trainer.kl_to_start_prompts",
-)
-_NOT_NEGATIVE = (
-    "algorithm.kl_coef",
-    "algorithm.overlong_penalty",
-    "worker.actor.entropy_coef",
-    "worker.actor.model.lora.rank",
-    "worker.actor.optim.lr",
-    "worker.actor.optim.weight_decay",
-    "worker.actor.optim.lr_warmup_steps",
-    "trainer.val_generations_to_log",
-)
-_SHARE = ("worker.actor.optim.lr_warmup_ratio", "worker.actor.optim.min_lr_ratio")
-_POSITIVE_OR_NEVER = (
-    "data.val_batch_size",
-    "worker.rollout.top_k",
-    "trainer.max_try_make_batch",
-    "trainer.val_freq",
-    "trainer.save_freq",
-    "trainer.save_limit",
-)
-_RANGES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
-    (_POSITIVE, lambda x: 0 < x < float("inf"), "must be greater than 0"),
-    (_NOT_NEGATIVE, lambda x: 0 <= x < float("inf"), "must be 0 or greater"),
-    (_SHARE, lambda x: 0 <= x <= 1, "must be between 0 and 1"),
-    (
-        ("data.max_image_pixels",),
-        lambda x: 0 < x <= 178_956_970,
-        "must be between 1 and 178,956,970, above which Pillow opens no picture",
+DTYPE_KEYS = ("worker.actor.fsdp.torch_dtype", "worker.actor.fsdp.mp_param_dtype")
+
+# Keys that change the mathematics, and of which an engine supports some values only; a key absent here is supported as it is.
+# {key: (the values that it supports, why not the others)}
+_Supported = Mapping[str, tuple[tuple[Any, ...], str]]
+
+_BY_BOTH: _Supported = {
+    "algorithm.adv_estimator": (("grpo", "grpo_no_std"), "it has group advantages only"),
+    "algorithm.gamma": ((1.0,), "a discount belongs to adv_estimator gae; remove it"),
+    "algorithm.lam": ((1.0,), "lambda belongs to adv_estimator gae; remove it"),
+    "algorithm.kl_penalty": (KL_KINDS, "`full` needs the logits of the reference"),
+    "algorithm.kl_type": (("fixed",), "the adaptive controller belongs to KL in the reward; write fixed"),
+    "algorithm.kl_horizon": ((10000.0,), "it belongs to kl_type adaptive; remove it"),
+    "algorithm.kl_target": ((0.1,), "it belongs to kl_type adaptive; remove it"),
+    "worker.actor.model.trust_remote_code": ((False,), "it runs no code from a model's folder; remove it"),
+    "worker.actor.fsdp.torch_dtype": (
+        (None, "fp32", "bf16"),
+        "gradients in fp16 need a scale that it does not keep; write fp32",
     ),
-    (("worker.rollout.top_p",), lambda x: 0 < x <= 1, "must be between 0 and 1, and above 0"),
-    (_POSITIVE_OR_NEVER, lambda x: x == -1 or x > 0, "must be greater than 0, or -1 for never or no limit"),
-)
+    "worker.actor.fsdp.mp_param_dtype": (
+        ("fp32", "bf16"),
+        "gradients in fp16 need a scale that it does not keep; write bf16",
+    ),
+    "worker.reward.skip_special_tokens": (
+        (True,),
+        "a reward reads the text without special tokens; remove it",
+    ),
+    "trainer.critic_warmup": ((0,), "it has no critic, so the policy would only wait; remove it"),
+    "trainer.logger": (
+        ("console", "file", "tensorboard", "wandb"),
+        "these four are what is written, beside the run's own files",
+    ),
+}
+SUPPORTED: Mapping[str, _Supported] = {
+    "local": {
+        **_BY_BOTH,
+        "worker.actor.optim.strategy": (
+            ("adamw",),
+            "write adamw; where memory is short, worker.actor.model.lora.rank",
+        ),
+        "worker.rollout.ignore_eos": ((False,), "a response ends at its end-of-sequence token; remove it"),
+    },
+    "easyr1": {
+        **_BY_BOTH,
+        "worker.hybrid_engine": ((True,), "EasyR1 has no other; remove it"),
+        "worker.actor.strategy": (("fsdp",), "EasyR1 has no other; remove it"),
+        "worker.rollout.name": (("vllm",), "EasyR1 has no other; remove it"),
+        "worker.rollout.dtype": (("bf16", "fp16", "fp32"), "write one of bf16, fp16, fp32"),
+    },
+}
 
 
 def notices(config: Config) -> list[str]:
@@ -192,30 +166,27 @@ Say = Callable[[str], str]
 
 
 def _choice_problems(config: Config, say: Say) -> Iterable[str]:
-    for key, choices in _CHOICES.items():
+    for key, known in all_keys().items():
         value = value_of(config, key)
         for name in value if isinstance(value, list) else [value]:
-            if name is None or name in choices:
-                continue
-            close = difflib.get_close_matches(name, choices, n=1)
-            hint = f"; the nearest is {close[0]}" if close else ""
-            yield f"{say(key)}: there is no {name!r}, only {', '.join(choices)}{hint}"
+            if known.choices and name is not None and name not in known.choices:
+                only = f"only {', '.join(known.choices)}{_nearest(name, known.choices)}"
+                yield f"{say(key)}: there is no {name!r}, {only}"
 
 
 def _refusals(config: Config, say: Say) -> Iterable[str]:
-    for key, (honoured, why) in HONOURED[config.engine].items():
+    for key, (supported, why) in SUPPORTED[config.engine].items():
         value = value_of(config, key)
         values = value if isinstance(value, list) else [value]
-        if key in config.written and not all(v in honoured for v in values):
+        if key in config.written and not all(v in supported for v in values):
             yield f"{say(key)}: engine {config.engine} cannot honour this: {why}"
 
 
 def _range_problems(config: Config, say: Say) -> Iterable[str]:
-    for keys, is_good, rule in _RANGES:
-        for key in keys:
-            value = value_of(config, key)
-            if value is not None and not is_good(value):
-                yield f"{say(key)}: it {rule}"
+    for key, known in all_keys().items():
+        value = value_of(config, key)
+        if known.rule is not None and value is not None and not known.rule[0](value):
+            yield f"{say(key)}: it {known.rule[1]}"
 
 
 def _batch_problems(config: Config, say: Say) -> Iterable[str]:
@@ -264,8 +235,7 @@ def _loss_problems(config: Config, say: Say) -> Iterable[str]:
             yield f"{say('worker.actor.loss_type')}: EasyR1 has only {', '.join(_EASYR1_LOSSES)}"
         return
     if loss_type not in OBJECTIVES:
-        close = difflib.get_close_matches(loss_type, OBJECTIVES, n=1)
-        hint = f"; the nearest is {close[0]}" if close else ""
+        hint = _nearest(loss_type, OBJECTIVES)
         hint += f"; EasyR1's own would be easyr1/{loss_type}" if loss_type in _EASYR1_LOSSES else ""
         yield f"{say('worker.actor.loss_type')}: there is no such objective, only {', '.join(OBJECTIVES)}{hint}"
         return
@@ -358,6 +328,11 @@ def _validation_sampling_problems(config: Config, say: Say) -> Iterable[str]:
             yield f"{say(key)}: there is no {name!r}, only {', '.join(rules)}"
         elif isinstance(value, bool) or not rules[name][0](value):
             yield f"{say(key)}: {name} is {value!r}, but must be {rules[name][1]}"
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; the nearest is {close[0]}" if close else ""
 
 
 def _exists(path: str, is_file: bool = False) -> bool:

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from gmpo_vl.config.checks import check
-from gmpo_vl.config.schema import Config, ConfigError, key_types, value_of
+from gmpo_vl.config.schema import Config, ConfigError, all_keys, value_of
 from gmpo_vl.storage.files import write_text
 from gmpo_vl.storage.yaml_text import MAX_DEPTH, YamlError, read_override, read_settings, shown
 
 _MAY_BE_EMPTY = ("data.val_files",)  # no validation
+_OF_NO_USE = ("worker.critic",)  # files saved before this was one key hold all of its defaults
 _MOST_BASES = 20
 _MOST_PROBLEMS = 20  # that a message lists
 
@@ -56,9 +57,13 @@ def changed_settings(path: Path, config: Config) -> list[str]:
     """
     if b"\nwritten:" not in path.read_bytes():  # its last section
         raise ConfigError(f"{path} is cut off")
-    (_, before), types, default = _read_file(path)[-1], key_types(), Config()
-    changed = [key for key in types if before.get(key, value_of(default, key)) != value_of(config, key)]
-    return [*changed, *(f"{key} (no longer a setting)" for key in before if key not in types)]
+    (_, before), default = _read_file(path)[-1], Config()
+    changed = [
+        key
+        for key in all_keys()
+        if key not in _OF_NO_USE and before.get(key, value_of(default, key)) != value_of(config, key)
+    ]
+    return [*changed, *(f"{key} (no longer a setting)" for key in before if key not in all_keys())]
 
 
 def _derive(config: Config) -> None:
@@ -108,7 +113,7 @@ def _written_in_saved_file(values: dict[str, Any], listed: set[str]) -> dict[str
     default = Config()
     default.trainer.experiment_name = values.get("trainer.experiment_name", default.trainer.experiment_name)
     _derive(default)
-    known = key_types()
+    known = all_keys()
     return {
         key: value
         for key, value in values.items()
@@ -135,12 +140,12 @@ def _read_override(text: str) -> Source:
 
 def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested sections as dotted keys. Stops at a key of the schema: a dict there is its value. Empty sections vanish."""
-    keys, flat = key_types(), {}
+    flat = {}
     for name, value in tree.items():
         key = f"{prefix}{name}"
-        if not value and value != 0 and any(known.startswith(key + ".") for known in keys):
+        if not value and value != 0 and any(known.startswith(key + ".") for known in all_keys()):
             continue
-        if key not in keys and isinstance(value, dict) and value:
+        if key not in all_keys() and isinstance(value, dict) and value:
             flat.update(_flatten(value, key + "."))
         else:
             flat[key] = value
@@ -152,7 +157,7 @@ def _assign(sources: list[Source]) -> tuple[Config, list[str]]:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    tree, types = deepcopy(_defaults()), key_types()
+    tree, types = deepcopy(_defaults()), {name: key.type for name, key in all_keys().items()}
     problems: list[str] = []
     for where, values in sources:
         for key, value in values.items():
