@@ -1,8 +1,9 @@
 """What a run refuses, and what it only mentions.
 
-Three kinds of keys, by engine: those it supports; *placement* keys, which say where and how fast a run computes and change no
-mathematics (named once in one line where the engine has no use for them); and keys that change the mathematics but that the
-engine cannot honour, which are refused, with the fix, when somebody wrote them.
+Three kinds of keys, by engine: those it supports; *placement* keys, which say where and how fast a run
+computes and change no mathematics (named once in one line where the engine has no use for them); and keys
+that change the mathematics but that the engine cannot honour, which are refused, with the fix, when somebody
+wrote them.
 """
 
 from __future__ import annotations
@@ -55,8 +56,8 @@ _EASYR1_LOSSES = ("default", "gspo", "gspo_token", "cispo", "sapo")
 
 DTYPE_KEYS = ("worker.actor.fsdp.torch_dtype", "worker.actor.fsdp.mp_param_dtype")
 
-# Keys that change the mathematics, and of which an engine supports some values only; a key absent here is supported as it is.
-# {key: (the values that it supports, why not the others)}
+# Keys that change the mathematics, and of which an engine supports some values only; a key absent here is
+# supported as it is. {key: (the values that it supports, why not the others)}
 _Supported = Mapping[str, tuple[tuple[Any, ...], str]]
 
 _BY_BOTH: _Supported = {
@@ -110,7 +111,8 @@ def notices(config: Config) -> list[str]:
     lines = _placement_notices(config) if config.engine == "local" else []
     if config.algorithm.use_kl_loss and config.algorithm.kl_penalty in ("kl", "k1"):
         lines.append(
-            "algorithm.kl_penalty kl (k1) as a loss has a gradient of mean 0: it adds noise and holds the policy nowhere; "
+            "algorithm.kl_penalty kl (k1) as a loss has a gradient of mean 0: it adds noise and holds the "
+            "policy nowhere; "
             "low_var_kl does"
         )
     actor = config.worker.actor
@@ -118,7 +120,8 @@ def notices(config: Config) -> list[str]:
     kept = actor.model.lora.rank > 0 if config.engine == "local" else actor.optim.strategy == "adamw_bf16"
     if actor.fsdp.torch_dtype == "bf16" and not kept:
         lines.append(
-            "worker.actor.fsdp.torch_dtype bf16 keeps the weights themselves in bf16: steps of a small lr are rounded away; "
+            "worker.actor.fsdp.torch_dtype bf16 keeps the weights themselves in bf16: steps of a small lr "
+            "are rounded away; "
             + (
                 "fp32 or LoRA train"
                 if config.engine == "local"
@@ -196,7 +199,10 @@ def _batch_problems(config: Config, say: Say) -> Iterable[str]:
         yield f"{rows}, {batch}: both count prompts, and the first must be a multiple of the second"
     needs_group = config.algorithm.adv_estimator in ("grpo", "grpo_no_std", "rloo")
     if needs_group and config.worker.rollout.n == 1 and not config.trainer.val_only:
-        yield f"{say('worker.rollout.n')}: a group advantage compares at least 2 responses to one prompt (the paper: 8)"
+        yield (
+            f"{say('worker.rollout.n')}: a group advantage compares at least 2 responses to one prompt (the "
+            "paper: 8)"
+        )
 
 
 def _length_problems(config: Config, say: Say) -> Iterable[str]:
@@ -211,17 +217,25 @@ def _length_problems(config: Config, say: Say) -> Iterable[str]:
         return
     for key in ("algorithm.overlong_buffer", "algorithm.overlong_penalty"):
         if key in config.written:
-            yield f"{say(key)}: only algorithm.overlong_responses: soft uses it, {say('algorithm.overlong_responses')}"
+            yield (
+                f"{say(key)}: only algorithm.overlong_responses: soft uses it, "
+                f"{say('algorithm.overlong_responses')}"
+            )
 
 
 def _kl_problems(config: Config, say: Say) -> Iterable[str]:
     algorithm = config.algorithm
     if algorithm.use_kl_loss and algorithm.disable_kl and "algorithm.disable_kl" not in config.written:
-        yield f"{say('algorithm.use_kl_loss')}: write algorithm.disable_kl: false with it, or the reference stays off"
+        yield (
+            f"{say('algorithm.use_kl_loss')}: write algorithm.disable_kl: false with it, or the reference "
+            "stays off"
+        )
     if not algorithm.disable_kl and not algorithm.use_kl_loss:
         yield (
-            f"{say('algorithm.disable_kl')}, {say('algorithm.use_kl_loss')}: this puts the KL term into the reward, "
-            "which group advantages cannot see; write algorithm.disable_kl: true (as the paper) or algorithm.use_kl_loss: true"
+            f"{say('algorithm.disable_kl')}, {say('algorithm.use_kl_loss')}: this puts the KL term into the "
+            "reward, "
+            "which group advantages cannot see; write algorithm.disable_kl: true (as the paper) or "
+            "algorithm.use_kl_loss: true"
         )
 
 
@@ -237,12 +251,15 @@ def _loss_problems(config: Config, say: Say) -> Iterable[str]:
     if loss_type not in OBJECTIVES:
         hint = _nearest(loss_type, OBJECTIVES)
         hint += f"; EasyR1's own would be easyr1/{loss_type}" if loss_type in _EASYR1_LOSSES else ""
-        yield f"{say('worker.actor.loss_type')}: there is no such objective, only {', '.join(OBJECTIVES)}{hint}"
+        yield (
+            f"{say('worker.actor.loss_type')}: there is no such objective, only {', '.join(OBJECTIVES)}{hint}"
+        )
         return
     actor = config.worker.actor
     if actor.old_log_probs == "rollout" and actor.rollout_correction_cap is not None:
         yield (
-            f"{say('worker.actor.rollout_correction_cap')}: it weighs by the gap between the trainer's and the rollout's "
+            f"{say('worker.actor.rollout_correction_cap')}: it weighs by the gap between the trainer's and "
+            "the rollout's "
             "log-probs, and worker.actor.old_log_probs: rollout takes them for the same"
         )
     for option in sorted(OBJECTIVE_KEYS):
@@ -271,9 +288,15 @@ def _path_problems(config: Config, say: Say) -> Iterable[str]:
         if path is not None and not path.strip():
             yield f"{say(key)}: an empty path names nothing; null, or no such line, stands for none"
         elif path is not None and path.startswith("~") and not _exists(path):
-            yield f"{say(key)}: only a shell knows what ~ is, at the start of a word: {os.path.expanduser(path)}"
+            yield (
+                f"{say(key)}: only a shell knows what ~ is, at the start of a word: "
+                f"{os.path.expanduser(path)}"
+            )
         elif path is not None and key in _WRITTEN and key in config.written and not can_be_a_path(path):
-            yield f"{say(key)}: no file can be called that: no control characters, at most 255 bytes from / to /"
+            yield (
+                f"{say(key)}: no file can be called that: no control characters, at most 255 bytes from / to "
+                "/"
+            )
     for key in _READ:
         path = value_of(config, key) or None
         is_name = key == "data.format_prompt" and path is not None and not _looks_like_path(path)
@@ -288,11 +311,16 @@ def _path_problems(config: Config, say: Say) -> Iterable[str]:
 
 def _rest_problems(config: Config, say: Say) -> Iterable[str]:
     if config.worker.actor.model.model_path is None:
-        yield "worker.actor.model.model_path is missing: a folder, or a hub id such as Qwen/Qwen2.5-VL-3B-Instruct"
+        yield (
+            "worker.actor.model.model_path is missing: a folder, or a hub id such as "
+            "Qwen/Qwen2.5-VL-3B-Instruct"
+        )
     if not config.data.train_files and not config.trainer.val_only:
         yield "data.train_files is missing: a file, a folder, or a hub id such as hiyouga/geometry3k@train"
     if config.worker.reward.reward_function is None:
-        yield "worker.reward.reward_function is missing: geometry3k, or a file of your own as path.py:function"
+        yield (
+            "worker.reward.reward_function is missing: geometry3k, or a file of your own as path.py:function"
+        )
     if not config.data.val_files and (config.trainer.val_freq > 0 or config.trainer.val_only):
         key = "trainer.val_only" if config.trainer.val_only else "trainer.val_freq"
         yield f"{say(key)}: it needs data.val_files"
@@ -302,14 +330,18 @@ def _rest_problems(config: Config, say: Say) -> Iterable[str]:
     try:
         re.compile(excluded or "")
     except (re.error, RecursionError, OverflowError) as error:
-        yield f"{say('worker.actor.model.lora.exclude_modules')}: no regular expression of whole names: {error}"
+        yield (
+            f"{say('worker.actor.model.lora.exclude_modules')}: no regular expression of whole names: {error}"
+        )
     betas = config.worker.actor.optim.betas
     if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
         yield f"{say('worker.actor.optim.betas')}: two numbers, each at least 0 and below 1"
     if not names_a_folder(config.trainer.experiment_name):
         yield (
-            f"{say('trainer.experiment_name')}: a run needs a name, and its folder, runs/NAME, is called after it: no absolute "
-            "path, no `..`, no control characters, at most 255 bytes from / to / (trainer.save_checkpoint_path names any other folder)"
+            f"{say('trainer.experiment_name')}: a run needs a name, and its folder, runs/NAME, is called "
+            "after it: no absolute "
+            "path, no `..`, no control characters, at most 255 bytes from / to / "
+            "(trainer.save_checkpoint_path names any other folder)"
         )
     yield from _validation_sampling_problems(config, say)
 

@@ -1,8 +1,9 @@
-"""What can be set. Names, meanings and defaults are EasyR1's; a line marked `ours` adds a key or another default.
+"""What can be set. Names, meanings and defaults are EasyR1's; a line marked `ours` adds a key or another
+default.
 
-Units: batch sizes of prompts count PROMPTS (an update of `global_batch_size` prompts has n times as many rollouts), lengths
-count tokens, pixels are width x height of an image, clips of `log_clip_*` are in log space and those of `clip_ratio_*` are
-offsets of the ratio. -1 in a frequency or a limit means never, or no limit.
+Units: batch sizes of prompts count PROMPTS (an update of `global_batch_size` prompts has n times as many
+rollouts), lengths count tokens, pixels are width x height of an image, clips of `log_clip_*` are in log space
+and those of `clip_ratio_*` are offsets of the ratio. -1 in a frequency or a limit means never, or no limit.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, get_type_hints
 
 
 class ConfigError(ValueError):
-    """Settings that cannot run. The message names each key, where it was written, and what to write instead."""
+    """Settings that cannot run. The message names each key, where it was written, and what to write."""
 
 
 KL_KINDS = ("kl", "k1", "mse", "k2", "low_var_kl", "k3", "abs")
@@ -290,7 +291,9 @@ class TrainerConfig:
 
 @dataclass
 class Config:
-    """All settings of a run. `written` holds the dotted keys that a file or an override names, bases included."""
+    """All settings of a run. `written` holds the dotted keys that a file or an override names, bases
+    included.
+    """
 
     engine: str = one_of("local", ("local", "easyr1"))  # ours: local | easyr1
     data: DataConfig = field(default_factory=DataConfig)
@@ -302,7 +305,9 @@ class Config:
 
 @dataclass(frozen=True)
 class Key:
-    """What one key takes: values of this type that keep the rule and are among the choices, where it has them."""
+    """What one key takes: values of this type that keep the rule and are among the choices, where it has
+    them.
+    """
 
     type: Any
     rule: Rule | None

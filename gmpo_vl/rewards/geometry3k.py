@@ -1,7 +1,8 @@
-"""Geometry3K: 0.9 for the right answer, 0.1 for the form (reasoning in <think>, answer in a box), as EasyR1's math reward.
+"""Geometry3K: 0.9 for the right answer, 0.1 for the form (reasoning in <think>, answer in a box), as EasyR1's
+math reward.
 
-`rounded_golds`: 2\\sqrt{21} and 9.17 answer a gold 9.2; 9.3 and 9 do not. False asks for the decimal's own value. Two in
-three of Geometry3K's decimals are rounded (docs/decisions.md).
+`rounded_golds`: 2\\sqrt{21} and 9.17 answer a gold 9.2; 9.3 and 9 do not. False asks for the decimal's own
+value. Two in three of Geometry3K's decimals are rounded (docs/decisions.md).
 """
 
 from gmpo_vl.rewards.scoring import functions_of

@@ -52,7 +52,10 @@ VERDICT_REWARDS = {
 
 
 def functions_of(name: str) -> tuple[Callable[..., Scores], Callable[..., list[Verdict]]]:
-    """`compute_score` and `verdicts` of a reward in the table, in EasyR1's form. They take its options alone."""
+    """`compute_score` and `verdicts` of a reward in the table, in EasyR1's form.
+
+    They take its options alone.
+    """
     reward, signature = VERDICT_REWARDS[name], _signature(VERDICT_REWARDS[name])
 
     def verdicts(*given: Any, **options: Any) -> list[Verdict]:

@@ -1,4 +1,6 @@
-"""Names and paths: what YAML makes a number or a switch of, what is empty, what no file system takes or nobody can read."""
+"""Names and paths: what YAML makes a number or a switch of, what is empty, what no file system takes or
+nobody can read.
+"""
 
 import pytest
 from refusal import refusal
