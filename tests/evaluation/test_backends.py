@@ -92,7 +92,7 @@ def greedy(arguments, out, gmpo_vl) -> dict[str, list[str]]:
 
 
 def test_vllm_answers_greedily_as_transformers_do(tiny_text, tmp_path, gmpo_vl):
-    pytest.importorskip("vllm", reason="needs vllm")
+    pytest.importorskip("vllm.v1", reason="needs vllm, not the stand-in of tests/easyr1")
     rows = [{"problem": f"What is {a} + {a}?", "answer": str(2 * a)} for a in range(6)]
     data = tmp_path / "sums.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -113,7 +113,7 @@ def test_vllm_answers_greedily_as_transformers_do(tiny_text, tmp_path, gmpo_vl):
 
 
 def test_vllm_sees_the_pictures_that_transformers_sees(arguments, tmp_path, gmpo_vl):
-    pytest.importorskip("vllm", reason="needs vllm")
+    pytest.importorskip("vllm.v1", reason="needs vllm, not the stand-in of tests/easyr1")
     pytest.importorskip("torchvision", reason="vllm needs torchvision for Qwen2.5-VL")
     said = greedy(arguments, tmp_path, gmpo_vl)
     assert len(set(said["transformers"])) > 1
