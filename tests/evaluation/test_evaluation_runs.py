@@ -11,10 +11,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from gmpo_vl.cli import evaluate as commands
-from gmpo_vl.cli.evaluate import answer_shard
-from gmpo_vl.evaluation import backends, run
+from gmpo_vl.evaluation import answering, backends, sharing
 from gmpo_vl.evaluation.protocols import load_protocol, override, protocol_names
+from gmpo_vl.evaluation.sharing import answer_shard
 from gmpo_vl.runs import EvaluationFolder
 from gmpo_vl.storage.locks import IN_USE, locked
 
@@ -38,7 +37,7 @@ def interrupt_after(monkeypatch, chunks: int) -> None:
     monkeypatch.setattr(backends, "generate", generate)
 
 
-def dies_after_one_chunk(options, shard) -> None:
+def dies_after_one_chunk(again, place, shard) -> None:
     """A worker process of which the first is killed when its first chunk is there."""
     write = EvaluationFolder.write_chunk
 
@@ -48,7 +47,7 @@ def dies_after_one_chunk(options, shard) -> None:
 
     if shard[0] == 1:
         EvaluationFolder.write_chunk = write_and_die
-    answer_shard(options, shard)
+    answer_shard(again, place, shard)
 
 
 def test_a_killed_worker_costs_its_unfinished_chunk_only_and_the_same_command_goes_on(
@@ -58,7 +57,7 @@ def test_a_killed_worker_costs_its_unfinished_chunk_only_and_the_same_command_go
     arguments = [*small_eval, "--out", tmp_path]
     chunks = tmp_path / "small+data=test" / "chunks"
     with monkeypatch.context() as patched:
-        patched.setattr(commands, "answer_shard", dies_after_one_chunk)
+        patched.setattr(sharing, "answer_shard", dies_after_one_chunk)
         assert "1 of 2 workers failed" in gmpo_vl(*arguments, "--workers", 2, code=1)
     kept = {path: path.stat().st_mtime_ns for path in chunks.glob("*.jsonl")}
     assert 1 <= len(kept) <= 4, "of the 7, and the other worker's 3 at most"
@@ -319,7 +318,7 @@ STANDING = {"plan.json": True, "samples.jsonl": True, "results.json": True, "tim
 def test_what_stands_in_a_file_s_place_is_said_before_anything_is_answered(
     small_eval, whole, gmpo_vl, tmp_path, monkeypatch, name
 ):
-    monkeypatch.setattr(run, "load_backend", None)
+    monkeypatch.setattr(answering, "load_backend", None)
     path = tmp_path / whole.name / name
     if STANDING[name]:
         path.mkdir(parents=True)

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from gmpo_vl.report import write_report
-from gmpo_vl.report.gallery import before_and_after, choose, kind_of, plain_gold, spread, training_cards
+from gmpo_vl.report.cards import before_and_after, choose, kind_of, plain_gold, spread, training_cards
 from gmpo_vl.runs import Run
 
 HOSTILE = "</pre></script><script>alert(1)</script><img src=x onerror=alert(2)> & \\boxed{\"'7}"

@@ -7,9 +7,9 @@ import pytest
 import yaml
 
 from gmpo_vl.runs import StudyFolder
-from gmpo_vl.study.file import Study, read_study
-from gmpo_vl.study.plan import StudyRun, make_plan
-from gmpo_vl.study.protocol import open_folder
+from gmpo_vl.study.declaration import Study, read_study
+from gmpo_vl.study.grid import StudyRun, make_plan
+from gmpo_vl.study.phases import open_study
 
 BASE = """
 engine: local
@@ -60,7 +60,7 @@ def study(write_study) -> Study:
 @pytest.fixture
 def folder(study, write_study, tmp_path) -> StudyFolder:
     text = write_study().read_text()
-    return open_folder(tmp_path / "out", text, make_plan(study, text))
+    return open_study(tmp_path / "out", text, make_plan(study, text))
 
 
 @pytest.fixture
