@@ -94,14 +94,16 @@ def _add_run(parts: Any) -> None:
     run.add_argument(
         "--backend",
         default="transformers",
-        help="what answers: transformers (default), vllm, or auto: vllm where it is installed and there is a GPU",
+        help="what answers: transformers (default), vllm, or auto: "
+        "vllm where it is installed and there is a GPU",
     )
     run.add_argument(
         "--tensor-parallel",
         type=int,
         default=1,
         metavar="N",
-        help="GPUs that share one copy of the model, with --backend vllm (1): for models that one GPU does not hold",
+        help="GPUs that share one copy of the model, with --backend vllm (1): "
+        "for models that one GPU does not hold",
     )
     add_columns(run)
     changes = run.add_argument_group("other values than the protocol's; the result's name will say so")

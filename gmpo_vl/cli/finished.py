@@ -49,7 +49,8 @@ def run_grade(options: argparse.Namespace) -> int:
     if options.self_check:
         if options.pairs or options.out:
             raise ValueError(
-                "grade --self-check DATASET asks about a data set's own answers: no PAIRS.jsonl and no --out with it"
+                "grade --self-check DATASET asks about a data set's own answers: "
+                "no PAIRS.jsonl and no --out with it"
             )
         failures = self_check.self_check(options.self_check, options.profile)
         print("\n".join([*map(str, failures), self_check.summary(failures)]))

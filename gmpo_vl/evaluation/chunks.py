@@ -93,7 +93,8 @@ def _questions(
 
 
 def _check_samples(records: Sequence[SampleRecord], questions: Sequence[str], plan: dict[str, Any]) -> None:
-    n, seed = plan["protocol"]["n"], plan["protocol"]["seed"]
+    n: int = plan["protocol"]["n"]
+    seed: int = plan["protocol"]["seed"]
     for i, record in enumerate(records):
         question, k = questions[i // n], i % n
         if (record.id, record.k, record.seed) != (question, k, sample_seed(seed, question, 0, k)):

@@ -45,7 +45,7 @@ class Grading:
     workers: int = 1
 
     def grade(self, golds: Sequence[str], responses: Sequence[str]) -> list[Grade]:
-        """One grade per response, in order. Its reward: `overall` by the grader, and each recorded profile."""
+        """One grade per response, in order. Its reward: `overall` by the grader, and recorded profiles."""
         asked = [r if self.requires is None or self.requires in r else "" for r in responses]
         options: dict[str, Any] = {"benchmark": self.benchmark, "answer_in": self.answer_in}
         verdicts = {

@@ -127,8 +127,8 @@ def finish(folder: EvaluationFolder) -> dict[str, Any]:
         missing = sorted(set(range(chunks)) - sound_chunks(folder, plan))
         if missing:
             raise ValueError(
-                f"{folder.folder}: {len(missing)} of {chunks} chunks are missing (the first is {missing[0]}); "
-                "run the same command again, or the shards that were not run"
+                f"{folder.folder}: {len(missing)} of {chunks} chunks are missing (the first is "
+                f"{missing[0]}); run the same command again, or the shards that were not run"
             )
         folder.join_chunks(chunks)
         write_protocol_results(folder, plan, list(folder.samples()))

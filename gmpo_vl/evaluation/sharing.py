@@ -23,6 +23,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from gmpo_vl.evaluation.answering import ChunkWriter, Progress, answer_chunks
+from gmpo_vl.evaluation.backends import BackendChoice
 from gmpo_vl.evaluation.chunks import sound_chunks
 from gmpo_vl.evaluation.prepare import Prepared, Shard
 from gmpo_vl.processes import away_from_working_directory
@@ -45,7 +46,7 @@ def run_workers(prepared: Prepared, folder: EvaluationFolder, count: int, progre
     are ended then, and lose their unfinished chunk only.
     """
     context = multiprocessing.get_context("spawn")
-    shares = _shares_of_machine(count, prepared.backend.tensor_parallel)
+    shares = _shares_of_machine(count, prepared.backend)
     work = partial(answer_shard, prepared.again(), folder.folder)
     processes: list[BaseProcess] = []
     try:
@@ -66,8 +67,8 @@ def run_workers(prepared: Prepared, folder: EvaluationFolder, count: int, progre
             progress(sum(len(prepared.chunk(number)) for number in new))
             if failed := [process for process in processes if process.exitcode not in (None, 0)]:
                 raise ChildProcessError(
-                    f"{len(failed)} of {count} workers failed (exit code {failed[0].exitcode}); what they said "
-                    "stands above. The same command goes on from the chunks that are finished."
+                    f"{len(failed)} of {count} workers failed (exit code {failed[0].exitcode}); what they "
+                    "said stands above. The same command goes on from the chunks that are finished."
                 )
     finally:
         for process in processes:
@@ -83,7 +84,7 @@ def _in_group(work: Callable[[Shard], None], shard: Shard, where: str) -> None:
 
 
 def _end_with_parent() -> None:
-    """A killed parent would leave workers that keep their GPUs, and write beside those of the next command."""
+    """A killed parent would leave workers that keep their GPUs and write beside the next command's."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -98,7 +99,7 @@ def _end(process: BaseProcess) -> None:
     process.join()
 
 
-def _shares_of_machine(count: int, gpus_each: int) -> list[dict[str, str]]:
+def _shares_of_machine(count: int, backend: BackendChoice) -> list[dict[str, str]]:
     """Each worker's GPUs, or its share of the cores. Raises ValueError where there are too few GPUs."""
     import torch
 
@@ -106,16 +107,18 @@ def _shares_of_machine(count: int, gpus_each: int) -> list[dict[str, str]]:
         threads = os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
         return [{"OMP_NUM_THREADS": threads}] * count
     visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(torch.cuda.device_count())))
-    return [{"CUDA_VISIBLE_DEVICES": gpus} for gpus in _dealt(visible.split(","), count, gpus_each)]
+    return [{"CUDA_VISIBLE_DEVICES": gpus} for gpus in _dealt(visible.split(","), count, backend)]
 
 
-def _dealt(devices: list[str], count: int, each: int) -> list[str]:
-    """The GPUs of each of `count` workers; with one each, workers beyond the GPUs share them."""
-    if each > 1 and count * each > len(devices):
-        raise ValueError(
-            f"--workers {count} --tensor-parallel {each}: that takes {count * each} GPUs; "
-            f"{len(devices)} are visible"
-        )
+def _dealt(devices: list[str], count: int, backend: BackendChoice) -> list[str]:
+    """The GPUs of each of `count` workers. Workers on transformers share those that there are.
+
+    vLLM takes most of a GPU's memory, so a second one would not start beside it.
+    """
+    each = backend.tensor_parallel
+    if backend.name == "vllm" and count * each > len(devices):
+        asked = f"--workers {count}" + (f" --tensor-parallel {each}" if each > 1 else " --backend vllm")
+        raise ValueError(f"{asked}: that takes {count * each} GPUs; {len(devices)} are visible")
     return [",".join(devices[(i * each + j) % len(devices)] for j in range(each)) for i in range(count)]
 
 

@@ -164,7 +164,7 @@ def progress(metrics: Sequence[dict[str, Any]]) -> list[tuple[str, str, str]]:
 
 
 def ratio_limits(settings: Settings) -> tuple[float, float] | None:
-    """Where the run's objective clips a token's ratio; None where that is not known, or it clips no tokens."""
+    """Where the run's objective clips a token's ratio; None where unknown, or where it clips no tokens."""
     loss_type = settings.get("worker.actor.loss_type")
     if (
         not isinstance(loss_type, str)

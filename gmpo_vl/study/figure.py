@@ -126,7 +126,7 @@ def _draw_chart(axis: Axes, chart: Chart) -> None:
         axis.yaxis.set_major_formatter(lambda value, _: tick_label(value, ""))
     if chart.unit == "%":
         axis.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}%")
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.xaxis.get_major_locator().set_params(integer=True)  # pyright: ignore[reportCallIssue]
     axis.tick_params(labelsize=8)
     axis.grid(alpha=0.25, linewidth=0.5)
     for side in ("top", "right"):
