@@ -251,8 +251,8 @@ def comparison_in_words(compared: Compared, shown: int = 5) -> str:
         lines += [f"  {title}: {', '.join(named)}"] if named else []
     if len(gains_Q) < FEW:
         lines.append(
-            f"too few questions: {len(gains_Q)} say next to nothing about others; "
-            f"ask at least {FEW}, better hundreds"
+            f"too few questions: {len(gains_Q)} say next to nothing about others; ask at least {FEW}, "
+            "better hundreds"
         )
     return "\n".join([*lines, _seeds_in_words(compared)])
 

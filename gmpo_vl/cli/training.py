@@ -28,6 +28,7 @@ def add_train(commands: Any) -> None:
 
 def run_train(options: argparse.Namespace) -> int:
     from gmpo_vl.config import load_config, notices
+    from gmpo_vl.engines import trainer_of
 
     quiet_libraries()
     config = load_config(options.config, options.overrides)
@@ -35,14 +36,7 @@ def run_train(options: argparse.Namespace) -> int:
         plan = "gmpo_vl.preflight.plan_easyr1" if config.engine == "easyr1" else "gmpo_vl.preflight.plan"
         print(import_module(plan).dry_run(config))
         return 0
-    if config.engine == "easyr1":
-        from gmpo_vl.engines.easyr1.compatibility import require_easyr1
-
-        require_easyr1()
-        from gmpo_vl.engines.easyr1.driver import train
-    else:
-        from gmpo_vl.engines.local.train import train
-
+    train = trainer_of(config)
     for notice in notices(config):
         print(notice)
     train(config)

@@ -70,7 +70,7 @@ def _kind(name: str, shares_Q: np.ndarray) -> Kind:
 
 
 def pick(groups: Sequence[list[SampleRecord]], count: int) -> list[list[SampleRecord]]:
-    """`count` questions, in order: disputed ones, up to half; then of many kinds, first those answered both ways."""
+    """`count` questions, in order: disputed ones, up to half; then of many kinds, answered both ways."""
     if len(groups) <= count:
         return list(groups)
     first = [group for group in groups if _disputed(group)][: count // 2]
