@@ -1,5 +1,4 @@
-"""gmpo-vl: the command line. Every command registers itself; what is heavy is imported when a command
-runs."""
+"""gmpo-vl: the command line. Every command registers itself; heavy imports wait until it runs."""
 
 from __future__ import annotations
 
@@ -43,8 +42,7 @@ def _ending(error: BaseException) -> tuple[int, str]:
 
 
 def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
-    """The arguments. Overrides (a.b=c) are taken behind options as well, where argparse has no place for
-    them."""
+    """The arguments. Overrides (a.b=c) may stand behind options, where argparse has no place for them."""
     options, extra = parser.parse_known_args(arguments)
     if extra and (not hasattr(options, "overrides") or any(a.startswith("-") or "=" not in a for a in extra)):
         parser.error(f"unrecognized arguments: {' '.join(extra)}")

@@ -1,5 +1,4 @@
-"""`gmpo-vl eval run | protocols`: a model's answers by protocol. Nothing heavy is imported before a command
-runs."""
+"""`gmpo-vl eval run | protocols`: answers by protocol. Heavy imports wait until a command runs."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""`gmpo-vl grade`, `eval merge | regrade | compare | table | page`, `data difficulty`: what is done with
-given answers."""
+"""`gmpo-vl grade`, `eval merge | regrade | compare | table | page`, `data difficulty`: from given answers."""
 
 from __future__ import annotations
 
@@ -261,8 +260,8 @@ def _seeds_in_words(compared: Compared) -> str:
     d, seeds = compared.difference, min(len(compared.a_SQ), len(compared.b_SQ))
     if d.seed_deviation is None:
         return (
-            "One training seed on a side: this compares two checkpoints, not two methods. Another seed of the "
-            "same method can differ as much; train several and give them all to --a and --b."
+            "One training seed on a side: this compares two checkpoints, not two methods. Another seed of "
+            "the same method can differ as much; train several and give them all to --a and --b."
         )
     needed = (
         "a difference of 0 cannot be found with any number"

@@ -1,5 +1,4 @@
-"""`gmpo-vl train | export | report | study`: runs, and what becomes of them. Nothing heavy is imported before
-one runs."""
+"""`gmpo-vl train | export | report | study`. Heavy imports wait until a command runs."""
 
 from __future__ import annotations
 

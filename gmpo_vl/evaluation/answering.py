@@ -157,8 +157,7 @@ def evaluate(
 
 # --- pictures as a control ----------------------------------------------------------------------------------
 def encoder(prompts: PromptSet, pictures: Pictures) -> Encode:
-    """How questions become prompts: with their own pictures, with grey ones, or with those of another
-    question.
+    """How questions become prompts: with their own pictures, grey ones, or those of another question.
 
     A model that scores the same with the last two does not look at its pictures.
     """

@@ -1,8 +1,7 @@
 """What answers the questions: a function of prompts and sampling, the same for every backend.
 
 A template may end an answer at a string, and a protocol limits prompt and answer together. Both are applied
-to what comes out (`cut_groups`), so no backend needs to know them. That changes no sample: each has its own
-random stream.
+to what comes out (`cut_groups`). That changes no sample, because each has its own random stream.
 """
 
 from __future__ import annotations
@@ -61,8 +60,7 @@ def load_backend(
 ) -> Backend:
     """The model on the GPU in bfloat16, or on the CPU in float32, behind the backend that was chosen.
 
-    max_tokens: of a prompt and its answer together; max_images: of one prompt (vLLM plans its memory with
-    them).
+    max_tokens: of a prompt and its answer together; max_images: of one prompt (for vLLM's memory).
     """
     if choice.name == "vllm":
         check_model_files(folder)
@@ -100,8 +98,7 @@ def backend_here(folder: Path) -> tuple[str, str]:
 def chunk_of(choice: BackendChoice, questions: int, n: int) -> int | None:
     """Questions of a chunk for vLLM, which plans by itself what runs together; None: the protocol's number.
 
-    As few chunks as VLLM_SAMPLES and VLLM_QUESTIONS allow, of one size, and as many for each copy of the
-    model.
+    As few chunks of one size as VLLM_SAMPLES and VLLM_QUESTIONS allow, as many for each copy of the model.
     """
     if choice.name != "vllm":
         return None

@@ -33,8 +33,7 @@ class Compared:
 def compare(
     a: Sequence[EvaluationFolder], b: Sequence[EvaluationFolder], grader: str = "overall"
 ) -> Compared:
-    """Finished evaluations of a and of b, one folder a seed. grader: whose verdicts: `overall`, `strict` or
-    `paper`.
+    """Finished evaluations, one folder a seed. grader: whose verdicts: `overall`, `strict` or `paper`.
 
     Raises ValueError where the evaluations asked other questions, or asked them otherwise.
     """

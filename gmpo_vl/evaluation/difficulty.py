@@ -45,8 +45,7 @@ def write_difficulty(
 
     samples: of one or several evaluations. lowest, highest: keep rows whose rate lies between them, both
     included; rows without samples are then left out, and have nulls otherwise. Returns (rows written, rows
-    with a rate). Raises DataError where no row of the source was ever answered, or none is left, and where
-    OUT is what is read.
+    with a rate). Raises DataError where no row was ever answered or none is left, or OUT is the source.
     """
     if out.suffix not in (".parquet", ".jsonl"):
         raise DataError(f"{out}: write to a file that ends in .parquet or .jsonl")

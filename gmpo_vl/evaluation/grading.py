@@ -1,5 +1,4 @@
-"""Answers to verdicts by both profiles: the one that counts, and the other beside it, so that disputes are
-seen.
+"""Answers to verdicts by both profiles: the one that counts, and the other beside it to show disputes.
 
 Importing this needs no torch: processes that grade stored answers again do without it.
 """
@@ -33,8 +32,7 @@ class Grading:
     """How a protocol's answers are judged.
 
     grader: the profile whose verdicts count. requires: an answer without this literal counts as none.
-    recorded: the profiles whose verdicts stand in the records. workers: processes for math-verify
-    (`verify_batch`).
+    recorded: profiles whose verdicts stand in the records. workers: processes of `verify_batch`.
     """
 
     grader: Profile

@@ -1,9 +1,7 @@
-"""An evaluation by protocol, before anything is answered: model, data and settings are read, checked and
-written down.
+"""An evaluation by protocol before anything is answered: what it reads, checks and writes down.
 
 The questions are cut into chunks before the work is shared out, and only the chunk decides what runs
-together. So an evaluation that was killed, or shared between processes, gives the same samples to the last
-byte.
+together. So an evaluation that was killed or shared out gives the same samples to the last byte.
 """
 
 from __future__ import annotations
@@ -39,8 +37,7 @@ class Request:
     """What is to be evaluated.
 
     model: as it was named; folder: where it lies. source: data in the place of the protocol's. Where that is
-    not known to be the same data, the result is named after it, and the fields `for_other_data` of the
-    protocol take these values.
+    not known to be the same data, the result is named after it, and the protocol changes by `for_other_data`.
     """
 
     model: str

@@ -1,5 +1,4 @@
-"""A protocol is everything that decides what an evaluation's number means, as one small file
-(protocols/NAME.yaml).
+"""A protocol: everything that decides what an evaluation's number means, in a file (protocols/NAME.yaml).
 
 The files are frozen, because a number is quoted with a protocol's name. A changed field gives the result
 another name (`geometry3k+n=4`). Another protocol is another file; its path is as good as a name.
@@ -153,8 +152,7 @@ def checked(protocol: Protocol) -> Protocol:
 def override(protocol: Protocol, changes: Mapping[str, Any]) -> Protocol:
     """The protocol with other values, under a name that says which: `geometry3k+n=4,temperature=1`.
 
-    A field set to what it was is no change. The caller knows whether another `data` source is the same data,
-    and names it with `renamed`.
+    A field set to what it was is no change. Another `data` source is named by the caller (`renamed`).
     """
     real = {key: value for key, value in changes.items() if value != getattr(protocol, key)}
     changed = checked(replace(protocol, **real))

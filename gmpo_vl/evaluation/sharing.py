@@ -2,8 +2,7 @@
 
 A worker is a plain process with one of N shards; it writes into the shared folder. A shard needs nothing from
 another one, and `--shard i/k` is the same on several machines. A Ray actor takes whichever chunk is next and
-sends it back with its pictures; only the process that started it writes. A chunk is the same wherever it was
-answered.
+sends it back with its pictures; only the process that started it writes.
 """
 
 from __future__ import annotations
@@ -153,8 +152,7 @@ class Actor:
 
 
 def run_actors(prepared: Prepared, folder: EvaluationFolder, count: int, progress: Progress) -> None:
-    """Answer every chunk that is not there yet; returns when all are. One GPU each, where the cluster has
-    GPUs.
+    """Answer every chunk that is not there yet. An actor has one GPU, where the cluster has GPUs.
 
     Ray is started on this machine, or found by RAY_ADDRESS. Raises ValueError where there is no Ray or not
     enough of a cluster, ChildProcessError when an actor fails: what was answered until then is kept.

@@ -1,5 +1,4 @@
-"""Numbers with their error bars. The unit is the question, because samples of one question are not
-independent.
+"""Numbers with error bars. The unit is the question: samples of one question are not independent.
 
 `values_Q` holds one number per question, for Pass@1 the share c_i / n of its n samples that were right.
 Intervals are 95%: percentiles of 10,000 bootstrap resamples of the questions.
@@ -80,8 +79,7 @@ def unpaired_difference(before_Q: np.ndarray, after_Q: np.ndarray, seed: int = 0
 def pass_at_k(correct_Q: np.ndarray, n: int, k: int) -> np.ndarray:
     """float64 (Q,): chance that one of k samples, drawn from the n without replacement, is right.
 
-    1 - C(n-c, k) / C(n, k), unbiased for k <= n (Chen et al. 2021, Eq. 1). correct_Q: int (Q,), each
-    question's right samples c.
+    1 - C(n-c, k) / C(n, k), unbiased for k <= n (Chen et al. 2021, Eq. 1). correct_Q: int (Q,), the c.
     """
     if not 1 <= k <= n:
         raise ValueError(f"pass@{k} needs 1 to n={n} samples")
@@ -90,8 +88,7 @@ def pass_at_k(correct_Q: np.ndarray, n: int, k: int) -> np.ndarray:
 
 
 def majority_at_k(answers: Sequence[int | None], correct: Sequence[bool], k: int, seed: int = 0) -> float:
-    """Chance that the most frequent answer among k of a question's samples is right. Tied answers share the
-    vote.
+    """Chance that the most frequent answer among k of a question's samples is right. Ties share the vote.
 
     answers: which answer each sample gave (`verify.equivalence.clusters`); None has no vote. An answer is
     right where most of its samples are, and counts half where as many are as are not. Exact for k = n; for
@@ -118,8 +115,7 @@ def majority_at_k(answers: Sequence[int | None], correct: Sequence[bool], k: int
 
 # --- runs of several seeds ----------------------------------------------------------------------------------
 def mean_over_seeds(values_S: np.ndarray) -> Estimate:
-    """Mean of one number per run, and Student's 95% interval over S >= 2 seeds: mean +- t(0.975, S - 1) s /
-    sqrt(S).
+    """Mean of a number per run and Student's 95% interval +- t(0.975, S - 1) s / sqrt(S), over S >= 2 seeds.
 
     A bootstrap of 3 to 5 numbers would be too narrow. This assumes that the numbers are normally distributed.
     """
@@ -152,8 +148,7 @@ class Difference:
     """b - a.
 
     paired_by_seed: run i of a was compared with run i of b. seed_deviation: standard deviation of the
-    difference between seeds. seeds_needed: for a power of 80%, if the true difference is the one seen. Both
-    are None for one seed a side.
+    difference between seeds; seeds_needed: for a power of 80% at this difference. None with one seed a side.
     """
 
     estimate: Estimate
@@ -165,14 +160,12 @@ class Difference:
 
 
 def two_level_difference(a_SQ: np.ndarray, b_SQ: np.ndarray, seed: int = 0) -> Difference:
-    """b - a over seeds and questions: a bootstrap that draws seeds, and then questions, the same for both
-    sides.
+    """b - a over seeds and questions: a bootstrap draws seeds, then questions, the same for both sides.
 
     a_SQ, b_SQ: float64 (seeds, questions), the same questions in the same order. With as many seeds on both
     sides, seed i is compared with seed i (same data order, same initial state); otherwise each side draws its
     own. The p-value is two-sided, from the share of resamples on the other side of 0. It is no smaller than a
-    sign test's could be with as many unequal questions. Where all questions gain the same, resamples say ± 0:
-    see `_where_all_gain_the_same`.
+    sign test's could be with as many unequal questions. See also `_where_all_gain_the_same`.
     """
     a_SQ, b_SQ = (np.asarray(values, dtype=np.float64) for values in (a_SQ, b_SQ))
     if a_SQ.shape[1] != b_SQ.shape[1] or a_SQ.shape[1] == 0:

@@ -26,8 +26,7 @@ SMOOTH_FROM = 80  # points from which a running mean is drawn over the raw line
 class Series:
     """A line. points: (x, y) in order of x. dots: mark each point, for values that are measured now and then.
 
-    band: (x, low, high), shaded behind the line. colour: of the page's six, where it is not the line's
-    number.
+    band: (x, low, high), shaded behind the line. colour: of the page's six; by default the line's number.
     """
 
     name: str
@@ -39,8 +38,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Chart:
-    """limits: dashed horizontal lines (y, what it is). stacked: areas on top of each other, first at the
-    bottom.
+    """limits: dashed horizontal lines (y, what it is). stacked: areas on top of each other, first lowest.
 
     smooth: a long line gets its running mean over it. That says nothing of extremes.
     """

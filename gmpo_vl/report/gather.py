@@ -60,8 +60,7 @@ class Settings:
 
 
 def read_settings(folder: Path) -> Settings:
-    """As the run saved them; empty where there is no config.yaml. Nothing is checked: a page can be made
-    anywhere.
+    """As the run saved them; empty where there is no config.yaml. Nothing is checked.
 
     Raises ValueError for a file that is no YAML.
     """

@@ -31,8 +31,7 @@ from gmpo_vl.storage.files import write_text
 
 
 def write_report(run_folder: str | Path) -> Path:
-    """Write RUN/report.html from what the run has so far, and return its path. Works while the run is going
-    on.
+    """Write RUN/report.html from what the run has so far, and return its path.
 
     Raises FileNotFoundError where the folder holds no run, ValueError where a file of it cannot be read.
     """

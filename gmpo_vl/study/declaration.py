@@ -24,13 +24,11 @@ class StudyError(ValueError):
 
 @dataclass(frozen=True)
 class Study:
-    """A study's file, checked. Overrides are `a.b=c`; of two that set one key there is never a choice: it is
-    refused.
+    """A study's file, checked. Overrides are `a.b=c`; two that set one key are refused.
 
     methods, updates: {name: overrides}; the first method is the one that others are compared with. updates:
     settings of the updates per rollout batch. metric: of metrics.jsonl, higher is better. last: a run's score
-    is the mean of its last so many validations. test_files: held-out rows, as `data.val_files`, asked at the
-    end of every fresh run.
+    is the mean of its last so many validations. test_files: held-out rows, asked after every fresh run.
     """
 
     name: str
@@ -157,8 +155,7 @@ def _overrides_by_name(group: dict[Any, Any]) -> dict[str, tuple[str, ...]]:
 
 
 def _refuse_twofold(study: Study, path: Path) -> None:
-    """A key that the study sets itself, or that a method and a setting of updates both set, has no one
-    value."""
+    """Refuse a key that the study sets itself, or that a method and a setting of updates both set."""
     for method, updates in study.cells:
         own = {key: "the study itself" for key in OWN}
         parts = {f"methods.{method}": study.methods[method], f"updates.{updates}": study.updates[updates]}

@@ -33,8 +33,7 @@ def collect(study: Study, folder: StudyFolder) -> tuple[list[Outcome], Tests]:
 
 
 def _question_scores(study: Study, folder: StudyFolder, run: StudyRun) -> np.ndarray:
-    """float64 (questions,): each question's mean over samples of the metric's part of the reward, in the
-    data's order."""
+    """float64 (questions,): the metric's part of the reward, mean over samples, in the data's order."""
     part = study.metric.removeprefix("val/")
     found: dict[str, list[float]] = {}
     answers = folder.run(run.name)
@@ -50,8 +49,7 @@ def _question_scores(study: Study, folder: StudyFolder, run: StudyRun) -> np.nda
 
 
 def summarise(study: Study, folder: StudyFolder, outcomes: Sequence[Outcome], tests: Tests) -> dict[str, Any]:
-    """results.json: everything but curves. It has no times and no paths, so a study that was stopped gives
-    the same."""
+    """results.json: all but curves. It has no times and paths: a study that was stopped gives the same."""
     runs, numbers = [], {}
     for o in outcomes:
         key, found = (*o.run.cell, o.run.seed), dict(o.numbers)
@@ -81,8 +79,7 @@ def summarise(study: Study, folder: StudyFolder, outcomes: Sequence[Outcome], te
 
 @dataclass(frozen=True)
 class _Fresh:
-    """{(method, updates, seed): {quantity: value}} of the fresh runs that finished, and the held-out
-    scores."""
+    """{(method, updates, seed): {quantity: value}} of finished fresh runs, and the held-out scores."""
 
     study: Study
     numbers: Mapping[tuple[str, str, int], dict[str, float]]

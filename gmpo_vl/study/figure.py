@@ -1,5 +1,4 @@
-"""The study's figure: a row of charts per setting of updates, a line with its band over the fresh seeds per
-method.
+"""The study's figure: a row of charts per setting of updates, a line with its band per method.
 
 The page draws these charts itself; the PNG is for papers and READMEs.
 """
@@ -27,8 +26,7 @@ COLOURS = ("#2a62b8", "#d9730d", "#17856a", "#a0429a", "#8a6a1f", "#5a6472")  # 
 
 
 def study_charts(study: Study, outcomes: Sequence[Outcome]) -> dict[str, list[Chart]]:
-    """{setting of updates: its charts}, of the fresh runs that finished. What no run measured has no
-    chart."""
+    """{setting of updates: its charts}, of the fresh runs that finished; none of what no run measured."""
     wanted = [
         ("Validation", f"{study.metric}.", {study.metric: ""}, False),
         ("Entropy", "Of the next token's distribution, nats.", {"actor/entropy": ""}, False),

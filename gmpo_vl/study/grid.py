@@ -1,5 +1,4 @@
-"""Which runs a study's file makes, and the plan that is written before the first of them. Nothing is run
-here."""
+"""Which runs a study's file makes, and the plan that is written before the first of them."""
 
 from __future__ import annotations
 
@@ -35,8 +34,7 @@ class StudyRun:
 
 
 def tuning_runs(study: Study) -> list[StudyRun]:
-    """Every rate of every method and setting on the tuning seeds: the same number for each. Seeds
-    outermost."""
+    """Every rate of every method and setting on the tuning seeds, as many for each. Seeds outermost."""
     return [
         StudyRun("tune", method, updates, rate, seed)
         for seed in study.tuning_seeds

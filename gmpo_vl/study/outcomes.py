@@ -27,8 +27,7 @@ class Quantity:
     log: bool = False
 
     def of(self, metrics: Metrics) -> float | None:
-        """None where the run did not measure it, or once measured what was not finite: then it has no largest
-        value."""
+        """None where the run did not measure it, or once measured what was not finite."""
         values = [y for x, y in points(metrics, self.metric) if x > 0]
         if not values or any(row.get(self.metric, 0.0) is None for row in metrics):
             return None
@@ -54,8 +53,7 @@ QUANTITIES = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a run. state: finished; failed (`error` says why); missing: not run to its end yet. score:
-    of a training that finished."""
+    """What came of a run. `missing`: not run to its end yet. error: of a failed one. score: of a training."""
 
     run: StudyRun
     state: Literal["finished", "failed", "missing"]
@@ -92,8 +90,7 @@ def outcome_of(study: Study, folder: StudyFolder, run: StudyRun) -> Outcome:
 def scores_by_rate(
     study: Study, outcomes: Sequence[Outcome], cell: tuple[str, str]
 ) -> dict[float, tuple[float | None, int]]:
-    """{rate: (mean score over the tuning seeds, how many are missing)} of a cell; no mean where a run is
-    missing."""
+    """{rate: (mean score over the tuning seeds, runs missing)} of a cell; no mean where runs are missing."""
     tried = [o for o in outcomes if o.run.phase == "tune" and o.run.cell == cell]
     found: dict[float, tuple[float | None, int]] = {}
     for rate in study.learning_rates:

@@ -23,8 +23,7 @@ EVERY_QUESTION = 1_000_000_000
 def run_study(
     study: Study, folder: StudyFolder, workers: int, tell: Callable[[str], None], command: Command
 ) -> dict[str, Any]:
-    """Go through the phases, going on from what is there. The page is written after each. Returns
-    results.json's content.
+    """Go through the phases from where they are, with the page after each. Returns results.json's content.
 
     A failed run stops nothing but what needs it: without a tuning run its method's rate is not chosen,
     without a fresh one the intervals rest on the others. Both are said on the page.
@@ -71,8 +70,7 @@ def arguments(study: Study, folder: StudyFolder, run: StudyRun) -> list[str]:
 
 
 def held_out_arguments(study: Study, folder: StudyFolder, run: StudyRun) -> list[str]:
-    """The same for the last model of the fresh run with the same cell and seed, asked every held-out
-    question."""
+    """The same for the last model of the run's fresh run, asked every held-out question."""
     trained = folder.run(StudyRun("final", run.method, run.updates, run.learning_rate, run.seed).name)
     steps = trained.checkpoint_steps()
     if not steps:

@@ -1,5 +1,4 @@
-"""Each run of a study in a process of its own: a crash or a kill costs one run, and the same command goes
-on."""
+"""Each run of a study in its own process: a crash or a kill costs one run, and the command goes on."""
 
 from __future__ import annotations
 
@@ -33,8 +32,7 @@ Command = Callable[[list[str]], int]  # runs `gmpo-vl ARGUMENTS` in this process
 
 @dataclass(frozen=True)
 class Runner:
-    """Runs `gmpo-vl` into a study's folder, `workers` runs at once. tell: gets a line for each that has
-    ended."""
+    """Runs `gmpo-vl` into a study's folder, `workers` at once. tell: gets a line for each that ended."""
 
     folder: StudyFolder
     workers: int
@@ -126,8 +124,7 @@ _processes = Lock()
 
 
 def _child(command: Command, arguments: list[str], log: str) -> None:
-    """The run's process has a session of its own, so Ctrl-C reaches the study alone. That passes it on once,
-    as SIGTERM.
+    """The run has a session of its own: Ctrl-C reaches the study alone, which sends SIGTERM once.
 
     It holds the lock on its folder as every run does, whatever becomes of the study.
     """

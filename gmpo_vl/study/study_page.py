@@ -21,8 +21,7 @@ MINUS = "−"
 
 @dataclass(frozen=True)
 class Row:
-    """A quantity of one setting of updates: per method its mean and interval, per comparison the difference
-    and its own."""
+    """A quantity of one setting of updates: (mean, interval) per method, and of the differences."""
 
     title: str
     cells: list[tuple[str, str]]
@@ -80,8 +79,7 @@ def table(study: Study, results: Mapping[str, Any], updates: str) -> list[Row]:
 
 
 def in_words(estimate: Mapping[str, Any] | None, percent: bool, signed: bool = False) -> tuple[str, str]:
-    """(mean, interval) as text, both empty where there is nothing. Differences of shares are in points of a
-    percent."""
+    """(mean, interval) as text, empty where there is nothing; differences of shares in points."""
 
     def word(value: float) -> str:
         points = percent and signed

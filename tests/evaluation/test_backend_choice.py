@@ -1,4 +1,4 @@
-"""Which backend answers, in what chunks: results do not depend on them, and an evaluation that was begun goes on in its own."""
+"""Which backend answers in what chunks: results do not depend on it, and a begun one goes on in its own."""
 
 import json
 import os
@@ -25,7 +25,7 @@ class Interrupted(Exception):
 
 @pytest.fixture
 def as_vllm(monkeypatch):
-    """`--backend vllm` without the package: our sampler answers. Gives the number of prompts of every call."""
+    """`--backend vllm` without the package: our sampler answers. Gives each call's number of prompts."""
     calls: list[int] = []
 
     def generate(engine, processor, prompts, sampling, progress=None):

@@ -1,4 +1,4 @@
-"""Ray actors and vLLM: the same chunks, the same groups; where a package is missing, a sentence before anything is loaded."""
+"""Ray actors and vLLM: the same chunks and groups; a missing package is said before anything is loaded."""
 
 import importlib.util
 import json

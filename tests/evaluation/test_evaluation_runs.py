@@ -1,4 +1,4 @@
-"""Evaluations by protocol through the command line: killed, resumed, sharded, and refused before anything is generated."""
+"""Evaluations by protocol through the command line: killed, resumed, sharded, and refused in time."""
 
 import json
 import os
@@ -285,7 +285,7 @@ def test_a_protocol_file_after_which_no_folder_can_be_called_is_refused(name, sm
         load_protocol(str(path))
 
 
-# --- two processes at once ---------------------------------------------------------------------------------------------
+# --- two processes at once ---
 @pytest.mark.parametrize("shared", [False, True], ids=["a whole evaluation", "a shard"])
 def test_who_finishes_an_evaluation_is_alone_in_its_folder(
     small_eval, whole, gmpo_vl, tmp_path, content, shared
@@ -310,8 +310,8 @@ def test_who_finishes_an_evaluation_is_alone_in_its_folder(
     assert content(folder) == content(whole)
 
 
-STANDING = {"plan.json": True, "samples.jsonl": True, "results.json": True, "timing.json": True, "chunks/000003.jsonl": True,
-            "lock": True, "chunks": False, "images": False, "": False}  # fmt: skip
+FILES = ("plan.json", "samples.jsonl", "results.json", "timing.json", "chunks/000003.jsonl", "lock")
+STANDING = dict.fromkeys(FILES, True) | dict.fromkeys(("chunks", "images", ""), False)
 
 
 @pytest.mark.parametrize("name", STANDING)
@@ -326,8 +326,6 @@ def test_what_stands_in_a_file_s_place_is_said_before_anything_is_answered(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("")
     said = gmpo_vl(*small_eval, "--out", tmp_path, code=2)
-    assert (
-        f"{path}: a {'folder' if STANDING[name] else 'file'} stands where a {'file' if STANDING[name] else 'folder'} is needed"
-        in said
-    )
+    there, needed = ("folder", "file") if STANDING[name] else ("file", "folder")
+    assert f"{path}: a {there} stands where a {needed} is needed" in said
     assert "move it away" in said

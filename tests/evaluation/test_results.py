@@ -1,4 +1,4 @@
-"""What is done with finished evaluations: graded again, compared, set beside the paper, shown, turned into a column."""
+"""What is done with finished evaluations: graded again, compared, tabled, shown, turned into a column."""
 
 import dataclasses
 import json

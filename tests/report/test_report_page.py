@@ -1,4 +1,4 @@
-"""The page carries everything with it, shows what the run's files say, and runs nothing that a model wrote."""
+"""The page carries everything with it, shows what its files say, and runs nothing that a model wrote."""
 
 import base64
 import dataclasses

@@ -1,4 +1,4 @@
-"""A small study: two methods, three rates, two settings of updates; its runs invented through runs.py, or really run."""
+"""A small study: two methods, three rates, two settings of updates; its runs invented, or really run."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +27,8 @@ worker:
     fsdp: {torch_dtype: fp32, mp_param_dtype: fp32}
   rollout: {n: 4}
   reward: {reward_function: accuracy}
-trainer: {max_steps: 2, val_freq: 1, save_freq: 1, kl_to_start_freq: 1, kl_to_start_prompts: 2, logger: [file]}
+trainer:
+  {max_steps: 2, val_freq: 1, save_freq: 1, kl_to_start_freq: 1, kl_to_start_prompts: 2, logger: [file]}
 """
 STUDY = {
     "base": "base.yaml",

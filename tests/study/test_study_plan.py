@@ -1,4 +1,4 @@
-"""A study's file: what it declares is what runs, and what cannot be compared is refused before anything runs."""
+"""A study's file: what it declares is what runs, and what cannot be compared is refused in time."""
 
 from collections import Counter
 

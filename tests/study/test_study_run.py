@@ -1,4 +1,4 @@
-"""Real runs of a tiny model: what a killed study leaves is gone on with, and the results are the same to the byte."""
+"""Real runs of a tiny model: a killed study goes on, and its results are the same to the byte."""
 
 import os
 import shutil
