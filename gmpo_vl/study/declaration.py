@@ -68,7 +68,10 @@ def read_study(path: str | Path) -> Study:
     problems = _key_problems(values) or _value_problems(values)
     if problems:
         raise StudyError("\n".join(f"{path}: {problem}" for problem in problems))
-    groups = {key: _overrides_by_name(values[key]) for key in ("methods", "updates")}
+    groups = {
+        key: {str(name): tuple(overrides or ()) for name, overrides in values[key].items()}
+        for key in ("methods", "updates")
+    }
     lists = ("learning_rates", "tuning_seeds", "fresh_seeds", "overrides")
     sequences = {key: tuple(values[key]) for key in lists if key in values}
     sequences["learning_rates"] = tuple(map(float, values["learning_rates"]))
@@ -148,10 +151,6 @@ def _is_list_of(value: Any, kind: Any) -> bool:
 
 def _repeats(values: Sequence[Any]) -> bool:
     return len(set(values)) < len(values)
-
-
-def _overrides_by_name(group: dict[Any, Any]) -> dict[str, tuple[str, ...]]:
-    return {str(name): tuple(overrides or ()) for name, overrides in group.items()}
 
 
 def _refuse_twofold(study: Study, path: Path) -> None:

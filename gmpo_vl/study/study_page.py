@@ -43,7 +43,6 @@ def write_study_page(
         counts=_counts(outcomes, results["plan"]),
         failed=[o for o in outcomes if o.state == "failed"],
         tables={updates: table(study, results, updates) for updates in study.updates},
-        seeds={cell["updates"]: cell["seeds"] for cell in results["cells"]},
         charts=study_charts(study, outcomes),
         tuning=tuning_table(study, outcomes, results),
         versions=results["versions"],
