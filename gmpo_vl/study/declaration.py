@@ -24,11 +24,11 @@ class StudyError(ValueError):
 
 @dataclass(frozen=True)
 class Study:
-    """A study's file, checked. Overrides are `a.b=c`; of two that set one key there is never a choice: it is refused.
+    """A study's file, checked. Overrides are `a.b=c`; two that set one key are refused.
 
-    methods, updates: {name: overrides}; the first method is the one that others are compared with. updates: settings of
-    the updates per rollout batch. metric: of metrics.jsonl, higher is better. last: a run's score is the mean of its last
-    so many validations. test_files: held-out rows, as `data.val_files`, asked at the end of every fresh run.
+    methods, updates: {name: overrides}; the first method is the one that others are compared with. updates:
+    settings of the updates per rollout batch. metric: of metrics.jsonl, higher is better. last: a run's score
+    is the mean of its last so many validations. test_files: held-out rows, asked after every fresh run.
     """
 
     name: str
@@ -68,7 +68,10 @@ def read_study(path: str | Path) -> Study:
     problems = _key_problems(values) or _value_problems(values)
     if problems:
         raise StudyError("\n".join(f"{path}: {problem}" for problem in problems))
-    groups = {key: _overrides_by_name(values[key]) for key in ("methods", "updates")}
+    groups = {
+        key: {str(name): tuple(overrides or ()) for name, overrides in values[key].items()}
+        for key in ("methods", "updates")
+    }
     lists = ("learning_rates", "tuning_seeds", "fresh_seeds", "overrides")
     sequences = {key: tuple(values[key]) for key in lists if key in values}
     sequences["learning_rates"] = tuple(map(float, values["learning_rates"]))
@@ -106,7 +109,8 @@ def _value_problems(values: dict[str, Any]) -> list[str]:
     shared = sorted(set(values["tuning_seeds"]) & set(values["fresh_seeds"]))
     if shared:
         found.append(
-            f"seeds {shared} are tuning seeds and fresh seeds: a rate must be tried on seeds it was not chosen on"
+            f"seeds {shared} are tuning seeds and fresh seeds: "
+            "a rate must be tried on seeds it was not chosen on"
         )
     if len(values["fresh_seeds"]) < LEAST_FRESH_SEEDS:
         found.append(
@@ -149,12 +153,8 @@ def _repeats(values: Sequence[Any]) -> bool:
     return len(set(values)) < len(values)
 
 
-def _overrides_by_name(group: dict[Any, Any]) -> dict[str, tuple[str, ...]]:
-    return {str(name): tuple(overrides or ()) for name, overrides in group.items()}
-
-
 def _refuse_twofold(study: Study, path: Path) -> None:
-    """A key that the study sets itself, or that a method and a setting of updates both set, has no one value."""
+    """Refuse a key that the study sets itself, or that a method and a setting of updates both set."""
     for method, updates in study.cells:
         own = {key: "the study itself" for key in OWN}
         parts = {f"methods.{method}": study.methods[method], f"updates.{updates}": study.updates[updates]}

@@ -7,32 +7,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gmpo_vl.report.charts import Chart, Series, show
+from gmpo_vl.report.charts import show
 from gmpo_vl.report.page import render
 from gmpo_vl.runs import StudyFolder
 from gmpo_vl.storage.files import write_text
-from gmpo_vl.study.bands import Band, Panel, panels
-from gmpo_vl.study.file import Study
-from gmpo_vl.study.outcomes import QUANTITIES, Outcome
-from gmpo_vl.study.plan import config_of, tuning_runs
+from gmpo_vl.study.declaration import Study
+from gmpo_vl.study.figure import study_charts
+from gmpo_vl.study.grid import config_of, tuning_runs
+from gmpo_vl.study.outcomes import QUANTITIES, Outcome, scores_by_rate
 
 MINUS = "−"
 
 
 @dataclass(frozen=True)
 class Row:
-    """A quantity of one setting of updates: per method its mean and interval, per comparison the difference and its own."""
+    """A quantity of one setting of updates: (mean, interval) per method, and of the differences."""
 
     title: str
     cells: list[tuple[str, str]]
     differences: list[tuple[str, str]]
 
 
-def write_page(
+def write_study_page(
     study: Study, folder: StudyFolder, outcomes: Sequence[Outcome], results: Mapping[str, Any]
 ) -> Path:
     """Write report.html from what there is so far."""
-    rows = panels(study, outcomes)
     config = config_of(study, tuning_runs(study)[0])
     html = render(
         "study.html.jinja",
@@ -44,34 +43,12 @@ def write_page(
         counts=_counts(outcomes, results["plan"]),
         failed=[o for o in outcomes if o.state == "failed"],
         tables={updates: table(study, results, updates) for updates in study.updates},
-        seeds={cell["updates"]: cell["seeds"] for cell in results["cells"]},
-        charts={updates: [chart(panel) for panel in row] for updates, row in rows.items()},
+        charts=study_charts(study, outcomes),
         tuning=tuning_table(study, outcomes, results),
         versions=results["versions"],
     )
     write_text(folder.page_file, html)
     return folder.page_file
-
-
-def chart(panel: Panel) -> Chart:
-    return Chart(
-        panel.title,
-        panel.note,
-        [_series(band) for band in panel.bands],
-        unit="%" if panel.percent else "",
-        log=panel.log,
-        from_zero=not panel.log,
-        smooth=False,
-    )
-
-
-def _series(band: Band) -> Series:
-    return Series(
-        band.name,
-        list(zip(band.steps, band.mean)),
-        band=list(zip(band.steps, band.low, band.high)),
-        colour=band.method % 6,
-    )
 
 
 def table(study: Study, results: Mapping[str, Any], updates: str) -> list[Row]:
@@ -101,7 +78,7 @@ def table(study: Study, results: Mapping[str, Any], updates: str) -> list[Row]:
 
 
 def in_words(estimate: Mapping[str, Any] | None, percent: bool, signed: bool = False) -> tuple[str, str]:
-    """(mean, interval) as text, both empty where there is nothing. Differences of shares are in points of a percent."""
+    """(mean, interval) as text, empty where there is nothing; differences of shares in points."""
 
     def word(value: float) -> str:
         points = percent and signed
@@ -124,21 +101,15 @@ def tuning_table(
     chosen = {(c["method"], c["updates"]): c for c in results["chosen"]}
     rows = []
     for cell in study.cells:
-        scores = []
-        for rate in study.learning_rates:
-            runs = [o for o in outcomes if o.run.phase == "tune" and o.run.cell == cell]
-            found = [o.score for o in runs if o.run.learning_rate == rate]
-            known = [score for score in found if score is not None]
-            whole = len(known) == len(study.tuning_seeds)
-            scores.append((rate, sum(known) / len(known) if whole else None, len(found) - len(known)))
-        best = chosen.get(cell)
+        scores = [(rate, *found) for rate, found in scores_by_rate(study, outcomes, cell).items()]
+        best = chosen.get(cell, {"learning_rate": None, "at_edge": False})
         rows.append(
             {
                 "method": cell[0],
                 "updates": cell[1],
                 "scores": scores,
-                "chosen": best and best["learning_rate"],
-                "at_edge": bool(best and best["at_edge"]),
+                "chosen": best["learning_rate"],
+                "at_edge": best["at_edge"],
                 "lost": sum(lost for _, _, lost in scores),
             }
         )

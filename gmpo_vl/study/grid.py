@@ -1,4 +1,4 @@
-"""Which runs a study's file makes, and the plan that is written before the first of them. Nothing is run here."""
+"""Which runs a study's file makes, and the plan that is written before the first of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gmpo_vl.config import Config, ConfigError, load_config
-from gmpo_vl.study.file import LEARNING_RATE, SEEDS, Study, StudyError
+from gmpo_vl.study.declaration import LEARNING_RATE, SEEDS, Study, StudyError
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class StudyRun:
 
 
 def tuning_runs(study: Study) -> list[StudyRun]:
-    """Every rate of every method and setting on the tuning seeds: the same number for each. Seeds outermost."""
+    """Every rate of every method and setting on the tuning seeds, as many for each. Seeds outermost."""
     return [
         StudyRun("tune", method, updates, rate, seed)
         for seed in study.tuning_seeds
@@ -77,8 +77,8 @@ def updates_per_batch(config: Config) -> int:
 
 
 def make_plan(study: Study, text: str) -> dict[str, Any]:
-    """plan.json: the declared grid. `text`: the study's file. `settings_sha256` covers every setting of a run of each cell, so
-    a base file that changed is seen too.
+    """plan.json: the declared grid. `text`: the study's file. `settings_sha256` covers every setting of a run
+    of each cell, so a base file that changed is seen too.
 
     Raises StudyError for runs that could not start, or would leave no score.
     """
@@ -116,25 +116,3 @@ def _refuse_seen_test_rows(study: Study, config: Config) -> None:
             raise StudyError(
                 f"test_files is {study.test_files}, which is data.{key} too: held-out rows are others"
             )
-
-
-def describe(study: Study, plan: dict[str, Any]) -> str:
-    """The plan as lines for a person."""
-    config = config_of(study, tuning_runs(study)[0])
-    steps = config.trainer.max_steps or f"{config.trainer.total_epochs} passes over the data"
-    counts, per_cell = plan["runs"], len(study.learning_rates) * len(study.tuning_seeds)
-    updates = ", ".join(f"{name} ({count})" for name, count in plan["updates_per_rollout_batch"].items())
-    lines = [
-        f"study       {study.name}, from {study.base}",
-        f"methods     {', '.join(study.methods)}",
-        f"updates     {updates} per rollout batch of {config.data.rollout_batch_size} prompts x {config.worker.rollout.n}",
-        f"rates       {', '.join(f'{rate:g}' for rate in study.learning_rates)}",
-        f"a run       {steps}" + (" steps" if config.trainer.max_steps else ""),
-        f"1. tune     {counts['tune']} runs: {per_cell} for each of {len(study.cells)} pairs of method and updates, "
-        f"seeds {', '.join(map(str, study.tuning_seeds))}",
-        f"            scored by {study.metric}, mean of the last {study.last}; then the rates are frozen",
-        f"2. fresh    {counts['final']} runs: seeds {', '.join(map(str, study.fresh_seeds))}",
-    ]
-    if counts["test"]:
-        lines.append(f"3. test     {counts['test']} of those models asked {study.test_files}")
-    return "\n".join(lines)

@@ -18,6 +18,7 @@ GROUPS_PER_STEP = 10
 PAIRS = 12  # questions shown before and after
 LARGEST_PICTURE = 60_000  # bytes; a larger file is shown smaller
 PICTURE_SIDE = 560  # pixels, of a picture shown smaller
+Groups = dict[str, list[SampleRecord]]  # {question's id: its samples}
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Card:
-    """One question with its pictures and some answers to it. `pictures`: data URIs, None where the file is gone."""
+    """One question, with its pictures and some answers. pictures: data URIs, None for a lost file."""
 
     step: int
     kind: str
@@ -61,13 +62,11 @@ class Card:
 
 def training_cards(run: Run) -> list[Card]:
     """Groups of rollouts of a few steps, first and last among them."""
-    cards = []
-    for step in spread(run.rollout_steps(), STEPS):
-        groups = list(by_question(run.read_rollouts(step)).values())
-        cards += [
-            make_card(run.folder, step, group, merged(group)) for group in choose(groups, GROUPS_PER_STEP)
-        ]
-    return cards
+    return [
+        make_card(run.folder, step, group, merged(group))
+        for step in spread(run.rollout_steps(), STEPS)
+        for group in choose(list(by_question(run.read_rollouts(step)).values()), GROUPS_PER_STEP)
+    ]
 
 
 @dataclass(frozen=True)
@@ -80,25 +79,23 @@ class Pairs:
 
 
 def before_and_after(run: Run) -> Pairs | None:
-    """The first questions that the run answered both before and after: no choice by outcome, what got worse is shown too.
+    """The first questions that the run answered both before and after. What got worse is shown, too.
 
-    From eval/before_greedy and eval/after_greedy, or eval/before and eval/after, or the first and last validation that
-    was logged (`trainer.val_generations_to_log`); None where the run has none of them.
+    From eval/before_greedy and eval/after_greedy, or eval/before and eval/after, or the first and last
+    validation that was logged (`trainer.val_generations_to_log`); None where the run has none of them.
     """
-    for before, after in (("before_greedy", "after_greedy"), ("before", "after")):
-        folders = [run.folder / "eval" / name for name in (before, after)]
-        if all((folder / "samples.jsonl").is_file() for folder in folders):
-            first, last = (_first_groups(folder / "samples.jsonl") for folder in folders)
-            return _pairs(
-                f"test questions ({before} and {after})", ("before", "after"), first, last, folders[1]
-            )
+    for names in (("before_greedy", "after_greedy"), ("before", "after")):
+        samples = [run.folder / "eval" / name / "samples.jsonl" for name in names]
+        if all(path.is_file() for path in samples):
+            first, last = map(_first_groups, samples)
+            what, labels = f"test questions ({names[0]} and {names[1]})", ("before", "after")
+            return Pairs(what, labels, _pairs(labels, first, last, samples[1].parent))
     steps = run.rollout_steps("validation")
     if len(steps) < 2:
         return None
     first, last = (by_question(run.read_rollouts(step, "validation")) for step in (steps[0], steps[-1]))
-    return _pairs(
-        "logged validation questions", (f"step {steps[0]}", f"step {steps[-1]}"), first, last, run.folder
-    )
+    labels = (f"step {steps[0]}", f"step {steps[-1]}")
+    return Pairs("logged validation questions", labels, _pairs(labels, first, last, run.folder))
 
 
 def spread(steps: Sequence[int], count: int) -> list[int]:
@@ -120,7 +117,7 @@ def choose(groups: Sequence[list[SampleRecord]], count: int) -> list[list[Sample
 
 
 def kind_of(record: SampleRecord) -> str:
-    """What a question can be filtered by: its row's `family`, `subject` or `level`, or else its gold's type."""
+    """What a question can be filtered by: its row's `family`, `subject` or `level`, or its gold's type."""
     named = [record.meta[key] for key in ("family", "subject", "level") if record.meta.get(key)]
     return str(named[0] if named else record.gold_type).replace("_", " ")
 
@@ -152,9 +149,9 @@ def picture_uri(path: Path) -> str | None:
     return "data:image/webp;base64," + base64.b64encode(data).decode()
 
 
-def _first_groups(samples: Path) -> dict[str, list[SampleRecord]]:
+def _first_groups(samples: Path) -> Groups:
     """The first questions of an evaluation, without reading its other samples."""
-    groups: dict[str, list[SampleRecord]] = {}
+    groups: Groups = {}
     for record in read_samples(samples):
         if record.id not in groups and len(groups) == PAIRS:
             break
@@ -162,18 +159,11 @@ def _first_groups(samples: Path) -> dict[str, list[SampleRecord]]:
     return groups
 
 
-def _pairs(
-    what: str,
-    labels: tuple[str, str],
-    before: dict[str, list[SampleRecord]],
-    after: dict[str, list[SampleRecord]],
-    folder: Path,
-) -> Pairs:
-    cards = []
-    for key in [key for key in before if key in after][:PAIRS]:
-        answers = merged(before[key], labels[0]) + merged(after[key], labels[1])
-        cards.append(make_card(folder, 0, after[key], answers))
-    return Pairs(what, labels, cards)
+def _pairs(labels: tuple[str, str], before: Groups, after: Groups, folder: Path) -> list[Card]:
+    return [
+        make_card(folder, 0, after[key], merged(before[key], labels[0]) + merged(after[key], labels[1]))
+        for key in [key for key in before if key in after][:PAIRS]
+    ]
 
 
 def make_card(folder: Path, step: int, group: Sequence[SampleRecord], answers: list[Answer]) -> Card:
@@ -193,9 +183,9 @@ def _without_tags(problem: str, pictures: int) -> str:
     return parts[0] + "".join(f"[picture {i}]{part}" for i, part in enumerate(parts[1:], start=1))
 
 
-def by_question(records: Iterable[SampleRecord]) -> dict[str, list[SampleRecord]]:
+def by_question(records: Iterable[SampleRecord]) -> Groups:
     """{question's id: its samples}, in their order."""
-    groups: dict[str, list[SampleRecord]] = {}
+    groups: Groups = {}
     for record in records:
         groups.setdefault(record.id, []).append(record)
     return groups
