@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gmpo_vl.config import Config, ConfigError, load_config
+from gmpo_vl.config.schema import all_keys, value_of
 from gmpo_vl.study.declaration import LEARNING_RATE, SEEDS, Study, StudyError
 
 
@@ -76,6 +77,11 @@ def updates_per_batch(config: Config) -> int:
     return actor.ppo_epochs * -(-data.rollout_batch_size // actor.global_batch_size)
 
 
+# Settings at their defaults are left out, so that a later version's new keys change no hash. Hashes without
+# this mark are older and held every setting: they cannot be compared with today's.
+SETTINGS_FORM = "set:"
+
+
 def make_plan(study: Study, text: str) -> dict[str, Any]:
     """plan.json: the declared grid. `text`: the study's file. `settings_sha256` covers every setting of a run
     of each cell, so a base file that changed is seen too.
@@ -93,11 +99,17 @@ def make_plan(study: Study, text: str) -> dict[str, Any]:
                 f"{name}: rates are tuned on validation: set data.val_files and trainer.val_freq"
             )
         _refuse_seen_test_rows(study, config)
-    every = json.dumps([asdict(config) | {"written": None} for config in configs.values()])
+    default = Config()
+    every = json.dumps(
+        [
+            {key: value for key in all_keys() if (value := value_of(c, key)) != value_of(default, key)}
+            for c in configs.values()
+        ]
+    )
     return {
         "name": study.name,
         "file_sha256": hashlib.sha256(text.encode()).hexdigest(),
-        "settings_sha256": hashlib.sha256(every.encode()).hexdigest(),
+        "settings_sha256": SETTINGS_FORM + hashlib.sha256(every.encode()).hexdigest(),
         "study": {**asdict(study), "base": Path(study.base).name},
         "updates_per_rollout_batch": {updates: updates_per_batch(c) for (_, updates), c in configs.items()},
         "runs": {

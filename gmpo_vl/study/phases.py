@@ -12,7 +12,7 @@ from gmpo_vl.storage.files import write_json
 from gmpo_vl.study.declaration import Study, StudyError
 from gmpo_vl.study.estimates import collect, summarise
 from gmpo_vl.study.figure import write_figure
-from gmpo_vl.study.grid import StudyRun, fresh_runs, settings_of, tuning_runs
+from gmpo_vl.study.grid import SETTINGS_FORM, StudyRun, fresh_runs, settings_of, tuning_runs
 from gmpo_vl.study.outcomes import freeze
 from gmpo_vl.study.runner import Command, Runner
 from gmpo_vl.study.study_page import write_study_page
@@ -51,7 +51,10 @@ def open_study(path: Path, text: str, plan: dict[str, Any]) -> StudyFolder:
     plan = json.loads(json.dumps(plan))
     if before is None:
         folder.begin(text, plan)
-    elif before != plan:
+        return folder
+    if not before["settings_sha256"].startswith(SETTINGS_FORM):
+        before = before | {"settings_sha256": plan["settings_sha256"]}
+    if before != plan:
         what = "file" if before["file_sha256"] != plan["file_sha256"] else "base configuration"
         raise StudyError(
             f"{path} holds a study whose {what} was another: a grid is declared before its first run. "
