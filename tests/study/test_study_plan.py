@@ -101,12 +101,12 @@ def test_another_grid_in_the_same_folder_is_refused(study, write_study, folder):
         open_study(folder.folder, path.read_text(), make_plan(read_study(path), path.read_text()))
 
 
-def test_a_study_that_an_older_version_declared_goes_on(study, write_study, folder):
+def test_a_study_that_an_older_version_declared_goes_on(study, write_study, tmp_path):
     """Its hash held every key that there was then: no later version can compute it."""
     text = write_study().read_text()
     plan = make_plan(study, text)
-    open_study(folder.folder, text, plan | {"settings_sha256": "0123abcd"})
-    open_study(folder.folder, text, plan)
+    open_study(tmp_path / "older", text, plan | {"settings_sha256": "0123abcd"})
+    open_study(tmp_path / "older", text, plan)
 
 
 def test_dry_run_counts_and_writes_nothing(write_study, tmp_path, capsys):
