@@ -6,7 +6,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 
 from gmpo_vl import __version__
@@ -138,8 +137,9 @@ def run_train(options: argparse.Namespace) -> int:
     quiet_libraries()
     config = load_config(options.config, options.overrides)
     if options.dry_run:
-        plan = "gmpo_vl.preflight.plan_easyr1" if config.engine == "easyr1" else "gmpo_vl.preflight.plan"
-        print(import_module(plan).dry_run(config))
+        from gmpo_vl.preflight.plan import dry_run
+
+        print(dry_run(config))
         return 0
     if config.engine == "easyr1":
         from gmpo_vl.engines.easyr1.compatibility import require_easyr1

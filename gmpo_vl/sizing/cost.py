@@ -5,8 +5,8 @@ their use, the head): norms, activations and softmaxes are not. Causal attention
 came before it. The backward of a layer costs twice its forward.
 
 `work` adds what is not a product: norms, activations and rotary embeddings move elements through memory and compute next to
-nothing. A narrow ViT moves more for each of its operations than a wide decoder, so that ranks dealt by operations alone do
-not finish together.
+nothing. A narrow ViT moves more for each of its operations than a wide decoder. So ranks dealt by operations alone do not
+finish together.
 """
 
 from __future__ import annotations
@@ -16,11 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gmpo_vl.batching.planning import Shape
-
-# Operations in the time that one element takes on its way. Fitted to measured updates of 57 mixed groups on a CPU core
-# (benchmarks/rank_balance.py): times per unit of work then differ by 3% between groups, by 7% per operation. By their
-# data sheets GPUs lie between 100 and 400.
-MOVED = 150.0
+from gmpo_vl.sizing import fitted_constants
 
 
 @dataclass(frozen=True)
@@ -164,17 +160,17 @@ def training_cost(forward: Cost, checkpointing: bool = False, frozen_vision: boo
 
 
 def work(of: Rates, cost: Cost) -> float:
-    """What a cost takes in time, in operations: its own, and those that fit into the time of what is moved."""
+    """What a cost takes in time, in operations: its own, and those that fit into the time in which elements are moved."""
     moved = cost.layers / of.token * of.token_elements
     if of.patch:
         moved += cost.vision / of.patch * of.patch_elements
-    return cost.total + MOVED * moved
+    return cost.total + fitted_constants.MOVED * moved
 
 
 def unique_token_bound(
     of: Rates, shape: Shape, checkpointing: bool = False, frozen_vision: bool = False
 ) -> float:
-    """How many times less work forward and backward of the shared row are: no way of sharing the prompt is faster."""
+    """How many times fewer operations forward and backward of the shared row take: no way of sharing is faster."""
     plain, shared = (
         training_cost(cost(of, shape), checkpointing, frozen_vision).total
         for cost in (plain_cost, shared_cost)

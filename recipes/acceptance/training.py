@@ -34,14 +34,15 @@ from gmpo_vl.models.tiny import packaged_tiny
 from gmpo_vl.models.wrapping import answer_packed
 from gmpo_vl.preflight.rehearsal import Meter, rehearse_step
 from gmpo_vl.sizing.cost import rates, unique_token_bound
-from gmpo_vl.sizing.estimate import PromptLengths, estimate_local, model_size
-from gmpo_vl.sizing.limits import limits_of
+from gmpo_vl.sizing.estimate import PromptLengths, estimate_local
+from gmpo_vl.sizing.limits import PassLimits, limits_of
 from gmpo_vl.sizing.memory import Setting, estimate, gib, widths
+from gmpo_vl.sizing.parameters import model_size
 from gmpo_vl.types import Group, Prompt, Response
 
 MODEL = "model"  # in the folder `work`
 # An estimate may be this much too low before a run that it lets start could run out of memory: what is left of a GPU
-# beside it (sizing/fitting.py) takes no more.
+# beside it (sizing/budget.py) takes no more.
 TOO_LOW = 1.05
 NOT_JUDGED = " (time and memory are the machine's, and not judged on a CPU)"
 SAME_UPDATE = 0.05  # of an update; 0 where sums have one order, which they need not have on a GPU
@@ -306,5 +307,6 @@ def _step_config(place: Place) -> tuple[Config, int, int]:
 def _estimated_peak(config: Config, prompt: Prompt, place: Place) -> float:
     """Bytes of such a step at its highest point, by the doctor's estimate."""
     grids = tuple((int(t), int(h), int(w)) for t, h, w in prompt.image_grid_thw)
-    lengths, limits = PromptLengths(len(prompt.ids_P), grids), limits_of(config, True, 1)
-    return estimate_local(config, model_size(place.work / MODEL), lengths, limits, limits, place.cuda).peak
+    lengths, one = PromptLengths(len(prompt.ids_P), grids), limits_of(config, True, 1)
+    size = model_size(place.work / MODEL)
+    return estimate_local(config, size, lengths, PassLimits(one, one), place.cuda).peak

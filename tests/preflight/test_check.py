@@ -321,7 +321,7 @@ def test_every_reason_a_row_can_be_refused_for_has_its_advice():
     from pathlib import Path
 
     from gmpo_vl.data import rows
-    from gmpo_vl.preflight.row_findings import ADVICE
+    from gmpo_vl.preflight.findings import ADVICE
 
     listed = re.findall(
         r"\b[a-z]+_[a-z]+\b", Path(rows.__file__).read_text().split('"""')[1].split("Reasons a row")[1]

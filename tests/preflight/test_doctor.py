@@ -11,7 +11,7 @@ from planted import encoded, picture, planted, write_planted
 from gmpo_vl.cli import main
 from gmpo_vl.data.writing import write_parquet
 from gmpo_vl.models.loading import load_model
-from gmpo_vl.preflight.machine import TESTED, file_system
+from gmpo_vl.preflight.machine_check import TESTED, file_system
 
 ROOT = Path(__file__).parents[2]
 

@@ -176,7 +176,7 @@ def test_the_estimate_grows_with_what_it_should():
     def peak(setting=base, shape=shape, of=of) -> float:
         return estimate(of, setting, [shape], [shape], [shape]).peak
 
-    assert peak(replace(base, trained=10)) < peak() < peak(replace(base, reference=True))
+    assert peak(replace(base, trained=10)) < peak() < peak(replace(base, reference_bytes=4))
     assert peak(replace(base, checkpointing=True)) < peak() < peak(shape=Shape(100, (100,) * 4, ((1, 8, 8),)))
     assert peak(shape=Shape(100, (50,) * 4)) < peak()
     assert peak(of=replace(of, vocabulary=100)) < peak()
