@@ -14,7 +14,8 @@ def add_check_commands(commands: Any) -> None:
     check = commands.add_parser(
         "check",
         help="look at every row of a configuration's data as a run will",
-        description="Exit code: 0 nothing of the --fail-on level was found, 1 something was, 2 the data cannot be read at all.",
+        description="Exit code: 0 nothing of the --fail-on level was found, 1 something was, 2 the data "
+        "cannot be read at all.",
     )
     _add_config(check)
     check.add_argument(

@@ -15,7 +15,8 @@ def add_doctor(commands: Any) -> None:
     parser = commands.add_parser(
         "doctor",
         help="everything that can be known before a run: model, data, memory, disk, reward",
-        description="Exit code: 0 when nothing stands in the way, 1 when something does, 2 when the configuration is refused.",
+        description="Exit code: 0 when nothing stands in the way, 1 when something does, 2 when the "
+        "configuration is refused.",
     )
     parser.add_argument("config", help="a run's YAML file")
     parser.add_argument("overrides", nargs="*", metavar="a.b=c", help="keys that replace those of the file")

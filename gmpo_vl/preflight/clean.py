@@ -17,7 +17,7 @@ TYPES = {"int": "int64", "float": "float64", "bool": "bool", "str": "string"}
 
 
 def check_folder(folder: Path, checkers: Mapping[str, RowChecker]) -> None:
-    """Raises DataError where a clean copy in FOLDER would overwrite the checked data, or files that are no clean copy."""
+    """Raises DataError where a clean copy would overwrite the checked data, or files of another kind."""
     read = [table.name for checker in checkers.values() for table in checker.tables]
     refuse_to_overwrite([folder / f"{split}.parquet" for split in checkers], read, folder / DROPPED)
     refuse_to_overwrite([folder / DROPPED], read)
@@ -26,8 +26,8 @@ def check_folder(folder: Path, checkers: Mapping[str, RowChecker]) -> None:
 def write_clean(result: CheckResult, folder: Path) -> dict[str, tuple[int, int]]:
     """Write FOLDER/SPLIT.parquet and FOLDER/dropped.jsonl; returns {split: (rows written, rows dropped)}.
 
-    Pictures are stored as they are, encoded; of further columns come along those that hold short texts and numbers.
-    Raises DataError as `check_folder` does.
+    Pictures are stored as they are, encoded; of further columns come along those that hold short texts and
+    numbers. Raises DataError as `check_folder` does.
     """
     counts = {}
     with (

@@ -1,6 +1,6 @@
 """`gmpo-vl data check`: every row of a configuration's data, before a run meets it.
 
-Writes OUT/check.json (figures and counts) and OUT/rows.jsonl (a line per finding); `write_page` writes OUT/report.html.
+Writes OUT/check.json (figures and counts), OUT/rows.jsonl (a line per finding) and OUT/report.html.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ SHOWN = 12  # findings of each reason that the page shows
 class CheckResult:
     """What was found.
 
-    shown: the first findings of each reason. errors: {split: rows with an error}. unwanted: {split: {row: reason}} of
-    those, and of rows with a warning or note that a cleaned copy leaves out. Rows count through all tables of a split.
-    figures: the content of check.json (docs/formats.md).
+    shown: the first findings of each reason. errors: {split: rows with an error}. unwanted: {split: {row:
+    reason}} of those, and of rows with a warning or note that a cleaned copy leaves out. Rows count through
+    all tables of a split. figures: the content of check.json (docs/formats.md).
     """
 
     surveys: dict[str, SplitSurvey]

@@ -81,7 +81,7 @@ def examine(config: Config, out: Path) -> Iterator[Finding]:
 
 
 def _attempt(make: Callable[[], Made], check: str, where: str, change: str) -> Looking[Made | None]:
-    """What `make` gives; that it cannot is a finding. Files that others wrote make libraries raise anything."""
+    """What `make` gives. An error is a finding: on files that others wrote, libraries raise anything."""
     try:
         return make()
     except Exception as error:
@@ -99,9 +99,13 @@ def look_at_model(config: Config) -> Looking[Model]:
     if folder is None:
         return Model()
     model = Model(folder)
-    read = lambda: model_size(folder, **settings.override_config)  # noqa: E731
-    change = "a folder as from_pretrained reads it: is config.json whole, and of a kind that this transformers knows?"
-    model.size = yield from _attempt(read, "model", str(folder), change)
+    model.size = yield from _attempt(
+        lambda: model_size(folder, **settings.override_config),
+        "model",
+        str(folder),
+        "a folder as from_pretrained reads it: is config.json whole, and of a kind that this "
+        "transformers knows?",
+    )
     if model.size is not None:
         weights = list(check_weights(folder, model.size))
         yield from weights
@@ -127,7 +131,7 @@ def look_at_model(config: Config) -> Looking[Model]:
 def look_at_rows(
     config: Config, out: Path, processor: Processor | None, reward: Reward | None
 ) -> Looking[CheckResult | None]:
-    """Every row as `data check` looks at it. Without a processor (no model, or no template) no tokens are counted."""
+    """Every row as `data check` looks at it. Without a processor no tokens are counted."""
     template = config.data.format_prompt if processor is not None else None
     of = replace(config, data=replace(config.data, format_prompt=template))
     data = replace(
@@ -148,7 +152,7 @@ def look_at_rows(
 
 
 def _about_rows(config: Config, out: Path, result: CheckResult) -> Iterator[Finding]:
-    """The check's findings, a line a reason. Rows that the configuration leaves out by itself are no error."""
+    """The check's findings, a line a reason. Rows that the configuration leaves out are no error."""
     data = config.data
     for reason, count in result.ordered():
         first = result.shown[reason][0]

@@ -1,4 +1,4 @@
-"""What a check found: about what, how bad, where, and what to change. Of configuration, model, machine and rows alike."""
+"""What a check found: about what, how bad, where, and what to change."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class RowPlace:
 
 @dataclass(frozen=True)
 class Finding:
-    """level: `error` stops a run or ruins it, `warning` probably does, `note` is worth knowing, `ok` was looked at.
+    """level: `error` stops or ruins a run, `warning` probably does, `note` is worth knowing, `ok` is sound.
 
-    check: what was looked at; of a row the reason, one of those below. where: a key, a file, or a row. change: what to do; never
-    empty for warnings and errors.
+    check: what was looked at; of a row the reason, one of those below. where: a key, a file, or a row.
+    change: what to do; never empty for warnings and errors.
     """
 
     level: Level
@@ -47,21 +47,30 @@ class Finding:
     change: str = ""
 
 
-# Reasons of warnings and notes, with what to do. Everything else a row is refused for is an error (data/rows.py).
+# Reasons of warnings and notes, with what to do. Everything else a row is refused for is an error
+# (data/rows.py).
 WARNINGS = {
-    "gold_not_verified": "the right answer itself is not worth what a right answer is worth under the configured reward: no "
-    "response can be right. Mend the gold, give it a type (data.answers.encode_answer), or take another reward",
-    "duplicate": "the same problem with the same pictures and answer stands in the split already: it counts twice",
-    "contradiction": "the same problem with the same pictures has another answer elsewhere: one of the two is wrong",
-    "leak_problem": "the same problem with the same pictures is in another split: the validation would measure memory",
+    "gold_not_verified": "the right answer itself is not worth what a right answer is worth under the "
+    "configured reward: no "
+    "response can be right. Mend the gold, give it a type (data.answers.encode_answer), or take another "
+    "reward",
+    "duplicate": "the same problem with the same pictures and answer stands in the split already: it counts "
+    "twice",
+    "contradiction": "the same problem with the same pictures has another answer elsewhere: one of the two "
+    "is wrong",
+    "leak_problem": "the same problem with the same pictures is in another split: the validation would "
+    "measure memory",
     "leak_picture": "the same picture is in another split under another problem",
-    "control_tokens": "the problem spells out control tokens of the model. In a prompt they are plain text; take them out if they are "
+    "control_tokens": "the problem spells out control tokens of the model. In a prompt they are plain text; "
+    "take them out if they are "
     "what is left of another model's chat",
-    "picture_extreme_aspect": "a very long or flat picture: few of its pixels are left along the short side. Crop it",
+    "picture_extreme_aspect": "a very long or flat picture: few of its pixels are left along the short side. "
+    "Crop it",
     "picture_small": "smaller than one patch of the model: nothing can be seen on it",
 }
 NOTES = {
-    "picture_shrunk": "made much smaller for the model: small print may be lost. Raise data.max_pixels if it matters",
+    "picture_shrunk": "made much smaller for the model: small print may be lost. Raise data.max_pixels if it "
+    "matters",
     "picture_cmyk": "CMYK: converted to RGB",
     "picture_palette": "palette colours: converted to RGB",
     "picture_16_bit": "16 bits a channel: scaled to 8",
@@ -71,12 +80,15 @@ NOTES = {
     "picture_mode": "another colour mode: converted to RGB",
 }
 ERRORS = {
-    "prompt_too_long": "longer than data.max_prompt_length, image tokens included; see Lengths for what would fit",
+    "prompt_too_long": "longer than data.max_prompt_length, image tokens included; see Lengths for what "
+    "would fit",
     "prompt_unusable": "the model cannot take this row: see its line",
-    "gold_refused": "the reward raises an error on this gold: a run stops there. Mend it, or leave the row out",
+    "gold_refused": "the reward raises an error on this gold: a run stops there. Mend it, or leave the row "
+    "out",
     "answer_form": "JSON that no verifier reads; data.answers.encode_answer writes it right",
     "image_unreadable": "the picture does not decode. Fetch it again, or leave the row out",
-    "image_tags": "write one <image> tag per picture into the problem, or let them be put there: `gmpo-vl data new NAME --source "
+    "image_tags": "write one <image> tag per picture into the problem, or let them be put there: `gmpo-vl "
+    "data new NAME --source "
     "FILE` begins a mapping file, `gmpo-vl data convert NAME.yaml FOLDER` makes new files by it",
     "image_missing": "there is no such picture; data.image_dir says where relative paths begin",
     "missing_column": "data.prompt_key, data.answer_key and data.image_key name the columns",

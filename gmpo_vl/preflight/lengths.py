@@ -19,8 +19,7 @@ QUANTILES = (0.5, 0.9, 0.99, 1.0)
 
 
 def histogram(tokens_K: Sequence[int], limit: int) -> list[list[int]]:
-    """[from, to (excluded), rows] each. Equal steps from the shortest prompt to the longest; where prompts get too long there
-    is an edge."""
+    """[from, to (excluded), rows] each, in equal steps. Where prompts get too long there is an edge."""
     tokens = np.asarray(tokens_K, dtype=np.int64)
     if len(tokens) == 0:
         return []
@@ -44,7 +43,7 @@ def quantiles(tokens_K: Sequence[int]) -> dict[str, int]:
 def fitting_max_pixels(
     survey: SplitSurvey, settings: PromptSettings, image: ImageSettings | None
 ) -> int | None:
-    """The largest `data.max_pixels` with which the over-long rows fit; None where none are, or where no value would do."""
+    """The largest `data.max_pixels` that lets the over-long rows in; None without any, or if none does."""
     if image is None or not survey.long_rows:
         return None
 
@@ -66,7 +65,7 @@ def fitting_max_pixels(
 
 
 def cost_shares(survey: SplitSurvey, of: Rates, image: ImageSettings | None) -> dict[str, float]:
-    """Of a prompt's forward pass, on average: operations, and the share of them that the pictures' ViT takes."""
+    """Of a prompt's forward, on average: operations, and the share of them that the pictures' ViT takes."""
     tokens = np.asarray(survey.tokens_K, dtype=np.float64)
     decoder = of.token * float(np.sum(tokens)) + of.pair * (float(np.sum(tokens**2)) / 2)
     merged = image.merge_size**2 if image is not None else 0

@@ -1,4 +1,4 @@
-"""The machine: do the checkpoints fit on the disk, are the libraries those that were tested, how much memory is free?"""
+"""The machine: its libraries, its memory, and the disk that the checkpoints must fit on."""
 
 from __future__ import annotations
 
@@ -81,7 +81,8 @@ def _space(config: Config, size: ModelSize, there: Path) -> Finding:
         last = int(save_freq <= 0 or steps % save_freq > 0)
         kept = sum(steps // every for every in due if every > 0) + 1 + last
     free = shutil.disk_usage(there).free
-    what = f"a checkpoint takes {gib(one)}, up to {kept} of them {gib(one * kept)}; {gib(free)} free under {there}"
+    taken = f"a checkpoint takes {gib(one)}, up to {kept} of them {gib(one * kept)}"
+    what = f"{taken}; {gib(free)} free under {there}"
     if one * kept > free:
         change = "set it, set trainer.save_model_only=true, or save elsewhere"
         return Finding("error", "disk", what, "trainer.save_limit", change)

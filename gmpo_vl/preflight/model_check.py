@@ -1,4 +1,4 @@
-"""The model's folder: its class, its weights' files, its tokens, its chat template, and whether it looks at pictures."""
+"""The model: its class, weights' files, tokens and chat template, and whether it looks at pictures."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def check_tokens(processor: Processor, size: ModelSize) -> Iterator[Finding]:
 
 
 def check_template(processor: Processor, format_prompt: str | None) -> Iterator[Finding]:
-    """A sample problem goes through format prompt and chat template once, whole, and the answer's turn comes last."""
+    """The templates show a sample problem once, whole, and the answer's turn comes last."""
     chat = "data.override_chat_template"
     try:
         template = load_template(format_prompt) if format_prompt else None

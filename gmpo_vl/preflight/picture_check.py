@@ -22,7 +22,7 @@ def check_pictures(config: Config, result: CheckResult) -> Iterator[Finding]:
 
 
 def _check_limit(limit: int, result: CheckResult) -> Iterator[Finding]:
-    """vLLM ends a run at the first prompt with more pictures. 0: EasyR1 names no limit, and vLLM's own (999) is no matter."""
+    """vLLM ends a run at the first prompt with more pictures. 0: only vLLM's own limit, 999."""
     if limit == 0:
         return
     over = {split: _rows_over(limit, split, result) for split in result.surveys}

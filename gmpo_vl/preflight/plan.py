@@ -27,10 +27,10 @@ from gmpo_vl.sizing.parameters import model_size
 
 
 def dry_run(config: Config) -> str:
-    """Read all data, tokenizer, template and reward as the run would, load no weights, and say what would happen.
+    """Read data, tokenizer, template and reward as the run would, load no weights, say what would happen.
 
-    Raises what the run would raise before its first step, as far as it can be known without the weights. Engine easyr1 needs
-    neither a GPU nor, where EasyR1 is not installed, EasyR1 (the plan then says what it could not ask).
+    Raises what the run would raise before its first step, as far as it can be known without the weights.
+    Needs neither a GPU nor EasyR1; without EasyR1 the plan says what it could not ask.
     """
     if config.engine != "easyr1":
         return _plan(config)
@@ -82,7 +82,8 @@ def describe(config: Config, prompts: PromptSet, validation: PromptSet | None) -
         else "validation  none",
         f"steps       {steps:,} ({steps * data.rollout_batch_size / len(prompts):.1f} passes over the data)",
         f"a step      {data.rollout_batch_size:,} prompts x {rollout.n} = {rollouts:,} rollouts, "
-        f"{updates:,} updates of {actor.global_batch_size:,} prompts ({actor.global_batch_size * rollout.n:,} rollouts)",
+        f"{updates:,} updates of {actor.global_batch_size:,} prompts "
+        f"({actor.global_batch_size * rollout.n:,} rollouts)",
         f"            at most {worst:,} tokens in prompts and responses; up to {forward} a forward",
         *(f"            {reason}" for reason in fitted.reasons),
         f"run         {config.trainer.save_checkpoint_path or 'runs/' + config.trainer.experiment_name}",
@@ -102,17 +103,21 @@ def describe_method(config: Config) -> list[str]:
     lines = [
         f"objective   {actor.loss_type} ({_shown(_settings(config))}), advantages {algorithm.adv_estimator}, "
         + ("no KL" if algorithm.disable_kl else kl),
-        f"training    {trained} in {weights}, arithmetic in {arithmetic}; {actor.optim.strategy}, lr {actor.optim.lr:g} "
+        f"training    {trained} in {weights}, arithmetic in {arithmetic}; {actor.optim.strategy}, lr "
+        f"{actor.optim.lr:g} "
         f"{actor.optim.lr_scheduler_type}, weight_decay {actor.optim.weight_decay:g}",
-        f"sampling    temperature {rollout.temperature:g}, top_p {rollout.top_p:g}; validation {validation.n} a prompt at "
-        f"temperature {validation.temperature:g}, top_p {validation.top_p:g}; reward {config.worker.reward.reward_function}",
+        f"sampling    temperature {rollout.temperature:g}, top_p {rollout.top_p:g}; validation "
+        f"{validation.n} a prompt at "
+        f"temperature {validation.temperature:g}, top_p {validation.top_p:g}; reward "
+        f"{config.worker.reward.reward_function}",
     ]
     if algorithm.overlong_responses != "score":
         lines.append(f"            overlong_responses {algorithm.overlong_responses}")
     if algorithm.online_filtering:
         batches = config.trainer.max_try_make_batch
         lines.append(
-            f"            groups with a mean {algorithm.filter_key} within ({algorithm.filter_low:g}, {algorithm.filter_high:g}) are "
+            f"            groups with a mean {algorithm.filter_key} within ({algorithm.filter_low:g}, "
+            f"{algorithm.filter_high:g}) are "
             f"kept, from {'any number of' if batches == -1 else f'up to {batches}'} batches of "
             f"{config.data.mini_rollout_batch_size or config.data.rollout_batch_size:,} prompts"
         )
@@ -148,7 +153,7 @@ def _split(config: Config) -> list[str]:
 
 
 def _as_easyr1_takes(config: Config) -> str:
-    """Put the settings into EasyR1's dataclasses, as the run will. Raises ConfigError where one has no place there."""
+    """Fill EasyR1's dataclasses with the settings, as the run will. Raises ConfigError where one fails."""
     if find_easyr1() is None:
         return "EasyR1      not installed here: its own configuration classes were not asked"
     home = require_easyr1()

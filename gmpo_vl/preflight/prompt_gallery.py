@@ -41,7 +41,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Piece:
-    """A stretch of the rendered prompt. kind: "text", "special" (a special token), or "picture" (its tokens, `count` of them)."""
+    """A stretch of the prompt: "text", one "special" token, or a "picture" of `count` image tokens."""
 
     kind: str
     text: str
@@ -66,7 +66,7 @@ class Card:
 def write_gallery(
     data: DataToCheck, path: Path, split: str, count: int, seed: int, ids: Sequence[str] = ()
 ) -> int:
-    """Write a page of `count` rows of a split (drawn with `seed`, or those with the given ids); returns how many there are.
+    """Write a page of `count` rows drawn with `seed`, or of those with the ids; returns how many there are.
 
     Raises ValueError for a split without a source and for ids that no row has.
     """

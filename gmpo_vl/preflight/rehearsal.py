@@ -1,7 +1,8 @@
-"""Steps at worst-case lengths before a run: do they fit, and how long do they take? (`gmpo-vl doctor --rehearse`)
+"""Steps at worst-case lengths before a run: do they fit, and how long do they take? (`gmpo-vl doctor
+--rehearse`)
 
-The longest prompts of the data, every response as long as it may get. Nothing is written. Scores are made up so that every
-group has a gradient; no reward is asked.
+The longest prompts of the data, every response as long as it may get. Nothing is written. Scores are made up
+so that every group has a gradient; no reward is asked.
 """
 
 from __future__ import annotations
@@ -39,9 +40,10 @@ WARM_UP_TOKENS = 4
 class Rehearsal:
     """What the steps took.
 
-    peaks: {phase: bytes} at the highest point of all steps: of tensors on a GPU, on a CPU of resident memory above the process
-    (tensors, and what the C library holds between them); {} where the system cannot tell. process: bytes of host memory that
-    the process and its libraries take besides. seconds: {phase: of the last step}.
+    peaks: {phase: bytes} at the highest point of all steps: of tensors on a GPU, on a CPU of resident memory
+    above the process (tensors, and what the C library holds between them); {} where the system cannot tell.
+    process: bytes of host memory that the process and its libraries take besides. seconds: {phase: of the
+    last step}.
     """
 
     steps: int
@@ -53,7 +55,7 @@ class Rehearsal:
 
 
 def rehearse_apart(config: Config, config_file: str, overrides: Sequence[str]) -> Finding:
-    """Three steps in a process of their own: if the system ends it for its memory, the doctor can still say so."""
+    """Three steps in a process of their own, so that the doctor outlives it where memory runs out."""
     if config.engine != "local":
         what = "only engine local is rehearsed; recipes/ say how to try easyr1 for a few steps"
         return Finding("note", "rehearsal", what)
@@ -81,7 +83,7 @@ def rehearse_apart(config: Config, config_file: str, overrides: Sequence[str]) -
 
 
 def rehearse(config: Config, steps: int = 3) -> Rehearsal:
-    """Load the model as a run would and take `steps` steps at worst-case lengths. Raises what a run would raise."""
+    """Load the model and take steps at worst-case lengths, as a run would. Raises what a run would raise."""
     processor = load_configured_processor(config)
     prompts = load_split(config, config.data.train_files, processor)
     config = with_fitting_tokens(config, prompts).config  # as a run does
@@ -106,7 +108,7 @@ def rehearse(config: Config, steps: int = 3) -> Rehearsal:
 def rehearse_step(
     meter: Meter, engine: LocalEngine, prompts: Sequence[Prompt], step: int, length: int
 ) -> tuple[list[Group], dict[str, float]]:
-    """A step on these prompts with answers of `length` tokens and made-up scores: its groups and the update's metrics.
+    """A step with answers of `length` tokens and made-up scores: its groups and the update's metrics.
 
     The meter measures its phases `generate`, `log_probs` and `update`.
     """
@@ -138,7 +140,7 @@ def _held(engine: LocalEngine) -> int:
 
 
 def _longest(prompts: PromptSet, count: int) -> list[int]:
-    """Indices of the longest prompts, one after the other; again from the start where there are fewer than `count`."""
+    """Indices of the `count` longest prompts; from the start again where there are fewer."""
     order = sorted(range(len(prompts)), key=lambda i: -prompts.lengths[i])
     return [order[k % len(order)] for k in range(count)]
 

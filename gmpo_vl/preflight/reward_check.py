@@ -1,4 +1,4 @@
-"""Is a right answer worth more than a wrong one? Golds, written as answers, go through the configured reward."""
+"""Is a right answer worth more than a wrong one? Golds, written as answers, go through the reward."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def right_answer(gold: Gold) -> tuple[str | None, Problem | None]:
 
 
 def check_reward(reward: Reward, examples: Sequence[Example]) -> Iterator[Finding]:
-    """Right answers of some rows, in the form that the reward likes best, against wrong ones in the same form."""
+    """Right answers of some rows against wrong ones, in the form that the reward likes best."""
     golds = [(e.answer, right_answer(parse_gold(e.answer))[0]) for e in examples]
     tried = [(gold, text) for gold, right in golds if right is not None for text in (right, WRONG)]
     if not tried:

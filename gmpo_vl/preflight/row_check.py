@@ -35,11 +35,11 @@ _PLAIN_MODES = ("RGB", "L", "1", "RGBA", "LA", "PA", "La")
 
 @dataclass(frozen=True)
 class RowReport:
-    """What one row is like. number: counted through all tables. Tokens are 0 for a row that no prompt can be made of.
+    """What one row is like. number: counted through all tables. Tokens are 0 where no prompt can be made.
 
-    problem_hash: of problem and pictures; picture_hashes: of decoded pixels; all 64 bits. answer_hash likewise.
-    enlarged: pictures that data.min_pixels scales up; added_tokens: what that costs. sizes: (width, height) of the pictures.
-    kinds: type of each further column that is a small scalar.
+    problem_hash: of problem and pictures; picture_hashes: of decoded pixels; all 64 bits. answer_hash
+    likewise. enlarged: pictures that data.min_pixels scales up; added_tokens: what that costs. sizes: (width,
+    height) of the pictures. kinds: type of each further column that is a small scalar.
     """
 
     number: int
@@ -214,7 +214,8 @@ def _conversions(facts: PictureFacts) -> Iterator[tuple[str, str]]:
 def picture_tokens(
     size: tuple[int, int], settings: ImageSettings | None, min_pixels: int | None, max_pixels: int | None
 ) -> int:
-    """Image tokens of a picture of (width, height) after both resizings: by area (EasyR1's), to whole patches (the model's)."""
+    """Image tokens of a picture of (width, height) after both resizings: by area (EasyR1's), to whole patches
+    (the model's)."""
     assert settings is not None
     width, height = fit_size(*size, min_pixels, max_pixels)
     height, width = smart_resize(height, width, settings.factor, settings.min_pixels, settings.max_pixels)

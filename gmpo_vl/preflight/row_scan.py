@@ -1,4 +1,4 @@
-"""All rows of a configuration's data, a few at a time, here or in worker processes; reports come back in order."""
+"""All rows of the data, a few at a time, here or in worker processes; reports come back in order."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Chunk = tuple[str, range]
 
 @dataclass(frozen=True)
 class DataToCheck:
-    """Splits and their sources, how rows become prompts, which model and reward. Small enough to be sent to a worker process."""
+    """Splits and their sources, how rows become prompts, model and reward. It is sent to worker processes."""
 
     sources: Mapping[str, str]
     settings: PromptSettings
@@ -43,7 +43,7 @@ class DataToCheck:
         return None if self.model is None else load_processor(self.model, self.chat_template)
 
     def checkers(self) -> dict[str, RowChecker]:
-        """A checker for each split. Raises DataError for a source, ValueError for a model or reward that cannot be read."""
+        """A checker for each split. Raises DataError (a source) or ValueError (model, reward)."""
         processor = self.processor()
         reward = load_reward(self.reward, self.reward_kwargs) if self.reward is not None else None
         golds = GoldCheck(reward)
@@ -56,7 +56,7 @@ class DataToCheck:
 
 
 def data_to_check(config: Config, with_model: bool = True) -> DataToCheck:
-    """The data, prompts, model and reward of a run's configuration. with_model: False where the model cannot be had."""
+    """What a run's configuration names. with_model: False where the model cannot be had."""
     data, model, reward = config.data, config.worker.actor.model, config.worker.reward
     files = {"train": data.train_files, "validation": data.val_files}
     return DataToCheck(
@@ -75,7 +75,7 @@ def scan(
     workers: int,
     progress: Callable[[int], None] | None = None,
 ) -> Iterator[tuple[str, RowReport]]:
-    """(split, report) of every row, in the order of the rows. workers: processes; 0 looks at the rows in this one.
+    """(split, report) of every row, in the order of the rows. workers: processes; 0: this one.
 
     Raises ChildProcessError naming the rows a worker died of (a decoder that crashed, or no memory left).
     """
@@ -110,7 +110,7 @@ def _here(
 def _in_workers(
     wanted: DataToCheck, chunks: Iterator[Chunk], workers: int
 ) -> Iterator[tuple[Chunk, list[RowReport]]]:
-    """The same in processes. Only a few chunks are under way at a time, so memory does not grow with the rows."""
+    """Only a few chunks are under way at a time, so memory does not grow with the rows."""
     context = fork_server(["gmpo_vl.preflight.row_scan", "datasets"])  # imported once, not by every worker
     waiting: deque[tuple[Chunk, Future[list[RowReport]]]] = deque()
     with ProcessPoolExecutor(workers, context, initializer=_open, initargs=(wanted,)) as pool:
@@ -135,7 +135,8 @@ def _result(future: Future[list[RowReport]], chunk: Chunk) -> list[RowReport]:
     except BrokenProcessPool as error:
         split, rows = chunk
         raise ChildProcessError(
-            f"a worker died near rows {rows.start} to {rows.stop - 1} of {split}: a picture its decoder crashes on, or no "
+            f"a worker died near rows {rows.start} to {rows.stop - 1} of {split}: a picture its decoder "
+            "crashes on, or no "
             "memory left. `--workers 0` looks at the rows one by one in this process"
         ) from error
 

@@ -45,7 +45,7 @@ _ADVICE = {
 
 
 def check_batches(config: Config, num_prompts: int | None) -> Iterator[Finding]:
-    """Rollouts, updates and steps in numbers. num_prompts: usable train rows; None where the data could not be read."""
+    """Rollouts, updates and steps. num_prompts: usable train rows; None where the data cannot be read."""
     data, actor, n = config.data, config.worker.actor, config.worker.rollout.n
     steps, key = config.trainer.max_steps, "data.rollout_batch_size"
     if steps is None and num_prompts is not None:
@@ -128,7 +128,7 @@ def check_step(config: Config, size: ModelSize, prompts: list[PromptLengths] | N
 
 
 def _memory(found: Estimate, device: tuple[str, float] | None) -> Finding:
-    """The estimate part by part, against what is free on the device (name, bytes); None: it is not this machine's."""
+    """The estimate against what is free. device: (name, free bytes); None: it is not this machine's."""
     table = "\n".join(parts_table(found))
     if device is None:
         what = f"{gib(found.peak)} on each GPU; there is none here to compare with\n{table}"

@@ -61,10 +61,10 @@ class SplitSurvey:
 def cross_findings(
     surveys: Mapping[str, SplitSurvey], checkers: Mapping[str, RowChecker]
 ) -> Iterator[tuple[str, int, Finding]]:
-    """What only several rows together show: ids, problems and pictures that come twice, within a split and across splits.
+    """Ids, problems and pictures that come twice, within a split and across splits.
 
-    Gives (split, number of the row in it, finding). Across splits the finding is about the row of the earlier split
-    (train), and names the later one's.
+    Gives (split, number of the row in it, finding). Across splits the finding is about the row of the earlier
+    split (train), and names the later one's.
     """
     names = list(surveys)
     for i, name in enumerate(names):

@@ -1,7 +1,8 @@
 """What a forward and the cache of a rollout may hold where no key says it: the machine's memory decides.
 
-On a GPU the default is EasyR1's own dynamic batching budget (limits.py). It is lowered only where the estimate says that the
-memory does not hold it. That estimate is a sum of counted tensors: no fitted constant is in it (fitted_constants.py).
+On a GPU the default is EasyR1's own dynamic batching budget (limits.py). It is lowered only where the
+estimate says that the memory does not hold it. That estimate is a sum of counted tensors: no fitted constant
+is in it (fitted_constants.py).
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from gmpo_vl.sizing.parameters import ModelSize, model_size
 
 # Part of a host's memory that an estimate may fill: the rest is the allocator's gaps and what libraries hold.
 USABLE = 0.8
-# Of a GPU's: the rest is CUDA's context, libraries' workspaces, and what torch's allocator cannot hand out again.
+# Of a GPU's: the rest is CUDA's context, libraries' workspaces, and gaps of torch's allocator.
 USABLE_GPU = 0.95
-# On a host: longer rows are no faster per token, and a run's splits should not depend on how much more memory there is.
+# On a host: longer rows are no faster per token, and a run should split the same with yet more memory.
 MOST = 16_384
 STEP = 1_024
 SAYS_SO = (
@@ -39,7 +40,7 @@ CACHED = "worker.rollout.max_cached_tokens"
 
 @dataclass(frozen=True)
 class Fitted:
-    """config: with what was chosen. reasons: lines for a person, where a GPU's memory lowered what EasyR1 would do."""
+    """config: with what was chosen. reasons: lines on why a GPU gets less than EasyR1's budget."""
 
     config: Config
     reasons: tuple[str, ...] = ()
@@ -48,8 +49,9 @@ class Fitted:
 def with_fitting_tokens(config: Config, prompts: PromptSet) -> Fitted:
     """The configuration with `max_tokens_per_micro_batch` and `max_cached_tokens` where no key says them.
 
-    The memory is a GPU's. Without one, engine local takes half of the host's, free or not, so that a resumed run splits as it
-    did. Where the memory is not known (a driver of engine easyr1 without a GPU) everything stays as it is.
+    The memory is a GPU's. Without one, engine local takes half of the host's, free or not, so that a resumed
+    run splits as it did. Where the memory is not known (a driver of engine easyr1 without a GPU) everything
+    stays as it is.
     """
     if not _to_choose(config):
         return Fitted(config)
@@ -60,7 +62,7 @@ def _model_and_longest(config: Config, prompts: PromptSet) -> tuple[ModelSize, P
     model = config.worker.actor.model
     size = model_size(model_folder(str(model.model_path)), **model.override_config)
     image = prompts.processor.image
-    # The longest prompt need not be the one with the most pictures: each at its worst, as the doctor takes them.
+    # The most tokens and the most pictures may be in different prompts: each at its worst.
     patches = 0 if image is None else max(prompts.picture_lengths) * image.merge_size**2
     return size, PromptLengths(max(prompts.lengths), ((1, patches, 1),) if patches else ())
 
@@ -79,11 +81,10 @@ def fit_to_memory(config: Config, size: ModelSize, longest: PromptLengths) -> Fi
 
 
 def measured_peak(config: Config, prompts: PromptSet, peak: float) -> str:
-    """A line on what a step of engine local took on a GPU, beside the estimate at the greatest lengths, and on the tokens of
-    a forward that would fit.
+    """A line on what a step of engine local took on a GPU, beside the estimate at the greatest lengths, and
+    on the tokens of a forward that would fit.
 
-    config: fitted. peak: bytes of tensors. Where more was measured than estimated, every estimate is taken to be too low by
-    that factor.
+    config: fitted. peak: bytes of tensors. Where it is above the estimate, all estimates are scaled up.
     """
     size, longest = _model_and_longest(config, prompts)
     gpu = gpu_memory() or 0.0
@@ -95,8 +96,10 @@ def measured_peak(config: Config, prompts: PromptSet, peak: float) -> str:
     )
     would = "one rollout at a time at most" if fit is None else f"forwards of up to {fit:,} tokens"
     return (
-        f"memory: the step took {gib(peak)} of the GPU's {gib(gpu)} at its highest point, the estimate for prompts and "
-        f"answers at their longest is {gib(estimated)}; {would} would fit (worker.actor.max_tokens_per_micro_batch)"
+        f"memory: the step took {gib(peak)} of the GPU's {gib(gpu)} at its highest point, the estimate for "
+        "prompts and "
+        f"answers at their longest is {gib(estimated)}; {would} would fit "
+        "(worker.actor.max_tokens_per_micro_batch)"
     )
 
 
@@ -115,7 +118,7 @@ def _to_choose(config: Config) -> set[str]:
 def _lowered(
     config: Config, size: ModelSize, longest: PromptLengths, gpu: float
 ) -> tuple[int | None, tuple[str, ...]]:
-    """The tokens that a forward may have, and why. None where the GPU holds the forwards of EasyR1's own micro-batches.
+    """The tokens that a forward may have, and why; None where the GPU holds EasyR1's own micro-batches.
 
     The least is one row of the longest prompt and response.
     """
@@ -130,7 +133,8 @@ def _lowered(
     smaller = range(budget, row, -STEP)[::-1]
     tokens = _largest_within(smaller, memory, lambda tokens: _needs(config, size, longest, tokens)) or row
     line = (
-        f"a forward holds up to {tokens:,} tokens: EasyR1's {without} rollouts at once without a backward and "
+        f"a forward holds up to {tokens:,} tokens: EasyR1's {without} rollouts at once without a backward "
+        "and "
         f"{with_backward} with one would take {gib(needed)}, by the estimate, of the GPU's {gib(gpu)} less "
         f"{1 - USABLE_GPU:.0%} for the allocator; worker.actor.max_tokens_per_micro_batch says otherwise"
     )
@@ -140,7 +144,7 @@ def _lowered(
 
 
 def tokens_that_fit(config: Config, size: ModelSize, longest: PromptLengths, memory: float) -> int:
-    """On a host: the most tokens, in steps of 1,024, with which the log-prob and update passes stay within `memory` bytes.
+    """On a host: the most tokens, in steps of 1,024, with which all passes stay within `memory` bytes.
 
     At least one row of the longest prompt and response, which cannot be made smaller, at most MOST.
     """
@@ -150,8 +154,8 @@ def tokens_that_fit(config: Config, size: ModelSize, longest: PromptLengths, mem
 
 
 def cached_that_fit(config: Config, size: ModelSize, longest: PromptLengths, memory: float) -> int:
-    """The most tokens whose keys and values a GPU holds in `memory` bytes beside what is held: those of whole groups of the
-    longest rows, of one at least and of a step's prompts at most."""
+    """The most tokens whose keys and values a GPU holds in `memory` bytes beside what is held: those of whole
+    groups of the longest rows, of one at least and of a step's prompts at most."""
     group = config.worker.rollout.n * _row(config, longest)
 
     def peak(groups: int) -> float:

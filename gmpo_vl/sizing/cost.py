@@ -1,12 +1,12 @@
 """What a group costs: floating-point operations of its rows, from the model's own config.
 
-A multiplication and an addition are two operations. Only matrix products are counted (linear layers, attention scores and
-their use, the head): norms, activations and softmaxes are not. Causal attention is counted half: a token looks at what
-came before it. The backward of a layer costs twice its forward.
+A multiplication and an addition are two operations. Only matrix products are counted (linear layers,
+attention scores and their use, the head): norms, activations and softmaxes are not. Causal attention is
+counted half: a token looks at what came before it. The backward of a layer costs twice its forward.
 
-`work` adds what is not a product: norms, activations and rotary embeddings move elements through memory and compute next to
-nothing. A narrow ViT moves more for each of its operations than a wide decoder. So ranks dealt by operations alone do not
-finish together.
+`work` adds what is not a product: norms, activations and rotary embeddings move elements through memory and
+compute next to nothing. A narrow ViT moves more for each of its operations than a wide decoder. So ranks
+dealt by operations alone do not finish together.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ class Cost:
 
 @dataclass(frozen=True)
 class Rates:
-    """Forward operations of a model: per token of the decoder's layers, per query-key pair, per position of the head.
+    """Forward operations: per token of the decoder's layers, per query-key pair, per position of the head.
 
-    Of the ViT: per patch, and per pair of patches in all layers that see the whole picture or only a window of it.
-    token_elements, patch_elements: what a token, a patch moves in all layers besides (sizing/memory.py counts the same).
+    Of the ViT: per patch, and per pair of patches in all layers that see the whole picture or only a window
+    of it. token_elements, patch_elements: elements that a token, a patch moves in all layers (memory.py).
     """
 
     token: float
@@ -61,7 +61,7 @@ class Rates:
 
 
 def rates(config: Any) -> Rates:
-    """From the config of a Qwen2, 2.5 or 3 model, its MoE or its VL model. For other decoders: if they are built alike."""
+    """From the config of a Qwen2, 2.5 or 3 model, its MoE or VL model; others are taken to be built alike."""
     text = config.get_text_config()
     head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     queries, keys = text.num_attention_heads * head_dim, text.num_key_value_heads * head_dim
@@ -78,7 +78,7 @@ def rates(config: Any) -> Rates:
 
 
 def _mlp(text: Any) -> float:
-    """Gate, up and down of one layer; of the experts that a token goes to, the router and the shared expert."""
+    """Gate, up and down of one layer; of the experts that a token goes to, router and shared expert."""
     experts = getattr(text, "num_experts", None) or 0
     gates = experts + (1 if experts and getattr(text, "shared_expert_intermediate_size", 0) else 0)
     return 2 * text.hidden_size * (3 * _mlp_width(text) + gates)
@@ -93,8 +93,8 @@ def _mlp_width(text: Any) -> int:
 
 
 def _with_vision(base: Rates, vision: Any) -> Rates:
-    """Qwen2-VL says `embed_dim` for what the others call `hidden_size`; Qwen2.5-VL's MLP is gated and most of its layers see
-    windows; Qwen3-VL has a merger more for each DeepStack layer."""
+    """Qwen2-VL says `embed_dim` for what the others call `hidden_size`; Qwen2.5-VL's MLP is gated and most of
+    its layers see windows; Qwen3-VL has a merger more for each DeepStack layer."""
     kind = vision.model_type.removesuffix("_vision")
     width = vision.embed_dim if kind == "qwen2_vl" else vision.hidden_size
     out = vision.hidden_size if kind == "qwen2_vl" else vision.out_hidden_size
@@ -128,7 +128,7 @@ def pictures_cost(of: Rates, grids: Sequence[tuple[int, int, int]]) -> Cost:
 
 
 def shared_cost(of: Rates, shape: Shape) -> Cost:
-    """Forward of a group in one packed row: pictures and prompt once; the last response tokens are not fed."""
+    """Forward of a group in one packed row: pictures and prompt once; last response tokens are not fed."""
     pairs = shape.prompt**2 / 2
     fed = 0
     for length in shape.responses:
@@ -148,8 +148,7 @@ def plain_cost(of: Rates, shape: Shape) -> Cost:
 
 
 def training_cost(forward: Cost, checkpointing: bool = False, frozen_vision: bool = False) -> Cost:
-    """Forward and backward. checkpointing: layers and ViT run forward twice, the head once. frozen_vision: no backward in
-    the ViT."""
+    """Forward and backward. checkpointing: layers and ViT run forward twice. frozen_vision: no backward there."""
     times = 4.0 if checkpointing else 3.0
     return Cost(
         layers=times * forward.layers,
@@ -160,7 +159,7 @@ def training_cost(forward: Cost, checkpointing: bool = False, frozen_vision: boo
 
 
 def work(of: Rates, cost: Cost) -> float:
-    """What a cost takes in time, in operations: its own, and those that fit into the time in which elements are moved."""
+    """A cost's time, in operations: its own, and those that fit into the time in which elements move."""
     moved = cost.layers / of.token * of.token_elements
     if of.patch:
         moved += cost.vision / of.patch * of.patch_elements
@@ -170,7 +169,7 @@ def work(of: Rates, cost: Cost) -> float:
 def unique_token_bound(
     of: Rates, shape: Shape, checkpointing: bool = False, frozen_vision: bool = False
 ) -> float:
-    """How many times fewer operations forward and backward of the shared row take: no way of sharing is faster."""
+    """How many times fewer operations the shared row takes in training: no way of sharing is faster."""
     plain, shared = (
         training_cost(cost(of, shape), checkpointing, frozen_vision).total
         for cost in (plain_cost, shared_cost)

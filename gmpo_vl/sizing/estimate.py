@@ -42,8 +42,8 @@ class PromptLengths:
 def estimate_local(
     config: Config, size: ModelSize, longest: PromptLengths, limits: PassLimits, cuda: bool
 ) -> Estimate:
-    """A step of engine local: all of it on one device, every prompt as long as the longest, and in each phase the answers of
-    the length that takes most."""
+    """A step of engine local: all of it on one device, every prompt as long as the longest, and in each phase
+    the answers of the length that takes most."""
     of, setting = widths(size.config), _local_setting(config, size, cuda)
     together = (_sampled(config, prompt, config.worker.rollout.n) for prompt in (longest, PromptLengths(1)))
     log_probs, update = _largest_passes(config, of, setting, longest, limits)
@@ -87,8 +87,8 @@ def estimate_easyr1(
 
 
 def sampling_peak(config: Config, size: ModelSize, longest: PromptLengths) -> float:
-    """Bytes on a GPU of engine local while as many prompts are sampled together as `max_cached_tokens` allows, of any length
-    up to the longest, for training or validation."""
+    """Bytes on a GPU of engine local while as many prompts are sampled together as `max_cached_tokens`
+    allows, of any length up to the longest, for training or validation."""
     of, setting = widths(size.config), _local_setting(config, size, cuda=True)
     counts = (config.worker.rollout.n, validation_sampling_of(config).n)
     sampled = [_sampled(config, prompt, n) for prompt in (longest, PromptLengths(1)) for n in counts]
@@ -118,7 +118,7 @@ def _local_setting(config: Config, size: ModelSize, cuda: bool) -> Setting:
 
 
 def _easyr1_setting(config: Config, size: ModelSize) -> Setting:
-    """FSDP casts what goes from layer to layer too. Under LoRA the base is in bf16. The reference has a dtype of its own."""
+    """FSDP casts the residual too. LoRA's base is in bf16, the reference in a dtype of its own."""
     actor, ref, local = config.worker.actor, config.worker.ref, _local_setting(config, size, cuda=True)
     has_reference = local.reference_bytes and not ref.fsdp.enable_cpu_offload
     return replace(
@@ -140,8 +140,7 @@ def _largest_passes(
 ) -> tuple[Parts, Parts]:
     """Parts of the largest forward of the log-prob passes and of the update.
 
-    Where tokens bound a forward, answers of several lengths are tried: short ones leave room for more prompts with their
-    pictures.
+    Where tokens bound a forward, several lengths are tried: short answers leave room for more pictures.
     """
     data, n = config.data, config.worker.rollout.n
     in_tokens = limits.score.max_tokens is not None or limits.update.max_tokens is not None
@@ -247,7 +246,7 @@ def _gathered(config: Config, size: ModelSize) -> Part:
 
 
 def _stays_gathered(config: Config, size: ModelSize) -> Parts:
-    """ZeRO-2 leaves a layer gathered until its backward. A reference and a frozen ViT have no backward, and stay gathered.
+    """ZeRO-2 leaves a layer gathered until its backward. A reference and a frozen ViT have none.
 
     Counted with the ViT's mergers, which are the root's and sharded again.
     """
@@ -262,11 +261,12 @@ def _stays_gathered(config: Config, size: ModelSize) -> Parts:
 
 
 def _unsummed_gradients(config: Config, size: ModelSize, shards: int) -> tuple[Parts, Parts]:
-    """Gradients that FSDP has not summed over the GPUs yet: at the backward's start, beside activations and logits, and at
-    its end, when these are gone.
+    """Gradients that FSDP has not summed over the GPUs yet: at the backward's start, beside activations and
+    logits, and at its end, when these are gone.
 
-    Embeddings and head are one unit. The head's gradient waits, as computed, until the embeddings' is there. Both are then
-    copied for the sum, of which every GPU gets its shard. Gradients of adapters are too small to count.
+    Embeddings and head are one unit. The head's gradient waits, as computed, until the embeddings' is there.
+    Both are then copied for the sum, of which every GPU gets its shard. Gradients of adapters are too small
+    to count.
     """
     fsdp = config.worker.actor.fsdp
     if config.worker.actor.model.lora.rank > 0:

@@ -40,7 +40,7 @@ def micro_batch_sizes(config: Config) -> tuple[int, int]:
 
 
 def limits_for(model: Any, config: Config, share_prefix: bool, rollouts: int) -> Limits:
-    """`limits_of` where packed rows can go through the model (transformers' configuration); else one rollout at a time."""
+    """`limits_of`; one rollout at a time where the model (its configuration) takes no packed rows."""
     if sharing_obstacle(model) is not None:
         return Limits(max_rows=1, share_prefix=False)
     return limits_of(config, share_prefix, rollouts)
@@ -49,8 +49,8 @@ def limits_for(model: Any, config: Config, share_prefix: bool, rollouts: int) ->
 def limits_of(config: Config, share_prefix: bool, rollouts: int) -> Limits:
     """What one forward may hold. `rollouts`: the micro-batch size of this pass.
 
-    The first that applies: `max_tokens_per_micro_batch`; with `dynamic_batching` (as in EasyR1) the tokens of that many
-    rollouts of full length; that many rollouts.
+    The first that applies: `max_tokens_per_micro_batch`; with `dynamic_batching` (as in EasyR1) the tokens of
+    that many rollouts of full length; that many rollouts.
     """
     actor, data = config.worker.actor, config.data
     if actor.max_tokens_per_micro_batch is not None:

@@ -1,16 +1,18 @@
 """How many bytes a step takes on one device: a sum of named parts, each with the assumption it rests on.
 
-Tensors are counted, and on a CPU the gaps between them. The process and its libraries are not. Activations are what autograd
-saves for the backward of this project's forward (models/forward.py): one packed row, fused attention, the head on response
-positions only. Elements per token of a layer, with H hidden, Q and K the widths of queries and keys, I of the MLP:
+Tensors are counted, and on a CPU the gaps between them. The process and its libraries are not. Activations
+are what autograd saves for the backward of this project's forward (models/forward.py): one packed row, fused
+attention, the head on response positions only. Elements per token of a layer, with H hidden, Q and K the
+widths of queries and keys, I of the MLP:
 
     norms 2 (2 H in the residual's dtype, H as computed)   MLP 4 I (gate, its activation, up, their product)
     attention 3 Q, keys and values as the calls gather them, and the mask in float32
 
-Gaps: torch wants blocks at multiples of 64 bytes. glibc then looks for 64 bytes more and cuts them off again, and something
-small soon lies in what was cut off. The hole that a freed block leaves is then too small for the next block of its size.
-All resident memory of a step above its live blocks is of this kind: with blocks aligned within the request, the tiny
-model's update is 7% above them instead of 39%. Blocks of 32 MiB and more come from the kernel and leave no hole.
+Gaps: torch wants blocks at multiples of 64 bytes. glibc then looks for 64 bytes more and cuts them off again,
+and something small soon lies in what was cut off. The hole that a freed block leaves is then too small for
+the next block of its size. All resident memory of a step above its live blocks is of this kind: with blocks
+aligned within the request, the tiny model's update is 7% above them instead of 39%. Blocks of 32 MiB and more
+come from the kernel and leave no hole.
 """
 
 from __future__ import annotations
@@ -89,7 +91,7 @@ def total(parts: Sequence[Part]) -> float:
 
 @dataclass(frozen=True)
 class Estimate:
-    """held: there in all of a step. On top, at the peak of each phase: generate, log_probs (old policy), update."""
+    """held: in all of a step. On top, at the peak of each phase: generate, log_probs, update."""
 
     held: Parts
     generate: Parts
@@ -175,27 +177,8 @@ class _Load:
         return min(self.positions, HEAD_CHUNK)
 
 
-def estimate(
-    of: Widths,
-    setting: Setting,
-    sampled: Sequence[Shape],
-    scored: Sequence[Shape],
-    updated: Sequence[Shape],
-) -> Estimate:
-    """Bytes of a step on one device that holds everything.
-
-    sampled: the groups that are sampled together, with the lengths their responses may have. scored, updated: the groups
-    (or parts of groups) of the largest forward without and with a backward.
-    """
-    return Estimate(
-        held=held_parts(setting),
-        generate=generate_parts(of, setting, sampled),
-        log_probs=log_probs_parts(of, setting, scored),
-        update=update_parts(of, setting, updated),
-    )
-
-
 def held_parts(s: Setting) -> Parts:
+    """What a device holds in all of a step."""
     trained = s.trained * s.weight_bytes
     moments = "two moments in the weights' dtype"
     optimizer = Part("optimizer", 2 * trained, f"AdamW: {moments}")
@@ -221,8 +204,8 @@ def held_parts(s: Setting) -> Parts:
 
 
 def _cast(s: Setting) -> Parts:
-    """The weights as computed with. Autocast leaves the residual in the weights' dtype; FSDP casts what it gathers, and the
-    residual with it, and has no second copy of all weights."""
+    """The weights as computed with. Autocast leaves the residual in the weights' dtype; FSDP casts what it
+    gathers, and the residual with it, and has no second copy of all weights."""
     if s.compute_bytes == s.residual_bytes:
         return ()
     why = "autocast keeps its copy of the weights for the backward"
@@ -282,7 +265,7 @@ def log_probs_parts(of: Widths, s: Setting, groups: Sequence[Shape]) -> Parts:
 
 
 def _one_layer(of: Widths, s: Setting, tokens: int, patches: int, how: str) -> Part:
-    """Without a graph: the MLP's three wide tensors, and four as wide as the residual. Of the ViT's layers likewise."""
+    """Without a graph: the MLP's three wide tensors, and four as wide as the residual. The ViT's likewise."""
     layer = tokens * (3 * of.mlp * s.compute_bytes + 4 * of.hidden * s.residual_bytes)
     block = patches * (
         of.vision_mlp * s.compute_bytes + 4 * of.vision_hidden * s.residual_bytes + 4 * of.patch
@@ -309,8 +292,8 @@ def _gaps(of: Widths, s: Setting, load: _Load, parts: Sequence[Part], share: flo
 
 
 def generate_parts(of: Widths, s: Setting, groups: Sequence[Shape]) -> Parts:
-    """Of groups that are sampled together, on top of what is held. The larger of two: the prompts go through the model, and
-    the answers are written."""
+    """Of groups that are sampled together, on top of what is held. The larger of two: the prompts go through
+    the model, and the answers are written."""
     rows = sum(len(shape.responses) for shape in groups)
     prompt = max((shape.prompt for shape in groups), default=0)
     longest = max((shape.prompt + max(shape.responses) for shape in groups), default=0)
@@ -336,7 +319,7 @@ def generate_parts(of: Widths, s: Setting, groups: Sequence[Shape]) -> Parts:
 
 
 def _prefill(of: Widths, s: Setting, groups: Sequence[Shape]) -> Parts:
-    """Prompts in parts of PREFILLED tokens, padded to the longest, and before them pictures in parts of PATCHES patches."""
+    """Pictures, PATCHES patches at a time; then prompts, padded, PREFILLED tokens at a time."""
     if not groups:
         return ()
     prompt = max(shape.prompt for shape in groups)

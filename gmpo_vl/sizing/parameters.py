@@ -18,7 +18,7 @@ from gmpo_vl.sizing.memory import widths
 
 @dataclass(frozen=True)
 class ModelSize:
-    """config: transformers'. vision: parameters of the ViT. linears: inputs + outputs of each linear layer, by its name."""
+    """config: transformers'. vision: parameters of the ViT. linears: {linear layer: its inputs + outputs}."""
 
     config: Any
     parameters: int
@@ -27,10 +27,10 @@ class ModelSize:
 
 
 def model_size(folder: Any, **overrides: Any) -> ModelSize:
-    """Build the model on the meta device, where nothing is allocated, and count. overrides: of its configuration.
+    """Build the model on the meta device, which allocates nothing, and count. overrides: of its config.
 
-    Raises ValueError for an override that the configuration does not know, for a configuration of no model, and for a model
-    with layers of a kind that cannot be counted here.
+    Raises ValueError for an override that the configuration does not know, for a configuration of no model,
+    and for a model with layers of a kind that cannot be counted here.
     """
     return size_of(model_config(folder, **overrides), str(folder))
 
@@ -48,7 +48,8 @@ def size_of(config: Any, where: str) -> ModelSize:
         inner = model.model
     except AttributeError as error:
         raise ValueError(
-            f"{where}: a model of kind {config.model_type!r} is not built like those that can be trained here ({error}); "
+            f"{where}: a model of kind {config.model_type!r} is not built like those that can be trained "
+            f"here ({error}); "
             f"these can: {', '.join(sorted(KNOWN))}, and text models with Llama's layers"
         ) from error
     except (AssertionError, RuntimeError) as error:

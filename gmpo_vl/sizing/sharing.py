@@ -1,4 +1,4 @@
-"""What computing each picture and prompt once per group saves of a step, from the data's lengths and the model's config."""
+"""What computing each picture and prompt once per group saves of a step, from lengths and widths."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class PhaseGain:
 class StepPasses:
     """Which passes a step takes, and how.
 
-    updates: passes with a backward. own_sampler: the model itself samples. vLLM has a ViT of its own and shares prompts
-    whatever the trainer does.
+    updates: passes with a backward. own_sampler: the model itself samples. vLLM has a ViT of its own and
+    shares prompts whatever the trainer does.
     """
 
     with_old: bool = True
@@ -65,10 +65,11 @@ def step_gain(
 ) -> list[PhaseGain]:
     """Generation, old and reference log-probs where they are computed, the update, and last the whole step.
 
-    scored, updated: the groups as the log-prob and update passes cut them; a group in two parts runs its prompt twice.
-    Operations, not seconds: decoding waits for memory, so it takes more of the time than of the operations. Writing a
-    response token by token takes the operations of one forward over it. Where prompts are shared, a frozen ViT sees a picture
-    once a step, in the model's own first pass; where they are not, in every pass of every rollout.
+    scored, updated: the groups as the log-prob and update passes cut them; a group in two parts runs its
+    prompt twice. Operations, not seconds: decoding waits for memory, so it takes more of the time than of the
+    operations. Writing a response token by token takes the operations of one forward over it. Where prompts
+    are shared, a frozen ViT sees a picture once a step, in the model's own first pass; where they are not, in
+    every pass of every rollout.
     """
     plain, sampled = _sum(plain_cost, of, groups), _sum(shared_cost, of, groups)
     score, update = (_sum(shared_cost, of, parts) for parts in (scored, updated))
@@ -99,8 +100,8 @@ def _sum(cost: Callable[[Rates, Shape], Cost], of: Rates, groups: Sequence[Shape
 
 
 def gain_table(config: Config, of: Rates, prompts: Sequence[PromptLengths], limits: PassLimits) -> list[str]:
-    """Lines for a person: how many times fewer operations, phase by phase, with answers of a quarter, a half and all of the
-    allowed length (how long they are is known only in the run).
+    """Lines for a person: how many times fewer operations, phase by phase, with answers of a quarter, a half
+    and all of the allowed length (how long they are is known only in the run).
 
     limits: they decide which groups are split.
     """

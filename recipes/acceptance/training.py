@@ -36,7 +36,7 @@ from gmpo_vl.preflight.rehearsal import Meter, rehearse_step
 from gmpo_vl.sizing.cost import rates, unique_token_bound
 from gmpo_vl.sizing.estimate import PromptLengths, estimate_local
 from gmpo_vl.sizing.limits import PassLimits, limits_of
-from gmpo_vl.sizing.memory import Setting, estimate, gib, widths
+from gmpo_vl.sizing.memory import Setting, gib, held_parts, total, update_parts, widths
 from gmpo_vl.sizing.parameters import model_size
 from gmpo_vl.types import Group, Prompt, Response
 
@@ -130,9 +130,8 @@ def _update_peak(model: Any, shape: Shape, place: Place) -> float:
     setting = Setting(
         count, count, element, element, element, element, checkpointing=True, gaps=not place.cuda
     )
-    found = estimate(widths(model.config), setting, [], [], [shape])
-    gradients = sum(part.bytes for part in found.held if part.name == "gradients")
-    return gradients + sum(part.bytes for part in found.update)
+    gradients = total([part for part in held_parts(setting) if part.name == "gradients"])
+    return gradients + total(update_parts(widths(model.config), setting, [shape]))
 
 
 def passes_in_a_process_group(place: Place) -> Outcome:

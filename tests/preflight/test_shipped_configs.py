@@ -1,7 +1,9 @@
-"""Every shipped configuration passes the doctor on the GPUs that it names, as far as that can be known without weights and data.
+"""Every shipped configuration passes the doctor on the GPUs that it names, as far as that can be known
+without weights and data.
 
-The model is one of its shape that holds nothing, its longest prompt is as long as the configuration allows, nearly all of it a
-picture where the model sees; the GPU is a stand-in that has so much memory and computes nothing.
+The model is one of its shape that holds nothing, its longest prompt is as long as the configuration allows,
+nearly all of it a picture where the model sees; the GPU is a stand-in that has so much memory and computes
+nothing.
 """
 
 import json

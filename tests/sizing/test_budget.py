@@ -15,7 +15,7 @@ from gmpo_vl.models.processing import load_processor
 from gmpo_vl.models.tiny_moe import save_tiny_moe
 from gmpo_vl.preflight.plan import dry_run
 from gmpo_vl.setup import load_configured_processor, load_split
-from gmpo_vl.sizing import budget
+from gmpo_vl.sizing import budget, fitted_constants
 from gmpo_vl.sizing.estimate import PromptLengths, estimate_easyr1, estimate_local, sampling_peak
 from gmpo_vl.sizing.limits import PassLimits
 from gmpo_vl.sizing.parameters import lora_parameters, model_size, size_of
@@ -328,7 +328,8 @@ def easyr1_parts(config, size, tokens: int) -> dict[str, dict[str, float]]:
 
 @pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
 def test_the_gradient_of_embeddings_and_head_is_whole_after_the_activations_are_gone(tied, unsaid):
-    """FSDP1 sums a unit's gradient when all of it is there; embeddings and head are one unit, and so come last."""
+    """FSDP1 sums a unit's gradient when all of it is there; embeddings and head are one unit, and so come
+    last."""
     from transformers import Qwen2Config
 
     widths: dict[str, Any] = {
@@ -419,3 +420,25 @@ def test_models_built_otherwise_are_refused_in_words():
             size_of(config, "here")
     small = LlamaConfig(num_hidden_layers=1, hidden_size=64, intermediate_size=64, vocab_size=100)
     assert size_of(small, "here").parameters > 0
+
+
+@pytest.mark.parametrize("engine", ["local", "easyr1"])
+def test_no_default_of_a_gpu_run_depends_on_a_fitted_constant(engine, three_b, three_b_run, monkeypatch):
+    constants = [name for name in vars(fitted_constants) if name.isupper()]
+    config = three_b_run(f"engine={engine}", "trainer.n_gpus_per_node=1", "trainer.nnodes=1")
+
+    def fitted(memory: float | None) -> budget.Fitted:
+        monkeypatch.setattr(budget, "gpu_memory", lambda: memory)
+        return budget.fit_to_memory(config, three_b, GEOMETRY)
+
+    def host_peak() -> float:
+        return estimate_local(config, three_b, PromptLengths(1), ONE_ROW, cuda=False).of_phase("log_probs")
+
+    sizes, host = (24.0 * GB, 80.0 * GB, 141.0 * GB), host_peak()
+    as_fitted = [fitted(memory) for memory in sizes]
+    assert len(constants) == 3
+    for name in constants:
+        monkeypatch.setattr(fitted_constants, name, float("nan"))
+    assert [fitted(memory) for memory in sizes] == as_fitted
+    assert host > 0
+    assert host_peak() != host_peak(), "NaN: a host's estimate does depend on them"

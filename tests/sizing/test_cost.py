@@ -100,7 +100,8 @@ def test_training_counts_the_backward_twice_and_what_runs_again():
 
 
 def test_what_is_moved_weighs_more_in_a_narrow_vit():
-    """Per operation the ViT of the 3B model moves more than its decoder, and both less than a model of small widths."""
+    """Per operation the ViT of the 3B model moves more than its decoder, and both less than a model of small
+    widths."""
     of = rates(Qwen2_5_VLConfig(text_config=QWEN_3B, vision_config=VIT))
     words, pictures = Cost(layers=of.token), Cost(vision=of.patch)
     assert 1 < work(of, words) / words.total < work(of, pictures) / pictures.total < 1.3

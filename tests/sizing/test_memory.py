@@ -17,8 +17,28 @@ from gmpo_vl.models.loading import banned_ids, load_model
 from gmpo_vl.models.processing import encode_prompt, load_processor
 from gmpo_vl.models.tiny import packaged_tiny, save_tiny, save_tiny_text
 from gmpo_vl.rollout.hf import generate
-from gmpo_vl.sizing.memory import HEAD_COPIES, Setting, estimate, gib, parts_table, widths
+from gmpo_vl.sizing.memory import (
+    HEAD_COPIES,
+    Estimate,
+    Setting,
+    generate_parts,
+    gib,
+    held_parts,
+    log_probs_parts,
+    parts_table,
+    update_parts,
+    widths,
+)
 from gmpo_vl.types import Example, Sampling
+
+
+def estimate(of, setting, sampled, scored, updated) -> Estimate:
+    return Estimate(
+        held_parts(setting),
+        generate_parts(of, setting, sampled),
+        log_probs_parts(of, setting, scored),
+        update_parts(of, setting, updated),
+    )
 
 
 def saved_bytes(folder, image, length: int, n: int, checkpointing=False, frozen=False) -> tuple[int, Shape]:
@@ -51,7 +71,8 @@ def saved_bytes(folder, image, length: int, n: int, checkpointing=False, frozen=
 
 
 def estimated_graph(folder, shape: Shape, **settings) -> float:
-    """The estimate of the same: activations and pictures, and of the logits the one copy that outlives the forward."""
+    """The estimate of the same: activations and pictures, and of the logits the one copy that outlives the
+    forward."""
     parts = estimate(
         widths(AutoConfig.from_pretrained(folder)), Setting(1, 1, **settings), [shape], [shape], [shape]
     )
@@ -202,7 +223,8 @@ def test_only_blocks_in_the_heap_leave_gaps():
     assert 0 < few["update"] < estimate(of, heap, [shape], [shape], [shape]).of_phase("update")
     assert few["log_probs"] > 0
     assert gaps(replace(heap, gaps=False), [shape]) == {"log_probs": 0, "update": 0}
-    # 2,000 groups make activations of far more than 32 MiB each: only the head's rows, cut into pieces, are in the heap.
+    # 2,000 groups make activations of far more than 32 MiB each: only the head's rows, cut into pieces, are
+    # in the heap.
     assert many["update"] < 2 * few["update"]
 
 
