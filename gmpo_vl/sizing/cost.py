@@ -148,7 +148,10 @@ def plain_cost(of: Rates, shape: Shape) -> Cost:
 
 
 def training_cost(forward: Cost, checkpointing: bool = False, frozen_vision: bool = False) -> Cost:
-    """Forward and backward. checkpointing: layers and ViT run forward twice. frozen_vision: no backward there."""
+    """Forward and backward. checkpointing: layers and ViT run forward twice, the head once.
+
+    frozen_vision: no backward in the ViT.
+    """
     times = 4.0 if checkpointing else 3.0
     return Cost(
         layers=times * forward.layers,

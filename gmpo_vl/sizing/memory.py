@@ -180,21 +180,17 @@ class _Load:
 def held_parts(s: Setting) -> Parts:
     """What a device holds in all of a step."""
     trained = s.trained * s.weight_bytes
-    moments = "two moments in the weights' dtype"
-    optimizer = Part("optimizer", 2 * trained, f"AdamW: {moments}")
+    optimizer = Part("optimizer", 2 * trained, "AdamW: two moments in the weights' dtype")
     if s.bf16_optimizer:
-        moments = "two moments and what rounding drops, in bf16"
-        optimizer = Part("optimizer", 3 * 2 * s.trained, f"adamw_bf16: {moments}")
+        how = "adamw_bf16: two moments and what rounding drops, in bf16"
+        optimizer = Part("optimizer", 3 * 2 * s.trained, how)
+    all_bytes = trained + (s.parameters - s.trained) * s.frozen_bytes
     weights = f"{s.parameters:,} parameters, {s.trained:,} of them trained, of {s.weight_bytes} bytes"
-    gradients = f"{s.trained:,} trained parameters; kept between two updates"
-    if not s.gradients_kept:
-        gradients = "of what is trained, dropped after a step's updates"
+    gradients = "of what is trained, dropped after a step's updates"
+    if s.gradients_kept:
+        gradients = f"{s.trained:,} trained parameters; kept between two updates"
     parts = (
-        Part(
-            "weights",
-            trained + (s.parameters - s.trained) * s.frozen_bytes,
-            f"{weights}; others {s.frozen_bytes}",
-        ),
+        Part("weights", all_bytes, f"{weights}; others {s.frozen_bytes}"),
         Part("gradients", trained, gradients),
         optimizer,
     )
@@ -303,18 +299,10 @@ def generate_parts(of: Widths, s: Setting, groups: Sequence[Shape]) -> Parts:
         Part("prompts' KV cache", copied * token * len(groups) * prompt, f"{len(groups):,} prompts"),
         *_prefill(of, s, groups),
     )
-    writing = (
-        Part(
-            "KV cache",
-            copied * token * rows * (longest + ROOM),
-            f"{rows:,} responses of up to {longest:,} tokens with their prompts",
-        ),
-        Part(
-            "sampling",
-            4 * 8 * rows * of.vocabulary,
-            "the last position's distribution, some copies in float64",
-        ),
-    )
+    cache = copied * token * rows * (longest + ROOM)
+    of_cache = f"{rows:,} responses of up to {longest:,} tokens with their prompts"
+    of_sampling = "the last position's distribution, some copies in float64"
+    writing = (Part("KV cache", cache, of_cache), Part("sampling", 4 * 8 * rows * of.vocabulary, of_sampling))
     return (*max(prefill, writing, key=total), *_cast(s))
 
 

@@ -57,11 +57,7 @@ def passes_of(config: Config) -> StepPasses:
 
 
 def step_gain(
-    of: Rates,
-    passes: StepPasses,
-    groups: Sequence[Shape],
-    scored: Sequence[Shape],
-    updated: Sequence[Shape],
+    of: Rates, passes: StepPasses, groups: Sequence[Shape], scored: Sequence[Shape], updated: Sequence[Shape]
 ) -> list[PhaseGain]:
     """Generation, old and reference log-probs where they are computed, the update, and last the whole step.
 
@@ -75,10 +71,7 @@ def step_gain(
     score, update = (_sum(shared_cost, of, parts) for parts in (scored, updated))
     phases = [PhaseGain("generation", (plain if passes.own_sampler else sampled).total, sampled.total)]
     looked = passes.own_sampler
-    for name, asked in (
-        ("old log-probs", passes.with_old),
-        ("reference log-probs", passes.with_reference),
-    ):
+    for name, asked in (("old log-probs", passes.with_old), ("reference log-probs", passes.with_reference)):
         if asked:
             seen = 0.0 if looked else sampled.vision  # of a group in two parts once, too
             shared = replace(score, vision=seen) if passes.frozen_vision else score
