@@ -423,7 +423,9 @@ def test_models_built_otherwise_are_refused_in_words():
 
 
 @pytest.mark.parametrize("engine", ["local", "easyr1"])
-def test_no_default_of_a_gpu_run_depends_on_a_fitted_constant(engine, three_b, three_b_run, monkeypatch):
+def test_no_default_of_a_gpu_run_depends_on_a_fitted_constant(
+    engine, three_b, three_b_run, tiny_folder, monkeypatch
+):
     constants = [name for name in vars(fitted_constants) if name.isupper()]
     config = three_b_run(f"engine={engine}", "trainer.n_gpus_per_node=1", "trainer.nnodes=1")
 
@@ -432,8 +434,9 @@ def test_no_default_of_a_gpu_run_depends_on_a_fitted_constant(engine, three_b, t
         return budget.fit_to_memory(config, three_b, GEOMETRY)
 
     def host_peak() -> float:
-        return estimate_local(config, three_b, PromptLengths(1), ONE_ROW, cuda=False).of_phase("log_probs")
+        return estimate_local(config, tiny, PromptLengths(1), ONE_ROW, cuda=False).of_phase("log_probs")
 
+    tiny = model_size(tiny_folder)
     sizes, host = (24.0 * GB, 80.0 * GB, 141.0 * GB), host_peak()
     as_fitted = [fitted(memory) for memory in sizes]
     assert len(constants) == 3
