@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-
-from gmpo_vl.models.tiny import save_tiny_text
+from tiny_families import save_tiny_text
 
 
 @pytest.fixture(scope="session")

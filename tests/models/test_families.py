@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from plain_forward import assert_equals_one_at_a_time, prompts_of, rows_with
+from tiny_families import FAMILIES, save_tiny_family
 
 from gmpo_vl.batching.packing import pack
 from gmpo_vl.models import compat
@@ -13,7 +14,6 @@ from gmpo_vl.models.loading import banned_ids, load_model
 from gmpo_vl.models.patches import make_patches
 from gmpo_vl.models.processing import encode_prompt, load_processor
 from gmpo_vl.models.shared import sharing_obstacle
-from gmpo_vl.models.tiny_families import FAMILIES, save_tiny_family
 from gmpo_vl.rollout.hf import generate
 from gmpo_vl.tasks.diagrams.data import make_examples
 from gmpo_vl.types import Example, Sampling

@@ -57,7 +57,7 @@ def test_a_normalised_single_expert_gives_the_router_no_gradient(top_1, tmp_path
 
 def dense_folder(folder):
     """A tiny dense Qwen2 with random weights."""
-    from gmpo_vl.models.tiny import save_tiny_text
+    from tiny_families import save_tiny_text
 
     return save_tiny_text(folder)
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny_families import save_tiny_family
 
 from gmpo_vl.models import compat
 from gmpo_vl.models.loading import load_model
 from gmpo_vl.models.patches import make_patches
 from gmpo_vl.models.positions import mrope_positions
 from gmpo_vl.models.processing import encode_prompt, load_processor, resize_image
-from gmpo_vl.models.tiny_families import save_tiny_family
 from gmpo_vl.types import Example
 
 

@@ -4,11 +4,11 @@ import copy
 
 import pytest
 import torch
+from tiny_families import save_tiny_family
 
 from gmpo_vl.models import compat, vision
 from gmpo_vl.models.loading import load_model
 from gmpo_vl.models.tiny import save_tiny
-from gmpo_vl.models.tiny_families import save_tiny_family
 
 
 def own_vision(model):

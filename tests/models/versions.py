@@ -5,12 +5,11 @@ python versions.py THEIRS OURS     the logits of the models in THEIRS against th
 
 import json
 import sys
-from copy import deepcopy
 from pathlib import Path
 
 import torch
-import transformers
 from peft import LoraConfig, get_peft_model
+from tiny_families import FAMILIES, qwen2
 
 from gmpo_vl.batching.packing import pack
 from gmpo_vl.engines.easyr1.export import Parity, export
@@ -21,15 +20,14 @@ from gmpo_vl.models.loading import banned_ids, copy_without_weights, load_model
 from gmpo_vl.models.moe import MoeSettings, build_moe
 from gmpo_vl.models.patches import make_patches
 from gmpo_vl.models.processing import encode_prompt, load_processor
-from gmpo_vl.models.tiny import IMAGE_PROCESSOR, SIZES, randomize, save_folder, text_config, tiny_tokenizer
+from gmpo_vl.models.tiny import IMAGE_PROCESSOR, SIZES, random_model, save_folder, tiny_tokenizer
 from gmpo_vl.models.tiny import tiny_qwen2_5_vl_config as qwen2_5_vl
-from gmpo_vl.models.tiny_families import FAMILIES
 from gmpo_vl.tasks.diagrams.data import make_examples
 from gmpo_vl.types import Example
 
 SIZE = SIZES["test"]
 ALL_FAMILIES = {
-    "qwen2": ("Qwen2ForCausalLM", lambda tokenizer: {**text_config(SIZE, tokenizer), "model_type": "qwen2"}),
+    "qwen2": ("Qwen2ForCausalLM", qwen2),
     "qwen2_5_vl": ("Qwen2_5_VLForConditionalGeneration", lambda tokenizer: qwen2_5_vl(SIZE, tokenizer)),
     **FAMILIES,
 }
@@ -65,9 +63,7 @@ def make(folder, family, decoder, flat):
         config["tie_word_embeddings"] = True
     if flat:
         config = {**config.pop("text_config"), **config}
-    model_class = getattr(transformers, architecture)
-    model = model_class(model_class.config_class(**deepcopy(config)))
-    randomize(model, SIZE.initializer_range, seed=1)
+    model = random_model(config, SIZE.initializer_range, seed=1)
     qwen3 = {**IMAGE_PROCESSOR, "patch_size": 16, "processor_class": "Qwen3VLProcessor"}
     return save_folder(folder, model, config, tokenizer, qwen3 if "qwen3_vl" in family else None)
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tiny_families import save_tiny_family, save_tiny_text
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import Qwen2_5_VLConfig, Qwen2Config
 
@@ -10,8 +11,7 @@ from gmpo_vl.models.forward import response_log_probs
 from gmpo_vl.models.loading import load_model
 from gmpo_vl.models.processing import encode_prompt, load_processor
 from gmpo_vl.models.shared import sharing_obstacle
-from gmpo_vl.models.tiny import save_tiny, save_tiny_text
-from gmpo_vl.models.tiny_families import save_tiny_family
+from gmpo_vl.models.tiny import save_tiny
 from gmpo_vl.sizing.cost import (
     Cost,
     Rates,

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_families import save_tiny_text
 from transformers import AutoConfig
 
 from gmpo_vl.batching.packing import pack
@@ -15,7 +16,7 @@ from gmpo_vl.models.forward import response_log_probs
 from gmpo_vl.models.head import head_log_probs
 from gmpo_vl.models.loading import banned_ids, load_model
 from gmpo_vl.models.processing import encode_prompt, load_processor
-from gmpo_vl.models.tiny import packaged_tiny, save_tiny, save_tiny_text
+from gmpo_vl.models.tiny import packaged_tiny, save_tiny
 from gmpo_vl.rollout.hf import generate
 from gmpo_vl.sizing.memory import HEAD_COPIES, Setting, estimate, gib, parts_table, widths
 from gmpo_vl.types import Example, Sampling
