@@ -21,8 +21,7 @@ from step_models import CONFIGS, IMAGE, IMAGE_PAD, random_group, random_model, v
 
 from gmpo_vl.models.allocator import keep_freed_memory
 from gmpo_vl.models.compat import TRANSFORMERS_5
-from gmpo_vl.models.patches import make_patches
-from gmpo_vl.models.processing import Processor
+from gmpo_vl.models.processing import Processor, make_patches
 from gmpo_vl.models.shared import use_group_attention
 from gmpo_vl.rollout.hf import generate
 from gmpo_vl.types import Prompt, Sampling

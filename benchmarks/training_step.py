@@ -38,7 +38,7 @@ from gmpo_vl.batching.packing import pack
 from gmpo_vl.batching.planning import Limits, Row, micro_batches, rows_of
 from gmpo_vl.models.allocator import keep_freed_memory
 from gmpo_vl.models.compat import enable_gradient_checkpointing
-from gmpo_vl.models.forward import response_log_probs
+from gmpo_vl.models.forward import ForwardOptions, response_log_probs
 from gmpo_vl.models.loading import banned_ids
 from gmpo_vl.sizing.cost import rates, unique_token_bound
 
@@ -59,7 +59,7 @@ def update(model: Any, rows: list[Row], limits: Limits, device: torch.device) ->
         packed = pack([(row.group.prompt, row.ids_T) for row in batch], IMAGE, device)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             log_probs_BT, _ = response_log_probs(
-                model, packed, 1.0, banned_ids(model.config), share_prefix=limits.share_prefix
+                model, packed, 1.0, banned_ids(model.config), options=ForwardOptions(limits.share_prefix)
             )
         log_probs_BT.sum().backward()
 

@@ -9,9 +9,9 @@ import torch
 
 from gmpo_vl.config import Config, ConfigError
 from gmpo_vl.models.loading import model_config, model_folder
-from gmpo_vl.models.moe import router_obstacle
 from gmpo_vl.models.processing import Processor, load_processor
 from gmpo_vl.models.prompts import PromptSet, load_prompts, prompt_settings
+from gmpo_vl.models.routers import router_obstacle
 from gmpo_vl.rewards.loading import Reward, load_reward
 from gmpo_vl.types import Sampling
 

@@ -1,8 +1,9 @@
-"""Large tensors on a CPU: keep what was freed.
+"""Large tensors on a CPU: keep freed memory.
 
-glibc takes every block of more than 32 MB fresh from the kernel and gives it back when it is freed. A pass over some
-thousand tokens makes hundreds of such tensors, and the kernel fills each with zeros page by page: up to half of a pass's
-time. Kept, the pages are there already. The process then holds its peak until it ends, or until `release_freed_memory`.
+glibc takes every block of more than 32 MB from the kernel and returns it when it is freed. A pass over some
+thousand tokens makes hundreds of such tensors, and the kernel fills each with zeros, page by page: up to half
+of a pass's time. A process that keeps freed memory saves this time, and holds its peak until it ends or calls
+`release_freed_memory`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import sys
 from typing import Any
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
-_NEVER = -1  # a number would be an int of C: above 2 GB the heap's free end went back all the same
+_NEVER = -1  # any other threshold is a C int, and memory above 2 GB would be returned all the same
 
 
 def _glibc() -> Any | None:

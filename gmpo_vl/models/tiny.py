@@ -4,8 +4,9 @@
     save_tiny(folder, size="demo")     random Qwen2.5-VL of 0.85 M parameters, where the warm-up starts
     packaged_tiny()                    the demo model after its supervised warm-up (recipes/warm_up_tiny.py)
 
-Every supported transformers version writes the same bytes. The configuration files have the form of the published
-Qwen2.5-VL checkpoints (`rope_theta`, `rope_scaling`), which transformers 4.57 and 5.x, EasyR1 and vLLM all read.
+Every supported transformers version writes the same bytes. The configuration files have the form of the
+published Qwen2.5-VL checkpoints (`rope_theta`, `rope_scaling`), which transformers 4.57 and 5.x, EasyR1 and
+vLLM all read.
 """
 
 from __future__ import annotations
@@ -88,7 +89,8 @@ def packaged_tiny() -> Path:
 
 
 def tiny_tokenizer(texts: Sequence[str] = (*QUESTIONS, *_TOKENIZER_TEXT)) -> Any:
-    """A `tokenizers.Tokenizer`: byte-level BPE of a few hundred tokens, one token per digit, special tokens last.
+    """A `tokenizers.Tokenizer`: byte-level BPE of a few hundred tokens, one token per digit, special tokens
+    last.
 
     texts: every word of them becomes a token.
     """
@@ -121,7 +123,8 @@ def tiny_tokenizer(texts: Sequence[str] = (*QUESTIONS, *_TOKENIZER_TEXT)) -> Any
 
 
 def tiny_qwen2_5_vl_config(size: TinySize, tokenizer: Any) -> dict[str, Any]:
-    """`config.json` of a tiny Qwen2.5-VL, for the ids of `tokenizer`. mRoPE sections sum to half the head size."""
+    """`config.json` of a tiny Qwen2.5-VL, for the ids of `tokenizer`. mRoPE sections sum to half the head
+    size."""
     token_id = tokenizer.token_to_id
     return {
         "architectures": ["Qwen2_5_VLForConditionalGeneration"],
@@ -185,7 +188,8 @@ def save_tiny(
 ) -> Path:
     """Write a Qwen2.5-VL with random fp32 weights as a Hugging Face folder; returns the folder. About 0.1 s.
 
-    tied: whether the head shares the embedding's weights; None means as the size has it (test: no, demo: yes).
+    tied: whether the head shares the embedding's weights; None means as the size has it (test: no, demo:
+    yes).
     """
     chosen = SIZES[size] if tied is None else replace(SIZES[size], tied=tied)
     tokenizer = tiny_tokenizer()
@@ -205,7 +209,8 @@ def random_model(config: dict[str, Any], scale: float, seed: int) -> Any:
 
 
 def randomize(model: Any, scale: float, seed: int) -> None:
-    """Normal weights and biases, norms at 1. The order of the names decides the draws, in every transformers version."""
+    """Normal weights and biases, norms at 1. The order of the names decides the draws, in every transformers
+    version."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in sorted(model.named_parameters()):
@@ -269,7 +274,8 @@ def save_text_files(
         write_json(folder / "video_preprocessor_config.json", video)
 
 
-# The fields and the normalisation constants of the published Qwen2.5-VL checkpoints, with fewer pixels at most.
+# The fields and the normalisation constants of the published Qwen2.5-VL checkpoints, with fewer pixels at
+# most.
 IMAGE_PROCESSOR = {
     "image_processor_type": "Qwen2VLImageProcessor",
     "processor_class": "Qwen2_5_VLProcessor",

@@ -18,8 +18,8 @@ from gmpo_vl.engines.local.policy import build_policy
 from gmpo_vl.engines.passes import log_probs_by_group, update_policy
 from gmpo_vl.models import forward
 from gmpo_vl.models.forward import response_log_probs, unwrap
+from gmpo_vl.models.moe import save_tiny_moe
 from gmpo_vl.models.routers import Routing
-from gmpo_vl.models.tiny_moe import save_tiny_moe
 from gmpo_vl.setup import load_configured_processor
 from gmpo_vl.tasks.countdown.data import TINY, export
 

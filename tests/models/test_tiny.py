@@ -12,9 +12,9 @@ from tiny_families import save_tiny_text
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Qwen2_5_VLForConditionalGeneration
 
 from gmpo_vl.models.loading import load_model
+from gmpo_vl.models.moe import packaged_tiny_moe
 from gmpo_vl.models.processing import encode_prompt, load_processor
 from gmpo_vl.models.tiny import SPECIAL_TOKENS, packaged_tiny, save_tiny
-from gmpo_vl.models.tiny_moe import packaged_tiny_moe
 from gmpo_vl.rollout.hf import generate
 from gmpo_vl.tasks.diagrams.data import FAMILIES, QUESTIONS, make_diagram, make_examples
 from gmpo_vl.types import Sampling

@@ -15,11 +15,10 @@ from gmpo_vl.batching.packing import pack
 from gmpo_vl.engines.easyr1.export import Parity, export
 from gmpo_vl.engines.local.checkpoint import save_model
 from gmpo_vl.models.compat import TRANSFORMERS_5
-from gmpo_vl.models.forward import response_log_probs
+from gmpo_vl.models.forward import ForwardOptions, response_log_probs
 from gmpo_vl.models.loading import banned_ids, copy_without_weights, load_model
 from gmpo_vl.models.moe import MoeSettings, build_moe
-from gmpo_vl.models.patches import make_patches
-from gmpo_vl.models.processing import encode_prompt, load_processor
+from gmpo_vl.models.processing import encode_prompt, load_processor, make_patches
 from gmpo_vl.models.tiny import IMAGE_PROCESSOR, SIZES, random_model, save_folder, tiny_tokenizer
 from gmpo_vl.models.tiny import tiny_qwen2_5_vl_config as qwen2_5_vl
 from gmpo_vl.tasks.diagrams.data import make_examples
@@ -98,7 +97,9 @@ def sharded(folder, model, processor):
     prompt, ids_T = prompt_for(processor), torch.arange(20, 30)
     packed = pack([(prompt, ids_T)], processor.image, torch.device("cpu"))
     with torch.no_grad():
-        log_probs_BT, _ = response_log_probs(model, packed, 1.0, banned_ids(model.config), share_prefix=False)
+        log_probs_BT, _ = response_log_probs(
+            model, packed, 1.0, banned_ids(model.config), options=ForwardOptions(share_prefix=False)
+        )
     kept = (prompt.ids_P, list(prompt.images), prompt.image_grid_thw, prompt.position_ids_3P)
     (folder / "trainer").mkdir()
     Parity([kept], [[ids_T]], [[log_probs_BT[0]]], 1.0, "fp32").save(folder / "trainer" / "parity.pt")

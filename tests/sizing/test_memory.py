@@ -17,7 +17,7 @@ from gmpo_vl.models.head import head_log_probs
 from gmpo_vl.models.loading import banned_ids, load_model
 from gmpo_vl.models.processing import encode_prompt, load_processor
 from gmpo_vl.models.tiny import packaged_tiny, save_tiny
-from gmpo_vl.rollout.hf import generate
+from gmpo_vl.rollout.hf import GenerateOptions, generate
 from gmpo_vl.sizing.memory import HEAD_COPIES, Setting, estimate, gib, parts_table, widths
 from gmpo_vl.types import Example, Sampling
 
@@ -135,7 +135,7 @@ def test_sampling_is_estimated_at_its_peak_prompts_or_answers(
         model, processor, prompts[:1], Sampling(n=1, max_tokens=2)
     )  # what is set up once is no part of it
     found = peak_bytes(
-        lambda: generate(model, processor, prompts, Sampling(n, length), max_cached_tokens=10**9)
+        lambda: generate(model, processor, prompts, Sampling(n, length), options=GenerateOptions(10**9))
     )
     assert found <= sum(part.bytes for part in parts) <= 1.6 * found
 

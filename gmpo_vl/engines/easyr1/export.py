@@ -23,7 +23,7 @@ from gmpo_vl.engines.checkpoint import check_whole
 from gmpo_vl.engines.easyr1.checkpoint import PLAIN, shards
 from gmpo_vl.engines.parity import TOLERANCE, Gaps, gaps_between
 from gmpo_vl.models.compat import complete_config, save_pretrained
-from gmpo_vl.models.forward import response_log_probs
+from gmpo_vl.models.forward import ForwardOptions, response_log_probs
 from gmpo_vl.models.loading import (
     adapter_base,
     banned_ids,
@@ -136,7 +136,11 @@ def parity_gaps(folder: Path, parity: Parity) -> Gaps:
         packed = pack([(prompt, ids_T) for ids_T in responses], image, model.device)
         with torch.no_grad():
             found_BT, _ = response_log_probs(
-                model, packed, parity.temperature, banned_ids(model.config), share_prefix=False
+                model,
+                packed,
+                parity.temperature,
+                banned_ids(model.config),
+                options=ForwardOptions(share_prefix=False),
             )
         found.append(found_BT[packed.mask_BT].cpu())
     kept = [of_response for of_prompt in parity.log_probs for of_response in of_prompt]

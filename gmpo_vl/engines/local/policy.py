@@ -12,11 +12,10 @@ from gmpo_vl.config import Config
 from gmpo_vl.engines.policy import Policy
 from gmpo_vl.models.compat import enable_gradient_checkpointing
 from gmpo_vl.models.features import frozen_features
-from gmpo_vl.models.forward import unwrap
+from gmpo_vl.models.forward import answer_packed, unwrap
 from gmpo_vl.models.loading import banned_ids, load_model, model_folder
 from gmpo_vl.models.processing import Processor
 from gmpo_vl.models.shared import sharing_obstacle
-from gmpo_vl.models.wrapping import answer_packed
 from gmpo_vl.setup import DTYPES
 
 
