@@ -37,8 +37,7 @@ def save_pretrained(model: Any, folder: Path) -> None:
     """Write a model, or its adapter, so that every supported version of transformers and vLLM reads it."""
     settings: dict[str, Any] = {}
     if TRANSFORMERS_5 and isinstance(model, PreTrainedModel) and model.config.model_type == "qwen3_vl_moe":
-        # 5.x holds these experts as (experts, out, in). It reads the published (experts, in, out), but does
-        # not write it.
+        # 5.x holds these experts as (experts, out, in). It reads the published (experts, in, out) only.
         weights = {
             name: value.transpose(1, 2) if ".mlp.experts." in name else value
             for name, value in model.state_dict().items()
@@ -83,16 +82,14 @@ def _with_old_names(config: dict[str, Any]) -> dict[str, Any]:
     if "num_local_experts" in config:
         old["num_experts"] = config["num_local_experts"]
     whole = old | config
-    # 5.x writes the older name `type` beside `rope_type`, but not for a model that was loaded from such a
-    # file.
+    # 5.x writes `type` beside `rope_type`, but not again for a model that was loaded from such a file.
     if "rope_type" in rope:
         whole["rope_parameters"] = {key: value for key, value in rope.items() if key != "type"}
     return whole
 
 
 def check_config(folder: Path) -> None:
-    """Raise ValueError where this version of transformers would miss values of a config.json that 5.x
-    wrote."""
+    """Raise ValueError where this version of transformers would miss values that 5.x wrote."""
     if TRANSFORMERS_5:
         return
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -101,17 +98,17 @@ def check_config(folder: Path) -> None:
     missed += [key for key in _MOVED if whole.get("text_config", {}).get(key) != text.get(key)]
     if missed:
         raise ValueError(
-            f"{folder / 'config.json'} was written by transformers 5; transformers {transformers.__version__} would "
-            f'not find {", ".join(missed)} in it and take its own defaults. This command adds them: python -c "from '
-            "pathlib import Path; from gmpo_vl.models.compat import complete_config; "
+            f"{folder / 'config.json'} was written by transformers 5; transformers "
+            f"{transformers.__version__} would not find {', '.join(missed)} in it and take its own defaults. "
+            "This command adds them: "
+            'python -c "from pathlib import Path; from gmpo_vl.models.compat import complete_config; '
             f"complete_config(Path('{folder}'))\""
         )
 
 
 @contextmanager
 def no_code_of(folder: str | Path, part: str) -> Iterator[dict[str, Any]]:
-    """Gives the argument of `from_pretrained` that never runs code of a model's folder, and never asks
-    whether to.
+    """Gives the argument of `from_pretrained` that neither runs code of a model's folder nor asks about it.
 
     Raises ValueError where the part (a key of `PARTS`) needs such code, where one of its JSON files is
     damaged, and where transformers can make nothing of its values.
@@ -125,8 +122,9 @@ def no_code_of(folder: str | Path, part: str) -> Iterator[dict[str, Any]]:
         if "trust_remote_code" not in str(error) and "does not recognize this architecture" not in str(error):
             raise
         raise ValueError(
-            f"{folder}: transformers {transformers.__version__} has no class for its {part}, and code from a model's "
-            "folder is never run here; take a model that transformers itself knows, or a newer transformers"
+            f"{folder}: transformers {transformers.__version__} has no class for its {part}, and code from a "
+            "model's folder is never run here; take a model that transformers itself knows, or a newer "
+            "transformers"
         ) from error
     except (TypeError, AttributeError, LookupError, StrictDataclassError) as error:
         raise ValueError(
@@ -137,19 +135,16 @@ def no_code_of(folder: str | Path, part: str) -> Iterator[dict[str, Any]]:
 
 
 def load_image_processor(folder: Path) -> Any:
-    """The image processor of a model folder, on Pillow: torchvision is not needed, and not used if
-    present."""
+    """The image processor of a model folder, on Pillow, also where torchvision is installed."""
     backend: dict[str, Any] = {"backend": "pil"} if TRANSFORMERS_5 else {"use_fast": False}
     with no_code_of(folder, "image processor") as no_code:
         return AutoImageProcessor.from_pretrained(folder, **backend, **no_code)
 
 
 def image_features(model: PreTrainedModel, patches: torch.Tensor, grid_thw_N3: torch.Tensor) -> torch.Tensor:
-    """Merged features (1 + D, image tokens, hidden) of all images, in order; D of them are DeepStack's
-    (Qwen3-VL).
+    """Merged features (1 + D, image tokens, hidden) of all images, in order; D for DeepStack (Qwen3-VL).
 
-    The ViT casts the patches to its own dtype. 4.57 returns a tensor, or a pair with DeepStack; 5.x an output
-    object.
+    4.57's ViT returns a tensor, or a pair with DeepStack; 5.x's an output object. It casts patches itself.
     """
     out = model.model.visual(patches, grid_thw=grid_thw_N3)
     if isinstance(out, torch.Tensor):

@@ -1,5 +1,4 @@
-"""Control tokens that a problem spells out (`<|im_end|>`, `<|video_pad|>`, `</think>`, ...) are plain text in
-a prompt.
+"""Control tokens that a problem spells out (`<|im_end|>`, `</think>`, ...) are plain text in a prompt.
 
 A tokenizer makes a token of such text wherever it stands. In a problem it could end the turn, open another
 one or stand for a picture that is not there. Only the chat template may shape the conversation.
@@ -21,15 +20,13 @@ _MARKED = re.compile(f"{_MARK}(\\d+){_MARK}")
 
 
 class ControlTokens:
-    """The tokens that a tokenizer has beside its vocabulary, special or not, and prompts that hold their
-    text."""
+    """The tokens that a tokenizer has beside its vocabulary, and prompts that hold their text."""
 
     def __init__(self, tokenizer: Any):
         self._tokenizer = tokenizer
         added = {token.content for token in tokenizer.added_tokens_decoder.values()}
         texts = added | set(tokenizer.all_special_tokens)
-        # Blanks control nothing (some tokenizers have such tokens); the tags of pictures belong to the
-        # problem.
+        # Tokens of blanks control nothing; the tags of pictures belong to the problem.
         self.texts = sorted(
             (t for t in texts if t.strip() and IMAGE_TAG not in t), key=lambda t: (-len(t), t)
         )
@@ -42,12 +39,11 @@ class ControlTokens:
         return sorted((token for token in self.texts if token in seen), key=seen.index)
 
     def hide(self, text: str) -> str:
-        """The text with a mark in place of each control token. Raises ValueError where it holds the mark
-        itself."""
+        """The text with a mark in place of each control token. Raises ValueError where it holds _MARK."""
         if _MARK in text:
             raise ValueError(
-                "the problem holds control tokens of the model and the private character U+F5A17, which stands for "
-                "them here; take either out"
+                "the problem holds control tokens of the model and the private character U+F5A17, which "
+                "stands for them here; take either out"
             )
         return self._pattern.sub(lambda match: self._mark(match[0]), text)
 
@@ -57,9 +53,8 @@ class ControlTokens:
         return set(_MARKED.findall(text)) <= known and _MARK not in _MARKED.sub("", text)
 
     def encode(self, text: str) -> tuple[str, list[int]]:
-        """A rendered prompt as people see it, and its ids. Its marks, which must be whole (`kept`), become
-        plain text; control tokens in it are the templates'. Raises ValueError for a tokenizer that cannot
-        tell the two apart."""
+        """A rendered prompt as people see it, and its ids: whole marks (`kept`) are plain text, control
+        tokens are the templates'. Raises ValueError for a tokenizer that cannot tell the two apart."""
         if self._backend is None:
             raise ValueError(
                 "the problem holds control tokens, which this model's tokenizer cannot read as plain text"
@@ -90,8 +85,7 @@ class ControlTokens:
 
     @cached_property
     def _encoder(self) -> tuple[Any, dict[int, int], set[int]]:
-        """The tokenizer with marks for control tokens, {id of a mark: id of its token}, and those tokens'
-        ids."""
+        """The tokenizer with marks for control tokens; {id of a mark: id of its token}; the tokens' ids."""
         from tokenizers import Tokenizer
 
         content = json.loads(self._backend.to_str())

@@ -13,14 +13,12 @@ from gmpo_vl.models.geometry import vision_tower
 from gmpo_vl.models.shared import sharing_obstacle
 from gmpo_vl.types import ImageSettings, Prompt
 
-# Patches in one call of the ViT; a larger picture goes alone. No graph is kept, and longer calls are no
-# faster.
+# Patches in one call of the ViT; a larger picture goes alone. Longer calls are no faster.
 PATCHES = 16_384
 
 
 class FrozenFeatures:
-    """Features by pictures, in host memory until `forget`: rollouts, old and reference log-probs and updates
-    reuse them.
+    """Features by pictures, in host memory until `forget`: rollouts, log-probs and updates reuse them.
 
     model: sharded or not, after `forward.answer_packed`. others: the store of another model with the same
     ViT, which is read and never changed.

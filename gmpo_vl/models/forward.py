@@ -9,7 +9,7 @@ inside that call. `answer_packed` makes the call do it:
 
     answer_packed(model)                  # before wrapping; works on a PEFT model too
     sharded = FullyShardedDataParallel(model, auto_wrap_policy=...)
-    log_probs_BT, entropy_BT = sharded(packed, temperature, banned_ids, options=ForwardOptions(visit_vision=True))
+    log_probs_BT, entropy_BT = sharded(packed, temperature, banned_ids)
 
 `response_log_probs` calls the head as a module, so the head may be a unit of its own.
 """
@@ -49,8 +49,7 @@ def prompt_features(
     image: ImageSettings | None,
     visit_vision: bool = False,
 ) -> list[torch.Tensor]:
-    """ViT features (1 + D, image tokens, hidden) of each prompt, all pictures in one call; no tokens for
-    text-only ones.
+    """ViT features (1 + D, image tokens, hidden) of each prompt, all pictures in one call; 0 tokens for text.
 
     The first features replace the image tokens' embeddings. The other D (DeepStack, Qwen3-VL) are added to
     the hidden states after the first D decoder layers. visit_vision: where there is no picture, run the ViT
@@ -149,15 +148,13 @@ def response_log_probs(
 def _hidden(
     model: PreTrainedModel, packed: Packed, options: ForwardOptions
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Final states (N, hidden) of a micro-batch, and which of them predict its M real response tokens, row
-    after row."""
+    """Final states (N, hidden), and the places of those that predict the M response tokens, row after row."""
     features, routing = packed.features, options.routing
     if features is None:
         features = prompt_features(model, packed.prompts, packed.image, options.visit_vision)
+    hidden = _shared_hidden if options.share_prefix else _plain_hidden
     with nullcontext([]) if routing is None else watch_routers(model) as logits:
-        hidden_NH, predict_M = (_shared_hidden if options.share_prefix else _plain_hidden)(
-            model, packed, features
-        )
+        hidden_NH, predict_M = hidden(model, packed, features)
     if routing is not None:
         routing.count(logits, predict_M, packed.mask_BT.sum(1).tolist())
     return hidden_NH, predict_M
@@ -245,18 +242,16 @@ def run_language_model(
     layout: Layout | None = None,
     **kwargs: Any,
 ) -> Any:
-    """Run the decoder on given embeddings and mRoPE positions. Without mask and layout attention is just
-    causal."""
+    """Run the decoder on embeddings and mRoPE positions. Without mask and layout attention is just causal."""
     decoder = language_model(model)
     kwargs.setdefault("use_cache", False)  # only rollouts need one; the trainer would fill it for nothing
     if layout is not None:
         if decoder.config._attn_implementation != ATTENTION:
             raise RuntimeError(
-                "this model's attention ignores who may see whom: call models.shared.use_group_attention(model) "
-                "after loading it (models.loading.load_model does)"
+                "this model's attention ignores who may see whom: call "
+                "models.shared.use_group_attention(model) after loading it (models.loading.load_model does)"
             )
-        # transformers keeps a mask of four dimensions and builds none; attention with a layout does not read
-        # it.
+        # transformers builds no mask where it gets one of four dimensions; with a layout nobody reads it.
         attention_mask_BL = torch.empty((1, 1, 1, 1), dtype=torch.bool, device=embeddings_BLH.device)
         kwargs["layout"] = layout
     elif attention_mask_BL is None:
@@ -276,8 +271,7 @@ def run_language_model(
 
 @dataclass(frozen=True)
 class Look:
-    """Asks a model for the ViT features of these prompts' pictures. Without prompts the ViT runs all the
-    same."""
+    """Asks a model for the ViT features of these prompts' pictures. The ViT runs for no prompts, too."""
 
     prompts: Sequence[Prompt]
     image: ImageSettings

@@ -4,13 +4,13 @@ once.
 This file knows Qwen2, 2.5 and 3, their mixtures of experts and their VL models. It reads any other decoder as
 if it were built like theirs. What else differs between families stands in one place each:
 
-    can its layers share a prompt?            shared.KNOWN, shared.sharing_obstacle
-    what does its ViT return?                 compat.image_features
-    what does its decoder want of pictures?   forward.embed_prompt, forward.deepstack, forward.run_language_model
-    pixels, patches, positions                processing.py
-    ids that no response may contain          loading.banned_ids
-    routers of its experts                    routers.py
-    any other model                           public.py, through its public inputs
+    can its layers share a prompt?      shared.KNOWN, shared.sharing_obstacle
+    what does its ViT return?           compat.image_features
+    what does its decoder take?         forward.embed_prompt, .deepstack, .run_language_model
+    pixels, patches, positions          processing.py
+    ids that no response may contain    loading.banned_ids
+    routers of its experts              routers.py
+    any other model                     public.py, through its public inputs
 """
 
 from __future__ import annotations

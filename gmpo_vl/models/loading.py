@@ -54,10 +54,8 @@ def model_folder(path: str) -> Path:
         reason = str(error).partition("\n")[0]
         said = f"could not give it ({reason})"
         if obstacle is not None:
-            said = (
-                f"cannot be reached ({obstacle}): download it elsewhere and name its folder, or let HF_HOME name a "
-                "cache with it"
-            )
+            cure = "download it elsewhere and name its folder, or let HF_HOME name a cache with it"
+            said = f"cannot be reached ({obstacle}): {cure}"
         raise FileNotFoundError(
             f"worker.actor.model.model_path: no folder {path!r} here, and the hub {said}"
         ) from error

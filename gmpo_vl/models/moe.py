@@ -78,11 +78,11 @@ class MoeSettings:
 
 
 def moe_config(dense: dict[str, Any], settings: MoeSettings) -> dict[str, Any]:
-    """`config.json` of the mixture, from the dense model's. Raises ValueError for any other model than a
-    Qwen2."""
+    """`config.json` of the mixture, from the dense model's. Raises ValueError where that is no Qwen2."""
     if dense.get("model_type") != "qwen2":
         raise ValueError(
-            f"model_type {dense.get('model_type')!r}: a Qwen2-MoE is made of a dense qwen2 (Qwen2, Qwen2.5) only"
+            f"model_type {dense.get('model_type')!r}: a Qwen2-MoE is made of a dense qwen2 (Qwen2, Qwen2.5) "
+            "only"
         )
     return {
         **dense,
@@ -156,7 +156,8 @@ def build_moe(
     files = sorted(dense.glob("*.safetensors"))
     if files and config_changes:
         raise ValueError(
-            f"{', '.join(config_changes)}: {dense} has weights, which have the shapes that its config.json says"
+            f"{', '.join(config_changes)}: {dense} has weights, which have the shapes that its config.json "
+            "says"
         )
     if unknown := sorted(config_changes.keys() - config.keys()):
         raise ValueError(f"{', '.join(unknown)}: not in {dense / 'config.json'}, whose keys can change")

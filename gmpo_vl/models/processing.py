@@ -49,8 +49,7 @@ class Processor:
 
 
 def load_processor(folder: str | Path, override_chat_template: str | Path | None = None) -> Processor:
-    """Read tokenizer, chat template and image settings from a model folder
-    (`models.loading.model_folder`)."""
+    """Read tokenizer, chat template and image settings from a model folder (`loading.model_folder`)."""
     from transformers import AutoTokenizer
 
     folder = Path(folder)
@@ -100,8 +99,8 @@ def _image_settings(image_processor: Any) -> ImageSettings:
 
 
 def resize_image(image: Image.Image, settings: ImageSettings) -> torch.Tensor:
-    """uint8 (height, width, 3): whole merged patches within the processor's pixel limits, resized as it does
-    (bicubic)."""
+    """uint8 (height, width, 3): whole merged patches within the processor's pixel limits, bicubic as its
+    own."""
     height, width = smart_resize(
         image.height, image.width, settings.factor, settings.min_pixels, settings.max_pixels
     )
@@ -118,8 +117,7 @@ def prompt_length(
     max_pixels: int | None = None,
     max_image_pixels: int = MAX_IMAGE_PIXELS,
 ) -> int:
-    """Tokens that `encode_prompt` would give, image tokens included. Reads the pictures' sizes and decodes
-    none."""
+    """Tokens that `encode_prompt` would give, image tokens included. No picture is decoded."""
     _, text_ids = _chat_ids(example, processor, template)
     _check_image_tokens(example, text_ids, processor)
     pictures = picture_length(example, processor, min_pixels, max_pixels, max_image_pixels)
@@ -177,7 +175,7 @@ def encode_prompt(
 
 
 def _chat_ids(example: Example, processor: Processor, template: str | None) -> tuple[str, list[int]]:
-    """A prompt's text and ids, one image token per picture. Raises ValueError that names the template at
+    """A prompt's text and ids, one image token per picture. Raises ValueError naming the template at
     fault."""
     control = processor.control
     hides = bool(control.found(example.problem))
@@ -190,8 +188,8 @@ def _chat_ids(example: Example, processor: Processor, template: str | None) -> t
         for text, changer in ((content, "data.format_prompt"), (chat, "the chat template")):
             if not control.kept(problem, text):
                 raise ValueError(
-                    f"{changer} changes the problem's text, which holds control tokens of the model; let it show the "
-                    "problem as it is, or take them out"
+                    f"{changer} changes the problem's text, which holds control tokens of the model; let it "
+                    "show the problem as it is, or take them out"
                 )
         return control.encode(chat)
     except ValueError as error:

@@ -53,8 +53,7 @@ def public_log_probs(
 def _inputs(
     model: PreTrainedModel, prompt: Prompt, ids_T: torch.Tensor, image: ImageSettings | None
 ) -> dict[str, Any]:
-    """`[prompt | response]` without the last token, which predicts nothing. Optional inputs where the model
-    takes them."""
+    """`[prompt | response]` without the last token, which predicts nothing."""
     takes = inspect.signature(type(model).forward).parameters
     ids_1L = torch.cat([prompt.ids_P.to(ids_T.device), ids_T[:-1]])[None]
     inputs: dict[str, Any] = {

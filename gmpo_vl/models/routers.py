@@ -1,7 +1,7 @@
 """Which experts the routers of a mixture choose: counted during a pass that runs anyway.
 
     counter = RouterCounter(model)
-    response_log_probs(model, packed, ..., options=ForwardOptions(routing=counter))    counter.sums_BS: of each row
+    response_log_probs(model, packed, ..., options=ForwardOptions(routing=counter))    fills counter.sums_BS
     Routing(model.config, sums_NS)              over any rows: shares, entropy, a step's figures
 
 Each response token counts once, at the position that predicts it: the prompt's last position for the first
@@ -31,8 +31,8 @@ def router_obstacle(config: Any) -> str | None:
     text = config.get_text_config()
     if getattr(text, "num_experts_per_tok", None) == 1 and getattr(text, "norm_topk_prob", False):
         return (
-            "its router picks one expert a token and norm_topk_prob is on: the weight of the one is then always 1, and "
-            "the router gets no gradient; write norm_topk_prob: false into its config.json"
+            "its router picks one expert a token and norm_topk_prob is on: the weight of the one is then "
+            "always 1, and the router gets no gradient; write norm_topk_prob: false into its config.json"
         )
     return None
 
@@ -102,15 +102,13 @@ class Routing:
 
     @property
     def load_LE(self) -> torch.Tensor:
-        """Each expert's share of its layer's choices, times the number of experts: 1 everywhere if all are
-        equal."""
+        """Each expert's share of its layer's choices, times the number of experts: 1 is an even share."""
         chosen_LE = self.sums_S[:-2].view(self.layers, self.experts)
         return chosen_LE * self.experts / (self.tokens * self.active)
 
     @property
     def entropy(self) -> float:
-        """Mean over tokens and layers of the router's entropy, in nats; log(experts) where it has no
-        preference."""
+        """Mean over tokens and layers of the router's entropy, in nats; at most log(experts)."""
         return float(self.sums_S[-2]) / (self.tokens * self.layers)
 
     def metrics(self) -> dict[str, float]:

@@ -42,8 +42,7 @@ PIECE = 512
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of the packed row that attends to itself causally, after all of `prefix` (empty for a
-    prompt)."""
+    """A stretch of the packed row: it sees all of its prefix (empty for a prompt), then itself causally."""
 
     start: int
     length: int
@@ -53,8 +52,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class _Piece:
-    """Queries [start, start + length). They see all keys of `seen`, stretches of (start, length), and
-    themselves causally."""
+    """Queries that see all keys of `seen`, stretches of (start, length), then themselves causally."""
 
     start: int
     length: int
@@ -181,8 +179,7 @@ def _similar(pieces: Iterable[_Piece]) -> list[list[_Piece]]:
 
 
 def _rows(stretches: Sequence[Sequence[tuple[int, int]]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Indices (m, longest) of each row's stretches one after the other, padded with 0, and which of them are
-    real."""
+    """Indices (m, longest) of each row's stretches one after the other, padded with 0; which are real."""
     rows = [torch.cat([torch.arange(i, i + n) for i, n in row]) for row in stretches]
     valid = pad_sequence([torch.ones(len(row), dtype=torch.bool) for row in rows], batch_first=True)
     return pad_sequence(rows, batch_first=True), valid
@@ -250,8 +247,7 @@ def _one_token_a_row(
 
 
 def computing_dtype(x: torch.Tensor) -> torch.dtype:
-    """The dtype of attention. Under autocast rotary embeddings give float32, which SDPA casts and flash-attn
-    does not."""
+    """The dtype of attention. Under autocast it gets float32, which SDPA casts and flash-attn does not."""
     kind = x.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
@@ -277,8 +273,8 @@ def _one_call(
     varlen: Varlen,
     scaling: float | None,
 ) -> torch.Tensor:
-    """(L, heads, width). flash-attn aligns causal attention with the keys' end: a segment sees its prefix,
-    then itself."""
+    """(L, heads, width). flash-attn aligns causal attention with the keys' end, so a segment sees its
+    prefix."""
     return flash(
         query_LHD,
         key_LHD[varlen.key_K],

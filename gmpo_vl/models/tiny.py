@@ -123,8 +123,7 @@ def tiny_tokenizer(texts: Sequence[str] = (*QUESTIONS, *_TOKENIZER_TEXT)) -> Any
 
 
 def tiny_qwen2_5_vl_config(size: TinySize, tokenizer: Any) -> dict[str, Any]:
-    """`config.json` of a tiny Qwen2.5-VL, for the ids of `tokenizer`. mRoPE sections sum to half the head
-    size."""
+    """`config.json` of a tiny Qwen2.5-VL. Its mRoPE sections sum to half the head size."""
     token_id = tokenizer.token_to_id
     return {
         "architectures": ["Qwen2_5_VLForConditionalGeneration"],
@@ -209,8 +208,8 @@ def random_model(config: dict[str, Any], scale: float, seed: int) -> Any:
 
 
 def randomize(model: Any, scale: float, seed: int) -> None:
-    """Normal weights and biases, norms at 1. The order of the names decides the draws, in every transformers
-    version."""
+    """Normal weights and biases, norms at 1, drawn in the order of names: alike in all transformers
+    versions."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in sorted(model.named_parameters()):

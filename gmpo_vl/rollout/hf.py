@@ -1,4 +1,4 @@
-"""Rollouts with the training model itself: every prompt is prefilled once, and its cache expanded to G samples.
+"""Rollouts with the training model itself: each prompt is prefilled once, its cache expanded to G samples.
 
 The weights are the trainer's, so there is nothing to synchronise. Log-probs come with the tokens.
 """
@@ -26,8 +26,8 @@ from gmpo_vl.types import Group, Prompt, Response, Sampling
 class GenerateOptions:
     """How `generate` uses memory, and what it reports.
 
-    max_cached_tokens: prompts run together while their caches hold at most this many tokens. features: of the pictures,
-    where the ViT is frozen. progress: called with the number of prompts that were finished.
+    max_cached_tokens: prompts run together while their caches hold at most this many tokens.
+    features: of the pictures, where the ViT is frozen. progress: called with the number of finished prompts.
     """
 
     max_cached_tokens: int = 65_536
@@ -46,7 +46,7 @@ def generate(
 ) -> list[Group]:
     """G = `sampling.n` responses to every prompt, in order.
 
-    occasions: how often each prompt was asked before (see seeds.py), 0 by default. Prompt id and occasion name the group
+    occasions: which time each prompt is asked (seeds.py), 0 by default. Prompt id and occasion name the group
     and seed its samples, so a prompt that comes twice is answered afresh.
     """
     occasions = occasions if occasions is not None else [0] * len(prompts)
@@ -66,7 +66,7 @@ def generate(
 
 
 def _chunks(prompts: Sequence[Prompt], sampling: Sampling, max_cached_tokens: int) -> Iterator[list[int]]:
-    """Indices of prompts that run together, of similar length, so that little is padded. One prompt may always run."""
+    """Indices of prompts that run together, of similar length, so that little is padded."""
     chunk: list[int] = []
     for i in sorted(range(len(prompts)), key=lambda i: len(prompts[i].ids_P)):
         # Sorted by length: the newest prompt is the longest of its chunk.
@@ -81,7 +81,7 @@ def _chunks(prompts: Sequence[Prompt], sampling: Sampling, max_cached_tokens: in
 
 @dataclass
 class _Rows:
-    """The model's state for responses that are not finished. row_R: their rows in the chunk's tables (`_Tables`)."""
+    """The model's state for responses that are still open. row_R: their rows in the chunk's `_Tables`."""
 
     row_R: torch.Tensor
     logits_RV: torch.Tensor
@@ -184,7 +184,7 @@ def _features(
 def _prefill(
     model: PreTrainedModel, prompts: list[Prompt], features: Sequence[torch.Tensor], n: int
 ) -> _Rows:
-    """Run every prompt once, padded on the left to one length, in parts; expand caches and last logits to n rows."""
+    """Run every prompt once, padded on the left, in parts; expand caches and last logits to n rows each."""
     device = model.device
     longest = max(len(p.ids_P) for p in prompts)
     together = max(1, PREFILLED // longest)

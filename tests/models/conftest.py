@@ -12,7 +12,8 @@ def text_folder(tmp_path_factory):
 
 @pytest.fixture
 def all_float64(monkeypatch):
-    """transformers computes norms, the ViT's rotation and routers in float32 whatever the model's dtype: lifted."""
+    """transformers computes norms, the ViT's rotation and routers in float32 whatever the model's dtype:
+    lifted."""
     monkeypatch.setattr(torch.Tensor, "float", lambda self: self.double())
     original = torch.Tensor.to
 

@@ -1,4 +1,5 @@
-"""The yardstick: transformers' own forward on one `[prompt | response]` at a time, through the model's public inputs."""
+"""The yardstick: transformers' own forward on one `[prompt | response]` at a time, through the model's public
+inputs."""
 
 import torch
 

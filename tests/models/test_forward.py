@@ -1,4 +1,5 @@
-"""`response_log_probs` gives what a plain transformers forward of one rollout at a time gives, gradients included."""
+"""`response_log_probs` gives what a plain transformers forward of one rollout at a time gives, gradients
+included."""
 
 import pytest
 import torch

@@ -1,4 +1,5 @@
-"""A mixture of experts built from a dense model, and one active expert of eight through the shared forward."""
+"""A mixture of experts built from a dense model, and one active expert of eight through the shared
+forward."""
 
 import json
 
@@ -124,7 +125,8 @@ def test_what_cannot_become_a_mixture_is_refused(tmp_path, tiny_folder):
 
 
 def chosen_by_hand(model, rows):
-    """How often each (layer, expert) is chosen at the positions that predict response tokens, a rollout at a time."""
+    """How often each (layer, expert) is chosen at the positions that predict response tokens, a rollout at a
+    time."""
     layers, experts = len(routers(model)), model.config.num_experts
     count = torch.zeros(layers, experts)
     entropies = []

@@ -1,4 +1,5 @@
-"""Tiny model folders: ordinary Hugging Face folders that any version reads, with Qwen's formats; the packaged model sees."""
+"""Tiny model folders: ordinary Hugging Face folders that any version reads, with Qwen's formats; the packaged
+model sees."""
 
 from __future__ import annotations
 
@@ -131,7 +132,8 @@ def test_any_text_comes_back_and_digits_are_single_tokens(tokenizer, text):
 
 
 def test_prompts_and_answers_are_short(tokenizer):
-    """Rollouts dominate the demo's time: at most 40 prompt tokens with the picture's 16, at most 32 answer tokens."""
+    """Rollouts dominate the demo's time: at most 40 prompt tokens with the picture's 16, at most 32 answer
+    tokens."""
     for question in QUESTIONS:
         content = [{"type": "image"}, {"type": "text", "text": question}]
         text = tokenizer.apply_chat_template(
@@ -225,7 +227,8 @@ def share_right(model, processor, prompts) -> float:
 
 @pytest.mark.parametrize("packaged", [packaged_tiny, packaged_tiny_moe])
 def test_a_packaged_folder_names_what_transformers_and_vllm_look_for(packaged):
-    """4.57's Qwen2.5-VL processor takes Qwen2's tokenizers alone, and vLLM 0.11 asks the decoder's configuration for the class."""
+    """4.57's Qwen2.5-VL processor takes Qwen2's tokenizers alone, and vLLM 0.11 asks the decoder's
+    configuration for the class."""
     tokenizer, config = (kind.from_pretrained(packaged()) for kind in (AutoTokenizer, AutoConfig))
     assert type(tokenizer).__name__ in ("Qwen2Tokenizer", "Qwen2TokenizerFast")
     assert config.get_text_config().architectures == config.architectures

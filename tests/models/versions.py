@@ -1,6 +1,6 @@
-"""Models saved under this environment's transformers, and read again under another's: what test_versions.py runs in both.
+"""Models saved under one version of transformers and read under another: test_versions.py runs this in both.
 
-python versions.py THEIRS OURS     the logits of the models in THEIRS against those kept there; then models into OURS
+python versions.py THEIRS OURS     logits of models in THEIRS against those kept there; then models into OURS
 """
 
 import json
@@ -132,7 +132,8 @@ def write(folder):
 
 
 def gaps(folder):
-    """Largest difference of each model's logits from those that it was saved with; or how it failed to load."""
+    """Largest difference of each model's logits from those that it was saved with; or how it failed to
+    load."""
     found = {}
     for path in sorted(folder.glob("*/logits.pt")):
         try:

@@ -90,7 +90,8 @@ def test_chunks_change_nothing_but_memory(tiny):
 
 
 def test_pictures_and_prompts_in_parts_change_nothing(tiny, monkeypatch):
-    """Prompts of several lengths, one prompt and one picture at a time: the same tokens, log-probs up to rounding."""
+    """Prompts of several lengths, one prompt and one picture at a time: the same tokens, log-probs up to
+    rounding."""
     model, processor, prompts = tiny
     sampling = Sampling(n=2, max_tokens=8)
     whole = generate(model, processor, prompts, sampling)
