@@ -12,7 +12,7 @@ import torch
 from gmpo_vl.batching.planning import Limits, Shape, micro_batches, rows_of, shapes_of
 from gmpo_vl.config import Config
 from gmpo_vl.models.allocator import is_glibc
-from gmpo_vl.models.loading import model_config
+from gmpo_vl.models.loading import auto_class, model_config
 from gmpo_vl.models.shared import KNOWN
 from gmpo_vl.setup import validation_sampling_of, vision_is_frozen
 from gmpo_vl.sizing.cost import rates
@@ -51,15 +51,12 @@ def model_size(folder: Any, **overrides: Any) -> ModelSize:
 
 def size_of(config: Any, where: str) -> ModelSize:
     """The same from transformers' configuration. where: what an error names."""
-    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
-
-    auto = AutoModelForImageTextToText if hasattr(config, "vision_config") else AutoModelForCausalLM
     try:
         for known in (widths, rates):
             known(config)
         with torch.device("meta"):
-            model = auto.from_config(config, trust_remote_code=False)
-        inner = model.model
+            model = auto_class(config).from_config(config, trust_remote_code=False)
+        visual = getattr(model.model, "visual", None)
     except AttributeError as error:
         raise ValueError(
             f"{where}: a model of kind {config.model_type!r} is not built like those that can be trained here ({error}); "
@@ -67,7 +64,6 @@ def size_of(config: Any, where: str) -> ModelSize:
         ) from error
     except (AssertionError, RuntimeError) as error:
         raise ValueError(f"{where}: no model can be built from its config.json: {error}") from error
-    visual = getattr(inner, "visual", None)
     vision = sum(p.numel() for p in visual.parameters()) if visual is not None else 0
     linears = {
         name: module.in_features + module.out_features
