@@ -92,8 +92,7 @@ def shapes_of(batches: Sequence[Sequence[Row]]) -> list[Shape]:
 class Limits:
     """What one forward may hold: `max_rows` responses and `max_tokens` tokens; None: no limit.
 
-    share_prefix: tokens count every prompt once (one packed row), or with each response, padded to the
-    longest.
+    share_prefix: a prompt's tokens count once (one packed row), or with each response, padded to the longest.
     """
 
     max_rows: int | None = None

@@ -38,8 +38,7 @@ class FrozenFeatures:
         """Compute the features of pictures that are not known.
 
         on_all_ranks: from the number of calls that this rank needs to the number that every rank makes. Each
-        call of a sharded ViT gathers its weights. So `learn` is a collective then, and ranks that know their
-        pictures call too.
+        call of a sharded ViT gathers its weights, so all ranks must call equally often.
         """
         new = {p.pictures_key: p for p in prompts if p.pictures_key not in self._known}
         parts = looked_at_together(list(new.values()))

@@ -128,8 +128,7 @@ def response_log_probs(
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """log pi(response token) at `temperature`, banned ids at -inf: float32 (B, T), 0 on padding.
 
-    With `with_entropy` also the entropy of each position's distribution in nats, (B, T). Both carry gradients
-    where the model's parameters do.
+    With `with_entropy` also the entropy of each position's distribution in nats, (B, T). With gradients.
     """
     inner, options = unwrap(model), options or ForwardOptions()
     how = temperature, banned_ids, with_entropy

@@ -60,8 +60,7 @@ class TextShape:
 
 @dataclass(frozen=True)
 class VisionShape:
-    """The ViT. mlp: width inside its MLP; gated: the MLP has three matrices and not two. out: width of an
-    image token.
+    """The ViT. mlp: width inside its MLP; gated: of three matrices, not two. out: width of an image token.
 
     patch: values of a patch. merge: patches in height and width that one image token merges. deepstack:
     decoder layers that get features of their own. whole: layers that see the whole picture; the others see

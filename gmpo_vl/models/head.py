@@ -22,8 +22,7 @@ def head_log_probs(
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Log-probs (M,) of the targets and entropies (M,) in nats, or None.
 
-    The backward recomputes each chunk's logits. `head` is called as a module, so that an adapter on it
-    counts.
+    The backward recomputes each chunk's logits. `head` is called as a module, so its adapter counts.
     """
 
     def chunk(hidden: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -62,8 +62,7 @@ def model_folder(path: str) -> Path:
 
 
 def model_config(folder: str | Path, **overrides: Any) -> Any:
-    """The configuration in a model's folder, with `worker.actor.model.override_config` in place of its
-    values.
+    """The configuration in a model's folder, with the values of `worker.actor.model.override_config`.
 
     Raises ValueError for an unknown override, for a kind of model that transformers does not know, and for a
     file that is damaged or that this version of transformers misreads.
@@ -89,8 +88,7 @@ def load_model(
     """A causal or image-text-to-text model, SDPA attention; never code from the model's repository.
 
     A folder with a LoRA adapter gives the model under the adapter, with the adapter merged in. Raises
-    DamagedError for a checkpoint's folder that changed since it was saved, ValueError for weights that cannot
-    be read.
+    DamagedError for a checkpoint's folder that changed since it was saved, ValueError for unreadable weights.
     """
     check_model_files(Path(folder))
     if (Path(folder) / "adapter_config.json").exists():

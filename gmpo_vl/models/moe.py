@@ -36,19 +36,13 @@ from gmpo_vl.models.tiny import TinySize, random_model, save_text_files, text_co
 from gmpo_vl.storage.files import write_json
 
 TINY = TinySize(96, 3, 3, 1, 96, 0, 0, 0, 0, tied=True, initializer_range=0.02, rope_theta=10.0)
-# The tiny tokenizer gets a token for each sign, digit and tag. No two signs stand together, so none merge
-# into one token.
-TOKENIZER_TEXT = (
-    "system\nuser\nassistant\n",
-    "Make 1 of 2, 3.",
-    "<answer>1</answer>",
-)
+# One token for each sign, digit and tag: no two signs stand together, so none merge into one token.
+TOKENIZER_TEXT = ("system\nuser\nassistant\n", "Make 1 of 2, 3.", "<answer>1</answer>")
 
 
 @dataclass(frozen=True)
 class MoeSettings:
-    """experts: of a layer, `active` of them for each token. experts_from: `copies` of the dense MLP, or
-    `random`.
+    """experts: of a layer, `active` of them for each token; copies of the dense MLP, or random.
 
     expert_width: of `random` experts, None: the dense MLP's. noise: standard deviation of the noise on a
     copy, as a share of the copied matrix's own. router_std: standard deviation of the router's weights.
@@ -138,8 +132,7 @@ def _expert(
 def build_moe(
     dense: str | Path, out: str | Path, settings: MoeSettings | None = None, **config_changes: Any
 ) -> Path:
-    """Write the mixture of a dense model's folder as a Hugging Face folder; returns it. Holds everything in
-    memory.
+    """Write the mixture of a dense model's folder as a Hugging Face folder; returns it. Everything in memory.
 
     A folder without weights (config.json and tokenizer) gives an untrained mixture; only there config_changes
     may replace values of its config.json (hidden_size=512). The tokenizer's files are copied. Raises

@@ -1,5 +1,4 @@
-"""Example -> Prompt -> patches: chat template, token ids with every image expanded, resized images,
-positions, pixels.
+"""Example -> Prompt -> patches: chat template, token ids with images expanded, resizing, positions, pixels.
 
 Works from a model folder's tokenizer and image-processor configuration. It does not need torchvision, which
 transformers' own `Qwen2_5_VLProcessor` wants for video.
@@ -99,8 +98,7 @@ def _image_settings(image_processor: Any) -> ImageSettings:
 
 
 def resize_image(image: Image.Image, settings: ImageSettings) -> torch.Tensor:
-    """uint8 (height, width, 3): whole merged patches within the processor's pixel limits, bicubic as its
-    own."""
+    """uint8 (height, width, 3): whole merged patches within the processor's limits, bicubic as its own."""
     height, width = smart_resize(
         image.height, image.width, settings.factor, settings.min_pixels, settings.max_pixels
     )
@@ -175,8 +173,7 @@ def encode_prompt(
 
 
 def _chat_ids(example: Example, processor: Processor, template: str | None) -> tuple[str, list[int]]:
-    """A prompt's text and ids, one image token per picture. Raises ValueError naming the template at
-    fault."""
+    """A prompt's text and ids, one image token per picture. ValueError names the template at fault."""
     control = processor.control
     hides = bool(control.found(example.problem))
     try:
@@ -259,8 +256,7 @@ def _expand_images(
 def mrope_positions(
     ids_P: torch.Tensor, image_grid_thw: torch.Tensor, image_token_id: int | None, merge_size: int
 ) -> torch.Tensor:
-    """int64 (3, P): time, height and width position of every token (mRoPE: Qwen2-VL, section 2.1), without a
-    model.
+    """int64 (3, P): time, height and width position of every token (mRoPE: Qwen2-VL, section 2.1).
 
     Text counts 0, 1, 2, ... on all rows. An image holds its first position on the time row and counts merged
     patches on the other two; the text after it continues at the largest position + 1.
@@ -285,8 +281,7 @@ def mrope_positions(
 def _normalised_values(settings: ImageSettings) -> torch.Tensor:
     """float32 (3, 256): the processor's result for every pixel value.
 
-    transformers itself computes the 256 values once, and pixels look them up: equal to the bit on every
-    device.
+    transformers itself computes the 256 values once; pixels look them up, equal to the bit on every device.
     """
     from transformers.image_transforms import normalize, rescale
 

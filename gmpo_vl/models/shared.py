@@ -71,8 +71,7 @@ class _Piece:
 
 @dataclass(frozen=True)
 class Block:
-    """Rows whose attention is one call. Indices point into the packed row; padding points at 0 and is thrown
-    away.
+    """Rows whose attention is one call. Indices point into the packed row; padding points at 0.
 
     query_mQ, key_mK: int64. real_N: int64, positions of the real queries among all m * Q; with a mask
     instead, every layer would wait on a GPU for its sum. mask_m1QK: bool, who sees whom; None: causal.
@@ -104,8 +103,7 @@ class Varlen:
 
 
 class Layout:
-    """Who sees whom in a packed row that the segments cover in order, in the form that each kernel wants,
-    made once.
+    """Who sees whom in a packed row that the segments cover in order, in each kernel's form, made once.
 
     No dataclass: FSDP would copy it, with its cached tensors, for every layer.
     """
@@ -213,8 +211,7 @@ def group_shared_attention(
 ) -> tuple[torch.Tensor, None]:
     """transformers' attention interface: (1, heads, L, width) in, (1, L, heads, width) out.
 
-    options: transformers' own, `scaling` and `dropout` among them, and `layout`. Without a layout this is
-    plain SDPA.
+    options: transformers' own (`scaling`, `dropout`, ...) and `layout`. Without a layout this is plain SDPA.
     """
     layout: Layout | None = options.pop("layout", None)
     scaling: float | None = options.get("scaling")
@@ -273,8 +270,7 @@ def _one_call(
     varlen: Varlen,
     scaling: float | None,
 ) -> torch.Tensor:
-    """(L, heads, width). flash-attn aligns causal attention with the keys' end, so a segment sees its
-    prefix."""
+    """(L, heads, width). flash-attn's causal attention ends at the last key: a segment sees its prefix."""
     return flash(
         query_LHD,
         key_LHD[varlen.key_K],
@@ -341,8 +337,7 @@ def sharing_obstacle(config: Any) -> str | None:
 def use_group_attention(model: PreTrainedModel) -> None:
     """Let the decoder's layers take a `layout`. Everything else they do, generation included, stays SDPA.
 
-    Warns and changes nothing where the model cannot: its rollouts then go one at a time through its public
-    inputs.
+    Only warns where the model cannot: its rollouts then go one at a time through its public inputs.
     """
     obstacle = sharing_obstacle(model.config)
     if obstacle is not None:

@@ -11,7 +11,7 @@ vLLM all read.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -88,35 +88,22 @@ def packaged_tiny() -> Path:
     return Path(__file__).parent / "pretrained"
 
 
-def tiny_tokenizer(texts: Sequence[str] = (*QUESTIONS, *_TOKENIZER_TEXT)) -> Any:
-    """A `tokenizers.Tokenizer`: byte-level BPE of a few hundred tokens, one token per digit, special tokens
-    last.
+def tiny_tokenizer(texts: Iterable[str] = (*QUESTIONS, *_TOKENIZER_TEXT)) -> Any:
+    """A `tokenizers.Tokenizer`: byte-level BPE of a few hundred tokens, one per digit, special tokens last.
 
     texts: every word of them becomes a token.
     """
-    from tokenizers import (
-        AddedToken,
-        Regex,
-        Tokenizer,
-        decoders,
-        models,
-        normalizers,
-        pre_tokenizers,
-        trainers,
-    )
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers
+    from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
+    from tokenizers.trainers import BpeTrainer
 
     tokenizer: Any = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()  # as Qwen2's; transformers 5 sets it in any case
-    words = pre_tokenizers.Split(Regex(_PIECES), "isolated")
-    letters = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([words, letters])
+    words = Split(Regex(_PIECES), "isolated")
+    tokenizer.pre_tokenizer = Sequence([words, ByteLevel(add_prefix_space=False, use_regex=False)])
     tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=1024,
-        min_frequency=1,
-        show_progress=False,
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-    )
+    letters = sorted(ByteLevel.alphabet())
+    trainer = BpeTrainer(vocab_size=1024, min_frequency=1, show_progress=False, initial_alphabet=letters)
     tokenizer.train_from_iterator(list(texts), trainer)
     tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in SPECIAL_TOKENS])
     return tokenizer
@@ -187,8 +174,7 @@ def save_tiny(
 ) -> Path:
     """Write a Qwen2.5-VL with random fp32 weights as a Hugging Face folder; returns the folder. About 0.1 s.
 
-    tied: whether the head shares the embedding's weights; None means as the size has it (test: no, demo:
-    yes).
+    tied: does the head share the embedding's weights? None: as the size has it (test: no, demo: yes).
     """
     chosen = SIZES[size] if tied is None else replace(SIZES[size], tied=tied)
     tokenizer = tiny_tokenizer()
@@ -208,8 +194,7 @@ def random_model(config: dict[str, Any], scale: float, seed: int) -> Any:
 
 
 def randomize(model: Any, scale: float, seed: int) -> None:
-    """Normal weights and biases, norms at 1, drawn in the order of names: alike in all transformers
-    versions."""
+    """Normal weights and biases, norms at 1, drawn in the order of names: the same in every version."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in sorted(model.named_parameters()):
@@ -263,18 +248,14 @@ def save_text_files(
         image_processor = image_processor or IMAGE_PROCESSOR
         # Where torchvision is installed, AutoProcessor and vLLM ask for the video half as well.
         video = {"video_processor_type": "Qwen2VLVideoProcessor"}
-        processor = {
-            "processor_class": image_processor["processor_class"],
-            "image_processor": image_processor,
-            "video_processor": video,
-        }
+        kind = image_processor["processor_class"]
+        processor = {"processor_class": kind, "image_processor": image_processor, "video_processor": video}
         write_json(folder / "preprocessor_config.json", image_processor)
         write_json(folder / "processor_config.json", processor)
         write_json(folder / "video_preprocessor_config.json", video)
 
 
-# The fields and the normalisation constants of the published Qwen2.5-VL checkpoints, with fewer pixels at
-# most.
+# As in the published Qwen2.5-VL checkpoints, but with a lower max_pixels.
 IMAGE_PROCESSOR = {
     "image_processor_type": "Qwen2VLImageProcessor",
     "processor_class": "Qwen2_5_VLProcessor",

@@ -60,8 +60,7 @@ class _Windows:
     """Which patches see each other, as the kernels want it.
 
     ends_W1: int32, 0, then the end of each window. lengths: the distinct ones; patches: how many lie in
-    windows of each. order_N sorts patches by the length of their window, inverse_N sorts them back; None
-    where all have one length.
+    windows of each. order_N sorts patches by the length of their window, inverse_N back; None for one length.
     """
 
     ends_W1: torch.Tensor

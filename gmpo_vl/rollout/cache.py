@@ -17,8 +17,7 @@ PREFILLED = 16_384
 class RoomyLayer(DynamicLayer):
     """transformers' growing layer, but new tokens go into spare room instead of a new tensor.
 
-    It stores the dtype of attention: under autocast keys come in float32, and each token would cast them
-    again.
+    It stores the dtype of attention: under autocast, each new token would cast all float32 keys again.
     """
 
     # (2, rows, heads, length + room, width): keys and values; None until something is appended.

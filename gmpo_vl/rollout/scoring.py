@@ -46,15 +46,15 @@ def pictures_kept(
 
     add_image: stores a picture and returns its sha256.
     """
+
+    def keep(prompt: Prompt) -> list[str]:
+        return [add_image(image.numpy()) for image in prompt.images]
+
     pool = ThreadPoolExecutor(THREADS)
     try:
-        yield [pool.submit(_keep, prompt, add_image) for prompt in prompts]
+        yield [pool.submit(keep, prompt) for prompt in prompts]
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _keep(prompt: Prompt, add_image: Callable[[Any], str]) -> list[str]:
-    return [add_image(image.numpy()) for image in prompt.images]
 
 
 def to_records(groups: Iterable[Group], add_image: Callable[[Any], str]) -> list[SampleRecord]:

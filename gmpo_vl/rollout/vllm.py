@@ -79,8 +79,7 @@ def generate(
     occasions: Sequence[int] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> list[Group]:
-    """As hf.generate: G = `sampling.n` responses to every prompt, in order. Calls `progress` once, at the
-    end.
+    """As hf.generate: G = `sampling.n` responses to every prompt, in order. `progress` is called once.
 
     Every sample is a request with the seed that hf.generate would use. The samples of a prompt share its
     cache and picture. Log-probs are those of the distribution drawn from, so after top-k and top-p.
@@ -148,8 +147,7 @@ def sampling_params(sampling: Sampling, seed: int, n: int, banned: Sequence[int]
 
 
 def response_of(output: Any, processor: Processor, seed: int, ends: Sequence[int]) -> Response:
-    """One of vLLM's samples, drawn with this seed. An end token in the last allowed place ends it too, where
-    vLLM reports the limit."""
+    """One of vLLM's samples, drawn with this seed. An end token in the last place ends it, too."""
     ids = list(output.token_ids)
     log_probs = [at[token].logprob for token, at in zip(ids, output.logprobs)]
     ids_T = torch.tensor(ids, dtype=torch.int64)
