@@ -18,7 +18,7 @@ import torch
 from gmpo_vl.models.loading import load_for_inference
 from gmpo_vl.models.processing import Processor
 from gmpo_vl.rollout import vllm
-from gmpo_vl.rollout.hf import generate
+from gmpo_vl.rollout.hf import GenerateOptions, generate
 from gmpo_vl.storage.manifest import check_model_files
 from gmpo_vl.types import Group, Prompt, Response, Sampling
 
@@ -52,9 +52,8 @@ def transformers_backend(
     def answer(
         prompts: Sequence[Prompt], sampling: Sampling, progress: Callable[[int], None] | None
     ) -> list[Group]:
-        return generate(
-            model, processor, prompts, sampling, max_cached_tokens=max_cached_tokens, progress=progress
-        )
+        options = GenerateOptions(max_cached_tokens, progress=progress)
+        return generate(model, processor, prompts, sampling, options=options)
 
     return answer
 

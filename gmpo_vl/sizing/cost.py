@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gmpo_vl.batching.planning import Shape
+from gmpo_vl.models.geometry import VisionShape, text_shape, vision_shape
 from gmpo_vl.sizing import fitted_constants
 
 
@@ -62,58 +63,32 @@ class Rates:
 
 def rates(config: Any) -> Rates:
     """From the config of a Qwen2, 2.5 or 3 model, its MoE or VL model; others are taken to be built alike."""
-    text = config.get_text_config()
-    head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    queries, keys = text.num_attention_heads * head_dim, text.num_key_value_heads * head_dim
-    # q and o, k and v, MLP.
-    layer = 2 * text.hidden_size * (2 * queries + 2 * keys) + _mlp(text)
-    moved = 8 * text.hidden_size + 3 * queries + 4 * _mlp_width(text)
+    text, vision = text_shape(config), vision_shape(config)
+    # q and o, k and v, MLP with its routers.
+    mlp = 2 * text.hidden * (3 * text.mlp + text.gates)
+    layer = 2 * text.hidden * (2 * text.queries + 2 * text.keys) + mlp
+    moved = 8 * text.hidden + 3 * text.queries + 4 * text.mlp
     base = Rates(
-        token=text.num_hidden_layers * layer,
-        pair=text.num_hidden_layers * 4 * queries,
-        position=2 * text.hidden_size * text.vocab_size,
-        token_elements=text.num_hidden_layers * moved,
+        token=text.layers * layer,
+        pair=text.layers * 4 * text.queries,
+        position=2 * text.hidden * text.vocabulary,
+        token_elements=text.layers * moved,
     )
-    return base if not hasattr(config, "vision_config") else _with_vision(base, config.vision_config)
+    return base if vision is None else _with_vision(base, vision)
 
 
-def _mlp(text: Any) -> float:
-    """Gate, up and down of one layer; of the experts that a token goes to, router and shared expert."""
-    experts = getattr(text, "num_experts", None) or 0
-    gates = experts + (1 if experts and getattr(text, "shared_expert_intermediate_size", 0) else 0)
-    return 2 * text.hidden_size * (3 * _mlp_width(text) + gates)
-
-
-def _mlp_width(text: Any) -> int:
-    """Of the MLP that a token goes through, all its experts together."""
-    if not getattr(text, "num_experts", None):
-        return text.intermediate_size
-    shared = getattr(text, "shared_expert_intermediate_size", 0)
-    return text.num_experts_per_tok * text.moe_intermediate_size + shared
-
-
-def _with_vision(base: Rates, vision: Any) -> Rates:
-    """Qwen2-VL says `embed_dim` for what the others call `hidden_size`; Qwen2.5-VL's MLP is gated and most of
-    its layers see windows; Qwen3-VL has a merger more for each DeepStack layer."""
-    kind = vision.model_type.removesuffix("_vision")
-    width = vision.embed_dim if kind == "qwen2_vl" else vision.hidden_size
-    out = vision.hidden_size if kind == "qwen2_vl" else vision.out_hidden_size
-    inner = int(width * vision.mlp_ratio) if kind == "qwen2_vl" else vision.intermediate_size
-    matrices = 3 if kind == "qwen2_5_vl" else 2
-    block = 2 * (4 * width**2 + matrices * width * inner)
-    embed = 2 * width * 3 * vision.temporal_patch_size * vision.patch_size**2
-    merged = vision.spatial_merge_size**2 * width
-    merger = 2 * merged * (merged + out) / vision.spatial_merge_size**2
-    mergers = 1 + len(getattr(vision, "deepstack_visual_indexes", ()))
-    whole = len(vision.fullatt_block_indexes) if kind == "qwen2_5_vl" else vision.depth
-    window = vision.window_size // vision.patch_size if kind == "qwen2_5_vl" else 0
+def _with_vision(base: Rates, of: VisionShape) -> Rates:
+    block = 2 * (4 * of.hidden**2 + (3 if of.gated else 2) * of.hidden * of.mlp)
+    embed = 2 * of.hidden * of.patch
+    merged = of.merge**2 * of.hidden
+    merger = 2 * merged * (merged + of.out) / of.merge**2  # Qwen3-VL has another for each DeepStack layer
     return replace(
         base,
-        patch_elements=vision.depth * (11 * width + (4 if matrices == 3 else 2) * inner),
-        patch=embed + vision.depth * block + mergers * merger,
-        picture_pair=whole * 4 * width,
-        window_pair=(vision.depth - whole) * 4 * width,
-        window_patches=window**2,
+        patch_elements=of.layers * (11 * of.hidden + (4 if of.gated else 2) * of.mlp),
+        patch=embed + of.layers * block + (1 + of.deepstack) * merger,
+        picture_pair=of.whole * 4 * of.hidden,
+        window_pair=(of.layers - of.whole) * 4 * of.hidden,
+        window_patches=of.window_patches,
     )
 
 

@@ -18,11 +18,12 @@ come from the kernel and leave no hole.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from gmpo_vl.batching.planning import Shape
 from gmpo_vl.models.features import PATCHES
+from gmpo_vl.models.geometry import text_shape, vision_shape
 from gmpo_vl.models.head import HEAD_CHUNK
 from gmpo_vl.rollout.cache import PREFILLED, ROOM
 from gmpo_vl.sizing import fitted_constants
@@ -117,35 +118,26 @@ def widths(config: Any) -> Widths:
 
     Of the experts, those that a token goes to are counted, and the shared one.
     """
-    text = config.get_text_config()
-    head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    mlp = text.intermediate_size
-    if getattr(text, "num_experts", None):
-        shared = getattr(text, "shared_expert_intermediate_size", 0)
-        mlp = text.num_experts_per_tok * text.moe_intermediate_size + shared
-    base: dict[str, int] = {
-        "layers": text.num_hidden_layers,
-        "hidden": text.hidden_size,
-        "queries": text.num_attention_heads * head_dim,
-        "keys": text.num_key_value_heads * head_dim,
-        "heads": text.num_attention_heads,
-        "mlp": mlp,
-        "vocabulary": text.vocab_size,
-    }
-    vision = getattr(config, "vision_config", None)
+    text, vision = text_shape(config), vision_shape(config)
+    base = Widths(
+        layers=text.layers,
+        hidden=text.hidden,
+        queries=text.queries,
+        keys=text.keys,
+        heads=text.heads,
+        mlp=text.mlp,
+        vocabulary=text.vocabulary,
+    )
     if vision is None:
-        return Widths(**base)
-    kind = vision.model_type.removesuffix("_vision")
-    width = vision.embed_dim if kind == "qwen2_vl" else vision.hidden_size
-    inner = int(width * vision.mlp_ratio) if kind == "qwen2_vl" else vision.intermediate_size
-    return Widths(
-        **base,
-        vision_layers=vision.depth,
-        vision_hidden=width,
-        vision_mlp=(4 if kind == "qwen2_5_vl" else 2) * inner,
-        patch=3 * vision.temporal_patch_size * vision.patch_size**2,
-        merge=vision.spatial_merge_size,
-        deepstack=len(getattr(vision, "deepstack_visual_indexes", None) or ()),
+        return base
+    return replace(
+        base,
+        vision_layers=vision.layers,
+        vision_hidden=vision.hidden,
+        vision_mlp=(4 if vision.gated else 2) * vision.mlp,
+        patch=vision.patch,
+        merge=vision.merge,
+        deepstack=vision.deepstack,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from gmpo_vl.config import Config
-from gmpo_vl.models.loading import model_config
+from gmpo_vl.models.loading import auto_class, model_config
 from gmpo_vl.models.shared import KNOWN
 from gmpo_vl.sizing.cost import rates
 from gmpo_vl.sizing.memory import widths
@@ -37,15 +37,12 @@ def model_size(folder: Any, **overrides: Any) -> ModelSize:
 
 def size_of(config: Any, where: str) -> ModelSize:
     """`model_size` of transformers' configuration. where: the place that an error names."""
-    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
-
-    auto = AutoModelForImageTextToText if hasattr(config, "vision_config") else AutoModelForCausalLM
     try:
         for known in (widths, rates):
             known(config)
         with torch.device("meta"):
-            model = auto.from_config(config, trust_remote_code=False)
-        inner = model.model
+            model = auto_class(config).from_config(config, trust_remote_code=False)
+        visual = getattr(model.model, "visual", None)
     except AttributeError as error:
         raise ValueError(
             f"{where}: a model of kind {config.model_type!r} is not built like those that can be trained "
@@ -54,7 +51,6 @@ def size_of(config: Any, where: str) -> ModelSize:
         ) from error
     except (AssertionError, RuntimeError) as error:
         raise ValueError(f"{where}: no model can be built from its config.json: {error}") from error
-    visual = getattr(inner, "visual", None)
     vision = sum(p.numel() for p in visual.parameters()) if visual is not None else 0
     linears = {
         name: module.in_features + module.out_features

@@ -27,11 +27,11 @@ from gmpo_vl.engines.parity import MISMATCH, TOLERANCE, Gaps, gaps_between
 from gmpo_vl.engines.passes import log_probs_by_group, update_policy
 from gmpo_vl.engines.policy import Policy
 from gmpo_vl.models.compat import enable_gradient_checkpointing
-from gmpo_vl.models.forward import language_model, response_log_probs
+from gmpo_vl.models.forward import ForwardOptions, answer_packed, response_log_probs
+from gmpo_vl.models.geometry import language_model
 from gmpo_vl.models.loading import banned_ids, load_model
 from gmpo_vl.models.processing import load_processor
 from gmpo_vl.models.tiny import packaged_tiny
-from gmpo_vl.models.wrapping import answer_packed
 from gmpo_vl.preflight.rehearsal import Meter, rehearse_step
 from gmpo_vl.sizing.cost import rates, unique_token_bound
 from gmpo_vl.sizing.estimate import PromptLengths, estimate_local
@@ -114,7 +114,7 @@ def _both_ways(model: Any, group: Group, place: Place) -> tuple[Gaps, float]:
         packed = pack(rows, IMAGE, place.device)
         with torch.autocast(place.device.type, torch.bfloat16, enabled=place.cuda):  # as `update` does
             log_probs_BT, _ = response_log_probs(
-                model, packed, 1.0, banned_ids(model.config), share_prefix=share_prefix
+                model, packed, 1.0, banned_ids(model.config), options=ForwardOptions(share_prefix)
             )
         log_probs_BT.double().sum().backward()
         gradient = torch.cat([p.grad.flatten().float() for p in layer.parameters()])

@@ -16,11 +16,12 @@ import pytest
 import torch
 import yaml
 from published_shapes import BILLIONS, SHAPES
+from tiny_families import save_tiny_text
 
 from gmpo_vl import setup
 from gmpo_vl.config import load_config
 from gmpo_vl.models.processing import load_processor
-from gmpo_vl.models.tiny import save_tiny, save_tiny_text
+from gmpo_vl.models.tiny import save_tiny
 from gmpo_vl.preflight import doctor
 from gmpo_vl.preflight.doctor import Model, examine
 from gmpo_vl.preflight.model_check import check_model_class

@@ -11,8 +11,8 @@ from gmpo_vl.config import load_config
 from gmpo_vl.engines.local.engine import LocalEngine
 from gmpo_vl.engines.local.policy import build_policy
 from gmpo_vl.engines.local.train import train
+from gmpo_vl.models.moe import save_tiny_moe
 from gmpo_vl.models.processing import load_processor
-from gmpo_vl.models.tiny_moe import save_tiny_moe
 from gmpo_vl.preflight.plan import dry_run
 from gmpo_vl.setup import load_configured_processor, load_split
 from gmpo_vl.sizing import budget, fitted_constants

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_families import save_tiny_text
 from transformers import AutoConfig
 
 from gmpo_vl.batching.packing import pack
@@ -15,8 +16,8 @@ from gmpo_vl.models.forward import response_log_probs
 from gmpo_vl.models.head import head_log_probs
 from gmpo_vl.models.loading import banned_ids, load_model
 from gmpo_vl.models.processing import encode_prompt, load_processor
-from gmpo_vl.models.tiny import packaged_tiny, save_tiny, save_tiny_text
-from gmpo_vl.rollout.hf import generate
+from gmpo_vl.models.tiny import packaged_tiny, save_tiny
+from gmpo_vl.rollout.hf import GenerateOptions, generate
 from gmpo_vl.sizing.memory import (
     HEAD_COPIES,
     Estimate,
@@ -155,7 +156,7 @@ def test_sampling_is_estimated_at_its_peak_prompts_or_answers(
         model, processor, prompts[:1], Sampling(n=1, max_tokens=2)
     )  # what is set up once is no part of it
     found = peak_bytes(
-        lambda: generate(model, processor, prompts, Sampling(n, length), max_cached_tokens=10**9)
+        lambda: generate(model, processor, prompts, Sampling(n, length), options=GenerateOptions(10**9))
     )
     assert found <= sum(part.bytes for part in parts) <= 1.6 * found
 
