@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,8 +31,9 @@ def run_train(options: argparse.Namespace) -> int:
     quiet_libraries()
     config = load_config(options.config, options.overrides)
     if options.dry_run:
-        plan = "gmpo_vl.preflight.plan_easyr1" if config.engine == "easyr1" else "gmpo_vl.preflight.plan"
-        print(import_module(plan).dry_run(config))
+        from gmpo_vl.preflight.plan import dry_run
+
+        print(dry_run(config))
         return 0
     train = trainer_of(config)
     for notice in notices(config):

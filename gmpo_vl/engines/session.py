@@ -38,7 +38,7 @@ from gmpo_vl.setup import (
     load_split,
     total_steps,
 )
-from gmpo_vl.sizing.fitting import with_fitting_tokens
+from gmpo_vl.sizing.budget import with_fitting_tokens
 from gmpo_vl.storage.manifest import Written
 from gmpo_vl.types import Group, Prompt, Sampling
 

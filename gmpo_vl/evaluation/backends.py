@@ -18,7 +18,7 @@ import torch
 from gmpo_vl.models.loading import load_for_inference
 from gmpo_vl.models.processing import Processor
 from gmpo_vl.rollout import vllm
-from gmpo_vl.rollout.hf import generate
+from gmpo_vl.rollout.hf import GenerateOptions, generate
 from gmpo_vl.storage.manifest import check_model_files
 from gmpo_vl.types import Group, Prompt, Response, Sampling
 
@@ -52,7 +52,14 @@ class BackendChoice:
 
 def transformers_backend(model: torch.nn.Module, processor: Processor) -> Backend:
     """gmpo_vl's own sampler: each prompt prefilled once for its n answers."""
-    return partial(generate, model, processor, max_cached_tokens=MAX_CACHED_TOKENS)
+
+    def answer(
+        prompts: Sequence[Prompt], sampling: Sampling, *, progress: Callable[[int], None] | None
+    ) -> list[Group]:
+        options = GenerateOptions(MAX_CACHED_TOKENS, progress=progress)
+        return generate(model, processor, prompts, sampling, options=options)
+
+    return answer
 
 
 def load_backend(

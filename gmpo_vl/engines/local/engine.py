@@ -20,7 +20,7 @@ from gmpo_vl.models.features import same_vision
 from gmpo_vl.models.forward import unwrap
 from gmpo_vl.models.processing import Processor
 from gmpo_vl.models.shared import sharing_obstacle
-from gmpo_vl.rollout.hf import generate
+from gmpo_vl.rollout.hf import GenerateOptions, generate
 from gmpo_vl.setup import DTYPES
 from gmpo_vl.storage.manifest import Written
 from gmpo_vl.types import Group, Prompt, Sampling
@@ -74,17 +74,10 @@ class LocalEngine:
         sampling: Sampling,
         progress: Callable[[int], None] | None = None,
     ) -> list[Group]:
+        features = self.policy.features if self._keeping else None
+        options = GenerateOptions(self.config.worker.rollout.max_cached_tokens, features, progress)
         with self.policy.autocast():
-            return generate(
-                self.policy.model,
-                self.policy.processor,
-                prompts,
-                sampling,
-                positions,
-                self.config.worker.rollout.max_cached_tokens,
-                progress=progress,
-                features=self.policy.features if self._keeping else None,
-            )
+            return generate(self.policy.model, self.policy.processor, prompts, sampling, positions, options)
 
     def prove_sharing(self, groups: Sequence[Group]) -> Proof:
         return prove_sharing(self.policy, groups, self.config)

@@ -12,11 +12,11 @@ from gmpo_vl.config import Config
 from gmpo_vl.engines.policy import Policy
 from gmpo_vl.models.compat import enable_gradient_checkpointing
 from gmpo_vl.models.features import frozen_features
-from gmpo_vl.models.forward import unwrap
+from gmpo_vl.models.forward import answer_packed, unwrap
+from gmpo_vl.models.geometry import vision_tower
 from gmpo_vl.models.loading import banned_ids, load_model, model_folder
 from gmpo_vl.models.processing import Processor
 from gmpo_vl.models.shared import sharing_obstacle
-from gmpo_vl.models.wrapping import answer_packed
 from gmpo_vl.setup import DTYPES
 
 
@@ -30,8 +30,9 @@ def build_policy(config: Config, processor: Processor, folder: str | Path | None
     dtype = DTYPES[actor.fsdp.torch_dtype or "fp32"]
     model: Any = load_model(folder, dtype, **actor.model.override_config)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
-    if actor.model.freeze_vision_tower and hasattr(model.model, "visual"):
-        model.model.visual.requires_grad_(False)
+    visual = vision_tower(model)
+    if actor.model.freeze_vision_tower and visual is not None:
+        visual.requires_grad_(False)
     if actor.model.lora.rank > 0:
         model = _with_lora(model, config)
     if actor.model.enable_gradient_checkpointing:

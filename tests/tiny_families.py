@@ -1,21 +1,19 @@
 """Tiny random models of the other families: what the tests hold the shared forward against.
 
-save_tiny_family(folder, "qwen3_vl")    as `tiny.save_tiny`: a Hugging Face folder, same tokenizer, random fp32 weights
+save_tiny_family(folder, "qwen3_vl")    a Hugging Face folder as of `tiny.save_tiny`: same tokenizer, random fp32 weights
+save_tiny_text(folder)                  a Qwen2, text only
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from gmpo_vl.models.tiny import (
     IMAGE_PROCESSOR,
     SIZES,
-    randomize,
+    random_model,
     save_folder,
     text_config,
     tiny_qwen2_5_vl_config,
@@ -23,8 +21,8 @@ from gmpo_vl.models.tiny import (
 )
 
 SIZE = SIZES["test"]
-# Two of four experts a token. 4.57 and 5.x name and store experts differently, so weights differ between the two. No matrix
-# of an expert is square: 5.x tells by its shape which way round it was stored.
+# Two of four experts a token. 4.57 and 5.x name and store experts differently, so weights differ between the two. No
+# matrix of an expert is square: 5.x tells by its shape which way round it was stored.
 EXPERTS = {
     "num_experts": 4,
     "num_experts_per_tok": 2,
@@ -115,15 +113,7 @@ FAMILIES: dict[str, tuple[str, Callable[[Any], dict[str, Any]]]] = {
 
 def save_tiny_family(folder: str | Path, family: str, seed: int = 0) -> Path:
     """Write a tiny model of `family` (a model_type in FAMILIES); returns the folder."""
-    import transformers
-
     architecture, config_of = FAMILIES[family]
-    tokenizer = tiny_tokenizer()
-    config = {**config_of(tokenizer), "architectures": [architecture]}
-    model_class = getattr(transformers, architecture)
-    with torch.random.fork_rng(devices=[]):
-        model = model_class(model_class.config_class(**deepcopy(config)))
-    randomize(model, SIZE.initializer_range, seed)
     # Qwen3-VL's processor differs in patch size and normalisation.
     processor = {
         **IMAGE_PROCESSOR,
@@ -132,4 +122,26 @@ def save_tiny_family(folder: str | Path, family: str, seed: int = 0) -> Path:
         "image_mean": [0.5, 0.5, 0.5],
         "image_std": [0.5, 0.5, 0.5],
     }
-    return save_folder(folder, model, config, tokenizer, processor if "qwen3_vl" in family else None)
+    return _save(folder, architecture, config_of, seed, processor if "qwen3_vl" in family else None)
+
+
+def save_tiny_text(folder: str | Path, seed: int = 0) -> Path:
+    """Write a text-only Qwen2 of 0.2 M parameters; returns the folder."""
+    return _save(folder, "Qwen2ForCausalLM", qwen2, seed)
+
+
+def qwen2(tokenizer: Any) -> dict[str, Any]:
+    return {"model_type": "qwen2", **text_config(SIZE, tokenizer)}
+
+
+def _save(
+    folder: str | Path,
+    architecture: str,
+    config_of: Callable[[Any], dict[str, Any]],
+    seed: int,
+    image_processor: dict[str, Any] | None = None,
+) -> Path:
+    tokenizer = tiny_tokenizer()
+    config = {**config_of(tokenizer), "architectures": [architecture]}
+    model = random_model(config, SIZE.initializer_range, seed)
+    return save_folder(folder, model, config, tokenizer, image_processor)

@@ -1,4 +1,4 @@
-"""One row looked at from all sides: columns, pictures, tokens, gold. What it gives back is small."""
+"""One row looked at from all sides: columns, pictures, tokens, gold. The report of it is small."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from gmpo_vl.data.templates import IMAGE_TAG
 from gmpo_vl.models.compat import smart_resize
 from gmpo_vl.models.processing import Processor, prompt_length
 from gmpo_vl.models.prompts import PromptSettings
-from gmpo_vl.preflight.golds import GoldCheck
-from gmpo_vl.preflight.row_findings import Finding, level_of
+from gmpo_vl.preflight.findings import Finding, RowPlace, row_finding
+from gmpo_vl.preflight.reward_check import GoldCheck
 from gmpo_vl.types import Example, ImageSettings
 
 EXTREME_ASPECT = 20
@@ -35,16 +35,16 @@ _PLAIN_MODES = ("RGB", "L", "1", "RGBA", "LA", "PA", "La")
 
 @dataclass(frozen=True)
 class RowReport:
-    """What one row is like. Tokens are 0 for a row that no prompt can be made of.
+    """What one row is like. number: counted through all tables. Tokens are 0 where no prompt can be made.
 
-    problem_hash: of problem and pictures; picture_hashes: of decoded pixels; all 64 bits. answer_hash likewise.
-    enlarged: pictures that data.min_pixels scales up; added_tokens: what that costs. sizes: (width, height) of the pictures.
-    kinds: type of each further column that is a small scalar.
+    problem_hash: of problem and pictures; picture_hashes: of decoded pixels; all 64 bits. answer_hash
+    likewise. enlarged: pictures that data.min_pixels scales up; added_tokens: what that costs. sizes: (width,
+    height) of the pictures. kinds: type of each further column that is a small scalar.
     """
 
-    row: int
-    id: str
-    findings: tuple[Finding, ...]
+    number: int
+    place: RowPlace
+    findings: tuple[Finding, ...] = ()
     text_tokens: int = 0
     image_tokens: tuple[int, ...] = ()
     enlarged: int = 0
@@ -65,10 +65,14 @@ class RowReport:
     def usable(self) -> bool:
         return not any(finding.level == "error" for finding in self.findings)
 
+    def found(self, reason: str, detail: str) -> RowReport:
+        """The report with one more finding."""
+        return replace(self, findings=(*self.findings, row_finding(reason, detail, self.place)))
+
 
 @dataclass(frozen=True)
 class RowChecker:
-    """Checks the rows of one split's tables."""
+    """Checks the rows of one split's tables. Rows are numbered through all tables."""
 
     split: str
     tables: tuple[Table, ...]
@@ -76,8 +80,31 @@ class RowChecker:
     processor: Processor | None  # None: no model to count tokens with
     golds: GoldCheck
 
+    @property
+    def num_rows(self) -> int:
+        return sum(len(table.rows) for table in self.tables)
+
+    def read(self, number: int) -> tuple[RowPlace, Example | RowError]:
+        """The row, or why it cannot be one. A row without a usable id goes by its place."""
+        table, row = locate(self.tables, number)
+        default = f"{table.label}:{row}"
+        place = RowPlace(self.split, table.name, row, default)
+        try:
+            content = table.rows[row]
+            place = replace(place, id=row_id(content, self.settings.columns, default))
+            return place, example_from_row(content, self.settings.columns, default)
+        except RowError as error:
+            return place, error
+
+    def example(self, number: int) -> Example:
+        """Raises RowError."""
+        _, found = self.read(number)
+        if isinstance(found, RowError):
+            raise found
+        return found
+
     def check(self, numbers: Sequence[int]) -> Iterator[RowReport]:
-        """Reports of the rows of these numbers, counted through all tables, in their order."""
+        """Reports of the rows of these numbers, in their order."""
         reports = [self._without_gold(number) for number in numbers]
         wanted = [(i, example) for i, (_, example) in enumerate(reports) if example is not None]
         verdicts = dict(zip((i for i, _ in wanted), self.golds.look([e.answer for _, e in wanted])))
@@ -86,82 +113,69 @@ class RowChecker:
                 yield report
                 continue
             gold_type, problem = verdicts[i]
-            found = (
-                report.findings if problem is None else (*report.findings, self._finding(report, *problem))
-            )
-            yield replace(report, findings=found, gold_type=gold_type)
+            report = replace(report, gold_type=gold_type)
+            yield report if problem is None else report.found(*problem)
 
     def _without_gold(self, number: int) -> tuple[RowReport, Example | None]:
-        table, row = locate(self.tables, number)
-        default = name = f"{table.label}:{row}"
-        try:
-            content = table.rows[row]
-            name = row_id(content, self.settings.columns, default)
-            example = example_from_row(content, self.settings.columns, default)
-        except RowError as error:
-            empty = RowReport(number, name, ())
-            return replace(empty, findings=(self._finding(empty, error.reason, str(error)),)), None
-        return self._usable(number, example), example
+        place, example = self.read(number)
+        report = RowReport(number, place)
+        if isinstance(example, RowError):
+            return report.found(example.reason, str(example)), None
+        report = replace(report, kinds={k: type(v).__name__ for k, v in example.meta.items()})
+        report = self._with_pictures(report, example)
+        return self._with_tokens(report, example) if report.usable else report, example
 
-    def _usable(self, number: int, example: Example) -> RowReport:
-        report = RowReport(
-            number, example.id, (), kinds={k: type(v).__name__ for k, v in example.meta.items()}
-        )
-        problems: list[tuple[str, str]] = []
+    def _with_pictures(self, report: RowReport, example: Example) -> RowReport:
+        s = self.settings
         hashes: list[int] = []
         sizes: list[tuple[int, int]] = []
         for i, source in enumerate(example.images, start=1):
             try:
-                facts = picture_facts(source)
-                problems += [(reason, f"image {i}: {text}") for reason, text in self._about(facts)]
-                picture = decode_image(source, self.settings.max_image_pixels)
+                for reason, detail in self._about(picture_facts(source)):
+                    report = report.found(reason, f"image {i}: {detail}")
+                picture = decode_image(source, s.max_image_pixels)
                 hashes.append(_picture_hash(picture))
-                fit_pixels(picture, self.settings.min_pixels, self.settings.max_pixels)
-                sizes.append(image_size(source, self.settings.max_image_pixels))
+                fit_pixels(picture, s.min_pixels, s.max_pixels)
+                sizes.append(image_size(source, s.max_image_pixels))
             except ImageError as error:
-                problems.append(("image_unreadable", f"image {i}: {error}"))
-        findings = tuple(self._finding(report, reason, detail) for reason, detail in problems)
+                report = report.found("image_unreadable", f"image {i}: {error}")
         text = " ".join(example.problem.replace(IMAGE_TAG, " ").split())
-        report = replace(
+        return replace(
             report,
-            findings=findings,
             sizes=tuple(sizes),
             picture_hashes=tuple(hashes),
-            problem_hash=_hash(repr((text, hashes)).encode()),
-            answer_hash=_hash(example.answer.encode()),
+            problem_hash=hash_of(repr((text, hashes))),
+            answer_hash=hash_of(example.answer),
         )
-        return self._measured(report, example) if report.usable else report
 
-    def _measured(self, report: RowReport, example: Example) -> RowReport:
-        s = self.settings
-        if self.processor is None:
+    def _with_tokens(self, report: RowReport, example: Example) -> RowReport:
+        s, processor = self.settings, self.processor
+        if processor is None:
             return replace(report, counted=True)
         try:
             tokens = prompt_length(
-                example, self.processor, s.template, s.min_pixels, s.max_pixels, s.max_image_pixels
+                example, processor, s.template, s.min_pixels, s.max_pixels, s.max_image_pixels
             )
         except (ImageError, ValueError) as error:
-            finding = self._finding(report, "prompt_unusable", str(error))
-            return replace(report, findings=(*report.findings, finding))
-        image = self.processor.image
+            return report.found("prompt_unusable", str(error))
         image_tokens, unenlarged = (
-            tuple(picture_tokens(size, image, least, s.max_pixels) for size in report.sizes)
+            tuple(picture_tokens(size, processor.image, least, s.max_pixels) for size in report.sizes)
             for least in (s.min_pixels, None)
         )
-        findings = report.findings
-        if spelled := self.processor.control.found(example.problem):
-            findings = (*findings, self._finding(report, "control_tokens", ", ".join(spelled)))
+        pictures = sum(image_tokens)
+        if spelled := processor.control.found(example.problem):
+            report = report.found("control_tokens", ", ".join(spelled))
         if tokens > s.max_prompt_length:
-            detail = f"{tokens:,} tokens ({sum(image_tokens):,} of pictures), max_prompt_length is {s.max_prompt_length:,}"
-            findings = (*findings, self._finding(report, "prompt_too_long", detail))
-        text_tokens = tokens - sum(image_tokens)
+            what = (
+                f"{tokens:,} tokens ({pictures:,} of pictures), max_prompt_length is {s.max_prompt_length:,}"
+            )
+            report = report.found("prompt_too_long", what)
         return replace(
             report,
-            findings=findings,
-            text_tokens=text_tokens,
+            text_tokens=tokens - pictures,
             image_tokens=image_tokens,
             enlarged=sum(more > fewer for more, fewer in zip(image_tokens, unenlarged)),
-            added_tokens=sum(image_tokens) - sum(unenlarged),
+            added_tokens=pictures - sum(unenlarged),
             counted=True,
         )
 
@@ -178,10 +192,6 @@ class RowChecker:
         if limit is not None and facts.width * facts.height > SHRUNK * limit:
             yield "picture_shrunk", f"{size}, at most {limit:,} pixels are kept"
         yield from _conversions(facts)
-
-    def _finding(self, report: RowReport, reason: str, detail: str) -> Finding:
-        table, row = locate(self.tables, report.row)
-        return Finding(level_of(reason), reason, self.split, table.name, row, report.id, detail)
 
 
 def _conversions(facts: PictureFacts) -> Iterator[tuple[str, str]]:
@@ -204,7 +214,8 @@ def _conversions(facts: PictureFacts) -> Iterator[tuple[str, str]]:
 def picture_tokens(
     size: tuple[int, int], settings: ImageSettings | None, min_pixels: int | None, max_pixels: int | None
 ) -> int:
-    """Image tokens of a picture of (width, height) after both resizings: by area (EasyR1's), to whole patches (the model's)."""
+    """Image tokens of a picture of (width, height) after both resizings: by area (EasyR1's), to whole patches
+    (the model's)."""
     assert settings is not None
     width, height = fit_size(*size, min_pixels, max_pixels)
     height, width = smart_resize(height, width, settings.factor, settings.min_pixels, settings.max_pixels)
@@ -219,5 +230,6 @@ def _picture_hash(picture: Image.Image) -> int:
     return int.from_bytes(digest.digest(), "big")
 
 
-def _hash(data: bytes) -> int:
-    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
+def hash_of(text: str) -> int:
+    """64 bits."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")

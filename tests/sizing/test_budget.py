@@ -11,20 +11,14 @@ from gmpo_vl.config import load_config
 from gmpo_vl.engines.local.engine import LocalEngine
 from gmpo_vl.engines.local.policy import build_policy
 from gmpo_vl.engines.local.train import train
+from gmpo_vl.models.moe import save_tiny_moe
 from gmpo_vl.models.processing import load_processor
-from gmpo_vl.models.tiny_moe import save_tiny_moe
 from gmpo_vl.preflight.plan import dry_run
 from gmpo_vl.setup import load_configured_processor, load_split
-from gmpo_vl.sizing import fitting
-from gmpo_vl.sizing.estimate import (
-    PromptLengths,
-    estimate_easyr1,
-    estimate_local,
-    lora_parameters,
-    model_size,
-    sampling_peak,
-    size_of,
-)
+from gmpo_vl.sizing import budget, fitted_constants
+from gmpo_vl.sizing.estimate import PromptLengths, estimate_easyr1, estimate_local, sampling_peak
+from gmpo_vl.sizing.limits import PassLimits
+from gmpo_vl.sizing.parameters import lora_parameters, model_size, size_of
 
 
 @pytest.fixture
@@ -45,15 +39,15 @@ def test_what_fits_is_the_most_that_the_estimate_allows(unsaid, tiny_folder):
 
     def needs(tokens):
         limits = Limits(max_tokens=tokens)
-        found = estimate_local(config, size, longest, limits, limits, torch.cuda.is_available())
+        found = estimate_local(config, size, longest, PassLimits(limits, limits), torch.cuda.is_available())
         return max(found.of_phase("log_probs"), found.of_phase("update"))
 
     for memory in (needs(2048), needs(4096) + 1):
-        tokens = fitting.tokens_that_fit(config, size, longest, memory)
+        tokens = budget.tokens_that_fit(config, size, longest, memory)
         assert needs(tokens) <= memory
-        assert needs(tokens + fitting.STEP) > memory
-    assert fitting.tokens_that_fit(config, size, longest, 0.0) == 1400, "a row cannot be made smaller"
-    assert fitting.tokens_that_fit(config, size, longest, 1e15) == fitting.MOST
+        assert needs(tokens + budget.STEP) > memory
+    assert budget.tokens_that_fit(config, size, longest, 0.0) == 1400, "a row cannot be made smaller"
+    assert budget.tokens_that_fit(config, size, longest, 1e15) == budget.MOST
 
 
 def test_answers_of_every_length_fit_and_short_ones_leave_room_for_pictures(unsaid, tiny_folder):
@@ -67,12 +61,12 @@ def test_answers_of_every_length_fit_and_short_ones_leave_room_for_pictures(unsa
 
     def needs(length, limits, phase="update"):
         answers = replace(config, data=replace(config.data, max_response_length=length))
-        return estimate_local(answers, size, longest, limits, limits, cuda=True).of_phase(phase)
+        return estimate_local(answers, size, longest, PassLimits(limits, limits), cuda=True).of_phase(phase)
 
     tokens, rollouts = Limits(max_tokens=4096), Limits(max_rows=2)
     for phase in ("log_probs", "update"):
         assert needs(500, tokens, phase) >= max(needs(length, tokens, phase) for length in (250, 31, 1))
-    pictures = estimate_local(config, size, longest, tokens, tokens, cuda=True).update[1]
+    pictures = estimate_local(config, size, longest, PassLimits(tokens, tokens), cuda=True).update[1]
     assert pictures.name == "pictures"
     assert int(pictures.assumption.split()[0].replace(",", "")) > 4 * 256, (
         "one group of the longest answers fits"
@@ -87,9 +81,9 @@ def test_the_most_pictures_may_be_in_another_prompt_than_the_most_tokens(unsaid,
     images = [int((p.ids_P == processor.image_token_id).sum()) for p in prompts.encode(range(len(prompts)))]
     assert prompts.picture_lengths == images
     seen = []
-    monkeypatch.setattr(fitting, "fitting", lambda config, size, longest: seen.append(longest))
+    monkeypatch.setattr(budget, "fit_to_memory", lambda config, size, longest: seen.append(longest))
     prompts.lengths[0], prompts.picture_lengths[0] = 9000, 0
-    fitting.with_fitting_tokens(config, prompts)
+    budget.with_fitting_tokens(config, prompts)
     assert seen == [PromptLengths(9000, ((1, max(images) * 4, 1),))]
 
 
@@ -98,7 +92,7 @@ def test_a_small_memory_splits_groups_and_trains_the_same(of, unsaid, tmp_path, 
     settings = ("trainer.max_steps=1", "trainer.val_before_train=false", "worker.rollout.n=12")
     whole = train(unsaid(*settings))
     assert "a forward holds" not in capfd.readouterr().out
-    monkeypatch.setattr(fitting, of, lambda: 1.0)
+    monkeypatch.setattr(budget, of, lambda: 1.0)
     split = train(unsaid(*settings, f"trainer.save_checkpoint_path={tmp_path / 'split'}"))
     [a], [b] = whole.read_metrics(), split.read_metrics()
     assert a["batch/split_groups"] == 0.0
@@ -113,13 +107,13 @@ def test_a_small_memory_splits_groups_and_trains_the_same(of, unsaid, tmp_path, 
 
 
 def test_a_key_that_says_it_is_honoured_and_the_plan_tells(unsaid, monkeypatch):
-    assert f"up to {fitting.MOST:,} tokens a forward" in dry_run(unsaid())
-    monkeypatch.setattr(fitting, "_host_memory", lambda: pytest.fail("nobody needs to know"))
+    assert f"up to {budget.MOST:,} tokens a forward" in dry_run(unsaid())
+    monkeypatch.setattr(budget, "_host_memory", lambda: pytest.fail("nobody needs to know"))
     assert "up to 300 tokens a forward" in dry_run(unsaid("worker.actor.max_tokens_per_micro_batch=300"))
     rollouts = unsaid(
         "worker.actor.micro_batch_size_per_device_for_update=3", "worker.actor.dynamic_batching=false"
     )
-    monkeypatch.setattr(fitting, "_host_memory", lambda: 1e15)
+    monkeypatch.setattr(budget, "_host_memory", lambda: 1e15)
     assert "up to 3 rollouts a forward" in dry_run(rollouts)
 
 
@@ -131,7 +125,7 @@ def test_the_second_step_on_a_gpu_tells_what_it_took(gib, unsaid, monkeypatch, c
         return {**real(self, *args), "memory/device_peak": gib}
 
     monkeypatch.setattr(LocalEngine, "update", on_a_gpu)
-    monkeypatch.setattr(fitting, "gpu_memory", lambda: 80.0 * GB)
+    monkeypatch.setattr(budget, "gpu_memory", lambda: 80.0 * GB)
     train(unsaid("trainer.max_steps=3", "trainer.val_before_train=false"))
     [line] = [line for line in capfd.readouterr().out.splitlines() if line.startswith("memory: ")]
     # Where far more was taken than was estimated, nothing larger is promised.
@@ -141,6 +135,7 @@ def test_the_second_step_on_a_gpu_tells_what_it_took(gib, unsaid, monkeypatch, c
 
 
 GB = 10**9
+ONE_ROW = PassLimits(Limits(max_rows=1), Limits(max_rows=1))
 
 
 @pytest.fixture(scope="module")
@@ -198,19 +193,19 @@ EASYR1S = 4 * (2048 + 2048)
 def test_a_gpu_gets_easyr1s_budget_or_what_the_estimate_proves(
     engine, memory, longest, three_b, three_b_run, monkeypatch
 ):
-    monkeypatch.setattr(fitting, "gpu_memory", lambda: float(memory))
+    monkeypatch.setattr(budget, "gpu_memory", lambda: float(memory))
     config = three_b_run(f"engine={engine}", "trainer.n_gpus_per_node=1", "trainer.nnodes=1")
 
     def needs(score: int, update: int) -> float:
-        limits = [Limits(max_tokens=tokens) for tokens in (score, update)]
+        limits = PassLimits(Limits(max_tokens=score), Limits(max_tokens=update))
         if engine == "local":
-            found = estimate_local(config, three_b, longest, *limits, cuda=True)
+            found = estimate_local(config, three_b, longest, limits, cuda=True)
         else:
-            found = estimate_easyr1(config, three_b, longest, *limits, free=0.0)
+            found = estimate_easyr1(config, three_b, longest, limits, free=0.0)
         return max(found.of_phase("log_probs"), found.of_phase("update"))
 
-    usable, row = fitting.USABLE_GPU * memory, longest.tokens + 2048
-    found = fitting.fitting(config, three_b, longest)
+    usable, row = budget.USABLE_GPU * memory, longest.tokens + 2048
+    found = budget.fit_to_memory(config, three_b, longest)
     tokens = found.config.worker.actor.max_tokens_per_micro_batch
     if needs(4 * EASYR1S, EASYR1S) <= usable:
         assert (tokens, found.reasons) == (None, ()), "EasyR1's own"
@@ -219,17 +214,17 @@ def test_a_gpu_gets_easyr1s_budget_or_what_the_estimate_proves(
     assert f"up to {tokens:,} tokens" in found.reasons[0]
     assert row <= tokens <= EASYR1S
     assert needs(tokens, tokens) <= usable or (tokens == row and "may not fit" in found.reasons[1])
-    more = tokens + fitting.STEP
+    more = tokens + budget.STEP
     assert more > EASYR1S or needs(more, more) > usable, "the next step up does not fit"
 
 
 def test_3b_on_80_gb(three_b, three_b_run, monkeypatch):
     """It got 2,948 tokens."""
-    monkeypatch.setattr(fitting, "gpu_memory", lambda: 80.0 * GB)
-    found = fitting.fitting(three_b_run(), three_b, GEOMETRY)
+    monkeypatch.setattr(budget, "gpu_memory", lambda: 80.0 * GB)
+    found = budget.fit_to_memory(three_b_run(), three_b, GEOMETRY)
     assert found.config.worker.actor.max_tokens_per_micro_batch == 5120
-    monkeypatch.setattr(fitting, "gpu_memory", lambda: 141.0 * GB)
-    found = fitting.fitting(three_b_run(), three_b, GEOMETRY)
+    monkeypatch.setattr(budget, "gpu_memory", lambda: 141.0 * GB)
+    found = budget.fit_to_memory(three_b_run(), three_b, GEOMETRY)
     assert found.config.worker.actor.max_tokens_per_micro_batch is None, "EasyR1's own, 16,384 in an update"
 
 
@@ -241,7 +236,7 @@ def test_3b_on_80_gb(three_b, three_b_run, monkeypatch):
 def test_on_a_gpu_the_cache_is_as_large_as_memory_allows(
     response, validation, memory, three_b, three_b_run, monkeypatch
 ):
-    monkeypatch.setattr(fitting, "gpu_memory", lambda: float(memory))
+    monkeypatch.setattr(budget, "gpu_memory", lambda: float(memory))
     config = three_b_run(
         f"data.max_response_length={response}",
         f"worker.rollout.val_override_config={validation}",
@@ -252,55 +247,56 @@ def test_on_a_gpu_the_cache_is_as_large_as_memory_allows(
     def peak(cached: int) -> float:
         rollout = replace(config.worker.rollout, max_cached_tokens=cached)
         run = replace(config, worker=replace(config.worker, rollout=rollout))
-        limits = Limits(max_rows=1)
         return max(
-            estimate_local(run, three_b, GEOMETRY, limits, limits, cuda=True).of_phase("generate"),
+            estimate_local(run, three_b, GEOMETRY, ONE_ROW, cuda=True).of_phase("generate"),
             sampling_peak(run, three_b, GEOMETRY),
         )
 
-    rollout = fitting.fitting(config, three_b, GEOMETRY).config.worker.rollout
+    rollout = budget.fit_to_memory(config, three_b, GEOMETRY).config.worker.rollout
     assert rollout.max_cached_tokens % group == 0
-    assert peak(rollout.max_cached_tokens) <= fitting.USABLE_GPU * memory
+    assert peak(rollout.max_cached_tokens) <= budget.USABLE_GPU * memory
     whole_step = rollout.max_cached_tokens == 128 * group
-    assert whole_step or peak(rollout.max_cached_tokens + group) > fitting.USABLE_GPU * memory
+    assert whole_step or peak(rollout.max_cached_tokens + group) > budget.USABLE_GPU * memory
 
 
 def test_the_cache_is_left_alone_where_it_is_written_on_a_cpu_and_for_easyr1(
     three_b, three_b_run, monkeypatch
 ):
     def cached(*more):
-        return fitting.fitting(three_b_run(*more), three_b, GEOMETRY).config.worker.rollout.max_cached_tokens
+        return budget.fit_to_memory(
+            three_b_run(*more), three_b, GEOMETRY
+        ).config.worker.rollout.max_cached_tokens
 
-    monkeypatch.setattr(fitting, "gpu_memory", lambda: None)
+    monkeypatch.setattr(budget, "gpu_memory", lambda: None)
     assert cached() == 65_536
-    monkeypatch.setattr(fitting, "gpu_memory", lambda: 141.0 * GB)
+    monkeypatch.setattr(budget, "gpu_memory", lambda: 141.0 * GB)
     assert cached() > 65_536
     assert cached("worker.rollout.max_cached_tokens=65536") == 65_536
     assert cached("engine=easyr1") == 65_536
     assert three_b_run().worker.rollout.max_cached_tokens == 65_536
-    monkeypatch.setattr(fitting, "gpu_memory", lambda: 1.0)
+    monkeypatch.setattr(budget, "gpu_memory", lambda: 1.0)
     assert cached() == 5 * (GEOMETRY.tokens + 2048), "one group may always be sampled"
 
 
 def test_what_easyr1_or_the_model_decides_is_not_chosen(three_b, three_b_run, unsaid, monkeypatch):
-    monkeypatch.setattr(fitting, "gpu_memory", lambda: 1.0)
-    own = fitting.fitting(
+    monkeypatch.setattr(budget, "gpu_memory", lambda: 1.0)
+    own = budget.fit_to_memory(
         three_b_run("engine=easyr1", "worker.actor.loss_type=easyr1/default"), three_b, GEOMETRY
     )
     assert (own.config.worker.actor.max_tokens_per_micro_batch, own.reasons) == (None, ())
     text = three_b.config.get_text_config()
     monkeypatch.setattr(text, "attention_dropout", 0.1)  # such a model takes no packed rows
-    alone = fitting.fitting(three_b_run(), three_b, GEOMETRY)
+    alone = budget.fit_to_memory(three_b_run(), three_b, GEOMETRY)
     assert (alone.config.worker.actor.max_tokens_per_micro_batch, alone.reasons) == (None, ())
 
 
 def test_a_gpus_share_is_as_easyr1_shards_it(unsaid, tiny_folder):
     """FSDP1 and EasyR1's fsdp_workers.py: ZeRO-2 shards what is held too."""
-    size, limits = model_size(tiny_folder), Limits(max_rows=1)
+    size = model_size(tiny_folder)
 
     def parts(*more):
         config = unsaid("engine=easyr1", "trainer.n_gpus_per_node=2", "trainer.nnodes=2", *more)
-        found = estimate_easyr1(config, size, PromptLengths(100), limits, limits, free=0.0)
+        found = estimate_easyr1(config, size, PromptLengths(100), ONE_ROW, free=0.0)
         phases = {phase: {p.name: p.bytes for p in getattr(found, phase)} for phase in ("held", "generate")}
         update = {p.name: p.bytes for p in (*found.held, *found.update)}
         log_probs = {p.name: p.bytes for p in (*found.held, *found.log_probs)}
@@ -326,14 +322,14 @@ def test_a_gpus_share_is_as_easyr1_shards_it(unsaid, tiny_folder):
 
 def easyr1_parts(config, size, tokens: int) -> dict[str, dict[str, float]]:
     """Bytes by phase and part on a GPU, one rollout of `tokens` prompt tokens a forward."""
-    limits = Limits(max_rows=1)
-    found = estimate_easyr1(config, size, PromptLengths(tokens), limits, limits, free=0.0)
+    found = estimate_easyr1(config, size, PromptLengths(tokens), ONE_ROW, free=0.0)
     return {phase: {p.name: p.bytes for p in getattr(found, phase)} for phase in ("held", "update")}
 
 
 @pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
 def test_the_gradient_of_embeddings_and_head_is_whole_after_the_activations_are_gone(tied, unsaid):
-    """FSDP1 sums a unit's gradient when all of it is there; embeddings and head are one unit, and so come last."""
+    """FSDP1 sums a unit's gradient when all of it is there; embeddings and head are one unit, and so come
+    last."""
     from transformers import Qwen2Config
 
     widths: dict[str, Any] = {
@@ -407,10 +403,10 @@ def test_adapters_are_counted_as_peft_puts_them_on(settings, frozen, moe, unsaid
 
 
 def test_the_entropy_in_the_loss_takes_memory(unsaid, tiny_folder):
-    size, limits = model_size(tiny_folder), Limits(max_rows=1)
+    size = model_size(tiny_folder)
 
     def logits(*more):
-        found = estimate_local(unsaid(*more), size, PromptLengths(100), limits, limits, cuda=True)
+        found = estimate_local(unsaid(*more), size, PromptLengths(100), ONE_ROW, cuda=True)
         return next(part.bytes for part in found.update if part.name == "logits")
 
     assert logits("worker.actor.entropy_coef=0.01") > 1.5 * logits()
@@ -424,3 +420,28 @@ def test_models_built_otherwise_are_refused_in_words():
             size_of(config, "here")
     small = LlamaConfig(num_hidden_layers=1, hidden_size=64, intermediate_size=64, vocab_size=100)
     assert size_of(small, "here").parameters > 0
+
+
+@pytest.mark.parametrize("engine", ["local", "easyr1"])
+def test_no_default_of_a_gpu_run_depends_on_a_fitted_constant(
+    engine, three_b, three_b_run, tiny_folder, monkeypatch
+):
+    constants = [name for name in vars(fitted_constants) if name.isupper()]
+    config = three_b_run(f"engine={engine}", "trainer.n_gpus_per_node=1", "trainer.nnodes=1")
+
+    def fitted(memory: float | None) -> budget.Fitted:
+        monkeypatch.setattr(budget, "gpu_memory", lambda: memory)
+        return budget.fit_to_memory(config, three_b, GEOMETRY)
+
+    def host_peak() -> float:
+        return estimate_local(config, tiny, PromptLengths(1), ONE_ROW, cuda=False).of_phase("log_probs")
+
+    tiny = model_size(tiny_folder)
+    sizes, host = (24.0 * GB, 80.0 * GB, 141.0 * GB), host_peak()
+    as_fitted = [fitted(memory) for memory in sizes]
+    assert len(constants) == 3
+    for name in constants:
+        monkeypatch.setattr(fitted_constants, name, float("nan"))
+    assert [fitted(memory) for memory in sizes] == as_fitted
+    assert host > 0
+    assert host_peak() != host_peak(), "NaN: a host's estimate does depend on them"

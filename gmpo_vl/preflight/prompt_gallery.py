@@ -10,19 +10,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
 
 from gmpo_vl.data.images import PILLOW_MAX_PIXELS, ImageError, image_size
 from gmpo_vl.data.mapped import LETTERS
-from gmpo_vl.data.rows import RowError, example_from_row, row_id
-from gmpo_vl.data.sources import locate
+from gmpo_vl.data.rows import RowError, row_id
 from gmpo_vl.data.writing import make_folder
 from gmpo_vl.models.processing import Processor, encode_prompt
-from gmpo_vl.preflight.job import Job
-from gmpo_vl.preflight.row_findings import Finding
-from gmpo_vl.preflight.rows import RowChecker
+from gmpo_vl.preflight.findings import row_record
+from gmpo_vl.preflight.row_check import RowChecker
+from gmpo_vl.preflight.row_scan import DataToCheck
 from gmpo_vl.report.page import render
 from gmpo_vl.storage.files import write_text
 from gmpo_vl.types import Prompt
@@ -41,7 +41,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Piece:
-    """A stretch of the rendered prompt. kind: "text", "special" (a special token), or "picture" (its tokens, `count` of them)."""
+    """A stretch of the prompt: "text", one "special" token, or a "picture" of `count` image tokens."""
 
     kind: str
     text: str
@@ -60,25 +60,27 @@ class Card:
     limit: int
     gold: str  # its answers, of which any is right
     reading: list[tuple[str, str]]
-    findings: list[Finding]
+    findings: list[dict[str, Any]]  # row_record of each
 
 
-def write_gallery(job: Job, path: Path, split: str, count: int, seed: int, ids: Sequence[str] = ()) -> int:
-    """Write a page of `count` rows of a split (drawn with `seed`, or those with the given ids); returns how many there are.
+def write_gallery(
+    data: DataToCheck, path: Path, split: str, count: int, seed: int, ids: Sequence[str] = ()
+) -> int:
+    """Write a page of `count` rows drawn with `seed`, or of those with the ids; returns how many there are.
 
     Raises ValueError for a split without a source and for ids that no row has.
     """
-    if split not in job.sources:
-        raise ValueError(f"there is no {split} source in the configuration; it has {', '.join(job.sources)}")
-    checker = job.checkers()[split]
-    total = sum(len(table.rows) for table in checker.tables)
+    if split not in data.sources:
+        raise ValueError(f"there is no {split} source in the configuration; it has {', '.join(data.sources)}")
+    checker = data.checkers()[split]
+    total = checker.num_rows
     numbers = _with_ids(checker, ids) if ids else _drawn(total, count, seed)
     cards = [_card(checker, number) for number in numbers]
     html = render(
         "prompts.html.jinja",
         split=split,
-        source=job.sources[split],
-        model=job.model,
+        source=data.sources[split],
+        model=data.model,
         total=total,
         cards=cards,
         seed=None if ids else seed,
@@ -110,19 +112,16 @@ def _with_ids(checker: RowChecker, ids: Sequence[str]) -> list[int]:
 
 
 def _card(checker: RowChecker, number: int) -> Card:
-    table, row = locate(checker.tables, number)
     s, processor = checker.settings, checker.processor
     assert processor is not None
     (report,) = checker.check([number])
-    place = f"{Path(table.name).name}, row {row}"
-    findings = list(report.findings)
+    place = f"{Path(report.place.file).name}, row {report.place.row}"
+    findings = [row_record(finding) for finding in report.findings]
     try:
-        example = example_from_row(table.rows[row], s.columns, report.id)
+        example = checker.example(number)
         prompt = encode_prompt(example, processor, s.template, s.min_pixels, s.max_pixels, s.max_image_pixels)
-    except (RowError, ImageError, ValueError):
-        return Card(
-            place, report.id, [], [], 0, s.max_prompt_length, "", [], findings
-        )  # findings say what it was
+    except (RowError, ImageError, ValueError):  # the findings say what it was
+        return Card(place, report.place.id, [], [], 0, s.max_prompt_length, "", [], findings)
     reading = [("reads the gold as", report.gold_type), *_reading(example.answer)]
     return Card(
         place=place,
