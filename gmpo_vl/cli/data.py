@@ -65,7 +65,7 @@ def add_data_commands(commands: Any) -> None:
 def run_new(options: argparse.Namespace) -> int:
     import datasets
 
-    from gmpo_vl.data.start import write_start
+    from gmpo_vl.data.scaffold import write_start
 
     datasets.disable_progress_bars()
     path = write_start(options.name, options.source, options.python)

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from gmpo_vl.data.formats import ArrowRows, as_object
 from gmpo_vl.data.images import MAX_IMAGE_PIXELS, ImageError, decode_image
-from gmpo_vl.data.json_rows import as_object
-from gmpo_vl.data.mapped import map_row
+from gmpo_vl.data.map_row import map_row
 from gmpo_vl.data.mapping import MappingFile, load_mapping
 from gmpo_vl.data.rows import Columns, DataError, Fault, RowError, example_from_row
-from gmpo_vl.data.sources import ArrowRows, Table, is_hub_id, open_tables
+from gmpo_vl.data.sources import Table, is_hub_id, open_tables
 from gmpo_vl.storage.yaml_text import shown
 from gmpo_vl.types import Example
 

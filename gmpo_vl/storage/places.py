@@ -1,10 +1,17 @@
-"""Files and folders where others are in their place, or rights are missing: said in a sentence, before anything is computed."""
+"""What stands in the way of a file, a folder or the hub, said in a sentence before anything is computed."""
 
 from __future__ import annotations
 
 import errno
 import os
+from functools import lru_cache
 from pathlib import Path
+from threading import Thread
+from typing import Literal
+
+HUB_ANSWERS_WITHIN = (
+    5.0  # seconds, unless HF_HUB_ETAG_TIMEOUT, the hub library's own variable, says another number
+)
 
 # {what the system says: what that means, and what to do}
 _IN_WORDS = {
@@ -53,3 +60,42 @@ def check_file(path: Path, appended: bool = False) -> None:
         raise OSError(f"{path} is no file, and a file is needed there: move it away")
     if not os.access(path, os.R_OK | (os.W_OK if appended else 0)):
         raise PermissionError(f"{path}: {_IN_WORDS[errno.EACCES]}")
+
+
+@lru_cache(maxsize=64)
+def hub_obstacle(name: str, kind: Literal["model", "dataset"]) -> str | None:
+    """Why the hub cannot be asked for OWNER/NAME, in a few words; None where it answers, whatever it says of that name.
+
+    The hub's libraries try again for half a minute or without an end. So this asks once a process, with a time limit,
+    before they do. None too where HF_HUB_OFFLINE is set: the libraries then read their cache and ask nobody.
+    """
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return None
+    limit = float(os.environ.get("HF_HUB_ETAG_TIMEOUT", HUB_ANSWERS_WITHIN))
+    said: list[str | None] = []
+    # In a thread, because a request's own limit holds for each address that is tried, and not for the name look-up.
+    asking = Thread(target=lambda: said.append(_ask_hub(name, kind, limit)), daemon=True)
+    asking.start()
+    asking.join(limit)
+    return said[0] if said else f"no answer within {limit:g} s; HF_HUB_ETAG_TIMEOUT allows more"
+
+
+def _ask_hub(name: str, kind: str, limit: float) -> str | None:
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        HfApi().repo_info(name, repo_type=kind, timeout=limit)
+    except HFValidationError:
+        return None  # no name that the hub can have: the library says so at once
+    except HfHubHTTPError as error:
+        status = error.response.status_code
+        return f"it answers {status}" if status >= 500 else None
+    except Exception as error:  # of httpx or of requests, as the library's version has it
+        first: BaseException = error  # what the system said, below the libraries' own words
+        while (inner := first.__cause__ or first.__context__) is not None:
+            first = inner
+        return " ".join(str(first).split())[:150] or type(first).__name__
+    return None

@@ -12,7 +12,7 @@ from gmpo_vl.data.convert import convert
 from gmpo_vl.data.examples import load_examples
 from gmpo_vl.data.mapping import KEYS, load_mapping
 from gmpo_vl.data.rows import DataError
-from gmpo_vl.data.start import write_start
+from gmpo_vl.data.scaffold import write_start
 from gmpo_vl.data.writing import write_parquet
 
 

@@ -7,10 +7,10 @@ import threading
 
 import pytest
 
-from gmpo_vl.data.hub import hub_obstacle
 from gmpo_vl.data.rows import DataError
 from gmpo_vl.data.sources import open_tables
 from gmpo_vl.models.loading import model_folder
+from gmpo_vl.storage.places import hub_obstacle
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gmpo_vl.data.examples import examples_from_rows, load_examples
-from gmpo_vl.data.json_rows import JsonArray
+from gmpo_vl.data.formats import ArrowRows, json_rows
 from gmpo_vl.data.rows import BadRowsError, Columns, DataError, RowError
-from gmpo_vl.data.sources import ArrowRows, open_tables
+from gmpo_vl.data.sources import open_tables
 from gmpo_vl.data.writing import write_parquet
 
 JSON_VALUES = st.recursive(
@@ -161,7 +161,7 @@ def test_an_array_of_any_objects_is_read_as_json_reads_it(rows, indent, tmp_path
     path = tmp_path_factory.mktemp("json") / "a.json"
     for escaped in (True, False):
         path.write_text(json.dumps(rows, indent=indent, ensure_ascii=escaped), encoding="utf-8")
-        read = JsonArray(path)
+        read = json_rows(path)
         assert [read[i] for i in range(len(read))] == list(read.scan([])) == rows
 
 
@@ -169,8 +169,8 @@ def test_a_long_array_is_cut_anywhere_by_the_reader(tmp_path, monkeypatch):
     rows = [{"text": '\\" ] } , [' * i, "n": [i, {"x": "]"}]} for i in range(40)]
     (tmp_path / "a.json").write_text(json.dumps(rows))
     for chunk in (1, 2, 3, 7, 64):
-        monkeypatch.setattr("gmpo_vl.data.json_rows._CHUNK", chunk)
-        assert list(JsonArray(tmp_path / "a.json").scan([])) == rows
+        monkeypatch.setattr("gmpo_vl.data.formats._CHUNK", chunk)
+        assert list(json_rows(tmp_path / "a.json").scan([])) == rows
 
 
 def test_one_bad_element_of_an_array_costs_that_row(tmp_path):

@@ -33,7 +33,7 @@ def write_start(name: str, source: str | None = None, python: bool = False, fold
         raise DataError(f"{path} exists already; take another name or remove it")
     row = first_row(source) if source is not None and not python else {}
     environment = Environment(
-        loader=PackageLoader("gmpo_vl.data", "starts"),
+        loader=PackageLoader("gmpo_vl.data", "scaffolds"),
         undefined=StrictUndefined,
         trim_blocks=True,
         keep_trailing_newline=True,
