@@ -42,14 +42,14 @@ def add_doctor(commands: Any) -> None:
 
 def run_doctor(options: argparse.Namespace) -> int:
     from gmpo_vl.config import load_config
-    from gmpo_vl.data.writing import make_folder
+    from gmpo_vl.data.writing import make_output_folder
     from gmpo_vl.preflight.doctor import Examination, examine
     from gmpo_vl.preflight.findings import Finding, count_line, lines_of
     from gmpo_vl.storage.files import write_json
 
     quiet_libraries()
     config = load_config(options.config, options.overrides)
-    make_folder(options.out)
+    make_output_folder(options.out)
     findings: list[Finding] = []
 
     def tell(found: Iterator[Finding]) -> None:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gmpo_vl.data.writing import make_folder
+from gmpo_vl.data.writing import make_output_folder
 from gmpo_vl.models.loading import model_config
 from gmpo_vl.models.shared import KNOWN
 from gmpo_vl.preflight.job import Job
@@ -77,7 +77,7 @@ def check_data(
     result = CheckResult({split: SplitSurvey(split) for split in checkers}, checkers)
     result.errors = {split: set() for split in checkers}
     result.unwanted = {split: {} for split in checkers}
-    make_folder(out)
+    make_output_folder(out)
     start = time.perf_counter()
     with (out / "rows.jsonl").open("w", encoding="utf-8") as file:
 

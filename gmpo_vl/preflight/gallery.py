@@ -18,7 +18,7 @@ from gmpo_vl.data.images import PILLOW_MAX_PIXELS, ImageError, image_size
 from gmpo_vl.data.map_row import LETTERS
 from gmpo_vl.data.rows import RowError, example_from_row, row_id
 from gmpo_vl.data.sources import locate
-from gmpo_vl.data.writing import make_folder
+from gmpo_vl.data.writing import make_output_folder
 from gmpo_vl.models.processing import Processor, encode_prompt
 from gmpo_vl.preflight.job import Job
 from gmpo_vl.preflight.row_findings import Finding
@@ -83,7 +83,7 @@ def write_gallery(job: Job, path: Path, split: str, count: int, seed: int, ids: 
         cards=cards,
         seed=None if ids else seed,
     )
-    make_folder(path.parent)
+    make_output_folder(path.parent)
     write_text(path, html)
     return len(cards)
 

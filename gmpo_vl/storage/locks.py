@@ -53,6 +53,17 @@ def check_lock(folder: Path) -> None:
             lock.check()
 
 
+def try_lock(descriptor: int, shared: bool = False) -> str | None:
+    """Lock an open file or folder. Returns why the file system cannot, or None. Raises BlockingIOError if another holds it."""
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        return error.strerror
+    return None
+
+
 class _Lock:
     """The file `lock`, and the folder itself, so that deleting the file lets nobody in. On a network's disk a folder's lock is
     known to this machine at most; for processes of others the file's inode tells."""
@@ -100,14 +111,11 @@ class _Lock:
     def _flock(self, descriptor: int) -> str | None:
         """Why the file system cannot lock it; None where it is locked."""
         try:
-            fcntl.flock(descriptor, (fcntl.LOCK_SH if self.shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            return try_lock(descriptor, self.shared)
         except BlockingIOError:
             raise FolderInUse(
                 f"{self.folder} is in use by {self._holder()}: wait for it or stop it; {self.way_out}"
             ) from None
-        except OSError as error:
-            return error.strerror
-        return None
 
     def _holder(self) -> str:
         try:
