@@ -1,6 +1,6 @@
 """Any data set to parquet in EasyR1's columns: by a mapping file, or by a Python file with a function `rows`.
-
-Rows go through one at a time. Refused rows are counted and named, and the data card says what came of every row.
+ Rows go through one at a time. Refused rows are counted and named, and the data card says what came of every
+row.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ FAULTS_IN_CARD = 100
 
 @dataclass
 class SplitCard:
-    """One written file. without_picture: rows that have none. sha256: of problems, answers, encoded pictures, in order."""
+    """One written file. without_picture: rows that have none. sha256: of problems, answers, encoded pictures,
+    in order."""
 
     file: str
     rows: int = 0
@@ -49,7 +50,8 @@ class SplitCard:
 class DataCard:
     """What came of every row: rows_in = rows of all splits + not_kept + dropped rows.
 
-    replaced: files of an earlier conversion into the folder; those that this one did not write again are removed.
+    replaced: files of an earlier conversion into the folder; those that this one did not write again are
+    removed.
     """
 
     preparation: str
@@ -88,11 +90,12 @@ def convert(
 ) -> DataCard:
     """Write OUT/SPLIT.parquet and OUT/data_card.json; returns the card.
 
-    preparation: a mapping file (.yaml), or a Python file with `rows(source, split)` and SPLITS. source: instead of the
-    one that the file names (`streams_of`; a Python file always wants one). limit: only the first rows of every split.
-    Files of an earlier conversion into OUT are removed: a split that only they had could hold rows of this one.
-    Raises DataError for a file that cannot be read, for one that it did not write and would overwrite, and for a split
-    without a row (under a limit the share `validation` may be empty).
+    preparation: a mapping file (.yaml), or a Python file with `rows(source, split)` and SPLITS. source:
+    instead of the one that the file names (`streams_of`; a Python file always wants one). limit: only the
+    first rows of every split. Files of an earlier conversion into OUT are removed: a split that only they had
+    could hold rows of this one. Raises DataError for a file that cannot be read, for one that it did not
+    write and would overwrite, and for a split without a row (under a limit the share `validation` may be
+    empty).
     """
     preparation, out = Path(preparation), Path(out)
     streams, mapping = streams_of(preparation, source)
@@ -181,9 +184,7 @@ def _write_split(
                 if result is None:
                     done.not_kept += 1
                 else:
-                    to_validation = len(writers) > 1 and _is_validation(
-                        result.example, given.content, mapping
-                    )
+                    to_validation = len(writers) > 1 and _is_validation(result, given.content, mapping)
                     writers["validation" if to_validation else split].add(result)
             except RowError as error:
                 done.faults.faults.append(given.fault(error))
@@ -238,7 +239,8 @@ class _SplitWriter:
 
 
 def _is_validation(ready: Ready, row: Mapping[str, Any], mapping: MappingFile | None) -> bool:
-    """Does the hash put the row into the validation split? Rows with the same picture (or `split_by`) stay together."""
+    """Does the hash put the row into the validation split? Rows with the same picture (or `split_by`) stay
+    together."""
     assert mapping is not None
     if mapping.split_by is not None:
         key = str(value_of(row, mapping.split_by, "split_by")).encode()
@@ -251,7 +253,8 @@ def _is_validation(ready: Ready, row: Mapping[str, Any], mapping: MappingFile | 
 
 
 def _empty_split(done: _Done, mapping: MappingFile | None, is_trial: bool) -> str | None:
-    """Which file is without a row, what became of the rows, and which keys can be the reason; None if all have some.
+    """Which file is without a row, what became of the rows, and which keys can be the reason; None if all
+    have some.
 
     The second file is the share `validation`, which a trial's few rows need not reach.
     """

@@ -1,7 +1,7 @@
-"""A data set as the engine sees it: `load_examples` checks every row once; an Example is made when it is asked for.
-
-Host memory holds row numbers and faults, not rows: files are memory-mapped (sources.py) and pictures stay encoded.
-`EpochOrder` says which examples a step takes.
+"""A data set as the engine sees it: `load_examples` checks every row once; an Example is made when it is
+asked for.
+ Host memory holds row numbers and faults, not rows: files are memory-mapped (sources.py) and pictures stay
+encoded. `EpochOrder` says which examples a step takes.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ class ExampleSet(Sequence[Example]):
     def __iter__(self) -> Iterator[Example]:
         return (self[i] for i in range(len(self)))
 
-    def __getitem__(self, index: int) -> Example:  # type: ignore[override]  # no slices: they would read every row
+    def __getitem__(self, index: int) -> Example:  # type: ignore[override]
+        """No slices: they would read every row."""
         table, row = self.place(index)
         try:
             return example_from_row(table.rows[row], self.columns, f"{table.label}:{row}")
@@ -68,7 +69,8 @@ class ExampleSet(Sequence[Example]):
         return Fault(table.name, row, row_id(table.rows[row], self.columns, default), reason, detail)
 
     def texts(self) -> Iterator[tuple[str, str, str]]:
-        """(id, problem, answer) of every example, in order, without reading a picture. For fingerprints, look-ups."""
+        """(id, problem, answer) of every example, in order, without reading a picture. For fingerprints,
+        look-ups."""
         kept, number = set(self.rows_K.tolist()), 0
         for table in self.tables:
             for row, content in enumerate(table.rows.scan(_checked_keys(self.columns))):
@@ -100,10 +102,11 @@ def load_examples(
 ) -> ExampleSet:
     """Read sources (see sources.py) and check every row: columns, text, answer, tags against images, ids.
 
-    on_bad_row: `error` raises BadRowsError when all rows have been looked at; `skip` leaves bad rows out and lists them
-    in `.faults`. A data set without a usable row is an error under both. check_images: also decode every picture;
-    otherwise a bad picture is found when its prompt is made. max_image_pixels: a larger picture counts as bad.
-    Raises DataError for a source that cannot be read, and for a problem or answer column that is not there.
+    on_bad_row: `error` raises BadRowsError when all rows have been looked at; `skip` leaves bad rows out and
+    lists them in `.faults`. A data set without a usable row is an error under both. check_images: also decode
+    every picture; otherwise a bad picture is found when its prompt is made. max_image_pixels: a larger
+    picture counts as bad. Raises DataError for a source that cannot be read, and for a problem or answer
+    column that is not there.
     """
     limit = max_image_pixels if check_images else None
     return _checked(open_tables(files), columns or Columns(), on_bad_row, limit)
@@ -116,7 +119,8 @@ def examples_from_rows(
     on_bad_row: OnBadRow = "error",
     check_images: bool = False,
 ) -> ExampleSet:
-    """The same for rows a program holds: a list of dicts (pictures may be PIL images) or a `datasets.Dataset`."""
+    """The same for rows a program holds: a list of dicts (pictures may be PIL images) or a
+    `datasets.Dataset`."""
     table = Table(name, name, ArrowRows(rows) if hasattr(rows, "with_format") else ListRows(rows))
     limit = MAX_IMAGE_PIXELS if check_images else None
     return _checked([table], columns or Columns(), on_bad_row, limit)
@@ -177,10 +181,8 @@ def _scan(tables: Sequence[Table], columns: Columns) -> tuple[list[int], RowFaul
                     raise content
                 example_id = row_id(content, columns, default)
                 if example_id in first_with:
-                    raise RowError(
-                        "duplicate_id",
-                        f"the same id as {first_with[example_id]} (data.id_key names another column, or null)",
-                    )
+                    other = f"the same id as {first_with[example_id]}"
+                    raise RowError("duplicate_id", f"{other} (data.id_key names another column, or null)")
                 example_from_row(content, columns, default)
                 first_with[example_id] = f"{table.label}:{row}"
                 good.append(number)
@@ -191,7 +193,8 @@ def _scan(tables: Sequence[Table], columns: Columns) -> tuple[list[int], RowFaul
 
 
 def undecodable(examples: ExampleSet, limit: int) -> dict[int, tuple[str, str]]:
-    """{index: (reason, detail)} of examples with a picture that does not decode or has more pixels than the limit.
+    """{index: (reason, detail)} of examples with a picture that does not decode or has more pixels than the
+    limit.
 
     Decodes in threads and keeps no picture.
     """
@@ -216,12 +219,14 @@ def undecodable(examples: ExampleSet, limit: int) -> dict[int, tuple[str, str]]:
 
 @dataclass(frozen=True)
 class EpochOrder:
-    """Which examples a step takes: a pure function of (seed, position), so a resumed run goes on where it stopped.
+    """Which examples a step takes: a pure function of (seed, position), so a resumed run goes on where it
+    stopped.
 
-    Passes over `num_examples` examples without an end, each in its own order if `shuffle` is set. A position counts the
-    examples taken since the start of the run; a checkpoint keeps nothing else. No example is dropped: where an epoch
-    does not divide into batches, its last examples share a batch with the first of the next epoch (EasyR1 drops them).
-    Such a batch can hold an example twice; a batch of more than `num_examples` must.
+    Passes over `num_examples` examples without an end, each in its own order if `shuffle` is set. A position
+    counts the examples taken since the start of the run; a checkpoint keeps nothing else. No example is
+    dropped: where an epoch does not divide into batches, its last examples share a batch with the first of
+    the next epoch (EasyR1 drops them). Such a batch can hold an example twice; a batch of more than
+    `num_examples` must.
     """
 
     num_examples: int
@@ -248,7 +253,8 @@ class EpochOrder:
 
 @lru_cache(maxsize=4)
 def _permutation(num_examples: int, seed: int, epoch: int | None) -> np.ndarray:
-    """Sorted by random keys: numpy keeps Philox's raw stream for ever, but not the stream of `shuffle`. None: no shuffle."""
+    """Sorted by random keys: numpy keeps Philox's raw stream for ever, but not the stream of `shuffle`. None:
+    no shuffle."""
     if epoch is None:
         return np.arange(num_examples)
     key = np.array([seed % 2**64, epoch], dtype=np.uint64)

@@ -1,7 +1,7 @@
-"""How each file format gives rows: parquet and arrow (through `datasets`), JSON lines, a JSON array, CSV and TSV.
-
-Rows of JSON and CSV are found by their offsets and parsed when they are asked for. So one broken line, or a column
-of mixed types, costs that row only.
+"""How each file format gives rows: parquet and arrow (through `datasets`), JSON lines, a JSON array, CSV and
+TSV.
+ Rows of JSON and CSV are found by their offsets and parsed when they are asked for. So one broken line, or a
+column of mixed types, costs that row only.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ Row = Mapping[str, Any]
 class Rows(Protocol):
     """Random access to rows; `scan` yields them in order, RowError in place of a row that cannot be read.
 
-    A scanned row holds at least those of the asked columns that exist; of bytes it may hold the first one only.
+    A scanned row holds at least those of the asked columns that exist; of bytes it may hold the first one
+    only.
     """
 
     def __len__(self) -> int: ...
@@ -76,7 +77,8 @@ class ListRows:
 
 
 class ArrowRows:
-    """A `datasets.Dataset`, read as arrow: its Image columns stay encoded, and a scan reads no picture's bytes."""
+    """A `datasets.Dataset`, read as arrow: its Image columns stay encoded, and a scan reads no picture's
+    bytes."""
 
     def __init__(self, dataset: Any):
         self.dataset = dataset.with_format("arrow")
@@ -100,7 +102,8 @@ class ArrowRows:
 
 
 def _scanned(values: Any) -> list[Any]:
-    """An arrow array as Python values. Of bytes only the length is read, which arrow stores apart from them."""
+    """An arrow array as Python values. Of bytes only the length is read, which arrow stores apart from
+    them."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -173,7 +176,8 @@ def _lines(path: Path) -> Iterator[tuple[int, int]]:
 
 
 def _elements(path: Path) -> Iterator[tuple[int, int]]:
-    """(start, end) of each element of an array, by its brackets, commas and quotes. Raises DataError if torn."""
+    """(start, end) of each element of an array, by its brackets, commas and quotes. Raises DataError if
+    torn."""
     depth, start, in_text = 0, 0, False
     position = 0  # of the next byte to look at
     with open(path, "rb") as file:
@@ -221,12 +225,14 @@ def _check_end(path: Path, end: int, sign: bytes) -> None:
             if chunk.strip():
                 raise DataError(
                     f"{path}: the array of rows ends at byte {end:,}, and more follows: "
-                    f"{chunk.strip()[:40]!r}. Write all rows into one array, or one row a line into a .jsonl file"
+                    f"{chunk.strip()[:40]!r}. Write all rows into one array, "
+                    "or one row a line into a .jsonl file"
                 )
 
 
 class CsvRows:
-    """A table with a header: .csv (semicolons where its first line has no comma) or .tsv. Holds 8 bytes a row.
+    """A table with a header: .csv (semicolons where its first line has no comma) or .tsv. Holds 8 bytes a
+    row.
 
     A row is {column: text}; an empty cell is None. Cells may hold line breaks.
     """
@@ -272,7 +278,8 @@ class CsvRows:
     def _records(self, file: BinaryIO) -> Iterator[tuple[int, list[str] | RowError]]:
         """(offset, its cells or what is wrong with it) of every record that is not a blank line.
 
-        Raises DataError for a quote that is never closed, or closed in another row: all lines between would be one cell.
+        Raises DataError for a quote that is never closed, or closed in another row: all lines between would
+        be one cell.
         """
         lines = _CountedLines(file)
         reader = csv.reader(lines, delimiter=self._delimiter, strict=True)
@@ -301,7 +308,8 @@ class CsvRows:
 
 
 def _delimiter(path: Path) -> str:
-    """By the first line: where the decimal sign is a comma, spreadsheets write semicolons. DataError for UTF-16."""
+    """By the first line: where the decimal sign is a comma, spreadsheets write semicolons. DataError for
+    UTF-16."""
     with open(path, "rb") as file:
         first = file.readline()
     if first.startswith((b"\xff\xfe", b"\xfe\xff")):

@@ -1,4 +1,5 @@
-"""A preparation, which is a mapping file or a Python file with `rows` and SPLITS, as streams of rows: read and checked."""
+"""A preparation, which is a mapping file or a Python file with `rows` and SPLITS, as streams of rows: read
+and checked."""
 
 from __future__ import annotations
 
@@ -41,7 +42,8 @@ class Given:
 
 @dataclass(frozen=True)
 class Ready:
-    """A checked row that can be written: the example's pictures are encoded bytes. carried: {column: value}."""
+    """A checked row that can be written: the example's pictures are encoded bytes. carried: {column:
+    value}."""
 
     example: Example
     carried: dict[str, Any]
@@ -49,7 +51,8 @@ class Ready:
 
 @dataclass
 class Stream:
-    """The rows of one split, and what makes each of them ready. carried: {column: type as `datasets.Value` names it}."""
+    """The rows of one split, and what makes each of them ready. carried: {column: type as `datasets.Value`
+    names it}."""
 
     sources: list[str]
     rows: Iterator[Given]
@@ -61,8 +64,9 @@ class Stream:
 def streams_of(preparation: Path, source: str | None) -> tuple[dict[str, Stream], MappingFile | None]:
     """{split: its rows} of a mapping file (.yaml), and the mapping; of a Python file, and None.
 
-    source: read this instead of what the file names. For a mapping with several splits it replaces what stands before
-    their `@`: with FOLDER, X@train and X@test become FOLDER@train and FOLDER@test. Raises DataError.
+    source: read this instead of what the file names. For a mapping with several splits it replaces what
+    stands before their `@`: with FOLDER, X@train and X@test become FOLDER@train and FOLDER@test. Raises
+    DataError.
     """
     if preparation.suffix == ".py":
         return _streams_of_python(preparation, source), None
@@ -74,16 +78,17 @@ def streams_of(preparation: Path, source: str | None) -> tuple[dict[str, Stream]
 
 
 def _sources_from(mapping: MappingFile, source: str) -> dict[str, str]:
-    """The mapping's sources with --source, a path from the working directory or a hub id, in place of its own."""
+    """The mapping's sources with --source, a path from the working directory or a hub id, in place of its
+    own."""
     named = mapping.sources
     if len(named) == 1:
         return {split: _place(Path.cwd(), source) for split in named}
     parts = {split: sources[0].rpartition("@")[2] for split, sources in named.items()}
     if "@" in source or any(len(sources) > 1 or "@" not in sources[0] for sources in named.values()):
         raise DataError(
-            f"--source {source}: the mapping reads {len(named)} splits ({', '.join(named)}); one folder or hub id "
-            "can stand for all of them where each source in the file says its part behind an @, otherwise change "
-            "`source` there"
+            f"--source {source}: the mapping reads {len(named)} splits ({', '.join(named)}); "
+            "one folder or hub id can stand for all of them where each source in the file says its part "
+            "behind an @, otherwise change `source` there"
         )
     return {split: _place(Path.cwd(), f"{source}@{part}") for split, part in parts.items()}
 
@@ -128,7 +133,8 @@ def _streams_of_mapping(mapping: MappingFile, where: str) -> dict[str, Stream]:
 
 
 def _column_type(tables: Iterable[Table], name: str) -> str:
-    """The source's own type of a carried column; text where it has none (JSON, CSV) or the tables disagree."""
+    """The source's own type of a carried column; text where it has none (JSON, CSV) or the tables
+    disagree."""
     kinds = set()
     for table in tables:
         features = table.rows.dataset.features if isinstance(table.rows, ArrowRows) else {}

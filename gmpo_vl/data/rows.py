@@ -1,13 +1,13 @@
 """One row of EasyR1's columns becomes an `Example`, or a named fault.
 
-Reasons a row can be refused for (the `reason` of a Fault; engines add theirs, such as `prompt_too_long`):
-    unreadable_row    not a JSON object, or not decodable          missing_column   the problem or answer is not there
-    empty_problem, problem_type, problem_length                    empty_answer (NaN too), answer_type, answer_length
-    answer_form       JSON that no verifier reads
-    image_tags        `<image>` tags differ from images            image_missing    an empty entry, no such file, a URL
-    image_type        an entry that is no kind of image            image_unreadable it does not decode
-    bad_text          bytes that are no UTF-8, or half of a surrogate pair: no tokenizer and no file takes it
-    id_type, duplicate_id, number_length
+Reasons to refuse a row (the `reason` of a Fault; engines add theirs, such as `prompt_too_long`):
+    unreadable_row      not a JSON object, or not decodable missing_column      the problem or answer is not
+    there empty_problem, problem_type, problem_length empty_answer        (NaN too), answer_type,
+    answer_length answer_form         JSON that no verifier reads image_tags          the number of `<image>`
+    tags is not the number of images image_missing       an empty entry, no such file, a URL image_type
+    an entry that is no kind of image image_unreadable    it does not decode bad_text            bytes that
+    are no UTF-8, or half of a surrogate pair: no tokenizer and no file takes it id_type, duplicate_id,
+    number_length
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ from PIL import Image
 
 from gmpo_vl.data.answers import check_encoded, encode_answer
 from gmpo_vl.data.templates import IMAGE_TAG
+from gmpo_vl.storage.files import write_text
 from gmpo_vl.types import Example, ImageSource
 
 OnBadRow = Literal["error", "skip"]
 
-# In characters. Nothing within a model's context comes near them; tokenizing tens of megabytes would stall a run.
+# In characters, far above any model's context. Tokenizing tens of megabytes would stall a run.
 MAX_PROBLEM_LENGTH = 1_000_000
 MAX_ANSWER_LENGTH = 100_000
 MAX_ID_LENGTH = 200
@@ -40,8 +41,11 @@ FAULTS_SHOWN = 5
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns hold what (`data.prompt_key`, `data.answer_key`, ...). Relative image paths start at `image_dir`,
-    without it at the working directory, as in EasyR1. `id_key` None: rows are named by file and number."""
+    """Which columns hold what (`data.prompt_key`, `data.answer_key`, ...). `id_key` None: file and number
+    name a row.
+
+    Relative image paths start at `image_dir`, or at the working directory, as in EasyR1.
+    """
 
     prompt_key: str = "problem"
     answer_key: str = "answer"
@@ -98,18 +102,19 @@ class RowFaults:
         if not self.faults:
             return ""
         counts = ", ".join(f"{reason} {count:,}" for reason, count in self.counts().items())
-        lines = [f"{_bad_rows(len(self.faults))}: {counts}", *(f"  {fault}" for fault in self.faults[:shown])]
+        number = "1 bad row" if len(self) == 1 else f"{len(self):,} bad rows"
+        lines = [f"{number}: {counts}", *(f"  {fault}" for fault in self.faults[:shown])]
         if len(self.faults) > shown:
             lines.append(f"  and {len(self.faults) - shown:,} more")
         return "\n".join(lines)
 
     def write(self, path: str | Path) -> None:
         """All of them, one JSON object a line."""
-        with open(path, "w", encoding="utf-8") as file:
-            file.writelines(json.dumps(asdict(fault)) + "\n" for fault in self.faults)
+        write_text(Path(path), "".join(json.dumps(asdict(fault)) + "\n" for fault in self.faults))
 
     def settle(self, on_bad_row: OnBadRow, num_good: int) -> None:
-        """Raise BadRowsError if the policy is `error` and there is a fault, or, under both, if no good row is left."""
+        """Raise BadRowsError if the policy is `error` and there is a fault, or, under both, if no good row is
+        left."""
         if self.faults and on_bad_row == "error":
             raise BadRowsError("\n".join([self.summary(), *self._advice()]))
         if num_good == 0:
@@ -144,11 +149,8 @@ def example_from_row(row: Mapping[str, Any], columns: Columns, default_id: str) 
     images = _images(row.get(columns.image_key), columns.image_dir)
     num_tags = problem.count(IMAGE_TAG)
     if num_tags != len(images):
-        hint = (
-            ""
-            if columns.image_key in row
-            else f" (the row has no column {columns.image_key!r}: data.image_key)"
-        )
+        no_column = f" (the row has no column {columns.image_key!r}: data.image_key)"
+        hint = "" if columns.image_key in row else no_column
         raise RowError(
             "image_tags", f"{num_tags} {IMAGE_TAG} tags in the problem for {len(images)} images{hint}"
         )
@@ -163,7 +165,8 @@ def example_from_row(row: Mapping[str, Any], columns: Columns, default_id: str) 
 
 
 def row_id(row: Mapping[str, Any], columns: Columns, default_id: str) -> str:
-    """The row's own id if it has one, else `default_id`. Raises RowError for an id that is no short text or number."""
+    """The row's own id if it has one, else `default_id`. Raises RowError for an id that is no short text or
+    number."""
     value = None if columns.id_key is None else row.get(columns.id_key)
     if value is None:
         return default_id
@@ -192,7 +195,8 @@ def _problem(value: Any) -> str:
 
 
 def _answer(value: Any) -> str:
-    """Text, stripped; numbers as text (142.0 -> 142); a list is a list of alternatives, any of which is right."""
+    """Text, stripped; numbers as text (142.0 -> 142); a list is a list of alternatives, any of which is
+    right."""
     if isinstance(value, list | tuple):
         if any(isinstance(item, list | tuple) for item in value):
             raise RowError("answer_type", "the answer is a list of lists; a list holds alternatives as text")
@@ -241,10 +245,15 @@ def _images(value: Any, image_dir: str | None) -> tuple[ImageSource, ...]:
     )
 
 
+def stored_picture(item: Any) -> Any:
+    """What an entry holds: `datasets` stores a picture as {"bytes": ..., "path": ...}."""
+    if not isinstance(item, Mapping):
+        return item
+    return item["bytes"] if item.get("bytes") is not None else item.get("path")
+
+
 def _image(item: Any, image_dir: str | None, which: str) -> ImageSource:
-    if isinstance(item, Mapping):  # as `datasets` stores pictures: {"bytes": ..., "path": ...}
-        encoded, path = item.get("bytes"), item.get("path")
-        item = encoded if encoded is not None else path
+    item = stored_picture(item)
     if isinstance(item, Image.Image):
         return item
     if isinstance(item, bytes | bytearray):
@@ -271,16 +280,12 @@ def _check_text(text: str, name: str) -> None:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
         code = ord(text[error.start])
-        what = (  # as csv_rows.py decodes: one surrogate for each byte that is no UTF-8
+        what = (  # CSV is decoded so: one surrogate for each byte that is no UTF-8
             f"a byte (0x{code - 0xDC00:x}) that is no UTF-8; save the file as UTF-8"
             if 0xDC80 <= code <= 0xDCFF
             else "half of a surrogate pair"
         )
         raise RowError("bad_text", f"the {name} holds, at character {error.start}, {what}") from error
-
-
-def _bad_rows(count: int) -> str:
-    return "1 bad row" if count == 1 else f"{count:,} bad rows"
 
 
 def _is_small_scalar(value: Any) -> bool:

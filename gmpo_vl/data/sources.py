@@ -1,12 +1,11 @@
-"""Where rows come from: files, folders, folders of `save_to_disk`, hub ids. Nothing is decoded, little is held.
+"""Where rows come from: files, folders, folders of `save_to_disk`, hub ids. Nothing is decoded, little is
+held.
 
-A source is, in this order:
-    FILE                    .parquet, .arrow, .jsonl, .json, .csv, .tsv
-    FOLDER[@SPLIT]          of `datasets.save_to_disk`, or of such files. Files or subfolders that are named after a
-                            split (train-00000.parquet, test/a.jsonl) belong to it. The default split is train, as
-                            in EasyR1. Where no name says a split, the folder is one set.
-    OWNER/NAME[@SPLIT]      on the hub, by `datasets.load_dataset`
-Parquet and arrow go through `datasets`, which keeps a memory-mapped copy in its cache.
+A source is, in this order: FILE                    .parquet, .arrow, .jsonl, .json, .csv, .tsv FOLDER[@SPLIT]
+    of `datasets.save_to_disk`, or of such files. Files or subfolders named after a split
+    (train-00000.parquet, test/a.jsonl) belong to it. The default split is train, as in EasyR1. Where no name
+    says a split, the folder is one set. OWNER/NAME[@SPLIT]      on the hub, by `datasets.load_dataset`
+    Parquet and arrow go through `datasets`, which keeps a memory-mapped copy in its cache.
 """
 
 from __future__ import annotations
@@ -62,7 +61,8 @@ def locate(tables: Sequence[Table], number: int) -> tuple[Table, int]:
 
 
 def open_tables(files: str | Sequence[str]) -> list[Table]:
-    """The tables of one source or several. Raises DataError: no such file or split, unknown format, hub out of reach."""
+    """The tables of one source or several. Raises DataError: no such file or split, unknown format, hub out
+    of reach."""
     tables: list[Table] = []
     seen: dict[str, int] = {}
     for source in [files] if isinstance(files, str) else files:
@@ -148,7 +148,8 @@ def _open_folder(folder: Path, split: str | None) -> list[Table]:
 
 
 def saved_splits(folder: Path) -> list[str] | None:
-    """The splits of a folder of `save_to_disk`: [""] for one without splits; None for any other folder, or a file.
+    """The splits of a folder of `save_to_disk`: [""] for one without splits; None for any other folder, or a
+    file.
 
     Raises DataError where the list of splits is damaged.
     """
@@ -189,7 +190,8 @@ def _is_data_file(path: Path, folder: Path) -> bool:
 
 
 def _of_split(files: list[Path], folder: Path, split: str | None) -> list[Path]:
-    """Those of the files that are named after the split; all of them where no name says a split and none is asked."""
+    """Those of the files that are named after the split; all of them where no name says a split and none is
+    asked."""
     words = {path: _words(path.relative_to(folder)) for path in files}
     named = {path: [_CANONICAL[word] for word in words[path] if word in _CANONICAL] for path in files}
     if split is None and not any(named.values()):
@@ -222,9 +224,9 @@ def _open_hub(name: str, split: str) -> Table:
         dataset = load_dataset(name, split=split)
     except Exception as error:  # no network, no such repository or split, a gated one: all end here
         raise DataError(
-            f"{name}: there is no such file or folder here, and the hub did not give it: {_innermost(error)}. "
-            "Without a network: download the data set elsewhere and give its path, or point HF_HOME to a cache "
-            "that holds it."
+            f"{name}: there is no such file or folder here, and the hub did not give it: "
+            f"{_innermost(error)}. Without a network: download the data set elsewhere and give its path, "
+            "or point HF_HOME to a cache that holds it."
         ) from error
     return Table(f"{name}@{split}", f"{name.split('/')[-1]}@{split}", ArrowRows(dataset))
 

@@ -1,4 +1,5 @@
-"""Rows in EasyR1's columns written to a parquet file, a few at a time; files that belong together appear together."""
+"""Rows in EasyR1's columns written to a parquet file, a few at a time; files that belong together appear
+together."""
 
 from __future__ import annotations
 
@@ -16,8 +17,8 @@ from gmpo_vl.storage.files import move_aside, names_a_folder, read_object, sync,
 from gmpo_vl.storage.locks import try_lock
 from gmpo_vl.storage.yaml_text import shown
 
-# The writer holds a group, and a reader reads one to see a row. The pictures of 64 rows are a few megabytes; where they
-# are large, a group ends earlier.
+# The writer holds a group, and a reader reads one to see a row. The pictures of 64 rows are a few megabytes;
+# where they are large, a group ends earlier.
 ROWS_PER_GROUP = 64
 BYTES_PER_GROUP = 32 * 2**20
 
@@ -28,7 +29,8 @@ _PLAN = "plan.json"  # in that folder: {files: their names in the order of the m
 def refuse_to_overwrite(targets: Iterable[Path], read: Iterable[str], ours: Path | None = None) -> None:
     """Raises DataError where a file that is to be written holds what is read, or is none of ours.
 
-    read: files, and folders whose files are read. ours: a file that lies beside the targets if this command wrote them.
+    read: files, and folders whose files are read. ours: a file that lies beside the targets if this command
+    wrote them.
     """
     sources = {Path(name).resolve() for name in read}
     for target in targets:
@@ -47,7 +49,8 @@ def refuse_to_overwrite(targets: Iterable[Path], read: Iterable[str], ours: Path
 
 
 def make_output_folder(folder: Path) -> None:
-    """Make a folder to write into. Raises DataError where a file, or the lack of a right, stands in its place."""
+    """Make a folder to write into. Raises DataError where a file, or the lack of a right, stands in its
+    place."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
@@ -58,7 +61,8 @@ def make_output_folder(folder: Path) -> None:
 
 @dataclass
 class NewFiles:
-    """Files on their way: write them into `folder`. replaces: names in the target folder that go when they come."""
+    """Files on their way: write them into `folder`. replaces: names in the target folder that go when they
+    come."""
 
     folder: Path
     replaces: list[str] = field(default_factory=list)
@@ -66,11 +70,13 @@ class NewFiles:
 
 @contextmanager
 def replacing(out: Path, last: str | None = None) -> Iterator[NewFiles]:
-    """Files that appear in OUT together when the block ends, in place of those of the same names; none if it fails.
+    """Files that appear in OUT together when the block ends, in place of those of the same names; none if it
+    fails.
 
-    They are written into OUT/.unfinished and then moved; the file `last`, which describes the others, comes last. The old
-    files are removed before the first new one is moved, so OUT never holds a part of both. A process that is killed
-    between the moves leaves a plan, and the next call finishes it. Raises DataError where another process writes into OUT.
+    They are written into OUT/.unfinished and then moved; the file `last`, which describes the others, comes
+    last. The old files are removed before the first new one is moved, so OUT never holds a part of both. A
+    process that is killed between the moves leaves a plan, and the next call finishes it. Raises DataError
+    where another process writes into OUT.
     """
     make_output_folder(out)
     with _alone_in(out):
@@ -112,7 +118,8 @@ def _move(out: Path) -> None:
 
 
 def _make_way(path: Path, found: Any) -> None:
-    """Remove a file that is replaced. A file that somebody put there after a kill is not in the plan: it is renamed."""
+    """Remove a file that is replaced. A file that somebody put there after a kill is not in the plan: it is
+    renamed."""
     if found == _stamp(path):
         path.unlink(missing_ok=True)
     elif os.path.lexists(path):
@@ -159,7 +166,8 @@ def _fault_of_names(names: Any) -> str | None:
 
 
 def _fault_of_files(out: Path, files: list[str], replaces: list[str]) -> str | None:
-    """Why no kill between the moves can have left the files so; None where one can. They are moved in order."""
+    """Why no kill between the moves can have left the files so; None where one can. They are moved in
+    order."""
     came = [not os.path.lexists(out / UNFINISHED / name) for name in files]
     lost = [name for name, moved in zip(files, came) if moved and not (out / name).is_file()]
     if lost or came != sorted(came, reverse=True):
@@ -170,7 +178,8 @@ def _fault_of_files(out: Path, files: list[str], replaces: list[str]) -> str | N
 
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
-    """Keep other processes of this kind out of a folder. The kernel holds the lock: a killed process leaves none."""
+    """Keep other processes of this kind out of a folder. The kernel holds the lock: a killed process leaves
+    none."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         if (problem := try_lock(descriptor)) is not None:  # some network file systems cannot lock folders
@@ -191,8 +200,8 @@ def write_parquet(
 ) -> int:
     """Write rows {images: [encoded bytes, ...], problem, answer, ...} and return how many.
 
-    more_columns: {name: type as `datasets.Value` names it} of further columns. The `images` column is marked as pictures,
-    so `datasets` and EasyR1 decode it. The file appears under its name only when it is complete.
+    more_columns: {name: type as `datasets.Value` names it} of further columns. The `images` column is marked
+    as pictures, so `datasets` and EasyR1 decode it. The file appears under its name only when it is complete.
     """
     count = 0
     with parquet_writer(path, more_columns) as write:

@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from gmpo_vl.data.answers import LETTERS
 from gmpo_vl.data.images import PILLOW_MAX_PIXELS, ImageError, image_size
-from gmpo_vl.data.map_row import LETTERS
 from gmpo_vl.data.rows import RowError, example_from_row, row_id
 from gmpo_vl.data.sources import locate
 from gmpo_vl.data.writing import make_output_folder
