@@ -1,4 +1,4 @@
-"""What a person watches while something runs: a bar for phases that take a while, and no chatter of libraries."""
+"""What a person sees while something runs: a progress bar, and nothing from the libraries."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def phase_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Gives a function that is told how many of `total` are done. The bar is gone when the phase is over."""
+    """Gives a function to call with the number of newly done pieces. The bar disappears at the end."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -43,7 +43,7 @@ def phase_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 def quiet_libraries() -> None:
-    """The libraries' own bars and hints off: a run says itself what it does. Their errors stay."""
+    """Turn off the libraries' own bars and hints. Their errors stay."""
     import datasets
     import transformers
 

@@ -72,8 +72,7 @@ def decode_image(
 
 
 def image_size(source: ImageSource, limit: int = MAX_IMAGE_PIXELS) -> tuple[int, int]:
-    """(width, height) that `decode_image` would give, from the header only. A truncated body is not noticed.
-    """
+    """(width, height) that `decode_image` would give, from the header only. A truncated body is not noticed."""
     with _opened(source) as image:
         width, height = image.size
         _check_size(width, height, limit)

@@ -1,4 +1,6 @@
-"""Files written whole or not at all: text, JSON, JSON lines. Errors name the file that cannot be read or written."""
+"""Files written whole or not at all: text, JSON, JSON lines. Errors name the file that cannot be read or
+written.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,8 @@ def append_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 def append_once(path: Path, lines: bytes) -> None:
     """As `append_jsonl`, but the first of the lines are left out if they stand at the file's end already.
 
-    That happens where a process was killed before it could remove the lines from the file that they come from.
+    That happens where a process was killed before it could remove the lines from the file that they come
+    from.
     """
     if not lines:
         return
@@ -71,7 +74,8 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
 def numbered_jsonl(path: Path, appended: bool = True) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line number, row) of a JSON-lines file, without empty lines.
 
-    appended: lines are appended to the file, so a torn last line was being written when a process died; it is left out.
+    appended: lines are appended to the file, so a torn last line was being written when a process died; it is
+        left out.
     Raises ValueError naming file and line for any other line that is no JSON object.
     """
     with path.open("rb") as file:
@@ -124,10 +128,11 @@ HALF_WRITTEN = re.compile(r".+\.\d+(_\d+)?\.partial")
 
 @contextmanager
 def whole_file(path: Path, synced: bool = True) -> Iterator[Path]:
-    """Gives a name to write a file under. When the block ends the file gets its own name; if it fails, there is none.
+    """Gives a name to write a file under. When the block ends the file gets its own name; if it fails, there
+    is none.
 
-    Threads and processes may write the same file at once. synced: put it on the disk before it gets its name, so it is
-    whole after a power cut too; slow for thousands of small files.
+    Threads and processes may write the same file at once. synced: put it on the disk before it gets its name,
+    so it is whole after a power cut too; slow for thousands of small files.
     """
     partial = path.with_name(f"{path.name}.{os.getpid()}_{threading.get_ident()}.partial")
     try:
@@ -199,7 +204,9 @@ def sync(path: Path) -> None:
 
 
 def can_be_a_path(text: str) -> bool:
-    """Can it be a path? It has a length that file systems take, and no character that is invisible or turns others."""
+    """Can it be a path? It has a length that file systems take, and no character that is invisible or turns
+    others.
+    """
     shown = all(unicodedata.category(letter) not in ("Cc", "Cf", "Cs", "Zl", "Zp") for letter in text)
     sizes = [len(part.encode("utf-8", "surrogatepass")) for part in PurePath(text).parts]
     return bool(text.strip()) and shown and max(sizes, default=0) <= 255 and sum(sizes) <= 2000

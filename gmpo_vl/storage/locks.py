@@ -29,9 +29,10 @@ class FolderInUse(BlockingIOError):
 def locked(folder: Path, way_out: str = OF_A_RUN, shared: bool = False) -> Iterator[None]:
     """Hold FOLDER/lock while the block runs. The folder is made if there is none.
 
-    way_out: what else the user can do. shared: hold it together with others that share it, but not beside an exclusive
-    holder. Raises FolderInUse, which names the holding process. If the file system has no locks, a warning says so and
-    the block runs.
+    way_out: what else the user can do. shared: hold it together with others that share it, but not beside an
+        exclusive
+    holder. Raises FolderInUse, which names the holding process. If the file system has no locks, a warning
+    says so and the block runs.
     """
     make_folder(folder)
     lock = _Lock(folder, way_out, shared)
@@ -54,7 +55,9 @@ def check_lock(folder: Path) -> None:
 
 
 def try_lock(descriptor: int, shared: bool = False) -> str | None:
-    """Lock an open file or folder. Returns why the file system cannot, or None. Raises BlockingIOError if another holds it."""
+    """Lock an open file or folder. Returns why the file system cannot, or None. Raises BlockingIOError if
+    another holds it.
+    """
     try:
         fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -67,7 +70,8 @@ def try_lock(descriptor: int, shared: bool = False) -> str | None:
 class _Lock:
     """Locks the file `lock` and the folder itself, so deleting the file lets nobody in.
 
-    On a network's disk only this machine can know of a folder's lock. Processes elsewhere are told by the file's inode.
+    On a network's disk only this machine can know of a folder's lock. Processes elsewhere are told by the
+    file's inode.
     """
 
     def __init__(self, folder: Path, way_out: str, shared: bool):
@@ -178,5 +182,6 @@ def _close_in_child() -> None:
         lock.close()
 
 
-# A forked child has the same open files, and would keep the lock of a killed parent. Started programs get none of them.
+# A forked child has the same open files, and would keep the lock of a killed parent. Started programs get
+# none of them.
 os.register_at_fork(after_in_child=_close_in_child)

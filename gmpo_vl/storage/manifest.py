@@ -1,7 +1,8 @@
-"""manifest.json of a checkpoint names every file with its size and sha256. It is checked before a file is read.
+"""manifest.json of a checkpoint names every file with its size and sha256. It is checked before a file is
+read.
 
-A run that goes on from changed files would not notice it. So every file that is read must be what was saved, to the byte.
-Added files are ignored, unless a loader would read them in place of saved ones.
+A run that goes on from changed files would not notice it. So every file that is read must be what was saved,
+to the byte. Added files are ignored, unless a loader would read them in place of saved ones.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from pathlib import Path, PurePosixPath
 from gmpo_vl.storage.files import read_object, write_text
 
 MANIFEST = "manifest.json"
-UNREAD = (".json", ".jinja", ".safetensors", ".bin", ".model", "merges.txt", "vocab.txt")  # what loaders look for
+UNREAD = ("README.md",)  # peft writes it for people
+READ = (".json", ".jinja", ".safetensors", ".bin", ".model", "merges.txt", "vocab.txt")  # what loaders look for
 BLOCK = 1 << 22  # bytes
 
 
@@ -34,7 +36,9 @@ Files = dict[str, Written]  # by their paths in the checkpoint, as POSIX writes 
 
 
 class DamagedError(ValueError):
-    """A file of a checkpoint is not what was saved. `folder` is the checkpoint's, `problem` a sentence about the file."""
+    """A file of a checkpoint is not what was saved. `folder` is the checkpoint's, `problem` a sentence about
+    the file.
+    """
 
     def __init__(self, folder: Path, problem: str):
         super().__init__(f"{folder} is damaged: {problem}")

@@ -69,10 +69,12 @@ def check_file(path: Path, appended: bool = False) -> None:
 
 @lru_cache(maxsize=64)
 def hub_obstacle(name: str, kind: Literal["model", "dataset"]) -> str | None:
-    """Why the hub cannot be asked for OWNER/NAME, in a few words; None where it answers, whatever it says of that name.
+    """Why the hub cannot be asked for OWNER/NAME, in a few words; None where it answers, whatever it says of
+    that name.
 
-    The hub's libraries try again for half a minute or without an end. So this asks once a process, with a time limit,
-    before they do. None too where HF_HUB_OFFLINE is set: the libraries then read their cache and ask nobody.
+    The hub's libraries try again for half a minute or without an end. So this asks once a process, with a
+    time limit, before they do. None too where HF_HUB_OFFLINE is set: the libraries then read their cache and
+    ask nobody.
     """
     from huggingface_hub import constants
 
@@ -80,7 +82,8 @@ def hub_obstacle(name: str, kind: Literal["model", "dataset"]) -> str | None:
         return None
     limit = float(os.environ.get("HF_HUB_ETAG_TIMEOUT", HUB_ANSWERS_WITHIN))
     said: list[str | None] = []
-    # In a thread, because a request's own limit holds for each address that is tried, and not for the name look-up.
+    # In a thread, because a request's own limit holds for each address that is tried, and not for the name
+    # look-up.
     asking = Thread(target=lambda: said.append(_ask_hub(name, kind, limit)), daemon=True)
     asking.start()
     asking.join(limit)

@@ -22,8 +22,9 @@ _OF_A_WRITER = ("inline_container", "PytorchStreamWriter", "iostream error", "(o
 def read_saved(path: Path, keys: tuple[str, ...] = ()) -> Any:
     """Plain values and tensors of a file; nothing else is unpickled. keys: that its dict must have.
 
-    Raises ValueError naming a file that cannot be read, FileNotFoundError if there is none. The except is broad because
-    torch raises all kinds of errors for a damaged file (RuntimeError, EOFError, UnpicklingError, ...).
+    Raises ValueError naming a file that cannot be read, FileNotFoundError if there is none. The except is
+    broad because torch raises all kinds of errors for a damaged file (RuntimeError, EOFError,
+    UnpicklingError, ...).
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing")
@@ -50,7 +51,9 @@ def in_short(error: Exception) -> str:
 
 @contextmanager
 def telling_where(folder: Path) -> Iterator[None]:
-    """If a folder cannot be written whole, remove it and raise OSError with the file, the reason and the room left."""
+    """If a folder cannot be written whole, remove it and raise OSError with the file, the reason and the room
+    left.
+    """
     try:
         yield
     except FolderInUse:  # what lies there is another process's

@@ -1,11 +1,13 @@
-"""CountDown: reach a target with + - * / and brackets, using every given number exactly once. Puzzles that can be solved.
+"""CountDown: reach a target with + - * / and brackets, using every given number exactly once. Puzzles that
+can be solved.
 
     draw_puzzles("train", 1000)                 as the public set (Jiayi-Pan/Countdown-Tasks-3to4) has them
     draw_puzzles("train", 1000, TINY)           small numbers: what a model of a million parameters can learn
     export("data/countdown", {"train": 1000})   a parquet file per split, in EasyR1's columns
 
-Values are exact fractions throughout. A puzzle's split is a hash of its numbers (in any order) and its target, so that no
-split holds a puzzle of another, whatever the seed. Everything is a function of (split, rules, seed).
+Values are exact fractions throughout. A puzzle's split is a hash of its numbers (in any order) and its
+target, so that no split holds a puzzle of another, whatever the seed. Everything is a function of (split,
+rules, seed).
 """
 
 from __future__ import annotations
@@ -26,13 +28,17 @@ from gmpo_vl.data.writing import replacing, write_parquet
 
 Split = Literal["warmup", "train", "validation", "test"]
 
-# Shares of all puzzles, in this order. The warm-up's are for supervised training before the reinforcement learning.
+# Shares of all puzzles, in this order. The warm-up's are for supervised training before the reinforcement
+# learning.
 SHARES: dict[Split, float] = {"warmup": 0.5, "train": 0.25, "validation": 0.08, "test": 0.17}
 
-# The words of the public recipe (Jiayi-Pan/TinyZero, examples/data_preprocess/countdown.py): scores were measured with them.
+# The words of the public recipe (Jiayi-Pan/TinyZero, examples/data_preprocess/countdown.py): scores were
+# measured with them.
 PUBLIC_PROMPT = (
-    "Using the numbers {numbers}, create an equation that equals {target}. You can use basic arithmetic operations "
-    "(+, -, *, /) and each number can only be used once. Show your work in <think> </think> tags. And return the final "
+    "Using the numbers {numbers}, create an equation that equals {target}. You can use basic arithmetic "
+    "operations "
+    "(+, -, *, /) and each number can only be used once. Show your work in <think> </think> tags. And return "
+    "the final "
     "answer in <answer> </answer> tags, for example <answer> (1 + 2) / 3 </answer>."
 )
 TINY_PROMPT = "Make {target} of {numbers}."
@@ -49,7 +55,8 @@ FEW = 2_000
 class Rules:
     """What puzzles look like. The defaults are the public set's.
 
-    sizes: how many numbers a puzzle has, each equally often. Numbers are 1..largest, repeats allowed; targets, both ends
+    sizes: how many numbers a puzzle has, each equally often. Numbers are 1..largest, repeats allowed;
+        targets, both ends
     included, are drawn first and equally often. prompt: with {numbers} and {target}.
     """
 
@@ -115,7 +122,9 @@ def split_of(puzzle: Puzzle) -> Split:
 
 
 def expressions(numbers: Sequence[int | Fraction]) -> Iterator[Expression]:
-    """Every way of putting all numbers together, up to the order of sums and products. Some hundred for three numbers."""
+    """Every way of putting all numbers together, up to the order of sums and products. Some hundred for three
+    numbers.
+    """
     yield from _combined([Expression(Fraction(number)) for number in numbers])
 
 
@@ -142,12 +151,15 @@ def _results(a: Expression, b: Expression) -> Iterator[Expression]:
 
 
 def solve(numbers: Sequence[int | Fraction], target: int | Fraction) -> Expression | None:
-    """An expression of all numbers that gives the target; None where there is none. Four numbers take milliseconds."""
+    """An expression of all numbers that gives the target; None where there is none. Four numbers take
+    milliseconds.
+    """
     return next((e for e in expressions(numbers) if e.value == target), None)
 
 
 def reaches(terms: Sequence[tuple[int, int]], target: int) -> bool:
-    """Whether an expression of all terms (numerator, denominator) gives the target: `solve` without the expression.
+    """Whether an expression of all terms (numerator, denominator) gives the target: `solve` without the
+    expression.
 
     In whole numbers, which is many times faster; denominators may be negative, never 0.
     """
@@ -183,7 +195,8 @@ def every_puzzle(split: Split, rules: Rules) -> list[Puzzle]:
 def draw_puzzles(split: Split, n: int, rules: Rules = PUBLIC, seed: int = 0) -> Iterator[Puzzle]:
     """`n` different puzzles of a split, each solvable: a target first, then numbers until they reach it.
 
-    Under rules with few puzzles, any `n` of them all. Raises DataError where there are fewer than were asked for.
+    Under rules with few puzzles, any `n` of them all. Raises DataError where there are fewer than were asked
+    for.
     """
     rng = random.Random(f"countdown/{split}/{rules.sizes}/{rules.largest}/{rules.targets}/{seed}")
     if sum(comb(rules.largest + size - 1, size) for size in rules.sizes) <= FEW:

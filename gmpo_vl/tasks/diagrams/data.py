@@ -1,8 +1,9 @@
 """Built-in geometry problems, drawn with Pillow: what the demo and the tests train and evaluate on.
 
-The numbers are in the picture only, so a problem cannot be solved from its text. Drawings are not to scale. Labels touch
-nothing and lie inside the picture. The splits share no combination of values: a test problem's numbers were never seen
-together, neither in the warm-up nor in training (in any order). Everything is a function of (split, seed, index).
+The numbers are in the picture only, so a problem cannot be solved from its text. Drawings are not to scale.
+Labels touch nothing and lie inside the picture. The splits share no combination of values: a test problem's
+numbers were never seen together, neither in the warm-up nor in training (in any order). Everything is a
+function of (split, seed, index).
 
     make_examples("test", 384, seed=0)      384 examples, families in turn
     export("data/diagrams")                 one parquet file per split, in EasyR1's columns
@@ -54,7 +55,9 @@ class Diagram:
 
 @dataclass(frozen=True)
 class _Sketch:
-    """A family's drawing before its labels are placed: each label comes with the centers it may take, best first."""
+    """A family's drawing before its labels are placed: each label comes with the centers it may take, best
+    first.
+    """
 
     question: str
     working: str
@@ -174,7 +177,9 @@ def _perimeter(values: Values, rng: random.Random) -> _Sketch:
 
 
 def _right_triangle(values: Values, rng: random.Random) -> _Sketch:
-    """A leg and the angle beside it: 45 degrees and the hypotenuse asked, or 60 degrees and the other leg asked."""
+    """A leg and the angle beside it: 45 degrees and the hypotenuse asked, or 60 degrees and the other leg
+    asked.
+    """
     (leg,) = values
     angle, root = rng.choice(((45, 2), (60, 3)))
     corner = (rng.uniform(22, 30), rng.uniform(82, 88))
@@ -239,7 +244,9 @@ def _counting(values: Values, rng: random.Random) -> _Sketch:
 
 
 def _no_carry(a: int, b: int) -> bool:
-    """Whether a + b adds digit by digit. A model this small learns that from half of the pairs for the other half."""
+    """Whether a + b adds digit by digit. A model this small learns that from half of the pairs for the other
+    half.
+    """
     return all(x + y < 10 for x, y in zip(map(int, f"{a:03d}"), map(int, f"{b:03d}")))
 
 
@@ -283,7 +290,9 @@ def combinations(family: str, split: Split) -> list[Values]:
 
 
 def make_diagram(split: Split, index: int, seed: int = 0, families: Sequence[str] = FAMILIES) -> Diagram:
-    """Problem number `index` of a split: families take turns, and a family goes through its combinations in turn."""
+    """Problem number `index` of a split: families take turns, and a family goes through its combinations in
+    turn.
+    """
     family = families[index % len(families)]
     values = _nth_combination(family, split, seed, index // len(families))
     rng = random.Random(f"diagrams/{family}/{split}/{seed}/{index}")
