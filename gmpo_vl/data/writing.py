@@ -211,6 +211,17 @@ def write_parquet(
     return count
 
 
+def write_splits(
+    folder: str | Path, splits: Mapping[str, Iterable[Mapping[str, Any]]], more_columns: Mapping[str, str]
+) -> list[Path]:
+    """Write FOLDER/SPLIT.parquet of every split's rows, all files or none; returns the files."""
+    names = [f"{split}.parquet" for split in splits]
+    with replacing(Path(folder)) as new:
+        for name, rows in zip(names, splits.values()):
+            write_parquet(new.folder / name, rows, more_columns)
+    return [Path(folder) / name for name in names]
+
+
 @contextmanager
 def parquet_writer(
     path: str | Path, more_columns: Mapping[str, str] | None = None

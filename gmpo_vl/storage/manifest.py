@@ -20,7 +20,8 @@ from gmpo_vl.storage.files import read_object, write_text
 
 MANIFEST = "manifest.json"
 UNREAD = ("README.md",)  # peft writes it for people
-READ = (".json", ".jinja", ".safetensors", ".bin", ".model", "merges.txt", "vocab.txt")  # what loaders look for
+# What loaders look for.
+READ = (".json", ".jinja", ".safetensors", ".bin", ".model", "merges.txt", "vocab.txt")
 BLOCK = 1 << 22  # bytes
 
 

@@ -1,8 +1,8 @@
 """CountDown, scored as TinyZero does: nothing without `<answer>`, 0.1 for a wrong or invalid expression, 1
 for a right one.
 
-Otherwise than there "= TARGET" may follow the expression, values are exact, and different answers in tags
-side by side count as one that is invalid.
+Three things differ: "= TARGET" may follow the expression, values are exact, and different answers in tags
+side by side count as one invalid answer.
 """
 
 from __future__ import annotations
