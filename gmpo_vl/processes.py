@@ -16,8 +16,7 @@ from multiprocessing.context import BaseContext
 
 import gmpo_vl
 
-# As `python -m`, with this process's own gmpo_vl. (From Python 3.11 on, `-P` leaves out the working
-# directory.)
+# `python -m` with this process's gmpo_vl. (From Python 3.11, `-P` leaves out the working directory.)
 _RUN_MODULE = """
 import sys
 if sys.path[:1] == [""]:
@@ -32,7 +31,7 @@ runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 def command_of(module: str, *arguments: str) -> list[str]:
-    """The command that runs a module of ours as a program: `python -m MODULE`, without the working directory."""
+    """The command that runs one of our modules: `python -m MODULE`, without the working directory."""
     return [sys.executable, "-c", _RUN_MODULE, str(gmpo_vl.__file__), module, *arguments]
 
 
@@ -55,9 +54,7 @@ def away_from_working_directory() -> Iterator[None]:
 
 
 def fork_server(preload: Sequence[str]) -> BaseContext:
-    """A context whose processes are forked from a server, started here, that has imported the modules
-    `preload`.
-    """
+    """A context whose processes are forked from a server that has imported the modules `preload`."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
     with away_from_working_directory():

@@ -9,18 +9,11 @@ from contextlib import contextmanager
 @contextmanager
 def phase_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
     """Gives a function to call with the number of newly done pieces. The bar disappears at the end."""
+    from rich import progress as bars
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        ProgressColumn,
-        TextColumn,
-        TimeRemainingColumn,
-    )
     from rich.text import Text
 
-    class Rate(ProgressColumn):
+    class Rate(bars.ProgressColumn):
         """Pieces a second, or a minute where they are slow."""
 
         def render(self, task) -> Text:
@@ -29,15 +22,12 @@ def phase_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
                 return Text("")
             return Text(f"{speed:.1f}/s" if speed >= 1 else f"{60 * speed:.1f}/min")
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        Rate(),
-        TimeRemainingColumn(),
-    )
+    known = (bars.TextColumn("{task.description}"), bars.BarColumn(), bars.MofNCompleteColumn())
+    columns = (*known, Rate(), bars.TimeRemainingColumn())
     console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with bars.Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
         task = progress.add_task(title, total=total)
         yield lambda count: progress.advance(task, count)
 

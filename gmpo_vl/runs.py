@@ -54,9 +54,7 @@ class Run:
         self.checkpoints = self.folder / "checkpoints"
 
     def create(self) -> Run:
-        """Make the folders. Raises OSError with a sentence where something stands in the place of what a run
-        writes.
-        """
+        """Make the folders. Raises OSError with a sentence where something is in the way of a run's files."""
         for part in ("rollouts", "images", "checkpoints"):
             make_folder(self.folder / part)
         for name in _WRITTEN:
@@ -72,15 +70,13 @@ class Run:
         append_jsonl(self.metrics_file, [{"step": step, **figures}])
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """The lines; figures are finite numbers or None. Raises ValueError naming a line that no run writes."""
+        """The lines; figures are finite numbers or None. ValueError names a line that no run writes."""
         if not self.metrics_file.exists():
             return []
         return [_figures(self.metrics_file, *line) for line in numbered_jsonl(self.metrics_file)]
 
     def disorder(self) -> list[str]:
-        """A sentence for each line of metrics.jsonl whose step is a repetition or goes back: two runs wrote
-        the file.
-        """
+        """A sentence for each line of metrics.jsonl whose step repeats or goes back: two runs wrote it."""
         found: list[str] = []
         lines: dict[int, int] = {}
         for number, row in numbered_jsonl(self.metrics_file) if self.metrics_file.exists() else ():
@@ -231,9 +227,7 @@ class EvaluationFolder:
         self.chunks = self.folder / "chunks"
 
     def create(self) -> EvaluationFolder:
-        """Make the folder. Raises OSError with a sentence where something stands in the place of what is
-        written.
-        """
+        """Make the folder. Raises OSError with a sentence where something is in the way of its files."""
         make_folder(self.images)
         if os.path.lexists(self.chunks):
             make_folder(self.chunks)

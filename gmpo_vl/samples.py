@@ -1,6 +1,4 @@
-"""Samples: one response a line, in training and in evaluation alike, and the pictures beside them
-(docs/formats.md).
-"""
+"""Samples, one response a line, of training and evaluation; and their pictures (docs/formats.md)."""
 
 from __future__ import annotations
 
@@ -87,9 +85,7 @@ def _no_record(row: dict[str, Any]) -> str | None:
 
 
 def store_image(folder: Path, pixels_HWC: Any) -> str:
-    """Write a uint8 picture (height, width, 3) as FOLDER/SHA256.webp unless it is there. The hash is of its
-    pixels.
-    """
+    """Write a uint8 picture (height, width, 3) as FOLDER/SHA256.webp, once. The hash is of its pixels."""
     import numpy as np
 
     pixels = np.ascontiguousarray(pixels_HWC)

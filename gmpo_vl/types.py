@@ -67,9 +67,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class ImageSettings:
-    """What an image processor's configuration says. Sizes in pixels; `mean` and `std` per channel, in units
-    of 1.
-    """
+    """An image processor's configuration. Sizes in pixels; `mean` and `std` per channel, in units of 1."""
 
     patch_size: int
     temporal_patch_size: int

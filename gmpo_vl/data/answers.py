@@ -58,15 +58,13 @@ def encode_answer(
 
 
 def check_tolerance(tolerance: object, where: str) -> None:
-    """Raise ValueError unless `tolerance` is None or a number between 0 and 1; `where` begins the
-    sentence."""
+    """ValueError unless `tolerance` is None or a number between 0 and 1; `where` begins the sentence."""
     if tolerance is not None and not (isinstance(tolerance, int | float) and 0 < tolerance < 1):
         raise ValueError(f"{where}: tolerance={tolerance!r} must be a number between 0 and 1 (0.01 is 1%)")
 
 
 def check_encoded(text: str) -> None:
-    """Raise ValueError for a text that looks like what `encode_answer` writes but that no verifier can
-    read."""
+    """ValueError for text that looks like `encode_answer`'s but that no verifier can read."""
     if not (text.lstrip().startswith("{") and '"gold"' in text):
         return
     try:

@@ -31,8 +31,7 @@ FAULTS_IN_CARD = 100
 
 @dataclass
 class SplitCard:
-    """One written file. without_picture: rows that have none. sha256: of problems, answers, encoded pictures,
-    in order."""
+    """One written file. sha256: of problems, answers and encoded pictures, in order."""
 
     file: str
     rows: int = 0
@@ -239,8 +238,7 @@ class _SplitWriter:
 
 
 def _is_validation(ready: Ready, row: Mapping[str, Any], mapping: MappingFile | None) -> bool:
-    """Does the hash put the row into the validation split? Rows with the same picture (or `split_by`) stay
-    together."""
+    """Does the hash say validation? Rows with the same picture (or `split_by`) stay together."""
     assert mapping is not None
     if mapping.split_by is not None:
         key = str(value_of(row, mapping.split_by, "split_by")).encode()

@@ -69,8 +69,7 @@ class ExampleSet(Sequence[Example]):
         return Fault(table.name, row, row_id(table.rows[row], self.columns, default), reason, detail)
 
     def texts(self) -> Iterator[tuple[str, str, str]]:
-        """(id, problem, answer) of every example, in order, without reading a picture. For fingerprints,
-        look-ups."""
+        """(id, problem, answer) of every example in order, for fingerprints. Reads no picture."""
         kept, number = set(self.rows_K.tolist()), 0
         for table in self.tables:
             for row, content in enumerate(table.rows.scan(_checked_keys(self.columns))):
@@ -119,8 +118,7 @@ def examples_from_rows(
     on_bad_row: OnBadRow = "error",
     check_images: bool = False,
 ) -> ExampleSet:
-    """The same for rows a program holds: a list of dicts (pictures may be PIL images) or a
-    `datasets.Dataset`."""
+    """The same for rows that a program holds: dicts (pictures may be PIL images), a `datasets.Dataset`."""
     table = Table(name, name, ArrowRows(rows) if hasattr(rows, "with_format") else ListRows(rows))
     limit = MAX_IMAGE_PIXELS if check_images else None
     return _checked([table], columns or Columns(), on_bad_row, limit)
@@ -253,8 +251,7 @@ class EpochOrder:
 
 @lru_cache(maxsize=4)
 def _permutation(num_examples: int, seed: int, epoch: int | None) -> np.ndarray:
-    """Sorted by random keys: numpy keeps Philox's raw stream for ever, but not the stream of `shuffle`. None:
-    no shuffle."""
+    """By random keys: numpy keeps Philox's raw stream for ever, but not `shuffle`. None: in order."""
     if epoch is None:
         return np.arange(num_examples)
     key = np.array([seed % 2**64, epoch], dtype=np.uint64)

@@ -77,8 +77,7 @@ class ListRows:
 
 
 class ArrowRows:
-    """A `datasets.Dataset`, read as arrow: its Image columns stay encoded, and a scan reads no picture's
-    bytes."""
+    """A `datasets.Dataset` read as arrow. Pictures stay encoded, and a scan does not read their bytes."""
 
     def __init__(self, dataset: Any):
         self.dataset = dataset.with_format("arrow")
@@ -102,8 +101,7 @@ class ArrowRows:
 
 
 def _scanned(values: Any) -> list[Any]:
-    """An arrow array as Python values. Of bytes only the length is read, which arrow stores apart from
-    them."""
+    """An arrow array as Python values. Of bytes only the length is read; arrow stores it apart."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -176,8 +174,7 @@ def _lines(path: Path) -> Iterator[tuple[int, int]]:
 
 
 def _elements(path: Path) -> Iterator[tuple[int, int]]:
-    """(start, end) of each element of an array, by its brackets, commas and quotes. Raises DataError if
-    torn."""
+    """(start, end) of each element, by brackets, commas and quotes. Raises DataError for a torn array."""
     depth, start, in_text = 0, 0, False
     position = 0  # of the next byte to look at
     with open(path, "rb") as file:
@@ -308,8 +305,7 @@ class CsvRows:
 
 
 def _delimiter(path: Path) -> str:
-    """By the first line: where the decimal sign is a comma, spreadsheets write semicolons. DataError for
-    UTF-16."""
+    """By the first line; where the decimal sign is a comma, tables have semicolons. DataError for UTF-16."""
     with open(path, "rb") as file:
         first = file.readline()
     if first.startswith((b"\xff\xfe", b"\xfe\xff")):

@@ -72,7 +72,7 @@ def decode_image(
 
 
 def image_size(source: ImageSource, limit: int = MAX_IMAGE_PIXELS) -> tuple[int, int]:
-    """(width, height) that `decode_image` would give, from the header only. A truncated body is not noticed."""
+    """(width, height) that `decode_image` would give, by its header. A truncated body goes unnoticed."""
     with _opened(source) as image:
         width, height = image.size
         _check_size(width, height, limit)
@@ -149,8 +149,8 @@ def _resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:
         return image
     if 0 in size:
         raise ImageError(
-            f"a picture of {image.width} x {image.height} pixels scaled down to max_pixels has no pixels left; "
-            "raise max_pixels"
+            f"a picture of {image.width} x {image.height} pixels scaled down to max_pixels has no pixels "
+            "left; raise max_pixels"
         )
     _check_size(*size, PILLOW_MAX_PIXELS)
     return image.resize(size, Image.Resampling.BICUBIC)

@@ -1,5 +1,4 @@
-"""One row of a data set becomes EasyR1's columns, as a mapping file says; or a RowError with the reason why
-not."""
+"""One row of a data set becomes EasyR1's columns, as a mapping file says; or a RowError."""
 
 from __future__ import annotations
 
@@ -126,8 +125,7 @@ def _place_marks(problem: str, num_images: int, mapping: MappingFile) -> str:
 
 
 def _answer(value: Any, choices: list[str], mapping: MappingFile) -> Any:
-    """The `answer` column: the value itself; with a type, a tolerance or choices, what `encode_answer` makes
-    of it."""
+    """The `answer` column: the value, or `encode_answer` of it with a type, a tolerance or choices."""
     if choices and mapping.answer_type in (None, "choice"):
         return encode_answer(_letter(value, choices, mapping.answer_is), type="choice", choices=choices)
     if value is None or (mapping.answer_type is None and mapping.tolerance is None):
@@ -165,8 +163,7 @@ def _letter(value: Any, choices: list[str], form: str) -> str:
 
 
 def _images(row: Mapping[str, Any], mapping: MappingFile) -> list[Any]:
-    """An empty column means that the row has no such picture. An empty entry in a list is a lost picture: an
-    error."""
+    """An empty column: the row has no such picture. An empty entry in a list: a lost picture, an error."""
     if mapping.images is None:
         return []
     columns = [mapping.images] if isinstance(mapping.images, str) else mapping.images

@@ -177,8 +177,7 @@ def is_template(text: str) -> bool:
 
 
 def value_of(row: Any, name: str, key: str) -> Any:
-    """The column of that name, or the template filled with the row's columns. Raises RowError naming the
-    mapping's key."""
+    """The column of that name, or the filled template. Raises RowError naming the mapping's key."""
     if is_template(name):
         return _filled(name, row, "template", f"{key}: {shown(name)} cannot be filled from this row")
     if name not in row:
@@ -234,8 +233,7 @@ def _template(text: str) -> Any:
 
 
 def _obstacle(template: str) -> str | None:
-    """Why it cannot be compiled, or None. Besides jinja's errors there are those of the Python code that it
-    makes."""
+    """Why it cannot be compiled, by jinja or by the Python that jinja makes; None if it can."""
     try:
         _template(template)
     except Exception as error:

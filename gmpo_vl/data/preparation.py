@@ -1,5 +1,4 @@
-"""A preparation, which is a mapping file or a Python file with `rows` and SPLITS, as streams of rows: read
-and checked."""
+"""A preparation (a mapping file, or Python with `rows` and SPLITS) as streams of checked rows."""
 
 from __future__ import annotations
 
@@ -42,8 +41,7 @@ class Given:
 
 @dataclass(frozen=True)
 class Ready:
-    """A checked row that can be written: the example's pictures are encoded bytes. carried: {column:
-    value}."""
+    """A checked row to write; the example's pictures are encoded bytes. carried: {column: value}."""
 
     example: Example
     carried: dict[str, Any]
@@ -51,8 +49,7 @@ class Ready:
 
 @dataclass
 class Stream:
-    """The rows of one split, and what makes each of them ready. carried: {column: type as `datasets.Value`
-    names it}."""
+    """Rows of a split, and what makes each ready. carried: {column: type as `datasets.Value` names it}."""
 
     sources: list[str]
     rows: Iterator[Given]
@@ -78,8 +75,7 @@ def streams_of(preparation: Path, source: str | None) -> tuple[dict[str, Stream]
 
 
 def _sources_from(mapping: MappingFile, source: str) -> dict[str, str]:
-    """The mapping's sources with --source, a path from the working directory or a hub id, in place of its
-    own."""
+    """The mapping's sources with --source (a path from the working directory, a hub id) in their place."""
     named = mapping.sources
     if len(named) == 1:
         return {split: _place(Path.cwd(), source) for split in named}
@@ -133,8 +129,7 @@ def _streams_of_mapping(mapping: MappingFile, where: str) -> dict[str, Stream]:
 
 
 def _column_type(tables: Iterable[Table], name: str) -> str:
-    """The source's own type of a carried column; text where it has none (JSON, CSV) or the tables
-    disagree."""
+    """The source's type of a carried column; text if it has none (JSON, CSV) or the tables disagree."""
     kinds = set()
     for table in tables:
         features = table.rows.dataset.features if isinstance(table.rows, ArrowRows) else {}

@@ -113,8 +113,7 @@ class RowFaults:
         write_text(Path(path), "".join(json.dumps(asdict(fault)) + "\n" for fault in self.faults))
 
     def settle(self, on_bad_row: OnBadRow, num_good: int) -> None:
-        """Raise BadRowsError if the policy is `error` and there is a fault, or, under both, if no good row is
-        left."""
+        """Raise BadRowsError for a fault under the policy `error`, and for no good row under both."""
         if self.faults and on_bad_row == "error":
             raise BadRowsError("\n".join([self.summary(), *self._advice()]))
         if num_good == 0:
@@ -165,8 +164,7 @@ def example_from_row(row: Mapping[str, Any], columns: Columns, default_id: str) 
 
 
 def row_id(row: Mapping[str, Any], columns: Columns, default_id: str) -> str:
-    """The row's own id if it has one, else `default_id`. Raises RowError for an id that is no short text or
-    number."""
+    """The row's id, or `default_id`. Raises RowError for an id that is no short text or number."""
     value = None if columns.id_key is None else row.get(columns.id_key)
     if value is None:
         return default_id
@@ -195,8 +193,7 @@ def _problem(value: Any) -> str:
 
 
 def _answer(value: Any) -> str:
-    """Text, stripped; numbers as text (142.0 -> 142); a list is a list of alternatives, any of which is
-    right."""
+    """Text, stripped; numbers as text (142.0 -> 142). A list holds alternatives, any of which is right."""
     if isinstance(value, list | tuple):
         if any(isinstance(item, list | tuple) for item in value):
             raise RowError("answer_type", "the answer is a list of lists; a list holds alternatives as text")

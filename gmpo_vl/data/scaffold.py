@@ -1,6 +1,4 @@
-"""`gmpo-vl data new`: a commented mapping file, or Python file, to start from; with the data set's columns if
-given.
-"""
+"""`gmpo-vl data new`: a commented mapping or Python file to start from, with the data set's columns."""
 
 from __future__ import annotations
 

@@ -61,8 +61,7 @@ def locate(tables: Sequence[Table], number: int) -> tuple[Table, int]:
 
 
 def open_tables(files: str | Sequence[str]) -> list[Table]:
-    """The tables of one source or several. Raises DataError: no such file or split, unknown format, hub out
-    of reach."""
+    """The tables of sources. Raises DataError: no such file or split, unknown format, hub out of reach."""
     tables: list[Table] = []
     seen: dict[str, int] = {}
     for source in [files] if isinstance(files, str) else files:
@@ -190,8 +189,7 @@ def _is_data_file(path: Path, folder: Path) -> bool:
 
 
 def _of_split(files: list[Path], folder: Path, split: str | None) -> list[Path]:
-    """Those of the files that are named after the split; all of them where no name says a split and none is
-    asked."""
+    """The files named after the split; all of them if no name says a split and none is asked."""
     words = {path: _words(path.relative_to(folder)) for path in files}
     named = {path: [_CANONICAL[word] for word in words[path] if word in _CANONICAL] for path in files}
     if split is None and not any(named.values()):

@@ -1,5 +1,4 @@
-"""Rows in EasyR1's columns written to a parquet file, a few at a time; files that belong together appear
-together."""
+"""Rows in EasyR1's columns to parquet, a few at a time; files that belong together appear together."""
 
 from __future__ import annotations
 
@@ -49,8 +48,7 @@ def refuse_to_overwrite(targets: Iterable[Path], read: Iterable[str], ours: Path
 
 
 def make_output_folder(folder: Path) -> None:
-    """Make a folder to write into. Raises DataError where a file, or the lack of a right, stands in its
-    place."""
+    """Make a folder to write into. Raises DataError where a file or a missing right prevents it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
@@ -61,8 +59,7 @@ def make_output_folder(folder: Path) -> None:
 
 @dataclass
 class NewFiles:
-    """Files on their way: write them into `folder`. replaces: names in the target folder that go when they
-    come."""
+    """Files on their way: write them into `folder`. replaces: old files in the target that are removed."""
 
     folder: Path
     replaces: list[str] = field(default_factory=list)
@@ -118,8 +115,7 @@ def _move(out: Path) -> None:
 
 
 def _make_way(path: Path, found: Any) -> None:
-    """Remove a file that is replaced. A file that somebody put there after a kill is not in the plan: it is
-    renamed."""
+    """Remove a replaced file. One that somebody put there after a kill is not in the plan: rename it."""
     if found == _stamp(path):
         path.unlink(missing_ok=True)
     elif os.path.lexists(path):
@@ -166,8 +162,7 @@ def _fault_of_names(names: Any) -> str | None:
 
 
 def _fault_of_files(out: Path, files: list[str], replaces: list[str]) -> str | None:
-    """Why no kill between the moves can have left the files so; None where one can. They are moved in
-    order."""
+    """Why no kill between the moves, which go in order, can have left these files; None where one can."""
     came = [not os.path.lexists(out / UNFINISHED / name) for name in files]
     lost = [name for name, moved in zip(files, came) if moved and not (out / name).is_file()]
     if lost or came != sorted(came, reverse=True):
@@ -178,8 +173,7 @@ def _fault_of_files(out: Path, files: list[str], replaces: list[str]) -> str | N
 
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
-    """Keep other processes of this kind out of a folder. The kernel holds the lock: a killed process leaves
-    none."""
+    """Keep such processes out of a folder. The kernel holds the lock: a killed process leaves none."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         if (problem := try_lock(descriptor)) is not None:  # some network file systems cannot lock folders

@@ -1,6 +1,4 @@
-"""Files written whole or not at all: text, JSON, JSON lines. Errors name the file that cannot be read or
-written.
-"""
+"""Files written whole or not at all: text, JSON, JSON lines. Errors name the file."""
 
 from __future__ import annotations
 
@@ -173,7 +171,7 @@ def read_object(
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Adds to a failed write's error which file it was and how much room there is; the system says neither."""
+    """Adds to a failed write's error the file and the room on the disk, which the system does not say."""
     try:
         yield
     except OSError as error:
@@ -204,9 +202,7 @@ def sync(path: Path) -> None:
 
 
 def can_be_a_path(text: str) -> bool:
-    """Can it be a path? It has a length that file systems take, and no character that is invisible or turns
-    others.
-    """
+    """Can it be a path? Not too long, and no character that is invisible or turns others."""
     shown = all(unicodedata.category(letter) not in ("Cc", "Cf", "Cs", "Zl", "Zp") for letter in text)
     sizes = [len(part.encode("utf-8", "surrogatepass")) for part in PurePath(text).parts]
     return bool(text.strip()) and shown and max(sizes, default=0) <= 255 and sum(sizes) <= 2000

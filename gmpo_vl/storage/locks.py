@@ -1,4 +1,4 @@
-"""One process at a time in a run's folder. The kernel holds the lock, so a killed process leaves none behind."""
+"""One process at a time in a run's folder. The kernel holds the lock, so a killed process leaves none."""
 
 from __future__ import annotations
 
@@ -55,9 +55,7 @@ def check_lock(folder: Path) -> None:
 
 
 def try_lock(descriptor: int, shared: bool = False) -> str | None:
-    """Lock an open file or folder. Returns why the file system cannot, or None. Raises BlockingIOError if
-    another holds it.
-    """
+    """Lock an open file or folder. Returns why the system cannot, or None. BlockingIOError: it is held."""
     try:
         fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -130,8 +128,8 @@ class _Lock:
         with self.checking:  # threads store pictures
             if not _is(self.of_folder, os.stat, self.folder):
                 raise FolderInUse(
-                    f"{self.folder} is no longer the folder that this process works in: it was moved or deleted. "
-                    "This process stops, before it writes into another one"
+                    f"{self.folder} is no longer the folder that this process works in: it was moved or "
+                    "deleted. This process stops, before it writes into another one"
                 )
             if _is(self.of_file, os.lstat, self.path):
                 return
@@ -142,8 +140,8 @@ class _Lock:
                 )
             if os.path.lexists(self.path):
                 raise FolderInUse(
-                    f"{self.folder} is in use by {self._holder()} as well: its file `lock` is another than this "
-                    "process has locked. This process stops, before the two write over each other"
+                    f"{self.folder} is in use by {self._holder()} as well: its file `lock` is another "
+                    "than this process has locked. This process stops, before the two write over each other"
                 )
             self._close_file()
             self._take_file()
@@ -182,6 +180,5 @@ def _close_in_child() -> None:
         lock.close()
 
 
-# A forked child has the same open files, and would keep the lock of a killed parent. Started programs get
-# none of them.
+# A forked child has the same open files, and would keep a killed parent's lock. Started programs have none.
 os.register_at_fork(after_in_child=_close_in_child)

@@ -37,9 +37,7 @@ Files = dict[str, Written]  # by their paths in the checkpoint, as POSIX writes 
 
 
 class DamagedError(ValueError):
-    """A file of a checkpoint is not what was saved. `folder` is the checkpoint's, `problem` a sentence about
-    the file.
-    """
+    """A file of a checkpoint is not what was saved. `problem` is a sentence about the file."""
 
     def __init__(self, folder: Path, problem: str):
         super().__init__(f"{folder} is damaged: {problem}")
@@ -163,6 +161,7 @@ def check_model_files(folder: Path) -> None:
         check_files(folder.parent, f"{folder.name}/")
     elif (folder.parent / "trainer" / "state.pt").is_file():
         print(
-            f"{folder.parent} has no {MANIFEST}, as those of earlier versions: its weights are taken unchecked",
+            f"{folder.parent} has no {MANIFEST}, as those of earlier versions: "
+            "its weights are taken unchecked",
             flush=True,
         )

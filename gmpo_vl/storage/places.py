@@ -17,7 +17,9 @@ HUB_ANSWERS_WITHIN = (
 _IN_WORDS = {
     errno.ENOENT: "there is no such file or folder, or no folder to make it in",
     errno.EISDIR: "a folder stands where a file is needed: move it away",
-    errno.ENOTDIR: "a part of this path is a file where a folder is needed: move it away, or name another path",
+    errno.ENOTDIR: (
+        "a part of this path is a file where a folder is needed: move it away, or name another path"
+    ),
     errno.EEXIST: (
         "a file stands where a folder is needed: move it away (a link to nothing counts as one), "
         "or name another path"
@@ -82,8 +84,7 @@ def hub_obstacle(name: str, kind: Literal["model", "dataset"]) -> str | None:
         return None
     limit = float(os.environ.get("HF_HUB_ETAG_TIMEOUT", HUB_ANSWERS_WITHIN))
     said: list[str | None] = []
-    # In a thread, because a request's own limit holds for each address that is tried, and not for the name
-    # look-up.
+    # In a thread: a request's own limit is for each address that is tried, and not for the name look-up.
     asking = Thread(target=lambda: said.append(_ask_hub(name, kind, limit)), daemon=True)
     asking.start()
     asking.join(limit)

@@ -51,9 +51,7 @@ def in_short(error: Exception) -> str:
 
 @contextmanager
 def telling_where(folder: Path) -> Iterator[None]:
-    """If a folder cannot be written whole, remove it and raise OSError with the file, the reason and the room
-    left.
-    """
+    """If a folder cannot be written whole, remove it; OSError says the file, the reason and the room left."""
     try:
         yield
     except FolderInUse:  # what lies there is another process's
@@ -70,8 +68,8 @@ def telling_where(folder: Path) -> Iterator[None]:
         shutil.rmtree(folder, ignore_errors=True)
         raise OSError(
             f"{named} could not be written: {reason}; {room}. What was there of an unfinished checkpoint, "
-            f"{in_gib(size)}, is removed; make room, and run the same command again to go on from the checkpoint "
-            "before it"
+            f"{in_gib(size)}, is removed; make room, and run the same command again to go on from "
+            "the checkpoint before it"
         ) from error
 
 

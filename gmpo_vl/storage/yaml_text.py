@@ -23,9 +23,7 @@ def read_yaml(text: str) -> Any:
 
 
 def read_settings(text: str) -> Any:
-    """The same as OmegaConf reads it: 1e-5 is a number, `${a.b}` another key's value, a key that comes twice
-    an error.
-    """
+    """As OmegaConf reads it: 1e-5 is a number, `${a.b}` another key's value, a repeated key an error."""
     from omegaconf import OmegaConf
 
     return _read(text, lambda: OmegaConf.to_container(OmegaConf.load(io.StringIO(text)), resolve=True))

@@ -1,4 +1,6 @@
-"""Without a network, model and data say so at once: the hub is asked once, before its libraries ask and ask again."""
+"""Without a network, model and data say so at once: the hub is asked once, before its libraries ask and ask
+again.
+"""
 
 import http.server
 import re

@@ -96,7 +96,9 @@ def write_as(kind: str, rows: list[dict], folder: Path) -> str:
 
 
 def write_table(path: Path, rows: list[dict]) -> Path:
-    """As a spreadsheet writes it: BOM, quotes, \\r\\n. A cell holds one picture, so rows with several are text only here."""
+    """As a spreadsheet writes it: BOM, quotes, \\r\\n. A cell holds one picture, so rows with several are
+    text only here.
+    """
     with path.open("w", encoding="utf-8-sig", newline="") as file:
         writer = csv.writer(file, delimiter="," if path.suffix == ".csv" else "\t")
         writer.writerow(["images", "problem", "answer", "id"])

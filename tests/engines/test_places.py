@@ -1,4 +1,6 @@
-"""Folders in files' places, files in folders' places, missing rights: said when a run is opened, before a step is computed."""
+"""Folders in files' places, files in folders' places, missing rights: said when a run is opened, before a
+step is computed.
+"""
 
 import os
 import shutil

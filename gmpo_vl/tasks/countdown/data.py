@@ -28,8 +28,7 @@ from gmpo_vl.data.writing import write_splits
 
 Split = Literal["warmup", "train", "validation", "test"]
 
-# Shares of all puzzles, in this order. The warm-up's are for supervised training before the reinforcement
-# learning.
+# Shares of all puzzles, in this order. The warm-up is supervised, before the reinforcement learning.
 SHARES: dict[Split, float] = {"warmup": 0.5, "train": 0.25, "validation": 0.08, "test": 0.17}
 
 PUBLIC_PROMPT = (Path(__file__).parent / "prompt.txt").read_text(encoding="utf-8").strip()
@@ -111,7 +110,7 @@ def split_of(puzzle: Puzzle) -> Split:
 
 
 def expressions(numbers: Sequence[int | Fraction]) -> Iterator[Expression]:
-    """Every expression of all numbers, up to the order of sums and products. Some hundred for three numbers."""
+    """Every expression of all numbers, up to the order in sums and products; some hundred for three."""
     yield from _combined([Expression(Fraction(number)) for number in numbers])
 
 
@@ -137,9 +136,7 @@ def _results(a: Expression, b: Expression) -> Iterator[Expression]:
 
 
 def solve(numbers: Sequence[int | Fraction], target: int | Fraction) -> Expression | None:
-    """An expression of all numbers that gives the target; None where there is none. Four numbers take
-    milliseconds.
-    """
+    """An expression of all numbers that gives the target, or None. Milliseconds for four numbers."""
     return next((e for e in expressions(numbers) if e.value == target), None)
 
 

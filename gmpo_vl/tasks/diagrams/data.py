@@ -55,9 +55,7 @@ class Diagram:
 
 @dataclass(frozen=True)
 class _Sketch:
-    """A family's drawing before its labels are placed: each label comes with the centers it may take, best
-    first.
-    """
+    """A drawing before its labels are placed; each label has the centers it may take, best first."""
 
     question: str
     working: str
@@ -172,9 +170,7 @@ def _perimeter(values: Values, rng: random.Random) -> _Sketch:
 
 
 def _right_triangle(values: Values, rng: random.Random) -> _Sketch:
-    """A leg and the angle beside it: 45 degrees and the hypotenuse asked, or 60 degrees and the other leg
-    asked.
-    """
+    """A leg and its angle: 45 degrees and the hypotenuse is asked, or 60 and the other leg."""
     (leg,) = values
     angle, root = rng.choice(((45, 2), (60, 3)))
     corner = (rng.uniform(22, 30), rng.uniform(82, 88))
@@ -239,9 +235,7 @@ def _counting(values: Values, rng: random.Random) -> _Sketch:
 
 
 def _no_carry(a: int, b: int) -> bool:
-    """Whether a + b adds digit by digit. A model this small learns that from half of the pairs for the other
-    half.
-    """
+    """Whether a + b adds digit by digit. From half of such pairs the tiny model learns the other half."""
     return all(x + y < 10 for x, y in zip(map(int, f"{a:03d}"), map(int, f"{b:03d}")))
 
 
@@ -275,9 +269,7 @@ def combinations(family: str, split: Split) -> list[Values]:
 
 
 def make_diagram(split: Split, index: int, seed: int = 0, families: Sequence[str] = FAMILIES) -> Diagram:
-    """Problem number `index` of a split: families take turns, and a family goes through its combinations in
-    turn.
-    """
+    """Problem `index` of a split. Families take turns, each through its combinations in turn."""
     family = families[index % len(families)]
     values = _nth_combination(family, split, seed, index // len(families))
     rng = random.Random(f"diagrams/{family}/{split}/{seed}/{index}")
@@ -325,7 +317,7 @@ ROWS: dict[Split, int] = {"train": 2048, "validation": 192, "test": 512}
 
 
 def export(folder: str | Path, rows: dict[Split, int] | None = None, seed: int = 0) -> list[Path]:
-    """Write SPLIT.parquet per split with the columns images, problem, answer, id, family; returns the files."""
+    """Write SPLIT.parquet per split (images, problem, answer, id, family); returns the files."""
     splits = {split: _rows(split, n, seed) for split, n in (ROWS if rows is None else rows).items()}
     return write_splits(folder, splits, {"id": "string", "family": "string"})
 
