@@ -114,9 +114,9 @@ def convert(
             card.splits |= done.splits
             card.rows_in += done.read
             card.not_kept += done.not_kept
-            faults.faults += done.faults.faults
+            faults += done.faults
         card.dropped = faults.counts()
-        card.faults = [asdict(fault) for fault in faults.faults[:FAULTS_IN_CARD]]
+        card.faults = [asdict(fault) for fault in faults[:FAULTS_IN_CARD]]
         write_json(new.folder / CARD, asdict(card))
     return card
 
@@ -186,7 +186,7 @@ def _write_split(
                     to_validation = len(writers) > 1 and _is_validation(result, given.content, mapping)
                     writers["validation" if to_validation else split].add(result)
             except RowError as error:
-                done.faults.faults.append(given.fault(error))
+                done.faults.append(given.fault(error))
             if progress is not None:
                 progress(1)
     return done

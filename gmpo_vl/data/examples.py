@@ -70,13 +70,11 @@ class ExampleSet(Sequence[Example]):
 
     def texts(self) -> Iterator[tuple[str, str, str]]:
         """(id, problem, answer) of every example in order, for fingerprints. Reads no picture."""
-        kept, number = set(self.rows_K.tolist()), 0
-        for table in self.tables:
-            for row, content in enumerate(table.rows.scan(_checked_keys(self.columns))):
-                if number in kept and not isinstance(content, RowError):
-                    example = example_from_row(content, self.columns, f"{table.label}:{row}")
-                    yield example.id, example.problem, example.answer
-                number += 1
+        kept = set(self.rows_K.tolist())
+        for number, (table, row, content) in enumerate(_scanned(self.tables, self.columns)):
+            if number in kept and not isinstance(content, RowError):
+                example = example_from_row(content, self.columns, f"{table.label}:{row}")
+                yield example.id, example.problem, example.answer
 
     def drop(self, faulty: Mapping[int, tuple[str, str]], on_bad_row: OnBadRow) -> ExampleSet:
         """The set without the examples {index: (reason, detail)}; `faults` gets their faults.
@@ -85,8 +83,8 @@ class ExampleSet(Sequence[Example]):
         """
         if not faulty:
             return self
-        found = RowFaults([self.fault(i, *faulty[i]) for i in sorted(faulty)])
-        faults = RowFaults(self.faults.faults + found.faults)
+        found = RowFaults(self.fault(i, *faulty[i]) for i in sorted(faulty))
+        faults = RowFaults([*self.faults, *found])
         kept = np.array([i not in faulty for i in range(len(self))], dtype=bool)
         (found if on_bad_row == "error" else faults).settle(on_bad_row, int(kept.sum()))
         return replace(self, rows_K=self.rows_K[kept], faults=faults)
@@ -161,33 +159,36 @@ def _check_tables(tables: Sequence[Table], columns: Columns) -> None:
         )
 
 
-def _checked_keys(columns: Columns) -> list[str]:
-    keys = [columns.prompt_key, columns.answer_key, columns.image_key, columns.id_key]
-    return [key for key in keys if key is not None]
+def _scanned(
+    tables: Sequence[Table], columns: Columns
+) -> Iterator[tuple[Table, int, Mapping[str, Any] | RowError]]:
+    """(table, row in it, content of the checked columns) of every row, in order."""
+    keys = (columns.prompt_key, columns.answer_key, columns.image_key, columns.id_key)
+    for table in tables:
+        for row, content in enumerate(table.rows.scan([key for key in keys if key is not None])):
+            yield table, row, content
 
 
 def _scan(tables: Sequence[Table], columns: Columns) -> tuple[list[int], RowFaults, int]:
+    """(numbers of the usable rows, faults of the others, rows in all)."""
     good: list[int] = []
     faults = RowFaults()
     first_with: dict[str, str] = {}
-    number = 0
-    for table in tables:
-        for row, content in enumerate(table.rows.scan(_checked_keys(columns))):
-            default = example_id = f"{table.label}:{row}"
-            try:
-                if isinstance(content, RowError):
-                    raise content
-                example_id = row_id(content, columns, default)
-                if example_id in first_with:
-                    other = f"the same id as {first_with[example_id]}"
-                    raise RowError("duplicate_id", f"{other} (data.id_key names another column, or null)")
-                example_from_row(content, columns, default)
-                first_with[example_id] = f"{table.label}:{row}"
-                good.append(number)
-            except RowError as error:
-                faults.faults.append(Fault(table.name, row, example_id, error.reason, str(error)))
-            number += 1
-    return good, faults, number
+    for number, (table, row, content) in enumerate(_scanned(tables, columns)):
+        default = example_id = f"{table.label}:{row}"
+        try:
+            if isinstance(content, RowError):
+                raise content
+            example_id = row_id(content, columns, default)
+            if example_id in first_with:
+                other = f"the same id as {first_with[example_id]}"
+                raise RowError("duplicate_id", f"{other} (data.id_key names another column, or null)")
+            example_from_row(content, columns, default)
+            first_with[example_id] = default
+            good.append(number)
+        except RowError as error:
+            faults.append(Fault(table.name, row, example_id, error.reason, str(error)))
+    return good, faults, len(good) + len(faults)
 
 
 def undecodable(examples: ExampleSet, limit: int) -> dict[int, tuple[str, str]]:

@@ -17,7 +17,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -84,40 +84,34 @@ class Fault:
         return f"{self.file}, row {self.row} (id {self.id}): {self.reason}: {self.detail}"
 
 
-@dataclass
-class RowFaults:
-    """What was refused while a data set was read, and since."""
-
-    faults: list[Fault] = field(default_factory=list)
-
-    def __len__(self) -> int:
-        return len(self.faults)
+class RowFaults(list[Fault]):
+    """The rows that were refused while a data set was read, and since."""
 
     def counts(self) -> dict[str, int]:
         """Refused rows by reason, most frequent first."""
-        return dict(Counter(fault.reason for fault in self.faults).most_common())
+        return dict(Counter(fault.reason for fault in self).most_common())
 
     def summary(self, shown: int = FAULTS_SHOWN) -> str:
         """Counts by reason and the first few, for a person. Empty when there is nothing to say."""
-        if not self.faults:
+        if not self:
             return ""
         counts = ", ".join(f"{reason} {count:,}" for reason, count in self.counts().items())
         number = "1 bad row" if len(self) == 1 else f"{len(self):,} bad rows"
-        lines = [f"{number}: {counts}", *(f"  {fault}" for fault in self.faults[:shown])]
-        if len(self.faults) > shown:
-            lines.append(f"  and {len(self.faults) - shown:,} more")
+        lines = [f"{number}: {counts}", *(f"  {fault}" for fault in self[:shown])]
+        if len(self) > shown:
+            lines.append(f"  and {len(self) - shown:,} more")
         return "\n".join(lines)
 
     def write(self, path: str | Path) -> None:
         """All of them, one JSON object a line."""
-        write_text(Path(path), "".join(json.dumps(asdict(fault)) + "\n" for fault in self.faults))
+        write_text(Path(path), "".join(json.dumps(asdict(fault)) + "\n" for fault in self))
 
     def settle(self, on_bad_row: OnBadRow, num_good: int) -> None:
         """Raise BadRowsError for a fault under the policy `error`, and for no good row under both."""
-        if self.faults and on_bad_row == "error":
+        if self and on_bad_row == "error":
             raise BadRowsError("\n".join([self.summary(), *self._advice()]))
         if num_good == 0:
-            files = ", ".join(dict.fromkeys(fault.file for fault in self.faults)) or "the data"
+            files = ", ".join(dict.fromkeys(fault.file for fault in self)) or "the data"
             raise BadRowsError(
                 "\n".join([f"{files}: no usable row is left", self.summary(), *self._advice(True)])
             )

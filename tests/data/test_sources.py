@@ -247,7 +247,7 @@ def test_a_broken_line_costs_one_row(rows, tmp_path):
     examples = load_examples(str(tmp_path / "a.jsonl"), on_bad_row="skip")
     assert [e.id for e in examples] == ["a:0", "a:6", "a:7", "a:8"]
     assert examples.faults.counts() == {"unreadable_row": 5, "empty_answer": 1}
-    assert [fault.row for fault in examples.faults.faults] == [1, 2, 3, 4, 5, 9]
+    assert [fault.row for fault in examples.faults] == [1, 2, 3, 4, 5, 9]
 
 
 def test_what_cannot_be_read_is_said(tmp_path, rows):
