@@ -2,10 +2,9 @@
 
     python data_prep/geometry3k.py RELEASE OUT      writes OUT/{train,validation,test}.parquet
 
-RELEASE is the release's data/geometry3k: folders train/, val/, test/ of <number>/{data.json,
-img_diagram.png}, or train.zip, val.zip, test.zip. Of each problem: images = [img_diagram.png], problem =
-"<image>" + annotat_text, answer = the choice that the answer letter names, id = its number. Complete: 2,101 /
-300 / 601 problems.
+RELEASE is its data/geometry3k: train/, val/, test/ of <number>/{data.json, img_diagram.png}, or train.zip,
+val.zip, test.zip. images = [img_diagram.png], problem = "<image>" + annotat_text, answer = the choice that
+the answer letter names, id = the number. Complete: 2,101 / 300 / 601 problems.
 """
 
 from __future__ import annotations
