@@ -1,4 +1,6 @@
-"""From a configuration to what every engine's runs work with: processor, prompts, reward, how rollouts are drawn."""
+"""From a configuration to what every engine's runs work with: processor, prompts, reward, how rollouts are
+drawn.
+"""
 
 from __future__ import annotations
 
@@ -45,8 +47,8 @@ def configured_model(config: Config) -> Any:
 
 
 def vision_is_frozen(config: Config) -> bool:
-    """Does nothing in the ViT train? Under LoRA, where its modules are left out; engine easyr1 wants that (vLLM has no
-    adapters for a ViT)."""
+    """Does nothing in the ViT train? Under LoRA, where its modules are left out; engine easyr1 wants that
+    (vLLM has no adapters for a ViT)."""
     model = config.worker.actor.model
     adapters_elsewhere = model.lora.rank > 0 and leaves_vision_out(model.lora.exclude_modules)
     return model.freeze_vision_tower or adapters_elsewhere
@@ -82,7 +84,9 @@ def sampling_of(config: Config) -> Sampling:
 
 
 def validation_sampling_of(config: Config) -> Sampling:
-    """How validation samples are drawn: the training settings with `val_override_config` on top, n = 1 by default."""
+    """How validation samples are drawn: the training settings with `val_override_config` on top, n = 1 by
+    default.
+    """
     rollout, override = config.worker.rollout, config.worker.rollout.val_override_config
     return Sampling(
         n=override.get("n", 1),
