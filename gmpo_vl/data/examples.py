@@ -145,13 +145,13 @@ def open_checked(files: str | Sequence[str], columns: Columns) -> tuple[Table, .
 
 def _check_tables(tables: Sequence[Table], columns: Columns) -> None:
     for table in tables:
-        present = (
-            table.rows.columns if isinstance(table.rows, ArrowRows) else None
-        )  # JSON has columns per row
+        # JSON has columns per row.
+        present = table.rows.columns if isinstance(table.rows, ArrowRows) else None
         for key, setting in ((columns.prompt_key, "prompt_key"), (columns.answer_key, "answer_key")):
             if present is not None and key not in present:
                 raise DataError(
-                    f"{table.name}: no column {key!r}; it has {', '.join(present)}. Set data.{setting}."
+                    f"{table.name}: no column {key!r}; it has {', '.join(present)}. "
+                    f"Set {columns.called(setting)}."
                 )
     if not any(len(table.rows) for table in tables):
         names = ", ".join(table.name for table in tables)
