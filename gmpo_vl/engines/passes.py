@@ -33,7 +33,9 @@ from gmpo_vl.policy import (
     token_mean,
     total_weight,
 )
-from gmpo_vl.policy.settings import OBJECTIVES
+from gmpo_vl.policy.objectives import OBJECTIVES, is_own
+from gmpo_vl.policy.own import OwnObjective
+from gmpo_vl.setup import load_own_objective
 from gmpo_vl.types import Group
 
 
@@ -191,8 +193,7 @@ def accumulate_gradient(
     """
     actor = config.worker.actor
     rows = rows_of(groups)
-    lengths_B = torch.tensor([int(loss_mask(row, config).sum()) for row in rows])
-    weight_B = sequence_weights(actor.loss_type, lengths_B)
+    objective, weight_B = before_any_forward(policy, rows, config)
     total = total_weight(weight_B.to(policy.device))
     skip_B = _without_gradient(rows, config)
     active = [row for row, skip in zip(rows, skip_B.tolist()) if not skip]
@@ -201,10 +202,11 @@ def accumulate_gradient(
         progress(len(rows) - len(active))
     limits = policy.limits(config, actor.micro_batch_size_per_device_for_update)
     batches = micro_batches(active, limits)
+    mini_batch = _MiniBatch(objective, total, diagnostics, mismatch)
     # With several ranks at least one forward, so that every parameter gets a gradient.
     most = most_on_any_rank(policy, max(len(batches), int(policy.ranks > 1)))
     for batch in batches:
-        loss = _micro_batch_loss(policy, batch, config, total, diagnostics, mismatch)
+        loss = _micro_batch_loss(policy, batch, config, mini_batch)
         if loss.requires_grad:  # not where adapters sit in the ViT alone and no row has a picture
             loss.backward()
         if progress is not None:
@@ -226,8 +228,8 @@ def trained_rows(group: Group, config: Config) -> list[Row]:
 def _without_gradient(rows: Sequence[Row], config: Config) -> torch.Tensor:
     """bool (B,): rows that an update need not run."""
     advantages_B = torch.stack([row.advantage for row in rows])
-    entropy_coef = config.worker.actor.entropy_coef
-    return skippable(advantages_B, kl_coef=_kl_coef(config), entropy_coef=entropy_coef, aux_coef=0.0)
+    actor = config.worker.actor
+    return skippable(actor.loss_type, advantages_B, kl_coef=_kl_coef(config), entropy_coef=actor.entropy_coef)
 
 
 def _kl_coef(config: Config) -> float:
@@ -242,51 +244,79 @@ def loss_mask(row: Row, config: Config) -> torch.Tensor:
 
 
 def objective_settings(config: Config) -> dict[str, float]:
-    """The options of the configured objective that somebody set."""
+    """The options of the configured objective that somebody set; none for a user's, which carries its own."""
     actor = config.worker.actor
-    values = {key: getattr(actor, key) for key in OBJECTIVES[actor.loss_type].defaults}
-    return {key: value for key, value in values.items() if value is not None}
+    keys = () if is_own(actor.loss_type) else OBJECTIVES[actor.loss_type].defaults
+    return {key: getattr(actor, key) for key in keys if getattr(actor, key) is not None}
+
+
+def objective_of(policy: Policy, config: Config) -> str | OwnObjective:
+    """The name of one of ours, or a user's objective, whose file is read once in a policy's life."""
+    actor, known = config.worker.actor, policy.objective
+    if known is None or (known.name, known.options) != (actor.loss_type, actor.loss_options):
+        known = policy.objective = load_own_objective(config)
+    return actor.loss_type if known is None else known
+
+
+def before_any_forward(
+    policy: Policy, rows: Sequence[Row], config: Config
+) -> tuple[str | OwnObjective, torch.Tensor]:
+    """The objective, which may want to know the mini-batch, and the weight (B,) of this rank's rows. A collective."""
+    objective = objective_of(policy, config)
+    if isinstance(objective, OwnObjective):
+        objective, weight_B = objective.of_mini_batch(*known_before(policy, rows, config))
+        return objective, weight_B.cpu()
+    lengths_B = torch.tensor([int(loss_mask(row, config).sum()) for row in rows])
+    return objective, sequence_weights(objective, lengths_B)
+
+
+def known_before(policy: Policy, rows: Sequence[Row], config: Config) -> tuple[torch.Tensor, ...]:
+    """Old log-probs (B, T), mask (B, T) and advantages (B,) of some rows."""
+    old_BT = padded(policy, [row.group.old_log_probs[row.k] for row in rows])
+    mask_BT = padded(policy, [loss_mask(row, config) for row in rows])
+    return old_BT, mask_BT, torch.stack([row.advantage for row in rows]).to(policy.device)
+
+
+def padded(policy: Policy, values: list[torch.Tensor]) -> torch.Tensor:
+    return pad_sequence(values, batch_first=True).to(policy.device)
+
+
+class _MiniBatch(NamedTuple):
+    """What the micro-batches of one have in common. total: its weight on all ranks. The last two are told what they see."""
+
+    objective: str | OwnObjective
+    total: float
+    diagnostics: StepDiagnostics
+    mismatch: RolloutMismatch | None
 
 
 def _micro_batch_loss(
-    policy: Policy,
-    batch: Sequence[Row],
-    config: Config,
-    total: float,
-    diagnostics: StepDiagnostics,
-    mismatch: RolloutMismatch | None,
+    policy: Policy, batch: Sequence[Row], config: Config, mini_batch: _MiniBatch
 ) -> torch.Tensor:
     """This micro-batch's part of the mini-batch's loss: objective, KL and entropy by one reduction."""
     actor, kl_coef = config.worker.actor, _kl_coef(config)
     log_probs_BT, entropy_BT = forward(
         policy, policy.model, batch, config, with_entropy=actor.entropy_coef != 0
     )
-
-    def padded(values: list[torch.Tensor]) -> torch.Tensor:
-        return pad_sequence(values, batch_first=True).to(policy.device)
-
-    mask_BT = padded([loss_mask(row, config) for row in batch])
-    old_BT = padded([row.group.old_log_probs[row.k] for row in batch])
-    if mismatch is not None:  # the old policy's are the sampler's
+    old_BT, mask_BT, advantages_B = known_before(policy, batch, config)
+    if mini_batch.mismatch is not None:  # the old policy's are the sampler's
         fresh_B1 = torch.tensor([[row.group.fresh] for row in batch], device=policy.device)
-        mismatch.add(log_probs_BT.detach(), old_BT, mask_BT & fresh_B1)
-    advantages_B = torch.stack([row.advantage for row in batch]).to(policy.device)
-    objective = per_sequence_loss(
-        actor.loss_type, log_probs_BT, old_BT, mask_BT, advantages_B, **objective_settings(config)
-    )
-    loss_B = objective.loss_B
+        mini_batch.mismatch.add(log_probs_BT.detach(), old_BT, mask_BT & fresh_B1)
+    settings = objective_settings(config)
+    found = per_sequence_loss(mini_batch.objective, log_probs_BT, old_BT, mask_BT, advantages_B, **settings)
+    loss_B = found.loss_B
     if actor.rollout_correction_cap is not None:
-        rollout_BT = padded([row.group.responses[row.k].rollout_log_probs_T for row in batch])
+        rollout_BT = padded(policy, [row.group.responses[row.k].rollout_log_probs_T for row in batch])
         loss_B = loss_B * rollout_correction(old_BT, rollout_BT, mask_BT, actor.rollout_correction_cap)
     kl_B = None
     if kl_coef:
-        ref_BT = padded([row.group.ref_log_probs[row.k] for row in batch])
+        ref_BT = padded(policy, [row.group.ref_log_probs[row.k] for row in batch])
         kl_B = token_mean(kl(log_probs_BT, ref_BT, config.algorithm.kl_penalty), mask_BT)
         loss_B = loss_B + kl_coef * kl_B
     if entropy_BT is not None:
         loss_B = loss_B - actor.entropy_coef * token_mean(entropy_BT, mask_BT)
-    diagnostics.add(objective, kl_B=kl_B)
-    return reduce_loss(loss_B, objective.weight_B, total, averaged_over=policy.ranks)
+    mini_batch.diagnostics.add(found, kl_B=kl_B)
+    return reduce_loss(loss_B, found.weight_B, mini_batch.total, averaged_over=policy.ranks)
 
 
 def forward(

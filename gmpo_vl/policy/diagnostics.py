@@ -1,7 +1,7 @@
 """What the paper plots, reduced exactly over a whole step: every micro-batch, update and rank.
 
     step = StepDiagnostics()
-    for each micro-batch:  step.add(policy_loss, entropy_BT=..., kl_B=...)
+    for each micro-batch:  step.add(policy_loss, kl_B=...)
     after each update:     step.add_update(grad_norm)
     at the end, every rank: metrics = step.result()
 
@@ -13,8 +13,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from gmpo_vl.policy.objectives import PolicyLoss
-from gmpo_vl.policy.reduction import token_mean
+from gmpo_vl.policy.loss import PolicyLoss
+from gmpo_vl.policy.objectives import token_mean
 from gmpo_vl.policy.tally import Tally
 
 QUANTILES = {"p001": 0.001, "p01": 0.01, "p50": 0.5, "p99": 0.99, "p999": 0.999}
@@ -23,7 +23,7 @@ QUANTILES = {"p001": 0.001, "p01": 0.01, "p50": 0.5, "p99": 0.99, "p999": 0.999}
 _LARGEST_EXPONENT = 700.0
 
 _SUMS = (
-    "loss", "weight", "tokens", "ppo_kl", "kl_to_old", "entropy", "entropy_tokens", "kl", "kl_weight",
+    "loss", "weight", "tokens", "ppo_kl", "kl_to_old", "kl", "kl_weight",
     "high_pos", "high_neg", "low_pos", "low_neg",
     "own_own", "own_grpo", "grpo_grpo", "grpo_weight", "grad_norm", "updates",
 )  # fmt: skip
@@ -46,29 +46,19 @@ class StepDiagnostics:
         )  # maxima of log-ratios; minima as maxima of their negatives
 
     @torch.no_grad()
-    def add(
-        self,
-        policy_loss: PolicyLoss,
-        *,
-        entropy_BT: torch.Tensor | None = None,
-        kl_B: torch.Tensor | None = None,
-    ) -> None:
-        """One micro-batch. entropy_BT: of the distribution at each position, nats. kl_B: to the reference, unscaled."""
+    def add(self, policy_loss: PolicyLoss, *, kl_B: torch.Tensor | None = None) -> None:
+        """One micro-batch. kl_B: KL to the reference, unscaled."""
         seen, weight_B = policy_loss.diagnostics, policy_loss.weight_B
         log_ratio_BT, mask_BT, advantages_B = seen.log_ratio_BT, seen.mask_BT, seen.advantages_B
-        tokens = mask_BT.sum()
         sums = {
             "loss": (policy_loss.loss_B * weight_B).sum(),
             "weight": weight_B.sum(),
-            "tokens": tokens,
+            "tokens": mask_BT.sum(),
             "ppo_kl": -log_ratio_BT.sum(),
             "kl_to_old": (torch.expm1(log_ratio_BT.clamp(max=300.0)) - log_ratio_BT).sum(),
             **_sides(seen.outside_BT, advantages_B),
             **_weight_products(policy_loss),
         }
-        if entropy_BT is not None:
-            sums["entropy"] = torch.where(mask_BT, entropy_BT.double(), 0.0).sum()
-            sums["entropy_tokens"] = tokens
         if kl_B is not None:
             sums["kl"] = (kl_B * weight_B).sum()
             sums["kl_weight"] = weight_B.sum()
@@ -101,8 +91,6 @@ class StepDiagnostics:
             metrics["actor/pg_loss"] = sums["loss"] / sums["weight"]
         if sums["kl_weight"]:
             metrics["actor/kl_loss"] = sums["kl"] / sums["kl_weight"]
-        if sums["entropy_tokens"]:
-            metrics["actor/entropy"] = sums["entropy"] / sums["entropy_tokens"]
         if sums["updates"]:
             metrics["actor/grad_norm"] = sums["grad_norm"] / sums["updates"]
             metrics["actor/grad_norm_max"] = maxima["grad_norm_max"]
@@ -128,9 +116,9 @@ def _sides(outside_BT: torch.Tensor, advantages_B: torch.Tensor) -> dict[str, to
 
 
 def _weight_products(policy_loss: PolicyLoss) -> dict[str, torch.Tensor]:
-    """Inner products of the batch's token weights A_i w_t under this objective and under GRPO."""
+    """Inner products of how the batch's tokens are pulled (minus the gradient) by this objective and by GRPO."""
     seen = policy_loss.diagnostics
-    own_BT = (seen.advantages_B * policy_loss.weight_B)[:, None] * seen.token_weights_BT
+    own_BT = -seen.gradient_BT
     grpo_BT = seen.advantages_B[:, None] * seen.grpo_weights_BT
     return {
         "own_own": (own_BT * own_BT).sum(),

@@ -7,8 +7,8 @@ from refusal import refusal
 from gmpo_vl.config import Config, checks, load_config, notices, supported
 from gmpo_vl.config.schema import key_types, value_of
 from gmpo_vl.config.supported import DTYPE_KEYS, HONOURED
-from gmpo_vl.policy.regularisers import KL_KINDS
-from gmpo_vl.policy.settings import OBJECTIVE_KEYS, OBJECTIVES
+from gmpo_vl.policy.divergence import KL_KINDS
+from gmpo_vl.policy.objectives import OBJECTIVE_KEYS, OBJECTIVES
 
 # The values of EasyR1's examples/config.yaml at commit b44b311.
 EASYR1_EXAMPLE = {

@@ -10,7 +10,7 @@ import yaml
 from gmpo_vl.config import load_config
 from gmpo_vl.config.schema import key_types, value_of
 from gmpo_vl.policy import per_sequence_loss
-from gmpo_vl.policy.settings import OBJECTIVES, resolve_settings
+from gmpo_vl.policy.objectives import OBJECTIVES, resolve_settings
 
 FOLDER = Path(__file__).parents[2] / "configs" / "ablation"
 ROWS = sorted(path for path in FOLDER.glob("*.yaml") if path.name != "base.yaml")

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gmpo_vl.policy import per_sequence_loss
-from gmpo_vl.policy.settings import OBJECTIVES, log_clip_limits
+from gmpo_vl.policy.objectives import OBJECTIVES, log_clip_limits
 
 mp.mp.dps = 50
 
