@@ -1,4 +1,4 @@
-"""A user's own function, from a file (`path.py:name`): what is shared by rewards, objectives and whatever else takes one.
+"""A user's own function, from a file (`path.py:name`): what rewards and objectives share.
 
 Only the named file is run. A module that happens to lie in the working directory is not.
 """
@@ -10,7 +10,8 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,7 +20,7 @@ from typing import Any
 def module_from_file(path: Path, kind: str, said: str) -> ModuleType:
     """The module that a file is, run anew and under a name of its own: no bytecode is read or left behind.
 
-    kind: what it holds, for the module's name. said: how a message begins. ValueError where it cannot be loaded.
+    kind: what it holds, for the module's name. said: how a message begins. ValueError where it cannot be.
     """
     path = path.expanduser()
     if not path.is_file():
@@ -28,7 +29,8 @@ def module_from_file(path: Path, kind: str, said: str) -> ModuleType:
     module.__file__ = str(path)
     sys.modules[module.__name__] = module  # dataclasses look their module up there
     try:
-        exec(compile(path.read_bytes(), str(path), "exec", dont_inherit=True), module.__dict__)
+        with _nothing_from_here():
+            exec(compile(path.read_bytes(), str(path), "exec", dont_inherit=True), module.__dict__)
     except (SyntaxError, ImportError) as error:
         raise ValueError(f"{said}: the file cannot be loaded: {error}") from error
     except Exception as error:
@@ -39,16 +41,24 @@ def module_from_file(path: Path, kind: str, said: str) -> ModuleType:
 
 def module_from_import(name: str, said: str) -> ModuleType:
     """An installed module, or one that PYTHONPATH names. ValueError where it cannot be imported."""
+    try:
+        with _nothing_from_here():
+            return importlib.import_module(name)
+    except Exception as error:
+        raise ValueError(
+            f"{said}: {name} cannot be imported: {type(error).__name__}: {error} (the working directory is not "
+            "searched: write the file's path, or name its folder in PYTHONPATH)"
+        ) from error
+
+
+@contextmanager
+def _nothing_from_here() -> Iterator[None]:
+    """No import looks into the working directory, where `python -m` begins to look, unless PYTHONPATH names it."""
     named = {os.path.abspath(path) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path}
     kept, here = sys.path, os.getcwd()
     sys.path = [path for path in kept if os.path.abspath(path) != here or here in named]
     try:
-        return importlib.import_module(name)
-    except Exception as error:
-        raise ValueError(
-            f"{said}: {name} cannot be imported: {type(error).__name__}: {error} (the working directory is not searched: "
-            "write the file's path, or name its folder in PYTHONPATH)"
-        ) from error
+        yield
     finally:
         sys.path = kept
 
