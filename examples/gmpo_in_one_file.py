@@ -2,10 +2,10 @@
 
     python examples/gmpo_in_one_file.py [--steps 8] [--problems 16] [--rollouts 8] [--lr 1e-3]
 
-One step, top to bottom: sample rollouts, verify the answers, advantages within each group (Eq. 1), log-probs of
-the old policy, then two updates with Eq. 5. What the package's engines do besides is left out: prompts computed
-once per group, micro-batches by token budget, several GPUs, KL, checkpoints, a page. Their gradient is the same:
-a test holds them equal.
+One step, top to bottom: sample rollouts, verify the answers, advantages within each group (Eq. 1), log-probs
+of the old policy, then two updates with Eq. 5. What the package's engines do besides is left out: prompts
+computed once per group, micro-batches by token budget, several GPUs, KL, checkpoints, a page. Their gradient
+is the same: a test holds them equal.
 
 From gmpo_vl come the model (an ordinary transformers one), problems, processor, sampler and verifier.
 """
@@ -50,7 +50,7 @@ def padded(responses: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
 def response_log_probs(
     model, processor, prompt: Prompt, ids_GT: torch.Tensor, mask_GT: torch.Tensor
 ) -> torch.Tensor:
-    """log pi of each token of G responses to one prompt (G, T), by transformers' forward of [prompt | response]."""
+    """log pi of each token of G responses to one prompt (G, T), by transformers' own forward."""
     count, longest = ids_GT.shape
     asked = len(prompt.ids_P)
     # Qwen2.5-VL counts positions in time, height and width; from the response on the three are the same.

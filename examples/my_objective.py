@@ -4,7 +4,7 @@
 def cispo(log_probs_BT, old_log_probs_BT, mask_BT, advantages_B, ratio_max=1.28):
     """CISPO (MiniMax-M1): REINFORCE, each token weighed by its ratio, which is cut at ratio_max and detached.
 
-    No token loses its gradient. All tokens of the mini-batch count alike: a sequence weighs as many as it has.
+    No token loses its gradient. All tokens of the mini-batch count alike: a sequence weighs its length.
     """
     lengths_B = mask_BT.sum(-1).double()
     ratio_BT = (log_probs_BT - old_log_probs_BT).exp().clamp(max=ratio_max).detach()

@@ -46,14 +46,15 @@ def module_from_import(name: str, said: str) -> ModuleType:
             return importlib.import_module(name)
     except Exception as error:
         raise ValueError(
-            f"{said}: {name} cannot be imported: {type(error).__name__}: {error} (the working directory is not "
-            "searched: write the file's path, or name its folder in PYTHONPATH)"
+            f"{said}: {name} cannot be imported: {type(error).__name__}: {error} (the working directory is "
+            "not searched: write the file's path, or name its folder in PYTHONPATH)"
         ) from error
 
 
 @contextmanager
 def _nothing_from_here() -> Iterator[None]:
-    """No import looks into the working directory, where `python -m` begins to look, unless PYTHONPATH names it."""
+    """No import looks into the working directory, where `python -m` begins to look, unless PYTHONPATH names
+    it."""
     named = {os.path.abspath(path) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path}
     kept, here = sys.path, os.getcwd()
     sys.path = [path for path in kept if os.path.abspath(path) != here or here in named]

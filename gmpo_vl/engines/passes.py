@@ -1,8 +1,8 @@
 """A training pass, the same on every engine: log-probs of the old and the reference policy, then the updates.
 
-An engine hands over a `Policy` and groups; on several ranks each hands over its own groups. What comes out does not depend
-on how the groups were dealt to ranks or cut into micro-batches. Every function here that says so is a collective: all
-ranks call it, with the same number of mini-batches, and run the same number of forwards (FSDP gathers weights in each).
+An engine hands over a `Policy` and groups; on several ranks each hands over its own groups. The result does
+not depend on how groups were dealt to ranks or cut into micro-batches. A function that says `A collective` is
+called by all ranks, with the same number of mini-batches; each runs as many forwards (FSDP gathers weights).
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ from gmpo_vl.types import Group
 
 
 class Scored(NamedTuple):
-    """One response under a model, on the CPU: log-probs (T,) and entropies (T,) in nats, float32, and for a mixture of
-    experts what its routers did (models/routers.py), float64 (S,)."""
+    """One response under a model, on the CPU: log-probs (T,) and entropies (T,) in nats, float32, and for a
+    mixture of experts what its routers did (models/routers.py), float64 (S,)."""
 
     row: Row
     log_probs_T: torch.Tensor
@@ -50,7 +50,7 @@ class Scored(NamedTuple):
 
 
 def log_probs_of(policy: Policy, model: Any, groups: Sequence[Group], config: Config) -> Iterator[Scored]:
-    """Every response under `model`, in no particular order, no gradients. A collective: every rank takes all that comes."""
+    """Every response under `model`, in no particular order, no gradients. A collective: consume all of it."""
     rows = rows_of(groups)
     limits = policy.limits(config, config.worker.actor.micro_batch_size_per_device_for_experience)
     batches = micro_batches(rows, limits)
@@ -74,9 +74,9 @@ def log_probs_of(policy: Policy, model: Any, groups: Sequence[Group], config: Co
 
 
 class LogProbs(NamedTuple):
-    """of: log pi of every group's every response, (T,), float32. entropy_N: sum over all tokens of a group of their
-    distributions' entropy, float64, in nats; None where it is not known. routing: what the routers of a mixture of experts
-    did with each group; None for other models, or where it is not known."""
+    """of: log pi of every group's every response, (T,), float32. entropy_N: sum over all tokens of a group of
+    their distributions' entropy, float64, in nats; None where it is not known. routing: what the routers of a
+    mixture of experts did with each group; None for other models, or where it is not known."""
 
     of: list[list[torch.Tensor]]
     entropy_N: torch.Tensor | None
@@ -119,7 +119,7 @@ def reference_log_probs(
 
 
 def take_rollout_log_probs(groups: Sequence[Group]) -> dict[str, float]:
-    """The sampler's log-probs as the old policy's, without a pass. Returns `actor/entropy` as sampling found it."""
+    """Take the sampler's log-probs for the old policy's. Returns `actor/entropy` as sampling found it."""
     responses = [response for group in groups for response in group.responses]
     for group in groups:
         group.old_log_probs = [response.rollout_log_probs_T for response in group.responses]
@@ -134,13 +134,12 @@ def update_policy(
     config: Config,
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, float]:
-    """`ppo_epochs` passes over the step's mini-batches, one optimizer step each. Returns the step's actor metrics.
+    """`ppo_epochs` passes over the step's mini-batches, one optimizer step each. Returns the actor metrics.
 
-    groups: this rank's, those of the first mini-batch first; `global_batch_size` counts the prompts of all ranks.
-    Under `old_log_probs: rollout` `rollout/mismatch_*` are among the metrics: the first mini-batch runs on the weights that
-    sampled it, so its log-probs are compared at no cost.
-    Raises FloatingPointError when every update of the step had a non-finite gradient; one such update is skipped and
-    counted. A collective.
+    groups: this rank's, those of the first mini-batch first; `global_batch_size` counts all ranks' prompts.
+    Under `old_log_probs: rollout` `rollout/mismatch_*` are among the metrics: the first mini-batch runs on
+    the weights that sampled it, so its log-probs are compared at no cost. Raises FloatingPointError when
+    every update of the step had a non-finite gradient; one such update is skipped and counted. A collective.
     """
     actor = config.worker.actor
     diagnostics = StepDiagnostics(policy.device)
@@ -167,8 +166,8 @@ def update_policy(
             updates += 1
     if updates == 0:
         raise FloatingPointError(
-            f"every update of this step had a non-finite gradient ({skipped} of them); lower worker.actor.optim.lr, or "
-            "compute in fp32 (worker.actor.fsdp.mp_param_dtype)"
+            f"every update of this step had a non-finite gradient ({skipped} of them); lower "
+            "worker.actor.optim.lr, or compute in fp32 (worker.actor.fsdp.mp_param_dtype)"
         )
     metrics = diagnostics.result() | ({} if mismatch is None else mismatch.result())
     if policy.ranks > 1:
@@ -187,13 +186,13 @@ def accumulate_gradient(
 ) -> tuple[int, int]:
     """Add the gradient of sum(loss * weight) / sum(weight) over a mini-batch, micro-batch by micro-batch.
 
-    groups: this rank's part of it. The total weight is that of all ranks, so the average of their gradients is the
-    gradient of the whole mini-batch. mismatch: told of the log-probs, where it is given. Returns how many groups were split
-    over several forwards, and how many were run. A collective.
+    groups: this rank's part of it. The total weight is that of all ranks, so the average of their gradients
+    is the gradient of the whole mini-batch. mismatch: told of the log-probs, where it is given. Returns how
+    many groups were split over several forwards, and how many were run. A collective.
     """
     actor = config.worker.actor
     rows = rows_of(groups)
-    objective, weight_B = before_any_forward(policy, rows, config)
+    objective, weight_B = _before_any_forward(policy, rows, config)
     total = total_weight(weight_B.to(policy.device))
     skip_B = _without_gradient(rows, config)
     active = [row for row, skip in zip(rows, skip_B.tolist()) if not skip]
@@ -215,7 +214,7 @@ def accumulate_gradient(
         log_probs_BT, _ = forward(policy, policy.model, [_shortest(rows)], config)
         (log_probs_BT.sum() * 0.0).backward()
     if policy.ranks == 1:
-        _no_gradient_is_gradient_0(policy.model)
+        _fill_missing_gradients(policy.model)
     return split_groups(batches)
 
 
@@ -237,7 +236,7 @@ def _kl_coef(config: Config) -> float:
 
 
 def loss_mask(row: Row, config: Config) -> torch.Tensor:
-    """bool (T,): which tokens of a response count. `overlong_responses: mask` leaves out what was cut at the limit."""
+    """bool (T,): which tokens count. `overlong_responses: mask` leaves out a response cut at the limit."""
     response = row.group.responses[row.k]
     masked = config.algorithm.overlong_responses == "mask" and not response.finished
     return torch.full((len(response.ids_T),), not masked)
@@ -258,31 +257,31 @@ def objective_of(policy: Policy, config: Config) -> str | OwnObjective:
     return actor.loss_type if known is None else known
 
 
-def before_any_forward(
+def _before_any_forward(
     policy: Policy, rows: Sequence[Row], config: Config
 ) -> tuple[str | OwnObjective, torch.Tensor]:
-    """The objective, which may want to know the mini-batch, and the weight (B,) of this rank's rows. A collective."""
+    """The objective, with its statistics where it asks, and the weight (B,) of the rows. A collective."""
     objective = objective_of(policy, config)
     if isinstance(objective, OwnObjective):
-        objective, weight_B = objective.of_mini_batch(*known_before(policy, rows, config))
+        objective, weight_B = objective.of_mini_batch(*_known_before(policy, rows, config))
         return objective, weight_B.cpu()
     lengths_B = torch.tensor([int(loss_mask(row, config).sum()) for row in rows])
     return objective, sequence_weights(objective, lengths_B)
 
 
-def known_before(policy: Policy, rows: Sequence[Row], config: Config) -> tuple[torch.Tensor, ...]:
+def _known_before(policy: Policy, rows: Sequence[Row], config: Config) -> tuple[torch.Tensor, ...]:
     """Old log-probs (B, T), mask (B, T) and advantages (B,) of some rows."""
-    old_BT = padded(policy, [row.group.old_log_probs[row.k] for row in rows])
-    mask_BT = padded(policy, [loss_mask(row, config) for row in rows])
+    old_BT = _padded(policy, [row.group.old_log_probs[row.k] for row in rows])
+    mask_BT = _padded(policy, [loss_mask(row, config) for row in rows])
     return old_BT, mask_BT, torch.stack([row.advantage for row in rows]).to(policy.device)
 
 
-def padded(policy: Policy, values: list[torch.Tensor]) -> torch.Tensor:
+def _padded(policy: Policy, values: list[torch.Tensor]) -> torch.Tensor:
     return pad_sequence(values, batch_first=True).to(policy.device)
 
 
 class _MiniBatch(NamedTuple):
-    """What the micro-batches of one have in common. total: its weight on all ranks. The last two are told what they see."""
+    """What its micro-batches have in common. total: its weight on all ranks. The last two collect figures."""
 
     objective: str | OwnObjective
     total: float
@@ -298,7 +297,7 @@ def _micro_batch_loss(
     log_probs_BT, entropy_BT = forward(
         policy, policy.model, batch, config, with_entropy=actor.entropy_coef != 0
     )
-    old_BT, mask_BT, advantages_B = known_before(policy, batch, config)
+    old_BT, mask_BT, advantages_B = _known_before(policy, batch, config)
     if mini_batch.mismatch is not None:  # the old policy's are the sampler's
         fresh_B1 = torch.tensor([[row.group.fresh] for row in batch], device=policy.device)
         mini_batch.mismatch.add(log_probs_BT.detach(), old_BT, mask_BT & fresh_B1)
@@ -306,11 +305,11 @@ def _micro_batch_loss(
     found = per_sequence_loss(mini_batch.objective, log_probs_BT, old_BT, mask_BT, advantages_B, **settings)
     loss_B = found.loss_B
     if actor.rollout_correction_cap is not None:
-        rollout_BT = padded(policy, [row.group.responses[row.k].rollout_log_probs_T for row in batch])
+        rollout_BT = _padded(policy, [row.group.responses[row.k].rollout_log_probs_T for row in batch])
         loss_B = loss_B * rollout_correction(old_BT, rollout_BT, mask_BT, actor.rollout_correction_cap)
     kl_B = None
     if kl_coef:
-        ref_BT = padded(policy, [row.group.ref_log_probs[row.k] for row in batch])
+        ref_BT = _padded(policy, [row.group.ref_log_probs[row.k] for row in batch])
         kl_B = token_mean(kl(log_probs_BT, ref_BT, config.algorithm.kl_penalty), mask_BT)
         loss_B = loss_B + kl_coef * kl_B
     if entropy_BT is not None:
@@ -327,7 +326,7 @@ def forward(
     with_entropy: bool = False,
     routing: RouterCounter | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """`response_log_probs` of a micro-batch, by calling the model: a sharded one gathers its weights only then."""
+    """`response_log_probs` of a micro-batch. The model is called: a sharded one gathers its weights then."""
     with policy.autocast():
         return model(
             policy.pack(batch),
@@ -341,21 +340,21 @@ def forward(
 
 
 def _shortest(rows: Sequence[Row]) -> Row:
-    """What a rank that has nothing left to run goes through while others have."""
+    """What a rank runs, with weight 0, when it has nothing left to run and others have."""
     return min(rows, key=lambda row: row.length)
 
 
 def _clip_gradient(model: Any, max_norm: float) -> float:
-    """Scale the gradient down to `max_norm` and give its norm before; FSDP knows how to put the shards' together."""
+    """Scale the gradient down to `max_norm`; returns its norm before. FSDP has its own over all shards."""
     if hasattr(model, "clip_grad_norm_"):
         return float(model.clip_grad_norm_(max_norm))
     trained = [p for p in model.parameters() if p.requires_grad and p.grad is not None]
     return float(torch.nn.utils.clip_grad_norm_(trained, max_norm))
 
 
-def _no_gradient_is_gradient_0(model: torch.nn.Module) -> None:
-    """What no row went through has gradient 0, which AdamW does not take for no gradient. (With several ranks every part
-    of the model is run, with weight 0 where nothing is left to run.)"""
+def _fill_missing_gradients(model: torch.nn.Module) -> None:
+    """AdamW treats a missing gradient and a zero gradient differently. So parameters that no row used get a
+    zero gradient. (With several ranks every part of the model is run, with weight 0 where need be.)"""
     for parameter in model.parameters():
         if parameter.requires_grad and parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)

@@ -29,7 +29,8 @@ _NAMES = {
     "advantages": "group_advantages",
     "diagnostics": "StepDiagnostics",
     "divergence": "RolloutMismatch kl kl_to_start kl_to_start_sums rollout_correction",
-    "loss": "PolicyLoss TokenDiagnostics per_sequence_loss reduce_loss sequence_weights skippable total_weight",
+    "loss": "PolicyLoss TokenDiagnostics per_sequence_loss reduce_loss sequence_weights skippable "
+    "total_weight",
     "objectives": "token_mean",
     "own": "OwnObjective",
 }

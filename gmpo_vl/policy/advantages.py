@@ -15,9 +15,9 @@ _EPS = 1e-6
 def group_advantages(scores_G: torch.Tensor, estimator: str = "grpo", *, key: str = "") -> torch.Tensor:
     """Advantages of one group's G responses from their rewards, float32 (G,).
 
-    `grpo`: (r - mean) / (std + 1e-6) with the sample standard deviation (G - 1), as EasyR1. `grpo_no_std`: r - mean
-    (Dr. GRPO). Equal rewards give exactly 0. key: the group's name, for messages.
-    ValueError for an unknown estimator, a group of one (nothing to compare with) and a reward that is NaN or infinite.
+    `grpo`: (r - mean) / (std + 1e-6) with the sample standard deviation (G - 1), as EasyR1.
+    `grpo_no_std`: r - mean (Dr. GRPO). Equal rewards give exactly 0. key: the group's name, for messages.
+    ValueError for an unknown estimator, a group of one, and a reward that is NaN or infinite.
     """
     if estimator not in ADVANTAGE_ESTIMATORS:
         raise ValueError(

@@ -5,7 +5,7 @@
     after each update:     step.add_update(grad_norm)
     at the end, every rank: metrics = step.result()
 
-Sums are summed, maxima are maxima of everything, quantiles are of all values: nothing is a mean of means or of maxima.
+Sums are summed, maxima and quantiles are those of all values: nothing is a mean of means or of maxima.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _SUMS = (
     "own_own", "own_grpo", "grpo_grpo", "grpo_weight", "grad_norm", "updates",
 )  # fmt: skip
 _MAXIMA = (
-    "ratio_max", "ratio_min", "seq_ratio_max", "seq_ratio_min", "seq_ratio_nonorm_max", "seq_ratio_nonorm_min",
-    "seq_ratio_positive_max", "seq_ratio_positive_min",
+    "ratio_max", "ratio_min", "seq_ratio_max", "seq_ratio_min", "seq_ratio_nonorm_max",
+    "seq_ratio_nonorm_min", "seq_ratio_positive_max", "seq_ratio_positive_min",
     "seq_ratio_nonorm_positive_max", "seq_ratio_nonorm_positive_min", "grad_norm_max",
 )  # fmt: skip
 
 
 class StepDiagnostics:
-    """Collects one training step's figures; `result` names them as EasyR1 does where it has a name for the thing.
+    """Collects one training step's figures; `result` names them as EasyR1 does where it has a name.
 
     device: where the collectives of `result` run: this rank's GPU under nccl, else the CPU.
     """
@@ -67,8 +67,8 @@ class StepDiagnostics:
         self._tally.add_values(log_ratio_BT, mask_BT)
 
     def add_skipped(self, weight_B: torch.Tensor) -> None:
-        """Sequences whose pass was skipped because their loss and gradient are exactly 0: they count in the mean of
-        the loss, and are not among the ratios."""
+        """Sequences whose pass was skipped because their loss and gradient are exactly 0: they count in the
+        mean of the loss, and are not among the ratios."""
         self._tally.add_sums({"weight": weight_B.sum(), "grpo_weight": (weight_B > 0).sum()})
 
     def add_update(self, grad_norm: float | torch.Tensor) -> None:
@@ -84,7 +84,7 @@ class StepDiagnostics:
         self._tally.rewind(mark)
 
     def result(self) -> dict[str, float]:
-        """The step's metrics. Where torch.distributed runs this is a collective: every rank calls it, all get the same."""
+        """The step's metrics, the same on every rank. A collective where torch.distributed runs."""
         sums, maxima, log_ratios = self._tally.reduce()
         metrics: dict[str, float] = {}
         if sums["weight"]:
@@ -103,8 +103,8 @@ class StepDiagnostics:
 
 
 def _sides(outside_BT: torch.Tensor, advantages_B: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Tokens outside the clip's limits by side and sign of the advantage. high_pos and low_neg are clipped (no gradient);
-    high_neg and low_pos keep theirs: the objective pulls them back."""
+    """Tokens outside the clip's limits by side and sign of the advantage. high_pos and low_neg are clipped
+    (no gradient); high_neg and low_pos keep theirs: the objective pulls them back."""
     positive_B1, negative_B1 = (advantages_B > 0)[:, None], (advantages_B < 0)[:, None]
     high_BT, low_BT = outside_BT > 0, outside_BT < 0
     return {
@@ -116,7 +116,7 @@ def _sides(outside_BT: torch.Tensor, advantages_B: torch.Tensor) -> dict[str, to
 
 
 def _weight_products(policy_loss: PolicyLoss) -> dict[str, torch.Tensor]:
-    """Inner products of how the batch's tokens are pulled (minus the gradient) by this objective and by GRPO."""
+    """Inner products of the token pulls (minus the gradient) of this objective and of GRPO."""
     seen = policy_loss.diagnostics
     own_BT = -seen.gradient_BT
     grpo_BT = seen.advantages_B[:, None] * seen.grpo_weights_BT

@@ -1,7 +1,7 @@
-"""How far two policies are apart: KL to a reference as a term of the loss, KL to the start, and the sampler's mismatch.
+"""How far two policies are apart: KL to a reference (a loss term), KL to the start, the sampler's mismatch.
 
 The KL term and entropy reduce exactly as the objective does:
-    loss_B = policy.loss_B + kl_coef * token_mean(kl(...), mask_BT) - entropy_coef * token_mean(entropy_BT, mask_BT)
+    loss_B += kl_coef * token_mean(kl(...), mask_BT) - entropy_coef * token_mean(entropy_BT, mask_BT)
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ _LARGEST_GAP = 20.0
 
 
 def kl(log_probs_BT: torch.Tensor, ref_log_probs_BT: torch.Tensor, kind: str = "low_var_kl") -> torch.Tensor:
-    """Per-token estimate of KL(pi || pi_ref), float64 (B, T), from tokens that pi sampled; names as in EasyR1, or k1-k3.
+    """Per-token estimate of KL(pi || pi_ref), float64 (B, T), from tokens that pi sampled.
 
-    With d = log pi_ref - log pi: `low_var_kl` or `k3`: e^d - d - 1, never negative. `kl` or `k1`: -d, unbiased as a
-    value; as a LOSS its gradient has mean zero and only adds noise. `mse` or `k2`: d^2 / 2. `abs`: |d|.
+    With d = log pi_ref - log pi: `low_var_kl` or `k3`: e^d - d - 1, never negative. `kl` or `k1`: -d,
+    unbiased as a value; as a LOSS its gradient has mean zero and only adds noise. `mse` or `k2`: d^2 / 2.
+    `abs`: |d|.
     """
     gap_BT = (ref_log_probs_BT.detach().double() - log_probs_BT.double()).clamp(-_LARGEST_GAP, _LARGEST_GAP)
     if kind in ("kl", "k1"):
@@ -64,8 +65,8 @@ def kl_to_start(sums: torch.Tensor) -> float:
 
 GAP_QUANTILES = {"p50": 0.5, "p99": 0.99, "p999": 0.999}
 
-# First response position of each bin in the report: a mismatch that grows with the position is a different fault
-# (a cache, position ids) from one that is the same everywhere (a temperature, a weight that was not synced).
+# First response position of each bin in the report. A mismatch that grows with the position has another cause
+# (a cache, position ids) than one that is the same everywhere (a temperature, a weight that was not synced).
 POSITION_BINS = (0, 16, 64, 256, 1024, 4096)
 
 
@@ -74,8 +75,8 @@ def rollout_correction(
 ) -> torch.Tensor:
     """min((prod_t pi_old / pi_rollout)^(1/|o|), cap) of each sequence, detached, float64 (B,).
 
-    The geometric mean, as in Eq. 5, and outside its clip: multiply `loss_B` by it, and leave `weight_B` and the total
-    weight as they are. cap: largest weight, a ratio of at least 1 (2 is common). An empty row gets 1.
+    The geometric mean, as in Eq. 5, and outside its clip: multiply `loss_B` by it, and leave `weight_B` and
+    the total weight as they are. cap: largest weight, at least 1 (2 is common). An empty row gets 1.
     """
     if not cap >= 1:
         raise ValueError(
@@ -116,8 +117,8 @@ class RolloutMismatch:
         self._tally.add_values(gap_BT, mask_BT)
 
     def result(self) -> dict[str, float]:
-        """Gaps |log pi_old - log pi_rollout| in nats: largest, root mean square, quantiles, mean by first position of a bin;
-        KL (k3)."""
+        """Gaps |log pi_old - log pi_rollout| in nats: largest, root mean square, quantiles, mean by first
+        position of a bin; KL (k3)."""
         sums, maxima, gaps = self._tally.reduce()
         if not sums["tokens"]:
             return {}

@@ -1,12 +1,12 @@
-"""From log-probs to the mini-batch's loss: the objective is called, and ONE place reduces, over micro-batches and ranks.
+"""From log-probs to the mini-batch's loss. ONE place reduces, over micro-batches and ranks.
 
-    total = total_weight(sequence_weights(loss_type, lengths_B))        # once per mini-batch, before any forward
+    total = total_weight(sequence_weights(loss_type, lengths_B))  # once, before any forward
     for each micro-batch:
         loss = per_sequence_loss(loss_type, log_probs_BT, old_log_probs_BT, mask_BT, advantages_B)
         reduce_loss(loss.loss_B, loss.weight_B, total).backward()
 
-The gradients of all micro-batches and ranks then ADD UP to the gradient of sum(loss * weight) / sum(weight) over the
-whole mini-batch, however it is cut, ordered or padded.
+The gradients of all micro-batches and ranks then ADD UP to the gradient of sum(loss * weight) / sum(weight)
+over the whole mini-batch, however it is cut, ordered or padded.
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ class TokenDiagnostics:
     """What the loss saw, detached, before clipping; masked positions hold 0.
 
     gradient_BT: d (loss_i weight_i) / d log pi(token), the clip included.
-    grpo_weights_BT: d R_i / d log pi(token) of `grpo` with the paper's clip (Eq. 6), whatever the objective is.
-    outside_BT: int8, +1 where the clip's upper limit is exceeded, -1 below its lower limit, 0 inside. The limits of an
+    grpo_weights_BT: d R_i / d log pi(token) of `grpo` with the paper's clip (Eq. 6), whatever the objective.
+    outside_BT: int8, +1 where the clip's upper limit is exceeded, -1 below its lower limit, 0 inside. The
+    limits of an
         own objective are not known: its tokens without a gradient count, on their side of ratio 1.
     """
 
@@ -50,7 +51,7 @@ class TokenDiagnostics:
 
 @dataclass(frozen=True)
 class PolicyLoss:
-    """loss_B: of each sequence, to be minimised; the step's loss is sum(loss * weight) / global sum(weight)."""
+    """loss_B: what each sequence is to minimise. The step's loss is sum(loss * weight) / all sum(weight)."""
 
     loss_B: Tensor
     weight_B: Tensor
@@ -67,7 +68,8 @@ def per_sequence_loss(
 ) -> PolicyLoss:
     """The loss of each of B sequences (-J_i for ours), with the weight that each has in the mini-batch.
 
-    log_probs_BT, old_log_probs_BT: log pi of the sampled tokens, any float dtype; gradients flow into the first only.
+    log_probs_BT, old_log_probs_BT: log pi of the sampled tokens, any float dtype; gradients flow into the
+    first only.
     mask_BT: bool or 0/1, the tokens that count; what lies under a 0 may be anything, NaN included.
     settings: options of one of ours (`gmpo_vl.policy.objectives.OBJECTIVES`), the paper's values by default.
     An objective gets float64, and 0 where the mask is 0. A row without tokens has weight 0 (and ours loss 0).
@@ -107,7 +109,7 @@ def per_sequence_loss(
 
 
 def grpo_token_weights(log_ratio_BT: Tensor, mask_BT: Tensor, advantages_B: Tensor) -> Tensor:
-    """Eq. 6's weights rho_t / |o| (0 where the paper's clip 1 +- 0.2 binds): what GRPO would do with this batch."""
+    """Eq. 6's weights rho_t / |o| (0 where the paper's clip 1 +- 0.2 binds): what GRPO would do here."""
     low, high = log_clip_limits(OBJECTIVES["grpo"].defaults)
     clipped_BT = clip_one_sided(log_ratio_BT, (advantages_B > 0)[:, None], low, high)
     counts_BT = mask_BT & (clipped_BT == log_ratio_BT)
@@ -131,18 +133,18 @@ def _check_shapes(
     shape = tuple(log_probs_BT.shape)
     if len(shape) != 2 or old_log_probs_BT.shape != shape or mask_BT.shape != shape:
         raise ValueError(
-            f"log_probs {shape}, old_log_probs {tuple(old_log_probs_BT.shape)} and mask {tuple(mask_BT.shape)} "
-            "must all be (B, T)"
+            f"log_probs {shape}, old_log_probs {tuple(old_log_probs_BT.shape)} and "
+            f"mask {tuple(mask_BT.shape)} must all be (B, T)"
         )
     if tuple(advantages_B.shape) != shape[:1]:
         raise ValueError(f"advantages {tuple(advantages_B.shape)} must be (B,) with B = {shape[0]}")
 
 
 def sequence_weights(loss_type: str, lengths_B: Tensor) -> Tensor:
-    """Weight of each sequence under one of ours, float64: 1 (sequence mean) or |o_i| (token mean); 0 where |o_i| = 0.
+    """Weight of each sequence under one of ours, float64: 1 (sequence mean) or |o_i| (token mean).
 
-    Needs the response lengths only (tokens that the mask lets count), so it is known before any forward. Empty rows,
-    such as the padding that gives every rank the same number of rows, change nothing.
+    Needs the response lengths only (tokens that the mask lets count), so it is known before any forward.
+    Empty rows weigh 0, so they change nothing.
     """
     check_settings(loss_type, ())
     if OBJECTIVES[loss_type].weight == "token":
@@ -151,10 +153,10 @@ def sequence_weights(loss_type: str, lengths_B: Tensor) -> Tensor:
 
 
 def total_weight(weight_B: Tensor, group: dist.ProcessGroup | None = None) -> float:
-    """Sum of the weights over the whole mini-batch and, where torch.distributed runs, over all ranks of `group`.
+    """Sum of the weights over the whole mini-batch and, where torch.distributed runs, the ranks of `group`.
 
-    weight_B: all sequences this rank has in the mini-batch, those whose pass is skipped included. Under nccl it lies
-    on this rank's GPU. A mini-batch without a single token gives 1, so that its loss is 0 and not NaN.
+    weight_B: all sequences this rank has in the mini-batch, those whose pass is skipped included. Under nccl
+    it lies on this rank's GPU. A mini-batch without a single token gives 1: its loss is 0 and not NaN.
     """
     total = weight_B.double().sum()
     if dist.is_available() and dist.is_initialized():
@@ -165,17 +167,17 @@ def total_weight(weight_B: Tensor, group: dist.ProcessGroup | None = None) -> fl
 def reduce_loss(loss_B: Tensor, weight_B: Tensor, total_weight: float, averaged_over: int = 1) -> Tensor:
     """This micro-batch's part of the mini-batch's loss: sum(loss * weight) / total_weight.
 
-    averaged_over: the number of ranks where the engine AVERAGES gradients over them (DDP, FSDP), so that the average
-        is the exact sum; 1 where gradients are summed, or on one rank.
+    averaged_over: the number of ranks where the engine AVERAGES gradients over them (DDP, FSDP), so that the
+        average is the exact sum; 1 where gradients are summed, or on one rank.
     """
     return (loss_B * weight_B).sum() * (averaged_over / total_weight)
 
 
 def skippable(objective: str, advantages_B: Tensor, *, kl_coef: float, entropy_coef: float) -> Tensor:
-    """Which sequences have exactly no gradient (bool, B): advantage 0, and no other loss term that would give them one.
+    """Which sequences have exactly no gradient (bool, B): advantage 0, and no other term of the loss.
 
-    Their forward and backward may be skipped; their weight stays in `total_weight`. An own objective may have a gradient
-    at advantage 0, which no trial on some input can exclude: none of its sequences is skipped.
+    Their forward and backward may be skipped; their weight stays in `total_weight`. An own objective may have
+    a gradient at advantage 0, which no trial on some input can exclude: none of its sequences is skipped.
     """
     alone = kl_coef == 0 and entropy_coef == 0 and objective in OBJECTIVES
     return (advantages_B == 0) & alone

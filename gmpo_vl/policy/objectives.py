@@ -1,15 +1,16 @@
 """The paper's objectives: each formula beside its name, its options and what else is known of it.
 
-Every objective is J_i = A_i R_i: the importance ratios rho_t = pi_theta / pi_old of one response become one number
-R_i > 0, and the advantage stays outside every power. A formula here returns log R_i from
+Every objective is J_i = A_i R_i: the importance ratios rho_t = pi_theta / pi_old of one response become one
+number R_i > 0, and the advantage stays outside every power. A formula here returns log R_i from
 
     log_ratio_BT   log rho_t, float64, 0 at masked positions
     mask_BT        bool, True where a token counts; |o_i| of them in row i
-    clip           x -> x clipped on the side that A's sign bounds: min(x, high) for A > 0, max(x, low) otherwise
+    clip           x -> x clipped on the side that A's sign bounds: min(x, high) for A > 0, else max(x, low)
 
-and its own options. An `Objective` is called as a user's is (policy/own.py). Options are keys of `worker.actor`:
-`log_clip_low/high` bound the ratio in LOG space, to [e^-low, e^high]; `clip_ratio_low/high` are offsets in RATIO space,
-to [1 - low, 1 + high]. The configuration reads this table: importing it loads no torch.
+and its own options. An `Objective` is called as a user's is (policy/own.py). Options are keys of
+`worker.actor`: `log_clip_low/high` bound the ratio in LOG space, to [e^-low, e^high]; `clip_ratio_low/high`
+are offsets in RATIO space, to [1 - low, 1 + high]. The configuration reads this table: importing it loads no
+torch.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ if TYPE_CHECKING:
 
     Clip = Callable[[Tensor], Tensor]
 
-# exp is bounded where its value, or the gradient that goes back in the dtype of the log-probs, would overflow. Beyond
-# the bound the size of the gradient stays and its direction is kept. A sequence needs a mean ratio of 4.8e8 to meet it
-# in float32 and bfloat16, 2,981 in float16.
+# exp is bounded where its value, or the gradient that goes back in the dtype of the log-probs, would
+# overflow. Beyond the bound the size of the gradient stays and its direction is kept. A sequence needs a mean
+# ratio of 4.8e8 to meet it in float32 and bfloat16, 2,981 in float16.
 _LARGEST_EXPONENT = {
     "torch.float64": 300.0,
     "torch.float32": 20.0,
@@ -62,7 +63,7 @@ class Objective:
         gradient_dtype: torch.dtype | None = None,
         **options: float,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """-J_i of each sequence (B,); for "token" its weights too. gradient_dtype: that of the model's log-probs."""
+        """-J_i (B,), for "token" the weights too. gradient_dtype: of the model's log-probs."""
         import torch
 
         resolved = resolve_settings(self.name, options)
@@ -118,8 +119,8 @@ def _objective(
 def gmpo(log_ratio_BT: Tensor, mask_BT: Tensor, clip: Clip) -> Tensor:
     """R = (prod_t rho'_t)^(1/|o|), rho' = rho clipped to [e^low, e^high] on the side that A's sign bounds.
 
-    min[rho A, clip(rho) A] is min(rho, e^high) A for A > 0 and max(rho, e^low) A for A < 0: the RAW log-ratio is
-    clamped. (Algorithm 1 clamps sgn(A) log rho, which is the same only where low = -high.)
+    min[rho A, clip(rho) A] is min(rho, e^high) A for A > 0 and max(rho, e^low) A for A < 0: the RAW log-ratio
+    is clamped. (Algorithm 1 clamps sgn(A) log rho, which is the same only where low = -high.)
     """
     return token_mean(clip(log_ratio_BT), mask_BT)
 
@@ -189,17 +190,20 @@ def gspo(log_ratio_BT: Tensor, mask_BT: Tensor, clip: Clip) -> Tensor:
 
 
 def clip_one_sided(log_ratio: Tensor, positive: Tensor, low: float, high: float) -> Tensor:
-    """log of min[rho A, clip(rho, e^low, e^high) A] / A: the upper limit binds for A > 0, the lower one otherwise."""
+    """log of min[rho A, clip(rho, e^low, e^high) A] / A: the upper limit binds for A > 0, the lower one
+    otherwise."""
     return log_ratio.clamp(max=high).where(positive, log_ratio.clamp(min=low))
 
 
 def token_mean(values_BT: Tensor, mask_BT: Tensor) -> Tensor:
-    """Mean over the valid tokens of each row, in float64; 0 for a row without any. Masked values may be NaN."""
+    """Mean over the valid tokens of each row, in float64; 0 for a row without any. Masked values may be
+    NaN."""
     return values_BT.double().where(mask_BT.bool(), 0.0).sum(-1) / mask_BT.sum(-1).clamp(min=1)
 
 
 def log_power_mean(log_x_BT: Tensor, mask_BT: Tensor, p: float) -> Tensor:
-    """log of the power mean M_p (Definition 1) over the valid tokens; p = 0 is its limit, the geometric mean."""
+    """log of the power mean M_p (Definition 1) over the valid tokens; p = 0 is its limit, the geometric
+    mean."""
     if p == 0:
         return token_mean(log_x_BT, mask_BT)
     return log_mean_exp(p * log_x_BT, mask_BT / lengths(mask_BT)[:, None]) / p
@@ -217,8 +221,8 @@ def log_mean_exp(x_BT: Tensor, share_BT: Tensor) -> Tensor:
 def interquartile_shares(x_BT: Tensor, mask_BT: Tensor) -> Tensor:
     """Each token's share in the interquartile mean of its row; shares sum to 1.
 
-    Of the sorted valid values, floor(n/4) are dropped at each end (none for n < 4). Equal values share their places,
-    so that which of several equal tokens counts does not depend on where it stands.
+    Of the sorted valid values, floor(n/4) are dropped at each end (none for n < 4). Equal values share their
+    places, so that which of several equal tokens counts does not depend on where it stands.
     """
     import torch
 
@@ -238,7 +242,8 @@ def lengths(mask_BT: Tensor) -> Tensor:
     return mask_BT.sum(-1).clamp(min=1).double()
 
 
-# Everything that tells some loss, ours or EasyR1's, what to do. A written key of this set must be used by the loss.
+# Everything that tells some loss, ours or EasyR1's, what to do. A written key of this set must be used by the
+# loss.
 OBJECTIVE_KEYS: frozenset[str] = frozenset(
     {key for objective in OBJECTIVES.values() for key in objective.defaults}
     | {"clip_ratio_dual", "loss_avg_mode", "tau_positive", "tau_negative"}
@@ -246,7 +251,8 @@ OBJECTIVE_KEYS: frozenset[str] = frozenset(
 
 
 def check_settings(loss_type: str, written: Collection[str]) -> None:
-    """ValueError with the nearest name when the objective is unknown, or does not use an option that somebody wrote.
+    """ValueError with the nearest name when the objective is unknown, or does not use an option that somebody
+    wrote.
 
     written: names of options only. A configuration passes the written keys of `worker.actor` that are in
     `OBJECTIVE_KEYS`; its other keys are not the objective's business.
@@ -282,7 +288,8 @@ def resolve_settings(loss_type: str, settings: Mapping[str, Any]) -> dict[str, A
 
 
 def log_clip_limits(settings: Mapping[str, float]) -> tuple[float, float]:
-    """(low, high) limits of the log-ratio, low <= 0 <= high, from either way of writing them; infinite without a clip."""
+    """(low, high) limits of the log-ratio, low <= 0 <= high, from either way of writing them; infinite
+    without a clip."""
     if "log_clip_low" in settings:
         return -settings["log_clip_low"], settings["log_clip_high"]
     if "clip_ratio_low" in settings:

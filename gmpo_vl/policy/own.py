@@ -1,18 +1,13 @@
 """An objective of one's own, named in `worker.actor.loss_type` as `FILE.py:NAME` or `package.module:NAME`.
 
-    def NAME(log_probs_BT, old_log_probs_BT, mask_BT, advantages_B, **options) -> loss_B
+    def NAME(log_probs_BT, old_log_probs_BT, mask_BT, advantages_B, **options) -> loss_B or (loss_B, weight_B)
 
-The signature is that of every objective, ours included. It gets float64 tensors: log pi of the sampled tokens under the
-model and under the old policy (0 where the mask is 0), bool (B, T), and (B,). It returns what each sequence is to minimise
-(B,), differentiable in log_probs_BT (`.detach()` stops gradients), or (loss_B, weight_B) where sequences weigh differently:
-the mini-batch's loss is sum(loss * weight) / sum(weight), and a weight may depend on all but log_probs_BT, since their sum
-over all ranks is needed before the first forward. Options come from `worker.actor.loss_options`. Two names are no options,
-and are handed in to whoever has a parameter called so:
+It is called as ours are, with float64 tensors and log-probs of 0 where the mask is 0 (examples/README.md). A
+weight may depend on all but log_probs_BT: the sum of all ranks' weights is needed before the first forward.
+Two parameters are no options; the host hands them in where the function has them:
 
-    statistics      for what depends on the whole mini-batch: the sums, over its sequences on all ranks, of what the
-                    function `statistics(old_log_probs_BT, mask_BT, advantages_B)` of the same file returns (a dict of
-                    numbers or tensors; it may take options too). They are known before the first forward.
-    gradient_dtype  of the model's log-probs, in which the gradient goes back: exp can be bounded accordingly.
+    statistics      sums, over the mini-batch on all ranks, of what the file's function `statistics` returns
+    gradient_dtype  dtype of the model's log-probs, in which the gradient goes back
 """
 
 from __future__ import annotations
@@ -37,7 +32,7 @@ _TOLERANCE = 1e-9  # relative, of two float64 sums of the same terms in another 
 
 @dataclass(frozen=True)
 class OwnObjective:
-    """A loaded objective. name: as configured. statistics: the function of the same file, where the objective asks for it.
+    """A loaded objective. name: as configured. statistics: the file's function, where the objective asks.
 
     known: what it returned of a mini-batch, summed over all ranks.
     """
@@ -57,7 +52,7 @@ class OwnObjective:
         advantages_B: Tensor,
         gradient_dtype: torch.dtype = torch.float64,
     ) -> tuple[Tensor, Tensor]:
-        """loss_B and weight_B, float64; the weight of a row without tokens is 0. ValueError where it returns neither."""
+        """loss_B and weight_B, float64; an empty row's weight is 0. ValueError for any other result."""
         if self.statistics is not None and self.known is None:
             raise self.refusal("it needs statistics of the whole mini-batch, which are not known here")
         given = (log_probs_BT, old_log_probs_BT, mask_BT, advantages_B)
@@ -65,15 +60,11 @@ class OwnObjective:
         found = self._call(self.function, *given, **self.options, **from_host)
         loss_B, weight_B = found if isinstance(found, tuple) and len(found) == 2 else (found, None)
         loss_B = self._checked("loss_B", loss_B, advantages_B)
-        weight_B = (
-            mask_BT.any(-1).double()
-            if weight_B is None
-            else self._checked("weight_B", weight_B, advantages_B)
-        )
+        if weight_B is None:
+            weight_B = torch.ones_like(advantages_B)
+        weight_B = self._checked("weight_B", weight_B, advantages_B)
         if log_probs_BT.requires_grad and torch.is_grad_enabled() and not loss_B.requires_grad:
-            raise self.refusal(
-                "its loss has no gradient: it does not depend on log_probs_BT, or only detached"
-            )
+            raise self.refusal("its loss has no gradient: it depends on log_probs_BT only detached, or not")
         return loss_B.double(), weight_B.detach().double() * mask_BT.any(-1)
 
     def sums(self, old_log_probs_BT: Tensor, mask_BT: Tensor, advantages_B: Tensor) -> Statistics | None:
@@ -95,9 +86,9 @@ class OwnObjective:
     def of_mini_batch(
         self, old_log_probs_BT: Tensor, mask_BT: Tensor, advantages_B: Tensor
     ) -> tuple[OwnObjective, Tensor]:
-        """Itself with the mini-batch's statistics known, and the weight of each sequence, float64 (B,), before any forward.
+        """Itself with the mini-batch's statistics, and each row's weight, float64 (B,), before any forward.
 
-        The rows are this rank's. A collective where torch.distributed runs: ranks add up the same keys and shapes.
+        The rows are this rank's. A collective where torch.distributed runs.
         """
         sums = self.sums(old_log_probs_BT, mask_BT, advantages_B)
         objective = replace(self, known=_over_ranks(sums) if sums is not None else None)
@@ -108,11 +99,9 @@ class OwnObjective:
     @property
     def settings(self) -> dict[str, Any]:
         """Every option with its value, those that nobody set included."""
-        parameters = list(inspect.signature(self.function).parameters.values())[4:]
-        defaults = {
-            p.name: p.default for p in parameters if p.default is not p.empty and p.name not in _FROM_HOST
-        }
-        return defaults | dict(self.options)
+        optional = list(inspect.signature(self.function).parameters.values())[4:]
+        defaults = {p.name: p.default for p in optional if p.default is not p.empty}
+        return {key: value for key, value in {**defaults, **self.options}.items() if key not in _FROM_HOST}
 
     def refusal(self, why: str) -> ValueError:
         return ValueError(f"worker.actor.loss_type={self.name}: {why}")
@@ -120,11 +109,8 @@ class OwnObjective:
     def _checked(self, what: str, value: Any, like_B: Tensor) -> Tensor:
         if isinstance(value, Tensor) and value.shape == like_B.shape and value.is_floating_point():
             return value
-        got = (
-            f"{value.dtype} {tuple(value.shape)}"
-            if isinstance(value, Tensor)
-            else f"a {type(value).__name__}"
-        )
+        is_tensor = isinstance(value, Tensor)
+        got = f"{value.dtype} {tuple(value.shape)}" if is_tensor else f"a {type(value).__name__}"
         raise self.refusal(f"{what} is {got}; return loss_B, or (loss_B, weight_B), floats of shape (B,)")
 
     def _call(self, function: Callable[..., Any], *given: Any, **named: Any) -> Any:
@@ -146,7 +132,7 @@ def _over_ranks(sums: Statistics) -> Statistics:
 
 
 def load_objective(name: str, options: Mapping[str, Any]) -> OwnObjective:
-    """Load and check an objective. ValueError with a sentence where it cannot be loaded, or does not do as it must."""
+    """Load and check an objective. ValueError where it cannot be loaded, or does not do as it must."""
     said = f"worker.actor.loss_type={name}"
     place, _, function_name = name.rpartition(":")
     if place.endswith(".py"):
@@ -168,7 +154,7 @@ def load_objective(name: str, options: Mapping[str, Any]) -> OwnObjective:
 
 
 def check_objective(objective: OwnObjective) -> None:
-    """ValueError where random sequences show that a result depends on how the mini-batch is cut, padded or repeated."""
+    """ValueError where random sequences show that a result is no number, or depends on what it must not."""
     draw = torch.Generator().manual_seed(0)
     lengths_B = torch.tensor([7, 1, 4, 0, 9, 9, 2, 5])
     mask_BT = torch.arange(9) < lengths_B[:, None]
@@ -186,9 +172,7 @@ def check_objective(objective: OwnObjective) -> None:
         if not found[1].any():
             raise objective.refusal("its gradient is 0 everywhere")
         if not torch.equal(of_old[2], found[2]):
-            raise objective.refusal(
-                "weight_B depends on log_probs_BT; weights must be known before the forward"
-            )
+            raise objective.refusal("weight_B depends on log_probs_BT; it must be known before the forward")
         if not all(map(torch.equal, found, _tried(objective, new_BT, known))):
             raise objective.refusal("the same input gives another result the second time")
         for rows in ([0], [1, 3, 2], [4, 5, 6, 7]):
@@ -244,11 +228,11 @@ def _check_sums(objective: OwnObjective, known: Known, sums: Statistics | None) 
             raise objective.refusal("statistics must have the same keys and shapes for any rows")
         if not whole.isfinite().all():
             raise objective.refusal(f"statistics: {key} is not finite: {whole.tolist()}")
-        if not torch.allclose(
-            torch.stack([part[key] for part in parts]).sum(0), whole, rtol=_TOLERANCE, atol=_TOLERANCE
-        ):
+        added = torch.stack([part[key] for part in parts]).sum(0)
+        if not torch.allclose(added, whole, rtol=_TOLERANCE, atol=_TOLERANCE):
             raise objective.refusal(
-                f"statistics: {key} is no sum over rows, so the ranks' cannot be added up (for a mean return sum and count)"
+                f"statistics: {key} is no sum over rows, so the ranks' cannot be added up (for a mean return "
+                "sum and count)"
             )
 
 

@@ -1,4 +1,5 @@
-"""Every row of the ablations reads, differs from the others by its objective only, and is the row it says it is."""
+"""Every row of the ablations reads, differs from the others by its objective only, and is the row it says it
+is."""
 
 import math
 from pathlib import Path

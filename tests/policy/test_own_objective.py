@@ -1,4 +1,5 @@
-"""An objective of one's own: it is ours where the formula is, and what cannot be right is refused before a run."""
+"""An objective of one's own: it is ours where the formula is, and what cannot be right is refused before a
+run."""
 
 from pathlib import Path
 
@@ -175,7 +176,8 @@ def test_nothing_in_the_working_directory_runs(own, tmp_path, monkeypatch, capsy
     assert capsys.readouterr().out == "ran\n"
 
 
-# --- statistics -------------------------------------------------------------------------------------------------------
+# --- statistics
+# -------------------------------------------------------------------------------------------------------
 def test_statistics_are_of_the_whole_mini_batch_however_it_is_cut():
     new_BT, old_BT, mask_BT, advantages_B = batch()
     whole, weight_B = load_objective(f"{EXAMPLES}:scaled_gmpo", {}).of_mini_batch(
@@ -228,7 +230,8 @@ def test_statistics_that_nobody_gives_are_refused(own):
         found(load_objective(f"{EXAMPLES}:scaled_gmpo", {}))
 
 
-# --- the configuration ------------------------------------------------------------------------------------------------
+# --- the configuration
+# ------------------------------------------------------------------------------------------------
 def configured(tmp_path, text: str, *overrides: str):
     base = Path(__file__).parents[2] / "configs" / "ablation" / "base.yaml"
     path = tmp_path / "row.yaml"

@@ -34,7 +34,8 @@ WORLDS = {
     4: [range(8, 15), range(0, 1), range(1, 8), range(0)],
 }
 EXAMPLES = Path(__file__).parents[2] / "examples" / "my_objective.py"
-# The last two are a user's: one with weights of its own, one that asks for statistics of the whole mini-batch.
+# The last two are a user's: one with weights of its own, one that asks for statistics of the whole
+# mini-batch.
 LOSS_TYPES = ("gmpo", "grpo", "dapo", "dr_grpo", f"{EXAMPLES}:cispo", f"{EXAMPLES}:scaled_gmpo")
 
 

@@ -1,4 +1,5 @@
-"""A step's figures are those of all its tokens at once, however they were cut; token weights are the loss's gradient."""
+"""A step's figures are those of all its tokens at once, however they were cut; token weights are the loss's
+gradient."""
 
 import json
 

@@ -120,7 +120,8 @@ def test_a_run_trains_with_it_and_goes_on_though_its_file_changed(make_config, l
     assert all(math.isfinite(line[f"actor/{name}"]) for name in ("grad_norm", "grpo_weight_distance"))
     loss_file.write_text(GMPO.replace("-advantages_B *", "-2.0 * advantages_B *"))
     train(make_config(setting, "trainer.max_steps=2", *few))
-    # As a reward's file: it is the name that is compared, and what it was called before need not be there any more.
+    # As a reward's file: it is the name that is compared, and what it was called before need not be there any
+    # more.
     loss_file.rename(loss_file.with_name("moved.py"))
     capsys.readouterr()
     moved = setting.replace("my_loss", "moved")

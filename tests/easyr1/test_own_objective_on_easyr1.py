@@ -1,4 +1,5 @@
-"""A user's objective on engine easyr1: the built-in's gradient where the formula is the same, on one rank and on two."""
+"""A user's objective on engine easyr1: the built-in's gradient where the formula is the same, on one rank and
+on two."""
 
 import os
 
@@ -16,7 +17,7 @@ from gmpo_vl.engines.easyr1.config import with_absolute_paths
 LR = 0.05
 MORE = ["worker.actor.max_grad_norm=1.0e+9", "worker.actor.global_batch_size=4", "data.rollout_batch_size=8"]
 # Eq. 5 written plainly, and the like with weights and statistics of the mini-batch.
-GMPO = runpy.run_path(str(Path(__file__).parents[1] / "engines" / "test_own_objective.py"))["GMPO"]
+GMPO = runpy.run_path(str(Path(__file__).parents[1] / "engines" / "test_own_objective_on_local.py"))["GMPO"]
 
 
 def relative(a, b):
