@@ -28,22 +28,28 @@ from gmpo_vl.storage.manifest import check_model_files
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".safetensors.index.json", ".bin.index.json")
 
 
+class NoModelFolder(FileNotFoundError):
+    """Neither a model's folder nor a hub id. reason: why not, without the configuration's key."""
+
+    def __init__(self, reason: str, key: str = "worker.actor.model.model_path: "):
+        super().__init__(f"{key}{reason}")
+        self.reason = reason
+
+
 def model_folder(path: str) -> Path:
     """A local folder with the model's files; a hub id `owner/name` is downloaded once.
 
-    Raises FileNotFoundError that says what was looked for when neither can be had.
+    Raises NoModelFolder that says what was looked for when neither can be had.
     """
     if Path(path).is_dir():
         if not (Path(path) / "config.json").exists():
             inside = Path(path) / "huggingface"
             hint = f"; a checkpoint's model is {inside}" if (inside / "config.json").exists() else ""
-            raise FileNotFoundError(f"{path} has no config.json: not a Hugging Face model folder{hint}")
+            raise NoModelFolder(f"{path} has no config.json: not a Hugging Face model folder{hint}", key="")
         return Path(path)
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", path) or Path(path).exists():
         what = "is a file" if Path(path).exists() else "does not exist"
-        raise FileNotFoundError(
-            f"worker.actor.model.model_path: {path} {what}; name a model's folder or a hub id"
-        )
+        raise NoModelFolder(f"{path} {what}; name a model's folder or a hub id")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
@@ -55,9 +61,7 @@ def model_folder(path: str) -> Path:
         said = f"could not give it ({reason})"
         if obstacle is not None:
             said = f"cannot be reached ({obstacle}): download it elsewhere and name its folder, or let HF_HOME name a cache with it"
-        raise FileNotFoundError(
-            f"worker.actor.model.model_path: no folder {path!r} here, and the hub {said}"
-        ) from error
+        raise NoModelFolder(f"no folder {path!r} here, and the hub {said}") from error
 
 
 def model_config(folder: str | Path, **overrides: Any) -> Any:

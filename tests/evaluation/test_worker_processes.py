@@ -8,8 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from gmpo_vl.evaluation import sharing
 from gmpo_vl.evaluation.backends import BackendChoice, check_backend
-from gmpo_vl.evaluation.workers import _dealt, run_workers
+from gmpo_vl.evaluation.sharing import _dealt, run_workers
 from gmpo_vl.runs import EvaluationFolder
 
 
@@ -19,7 +20,7 @@ def engine(folder: Path, name: str, stays: bool) -> None:
         time.sleep(0.05)
 
 
-def answer(options: SimpleNamespace, shard: tuple[int, int]) -> None:
+def answer(options: SimpleNamespace, place: Path, shard: tuple[int, int]) -> None:
     """What a worker with vLLM does: its engine is a process of its own (forked here: that takes no time)."""
     name = f"engine_{shard[0]}"
     process = multiprocessing.get_context("fork").Process(
@@ -43,9 +44,11 @@ def alive(pid: int) -> bool:
 
 
 def run(folder: Path, fails: bool) -> None:
-    job = SimpleNamespace(backend=BackendChoice())
     options = SimpleNamespace(out=folder, fails=fails)
-    run_workers(job, EvaluationFolder(folder), 1, answer, options, lambda done: None)  # pyright: ignore[reportArgumentType]
+    prepared = SimpleNamespace(backend=BackendChoice(), again=lambda: options)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sharing, "answer_shard", answer)
+        run_workers(prepared, EvaluationFolder(folder), 1, lambda done: None)  # pyright: ignore[reportArgumentType]
 
 
 def test_a_worker_may_start_processes(tmp_path):
@@ -65,10 +68,12 @@ def test_nothing_that_a_worker_started_outlives_a_failure(tmp_path):
 
 
 def test_gpus_are_dealt_by_the_model_and_too_few_are_refused():
-    assert _dealt(["0", "1", "2", "3"], 2, 2) == ["0,1", "2,3"]
-    assert _dealt(["4", "7"], 3, 1) == ["4", "7", "4"]
+    assert _dealt(["0", "1", "2", "3"], 2, BackendChoice("vllm", 2)) == ["0,1", "2,3"]
+    assert _dealt(["4", "7"], 3, BackendChoice("transformers")) == ["4", "7", "4"]
     with pytest.raises(ValueError, match="takes 4 GPUs; 3 are visible"):
-        _dealt(["0", "1", "2"], 2, 2)
+        _dealt(["0", "1", "2"], 2, BackendChoice("vllm", 2))
+    with pytest.raises(ValueError, match="--workers 3 --backend vllm: that takes 3 GPUs; 2 are visible"):
+        _dealt(["4", "7"], 3, BackendChoice("vllm"))
 
 
 @pytest.mark.parametrize(

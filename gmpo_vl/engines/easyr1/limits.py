@@ -22,7 +22,7 @@ _OURS_ALONE = {
     "entropy_coef": "0",
 }
 _WITHOUT_USE = (
-    "worker.critic.*",
+    "worker.critic",
     "data.video_*",
     "data.filter_overlong_prompts_workers",
     "worker.rollout.max_cached_tokens",
