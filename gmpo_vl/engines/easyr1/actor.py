@@ -15,7 +15,7 @@ from gmpo_vl.config import Config
 from gmpo_vl.engines.easyr1.data_protos import to_rows
 from gmpo_vl.engines.easyr1.serialisation import groups_of
 from gmpo_vl.engines.optim import set_learning_rate
-from gmpo_vl.engines.passes import log_probs_by_group, update_policy
+from gmpo_vl.engines.passes import log_probs_by_group, objective_of, update_policy
 from gmpo_vl.engines.policy import Policy
 from gmpo_vl.policy import RolloutMismatch
 from gmpo_vl.types import Group
@@ -31,6 +31,7 @@ class GMPOActor(DataParallelPPOActor):
     def __init__(self, config: Any, policy: Policy, run: Config, actor_optimizer: Any = None) -> None:
         super().__init__(config, policy.model, actor_optimizer)
         self.policy, self.run = policy, run
+        objective_of(policy, run)  # a user's file is read now, and not again
         self.beside: dict[str, torch.Tensor] = {}
 
     @torch.no_grad()

@@ -15,7 +15,13 @@ from gmpo_vl.engines.local.checkpoint import base_folder, load_optimizer, save_m
 from gmpo_vl.engines.local.policy import build_policy, build_reference
 from gmpo_vl.engines.optim import build_optimizer, set_learning_rate
 from gmpo_vl.engines.parity import MISMATCH, TOLERANCE, Proof, prove_sharing
-from gmpo_vl.engines.passes import LogProbs, log_probs_by_group, reference_log_probs, update_policy
+from gmpo_vl.engines.passes import (
+    LogProbs,
+    log_probs_by_group,
+    objective_of,
+    reference_log_probs,
+    update_policy,
+)
 from gmpo_vl.models.features import same_vision
 from gmpo_vl.models.forward import unwrap
 from gmpo_vl.models.processing import Processor
@@ -34,6 +40,7 @@ class LocalEngine:
         adapter_base = base_folder(folder) if folder is not None else None
         self.config = config
         self.policy = build_policy(config, processor, adapter_base or folder)
+        objective_of(self.policy, config)  # a user's file is read now, and not again
         self.optimizer = build_optimizer(self.policy.model.parameters(), config.worker.actor.optim)
         if checkpoint is not None:
             load_optimizer(checkpoint / "trainer" / "optimizer.pt", self.policy.model, self.optimizer)
