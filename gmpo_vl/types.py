@@ -131,7 +131,7 @@ class Group:
     Filled on the way through a step: `scores` (one dict of reward parts per response, `overall` among them),
     `verdicts` (what the verifier said, where the reward has one), `advantages_G`, and per-response
     `old_log_probs` / `ref_log_probs` (float32, shape T of that response). fresh: sampled by the policy that the step starts
-    from, not surplus of an earlier step.
+    from, not carried over from an earlier step.
     """
 
     key: str

@@ -37,7 +37,7 @@ class Progress:
 
     step: int = 0
     position: int = 0
-    surplus: list[Group] = field(default_factory=list)
+    carried: list[Group] = field(default_factory=list)
     best_accuracy: float = -1.0
     best_step: int = -1
     unfinished: dict[str, float] = field(default_factory=dict)
@@ -88,7 +88,7 @@ def save_checkpoint(
             "data": data.texts,
             "pictures": data.pictures,
             "position": progress.position,
-            "surplus": [group_state(group) for group in progress.surplus],
+            "surplus": [group_state(group) for group in progress.carried],
             "best_accuracy": progress.best_accuracy,
             "best_step": progress.best_step,
             "unfinished": progress.unfinished,
@@ -183,7 +183,7 @@ def load_progress(folder: Path, prompts: PromptSet, data: Fingerprint) -> Progre
     return Progress(
         step=state["step"],
         position=state["position"],
-        surplus=[group_from(values, prompts) for values in state["surplus"]],
+        carried=[group_from(values, prompts) for values in state["surplus"]],
         best_accuracy=state["best_accuracy"],
         best_step=state["best_step"],
         unfinished=state["unfinished"],

@@ -23,7 +23,7 @@ class Collected:
 
     groups: list[Group]
     position: int
-    surplus: list[Group] = field(default_factory=list)
+    carried: list[Group] = field(default_factory=list)
     generated: list[Group] = field(default_factory=list)
     tries: int = 1
 
@@ -31,7 +31,7 @@ class Collected:
 def collect_groups(
     config: Config,
     position: int,
-    surplus: Sequence[Group],
+    carried: Sequence[Group],
     next_prompts: Callable[[int, int], list[Prompt]],
     sample: Callable[[Sequence[Prompt], Sequence[int]], list[Group]],
     reward,
@@ -47,7 +47,7 @@ def collect_groups(
     wanted = config.data.rollout_batch_size
     filtering = config.algorithm.online_filtering
     result = Collected([], position)
-    kept, others = list(surplus), []
+    kept, others = list(carried), []
     limit = config.trainer.max_try_make_batch if filtering else 1
     result.tries = 0
     while len(kept) < wanted and (limit == -1 or result.tries < limit or len(kept) + len(others) < wanted):
@@ -62,7 +62,7 @@ def collect_groups(
         result.generated += groups
         result.tries += 1
     result.groups = (kept + others)[:wanted]
-    result.surplus = kept[wanted:]
+    result.carried = kept[wanted:]
     for group in result.groups:
         scores_G = torch.tensor([score["overall"] for score in group.scores], dtype=torch.float64)
         group.advantages_G = group_advantages(scores_G, config.algorithm.adv_estimator, key=group.key)

@@ -100,7 +100,7 @@ def learn(s: Session, step: int, collected: Collected, times: dict[str, float]) 
         # The first step of a run begins without gradients and moments.
         print(measured_peak(s.config, s.prompts, metrics["memory/device_peak"] * 2**30), flush=True)
     s.progress.step = step
-    s.progress.position, s.progress.surplus = collected.position, collected.surplus
+    s.progress.position, s.progress.carried = collected.position, collected.carried
     return metrics
 
 
@@ -138,7 +138,7 @@ def collect(s: Session, step: int) -> Collected:
 
     with s.engine.sampler():
         return collect_groups(
-            s.config, s.progress.position, s.progress.surplus, s.next_prompts, sample, s.reward
+            s.config, s.progress.position, s.progress.carried, s.next_prompts, sample, s.reward
         )
 
 
@@ -149,7 +149,7 @@ def choose_sharing(s: Session, groups: Sequence[Group]) -> dict[str, float]:
     if actor.share_prefix == "never" or not engine.can_share:
         return {"batch/tokens_saved": 0.0}
     if actor.share_prefix == "auto" and s.progress.step == s.first_step:
-        prove_sharing(s, groups)
+        check_parity(s, groups)
     limits = limits_of(s.config, True, actor.micro_batch_size_per_device_for_update)
     saved = tokens_saved(rows_of(groups), limits)
     if actor.share_prefix == "auto":
@@ -157,17 +157,17 @@ def choose_sharing(s: Session, groups: Sequence[Group]) -> dict[str, float]:
     return {"batch/tokens_saved": saved if engine.share_prefix else 0.0}
 
 
-def prove_sharing(s: Session, groups: Sequence[Group]) -> None:
+def check_parity(s: Session, groups: Sequence[Group]) -> None:
     """Some of the first batch goes both ways; a run that once found them different stays with the plain one."""
     if s.progress.may_share is False:
         print("every rollout runs alone: the shared forward was wrong when this run began", flush=True)
         return
-    proof = s.engine.prove_sharing(groups)
-    s.progress.may_share = proof.holds
-    if proof.holds:
-        print(f"prompts may be computed once per group: {proof}", flush=True)
+    parity = s.engine.check_parity(groups)
+    s.progress.may_share = parity.holds
+    if parity.holds:
+        print(f"prompts may be computed once per group: {parity}", flush=True)
     else:
-        print(f"WARNING: the shared forward is wrong here, every rollout runs alone: {proof}", flush=True)
+        print(f"WARNING: the shared forward is wrong here, every rollout runs alone: {parity}", flush=True)
 
 
 def probe_of(s: Session) -> list[Group]:
@@ -191,7 +191,7 @@ def old_and_reference_log_probs(s: Session, collected: Collected) -> dict[str, f
     """log pi_old of every response (surplus for the next step included), and log pi_ref where there is a KL term."""
     for group in collected.groups:
         group.fresh = not group.old_log_probs
-    new = [group for group in (*collected.groups, *collected.surplus) if not group.old_log_probs]
+    new = [group for group in (*collected.groups, *collected.carried) if not group.old_log_probs]
     trusted = s.config.worker.actor.old_log_probs == "rollout"
     metrics: dict[str, float] = {}
     # Weights go to the sampler as loaded before the first step, as updated before the second: every token of both is checked.

@@ -68,7 +68,7 @@ def gaps_between(some_N: torch.Tensor, others_N: torch.Tensor, over_ranks: bool 
 
 
 @dataclass(frozen=True)
-class Proof:
+class Parity:
     """Shared against plain. gradient_gap: |shared - plain| / |plain| of a layer's gradient."""
 
     gaps: Gaps
@@ -88,7 +88,7 @@ class Proof:
         )
 
 
-def prove_sharing(policy: Policy, groups: Sequence[Group], config: Config) -> Proof:
+def check_parity(policy: Policy, groups: Sequence[Group], config: Config) -> Parity:
     """Two rollouts of one of this rank's groups both ways; the gaps over all ranks. Leaves no gradient behind.
 
     A collective. The gradient is that of the first layer, which has come through all the others.
@@ -116,7 +116,7 @@ def prove_sharing(policy: Policy, groups: Sequence[Group], config: Config) -> Pr
     if policy.ranks > 1:
         dist.all_reduce(squares)
     gradient_gap = float((squares[0] / squares[1]).sqrt()) if squares.any() else 0.0
-    return Proof(gaps, gradient_gap, DTYPES[config.worker.actor.fsdp.mp_param_dtype])
+    return Parity(gaps, gradient_gap, DTYPES[config.worker.actor.fsdp.mp_param_dtype])
 
 
 def two_rollouts(groups: Sequence[Group], limits: Limits) -> list[Row]:

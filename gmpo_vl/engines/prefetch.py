@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from gmpo_vl.types import Prompt
 
 
-class Ahead:
+class Prefetch:
     """`encode(position, count)` with the stretch that follows, of the same length, already under way in a thread."""
 
     def __init__(self, encode: Callable[[int, int], list[Prompt]]):

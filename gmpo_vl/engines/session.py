@@ -25,9 +25,9 @@ from gmpo_vl.engines.distance import check_probe
 from gmpo_vl.engines.fingerprint import Fingerprint, fingerprint_of
 from gmpo_vl.engines.loggers import Logger, open_loggers
 from gmpo_vl.engines.mismatch import trend_figures
-from gmpo_vl.engines.parity import Proof
+from gmpo_vl.engines.parity import Parity
 from gmpo_vl.engines.passes import LogProbs
-from gmpo_vl.engines.prefetch import Ahead
+from gmpo_vl.engines.prefetch import Prefetch
 from gmpo_vl.engines.stopping import StopRequest
 from gmpo_vl.models.prompts import PromptSet
 from gmpo_vl.runs import Run, few
@@ -76,7 +76,7 @@ class Engine(Protocol):
         prompts are done; what it raises ends the sampling."""
         ...
 
-    def prove_sharing(self, groups: Sequence[Group]) -> Proof: ...
+    def check_parity(self, groups: Sequence[Group]) -> Parity: ...
 
     def log_probs(self, groups: Sequence[Group]) -> LogProbs:
         """log pi of the current policy."""
@@ -112,7 +112,7 @@ class Session:
     data: Fingerprint  # of the prompts
     validation: PromptSet | None
     order: EpochOrder
-    next_prompts: Ahead
+    next_prompts: Prefetch
     total_steps: int
     progress: Progress
     first_step: int
@@ -182,7 +182,7 @@ def open_session(
         data=data,
         validation=validation,
         order=order,
-        next_prompts=Ahead(lambda position, count: prompts.encode(order.take(position, count))),
+        next_prompts=Prefetch(lambda position, count: prompts.encode(order.take(position, count))),
         total_steps=steps,
         progress=progress,
         first_step=progress.step,

@@ -21,7 +21,7 @@ from gmpo_vl.config import ConfigError
 from gmpo_vl.engines.checkpoint import Progress
 from gmpo_vl.engines.easyr1 import compatibility, driver
 from gmpo_vl.engines.easyr1.checkpoint import check_checkpoint
-from gmpo_vl.engines.easyr1.compatibility import COMMIT, EasyR1Error, differing_seams, require_easyr1
+from gmpo_vl.engines.easyr1.compatibility import COMMIT, EasyR1Error, differing_files, require_easyr1
 from gmpo_vl.engines.easyr1.config import to_easyr1
 from gmpo_vl.engines.easyr1.engine import GMPOTrainer, _afterwards
 from gmpo_vl.engines.easyr1.limits import check_model, without_use
@@ -42,7 +42,7 @@ from gmpo_vl.types import Example, Group, Prompt, Response
 
 
 def test_this_is_the_easyr1_that_the_engine_knows():
-    assert differing_seams(require_easyr1()) == []
+    assert differing_files(require_easyr1()) == []
 
 
 def test_another_commit_fails_with_a_sentence(tmp_path, monkeypatch):

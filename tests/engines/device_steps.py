@@ -21,7 +21,7 @@ from gmpo_vl.types import Example, Group, Prompt, Sampling
 # Waits in the project's own code: of a phase, and of each forward of the decoder in it (while sampling: of each token).
 BUDGET = {
     "generate": (26, 5),
-    "proof": (10, 6),
+    "parity": (10, 6),
     "log_probs": (6, 9),
     "reference": (6, 9),
     "update": (20, 13),
@@ -38,7 +38,7 @@ class Step:
     """What came out; by phase what was waited for, and how often decoder and ViT were called."""
 
     groups: list[Group] = field(default_factory=list)
-    proof: Any = None
+    parity: Any = None
     metrics: dict[str, float] = field(default_factory=dict)
     waits: dict[str, Counter[str]] = field(default_factory=dict)
     forwards: Counter[str] = field(default_factory=Counter)
@@ -102,7 +102,7 @@ def _phases(engine: LocalEngine, config: Config, given: Sequence[Group], tokens:
     step.groups = phase("generate", engine.generate, prompts_of(engine.policy.processor), [0] * 3, sampling)
     if given:
         step.groups = [Group(group.key, group.prompt, group.responses) for group in given]
-    step.proof = phase("proof", engine.prove_sharing, step.groups)
+    step.parity = phase("parity", engine.check_parity, step.groups)
     found = phase("log_probs", engine.log_probs, step.groups)
     for group, log_probs in zip(step.groups, found.of):
         group.old_log_probs = log_probs

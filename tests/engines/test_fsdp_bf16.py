@@ -13,7 +13,7 @@ from device_steps import prompts_of
 from gmpo_vl.config import Config, load_config
 from gmpo_vl.engines.local.policy import _with_lora
 from gmpo_vl.engines.optim import build_optimizer
-from gmpo_vl.engines.parity import gaps_between, prove_sharing
+from gmpo_vl.engines.parity import check_parity, gaps_between
 from gmpo_vl.engines.passes import log_probs_by_group, update_policy
 from gmpo_vl.engines.policy import Policy
 from gmpo_vl.models.compat import enable_gradient_checkpointing
@@ -100,11 +100,11 @@ def policy_of(model, config: Config, ranks: int) -> Policy:
 
 def train(policy: Policy, groups: list[Group], config: Config) -> tuple[torch.Tensor, dict[str, float], bool]:
     """Log-probs of what was asked for, the figures of an update, and whether sharing was proved."""
-    proof = prove_sharing(policy, groups, config)
+    parity = check_parity(policy, groups, config)
     found = log_probs_by_group(policy, policy.model, groups, config).of
     trained = [p for p in policy.model.parameters() if p.requires_grad]
     metrics = update_policy(policy, build_optimizer(trained, config.worker.actor.optim), groups, config)
-    return torch.cat([x for of_group in found for x in of_group]), metrics, proof.holds
+    return torch.cat([x for of_group in found for x in of_group]), metrics, parity.holds
 
 
 def run_rank(rank: int, config: Config, folder: Path) -> None:

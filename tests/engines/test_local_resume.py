@@ -109,7 +109,7 @@ def test_a_killed_run_goes_on_to_the_same_last_digit(
     assert not list(run.checkpoints.glob(".partial*"))
 
 
-def test_online_filtering_goes_on_with_its_surplus_to_the_same_last_digit(make_config, tmp_path):
+def test_online_filtering_goes_on_with_what_it_carried_over_to_the_same_last_digit(make_config, tmp_path):
     settings = [
         "algorithm.online_filtering=true",
         "data.mini_rollout_batch_size=3",

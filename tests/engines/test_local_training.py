@@ -12,7 +12,7 @@ from gmpo_vl.cli import main
 from gmpo_vl.engines import passes
 from gmpo_vl.engines.local.policy import build_policy
 from gmpo_vl.engines.local.train import train
-from gmpo_vl.engines.parity import prove_sharing
+from gmpo_vl.engines.parity import check_parity
 from gmpo_vl.engines.passes import log_probs_by_group, update_policy
 from gmpo_vl.models.loading import load_model
 from gmpo_vl.models.processing import encode_prompt
@@ -149,7 +149,7 @@ def test_adapters_in_the_tower_alone_are_not_moved_by_text(make_config):
         group.advantages_G = torch.tensor([1.0, -1.0])
     for group, of_group in zip(groups, log_probs_by_group(policy, policy.model, groups, config).of):
         group.old_log_probs = of_group
-    assert prove_sharing(policy, groups, config).holds
+    assert check_parity(policy, groups, config).holds
     optimizer = torch.optim.SGD([p for p in policy.model.parameters() if p.requires_grad], lr=1.0)
     assert update_policy(policy, optimizer, groups, config)["actor/grad_norm"] == 0.0
 

@@ -10,7 +10,7 @@ from gmpo_vl.config import ConfigError
 from gmpo_vl.engines import loop, parity
 from gmpo_vl.engines.local.engine import LocalEngine
 from gmpo_vl.engines.local.train import train
-from gmpo_vl.engines.prefetch import Ahead
+from gmpo_vl.engines.prefetch import Prefetch
 from gmpo_vl.models import features, forward
 from gmpo_vl.models.loading import load_model
 
@@ -121,7 +121,7 @@ def test_the_next_prompts_are_made_ahead_and_their_errors_come_when_they_are_ask
             raise ValueError("row 8: no picture")
         return [position]
 
-    ahead = Ahead(encode)
+    ahead = Prefetch(encode)
     assert ahead(0, 4) == [0]
     assert ahead(4, 4) == [4]
     with pytest.raises(ValueError, match="row 8"):

@@ -15,7 +15,7 @@ COMMIT = "b44b311"
 UNTESTED = "GMPO_VL_UNTESTED_EASYR1"
 
 # Every file with something that we call, subclass, fill in or stand in for: the start of its SHA-256 at that commit.
-SEAMS = {
+TESTED_FILES = {
     "verl/protocol.py": "a634340a086a986c",
     "verl/single_controller/base/decorator.py": "2fe8e039eade8d92",
     "verl/single_controller/base/worker.py": "ecbbe21a48dd6133",
@@ -60,19 +60,19 @@ def require_easyr1() -> Path:
             f"from its repository (hiyouga/EasyR1) at commit {COMMIT} with pip install --no-deps (README: recipes). "
             "Or train on this machine with engine=local"
         )
-    differing = differing_seams(home)
+    differing = differing_files(home)
     if differing and UNTESTED not in os.environ:
         raise EasyR1Error(
-            f"the `verl` in {home} is not EasyR1 at commit {COMMIT}: {len(differing)} of {len(SEAMS)} files that this engine "
+            f"the `verl` in {home} is not EasyR1 at commit {COMMIT}: {len(differing)} of {len(TESTED_FILES)} files that this engine "
             f"builds on differ ({', '.join(differing[:3])}{', ...' if len(differing) > 3 else ''}). Install that commit, or "
             f"set {UNTESTED}=1 to go on at your own risk"
         )
     return home
 
 
-def differing_seams(home: Path) -> list[str]:
+def differing_files(home: Path) -> list[str]:
     """The seams that are missing or whose text is another than at COMMIT."""
-    return [name for name, digest in SEAMS.items() if _digest(home / name) != digest]
+    return [name for name, digest in TESTED_FILES.items() if _digest(home / name) != digest]
 
 
 def _digest(path: Path) -> str | None:

@@ -22,10 +22,10 @@ from verl.trainer.ray_trainer import RayPPOTrainer, ResourcePoolManager, Role
 from gmpo_vl.batching.planning import Row, mini_batches, rows_of
 from gmpo_vl.config import Config
 from gmpo_vl.engines.easyr1.checkpoint import check_whole
-from gmpo_vl.engines.easyr1.export import parity_of
+from gmpo_vl.engines.easyr1.export import trained_answers
 from gmpo_vl.engines.easyr1.limits import easyr1_loss
 from gmpo_vl.engines.easyr1.serialisation import answers_of, filled_up, groups_to_proto, prompts_to_proto
-from gmpo_vl.engines.parity import MISMATCH, Proof
+from gmpo_vl.engines.parity import MISMATCH, Parity
 from gmpo_vl.engines.passes import LogProbs, trained_rows
 from gmpo_vl.models.loading import copy_without_weights
 from gmpo_vl.models.prompts import PromptSet
@@ -95,9 +95,9 @@ class GMPOTrainer(RayPPOTrainer):
             for prompt, position, responses in zip(prompts, positions, answers)
         ]
 
-    def prove_sharing(self, groups: Sequence[Group]) -> Proof:
+    def check_parity(self, groups: Sequence[Group]) -> Parity:
         """Does the shared forward give what the plain one gives?"""
-        return self.actor_rollout_ref_wg.prove_sharing(groups_to_proto(filled_up(groups, self.ranks)))[0]
+        return self.actor_rollout_ref_wg.check_parity(groups_to_proto(filled_up(groups, self.ranks)))[0]
 
     def log_probs(self, groups: Sequence[Group]) -> LogProbs:
         """log pi of the current policy; EasyR1's own losses know no entropies, of tokens or of routers."""
@@ -192,7 +192,7 @@ class GMPOTrainer(RayPPOTrainer):
         )
         check_whole(folder / "actor", self.ranks)
         copy_without_weights(self.processor_folder, folder / "actor" / "huggingface")
-        kept = parity_of(
+        kept = trained_answers(
             self.answers,
             self.log_probs(self.answers).of,
             self.run.worker.rollout.temperature,

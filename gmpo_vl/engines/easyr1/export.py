@@ -1,6 +1,6 @@
 """EasyR1's sharded checkpoint as a Hugging Face folder, and the proof that nothing was lost on the way.
 
-With every checkpoint go a few of the step's answers with the log-probs that the trained model gave them (`Parity`). The
+With every checkpoint go a few of the step's answers with the log-probs that the trained model gave them (`TrainedAnswers`). The
 exported folder is loaded again as anybody would load it and must give the same; otherwise there is no folder. Needs neither
 Ray nor EasyR1.
 """
@@ -42,7 +42,7 @@ ROOM = 1.2  # memory of a GPU that takes the proof's forward: weights and some m
 
 
 @dataclass
-class Parity:
+class TrainedAnswers:
     """Answers and what the trained model made of them: plain values and tensors, read without unpickling anything else.
 
     prompts: (ids_P, images, image_grid_thw, position_ids_3P) each. responses: ids_T of each prompt's. log_probs: float32, of
@@ -59,11 +59,11 @@ class Parity:
         torch.save(asdict(self), path)
 
 
-def parity_of(
+def trained_answers(
     groups: Sequence[Group], log_probs: Sequence[Sequence[torch.Tensor]], temperature: float, dtype: str
-) -> Parity:
+) -> TrainedAnswers:
     """The first answers of each group with the log-probs of the model as it is saved."""
-    return Parity(
+    return TrainedAnswers(
         prompts=[(p.ids_P, list(p.images), p.image_grid_thw, p.position_ids_3P) for p in (g.prompt for g in groups)],
         responses=[[r.ids_T for r in group.responses[:RESPONSES]] for group in groups],
         log_probs=[list(of_group[:RESPONSES]) for of_group in log_probs],
@@ -90,8 +90,8 @@ def export(checkpoint: Path, folder: Path, adapter: bool = False) -> Gaps:
     if folder.exists():
         raise FileExistsError(f"{folder} is there already: name another folder")
     check_whole(checkpoint)
-    kept = read_saved(checkpoint / "trainer" / "parity.pt", tuple(f.name for f in fields(Parity)))
-    parity = Parity(**kept)
+    kept = read_saved(checkpoint / "trainer" / "parity.pt", tuple(f.name for f in fields(TrainedAnswers)))
+    parity = TrainedAnswers(**kept)
     if not parity.prompts:
         raise ValueError(
             f"{checkpoint} was saved before the run took a step of its own: export the checkpoint that it went on from"
@@ -112,7 +112,7 @@ def export(checkpoint: Path, folder: Path, adapter: bool = False) -> Gaps:
         _save_whole(actor, partial, dtype)
     copy_without_weights(actor / "huggingface", partial)
     complete_config(partial)  # an adapter's was copied
-    gaps = parity_gaps(partial, parity)
+    gaps = gaps_of_export(partial, parity)
     allowed = TOLERANCE[dtype]
     if not gaps.within(allowed):
         raise ValueError(
@@ -124,7 +124,7 @@ def export(checkpoint: Path, folder: Path, adapter: bool = False) -> Gaps:
     return gaps
 
 
-def parity_gaps(folder: Path, parity: Parity) -> Gaps:
+def gaps_of_export(folder: Path, parity: TrainedAnswers) -> Gaps:
     """The log-probs of the model in `folder` against those kept."""
     dtype, adapter = DTYPES[parity.dtype], (folder / "adapter_config.json").exists()
     model: Any = (_merged(folder, dtype) if adapter else load_model(folder, dtype)).eval()

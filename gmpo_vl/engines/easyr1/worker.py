@@ -22,7 +22,7 @@ from gmpo_vl.engines.easyr1.checkpoint import files_of_rank, only_values
 from gmpo_vl.engines.easyr1.config import GMPOWorkerConfig
 from gmpo_vl.engines.easyr1.limits import easyr1_loss
 from gmpo_vl.engines.easyr1.serialisation import groups_of
-from gmpo_vl.engines.parity import Proof, prove_sharing
+from gmpo_vl.engines.parity import Parity, check_parity
 from gmpo_vl.engines.policy import Policy
 from gmpo_vl.models.features import FrozenFeatures, frozen_features
 from gmpo_vl.models.forward import unwrap
@@ -89,15 +89,15 @@ class GMPOWorker(_Base, FSDPWorker):
         return output
 
     @register(dispatch_mode=Dispatch.DP_COMPUTE_METRIC)
-    def prove_sharing(self, data: DataProto) -> Proof:
+    def check_parity(self, data: DataProto) -> Parity:
         """Does the shared forward hold here (engines/parity.py)? The same answer on every rank."""
         assert self.config.run is not None
         if self._use_param_offload:
             load_fsdp_model(self.fsdp_module)
-        proof = prove_sharing(self.actor.policy, groups_of(data), self.config.run)
+        parity = check_parity(self.actor.policy, groups_of(data), self.config.run)
         if self._use_param_offload:
             offload_fsdp_model(self.fsdp_module)
-        return proof
+        return parity
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
     def save_checkpoint(self, path: str, save_model_only: bool = False) -> Files:

@@ -14,7 +14,7 @@ from gmpo_vl.config import Config
 from gmpo_vl.engines.local.checkpoint import base_folder, load_optimizer, save_model, save_optimizer
 from gmpo_vl.engines.local.policy import build_policy, build_reference
 from gmpo_vl.engines.optim import build_optimizer, set_learning_rate
-from gmpo_vl.engines.parity import MISMATCH, TOLERANCE, Proof, prove_sharing
+from gmpo_vl.engines.parity import MISMATCH, TOLERANCE, Parity, check_parity
 from gmpo_vl.engines.passes import LogProbs, log_probs_by_group, reference_log_probs, update_policy
 from gmpo_vl.models.features import same_vision
 from gmpo_vl.models.forward import unwrap
@@ -86,8 +86,8 @@ class LocalEngine:
                 features=self.policy.features if self._keeping else None,
             )
 
-    def prove_sharing(self, groups: Sequence[Group]) -> Proof:
-        return prove_sharing(self.policy, groups, self.config)
+    def check_parity(self, groups: Sequence[Group]) -> Parity:
+        return check_parity(self.policy, groups, self.config)
 
     def log_probs(self, groups: Sequence[Group]) -> LogProbs:
         return log_probs_by_group(self.policy, self.policy.model, groups, self.config)
