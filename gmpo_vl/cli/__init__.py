@@ -147,7 +147,7 @@ def run_train(options: argparse.Namespace) -> int:
         require_easyr1()
         from gmpo_vl.engines.easyr1.driver import train
     else:
-        from gmpo_vl.engines.local.train import train
+        from gmpo_vl.engines.local.engine import train
 
     for notice in notices(config):
         print(notice)

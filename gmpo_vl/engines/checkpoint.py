@@ -1,15 +1,15 @@
-"""A run's checkpoints: where the run stands, whatever the engine keeps of the model, and which one to go on from.
+"""A run's checkpoints: where the run stands, what the engine keeps of the model, and which one to go on from.
 
-step_000010/trainer/state.pt   position in the data, surplus groups, best score: the same file on every engine
-step_000010/...                weights and optimizer as the engine writes them (local/checkpoint.py, easyr1/checkpoint.py)
-step_000010/manifest.json      size and sha256 of every file (manifest.py)
+step_000010/trainer/state.pt   position in the data, groups carried over, best score: the same on every engine
+step_000010/...                weights and optimizer, as local/checkpoint.py or easyr1/checkpoint.py write them
+step_000010/manifest.json      size and sha256 of every file (storage/manifest.py)
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,11 @@ from gmpo_vl.types import Group, Response
 class Progress:
     """Where a run stands, between two steps.
 
-    step: steps done. position: examples taken from the data order. surplus: groups for the next step
-    (`algorithm.online_filtering`). best_accuracy / best_step: the best validation so far. unfinished: metrics of the
-    last step where its validation was stopped; empty where the step is whole. may_share: what `share_prefix: auto` found
-    about the shared forward; None before it looked. probe: sha256 of the run's probe.pt; None before it had one.
+    step: steps done. position: examples taken from the data order. carried: groups for the next step
+    (`algorithm.online_filtering`; "surplus" in state.pt). best_accuracy / best_step: the best validation so far.
+    unfinished: metrics of the last step where its validation was stopped; empty where the step is whole.
+    may_share: did the shared forward pass the parity check (`share_prefix: auto`)? None before it was made.
+    probe: sha256 of the run's probe.pt; None before it had one.
     """
 
     step: int = 0
@@ -83,17 +84,11 @@ def save_checkpoint(
     with telling_where(partial), run.new_checkpoint(progress.step) as folder:
         known = save_model(folder, resumable)
         (folder / "trainer").mkdir(exist_ok=True)
-        state = {
-            "step": progress.step,
+        state = {name: value for name, value in vars(progress).items() if name != "carried"}
+        state |= {
+            "surplus": [group_state(group) for group in progress.carried],
             "data": data.texts,
             "pictures": data.pictures,
-            "position": progress.position,
-            "surplus": [group_state(group) for group in progress.carried],
-            "best_accuracy": progress.best_accuracy,
-            "best_step": progress.best_step,
-            "unfinished": progress.unfinished,
-            "may_share": progress.may_share,
-            "probe": progress.probe,
             "resumable": resumable,
             "manifest": True,
         }
@@ -181,14 +176,8 @@ def load_progress(folder: Path, prompts: PromptSet, data: Fingerprint) -> Progre
             f"{folder} is of an earlier version: pictures that changed since would go unnoticed", flush=True
         )
     return Progress(
-        step=state["step"],
-        position=state["position"],
         carried=[group_from(values, prompts) for values in state["surplus"]],
-        best_accuracy=state["best_accuracy"],
-        best_step=state["best_step"],
-        unfinished=state["unfinished"],
-        may_share=state["may_share"],
-        probe=state.get("probe"),
+        **{f.name: state[f.name] for f in fields(Progress) if f.name in state},
     )
 
 

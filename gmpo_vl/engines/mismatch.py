@@ -1,13 +1,13 @@
 """The guard against a sampler that is not the policy: its log-probs against the trainer's, on every step.
 
-What differs are the log-probs of the sampled tokens, in nats; `rollout/mismatch_p50` and `_rms` are the median gap of a step
-and its root mean square. A fault shows in one of two ways:
+`rollout/mismatch_p50` and `_rms` are the median and the root mean square of a step's gaps: of the log-probs of the
+sampled tokens, in nats. A fault shows in one of two ways:
 
-- A jump: a weight that was not brought over, a wrong temperature, a missing picture. The median is above what rounding
-  explains (`Engine.tolerated_mismatch`).
-- A trend: a sampler that stays behind while the policy moves, which shows late at a small learning rate. The median or the
-  root mean square of the last five steps is on average above `GROWTH` times that of the run's first two, and above `SHARE`
-  of what rounding explains of a median.
+- A jump: a weight that was not brought over, a wrong temperature, a missing picture. The median is above what
+  rounding explains (`Engine.tolerated_mismatch`).
+- A trend: the sampler stays behind while the policy moves, which shows late at a small learning rate. The median or
+  the root mean square of the last five steps is on average above `GROWTH` times that of the run's first two, and
+  above `SHARE` of what rounding explains of a median.
 """
 
 from __future__ import annotations
@@ -16,7 +16,12 @@ import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
 from gmpo_vl.config import ConfigError
+from gmpo_vl.policy import RolloutMismatch
+from gmpo_vl.types import Group
 
 MEDIAN = "rollout/mismatch_p50"
 TRENDS = {MEDIAN: "median", "rollout/mismatch_rms": "root mean square"}
@@ -30,8 +35,22 @@ _CAUSES = (
 )
 
 
+def rollout_mismatch(groups: Sequence[Group]) -> dict[str, float]:
+    """`rollout/mismatch_*`: how far the sampler's log-probs are from the trainer's.
+
+    groups: those sampled by the policy whose log-probs `old_log_probs` holds.
+    """
+    mismatch = RolloutMismatch()
+    for group in groups:
+        old_GT = pad_sequence(group.old_log_probs, batch_first=True)
+        rollout_GT = pad_sequence([r.rollout_log_probs_T for r in group.responses], batch_first=True)
+        mask_GT = pad_sequence([torch.ones(len(r.ids_T)) for r in group.responses], batch_first=True)
+        mismatch.add(old_GT, rollout_GT, mask_GT)
+    return mismatch.result()
+
+
 def trend_figures(metrics: Mapping[str, float | None]) -> dict[str, float] | None:
-    """What of a step's metrics later steps are compared with; None where nothing was measured, or something infinite."""
+    """What later steps are compared with. None where a step measured nothing, or something infinite."""
     found = {name: value for name in TRENDS if (value := metrics.get(name)) is not None}
     return found if len(found) == len(TRENDS) and all(map(math.isfinite, found.values())) else None
 

@@ -22,7 +22,7 @@ from gmpo_vl.storage.locks import IN_USE, FolderInUse, locked
 
 ERROR_LINES = 12  # of a failed run's log, kept as its error
 # Imported once, in a server that the runs are forked from: it takes longer than a short run. It computes nothing, so it has no threads.
-PRELOADED = ["gmpo_vl.engines.local.train", "datasets"]
+PRELOADED = ["gmpo_vl.engines.local.engine", "datasets"]
 ASKED_TO_STOP = (128 + signal.SIGTERM, -signal.SIGTERM)  # the second: before the run could take the signal
 
 Command = Callable[[list[str]], int]  # runs `gmpo-vl ARGUMENTS` in this process; importable by name

@@ -13,7 +13,7 @@ from ranks import make_groups, run_ranks, start_worker, start_worker_with_sgd, t
 from gmpo_vl.batching.packing import pack
 from gmpo_vl.batching.planning import mini_batches
 from gmpo_vl.engines.easyr1.serialisation import groups_to_proto
-from gmpo_vl.engines.local.policy import build_policy
+from gmpo_vl.engines.local.engine import build_policy
 from gmpo_vl.engines.passes import log_probs_by_group, update_policy
 from gmpo_vl.models import forward
 from gmpo_vl.models.forward import response_log_probs, unwrap

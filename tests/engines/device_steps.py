@@ -11,7 +11,7 @@ from simulated import IN_A_LAYER, on_device, simulated_device, synchronisations
 
 from gmpo_vl.config import Config
 from gmpo_vl.engines.local.engine import LocalEngine
-from gmpo_vl.engines.optim import build_optimizer
+from gmpo_vl.engines.policy import build_optimizer
 from gmpo_vl.models.compat import TRANSFORMERS_5
 from gmpo_vl.models.forward import language_model, unwrap
 from gmpo_vl.models.processing import Processor, encode_prompt, load_processor

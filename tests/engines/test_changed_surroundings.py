@@ -13,7 +13,7 @@ from PIL import Image
 from gmpo_vl.data.examples import load_examples
 from gmpo_vl.data.writing import write_parquet
 from gmpo_vl.engines.fingerprint import fingerprint_of
-from gmpo_vl.engines.session import keep_config
+from gmpo_vl.engines.opening import keep_config
 from gmpo_vl.runs import Run
 
 SETTINGS = ["trainer.val_freq=-1", "trainer.val_before_train=false", "trainer.save_freq=1"]

@@ -15,10 +15,9 @@ from tiny_runs import BASE, settings_of_run
 from gmpo_vl import runs
 from gmpo_vl.cli import main
 from gmpo_vl.config import load_config
-from gmpo_vl.engines import validate
-from gmpo_vl.engines.local.engine import LocalEngine
-from gmpo_vl.engines.local.train import train
-from gmpo_vl.engines.stopping import Stopped
+from gmpo_vl.engines import validation
+from gmpo_vl.engines.local.engine import LocalEngine, train
+from gmpo_vl.engines.session import Stopped
 from gmpo_vl.models import forward
 from gmpo_vl.models.tiny import save_tiny
 from gmpo_vl.rollout.scoring import score_groups
@@ -161,7 +160,7 @@ def test_a_stop_during_validation_is_made_good_for_on_resume(make_config, uninte
 
     settings = ("trainer.val_before_train=false", "trainer.save_freq=-1", "data.val_batch_size=2")
     with monkeypatch.context() as patched:
-        patched.setattr(validate, "score_groups", stop_then_score)
+        patched.setattr(validation, "score_groups", stop_then_score)
         with pytest.raises(Stopped) as stopped:
             train(make_config(*settings))
     assert stopped.value.code == 128 + signal.SIGTERM
@@ -193,7 +192,7 @@ def test_a_step_made_good_for_goes_the_way_its_run_had_proven(make_config, tmp_p
     )
     whole = train(make_config(*settings, f"trainer.save_checkpoint_path={tmp_path / 'whole'}"))
     with monkeypatch.context() as patched:
-        patched.setattr(validate, "score_groups", stop_then_score)
+        patched.setattr(validation, "score_groups", stop_then_score)
         with pytest.raises(Stopped):
             train(make_config(*settings))
     assert len(Run(make_config().trainer.save_checkpoint_path).read_metrics()) == 1, (
@@ -236,7 +235,7 @@ def test_a_run_that_saves_models_only_can_go_on_after_a_stop(make_config, uninte
 
     only = "trainer.save_model_only=true", "trainer.val_before_train=false"
     with monkeypatch.context() as patched:
-        patched.setattr(validate, "score_groups", stop_then_score)
+        patched.setattr(validation, "score_groups", stop_then_score)
         with pytest.raises(Stopped):
             train(make_config(*only))
     assert figures(train(make_config(*only))) == figures(uninterrupted)[1:]

@@ -10,8 +10,7 @@ import torch
 
 from gmpo_vl.cli import main
 from gmpo_vl.engines import passes
-from gmpo_vl.engines.local.policy import build_policy
-from gmpo_vl.engines.local.train import train
+from gmpo_vl.engines.local.engine import build_policy, train
 from gmpo_vl.engines.parity import check_parity
 from gmpo_vl.engines.passes import log_probs_by_group, update_policy
 from gmpo_vl.models.loading import load_model

@@ -3,7 +3,7 @@
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from gmpo_vl.engines.local.train import train
+from gmpo_vl.engines.local.engine import train
 from gmpo_vl.engines.loggers import Console, clock
 
 

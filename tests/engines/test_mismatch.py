@@ -10,8 +10,7 @@ import torch
 
 from gmpo_vl.config import ConfigError
 from gmpo_vl.engines import loop
-from gmpo_vl.engines.local.engine import LocalEngine
-from gmpo_vl.engines.local.train import train
+from gmpo_vl.engines.local.engine import LocalEngine, train
 from gmpo_vl.engines.mismatch import GROWTH, SHARE, check_mismatch, trend_figures
 from gmpo_vl.engines.parity import MISMATCH
 from gmpo_vl.runs import Run

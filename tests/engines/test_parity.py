@@ -8,7 +8,7 @@ from tiny_runs import BASE
 
 from gmpo_vl.config import load_config
 from gmpo_vl.engines import parity
-from gmpo_vl.engines.local.policy import build_policy
+from gmpo_vl.engines.local.engine import build_policy
 from gmpo_vl.engines.parity import TOLERANCE, check_parity, gaps_between
 from gmpo_vl.engines.passes import log_probs_by_group
 from gmpo_vl.models import forward, shared

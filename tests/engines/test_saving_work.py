@@ -8,9 +8,8 @@ import torch
 from gmpo_vl import runs
 from gmpo_vl.config import ConfigError
 from gmpo_vl.engines import loop, parity
-from gmpo_vl.engines.local.engine import LocalEngine
-from gmpo_vl.engines.local.train import train
-from gmpo_vl.engines.prefetch import Prefetch
+from gmpo_vl.engines.local.engine import LocalEngine, train
+from gmpo_vl.engines.session import Prefetch
 from gmpo_vl.models import features, forward
 from gmpo_vl.models.loading import load_model
 

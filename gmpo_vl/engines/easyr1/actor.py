@@ -14,9 +14,8 @@ from verl.workers.actor.dp_actor import DataParallelPPOActor
 from gmpo_vl.config import Config
 from gmpo_vl.engines.easyr1.data_protos import to_rows
 from gmpo_vl.engines.easyr1.serialisation import groups_of
-from gmpo_vl.engines.optim import set_learning_rate
 from gmpo_vl.engines.passes import log_probs_by_group, update_policy
-from gmpo_vl.engines.policy import Policy
+from gmpo_vl.engines.policy import Policy, set_learning_rate
 from gmpo_vl.policy import RolloutMismatch
 from gmpo_vl.types import Group
 

@@ -19,7 +19,7 @@ from gmpo_vl.engines.easyr1.engine import GMPOTrainer
 from gmpo_vl.engines.easyr1.limits import check, check_model, without_use
 from gmpo_vl.engines.easyr1.reward import RemoteReward
 from gmpo_vl.engines.loop import run_session
-from gmpo_vl.engines.session import open_session, run_of
+from gmpo_vl.engines.opening import open_session, run_of
 from gmpo_vl.models.loading import model_folder
 from gmpo_vl.models.prompts import PromptSet
 from gmpo_vl.processes import away_from_working_directory
