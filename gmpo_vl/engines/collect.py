@@ -1,4 +1,4 @@
-"""One step's groups: prompts in order, rollouts, scores, advantages; groups without variance replaced if asked."""
+"""One step's groups: prompts in order, rollouts, scores, online filtering, advantages; and their figures."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ from gmpo_vl.types import Group
 class Collected:
     """A step's groups, and what it took to get them.
 
-    position: where in the data order the next step begins. carried: groups with variance beyond this step's need,
-    for the next step, with the log-probs of the policy that wrote them. generated: every group sampled in this step.
+    position: where in the data order the next step begins. carried: groups with variance beyond this step's
+    need, for the next step, with the log-probs of the policy that wrote them. generated: every group sampled
+    in this step.
     """
 
     groups: list[Group]
@@ -34,9 +35,10 @@ class Collected:
 def collect(s: Session, step: int) -> Collected:
     """`rollout_batch_size` scored groups with advantages, sampled by the current policy.
 
-    With `algorithm.online_filtering` a group is kept if the mean of `filter_key` lies strictly between filter_low and
-    filter_high. More prompts are sampled until enough are kept, or `max_try_make_batch` batches were (-1: no limit).
-    Then groups that were not kept fill the step up: their gradient is 0, and the run goes on.
+    With `algorithm.online_filtering` a group is kept if the mean of `filter_key` lies strictly between
+    filter_low and filter_high. More prompts are sampled until enough are kept, or `max_try_make_batch`
+    batches were (-1: no limit). Then groups that were not kept fill the step up: their gradient is 0, and the
+    run goes on.
     """
     config, algorithm = s.config, s.config.algorithm
     wanted, filtering = config.data.rollout_batch_size, algorithm.online_filtering
@@ -87,7 +89,8 @@ def has_variance(group: Group, algorithm: AlgorithmConfig) -> bool:
 
 
 def shape_overlong(group: Group, algorithm: AlgorithmConfig, max_response_length: int) -> None:
-    """`soft`: lower the score linearly over the last `overlong_buffer` tokens before the limit (DAPO, Eq. 13).
+    """`soft`: lower the score linearly over the last `overlong_buffer` tokens before the limit (DAPO, Eq.
+    13).
 
     The part taken away is logged as `overlong`. `score` leaves the score as it is; `mask` acts in the loss.
     """
@@ -103,7 +106,7 @@ def shape_overlong(group: Group, algorithm: AlgorithmConfig, max_response_length
 
 
 def group_metrics(collected: Collected) -> dict[str, float]:
-    """Figures of the groups that are trained on, `filter/*` of everything generated (docs/formats.md names them)."""
+    """Figures of the groups that are trained on; `filter/*` is of everything generated (docs/formats.md)."""
     groups = collected.groups
     responses = [r for g in groups for r in g.responses]
     scores = [s for g in groups for s in g.scores]

@@ -1,6 +1,7 @@
 """`actor/kl_to_start`: how far the policy has moved from where the run started, without keeping that model.
 
-The starting policy answers a few training prompts once. Those answers and their log-probs stay in the run's folder.
+The starting policy answers a few training prompts once. Those answers and their log-probs stay in the run's
+folder.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ def kl_from_start(s: Session) -> float:
 def probe_of(s: Session) -> list[Group]:
     """The starting policy's answers, with `old_log_probs`: sampled before the run's first update, then read.
 
-    Prompts are found again by their rows' ids: another order of the data changes nothing. Raises ValueError naming
-    the file where it cannot be read.
+    Prompts are found again by their rows' ids: another order of the data changes nothing. Raises ValueError
+    naming the file where it cannot be read.
     """
     if s.probe is None:
         path = s.run.probe_file

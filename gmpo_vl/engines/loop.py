@@ -27,7 +27,7 @@ from gmpo_vl.sizing.fitting import measured_peak
 from gmpo_vl.sizing.limits import limits_of
 from gmpo_vl.types import Group
 
-# Share of the tokens that sharing must save before it is worth its bookkeeping: below it neither way is plainly faster.
+# Sharing pays where it saves this share of the tokens. Below it neither way is plainly faster.
 WORTH_SHARING = 0.05
 
 
@@ -47,7 +47,7 @@ def run_session(s: Session) -> Run:
 
 
 def run_steps(s: Session) -> None:
-    """Steps until the last one. A request to stop ends them before or after a step's updates, and the state is saved."""
+    """Steps until the last. A request to stop ends them before or after a step's updates, and saves."""
     try:
         if s.progress.step == 0 and s.config.trainer.val_before_train:
             report(s, 0, run_validation(s))
@@ -66,7 +66,7 @@ def run_steps(s: Session) -> None:
 
 
 def train_step(s: Session, step: int) -> dict[str, float]:
-    """Rollouts, rewards and advantages, log-probs of the old policy, the updates. Returns the step's metrics."""
+    """Rollouts, rewards and advantages, old log-probs, the updates. Returns the step's metrics."""
     times: dict[str, float] = {}
     with timed(times, "step"), s.engine.keeping_features():
         with timed(times, "generate"):
@@ -133,7 +133,7 @@ def choose_sharing(s: Session, groups: Sequence[Group]) -> dict[str, float]:
 
 
 def check_parity(s: Session, groups: Sequence[Group]) -> None:
-    """May this run share? Some of the first batch goes both ways. A run that once failed keeps to the plain forward."""
+    """Does the shared forward give what the plain one gives? A run that once failed is not asked again."""
     if s.progress.may_share is False:
         print("every rollout runs alone: the shared forward was wrong when this run began", flush=True)
         return
@@ -152,7 +152,7 @@ def old_and_reference_log_probs(s: Session, collected: Collected) -> dict[str, f
     new = [group for group in (*collected.groups, *collected.carried) if not group.old_log_probs]
     trusted = s.config.worker.actor.old_log_probs == "rollout"
     metrics: dict[str, float] = {}
-    # The sampler gets the weights as loaded before the first step, as updated before the second: both are checked whole.
+    # The first step checks the weights that the sampler loaded, the second those that were brought over.
     if not trusted or s.progress.step < s.first_step + 2:
         found = s.engine.log_probs(new)
         for group, log_probs in zip(new, found.of):
@@ -169,7 +169,7 @@ def old_and_reference_log_probs(s: Session, collected: Collected) -> dict[str, f
 
 
 def check_sampler(s: Session, metrics: dict[str, float]) -> None:
-    """Raise ConfigError where the sampler is not the policy. A sound step's figures are kept for the next ones."""
+    """Raise ConfigError where the sampler is not the policy. A sound step's figures are kept."""
     check_mismatch(metrics, s.engine.tolerated_mismatch(), s.mismatch)
     figures = trend_figures(metrics)
     if figures is not None:

@@ -1,13 +1,14 @@
 """The guard against a sampler that is not the policy: its log-probs against the trainer's, on every step.
 
-`rollout/mismatch_p50` and `_rms` are the median and the root mean square of a step's gaps: of the log-probs of the
-sampled tokens, in nats. A fault shows in one of two ways:
+`rollout/mismatch_p50` and `_rms` are the median and the root mean square of a step's gaps: of the log-probs
+of the sampled tokens, in nats. A fault shows in one of two ways:
 
 - A jump: a weight that was not brought over, a wrong temperature, a missing picture. The median is above what
   rounding explains (`Engine.tolerated_mismatch`).
-- A trend: the sampler stays behind while the policy moves, which shows late at a small learning rate. The median or
-  the root mean square of the last five steps is on average above `GROWTH` times that of the run's first two, and
-  above `SHARE` of what rounding explains of a median.
+- A trend: the sampler stays behind while the policy moves, which shows late at a small learning rate. The
+median or
+  the root mean square of the last five steps is on average above `GROWTH` times that of the run's first two,
+  and above `SHARE` of what rounding explains of a median.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ FIRST, LAST = 2, 5
 GROWTH, SHARE = 2.5, 1 / 8  # docs/decisions.md has the figures they stand between
 
 _CAUSES = (
-    "They do not compute the same model: training would be off-policy. Known causes: weights or an adapter that do not reach "
-    "the sampler (a vLLM, peft or EasyR1 other than the tested ones), another chat template or image size there. Nothing of "
-    "this step was saved"
+    "They do not compute the same model: training would be off-policy. Known causes: weights or an adapter "
+    "that do not reach the sampler (a vLLM, peft or EasyR1 other than the tested ones), another chat "
+    "template or image size there. Nothing of this step was saved"
 )
 
 
@@ -60,7 +61,8 @@ def check_mismatch(
 ) -> None:
     """Raise ConfigError where sampler and trainer are further apart than rounding can put them.
 
-    metrics: a step's; without `rollout/mismatch_*` nothing was compared. tolerated: largest accepted value of some of them.
+    metrics: a step's; without `rollout/mismatch_*` nothing was compared. tolerated: largest accepted value of
+    some of them.
     earlier: `trend_figures` of the run's earlier steps.
     """
     if "rollout/mismatch_kl" not in metrics:
@@ -69,8 +71,8 @@ def check_mismatch(
         gap = metrics.get(name, math.nan)
         if not gap <= most:  # NaN too
             raise ConfigError(
-                f"{name}: the log-probs of the sampler and the trainer differ by {gap:.3g} nats (rounding explains {most:g}). "
-                f"{_CAUSES}"
+                f"{name}: the log-probs of the sampler and the trainer differ by {gap:.3g} nats (rounding "
+                f"explains {most:g}). {_CAUSES}"
             )
     figures = trend_figures(metrics)
     if MEDIAN not in tolerated or figures is None or len(earlier) + 1 < FIRST + LAST:
@@ -80,7 +82,8 @@ def check_mismatch(
         first, last = (fmean(step[name] for step in some) for some in (steps[:FIRST], steps[-LAST:]))
         if last > max(GROWTH * first, SHARE * tolerated[MEDIAN]):
             raise ConfigError(
-                f"{name}: the log-probs of the sampler and the trainer drift apart: their {word} was {first:.3g} nats in the run's "
-                f"first {FIRST} steps and is {last:.3g} in the last {LAST}. {_CAUSES}. Where both are known to be right, go on "
-                "from the last checkpoint (trainer.load_checkpoint_path) under another trainer.experiment_name"
+                f"{name}: the log-probs of the sampler and the trainer drift apart: their {word} was "
+                f"{first:.3g} nats in the run's first {FIRST} steps and is {last:.3g} in the last {LAST}. "
+                f"{_CAUSES}. Where both are known to be right, go on from the last checkpoint "
+                "(trainer.load_checkpoint_path) under another trainer.experiment_name"
             )

@@ -1,4 +1,4 @@
-"""From a configuration to a Session: everything a run needs is loaded, and on resume brought to where it stood."""
+"""From a configuration to a Session: load everything; on resume, go back to where the run stood."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def open_session(
 ) -> Session:
     """Load everything, what is cheap first. On resume the logs are rewound to the checkpoint.
 
-    check_checkpoint(folder, config): raises where this engine cannot go on from it. start(config, prompts, steps,
-    checkpoint): the engine, with the checkpoint's weights where there is one.
+    check_checkpoint(folder, config): raises where this engine cannot go on from it. start(config, prompts,
+    steps, checkpoint): the engine, with the checkpoint's weights where there is one.
     """
     check_router(config)
     reward = load_configured_reward(config)
@@ -89,7 +89,7 @@ def run_of(config: Config) -> Run:
 
 
 def open_run(config: Config, check_checkpoint: Callable[[Path, Config], None]) -> tuple[Run, Path | None]:
-    """The run's folder, put right after a kill, and the checkpoint to go on from. The caller holds the folder's lock."""
+    """The run's folder, put right after a kill and locked by the caller, and the checkpoint to go on from."""
     run = run_of(config)
     run.create().clear_up()
     checkpoint = checkpoint_to_go_on_from(run, config.trainer)
@@ -145,7 +145,8 @@ def _tell_bad_rows(run: Run, prompts: PromptSet, validation: PromptSet | None) -
 def keep_config(config: Config, run: Run) -> None:
     """Write config.yaml. Where it differs from the one of before, say how, and keep that one beside it.
 
-    The one of before is compared, not checked again: a file that it names may have moved, a key may be no more.
+    The one of before is compared, not checked again: a file that it names may have moved, a key may be no
+    more.
     """
     path = run.folder / "config.yaml"
     if path.exists():

@@ -27,7 +27,8 @@ class Policy:
     """The model that is trained, and how it computes.
 
     model: answers micro-batches (`models.wrapping.answer_packed`), then sharded where the engine shards.
-    share_prefix: each prompt once per group (models/shared.py). Under `auto` the first batch of every run decides.
+    share_prefix: each prompt once per group (models/shared.py). Under `auto` the first batch of every run
+    decides.
     features: of the prompts' pictures where the ViT is frozen; whoever sets it forgets them every step.
     ranks: processes that share each mini-batch and AVERAGE their gradients (FSDP); 1: this one is alone.
     computes_on: where that is not where the weights lie between forwards (offloaded ones).
@@ -62,7 +63,7 @@ class Policy:
         return limits_for(unwrap(self.model).config, config, self.share_prefix, rollouts)
 
     def look_at(self, groups: Sequence[Group]) -> None:
-        """Compute what a frozen ViT makes of the groups' pictures, where it is not known yet. A collective."""
+        """Compute the features of the groups' pictures that are not kept yet (frozen ViT). A collective."""
         if self.features is not None:
             with self.autocast():
                 self.features.learn([group.prompt for group in groups], partial(most_on_any_rank, self))
@@ -78,7 +79,7 @@ def most_on_any_rank(policy: Policy, batches: int) -> int:
 
 
 def build_optimizer(parameters: Iterable[torch.nn.Parameter], config: OptimConfig) -> torch.optim.AdamW:
-    """AdamW over the trained parameters; on a GPU the fused one, which makes no copies of them while it steps."""
+    """AdamW over the trained parameters. On a GPU the fused one, which needs no copies of them."""
     trained = [p for p in parameters if p.requires_grad]
     beta1, beta2 = config.betas
     return torch.optim.AdamW(
@@ -96,7 +97,8 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 
 def learning_rate_share(step: int, config: OptimConfig, total_steps: int) -> float:
-    """Share of `lr` in training step `step` (0 the first): linear warm-up, then constant or half a cosine wave.
+    """Share of `lr` in training step `step` (0 the first): linear warm-up, then constant or half a cosine
+    wave.
 
     The cosine ends at `min_lr_ratio` (0 by default) in the last step.
     """

@@ -1,4 +1,4 @@
-"""What a run works with while it takes its steps: the engine, the data, where it stands, and who asked it to stop."""
+"""What a run works with: the engine, the data, where it stands, and whether it was asked to stop."""
 
 from __future__ import annotations
 
@@ -27,10 +27,11 @@ from gmpo_vl.types import Group, Prompt, Sampling
 
 
 class Engine(Protocol):
-    """The process or processes that hold the model. Results come back in the order of the groups that went in.
+    """The process or processes that hold the model. Results come back in the order of the groups that went
+    in.
 
-    can_share: is there a shared forward for this model and loss? share_prefix: is each prompt computed once per
-    group, in every pass from now on?
+    can_share: is there a shared forward for this model and loss? share_prefix: is each prompt computed once
+    per group, in every pass from now on?
     """
 
     can_share: bool
@@ -45,7 +46,7 @@ class Engine(Protocol):
         ...
 
     def keeping_features(self) -> AbstractContextManager[None]:
-        """Within it, what a frozen ViT makes of a picture may be kept for the next pass over the same prompts."""
+        """Within it, features of a frozen ViT may be kept for the next pass over the same prompts."""
         ...
 
     def generate(
@@ -55,7 +56,8 @@ class Engine(Protocol):
         sampling: Sampling,
         progress: Callable[[int], None],
     ) -> list[Group]:
-        """`sampling.n` responses to every prompt. positions: in the data order, for the seeds. progress: told how
+        """`sampling.n` responses to every prompt. positions: in the data order, for the seeds. progress: told
+        how
         many prompts are done; what it raises ends the sampling."""
         ...
 
@@ -89,7 +91,7 @@ class Engine(Protocol):
 
 @dataclass
 class Session:
-    """Everything a run works with, made once by `open_session`. mismatch: of every step, for the guard (mismatch.py)."""
+    """Everything a run works with, made once by `open_session`. mismatch: see mismatch.py; of every step."""
 
     config: Config
     run: Run
@@ -126,7 +128,7 @@ class Session:
 
 
 class Prefetch:
-    """`encode(position, count)`, which decodes and tokenises the stretch that follows in a thread meanwhile."""
+    """`encode(position, count)`; a thread decodes and tokenises the stretch that follows meanwhile."""
 
     def __init__(self, encode: Callable[[int, int], list[Prompt]]):
         self._encode = encode

@@ -14,7 +14,8 @@ from gmpo_vl.types import Group
 
 
 def run_validation(s: Session) -> dict[str, float]:
-    """`val/*`: means over all samples, of a reward part over the samples that have it. Nothing without `val_files`.
+    """`val/*`: means over all samples, of a reward part over the samples that have it. Nothing without
+    `val_files`.
 
     The first groups go to the run's folder and the loggers. Seeds do not depend on the step: two validations
     differ by the model alone.
@@ -51,7 +52,7 @@ def run_validation(s: Session) -> dict[str, float]:
 
 
 def show_validation(s: Session) -> None:
-    """`val_only`: the figures of the model as it stands, to the loggers; the run's own curve stays as it is."""
+    """`val_only`: the model's figures go to the loggers; the run's own curve stays as it is."""
     metrics = run_validation(s)
     if not metrics:
         raise ConfigError("trainer.val_only needs data.val_files")

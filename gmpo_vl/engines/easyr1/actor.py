@@ -83,8 +83,7 @@ class EasyR1LossActor(_Actor):
         groups, mismatch = groups_of(data), None
         if self.run.worker.actor.old_log_probs == "rollout":
             mismatch = RolloutMismatch(self.policy.device)
-            # EasyR1's rows do not say which were carried over from an earlier step: a rank with one compares
-            # none.
+            # EasyR1's rows do not say which were carried over. So a rank with such a group compares none.
             self.first_update = mismatch if all(group.fresh for group in groups) else None
         metrics = super().update_policy(self.rows(groups))
         means = {name: float(torch.tensor(values).double().mean()) for name, values in metrics.items()}

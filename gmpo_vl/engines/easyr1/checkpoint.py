@@ -84,9 +84,7 @@ def check_whole(actor: Path, ranks: int) -> None:
 
 
 def check_checkpoint(folder: Path, config: Config) -> None:
-    """Can this run go on from there? Asked before Ray and any model is started. Raises ValueError with the
-    way out.
-    """
+    """Raise ValueError, with the way out, where this run cannot go on from there. Ray is not started yet."""
     found = shards(folder / "actor")
     if not found:
         raise ValueError(f"{folder} is no checkpoint of engine easyr1 (no actor/model_world_size_*.pt in it)")

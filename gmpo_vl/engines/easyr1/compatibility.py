@@ -14,8 +14,7 @@ COMMIT = "b44b311"
 # Set to anything: go on with an EasyR1 whose files differ.
 UNTESTED = "GMPO_VL_UNTESTED_EASYR1"
 
-# Every file with something that we call, subclass, fill in or stand in for: the start of its SHA-256 at that
-# commit.
+# Every file that we call, subclass, fill in or stand in for: the start of its SHA-256 at that commit.
 TESTED_FILES = {
     "verl/protocol.py": "a634340a086a986c",
     "verl/single_controller/base/decorator.py": "2fe8e039eade8d92",
@@ -51,7 +50,7 @@ def find_easyr1() -> Path | None:
 
 
 def require_easyr1() -> Path:
-    """EasyR1's folder, every tested file as it was. Raises EasyR1Error with what to install, or what differs."""
+    """EasyR1's folder, every tested file as it was. Raises EasyR1Error with what to install or differs."""
     home = find_easyr1()
     if home is None:
         raise EasyR1Error(

@@ -32,7 +32,7 @@ class GMPOWorkerConfig(WorkerConfig):
 
 
 def to_easyr1(config: Config, training_steps: int, cpu: bool = False) -> PPOConfig:
-    """EasyR1's configuration of this run. Raises ConfigError for what only EasyR1 can know to be impossible."""
+    """EasyR1's configuration of this run. Raises ConfigError for what cannot run on EasyR1."""
     check(config)
     ppo = PPOConfig(
         # EasyR1's loaders, rewards and loggers stay unused: what they would be told is left out.
@@ -46,8 +46,7 @@ def to_easyr1(config: Config, training_steps: int, cpu: bool = False) -> PPOConf
     ppo.algorithm.adv_estimator = "grpo"
     ppo.trainer.max_steps = training_steps
     actor, rollout = ppo.worker.actor, ppo.worker.rollout
-    # The learning rate is the trainer's (engines/optim.py): it changes once a step and warms up from the
-    # first one.
+    # The learning rate is ours (engines/policy.py): it changes once a step and warms up from the first one.
     actor.optim.lr_scheduler_type, actor.optim.lr_warmup_steps = "constant", 0
     # A mini-batch of ours need not be a multiple of a micro-batch, and FSDP's forward is not EasyR1's.
     if easyr1_loss(config) is None:

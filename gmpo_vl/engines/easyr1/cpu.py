@@ -123,9 +123,7 @@ class CPUWorker(_Base, GMPOWorker):
 
 
 class HFRollout:
-    """Answers prompts with its own copy of the model, and syncs its weights under the names that EasyR1
-    calls.
-    """
+    """Answers prompts with its own copy of the model. It syncs weights under the names that EasyR1 calls."""
 
     freed_bytes = 0
 

@@ -58,9 +58,7 @@ def _keep_weights_where_they_are_loaded() -> None:
 
 
 def _stay_in_this_process() -> None:
-    """On a CPU vLLM would start a process for each NUMA node. Here EasyR1's processes are its ranks, on any
-    core.
-    """
+    """Let EasyR1's processes be vLLM's ranks. On a CPU vLLM would start one for each NUMA node."""
     from vllm.platforms.cpu import CpuPlatform
     from vllm.v1.worker.cpu_worker import CPUWorker
 

@@ -92,8 +92,7 @@ def _ray_errors_in_words(config: Config) -> Iterator[None]:
         cause = error.cause
         if isinstance(cause, FloatingPointError | ValueError | OSError):
             raise cause from error  # a sentence for people, from a worker
-        # torch's own error, and what vLLM's allocator raises when it wakes ("CUDA Error: out of memory at
-        # ...").
+        # Also what vLLM's allocator raises when it wakes ("CUDA Error: out of memory at ...").
         if isinstance(cause, RuntimeError) and "out of memory" in str(cause):
             raise OSError(OUT_OF_MEMORY.format(cause=str(cause).partition("\n")[0])) from error
         raise
@@ -165,7 +164,7 @@ def worker_class(cpu: bool) -> type:
 
 
 class RewardProcess:
-    """The run's reward in a Ray process of its own: a file that is slow or grows does neither to the driver."""
+    """The run's reward in a Ray process of its own: one that is slow, or grows, leaves the driver alone."""
 
     def __init__(self, config: Config) -> None:
         self.reward = load_configured_reward(config)

@@ -41,7 +41,7 @@ POOL = "gpus"
 
 
 class GMPOTrainer(RayPPOTrainer):
-    """The worker processes of a run. What travels to them and back is EasyR1's DataProto (serialisation.py)."""
+    """The worker processes of a run. EasyR1's DataProto travels to them and back (serialisation.py)."""
 
     def __init__(self, easyr1: PPOConfig, run: Config, prompts: PromptSet, worker_class: Any) -> None:
         gpus = {POOL: [run.trainer.n_gpus_per_node] * run.trainer.nnodes}

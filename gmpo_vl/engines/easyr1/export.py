@@ -108,7 +108,7 @@ def export(checkpoint: Path, folder: Path, adapter: bool = False) -> Gaps:
 
 
 def _answers_of(checkpoint: Path, folder: Path, adapter: bool) -> TrainedAnswers:
-    """What the export must reproduce. Raises ValueError or FileExistsError where there is nothing to export."""
+    """What the export must reproduce. Raises ValueError or FileExistsError where it cannot be made."""
     actor = checkpoint / "actor"
     if (checkpoint / "huggingface").is_dir():
         raise ValueError(
@@ -207,9 +207,7 @@ def _save_adapter(actor: Path, folder: Path) -> None:
 
 
 def whole_weights(actor: Path) -> dict[str, torch.Tensor]:
-    """Every parameter from the shards of all ranks. Raises ValueError where ranks are missing or a shape is
-    wrong.
-    """
+    """Every parameter from all ranks' shards. Raises ValueError for missing ranks or a wrong shape."""
     found = shards(actor)
     world = found[0][0]
     if found != [(world, rank) for rank in range(world)]:
@@ -220,7 +218,7 @@ def whole_weights(actor: Path) -> dict[str, torch.Tensor]:
 
 
 def _joined(name: str, parts: list[Any]) -> torch.Tensor:
-    """A parameter from each rank's part. It is sharded over the mesh's last dimension, copied over the first."""
+    """A parameter from each rank's part: sharded over the mesh's last dimension, copied over the first."""
     if not isinstance(parts[0], DTensor):
         return parts[0]
     placement, shape = parts[0].placements[-1], parts[0].shape

@@ -115,7 +115,8 @@ def _of_fsdp(config: Config) -> Iterator[str]:
         yield OFFLOAD.format("forwards")
     if ranks_of(config) > 1 or actor.model.lora.rank == 0 or actor.fsdp.mp_param_dtype == "fp32":
         return
-    why = f"with LoRA on one GPU and mp_param_dtype {actor.fsdp.mp_param_dtype} FSDP cannot keep the original parameters"
+    dtype = f"mp_param_dtype {actor.fsdp.mp_param_dtype}"
+    why = f"with LoRA on one GPU and {dtype} FSDP cannot keep the original parameters"
     if actor.fsdp.use_orig_params:
         yield f"worker.actor.fsdp.use_orig_params: {why}; write false"
     if actor.model.freeze_vision_tower:

@@ -75,7 +75,5 @@ class GMPOvLLMRollout(vLLMRollout):
 
 
 def first_seed(sampling: Sampling, prompt_id: str, position: int) -> int:
-    """The seed of a prompt's first sample. vLLM counts on from it for the others; 62 bits leave room for
-    that.
-    """
+    """The seed of a prompt's first sample, of 62 bits: vLLM counts on from it for the others."""
     return sample_seed(sampling.seed, prompt_id, position, 0) >> 1

@@ -22,9 +22,7 @@ _WRAPPER = "_fsdp_wrapped_module."
 
 
 def use_checked_sync() -> None:
-    """From here on EasyR1's workers in this process sync by CheckedSync, and find an adapter's tensors by
-    name.
-    """
+    """From here on EasyR1's workers in this process use CheckedSync, and find adapters' tensors by name."""
     fsdp_workers.FSDPVLLMShardingManager = CheckedSync
     fsdp_vllm.get_peft_model_state_dict = adapter_tensors
 
@@ -66,7 +64,7 @@ def adapted_modules(model: torch.nn.Module) -> set[str]:
 
 
 def check_complete(tensors: Mapping[str, torch.Tensor], modules: Collection[str]) -> None:
-    """Raise ValueError unless `tensors` are both factors of every module that is adapted, and there is one."""
+    """Raise ValueError unless `tensors` hold both factors of every adapted module, of one at least."""
     wanted = {f"{name}.lora_{factor}.weight" for name in modules for factor in "AB"}
     missing = sorted(wanted - set(tensors))
     if missing or not wanted:

@@ -43,14 +43,10 @@ class _Base(Worker):
 
 
 class OperationsCounter:
-    """In the place of EasyR1's, which counts rows that were not run or were shared, and takes an H200 for an
-    H20.
-    """
+    """EasyR1's own counts rows that were not run, or were shared, and takes an H200 for an H20."""
 
     def estimate_flops(self, operations: Sequence[float], seconds: float) -> tuple[float, float]:
-        """TFLOP/s of all ranks for the operations of an update, one number a group; and what this GPU
-        promises (bf16).
-        """
+        """TFLOP/s of all ranks for an update's operations (one number a group), and of this GPU (bf16)."""
         h200 = "H200" in fsdp_workers.torch.cuda.get_device_name()
         return sum(operations) / seconds / 1e12, 989.0 if h200 else get_device_flops()
 
@@ -74,8 +70,7 @@ class GMPOWorker(_Base, FSDPWorker):
         if ours:
             policy.features = frozen_features(self.fsdp_module, self.our_processor.image)
             if policy.features is not None and reference is not policy:
-                # The reference is held in another dtype and would see a little else: it takes the policy's
-                # features.
+                # The reference, held in another dtype, would see a little else: it takes the policy's.
                 reference.features = policy.features.beside(self.ref_fsdp_module)
         actor_class = GMPOActor if ours else EasyR1LossActor
         self.actor = actor_class(self.config.actor, policy, run, self.optimizer)
@@ -153,7 +148,7 @@ class GMPOWorker(_Base, FSDPWorker):
         super()._build_rollout()
 
     def _policy(self, sharded: Any) -> Policy:
-        """The model as our passes want it. What it answers is changed inside FSDP's wrapper; weights are not."""
+        """The model as our passes want it: inside FSDP's wrapper it answers in another way, weights stay."""
         run, inner = self.config.run, sharded._fsdp_wrapped_module
         assert run is not None
         if easyr1_loss(run) is None:

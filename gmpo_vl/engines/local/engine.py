@@ -1,6 +1,4 @@
-"""Engine local: the model and its optimizer in this process, on a CPU or one GPU. The steps are in
-engines/loop.py.
-"""
+"""Engine local: the model and its optimizer in this process, on a CPU or one GPU."""
 
 from __future__ import annotations
 
@@ -134,9 +132,7 @@ class LocalEngine:
         return metrics
 
     def tolerated_mismatch(self) -> dict[str, float]:
-        """Sampler and trainer are one model. Where the sampler's log-probs are trusted, every token's must be
-        right.
-        """
+        """Sampler and trainer are one model. Where its log-probs are trusted, every one must be right."""
         dtype = self.config.worker.actor.fsdp.mp_param_dtype
         tolerated = {"rollout/mismatch_p50": MISMATCH[dtype]}
         if self.config.worker.actor.old_log_probs == "rollout":
@@ -193,8 +189,7 @@ def _with_lora(model: Any, config: Config) -> Any:
         LoraConfig(
             r=lora.rank,
             lora_alpha=lora.alpha,
-            # peft reads a string as `all-linear` or a regular expression of whole names, a list as names'
-            # ends.
+            # peft reads a string as `all-linear` or a pattern of whole names, a list as names' ends.
             target_modules=targets if len(targets) > 1 or targets[0].isidentifier() else targets[0],
             exclude_modules=excluded,
             task_type="CAUSAL_LM",
