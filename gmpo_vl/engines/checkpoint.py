@@ -1,8 +1,8 @@
 """A run's checkpoints: where the run stands, what the engine keeps of the model, and which one to go on from.
 
-step_000010/trainer/state.pt   position in the data, groups carried over, best score: the same on every engine
-step_000010/...                weights and optimizer, as local/checkpoint.py or easyr1/checkpoint.py write
-them step_000010/manifest.json      size and sha256 of every file (storage/manifest.py)
+step_000010/trainer/state.pt  position in the data, groups carried over, best score: the same on every engine
+step_000010/...               weights and optimizer, by local/checkpoint.py or easyr1/checkpoint.py
+step_000010/manifest.json     size and sha256 of every file (storage/manifest.py)
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from gmpo_vl.types import Group, Response
 class Progress:
     """Where a run stands, between two steps.
 
-    step: steps done. position: examples taken from the data order. carried: groups for the next step
-    (`algorithm.online_filtering`; "surplus" in state.pt). best_accuracy / best_step: the best validation so
-    far.
+    step: steps done. position: examples taken from the data order.
+    carried: groups for the next step (`algorithm.online_filtering`; "surplus" in state.pt).
+    best_accuracy / best_step: the best validation so far.
     unfinished: metrics of the last step where its validation was stopped; empty where the step is whole.
     may_share: did the shared forward pass the parity check (`share_prefix: auto`)? None before it was made.
     probe: sha256 of the run's probe.pt; None before it had one.

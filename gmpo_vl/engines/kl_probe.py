@@ -1,7 +1,6 @@
 """`actor/kl_to_start`: how far the policy has moved from where the run started, without keeping that model.
 
-The starting policy answers a few training prompts once. Those answers and their log-probs stay in the run's
-folder.
+The starting policy answers a few training prompts once. Answers and log-probs stay in the run's folder.
 """
 
 from __future__ import annotations

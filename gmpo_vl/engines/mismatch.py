@@ -6,9 +6,8 @@ of the sampled tokens, in nats. A fault shows in one of two ways:
 - A jump: a weight that was not brought over, a wrong temperature, a missing picture. The median is above what
   rounding explains (`Engine.tolerated_mismatch`).
 - A trend: the sampler stays behind while the policy moves, which shows late at a small learning rate. The
-median or
-  the root mean square of the last five steps is on average above `GROWTH` times that of the run's first two,
-  and above `SHARE` of what rounding explains of a median.
+  median or the root mean square of the last five steps is on average above `GROWTH` times that of the run's
+  first two, and above `SHARE` of what rounding explains of a median.
 """
 
 from __future__ import annotations

@@ -27,8 +27,7 @@ class Policy:
     """The model that is trained, and how it computes.
 
     model: answers micro-batches (`models.wrapping.answer_packed`), then sharded where the engine shards.
-    share_prefix: each prompt once per group (models/shared.py). Under `auto` the first batch of every run
-    decides.
+    share_prefix: each prompt once per group (models/shared.py).
     features: of the prompts' pictures where the ViT is frozen; whoever sets it forgets them every step.
     ranks: processes that share each mini-batch and AVERAGE their gradients (FSDP); 1: this one is alone.
     computes_on: where that is not where the weights lie between forwards (offloaded ones).

@@ -27,8 +27,7 @@ from gmpo_vl.types import Group, Prompt, Sampling
 
 
 class Engine(Protocol):
-    """The process or processes that hold the model. Results come back in the order of the groups that went
-    in.
+    """The process or processes that hold the model. Results come in the order of the groups that went in.
 
     can_share: is there a shared forward for this model and loss? share_prefix: is each prompt computed once
     per group, in every pass from now on?

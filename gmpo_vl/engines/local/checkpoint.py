@@ -1,8 +1,7 @@
 """The model's part of a checkpoint on engine local.
 
-step_000010/huggingface/           weights, configuration, tokenizer: loads with from_pretrained (an adapter
-under LoRA) step_000010/trainer/optimizer.pt   optimizer, random state, under LoRA the adapter as it is
-trained
+step_000010/huggingface/          weights (an adapter under LoRA), configuration, tokenizer: for from_pretrained
+step_000010/trainer/optimizer.pt  optimizer, random state, under LoRA the adapter as it is trained
 """
 
 from __future__ import annotations
