@@ -62,6 +62,9 @@ def update(model: Any, rows: list[Row], limits: Limits, device: torch.device) ->
                 model, packed, 1.0, banned_ids(model.config), share_prefix=limits.share_prefix
             )
         log_probs_BT.sum().backward()
+    model.zero_grad(
+        set_to_none=True
+    )  # nothing is left that the next measurement would take for its own start
 
 
 def easyr1_ways(model: Any, rows: list[Row], device: torch.device) -> dict[str, Callable[[], None]]:

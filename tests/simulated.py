@@ -105,10 +105,20 @@ def _run(func, args, kwargs):
         _refuse(f"{func}: expected all tensors to be on the same device, found sim:0 and cpu")
     on_device = bool(here)
     kwargs = dict(kwargs)
+    if (
+        name in COPYING
+        and here
+        and kwargs.get("non_blocking")
+        and torch.device(kwargs.get("device") or "sim").type == "cpu"
+    ):
+        _refuse(f"{func}: the CPU may read this copy before the device has written it (non_blocking=True)")
     if kwargs.get("device") is not None:
         on_device = torch.device(kwargs["device"]).type == "sim"
         kwargs["device"] = torch.device("cpu")
     kwargs.pop("pin_memory", None)
+    drawn_by = kwargs.get("generator")
+    if on_device and drawn_by is not None and drawn_by.device.type == "cpu":
+        _refuse(f"{func}: expected a 'sim' device type for generator but found 'cpu'")
     if (here or on_device) and _waits(name, args, bool(here), on_device):
         _count(name)
     args, kwargs = _held(args), _held(kwargs)
@@ -325,11 +335,36 @@ def on_device(model: torch.nn.Module) -> torch.nn.Module:
     return model
 
 
+# Everything of torch.distributed that sends tensors. (What takes Python objects makes its own tensors, on the device.)
+COLLECTIVES = (
+    *(
+        "all_reduce",
+        "all_reduce_coalesced",
+        "reduce",
+        "broadcast",
+        "send",
+        "recv",
+        "isend",
+        "irecv",
+        "scatter",
+        "gather",
+    ),
+    *(
+        "all_gather",
+        "all_gather_coalesced",
+        "all_gather_into_tensor",
+        "reduce_scatter",
+        "reduce_scatter_tensor",
+    ),
+    *("all_to_all", "all_to_all_single"),
+)
+
+
 @contextmanager
 def guarded_collectives():
     """Inside, torch.distributed refuses CPU tensors. Gives the names of the functions that called it."""
     callers: set[str] = set()
-    names = ("all_reduce", "all_gather")
+    names = COLLECTIVES
     real = {name: getattr(dist, name) for name in names}
 
     def guarded(name):

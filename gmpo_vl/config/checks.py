@@ -1,8 +1,9 @@
 """What a run refuses, and what it only mentions.
 
-Three kinds of keys, by engine: those it honours; *placement* keys, which say where and how fast a run computes and change no
-mathematics (named once in one line where the engine has no use for them); and keys that change the mathematics but that the
-engine cannot honour, which are refused, with the fix, when somebody wrote them.
+Three kinds of keys, by engine: those it supports; *placement* keys, which say where and how fast a run
+computes and change no mathematics (named once in one line where the engine has no use for them); and keys
+that change the mathematics but that the engine cannot honour, which are refused, with the fix, when somebody
+wrote them.
 """
 
 from __future__ import annotations
@@ -16,8 +17,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from gmpo_vl.config.schema import Config, value_of
-from gmpo_vl.config.supported import DTYPE_KEYS, HONOURED, KL_KINDS
+from gmpo_vl.config.schema import KL_KINDS, Config, all_keys, value_of
 from gmpo_vl.policy.settings import OBJECTIVE_KEYS, OBJECTIVES, resolve_settings
 from gmpo_vl.storage.files import can_be_a_path, names_a_folder
 
@@ -49,86 +49,61 @@ _PLACEMENT_ON_LOCAL = (
 # Of parts that engine local does not have; without the part, the key means nothing on either engine.
 _NO_SUCH_PART_ON_LOCAL = {
     "videos": ("data.video_key", "data.video_fps"),
-    "critic": ("worker.critic.*",),
-}
-
-_DTYPES = ("bf16", "fp16", "fp32")
-# Everything that can be chosen by name; what an engine lacks of it stands in honoured.py.
-_CHOICES: dict[str, tuple[str, ...]] = {
-    "engine": ("local", "easyr1"),
-    "data.on_bad_row": ("error", "skip"),
-    "algorithm.adv_estimator": ("grpo", "grpo_no_std", "gae", "reinforce_plus_plus", "remax", "rloo"),
-    "algorithm.kl_penalty": (*KL_KINDS, "full"),
-    "algorithm.kl_type": ("fixed", "adaptive"),
-    "algorithm.overlong_responses": ("score", "mask", "soft"),
-    "worker.actor.loss_avg_mode": ("token", "seq"),
-    "worker.actor.share_prefix": ("auto", "always", "never"),
-    "worker.actor.old_log_probs": ("recompute", "rollout"),
-    "worker.actor.optim.strategy": ("adamw", "adamw_bf16"),
-    "worker.actor.optim.lr_scheduler_type": ("constant", "cosine"),
-    **{
-        f"worker.{who}.fsdp.{key}": _DTYPES
-        for who in ("actor", "ref")
-        for key in ("torch_dtype", "mp_param_dtype", "mp_reduce_dtype", "mp_buffer_dtype")
-    },
-    "trainer.logger": ("console", "file", "tensorboard", "wandb", "mlflow", "swanlab"),
+    "critic": ("worker.critic",),
 }
 
 _EASYR1_LOSSES = ("default", "gspo", "gspo_token", "cispo", "sapo")
 
-_POSITIVE = (
-    "data.max_prompt_length",
-    "data.max_response_length",
-    "data.rollout_batch_size",
-    "data.mini_rollout_batch_size",
-    "data.min_pixels",
-    "data.max_pixels",
-    "algorithm.overlong_buffer",
-    "worker.actor.global_batch_size",
-    "worker.actor.micro_batch_size_per_device_for_update",
-    "worker.actor.micro_batch_size_per_device_for_experience",
-    "worker.actor.max_tokens_per_micro_batch",
-    "worker.actor.max_grad_norm",
-    "worker.actor.ppo_epochs",
-    "worker.actor.model.lora.alpha",
-    "worker.rollout.n",
-    "worker.rollout.temperature",
-    "worker.rollout.max_cached_tokens",
-    "trainer.total_epochs",
-    "trainer.max_steps",
-    "trainer.kl_to_start_prompts",
-)
-_NOT_NEGATIVE = (
-    "algorithm.kl_coef",
-    "algorithm.overlong_penalty",
-    "worker.actor.entropy_coef",
-    "worker.actor.model.lora.rank",
-    "worker.actor.optim.lr",
-    "worker.actor.optim.weight_decay",
-    "worker.actor.optim.lr_warmup_steps",
-    "trainer.val_generations_to_log",
-)
-_SHARE = ("worker.actor.optim.lr_warmup_ratio", "worker.actor.optim.min_lr_ratio")
-_POSITIVE_OR_NEVER = (
-    "data.val_batch_size",
-    "worker.rollout.top_k",
-    "trainer.max_try_make_batch",
-    "trainer.val_freq",
-    "trainer.save_freq",
-    "trainer.save_limit",
-)
-_RANGES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
-    (_POSITIVE, lambda x: 0 < x < float("inf"), "must be greater than 0"),
-    (_NOT_NEGATIVE, lambda x: 0 <= x < float("inf"), "must be 0 or greater"),
-    (_SHARE, lambda x: 0 <= x <= 1, "must be between 0 and 1"),
-    (
-        ("data.max_image_pixels",),
-        lambda x: 0 < x <= 178_956_970,
-        "must be between 1 and 178,956,970, above which Pillow opens no picture",
+DTYPE_KEYS = ("worker.actor.fsdp.torch_dtype", "worker.actor.fsdp.mp_param_dtype")
+
+# Keys that change the mathematics, and of which an engine supports some values only; a key absent here is
+# supported as it is. {key: (the values that it supports, why not the others)}
+_Supported = Mapping[str, tuple[tuple[Any, ...], str]]
+
+_BY_BOTH: _Supported = {
+    "algorithm.adv_estimator": (("grpo", "grpo_no_std"), "it has group advantages only"),
+    "algorithm.gamma": ((1.0,), "a discount belongs to adv_estimator gae; remove it"),
+    "algorithm.lam": ((1.0,), "lambda belongs to adv_estimator gae; remove it"),
+    "algorithm.kl_penalty": (KL_KINDS, "`full` needs the logits of the reference"),
+    "algorithm.kl_type": (("fixed",), "the adaptive controller belongs to KL in the reward; write fixed"),
+    "algorithm.kl_horizon": ((10000.0,), "it belongs to kl_type adaptive; remove it"),
+    "algorithm.kl_target": ((0.1,), "it belongs to kl_type adaptive; remove it"),
+    "worker.actor.model.trust_remote_code": ((False,), "it runs no code from a model's folder; remove it"),
+    "worker.actor.fsdp.torch_dtype": (
+        (None, "fp32", "bf16"),
+        "gradients in fp16 need a scale that it does not keep; write fp32",
     ),
-    (("worker.rollout.top_p",), lambda x: 0 < x <= 1, "must be between 0 and 1, and above 0"),
-    (_POSITIVE_OR_NEVER, lambda x: x == -1 or x > 0, "must be greater than 0, or -1 for never or no limit"),
-)
+    "worker.actor.fsdp.mp_param_dtype": (
+        ("fp32", "bf16"),
+        "gradients in fp16 need a scale that it does not keep; write bf16",
+    ),
+    "worker.reward.skip_special_tokens": (
+        (True,),
+        "a reward reads the text without special tokens; remove it",
+    ),
+    "trainer.critic_warmup": ((0,), "it has no critic, so the policy would only wait; remove it"),
+    "trainer.logger": (
+        ("console", "file", "tensorboard", "wandb"),
+        "these four are what is written, beside the run's own files",
+    ),
+}
+SUPPORTED: Mapping[str, _Supported] = {
+    "local": {
+        **_BY_BOTH,
+        "worker.actor.optim.strategy": (
+            ("adamw",),
+            "write adamw; where memory is short, worker.actor.model.lora.rank",
+        ),
+        "worker.rollout.ignore_eos": ((False,), "a response ends at its end-of-sequence token; remove it"),
+    },
+    "easyr1": {
+        **_BY_BOTH,
+        "worker.hybrid_engine": ((True,), "EasyR1 has no other; remove it"),
+        "worker.actor.strategy": (("fsdp",), "EasyR1 has no other; remove it"),
+        "worker.rollout.name": (("vllm",), "EasyR1 has no other; remove it"),
+        "worker.rollout.dtype": (("bf16", "fp16", "fp32"), "write one of bf16, fp16, fp32"),
+    },
+}
 
 
 def notices(config: Config) -> list[str]:
@@ -136,7 +111,8 @@ def notices(config: Config) -> list[str]:
     lines = _placement_notices(config) if config.engine == "local" else []
     if config.algorithm.use_kl_loss and config.algorithm.kl_penalty in ("kl", "k1"):
         lines.append(
-            "algorithm.kl_penalty kl (k1) as a loss has a gradient of mean 0: it adds noise and holds the policy nowhere; "
+            "algorithm.kl_penalty kl (k1) as a loss has a gradient of mean 0: it adds noise and holds the "
+            "policy nowhere; "
             "low_var_kl does"
         )
     actor = config.worker.actor
@@ -144,7 +120,8 @@ def notices(config: Config) -> list[str]:
     kept = actor.model.lora.rank > 0 if config.engine == "local" else actor.optim.strategy == "adamw_bf16"
     if actor.fsdp.torch_dtype == "bf16" and not kept:
         lines.append(
-            "worker.actor.fsdp.torch_dtype bf16 keeps the weights themselves in bf16: steps of a small lr are rounded away; "
+            "worker.actor.fsdp.torch_dtype bf16 keeps the weights themselves in bf16: steps of a small lr "
+            "are rounded away; "
             + (
                 "fp32 or LoRA train"
                 if config.engine == "local"
@@ -192,30 +169,27 @@ Say = Callable[[str], str]
 
 
 def _choice_problems(config: Config, say: Say) -> Iterable[str]:
-    for key, choices in _CHOICES.items():
+    for key, known in all_keys().items():
         value = value_of(config, key)
         for name in value if isinstance(value, list) else [value]:
-            if name is None or name in choices:
-                continue
-            close = difflib.get_close_matches(name, choices, n=1)
-            hint = f"; the nearest is {close[0]}" if close else ""
-            yield f"{say(key)}: there is no {name!r}, only {', '.join(choices)}{hint}"
+            if known.choices and name is not None and name not in known.choices:
+                only = f"only {', '.join(known.choices)}{_nearest(name, known.choices)}"
+                yield f"{say(key)}: there is no {name!r}, {only}"
 
 
 def _refusals(config: Config, say: Say) -> Iterable[str]:
-    for key, (honoured, why) in HONOURED[config.engine].items():
+    for key, (supported, why) in SUPPORTED[config.engine].items():
         value = value_of(config, key)
         values = value if isinstance(value, list) else [value]
-        if key in config.written and not all(v in honoured for v in values):
+        if key in config.written and not all(v in supported for v in values):
             yield f"{say(key)}: engine {config.engine} cannot honour this: {why}"
 
 
 def _range_problems(config: Config, say: Say) -> Iterable[str]:
-    for keys, is_good, rule in _RANGES:
-        for key in keys:
-            value = value_of(config, key)
-            if value is not None and not is_good(value):
-                yield f"{say(key)}: it {rule}"
+    for key, known in all_keys().items():
+        value = value_of(config, key)
+        if known.rule is not None and value is not None and not known.rule[0](value):
+            yield f"{say(key)}: it {known.rule[1]}"
 
 
 def _batch_problems(config: Config, say: Say) -> Iterable[str]:
@@ -225,7 +199,10 @@ def _batch_problems(config: Config, say: Say) -> Iterable[str]:
         yield f"{rows}, {batch}: both count prompts, and the first must be a multiple of the second"
     needs_group = config.algorithm.adv_estimator in ("grpo", "grpo_no_std", "rloo")
     if needs_group and config.worker.rollout.n == 1 and not config.trainer.val_only:
-        yield f"{say('worker.rollout.n')}: a group advantage compares at least 2 responses to one prompt (the paper: 8)"
+        yield (
+            f"{say('worker.rollout.n')}: a group advantage compares at least 2 responses to one prompt (the "
+            "paper: 8)"
+        )
 
 
 def _length_problems(config: Config, say: Say) -> Iterable[str]:
@@ -240,17 +217,25 @@ def _length_problems(config: Config, say: Say) -> Iterable[str]:
         return
     for key in ("algorithm.overlong_buffer", "algorithm.overlong_penalty"):
         if key in config.written:
-            yield f"{say(key)}: only algorithm.overlong_responses: soft uses it, {say('algorithm.overlong_responses')}"
+            yield (
+                f"{say(key)}: only algorithm.overlong_responses: soft uses it, "
+                f"{say('algorithm.overlong_responses')}"
+            )
 
 
 def _kl_problems(config: Config, say: Say) -> Iterable[str]:
     algorithm = config.algorithm
     if algorithm.use_kl_loss and algorithm.disable_kl and "algorithm.disable_kl" not in config.written:
-        yield f"{say('algorithm.use_kl_loss')}: write algorithm.disable_kl: false with it, or the reference stays off"
+        yield (
+            f"{say('algorithm.use_kl_loss')}: write algorithm.disable_kl: false with it, or the reference "
+            "stays off"
+        )
     if not algorithm.disable_kl and not algorithm.use_kl_loss:
         yield (
-            f"{say('algorithm.disable_kl')}, {say('algorithm.use_kl_loss')}: this puts the KL term into the reward, "
-            "which group advantages cannot see; write algorithm.disable_kl: true (as the paper) or algorithm.use_kl_loss: true"
+            f"{say('algorithm.disable_kl')}, {say('algorithm.use_kl_loss')}: this puts the KL term into the "
+            "reward, "
+            "which group advantages cannot see; write algorithm.disable_kl: true (as the paper) or "
+            "algorithm.use_kl_loss: true"
         )
 
 
@@ -264,15 +249,17 @@ def _loss_problems(config: Config, say: Say) -> Iterable[str]:
             yield f"{say('worker.actor.loss_type')}: EasyR1 has only {', '.join(_EASYR1_LOSSES)}"
         return
     if loss_type not in OBJECTIVES:
-        close = difflib.get_close_matches(loss_type, OBJECTIVES, n=1)
-        hint = f"; the nearest is {close[0]}" if close else ""
+        hint = _nearest(loss_type, OBJECTIVES)
         hint += f"; EasyR1's own would be easyr1/{loss_type}" if loss_type in _EASYR1_LOSSES else ""
-        yield f"{say('worker.actor.loss_type')}: there is no such objective, only {', '.join(OBJECTIVES)}{hint}"
+        yield (
+            f"{say('worker.actor.loss_type')}: there is no such objective, only {', '.join(OBJECTIVES)}{hint}"
+        )
         return
     actor = config.worker.actor
     if actor.old_log_probs == "rollout" and actor.rollout_correction_cap is not None:
         yield (
-            f"{say('worker.actor.rollout_correction_cap')}: it weighs by the gap between the trainer's and the rollout's "
+            f"{say('worker.actor.rollout_correction_cap')}: it weighs by the gap between the trainer's and "
+            "the rollout's "
             "log-probs, and worker.actor.old_log_probs: rollout takes them for the same"
         )
     for option in sorted(OBJECTIVE_KEYS):
@@ -301,9 +288,15 @@ def _path_problems(config: Config, say: Say) -> Iterable[str]:
         if path is not None and not path.strip():
             yield f"{say(key)}: an empty path names nothing; null, or no such line, stands for none"
         elif path is not None and path.startswith("~") and not _exists(path):
-            yield f"{say(key)}: only a shell knows what ~ is, at the start of a word: {os.path.expanduser(path)}"
+            yield (
+                f"{say(key)}: only a shell knows what ~ is, at the start of a word: "
+                f"{os.path.expanduser(path)}"
+            )
         elif path is not None and key in _WRITTEN and key in config.written and not can_be_a_path(path):
-            yield f"{say(key)}: no file can be called that: no control characters, at most 255 bytes from / to /"
+            yield (
+                f"{say(key)}: no file can be called that: no control characters, at most 255 bytes from / to "
+                "/"
+            )
     for key in _READ:
         path = value_of(config, key) or None
         is_name = key == "data.format_prompt" and path is not None and not _looks_like_path(path)
@@ -318,11 +311,16 @@ def _path_problems(config: Config, say: Say) -> Iterable[str]:
 
 def _rest_problems(config: Config, say: Say) -> Iterable[str]:
     if config.worker.actor.model.model_path is None:
-        yield "worker.actor.model.model_path is missing: a folder, or a hub id such as Qwen/Qwen2.5-VL-3B-Instruct"
+        yield (
+            "worker.actor.model.model_path is missing: a folder, or a hub id such as "
+            "Qwen/Qwen2.5-VL-3B-Instruct"
+        )
     if not config.data.train_files and not config.trainer.val_only:
         yield "data.train_files is missing: a file, a folder, or a hub id such as hiyouga/geometry3k@train"
     if config.worker.reward.reward_function is None:
-        yield "worker.reward.reward_function is missing: geometry3k, or a file of your own as path.py:function"
+        yield (
+            "worker.reward.reward_function is missing: geometry3k, or a file of your own as path.py:function"
+        )
     if not config.data.val_files and (config.trainer.val_freq > 0 or config.trainer.val_only):
         key = "trainer.val_only" if config.trainer.val_only else "trainer.val_freq"
         yield f"{say(key)}: it needs data.val_files"
@@ -332,14 +330,18 @@ def _rest_problems(config: Config, say: Say) -> Iterable[str]:
     try:
         re.compile(excluded or "")
     except (re.error, RecursionError, OverflowError) as error:
-        yield f"{say('worker.actor.model.lora.exclude_modules')}: no regular expression of whole names: {error}"
+        yield (
+            f"{say('worker.actor.model.lora.exclude_modules')}: no regular expression of whole names: {error}"
+        )
     betas = config.worker.actor.optim.betas
     if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
         yield f"{say('worker.actor.optim.betas')}: two numbers, each at least 0 and below 1"
     if not names_a_folder(config.trainer.experiment_name):
         yield (
-            f"{say('trainer.experiment_name')}: a run needs a name, and its folder, runs/NAME, is called after it: no absolute "
-            "path, no `..`, no control characters, at most 255 bytes from / to / (trainer.save_checkpoint_path names any other folder)"
+            f"{say('trainer.experiment_name')}: a run needs a name, and its folder, runs/NAME, is called "
+            "after it: no absolute "
+            "path, no `..`, no control characters, at most 255 bytes from / to / "
+            "(trainer.save_checkpoint_path names any other folder)"
         )
     yield from _validation_sampling_problems(config, say)
 
@@ -358,6 +360,11 @@ def _validation_sampling_problems(config: Config, say: Say) -> Iterable[str]:
             yield f"{say(key)}: there is no {name!r}, only {', '.join(rules)}"
         elif isinstance(value, bool) or not rules[name][0](value):
             yield f"{say(key)}: {name} is {value!r}, but must be {rules[name][1]}"
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; the nearest is {close[0]}" if close else ""
 
 
 def _exists(path: str, is_file: bool = False) -> bool:

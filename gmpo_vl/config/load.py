@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from gmpo_vl.config.checks import check
-from gmpo_vl.config.schema import Config, ConfigError, key_types, value_of
+from gmpo_vl.config.schema import Config, ConfigError, all_keys, value_of
 from gmpo_vl.storage.files import write_text
 from gmpo_vl.storage.yaml_text import MAX_DEPTH, YamlError, read_override, read_settings, shown
 
 _MAY_BE_EMPTY = ("data.val_files",)  # no validation
+_OF_NO_USE = ("worker.critic",)  # files saved before this was one key hold all of its defaults
 _MOST_BASES = 20
 _MOST_PROBLEMS = 20  # that a message lists
 
@@ -23,10 +24,12 @@ Source = tuple[str, dict[str, Any]]  # (where it was written, {dotted key: value
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """Reads a YAML file, first the files it names as `base` (relative to itself), then `a.b=c` overrides, and checks it all.
+    """Reads a YAML file, first the files it names as `base` (relative to itself), then `a.b=c` overrides, and
+    checks it all.
 
-    Raises ConfigError for a file that cannot be read, an unknown key, a wrong type, settings that contradict each other, and a
-    written key that changes the mathematics but that the engine cannot honour. Keys never written are never refused.
+    Raises ConfigError for a file that cannot be read, an unknown key, a wrong type, settings that contradict
+    each other, and a written key that changes the mathematics but that the engine cannot honour. Keys never
+    written are never refused.
     """
     sources = [*_read_file(Path(path)), *(_read_override(text) for text in overrides)]
     config, problems = _assign(sources)
@@ -39,7 +42,10 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def save_config(config: Config, path: str | Path) -> None:
-    """Writes every setting, and which of them were written by a person: `load_config` gives back an equal Config."""
+    """Writes every setting, and which of them were written by a person:
+
+    `load_config` gives back an equal Config.
+    """
     from omegaconf import OmegaConf  # here and below: who makes a Config without a file needs none
 
     values = asdict(config)
@@ -49,16 +55,20 @@ def save_config(config: Config, path: str | Path) -> None:
 
 
 def changed_settings(path: Path, config: Config) -> list[str]:
-    """Dotted keys whose values in a saved file are not the configuration's. The file's settings are not checked: they may be
-    another version's, or name what has moved since.
+    """Dotted keys whose values in a saved file are not the configuration's. The file's settings are not
+    checked: they may be another version's, or name what has moved since.
 
     Raises ConfigError where it cannot be read.
     """
     if b"\nwritten:" not in path.read_bytes():  # its last section
         raise ConfigError(f"{path} is cut off")
-    (_, before), types, default = _read_file(path)[-1], key_types(), Config()
-    changed = [key for key in types if before.get(key, value_of(default, key)) != value_of(config, key)]
-    return [*changed, *(f"{key} (no longer a setting)" for key in before if key not in types)]
+    (_, before), default = _read_file(path)[-1], Config()
+    changed = [
+        key
+        for key in all_keys()
+        if key not in _OF_NO_USE and before.get(key, value_of(default, key)) != value_of(config, key)
+    ]
+    return [*changed, *(f"{key} (no longer a setting)" for key in before if key not in all_keys())]
 
 
 def _derive(config: Config) -> None:
@@ -104,11 +114,13 @@ def _read_file(path: Path, seen: tuple[Path, ...] = ()) -> list[Source]:
 
 
 def _written_in_saved_file(values: dict[str, Any], listed: set[str]) -> dict[str, Any]:
-    """In a saved file every key stands; a person wrote the listed ones, and those edited since or unlike today's defaults."""
+    """In a saved file every key stands; a person wrote the listed ones, and those edited since or unlike
+    today's defaults.
+    """
     default = Config()
     default.trainer.experiment_name = values.get("trainer.experiment_name", default.trainer.experiment_name)
     _derive(default)
-    known = key_types()
+    known = all_keys()
     return {
         key: value
         for key, value in values.items()
@@ -134,13 +146,16 @@ def _read_override(text: str) -> Source:
 
 
 def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested sections as dotted keys. Stops at a key of the schema: a dict there is its value. Empty sections vanish."""
-    keys, flat = key_types(), {}
+    """Nested sections as dotted keys.
+
+    Stops at a key of the schema: a dict there is its value. Empty sections vanish.
+    """
+    flat = {}
     for name, value in tree.items():
         key = f"{prefix}{name}"
-        if not value and value != 0 and any(known.startswith(key + ".") for known in keys):
+        if not value and value != 0 and any(known.startswith(key + ".") for known in all_keys()):
             continue
-        if key not in keys and isinstance(value, dict) and value:
+        if key not in all_keys() and isinstance(value, dict) and value:
             flat.update(_flatten(value, key + "."))
         else:
             flat[key] = value
@@ -148,11 +163,13 @@ def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _assign(sources: list[Source]) -> tuple[Config, list[str]]:
-    """The sources' values over the defaults, later ones winning, and what is wrong with each value that did not fit."""
+    """The sources' values over the defaults, later ones winning, and what is wrong with each value that did
+    not fit.
+    """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    tree, types = deepcopy(_defaults()), key_types()
+    tree, types = deepcopy(_defaults()), {name: key.type for name, key in all_keys().items()}
     problems: list[str] = []
     for where, values in sources:
         for key, value in values.items():
@@ -174,7 +191,8 @@ def _assign(sources: list[Source]) -> tuple[Config, list[str]]:
                 problems.append(f"{where}: {key} is {value!r}, but it is a switch: write true or false")
             elif types[key] in (str, str | None) and isinstance(value, bool | int | float):
                 problems.append(
-                    f"{where}: {key} is {value!r} as YAML reads it, but must be text: put it in quotes (on a command line "
+                    f"{where}: {key} is {value!r} as YAML reads it, but must be text: put it in quotes (on a "
+                    "command line "
                     f"'{key}=\"...\"')"
                 )
             elif not _is_flat(value, types[key]):

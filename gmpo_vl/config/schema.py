@@ -1,19 +1,50 @@
-"""What can be set. Names, meanings and defaults are EasyR1's; a line marked `ours` adds a key or another default.
+"""What can be set. Names, meanings and defaults are EasyR1's; a line marked `ours` adds a key or another
+default.
 
-Units: batch sizes of prompts count PROMPTS (an update of `global_batch_size` prompts has n times as many rollouts), lengths
-count tokens, pixels are width x height of an image, clips of `log_clip_*` are in log space and those of `clip_ratio_*` are
-offsets of the ratio. -1 in a frequency or a limit means never, or no limit.
+Units: batch sizes of prompts count PROMPTS (an update of `global_batch_size` prompts has n times as many
+rollouts), lengths count tokens, pixels are width x height of an image, clips of `log_clip_*` are in log space
+and those of `clip_ratio_*` are offsets of the ratio. -1 in a frequency or a limit means never, or no limit.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
+from operator import attrgetter
 from typing import Any, get_type_hints
 
 
 class ConfigError(ValueError):
-    """Settings that cannot run. The message names each key, where it was written, and what to write instead."""
+    """Settings that cannot run. The message names each key, where it was written, and what to write."""
+
+
+KL_KINDS = ("kl", "k1", "mse", "k2", "low_var_kl", "k3", "abs")
+DTYPES = ("bf16", "fp16", "fp32")
+
+Rule = tuple[Callable[[Any], bool], str]  # is a value allowed, and the sentence's end where it is not
+POSITIVE: Rule = (lambda x: 0 < x < float("inf"), "must be greater than 0")
+NOT_NEGATIVE: Rule = (lambda x: 0 <= x < float("inf"), "must be 0 or greater")
+SHARE: Rule = (lambda x: 0 <= x <= 1, "must be between 0 and 1")
+ABOVE_0_UP_TO_1: Rule = (lambda x: 0 < x <= 1, "must be between 0 and 1, and above 0")
+POSITIVE_OR_NEVER: Rule = (
+    lambda x: x == -1 or x > 0,
+    "must be greater than 0, or -1 for never or no limit",
+)
+PILLOW_OPENS: Rule = (
+    lambda x: 0 < x <= 178_956_970,
+    "must be between 1 and 178,956,970, above which Pillow opens no picture",
+)
+
+
+def limited(default: Any, rule: Rule) -> Any:
+    """A key whose values keep a rule; None, where the type allows it, always does."""
+    return field(default=default, metadata={"rule": rule})
+
+
+def one_of(default: Any, choices: tuple[str, ...]) -> Any:
+    """A key that is chosen by name. What an engine lacks of the names stands in supported.py."""
+    return field(default=default, metadata={"choices": choices})
 
 
 @dataclass
@@ -26,37 +57,43 @@ class DataConfig:
     video_key: str = "videos"
     image_dir: str | None = None  # where relative image paths of a row begin
     video_fps: float = 2.0
-    max_prompt_length: int = 512  # tokens, image tokens included
-    max_response_length: int = 512
-    rollout_batch_size: int = 512  # prompts of one step
-    mini_rollout_batch_size: int | None = None
-    val_batch_size: int = -1
+    max_prompt_length: int = limited(512, POSITIVE)  # tokens, image tokens included
+    max_response_length: int = limited(512, POSITIVE)
+    rollout_batch_size: int = limited(512, POSITIVE)  # prompts of one step
+    mini_rollout_batch_size: int | None = limited(None, POSITIVE)
+    val_batch_size: int = limited(-1, POSITIVE_OR_NEVER)
     format_prompt: str | None = None  # a jinja file, or the name of a template in gmpo_vl/data/templates
     override_chat_template: str | None = None  # a jinja file
     shuffle: bool = True
     seed: int = 1
-    min_pixels: int | None = 262144
-    max_pixels: int | None = 4194304
-    max_image_pixels: int = (
-        89_478_485  # ours: of a stored picture; a larger one is a bad row, refused before it is decoded
-    )
+    min_pixels: int | None = limited(262144, POSITIVE)
+    max_pixels: int | None = limited(4194304, POSITIVE)
+    max_image_pixels: int = limited(
+        89_478_485, PILLOW_OPENS
+    )  # ours: of a stored picture; a larger one is a bad row, refused before it is decoded
     filter_overlong_prompts: bool = True
     filter_overlong_prompts_workers: int = 16
-    on_bad_row: str = "error"  # ours: error | skip. What happens to a row that cannot be used
+    on_bad_row: str = one_of(
+        "error", ("error", "skip")
+    )  # ours: error | skip. What happens to a row that cannot be used
 
 
 @dataclass
 class AlgorithmConfig:
     gamma: float = 1.0
     lam: float = 1.0
-    adv_estimator: str = "grpo"  # grpo | grpo_no_std (ours: Dr.GRPO's, without the division by the deviation)
+    adv_estimator: str = one_of(
+        "grpo", ("grpo", "grpo_no_std", "gae", "reinforce_plus_plus", "remax", "rloo")
+    )  # grpo | grpo_no_std (ours: Dr.GRPO's, without the division by the deviation)
     disable_kl: bool = (
         True  # ours: EasyR1 puts a KL term into the reward unless told otherwise; the paper has none
     )
     use_kl_loss: bool = False
-    kl_penalty: str = "kl"  # kl (k1: as a loss only noise) | mse (k2) | low_var_kl (k3) | abs
-    kl_coef: float = 1e-3
-    kl_type: str = "fixed"
+    kl_penalty: str = one_of(
+        "kl", (*KL_KINDS, "full")
+    )  # kl (k1: as a loss only noise) | mse (k2) | low_var_kl (k3) | abs
+    kl_coef: float = limited(1e-3, NOT_NEGATIVE)
+    kl_type: str = one_of("fixed", ("fixed", "adaptive"))
     kl_horizon: float = 10000.0
     kl_target: float = 0.1
     online_filtering: bool = (
@@ -65,17 +102,19 @@ class AlgorithmConfig:
     filter_key: str = "accuracy"  # ours: by `overall`, an all-wrong group with a format reward passes
     filter_low: float = 0.01
     filter_high: float = 0.99
-    overlong_responses: str = "score"  # ours: score | mask | soft. What a response cut at its limit is worth
-    overlong_buffer: int | None = (
-        None  # ours: tokens before the limit in which `soft` lowers the reward linearly
-    )
-    overlong_penalty: float = 1.0  # ours: what `soft` takes away at the limit
+    overlong_responses: str = one_of(
+        "score", ("score", "mask", "soft")
+    )  # ours: score | mask | soft. What a response cut at its limit is worth
+    overlong_buffer: int | None = limited(
+        None, POSITIVE
+    )  # ours: tokens before the limit in which `soft` lowers the reward linearly
+    overlong_penalty: float = limited(1.0, NOT_NEGATIVE)  # ours: what `soft` takes away at the limit
 
 
 @dataclass
 class LoraConfig:
-    rank: int = 0  # 0: no LoRA
-    alpha: int = 64
+    rank: int = limited(0, NOT_NEGATIVE)  # 0: no LoRA
+    alpha: int = limited(64, POSITIVE)
     target_modules: str = "all-linear"
     exclude_modules: str | None = None
 
@@ -93,14 +132,14 @@ class ModelConfig:
 
 @dataclass
 class OptimConfig:
-    lr: float = 1e-6
+    lr: float = limited(1e-6, NOT_NEGATIVE)
     betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
-    weight_decay: float = 1e-2
-    strategy: str = "adamw"
-    lr_warmup_ratio: float = 0.0
-    lr_warmup_steps: int | None = None  # wins over lr_warmup_ratio
-    min_lr_ratio: float | None = None  # where `cosine` ends, as a share of lr
-    lr_scheduler_type: str = "constant"  # constant | cosine
+    weight_decay: float = limited(1e-2, NOT_NEGATIVE)
+    strategy: str = one_of("adamw", ("adamw", "adamw_bf16"))
+    lr_warmup_ratio: float = limited(0.0, SHARE)
+    lr_warmup_steps: int | None = limited(None, NOT_NEGATIVE)  # wins over lr_warmup_ratio
+    min_lr_ratio: float | None = limited(None, SHARE)  # where `cosine` ends, as a share of lr
+    lr_scheduler_type: str = one_of("constant", ("constant", "cosine"))  # constant | cosine
 
 
 @dataclass
@@ -109,11 +148,11 @@ class FSDPConfig:
     enable_cpu_offload: bool = False
     enable_rank0_init: bool = True
     use_orig_params: bool = False
-    torch_dtype: str | None = None  # the weights': bf16 | fp16 | fp32, None: fp32
+    torch_dtype: str | None = one_of(None, DTYPES)  # the weights': bf16 | fp16 | fp32, None: fp32
     fsdp_size: int = -1
-    mp_param_dtype: str = "bf16"  # in which the forward pass computes
-    mp_reduce_dtype: str = "fp32"
-    mp_buffer_dtype: str = "fp32"
+    mp_param_dtype: str = one_of("bf16", DTYPES)  # in which the forward pass computes
+    mp_reduce_dtype: str = one_of("fp32", DTYPES)
+    mp_buffer_dtype: str = one_of("fp32", DTYPES)
 
 
 @dataclass
@@ -125,14 +164,14 @@ class OffloadConfig:
 @dataclass
 class ActorConfig:
     strategy: str = "fsdp"
-    global_batch_size: int = 256  # prompts of one update
-    micro_batch_size_per_device_for_update: int = 4  # rollouts
-    micro_batch_size_per_device_for_experience: int = 16  # rollouts
-    max_tokens_per_micro_batch: int | None = None  # ours
-    share_prefix: str = (
-        "auto"  # ours: auto | always | never. Each prompt once per group; auto: where it proves exact
-    )
-    max_grad_norm: float = 1.0
+    global_batch_size: int = limited(256, POSITIVE)  # prompts of one update
+    micro_batch_size_per_device_for_update: int = limited(4, POSITIVE)  # rollouts
+    micro_batch_size_per_device_for_experience: int = limited(16, POSITIVE)  # rollouts
+    max_tokens_per_micro_batch: int | None = limited(None, POSITIVE)  # ours
+    share_prefix: str = one_of(
+        "auto", ("auto", "always", "never")
+    )  # ours: auto | always | never. Each prompt once per group; auto: where it proves exact
+    max_grad_norm: float = limited(1.0, POSITIVE)
     loss_type: str = "gmpo"  # ours: an objective of gmpo_vl.policy, or easyr1/NAME on engine easyr1
     log_clip_low: float | None = None  # ours. None here and below: the objective's own
     log_clip_high: float | None = None
@@ -141,40 +180,25 @@ class ActorConfig:
     clip_ratio_dual: float | None = None  # of easyr1/default
     mean_power: float | None = None  # ours: of power_mean
     length_constant: float | None = None  # ours: of dr_grpo, tokens
-    old_log_probs: str = (
-        "recompute"  # ours: recompute | rollout. rollout: the sampler's own, compared in the first mini-batch
-    )
+    old_log_probs: str = one_of(
+        "recompute", ("recompute", "rollout")
+    )  # ours: recompute | rollout. rollout: the sampler's own, compared in the first mini-batch
     rollout_correction_cap: float | None = (
         None  # ours: weigh sequences by min(geometric mean of pi_old/pi_rollout, cap)
     )
-    entropy_coef: float = 0.0  # ours: what is added to the objective per unit of entropy
-    loss_avg_mode: str = "token"  # of easyr1/NAME; our objectives say themselves what they average
+    entropy_coef: float = limited(
+        0.0, NOT_NEGATIVE
+    )  # ours: what is added to the objective per unit of entropy
+    loss_avg_mode: str = one_of(
+        "token", ("token", "seq")
+    )  # of easyr1/NAME; our objectives say themselves what they average
     tau_positive: float = 1.0  # of easyr1/sapo
     tau_negative: float = 1.05  # of easyr1/sapo
-    ppo_epochs: int = 1
+    ppo_epochs: int = limited(1, POSITIVE)
     padding_free: bool = True
     dynamic_batching: bool = True
     ulysses_size: int = 1
     use_torch_compile: bool = True
-    model: ModelConfig = field(default_factory=ModelConfig)
-    optim: OptimConfig = field(default_factory=OptimConfig)
-    fsdp: FSDPConfig = field(default_factory=FSDPConfig)
-    offload: OffloadConfig = field(default_factory=OffloadConfig)
-
-
-@dataclass
-class CriticConfig:
-    strategy: str = "fsdp"
-    global_batch_size: int = 256
-    micro_batch_size_per_device_for_update: int = 4
-    micro_batch_size_per_device_for_experience: int = 16
-    max_grad_norm: float = 1.0
-    cliprange_value: float = 0.5
-    loss_avg_mode: str = "token"
-    ppo_epochs: int = 1
-    padding_free: bool = False
-    dynamic_batching: bool = True
-    ulysses_size: int = 1
     model: ModelConfig = field(default_factory=ModelConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     fsdp: FSDPConfig = field(default_factory=FSDPConfig)
@@ -191,10 +215,10 @@ class RefConfig:
 @dataclass
 class RolloutConfig:
     name: str = "vllm"
-    n: int = 1  # responses per prompt
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = -1
+    n: int = limited(1, POSITIVE)  # responses per prompt
+    temperature: float = limited(1.0, POSITIVE)
+    top_p: float = limited(1.0, ABOVE_0_UP_TO_1)
+    top_k: int = limited(-1, POSITIVE_OR_NEVER)
     seed: int = 1
     limit_images: int = 0
     dtype: str = "bf16"
@@ -205,9 +229,9 @@ class RolloutConfig:
     tensor_parallel_size: int = 2
     max_model_len: int | None = None
     max_num_batched_tokens: int = 8192
-    max_cached_tokens: int = (
-        65_536  # ours: tokens (prompts and responses) whose keys and values engine local holds at once
-    )
+    max_cached_tokens: int = limited(
+        65_536, POSITIVE
+    )  # ours: tokens (prompts and responses) whose keys and values engine local holds at once
     disable_log_stats: bool = True
     disable_tqdm: bool = False
     val_override_config: dict[str, Any] = field(default_factory=dict)  # n, temperature, top_p, top_k, seed
@@ -225,7 +249,7 @@ class RewardConfig:
 class WorkerConfig:
     hybrid_engine: bool = True
     actor: ActorConfig = field(default_factory=ActorConfig)
-    critic: CriticConfig = field(default_factory=CriticConfig)
+    critic: dict[str, Any] = field(default_factory=dict)  # EasyR1's; nothing here has a critic
     ref: RefConfig = field(default_factory=RefConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
@@ -233,23 +257,28 @@ class WorkerConfig:
 
 @dataclass
 class TrainerConfig:
-    total_epochs: int = 15
-    max_steps: int | None = None  # wins over total_epochs
+    total_epochs: int = limited(15, POSITIVE)
+    max_steps: int | None = limited(None, POSITIVE)  # wins over total_epochs
     project_name: str = "gmpo_vl"  # ours: EasyR1 says `easy_r1`
     experiment_name: str = "demo"
-    logger: list[str] = field(default_factory=lambda: ["console", "file"])  # ours: EasyR1 says console, wandb
+    logger: list[str] = field(  # ours: EasyR1 says console, wandb
+        default_factory=lambda: ["console", "file"],
+        metadata={"choices": ("console", "file", "tensorboard", "wandb", "mlflow", "swanlab")},
+    )
     nnodes: int = 1
     n_gpus_per_node: int = 8
-    max_try_make_batch: int = 20
+    max_try_make_batch: int = limited(20, POSITIVE_OR_NEVER)
     critic_warmup: int = 0
-    val_freq: int = -1
+    val_freq: int = limited(-1, POSITIVE_OR_NEVER)
     val_before_train: bool = True
     val_only: bool = False
-    val_generations_to_log: int = 0
+    val_generations_to_log: int = limited(0, NOT_NEGATIVE)
     kl_to_start_freq: int = -1  # ours: steps between two measurements of actor/kl_to_start
-    kl_to_start_prompts: int = 16  # ours: training prompts whose starting answers it is measured on
-    save_freq: int = -1
-    save_limit: int = -1
+    kl_to_start_prompts: int = limited(
+        16, POSITIVE
+    )  # ours: training prompts whose starting answers it is measured on
+    save_freq: int = limited(-1, POSITIVE_OR_NEVER)
+    save_limit: int = limited(-1, POSITIVE_OR_NEVER)
     save_best: bool = (
         True  # ours: keep the checkpoint with the best validation accuracy, whatever save_limit says
     )
@@ -262,9 +291,11 @@ class TrainerConfig:
 
 @dataclass
 class Config:
-    """All settings of a run. `written` holds the dotted keys that a file or an override names, bases included."""
+    """All settings of a run. `written` holds the dotted keys that a file or an override names, bases
+    included.
+    """
 
-    engine: str = "local"  # ours: local | easyr1
+    engine: str = one_of("local", ("local", "easyr1"))  # ours: local | easyr1
     data: DataConfig = field(default_factory=DataConfig)
     algorithm: AlgorithmConfig = field(default_factory=AlgorithmConfig)
     worker: WorkerConfig = field(default_factory=WorkerConfig)
@@ -272,22 +303,31 @@ class Config:
     written: frozenset[str] = field(default=frozenset(), metadata={"omegaconf_ignore": True})
 
 
+@dataclass(frozen=True)
+class Key:
+    """What one key takes: values of this type that keep the rule and are among the choices, where it has
+    them.
+    """
+
+    type: Any
+    rule: Rule | None
+    choices: tuple[str, ...]
+
+
 @cache
-def key_types(schema: Any = Config, prefix: str = "") -> dict[str, Any]:
-    """Every dotted key that can be written, with its type; sections themselves are not keys."""
+def all_keys(schema: Any = Config, prefix: str = "") -> dict[str, Key]:
+    """Every dotted key that can be written; sections themselves are not keys."""
     hints = get_type_hints(schema)
-    types: dict[str, Any] = {}
+    found: dict[str, Key] = {}
     for item in fields(schema):
-        if item.metadata.get("omegaconf_ignore"):
-            continue
-        hint, key = hints[item.name], prefix + item.name
-        types.update(key_types(hint, key + ".") if is_dataclass(hint) else {key: hint})
-    return types
+        hint, said = hints[item.name], item.metadata
+        if is_dataclass(hint):
+            found |= all_keys(hint, f"{prefix}{item.name}.")
+        elif not said.get("omegaconf_ignore"):
+            found[prefix + item.name] = Key(hint, said.get("rule"), said.get("choices", ()))
+    return found
 
 
 def value_of(config: Config, key: str) -> Any:
     """The value at a dotted key."""
-    value: Any = config
-    for name in key.split("."):
-        value = getattr(value, name)
-    return value
+    return attrgetter(key)(config)

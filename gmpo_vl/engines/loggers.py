@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gmpo_vl.config import Config, ConfigError
-from gmpo_vl.config.schema import key_types, value_of
+from gmpo_vl.config.schema import all_keys, value_of
 from gmpo_vl.runs import Run
 from gmpo_vl.samples import SampleRecord
 from gmpo_vl.storage.files import write_text
@@ -124,7 +124,7 @@ class WandB(Logger):
             id=id_file.read_text(encoding="utf-8"),
             resume="allow",
             dir=str(run.folder),
-            config={key: value_of(config, key) for key in key_types()},
+            config={key: value_of(config, key) for key in all_keys()},
         )
         # Our own step, not wandb's, which only ever goes up: a resumed run writes steps again.
         self._session.define_metric("*", step_metric="step")

@@ -170,7 +170,8 @@ def old_and_reference_log_probs(s: Session, collected: Collected) -> dict[str, f
 
 def check_sampler(s: Session, metrics: dict[str, float]) -> None:
     """Raise ConfigError where the sampler is not the policy. A sound step's figures are kept."""
-    check_mismatch(metrics, s.engine.tolerated_mismatch(), s.mismatch)
+    if warning := check_mismatch(metrics, s.engine.tolerated_mismatch(), s.mismatch):
+        print(warning, flush=True)
     figures = trend_figures(metrics)
     if figures is not None:
         s.mismatch.append(figures)

@@ -6,8 +6,11 @@ of the sampled tokens, in nats. A fault shows in one of two ways:
 - A jump: a weight that was not brought over, a wrong temperature, a missing picture. The median is above what
   rounding explains (`Engine.tolerated_mismatch`).
 - A trend: the sampler stays behind while the policy moves, which shows late at a small learning rate. The
-  median or the root mean square of the last five steps is on average above `GROWTH` times that of the run's
-  first two, and above `SHARE` of what rounding explains of a median.
+  median of the last five steps is on average above `GROWTH` times that of the run's first two, and above
+  `SHARE` of what rounding explains of it.
+
+The same trend of the root mean square is only a warning: a few tokens in thousands decide it, and in bf16
+those are far off in sound runs, too.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from gmpo_vl.policy import RolloutMismatch
 from gmpo_vl.types import Group
 
 MEDIAN = "rollout/mismatch_p50"
-TRENDS = {MEDIAN: "median", "rollout/mismatch_rms": "root mean square"}
+RMS = "rollout/mismatch_rms"
 FIRST, LAST = 2, 5
 GROWTH, SHARE = 2.5, 1 / 8  # docs/decisions.md has the figures they stand between
 
@@ -51,21 +54,20 @@ def rollout_mismatch(groups: Sequence[Group]) -> dict[str, float]:
 
 def trend_figures(metrics: Mapping[str, float | None]) -> dict[str, float] | None:
     """What later steps are compared with. None where a step measured nothing, or something infinite."""
-    found = {name: value for name in TRENDS if (value := metrics.get(name)) is not None}
-    return found if len(found) == len(TRENDS) and all(map(math.isfinite, found.values())) else None
+    found = {name: value for name in (MEDIAN, RMS) if (value := metrics.get(name)) is not None}
+    return found if len(found) == 2 and all(map(math.isfinite, found.values())) else None
 
 
 def check_mismatch(
     metrics: Mapping[str, float], tolerated: Mapping[str, float], earlier: Sequence[Mapping[str, float]]
-) -> None:
-    """Raise ConfigError where sampler and trainer are further apart than rounding can put them.
+) -> str | None:
+    """Raise ConfigError where sampler and trainer are too far apart for rounding, or return a warning.
 
     metrics: a step's; without `rollout/mismatch_*` nothing was compared. tolerated: largest accepted value of
-    some of them.
-    earlier: `trend_figures` of the run's earlier steps.
+    some of them. earlier: `trend_figures` of the run's earlier steps.
     """
     if "rollout/mismatch_kl" not in metrics:
-        return
+        return None
     for name, most in tolerated.items():
         gap = metrics.get(name, math.nan)
         if not gap <= most:  # NaN too
@@ -74,15 +76,35 @@ def check_mismatch(
                 f"explains {most:g}). {_CAUSES}"
             )
     figures = trend_figures(metrics)
-    if MEDIAN not in tolerated or figures is None or len(earlier) + 1 < FIRST + LAST:
-        return
-    steps = [*earlier, figures]
-    for name, word in TRENDS.items():
-        first, last = (fmean(step[name] for step in some) for some in (steps[:FIRST], steps[-LAST:]))
-        if last > max(GROWTH * first, SHARE * tolerated[MEDIAN]):
-            raise ConfigError(
-                f"{name}: the log-probs of the sampler and the trainer drift apart: their {word} was "
-                f"{first:.3g} nats in the run's first {FIRST} steps and is {last:.3g} in the last {LAST}. "
-                f"{_CAUSES}. Where both are known to be right, go on from the last checkpoint "
-                "(trainer.load_checkpoint_path) under another trainer.experiment_name"
-            )
+    if MEDIAN not in tolerated or figures is None:
+        return None
+    steps, floor = [*earlier, figures], SHARE * tolerated[MEDIAN]
+    if _drifts(steps, MEDIAN, floor):
+        first, last = _ends(steps, MEDIAN)
+        raise ConfigError(
+            f"{MEDIAN}: the log-probs of the sampler and the trainer drift apart: their median was "
+            f"{first:.3g} nats in the run's first {FIRST} steps and is {last:.3g} in the last {LAST}. "
+            f"{_CAUSES}. Where both are known to be right, go on from the last checkpoint "
+            "(trainer.load_checkpoint_path) under another trainer.experiment_name"
+        )
+    if _drifts(steps, RMS, floor) and not _drifts(earlier, RMS, floor):  # said once
+        first, last = _ends(steps, RMS)
+        return (
+            f"WARNING: {RMS} grew from {first:.3g} to {last:.3g} nats since the run's first {FIRST} steps. "
+            f"If {MEDIAN} grows as well, the sampler does not follow the policy"
+        )
+    return None
+
+
+def _drifts(steps: Sequence[Mapping[str, float]], name: str, floor: float) -> bool:
+    """Does this figure of the last steps stand out from that of the first ones?"""
+    if len(steps) < FIRST + LAST:
+        return False
+    first, last = _ends(steps, name)
+    return last > max(GROWTH * first, floor)
+
+
+def _ends(steps: Sequence[Mapping[str, float]], name: str) -> tuple[float, float]:
+    """The figure's mean over the run's first steps, and over the last."""
+    first, last = (fmean(step[name] for step in some) for some in (steps[:FIRST], steps[-LAST:]))
+    return first, last

@@ -36,7 +36,7 @@ def run_workers(
     Raises ChildProcessError when one of them fails; the others are ended then, and lose their unfinished chunk only.
     """
     context = multiprocessing.get_context("spawn")
-    shares = _shares_of_machine(count, job.backend.tensor_parallel)
+    shares = _shares_of_machine(count, job.backend)
     processes = []
     try:
         for i, share in enumerate(shares):
@@ -93,7 +93,7 @@ def _end(process: BaseProcess) -> None:
     process.join()
 
 
-def _shares_of_machine(count: int, gpus_each: int) -> list[dict[str, str]]:
+def _shares_of_machine(count: int, backend: Any) -> list[dict[str, str]]:
     """What each worker may use: its GPUs, or its share of the cores. Raises ValueError where there are too few GPUs."""
     import torch
 
@@ -101,15 +101,16 @@ def _shares_of_machine(count: int, gpus_each: int) -> list[dict[str, str]]:
         threads = os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
         return [{"OMP_NUM_THREADS": threads}] * count
     visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(torch.cuda.device_count())))
-    return [{"CUDA_VISIBLE_DEVICES": gpus} for gpus in _dealt(visible.split(","), count, gpus_each)]
+    return [{"CUDA_VISIBLE_DEVICES": gpus} for gpus in _dealt(visible.split(","), count, backend)]
 
 
-def _dealt(devices: list[str], count: int, each: int) -> list[str]:
-    """The GPUs of each of `count` workers; with one each, workers beyond the GPUs share them."""
-    if each > 1 and count * each > len(devices):
-        raise ValueError(
-            f"--workers {count} --tensor-parallel {each}: that takes {count * each} GPUs; {len(devices)} are visible"
-        )
+def _dealt(devices: list[str], count: int, backend: Any) -> list[str]:
+    """The GPUs of each of `count` workers. Workers on transformers share those that there are; vLLM takes most of a GPU's memory,
+    so that a second one would not start beside it."""
+    each = backend.tensor_parallel
+    if backend.name == "vllm" and count * each > len(devices):
+        asked = f"--workers {count}" + (f" --tensor-parallel {each}" if each > 1 else " --backend vllm")
+        raise ValueError(f"{asked}: that takes {count * each} GPUs; {len(devices)} are visible")
     return [",".join(devices[(i * each + j) % len(devices)] for j in range(each)) for i in range(count)]
 
 

@@ -8,8 +8,8 @@ _TURN = re.compile(r"</think>\s*<answer>")  # linear: each run of white space is
 
 
 def thinks_then_boxes(response: str) -> bool:
-    r"""EasyR1's form: `<think>` first, then `</think>`, then a `\boxed{` and a `}` after it; white space around
-    `<`, `>` and `/` does not count.
+    r"""EasyR1's form: `<think>` first, then `</think>`, then a `\boxed{` and a `}` after it; white space
+    around `<`, `>` and `/` does not count.
     """
     text = _tight(response)
     thought = text.find("</think>", len("<think>"))
@@ -18,7 +18,9 @@ def thinks_then_boxes(response: str) -> bool:
 
 
 def thinks_then_answers(response: str) -> bool:
-    """The r1v form: `<think>...</think>` and then `<answer>...</answer>`, with nothing before, between or after."""
+    """The r1v form: `<think>...</think>` and then `<answer>...</answer>`, with nothing before, between or
+    after.
+    """
     if not (response.startswith("<think>") and response.endswith("</answer>")):
         return False
     turn = _TURN.search(response, len("<think>"))

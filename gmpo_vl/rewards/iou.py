@@ -19,7 +19,8 @@ Box = tuple[float, float, float, float]
 def compute_score(
     reward_inputs: list[dict[str, Any]], threshold: float = 0.5, graded: bool = True, answer_in: str = "box"
 ) -> list[dict[str, float]]:
-    r"""`overall`, `iou`, `accuracy` (IoU of at least `threshold`) and `format` (there was a box of four numbers) per input.
+    r"""`overall`, `iou`, `accuracy` (IoU of at least `threshold`) and `format` (there was a box of four
+    numbers) per input.
 
     graded: pay the IoU; False pays the accuracy. answer_in: "box" for `\boxed{}`, "tag" for `<answer>`.
     Raises ValueError for a gold that is no box.

@@ -1,4 +1,4 @@
-"""A reward from its name or file, in EasyR1's form, with its scores checked before they reach an advantage."""
+"""A reward from its name or file, in EasyR1's form. Scores are checked before they reach an advantage."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ class Reward:
     kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     def __call__(self, reward_inputs: list[dict[str, Any]]) -> list[dict[str, float]]:
-        """One dict of finite numbers per input, in order, `overall` among them. Raises ValueError otherwise."""
+        """One dict of finite numbers per input, in order, `overall` among them.
+
+        Raises ValueError otherwise.
+        """
         scores: Any
         try:
             if self.batch:
@@ -51,7 +54,8 @@ class Reward:
                 len(scores) if isinstance(scores, list | tuple) else f"a {type(scores).__name__}, no list of"
             )
             raise ValueError(
-                f"reward {self.name}: {len(reward_inputs)} inputs gave {count} scores; return a list with one dict per input"
+                f"reward {self.name}: {len(reward_inputs)} inputs gave {count} scores; return a list with "
+                "one dict per input"
             )
         return [self._checked(i, score, reward_inputs[i]) for i, score in enumerate(scores)]
 
@@ -72,7 +76,8 @@ class Reward:
         where = f"reward {self.name}, input {i} (ground_truth {str(given.get('ground_truth'))[:60]!r})"
         if not isinstance(score, Mapping) or "overall" not in score:
             raise ValueError(
-                f"{where}: got {score!r}; each score is a dict with the key 'overall', such as {{'overall': 1.0}}"
+                f"{where}: got {score!r}; each score is a dict with the key 'overall', such as {{'overall': "
+                f"1.0}}"
             )
         for key, value in score.items():
             if isinstance(value, bool | str) or not _is_finite(value):
@@ -81,9 +86,11 @@ class Reward:
 
 
 def load_reward(spec: str, kwargs: Mapping[str, Any] | None = None) -> Reward:
-    """Load `geometry3k` (a built-in's name) or EasyR1's `path.py:function`. kwargs go to the function with every call.
+    """Load `geometry3k` (a built-in's name) or EasyR1's `path.py:function`. kwargs go to the function with
+    every call.
 
-    Raises ValueError for an unknown name, a missing file or function, and kwargs that the function does not take.
+    Raises ValueError for an unknown name, a missing file or function, and kwargs that the function does not
+    take.
     """
     path, _, function_name = spec.partition(":")
     function_name = function_name or "compute_score"
@@ -105,7 +112,7 @@ def load_reward(spec: str, kwargs: Mapping[str, Any] | None = None) -> Reward:
 
 
 def built_in_rewards() -> list[str]:
-    """The short names: every file of this folder that states a REWARD_NAME, and those of the built-in tasks."""
+    """The short names: files of this folder that state a REWARD_NAME, and rewards of built-in tasks."""
     here = Path(__file__).parent.glob("*.py")
     return sorted([*IN_TASKS, *(p.stem for p in here if "\nREWARD_NAME = " in p.read_text(encoding="utf-8"))])
 

@@ -53,6 +53,16 @@ def _with_time(check: Check, times: float) -> Check:
     return replace(check, limit=check.limit * times)
 
 
+def fresh_work_folder(work: Path) -> None:
+    """An empty folder for models and runs. One that this script did not make is somebody's, and is left alone."""
+    mark = work / "MADE_BY_ACCEPT_1GPU"
+    if work.exists() and not mark.exists():
+        sys.exit(f"{work} is there and this script did not make it: give another folder with --out")
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    mark.touch()
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="accept_1gpu.sh", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -70,7 +80,7 @@ def main() -> int:
     )  # the check that runs is ended, too
     cuda = torch.cuda.is_available()
     place = Place(options.out.resolve(), cuda, options.core)
-    shutil.rmtree(place.work, ignore_errors=True)
+    fresh_work_folder(place.work)
     checks = checks_of(options.core, cuda)
     found = run_all(checks, place, lambda name, outcome: print(entry_of(name, outcome), flush=True))
     if not options.keep:

@@ -131,7 +131,7 @@ def _milliseconds(run: Callable[[], object], place: Place) -> float:
 
 
 def machine(place: Place) -> Outcome:
-    """What the GPU is, and whether it multiplies as its kind should."""
+    """What the GPU is, whether it has bf16, and how fast it multiplies (told, not judged)."""
     if not place.cuda:
         return Outcome("PASS", "no GPU: the small version, on the CPU", {"hardware": "CPU"})
     of, (free, total) = torch.cuda.get_device_properties(0), torch.cuda.mem_get_info()
@@ -142,5 +142,7 @@ def machine(place: Place) -> Outcome:
         f"{of.name}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free, bf16 products at {rate:.0f} TFLOP/s"
     )
     figures = {"free_gib": free / 2**30, "total_gib": total / 2**30, "tflops": rate}
-    rules = {"the GPU computes in bf16": torch.cuda.is_bf16_supported()}
+    rules = {
+        "the GPU computes in bf16 (Ampere or later)": torch.cuda.is_bf16_supported(including_emulation=False)
+    }
     return judged(said, rules, hardware=of.name, **figures)

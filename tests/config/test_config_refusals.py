@@ -4,9 +4,9 @@ import pytest
 import yaml
 from refusal import refusal
 
-from gmpo_vl.config import Config, checks, load_config, notices, supported
-from gmpo_vl.config.schema import key_types, value_of
-from gmpo_vl.config.supported import DTYPE_KEYS, HONOURED
+from gmpo_vl.config import Config, checks, load_config, notices, schema
+from gmpo_vl.config.checks import DTYPE_KEYS, SUPPORTED
+from gmpo_vl.config.schema import all_keys, value_of
 from gmpo_vl.policy.regularisers import KL_KINDS
 from gmpo_vl.policy.settings import OBJECTIVE_KEYS, OBJECTIVES
 
@@ -129,28 +129,27 @@ def easyr1_example(tmp_path, monkeypatch):
 
 
 def test_rules_are_about_keys_that_exist():
-    named = {*HONOURED["local"], *HONOURED["easyr1"], *checks._CHOICES, *DTYPE_KEYS}
-    named |= {key for keys, _, _ in checks._RANGES for key in keys}
-    assert named <= set(key_types())
+    named = {*SUPPORTED["local"], *SUPPORTED["easyr1"], *DTYPE_KEYS}
+    assert named <= set(all_keys())
     patterns = [
         *checks._PLACEMENT_ON_LOCAL,
         *(p for keys in checks._NO_SUCH_PART_ON_LOCAL.values() for p in keys),
     ]
-    assert all(checks._matching(key_types(), (pattern,)) for pattern in patterns)
+    assert all(checks._matching(all_keys(), (pattern,)) for pattern in patterns)
 
 
-def test_no_key_is_both_honoured_in_part_and_placement():
-    placement = checks._matching(key_types(), checks._PLACEMENT_ON_LOCAL, but=DTYPE_KEYS)
-    assert not set(placement) & {*HONOURED["local"]}
+def test_no_key_is_both_supported_in_part_and_placement():
+    placement = checks._matching(all_keys(), checks._PLACEMENT_ON_LOCAL, but=DTYPE_KEYS)
+    assert not set(placement) & {*SUPPORTED["local"]}
 
 
 def test_kl_kinds_are_those_of_the_policy():
-    assert supported.KL_KINDS == KL_KINDS
+    assert schema.KL_KINDS == KL_KINDS
 
 
 def test_defaults_are_refused_by_no_engine():
     for engine in ("local", "easyr1"):
-        config = Config(engine=engine, written=frozenset(key_types()))
+        config = Config(engine=engine, written=frozenset(all_keys()))
         config.data.train_files, config.worker.actor.model.model_path = "rows", "model"
         config.worker.reward.reward_function, config.worker.rollout.n = "geometry3k", 2
         config.written -= {"algorithm.overlong_buffer", "algorithm.overlong_penalty"}
@@ -297,7 +296,7 @@ def test_settings_that_cannot_run_are_refused_with_the_reason(path, engine, over
 
 
 def test_every_option_of_an_objective_can_be_written():
-    assert {f"worker.actor.{option}" for option in OBJECTIVE_KEYS} <= set(key_types())
+    assert {f"worker.actor.{option}" for option in OBJECTIVE_KEYS} <= set(all_keys())
 
 
 @pytest.mark.parametrize("loss_type", OBJECTIVES)

@@ -1,11 +1,13 @@
-"""Names and paths: what YAML makes a number or a switch of, what is empty, what no file system takes or nobody can read."""
+"""Names and paths: what YAML makes a number or a switch of, what is empty, what no file system takes or
+nobody can read.
+"""
 
 import pytest
 from refusal import refusal
 
 from gmpo_vl.config import load_config
 from gmpo_vl.config.load import save_config
-from gmpo_vl.config.schema import key_types
+from gmpo_vl.config.schema import all_keys
 
 READ_OTHERWISE = (
     "1e3",
@@ -23,7 +25,7 @@ READ_OTHERWISE = (
     "-0",
     "1.",
 )
-TEXT = [key for key, kind in key_types().items() if kind in (str, str | None)]
+TEXT = [name for name, key in all_keys().items() if key.type in (str, str | None)]
 
 
 @pytest.mark.parametrize("value", READ_OTHERWISE)

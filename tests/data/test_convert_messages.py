@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from gmpo_vl.cli import main
-from gmpo_vl.config.load import key_types
+from gmpo_vl.config.load import all_keys
 from gmpo_vl.data.mapping import KEYS
 
 ROW = {"q": "x?", "a": "1"}
@@ -53,7 +53,7 @@ def said(capsys, *arguments: str) -> str:
     """What the command says on its way out. No word of it is a key of a run's configuration."""
     assert main(["data", "convert", *arguments, "out"]) == 2
     text = capsys.readouterr().err
-    assert not [key for key in key_types() if "." in key and re.search(rf"\b{re.escape(key)}\b", text)], text
+    assert not [key for key in all_keys() if "." in key and re.search(rf"\b{re.escape(key)}\b", text)], text
     return text
 
 

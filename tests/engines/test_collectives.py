@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from simulated import guarded_collectives, on_device, simulated_device
+from simulated import COLLECTIVES, guarded_collectives, on_device, simulated_device
 
 import gmpo_vl
 from gmpo_vl.config import load_config
@@ -27,15 +27,17 @@ from gmpo_vl.types import Example, Group, Response
 
 SETTINGS = ["worker.actor.max_tokens_per_micro_batch=200", "worker.actor.global_batch_size=2"]
 NEEDS_EASYR1 = {"load_checkpoint"}  # engines/easyr1/worker.py: tests/easyr1 runs it
-OF_TORCH = {
-    "all_reduce",
-    "all_gather",
-    "broadcast",
-    "barrier",
-    "reduce",
-    "gather",
-    "scatter",
-    "reduce_scatter",
+# What of torch.distributed sends nothing; every other call must be one that `guarded_collectives` knows.
+SENDS_NOTHING = {
+    *(
+        "is_available",
+        "is_initialized",
+        "init_process_group",
+        "destroy_process_group",
+        "get_world_size",
+        "get_rank",
+    ),
+    *("ReduceOp", "ProcessGroup"),
 }
 
 
@@ -128,8 +130,19 @@ def callers_of_collectives():
         for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if not isinstance(function, ast.FunctionDef):
                 continue
-            calls = [ast.unparse(node.func) for node in ast.walk(function) if isinstance(node, ast.Call)]
-            made = {call.removeprefix("dist.") for call in calls if call.startswith("dist.")} & OF_TORCH
-            assert made <= {"all_reduce", "all_gather"}, f"{path}: guarded_collectives knows no {made}"
+            used = [ast.unparse(node) for node in ast.walk(function) if isinstance(node, ast.Attribute)]
+            made = {name.split(".")[1] for name in used if name.startswith("dist.")} - SENDS_NOTHING
+            assert made <= set(COLLECTIVES), f"{path}: guarded_collectives knows no {made}"
             found |= {function.name} if made else set()
     return found
+
+
+def test_collectives_are_called_by_their_full_name():
+    """`from torch.distributed import all_reduce` would pass by the guard, and by the test above."""
+    for path in Path(gmpo_vl.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module == "torch.distributed":
+                assert not {alias.name for alias in node.names} & set(COLLECTIVES), path
+            if isinstance(node, ast.Import):
+                names = [alias for alias in node.names if alias.name == "torch.distributed"]
+                assert all(alias.asname == "dist" for alias in names), path

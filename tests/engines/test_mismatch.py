@@ -56,15 +56,24 @@ def test_a_jump_stops_a_run_at_once_on_every_step():
     assert stops_at([step(0.01)] * 3 + [step(math.nan)]) == 4
 
 
-def test_a_trend_is_of_five_steps_of_either_figure_and_of_some_size():
+def test_a_trend_is_of_five_steps_and_of_some_size():
     high = SHARE * MISMATCH["bf16"] * 1.01
     assert stops_at([step(high / GROWTH * 0.99)] * 10 + [step(high)] * 10) == 15
-    assert stops_at([step(0, high / GROWTH * 0.99)] * 10 + [step(0, high)] * 10) == 15
     assert stops_at([step(high / GROWTH * 1.01)] * 10 + [step(high)] * 10) is None
     assert stops_at([step(0)] * 10 + [step(high * 0.98)] * 10) is None
     assert stops_at([step(0)] * 10 + [step(high * 3)] + [step(0)] * 10) is None  # one step
     assert stops_at([step(0)] * 2 + [step(high)] * 5) == 7
     assert stops_at([step(0)] * 10 + [step(high)] * 10, {}) is None  # a truncated distribution's log-probs
+
+
+def test_a_growing_root_mean_square_is_said_once_and_stops_nothing():
+    high = SHARE * MISMATCH["bf16"] * 1.01
+    said, earlier = [], []
+    for metrics in [step(0.001, high / GROWTH * 0.99)] * 10 + [step(0.001, high)] * 10:
+        said.append(check_mismatch(metrics, BF16, earlier))
+        earlier.append(trend_figures(metrics))
+    assert [number for number, warning in enumerate(said, start=1) if warning] == [15]
+    assert "rollout/mismatch_rms grew" in said[14]
 
 
 def test_a_step_without_new_answers_is_passed_over():
@@ -133,7 +142,7 @@ def test_a_run_that_goes_on_is_compared_with_its_first_steps(make_config, monkey
 
     def note(metrics, tolerated, earlier):
         known.append(len(earlier))
-        check_mismatch(metrics, tolerated, earlier)
+        return check_mismatch(metrics, tolerated, earlier)
 
     monkeypatch.setattr(loop, "check_mismatch", note)
     train(make_config("trainer.max_steps=2", "trainer.save_freq=1"))

@@ -141,6 +141,19 @@ def test_mixing_with_the_cpu_is_refused_as_cuda_refuses_it():
 
 
 @apart
+def test_a_generator_of_the_cpu_and_a_copy_that_nobody_waits_for_are_refused():
+    with simulated_device() as device:
+        drawn = torch.Generator().manual_seed(0)
+        with pytest.raises(RuntimeError, match="generator but found 'cpu'"):
+            torch.rand(3, generator=drawn, device=device)
+        with pytest.raises(RuntimeError, match="generator but found 'cpu'"):
+            torch.multinomial(torch.ones(3, device=device), 1, generator=drawn)
+        with pytest.raises(RuntimeError, match="before the device has written it"):
+            torch.ones(3, device=device).to("cpu", non_blocking=True)
+        assert torch.ones(3).to(device, non_blocking=True).sum().item() == 3
+
+
+@apart
 def test_autocast_casts_as_cudas():
     with simulated_device() as device, torch.autocast("sim", torch.bfloat16):
         x = torch.randn(4, 4, device=device)

@@ -65,10 +65,12 @@ def test_nothing_that_a_worker_started_outlives_a_failure(tmp_path):
 
 
 def test_gpus_are_dealt_by_the_model_and_too_few_are_refused():
-    assert _dealt(["0", "1", "2", "3"], 2, 2) == ["0,1", "2,3"]
-    assert _dealt(["4", "7"], 3, 1) == ["4", "7", "4"]
+    assert _dealt(["0", "1", "2", "3"], 2, BackendChoice("vllm", 2)) == ["0,1", "2,3"]
+    assert _dealt(["4", "7"], 3, BackendChoice("transformers")) == ["4", "7", "4"]
     with pytest.raises(ValueError, match="takes 4 GPUs; 3 are visible"):
-        _dealt(["0", "1", "2"], 2, 2)
+        _dealt(["0", "1", "2"], 2, BackendChoice("vllm", 2))
+    with pytest.raises(ValueError, match="--workers 3 --backend vllm: that takes 3 GPUs; 2 are visible"):
+        _dealt(["4", "7"], 3, BackendChoice("vllm"))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import torch
 import yaml
 
 from gmpo_vl.config import load_config
-from gmpo_vl.config.schema import key_types, value_of
+from gmpo_vl.config.schema import all_keys, value_of
 from gmpo_vl.policy import per_sequence_loss
 from gmpo_vl.policy.settings import OBJECTIVES, resolve_settings
 
@@ -42,7 +42,7 @@ def test_a_row_says_its_objective_and_nothing_else(path):
         "trainer.save_checkpoint_path",
         *(f"worker.actor.{key}" for key in OWN),
     }
-    for key in key_types():
+    for key in all_keys():
         assert key in mine or value_of(row, key) == value_of(first, key), key
 
 

@@ -53,6 +53,20 @@ def test_the_core_runs_with_torch_and_transformers_alone(tmp_path):
     assert "tokens/s" in (tmp_path / "out/accept.md").read_text()
 
 
+def test_a_folder_that_it_did_not_make_is_left_alone(tmp_path):
+    from acceptance.__main__ import fresh_work_folder
+
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work/mine").touch()
+    with pytest.raises(SystemExit, match="did not make it"):
+        fresh_work_folder(tmp_path / "work")
+    assert (tmp_path / "work/mine").exists()
+    fresh_work_folder(tmp_path / "new/work")
+    (tmp_path / "new/work/model").touch()
+    fresh_work_folder(tmp_path / "new/work")
+    assert not (tmp_path / "new/work/model").exists()
+
+
 def good(place):
     return judged("as it should be", {"it is right": True}, figure=1.5)
 

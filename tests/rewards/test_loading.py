@@ -1,4 +1,6 @@
-"""A reward is loaded by name or path, and a score that would poison an advantage is an error that names its input."""
+"""A reward is loaded by name or path, and a score that would poison an advantage is an error that names its
+input.
+"""
 
 import math
 from pathlib import Path
@@ -42,7 +44,8 @@ def test_verdicts_explain_the_scores_in_order():
 def test_sequential_rewards_are_called_once_per_input(tmp_path):
     spec = reward_file(
         tmp_path,
-        "REWARD_TYPE = 'sequential'\ndef score(given, bonus=0.0):\n    return {'overall': len(given['response']) + bonus}\n",
+        "REWARD_TYPE = 'sequential'\ndef score(given, bonus=0.0):\n    return {'overall': "
+        "len(given['response']) + bonus}\n",
     )
     assert [
         s["overall"] for s in load_reward(spec, {"bonus": 0.5})([{"response": "a"}, {"response": "bb"}])
@@ -69,7 +72,10 @@ def test_bad_scores_are_refused_by_name(tmp_path, body, message):
 
 
 def test_an_error_inside_a_reward_names_its_file_line_and_key(tmp_path):
-    text = "def half(given):\n    return len(given['responce']) / 2\n\ndef score(inputs):\n    return [half(g) for g in inputs]\n"
+    text = (
+        "def half(given):\n    return len(given['responce']) / 2\n\ndef score(inputs):\n    return [half(g) "
+        "for g in inputs]\n"
+    )
     reward = load_reward(reward_file(tmp_path, text))
     with pytest.raises(ValueError, match=r"my_reward.py, line 2 raised KeyError: 'responce'") as error:
         reward([RIGHT])
@@ -77,7 +83,10 @@ def test_an_error_inside_a_reward_names_its_file_line_and_key(tmp_path):
 
 
 def test_scores_may_be_numpy_numbers_in_an_array(tmp_path):
-    text = "import numpy as np\ndef score(inputs):\n    return np.array([{'overall': np.float32(0.5)} for _ in inputs])\n"
+    text = (
+        "import numpy as np\ndef score(inputs):\n    return np.array([{'overall': np.float32(0.5)} for _ in "
+        "inputs])\n"
+    )
     assert load_reward(reward_file(tmp_path, text))([RIGHT, WRONG]) == [{"overall": 0.5}] * 2
 
 

@@ -47,6 +47,16 @@ def test_geometry3k_takes_decimal_golds_as_rounded_unless_told_otherwise():
     assert verdicts[0].correct, "scores and verdicts follow the same settings"
 
 
+def test_an_option_that_a_reward_has_not_is_refused_by_the_function_itself():
+    from gmpo_vl.rewards import accuracy, choice
+
+    given = [{"response": r"\boxed{B}", "response_length": 1, "ground_truth": "B"}]
+    assert choice.compute_score(given, 0.5)[0]["overall"] == 1.0
+    for function in (accuracy.compute_score, choice.verdicts):
+        with pytest.raises(TypeError, match="tolerance"):
+            function(given, tolerance=0.1)
+
+
 def test_r1v_pays_half_for_the_tag():
     assert score("r1v", "5", "<think>a</think> <answer>5</answer>") == {
         "overall": 1.0,

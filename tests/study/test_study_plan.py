@@ -6,7 +6,7 @@ import pytest
 
 from gmpo_vl.cli import main
 from gmpo_vl.config import load_config
-from gmpo_vl.config.schema import key_types, value_of
+from gmpo_vl.config.schema import all_keys, value_of
 from gmpo_vl.study.file import StudyError, read_study
 from gmpo_vl.study.plan import config_of, fresh_runs, make_plan, tuning_runs
 from gmpo_vl.study.protocol import open_folder
@@ -29,7 +29,7 @@ def test_a_run_differs_from_its_base_in_what_the_file_names(study):
     assert value_of(config, "worker.actor.optim.lr") == run.learning_rate == 1e-3
     assert value_of(config, "worker.actor.global_batch_size") == 1
     assert value_of(config, "data.seed") == value_of(config, "worker.rollout.seed") == run.seed == 2
-    changed = {key for key in key_types() if value_of(config, key) != value_of(base, key)}
+    changed = {key for key in all_keys() if value_of(config, key) != value_of(base, key)}
     assert changed == {"worker.actor.optim.lr", "data.seed", "worker.rollout.seed"}
 
 

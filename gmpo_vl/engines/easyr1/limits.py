@@ -27,7 +27,7 @@ OFFLOAD = (
     "use worker.actor.offload.offload_params and offload_optimizer"
 )
 _WITHOUT_USE = (
-    *("worker.critic.*", "data.video_*", "data.filter_overlong_prompts_workers"),
+    *("worker.critic", "data.video_*", "data.filter_overlong_prompts_workers"),
     "worker.rollout.max_cached_tokens",
 )
 _FOR_ITS_OWN_LOSSES = ("worker.actor.padding_free", "worker.actor.use_torch_compile")
