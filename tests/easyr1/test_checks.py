@@ -117,7 +117,9 @@ def test_workers_elsewhere_find_what_is_named_relative_to_here(make_config, tmp_
 
 
 def test_validation_draws_as_many_samples_as_it_says(make_config):
-    """EasyR1 repeats a prompt once where `n` is left out of val_override_config, and lets vLLM draw rollout.n."""
+    """EasyR1 repeats a prompt once where `n` is left out of val_override_config, and lets vLLM draw
+    rollout.n.
+    """
     assert validation_sampling_of(make_config("worker.rollout.val_override_config={temperature: 0.5}")).n == 1
     assert validation_sampling_of(make_config("worker.rollout.val_override_config={n: 3}")).n == 3
 

@@ -52,7 +52,7 @@ def train_and_save(rank, world, config, groups, folder):
 
 
 def checkpoint_of(config, tmp_path):
-    """Two ranks' checkpoint with its parity check; log-probs before, of the reference, and after, per group."""
+    """Two ranks' checkpoint with its parity check; log-probs before, of the reference, after, per group."""
     groups = make_groups(config)
     found = run_ranks(2, train_and_save, config, groups, tmp_path / "checkpoint")
     before, reference, after = (torch.cat([of_rank[i] for of_rank in found]) for i in range(3))
@@ -118,7 +118,9 @@ class Hostile:
 
 
 def save_load_and_be_attacked(rank, world, config, folder):
-    """This rank's files as it hashed them; its weights before and after they were read back; what it says to a pickle."""
+    """This rank's files as it hashed them; its weights before and after they were read back; what it says to
+    a pickle.
+    """
     worker = start_worker(config, double=False)
     files = {name: asdict(written) for name, written in worker.save_checkpoint(f"{folder}/actor").items()}
     before = [p.detach().clone() for p in worker.fsdp_module.parameters()]

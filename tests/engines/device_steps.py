@@ -1,4 +1,6 @@
-"""A step of engine local on the CPU or on the simulated device, and how often the CPU may wait for the device in each phase."""
+"""A step of engine local on the CPU or on the simulated device, and how often the CPU may wait for the device
+in each phase.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -18,7 +20,8 @@ from gmpo_vl.models.processing import Processor, encode_prompt, load_processor
 from gmpo_vl.tasks.diagrams.data import make_examples
 from gmpo_vl.types import Example, Group, Prompt, Sampling
 
-# Waits in the project's own code: of a phase, and of each forward of the decoder in it (while sampling: of each token).
+# Waits in the project's own code: of a phase, and of each forward of the decoder in it (while sampling: of
+# each token).
 BUDGET = {
     "generate": (26, 5),
     "parity": (10, 6),
@@ -27,7 +30,8 @@ BUDGET = {
     "update": (20, 13),
 }
 LOOK = 7  # and of each call of the ViT: its windows, once for each kind of layer
-# In transformers' code: of each call of the ViT, where 4.57 asks for every picture's size; a forward looks at its mask.
+# In transformers' code: of each call of the ViT, where 4.57 asks for every picture's size; a forward looks at
+# its mask.
 THEIR_LOOK = 12 if TRANSFORMERS_5 else 50
 # In a layer nothing is waited for, but where the first one makes the layout for all, and a cache its room.
 MADE_ONCE = ("shared.py varlen", "shared.py to", "cache_utils.py lazy_initialization")
@@ -71,7 +75,9 @@ def prompts_of(processor: Processor) -> list[Prompt]:
 
 
 def take_step(config: Config, on_a_device: bool, given: Sequence[Group] = (), tokens: int = 4) -> Step:
-    """Three prompts, three answers each: sampled, proved, scored, trained on. given: groups to train on instead."""
+    """Three prompts, three answers each: sampled, checked, scored, trained on. given: groups to train on
+    instead.
+    """
     engine = LocalEngine(config, load_processor(config.worker.actor.model.model_path))
     with simulated_device() if on_a_device else nullcontext():
         if on_a_device:

@@ -1,4 +1,6 @@
-"""Under nccl a collective takes a GPU's tensors and no others: every one that the project makes, on one rank and on two."""
+"""Under nccl a collective takes a GPU's tensors and no others: every one that the project makes, on one rank
+and on two.
+"""
 
 import ast
 import json

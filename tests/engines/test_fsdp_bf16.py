@@ -1,4 +1,6 @@
-"""The passes on two ranks, wrapped and in the mixed precision that EasyR1 gives a policy, against the whole model in fp32."""
+"""The passes on two ranks, wrapped and in the mixed precision that EasyR1 gives a policy, against the whole
+model in fp32.
+"""
 
 import json
 from functools import partial
@@ -51,7 +53,9 @@ def model_of(config: Config):
 
 
 def as_easyr1_wraps(model, lora: bool):
-    """FSDPWorker._build_model_optimizer: FULL_SHARD; what an adapter stands on in bf16, each adapter a unit of its own."""
+    """FSDPWorker._build_model_optimizer: FULL_SHARD; what an adapter stands on in bf16, each adapter a unit
+    of its own.
+    """
     from torch.distributed.fsdp import FullyShardedDataParallel, MixedPrecision, ShardingStrategy
     from torch.distributed.fsdp.wrap import (
         _or_policy,
@@ -113,7 +117,11 @@ def run_rank(rank: int, config: Config, folder: Path) -> None:
     sharded = as_easyr1_wraps(model_of(config), lora)
     computed: set[str] = set()
     layer = language_model(unwrap(sharded._fsdp_wrapped_module)).layers[0]
-    layer.register_forward_hook(lambda module, args, out: computed.add(str((out[0] if isinstance(out, tuple) else out).dtype)))  # fmt: skip
+
+    def note(_module, _args, out):
+        computed.add(str((out[0] if isinstance(out, tuple) else out).dtype))
+
+    layer.register_forward_hook(note)
     policy = policy_of(sharded, config, ranks=2)
     groups = groups_of(policy.processor)[2 * rank : 2 * rank + 2]
     log_probs, metrics, proved = train(policy, groups, config)

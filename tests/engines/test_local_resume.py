@@ -171,8 +171,10 @@ def test_a_stop_during_validation_is_made_good_for_on_resume(make_config, uninte
     assert [line["step"] for line in run.read_metrics()] == [1, 2, 3, 4]
 
 
-def test_a_step_made_good_for_goes_the_way_its_run_had_proven(make_config, tmp_path, monkeypatch):
-    """The shared forward is wrong here: neither the run nor its resume, before it has proven anything, measures with it."""
+def test_a_step_made_good_for_goes_the_way_its_run_had_checked(make_config, tmp_path, monkeypatch):
+    """The shared forward is wrong here: neither the run nor its resume, before it has checked anything,
+    measures with it.
+    """
     right = forward._shared_hidden
 
     def wrong(*args):
@@ -265,7 +267,9 @@ def test_other_settings_on_resume_are_said_and_the_former_ones_kept(make_config,
 
 
 def test_a_reference_with_another_frozen_vit_looks_for_itself(make_config, tmp_path):
-    """A run may start from the checkpoint of one that began with another model: its KL is against its own start."""
+    """A run may start from the checkpoint of one that began with another model: its KL is against its own
+    start.
+    """
     frozen = ["worker.actor.model.freeze_vision_tower=true", "trainer.max_steps=1", "trainer.val_freq=-1"]
     other = f"worker.actor.model.model_path={save_tiny(tmp_path / 'other', seed=1)}"
     saved = train(make_config(*frozen, other, f"trainer.save_checkpoint_path={tmp_path / 'first'}"))

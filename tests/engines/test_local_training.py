@@ -35,8 +35,9 @@ def test_a_step_trains_and_leaves_the_files_it_promises(make_config, tiny_folder
     lines = run.read_metrics()
     assert [line["step"] for line in lines] == [0, 1, 2, 3, 4]
     wanted = (
-        "actor/pg_loss actor/grad_norm actor/ppo_kl reward/accuracy actor/ratio_max actor/ratio_min actor/entropy "
-        "rollout/truncated group/zero_variance memory/host_rss time/step actor/lr rollout/mismatch_max"
+        "actor/pg_loss actor/grad_norm actor/ppo_kl reward/accuracy actor/ratio_max actor/ratio_min "
+        "actor/entropy rollout/truncated group/zero_variance memory/host_rss time/step actor/lr "
+        "rollout/mismatch_max"
     )
     assert set(wanted.split()) <= set().union(*lines[1:])  # a step of flat groups alone has no ratios
     assert {"val/accuracy", "val/truncated"} <= set(lines[2])

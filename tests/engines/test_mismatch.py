@@ -120,7 +120,9 @@ def test_a_run_whose_sampler_goes_wrong_late_stops(make_config, tmp_path, stale,
 
 
 def test_groups_carried_over_from_an_earlier_step_are_no_mismatch(make_config):
-    """Its log-probs are those of the policy that wrote it: under a large learning rate they are far from the one of now."""
+    """Its log-probs are those of the policy that wrote it: under a large learning rate they are far from the
+    one of now.
+    """
     config = make_config(
         "worker.actor.old_log_probs=rollout",
         "algorithm.online_filtering=true",

@@ -1,4 +1,6 @@
-"""What the parity checks of the shared forward and of an export accept: rounding in bf16, heavy tails and all, and nothing wrong."""
+"""What the parity checks of the shared forward and of an export accept: rounding in bf16, heavy tails and
+all, and nothing wrong.
+"""
 
 import copy
 
@@ -23,8 +25,10 @@ PRETRAINED = ["worker.actor.model.model_path=gmpo_vl/models/pretrained", "data.m
 
 @pytest.fixture(scope="module")
 def sampled(tmp_path_factory, diagrams):
-    """The packaged model, which answers diagrams, computing in bf16, and 96 of its answers (some 1,400 tokens), unlikely
-    tokens among them."""
+    """The packaged model, which answers diagrams, in bf16, and 96 of its answers (some 1,400 tokens).
+
+    Unlikely tokens are among them.
+    """
     path = tmp_path_factory.mktemp("parity") / "run.yaml"
     path.write_text(BASE)
     files = [f"data.{kind}_files={diagrams / 'train.parquet'}" for kind in ("train", "val")]

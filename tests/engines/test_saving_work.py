@@ -1,4 +1,6 @@
-"""What a step need not compute twice: pictures under a frozen ViT, the old policy's log-probs, shared prompts."""
+"""What a step need not compute twice: pictures under a frozen ViT, the old policy's log-probs, shared
+prompts.
+"""
 
 import threading
 

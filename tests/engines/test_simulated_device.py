@@ -1,4 +1,6 @@
-"""A whole step of engine local, backward included, on the simulated device: what it gives, where it mixes, how often it waits."""
+"""A whole step of engine local, backward included, on the simulated device: what it gives, where it mixes,
+how often it waits.
+"""
 
 import os
 

@@ -1,6 +1,6 @@
 """The model's part of a checkpoint on engine easyr1: EasyR1's shards. Imports nothing of EasyR1.
 
-step_000010/actor/     a rank: one file of weights, one of optimizer state, one of the rest, under EasyR1's names;
+step_000010/actor/     a rank: files of weights, optimizer state and the rest, under EasyR1's names;
                        huggingface/: configuration and tokenizer (`gmpo-vl export` adds the weights)
 step_000010/trainer/   parity.pt: what an export must reproduce (export.py)
 All ranks write into one folder: on several nodes it must be on a file system that they share.

@@ -1,6 +1,6 @@
 """The model's part of a checkpoint on engine local.
 
-step_000010/huggingface/          weights (an adapter under LoRA), configuration, tokenizer: for from_pretrained
+step_000010/huggingface/          weights (an adapter under LoRA), configuration, tokenizer
 step_000010/trainer/optimizer.pt  optimizer, random state, under LoRA the adapter as it is trained
 """
 
