@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 
@@ -21,6 +21,7 @@ from gmpo_vl.engines.loggers import Logger
 from gmpo_vl.engines.parity import Parity
 from gmpo_vl.engines.passes import LogProbs
 from gmpo_vl.models.prompts import PromptSet
+from gmpo_vl.rewards.loading import Reward
 from gmpo_vl.runs import Run
 from gmpo_vl.storage.manifest import Written
 from gmpo_vl.types import Group, Prompt, Sampling
@@ -95,7 +96,7 @@ class Session:
     config: Config
     run: Run
     engine: Engine
-    reward: Any  # a rewards.loading.Reward, or one that is called in another process
+    reward: Reward
     prompts: PromptSet
     data: Fingerprint  # of the prompts
     validation: PromptSet | None

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch.nn.functional import pad
+from torch.optim import Optimizer
 from verl.protocol import DataProto
 from verl.workers.actor.dp_actor import DataParallelPPOActor
 
@@ -30,7 +31,9 @@ class _Actor(DataParallelPPOActor):
     what passes.LogProbs says beside the log-probs, a row a group, for the worker to send.
     """
 
-    def __init__(self, config: Any, policy: Policy, run: Config, actor_optimizer: Any = None) -> None:
+    def __init__(
+        self, config: Any, policy: Policy, run: Config, actor_optimizer: Optimizer | None = None
+    ) -> None:
         super().__init__(config, policy.model, actor_optimizer)
         self.policy, self.run = policy, run
         self.beside: dict[str, torch.Tensor] = {}
@@ -52,7 +55,7 @@ class GMPOActor(_Actor):
         padded = [[pad(of_row, (0, longest - len(of_row))) for of_row in of_group] for of_group in found.of]
         return torch.stack([torch.stack(of_group) for of_group in padded])
 
-    def update_policy(self, data: DataProto) -> dict[str, Any]:
+    def update_policy(self, data: DataProto) -> dict[str, float]:
         """The step's updates. Every rank returns the same figures, of the whole step. A collective."""
         self.policy.share_prefix = data.meta_info["share_prefix"]
         set_learning_rate(self.actor_optimizer, data.meta_info["lr"])
@@ -77,7 +80,7 @@ class EasyR1LossActor(_Actor):
         log_probs_BT = super().compute_log_prob(self.rows(groups))
         return log_probs_BT.float().view(len(groups), -1, log_probs_BT.shape[-1])
 
-    def update_policy(self, data: DataProto) -> dict[str, Any]:
+    def update_policy(self, data: DataProto) -> dict[str, float]:
         """EasyR1's figures, and `rollout/mismatch_*` under `old_log_probs: rollout`. A collective."""
         set_learning_rate(self.actor_optimizer, data.meta_info["lr"])
         groups, mismatch = groups_of(data), None

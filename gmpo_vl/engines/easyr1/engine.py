@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import ray
 import torch
@@ -43,7 +42,7 @@ POOL = "gpus"
 class GMPOTrainer(RayPPOTrainer):
     """The worker processes of a run. EasyR1's DataProto travels to them and back (serialisation.py)."""
 
-    def __init__(self, easyr1: PPOConfig, run: Config, prompts: PromptSet, worker_class: Any) -> None:
+    def __init__(self, easyr1: PPOConfig, run: Config, prompts: PromptSet, worker_class: type) -> None:
         gpus = {POOL: [run.trainer.n_gpus_per_node] * run.trainer.nnodes}
         super().__init__(
             config=easyr1,

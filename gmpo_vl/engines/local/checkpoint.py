@@ -40,7 +40,7 @@ def save_model(model: Any, processor: Processor, folder: Path) -> None:
         raise OSError(errno.EIO, str(error), str(folder / "*.safetensors")) from error
 
 
-def save_optimizer(model: Any, optimizer: torch.optim.Optimizer, path: Path) -> None:
+def save_optimizer(model: torch.nn.Module, optimizer: torch.optim.Optimizer, path: Path) -> None:
     path.parent.mkdir()
     state = {
         "optimizer": optimizer.state_dict(),
@@ -51,7 +51,7 @@ def save_optimizer(model: Any, optimizer: torch.optim.Optimizer, path: Path) -> 
     torch.save(state, path)
 
 
-def load_optimizer(path: Path, model: Any, optimizer: torch.optim.Optimizer) -> None:
+def load_optimizer(path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Restore the optimizer, the random state and, under LoRA, the adapter.
 
     Raises ValueError where this run trains other parameters than the file is of.
@@ -73,12 +73,12 @@ def load_optimizer(path: Path, model: Any, optimizer: torch.optim.Optimizer) -> 
     torch.set_rng_state(state["rng"])
 
 
-def trained_shapes(model: Any) -> dict[str, list[int]]:
+def trained_shapes(model: torch.nn.Module) -> dict[str, list[int]]:
     """Names and shapes of the trained parameters, in the optimizer's order."""
     return {name: list(p.shape) for name, p in model.named_parameters() if p.requires_grad}
 
 
-def adapter_state(model: Any) -> dict[str, torch.Tensor]:
+def adapter_state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     """The trained weights under LoRA, by name; empty without."""
     if unwrap(model) is model:
         return {}
