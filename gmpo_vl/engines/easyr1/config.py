@@ -41,7 +41,7 @@ def to_easyr1(config: Config, training_steps: int, cpu: bool = False) -> PPOConf
         ),
         algorithm=fill(PPOConfig().algorithm, config.algorithm),
         trainer=fill(PPOConfig().trainer, config.trainer, skip={"load_checkpoint_path"}),
-        worker=fill(GMPOWorkerConfig(), config.worker, skip={"reward", "run", "cpu"}),
+        worker=fill(GMPOWorkerConfig(), config.worker, skip={"reward", "critic", "run", "cpu"}),
     )
     ppo.algorithm.adv_estimator = "grpo"
     ppo.trainer.max_steps = training_steps
