@@ -1,10 +1,9 @@
-"""From a configuration to what every engine's runs work with: processor, prompts, reward, how rollouts are
-drawn.
-"""
+"""From a configuration to what every engine works with: processor, prompts, reward, sampling."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -26,19 +25,17 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 def load_configured_processor(config: Config) -> Processor:
     """Tokenizer, template and image processor of the model that the run starts from."""
     model = config.worker.actor.model
-    return load_processor(
-        model_folder(str(model.tokenizer_path or model.model_path)), config.data.override_chat_template
-    )
+    folder = model_folder(str(model.tokenizer_path or model.model_path))
+    return load_processor(folder, config.data.override_chat_template)
 
 
 def check_router(config: Config) -> None:
     """Raise ConfigError for a mixture of experts whose router would not learn (models/moe.py says why)."""
-    model = config.worker.actor.model
     obstacle = router_obstacle(configured_model(config))
     if obstacle is not None:
         raise ConfigError(
-            f"worker.actor.model.model_path {model.model_path}: {obstacle}, or worker.actor.model.override_config: "
-            "{norm_topk_prob: false} here"
+            f"worker.actor.model.model_path {config.worker.actor.model.model_path}: {obstacle}, or "
+            "worker.actor.model.override_config: {norm_topk_prob: false} here"
         )
 
 
@@ -49,15 +46,15 @@ def configured_model(config: Config) -> Any:
 
 
 def vision_is_frozen(config: Config) -> bool:
-    """Does nothing in the ViT train? Under LoRA, where its modules are left out; engine easyr1 wants that
-    (vLLM has no adapters for a ViT)."""
+    """Does nothing in the ViT train? So it is under LoRA, too, where adapters leave the ViT out."""
     model = config.worker.actor.model
-    adapters_elsewhere = model.lora.rank > 0 and leaves_vision_out(model.lora.exclude_modules)
-    return model.freeze_vision_tower or adapters_elsewhere
+    return model.freeze_vision_tower or (
+        model.lora.rank > 0 and leaves_vision_out(model.lora.exclude_modules)
+    )
 
 
 def leaves_vision_out(exclude_modules: str | None) -> bool:
-    """Does `lora.exclude_modules`, which peft matches against whole names, match what lies in a ViT?"""
+    """Does `lora.exclude_modules`, a pattern of whole names, match everything in a ViT?"""
     return exclude_modules is not None and all(re.fullmatch(exclude_modules, name) for name in VISION_LINEARS)
 
 
@@ -92,18 +89,9 @@ def sampling_of(config: Config) -> Sampling:
 
 
 def validation_sampling_of(config: Config) -> Sampling:
-    """How validation samples are drawn: the training settings with `val_override_config` on top, n = 1 by
-    default.
-    """
-    rollout, override = config.worker.rollout, config.worker.rollout.val_override_config
-    return Sampling(
-        n=override.get("n", 1),
-        max_tokens=config.data.max_response_length,
-        temperature=override.get("temperature", rollout.temperature),
-        top_p=override.get("top_p", rollout.top_p),
-        top_k=override.get("top_k", rollout.top_k),
-        seed=override.get("seed", rollout.seed),
-    )
+    """How validation samples are drawn: as in training, once, but for what `val_override_config` says."""
+    override = {"n": 1, **config.worker.rollout.val_override_config}
+    return replace(sampling_of(config), with_entropy=False, **override)
 
 
 def total_steps(config: Config, num_prompts: int) -> int:
@@ -113,7 +101,8 @@ def total_steps(config: Config, num_prompts: int) -> int:
     steps = config.trainer.total_epochs * num_prompts // config.data.rollout_batch_size
     if steps == 0:
         raise ValueError(
-            f"data.rollout_batch_size {config.data.rollout_batch_size} is more than {config.trainer.total_epochs} "
-            f"epochs of {num_prompts} prompts: not one step; lower it, or set trainer.max_steps"
+            f"data.rollout_batch_size {config.data.rollout_batch_size} is more than "
+            f"{config.trainer.total_epochs} epochs of {num_prompts} prompts: not one step; lower it, or set "
+            "trainer.max_steps"
         )
     return steps

@@ -20,7 +20,7 @@ from before_and_after import (
     scores,
 )
 
-from gmpo_vl.engines.local.train import train
+from gmpo_vl.engines.local.engine import train
 from gmpo_vl.evaluation.answering import Evaluation
 from gmpo_vl.evaluation.statistics import Estimate, paired_difference
 from gmpo_vl.models.tiny import packaged_tiny

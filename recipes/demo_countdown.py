@@ -23,7 +23,7 @@ from before_and_after import (
 
 from gmpo_vl.batching.packing import pack
 from gmpo_vl.data.rows import Columns
-from gmpo_vl.engines.local.train import train
+from gmpo_vl.engines.local.engine import train
 from gmpo_vl.models.forward import ForwardOptions, response_log_probs
 from gmpo_vl.models.loading import load_model
 from gmpo_vl.models.moe import packaged_tiny_moe

@@ -245,7 +245,7 @@ def warm_up() -> None:
     import matplotlib.pyplot  # noqa: F401
 
     import gmpo_vl.data.convert
-    import gmpo_vl.engines.local.train
+    import gmpo_vl.engines.local.engine
     import gmpo_vl.evaluation.result_page
     import gmpo_vl.evaluation.sharing
     import gmpo_vl.study.phases  # noqa: F401

@@ -17,7 +17,7 @@ def trainer_of(config: Config) -> Callable[[Config], Any]:
         require_easyr1()
         from gmpo_vl.engines.easyr1.driver import train
     else:
-        from gmpo_vl.engines.local.train import train
+        from gmpo_vl.engines.local.engine import train
     return train
 
 

@@ -1,15 +1,15 @@
-"""A run's checkpoints: where the run stands, whatever the engine keeps of the model, and which one to go on from.
+"""A run's checkpoints: where the run stands, what the engine keeps of the model, and which one to go on from.
 
-step_000010/trainer/state.pt   position in the data, surplus groups, best score: the same file on every engine
-step_000010/...                weights and optimizer as the engine writes them (local/checkpoint.py, easyr1/checkpoint.py)
-step_000010/manifest.json      size and sha256 of every file (manifest.py)
+step_000010/trainer/state.pt  position in the data, groups carried over, best score: the same on every engine
+step_000010/...               weights and optimizer, by local/checkpoint.py or easyr1/checkpoint.py
+step_000010/manifest.json     size and sha256 of every file (storage/manifest.py)
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +29,17 @@ from gmpo_vl.types import Group, Response
 class Progress:
     """Where a run stands, between two steps.
 
-    step: steps done. position: examples taken from the data order. surplus: groups for the next step
-    (`algorithm.online_filtering`). best_accuracy / best_step: the best validation so far. unfinished: metrics of the
-    last step where its validation was stopped; empty where the step is whole. may_share: what `share_prefix: auto` found
-    about the shared forward; None before it looked. probe: sha256 of the run's probe.pt; None before it had one.
+    step: steps done. position: examples taken from the data order.
+    carried: groups for the next step (`algorithm.online_filtering`; "surplus" in state.pt).
+    best_accuracy / best_step: the best validation so far.
+    unfinished: metrics of the last step where its validation was stopped; empty where the step is whole.
+    may_share: did the shared forward pass the parity check (`share_prefix: auto`)? None before it was made.
+    probe: sha256 of the run's probe.pt; None before it had one.
     """
 
     step: int = 0
     position: int = 0
-    surplus: list[Group] = field(default_factory=list)
+    carried: list[Group] = field(default_factory=list)
     best_accuracy: float = -1.0
     best_step: int = -1
     unfinished: dict[str, float] = field(default_factory=dict)
@@ -54,17 +56,8 @@ class Progress:
 
 
 # What state.pt holds; later keys may be missing in a checkpoint of an earlier version.
-STATE = (
-    "step",
-    "data",
-    "position",
-    "surplus",
-    "best_accuracy",
-    "best_step",
-    "unfinished",
-    "may_share",
-    "resumable",
-)
+STATE = ("step", "data", "position", "surplus", "best_accuracy", "best_step")
+STATE += ("unfinished", "may_share", "resumable")
 
 
 def save_checkpoint(
@@ -74,26 +67,20 @@ def save_checkpoint(
     resumable: bool,
     save_model: Callable[[Path, bool], Mapping[str, Written]],
 ) -> None:
-    """Write checkpoints/step_N as a whole. data: of the training rows. save_model(folder, resumable): the engine's part,
-    returns what was hashed where it was written; without `resumable` (`save_model_only`) no more than the weights.
+    """Write checkpoints/step_N as a whole. data: of the training rows. save_model: the engine's `save`.
 
-    Raises OSError with the file and the room on the disk where it cannot be written; nothing of it stays then.
+    resumable: False under `save_model_only`; then the engine writes the weights alone. Raises OSError with
+    the file and the room on the disk where it cannot be written; nothing of it stays then.
     """
     partial = run.checkpoints / f".partial_step_{progress.step:06d}"
     with telling_where(partial), run.new_checkpoint(progress.step) as folder:
         known = save_model(folder, resumable)
         (folder / "trainer").mkdir(exist_ok=True)
-        state = {
-            "step": progress.step,
+        state = {name: value for name, value in vars(progress).items() if name != "carried"}
+        state |= {
+            "surplus": [group_state(group) for group in progress.carried],
             "data": data.texts,
             "pictures": data.pictures,
-            "position": progress.position,
-            "surplus": [group_state(group) for group in progress.surplus],
-            "best_accuracy": progress.best_accuracy,
-            "best_step": progress.best_step,
-            "unfinished": progress.unfinished,
-            "may_share": progress.may_share,
-            "probe": progress.probe,
             "resumable": resumable,
             "manifest": True,
         }
@@ -102,9 +89,9 @@ def save_checkpoint(
 
 
 def check_whole(folder: Path) -> None:
-    """Is every file of a checkpoint what was saved? A checkpoint of an earlier version, which has no manifest, is told.
+    """Raise ValueError, with the way out, where a file of a checkpoint is not what was saved.
 
-    Raises DamagedError with the way out.
+    A checkpoint of an earlier version has no manifest: that is told.
     """
     state = folder / "trainer" / "state.pt"
     try:
@@ -118,10 +105,8 @@ def check_whole(folder: Path) -> None:
         if not whole:
             if read_saved(state, STATE).get("manifest"):
                 raise DamagedError(folder, f"{MANIFEST} is missing")
-            print(
-                f"{folder} is of an earlier version, without {MANIFEST}: changed bytes in it may go unnoticed",
-                flush=True,
-            )
+            without = f"{folder} is of an earlier version, without {MANIFEST}"
+            print(f"{without}: changed bytes in it may go unnoticed", flush=True)
     except DamagedError as error:
         raise ValueError(f"{error}. {_way_out(folder)}") from error
 
@@ -131,7 +116,7 @@ def _is_named_as_one(folder: Path) -> bool:
 
 
 def _way_out(folder: Path) -> str:
-    """What to do with a damaged checkpoint: the newest older one that can be gone on from is named."""
+    """What to do with a damaged checkpoint: names the newest older one that a run can go on from."""
     run = Run(folder.absolute().parent.parent)
     number = next((step for step in run.checkpoint_steps() if run.checkpoint(step).name == folder.name), None)
     if number is None:
@@ -146,8 +131,8 @@ def _way_out(folder: Path) -> str:
             known = "" if whole else ", as far as can be told"
             return f"Move it away to go on from step {step} ({run.checkpoint(step)} is whole{known})"
     return (
-        "There is no older one that is whole: put the file back from a copy, or move the checkpoint away, and all older ones, "
-        "to begin again"
+        "There is no older one that is whole: put the file back from a copy, or move the checkpoint away, "
+        "and all older ones, to begin again"
     )
 
 
@@ -161,34 +146,26 @@ def load_progress(folder: Path, prompts: PromptSet, data: Fingerprint) -> Progre
         state = read_saved(path, STATE)
     except (ValueError, FileNotFoundError) as error:
         raise ValueError(f"{error}. {_way_out(folder)}") from error
-    if _is_named_as_one(folder) and folder.name != f"step_{state['step']:06d}":
-        raise ValueError(
-            f"{folder} holds step {state['step']}: give it the name it had, step_{state['step']:06d}"
-        )
+    own_name = f"step_{state['step']:06d}"
+    if _is_named_as_one(folder) and folder.name != own_name:
+        raise ValueError(f"{folder} holds step {state['step']}: give it the name it had, {own_name}")
     if not state["resumable"]:
         raise ValueError(
-            f"{folder} was saved with trainer.save_model_only and cannot be resumed from; to start from its weights "
-            f"{_as_a_start(folder)}"
+            f"{folder} was saved with trainer.save_model_only and cannot be resumed from; to start from its "
+            f"weights {_as_a_start(folder)}"
         )
     if state["data"] != data.texts or state.get("pictures", data.pictures) != data.pictures:
         what = "rows" if state["data"] != data.texts else "pictures"
         raise ValueError(
-            f"{folder} was trained on other data: the {what} of data.train_files changed since. Start another "
-            f"experiment_name from its weights: {_as_a_start(folder)}"
+            f"{folder} was trained on other data: the {what} of data.train_files changed since. Start "
+            f"another experiment_name from its weights: {_as_a_start(folder)}"
         )
     if "pictures" not in state:
-        print(
-            f"{folder} is of an earlier version: pictures that changed since would go unnoticed", flush=True
-        )
+        said = "is of an earlier version: pictures that changed since would go unnoticed"
+        print(f"{folder} {said}", flush=True)
     return Progress(
-        step=state["step"],
-        position=state["position"],
-        surplus=[group_from(values, prompts) for values in state["surplus"]],
-        best_accuracy=state["best_accuracy"],
-        best_step=state["best_step"],
-        unfinished=state["unfinished"],
-        may_share=state["may_share"],
-        probe=state.get("probe"),
+        carried=[group_from(values, prompts) for values in state["surplus"]],
+        **{f.name: state[f.name] for f in fields(Progress) if f.name in state},
     )
 
 
@@ -202,8 +179,8 @@ def _as_a_start(folder: Path) -> str:
 def checkpoint_to_go_on_from(run: Run, trainer: TrainerConfig) -> Path | None:
     """The run's own last checkpoint; where it has none, `load_checkpoint_path`; None: begin with the model.
 
-    The same command, repeated, so goes on with what it has done. Raises FileExistsError where a run lies that is not to be
-    resumed, ValueError for going back within one.
+    So the same command, repeated, goes on with what it has done. Raises FileExistsError where a run lies that
+    is not to be resumed, ValueError for going back within one.
     """
     steps = run.checkpoint_steps()
     if not trainer.find_last_checkpoint and (steps or run.metrics_file.exists()):
@@ -217,8 +194,8 @@ def checkpoint_to_go_on_from(run: Run, trainer: TrainerConfig) -> Path | None:
     last = run.checkpoint(steps[-1])
     if asked is not None and asked.resolve() != last.resolve() and is_own(run, asked):
         raise ValueError(
-            f"trainer.load_checkpoint_path: {asked} is not this run's last checkpoint ({last}). To go back, move the later "
-            "ones away; to keep them, go on from there under another trainer.experiment_name"
+            f"trainer.load_checkpoint_path: {asked} is not this run's last checkpoint ({last}). To go back, "
+            "move the later ones away; to keep them, go on from there under another trainer.experiment_name"
         )
     return last
 
@@ -229,9 +206,10 @@ def is_own(run: Run, checkpoint: Path) -> bool:
 
 
 def tidy_checkpoints(run: Run, trainer: TrainerConfig, progress: Progress) -> None:
-    """`save_limit` and best.json as they shall be, after a save and when a run is opened: a kill may have come between.
+    """Keep the newest `save_limit` checkpoints (-1: all), and under `save_best` the best one, which best.json
+    names.
 
-    The newest `save_limit` checkpoints stay (-1: all), and under `save_best` the best one, which best.json names.
+    Called after a save, and when a run is opened: a kill may have come between.
     """
     steps = run.checkpoint_steps()
     best = progress.best_step if trainer.save_best and progress.best_step in steps else None

@@ -1,71 +1,71 @@
-"""One step's groups: prompts in order, rollouts, scores, advantages; groups without variance replaced if asked."""
+"""One step's groups: prompts in order, rollouts, scores, online filtering, advantages; and their figures."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 
-from gmpo_vl.config import AlgorithmConfig, Config
+from gmpo_vl.config import AlgorithmConfig
+from gmpo_vl.engines.session import Session
 from gmpo_vl.policy import group_advantages
+from gmpo_vl.progress import phase_bar
 from gmpo_vl.rollout.scoring import accuracy, score_groups
-from gmpo_vl.types import Group, Prompt
+from gmpo_vl.setup import sampling_of
+from gmpo_vl.types import Group
 
 
 @dataclass
 class Collected:
     """A step's groups, and what it took to get them.
 
-    position: where in the data order the next step begins. surplus: groups with variance beyond this step's need, with
-    the log-probs of the policy that wrote them, for the next step. generated: every group sampled in this step.
+    position: where in the data order the next step begins. carried: groups with variance beyond this step's
+    need, for the next step, with the log-probs of the policy that wrote them. generated: every group sampled
+    in this step.
     """
 
     groups: list[Group]
     position: int
-    surplus: list[Group] = field(default_factory=list)
+    carried: list[Group] = field(default_factory=list)
     generated: list[Group] = field(default_factory=list)
-    tries: int = 1
+    tries: int = 0
 
 
-def collect_groups(
-    config: Config,
-    position: int,
-    surplus: Sequence[Group],
-    next_prompts: Callable[[int, int], list[Prompt]],
-    sample: Callable[[Sequence[Prompt], Sequence[int]], list[Group]],
-    reward,
-) -> Collected:
-    """`rollout_batch_size` scored groups.
+def collect(s: Session, step: int) -> Collected:
+    """`rollout_batch_size` scored groups with advantages, sampled by the current policy.
 
-    next_prompts(position, count): that many prompts from that position of the data order on. sample(prompts, positions):
-    rollouts of the current policy.
-    With `algorithm.online_filtering` a group is kept if the mean of `filter_key` lies strictly between filter_low and
-    filter_high; more prompts are sampled until enough are kept or `max_try_make_batch` batches were (-1: no limit).
-    After that the step is filled up with groups that were not kept: their gradient is 0, and the run goes on.
+    With `algorithm.online_filtering` a group is kept if the mean of `filter_key` lies strictly between
+    filter_low and filter_high. More prompts are sampled until enough are kept, or `max_try_make_batch`
+    batches were (-1: no limit). Then groups that were not kept fill the step up: their gradient is 0, and the
+    run goes on.
     """
-    wanted = config.data.rollout_batch_size
-    filtering = config.algorithm.online_filtering
-    result = Collected([], position)
-    kept, others = list(surplus), []
+    config, algorithm = s.config, s.config.algorithm
+    wanted, filtering = config.data.rollout_batch_size, algorithm.online_filtering
     limit = config.trainer.max_try_make_batch if filtering else 1
-    result.tries = 0
-    while len(kept) < wanted and (limit == -1 or result.tries < limit or len(kept) + len(others) < wanted):
-        count = (config.data.mini_rollout_batch_size if filtering else None) or wanted
-        prompts = next_prompts(result.position, count)
-        groups = sample(prompts, range(result.position, result.position + count))
-        result.position += count
-        score_groups(groups, reward)
-        for group in groups:
-            shape_overlong(group, config.algorithm, config.data.max_response_length)
-            (kept if not filtering or has_variance(group, config.algorithm) else others).append(group)
-        result.generated += groups
-        result.tries += 1
+    count = (config.data.mini_rollout_batch_size if filtering else None) or wanted
+    result = Collected([], s.progress.position)
+    kept, others = list(s.progress.carried), []
+    with s.engine.sampler():
+        while len(kept) < wanted and (
+            limit == -1 or result.tries < limit or len(kept) + len(others) < wanted
+        ):
+            prompts = s.next_prompts(result.position, count)
+            positions = range(result.position, result.position + count)
+            with phase_bar(f"step {step}: rollouts", count) as advance:
+                groups = s.sample(prompts, positions, sampling_of(config), advance)
+            score_groups(groups, s.reward)
+            for group in groups:
+                shape_overlong(group, algorithm, config.data.max_response_length)
+                (kept if not filtering or has_variance(group, algorithm) else others).append(group)
+            result.position += count
+            result.generated += groups
+            result.tries += 1
     result.groups = (kept + others)[:wanted]
-    result.surplus = kept[wanted:]
+    result.carried = kept[wanted:]
     for group in result.groups:
         scores_G = torch.tensor([score["overall"] for score in group.scores], dtype=torch.float64)
-        group.advantages_G = group_advantages(scores_G, config.algorithm.adv_estimator, key=group.key)
+        group.advantages_G = group_advantages(scores_G, algorithm.adv_estimator, key=group.key)
     return result
 
 
@@ -89,7 +89,8 @@ def has_variance(group: Group, algorithm: AlgorithmConfig) -> bool:
 
 
 def shape_overlong(group: Group, algorithm: AlgorithmConfig, max_response_length: int) -> None:
-    """`soft`: lower the score linearly over the last `overlong_buffer` tokens before the limit (DAPO, Eq. 13).
+    """`soft`: lower the score linearly over the last `overlong_buffer` tokens before the limit (DAPO, Eq.
+    13).
 
     The part taken away is logged as `overlong`. `score` leaves the score as it is; `mask` acts in the loss.
     """
@@ -102,3 +103,34 @@ def shape_overlong(group: Group, algorithm: AlgorithmConfig, max_response_length
         penalty = algorithm.overlong_penalty * min(1.0, max(0.0, excess / buffer))
         score["overall"] -= penalty
         score["overlong"] = -penalty
+
+
+def group_metrics(collected: Collected) -> dict[str, float]:
+    """Figures of the groups that are trained on; `filter/*` is of everything generated (docs/formats.md)."""
+    groups = collected.groups
+    responses = [r for g in groups for r in g.responses]
+    scores = [s for g in groups for s in g.scores]
+    lengths = [len(r.ids_T) for r in responses]
+    parts = dict.fromkeys(name for s in scores for name in s)  # of any response: a reward may leave some out
+    metrics = {f"reward/{name}": mean([s[name] for s in scores if name in s]) for name in parts}
+    metrics |= {
+        "response_length/mean": mean(lengths),
+        "response_length/max": float(max(lengths)),
+        "response_length/min": float(min(lengths)),
+        "prompt_length/mean": mean([len(g.prompt.ids_P) for g in groups]),
+        "prompt_length/max": float(max(len(g.prompt.ids_P) for g in groups)),
+        "rollout/truncated": mean([not r.finished for r in responses]),
+        # All responses got the same score: no gradient.
+        "group/zero_variance": mean([len({score["overall"] for score in g.scores}) == 1 for g in groups]),
+        "filter/tries": float(collected.tries),
+        "filter/generated_prompts": float(len(collected.generated)),
+    }
+    verdicts = [v for g in groups for v in g.verdicts if v is not None]
+    if verdicts:
+        metrics["verify/no_answer"] = mean([v.extracted is None for v in verdicts])
+        metrics["verify/timeout"] = mean([v.outcome == "timeout" for v in verdicts])
+    return metrics
+
+
+def mean(values: Sequence[float | bool]) -> float:
+    return sum(values) / len(values) if values else 0.0

@@ -1,11 +1,10 @@
-"""Has the training data changed since a checkpoint was written? Hashes of the kept rows' texts and of their pictures."""
+"""Has the training data changed since a checkpoint was written? Hashes of kept rows and pictures."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,10 +25,11 @@ class Fingerprint:
 
 
 def fingerprint_of(examples: ExampleSet, cache: Path) -> Fingerprint:
-    """Of the kept rows. cache: JSON file with the hashes of pictures' files, so that one is read again only after a change of
-    it, or of the cache.
+    """Of the kept rows. Where a picture lies does not matter. Raises OSError for a picture's file that is
+    gone.
 
-    Where a picture lies does not matter. Raises OSError for a picture's file that is gone.
+    cache: JSON file with the hashes of pictures' files. A file is read again only after it, or the cache,
+    changed.
     """
     digest = hashlib.sha256()
     for texts in examples.texts():
@@ -44,9 +44,13 @@ def _of_pictures(examples: ExampleSet, cache: Path) -> str:
     before = _known(cache)
     seen: Known = {}
 
-    def of_file(path: str) -> str:
-        """A file as its path, size and times say it is: the time of the last change cannot be set as the other can."""
-        path, found = os.path.abspath(path), os.stat(path)
+    def of_picture(image: ImageSource) -> str:
+        if isinstance(image, Image.Image):  # a program's own rows
+            return hashlib.sha256(repr((image.mode, image.size)).encode() + image.tobytes()).hexdigest()
+        if not isinstance(image, str):
+            return hashlib.sha256(image).hexdigest()
+        # By path, size and times. Of these the time of the last change cannot be set at will.
+        path, found = os.path.abspath(image), os.stat(image)
         stamp = [str(value) for value in (found.st_size, found.st_mtime_ns, found.st_ctime_ns)]
         kept = seen.get(path) or before.get(path)
         seen[path] = kept if kept is not None and kept[1:] == stamp else [measured(Path(path)).sha256, *stamp]
@@ -56,23 +60,14 @@ def _of_pictures(examples: ExampleSet, cache: Path) -> str:
     for example in examples:
         digest.update(f"{len(example.images)};".encode())
         for image in example.images:
-            digest.update(_of_picture(image, of_file).encode())
+            digest.update(of_picture(image).encode())
     if seen != before:
         write_json(cache, {"sha256": _sum(seen), "files": seen})
     return digest.hexdigest()
 
 
-def _of_picture(image: ImageSource, of_file: Callable[[str], str]) -> str:
-    if isinstance(image, str):
-        return of_file(image)
-    if isinstance(image, Image.Image):  # a program's own rows
-        return hashlib.sha256(repr((image.mode, image.size)).encode() + image.tobytes()).hexdigest()
-    return hashlib.sha256(image).hexdigest()
-
-
 def _known(cache: Path) -> Known:
-    """{path: [sha256, size, times]} as written before; nothing where a byte of the file is another, or an earlier version wrote
-    it: everything is read again then."""
+    """{path: [sha256, size, times]} as written before; nothing where the file is not what was written."""
     try:
         found = read_object(cache) or {}
     except ValueError:

@@ -1,11 +1,11 @@
-"""Where a run's figures go beside its own files: console, TensorBoard, Weights & Biases (`trainer.logger`)."""
+"""Where its figures go beside its own files (`trainer.logger`): console, TensorBoard, Weights & Biases."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from gmpo_vl.config import Config, ConfigError
 from gmpo_vl.config.schema import all_keys, value_of
@@ -16,26 +16,26 @@ from gmpo_vl.storage.files import write_text
 SAMPLES = 8
 
 
-class Logger(Protocol):
+class Logger:
+    """What a run tells a logger, which by default makes nothing of it."""
+
     def metrics(self, step: int, values: dict[str, float]) -> None: ...
     def samples(self, step: int, records: Sequence[SampleRecord], title: str) -> None: ...
     def close(self) -> None: ...
 
 
 def open_loggers(config: Config, run: Run, start_step: int, total_steps: int) -> list[Logger]:
-    """The configured loggers, going on after `start_step`. `file` is the run's own metrics.jsonl and always written."""
-    loggers: list[Logger] = []
-    if "console" in config.trainer.logger:
-        loggers.append(Console(total_steps))
-    if "tensorboard" in config.trainer.logger:
-        loggers.append(TensorBoard(run, start_step))
-    if "wandb" in config.trainer.logger:
-        loggers.append(WandB(config, run))
-    return loggers
+    """The configured loggers, going on after `start_step`. `file` (metrics.jsonl) is always written."""
+    known: dict[str, Callable[[], Logger]] = {
+        "console": lambda: Console(total_steps),
+        "tensorboard": lambda: TensorBoard(run, start_step),
+        "wandb": lambda: WandB(config, run),
+    }
+    return [open_one() for name, open_one in known.items() if name in config.trainer.logger]
 
 
-class Console:
-    """One line per step that a person can read."""
+class Console(Logger):
+    """One line per step that a person can read. A terminal has no room for samples."""
 
     def __init__(self, total_steps: int):
         self._total = total_steps
@@ -61,18 +61,8 @@ class Console:
                 f"{clock(pace * (self._total - step))} left",
             ]
         if "val/accuracy" in values:
-            parts.append(
-                f"validation {values['val/accuracy']:.3f}"
-                if parts
-                else f"step {step}  validation {values['val/accuracy']:.3f}"
-            )
+            parts = [*(parts or [f"step {step}"]), f"validation {values['val/accuracy']:.3f}"]
         print("  ".join(parts), flush=True)
-
-    def samples(self, step: int, records: Sequence[SampleRecord], title: str) -> None:
-        pass  # they are in the run's folder and on its page; a terminal has no room for them
-
-    def close(self) -> None:
-        pass
 
 
 def _shown(values: dict[str, float], key: str) -> str:
@@ -86,7 +76,7 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-class TensorBoard:
+class TensorBoard(Logger):
     """Event files under RUN/tensorboard. What a killed run wrote after its checkpoint is purged on resume."""
 
     def __init__(self, run: Run, start_step: int):
@@ -115,17 +105,15 @@ class TensorBoard:
         self._writer.close()
 
 
-class WandB:
-    """One wandb run for one run folder: its id is kept there, so that a resumed run goes on in the same curves."""
+class WandB(Logger):
+    """One wandb run for one run folder, which keeps its id: a resumed run goes on in the same curves."""
 
     def __init__(self, config: Config, run: Run):
         try:
             import wandb  # pyright: ignore[reportMissingImports]
         except ImportError as error:
-            raise ConfigError(
-                'trainer.logger: wandb is not installed; pip install "gmpo-vl[wandb]"'
-            ) from error
-
+            said = 'trainer.logger: wandb is not installed; pip install "gmpo-vl[wandb]"'
+            raise ConfigError(said) from error
         self._run, self._wandb = run, wandb
         id_file = run.folder / "wandb_id.txt"
         if not id_file.exists():
@@ -145,9 +133,8 @@ class WandB:
         self._session.log({**values, "step": step})
 
     def samples(self, step: int, records: Sequence[SampleRecord], title: str) -> None:
-        table = self._wandb.Table(
-            columns=["id", "pictures", "problem", "response", "gold", "correct", "outcome"]
-        )
+        columns = ["id", "pictures", "problem", "response", "gold", "correct", "outcome"]
+        table = self._wandb.Table(columns=columns)
         for r in records[:SAMPLES]:
             pictures = [self._wandb.Image(_open_image(self._run, digest)) for digest in r.images]
             table.add_data(r.id, pictures, r.prompt, r.response, r.gold, r.correct, r.outcome)

@@ -1,4 +1,4 @@
-"""Does the shared forward give what the plain one gives, on this model, these weights, this machine, the first batch?"""
+"""The parity check: does the shared forward give what the plain one gives, on this model and machine?"""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ from gmpo_vl.types import Group
 
 @dataclass(frozen=True)
 class Tolerance:
-    """What rounding explains. largest, rms: of the log-probs' gaps, nats. gradient: relative to the gradient."""
+    """What rounding explains. largest, rms: gaps of log-probs, nats. gradient: relative to the plain one."""
 
     largest: float
     rms: float
     gradient: float
 
 
-# By the dtype that a forward computes in. In half precision a few tokens in thousands, those of low probability, are off by
-# a nat between two right kernels: the largest gap says nothing there, the root mean square of all does (docs/decisions.md).
+# By the dtype that a forward computes in. In half precision two right kernels differ by a nat on a few tokens
+# in thousands, those of low probability. So the root mean square decides there, not the largest gap
+# (docs/decisions.md).
 TOLERANCE = {
     torch.float64: Tolerance(1e-6, 1e-6, 1e-5),  # transformers keeps norms in float32
     torch.float32: Tolerance(1e-3, 1e-3, 1e-2),
@@ -38,8 +39,8 @@ TOLERANCE = {
     torch.float16: Tolerance(math.inf, 0.03, 0.1),
 }
 
-# Largest accepted median gap of a token's log-prob between the sampler and the trainer (nats), by what the sampler
-# computes in. A weight that was not brought over, a wrong temperature or a missing picture is off by far more.
+# Largest accepted median gap of a token's log-prob between sampler and trainer (nats), by the sampler's
+# dtype. A weight that was not brought over, a wrong temperature or a missing picture is off by far more.
 MISMATCH = {"fp32": 1e-3, "bf16": 0.1, "fp16": 0.05}
 
 
@@ -58,9 +59,7 @@ def gaps_between(some_N: torch.Tensor, others_N: torch.Tensor, over_ranks: bool 
     """Of two log-probs of each token. over_ranks: of the tokens of all ranks; a collective."""
     gap_N = (some_N - others_N).abs().double()
     largest = gap_N.max()
-    sums = torch.stack(
-        [gap_N.square().sum(), torch.tensor(len(gap_N), dtype=torch.float64, device=gap_N.device)]
-    )
+    sums = torch.stack([gap_N.square().sum(), gap_N.new_tensor(len(gap_N))])
     if over_ranks:
         dist.all_reduce(largest, op=dist.ReduceOp.MAX)
         dist.all_reduce(sums)
@@ -69,7 +68,7 @@ def gaps_between(some_N: torch.Tensor, others_N: torch.Tensor, over_ranks: bool 
 
 
 @dataclass(frozen=True)
-class Proof:
+class Parity:
     """Shared against plain. gradient_gap: |shared - plain| / |plain| of a layer's gradient."""
 
     gaps: Gaps
@@ -84,15 +83,15 @@ class Proof:
     def __str__(self) -> str:
         name = str(self.dtype).removeprefix("torch.")
         return (
-            f"log-probs differ by {self.gaps.rms:.1e} (root mean square; {self.gaps.largest:.1e} at most), a gradient by "
-            f"{self.gradient_gap:.1e} ({name})"
+            f"log-probs differ by {self.gaps.rms:.1e} (root mean square; {self.gaps.largest:.1e} at most), a "
+            f"gradient by {self.gradient_gap:.1e} ({name})"
         )
 
 
-def prove_sharing(policy: Policy, groups: Sequence[Group], config: Config) -> Proof:
-    """Two rollouts of one of this rank's groups both ways; the gaps over all ranks. Leaves no gradient behind.
+def check_parity(policy: Policy, groups: Sequence[Group], config: Config) -> Parity:
+    """Two rollouts of one of this rank's groups, both ways; the gaps over all ranks. A collective.
 
-    A collective. The gradient is that of the first layer, which has come through all the others.
+    The gradient is the first layer's, which has come through all the others. None is left behind.
     """
     limits = limits_of(config, False, config.worker.actor.micro_batch_size_per_device_for_update)
     rows = two_rollouts(groups, limits)
@@ -111,18 +110,22 @@ def prove_sharing(policy: Policy, groups: Sequence[Group], config: Config) -> Pr
         return torch.cat(of_tokens), torch.cat(found or [torch.zeros(1, device=policy.device)])
 
     shared_N, shared_W = run(replace(policy, share_prefix=True))
-    plain_N, plain_W = run(replace(policy, share_prefix=False, features=None))  # what is kept is proved, too
+    plain_N, plain_W = run(
+        replace(policy, share_prefix=False, features=None)
+    )  # kept features are checked, too
     gaps = gaps_between(shared_N, plain_N, over_ranks=policy.ranks > 1)
     squares = torch.stack([(shared_W - plain_W).square().sum(), plain_W.square().sum()])
     if policy.ranks > 1:
         dist.all_reduce(squares)
     gradient_gap = float((squares[0] / squares[1]).sqrt()) if squares.any() else 0.0
-    return Proof(gaps, gradient_gap, DTYPES[config.worker.actor.fsdp.mp_param_dtype])
+    return Parity(gaps, gradient_gap, DTYPES[config.worker.actor.fsdp.mp_param_dtype])
 
 
 def two_rollouts(groups: Sequence[Group], limits: Limits) -> list[Row]:
-    """The longest two of one prompt that a plain forward may hold, with pictures where there are any; of the shortest group
-    where it may hold none."""
+    """The two longest of one group that a plain forward may hold, preferably one with pictures.
+
+    Of the group with the shortest pair where it may hold none.
+    """
     pairs = [sorted(rows_of([group]), key=lambda row: row.length)[-2:] for group in groups]
     pairs.sort(key=lambda pair: sum(row.length for row in pair))
     allowed = [pair for pair in pairs if limits.allow(pair)] or pairs[:1]

@@ -1,9 +1,10 @@
-"""The model that is trained, as every pass sees it, and what one forward may hold."""
+"""The model that is trained, as every pass sees it, and its optimizer."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,7 +14,7 @@ import torch.distributed as dist
 
 from gmpo_vl.batching.packing import Packed, pack
 from gmpo_vl.batching.planning import Limits, Row
-from gmpo_vl.config import Config
+from gmpo_vl.config import Config, OptimConfig
 from gmpo_vl.models.features import FrozenFeatures
 from gmpo_vl.models.forward import unwrap
 from gmpo_vl.models.processing import Processor
@@ -26,8 +27,8 @@ from gmpo_vl.types import Group
 class Policy:
     """The model that is trained, and how it computes.
 
-    model: answers micro-batches (`models.wrapping.answer_packed`), then sharded where the engine shards.
-    share_prefix: each prompt once per group (models/shared.py). Under `auto` the first batch of every run decides.
+    model: answers micro-batches (`models.forward.answer_packed`), then sharded where the engine shards.
+    share_prefix: each prompt once per group (models/shared.py).
     features: of the prompts' pictures where the ViT is frozen; whoever sets it forgets them every step.
     ranks: processes that share each mini-batch and AVERAGE their gradients (FSDP); 1: this one is alone.
     computes_on: where that is not where the weights lie between forwards (offloaded ones).
@@ -48,7 +49,7 @@ class Policy:
     def device(self) -> torch.device:
         return self.computes_on or unwrap(self.model).device
 
-    def autocast(self):
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """The precision of every forward pass."""
         if self.autocast_dtype is None:
             return contextlib.nullcontext()
@@ -60,20 +61,56 @@ class Policy:
         return pack(rows, self.processor.image, self.device, features_of)
 
     def limits(self, config: Config, rollouts: int) -> Limits:
-        """What a forward of this policy may hold: a model that takes no packed rows gets one rollout at a time."""
+        """What a forward may hold. A model that takes no packed rows gets one rollout at a time."""
         return limits_for(unwrap(self.model).config, config, self.share_prefix, rollouts)
 
     def look_at(self, groups: Sequence[Group]) -> None:
-        """What a frozen ViT makes of the groups' pictures is known from here on. A collective."""
+        """Compute the features of the groups' pictures that are not kept yet (frozen ViT). A collective."""
         if self.features is not None:
             with self.autocast():
                 self.features.learn([group.prompt for group in groups], partial(most_on_any_rank, self))
 
 
 def most_on_any_rank(policy: Policy, batches: int) -> int:
-    """How many forwards every rank runs."""
+    """How many forwards every rank runs. A collective."""
     if policy.ranks == 1:
         return batches
     most = torch.tensor(batches, device=policy.device)
     dist.all_reduce(most, op=dist.ReduceOp.MAX)
     return int(most)
+
+
+def build_optimizer(parameters: Iterable[torch.nn.Parameter], config: OptimConfig) -> torch.optim.AdamW:
+    """AdamW over the trained parameters. On a GPU the fused one, which needs no copies of them."""
+    trained = [p for p in parameters if p.requires_grad]
+    beta1, beta2 = config.betas
+    return torch.optim.AdamW(
+        trained,
+        lr=config.lr,
+        betas=(beta1, beta2),
+        weight_decay=config.weight_decay,
+        fused=all(p.is_cuda for p in trained) or None,
+    )
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    for parameters in optimizer.param_groups:
+        parameters["lr"] = lr
+
+
+def learning_rate_share(step: int, config: OptimConfig, total_steps: int) -> float:
+    """Share of `lr` in training step `step` (0 the first): linear warm-up, then constant or half a cosine
+    wave.
+
+    The cosine ends at `min_lr_ratio` (0 by default) in the last step.
+    """
+    warmup = config.lr_warmup_steps
+    if warmup is None:
+        warmup = int(config.lr_warmup_ratio * total_steps)
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    if config.lr_scheduler_type == "constant":
+        return 1.0
+    progress = min(1.0, (step - warmup) / max(1, total_steps - 1 - warmup))
+    lowest = config.min_lr_ratio or 0.0
+    return lowest + (1 - lowest) * 0.5 * (1 + math.cos(math.pi * progress))

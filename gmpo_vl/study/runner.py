@@ -24,7 +24,7 @@ ERROR_LINES = 12  # of a failed run's log, kept as its error
 POLL = 0.2  # seconds
 # Imported once, in a server that the runs are forked from: importing takes longer than a short run. The
 # server computes nothing, so it has no threads.
-PRELOADED = ["gmpo_vl.engines.local.train", "datasets"]
+PRELOADED = ["gmpo_vl.engines.local.engine", "datasets"]
 ASKED_TO_STOP = (128 + signal.SIGTERM, -signal.SIGTERM)  # the second: before the run could take the signal
 
 Command = Callable[[list[str]], int]  # runs `gmpo-vl ARGUMENTS` in this process; importable by name

@@ -22,7 +22,7 @@ from gmpo_vl.batching.packing import pack
 from gmpo_vl.batching.planning import Limits, Shape, rows_of
 from gmpo_vl.config import Config
 from gmpo_vl.engines.local.engine import LocalEngine
-from gmpo_vl.engines.metrics import rollout_mismatch
+from gmpo_vl.engines.mismatch import rollout_mismatch
 from gmpo_vl.engines.parity import MISMATCH, TOLERANCE, Gaps, gaps_between
 from gmpo_vl.engines.passes import log_probs_by_group, update_policy
 from gmpo_vl.engines.policy import Policy

@@ -1,4 +1,6 @@
-"""These tests run where EasyR1 is: `make test-easyr1 EASYR1_HOME=FOLDER`. Elsewhere every file says why it is skipped."""
+"""These tests run where EasyR1 is: `make test-easyr1 EASYR1_HOME=FOLDER`. Elsewhere every file says why it is
+skipped.
+"""
 
 import hashlib
 import os

@@ -22,7 +22,9 @@ from gmpo_vl.types import Example, Group, Response
 
 
 def make_groups(config, count=8):
-    """Prompts with and without pictures, ragged responses, old log-probs near the model's, advantages, nothing random."""
+    """Prompts with and without pictures, ragged responses, old log-probs near the model's, advantages,
+    nothing random.
+    """
     processor = load_processor(config.worker.actor.model.model_path)
     prompts = load_split(config, config.data.train_files, processor).encode(range(count))
     for i in range(0, count, 3):
@@ -45,7 +47,9 @@ def make_groups(config, count=8):
 
 
 def run_ranks(world, task, *args, seconds=3600):
-    """task(rank, world, *args) in `world` processes; what each returns (plain values, tensors), by rank. A rank that fails or hangs ends them all."""
+    """task(rank, world, *args) in `world` processes; what each returns (plain values, tensors), by rank. A
+    rank that fails or hangs ends them all.
+    """
     with socket.socket() as sock, tempfile.TemporaryDirectory() as folder:
         sock.bind(("", 0))
         port = sock.getsockname()[1]
@@ -75,7 +79,9 @@ def _rank(rank, world, port, folder, task, args):
 
 
 class Float64:
-    """In the place of EasyR1's table of dtypes, which ends at float32: what is left are differences that count."""
+    """In the place of EasyR1's table of dtypes, which ends at float32: what is left are differences that
+    count.
+    """
 
     @staticmethod
     def to_dtype(_name):
@@ -100,7 +106,9 @@ def start_worker_with_sgd(config, lr):
 
 
 def train(rank, world, config, order, lr):
-    """Updates on this rank's part of `order`; every update's gradient, all parameters, and the step's figures."""
+    """Updates on this rank's part of `order`; every update's gradient, all parameters, and the step's
+    figures.
+    """
     worker = start_worker_with_sgd(config, lr)
     gradients = []
     worker.optimizer.register_step_pre_hook(lambda *_: gradients.append(full_gradient(worker.fsdp_module)))
@@ -128,7 +136,9 @@ def full_gradient(module):
 
 
 def whole_weights(module):
-    """All parameters, one after the other, by name. (FSDP puts no gradients together where some parameters have none.)"""
+    """All parameters, one after the other, by name. (FSDP puts no gradients together where some parameters
+    have none.)
+    """
     with FSDP.summon_full_params(module):
         named = sorted(
             (name.replace("_fsdp_wrapped_module.", ""), p) for name, p in module.named_parameters()

@@ -22,17 +22,17 @@ from gmpo_vl.config import ConfigError
 from gmpo_vl.engines.checkpoint import Progress
 from gmpo_vl.engines.easyr1 import compatibility, driver
 from gmpo_vl.engines.easyr1.checkpoint import check_checkpoint
-from gmpo_vl.engines.easyr1.compatibility import COMMIT, EasyR1Error, differing_seams, require_easyr1
+from gmpo_vl.engines.easyr1.compatibility import COMMIT, EasyR1Error, differing_files, require_easyr1
 from gmpo_vl.engines.easyr1.config import to_easyr1
 from gmpo_vl.engines.easyr1.engine import GMPOTrainer, _afterwards
 from gmpo_vl.engines.easyr1.limits import check_model, without_use
 from gmpo_vl.engines.fingerprint import Fingerprint
 from gmpo_vl.engines.loop import check_sampler, save
+from gmpo_vl.engines.opening import open_run
 from gmpo_vl.engines.passes import trained_rows
-from gmpo_vl.engines.session import open_run
-from gmpo_vl.engines.stopping import Stopped
+from gmpo_vl.engines.session import Stopped
 from gmpo_vl.models.processing import load_processor
-from gmpo_vl.rewards.loading import built_in_rewards
+from gmpo_vl.rewards.loading import built_in_rewards, load_reward
 from gmpo_vl.runs import Run
 from gmpo_vl.setup import configured_model, validation_sampling_of, vision_is_frozen
 from gmpo_vl.sizing.cost import rates
@@ -42,7 +42,7 @@ from gmpo_vl.types import Example, Group, Prompt, Response
 
 
 def test_this_is_the_easyr1_that_the_engine_knows():
-    assert differing_seams(require_easyr1()) == []
+    assert differing_files(require_easyr1()) == []
 
 
 def test_another_commit_fails_with_a_sentence(tmp_path, monkeypatch):
@@ -117,7 +117,9 @@ def test_workers_elsewhere_find_what_is_named_relative_to_here(make_config, tmp_
 
 
 def test_validation_draws_as_many_samples_as_it_says(make_config):
-    """EasyR1 repeats a prompt once where `n` is left out of val_override_config, and lets vLLM draw rollout.n."""
+    """EasyR1 repeats a prompt once where `n` is left out of val_override_config, and lets vLLM draw
+    rollout.n.
+    """
     assert validation_sampling_of(make_config("worker.rollout.val_override_config={temperature: 0.5}")).n == 1
     assert validation_sampling_of(make_config("worker.rollout.val_override_config={n: 3}")).n == 3
 
@@ -299,9 +301,7 @@ def test_an_update_sees_the_same_groups_at_every_world_size(make_config, ranks):
 
 @pytest.mark.parametrize("name", built_in_rewards())
 def test_easyr1_itself_loads_every_reward_by_its_path(name, tiny_folder):
-    import gmpo_vl.rewards
-
-    path = Path(gmpo_vl.rewards.__file__).parent / f"{name}.py"
+    path = load_reward(name).module.__file__
     config = RewardConfig(reward_function=f"{path}:compute_score")
     config.post_init()
     manager = AutoRewardManager(config, load_processor(tiny_folder).tokenizer)

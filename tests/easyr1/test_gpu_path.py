@@ -28,7 +28,9 @@ LORA = ["worker.actor.model.lora.rank=4", "worker.actor.model.lora.exclude_modul
 
 
 def handed_to_vllm(rank, world, config):
-    """Tensors of the adapter that the sync which EasyR1's worker would build hands over, and that the model has."""
+    """Tensors of the adapter that the sync which EasyR1's worker would build hands over, and that the model
+    has.
+    """
     worker = start_worker(config, double=False)
     FSDPWorker._build_rollout = lambda self: None  # in this process; vLLM itself is not needed here
     GMPOWorker._build_rollout(worker)

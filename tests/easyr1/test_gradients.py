@@ -14,7 +14,7 @@ from tiny_families import save_tiny_family
 from gmpo_vl.batching.packing import pack
 from gmpo_vl.batching.planning import mini_batches
 from gmpo_vl.engines.easyr1.serialisation import groups_to_proto
-from gmpo_vl.engines.local.policy import build_policy
+from gmpo_vl.engines.local.engine import build_policy
 from gmpo_vl.engines.passes import log_probs_by_group, update_policy
 from gmpo_vl.models import forward
 from gmpo_vl.models.forward import response_log_probs, unwrap
@@ -105,12 +105,14 @@ def test_micro_batches_change_nothing_where_easyr1_s_sequence_mode_changes_a_lot
             gaps = [relative(gradients[name], gradients["whole"]) for gradients in (ours, theirs)]
             print(f"  {name}: gmpo {gaps[0]:.1e}, EasyR1's default/seq {gaps[1]:.2f}", end="")
             assert gaps[0] < 1e-6
-            assert gaps[1] > 1e-3  # what the seam does; if EasyR1 mends it, this says so
+            assert gaps[1] > 1e-3  # what its split does; if EasyR1 mends it, this says so
         print()
 
 
 def test_kl_entropy_and_skipped_groups_agree_over_ranks_too(make_config):
-    """Rank 1 has nothing to run in the first mini-batch but must take part; rank 0 has more micro-batches than it."""
+    """Rank 1 has nothing to run in the first mini-batch but must take part; rank 0 has more micro-batches
+    than it.
+    """
     more = [
         *MORE,
         "worker.actor.dynamic_batching=false",
@@ -147,7 +149,9 @@ def easyr1_log_probs(rank, world, config, groups):
 
 
 def test_easyr1_s_own_forward_on_our_rows_gives_our_log_probs(make_config):
-    """Padding, positions and pixels of the rows that its own losses are trained on are what it would have made."""
+    """Padding, positions and pixels of the rows that its own losses are trained on are what it would have
+    made.
+    """
     config = make_config(*MORE, "worker.actor.loss_type=easyr1/default", "worker.rollout.temperature=0.7")
     groups = make_groups(config)
     [theirs_NGT] = run_ranks(1, easyr1_log_probs, config, groups)
@@ -187,7 +191,9 @@ def routed(rank, world, config, groups):
 
 @pytest.mark.parametrize("family", ["qwen2_moe", "qwen3_moe"])
 def test_text_mixtures_agree_over_ranks_and_count_their_routers_alike(make_config, tmp_path, family):
-    """One expert of eight (which goes one rollout at a time under this transformers), and two of four in a shared row."""
+    """One expert of eight (which goes one rollout at a time under this transformers), and two of four in a
+    shared row.
+    """
     export(tmp_path / "data", {"train": 12, "validation": 4}, TINY)
     one_of_eight = family == "qwen2_moe"
     save = save_tiny_moe if one_of_eight else functools.partial(save_tiny_family, family=family)
@@ -217,7 +223,9 @@ def test_text_mixtures_agree_over_ranks_and_count_their_routers_alike(make_confi
 
 
 def passes_of_a_step(rank, world, config, order):
-    """Old and reference log-probs, two epochs of updates: log-probs, weights, and pictures in each call of the ViT."""
+    """Old and reference log-probs, two epochs of updates: log-probs, weights, and pictures in each call of
+    the ViT.
+    """
     worker = start_worker_with_sgd(config, LR)
     looked_at: list[list[int]] = []
     real = forward.image_features
@@ -246,7 +254,9 @@ def passes_of_a_step(rank, world, config, order):
 
 
 def test_a_frozen_tower_looks_at_each_picture_once_a_step_on_every_rank(make_config):
-    """Rank 0 has four pictures in its groups, rank 1 one: both run the ViT once, for the old, reference and update passes."""
+    """Rank 0 has four pictures in its groups, rank 1 one: both run the ViT once, for the old, reference and
+    update passes.
+    """
     more = [*MORE, "worker.actor.model.freeze_vision_tower=true", "worker.actor.ppo_epochs=2"]
     more += ["algorithm.disable_kl=false", "algorithm.use_kl_loss=true"]
     config, both = make_config(*more), make_config(*more, "trainer.n_gpus_per_node=2")

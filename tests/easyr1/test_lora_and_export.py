@@ -11,7 +11,7 @@ pytest.importorskip("verl", reason="EasyR1 is not installed: make test-easyr1 EA
 from ranks import make_groups, run_ranks, start_worker
 
 from gmpo_vl.engines.checkpoint import STATE
-from gmpo_vl.engines.easyr1.export import Parity, export, parity_of, whole_weights
+from gmpo_vl.engines.easyr1.export import TrainedAnswers, export, trained_answers, whole_weights
 from gmpo_vl.engines.easyr1.serialisation import answers_of, groups_to_proto, prompts_to_proto
 from gmpo_vl.models.loading import copy_without_weights, load_model
 from gmpo_vl.models.processing import load_processor
@@ -52,7 +52,7 @@ def train_and_save(rank, world, config, groups, folder):
 
 
 def checkpoint_of(config, tmp_path):
-    """Two ranks' checkpoint with its proof; log-probs before, of the reference, and after, per group."""
+    """Two ranks' checkpoint with its parity check; log-probs before, of the reference, after, per group."""
     groups = make_groups(config)
     found = run_ranks(2, train_and_save, config, groups, tmp_path / "checkpoint")
     before, reference, after = (torch.cat([of_rank[i] for of_rank in found]) for i in range(3))
@@ -62,7 +62,7 @@ def checkpoint_of(config, tmp_path):
     kept = [
         [row[: len(r.ids_T)] for row, r in zip(rows, group.responses)] for rows, group in zip(after, groups)
     ]
-    parity_of(groups[:3], kept[:3], config.worker.rollout.temperature, "fp32").save(
+    trained_answers(groups[:3], kept[:3], config.worker.rollout.temperature, "fp32").save(
         tmp_path / "checkpoint" / "trainer" / "parity.pt"
     )
     return before, reference, after, [answer for of_rank in found for answer in of_rank[3]]
@@ -95,7 +95,7 @@ def test_an_export_is_the_trained_model_to_rounding(make_config, tmp_path):
 
     # The weights of the start in the place of one rank's: refused, and no folder of that name.
     parity = tmp_path / "checkpoint" / "trainer" / "parity.pt"
-    kept = Parity(**torch.load(parity, weights_only=True))
+    kept = TrainedAnswers(**torch.load(parity, weights_only=True))
     kept.log_probs = [[row + 0.5 for row in of_group] for of_group in kept.log_probs]
     kept.save(parity)
     with pytest.raises(ValueError, match="not the trained one"):
@@ -118,7 +118,9 @@ class Hostile:
 
 
 def save_load_and_be_attacked(rank, world, config, folder):
-    """This rank's files as it hashed them; its weights before and after they were read back; what it says to a pickle."""
+    """This rank's files as it hashed them; its weights before and after they were read back; what it says to
+    a pickle.
+    """
     worker = start_worker(config, double=False)
     files = {name: asdict(written) for name, written in worker.save_checkpoint(f"{folder}/actor").items()}
     before = [p.detach().clone() for p in worker.fsdp_module.parameters()]

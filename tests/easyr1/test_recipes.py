@@ -1,4 +1,6 @@
-"""Every recipe resolves against EasyR1's own classes, without a GPU: settings, files, sizes, the split over GPUs."""
+"""Every recipe resolves against EasyR1's own classes, without a GPU: settings, files, sizes, the split over
+GPUs.
+"""
 
 import os
 import subprocess
@@ -123,8 +125,8 @@ def test_a_pair_differs_in_the_objective_alone(pair):
         ("dapo", "dapo (clip_ratio_low 0.2, clip_ratio_high 0.28), advantages grpo, no KL"),
         (
             "grpo_easyr1",
-            "easyr1/default (clip_ratio_dual 3, clip_ratio_high 0.3, clip_ratio_low 0.2, loss_avg_mode token), "
-            "advantages grpo, KL to the start x 0.01 (low_var_kl)",
+            "easyr1/default (clip_ratio_dual 3, clip_ratio_high 0.3, clip_ratio_low 0.2, loss_avg_mode "
+            "token), advantages grpo, KL to the start x 0.01 (low_var_kl)",
         ),
     ],
 )

@@ -16,7 +16,7 @@ pytest.importorskip("verl", reason="EasyR1 is not installed: make test-easyr1 EA
 from gmpo_vl.data.writing import write_parquet
 from gmpo_vl.engines.easyr1.checkpoint import check_checkpoint
 from gmpo_vl.engines.easyr1.export import whole_weights
-from gmpo_vl.engines.local.train import train as train_locally
+from gmpo_vl.engines.local.engine import train as train_locally
 from gmpo_vl.runs import Run
 
 TWO = ["trainer.n_gpus_per_node=2", "trainer.kl_to_start_freq=1", "algorithm.online_filtering=true"]

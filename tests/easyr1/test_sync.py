@@ -1,4 +1,6 @@
-"""Does what is trained reach the sampler? LoRA's tensors by name, whole; and the mismatch that an update measures."""
+"""Does what is trained reach the sampler? LoRA's tensors by name, whole; and the mismatch that an update
+measures.
+"""
 
 import peft
 import pytest
@@ -94,7 +96,9 @@ def test_a_module_without_a_place_and_an_empty_adapter_are_refused():
 
 
 def update_of_trusted(rank, world, config, groups):
-    """The update's figures, and before it |trainer - sampler| of every token of the first mini-batch on all ranks."""
+    """The update's figures, and before it |trainer - sampler| of every token of the first mini-batch on all
+    ranks.
+    """
     worker = start_worker(config, double=False)
 
     def mine():

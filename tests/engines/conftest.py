@@ -8,7 +8,7 @@ from tiny_runs import BASE, settings_of_run
 
 from gmpo_vl.cli import main
 from gmpo_vl.config import load_config
-from gmpo_vl.engines.local.train import train
+from gmpo_vl.engines.local.engine import train
 from gmpo_vl.runs import Run
 
 

@@ -1,4 +1,6 @@
-"""A step of engine local on the CPU or on the simulated device, and how often the CPU may wait for the device in each phase."""
+"""A step of engine local on the CPU or on the simulated device, and how often the CPU may wait for the device
+in each phase.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,7 +13,7 @@ from simulated import IN_A_LAYER, on_device, simulated_device, synchronisations
 
 from gmpo_vl.config import Config
 from gmpo_vl.engines.local.engine import LocalEngine
-from gmpo_vl.engines.optim import build_optimizer
+from gmpo_vl.engines.policy import build_optimizer
 from gmpo_vl.models.compat import TRANSFORMERS_5
 from gmpo_vl.models.forward import unwrap
 from gmpo_vl.models.geometry import language_model
@@ -19,16 +21,18 @@ from gmpo_vl.models.processing import Processor, encode_prompt, load_processor
 from gmpo_vl.tasks.diagrams.data import make_examples
 from gmpo_vl.types import Example, Group, Prompt, Sampling
 
-# Waits in the project's own code: of a phase, and of each forward of the decoder in it (while sampling: of each token).
+# Waits in the project's own code: of a phase, and of each forward of the decoder in it (while sampling: of
+# each token).
 BUDGET = {
     "generate": (26, 5),
-    "proof": (10, 6),
+    "parity": (10, 6),
     "log_probs": (6, 9),
     "reference": (6, 9),
     "update": (20, 13),
 }
 LOOK = 7  # and of each call of the ViT: its windows, once for each kind of layer
-# In transformers' code: of each call of the ViT, where 4.57 asks for every picture's size; a forward looks at its mask.
+# In transformers' code: of each call of the ViT, where 4.57 asks for every picture's size; a forward looks at
+# its mask.
 THEIR_LOOK = 12 if TRANSFORMERS_5 else 50
 # In a layer nothing is waited for, but where the first one makes the layout for all, and a cache its room.
 MADE_ONCE = ("shared.py varlen", "shared.py to", "cache_utils.py lazy_initialization")
@@ -39,7 +43,7 @@ class Step:
     """What came out; by phase what was waited for, and how often decoder and ViT were called."""
 
     groups: list[Group] = field(default_factory=list)
-    proof: Any = None
+    parity: Any = None
     metrics: dict[str, float] = field(default_factory=dict)
     waits: dict[str, Counter[str]] = field(default_factory=dict)
     forwards: Counter[str] = field(default_factory=Counter)
@@ -72,7 +76,9 @@ def prompts_of(processor: Processor) -> list[Prompt]:
 
 
 def take_step(config: Config, on_a_device: bool, given: Sequence[Group] = (), tokens: int = 4) -> Step:
-    """Three prompts, three answers each: sampled, proved, scored, trained on. given: groups to train on instead."""
+    """Three prompts, three answers each: sampled, checked, scored, trained on. given: groups to train on
+    instead.
+    """
     engine = LocalEngine(config, load_processor(config.worker.actor.model.model_path))
     with simulated_device() if on_a_device else nullcontext():
         if on_a_device:
@@ -103,7 +109,7 @@ def _phases(engine: LocalEngine, config: Config, given: Sequence[Group], tokens:
     step.groups = phase("generate", engine.generate, prompts_of(engine.policy.processor), [0] * 3, sampling)
     if given:
         step.groups = [Group(group.key, group.prompt, group.responses) for group in given]
-    step.proof = phase("proof", engine.prove_sharing, step.groups)
+    step.parity = phase("parity", engine.check_parity, step.groups)
     found = phase("log_probs", engine.log_probs, step.groups)
     for group, log_probs in zip(step.groups, found.of):
         group.old_log_probs = log_probs

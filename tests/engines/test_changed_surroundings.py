@@ -13,14 +13,14 @@ from PIL import Image
 from gmpo_vl.data.examples import load_examples
 from gmpo_vl.data.writing import write_parquet
 from gmpo_vl.engines.fingerprint import fingerprint_of
-from gmpo_vl.engines.session import keep_config
+from gmpo_vl.engines.opening import keep_config
 from gmpo_vl.runs import Run
 
 SETTINGS = ["trainer.val_freq=-1", "trainer.val_before_train=false", "trainer.save_freq=1"]
 STEPS = 3  # with a checkpoint each
 
 
-# --- the former settings ----------------------------------------------------------------------------------------------
+# --- the former settings ---
 def test_a_reward_s_file_that_moved_and_a_key_that_is_no_more_do_not_block(run, go_on):
     path = run.folder / "config.yaml"
     text = path.read_text()
@@ -82,7 +82,7 @@ def test_settings_that_a_checkpoint_was_written_under_are_not_lost_by_a_second_c
     assert capsys.readouterr().out == ""
 
 
-# --- the pictures -----------------------------------------------------------------------------------------------------
+# --- the pictures ---
 def rows_of(diagrams: Path) -> list[dict]:
     rows = pq.read_table(
         diagrams / "train.parquet", columns=["images", "problem", "answer", "id"]
@@ -195,7 +195,7 @@ def test_pictures_that_changed_places_are_other_data(in_files, tmp_path):
     assert fingerprint_of(examples, cache).pictures != first.pictures
 
 
-# --- the curve --------------------------------------------------------------------------------------------------------
+# --- the curve ---
 @pytest.mark.parametrize(
     ("line", "said_of"),
     [

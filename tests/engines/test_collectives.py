@@ -1,4 +1,6 @@
-"""Under nccl a collective takes a GPU's tensors and no others: every one that the project makes, on one rank and on two."""
+"""Under nccl a collective takes a GPU's tensors and no others: every one that the project makes, on one rank
+and on two.
+"""
 
 import ast
 import json
@@ -14,7 +16,7 @@ from simulated import COLLECTIVES, guarded_collectives, on_device, simulated_dev
 
 import gmpo_vl
 from gmpo_vl.config import load_config
-from gmpo_vl.engines.parity import prove_sharing
+from gmpo_vl.engines.parity import check_parity
 from gmpo_vl.engines.passes import log_probs_by_group, update_policy
 from gmpo_vl.engines.policy import Policy
 from gmpo_vl.models.features import frozen_features
@@ -72,7 +74,7 @@ def a_step(folder, rank, ranks):
     groups = groups_of(prompts, first=2 * rank)
     for group, log_probs in zip(groups, log_probs_by_group(policy, model, groups, config).of):
         group.old_log_probs = log_probs
-    assert prove_sharing(policy, groups, config).holds
+    assert check_parity(policy, groups, config).holds
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     metrics = update_policy(policy, optimizer, groups, config)
     # A user's objective that asks for statistics of the whole mini-batch.

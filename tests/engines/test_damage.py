@@ -244,9 +244,11 @@ def test_weights_that_are_cut_off_are_named(tiny_folder, tmp_path):
         load_model(folder)
 
 
-# --- a disk that is full ----------------------------------------------------------------------------------------------
+# --- a disk that is full ---
 def limited(write, size: int):
-    """The function, on a disk that takes no file beyond this size. Python ignores the signal that comes with the error."""
+    """The function, on a disk that takes no file beyond this size. Python ignores the signal that comes with
+    the error.
+    """
 
     def wrapped(*args, **kwargs):
         before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -318,7 +320,7 @@ def test_a_curve_that_two_runs_wrote_is_not_gone_on_with_in_silence(run, go_on):
     assert "hole" not in said
 
 
-# --- the probe --------------------------------------------------------------------------------------------------------
+# --- the probe ---
 def test_a_probe_that_is_not_what_it_was_is_not_measured_on(run, go_on):
     content = run.probe_file.read_bytes()
     for damage in DAMAGES.values():

@@ -1,4 +1,6 @@
-"""The passes on two ranks, wrapped and in the mixed precision that EasyR1 gives a policy, against the whole model in fp32."""
+"""The passes on two ranks, wrapped and in the mixed precision that EasyR1 gives a policy, against the whole
+model in fp32.
+"""
 
 import json
 from functools import partial
@@ -11,11 +13,10 @@ import torch.multiprocessing as mp
 from device_steps import prompts_of
 
 from gmpo_vl.config import Config, load_config
-from gmpo_vl.engines.local.policy import _with_lora
-from gmpo_vl.engines.optim import build_optimizer
-from gmpo_vl.engines.parity import gaps_between, prove_sharing
+from gmpo_vl.engines.local.engine import _with_lora
+from gmpo_vl.engines.parity import check_parity, gaps_between
 from gmpo_vl.engines.passes import log_probs_by_group, update_policy
-from gmpo_vl.engines.policy import Policy
+from gmpo_vl.engines.policy import Policy, build_optimizer
 from gmpo_vl.models.compat import enable_gradient_checkpointing
 from gmpo_vl.models.features import frozen_features
 from gmpo_vl.models.forward import answer_packed, unwrap
@@ -52,7 +53,9 @@ def model_of(config: Config):
 
 
 def as_easyr1_wraps(model, lora: bool):
-    """FSDPWorker._build_model_optimizer: FULL_SHARD; what an adapter stands on in bf16, each adapter a unit of its own."""
+    """FSDPWorker._build_model_optimizer: FULL_SHARD; what an adapter stands on in bf16, each adapter a unit
+    of its own.
+    """
     from torch.distributed.fsdp import FullyShardedDataParallel, MixedPrecision, ShardingStrategy
     from torch.distributed.fsdp.wrap import (
         _or_policy,
@@ -100,11 +103,11 @@ def policy_of(model, config: Config, ranks: int) -> Policy:
 
 def train(policy: Policy, groups: list[Group], config: Config) -> tuple[torch.Tensor, dict[str, float], bool]:
     """Log-probs of what was asked for, the figures of an update, and whether sharing was proved."""
-    proof = prove_sharing(policy, groups, config)
+    parity = check_parity(policy, groups, config)
     found = log_probs_by_group(policy, policy.model, groups, config).of
     trained = [p for p in policy.model.parameters() if p.requires_grad]
     metrics = update_policy(policy, build_optimizer(trained, config.worker.actor.optim), groups, config)
-    return torch.cat([x for of_group in found for x in of_group]), metrics, proof.holds
+    return torch.cat([x for of_group in found for x in of_group]), metrics, parity.holds
 
 
 def run_rank(rank: int, config: Config, folder: Path) -> None:
@@ -114,7 +117,11 @@ def run_rank(rank: int, config: Config, folder: Path) -> None:
     sharded = as_easyr1_wraps(model_of(config), lora)
     computed: set[str] = set()
     layer = language_model(unwrap(sharded._fsdp_wrapped_module)).layers[0]
-    layer.register_forward_hook(lambda module, args, out: computed.add(str((out[0] if isinstance(out, tuple) else out).dtype)))  # fmt: skip
+
+    def note(_module, _args, out):
+        computed.add(str((out[0] if isinstance(out, tuple) else out).dtype))
+
+    layer.register_forward_hook(note)
     policy = policy_of(sharded, config, ranks=2)
     groups = groups_of(policy.processor)[2 * rank : 2 * rank + 2]
     log_probs, metrics, proved = train(policy, groups, config)

@@ -15,10 +15,9 @@ from tiny_runs import BASE, settings_of_run
 from gmpo_vl import runs
 from gmpo_vl.cli import main
 from gmpo_vl.config import load_config
-from gmpo_vl.engines import validate
-from gmpo_vl.engines.local.engine import LocalEngine
-from gmpo_vl.engines.local.train import train
-from gmpo_vl.engines.stopping import Stopped
+from gmpo_vl.engines import validation
+from gmpo_vl.engines.local.engine import LocalEngine, train
+from gmpo_vl.engines.session import Stopped
 from gmpo_vl.models import forward
 from gmpo_vl.models.tiny import save_tiny
 from gmpo_vl.rollout.scoring import score_groups
@@ -109,7 +108,7 @@ def test_a_killed_run_goes_on_to_the_same_last_digit(
     assert not list(run.checkpoints.glob(".partial*"))
 
 
-def test_online_filtering_goes_on_with_its_surplus_to_the_same_last_digit(make_config, tmp_path):
+def test_online_filtering_goes_on_with_what_it_carried_over_to_the_same_last_digit(make_config, tmp_path):
     settings = [
         "algorithm.online_filtering=true",
         "data.mini_rollout_batch_size=3",
@@ -161,7 +160,7 @@ def test_a_stop_during_validation_is_made_good_for_on_resume(make_config, uninte
 
     settings = ("trainer.val_before_train=false", "trainer.save_freq=-1", "data.val_batch_size=2")
     with monkeypatch.context() as patched:
-        patched.setattr(validate, "score_groups", stop_then_score)
+        patched.setattr(validation, "score_groups", stop_then_score)
         with pytest.raises(Stopped) as stopped:
             train(make_config(*settings))
     assert stopped.value.code == 128 + signal.SIGTERM
@@ -172,8 +171,10 @@ def test_a_stop_during_validation_is_made_good_for_on_resume(make_config, uninte
     assert [line["step"] for line in run.read_metrics()] == [1, 2, 3, 4]
 
 
-def test_a_step_made_good_for_goes_the_way_its_run_had_proven(make_config, tmp_path, monkeypatch):
-    """The shared forward is wrong here: neither the run nor its resume, before it has proven anything, measures with it."""
+def test_a_step_made_good_for_goes_the_way_its_run_had_checked(make_config, tmp_path, monkeypatch):
+    """The shared forward is wrong here: neither the run nor its resume, before it has checked anything,
+    measures with it.
+    """
     right = forward._shared_hidden
 
     def wrong(*args):
@@ -193,7 +194,7 @@ def test_a_step_made_good_for_goes_the_way_its_run_had_proven(make_config, tmp_p
     )
     whole = train(make_config(*settings, f"trainer.save_checkpoint_path={tmp_path / 'whole'}"))
     with monkeypatch.context() as patched:
-        patched.setattr(validate, "score_groups", stop_then_score)
+        patched.setattr(validation, "score_groups", stop_then_score)
         with pytest.raises(Stopped):
             train(make_config(*settings))
     assert len(Run(make_config().trainer.save_checkpoint_path).read_metrics()) == 1, (
@@ -236,7 +237,7 @@ def test_a_run_that_saves_models_only_can_go_on_after_a_stop(make_config, uninte
 
     only = "trainer.save_model_only=true", "trainer.val_before_train=false"
     with monkeypatch.context() as patched:
-        patched.setattr(validate, "score_groups", stop_then_score)
+        patched.setattr(validation, "score_groups", stop_then_score)
         with pytest.raises(Stopped):
             train(make_config(*only))
     assert figures(train(make_config(*only))) == figures(uninterrupted)[1:]
@@ -266,7 +267,9 @@ def test_other_settings_on_resume_are_said_and_the_former_ones_kept(make_config,
 
 
 def test_a_reference_with_another_frozen_vit_looks_for_itself(make_config, tmp_path):
-    """A run may start from the checkpoint of one that began with another model: its KL is against its own start."""
+    """A run may start from the checkpoint of one that began with another model: its KL is against its own
+    start.
+    """
     frozen = ["worker.actor.model.freeze_vision_tower=true", "trainer.max_steps=1", "trainer.val_freq=-1"]
     other = f"worker.actor.model.model_path={save_tiny(tmp_path / 'other', seed=1)}"
     saved = train(make_config(*frozen, other, f"trainer.save_checkpoint_path={tmp_path / 'first'}"))

@@ -10,9 +10,8 @@ import torch
 
 from gmpo_vl.cli import main
 from gmpo_vl.engines import passes
-from gmpo_vl.engines.local.policy import build_policy
-from gmpo_vl.engines.local.train import train
-from gmpo_vl.engines.parity import prove_sharing
+from gmpo_vl.engines.local.engine import build_policy, train
+from gmpo_vl.engines.parity import check_parity
 from gmpo_vl.engines.passes import log_probs_by_group, update_policy
 from gmpo_vl.models.loading import load_model
 from gmpo_vl.models.processing import encode_prompt
@@ -36,8 +35,9 @@ def test_a_step_trains_and_leaves_the_files_it_promises(make_config, tiny_folder
     lines = run.read_metrics()
     assert [line["step"] for line in lines] == [0, 1, 2, 3, 4]
     wanted = (
-        "actor/pg_loss actor/grad_norm actor/ppo_kl reward/accuracy actor/ratio_max actor/ratio_min actor/entropy "
-        "rollout/truncated group/zero_variance memory/host_rss time/step actor/lr rollout/mismatch_max"
+        "actor/pg_loss actor/grad_norm actor/ppo_kl reward/accuracy actor/ratio_max actor/ratio_min "
+        "actor/entropy rollout/truncated group/zero_variance memory/host_rss time/step actor/lr "
+        "rollout/mismatch_max"
     )
     assert set(wanted.split()) <= set().union(*lines[1:])  # a step of flat groups alone has no ratios
     assert {"val/accuracy", "val/truncated"} <= set(lines[2])
@@ -149,7 +149,7 @@ def test_adapters_in_the_tower_alone_are_not_moved_by_text(make_config):
         group.advantages_G = torch.tensor([1.0, -1.0])
     for group, of_group in zip(groups, log_probs_by_group(policy, policy.model, groups, config).of):
         group.old_log_probs = of_group
-    assert prove_sharing(policy, groups, config).holds
+    assert check_parity(policy, groups, config).holds
     optimizer = torch.optim.SGD([p for p in policy.model.parameters() if p.requires_grad], lr=1.0)
     assert update_policy(policy, optimizer, groups, config)["actor/grad_norm"] == 0.0
 

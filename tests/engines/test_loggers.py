@@ -3,7 +3,7 @@
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from gmpo_vl.engines.local.train import train
+from gmpo_vl.engines.local.engine import train
 from gmpo_vl.engines.loggers import Console, clock
 
 
@@ -40,8 +40,8 @@ def test_a_line_on_the_console_reads_by_itself(capsys):
     }
     Console(total_steps=40).metrics(10, values)
     assert capsys.readouterr().out == (
-        "step 10/40  reward 0.500  right 0.450  length 17  cut 2%  flat 25%  ratio 0.71-1.44  grad 0.83  entropy 0.41  "
-        "2.0 s/step  1:00 left  validation 0.500\n"
+        "step 10/40  reward 0.500  right 0.450  length 17  cut 2%  flat 25%  ratio 0.71-1.44  grad 0.83  "
+        "entropy 0.41  2.0 s/step  1:00 left  validation 0.500\n"
     )
 
 

@@ -10,8 +10,7 @@ import torch
 
 from gmpo_vl.config import ConfigError
 from gmpo_vl.engines import loop
-from gmpo_vl.engines.local.engine import LocalEngine
-from gmpo_vl.engines.local.train import train
+from gmpo_vl.engines.local.engine import LocalEngine, train
 from gmpo_vl.engines.mismatch import GROWTH, SHARE, check_mismatch, trend_figures
 from gmpo_vl.engines.parity import MISMATCH
 from gmpo_vl.runs import Run
@@ -120,8 +119,10 @@ def test_a_run_whose_sampler_goes_wrong_late_stops(make_config, tmp_path, stale,
     assert [line["rollout/mismatch_p50"] < 1e-3 for line in run.read_metrics()] == [True] * 3
 
 
-def test_surplus_of_an_earlier_step_is_no_mismatch(make_config):
-    """Its log-probs are those of the policy that wrote it: under a large learning rate they are far from the one of now."""
+def test_groups_carried_over_from_an_earlier_step_are_no_mismatch(make_config):
+    """Its log-probs are those of the policy that wrote it: under a large learning rate they are far from the
+    one of now.
+    """
     config = make_config(
         "worker.actor.old_log_probs=rollout",
         "algorithm.online_filtering=true",

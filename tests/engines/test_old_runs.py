@@ -1,6 +1,7 @@
 """A run that an older commit began goes on: its files, its settings and its checkpoint are still read.
 
-`run_of_35229e5/` was written by commit 35229e5: one step of LoRA on the tiny model, with its data, reward and configuration.
+`run_of_35229e5/` was written by commit 35229e5: one step of LoRA on the tiny model, with its data, reward and
+configuration.
 """
 
 import json

@@ -7,7 +7,7 @@ import torch
 
 from gmpo_vl.config import OptimConfig
 from gmpo_vl.engines.local.checkpoint import load_optimizer, save_optimizer
-from gmpo_vl.engines.optim import build_optimizer
+from gmpo_vl.engines.policy import build_optimizer
 
 
 class OnGpu(torch.nn.Parameter):

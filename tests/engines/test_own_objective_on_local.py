@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from gmpo_vl.cli import main
-from gmpo_vl.engines.local.policy import build_policy
-from gmpo_vl.engines.local.train import train
+from gmpo_vl.engines.local.engine import build_policy, train
 from gmpo_vl.engines.passes import accumulate_gradient, trained_rows, update_policy
 from gmpo_vl.models.processing import encode_prompt
 from gmpo_vl.policy import StepDiagnostics

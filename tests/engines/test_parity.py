@@ -1,4 +1,6 @@
-"""What the proof of the shared forward and of an export accepts: rounding in bf16, heavy tails and all, and nothing wrong."""
+"""What the parity checks of the shared forward and of an export accept: rounding in bf16, heavy tails and
+all, and nothing wrong.
+"""
 
 import copy
 
@@ -8,8 +10,8 @@ from tiny_runs import BASE
 
 from gmpo_vl.config import load_config
 from gmpo_vl.engines import parity
-from gmpo_vl.engines.local.policy import build_policy
-from gmpo_vl.engines.parity import TOLERANCE, gaps_between, prove_sharing
+from gmpo_vl.engines.local.engine import build_policy
+from gmpo_vl.engines.parity import TOLERANCE, check_parity, gaps_between
 from gmpo_vl.engines.passes import log_probs_by_group
 from gmpo_vl.models import forward, shared
 from gmpo_vl.models.shared import Block, Segment
@@ -23,9 +25,11 @@ PRETRAINED = ["worker.actor.model.model_path=gmpo_vl/models/pretrained", "data.m
 
 @pytest.fixture(scope="module")
 def sampled(tmp_path_factory, diagrams):
-    """The packaged model, which answers diagrams, computing in bf16, and 96 of its answers (some 1,400 tokens), unlikely
-    tokens among them."""
-    path = tmp_path_factory.mktemp("proof") / "run.yaml"
+    """The packaged model, which answers diagrams, in bf16, and 96 of its answers (some 1,400 tokens).
+
+    Unlikely tokens are among them.
+    """
+    path = tmp_path_factory.mktemp("parity") / "run.yaml"
     path.write_text(BASE)
     files = [f"data.{kind}_files={diagrams / 'train.parquet'}" for kind in ("train", "val")]
     more = [
@@ -113,11 +117,11 @@ def test_a_wrong_one_is_refused_even_where_it_is_wrong_for_one_token_in_a_hundre
 
 def test_the_proof_of_a_run_in_bf16_tells_right_from_wrong(sampled, monkeypatch):
     config, policy, groups = sampled
-    right = prove_sharing(policy, groups, config)
+    right = check_parity(policy, groups, config)
     assert right.holds
     assert "bfloat16" in str(right)
     sees_siblings(monkeypatch)
-    assert not prove_sharing(policy, groups, config).holds
+    assert not check_parity(policy, groups, config).holds
 
 
 def test_heavy_tails_are_rounding_and_not_a_number_is_not():

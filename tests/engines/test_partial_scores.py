@@ -2,9 +2,10 @@
 
 import pytest
 
-from gmpo_vl.engines.local.train import train
+from gmpo_vl.engines.local.engine import train
 
-# `even` is part of the scores of even lengths only, and says 1 there: any mean over other rows would be below 1.
+# `even` is part of the scores of even lengths only, and says 1 there: any mean over other rows would be below
+# 1.
 REWARD = """
 def compute_score(reward_inputs):
     scores = []

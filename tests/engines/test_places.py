@@ -12,7 +12,7 @@ import pytest
 from kills import in_a_fork
 
 from gmpo_vl.cli import main
-from gmpo_vl.engines.local import train
+from gmpo_vl.engines.local import engine
 from gmpo_vl.runs import Run
 from gmpo_vl.storage.places import check_file, make_folder
 
@@ -26,7 +26,7 @@ FOLDERS = ("checkpoints", "rollouts", "images", "")
 def test_what_stands_in_another_s_place_is_said_before_anything_is_loaded(
     name, config_file, overrides, tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr(train, "LocalEngine", None)
+    monkeypatch.setattr(engine, "LocalEngine", None)
     path = tmp_path / "run" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     if name in FILES:

@@ -1,4 +1,6 @@
-"""What a GPU would refuse or wait for is planted into a sound step: the simulated device finds every one of them."""
+"""What a GPU would refuse or wait for is planted into a sound step: the simulated device finds every one of
+them.
+"""
 
 from dataclasses import replace
 
@@ -78,7 +80,10 @@ def test_ids_of_the_cpu_that_are_looked_up(step, around):
 
 @apart
 def test_places_on_the_device_in_a_table_of_the_cpu(step, around):
-    around(forward, "embed_prompt", lambda real, model, prompt, f: torch.ones(10, 1)[prompt.ids_P.to(model.device) % 10])  # fmt: skip
+    def planted(_real, model, prompt, _features):
+        return torch.ones(10, 1)[prompt.ids_P.to(model.device) % 10]
+
+    around(forward, "embed_prompt", planted)
     with pytest.raises(RuntimeError, match=r"index.*sim:0 and cpu"):
         step()
 
@@ -151,7 +156,10 @@ def test_a_number_that_flash_attention_would_ask_for(step, around):
 
 @apart
 def test_a_tensor_made_without_its_device(step, around):
-    around(passes, "reduce_loss", lambda real, loss_B, *args, **kwargs: real(loss_B * torch.ones(len(loss_B)), *args, **kwargs))  # fmt: skip
+    def planted(real, loss_B, *args, **kwargs):
+        return real(loss_B * torch.ones(len(loss_B)), *args, **kwargs)
+
+    around(passes, "reduce_loss", planted)
     with pytest.raises(RuntimeError, match=r"mul.*sim:0 and cpu"):
         step()
 

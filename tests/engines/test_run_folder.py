@@ -14,7 +14,7 @@ from kills import Changes, in_a_fork
 from gmpo_vl.cli import main
 from gmpo_vl.engines import loop
 from gmpo_vl.engines.checkpoint import Progress, tidy_checkpoints
-from gmpo_vl.engines.local.train import train
+from gmpo_vl.engines.local.engine import train
 from gmpo_vl.runs import EvaluationFolder, Run
 from gmpo_vl.storage.locks import IN_USE, FolderInUse, locked
 

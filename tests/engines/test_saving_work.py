@@ -1,4 +1,6 @@
-"""What a step need not compute twice: pictures under a frozen ViT, the old policy's log-probs, shared prompts."""
+"""What a step need not compute twice: pictures under a frozen ViT, the old policy's log-probs, shared
+prompts.
+"""
 
 import threading
 
@@ -8,9 +10,8 @@ import torch
 from gmpo_vl import runs
 from gmpo_vl.config import ConfigError
 from gmpo_vl.engines import loop, parity
-from gmpo_vl.engines.local.engine import LocalEngine
-from gmpo_vl.engines.local.train import train
-from gmpo_vl.engines.prefetch import Ahead
+from gmpo_vl.engines.local.engine import LocalEngine, train
+from gmpo_vl.engines.session import Prefetch
 from gmpo_vl.models import features, forward
 from gmpo_vl.models.loading import load_model
 
@@ -121,7 +122,7 @@ def test_the_next_prompts_are_made_ahead_and_their_errors_come_when_they_are_ask
             raise ValueError("row 8: no picture")
         return [position]
 
-    ahead = Ahead(encode)
+    ahead = Prefetch(encode)
     assert ahead(0, 4) == [0]
     assert ahead(4, 4) == [4]
     with pytest.raises(ValueError, match="row 8"):

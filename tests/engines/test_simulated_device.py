@@ -1,4 +1,6 @@
-"""A whole step of engine local, backward included, on the simulated device: what it gives, where it mixes, how often it waits."""
+"""A whole step of engine local, backward included, on the simulated device: what it gives, where it mixes,
+how often it waits.
+"""
 
 import os
 
@@ -43,7 +45,7 @@ def all_log_probs(step: Step) -> torch.Tensor:
 
 def assert_same(here: Step, on_cpu: Step, tolerance: float) -> None:
     torch.testing.assert_close(all_log_probs(here), all_log_probs(on_cpu), rtol=0, atol=tolerance)
-    assert here.proof.holds
+    assert here.parity.holds
     for name in ("actor/entropy", "actor/pg_loss", "actor/grad_norm", "actor/grpo_weight_distance"):
         assert here.metrics[name] == pytest.approx(on_cpu.metrics[name], rel=tolerance, abs=tolerance), name
 
@@ -58,7 +60,7 @@ def test_a_step_on_the_device_is_the_cpus(settings, tiny_folder):
             assert torch.equal(response.ids_T, other.ids_T)
     assert_same(here, on_cpu, 1e-4)
     assert here.too_many_waits() == []
-    assert set(here.waits) >= {"generate", "proof", "log_probs", "update"}
+    assert set(here.waits) >= {"generate", "parity", "log_probs", "update"}
 
 
 @pytest.mark.parametrize(
@@ -77,7 +79,7 @@ def test_half_precision_on_the_device_is_near_the_cpus_fp32(settings, flash, tin
     monkeypatch.setattr(shared, "flash_varlen", lambda: counted if flash else None)
     on_cpu = take_step(settings_of(tiny_folder), on_a_device=False)
     here = take_step(settings_of(tiny_folder, *settings), True, given=on_cpu.groups)
-    assert here.proof.holds
+    assert here.parity.holds
     assert gaps_between(all_log_probs(here), all_log_probs(on_cpu)).rms < 0.02
     assert here.metrics["actor/grad_norm"] == pytest.approx(on_cpu.metrics["actor/grad_norm"], rel=0.05)
     assert here.too_many_waits() == []

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from gmpo_vl.models.wrapping import answer_packed
 
 from gmpo_vl.config import Config
 from gmpo_vl.engines.passes import accumulate_gradient
 from gmpo_vl.engines.policy import Policy
+from gmpo_vl.models.forward import answer_packed
 from gmpo_vl.models.loading import banned_ids, load_model
 from gmpo_vl.models.processing import encode_prompt, load_processor
 from gmpo_vl.models.tiny import packaged_tiny

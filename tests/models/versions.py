@@ -12,7 +12,7 @@ from peft import LoraConfig, get_peft_model
 from tiny_families import FAMILIES, qwen2
 
 from gmpo_vl.batching.packing import pack
-from gmpo_vl.engines.easyr1.export import Parity, export
+from gmpo_vl.engines.easyr1.export import TrainedAnswers, export
 from gmpo_vl.engines.local.checkpoint import save_model
 from gmpo_vl.models.compat import TRANSFORMERS_5
 from gmpo_vl.models.forward import ForwardOptions, response_log_probs
@@ -102,7 +102,7 @@ def sharded(folder, model, processor):
         )
     kept = (prompt.ids_P, list(prompt.images), prompt.image_grid_thw, prompt.position_ids_3P)
     (folder / "trainer").mkdir()
-    Parity([kept], [[ids_T]], [[log_probs_BT[0]]], 1.0, "fp32").save(folder / "trainer" / "parity.pt")
+    TrainedAnswers([kept], [[ids_T]], [[log_probs_BT[0]]], 1.0, "fp32").save(folder / "trainer" / "parity.pt")
     return folder
 
 

@@ -8,9 +8,7 @@ import torch
 
 from gmpo_vl.batching.planning import Limits
 from gmpo_vl.config import load_config
-from gmpo_vl.engines.local.engine import LocalEngine
-from gmpo_vl.engines.local.policy import build_policy
-from gmpo_vl.engines.local.train import train
+from gmpo_vl.engines.local.engine import LocalEngine, build_policy, train
 from gmpo_vl.models.moe import save_tiny_moe
 from gmpo_vl.models.processing import load_processor
 from gmpo_vl.preflight.plan import dry_run

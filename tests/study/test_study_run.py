@@ -14,7 +14,7 @@ from tiny_runs import REWARD
 
 from gmpo_vl.cli import main
 from gmpo_vl.config import load_config
-from gmpo_vl.engines.local.train import train
+from gmpo_vl.engines.local.engine import train
 from gmpo_vl.runs import StudyFolder
 from gmpo_vl.study.declaration import read_study
 from gmpo_vl.study.grid import StudyRun, fresh_runs, make_plan, tuning_runs

@@ -1,5 +1,7 @@
-"""These tests run where vLLM 0.11 for CPUs and EasyR1 are: `make test-vllm EASYR1_HOME=FOLDER`. Elsewhere every file says why
-it is skipped. What every step's log-probs came to is printed at the end."""
+"""These tests run where vLLM 0.11 for CPUs and EasyR1 are: `make test-vllm EASYR1_HOME=FOLDER`.
+
+Elsewhere every file says why it is skipped. What every step's log-probs came to is printed at the end.
+"""
 
 import os
 import sys
@@ -26,7 +28,8 @@ engine: easyr1
 worker:
   actor: {fsdp: {use_orig_params: true}}
   ref: {fsdp: {torch_dtype: fp32, mp_param_dtype: fp32}}
-  rollout: {tensor_parallel_size: 1, dtype: fp32, temperature: 0.7, enforce_eager: true, disable_tqdm: true, max_num_batched_tokens: 4096}
+  rollout: {tensor_parallel_size: 1, dtype: fp32, temperature: 0.7, enforce_eager: true, disable_tqdm: true,
+    max_num_batched_tokens: 4096}
 trainer: {max_steps: 3, val_freq: 1, save_freq: 1, n_gpus_per_node: 1}
 """
 
@@ -36,7 +39,9 @@ TABLE: list[tuple[str, list[float]]] = []
 
 @pytest.fixture
 def note(request):
-    """note(gaps): what the sampler's and the trainer's log-probs of a step differed by at most, for the table at the end."""
+    """note(gaps): what the sampler's and the trainer's log-probs of a step differed by at most, for the table
+    at the end.
+    """
 
     def keep(gaps, what=""):
         TABLE.append((f"{request.node.name} {what}".strip(), [float(gap) for gap in gaps]))

@@ -1,4 +1,6 @@
-"""Whole runs through Ray on real vLLM: the log-probs of every step, a stop and a kill, and what an export answers."""
+"""Whole runs through Ray on real vLLM: the log-probs of every step, a stop and a kill, and what an export
+answers.
+"""
 
 import json
 import signal
@@ -29,7 +31,9 @@ def curve(run):
 def test_a_run_that_is_stopped_and_killed_has_the_curve_of_one_that_is_not(
     tmp_path, overrides, mixed, diagrams, small_protocol, note
 ):
-    """Two ranks, rows with and without a picture. What is exported answers the same in vLLM and in transformers."""
+    """Two ranks, rows with and without a picture. What is exported answers the same in vLLM and in
+    transformers.
+    """
     overrides += [f"data.train_files={mixed}", "trainer.n_gpus_per_node=2"]
     said, whole = train(tmp_path, overrides, "whole")
     assert "rollouts by vLLM 0.11" in said

@@ -1,4 +1,6 @@
-"""What vLLM is asked for it does: end tokens, bans, seeds and log-probs, in EasyR1's rollout and in an evaluation's."""
+"""What vLLM is asked for it does: end tokens, bans, seeds and log-probs, in EasyR1's rollout and in an
+evaluation's.
+"""
 
 import json
 import shutil

@@ -1,4 +1,6 @@
-"""Every weight that is trained reaches vLLM: its log-probs are the trainer's, before and after an update of everything."""
+"""Every weight that is trained reaches vLLM: its log-probs are the trainer's, before and after an update of
+everything.
+"""
 
 import peft
 import pytest
@@ -27,8 +29,11 @@ LORA = [
 
 
 def gaps(rank, world, config, change=None, names=("",), steps=3):
-    """Largest |log-prob of the sampler - of the trainer| of each of some steps, between which all trained weights whose names
-    hold one of `names` move. change: what is done to the worker after the first step."""
+    """Largest |log-prob of the sampler - of the trainer| of each of some steps.
+
+    Between them all trained weights whose names hold one of `names` move. change: what is done to the worker
+    after the first step.
+    """
     worker = CPUWorker(to_easyr1(config, steps, cpu=True).worker, "actor_rollout_ref")
     worker.init_model()
     processor = load_processor(config.worker.actor.model.model_path)

@@ -1,14 +1,13 @@
-"""The EasyR1 engine: GMPO on Ray, FSDP and vLLM through unmodified EasyR1 (its Python package is called `verl`).
+"""The EasyR1 engine: GMPO on Ray, FSDP and vLLM through unmodified EasyR1 (its Python package is `verl`).
 
-EasyR1 builds, shards, offloads and saves the models, holds the processes, and runs vLLM. What is ours runs inside: data,
-rewards, advantages, a run's steps and passes (engines/loop.py, passes.py), logs and the run's folder, the same code as on engine local.
+EasyR1 builds, shards, offloads and saves the models, holds the processes, and runs vLLM. What is ours runs
+inside: data, rewards, advantages, steps and passes (engines/loop.py, passes.py), logs, the run's folder.
 
-    driver.py      the command: checks, Ray, a session        config.py    our settings in EasyR1's dataclasses
-    limits.py      what cannot run here, said first           plan.py      the plan of a dry run
-    trainer.py     its trainer as session.Engine              wire.py      groups between driver and workers
-    worker.py      its worker with our actor and rollout      actor.py     log-probs and updates on one rank
-    rollout.py     its vLLM: bans, seeds, log-probs           rows.py      groups as its batches, for its own losses
-    checkpoint.py  its shards of a run's checkpoint           export.py    the shards as a Hugging Face folder, proved
-    reward.py      the reward in a process of its own         seams.py     the EasyR1 this was written against
-    cpu.py         everything without a GPU
+    driver.py         the command: checks, Ray, a session   worker.py   its worker, a process per GPU
+    limits.py         what is refused, before Ray starts    actor.py    log-probs and updates on one rank
+    compatibility.py  is it the EasyR1 that was tested?     rollout.py  its vLLM: bans, seeds, log-probs
+    config.py         our settings in its dataclasses       sync.py     its weight sync, checked under LoRA
+    engine.py         its trainer as session.Engine         export.py   shards as a Hugging Face folder
+    serialisation.py  groups from driver to worker, back    cpu.py      everything without a GPU
+    checkpoint.py     its shards of a run's checkpoint      cpu_vllm.py ... with a vLLM built for CPUs
 """

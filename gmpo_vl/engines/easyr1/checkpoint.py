@@ -1,9 +1,9 @@
-"""What this engine keeps of its model in a checkpoint: EasyR1's shards.
+"""The model's part of a checkpoint on engine easyr1: EasyR1's shards. Imports nothing of EasyR1.
 
-step_000010/actor/     one file of weights, one of optimizer state and one of the rest per rank, under EasyR1's names;
-                       huggingface/: configuration and tokenizer, without weights (`gmpo-vl export` puts them in)
+step_000010/actor/     a rank: files of weights, optimizer state and the rest, under EasyR1's names;
+                       huggingface/: configuration and tokenizer (`gmpo-vl export` adds the weights)
 step_000010/trainer/   parity.pt: what an export must reproduce (export.py)
-All ranks write into one folder: on several nodes it must be on a file system that they share. Imports nothing of EasyR1.
+All ranks write into one folder: on several nodes it must be on a file system that they share.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from torch.distributed.tensor import DTensor, Replicate, Shard
 from torch.distributed.tensor._dtensor_spec import DTensorSpec, TensorMeta
 
 from gmpo_vl.config import Config
+from gmpo_vl.engines.easyr1.limits import ranks_of
 from gmpo_vl.storage.tensors import in_short
 
 FORCED = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
@@ -51,8 +52,11 @@ PLAIN = [
 
 @contextmanager
 def only_values() -> Iterator[None]:
-    """Within it torch.load unpickles nothing but plain values, tensors and PLAIN, whoever calls it and however: EasyR1 asks for
-    everything. Raises ValueError for a file that wants more."""
+    """Within it torch.load unpickles plain values, tensors and PLAIN alone, although EasyR1 asks for
+    everything.
+
+    Raises ValueError for a file that holds more.
+    """
     before = os.environ.get(FORCED)
     os.environ[FORCED] = "1"
     try:
@@ -64,31 +68,30 @@ def only_values() -> Iterator[None]:
         ) from error
     finally:
         os.environ.pop(FORCED)
-        if before is not None:
-            os.environ[FORCED] = before
+        os.environ |= {} if before is None else {FORCED: before}
 
 
 def check_whole(actor: Path, ranks: int) -> None:
     """Raise OSError where not every rank's weights arrived in a checkpoint's `actor` folder."""
-    found = shards(actor)
-    if len(found) != ranks:
+    found = len(shards(actor))
+    if found != ranks:
         raise OSError(
-            f"{len(found)} of {ranks} ranks' weights arrived in {actor}: on several nodes "
+            f"{found} of {ranks} ranks' weights arrived in {actor}: on several nodes "
             "trainer.save_checkpoint_path must be on a file system that all of them share"
         )
 
 
 def check_checkpoint(folder: Path, config: Config) -> None:
-    """Can this run go on from there? Asked before Ray and any model is started. Raises ValueError with the way out."""
+    """Raise ValueError, with the way out, where this run cannot go on from there. Ray is not started yet."""
     found = shards(folder / "actor")
     if not found:
         raise ValueError(f"{folder} is no checkpoint of engine easyr1 (no actor/model_world_size_*.pt in it)")
     saved_on = {world for world, _ in found}
-    ranks = config.trainer.nnodes * config.trainer.n_gpus_per_node
+    ranks = ranks_of(config)
     if saved_on != {ranks} or len(found) != ranks:
         raise ValueError(
-            f"{folder} was saved by {max(saved_on)} GPUs ({len(found)} shards), this run has {ranks} (trainer.nnodes x "
-            f"trainer.n_gpus_per_node): EasyR1's shards load on the same number only. To go on with other GPUs: gmpo-vl "
-            f"export {folder} FOLDER, then another experiment_name with worker.actor.model.model_path=FOLDER (the "
-            "optimizer starts afresh)"
+            f"{folder} was saved by {max(saved_on)} GPUs ({len(found)} shards), this run has {ranks} "
+            "(trainer.nnodes x trainer.n_gpus_per_node): EasyR1's shards load on the same number only. To "
+            f"go on with other GPUs: gmpo-vl export {folder} FOLDER, then another experiment_name with "
+            "worker.actor.model.model_path=FOLDER (the optimizer starts afresh)"
         )

@@ -1,6 +1,6 @@
-"""The EasyR1 that this engine was written against, and what is said when another one is installed.
+"""Is the EasyR1 that is installed the one that this engine was tested with? By a fingerprint of its files.
 
-Read without importing it: EasyR1's modules want vllm and a GPU.
+EasyR1 is read, not imported: its modules want vllm and a GPU.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import os
 from pathlib import Path
 
 COMMIT = "b44b311"
-# Set to anything: go on with an EasyR1 whose seams differ.
+# Set to anything: go on with an EasyR1 whose files differ.
 UNTESTED = "GMPO_VL_UNTESTED_EASYR1"
 
-# Every file with something that we call, subclass, fill in or stand in for: the start of its SHA-256 at that commit.
-SEAMS = {
+# Every file that we call, subclass, fill in or stand in for: the start of its SHA-256 at that commit.
+TESTED_FILES = {
     "verl/protocol.py": "a634340a086a986c",
     "verl/single_controller/base/decorator.py": "2fe8e039eade8d92",
     "verl/single_controller/base/worker.py": "ecbbe21a48dd6133",
@@ -46,37 +46,34 @@ class EasyR1Error(ValueError):
 def find_easyr1() -> Path | None:
     """The folder that holds EasyR1's package `verl`; None where there is none."""
     spec = importlib.util.find_spec("verl")
-    if spec is None or spec.origin is None:
-        return None
-    return Path(spec.origin).parent.parent
+    return None if spec is None or spec.origin is None else Path(spec.origin).parent.parent
 
 
 def require_easyr1() -> Path:
-    """EasyR1's folder, its seams as they were. Raises EasyR1Error with what to install, or what differs."""
+    """EasyR1's folder, every tested file as it was. Raises EasyR1Error with what to install or differs."""
     home = find_easyr1()
     if home is None:
         raise EasyR1Error(
-            "engine: easyr1 needs EasyR1, which is not installed here: pip install 'gmpo-vl[easyr1]', then EasyR1 itself "
-            f"from its repository (hiyouga/EasyR1) at commit {COMMIT} with pip install --no-deps (README: recipes). "
-            "Or train on this machine with engine=local"
+            "engine: easyr1 needs EasyR1, which is not installed here: pip install 'gmpo-vl[easyr1]', then "
+            f"EasyR1 itself from its repository (hiyouga/EasyR1) at commit {COMMIT} with pip install "
+            "--no-deps (README: recipes). Or train on this machine with engine=local"
         )
-    differing = differing_seams(home)
+    differing = differing_files(home)
     if differing and UNTESTED not in os.environ:
         raise EasyR1Error(
-            f"the `verl` in {home} is not EasyR1 at commit {COMMIT}: {len(differing)} of {len(SEAMS)} files that this engine "
-            f"builds on differ ({', '.join(differing[:3])}{', ...' if len(differing) > 3 else ''}). Install that commit, or "
+            f"the `verl` in {home} is not EasyR1 at commit {COMMIT}: {len(differing)} of {len(TESTED_FILES)} "
+            "files that this engine builds on differ "
+            f"({', '.join(differing[:3])}{', ...' if len(differing) > 3 else ''}). Install that commit, or "
             f"set {UNTESTED}=1 to go on at your own risk"
         )
     return home
 
 
-def differing_seams(home: Path) -> list[str]:
-    """The seams that are missing or whose text is another than at COMMIT."""
-    return [name for name, digest in SEAMS.items() if _digest(home / name) != digest]
+def differing_files(home: Path) -> list[str]:
+    """The tested files that are missing or whose text is another than at COMMIT. Line ends do not count."""
 
+    def differs(path: Path, digest: str) -> bool:
+        text = path.read_bytes().replace(b"\r\n", b"\n") if path.is_file() else b""
+        return hashlib.sha256(text).hexdigest()[:16] != digest
 
-def _digest(path: Path) -> str | None:
-    if not path.is_file():
-        return None
-    text = path.read_bytes().replace(b"\r\n", b"\n")
-    return hashlib.sha256(text).hexdigest()[:16]
+    return [name for name, digest in TESTED_FILES.items() if differs(home / name, digest)]

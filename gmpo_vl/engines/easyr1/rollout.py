@@ -1,6 +1,7 @@
 """EasyR1's vLLM rollout with bans, seeds, log-probs and every end token (vLLM 0.11's V1 engine).
 
-EasyR1 bans the image token alone, draws every prompt of every step from the same few seeds, and asks for no log-probs.
+EasyR1 bans the image token alone, draws every prompt of every step from the same few seeds, and asks for no
+log-probs.
 """
 # pyright: reportMissingImports=false
 
@@ -24,15 +25,15 @@ from gmpo_vl.types import Sampling
 
 
 class GMPOvLLMRollout(vLLMRollout):
-    """Answers prompts (wire.py) with EasyR1's vLLM engine, which it also loads, puts to sleep and wakes."""
+    """Answers prompts (serialisation.py) with EasyR1's vLLM engine."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         adapters = kwargs.get("lora_kwargs")
         if adapters:  # vLLM makes room for some ranks only
             rank = next(room for room in LORA_RANKS if room >= adapters["max_lora_rank"])
             kwargs["lora_kwargs"] = {**adapters, "max_lora_rank": rank}
-        # EasyR1 hands on no engine option that it does not know. `processed`: after bias, temperature, top-k and top-p,
-        # which is the distribution that the tokens come from.
+        # EasyR1 hands on no engine option that it does not know. `processed`: after bias, temperature, top-k
+        # and top-p, which is the distribution that the tokens come from.
         llm = vllm_rollout_spmd.LLM
         vllm_rollout_spmd.LLM = functools.partial(llm, logprobs_mode="processed_logprobs")
         try:
@@ -52,31 +53,27 @@ class GMPOvLLMRollout(vLLMRollout):
         completions = self.inference_engine.generate(
             prompts=[engine_input(prompt, self.processor) for prompt in wanted],
             sampling_params=[
-                sampling_params(sampling, seed, sampling.n, self.banned_ids, self.ends) for seed in seeds
+                sampling_params(sampling, s, sampling.n, self.banned_ids, self.ends) for s in seeds
             ],
             lora_request=self._lora_requests(len(wanted)),
             use_tqdm=self.use_tqdm,
         )
-        return answers_to_proto(
-            [
-                [
-                    response_of(output, self.processor, seed + output.index, self.ends)
-                    for output in completion.outputs
-                ]
-                for seed, completion in zip(seeds, completions)
-            ]
-        )
+        answers = [
+            [response_of(x, self.processor, seed + x.index, self.ends) for x in completion.outputs]
+            for seed, completion in zip(seeds, completions)
+        ]
+        return answers_to_proto(answers)
 
     def _lora_requests(self, count: int) -> list[Any] | None:
         """The adapter that EasyR1's weight sync has put into the engine, for every prompt."""
         loaded = list(self.inference_engine.llm_engine.list_loras()) if self.lora_kwargs else []
         if not loaded:
             return None
-        name = str(loaded[0])
-        request = vllm_rollout_spmd.LoRARequest(lora_name=name, lora_int_id=loaded[0], lora_path="in-memory")
+        name, number = str(loaded[0]), loaded[0]
+        request = vllm_rollout_spmd.LoRARequest(lora_name=name, lora_int_id=number, lora_path="in-memory")
         return [request] * count
 
 
 def first_seed(sampling: Sampling, prompt_id: str, position: int) -> int:
-    """The seed of a prompt's first sample. vLLM counts on from it for the others; 62 bits leave room for that."""
+    """The seed of a prompt's first sample, of 62 bits: vLLM counts on from it for the others."""
     return sample_seed(sampling.seed, prompt_id, position, 0) >> 1

@@ -1,17 +1,17 @@
 """What travels between the driver and the workers: one row per prompt, a group whole, in EasyR1's DataProto.
 
-EasyR1 deals the rows of a DataProto to the ranks in equal consecutive chunks, so a group stays on one rank and keeps its
-key and its pictures, which travel once per group. What a row holds is a `Parcel`: torch would pickle every tensor by
-itself, at a tenth of a millisecond, which is seconds of a step.
+EasyR1 deals the rows of a DataProto to the ranks in equal consecutive chunks. So a group stays on one rank,
+and its pictures travel once. A row holds a `Parcel`: torch would pickle every tensor by itself, at a tenth of
+a millisecond each, which is seconds of a step.
 """
 # pyright: reportMissingImports=false
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import pickle
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,12 +20,15 @@ from verl.protocol import DataProto
 
 from gmpo_vl.types import Group, Prompt, Response, Sampling
 
-SMALL = 16 * 1024  # bytes: what is copied along rather than handed over as a buffer of its own
+SMALL = 16 * 1024  # bytes: up to this a tensor is copied into the pickle
 
 
 class Parcel:
-    """Something whose tensors travel as numpy arrays: pickled in one go, the large ones as buffers that Ray copies as they
-    are (pickle's protocol 5). They arrive as tensors of their own, on the CPU."""
+    """Something whose tensors travel as numpy arrays and arrive as tensors of their own, on the CPU.
+
+    It is pickled in one go. Ray copies the large tensors as they are: they are buffers of pickle's protocol
+    5.
+    """
 
     def __init__(self, content: Any) -> None:
         self.content = content
@@ -56,17 +59,18 @@ def _open(pickled: bytes, buffers: Sequence[Any]) -> Parcel:
 
 
 def _tensor(array: np.ndarray) -> torch.Tensor:
-    """Its own copy: what Ray hands over is read-only and shared."""
+    """A copy: what Ray hands over is read-only and shared."""
     return torch.from_numpy(np.array(array))
 
 
 def prompts_to_proto(
     prompts: Sequence[Prompt], positions: Sequence[int], sampling: Sampling, ranks: int
 ) -> DataProto:
-    """Prompts to be answered. positions: of each in the data order, for the seeds. Filled up to a multiple of `ranks`
-    with the first ones again, whose answers nobody reads."""
-    short = -len(prompts) % ranks
-    wanted = [i % len(prompts) for i in range(len(prompts) + short)]
+    """Prompts to be answered. positions: of each in the data order, for the seeds.
+
+    The first ones come again at the end, up to a multiple of `ranks`; nobody reads their answers.
+    """
+    wanted = [i % len(prompts) for i in range(len(prompts) + -len(prompts) % ranks)]
     return DataProto.from_dict(
         tensors={"position": torch.tensor([positions[i] for i in wanted])},
         non_tensors={"prompt": parcels([without_sources(prompts[i]) for i in wanted])},
@@ -75,12 +79,8 @@ def prompts_to_proto(
 
 
 def asked(data: DataProto) -> tuple[list[Prompt], list[int], Sampling]:
-    """What `prompts_to_proto` put in, on the rank that is to answer it."""
-    return (
-        contents(data, "prompt"),
-        data.batch["position"].tolist(),
-        data.meta_info["sampling"],
-    )
+    """What `prompts_to_proto` put in: prompts, positions and how to sample."""
+    return contents(data, "prompt"), data.batch["position"].tolist(), data.meta_info["sampling"]
 
 
 def answers_to_proto(answers: Sequence[list[Response]]) -> DataProto:
@@ -93,28 +93,24 @@ def answers_of(data: DataProto) -> list[list[Response]]:
 
 
 def filled_up(groups: Sequence[Group], ranks: int) -> list[Group]:
-    """As many groups on every rank: up to a multiple of `ranks`, with copies at the end whose results nobody reads."""
+    """Copies come at the end, up to a multiple of `ranks`; nobody reads their results."""
     short = -len(groups) % ranks
-    copies = [dataclasses.replace(groups[i % len(groups)], key=f"copy {i}") for i in range(short)]
-    return [*groups, *copies]
+    return [*groups, *(replace(groups[i % len(groups)], key=f"copy {i}") for i in range(short))]
 
 
 def groups_to_proto(groups: Sequence[Group], **meta: Any) -> DataProto:
     """Groups in this order; texts, scores and verdicts stay with the driver."""
     light = [
-        dataclasses.replace(
+        replace(
             group,
             prompt=without_sources(group.prompt),
-            responses=[dataclasses.replace(response, text="") for response in group.responses],
+            responses=[replace(response, text="") for response in group.responses],
             scores=[],
             verdicts=[],
         )
         for group in groups
     ]
-    return DataProto.from_dict(
-        non_tensors={"group": parcels(light)},
-        meta_info=meta,
-    )
+    return DataProto.from_dict(non_tensors={"group": parcels(light)}, meta_info=meta)
 
 
 def groups_of(data: DataProto) -> list[Group]:
@@ -122,8 +118,8 @@ def groups_of(data: DataProto) -> list[Group]:
 
 
 def without_sources(prompt: Prompt) -> Prompt:
-    """A prompt whose pictures travel as the model sees them alone, not as the files they came from too."""
-    return dataclasses.replace(prompt, example=dataclasses.replace(prompt.example, images=(), meta={}))
+    """The prompt without its pictures' files: pictures travel as the model sees them alone."""
+    return replace(prompt, example=replace(prompt.example, images=(), meta={}))
 
 
 def parcels(values: Sequence[Any]) -> np.ndarray:
@@ -135,8 +131,5 @@ def contents(data: DataProto, key: str) -> list[Any]:
 
 
 def as_objects(values: Sequence[Any]) -> np.ndarray:
-    """A one-dimensional array of objects; numpy would look into lists."""
-    array = np.empty(len(values), dtype=object)
-    for i, value in enumerate(values):
-        array[i] = value
-    return array
+    """A one-dimensional array, of lists too."""
+    return np.fromiter(values, dtype=object, count=len(values))

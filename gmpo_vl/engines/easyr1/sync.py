@@ -1,7 +1,8 @@
 """EasyR1's weight sync, with checks that a LoRA adapter arrives in vLLM whole.
 
-EasyR1 asks peft for an adapter's tensors layer by layer. peft >= 0.21 looks for them under their names in the whole model,
-finds none, and vLLM would take the empty adapter without a word: every rollout would be the starting model's.
+EasyR1 asks peft for an adapter's tensors layer by layer. peft >= 0.21 looks for them under their names in the
+whole model, finds none, and vLLM would take the empty adapter without a word: every rollout would be the
+starting model's.
 """
 # pyright: reportMissingImports=false
 
@@ -21,13 +22,13 @@ _WRAPPER = "_fsdp_wrapped_module."
 
 
 def use_checked_sync() -> None:
-    """From here on EasyR1's workers of this process make our sharding manager, and find an adapter's tensors by name."""
+    """From here on EasyR1's workers in this process use CheckedSync, and find adapters' tensors by name."""
     fsdp_workers.FSDPVLLMShardingManager = CheckedSync
     fsdp_vllm.get_peft_model_state_dict = adapter_tensors
 
 
 class CheckedSync(FSDPVLLMShardingManager):
-    """EasyR1's own. Raises ValueError where an adapter would not reach the sampler as it is trained."""
+    """EasyR1's own. Raises ValueError where an adapter would not reach the sampler whole."""
 
     def _collect_lora_weights(self) -> dict[str, torch.Tensor]:
         tensors = super()._collect_lora_weights()
@@ -63,14 +64,15 @@ def adapted_modules(model: torch.nn.Module) -> set[str]:
 
 
 def check_complete(tensors: Mapping[str, torch.Tensor], modules: Collection[str]) -> None:
-    """Raise ValueError unless `tensors` are both factors of every module that is adapted, and there is one."""
+    """Raise ValueError unless `tensors` hold both factors of every adapted module, of one at least."""
     wanted = {f"{name}.lora_{factor}.weight" for name in modules for factor in "AB"}
     missing = sorted(wanted - set(tensors))
     if missing or not wanted:
         raise ValueError(
-            f"LoRA: {len(wanted) - len(missing)} of the adapter's {len(wanted)} tensors were found for the sampler"
-            f"{f' (not {missing[0]})' if missing else ''}: its rollouts would not be the policy's. EasyR1 brings over what lies "
-            "in the language model's layers; set worker.actor.model.lora.target_modules to layers of it"
+            f"LoRA: {len(wanted) - len(missing)} of the adapter's {len(wanted)} tensors were found for the "
+            f"sampler{f' (not {missing[0]})' if missing else ''}: its rollouts would not be the policy's. "
+            "EasyR1 brings over what lies in the language model's layers; set "
+            "worker.actor.model.lora.target_modules to layers of it"
         )
 
 
@@ -78,11 +80,9 @@ def check_placed(adapted: Collection[str], places: Collection[str]) -> None:
     """Raise ValueError unless vLLM has a place for every module of an adapter it holds."""
     without = sorted(set(adapted) - set(places))
     if without or not adapted:
-        what = (
-            f"no place for {len(without)} of the adapter's modules ({without[0]})"
-            if without
-            else "an empty adapter"
-        )
+        what = "an empty adapter"
+        if without:
+            what = f"no place for {len(without)} of the adapter's modules ({without[0]})"
         raise ValueError(
             f"LoRA: vLLM has {what}: its rollouts would not be the policy's. Leave such layers out of "
             "worker.actor.model.lora.target_modules (q_proj,k_proj,v_proj,o_proj always have a place)"

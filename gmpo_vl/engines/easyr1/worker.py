@@ -22,7 +22,7 @@ from gmpo_vl.engines.easyr1.checkpoint import files_of_rank, only_values
 from gmpo_vl.engines.easyr1.config import GMPOWorkerConfig
 from gmpo_vl.engines.easyr1.limits import easyr1_loss
 from gmpo_vl.engines.easyr1.serialisation import groups_of
-from gmpo_vl.engines.parity import Proof, prove_sharing
+from gmpo_vl.engines.parity import Parity, check_parity
 from gmpo_vl.engines.policy import Policy
 from gmpo_vl.models.features import FrozenFeatures, frozen_features
 from gmpo_vl.models.forward import answer_packed, unwrap
@@ -34,15 +34,18 @@ from gmpo_vl.storage.manifest import Files, measure
 
 
 class _Base(Worker):
-    """EasyR1 makes the class of a process from the FIRST base of the worker's class and calls it without arguments: that
-    base must be an empty one."""
+    """EasyR1 makes a process's class from the FIRST base of the worker's class, and calls it without
+    arguments.
+
+    So that base must be an empty one.
+    """
 
 
 class OperationsCounter:
-    """In the place of EasyR1's, which counts every row whole, whether it was run or shared, and takes an H200 for an H20."""
+    """EasyR1's own counts rows that were not run, or were shared, and takes an H200 for an H20."""
 
     def estimate_flops(self, operations: Sequence[float], seconds: float) -> tuple[float, float]:
-        """TFLOP/s of all ranks for the operations of an update, one number a group; and what this GPU promises (bf16)."""
+        """TFLOP/s of all ranks for an update's operations (one number a group), and of this GPU (bf16)."""
         h200 = "H200" in fsdp_workers.torch.cuda.get_device_name()
         return sum(operations) / seconds / 1e12, 989.0 if h200 else get_device_flops()
 
@@ -62,51 +65,51 @@ class GMPOWorker(_Base, FSDPWorker):
         self.our_processor = load_configured_processor(run)
         policy = self._policy(self.fsdp_module)
         reference = self._policy(self.ref_fsdp_module) if self._has_ref and not self._is_lora else policy
-        if easyr1_loss(run) is None:
+        ours = easyr1_loss(run) is None
+        if ours:
             policy.features = frozen_features(self.fsdp_module, self.our_processor.image)
             if policy.features is not None and reference is not policy:
-                # The policy's where there are any: the reference is held in another dtype and would see a little else.
+                # The reference, held in another dtype, would see a little else: it takes the policy's.
                 reference.features = policy.features.beside(self.ref_fsdp_module)
-            self.actor = GMPOActor(self.config.actor, policy, run, self.optimizer)
-            reference_class = GMPOActor
-        else:
-            self.actor = EasyR1LossActor(self.config.actor, policy, run, self.optimizer)
-            reference_class = EasyR1LossActor
+        actor_class = GMPOActor if ours else EasyR1LossActor
+        self.actor = actor_class(self.config.actor, policy, run, self.optimizer)
         self._policies = (policy, reference)
         if self._has_ref:
-            self.ref_policy = reference_class(self.config.ref, reference, run)
+            self.ref_policy = actor_class(self.config.ref, reference, run)
         banned = banned_ids(unwrap(self.fsdp_module).config)
         ends = eos_ids(self.generation_config, self.our_processor.tokenizer)
         self.rollout.begin(self.our_processor, banned, ends)
 
     @register(dispatch_mode=Dispatch.DP_COMPUTE_PROTO)
     def compute_log_probs(self, data: DataProto) -> DataProto:
-        """EasyR1's own, with what else was found of every group beside the log-probs (GMPOActor.beside)."""
+        """EasyR1's own, and what else was found of every group (GMPOActor.beside)."""
         output = super().compute_log_probs(data)
-        for name, value_N in self.actor.beside.items():
-            output.batch[name] = value_N
+        output.batch.update(self.actor.beside)
         return output
 
     @register(dispatch_mode=Dispatch.DP_COMPUTE_METRIC)
-    def prove_sharing(self, data: DataProto) -> Proof:
-        """Does the shared forward hold here (engines/parity.py)? The same answer on every rank."""
+    def check_parity(self, data: DataProto) -> Parity:
+        """The shared forward against the plain one (engines/parity.py). The same answer on every rank."""
         assert self.config.run is not None
         if self._use_param_offload:
             load_fsdp_model(self.fsdp_module)
-        proof = prove_sharing(self.actor.policy, groups_of(data), self.config.run)
+        parity = check_parity(self.actor.policy, groups_of(data), self.config.run)
         if self._use_param_offload:
             offload_fsdp_model(self.fsdp_module)
-        return proof
+        return parity
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
     def save_checkpoint(self, path: str, save_model_only: bool = False) -> Files:
-        """EasyR1's own. Returns the files of this rank: it hashes what it wrote while that is in its machine's memory."""
+        """EasyR1's own. Returns this rank's files, hashed while they are in its machine's memory."""
         super().save_checkpoint(path, save_model_only)
         return measure(Path(path), files_of_rank(Path(path), self.world_size, self.rank))
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
     def load_checkpoint(self, path: str) -> None:
-        """EasyR1's own, but nothing in the files is run. A frozen ViT that comes from a checkpoint need not be the reference's: it then looks for itself."""
+        """EasyR1's own, but nothing in the files is run.
+
+        Where the checkpoint's frozen ViT is not the reference's, the reference computes its own features.
+        """
         policy, reference = self._policies
         shared = policy.features is not None and reference is not policy
         before = self._vision_shards() if shared else {}
@@ -129,7 +132,7 @@ class GMPOWorker(_Base, FSDPWorker):
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
     def forget_features(self) -> None:
-        """A step is over: what a frozen ViT made of its pictures is not needed again."""
+        """A step is over: forget what a frozen ViT made of its pictures."""
         for policy in self._policies:
             if policy.features is not None:
                 policy.features.forget()
@@ -144,7 +147,7 @@ class GMPOWorker(_Base, FSDPWorker):
         super()._build_rollout()
 
     def _policy(self, sharded: Any) -> Policy:
-        """The wrapped model as our passes want it. What it answers is changed inside the wrapper, weights are not."""
+        """The model as our passes want it: inside FSDP's wrapper it answers in another way, weights stay."""
         run, inner = self.config.run, sharded._fsdp_wrapped_module
         assert run is not None
         if easyr1_loss(run) is None:

@@ -1,13 +1,12 @@
-"""What a local run keeps of its model: weights in Hugging Face form, and the optimizer's state beside them.
+"""The model's part of a checkpoint on engine local.
 
-step_000010/huggingface/           weights, configuration, tokenizer: loads with from_pretrained (an adapter under LoRA)
-step_000010/trainer/optimizer.pt   optimizer, random state, under LoRA the adapter as it is trained
+step_000010/huggingface/          weights (an adapter under LoRA), configuration, tokenizer
+step_000010/trainer/optimizer.pt  optimizer, random state, under LoRA the adapter as it is trained
 """
 
 from __future__ import annotations
 
 import errno
-import json
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +40,7 @@ def save_model(model: Any, processor: Processor, folder: Path) -> None:
         raise OSError(errno.EIO, str(error), str(folder / "*.safetensors")) from error
 
 
-def save_optimizer(model: Any, optimizer: torch.optim.Optimizer, path: Path) -> None:
+def save_optimizer(model: torch.nn.Module, optimizer: torch.optim.Optimizer, path: Path) -> None:
     path.parent.mkdir()
     state = {
         "optimizer": optimizer.state_dict(),
@@ -52,18 +51,18 @@ def save_optimizer(model: Any, optimizer: torch.optim.Optimizer, path: Path) -> 
     torch.save(state, path)
 
 
-def load_optimizer(path: Path, model: Any, optimizer: torch.optim.Optimizer) -> None:
-    """State back into optimizer, random numbers and (under LoRA) model, whose other weights were loaded with it.
+def load_optimizer(path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Restore the optimizer, the random state and, under LoRA, the adapter.
 
-    Raises ValueError where other parameters are trained than were.
+    Raises ValueError where this run trains other parameters than the file is of.
     """
     state = read_saved(path, ("optimizer", "trained", "rng", "adapter"))
     if state["trained"] != trained_shapes(model):
         raise ValueError(
             f"{path} is the optimizer's state of other parameters than this run trains: "
-            "worker.actor.model.lora.* and freeze_vision_tower must be what they were (see the run's config.yaml); to "
-            "train its weights in another way start another experiment_name with model_path set to the checkpoint's "
-            "huggingface folder"
+            "worker.actor.model.lora.* and freeze_vision_tower must be what they were (see the run's "
+            "config.yaml); to train its weights in another way start another experiment_name with "
+            "model_path set to the checkpoint's huggingface folder"
         )
     for saved, own in zip(state["optimizer"]["param_groups"], optimizer.param_groups):
         saved["fused"] = own["fused"]  # this machine's: it also says where torch keeps the step counts
@@ -74,19 +73,13 @@ def load_optimizer(path: Path, model: Any, optimizer: torch.optim.Optimizer) -> 
     torch.set_rng_state(state["rng"])
 
 
-def trained_shapes(model: Any) -> dict[str, list[int]]:
-    """Names and shapes of the parameters that an optimizer's state belongs to, in its order."""
+def trained_shapes(model: torch.nn.Module) -> dict[str, list[int]]:
+    """Names and shapes of the trained parameters, in the optimizer's order."""
     return {name: list(p.shape) for name, p in model.named_parameters() if p.requires_grad}
 
 
-def adapter_state(model: Any) -> dict[str, torch.Tensor]:
+def adapter_state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     """The trained weights under LoRA, by name; empty without."""
     if unwrap(model) is model:
         return {}
     return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
-
-
-def base_folder(folder: Path) -> str | None:
-    """Under LoRA: the model an adapter folder was trained on."""
-    path = folder / "adapter_config.json"
-    return json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"] if path.exists() else None

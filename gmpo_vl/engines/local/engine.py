@@ -1,7 +1,8 @@
-"""The model in this process: what a run's steps ask of it (session.Engine), on a CPU or one GPU."""
+"""Engine local: the model and its optimizer in this process, on a CPU or one GPU."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -11,10 +12,10 @@ from typing import Any
 import torch
 
 from gmpo_vl.config import Config
-from gmpo_vl.engines.local.checkpoint import base_folder, load_optimizer, save_model, save_optimizer
-from gmpo_vl.engines.local.policy import build_policy, build_reference
-from gmpo_vl.engines.optim import build_optimizer, set_learning_rate
-from gmpo_vl.engines.parity import MISMATCH, TOLERANCE, Proof, prove_sharing
+from gmpo_vl.engines.local.checkpoint import check_checkpoint, load_optimizer, save_model, save_optimizer
+from gmpo_vl.engines.loop import run_session
+from gmpo_vl.engines.opening import open_session, run_of
+from gmpo_vl.engines.parity import MISMATCH, TOLERANCE, Parity, check_parity
 from gmpo_vl.engines.passes import (
     LogProbs,
     log_probs_by_group,
@@ -22,24 +23,49 @@ from gmpo_vl.engines.passes import (
     reference_log_probs,
     update_policy,
 )
-from gmpo_vl.models.features import same_vision
-from gmpo_vl.models.forward import unwrap
+from gmpo_vl.engines.policy import Policy, build_optimizer, set_learning_rate
+from gmpo_vl.models.compat import enable_gradient_checkpointing
+from gmpo_vl.models.features import frozen_features, same_vision
+from gmpo_vl.models.forward import answer_packed, unwrap
+from gmpo_vl.models.geometry import vision_tower
+from gmpo_vl.models.loading import adapter_base, banned_ids, load_model, model_folder
 from gmpo_vl.models.processing import Processor
 from gmpo_vl.models.shared import sharing_obstacle
 from gmpo_vl.rollout.hf import GenerateOptions, generate
+from gmpo_vl.runs import Run
 from gmpo_vl.setup import DTYPES
+from gmpo_vl.storage.locks import locked
 from gmpo_vl.storage.manifest import Written
 from gmpo_vl.types import Group, Prompt, Sampling
 
 
+def train(config: Config) -> Run:
+    """Run the configuration to its last step. A run with checkpoints goes on from its last one.
+
+    Asked to stop (Ctrl-C, SIGTERM) it saves and raises Stopped, a SystemExit. Raises FolderInUse where
+    another process has the run's folder.
+    """
+    with locked(run_of(config).folder):
+        session = open_session(
+            config,
+            check_checkpoint,
+            lambda fitted, prompts, _steps, checkpoint: LocalEngine(fitted, prompts.processor, checkpoint),
+        )
+        return run_session(session)
+
+
 class LocalEngine:
-    """Policy, reference and optimizer; from `checkpoint`, a run's checkpoints/step_N, where there is one."""
+    """A session.Engine: policy, reference and optimizer.
+
+    checkpoint: checkpoints/step_N of a run, where they come from one.
+    """
 
     def __init__(self, config: Config, processor: Processor, checkpoint: Path | None = None) -> None:
         folder = checkpoint / "huggingface" if checkpoint is not None else None
-        adapter_base = base_folder(folder) if folder is not None else None
+        if folder is not None and (folder / "adapter_config.json").exists():
+            folder = adapter_base(folder)  # the adapter itself is in optimizer.pt
         self.config = config
-        self.policy = build_policy(config, processor, adapter_base or folder)
+        self.policy = build_policy(config, processor, folder)
         objective_of(self.policy, config)  # a user's file is read now, and not again
         self.optimizer = build_optimizer(self.policy.model.parameters(), config.worker.actor.optim)
         if checkpoint is not None:
@@ -50,7 +76,6 @@ class LocalEngine:
         own_vision = kept and not same_vision(self.policy.model, self.reference)
         self.scoring_reference = replace(self.policy, features=None) if own_vision else self.policy
         self.can_share = sharing_obstacle(unwrap(self.policy.model).config) is None
-        self.share_prefix = config.worker.actor.share_prefix != "never" and self.can_share
         self._keeping = False
 
     @property
@@ -86,8 +111,8 @@ class LocalEngine:
         with self.policy.autocast():
             return generate(self.policy.model, self.policy.processor, prompts, sampling, positions, options)
 
-    def prove_sharing(self, groups: Sequence[Group]) -> Proof:
-        return prove_sharing(self.policy, groups, self.config)
+    def check_parity(self, groups: Sequence[Group]) -> Parity:
+        return check_parity(self.policy, groups, self.config)
 
     def log_probs(self, groups: Sequence[Group]) -> LogProbs:
         return log_probs_by_group(self.policy, self.policy.model, groups, self.config)
@@ -107,7 +132,7 @@ class LocalEngine:
         return metrics
 
     def tolerated_mismatch(self) -> dict[str, float]:
-        """Sampler and trainer are one model; where the sampler's log-probs are trusted, every token's must be right."""
+        """Sampler and trainer are one model. Where its log-probs are trusted, every one must be right."""
         dtype = self.config.worker.actor.fsdp.mp_param_dtype
         tolerated = {"rollout/mismatch_p50": MISMATCH[dtype]}
         if self.config.worker.actor.old_log_probs == "rollout":
@@ -120,3 +145,65 @@ class LocalEngine:
         if resumable:
             save_optimizer(self.policy.model, self.optimizer, folder / "trainer" / "optimizer.pt")
         return {}
+
+
+def build_policy(config: Config, processor: Processor, folder: str | Path | None = None) -> Policy:
+    """The model with LoRA, frozen ViT and checkpointing as configured, on the GPU where there is one.
+
+    folder: of its weights; None: those that the run starts from.
+    """
+    actor = config.worker.actor
+    dtype = DTYPES[actor.fsdp.torch_dtype or "fp32"]
+    model: Any = load_model(
+        model_folder(str(folder or actor.model.model_path)), dtype, **actor.model.override_config
+    )
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    visual = vision_tower(model)
+    if actor.model.freeze_vision_tower and visual is not None:
+        visual.requires_grad_(False)
+    if actor.model.lora.rank > 0:
+        model = _with_lora(model, config)
+    if actor.model.enable_gradient_checkpointing:
+        enable_gradient_checkpointing(unwrap(model))
+    answer_packed(model)
+    compute = DTYPES[actor.fsdp.mp_param_dtype]
+    return Policy(
+        model=model,
+        features=frozen_features(model, processor.image),
+        processor=processor,
+        banned_ids=banned_ids(unwrap(model).config),
+        autocast_dtype=None if compute == dtype else compute,
+        share_prefix=actor.share_prefix != "never" and sharing_obstacle(unwrap(model).config) is None,
+    )
+
+
+def _with_lora(model: Any, config: Config) -> Any:
+    from peft import LoraConfig, get_peft_model
+
+    lora, excluded = config.worker.actor.model.lora, config.worker.actor.model.lora.exclude_modules
+    if config.worker.actor.model.freeze_vision_tower:  # adapters would train it
+        excluded = ".*visual.*" if excluded is None else f"(?:{excluded})|.*visual.*"
+    targets = [name.strip() for name in lora.target_modules.split(",")]
+    torch.manual_seed(config.data.seed)  # the adapters' starting values
+    return get_peft_model(
+        model,
+        LoraConfig(
+            r=lora.rank,
+            lora_alpha=lora.alpha,
+            # peft reads a string as `all-linear` or a pattern of whole names, a list as names' ends.
+            target_modules=targets if len(targets) > 1 or targets[0].isidentifier() else targets[0],
+            exclude_modules=excluded,
+            task_type="CAUSAL_LM",
+        ),
+    )
+
+
+def build_reference(config: Config, policy: Policy, resumed: bool) -> Any | None:
+    """The model of the KL term. None without KL, and under LoRA, where it is the policy without its adapters.
+
+    resumed: the policy's weights are a checkpoint's, so the starting model is read again.
+    """
+    if config.algorithm.disable_kl or config.worker.actor.model.lora.rank > 0:
+        return None
+    start = build_policy(config, policy.processor).model if resumed else copy.deepcopy(policy.model)
+    return start.requires_grad_(False).eval()

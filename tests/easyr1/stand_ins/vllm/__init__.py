@@ -1,5 +1,7 @@
-"""Names that EasyR1 imports from vllm, and a record of how the engine is called: tests on machines without a GPU. That
-vLLM 0.11 has them so is tested where it is installed (tests/vllm_cpu/test_stand_ins.py)."""
+"""Names that EasyR1 imports from vllm, and a record of how the engine is called, for machines without a GPU.
+
+That vLLM 0.11 has them so is tested where it is installed (tests/vllm_cpu/test_stand_ins.py).
+"""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,0 +1,167 @@
+"""From a configuration to a Session: load everything; on resume, go back to where the run stood."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from gmpo_vl.config import Config, ConfigError, save_config
+from gmpo_vl.config.load import changed_settings
+from gmpo_vl.data.examples import EpochOrder
+from gmpo_vl.engines.checkpoint import (
+    Progress,
+    check_whole,
+    checkpoint_to_go_on_from,
+    is_own,
+    load_progress,
+    tidy_checkpoints,
+)
+from gmpo_vl.engines.fingerprint import Fingerprint, fingerprint_of
+from gmpo_vl.engines.kl_probe import check_probe
+from gmpo_vl.engines.loggers import open_loggers
+from gmpo_vl.engines.mismatch import trend_figures
+from gmpo_vl.engines.session import Engine, Prefetch, Session, StopRequest
+from gmpo_vl.models.prompts import PromptSet
+from gmpo_vl.runs import Run, few
+from gmpo_vl.setup import (
+    check_router,
+    load_configured_processor,
+    load_configured_reward,
+    load_own_objective,
+    load_split,
+    total_steps,
+)
+from gmpo_vl.sizing.budget import with_fitting_tokens
+
+
+def open_session(
+    config: Config,
+    check_checkpoint: Callable[[Path, Config], None],
+    start: Callable[[Config, PromptSet, int, Path | None], Engine],
+) -> Session:
+    """Load everything, what is cheap first. On resume the logs are rewound to the checkpoint.
+
+    check_checkpoint(folder, config): raises where this engine cannot go on from it. start(config, prompts,
+    steps, checkpoint): the engine, with the checkpoint's weights where there is one.
+    """
+    check_router(config)
+    reward = load_configured_reward(config)
+    load_own_objective(config)
+    run, checkpoint = open_run(config, check_checkpoint)
+    run.read_metrics()  # raises for a line that cannot be read, before anything is loaded
+    processor = load_configured_processor(config)
+    prompts = load_split(config, config.data.train_files, processor)
+    validation = load_split(config, config.data.val_files, processor) if config.data.val_files else None
+    _tell_bad_rows(run, prompts, validation)
+    data = fingerprint_of(prompts.examples, run.folder / "picture_hashes.json")
+    progress = Progress() if checkpoint is None else _resume(config, run, checkpoint, prompts, data)
+    steps = total_steps(config, len(prompts))
+    fitted = with_fitting_tokens(config, prompts)
+    for reason in fitted.reasons:
+        print(reason, flush=True)
+    engine = start(fitted.config, prompts, steps, checkpoint)
+    if checkpoint is not None:
+        print(f"going on from {checkpoint}", flush=True)
+        if progress.step >= steps and not config.trainer.val_only:
+            print(f"the run is at its last step, {progress.step}: trainer.max_steps says more", flush=True)
+    _put_logs_right(config, run, progress, checkpoint)
+    mismatch = [trend_figures(line) for line in (*run.read_metrics(), progress.unfinished)]
+    order = EpochOrder(len(prompts), config.data.seed, config.data.shuffle)
+    return Session(
+        config=fitted.config,
+        run=run,
+        engine=engine,
+        reward=reward,
+        prompts=prompts,
+        data=data,
+        validation=validation,
+        order=order,
+        next_prompts=Prefetch(lambda position, count: prompts.encode(order.take(position, count))),
+        total_steps=steps,
+        progress=progress,
+        first_step=progress.step,
+        stop=StopRequest(),
+        loggers=open_loggers(config, run, progress.step, steps),
+        mismatch=[figures for figures in mismatch if figures is not None],
+    )
+
+
+def run_of(config: Config) -> Run:
+    return Run(config.trainer.save_checkpoint_path or f"runs/{config.trainer.experiment_name}")
+
+
+def open_run(config: Config, check_checkpoint: Callable[[Path, Config], None]) -> tuple[Run, Path | None]:
+    """The run's folder, put right after a kill and locked by the caller, and the checkpoint to go on from."""
+    run = run_of(config)
+    run.create().clear_up()
+    checkpoint = checkpoint_to_go_on_from(run, config.trainer)
+    if checkpoint is not None:
+        check_whole(checkpoint)
+        check_checkpoint(checkpoint, config)
+    return run, checkpoint
+
+
+def _resume(config: Config, run: Run, checkpoint: Path, prompts: PromptSet, data: Fingerprint) -> Progress:
+    """Where the run stood at the checkpoint. Raises ValueError where it cannot go on from there."""
+    progress = load_progress(checkpoint, prompts, data)
+    if not is_own(run, checkpoint):  # the best step and the probe are another run's, and lie in its folder
+        progress.best_accuracy, progress.best_step = -1.0, -1
+        progress.probe = None
+    elif config.trainer.kl_to_start_freq > 0 and not config.trainer.val_only:
+        check_probe(run, progress)
+    return progress
+
+
+def _put_logs_right(config: Config, run: Run, progress: Progress, checkpoint: Path | None) -> None:
+    """Take back what was logged after the checkpoint. `progress` gets what was logged since it was written.
+
+    A curve that two runs wrote, or one with a hole in it, is told. `val_only` changes nothing in the folder.
+    """
+    if not config.trainer.val_only:
+        # Without a checkpoint even the validation before step 1 is done again.
+        run.rewind(progress.step if checkpoint is not None else -1)
+        keep_config(config, run)
+    for line in run.read_metrics():
+        progress.note_validation(line["step"], line)
+        if line["step"] == progress.step:
+            progress.unfinished = {}  # it was finished in an earlier resume
+    if not config.trainer.val_only:
+        tidy_checkpoints(run, config.trainer, progress)
+    for line in few(run.disorder()):
+        print(f"WARNING: {line}", flush=True)
+    if checkpoint is not None and is_own(run, checkpoint):
+        missing = run.missing_steps(progress.step - 1 if progress.unfinished else progress.step)
+        if missing:
+            said = f"{run.metrics_file} has no line of step {missing}: the curve has a hole there"
+            print(f"WARNING: {said}", flush=True)
+
+
+def _tell_bad_rows(run: Run, prompts: PromptSet, validation: PromptSet | None) -> None:
+    """Count the rows that are skipped as configured, and list them in the run's folder."""
+    for name, split in (("train", prompts), ("validation", validation)):
+        if split is not None and len(split.examples.faults):
+            split.examples.faults.write(run.folder / f"{name}.bad_rows.jsonl")
+            print(f"{name}: {split.examples.faults.summary()}", flush=True)
+
+
+def keep_config(config: Config, run: Run) -> None:
+    """Write config.yaml. Where it differs from the one of before, say how, and keep that one beside it.
+
+    The one of before is compared, not checked again: a file that it names may have moved, a key may be no
+    more.
+    """
+    path = run.folder / "config.yaml"
+    if path.exists():
+        kept = run.folder / f"config.until_step_{max(run.checkpoint_steps(), default=0):06d}.yaml"
+        try:
+            changed = changed_settings(path, config)
+            said = f"going on with other settings than before: {', '.join(changed)}" if changed else ""
+        except ConfigError as error:
+            said = f"the settings until now cannot be compared, they are kept as {kept.name}: {error}"
+        if said:
+            print(said, flush=True)
+            if (
+                not kept.exists()
+            ):  # it has the settings of the last checkpoint; no step was kept of later ones
+                path.replace(kept)
+    save_config(config, path)
