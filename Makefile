@@ -19,10 +19,10 @@ EASYR1_HOME ?=
 .PHONY: demo demo-countdown test setup lint test-t4 setup-t4 test-easyr1 setup-easyr1 test-vllm setup-vllm bench-objectives bench-step bench-ranks bench-rollout bench-memory bench-verify kill-campaign clean
 
 demo: setup
-	$(VENV)/bin/python recipes/demo.py
+	$(VENV)/bin/gmpo-vl demo
 
 demo-countdown: setup
-	$(VENV)/bin/python recipes/demo_countdown.py
+	$(VENV)/bin/gmpo-vl demo --countdown
 
 test: setup
 	$(VENV)/bin/python -m pytest

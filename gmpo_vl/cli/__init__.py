@@ -12,6 +12,7 @@ from pathlib import Path
 from gmpo_vl import __version__
 from gmpo_vl.cli.check import add_check_commands
 from gmpo_vl.cli.data import add_data_commands, new_path
+from gmpo_vl.cli.demo import add_demo
 from gmpo_vl.cli.doctor import add_doctor
 from gmpo_vl.cli.evaluate import add_eval, with_default_command
 from gmpo_vl.cli.results import add_difficulty
@@ -96,6 +97,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_check_commands(data_commands)
 
     add_doctor(commands)
+    add_demo(commands)
 
     export = commands.add_parser("export", help="an EasyR1 checkpoint as a Hugging Face folder, checked")
     export.add_argument("checkpoint", help="for example runs/NAME/checkpoints/step_000100")

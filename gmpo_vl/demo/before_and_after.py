@@ -1,10 +1,10 @@
-"""What the demos share: the same test questions to a model before and after its training, and what came of it."""
+"""What the demos share: the same test questions before and after training, and how the scores compare."""
 
 from __future__ import annotations
 
-import argparse
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -23,32 +23,34 @@ SAMPLES = 16
 Scores = dict[str, Evaluation]
 
 
-def begin(
-    doc: str | None, config_file: str, settings: Sequence[str], test_problems: int
-) -> tuple[Config, Path, int]:
-    """The command line of a demo: its configuration, its folder without what the last one left, how many test problems.
+@dataclass(frozen=True)
+class Demo:
+    """What a command line gives: the configuration, the run's folder and the number of test problems."""
 
-    config_file, test_problems: unless the command line names others. settings: a.b=c, under those of the command line.
+    config: Config
+    folder: Path
+    test_problems: int
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data"
+
+
+def begin(config_file: str | Path, test_problems: int, settings: Sequence[str]) -> Demo:
+    """The configuration with its data inside the run's folder. What an earlier demo left there goes.
+
+    Raises ValueError for a folder that no demo has written.
     """
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", default=config_file)
-    parser.add_argument(
-        "--test-problems",
-        type=int,
-        default=test_problems,
-        help="problems of the test split (default %(default)s)",
-    )
-    parser.add_argument("overrides", nargs="*", metavar="a.b=c", help="keys that replace those of the file")
-    options = parser.parse_args()
     quiet_libraries()
     torch.set_num_threads(1)  # this small, a second thread costs more than it gives
-    config = load_config(options.config, [*settings, *options.overrides])
-    folder = Path(config.trainer.save_checkpoint_path or f"runs/{config.trainer.experiment_name}")
-    remove_last_demo(folder)
+    config = load_config(config_file, settings)
+    assert config.trainer.save_checkpoint_path is not None  # load_config fills it
+    demo = Demo(config, Path(config.trainer.save_checkpoint_path), test_problems)
+    remove_last_demo(demo.folder)
     config.data.train_files, config.data.val_files = (
-        str(folder / "data" / f"{split}.parquet") for split in ("train", "validation")
+        str(demo.data / f"{split}.parquet") for split in ("train", "validation")
     )
-    return config, folder, options.test_problems
+    return demo
 
 
 def remove_last_demo(folder: Path) -> None:
@@ -56,7 +58,7 @@ def remove_last_demo(folder: Path) -> None:
     if not folder.exists():
         return
     if not (folder / "data" / "test.parquet").exists():
-        raise SystemExit(
+        raise ValueError(
             f"{folder} is there, but no demo has written it: name another trainer.save_checkpoint_path"
         )
     shutil.rmtree(folder)
