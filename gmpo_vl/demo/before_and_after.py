@@ -67,7 +67,7 @@ def remove_last_demo(folder: Path) -> None:
 def sample(
     model: Path, folder: Path, name: str, sampling: Sampling, answer_in: str = "box", pictures="as_is"
 ) -> Evaluation:
-    """The test problems answered, into folder/eval/name. answer_in: box or tag, where an answer's result stands."""
+    """Answers to the test problems, in folder/eval/name. answer_in: where the result stands, box or tag."""
     processor = load_processor(model)
     prompts = load_prompts(str(folder / "data/test.parquet"), PromptSettings(Columns()), processor)
     with phase_bar(name, len(prompts)) as advance:
@@ -94,7 +94,7 @@ def scores(model: Path, folder: Path, name: str, max_tokens: int, answer_in: str
 
 
 def compare(before: Scores, after: Scores) -> dict:
-    """Of summary.json: shares between 0 and 1, intervals of 95% over questions, differences paired by question."""
+    """For summary.json: shares (0 to 1), 95% intervals over questions, differences paired by question."""
     shares = {name: (before[name].correct_Q(), after[name].correct_Q()) for name in ("avg@16", "greedy")}
     difference, greedy = (paired_difference(*shares[name]) for name in ("avg@16", "greedy"))
     return {

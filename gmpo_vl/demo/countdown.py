@@ -1,7 +1,7 @@
 """`gmpo-vl demo --countdown`: a tiny mixture of experts learns CountDown with GMPO on a CPU.
 
-A table shows where its routers send tokens. Reads top to bottom: puzzles, score before, training, score after, routers
-before and after, the page. The puzzles of warm-up, training, validation and test are disjoint.
+A table shows where its routers send tokens. Reads top to bottom: puzzles, score before, training, score
+after, routers before and after, the page. The puzzles of warm-up, training, validation and test are disjoint.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ MAX_TOKENS = 48
 ROWS = {"train": 640, "validation": 128}
 ROUTED = 64  # test problems whose answers the router table counts
 LIMITS = (
-    "That the model learned new arithmetic. At the end of its warm-up half of the answers it read missed the target; "
-    "the reward tells it which half pays.",
-    "That GMPO does better than GRPO, or keeps routers steadier: that takes both, tuned alike, and several seeds "
-    "(gmpo-vl study).",
-    "What a real mixture of experts gains on the public CountDown set: here are 0.85 million parameters and numbers "
-    "up to 10.",
+    "That the model learned new arithmetic. At the end of its warm-up half of the answers it read missed the "
+    "target; the reward tells it which half pays.",
+    "That GMPO does better than GRPO, or keeps routers steadier: that takes both, tuned alike, and several "
+    "seeds (gmpo-vl study).",
+    "What a real mixture of experts gains on the public CountDown set: here are 0.85 million parameters and "
+    "numbers up to 10.",
     "How much runs differ: the interval is over problems, not over seeds.",
 )
 
@@ -102,7 +102,7 @@ def routing(folder_of_model: Path, folder: Path) -> Routing:
 
 
 def summarise(before: Scores, after: Scores, routed: dict[str, Routing], seconds: float) -> dict:
-    """summary.json. router_load: of each layer, each expert's share of the tokens times the number of experts."""
+    """summary.json. router_load: per layer, each expert's share of the tokens times the number of experts."""
     return {
         "metric": "avg@16 at temperature 1, CountDown with three numbers up to 10, test split",
         **compare(before, after),
@@ -117,8 +117,8 @@ def print_routers(routed: dict[str, Routing]) -> None:
     """A line per layer and time: what share of the response tokens each expert gets, in percent."""
     tally = routed["before"]
     print(
-        f"\nrouters: share of the response tokens in percent, of {tally.experts} experts with {tally.active} active "
-        f"({100 * tally.active / tally.experts:.1f} is even)"
+        f"\nrouters: share of the response tokens in percent, of {tally.experts} experts with "
+        f"{tally.active} active ({100 * tally.active / tally.experts:.1f} is even)"
     )
     print(f"{'':20}" + "".join(f"{f'expert {e + 1}':>10}" for e in range(tally.experts)))
     for layer in range(tally.layers):
@@ -128,5 +128,6 @@ def print_routers(routed: dict[str, Routing]) -> None:
             print(f"{name:20}" + "".join(f"{share:10.1f}" for share in shares.tolist()))
     entropies = ", ".join(f"{when} {of.entropy:.2f}" for when, of in routed.items())
     print(
-        f"entropy of the routers' choices in nats: {entropies} ({math.log(tally.experts):.2f} is no preference)"
+        f"entropy of the routers' choices in nats: {entropies} "
+        f"({math.log(tally.experts):.2f} is no preference)"
     )

@@ -1,7 +1,7 @@
 """`gmpo-vl demo`: a tiny Qwen2.5-VL learns geometry with GMPO on a CPU, and a page shows how it went.
 
-Reads top to bottom: pictures, score before, training, score after, two controls, the page. It calls as functions what
-`gmpo-vl train` and `gmpo-vl eval` do with a real model.
+Reads top to bottom: pictures, score before, training, score after, two controls, the page. It calls as
+functions what `gmpo-vl train` and `gmpo-vl eval` do with a real model.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ CONFIG = Path(__file__).with_name("diagrams.yaml")
 TEST_PROBLEMS = 512
 MAX_TOKENS = 32
 LIMITS = (
-    "That the model learned new geometry. Its warm-up left it working half of the problems out and guessing the "
-    "others; it learned to work them out (about half of the gain) and to make fewer mistakes in doing so (the other "
-    "half). The reward told it, nothing else.",
+    "That the model learned new geometry. Its warm-up left it working half of the problems out and guessing "
+    "the others; it learned to work them out (about half of the gain) and to make fewer mistakes in doing so "
+    "(the other half). The reward told it, nothing else.",
     "That GMPO does better than GRPO: at this size and learning rate the two cannot be told apart.",
     "What a real Qwen2.5-VL gains on Geometry3K: the model here has 0.85 million parameters.",
     "How much runs differ: the interval is over problems, not over seeds.",

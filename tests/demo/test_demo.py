@@ -1,4 +1,4 @@
-"""`gmpo-vl demo`, shortened: it runs from one end to the other, says what it should, and needs nothing of a checkout."""
+"""`gmpo-vl demo`, shortened: it runs from one end to the other and needs nothing of a checkout."""
 
 import json
 import os

@@ -1,5 +1,6 @@
-"""recipes/accept_1gpu.sh: its small version whole, with torch and transformers alone; and what becomes of a check that fails, hangs
-or dies."""
+"""recipes/accept_1gpu.sh: its small version whole, with torch and transformers alone; and what becomes of a
+check that fails, hangs or dies.
+"""
 
 import json
 import os
@@ -17,7 +18,7 @@ sys.path[:0] = [str(ROOT / "recipes"), str(ROOT / "benchmarks")]
 
 from acceptance.runner import Check, Outcome, Place, judged, log_of  # noqa: E402
 
-# This project's dependencies that torch and transformers do without; Pillow is there wherever pictures are read.
+# This project's dependencies that torch and transformers do without. Pillow is always there.
 OTHERS = (
     *("datasets", "omegaconf", "peft", "accelerate", "pyarrow", "math_verify", "rich", "matplotlib"),
     *("tensorboard", "psutil", "pandas", "torchvision", "ray", "verl", "vllm", "flash_attn"),
