@@ -107,7 +107,7 @@ def configuration_reference() -> str:
     for key, known in schema.all_keys().items():
         section, _, name = key.rpartition(".")
         where = schema.value_of(defaults, section) if section else defaults
-        meaning = comments.get((type(where).__name__, name), "")
+        meaning = in_words(comments.get((type(where).__name__, name), ""), bool(known.choices))
         default = schema.value_of(defaults, key)
         takes = ", ".join(f"`{choice}`" for choice in known.choices) or type_in_words(str(known.type))
         takes += f"; {known.rule[1]}" if known.rule else ""
@@ -145,12 +145,25 @@ def refusals_of(key: str) -> str:
     """What each engine takes of a key's values, where it does not take all."""
     from gmpo_vl.config.checks import SUPPORTED
 
-    said = ""
+    takers: dict[tuple[Any, ...], list[str]] = {}
     for engine, keys in SUPPORTED.items():
         if key in keys:
             values, why = keys[key]
-            said += f" *Engine {engine} takes {' or '.join(f'`{shown(value)}`' for value in values)}: {why}.*"
+            takers.setdefault((*map(shown, values), why), []).append(engine)
+    said = ""
+    for (*values, why), engines in takers.items():
+        who = f"Engine {engines[0]} takes" if len(engines) == 1 else "Both engines take"
+        said += f"<br>*{who} only {', '.join(f'`{value}`' for value in values)}: {why}.*"
     return said
+
+
+def in_words(comment: str, has_choices: bool) -> str:
+    """A comment as a cell: the choices stand in a cell of their own."""
+    ours = comment.startswith("ours")
+    rest = re.sub(r"^ours(:|\.|$)\s*", "", comment)
+    if has_choices:
+        rest = re.sub(r"^\w+( \| \w+)+(\.|,|$)\s*", "", rest)
+    return (f"*ours*: {rest}" if rest else "*ours*") if ours else rest
 
 
 def type_in_words(hint: str) -> str:

@@ -54,6 +54,19 @@ def test_the_core_runs_with_torch_and_transformers_alone(tmp_path):
     assert "tokens/s" in (tmp_path / "out/accept.md").read_text()
 
 
+@pytest.mark.gpu
+def test_the_core_passes_on_this_gpu(tmp_path):
+    done = subprocess.run(
+        ["bash", ROOT / "recipes/accept_1gpu.sh", "--core", "--out", tmp_path],
+        env={**os.environ, "PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    verdicts = {c["verdict"] for c in json.loads((tmp_path / "accept.json").read_text())["checks"].values()}
+    assert verdicts <= {"PASS", "SKIPPED"}  # flash-attn may not be installed
+
+
 def good(place):
     return judged("as it should be", {"it is right": True}, figure=1.5)
 
