@@ -1,8 +1,8 @@
-"""What mkdocs does for this site beside rendering docs/*.md: three kinds of pages that no file of docs/ holds.
+"""What mkdocs does for this site beside rendering docs/*.md: three kinds of pages that docs/ does not hold.
 
     pages of the repository   README.md as the start page, CONTRIBUTING.md, recipes/README.md, ... (PAGES)
     references                configuration and commands, made from the schema and the parsers (REFERENCES)
-    source pages              the files and folders that the pages link to, so that a link to code stays in the site
+    source pages              the files and folders that pages link to: a link to code stays in the site
 
 Markdown files link to each other as they lie in the repository. `Links` turns that into the site's links.
 """
@@ -31,13 +31,20 @@ PAGES = {  # file of the repository: page of the site
     "benchmarks/results/countdown_moe.md": "countdown_moe.md",
 }
 PICTURES = (".png", ".jpg", ".svg", ".webp")
-LANGUAGES = {".py": "python", ".sh": "bash", ".yaml": "yaml", ".cff": "yaml", ".md": "markdown", ".toml": "toml"}
+LANGUAGES = {
+    ".py": "python",
+    ".sh": "bash",
+    ".yaml": "yaml",
+    ".cff": "yaml",
+    ".md": "markdown",
+    ".toml": "toml",
+}
 # The target of a link or picture in Markdown, or in HTML.
 LINK = re.compile(r'(?<=\]\()[^()\s]+(?=\))|(?<=href=")[^"]+(?=")')
 
 
 class Links:
-    """Links of repository files as links between pages. `outside`: the repository's paths that need a source page."""
+    """Links of repository files as links between pages. outside: paths that need a source page."""
 
     def __init__(self) -> None:
         self.outside: set[str] = set()
@@ -98,7 +105,10 @@ def first_words(file: Path) -> str:
 
 
 def configuration_reference() -> str:
-    """Every key: default, what it takes, what it means. From config/schema.py, its comments, and what engines refuse."""
+    """Every key with its default, what it takes and what it means.
+
+    From the fields of config/schema.py, their comments, and what engines refuse.
+    """
     from gmpo_vl.config import schema
 
     comments = comments_of(Path(schema.__file__))
@@ -114,10 +124,9 @@ def configuration_reference() -> str:
         cells = (f"`{name}`", f"`{shown(default)}`", takes, meaning + refusals_of(key))
         rows.setdefault(section or "the file itself", []).append(table_row(*cells))
     head = (
-        "# Configuration\n\nEvery key that a configuration file can have, with its default. Names and defaults are EasyR1's; "
-        "*ours* marks a key, or a default, that is not. Made from `gmpo_vl/config/schema.py` when the site was built.\n\n"
-        + (schema.__doc__ or "").partition("\n\n")[2].strip()
-        + "\n"
+        "# Configuration\n\nEvery key that a configuration file can have, with its default. Names and defaults "
+        "are EasyR1's; *ours* marks a key, or a default, that is not. Made from `gmpo_vl/config/schema.py` when "
+        "the site was built.\n\n" + (schema.__doc__ or "").partition("\n\n")[2].strip() + "\n"
     )
     table = table_row("key", "default", "takes", "meaning") + "\n|---|---|---|---|\n"
     return head + "".join(f"\n## {section}\n\n{table}" + "\n".join(of) + "\n" for section, of in rows.items())
@@ -168,7 +177,11 @@ def in_words(comment: str, has_choices: bool) -> str:
 
 def type_in_words(hint: str) -> str:
     words = {"str": "text", "int": "whole number", "float": "number", "bool": "true or false", "None": "null"}
-    words |= {"list[float]": "list of numbers", "list[str]": "list of names", "dict[str, typing.Any]": "mapping"}
+    words |= {
+        "list[float]": "list of numbers",
+        "list[str]": "list of names",
+        "dict[str, typing.Any]": "mapping",
+    }
     parts = re.sub(r"<class '(\w+)'>", r"\1", hint).split(" | ")
     return " or ".join(words.get(part, part) for part in parts)
 

@@ -38,12 +38,12 @@ def blocks(document: Path) -> list[tuple[str, str]]:
 
 
 def commands_of(document: Path) -> list[Command]:
-    """Lines of bash blocks, and whole commands in the cells of tables."""
+    """Lines of bash blocks; of the two first pages also whole commands in the cells of tables."""
     found = []
     for kind, text in blocks(document):
         found += [(line.split("  #")[0].strip(), line) for line in text.splitlines() if kind == "bash"]
     for line in BLOCK.sub("", document.read_text(encoding="utf-8")).splitlines():
-        if line.startswith("|"):
+        if line.startswith("|") and document.parent == ROOT:
             codes = re.findall(r"`([^`]+)`", line)
             found += [(code, line) for code in codes if code.startswith(PROGRAMS) and " " in code]
     needs = ((text, NEEDS.search(line)) for text, line in found)

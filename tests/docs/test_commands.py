@@ -1,4 +1,4 @@
-"""Every command that README and docs show is run: here, in a test that is named here, or it says what it needs."""
+"""Every command that README and docs show is run here or in a test named here, or says what it needs."""
 
 import re
 import shlex
@@ -19,15 +19,29 @@ OF_THE_TUTORIAL = {
 # Commands that another test runs as they stand, or their whole work.
 ELSEWHERE = {
     "pip install -e .": "tests/install/test_wheel.py",
-    "python data_prep/geometry3k.py path/to/InterGPS/data/geometry3k data/geometry3k": "tests/data_prep/test_geometry3k.py",
+    "python data_prep/geometry3k.py path/to/InterGPS/data/geometry3k data/geometry3k": (
+        "tests/data_prep/test_geometry3k.py"
+    ),
+    "gmpo-vl doctor MY.yaml --rehearse": "tests/docs/test_tutorial.py",
     "pytest -m slow": "tests/install/test_wheel.py",
     "pytest -m gpu": "tests/recipes/test_accept_1gpu.py",
 }
-HERE = [c for c in COMMANDS if c.text.startswith("gmpo-vl") and not c.needs and c.text not in OF_THE_TUTORIAL]
+HERE = [
+    command
+    for command in COMMANDS
+    if command.text.startswith("gmpo-vl")
+    and not command.needs
+    and command.text not in OF_THE_TUTORIAL | ELSEWHERE.keys()
+]
 
 # A run of one small step, whatever a configuration says; the wishes of the command itself come after it.
 QUICK = (
-    *("trainer.max_steps=1", "trainer.val_freq=-1", "trainer.val_before_train=false", "trainer.logger=[file]"),
+    *(
+        "trainer.max_steps=1",
+        "trainer.val_freq=-1",
+        "trainer.val_before_train=false",
+        "trainer.logger=[file]",
+    ),
     *("data.rollout_batch_size=4", "worker.actor.global_batch_size=4", "worker.rollout.n=2"),
     *("data.max_response_length=8", "trainer.save_model_only=true"),
 )
@@ -89,8 +103,11 @@ def place(tmp_path_factory) -> Path:
     )
     (folder / "answers.jsonl").write_text('{"gold": "42", "response": "so \\\\boxed{42}"}\n')
     (folder / "MY.yaml").write_text(
-        "base: configs/geometry3k_tiny_cpu.yaml\ndata: {train_files: mine.parquet, val_files: mine_val.parquet}\n"
-        f"trainer: {{experiment_name: mine}}\nworker: {{actor: {{model: {{model_path: {packaged_tiny()}}}}}}}\n"
+        "base: configs/geometry3k_tiny_cpu.yaml\n"
+        "data: {train_files: mine.parquet, val_files: mine_val.parquet, rollout_batch_size: 4}\n"
+        "trainer: {experiment_name: mine}\n"
+        "worker: {rollout: {n: 2}, actor: {global_batch_size: 4, model: {model_path: "
+        f"{packaged_tiny()}}}}}}}\n"
     )
     for document in sorted((ROOT / "docs/add").glob("*.md")):
         for _, text in blocks(document):
@@ -110,9 +127,8 @@ def test_a_command_runs(command: Command, place, monkeypatch, capsys):
     _, *arguments = shlex.split(text)
     if arguments[0] == "train":
         own_folder = f"trainer.save_checkpoint_path=runs/{HERE.index(command)}"
-        arguments = [*arguments[:2], *QUICK, own_folder, *arguments[2:]]
-        if "--dry-run" in arguments:
-            arguments = ["train", *(a for a in arguments if a != "train")]
+        behind_file = next(i for i, text in enumerate(arguments, 1) if text.endswith(".yaml"))
+        arguments[behind_file:behind_file] = [*QUICK, own_folder]
     if arguments[0] == "eval" and arguments[1] not in ("protocols", "compare"):
         arguments += [a for pair in zip(*[iter(QUICK_EVAL)] * 2) if pair[0] not in arguments for a in pair]
     assert main(arguments) == 0, capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""README and docs: links lead somewhere, the first page is short, the references are whole and the site is closed."""
+"""README and docs: links lead somewhere, the first page is short, references are whole, the site is closed."""
 
 import importlib.util
 import re
@@ -41,7 +41,9 @@ def test_the_readme_s_commands_are_those_of_continuous_integration():
     run = (ROOT / ".ci/run").read_text()
     for target in ("make test", "make lint", "make docs"):
         assert re.search(rf"^(\w+=\S+ )?{target}$", run, re.MULTILINE), target
-    shown = {command.text for name in ("README.md", "CONTRIBUTING.md") for command in commands_of(ROOT / name)}
+    shown = {
+        command.text for name in ("README.md", "CONTRIBUTING.md") for command in commands_of(ROOT / name)
+    }
     assert {"make test", "make lint", "make docs"} <= shown
 
 
@@ -59,8 +61,8 @@ def test_the_configuration_s_reference_has_every_key_and_its_comment(pages):
 
 def test_a_comment_is_found_behind_a_field_in_its_brackets_and_above_it(pages, tmp_path):
     (tmp_path / "schema.py").write_text(
-        "class A:\n    x: int = 1  # behind\n    # above\n    # it\n    y: str = one_of(\n        'a'\n    )  # and behind\n"
-        "    z: int = 2\n"
+        "class A:\n    x: int = 1  # behind\n    # above\n    # it\n"
+        "    y: str = one_of(\n        'a'\n    )  # and behind\n    z: int = 2\n"
     )
     comments = pages.comments_of(tmp_path / "schema.py")
     assert comments == {("A", "x"): "behind", ("A", "y"): "above it and behind", ("A", "z"): ""}
@@ -90,11 +92,22 @@ def test_links_between_files_become_links_between_pages(pages):
 
 def test_the_site_builds_and_loads_nothing_from_elsewhere(tmp_path):
     pytest.importorskip("material", reason="mkdocs-material is not installed: make docs")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", tmp_path / "site"]
+    command = [
+        sys.executable,
+        "-m",
+        "mkdocs",
+        "build",
+        "--strict",
+        "--quiet",
+        "--site-dir",
+        tmp_path / "site",
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     pages = list((tmp_path / "site").rglob("*.html"))
     assert len(pages) > 40
     for page in pages:
-        loaded = re.findall(r'<(?:link|script|img|iframe)[^>]+(?:src|href)="?(https?:[^" >]+)', page.read_text())
+        loaded = re.findall(
+            r'<(?:link|script|img|iframe)[^>]+(?:src|href)="?(https?:[^" >]+)', page.read_text()
+        )
         assert not loaded, page

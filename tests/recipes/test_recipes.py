@@ -1,4 +1,4 @@
-"""A recipe is its configuration's name: what a file runs, without EasyR1 (tests/easyr1 resolves the settings)."""
+"""What a recipe's file runs, without EasyR1. tests/easyr1 resolves the settings."""
 
 import os
 import subprocess
