@@ -124,9 +124,11 @@ def configuration_reference() -> str:
         cells = (f"`{name}`", f"`{shown(default)}`", takes, meaning + refusals_of(key))
         rows.setdefault(section or "the file itself", []).append(table_row(*cells))
     head = (
-        "# Configuration\n\nEvery key that a configuration file can have, with its default. Names and defaults "
-        "are EasyR1's; *ours* marks a key, or a default, that is not. Made from `gmpo_vl/config/schema.py` when "
-        "the site was built.\n\n" + (schema.__doc__ or "").partition("\n\n")[2].strip() + "\n"
+        "# Configuration\n\nEvery key that a configuration file can have, with its default. Names and "
+        "defaults are EasyR1's; *ours* marks a key, or a default, that is not. Made from "
+        "`gmpo_vl/config/schema.py` when the site was built.\n\n"
+        + (schema.__doc__ or "").partition("\n\n")[2].strip()
+        + "\n"
     )
     table = table_row("key", "default", "takes", "meaning") + "\n|---|---|---|---|\n"
     return head + "".join(f"\n## {section}\n\n{table}" + "\n".join(of) + "\n" for section, of in rows.items())

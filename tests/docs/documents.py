@@ -61,7 +61,9 @@ def all_commands() -> list[Command]:
 
 def links_of(document: Path) -> list[str]:
     """Targets of links and pictures, in Markdown and in HTML, that lead into the repository."""
-    text = re.sub(r"`[^`\n]*`", "", BLOCK.sub("", document.read_text(encoding="utf-8")))
+    text = re.sub(
+        r"`[^`\n]*`|<!--.*?-->", "", BLOCK.sub("", document.read_text(encoding="utf-8")), flags=re.DOTALL
+    )
     targets = re.findall(r"\]\(([^()\s]+)\)", text) + re.findall(r'(?:href|src)="([^"]+)"', text)
     return [target for target in targets if "://" not in target]
 

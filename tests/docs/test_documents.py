@@ -1,4 +1,4 @@
-"""README and docs: links lead somewhere, the first page is short, references are whole, the site is closed."""
+"""README and docs: links lead somewhere, references are whole, the site loads nothing from elsewhere."""
 
 import importlib.util
 import re
