@@ -50,7 +50,8 @@ class Links:
         self.outside: set[str] = set()
 
     def rewritten(self, text: str, path: str) -> str:
-        """A file's text with the site's links. path: where the file lies in the repository."""
+        """A file's text with the site's links, without comments. path: where the file lies in the repository."""
+        text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
 
         def target(found: re.Match[str]) -> str:
             link, _, anchor = found[0].partition("#")
@@ -68,6 +69,8 @@ class Links:
         """The page that shows a file or folder of the repository."""
         if path in PAGES or path.startswith("docs/"):
             return page_path(path)
+        if not (ROOT / path).exists():
+            return path  # mkdocs says which page has the broken link
         self.outside.add(path)
         return source_page(path)
 
