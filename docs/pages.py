@@ -1,7 +1,7 @@
 """What mkdocs does for this site beside rendering docs/*.md: three kinds of pages that docs/ does not hold.
 
     pages of the repository   README.md as the start page, CONTRIBUTING.md, recipes/README.md, ... (PAGES)
-    references                configuration and commands, made from the schema and the parsers (REFERENCES)
+    references                configuration, commands and Python names, made from the code (REFERENCES)
     source pages              the files and folders that pages link to: a link to code stays in the site
 
 Markdown files link to each other as they lie in the repository. `Links` turns that into the site's links.
@@ -236,9 +236,46 @@ def width_of_help(columns: int) -> Iterator[None]:
         os.environ["COLUMNS"] = before
 
 
+# --- the names that other programs may rely on
+
+
+def api_reference() -> str:
+    """The names of gmpo_vl.API with their signatures and docstrings, read without importing them."""
+    from gmpo_vl import API
+
+    said = [
+        "# From Python\n\n`import gmpo_vl` offers these names and imports each when it is used, so importing it "
+        "loads no torch. They stay; other names may move. Letters behind a name are its shape "
+        "(`gmpo_vl/types.py`)."
+    ]
+    for name, module in API.items():
+        signature, text = definition(name, ROOT / module.replace(".", "/"))
+        said.append(f"## {name}\n\n`from {module} import {name}`\n\n```python\n{signature}\n```")
+        said.append(f"```text\n{text}\n```")
+    return "\n\n".join(said) + "\n"
+
+
+def definition(name: str, module: Path) -> tuple[str, str]:
+    """(signature, docstring) of a function or class of a module, or of a package's modules."""
+    for file in sorted(module.rglob("*.py")) if module.is_dir() else [module.with_suffix(".py")]:
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
+                text = ast.get_docstring(node) or ""
+                node.body = node.body[1:] if text else node.body
+                if isinstance(node, ast.FunctionDef):
+                    node.body = [ast.Expr(ast.Constant(...))]
+                else:
+                    node.body = [item for item in node.body if isinstance(item, ast.AnnAssign)] or [
+                        ast.Pass()
+                    ]
+                return ast.unparse(node), text
+    raise LookupError(f"gmpo_vl.API names {name}, which {module} does not define")
+
+
 REFERENCES: dict[str, Callable[[], str]] = {
     "reference/configuration.md": configuration_reference,
     "reference/commands.md": commands_reference,
+    "reference/python.md": api_reference,
 }
 
 # --- what mkdocs calls

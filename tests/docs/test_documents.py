@@ -8,6 +8,7 @@ import sys
 import pytest
 from documents import DOCUMENTS, ROOT, anchors_of, commands_of, links_of, name_of
 
+from gmpo_vl import API
 from gmpo_vl.cli import build_parser
 from gmpo_vl.config.schema import all_keys
 
@@ -75,6 +76,13 @@ def test_the_commands_reference_has_every_command(pages):
     for name in names:
         assert f"\n## {name}\n" in text
     assert "--rehearse" in text
+
+
+def test_the_python_reference_has_every_name_with_its_signature(pages):
+    text = pages.api_reference()
+    for name in API:
+        assert f"\n## {name}\n" in text
+    assert "def verify_batch(golds: Sequence[GoldLike], responses: Sequence[str]" in text
 
 
 def test_links_between_files_become_links_between_pages(pages):
