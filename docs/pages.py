@@ -50,7 +50,7 @@ class Links:
         self.outside: set[str] = set()
 
     def rewritten(self, text: str, path: str) -> str:
-        """A file's text with the site's links, without comments. path: where the file lies in the repository."""
+        """A file's text with the site's links, without comments. path: where the repository has the file."""
         text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
 
         def target(found: re.Match[str]) -> str:
@@ -244,8 +244,8 @@ def api_reference() -> str:
     from gmpo_vl import API
 
     said = [
-        "# From Python\n\n`import gmpo_vl` offers these names and imports each when it is used, so importing it "
-        "loads no torch. They stay; other names may move. Letters behind a name are its shape "
+        "# From Python\n\n`import gmpo_vl` offers these names and imports each when it is used, so importing "
+        "it loads no torch. They stay; other names may move. Letters behind a name are its shape "
         "(`gmpo_vl/types.py`)."
     ]
     for name, module in API.items():

@@ -12,6 +12,7 @@ import torch
 from gmpo_vl.config import Config, load_config
 from gmpo_vl.data.rows import Columns
 from gmpo_vl.evaluation.in_memory import Evaluation, evaluate
+from gmpo_vl.evaluation.protocols import Pictures
 from gmpo_vl.evaluation.statistics import paired_difference
 from gmpo_vl.models.loading import load_model
 from gmpo_vl.models.processing import load_processor
@@ -65,7 +66,12 @@ def remove_last_demo(folder: Path) -> None:
 
 
 def sample(
-    model: Path, folder: Path, name: str, sampling: Sampling, answer_in: str = "box", pictures="as_is"
+    model: Path,
+    folder: Path,
+    name: str,
+    sampling: Sampling,
+    answer_in: str = "box",
+    pictures: Pictures = "as_is",
 ) -> Evaluation:
     """Answers to the test problems, in folder/eval/name. answer_in: where the result stands, box or tag."""
     processor = load_processor(model)

@@ -34,13 +34,13 @@ from gmpo_vl.models.tiny_moe import packaged_tiny_moe
 from gmpo_vl.report import write_report
 from gmpo_vl.rollout.hf import generate
 from gmpo_vl.storage.files import write_json
-from gmpo_vl.tasks.countdown.data import TINY, export
+from gmpo_vl.tasks.countdown.data import TINY, Split, export
 from gmpo_vl.types import Sampling
 
 CONFIG = Path(__file__).with_name("countdown.yaml")
 TEST_PROBLEMS = 384
 MAX_TOKENS = 48
-ROWS = {"train": 640, "validation": 128}
+ROWS: dict[Split, int] = {"train": 640, "validation": 128}
 ROUTED = 64  # test problems whose answers the router table counts
 LIMITS = (
     "That the model learned new arithmetic. At the end of its warm-up half of the answers it read missed the "

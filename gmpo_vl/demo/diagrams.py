@@ -82,12 +82,12 @@ def families(before: Evaluation, after: Evaluation) -> dict[str, dict]:
     result = {}
     for name in sorted(set(names)):
         of_family = names == name
-        values = [evaluation.correct_Q()[of_family] for evaluation in (before, after)]
-        difference = paired_difference(*values)
+        before_Q, after_Q = before.correct_Q()[of_family], after.correct_Q()[of_family]
+        difference = paired_difference(before_Q, after_Q)
         result[str(name)] = {
             "questions": int(of_family.sum()),
-            "before": float(values[0].mean()),
-            "after": float(values[1].mean()),
+            "before": float(before_Q.mean()),
+            "after": float(after_Q.mean()),
             "diff_ci95": [difference.low, difference.high],
         }
     return result
