@@ -1,6 +1,7 @@
 # make demo   a tiny Qwen2.5-VL learns geometry with GMPO on a CPU, and a page shows how it went
 # make demo-countdown   a tiny mixture of experts learns CountDown, and a table shows where its routers send tokens
 # make test   the test suite
+# make docs   the site of README and docs/, in site/; a broken link is an error
 # make test-easyr1 EASYR1_HOME=FOLDER   the EasyR1 engine against a checkout of EasyR1, on a CPU
 # make kill-campaign   train, eval, convert and study killed at every change of the disk; ARGS="train --every 10"
 # make test-vllm EASYR1_HOME=FOLDER   the EasyR1 engine on real vLLM 0.11, on a CPU (an environment of 9 GB)
@@ -16,16 +17,20 @@ EASYR1_PATH = EASYR1_HOME=$(abspath $(EASYR1_HOME)) PYTHONPATH=$(abspath $(EASYR
 	PYTHONDONTWRITEBYTECODE=1
 EASYR1_HOME ?=
 
-.PHONY: demo demo-countdown test setup lint test-t4 setup-t4 test-easyr1 setup-easyr1 test-vllm setup-vllm bench-objectives bench-step bench-ranks bench-rollout bench-memory bench-verify kill-campaign clean
+.PHONY: demo demo-countdown test docs setup setup-docs lint test-t4 setup-t4 test-easyr1 setup-easyr1 test-vllm setup-vllm bench-objectives bench-step bench-ranks bench-rollout bench-memory bench-verify kill-campaign clean
 
 demo: setup
-	$(VENV)/bin/python recipes/demo.py
+	$(VENV)/bin/gmpo-vl demo
 
 demo-countdown: setup
-	$(VENV)/bin/python recipes/demo_countdown.py
+	$(VENV)/bin/gmpo-vl demo --countdown
 
 test: setup
 	$(VENV)/bin/python -m pytest
+
+# What it shows is here already: no fonts, scripts or figures from elsewhere.
+docs: setup-docs
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
 
 test-t4: setup-t4
 	$(VENV_T4)/bin/python -m pytest tests/models tests/batching tests/sizing tests/policy tests/verify tests/rollout
@@ -71,6 +76,7 @@ kill-campaign: setup
 	$(VENV)/bin/python tests/kill_campaign.py $(ARGS)
 
 setup: $(VENV)/.done
+setup-docs: $(VENV)/.docs
 setup-t4: $(VENV_T4)/.done
 setup-easyr1: $(VENV_EASYR1)/.done
 setup-vllm: $(VENV_VLLM)/.done
@@ -80,6 +86,10 @@ $(VENV)/.done: constraints/cpu.txt pyproject.toml
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install -q $(PIP_ARGS) torch==2.13.0
 	$(VENV)/bin/pip install -q $(PIP_ARGS) -c constraints/cpu.txt -e ".[dev]"
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.done
+	$(VENV)/bin/pip install -q $(PIP_ARGS) -c constraints/cpu.txt -e ".[docs]"
 	touch $@
 
 $(VENV_T4)/.done: constraints/easyr1-cpu.txt pyproject.toml
@@ -107,4 +117,4 @@ bench-verify: setup
 	$(VENV)/bin/python benchmarks/verify.py
 
 clean:
-	rm -rf $(VENV) $(VENV_T4) $(VENV_EASYR1) $(VENV_VLLM) runs build *.egg-info
+	rm -rf $(VENV) $(VENV_T4) $(VENV_EASYR1) $(VENV_VLLM) runs build site *.egg-info

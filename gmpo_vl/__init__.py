@@ -1,13 +1,8 @@
 """gmpo_vl: vision-language RL with Geometric-Mean Policy Optimization (GMPO, arXiv 2507.20673).
 
-The public API; each name is imported when it is first asked for:
-
-    load_config(path, overrides)       a run's configuration; train(config) runs it
-    load_reward(spec)                  a reward by its name, or as `file.py:function`
-    verify_batch(golds, responses)     a Verdict for every response
-    per_sequence_loss, group_advantages    the objectives (the paper's Eq. 5 is `gmpo`) and the advantages of a group
-    write_report(run_folder)           a run as one page
-    Example, Prompt, Response, Group, Sampling, Verdict    the nouns, on one page in gmpo_vl/types.py
+API lists the names that other programs may rely on, with the module each lives in: `gmpo_vl.load_config` is
+`gmpo_vl.config.load_config`. They are imported when they are used, so importing this loads no torch. None is
+called as a room is: `gmpo_vl.verify` is always the module.
 """
 
 from importlib import import_module
@@ -15,25 +10,38 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "gmpo_vl.types": ("Example", "Prompt", "Response", "Group", "Sampling", "Verdict"),
-    "gmpo_vl.config": ("load_config",),
-    "gmpo_vl.engines": ("train",),
-    "gmpo_vl.rewards.loading": ("load_reward",),
-    "gmpo_vl.verify": ("verify_batch",),
-    "gmpo_vl.policy.objectives": ("per_sequence_loss",),
-    "gmpo_vl.policy.advantages": ("group_advantages",),
-    "gmpo_vl.report": ("write_report",),
+API = {
+    "Config": "gmpo_vl.config",
+    "ConfigError": "gmpo_vl.config",
+    "load_config": "gmpo_vl.config",
+    "save_config": "gmpo_vl.config",
+    "Example": "gmpo_vl.types",
+    "Prompt": "gmpo_vl.types",
+    "Sampling": "gmpo_vl.types",
+    "Response": "gmpo_vl.types",
+    "Group": "gmpo_vl.types",
+    "Verdict": "gmpo_vl.types",
+    "encode_answer": "gmpo_vl.data.answers",
+    "parse_gold": "gmpo_vl.verify",
+    "verify_batch": "gmpo_vl.verify",
+    "load_reward": "gmpo_vl.rewards.loading",
+    "group_advantages": "gmpo_vl.policy",
+    "PolicyLoss": "gmpo_vl.policy",
+    "per_sequence_loss": "gmpo_vl.policy",
+    "train": "gmpo_vl.engines",
+    "load_model": "gmpo_vl.models.loading",
+    "load_processor": "gmpo_vl.models.processing",
+    "write_report": "gmpo_vl.report",
 }
-_HOME = {name: module for module, names in _HOMES.items() for name in names}
-__all__ = ["__version__", *_HOME]  # pyright: ignore[reportUnsupportedDunderAll]
+
+__all__ = ["__version__", *API]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in API:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOME[name]), name)
+    return getattr(import_module(API[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME])
+    return sorted([*globals(), *API])

@@ -1,12 +1,14 @@
 """A mixture of experts (Qwen2-MoE) made of a dense Qwen2 or Qwen2.5.
 
     python recipes/build_moe.py Qwen/Qwen2.5-0.5B-Instruct models/qwen2_5_0_5b_moe
-    python recipes/build_moe.py FOLDER models/small_moe --experts-from random --expert-width 512 hidden_size=512 num_hidden_layers=12
+    python recipes/build_moe.py FOLDER models/small_moe --experts-from random --expert-width 512 \\
+        hidden_size=512 num_hidden_layers=12
 
-8 experts, 1 active by default, beside a shared expert that every token passes: the dense MLP itself, through a gate that starts
-at a half. Experts are copies of the dense MLP with a little noise, scaled so that the mixture starts out as the dense model, or
-random. norm_topk_prob is off: with one active expert it would take the router's gradient away (gmpo_vl/models/moe.py).
-A FOLDER with config.json and tokenizer alone gives an untrained mixture, whose sizes KEY=VALUE can change.
+8 experts, 1 active by default, beside a shared expert that every token passes: the dense MLP itself, through
+a gate that starts at a half. Experts are copies of the dense MLP with a little noise, scaled so that the
+mixture starts out as the dense model, or random. norm_topk_prob is off: with one active expert it would take
+the router's gradient away (gmpo_vl/models/moe.py). A FOLDER with config.json and tokenizer alone gives an
+untrained mixture, whose sizes KEY=VALUE can change.
 """
 
 from __future__ import annotations

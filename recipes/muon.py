@@ -1,4 +1,4 @@
-"""The optimizer of the warm-ups: orthogonalised momentum for matrices, AdamW for everything else. Its schedule and its steps."""
+"""The optimizer of the warm-ups, its schedule and its steps: orthogonalised momentum for matrices, AdamW."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import torch
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum, orthogonalised (Jordan et al. 2024), scaled to AdamW's usual step (Liu et al. 2025: 0.2 sqrt(max dim)).
+    """Orthogonalised momentum (Jordan et al. 2024) at AdamW's usual step (Liu et al. 2025: 0.2 √(max dim)).
 
-    A tensor of three dimensions is a stack of matrices (the experts of a layer), one of more a matrix of its first dimension
-    and the others (a convolution). torch.optim.Muon does the same in bf16, which most CPUs emulate: several times slower.
+    A tensor of three dimensions is a stack of matrices (the experts of a layer), one of more a matrix of its
+    first dimension and the others (a convolution). torch.optim.Muon does the same in bf16, which most CPUs
+    emulate: several times slower.
     """
 
     def __init__(self, parameters, lr: float):
@@ -35,7 +36,9 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalize(x_RC: torch.Tensor) -> torch.Tensor:
-    """Singular values of each matrix (..., R, C) to about 1, by five Newton-Schulz steps (quintic, Jordan's coefficients)."""
+    """Singular values of each matrix (..., R, C) to about 1, by five Newton-Schulz steps (quintic, Jordan's
+    coefficients).
+    """
     if x_RC.shape[-2] > x_RC.shape[-1]:
         return orthogonalize(x_RC.mT).mT
     x_RC = x_RC / (x_RC.norm(dim=(-2, -1), keepdim=True) + 1e-7)
@@ -46,7 +49,9 @@ def orthogonalize(x_RC: torch.Tensor) -> torch.Tensor:
 
 
 def make_optimizers(model: torch.nn.Module, lr: float) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices inside the network, the patch projection among them; AdamW for embeddings, norms and biases."""
+    """Muon for the matrices inside the network, the patch projection among them; AdamW for embeddings, norms
+    and biases.
+    """
     matrices, others = [], []
     for name, parameter in model.named_parameters():
         (matrices if parameter.ndim >= 2 and "embed_tokens" not in name else others).append(parameter)

@@ -1,13 +1,5 @@
 #!/usr/bin/env bash
 # Qwen2.5-Math-1.5B in the same setting: 4 GPUs.
-# What is set and why: configs/qwen2_5_math_1_5b_math_gmpo.yaml
-#
-#   bash recipes/qwen2_5_math_1_5b_math_gmpo.sh --dry-run            # check everything, print the plan, train nothing
-#   bash recipes/qwen2_5_math_1_5b_math_gmpo.sh [a.b=c ...]          # the same command goes on where a run stopped
-#
-# Then, once, on the test questions:
-#   gmpo-vl export runs/qwen2_5_math_1_5b_math_gmpo/checkpoints/step_N MODEL
+# Settings and reasons: configs/qwen2_5_math_1_5b_math_gmpo.yaml. Afterwards, once, the test set (recipes/README.md):
 #   bash eval/text_benchmarks.sh MODEL
-set -euo pipefail
-cd "$(dirname "$0")/.."
-exec gmpo-vl train configs/qwen2_5_math_1_5b_math_gmpo.yaml "$@"
+source "$(dirname "$0")/_run.sh"

@@ -5,7 +5,5 @@
 # and on the first alone, with `ray status` showing 16 GPUs:
 #
 #   bash recipes/qwen2_5_vl_7b_geo3k_gmpo_2nodes.sh [--dry-run] [a.b=c ...]
-set -euo pipefail
-cd "$(dirname "$0")/.."
 export RAY_ADDRESS=${RAY_ADDRESS:-auto}
-exec gmpo-vl train configs/qwen2_5_vl_7b_geo3k_gmpo_2nodes.yaml "$@"
+source "$(dirname "$0")/_run.sh"

@@ -1,13 +1,5 @@
 #!/usr/bin/env bash
 # The paper's GRPO for the mixture of experts. Works, and is slow on FSDP.
-# What is set and why: configs/qwen3_30b_a3b_deepscaler_grpo.yaml
-#
-#   bash recipes/qwen3_30b_a3b_deepscaler_grpo.sh --dry-run            # check everything, print the plan, train nothing
-#   bash recipes/qwen3_30b_a3b_deepscaler_grpo.sh [a.b=c ...]          # the same command goes on where a run stopped
-#
-# Then, once, on the test questions:
-#   gmpo-vl export runs/qwen3_30b_a3b_deepscaler_grpo/checkpoints/step_N MODEL
+# Settings and reasons: configs/qwen3_30b_a3b_deepscaler_grpo.yaml. Afterwards, once, the test set (recipes/README.md):
 #   bash eval/moe_math500.sh MODEL
-set -euo pipefail
-cd "$(dirname "$0")/.."
-exec gmpo-vl train configs/qwen3_30b_a3b_deepscaler_grpo.yaml "$@"
+source "$(dirname "$0")/_run.sh"

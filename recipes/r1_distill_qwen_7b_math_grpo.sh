@@ -1,13 +1,5 @@
 #!/usr/bin/env bash
 # The paper's GRPO for R1-Distill-Qwen-7B.
-# What is set and why: configs/r1_distill_qwen_7b_math_grpo.yaml
-#
-#   bash recipes/r1_distill_qwen_7b_math_grpo.sh --dry-run            # check everything, print the plan, train nothing
-#   bash recipes/r1_distill_qwen_7b_math_grpo.sh [a.b=c ...]          # the same command goes on where a run stopped
-#
-# Then, once, on the test questions:
-#   gmpo-vl export runs/r1_distill_qwen_7b_math_grpo/checkpoints/step_N MODEL
+# Settings and reasons: configs/r1_distill_qwen_7b_math_grpo.yaml. Afterwards, once, the test set (recipes/README.md):
 #   bash eval/text_benchmarks.sh MODEL results --template chat
-set -euo pipefail
-cd "$(dirname "$0")/.."
-exec gmpo-vl train configs/r1_distill_qwen_7b_math_grpo.yaml "$@"
+source "$(dirname "$0")/_run.sh"

@@ -1,11 +1,12 @@
-"""Supervised warm-up of the packaged tiny mixture of experts on CountDown with small numbers: minutes on one core.
+"""Supervised warm-up of the packaged tiny mixture of experts on small CountDown puzzles: minutes on one core.
 
     python recipes/warm_up_countdown.py OUT                    the packaged model
 
-It sees puzzles of a share of its own (tasks/countdown/data.py), worked out step by step. In the last part of the steps some of the
-answers are attempts that miss the target: that leaves the model as pretraining leaves a real one, able to reach a target and
-not told that it pays. The routers are kept in balance by the loss of Switch Transformers (Fedus et al. 2021, Eq. 4), over each
-batch. The same machine and versions give the same weights.
+It sees puzzles of a share of its own (tasks/countdown/data.py), worked out step by step. In the last part of
+the steps some of the answers are attempts that miss the target: that leaves the model as pretraining leaves a
+real one, able to reach a target and not told that it pays. The routers are kept in balance by the loss of
+Switch Transformers (Fedus et al. 2021, Eq. 4), over each batch. The same machine and versions give the same
+weights.
 """
 
 from __future__ import annotations
@@ -98,7 +99,9 @@ def prompt_of(puzzle: Puzzle, processor: Processor) -> Prompt:
 def worked(
     puzzle: Puzzle, ways: dict, attempts: float, processor: Processor, rng: random.Random
 ) -> tuple[Prompt, torch.Tensor]:
-    """The puzzle, its numbers in any order, and an answer to it: right, or with a chance of `attempts` one that misses."""
+    """The puzzle, its numbers in any order, and an answer to it: right, or with a chance of `attempts` one
+    that misses.
+    """
     right, wrong = ways[puzzle.key]
     chosen = rng.choice(wrong if wrong and rng.random() < attempts else right)
     numbers = tuple(rng.sample(puzzle.numbers, len(puzzle.numbers)))
@@ -113,7 +116,9 @@ def answer_text(expression: Expression) -> str:
 
 
 def balance_loss(logits: list[torch.Tensor]) -> torch.Tensor:
-    """Experts x sum over experts of (share of the tokens that choose it) x (its mean probability); 1 where all is even."""
+    """Experts x sum over experts of (share of the tokens that choose it) x (its mean probability); 1 where
+    all is even.
+    """
     losses = []
     for logits_NE in logits:
         experts = logits_NE.shape[1]
@@ -154,10 +159,13 @@ def package(model, processor: Processor, folder: Path, check: list[Prompt]) -> N
     lines = [
         "# A tiny mixture of experts that has seen some CountDown",
         "",
-        f"{sum(p.numel() for p in written.parameters()):,} parameters, 8 experts a layer beside a shared one, 1 active; a standard",
-        "Qwen2-MoE in bfloat16. Made by `recipes/warm_up_countdown.py`, whose first lines say how. Puzzles: three numbers up to 10.",
+        f"{sum(p.numel() for p in written.parameters()):,} parameters, 8 experts a layer beside a shared "
+        "one, 1 active; a standard",
+        "Qwen2-MoE in bfloat16. Made by `recipes/warm_up_countdown.py`, whose first lines say how. Puzzles: "
+        "three numbers up to 10.",
         "",
-        f"{len(check)} validation puzzles, 16 samples at temperature 1: {describe(sampled)}; greedy: {describe(greedy)}.",
+        f"{len(check)} validation puzzles, 16 samples at temperature 1: {describe(sampled)}; "
+        f"greedy: {describe(greedy)}.",
     ]
     (folder / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))

@@ -1,11 +1,11 @@
 """Supervised warm-up of the packaged tiny Qwen2.5-VL, in two stages of minutes on one core.
 
     python recipes/warm_up_tiny.py --output WORKED --stop-at 1
-    python recipes/warm_up_tiny.py --start WORKED --guesses 0.45 --steps 250 --lr 5e-4 --stop-at 1    # the packaged model
+    python recipes/warm_up_tiny.py --start WORKED --guesses 0.45 --steps 250 --lr 5e-4 --stop-at 1
 
-The first stage teaches reading and worked solutions. The second leaves the model as pretraining leaves a real one: sometimes it
-works a problem out, sometimes it guesses. Which of the two pays it is not told; reinforcement learning has to find out.
-The same machine and versions give the same weights.
+The first stage teaches reading and worked solutions. The second gives the packaged model. It leaves it as
+pretraining leaves a real one: sometimes it works a problem out, sometimes it guesses. Which of the two pays
+it is not told; reinforcement learning has to find out. The same machine and versions give the same weights.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ READ = "Read the numbers."
 
 
 class Problems:
-    """Prompts and answers as token ids. Every question is encoded once; after that only the picture changes."""
+    """Prompts and answers as token ids. A question is encoded once; after that only the picture changes."""
 
     def __init__(self, processor: Processor):
         self.processor = processor
@@ -70,7 +70,8 @@ class Problems:
     def reading(self, rng: random.Random, spread: float) -> tuple[Prompt, torch.Tensor]:
         """Six numbers to be read row by row: sight before geometry.
 
-        spread 0: two digits in the middle of a merged patch, always the same six. spread 1: up to three digits, anywhere.
+        spread 0: two digits in the middle of a merged patch, always the same six. spread 1: up to three
+        digits, anywhere.
         """
         while True:
             numbers, labels = [], []
@@ -143,8 +144,10 @@ def package(model, processor: Processor, folder: Path, check: list[Prompt]) -> N
     lines = [
         "# A tiny Qwen2.5-VL that has seen some diagrams",
         "",
-        "0.85 million parameters, standard transformers classes, bfloat16. Made by `recipes/warm_up_tiny.py`, whose first lines",
-        f"say the commands. Share of right answers on {len(check)} validation problems of the built-in diagrams:",
+        "0.85 million parameters, standard transformers classes, bfloat16. Made by "
+        "`recipes/warm_up_tiny.py`, whose first lines",
+        f"say the commands. Share of right answers on {len(check)} validation problems of the built-in "
+        "diagrams:",
         "",
         "| family | 16 samples at temperature 1 | greedy |",
         "|---|---|---|",

@@ -20,6 +20,11 @@ settings.load_profile("any machine")
 gmpo_vl.verify.DEADLINE = 3600.0
 
 
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("needs a GPU, and torch sees none")
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """Real data sets, if present: DATA_DIR, by default ../shared/data beside the checkout."""

@@ -125,7 +125,6 @@ def test_the_public_names_are_imported_when_asked_for_and_none_is_a_rooms():
     package = Path(gmpo_vl.__file__).parent
     rooms = {path.stem for path in package.iterdir()}
     assert not rooms & set(gmpo_vl.__all__)
-    assert [name for name in gmpo_vl.__all__ if name not in (gmpo_vl.__doc__ or "")] == ["__version__"]
 
 
 @pytest.mark.parametrize("module", ["gmpo_vl", "gmpo_vl.cli"])

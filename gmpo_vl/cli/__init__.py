@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from gmpo_vl import __version__
 from gmpo_vl.cli.check import add_check_commands
 from gmpo_vl.cli.data import add_data_commands
+from gmpo_vl.cli.demo import add_demo
 from gmpo_vl.cli.doctor import add_doctor
 from gmpo_vl.cli.evaluate import add_eval, with_default_command
 from gmpo_vl.cli.finished import add_difficulty, add_grade
@@ -68,6 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_data_commands(parts)
     add_check_commands(parts)
     add_doctor(commands)
+    add_demo(commands)
     add_export(commands)
     add_study(commands, main)
     add_report(commands)

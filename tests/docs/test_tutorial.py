@@ -46,8 +46,8 @@ def test_every_command_of_the_tutorial_runs_in_its_order(empty_folder):
                 run(command)
                 commands.append(command.split()[1:3])
     assert commands == [
-        ["data", "new"], ["data", "convert"], ["data", "check"], ["data", "show"], ["doctor", "squares_run.yaml"],
-        ["train", "squares_run.yaml"], ["report", "runs/squares"],
+        ["data", "new"], ["data", "convert"], ["data", "check"], ["data", "show"],
+        ["doctor", "squares_run.yaml"], ["train", "squares_run.yaml"], ["report", "runs/squares"],
     ]  # fmt: skip
     assert len((empty_folder / "squares.yaml").read_text().strip().split("\n")) <= 15
     card = json.loads((empty_folder / "data/squares/data_card.json").read_text())
@@ -82,8 +82,8 @@ def rehearsal_took_what_was_estimated(said: dict[str, str]) -> None:
 
 CONFIG = """
 engine: local
-data: {train_files: out/train.parquet, val_files: out/validation.parquet, max_prompt_length: 128, max_response_length: 8,
-       rollout_batch_size: 4, min_pixels: null, max_pixels: 25088}
+data: {train_files: out/train.parquet, val_files: out/validation.parquet, max_prompt_length: 128,
+       max_response_length: 8, rollout_batch_size: 4, min_pixels: null, max_pixels: 25088}
 worker:
   actor: {global_batch_size: 2, fsdp: {torch_dtype: fp32, mp_param_dtype: fp32}, model: {model_path: MODEL}}
   rollout: {n: 2}

@@ -19,7 +19,7 @@ from gmpo_vl.preflight.plan import describe_method, dry_run
 from gmpo_vl.tasks.countdown.data import TINY, export
 
 ROOT = Path(__file__).parents[2]
-RECIPES = sorted(p for p in (ROOT / "recipes").glob("*.sh") if not p.stem.startswith("accept"))
+RECIPES = sorted(p for p in (ROOT / "recipes").glob("*.sh") if not p.stem.startswith(("accept", "_")))
 TEXT = [recipe for recipe in RECIPES if "_vl_" not in recipe.stem]
 
 

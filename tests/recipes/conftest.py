@@ -12,7 +12,9 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def run(monkeypatch, capsys) -> Callable[..., str]:
-    """A script as `python SCRIPT ...` runs it, in this process: libraries take seconds to import. Gives what it said."""
+    """Runs a script as `python SCRIPT ...` does, in this process: libraries take seconds to import. Gives
+    what it said.
+    """
     monkeypatch.chdir(ROOT)
     monkeypatch.syspath_prepend(ROOT / "recipes")
 

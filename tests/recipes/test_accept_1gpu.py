@@ -1,5 +1,6 @@
-"""recipes/accept_1gpu.sh: its small version whole, with torch and transformers alone; and what becomes of a check that fails, hangs
-or dies."""
+"""recipes/accept_1gpu.sh: its small version whole, with torch and transformers alone; and what becomes of a
+check that fails, hangs or dies.
+"""
 
 import json
 import os
@@ -17,7 +18,7 @@ sys.path[:0] = [str(ROOT / "recipes"), str(ROOT / "benchmarks")]
 
 from acceptance.runner import Check, Outcome, Place, judged, log_of  # noqa: E402
 
-# This project's dependencies that torch and transformers do without; Pillow is there wherever pictures are read.
+# This project's dependencies that torch and transformers do without. Pillow is always there.
 OTHERS = (
     *("datasets", "omegaconf", "peft", "accelerate", "pyarrow", "math_verify", "rich", "matplotlib"),
     *("tensorboard", "psutil", "pandas", "torchvision", "ray", "verl", "vllm", "flash_attn"),
@@ -65,6 +66,19 @@ def test_a_folder_that_it_did_not_make_is_left_alone(tmp_path):
     (tmp_path / "new/work/model").touch()
     fresh_work_folder(tmp_path / "new/work")
     assert not (tmp_path / "new/work/model").exists()
+
+
+@pytest.mark.gpu
+def test_the_core_passes_on_this_gpu(tmp_path):
+    done = subprocess.run(
+        ["bash", ROOT / "recipes/accept_1gpu.sh", "--core", "--out", tmp_path],
+        env={**os.environ, "PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    verdicts = {c["verdict"] for c in json.loads((tmp_path / "accept.json").read_text())["checks"].values()}
+    assert verdicts <= {"PASS", "SKIPPED"}  # flash-attn may not be installed
 
 
 def good(place):

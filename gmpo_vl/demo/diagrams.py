@@ -1,15 +1,18 @@
-"""`make demo`: a tiny Qwen2.5-VL learns geometry with GMPO on a CPU, and a page shows how it went.
+"""`gmpo-vl demo`: a tiny Qwen2.5-VL learns geometry with GMPO on a CPU, and a page shows how it went.
 
-Reads top to bottom: pictures, score before, training, score after, two controls, the page. What a user of a real model does
-with `gmpo-vl train` and `gmpo-vl eval` is here called as functions.
+Reads top to bottom: pictures, score before, training, score after, two controls, the page. It calls as
+functions what `gmpo-vl train` and `gmpo-vl eval` do with a real model.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
-from before_and_after import (
+
+from gmpo_vl.demo.before_and_after import (
     SAMPLES,
     Scores,
     begin,
@@ -19,7 +22,6 @@ from before_and_after import (
     sample,
     scores,
 )
-
 from gmpo_vl.engines.local.engine import train
 from gmpo_vl.evaluation.answering import Evaluation
 from gmpo_vl.evaluation.statistics import Estimate, paired_difference
@@ -29,32 +31,37 @@ from gmpo_vl.storage.files import write_json
 from gmpo_vl.tasks.diagrams.data import ROWS, export
 from gmpo_vl.types import Sampling
 
+CONFIG = Path(__file__).with_name("diagrams.yaml")
+TEST_PROBLEMS = 512
 MAX_TOKENS = 32
 LIMITS = (
-    "That the model learned new geometry. Its warm-up left it working half of the problems out and guessing the others; it learned "
-    "to work them out (about half of the gain) and to make fewer mistakes in doing so (the other half). The reward told it, nothing else.",
+    "That the model learned new geometry. Its warm-up left it working half of the problems out and guessing "
+    "the others; it learned to work them out (about half of the gain) and to make fewer mistakes in doing so "
+    "(the other half). The reward told it, nothing else.",
     "That GMPO does better than GRPO: at this size and learning rate the two cannot be told apart.",
     "What a real Qwen2.5-VL gains on Geometry3K: the model here has 0.85 million parameters.",
     "How much runs differ: the interval is over problems, not over seeds.",
 )
 
 
-def main() -> None:
+def run(config_file: str | Path, test_problems: int, overrides: Sequence[str]) -> None:
+    """The whole demo. overrides: a.b=c, over the file's keys."""
     start = time.perf_counter()
-    settings = [f"worker.actor.model.model_path={packaged_tiny()}"]
-    config, folder, test_problems = begin(__doc__, "configs/demo.yaml", settings, test_problems=512)
+    settings = [f"worker.actor.model.model_path={packaged_tiny()}", *overrides]
+    demo = begin(config_file, test_problems, settings)
+    folder = demo.folder
 
     print("1. diagrams: the numbers of a problem stand in its picture only", flush=True)
-    export(folder / "data", {**ROWS, "test": test_problems})
+    export(demo.data, {**ROWS, "test": test_problems})
 
     print(f"2. before: {SAMPLES} samples and one greedy answer to each test problem", flush=True)
     before = scores(packaged_tiny(), folder, "before", MAX_TOKENS)
 
     print("3. training with GMPO", flush=True)
-    run = train(config)
+    trained_run = train(demo.config)
 
     print("4. after, and two controls: a grey picture, and another problem's picture", flush=True)
-    trained = run.checkpoint(run.checkpoint_steps()[-1]) / "huggingface"
+    trained = trained_run.checkpoint(trained_run.checkpoint_steps()[-1]) / "huggingface"
     after = scores(trained, folder, "after", MAX_TOKENS)
     controls = {
         f"{kind}_image": sample(
@@ -75,12 +82,12 @@ def families(before: Evaluation, after: Evaluation) -> dict[str, dict]:
     result = {}
     for name in sorted(set(names)):
         of_family = names == name
-        values = [evaluation.correct_Q()[of_family] for evaluation in (before, after)]
-        difference = paired_difference(*values)
+        before_Q, after_Q = before.correct_Q()[of_family], after.correct_Q()[of_family]
+        difference = paired_difference(before_Q, after_Q)
         result[str(name)] = {
             "questions": int(of_family.sum()),
-            "before": float(values[0].mean()),
-            "after": float(values[1].mean()),
+            "before": float(before_Q.mean()),
+            "after": float(after_Q.mean()),
             "diff_ci95": [difference.low, difference.high],
         }
     return result
@@ -106,7 +113,3 @@ def print_summary(s: dict) -> None:
     print(f"{'grey picture':28}{100 * s['blank_image']:8.1f}   the model does need its picture")
     print(f"{'picture of another':28}{100 * s['wrong_image']:8.1f}   and the right one")
     print_limits(s)
-
-
-if __name__ == "__main__":
-    main()

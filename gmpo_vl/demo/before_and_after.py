@@ -1,10 +1,10 @@
-"""What the demos share: the same test questions to a model before and after its training, and what came of it."""
+"""What the demos share: the same test questions before and after training, and how the scores compare."""
 
 from __future__ import annotations
 
-import argparse
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -12,6 +12,7 @@ import torch
 from gmpo_vl.config import Config, load_config
 from gmpo_vl.data.rows import Columns
 from gmpo_vl.evaluation.answering import Conditions, Evaluation, evaluate
+from gmpo_vl.evaluation.protocols import Pictures
 from gmpo_vl.evaluation.statistics import paired_difference
 from gmpo_vl.models.loading import load_model
 from gmpo_vl.models.processing import load_processor
@@ -23,32 +24,34 @@ SAMPLES = 16
 Scores = dict[str, Evaluation]
 
 
-def begin(
-    doc: str | None, config_file: str, settings: Sequence[str], test_problems: int
-) -> tuple[Config, Path, int]:
-    """The command line of a demo: its configuration, its folder without what the last one left, how many test problems.
+@dataclass(frozen=True)
+class Demo:
+    """What a command line gives: the configuration, the run's folder and the number of test problems."""
 
-    config_file, test_problems: unless the command line names others. settings: a.b=c, under those of the command line.
+    config: Config
+    folder: Path
+    test_problems: int
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data"
+
+
+def begin(config_file: str | Path, test_problems: int, settings: Sequence[str]) -> Demo:
+    """The configuration with its data inside the run's folder. What an earlier demo left there goes.
+
+    Raises ValueError for a folder that no demo has written.
     """
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", default=config_file)
-    parser.add_argument(
-        "--test-problems",
-        type=int,
-        default=test_problems,
-        help="problems of the test split (default %(default)s)",
-    )
-    parser.add_argument("overrides", nargs="*", metavar="a.b=c", help="keys that replace those of the file")
-    options = parser.parse_args()
     quiet_libraries()
     torch.set_num_threads(1)  # this small, a second thread costs more than it gives
-    config = load_config(options.config, [*settings, *options.overrides])
-    folder = Path(config.trainer.save_checkpoint_path or f"runs/{config.trainer.experiment_name}")
-    remove_last_demo(folder)
+    config = load_config(config_file, settings)
+    assert config.trainer.save_checkpoint_path is not None  # load_config fills it
+    demo = Demo(config, Path(config.trainer.save_checkpoint_path), test_problems)
+    remove_last_demo(demo.folder)
     config.data.train_files, config.data.val_files = (
-        str(folder / "data" / f"{split}.parquet") for split in ("train", "validation")
+        str(demo.data / f"{split}.parquet") for split in ("train", "validation")
     )
-    return config, folder, options.test_problems
+    return demo
 
 
 def remove_last_demo(folder: Path) -> None:
@@ -56,16 +59,21 @@ def remove_last_demo(folder: Path) -> None:
     if not folder.exists():
         return
     if not (folder / "data" / "test.parquet").exists():
-        raise SystemExit(
+        raise ValueError(
             f"{folder} is there, but no demo has written it: name another trainer.save_checkpoint_path"
         )
     shutil.rmtree(folder)
 
 
 def sample(
-    model: Path, folder: Path, name: str, sampling: Sampling, answer_in: str = "box", pictures="as_is"
+    model: Path,
+    folder: Path,
+    name: str,
+    sampling: Sampling,
+    answer_in: str = "box",
+    pictures: Pictures = "as_is",
 ) -> Evaluation:
-    """The test problems answered, into folder/eval/name. answer_in: box or tag, where an answer's result stands."""
+    """Answers to the test problems, in folder/eval/name. answer_in: where the result stands, box or tag."""
     processor = load_processor(model)
     prompts = load_prompts(str(folder / "data/test.parquet"), PromptSettings(Columns()), processor)
     conditions = Conditions(sampling, pictures=pictures, answer_in=answer_in)
@@ -84,7 +92,7 @@ def scores(model: Path, folder: Path, name: str, max_tokens: int, answer_in: str
 
 
 def compare(before: Scores, after: Scores) -> dict:
-    """Of summary.json: shares between 0 and 1, intervals of 95% over questions, differences paired by question."""
+    """For summary.json: shares (0 to 1), 95% intervals over questions, differences paired by question."""
     shares = {name: (before[name].correct_Q(), after[name].correct_Q()) for name in ("avg@16", "greedy")}
     difference, greedy = (paired_difference(*shares[name]) for name in ("avg@16", "greedy"))
     return {

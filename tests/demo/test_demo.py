@@ -1,0 +1,75 @@
+"""`gmpo-vl demo`, shortened: it runs from one end to the other and needs nothing of a checkout."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from gmpo_vl.cli import main
+from gmpo_vl.config import load_config
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """An empty folder without the repository, as somebody has who installed a wheel."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run_demo(*arguments: str) -> None:
+    assert main(["demo", *arguments]) == 0
+
+
+def test_the_demo_writes_its_page_and_summary(elsewhere, capsys):
+    run_demo(
+        "--test-problems", "28", "trainer.max_steps=2", "trainer.save_freq=2", "data.rollout_batch_size=16"
+    )  # fmt: skip
+    folder = elsewhere / "runs/demo"
+    assert "28 test problems" in capsys.readouterr().out
+    summary = json.loads((folder / "summary.json").read_text())
+    assert {"before", "after", "diff", "diff_ci95", "blank_image", "wrong_image", "seconds"} <= set(summary)
+    assert summary["diff"] == pytest.approx(summary["after"] - summary["before"])
+    assert summary["before"] > summary["blank_image"]
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "What this run does not show" in page
+    assert sorted(os.listdir(elsewhere)) == ["runs"]
+
+
+def test_countdown_writes_its_page_and_summary_and_prints_its_routers(elsewhere, capsys):
+    run_demo(
+        "--countdown", "--test-problems", "16", "trainer.max_steps=1", "trainer.save_freq=1",
+        "trainer.val_before_train=false", "data.rollout_batch_size=8",
+    )  # fmt: skip
+    folder = elsewhere / "runs/demo_countdown"
+    said = capsys.readouterr().out
+    assert "16 test problems" in said
+    assert "layer 3 after" in said
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["diff"] == pytest.approx(summary["after"] - summary["before"])
+    loads = summary["router_load"]["before"]
+    assert len(loads) == 3
+    assert all(sum(layer) == pytest.approx(8) for layer in loads)
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "Load of the experts" in page
+    assert "What this run does not show" in page
+
+
+def test_a_folder_that_no_demo_has_written_is_left_alone(elsewhere, capsys):
+    (elsewhere / "mine").mkdir()
+    (elsewhere / "mine/thesis.txt").write_text("years")
+    assert main(["demo", "trainer.save_checkpoint_path=mine"]) == 2
+    assert "no demo has written it" in capsys.readouterr().err
+    assert (elsewhere / "mine/thesis.txt").read_text() == "years"
+
+
+@pytest.mark.parametrize(("file", "packaged"), [("demo", "diagrams"), ("countdown_tiny_moe", "countdown")])
+def test_a_checkout_s_file_is_the_packaged_one_with_the_model_s_path(file, packaged):
+    shown = load_config(ROOT / "configs" / f"{file}.yaml")
+    model = shown.worker.actor.model.model_path
+    assert model is not None
+    own = load_config(ROOT / "gmpo_vl/demo" / f"{packaged}.yaml", [f"worker.actor.model.model_path={model}"])
+    assert own == shown
+    assert (ROOT / model / "config.json").is_file()
