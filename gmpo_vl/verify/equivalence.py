@@ -11,11 +11,10 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from gmpo_vl.verify import strict
-from gmpo_vl.verify.evaluate import evaluate
+from gmpo_vl.verify.arithmetic import evaluate
 from gmpo_vl.verify.gold import Gold
 from gmpo_vl.verify.normalise import normalise
 from gmpo_vl.verify.quantities import clearly_apart
-from gmpo_vl.verify.tree import contains
 from gmpo_vl.verify.values import trees, type_of
 
 _log = logging.getLogger(__name__)
@@ -95,7 +94,7 @@ def _value_of(spelling: str) -> tuple[complex | None, Fraction | None]:
         return None, None
     if type(value) is Fraction and (value == 0 or abs(rough) > _LEAST):
         return rough, value
-    cancels = contains(read[0], ("add", "sub"))
+    cancels = read[0].contains("add", "sub")
     return (None if cancels or abs(rough) < _LEAST else rough), None
 
 

@@ -10,7 +10,7 @@ from functools import cached_property, lru_cache
 from numbers import Number
 
 from gmpo_vl.data.answers import TYPES, check_tolerance, written
-from gmpo_vl.verify.marks import undoubled
+from gmpo_vl.verify.normalise import undoubled
 
 _KEYS = {"gold", "type", "tolerance", "choices"}
 # A list with one text, written by Python or as JSON: what a column of lists becomes when it is saved as text.

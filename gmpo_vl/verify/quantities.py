@@ -18,20 +18,9 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from gmpo_vl.verify.evaluate import MORE_DIGITS, NUMBERS, evaluate, real
-from gmpo_vl.verify.monomials import monomial, same_monomial
-from gmpo_vl.verify.scales import conversion
-from gmpo_vl.verify.tree import (
-    INFINITY,
-    Node,
-    constants,
-    contains,
-    functions,
-    num,
-    slow_steps,
-    symbols,
-    without,
-)
+from gmpo_vl.verify.arithmetic import MORE_DIGITS, NUMBERS, evaluate, monomial, real, same_monomial
+from gmpo_vl.verify.tree import INFINITY, Node, num, without
+from gmpo_vl.verify.units import conversion
 
 Point = tuple[tuple[str, Fraction], ...]  # symbols and their values
 
@@ -69,7 +58,7 @@ def same_quantity(gold: Node, answer: Node, leeway: Leeway = EXACT) -> bool:
         theirs, their_unit = Node("mul", (theirs, num(factor))), our_unit
     if their_unit.startswith("arc") and not our_unit:  # 5' and 5'' answer no plain 5
         return False
-    if INFINITY.args[0] in constants(ours) | constants(theirs):
+    if INFINITY.args[0] in ours.summary.constants | theirs.summary.constants:
         return _infinite(ours) != 0 and _infinite(ours) == _infinite(theirs)
     if their_unit == "pct" and not our_unit:
         return _equal(ours, Node("pct", (theirs,)), leeway) or (
@@ -77,7 +66,7 @@ def same_quantity(gold: Node, answer: Node, leeway: Leeway = EXACT) -> bool:
         )
     if our_unit == "pct" and not their_unit:
         return _equal(ours, theirs, leeway) or _equal(Node("pct", (ours,)), theirs, leeway)
-    if {our_unit, their_unit} == {"deg", ""} and "pi" in constants(ours if their_unit else theirs):
+    if {our_unit, their_unit} == {"deg", ""} and "pi" in (ours if their_unit else theirs).summary.constants:
         marked = [Node("deg", (n,)) if unit else n for n, unit in ((ours, our_unit), (theirs, their_unit))]
         return _equal(marked[0], marked[1], leeway)
     return _equal(ours, theirs, leeway)
@@ -86,7 +75,7 @@ def same_quantity(gold: Node, answer: Node, leeway: Leeway = EXACT) -> bool:
 def rounds_to(exact: Node, rounded: Node) -> bool:
     """Whether a decimal is the correct rounding of the value before it (the second part of `5\\sqrt{3} \\approx 8.66`)."""
     written = _written(_parted(rounded)[0])
-    if written is None or symbols(exact):
+    if written is None or exact.symbols:
         return False
     try:
         return _is_rounding(_value(_parted(exact)[0]), _value(_parted(rounded)[0]), written)
@@ -102,7 +91,7 @@ def clearly_apart(one: complex | None, two: complex | None) -> bool:
 @lru_cache(maxsize=20_000)
 def roughly(node: Node) -> complex | None:
     """The value of a plain number without units, in double precision; None for anything else."""
-    if symbols(node) or contains(node, ("unit", "pct", "deg", "pm", "mp")):
+    if node.symbols or node.contains("unit", "pct", "deg", "pm", "mp"):
         return None
     value = _at(node, ())
     try:
@@ -113,7 +102,7 @@ def roughly(node: Node) -> complex | None:
 
 def far_apart(one: Node, two: Node) -> bool:
     """Whether two numbers or expressions have values at a few points, and at each of them other values than rounding makes."""
-    names = tuple(sorted(symbols(one) | symbols(two)))
+    names = tuple(sorted(one.symbols | two.symbols))
     points = [_point(names, k, False, False) for k in range(3)] if names else [()]
     return all(_values_apart(_at(one, point), _at(two, point)) for point in points)
 
@@ -135,7 +124,7 @@ def _parted(node: Node) -> tuple[Node, str]:
         return node.args[0], "deg" if node.args[1] == "deg^1" else node.args[1]
     if node.op in ("deg", "pct"):
         return node.args[0], node.op
-    if contains(node, ("deg",)) and not contains(node, ("fn",)):  # 180^\circ - x
+    if node.contains("deg") and not node.contains("fn"):  # 180^\circ - x
         return without(node, "deg"), "deg"
     return node, ""
 
@@ -154,23 +143,23 @@ def _infinite(node: Node) -> int:
 # --- values -----------------------------------------------------------------------------------------------------------
 def _equal(gold: Node, answer: Node, leeway: Leeway) -> bool:
     """Equal numbers, or expressions that agree at random points of their symbols."""
-    names = symbols(gold)
-    if names != symbols(answer):
+    names = gold.symbols
+    if names != answer.symbols:
         return False
-    if slow_steps(answer) > (_MAX_SLOW_AT_POINTS if names else _MAX_SLOW):
+    if answer.summary.slow > (_MAX_SLOW_AT_POINTS if names else _MAX_SLOW):
         raise Undecided("too many powers and functions")
     if not names:
         return _equal_values(gold, answer, (), leeway.tolerance) or _rounding_allowed(gold, answer, leeway)
     if not _agree(gold, answer, names, mixed=False):
         return False
-    if _positive_symbols(gold) and contains(gold, ("abs",)) == contains(answer, ("abs",)):
+    if _positive_symbols(gold) and gold.contains("abs") == answer.contains("abs"):
         return True
     return _agree(gold, answer, names, mixed=True)
 
 
 def _positive_symbols(gold: Node) -> bool:
     """A gold with a root or a logarithm takes its symbols as positive; any other identity must hold for both signs."""
-    return contains(gold, ("root",)) or not functions(gold).isdisjoint(("ln", "log", "lg"))
+    return gold.contains("root") or not gold.summary.functions.isdisjoint(("ln", "log", "lg"))
 
 
 def _agree(gold: Node, answer: Node, names: frozenset[str], mixed: bool) -> bool:
@@ -181,7 +170,7 @@ def _agree(gold: Node, answer: Node, names: frozenset[str], mixed: bool) -> bool
     stepped = _either_contains(gold, answer, ("floor", "ceil"))
     whole = stepped or _either_contains(gold, answer, ("fact", "binom", "sum", "prod"))
     enough = _STEPPED_POINTS if stepped else _WHOLE_POINTS if whole else _POINTS
-    if stepped and slow_steps(answer) > _MAX_SLOW_AT_POINTS // 3:
+    if stepped and answer.summary.slow > _MAX_SLOW_AT_POINTS // 3:
         raise Undecided("too many powers and functions under a floor")
     seen = 0
     for k in range(2 * enough + _POINTS):
@@ -198,7 +187,7 @@ def _agree(gold: Node, answer: Node, names: frozenset[str], mixed: bool) -> bool
 
 
 def _either_contains(gold: Node, answer: Node, ops: tuple[str, ...]) -> bool:
-    return contains(gold, ops) or contains(answer, ops)
+    return gold.contains(*ops) or answer.contains(*ops)
 
 
 @lru_cache(maxsize=4_000)

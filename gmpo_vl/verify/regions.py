@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from gmpo_vl.verify.evaluate import NUMBERS, evaluate, real
+from gmpo_vl.verify.arithmetic import NUMBERS, evaluate, real
 from gmpo_vl.verify.quantities import Leeway, same_quantity
-from gmpo_vl.verify.tree import INFINITY, Node, contains, is_name, num, symbols
+from gmpo_vl.verify.tree import INFINITY, Node, is_name, num, sym
 
 FLIPPED = {"<": ">", ">": "<", "le": "ge", "ge": "le"}
 ORDERS = frozenset(FLIPPED)
@@ -186,16 +186,16 @@ def _compared(sign: str, left: Node, right: Node, variable: Node | None = None) 
     r"""x < 3, 2x + 1 \ge 6, |x - 3| < 2, x \ne 2: one variable, and only linear in it. variable: which one, where that is known."""
     if sign not in _COMPARED:
         return None
-    if (symbols(right) and not symbols(left)) or (variable and right == variable):
+    if (right.symbols and not left.symbols) or (variable and right == variable):
         sign, left, right = FLIPPED.get(sign, sign), right, left
-    if left.op == "abs" and not symbols(right) and not contains(left.args[0], ("abs",)):
+    if left.op == "abs" and not right.symbols and not left.args[0].contains("abs"):
         inner, minus = left.args[0], Node("neg", (right,))
         one, two = _compared(sign, inner, right), _compared(FLIPPED.get(sign, sign), inner, minus)
         if one is None or two is None:
             return None
         return _union(one, two) if sign in (">", "ge") else _both(one, two)
-    names = symbols(left) | symbols(right)
-    variable = left if is_name(left) else variable or Node("sym", (next(iter(names), ""),))
+    names = left.symbols | right.symbols
+    variable = left if is_name(left) else variable or sym(next(iter(names), ""))
     if not is_name(left) and len(names) != 1:
         return None
     factor, rest = linear(Node("sub", (left, right)), variable) or (None, None)
@@ -221,17 +221,17 @@ def linear(node: Node, variable: Node) -> tuple[Node, Node] | None:
     """(a, b) of a * variable + b; None for anything that is not linear."""
     if node == variable:
         return num(1), num(0)
-    name = symbols(variable)
-    if symbols(node).isdisjoint(name):
+    name = variable.symbols
+    if node.symbols.isdisjoint(name):
         return num(0), node
     parts = [linear(arg, variable) for arg in node.args] if node.op in ("add", "sub", "neg") else []
     if parts and all(parts):
         return Node(node.op, tuple(p[0] for p in parts if p)), Node(node.op, tuple(p[1] for p in parts if p))
     if node.op in ("mul", "div"):
         one, two = node.args
-        if node.op == "mul" and symbols(two) & name and not symbols(one) & name:
+        if node.op == "mul" and two.symbols & name and not one.symbols & name:
             one, two = two, one
-        inner = None if symbols(two) & name else linear(one, variable)
+        inner = None if two.symbols & name else linear(one, variable)
         return inner and (Node(node.op, (inner[0], two)), Node(node.op, (inner[1], two)))
     return None
 
@@ -246,7 +246,7 @@ def _key(node: Node) -> Any:
         return NUMBERS.inf
     if node == _MINUS_INFINITY:
         return -NUMBERS.inf
-    if symbols(node):
+    if node.symbols:
         return None
     try:
         value = real(evaluate(node))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from fractions import Fraction
 from functools import lru_cache
 
-from gmpo_vl.verify import countdown
+from gmpo_vl.verify.arithmetic import evaluate
 from gmpo_vl.verify.choices import choices_of, judge_choice, judge_letters
 from gmpo_vl.verify.gold import Gold
 from gmpo_vl.verify.lex import MAX_CHARS
-from gmpo_vl.verify.marks import unmarked
+from gmpo_vl.verify.normalise import unmarked
+from gmpo_vl.verify.parse import parse
 from gmpo_vl.verify.quantities import Leeway
+from gmpo_vl.verify.tokens import Unreadable
 from gmpo_vl.verify.values import judge_value, type_of
 
 
@@ -19,7 +23,7 @@ def judge(gold: Gold, answer: str) -> str:
     if len(answer) > MAX_CHARS:
         return "too_long"
     if gold.type == "countdown":
-        return countdown.judge(gold, answer)
+        return _judge_countdown(gold, answer)
     answer = unmarked(answer)
     outcomes = _outcomes(gold, answer)
     if len(outcomes) == 1:
@@ -48,3 +52,26 @@ def _judge(alternative: str, gold: Gold, answer: str) -> str:
 def gold_type(gold: Gold) -> str:
     """What a gold is read as; the field of the verdict."""
     return gold.type or ("choice" if gold.choices else type_of(gold.alternatives[0]))
+
+
+# === CountDown ===
+# DOC """CountDown: an expression that reaches the target and uses every given number exactly once.  The gold is the target, with the numbers as `choices` (`encode_answer("45", type="countdown", choices=["30", "71", ...])`). The rules are TinyZero's: + - * / and brackets only. The value is computed exactly, by our own parser. """
+MAX_EXPRESSION = 200  # characters
+_ALLOWED = re.compile(r"[0-9+\-*/() \t]+")
+_NO_OPERATOR = re.compile(r"[\d)]\s*\(|\)\s*\d|\d\s+\d|\*\s*\*|/\s*/")
+
+
+def _judge_countdown(gold: Gold, answer: str) -> str:
+    """`equal` where it is right, `different` where the value is another, `invalid` for everything else."""
+    left, _, right = answer.strip().partition("=")
+    if right.strip() not in ("", gold.alternatives[0]):  # "30 + 15 = 45" may say what it reaches
+        return "invalid"
+    if len(left) > MAX_EXPRESSION or not _ALLOWED.fullmatch(left) or _NO_OPERATOR.search(left):
+        return "invalid"
+    if sorted(map(int, re.findall(r"\d+", left))) != sorted(map(int, gold.choices)):
+        return "invalid"
+    try:
+        value = evaluate(parse(left.strip()))
+    except (Unreadable, ArithmeticError):
+        return "invalid"
+    return "equal" if value == Fraction(gold.alternatives[0]) else "different"

@@ -6,18 +6,28 @@ import re
 from functools import lru_cache
 from itertools import chain, product
 
-from gmpo_vl.verify.compare import same
-from gmpo_vl.verify.measures import counted, metres, spelled
-from gmpo_vl.verify.named_sets import named_set
+from gmpo_vl.verify.equality import same
+from gmpo_vl.verify.measures import counted, ends, is_range, metres, same_time, spelled, time_of_day
 from gmpo_vl.verify.normalise import normalise
 from gmpo_vl.verify.parse import readings
-from gmpo_vl.verify.phrases import limits, parted, said, without_lead, worked
 from gmpo_vl.verify.quantities import EXACT, Leeway, Undecided
-from gmpo_vl.verify.ranges import ends, is_range, same_time, time_of_day
-from gmpo_vl.verify.sense import is_coefficient
-from gmpo_vl.verify.texts import TEXT_GROUP, bare, is_turned, is_wordy, same_words, squeezed
 from gmpo_vl.verify.tokens import Unreadable
-from gmpo_vl.verify.tree import Node, constants, contains, decimal, num, substituted, symbols
+from gmpo_vl.verify.tree import Node, decimal, num, substituted, sym
+from gmpo_vl.verify.units import is_coefficient
+from gmpo_vl.verify.words import (
+    TEXT_GROUP,
+    bare,
+    is_turned,
+    is_wordy,
+    limits,
+    named_set,
+    parted,
+    said,
+    same_words,
+    squeezed,
+    without_lead,
+    worked,
+)
 
 _THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
 _SAID = r"(?:the\s+|final\s+)*(?:answer|result|value)\s*(?:is|=|:)+\s*|(?:approximately|about|exactly)\s+"
@@ -82,7 +92,7 @@ def _in_our_variable(gold: str, answer: str) -> tuple[Node, Node] | None:
     ours, theirs = _OF_VARIABLE.match(squeezed(gold)), _OF_VARIABLE.match(squeezed(answer))
     if not ours or not theirs or ours[1] != theirs[1] or ours[2] == theirs[2]:
         return None
-    return Node("sym", (theirs[2],)), Node("sym", (ours[2],))
+    return sym(theirs[2]), sym(ours[2])
 
 
 def _judge_trees(gold: str, leeway: Leeway, answer: str) -> str:
@@ -93,7 +103,7 @@ def _judge_trees(gold: str, leeway: Leeway, answer: str) -> str:
     undecided = False
     for found in (trees, _more_trees):  # a second look at the text only where the first one is not enough
         for one, two in product(left, found(answer)):
-            if renamed and symbols(two).isdisjoint(renamed[1].args):  # f(y) = x is no f(x) = x
+            if renamed and two.symbols.isdisjoint(renamed[1].args):  # f(y) = x is no f(x) = x
                 two = substituted(two, *renamed)
             try:
                 if _same(one, two, leeway):
@@ -202,16 +212,16 @@ def _node_type(node: Node) -> str:
     if node.op in _FORMS:
         return _FORMS[node.op]
     if node.op == "tuple":
-        return "interval" if "infty" in constants(node) or node.args[:2] != ("(", ")") else "tuple"
+        return "interval" if "infty" in node.summary.constants or node.args[:2] != ("(", ")") else "tuple"
     if node.op == "rel":
         return "equation" if set(node.args[0]) <= {"=", "approx"} else "inequality"
-    if symbols(node) or contains(node, ("fn", "binom", "floor", "ceil")):
+    if node.symbols or node.contains("fn", "binom", "floor", "ceil"):
         return "expression"
-    if contains(node, ("root",)):
+    if node.contains("root"):
         return "radical"
-    if "i" in constants(node):
+    if "i" in node.summary.constants:
         return "complex"
-    if "pi" in constants(node):
+    if "pi" in node.summary.constants:
         return "pi"
     power = node.args[-1] if node.op == "mul" else node
     if power.op == "pow" and power.args[0].op == "num" and power.args[0].args[0] == 10:

@@ -81,7 +81,7 @@ def _clearly_different(gold: str, answer: str) -> bool:
         (name, value), (other_name, other_value) = one.args[1], two.args[1]
         if name == other_name and _is_solved(one) and _is_solved(two):  # y = 2x and y = 3x
             return far_apart(value, other_value)
-        ours, theirs = one.summary.symbols, two.summary.symbols
+        ours, theirs = one.symbols, two.symbols
         if ours & theirs or not (ours and theirs):  # x + y = 4 and 2x = 8 - 2y; 5 = 0 and 10 = 0
             return False
         left, right = Node("sub", one.args[1]), Node("sub", two.args[1])
@@ -97,7 +97,7 @@ def _clearly_different(gold: str, answer: str) -> bool:
 def _is_solved(equation: Node) -> bool:
     """y = 2x, but not y = 2y - x: the symbol on the left stands nowhere else."""
     left, right = equation.args[1]
-    return left.op == "sym" and not left.summary.symbols & right.summary.symbols
+    return left.op == "sym" and not left.symbols & right.symbols
 
 
 @lru_cache(maxsize=20_000)

@@ -14,7 +14,7 @@ from gmpo_vl.verify.published.hendrycks import ENCLOSING_TEXT
 from gmpo_vl.verify.published.latex_text import latex_to_text
 from gmpo_vl.verify.quantities import Undecided, same_quantity
 from gmpo_vl.verify.tokens import Unreadable
-from gmpo_vl.verify.tree import Node, constants, substituted
+from gmpo_vl.verify.tree import Node, substituted, sym
 
 _PLAIN_UNITS = (
     "degree cm centimeter meter mile second minute hour day week month year foot feet inch yard".split()
@@ -140,6 +140,6 @@ def _split_letters(text: str) -> str:
 def _symbolic(node: Node) -> Node:
     """Their e and i are symbols like any other."""
     for name in ("e", "i"):
-        if name in constants(node):
-            node = substituted(node, Node("const", (name,)), Node("sym", (name,)))
+        if name in node.summary.constants:
+            node = substituted(node, Node("const", (name,)), sym(name))
     return node

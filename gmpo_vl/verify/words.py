@@ -1,16 +1,117 @@
-"""Answers in words: what leads to them, what qualifies them, a sentence around one number, a sum worked out.
-
-Text in, text out: nothing here decides about equality.
-"""
+"""Answers as texts: without their spelling, and word by word."""
 
 from __future__ import annotations
 
 import re
 from functools import lru_cache
+from itertools import pairwise
 
-from gmpo_vl.verify.measures import NUMBER
-from gmpo_vl.verify.texts import TEXT_GROUP
+from gmpo_vl.verify.normalise import normalise
 
+NUMBER = r"-?(?:\d+(?:,\d{3})*(?:\.\d+)?|\.\d+)"
+TEXT_GROUP = re.compile(r"\\(?:text|mbox|textbf|textit|textrm|mathrm|hbox|mathbf)\s*\{([^{}]*)\}")
+_LETTERS_ONLY = re.compile(r"(?=.*\b(?!and\b)[A-Za-z]{3,})[A-Za-z ]+[.]?")
+_NAME = re.compile(r"(?:\d[\d.,]*\s+)?([A-Za-z]{2,})[.]?")  # UK, USA, 16 GB
+_SPELLED = re.compile(r"(?:\d[\d.,]*\s*)?([A-Za-z ]{2,})[.]?")
+_VOWELS = frozenset("aeiou")
+_SHORT_WORDS = frozenset(
+    "ad ah am an as at ax be by do dr eh ex go ha he hi id if in is it jr kg km lb ma me mm mr ms mt my no of oh ok on or ow ox pa pm sr "
+    "st so to up us we ye am ac ad bc ce cd cv cm dc dj dvd ec eu fm gb gp hd hq hr ib iq js kb la lcd ml mb mph nj nm nsw nw ny nyc nz "
+    "oz pc phd pdf ph php pr pt pvc rd rpm sw se ssw nnw sms sql tb tv tx uk un usb usa utc vcr vip vp vs vt xl xml cpr cst gmt mst pst "
+    "ne sse nne ene ese wnw wsw bbc nbc cbs gps html http jpg mp nba nfl nhl mlb".split()
+)
+_PRODUCTS_TOO = frozenset("cd ct ma ms mr mt nm pr pt rd sr st vt".split())  # in small letters rather symbols
+_SAME_WORDS = {"solutions": "solution", "exists": "exist", "roots": "root", "info": "information"}
+_SAME_PHRASES = {
+    "infinite": ["infinitely", "many"], "infinitely many solution": ["infinitely", "many"], "infinite solution": ["infinitely", "many"],
+    "no real solution": ["no", "solution"], "no solution exist": ["no", "solution"], "there is no solution": ["no", "solution"],
+    "there are no solution": ["no", "solution"], "no real root": ["no", "solution"], "does not exist": ["dne"],
+}  # fmt: skip
+_SEPARATED = re.compile(r"[,;&]|\band\b")
+_TEXT_COMMAND = re.compile(r"\\(?:text|mbox|textbf|textit|textrm|mathrm|hbox|mathbf|operatorname)\s*(?=\{)")
+_CLOCK = re.compile(r"(?<![a-z])([ap])\.?\s?m(?![a-z])\.?")  # a.m.
+_SPACING = re.compile(r"\\[,;:! ]|\\left(?![a-zA-Z])|\\right(?![a-zA-Z])|\$")
+_IDLE = re.compile(r"\s+(?!\w)|(?<!\w)\s+|(?<![.])[.]\s*$")
+_BARE = re.compile(r"[{}$\\]|\s+")
+_WORD = re.compile(r"[^\W_]+|[+*/=<>^_|!\[\]]|(?<!\w)-")
+
+
+@lru_cache(maxsize=20_000)
+def bare(text: str) -> str:
+    """Without text commands, braces, dollars and outer punctuation."""
+    if text.isascii() and text.isalnum():
+        return text
+    return _BARE.sub(" ", _TEXT_COMMAND.sub("", normalise(text))).strip().strip(".").strip()
+
+
+@lru_cache(maxsize=20_000)
+def is_wordy(text: str) -> bool:
+    """Only letters and spaces, three or more letters together: rather words than a product of symbols."""
+    plain = TEXT_GROUP.sub(r"\1", text).strip()
+    return _LETTERS_ONLY.fullmatch(plain) is not None and (plain != text.strip() or not _is_product(plain))
+
+
+def _is_product(letters: str) -> bool:
+    """lwh, abc, ut: letters that are no word, so that their order does not matter. HTH and ABC are names."""
+    if len(letters) > 2 and letters.isupper():
+        return False
+    if (
+        len(letters) > 4
+        or not letters.isalpha()
+        or (letters.lower() in _SHORT_WORDS and letters not in _PRODUCTS_TOO)
+    ):
+        return False
+    neighbours = all(ord(two) - ord(one) == 1 for one, two in pairwise(sorted(letters.lower())))
+    return len(letters) < 3 or neighbours or _VOWELS.isdisjoint(letters.lower())
+
+
+def is_turned(gold: str, answer: str) -> bool:
+    """The letters of a name (UK, 16 GB) in another order, which a product of symbols would not mind."""
+    name = _NAME.fullmatch(bare(gold))
+    other = _SPELLED.fullmatch(bare(answer)) if name else None
+    if not name or not other or ("\\" not in gold and _is_product(gold.strip())):
+        return False
+    theirs = other[1].replace(" ", "")
+    return name[1] != theirs and sorted(name[1]) == sorted(theirs)
+
+
+def _words(text: str) -> tuple[str, ...]:
+    """The words and the signs of arithmetic, without case, punctuation and a leading article."""
+    words: list[str] = _WORD.findall(_CLOCK.sub(r"\1m ", bare(text).lower()))
+    words = [_SAME_WORDS.get(word, word) for word in words]
+    words = _SAME_PHRASES.get(" ".join(words), words)
+    return tuple(words[1:] if words[:1] in (["the"], ["a"], ["an"]) and len(words[-1]) > 2 else words)
+
+
+def same_words(gold: str, answer: str, ordered: bool = False) -> bool:
+    """The same words in the same order; letters that name options (A, C and F) in any order, unless `ordered`."""
+    if (
+        len(answer) < 5
+        and answer.isalpha()
+        and answer not in (gold, answer.lower(), answer.upper(), answer.title())
+    ):
+        return False  # BIl is no BIL
+    ours, theirs = _words(gold), _words(answer)
+    if (
+        not ordered
+        and ours
+        and _SEPARATED.search(gold)
+        and all(len(word) == 1 or word == "and" for word in ours)
+    ):
+        return sorted(w for w in ours if w != "and") == sorted(w for w in theirs if w != "and")
+    return bool(ours) and ours == theirs
+
+
+@lru_cache(maxsize=20_000)
+def squeezed(text: str) -> str:
+    """Without spacing commands, and white space only where it parts two digits or letters."""
+    if text.isascii() and text.isalnum():
+        return text
+    return _IDLE.sub("", _SPACING.sub(" ", normalise(text)))
+
+
+# === leads, qualifiers, sentences ===
+# DOC """Answers in words: what leads to them, what qualifies them, a sentence around one number, a sum worked out.  Text in, text out: nothing here decides about equality. """
 _NOUN = r"(?:answer|ans|result|value|option|opt|choice|letter|solution)"
 _LEAD = re.compile(
     rf"(?:(?:therefore|thus|hence|so|then|correct|finally|but)\b[,:]?|(?:the\s|my\s|our\s)?(?:final\s|correct\s|right\s|best\s|only\s)*{_NOUN}\b(?:\.(?!\d))?"
@@ -50,7 +151,7 @@ _QUALIFYING = re.compile(
     r"for|where|with|\\in|∈|only|unctions|olutions|constant|integer|exactly|total|altogether|all"
 )
 _SPACES = re.compile(r"(?:\\(?:quad|qquad)(?![a-zA-Z])|\\[,;:! ]|~|\s)+")
-_IDLE = re.compile(
+_SAYS_NOTHING = re.compile(
     r"\b(?:in all|for|where|with|all|any|every|each|some|is|are|be|an?|constant|arbitrary|numbers?|only|the|solution|answer|one|value|exactly|altogether|in total)\b"
     r"|[\s,;().\\{}]|mathbb|forall"
 )
@@ -92,7 +193,7 @@ def limits(condition: str) -> bool:
 def _plain(qualifier: str) -> str:
     """A qualifier without what does not matter; "" for one that only says "for all x", "only", "where c is a constant"."""
     plain = re.sub(r"\bintegers?\b", "inz", re.sub(r"\breals?\b", "inr", qualifier.lower()))
-    plain = _IDLE.sub("", plain)
+    plain = _SAYS_NOTHING.sub("", plain)
     for numbers in ("inz", "inr"):  # integers k, k in Z
         if numbers in plain:
             plain = plain.replace(numbers, "") + numbers
@@ -130,7 +231,7 @@ _UNSAID = _UNSURE | frozenset(
         "nothing binary rejected excluded extraneous last old"
     ).split()
 )
-_WORD = re.compile(r"[A-Za-z]+(?:'[a-z]+)?")
+_SPOKEN = re.compile(r"[A-Za-z]+(?:'[a-z]+)?")
 _AMOUNT = re.compile(rf"(?<![\w.\\^_/*+=<>(-])(?:\\?\$ ?)?{NUMBER}(?: ?\\?%|°)?(?![\w^_/*+=<>(-])")
 _FORMULA = re.compile(r"[\d=<>+*/^_|{}\[\]\\?,;:]")
 # The verb that leads to the number, and what may follow it: what is counted or measured, and a phrase after a preposition.
@@ -153,11 +254,11 @@ def said(text: str) -> str | None:
     if len(amounts) != 1:
         return None
     before, amount, after = flat[: amounts[0].start()], amounts[0][0], flat[amounts[0].end() :]
-    led = [word for word in _WORD.findall(before) if len(word) > 1]
+    led = [word for word in _SPOKEN.findall(before) if len(word) > 1]
     match = _SAID_OF.fullmatch(after)
     if not match or len(led) < 2 or not _VERB.search(before) or _FORMULA.search(before + after):
         return None
-    around = _WORD.findall(before + after[match.end(1) :])
+    around = _SPOKEN.findall(before + after[match.end(1) :])
     if not _UNSAID.isdisjoint(word.lower() for word in around):
         return None
     counted = (match[1] or "").strip()
@@ -175,6 +276,28 @@ def worked(text: str) -> str | None:
     flat = " ".join(TEXT_GROUP.sub(r" \1 ", text).split()).rstrip(".")
     flat = flat[before.end() :] if (before := _BEFORE.match(flat)) else flat
     sides = [_COUNTED.sub(" ", side).strip() for side in flat.split("=")]
-    if len(sides) < 2 or not all(sides) or not _UNSURE.isdisjoint(w.lower() for w in _WORD.findall(flat)):
+    if len(sides) < 2 or not all(sides) or not _UNSURE.isdisjoint(w.lower() for w in _SPOKEN.findall(flat)):
         return None
     return " = ".join(sides)
+
+
+# === sets that people name in words ===
+# DOC """Sets that people name in words, as LaTeX: all real numbers, all integers, the empty set."""
+_LETTERS = {"real": "R", "integer": "Z", "rational": "Q", "complex": "C"}
+_NAMED = re.compile(
+    r"(?:the )?(?:set of )?(?:all|any|every) (?:the )?(?:(real|rational|complex) ?(?:numbers?|values?)|(real|integer)s?)"
+    r"(?: [a-z]| values? of [a-z])?(?:,? except(?: for)? (?:[a-z] ?= ?)?(.+))?"
+)
+_EMPTY = re.compile(r"(?:the )?empty set|(?:the )?null set")
+
+
+def named_set(words: str) -> str | None:
+    r"""`\\mathbb{R}` for `all real numbers`, `\\mathbb{R} \\setminus \\{2\\}` where some are excepted; None for anything else."""
+    words = " ".join(words.split())
+    if _EMPTY.fullmatch(words):
+        return r"\emptyset"
+    match = _NAMED.fullmatch(words)
+    if not match:
+        return None
+    numbers = rf"\mathbb{{{_LETTERS[match[1] or match[2]]}}}"
+    return rf"{numbers} \setminus \{{{match[3]}\}}" if match[3] else numbers

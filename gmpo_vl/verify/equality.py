@@ -16,20 +16,23 @@ An answer may name its value (`x = 5`, `m\\angle A = 120`) and show how it came 
 
 from __future__ import annotations
 
+import random
+from fractions import Fraction
 from itertools import pairwise
+from typing import Any
 
-from gmpo_vl.verify.equations import difference, proportional
-from gmpo_vl.verify.quantities import EXACT, Leeway, clearly_apart, roughly, rounds_to, same_quantity
-from gmpo_vl.verify.regions import FLIPPED, ORDERS, is_ordered, region, same_region, speaks_of_region
-from gmpo_vl.verify.tree import (
-    OF_SEVERAL,
-    Node,
-    both_signs,
-    contains,
-    functions,
-    is_name,
-    symbols,
+from gmpo_vl.verify.arithmetic import evaluate, real
+from gmpo_vl.verify.quantities import (
+    EXACT,
+    Leeway,
+    Undecided,
+    clearly_apart,
+    roughly,
+    rounds_to,
+    same_quantity,
 )
+from gmpo_vl.verify.regions import FLIPPED, ORDERS, is_ordered, region, same_region, speaks_of_region
+from gmpo_vl.verify.tree import OF_SEVERAL, Node, both_signs, is_name, num, substituted, sym, without
 from gmpo_vl.verify.vectors import aligned
 
 _NUMBERS = frozenset("num const add sub mul div neg pow root mixed unit deg pct".split())
@@ -44,7 +47,7 @@ def same(gold: Node, answer: Node, leeway: Leeway = EXACT) -> bool:
         return True
     if gold.summary.ops <= _NUMBERS and answer.summary.ops <= _QUANTITIES:  # most of them
         return same_quantity(gold, answer, leeway)
-    if not functions(answer).isdisjoint(OF_SEVERAL) and functions(gold).isdisjoint(OF_SEVERAL):
+    if not answer.summary.functions.isdisjoint(OF_SEVERAL) and gold.summary.functions.isdisjoint(OF_SEVERAL):
         return False  # \min(7, 8) is a way not to say 7
     gold, answer = aligned(_spread(gold), _spread(answer))
     if gold.op == "numbers" and answer.op == "sym":  # R
@@ -72,7 +75,7 @@ def same(gold: Node, answer: Node, leeway: Leeway = EXACT) -> bool:
 
 def _spread(node: Node) -> Node:
     """A ± becomes the list of its two values."""
-    if not contains(node, ("pm", "mp")):
+    if not node.contains("pm", "mp"):
         return node
     if node.op in _LISTS:
         return Node(node.op, tuple(value for item in node.args for value in both_signs(item)))
@@ -200,13 +203,13 @@ def _same_equation(gold: Node, answer: Node, leeway: Leeway) -> bool:
     ours, theirs = gold.args[1], answer.args[1]
     if len(ours) == len(theirs) == 2 and ours[0] == theirs[0] and ours[0].op == "mul":  # f(x) = ...
         return same(ours[1], theirs[1], leeway)
-    if is_name(ours[0]) and not symbols(ours[-1]):  # x = 5
+    if is_name(ours[0]) and not ours[-1].symbols:  # x = 5
         names = [side for side in theirs if is_name(side)]
-        if len(names) == 1 and symbols(names[0]) == symbols(ours[0]) and same(ours[0], names[0]):
+        if len(names) == 1 and names[0].symbols == ours[0].symbols and same(ours[0], names[0]):
             return _value_of_chain(ours[-1], answer, leeway)
     if len(ours) != 2 or len(theirs) != 2:
         return False
-    if any(side.op in _STRUCTURES for side in ours + theirs) or not any(map(symbols, ours)):
+    if any(side.op in _STRUCTURES for side in ours + theirs) or not any(side.symbols for side in ours):
         return _either_order(ours, theirs, leeway)
     return proportional(difference(ours), difference(theirs))
 
@@ -218,7 +221,7 @@ def _value_of_chain(gold: Node, answer: Node, leeway: Leeway) -> bool:
         return same(gold, sides[1], leeway)
     if not set(signs) <= {"=", "approx"}:
         return False
-    if symbols(gold):  # y = 2x + 3 for the gold 2x + 3
+    if gold.symbols:  # y = 2x + 3 for the gold 2x + 3
         names = sides[:1] if is_name(sides[0]) else ()
     else:
         names = tuple(side for side in sides if is_name(side, sums=True))
@@ -230,3 +233,65 @@ def _value_of_chain(gold: Node, answer: Node, leeway: Leeway) -> bool:
     if not all(same(one, two) or rounds_to(one, two) for one, two in pairwise(values)):
         return False
     return any(same(gold, value, leeway) for value in values)
+
+
+# === up to a constant factor ===
+# DOC """Equations and inequalities up to a constant factor: what is left of `left - right` when terms are moved and everything is scaled.  Nothing is multiplied by what can vanish (y = 6/x is not xy = 6), and no equation is solved (x = 3 is not x^2 = 9). """
+_TRIES = 4  # points at which a value other than 0 is looked for
+_MAX_SLOW = 12  # powers, roots and functions: at the point, and at those where the two are compared
+
+
+def difference(sides: tuple[Node, Node]) -> Node:
+    """left - right; ad - bc for the proportion a : b = c : d."""
+    left, right = sides
+    if left.op == right.op == "ratio" and len(left.args) == len(right.args) == 2:
+        left, right = (
+            Node("mul", (left.args[0], right.args[1])),
+            Node("mul", (left.args[1], right.args[0])),
+        )
+    return Node("sub", (left, right))
+
+
+def proportional(ours: Node, theirs: Node, positive: bool = False) -> bool:
+    """Whether one expression is the other times a constant other than 0 (above 0, if `positive`), and neither is 0 everywhere.
+
+    Raises quantities.Undecided.
+    """
+    names = ours.symbols
+    if not names or names != theirs.symbols or ours.contains("unit") or theirs.contains("unit"):
+        return False
+    if max(ours.summary.slow, theirs.summary.slow) > _MAX_SLOW:
+        raise Undecided("too many powers and functions")
+    ours, theirs = without(ours, "deg"), without(theirs, "deg")
+    for k in range(_TRIES):
+        point = _point(names, k)
+        here, there = _value(ours, point), _value(theirs, point)
+        if not here or not there:
+            continue
+        if positive and (real(here).imag or real(there).imag or (here > 0) != (there > 0)):
+            return False
+        if type(here) is Fraction and type(there) is Fraction:
+            return same_quantity(ours, Node("mul", (num(here / there), theirs)))
+        one, two = (_at(node, point) for node in (ours, theirs))
+        return same_quantity(Node("mul", (ours, two)), Node("mul", (theirs, one)))
+    return False
+
+
+def _point(names: frozenset[str], k: int) -> dict[str, Fraction]:
+    draw = random.Random(k)
+    return {name: Fraction(draw.randint(100, 500), 149) for name in sorted(names)}
+
+
+def _value(node: Node, point: dict[str, Fraction]) -> Any:
+    """The value at a point; None where it has none, or one that may be 0 but for rounding."""
+    try:
+        value = evaluate(node, point)
+    except (ArithmeticError, ValueError):
+        return None
+    return value if type(value) is Fraction or abs(value) > 1e-30 else None
+
+
+def _at(node: Node, point: dict[str, Fraction]) -> Node:
+    for name, value in point.items():
+        node = substituted(node, sym(name), num(value))
+    return node
