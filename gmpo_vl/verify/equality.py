@@ -17,24 +17,28 @@ An answer may name its value (`x = 5`, `m\\angle A = 120`) and show how it came 
 from __future__ import annotations
 
 import random
+import re
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
-from gmpo_vl.verify.arithmetic import evaluate, real
+from gmpo_vl.verify.arithmetic import real
 from gmpo_vl.verify.quantities import (
     EXACT,
     Leeway,
+    Point,
     Undecided,
     clearly_apart,
     roughly,
     rounds_to,
     same_quantity,
+    value_at,
 )
 from gmpo_vl.verify.regions import FLIPPED, ORDERS, is_ordered, region, same_region, speaks_of_region
 from gmpo_vl.verify.tree import OF_SEVERAL, Node, both_signs, is_name, num, substituted, sym, without
 from gmpo_vl.verify.vectors import aligned
 
+_CLOCK = re.compile(r"\d{1,2}:[0-5]\d")
 _NUMBERS = frozenset("num const add sub mul div neg pow root mixed unit deg pct".split())
 _QUANTITIES = _NUMBERS | {"sym"}
 _LISTS = ("list", "either", "set")
@@ -42,7 +46,7 @@ _STRUCTURES = (*_LISTS, "tuple", "union", "matrix", "cases", "case", "rel", "bas
 
 
 def same(gold: Node, answer: Node, leeway: Leeway = EXACT) -> bool:
-    """Whether `answer` is the same answer as `gold`. Raises quantities.Undecided where the rules cannot tell."""
+    """Whether `answer` is the same answer as `gold`. Raises quantities.Undecided."""
     if gold == answer:
         return True
     if gold.summary.ops <= _NUMBERS and answer.summary.ops <= _QUANTITIES:  # most of them
@@ -108,17 +112,12 @@ def _matched(ours: list[Node], theirs: list[Node], leeway: Leeway) -> bool:
     left = [(item, roughly(item) if leeway == EXACT else None) for item in theirs]
     for item in ours:
         value = roughly(item)
-        found = next(
-            (
-                i
-                for i, (other, v) in enumerate(left)
-                if not clearly_apart(value, v) and same(item, other, leeway)
-            ),
-            None,
-        )
-        if found is None:
+        for i, (other, v) in enumerate(left):
+            if not clearly_apart(value, v) and same(item, other, leeway):
+                del left[i]
+                break
+        else:
             return False
-        del left[found]
     return True
 
 
@@ -136,11 +135,9 @@ def _same_structure(gold: Node, answer: Node, leeway: Leeway) -> bool:
     if gold.op == "tuple":
         return gold.args[:2] == answer.args[:2] and _in_order(gold.args[2], answer.args[2], leeway)
     (kind, rows), (other_kind, others) = gold.args, answer.args
-    return (
-        kind == other_kind
-        and len(rows) == len(others)
-        and all(_in_order(r, o, leeway) for r, o in zip(rows, others))
-    )
+    if kind != other_kind or len(rows) != len(others):
+        return False
+    return all(_in_order(row, other, leeway) for row, other in zip(rows, others))
 
 
 def _in_proportion(ours: tuple[Node, ...], theirs: tuple[Node, ...]) -> bool:
@@ -156,10 +153,7 @@ def _is_clock_time(parts: tuple[Node, ...]) -> bool:
     """10:30: hours and two digits of minutes."""
     if len(parts) != 2 or any(part.op != "num" for part in parts):
         return False
-    hours, minutes = (str(part.args[1]) for part in parts)
-    return (
-        hours.isdecimal() and len(hours) < 3 and minutes.isdecimal() and len(minutes) == 2 and minutes < "60"
-    )
+    return _CLOCK.fullmatch(":".join(part.args[1] for part in parts)) is not None
 
 
 # --- relations --------------------------------------------------------------------------------------------------------
@@ -174,12 +168,8 @@ def _same_relation(gold: Node, answer: Node, leeway: Leeway) -> bool:
         return _same_equation(gold, answer, leeway)
     if len(signs) == len(answer.args[0]) == 1 and {signs[0], answer.args[0][0]} <= ORDERS:
         return _same_inequality(gold, answer)
-    return (
-        signs == answer.args[0]
-        and len(signs) == 1
-        and signs[0] not in ORDERS
-        and _either_order(sides, answer.args[1], leeway)
-    )
+    unordered = signs == answer.args[0] and len(signs) == 1 and signs[0] not in ORDERS
+    return unordered and _either_order(sides, answer.args[1], leeway)
 
 
 def _is_member(node: Node) -> bool:
@@ -235,8 +225,9 @@ def _value_of_chain(gold: Node, answer: Node, leeway: Leeway) -> bool:
     return any(same(gold, value, leeway) for value in values)
 
 
-# === up to a constant factor ===
-# DOC """Equations and inequalities up to a constant factor: what is left of `left - right` when terms are moved and everything is scaled.  Nothing is multiplied by what can vanish (y = 6/x is not xy = 6), and no equation is solved (x = 3 is not x^2 = 9). """
+# --- up to a constant factor --------------------------------------------------------------------------
+# Terms may be moved and everything may be scaled. Nothing is multiplied by what can vanish (y = 6/x is not xy = 6), and
+# no equation is solved (x = 3 is not x^2 = 9).
 _TRIES = 4  # points at which a value other than 0 is looked for
 _MAX_SLOW = 12  # powers, roots and functions: at the point, and at those where the two are compared
 
@@ -245,15 +236,13 @@ def difference(sides: tuple[Node, Node]) -> Node:
     """left - right; ad - bc for the proportion a : b = c : d."""
     left, right = sides
     if left.op == right.op == "ratio" and len(left.args) == len(right.args) == 2:
-        left, right = (
-            Node("mul", (left.args[0], right.args[1])),
-            Node("mul", (left.args[1], right.args[0])),
-        )
+        (a, b), (c, d) = left.args, right.args
+        left, right = Node("mul", (a, d)), Node("mul", (b, c))
     return Node("sub", (left, right))
 
 
 def proportional(ours: Node, theirs: Node, positive: bool = False) -> bool:
-    """Whether one expression is the other times a constant other than 0 (above 0, if `positive`), and neither is 0 everywhere.
+    """Whether one expression is the other times a constant other than 0 (above 0, if `positive`), and neither is 0.
 
     Raises quantities.Undecided.
     """
@@ -264,8 +253,9 @@ def proportional(ours: Node, theirs: Node, positive: bool = False) -> bool:
         raise Undecided("too many powers and functions")
     ours, theirs = without(ours, "deg"), without(theirs, "deg")
     for k in range(_TRIES):
-        point = _point(names, k)
-        here, there = _value(ours, point), _value(theirs, point)
+        draw = random.Random(k)
+        point = tuple((name, Fraction(draw.randint(100, 500), 149)) for name in sorted(names))
+        here, there = _clear_value(ours, point), _clear_value(theirs, point)
         if not here or not there:
             continue
         if positive and (real(here).imag or real(there).imag or (here > 0) != (there > 0)):
@@ -277,21 +267,13 @@ def proportional(ours: Node, theirs: Node, positive: bool = False) -> bool:
     return False
 
 
-def _point(names: frozenset[str], k: int) -> dict[str, Fraction]:
-    draw = random.Random(k)
-    return {name: Fraction(draw.randint(100, 500), 149) for name in sorted(names)}
-
-
-def _value(node: Node, point: dict[str, Fraction]) -> Any:
+def _clear_value(node: Node, point: Point) -> Any:
     """The value at a point; None where it has none, or one that may be 0 but for rounding."""
-    try:
-        value = evaluate(node, point)
-    except (ArithmeticError, ValueError):
-        return None
-    return value if type(value) is Fraction or abs(value) > 1e-30 else None
+    value = value_at(node, point)
+    return value if value is None or type(value) is Fraction or abs(value) > 1e-30 else None
 
 
-def _at(node: Node, point: dict[str, Fraction]) -> Node:
-    for name, value in point.items():
+def _at(node: Node, point: Point) -> Node:
+    for name, value in point:
         node = substituted(node, sym(name), num(value))
     return node

@@ -44,7 +44,7 @@ class Grammar(Reader):
     def symbol(self) -> Node:
         raise NotImplementedError
 
-    # --- lists and relations ------------------------------------------------------------------------------
+    # --- lists and relations ----------------------------------------------------------------------------
     def whole(self) -> Node:
         node = self.sequence()
         self.take(".")
@@ -114,7 +114,7 @@ class Grammar(Reader):
             items.append(self.sum())
         return items[0] if len(items) == 1 else Node("ratio", tuple(items))
 
-    # --- arithmetic ---------------------------------------------------------------------------------------
+    # --- arithmetic -------------------------------------------------------------------------------------
     def sum(self) -> Node:
         self.deeper()
         node = self.term()
@@ -205,7 +205,9 @@ class Grammar(Reader):
         return node
 
     def mixed(self) -> Node | None:
-        r"""`1\frac{4}{5}`, `4 4/11`: a whole number and a proper fraction of whole numbers; None for anything else."""
+        r"""`1\frac{4}{5}`, `4 4/11`: a whole number and a proper fraction of whole numbers; None for anything
+        else.
+        """
         if self.kind() != "num" or (self.peek(1) != "frac" and self.kind(1) != "num"):
             return None
         if not self.peek().isdecimal() or len(self.peek()) > 20:
@@ -246,9 +248,9 @@ class Grammar(Reader):
             raise Unreadable("a digit that the base does not have")
         return Node("based", (digits.lstrip("0") or "0", base))
 
-    # --- counting -----------------------------------------------------------------------------------------
+    # --- counting ---------------------------------------------------------------------------------------
     def combinations(self) -> Node | None:
-        """`{}^nC_r`, `_nC_r`, `7C3`, `C(7, 3)`, `nCr(7, 3)`, and P for arrangements; None for anything else."""
+        """`{}^nC_r`, `_nC_r`, `7C3`, `C(7, 3)`, `nCr(7, 3)`, and P for arrangements; None for others."""
         return self._around() or self._between() or self._called()
 
     def _around(self) -> Node | None:

@@ -70,7 +70,7 @@ class Parser(Grammar):
             return self.angle(">") if text == "<" else self.group() if text == "{" else self.bars()
         raise Unreadable(f"{text!r} starts no value")
 
-    # --- numbers and symbols ------------------------------------------------------------------------------
+    # --- numbers and symbols ----------------------------------------------------------------------------
     def number(self) -> Node:
         text = self.peek()
         self.i += 1
@@ -113,7 +113,9 @@ class Parser(Grammar):
         return Node("const", (name,)) if name in ("e", "i") else sym(name)
 
     def numbers(self) -> Node:
-        r"""`\mathbb{R}`, `\mathbb{Z}^+`, `\mathbb{R}_{\ge 0}`: a set of numbers; `\mathbb{R}^n` and the like are names."""
+        r"""`\mathbb{R}`, `\mathbb{Z}^+`, `\mathbb{R}_{\ge 0}`: a set of numbers; `\mathbb{R}^n` and the like
+        are names.
+        """
         letter = self.peek()
         self.i += 1
         for sign, order in (("+", ">"), ("-", "<")):
@@ -126,7 +128,7 @@ class Parser(Grammar):
             return sym(letter + below)
         return Node("numbers", (letter,))
 
-    # --- brackets -----------------------------------------------------------------------------------------
+    # --- brackets ---------------------------------------------------------------------------------------
     def bracket(self) -> Node:
         opening = self.expect("(", "[")
         if self.take(")"):
@@ -173,7 +175,7 @@ class Parser(Grammar):
         return Node("set", inside.args if inside.op in ("list", "either") else (inside,))
 
     def set_builder(self) -> Node | None:
-        r"""`x \mid x \ge 3\}`, `x \in \mathbb{Z} : |x| < 3\}` after an opening brace; None for anything else."""
+        r"""`x \mid x \ge 3\}`, `x \in \mathbb{Z} : |x| < 3\}` after an opening brace; None for others."""
         if self.kind() != "name" or self.peek(1) not in ("|", ":", "in"):
             return None
         start, depth, tokens = self.i, self.depth, self.tokens
@@ -194,7 +196,7 @@ class Parser(Grammar):
         condition = Node("both", condition.args) if condition.op == "list" else condition
         return Node("where", (variable, domain, condition))
 
-    # --- commands -----------------------------------------------------------------------------------------
+    # --- commands ---------------------------------------------------------------------------------------
     def command(self) -> Node:
         name = self.peek()
         self.i += 1
@@ -263,7 +265,9 @@ class Parser(Grammar):
         raise Unreadable("a root without a clear end")
 
     def function(self, name: str) -> Node:
-        r"""`\sin 2t`, `\sin^2(x)`, `\log_{10} 250`, `\max`: without brackets the argument is the product that follows."""
+        r"""`\sin 2t`, `\sin^2(x)`, `\log_{10} 250`, `\max`: without brackets the argument is the product that
+        follows.
+        """
         base: Node | None = None
         power: Node | None = None
         while self.peek() in ("_", "^") and self.kind() == "op":
@@ -291,8 +295,8 @@ class Parser(Grammar):
         return node if power is None else Node("pow", (node, power))
 
     def series(self, op: str) -> Node:
-        r"""`\sum_{k=1}^{n} k^2` or a product, after its name: over whole numbers one by one, the term up to the next
-        plus or minus.
+        r"""`\sum_{k=1}^{n} k^2` or a product, after its name: over whole numbers one by one, the term up to
+        the next plus or minus.
         """
         self.expect("_")
         self.expect("{")
@@ -310,7 +314,7 @@ class Parser(Grammar):
         bound = Node("bound", (f"#{name.args[0]}",))
         return Node(op, (bound.args[0], low, high, substituted(body, name, bound)))
 
-    # --- environments -------------------------------------------------------------------------------------
+    # --- environments -----------------------------------------------------------------------------------
     def matrix(self) -> Node:
         kind = self.environment()
         if kind in ("cases", "dcases", "aligned", "system"):
@@ -368,8 +372,8 @@ def _repeating(digits: str, block: str) -> Node:
 
 
 def _going_on(digits: str) -> Node:
-    """0.333... and 0.1666...: the shortest block of digits that ends it at least three times goes on; a block of two or
-    more digits need be there only twice.
+    """0.333... and 0.1666...: the shortest block of digits that ends it at least three times goes on; a block
+    of two or more digits need be there only twice.
     """
     decimals = digits.partition(".")[2]
     for size in range(1, len(decimals) // 2 + 1):

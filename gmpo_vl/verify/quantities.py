@@ -1,7 +1,7 @@
 """Are two quantities equal? Units, percent and degrees first, then values: exact, or to 40 digits.
 
 The rules of the strict profile:
-- A unit may be missing on one side; where both have one, it must be the same, or convert (5 cm are 0.05 m: scales.py).
+- A unit may be missing on one side; where both have one, it must be the same, or convert (5 cm are 0.05 m: units.py).
 - A degree sign may be missing on one side. Against a multiple of pi it is an angle: 30 degrees are pi/6.
 - p% is p/100. It also answers the gold p itself, but only where p > 1 (0.5% does not answer 0.5).
 - An exact gold takes a decimal if it is equal, or its correct rounding to at least 10 significant digits (what a
@@ -61,9 +61,11 @@ def same_quantity(gold: Node, answer: Node, leeway: Leeway = EXACT) -> bool:
     if INFINITY.args[0] in ours.summary.constants | theirs.summary.constants:
         return _infinite(ours) != 0 and _infinite(ours) == _infinite(theirs)
     if their_unit == "pct" and not our_unit:
-        return _equal(ours, Node("pct", (theirs,)), leeway) or (
-            _above_one(ours) and _equal(ours, theirs, leeway)
-        )
+        if _equal(ours, Node("pct", (theirs,)), leeway):
+            return True
+        value = value_at(ours, ()) if _written(ours) is not None else None
+        # A plain number above 1 can be a percentage; 0.5 is meant as a fraction.
+        return value is not None and abs(value) > 1 and _equal(ours, theirs, leeway)
     if our_unit == "pct" and not their_unit:
         return _equal(ours, theirs, leeway) or _equal(Node("pct", (ours,)), theirs, leeway)
     if {our_unit, their_unit} == {"deg", ""} and "pi" in (ours if their_unit else theirs).summary.constants:
@@ -93,7 +95,7 @@ def roughly(node: Node) -> complex | None:
     """The value of a plain number without units, in double precision; None for anything else."""
     if node.symbols or node.contains("unit", "pct", "deg", "pm", "mp"):
         return None
-    value = _at(node, ())
+    value = value_at(node, ())
     try:
         return None if value is None else complex(value)
     except OverflowError:
@@ -101,10 +103,10 @@ def roughly(node: Node) -> complex | None:
 
 
 def far_apart(one: Node, two: Node) -> bool:
-    """Whether two numbers or expressions have values at a few points, and at each of them other values than rounding makes."""
+    """Whether two expressions have values at a few points, which differ at each of them by more than rounding."""
     names = tuple(sorted(one.symbols | two.symbols))
     points = [_point(names, k, False, False) for k in range(3)] if names else [()]
-    return all(_values_apart(_at(one, point), _at(two, point)) for point in points)
+    return all(_values_apart(value_at(one, point), value_at(two, point)) for point in points)
 
 
 def _values_apart(one: Any, two: Any) -> bool:
@@ -127,12 +129,6 @@ def _parted(node: Node) -> tuple[Node, str]:
     if node.contains("deg") and not node.contains("fn"):  # 180^\circ - x
         return without(node, "deg"), "deg"
     return node, ""
-
-
-def _above_one(node: Node) -> bool:
-    """Whether a gold is a plain number that can be a percentage, and cannot be meant as the fraction."""
-    value = _at(node, ()) if _written(node) is not None else None
-    return value is not None and bool(abs(value) > 1)
 
 
 def _infinite(node: Node) -> int:
@@ -167,8 +163,9 @@ def _agree(gold: Node, answer: Node, names: frozenset[str], mixed: bool) -> bool
 
     Floors agree at most points with what they are not: those take the whole numbers one by one.
     """
-    stepped = _either_contains(gold, answer, ("floor", "ceil"))
-    whole = stepped or _either_contains(gold, answer, ("fact", "binom", "sum", "prod"))
+    ops = gold.summary.ops | answer.summary.ops
+    stepped = not ops.isdisjoint(("floor", "ceil"))
+    whole = stepped or not ops.isdisjoint(("fact", "binom", "sum", "prod"))
     enough = _STEPPED_POINTS if stepped else _WHOLE_POINTS if whole else _POINTS
     if stepped and answer.summary.slow > _MAX_SLOW_AT_POINTS // 3:
         raise Undecided("too many powers and functions under a floor")
@@ -186,10 +183,6 @@ def _agree(gold: Node, answer: Node, names: frozenset[str], mixed: bool) -> bool
     raise Undecided("defined at too few points")
 
 
-def _either_contains(gold: Node, answer: Node, ops: tuple[str, ...]) -> bool:
-    return gold.contains(*ops) or answer.contains(*ops)
-
-
 @lru_cache(maxsize=4_000)
 def _point(names: tuple[str, ...], k: int, whole: bool, mixed: bool) -> Point:
     """The k-th seeded point: rational numbers up to 3.4, or whole ones where only those have a value."""
@@ -205,12 +198,19 @@ def _point(names: tuple[str, ...], k: int, whole: bool, mixed: bool) -> Point:
 
 
 @lru_cache(maxsize=20_000)
-def _at(node: Node, point: Point) -> Any:
-    """The value of a tree at a point, None where it has none: the items of long lists meet each other often."""
+def value_at(node: Node, point: Point) -> Any:
+    """The value of a tree at a point, None where it has none. Kept: the items of long lists meet each other often."""
     try:
         return evaluate(node, dict(point))
     except (ArithmeticError, ValueError):
         return None
+
+
+def _value(node: Node, point: Point = ()) -> Any:
+    value = value_at(node, point)
+    if value is None:
+        raise Undecided("a value is too large, or not defined")
+    return value
 
 
 def _equal_values(
@@ -220,16 +220,14 @@ def _equal_values(
         one, two = monomial(gold), monomial(answer)
         if one and two:
             return same_monomial(one, two)
-    ours, theirs = _at(gold, point), _at(answer, point)
-    if ours is None or theirs is None:
-        raise Undecided("a value is too large, or not defined")
+    ours, theirs = _value(gold, point), _value(answer, point)
     if type(ours) is Fraction and type(theirs) is Fraction:
         return ours == theirs or abs(ours - theirs) <= Fraction(tolerance or 0) * abs(ours)
     one, two = real(ours), real(theirs)
     if tolerance:
         return bool(abs(one - two) <= tolerance * abs(one))
     # A sum of nearly nothing may be nothing.
-    floor = -30 if _either_contains(gold, answer, ("add", "sub")) else -10_000
+    floor = -30 if gold.contains("add", "sub") or answer.contains("add", "sub") else -10_000
     near = _near(one, two, NUMBERS, 40, floor)
     if not near or not more_digits:
         return near
@@ -255,31 +253,18 @@ def _rounding_allowed(gold: Node, answer: Node, leeway: Leeway) -> bool:
     ours, theirs = _written(gold), _written(answer)
     if leeway.rounded and ours is not None and "." in ours:
         return _is_rounding(_value(answer), _value(gold), ours)
-    if ours is None and theirs is not None and "." in theirs and _significant(theirs) >= _CALCULATOR:
-        return _is_rounding(_value(gold), _value(answer), theirs)
-    return False
-
-
-def _value(node: Node) -> Any:
-    value = _at(node, ())
-    if value is None:
-        raise Undecided("a value is too large, or not defined")
-    return value
+    if ours is not None or theirs is None or "." not in theirs:
+        return False
+    digits = theirs.replace(".", "").lstrip("0")
+    return len(digits) >= _CALCULATOR and _is_rounding(_value(gold), _value(answer), theirs)
 
 
 def _written(node: Node) -> str | None:
     """How a plain number was written, without its sign; None for everything else."""
     while node.op in ("neg", "mixed"):
         node = node.args[0]
-    return (
-        node.args[1]
-        if node.op == "num" and node.args[1] not in ("", "repeating") and "e" not in node.args[1].lower()
-        else None
-    )
-
-
-def _significant(written: str) -> int:
-    return len(written.replace(".", "").lstrip("0"))
+    written = node.args[1] if node.op == "num" else ""
+    return written if written not in ("", "repeating") and "e" not in written.lower() else None
 
 
 def _is_rounding(value: Any, short: Any, written: str) -> bool:

@@ -30,7 +30,7 @@ def letters(token: Token) -> list[Token]:
 
 
 class Reader:
-    """A place in a list of tokens. Before the first and after the last one stand `end` tokens without text."""
+    """A place in a list of tokens. Before the first and after the last stand `end` tokens without text."""
 
     def __init__(self, tokens: list[Token]):
         self.tokens = [*tokens, *[_END] * _MARGIN]

@@ -1,10 +1,12 @@
 """The tree of an answer, and what one asks about it.
 
-Arithmetic:  num (Fraction, how it was written) · sym (name) · const (pi, e, i, infty) · mixed · add sub mul div neg pow root
-             fact gamma binom abs floor ceil · fn (name, argument[, base]) · pm mp · sum prod (name, low, high, term) · bound (name)
+Arithmetic:  num (Fraction, how it was written) · sym (name) · const (pi, e, i, infty) · mixed · add sub mul
+             div neg pow root fact gamma binom abs floor ceil · fn (name, argument[, base]) · pm mp · sum prod
+             (name, low, high, term) · bound (name)
 Marks:       deg · pct · unit (value, canonical unit) · based (digits, base)
 Structures:  list · either (a list joined by "or") · set · tuple (opening, closing, items) · union · ratio
-             matrix (kind, rows) · cases ((value, condition)s) · rel (signs, sides) · both (relations that all hold)
+             matrix (kind, rows) · cases ((value, condition)s) · rel (signs, sides) · both (relations that all
+             hold)
 Sets:        numbers (R, Z, N, Q, C and a sign: R>) · cap · minus · where (variable, domain, condition)
 """
 
@@ -17,8 +19,8 @@ from typing import Any, NamedTuple
 
 
 class Summary(NamedTuple):
-    """What stands anywhere in a tree. slow: how many powers, roots, functions and the like an evaluation takes; those
-    cost time at 60 digits.
+    """What stands anywhere in a tree. slow: how many powers, roots, functions and the like an evaluation
+    takes; those cost time at 60 digits.
     """
 
     ops: frozenset[str]
@@ -73,7 +75,9 @@ class Node(_Pair):
 
 @lru_cache(maxsize=4_000)
 def _shared(summary: Summary) -> Summary:
-    """One object for all trees with the same summary: many trees are cached, and the garbage collector visits them all."""
+    """One object for all trees with the same summary: many trees are cached, and the garbage collector visits
+    them all.
+    """
     return summary
 
 
@@ -104,7 +108,9 @@ def decimal(digits: str) -> Fraction:
 
 
 def rebuilt(node: Any, change: Callable[[Node], Node | None]) -> Any:
-    """The tree with what `change` gives in the place of each node; where it gives None, the node's parts are visited."""
+    """The tree with what `change` gives in the place of each node; where it gives None, the node's parts are
+    visited.
+    """
     if isinstance(node, Node):
         new = change(node)
         return Node(node.op, tuple(rebuilt(a, change) for a in node.args)) if new is None else new
@@ -137,7 +143,8 @@ def _signed(node: Node, signs: dict[str, str]) -> Node:
 
 
 def is_name(node: Node, sums: bool = False) -> bool:
-    """x, f(x), AB, m\\angle A, \\frac{AB}{CD}, sin A, (x, y): something without numbers, which an equation gives a value to.
+    """x, f(x), AB, m\\angle A, \\frac{AB}{CD}, sin A, (x, y): something without numbers, which an equation
+    gives a value to.
     sums: x + y counts too.
     """
     if node.op == "sym":

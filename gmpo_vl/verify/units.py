@@ -1,4 +1,5 @@
-r"""Units: their words, how they convert, and whether letters after a number are a unit (`7 cm`) or symbols (`\pi hr^2`).
+r"""Units: their words, how they convert, and whether letters after a number are a unit (`7 cm`) or symbols
+(`\pi hr^2`).
 
 Only whole words are units. A single letter is one only where the writer set it as text (`\text{ m}`).
 """
@@ -12,7 +13,8 @@ from functools import lru_cache
 from gmpo_vl.verify.tokens import Token, letters
 from gmpo_vl.verify.tree import Node, is_name
 
-# Units by kind: a unit, its size within the kind (none where it does not convert), and its words; a star adds the plural.
+# Units by kind: a unit, its size within the kind (none where it does not convert), and its words; a star adds
+# the plural.
 _KINDS = {
     "length": "mm 1/1000: millimeter* millimetre* mm; cm 1/100: centimeter* centimetre* cm*;"
     " dm 1/10: decimeter* decimetre* dm; m 1: meter* metre*; km 1000: kilometer* kilometre* km*;"
@@ -26,16 +28,18 @@ _KINDS = {
     " h 3600: hour* hr*; day 86400: day*; week 604800: week*",
     "years": "month 1: month*; yr 12: year* yr*",
     "volume": "ml 1/1000: milliliter* millilitre* ml mL; L 1: liter* litre*; gal: gallon* gal",
-    "money": "dollar 100: dollar* usd bucks; cent 1: cent*; yuan: yuan rmb cny; euro: euro* eur; yen: yen jpy;"
-    " rupee: rupee* inr",
+    "money": "dollar 100: dollar* usd bucks; cent 1: cent*; yuan: yuan rmb cny; euro: euro* eur;"
+    " yen: yen jpy; rupee: rupee* inr",
     "angle": "deg: degree* deg*; arcmin: arcminute* arcmin*; arcsec: arcsecond* arcsec*; rad: radian* rad*",
     "speed": "mph: mph; kph: kph kmph kmh",
     "temperature": "K: kelvin*; degC: celsius; degF: fahrenheit",
     "physics": "mol: mole* mol; N: newton*; J: joule*; kJ: kJ; kcal: kcal kilocalorie*; cal: cal calorie*;"
-    " eV: eV; keV: keV; MeV: MeV; W: watt*; kW: kW; Hz: Hz hertz; kHz: kHz; MHz: MHz; GHz: GHz; Pa: Pa pascal*;"
+    " eV: eV; keV: keV; MeV: MeV; W: watt*; kW: kW; Hz: Hz hertz; kHz: kHz; MHz: MHz; GHz: GHz; Pa: Pa "
+    "pascal*;"
     " kPa: kPa; MPa: MPa; GPa: GPa; atm: atm atmosphere*; V: volt*; A: ampere* amp*; ohm: ohm*; T: tesla*;"
     " erg: erg*; dyn: dyne*",
-    "data": "bit: bit*; byte: byte*; Kb: Kb kb kbit; KB: KB kB; Mb: Mb Mbit; MB: MB; Gb: Gb Gbit; GB: GB; TB: TB",
+    "data": "bit: bit*; byte: byte*; Kb: Kb kb kbit; KB: KB kB; Mb: Mb Mbit; MB: MB; Gb: Gb Gbit;"
+    " GB: GB; TB: TB",
     "counts": "people: people person*; student: student*; way: way*; time: times; point: point*",
 }
 _NONE = {"unit", "units"}  # "units" says nothing: it matches every unit and none
@@ -55,8 +59,8 @@ _FOLDED = {word.lower(): unit for word, unit in _WORDS.items()}
 _CASED = frozenset("ms mm nm mg ml pa pc mpc kb mb gb tb".split())  # here the case tells prefixes apart
 
 
-# Words after a number that change what it says (also in the plural: hundredths); any other noun (12 right triangles)
-# only names what is counted.
+# Words after a number that change what it says (also in the plural: hundredths); any other noun (12 right
+# triangles) only names what is counted.
 _MEANINGFUL = frozenset(
     """not no none at least most more less fewer than if when where unless or and mod through to from between
     approximately about around except plus minus times over under above below maybe possibly probably
@@ -73,7 +77,7 @@ IRREGULAR = frozenset("men women children mice geese teeth feet fish sheep dice 
 
 
 def unit_of(word: str, as_text: bool) -> str | None:
-    """The unit that `word` names ("" for plain "units"), None if it names none. as_text: it was set as text."""
+    """The unit that `word` names ("" for plain "units"), None for none. as_text: it was set as text."""
     if word.lower() in _NONE:
         return ""
     if as_text and word in _LETTERS:
@@ -126,7 +130,9 @@ def _ends_value(token: Token) -> bool:
 
 
 def _rate(tokens: list[Token], i: int) -> tuple[str, int]:
-    """Read `m/s`, `m/s^2`, `g/cm^3` at i: a letter by a unit, after a space. Other quotients of letters are symbols."""
+    """Read `m/s`, `m/s^2`, `g/cm^3` at i: a letter by a unit, after a space. Other quotients of letters are
+    symbols.
+    """
     if not tokens[i].spaced or tokens[i + 1].text != "/":
         return "", i
     above = _unit_letter(tokens[i])
@@ -138,7 +144,9 @@ def _rate(tokens: list[Token], i: int) -> tuple[str, int]:
 
 
 def _unit_run(tokens: list[Token], i: int) -> tuple[str, int]:
-    """Read `kcal m^{-2} yr^{-1}`, `square inches`, `miles per hour` at i: the canonical unit, the position after it."""
+    """Read `kcal m^{-2} yr^{-1}`, `square inches`, `miles per hour` at i: the canonical unit, the position
+    after it.
+    """
     powers: dict[str, int] = {}
     start, sign, power = i, 1, 1
     while True:
@@ -177,7 +185,9 @@ def _unit_run(tokens: list[Token], i: int) -> tuple[str, int]:
 
 
 def _after_unit(tokens: list[Token], i: int, powers: dict[str, int]) -> int:
-    """The position after what may follow a unit: a full stop, an extent (6 inches tall), a noun (dollars per ticket)."""
+    """The position after what may follow a unit: a full stop, an extent (6 inches tall), a noun (dollars per
+    ticket).
+    """
     if tokens[i].text == "per" and _plain_words(tokens, i + 1, 1) == i + 2 and tokens[i + 2].kind == "end":
         powers[tokens[i + 1].text.lower().rstrip("s")] = -1
         return i + 2
@@ -185,10 +195,11 @@ def _after_unit(tokens: list[Token], i: int, powers: dict[str, int]) -> int:
 
 
 def _noun_run(tokens: list[Token], i: int) -> tuple[str, int]:
-    """Up to four plain words at i that name what was counted: the last one, in the singular, and the position after them.
+    """Up to four plain words at i that name what was counted: the last one, in the singular, and the position
+    after them.
 
-    What is counted stands in the plural (5 distinct integers), except after 1; so a mere word is no noun (5 unknown). What
-    it is counted by, or made of, may follow (9 letters per day, 640 cups of rice).
+    What is counted stands in the plural (5 distinct integers), except after 1; so a mere word is no noun (5
+    unknown). What it is counted by, or made of, may follow (9 letters per day, 640 cups of rice).
     """
     if tokens[i].kind != "word":
         return "", i
@@ -238,13 +249,13 @@ def _unit_power(tokens: list[Token], i: int) -> tuple[int, int]:
     return 1, i
 
 
-# --- conversion -------------------------------------------------------------------------------------------
+# --- conversion -----------------------------------------------------------------------------------------
 _PRODUCTS = {"mph": {"mi": 1, "h": -1}, "kph": {"km": 1, "h": -1}}
 
 
 @lru_cache(maxsize=2_000)
 def conversion(unit: str, other: str) -> Fraction | None:
-    """How many `other` one `unit` is (5 cm are 0.05 m); None where they do not convert. Units as `km^1*h^-1`."""
+    """How many `other` one `unit` is (5 cm are 0.05 m); None where they do not convert."""
     (kinds, factor), (other_kinds, other_factor) = _measured(unit), _measured(other)
     return factor / other_factor if kinds == other_kinds else None
 
@@ -263,9 +274,9 @@ def _measured(unit: str) -> tuple[dict[str, int], Fraction]:
     return {kind: power for kind, power in kinds.items() if power}, factor
 
 
-# --- a unit, or symbols? -----------------------------------------------------------------------------------
-# Letters that formulas multiply. After a root, a fraction or pi they are symbols; closed up to a small whole number they
-# are at least as likely to be.
+# --- a unit, or symbols? --------------------------------------------------------------------------------
+# Letters that formulas multiply. After a root, a fraction or pi they are symbols; closed up to a small whole
+# number they are at least as likely to be.
 _SYMBOLS_TOO = frozenset("mg g ml L ms ns nm pc dm lb kg km ft yd um h m s mi K N V".split())
 _LENGTHS = frozenset("mm cm dm m km nm um inch ft yd mi".split())
 _RATES = ("m^1*s^-1", "m^1*s^-2")
@@ -274,9 +285,9 @@ _PARTS = ("rel", "list", "either", "set", "tuple", "union", "ratio", "neg", "pm"
 
 
 def is_measure(node: Node) -> bool:
-    """Whether the units in a tree stand where units can stand: at the end of a value without symbols, not inside a
-    power, root or fraction. Only lengths and rates have powers. A unit that may well be symbols needs a plain number
-    before it.
+    """Whether the units in a tree stand where units can stand: at the end of a value without symbols, not
+    inside a power, root or fraction. Only lengths and rates have powers. A unit that may well be symbols
+    needs a plain number before it.
     """
     if node.op == "unit":
         return _measures(*node.args)
