@@ -1,6 +1,6 @@
 r"""Is this answer right? `verify(gold, response)` says so, and why.
 
-Two profiles. `strict` is for rewards and for reporting: right as often as we can make it (strict.py, compare.py and
+Two profiles. `strict` is for rewards and for reporting: right as often as we can make it (strict.py, equality.py and
 quantities.py state its rules). `paper` repeats the decisions of the published graders (paper.py), so that numbers compare.
 
     extract -> normalise -> lex -> parse -> compare -> quantities -> evaluate
@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import islice
 from time import perf_counter
 from typing import Literal
 
@@ -63,9 +65,8 @@ def verify_batch(
     Raises ValueError for a gold that can verify nothing and for unknown settings, never for what stands in a response.
     """
     if len(golds) != len(responses):
-        raise ValueError(
-            f"verify_batch got {len(golds)} golds and {len(responses)} responses; there must be one gold a response"
-        )
+        got = f"verify_batch got {len(golds)} golds and {len(responses)} responses"
+        raise ValueError(f"{got}; there must be one gold a response")
     if profile not in ("strict", "paper"):
         raise ValueError(f"profile={profile!r} is unknown; it is 'strict' or 'paper'")
     if answer_in not in ("box", "tag"):
@@ -81,16 +82,16 @@ def verify_batch(
     open_ = [i for i, v in enumerate(verdicts) if v.outcome == left]
     if not open_:
         return verdicts
-    asked = [(i, alternative) for i in open_ for alternative in specs[i].alternatives]
     questions = [
         Question(alternative, verdicts[i].extracted or "", DEADLINE / len(specs[i].alternatives))
-        for i, alternative in asked
+        for i in open_
+        for alternative in specs[i].alternatives
     ]
-    replies: dict[int, list[str]] = {}
-    for (i, _), reply in zip(asked, ask_math_verify(questions, workers)):
-        replies.setdefault(i, []).append(reply)
+    replied = iter(ask_math_verify(questions, workers))
     for i in open_:
-        verdicts[i] = _settled(verdicts[i], replies[i])
+        replies = list(islice(replied, len(specs[i].alternatives)))
+        outcome = next((o for o in ("equal", "timeout", "error") if o in replies), "different")
+        verdicts[i] = replace(verdicts[i], correct=outcome == "equal", outcome=outcome)
     return verdicts
 
 
@@ -109,8 +110,3 @@ def _judge(spec: Gold, response: str, profile: Profile, benchmark: str, answer_i
     except Exception:  # a defect of ours costs this answer its reward, counted as `error`, and never the run
         _log.exception("the verifier failed on gold %r and answer %.200r", spec, found.text)
     return Verdict(outcome == "equal", found.text, strict.gold_type(spec), outcome, perf_counter() - start)
-
-
-def _settled(verdict: Verdict, replies: list[str]) -> Verdict:
-    outcome = next((o for o in ("equal", "timeout", "error") if o in replies), "different")
-    return Verdict(outcome == "equal", verdict.extracted, verdict.gold_type, outcome, verdict.seconds)

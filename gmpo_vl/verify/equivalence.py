@@ -11,10 +11,9 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from gmpo_vl.verify import strict
-from gmpo_vl.verify.arithmetic import evaluate
 from gmpo_vl.verify.gold import Gold
 from gmpo_vl.verify.normalise import normalise
-from gmpo_vl.verify.quantities import clearly_apart
+from gmpo_vl.verify.quantities import clearly_apart, roughly, value_at
 from gmpo_vl.verify.values import trees, type_of
 
 _log = logging.getLogger(__name__)
@@ -23,10 +22,10 @@ _log = logging.getLogger(__name__)
 def clusters(answers: Sequence[str | None], choices: Sequence[str] = ()) -> list[int | None]:
     """The number of each answer's cluster, in order; None for None and for a blank answer, which have no cluster.
 
-    Two answers are the same where the strict profile, with either of them as the gold, accepts the other. That is symmetric
-    but not transitive (50 and 0.5 are both 50%), so a cluster holds only answers that are all the same pairwise: spellings are
-    taken by how often they occur, then by their text, and each joins the first cluster that it fits. The order of the answers
-    does not matter.
+    Two answers are the same where the strict profile, with either of them as the gold, accepts the other. That is
+    symmetric but not transitive (50 and 0.5 are both 50%), so a cluster holds only answers that are all the same
+    pairwise. Spellings are taken by how often they occur, then by their text, and each joins the first cluster that it
+    fits. The order of the answers does not matter.
 
     choices: the question's options, so that a letter and its text are the same.
     """
@@ -38,7 +37,8 @@ def clusters(answers: Sequence[str | None], choices: Sequence[str] = ()) -> list
     number: dict[str, int] = {}
     for spelling in sorted(counts, key=lambda s: (-counts[s], s)):
         vote = _Vote(spelling, *_value_of(spelling))
-        at = next((i for i, others in enumerate(found) if _all_same(vote, others, choices)), len(found))
+        fits = (i for i, others in enumerate(found) if all(_same(vote, other, choices) for other in others))
+        at = next(fits, len(found))
         if at == len(found):
             found.append([])
         found[at].append(vote)
@@ -47,15 +47,11 @@ def clusters(answers: Sequence[str | None], choices: Sequence[str] = ()) -> list
 
 
 class _Vote(NamedTuple):
-    """A spelling; where it is plain arithmetic, its value in double precision, and exactly if it is rational."""
+    """A spelling. Where it is plain arithmetic: its value in double precision, and exactly if it is rational."""
 
     spelling: str
     rough: complex | None = None
     exact: Fraction | None = None
-
-
-def _all_same(vote: _Vote, others: list[_Vote], choices: Sequence[str]) -> bool:
-    return all(_same(vote, other, choices) for other in others)
 
 
 def _same(one: _Vote, two: _Vote, choices: Sequence[str]) -> bool:
@@ -87,10 +83,8 @@ def _value_of(spelling: str) -> tuple[complex | None, Fraction | None]:
     read = trees(spelling)
     if len(read) != 1 or not read[0].summary.ops <= _OPS:
         return None, None
-    try:
-        value = evaluate(read[0], {})
-        rough = complex(value)
-    except (ArithmeticError, ValueError):
+    value, rough = value_at(read[0], ()), roughly(read[0])
+    if rough is None:
         return None, None
     if type(value) is Fraction and (value == 0 or abs(rough) > _LEAST):
         return rough, value

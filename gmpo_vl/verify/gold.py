@@ -19,7 +19,7 @@ _LIST_AS_TEXT = re.compile(r"""\[\s*(?:'([^']+)'|"([^"]+)")\s*,?\s*\]""")
 
 @dataclass(frozen=True)
 class Gold:
-    """alternatives: any one of them is right. type, tolerance (relative), choices (A, B, ...): None or empty unless given."""
+    """alternatives: any one of them is right. tolerance: relative. choices: the texts of A, B, ..."""
 
     alternatives: tuple[str, ...]
     type: str | None = None
@@ -61,7 +61,8 @@ def _parse_text(text: str) -> Gold:
         unknown = set(fields) - _KEYS
         if unknown or "gold" not in fields:
             raise ValueError(
-                f"the gold {text[:80]!r} has {f'unknown keys {sorted(unknown)}' if unknown else 'no key gold'}; known: {sorted(_KEYS)}"
+                f"the gold {text[:80]!r} has {f'unknown keys {sorted(unknown)}' if unknown else 'no key gold'}; "
+                f"known: {sorted(_KEYS)}"
             )
         value = fields.pop("gold")
         golds = value if isinstance(value, list) else [value]
@@ -76,21 +77,13 @@ def _checked(golds: Sequence[object], fields: dict) -> Gold:
     distinct = tuple(dict.fromkeys(alternatives))
     if not distinct or not all(distinct):
         raise ValueError(f"the gold {alternatives!r} is empty: a row without an answer cannot be verified")
-    if fields.get("type") not in (None, *TYPES):
-        raise ValueError(
-            f"the gold {alternatives!r} has type={fields['type']!r}; it is one of {', '.join(TYPES)}"
-        )
-    check_tolerance(fields.get("tolerance"), f"the gold {alternatives!r}")
-    if not isinstance(fields.get("choices"), list | tuple | None):
-        raise ValueError(
-            f"the gold {alternatives!r} has choices={fields['choices']!r}; they are a list of texts"
-        )
-    return Gold(
-        distinct,
-        fields.get("type"),
-        fields.get("tolerance"),
-        tuple(str(c) for c in fields.get("choices") or ()),
-    )
+    kind, tolerance, choices = (fields.get(key) for key in ("type", "tolerance", "choices"))
+    if kind not in (None, *TYPES):
+        raise ValueError(f"the gold {alternatives!r} has type={kind!r}; it is one of {', '.join(TYPES)}")
+    check_tolerance(tolerance, f"the gold {alternatives!r}")
+    if not isinstance(choices, list | tuple | None):
+        raise ValueError(f"the gold {alternatives!r} has choices={choices!r}; they are a list of texts")
+    return Gold(distinct, kind, tolerance, tuple(map(str, choices or ())))
 
 
 def _text(gold: str) -> str:

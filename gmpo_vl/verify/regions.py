@@ -64,15 +64,16 @@ def is_ordered(found: Region) -> bool:
 
 def same_region(gold: Region, answer: Region, leeway: Leeway) -> bool:
     """Whether both are the same numbers, and of the same variable where both name one."""
-    if gold.domain != answer.domain or not _same_variable(gold, answer):
+    comparable = gold.domain == answer.domain and len(gold.pieces) == len(answer.pieces)
+    if not comparable or not _same_variable(gold, answer):
         return False
     left = list(answer.pieces)
-    for piece in gold.pieces if len(gold.pieces) == len(left) else ():
+    for piece in gold.pieces:
         found = next((p for p in left if _same_piece(piece, p, leeway)), None)
         if found is None:
             return False
         left.remove(found)
-    return not left
+    return True
 
 
 def _same_piece(gold: Piece, answer: Piece, leeway: Leeway) -> bool:
@@ -93,10 +94,9 @@ def _numbers(node: Node) -> Region:
 
 def _interval(node: Node) -> Region | None:
     opening, closing, ends = node.args
-    closed_at_infinity = (ends[-1] == INFINITY and closing == "]") or (
-        ends[0] == _MINUS_INFINITY and opening == "["
-    )
-    if len(ends) != 2 or closed_at_infinity:
+    if len(ends) != 2:
+        return None
+    if (ends[0], opening) == (_MINUS_INFINITY, "[") or (ends[1], closing) == (INFINITY, "]"):
         return None
     return _tidy((_piece(ends[0], opening == "(", ends[1], closing == ")"),), "R", strict=True)
 
@@ -284,10 +284,8 @@ def _tidy(
     joined: list[Piece] = []
     for piece in sorted(pieces, key=lambda p: (p.low_key, p.low_open)):
         last = joined[-1] if joined else None
-        closed = not (
-            last and piece.low_open and last.high_open
-        )  # where both ends are open, a point is left out
-        if not last or not (piece.low_key, not closed) <= (last.high_key, False):
+        left_out = last and piece.low_key == last.high_key and piece.low_open and last.high_open  # one point
+        if last is None or piece.low_key > last.high_key or left_out:
             joined.append(piece)
         elif (piece.high_key, not piece.high_open) > (last.high_key, not last.high_open):
             joined[-1] = last._replace(high=piece.high, high_open=piece.high_open, high_key=piece.high_key)

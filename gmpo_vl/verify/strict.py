@@ -19,26 +19,17 @@ from gmpo_vl.verify.values import judge_value, type_of
 
 @lru_cache(maxsize=50_000)
 def judge(gold: Gold, answer: str) -> str:
-    """The outcome for the content of a box: `equal`, `different`, `hedged`, `undecided`, `unreadable` or `too_long`."""
+    """The outcome for the content of a box: `equal`, `different`, `hedged`, `undecided`, `unreadable`, `too_long`."""
     if len(answer) > MAX_CHARS:
         return "too_long"
     if gold.type == "countdown":
         return _judge_countdown(gold, answer)
     answer = unmarked(answer)
-    outcomes = _outcomes(gold, answer)
-    if len(outcomes) == 1:
-        return outcomes[0]
-    for outcome in ("equal", "undecided"):
-        if outcome in outcomes:
-            return outcome
-    return outcomes[0]
-
-
-def _outcomes(gold: Gold, answer: str) -> list[str]:
-    """One for each right option of a choice, or for each alternative of any other gold."""
     if choices := choices_of(gold):
-        return [judge_choice(choice, Leeway(gold.tolerance), answer) for choice in choices]
-    return [_judge(alternative, gold, answer) for alternative in gold.alternatives]
+        outcomes = [judge_choice(choice, Leeway(gold.tolerance), answer) for choice in choices]
+    else:
+        outcomes = [_judge(alternative, gold, answer) for alternative in gold.alternatives]
+    return next((outcome for outcome in ("equal", "undecided") if outcome in outcomes), outcomes[0])
 
 
 def _judge(alternative: str, gold: Gold, answer: str) -> str:
@@ -54,15 +45,18 @@ def gold_type(gold: Gold) -> str:
     return gold.type or ("choice" if gold.choices else type_of(gold.alternatives[0]))
 
 
-# === CountDown ===
-# DOC """CountDown: an expression that reaches the target and uses every given number exactly once.  The gold is the target, with the numbers as `choices` (`encode_answer("45", type="countdown", choices=["30", "71", ...])`). The rules are TinyZero's: + - * / and brackets only. The value is computed exactly, by our own parser. """
+# --- CountDown ----------------------------------------------------------------------------------------
 MAX_EXPRESSION = 200  # characters
 _ALLOWED = re.compile(r"[0-9+\-*/() \t]+")
 _NO_OPERATOR = re.compile(r"[\d)]\s*\(|\)\s*\d|\d\s+\d|\*\s*\*|/\s*/")
 
 
 def _judge_countdown(gold: Gold, answer: str) -> str:
-    """`equal` where it is right, `different` where the value is another, `invalid` for everything else."""
+    """An expression reaches the target and uses every given number exactly once. The rules are TinyZero's.
+
+    The gold is the target, with the numbers as `choices`. Only + - * / and brackets are allowed, and our own parser
+    computes the value exactly. `equal` where it is right, `different` for another value, `invalid` for everything else.
+    """
     left, _, right = answer.strip().partition("=")
     if right.strip() not in ("", gold.alternatives[0]):  # "30 + 15 = 45" may say what it reaches
         return "invalid"

@@ -26,11 +26,16 @@ _SHORT_WORDS = frozenset(
     ese wnw wsw bbc nbc cbs gps html http jpg mp nba nfl nhl mlb""".split()
 )
 _PRODUCTS_TOO = frozenset("cd ct ma ms mr mt nm pr pt rd sr st vt".split())  # in small letters rather symbols
-_SAME_WORDS = {"solutions": "solution", "exists": "exist", "roots": "root", "info": "information"}
+_SAME_WORDS: dict[str, str] = {
+    "solutions": "solution",
+    "exists": "exist",
+    "roots": "root",
+    "info": "information",
+}
 _NO_SOLUTION = (
     "no real solution", "no solution exist", "there is no solution", "there are no solution", "no real root",
 )  # fmt: skip
-_SAME_PHRASES = {"infinite": "infinitely many", "infinitely many solution": "infinitely many"}
+_SAME_PHRASES: dict[str, str] = {"infinite": "infinitely many", "infinitely many solution": "infinitely many"}
 _SAME_PHRASES |= {"infinite solution": "infinitely many", "does not exist": "dne"}
 _SAME_PHRASES |= dict.fromkeys(_NO_SOLUTION, "no solution")
 _SEPARATED = re.compile(r"[,;&]|\band\b")
@@ -80,7 +85,7 @@ def is_turned(gold: str, answer: str) -> bool:
 
 def _words(text: str) -> tuple[str, ...]:
     """The words and the signs of arithmetic, without case, punctuation and a leading article."""
-    words = _WORD.findall(_CLOCK.sub(r"\1m ", bare(text).lower()))
+    words: list[str] = _WORD.findall(_CLOCK.sub(r"\1m ", bare(text).lower()))
     phrase = " ".join(_SAME_WORDS.get(word, word) for word in words)
     words = _SAME_PHRASES.get(phrase, phrase).split()
     return tuple(words[1:] if words[:1] in (["the"], ["a"], ["an"]) and len(words[-1]) > 2 else words)
