@@ -1,9 +1,10 @@
 r"""Is this answer right? `verify(gold, response)` says so, and why.
 
-Two profiles. `strict` is for rewards and for reporting: right as often as we can make it (strict.py, equality.py and
-quantities.py state its rules). `paper` repeats the decisions of the published graders (paper.py), so that numbers compare.
+Two profiles. `strict` is for rewards and for reporting: right as often as we can make it (equality.py,
+quantities.py and choices.py state its rules). `paper` repeats the decisions of the published graders
+(published/paper.py), so that numbers compare.
 
-    extract -> normalise -> lex -> parse -> compare -> quantities -> evaluate
+    extract -> normalise -> lex -> parse -> equality -> quantities -> arithmetic
 """
 
 from __future__ import annotations
@@ -56,13 +57,14 @@ def verify_batch(
 ) -> list[Verdict]:
     r"""Judge each response against its gold. One verdict per pair, in order.
 
-    benchmark: one name, or one a pair; the paper profile judges `geometry3k` as mathruler 0.1.0 does and everything else
-        as GMPO does. The strict profile has one set of rules for all.
+    benchmark: one name, or one a pair; the paper profile judges `geometry3k` as mathruler 0.1.0 does and
+        everything else as GMPO does. The strict profile has one set of rules for all.
     answer_in: "box" for the last `\boxed{}`, "tag" for the last `<answer>` (the r1v form).
-    workers: processes for math-verify. With 0 the strict profile leaves what it cannot decide as `undecided`, which is
-        not correct; the paper profile, of which math-verify is a part, starts one where needed.
+    workers: processes for math-verify. With 0 the strict profile leaves what it cannot decide as `undecided`,
+        which is not correct; the paper profile, of which math-verify is a part, starts one where needed.
 
-    Raises ValueError for a gold that can verify nothing and for unknown settings, never for what stands in a response.
+    Raises ValueError for a gold that can verify nothing and for unknown settings, never for what stands in a
+    response.
     """
     if len(golds) != len(responses):
         got = f"verify_batch got {len(golds)} golds and {len(responses)} responses"

@@ -1,7 +1,7 @@
 """The value of a tree: an exact Fraction while the arithmetic allows it, 60 digits (mpmath) otherwise.
 
-Nothing here can run away: the size of a power or a factorial is known before it is computed. What would be too large
-raises TooLarge.
+Nothing here can run away: the size of a power or a factorial is known before it is computed. What would be
+too large raises TooLarge.
 """
 
 from __future__ import annotations
@@ -307,7 +307,7 @@ def monomial(node: Node) -> Monomial | None:
 
 
 def same_monomial(one: Monomial, two: Monomial) -> bool:
-    """Exact: square roots are compared by their squares, and no power of pi is rational or a root of a rational."""
+    """Exact: square roots are compared by their squares, and no power of pi is rational or such a root."""
     if one.factor == 0 or two.factor == 0:
         return one.factor == two.factor
     return (

@@ -5,13 +5,14 @@
 | number, expression | equal (quantities.py) |
 | list, set | the same items in any order, all of them and no more |
 | tuple | the same items in order between the same brackets |
-| interval, inequality, set of numbers | the same numbers (regions.py), or the same inequality up to a positive factor |
+| interval, inequality, set of numbers | the same numbers (regions.py), or equal up to a positive factor |
 | ratio | in proportion |
 | matrix | the same shape and entries |
 | equation | the same up to a constant factor, terms moved across (equations.py) |
 | a number in a base | the same digits in the same base |
 
-An answer may name its value (`x = 5`, `m\\angle A = 120`) and show how it came about (`3 + 4 = 7`), if every link holds.
+An answer may name its value (`x = 5`, `m\\angle A = 120`) and show how it came about (`3 + 4 = 7`), if every
+link holds.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ def _spread(node: Node) -> Node:
     return Node("list", tuple(both_signs(node)))
 
 
-# --- structures -------------------------------------------------------------------------------------------------------
+# --- structures -----------------------------------------------------------------------------------------
 def _same_items(gold: Node, answer: Node, leeway: Leeway) -> bool:
     ours, theirs = list(gold.args), list(answer.args)
     if "set" in (gold.op, answer.op):  # a set names no item twice
@@ -156,7 +157,7 @@ def _is_clock_time(parts: tuple[Node, ...]) -> bool:
     return _CLOCK.fullmatch(":".join(part.args[1] for part in parts)) is not None
 
 
-# --- relations --------------------------------------------------------------------------------------------------------
+# --- relations ------------------------------------------------------------------------------------------
 def _same_relation(gold: Node, answer: Node, leeway: Leeway) -> bool:
     signs, sides = gold.args
     if _is_member(gold):
@@ -225,9 +226,9 @@ def _value_of_chain(gold: Node, answer: Node, leeway: Leeway) -> bool:
     return any(same(gold, value, leeway) for value in values)
 
 
-# --- up to a constant factor --------------------------------------------------------------------------
-# Terms may be moved and everything may be scaled. Nothing is multiplied by what can vanish (y = 6/x is not xy = 6), and
-# no equation is solved (x = 3 is not x^2 = 9).
+# --- up to a constant factor -------------------------------------------------------------------------- Terms
+# may be moved and everything may be scaled. Nothing is multiplied by what can vanish (y = 6/x is not xy = 6),
+# and no equation is solved (x = 3 is not x^2 = 9).
 _TRIES = 4  # points at which a value other than 0 is looked for
 _MAX_SLOW = 12  # powers, roots and functions: at the point, and at those where the two are compared
 
@@ -242,7 +243,8 @@ def difference(sides: tuple[Node, Node]) -> Node:
 
 
 def proportional(ours: Node, theirs: Node, positive: bool = False) -> bool:
-    """Whether one expression is the other times a constant other than 0 (above 0, if `positive`), and neither is 0.
+    """Whether one expression is the other times a constant other than 0 (above 0, if `positive`), and neither
+    is 0.
 
     Raises quantities.Undecided.
     """

@@ -36,10 +36,11 @@ class Gold:
 
 
 def parse_gold(gold: str | float | Sequence[str | float] | Gold) -> Gold:
-    """Read a gold: plain text, a number, a list of alternatives, or the JSON object string of `encode_answer`.
+    """Read a gold: plain text, a number, a list of alternatives, or the JSON object string of
+    `encode_answer`.
 
-    Raises ValueError for a gold that can verify nothing (empty, or JSON with keys nobody reads): that is the data's
-    mistake, never the model's.
+    Raises ValueError for a gold that can verify nothing (empty, or JSON with keys nobody reads): that is the
+    data's mistake, never the model's.
     """
     if isinstance(gold, Gold):
         return gold
@@ -60,10 +61,8 @@ def _parse_text(text: str) -> Gold:
             ) from error
         unknown = set(fields) - _KEYS
         if unknown or "gold" not in fields:
-            raise ValueError(
-                f"the gold {text[:80]!r} has {f'unknown keys {sorted(unknown)}' if unknown else 'no key gold'}; "
-                f"known: {sorted(_KEYS)}"
-            )
+            fault = f"unknown keys {sorted(unknown)}" if unknown else "no key gold"
+            raise ValueError(f"the gold {text[:80]!r} has {fault}; known: {sorted(_KEYS)}")
         value = fields.pop("gold")
         golds = value if isinstance(value, list) else [value]
         if not all(isinstance(g, str | int | float) and not isinstance(g, bool) for g in golds):

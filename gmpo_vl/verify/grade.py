@@ -1,4 +1,4 @@
-"""Grading files: pairs of gold and response to verdicts, for `gmpo-vl grade PAIRS.jsonl --out VERDICTS.jsonl`."""
+"""Grading files: pairs of gold and response to verdicts, for `gmpo-vl grade PAIRS.jsonl --out FILE`."""
 
 from __future__ import annotations
 
@@ -26,14 +26,18 @@ def grade_file(
     workers: int = 0,
     tell: Callable[[str], None] = print,
 ) -> Counter[str]:
-    """Grade every line of `pairs` and write one verdict a line to `out`, in the same order; return counts of outcomes.
+    """Grade every line of `pairs` and write one verdict a line to `out`, in the same order; return counts of
+    outcomes.
 
-    A line that is no pair costs itself: `tell` is told where it is and what is wrong, and it is counted as `not_graded`.
+    A line that is no pair costs itself: `tell` is told where it is and what is wrong, and it is counted as
+    `not_graded`.
 
-    In: `gold` (text, number, or list of alternatives), `response`, and optionally `id` and `benchmark`; other keys are not
-        read.
-    Out: `id`, `correct`, `extracted`, `gold_type`, `outcome`, `seconds`. The counts also have `correct` and `total`.
-    Raises ValueError where no line is such a pair, naming the first, and for an empty file; `out` stays as it was then.
+    In: `gold` (text, number, or list of alternatives), `response`, and optionally `id` and `benchmark`; other
+        keys are not read.
+    Out: `id`, `correct`, `extracted`, `gold_type`, `outcome`, `seconds`. The counts also have `correct` and
+        `total`.
+    Raises ValueError where no line is such a pair, naming the first, and for an empty file; `out` stays as it
+    was then.
     """
     if workers < 0:
         raise ValueError(

@@ -38,11 +38,7 @@ class Grammar(Reader):
         """A number, a symbol, a bracket, or a command with its arguments. Raises Unreadable."""
         raise NotImplementedError
 
-    def number(self) -> Node:
-        raise NotImplementedError
-
-    def symbol(self) -> Node:
-        raise NotImplementedError
+    number = symbol = primary  # read by the subclass, too
 
     # --- lists and relations ----------------------------------------------------------------------------
     def whole(self) -> Node:
@@ -205,9 +201,7 @@ class Grammar(Reader):
         return node
 
     def mixed(self) -> Node | None:
-        r"""`1\frac{4}{5}`, `4 4/11`: a whole number and a proper fraction of whole numbers; None for anything
-        else.
-        """
+        r"""`1\frac{4}{5}`, `4 4/11`: a whole number and a proper fraction of such; None for others."""
         if self.kind() != "num" or (self.peek(1) != "frac" and self.kind(1) != "num"):
             return None
         if not self.peek().isdecimal() or len(self.peek()) > 20:

@@ -133,9 +133,7 @@ def _lex(text: str, in_text: bool, depth: int) -> list[Token]:
 
 
 def _command(text: str, at: int, piece: str, spaced: bool, depth: int) -> tuple[list[Token], int, bool]:
-    """The tokens of a command that ends at `at`, the position after its argument, and whether it counts as
-    space.
-    """
+    """The tokens of a command that ends at `at`, where its argument ends, and whether it counts as space."""
     name = piece[1:]
     if name in _IGNORED:
         invisible = (
@@ -178,9 +176,8 @@ def _letters(run: str, in_text: bool, spaced: bool) -> list[Token]:
     product = not in_text or (run.isupper() and len(run) <= _LONGEST_PRODUCT)  # \text{AB} is a segment
     if not product or run in ("in", "per") or len(run) > _LONGEST_PRODUCT:
         return [Token("word", run, spaced)]
-    if (
-        unit_of(run, False) is not None
-    ):  # mg, or m times g: what stands around it will tell; an hour is no product
+    # mg is milligrams, or m times g: what stands around it will tell. An hour is no product.
+    if unit_of(run, False) is not None:
         return [Token("short" if len(run) < _LONGEST_PRODUCT else "word", run, spaced)]
     if run.startswith("pi") and len(run) == 3:  # "pir"
         return [Token("cmd", "pi", spaced), Token("name", run[2])]

@@ -12,12 +12,13 @@ from gmpo_vl.verify.normalise import normalise
 from gmpo_vl.verify.units import IRREGULAR, conversion, unit_of
 from gmpo_vl.verify.words import NUMBER, TEXT_GROUP
 
-_CHINESE = {
-    "毫米": "mm", "厘米": "cm", "分米": "dm", "千米": "km", "公里": "km", "海里": "nauticalmiles", "米": "meters",
-    "毫克": "mg", "千克": "kg", "公斤": "kg", "克": "grams", "吨": "tons", "毫升": "ml", "升": "liters", "秒钟": "seconds",
-    "秒": "seconds", "分钟": "minutes", "小时": "hours", "时": "hours", "天": "days", "周": "weeks", "个月": "months",
-    "月": "months", "年": "years", "岁": "years", "元": "yuan", "块钱": "yuan", "美元": "dollars", "度": "degrees",
-}  # fmt: skip
+# A Chinese unit, and the English word for it.
+_CHINESE_UNITS = """
+毫米mm 厘米cm 分米dm 千米km 公里km 海里nauticalmiles 米meters 毫克mg 千克kg 公斤kg 克grams 吨tons
+毫升ml 升liters 秒钟seconds 秒seconds 分钟minutes 小时hours 时hours 天days 周weeks 个月months
+月months 年years 岁years 元yuan 块钱yuan 美元dollars 度degrees
+"""
+_CHINESE = dict(re.findall(r"([^\x00-\x7f]+)([a-z]+)", _CHINESE_UNITS))
 _CLASSIFIERS = "个只人名位本张条棵件辆支块页种头颗朵座间台瓶杯箱袋套根面场班次"  # 5个 is 5
 _UNITS = "|".join(sorted(_CHINESE, key=len, reverse=True))
 _CHINESE_END = re.compile(rf"(?:(平方|立方)?({_UNITS})(?:[/每](平方|立方)?({_UNITS}))?|[{_CLASSIFIERS}])\.?$")
@@ -135,9 +136,7 @@ def counted(text: str) -> str | None:
 
 
 def metres(text: str) -> str | None:
-    r"""A gold `80m`, `30\pi m^2`: golds of school geometry take this one letter for a unit without a mark.
-    None else.
-    """
+    r"""A gold `80m`, `30\pi m^2`: golds of school geometry take a bare m for a unit. None for others."""
     return _with_letter(_METRES.fullmatch(text))
 
 
@@ -190,9 +189,7 @@ class Time(NamedTuple):
 
 @lru_cache(maxsize=20_000)
 def time_of_day(text: str) -> Time | None:
-    """`3`, `3:00 pm`, `20:15`, `8 o'clock`; None for anything else. spelled: it says more than a plain
-    number.
-    """
+    """`3`, `3:00 pm`, `20:15`, `8 o'clock`; None for others. spelled: it says more than a plain number."""
     match = _TIME.fullmatch(_flat(text).lower()) if text[:1].isdigit() or text[:1] == "\\" else None
     if not match or int(match[1]) > 24:
         return None

@@ -113,9 +113,7 @@ class Parser(Grammar):
         return Node("const", (name,)) if name in ("e", "i") else sym(name)
 
     def numbers(self) -> Node:
-        r"""`\mathbb{R}`, `\mathbb{Z}^+`, `\mathbb{R}_{\ge 0}`: a set of numbers; `\mathbb{R}^n` and the like
-        are names.
-        """
+        r"""`\mathbb{R}`, `\mathbb{Z}^+`, `\mathbb{R}_{\ge 0}`: a set of numbers; `\mathbb{R}^n` is a name."""
         letter = self.peek()
         self.i += 1
         for sign, order in (("+", ">"), ("-", "<")):
@@ -265,9 +263,7 @@ class Parser(Grammar):
         raise Unreadable("a root without a clear end")
 
     def function(self, name: str) -> Node:
-        r"""`\sin 2t`, `\sin^2(x)`, `\log_{10} 250`, `\max`: without brackets the argument is the product that
-        follows.
-        """
+        r"""`\sin 2t`, `\sin^2(x)`, `\log_{10} 250`: without brackets the argument is the next product."""
         base: Node | None = None
         power: Node | None = None
         while self.peek() in ("_", "^") and self.kind() == "op":
@@ -295,9 +291,7 @@ class Parser(Grammar):
         return node if power is None else Node("pow", (node, power))
 
     def series(self, op: str) -> Node:
-        r"""`\sum_{k=1}^{n} k^2` or a product, after its name: over whole numbers one by one, the term up to
-        the next plus or minus.
-        """
+        r"""`\sum_{k=1}^{n} k^2` or a product, after its name. The term ends at the next plus or minus."""
         self.expect("_")
         self.expect("{")
         if self.kind() != "name":

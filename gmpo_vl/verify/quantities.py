@@ -1,13 +1,14 @@
 """Are two quantities equal? Units, percent and degrees first, then values: exact, or to 40 digits.
 
 The rules of the strict profile:
-- A unit may be missing on one side; where both have one, it must be the same, or convert (5 cm are 0.05 m: units.py).
+- A unit may be missing on one side; where both have one, it must be the same, or convert (5 cm are 0.05 m:
+  units.py).
 - A degree sign may be missing on one side. Against a multiple of pi it is an angle: 30 degrees are pi/6.
 - p% is p/100. It also answers the gold p itself, but only where p > 1 (0.5% does not answer 0.5).
-- An exact gold takes a decimal if it is equal, or its correct rounding to at least 10 significant digits (what a
-  calculator shows). 8.66 is not 5\\sqrt{3}, 0.33 is not 1/3.
-- A decimal gold is exact, too: 8.7, 8.6603 and 5\\sqrt{3} differ from 8.66. A gold of type "rounded" (Geometry3K's
-  decimals are) takes every value that rounds to it.
+- An exact gold takes a decimal if it is equal, or its correct rounding to at least 10 significant digits
+  (what a calculator shows). 8.66 is not 5\\sqrt{3}, 0.33 is not 1/3.
+- A decimal gold is exact, too: 8.7, 8.6603 and 5\\sqrt{3} differ from 8.66. A gold of type "rounded"
+  (Geometry3K's decimals are) takes every value that rounds to it.
 - A relative tolerance applies where the gold carries one (Minerva's 1% is `tolerance: 0.01`).
 """
 
@@ -38,7 +39,7 @@ class Undecided(Exception):
 
 
 class Leeway(NamedTuple):
-    """How far an answer may be off: a relative tolerance, or (rounded) half a unit of the gold's last place."""
+    """How far an answer may be off: a relative tolerance, or (rounded) half of the gold's last place."""
 
     tolerance: float | None = None
     rounded: bool = False
@@ -75,7 +76,7 @@ def same_quantity(gold: Node, answer: Node, leeway: Leeway = EXACT) -> bool:
 
 
 def rounds_to(exact: Node, rounded: Node) -> bool:
-    """Whether a decimal is the correct rounding of the value before it (the second part of `5\\sqrt{3} \\approx 8.66`)."""
+    r"""Whether a decimal is the correct rounding of the value before it: `5\sqrt{3} \approx 8.66`."""
     written = _written(_parted(rounded)[0])
     if written is None or exact.symbols:
         return False
@@ -103,7 +104,7 @@ def roughly(node: Node) -> complex | None:
 
 
 def far_apart(one: Node, two: Node) -> bool:
-    """Whether two expressions have values at a few points, which differ at each of them by more than rounding."""
+    """Whether two expressions have values at a few points that differ by more than rounding makes."""
     names = tuple(sorted(one.symbols | two.symbols))
     points = [_point(names, k, False, False) for k in range(3)] if names else [()]
     return all(_values_apart(value_at(one, point), value_at(two, point)) for point in points)
@@ -116,7 +117,7 @@ def _values_apart(one: Any, two: Any) -> bool:
     return bool(abs(one - two) > _ROUNDED * (1 + 1e-4 * max(abs(one), abs(two))))
 
 
-# --- units ------------------------------------------------------------------------------------------------------------
+# --- units ----------------------------------------------------------------------------------------------
 def _parted(node: Node) -> tuple[Node, str]:
     """The quantity and its unit: "deg", "pct", a canonical unit, or "" for none."""
     if node.op == "neg":
@@ -136,7 +137,7 @@ def _infinite(node: Node) -> int:
     return 1 if node == INFINITY else -_infinite(node.args[0]) if node.op == "neg" else 0
 
 
-# --- values -----------------------------------------------------------------------------------------------------------
+# --- values ---------------------------------------------------------------------------------------------
 def _equal(gold: Node, answer: Node, leeway: Leeway) -> bool:
     """Equal numbers, or expressions that agree at random points of their symbols."""
     names = gold.symbols
@@ -154,7 +155,7 @@ def _equal(gold: Node, answer: Node, leeway: Leeway) -> bool:
 
 
 def _positive_symbols(gold: Node) -> bool:
-    """A gold with a root or a logarithm takes its symbols as positive; any other identity must hold for both signs."""
+    """A gold with a root or a logarithm takes its symbols as positive; others hold for both signs."""
     return gold.contains("root") or not gold.summary.functions.isdisjoint(("ln", "log", "lg"))
 
 
@@ -199,7 +200,7 @@ def _point(names: tuple[str, ...], k: int, whole: bool, mixed: bool) -> Point:
 
 @lru_cache(maxsize=20_000)
 def value_at(node: Node, point: Point) -> Any:
-    """The value of a tree at a point, None where it has none. Kept: the items of long lists meet each other often."""
+    """The value of a tree at a point, None where it has none. Items of long lists meet often."""
     try:
         return evaluate(node, dict(point))
     except (ArithmeticError, ValueError):
@@ -247,7 +248,7 @@ def _ten(ctx: Any, exponent: int) -> Any:
     return ctx.mpf(10) ** exponent
 
 
-# --- rounding ---------------------------------------------------------------------------------------------------------
+# --- rounding -------------------------------------------------------------------------------------------
 def _rounding_allowed(gold: Node, answer: Node, leeway: Leeway) -> bool:
     """The cases in which unequal numbers are one answer: see the top of this file."""
     ours, theirs = _written(gold), _written(answer)

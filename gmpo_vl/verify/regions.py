@@ -1,6 +1,8 @@
-r"""Sets of numbers: intervals and points, however they are written: `[3,\infty)`, `x \ge 3`, `\{x \mid 2x \ge 6\}`.
+r"""Sets of numbers: intervals and points, however they are written: `[3,\infty)`, `x \ge 3`, `\{x \mid 2x \ge
+6\}`.
 
-A region is a union of pieces on the real line, or of those of their numbers that lie in a domain (the whole numbers, say).
+A region is a union of pieces on the real line, or of those of their numbers that lie in a domain (the whole
+numbers, say).
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ _NO_POINTS = (*_ALWAYS, "tuple", "set", "list", "either", "matrix", "based", "re
 
 
 class Piece(NamedTuple):
-    """An interval; a point where both ends are one value. The keys order the ends: None for ends with symbols."""
+    """An interval; a point where both ends are one value. The keys order the ends: None with symbols."""
 
     low: Node
     low_open: bool
@@ -83,7 +85,7 @@ def _same_piece(gold: Piece, answer: Piece, leeway: Leeway) -> bool:
     return all(one == two or same_quantity(one, two, leeway) for one, two in ends)
 
 
-# --- what is written --------------------------------------------------------------------------------------------------
+# --- what is written ------------------------------------------------------------------------------------
 def _numbers(node: Node) -> Region:
     domain, sign = node.args[0][0], node.args[0][1:]
     if not sign:
@@ -125,7 +127,7 @@ def _relation(node: Node) -> Region | None:
 
 
 def _every(node: Node) -> Region | None:
-    r"""`x > 1 and x < 4`; `x \in \mathbb{R}, x \ne 1`; `x > 2, x \ne 3`; `x \ne 1, 2`. A comma alone joins nothing else."""
+    r"""`x > 1 and x < 4`; `x \in \mathbb{R}, x \ne 1`; `x > 2, x \ne 3`; `x \ne 1, 2`. No other commas."""
     first, *others = node.args
     if node.op == "list":
         signs = {item.args[0] for item in node.args if item.op == "rel"}
@@ -177,9 +179,9 @@ def _joined(nodes: tuple[Node, ...], join: Callable[[Region, Region], Region | N
     return found
 
 
-# --- inequalities -----------------------------------------------------------------------------------------------------
+# --- inequalities ---------------------------------------------------------------------------------------
 def _compared(sign: str, left: Node, right: Node, variable: Node | None = None) -> Region | None:
-    r"""x < 3, 2x + 1 \ge 6, |x - 3| < 2, x \ne 2: one variable (`variable` where it is known), and linear in it."""
+    r"""x < 3, 2x + 1 \ge 6, |x - 3| < 2, x \ne 2: one variable (`variable` where it is known), linear."""
     if sign not in _COMPARED:
         return None
     if (right.symbols and not left.symbols) or (variable and right == variable):
@@ -232,7 +234,7 @@ def linear(node: Node, variable: Node) -> tuple[Node, Node] | None:
     return None
 
 
-# --- pieces -----------------------------------------------------------------------------------------------------------
+# --- pieces ---------------------------------------------------------------------------------------------
 _MINUS_INFINITY = Node("neg", (INFINITY,))
 
 
@@ -294,7 +296,7 @@ def _tidy(
 
 
 def _whole(found: Region) -> Region:
-    """The whole numbers of a region: between whole ends, or one by one where they are few. N may have 0 or not."""
+    """The whole numbers of a region, between whole ends; one by one where they are few. N has 0 or not."""
     ends = [
         (_next_whole(p.low_key, p.low_open), -_next_whole(-p.high_key, p.high_open)) for p in found.pieces
     ]
@@ -350,7 +352,7 @@ def _overlap(p: Piece, q: Piece) -> Piece | None:
 
 
 def _inner(one: _End, two: _End, sign: int) -> _End | None:
-    """Of two ends the one further inside: the larger one of two low ends (sign 1), the smaller one of two high ends."""
+    """The end further inside: the larger of two low ends (sign 1), the smaller of two high ends (sign -1)."""
     infinite = -sign * NUMBERS.inf
     if one == two or two[2] == infinite:
         return one

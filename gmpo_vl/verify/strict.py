@@ -19,7 +19,7 @@ from gmpo_vl.verify.values import judge_value, type_of
 
 @lru_cache(maxsize=50_000)
 def judge(gold: Gold, answer: str) -> str:
-    """The outcome for the content of a box: `equal`, `different`, `hedged`, `undecided`, `unreadable`, `too_long`."""
+    """The outcome for the content of a box: one of those that types.Verdict lists."""
     if len(answer) > MAX_CHARS:
         return "too_long"
     if gold.type == "countdown":
@@ -54,8 +54,9 @@ _NO_OPERATOR = re.compile(r"[\d)]\s*\(|\)\s*\d|\d\s+\d|\*\s*\*|/\s*/")
 def _judge_countdown(gold: Gold, answer: str) -> str:
     """An expression reaches the target and uses every given number exactly once. The rules are TinyZero's.
 
-    The gold is the target, with the numbers as `choices`. Only + - * / and brackets are allowed, and our own parser
-    computes the value exactly. `equal` where it is right, `different` for another value, `invalid` for everything else.
+    The gold is the target, with the numbers as `choices`. Only + - * / and brackets are allowed, and our own
+    parser computes the value exactly. `equal` where it is right, `different` for another value, `invalid` for
+    everything else.
     """
     left, _, right = answer.strip().partition("=")
     if right.strip() not in ("", gold.alternatives[0]):  # "30 + 15 = 45" may say what it reaches

@@ -75,9 +75,7 @@ class Node(_Pair):
 
 @lru_cache(maxsize=4_000)
 def _shared(summary: Summary) -> Summary:
-    """One object for all trees with the same summary: many trees are cached, and the garbage collector visits
-    them all.
-    """
+    """One object for all trees with the same summary: the garbage collector visits every cached tree."""
     return summary
 
 
@@ -108,9 +106,7 @@ def decimal(digits: str) -> Fraction:
 
 
 def rebuilt(node: Any, change: Callable[[Node], Node | None]) -> Any:
-    """The tree with what `change` gives in the place of each node; where it gives None, the node's parts are
-    visited.
-    """
+    """The tree with what `change` gives in each node's place. Where it gives None, the parts are visited."""
     if isinstance(node, Node):
         new = change(node)
         return Node(node.op, tuple(rebuilt(a, change) for a in node.args)) if new is None else new

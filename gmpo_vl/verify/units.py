@@ -130,9 +130,7 @@ def _ends_value(token: Token) -> bool:
 
 
 def _rate(tokens: list[Token], i: int) -> tuple[str, int]:
-    """Read `m/s`, `m/s^2`, `g/cm^3` at i: a letter by a unit, after a space. Other quotients of letters are
-    symbols.
-    """
+    """Read `m/s`, `m/s^2`, `g/cm^3` at i: a letter by a unit, after a space. Other quotients are symbols."""
     if not tokens[i].spaced or tokens[i + 1].text != "/":
         return "", i
     above = _unit_letter(tokens[i])
@@ -144,9 +142,7 @@ def _rate(tokens: list[Token], i: int) -> tuple[str, int]:
 
 
 def _unit_run(tokens: list[Token], i: int) -> tuple[str, int]:
-    """Read `kcal m^{-2} yr^{-1}`, `square inches`, `miles per hour` at i: the canonical unit, the position
-    after it.
-    """
+    """Read `kcal m^{-2} yr^{-1}`, `miles per hour` at i: the canonical unit, and the position after it."""
     powers: dict[str, int] = {}
     start, sign, power = i, 1, 1
     while True:
@@ -185,9 +181,7 @@ def _unit_run(tokens: list[Token], i: int) -> tuple[str, int]:
 
 
 def _after_unit(tokens: list[Token], i: int, powers: dict[str, int]) -> int:
-    """The position after what may follow a unit: a full stop, an extent (6 inches tall), a noun (dollars per
-    ticket).
-    """
+    """The position after a full stop, an extent (6 inches tall) or a noun (dollars per ticket) at i."""
     if tokens[i].text == "per" and _plain_words(tokens, i + 1, 1) == i + 2 and tokens[i + 2].kind == "end":
         powers[tokens[i + 1].text.lower().rstrip("s")] = -1
         return i + 2

@@ -70,9 +70,7 @@ def judge_value(alternative: str, kind: str, leeway: Leeway, answer: str) -> str
 
 
 def _in_our_variable(gold: str, answer: str) -> tuple[Node, Node] | None:
-    """The answer's variable and the gold's, for `f(n) = n` against `f(x) = x`; the grammar reads f(x) as a
-    product.
-    """
+    """The answer's variable and the gold's, for `f(n) = n` against `f(x) = x`; f(x) is read as a product."""
     if "=" not in gold or "(" not in gold:
         return None
     ours, theirs = _OF_VARIABLE.match(words.squeezed(gold)), _OF_VARIABLE.match(words.squeezed(answer))
@@ -238,9 +236,7 @@ def _gold_trees(text: str) -> tuple[Node, ...]:
 
 @lru_cache(maxsize=20_000)
 def _more_trees(text: str) -> tuple[Node, ...]:
-    """What an answer may mean besides: 30 cups (also a product of letters), a sentence, a sum that is worked
-    out.
-    """
+    """What an answer may mean besides: 30 cups (also a product), a sentence, a sum that is worked out."""
     clean = spelled(normalise(text))
     read = trees(text)
     found = trees(noun) if (not read or read[0].op != "unit") and (noun := counted(clean)) else ()
@@ -255,9 +251,7 @@ def _more_trees(text: str) -> tuple[Node, ...]:
 
 
 def _worked_out(text: str) -> list[Node]:
-    r"""The chain of `3 boxes * 20 pens/box = 60 pens`. A first side with signs of its own (`3 \star 2`) is
-    left out.
-    """
+    r"""The chain of `3 boxes * 20 pens/box = 60 pens`; without a first side of other signs (`3 \star 2`)."""
     equation = words.worked(text)
     if not equation:
         return []

@@ -1,4 +1,4 @@
-r"""Points and vectors as the tuple of their components: `A(1,2)`, `3\mathbf{i}+4\mathbf{j}`, a column, `x=1, y=2`."""
+r"""Points and vectors by their components: `A(1,2)`, `3\mathbf{i}+4\mathbf{j}`, a column, `x=1, y=2`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MAX_ENTRIES = 100  # of a matrix that is multiplied out
 
 
 def aligned(gold: Node, answer: Node) -> tuple[Node, Node]:
-    """Both trees, as tuples where they write a point or a vector in two forms; what is no such thing stays as it is."""
+    """Both trees, as tuples where they write a point or a vector in two forms; as they are otherwise."""
     gold, answer = _flat(gold), _flat(answer)
     if (gold.op != answer.op and {gold.op, answer.op} & _WRITTEN) or _is_marked(gold) or _is_marked(answer):
         one, two = components(gold), components(answer)
@@ -102,15 +102,15 @@ def _is_zero(node: Node) -> bool:
 
 
 def _one_unit(gold: Node, answer: Node) -> Node:
-    """A gold of engineers: its j is the imaginary unit where the answer has i and no j. A gold with i takes no j."""
+    """An engineer's j is the imaginary unit where the answer has i and no j. A gold with i takes no j."""
     only_j = "j" in gold.symbols and "i" not in gold.summary.constants | gold.symbols
     only_i = "i" in answer.summary.constants and "j" not in answer.symbols
     return substituted(gold, sym("j"), _I) if only_j and only_i else gold
 
 
-# --- one form ---------------------------------------------------------------------------------------------------------
+# --- one form -------------------------------------------------------------------------------------------
 def _flat(node: Node) -> Node:
-    """`A(1, 2)` as A = (1, 2); `2 \\begin{pmatrix}1\\\\2\\end{pmatrix}` and sums of matrices multiplied out."""
+    """`A(1, 2)` as A = (1, 2); `2 \\begin{pmatrix}1\\\\2\\end{pmatrix}` and sums multiplied out."""
     if node.op == "mul" and node.args[1].op == "tuple" and _names_point(node.args[0]):
         return Node("rel", (("=",), node.args))
     if node.op in ("mul", "div", "neg", "add", "sub") and node.contains("matrix"):

@@ -92,9 +92,7 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 def same_words(gold: str, answer: str, ordered: bool = False) -> bool:
-    """The same words in the same order; letters that name options (A, C and F) in any order, unless
-    `ordered`.
-    """
+    """The same words in the same order; letters of options (A, C and F) in any order, unless `ordered`."""
     usual = (gold, answer.lower(), answer.upper(), answer.title())
     if len(answer) < 5 and answer.isalpha() and answer not in usual:
         return False  # BIl is no BIL
@@ -169,9 +167,7 @@ _ELSE = re.compile(r"\b(?:or|either|not|but)\b", re.IGNORECASE)
 
 @lru_cache(maxsize=20_000)
 def parted(text: str) -> tuple[str, str]:
-    r"""The answer, and what qualifies it (`for all x`, `where c is a constant`, `, k \in \mathbb{Z}`); ""
-    without any.
-    """
+    r"""The answer, and what qualifies it (`for all x`, `where c is a constant`, `, k \in \mathbb{Z}`)."""
     if not _QUALIFYING.search(text):
         return text, ""
     flat = _SPACES.sub(" ", TEXT_GROUP.sub(r" \1 ", text).replace("$", "")).strip()
@@ -260,9 +256,7 @@ _SAID_OF = re.compile(
 
 
 def said(text: str) -> str | None:
-    """The one number of a sentence, with its unit (`The trip took 35 minutes.`); None for anything less
-    plain.
-    """
+    """The one number of a sentence, with its unit (`The trip took 35 minutes.`); None for any other text."""
     flat = " ".join(TEXT_GROUP.sub(r" \1 ", text).split())
     amounts = list(_AMOUNT.finditer(flat)) if flat[:1].isalpha() else []
     if len(amounts) != 1:
@@ -284,9 +278,7 @@ _BEFORE = re.compile(r"[A-Za-z]{2,}(?: [A-Za-z]+)* (?=\d)")
 
 
 def worked(text: str) -> str | None:
-    """The sum in `3 boxes * 20 pens/box = 60 pens`, with its links still to be checked; None for anything
-    else.
-    """
+    """The sum in `3 boxes * 20 pens/box = 60 pens`, its links not checked yet; None for any other text."""
     flat = " ".join(TEXT_GROUP.sub(r" \1 ", text).split()).rstrip(".")
     flat = flat[before.end() :] if (before := _BEFORE.match(flat)) else flat
     sides = [_COUNTED.sub(" ", side).strip() for side in flat.split("=")]
@@ -306,9 +298,7 @@ _EMPTY = re.compile(r"(?:the )?empty set|(?:the )?null set")
 
 
 def named_set(words: str) -> str | None:
-    r"""`\mathbb{R}` for `all real numbers`, `\mathbb{R} \setminus \{2\}` with an exception; None for anything
-    else.
-    """
+    r"""`\mathbb{R}` for `all real numbers`, `\mathbb{R} \setminus \{2\}` with an exception; or None."""
     words = " ".join(words.split())
     if _EMPTY.fullmatch(words):
         return r"\emptyset"
