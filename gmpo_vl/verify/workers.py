@@ -146,7 +146,7 @@ class Worker:
             return False
 
     def _exchange(self, question: Question) -> str:
-        """Send the question until its own reply comes. Raises EOFError or BrokenPipeError if the worker ended."""
+        """Send the question until its own reply comes. Raises EOFError or BrokenPipeError if it ended."""
         until = time.monotonic() + question.deadline
         self._number = number = self._number + 1
         asked = {"number": number, "gold": question.gold, "answer": question.answer}
