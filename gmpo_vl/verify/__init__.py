@@ -63,8 +63,7 @@ def verify_batch(
     workers: processes for math-verify. With 0 the strict profile leaves what it cannot decide as `undecided`,
         which is not correct; the paper profile, of which math-verify is a part, starts one where needed.
 
-    Raises ValueError for a gold that can verify nothing and for unknown settings, never for what stands in a
-    response.
+    Raises ValueError for a gold that can verify nothing and for unknown settings, never for a response.
     """
     if len(golds) != len(responses):
         got = f"verify_batch got {len(golds)} golds and {len(responses)} responses"

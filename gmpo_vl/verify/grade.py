@@ -26,18 +26,13 @@ def grade_file(
     workers: int = 0,
     tell: Callable[[str], None] = print,
 ) -> Counter[str]:
-    """Grade every line of `pairs` and write one verdict a line to `out`, in the same order; return counts of
-    outcomes.
+    """Grade every line of `pairs`, write one verdict a line to `out` in the same order, and count the outcomes.
 
-    A line that is no pair costs itself: `tell` is told where it is and what is wrong, and it is counted as
-    `not_graded`.
+    A line that is no pair costs itself: `tell` gets its place and what is wrong; it counts as `not_graded`.
 
-    In: `gold` (text, number, or list of alternatives), `response`, and optionally `id` and `benchmark`; other
-        keys are not read.
-    Out: `id`, `correct`, `extracted`, `gold_type`, `outcome`, `seconds`. The counts also have `correct` and
-        `total`.
-    Raises ValueError where no line is such a pair, naming the first, and for an empty file; `out` stays as it
-    was then.
+    In: `gold` (text, number, or list of alternatives), `response`, and optionally `id` and `benchmark`.
+    Out: `id`, `correct`, `extracted`, `gold_type`, `outcome`, `seconds`. The counts add `correct`, `total`.
+    Raises ValueError for an empty file, or where no line is a pair, naming the first; `out` then stays as it was.
     """
     if workers < 0:
         raise ValueError(
@@ -65,10 +60,8 @@ def grade_file(
                 file.write(json.dumps(record, ensure_ascii=False) + "\n")
                 counts.update([verdict.outcome, "total", *(["correct"] if verdict.correct else [])])
         if not counts["total"]:
-            reason = (
-                f"no line can be graded: {reasons[0]}" if reasons else f"{pairs} is empty: no pair to grade"
-            )
-            raise ValueError(reason)
+            empty = f"{pairs} is empty: no pair to grade"
+            raise ValueError(f"no line can be graded: {reasons[0]}" if reasons else empty)
     if counts["not_graded"] > MAX_TOLD:
         tell(f"... and {counts['not_graded'] - MAX_TOLD:,} more lines that were not graded")
     return counts
