@@ -26,13 +26,13 @@ def grade_file(
     workers: int = 0,
     tell: Callable[[str], None] = print,
 ) -> Counter[str]:
-    """Grade every line of `pairs`, write one verdict a line to `out` in the same order, and count the outcomes.
+    """Grade every line of `pairs`, write one verdict a line to `out` in the same order, count the outcomes.
 
     A line that is no pair costs itself: `tell` gets its place and what is wrong; it counts as `not_graded`.
 
     In: `gold` (text, number, or list of alternatives), `response`, and optionally `id` and `benchmark`.
     Out: `id`, `correct`, `extracted`, `gold_type`, `outcome`, `seconds`. The counts add `correct`, `total`.
-    Raises ValueError for an empty file, or where no line is a pair, naming the first; `out` then stays as it was.
+    Raises ValueError for an empty file, or where no line is a pair, naming the first; `out` then stays.
     """
     if workers < 0:
         raise ValueError(
