@@ -336,4 +336,11 @@ def _power(base: Monomial, exponent: int) -> Monomial | None:
 
 def _size(value: Monomial) -> int:
     """The longest of its whole numbers, in bits."""
-    return max(_bits(value.factor), _bits(value.radicand), value.power.bit_length())
+    factor, radicand, power = value
+    return max(
+        factor.numerator.bit_length(),
+        factor.denominator.bit_length(),
+        radicand.numerator.bit_length(),
+        radicand.denominator.bit_length(),
+        power.bit_length(),
+    )

@@ -123,12 +123,8 @@ class Grammar(Reader):
         return node
 
     def term(self) -> Node:
-        if self.take("\\$"):
-            amount = self.term()
-            self.take("dollar^1")  # $5 USD
-            return Node("unit", (amount, "dollar^1"))
-        if op := self.take("-", "+", "pm", "mp"):
-            return self.signed_term(op)
+        if op := self.take("-", "+", "pm", "mp", "\\$"):
+            return self.signed_term(op) if op != "\\$" else self.amount()
         node = self.factor()
         while True:
             if op := self.take("/", "*"):
@@ -141,6 +137,11 @@ class Grammar(Reader):
                 node = Node("mul", (node, self.factor()))
             else:
                 return node
+
+    def amount(self) -> Node:
+        amount = self.term()
+        self.take("dollar^1")  # $5 USD
+        return Node("unit", (amount, "dollar^1"))
 
     def signed_term(self, sign: str) -> Node:
         self.deeper()

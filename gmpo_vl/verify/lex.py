@@ -91,9 +91,9 @@ def lex(text: str) -> tuple[list[Token], list[Token]]:
         raise Unreadable("a word at the start, which names no value")  # most sentences
     written = _lex(text, in_text=False, depth=0)
     tokens = fold_units(written)
-    has_units = any(token.kind == "unit" for token in tokens)
+    has_units = "unit" in {token.kind for token in tokens}
     symbols = fold_units(written, letters_too=False) if has_units else tokens
-    if max(len(tokens), len(symbols)) > MAX_TOKENS:
+    if len(tokens) > MAX_TOKENS or len(symbols) > MAX_TOKENS:
         raise Unreadable("too many tokens")
     return tokens, symbols
 

@@ -173,8 +173,8 @@ def ends(text: str) -> tuple[str, str] | None:
 
 def is_range(gold: str, answer: str) -> bool:
     """Whether a gold is a range: it has a dash, or the answer has one (`20 to 30` may be a ratio, too)."""
-    ranges = [text for text in (gold, answer) if ends(text)]
-    return gold in ranges and any("to" not in text and "between" not in text for text in ranges)
+    ranges = [text for text in (gold, answer) if ends(text)] if ends(gold) else []
+    return any("to" not in text and "between" not in text for text in ranges)
 
 
 class Time(NamedTuple):

@@ -29,7 +29,7 @@ def judge(gold: Gold, answer: str) -> str:
         outcomes = [judge_choice(choice, Leeway(gold.tolerance), answer) for choice in choices]
     else:
         outcomes = [_judge(alternative, gold, answer) for alternative in gold.alternatives]
-    return next((outcome for outcome in ("equal", "undecided") if outcome in outcomes), outcomes[0])
+    return "equal" if "equal" in outcomes else "undecided" if "undecided" in outcomes else outcomes[0]
 
 
 def _judge(alternative: str, gold: Gold, answer: str) -> str:
