@@ -35,6 +35,7 @@ ORDER = (
     "environments plugins",
     "evaluation",
     "study",
+    "demo",
     "cli",
     "__main__",
 )

@@ -1,15 +1,18 @@
 r"""Is this answer right? `verify(gold, response)` says so, and why.
 
-Two profiles. `strict` is for rewards and for reporting: right as often as we can make it (strict.py, compare.py and
-quantities.py state its rules). `paper` repeats the decisions of the published graders (paper.py), so that numbers compare.
+Two profiles. `strict` is for rewards and for reporting: right as often as we can make it (equality.py,
+quantities.py and choices.py state its rules). `paper` repeats the decisions of the published graders
+(published/paper.py), so that numbers compare.
 
-    extract -> normalise -> lex -> parse -> compare -> quantities -> evaluate
+    extract -> normalise -> lex -> parse -> equality -> quantities -> arithmetic
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import islice
 from time import perf_counter
 from typing import Literal
 
@@ -54,18 +57,17 @@ def verify_batch(
 ) -> list[Verdict]:
     r"""Judge each response against its gold. One verdict per pair, in order.
 
-    benchmark: one name, or one a pair; the paper profile judges `geometry3k` as mathruler 0.1.0 does and everything else
-        as GMPO does. The strict profile has one set of rules for all.
+    benchmark: one name, or one a pair; the paper profile judges `geometry3k` as mathruler 0.1.0 does and
+        everything else as GMPO does. The strict profile has one set of rules for all.
     answer_in: "box" for the last `\boxed{}`, "tag" for the last `<answer>` (the r1v form).
-    workers: processes for math-verify. With 0 the strict profile leaves what it cannot decide as `undecided`, which is
-        not correct; the paper profile, of which math-verify is a part, starts one where needed.
+    workers: processes for math-verify. With 0 the strict profile leaves what it cannot decide as `undecided`,
+        which is not correct; the paper profile, of which math-verify is a part, starts one where needed.
 
-    Raises ValueError for a gold that can verify nothing and for unknown settings, never for what stands in a response.
+    Raises ValueError for a gold that can verify nothing and for unknown settings, never for a response.
     """
     if len(golds) != len(responses):
-        raise ValueError(
-            f"verify_batch got {len(golds)} golds and {len(responses)} responses; there must be one gold a response"
-        )
+        got = f"verify_batch got {len(golds)} golds and {len(responses)} responses"
+        raise ValueError(f"{got}; there must be one gold a response")
     if profile not in ("strict", "paper"):
         raise ValueError(f"profile={profile!r} is unknown; it is 'strict' or 'paper'")
     if answer_in not in ("box", "tag"):
@@ -81,16 +83,16 @@ def verify_batch(
     open_ = [i for i, v in enumerate(verdicts) if v.outcome == left]
     if not open_:
         return verdicts
-    asked = [(i, alternative) for i in open_ for alternative in specs[i].alternatives]
     questions = [
         Question(alternative, verdicts[i].extracted or "", DEADLINE / len(specs[i].alternatives))
-        for i, alternative in asked
+        for i in open_
+        for alternative in specs[i].alternatives
     ]
-    replies: dict[int, list[str]] = {}
-    for (i, _), reply in zip(asked, ask_math_verify(questions, workers)):
-        replies.setdefault(i, []).append(reply)
+    replied = iter(ask_math_verify(questions, workers))
     for i in open_:
-        verdicts[i] = _settled(verdicts[i], replies[i])
+        replies = list(islice(replied, len(specs[i].alternatives)))
+        outcome = next((o for o in ("equal", "timeout", "error") if o in replies), "different")
+        verdicts[i] = replace(verdicts[i], correct=outcome == "equal", outcome=outcome)
     return verdicts
 
 
@@ -109,8 +111,3 @@ def _judge(spec: Gold, response: str, profile: Profile, benchmark: str, answer_i
     except Exception:  # a defect of ours costs this answer its reward, counted as `error`, and never the run
         _log.exception("the verifier failed on gold %r and answer %.200r", spec, found.text)
     return Verdict(outcome == "equal", found.text, strict.gold_type(spec), outcome, perf_counter() - start)
-
-
-def _settled(verdict: Verdict, replies: list[str]) -> Verdict:
-    outcome = next((o for o in ("equal", "timeout", "error") if o in replies), "different")
-    return Verdict(outcome == "equal", verdict.extracted, verdict.gold_type, outcome, verdict.seconds)

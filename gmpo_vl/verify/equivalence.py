@@ -11,23 +11,22 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from gmpo_vl.verify import strict
-from gmpo_vl.verify.evaluate import evaluate
 from gmpo_vl.verify.gold import Gold
 from gmpo_vl.verify.normalise import normalise
-from gmpo_vl.verify.quantities import clearly_apart
-from gmpo_vl.verify.tree import contains
+from gmpo_vl.verify.quantities import clearly_apart, roughly, value_at
 from gmpo_vl.verify.values import trees, type_of
 
 _log = logging.getLogger(__name__)
 
 
 def clusters(answers: Sequence[str | None], choices: Sequence[str] = ()) -> list[int | None]:
-    """The number of each answer's cluster, in order; None for None and for a blank answer, which have no cluster.
+    """The number of each answer's cluster, in order; None for None and for a blank answer, which have no
+    cluster.
 
-    Two answers are the same where the strict profile, with either of them as the gold, accepts the other. That is symmetric
-    but not transitive (50 and 0.5 are both 50%), so a cluster holds only answers that are all the same pairwise: spellings are
-    taken by how often they occur, then by their text, and each joins the first cluster that it fits. The order of the answers
-    does not matter.
+    Two answers are the same where the strict profile, with either of them as the gold, accepts the other.
+    That is symmetric but not transitive (50 and 0.5 are both 50%), so a cluster holds only answers that are
+    all the same pairwise. Spellings are taken by how often they occur, then by their text, and each joins the
+    first cluster that it fits. The order of the answers does not matter.
 
     choices: the question's options, so that a letter and its text are the same.
     """
@@ -39,7 +38,8 @@ def clusters(answers: Sequence[str | None], choices: Sequence[str] = ()) -> list
     number: dict[str, int] = {}
     for spelling in sorted(counts, key=lambda s: (-counts[s], s)):
         vote = _Vote(spelling, *_value_of(spelling))
-        at = next((i for i, others in enumerate(found) if _all_same(vote, others, choices)), len(found))
+        fits = (i for i, others in enumerate(found) if all(_same(vote, other, choices) for other in others))
+        at = next(fits, len(found))
         if at == len(found):
             found.append([])
         found[at].append(vote)
@@ -48,15 +48,11 @@ def clusters(answers: Sequence[str | None], choices: Sequence[str] = ()) -> list
 
 
 class _Vote(NamedTuple):
-    """A spelling; where it is plain arithmetic, its value in double precision, and exactly if it is rational."""
+    """A spelling; for plain arithmetic its value in double precision, and exactly if it is rational."""
 
     spelling: str
     rough: complex | None = None
     exact: Fraction | None = None
-
-
-def _all_same(vote: _Vote, others: list[_Vote], choices: Sequence[str]) -> bool:
-    return all(_same(vote, other, choices) for other in others)
 
 
 def _same(one: _Vote, two: _Vote, choices: Sequence[str]) -> bool:
@@ -68,7 +64,8 @@ def _same(one: _Vote, two: _Vote, choices: Sequence[str]) -> bool:
     return _accepts(two.spelling, one.spelling, choices) or _accepts(one.spelling, two.spelling, choices)
 
 
-# Numbers in signs and four commands: no word, unit, percent, comma or colon, so that the strict profile compares values alone.
+# Numbers in signs and four commands: no word, unit, percent, comma or colon, so that the strict profile
+# compares values alone.
 _ARITHMETIC = re.compile(r"(?:[\d./+*^{}() -]|\\(?:[dt]?frac|sqrt|pi|cdot|times)(?![a-zA-Z]))+", re.ASCII)
 _OPS = frozenset("num const add sub mul div neg pow root mixed".split())
 _NO_VALUES = ("text", "range", "choice")  # 12/05/2020, 20-30
@@ -80,22 +77,20 @@ _LEAST = 1e-20  # below it, a sum of nearly nothing may be nothing
 def _value_of(spelling: str) -> tuple[complex | None, Fraction | None]:
     """(value in double precision, exact value) of plain arithmetic with one reading; None for anything else.
 
-    Where both spellings have a value the strict profile accepts one for the other only if the values are the same to nine
-    digits or more, and always if they are the same rational number.
+    Where both spellings have a value the strict profile accepts one for the other only if the values are the
+    same to nine digits or more, and always if they are the same rational number.
     """
     if len(spelling) > _MAX_LENGTH or not _ARITHMETIC.fullmatch(spelling) or type_of(spelling) in _NO_VALUES:
         return None, None
     read = trees(spelling)
     if len(read) != 1 or not read[0].summary.ops <= _OPS:
         return None, None
-    try:
-        value = evaluate(read[0], {})
-        rough = complex(value)
-    except (ArithmeticError, ValueError):
+    value, rough = value_at(read[0], ()), roughly(read[0])
+    if rough is None:
         return None, None
     if type(value) is Fraction and (value == 0 or abs(rough) > _LEAST):
         return rough, value
-    cancels = contains(read[0], ("add", "sub"))
+    cancels = read[0].contains("add", "sub")
     return (None if cancels or abs(rough) < _LEAST else rough), None
 
 

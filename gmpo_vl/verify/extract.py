@@ -1,7 +1,8 @@
 r"""Where the answer stands in a response. Every scan is linear and bounded; nothing here backtracks.
 
-The rule: the last `\boxed{}` counts, and it must be complete. A box that is cut off or empty scores 0; there is no
-falling back to an earlier one. Boxes side by side (`\boxed{3} or \boxed{5}`) are one answer with several items.
+The rule: the last `\boxed{}` counts, and it must be complete. A box that is cut off or empty scores 0; there
+is no falling back to an earlier one. Boxes side by side (`\boxed{3} or \boxed{5}`) are one answer with
+several items.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ MAX_LOOKS = 2_000  # mentions of "box" that are looked at, from the right
 _BOX = re.compile(r"\\(?:boxed|fbox)\s{0,8}\{")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)  # an escaped brace is content
 _CUT = re.compile(r"\\(?:boxed|fbox)\s{0,8}\Z")
-# What may stand between two boxes that belong together; anything else means that the last box is a new answer.
+# What may stand between two boxes that belong together; anything else means that the last box is a new
+# answer.
 _JOINT = re.compile(
     r"(?:\s|[$.,;:()*{}/|&=+<>~#_?\[\]-]|\\[a-zA-Z]+|\\[^a-zA-Z]"
-    r"|\b(?:or|and|also|alternatively|maybe|possibly|perhaps|either|the|answer|is|are|it|could|might|be|option"
+    r"|\b(?:or|and|also|alternatively|maybe|possibly|perhaps|either|the|answer|is|are|it|could|might|be"
+    r"|option"
     r"|else|otherwise|but|vs|versus|nor|if\s+(?:wrong|not))\b"
     r"|\b(?:[A-J]|\d{1,2})(?=[:.)]))*",
     re.IGNORECASE,
@@ -38,7 +41,7 @@ class Extracted(NamedTuple):
 
 
 def last_box(response: str) -> Extracted:
-    r"""The content of the last `\boxed{}` (or of the run of boxes that ends with it, joined by " or ", or by "=")."""
+    r"""The content of the last `\boxed{}`, or of the boxes side by side that end with it, as one text."""
     start = response.rfind("\\boxed{")
     if (
         start >= 0
@@ -80,7 +83,8 @@ def last_box(response: str) -> Extracted:
 def answer_tag(response: str) -> Extracted:
     """The content of the last `<answer>...</answer>` (the r1v form); a box inside it is unwrapped.
 
-    As with boxes, tags side by side are one answer with several items, and so are a value and a box joined by "or".
+    As with boxes, tags side by side are one answer with several items, and so are a value and a box joined by
+    "or".
     """
     start = response.rfind("<answer>")
     if start < 0:
@@ -113,7 +117,7 @@ def _in_tag(text: str) -> Extracted:
 
 
 def _last_start(text: str, end: int) -> int:
-    r"""Where the last box command before `end` starts, -1 without one. A bare `\boxed` that ends the text is cut off."""
+    r"""Where the last box command before `end` starts, or -1. A bare `\boxed` at the end counts."""
     for _ in range(MAX_LOOKS):
         at = text.rfind("box", 0, end)
         if at < 1:
@@ -126,7 +130,7 @@ def _last_start(text: str, end: int) -> int:
 
 
 def _content(text: str, start: int) -> tuple[str, int] | None:
-    """The balanced content of the box at `start` and the position after it; None if it does not end in time."""
+    """The balanced content of the box at `start` and the position after it; None if it does not end."""
     opening = text.find("{", start)
     if opening < 0:
         return None

@@ -10,7 +10,7 @@ from functools import cached_property, lru_cache
 from numbers import Number
 
 from gmpo_vl.data.answers import TYPES, check_tolerance, written
-from gmpo_vl.verify.marks import undoubled
+from gmpo_vl.verify.normalise import undoubled
 
 _KEYS = {"gold", "type", "tolerance", "choices"}
 # A list with one text, written by Python or as JSON: what a column of lists becomes when it is saved as text.
@@ -19,7 +19,7 @@ _LIST_AS_TEXT = re.compile(r"""\[\s*(?:'([^']+)'|"([^"]+)")\s*,?\s*\]""")
 
 @dataclass(frozen=True)
 class Gold:
-    """alternatives: any one of them is right. type, tolerance (relative), choices (A, B, ...): None or empty unless given."""
+    """alternatives: any one of them is right. tolerance: relative. choices: the texts of A, B, ..."""
 
     alternatives: tuple[str, ...]
     type: str | None = None
@@ -36,10 +36,11 @@ class Gold:
 
 
 def parse_gold(gold: str | float | Sequence[str | float] | Gold) -> Gold:
-    """Read a gold: plain text, a number, a list of alternatives, or the JSON object string of `encode_answer`.
+    """Read a gold: plain text, a number, a list of alternatives, or the JSON object string of
+    `encode_answer`.
 
-    Raises ValueError for a gold that can verify nothing (empty, or JSON with keys nobody reads): that is the data's
-    mistake, never the model's.
+    Raises ValueError for a gold that can verify nothing (empty, or JSON with keys nobody reads): that is the
+    data's mistake, never the model's.
     """
     if isinstance(gold, Gold):
         return gold
@@ -60,9 +61,8 @@ def _parse_text(text: str) -> Gold:
             ) from error
         unknown = set(fields) - _KEYS
         if unknown or "gold" not in fields:
-            raise ValueError(
-                f"the gold {text[:80]!r} has {f'unknown keys {sorted(unknown)}' if unknown else 'no key gold'}; known: {sorted(_KEYS)}"
-            )
+            fault = f"unknown keys {sorted(unknown)}" if unknown else "no key gold"
+            raise ValueError(f"the gold {text[:80]!r} has {fault}; known: {sorted(_KEYS)}")
         value = fields.pop("gold")
         golds = value if isinstance(value, list) else [value]
         if not all(isinstance(g, str | int | float) and not isinstance(g, bool) for g in golds):
@@ -76,21 +76,13 @@ def _checked(golds: Sequence[object], fields: dict) -> Gold:
     distinct = tuple(dict.fromkeys(alternatives))
     if not distinct or not all(distinct):
         raise ValueError(f"the gold {alternatives!r} is empty: a row without an answer cannot be verified")
-    if fields.get("type") not in (None, *TYPES):
-        raise ValueError(
-            f"the gold {alternatives!r} has type={fields['type']!r}; it is one of {', '.join(TYPES)}"
-        )
-    check_tolerance(fields.get("tolerance"), f"the gold {alternatives!r}")
-    if not isinstance(fields.get("choices"), list | tuple | None):
-        raise ValueError(
-            f"the gold {alternatives!r} has choices={fields['choices']!r}; they are a list of texts"
-        )
-    return Gold(
-        distinct,
-        fields.get("type"),
-        fields.get("tolerance"),
-        tuple(str(c) for c in fields.get("choices") or ()),
-    )
+    kind, tolerance, choices = (fields.get(key) for key in ("type", "tolerance", "choices"))
+    if kind not in (None, *TYPES):
+        raise ValueError(f"the gold {alternatives!r} has type={kind!r}; it is one of {', '.join(TYPES)}")
+    check_tolerance(tolerance, f"the gold {alternatives!r}")
+    if not isinstance(choices, list | tuple | None):
+        raise ValueError(f"the gold {alternatives!r} has choices={choices!r}; they are a list of texts")
+    return Gold(distinct, kind, tolerance, tuple(map(str, choices or ())))
 
 
 def _text(gold: str) -> str:

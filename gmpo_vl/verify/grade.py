@@ -1,4 +1,4 @@
-"""Grading files: pairs of gold and response to verdicts. `gmpo-vl grade PAIRS.jsonl --out VERDICTS.jsonl` calls it."""
+"""Grading files: pairs of gold and response to verdicts, for `gmpo-vl grade PAIRS.jsonl --out FILE`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from gmpo_vl.storage.files import whole_file
-from gmpo_vl.verify import Gold, Profile, Verdict, parse_gold, verify_batch
+from gmpo_vl.verify import Gold, Profile, parse_gold, verify_batch
 
 CHUNK = 2_000  # pairs held at a time
 MAX_TOLD = 20  # lines that are not graded, one by one
@@ -24,14 +26,13 @@ def grade_file(
     workers: int = 0,
     tell: Callable[[str], None] = print,
 ) -> Counter[str]:
-    """Grade every line of `pairs` and write one verdict a line to `out`, in the same order; return counts of outcomes.
+    """Grade every line of `pairs`, write one verdict a line to `out` in the same order, count the outcomes.
 
-    A line that is no pair costs itself: `tell` is told where it is and what is wrong, and it is counted as `not_graded`.
+    A line that is no pair costs itself: `tell` gets its place and what is wrong; it counts as `not_graded`.
 
-    In: `gold` (text, number, or list of alternatives), `response`, and optionally `id` and `benchmark`; other keys are not
-        read.
-    Out: `id`, `correct`, `extracted`, `gold_type`, `outcome`, `seconds`. The counts also have `correct` and `total`.
-    Raises ValueError where no line is such a pair, naming the first, and for an empty file; `out` stays as it was then.
+    In: `gold` (text, number, or list of alternatives), `response`, and optionally `id` and `benchmark`.
+    Out: `id`, `correct`, `extracted`, `gold_type`, `outcome`, `seconds`. The counts add `correct`, `total`.
+    Raises ValueError for an empty file, or where no line is a pair, naming the first; `out` then stays.
     """
     if workers < 0:
         raise ValueError(
@@ -49,18 +50,18 @@ def grade_file(
             tell(f"{reasons[-1]}; not graded")
 
     with whole_file(_place_of(Path(out))) as partial, partial.open("w", encoding="utf-8") as file:
-        for rows in _chunks(_pairs(Path(pairs), skip)):
+        left = _pairs(Path(pairs), skip)
+        while rows := list(islice(left, CHUNK)):
             golds, responses = [row["gold"] for row in rows], [row["response"] for row in rows]
             benchmarks = [str(row.get("benchmark", "")) for row in rows]
-            for row, verdict in zip(
-                rows, verify_batch(golds, responses, profile, benchmark=benchmarks, workers=workers)
-            ):
-                file.write(json.dumps(_record(row, verdict), ensure_ascii=False) + "\n")
+            verdicts = verify_batch(golds, responses, profile, benchmark=benchmarks, workers=workers)
+            for row, verdict in zip(rows, verdicts):
+                record = {"id": row["id"], **asdict(verdict), "seconds": round(verdict.seconds, 6)}
+                file.write(json.dumps(record, ensure_ascii=False) + "\n")
                 counts.update([verdict.outcome, "total", *(["correct"] if verdict.correct else [])])
         if not counts["total"]:
-            raise ValueError(
-                f"no line can be graded: {reasons[0]}" if reasons else f"{pairs} is empty: no pair to grade"
-            )
+            empty = f"{pairs} is empty: no pair to grade"
+            raise ValueError(f"no line can be graded: {reasons[0]}" if reasons else empty)
     if counts["not_graded"] > MAX_TOLD:
         tell(f"... and {counts['not_graded'] - MAX_TOLD:,} more lines that were not graded")
     return counts
@@ -70,38 +71,23 @@ def _place_of(out: Path) -> Path:
     """Where the verdicts are written: a link stays one. Raises ValueError where no file can be written."""
     if out.is_dir():
         raise ValueError(f"{out} is a folder; the verdicts need the name of a file")
-    if out.exists() and (not out.is_file() or _is_stream(out)):
+    # `/dev/stdout` and `/dev/fd/1` are links to a stream, which may be a file's.
+    is_stream = out.is_symlink() and out.absolute().is_relative_to("/dev")
+    if out.exists() and (is_stream or not out.is_file()):
         raise ValueError(f"{out} is a pipe or a device; the verdicts need the name of a file")
     if not out.parent.is_dir():
         raise ValueError(f"{out}: there is no folder {out.parent}; make it, or name another")
     return out.resolve()
 
 
-def _is_stream(path: Path) -> bool:
-    """`/dev/stdout`, `/dev/fd/1`: links to a stream, which may be a file's."""
-    return path.is_symlink() and path.absolute().is_relative_to("/dev")
-
-
 def summary(counts: Counter[str]) -> str:
     """The counts as people read them: `812 of 1755 correct (46.3%); equal 812, different 700, ...`."""
     total = counts["total"]
-    outcomes = ", ".join(
-        f"{name} {n}" for name, n in counts.most_common() if name not in ("total", "correct", "not_graded")
-    )
+    others = ("total", "correct", "not_graded")
+    outcomes = ", ".join(f"{name} {n}" for name, n in counts.most_common() if name not in others)
     left = f"; {counts['not_graded']:,} lines were not graded" if counts["not_graded"] else ""
     share = f" ({counts['correct'] / total:.1%})" if total else ""
     return f"{counts['correct']} of {total} correct{share}; {outcomes or 'no pairs'}{left}"
-
-
-def _record(row: dict[str, Any], verdict: Verdict) -> dict[str, Any]:
-    return {
-        "id": row["id"],
-        "correct": verdict.correct,
-        "extracted": verdict.extracted,
-        "gold_type": verdict.gold_type,
-        "outcome": verdict.outcome,
-        "seconds": round(verdict.seconds, 6),
-    }
 
 
 def _pairs(path: Path, skip: Callable[[int, str], None]) -> Iterator[dict[str, Any]]:
@@ -150,12 +136,11 @@ def loaded(line: str) -> Any:
 
 
 def _checked(row: Any, number: int) -> dict[str, Any]:
-    if isinstance(row, dict) and "gold" in row and not isinstance(row.get("response", ""), str):
+    if not isinstance(row, dict) or "gold" not in row or "response" not in row:
+        found = f"the keys {sorted(row)}" if isinstance(row, dict) else f"a {type(row).__name__}"
+        raise ValueError(f"a pair is an object with `gold` and a text `response`; it has {found[:200]}")
+    if not isinstance(row["response"], str):
         raise ValueError(f"`response` is {json.dumps(row['response'])[:60]}, not a text")
-    if not isinstance(row, dict) or "gold" not in row or not isinstance(row.get("response"), str):
-        raise ValueError(
-            f"a pair is an object with `gold` and a text `response`; it has {_described(row)[:200]}"
-        )
     pair = {"id": number - 1, **row}
     for key in ("id", "response"):  # the id is written again
         _check_writable(key, pair[key])
@@ -195,18 +180,3 @@ def _is_text(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _described(row: Any) -> str:
-    return f"the keys {sorted(row)}" if isinstance(row, dict) else f"a {type(row).__name__}"
-
-
-def _chunks(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    chunk = []
-    for row in rows:
-        chunk.append(row)
-        if len(chunk) == CHUNK:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk

@@ -1,7 +1,10 @@
-r"""LaTeX, or the plain text that models write, to tokens. One linear pass, bounded in characters, tokens and depth.
+r"""LaTeX, or the plain text that models write, to tokens. One linear pass, bounded in characters, tokens and
+depth.
 
-Kinds: `num`, `name` (one letter, or `\alpha`-like), `word` (letters that are no product of symbols), `cmd` (a LaTeX
-command that the parser knows), `op` (one sign), `sep` (or, and), `numbers` (\mathbb{R}), `unit`; `short` only inside this file.
+Kinds: `num`, `name` (one letter, or `\alpha`-like), `word` (letters that are no product of symbols), `cmd` (a
+    LaTeX
+command that the parser knows), `op` (one sign), `sep` (or, and), `numbers` (\mathbb{R}), `unit`. The kind
+`short` (letters that may be a unit or a product) stands only between this file and units.py.
 """
 
 from __future__ import annotations
@@ -13,8 +16,6 @@ from gmpo_vl.verify.units import fold_units, unit_of
 
 MAX_CHARS = 2_000
 MAX_TOKENS = 700
-MAX_DEPTH = 32
-
 
 _TOKEN = re.compile(
     r"(?P<space>\s*)(?:(?P<num>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+(?![\d.]))?)"
@@ -31,97 +32,68 @@ _NUMBER_SETS = frozenset("mathbb Bbb mathds R Z N Q".split())
 _SIGNS = {"**": "^", "==": "="}
 _JOINTS = {"land": "and", "lor": "or"}
 _CUP = re.compile(r"\s(?<=[\])]\s)U\s*[(\[]")
-_SPACE = re.compile(r"\s*")
+_OPENING = re.compile(r"\s*\{")
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)  # an escaped brace is content
 _LETTERS = re.compile(r"[a-zA-Z]+")
 
 _IGNORED = frozenset(
-    (
-        "left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr middle displaystyle "
-        "textstyle limits nolimits quad qquad rm bf it sf mathstrut null cal boldmath unboldmath "
-        "scriptstyle notag nonumber hfill hspace vphantom protect relax thinspace tiny scriptsize footnotesize small normalsize large Large LARGE huge Huge"
-    ).split()
+    """left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr middle displaystyle textstyle
+    limits nolimits quad qquad rm bf it sf mathstrut null cal boldmath unboldmath scriptstyle notag
+    nonumber hfill hspace vphantom protect relax thinspace tiny scriptsize footnotesize small normalsize
+    large Large LARGE huge Huge""".split()
 )
 _TEXT = frozenset(
-    (
-        "text mbox textbf textit textrm textnormal mathrm hbox textup texttt textsf mathtt mathsf emph "
-        "operatorname"
-    ).split()
+    """text mbox textbf textit textrm textnormal mathrm hbox textup texttt textsf mathtt mathsf emph
+    operatorname""".split()
 )
 _STYLE = frozenset("mathbf boldsymbol bm mathit mathcal mathbb mathfrak mathscr boxed fbox pmb".split())
 _SPELLED = {
-    "dfrac": "frac", "tfrac": "frac", "cfrac": "frac", "leq": "le", "leqslant": "le", "geq": "ge", "geqslant": "ge", "lt": "<", "gt": ">",
-    "neq": "ne", "lvert": "|", "rvert": "|", "vert": "|", "mid": "|", "dbinom": "binom", "tbinom": "binom", "ast": "*", "cdot": "*",
-    "times": "*", "bullet": "*", "div": "/", "degree": "deg", "degrees": "deg", "lbrack": "[", "rbrack": "]", "colon": ":", "simeq": "approx",
-    "lparen": "(", "rparen": ")", "prime": "'", "varphi": "phi", "varepsilon": "epsilon", "vartheta": "theta", "doteq": "approx",
-    "minus": "-", "infin": "infty", "plusmn": "pm", "widehat": "hat", "widetilde": "tilde", "thickapprox": "approx", "bar": "overline",
-    "varnothing": "emptyset", "lbrace": "{", "rbrace": "}", "dots": "ldots", "cdots": "ldots", "dotsc": "ldots", "overrightarrow": "vec",
-    "colorbox": "color", "arctg": "arctan", "tg": "tan", "ctg": "cot", "pmod": "mod", "bmod": "mod", "wedge": "land", "smallsetminus": "setminus", "backslash": "setminus", "vee": "lor", "asin": "arcsin",
-    "acos": "arccos", "atan": "arctan", "measuredangle": "angle", "textdegree": "deg",
+    "dfrac": "frac", "tfrac": "frac", "cfrac": "frac", "leq": "le", "leqslant": "le", "geq": "ge",
+    "geqslant": "ge", "lt": "<", "gt": ">", "neq": "ne", "lvert": "|", "rvert": "|", "vert": "|", "mid": "|",
+    "dbinom": "binom", "tbinom": "binom", "ast": "*", "cdot": "*", "times": "*", "bullet": "*", "div": "/",
+    "degree": "deg", "degrees": "deg", "lbrack": "[", "rbrack": "]", "colon": ":", "simeq": "approx",
+    "lparen": "(", "rparen": ")", "prime": "'", "varphi": "phi", "varepsilon": "epsilon", "vartheta": "theta",
+    "doteq": "approx", "minus": "-", "infin": "infty", "plusmn": "pm", "widehat": "hat", "widetilde": "tilde",
+    "thickapprox": "approx", "bar": "overline", "varnothing": "emptyset", "lbrace": "{", "rbrace": "}",
+    "dots": "ldots", "cdots": "ldots", "dotsc": "ldots", "overrightarrow": "vec", "colorbox": "color",
+    "arctg": "arctan", "tg": "tan", "ctg": "cot", "pmod": "mod", "bmod": "mod", "wedge": "land",
+    "smallsetminus": "setminus", "backslash": "setminus", "vee": "lor", "asin": "arcsin", "acos": "arccos",
+    "atan": "arctan", "measuredangle": "angle", "textdegree": "deg",
 }  # fmt: skip
 FUNCTIONS = frozenset(
-    (
-        "sin cos tan cot sec csc arcsin arccos arctan arccot sinh cosh tanh coth ln log lg exp max min gcd "
-        "lcm det"
-    ).split()
+    """sin cos tan cot sec csc arcsin arccos arctan arccot sinh cosh tanh coth ln log lg exp max min gcd lcm
+    det""".split()
 )
 GREEK = frozenset(
-    (
-        "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon phi "
-        "chi psi omega hbar ell odot Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega star dagger "
-        "mho nabla partial"
-    ).split()
+    """alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon phi chi
+    psi omega hbar ell odot Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega star dagger mho
+    nabla partial""".split()
 )
-_PLAIN = FUNCTIONS | {
-    "abs",
-    "sqrt",
-    "pi",
-    "arcsin",
-    "cbrt",
-    "infty",
-    "theta",
-    "alpha",
-    "beta",
-    "gamma",
-    "lambda",
-    "sigma",
-    "omega",
-    "phi",
-}
+_PLAIN = FUNCTIONS | set("abs sqrt pi cbrt infty theta alpha beta gamma lambda sigma omega phi".split())
 _PLAIN_SPELLED = {
-    "inf": "infty",
-    "infinity": "infty",
-    "Infinity": "infty",
-    "Pi": "pi",
-    "asin": "arcsin",
-    "acos": "arccos",
+    "inf": "infty", "infinity": "infty", "Infinity": "infty", "Pi": "pi", "asin": "arcsin", "acos": "arccos",
     "atan": "arctan",
-}
+}  # fmt: skip
 _MULTIPLES = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _LONGEST_PRODUCT = 4  # letters in a row that may be a product of symbols; longer ones are a word
 
 
 def lex(text: str) -> tuple[list[Token], list[Token]]:
-    """Tokens of a normalised text, twice: where letters after a number may name a unit, and where they only may if set as text.
+    """Tokens of a normalised text, twice: with letters after a number as units, and with only units set as
+    text.
 
     Raises Unreadable for signs outside the grammar and for what exceeds the bounds.
     """
     if len(text) > MAX_CHARS:
         raise Unreadable("too long")
-    if (
-        (first := _LETTERS.match(text))
-        and "=" not in text
-        and "\\" not in text
-        and _letters(first[0], False, False)[0].kind == "word"
-    ):
+    first = _LETTERS.match(text)
+    if first and "=" not in text and "\\" not in text and _letters(first[0], False, False)[0].kind == "word":
         raise Unreadable("a word at the start, which names no value")  # most sentences
     written = _lex(text, in_text=False, depth=0)
     tokens = fold_units(written)
-    if len(tokens) > MAX_TOKENS:
-        raise Unreadable("too many tokens")
-    if "unit" not in {token.kind for token in tokens}:
-        return tokens, tokens
-    symbols = fold_units(written, letters_too=False)
-    if len(symbols) > MAX_TOKENS:
+    has_units = "unit" in {token.kind for token in tokens}
+    symbols = fold_units(written, letters_too=False) if has_units else tokens
+    if len(tokens) > MAX_TOKENS or len(symbols) > MAX_TOKENS:
         raise Unreadable("too many tokens")
     return tokens, symbols
 
@@ -140,9 +112,8 @@ def _lex(text: str, in_text: bool, depth: int) -> list[Token]:
         space, piece = match.group(1, kind or 0)
         spaced = spaced or space != ""
         if kind == "cmd":
-            found, at, after = _command(text, at, piece, spaced, depth)
+            found, at, spaced = _command(text, at, piece, spaced, depth)
             tokens += found
-            spaced = after
             continue
         if kind == "skip":
             spaced = True
@@ -162,10 +133,13 @@ def _lex(text: str, in_text: bool, depth: int) -> list[Token]:
 
 
 def _command(text: str, at: int, piece: str, spaced: bool, depth: int) -> tuple[list[Token], int, bool]:
-    """The tokens of a command that ends at `at`, the position after what belongs to it, and whether that counts as space."""
+    """The tokens of a command that ends at `at`, where its argument ends, and whether it counts as space."""
     name = piece[1:]
     if name in _IGNORED:
-        return [], _skip_dot(text, at) if name in ("left", "right") else at, True
+        invisible = (
+            name in ("left", "right") and text[at : at + 1] == "." and not text[at + 1 : at + 2].isdigit()
+        )
+        return [], at + invisible, True  # the bracket of `\left.`
     if name in _TEXT and (group := _group(text, at)):
         return _lex(group[0], True, depth + 1), group[1], True
     if name in _NUMBER_SETS and (named := _NUMBERS.match(text, at - len(piece))):
@@ -202,9 +176,8 @@ def _letters(run: str, in_text: bool, spaced: bool) -> list[Token]:
     product = not in_text or (run.isupper() and len(run) <= _LONGEST_PRODUCT)  # \text{AB} is a segment
     if not product or run in ("in", "per") or len(run) > _LONGEST_PRODUCT:
         return [Token("word", run, spaced)]
-    if (
-        unit_of(run, False) is not None
-    ):  # milligrams, or m times g: what stands around it will tell; an hour is no product
+    # mg is milligrams, or m times g: what stands around it will tell. An hour is no product.
+    if unit_of(run, False) is not None:
         return [Token("short" if len(run) < _LONGEST_PRODUCT else "word", run, spaced)]
     if run.startswith("pi") and len(run) == 3:  # "pir"
         return [Token("cmd", "pi", spaced), Token("name", run[2])]
@@ -215,23 +188,12 @@ def _letters(run: str, in_text: bool, spaced: bool) -> list[Token]:
 
 def _group(text: str, at: int) -> tuple[str, int] | None:
     """The content of the brace group that follows, and the position after it."""
-    at = _SPACE.match(text, at).end()  # pyright: ignore[reportOptionalMemberAccess]
-    if at >= len(text) or text[at] != "{":
+    start = _OPENING.match(text, at)
+    if not start:
         return None
-    depth, i = 0, at
-    while i < len(text):
-        if text[i] == "\\":
-            i += 1
-        elif text[i] == "{":
-            depth += 1
-        elif text[i] == "}":
-            depth -= 1
-            if depth == 0:
-                return text[at + 1 : i], i + 1
-        i += 1
+    depth = 1
+    for brace in _BRACE.finditer(text, start.end()):
+        depth += {"{": 1, "}": -1}.get(brace[0], 0)
+        if depth == 0:
+            return text[start.end() : brace.start()], brace.end()
     raise Unreadable("a brace is never closed")
-
-
-def _skip_dot(text: str, at: int) -> int:
-    r"""`\left.` and `\right.` are invisible brackets."""
-    return at + 1 if text[at : at + 1] == "." and not text[at + 1 : at + 2].isdigit() else at

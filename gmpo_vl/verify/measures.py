@@ -1,31 +1,35 @@
-r"""Quantities as people write them, in the grammar's LaTeX: `30海里`, `45 miles per hour`, `9th grade`, `1 250`, `80m`.
-
-Text in, text out: nothing here decides about equality.
+r"""Quantities as people write them, in the grammar's LaTeX: `30海里`, `45 miles per hour`, `9th grade`, `1
+250`. Ranges and times of day: `20 - 30` is no subtraction, `8:15 pm` no ratio.
 """
 
 from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import NamedTuple
 
-from gmpo_vl.verify.scales import conversion
-from gmpo_vl.verify.units import IRREGULAR, unit_of
+from gmpo_vl.verify.normalise import normalise
+from gmpo_vl.verify.units import IRREGULAR, conversion, unit_of
+from gmpo_vl.verify.words import NUMBER, TEXT_GROUP
 
-_CHINESE = {
-    "毫米": "mm", "厘米": "cm", "分米": "dm", "千米": "km", "公里": "km", "海里": "nauticalmiles", "米": "meters", "毫克": "mg", "千克": "kg",
-    "公斤": "kg", "克": "grams", "吨": "tons", "毫升": "ml", "升": "liters", "秒钟": "seconds", "秒": "seconds", "分钟": "minutes",
-    "小时": "hours", "时": "hours", "天": "days", "周": "weeks", "个月": "months", "月": "months", "年": "years", "岁": "years", "元": "yuan", "块钱": "yuan",
-    "美元": "dollars", "度": "degrees",
-}  # fmt: skip
+# A Chinese unit, and the English word for it.
+_CHINESE_UNITS = """
+毫米mm 厘米cm 分米dm 千米km 公里km 海里nauticalmiles 米meters 毫克mg 千克kg 公斤kg 克grams 吨tons
+毫升ml 升liters 秒钟seconds 秒seconds 分钟minutes 小时hours 时hours 天days 周weeks 个月months
+月months 年years 岁years 元yuan 块钱yuan 美元dollars 度degrees
+"""
+_CHINESE = dict(re.findall(r"([^\x00-\x7f]+)([a-z]+)", _CHINESE_UNITS))
 _CLASSIFIERS = "个只人名位本张条棵件辆支块页种头颗朵座间台瓶杯箱袋套根面场班次"  # 5个 is 5
 _UNITS = "|".join(sorted(_CHINESE, key=len, reverse=True))
 _CHINESE_END = re.compile(rf"(?:(平方|立方)?({_UNITS})(?:[/每](平方|立方)?({_UNITS}))?|[{_CLASSIFIERS}])\.?$")
 _RAISED = {"平方": "^2", "立方": "^3", None: ""}
 
-NUMBER = r"-?(?:\d+(?:,\d{3})*(?:\.\d+)?|\.\d+)"
+
 _TEXT = r"(?:\\(?:text|mathrm|mbox|textrm) ?)?"
 _ORDINAL = re.compile(  # as plain text, or raised: 9th, 9^{\text{th}} grade
-    r"(\d{1,9})(?!.*(?:power|root))(?:\^ ?\{? ?(?:\\(?:text|mathrm|mbox|textrm) ?\{ ?)?(st|nd|rd|th) ?\}{0,2}|\\textsuperscript\{(st|nd|rd|th)\}|(st|nd|rd|th)\b)"
+    r"(\d{1,9})(?!.*(?:power|root))"
+    r"(?:\^ ?\{? ?(?:\\(?:text|mathrm|mbox|textrm) ?\{ ?)?(st|nd|rd|th) ?\}{0,2}"
+    r"|\\textsuperscript\{(st|nd|rd|th)\}|(st|nd|rd|th)\b)"
     rf"(?: ?{_TEXT}\{{? ?[a-z]{{3,}}(?: [a-z]{{3,}})? ?\}}?)?\.?"
 )
 _SPACED = re.compile(
@@ -38,16 +42,17 @@ _TWO_PARTS = re.compile(rf"{_PART}\s*(?:(?:,|and)\s*)?{_PART}")
 _FEET = re.compile(rf"({NUMBER})\s*'\s*({NUMBER})\s*(?:''|\")")
 _RAISED_WORD = r"[A-Za-z]+(?:\^(?:-?\d|\{-?\d\}))?"
 _COUNTED = re.compile(rf"((?:\\?\$\s*)?{NUMBER}) ({_RAISED_WORD}(?: ?[ /] ?{_RAISED_WORD}){{0,5}})\.?")
-# Words (no command), a letter in braces, a prime, or digits parted by a space: without these there is nothing to do.
+# Words (no command), a letter in braces, a prime, or digits parted by a space: without these there is nothing
+# to do.
 _UNIT_LIKE = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2}|\d ?\{[a-zA-Z]|'|\d \d|\d\s*[a-zA-Z]\b|degree")
 _HAS_LETTER = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]")
 _LONG_WORD = re.compile(r"[a-zA-Z]{4}")  # among short ones, which may be symbols: 6 red apples
 _SYMBOLS = re.compile(r"\b(?!of\b)[a-zA-Z]{1,2}\b")
-_FIRST = re.compile(r"[A-Za-z]+")
 _LETTER = re.compile(r"(.*[\d})])\s*([mgshLNJWV])(\^\d|\^\{\d\})?", re.DOTALL)
 _METRES = re.compile(r"(?!.*frac)(.*(?:[\d})]|\\pi))\s*(m)(\^\d|\^\{\d\})?", re.DOTALL)
 _SIGN = re.compile(
-    r"(?:(negative|minus)\s+(?=[\d.a-z\\(])|(?:positive|plus)\s+(?=\d)|\\text\s*\{\s*(?:(negative|minus)|positive|plus)\s*\}\s*(?=\d))",
+    r"(?:(negative|minus)\s+(?=[\d.a-z\\(])|(?:positive|plus)\s+(?=\d)|\\text\s*\{\s*(?:(negative|minus)"
+    r"|positive|plus)\s*\}\s*(?=\d))",
     re.IGNORECASE,
 )
 _PRICE = re.compile(rf"\\?\$ ?({NUMBER}) ?(?:per|/) ?([a-zA-Z]+)\.?")  # $50 per hour
@@ -57,8 +62,8 @@ _GROUPED_TEXT = re.compile(r"\\(?:text|mathrm|mbox|textrm)\s*\{([^{}]*)\}")
 
 @lru_cache(maxsize=20_000)
 def spelled(text: str) -> str:
-    r"""A normalised text with its marks of measure as the grammar reads them: Chinese units, ordinals (9th), a space that
-    marks thousands, negative 3, `60 \frac{km}{h}`, units in brackets, 1 hour 30 minutes.
+    r"""A normalised text with its marks of measure as the grammar reads them: Chinese units, ordinals (9th),
+    spaces between thousands, negative 3, `60 \frac{km}{h}`, units in brackets, 1 hour 30 minutes.
     """
     if text.isdecimal():
         return text
@@ -102,44 +107,36 @@ def _suffix(digits: str) -> str:
 
 def _in_one_unit(text: str) -> str | None:
     """`1 hour 30 minutes` as 90 minutes, `3'6''` as 42 inches; None for anything else."""
-    match = _FEET.fullmatch(text)
-    parts = (match[1], "feet", match[2], "inches") if match else None
     if match := _TWO_PARTS.fullmatch(text):
-        parts = (match[1], match[2], match[3], match[4])
-    if not parts:
+        more, large, rest, small = match.groups()
+    elif match := _FEET.fullmatch(text):
+        more, large, rest, small = match[1], "feet", match[2], "inches"
+    else:
         return None
-    large, small = unit_of(parts[1], True), unit_of(parts[3], True)
-    if not large or not small or large == small or parts[2].startswith("-"):
+    units = [unit_of(word, True) for word in (large, small)]
+    factor = conversion(f"{units[0]}^1", f"{units[1]}^1") if all(units) else None
+    if factor is None or factor <= 1 or rest.startswith("-"):
         return None
-    factor = conversion(f"{large}^1", f"{small}^1")
-    if factor is None or factor <= 1:
-        return None
-    return rf"({parts[0].replace(',', '')}*{factor}+{parts[2].replace(',', '')})\text{{ {parts[3]}}}"
+    return rf"({more.replace(',', '')}*{factor}+{rest.replace(',', '')})\text{{ {small}}}"
 
 
 def counted(text: str) -> str | None:
-    """`30 cups` and `75g` as a number and what it counts, which the grammar reads as a product; None for anything else.
-
-    The text is one of `spelled`.
-    """
+    """`30 cups` and `75g`, as `spelled` gives them, as a number and what it counts; None for others."""
     if not _HAS_LETTER.search(text):
         return None
     if match := _COUNTED.fullmatch(text):
-        first = _FIRST.match(match[2])[0]  # pyright: ignore[reportOptionalSubscript]
+        first = re.split(r"[^A-Za-z]", match[2], maxsplit=1)[0]
         worded = _LONG_WORD.search(match[2]) and not _SYMBOLS.search(match[2])
         if len(first) > 3 or worded or first in IRREGULAR or unit_of(first, True) is not None:
             return rf"{match[1]}\text{{ {match[2]}}}"
-    if "\\" in text:  # \\frac12 m and 2\\pi h are products, 5\\sqrt{3} m is a length
-        return (
-            _with_letter(_METRES.fullmatch(text))
-            if "sqrt" in text and "pi" not in text and " m" in text
-            else None
-        )
-    return _with_letter(_LETTER.fullmatch(text))
+    if "\\" not in text:
+        return _with_letter(_LETTER.fullmatch(text))
+    # \\frac12 m and 2\\pi h are products, 5\\sqrt{3} m is a length
+    return metres(text) if "sqrt" in text and "pi" not in text and " m" in text else None
 
 
 def metres(text: str) -> str | None:
-    """A gold `80m`, `30\\pi m^2`: the one letter that golds of school geometry take for a unit without a mark; None else."""
+    r"""A gold `80m`, `30\pi m^2`: golds of school geometry take a bare m for a unit. None for others."""
     return _with_letter(_METRES.fullmatch(text))
 
 
@@ -147,3 +144,77 @@ def _with_letter(match: re.Match[str] | None) -> str | None:
     if not match or any(c.isalpha() for c in re.sub(r"\\[a-zA-Z]+", "", match[1])):
         return None
     return rf"{match[1]}\text{{ {match[2]}}}{match[3] or ''}"
+
+
+# --- ranges and times of day ---------------------------------------------------------------------------
+# An end: a plain number with its sign of money before it, or a percent sign, a degree sign or words after it.
+_END = rf"(?:\\?\$ ?)?{NUMBER}(?: ?\\?%| ?\^ ?\{{? ?\\circ ?\}}?| ?([a-zA-Z]{{2,}})(?:\^\{{?\d\}}?)?)?"
+_RANGE = re.compile(
+    rf"(?:from )?({_END}) ?(?:-{{1,3}}|(?<= )to(?= )) ?({_END})|between ({_END}) and ({_END})"
+)
+_TIME = re.compile(
+    r"(\d{1,2})(?::([0-5]\d))?(?::00)? ?(?:([ap]) ?\.? ?m\b\.?|(o'?clock))?"
+    r"(?: in the (morning|afternoon|evening))?"
+)
+
+
+@lru_cache(maxsize=20_000)
+def ends(text: str) -> tuple[str, str] | None:
+    """The two ends of `20 - 30`, `60%-80%`, `20 to 30 cm`, `between 2.0 and 2.4`; None for anything else."""
+    if "-" not in normalise(text)[1:] and "to" not in text and "between" not in text:
+        return None
+    match = _RANGE.fullmatch(_flat(text))
+    if not match:
+        return None
+    low, word, high, other = match.groups()[:4] if match[1] else match.groups()[4:]
+    named = all(w is None or len(w) > 4 or unit_of(w, True) for w in (word, other))
+    return (low.strip(), high.strip()) if named else None
+
+
+def is_range(gold: str, answer: str) -> bool:
+    """Whether a gold is a range: it has a dash, or the answer has one (`20 to 30` may be a ratio, too)."""
+    ranges = [text for text in (gold, answer) if ends(text)] if ends(gold) else []
+    return any("to" not in text and "between" not in text for text in ranges)
+
+
+class Time(NamedTuple):
+    """half: "a", "p", or "" where it is not said. of_day: an hour past 12 says it."""
+
+    hour: int
+    minute: int
+    half: str
+    spelled: bool
+    of_day: bool = False
+
+
+@lru_cache(maxsize=20_000)
+def time_of_day(text: str) -> Time | None:
+    """`3`, `3:00 pm`, `20:15`, `8 o'clock`; None for others. spelled: it says more than a plain number."""
+    match = _TIME.fullmatch(_flat(text).lower()) if text[:1].isdigit() or text[:1] == "\\" else None
+    if not match or int(match[1]) > 24:
+        return None
+    hour, minute = int(match[1]), int(match[2] or 0)
+    half = {"morning": "a", "afternoon": "p", "evening": "p"}.get(match[5] or "", match[3] or "")
+    if of_day := hour > 12 or hour == 0:
+        half, hour = ("p" if 12 < hour < 24 else "a"), hour % 12 or 12
+    return Time(hour, minute, half, bool(match[2] or match[3] or match[4] or match[5]), of_day)
+
+
+def same_time(gold: str, answer: str) -> bool:
+    """Whether two texts name the same time of day, at least one of them as such. am or pm may stand in the
+    answer alone, but not in the gold alone.
+    """
+    if not (":" in answer or "m" in answer.lower() or "clock" in answer):
+        return False
+    ours, theirs = time_of_day(gold), time_of_day(answer)
+    if not ours or not theirs or not (theirs.spelled and (ours.spelled or ours.minute == 0)):
+        return False
+    if theirs.of_day and not ours.half:  # 20:15 is no 8:15, though 8:15 pm may be
+        return False
+    return ours[:2] == theirs[:2] and ours.half in ("", theirs.half)
+
+
+def _flat(text: str) -> str:
+    return " ".join(
+        TEXT_GROUP.sub(r" \1 ", normalise(text)).replace("$", "" if "\\$" not in text else "$").split()
+    )

@@ -1,4 +1,8 @@
-r"""Unicode and spellings to one LaTeX, by table. The text stays text: nothing here decides about equality."""
+r"""Unicode and spellings to one LaTeX, by table; and an answer without the marks around it: Markdown, quotes,
+\therefore.
+
+The text stays text: nothing here decides about equality.
+"""
 
 from __future__ import annotations
 
@@ -11,31 +15,31 @@ _SUBSCRIPTS = dict(zip("₀₁₂₃₄₅₆₇₈₉ₙ", "0123456789n"))
 _FRACTIONS = (
     "½1/2 ⅓1/3 ⅔2/3 ¼1/4 ¾3/4 ⅕1/5 ⅖2/5 ⅗3/5 ⅘4/5 ⅙1/6 ⅚5/6 ⅐1/7 ⅛1/8 ⅜3/8 ⅝5/8 ⅞7/8 ⅑1/9 ⅒1/10".split()
 )
-_GREEK = dict(zip("αβγδεζηθικλμνξπρστυφχψω", ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu", "xi", "pi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega"])) | dict(zip("ΓΔΘΛΞΠΣΦΨΩϕϵ", ["Gamma", "Delta", "Theta", "Lambda", "Xi", "Pi", "Sigma", "Phi", "Psi", "Omega", "phi", "epsilon"]))  # fmt: skip
+# A command, and the signs that stand for it.
+_COMMANDS = """
+alphaα betaβ gammaγ deltaδ epsilonεϵ zetaζ etaη thetaθ iotaι kappaκ lambdaλ muμ nuν xiξ piπ rhoρ sigmaσ tauτ
+upsilonυ phiφϕ chiχ psiψ omegaω GammaΓ DeltaΔ ThetaΘ LambdaΛ XiΞ PiΠ SigmaΣ PhiΦ PsiΨ OmegaΩ langle⟨ rangle⟩
+times×✕ cdot·⋅∙• unicoderoot√ unicodecuberoot∛ infty∞ le≤≦⩽ ge≥≧⩾ ne≠ approx≈ cong≅ equiv≡ angle∠ triangle△
+cup∪ cap∩ in∈ pm± mp∓ emptyset∅ perp⊥ parallel∥ lfloor⌊ rfloor⌋ lceil⌈ rceil⌉ to→ setminus∖ land∧ lor∨
+AA\xc5\u212b
+"""
 _SIGNS = {
-    "⟨": r"\langle ", "⟩": r"\rangle ", "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "﹣": "-", "－": "-", "⁄": "/", "∕": "/", "÷": "/", "×": r"\times ", "✕": r"\times ",
-    "·": r"\cdot ", "⋅": r"\cdot ", "∙": r"\cdot ", "•": r"\cdot ", "∗": "*", "√": r"\unicoderoot ", "∛": r"\unicodecuberoot ",
-    "∞": r"\infty ", "°": r"^{\circ}", "º": r"^{\circ}", "˚": r"^{\circ}", "′": "'", "″": "''", "≤": r"\le ", "≦": r"\le ", "⩽": r"\le ",
-    "≥": r"\ge ", "≧": r"\ge ", "⩾": r"\ge ", "≠": r"\ne ", "≈": r"\approx ", "≅": r"\cong ", "≡": r"\equiv ", "∠": r"\angle ",
-    "△": r"\triangle ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "±": r"\pm ", "∓": r"\mp ", "∅": r"\emptyset ", "⊥": r"\perp ",
-    "∥": r"\parallel ", "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ", "∣": "|", "｜": "|", "→": r"\to ",
-    "∶": ":", "：": ":", "，": ",", "、": ",", "；": ";", "（": "(", "）": ")", "％": "%", "＝": "=", "ℝ": r"\mathbb{R} ",
-    "ℤ": r"\mathbb{Z} ", "ℕ": r"\mathbb{N} ", "ℚ": r"\mathbb{Q} ", "ℂ": r"\mathbb{C} ",
-    "∖": r"\setminus ", "∧": r"\land ", "∨": r"\lor ", "ℓ": "l",
-    "‘": "'", "’": "'", "“": '"', "”": '"',
+    "-": "−–—‐‑", "/": "⁄∕÷", "*": "∗", r"^{\circ}": "°º˚", "'": '′‘’', "''": '″', "|": "∣", ":": "∶",
+    ",": "、", r"\mathbb{R} ": "ℝ", r"\mathbb{Z} ": "ℤ", r"\mathbb{N} ": "ℕ", r"\mathbb{Q} ": "ℚ",
+    r"\mathbb{C} ": "ℂ", '"': '“”',
 }  # fmt: skip
-_DROPPED = dict.fromkeys(
-    [*range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2065), 0xFEFF, 0xAD], None
-)
-_SPACES = dict.fromkeys([0xA0, 0x1680, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000], " ")
+_DROPPED = [*range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2065), 0xFEFF, 0xAD]
+_SPACES = [0xA0, 0x1680, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000]
 _TABLE: dict[int, str | None] = {
-    0xC5: r"\AA ",
-    0x212B: r"\AA ",
-    **{ord(c): text for c, text in _SIGNS.items()},
-    **{ord(c): rf"\{name} " for c, name in _GREEK.items()},
-    **{ord(f[0]): rf"\frac{{{f[1:].partition('/')[0]}}}{{{f[1:].partition('/')[2]}}}" for f in _FRACTIONS},
-    **_DROPPED,
-    **_SPACES,
+    **{
+        ord(sign): rf"\{name} "
+        for name, signs in re.findall(r"(\w+?)([^\x00-\x7f]+)", _COMMANDS)
+        for sign in signs
+    },
+    **{ord(sign): text for text, signs in _SIGNS.items() for sign in signs},
+    **{ord(f[0]): re.sub(r"(\d+)/(\d+)", r"\\frac{\1}{\2}", f[1:]) for f in _FRACTIONS},
+    **dict.fromkeys(_DROPPED, None),
+    **dict.fromkeys(_SPACES, " "),
 }
 # Mathematical letters (𝑥, 𝟑, 𝛼) are the plain ones.
 _TABLE |= {
@@ -43,8 +47,8 @@ _TABLE |= {
     for c in range(0x1D400, 0x1D800)
     if len(plain := unicodedata.normalize("NFKC", chr(c))) == 1
 }
-# A currency sign next to a number is a unit; a pound is one word for money and weight. Two dollar signs enclose a
-# formula, and so does a stray one before anything but a plain amount.
+# A currency sign next to a number is a unit; a pound is one word for money and weight. Two dollar signs
+# enclose a formula, and so does a stray one before anything but a plain amount.
 _CURRENCIES = {"€": "euros", "£": "pounds", "¥": "yen", "₹": "rupees", "¢": "cents"}
 _MONEY = re.compile(r"([€£¥₹¢])\s*(\d[\d,.]*(?:\s*(?:thousand|million|billion|trillion)\b)?)|([€£¥₹¢])")
 _DOLLAR = re.compile(r"(?<!\\)\$(?=\s*\d[\d,]*(?:\.\d+)?(?:[\s,;.)]|$))")
@@ -57,7 +61,7 @@ _THOUSANDS_THIN = re.compile(r"(?<=\d)(?:,\s*\\!|\\!,|\\[,;])\s*(?=\d{3}(?!\d))"
 
 @lru_cache(maxsize=20_000)
 def normalise(text: str) -> str:
-    """Unicode signs become LaTeX, invisible characters go, typeset thousands separators (`{,}`, `,\\!`, `\\,`) close up."""
+    r"""Unicode signs become LaTeX, invisible characters go, thousands (`{,}`, `,\!`, `\,`) close up."""
     if text.count("$") == 1:
         text = _DOLLAR.sub(r"\\$", text)
     if not text.isascii():
@@ -70,3 +74,82 @@ def normalise(text: str) -> str:
         text = _THOUSANDS_THIN.sub("", text)
         text = _THOUSANDS_GROUP.sub(lambda m: "{" + m[1].replace(",", "") + "}", text)  # \\frac{20,000}{\\pi}
     return text.strip().rstrip("\\").rstrip()  # a trailing `\ ` or `\\` is space
+
+
+# --- marks around an answer, which say nothing about it -----------------------------------------------
+_PLAIN = re.compile(r"-?[a-zA-Z\d.]+")
+_TAGS = re.compile(r"</?(?:b|i|u|em|strong|code|span|p|center|mark|answer)\s*/?>", re.IGNORECASE)
+_BOLD = re.compile(r"(?<![\w*)}\]])\*\*([^*]+)\*\*(?![\w*({\\])|(?<![\w_])__([^_]+)__(?![\w_])")
+_COLOURS = re.compile(
+    r"\\(?:textcolor|color|colorbox)\s*(?:\[[^\]]*\])?\s*\{[^{}]*\}"
+    r"|\\(?:framebox|underline|uline|bbox(?:\[[^\]]*\])?|bf|it|rm|displaystyle)(?![a-zA-Z])\s*(?:\[[^\]]*\])?"
+)
+_START = re.compile(
+    r"(?:\\(?:therefore|checkmark|Rightarrow|implies|Longrightarrow|longrightarrow|rightarrow|to|quad"
+    r"|qquad)(?![a-zA-Z])"
+    r"|\\[,;:! ]|=>|[∴→⇒✓✔✅=:~]|#{1,6}(?=\s)|\s)+"
+)
+_ENDS = (
+    "\\blacksquare", "\\square", "\\Box", "\\qed", "\\checkmark", "\\quad", "\\qquad", "\\,", "\\;", "\\:",
+    "\\!", "\\ ", "\\\\", "✓", "✔", "✅", "∎", "■", "□", "Q.E.D.", "QED", "(Q.E.D.)", "(QED)",
+    "\\text{(Q.E.D.)}", "\\text{Q.E.D.}", "\\text{QED}", "~", "\ufe0f",
+)  # fmt: skip
+_AROUND = (
+    ("***", "***"), ("**", "**"), ("*", "*"), ("___", "___"), ("__", "__"), ("_", "_"), ("```", "```"),
+    ("``", "''"), ("`", "`"), ("\\(", "\\)"), ("\\[", "\\]"), ("$$", "$$"), ("$", "$"), ('"', '"'),
+    ("'", "'"), ("“", "”"), ("‘", "’"), ("«", "»"),
+)  # fmt: skip
+_OPENING = frozenset(opening[0] for opening, _ in _AROUND)
+_ROUNDS = 6  # marks inside marks
+# A JSON string written twice doubles every backslash; a line break (`\\`) stands beside single ones.
+_DOUBLED = re.compile(r"(?<!\\)\\\\(?=[a-zA-Z]{2})")
+_SINGLE = re.compile(r"(?<!\\)\\(?!\\)")
+
+
+@lru_cache(maxsize=50_000)
+def unmarked(text: str) -> str:
+    """The answer without the marks around it."""
+    if _PLAIN.fullmatch(text):
+        return text
+    text = undoubled(text)
+    if "<" in text:
+        text = _TAGS.sub("", text)
+    if "\\" in text:
+        text = _COLOURS.sub("", text)
+    if "**" in text or "__" in text:
+        text = _BOLD.sub(lambda m: (m[1] or m[2]).strip(), text)
+    for _ in range(_ROUNDS):
+        before = text
+        text = _without_ends(text.strip())
+        if start := _START.match(text):
+            text = text[start.end() :]
+        text = _without_pair(text)
+        if text == before:
+            break
+    return text
+
+
+def undoubled(text: str) -> str:
+    r"""`\\frac{1}{2}` as `\frac{1}{2}`, where every backslash is doubled."""
+    if "\\\\" in text and _DOUBLED.search(text) and not _SINGLE.search(text):
+        return text.replace("\\\\", "\\")
+    return text
+
+
+def _without_ends(text: str) -> str:
+    while text.endswith(_ENDS):
+        ended = next(end for end in _ENDS if text.endswith(end))
+        text = text[: -len(ended)].rstrip()
+    return text
+
+
+def _without_pair(text: str) -> str:
+    if text[:1] not in _OPENING:
+        return text
+    for opening, closing in _AROUND:
+        if text.startswith(opening) and text.endswith(closing) and len(text) > len(opening) + len(closing):
+            inner = text[len(opening) : -len(closing)]
+            alone = (opening,) if opening[0] == "\\" else (opening[-1], closing[0])
+            if all(mark not in inner for mark in alone):  # not "a" or "b"
+                return inner.strip()
+    return text

@@ -1,13 +1,14 @@
 """Are two quantities equal? Units, percent and degrees first, then values: exact, or to 40 digits.
 
 The rules of the strict profile:
-- A unit may be missing on one side; where both have one, it must be the same, or convert (5 cm are 0.05 m: scales.py).
+- A unit may be missing on one side; where both have one, it must be the same, or convert (5 cm are 0.05 m:
+  units.py).
 - A degree sign may be missing on one side. Against a multiple of pi it is an angle: 30 degrees are pi/6.
 - p% is p/100. It also answers the gold p itself, but only where p > 1 (0.5% does not answer 0.5).
-- An exact gold takes a decimal if it is equal, or its correct rounding to at least 10 significant digits (what a
-  calculator shows). 8.66 is not 5\\sqrt{3}, 0.33 is not 1/3.
-- A decimal gold is exact, too: 8.7, 8.6603 and 5\\sqrt{3} differ from 8.66. A gold of type "rounded" (Geometry3K's
-  decimals are) takes every value that rounds to it.
+- An exact gold takes a decimal if it is equal, or its correct rounding to at least 10 significant digits
+  (what a calculator shows). 8.66 is not 5\\sqrt{3}, 0.33 is not 1/3.
+- A decimal gold is exact, too: 8.7, 8.6603 and 5\\sqrt{3} differ from 8.66. A gold of type "rounded"
+  (Geometry3K's decimals are) takes every value that rounds to it.
 - A relative tolerance applies where the gold carries one (Minerva's 1% is `tolerance: 0.01`).
 """
 
@@ -18,20 +19,9 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from gmpo_vl.verify.evaluate import MORE_DIGITS, NUMBERS, evaluate, real
-from gmpo_vl.verify.monomials import monomial, same_monomial
-from gmpo_vl.verify.scales import conversion
-from gmpo_vl.verify.tree import (
-    INFINITY,
-    Node,
-    constants,
-    contains,
-    functions,
-    num,
-    slow_steps,
-    symbols,
-    without,
-)
+from gmpo_vl.verify.arithmetic import MORE_DIGITS, NUMBERS, evaluate, monomial, real, same_monomial
+from gmpo_vl.verify.tree import INFINITY, Node, num, without
+from gmpo_vl.verify.units import conversion
 
 Point = tuple[tuple[str, Fraction], ...]  # symbols and their values
 
@@ -49,7 +39,7 @@ class Undecided(Exception):
 
 
 class Leeway(NamedTuple):
-    """How far an answer may be off: a relative tolerance, or (rounded) half a unit of the gold's last place."""
+    """How far an answer may be off: a relative tolerance, or (rounded) half of the gold's last place."""
 
     tolerance: float | None = None
     rounded: bool = False
@@ -69,24 +59,26 @@ def same_quantity(gold: Node, answer: Node, leeway: Leeway = EXACT) -> bool:
         theirs, their_unit = Node("mul", (theirs, num(factor))), our_unit
     if their_unit.startswith("arc") and not our_unit:  # 5' and 5'' answer no plain 5
         return False
-    if INFINITY.args[0] in constants(ours) | constants(theirs):
+    if INFINITY.args[0] in ours.summary.constants | theirs.summary.constants:
         return _infinite(ours) != 0 and _infinite(ours) == _infinite(theirs)
     if their_unit == "pct" and not our_unit:
-        return _equal(ours, Node("pct", (theirs,)), leeway) or (
-            _above_one(ours) and _equal(ours, theirs, leeway)
-        )
+        if _equal(ours, Node("pct", (theirs,)), leeway):
+            return True
+        value = value_at(ours, ()) if _written(ours) is not None else None
+        # A plain number above 1 can be a percentage; 0.5 is meant as a fraction.
+        return value is not None and abs(value) > 1 and _equal(ours, theirs, leeway)
     if our_unit == "pct" and not their_unit:
         return _equal(ours, theirs, leeway) or _equal(Node("pct", (ours,)), theirs, leeway)
-    if {our_unit, their_unit} == {"deg", ""} and "pi" in constants(ours if their_unit else theirs):
+    if {our_unit, their_unit} == {"deg", ""} and "pi" in (ours if their_unit else theirs).summary.constants:
         marked = [Node("deg", (n,)) if unit else n for n, unit in ((ours, our_unit), (theirs, their_unit))]
         return _equal(marked[0], marked[1], leeway)
     return _equal(ours, theirs, leeway)
 
 
 def rounds_to(exact: Node, rounded: Node) -> bool:
-    """Whether a decimal is the correct rounding of the value before it (the second part of `5\\sqrt{3} \\approx 8.66`)."""
+    r"""Whether a decimal is the correct rounding of the value before it: `5\sqrt{3} \approx 8.66`."""
     written = _written(_parted(rounded)[0])
-    if written is None or symbols(exact):
+    if written is None or exact.symbols:
         return False
     try:
         return _is_rounding(_value(_parted(exact)[0]), _value(_parted(rounded)[0]), written)
@@ -102,9 +94,9 @@ def clearly_apart(one: complex | None, two: complex | None) -> bool:
 @lru_cache(maxsize=20_000)
 def roughly(node: Node) -> complex | None:
     """The value of a plain number without units, in double precision; None for anything else."""
-    if symbols(node) or contains(node, ("unit", "pct", "deg", "pm", "mp")):
+    if node.symbols or node.contains("unit", "pct", "deg", "pm", "mp"):
         return None
-    value = _at(node, ())
+    value = value_at(node, ())
     try:
         return None if value is None else complex(value)
     except OverflowError:
@@ -112,10 +104,10 @@ def roughly(node: Node) -> complex | None:
 
 
 def far_apart(one: Node, two: Node) -> bool:
-    """Whether two numbers or expressions have values at a few points, and at each of them other values than rounding makes."""
-    names = tuple(sorted(symbols(one) | symbols(two)))
+    """Whether two expressions have values at a few points that differ by more than rounding makes."""
+    names = tuple(sorted(one.symbols | two.symbols))
     points = [_point(names, k, False, False) for k in range(3)] if names else [()]
-    return all(_values_apart(_at(one, point), _at(two, point)) for point in points)
+    return all(_values_apart(value_at(one, point), value_at(two, point)) for point in points)
 
 
 def _values_apart(one: Any, two: Any) -> bool:
@@ -125,7 +117,7 @@ def _values_apart(one: Any, two: Any) -> bool:
     return bool(abs(one - two) > _ROUNDED * (1 + 1e-4 * max(abs(one), abs(two))))
 
 
-# --- units ------------------------------------------------------------------------------------------------------------
+# --- units ----------------------------------------------------------------------------------------------
 def _parted(node: Node) -> tuple[Node, str]:
     """The quantity and its unit: "deg", "pct", a canonical unit, or "" for none."""
     if node.op == "neg":
@@ -135,15 +127,9 @@ def _parted(node: Node) -> tuple[Node, str]:
         return node.args[0], "deg" if node.args[1] == "deg^1" else node.args[1]
     if node.op in ("deg", "pct"):
         return node.args[0], node.op
-    if contains(node, ("deg",)) and not contains(node, ("fn",)):  # 180^\circ - x
+    if node.contains("deg") and not node.contains("fn"):  # 180^\circ - x
         return without(node, "deg"), "deg"
     return node, ""
-
-
-def _above_one(node: Node) -> bool:
-    """Whether a gold is a plain number that can be a percentage, and cannot be meant as the fraction."""
-    value = _at(node, ()) if _written(node) is not None else None
-    return value is not None and bool(abs(value) > 1)
 
 
 def _infinite(node: Node) -> int:
@@ -151,26 +137,26 @@ def _infinite(node: Node) -> int:
     return 1 if node == INFINITY else -_infinite(node.args[0]) if node.op == "neg" else 0
 
 
-# --- values -----------------------------------------------------------------------------------------------------------
+# --- values ---------------------------------------------------------------------------------------------
 def _equal(gold: Node, answer: Node, leeway: Leeway) -> bool:
     """Equal numbers, or expressions that agree at random points of their symbols."""
-    names = symbols(gold)
-    if names != symbols(answer):
+    names = gold.symbols
+    if names != answer.symbols:
         return False
-    if slow_steps(answer) > (_MAX_SLOW_AT_POINTS if names else _MAX_SLOW):
+    if answer.summary.slow > (_MAX_SLOW_AT_POINTS if names else _MAX_SLOW):
         raise Undecided("too many powers and functions")
     if not names:
         return _equal_values(gold, answer, (), leeway.tolerance) or _rounding_allowed(gold, answer, leeway)
     if not _agree(gold, answer, names, mixed=False):
         return False
-    if _positive_symbols(gold) and contains(gold, ("abs",)) == contains(answer, ("abs",)):
+    if _positive_symbols(gold) and gold.contains("abs") == answer.contains("abs"):
         return True
     return _agree(gold, answer, names, mixed=True)
 
 
 def _positive_symbols(gold: Node) -> bool:
-    """A gold with a root or a logarithm takes its symbols as positive; any other identity must hold for both signs."""
-    return contains(gold, ("root",)) or not functions(gold).isdisjoint(("ln", "log", "lg"))
+    """A gold with a root or a logarithm takes its symbols as positive; others hold for both signs."""
+    return gold.contains("root") or not gold.summary.functions.isdisjoint(("ln", "log", "lg"))
 
 
 def _agree(gold: Node, answer: Node, names: frozenset[str], mixed: bool) -> bool:
@@ -178,10 +164,11 @@ def _agree(gold: Node, answer: Node, names: frozenset[str], mixed: bool) -> bool
 
     Floors agree at most points with what they are not: those take the whole numbers one by one.
     """
-    stepped = _either_contains(gold, answer, ("floor", "ceil"))
-    whole = stepped or _either_contains(gold, answer, ("fact", "binom", "sum", "prod"))
+    ops = gold.summary.ops | answer.summary.ops
+    stepped = not ops.isdisjoint(("floor", "ceil"))
+    whole = stepped or not ops.isdisjoint(("fact", "binom", "sum", "prod"))
     enough = _STEPPED_POINTS if stepped else _WHOLE_POINTS if whole else _POINTS
-    if stepped and slow_steps(answer) > _MAX_SLOW_AT_POINTS // 3:
+    if stepped and answer.summary.slow > _MAX_SLOW_AT_POINTS // 3:
         raise Undecided("too many powers and functions under a floor")
     seen = 0
     for k in range(2 * enough + _POINTS):
@@ -195,10 +182,6 @@ def _agree(gold: Node, answer: Node, names: frozenset[str], mixed: bool) -> bool
         if seen == enough:
             return True
     raise Undecided("defined at too few points")
-
-
-def _either_contains(gold: Node, answer: Node, ops: tuple[str, ...]) -> bool:
-    return contains(gold, ops) or contains(answer, ops)
 
 
 @lru_cache(maxsize=4_000)
@@ -216,12 +199,19 @@ def _point(names: tuple[str, ...], k: int, whole: bool, mixed: bool) -> Point:
 
 
 @lru_cache(maxsize=20_000)
-def _at(node: Node, point: Point) -> Any:
-    """The value of a tree at a point, None where it has none: the items of long lists meet each other often."""
+def value_at(node: Node, point: Point) -> Any:
+    """The value of a tree at a point, None where it has none. Items of long lists meet often."""
     try:
         return evaluate(node, dict(point))
     except (ArithmeticError, ValueError):
         return None
+
+
+def _value(node: Node, point: Point = ()) -> Any:
+    value = value_at(node, point)
+    if value is None:
+        raise Undecided("a value is too large, or not defined")
+    return value
 
 
 def _equal_values(
@@ -231,16 +221,14 @@ def _equal_values(
         one, two = monomial(gold), monomial(answer)
         if one and two:
             return same_monomial(one, two)
-    ours, theirs = _at(gold, point), _at(answer, point)
-    if ours is None or theirs is None:
-        raise Undecided("a value is too large, or not defined")
+    ours, theirs = _value(gold, point), _value(answer, point)
     if type(ours) is Fraction and type(theirs) is Fraction:
         return ours == theirs or abs(ours - theirs) <= Fraction(tolerance or 0) * abs(ours)
     one, two = real(ours), real(theirs)
     if tolerance:
         return bool(abs(one - two) <= tolerance * abs(one))
     # A sum of nearly nothing may be nothing.
-    floor = -30 if _either_contains(gold, answer, ("add", "sub")) else -10_000
+    floor = -30 if gold.contains("add", "sub") or answer.contains("add", "sub") else -10_000
     near = _near(one, two, NUMBERS, 40, floor)
     if not near or not more_digits:
         return near
@@ -260,37 +248,24 @@ def _ten(ctx: Any, exponent: int) -> Any:
     return ctx.mpf(10) ** exponent
 
 
-# --- rounding ---------------------------------------------------------------------------------------------------------
+# --- rounding -------------------------------------------------------------------------------------------
 def _rounding_allowed(gold: Node, answer: Node, leeway: Leeway) -> bool:
     """The cases in which unequal numbers are one answer: see the top of this file."""
     ours, theirs = _written(gold), _written(answer)
     if leeway.rounded and ours is not None and "." in ours:
         return _is_rounding(_value(answer), _value(gold), ours)
-    if ours is None and theirs is not None and "." in theirs and _significant(theirs) >= _CALCULATOR:
-        return _is_rounding(_value(gold), _value(answer), theirs)
-    return False
-
-
-def _value(node: Node) -> Any:
-    value = _at(node, ())
-    if value is None:
-        raise Undecided("a value is too large, or not defined")
-    return value
+    if ours is not None or theirs is None or "." not in theirs:
+        return False
+    digits = theirs.replace(".", "").lstrip("0")
+    return len(digits) >= _CALCULATOR and _is_rounding(_value(gold), _value(answer), theirs)
 
 
 def _written(node: Node) -> str | None:
     """How a plain number was written, without its sign; None for everything else."""
     while node.op in ("neg", "mixed"):
         node = node.args[0]
-    return (
-        node.args[1]
-        if node.op == "num" and node.args[1] not in ("", "repeating") and "e" not in node.args[1].lower()
-        else None
-    )
-
-
-def _significant(written: str) -> int:
-    return len(written.replace(".", "").lstrip("0"))
+    written = node.args[1] if node.op == "num" else ""
+    return written if written not in ("", "repeating") and "e" not in written.lower() else None
 
 
 def _is_rounding(value: Any, short: Any, written: str) -> bool:

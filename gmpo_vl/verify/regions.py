@@ -1,6 +1,8 @@
-r"""Sets of numbers: intervals and points, however they are written: `[3,\infty)`, `x \ge 3`, `\{x \mid 2x \ge 6\}`.
+r"""Sets of numbers: intervals and points, however they are written: `[3,\infty)`, `x \ge 3`, `\{x \mid 2x \ge
+6\}`.
 
-A region is a union of pieces on the real line, or of those of their numbers that lie in a domain (the whole numbers, say).
+A region is a union of pieces on the real line, or of those of their numbers that lie in a domain (the whole
+numbers, say).
 """
 
 from __future__ import annotations
@@ -8,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from gmpo_vl.verify.evaluate import NUMBERS, evaluate, real
-from gmpo_vl.verify.quantities import Leeway, same_quantity
-from gmpo_vl.verify.tree import INFINITY, Node, contains, is_name, num, symbols
+from gmpo_vl.verify.arithmetic import NUMBERS, real
+from gmpo_vl.verify.quantities import Leeway, same_quantity, value_at
+from gmpo_vl.verify.tree import INFINITY, Node, is_name, num, sym
 
 FLIPPED = {"<": ">", ">": "<", "le": "ge", "ge": "le"}
 ORDERS = frozenset(FLIPPED)
@@ -21,7 +23,7 @@ _NO_POINTS = (*_ALWAYS, "tuple", "set", "list", "either", "matrix", "based", "re
 
 
 class Piece(NamedTuple):
-    """An interval; a point where both ends are one value. The keys order the ends: None for ends with symbols."""
+    """An interval; a point where both ends are one value. The keys order the ends: None with symbols."""
 
     low: Node
     low_open: bool
@@ -31,8 +33,11 @@ class Piece(NamedTuple):
     high_key: Any = None
 
 
+_End = tuple[Node, bool, Any]  # the value, whether it is left out, what orders it
+
+
 class Region(NamedTuple):
-    """pieces: apart from each other and in order, where their ends are numbers. variable: whose values these are, if said."""
+    """pieces: apart and in order, where their ends are numbers. variable: whose values these are, if said."""
 
     pieces: tuple[Piece, ...]
     domain: str = "R"
@@ -61,11 +66,8 @@ def is_ordered(found: Region) -> bool:
 
 def same_region(gold: Region, answer: Region, leeway: Leeway) -> bool:
     """Whether both are the same numbers, and of the same variable where both name one."""
-    if (
-        gold.domain != answer.domain
-        or not _same_variable(gold, answer)
-        or len(gold.pieces) != len(answer.pieces)
-    ):
+    comparable = gold.domain == answer.domain and len(gold.pieces) == len(answer.pieces)
+    if not comparable or not _same_variable(gold, answer):
         return False
     left = list(answer.pieces)
     for piece in gold.pieces:
@@ -83,7 +85,7 @@ def _same_piece(gold: Piece, answer: Piece, leeway: Leeway) -> bool:
     return all(one == two or same_quantity(one, two, leeway) for one, two in ends)
 
 
-# --- what is written --------------------------------------------------------------------------------------------------
+# --- what is written ------------------------------------------------------------------------------------
 def _numbers(node: Node) -> Region:
     domain, sign = node.args[0][0], node.args[0][1:]
     if not sign:
@@ -94,11 +96,9 @@ def _numbers(node: Node) -> Region:
 
 def _interval(node: Node) -> Region | None:
     opening, closing, ends = node.args
-    if (
-        len(ends) != 2
-        or (ends[1] == INFINITY and closing == "]")
-        or (ends[0] == _MINUS_INFINITY and opening == "[")
-    ):
+    if len(ends) != 2:
+        return None
+    if (ends[0], opening) == (_MINUS_INFINITY, "[") or (ends[1], closing) == (INFINITY, "]"):
         return None
     return _tidy((_piece(ends[0], opening == "(", ends[1], closing == ")"),), "R", strict=True)
 
@@ -126,20 +126,14 @@ def _relation(node: Node) -> Region | None:
     return found
 
 
-def _either(node: Node) -> Region | None:
-    return _joined(node.args, _union)
-
-
 def _every(node: Node) -> Region | None:
-    r"""`x > 1 and x < 4`; `x \in \mathbb{R}, x \ne 1`; `x > 2, x \ne 3`; `x \ne 1, 2`. A comma alone joins nothing else."""
+    r"""`x > 1 and x < 4`; `x \in \mathbb{R}, x \ne 1`; `x > 2, x \ne 3`; `x \ne 1, 2`. No other commas."""
     first, *others = node.args
     if node.op == "list":
         signs = {item.args[0] for item in node.args if item.op == "rel"}
         if signs == {("ne",)}:
-            others = [
-                item if item.op == "rel" else Node("rel", (("ne",), (first.args[1][0], item)))
-                for item in others
-            ]
+            name = first.args[1][0]
+            others = [item if item.op == "rel" else Node("rel", (("ne",), (name, item))) for item in others]
         elif any(item.op != "rel" for item in others) or (
             first.args[0] != ("in",) and any(item.args[0] != ("ne",) for item in others)
         ):
@@ -164,10 +158,14 @@ def _where(node: Node) -> Region | None:
     return both._replace(variable=None) if both else None
 
 
+def _union_of(node: Node) -> Region | None:
+    return _joined(node.args, _union)
+
+
 _READERS: dict[str, Callable[[Node], Region | None]] = {
-    "numbers": _numbers, "tuple": _interval, "set": _points, "rel": _relation, "either": _either, "both": _every, "list": _every,
-    "union": lambda node: _joined(node.args, _union), "cap": lambda node: _joined(node.args, _both), "minus": _minus, "sub": _minus,
-    "where": _where,
+    "numbers": _numbers, "tuple": _interval, "set": _points, "rel": _relation, "either": _union_of,
+    "union": _union_of, "both": _every, "list": _every, "cap": lambda node: _joined(node.args, _both),
+    "minus": _minus, "sub": _minus, "where": _where,
 }  # fmt: skip
 
 
@@ -181,21 +179,21 @@ def _joined(nodes: tuple[Node, ...], join: Callable[[Region, Region], Region | N
     return found
 
 
-# --- inequalities -----------------------------------------------------------------------------------------------------
+# --- inequalities ---------------------------------------------------------------------------------------
 def _compared(sign: str, left: Node, right: Node, variable: Node | None = None) -> Region | None:
-    r"""x < 3, 2x + 1 \ge 6, |x - 3| < 2, x \ne 2: one variable, and only linear in it. variable: which one, where that is known."""
+    r"""x < 3, 2x + 1 \ge 6, |x - 3| < 2, x \ne 2: one variable (`variable` where it is known), linear."""
     if sign not in _COMPARED:
         return None
-    if (symbols(right) and not symbols(left)) or (variable and right == variable):
+    if (right.symbols and not left.symbols) or (variable and right == variable):
         sign, left, right = FLIPPED.get(sign, sign), right, left
-    if left.op == "abs" and not symbols(right) and not contains(left.args[0], ("abs",)):
+    if left.op == "abs" and not right.symbols and not left.args[0].contains("abs"):
         inner, minus = left.args[0], Node("neg", (right,))
         one, two = _compared(sign, inner, right), _compared(FLIPPED.get(sign, sign), inner, minus)
         if one is None or two is None:
             return None
         return _union(one, two) if sign in (">", "ge") else _both(one, two)
-    names = symbols(left) | symbols(right)
-    variable = left if is_name(left) else variable or Node("sym", (next(iter(names), ""),))
+    names = left.symbols | right.symbols
+    variable = left if is_name(left) else variable or sym(next(iter(names), ""))
     if not is_name(left) and len(names) != 1:
         return None
     factor, rest = linear(Node("sub", (left, right)), variable) or (None, None)
@@ -221,22 +219,22 @@ def linear(node: Node, variable: Node) -> tuple[Node, Node] | None:
     """(a, b) of a * variable + b; None for anything that is not linear."""
     if node == variable:
         return num(1), num(0)
-    name = symbols(variable)
-    if symbols(node).isdisjoint(name):
+    name = variable.symbols
+    if node.symbols.isdisjoint(name):
         return num(0), node
     parts = [linear(arg, variable) for arg in node.args] if node.op in ("add", "sub", "neg") else []
     if parts and all(parts):
         return Node(node.op, tuple(p[0] for p in parts if p)), Node(node.op, tuple(p[1] for p in parts if p))
     if node.op in ("mul", "div"):
         one, two = node.args
-        if node.op == "mul" and symbols(two) & name and not symbols(one) & name:
+        if node.op == "mul" and two.symbols & name and not one.symbols & name:
             one, two = two, one
-        inner = None if symbols(two) & name else linear(one, variable)
+        inner = None if two.symbols & name else linear(one, variable)
         return inner and (Node(node.op, (inner[0], two)), Node(node.op, (inner[1], two)))
     return None
 
 
-# --- pieces -----------------------------------------------------------------------------------------------------------
+# --- pieces ---------------------------------------------------------------------------------------------
 _MINUS_INFINITY = Node("neg", (INFINITY,))
 
 
@@ -246,20 +244,19 @@ def _key(node: Node) -> Any:
         return NUMBERS.inf
     if node == _MINUS_INFINITY:
         return -NUMBERS.inf
-    if symbols(node):
+    if node.symbols:
         return None
-    try:
-        value = real(evaluate(node))
-    except (ArithmeticError, ValueError):
+    value = value_at(node, ())
+    if value is None:
         return None
+    value = real(value)
     return None if value.imag else value.real
 
 
 def _piece(low: Node, low_open: bool, high: Node, high_open: bool) -> Piece:
     low_key, high_key = _key(low), _key(high)
-    return Piece(
-        low, low_open or low == _MINUS_INFINITY, high, high_open or high == INFINITY, low_key, high_key
-    )
+    low_open, high_open = low_open or low == _MINUS_INFINITY, high_open or high == INFINITY
+    return Piece(low, low_open, high, high_open, low_key, high_key)
 
 
 _WHOLE_LINE = _piece(_MINUS_INFINITY, True, INFINITY, True)
@@ -289,22 +286,17 @@ def _tidy(
     joined: list[Piece] = []
     for piece in sorted(pieces, key=lambda p: (p.low_key, p.low_open)):
         last = joined[-1] if joined else None
-        if last and (
-            piece.low_key < last.high_key
-            or (piece.low_key == last.high_key and not (piece.low_open and last.high_open))
-        ):
-            if (piece.high_key, not piece.high_open) > (last.high_key, not last.high_open):
-                joined[-1] = last._replace(
-                    high=piece.high, high_open=piece.high_open, high_key=piece.high_key
-                )
-        else:
+        left_out = last and piece.low_key == last.high_key and piece.low_open and last.high_open  # one point
+        if last is None or piece.low_key > last.high_key or left_out:
             joined.append(piece)
+        elif (piece.high_key, not piece.high_open) > (last.high_key, not last.high_open):
+            joined[-1] = last._replace(high=piece.high, high_open=piece.high_open, high_key=piece.high_key)
     found = Region(tuple(joined), domain, variable)
     return _whole(found) if domain in "ZN" else found
 
 
 def _whole(found: Region) -> Region:
-    """The whole numbers of a region: between whole ends, and one by one where they are few. Whether N has 0 is left open."""
+    """The whole numbers of a region, between whole ends; one by one where they are few. N has 0 or not."""
     ends = [
         (_next_whole(p.low_key, p.low_open), -_next_whole(-p.high_key, p.high_open)) for p in found.pieces
     ]
@@ -354,24 +346,23 @@ def _both(one: Region, two: Region) -> Region | None:
 
 def _overlap(p: Piece, q: Piece) -> Piece | None:
     """What two intervals share (an empty interval where nothing); None where their ends cannot be ordered."""
-    ends = []
-    for low in (True, False):
-        one, two = (
-            (x.low, x.low_open, x.low_key) if low else (x.high, x.high_open, x.high_key) for x in (p, q)
-        )
-        infinite = -NUMBERS.inf if low else NUMBERS.inf
-        if two[2] == infinite or (one == two):
-            ends.append(one)
-        elif one[2] == infinite:
-            ends.append(two)
-        elif one[2] is None or two[2] is None:
-            return None
-        elif one[2] == two[2]:
-            ends.append(one if one[1] else two)
-        else:
-            ends.append(one if (one[2] > two[2]) == low else two)
-    (low, low_open, low_key), (high, high_open, high_key) = ends
-    return Piece(low, low_open, high, high_open, low_key, high_key)
+    low = _inner((p.low, p.low_open, p.low_key), (q.low, q.low_open, q.low_key), 1)
+    high = _inner((p.high, p.high_open, p.high_key), (q.high, q.high_open, q.high_key), -1)
+    return Piece(*low[:2], *high[:2], low[2], high[2]) if low and high else None
+
+
+def _inner(one: _End, two: _End, sign: int) -> _End | None:
+    """The end further inside: the larger of two low ends (sign 1), the smaller of two high ends (sign -1)."""
+    infinite = -sign * NUMBERS.inf
+    if one == two or two[2] == infinite:
+        return one
+    if one[2] == infinite:
+        return two
+    if one[2] is None or two[2] is None:
+        return None
+    if one[2] == two[2]:
+        return one if one[1] else two
+    return one if sign * (one[2] - two[2]) > 0 else two
 
 
 def _complement(found: Region) -> Region | None:

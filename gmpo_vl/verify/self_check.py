@@ -16,7 +16,7 @@ COLUMNS = ("answer", "gold")  # the first that a row has
 
 @dataclass(frozen=True)
 class Failure:
-    """A gold that does not verify, or a row that cannot be read (`gold` is None). where: file, and line or row."""
+    """A gold that does not verify, or an unreadable row (`gold` is None). where: file, and line or row."""
 
     where: str
     gold: str | None
@@ -28,10 +28,12 @@ class Failure:
 
 
 def self_check(dataset: str | Path, profile: Profile = "strict") -> list[Failure]:
-    """Every gold that does not verify against itself, and every row that cannot be read; a sound data set has none.
+    """Every gold that does not verify against itself, and every row that cannot be read; a sound data set has
+    none.
 
     dataset: a .jsonl, .json or .parquet file with a column `answer` (or `gold`), or a folder written by
-    `datasets.save_to_disk`, of which all splits are read. Raises ValueError where no row has a gold, naming the first.
+    `datasets.save_to_disk`, of which all splits are read. Raises ValueError where no row has a gold, naming
+    the first.
     """
     failures: list[Failure] = []
     num_golds = 0
@@ -96,9 +98,8 @@ def _rows(path: Path) -> Iterator[tuple[str, Any]]:
         for split in splits:
             yield from _rows_of(f"{path}@{split}" if split else str(path))
     else:
-        raise ValueError(
-            f"{path} is no data set: give a .jsonl, .json or .parquet file, or a folder of datasets.save_to_disk"
-        )
+        known = "a .jsonl, .json or .parquet file, or a folder of datasets.save_to_disk"
+        raise ValueError(f"{path} is no data set: give {known}")
 
 
 def _rows_of(source: str) -> Iterator[tuple[str, Any]]:

@@ -2,39 +2,34 @@
 
 from __future__ import annotations
 
+import re
+from fractions import Fraction
 from functools import lru_cache
 
-from gmpo_vl.verify import countdown
+from gmpo_vl.verify.arithmetic import evaluate
 from gmpo_vl.verify.choices import choices_of, judge_choice, judge_letters
 from gmpo_vl.verify.gold import Gold
 from gmpo_vl.verify.lex import MAX_CHARS
-from gmpo_vl.verify.marks import unmarked
+from gmpo_vl.verify.normalise import unmarked
+from gmpo_vl.verify.parse import parse
 from gmpo_vl.verify.quantities import Leeway
+from gmpo_vl.verify.tokens import Unreadable
 from gmpo_vl.verify.values import judge_value, type_of
 
 
 @lru_cache(maxsize=50_000)
 def judge(gold: Gold, answer: str) -> str:
-    """The outcome for the content of a box: `equal`, `different`, `hedged`, `undecided`, `unreadable` or `too_long`."""
+    """The outcome for the content of a box: one of those that types.Verdict lists."""
     if len(answer) > MAX_CHARS:
         return "too_long"
     if gold.type == "countdown":
-        return countdown.judge(gold, answer)
+        return _judge_countdown(gold, answer)
     answer = unmarked(answer)
-    outcomes = _outcomes(gold, answer)
-    if len(outcomes) == 1:
-        return outcomes[0]
-    for outcome in ("equal", "undecided"):
-        if outcome in outcomes:
-            return outcome
-    return outcomes[0]
-
-
-def _outcomes(gold: Gold, answer: str) -> list[str]:
-    """One for each right option of a choice, or for each alternative of any other gold."""
     if choices := choices_of(gold):
-        return [judge_choice(choice, Leeway(gold.tolerance), answer) for choice in choices]
-    return [_judge(alternative, gold, answer) for alternative in gold.alternatives]
+        outcomes = [judge_choice(choice, Leeway(gold.tolerance), answer) for choice in choices]
+    else:
+        outcomes = [_judge(alternative, gold, answer) for alternative in gold.alternatives]
+    return "equal" if "equal" in outcomes else "undecided" if "undecided" in outcomes else outcomes[0]
 
 
 def _judge(alternative: str, gold: Gold, answer: str) -> str:
@@ -48,3 +43,30 @@ def _judge(alternative: str, gold: Gold, answer: str) -> str:
 def gold_type(gold: Gold) -> str:
     """What a gold is read as; the field of the verdict."""
     return gold.type or ("choice" if gold.choices else type_of(gold.alternatives[0]))
+
+
+# --- CountDown ----------------------------------------------------------------------------------------
+MAX_EXPRESSION = 200  # characters
+_ALLOWED = re.compile(r"[0-9+\-*/() \t]+")
+_NO_OPERATOR = re.compile(r"[\d)]\s*\(|\)\s*\d|\d\s+\d|\*\s*\*|/\s*/")
+
+
+def _judge_countdown(gold: Gold, answer: str) -> str:
+    """An expression reaches the target and uses every given number exactly once. The rules are TinyZero's.
+
+    The gold is the target, with the numbers as `choices`. Only + - * / and brackets are allowed, and our own
+    parser computes the value exactly. `equal` where it is right, `different` for another value, `invalid` for
+    everything else.
+    """
+    left, _, right = answer.strip().partition("=")
+    if right.strip() not in ("", gold.alternatives[0]):  # "30 + 15 = 45" may say what it reaches
+        return "invalid"
+    if len(left) > MAX_EXPRESSION or not _ALLOWED.fullmatch(left) or _NO_OPERATOR.search(left):
+        return "invalid"
+    if sorted(map(int, re.findall(r"\d+", left))) != sorted(map(int, gold.choices)):
+        return "invalid"
+    try:
+        value = evaluate(parse(left.strip()))
+    except (Unreadable, ArithmeticError):
+        return "invalid"
+    return "equal" if value == Fraction(gold.alternatives[0]) else "different"

@@ -1,23 +1,27 @@
 """The tree of an answer, and what one asks about it.
 
-Arithmetic:  num (Fraction, how it was written) · sym (name) · const (pi, e, i, infty) · mixed · add sub mul div neg pow root
-             fact gamma binom abs floor ceil · fn (name, argument[, base]) · pm mp · sum prod (name, low, high, term) · bound (name)
+Arithmetic:  num (Fraction, how it was written) · sym (name) · const (pi, e, i, infty) · mixed · add sub mul
+             div neg pow root fact gamma binom abs floor ceil · fn (name, argument[, base]) · pm mp · sum prod
+             (name, low, high, term) · bound (name)
 Marks:       deg · pct · unit (value, canonical unit) · based (digits, base)
 Structures:  list · either (a list joined by "or") · set · tuple (opening, closing, items) · union · ratio
-             matrix (kind, rows) · cases ((value, condition)s) · rel (signs, sides) · both (relations that all hold)
+             matrix (kind, rows) · cases ((value, condition)s) · rel (signs, sides) · both (relations that all
+             hold)
 Sets:        numbers (R, Z, N, Q, C and a sign: R>) · cap · minus · where (variable, domain, condition)
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from fractions import Fraction
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, reduce
 from typing import Any, NamedTuple
 
 
 class Summary(NamedTuple):
-    """What stands anywhere in a tree; slow: powers, roots, functions and the like."""
+    """What stands anywhere in a tree. slow: how many powers, roots, functions and the like an evaluation
+    takes; those cost time at 60 digits.
+    """
 
     ops: frozenset[str]
     symbols: frozenset[str]
@@ -33,6 +37,14 @@ class _Pair(NamedTuple):
 
 class Node(_Pair):
     """(op, args); the arguments are nodes, tuples of nodes and plain values."""
+
+    def contains(self, *ops: str) -> bool:
+        """Whether a node of these kinds stands anywhere in the tree."""
+        return not self.summary.ops.isdisjoint(ops)
+
+    @property
+    def symbols(self) -> frozenset[str]:
+        return self.summary.symbols
 
     @property
     def summary(self) -> Summary:
@@ -63,7 +75,7 @@ class Node(_Pair):
 
 @lru_cache(maxsize=4_000)
 def _shared(summary: Summary) -> Summary:
-    """One object for all trees with the same summary: cached trees are many, and the garbage collector goes through them."""
+    """One object for all trees with the same summary: the garbage collector visits every cached tree."""
     return summary
 
 
@@ -78,70 +90,57 @@ def num(value: int | Fraction, written: str = "") -> Node:
     return Node("num", (value if type(value) is Fraction else Fraction(value), written))
 
 
+def sym(name: str) -> Node:
+    return Node("sym", (name,))
+
+
+def product(names: Iterable[str]) -> Node:
+    """The product of some symbols."""
+    return reduce(lambda one, two: Node("mul", (one, two)), map(sym, names))
+
+
 def decimal(digits: str) -> Fraction:
     """The value of digits with or without decimals: 2.50 as 5/2."""
     whole, _, decimals = digits.partition(".")
     return Fraction(int(whole + decimals), 10 ** len(decimals)) if decimals else Fraction(int(whole))
 
 
-def contains(node: Node, ops: Iterable[str]) -> bool:
-    """Whether a node of these kinds stands anywhere in the tree."""
-    return not node.summary.ops.isdisjoint(ops)
+def rebuilt(node: Any, change: Callable[[Node], Node | None]) -> Any:
+    """The tree with what `change` gives in each node's place. Where it gives None, the parts are visited."""
+    if isinstance(node, Node):
+        new = change(node)
+        return Node(node.op, tuple(rebuilt(a, change) for a in node.args)) if new is None else new
+    return tuple(rebuilt(a, change) for a in node) if isinstance(node, tuple) else node
 
 
-def symbols(node: Node) -> frozenset[str]:
-    return node.summary.symbols
-
-
-def constants(node: Node) -> frozenset[str]:
-    return node.summary.constants
-
-
-def functions(node: Node) -> frozenset[str]:
-    return node.summary.functions
-
-
-def slow_steps(node: Node) -> int:
-    """How many powers, roots, functions and the like an evaluation takes: what costs time at 60 digits."""
-    return node.summary.slow
-
-
-def substituted(node: Any, old: Node, new: Node) -> Any:
+def substituted(node: Node, old: Node, new: Node) -> Node:
     """The tree with every `old` replaced."""
-    if node == old:
-        return new
-    if isinstance(node, Node):
-        return Node(node.op, tuple(substituted(a, old, new) for a in node.args))
-    return tuple(substituted(a, old, new) for a in node) if isinstance(node, tuple) else node
+    return rebuilt(node, lambda part: new if part == old else None)
 
 
-def without(node: Any, op: str) -> Any:
+def without(node: Node, op: str) -> Node:
     """The tree with every mark `op` taken off what it marks."""
-    if isinstance(node, Node):
-        return (
-            without(node.args[0], op)
-            if node.op == op
-            else Node(node.op, tuple(without(a, op) for a in node.args))
-        )
-    return tuple(without(a, op) for a in node) if isinstance(node, tuple) else node
+    return rebuilt(node, lambda part: without(part.args[0], op) if part.op == op else None)
 
 
 def both_signs(node: Node) -> list[Node]:
     """`1 ± x` as its two values; a tree without ± as itself."""
-    return [_signed(node, 1), _signed(node, -1)] if contains(node, ("pm", "mp")) else [node]
+    if not node.contains("pm", "mp"):
+        return [node]
+    return [_signed(node, {"pm": "add", "mp": "sub"}), _signed(node, {"pm": "sub", "mp": "add"})]
 
 
-def _signed(node: Any, sign: int) -> Any:
-    if isinstance(node, Node):
-        args = tuple(_signed(a, sign) for a in node.args)
-        if node.op in ("pm", "mp"):
-            return Node("add" if (node.op == "pm") == (sign > 0) else "sub", args)
-        return Node(node.op, args)
-    return tuple(_signed(a, sign) for a in node) if isinstance(node, tuple) else node
+def _signed(node: Node, signs: dict[str, str]) -> Node:
+    def change(part: Node) -> Node | None:
+        op = signs.get(part.op)
+        return Node(op, tuple(_signed(a, signs) for a in part.args)) if op else None
+
+    return rebuilt(node, change)
 
 
 def is_name(node: Node, sums: bool = False) -> bool:
-    """x, f(x), AB, m\\angle A, \\frac{AB}{CD}, sin A, (x, y): something without numbers, which an equation gives a value to.
+    """x, f(x), AB, m\\angle A, \\frac{AB}{CD}, sin A, (x, y): something without numbers, which an equation
+    gives a value to.
     sums: x + y counts too.
     """
     if node.op == "sym":

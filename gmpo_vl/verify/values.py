@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from functools import lru_cache
 from itertools import chain, product
 
-from gmpo_vl.verify.compare import same
-from gmpo_vl.verify.measures import counted, metres, spelled
-from gmpo_vl.verify.named_sets import named_set
+from gmpo_vl.verify import words
+from gmpo_vl.verify.equality import same
+from gmpo_vl.verify.measures import counted, ends, is_range, metres, same_time, spelled, time_of_day
 from gmpo_vl.verify.normalise import normalise
 from gmpo_vl.verify.parse import readings
-from gmpo_vl.verify.phrases import limits, parted, said, without_lead, worked
 from gmpo_vl.verify.quantities import EXACT, Leeway, Undecided
-from gmpo_vl.verify.ranges import ends, is_range, same_time, time_of_day
-from gmpo_vl.verify.sense import is_coefficient
-from gmpo_vl.verify.texts import TEXT_GROUP, bare, is_turned, is_wordy, same_words, squeezed
 from gmpo_vl.verify.tokens import Unreadable
-from gmpo_vl.verify.tree import Node, constants, contains, decimal, num, substituted, symbols
+from gmpo_vl.verify.tree import Node, decimal, num, substituted, sym
+from gmpo_vl.verify.units import is_coefficient
 
 _THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
 _SAID = r"(?:the\s+|final\s+)*(?:answer|result|value)\s*(?:is|=|:)+\s*|(?:approximately|about|exactly)\s+"
@@ -25,17 +23,13 @@ _LEAD = re.compile(
     rf"{_SAID}|\\(?:text|textbf|mathrm|mbox)\s*\{{\s*(?:{_SAID})\}}|\\(?:approx|sim)(?![a-zA-Z])\s*",
     re.IGNORECASE,
 )
-_ANSWER_WORDS = frozenset(
-    "yes no true false none even odd".split()
-)  # words, in any case, and no products of symbols
+_ANSWER_WORDS = frozenset("yes no true false none even odd".split())  # in any case; no products of symbols
 CHOICE = re.compile(r"\(?([A-Z])\)?")
 _PLAIN_NUMBER = re.compile(r"-?\d{1,15}(?:\.\d{1,15})?", re.ASCII)
 # Dates, telephone numbers and scores: 12/05/2020, 555-1234, 21-14.
 _NO_ARITHMETIC = re.compile(r"\d{1,4}([-/])\d{1,2}\1\d{2,4}|\d+-\d+(?:-\d+)*")
-_NUMBER_WORDS = {
-    word: str(n)
-    for n, word in enumerate("zero one two three four five six seven eight nine ten eleven twelve".split())
-}
+_COUNTING = "zero one two three four five six seven eight nine ten eleven twelve".split()
+_NUMBER_WORDS = {word: str(n) for n, word in enumerate(_COUNTING)}
 _DIGIT = re.compile(r"\d")
 _ROW = re.compile(r"[\s,;()\[\]]+")
 _OF_VARIABLE = re.compile(r"([a-zA-Z])\(([k-z])\)=")  # P(A) and f(a) are values
@@ -43,15 +37,15 @@ _SEVERAL = ("list", "either", "set")
 
 
 def judge_value(alternative: str, kind: str, leeway: Leeway, answer: str) -> str:
-    """The outcome of an answer without marks around it (marks.py) against one gold."""
+    """The outcome of an answer without marks around it (normalise.unmarked) against one gold."""
     if answer == alternative:
         return "equal"
     plain = _PLAIN_NUMBER.fullmatch(alternative) is not None
     if plain and leeway == EXACT and _PLAIN_NUMBER.fullmatch(answer):
-        return "equal" if _same_number(answer, alternative) else "different"  # most answers
+        return "equal" if Decimal(answer) == Decimal(alternative) else "different"  # most answers
     if plain and ":" not in answer and "m" not in answer and "clock" not in answer and kind != "text":
-        return _judge_trees(alternative, leeway, parted(answer)[0])
-    if squeezed(alternative) == squeezed(answer) or same_time(alternative, answer):
+        return _judge_trees(alternative, leeway, words.parted(answer)[0])
+    if words.squeezed(alternative) == words.squeezed(answer) or same_time(alternative, answer):
         return "equal"
     if any(":0" in text and (time := time_of_day(text)) and time.minute for text in (alternative, answer)):
         return "different"  # 3:01 is no ratio
@@ -59,30 +53,30 @@ def judge_value(alternative: str, kind: str, leeway: Leeway, answer: str) -> str
         return _judge_range(alternative, leeway, answer)
     if alternative[0] == "[" and alternative.count(",") > 1 and _same_row(alternative, answer):
         return "equal"
-    (ours, condition), (theirs, other) = parted(alternative), parted(answer)
+    (ours, condition), (theirs, other) = words.parted(alternative), words.parted(answer)
     if kind == "text" and ours != alternative:  # f(x) = 2x for all x
         kind = type_of(ours)
     # east is not seat, though e·a·s·t is s·e·a·t
-    if kind == "text" or (is_wordy(alternative) and is_wordy(answer)):
-        same_text = any(same_words(alternative, text) for text in (answer, without_lead(answer)))
+    if kind == "text" or (words.is_wordy(alternative) and words.is_wordy(answer)):
+        same_text = any(words.same_words(alternative, text) for text in (answer, words.without_lead(answer)))
         return "equal" if same_text or _same_row(alternative, answer) else "different"
-    if is_turned(alternative, answer):
+    if words.is_turned(alternative, answer):
         return "different"
-    if (condition and other and condition != other) or (
-        ours != alternative and not condition and limits(other)
-    ):
+    if condition and other and condition != other:
+        return "different"
+    if ours != alternative and not condition and words.limits(other):
         return "different"
     return _judge_trees(ours, leeway, theirs)
 
 
 def _in_our_variable(gold: str, answer: str) -> tuple[Node, Node] | None:
-    """The answer's variable and the gold's, for `f(n) = n` against `f(x) = x`; the grammar reads f(x) as a product."""
+    """The answer's variable and the gold's, for `f(n) = n` against `f(x) = x`; f(x) is read as a product."""
     if "=" not in gold or "(" not in gold:
         return None
-    ours, theirs = _OF_VARIABLE.match(squeezed(gold)), _OF_VARIABLE.match(squeezed(answer))
+    ours, theirs = _OF_VARIABLE.match(words.squeezed(gold)), _OF_VARIABLE.match(words.squeezed(answer))
     if not ours or not theirs or ours[1] != theirs[1] or ours[2] == theirs[2]:
         return None
-    return Node("sym", (theirs[2],)), Node("sym", (ours[2],))
+    return sym(theirs[2]), sym(ours[2])
 
 
 def _judge_trees(gold: str, leeway: Leeway, answer: str) -> str:
@@ -93,7 +87,7 @@ def _judge_trees(gold: str, leeway: Leeway, answer: str) -> str:
     undecided = False
     for found in (trees, _more_trees):  # a second look at the text only where the first one is not enough
         for one, two in product(left, found(answer)):
-            if renamed and symbols(two).isdisjoint(renamed[1].args):  # f(y) = x is no f(x) = x
+            if renamed and two.symbols.isdisjoint(renamed[1].args):  # f(y) = x is no f(x) = x
                 two = substituted(two, *renamed)
             try:
                 if _same(one, two, leeway):
@@ -113,11 +107,8 @@ def _same(gold: Node, answer: Node, leeway: Leeway) -> bool:
         return gold.args[0] == answer.args[0]
     if same(gold, answer, leeway):
         return True
-    return (
-        answer.op == "either"
-        and gold.op not in _SEVERAL
-        and all(same(gold, item, leeway) for item in answer.args)
-    )
+    repeats = answer.op == "either" and gold.op not in _SEVERAL
+    return repeats and all(same(gold, item, leeway) for item in answer.args)
 
 
 def _judge_range(gold: str, leeway: Leeway, answer: str) -> str:
@@ -132,47 +123,32 @@ def _judge_range(gold: str, leeway: Leeway, answer: str) -> str:
 def _same_row(gold: str, answer: str) -> bool:
     """`5 2 1`, numbers side by side, with commas or in brackets: the same numbers in the same order."""
     ours, theirs = (_ROW.sub(" ", text).split() for text in (gold, answer))
-    return (
-        len(ours) > 1
-        and len(ours) == len(theirs)
-        and all(_PLAIN_NUMBER.fullmatch(item) for item in ours + theirs)
-        and all(_same_number(one, two) for one, two in zip(ours, theirs))
-    )
+    if len(ours) < 2 or len(ours) != len(theirs) or not all(map(_PLAIN_NUMBER.fullmatch, ours + theirs)):
+        return False
+    return all(Decimal(one) == Decimal(two) for one, two in zip(ours, theirs))
 
 
-def _same_number(one: str, two: str) -> bool:
-    if "." not in one and "." not in two:
-        return int(one) == int(two)
-    return _plain_value(one) == _plain_value(two)
-
-
-def _plain_value(text: str) -> tuple[int, str]:
-    """A plain number as its whole part and its decimals, both without idle zeros; -0.5 and 0.5 differ in the sign."""
-    whole, _, decimals = text.lstrip("-").partition(".")
-    decimals = decimals.rstrip("0")
-    return (-int(whole) if text[0] == "-" else int(whole)), (
-        text[0] == "-" and int(whole) == 0 and bool(decimals)
-    ) * "-" + decimals
-
-
-# --- types ------------------------------------------------------------------------------------------------------------
+# --- types ----------------------------------------------------------------------------------------------
 _FORMS = {
-    "list": "list", "either": "list", "set": "set", "union": "interval", "matrix": "matrix", "based": "base", "ratio": "ratio",
-    "numbers": "interval", "cap": "interval", "minus": "interval", "where": "interval", "both": "inequality", "mixed": "mixed", "pct": "percent", "deg": "degrees", "unit": "unit", "fact": "integer",
+    "list": "list", "either": "list", "set": "set", "union": "interval", "matrix": "matrix", "based": "base",
+    "ratio": "ratio", "numbers": "interval", "cap": "interval", "minus": "interval", "where": "interval",
+    "both": "inequality", "mixed": "mixed", "pct": "percent", "deg": "degrees", "unit": "unit",
+    "fact": "integer",
 }  # fmt: skip
 
 
 def is_letter(text: str) -> bool:
     """A letter that names an option without being told so: A to H, or any in brackets."""
-    plain = bare(text)
+    plain = words.bare(text)
     return CHOICE.fullmatch(plain) is not None and (plain[0] == "(" or "A" <= plain <= "H")
 
 
 @lru_cache(maxsize=20_000)
 def type_of(text: str) -> str:
+    """What a gold's text is read as: `integer`, `fraction`, `interval`, `choice`, `text`, ..."""
     if _PLAIN_NUMBER.fullmatch(text):
         return "decimal" if "." in text else "integer"
-    plain = bare(text)
+    plain = words.bare(text)
     if is_letter(text):
         return "choice"
     if plain.lower() in _ANSWER_WORDS or _NO_ARITHMETIC.fullmatch(plain):
@@ -183,7 +159,7 @@ def type_of(text: str) -> str:
     if "\\text" in text and plain.isalpha() and not (forms and forms[0].op == "num"):
         return "text"
     if not forms:
-        return "formula" if "\\" in TEXT_GROUP.sub("", normalise(text)) else "text"
+        return "formula" if "\\" in words.TEXT_GROUP.sub("", normalise(text)) else "text"
     return _node_type(forms[0])
 
 
@@ -192,26 +168,22 @@ def _node_type(node: Node) -> str:
         node = node.args[0]
     if node.op == "num":
         written = node.args[1]
-        return (
-            "scientific"
-            if "e" in written.lower() and written != "repeating"
-            else "decimal"
-            if "." in written
-            else "integer"
-        )
+        if "e" in written.lower() and written != "repeating":
+            return "scientific"
+        return "decimal" if "." in written else "integer"
     if node.op in _FORMS:
         return _FORMS[node.op]
     if node.op == "tuple":
-        return "interval" if "infty" in constants(node) or node.args[:2] != ("(", ")") else "tuple"
+        return "interval" if "infty" in node.summary.constants or node.args[:2] != ("(", ")") else "tuple"
     if node.op == "rel":
         return "equation" if set(node.args[0]) <= {"=", "approx"} else "inequality"
-    if symbols(node) or contains(node, ("fn", "binom", "floor", "ceil")):
+    if node.symbols or node.contains("fn", "binom", "floor", "ceil"):
         return "expression"
-    if contains(node, ("root",)):
+    if node.contains("root"):
         return "radical"
-    if "i" in constants(node):
+    if "i" in node.summary.constants:
         return "complex"
-    if "pi" in constants(node):
+    if "pi" in node.summary.constants:
         return "pi"
     power = node.args[-1] if node.op == "mul" else node
     if power.op == "pow" and power.args[0].op == "num" and power.args[0].args[0] == 10:
@@ -219,7 +191,7 @@ def _node_type(node: Node) -> str:
     return "fraction" if node.op == "div" else "arithmetic"
 
 
-# --- readings ---------------------------------------------------------------------------------------------------------
+# --- readings -------------------------------------------------------------------------------------------
 @lru_cache(maxsize=20_000)
 def trees(text: str) -> tuple[Node, ...]:
     """How a text can be read: `1,234` is a number or a list. Empty when it cannot be."""
@@ -242,8 +214,8 @@ def _read(text: str) -> list[tuple[Node, ...]]:
 
 def _number_word(text: str) -> str:
     """seven as 7, -three as -3; anything else as it is."""
-    word = bare(text).lower()
-    if name := named_set(word):
+    word = words.bare(text).lower()
+    if name := words.named_set(word):
         return name
     number = _NUMBER_WORDS.get(word.removeprefix("-"), "")
     return word[: word.startswith("-")] + number if number else text
@@ -264,27 +236,27 @@ def _gold_trees(text: str) -> tuple[Node, ...]:
 
 @lru_cache(maxsize=20_000)
 def _more_trees(text: str) -> tuple[Node, ...]:
-    """What an answer may mean besides: 30 cups (which is a product of letters, too), a sentence, a sum that is worked out."""
+    """What an answer may mean besides: 30 cups (also a product), a sentence, a sum that is worked out."""
     clean = spelled(normalise(text))
     read = trees(text)
     found = trees(noun) if (not read or read[0].op != "unit") and (noun := counted(clean)) else ()
     if read:
         return found
-    plain = without_lead(clean)
+    plain = words.without_lead(clean)
     if plain != clean and (led := trees(plain)):
         return found + led
-    if (number := said(plain)) and (read := trees(number)[:1]):
+    if (number := words.said(plain)) and (read := trees(number)[:1]):
         return found + read
     return found + tuple(_worked_out(clean))
 
 
 def _worked_out(text: str) -> list[Node]:
-    r"""The chain of `3 boxes * 20 pens/box = 60 pens`; or without its first side, where that has signs of its own (`3 \star 2`)."""
-    chain_ = worked(text)
-    if not chain_:
+    r"""The chain of `3 boxes * 20 pens/box = 60 pens`; without a first side of other signs (`3 \star 2`)."""
+    equation = words.worked(text)
+    if not equation:
         return []
-    _, _, later = chain_.partition("=")
-    found = _parsed([chain_]) or (_parsed([later]) if "=" in later else [])
+    _, _, later = equation.partition("=")
+    found = _parsed([equation]) or (_parsed([later]) if "=" in later else [])
     return list(chain.from_iterable(found))
 
 

@@ -1,13 +1,13 @@
-r"""Points and vectors in their several forms, as the tuple of their components: `A(1,2)`, `3\mathbf{i}+4\mathbf{j}`, a column, `x=1, y=2`."""
+r"""Points and vectors by their components: `A(1,2)`, `3\mathbf{i}+4\mathbf{j}`, a column, `x=1, y=2`."""
 
 from __future__ import annotations
 
 from fractions import Fraction
 from typing import Any
 
-from gmpo_vl.verify.evaluate import evaluate
+from gmpo_vl.verify.quantities import value_at
 from gmpo_vl.verify.regions import linear
-from gmpo_vl.verify.tree import Node, constants, contains, num, substituted, symbols
+from gmpo_vl.verify.tree import Node, num, substituted, sym
 
 _MARKS = ("hat ", "vec ", "overline ")
 _PLAIN = {"imath": "i", "jmath": "j"}
@@ -17,14 +17,14 @@ _MAX_ENTRIES = 100  # of a matrix that is multiplied out
 
 
 def aligned(gold: Node, answer: Node) -> tuple[Node, Node]:
-    """Both trees, as tuples where they write a point or a vector in two forms; what is no such thing stays as it is."""
+    """Both trees, as tuples where they write a point or a vector in two forms; as they are otherwise."""
     gold, answer = _flat(gold), _flat(answer)
     if (gold.op != answer.op and {gold.op, answer.op} & _WRITTEN) or _is_marked(gold) or _is_marked(answer):
         one, two = components(gold), components(answer)
         if one and two:
             size = max(len(one), len(two))
             if all(len(parts) == size or node.op in _SUMS for parts, node in ((one, gold), (two, answer))):
-                return _tuple(_padded(one, size)), _tuple(_padded(two, size))
+                return _padded(one, size), _padded(two, size)
     return _one_unit(gold, answer), answer
 
 
@@ -44,12 +44,9 @@ _WRITTEN = {"tuple", "matrix"}
 _SUMS = ("add", "sub", "mul", "div", "neg", "sym")
 
 
-def _tuple(parts: tuple[Node, ...]) -> Node:
-    return Node("tuple", ("(", ")", parts))
-
-
-def _padded(parts: tuple[Node, ...], size: int) -> tuple[Node, ...]:
-    return (*parts, *[num(0)] * (size - len(parts)))
+def _padded(parts: tuple[Node, ...], size: int) -> Node:
+    """The tuple of components in so many dimensions."""
+    return Node("tuple", ("(", ")", (*parts, *[num(0)] * (size - len(parts)))))
 
 
 def _named(node: Node) -> tuple[Node, ...] | None:
@@ -59,7 +56,7 @@ def _named(node: Node) -> tuple[Node, ...] | None:
         if item.op != "rel" or item.args[0] != ("=",):
             return None
         name, value = item.args[1]
-        if name.op != "sym" or len(name.args[0]) > 1 or name.args[0] in values or symbols(value):
+        if name.op != "sym" or len(name.args[0]) > 1 or name.args[0] in values or value.symbols:
             return None
         values[name.args[0]] = value
     return tuple(values[name] for name in sorted(values))
@@ -67,27 +64,29 @@ def _named(node: Node) -> tuple[Node, ...] | None:
 
 def _in_basis(node: Node) -> tuple[Node, ...] | None:
     """The coefficients of i and j (and k); None without two of them, unless they are marked as vectors."""
-    names = symbols(node)
-    if not _is_marked(node) and ("j" not in names or ("i" not in constants(node) and "k" not in names)):
+    names = node.symbols
+    if not _is_marked(node) and (
+        "j" not in names or ("i" not in node.summary.constants and "k" not in names)
+    ):
         return None
-    node = substituted(node, _I, Node("sym", ("i",)))
+    node = substituted(node, _I, sym("i"))
     for name in names:
         if (plain := _plain(name)) in _BASIS:
-            node = substituted(node, Node("sym", (name,)), Node("sym", (plain,)))
+            node = substituted(node, sym(name), sym(plain))
     found: list[Node] = []
     for name in _BASIS:
-        parts = linear(node, Node("sym", (name,)))
+        parts = linear(node, sym(name))
         if parts is None:
             return None
         found.append(parts[0])
         node = parts[1]
-    if any(not symbols(part).isdisjoint(_BASIS) for part in (*found, node)) or not _is_zero(node):
+    if any(not part.symbols.isdisjoint(_BASIS) for part in (*found, node)) or not _is_zero(node):
         return None
     return tuple(found[:2]) if _is_zero(found[2]) else tuple(found)
 
 
 def _is_marked(node: Node) -> bool:
-    names = symbols(node)
+    names = node.symbols
     return bool(names) and any(name.startswith(_MARKS) for name in names)
 
 
@@ -97,25 +96,24 @@ def _plain(name: str) -> str:
 
 
 def _is_zero(node: Node) -> bool:
-    try:
-        return evaluate(node, {name: Fraction(7 + k, 3) for k, name in enumerate(sorted(symbols(node)))}) == 0
-    except (ArithmeticError, ValueError):
-        return False
+    return (
+        value_at(node, tuple((name, Fraction(7 + k, 3)) for k, name in enumerate(sorted(node.symbols)))) == 0
+    )
 
 
 def _one_unit(gold: Node, answer: Node) -> Node:
-    """A gold of engineers: its j is the imaginary unit where the answer has i and no j. A gold with i takes no j."""
-    only_j = "j" in symbols(gold) and "i" not in constants(gold) | symbols(gold)
-    only_i = "i" in constants(answer) and "j" not in symbols(answer)
-    return substituted(gold, Node("sym", ("j",)), _I) if only_j and only_i else gold
+    """An engineer's j is the imaginary unit where the answer has i and no j. A gold with i takes no j."""
+    only_j = "j" in gold.symbols and "i" not in gold.summary.constants | gold.symbols
+    only_i = "i" in answer.summary.constants and "j" not in answer.symbols
+    return substituted(gold, sym("j"), _I) if only_j and only_i else gold
 
 
-# --- one form ---------------------------------------------------------------------------------------------------------
+# --- one form -------------------------------------------------------------------------------------------
 def _flat(node: Node) -> Node:
-    """`A(1, 2)` as A = (1, 2); `2 \\begin{pmatrix}1\\\\2\\end{pmatrix}` and sums of matrices multiplied out."""
+    """`A(1, 2)` as A = (1, 2); `2 \\begin{pmatrix}1\\\\2\\end{pmatrix}` and sums multiplied out."""
     if node.op == "mul" and node.args[1].op == "tuple" and _names_point(node.args[0]):
         return Node("rel", (("=",), node.args))
-    if node.op in ("mul", "div", "neg", "add", "sub") and contains(node, ("matrix",)):
+    if node.op in ("mul", "div", "neg", "add", "sub") and node.contains("matrix"):
         return _entrywise(node) or node
     return node
 
@@ -133,9 +131,9 @@ def _entrywise(node: Node) -> Node | None:
         return _mapped(_entrywise(node.args[0]), lambda entry: Node("neg", (entry,)))
     if node.op in ("mul", "div"):
         scalar, matrix = node.args if node.op == "mul" else node.args[::-1]
-        if node.op == "mul" and not contains(matrix, ("matrix",)):
+        if node.op == "mul" and not matrix.contains("matrix"):
             scalar, matrix = matrix, scalar
-        if contains(scalar, ("matrix",)):
+        if scalar.contains("matrix"):
             return None
         return _mapped(_entrywise(matrix), lambda entry: Node(node.op, (entry, scalar)))
     if node.op in ("add", "sub"):

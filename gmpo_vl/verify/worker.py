@@ -1,11 +1,15 @@
-"""A process that asks math-verify: `python -m gmpo_vl.verify.worker`. One JSON object a line in, one a line out.
+"""A process that asks math-verify: `python -m gmpo_vl.verify.worker`. One JSON object a line in, one a line
+out.
 
-math-verify parses with a grammar of its own and simplifies with sympy, which can take for ever. So it lives here, under
-a memory limit, where workers.py can kill it. The libraries are imported once, which takes seconds; the questions are
-answered by a fork, and when that is killed another one stands in within milliseconds.
+math-verify parses with a grammar of its own and simplifies with sympy, which can take for ever. So it lives
+here, under a memory limit, where workers.py can kill it. The libraries are imported once, which takes
+seconds; the questions are answered by a fork, and when that is killed another one stands in within
+milliseconds.
 
-In: `{"number": N, "gold": ..., "answer": ...}`; what is no such line is half a question, and left out. Out, for each new
-fork: `{"ready": PID, "spent": true if the last one used up its time}`; for each question: `{"number": N, "correct": true}`
+In: `{"number": N, "gold": ..., "answer": ...}`; what is no such line is half a question, and left out. Out,
+    for each new
+fork: `{"ready": PID, "spent": true if the last one used up its time}`; for each question: `{"number": N,
+    "correct": true}`
 or `{"number": N, "error": "..."}`. When stdin ends, both processes end, whatever they are doing.
 """
 
@@ -22,7 +26,8 @@ from functools import lru_cache
 from typing import Any, NoReturn
 
 MEMORY_LIMIT = 3 << 30  # bytes of address space
-CPU_LIMIT = 2.0  # seconds for one question, above workers.DEADLINE: for an answerer whose parent is gone or waits for longer
+# Seconds for one question, above workers.DEADLINE: for an answerer whose parent is gone or waits for longer.
+CPU_LIMIT = 2.0
 
 Equal = Callable[[str, str], bool]
 
@@ -59,7 +64,8 @@ def _math_verify() -> Equal:
     def forms(text: str) -> list:
         return parse(_dollared(text), config, "no_fallback", "any_match", parsing_timeout=no_limit)
 
-    # Their own limits run on while a process is stopped, and then take what they could not read for different.
+    # Their own limits run on while a process is stopped, and then take what they could not read for
+    # different.
     no_limit: Any = None
     return lambda gold, answer: bool(verify(forms(gold), forms(answer), timeout_seconds=no_limit))
 

@@ -1,8 +1,9 @@
 """Worker processes that can be killed, for what our own rules do not decide.
 
-No signals and no fork of this process: workers are programs of their own, the deadline is kept here, by waiting on the
-pipe. So it works from any thread, from a forked process and from a Ray actor. A worker may be killed or stopped at any
-moment, and whoever asks may be interrupted at any moment: the next question gets its own answer.
+No signals and no fork of this process: workers are programs of their own, the deadline is kept here, by
+waiting on the pipe. So it works from any thread, from a forked process and from a Ray actor. A worker may be
+killed or stopped at any moment, and whoever asks may be interrupted at any moment: the next question gets its
+own answer.
 """
 
 from __future__ import annotations
@@ -45,10 +46,11 @@ class Question(NamedTuple):
 
 
 class Worker:
-    """One worker program, started at the first question. Who answers in it is replaced after each question that was late.
+    """One worker program, started at the first question. Who answers in it is replaced after each question
+    that was late.
 
-    Every question has a number, and only the reply with its number is read as its answer. So whatever an earlier question
-    left in the pipes, because it was interrupted or its answerer killed, is dropped.
+    Every question has a number, and only the reply with its number is read as its answer. So whatever an
+    earlier question left in the pipes, because it was interrupted or its answerer killed, is dropped.
     """
 
     def __init__(self) -> None:
@@ -60,13 +62,13 @@ class Worker:
         self._failed = False  # the last one ended by itself before it was ready
 
     def ask(self, question: Question) -> str:
-        """math-verify's verdict: `equal`, `different`, `error`, or `timeout` for a question that took too long."""
+        """math-verify's verdict: `equal`, `different`, `error`, or `timeout` where it took too long."""
         reply = self.reply(question)
         return "timeout" if reply in ("late", "lost") else reply
 
     def reply(self, question: Question) -> str:
-        """As `ask`, but `late` for a question that was worked on until its deadline, and `lost` where its processes were
-        killed or stopped: another time it may be answered.
+        """As `ask`, but `late` for a question that was worked on until its deadline, and `lost` where its
+        processes were killed or stopped: another time it may be answered.
 
         Raises RuntimeError where a worker cannot start.
         """
@@ -109,7 +111,8 @@ class Worker:
     def _start(self) -> bool:
         """Whether a worker is ready: False where someone killed it, or kept it stopped.
 
-        Raises RuntimeError for the second one that ends by itself: an interrupt in its first moments looks the same.
+        Raises RuntimeError for the second one that ends by itself: an interrupt in its first moments looks
+        the same.
         """
         self._unread = b""
         self.process = subprocess.Popen(
@@ -135,14 +138,15 @@ class Worker:
             killed = code < 0 and -code not in _OWN_FAULT
             if self._failed and not killed:
                 raise RuntimeError(
-                    "a verifier worker did not start; run `python -m gmpo_vl.verify.worker` to see why (is math-verify "
+                    "a verifier worker did not start; run `python -m gmpo_vl.verify.worker` to see why (is "
+                    "math-verify "
                     "installed?)"
                 ) from None
             self._failed = not killed
             return False
 
     def _exchange(self, question: Question) -> str:
-        """Send the question until its own reply comes. Raises EOFError or BrokenPipeError where the worker has ended."""
+        """Send the question until its own reply comes. Raises EOFError or BrokenPipeError if it ended."""
         until = time.monotonic() + question.deadline
         self._number = number = self._number + 1
         asked = {"number": number, "gold": question.gold, "answer": question.answer}
@@ -164,7 +168,7 @@ class Worker:
             return self._replace()
 
     def _replace(self) -> str:
-        """Kill who answers, and wait for the next one. `late` if it was at work, `lost` if it was stopped or dead."""
+        """Kill who answers, and wait for the next one. `late` if it worked, `lost` if stopped or dead."""
         with suppress(ProcessLookupError):
             outcome = "late" if _at_work(self.answerer) else "lost"
             os.kill(self.answerer, signal.SIGKILL)
@@ -250,8 +254,9 @@ class _Call:
 class Pool:
     """`size` workers, each with a thread of its own that asks it.
 
-    Signal handlers run in the main thread and what they raise ends a call of `ask`, but never a thread here: so an
-    interrupt cannot leave a worker unreturned or a lock held. Queues written in C are all that the two sides share.
+    Signal handlers run in the main thread and what they raise ends a call of `ask`, but never a thread here:
+    so an interrupt cannot leave a worker unreturned or a lock held. Queues written in C are all that the two
+    sides share.
     """
 
     def __init__(self, size: int) -> None:
@@ -267,9 +272,8 @@ class Pool:
         """The workers' replies, in order (Worker.reply)."""
         with self._lock:
             while self._started < self.size:
-                _thread.start_new_thread(
-                    self._serve, ()
-                )  # threading's own waits in Python, where a signal can break in
+                # threading's own start waits in Python, where a signal can break in.
+                _thread.start_new_thread(self._serve, ())
                 self._started += 1
         call, replies = _Call(), {}
         try:
@@ -290,7 +294,7 @@ class Pool:
         return [replies.get(i, "lost") for i in range(len(questions))]
 
     def stop(self) -> None:
-        """End the workers, and their threads within some seconds: whatever holds one up, this process may end."""
+        """End the workers, and their threads within seconds: whatever holds one up, this process may end."""
         self._closed = True
         self._questions.put(None)
         workers = list(self._workers)
@@ -332,8 +336,8 @@ _late: Counter[tuple[str, str]] = Counter()
 def ask_math_verify(questions: Sequence[Question], workers: int = 1) -> list[str]:
     """math-verify's outcome for each question, in order; the workers stay for the next call.
 
-    A pair is asked once: decisions are remembered, and so are those that were late twice; errors are not, nor are
-    questions whose worker was killed or stopped.
+    A pair is asked once: decisions are remembered, and so are those that were late twice; errors are not, nor
+    are questions whose worker was killed or stopped.
     """
     pairs = [question[:2] for question in questions]
     said = {pair: known for pair in pairs if (known := _known(pair))}

@@ -24,7 +24,7 @@ from gmpo_vl.tasks.countdown.data import (
     split_of,
 )
 from gmpo_vl.verify import verify
-from gmpo_vl.verify.evaluate import evaluate
+from gmpo_vl.verify.arithmetic import evaluate
 from gmpo_vl.verify.parse import parse
 
 

@@ -1,4 +1,6 @@
-"""Pairs of gold and response after public reports of wrong verdicts, and after kinds found in real models' answers."""
+"""Pairs of gold and response after public reports of wrong verdicts, and after kinds found in real models'
+answers.
+"""
 
 import json
 from collections import defaultdict

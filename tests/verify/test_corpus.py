@@ -14,7 +14,8 @@ CORPUS = [
 
 def test_no_wrong_answer_is_accepted_and_no_right_one_refused():
     wrong = [
-        f"{'refused' if row['correct'] else 'ACCEPTED'} gold {row['gold']!r} answer {row['answer']!r}: {verdict.outcome}"
+        f"{'refused' if row['correct'] else 'ACCEPTED'} gold {row['gold']!r} answer {row['answer']!r}: "
+        f"{verdict.outcome}"
         for row in CORPUS
         if (verdict := verify(row["gold"], f"So \\boxed{{{row['answer']}}}")).correct != row["correct"]
     ]

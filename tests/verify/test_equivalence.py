@@ -59,8 +59,10 @@ def samples(gold, answers):
     for k, answer in enumerate(answers):
         verdict = verify(gold, "" if answer is None else rf"\boxed{{{answer}}}")
         yield SampleRecord(
-            id="q", group="q", k=k, prompt="", images=[], response="", finished=True, gold=gold, seed=k, length=1,
-            extracted=verdict.extracted, gold_type=verdict.gold_type, correct=verdict.correct, outcome=verdict.outcome,
+            id="q", group="q", k=k, prompt="", images=[], response="", finished=True, gold=gold, seed=k,
+            length=1,
+            extracted=verdict.extracted, gold_type=verdict.gold_type, correct=verdict.correct,
+            outcome=verdict.outcome,
             reward={"overall": float(verdict.correct)},
         )  # fmt: skip
 
@@ -77,7 +79,8 @@ def test_a_tie_counts_in_expectation():
     assert found["maj@k"]["4"]["value"] == 0.5
 
 
-SIGNS = r"1 2 3 4 10 12 0 0.5 1.5 5 / - + * ^ ( ) {2} {3} ^2 \frac \frac{1}{2} \frac12 \sqrt{2} \sqrt \pi \cdot 1/3 2/6 . %".split()
+SIGNS = r"""1 2 3 4 10 12 0 0.5 1.5 5 / - + * ^ ( ) {2} {3} ^2
+    \frac \frac{1}{2} \frac12 \sqrt{2} \sqrt \pi \cdot 1/3 2/6 . %""".split()
 OTHERS = [
     "50%",
     "50",

@@ -1,4 +1,6 @@
-"""Every real gold verifies against itself, none against its neighbour, and one changed digit or sign is refused."""
+"""Every real gold verifies against itself, none against its neighbour, and one changed digit or sign is
+refused.
+"""
 
 import json
 import random

@@ -1,4 +1,6 @@
-"""Mathematics as people write it, beside near misses: letters or units, equations, sets of numbers, points, counting."""
+"""Mathematics as people write it, beside near misses: letters or units, equations, sets of numbers, points,
+counting.
+"""
 
 import json
 from collections import Counter
@@ -18,7 +20,8 @@ def correct(gold: str, answer: str) -> bool:
 
 def test_every_pair_is_judged_as_labelled():
     wrong = [
-        f"{row['kind']}: {'refused' if row['correct'] else 'ACCEPTED'} gold {row['gold']!r} answer {row['answer']!r}"
+        f"{row['kind']}: {'refused' if row['correct'] else 'ACCEPTED'} "
+        f"gold {row['gold']!r} answer {row['answer']!r}"
         for row in PAIRS
         if correct(row["gold"], row["answer"]) != row["correct"]
     ]

@@ -1,4 +1,6 @@
-"""The paper profile against a table of the published graders' own verdicts: 99% agreement, every disagreement listed."""
+"""The paper profile against a table of the published graders' own verdicts: 99% agreement, every disagreement
+listed.
+"""
 
 import json
 from pathlib import Path

@@ -18,23 +18,36 @@ from gmpo_vl.verify import verify, verify_batch, workers
 from gmpo_vl.verify.workers import Question, Worker, ask_math_verify, stop_workers
 
 GOLDS = [
-    "5", r"5\sqrt{3}", r"\pi", "x^2+1", "(1,2),(3,4)", "x=5", "not enough information", "B", "[1,2)", r"\frac{x}{x+1}", r"2^{1009}",
-    r"\begin{pmatrix} 1 & 2\\ 3&4\end{pmatrix}", r"\{" + ",".join(rf"\sqrt{{{i}}}" for i in range(2, 40)) + r"\}", r"x^{x^{x}}+\sin(x)",
+    "5", r"5\sqrt{3}", r"\pi", "x^2+1", "(1,2),(3,4)", "x=5", "not enough information", "B", "[1,2)",
+    r"\frac{x}{x+1}", r"2^{1009}",
+    r"\begin{pmatrix} 1 & 2\\ 3&4\end{pmatrix}", r"\{" + ",".join(rf"\sqrt{{{i}}}" for i in range(2,
+    40)) + r"\}", r"x^{x^{x}}+\sin(x)",
 ]  # fmt: skip
 IN_A_BOX = [
-    "9^{9^{9^{9}}}", "9**9**9**9", "99999999!", "99999999!!!!", "1" * 1900, "2^{" * 300 + "2" + "}" * 300, "(" * 900 + "1" + ")" * 900,
-    "{" * 900 + "1" + "}" * 900, r"\sqrt{" * 250 + "2" + "}" * 250, r"\frac{1}{" * 180 + "2" + "}" * 180, "-" * 1900 + "1", "x" * 1900,
-    "1," * 600, "|" * 1900, r"\text{" * 300 + "a" + "}" * 300, "\u200b" * 1900, "²" * 1900, "\ufdfa" * 400, r"\binom{3000}{1500}" * 3,
-    "1500!" * 20, "2^{19999}+1", "0." + "3" * 1500, r"\pi^{4000}", r"\sin(10^{12})", "e^{10^{5}}", "i^{i^{i^{i}}}", "x^{x^{x^{x}}}",
-    "(x+1)^{4000}", r"\pm" * 100 + "1", r"\pm 1, " * 200, "1e99999", "1e1999", "(1,2)," * 250, "1" + r"+\sqrt{2}" * 150,
-    r"\sqrt[1000]{2}" * 60, "a_{" * 300 + "}" * 300, "'" * 1900, "x" + "'" * 1900, r"\begin{pmatrix}" + "1&" * 600 + r"1\end{pmatrix}",
-    "f(" * 300 + "1" + ")" * 300, "1<" * 500 + "2", r"\pi=" * 400 + r"\pi", r"\sin " * 400 + "1", "^" * 1900, "x!" * 300,
-    r"\sin(x)" * 150, r"\sqrt{x}+" * 150 + "1", r"\sinh(9)\cosh(9)" * 60, "2^{0.3}" * 200, "1" + "0" * 390 + "!",
-    r"\{" + ",".join(rf"\sqrt{{{i}}}" for i in range(2, 60)) + r"\}", r"\log_{1.0000001} 5", r"\tan(\pi/2)", "0^0", "1/0",
+    "9^{9^{9^{9}}}", "9**9**9**9", "99999999!", "99999999!!!!", "1" * 1900, "2^{" * 300 + "2" + "}" * 300,
+    "(" * 900 + "1" + ")" * 900,
+    "{" * 900 + "1" + "}" * 900, r"\sqrt{" * 250 + "2" + "}" * 250, r"\frac{1}{" * 180 + "2" + "}" * 180,
+    "-" * 1900 + "1", "x" * 1900,
+    "1," * 600, "|" * 1900, r"\text{" * 300 + "a" + "}" * 300, "\u200b" * 1900, "²" * 1900, "\ufdfa" * 400,
+    r"\binom{3000}{1500}" * 3,
+    "1500!" * 20, "2^{19999}+1", "0." + "3" * 1500, r"\pi^{4000}", r"\sin(10^{12})", "e^{10^{5}}",
+    "i^{i^{i^{i}}}", "x^{x^{x^{x}}}",
+    "(x+1)^{4000}", r"\pm" * 100 + "1", r"\pm 1, " * 200, "1e99999", "1e1999", "(1,2)," * 250,
+    "1" + r"+\sqrt{2}" * 150,
+    r"\sqrt[1000]{2}" * 60, "a_{" * 300 + "}" * 300, "'" * 1900, "x" + "'" * 1900,
+    r"\begin{pmatrix}" + "1&" * 600 + r"1\end{pmatrix}",
+    "f(" * 300 + "1" + ")" * 300, "1<" * 500 + "2", r"\pi=" * 400 + r"\pi", r"\sin " * 400 + "1", "^" * 1900,
+    "x!" * 300,
+    r"\sin(x)" * 150, r"\sqrt{x}+" * 150 + "1", r"\sinh(9)\cosh(9)" * 60, "2^{0.3}" * 200,
+    "1" + "0" * 390 + "!",
+    r"\{" + ",".join(rf"\sqrt{{{i}}}" for i in range(2, 60)) + r"\}", r"\log_{1.0000001} 5", r"\tan(\pi/2)",
+    "0^0", "1/0",
 ]  # fmt: skip
 WHOLE = [
-    " " * 200_000 + r"\boxed{6}", r"\boxed{" + " " * 200_000 + "6}", r"\boxed{" * 150_000, r"\boxed{6}" * 100_000, "{" * 1_000_000,
-    "}" * 1_000_000, "box" * 333_333, r"\boxed " * 140_000, r"\boxed{" * 1000 + "6" + "}" * 1000, "\\" * 1_000_000, "<answer>" * 100_000,
+    " " * 200_000 + r"\boxed{6}", r"\boxed{" + " " * 200_000 + "6}", r"\boxed{" * 150_000,
+    r"\boxed{6}" * 100_000, "{" * 1_000_000,
+    "}" * 1_000_000, "box" * 333_333, r"\boxed " * 140_000, r"\boxed{" * 1000 + "6" + "}" * 1000,
+    "\\" * 1_000_000, "<answer>" * 100_000,
 ]  # fmt: skip
 
 
@@ -55,7 +68,9 @@ class TooManyCalls(BaseException):
 
 
 def is_dear(gold: str, response: str) -> bool:
-    """Counted, not timed. What hides inside one call of C (a power, a pattern that backtracks) would not come to an end."""
+    """Counted, not timed. What hides inside one call of C (a power, a pattern that backtracks) would not come
+    to an end.
+    """
     calls = 0
 
     def count(frame, event, argument) -> None:
@@ -238,7 +253,10 @@ def test_a_pair_that_was_late_twice_is_not_asked_a_third_time():
 def test_verification_needs_no_torch():
     import subprocess
 
-    code = "import sys, gmpo_vl.verify, gmpo_vl.data.answers, gmpo_vl.rewards.loading; sys.exit('torch' in sys.modules or 'sympy' in sys.modules)"
+    code = (
+        "import sys, gmpo_vl.verify, gmpo_vl.data.answers, gmpo_vl.rewards.loading; "
+        "sys.exit('torch' in sys.modules or 'sympy' in sys.modules)"
+    )
     assert (
         subprocess.run(
             [sys.executable, "-c", code], cwd=Path(verify_module.__file__).parents[2], check=False

@@ -1,4 +1,6 @@
-"""Golds against themselves: a row that cannot be read, or whose gold verifies nothing, costs itself and is named."""
+"""Golds against themselves: a row that cannot be read, or whose gold verifies nothing, costs itself and is
+named.
+"""
 
 import json
 import re

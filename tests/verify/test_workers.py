@@ -1,4 +1,6 @@
-"""Whatever happens to the verifier's processes, or to who asks them, a question never gets another one's answer."""
+"""Whatever happens to the verifier's processes, or to who asks them, a question never gets another one's
+answer.
+"""
 
 import os
 import random
@@ -102,7 +104,9 @@ def test_what_is_left_in_the_pipes_is_no_answer(worker):
 
 
 def test_a_stopped_process_holds_nobody_up(worker):
-    """The answerer with more to read than a pipe holds; and its parent, which then cannot tell that the answerer ended."""
+    """The answerer with more to read than a pipe holds; and its parent, which then cannot tell that the
+    answerer ended.
+    """
     large = Question("3+x", f"x+3\\text{{{200_000 * 'a'}}}", 0.2)
     os.kill(worker.answerer, signal.SIGSTOP)
     assert worker.reply(large) == "lost"

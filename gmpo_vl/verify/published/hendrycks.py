@@ -1,7 +1,7 @@
 """The string rules of the published graders (Hendrycks et al., MATH): a form that must be the same string.
 
-Written anew from their behaviour; their mistakes are part of it. GMPO's grader has a form with unit words and matrices,
-mathruler 0.1.0 an older one without.
+Written anew from their behaviour; their mistakes are part of it. GMPO's grader has a form with unit words and
+matrices, mathruler 0.1.0 an older one without.
 """
 
 from __future__ import annotations
@@ -36,10 +36,8 @@ def string_form(text: str, older: bool) -> str:
     before = text
     text = text.replace("\n", "").replace("\\!", "").replace("\\\\", "\\")
     if not older:
-        text = re.sub(r"\\begin\{array\}\{[^}\n]*\}", r"\\begin{pmatrix}", text).replace(
-            "\\end{array}", "\\end{pmatrix}"
-        )
-        text = text.replace("bmatrix", "pmatrix")
+        text = re.sub(r"\\begin\{array\}\{[^}\n]*\}", r"\\begin{pmatrix}", text)
+        text = text.replace("\\end{array}", "\\end{pmatrix}").replace("bmatrix", "pmatrix")
     text = text.replace("tfrac", "frac").replace("dfrac", "frac")
     if not older:
         text = text.replace("\\neq", "\\ne").replace("\\leq", "\\le").replace("\\geq", "\\ge")
@@ -67,19 +65,14 @@ def string_form(text: str, older: bool) -> str:
 
 def _without_unit_words(text: str) -> str:
     """Their longest-lived trap: single letters and words such as `a`, `t`, `o` go as units."""
-    trimmed = _last_text_command(text)
-    text = trimmed if trimmed else text
+    start = text.find("\\text{")
+    if start >= 0 and text.endswith("}"):
+        text = text[:start].strip() or text
     for _ in range(2):
         for needle, rule in _UNIT_RULES:
             if needle in text and (shorter := rule.sub(r"\1\2", text)):
                 text = shorter
     return text
-
-
-def _last_text_command(text: str) -> str:
-    r"""What stands before the first `\text{` if the whole ends with a brace; "" otherwise."""
-    start = text.find("\\text{")
-    return text[:start].strip() if start >= 0 and text.endswith("}") else ""
 
 
 def _braced_fractions(text: str) -> str:

@@ -1,12 +1,13 @@
-r"""The paper profile: the decisions of the published graders, so that numbers compare. Its mistakes are theirs.
+r"""The paper profile: the decisions of the published graders, so that numbers compare. Its mistakes are
+theirs.
 
-- `gmpo`: the text benchmarks, as Dr.GRPO's and GMPO's boxed_reward_fn(fast=False): the string rules, or the sympy rules,
-  or math-verify.
-- `mathruler`: Geometry3K, as EasyR1's math reward with mathruler 0.1.0: the string rules (an older form), or the sympy
-  rules.
+- `gmpo`: the text benchmarks, as Dr.GRPO's and GMPO's boxed_reward_fn(fast=False): the string rules, or the
+  sympy rules, or math-verify.
+- `mathruler`: Geometry3K, as EasyR1's math reward with mathruler 0.1.0: the string rules (an older form), or
+  the sympy rules.
 
-The rules are written anew from their behaviour. Two things differ on purpose: where they call sympy's parser, which runs
-what it reads, stands our own evaluation; where they can hang, a bound or a deadline refuses.
+The rules are written anew from their behaviour. Two things differ on purpose: where they call sympy's parser,
+which runs what it reads, stands our own evaluation; where they can hang, a bound or a deadline refuses.
 """
 
 from __future__ import annotations
@@ -30,15 +31,17 @@ _ALIKE = frozenset("num sym const neg add sub mul div root pow fn".split())
 _ALIKE_FUNCTIONS = frozenset("sin cos tan ln exp".split())
 # 2^34 may be 2^3 4, 1,234 a number, and 0.333... what stands there and no more.
 _READ_OTHERWISE = re.compile(r"\^\s*\d\s*\d|\d,\d{3}|\.\.\.|\u2026|\\l?dots")
-# \Gamma(5) may be a function's value: what is no operation or function of _ALIKE_FUNCTIONS stands before a bracket.
+# \Gamma(5) may be a function's value: what is no operation or function of _ALIKE_FUNCTIONS stands before a
+# bracket.
 _APPLIED = re.compile(
-    r"(?:\\(?!(?:left|right|c?dot|times|div|pm|mp|sin|cos|tan|ln|exp|pi|quad|[bB]igg?[lr]?)(?![a-zA-Z]))[a-zA-Z]+"
+    r"(?:\\(?!(?:left|right|c?dot|times|div|pm|mp|sin|cos|tan|ln|exp|pi|quad"
+    r"|[bB]igg?[lr]?)(?![a-zA-Z]))[a-zA-Z]+"
     r"|[Α-Ωα-ωϕϵ])\s*(?:\\left|\\[bB]igg?l?)?\s*\("
 )
 _BRACES = re.compile(r"[{}]")
 
 
-# --- where the answer stands ------------------------------------------------------------------------------------------
+# --- where the answer stands ----------------------------------------------------------------------------
 def extract(grader: Grader, response: str) -> Extracted:
     """The last box, braces counted without regard to escapes, as both graders do."""
     start = response.rfind("\\boxed{" if grader == "mathruler" else "\\boxed")
@@ -53,7 +56,7 @@ def extract(grader: Grader, response: str) -> Extracted:
     return Extracted(None, "truncated" if len(response) - opening <= MAX_ANSWER else "too_long")
 
 
-# --- the decision -----------------------------------------------------------------------------------------------------
+# --- the decision ---------------------------------------------------------------------------------------
 @lru_cache(maxsize=20_000)
 def judge(grader: Grader, gold: str, answer: str) -> str:
     """`equal`, `different`, or `ask` where GMPO's grader goes on to math-verify."""
@@ -69,8 +72,8 @@ def judge(grader: Grader, gold: str, answer: str) -> str:
 
 
 def _clearly_different(gold: str, answer: str) -> bool:
-    """An item of the gold that no rounding could make one of the answer's, or an equation that no scaling and no
-    rearrangement could make the other. math-verify says so, too, a thousand times slower.
+    """An item of the gold that no rounding could make one of the answer's, or an equation that no scaling and
+    no rearrangement could make the other. math-verify says so, too, a thousand times slower.
     """
     one, two = _alike(gold), _alike(answer)
     if one is None or two is None or any((one.op == op) != (two.op == op) for op in ("rel", "deg")):
@@ -81,7 +84,7 @@ def _clearly_different(gold: str, answer: str) -> bool:
         (name, value), (other_name, other_value) = one.args[1], two.args[1]
         if name == other_name and _is_solved(one) and _is_solved(two):  # y = 2x and y = 3x
             return far_apart(value, other_value)
-        ours, theirs = one.summary.symbols, two.summary.symbols
+        ours, theirs = one.symbols, two.symbols
         if ours & theirs or not (ours and theirs):  # x + y = 4 and 2x = 8 - 2y; 5 = 0 and 10 = 0
             return False
         left, right = Node("sub", one.args[1]), Node("sub", two.args[1])
@@ -97,13 +100,13 @@ def _clearly_different(gold: str, answer: str) -> bool:
 def _is_solved(equation: Node) -> bool:
     """y = 2x, but not y = 2y - x: the symbol on the left stands nowhere else."""
     left, right = equation.args[1]
-    return left.op == "sym" and not left.summary.symbols & right.summary.symbols
+    return left.op == "sym" and not left.symbols & right.symbols
 
 
 @lru_cache(maxsize=20_000)
 def _alike(text: str) -> Node | None:
-    """The tree of what every grammar reads alike: sums, products, fractions, roots and powers; lists of those; two of them
-    that are equal. None for anything else.
+    """The tree of what every grammar reads alike: sums, products, fractions, roots and powers; lists of
+    those; two of them that are equal. None for anything else.
     """
     if _READ_OTHERWISE.search(text) or _APPLIED.search(text):
         return None

@@ -1,7 +1,7 @@
 """The sympy rules of the published graders (PRM800K): LaTeX to plain text, then equal element by element.
 
-Written anew from their behaviour; their mistakes are part of it. Where they call sympy's parser, which runs what it reads,
-stands our own evaluation.
+Written anew from their behaviour; their mistakes are part of it. Where they call sympy's parser, which runs
+what it reads, stands our own evaluation.
 """
 
 from __future__ import annotations
@@ -14,14 +14,18 @@ from gmpo_vl.verify.published.hendrycks import ENCLOSING_TEXT
 from gmpo_vl.verify.published.latex_text import latex_to_text
 from gmpo_vl.verify.quantities import Undecided, same_quantity
 from gmpo_vl.verify.tokens import Unreadable
-from gmpo_vl.verify.tree import Node, constants, substituted
+from gmpo_vl.verify.tree import Node, substituted, sym
 
 _PLAIN_UNITS = (
     "degree cm centimeter meter mile second minute hour day week month year foot feet inch yard".split()
 )
 _PLAIN_UNIT_RULES = [(u, re.compile(rf"{u}(es)?(s)? *(\^[0-9]+)?")) for u in _PLAIN_UNITS]
-_BIG_NUMBERS = (("million", "*10^6"), ("billion", "*10^9"), ("trillion", "*10^12"))
+_PLAIN_SPELLINGS = (
+    ("\\%", "%"), ("\\$", "$"), ("$", ""), ("%", ""), (" or ", " , "), (" and ", " , "),
+    ("million", "*10^6"), ("billion", "*10^9"), ("trillion", "*10^12"),
+)  # fmt: skip
 _THOUSANDS = re.compile(r"(\d),(\d\d\d)(?=$|\D)")
+_BRACKETED = re.compile(r"[()\[\]][^()\[\]]+[()\[\]]")
 _FRACTION = re.compile(r"-?[0-9]+.?/0*[1-9][0-9]*.?")
 _LARGE_POWER = re.compile(r"\^\(|\^\{|\^[0-9]+\^|\^[0-9][0-9]+")
 _DECIMAL_POWER = re.compile(r"\^-?[0-9]*\.")
@@ -33,19 +37,11 @@ _SIGNS = str.maketrans({"√": "sqrt", "π": "pi", "∞": "inf", "∪": "U", "·
 
 @lru_cache(maxsize=20_000)
 def plain_form(text: str) -> str:
-    """LaTeX as plain text, without units, spaces, braces and case; structure such as brackets around a denominator is lost."""
+    """LaTeX as plain text, without units, spaces, braces and case. Brackets around a denominator are lost."""
     enclosed = ENCLOSING_TEXT.search(text)
     text = enclosed[1] if enclosed else text
-    text = (
-        text.replace("\\%", "%")
-        .replace("\\$", "$")
-        .replace("$", "")
-        .replace("%", "")
-        .replace(" or ", " , ")
-        .replace(" and ", " , ")
-    )
-    for word, power in _BIG_NUMBERS:
-        text = text.replace(word, power)
+    for written, plain in _PLAIN_SPELLINGS:
+        text = text.replace(written, plain)
     for needle, rule in _PLAIN_UNIT_RULES:
         text = rule.sub("", text) if needle in text else text
     text = re.sub(r"\^ {0,50}\\circ", "", text)
@@ -54,10 +50,7 @@ def plain_form(text: str) -> str:
     text = re.sub(r",\\! *", "", text)
     text = _whole(text)
     if "\\" in text:
-        text = latex_to_text(
-            text.replace("\\tfrac", "\\frac").replace("\\dfrac", "\\frac").replace("\\frac", " \\frac")
-        )
-        text = text.translate(_SIGNS).strip()
+        text = latex_to_text(re.sub(r"\\[td]?frac", r" \\frac", text)).translate(_SIGNS).strip()
     text = re.sub(r"- *", "-", text)
     text = re.sub(r"([0-9]) +([0-9])", r"\1+\2", text)
     text = text.replace(" ", "").replace("{", "").replace("}", "").lower()
@@ -70,36 +63,27 @@ def _without_thousands(text: str) -> str:
     return text
 
 
-def _number(text: str) -> float | None:
+def _nearest(text: str) -> int | None:
+    """The whole number that a decimal is within 1e-7 of; None for anything else."""
     try:
-        return float(text)
+        value = float(text)
     except ValueError:
         return None
+    return round(value) if abs(value) < 1e300 and abs(value - round(value)) <= 1e-7 else None
 
 
 def _is_whole(text: str) -> bool:
-    value = _number(_without_thousands(text))
-    return value is not None and abs(value) < 1e300 and abs(value - round(value)) <= 1e-7
+    return _nearest(_without_thousands(text)) is not None
 
 
 def _whole(text: str) -> str:
-    """A decimal within 1e-7 of a whole number as that number."""
-    value = _number(text)
-    return (
-        str(round(value))
-        if value is not None and abs(value) < 1e300 and abs(value - round(value)) <= 1e-7
-        else text
-    )
+    nearest = _nearest(text)
+    return text if nearest is None else str(nearest)
 
 
 def _elements(text: str) -> list[str]:
     text = _without_thousands(text)
-    if (
-        len(text) > 2
-        and text[0] in "()[]"
-        and text[-1] in "()[]"
-        and not any(c in "()[]" for c in text[1:-1])
-    ):
+    if _BRACKETED.fullmatch(text):
         return [element.strip() for element in text[1:-1].split(",")]
     return [text] if text else []
 
@@ -122,9 +106,8 @@ def _same_element(gold: str, answer: str) -> bool:
     letters = {c for c in joined.replace("sqrt", "").replace("frac", "") if c.isalpha()}
     if len(letters) > 2 or _LARGE_POWER.search(joined) or not _ARITHMETIC.fullmatch(gold + answer):
         return False
-    if (
-        gold.endswith(".") or answer.endswith(".") or _DECIMAL_POWER.search(joined)
-    ):  # no number; floating point with a rest
+    # A full stop at the end makes no number; floating point leaves a rest in a power with decimals.
+    if "." in (gold[-1:], answer[-1:]) or _DECIMAL_POWER.search(joined):
         return False
     try:
         return same_quantity(_symbolic(parse(_split_letters(gold))), _symbolic(parse(_split_letters(answer))))
@@ -140,6 +123,6 @@ def _split_letters(text: str) -> str:
 def _symbolic(node: Node) -> Node:
     """Their e and i are symbols like any other."""
     for name in ("e", "i"):
-        if name in constants(node):
-            node = substituted(node, Node("const", (name,)), Node("sym", (name,)))
+        if name in node.summary.constants:
+            node = substituted(node, Node("const", (name,)), sym(name))
     return node

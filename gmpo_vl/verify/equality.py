@@ -5,33 +5,41 @@
 | number, expression | equal (quantities.py) |
 | list, set | the same items in any order, all of them and no more |
 | tuple | the same items in order between the same brackets |
-| interval, inequality, set of numbers | the same numbers (regions.py), or the same inequality up to a positive factor |
+| interval, inequality, set of numbers | the same numbers (regions.py), or equal up to a positive factor |
 | ratio | in proportion |
 | matrix | the same shape and entries |
 | equation | the same up to a constant factor, terms moved across (equations.py) |
 | a number in a base | the same digits in the same base |
 
-An answer may name its value (`x = 5`, `m\\angle A = 120`) and show how it came about (`3 + 4 = 7`), if every link holds.
+An answer may name its value (`x = 5`, `m\\angle A = 120`) and show how it came about (`3 + 4 = 7`), if every
+link holds.
 """
 
 from __future__ import annotations
 
+import random
+import re
+from fractions import Fraction
 from itertools import pairwise
+from typing import Any
 
-from gmpo_vl.verify.equations import difference, proportional
-from gmpo_vl.verify.quantities import EXACT, Leeway, clearly_apart, roughly, rounds_to, same_quantity
-from gmpo_vl.verify.regions import FLIPPED, ORDERS, is_ordered, region, same_region, speaks_of_region
-from gmpo_vl.verify.tree import (
-    OF_SEVERAL,
-    Node,
-    both_signs,
-    contains,
-    functions,
-    is_name,
-    symbols,
+from gmpo_vl.verify.arithmetic import real
+from gmpo_vl.verify.quantities import (
+    EXACT,
+    Leeway,
+    Point,
+    Undecided,
+    clearly_apart,
+    roughly,
+    rounds_to,
+    same_quantity,
+    value_at,
 )
+from gmpo_vl.verify.regions import FLIPPED, ORDERS, is_ordered, region, same_region, speaks_of_region
+from gmpo_vl.verify.tree import OF_SEVERAL, Node, both_signs, is_name, num, substituted, sym, without
 from gmpo_vl.verify.vectors import aligned
 
+_CLOCK = re.compile(r"\d{1,2}:[0-5]\d")
 _NUMBERS = frozenset("num const add sub mul div neg pow root mixed unit deg pct".split())
 _QUANTITIES = _NUMBERS | {"sym"}
 _LISTS = ("list", "either", "set")
@@ -39,12 +47,12 @@ _STRUCTURES = (*_LISTS, "tuple", "union", "matrix", "cases", "case", "rel", "bas
 
 
 def same(gold: Node, answer: Node, leeway: Leeway = EXACT) -> bool:
-    """Whether `answer` is the same answer as `gold`. Raises quantities.Undecided where the rules cannot tell."""
+    """Whether `answer` is the same answer as `gold`. Raises quantities.Undecided."""
     if gold == answer:
         return True
     if gold.summary.ops <= _NUMBERS and answer.summary.ops <= _QUANTITIES:  # most of them
         return same_quantity(gold, answer, leeway)
-    if not functions(answer).isdisjoint(OF_SEVERAL) and functions(gold).isdisjoint(OF_SEVERAL):
+    if not answer.summary.functions.isdisjoint(OF_SEVERAL) and gold.summary.functions.isdisjoint(OF_SEVERAL):
         return False  # \min(7, 8) is a way not to say 7
     gold, answer = aligned(_spread(gold), _spread(answer))
     if gold.op == "numbers" and answer.op == "sym":  # R
@@ -72,7 +80,7 @@ def same(gold: Node, answer: Node, leeway: Leeway = EXACT) -> bool:
 
 def _spread(node: Node) -> Node:
     """A ± becomes the list of its two values."""
-    if not contains(node, ("pm", "mp")):
+    if not node.contains("pm", "mp"):
         return node
     if node.op in _LISTS:
         return Node(node.op, tuple(value for item in node.args for value in both_signs(item)))
@@ -81,7 +89,7 @@ def _spread(node: Node) -> Node:
     return Node("list", tuple(both_signs(node)))
 
 
-# --- structures -------------------------------------------------------------------------------------------------------
+# --- structures -----------------------------------------------------------------------------------------
 def _same_items(gold: Node, answer: Node, leeway: Leeway) -> bool:
     ours, theirs = list(gold.args), list(answer.args)
     if "set" in (gold.op, answer.op):  # a set names no item twice
@@ -105,17 +113,12 @@ def _matched(ours: list[Node], theirs: list[Node], leeway: Leeway) -> bool:
     left = [(item, roughly(item) if leeway == EXACT else None) for item in theirs]
     for item in ours:
         value = roughly(item)
-        found = next(
-            (
-                i
-                for i, (other, v) in enumerate(left)
-                if not clearly_apart(value, v) and same(item, other, leeway)
-            ),
-            None,
-        )
-        if found is None:
+        for i, (other, v) in enumerate(left):
+            if not clearly_apart(value, v) and same(item, other, leeway):
+                del left[i]
+                break
+        else:
             return False
-        del left[found]
     return True
 
 
@@ -133,11 +136,9 @@ def _same_structure(gold: Node, answer: Node, leeway: Leeway) -> bool:
     if gold.op == "tuple":
         return gold.args[:2] == answer.args[:2] and _in_order(gold.args[2], answer.args[2], leeway)
     (kind, rows), (other_kind, others) = gold.args, answer.args
-    return (
-        kind == other_kind
-        and len(rows) == len(others)
-        and all(_in_order(r, o, leeway) for r, o in zip(rows, others))
-    )
+    if kind != other_kind or len(rows) != len(others):
+        return False
+    return all(_in_order(row, other, leeway) for row, other in zip(rows, others))
 
 
 def _in_proportion(ours: tuple[Node, ...], theirs: tuple[Node, ...]) -> bool:
@@ -153,13 +154,10 @@ def _is_clock_time(parts: tuple[Node, ...]) -> bool:
     """10:30: hours and two digits of minutes."""
     if len(parts) != 2 or any(part.op != "num" for part in parts):
         return False
-    hours, minutes = (str(part.args[1]) for part in parts)
-    return (
-        hours.isdecimal() and len(hours) < 3 and minutes.isdecimal() and len(minutes) == 2 and minutes < "60"
-    )
+    return _CLOCK.fullmatch(":".join(part.args[1] for part in parts)) is not None
 
 
-# --- relations --------------------------------------------------------------------------------------------------------
+# --- relations ------------------------------------------------------------------------------------------
 def _same_relation(gold: Node, answer: Node, leeway: Leeway) -> bool:
     signs, sides = gold.args
     if _is_member(gold):
@@ -171,12 +169,8 @@ def _same_relation(gold: Node, answer: Node, leeway: Leeway) -> bool:
         return _same_equation(gold, answer, leeway)
     if len(signs) == len(answer.args[0]) == 1 and {signs[0], answer.args[0][0]} <= ORDERS:
         return _same_inequality(gold, answer)
-    return (
-        signs == answer.args[0]
-        and len(signs) == 1
-        and signs[0] not in ORDERS
-        and _either_order(sides, answer.args[1], leeway)
-    )
+    unordered = signs == answer.args[0] and len(signs) == 1 and signs[0] not in ORDERS
+    return unordered and _either_order(sides, answer.args[1], leeway)
 
 
 def _is_member(node: Node) -> bool:
@@ -200,13 +194,13 @@ def _same_equation(gold: Node, answer: Node, leeway: Leeway) -> bool:
     ours, theirs = gold.args[1], answer.args[1]
     if len(ours) == len(theirs) == 2 and ours[0] == theirs[0] and ours[0].op == "mul":  # f(x) = ...
         return same(ours[1], theirs[1], leeway)
-    if is_name(ours[0]) and not symbols(ours[-1]):  # x = 5
+    if is_name(ours[0]) and not ours[-1].symbols:  # x = 5
         names = [side for side in theirs if is_name(side)]
-        if len(names) == 1 and symbols(names[0]) == symbols(ours[0]) and same(ours[0], names[0]):
+        if len(names) == 1 and names[0].symbols == ours[0].symbols and same(ours[0], names[0]):
             return _value_of_chain(ours[-1], answer, leeway)
     if len(ours) != 2 or len(theirs) != 2:
         return False
-    if any(side.op in _STRUCTURES for side in ours + theirs) or not any(map(symbols, ours)):
+    if any(side.op in _STRUCTURES for side in ours + theirs) or not any(side.symbols for side in ours):
         return _either_order(ours, theirs, leeway)
     return proportional(difference(ours), difference(theirs))
 
@@ -218,7 +212,7 @@ def _value_of_chain(gold: Node, answer: Node, leeway: Leeway) -> bool:
         return same(gold, sides[1], leeway)
     if not set(signs) <= {"=", "approx"}:
         return False
-    if symbols(gold):  # y = 2x + 3 for the gold 2x + 3
+    if gold.symbols:  # y = 2x + 3 for the gold 2x + 3
         names = sides[:1] if is_name(sides[0]) else ()
     else:
         names = tuple(side for side in sides if is_name(side, sums=True))
@@ -230,3 +224,58 @@ def _value_of_chain(gold: Node, answer: Node, leeway: Leeway) -> bool:
     if not all(same(one, two) or rounds_to(one, two) for one, two in pairwise(values)):
         return False
     return any(same(gold, value, leeway) for value in values)
+
+
+# --- up to a constant factor -------------------------------------------------------------------------- Terms
+# may be moved and everything may be scaled. Nothing is multiplied by what can vanish (y = 6/x is not xy = 6),
+# and no equation is solved (x = 3 is not x^2 = 9).
+_TRIES = 4  # points at which a value other than 0 is looked for
+_MAX_SLOW = 12  # powers, roots and functions: at the point, and at those where the two are compared
+
+
+def difference(sides: tuple[Node, Node]) -> Node:
+    """left - right; ad - bc for the proportion a : b = c : d."""
+    left, right = sides
+    if left.op == right.op == "ratio" and len(left.args) == len(right.args) == 2:
+        (a, b), (c, d) = left.args, right.args
+        left, right = Node("mul", (a, d)), Node("mul", (b, c))
+    return Node("sub", (left, right))
+
+
+def proportional(ours: Node, theirs: Node, positive: bool = False) -> bool:
+    """Whether one expression is the other times a constant other than 0 (above 0, if `positive`), and neither
+    is 0.
+
+    Raises quantities.Undecided.
+    """
+    names = ours.symbols
+    if not names or names != theirs.symbols or ours.contains("unit") or theirs.contains("unit"):
+        return False
+    if max(ours.summary.slow, theirs.summary.slow) > _MAX_SLOW:
+        raise Undecided("too many powers and functions")
+    ours, theirs = without(ours, "deg"), without(theirs, "deg")
+    for k in range(_TRIES):
+        draw = random.Random(k)
+        point = tuple((name, Fraction(draw.randint(100, 500), 149)) for name in sorted(names))
+        here, there = _clear_value(ours, point), _clear_value(theirs, point)
+        if not here or not there:
+            continue
+        if positive and (real(here).imag or real(there).imag or (here > 0) != (there > 0)):
+            return False
+        if type(here) is Fraction and type(there) is Fraction:
+            return same_quantity(ours, Node("mul", (num(here / there), theirs)))
+        one, two = (_at(node, point) for node in (ours, theirs))
+        return same_quantity(Node("mul", (ours, two)), Node("mul", (theirs, one)))
+    return False
+
+
+def _clear_value(node: Node, point: Point) -> Any:
+    """The value at a point; None where it has none, or one that may be 0 but for rounding."""
+    value = value_at(node, point)
+    return value if value is None or type(value) is Fraction or abs(value) > 1e-30 else None
+
+
+def _at(node: Node, point: Point) -> Node:
+    for name, value in point:
+        node = substituted(node, sym(name), num(value))
+    return node

@@ -1,15 +1,16 @@
 """The value of a tree: an exact Fraction while the arithmetic allows it, 60 digits (mpmath) otherwise.
 
-Nothing here can run away: the size of a power or a factorial is known before it is computed, and what would be too
-large raises TooLarge.
+Nothing here can run away: the size of a power or a factorial is known before it is computed. What would be
+too large raises TooLarge.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import operator
+from collections.abc import Callable, Mapping
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 import mpmath
 
@@ -42,8 +43,8 @@ def evaluate(node: Node, symbols: Mapping[str, Value] | None = None, ctx: Any = 
     op, args = node
     if op == "num":
         return args[0]
-    if op == "sym":
-        if symbols is None or args[0] not in symbols:
+    if op in ("sym", "bound"):
+        if not symbols or args[0] not in symbols:
             raise Undefined(args[0])
         return symbols[args[0]]
     if op == "const":
@@ -52,26 +53,28 @@ def evaluate(node: Node, symbols: Mapping[str, Value] | None = None, ctx: Any = 
         return evaluate(args[0], symbols, ctx)
     if op == "ratio" and len(args) == 2:
         op = "div"
-    if op == "bound":
-        return evaluate(Node("sym", args), symbols, ctx)
     if op in ("sum", "prod"):
         return _series(op, args, symbols or {}, ctx)
-    if op == "fn" and args[0] in OF_SEVERAL:
-        return _of_several(args[0], [evaluate(a, symbols, ctx) for a in args[1:]], ctx)
     if op == "fn":
-        return _function(args[0], [evaluate(a, symbols, ctx) for a in args[1:]], ctx)
+        function = _of_several if args[0] in OF_SEVERAL else _function
+        return function(args[0], [evaluate(a, symbols, ctx) for a in args[1:]], ctx)
     if op not in _OPERATIONS:
         raise Undefined(op)
     return _bounded(_OPERATIONS[op](ctx, *[evaluate(a, symbols, ctx) for a in args]))
 
 
 def _bounded(value: Value) -> Value:
-    if (
-        type(value) is Fraction
-        and max(value.numerator.bit_length(), value.denominator.bit_length()) > MAX_BITS
-    ):
+    if type(value) is Fraction and _bits(value) > MAX_BITS:
         raise TooLarge("an exact number")
     return value
+
+
+def _bits(value: Fraction) -> int:
+    return max(value.numerator.bit_length(), value.denominator.bit_length())
+
+
+def _is_whole(value: Value) -> bool:
+    return type(value) is Fraction and value.denominator == 1
 
 
 def real(value: Value, ctx: Any = NUMBERS) -> Value:
@@ -80,39 +83,31 @@ def real(value: Value, ctx: Any = NUMBERS) -> Value:
 
 
 def _constant(name: str, ctx: Any) -> Value:
-    if name == "pi":
-        return +ctx.pi
-    if name == "e":
-        return +ctx.e
     if name == "i":
         return ctx.mpc(0, 1)
-    raise Undefined(name)
+    if name not in ("pi", "e"):
+        raise Undefined(name)
+    return +getattr(ctx, name)
 
 
-def _both(ctx: Any, a: Value, b: Value) -> tuple[Value, Value]:
-    return (a, b) if type(a) is Fraction and type(b) is Fraction else (real(a, ctx), real(b, ctx))
+def _exact_or_real(operation: Callable[[Any, Any], Any]) -> Callable[[Any, Value, Value], Value]:
+    """The operation on two Fractions, or else on two numbers of the context."""
+
+    def apply(ctx: Any, a: Value, b: Value) -> Value:
+        if type(a) is Fraction and type(b) is Fraction:
+            return operation(a, b)
+        return operation(real(a, ctx), real(b, ctx))
+
+    return apply
 
 
-def _add(ctx: Any, a: Value, b: Value) -> Value:
-    a, b = _both(ctx, a, b)
-    return a + b
-
-
-def _sub(ctx: Any, a: Value, b: Value) -> Value:
-    a, b = _both(ctx, a, b)
-    return a - b
-
-
-def _mul(ctx: Any, a: Value, b: Value) -> Value:
-    a, b = _both(ctx, a, b)
-    return a * b
+_add, _mul, _quotient = map(_exact_or_real, (operator.add, operator.mul, operator.truediv))
 
 
 def _div(ctx: Any, a: Value, b: Value) -> Value:
     if b == 0:
         raise Undefined("a division by zero")
-    a, b = _both(ctx, a, b)
-    return a / b
+    return _quotient(ctx, a, b)
 
 
 def _pow(ctx: Any, base: Value, exponent: Value) -> Value:
@@ -136,17 +131,16 @@ def _pow(ctx: Any, base: Value, exponent: Value) -> Value:
 def _exact_power(base: Fraction, exponent: int) -> Fraction:
     if base == 0 and exponent <= 0:
         raise Undefined("zero to that power")
-    bits = max(base.numerator.bit_length(), base.denominator.bit_length())
-    if base not in (0, 1, -1) and bits * abs(exponent) > MAX_BITS:
-        raise TooLarge("a power")
     if base in (1, -1):
         return base if exponent % 2 else Fraction(1)
+    if base != 0 and _bits(base) * abs(exponent) > MAX_BITS:
+        raise TooLarge("a power")
     return base**exponent
 
 
 def _root(ctx: Any, degree: Value, x: Value) -> Value:
     """The principal root; exact where it is rational. An odd root of a negative real number is real."""
-    if not (type(degree) is Fraction and degree.denominator == 1 and 1 <= degree <= 1000):
+    if not (_is_whole(degree) and 1 <= degree <= 1000):
         if degree == 0:
             raise Undefined("a root of degree zero")
         return _pow(ctx, x, Fraction(1) / degree if type(degree) is Fraction else 1 / degree)
@@ -175,7 +169,7 @@ def _integer_root(x: int, n: int) -> int | None:
 
 
 def _factorial(ctx: Any, n: Value) -> Value:
-    if not (type(n) is Fraction and n.denominator == 1 and n >= 0):
+    if not (_is_whole(n) and n >= 0):
         raise Undefined("the factorial of such a number")
     if n > 1500:
         raise TooLarge("a factorial")
@@ -183,7 +177,7 @@ def _factorial(ctx: Any, n: Value) -> Value:
 
 
 def _binomial(ctx: Any, n: Value, k: Value) -> Value:
-    if not all(type(v) is Fraction and v.denominator == 1 and v >= 0 for v in (n, k)):
+    if not all(_is_whole(v) and v >= 0 for v in (n, k)):
         raise Undefined("a binomial coefficient of such numbers")
     if n > 3000:
         raise TooLarge("a binomial coefficient")
@@ -202,7 +196,7 @@ def _series(op: str, args: tuple[Any, ...], symbols: Mapping[str, Value], ctx: A
     """A sum or product over whole numbers; few enough to take one by one."""
     name, low, high, body = args
     first, last = (evaluate(end, symbols, ctx) for end in (low, high))
-    if not all(type(end) is Fraction and end.denominator == 1 for end in (first, last)):
+    if not (_is_whole(first) and _is_whole(last)):
         raise Undefined("a series between such ends")
     if last - first >= _MAX_TERMS / (1 + body.summary.slow):
         raise TooLarge("a series")
@@ -215,7 +209,7 @@ def _series(op: str, args: tuple[Any, ...], symbols: Mapping[str, Value], ctx: A
 
 def _of_several(name: str, values: list[Value], ctx: Any) -> Value:
     if name in ("gcd", "lcm"):
-        if not all(type(v) is Fraction and v.denominator == 1 for v in values):
+        if not all(map(_is_whole, values)):
             raise Undefined(f"{name} of such numbers")
         return Fraction(getattr(math, name)(*(v.numerator for v in values)))
     if any(ctx.im(real(v, ctx)) for v in values):
@@ -224,7 +218,7 @@ def _of_several(name: str, values: list[Value], ctx: Any) -> Value:
 
 
 def _gamma(ctx: Any, x: Value) -> Value:
-    if type(x) is Fraction and x.denominator == 1:
+    if _is_whole(x):
         if x <= 0:
             raise Undefined("gamma there")
         return _factorial(ctx, x - 1)
@@ -234,27 +228,17 @@ def _gamma(ctx: Any, x: Value) -> Value:
 
 
 _OPERATIONS = {
-    "add": _add,
-    "sub": _sub,
-    "mul": _mul,
-    "div": _div,
-    "pow": _pow,
-    "root": _root,
+    "add": _add, "sub": _exact_or_real(operator.sub), "mul": _mul, "div": _div, "pow": _pow, "root": _root,
+    "fact": _factorial, "gamma": _gamma, "binom": _binomial,
     "neg": lambda ctx, x: -x,
     "abs": lambda ctx, x: abs(x),
-    "fact": _factorial,
-    "gamma": _gamma,
-    "binom": _binomial,
     "floor": lambda ctx, x: _whole(ctx, x, up=False),
     "ceil": lambda ctx, x: _whole(ctx, x, up=True),
     "pct": lambda ctx, x: _div(ctx, x, Fraction(100)),
     "deg": lambda ctx, x: real(x, ctx) * ctx.pi / 180,
-}
-
-_FUNCTIONS = {
-    "sin": "sin", "cos": "cos", "tan": "tan", "cot": "cot", "sec": "sec", "csc": "csc", "arcsin": "asin", "arccos": "acos", "arctan": "atan",
-    "arccot": "acot", "sinh": "sinh", "cosh": "cosh", "tanh": "tanh", "coth": "coth", "ln": "ln", "exp": "exp",
 }  # fmt: skip
+
+_FUNCTIONS = frozenset("sin cos tan cot sec csc arcsin arccos arctan arccot sinh cosh tanh coth".split())
 
 
 def _function(name: str, args: list[Value], ctx: Any) -> Value:
@@ -276,6 +260,87 @@ def _function(name: str, args: list[Value], ctx: Any) -> Value:
     if name not in _FUNCTIONS or len(args) > 1:
         raise Undefined(name)
     try:
-        return getattr(ctx, _FUNCTIONS[name])(x)
+        return getattr(ctx, name.replace("arc", "a"))(x)
     except (ZeroDivisionError, ValueError) as error:
         raise Undefined(f"{name} there") from error
+
+
+# --- monomials -----------------------------------------------------------------------------------------
+# Most golds of geometry have the form q √r π^k (q, r rational, k whole). Those are compared without decimals.
+_MONOMIAL_BITS = 4_000  # of a numerator or denominator; larger ones are left to `evaluate`
+_ONE = Fraction(1)
+_TWO = Fraction(2)
+
+
+class Monomial(NamedTuple):
+    """factor * sqrt(radicand) * pi**power, radicand > 0."""
+
+    factor: Fraction
+    radicand: Fraction = _ONE
+    power: int = 0
+
+
+def monomial(node: Node) -> Monomial | None:
+    """The tree as a monomial; None for anything else, and for what is undefined or large."""
+    op, args = node
+    if op == "num":
+        found = Monomial(args[0])
+    elif op == "const":
+        found = Monomial(_ONE, power=1) if args[0] == "pi" else None
+    elif op == "mixed":
+        found = monomial(args[0])
+    elif op == "neg":
+        inner = monomial(args[0])
+        found = inner and inner._replace(factor=-inner.factor)
+    elif op in ("mul", "div"):
+        one, two = monomial(args[0]), monomial(args[1])
+        two = _power(two, -1) if two and op == "div" else two
+        found = one and two and _product(one, two)
+    elif op == "root":
+        found = _square_root(args[1]) if args[0].op == "num" and args[0].args[0] == _TWO else None
+    elif op == "pow" and args[1].op == "num" and args[1].args[0].denominator == 1:
+        base = monomial(args[0])
+        found = base and _power(base, args[1].args[0].numerator)
+    else:
+        found = None
+    return found if found and _size(found) <= _MONOMIAL_BITS else None
+
+
+def same_monomial(one: Monomial, two: Monomial) -> bool:
+    """Exact: square roots are compared by their squares, and no power of pi is rational or such a root."""
+    if one.factor == 0 or two.factor == 0:
+        return one.factor == two.factor
+    return (
+        one.power == two.power
+        and (one.factor > 0) == (two.factor > 0)
+        and one.factor**2 * one.radicand == two.factor**2 * two.radicand
+    )
+
+
+def _product(one: Monomial, two: Monomial) -> Monomial:
+    return Monomial(one.factor * two.factor, one.radicand * two.radicand, one.power + two.power)
+
+
+def _square_root(node: Node) -> Monomial | None:
+    inner = monomial(node)
+    if inner is None or inner.factor <= 0 or inner.radicand != 1 or inner.power:
+        return None
+    return Monomial(_ONE, inner.factor)
+
+
+def _power(base: Monomial, exponent: int) -> Monomial | None:
+    if abs(exponent) * _size(base) > _MONOMIAL_BITS or (exponent <= 0 and base.factor == 0):
+        return None
+    return Monomial(base.factor**exponent, base.radicand**exponent, base.power * exponent)
+
+
+def _size(value: Monomial) -> int:
+    """The longest of its whole numbers, in bits."""
+    factor, radicand, power = value
+    return max(
+        factor.numerator.bit_length(),
+        factor.denominator.bit_length(),
+        radicand.numerator.bit_length(),
+        radicand.denominator.bit_length(),
+        power.bit_length(),
+    )

@@ -1,0 +1,309 @@
+r"""Answers as words: compared word by word; what leads to them and what qualifies them; a sentence around one
+number.
+
+Text in, text out: whether values are equal is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from itertools import pairwise
+
+from gmpo_vl.verify.normalise import normalise
+
+NUMBER = r"-?(?:\d+(?:,\d{3})*(?:\.\d+)?|\.\d+)"
+TEXT_GROUP = re.compile(r"\\(?:text|mbox|textbf|textit|textrm|mathrm|hbox|mathbf)\s*\{([^{}]*)\}")
+_LETTERS_ONLY = re.compile(r"(?=.*\b(?!and\b)[A-Za-z]{3,})[A-Za-z ]+[.]?")
+_NAME = re.compile(r"(?:\d[\d.,]*\s+)?([A-Za-z]{2,})[.]?")  # UK, USA, 16 GB
+_SPELLED = re.compile(r"(?:\d[\d.,]*\s*)?([A-Za-z ]{2,})[.]?")
+_VOWELS = frozenset("aeiou")
+_SHORT_WORDS = frozenset(
+    """ad ah am an as at ax be by do dr eh ex go ha he hi id if in is it jr kg km lb ma me mm mr ms mt my no
+    of oh ok on or ow ox pa pm sr st so to up us we ye am ac ad bc ce cd cv cm dc dj dvd ec eu fm gb gp hd
+    hq hr ib iq js kb la lcd ml mb mph nj nm nsw nw ny nyc nz oz pc phd pdf ph php pr pt pvc rd rpm sw se
+    ssw nnw sms sql tb tv tx uk un usb usa utc vcr vip vp vs vt xl xml cpr cst gmt mst pst ne sse nne ene
+    ese wnw wsw bbc nbc cbs gps html http jpg mp nba nfl nhl mlb""".split()
+)
+_PRODUCTS_TOO = frozenset("cd ct ma ms mr mt nm pr pt rd sr st vt".split())  # in small letters rather symbols
+_SAME_WORDS: dict[str, str] = {
+    "solutions": "solution",
+    "exists": "exist",
+    "roots": "root",
+    "info": "information",
+}
+_NO_SOLUTION = (
+    "no real solution", "no solution exist", "there is no solution", "there are no solution", "no real root",
+)  # fmt: skip
+_SAME_PHRASES: dict[str, str] = {"infinite": "infinitely many", "infinitely many solution": "infinitely many"}
+_SAME_PHRASES |= {"infinite solution": "infinitely many", "does not exist": "dne"}
+_SAME_PHRASES |= dict.fromkeys(_NO_SOLUTION, "no solution")
+_SEPARATED = re.compile(r"[,;&]|\band\b")
+_TEXT_COMMAND = re.compile(r"\\(?:text|mbox|textbf|textit|textrm|mathrm|hbox|mathbf|operatorname)\s*(?=\{)")
+_CLOCK = re.compile(r"(?<![a-z])([ap])\.?\s?m(?![a-z])\.?")  # a.m.
+_SPACING = re.compile(r"\\[,;:! ]|\\left(?![a-zA-Z])|\\right(?![a-zA-Z])|\$")
+_IDLE = re.compile(r"\s+(?!\w)|(?<!\w)\s+|(?<![.])[.]\s*$")
+_BARE = re.compile(r"[{}$\\]|\s+")
+_WORD = re.compile(r"[^\W_]+|[+*/=<>^_|!\[\]]|(?<!\w)-")
+
+
+@lru_cache(maxsize=20_000)
+def bare(text: str) -> str:
+    """Without text commands, braces, dollars and outer punctuation."""
+    if text.isascii() and text.isalnum():
+        return text
+    return _BARE.sub(" ", _TEXT_COMMAND.sub("", normalise(text))).strip().strip(".").strip()
+
+
+@lru_cache(maxsize=20_000)
+def is_wordy(text: str) -> bool:
+    """Only letters and spaces, three or more letters together: rather words than a product of symbols."""
+    plain = TEXT_GROUP.sub(r"\1", text).strip()
+    return _LETTERS_ONLY.fullmatch(plain) is not None and (plain != text.strip() or not _is_product(plain))
+
+
+def _is_product(letters: str) -> bool:
+    """lwh, abc, ut: letters that are no word, so that their order does not matter. HTH and ABC are names."""
+    if len(letters) > 2 and letters.isupper():
+        return False
+    low = letters.lower()
+    if len(letters) > 4 or not letters.isalpha() or (low in _SHORT_WORDS and letters not in _PRODUCTS_TOO):
+        return False
+    neighbours = all(ord(two) - ord(one) == 1 for one, two in pairwise(sorted(low)))
+    return len(letters) < 3 or neighbours or _VOWELS.isdisjoint(low)
+
+
+def is_turned(gold: str, answer: str) -> bool:
+    """The letters of a name (UK, 16 GB) in another order, which a product of symbols would not mind."""
+    name = _NAME.fullmatch(bare(gold))
+    other = _SPELLED.fullmatch(bare(answer)) if name else None
+    if not name or not other or ("\\" not in gold and _is_product(gold.strip())):
+        return False
+    theirs = other[1].replace(" ", "")
+    return name[1] != theirs and sorted(name[1]) == sorted(theirs)
+
+
+def _words(text: str) -> tuple[str, ...]:
+    """The words and the signs of arithmetic, without case, punctuation and a leading article."""
+    words: list[str] = _WORD.findall(_CLOCK.sub(r"\1m ", bare(text).lower()))
+    phrase = " ".join(_SAME_WORDS.get(word, word) for word in words)
+    words = _SAME_PHRASES.get(phrase, phrase).split()
+    return tuple(words[1:] if words[:1] in (["the"], ["a"], ["an"]) and len(words[-1]) > 2 else words)
+
+
+def same_words(gold: str, answer: str, ordered: bool = False) -> bool:
+    """The same words in the same order; letters of options (A, C and F) in any order, unless `ordered`."""
+    usual = (gold, answer.lower(), answer.upper(), answer.title())
+    if len(answer) < 5 and answer.isalpha() and answer not in usual:
+        return False  # BIl is no BIL
+    ours, theirs = _words(gold), _words(answer)
+    are_letters = all(len(word) == 1 or word == "and" for word in ours)
+    if ours and are_letters and not ordered and _SEPARATED.search(gold):
+        return sorted(w for w in ours if w != "and") == sorted(w for w in theirs if w != "and")
+    return bool(ours) and ours == theirs
+
+
+@lru_cache(maxsize=20_000)
+def squeezed(text: str) -> str:
+    """Without spacing commands, and white space only where it parts two digits or letters."""
+    if text.isascii() and text.isalnum():
+        return text
+    return _IDLE.sub("", _SPACING.sub(" ", normalise(text)))
+
+
+# --- what leads to an answer ---------------------------------------------------------------------------
+_NOUN = r"(?:answer|ans|result|value|option|opt|choice|letter|solution)"
+_LEAD = re.compile(
+    rf"(?:(?:therefore|thus|hence|so|then|correct|finally|but)\b[,:]?|(?:the\s|my\s|our\s)?(?:final\s"
+    rf"|correct\s|right\s|best\s|only\s)*{_NOUN}\b(?:\.(?!\d))?"
+    r"(?:\s?(?:is|are|was|would be|must be|should be|=|:)(?![a-z]))*|(?:it|this|that)(?:'s| is| must be)\b"
+    r"|(?:i(?:'d| would)? (?:say|go with)|(?:i(?:'d| would)? )?(?:choose|pick|select))\b"
+    r"|(?:approximately|about|exactly)\b|[,:.](?= )) ?",
+    re.IGNORECASE,
+)
+_FINAL = re.compile(r"\b(?:final|correct) (?:answer|choice|option)(?: is|:)+ ", re.IGNORECASE)
+
+# --- qualifiers -----------------------------------------------------------------------------------------
+_SETS = r"\\mathbb ?\{? ?[RZNQC] ?\}?(?:\^\{?[+*\d]\}?|_\{?[+*>\d]*\}?)?|\\[RZNQ]\b|[ℝℤℕℚℂ]"
+_NAMES = r"[a-zA-Z]\b(?: ?(?:,|and\b) ?[a-zA-Z]\b){0,4}"
+_MEMBER = rf"{_NAMES} ?\\in ?(?:{_SETS})"
+# What is said of the names: their kind, a set they are from, a bound, or a count that goes on (n = 1, 2, 3,
+# \ldots).
+_KIND = (
+    r"(?:is|are|be|an?|any|all|every|each|some|the|in|domain|arbitrary|positive|nonnegative|non-negative"
+    r"|nonzero|non-zero|real|complex|natural|whole"
+    r"|integers?|numbers?|constants?(?: of integration)?|parameters?)\b"
+)
+_BOUND = r"(?:\\(?:le|ge|leq|geq|leqslant|geqslant|ne|neq)(?![a-zA-Z])|[<>≤≥≠]=?) ?-?\d+(?:\.\d+)?"
+_COUNT = r"= ?-?\d+ ?(?:, ?-?\d+ ?){1,9}, ?(?:\\[lc]?dots|\.\.\.|…)"
+_OF_NAMES = rf"(?: ?(?:{_KIND}(?: {_KIND}){{0,5}}|\\in ?(?:{_SETS})|{_BOUND}|{_COUNT}))"
+_QUALIFIER = re.compile(
+    rf"(?<![ ,;(])[ ,;(]+(?:(?:(?:for|where|with) |\\forall ?)(?:{_KIND} ){{0,5}}({_NAMES}){_OF_NAMES}{{0,3}}"
+    rf"|({_NAMES}) ?\\in ?(?:{_SETS})|({_NAMES})(?: {_KIND}){{1,5}}) ?\)? ?[.;]?$"
+    r"|(?<![ ,;(])[ ,;(]+(?:only|exactly|altogether|in (?:total|all)|(?:is )?(?:the )?only (?:solution"
+    r"|answer|one|value))\)?\.?$",
+    re.IGNORECASE,
+)
+_SOME = re.compile(r"some ([a-z])\b(?! ?\\in)")
+_LETTER = re.compile(r"\b[a-zA-Z]\b")
+_COMMAND = re.compile(r"\\[a-zA-Z]+")
+_LIMITS = re.compile(r"[<>≤≥≠=]|\\(?:le|ge|ne)")
+_QUALIFIED = re.compile(
+    rf"(?:\\forall|for (?:all|any|every)) ?(?:{_MEMBER}|{_NAMES}) ?[,:] ?|(?:all|the|any) (?:functions?"
+    rf"|solutions?)(?: of the form)? (?=[a-zA-Z] ?[(=])|only (?=[a-zA-Z] ?=)",
+    re.IGNORECASE,
+)
+_QUALIFYING = re.compile(
+    r"for|where|with|\\in|∈|only|unctions|olutions|constant|integer|exactly|total|altogether|all"
+)
+_SPACES = re.compile(r"(?:\\(?:quad|qquad)(?![a-zA-Z])|\\[,;:! ]|~|\s)+")
+_SAYS_NOTHING = re.compile(
+    r"\b(?:in all|for|where|with|all|any|every|each|some|is|are|be|an?|constant|arbitrary|numbers?|only|the"
+    r"|solution|answer|one|value|exactly|altogether|in total)\b"
+    r"|[\s,;().\\{}]|mathbb|forall"
+)
+_ELSE = re.compile(r"\b(?:or|either|not|but)\b", re.IGNORECASE)
+
+
+@lru_cache(maxsize=20_000)
+def parted(text: str) -> tuple[str, str]:
+    r"""The answer, and what qualifies it (`for all x`, `where c is a constant`, `, k \in \mathbb{Z}`)."""
+    if not _QUALIFYING.search(text):
+        return text, ""
+    flat = _SPACES.sub(" ", TEXT_GROUP.sub(r" \1 ", text).replace("$", "")).strip()
+    if before := _QUALIFIED.match(flat):
+        return flat[before.end() :], _plain(before[0]) if before[0][0] == "\\" else ""
+    after = _QUALIFIER.search(flat)
+    if not after or after.start() == 0 or _ELSE.search(after[0]):
+        return text, ""
+    head, condition = flat[: after.start()].strip(" ,;"), _plain(after[0])
+    some = _SOME.search(after[0])
+    if some and f"({some[1]})" in head:  # a function is given for all its arguments
+        return text, ""
+    names = _LETTER.findall(after[1] or after[2] or after[3] or "")
+    narrows = limits(head.replace("=", "")) and not condition.endswith("inr")  # x < 5 for x > 3
+    if condition and (narrows or not set(names) <= {*_COMMAND.sub("", head)}):
+        return text, ""
+    return head, condition
+
+
+def limits(condition: str) -> bool:
+    """Whether a qualifier bounds a name (n > 1), which leaves something out."""
+    return _LIMITS.search(condition) is not None
+
+
+def _plain(qualifier: str) -> str:
+    """A qualifier without what does not matter: "" for "for all x", "only", "where c is a constant"."""
+    plain = re.sub(r"\bintegers?\b", "inz", re.sub(r"\breals?\b", "inr", qualifier.lower()))
+    plain = _SAYS_NOTHING.sub("", plain)
+    for numbers in ("inz", "inr"):  # integers k, k in Z
+        if numbers in plain:
+            plain = plain.replace(numbers, "") + numbers
+    return "" if len(plain) < 2 else plain
+
+
+# --- leads ----------------------------------------------------------------------------------------------
+@lru_cache(maxsize=20_000)
+def without_lead(text: str) -> str:
+    """`Therefore, the final answer is: 7` as 7; what is called the final answer is the answer."""
+    text = " ".join(text.split())
+    finals = list(_FINAL.finditer(text))
+    if finals:
+        text = text[finals[-1].end() :]
+    at = 0
+    while at < len(text) and (lead := _LEAD.match(text, at)):
+        at = lead.end()
+    return text[at:] if at < len(text) else text
+
+
+# --- sentences and sums ---------------------------------------------------------------------------------
+# Words that leave a number in a sentence unsaid, denied, or one of several.
+_UNSURE = frozenset(
+    """not no none never neither nor or if unless wrong incorrect false cannot can't isn't doesn't don't won't
+    didn't aren't wasn't either maybe perhaps possibly probably guess about around approximately roughly
+    nearly almost least most more less fewer greater larger smaller than over under above below between
+    except but plus minus times twice thrice double triple half third quarter dozen hundred thousand
+    million billion percent and both one two three four five six seven eight nine ten eleven twelve unknown
+    unclear instead should've would've product sum difference square squared cube cubed root reciprocal
+    negative th st nd rd first second power without""".split()
+)
+# Besides, in a sentence, where no sum is checked.
+_UNSAID = _UNSURE | frozenset(
+    """doubt doubts hope hopes suppose supposes assume assumes imagine pretend wish think thinks said says
+    claim claims unlikely likely other another previous next opposite inverse could might may would used
+    base rest remaining remainder denominator numerator error nobody few nothing binary rejected excluded
+    extraneous last old""".split()
+)
+_SPOKEN = re.compile(r"[A-Za-z]+(?:'[a-z]+)?")
+_AMOUNT = re.compile(rf"(?<![\w.\\^_/*+=<>(-])(?:\\?\$ ?)?{NUMBER}(?: ?\\?%|°)?(?![\w^_/*+=<>(-])")
+_FORMULA = re.compile(r"[\d=<>+*/^_|{}\[\]\\?,;:]")
+# The verb that leads to the number, and what may follow it: what is counted or measured, and a phrase after a
+# preposition.
+_VERB = re.compile(
+    r"\b(?:is|are|was|were|(?:will|should|must) be|equals?|(?:is|are) equal to|has|have|had|took|takes?"
+    r"|taken|got|gets?|needs?|needed|pays?|paid|costs?|charges?"
+    r"|charged|earns?|earned|spends?|spent|sells?|sold|makes?|made|measures?|weighs?|weighed|remains?|buys?"
+    r"|bought|eats?|ate|uses|drinks?|drank|reads?"
+    r"|walks?|walked|runs?|ran|travels?|traveled|travelled|drives?|drove|saves?|saved|owes?|owed|scores?"
+    r"|scored|collects?|collected|receives?|received|lasts?)"
+    r"(?: (?:exactly|only|just|a total of|a distance of))? ?$|\bby a distance of $",
+    re.IGNORECASE,
+)
+_SAID_OF = re.compile(
+    r"((?: [A-Za-z]+){0,4}?)(?: (?:for|in|on|at|to|per|each|left|altogether|of|from|during"
+    r"|with)\b[^.]*)?[.!]?"
+)
+
+
+def said(text: str) -> str | None:
+    """The one number of a sentence, with its unit (`The trip took 35 minutes.`); None for any other text."""
+    flat = " ".join(TEXT_GROUP.sub(r" \1 ", text).split())
+    amounts = list(_AMOUNT.finditer(flat)) if flat[:1].isalpha() else []
+    if len(amounts) != 1:
+        return None
+    before, amount, after = flat[: amounts[0].start()], amounts[0][0], flat[amounts[0].end() :]
+    led = [word for word in _SPOKEN.findall(before) if len(word) > 1]
+    match = _SAID_OF.fullmatch(after)
+    if not match or len(led) < 2 or not _VERB.search(before) or _FORMULA.search(before + after):
+        return None
+    around = _SPOKEN.findall(before + after[match.end(1) :])
+    if not _UNSAID.isdisjoint(word.lower() for word in around):
+        return None
+    counted = (match[1] or "").strip()
+    return rf"{amount}\text{{ {counted}}}" if counted else amount
+
+
+_COUNTED = re.compile(r"(?<=[\d)])(?:(?: ?/ ?| )[A-Za-z]{3,})+")
+_BEFORE = re.compile(r"[A-Za-z]{2,}(?: [A-Za-z]+)* (?=\d)")
+
+
+def worked(text: str) -> str | None:
+    """The sum in `3 boxes * 20 pens/box = 60 pens`, its links not checked yet; None for any other text."""
+    flat = " ".join(TEXT_GROUP.sub(r" \1 ", text).split()).rstrip(".")
+    flat = flat[before.end() :] if (before := _BEFORE.match(flat)) else flat
+    sides = [_COUNTED.sub(" ", side).strip() for side in flat.split("=")]
+    if len(sides) < 2 or not all(sides) or not _UNSURE.isdisjoint(w.lower() for w in _SPOKEN.findall(flat)):
+        return None
+    return " = ".join(sides)
+
+
+# --- sets -----------------------------------------------------------------------------------------------
+_NAMED = re.compile(
+    r"(?:the )?(?:set of )?(?:all|any|every) (?:the )?"
+    r"(?:(real|rational|complex) ?(?:numbers?|values?)|(real|integer)s?)"
+    r"(?: [a-z]| values? of [a-z])?(?:,? except(?: for)? (?:[a-z] ?= ?)?(.+))?"
+)
+_LETTER_OF_SET = {"real": "R", "integer": "Z", "rational": "Q", "complex": "C"}
+_EMPTY = re.compile(r"(?:the )?empty set|(?:the )?null set")
+
+
+def named_set(words: str) -> str | None:
+    r"""`\mathbb{R}` for `all real numbers`, `\mathbb{R} \setminus \{2\}` with an exception; or None."""
+    words = " ".join(words.split())
+    if _EMPTY.fullmatch(words):
+        return r"\emptyset"
+    match = _NAMED.fullmatch(words)
+    if not match:
+        return None
+    numbers = rf"\mathbb{{{_LETTER_OF_SET[match[1] or match[2]]}}}"
+    return rf"{numbers} \setminus \{{{match[3]}\}}" if match[3] else numbers
