@@ -12,7 +12,7 @@ from step_models import IMAGE
 
 from gmpo_vl.batching.planning import Row
 from gmpo_vl.models.forward import response_positions
-from gmpo_vl.models.patches import make_patches
+from gmpo_vl.models.processing import make_patches
 
 
 def easyr1_actor(model: Any, padding_free: bool) -> Any:

@@ -28,9 +28,10 @@ from gmpo_vl.models.tiny import (
     tiny_qwen2_5_vl_config,
     tiny_tokenizer,
 )
-from gmpo_vl.sizing.estimate import PromptLengths, estimate_local, model_size
-from gmpo_vl.sizing.limits import limits_of
+from gmpo_vl.sizing.estimate import PromptLengths, estimate_local
+from gmpo_vl.sizing.limits import pass_limits
 from gmpo_vl.sizing.memory import Estimate, gib
+from gmpo_vl.sizing.parameters import model_size
 from gmpo_vl.tasks.diagrams.data import export
 
 ROOT = Path(__file__).parents[1]
@@ -93,13 +94,11 @@ def main() -> None:
             ]
             config = load_config(ROOT / "configs/demo.yaml", overrides)
             tensors, process = rehearsed(overrides, True), rehearsed(overrides, False)
-            actor = config.worker.actor
             found = estimate_local(
                 config,
                 model_size(path),
                 PromptLengths(tensors["prompt"], (GRID,)),
-                limits_of(config, True, actor.micro_batch_size_per_device_for_experience),
-                limits_of(config, True, actor.micro_batch_size_per_device_for_update),
+                pass_limits(config, share_prefix=True),
                 cuda=False,
             )
             measured = {"tensors": max(tensors["peaks"].values()), "resident": max(process["peaks"].values())}

@@ -18,11 +18,11 @@ from gmpo_vl.models.loading import model_config, model_folder
 from gmpo_vl.models.processing import load_processor
 from gmpo_vl.progress import quiet_libraries
 from gmpo_vl.setup import load_split
+from gmpo_vl.sizing.budget import with_fitting_tokens
 from gmpo_vl.sizing.cost import rates
 from gmpo_vl.sizing.estimate import PromptLengths
-from gmpo_vl.sizing.fitting import with_fitting_tokens
-from gmpo_vl.sizing.gain import PROMPTS, gain_table
-from gmpo_vl.sizing.limits import limits_of
+from gmpo_vl.sizing.limits import pass_limits
+from gmpo_vl.sizing.sharing import PROMPTS, gain_table
 
 
 def main() -> None:
@@ -51,11 +51,8 @@ def main() -> None:
         f"{config.worker.rollout.n} answers each"
     )
     fitted = with_fitting_tokens(config, split).config
-    actor = fitted.worker.actor
-    sizes = (actor.micro_batch_size_per_device_for_experience, actor.micro_batch_size_per_device_for_update)
-    score, update = (limits_of(fitted, share_prefix=True, rollouts=rollouts) for rollouts in sizes)
     of = rates(model_config(folder, **model.override_config))
-    print("\n".join(gain_table(config, of, prompts, score, update)))
+    print("\n".join(gain_table(config, of, prompts, pass_limits(fitted, share_prefix=True))))
 
 
 if __name__ == "__main__":

@@ -18,12 +18,11 @@ from functools import partial
 from typing import Any
 
 import torch
-from measure import seconds_of
+from measure import keep_freed_memory, seconds_of
 from step_models import CONFIGS, random_group, random_model, versions
 from training_step import update
 
 from gmpo_vl.batching.planning import Limits, Row, micro_batches, rows_of
-from gmpo_vl.models.allocator import keep_freed_memory
 from gmpo_vl.sizing.cost import rates
 from gmpo_vl.sizing.ranks import deal, group_cost
 from gmpo_vl.types import Group

@@ -16,13 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measure import seconds_of
+from measure import keep_freed_memory, seconds_of
 from step_models import CONFIGS, IMAGE, IMAGE_PAD, random_group, random_model, versions
 
-from gmpo_vl.models.allocator import keep_freed_memory
 from gmpo_vl.models.compat import TRANSFORMERS_5
-from gmpo_vl.models.patches import make_patches
-from gmpo_vl.models.processing import Processor
+from gmpo_vl.models.processing import Processor, make_patches
 from gmpo_vl.models.shared import use_group_attention
 from gmpo_vl.rollout.hf import generate
 from gmpo_vl.types import Prompt, Sampling

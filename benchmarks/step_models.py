@@ -12,7 +12,7 @@ import transformers
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from gmpo_vl.batching.planning import Shape
-from gmpo_vl.models.positions import mrope_positions
+from gmpo_vl.models.processing import mrope_positions
 from gmpo_vl.models.shared import use_group_attention
 from gmpo_vl.models.vision import batch_vision
 from gmpo_vl.types import Example, Group, ImageSettings, Prompt, Response

@@ -14,7 +14,7 @@ bound   operations of plain / operations of shared, forward and backward, from t
 
 Times are medians of interleaved runs (on a CPU: CPU seconds of this process); the two runs of a pair follow each other,
 and the speed-up is the median of the pairs' ratios. Memory is the peak above what the process held before the pass. On a
-CPU both ways keep freed memory (models/allocator.py).
+CPU both ways keep freed memory (measure.py).
 
 With EASYR1_HOME set (make bench-step EASYR1_HOME=FOLDER) EasyR1's own actor goes through the same rollouts, one at a time,
 padded (nothing is padded at one rollout) and packed.
@@ -31,14 +31,13 @@ from functools import partial
 from typing import Any
 
 import torch
-from measure import peak_memory_of, seconds_of
+from measure import keep_freed_memory, peak_memory_of, seconds_of
 from step_models import CONFIGS, IMAGE, random_group, random_model, versions
 
 from gmpo_vl.batching.packing import pack
 from gmpo_vl.batching.planning import Limits, Row, micro_batches, rows_of
-from gmpo_vl.models.allocator import keep_freed_memory
 from gmpo_vl.models.compat import enable_gradient_checkpointing
-from gmpo_vl.models.forward import response_log_probs
+from gmpo_vl.models.forward import ForwardOptions, response_log_probs
 from gmpo_vl.models.loading import banned_ids
 from gmpo_vl.sizing.cost import rates, unique_token_bound
 
@@ -59,7 +58,7 @@ def update(model: Any, rows: list[Row], limits: Limits, device: torch.device) ->
         packed = pack([(row.group.prompt, row.ids_T) for row in batch], IMAGE, device)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             log_probs_BT, _ = response_log_probs(
-                model, packed, 1.0, banned_ids(model.config), share_prefix=limits.share_prefix
+                model, packed, 1.0, banned_ids(model.config), options=ForwardOptions(limits.share_prefix)
             )
         log_probs_BT.sum().backward()
     model.zero_grad(

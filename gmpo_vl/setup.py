@@ -9,25 +9,15 @@ from typing import Any
 import torch
 
 from gmpo_vl.config import Config, ConfigError
+from gmpo_vl.models.geometry import VISION_LINEARS
 from gmpo_vl.models.loading import model_config, model_folder
-from gmpo_vl.models.moe import router_obstacle
 from gmpo_vl.models.processing import Processor, load_processor
 from gmpo_vl.models.prompts import PromptSet, load_prompts, prompt_settings
+from gmpo_vl.models.routers import router_obstacle
 from gmpo_vl.rewards.loading import Reward, load_reward
 from gmpo_vl.types import Sampling
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-# Linear layers of the ViTs of Qwen2-VL, Qwen2.5-VL and Qwen3-VL. A ViT's pattern matches all of them.
-_IN_A_VIT = tuple(
-    f"model.visual.{name}"
-    for name in (
-        *(f"blocks.0.attn.{layer}" for layer in ("qkv", "proj")),
-        *(f"blocks.0.mlp.{layer}" for layer in ("gate_proj", "up_proj", "down_proj", "fc1", "linear_fc1")),
-        *("merger.mlp.0", "merger.linear_fc1", "deepstack_merger_list.0.linear_fc1"),
-    )
-)
 
 
 def load_configured_processor(config: Config) -> Processor:
@@ -63,7 +53,7 @@ def vision_is_frozen(config: Config) -> bool:
 
 def leaves_vision_out(exclude_modules: str | None) -> bool:
     """Does `lora.exclude_modules`, a pattern of whole names, match everything in a ViT?"""
-    return exclude_modules is not None and all(re.fullmatch(exclude_modules, name) for name in _IN_A_VIT)
+    return exclude_modules is not None and all(re.fullmatch(exclude_modules, name) for name in VISION_LINEARS)
 
 
 def load_configured_reward(config: Config) -> Reward:

@@ -11,7 +11,7 @@ import torch
 
 from gmpo_vl.config import Config, load_config
 from gmpo_vl.data.rows import Columns
-from gmpo_vl.evaluation.in_memory import Evaluation, evaluate
+from gmpo_vl.evaluation.answering import Conditions, Evaluation, evaluate
 from gmpo_vl.evaluation.statistics import paired_difference
 from gmpo_vl.models.loading import load_model
 from gmpo_vl.models.processing import load_processor
@@ -68,17 +68,9 @@ def sample(
     """The test problems answered, into folder/eval/name. answer_in: box or tag, where an answer's result stands."""
     processor = load_processor(model)
     prompts = load_prompts(str(folder / "data/test.parquet"), PromptSettings(Columns()), processor)
+    conditions = Conditions(sampling, pictures=pictures, answer_in=answer_in)
     with phase_bar(name, len(prompts)) as advance:
-        return evaluate(
-            load_model(model).eval(),
-            processor,
-            prompts,
-            sampling,
-            pictures=pictures,
-            folder=folder / "eval" / name,
-            progress=advance,
-            answer_in=answer_in,
-        )
+        return evaluate(load_model(model).eval(), prompts, conditions, folder / "eval" / name, advance)
 
 
 def scores(model: Path, folder: Path, name: str, max_tokens: int, answer_in: str = "box") -> Scores:

@@ -21,7 +21,7 @@ from before_and_after import (
 )
 
 from gmpo_vl.engines.local.engine import train
-from gmpo_vl.evaluation.in_memory import Evaluation
+from gmpo_vl.evaluation.answering import Evaluation
 from gmpo_vl.evaluation.statistics import Estimate, paired_difference
 from gmpo_vl.models.tiny import packaged_tiny
 from gmpo_vl.report import write_report

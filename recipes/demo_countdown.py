@@ -24,12 +24,12 @@ from before_and_after import (
 from gmpo_vl.batching.packing import pack
 from gmpo_vl.data.rows import Columns
 from gmpo_vl.engines.local.engine import train
-from gmpo_vl.models.forward import response_log_probs
+from gmpo_vl.models.forward import ForwardOptions, response_log_probs
 from gmpo_vl.models.loading import load_model
+from gmpo_vl.models.moe import packaged_tiny_moe
 from gmpo_vl.models.processing import load_processor
 from gmpo_vl.models.prompts import PromptSettings, load_prompts
 from gmpo_vl.models.routers import RouterCounter, Routing
-from gmpo_vl.models.tiny_moe import packaged_tiny_moe
 from gmpo_vl.report import write_report
 from gmpo_vl.rollout.hf import generate
 from gmpo_vl.storage.files import write_json
@@ -87,7 +87,7 @@ def routing(folder_of_model: Path, folder: Path) -> Routing:
     counter, counted = RouterCounter(model), []
     for group in generate(model, processor, asked, Sampling(8, MAX_TOKENS)):
         packed = pack([(group.prompt, r.ids_T) for r in group.responses], None, model.device)
-        response_log_probs(model, packed, 1.0, (), routing=counter)
+        response_log_probs(model, packed, 1.0, (), options=ForwardOptions(routing=counter))
         counted.append(counter.sums_BS)
     return Routing(model.config, torch.cat(counted))
 

@@ -24,10 +24,10 @@ from gmpo_vl.batching.packing import pack
 from gmpo_vl.models.compat import save_pretrained
 from gmpo_vl.models.forward import response_log_probs
 from gmpo_vl.models.loading import load_model
+from gmpo_vl.models.moe import TOKENIZER_TEXT, save_tiny_moe
 from gmpo_vl.models.processing import Processor, encode_prompt, load_processor
 from gmpo_vl.models.routers import watch_routers
 from gmpo_vl.models.tiny import save_folder, tiny_tokenizer
-from gmpo_vl.models.tiny_moe import TOKENIZER_TEXT, save_tiny_moe
 from gmpo_vl.rollout.hf import generate
 from gmpo_vl.tasks.countdown.data import (
     TINY,

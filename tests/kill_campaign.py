@@ -246,9 +246,9 @@ def warm_up() -> None:
 
     import gmpo_vl.data.convert
     import gmpo_vl.engines.local.engine
-    import gmpo_vl.evaluation.page
-    import gmpo_vl.evaluation.ray_actors
-    import gmpo_vl.study.protocol  # noqa: F401
+    import gmpo_vl.evaluation.result_page
+    import gmpo_vl.evaluation.sharing
+    import gmpo_vl.study.phases  # noqa: F401
 
 
 def run(names: Sequence[str], kills_at: slice, work: Path) -> int:

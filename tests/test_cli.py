@@ -3,9 +3,11 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import gmpo_vl
 from gmpo_vl.cli import main
 
 
@@ -109,3 +111,24 @@ def test_what_can_be_no_path_is_refused_before_anything_is_written(
 def test_a_self_check_takes_no_pairs(tmp_path, capsys):
     assert main(["grade", "pairs.jsonl", "--self-check", str(tmp_path), "--out", "v.jsonl"]) == 2
     assert "no PAIRS.jsonl and no --out with it" in capsys.readouterr().err
+
+
+def test_the_public_names_are_imported_when_asked_for_and_none_is_a_rooms():
+    code = (
+        "import sys, gmpo_vl\n"
+        "assert not {m for m in sys.modules if m.startswith('gmpo_vl.')} and 'torch' not in sys.modules\n"
+        "assert all(getattr(gmpo_vl, name) is not None for name in gmpo_vl.__all__)\n"
+        "from gmpo_vl import load_config, train, per_sequence_loss\n"
+        "assert not hasattr(gmpo_vl, 'no_such_name')"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    package = Path(gmpo_vl.__file__).parent
+    rooms = {path.stem for path in package.iterdir()}
+    assert not rooms & set(gmpo_vl.__all__)
+    assert [name for name in gmpo_vl.__all__ if name not in (gmpo_vl.__doc__ or "")] == ["__version__"]
+
+
+@pytest.mark.parametrize("module", ["gmpo_vl", "gmpo_vl.cli"])
+def test_the_command_runs_as_a_module(module):
+    done = subprocess.run([sys.executable, "-m", module, "--version"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, f"gmpo-vl {gmpo_vl.__version__}\n")

@@ -18,7 +18,7 @@ class Packed:
     prompt_of_B: for each response, the index of its prompt.
     response_ids_BT: int64, right-padded with 0. mask_BT: bool, True on real tokens.
     image: settings of the image processor, None for text-only models.
-    features: the pictures' ViT features of each prompt where they are known already (models/features.py).
+    features: ViT features of each prompt's pictures, where they are already known (models/features.py).
     """
 
     prompts: tuple[Prompt, ...]
@@ -42,12 +42,8 @@ def pack(
     for prompt, ids_T in rows:
         if len(ids_T) == 0:
             raise ValueError(f"{prompt.example.id}: a response without a single token has no log-probs")
-    index: dict[int, int] = {}
-    prompts: list[Prompt] = []
-    for prompt, _ in rows:
-        if id(prompt) not in index:
-            index[id(prompt)] = len(prompts)
-            prompts.append(prompt)
+    prompts = list({id(prompt): prompt for prompt, _ in rows}.values())
+    place = {id(prompt): k for k, prompt in enumerate(prompts)}
     longest = max(len(ids_T) for _, ids_T in rows)
     response_ids_BT = torch.zeros((len(rows), longest), dtype=torch.int64)
     mask_BT = torch.zeros((len(rows), longest), dtype=torch.bool)
@@ -56,7 +52,7 @@ def pack(
         mask_BT[b, : len(ids_T)] = True
     return Packed(
         prompts=tuple(prompts),
-        prompt_of_B=tuple(index[id(prompt)] for prompt, _ in rows),
+        prompt_of_B=tuple(place[id(prompt)] for prompt, _ in rows),
         response_ids_BT=response_ids_BT.to(device),
         mask_BT=mask_BT.to(device),
         image=image,

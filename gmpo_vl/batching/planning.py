@@ -1,4 +1,4 @@
-"""From groups to micro-batches. The order is fixed: mini-batches first, then ranks, then micro-batches."""
+"""From groups to micro-batches, in a fixed order: mini-batches, then ranks, then micro-batches."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import torch
 
 from gmpo_vl.types import Group
 
-OfGroup = TypeVar("OfGroup")  # a group, or what is known of it
+OfGroup = TypeVar("OfGroup")  # a group, or something that stands for one
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Lengths of one prompt and its responses, in tokens; `grids`: patches in (time, height, width) of each picture."""
+    """Tokens of one prompt and its responses; grids: patches in (time, height, width) of each picture."""
 
     prompt: int
     responses: tuple[int, ...]
@@ -63,7 +63,7 @@ def rows_of(groups: Sequence[Group]) -> list[Row]:
 
 
 def tokens_saved(rows: Sequence[Row], limits: Limits) -> float:
-    """Share of the tokens of one forward per rollout that sharing prompts under these limits leaves out."""
+    """Share of the tokens of one forward per rollout that sharing prompts under these limits saves."""
     alone = sum(row.length for row in rows)
     return 1 - sum(limits.tokens(batch) for batch in micro_batches(rows, limits)) / alone
 
@@ -75,7 +75,7 @@ def split_groups(batches: Sequence[Sequence[Row]]) -> tuple[int, int]:
 
 
 def shapes_of(batches: Sequence[Sequence[Row]]) -> list[Shape]:
-    """What the forwards compute: each group's part in each micro-batch, in tokens and patches."""
+    """What the forwards compute: each group's part in each micro-batch."""
     shapes = []
     for batch in batches:
         lengths: dict[str, list[int]] = {}
@@ -92,8 +92,7 @@ def shapes_of(batches: Sequence[Sequence[Row]]) -> list[Shape]:
 class Limits:
     """What one forward may hold: `max_rows` responses and `max_tokens` tokens; None: no limit.
 
-    share_prefix: how tokens are counted. A prompt once and each response (one packed row), or every response with its
-    prompt, padded to the longest.
+    share_prefix: a prompt's tokens count once (one packed row), or with each response, padded to the longest.
     """
 
     max_rows: int | None = None
@@ -115,7 +114,7 @@ class Limits:
 
 
 def micro_batches(rows: Sequence[Row], limits: Limits) -> list[list[Row]]:
-    """Rows that run together. Groups stay whole unless the limits demand a split, and then have as few parts as possible.
+    """Rows that run together. A group stays whole, or has as few parts as the limits allow.
 
     Groups are ordered by their longest row, so that neighbours are of similar length.
     """
@@ -123,9 +122,8 @@ def micro_batches(rows: Sequence[Row], limits: Limits) -> list[list[Row]]:
     for row in rows:
         groups.setdefault(row.group.key, []).append(row)
     batches: list[list[Row]] = []
-    for group in sorted(
-        groups.values(), key=lambda group: (max(row.length for row in group), group[0].group.key)
-    ):
+    ordered = sorted(groups.values(), key=lambda rows: (max(r.length for r in rows), rows[0].group.key))
+    for group in ordered:
         for part in _parts(group, limits):
             if batches and limits.allow(batches[-1] + part):
                 batches[-1] = batches[-1] + part
@@ -135,7 +133,7 @@ def micro_batches(rows: Sequence[Row], limits: Limits) -> list[list[Row]]:
 
 
 def _parts(group: list[Row], limits: Limits) -> list[list[Row]]:
-    """The group whole, or in the fewest parts that the limits allow, of as equal a number of rows as possible."""
+    """The group whole, or in the fewest parts that the limits allow, with equal numbers of rows up to one."""
     for count in range(1, len(group) + 1):
         size, extra = divmod(len(group), count)
         ends = [size * (i + 1) + min(extra, i + 1) for i in range(count)]

@@ -14,7 +14,8 @@ def add_check_commands(commands: Any) -> None:
     check = commands.add_parser(
         "check",
         help="look at every row of a configuration's data as a run will",
-        description="Exit code: 0 nothing of the --fail-on level was found, 1 something was, 2 the data cannot be read at all.",
+        description="Exit code: 0 nothing of the --fail-on level was found, 1 something was, 2 the data "
+        "cannot be read at all.",
     )
     _add_config(check)
     check.add_argument(
@@ -64,29 +65,20 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
 
 
 def run_check(options: argparse.Namespace) -> int:
-    import os
-
     from gmpo_vl.preflight.clean import check_folder, write_clean
-    from gmpo_vl.preflight.data_check import check_data, figures
-    from gmpo_vl.preflight.page import summary, write_page
-    from gmpo_vl.preflight.row_findings import NOTES, WARNINGS
-    from gmpo_vl.preflight.scan import useful_workers
-    from gmpo_vl.progress import phase_bar
+    from gmpo_vl.preflight.data_check import check_data, summary, write_page
+    from gmpo_vl.preflight.findings import NOTES, WARNINGS
 
     unknown = [reason for reason in options.drop if reason not in (*WARNINGS, *NOTES)]
     if unknown or (options.drop and options.clean is None):
         known = ", ".join((*WARNINGS, *NOTES))
         raise ValueError(f"--drop {' '.join(options.drop)}: give --clean with it, and reasons out of {known}")
-    job = _job(options)
-    checkers = job.checkers()
+    data = _data(options)
     if options.clean is not None:
-        check_folder(options.clean, checkers)
-    total = sum(len(table.rows) for checker in checkers.values() for table in checker.tables)
-    workers = useful_workers(total, os.cpu_count() or 1) if options.workers is None else options.workers
-    with phase_bar("rows", total) as advance:
-        result = check_data(job, options.out, workers, advance, options.drop)
-    write_page(job, result, options.out / "report.html")
-    print(summary(result, figures(job, result)))
+        check_folder(options.clean, data.checkers())
+    result = check_data(data, options.out, options.workers, options.drop)
+    write_page(result, options.out / "report.html")
+    print(summary(result))
     if options.clean is not None:
         for split, (written, dropped) in write_clean(result, options.clean).items():
             print(
@@ -98,20 +90,20 @@ def run_check(options: argparse.Namespace) -> int:
 
 
 def run_show(options: argparse.Namespace) -> int:
-    from gmpo_vl.preflight.gallery import write_gallery
+    from gmpo_vl.preflight.prompt_gallery import write_gallery
 
-    count = write_gallery(_job(options), options.out, options.split, options.rows, options.seed, options.ids)
+    count = write_gallery(_data(options), options.out, options.split, options.rows, options.seed, options.ids)
     print(f"{options.out}: {count} rows")
     return 0
 
 
-def _job(options: argparse.Namespace) -> Any:
+def _data(options: argparse.Namespace) -> Any:
     import datasets
     import transformers
 
     from gmpo_vl.config import load_config
-    from gmpo_vl.preflight.job import job_of
+    from gmpo_vl.preflight.row_scan import data_to_check
 
     datasets.disable_progress_bars()
     transformers.utils.logging.set_verbosity_error()
-    return job_of(load_config(options.config, options.overrides))
+    return data_to_check(load_config(options.config, options.overrides))

@@ -1,23 +1,21 @@
-"""`gmpo-vl eval ...`: arguments and commands. Nothing heavy is imported before a command runs."""
+"""`gmpo-vl eval run | protocols`: answers by protocol. Heavy imports wait until a command runs."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gmpo_vl.cli.data import new_path
-from gmpo_vl.cli.results import (
-    COLUMN_KEYS,
-    add_columns,
-    add_result_commands,
-    columns_of,
-    print_results,
-)
+from gmpo_vl.cli.finished import add_columns, add_result_commands, columns_of, print_results
 from gmpo_vl.progress import quiet_libraries
+
+if TYPE_CHECKING:
+    from gmpo_vl.evaluation.prepare import Prepared
+    from gmpo_vl.runs import EvaluationFolder
 
 COMMANDS = ("run", "merge", "regrade", "compare", "table", "page", "protocols")
 
@@ -54,7 +52,6 @@ def with_default_command(arguments: Sequence[str]) -> list[str]:
 
 
 def add_eval(commands: Any) -> None:
-    """Register `eval` and its commands with the command line's parser."""
     parser = commands.add_parser(
         "eval",
         help="answers by protocol, verified, with intervals",
@@ -82,9 +79,7 @@ def _add_run(parts: Any) -> None:
         "--data", help="file, folder or hub id instead of the protocol's; or a folder that holds its file"
     )
     run.add_argument("--out", type=new_path, help="results go to OUT/NAME (runs/eval/MODEL)")
-    run.add_argument(
-        "--shard", type=_shard, default=None, metavar="i/k", help="the i-th of k parts; join with merge"
-    )
+    run.add_argument("--shard", type=_shard, metavar="i/k", help="the i-th of k parts; join with merge")
     run.add_argument(
         "--workers", type=int, default=1, help="processes, one GPU each where there are GPUs (1)"
     )
@@ -98,14 +93,16 @@ def _add_run(parts: Any) -> None:
     run.add_argument(
         "--backend",
         default="transformers",
-        help="what answers: transformers (default), vllm, or auto: vllm where it is installed and there is a GPU",
+        help="what answers: transformers (default), vllm, or auto: "
+        "vllm where it is installed and there is a GPU",
     )
     run.add_argument(
         "--tensor-parallel",
         type=int,
         default=1,
         metavar="N",
-        help="GPUs that share one copy of the model, with --backend vllm (1): for models that one GPU does not hold",
+        help="GPUs that share one copy of the model, with --backend vllm (1): "
+        "for models that one GPU does not hold",
     )
     add_columns(run)
     changes = run.add_argument_group("other values than the protocol's; the result's name will say so")
@@ -122,7 +119,7 @@ def _shard(text: str) -> tuple[int, int]:
 
 
 def run_eval(options: argparse.Namespace) -> int:
-    """Every protocol of the suite, one after the other; a table of all when there are several."""
+    """Every protocol of the suite, one after the other; a mean of all when there are several."""
     from gmpo_vl.evaluation.backends import backend_here
     from gmpo_vl.evaluation.protocols import SUITES
 
@@ -131,119 +128,93 @@ def run_eval(options: argparse.Namespace) -> int:
         print(f"answers come from {options.backend}: {why}", flush=True)
     finished = []
     for name in SUITES.get(options.protocol, (options.protocol,)):
-        single = argparse.Namespace(**{**vars(options), "protocol": name})
         try:
-            result = _run_one(single)
+            result = _run_one(argparse.Namespace(**{**vars(options), "protocol": name}))
         except ChildProcessError as error:
             print(f"gmpo-vl: {error}", file=sys.stderr)
             return 1
         if result is not None:
-            finished.append(result)
+            finished.append(result["pass@1"])
     if len(finished) > 1:
-        mean = sum(result["pass@1"] for result in finished) / len(finished)
+        mean = sum(finished) / len(finished)
         print(f"unweighted mean of {len(finished)} sets: {100 * mean:.1f}")
     return 0
 
 
 def _run_one(options: argparse.Namespace) -> dict[str, Any] | None:
     """One protocol; its results, or None for a shard."""
-    from gmpo_vl.evaluation.page import write_page
+    from gmpo_vl.evaluation.prepare import open_evaluation
+    from gmpo_vl.evaluation.result_page import write_result_page
     from gmpo_vl.evaluation.results import finish
-    from gmpo_vl.evaluation.run import open_folder
     from gmpo_vl.storage.locks import OF_AN_EVALUATION, locked
 
     if options.workers < 1 or options.ray < 0:
         raise ValueError(f"--workers {options.workers} --ray {options.ray}: numbers of processes")
     if (options.workers > 1) + (options.ray > 0) + (options.shard is not None) > 1:
         raise ValueError("--workers, --ray and --shard are three ways to share the work: give one of them")
-    job = _job(options)
-    place = (options.out or default_out(options.model)) / job.protocol.name
+    prepared = _prepare(options)
+    place = (options.out or default_out(options.model)) / prepared.protocol.name
     with locked(place, OF_AN_EVALUATION, shared=options.shard is not None):  # shards answer side by side
-        job, folder = open_folder(job, place)
-        options.plan = job.plan
+        prepared, folder = open_evaluation(prepared, place)
         if not folder.finished:
-            _answer_all(job, folder, options)
+            _answer_all(prepared, folder, options)
         if options.shard is not None:
-            print(
-                f"{place}: shard {options.shard[0]}/{options.shard[1]} is done; join with `gmpo-vl eval merge`"
-            )
+            shard = "/".join(map(str, options.shard))
+            print(f"{place}: shard {shard} is done; join with `gmpo-vl eval merge`")
             return None
         results = finish(folder)
-        write_page(folder)
+        write_result_page(folder)
     print_results(results, place)
     return results
 
 
-def _answer_all(job: Any, folder: Any, options: argparse.Namespace) -> None:
+def _answer_all(prepared: Prepared, folder: EvaluationFolder, options: argparse.Namespace) -> None:
     """Every chunk, or a shard's, in this process or in several."""
-    from gmpo_vl.evaluation.ray_actors import run_actors
-    from gmpo_vl.evaluation.run import answer_chunks
-    from gmpo_vl.evaluation.workers import run_workers
+    from gmpo_vl.evaluation.answering import answer_chunks
+    from gmpo_vl.evaluation.sharing import run_actors, run_workers
     from gmpo_vl.progress import phase_bar
 
     shard = options.shard or (1, 1)
-    mine = sum(len(job.chunk(number)) for number in job.shard(shard))
-    with phase_bar(job.protocol.name, mine) as advance:
+    mine = sum(len(prepared.chunk(number)) for number in prepared.shard(shard))
+    with phase_bar(prepared.protocol.name, mine) as advance:
         if options.ray:
-            run_actors(job, folder, options.ray, partial(_job_of_plan, options), advance)
+            run_actors(prepared, folder, options.ray, advance)
         elif options.workers > 1:
-            run_workers(job, folder, options.workers, answer_shard, options, advance)
+            run_workers(prepared, folder, options.workers, advance)
         else:
-            answer_chunks(job, folder, shard, advance)
+            answer_chunks(prepared, folder, shard, advance)
 
 
-def answer_shard(options: argparse.Namespace, shard: tuple[int, int]) -> None:
-    """What a worker process does. The one that started it holds the folder's lock."""
-    from gmpo_vl.evaluation.run import answer_chunks
-    from gmpo_vl.runs import EvaluationFolder
-
-    job = _job_of_plan(options)
-    out = options.out or default_out(options.model)
-    answer_chunks(job, EvaluationFolder(out / job.protocol.name), shard)
-
-
-def _job_of_plan(options: argparse.Namespace) -> Any:
-    """The command's job in a process that it started."""
+def _prepare(options: argparse.Namespace) -> Prepared:
     quiet_libraries()
-    from gmpo_vl.evaluation.run import job_of
-
-    return job_of(options.plan, _model_folder(options.model), columns_of(options))
-
-
-def _model_folder(model: str) -> Path:
-    from gmpo_vl.models.loading import model_folder
-
-    try:
-        return model_folder(model)
-    except FileNotFoundError as error:
-        said = str(error).removeprefix("worker.actor.model.model_path: ")
-        raise FileNotFoundError(f"no such model folder: {said}") from error
-
-
-def _job(options: argparse.Namespace) -> Any:
-
-    quiet_libraries()
-    from gmpo_vl.data.rows import DataError
     from gmpo_vl.evaluation.backends import BackendChoice
+    from gmpo_vl.evaluation.prepare import Request, prepare
     from gmpo_vl.evaluation.protocols import load_protocol, override
-    from gmpo_vl.evaluation.run import prepare
 
     changes = {field: getattr(options, field) for field in _OVERRIDES if getattr(options, field) is not None}
     protocol = override(load_protocol(options.protocol), changes)
     copies = options.shard[1] if options.shard is not None else max(options.workers, options.ray)
-    try:
-        return prepare(
+    return prepare(
+        Request(
             options.model,
             _model_folder(options.model),
             protocol,
-            _source(options.data, protocol.data),
             columns_of(options),
             BackendChoice(options.backend, options.tensor_parallel, copies),
+            _source(options.data, protocol.data),
             # a published grader knows nothing of a gold's choices, tolerance or type
             {} if options.grader else {"grader": "strict"},
         )
-    except DataError as error:
-        raise type(error)(_in_words_of_eval(str(error))) from error
+    )
+
+
+def _model_folder(model: str) -> Path:
+    from gmpo_vl.models.loading import NoModelFolder, model_folder
+
+    try:
+        return model_folder(model)
+    except NoModelFolder as error:
+        raise FileNotFoundError(f"no such model folder: {error.reason}") from error
 
 
 def _source(data: str | None, usual: str) -> str | None:
@@ -252,21 +223,10 @@ def _source(data: str | None, usual: str) -> str | None:
         return str(Path(data) / Path(usual).name)
     if data is None and usual.startswith("data/") and not Path(usual).exists():
         raise FileNotFoundError(
-            f"{usual}: not here. `python data_prep/text_benchmarks.py SUITE data/text` writes it; --data names another place"
+            f"{usual}: not here. `python data_prep/text_benchmarks.py SUITE data/text` writes it; "
+            "--data names another place"
         )
     return data
-
-
-def _in_words_of_eval(message: str) -> str:
-    """A room's errors name the configuration's keys; here they are options."""
-    for key in COLUMN_KEYS:
-        message = message.replace(f"data.{key}", f"--{key.replace('_', '-')}")
-    return (
-        message.replace("data.max_prompt_length", "--max-prompt-tokens")
-        .replace("data.max_pixels", "--max-pixels")
-        .replace(", or set data.filter_overlong_prompts=true to leave over-long prompts out", "")
-        .replace(", or set data.on_bad_row=skip to leave them out", "")
-    )
 
 
 def default_out(model: str) -> Path:
@@ -277,10 +237,10 @@ def default_out(model: str) -> Path:
 
 
 def run_protocols(options: argparse.Namespace) -> int:
-    from gmpo_vl.evaluation.protocols import SUITES, load_protocol, protocol_names, stated
+    from gmpo_vl.evaluation.protocols import SUITES, load_protocol, protocol_names
 
     if options.protocol is not None:
-        for key, value in stated(load_protocol(options.protocol)).items():
+        for key, value in asdict(load_protocol(options.protocol)).items():
             print(f"{key}: {value}")
         return 0
     for name in protocol_names():

@@ -84,7 +84,7 @@ class ExampleSet(Sequence[Example]):
         found = RowFaults([self.fault(i, *faulty[i]) for i in sorted(faulty)])
         faults = RowFaults(self.faults.faults + found.faults)
         kept = np.array([i not in faulty for i in range(len(self))], dtype=bool)
-        (found if on_bad_row == "error" else faults).settle(on_bad_row, int(kept.sum()))
+        (found if on_bad_row == "error" else faults).settle(on_bad_row, int(kept.sum()), self.columns.called)
         return replace(self, rows_K=self.rows_K[kept], faults=faults)
 
 
@@ -128,7 +128,8 @@ def _checked(tables: list[Table], columns: Columns, on_bad_row: OnBadRow, limit:
     examples = ExampleSet(tuple(tables), columns, np.array(good, dtype=np.int64), num_rows, faults)
     if limit is not None and len(examples) > 0:
         examples = examples.drop(undecodable(examples, limit), "skip")
-    examples.faults.settle(on_bad_row, len(examples))  # the faults of rows and of pictures are told together
+    # The faults of rows and of pictures are told together.
+    examples.faults.settle(on_bad_row, len(examples), columns.called)
     return examples
 
 
@@ -160,7 +161,8 @@ def _check_columns(table: Table, columns: Columns) -> None:
     for key, setting in ((columns.prompt_key, "prompt_key"), (columns.answer_key, "answer_key")):
         if key not in table.rows.columns:
             raise DataError(
-                f"{table.name}: no column {key!r}; it has {', '.join(table.rows.columns)}. Set data.{setting}."
+                f"{table.name}: no column {key!r}; it has {', '.join(table.rows.columns)}. "
+                f"Set {columns.called(setting)}."
             )
 
 
@@ -179,7 +181,7 @@ def _scan(tables: Sequence[Table], columns: Columns) -> tuple[list[int], RowFaul
                 if example_id in first_with:
                     raise RowError(
                         "duplicate_id",
-                        f"the same id as {first_with[example_id]} (data.id_key names another column, or null)",
+                        f"the same id as {first_with[example_id]} ({columns.called('id_key')} names another column, or null)",
                     )
                 example_from_row(content, columns, default)
                 first_with[example_id] = f"{table.label}:{row}"

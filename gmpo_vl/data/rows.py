@@ -16,7 +16,7 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -36,18 +36,26 @@ MAX_ID_LENGTH = 200
 MAX_META_LENGTH = 200
 
 FAULTS_SHOWN = 5
+Called = Callable[[str], str | None]
+
+
+def config_key(setting: str) -> str | None:
+    """What a setting of the data is called in a configuration: `data.image_key`."""
+    return f"data.{setting}"
 
 
 @dataclass(frozen=True)
 class Columns:
     """Which columns hold what (`data.prompt_key`, `data.answer_key`, ...). Relative image paths start at `image_dir`,
-    without it at the working directory, as in EasyR1. `id_key` None: rows are named by file and number."""
+    without it at the working directory, as in EasyR1. `id_key` None: rows are named by file and number. `called`: what
+    the user calls a setting, for messages; None for one that cannot be set."""
 
     prompt_key: str = "problem"
     answer_key: str = "answer"
     image_key: str = "images"
     image_dir: str | None = None
     id_key: str | None = "id"
+    called: Called = config_key
 
 
 class RowError(ValueError):
@@ -108,28 +116,30 @@ class RowFaults:
         with open(path, "w", encoding="utf-8") as file:
             file.writelines(json.dumps(asdict(fault)) + "\n" for fault in self.faults)
 
-    def settle(self, on_bad_row: OnBadRow, num_good: int) -> None:
+    def settle(self, on_bad_row: OnBadRow, num_good: int, called: Called = config_key) -> None:
         """Raise BadRowsError if the policy is `error` and there is a fault, or, under both, if no good row is left."""
         if self.faults and on_bad_row == "error":
-            raise BadRowsError("\n".join([self.summary(), *self._advice()]))
+            raise BadRowsError("\n".join([self.summary(), *self._advice(called)]))
         if num_good == 0:
             files = ", ".join(dict.fromkeys(fault.file for fault in self.faults)) or "the data"
             raise BadRowsError(
-                "\n".join([f"{files}: no usable row is left", self.summary(), *self._advice(True)])
+                "\n".join([f"{files}: no usable row is left", self.summary(), *self._advice(called, True)])
             )
 
-    def _advice(self, none_left: bool = False) -> list[str]:
+    def _advice(self, called: Called, none_left: bool = False) -> list[str]:
         """What to do. none_left: leaving rows out is no help."""
         reasons, advice = set(self.counts()), []
         if "prompt_too_long" in reasons:
-            leave = ", or set data.filter_overlong_prompts=true to leave over-long prompts out"
+            key = called("filter_overlong_prompts")
+            leave = f", or set {key}=true to leave over-long prompts out" if key and not none_left else ""
             advice.append(
-                f"Raise data.max_prompt_length, lower data.max_pixels{'' if none_left else leave}."
+                f"Raise {called('max_prompt_length')}, lower {called('max_pixels')}{leave}."
                 " `gmpo-vl data check` says what would fit."
             )
         if reasons - {"prompt_too_long"}:
-            leave = ", or set data.on_bad_row=skip to leave them out"
-            advice.append(f"Mend these rows{'' if none_left else leave}.")
+            key = called("on_bad_row")
+            leave = f", or set {key}=skip to leave them out" if key and not none_left else ""
+            advice.append(f"Mend these rows{leave}.")
         return advice
 
 
@@ -141,13 +151,13 @@ def example_from_row(row: Mapping[str, Any], columns: Columns, default_id: str) 
                 "missing_column", f"no column {key!r}; the row has {', '.join(map(repr, row)) or 'none'}"
             )
     problem = _problem(row[columns.prompt_key])
-    images = _images(row.get(columns.image_key), columns.image_dir)
+    images = _images(row.get(columns.image_key), columns)
     num_tags = problem.count(IMAGE_TAG)
     if num_tags != len(images):
         hint = (
             ""
             if columns.image_key in row
-            else f" (the row has no column {columns.image_key!r}: data.image_key)"
+            else f" (the row has no column {columns.image_key!r}: {columns.called('image_key')})"
         )
         raise RowError(
             "image_tags", f"{num_tags} {IMAGE_TAG} tags in the problem for {len(images)} images{hint}"
@@ -232,16 +242,14 @@ def _number_text(value: int | float) -> str:
     return str(value)
 
 
-def _images(value: Any, image_dir: str | None) -> tuple[ImageSource, ...]:
+def _images(value: Any, columns: Columns) -> tuple[ImageSource, ...]:
     if value is None or (isinstance(value, str) and not value):  # an empty cell, in a CSV
         return ()
     items = value if isinstance(value, list | tuple) else [value]
-    return tuple(
-        _image(item, image_dir, f"image {i} of {len(items)}") for i, item in enumerate(items, start=1)
-    )
+    return tuple(_image(item, columns, f"image {i} of {len(items)}") for i, item in enumerate(items, start=1))
 
 
-def _image(item: Any, image_dir: str | None, which: str) -> ImageSource:
+def _image(item: Any, columns: Columns, which: str) -> ImageSource:
     if isinstance(item, Mapping):  # as `datasets` stores pictures: {"bytes": ..., "path": ...}
         encoded, path = item.get("bytes"), item.get("path")
         item = encoded if encoded is not None else path
@@ -255,12 +263,12 @@ def _image(item: Any, image_dir: str | None, which: str) -> ImageSource:
         raise RowError("image_missing", f"{which} is empty: neither bytes nor a path")
     if not isinstance(item, str | os.PathLike):
         raise RowError("image_type", f"{which} is {_shown(item)}, neither bytes, nor a path, nor a picture")
-    path = os.fspath(item)
+    path, image_dir = os.fspath(item), columns.image_dir
     if path.startswith(("http://", "https://")):
         raise RowError("image_missing", f"{which} is a URL ({path[:100]}); download it and give its path")
     path = os.path.join(image_dir, path) if image_dir is not None else path
     if "\0" in path or not os.path.isfile(path):
-        unset = "" if image_dir is not None else " (data.image_dir is not set)"
+        unset = "" if image_dir is not None else f" ({columns.called('image_dir')} is not set)"
         start = "" if os.path.isabs(path) else f", relative to the working directory{unset}"
         raise RowError("image_missing", f"{which}: no file {path[:300]!r}{start}")
     return path

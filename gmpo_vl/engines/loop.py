@@ -23,7 +23,7 @@ from gmpo_vl.engines.validation import run_validation, show_validation
 from gmpo_vl.progress import phase_bar
 from gmpo_vl.rollout.scoring import pictures_kept, records_of
 from gmpo_vl.runs import Run, SampleRecord
-from gmpo_vl.sizing.fitting import measured_peak
+from gmpo_vl.sizing.budget import measured_peak
 from gmpo_vl.sizing.limits import limits_of
 from gmpo_vl.types import Group
 

@@ -30,7 +30,7 @@ from gmpo_vl.setup import (
     load_split,
     total_steps,
 )
-from gmpo_vl.sizing.fitting import with_fitting_tokens
+from gmpo_vl.sizing.budget import with_fitting_tokens
 
 
 def open_session(

@@ -13,7 +13,8 @@ from gmpo_vl.batching.planning import Limits, Row, rows_of
 from gmpo_vl.config import Config
 from gmpo_vl.engines.passes import forward
 from gmpo_vl.engines.policy import Policy
-from gmpo_vl.models.forward import language_model, unwrap
+from gmpo_vl.models.forward import unwrap
+from gmpo_vl.models.geometry import language_model
 from gmpo_vl.setup import DTYPES
 from gmpo_vl.sizing.limits import limits_of
 from gmpo_vl.types import Group

@@ -19,7 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 from gmpo_vl.batching.planning import Row, micro_batches, mini_batches, rows_of, split_groups
 from gmpo_vl.config import Config
 from gmpo_vl.engines.policy import Policy, most_on_any_rank
-from gmpo_vl.models.forward import unwrap
+from gmpo_vl.models.forward import ForwardOptions, unwrap
 from gmpo_vl.models.routers import RouterCounter, Routing, routers
 from gmpo_vl.policy import (
     RolloutMismatch,
@@ -298,15 +298,14 @@ def forward(
     routing: RouterCounter | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """`response_log_probs` of a micro-batch, by calling the model: a sharded one gathers its weights only then."""
+    options = ForwardOptions(policy.share_prefix, policy.ranks > 1 and policy.features is None, routing)
     with policy.autocast():
         return model(
             policy.pack(batch),
             config.worker.rollout.temperature,
             policy.banned_ids,
-            with_entropy=with_entropy,
-            share_prefix=policy.share_prefix,
-            visit_vision=policy.ranks > 1 and policy.features is None,
-            routing=routing,
+            with_entropy,
+            options,
         )
 
 

@@ -1,71 +1,63 @@
 """What answers the questions: a function of prompts and sampling, the same for every backend.
 
-A backend is `answer(prompts, sampling, progress) -> groups`, groups in the order of the prompts. What a template ends an
-answer with, and the limit on prompt and answer together, are applied to what comes out (`cut`), so that no backend needs
-to know them: the samples' random streams are their own, and what came after the cut changes nothing before it.
+A template may end an answer at a string, and a protocol limits prompt and answer together. Both are applied
+to what comes out (`cut_groups`). That changes no sample, because each has its own random stream.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import torch
 
 from gmpo_vl.models.loading import load_for_inference
 from gmpo_vl.models.processing import Processor
 from gmpo_vl.rollout import vllm
-from gmpo_vl.rollout.hf import generate
+from gmpo_vl.rollout.hf import GenerateOptions, generate
 from gmpo_vl.storage.manifest import check_model_files
 from gmpo_vl.types import Group, Prompt, Response, Sampling
 
 BACKENDS = ("transformers", "vllm")
-# At most so many samples make a chunk with vLLM, which has a few hundred under way at a time: at a chunk's end most of the
-# GPU waits for the last of them. A kill loses as many.
+# A chunk has at most so many samples with vLLM, which has a few hundred under way at a time. At a chunk's end
+# most of the GPU waits for the last of them; a kill loses a chunk.
 VLLM_SAMPLES = 4096
 VLLM_QUESTIONS = 512  # their pictures are in memory together, up to 13 MB each
-Backend = Callable[[Sequence[Prompt], Sampling, Callable[[int], None] | None], list[Group]]
+# Tokens that the caches of prompts running together may hold. Another number would change the last digits of
+# float32.
+MAX_CACHED_TOKENS = 65_536
+
+
+class Backend(Protocol):
+    """Answers prompts: one group each, in their order. `progress` is told how many prompts are answered."""
+
+    def __call__(
+        self, prompts: Sequence[Prompt], sampling: Sampling, *, progress: Callable[[int], None] | None
+    ) -> list[Group]: ...
 
 
 @dataclass(frozen=True)
 class BackendChoice:
-    """name: one of BACKENDS. tensor_parallel: GPUs that share one copy of the model, with vLLM. copies: of the model, that
-    answer side by side."""
+    """name: one of BACKENDS. tensor_parallel: GPUs that share one copy of the model, with vLLM. copies: of
+    the model, that answer side by side."""
 
     name: str = "transformers"
     tensor_parallel: int = 1
     copies: int = 1
 
 
-# Tokens that the caches of prompts running together may hold. Another number would change the last digits of float32.
-MAX_CACHED_TOKENS = 65_536
-
-
-def transformers_backend(
-    model: torch.nn.Module, processor: Processor, max_cached_tokens: int = MAX_CACHED_TOKENS
-) -> Backend:
+def transformers_backend(model: torch.nn.Module, processor: Processor) -> Backend:
     """gmpo_vl's own sampler: each prompt prefilled once for its n answers."""
 
     def answer(
-        prompts: Sequence[Prompt], sampling: Sampling, progress: Callable[[int], None] | None
+        prompts: Sequence[Prompt], sampling: Sampling, *, progress: Callable[[int], None] | None
     ) -> list[Group]:
-        return generate(
-            model, processor, prompts, sampling, max_cached_tokens=max_cached_tokens, progress=progress
-        )
-
-    return answer
-
-
-def vllm_backend(engine: Any, processor: Processor) -> Backend:
-    """vLLM: prompts and pictures cached, a request per sample."""
-
-    def answer(
-        prompts: Sequence[Prompt], sampling: Sampling, progress: Callable[[int], None] | None
-    ) -> list[Group]:
-        return vllm.generate(engine, processor, prompts, sampling, progress=progress)
+        options = GenerateOptions(MAX_CACHED_TOKENS, progress=progress)
+        return generate(model, processor, prompts, sampling, options=options)
 
     return answer
 
@@ -75,12 +67,12 @@ def load_backend(
 ) -> Backend:
     """The model on the GPU in bfloat16, or on the CPU in float32, behind the backend that was chosen.
 
-    max_tokens: of a prompt and its answer together; max_images: of one prompt (vLLM plans its memory with them).
+    max_tokens: of a prompt and its answer together; max_images: of one prompt (for vLLM's memory).
     """
     if choice.name == "vllm":
         check_model_files(folder)
         engine = vllm.load_engine(folder, processor, max_tokens, max_images, choice.tensor_parallel)
-        return vllm_backend(engine, processor)
+        return partial(vllm.generate, engine, processor)
     return transformers_backend(load_for_inference(folder), processor)
 
 
@@ -90,7 +82,8 @@ def check_backend(choice: BackendChoice, folder: Path) -> None:
         raise ValueError(f"--backend {choice.name}: it is one of {', '.join(BACKENDS)}, auto")
     if choice.tensor_parallel != 1 and (choice.name != "vllm" or choice.tensor_parallel < 1):
         raise ValueError(
-            f"--tensor-parallel {choice.tensor_parallel}: how many GPUs share the model, with --backend vllm alone"
+            f"--tensor-parallel {choice.tensor_parallel}: how many GPUs share the model, "
+            "with --backend vllm alone"
         )
     if choice.name == "vllm":
         vllm.check_vllm(folder)
@@ -110,9 +103,9 @@ def backend_here(folder: Path) -> tuple[str, str]:
 
 
 def chunk_of(choice: BackendChoice, questions: int, n: int) -> int | None:
-    """Questions of a chunk for a backend that plans by itself what runs together; None: the protocol's number.
+    """Questions of a chunk for vLLM, which plans by itself what runs together; None: the protocol's number.
 
-    As few chunks as VLLM_SAMPLES and VLLM_QUESTIONS allow, of one size, and as many for each copy of the model.
+    As few chunks of one size as VLLM_SAMPLES and VLLM_QUESTIONS allow, as many for each copy of the model.
     """
     if choice.name != "vllm":
         return None
@@ -136,14 +129,11 @@ def backend_facts(choice: BackendChoice) -> dict[str, str | int]:
 
 
 def cut_groups(
-    groups: Sequence[Group],
-    decode: Callable[[torch.Tensor], str],
-    max_model_len: int | None,
-    stop: str | None,
+    groups: list[Group], decode: Callable[[torch.Tensor], str], max_model_len: int | None, stop: str | None
 ) -> list[Group]:
-    """Every response as if sampling had ended at the first `stop` (kept), or where prompt and answer fill the model."""
+    """Every response as if sampling had ended at the first `stop` (kept), or at `max_model_len`."""
     if max_model_len is None and stop is None:
-        return list(groups)
+        return groups
     shortened = []
     for group in groups:
         room = None if max_model_len is None else max_model_len - len(group.prompt.ids_P)

@@ -1,14 +1,14 @@
-"""A protocol is everything that decides what an evaluation's number means, as one small file (protocols/NAME.yaml).
+"""A protocol: everything that decides what an evaluation's number means, in a file (protocols/NAME.yaml).
 
-The files are frozen: a number is quoted with a protocol's name. Whoever changes a field gets a result with another name
-(`geometry3k+n=4`), and whoever wants another protocol writes another file; its path is as good as a name.
+The files are frozen, because a number is quoted with a protocol's name. A changed field gives the result
+another name (`geometry3k+n=4`). Another protocol is another file; its path is as good as a name.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,17 +26,18 @@ Pictures = Literal["as_is", "blank", "wrong"]
 
 @dataclass(frozen=True)
 class Protocol:
-    """Field by field what a protocol fixes; lengths are tokens, areas pixels.
+    """What a protocol fixes. Lengths are tokens, areas pixels.
 
     name: of the result. questions, data_sha256: what the data must be for its numbers to be the protocol's
-        (`runs.data_hash`); None where the published set could not be had to be pinned.
-    template: how a problem becomes a prompt: `chat` is the model's own chat template, others are templates/NAME.jinja.
-    format_prompt: a jinja template of gmpo_vl.data around the problem, before the chat template; None: the problem alone.
-    max_model_len: prompt and answer together; an answer is cut there. None: only `max_tokens` cuts.
-    grader, benchmark: the profile whose verdicts count, and the name it knows the benchmark by (gmpo_vl.verify).
-    chunk: questions that run together, are written together and are redone together (vLLM has larger ones of its own).
-    pictures: `blank` and `wrong` are controls: the mean grey, or another question's picture, in place of the right one.
-    limit: the first questions only. seed: each sample's seed comes from it, the question's id and the sample's number.
+        (`prepare.data_hash`); None where the published set could not be had, so that it could not be pinned.
+    template: how a problem becomes a prompt: `chat` is the model's own chat template, others are
+    templates/NAME.jinja. format_prompt: a jinja template of gmpo_vl.data around the problem, before the chat
+    template; None: the problem alone. max_model_len: prompt and answer together; an answer is cut there.
+    None: only `max_tokens` cuts. grader, benchmark: the profile whose verdicts count, and the name it knows
+    the benchmark by (gmpo_vl.verify). chunk: questions that run together, are written together and are redone
+    together. vLLM has larger ones of its own. pictures: `blank` and `wrong` are controls: the mean grey, or
+    another question's picture, in place of the right one. limit: the first questions only. seed: each
+    sample's seed comes from it, the question's id and the sample's number.
     """
 
     name: str
@@ -65,7 +66,7 @@ class Protocol:
 
 @dataclass(frozen=True)
 class TemplateRules:
-    """What comes with a template: where an answer ends, where its result stands, and what must stand in it literally."""
+    """What comes with a template: where an answer ends, where its result stands, what it must hold."""
 
     stop: str | None = None
     answer_in: Literal["box", "tag"] = "box"
@@ -90,11 +91,6 @@ def template_names() -> list[str]:
 
 def protocol_names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
-
-
-def load_protocols(name: str) -> list[Protocol]:
-    """The protocols of a suite, or the one of that name or file. Raises ValueError that names the known ones."""
-    return [load_protocol(part) for part in SUITES.get(name, (name,))]
 
 
 def load_protocol(name: str) -> Protocol:
@@ -147,7 +143,8 @@ def checked(protocol: Protocol) -> Protocol:
         raise ValueError(f"{where}: no template {p.template!r}: one of {', '.join(template_names())}")
     if p.grader not in ("strict", "paper") or p.pictures not in ("as_is", "blank", "wrong"):
         raise ValueError(
-            f"{where}: grader {p.grader!r} must be strict or paper, pictures {p.pictures!r} as_is, blank or wrong"
+            f"{where}: grader {p.grader!r} must be strict or paper, "
+            f"pictures {p.pictures!r} as_is, blank or wrong"
         )
     return p
 
@@ -155,8 +152,7 @@ def checked(protocol: Protocol) -> Protocol:
 def override(protocol: Protocol, changes: Mapping[str, Any]) -> Protocol:
     """The protocol with other values, under a name that says which: `geometry3k+n=4,temperature=1`.
 
-    A field set to what it was is no change. Another `data` source is named by whoever knows whether it is the same data
-    (`renamed`).
+    A field set to what it was is no change. Another `data` source is named by the caller (`renamed`).
     """
     real = {key: value for key, value in changes.items() if value != getattr(protocol, key)}
     changed = checked(replace(protocol, **real))
@@ -174,8 +170,3 @@ def renamed(protocol: Protocol, changes: Mapping[str, Any]) -> Protocol:
 def _plain(value: Any) -> str:
     text = f"{value:g}" if isinstance(value, float) else str(value)
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text)
-
-
-def stated(protocol: Protocol) -> dict[str, Any]:
-    """Every field, as results.json has it."""
-    return asdict(protocol)

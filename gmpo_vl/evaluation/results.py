@@ -1,80 +1,104 @@
-"""A finished evaluation's files: chunks joined, results written, shards merged. Light to import: no torch."""
+"""results.json: the figures of an evaluation's samples, and what they depend on (docs/formats.md).
+
+Importing this needs no torch.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gmpo_vl.evaluation.chunks import count_of_chunks, sound_chunks
-from gmpo_vl.evaluation.summary import figures
+from gmpo_vl.evaluation.statistics import majority_at_k, mean_share, pass_at_k
 from gmpo_vl.runs import EvaluationFolder
 from gmpo_vl.samples import SampleRecord
 from gmpo_vl.storage.files import write_json
+from gmpo_vl.verify import Profile, parse_gold
+from gmpo_vl.verify.equivalence import clusters
+
+PROFILES: tuple[Profile, ...] = ("strict", "paper")
+Differences = dict[str, tuple[Any, Any]]
 
 
-def differing(begun: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    """What two plans differ in, in words; where a model or data set lies does not matter."""
-    old, new = _leaves(begun), _leaves(wanted)
-    keys = sorted((old.keys() | new.keys()) - {"model.path", "data.source"})
-    return [
-        f"{key} is {_shown(old.get(key))} there and {_shown(new.get(key))} now"
-        for key in keys
-        if old.get(key) != new.get(key)
-    ]
-
-
-def _shown(value: Any) -> Any:
-    """A text that looks like something else in quotes: "24" is not 24."""
-    return json.dumps(value) if isinstance(value, str) and not value[:1].isalpha() else value
-
-
-def _leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in tree.items():
-        found |= _leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+# --- from samples to figures --------------------------------------------------------------------------------
+def figures(records: Sequence[SampleRecord], n: int) -> dict[str, Any]:
+    """Everything that is counted. `records`: n per question, a question's together."""
+    correct_Q = counts(records, n)
+    estimate = mean_share(correct_Q / n)
+    found: dict[str, Any] = {
+        "pass@1": estimate.value,
+        "ci95": [estimate.low, estimate.high],
+        "questions": len(correct_Q),
+        "n": n,
+        "truncated": float(np.mean([not r.finished for r in records])),
+        "no_answer": float(np.mean([r.extracted is None for r in records])),
+        "timeouts": sum(r.outcome == "timeout" for r in records),
+        "mean_length": float(np.mean([r.length for r in records])),
+    }
+    if n > 1:
+        ks = [k for k in (2, 4, 8, 16, 32, 64, 128, 256) if k < n] + [n]
+        found["pass@k"] = {str(k): _share(pass_at_k(correct_Q, n, k)) for k in ks}
+        questions = [_votes(records[at : at + n]) for at in range(0, len(records), n)]
+        found["maj@k"] = {
+            str(k): _share(np.array([majority_at_k(votes, right, k) for votes, right in questions]))
+            for k in ks
+        }
+    if all(profile in records[0].reward for profile in PROFILES):
+        found["graders"] = {profile: _share(counts(records, n, profile) / n) for profile in PROFILES}
+        found["disputed"] = float(np.mean([r.reward["strict"] != r.reward["paper"] for r in records]))
     return found
 
 
-def finish(folder: EvaluationFolder) -> dict[str, Any]:
-    """Join the chunks and write results.json; returns it. Raises ValueError while chunks are missing, or were bad."""
-    plan = folder.plan()
-    if plan is None:
-        raise FileNotFoundError(f"{folder.folder} holds no evaluation: no plan.json")
-    if not folder.finished:
-        chunks = count_of_chunks(plan)
-        missing = sorted(set(range(chunks)) - sound_chunks(folder, plan))
-        if missing:
-            raise ValueError(
-                f"{folder.folder}: {len(missing)} of {chunks} chunks are missing (the first is {missing[0]}); run the same "
-                "command again, or the shards that were not run"
-            )
-        folder.join_chunks(chunks)
-        write_results(folder, plan)
-    folder.remove_chunks()
-    return folder.results()
+def counts(records: Sequence[SampleRecord], n: int, profile: str = "overall") -> np.ndarray:
+    """int64 (Q,): right samples of each question, by the grader that counts (`overall`) or by one profile."""
+    if len(records) == 0 or len(records) % n != 0:
+        raise ValueError(f"{len(records)} samples are not {n} for each question")
+    right = [r.correct if profile == "overall" else bool(r.reward[profile]) for r in records]
+    return np.array(right, dtype=np.int64).reshape(-1, n).sum(axis=1)
+
+
+def _votes(group: Sequence[SampleRecord]) -> tuple[list[int | None], list[bool]]:
+    """(what each of a question's samples votes for, is it right). Equal answers vote for one thing."""
+    choices = parse_gold(group[0].gold).choices
+    return clusters([r.extracted for r in group], choices), [r.correct for r in group]
+
+
+def _share(shares_Q: np.ndarray) -> dict[str, Any]:
+    estimate = mean_share(shares_Q)
+    return {"value": estimate.value, "ci95": [estimate.low, estimate.high]}
+
+
+# --- files --------------------------------------------------------------------------------------------------
+def versions() -> dict[str, str]:
+    """Of the libraries that decide what comes out."""
+    return {name: version(name) for name in ("gmpo-vl", "torch", "transformers", "pillow", "math-verify")}
 
 
 def write_results(
-    folder: EvaluationFolder, plan: dict[str, Any], records: Sequence[SampleRecord] | None = None
-) -> dict[str, Any]:
-    """results.json: the figures, and everything they depend on. records: samples.jsonl's, if they are at hand."""
-    records = list(folder.samples()) if records is None else records
-    if len(records) != (wanted := plan["questions"] * plan["protocol"]["n"]):
+    folder: EvaluationFolder, records: Sequence[SampleRecord], n: int, stated: dict[str, Any], **first: Any
+) -> None:
+    """Write results.json: the figures, and what is stated about them. first: keys before the figures."""
+    write_json(folder.results_file, {**first, **figures(records, n), **stated})
+
+
+def write_protocol_results(
+    folder: EvaluationFolder, plan: dict[str, Any], records: Sequence[SampleRecord]
+) -> None:
+    """Write the results of an evaluation by protocol. Raises ValueError where samples are missing."""
+    n = plan["protocol"]["n"]
+    if len(records) != (wanted := plan["questions"] * n):
         raise ValueError(
-            f"{folder.samples_file} holds {len(records)} samples, the evaluation had {wanted}: it is damaged. Delete "
-            f"{folder.folder} and evaluate again"
+            f"{folder.samples_file} holds {len(records)} samples, the evaluation had {wanted}: "
+            f"it is damaged. Delete {folder.folder} and evaluate again"
         )
-    results = {
-        "name": plan["name"],
-        **figures(records, plan["protocol"]["n"]),
-        "settings": plan["protocol"],
-        **{key: plan[key] for key in ("template", "data", "model", "backend", "versions")},
-        "notes": notes(plan),
-    }
-    write_json(folder.results_file, results)
-    return results
+    copied = {key: plan[key] for key in ("template", "data", "model", "backend", "versions")}
+    stated = {"settings": plan["protocol"], **copied, "notes": notes(plan)}
+    write_results(folder, records, n, stated, name=plan["name"])
 
 
 def notes(plan: dict[str, Any]) -> list[str]:
@@ -95,28 +119,73 @@ def notes(plan: dict[str, Any]) -> list[str]:
     return said
 
 
+def finish(folder: EvaluationFolder) -> dict[str, Any]:
+    """Join the chunks, write results.json and return it. Raises ValueError while chunks are missing."""
+    plan = _plan(folder)
+    if not folder.finished:
+        chunks = count_of_chunks(plan)
+        missing = sorted(set(range(chunks)) - sound_chunks(folder, plan))
+        if missing:
+            raise ValueError(
+                f"{folder.folder}: {len(missing)} of {chunks} chunks are missing (the first is "
+                f"{missing[0]}); run the same command again, or the shards that were not run"
+            )
+        folder.join_chunks(chunks)
+        write_protocol_results(folder, plan, list(folder.samples()))
+    folder.remove_chunks()
+    return folder.results()
+
+
 def merge(folders: Sequence[Path]) -> dict[str, Any]:
-    """Shards of one evaluation that ran in several places into the first folder, and finish it."""
+    """Take the chunks of shards that ran in several places into the first folder, and finish it."""
     first, *others = [EvaluationFolder(folder) for folder in folders]
-    plan = first.plan()
-    if plan is None:
-        raise FileNotFoundError(f"{first.folder} holds no evaluation: no plan.json")
+    plan = _plan(first)
     for other in others:
         if differences := differing(plan, other.plan() or {}):
-            raise ValueError(f"{other.folder} is no shard of {first.folder}: {'; '.join(differences)}")
+            raise ValueError(f"{other.folder} is no shard of {first.folder}: {in_words(differences)}")
         sound_chunks(first, plan)  # the other one may have what is bad here
         first.take_chunks(other)
     return finish(first)
 
 
+def _plan(folder: EvaluationFolder) -> dict[str, Any]:
+    plan = folder.plan()
+    if plan is None:
+        raise FileNotFoundError(f"{folder.folder} holds no evaluation: no plan.json")
+    return plan
+
+
 def result_folders(paths: Sequence[Path]) -> Iterator[EvaluationFolder]:
     """Finished evaluations: each path is one, or a folder of some."""
     for path in paths:
-        found = (
-            [path]
-            if (path / "results.json").exists()
-            else sorted(p.parent for p in path.glob("*/results.json"))
-        )
+        inside = sorted(p.parent for p in path.glob("*/results.json"))
+        found = [path] if (path / "results.json").exists() else inside
         if not found:
             raise FileNotFoundError(f"{path}: no finished evaluation here (no results.json)")
         yield from map(EvaluationFolder, found)
+
+
+# --- plans --------------------------------------------------------------------------------------------------
+def differing(begun: dict[str, Any], wanted: dict[str, Any]) -> Differences:
+    """{dotted key: (value of `begun`, value of `wanted`)}. Where a model or data set lies does not matter."""
+    old, new = _leaves(begun), _leaves(wanted)
+    keys = sorted((old.keys() | new.keys()) - {"model.path", "data.source"})
+    return {key: (old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)}
+
+
+def in_words(differences: Differences) -> str:
+    return "; ".join(
+        f"{key} is {_shown(old)} there and {_shown(new)} now" for key, (old, new) in differences.items()
+    )
+
+
+def _shown(value: Any) -> Any:
+    """A text that looks like something else in quotes: "24" is not 24."""
+    return json.dumps(value) if isinstance(value, str) and not value[:1].isalpha() else value
+
+
+def _leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        found |= _leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found

@@ -1,7 +1,7 @@
-"""Numbers with their error bars. The unit is the question: samples of one question are not independent.
+"""Numbers with error bars. The unit is the question: samples of one question are not independent.
 
-`values_Q` holds one number per question, for Pass@1 the share c_i / n of its n samples that were right. Intervals are 95%,
-from 10,000 bootstrap resamples of the questions (percentiles).
+`values_Q` holds one number per question, for Pass@1 the share c_i / n of its n samples that were right.
+Intervals are 95%: percentiles of 10,000 bootstrap resamples of the questions.
 """
 
 from __future__ import annotations
@@ -27,13 +27,6 @@ class Estimate:
     low: float
     high: float
 
-    @property
-    def half_width(self) -> float:
-        return (self.high - self.low) / 2
-
-    def percent(self) -> str:
-        return f"{100 * self.value:.1f} ± {100 * self.half_width:.1f}"
-
 
 def mean_over_questions(values_Q: np.ndarray, seed: int = 0) -> Estimate:
     """Mean and 95% percentile interval of a bootstrap over questions."""
@@ -44,9 +37,10 @@ def mean_over_questions(values_Q: np.ndarray, seed: int = 0) -> Estimate:
 
 
 def mean_share(shares_Q: np.ndarray, seed: int = 0) -> Estimate:
-    """The mean of shares of right samples. Where every one of them is 1, or every one 0, a bootstrap would say ± 0.
+    """The mean of shares of right samples, with its interval.
 
-    There the interval ends where that would be seen in 2.5% of samples of so many questions (Clopper and Pearson 1934).
+    Where all shares are 1, or all 0, a bootstrap would say ± 0. There the interval ends where that would be
+    seen in 2.5% of samples of so many questions (Clopper and Pearson 1934).
     """
     shares_Q = np.asarray(shares_Q, dtype=np.float64)
     estimate = mean_over_questions(shares_Q, seed)
@@ -61,7 +55,7 @@ def mean_share(shares_Q: np.ndarray, seed: int = 0) -> Estimate:
 def paired_difference(before_Q: np.ndarray, after_Q: np.ndarray, seed: int = 0) -> Estimate:
     """after - before with its interval, the questions paired: what they share cancels out.
 
-    Raises ValueError unless both hold the same questions in the same order (one value each).
+    Both hold the same questions in the same order. Raises ValueError where their numbers differ.
     """
     if len(before_Q) != len(after_Q):
         raise ValueError(
@@ -71,7 +65,7 @@ def paired_difference(before_Q: np.ndarray, after_Q: np.ndarray, seed: int = 0) 
 
 
 def unpaired_difference(before_Q: np.ndarray, after_Q: np.ndarray, seed: int = 0) -> Estimate:
-    """after - before as if they were asked different questions: what comparing two published numbers amounts to."""
+    """after - before as if different questions were asked, as in a comparison of published numbers."""
     before_Q, after_Q = np.asarray(before_Q, dtype=np.float64), np.asarray(after_Q, dtype=np.float64)
     generator = np.random.default_rng(seed)
     before, after = (_resampled_means(values, generator) for values in (before_Q, after_Q))
@@ -81,11 +75,11 @@ def unpaired_difference(before_Q: np.ndarray, after_Q: np.ndarray, seed: int = 0
     return estimate
 
 
-# --- several samples per question -------------------------------------------------------------------------------------
+# --- several samples per question ---------------------------------------------------------------------------
 def pass_at_k(correct_Q: np.ndarray, n: int, k: int) -> np.ndarray:
-    """float64 (Q,): chance that one of k samples drawn from the n without replacement is right: 1 - C(n-c, k) / C(n, k).
+    """float64 (Q,): chance that one of k samples, drawn from the n without replacement, is right.
 
-    correct_Q: int (Q,), right samples c of each question. Unbiased for k <= n (Chen et al. 2021, Eq. 1).
+    1 - C(n-c, k) / C(n, k), unbiased for k <= n (Chen et al. 2021, Eq. 1). correct_Q: int (Q,), the c.
     """
     if not 1 <= k <= n:
         raise ValueError(f"pass@{k} needs 1 to n={n} samples")
@@ -94,21 +88,19 @@ def pass_at_k(correct_Q: np.ndarray, n: int, k: int) -> np.ndarray:
 
 
 def majority_at_k(answers: Sequence[int | None], correct: Sequence[bool], k: int, seed: int = 0) -> float:
-    """Chance that the most frequent answer among k of a question's samples is right; the tied share the vote.
+    """Chance that the most frequent answer among k of a question's samples is right. Ties share the vote.
 
-    answers: which answer each sample gave (`verify.equivalence.clusters`), None (which has no vote) without one. An answer is
-    right where most of the samples that gave it are; where as many are as are not, it counts half. Exact for k = n; for smaller
-    k the mean over 256 seeded subsets.
+    answers: which answer each sample gave (`verify.equivalence.clusters`); None has no vote. An answer is
+    right where most of its samples are, and counts half where as many are as are not. Exact for k = n; for
+    smaller k the mean over 256 seeded subsets.
     """
     n = len(answers)
     names = sorted({answer for answer in answers if answer is not None})
     if not names:
         return 0.0
     votes_nC = np.array([[answer == name for name in names] for answer in answers], dtype=np.int64)
-    lead_C = (votes_nC * (2 * np.asarray(correct, dtype=np.int64)[:, None] - 1)).sum(
-        axis=0
-    )  # right ones over wrong
-    right_C = (1 + np.sign(lead_C)) / 2
+    signs_n1 = 2 * np.asarray(correct, dtype=np.int64)[:, None] - 1
+    right_C = (1 + np.sign((votes_nC * signs_n1).sum(axis=0))) / 2
     if k == n:
         votes_RC = votes_nC.sum(axis=0, keepdims=True)
     else:
@@ -121,11 +113,11 @@ def majority_at_k(answers: Sequence[int | None], correct: Sequence[bool], k: int
     return float(((leads_RC * right_C).sum(axis=1) / leaders_R).mean())
 
 
-# --- runs of several seeds --------------------------------------------------------------------------------------------
+# --- runs of several seeds ----------------------------------------------------------------------------------
 def mean_over_seeds(values_S: np.ndarray) -> Estimate:
-    """Mean of one number per run and Student's 95% interval over S >= 2 seeds: mean +- t(0.975, S - 1) s / sqrt(S).
+    """Mean of a number per run and Student's 95% interval +- t(0.975, S - 1) s / sqrt(S), over S >= 2 seeds.
 
-    For a handful of seeds: a bootstrap of 3 to 5 numbers is too narrow. It takes the numbers for normally distributed.
+    A bootstrap of 3 to 5 numbers would be too narrow. This assumes that the numbers are normally distributed.
     """
     values_S = np.asarray(values_S, dtype=np.float64)
     if len(values_S) < 2:
@@ -137,7 +129,10 @@ def mean_over_seeds(values_S: np.ndarray) -> Estimate:
 
 @cache
 def t_quantile(freedom: int) -> float:
-    """t(0.975) of Student's distribution: P(|T| > t) = I_x(freedom / 2, 1 / 2) = 0.05 at x = freedom / (freedom + t^2)."""
+    """t(0.975) of Student's distribution.
+
+    P(|T| > t) = I_x(freedom / 2, 1 / 2) = 0.05 at x = freedom / (freedom + t^2).
+    """
     from mpmath import betainc
 
     low, high = 0.0, 1.0
@@ -147,12 +142,14 @@ def t_quantile(freedom: int) -> float:
     return (freedom * (1 - low) / low) ** 0.5
 
 
-# --- two methods ------------------------------------------------------------------------------------------------------
+# --- two methods --------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Difference:
-    """b - a. `paired_by_seed`: run i of a was compared with run i of b. `seed_deviation`: standard deviation between
-    seeds of the difference, `seeds_needed` those for a power of 80% if the true difference is the one seen; None where one
-    seed a side cannot tell."""
+    """b - a.
+
+    paired_by_seed: run i of a was compared with run i of b. seed_deviation: standard deviation of the
+    difference between seeds; seeds_needed: for a power of 80% at this difference. None with one seed a side.
+    """
 
     estimate: Estimate
     p_value: float
@@ -163,12 +160,12 @@ class Difference:
 
 
 def two_level_difference(a_SQ: np.ndarray, b_SQ: np.ndarray, seed: int = 0) -> Difference:
-    """b - a over seeds and questions: a bootstrap that draws seeds, and then questions, the same for both sides.
+    """b - a over seeds and questions: a bootstrap draws seeds, then questions, the same for both sides.
 
-    a_SQ, b_SQ: float64 (seeds, questions), the same questions in the same order. With as many seeds on both sides seed i is
-    compared with seed i (same data order, same initial state); otherwise seeds are drawn for each side alone.
-    The p-value is two-sided, from the share of resamples on the other side of 0; it is no smaller than a sign test's could
-    be with as many unequal questions. Where all questions gain the same, resamples say ± 0: see `_where_all_gain_the_same`.
+    a_SQ, b_SQ: float64 (seeds, questions), the same questions in the same order. With as many seeds on both
+    sides, seed i is compared with seed i (same data order, same initial state); otherwise each side draws its
+    own. The p-value is two-sided, from the share of resamples on the other side of 0. It is no smaller than a
+    sign test's could be with as many unequal questions. See also `_where_all_gain_the_same`.
     """
     a_SQ, b_SQ = (np.asarray(values, dtype=np.float64) for values in (a_SQ, b_SQ))
     if a_SQ.shape[1] != b_SQ.shape[1] or a_SQ.shape[1] == 0:
@@ -203,8 +200,9 @@ def two_level_difference(a_SQ: np.ndarray, b_SQ: np.ndarray, seed: int = 0) -> D
 def _where_all_gain_the_same(estimate: Estimate, questions: int) -> Estimate:
     """The interval where every question's gain is the same, so that no resample differs from another.
 
-    Of all questions there could be, a share of at most 1 - 0.025^(1/Q) may be of another kind (Clopper and Pearson 1934: a
-    larger one would have shown up in 97.5% of samples of Q); at the ends those gain -1, or 1.
+    Of all questions there could be, a share of at most 1 - 0.025^(1/Q) may be of another kind: a larger one
+    would have shown up in 97.5% of samples of Q (Clopper and Pearson 1934). At the interval's ends those gain
+    -1, or 1.
     """
     gain, other = estimate.value, 1 - 0.025 ** (1 / questions)
     low, high = gain - other * (gain + 1), gain + other * (1 - gain)
@@ -212,20 +210,16 @@ def _where_all_gain_the_same(estimate: Estimate, questions: int) -> Estimate:
 
 
 def seeds_for_power(difference: float, deviation: float) -> int | None:
-    """Seeds a side at which a two-sided test at 5% finds `difference` 4 times in 5; None for a difference of 0.
+    """Seeds a side at which a two-sided test at 5% finds `difference` 4 times in 5; None for a difference of
+    0.
 
-    deviation: standard deviation over seeds of the (paired) difference. Normal approximation, with Guenther's (1981)
-    correction for the t distribution.
+    deviation: standard deviation over seeds of the (paired) difference. This is the normal approximation with
+    Guenther's (1981) correction for the t distribution.
     """
     if difference == 0:
         return None
     z_test, z_power = 1.959964, 0.841621
     return max(2, int(np.ceil(((z_test + z_power) * deviation / difference) ** 2 + z_test**2 / 2)))
-
-
-def _seed_weights(rows: int, seeds: int, generator: np.random.Generator) -> np.ndarray:
-    """float64 (rows, seeds): how often each seed was drawn, as shares."""
-    return generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=rows) / seeds
 
 
 def _seed_deviation(a_S: np.ndarray, b_S: np.ndarray, paired: bool) -> float | None:
@@ -240,19 +234,24 @@ def _two_level_means(
     """float64 (RESAMPLES,): mean differences over drawn seeds and drawn questions."""
     questions = a_SQ.shape[1]
     means = np.empty(RESAMPLES)
+
+    def weights(rows: int, seeds: int) -> np.ndarray:
+        """float64 (rows, seeds): how often each seed was drawn, as shares."""
+        return generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=rows) / seeds
+
     for rows in _blocks(questions):
         count = rows.stop - rows.start
-        weights_a = _seed_weights(count, len(a_SQ), generator)
-        weights_b = weights_a if paired else _seed_weights(count, len(b_SQ), generator)
+        weights_a = weights(count, len(a_SQ))
+        weights_b = weights_a if paired else weights(count, len(b_SQ))
         index_RQ = generator.integers(0, questions, (count, questions))
         means[rows] = np.take_along_axis(weights_b @ b_SQ - weights_a @ a_SQ, index_RQ, axis=1).mean(axis=1)
     return means
 
 
 def _resampled_means(values_Q: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """float64 (RESAMPLES,): means of as many questions drawn with replacement.
+    """float64 (RESAMPLES,): means of as many questions, drawn with replacement.
 
-    Shares of n samples have few distinct values: how often each is drawn is then one multinomial draw.
+    Shares of n samples have few distinct values. How often each is drawn is then one multinomial draw.
     """
     questions = len(values_Q)
     distinct, frequency = np.unique(values_Q, return_counts=True)

@@ -1,9 +1,4 @@
-"""Large tensors on a CPU: keep what was freed.
-
-glibc takes every block of more than 32 MB fresh from the kernel and gives it back when it is freed. A pass over some
-thousand tokens makes hundreds of such tensors, and the kernel fills each with zeros page by page: up to half of a pass's
-time. Kept, the pages are there already. The process then holds its peak until it ends, or until `release_freed_memory`.
-"""
+"""The memory of a CPU that glibc's heap holds after tensors were freed."""
 
 from __future__ import annotations
 
@@ -11,11 +6,9 @@ import ctypes
 import sys
 from typing import Any
 
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
-_NEVER = -1  # a number would be an int of C: above 2 GB the heap's free end went back all the same
 
-
-def _glibc() -> Any | None:
+def glibc() -> Any | None:
+    """The C library of this process, where it is glibc."""
     if not sys.platform.startswith("linux"):
         return None
     library = ctypes.CDLL(None)
@@ -24,19 +17,11 @@ def _glibc() -> Any | None:
 
 def is_glibc() -> bool:
     """Does a CPU's memory come from glibc's heap?"""
-    return _glibc() is not None
-
-
-def keep_freed_memory() -> bool:
-    """For the rest of this process; False where the C library is not glibc, and nothing was changed."""
-    library = _glibc()
-    if library is None:
-        return False
-    return bool(library.mallopt(_M_MMAP_MAX, 0) and library.mallopt(_M_TRIM_THRESHOLD, _NEVER))
+    return glibc() is not None
 
 
 def release_freed_memory() -> None:
     """Give freed memory back to the system now."""
-    library = _glibc()
+    library = glibc()
     if library is not None:
         library.malloc_trim(0)

@@ -1,46 +1,44 @@
-"""What a frozen ViT makes of each prompt's pictures, computed once a step."""
+"""Features of each prompt's pictures under a frozen ViT, computed once a step."""
 
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
-from gmpo_vl.models.forward import unwrap
+from gmpo_vl.models.forward import Look, unwrap
+from gmpo_vl.models.geometry import vision_tower
 from gmpo_vl.models.shared import sharing_obstacle
-from gmpo_vl.models.wrapping import Look
 from gmpo_vl.types import ImageSettings, Prompt
 
-# Patches in one call of the ViT, a larger picture alone: no graph is kept, and longer calls are no faster.
+# Patches in one call of the ViT; a larger picture goes alone. Longer calls are no faster.
 PATCHES = 16_384
 
 
 class FrozenFeatures:
-    """Features by pictures, in host memory until `forget`: rollouts, old and reference log-probs and updates reuse them.
+    """Features by pictures, in host memory until `forget`: rollouts, log-probs and updates reuse them.
 
-    model: answers packed (models/wrapping.py), sharded or not. others: those of another model with the same ViT, which are
-    taken where they are there, and left alone.
+    model: sharded or not, after `forward.answer_packed`. others: the store of another model with the same
+    ViT, which is read and never changed.
     """
 
     def __init__(self, model: Any, image: ImageSettings, others: FrozenFeatures | None = None) -> None:
         self._model, self._image = model, image
         self._own: dict[bytes, torch.Tensor] = {}
-        self._known: Mapping[bytes, torch.Tensor] = (
-            self._own if others is None else ChainMap(self._own, others._own)
-        )
+        self._known = ChainMap(self._own, *([] if others is None else [others._own]))
 
     def beside(self, model: Any) -> FrozenFeatures:
-        """A store for another model with the same ViT, which takes what is here."""
+        """A store for another model with the same ViT, which reads this one too."""
         return FrozenFeatures(model, self._image, others=self)
 
     @torch.no_grad()
     def learn(self, prompts: Sequence[Prompt], on_all_ranks: Callable[[int], int] | None = None) -> None:
-        """Look at the pictures that are not known.
+        """Compute the features of pictures that are not known.
 
-        on_all_ranks: how often every rank calls the model, from how often this one must. A sharded ViT is gathered in each
-        call, so `learn` is then a collective, and a rank that knows all its pictures goes along.
+        on_all_ranks: from the number of calls that this rank needs to the number that every rank makes. Each
+        call of a sharded ViT gathers its weights, so all ranks must call equally often.
         """
         new = {p.pictures_key: p for p in prompts if p.pictures_key not in self._known}
         parts = looked_at_together(list(new.values()))
@@ -58,13 +56,13 @@ class FrozenFeatures:
 
 
 def same_vision(one: Any, other: Any) -> bool:
-    """Have two models the same ViT, weight for weight?"""
+    """Do two models have the same ViT, weight for weight?"""
     mine, theirs = (unwrap(model).model.visual.state_dict() for model in (one, other))
     return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 
 def looked_at_together(prompts: Sequence[Prompt]) -> list[list[Prompt]]:
-    """Prompts in order, cut where their pictures are too many for one call of the ViT (PATCHES)."""
+    """The prompts in order, in parts whose pictures fit one call of the ViT (PATCHES)."""
     parts: list[list[Prompt]] = []
     patches = 0
     for prompt in prompts:
@@ -78,9 +76,9 @@ def looked_at_together(prompts: Sequence[Prompt]) -> list[list[Prompt]]:
 
 
 def frozen_features(model: Any, image: ImageSettings | None) -> FrozenFeatures | None:
-    """A store for a model whose ViT does not train, adapters included; None for any other."""
+    """A store for a model whose ViT does not train, adapters included; None for any other model."""
     inner = unwrap(model)
-    visual = getattr(getattr(inner, "model", None), "visual", None)
+    visual = vision_tower(inner)
     if visual is None or image is None or sharing_obstacle(inner.config) is not None:
         return None
     frozen = not any(parameter.requires_grad for parameter in visual.parameters())

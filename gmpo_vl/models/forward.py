@@ -1,14 +1,25 @@
 """Log-probs of responses under a model: the one place where the trainer looks inside one.
 
-`response_log_probs` is what every pass calls (old, reference, update). The picture goes through the ViT once per
-distinct prompt, and the head runs on response positions only. A model whose inside is not known here goes through its
+Every pass calls `response_log_probs` (old, reference, update). Each distinct prompt's pictures go through the
+ViT once, and the head runs on response positions only. A model whose inside is not known goes through its
 public inputs instead, one rollout at a time (public.py).
+
+FSDP gathers a model's weights when the wrapped module is *called*, so everything that reads them must happen
+inside that call. `answer_packed` makes the call do it:
+
+    answer_packed(model)                  # before wrapping; works on a PEFT model too
+    sharded = FullyShardedDataParallel(model, auto_wrap_policy=...)
+    log_probs_BT, entropy_BT = sharded(packed, temperature, banned_ids)
+
+`response_log_probs` calls the head as a module, so the head may be a unit of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
+from types import MethodType
 from typing import Any
 
 import torch
@@ -17,8 +28,9 @@ from transformers import PreTrainedModel
 
 from gmpo_vl.batching.packing import Packed
 from gmpo_vl.models.compat import image_features
+from gmpo_vl.models.geometry import language_model
 from gmpo_vl.models.head import head_log_probs
-from gmpo_vl.models.patches import make_patches
+from gmpo_vl.models.processing import make_patches
 from gmpo_vl.models.public import public_log_probs
 from gmpo_vl.models.routers import RouterCounter, watch_routers
 from gmpo_vl.models.shared import ATTENTION, Layout, Segment, build_layout, sharing_obstacle
@@ -31,50 +43,40 @@ def unwrap(model: torch.nn.Module) -> PreTrainedModel:
     return get_base() if get_base is not None else model  # type: ignore[return-value]
 
 
-def language_model(model: PreTrainedModel) -> Any:
-    """The decoder stack: embeddings in, final hidden states out."""
-    inner: Any = model.model
-    return inner.language_model if hasattr(inner, "language_model") else inner
-
-
 def prompt_features(
     model: PreTrainedModel,
     prompts: Sequence[Prompt],
     image: ImageSettings | None,
     visit_vision: bool = False,
 ) -> list[torch.Tensor]:
-    """ViT features (1 + D, image tokens, hidden) of each prompt, all pictures in one call; no tokens for text-only ones.
+    """ViT features (1 + D, image tokens, hidden) of each prompt, all pictures in one call; 0 tokens for text.
 
-    The first go in place of the image tokens' embeddings, the other D (DeepStack, Qwen3-VL) are added to the hidden
-    states behind the first D decoder layers. visit_vision: look at the smallest picture there is where there is none,
-    and hand on nothing of it.
+    The first features replace the image tokens' embeddings. The other D (DeepStack, Qwen3-VL) are added to
+    the hidden states after the first D decoder layers. visit_vision: where there is no picture, run the ViT
+    on the smallest one, and return none of its features.
     """
     device = model.device
     pictures = [x for p in prompts for x in p.images]
-    counts = [0 if image is None else _image_tokens(p, image) for p in prompts]
-    if not pictures and not (visit_vision and image is not None):
+    if image is None or not (pictures or visit_vision):
+        assert not pictures, "pictures, but no image processor"
         return [torch.empty(1, 0, 0, device=device) for _ in prompts]
-    assert image is not None
-    if not pictures:
+    counts = [int(p.image_grid_thw.prod(dim=1).sum()) // image.merge_size**2 for p in prompts]
+    if pictures:
+        grid_N3 = torch.cat([p.image_grid_thw for p in prompts])
+    else:
         pictures = [torch.zeros((image.factor, image.factor, 3), dtype=torch.uint8)]
         grid_N3 = torch.tensor([image.grid(image.factor, image.factor)])
-    else:
-        grid_N3 = torch.cat([p.image_grid_thw for p in prompts])
     patches = torch.cat([make_patches(x.to(device), image) for x in pictures])
     features_DNH = image_features(model, patches, grid_N3.to(device))
     return list(features_DNH[:, : sum(counts)].split(counts, dim=1))
 
 
-def _image_tokens(prompt: Prompt, image: ImageSettings) -> int:
-    return int(prompt.image_grid_thw.prod(dim=1).sum()) // image.merge_size**2
-
-
 def embed_prompt(model: PreTrainedModel, prompt: Prompt, features_DNH: torch.Tensor) -> torch.Tensor:
-    """(P, hidden): token embeddings with the image tokens' places taken by the pictures' features."""
+    """(P, hidden): token embeddings, with the pictures' features in place of the image tokens."""
     ids_P = prompt.ids_P.to(model.device)
     embeddings_PH = model.get_input_embeddings()(ids_P)
     if not prompt.images:
-        # The sum of nothing is 0. Where the ViT was only visited, this gives it its turn in the backward.
+        # The sum is 0, but makes the backward pass run through a ViT that was only visited.
         return embeddings_PH + features_DNH.sum()
     is_image_P = ids_P == model.config.image_token_id
     return embeddings_PH.masked_scatter(is_image_P[:, None], features_DNH[0].to(embeddings_PH.dtype))
@@ -83,9 +85,9 @@ def embed_prompt(model: PreTrainedModel, prompt: Prompt, features_DNH: torch.Ten
 def deepstack(
     model: PreTrainedModel, ids_BL: torch.Tensor, features: Sequence[torch.Tensor]
 ) -> dict[str, Any]:
-    """What the decoder wants to be told about DeepStack features; nothing for models without them.
+    """The decoder's arguments for DeepStack features; none for models without them.
 
-    ids_BL: prompt ids at the prompts' places, any other id elsewhere. features: of those prompts, row by row.
+    ids_BL: prompt ids at the prompts' positions, -1 elsewhere. features: of those prompts, row by row.
     """
     with_images = [f for f in features if f.shape[1] > 0]
     if not with_images or len(with_images[0]) == 1:
@@ -97,9 +99,23 @@ def deepstack(
 
 
 def response_positions(prompt: Prompt, length: int) -> torch.Tensor:
-    """int64 (3, length): positions of a response's tokens, going on after the prompt's largest."""
+    """int64 (3, length): positions of a response's tokens, which continue after the prompt's largest."""
     start = int(prompt.position_ids_3P.max()) + 1
     return torch.arange(start, start + length).expand(3, -1)
+
+
+@dataclass(frozen=True)
+class ForwardOptions:
+    """How a micro-batch goes through the model.
+
+    share_prefix: every prompt once (shared.py), or once per response; the results agree up to rounding.
+    visit_vision: run the ViT even where no prompt has a picture: ranks that share its weights must all gather
+    them. routing: counts which experts the routers chose (routers.py).
+    """
+
+    share_prefix: bool = True
+    visit_vision: bool = False
+    routing: RouterCounter | None = None
 
 
 def response_log_probs(
@@ -108,46 +124,45 @@ def response_log_probs(
     temperature: float,
     banned_ids: Sequence[int],
     with_entropy: bool = False,
-    share_prefix: bool = True,
-    visit_vision: bool = False,
-    routing: RouterCounter | None = None,
+    options: ForwardOptions | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """log pi(response token) at `temperature`, banned ids at -inf: float32 (B, T), 0 on padding.
 
-    With `with_entropy` also the entropy of each position's distribution in nats, (B, T). Both carry gradients where
-    the model's parameters do. share_prefix: every prompt once (shared.py), or once per response; the results agree up
-    to rounding. visit_vision: run the ViT even where no prompt has a picture; sharded ranks must all make the same
-    collective calls (wrapping.py). routing: counts what the routers of a mixture of experts chose (routers.py).
+    With `with_entropy` also the entropy of each position's distribution in nats, (B, T). With gradients.
     """
-    inner = unwrap(model)
+    inner, options = unwrap(model), options or ForwardOptions()
+    how = temperature, banned_ids, with_entropy
     if sharing_obstacle(inner.config) is not None:
-        log_probs_M, entropy_M = public_log_probs(
-            inner, packed, temperature, banned_ids, with_entropy, routing
-        )
+        log_probs_M, entropy_M = public_log_probs(inner, packed, *how, options.routing)
     else:
-        features = packed.features
-        if features is None:
-            features = prompt_features(inner, packed.prompts, packed.image, visit_vision)
-        with watch_routers(inner) if routing is not None else nullcontext([]) as logits:
-            hidden_NH, predict_M = (_shared_hidden if share_prefix else _plain_hidden)(
-                inner, packed, features
-            )
-        if routing is not None:
-            routing.count(logits, predict_M, packed.mask_BT.sum(1).tolist())
+        hidden_NH, predict_M = _hidden(inner, packed, options)
         targets_M = packed.response_ids_BT[packed.mask_BT]
-        log_probs_M, entropy_M = head_log_probs(
-            inner.lm_head, hidden_NH[predict_M], targets_M, temperature, banned_ids, with_entropy
-        )
+        log_probs_M, entropy_M = head_log_probs(inner.lm_head, hidden_NH[predict_M], targets_M, *how)
     zeros_BT = torch.zeros(packed.mask_BT.shape, dtype=log_probs_M.dtype, device=log_probs_M.device)
     log_probs_BT = zeros_BT.masked_scatter(packed.mask_BT, log_probs_M)
     entropy_BT = None if entropy_M is None else zeros_BT.masked_scatter(packed.mask_BT, entropy_M)
     return log_probs_BT, entropy_BT
 
 
+def _hidden(
+    model: PreTrainedModel, packed: Packed, options: ForwardOptions
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Final states (N, hidden), and the places of those that predict the M response tokens, row after row."""
+    features, routing = packed.features, options.routing
+    if features is None:
+        features = prompt_features(model, packed.prompts, packed.image, options.visit_vision)
+    hidden = _shared_hidden if options.share_prefix else _plain_hidden
+    with nullcontext([]) if routing is None else watch_routers(model) as logits:
+        hidden_NH, predict_M = hidden(model, packed, features)
+    if routing is not None:
+        routing.count(logits, predict_M, packed.mask_BT.sum(1).tolist())
+    return hidden_NH, predict_M
+
+
 def _shared_hidden(
     model: PreTrainedModel, packed: Packed, features: Sequence[torch.Tensor]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Final states (N, hidden) of one packed row, and which of them predict the M real response tokens, row after row."""
+    """`_hidden` in one packed row, every prompt once (shared.py)."""
     responses_BTH = model.get_input_embeddings()(packed.response_ids_BT)
     lengths = [int(n) for n in packed.mask_BT.sum(dim=1).tolist()]
 
@@ -185,9 +200,9 @@ def _shared_hidden(
 def _plain_hidden(
     model: PreTrainedModel, packed: Packed, features: Sequence[torch.Tensor]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same from one row per response, `[prompt | response]`, padded on the right.
+    """`_hidden` in one row per response, `[prompt | response]`, padded on the right.
 
-    Causal attention alone keeps padding out of every real position, so no mask is built.
+    Causal attention keeps padding out of every real position, so no mask is built.
     """
     device = model.device
     prompts_PH = [embed_prompt(model, p, f) for p, f in zip(packed.prompts, features)]
@@ -226,26 +241,24 @@ def run_language_model(
     layout: Layout | None = None,
     **kwargs: Any,
 ) -> Any:
-    """The decoder stack with given embeddings and mRoPE positions. Without mask and layout attention is causal only."""
+    """Run the decoder on embeddings and mRoPE positions. Without mask and layout attention is just causal."""
     decoder = language_model(model)
-    kwargs.setdefault(
-        "use_cache", False
-    )  # a cache is the rollout's; the trainer would only copy keys and values into it
+    kwargs.setdefault("use_cache", False)  # only rollouts need one; the trainer would fill it for nothing
     if layout is not None:
         if decoder.config._attn_implementation != ATTENTION:
             raise RuntimeError(
-                "this model's attention ignores who may see whom: call models.shared.use_group_attention(model) after "
-                "loading it (models.loading.load_model does)"
+                "this model's attention ignores who may see whom: call "
+                "models.shared.use_group_attention(model) after loading it (models.loading.load_model does)"
             )
-        # transformers takes a mask of four dimensions as it is and builds none; with a layout nobody looks at it.
+        # transformers builds no mask where it gets one of four dimensions; with a layout nobody reads it.
         attention_mask_BL = torch.empty((1, 1, 1, 1), dtype=torch.bool, device=embeddings_BLH.device)
         kwargs["layout"] = layout
     elif attention_mask_BL is None:
         cache = kwargs.get("past_key_values")
         seen = 0 if cache is None else cache.get_seq_length()
         batch, length = embeddings_BLH.shape[:2]
-        # All ones, which SDPA skips. Without a mask positions that do not count 0, 1, 2, ... would be taken for several
-        # sequences in one row.
+        # SDPA skips a mask of ones. Without any mask, transformers would read positions that do not count 0,
+        # 1, 2, ... as several sequences in one row.
         attention_mask_BL = torch.ones(
             (batch, seen + length), dtype=torch.int64, device=embeddings_BLH.device
         )
@@ -253,3 +266,25 @@ def run_language_model(
     return decoder(
         inputs_embeds=embeddings_BLH, position_ids=positions, attention_mask=attention_mask_BL, **kwargs
     )
+
+
+@dataclass(frozen=True)
+class Look:
+    """Asks a model for the ViT features of these prompts' pictures. The ViT runs for no prompts, too."""
+
+    prompts: Sequence[Prompt]
+    image: ImageSettings
+
+
+def answer_packed(model: torch.nn.Module) -> None:
+    """Change this model object: `model(packed, ...)` is `response_log_probs(model, packed, ...)`, and
+    `model(look)` is `prompt_features` of the look's prompts. Any other call is the model's own forward."""
+    model.forward = MethodType(_answer, model)
+
+
+def _answer(self: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+    if args and isinstance(args[0], Packed):
+        return response_log_probs(self, *args, **kwargs)
+    if args and isinstance(args[0], Look):
+        return prompt_features(unwrap(self), args[0].prompts, args[0].image, visit_vision=True)
+    return type(self).forward(self, *args, **kwargs)

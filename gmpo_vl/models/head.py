@@ -1,4 +1,5 @@
-"""From hidden states to log-probs, without ever holding the logits of a whole micro-batch."""
+"""From hidden states to log-probs, in chunks, so that the logits of a whole micro-batch never exist at
+once."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch.utils.checkpoint import checkpoint
 
-# Positions per call of the head: full logits of a micro-batch (tokens x 152k) never exist at once.
+# Positions per call of the head. Logits of a whole micro-batch are tokens x 152k.
 HEAD_CHUNK = 2048
 
 
@@ -21,7 +22,7 @@ def head_log_probs(
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Log-probs (M,) of the targets and entropies (M,) in nats, or None.
 
-    In chunks whose logits are recomputed in the backward. `head` is called as a module, so that an adapter on it counts.
+    The backward recomputes each chunk's logits. `head` is called as a module, so its adapter counts.
     """
 
     def chunk(hidden: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -24,26 +24,32 @@ from gmpo_vl.models.vision import batch_vision
 from gmpo_vl.storage.files import read_object
 from gmpo_vl.storage.manifest import check_model_files
 
-# What a model folder holds beside its configuration and tokenizer.
+# Ends of the names of files with weights.
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".safetensors.index.json", ".bin.index.json")
+
+
+class NoModelFolder(FileNotFoundError):
+    """Neither a model's folder nor a hub id. reason: why not, without the configuration's key."""
+
+    def __init__(self, reason: str, key: str = "worker.actor.model.model_path: "):
+        super().__init__(f"{key}{reason}")
+        self.reason = reason
 
 
 def model_folder(path: str) -> Path:
     """A local folder with the model's files; a hub id `owner/name` is downloaded once.
 
-    Raises FileNotFoundError that says what was looked for when neither can be had.
+    Raises NoModelFolder that says what was looked for when neither can be had.
     """
     if Path(path).is_dir():
         if not (Path(path) / "config.json").exists():
             inside = Path(path) / "huggingface"
             hint = f"; a checkpoint's model is {inside}" if (inside / "config.json").exists() else ""
-            raise FileNotFoundError(f"{path} has no config.json: not a Hugging Face model folder{hint}")
+            raise NoModelFolder(f"{path} has no config.json: not a Hugging Face model folder{hint}", key="")
         return Path(path)
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", path) or Path(path).exists():
         what = "is a file" if Path(path).exists() else "does not exist"
-        raise FileNotFoundError(
-            f"worker.actor.model.model_path: {path} {what}; name a model's folder or a hub id"
-        )
+        raise NoModelFolder(f"{path} {what}; name a model's folder or a hub id")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
@@ -54,17 +60,16 @@ def model_folder(path: str) -> Path:
         reason = str(error).partition("\n")[0]
         said = f"could not give it ({reason})"
         if obstacle is not None:
-            said = f"cannot be reached ({obstacle}): download it elsewhere and name its folder, or let HF_HOME name a cache with it"
-        raise FileNotFoundError(
-            f"worker.actor.model.model_path: no folder {path!r} here, and the hub {said}"
-        ) from error
+            cure = "download it elsewhere and name its folder, or let HF_HOME name a cache with it"
+            said = f"cannot be reached ({obstacle}): {cure}"
+        raise NoModelFolder(f"no folder {path!r} here, and the hub {said}") from error
 
 
 def model_config(folder: str | Path, **overrides: Any) -> Any:
-    """The configuration in a model's folder, with `worker.actor.model.override_config` in place of its values.
+    """The configuration in a model's folder, with the values of `worker.actor.model.override_config`.
 
-    Raises ValueError for an override that it does not know, for a model of a kind that transformers does not, and for a file
-    that is damaged or that this version of transformers misreads.
+    Raises ValueError for an unknown override, for a kind of model that transformers does not know, and for a
+    file that is damaged or that this version of transformers misreads.
     """
     with no_code_of(folder, "configuration") as no_code:
         config = AutoConfig.from_pretrained(folder, **no_code)
@@ -76,13 +81,18 @@ def model_config(folder: str | Path, **overrides: Any) -> Any:
     return config
 
 
+def auto_class(config: Any) -> Any:
+    """The Auto class that makes models of a configuration."""
+    return AutoModelForImageTextToText if hasattr(config, "vision_config") else AutoModelForCausalLM
+
+
 def load_model(
     folder: str | Path, dtype: torch.dtype = torch.float32, **config_overrides: Any
 ) -> PreTrainedModel:
     """A causal or image-text-to-text model, SDPA attention; never code from the model's repository.
 
-    A folder with a LoRA adapter gives the model it was trained on with the adapter merged in. Raises DamagedError for a
-    checkpoint's folder that is not what was saved, ValueError for weights that cannot be read.
+    A folder with a LoRA adapter gives the model under the adapter, with the adapter merged in. Raises
+    DamagedError for a checkpoint's folder that changed since it was saved, ValueError for unreadable weights.
     """
     check_model_files(Path(folder))
     if (Path(folder) / "adapter_config.json").exists():
@@ -91,10 +101,9 @@ def load_model(
         base = load_model(model_folder(adapter_base(Path(folder))), dtype, **config_overrides)
         return PeftModel.from_pretrained(base, str(folder)).merge_and_unload()
     config = model_config(folder, **config_overrides)
-    auto = AutoModelForImageTextToText if hasattr(config, "vision_config") else AutoModelForCausalLM
     try:
         with no_code_of(folder, "model") as no_code:
-            model = auto.from_pretrained(
+            model = auto_class(config).from_pretrained(
                 folder, config=config, dtype=dtype, attn_implementation="sdpa", **no_code
             )
     except SafetensorError as error:
@@ -121,7 +130,7 @@ def adapter_base(adapter: Path) -> str:
 
 
 def copy_without_weights(source: Path, folder: Path) -> None:
-    """The files of a model folder but for its weights; what lies in `folder` already stays as it is."""
+    """Copy a model folder's files but for its weights; files that `folder` has already stay as they are."""
     for path in source.iterdir():
         if path.is_file() and not path.name.endswith(WEIGHTS) and not (folder / path.name).exists():
             shutil.copyfile(path, folder / path.name)
@@ -137,22 +146,16 @@ def load_for_inference(folder: str | Path) -> PreTrainedModel:
 def banned_ids(config: Any) -> tuple[int, ...]:
     """Vision token ids of a model config, which no response may contain; empty for text-only models.
 
-    A policy can sample `<|image_pad|>`; the next forward would then count more image tokens than image features. They
-    get -inf in the sampler and in the trainer's log-probs alike, so that both see one distribution.
+    A policy can sample `<|image_pad|>`; the next forward would then count more image tokens than image
+    features. The sampler and the trainer's log-probs give them -inf alike, so that both see one distribution.
     """
-    names = (
-        "image_token_id",
-        "video_token_id",
-        "vision_start_token_id",
-        "vision_end_token_id",
-        "vision_token_id",
-    )
+    names = (f"{name}_token_id" for name in ("image", "video", "vision_start", "vision_end", "vision"))
     return tuple(sorted({i for name in names if (i := getattr(config, name, None)) is not None}))
 
 
 def eos_ids(generation_config: GenerationConfig | None, tokenizer: Any) -> tuple[int, ...]:
     """Every token id that ends a response."""
-    ids = None if generation_config is None else generation_config.eos_token_id
+    ids = getattr(generation_config, "eos_token_id", None)
     if ids is None:
         ids = tokenizer.eos_token_id
     return tuple(ids) if isinstance(ids, list | tuple) else (ids,)

@@ -1,13 +1,15 @@
-"""Example -> Prompt: chat template, token ids with every image expanded, resized uint8 images, positions.
+"""Example -> Prompt -> patches: chat template, token ids with images expanded, resizing, positions, pixels.
 
-Made from a model folder's tokenizer and image-processor configuration. torchvision is not needed (transformers' own
-`Qwen2_5_VLProcessor` wants it for video).
+Works from a model folder's tokenizer and image-processor configuration. It does not need torchvision, which
+transformers' own `Qwen2_5_VLProcessor` wants for video.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +21,13 @@ from gmpo_vl.data.images import MAX_IMAGE_PIXELS, decode_image, fit_pixels, fit_
 from gmpo_vl.data.templates import IMAGE_TAG, render_problem, to_messages
 from gmpo_vl.models.compat import DOWNLOAD, load_image_processor, no_code_of, smart_resize
 from gmpo_vl.models.control import ControlTokens
-from gmpo_vl.models.positions import mrope_positions
 from gmpo_vl.storage.files import read_object
 from gmpo_vl.types import Example, ImageSettings, Prompt
 
 
 @dataclass(frozen=True)
 class Processor:
-    """What turns examples into prompts, and tokens into text. `image` is None for text-only models."""
+    """Turns examples into prompts, and tokens into text. `image` is None for text-only models."""
 
     tokenizer: Any
     chat_template: str
@@ -40,7 +41,6 @@ class Processor:
 
     @cached_property
     def control(self) -> ControlTokens:
-        """The tokenizer's control tokens."""
         return ControlTokens(self.tokenizer)
 
     def decode(self, ids_T: torch.Tensor) -> str:
@@ -48,7 +48,7 @@ class Processor:
 
 
 def load_processor(folder: str | Path, override_chat_template: str | Path | None = None) -> Processor:
-    """Read tokenizer, chat template and image settings from a model folder (`models.loading.model_folder`)."""
+    """Read tokenizer, chat template and image settings from a model folder (`loading.model_folder`)."""
     from transformers import AutoTokenizer
 
     folder = Path(folder)
@@ -73,10 +73,9 @@ def _chat_template(folder: Path, tokenizer: Any, override: str | Path | None) ->
         return Path(override).read_text(encoding="utf-8")
     if (folder / "chat_template.jinja").exists():
         return (folder / "chat_template.jinja").read_text(encoding="utf-8")
-    if (folder / "chat_template.json").exists():
-        return (read_object(folder / "chat_template.json", DOWNLOAD, ["chat_template"]) or {})[
-            "chat_template"
-        ]
+    found = read_object(folder / "chat_template.json", DOWNLOAD, ["chat_template"])
+    if found is not None:
+        return found["chat_template"]
     if tokenizer.chat_template is None:
         raise ValueError(
             f"{folder}: the model has no chat template; name a jinja file in data.override_chat_template"
@@ -99,7 +98,7 @@ def _image_settings(image_processor: Any) -> ImageSettings:
 
 
 def resize_image(image: Image.Image, settings: ImageSettings) -> torch.Tensor:
-    """uint8 (height, width, 3): whole merged patches, within the processor's pixel limits, bicubic as the processor."""
+    """uint8 (height, width, 3): whole merged patches within the processor's limits, bicubic as its own."""
     height, width = smart_resize(
         image.height, image.width, settings.factor, settings.min_pixels, settings.max_pixels
     )
@@ -116,7 +115,7 @@ def prompt_length(
     max_pixels: int | None = None,
     max_image_pixels: int = MAX_IMAGE_PIXELS,
 ) -> int:
-    """Tokens that `encode_prompt` would give, image tokens included, from the pictures' sizes alone: none is decoded."""
+    """Tokens that `encode_prompt` would give, image tokens included. No picture is decoded."""
     _, text_ids = _chat_ids(example, processor, template)
     _check_image_tokens(example, text_ids, processor)
     pictures = picture_length(example, processor, min_pixels, max_pixels, max_image_pixels)
@@ -148,12 +147,12 @@ def encode_prompt(
     max_pixels: int | None = None,
     max_image_pixels: int = MAX_IMAGE_PIXELS,
 ) -> Prompt:
-    """An example as the model sees it. `min_pixels` / `max_pixels` scale a picture by area first, as EasyR1 does;
-    `max_image_pixels` is what a stored picture may have.
+    """An example as the model sees it. `min_pixels` / `max_pixels` scale a picture by area first, as EasyR1
+    does; `max_image_pixels` is the limit of a stored picture.
 
-    What a problem spells of control tokens is plain text (control.py). Raises ImageError for a picture that cannot be
-    decoded, ValueError for pictures given to a text-only model. Never cuts anything: the caller compares `len(ids_P)` with
-    its limit.
+    Control tokens that the problem spells out are plain text (control.py). Nothing is cut: the caller
+    compares `len(ids_P)` with its limit. Raises ImageError for a picture that cannot be decoded, ValueError
+    for pictures given to a text-only model.
     """
     images: list[torch.Tensor] = []
     for source in example.images:
@@ -174,7 +173,7 @@ def encode_prompt(
 
 
 def _chat_ids(example: Example, processor: Processor, template: str | None) -> tuple[str, list[int]]:
-    """A prompt's text and ids, one image token per picture. Raises ValueError naming the template that is at fault."""
+    """A prompt's text and ids, one image token per picture. ValueError names the template at fault."""
     control = processor.control
     hides = bool(control.found(example.problem))
     try:
@@ -186,8 +185,8 @@ def _chat_ids(example: Example, processor: Processor, template: str | None) -> t
         for text, changer in ((content, "data.format_prompt"), (chat, "the chat template")):
             if not control.kept(problem, text):
                 raise ValueError(
-                    f"{changer} changes the problem's text, which holds control tokens of the model; let it show the problem as "
-                    "it is, or take them out"
+                    f"{changer} changes the problem's text, which holds control tokens of the model; let it "
+                    "show the problem as it is, or take them out"
                 )
         return control.encode(chat)
     except ValueError as error:
@@ -196,30 +195,32 @@ def _chat_ids(example: Example, processor: Processor, template: str | None) -> t
 
 def _in_template(problem: str, template: str | None) -> str:
     """The problem in the text of `data.format_prompt`."""
-    try:
+    with _rendering("data.format_prompt"):
         content = render_problem(problem, template)
-    except MemoryError:
-        raise
-    except Exception as error:  # a template is anybody's code
-        raise ValueError(f"data.format_prompt cannot be rendered: {type(error).__name__}: {error}") from error
-    if content.count(IMAGE_TAG) != problem.count(IMAGE_TAG):
-        raise ValueError(
-            f"data.format_prompt makes {content.count(IMAGE_TAG)} {IMAGE_TAG} tags of the problem's {problem.count(IMAGE_TAG)}"
-        )
+    made, given = content.count(IMAGE_TAG), problem.count(IMAGE_TAG)
+    if made != given:
+        raise ValueError(f"data.format_prompt makes {made} {IMAGE_TAG} tags of the problem's {given}")
     return content
 
 
 def _in_chat(content: str, num_images: int, processor: Processor) -> str:
     """The turn in the chat format, one image token per picture."""
     messages = to_messages(content, num_images)
-    try:
+    with _rendering("the chat template"):
         return processor.tokenizer.apply_chat_template(
             messages, chat_template=processor.chat_template, add_generation_prompt=True, tokenize=False
         )
+
+
+@contextmanager
+def _rendering(what: str) -> Iterator[None]:
+    """A template is anybody's code: whatever it raises becomes a ValueError that names the template."""
+    try:
+        yield
     except MemoryError:
         raise
-    except Exception as error:  # a template is anybody's code
-        raise ValueError(f"the chat template cannot be rendered: {type(error).__name__}: {error}") from error
+    except Exception as error:
+        raise ValueError(f"{what} cannot be rendered: {type(error).__name__}: {error}") from error
 
 
 def _require_image_settings(example: Example, processor: Processor) -> ImageSettings:
@@ -242,14 +243,65 @@ def _check_image_tokens(example: Example, ids: list[int], processor: Processor) 
 def _expand_images(
     example: Example, ids: list[int], images: list[torch.Tensor], processor: Processor
 ) -> list[int]:
-    """Every image token becomes as many as its picture has merged patches."""
+    """Repeat every image token once for each merged patch of its picture."""
     assert processor.image is not None
     _check_image_tokens(example, ids, processor)
-    remaining = iter(images)
+    counts = iter([processor.image.num_tokens(*image.shape[:2]) for image in images])
     expanded: list[int] = []
     for token in ids:
-        count = (
-            processor.image.num_tokens(*next(remaining).shape[:2]) if token == processor.image_token_id else 1
-        )
-        expanded.extend([token] * count)
+        expanded += [token] * (next(counts) if token == processor.image_token_id else 1)
     return expanded
+
+
+def mrope_positions(
+    ids_P: torch.Tensor, image_grid_thw: torch.Tensor, image_token_id: int | None, merge_size: int
+) -> torch.Tensor:
+    """int64 (3, P): time, height and width position of every token (mRoPE: Qwen2-VL, section 2.1).
+
+    Text counts 0, 1, 2, ... on all rows. An image holds its first position on the time row and counts merged
+    patches on the other two; the text after it continues at the largest position + 1.
+    """
+    is_image_P = ids_P == (-1 if image_token_id is None else image_token_id)
+    rows: list[torch.Tensor] = []
+    token, position = 0, 0
+    for _, height, width in image_grid_thw.tolist():
+        first = token + int(is_image_P[token:].int().argmax())
+        rows.append(torch.arange(position, position + first - token).expand(3, -1))
+        position += first - token
+        height, width = height // merge_size, width // merge_size
+        h, w = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+        rows.append(torch.stack([torch.zeros_like(h), h, w]).reshape(3, -1) + position)
+        position += max(height, width)
+        token = first + height * width
+    rows.append(torch.arange(position, position + len(ids_P) - token).expand(3, -1))
+    return torch.cat(rows, dim=1)
+
+
+@lru_cache(maxsize=8)
+def _normalised_values(settings: ImageSettings) -> torch.Tensor:
+    """float32 (3, 256): the processor's result for every pixel value.
+
+    transformers itself computes the 256 values once; pixels look them up, equal to the bit on every device.
+    """
+    from transformers.image_transforms import normalize, rescale
+
+    values = np.broadcast_to(np.arange(256, dtype=np.uint8), (3, 1, 256))
+    scaled = rescale(values, settings.rescale_factor, input_data_format="channels_first")
+    normal = normalize(scaled, list(settings.mean), list(settings.std), input_data_format="channels_first")
+    return torch.from_numpy(normal.astype(np.float32)).squeeze(1)
+
+
+def make_patches(image_HWC: torch.Tensor, settings: ImageSettings) -> torch.Tensor:
+    """float32 (patches, channels * temporal * patch * patch), in the ViT's order (2x2 neighbours together).
+
+    On the picture's device, and equal to the image processor's output to the bit.
+    """
+    height, width, channels = image_HWC.shape
+    p, m = settings.patch_size, settings.merge_size
+    table = _normalised_values(settings).to(image_HWC.device)
+    channel = torch.arange(channels, device=image_HWC.device)[:, None, None]
+    pixels_CHW = table[channel, image_HWC.permute(2, 0, 1).long()]
+    blocks = pixels_CHW.reshape(channels, height // (p * m), m, p, width // (p * m), m, p)
+    blocks = blocks.permute(1, 4, 2, 5, 0, 3, 6)  # (gh, gw, m, m, C, p, p)
+    blocks = blocks.unsqueeze(5).expand(*blocks.shape[:5], settings.temporal_patch_size, p, p)
+    return blocks.reshape((height // p) * (width // p), -1)

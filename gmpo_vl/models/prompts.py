@@ -1,4 +1,4 @@
-"""A split's prompts: rows read and checked once, encoded when a step wants them."""
+"""A split's prompts: rows are read and checked once, and encoded when a step needs them."""
 
 from __future__ import annotations
 
@@ -44,10 +44,8 @@ def prompt_settings(data: DataConfig) -> PromptSettings:
 
 @dataclass
 class PromptSet:
-    """The usable rows of a split. `lengths` are tokens of each row's prompt, in the order of `examples`.
-
-    `picture_lengths`: how many of them are image tokens.
-    """
+    """The usable rows of a split. lengths: tokens of each row's prompt, in the order of `examples`;
+    picture_lengths: how many of them are image tokens."""
 
     examples: ExampleSet
     lengths: list[int]
@@ -60,12 +58,8 @@ class PromptSet:
 
     def encode(self, indices: Sequence[int]) -> list[Prompt]:
         s = self.settings
-        return [
-            encode_prompt(
-                self.examples[i], self.processor, s.template, s.min_pixels, s.max_pixels, s.max_image_pixels
-            )
-            for i in indices
-        ]
+        how = s.template, s.min_pixels, s.max_pixels, s.max_image_pixels
+        return [encode_prompt(self.examples[i], self.processor, *how) for i in indices]
 
     def encode_by_id(self, example_id: str) -> Prompt:
         """A prompt by its example's id; KeyError if the data no longer holds it."""
@@ -78,40 +72,33 @@ class PromptSet:
 def load_prompts(files: str, settings: PromptSettings, processor: Processor) -> PromptSet:
     """Read a split and check every row: columns, text, tags, pictures decoded once, length in tokens.
 
-    Rows whose prompt is longer than `max_prompt_length` are dropped and reported, or fatal; a prompt is never cut.
-    Raises DataError naming file, row and reason.
+    Rows whose prompt is longer than `max_prompt_length` are dropped and reported, or fatal; a prompt is never
+    cut. Raises DataError naming file, row and reason.
     """
     s = settings
+    pixels = s.min_pixels, s.max_pixels, s.max_image_pixels
     examples = load_examples(files, s.columns, s.on_bad_row, True, s.max_image_pixels)
     lengths: list[int] = []
     picture_lengths: list[int] = []
     unusable: dict[int, tuple[str, str]] = {}
     for i, example in enumerate(examples):
         try:
-            length = prompt_length(
-                example, processor, s.template, s.min_pixels, s.max_pixels, s.max_image_pixels
-            )
+            length = prompt_length(example, processor, s.template, *pixels)
         except (ImageError, ValueError) as error:
             unusable[i] = ("prompt_unusable", str(error))
             continue
         lengths.append(length)
-        picture_lengths.append(
-            picture_length(example, processor, s.min_pixels, s.max_pixels, s.max_image_pixels)
-        )
+        picture_lengths.append(picture_length(example, processor, *pixels))
     if unusable:
-        examples = examples.drop(unusable, settings.on_bad_row)
-    limit = settings.max_prompt_length
+        examples = examples.drop(unusable, s.on_bad_row)
     too_long = {
-        i: ("prompt_too_long", f"{length:,} tokens, max_prompt_length is {limit:,}")
+        i: ("prompt_too_long", f"{length:,} tokens, max_prompt_length is {s.max_prompt_length:,}")
         for i, length in enumerate(lengths)
-        if length > limit
+        if length > s.max_prompt_length
     }
     if too_long:
-        examples = examples.drop(too_long, "skip" if settings.drop_overlong else "error")
+        examples = examples.drop(too_long, "skip" if s.drop_overlong else "error")
+    fits = [i for i in range(len(lengths)) if i not in too_long]
     return PromptSet(
-        examples=examples,
-        lengths=[length for i, length in enumerate(lengths) if i not in too_long],
-        picture_lengths=[length for i, length in enumerate(picture_lengths) if i not in too_long],
-        processor=processor,
-        settings=settings,
+        examples, [lengths[i] for i in fits], [picture_lengths[i] for i in fits], processor, settings
     )

@@ -1,4 +1,5 @@
-"""Log-probs of any causal model through its public inputs: one rollout at a time, nothing shared, no inside known."""
+"""Log-probs of any causal model through its public inputs, one rollout at a time: slow, but right for every
+family."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from transformers import PreTrainedModel
 
 from gmpo_vl.batching.packing import Packed
 from gmpo_vl.models.head import entropy, token_log_probs
-from gmpo_vl.models.patches import make_patches
+from gmpo_vl.models.processing import make_patches
 from gmpo_vl.models.routers import RouterCounter, watch_routers
 from gmpo_vl.types import ImageSettings, Prompt
 
@@ -27,19 +28,18 @@ def public_log_probs(
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Log-probs (M,) of the M real response tokens, row after row, and their entropies (M,) in nats or None.
 
-    routing: counts what the routers chose.
+    routing: counts which experts the routers chose.
     """
     chosen, entropies, routed = [], [], []
     for b, k in enumerate(packed.prompt_of_B):
         ids_T = packed.response_ids_BT[b, packed.mask_BT[b]]
         inputs = _inputs(model, packed.prompts[k], ids_T, packed.image)
-        with watch_routers(model) if routing is not None else nullcontext([]) as router_logits:
+        with nullcontext([]) if routing is None else watch_routers(model) as router_logits:
             logits_TV = model(**inputs).logits[0, -len(ids_T) :]
         if routing is not None:
             fed = inputs["input_ids"].shape[1]
-            routing.count(
-                router_logits, torch.arange(fed - len(ids_T), fed, device=ids_T.device), [len(ids_T)]
-            )
+            counted_T = torch.arange(fed - len(ids_T), fed, device=ids_T.device)
+            routing.count(router_logits, counted_T, [len(ids_T)])
             routed.append(routing.sums_BS)
         log_probs_TV = token_log_probs(logits_TV, temperature, banned_ids)
         chosen.append(log_probs_TV.gather(-1, ids_T[:, None]).squeeze(-1))
@@ -53,10 +53,9 @@ def public_log_probs(
 def _inputs(
     model: PreTrainedModel, prompt: Prompt, ids_T: torch.Tensor, image: ImageSettings | None
 ) -> dict[str, Any]:
-    """`[prompt | response]` without the last token, which predicts nothing; optional inputs where the model takes them."""
+    """`[prompt | response]` without the last token, which predicts nothing."""
     takes = inspect.signature(type(model).forward).parameters
-    prompt_ids_P = prompt.ids_P.to(ids_T.device)
-    ids_1L = torch.cat([prompt_ids_P, ids_T[:-1]])[None]
+    ids_1L = torch.cat([prompt.ids_P.to(ids_T.device), ids_T[:-1]])[None]
     inputs: dict[str, Any] = {
         "input_ids": ids_1L,
         "attention_mask": torch.ones_like(ids_1L),

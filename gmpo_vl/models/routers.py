@@ -1,11 +1,12 @@
-"""What the routers of a mixture of experts do: counted on the way of a pass that runs anyway.
+"""Which experts the routers of a mixture choose: counted during a pass that runs anyway.
 
     counter = RouterCounter(model)
-    response_log_probs(model, packed, ..., routing=counter)      counter.sums_BS: of each of its rows
-    Routing(model.config, sums_NS)                               over any rows: shares, entropy, a step's figures
+    response_log_probs(model, packed, ..., options=ForwardOptions(routing=counter))    fills counter.sums_BS
+    Routing(model.config, sums_NS)              over any rows: shares, entropy, a step's figures
 
-Counted is the position that predicts each response token, once per response token: the prompt's last position for the first.
-That is the same whether prompts are shared or not, and however the responses are dealt to ranks or cut into micro-batches.
+Each response token counts once, at the position that predicts it: the prompt's last position for the first
+token. So counts depend neither on sharing of prompts nor on how responses are dealt to ranks or cut into
+micro-batches.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 import torch
 
 from gmpo_vl.models.compat import router_logits
+from gmpo_vl.models.geometry import experts
 
 
 def routers(model: torch.nn.Module) -> list[torch.nn.Module]:
@@ -24,9 +26,20 @@ def routers(model: torch.nn.Module) -> list[torch.nn.Module]:
     return [m for name, m in model.named_modules() if name.endswith(".mlp.gate")]
 
 
+def router_obstacle(config: Any) -> str | None:
+    """Why this model's router would not learn, in words; None where it would, and for models without one."""
+    text = config.get_text_config()
+    if getattr(text, "num_experts_per_tok", None) == 1 and getattr(text, "norm_topk_prob", False):
+        return (
+            "its router picks one expert a token and norm_topk_prob is on: the weight of the one is then "
+            "always 1, and the router gets no gradient; write norm_topk_prob: false into its config.json"
+        )
+    return None
+
+
 @contextmanager
 def watch_routers(model: torch.nn.Module) -> Iterator[list[torch.Tensor]]:
-    """Inside, a list that fills with the logits (tokens, experts) of every router that is called, in order."""
+    """Gives a list. Inside the block, every call of a router adds its logits (tokens, experts), in order."""
     seen: list[torch.Tensor] = []
 
     def note(module: torch.nn.Module, inputs: Any, output: Any) -> None:
@@ -41,25 +54,24 @@ def watch_routers(model: torch.nn.Module) -> Iterator[list[torch.Tensor]]:
 
 
 class RouterCounter:
-    """Counts a forward. Not a dataclass: FSDP hands a copy of those to the model it wraps.
+    """Counts a forward. No dataclass: FSDP copies those before it calls the model that it wraps.
 
-    sums_BS: float64 (rows, layers x experts + 2) of the last forward: how often each expert was chosen, layer after layer;
-    the sum over tokens and layers of the routers' entropies, in nats; the number of tokens.
+    sums_BS: float64 (rows, layers x experts + 2) of the last forward: how often each expert was chosen, layer
+    after layer; the sum over tokens and layers of the routers' entropies, in nats; the number of tokens.
     """
 
     def __init__(self, model: torch.nn.Module):
         """Raises ValueError for a model without routers."""
         config: Any = model.config
-        text = config.get_text_config()
         self.layers = len(routers(model))
         if self.layers == 0:
             raise ValueError(f"{config.model_type!r} has no routers")
-        self.experts, self.active = int(text.num_experts), int(text.num_experts_per_tok)
+        self.experts, self.active = experts(config)
         self.sums_BS = torch.zeros((0, self.layers * self.experts + 2), dtype=torch.float64)
 
     def count(self, logits: list[torch.Tensor], counted_M: torch.Tensor, lengths: list[int]) -> None:
-        """logits (N, experts) of every layer in order; counted_M: which of the N tokens count, row after row, `lengths`
-        of each row, repeats allowed."""
+        """logits: (N, experts) of every layer in order. counted_M: which of the N tokens count, row after
+        row, repeats allowed. lengths: how many of them each row has."""
         assert len(logits) == self.layers, f"{len(logits)} routers called, {self.layers} there"
         device, rows, cells = counted_M.device, len(lengths), self.layers * self.experts
         tokens_B = torch.tensor(lengths, device=device)
@@ -76,11 +88,10 @@ class RouterCounter:
 
 
 class Routing:
-    """What the counts of some rows say together. config: the model's. sums_NS: as RouterCounter has them."""
+    """The counts of some rows together. config: the model's. sums_NS: as in RouterCounter."""
 
     def __init__(self, config: Any, sums_NS: torch.Tensor):
-        text = config.get_text_config()
-        self.experts, self.active = int(text.num_experts), int(text.num_experts_per_tok)
+        self.experts, self.active = experts(config)
         self.sums_NS = sums_NS
         self.sums_S = sums_NS.sum(0)
         self.layers = (len(self.sums_S) - 2) // self.experts
@@ -91,13 +102,13 @@ class Routing:
 
     @property
     def load_LE(self) -> torch.Tensor:
-        """Each expert's share of its layer's choices, times the number of experts: 1 everywhere is even."""
+        """Each expert's share of its layer's choices, times the number of experts: 1 is an even share."""
         chosen_LE = self.sums_S[:-2].view(self.layers, self.experts)
         return chosen_LE * self.experts / (self.tokens * self.active)
 
     @property
     def entropy(self) -> float:
-        """Mean over tokens and layers of the router's entropy, in nats; log(experts) where it prefers none."""
+        """Mean over tokens and layers of the router's entropy, in nats; at most log(experts)."""
         return float(self.sums_S[-2]) / (self.tokens * self.layers)
 
     def metrics(self) -> dict[str, float]:

@@ -2,10 +2,10 @@
 
     [ P1 | r11 r12 ... | P2 | r21 ... ]      L tokens, batch size 1, nothing padded
 
-Linear layers, norms and the MLP see each token once. Attention is told by a `Layout` who sees whom: a prompt sees itself
-causally, a response sees its prompt and itself causally. Positions of a response go on from its prompt's end, so every
-token gets what a forward of `[prompt | response]` alone would give it. The last token of a response predicts nothing and is
-not fed.
+Linear layers, norms and the MLP see each token once. A `Layout` tells attention who sees whom: a prompt sees
+itself causally, a response sees its prompt and itself causally. A response's positions continue from its
+prompt's end, so every token gets the result that a forward of `[prompt | response]` alone would give it. The
+last token of a response predicts nothing and is not fed.
 """
 
 from __future__ import annotations
@@ -27,21 +27,22 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from gmpo_vl.models.compat import own_attention
+from gmpo_vl.models.geometry import language_model
 
 ATTENTION = "group_shared"
 
-# Rows of different lengths share an attention call where padding adds at most a quarter to it, or where the call is so
-# small (query x key elements) that its overhead is what it costs.
+# Rows of different lengths share an attention call where padding adds at most a quarter to its cost, or where
+# the call is so small (query x key elements) that overhead dominates.
 PADDING = 1.25
 SMALL = 1_000_000
-# Queries of a response in one call. A call with a mask computes what the mask hides, half of a long response's own part;
-# in pieces only the last piece has such a part.
+# Queries of a response in one call. A masked call also computes the hidden half of a response's own part; in
+# pieces, only each piece's own part has such a half.
 PIECE = 512
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of the packed row that attends to itself causally, after all of `prefix` (empty for a prompt)."""
+    """A stretch of the packed row: it sees all of its prefix (empty for a prompt), then itself causally."""
 
     start: int
     length: int
@@ -51,7 +52,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class _Piece:
-    """Queries [start, start + length): they see all keys of `seen`, stretches of (start, length), then themselves causally."""
+    """Queries that see all keys of `seen`, stretches of (start, length), then themselves causally."""
 
     start: int
     length: int
@@ -70,10 +71,10 @@ class _Piece:
 
 @dataclass(frozen=True)
 class Block:
-    """Rows whose attention is one call. Indices point into the packed row; padding points at 0 and is thrown away.
+    """Rows whose attention is one call. Indices point into the packed row; padding points at 0.
 
-    query_mQ, key_mK: int64. real_N: int64, where the real queries are among all m * Q; as places and not as a mask, for whose
-    sum every layer would wait on a GPU. mask_m1QK: bool, who sees whom; None: causal, as it stands.
+    query_mQ, key_mK: int64. real_N: int64, positions of the real queries among all m * Q; with a mask
+    instead, every layer would wait on a GPU for its sum. mask_m1QK: bool, who sees whom; None: causal.
     """
 
     query_mQ: torch.Tensor
@@ -90,8 +91,8 @@ class Block:
 class Varlen:
     """The whole row as one call of a kernel that takes sequences of different lengths, one per segment.
 
-    key_K: int64, the keys of all segments, prefix and own, one after the other. query_ends_S1 and key_ends_S1: int32,
-    where each segment's queries and keys end, 0 first. The queries are the row as it is.
+    key_K: int64, the keys of all segments, prefix and own, one after the other. query_ends_S1 and
+    key_ends_S1: int32, 0, then the end of each segment's queries and keys. The queries are the row itself.
     """
 
     key_K: torch.Tensor
@@ -102,9 +103,9 @@ class Varlen:
 
 
 class Layout:
-    """Who sees whom in a packed row that the segments cover in order, in the form that each kernel wants, made once.
+    """Who sees whom in a packed row that the segments cover in order, in each kernel's form, made once.
 
-    No dataclass: FSDP would copy it, and what it has made, for every layer.
+    No dataclass: FSDP would copy it, with its cached tensors, for every layer.
     """
 
     def __init__(self, segments: tuple[Segment, ...], device: torch.device) -> None:
@@ -112,7 +113,7 @@ class Layout:
 
     @cached_property
     def blocks(self) -> tuple[Block, ...]:
-        """Attention of the whole row in few padded calls."""
+        """For SDPA: the whole row in few padded calls."""
         prompts, responses = [], []
         for s in self.segments:
             if s.prefix_length == 0:
@@ -125,11 +126,12 @@ class Layout:
 
     @cached_property
     def inverse_L(self) -> torch.Tensor:
-        """Where each token's result lies in the blocks' results."""
+        """Each token's place in the blocks' results."""
         return torch.cat([block.query_mQ.flatten()[block.real_N] for block in self.blocks]).argsort()
 
     @cached_property
     def varlen(self) -> Varlen:
+        """For flash-attn."""
         stretches = [[(s.prefix_start, s.prefix_length), (s.start, s.length)] for s in self.segments]
         key_K = torch.cat([torch.arange(i, i + n) for parts in stretches for i, n in parts])
         queries = torch.tensor([0, *(s.length for s in self.segments)])
@@ -144,7 +146,7 @@ class Layout:
 
 
 def build_layout(segments: Sequence[Segment], device: torch.device) -> Layout:
-    """The layout of a packed row. Empty segments attend to nothing and are left out."""
+    """The layout of a packed row, without its empty segments."""
     return Layout(tuple(s for s in segments if s.length > 0), device)
 
 
@@ -157,13 +159,13 @@ def _pieces(s: Segment) -> list[_Piece]:
 
 
 def _similar(pieces: Iterable[_Piece]) -> list[list[_Piece]]:
-    """Pieces in batches for one call each, of similar lengths."""
+    """Batches of pieces of similar lengths, for one call each."""
     batches: list[list[_Piece]] = []
     alone = queries = 0
     for piece in sorted(pieces, key=lambda p: (p.before, p.length)):
         if batches:
             queries = max(queries, piece.length)
-            # Sorted by what all see: the newest has the most.
+            # Pieces come sorted: the newest has the most keys that all its queries see.
             together = (len(batches[-1]) + 1) * queries * (piece.before + queries)
             if together <= max(PADDING * (alone + piece.cost), SMALL):
                 batches[-1].append(piece)
@@ -175,7 +177,7 @@ def _similar(pieces: Iterable[_Piece]) -> list[list[_Piece]]:
 
 
 def _rows(stretches: Sequence[Sequence[tuple[int, int]]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Indices (m, longest) of each row's stretches one after the other, padded with 0, and which are real."""
+    """Indices (m, longest) of each row's stretches one after the other, padded with 0; which are real."""
     rows = [torch.cat([torch.arange(i, i + n) for i, n in row]) for row in stretches]
     valid = pad_sequence([torch.ones(len(row), dtype=torch.bool) for row in rows], batch_first=True)
     return pad_sequence(rows, batch_first=True), valid
@@ -205,18 +207,18 @@ def group_shared_attention(
     key: torch.Tensor,
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
-    scaling: float | None = None,
-    dropout: float = 0.0,
-    layout: Layout | None = None,
-    **kwargs: Any,
+    **options: Any,
 ) -> tuple[torch.Tensor, None]:
-    """transformers' attention interface: (1, heads, L, width) in, (1, L, heads, width) out. Without a layout plain SDPA."""
-    if layout is None and query.shape[2] == 1 and dropout == 0.0:
+    """transformers' attention interface: (1, heads, L, width) in, (1, L, heads, width) out.
+
+    options: transformers' own (`scaling`, `dropout`, ...) and `layout`. Without a layout this is plain SDPA.
+    """
+    layout: Layout | None = options.pop("layout", None)
+    scaling: float | None = options.get("scaling")
+    if layout is None and query.shape[2] == 1 and options.get("dropout", 0.0) == 0.0:
         return _one_token_a_row(query, key, value, attention_mask, scaling), None
     if layout is None:
-        return sdpa_attention_forward(
-            module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs
-        )
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
     query_LHD, key_LHD, value_LHD = (x[0].transpose(0, 1) for x in (query, key, value))
     dtype = computing_dtype(query)
     flash = flash_for(query, dtype)
@@ -233,8 +235,8 @@ def _one_token_a_row(
     mask_B11L: torch.Tensor | None,
     scaling: float | None,
 ) -> torch.Tensor:
-    """(B, 1, heads, width), while sampling. Query heads with the same keys stand as queries of one head, so that the keys,
-    which is what decoding waits for, are read once and not once a head."""
+    """(B, 1, heads, width), while sampling. Query heads that share keys become queries of one head: the keys,
+    whose reading bounds the speed of decoding, are then read once and not once per head."""
     rows, heads, _, width = query_BD1W.shape
     query = query_BD1W.reshape(rows, key_BKLW.shape[1], -1, width)
     out = scaled_dot_product_attention(query, key_BKLW, value_BKLW, attn_mask=mask_B11L, scale=scaling)
@@ -242,13 +244,13 @@ def _one_token_a_row(
 
 
 def computing_dtype(x: torch.Tensor) -> torch.dtype:
-    """What attention computes in. Under autocast rotary embeddings hand on float32, which SDPA casts and flash-attn does not."""
+    """The dtype of attention. Under autocast it gets float32, which SDPA casts and flash-attn does not."""
     kind = x.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
 
 def flash_for(states: torch.Tensor, dtype: torch.dtype) -> Callable[..., torch.Tensor] | None:
-    """flash-attn's kernel where it is there and can attend from these in this dtype: half precision on CUDA."""
+    """flash-attn's kernel where it is installed and takes such states: half precision on CUDA."""
     return flash_varlen() if states.is_cuda and dtype in (torch.bfloat16, torch.float16) else None
 
 
@@ -268,7 +270,7 @@ def _one_call(
     varlen: Varlen,
     scaling: float | None,
 ) -> torch.Tensor:
-    """(L, heads, width). flash-attn aligns causal attention with the end of the keys: after its prefix, a segment sees itself."""
+    """(L, heads, width). flash-attn's causal attention ends at the last key: a segment sees its prefix."""
     return flash(
         query_LHD,
         key_LHD[varlen.key_K],
@@ -295,7 +297,7 @@ def _padded_calls(
     for block in layout.blocks:
         keys, values = (x[block.key_mK].transpose(1, 2) for x in (key_LHD, value_LHD))
         if repeats > 1 and block.mask_m1QK is not None and query_LHD.is_cuda:
-            # With a mask and grouped heads CUDA knows only the kernel that writes all scores down.
+            # For a mask with grouped heads CUDA has only the kernel that stores all scores.
             keys, values = (x.repeat_interleave(repeats, dim=1) for x in (keys, values))
         out = scaled_dot_product_attention(
             query_LHD[block.query_mQ].transpose(1, 2),
@@ -314,7 +316,7 @@ AttentionInterface.register(ATTENTION, group_shared_attention)
 AttentionMaskInterface.register(ATTENTION, sdpa_mask)
 
 
-# Decoders whose layers hand the layout down to attention, and whose inputs forward.py knows how to make.
+# Families whose decoder layers hand the layout on to attention, and whose inputs forward.py can make.
 KNOWN = {"qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe"}
 
 
@@ -335,12 +337,10 @@ def sharing_obstacle(config: Any) -> str | None:
 def use_group_attention(model: PreTrainedModel) -> None:
     """Let the decoder's layers take a `layout`. Everything else they do, generation included, stays SDPA.
 
-    Where the model cannot, say so and leave it alone: its rollouts go one at a time through its public inputs.
+    Only warns where the model cannot: its rollouts then go one at a time through its public inputs.
     """
     obstacle = sharing_obstacle(model.config)
     if obstacle is not None:
         warnings.warn(f"prompts are not shared: {obstacle}; one rollout at a time instead", stacklevel=3)
         return
-    inner: Any = model.model
-    config: Any = getattr(inner, "language_model", inner).config
-    config._attn_implementation = ATTENTION
+    language_model(model).config._attn_implementation = ATTENTION

@@ -1,19 +1,17 @@
 """Tiny models as ordinary Hugging Face folders: standard classes, a mini BPE, no hub, no torchvision.
 
-    save_tiny(folder)                  random Qwen2.5-VL of 0.3 M parameters: what tests need
-    save_tiny(folder, size="demo")     random Qwen2.5-VL of 0.85 M parameters: where the warm-up starts
-    save_tiny_text(folder)             random Qwen2 of 0.2 M parameters, text only
+    save_tiny(folder)                  random Qwen2.5-VL of 0.3 M parameters, for tests
+    save_tiny(folder, size="demo")     random Qwen2.5-VL of 0.85 M parameters, where the warm-up starts
     packaged_tiny()                    the demo model after its supervised warm-up (recipes/warm_up_tiny.py)
 
-The folders are the same to the byte whichever supported transformers version writes them: configuration files are
-written here in the form that the published Qwen2.5-VL checkpoints have (`rope_theta`, `rope_scaling`), which
-transformers 4.57 and 5.x, EasyR1 and vLLM all read.
+Every supported transformers version writes the same bytes. The configuration files have the form of the
+published Qwen2.5-VL checkpoints (`rope_theta`, `rope_scaling`), which transformers 4.57 and 5.x, EasyR1 and
+vLLM all read.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,17 +19,12 @@ from typing import Any, Literal
 
 import torch
 
+from gmpo_vl.storage.files import write_json
 from gmpo_vl.tasks.diagrams.data import QUESTIONS
 
-SPECIAL_TOKENS = (
-    "<|endoftext|>",
-    "<|im_start|>",
-    "<|im_end|>",
-    "<|vision_start|>",
-    "<|vision_end|>",
-    "<|image_pad|>",
-    "<|video_pad|>",
-)
+_END, _STOP = "<|endoftext|>", "<|im_end|>"
+_VISION = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
+SPECIAL_TOKENS = (_END, "<|im_start|>", _STOP, *_VISION)
 
 # Words, digits one by one, punctuation, blanks: the same boundaries as Qwen2's tokenizer.
 _PIECES = (
@@ -53,7 +46,7 @@ CHAT_TEMPLATE = """\
 {% endif -%}
 """
 
-# What the mini BPE is trained on besides the diagrams' questions: the words of the chat format and of answers.
+# The mini BPE is trained on these words of the chat format and of answers, and on the diagrams' questions.
 _TOKENIZER_TEXT = (
     "system\nuser\nassistant\n",
     "42+35=77, 180-77=103. \\boxed{103}",
@@ -67,7 +60,7 @@ _TOKENIZER_TEXT = (
 
 @dataclass(frozen=True)
 class TinySize:
-    """Widths and depths. `head_dim` is 32 everywhere (vLLM's CPU attention refuses 16)."""
+    """Widths and depths. The head size is 32 everywhere: vLLM's CPU attention refuses 16."""
 
     hidden: int
     layers: int
@@ -84,7 +77,7 @@ class TinySize:
 
 
 SIZES = {
-    # initializer_range is large so that random log-probs differ between tokens and gradients are not tiny.
+    # A large initializer_range: random log-probs differ between tokens, and gradients are not tiny.
     "test": TinySize(64, 2, 2, 1, 128, 64, 2, 2, 128, tied=False, initializer_range=0.1, rope_theta=10000.0),
     "demo": TinySize(96, 3, 3, 1, 192, 96, 3, 3, 192, tied=True, initializer_range=0.02, rope_theta=10.0),
 }
@@ -95,46 +88,29 @@ def packaged_tiny() -> Path:
     return Path(__file__).parent / "pretrained"
 
 
-def tiny_tokenizer(texts: Sequence[str] = (*QUESTIONS, *_TOKENIZER_TEXT)) -> Any:
-    """A `tokenizers.Tokenizer`: byte-level BPE of a few hundred tokens, one token per digit, special tokens last.
+def tiny_tokenizer(texts: Iterable[str] = (*QUESTIONS, *_TOKENIZER_TEXT)) -> Any:
+    """A `tokenizers.Tokenizer`: byte-level BPE of a few hundred tokens, one per digit, special tokens last.
 
     texts: every word of them becomes a token.
     """
-    from tokenizers import (
-        AddedToken,
-        Regex,
-        Tokenizer,
-        decoders,
-        models,
-        normalizers,
-        pre_tokenizers,
-        trainers,
-    )
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers
+    from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
+    from tokenizers.trainers import BpeTrainer
 
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.normalizer = normalizers.NFC()  # type: ignore[assignment]  # as Qwen2's; transformers 5 sets it in any case
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(  # type: ignore[assignment]
-        [
-            pre_tokenizers.Split(Regex(_PIECES), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
-    trainer = trainers.BpeTrainer(
-        vocab_size=1024,
-        min_frequency=1,
-        show_progress=False,
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-    )
+    tokenizer: Any = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.NFC()  # as Qwen2's; transformers 5 sets it in any case
+    words = Split(Regex(_PIECES), "isolated")
+    tokenizer.pre_tokenizer = Sequence([words, ByteLevel(add_prefix_space=False, use_regex=False)])
+    tokenizer.decoder = decoders.ByteLevel()
+    letters = sorted(ByteLevel.alphabet())
+    trainer = BpeTrainer(vocab_size=1024, min_frequency=1, show_progress=False, initial_alphabet=letters)
     tokenizer.train_from_iterator(list(texts), trainer)
-    tokenizer.add_special_tokens(
-        [AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS]
-    )
+    tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in SPECIAL_TOKENS])
     return tokenizer
 
 
 def tiny_qwen2_5_vl_config(size: TinySize, tokenizer: Any) -> dict[str, Any]:
-    """`config.json` of a tiny Qwen2.5-VL, for the ids of `tokenizer`. mRoPE sections sum to half the head size."""
+    """`config.json` of a tiny Qwen2.5-VL. Its mRoPE sections sum to half the head size."""
     token_id = tokenizer.token_to_id
     return {
         "architectures": ["Qwen2_5_VLForConditionalGeneration"],
@@ -172,6 +148,7 @@ def tiny_qwen2_5_vl_config(size: TinySize, tokenizer: Any) -> dict[str, Any]:
 
 
 def text_config(size: TinySize, tokenizer: Any) -> dict[str, Any]:
+    """The decoder's part of `config.json`, without its model_type."""
     return {
         "vocab_size": tokenizer.get_vocab_size(),
         "hidden_size": size.hidden,
@@ -186,9 +163,9 @@ def text_config(size: TinySize, tokenizer: Any) -> dict[str, Any]:
         "rope_theta": size.rope_theta,
         "tie_word_embeddings": size.tied,
         "use_sliding_window": False,
-        "bos_token_id": tokenizer.token_to_id("<|endoftext|>"),
-        "eos_token_id": tokenizer.token_to_id("<|im_end|>"),
-        "pad_token_id": tokenizer.token_to_id("<|endoftext|>"),
+        "bos_token_id": tokenizer.token_to_id(_END),
+        "eos_token_id": tokenizer.token_to_id(_STOP),
+        "pad_token_id": tokenizer.token_to_id(_END),
     }
 
 
@@ -197,37 +174,27 @@ def save_tiny(
 ) -> Path:
     """Write a Qwen2.5-VL with random fp32 weights as a Hugging Face folder; returns the folder. About 0.1 s.
 
-    tied: whether the head shares the embedding's weights; None means as the size has it (test: no, demo: yes).
+    tied: does the head share the embedding's weights? None: as the size has it (test: no, demo: yes).
     """
-    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
-
     chosen = SIZES[size] if tied is None else replace(SIZES[size], tied=tied)
     tokenizer = tiny_tokenizer()
     config = tiny_qwen2_5_vl_config(chosen, tokenizer)
+    return save_folder(folder, random_model(config, chosen.initializer_range, seed), config, tokenizer)
+
+
+def random_model(config: dict[str, Any], scale: float, seed: int) -> Any:
+    """The model of a `config.json`, of the class that it names, with random fp32 weights."""
+    import transformers
+
+    model_class = getattr(transformers, config["architectures"][0])
     with torch.random.fork_rng(devices=[]):  # building a model draws random numbers: not the caller's
-        model = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(**deepcopy(config)))
-    randomize(model, chosen.initializer_range, seed)
-    return save_folder(folder, model, config, tokenizer)
-
-
-def save_tiny_text(folder: str | Path, seed: int = 0) -> Path:
-    """Write a text-only Qwen2 of the test size, same tokenizer, random fp32 weights; returns the folder."""
-    from transformers import Qwen2Config, Qwen2ForCausalLM
-
-    tokenizer = tiny_tokenizer()
-    config = {
-        "architectures": ["Qwen2ForCausalLM"],
-        "model_type": "qwen2",
-        **text_config(SIZES["test"], tokenizer),
-    }
-    with torch.random.fork_rng(devices=[]):
-        model = Qwen2ForCausalLM(Qwen2Config(**deepcopy(config)))
-    randomize(model, SIZES["test"].initializer_range, seed)
-    return save_folder(folder, model, config, tokenizer)
+        model = model_class(model_class.config_class(**deepcopy(config)))
+    randomize(model, scale, seed)
+    return model
 
 
 def randomize(model: Any, scale: float, seed: int) -> None:
-    """Normal weights and biases, norms at one, drawn in the order of the names: the same in every transformers version."""
+    """Normal weights and biases, norms at 1, drawn in the order of names: the same in every version."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in sorted(model.named_parameters()):
@@ -262,44 +229,33 @@ def save_text_files(
 
     image_processor: its configuration, Qwen2.5-VL's by default.
     """
-    image_processor = image_processor or IMAGE_PROCESSOR
-    _write_json(folder / "config.json", config)
-    stop, end = tokenizer.token_to_id("<|im_end|>"), tokenizer.token_to_id("<|endoftext|>")
-    _write_json(
-        folder / "generation_config.json",
-        {"bos_token_id": end, "eos_token_id": [stop, end], "pad_token_id": end, "do_sample": True},
-    )
+    stop, end = tokenizer.token_to_id(_STOP), tokenizer.token_to_id(_END)
+    generation = {"bos_token_id": end, "eos_token_id": [stop, end], "pad_token_id": end, "do_sample": True}
+    tokenizer_config = {
+        "tokenizer_class": "Qwen2TokenizerFast",
+        "eos_token": _STOP,
+        "pad_token": _END,
+        "additional_special_tokens": [t for t in SPECIAL_TOKENS if t not in (_STOP, _END)],
+        "clean_up_tokenization_spaces": False,
+        "model_max_length": 4096,
+    }
+    write_json(folder / "config.json", config)
+    write_json(folder / "generation_config.json", generation)
     tokenizer.save(str(folder / "tokenizer.json"))
-    _write_json(
-        folder / "tokenizer_config.json",
-        {
-            "tokenizer_class": "Qwen2TokenizerFast",
-            "eos_token": "<|im_end|>",
-            "pad_token": "<|endoftext|>",
-            "additional_special_tokens": [
-                t for t in SPECIAL_TOKENS if t not in ("<|im_end|>", "<|endoftext|>")
-            ],
-            "clean_up_tokenization_spaces": False,
-            "model_max_length": 4096,
-        },
-    )
+    write_json(folder / "tokenizer_config.json", tokenizer_config)
     (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
     if "vision_config" in config:
-        _write_json(folder / "preprocessor_config.json", image_processor)
-        # Where torchvision is installed, AutoProcessor and vLLM want to know the video half as well.
+        image_processor = image_processor or IMAGE_PROCESSOR
+        # Where torchvision is installed, AutoProcessor and vLLM ask for the video half as well.
         video = {"video_processor_type": "Qwen2VLVideoProcessor"}
-        _write_json(
-            folder / "processor_config.json",
-            {
-                "processor_class": image_processor["processor_class"],
-                "image_processor": image_processor,
-                "video_processor": video,
-            },
-        )
-        _write_json(folder / "video_preprocessor_config.json", video)
+        kind = image_processor["processor_class"]
+        processor = {"processor_class": kind, "image_processor": image_processor, "video_processor": video}
+        write_json(folder / "preprocessor_config.json", image_processor)
+        write_json(folder / "processor_config.json", processor)
+        write_json(folder / "video_preprocessor_config.json", video)
 
 
-# The fields and the normalisation constants of the published Qwen2.5-VL checkpoints, with fewer pixels at most.
+# As in the published Qwen2.5-VL checkpoints, but with a lower max_pixels.
 IMAGE_PROCESSOR = {
     "image_processor_type": "Qwen2VLImageProcessor",
     "processor_class": "Qwen2_5_VLProcessor",
@@ -311,7 +267,3 @@ IMAGE_PROCESSOR = {
     "image_mean": [0.48145466, 0.4578275, 0.40821073],
     "image_std": [0.26862954, 0.26130258, 0.27577711],
 }
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

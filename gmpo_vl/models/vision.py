@@ -11,17 +11,18 @@ import torch
 from torch.nn.functional import linear, scaled_dot_product_attention
 from transformers import PreTrainedModel
 
+from gmpo_vl.models.geometry import vision_tower
 from gmpo_vl.models.shared import computing_dtype, flash_for
 
 
 def batch_vision(model: PreTrainedModel) -> None:
     """Change the loaded model's ViT in place; parameters and their names stay.
 
-    Attention is one call for all windows where flash-attn takes it, else one for all windows of a length; transformers'
-    own makes a call per window, and has the device tell the windows' lengths in every layer. On a CPU the patch embedding (a
-    convolution whose stride is its kernel) becomes one matrix product.
+    With flash-attn, attention is one call for all windows, else one call per length of window. transformers
+    makes a call per window, and waits on the device for the windows' lengths in every layer. On a CPU the
+    patch embedding (a convolution whose stride is its kernel) becomes one matrix product.
     """
-    visual: Any = getattr(model.model, "visual", None)
+    visual = vision_tower(model)
     if visual is None:
         return
     visual.patch_embed.forward = MethodType(_embed_patches, visual.patch_embed)
@@ -30,7 +31,7 @@ def batch_vision(model: PreTrainedModel) -> None:
 
 
 def _embed_patches(self: Any, patches: torch.Tensor) -> torch.Tensor:
-    # An adapter in the convolution's place is called as it is.
+    # An adapter in place of the convolution is called as it is.
     if patches.device.type != "cpu" or type(self.proj) is not torch.nn.Conv3d:
         return type(self).forward(self, patches)
     weight = self.proj.weight
@@ -38,7 +39,7 @@ def _embed_patches(self: Any, patches: torch.Tensor) -> torch.Tensor:
 
 
 def _attend(self: Any, hidden_states: torch.Tensor, cu_seqlens: torch.Tensor, **kwargs: Any) -> torch.Tensor:
-    """(patches, width) -> the same; patches of a window see each other."""
+    """(patches, width) -> the same shape; patches of a window see each other."""
     cos, sin = (x.float()[:, None] for x in kwargs["position_embeddings"])
     dtype = computing_dtype(hidden_states)
     qkv = self.qkv(hidden_states).view(len(hidden_states), 3, self.num_heads, -1)
@@ -58,8 +59,8 @@ def _attend(self: Any, hidden_states: torch.Tensor, cu_seqlens: torch.Tensor, **
 class _Windows:
     """Which patches see each other, as the kernels want it.
 
-    ends_W1: int32, where each window ends, 0 first. lengths: the different ones; patches: of all windows of each length.
-    order_N: the patches sorted by the length of their window, and inverse_N back; None where all are of one length.
+    ends_W1: int32, 0, then the end of each window. lengths: the distinct ones; patches: how many lie in
+    windows of each. order_N sorts patches by the length of their window, inverse_N back; None for one length.
     """
 
     ends_W1: torch.Tensor
@@ -71,8 +72,8 @@ class _Windows:
 
 @lru_cache(maxsize=4)
 def _windows(cu_seqlens: torch.Tensor) -> _Windows:
-    """From where each window ends. All layers of one pass of the ViT hand on the same tensor (it is known by identity): the
-    device is waited for once, and not in each of them."""
+    """From the windows' ends. All layers of a pass hand on the same tensor, which the cache knows by
+    identity, so that the pass waits for the device once and not in every layer."""
     ends_W1 = torch.tensor(cu_seqlens.tolist())
     length_W = ends_W1.diff()
     length_N = length_W.repeat_interleave(length_W)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from gmpo_vl.data.rows import Fault, RowError, example_from_row, row_id
-from gmpo_vl.data.sources import locate
 from gmpo_vl.data.writing import parquet_writer, refuse_to_overwrite, replacing
 from gmpo_vl.preflight.data_check import CheckResult
-from gmpo_vl.preflight.rows import RowChecker
+from gmpo_vl.preflight.row_check import RowChecker
 from gmpo_vl.storage.files import to_line
 
 DROPPED = "dropped.jsonl"
@@ -20,7 +17,7 @@ TYPES = {"int": "int64", "float": "float64", "bool": "bool", "str": "string"}
 
 
 def check_folder(folder: Path, checkers: Mapping[str, RowChecker]) -> None:
-    """Raises DataError where a clean copy in FOLDER would overwrite the checked data, or files that are no clean copy."""
+    """Raises DataError where a clean copy would overwrite the checked data, or files of another kind."""
     read = [table.name for checker in checkers.values() for table in checker.tables]
     refuse_to_overwrite([folder / f"{split}.parquet" for split in checkers], read, folder / DROPPED)
     refuse_to_overwrite([folder / DROPPED], read)
@@ -29,8 +26,8 @@ def check_folder(folder: Path, checkers: Mapping[str, RowChecker]) -> None:
 def write_clean(result: CheckResult, folder: Path) -> dict[str, tuple[int, int]]:
     """Write FOLDER/SPLIT.parquet and FOLDER/dropped.jsonl; returns {split: (rows written, rows dropped)}.
 
-    Pictures are stored as they are, encoded; of further columns come along those that hold short texts and numbers.
-    Raises DataError as `check_folder` does.
+    Pictures are stored as they are, encoded; of further columns come along those that hold short texts and
+    numbers. Raises DataError as `check_folder` does.
     """
     counts = {}
     with (
@@ -44,9 +41,9 @@ def write_clean(result: CheckResult, folder: Path) -> dict[str, tuple[int, int]]
             with parquet_writer(new.folder / f"{split}.parquet", {"id": "string", **columns}) as write:
                 for number in range(survey.rows):
                     if number in unwanted:
-                        dropped.write(
-                            to_line({"split": split, **asdict(_fault(checker, number, unwanted[number]))})
-                        )
+                        place, _ = checker.read(number)
+                        line = {**asdict(place), "reason": unwanted[number], "detail": ""}
+                        dropped.write(to_line(line))
                     else:
                         write(_row(checker, number, columns))
             counts[split] = (survey.rows - len(unwanted), len(unwanted))
@@ -61,8 +58,7 @@ def _type(kinds: set[str]) -> str:
 
 
 def _row(checker: RowChecker, number: int, columns: dict[str, str]) -> dict[str, Any]:
-    table, row = locate(checker.tables, number)
-    example = example_from_row(table.rows[row], checker.settings.columns, f"{table.label}:{row}")
+    example = checker.example(number)
     meta = {
         name: str(value) if columns[name] == "string" and value is not None else value
         for name in columns
@@ -70,11 +66,3 @@ def _row(checker: RowChecker, number: int, columns: dict[str, str]) -> dict[str,
     }
     images = [Path(image).read_bytes() if isinstance(image, str) else image for image in example.images]
     return {"images": images, "problem": example.problem, "answer": example.answer, "id": example.id, **meta}
-
-
-def _fault(checker: RowChecker, number: int, reason: str) -> Fault:
-    table, row = locate(checker.tables, number)
-    name = default = f"{table.label}:{row}"
-    with contextlib.suppress(RowError):  # without a usable id the row goes by its place
-        name = row_id(table.rows[row], checker.settings.columns, default)
-    return Fault(table.name, row, name, reason, "")

@@ -5,24 +5,26 @@ Writes OUT/check.json (figures and counts), OUT/rows.jsonl (a line per finding) 
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
-from collections.abc import Callable, Collection
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gmpo_vl.data.writing import make_folder
 from gmpo_vl.models.loading import model_config
 from gmpo_vl.models.shared import KNOWN
-from gmpo_vl.preflight.job import Job
+from gmpo_vl.preflight.findings import ADVICE, LEVELS, MEANING, Finding, Level, level_of, row_record
 from gmpo_vl.preflight.lengths import length_figures
-from gmpo_vl.preflight.row_findings import LEVELS, Finding, level_of
-from gmpo_vl.preflight.rows import RowChecker
-from gmpo_vl.preflight.scan import scan
+from gmpo_vl.preflight.row_check import RowChecker
+from gmpo_vl.preflight.row_scan import DataToCheck, scan, useful_workers
 from gmpo_vl.preflight.survey import SplitSurvey, cross_findings
+from gmpo_vl.progress import phase_bar
+from gmpo_vl.report.page import render
 from gmpo_vl.sizing.cost import Rates, rates
-from gmpo_vl.storage.files import to_line, write_json
+from gmpo_vl.storage.files import to_line, write_json, write_text
 
 SHOWN = 12  # findings of each reason that the page shows
 
@@ -31,8 +33,9 @@ SHOWN = 12  # findings of each reason that the page shows
 class CheckResult:
     """What was found.
 
-    shown: the first findings of each reason. errors: {split: rows with an error}. unwanted: {split: {row: reason}} of
-    those, and of rows with a warning or note that a cleaned copy leaves out. Rows count through all tables of a split.
+    shown: the first findings of each reason. errors: {split: rows with an error}. unwanted: {split: {row:
+    reason}} of those, and of rows with a warning or note that a cleaned copy leaves out. Rows count through
+    all tables of a split. figures: the content of check.json (docs/formats.md).
     """
 
     surveys: dict[str, SplitSurvey]
@@ -42,72 +45,72 @@ class CheckResult:
     errors: dict[str, set[int]] = field(default_factory=dict)
     unwanted: dict[str, dict[int, str]] = field(default_factory=dict)
     seconds: float = 0.0
+    figures: dict[str, Any] = field(default_factory=dict)
 
-    def add(self, number: int, finding: Finding, drop: Collection[str]) -> None:
-        self.counts[finding.reason] += 1
+    def add(self, split: str, number: int, finding: Finding, drop: Collection[str]) -> None:
+        self.counts[finding.check] += 1
         if finding.level == "error":
-            self.errors[finding.split].add(number)
-        if finding.level == "error" or finding.reason in drop:
-            self.unwanted[finding.split].setdefault(number, finding.reason)
-        kept = self.shown.setdefault(finding.reason, [])
+            self.errors[split].add(number)
+        if finding.level == "error" or finding.check in drop:
+            self.unwanted[split].setdefault(number, finding.check)
+        kept = self.shown.setdefault(finding.check, [])
         if len(kept) < SHOWN:
             kept.append(finding)
 
-    def of_level(self, level: str) -> int:
+    def of_level(self, level: Level) -> int:
         return sum(count for reason, count in self.counts.items() if level_of(reason) == level)
 
     def ordered(self) -> list[tuple[str, int]]:
         """(reason, count), errors first, then by number."""
         return sorted(self.counts.items(), key=lambda kv: (LEVELS.index(level_of(kv[0])), -kv[1]))
 
-    @property
-    def num_rows(self) -> int:
-        return sum(survey.rows for survey in self.surveys.values())
-
 
 def check_data(
-    job: Job,
-    out: Path,
-    workers: int,
-    progress: Callable[[int], None] | None = None,
-    drop: Collection[str] = (),
+    data: DataToCheck, out: Path, workers: int | None = None, drop: Collection[str] = ()
 ) -> CheckResult:
-    """Look at every row and write the files; returns what was found. drop: reasons a cleaned copy leaves rows out for."""
-    checkers = job.checkers()
+    """Look at every row and write the files. workers: processes; None: as many as are worth their start.
+
+    drop: reasons a cleaned copy leaves rows out for.
+    """
+    checkers = data.checkers()
     result = CheckResult({split: SplitSurvey(split) for split in checkers}, checkers)
     result.errors = {split: set() for split in checkers}
     result.unwanted = {split: {} for split in checkers}
+    total = sum(checker.num_rows for checker in checkers.values())
+    if workers is None:
+        workers = useful_workers(total, os.cpu_count() or 1)
     make_folder(out)
     start = time.perf_counter()
-    with (out / "rows.jsonl").open("w", encoding="utf-8") as file:
+    with phase_bar("rows", total) as advance, (out / "rows.jsonl").open("w", encoding="utf-8") as file:
 
-        def tell(number: int, finding: Finding) -> None:
-            result.add(number, finding, drop)
-            file.write(to_line(asdict(finding)))
+        def tell(split: str, number: int, finding: Finding) -> None:
+            result.add(split, number, finding, drop)
+            file.write(to_line(row_record(finding)))
 
-        for split, report in scan(job, checkers, workers, progress):
+        for split, report in scan(data, checkers, workers, advance):
             result.surveys[split].add(report)
             for finding in report.findings:
-                tell(report.row, finding)
-        for number, finding in cross_findings(result.surveys, checkers):
-            tell(number, finding)
+                tell(split, report.number, finding)
+        for split, number, finding in cross_findings(result.surveys, checkers):
+            tell(split, number, finding)
     result.seconds = time.perf_counter() - start
-    write_json(out / "check.json", figures(job, result))
+    result.figures = _figures(data, result)
+    write_json(out / "check.json", result.figures)
     return result
 
 
-def figures(job: Job, result: CheckResult) -> dict[str, Any]:
-    """The machine-readable figures (docs/formats.md)."""
-    of = _rates(job)
+def _figures(data: DataToCheck, result: CheckResult) -> dict[str, Any]:
+    of = _rates(data)
     processor = next((checker.processor for checker in result.checkers.values()), None)
     image = processor.image if processor is not None else None
+    rows = sum(survey.rows for survey in result.surveys.values())
     return {
-        "sources": dict(job.sources),
-        "model": job.model,
-        "reward": job.reward,
-        "rows": result.num_rows,
+        "sources": dict(data.sources),
+        "model": data.model,
+        "reward": data.reward,
+        "rows": rows,
         "seconds": round(result.seconds, 2),
-        "rows_per_second": round(result.num_rows / max(result.seconds, 1e-9), 1),
+        "rows_per_second": round(rows / max(result.seconds, 1e-9), 1),
         "errors": result.of_level("error"),
         "warnings": result.of_level("warning"),
         "notes": result.of_level("note"),
@@ -119,16 +122,56 @@ def figures(job: Job, result: CheckResult) -> dict[str, Any]:
                 "rows": survey.rows,
                 "rows_with_errors": len(result.errors[split]),
                 "answer_types": dict(survey.gold_types.most_common()),
-                "lengths": length_figures(survey, job.settings, image, of) if processor is not None else None,
+                "lengths": length_figures(survey, data.settings, image, of) if processor else None,
             }
             for split, survey in result.surveys.items()
         },
     }
 
 
-def _rates(job: Job) -> Rates | None:
+def _rates(data: DataToCheck) -> Rates | None:
     """What a token costs, of the models whose shapes sizing/cost.py knows."""
-    if job.model is None:
+    if data.model is None:
         return None
-    config = model_config(job.model)
+    config = model_config(data.model)
     return rates(config) if config.model_type in KNOWN else None
+
+
+def write_page(result: CheckResult, path: Path) -> None:
+    """Write report.html: the verdict, what was found with its rows, lengths, answers."""
+    reasons = [
+        {
+            "reason": reason,
+            "level": level_of(reason),
+            "count": count,
+            "advice": ADVICE.get(reason, "see its lines"),
+            "rows": [row_record(finding) for finding in result.shown[reason]],
+        }
+        for reason, count in result.ordered()
+    ]
+    write_text(path, render("check.html.jinja", said=result.figures, reasons=reasons, meaning=MEANING))
+
+
+def summary(result: CheckResult) -> str:
+    """The check as lines for a terminal."""
+    lines, said = [], result.figures
+    for split, figure in said["splits"].items():
+        lengths = figure["lengths"]
+        middle, limit = lengths["quantiles"], lengths["limit"]
+        tokens = "no usable row"
+        if middle:
+            tokens = f"{middle['p50']:,} tokens in the middle, {middle['max']:,} at most"
+        rows = f"{figure['rows']:,} rows, {figure['rows_with_errors']:,} with errors"
+        lines.append(f"{split}: {rows}; {tokens} (limit {limit:,})")
+        if lengths["pictures"] and lengths["without_picture"]:
+            lines.append(f"  rows without a picture: {lengths['without_picture']:,}")
+        if lengths["too_long"]:
+            pixels = lengths["fitting_max_pixels"]
+            fits = f"data.max_prompt_length={lengths['fitting_max_prompt_length']}"
+            fits += f" or data.max_pixels={pixels}" if pixels else ""
+            lines.append(f"  {lengths['too_long']:,} prompts too long: {fits} would let all of them in")
+    for reason, count in result.ordered():
+        first = result.shown[reason][0]
+        lines.append(f"{first.level:8}{reason} {count:,}: {first.where}: {first.what[:160]}")
+    speed = f"{said['seconds']:.1f} s, {said['rows_per_second']:.0f} rows a second"
+    return "\n".join([*lines, f"{said['rows']:,} rows in {speed}"])

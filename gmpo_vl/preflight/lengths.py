@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from gmpo_vl.models.prompts import PromptSettings
-from gmpo_vl.preflight.rows import picture_tokens
+from gmpo_vl.preflight.row_check import picture_tokens
 from gmpo_vl.preflight.survey import SplitSurvey
 from gmpo_vl.sizing.cost import Rates, pictures_cost
 from gmpo_vl.types import ImageSettings
@@ -19,17 +18,8 @@ LARGEST_PIXELS = 2**26
 QUANTILES = (0.5, 0.9, 0.99, 1.0)
 
 
-@dataclass(frozen=True)
-class Bar:
-    """Rows whose prompts have from `low` up to, not including, `high` tokens."""
-
-    low: int
-    high: int
-    rows: int
-
-
-def histogram(tokens_K: Sequence[int], limit: int) -> list[Bar]:
-    """Equal steps from the shortest prompt to the longest; one of the edges is where prompts get too long."""
+def histogram(tokens_K: Sequence[int], limit: int) -> list[list[int]]:
+    """[from, to (excluded), rows] each, in equal steps. Where prompts get too long there is an edge."""
     tokens = np.asarray(tokens_K, dtype=np.int64)
     if len(tokens) == 0:
         return []
@@ -39,7 +29,7 @@ def histogram(tokens_K: Sequence[int], limit: int) -> list[Bar]:
     first = anchor - -(-(anchor - low) // step) * step
     edges = np.arange(first, high + step, step)
     counts, _ = np.histogram(tokens, edges)
-    return [Bar(int(a), int(b), int(n)) for a, b, n in zip(edges[:-1], edges[1:], counts)]
+    return [[int(a), int(b), int(n)] for a, b, n in zip(edges[:-1], edges[1:], counts)]
 
 
 def quantiles(tokens_K: Sequence[int]) -> dict[str, int]:
@@ -53,7 +43,7 @@ def quantiles(tokens_K: Sequence[int]) -> dict[str, int]:
 def fitting_max_pixels(
     survey: SplitSurvey, settings: PromptSettings, image: ImageSettings | None
 ) -> int | None:
-    """The largest `data.max_pixels` with which the over-long rows fit; None where none are, or where no value would do."""
+    """The largest `data.max_pixels` that lets the over-long rows in; None without any, or if none does."""
     if image is None or not survey.long_rows:
         return None
 
@@ -75,10 +65,9 @@ def fitting_max_pixels(
 
 
 def cost_shares(survey: SplitSurvey, of: Rates, image: ImageSettings | None) -> dict[str, float]:
-    """Of a prompt's forward pass, on average: operations, and the share of them that the pictures' ViT takes."""
-    text_and_image = float(np.sum(np.asarray(survey.tokens_K, dtype=np.float64)))
-    pairs = float(np.sum(np.asarray(survey.tokens_K, dtype=np.float64) ** 2)) / 2
-    decoder = of.token * text_and_image + of.pair * pairs
+    """Of a prompt's forward, on average: operations, and the share of them that the pictures' ViT takes."""
+    tokens = np.asarray(survey.tokens_K, dtype=np.float64)
+    decoder = of.token * float(np.sum(tokens)) + of.pair * (float(np.sum(tokens**2)) / 2)
     merged = image.merge_size**2 if image is not None else 0
     vision = sum(pictures_cost(of, [(1, tokens * merged, 1)]).vision for tokens in survey.image_tokens_K)
     total = decoder + vision
@@ -101,7 +90,7 @@ def length_figures(
         "image_token_share": float(pictures.sum() / max(1, tokens.sum())),
         "pictures": len(survey.picture_N),
         "without_picture": len(survey.row_K) - len(set(survey.picture_row_N)),
-        "histogram": [[bar.low, bar.high, bar.rows] for bar in histogram(survey.tokens_K, limit)],
+        "histogram": histogram(survey.tokens_K, limit),
         "fitting_max_prompt_length": int(tokens.max()) if len(tokens) else None,
         "fitting_max_pixels": fitting_max_pixels(survey, settings, image),
         **(cost_shares(survey, of, image) if of is not None else {}),

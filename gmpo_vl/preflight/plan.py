@@ -2,39 +2,52 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
-from gmpo_vl.config import Config, notices
+from gmpo_vl.config import Config, ConfigError, notices
+from gmpo_vl.engines.easyr1 import limits as easyr1
+from gmpo_vl.engines.easyr1.compatibility import find_easyr1, require_easyr1
 from gmpo_vl.engines.passes import objective_settings
 from gmpo_vl.models.loading import model_folder
 from gmpo_vl.models.prompts import PromptSet
 from gmpo_vl.policy.settings import OBJECTIVE_KEYS, OBJECTIVES, resolve_settings
+from gmpo_vl.preflight.machine_check import RUN_KEY, existing_folder, run_folder
 from gmpo_vl.setup import (
     check_router,
+    configured_model,
     load_configured_processor,
     load_configured_reward,
     load_split,
     total_steps,
     validation_sampling_of,
 )
-from gmpo_vl.sizing.estimate import model_size
-from gmpo_vl.sizing.fitting import with_fitting_tokens
+from gmpo_vl.sizing.budget import with_fitting_tokens
 from gmpo_vl.sizing.limits import limits_of
+from gmpo_vl.sizing.parameters import model_size
 
 
 def dry_run(config: Config) -> str:
-    """Read all data, tokenizer, template and reward as the run would, load no weights, and say what would happen.
+    """Read data, tokenizer, template and reward as the run would, load no weights, say what would happen.
 
     Raises what the run would raise before its first step, as far as it can be known without the weights.
+    Needs neither a GPU nor EasyR1; without EasyR1 the plan says what it could not ask.
     """
+    if config.engine != "easyr1":
+        return _plan(config)
+    easyr1.check(config)
+    easyr1.check_model(config, configured_model(config))
+    return "\n".join([_plan(config), *_split(config), *easyr1.without_use(config), _as_easyr1_takes(config)])
+
+
+def _plan(config: Config) -> str:
     model = config.worker.actor.model
-    model_size(
-        model_folder(str(model.model_path)), **model.override_config
-    )  # the class exists and takes them
+    # The class exists and takes the overrides.
+    model_size(model_folder(str(model.model_path)), **model.override_config)
     check_router(config)
-    check_writable(Path(config.trainer.save_checkpoint_path or f"runs/{config.trainer.experiment_name}"))
+    try:
+        existing_folder(run_folder(config).absolute())
+    except OSError as error:
+        raise type(error)(f"{RUN_KEY}: {error}") from error
     processor = load_configured_processor(config)
     prompts = load_split(config, config.data.train_files, processor)
     validation = load_split(config, config.data.val_files, processor) if config.data.val_files else None
@@ -44,15 +57,6 @@ def dry_run(config: Config) -> str:
         if split is not None and len(split.examples.faults):
             lines.append(f"{name}: {split.examples.faults.summary()}")
     return "\n".join(lines)
-
-
-def check_writable(folder: Path) -> None:
-    """Raise PermissionError or NotADirectoryError where the run's folder cannot be made or written into."""
-    there = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
-    if not there.is_dir():
-        raise NotADirectoryError(f"trainer.save_checkpoint_path: {there} is a file, not a folder")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise PermissionError(f"trainer.save_checkpoint_path: nothing can be written into {there}")
 
 
 def describe(config: Config, prompts: PromptSet, validation: PromptSet | None) -> str:
@@ -78,7 +82,8 @@ def describe(config: Config, prompts: PromptSet, validation: PromptSet | None) -
         else "validation  none",
         f"steps       {steps:,} ({steps * data.rollout_batch_size / len(prompts):.1f} passes over the data)",
         f"a step      {data.rollout_batch_size:,} prompts x {rollout.n} = {rollouts:,} rollouts, "
-        f"{updates:,} updates of {actor.global_batch_size:,} prompts ({actor.global_batch_size * rollout.n:,} rollouts)",
+        f"{updates:,} updates of {actor.global_batch_size:,} prompts "
+        f"({actor.global_batch_size * rollout.n:,} rollouts)",
         f"            at most {worst:,} tokens in prompts and responses; up to {forward} a forward",
         *(f"            {reason}" for reason in fitted.reasons),
         f"run         {config.trainer.save_checkpoint_path or 'runs/' + config.trainer.experiment_name}",
@@ -98,17 +103,21 @@ def describe_method(config: Config) -> list[str]:
     lines = [
         f"objective   {actor.loss_type} ({_shown(_settings(config))}), advantages {algorithm.adv_estimator}, "
         + ("no KL" if algorithm.disable_kl else kl),
-        f"training    {trained} in {weights}, arithmetic in {arithmetic}; {actor.optim.strategy}, lr {actor.optim.lr:g} "
+        f"training    {trained} in {weights}, arithmetic in {arithmetic}; {actor.optim.strategy}, lr "
+        f"{actor.optim.lr:g} "
         f"{actor.optim.lr_scheduler_type}, weight_decay {actor.optim.weight_decay:g}",
-        f"sampling    temperature {rollout.temperature:g}, top_p {rollout.top_p:g}; validation {validation.n} a prompt at "
-        f"temperature {validation.temperature:g}, top_p {validation.top_p:g}; reward {config.worker.reward.reward_function}",
+        f"sampling    temperature {rollout.temperature:g}, top_p {rollout.top_p:g}; validation "
+        f"{validation.n} a prompt at "
+        f"temperature {validation.temperature:g}, top_p {validation.top_p:g}; reward "
+        f"{config.worker.reward.reward_function}",
     ]
     if algorithm.overlong_responses != "score":
         lines.append(f"            overlong_responses {algorithm.overlong_responses}")
     if algorithm.online_filtering:
         batches = config.trainer.max_try_make_batch
         lines.append(
-            f"            groups with a mean {algorithm.filter_key} within ({algorithm.filter_low:g}, {algorithm.filter_high:g}) are "
+            f"            groups with a mean {algorithm.filter_key} within ({algorithm.filter_low:g}, "
+            f"{algorithm.filter_high:g}) are "
             f"kept, from {'any number of' if batches == -1 else f'up to {batches}'} batches of "
             f"{config.data.mini_rollout_batch_size or config.data.rollout_batch_size:,} prompts"
         )
@@ -129,3 +138,31 @@ def _shown(settings: dict[str, Any]) -> str:
         f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
         for key, value in settings.items()
     )
+
+
+def _split(config: Config) -> list[str]:
+    """GPUs, vLLM engines, and each GPU's share of an update."""
+    actor, rollout, trainer = config.worker.actor, config.worker.rollout, config.trainer
+    gpus = trainer.nnodes * trainer.n_gpus_per_node
+    prompts = actor.global_batch_size // gpus
+    return [
+        f"GPUs        {gpus} ({trainer.nnodes} x {trainer.n_gpus_per_node}); vLLM engines: "
+        f"{gpus // rollout.tensor_parallel_size} x {rollout.tensor_parallel_size}",
+        f"a GPU       {prompts:,} prompts ({prompts * rollout.n:,} rollouts) of an update",
+    ]
+
+
+def _as_easyr1_takes(config: Config) -> str:
+    """Fill EasyR1's dataclasses with the settings, as the run will. Raises ConfigError where one fails."""
+    if find_easyr1() is None:
+        return "EasyR1      not installed here: its own configuration classes were not asked"
+    home = require_easyr1()
+    try:
+        from gmpo_vl.engines.easyr1.config import to_easyr1  # imports EasyR1
+    except ImportError as error:
+        return f"EasyR1      {home}; its configuration classes could not be asked: {error}"
+    try:
+        to_easyr1(config, training_steps=1)
+    except (TypeError, AttributeError) as error:
+        raise ConfigError(f"EasyR1's configuration classes do not take these settings: {error}") from error
+    return f"EasyR1      {home}; its configuration classes take these settings"

@@ -1,13 +1,16 @@
-"""Steps at worst-case lengths before a run: do they fit, and how long do they take? (`gmpo-vl doctor --rehearse`)
+"""Steps at worst-case lengths before a run: do they fit, and how long do they take? (`gmpo-vl doctor
+--rehearse`)
 
-The longest prompts of the data, every response as long as it may get. Nothing is written, and no reward is asked: scores are
-made up so that every group has a gradient.
+The longest prompts of the data, every response as long as it may get. Nothing is written. Scores are made up
+so that every group has a gradient; no reward is asked.
 """
 
 from __future__ import annotations
 
 import gc
 import json
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -23,8 +26,11 @@ from gmpo_vl.models.allocator import release_freed_memory
 from gmpo_vl.models.forward import unwrap
 from gmpo_vl.models.prompts import PromptSet
 from gmpo_vl.policy import group_advantages
+from gmpo_vl.preflight.findings import Finding
+from gmpo_vl.processes import command_of
 from gmpo_vl.setup import load_configured_processor, load_split, sampling_of
-from gmpo_vl.sizing.fitting import with_fitting_tokens
+from gmpo_vl.sizing.budget import with_fitting_tokens
+from gmpo_vl.sizing.memory import gib
 from gmpo_vl.types import Group, Prompt, Sampling
 
 WARM_UP_TOKENS = 4
@@ -34,8 +40,10 @@ WARM_UP_TOKENS = 4
 class Rehearsal:
     """What the steps took.
 
-    peaks: {phase: bytes} at the highest point of all steps: of tensors on a GPU, on a CPU of resident memory above the
-    process (tensors, and what the C library holds between them); {} where the system cannot tell. process: bytes of host memory that the process and its libraries take besides. seconds: {phase: of the last step}.
+    peaks: {phase: bytes} at the highest point of all steps: of tensors on a GPU, on a CPU of resident memory
+    above the process (tensors, and what the C library holds between them); {} where the system cannot tell.
+    process: bytes of host memory that the process and its libraries take besides. seconds: {phase: of the
+    last step}.
     """
 
     steps: int
@@ -45,13 +53,37 @@ class Rehearsal:
     process: float
     seconds: dict[str, float]
 
-    @property
-    def peak(self) -> float:
-        return max(self.peaks.values(), default=0.0)
+
+def rehearse_apart(config: Config, config_file: str, overrides: Sequence[str]) -> Finding:
+    """Three steps in a process of their own, so that the doctor outlives it where memory runs out."""
+    if config.engine != "local":
+        what = "only engine local is rehearsed; recipes/ say how to try easyr1 for a few steps"
+        return Finding("note", "rehearsal", what)
+    command = command_of("gmpo_vl.preflight.rehearsal", config_file, *overrides)
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode == -signal.SIGKILL:
+        what, change = (
+            "the system ended it: no memory left",
+            "see the memory estimate's parts, the largest first",
+        )
+        return Finding("error", "rehearsal", what, "", change)
+    if done.returncode != 0:
+        what = done.stderr.strip()[-2000:] or f"exit code {done.returncode}"
+        return Finding("error", "rehearsal", what, "", "a run would end like this")
+    found = Rehearsal(**json.loads(done.stdout.splitlines()[-1]))
+    phases = ", ".join(f"{name} {gib(count)}" for name, count in found.peaks.items()) or "not known here"
+    seconds = ", ".join(f"{name} {count:.1f} s" for name, count in found.seconds.items())
+    return Finding(
+        "ok",
+        "rehearsal",
+        f"{found.steps} steps with prompts of {found.prompt:,} and responses of {found.response:,} tokens\n"
+        f"peak: {phases}; the process itself takes {gib(found.process)} besides\n"
+        f"last step: {seconds}",
+    )
 
 
 def rehearse(config: Config, steps: int = 3) -> Rehearsal:
-    """Load the model as a run would and take `steps` steps at worst-case lengths. Raises what a run would raise."""
+    """Load the model and take steps at worst-case lengths, as a run would. Raises what a run would raise."""
     processor = load_configured_processor(config)
     prompts = load_split(config, config.data.train_files, processor)
     config = with_fitting_tokens(config, prompts).config  # as a run does
@@ -76,8 +108,10 @@ def rehearse(config: Config, steps: int = 3) -> Rehearsal:
 def rehearse_step(
     meter: Meter, engine: LocalEngine, prompts: Sequence[Prompt], step: int, length: int
 ) -> tuple[list[Group], dict[str, float]]:
-    """A step on these prompts with answers of `length` tokens and made-up scores: its groups and the update's metrics. The
-    phases `generate`, `log_probs` and `update` are the meter's."""
+    """A step with answers of `length` tokens and made-up scores: its groups and the update's metrics.
+
+    The meter measures its phases `generate`, `log_probs` and `update`.
+    """
     config = engine.config
     with meter.phase("generate"):
         sampling = replace(sampling_of(config), seed=step, max_tokens=length)
@@ -106,7 +140,7 @@ def _held(engine: LocalEngine) -> int:
 
 
 def _longest(prompts: PromptSet, count: int) -> list[int]:
-    """Indices of the longest prompts, one after the other; again from the start where there are fewer than `count`."""
+    """Indices of the `count` longest prompts; from the start again where there are fewer."""
     order = sorted(range(len(prompts)), key=lambda i: -prompts.lengths[i])
     return [order[k % len(order)] for k in range(count)]
 

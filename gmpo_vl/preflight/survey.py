@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 
-from gmpo_vl.data.rows import RowError, row_id
-from gmpo_vl.data.sources import locate
-from gmpo_vl.preflight.row_findings import Finding, level_of
-from gmpo_vl.preflight.rows import RowChecker, RowReport
+from gmpo_vl.preflight.findings import Finding, row_finding
+from gmpo_vl.preflight.row_check import RowChecker, RowReport, hash_of
 
 LONGEST_KEPT = 10_000  # over-long rows that the search for a fitting max_pixels looks at
 
@@ -39,16 +38,16 @@ class SplitSurvey:
 
     def add(self, report: RowReport) -> None:
         self.rows += 1
-        self.id_R.append(_hash_of(report.id))
+        self.id_R.append(hash_of(report.place.id))
         if report.gold_type:
             self.gold_types[report.gold_type] += 1
         for name, kind in report.kinds.items():
             self.kinds.setdefault(name, set()).add(kind)
-        reasons = {finding.reason for finding in report.findings}
-        if "prompt_too_long" in reasons and len(self.long_rows) < LONGEST_KEPT:
+        too_long = any(finding.check == "prompt_too_long" for finding in report.findings)
+        if too_long and len(self.long_rows) < LONGEST_KEPT:
             self.long_rows.append((report.text_tokens, report.sizes))
         if report.counted:
-            self.row_K.append(report.row)
+            self.row_K.append(report.number)
             self.tokens_K.append(report.tokens)
             self.image_tokens_K.append(sum(report.image_tokens))
             self.enlarged += report.enlarged
@@ -56,61 +55,53 @@ class SplitSurvey:
             self.problem_K.append(report.problem_hash)
             self.answer_K.append(report.answer_hash)
             self.picture_N.extend(report.picture_hashes)
-            self.picture_row_N.extend([report.row] * len(report.picture_hashes))
+            self.picture_row_N.extend([report.number] * len(report.picture_hashes))
 
 
 def cross_findings(
     surveys: Mapping[str, SplitSurvey], checkers: Mapping[str, RowChecker]
-) -> Iterator[tuple[int, Finding]]:
-    """What only several rows together show: ids, problems and pictures that come twice, within a split and across splits.
+) -> Iterator[tuple[str, int, Finding]]:
+    """Ids, problems and pictures that come twice, within a split and across splits.
 
-    Gives (number of the row in its split, finding). Across splits the finding is about the row of the earlier split
-    (train), and names the later one's.
+    Gives (split, number of the row in it, finding). Across splits the finding is about the row of the earlier
+    split (train), and names the later one's.
     """
     names = list(surveys)
     for i, name in enumerate(names):
-        describe = _describer(name, checkers[name])
         one = surveys[name]
-        yield from _same_ids(one, describe)
-        yield from _twice(one, describe)
-        for later in names[i + 1 :]:
-            yield from _shared(one, surveys[later], describe, _describer(later, checkers[later]))
+        shared = (_shared(one, surveys[later], checkers[later]) for later in names[i + 1 :])
+        for number, reason, detail in chain(_same_ids(one), _twice(one), *shared):
+            yield name, number, row_finding(reason, detail, checkers[name].read(number)[0])
 
 
-Describe = Callable[[int, str, str], Finding]
+Problems = Iterator[tuple[int, str, str]]  # (number of the row, reason, detail)
 
 
-def _same_ids(survey: SplitSurvey, describe: Describe) -> Iterator[tuple[int, Finding]]:
+def _same_ids(survey: SplitSurvey) -> Problems:
     for row, first in _repeats(np.array(survey.id_R, dtype=np.uint64), np.arange(survey.rows)):
-        yield row, describe(row, "duplicate_id", f"the same id as row {first}")
+        yield row, "duplicate_id", f"the same id as row {first}"
 
 
-def _twice(survey: SplitSurvey, describe: Describe) -> Iterator[tuple[int, Finding]]:
+def _twice(survey: SplitSurvey) -> Problems:
     rows = np.array(survey.row_K, dtype=np.int64)  # ascending
     for row, first in _repeats(np.array(survey.problem_K, dtype=np.uint64), rows):
         one, other = np.searchsorted(rows, (row, first)).tolist()
-        same = survey.answer_K[one] == survey.answer_K[other]
-        detail = f"the same problem as row {first}" + ("" if same else ", with another answer")
-        yield row, describe(row, "duplicate" if same else "contradiction", detail)
+        if survey.answer_K[one] == survey.answer_K[other]:
+            yield row, "duplicate", f"the same problem as row {first}"
+        else:
+            yield row, "contradiction", f"the same problem as row {first}, with another answer"
 
 
-def _shared(
-    one: SplitSurvey, other: SplitSurvey, describe: Describe, describe_other: Describe
-) -> Iterator[tuple[int, Finding]]:
+def _shared(one: SplitSurvey, other: SplitSurvey, checker: RowChecker) -> Problems:
+    """checker: of the other split."""
     known = set()
     for row, there in _common(one.problem_K, one.row_K, other.problem_K, other.row_K):
         known.add(row)
-        where = _place(describe_other(there, "leak_problem", ""))
-        yield row, describe(row, "leak_problem", f"also in {other.split}: {where}")
+        yield row, "leak_problem", f"also in {other.split}: {checker.read(there)[0]}"
     for row, there in _common(one.picture_N, one.picture_row_N, other.picture_N, other.picture_row_N):
         if row not in known:
             known.add(row)
-            where = _place(describe_other(there, "leak_picture", ""))
-            yield row, describe(row, "leak_picture", f"its picture is in {other.split} too: {where}")
-
-
-def _place(finding: Finding) -> str:
-    return f"{finding.file}, row {finding.row} (id {finding.id})"
+            yield row, "leak_picture", f"its picture is in {other.split} too: {checker.read(there)[0]}"
 
 
 def _repeats(values: np.ndarray, rows: np.ndarray) -> list[tuple[int, int]]:
@@ -136,22 +127,3 @@ def _common(
     place = np.minimum(np.searchsorted(there, mine), len(there) - 1)
     found = np.flatnonzero(there[place] == mine)
     return [(rows[k], other_rows[j]) for k, j in zip(found.tolist(), index[place[found]].tolist())]
-
-
-def _describer(split: str, checker: RowChecker) -> Describe:
-    def describe(number: int, reason: str, detail: str) -> Finding:
-        table, row = locate(checker.tables, number)
-        default = f"{table.label}:{row}"
-        try:
-            name = row_id(table.rows[row], checker.settings.columns, default)
-        except RowError:
-            name = default
-        return Finding(level_of(reason), reason, split, table.name, row, name, detail)
-
-    return describe
-
-
-def _hash_of(text: str) -> int:
-    import hashlib
-
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")

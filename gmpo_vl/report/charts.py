@@ -1,4 +1,7 @@
-"""Line charts as inline SVG: no library in the page, colours from the page's style, values in the legend and under the pointer."""
+"""Line charts as inline SVG, without a library in the page.
+
+The page's style has the colours; values stand in the legend and under the pointer.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +24,10 @@ SMOOTH_FROM = 80  # points from which a running mean is drawn over the raw line
 
 @dataclass(frozen=True)
 class Series:
-    """A line. `points` (x, y) in order of x; `dots` marks each point, for values that are measured now and then.
-    `band`: (x, low, high), shaded behind the line. `colour`: of the page's six, where it is not the line's number."""
+    """A line. points: (x, y) in order of x. dots: mark each point, for values that are measured now and then.
+
+    band: (x, low, high), shaded behind the line. colour: of the page's six; by default the line's number.
+    """
 
     name: str
     points: Sequence[Point]
@@ -33,8 +38,10 @@ class Series:
 
 @dataclass(frozen=True)
 class Chart:
-    """`limits`: dashed horizontal lines (y, what it is). `stacked`: areas on top of each other, first at the bottom.
-    `smooth`: a long line gets its running mean over it; not for extremes, whose mean says nothing."""
+    """limits: dashed horizontal lines (y, what it is). stacked: areas on top of each other, first lowest.
+
+    smooth: a long line gets its running mean over it. That says nothing of extremes.
+    """
 
     title: str
     note: str
@@ -94,7 +101,7 @@ def tick_label(value: float, unit: str) -> str:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Values for a logarithmic axis: 1-2-5 within each decade, whole decades alone where the range is wide."""
+    """Values for a logarithmic axis: 1-2-5 within each decade, whole decades where the range is wide."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     stride = max(1, len(decades) // 5)
     factors = (1, 2, 5) if len(decades) <= 4 else (1,)
@@ -125,29 +132,49 @@ def thin(points: Sequence[Point], most: int = MOST_POINTS) -> list[Point]:
     return kept
 
 
+@dataclass(frozen=True)
+class _Frame:
+    """Where values lie on the drawing, and which values its axes name."""
+
+    x: Callable[[float], float]
+    x_ticks: Sequence[float]
+    y: Callable[[float], float]
+    y_ticks: Sequence[float]
+
+    def path(self, points: Sequence[Point]) -> str:
+        return "M" + "L".join(f"{_n(self.x(x))} {_n(self.y(y))}" for x, y in points)
+
+
 def _draw(chart: Chart) -> Markup:
     lines = _stack(chart.series) if chart.stacked else [list(s.points) for s in chart.series]
-    x_of, x_ticks = _x_axis([p[0] for line in lines for p in line])
     edges = [edge for s in chart.series for _, *limits in s.band for edge in limits]
-    y_of, y_ticks = _y_axis(chart, [*(p[1] for line in lines for p in line), *edges])
-    parts = [_grid(chart, x_of, x_ticks, y_of, y_ticks)]
-    parts += [_band(s, x_of, y_of, colour) for s, colour in zip(chart.series, chart.colours()) if s.band]
-    drawn = list(enumerate(zip(chart.series, lines)))
-    for i, (series, line) in reversed(drawn) if chart.stacked else drawn:
-        if chart.stacked:
-            parts.append(_area(line, x_of, y_of, i))
-        else:
-            parts.append(_line(series, line, x_of, y_of, chart.colours()[i], chart.smoothed()))
+    xs, ys = [p[0] for line in lines for p in line], [p[1] for line in lines for p in line]
+    frame = _Frame(*_x_axis(xs), *_y_axis(chart, [*ys, *edges]))
+    parts = [_grid(chart, frame)]
+    parts += [_band(s, frame, colour) for s, colour in zip(chart.series, chart.colours()) if s.band]
+    if chart.stacked:
+        parts += [_area(line, frame, i) for i, line in reversed(list(enumerate(lines)))]
+    else:
+        window = chart.smoothed()
+        drawn = zip(chart.series, lines, chart.colours())
+        parts += [_line(series, line, frame, colour, window) for series, line, colour in drawn]
     hover = [
         {"name": s.name, "points": [[x, show(y, chart.unit)] for x, y in thin(s.points)]}
         for s in chart.series
     ]
-    frame = json.dumps({"left": LEFT, "right": WIDTH - RIGHT, "first": x_of(0), "scale": x_of(1) - x_of(0)})
+    scale = {"left": LEFT, "right": WIDTH - RIGHT, "first": frame.x(0), "scale": frame.x(1) - frame.x(0)}
     return Markup(
         '<svg viewBox="0 0 {} {}" role="img" aria-label="{}" data-series="{}" data-frame="{}">{}'
         '<line class="cursor" y1="{}" y2="{}"/></svg>'
     ).format(
-        WIDTH, HEIGHT, chart.title, json.dumps(hover), frame, Markup("").join(parts), TOP, HEIGHT - BOTTOM
+        WIDTH,
+        HEIGHT,
+        chart.title,
+        json.dumps(hover),
+        json.dumps(scale),
+        Markup("").join(parts),
+        TOP,
+        HEIGHT - BOTTOM,
     )
 
 
@@ -179,7 +206,7 @@ def _y_axis(chart: Chart, ys: Sequence[float]) -> tuple[Callable[[float], float]
     return lambda y: TOP + room * (high - y) / (high - low), ticks(low, high)
 
 
-def _grid(chart: Chart, x_of, x_ticks: Sequence[float], y_of, y_ticks: Sequence[float]) -> Markup:
+def _grid(chart: Chart, frame: _Frame) -> Markup:
     row = Markup(
         '<line class="grid" x1="{}" x2="{}" y1="{}" y2="{}"/><text class="y" x="{}" y="{}">{}</text>'
     )
@@ -187,49 +214,41 @@ def _grid(chart: Chart, x_of, x_ticks: Sequence[float], y_of, y_ticks: Sequence[
     limit = Markup(
         '<line class="limit" x1="{}" x2="{}" y1="{}" y2="{}"/><text class="limit" x="{}" y="{}">{}</text>'
     )
-    right = WIDTH - RIGHT
-    parts = []
-    for y in y_ticks:
-        parts.append(
-            row.format(
-                LEFT, right, _n(y_of(y)), _n(y_of(y)), LEFT - 6, _n(y_of(y) + 3.5), tick_label(y, chart.unit)
-            )
-        )
-    parts += [column.format(_n(x_of(x)), HEIGHT - 6, f"{x:.0f}") for x in x_ticks]
+    right, parts = WIDTH - RIGHT, []
+    for y in frame.y_ticks:
+        at, label = frame.y(y), tick_label(y, chart.unit)
+        parts.append(row.format(LEFT, right, _n(at), _n(at), LEFT - 6, _n(at + 3.5), label))
+    parts += [column.format(_n(frame.x(x)), HEIGHT - 6, f"{x:.0f}") for x in frame.x_ticks]
     for y, name in chart.limits:
-        at = y_of(y)
+        at = frame.y(y)
         parts.append(limit.format(LEFT, right, _n(at), _n(at), right, _n(at - 4), name))
     return Markup("").join(parts)
 
 
-def _line(series: Series, line: Sequence[Point], x_of, y_of, i: int, window: int) -> Markup:
+def _line(series: Series, line: Sequence[Point], frame: _Frame, colour: int, window: int) -> Markup:
+    drawn = [("", line)]
+    if not (series.dots or window == 0 or len(line) < SMOOTH_FROM):
+        drawn = [(" raw", line), ("", running_mean(line, window))]
     path = Markup('<path class="line s{}{}" d="{}"/>')
-    if series.dots or window == 0 or len(line) < SMOOTH_FROM:
-        parts = [path.format(i, "", _path(thin(line), x_of, y_of))]
-    else:
-        mean = running_mean(line, window)
-        parts = [
-            path.format(i, " raw", _path(thin(line), x_of, y_of)),
-            path.format(i, "", _path(thin(mean), x_of, y_of)),
-        ]
+    parts = [path.format(colour, kind, frame.path(thin(points))) for kind, points in drawn]
     if series.dots or len(line) == 1:
         dot = Markup('<circle class="dot s{}" cx="{}" cy="{}" r="3.2"/>')
-        parts += [dot.format(i, _n(x_of(x)), _n(y_of(y))) for x, y in thin(line)]
+        parts += [dot.format(colour, _n(frame.x(x)), _n(frame.y(y))) for x, y in thin(line)]
     return Markup("").join(parts)
 
 
-def _band(series: Series, x_of, y_of, colour: int) -> Markup:
+def _band(series: Series, frame: _Frame, colour: int) -> Markup:
     """What lies between the low and the high values: along the high ones and back along the low ones."""
     stride = max(1, math.ceil(len(series.band) / MOST_POINTS))
     edges = list(series.band)[::stride]
     around = [(x, high) for x, _, high in edges] + [(x, low) for x, low, _ in reversed(edges)]
-    return Markup('<path class="area band s{}" d="{}Z"/>').format(colour, _path(around, x_of, y_of))
+    return Markup('<path class="area band s{}" d="{}Z"/>').format(colour, frame.path(around))
 
 
-def _area(line: Sequence[Point], x_of, y_of, i: int) -> Markup:
+def _area(line: Sequence[Point], frame: _Frame, i: int) -> Markup:
     """From the line down to the bottom; what lies under it is drawn over it."""
-    base = HEIGHT - BOTTOM
-    shape = f"{_path(line, x_of, y_of)}L{_n(x_of(line[-1][0]))} {base}L{_n(x_of(line[0][0]))} {base}Z"
+    base, (first, *_), (last, *_) = HEIGHT - BOTTOM, line[0], line[-1]
+    shape = f"{frame.path(line)}L{_n(frame.x(last))} {base}L{_n(frame.x(first))} {base}Z"
     return Markup('<path class="area s{}" d="{}"/>').format(i, shape)
 
 
@@ -244,10 +263,6 @@ def _stack(series: Sequence[Series]) -> list[list[Point]]:
         heights = {x: heights[x] + values.get(x, 0.0) for x in xs}
         lines.append(list(heights.items()))
     return lines
-
-
-def _path(points: Sequence[Point], x_of, y_of) -> str:
-    return "M" + "L".join(f"{_n(x_of(x))} {_n(y_of(y))}" for x, y in points)
 
 
 def _n(value: float) -> str:

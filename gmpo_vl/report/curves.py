@@ -1,9 +1,10 @@
-"""Which of a run's metrics are drawn, and how: the paper's figures and what tells a healthy run from a sick one."""
+"""Which of a run's metrics are drawn: the paper's figures, and what tells a healthy run from a sick one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal, NamedTuple
 
 from gmpo_vl.report.charts import Chart, Point, Series
 
@@ -12,21 +13,29 @@ Metrics = Sequence[dict[str, Any]]
 LARGEST = 1e300  # beyond it an axis has no ticks that are numbers
 PHASES = ("generate", "log_probs", "update", "validate")
 
-# Title, note, {metric: name of its line}, options of the chart.
-CHARTS: tuple[tuple[str, str, dict[str, str], dict[str, Any]], ...] = (
-    (
+
+class Drawn(NamedTuple):
+    """A chart of a run. lines: {metric: name of its line}."""
+
+    title: str
+    note: str
+    lines: dict[str, str]
+    unit: Literal["", "%", "s"] = ""
+    stacked: bool = False
+
+
+CHARTS = (
+    Drawn(
         "Entropy",
         "Of the policy's distribution over the next token, mean over tokens, in nats.",
         {"actor/entropy": "entropy"},
-        {},
     ),
-    (
+    Drawn(
         "Gradient norm",
         "Before clipping: mean over the step's updates, and the largest.",
         {"actor/grad_norm": "mean", "actor/grad_norm_max": "max"},
-        {},
     ),
-    (
+    Drawn(
         "KL divergence",
         "Per token, estimated: to the policy that sampled, to the start, to the reference.",
         {
@@ -34,9 +43,8 @@ CHARTS: tuple[tuple[str, str, dict[str, str], dict[str, Any]], ...] = (
             "actor/kl_to_start": "to the start",
             "actor/kl_loss": "to the reference",
         },
-        {},
     ),
-    (
+    Drawn(
         "Clipped tokens",
         "Share of tokens outside the clip, by the side of the ratio and the sign of the advantage.",
         {
@@ -45,71 +53,65 @@ CHARTS: tuple[tuple[str, str, dict[str, str], dict[str, Any]], ...] = (
             "actor/clip_fraction_high_neg": "above, A < 0",
             "actor/clip_fraction_low_pos": "below, A > 0",
         },
-        {"unit": "%"},
+        unit="%",
     ),
-    (
+    Drawn(
         "Response length",
         "Tokens.",
-        {
-            "response_length/max": "longest",
-            "response_length/mean": "mean",
-            "response_length/min": "shortest",
-        },
-        {},
+        {"response_length/max": "longest", "response_length/mean": "mean", "response_length/min": "shortest"},
     ),
-    (
+    Drawn(
         "Lost rollouts",
-        "Responses cut at the limit or without an answer, answers that timed out, groups whose rewards are all equal.",
+        "Responses cut at the limit or without an answer, answers that timed out, "
+        "groups whose rewards are all equal.",
         {
             "group/zero_variance": "groups without a signal",
             "rollout/truncated": "cut",
             "verify/no_answer": "no answer",
             "verify/timeout": "verifier timed out",
         },
-        {"unit": "%"},
+        unit="%",
     ),
-    (
+    Drawn(
         "Sampler against trainer",
         "KL between the distribution that sampled and the one that is trained: 0 where both agree.",
         {"rollout/mismatch_kl": "KL per token"},
-        {},
     ),
-    (
+    Drawn(
         "Load of the experts",
-        "Largest and smallest share of a layer's tokens that one expert got, times the number of experts: 1 is even.",
+        "Largest and smallest share of a layer's tokens that one expert got, times the number of experts: "
+        "1 is even.",
         {"router/load_max": "most used", "router/load_min": "least used"},
-        {},
     ),
-    (
+    Drawn(
         "Entropy of the routers",
         "Of a token's distribution over experts, mean over tokens and layers, in nats.",
         {"router/entropy": "entropy"},
-        {},
     ),
-    ("Learning rate", "Of each step.", {"actor/lr": "learning rate"}, {}),
-    (
+    Drawn("Learning rate", "Of each step.", {"actor/lr": "learning rate"}),
+    Drawn(
         "Time per step",
         "Seconds, by phase.",
         {f"time/{phase}": phase.replace("_", "-") for phase in PHASES},
-        {"unit": "s", "stacked": True},
+        unit="s",
+        stacked=True,
     ),
-    (
+    Drawn(
         "Memory",
         "GiB at the end of a step.",
         {"memory/host_rss": "host", "memory/device_peak": "device, peak"},
-        {},
     ),
 )
 
 
 def curves(metrics: Metrics, ratio_limits: tuple[float, float] | None = None) -> list[Chart]:
-    """Charts of the metrics that the run has. `ratio_limits`: where the objective clips, as ratios (low, high)."""
+    """Charts of the metrics that the run has. ratio_limits: where the objective clips ratios (low, high)."""
     parts = sorted({key for row in metrics for key in row if key.startswith("reward/")} - {"reward/accuracy"})
+    validation = [replace(series, dots=True) for series in _lines(metrics, {"val/accuracy": "validation"})]
     accuracy = Chart(
         "Accuracy",
         "Share of right answers: training rollouts of each step, and the validation split.",
-        _lines(metrics, {"reward/accuracy": "training rollouts"})
-        + _dots(metrics, {"val/accuracy": "validation"}),
+        _lines(metrics, {"reward/accuracy": "training rollouts"}) + validation,
         unit="%",
     )
     reward = Chart(
@@ -126,7 +128,9 @@ def curves(metrics: Metrics, ratio_limits: tuple[float, float] | None = None) ->
         from_zero=False,
         limits=[(limit, f"clip {limit:.3g}") for limit in ratio_limits or ()],
     )
-    others = [Chart(title, note, _lines(metrics, names), **options) for title, note, names, options in CHARTS]
+    others = [
+        Chart(d.title, d.note, _lines(metrics, d.lines), unit=d.unit, stacked=d.stacked) for d in CHARTS
+    ]
     return [chart for chart in [accuracy, reward, ratio, *others] if chart.series]
 
 
@@ -141,7 +145,3 @@ def _lines(metrics: Metrics, names: dict[str, str]) -> list[Series]:
         for key, name in names.items()
     ]
     return [series for series in found if series.points]
-
-
-def _dots(metrics: Metrics, names: dict[str, str]) -> list[Series]:
-    return [Series(series.name, series.points, dots=True) for series in _lines(metrics, names)]

@@ -21,7 +21,7 @@ from gmpo_vl.storage.files import read_object
 
 @dataclass(frozen=True)
 class Comparison:
-    """Before and after, as shares of right answers. `interval`: 95%, of the paired difference; None where not measured."""
+    """Before and after, as shares of right answers. interval: 95%, of the paired difference."""
 
     name: str
     before: float
@@ -36,7 +36,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Summary:
-    """summary.json: {before, after, diff, diff_ci95: [low, high], ...}; docs/formats.md has the keys that may follow."""
+    """summary.json, whose keys docs/formats.md has."""
 
     main: Comparison
     greedy: Comparison | None
@@ -60,7 +60,7 @@ class Settings:
 
 
 def read_settings(folder: Path) -> Settings:
-    """As the run saved them; empty where there is no config.yaml. Nothing is checked: a page can be made anywhere.
+    """As the run saved them; empty where there is no config.yaml. Nothing is checked.
 
     Raises ValueError for a file that is no YAML.
     """
@@ -163,7 +163,7 @@ def progress(metrics: Sequence[dict[str, Any]]) -> list[tuple[str, str, str]]:
 
 
 def ratio_limits(settings: Settings) -> tuple[float, float] | None:
-    """Where the run's objective clips a token's ratio; None where it is not known, or where it looks at no single token."""
+    """Where the run's objective clips a token's ratio; None where unknown, or where it clips no tokens."""
     loss_type = settings.get("worker.actor.loss_type")
     if (
         not isinstance(loss_type, str)

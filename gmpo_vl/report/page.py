@@ -1,4 +1,4 @@
-"""A run's folder as one page that carries everything with it: no request leaves it, and nothing in it is run but our script."""
+"""A run's folder as one page that carries everything with it. Only our script runs."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from gmpo_vl import __version__
+from gmpo_vl.report.cards import before_and_after, training_cards
 from gmpo_vl.report.charts import show
 from gmpo_vl.report.curves import curves
-from gmpo_vl.report.gallery import before_and_after, training_cards
 from gmpo_vl.report.gather import (
     clock,
     facts,
@@ -31,7 +31,7 @@ from gmpo_vl.storage.files import write_text
 
 
 def write_report(run_folder: str | Path) -> Path:
-    """Write RUN/report.html from what the run has so far, and return its path. Works while the run is going on.
+    """Write RUN/report.html from what the run has so far, and return its path.
 
     Raises FileNotFoundError where the folder holds no run, ValueError where a file of it cannot be read.
     """
@@ -48,7 +48,7 @@ def write_report(run_folder: str | Path) -> Path:
         )
     settings = read_settings(run.folder)
     html = render(
-        "page.html.jinja",
+        "run.html.jinja",
         name=settings.get("trainer.experiment_name", run.folder.resolve().name),
         settings=settings,
         summary=summary,

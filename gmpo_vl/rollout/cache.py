@@ -9,16 +9,15 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 from gmpo_vl.models.shared import computing_dtype
 
-# Tokens of spare room that a layer takes at a time.
-ROOM = 256
-# Tokens of prompts, padding included, in one forward: longer rows are no faster.
+ROOM = 256  # tokens of spare room that a layer takes at a time
+# Tokens of prompts, padding included, in one forward. Longer rows are no faster.
 PREFILLED = 16_384
 
 
 class RoomyLayer(DynamicLayer):
-    """transformers' growing layer, writing new tokens into spare room instead of concatenating.
+    """transformers' growing layer, but new tokens go into spare room instead of a new tensor.
 
-    It keeps what attention computes with: under autocast keys come in float32, and would be cast again for every token.
+    It stores the dtype of attention: under autocast, each new token would cast all float32 keys again.
     """
 
     # (2, rows, heads, length + room, width): keys and values; None until something is appended.
@@ -54,7 +53,7 @@ class RoomyLayer(DynamicLayer):
 
 
 def joined(caches: list[Cache]) -> Cache:
-    """Caches of prompts of one padded length as one, their rows in order. Each part is let go layer by layer."""
+    """Caches of prompts of one padded length as one, their rows in order. Frees the parts layer by layer."""
     first, *others = caches
     for number, layer in enumerate(first.layers if others else []):
         parts: list[Any] = [layer, *(cache.layers[number] for cache in others)]

@@ -1,6 +1,6 @@
-"""Rollouts with the training model itself: every prompt is prefilled once, its cache expanded to G samples.
+"""Rollouts with the training model itself: each prompt is prefilled once, its cache expanded to G samples.
 
-The weights are the trainer's, so nothing is synchronised. Log-probs come with the tokens.
+The weights are the trainer's, so there is nothing to synchronise. Log-probs come with the tokens.
 """
 
 from __future__ import annotations
@@ -22,6 +22,19 @@ from gmpo_vl.rollout.seeds import sample_seed
 from gmpo_vl.types import Group, Prompt, Response, Sampling
 
 
+@dataclass(frozen=True)
+class GenerateOptions:
+    """How `generate` uses memory, and what it reports.
+
+    max_cached_tokens: prompts run together while their caches hold at most this many tokens.
+    features: of the pictures, where the ViT is frozen. progress: called with the number of finished prompts.
+    """
+
+    max_cached_tokens: int = 65_536
+    features: FrozenFeatures | None = None
+    progress: Callable[[int], None] | None = None
+
+
 @torch.no_grad()
 def generate(
     model: torch.nn.Module,
@@ -29,36 +42,31 @@ def generate(
     prompts: Sequence[Prompt],
     sampling: Sampling,
     occasions: Sequence[int] | None = None,
-    max_cached_tokens: int = 65_536,
-    progress: Callable[[int], None] | None = None,
-    features: FrozenFeatures | None = None,
+    options: GenerateOptions | None = None,
 ) -> list[Group]:
     """G = `sampling.n` responses to every prompt, in order.
 
-    max_cached_tokens bounds prompts that run together by the tokens their caches may hold. Pictures and prompts go through
-    the model in smaller parts, so that many answers are written at once whatever their questions take. `progress` is told
-    how many prompts were finished. features: of the pictures, where the ViT is frozen.
-
-    occasions: which time each prompt is asked (see seeds.py), 0 by default. Prompt id and occasion name the group and
-    seed its samples, so a prompt that comes twice is answered afresh.
+    occasions: which time each prompt is asked (seeds.py), 0 by default. Prompt id and occasion name the group
+    and seed its samples, so a prompt that comes twice is answered afresh.
     """
     occasions = occasions if occasions is not None else [0] * len(prompts)
+    options = options or GenerateOptions()
     was_training = model.training
     model.eval()
     groups: dict[int, Group] = {}
-    for chunk in _chunks(prompts, sampling, max_cached_tokens):
+    for chunk in _chunks(prompts, sampling, options.max_cached_tokens):
         asked = [(prompts[i], occasions[i]) for i in chunk]
-        samples = _generate_chunk(unwrap(model), processor, asked, sampling, features)
+        samples = _generate_chunk(unwrap(model), processor, asked, sampling, options.features)
         for i, responses in zip(chunk, samples):
             groups[i] = Group(f"{prompts[i].example.id}@{occasions[i]}", prompts[i], responses)
-        if progress is not None:
-            progress(len(chunk))
+        if options.progress is not None:
+            options.progress(len(chunk))
     model.train(was_training)
     return [groups[i] for i in range(len(prompts))]
 
 
 def _chunks(prompts: Sequence[Prompt], sampling: Sampling, max_cached_tokens: int) -> Iterator[list[int]]:
-    """Indices of prompts that run together: of similar length, so that little is padded; one prompt always may."""
+    """Indices of prompts that run together, of similar length, so that little is padded."""
     chunk: list[int] = []
     for i in sorted(range(len(prompts)), key=lambda i: len(prompts[i].ids_P)):
         # Sorted by length: the newest prompt is the longest of its chunk.
@@ -73,7 +81,7 @@ def _chunks(prompts: Sequence[Prompt], sampling: Sampling, max_cached_tokens: in
 
 @dataclass
 class _Rows:
-    """Responses that are still being written. `row_R`: their places in the chunk's tables."""
+    """The model's state for responses that are still open. row_R: their rows in the chunk's `_Tables`."""
 
     row_R: torch.Tensor
     logits_RV: torch.Tensor
@@ -82,12 +90,55 @@ class _Rows:
     attention_mask_RL: torch.Tensor | None
 
     def keep(self, index: torch.Tensor) -> None:
-        """Go on with some of the rows only."""
+        """Continue with these rows only."""
         self.row_R = self.row_R[index]
         self.cache.batch_select_indices(index)
         self.next_position_R = self.next_position_R[index]
         if self.attention_mask_RL is not None:
             self.attention_mask_RL = self.attention_mask_RL[index]
+
+
+class _Tables:
+    """The B responses of a chunk as they grow, on the device."""
+
+    def __init__(self, seeds: list[int], sampling: Sampling, device: torch.device) -> None:
+        self.seeds, self.sampling = seeds, sampling
+        rows, length = len(seeds), sampling.max_tokens
+        # Every sample has its own stream of random numbers: what it draws does not depend on its neighbours.
+        streams = [torch.Generator().manual_seed(seed) for seed in seeds]
+        uniform = [torch.rand(length, generator=stream, dtype=torch.float64) for stream in streams]
+        self.uniform_BT = torch.stack(uniform).to(device)
+        self.ids_BT = torch.zeros((rows, length), dtype=torch.int64, device=device)
+        self.log_probs_BT = torch.zeros((rows, length), dtype=torch.float32, device=device)
+        self.entropy_B = torch.zeros(rows, dtype=torch.float64, device=device)
+        self.length_B = torch.full((rows,), length, dtype=torch.int64, device=device)
+        self.finished_B = torch.zeros(rows, dtype=torch.bool, device=device)
+
+    def draw_next(self, t: int, row_R: torch.Tensor, log_probs_RV: torch.Tensor) -> torch.Tensor:
+        """Draw and keep token t of some rows; returns the tokens (R,)."""
+        token_R = draw(log_probs_RV, self.uniform_BT[row_R, t], self.sampling)
+        self.ids_BT[row_R, t] = token_R
+        self.log_probs_BT[row_R, t] = log_probs_RV.gather(1, token_R[:, None]).squeeze(1).float()
+        if self.sampling.with_entropy:
+            self.entropy_B[row_R] += entropy(log_probs_RV).double() * ~self.finished_B[row_R]
+        return token_R
+
+    def finish(self, length: int, row_R: torch.Tensor, ended_R: torch.Tensor) -> torch.Tensor:
+        """Close the rows that ended and were open; returns which rows are still open (R,)."""
+        ended_R = ended_R & ~self.finished_B[row_R]
+        self.length_B[row_R[ended_R]] = length
+        self.finished_B[row_R[ended_R]] = True
+        return ~self.finished_B[row_R]
+
+    def responses(self, processor: Processor) -> list[Response]:
+        ids_BT, log_probs_BT = self.ids_BT.cpu(), self.log_probs_BT.cpu()
+        lengths, finished = self.length_B.tolist(), self.finished_B.tolist()
+        found = []
+        for b, (seed, end, done) in enumerate(zip(self.seeds, lengths, finished)):
+            ids_T, log_probs_T = ids_BT[b, :end].clone(), log_probs_BT[b, :end].clone()
+            nats = float(self.entropy_B[b]) if self.sampling.with_entropy else None
+            found.append(Response(ids_T, log_probs_T, processor.decode(ids_T), done, seed, nats))
+        return found
 
 
 def _generate_chunk(
@@ -98,62 +149,42 @@ def _generate_chunk(
     features: FrozenFeatures | None,
 ) -> list[list[Response]]:
     """The responses to (prompt, occasion) pairs that run together."""
-    device, n, length = model.device, sampling.n, sampling.max_tokens
-    prompts = [prompt for prompt, _ in asked]
+    n, prompts = sampling.n, [prompt for prompt, _ in asked]
     seeds = [sample_seed(sampling.seed, p.example.id, when, k) for p, when in asked for k in range(n)]
-    # Every sample has its own stream of random numbers: what it draws does not depend on its neighbours.
-    uniform_BT = torch.stack(
-        [torch.rand(length, generator=torch.Generator().manual_seed(s), dtype=torch.float64) for s in seeds]
-    ).to(device)
-    ids_BT = torch.zeros((len(seeds), length), dtype=torch.int64, device=device)
-    log_probs_BT = torch.zeros((len(seeds), length), dtype=torch.float32, device=device)
-    entropy_B = torch.zeros(len(seeds), dtype=torch.float64, device=device)
-    length_B = torch.full((len(seeds),), length, dtype=torch.int64, device=device)
-    finished_B = torch.zeros(len(seeds), dtype=torch.bool, device=device)
+    tables = _Tables(seeds, sampling, model.device)
     banned = banned_ids(model.config)
-    eos = torch.tensor(eos_ids(model.generation_config, processor.tokenizer), device=device)
-
-    if features is not None:
-        features.learn(prompts)
-        looked_at = features.of(prompts, device)
-    else:
-        parts = looked_at_together(prompts)
-        looked_at = [feature for part in parts for feature in prompt_features(model, part, processor.image)]
-    rows = _prefill(model, prompts, looked_at, n)
-    for t in range(length):
+    eos = torch.tensor(eos_ids(model.generation_config, processor.tokenizer), device=model.device)
+    rows = _prefill(model, prompts, _features(model, processor, prompts, features), n)
+    for t in range(sampling.max_tokens):
         log_probs_RV = token_log_probs(rows.logits_RV, sampling.temperature or 1.0, banned)
-        token_R = draw(log_probs_RV, uniform_BT[rows.row_R, t], sampling)
-        ids_BT[rows.row_R, t] = token_R
-        log_probs_BT[rows.row_R, t] = log_probs_RV.gather(1, token_R[:, None]).squeeze(1).float()
-        if sampling.with_entropy:
-            entropy_B[rows.row_R] += entropy(log_probs_RV).double() * ~finished_B[rows.row_R]
-        ended_R = torch.isin(token_R, eos) & ~finished_B[rows.row_R]
-        length_B[rows.row_R[ended_R]] = t + 1
-        finished_B[rows.row_R[ended_R]] = True
-        active_R = ~finished_B[rows.row_R]
-        if t + 1 == length or not bool(active_R.any()):
+        token_R = tables.draw_next(t, rows.row_R, log_probs_RV)
+        open_R = tables.finish(t + 1, rows.row_R, torch.isin(token_R, eos))
+        if t + 1 == sampling.max_tokens or not bool(open_R.any()):
             break
-        if active_R.float().mean() < 0.75:
-            index = active_R.nonzero().squeeze(1)
+        if open_R.float().mean() < 0.75:
+            index = open_R.nonzero().squeeze(1)
             rows.keep(index)
             token_R = token_R[index]
         _decode_one(model, rows, token_R)
-
-    ids_BT, log_probs_BT = ids_BT.cpu(), log_probs_BT.cpu()
-    responses = []
-    for b, (seed, end, done) in enumerate(zip(seeds, length_B.tolist(), finished_B.tolist())):
-        ids_T = ids_BT[b, :end].clone()
-        nats = float(entropy_B[b]) if sampling.with_entropy else None
-        responses.append(
-            Response(ids_T, log_probs_BT[b, :end].clone(), processor.decode(ids_T), done, seed, nats)
-        )
+    responses = tables.responses(processor)
     return [responses[i * n : (i + 1) * n] for i in range(len(prompts))]
+
+
+def _features(
+    model: PreTrainedModel, processor: Processor, prompts: list[Prompt], store: FrozenFeatures | None
+) -> list[torch.Tensor]:
+    """ViT features of each prompt, from the store where there is one."""
+    if store is not None:
+        store.learn(prompts)
+        return store.of(prompts, model.device)
+    parts = looked_at_together(prompts)
+    return [feature for part in parts for feature in prompt_features(model, part, processor.image)]
 
 
 def _prefill(
     model: PreTrainedModel, prompts: list[Prompt], features: Sequence[torch.Tensor], n: int
 ) -> _Rows:
-    """Run every prompt once, in parts padded on the left to one length, and expand caches and last logits to n rows."""
+    """Run every prompt once, padded on the left, in parts; expand caches and last logits to n rows each."""
     device = model.device
     longest = max(len(p.ids_P) for p in prompts)
     together = max(1, PREFILLED // longest)

@@ -1,4 +1,4 @@
-"""Groups to scores and verdicts, and to the records that are kept of them."""
+"""From groups to scores and verdicts, and to sample records."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gmpo_vl.rewards.loading import Reward
 from gmpo_vl.samples import SampleRecord
 from gmpo_vl.types import Group, Prompt
 
-THREADS = 8  # that write pictures: a new one takes 0.1 s
+THREADS = 8  # write pictures: a new picture takes 0.1 s
 
 
 def score_groups(groups: Sequence[Group], reward: Reward) -> None:
@@ -33,7 +33,7 @@ def score_groups(groups: Sequence[Group], reward: Reward) -> None:
 
 
 def accuracy(score: dict[str, float]) -> float:
-    """The part of a score that says whether the answer was right; the whole score where a reward has no such part."""
+    """The `accuracy` part of a score, or the whole score of a reward without that part."""
     return score.get("accuracy", score["overall"])
 
 
@@ -41,31 +41,31 @@ def accuracy(score: dict[str, float]) -> float:
 def pictures_kept(
     prompts: Sequence[Prompt], add_image: Callable[[Any], str]
 ) -> Iterator[list[Future[list[str]]]]:
-    """Every prompt's pictures on their way to the disk, in threads, while the block does other work. `records_of` waits for
-    them, and has their errors.
+    """Threads store every prompt's pictures while the block does other work. `records_of` waits for them and
+    raises their errors. Leaving the block cancels what has not begun.
 
-    `add_image` keeps a picture and returns its sha256. What has not begun when the block is left is not begun any more.
+    add_image: stores a picture and returns its sha256.
     """
+
+    def keep(prompt: Prompt) -> list[str]:
+        return [add_image(image.numpy()) for image in prompt.images]
+
     pool = ThreadPoolExecutor(THREADS)
     try:
-        yield [pool.submit(_keep, prompt, add_image) for prompt in prompts]
+        yield [pool.submit(keep, prompt) for prompt in prompts]
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _keep(prompt: Prompt, add_image: Callable[[Any], str]) -> list[str]:
-    return [add_image(image.numpy()) for image in prompt.images]
-
-
 def to_records(groups: Iterable[Group], add_image: Callable[[Any], str]) -> list[SampleRecord]:
-    """One record per response, when their pictures are kept (`pictures_kept`)."""
+    """One record per response, after their pictures are stored."""
     groups = list(groups)
     with pictures_kept([group.prompt for group in groups], add_image) as kept:
         return records_of(groups, kept)
 
 
 def records_of(groups: Sequence[Group], kept: Sequence[Future[list[str]]]) -> list[SampleRecord]:
-    """One record per response. kept: of each group's prompt; a record names no picture that is not there."""
+    """One record per response. kept: the pictures of each group's prompt, from `pictures_kept`."""
     records = []
     for group, pictures in zip(groups, kept, strict=True):
         images = pictures.result()

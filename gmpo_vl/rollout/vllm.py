@@ -1,7 +1,7 @@
-"""Rollouts with vLLM (written against 0.11's V1 engine): prompts and pictures are cached by it, each sample has its own seed.
+"""Rollouts with vLLM (0.11, V1 engine). It caches prompts and pictures; every sample has its own seed.
 
-vLLM is an optional package. It answers faster than rollout/hf.py on a GPU, and from the same distribution; single samples
-differ, because it draws with its own random streams.
+vLLM is an optional package. On a GPU it answers faster than rollout/hf.py, from the same distribution. Single
+samples differ, because it has its own random streams.
 """
 # pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 
@@ -21,7 +21,7 @@ from gmpo_vl.models.processing import Processor
 from gmpo_vl.rollout.seeds import sample_seed
 from gmpo_vl.types import Group, Prompt, Response, Sampling
 
-# Added to the logits of banned ids: their probability is 0 in float32. An infinite bias would be NaN beside another one.
+# Added to the logits of banned ids: their probability is 0 in float32. Two infinite biases would give NaN.
 BAN = -1e4
 MEMORY = 0.85  # share of the GPU that vLLM may take
 
@@ -30,7 +30,8 @@ def check_vllm(folder: Path) -> None:
     """Raise ValueError where vLLM cannot answer, before anything is loaded."""
     if find_spec("vllm") is None:
         raise ValueError(
-            "vLLM is not installed here: `pip install vllm==0.11.0 'transformers<5'` into an environment with a GPU, or leave --backend out"
+            "vLLM is not installed here: `pip install vllm==0.11.0 'transformers<5'` into an environment "
+            "with a GPU, or leave --backend out"
         )
     if (folder / "adapter_config.json").is_file():
         raise ValueError(f"{folder} is a LoRA adapter, which the vLLM backend does not load: merge it first")
@@ -45,15 +46,14 @@ def engine_version() -> str:
 def load_engine(
     folder: Path, processor: Processor, max_tokens: int, max_images: int, tensor_parallel: int = 1
 ) -> Any:
-    """vLLM's engine for a model folder. max_tokens: of a prompt and its answer together. max_images: of one prompt.
-    tensor_parallel: GPUs that share one copy of the model.
-    """
+    """vLLM's engine for a model folder. max_tokens: of a prompt and its answer together. max_images: of one
+    prompt. tensor_parallel: GPUs that share one copy of the model."""
     from vllm import LLM
 
     positions = model_config(folder).get_text_config().max_position_embeddings
     pictures = {}
     if processor.image is not None:
-        # The pictures come resized; these limits leave them as they are, and let vLLM plan its memory.
+        # Pictures come resized. These limits leave them so, and let vLLM plan its memory.
         limits = {"min_pixels": processor.image.factor**2, "max_pixels": processor.image.max_pixels}
         pictures = {"limit_mm_per_prompt": {"image": max_images}, "mm_processor_kwargs": limits}
     return LLM(
@@ -79,10 +79,10 @@ def generate(
     occasions: Sequence[int] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> list[Group]:
-    """As hf.generate: G = `sampling.n` responses to every prompt, in order; `progress` is told of all prompts at the end.
+    """As hf.generate: G = `sampling.n` responses to every prompt, in order. `progress` is called once.
 
-    Every sample is a request with the seed that hf.generate would use. The prompt's cache and picture are shared between
-    them. The log-probs are those of the distribution drawn from, so after top-k and top-p.
+    Every sample is a request with the seed that hf.generate would use. The samples of a prompt share its
+    cache and picture. Log-probs are those of the distribution drawn from, so after top-k and top-p.
     """
     occasions = occasions if occasions is not None else [0] * len(prompts)
     seeds = [
@@ -112,8 +112,7 @@ def generate(
 
 
 def engine_input(prompt: Prompt, processor: Processor) -> dict[str, Any]:
-    """Ids with one image token per picture, which vLLM expands itself, and the pictures as they were resized: its own
-    processor finds nothing left to resize."""
+    """Ids with one image token per picture, which vLLM expands itself, and the resized pictures."""
     ids = prompt.ids_P
     if processor.image_token_id is not None:
         is_image_P = ids == processor.image_token_id
@@ -125,10 +124,10 @@ def engine_input(prompt: Prompt, processor: Processor) -> dict[str, Any]:
 
 
 def sampling_params(sampling: Sampling, seed: int, n: int, banned: Sequence[int], ends: Sequence[int]) -> Any:
-    """vLLM's settings for n samples of a prompt, the first of which has this seed, with the log-prob of every token drawn.
+    """vLLM's settings for n samples of a prompt, the first with this seed, with the log-prob of each token.
 
-    ends: token ids that end a response, without any it runs to the limit. vLLM knows the tokenizer's end token by itself, and
-    forgets what else the generation config names where n > 1.
+    ends: token ids that end a response; without any it runs to the limit. vLLM itself knows the tokenizer's
+    end token only, and where n > 1 forgets the others that the generation config names.
     """
     from vllm import SamplingParams
 
@@ -148,8 +147,7 @@ def sampling_params(sampling: Sampling, seed: int, n: int, banned: Sequence[int]
 
 
 def response_of(output: Any, processor: Processor, seed: int, ends: Sequence[int]) -> Response:
-    """One of vLLM's samples, drawn with this seed. An end token in the last place that was allowed ends it, too: vLLM says
-    that the limit did."""
+    """One of vLLM's samples, drawn with this seed. An end token in the last place ends it, too."""
     ids = list(output.token_ids)
     log_probs = [at[token].logprob for token, at in zip(ids, output.logprobs)]
     ids_T = torch.tensor(ids, dtype=torch.int64)

@@ -1,12 +1,12 @@
 """What a group costs: floating-point operations of its rows, from the model's own config.
 
-A multiplication and an addition are two operations. Only matrix products are counted (linear layers, attention scores and
-their use, the head): norms, activations and softmaxes are not. Causal attention is counted half: a token looks at what
-came before it. The backward of a layer costs twice its forward.
+A multiplication and an addition are two operations. Only matrix products are counted (linear layers,
+attention scores and their use, the head): norms, activations and softmaxes are not. Causal attention is
+counted half: a token looks at what came before it. The backward of a layer costs twice its forward.
 
-`work` adds what is not a product: norms, activations and rotary embeddings move elements through memory and compute next to
-nothing. A narrow ViT moves more for each of its operations than a wide decoder, so that ranks dealt by operations alone do
-not finish together.
+`work` adds what is not a product: norms, activations and rotary embeddings move elements through memory and
+compute next to nothing. A narrow ViT moves more for each of its operations than a wide decoder. So ranks
+dealt by operations alone do not finish together.
 """
 
 from __future__ import annotations
@@ -16,11 +16,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gmpo_vl.batching.planning import Shape
-
-# Operations in the time that one element takes on its way. Fitted to measured updates of 57 mixed groups on a CPU core
-# (benchmarks/rank_balance.py): times per unit of work then differ by 3% between groups, by 7% per operation. By their
-# data sheets GPUs lie between 100 and 400.
-MOVED = 150.0
+from gmpo_vl.models.geometry import VisionShape, text_shape, vision_shape
+from gmpo_vl.sizing import fitted_constants
 
 
 @dataclass(frozen=True)
@@ -47,10 +44,10 @@ class Cost:
 
 @dataclass(frozen=True)
 class Rates:
-    """Forward operations of a model: per token of the decoder's layers, per query-key pair, per position of the head.
+    """Forward operations: per token of the decoder's layers, per query-key pair, per position of the head.
 
-    Of the ViT: per patch, and per pair of patches in all layers that see the whole picture or only a window of it.
-    token_elements, patch_elements: what a token, a patch moves in all layers besides (sizing/memory.py counts the same).
+    Of the ViT: per patch, and per pair of patches in all layers that see the whole picture or only a window
+    of it. token_elements, patch_elements: elements that a token, a patch moves in all layers (memory.py).
     """
 
     token: float
@@ -65,59 +62,33 @@ class Rates:
 
 
 def rates(config: Any) -> Rates:
-    """From the config of a Qwen2, 2.5 or 3 model, its MoE or its VL model. For other decoders: if they are built alike."""
-    text = config.get_text_config()
-    head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    queries, keys = text.num_attention_heads * head_dim, text.num_key_value_heads * head_dim
-    # q and o, k and v, MLP.
-    layer = 2 * text.hidden_size * (2 * queries + 2 * keys) + _mlp(text)
-    moved = 8 * text.hidden_size + 3 * queries + 4 * _mlp_width(text)
+    """From the config of a Qwen2, 2.5 or 3 model, its MoE or VL model; others are taken to be built alike."""
+    text, vision = text_shape(config), vision_shape(config)
+    # q and o, k and v, MLP with its routers.
+    mlp = 2 * text.hidden * (3 * text.mlp + text.gates)
+    layer = 2 * text.hidden * (2 * text.queries + 2 * text.keys) + mlp
+    moved = 8 * text.hidden + 3 * text.queries + 4 * text.mlp
     base = Rates(
-        token=text.num_hidden_layers * layer,
-        pair=text.num_hidden_layers * 4 * queries,
-        position=2 * text.hidden_size * text.vocab_size,
-        token_elements=text.num_hidden_layers * moved,
+        token=text.layers * layer,
+        pair=text.layers * 4 * text.queries,
+        position=2 * text.hidden * text.vocabulary,
+        token_elements=text.layers * moved,
     )
-    return base if not hasattr(config, "vision_config") else _with_vision(base, config.vision_config)
+    return base if vision is None else _with_vision(base, vision)
 
 
-def _mlp(text: Any) -> float:
-    """Gate, up and down of one layer; of the experts that a token goes to, the router and the shared expert."""
-    experts = getattr(text, "num_experts", None) or 0
-    gates = experts + (1 if experts and getattr(text, "shared_expert_intermediate_size", 0) else 0)
-    return 2 * text.hidden_size * (3 * _mlp_width(text) + gates)
-
-
-def _mlp_width(text: Any) -> int:
-    """Of the MLP that a token goes through, all its experts together."""
-    if not getattr(text, "num_experts", None):
-        return text.intermediate_size
-    shared = getattr(text, "shared_expert_intermediate_size", 0)
-    return text.num_experts_per_tok * text.moe_intermediate_size + shared
-
-
-def _with_vision(base: Rates, vision: Any) -> Rates:
-    """Qwen2-VL says `embed_dim` for what the others call `hidden_size`; Qwen2.5-VL's MLP is gated and most of its layers see
-    windows; Qwen3-VL has a merger more for each DeepStack layer."""
-    kind = vision.model_type.removesuffix("_vision")
-    width = vision.embed_dim if kind == "qwen2_vl" else vision.hidden_size
-    out = vision.hidden_size if kind == "qwen2_vl" else vision.out_hidden_size
-    inner = int(width * vision.mlp_ratio) if kind == "qwen2_vl" else vision.intermediate_size
-    matrices = 3 if kind == "qwen2_5_vl" else 2
-    block = 2 * (4 * width**2 + matrices * width * inner)
-    embed = 2 * width * 3 * vision.temporal_patch_size * vision.patch_size**2
-    merged = vision.spatial_merge_size**2 * width
-    merger = 2 * merged * (merged + out) / vision.spatial_merge_size**2
-    mergers = 1 + len(getattr(vision, "deepstack_visual_indexes", ()))
-    whole = len(vision.fullatt_block_indexes) if kind == "qwen2_5_vl" else vision.depth
-    window = vision.window_size // vision.patch_size if kind == "qwen2_5_vl" else 0
+def _with_vision(base: Rates, of: VisionShape) -> Rates:
+    block = 2 * (4 * of.hidden**2 + (3 if of.gated else 2) * of.hidden * of.mlp)
+    embed = 2 * of.hidden * of.patch
+    merged = of.merge**2 * of.hidden
+    merger = 2 * merged * (merged + of.out) / of.merge**2  # Qwen3-VL has another for each DeepStack layer
     return replace(
         base,
-        patch_elements=vision.depth * (11 * width + (4 if matrices == 3 else 2) * inner),
-        patch=embed + vision.depth * block + mergers * merger,
-        picture_pair=whole * 4 * width,
-        window_pair=(vision.depth - whole) * 4 * width,
-        window_patches=window**2,
+        patch_elements=of.layers * (11 * of.hidden + (4 if of.gated else 2) * of.mlp),
+        patch=embed + of.layers * block + (1 + of.deepstack) * merger,
+        picture_pair=of.whole * 4 * of.hidden,
+        window_pair=(of.layers - of.whole) * 4 * of.hidden,
+        window_patches=of.window_patches,
     )
 
 
@@ -132,7 +103,7 @@ def pictures_cost(of: Rates, grids: Sequence[tuple[int, int, int]]) -> Cost:
 
 
 def shared_cost(of: Rates, shape: Shape) -> Cost:
-    """Forward of a group in one packed row: pictures and prompt once; the last response tokens are not fed."""
+    """Forward of a group in one packed row: pictures and prompt once; last response tokens are not fed."""
     pairs = shape.prompt**2 / 2
     fed = 0
     for length in shape.responses:
@@ -152,8 +123,10 @@ def plain_cost(of: Rates, shape: Shape) -> Cost:
 
 
 def training_cost(forward: Cost, checkpointing: bool = False, frozen_vision: bool = False) -> Cost:
-    """Forward and backward. checkpointing: layers and ViT run forward twice, the head once. frozen_vision: no backward in
-    the ViT."""
+    """Forward and backward. checkpointing: layers and ViT run forward twice, the head once.
+
+    frozen_vision: no backward in the ViT.
+    """
     times = 4.0 if checkpointing else 3.0
     return Cost(
         layers=times * forward.layers,
@@ -164,17 +137,17 @@ def training_cost(forward: Cost, checkpointing: bool = False, frozen_vision: boo
 
 
 def work(of: Rates, cost: Cost) -> float:
-    """What a cost takes in time, in operations: its own, and those that fit into the time of what is moved."""
+    """A cost's time, in operations: its own, and those that fit into the time in which elements move."""
     moved = cost.layers / of.token * of.token_elements
     if of.patch:
         moved += cost.vision / of.patch * of.patch_elements
-    return cost.total + MOVED * moved
+    return cost.total + fitted_constants.MOVED * moved
 
 
 def unique_token_bound(
     of: Rates, shape: Shape, checkpointing: bool = False, frozen_vision: bool = False
 ) -> float:
-    """How many times less work forward and backward of the shared row are: no way of sharing the prompt is faster."""
+    """How many times fewer operations the shared row takes in training: no way of sharing is faster."""
     plain, shared = (
         training_cost(cost(of, shape), checkpointing, frozen_vision).total
         for cost in (plain_cost, shared_cost)

@@ -6,14 +6,14 @@ import heapq
 from collections.abc import Sequence
 
 from gmpo_vl.batching.planning import Row, shapes_of
-from gmpo_vl.sizing.cost import Rates, plain_cost, shared_cost, training_cost, work
+from gmpo_vl.sizing.cost import Cost, Rates, plain_cost, shared_cost, training_cost, work
 
 
 def deal(costs: Sequence[float], ranks: int) -> list[list[int]]:
-    """Indices for each rank: equally many, sums of costs as equal as the largest differencing method makes them.
+    """Indices for each rank: equally many, sums of costs as equal as largest differencing makes them.
 
-    Karmarkar and Karp 1982: of the sets of partial sums dealt so far, the two with the largest spread are laid on top of
-    each other, large on small. Raises ValueError where the count is no multiple of `ranks`.
+    Karmarkar and Karp 1982: of the sets of partial sums dealt so far, the two with the largest spread are
+    laid on top of each other, large on small. Raises ValueError where the count is no multiple of `ranks`.
     """
     if not costs or len(costs) % ranks:
         raise ValueError(f"{len(costs)} groups cannot be dealt to {ranks} ranks in equal numbers")
@@ -38,21 +38,22 @@ def group_cost(
     checkpointing: bool = False,
     frozen_vision: bool = False,
 ) -> float:
-    """Work of forward and backward of the rows of one group, pictures included (cost.py); 0 without any."""
-    if not rows:
-        return 0.0
-    [shape] = shapes_of([rows])
-    forward = (shared_cost if share_prefix else plain_cost)(of, shape)
-    return work(of, training_cost(forward, checkpointing, frozen_vision))
+    """Work of forward and backward of one group's rows, pictures included (cost.py); 0 without rows."""
+    return work(of, training_cost(_forward_cost(of, rows, share_prefix), checkpointing, frozen_vision))
 
 
 def group_operations(
     of: Rates, rows: Sequence[Row], share_prefix: bool = True, frozen_vision: bool = False
 ) -> float:
-    """Operations of forward and backward of the rows of one group, as a model's use of a GPU (MFU) counts them: each once, nothing
-    for what is recomputed. A frozen ViT runs forward only."""
+    """Operations of forward and backward of one group's rows, as a model's use of a GPU (MFU) counts them.
+
+    Each counts once: nothing for what is recomputed. A frozen ViT runs forward only.
+    """
+    return training_cost(_forward_cost(of, rows, share_prefix), frozen_vision=frozen_vision).total
+
+
+def _forward_cost(of: Rates, rows: Sequence[Row], share_prefix: bool) -> Cost:
     if not rows:
-        return 0.0
+        return Cost()
     [shape] = shapes_of([rows])
-    forward = (shared_cost if share_prefix else plain_cost)(of, shape)
-    return training_cost(forward, frozen_vision=frozen_vision).total
+    return (shared_cost if share_prefix else plain_cost)(of, shape)

@@ -1,5 +1,5 @@
-"""A study: methods x learning rates x updates per rollout batch x seeds, declared first, each an ordinary run, one page at the end.
+"""A study compares methods x learning rates x updates per batch x seeds. It is declared before it runs.
 
-`file` reads, `plan` says what will run, `protocol` goes through the phases with `runner`, `outcomes` and `results` count,
-`bands`, `page` and `figure` show.
+`declaration` reads its file, `grid` says which runs that makes, `phases` goes through them with `runner`,
+`outcomes` and `estimates` count, `study_page` and `figure` show.
 """

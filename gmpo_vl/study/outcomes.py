@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from gmpo_vl.report.curves import Metrics, points
 from gmpo_vl.runs import StudyFolder
-from gmpo_vl.study.plan import Study, StudyRun, tuning_runs
+from gmpo_vl.study.grid import Study, StudyRun, tuning_runs
 from gmpo_vl.study.runner import exit_in_words
 
 SMALLEST = 1.4e-45  # of float32: a ratio below it is written as 0
@@ -27,7 +27,7 @@ class Quantity:
     log: bool = False
 
     def of(self, metrics: Metrics) -> float | None:
-        """None where the run did not measure it, or once measured what was not finite: then it has no largest value."""
+        """None where the run did not measure it, or once measured what was not finite."""
         values = [y for x, y in points(metrics, self.metric) if x > 0]
         if not values or any(row.get(self.metric, 0.0) is None for row in metrics):
             return None
@@ -53,8 +53,7 @@ QUANTITIES = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a run. state: finished; failed (`error` says why); missing: not run to its end yet. score: of a
-    training that finished."""
+    """What came of a run. `missing`: not run to its end yet. error: of a failed one. score: of a training."""
 
     run: StudyRun
     state: Literal["finished", "failed", "missing"]
@@ -81,37 +80,50 @@ def outcome_of(study: Study, folder: StudyFolder, run: StudyRun) -> Outcome:
         return Outcome(run, "finished", None, metrics, None)
     validations = [y for x, y in points(metrics, study.metric) if x > 0]
     if len(validations) < study.last:
-        error = f"it ended well, but metrics.jsonl has {len(validations)} trained values of {study.metric}, not {study.last}"
+        counted = f"{len(validations)} trained values of {study.metric}, not {study.last}"
+        error = f"it ended well, but metrics.jsonl has {counted}"
         return Outcome(run, "failed", error, metrics, None)
     return Outcome(run, "finished", None, metrics, sum(validations[-study.last :]) / study.last)
 
 
-# --- the choice of rates ----------------------------------------------------------------------------------------------
-def choose(study: Study, tuning: Sequence[Outcome]) -> list[dict[str, Any]]:
-    """The best mean validation score of each cell; of equals the smallest rate. Cells with a run that is not finished are
-    left out: after a crash a method would have had fewer tries than the others.
+# --- the choice of rates ------------------------------------------------------------------------------------
+def scores_by_rate(
+    study: Study, outcomes: Sequence[Outcome], cell: tuple[str, str]
+) -> dict[float, tuple[float | None, int]]:
+    """{rate: (mean score over the tuning seeds, runs missing)} of a cell; no mean where runs are missing."""
+    tried = [o for o in outcomes if o.run.phase == "tune" and o.run.cell == cell]
+    found: dict[float, tuple[float | None, int]] = {}
+    for rate in study.learning_rates:
+        runs = [o.score for o in tried if o.run.learning_rate == rate]
+        scores = [score for score in runs if score is not None]
+        whole = len(scores) == len(study.tuning_seeds)
+        found[rate] = sum(scores) / len(scores) if whole else None, len(runs) - len(scores)
+    return found
 
-    at_edge: the rate is the grid's smallest or largest, a better one may lie outside.
+
+def choose(study: Study, tuning: Sequence[Outcome]) -> list[dict[str, Any]]:
+    """The rate with the best mean validation score of each cell; of equals the smallest.
+
+    A cell with a run that is not finished is left out: after a crash its method would have had fewer tries
+    than the others. at_edge: the rate is the grid's smallest or largest, so a better one may lie outside.
     """
     chosen = []
     for cell in study.cells:
-        means: dict[float, float] = {}
-        for rate in study.learning_rates:
-            runs = [o for o in tuning if o.run.cell == cell and o.run.learning_rate == rate]
-            scores = [o.score for o in runs if o.score is not None]
-            if len(scores) == len(study.tuning_seeds):
-                means[rate] = sum(scores) / len(scores)
+        means = {
+            rate: mean for rate, (mean, _) in scores_by_rate(study, tuning, cell).items() if mean is not None
+        }
         if len(means) < len(study.learning_rates):
             continue
         best = max(sorted(means), key=lambda rate: means[rate])
-        edges = (min(means), max(means)) if len(means) > 1 else ()
+        at_edge = len(means) > 1 and best in (min(means), max(means))
+        method, updates = cell
         chosen.append(
             {
-                "method": cell[0],
-                "updates": cell[1],
+                "method": method,
+                "updates": updates,
                 "learning_rate": best,
                 "score": means[best],
-                "at_edge": best in edges,
+                "at_edge": at_edge,
             }
         )
     return chosen

@@ -27,21 +27,22 @@ from gmpo_vl.engines.parity import MISMATCH, TOLERANCE, Gaps, gaps_between
 from gmpo_vl.engines.passes import log_probs_by_group, update_policy
 from gmpo_vl.engines.policy import Policy
 from gmpo_vl.models.compat import enable_gradient_checkpointing
-from gmpo_vl.models.forward import language_model, response_log_probs
+from gmpo_vl.models.forward import ForwardOptions, answer_packed, response_log_probs
+from gmpo_vl.models.geometry import language_model
 from gmpo_vl.models.loading import banned_ids, load_model
 from gmpo_vl.models.processing import load_processor
 from gmpo_vl.models.tiny import packaged_tiny
-from gmpo_vl.models.wrapping import answer_packed
 from gmpo_vl.preflight.rehearsal import Meter, rehearse_step
 from gmpo_vl.sizing.cost import rates, unique_token_bound
-from gmpo_vl.sizing.estimate import PromptLengths, estimate_local, model_size
-from gmpo_vl.sizing.limits import limits_of
-from gmpo_vl.sizing.memory import Setting, estimate, gib, widths
+from gmpo_vl.sizing.estimate import PromptLengths, estimate_local
+from gmpo_vl.sizing.limits import PassLimits, limits_of
+from gmpo_vl.sizing.memory import Setting, gib, held_parts, total, update_parts, widths
+from gmpo_vl.sizing.parameters import model_size
 from gmpo_vl.types import Group, Prompt, Response
 
 MODEL = "model"  # in the folder `work`
 # An estimate may be this much too low before a run that it lets start could run out of memory: what is left of a GPU
-# beside it (sizing/fitting.py) takes no more.
+# beside it (sizing/budget.py) takes no more.
 TOO_LOW = 1.05
 NOT_JUDGED = " (time and memory are the machine's, and not judged on a CPU)"
 SAME_UPDATE = 0.05  # of an update; 0 where sums have one order, which they need not have on a GPU
@@ -115,7 +116,7 @@ def _both_ways(model: Any, group: Group, place: Place) -> tuple[Gaps, float]:
         packed = pack(rows, IMAGE, place.device)
         with torch.autocast(place.device.type, torch.bfloat16, enabled=place.cuda):  # as `update` does
             log_probs_BT, _ = response_log_probs(
-                model, packed, 1.0, banned_ids(model.config), share_prefix=share_prefix
+                model, packed, 1.0, banned_ids(model.config), options=ForwardOptions(share_prefix)
             )
         log_probs_BT.double().sum().backward()
         gradient = torch.cat([p.grad.flatten().float() for p in layer.parameters()])
@@ -131,9 +132,8 @@ def _update_peak(model: Any, shape: Shape, place: Place) -> float:
     setting = Setting(
         count, count, element, element, element, element, checkpointing=True, gaps=not place.cuda
     )
-    found = estimate(widths(model.config), setting, [], [], [shape])
-    gradients = sum(part.bytes for part in found.held if part.name == "gradients")
-    return gradients + sum(part.bytes for part in found.update)
+    gradients = total([part for part in held_parts(setting) if part.name == "gradients"])
+    return gradients + total(update_parts(widths(model.config), setting, [shape]))
 
 
 def passes_in_a_process_group(place: Place) -> Outcome:
@@ -310,5 +310,6 @@ def _step_config(place: Place) -> tuple[Config, int, int]:
 def _estimated_peak(config: Config, prompt: Prompt, place: Place) -> float:
     """Bytes of such a step at its highest point, by the doctor's estimate."""
     grids = tuple((int(t), int(h), int(w)) for t, h, w in prompt.image_grid_thw)
-    lengths, limits = PromptLengths(len(prompt.ids_P), grids), limits_of(config, True, 1)
-    return estimate_local(config, model_size(place.work / MODEL), lengths, limits, limits, place.cuda).peak
+    lengths, one = PromptLengths(len(prompt.ids_P), grids), limits_of(config, True, 1)
+    size = model_size(place.work / MODEL)
+    return estimate_local(config, size, lengths, PassLimits(one, one), place.cuda).peak

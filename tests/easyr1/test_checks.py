@@ -13,6 +13,7 @@ pytest.importorskip("verl", reason="EasyR1 is not installed: make test-easyr1 EA
 
 import ray
 from ray.exceptions import RayError, RayTaskError
+from tiny_families import save_tiny_family
 from verl.workers.config import RewardConfig
 from verl.workers.reward import AutoRewardManager
 
@@ -31,7 +32,6 @@ from gmpo_vl.engines.opening import open_run
 from gmpo_vl.engines.passes import trained_rows
 from gmpo_vl.engines.session import Stopped
 from gmpo_vl.models.processing import load_processor
-from gmpo_vl.models.tiny_families import save_tiny_family
 from gmpo_vl.rewards.loading import built_in_rewards, load_reward
 from gmpo_vl.runs import Run
 from gmpo_vl.setup import configured_model, validation_sampling_of, vision_is_frozen

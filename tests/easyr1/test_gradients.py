@@ -9,6 +9,7 @@ import torch
 pytest.importorskip("verl", reason="EasyR1 is not installed: make test-easyr1 EASYR1_HOME=FOLDER")
 
 from ranks import make_groups, run_ranks, start_worker, start_worker_with_sgd, train, whole_weights
+from tiny_families import save_tiny_family
 
 from gmpo_vl.batching.packing import pack
 from gmpo_vl.batching.planning import mini_batches
@@ -17,9 +18,8 @@ from gmpo_vl.engines.local.engine import build_policy
 from gmpo_vl.engines.passes import log_probs_by_group, update_policy
 from gmpo_vl.models import forward
 from gmpo_vl.models.forward import response_log_probs, unwrap
+from gmpo_vl.models.moe import save_tiny_moe
 from gmpo_vl.models.routers import Routing
-from gmpo_vl.models.tiny_families import save_tiny_family
-from gmpo_vl.models.tiny_moe import save_tiny_moe
 from gmpo_vl.setup import load_configured_processor
 from gmpo_vl.tasks.countdown.data import TINY, export
 

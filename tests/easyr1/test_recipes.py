@@ -14,9 +14,8 @@ pytest.importorskip("verl", reason="EasyR1 is not installed: make test-easyr1 EA
 
 from gmpo_vl.config import load_config
 from gmpo_vl.engines.easyr1.config import to_easyr1
-from gmpo_vl.models.tiny_moe import save_tiny_moe
-from gmpo_vl.preflight.plan import describe_method
-from gmpo_vl.preflight.plan_easyr1 import dry_run
+from gmpo_vl.models.moe import save_tiny_moe
+from gmpo_vl.preflight.plan import describe_method, dry_run
 from gmpo_vl.tasks.countdown.data import TINY, export
 
 ROOT = Path(__file__).parents[2]

@@ -15,7 +15,8 @@ from gmpo_vl.config import Config
 from gmpo_vl.engines.local.engine import LocalEngine
 from gmpo_vl.engines.policy import build_optimizer
 from gmpo_vl.models.compat import TRANSFORMERS_5
-from gmpo_vl.models.forward import language_model, unwrap
+from gmpo_vl.models.forward import unwrap
+from gmpo_vl.models.geometry import language_model
 from gmpo_vl.models.processing import Processor, encode_prompt, load_processor
 from gmpo_vl.tasks.diagrams.data import make_examples
 from gmpo_vl.types import Example, Group, Prompt, Sampling

@@ -20,9 +20,9 @@ from gmpo_vl.engines.parity import check_parity
 from gmpo_vl.engines.passes import log_probs_by_group, update_policy
 from gmpo_vl.engines.policy import Policy
 from gmpo_vl.models.features import frozen_features
+from gmpo_vl.models.forward import answer_packed
 from gmpo_vl.models.loading import banned_ids, load_model
 from gmpo_vl.models.processing import encode_prompt, load_processor
-from gmpo_vl.models.wrapping import answer_packed
 from gmpo_vl.policy import RolloutMismatch, kl_to_start
 from gmpo_vl.tasks.diagrams.data import make_examples
 from gmpo_vl.types import Example, Group, Response

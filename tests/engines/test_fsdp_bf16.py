@@ -19,11 +19,11 @@ from gmpo_vl.engines.passes import log_probs_by_group, update_policy
 from gmpo_vl.engines.policy import Policy, build_optimizer
 from gmpo_vl.models.compat import enable_gradient_checkpointing
 from gmpo_vl.models.features import frozen_features
-from gmpo_vl.models.forward import language_model, unwrap
+from gmpo_vl.models.forward import answer_packed, unwrap
+from gmpo_vl.models.geometry import language_model
 from gmpo_vl.models.loading import banned_ids, load_model
 from gmpo_vl.models.processing import load_processor
 from gmpo_vl.models.shared import use_group_attention
-from gmpo_vl.models.wrapping import answer_packed
 from gmpo_vl.types import Group, Response
 
 LORA = ["worker.actor.model.lora.rank=4", "worker.actor.model.lora.exclude_modules=.*visual.*"]

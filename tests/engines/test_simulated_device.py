@@ -9,11 +9,11 @@ import pytest
 import torch
 from device_steps import Step, take_step
 from simulated import SIMULATES, apart, simulated_device, synchronisations
+from tiny_families import save_tiny_family
 
 from gmpo_vl.config import Config, load_config
 from gmpo_vl.engines.parity import gaps_between
 from gmpo_vl.models import shared
-from gmpo_vl.models.tiny_families import save_tiny_family
 
 pytestmark = pytest.mark.skipif(not SIMULATES, reason="needs torch 2.10 and fork")
 

@@ -10,7 +10,7 @@ from gmpo_vl.cli import main
 from gmpo_vl.config import ConfigError, load_config
 from gmpo_vl.data.writing import write_parquet
 from gmpo_vl.engines.local.engine import train
-from gmpo_vl.models.tiny_moe import packaged_tiny_moe, save_tiny_moe
+from gmpo_vl.models.moe import packaged_tiny_moe, save_tiny_moe
 from gmpo_vl.tasks.countdown.data import TINY, draw_puzzles, export, row_of
 from gmpo_vl.tasks.diagrams.data import make_examples
 

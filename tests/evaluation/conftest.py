@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import pytest
+from tiny_families import save_tiny_text
 from tiny_runs import protocol_text
 
 from gmpo_vl.cli import main
-from gmpo_vl.models.tiny import save_tiny, save_tiny_text
+from gmpo_vl.models.tiny import save_tiny
 from gmpo_vl.tasks.diagrams.data import export
 
 

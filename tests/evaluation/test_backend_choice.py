@@ -1,4 +1,4 @@
-"""Which backend answers, in what chunks: results do not depend on them, and an evaluation that was begun goes on in its own."""
+"""Which backend answers in what chunks: results do not depend on it, and a begun one goes on in its own."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gmpo_vl.evaluation import backends, run, workers
+from gmpo_vl.evaluation import backends, prepare, sharing
 from gmpo_vl.evaluation.backends import BackendChoice, backend_here, chunk_of
 from gmpo_vl.models.loading import load_for_inference
 from gmpo_vl.rollout import hf, vllm
@@ -25,7 +25,7 @@ class Interrupted(Exception):
 
 @pytest.fixture
 def as_vllm(monkeypatch):
-    """`--backend vllm` without the package: our sampler answers. Gives the number of prompts of every call."""
+    """`--backend vllm` without the package: our sampler answers. Gives each call's number of prompts."""
     calls: list[int] = []
 
     def generate(engine, processor, prompts, sampling, progress=None):
@@ -136,17 +136,17 @@ def test_model_and_data_are_hashed_once_for_all_workers(
 ):
     asked = []
 
-    def in_this_process(job, folder, count, answer_shard, options, progress):
+    def in_this_process(prepared, folder, count, progress):
         for i in range(count):
-            answer_shard(options, (i + 1, count))
+            sharing.answer_shard(prepared.again(), folder.folder, (i + 1, count))
 
     def counted(name):
-        real = getattr(run, name)
-        monkeypatch.setattr(run, name, lambda of: asked.append(name) or real(of))
+        real = getattr(prepare, name)
+        monkeypatch.setattr(prepare, name, lambda of: asked.append(name) or real(of))
 
     counted("model_hash")
     counted("data_hash")
-    monkeypatch.setattr(workers, "run_workers", in_this_process)
+    monkeypatch.setattr(sharing, "run_workers", in_this_process)
     gmpo_vl(*small_eval, "--out", tmp_path, "--workers", 3)
     assert sorted(asked) == ["data_hash", "model_hash"]
     assert content(tmp_path / NAME) == content(whole)
@@ -154,12 +154,12 @@ def test_model_and_data_are_hashed_once_for_all_workers(
 
 def test_a_model_is_read_once_until_it_changes(tiny, tmp_path):
     folder = shutil.copytree(tiny, tmp_path / "model")
-    run._hash_of.cache_clear()
-    first = [run.model_hash(folder) for _ in range(3)]
-    assert len(set(first)) == 1 == run._hash_of.cache_info().misses
+    prepare._hash_of.cache_clear()
+    first = [prepare.model_hash(folder) for _ in range(3)]
+    assert len(set(first)) == 1 == prepare._hash_of.cache_info().misses
     with (folder / "config.json").open("a") as file:
         file.write("\n")
-    assert run.model_hash(folder) != first[0]
+    assert prepare.model_hash(folder) != first[0]
 
 
 def test_the_backend_is_taken_by_what_is_there(tiny, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Ray actors and vLLM: the same chunks, the same groups; where a package is missing, a sentence before anything is loaded."""
+"""Ray actors and vLLM: the same chunks and groups; a missing package is said before anything is loaded."""
 
 import importlib.util
 import json
@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from gmpo_vl.data.rows import Columns
-from gmpo_vl.evaluation import run
 from gmpo_vl.models.processing import load_processor
 from gmpo_vl.models.prompts import PromptSettings, load_prompts
 from gmpo_vl.rollout.vllm import engine_input
+from gmpo_vl.runs import EvaluationFolder
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_two_ray_actors_give_the_same_bytes_and_go_on_after_a_kill(
 ):
     torch.set_num_threads(1)
     gmpo_vl(*arguments, "--out", tmp_path / "whole")
-    real, received = run.EvaluationFolder.receive, []
+    real, received = EvaluationFolder.receive, []
 
     def receive(folder, contents):
         if len(received) == 2:
@@ -43,7 +43,7 @@ def test_two_ray_actors_give_the_same_bytes_and_go_on_after_a_kill(
         real(folder, contents)
 
     with monkeypatch.context() as patched:
-        patched.setattr(run.EvaluationFolder, "receive", receive)
+        patched.setattr(EvaluationFolder, "receive", receive)
         assert "gmpo-vl: stopped" in gmpo_vl(*arguments, "--out", tmp_path / "actors", "--ray", 2, code=130)
     name = "small+data=test"
     assert len(list((tmp_path / "actors" / name / "chunks").glob("*.jsonl"))) == 2
@@ -58,7 +58,7 @@ def test_more_ray_actors_than_cores_are_refused(cluster, arguments, tmp_path, gm
 def test_what_is_missing_or_contradicts_is_said_in_a_sentence(arguments, tmp_path, gmpo_vl, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(importlib.util, "find_spec", lambda name: None)
-        patched.setattr("gmpo_vl.evaluation.ray_actors.find_spec", lambda name: None)
+        patched.setattr("gmpo_vl.evaluation.sharing.find_spec", lambda name: None)
         patched.setattr("gmpo_vl.rollout.vllm.find_spec", lambda name: None)
         assert "pip install ray" in gmpo_vl(*arguments, "--out", tmp_path, "--ray", 2, code=2)
         assert "vLLM is not installed" in gmpo_vl(*arguments, "--backend", "vllm", code=2)
@@ -92,7 +92,7 @@ def greedy(arguments, out, gmpo_vl) -> dict[str, list[str]]:
 
 
 def test_vllm_answers_greedily_as_transformers_do(tiny_text, tmp_path, gmpo_vl):
-    pytest.importorskip("vllm", reason="needs vllm")
+    pytest.importorskip("vllm.v1", reason="needs vllm, not the stand-in of tests/easyr1")
     rows = [{"problem": f"What is {a} + {a}?", "answer": str(2 * a)} for a in range(6)]
     data = tmp_path / "sums.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -113,7 +113,7 @@ def test_vllm_answers_greedily_as_transformers_do(tiny_text, tmp_path, gmpo_vl):
 
 
 def test_vllm_sees_the_pictures_that_transformers_sees(arguments, tmp_path, gmpo_vl):
-    pytest.importorskip("vllm", reason="needs vllm")
+    pytest.importorskip("vllm.v1", reason="needs vllm, not the stand-in of tests/easyr1")
     pytest.importorskip("torchvision", reason="vllm needs torchvision for Qwen2.5-VL")
     said = greedy(arguments, tmp_path, gmpo_vl)
     assert len(set(said["transformers"])) > 1

@@ -1,4 +1,4 @@
-"""A chunk's file that is not the plan's is named, set aside and answered again: no result has fewer questions than its plan."""
+"""A chunk's file that is not the plan's is named, set aside and answered again."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Evaluations by protocol through the command line: killed, resumed, sharded, and refused before anything is generated."""
+"""Evaluations by protocol through the command line: killed, resumed, sharded, and refused in time."""
 
 import json
 import os
@@ -11,10 +11,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from gmpo_vl.cli import evaluate as commands
-from gmpo_vl.cli.evaluate import answer_shard
-from gmpo_vl.evaluation import backends, run
+from gmpo_vl.evaluation import answering, backends, sharing
 from gmpo_vl.evaluation.protocols import load_protocol, override, protocol_names
+from gmpo_vl.evaluation.sharing import answer_shard
 from gmpo_vl.runs import EvaluationFolder
 from gmpo_vl.storage.locks import IN_USE, locked
 
@@ -38,7 +37,7 @@ def interrupt_after(monkeypatch, chunks: int) -> None:
     monkeypatch.setattr(backends, "generate", generate)
 
 
-def dies_after_one_chunk(options, shard) -> None:
+def dies_after_one_chunk(again, place, shard) -> None:
     """A worker process of which the first is killed when its first chunk is there."""
     write = EvaluationFolder.write_chunk
 
@@ -48,7 +47,7 @@ def dies_after_one_chunk(options, shard) -> None:
 
     if shard[0] == 1:
         EvaluationFolder.write_chunk = write_and_die
-    answer_shard(options, shard)
+    answer_shard(again, place, shard)
 
 
 def test_a_killed_worker_costs_its_unfinished_chunk_only_and_the_same_command_goes_on(
@@ -58,7 +57,7 @@ def test_a_killed_worker_costs_its_unfinished_chunk_only_and_the_same_command_go
     arguments = [*small_eval, "--out", tmp_path]
     chunks = tmp_path / "small+data=test" / "chunks"
     with monkeypatch.context() as patched:
-        patched.setattr(commands, "answer_shard", dies_after_one_chunk)
+        patched.setattr(sharing, "answer_shard", dies_after_one_chunk)
         assert "1 of 2 workers failed" in gmpo_vl(*arguments, "--workers", 2, code=1)
     kept = {path: path.stat().st_mtime_ns for path in chunks.glob("*.jsonl")}
     assert 1 <= len(kept) <= 4, "of the 7, and the other worker's 3 at most"
@@ -286,7 +285,7 @@ def test_a_protocol_file_after_which_no_folder_can_be_called_is_refused(name, sm
         load_protocol(str(path))
 
 
-# --- two processes at once ---------------------------------------------------------------------------------------------
+# --- two processes at once ---
 @pytest.mark.parametrize("shared", [False, True], ids=["a whole evaluation", "a shard"])
 def test_who_finishes_an_evaluation_is_alone_in_its_folder(
     small_eval, whole, gmpo_vl, tmp_path, content, shared
@@ -311,15 +310,15 @@ def test_who_finishes_an_evaluation_is_alone_in_its_folder(
     assert content(folder) == content(whole)
 
 
-STANDING = {"plan.json": True, "samples.jsonl": True, "results.json": True, "timing.json": True, "chunks/000003.jsonl": True,
-            "lock": True, "chunks": False, "images": False, "": False}  # fmt: skip
+FILES = ("plan.json", "samples.jsonl", "results.json", "timing.json", "chunks/000003.jsonl", "lock")
+STANDING = dict.fromkeys(FILES, True) | dict.fromkeys(("chunks", "images", ""), False)
 
 
 @pytest.mark.parametrize("name", STANDING)
 def test_what_stands_in_a_file_s_place_is_said_before_anything_is_answered(
     small_eval, whole, gmpo_vl, tmp_path, monkeypatch, name
 ):
-    monkeypatch.setattr(run, "load_backend", None)
+    monkeypatch.setattr(answering, "load_backend", None)
     path = tmp_path / whole.name / name
     if STANDING[name]:
         path.mkdir(parents=True)
@@ -327,8 +326,6 @@ def test_what_stands_in_a_file_s_place_is_said_before_anything_is_answered(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("")
     said = gmpo_vl(*small_eval, "--out", tmp_path, code=2)
-    assert (
-        f"{path}: a {'folder' if STANDING[name] else 'file'} stands where a {'file' if STANDING[name] else 'folder'} is needed"
-        in said
-    )
+    there, needed = ("folder", "file") if STANDING[name] else ("file", "folder")
+    assert f"{path}: a {there} stands where a {needed} is needed" in said
     assert "move it away" in said

@@ -1,4 +1,4 @@
-"""What is done with finished evaluations: graded again, compared, set beside the paper, shown, turned into a column."""
+"""What is done with finished evaluations: graded again, compared, tabled, shown, turned into a column."""
 
 import dataclasses
 import json
@@ -16,10 +16,10 @@ import torch
 
 from gmpo_vl.cli import build_parser
 from gmpo_vl.cli.evaluate import with_default_command
+from gmpo_vl.cli.finished import comparison_in_words
 from gmpo_vl.evaluation.backends import cut
-from gmpo_vl.evaluation.compare import Compared, describe
-from gmpo_vl.evaluation.grading import Grading
-from gmpo_vl.evaluation.regrade import regrade
+from gmpo_vl.evaluation.comparison import Compared
+from gmpo_vl.evaluation.grading import Grading, regrade
 from gmpo_vl.evaluation.statistics import two_level_difference
 from gmpo_vl.models.processing import load_processor
 from gmpo_vl.runs import EvaluationFolder
@@ -63,7 +63,7 @@ def test_regrading_is_counted_and_the_same_over_processes(answered, gmpo_vl, con
     assert results["pass@1"] == pytest.approx(sum(r.correct for r in records) / len(records))
     many = records * 50
     grading = Grading("paper", "geometry3k")
-    assert regrade(many, grading, processes=2).records == many
+    assert regrade(many, grading, processes=2) == many
 
 
 def test_compare_pairs_by_question_and_seed_and_warns_about_one_seed(answered, gmpo_vl):
@@ -83,7 +83,9 @@ def test_compare_pairs_by_question_and_seed_and_warns_about_one_seed(answered, g
 
 def test_compare_says_where_questions_are_too_few():
     said = [
-        describe(Compared([str(i) for i in range(count)], a, a + 1, two_level_difference(a, a + 1)))
+        comparison_in_words(
+            Compared([str(i) for i in range(count)], a, a + 1, two_level_difference(a, a + 1))
+        )
         for count in (1, 9, 10)
         for a in [np.zeros((1, count))]
     ]
@@ -218,8 +220,8 @@ def test_the_r1_template_wants_its_tags_and_unwraps_a_box():
         "so </think> \\boxed{4}",
         "so <answer> 4 </answer>",
     ]
-    verdicts = grading.verdicts(["4"] * 4, responses)["paper"]
-    assert [v.correct for v in verdicts] == [True, True, False, False]
+    grades = grading.grade(["4"] * 4, responses)
+    assert [verdict.correct for verdict, _ in grades] == [True, True, False, False]
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,7 @@ def test_seeds_that_differ_widen_the_interval():
         a, b = (runs(generator, difficulty_Q, 5, gain, between) for gain in (0.0, 0.02))
         difference = two_level_difference(a, b)
         assert difference.paired_by_seed
-        widths.append(difference.estimate.half_width)
+        widths.append(difference.estimate.high - difference.estimate.low)
     assert widths[1] > 2 * widths[0]
 
 

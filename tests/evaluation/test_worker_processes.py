@@ -8,8 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from gmpo_vl.evaluation import sharing
 from gmpo_vl.evaluation.backends import BackendChoice, check_backend
-from gmpo_vl.evaluation.workers import _dealt, run_workers
+from gmpo_vl.evaluation.sharing import _dealt, run_workers
 from gmpo_vl.runs import EvaluationFolder
 
 
@@ -19,7 +20,7 @@ def engine(folder: Path, name: str, stays: bool) -> None:
         time.sleep(0.05)
 
 
-def answer(options: SimpleNamespace, shard: tuple[int, int]) -> None:
+def answer(options: SimpleNamespace, place: Path, shard: tuple[int, int]) -> None:
     """What a worker with vLLM does: its engine is a process of its own (forked here: that takes no time)."""
     name = f"engine_{shard[0]}"
     process = multiprocessing.get_context("fork").Process(
@@ -43,9 +44,11 @@ def alive(pid: int) -> bool:
 
 
 def run(folder: Path, fails: bool) -> None:
-    job = SimpleNamespace(backend=BackendChoice())
     options = SimpleNamespace(out=folder, fails=fails)
-    run_workers(job, EvaluationFolder(folder), 1, answer, options, lambda done: None)  # pyright: ignore[reportArgumentType]
+    prepared = SimpleNamespace(backend=BackendChoice(), again=lambda: options)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sharing, "answer_shard", answer)
+        run_workers(prepared, EvaluationFolder(folder), 1, lambda done: None)  # pyright: ignore[reportArgumentType]
 
 
 def test_a_worker_may_start_processes(tmp_path):

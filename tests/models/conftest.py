@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-
-from gmpo_vl.models.tiny import save_tiny_text
+from tiny_families import save_tiny_text
 
 
 @pytest.fixture(scope="session")
@@ -13,7 +12,8 @@ def text_folder(tmp_path_factory):
 
 @pytest.fixture
 def all_float64(monkeypatch):
-    """transformers computes norms, the ViT's rotation and routers in float32 whatever the model's dtype: lifted."""
+    """transformers computes norms, the ViT's rotation and routers in float32 whatever the model's dtype:
+    lifted."""
     monkeypatch.setattr(torch.Tensor, "float", lambda self: self.double())
     original = torch.Tensor.to
 

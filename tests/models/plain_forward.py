@@ -1,16 +1,24 @@
-"""The yardstick: transformers' own forward on one `[prompt | response]` at a time, through the model's public inputs."""
+"""The yardstick: transformers' own forward on one `[prompt | response]` at a time, through the model's public
+inputs."""
 
 import torch
 
 from gmpo_vl.batching.packing import pack
 from gmpo_vl.models import compat
-from gmpo_vl.models.forward import response_log_probs, unwrap
+from gmpo_vl.models.forward import ForwardOptions, response_log_probs, unwrap
 from gmpo_vl.models.loading import banned_ids
-from gmpo_vl.models.patches import make_patches
-from gmpo_vl.models.processing import encode_prompt
+from gmpo_vl.models.processing import encode_prompt, make_patches
 from gmpo_vl.types import Example
 
 CPU = torch.device("cpu")
+
+
+def rope_index(model, ids_BP, image_grid_thw):
+    """transformers' own mRoPE positions (3, B, P) of unpadded prompts."""
+    kwargs = {"image_grid_thw": image_grid_thw if len(image_grid_thw) else None}
+    if compat.TRANSFORMERS_5:
+        kwargs["mm_token_type_ids"] = (ids_BP == model.config.image_token_id).int()
+    return model.model.get_rope_index(ids_BP, **kwargs)[0]
 
 
 def one_at_a_time(model, prompt, ids_T, temperature, banned, image):
@@ -18,7 +26,7 @@ def one_at_a_time(model, prompt, ids_T, temperature, banned, image):
     ids_1L = torch.cat([prompt.ids_P, ids_T])[None]
     inputs = {"input_ids": ids_1L, "attention_mask": torch.ones_like(ids_1L), "use_cache": False}
     if image is not None:
-        inputs["position_ids"] = compat.rope_index(unwrap(model), ids_1L, prompt.image_grid_thw)
+        inputs["position_ids"] = rope_index(unwrap(model), ids_1L, prompt.image_grid_thw)
         if prompt.images:
             patches = torch.cat([make_patches(x, image) for x in prompt.images])
             inputs["pixel_values"] = patches.to(unwrap(model).dtype)
@@ -55,7 +63,7 @@ def assert_equals_one_at_a_time(model, processor, rows, share_prefix, temperatur
     banned = banned_ids(inner.config)
     packed = pack(rows, processor.image, CPU)
     ours_BT, entropy_BT = response_log_probs(
-        model, packed, temperature, banned, with_entropy=True, share_prefix=share_prefix
+        model, packed, temperature, banned, with_entropy=True, options=ForwardOptions(share_prefix)
     )
     weights_BT = torch.randn(ours_BT.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     model.zero_grad()

@@ -1,18 +1,22 @@
-"""Freed memory of a CPU stays with the process, above 2 GB too; in a process of its own, since it cannot be undone."""
+"""Freed memory of a CPU stays with the process, above 2 GB too; in a process of its own, since it cannot be
+undone."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from gmpo_vl.models.allocator import is_glibc
 
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 # 2.5 GB, of which one page in each MB is written: 10 MB.
 RESIDENT = """
 import sys, psutil, torch
-from gmpo_vl.models.allocator import keep_freed_memory, release_freed_memory
+sys.path.insert(0, sys.argv[2])
+from measure import keep_freed_memory, release_freed_memory
 
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
@@ -28,7 +32,8 @@ print(psutil.Process().memory_info().rss - before)
 
 
 def megabytes_after_freeing_and_release(how: str) -> list[float]:
-    done = subprocess.run([sys.executable, "-c", RESIDENT, how], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", RESIDENT, how, str(BENCHMARKS)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     return [int(line) / 2**20 for line in done.stdout.split()]
 
 

@@ -1,4 +1,5 @@
-"""What a problem spells of control tokens is plain text; every other prompt is token for token what transformers makes of it."""
+"""What a problem spells of control tokens is plain text; every other prompt is token for token what
+transformers makes of it."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -38,7 +39,8 @@ def processor() -> Processor:
 
 
 def chats() -> list[str | None]:
-    """Chat templates: the model's own (None), those of raw prompts, one that trims and looks into the text."""
+    """Chat templates: the model's own (None), those of raw prompts, one that trims and looks into the
+    text."""
     raw = [template_file(name) for name in ("qwen_math", "no", "r1")]
     looking = (
         "{% for m in messages %}{% if m.content.startswith('<tool_call>') %}<|im_end|>{% endif %}<|end|> "
@@ -93,7 +95,8 @@ def control_ids(ids: list[int], processor: Processor) -> list[int]:
 @pytest.mark.parametrize("chat", chats(), ids=["own", "qwen_math", "no", "r1", "looking"])
 @pytest.mark.parametrize("template", [None, "math", "r1v"])
 def test_no_token_of_the_data_counts(chat, template, processor):
-    """Every token that the tokenizer has beside its words, alone and in sentences that would open another turn."""
+    """Every token that the tokenizer has beside its words, alone and in sentences that would open another
+    turn."""
     used = processor if chat is None else replace(processor, chat_template=chat)
     text = load_template(template) if template else None
     innocent = control_ids(encode_prompt(Example("a", "x?", "1"), used, text).ids_P.tolist(), used)

@@ -4,16 +4,16 @@ import json
 
 import pytest
 import torch
-from plain_forward import assert_equals_one_at_a_time, prompts_of, rows_with
+from plain_forward import assert_equals_one_at_a_time, prompts_of, rope_index, rows_with
+from tiny_families import FAMILIES, save_tiny_family
 
 from gmpo_vl.batching.packing import pack
 from gmpo_vl.models import compat
-from gmpo_vl.models.forward import language_model, response_log_probs
+from gmpo_vl.models.forward import response_log_probs
+from gmpo_vl.models.geometry import language_model
 from gmpo_vl.models.loading import banned_ids, load_model
-from gmpo_vl.models.patches import make_patches
-from gmpo_vl.models.processing import encode_prompt, load_processor
+from gmpo_vl.models.processing import encode_prompt, load_processor, make_patches
 from gmpo_vl.models.shared import sharing_obstacle
-from gmpo_vl.models.tiny_families import FAMILIES, save_tiny_family
 from gmpo_vl.rollout.hf import generate
 from gmpo_vl.tasks.diagrams.data import make_examples
 from gmpo_vl.types import Example, Sampling
@@ -63,7 +63,7 @@ def test_positions_equal_the_models_rope_index(family, folders):
     pictures = make_examples("train", 2, seed=0)
     example = Example("a", "<image>one <image> and two", "1", tuple(e.images[0] for e in pictures))
     prompt = encode_prompt(example, processor)
-    theirs = compat.rope_index(model, prompt.ids_P[None], prompt.image_grid_thw)
+    theirs = rope_index(model, prompt.ids_P[None], prompt.image_grid_thw)
     assert torch.equal(prompt.position_ids_3P, theirs[:, 0])
 
 

@@ -1,4 +1,5 @@
-"""`response_log_probs` gives what a plain transformers forward of one rollout at a time gives, gradients included."""
+"""`response_log_probs` gives what a plain transformers forward of one rollout at a time gives, gradients
+included."""
 
 import pytest
 import torch
@@ -8,7 +9,8 @@ from plain_forward import CPU, assert_equals_one_at_a_time, prompts_of, rows_wit
 from gmpo_vl.batching.packing import pack
 from gmpo_vl.models import head
 from gmpo_vl.models.compat import enable_gradient_checkpointing
-from gmpo_vl.models.forward import language_model, prompt_features, response_log_probs
+from gmpo_vl.models.forward import prompt_features, response_log_probs
+from gmpo_vl.models.geometry import language_model
 from gmpo_vl.models.loading import banned_ids, load_model
 from gmpo_vl.models.processing import encode_prompt, load_processor
 from gmpo_vl.models.tiny import save_tiny

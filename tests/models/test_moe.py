@@ -1,4 +1,5 @@
-"""A mixture of experts built from a dense model, and one active expert of eight through the shared forward."""
+"""A mixture of experts built from a dense model, and one active expert of eight through the shared
+forward."""
 
 import json
 
@@ -8,12 +9,11 @@ from plain_forward import assert_equals_one_at_a_time, one_at_a_time, prompts_of
 
 from gmpo_vl.batching.packing import pack
 from gmpo_vl.models import compat
-from gmpo_vl.models.forward import response_log_probs
+from gmpo_vl.models.forward import ForwardOptions, response_log_probs
 from gmpo_vl.models.loading import load_model
-from gmpo_vl.models.moe import MoeSettings, build_moe, router_obstacle
+from gmpo_vl.models.moe import MoeSettings, build_moe, save_tiny_moe
 from gmpo_vl.models.processing import load_processor
-from gmpo_vl.models.routers import RouterCounter, Routing, routers, watch_routers
-from gmpo_vl.models.tiny_moe import save_tiny_moe
+from gmpo_vl.models.routers import RouterCounter, Routing, router_obstacle, routers, watch_routers
 from gmpo_vl.sizing.memory import widths
 
 CPU = torch.device("cpu")
@@ -57,7 +57,7 @@ def test_a_normalised_single_expert_gives_the_router_no_gradient(top_1, tmp_path
 
 def dense_folder(folder):
     """A tiny dense Qwen2 with random weights."""
-    from gmpo_vl.models.tiny import save_tiny_text
+    from tiny_families import save_tiny_text
 
     return save_tiny_text(folder)
 
@@ -125,7 +125,8 @@ def test_what_cannot_become_a_mixture_is_refused(tmp_path, tiny_folder):
 
 
 def chosen_by_hand(model, rows):
-    """How often each (layer, expert) is chosen at the positions that predict response tokens, a rollout at a time."""
+    """How often each (layer, expert) is chosen at the positions that predict response tokens, a rollout at a
+    time."""
     layers, experts = len(routers(model)), model.config.num_experts
     count = torch.zeros(layers, experts)
     entropies = []
@@ -153,7 +154,8 @@ def test_routers_are_counted_once_per_response_token_however_they_run(top_1):
             for part in cuts:
                 packed = pack(part, None, CPU)
                 with torch.no_grad():
-                    response_log_probs(model, packed, 0.7, (), share_prefix=share_prefix, routing=counter)
+                    options = ForwardOptions(share_prefix, routing=counter)
+                    response_log_probs(model, packed, 0.7, (), options=options)
                 assert counter.sums_BS[:, -1].tolist() == [len(ids_T) for _, ids_T in part]
                 counted.append(counter.sums_BS)
             tally = Routing(model.config, torch.cat(counted))
@@ -181,8 +183,8 @@ def test_a_dense_model_has_no_routers(text_folder):
 
 
 def test_the_packaged_mixture_answers_in_its_form_under_either_transformers():
+    from gmpo_vl.models.moe import packaged_tiny_moe
     from gmpo_vl.models.processing import encode_prompt
-    from gmpo_vl.models.tiny_moe import packaged_tiny_moe
     from gmpo_vl.rollout.hf import generate
     from gmpo_vl.tasks.countdown.data import TINY, draw_puzzles, row_of
     from gmpo_vl.tasks.countdown.reward import compute_score

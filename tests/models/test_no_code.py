@@ -13,7 +13,7 @@ import pytest
 from gmpo_vl.models.compat import load_image_processor
 from gmpo_vl.models.loading import load_model, model_config
 from gmpo_vl.models.processing import load_processor
-from gmpo_vl.sizing.estimate import model_size
+from gmpo_vl.sizing.parameters import model_size
 
 HOSTILE = """
 from pathlib import Path

@@ -6,13 +6,18 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from plain_forward import rope_index
+from tiny_families import save_tiny_family
 
 from gmpo_vl.models import compat
 from gmpo_vl.models.loading import load_model
-from gmpo_vl.models.patches import make_patches
-from gmpo_vl.models.positions import mrope_positions
-from gmpo_vl.models.processing import encode_prompt, load_processor, resize_image
-from gmpo_vl.models.tiny_families import save_tiny_family
+from gmpo_vl.models.processing import (
+    encode_prompt,
+    load_processor,
+    make_patches,
+    mrope_positions,
+    resize_image,
+)
 from gmpo_vl.types import Example
 
 
@@ -44,7 +49,7 @@ def test_positions_equal_the_models_rope_index(folder):
     processor, model = load_processor(folder), load_model(folder)
     example = Example("a", "<image>one <image> and two", "1", (picture(112, 56), picture(56, 140)))
     prompt = encode_prompt(example, processor)
-    theirs = compat.rope_index(model, prompt.ids_P[None], prompt.image_grid_thw)
+    theirs = rope_index(model, prompt.ids_P[None], prompt.image_grid_thw)
     assert torch.equal(prompt.position_ids_3P, theirs[:, 0])
 
 

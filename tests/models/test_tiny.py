@@ -1,4 +1,5 @@
-"""Tiny model folders: ordinary Hugging Face folders that any version reads, with Qwen's formats; the packaged model sees."""
+"""Tiny model folders: ordinary Hugging Face folders that any version reads, with Qwen's formats; the packaged
+model sees."""
 
 from __future__ import annotations
 
@@ -8,12 +9,13 @@ from dataclasses import replace
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny_families import save_tiny_text
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Qwen2_5_VLForConditionalGeneration
 
 from gmpo_vl.models.loading import load_model
+from gmpo_vl.models.moe import packaged_tiny_moe
 from gmpo_vl.models.processing import encode_prompt, load_processor
-from gmpo_vl.models.tiny import SPECIAL_TOKENS, packaged_tiny, save_tiny, save_tiny_text
-from gmpo_vl.models.tiny_moe import packaged_tiny_moe
+from gmpo_vl.models.tiny import SPECIAL_TOKENS, packaged_tiny, save_tiny
 from gmpo_vl.rollout.hf import generate
 from gmpo_vl.tasks.diagrams.data import FAMILIES, QUESTIONS, make_diagram, make_examples
 from gmpo_vl.types import Sampling
@@ -130,7 +132,8 @@ def test_any_text_comes_back_and_digits_are_single_tokens(tokenizer, text):
 
 
 def test_prompts_and_answers_are_short(tokenizer):
-    """Rollouts dominate the demo's time: at most 40 prompt tokens with the picture's 16, at most 32 answer tokens."""
+    """Rollouts dominate the demo's time: at most 40 prompt tokens with the picture's 16, at most 32 answer
+    tokens."""
     for question in QUESTIONS:
         content = [{"type": "image"}, {"type": "text", "text": question}]
         text = tokenizer.apply_chat_template(
@@ -224,7 +227,8 @@ def share_right(model, processor, prompts) -> float:
 
 @pytest.mark.parametrize("packaged", [packaged_tiny, packaged_tiny_moe])
 def test_a_packaged_folder_names_what_transformers_and_vllm_look_for(packaged):
-    """4.57's Qwen2.5-VL processor takes Qwen2's tokenizers alone, and vLLM 0.11 asks the decoder's configuration for the class."""
+    """4.57's Qwen2.5-VL processor takes Qwen2's tokenizers alone, and vLLM 0.11 asks the decoder's
+    configuration for the class."""
     tokenizer, config = (kind.from_pretrained(packaged()) for kind in (AutoTokenizer, AutoConfig))
     assert type(tokenizer).__name__ in ("Qwen2Tokenizer", "Qwen2TokenizerFast")
     assert config.get_text_config().architectures == config.architectures

@@ -1,4 +1,5 @@
-"""What is saved under one version of transformers is the same model under the other: 4.57 and 5.x, both ways."""
+"""What is saved under one version of transformers is the same model under the other: 4.57 and 5.x, both
+ways."""
 
 import json
 import os
@@ -19,7 +20,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:prompts are not shared")
 
 
 def other_python():
-    """Python of another environment of the Makefile, with the other version of transformers; None where there is none."""
+    """Python of another environment of the Makefile, with the other version of transformers; None where there
+    is none."""
     for environment in sorted({*Path(sys.prefix).parent.glob(".venv*"), *ROOT.glob(".venv*")}):
         found = [
             path.name for path in environment.glob("lib/python3*/site-packages/transformers-*.dist-info")
@@ -31,7 +33,8 @@ def other_python():
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """Folders of models by the version that wrote them, 4 and 5, and each one's gaps under the other version."""
+    """Folders of models by the version that wrote them, 4 and 5, and each one's gaps under the other
+    version."""
     python = other_python()
     if python is None:
         reason = "only one version of transformers is installed here: make setup setup-t4 installs both"
@@ -39,7 +42,7 @@ def saved(tmp_path_factory):
         pytest.skip(reason)
     ours, theirs = tmp_path_factory.mktemp("ours"), tmp_path_factory.mktemp("theirs")
     versions.write(ours)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
     command = [python, versions.__file__, ours, theirs]
     run = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr

@@ -4,11 +4,11 @@ import copy
 
 import pytest
 import torch
+from tiny_families import save_tiny_family
 
 from gmpo_vl.models import compat, vision
 from gmpo_vl.models.loading import load_model
 from gmpo_vl.models.tiny import save_tiny
-from gmpo_vl.models.tiny_families import save_tiny_family
 
 
 def own_vision(model):
@@ -24,7 +24,8 @@ GRIDS = [[[1, 16, 16]], [[1, 4, 22]], [[1, 18, 10], [1, 8, 8], [1, 2, 4]]]
 
 
 def flash_attn_varlen_func(q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k):
-    """flash-attn's kernel with its defaults, window by window: nothing is hidden, scores are divided by sqrt(width)."""
+    """flash-attn's kernel with its defaults, window by window: nothing is hidden, scores are divided by
+    sqrt(width)."""
     assert cu_seqlens_q.dtype == cu_seqlens_k.dtype == torch.int32
     lengths = cu_seqlens_q.diff().tolist()
     assert max(lengths) == max_seqlen_q == max_seqlen_k
@@ -90,5 +91,6 @@ def test_windows_of_a_length_share_a_call(tiny_folder, monkeypatch):
     monkeypatch.setattr("gmpo_vl.models.vision.scaled_dot_product_attention", counted)
     patches, grid_N3 = torch.randn(320, 1176), torch.tensor([[1, 16, 20]])
     compat.image_features(model, patches, grid_N3)
-    # The first layer attends within 2 x 3 windows: four whole ones, two narrower at the edge. The last within the picture.
+    # The first layer attends within 2 x 3 windows: four whole ones, two narrower at the edge. The last within
+    # the picture.
     assert [(shape[0], shape[2]) for shape in calls] == [(2, 32), (4, 64), (1, 320)]

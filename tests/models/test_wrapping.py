@@ -12,10 +12,10 @@ from plain_forward import CPU, prompts_of, rows_with
 from gmpo_vl.batching.packing import pack
 from gmpo_vl.models import features, forward, head
 from gmpo_vl.models.compat import enable_gradient_checkpointing
-from gmpo_vl.models.forward import language_model, response_log_probs
+from gmpo_vl.models.forward import ForwardOptions, answer_packed, response_log_probs
+from gmpo_vl.models.geometry import language_model
 from gmpo_vl.models.loading import load_model
 from gmpo_vl.models.processing import load_processor
-from gmpo_vl.models.wrapping import answer_packed
 from gmpo_vl.tasks.diagrams.data import make_examples
 
 
@@ -65,7 +65,7 @@ def sharded_rank(rank, folder, store, out, kind):
     if kept is not None:
         kept.learn(packed.prompts, on_all_ranks=lambda _: 2)  # as if one of the ranks had more
         packed = replace(packed, features=kept.of(packed.prompts, CPU))
-    log_probs_BT, _ = sharded(packed, 0.7, (3, 4), visit_vision=kept is None)
+    log_probs_BT, _ = sharded(packed, 0.7, (3, 4), options=ForwardOptions(visit_vision=kept is None))
     assert ["blocks" in vars(layout) for layout in layouts] == [True], (
         "FSDP hands each layer a copy of its own"
     )

@@ -1,35 +1,32 @@
-"""Models saved under this environment's transformers, and read again under another's: what test_versions.py runs in both.
+"""Models saved under one version of transformers and read under another: test_versions.py runs this in both.
 
-python versions.py THEIRS OURS     the logits of the models in THEIRS against those kept there; then models into OURS
+python versions.py THEIRS OURS     logits of models in THEIRS against those kept there; then models into OURS
 """
 
 import json
 import sys
-from copy import deepcopy
 from pathlib import Path
 
 import torch
-import transformers
 from peft import LoraConfig, get_peft_model
+from tiny_families import FAMILIES, qwen2
 
 from gmpo_vl.batching.packing import pack
 from gmpo_vl.engines.easyr1.export import TrainedAnswers, export
 from gmpo_vl.engines.local.checkpoint import save_model
 from gmpo_vl.models.compat import TRANSFORMERS_5
-from gmpo_vl.models.forward import response_log_probs
+from gmpo_vl.models.forward import ForwardOptions, response_log_probs
 from gmpo_vl.models.loading import banned_ids, copy_without_weights, load_model
 from gmpo_vl.models.moe import MoeSettings, build_moe
-from gmpo_vl.models.patches import make_patches
-from gmpo_vl.models.processing import encode_prompt, load_processor
-from gmpo_vl.models.tiny import IMAGE_PROCESSOR, SIZES, randomize, save_folder, text_config, tiny_tokenizer
+from gmpo_vl.models.processing import encode_prompt, load_processor, make_patches
+from gmpo_vl.models.tiny import IMAGE_PROCESSOR, SIZES, random_model, save_folder, tiny_tokenizer
 from gmpo_vl.models.tiny import tiny_qwen2_5_vl_config as qwen2_5_vl
-from gmpo_vl.models.tiny_families import FAMILIES
 from gmpo_vl.tasks.diagrams.data import make_examples
 from gmpo_vl.types import Example
 
 SIZE = SIZES["test"]
 ALL_FAMILIES = {
-    "qwen2": ("Qwen2ForCausalLM", lambda tokenizer: {**text_config(SIZE, tokenizer), "model_type": "qwen2"}),
+    "qwen2": ("Qwen2ForCausalLM", qwen2),
     "qwen2_5_vl": ("Qwen2_5_VLForConditionalGeneration", lambda tokenizer: qwen2_5_vl(SIZE, tokenizer)),
     **FAMILIES,
 }
@@ -65,9 +62,7 @@ def make(folder, family, decoder, flat):
         config["tie_word_embeddings"] = True
     if flat:
         config = {**config.pop("text_config"), **config}
-    model_class = getattr(transformers, architecture)
-    model = model_class(model_class.config_class(**deepcopy(config)))
-    randomize(model, SIZE.initializer_range, seed=1)
+    model = random_model(config, SIZE.initializer_range, seed=1)
     qwen3 = {**IMAGE_PROCESSOR, "patch_size": 16, "processor_class": "Qwen3VLProcessor"}
     return save_folder(folder, model, config, tokenizer, qwen3 if "qwen3_vl" in family else None)
 
@@ -102,7 +97,9 @@ def sharded(folder, model, processor):
     prompt, ids_T = prompt_for(processor), torch.arange(20, 30)
     packed = pack([(prompt, ids_T)], processor.image, torch.device("cpu"))
     with torch.no_grad():
-        log_probs_BT, _ = response_log_probs(model, packed, 1.0, banned_ids(model.config), share_prefix=False)
+        log_probs_BT, _ = response_log_probs(
+            model, packed, 1.0, banned_ids(model.config), options=ForwardOptions(share_prefix=False)
+        )
     kept = (prompt.ids_P, list(prompt.images), prompt.image_grid_thw, prompt.position_ids_3P)
     (folder / "trainer").mkdir()
     TrainedAnswers([kept], [[ids_T]], [[log_probs_BT[0]]], 1.0, "fp32").save(folder / "trainer" / "parity.pt")
@@ -135,7 +132,8 @@ def write(folder):
 
 
 def gaps(folder):
-    """Largest difference of each model's logits from those that it was saved with; or how it failed to load."""
+    """Largest difference of each model's logits from those that it was saved with; or how it failed to
+    load."""
     found = {}
     for path in sorted(folder.glob("*/logits.pt")):
         try:

@@ -2,7 +2,8 @@
 
 QWEN2 = {"model_type": "qwen2", "tie_word_embeddings": False}
 MATH_7B = {
-    **QWEN2, "hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28,
+    **QWEN2, "hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28,
+    "num_attention_heads": 28,
     "num_key_value_heads": 4, "vocab_size": 152064,
 }  # fmt: skip
 QWEN3_A3B = {
@@ -11,7 +12,8 @@ QWEN3_A3B = {
     "num_experts_per_tok": 8, "norm_topk_prob": True, "vocab_size": 151936, "tie_word_embeddings": False,
 }  # fmt: skip
 SIGHT = {
-    "depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16, "out_hidden_size": 3584, "patch_size": 14,
+    "depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16, "out_hidden_size": 3584,
+    "patch_size": 14,
     "window_size": 112, "fullatt_block_indexes": [7, 15, 23, 31],
 }  # fmt: skip
 
@@ -41,7 +43,8 @@ def _qwen3_vl(kind: str, text: dict, vision: dict) -> dict:
 SHAPES = {
     "Qwen/Qwen2.5-VL-3B-Instruct": _qwen2_5_vl(
         {
-            "hidden_size": 2048, "intermediate_size": 11008, "num_hidden_layers": 36, "num_attention_heads": 16,
+            "hidden_size": 2048, "intermediate_size": 11008, "num_hidden_layers": 36,
+            "num_attention_heads": 16,
             "num_key_value_heads": 2, "vocab_size": 151936, "tie_word_embeddings": True,
         },
         out_hidden_size=2048,
@@ -49,7 +52,8 @@ SHAPES = {
     "Qwen/Qwen2.5-VL-7B-Instruct": _qwen2_5_vl({}),
     "Qwen/Qwen2.5-VL-32B-Instruct": _qwen2_5_vl(
         {
-            "hidden_size": 5120, "intermediate_size": 27648, "num_hidden_layers": 64, "num_attention_heads": 40,
+            "hidden_size": 5120, "intermediate_size": 27648, "num_hidden_layers": 64,
+            "num_attention_heads": 40,
             "num_key_value_heads": 8,
         },
         intermediate_size=3456,
@@ -58,7 +62,8 @@ SHAPES = {
     "Qwen/Qwen3-VL-4B-Instruct": _qwen3_vl(
         "qwen3_vl",
         {
-            "hidden_size": 2560, "intermediate_size": 9728, "num_hidden_layers": 36, "num_attention_heads": 32,
+            "hidden_size": 2560, "intermediate_size": 9728, "num_hidden_layers": 36,
+            "num_attention_heads": 32,
             "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151936, "tie_word_embeddings": True,
         },
         {
@@ -75,7 +80,8 @@ SHAPES = {
         },
     ),
     "Qwen/Qwen2.5-Math-1.5B": {
-        **QWEN2, "hidden_size": 1536, "intermediate_size": 8960, "num_hidden_layers": 28, "num_attention_heads": 12,
+        **QWEN2, "hidden_size": 1536, "intermediate_size": 8960, "num_hidden_layers": 28,
+        "num_attention_heads": 12,
         "num_key_value_heads": 2, "vocab_size": 151936, "tie_word_embeddings": True,
     },
     "Qwen/Qwen2.5-Math-7B": MATH_7B,
@@ -83,7 +89,8 @@ SHAPES = {
     "Qwen/Qwen3-30B-A3B": {**QWEN3_A3B, "model_type": "qwen3_moe"},
     # recipes/build_moe.py of Qwen2.5-0.5B-Instruct
     "models/qwen2_5_0_5b_moe": {
-        "model_type": "qwen2_moe", "hidden_size": 896, "intermediate_size": 4864, "moe_intermediate_size": 4864,
+        "model_type": "qwen2_moe", "hidden_size": 896, "intermediate_size": 4864,
+        "moe_intermediate_size": 4864,
         "shared_expert_intermediate_size": 4864, "num_hidden_layers": 24, "num_attention_heads": 14,
         "num_key_value_heads": 2, "num_experts": 8, "num_experts_per_tok": 1, "vocab_size": 151936,
         "tie_word_embeddings": True,

@@ -17,8 +17,8 @@ from gmpo_vl.models.tiny import save_tiny
 
 BASE = """
 engine: local
-data: {train_files: TRAIN, val_files: VAL, max_prompt_length: 128, max_response_length: 6, rollout_batch_size: 4,
-       min_pixels: null, max_pixels: null, on_bad_row: skip}
+data: {train_files: TRAIN, val_files: VAL, max_prompt_length: 128, max_response_length: 6,
+       rollout_batch_size: 4, min_pixels: null, max_pixels: null, on_bad_row: skip}
 worker:
   actor: {global_batch_size: 2, fsdp: {torch_dtype: fp32, mp_param_dtype: fp32}, model: {model_path: MODEL}}
   rollout: {n: 2}
@@ -120,8 +120,8 @@ def test_a_cleaned_copy_holds_the_rest_and_says_what_it_left_out(planted_files, 
     rows, val = planted_files
     train = write_planted(rows, "parquet", tmp_path)
     code, _, _ = check(
-        config(train, val), "--clean", tmp_path / "clean", "--drop", "duplicate", "contradiction", "leak_problem",
-        "gold_not_verified", out=tmp_path / "check",
+        config(train, val), "--clean", tmp_path / "clean", "--drop", "duplicate", "contradiction",
+        "leak_problem", "gold_not_verified", out=tmp_path / "check",
     )  # fmt: skip
     assert code == 1
     left_out = {"duplicate", "contradiction", "leak_problem", "gold_not_verified"}
@@ -321,7 +321,7 @@ def test_every_reason_a_row_can_be_refused_for_has_its_advice():
     from pathlib import Path
 
     from gmpo_vl.data import rows
-    from gmpo_vl.preflight.row_findings import ADVICE
+    from gmpo_vl.preflight.findings import ADVICE
 
     listed = re.findall(
         r"\b[a-z]+_[a-z]+\b", Path(rows.__file__).read_text().split('"""')[1].split("Reasons a row")[1]

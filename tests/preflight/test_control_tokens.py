@@ -7,8 +7,8 @@ from gmpo_vl.data.rows import Columns
 from gmpo_vl.models.processing import load_processor
 from gmpo_vl.models.prompts import PromptSettings
 from gmpo_vl.models.tiny import packaged_tiny
-from gmpo_vl.preflight.golds import GoldCheck
-from gmpo_vl.preflight.rows import RowChecker
+from gmpo_vl.preflight.reward_check import GoldCheck
+from gmpo_vl.preflight.row_check import RowChecker
 
 PROBLEMS = (
     "What is x?",
@@ -26,7 +26,7 @@ def test_control_tokens_are_a_warning_with_row_and_token(tmp_path):
     processor = load_processor(packaged_tiny())
     checker = RowChecker("train", tables, PromptSettings(columns), processor, GoldCheck(None))
     reports = list(checker.check(range(4)))
-    found = [(f.level, f.reason, f.row, f.detail) for report in reports for f in report.findings]
+    found = [(f.level, f.check, f.where.row, f.what) for report in reports for f in report.findings]
     assert found == [
         ("warning", "control_tokens", 1, "<|im_end|>, <|im_start|>"),
         ("warning", "control_tokens", 3, "<|video_pad|>"),

@@ -11,7 +11,7 @@ from planted import encoded, picture, planted, write_planted
 from gmpo_vl.cli import main
 from gmpo_vl.data.writing import write_parquet
 from gmpo_vl.models.loading import load_model
-from gmpo_vl.preflight.machine import TESTED, file_system
+from gmpo_vl.preflight.machine_check import TESTED, file_system
 
 ROOT = Path(__file__).parents[2]
 
@@ -172,7 +172,8 @@ def test_an_error_is_told_of_what_it_is_in(override, check, said, doctor, tmp_pa
 def test_rows_with_more_pictures_than_vllm_is_told_of_are_an_error_with_the_number_to_write(doctor, tmp_path):
     def rows(*counts):
         return [
-            {"images": [encoded(picture(10 * i + k)) for k in range(n)], "problem": "<image>" * n + f"Find x{i}.", "answer": "3", "id": f"r{i}"}
+            {"images": [encoded(picture(10 * i + k)) for k in range(n)],
+             "problem": "<image>" * n + f"Find x{i}.", "answer": "3", "id": f"r{i}"}
             for i, n in enumerate(counts)
         ]  # fmt: skip
 
@@ -198,8 +199,8 @@ def test_pictures_that_are_mostly_scaled_up_are_noted_with_their_tokens(doctor):
     _, findings = doctor("data.min_pixels=50176", "data.max_prompt_length=256")
     note = of(findings, "note")["pictures"]
     assert note["where"] == "data.min_pixels"
-    said = "12 of 12 train pictures are scaled up to data.min_pixels 50,176: on average 64 image tokens a picture, 16 as they are"
-    assert note["what"] == said
+    scaled = "12 of 12 train pictures are scaled up to data.min_pixels 50,176"
+    assert note["what"] == f"{scaled}: on average 64 image tokens a picture, 16 as they are"
     _, findings = doctor("data.min_pixels=12544")  # what they have
     assert "pictures" not in of(findings, "note")
 
@@ -239,7 +240,8 @@ def test_bad_rows_are_errors_unless_the_configuration_leaves_them_out(doctor, tm
         (["worker.reward.reward_function=FLAT"], "reward", "worth 0.50 and a wrong one 0.50"),
         (["worker.reward.reward_function=FAILS"], "data", "gold_refused"),
         (["worker.reward.reward_function=FAILS"], "reward", "KeyError"),
-        (["data.rollout_batch_size=64", "trainer.max_steps=null", "trainer.total_epochs=1"], "batches", "less than one step's 64"),
+        (["data.rollout_batch_size=64", "trainer.max_steps=null", "trainer.total_epochs=1"],
+         "batches", "less than one step's 64"),
         (["data.max_response_length=200000000"], "memory", "needed"),
         (["trainer.save_freq=1", "trainer.max_steps=1000000000"], "disk", "up to 1000000001 of them"),
     ],

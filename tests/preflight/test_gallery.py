@@ -17,8 +17,8 @@ from gmpo_vl.data.writing import write_parquet
 from gmpo_vl.models.processing import encode_prompt
 from gmpo_vl.models.prompts import PromptSettings
 from gmpo_vl.models.tiny import save_tiny
-from gmpo_vl.preflight.gallery import pieces_of, write_gallery
-from gmpo_vl.preflight.job import Job
+from gmpo_vl.preflight.prompt_gallery import pieces_of, write_gallery
+from gmpo_vl.preflight.row_scan import DataToCheck
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +26,8 @@ def model(tmp_path_factory):
     return str(save_tiny(tmp_path_factory.mktemp("tiny")))
 
 
-def job(source, model) -> Job:
-    return Job(
+def to_check(source, model) -> DataToCheck:
+    return DataToCheck(
         {"train": str(source)},
         PromptSettings(Columns(), template="{{ content }} Box it."),
         model,
@@ -44,7 +44,7 @@ def test_the_page_holds_the_models_own_pixels_and_prompt(model, tmp_path):
         for i in range(2)
     ]  # fmt: skip
     write_parquet(tmp_path / "a.parquet", rows)
-    given = job(tmp_path / "a.parquet", model)
+    given = to_check(tmp_path / "a.parquet", model)
     assert write_gallery(given, tmp_path / "show.html", "train", 10, seed=0) == 2
     page = (tmp_path / "show.html").read_text()
     shown = [Image.open(io.BytesIO(base64.b64decode(uri))) for uri in re.findall(r"base64,([^\"]+)", page)]
@@ -71,7 +71,7 @@ def test_the_page_holds_the_models_own_pixels_and_prompt(model, tmp_path):
 
 
 def test_rows_without_a_prompt_are_shown_with_their_fault(model, tmp_path):
-    given = job(write_planted(planted(), "parquet", tmp_path), model)
+    given = to_check(write_planted(planted(), "parquet", tmp_path), model)
     assert write_gallery(given, tmp_path / "p.html", "train", 100, seed=0) == len(planted())
     page = (tmp_path / "p.html").read_text()
     assert page.count("No prompt can be made of this row.") == sum(
@@ -84,7 +84,7 @@ def test_rows_are_drawn_by_seed_or_taken_by_id(model, tmp_path):
     (tmp_path / "a.jsonl").write_text(
         "".join(json.dumps({"problem": f"x{i}?", "answer": "1", "id": f"q{i}"}) + "\n" for i in range(50))
     )
-    given = job(tmp_path / "a.jsonl", model)
+    given = to_check(tmp_path / "a.jsonl", model)
 
     def ids(*arguments, **more) -> list[str]:
         write_gallery(given, tmp_path / "p.html", "train", *arguments, **more)

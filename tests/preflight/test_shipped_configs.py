@@ -1,7 +1,9 @@
-"""Every shipped configuration passes the doctor on the GPUs that it names, as far as that can be known without weights and data.
+"""Every shipped configuration passes the doctor on the GPUs that it names, as far as that can be known
+without weights and data.
 
-The model is one of its shape that holds nothing, its longest prompt is as long as the configuration allows, nearly all of it a
-picture where the model sees; the GPU is a stand-in that has so much memory and computes nothing.
+The model is one of its shape that holds nothing, its longest prompt is as long as the configuration allows,
+nearly all of it a picture where the model sees; the GPU is a stand-in that has so much memory and computes
+nothing.
 """
 
 import json
@@ -14,16 +16,16 @@ import pytest
 import torch
 import yaml
 from published_shapes import BILLIONS, SHAPES
+from tiny_families import save_tiny_text
 
 from gmpo_vl import setup
-from gmpo_vl.cli import doctor as commands
 from gmpo_vl.config import load_config
 from gmpo_vl.models.processing import load_processor
-from gmpo_vl.models.tiny import save_tiny, save_tiny_text
+from gmpo_vl.models.tiny import save_tiny
 from gmpo_vl.preflight import doctor
-from gmpo_vl.preflight.doctor import Examination, Model, examine
-from gmpo_vl.preflight.model import check_model_class
-from gmpo_vl.sizing.estimate import model_size
+from gmpo_vl.preflight.doctor import Model, examine
+from gmpo_vl.preflight.model_check import check_model_class
+from gmpo_vl.sizing.parameters import model_size
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 NAMED = r"(\d+) GPUs? of (\d+) GB"
@@ -94,9 +96,8 @@ def examined(folder, processors, monkeypatch, tmp_path):
         monkeypatch.setattr(
             torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=memory)
         )
-        limits_of = lambda size, longest: commands._limits(config, size, longest)  # noqa: E731
-        found = list(examine(Examination(config, tmp_path, limits_of, commands._refusals(config))))
-        return [finding for finding in found if finding.check != "disk"]  # which is this machine's
+        # The disk is this machine's.
+        return [finding for finding in examine(config, tmp_path) if finding.check != "disk"]
 
     return run
 

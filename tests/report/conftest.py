@@ -13,8 +13,8 @@ import yaml
 from PIL import Image
 
 from gmpo_vl.config import load_config, save_config
-from gmpo_vl.evaluation.in_memory import Evaluation
-from gmpo_vl.runs import Run
+from gmpo_vl.evaluation.results import versions, write_results
+from gmpo_vl.runs import EvaluationFolder, Run
 from gmpo_vl.samples import SampleRecord, store_image
 from gmpo_vl.storage.files import append_jsonl, write_json
 from gmpo_vl.tasks.diagrams.data import make_examples
@@ -147,7 +147,8 @@ def evaluation_in(run: Run, name: str, share: float, n: int = 1) -> None:
         pixels = np.asarray(Image.open(io.BytesIO(example.images[0])).convert("RGB"))
         digest = store_image(folder / "images", pixels)
         records += [record(example, digest, k, rng.random() < share, 0) for k in range(n)]
-    write_json(folder / "results.json", Evaluation({}, records, n, 12.0).summary())
+    stated = {"settings": {}, "versions": versions(), "seconds": 12.0}
+    write_results(EvaluationFolder(folder), records, n, stated)
     append_jsonl(folder / "samples.jsonl", [asdict(r) for r in records])
 
 

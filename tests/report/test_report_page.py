@@ -1,4 +1,4 @@
-"""The page carries everything with it, shows what the run's files say, and runs nothing that a model wrote."""
+"""The page carries everything with it, shows what its files say, and runs nothing that a model wrote."""
 
 import base64
 import dataclasses
@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from gmpo_vl.report import write_report
-from gmpo_vl.report.gallery import before_and_after, choose, kind_of, plain_gold, spread, training_cards
+from gmpo_vl.report.cards import before_and_after, choose, kind_of, plain_gold, spread, training_cards
 from gmpo_vl.runs import Run
 
 HOSTILE = "</pre></script><script>alert(1)</script><img src=x onerror=alert(2)> & \\boxed{\"'7}"

@@ -2,15 +2,16 @@
 
 import pytest
 import torch
+from tiny_families import save_tiny_text
 
 from gmpo_vl.batching.packing import pack
 from gmpo_vl.engines.parity import TOLERANCE, gaps_between
 from gmpo_vl.models.forward import response_log_probs
 from gmpo_vl.models.loading import banned_ids, eos_ids, load_model
 from gmpo_vl.models.processing import encode_prompt, load_processor
-from gmpo_vl.models.tiny import save_tiny, save_tiny_text
+from gmpo_vl.models.tiny import save_tiny
 from gmpo_vl.rollout import hf
-from gmpo_vl.rollout.hf import generate
+from gmpo_vl.rollout.hf import GenerateOptions, generate
 from gmpo_vl.rollout.sampling import draw
 from gmpo_vl.tasks.diagrams.data import make_examples
 from gmpo_vl.types import Example, Sampling
@@ -84,12 +85,13 @@ def test_chunks_change_nothing_but_memory(tiny):
     model, processor, prompts = tiny
     sampling = Sampling(n=2, max_tokens=6)
     wide = generate(model, processor, prompts, sampling)
-    narrow = generate(model, processor, prompts, sampling, max_cached_tokens=1)
+    narrow = generate(model, processor, prompts, sampling, options=GenerateOptions(1))
     assert [[r.text for r in g.responses] for g in wide] == [[r.text for r in g.responses] for g in narrow]
 
 
 def test_pictures_and_prompts_in_parts_change_nothing(tiny, monkeypatch):
-    """Prompts of several lengths, one prompt and one picture at a time: the same tokens, log-probs up to rounding."""
+    """Prompts of several lengths, one prompt and one picture at a time: the same tokens, log-probs up to
+    rounding."""
     model, processor, prompts = tiny
     sampling = Sampling(n=2, max_tokens=8)
     whole = generate(model, processor, prompts, sampling)

@@ -2,16 +2,16 @@
 
 import pytest
 import torch
+from tiny_families import save_tiny_family, save_tiny_text
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import Qwen2_5_VLConfig, Qwen2Config
 
 from gmpo_vl.batching.packing import pack
-from gmpo_vl.models.forward import response_log_probs
+from gmpo_vl.models.forward import ForwardOptions, response_log_probs
 from gmpo_vl.models.loading import load_model
 from gmpo_vl.models.processing import encode_prompt, load_processor
 from gmpo_vl.models.shared import sharing_obstacle
-from gmpo_vl.models.tiny import save_tiny, save_tiny_text
-from gmpo_vl.models.tiny_families import save_tiny_family
+from gmpo_vl.models.tiny import save_tiny
 from gmpo_vl.sizing.cost import (
     Cost,
     Rates,
@@ -61,7 +61,9 @@ def test_linear_layers_and_head_cost_what_torch_counts(family, share_prefix, tmp
     shared = share_prefix and sharing_obstacle(model.config) is None
     packed = [(prompt, torch.arange(20, 20 + n)) for n in lengths]
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        response_log_probs(model, pack(packed, processor.image, CPU), 1.0, (), share_prefix=share_prefix)
+        response_log_probs(
+            model, pack(packed, processor.image, CPU), 1.0, (), options=ForwardOptions(share_prefix)
+        )
     counted = {str(op): n for op, n in counter.get_flop_counts()["Global"].items()}
     of = rates(model.config)
     cost = (shared_cost if shared else plain_cost)(of, Shape(len(prompt.ids_P), lengths, grids))
@@ -100,7 +102,8 @@ def test_training_counts_the_backward_twice_and_what_runs_again():
 
 
 def test_what_is_moved_weighs_more_in_a_narrow_vit():
-    """Per operation the ViT of the 3B model moves more than its decoder, and both less than a model of small widths."""
+    """Per operation the ViT of the 3B model moves more than its decoder, and both less than a model of small
+    widths."""
     of = rates(Qwen2_5_VLConfig(text_config=QWEN_3B, vision_config=VIT))
     words, pictures = Cost(layers=of.token), Cost(vision=of.patch)
     assert 1 < work(of, words) / words.total < work(of, pictures) / pictures.total < 1.3

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_families import save_tiny_text
 from transformers import AutoConfig
 
 from gmpo_vl.batching.packing import pack
@@ -15,10 +16,30 @@ from gmpo_vl.models.forward import response_log_probs
 from gmpo_vl.models.head import head_log_probs
 from gmpo_vl.models.loading import banned_ids, load_model
 from gmpo_vl.models.processing import encode_prompt, load_processor
-from gmpo_vl.models.tiny import packaged_tiny, save_tiny, save_tiny_text
-from gmpo_vl.rollout.hf import generate
-from gmpo_vl.sizing.memory import HEAD_COPIES, Setting, estimate, gib, parts_table, widths
+from gmpo_vl.models.tiny import packaged_tiny, save_tiny
+from gmpo_vl.rollout.hf import GenerateOptions, generate
+from gmpo_vl.sizing.memory import (
+    HEAD_COPIES,
+    Estimate,
+    Setting,
+    generate_parts,
+    gib,
+    held_parts,
+    log_probs_parts,
+    parts_table,
+    update_parts,
+    widths,
+)
 from gmpo_vl.types import Example, Sampling
+
+
+def estimate(of, setting, sampled, scored, updated) -> Estimate:
+    return Estimate(
+        held_parts(setting),
+        generate_parts(of, setting, sampled),
+        log_probs_parts(of, setting, scored),
+        update_parts(of, setting, updated),
+    )
 
 
 def saved_bytes(folder, image, length: int, n: int, checkpointing=False, frozen=False) -> tuple[int, Shape]:
@@ -51,7 +72,8 @@ def saved_bytes(folder, image, length: int, n: int, checkpointing=False, frozen=
 
 
 def estimated_graph(folder, shape: Shape, **settings) -> float:
-    """The estimate of the same: activations and pictures, and of the logits the one copy that outlives the forward."""
+    """The estimate of the same: activations and pictures, and of the logits the one copy that outlives the
+    forward."""
     parts = estimate(
         widths(AutoConfig.from_pretrained(folder)), Setting(1, 1, **settings), [shape], [shape], [shape]
     )
@@ -134,7 +156,7 @@ def test_sampling_is_estimated_at_its_peak_prompts_or_answers(
         model, processor, prompts[:1], Sampling(n=1, max_tokens=2)
     )  # what is set up once is no part of it
     found = peak_bytes(
-        lambda: generate(model, processor, prompts, Sampling(n, length), max_cached_tokens=10**9)
+        lambda: generate(model, processor, prompts, Sampling(n, length), options=GenerateOptions(10**9))
     )
     assert found <= sum(part.bytes for part in parts) <= 1.6 * found
 
@@ -176,7 +198,7 @@ def test_the_estimate_grows_with_what_it_should():
     def peak(setting=base, shape=shape, of=of) -> float:
         return estimate(of, setting, [shape], [shape], [shape]).peak
 
-    assert peak(replace(base, trained=10)) < peak() < peak(replace(base, reference=True))
+    assert peak(replace(base, trained=10)) < peak() < peak(replace(base, reference_bytes=4))
     assert peak(replace(base, checkpointing=True)) < peak() < peak(shape=Shape(100, (100,) * 4, ((1, 8, 8),)))
     assert peak(shape=Shape(100, (50,) * 4)) < peak()
     assert peak(of=replace(of, vocabulary=100)) < peak()
@@ -202,7 +224,8 @@ def test_only_blocks_in_the_heap_leave_gaps():
     assert 0 < few["update"] < estimate(of, heap, [shape], [shape], [shape]).of_phase("update")
     assert few["log_probs"] > 0
     assert gaps(replace(heap, gaps=False), [shape]) == {"log_probs": 0, "update": 0}
-    # 2,000 groups make activations of far more than 32 MiB each: only the head's rows, cut into pieces, are in the heap.
+    # 2,000 groups make activations of far more than 32 MiB each: only the head's rows, cut into pieces, are
+    # in the heap.
     assert many["update"] < 2 * few["update"]
 
 

@@ -1,4 +1,4 @@
-"""A small study: two methods, three rates, two settings of updates; its runs invented through runs.py, or really run."""
+"""A small study: two methods, three rates, two settings of updates; its runs invented, or really run."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,9 +7,9 @@ import pytest
 import yaml
 
 from gmpo_vl.runs import StudyFolder
-from gmpo_vl.study.file import Study, read_study
-from gmpo_vl.study.plan import StudyRun, make_plan
-from gmpo_vl.study.protocol import open_folder
+from gmpo_vl.study.declaration import Study, read_study
+from gmpo_vl.study.grid import StudyRun, make_plan
+from gmpo_vl.study.phases import open_study
 
 BASE = """
 engine: local
@@ -27,7 +27,8 @@ worker:
     fsdp: {torch_dtype: fp32, mp_param_dtype: fp32}
   rollout: {n: 4}
   reward: {reward_function: accuracy}
-trainer: {max_steps: 2, val_freq: 1, save_freq: 1, kl_to_start_freq: 1, kl_to_start_prompts: 2, logger: [file]}
+trainer:
+  {max_steps: 2, val_freq: 1, save_freq: 1, kl_to_start_freq: 1, kl_to_start_prompts: 2, logger: [file]}
 """
 STUDY = {
     "base": "base.yaml",
@@ -60,7 +61,7 @@ def study(write_study) -> Study:
 @pytest.fixture
 def folder(study, write_study, tmp_path) -> StudyFolder:
     text = write_study().read_text()
-    return open_folder(tmp_path / "out", text, make_plan(study, text))
+    return open_study(tmp_path / "out", text, make_plan(study, text))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A study's file: what it declares is what runs, and what cannot be compared is refused before anything runs."""
+"""A study's file: what it declares is what runs, and what cannot be compared is refused in time."""
 
 from collections import Counter
 
@@ -7,9 +7,9 @@ import pytest
 from gmpo_vl.cli import main
 from gmpo_vl.config import load_config
 from gmpo_vl.config.schema import all_keys, value_of
-from gmpo_vl.study.file import StudyError, read_study
-from gmpo_vl.study.plan import config_of, fresh_runs, make_plan, tuning_runs
-from gmpo_vl.study.protocol import open_folder
+from gmpo_vl.study.declaration import StudyError, read_study
+from gmpo_vl.study.grid import config_of, fresh_runs, make_plan, tuning_runs
+from gmpo_vl.study.phases import open_study
 
 
 def test_every_method_is_tuned_with_the_same_runs(study):
@@ -92,13 +92,21 @@ def test_runs_that_would_leave_no_score_are_refused(write_study, changes, base, 
 
 def test_another_grid_in_the_same_folder_is_refused(study, write_study, folder):
     text = write_study().read_text()
-    open_folder(folder.folder, text, make_plan(study, text))
+    open_study(folder.folder, text, make_plan(study, text))
     path = write_study(learning_rates=[1e-4, 3e-4])
     with pytest.raises(StudyError, match="whose file was another"):
-        open_folder(folder.folder, path.read_text(), make_plan(read_study(path), path.read_text()))
+        open_study(folder.folder, path.read_text(), make_plan(read_study(path), path.read_text()))
     path = write_study(base=(path.parent / "base.yaml").read_text().replace("n: 4", "n: 8"))
     with pytest.raises(StudyError, match="whose base configuration was another"):
-        open_folder(folder.folder, path.read_text(), make_plan(read_study(path), path.read_text()))
+        open_study(folder.folder, path.read_text(), make_plan(read_study(path), path.read_text()))
+
+
+def test_a_study_that_an_older_version_declared_goes_on(study, write_study, tmp_path):
+    """Its hash held every key that there was then: no later version can compute it."""
+    text = write_study().read_text()
+    plan = make_plan(study, text)
+    open_study(tmp_path / "older", text, plan | {"settings_sha256": "0123abcd"})
+    open_study(tmp_path / "older", text, plan)
 
 
 def test_dry_run_counts_and_writes_nothing(write_study, tmp_path, capsys):

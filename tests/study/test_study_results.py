@@ -7,12 +7,12 @@ import pytest
 
 from gmpo_vl.evaluation.statistics import mean_over_seeds, t_quantile
 from gmpo_vl.samples import SampleRecord
+from gmpo_vl.study.declaration import read_study
+from gmpo_vl.study.estimates import collect
 from gmpo_vl.study.figure import write_figure
-from gmpo_vl.study.file import read_study
+from gmpo_vl.study.grid import fresh_runs, make_plan, tuning_runs
 from gmpo_vl.study.outcomes import QUANTITIES, choose, freeze, outcome_of
-from gmpo_vl.study.plan import fresh_runs, make_plan, tuning_runs
-from gmpo_vl.study.protocol import open_folder, write_results
-from gmpo_vl.study.results import collect
+from gmpo_vl.study.phases import open_study, write_findings
 
 RATES = {("grpo", "u2"): 3e-4, ("gmpo", "u2"): 1e-3, ("grpo", "u8"): 1e-4, ("gmpo", "u8"): 3e-4}
 SCORES = {"grpo": (0.30, 0.34, 0.38), "gmpo": (0.36, 0.38, 0.46)}  # by fresh seed
@@ -36,7 +36,7 @@ def test_students_quantiles():
     printed = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 9: 2.262, 30: 2.042}
     assert {df: round(t_quantile(df), 3) for df in printed} == printed
     estimate = mean_over_seeds(np.array([1.0, 2.0, 3.0]))
-    assert (estimate.value, round(estimate.half_width, 3)) == (2.0, round(4.303 / 3**0.5, 3))
+    assert (estimate.value, round(estimate.high - estimate.value, 3)) == (2.0, round(4.303 / 3**0.5, 3))
     with pytest.raises(ValueError, match="at least 2"):
         mean_over_seeds(np.array([1.0]))
 
@@ -83,7 +83,7 @@ def test_a_run_that_left_too_few_validations_has_failed(study, folder, finish):
 
 
 def test_means_and_differences_over_seeds(study, folder, finished):
-    results = write_results(study, folder)
+    results = write_findings(study, folder)
     cell = next(c for c in results["cells"] if (c["method"], c["updates"]) == ("gmpo", "u2"))
     assert cell["quantities"]["score"]["values"] == list(SCORES["gmpo"])
     difference = next(d for d in results["differences"] if d["updates"] == "u2")
@@ -109,7 +109,7 @@ def answer(question: int, k: int, right: bool) -> SampleRecord:
 def test_held_out_rows_are_compared_over_seeds_and_questions(write_study, finisher, tmp_path):
     path = write_study(test_files="test.parquet", learning_rates=[1e-3], tuning_seeds=[1])
     study, text = read_study(path), path.read_text()
-    folder = open_folder(tmp_path / "held_out", text, make_plan(study, text))
+    folder = open_study(tmp_path / "held_out", text, make_plan(study, text))
     finish = finisher(folder)
     for run in tuning_runs(study):
         finish(run, 0.3)
@@ -122,7 +122,7 @@ def test_held_out_rows_are_compared_over_seeds_and_questions(write_study, finish
         rows = [answer(q, k, q < easy or (q == 7 and k < 2)) for q in range(8) for k in range(4)]
         folder.run(run.name).write_rollouts(2, rows, "validation")
         folder.write_ending(run.name, {"exit": 0, "error": None, "seconds": 1.0, "versions": {}})
-    results = write_results(study, folder)
+    results = write_findings(study, folder)
     tests = {(c["method"], c["updates"]): c["quantities"]["test"]["value"] for c in results["cells"]}
     assert tests == {(m, u): (easy + 0.5) / 8 for m, easy in (("grpo", 2), ("gmpo", 3)) for u in ("u2", "u8")}
     both = results["differences"][0]["test_two_level"]
@@ -134,14 +134,14 @@ def test_held_out_rows_are_compared_over_seeds_and_questions(write_study, finish
 
     lost = fresh_runs(study, chosen, "test")[0]
     folder.write_ending(lost.name, {"exit": 2, "error": "no such file", "seconds": 1.0, "versions": {}})
-    results = write_results(study, folder)
+    results = write_findings(study, folder)
     assert [r["phase"] for r in results["runs"] if r["state"] == "failed"] == ["test"]
     assert "test/grpo/u2/seed11" in folder.page_file.read_text()
     assert "test" not in results["cells"][0]["quantities"]  # one of three seeds is missing
 
 
 def test_results_hold_no_times_and_no_paths(study, folder, finished, tmp_path):
-    write_results(study, folder)
+    write_findings(study, folder)
     text = folder.results_file.read_text()
     assert str(tmp_path) not in text
     assert "seconds" not in text
@@ -150,7 +150,7 @@ def test_results_hold_no_times_and_no_paths(study, folder, finished, tmp_path):
 def test_a_failed_run_is_on_the_page_and_not_in_the_means(study, folder, finish, finished):
     lost = next(run for run in fresh_runs(study, RATES) if run.cell == ("gmpo", "u8") and run.seed == 12)
     finish(lost, 0.0, exit_code=-9, error="killed <script>alert(1)</script>")
-    results = write_results(study, folder)
+    results = write_findings(study, folder)
     rows = [row for row in results["runs"] if row["state"] == "failed"]
     assert [(row["method"], row["updates"], row["seed"]) for row in rows] == [("gmpo", "u8", 12)]
     cell = next(c for c in results["cells"] if (c["method"], c["updates"]) == ("gmpo", "u8"))
@@ -163,7 +163,7 @@ def test_a_failed_run_is_on_the_page_and_not_in_the_means(study, folder, finish,
 
 
 def test_the_page_draws_a_band_per_method_and_leaves_out_what_was_not_measured(study, folder, finished):
-    write_results(study, folder)
+    write_findings(study, folder)
     write_figure(study, folder, collect(study, folder)[0])
     page = folder.page_file.read_text()
     assert page.count('class="area band s0"') == page.count('class="area band s1"') == 2 * 6
@@ -175,13 +175,13 @@ def test_the_page_draws_a_band_per_method_and_leaves_out_what_was_not_measured(s
         file.write_text(
             "".join(json.dumps({k: v for k, v in r.items() if "kl_to" not in k}) + "\n" for r in rows)
         )
-    results = write_results(study, folder)
+    results = write_findings(study, folder)
     assert folder.page_file.read_text().count("<figure") == 2 * 4
     assert all("kl_to_start" not in cell["quantities"] for cell in results["cells"])
 
 
 def test_the_page_of_a_study_that_has_not_begun(study, folder):
-    write_results(study, folder)
+    write_findings(study, folder)
     write_figure(study, folder, collect(study, folder)[0])
     page = folder.page_file.read_text()
     assert "0 of 24" in page

@@ -1,4 +1,4 @@
-"""Real runs of a tiny model: what a killed study leaves is gone on with, and the results are the same to the byte."""
+"""Real runs of a tiny model: a killed study goes on, and its results are the same to the byte."""
 
 import os
 import shutil
@@ -16,10 +16,10 @@ from gmpo_vl.cli import main
 from gmpo_vl.config import load_config
 from gmpo_vl.engines.local.engine import train
 from gmpo_vl.runs import StudyFolder
-from gmpo_vl.study.file import read_study
+from gmpo_vl.study.declaration import read_study
+from gmpo_vl.study.grid import StudyRun, fresh_runs, make_plan, tuning_runs
 from gmpo_vl.study.outcomes import freeze
-from gmpo_vl.study.plan import StudyRun, fresh_runs, make_plan, tuning_runs
-from gmpo_vl.study.protocol import open_folder, run_study, write_results
+from gmpo_vl.study.phases import open_study, run_study, write_findings
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def file(tmp_path, write_study, diagrams, tiny_folder) -> Path:
 
 def run_here(study, folder: StudyFolder, run: StudyRun) -> None:
     """What the runner's process does, without starting one."""
-    from gmpo_vl.study.plan import settings_of
+    from gmpo_vl.study.grid import settings_of
 
     target = folder.run(run.name).folder
     torch.set_num_threads(1)
@@ -66,12 +66,12 @@ VERSIONS = _versions()
 def finished_study(file: Path, out: Path) -> StudyFolder:
     """A study's folder with all its runs done."""
     study, text = read_study(file), file.read_text()
-    folder = open_folder(out, text, make_plan(study, text))
+    folder = open_study(out, text, make_plan(study, text))
     for run in tuning_runs(study):
         run_here(study, folder, run)
     for run in fresh_runs(study, freeze(study, folder)):
         run_here(study, folder, run)
-    write_results(study, folder)
+    write_findings(study, folder)
     return folder
 
 
@@ -103,7 +103,7 @@ def test_a_killed_study_goes_on_to_the_same_results(file, tmp_path):
 
 def test_a_run_that_crashes_costs_one_run(file, tmp_path, capsys):
     study, text = read_study(file), file.read_text()
-    folder = open_folder(tmp_path / "out", text, make_plan(study, text))
+    folder = open_study(tmp_path / "out", text, make_plan(study, text))
     (tmp_path / "tiny" / "config.json").write_text("{")
     said: list[str] = []
     results = run_study(study, folder, 1, said.append, main)

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from gmpo_vl.evaluation.summary import figures
+from gmpo_vl.evaluation.results import figures
 from gmpo_vl.samples import SampleRecord
 from gmpo_vl.verify import equivalence, verify
 from gmpo_vl.verify.equivalence import clusters

@@ -18,8 +18,7 @@ from gmpo_vl.engines.easyr1.serialisation import as_objects, groups_of
 from gmpo_vl.engines.passes import log_probs_by_group, loss_mask, update_policy
 from gmpo_vl.engines.policy import Policy, set_learning_rate
 from gmpo_vl.models.forward import response_positions
-from gmpo_vl.models.patches import make_patches
-from gmpo_vl.models.processing import Processor
+from gmpo_vl.models.processing import Processor, make_patches
 from gmpo_vl.policy import RolloutMismatch
 from gmpo_vl.types import Group, Prompt
 
@@ -159,7 +158,7 @@ def _positions(row: Row, longest_P: int, longest_T: int, processor: Processor) -
 
 
 def _pictures(prompt: Prompt, processor: Processor) -> dict[str, torch.Tensor]:
-    """What the image processor would give EasyR1: equal to the bit (models/patches.py)."""
+    """What the image processor would give EasyR1: equal to the bit (models/processing.py)."""
     if not prompt.images or processor.image is None:
         return {}
     patches = torch.cat([make_patches(image, processor.image) for image in prompt.images])

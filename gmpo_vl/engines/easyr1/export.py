@@ -23,9 +23,10 @@ from gmpo_vl.engines.checkpoint import check_whole
 from gmpo_vl.engines.easyr1.checkpoint import PLAIN, shards
 from gmpo_vl.engines.parity import TOLERANCE, Gaps, gaps_between
 from gmpo_vl.models.compat import complete_config, save_pretrained
-from gmpo_vl.models.forward import response_log_probs
+from gmpo_vl.models.forward import ForwardOptions, response_log_probs
 from gmpo_vl.models.loading import (
     adapter_base,
+    auto_class,
     banned_ids,
     copy_without_weights,
     load_model,
@@ -143,9 +144,8 @@ def gaps_of_export(folder: Path, answers: TrainedAnswers) -> Gaps:
         prompt = Prompt(Example("", "", ""), "", ids_P, tuple(images), *places)
         packed = pack([(prompt, ids_T) for ids_T in responses], image, model.device)
         with torch.no_grad():
-            found_BT, _ = response_log_probs(
-                model, packed, answers.temperature, banned_ids(model.config), share_prefix=False
-            )
+            options, banned = ForwardOptions(share_prefix=False), banned_ids(model.config)
+            found_BT, _ = response_log_probs(model, packed, answers.temperature, banned, options=options)
         found.append(found_BT[packed.mask_BT].cpu())
     kept = [of_response for of_prompt in answers.log_probs for of_response in of_prompt]
     return gaps_between(torch.cat(found), torch.cat(kept))
@@ -172,12 +172,9 @@ def _merged(adapter: Path, dtype: torch.dtype) -> Any:
 
 def _save_whole(actor: Path, folder: Path, dtype: torch.dtype) -> None:
     """All weights, joined from every rank's, under the names that transformers reads."""
-    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
-
     config = model_config(actor / "huggingface")
-    auto = AutoModelForImageTextToText if hasattr(config, "vision_config") else AutoModelForCausalLM
     with torch.device("meta"):
-        model = auto.from_config(config, dtype=dtype, trust_remote_code=False)
+        model = auto_class(config).from_config(config, dtype=dtype, trust_remote_code=False)
     weights = {name: value.to(dtype) for name, value in whole_weights(actor).items()}
     _, unknown = model.load_state_dict(weights, strict=False, assign=True)
     model.tie_weights()  # a tied head is not in the shards

@@ -8,6 +8,7 @@ from typing import Any
 
 from gmpo_vl.config import Config, ConfigError
 from gmpo_vl.config.schema import value_of
+from gmpo_vl.models.geometry import experts
 from gmpo_vl.models.shared import sharing_obstacle
 from gmpo_vl.setup import leaves_vision_out, validation_sampling_of
 
@@ -98,8 +99,7 @@ def check_model(config: Config, model: Any) -> None:
             f"worker.actor.model.lora.exclude_modules {lora.exclude_modules}: adapters would sit in the ViT, "
             "for which vLLM has none, so the rollouts would not be the policy's; write .*visual.*"
         )
-    experts = getattr(model.get_text_config(), "num_experts", None) or 0
-    if experts and any(name in ("all-linear", "gate", *EXPERT_LAYERS) for name in targets):
+    if experts(model)[0] and any(name in ("all-linear", "gate", *EXPERT_LAYERS) for name in targets):
         problems.append(
             f"worker.actor.model.lora.target_modules {lora.target_modules}: vLLM has no adapters for experts "
             "and their router, and an expert that no token of a GPU goes to is not called there, which the "

@@ -25,11 +25,10 @@ from gmpo_vl.engines.easyr1.serialisation import groups_of
 from gmpo_vl.engines.parity import Parity, check_parity
 from gmpo_vl.engines.policy import Policy
 from gmpo_vl.models.features import FrozenFeatures, frozen_features
-from gmpo_vl.models.forward import unwrap
+from gmpo_vl.models.forward import answer_packed, unwrap
 from gmpo_vl.models.loading import banned_ids, eos_ids
 from gmpo_vl.models.shared import sharing_obstacle, use_group_attention
 from gmpo_vl.models.vision import batch_vision
-from gmpo_vl.models.wrapping import answer_packed
 from gmpo_vl.setup import load_configured_processor
 from gmpo_vl.storage.manifest import Files, measure
 

@@ -20,12 +20,12 @@ from gmpo_vl.engines.passes import LogProbs, log_probs_by_group, reference_log_p
 from gmpo_vl.engines.policy import Policy, build_optimizer, set_learning_rate
 from gmpo_vl.models.compat import enable_gradient_checkpointing
 from gmpo_vl.models.features import frozen_features, same_vision
-from gmpo_vl.models.forward import unwrap
+from gmpo_vl.models.forward import answer_packed, unwrap
+from gmpo_vl.models.geometry import vision_tower
 from gmpo_vl.models.loading import adapter_base, banned_ids, load_model, model_folder
 from gmpo_vl.models.processing import Processor
 from gmpo_vl.models.shared import sharing_obstacle
-from gmpo_vl.models.wrapping import answer_packed
-from gmpo_vl.rollout.hf import generate
+from gmpo_vl.rollout.hf import GenerateOptions, generate
 from gmpo_vl.runs import Run
 from gmpo_vl.setup import DTYPES
 from gmpo_vl.storage.locks import locked
@@ -99,17 +99,10 @@ class LocalEngine:
         sampling: Sampling,
         progress: Callable[[int], None] | None = None,
     ) -> list[Group]:
+        features = self.policy.features if self._keeping else None
+        options = GenerateOptions(self.config.worker.rollout.max_cached_tokens, features, progress)
         with self.policy.autocast():
-            return generate(
-                self.policy.model,
-                self.policy.processor,
-                prompts,
-                sampling,
-                positions,
-                self.config.worker.rollout.max_cached_tokens,
-                progress=progress,
-                features=self.policy.features if self._keeping else None,
-            )
+            return generate(self.policy.model, self.policy.processor, prompts, sampling, positions, options)
 
     def check_parity(self, groups: Sequence[Group]) -> Parity:
         return check_parity(self.policy, groups, self.config)
@@ -158,8 +151,9 @@ def build_policy(config: Config, processor: Processor, folder: str | Path | None
         model_folder(str(folder or actor.model.model_path)), dtype, **actor.model.override_config
     )
     model.to("cuda" if torch.cuda.is_available() else "cpu")
-    if actor.model.freeze_vision_tower and hasattr(model.model, "visual"):
-        model.model.visual.requires_grad_(False)
+    visual = vision_tower(model)
+    if actor.model.freeze_vision_tower and visual is not None:
+        visual.requires_grad_(False)
     if actor.model.lora.rank > 0:
         model = _with_lora(model, config)
     if actor.model.enable_gradient_checkpointing:

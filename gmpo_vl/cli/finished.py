@@ -1,0 +1,272 @@
+"""`gmpo-vl grade`, `eval merge | regrade | compare | table | page`, `data difficulty`: from given answers."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gmpo_vl.cli.data import at_least, new_path
+from gmpo_vl.progress import quiet_libraries
+
+if TYPE_CHECKING:
+    from gmpo_vl.data.rows import Columns
+    from gmpo_vl.evaluation.comparison import Compared
+
+FEW = 10  # a bootstrap's interval over fewer questions is too narrow to be believed
+COLUMN_KEYS = ("prompt_key", "answer_key", "image_key", "image_dir", "id_key")
+OPTIONS_OF_DATA = {key: f"--{key.replace('_', '-')}" for key in COLUMN_KEYS} | {
+    "max_prompt_length": "--max-prompt-tokens",
+    "max_pixels": "--max-pixels",
+}
+
+
+def add_grade(commands: Any) -> None:
+    parser = commands.add_parser(
+        "grade", help="verify answers in a file, or check that golds verify against themselves"
+    )
+    parser.add_argument(
+        "pairs", nargs="?", help="JSON lines with `gold` and `response` (and `id`, `benchmark`)"
+    )
+    parser.add_argument("--out", type=new_path, help="where the verdicts go, one a line in the same order")
+    parser.add_argument("--profile", choices=["strict", "paper"], default="strict", help="default strict")
+    parser.add_argument(
+        "--workers", type=int, default=0, help="processes for undecided answers (default 0: none)"
+    )
+    parser.add_argument(
+        "--self-check", metavar="DATASET", help="list golds that do not verify against themselves"
+    )
+    parser.set_defaults(run=run_grade)
+
+
+def run_grade(options: argparse.Namespace) -> int:
+    from gmpo_vl.verify import grade, self_check
+
+    if options.self_check:
+        if options.pairs or options.out:
+            raise ValueError(
+                "grade --self-check DATASET asks about a data set's own answers: "
+                "no PAIRS.jsonl and no --out with it"
+            )
+        failures = self_check.self_check(options.self_check, options.profile)
+        print("\n".join([*map(str, failures), self_check.summary(failures)]))
+        return 1 if failures else 0
+    if not options.pairs or not options.out:
+        raise ValueError("grade needs PAIRS.jsonl and --out VERDICTS.jsonl, or --self-check DATASET")
+    tell = partial(print, file=sys.stderr)
+    print(grade.summary(grade.grade_file(options.pairs, options.out, options.profile, options.workers, tell)))
+    return 0
+
+
+def add_result_commands(parts: Any) -> None:
+    merge = parts.add_parser("merge", help="join the chunks of shards and write the results")
+    merge.add_argument(
+        "folders", nargs="+", type=Path, help="OUT/NAME of each shard; the first takes the others' chunks"
+    )
+    merge.set_defaults(run=run_merge)
+
+    regrade = parts.add_parser("regrade", help="grade stored answers again, without generating")
+    regrade.add_argument("--processes", type=at_least(1), help="verifier processes (one a core)")
+    regrade.set_defaults(run=run_regrade)
+
+    compare = parts.add_parser("compare", help="b against a, paired by question and seed")
+    sides = {"nargs": "+", "type": Path, "required": True}
+    compare.add_argument("--a", **sides, help="OUT/NAME of the first, one per training seed")
+    compare.add_argument("--b", **sides, help="the second's, in the same order of seeds")
+    graders = ["overall", "strict", "paper"]
+    compare.add_argument(
+        "--grader", choices=graders, default="overall", help="whose verdicts (the protocol's)"
+    )
+    compare.set_defaults(run=run_compare)
+
+    table = parts.add_parser("table", help="rows of the paper's Tables 1 and 2, beside its figures")
+    table.set_defaults(run=run_table)
+
+    page = parts.add_parser("page", help="write result.html again")
+    page.add_argument("--questions", type=at_least(0), default=150, help="shown in the gallery (150)")
+    page.set_defaults(run=run_page)
+
+    for parser in (regrade, table, page):
+        parser.add_argument("results", nargs="+", type=Path, help="OUT/NAME, or OUT for all in it")
+
+
+def run_merge(options: argparse.Namespace) -> int:
+    from gmpo_vl.evaluation.result_page import write_result_page
+    from gmpo_vl.evaluation.results import merge
+    from gmpo_vl.runs import EvaluationFolder
+    from gmpo_vl.storage.locks import OF_AN_EVALUATION, locked
+
+    first = EvaluationFolder(options.folders[0])
+    if not first.plan_file.exists():  # no folder is made for a name that was mistyped
+        raise FileNotFoundError(f"{first.folder} holds no evaluation: no plan.json")
+    with locked(first.folder, OF_AN_EVALUATION):
+        results = merge(options.folders)
+        write_result_page(first)
+    print_results(results, first.folder)
+    return 0
+
+
+def run_regrade(options: argparse.Namespace) -> int:
+    from gmpo_vl.evaluation.grading import regrade_folder
+    from gmpo_vl.evaluation.result_page import write_result_page
+    from gmpo_vl.evaluation.results import result_folders
+    from gmpo_vl.progress import phase_bar
+    from gmpo_vl.storage.locks import OF_AN_EVALUATION, locked
+
+    for folder in result_folders(options.results):
+        start = time.perf_counter()
+        with locked(folder.folder, OF_AN_EVALUATION):
+            before = folder.results()
+            with phase_bar(folder.folder.name, before["questions"] * before["n"]) as advance:
+                answers, changed = regrade_folder(folder, options.processes, advance)
+            seconds = time.perf_counter() - start
+            write_result_page(folder)
+        print(
+            f"{folder.folder}: {answers:,} answers in {seconds:.1f} s ({answers / seconds:,.0f} a second), "
+            f"{changed:,} verdicts changed, "
+            f"Pass@1 {100 * before['pass@1']:.1f} -> {100 * folder.results()['pass@1']:.1f}"
+        )
+    return 0
+
+
+def run_compare(options: argparse.Namespace) -> int:
+    from gmpo_vl.evaluation.comparison import compare
+    from gmpo_vl.runs import EvaluationFolder
+
+    sides = [[EvaluationFolder(path) for path in paths] for paths in (options.a, options.b)]
+    print(comparison_in_words(compare(*sides, grader=options.grader)))
+    return 0
+
+
+def run_table(options: argparse.Namespace) -> int:
+    from gmpo_vl.evaluation.paper_tables import tables
+    from gmpo_vl.evaluation.results import result_folders
+
+    print(tables(folder.results() for folder in result_folders(options.results)))
+    return 0
+
+
+def run_page(options: argparse.Namespace) -> int:
+    from gmpo_vl.evaluation.result_page import write_result_page
+    from gmpo_vl.evaluation.results import result_folders
+    from gmpo_vl.storage.locks import OF_AN_EVALUATION, locked
+
+    for folder in result_folders(options.results):
+        with locked(folder.folder, OF_AN_EVALUATION):
+            print(write_result_page(folder, options.questions))
+    return 0
+
+
+def add_difficulty(parts: Any) -> None:
+    """`gmpo-vl data difficulty`."""
+    parser = parts.add_parser("difficulty", help="an evaluation's samples to a pass_rate column")
+    parser.add_argument(
+        "results", nargs="+", type=Path, help="OUT/NAME of evaluations of this data; samples are put together"
+    )
+    parser.add_argument("--data", required=True, help="the rows: file, folder or hub id")
+    parser.add_argument("--out", required=True, type=new_path, help="a .parquet or .jsonl file")
+    for which, word, example in (("lowest", "least", 0.1), ("highest", "most", 0.9)):
+        parser.add_argument(
+            f"--{which}", type=float, help=f"keep rows with at {word} this pass rate, for example {example}"
+        )
+    add_columns(parser)
+    parser.set_defaults(run=run_difficulty)
+
+
+def run_difficulty(options: argparse.Namespace) -> int:
+    from gmpo_vl.evaluation.difficulty import write_difficulty
+    from gmpo_vl.runs import EvaluationFolder
+
+    quiet_libraries()
+    samples = (record for path in options.results for record in EvaluationFolder(path).samples())
+    rows, rated = write_difficulty(
+        samples, options.data, options.out, columns_of(options), options.lowest, options.highest
+    )
+    print(f"{options.out}: {rows:,} rows, {rated:,} of them with a pass rate")
+    return 0
+
+
+def add_columns(parser: Any) -> None:
+    group = parser.add_argument_group("columns of --data, where they are not EasyR1's")
+    for key in COLUMN_KEYS:
+        group.add_argument(OPTIONS_OF_DATA[key], help=f"EasyR1's data.{key}")
+
+
+def columns_of(options: argparse.Namespace) -> Columns:
+    """As the options of `add_columns` say. Messages about the data then name these options."""
+    from gmpo_vl.data.rows import Columns
+
+    given = {key: getattr(options, key) for key in COLUMN_KEYS if getattr(options, key) is not None}
+    return Columns(**given, called=OPTIONS_OF_DATA.get)
+
+
+# --- words --------------------------------------------------------------------------------------------------
+def print_results(results: dict[str, Any], folder: Path) -> None:
+    """The figures of one evaluation, and what is to be known about them."""
+    low, high = results["ci95"]
+    print(f"{results['name']}: {results['questions']} questions x {results['n']}")
+    print(f"  Pass@1 {100 * results['pass@1']:.1f}  (95% interval {100 * low:.1f} to {100 * high:.1f})")
+    for kind in ("pass@k", "maj@k"):
+        if kind in results:
+            parts = [f"@{k} {100 * e['value']:.1f}" for k, e in results[kind].items()]
+            print(f"  {kind:6}  {'  '.join(parts)}")
+    for name, e in results["graders"].items():
+        if name != results["settings"]["grader"]:
+            disputed = f"(disputed answers: {results['disputed']:.1%})"
+            print(f"  graded {name} instead: {100 * e['value']:.1f}  {disputed}")
+    print(
+        f"  cut off {results['truncated']:.1%}, no answer {results['no_answer']:.1%}, verifier time-outs "
+        f"{results['timeouts']}, mean length {results['mean_length']:.0f} tokens"
+    )
+    for note in results["notes"]:
+        print(f"  note: {note}")
+    print(f"  {folder / 'result.html'}")
+
+
+def comparison_in_words(compared: Compared, shown: int = 5) -> str:
+    """What came out. shown: questions that are named on each side."""
+    d, gains_Q = compared.difference, compared.gains_Q
+    e, seeds = d.estimate, (len(compared.a_SQ), len(compared.b_SQ))
+    a, b = compared.a_SQ.mean(), compared.b_SQ.mean()
+    won, lost = int((gains_Q > 0).sum()), int((gains_Q < 0).sum())
+    how = "question and seed" if d.paired_by_seed and seeds[0] > 1 else "question"
+    unpaired = f"{100 * d.unpaired.low:+.1f} to {100 * d.unpaired.high:+.1f}"
+    lines = [
+        f"a {100 * a:.1f}   b {100 * b:.1f}   {len(gains_Q)} questions, {seeds[0]} and {seeds[1]} runs",
+        f"b - a: {100 * e.value:+.1f} points, 95% interval {100 * e.low:+.1f} to {100 * e.high:+.1f}, "
+        f"p = {d.p_value:.2g}, paired by {how}",
+        f"       unpaired it would be {unpaired} (questions only)",
+        f"questions: b better {won}, a better {lost}, equal {len(gains_Q) - won - lost}",
+    ]
+    order = gains_Q.argsort(kind="stable")
+    for title, places in (
+        ("most won", order[::-1][: min(won, shown)]),
+        ("most lost", order[: min(lost, shown)]),
+    ):
+        named = [f"{compared.questions[i]} {100 * gains_Q[i]:+.0f}" for i in places]
+        lines += [f"  {title}: {', '.join(named)}"] if named else []
+    if len(gains_Q) < FEW:
+        lines.append(
+            f"too few questions: {len(gains_Q)} say next to nothing about others; ask at least {FEW}, "
+            "better hundreds"
+        )
+    return "\n".join([*lines, _seeds_in_words(compared)])
+
+
+def _seeds_in_words(compared: Compared) -> str:
+    d, seeds = compared.difference, min(len(compared.a_SQ), len(compared.b_SQ))
+    if d.seed_deviation is None:
+        return (
+            "One training seed on a side: this compares two checkpoints, not two methods. Another seed of "
+            "the same method can differ as much; train several and give them all to --a and --b."
+        )
+    needed = (
+        "a difference of 0 cannot be found with any number"
+        if d.seeds_needed is None
+        else f"to find this difference 4 times in 5 takes {d.seeds_needed} seeds a side"
+    )
+    varies = f"the difference varies by {100 * d.seed_deviation:.1f} points (standard deviation)"
+    return f"seeds: {varies}; {needed}" + f" (with {seeds} seeds both figures are rough)" * (seeds < 5)

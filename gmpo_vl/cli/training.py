@@ -1,0 +1,139 @@
+"""`gmpo-vl train | export | report | study`. Heavy imports wait until a command runs."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gmpo_vl.cli.data import at_least, new_path
+from gmpo_vl.progress import quiet_libraries
+
+if TYPE_CHECKING:
+    from gmpo_vl.study.declaration import Study
+
+
+def add_train(commands: Any) -> None:
+    parser = commands.add_parser("train", help="train a model as a configuration says")
+    parser.add_argument("config", help="a YAML file (configs/ has some)")
+    parser.add_argument("overrides", nargs="*", metavar="a.b=c", help="keys that replace those of the file")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="check everything, print the plan, train nothing"
+    )
+    parser.set_defaults(run=run_train)
+
+
+def run_train(options: argparse.Namespace) -> int:
+    from gmpo_vl.config import load_config, notices
+    from gmpo_vl.engines import trainer_of
+
+    quiet_libraries()
+    config = load_config(options.config, options.overrides)
+    if options.dry_run:
+        from gmpo_vl.preflight.plan import dry_run
+
+        print(dry_run(config))
+        return 0
+    train = trainer_of(config)
+    for notice in notices(config):
+        print(notice)
+    train(config)
+    return 0
+
+
+def add_export(commands: Any) -> None:
+    parser = commands.add_parser("export", help="an EasyR1 checkpoint as a Hugging Face folder, checked")
+    parser.add_argument("checkpoint", help="for example runs/NAME/checkpoints/step_000100")
+    parser.add_argument("folder", type=new_path, help="where the model goes; must not exist")
+    parser.add_argument("--adapter", action="store_true", help="the LoRA adapter alone (default: merged)")
+    parser.set_defaults(run=run_export)
+
+
+def run_export(options: argparse.Namespace) -> int:
+    from gmpo_vl.engines.easyr1.export import export
+
+    quiet_libraries()
+    gaps = export(Path(options.checkpoint), Path(options.folder), options.adapter)
+    print(
+        f"{options.folder}: log-probs within {gaps.largest:.1e} nats of the trained model's "
+        f"({gaps.rms:.1e} root mean square)"
+    )
+    return 0
+
+
+def add_report(commands: Any) -> None:
+    parser = commands.add_parser("report", help="write a run's page, report.html")
+    parser.add_argument("run_folder", help="for example runs/demo")
+    parser.set_defaults(run=run_report)
+
+
+def run_report(options: argparse.Namespace) -> int:
+    from gmpo_vl.report import write_report
+
+    print(write_report(options.run_folder))
+    return 0
+
+
+def add_study(commands: Any, command: Callable[[list[str]], int]) -> None:
+    """command: gmpo-vl itself, which a study's runs call."""
+    parser = commands.add_parser(
+        "study",
+        help="compare methods: rates tuned alike, then frozen, then fresh seeds",
+        description="The same command goes on with a study that was stopped, and tries failed runs again. "
+        "Exit code: 0 every run ended well, 1 one did not, 2 the file cannot be run, 130 stopped.",
+    )
+    parser.add_argument("file", help="a study's YAML file (configs/study/ has one)")
+    parser.add_argument("--out", type=new_path, help="the study's folder (runs/studies/NAME)")
+    parser.add_argument("--workers", type=at_least(1), default=1, help="runs at once (1)")
+    parser.add_argument("--dry-run", action="store_true", help="check the file, print the plan, run nothing")
+    parser.set_defaults(run=run_study_command, command=command)
+
+
+def run_study_command(options: argparse.Namespace) -> int:
+    from gmpo_vl.study.declaration import read_study
+    from gmpo_vl.study.grid import make_plan
+    from gmpo_vl.study.phases import open_study, run_study
+
+    study = read_study(options.file)
+    text = Path(options.file).read_text(encoding="utf-8")
+    plan = make_plan(study, text)
+    path = options.out or Path("runs/studies") / study.name
+    print(f"{_grid_in_words(study, plan)}\nfolder      {path}", flush=True)
+    if options.dry_run:
+        return 0
+    folder = open_study(path, text, plan)
+    try:
+        results = run_study(
+            study, folder, options.workers, lambda line: print(line, flush=True), options.command
+        )
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on", flush=True)
+        return 130
+    failed = [run for run in results["runs"] if run["state"] == "failed"]
+    print(f"{len(failed)} runs failed\n" * bool(failed) + str(folder.page_file))
+    return 1 if failed else 0
+
+
+def _grid_in_words(study: Study, plan: dict[str, Any]) -> str:
+    from gmpo_vl.study.grid import config_of, tuning_runs
+
+    config = config_of(study, tuning_runs(study)[0])
+    steps = config.trainer.max_steps
+    counts, per_cell = plan["runs"], len(study.learning_rates) * len(study.tuning_seeds)
+    updates = ", ".join(f"{name} ({count})" for name, count in plan["updates_per_rollout_batch"].items())
+    batch = f"{config.data.rollout_batch_size} prompts x {config.worker.rollout.n}"
+    lines = [
+        f"study       {study.name}, from {study.base}",
+        f"methods     {', '.join(study.methods)}",
+        f"updates     {updates} per rollout batch of {batch}",
+        f"rates       {', '.join(f'{rate:g}' for rate in study.learning_rates)}",
+        f"a run       {f'{steps} steps' if steps else f'{config.trainer.total_epochs} passes over the data'}",
+        f"1. tune     {counts['tune']} runs: {per_cell} for each of {len(study.cells)} pairs of method and "
+        f"updates, seeds {', '.join(map(str, study.tuning_seeds))}",
+        f"            scored by {study.metric}, mean of the last {study.last}; then the rates are frozen",
+        f"2. fresh    {counts['final']} runs: seeds {', '.join(map(str, study.fresh_seeds))}",
+    ]
+    if counts["test"]:
+        lines.append(f"3. test     {counts['test']} of those models asked {study.test_files}")
+    return "\n".join(lines)

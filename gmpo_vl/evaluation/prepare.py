@@ -1,0 +1,195 @@
+"""An evaluation by protocol before anything is answered: what it reads, checks and writes down.
+
+The questions are cut into chunks before the work is shared out, and only the chunk decides what runs
+together. So an evaluation that was killed or shared out gives the same samples to the last byte.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property, lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+from gmpo_vl.data.examples import ExampleSet
+from gmpo_vl.data.images import decode_image
+from gmpo_vl.data.rows import Columns
+from gmpo_vl.data.templates import load_template
+from gmpo_vl.evaluation.backends import BackendChoice, backend_facts, check_backend, chunk_of
+from gmpo_vl.evaluation.chunks import chunk_size, count_of_chunks
+from gmpo_vl.evaluation.protocols import Protocol, override, renamed, template_file, template_rules
+from gmpo_vl.evaluation.results import differing, in_words, versions
+from gmpo_vl.models.loading import adapter_base
+from gmpo_vl.models.processing import Processor, load_processor
+from gmpo_vl.models.prompts import PromptSet, PromptSettings, load_prompts
+from gmpo_vl.progress import quiet_libraries
+from gmpo_vl.runs import EvaluationFolder
+from gmpo_vl.storage.files import write_json
+
+Shard = tuple[int, int]  # (i, k): the i-th of k, counted from 1
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be evaluated.
+
+    model: as it was named; folder: where it lies. source: data in the place of the protocol's. Where that is
+    not known to be the same data, the result is named after it, and the protocol changes by `for_other_data`.
+    """
+
+    model: str
+    folder: Path
+    protocol: Protocol
+    columns: Columns
+    backend: BackendChoice
+    source: str | None = None
+    for_other_data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A protocol, its prompts for a model, what answers them, and what the results will state (plan.json)."""
+
+    protocol: Protocol
+    prompts: PromptSet
+    processor: Processor
+    backend: BackendChoice
+    plan: dict[str, Any]
+
+    @property
+    def chunks(self) -> int:
+        return count_of_chunks(self.plan)
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """Of all questions, in order."""
+        return [name for name, _, _ in self.prompts.examples.texts()]
+
+    def chunk(self, number: int) -> range:
+        """The questions of a chunk."""
+        size = chunk_size(self.plan)
+        return range(self.plan["questions"])[number * size : (number + 1) * size]
+
+    def shard(self, shard: Shard) -> range:
+        """The chunks of a shard."""
+        index, count = shard
+        if not 1 <= index <= count:
+            raise ValueError(
+                f"--shard {index}/{count}: shards are numbered from 1/{count} to {count}/{count}"
+            )
+        return range(index - 1, self.chunks, count)
+
+    def again(self) -> Callable[[], Prepared]:
+        """What prepares the same in another process, here or where the same paths hold the same."""
+        return partial(_prepare_again, self.plan, self.processor.folder, self.prompts.settings.columns)
+
+
+def prepare(request: Request) -> Prepared:
+    """Read and check everything that an evaluation needs, before anything is generated."""
+    protocol, source, backend = request.protocol, request.source, request.backend
+    check_backend(backend, request.folder)
+    processor, prompts = _load(protocol, request.folder, source or protocol.data, request.columns)
+    digest = data_hash(prompts.examples)
+    pinned = None if protocol.data_sha256 is None else digest == protocol.data_sha256
+    if source is not None and source != protocol.data and not pinned:
+        protocol = override(protocol, request.for_other_data)
+        protocol = renamed(protocol, {"data": Path(source).stem})
+    questions = min(len(prompts), protocol.limit or len(prompts))
+    chunk, rules = chunk_of(backend, questions, protocol.n), template_rules(protocol.template)
+    plan = {
+        "name": protocol.name,
+        "protocol": asdict(protocol),
+        "template": {"name": protocol.template, "stop": rules.stop, "answer_in": rules.answer_in},
+        "questions": questions,
+        "data": {
+            "source": source or protocol.data,
+            "rows": len(prompts),
+            "sha256": digest,
+            "pinned": pinned,
+        },
+        "model": {"path": request.model, "sha256": model_hash(request.folder)},
+        "backend": backend_facts(backend),
+        "versions": versions(),
+        **({} if chunk is None else {"chunk": chunk}),
+    }
+    return Prepared(protocol, prompts, processor, backend, plan)
+
+
+def _prepare_again(plan: dict[str, Any], folder: Path, columns: Columns) -> Prepared:
+    """What `prepare` gave, in another process. The plan's hashes of model and data are taken as they are."""
+    quiet_libraries()
+    protocol = Protocol(**plan["protocol"])
+    backend = BackendChoice(plan["backend"]["name"], plan["backend"].get("tensor_parallel", 1))
+    processor, prompts = _load(protocol, folder, plan["data"]["source"], columns)
+    check_backend(backend, folder)
+    return Prepared(protocol, prompts, processor, backend, plan)
+
+
+def _load(protocol: Protocol, folder: Path, source: str, columns: Columns) -> tuple[Processor, PromptSet]:
+    processor = load_processor(folder, template_file(protocol.template))
+    settings = PromptSettings(
+        columns,
+        None if protocol.format_prompt is None else load_template(protocol.format_prompt),
+        protocol.min_pixels,
+        protocol.max_pixels,
+        protocol.max_prompt_tokens,
+        drop_overlong=False,
+    )
+    return processor, load_prompts(source, settings, processor)
+
+
+def open_evaluation(prepared: Prepared, place: Path) -> tuple[Prepared, EvaluationFolder]:
+    """The evaluation's folder, new or begun, and the evaluation in the chunks that it was begun in.
+
+    Raises ValueError where one was begun under another plan.
+    """
+    folder = EvaluationFolder(place).create()
+    begun = folder.plan()
+    if begun is None:
+        write_json(folder.plan_file, prepared.plan)
+        return prepared, folder
+    chunk = {"chunk": chunk_size(begun)}
+    if differences := differing(begun | chunk, prepared.plan | chunk):
+        raise ValueError(
+            f"{folder.folder} holds an evaluation with other settings: {in_words(differences)}. "
+            "Give another --out, or delete that folder."
+        )
+    return replace(prepared, plan=prepared.plan | chunk), folder
+
+
+def data_hash(examples: ExampleSet) -> str:
+    """sha256 of every question's problem, answer and pictures (as pixels, however compressed), in order."""
+    digest = hashlib.sha256()
+    for example in examples:
+        digest.update(json.dumps([example.problem, example.answer]).encode())
+        for source in example.images:
+            image = decode_image(source)
+            digest.update(repr(image.size).encode() + image.tobytes())
+    return digest.hexdigest()
+
+
+def model_hash(folder: Path) -> str:
+    """sha256 of a model's weights, configuration and tokenizer by name, and of an adapter's base."""
+    kinds = (".safetensors", ".json", ".jinja", ".txt", ".model")
+    files = [path for path in sorted(folder.iterdir()) if path.suffix in kinds and path.is_file()]
+    digest = _hash_of(tuple((path, path.stat().st_size, path.stat().st_mtime_ns) for path in files)).copy()
+    adapter = folder / "adapter_config.json"
+    if adapter.is_file():
+        base = Path(adapter_base(folder))
+        digest.update(model_hash(base).encode() if base.is_dir() else str(base).encode())
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=4)
+def _hash_of(files: tuple[tuple[Path, int, int], ...]) -> hashlib._Hash:
+    """Of files as they are (path, size, time). Kept: every protocol of a suite asks for the same model."""
+    digest = hashlib.sha256()
+    for path, *_ in files:
+        digest.update(path.name.encode() + b"\0")
+        with path.open("rb") as file:
+            while block := file.read(1 << 22):
+                digest.update(block)
+    return digest

@@ -1,0 +1,84 @@
+"""An evaluation as one self-contained page: figures, tables by kind of question, and a gallery."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from gmpo_vl.evaluation.statistics import Estimate, mean_share
+from gmpo_vl.report.cards import by_question, choose, make_card, merged
+from gmpo_vl.report.page import render
+from gmpo_vl.runs import EvaluationFolder
+from gmpo_vl.samples import SampleRecord
+from gmpo_vl.storage.files import write_text
+
+QUESTIONS = 150  # shown in the gallery
+KINDS = ("family", "subject", "level", "type", "benchmark", "gold type")
+MOST_KINDS = 40  # values of a column worth a table
+ENOUGH = 10  # questions of a kind, for an interval
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Questions of one kind, and the share of right answers. estimate: None where they are too few."""
+
+    name: str
+    questions: int
+    share: float
+    estimate: Estimate | None
+
+
+def write_result_page(folder: EvaluationFolder, questions: int = QUESTIONS) -> Path:
+    """Write result.html beside results.json and return its path."""
+    results = folder.results()
+    groups = list(by_question(folder.samples()).values())
+    html = render(
+        "result.html.jinja",
+        results=results,
+        protocol={k: v for k, v in results["settings"].items() if k not in ("name", "about")},
+        kinds=by_kind(groups),
+        cards=[make_card(folder.folder, 0, group, merged(group)) for group in pick(groups, questions)],
+        total=len(groups),
+        disputed=sum(map(_disputed, groups)),
+    )
+    path = folder.folder / "result.html"
+    write_text(path, html)
+    return path
+
+
+def by_kind(groups: Sequence[list[SampleRecord]]) -> list[tuple[str, list[Kind]]]:
+    """(column, its kinds) for every column of the rows that sorts questions, and for the golds' types."""
+    tables = []
+    for column in KINDS:
+        found: dict[str, list[float]] = {}
+        for group in groups:
+            value = group[0].gold_type if column == "gold type" else group[0].meta.get(column)
+            if value is not None:
+                share = float(np.mean([r.correct for r in group]))
+                found.setdefault(str(value).replace("_", " "), []).append(share)
+        if 1 < len(found) <= MOST_KINDS:
+            tables.append((column, [_kind(name, np.array(shares)) for name, shares in sorted(found.items())]))
+    return tables
+
+
+def _kind(name: str, shares_Q: np.ndarray) -> Kind:
+    enough = len(shares_Q) >= ENOUGH
+    return Kind(name, len(shares_Q), float(shares_Q.mean()), mean_share(shares_Q) if enough else None)
+
+
+def pick(groups: Sequence[list[SampleRecord]], count: int) -> list[list[SampleRecord]]:
+    """`count` questions, in order: disputed ones, up to half; then of many kinds, answered both ways."""
+    if len(groups) <= count:
+        return list(groups)
+    first = [group for group in groups if _disputed(group)][: count // 2]
+    ids = {group[0].id for group in first}
+    rest = [group for group in groups if group[0].id not in ids]
+    ids |= {group[0].id for group in choose(rest, count - len(first))}
+    return [group for group in groups if group[0].id in ids]
+
+
+def _disputed(group: Sequence[SampleRecord]) -> bool:
+    return any(r.reward.get("strict") != r.reward.get("paper") for r in group)

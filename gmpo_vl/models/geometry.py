@@ -1,0 +1,131 @@
+"""What a model's transformers configuration says about its shape, and where its parts are: widths and names,
+once.
+
+This file knows Qwen2, 2.5 and 3, their mixtures of experts and their VL models. It reads any other decoder as
+if it were built like theirs. What else differs between families stands in one place each:
+
+    can its layers share a prompt?      shared.KNOWN, shared.sharing_obstacle
+    what does its ViT return?           compat.image_features
+    what does its decoder take?         forward.embed_prompt, .deepstack, .run_language_model
+    pixels, patches, positions          processing.py
+    ids that no response may contain    loading.banned_ids
+    routers of its experts              routers.py
+    any other model                     public.py, through its public inputs
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+# Linear layers of the ViTs of Qwen2-VL, Qwen2.5-VL and Qwen3-VL, one of each kind.
+VISION_LINEARS = tuple(
+    f"model.visual.{name}"
+    for name in (
+        *(f"blocks.0.attn.{layer}" for layer in ("qkv", "proj")),
+        *(f"blocks.0.mlp.{layer}" for layer in ("gate_proj", "up_proj", "down_proj", "fc1", "linear_fc1")),
+        *("merger.mlp.0", "merger.linear_fc1", "deepstack_merger_list.0.linear_fc1"),
+    )
+)
+
+
+def language_model(model: PreTrainedModel) -> Any:
+    """The decoder stack: embeddings in, final hidden states out."""
+    inner: Any = model.model
+    return getattr(inner, "language_model", inner)
+
+
+def vision_tower(model: torch.nn.Module) -> Any | None:
+    """The ViT; None for a text-only model and for one whose inside is not known."""
+    return getattr(getattr(model, "model", None), "visual", None)
+
+
+@dataclass(frozen=True)
+class TextShape:
+    """The decoder. queries, keys: width of all heads together. mlp: width of the MLP that a token goes
+    through, all of its experts together. gates: rows of the router, and of the shared expert's gate."""
+
+    layers: int
+    hidden: int
+    heads: int
+    queries: int
+    keys: int
+    mlp: int
+    gates: int
+    vocabulary: int
+
+
+@dataclass(frozen=True)
+class VisionShape:
+    """The ViT. mlp: width inside its MLP; gated: of three matrices, not two. out: width of an image token.
+
+    patch: values of a patch. merge: patches in height and width that one image token merges. deepstack:
+    decoder layers that get features of their own. whole: layers that see the whole picture; the others see
+    `window_patches` at a time.
+    """
+
+    layers: int
+    hidden: int
+    mlp: int
+    gated: bool
+    out: int
+    patch: int
+    merge: int
+    deepstack: int
+    whole: int
+    window_patches: int
+
+
+def experts(config: Any) -> tuple[int, int]:
+    """Experts of a layer, and how many of them a token goes to; (0, 0) for a dense model."""
+    text = config.get_text_config()
+    count = int(getattr(text, "num_experts", None) or 0)
+    return count, int(text.num_experts_per_tok) if count else 0
+
+
+def text_shape(config: Any) -> TextShape:
+    """Raises AttributeError where the decoder is built otherwise."""
+    text = config.get_text_config()
+    head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    mlp, gates = text.intermediate_size, 0
+    count, active = experts(config)
+    if count:
+        shared = getattr(text, "shared_expert_intermediate_size", 0)
+        mlp = active * text.moe_intermediate_size + shared
+        gates = count + (1 if shared else 0)
+    return TextShape(
+        layers=text.num_hidden_layers,
+        hidden=text.hidden_size,
+        heads=text.num_attention_heads,
+        queries=text.num_attention_heads * head_dim,
+        keys=text.num_key_value_heads * head_dim,
+        mlp=mlp,
+        gates=gates,
+        vocabulary=text.vocab_size,
+    )
+
+
+def vision_shape(config: Any) -> VisionShape | None:
+    """None for a text-only model. Raises AttributeError where the ViT is built otherwise."""
+    vision = getattr(config, "vision_config", None)
+    if vision is None:
+        return None
+    kind = vision.model_type.removesuffix("_vision")
+    # Qwen2-VL says `embed_dim` for what the others call `hidden_size`.
+    first, windows = kind == "qwen2_vl", kind == "qwen2_5_vl"
+    hidden = vision.embed_dim if first else vision.hidden_size
+    return VisionShape(
+        layers=vision.depth,
+        hidden=hidden,
+        mlp=int(hidden * vision.mlp_ratio) if first else vision.intermediate_size,
+        gated=windows,
+        patch=3 * vision.temporal_patch_size * vision.patch_size**2,
+        merge=vision.spatial_merge_size,
+        out=vision.hidden_size if first else vision.out_hidden_size,
+        deepstack=len(getattr(vision, "deepstack_visual_indexes", None) or ()),
+        whole=len(vision.fullatt_block_indexes) if windows else vision.depth,
+        window_patches=(vision.window_size // vision.patch_size) ** 2 if windows else 0,
+    )

@@ -1,0 +1,153 @@
+"""The model: its class, weights' files, tokens and chat template, and whether it looks at pictures."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from PIL import Image
+from safetensors import SafetensorError, safe_open
+from transformers import PreTrainedModel
+
+from gmpo_vl.batching.packing import pack
+from gmpo_vl.config import Config
+from gmpo_vl.data.templates import TemplateError, load_template
+from gmpo_vl.models.forward import response_log_probs
+from gmpo_vl.models.loading import banned_ids
+from gmpo_vl.models.processing import Processor, encode_prompt
+from gmpo_vl.models.shared import KNOWN, sharing_obstacle
+from gmpo_vl.preflight.findings import Finding
+from gmpo_vl.sizing.parameters import ModelSize
+from gmpo_vl.types import Example, Prompt
+
+MODEL_KEY = "worker.actor.model.model_path"
+PROBE = "What is the value of x?"
+DAMAGED = "it is cut off or damaged: download it again"
+# Below this no token's probability moved: what rounding alone does is smaller still.
+SMALLEST_CHANGE = 1e-4
+
+
+def check_weights(folder: Path, size: ModelSize) -> Iterator[Finding]:
+    """Every file of weights is there and whole; together they hold what the model's class wants."""
+    index, names = folder / "model.safetensors.index.json", ["model.safetensors"]
+    if (folder / "adapter_config.json").exists():
+        yield Finding("note", "weights", "a LoRA adapter: it is merged into its base model when loaded")
+        return
+    if index.is_file():
+        try:
+            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            what = f"{index.name} cannot be read: {type(error).__name__}: {error}"
+            yield Finding("error", "weights", what, str(index), DAMAGED)
+            return
+    elements = 0
+    for name in names:
+        path = folder / name
+        if not path.is_file():
+            what = f"the file {name} is missing"
+            yield Finding("error", "weights", what, str(folder), "download the model again")
+            return
+        try:
+            with safe_open(path, framework="pt") as file:
+                elements += sum(math.prod(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118
+        except SafetensorError as error:
+            yield Finding("error", "weights", f"{name} cannot be read: {error}", str(path), DAMAGED)
+            return
+    if elements < size.parameters:
+        what = f"the files hold {elements:,} numbers, the model's class wants {size.parameters:,}"
+        folder_or_config = "is it the right folder, and is config.json that of these weights?"
+        change = f"what is missing would be random: {folder_or_config}"
+        yield Finding("warning", "weights", what, str(folder), change)
+        return
+    yield Finding("ok", "weights", f"{size.parameters:,} parameters in {len(names)} files, all readable")
+
+
+def check_model_class(config: Config, size: ModelSize) -> Iterator[Finding]:
+    kind, obstacle = size.config.model_type, sharing_obstacle(size.config)
+    if obstacle is None:
+        what = f"{kind}: each prompt is computed once per group, proved at the run's start"
+        yield Finding("ok", "model", what)
+        return
+    level = "warning" if config.worker.actor.share_prefix == "always" else "note"
+    known = ", ".join(sorted(KNOWN))
+    change = f"prompts are shared by {known}, without sliding windows or attention_dropout"
+    yield Finding(level, "model", f"{obstacle}: rollouts run one at a time", MODEL_KEY, change)
+
+
+def check_tokens(processor: Processor, size: ModelSize) -> Iterator[Finding]:
+    """Vision tokens and vocabulary agree between tokenizer and model."""
+    vocabulary, known = size.config.get_text_config().vocab_size, len(processor.tokenizer)
+    folder, banned = str(processor.folder), banned_ids(size.config)
+    if known > vocabulary:
+        what = f"the tokenizer knows {known:,} tokens, the model only {vocabulary:,}"
+        change = "take the tokenizer that belongs to the model (worker.actor.model.tokenizer_path)"
+        yield Finding("error", "tokens", what, folder, change)
+    if processor.image is None:
+        yield Finding("note", "tokens", "no image processor: a text-only model")
+        return
+    if any(i >= known for i in banned) or processor.image_token_id not in banned:
+        what = f"config.json names vision tokens {banned} that the tokenizer has not"
+        change = "config.json and the tokenizer's files are of different models"
+        yield Finding("error", "tokens", what, folder, change)
+        return
+    names = processor.tokenizer.convert_ids_to_tokens(list(banned))
+    yield Finding("ok", "tokens", f"never sampled: {', '.join(map(str, names))}")
+
+
+def check_template(processor: Processor, format_prompt: str | None) -> Iterator[Finding]:
+    """The templates show a sample problem once, whole, and the answer's turn comes last."""
+    chat = "data.override_chat_template"
+    try:
+        template = load_template(format_prompt) if format_prompt else None
+    except TemplateError as error:
+        yield Finding("error", "template", str(error), "data.format_prompt", "name another, or mend the file")
+        return
+    pictures = (Image.new("RGB", (112, 112), "white"),) if processor.image is not None else ()
+    example = Example("probe", "<image>" * len(pictures) + PROBE, "1", pictures)
+    try:
+        prompt = encode_prompt(example, processor, template)
+    except ValueError as error:
+        yield Finding("error", "template", f"no prompt can be made: {error}", chat, "mend the chat template")
+        return
+    times = prompt.text.count(PROBE)
+    if times != 1:
+        what, where = f"the problem stands {times} times in the prompt", f"data.format_prompt, {chat}"
+        yield Finding("error", "template", what, where, "the templates must show it once")
+        return
+    tail = prompt.text.split(PROBE)[1]
+    if not tail.strip():
+        what = "nothing follows the problem: the model is not told that it is its turn"
+        yield Finding("warning", "template", what, chat, "honour add_generation_prompt in it")
+        return
+    pictured = ""
+    if processor.image is not None:
+        seen = int(prompt.image_grid_thw.prod(dim=1).sum()) // processor.image.merge_size**2
+        pictured = f", a picture of 112 x 112 pixels is {seen} tokens"
+    yield Finding("ok", "template", f"ends with {tail[-60:]!r}{pictured}")
+
+
+def check_sight(
+    model: PreTrainedModel, where: str, processor: Processor, prompt: Prompt, answer: str
+) -> Iterator[Finding]:
+    """Do the log-probs of an answer change when the picture turns grey?"""
+    ids_T = torch.tensor(processor.tokenizer(answer, add_special_tokens=False)["input_ids"])
+    grey = replace(prompt, images=tuple(torch.full_like(image, 128) for image in prompt.images))
+    rows = []
+    for seen in (prompt, grey):
+        packed = pack([(seen, ids_T)], processor.image, model.device)
+        with torch.no_grad():
+            log_probs_1T, _ = response_log_probs(model, packed, 1.0, banned_ids(model.config))
+        rows.append(log_probs_1T[0])
+    gap = float((rows[0] - rows[1]).abs().max())
+    if gap > SMALLEST_CHANGE:
+        yield Finding(
+            "ok", "sight", f"on a grey picture the log-probs of an answer change by up to {gap:.2g}"
+        )
+        return  # not for NaN
+    what = f"on a grey picture the log-probs of an answer change by {gap:.1e}: the model does not look"
+    change = "a vision model whose pictures reach it (image tokens, processor, weights of the ViT)"
+    yield Finding("error", "sight", what, where, change)

@@ -1,0 +1,66 @@
+"""The rows' pictures against what a prompt may hold, and against the size that they are scaled up to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from gmpo_vl.config import Config
+from gmpo_vl.preflight.data_check import CheckResult
+from gmpo_vl.preflight.findings import Finding
+from gmpo_vl.preflight.survey import SplitSurvey
+
+LIMIT_KEY = "worker.rollout.limit_images"
+
+
+def check_pictures(config: Config, result: CheckResult) -> Iterator[Finding]:
+    if config.engine == "easyr1":  # engine local has no such limit
+        yield from _check_limit(config.worker.rollout.limit_images, result)
+    if config.data.min_pixels is not None and "train" in result.surveys:
+        yield from _check_enlarged(config.data.min_pixels, result.surveys["train"])
+
+
+def _check_limit(limit: int, result: CheckResult) -> Iterator[Finding]:
+    """vLLM ends a run at the first prompt with more pictures. 0: only vLLM's own limit, 999."""
+    if limit == 0:
+        return
+    over = {split: _rows_over(limit, split, result) for split in result.surveys}
+    most = max((count for rows in over.values() for _, count in rows), default=0)
+    for split, rows in over.items():
+        if not rows:
+            continue
+        number, count = rows[0]
+        place, _ = result.checkers[split].read(number)
+        what = f"{LIMIT_KEY} is {limit}, and {len(rows):,} {split} rows have more: vLLM refuses such a prompt"
+        change = f"{LIMIT_KEY}={most}, or 0 for no limit"
+        yield Finding("error", "pictures", what, f"{place} has {count}", change)
+
+
+def _rows_over(limit: int, split: str, result: CheckResult) -> list[tuple[int, int]]:
+    """(row, its pictures) of the rows that a run uses and that have too many."""
+    numbers = np.array(result.surveys[split].picture_row_N, dtype=np.int64)
+    rows, counts = np.unique(numbers, return_counts=True)
+    return [
+        (row, count)
+        for row, count in zip(rows.tolist(), counts.tolist())
+        if count > limit and row not in result.errors[split]
+    ]
+
+
+def _check_enlarged(min_pixels: int, survey: SplitSurvey) -> Iterator[Finding]:
+    """Tokens that a picture's own pixels do not fill cost as much as others."""
+    pictures, tokens = len(survey.picture_N), sum(survey.image_tokens_K)
+    if 2 * survey.enlarged <= pictures:
+        return
+    scaled = (
+        f"{survey.enlarged:,} of {pictures:,} train pictures are scaled up to data.min_pixels {min_pixels:,}"
+    )
+    before, now = (tokens - survey.added_tokens) / pictures, tokens / pictures
+    yield Finding(
+        "note",
+        "pictures",
+        f"{scaled}: on average {now:.0f} image tokens a picture, {before:.0f} as they are",
+        "data.min_pixels",
+        "a lower value, or null, makes prompts shorter; `gmpo-vl data show` shows what the model then sees",
+    )

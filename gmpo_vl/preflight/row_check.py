@@ -1,0 +1,235 @@
+"""One row looked at from all sides: columns, pictures, tokens, gold. The report of it is small."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from PIL import Image
+
+from gmpo_vl.data.images import (
+    ImageError,
+    PictureFacts,
+    decode_image,
+    fit_pixels,
+    fit_size,
+    image_size,
+    picture_facts,
+    strips,
+)
+from gmpo_vl.data.rows import RowError, example_from_row, row_id
+from gmpo_vl.data.sources import Table, locate
+from gmpo_vl.data.templates import IMAGE_TAG
+from gmpo_vl.models.compat import smart_resize
+from gmpo_vl.models.processing import Processor, prompt_length
+from gmpo_vl.models.prompts import PromptSettings
+from gmpo_vl.preflight.findings import Finding, RowPlace, row_finding
+from gmpo_vl.preflight.reward_check import GoldCheck
+from gmpo_vl.types import Example, ImageSettings
+
+EXTREME_ASPECT = 20
+SHRUNK = 9  # times fewer pixels than the file has
+_PLAIN_MODES = ("RGB", "L", "1", "RGBA", "LA", "PA", "La")
+
+
+@dataclass(frozen=True)
+class RowReport:
+    """What one row is like. number: counted through all tables. Tokens are 0 where no prompt can be made.
+
+    problem_hash: of problem and pictures; picture_hashes: of decoded pixels; all 64 bits. answer_hash
+    likewise. enlarged: pictures that data.min_pixels scales up; added_tokens: what that costs. sizes: (width,
+    height) of the pictures. kinds: type of each further column that is a small scalar.
+    """
+
+    number: int
+    place: RowPlace
+    findings: tuple[Finding, ...] = ()
+    text_tokens: int = 0
+    image_tokens: tuple[int, ...] = ()
+    enlarged: int = 0
+    added_tokens: int = 0
+    sizes: tuple[tuple[int, int], ...] = ()
+    problem_hash: int = 0
+    answer_hash: int = 0
+    picture_hashes: tuple[int, ...] = ()
+    gold_type: str = ""
+    counted: bool = False  # takes part in lengths and comparisons: a prompt can be made of it
+    kinds: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def tokens(self) -> int:
+        return self.text_tokens + sum(self.image_tokens)
+
+    @property
+    def usable(self) -> bool:
+        return not any(finding.level == "error" for finding in self.findings)
+
+    def found(self, reason: str, detail: str) -> RowReport:
+        """The report with one more finding."""
+        return replace(self, findings=(*self.findings, row_finding(reason, detail, self.place)))
+
+
+@dataclass(frozen=True)
+class RowChecker:
+    """Checks the rows of one split's tables. Rows are numbered through all tables."""
+
+    split: str
+    tables: tuple[Table, ...]
+    settings: PromptSettings
+    processor: Processor | None  # None: no model to count tokens with
+    golds: GoldCheck
+
+    @property
+    def num_rows(self) -> int:
+        return sum(len(table.rows) for table in self.tables)
+
+    def read(self, number: int) -> tuple[RowPlace, Example | RowError]:
+        """The row, or why it cannot be one. A row without a usable id goes by its place."""
+        table, row = locate(self.tables, number)
+        default = f"{table.label}:{row}"
+        place = RowPlace(self.split, table.name, row, default)
+        try:
+            content = table.rows[row]
+            place = replace(place, id=row_id(content, self.settings.columns, default))
+            return place, example_from_row(content, self.settings.columns, default)
+        except RowError as error:
+            return place, error
+
+    def example(self, number: int) -> Example:
+        """Raises RowError."""
+        _, found = self.read(number)
+        if isinstance(found, RowError):
+            raise found
+        return found
+
+    def check(self, numbers: Sequence[int]) -> Iterator[RowReport]:
+        """Reports of the rows of these numbers, in their order."""
+        reports = [self._without_gold(number) for number in numbers]
+        wanted = [(i, example) for i, (_, example) in enumerate(reports) if example is not None]
+        verdicts = dict(zip((i for i, _ in wanted), self.golds.look([e.answer for _, e in wanted])))
+        for i, (report, example) in enumerate(reports):
+            if example is None:
+                yield report
+                continue
+            gold_type, problem = verdicts[i]
+            report = replace(report, gold_type=gold_type)
+            yield report if problem is None else report.found(*problem)
+
+    def _without_gold(self, number: int) -> tuple[RowReport, Example | None]:
+        place, example = self.read(number)
+        report = RowReport(number, place)
+        if isinstance(example, RowError):
+            return report.found(example.reason, str(example)), None
+        report = replace(report, kinds={k: type(v).__name__ for k, v in example.meta.items()})
+        report = self._with_pictures(report, example)
+        return self._with_tokens(report, example) if report.usable else report, example
+
+    def _with_pictures(self, report: RowReport, example: Example) -> RowReport:
+        s = self.settings
+        hashes: list[int] = []
+        sizes: list[tuple[int, int]] = []
+        for i, source in enumerate(example.images, start=1):
+            try:
+                for reason, detail in self._about(picture_facts(source)):
+                    report = report.found(reason, f"image {i}: {detail}")
+                picture = decode_image(source, s.max_image_pixels)
+                hashes.append(_picture_hash(picture))
+                fit_pixels(picture, s.min_pixels, s.max_pixels)
+                sizes.append(image_size(source, s.max_image_pixels))
+            except ImageError as error:
+                report = report.found("image_unreadable", f"image {i}: {error}")
+        text = " ".join(example.problem.replace(IMAGE_TAG, " ").split())
+        return replace(
+            report,
+            sizes=tuple(sizes),
+            picture_hashes=tuple(hashes),
+            problem_hash=hash_of(repr((text, hashes))),
+            answer_hash=hash_of(example.answer),
+        )
+
+    def _with_tokens(self, report: RowReport, example: Example) -> RowReport:
+        s, processor = self.settings, self.processor
+        if processor is None:
+            return replace(report, counted=True)
+        try:
+            tokens = prompt_length(
+                example, processor, s.template, s.min_pixels, s.max_pixels, s.max_image_pixels
+            )
+        except (ImageError, ValueError) as error:
+            return report.found("prompt_unusable", str(error))
+        image_tokens, unenlarged = (
+            tuple(picture_tokens(size, processor.image, least, s.max_pixels) for size in report.sizes)
+            for least in (s.min_pixels, None)
+        )
+        pictures = sum(image_tokens)
+        if spelled := processor.control.found(example.problem):
+            report = report.found("control_tokens", ", ".join(spelled))
+        if tokens > s.max_prompt_length:
+            what = (
+                f"{tokens:,} tokens ({pictures:,} of pictures), max_prompt_length is {s.max_prompt_length:,}"
+            )
+            report = report.found("prompt_too_long", what)
+        return replace(
+            report,
+            text_tokens=tokens - pictures,
+            image_tokens=image_tokens,
+            enlarged=sum(more > fewer for more, fewer in zip(image_tokens, unenlarged)),
+            added_tokens=pictures - sum(unenlarged),
+            counted=True,
+        )
+
+    def _about(self, facts: PictureFacts) -> Iterator[tuple[str, str]]:
+        """Warnings and notes that a picture's header is worth."""
+        size = f"{facts.width} x {facts.height} pixels"
+        image = self.processor.image if self.processor is not None else None
+        patch = image.factor if image is not None else 1
+        if facts.aspect > EXTREME_ASPECT:
+            yield "picture_extreme_aspect", f"{size}, one side {facts.aspect:.0f} times the other"
+        if min(facts.width, facts.height) < patch:
+            yield "picture_small", f"{size}; a patch of the model is {patch} x {patch}"
+        limit = self.settings.max_pixels or (image.max_pixels if image is not None else None)
+        if limit is not None and facts.width * facts.height > SHRUNK * limit:
+            yield "picture_shrunk", f"{size}, at most {limit:,} pixels are kept"
+        yield from _conversions(facts)
+
+
+def _conversions(facts: PictureFacts) -> Iterator[tuple[str, str]]:
+    if facts.frames > 1:
+        yield "picture_animated", f"{facts.frames} frames"
+    if facts.mode == "CMYK":
+        yield "picture_cmyk", f"{facts.format}, CMYK"
+    elif facts.mode == "P":
+        yield "picture_palette", f"{facts.format}, palette"
+    elif facts.wide:
+        yield "picture_16_bit", f"{facts.format}, mode {facts.mode}"
+    elif facts.mode not in _PLAIN_MODES:
+        yield "picture_mode", f"{facts.format}, mode {facts.mode}"
+    if facts.transparent:
+        yield "picture_alpha", f"{facts.format}, mode {facts.mode}"
+    if facts.rotated:
+        yield "picture_rotated", f"{facts.format}, EXIF orientation"
+
+
+def picture_tokens(
+    size: tuple[int, int], settings: ImageSettings | None, min_pixels: int | None, max_pixels: int | None
+) -> int:
+    """Image tokens of a picture of (width, height) after both resizings: by area (EasyR1's), to whole patches
+    (the model's)."""
+    assert settings is not None
+    width, height = fit_size(*size, min_pixels, max_pixels)
+    height, width = smart_resize(height, width, settings.factor, settings.min_pixels, settings.max_pixels)
+    return settings.num_tokens(height, width)
+
+
+def _picture_hash(picture: Image.Image) -> int:
+    """Of size and pixels. In strips: the bytes of a whole picture would be held twice."""
+    digest = hashlib.blake2b(repr(picture.size).encode(), digest_size=8)
+    for box in strips(*picture.size):
+        digest.update(picture.crop(box).tobytes())
+    return int.from_bytes(digest.digest(), "big")
+
+
+def hash_of(text: str) -> int:
+    """64 bits."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")

@@ -1,0 +1,130 @@
+"""Which runs a study's file makes, and the plan that is written before the first of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from gmpo_vl.config import Config, ConfigError, load_config
+from gmpo_vl.config.schema import all_keys, value_of
+from gmpo_vl.study.declaration import LEARNING_RATE, SEEDS, Study, StudyError
+
+
+@dataclass(frozen=True)
+class StudyRun:
+    """One `gmpo-vl train`. phase: tune, final, or test (the final run's model asked the held-out rows)."""
+
+    phase: str
+    method: str
+    updates: str
+    learning_rate: float
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Its folder in the study's runs/; a chosen rate is in chosen.json."""
+        rate = [f"lr{self.learning_rate!r}"] if self.phase == "tune" else []
+        return "/".join([self.phase, self.method, self.updates, *rate, f"seed{self.seed}"])
+
+    @property
+    def cell(self) -> tuple[str, str]:
+        return self.method, self.updates
+
+
+def tuning_runs(study: Study) -> list[StudyRun]:
+    """Every rate of every method and setting on the tuning seeds, as many for each. Seeds outermost."""
+    return [
+        StudyRun("tune", method, updates, rate, seed)
+        for seed in study.tuning_seeds
+        for method, updates in study.cells
+        for rate in study.learning_rates
+    ]
+
+
+def fresh_runs(study: Study, chosen: dict[tuple[str, str], float], phase: str = "final") -> list[StudyRun]:
+    """The chosen rates on the fresh seeds; a cell for which none could be chosen has no run."""
+    return [
+        StudyRun(phase, *cell, chosen[cell], seed)
+        for seed in study.fresh_seeds
+        for cell in study.cells
+        if cell in chosen
+    ]
+
+
+def settings_of(study: Study, run: StudyRun) -> list[str]:
+    """The overrides of `base` that a run's training has, its folder left out."""
+    return [
+        *study.overrides,
+        *study.methods[run.method],
+        *study.updates[run.updates],
+        f"{LEARNING_RATE}={run.learning_rate!r}",
+        *(f"{key}={run.seed}" for key in SEEDS),
+    ]
+
+
+def config_of(study: Study, run: StudyRun) -> Config:
+    try:
+        return load_config(study.base, settings_of(study, run))
+    except ConfigError as error:
+        raise StudyError(f"{run.name} cannot run: {error}") from error
+
+
+def updates_per_batch(config: Config) -> int:
+    actor, data = config.worker.actor, config.data
+    return actor.ppo_epochs * -(-data.rollout_batch_size // actor.global_batch_size)
+
+
+# Settings at their defaults are left out, so that a later version's new keys change no hash. Hashes without
+# this mark are older and held every setting: they cannot be compared with today's.
+SETTINGS_FORM = "set:"
+
+
+def make_plan(study: Study, text: str) -> dict[str, Any]:
+    """plan.json: the declared grid. `text`: the study's file. `settings_sha256` covers every setting of a run
+    of each cell, so a base file that changed is seen too.
+
+    Raises StudyError for runs that could not start, or would leave no score.
+    """
+    tuning = tuning_runs(study)
+    one_each = {run.cell: run for run in reversed(tuning)}  # the others have another rate or seed
+    configs = {cell: config_of(study, one_each[cell]) for cell in study.cells}
+    for cell, config in configs.items():
+        name = one_each[cell].name
+        trainer = config.trainer
+        if not config.data.val_files or trainer.val_freq < 1:
+            raise StudyError(
+                f"{name}: rates are tuned on validation: set data.val_files and trainer.val_freq"
+            )
+        _refuse_seen_test_rows(study, config)
+    default = Config()
+    every = json.dumps(
+        [
+            {key: value for key in all_keys() if (value := value_of(c, key)) != value_of(default, key)}
+            for c in configs.values()
+        ]
+    )
+    return {
+        "name": study.name,
+        "file_sha256": hashlib.sha256(text.encode()).hexdigest(),
+        "settings_sha256": SETTINGS_FORM + hashlib.sha256(every.encode()).hexdigest(),
+        "study": {**asdict(study), "base": Path(study.base).name},
+        "updates_per_rollout_batch": {updates: updates_per_batch(c) for (_, updates), c in configs.items()},
+        "runs": {
+            "tune": len(tuning),
+            "final": len(study.cells) * len(study.fresh_seeds),
+            "test": len(study.cells) * len(study.fresh_seeds) if study.test_files else 0,
+        },
+    }
+
+
+def _refuse_seen_test_rows(study: Study, config: Config) -> None:
+    """Held-out rows are neither trained on nor what the rate was chosen on."""
+    for key in ("train_files", "val_files"):
+        seen = getattr(config.data, key)
+        if study.test_files and seen and Path(seen).resolve() == Path(study.test_files).resolve():
+            raise StudyError(
+                f"test_files is {study.test_files}, which is data.{key} too: held-out rows are others"
+            )

@@ -1,0 +1,96 @@
+"""A study from its file to its page: tune, freeze, fresh seeds, held-out rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from gmpo_vl.runs import StudyFolder
+from gmpo_vl.storage.files import write_json
+from gmpo_vl.study.declaration import Study, StudyError
+from gmpo_vl.study.estimates import collect, summarise
+from gmpo_vl.study.figure import write_figure
+from gmpo_vl.study.grid import SETTINGS_FORM, StudyRun, fresh_runs, settings_of, tuning_runs
+from gmpo_vl.study.outcomes import freeze
+from gmpo_vl.study.runner import Command, Runner
+from gmpo_vl.study.study_page import write_study_page
+
+EVERY_QUESTION = 1_000_000_000
+
+
+def run_study(
+    study: Study, folder: StudyFolder, workers: int, tell: Callable[[str], None], command: Command
+) -> dict[str, Any]:
+    """Go through the phases from where they are, with the page after each. Returns results.json's content.
+
+    A failed run stops nothing but what needs it: without a tuning run its method's rate is not chosen,
+    without a fresh one the intervals rest on the others. Both are said on the page.
+    """
+    runner = Runner(folder, workers, tell, command)
+    runner.run({run.name: arguments(study, folder, run) for run in tuning_runs(study)})
+    chosen = freeze(study, folder)
+    write_findings(study, folder)
+    finals = fresh_runs(study, chosen)
+    failed = runner.run({run.name: arguments(study, folder, run) for run in finals})
+    if study.test_files is not None:
+        write_findings(study, folder)
+        trained = {(run.cell, run.seed) for run in finals if run.name not in failed}
+        asked = [run for run in fresh_runs(study, chosen, "test") if (run.cell, run.seed) in trained]
+        runner.run({run.name: held_out_arguments(study, folder, run) for run in asked})
+    results = write_findings(study, folder)
+    write_figure(study, folder, collect(study, folder)[0])
+    return results
+
+
+def open_study(path: Path, text: str, plan: dict[str, Any]) -> StudyFolder:
+    """The study's folder with its plan in it. Raises StudyError where another plan lies there."""
+    folder = StudyFolder(path)
+    before = folder.plan()
+    plan = json.loads(json.dumps(plan))
+    if before is None:
+        folder.begin(text, plan)
+        return folder
+    if not before["settings_sha256"].startswith(SETTINGS_FORM):
+        before = before | {"settings_sha256": plan["settings_sha256"]}
+    if before != plan:
+        what = "file" if before["file_sha256"] != plan["file_sha256"] else "base configuration"
+        raise StudyError(
+            f"{path} holds a study whose {what} was another: a grid is declared before its first run. "
+            "Put it back, or give this one a folder of its own with --out"
+        )
+    return folder
+
+
+def arguments(study: Study, folder: StudyFolder, run: StudyRun) -> list[str]:
+    """Of the `gmpo-vl` that makes a run."""
+    own = [
+        f"trainer.save_checkpoint_path={folder.run(run.name).folder}",
+        f"trainer.experiment_name={run.name.replace('/', '-')}",
+    ]
+    return ["train", study.base, *settings_of(study, run), *own]
+
+
+def held_out_arguments(study: Study, folder: StudyFolder, run: StudyRun) -> list[str]:
+    """The same for the last model of the run's fresh run, asked every held-out question."""
+    trained = folder.run(StudyRun("final", run.method, run.updates, run.learning_rate, run.seed).name)
+    steps = trained.checkpoint_steps()
+    if not steps:
+        raise StudyError(f"{trained.folder} has no checkpoint to test; remove the folder to run it again")
+    return [
+        *arguments(study, folder, run),
+        "trainer.val_only=true",
+        f"data.val_files={study.test_files}",
+        f"trainer.val_generations_to_log={EVERY_QUESTION}",
+        f"trainer.load_checkpoint_path={trained.checkpoint(steps[-1])}",
+    ]
+
+
+def write_findings(study: Study, folder: StudyFolder) -> dict[str, Any]:
+    """results.json and the page, of what there is so far."""
+    outcomes, tests = collect(study, folder)
+    results = summarise(study, folder, outcomes, tests)
+    write_json(folder.results_file, results)
+    write_study_page(study, folder, outcomes, results)
+    return results

@@ -1,0 +1,445 @@
+"""Where no key says what a forward may hold, the memory estimate does."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from gmpo_vl.batching.planning import Limits
+from gmpo_vl.config import load_config
+from gmpo_vl.engines.local.engine import LocalEngine, build_policy, train
+from gmpo_vl.models.moe import save_tiny_moe
+from gmpo_vl.models.processing import load_processor
+from gmpo_vl.preflight.plan import dry_run
+from gmpo_vl.setup import load_configured_processor, load_split
+from gmpo_vl.sizing import budget, fitted_constants
+from gmpo_vl.sizing.estimate import PromptLengths, estimate_easyr1, estimate_local, sampling_peak
+from gmpo_vl.sizing.limits import PassLimits
+from gmpo_vl.sizing.parameters import lora_parameters, model_size, size_of
+
+
+@pytest.fixture
+def unsaid(config_file, overrides):
+    """The configuration without a key for it."""
+    lines = [line for line in config_file.read_text().splitlines() if "micro_batch_size" not in line]
+    config_file.write_text("\n".join(lines))
+
+    def make(*more):
+        return load_config(config_file, [*overrides, *more])
+
+    return make
+
+
+def test_what_fits_is_the_most_that_the_estimate_allows(unsaid, tiny_folder):
+    config, longest = unsaid("data.max_response_length=500"), PromptLengths(900)
+    size = model_size(tiny_folder)
+
+    def needs(tokens):
+        limits = Limits(max_tokens=tokens)
+        found = estimate_local(config, size, longest, PassLimits(limits, limits), torch.cuda.is_available())
+        return max(found.of_phase("log_probs"), found.of_phase("update"))
+
+    for memory in (needs(2048), needs(4096) + 1):
+        tokens = budget.tokens_that_fit(config, size, longest, memory)
+        assert needs(tokens) <= memory
+        assert needs(tokens + budget.STEP) > memory
+    assert budget.tokens_that_fit(config, size, longest, 0.0) == 1400, "a row cannot be made smaller"
+    assert budget.tokens_that_fit(config, size, longest, 1e15) == budget.MOST
+
+
+def test_answers_of_every_length_fit_and_short_ones_leave_room_for_pictures(unsaid, tiny_folder):
+    lengths = [
+        "data.max_response_length=500",
+        "data.rollout_batch_size=32",
+        "worker.actor.global_batch_size=32",
+    ]
+    config, size = unsaid(*lengths, "worker.rollout.n=4"), model_size(tiny_folder)
+    longest = PromptLengths(100, ((1, 16, 16),))
+
+    def needs(length, limits, phase="update"):
+        answers = replace(config, data=replace(config.data, max_response_length=length))
+        return estimate_local(answers, size, longest, PassLimits(limits, limits), cuda=True).of_phase(phase)
+
+    tokens, rollouts = Limits(max_tokens=4096), Limits(max_rows=2)
+    for phase in ("log_probs", "update"):
+        assert needs(500, tokens, phase) >= max(needs(length, tokens, phase) for length in (250, 31, 1))
+    pictures = estimate_local(config, size, longest, PassLimits(tokens, tokens), cuda=True).update[1]
+    assert pictures.name == "pictures"
+    assert int(pictures.assumption.split()[0].replace(",", "")) > 4 * 256, (
+        "one group of the longest answers fits"
+    )
+    assert needs(500, rollouts) > needs(250, rollouts), "of a number of rollouts the longest take most"
+
+
+def test_the_most_pictures_may_be_in_another_prompt_than_the_most_tokens(unsaid, tiny_folder, monkeypatch):
+    config = unsaid()
+    processor = load_configured_processor(config)
+    prompts = load_split(config, config.data.train_files, processor)
+    images = [int((p.ids_P == processor.image_token_id).sum()) for p in prompts.encode(range(len(prompts)))]
+    assert prompts.picture_lengths == images
+    seen = []
+    monkeypatch.setattr(budget, "fit_to_memory", lambda config, size, longest: seen.append(longest))
+    prompts.lengths[0], prompts.picture_lengths[0] = 9000, 0
+    budget.with_fitting_tokens(config, prompts)
+    assert seen == [PromptLengths(9000, ((1, max(images) * 4, 1),))]
+
+
+@pytest.mark.parametrize("of", ["_host_memory", "gpu_memory"])
+def test_a_small_memory_splits_groups_and_trains_the_same(of, unsaid, tmp_path, monkeypatch, capfd):
+    settings = ("trainer.max_steps=1", "trainer.val_before_train=false", "worker.rollout.n=12")
+    whole = train(unsaid(*settings))
+    assert "a forward holds" not in capfd.readouterr().out
+    monkeypatch.setattr(budget, of, lambda: 1.0)
+    split = train(unsaid(*settings, f"trainer.save_checkpoint_path={tmp_path / 'split'}"))
+    [a], [b] = whole.read_metrics(), split.read_metrics()
+    assert a["batch/split_groups"] == 0.0
+    assert b["batch/split_groups"] > 0.0
+    assert a["actor/grad_norm"] == pytest.approx(b["actor/grad_norm"], rel=1e-4)
+    # A limit that the machine chose is no setting of the run's.
+    worker = load_config(split.folder / "config.yaml").worker
+    assert worker.actor.max_tokens_per_micro_batch is None
+    assert worker.rollout.max_cached_tokens == 65_536
+    told = capfd.readouterr().out
+    assert ("a forward holds up to" in told and "one rollout alone takes" in told) == (of == "gpu_memory")
+
+
+def test_a_key_that_says_it_is_honoured_and_the_plan_tells(unsaid, monkeypatch):
+    assert f"up to {budget.MOST:,} tokens a forward" in dry_run(unsaid())
+    monkeypatch.setattr(budget, "_host_memory", lambda: pytest.fail("nobody needs to know"))
+    assert "up to 300 tokens a forward" in dry_run(unsaid("worker.actor.max_tokens_per_micro_batch=300"))
+    rollouts = unsaid(
+        "worker.actor.micro_batch_size_per_device_for_update=3", "worker.actor.dynamic_batching=false"
+    )
+    monkeypatch.setattr(budget, "_host_memory", lambda: 1e15)
+    assert "up to 3 rollouts a forward" in dry_run(rollouts)
+
+
+@pytest.mark.parametrize("gib", [1e-6, 1e3])
+def test_the_second_step_on_a_gpu_tells_what_it_took(gib, unsaid, monkeypatch, capfd):
+    real = LocalEngine.update
+
+    def on_a_gpu(self, *args):
+        return {**real(self, *args), "memory/device_peak": gib}
+
+    monkeypatch.setattr(LocalEngine, "update", on_a_gpu)
+    monkeypatch.setattr(budget, "gpu_memory", lambda: 80.0 * GB)
+    train(unsaid("trainer.max_steps=3", "trainer.val_before_train=false"))
+    [line] = [line for line in capfd.readouterr().out.splitlines() if line.startswith("memory: ")]
+    # Where far more was taken than was estimated, nothing larger is promised.
+    expected = "of up to 65,536 tokens would fit" if gib < 1 else "one rollout at a time at most would fit"
+    assert expected in line
+    assert "74.5 GiB at its highest point" in line
+
+
+GB = 10**9
+ONE_ROW = PassLimits(Limits(max_rows=1), Limits(max_rows=1))
+
+
+@pytest.fixture(scope="module")
+def three_b():
+    """Qwen2.5-VL-3B, by its published configuration."""
+    from transformers import Qwen2_5_VLConfig
+
+    text = {
+        "hidden_size": 2048,
+        "intermediate_size": 11008,
+        "num_hidden_layers": 36,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 2,
+        "vocab_size": 151936,
+        "tie_word_embeddings": True,
+    }
+    vision = {"depth": 32, "hidden_size": 1280, "out_hidden_size": 2048, "intermediate_size": 3420}
+    config = Qwen2_5_VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=True)
+    return size_of(config, "here")
+
+
+@pytest.fixture
+def three_b_run(unsaid):
+    """As configs/qwen2_5_vl_3b_geo3k_gmpo_1gpu.yaml, without the keys about memory."""
+
+    def make(*more):
+        return unsaid(
+            "data.max_prompt_length=2048",
+            "data.max_response_length=2048",
+            "data.rollout_batch_size=128",
+            "worker.actor.global_batch_size=32",
+            "worker.rollout.n=5",
+            "worker.actor.fsdp.mp_param_dtype=bf16",
+            "worker.actor.model.enable_gradient_checkpointing=true",
+            *more,
+        )
+
+    return make
+
+
+GEOMETRY = PromptLengths(700, ((1, 1920, 1),))
+EASYR1S = 4 * (2048 + 2048)
+
+
+@pytest.mark.parametrize("engine", ["local", "easyr1"])
+@pytest.mark.parametrize(
+    ("memory", "longest"),
+    [
+        *((memory * GB, GEOMETRY) for memory in (64, 80, 85, 141)),
+        (80 * GB, PromptLengths(2048)),
+        (80 * GB, PromptLengths(300)),
+    ],
+    ids=str,
+)
+def test_a_gpu_gets_easyr1s_budget_or_what_the_estimate_proves(
+    engine, memory, longest, three_b, three_b_run, monkeypatch
+):
+    monkeypatch.setattr(budget, "gpu_memory", lambda: float(memory))
+    config = three_b_run(f"engine={engine}", "trainer.n_gpus_per_node=1", "trainer.nnodes=1")
+
+    def needs(score: int, update: int) -> float:
+        limits = PassLimits(Limits(max_tokens=score), Limits(max_tokens=update))
+        if engine == "local":
+            found = estimate_local(config, three_b, longest, limits, cuda=True)
+        else:
+            found = estimate_easyr1(config, three_b, longest, limits, free=0.0)
+        return max(found.of_phase("log_probs"), found.of_phase("update"))
+
+    usable, row = budget.USABLE_GPU * memory, longest.tokens + 2048
+    found = budget.fit_to_memory(config, three_b, longest)
+    tokens = found.config.worker.actor.max_tokens_per_micro_batch
+    if needs(4 * EASYR1S, EASYR1S) <= usable:
+        assert (tokens, found.reasons) == (None, ()), "EasyR1's own"
+        return
+    assert tokens is not None
+    assert f"up to {tokens:,} tokens" in found.reasons[0]
+    assert row <= tokens <= EASYR1S
+    assert needs(tokens, tokens) <= usable or (tokens == row and "may not fit" in found.reasons[1])
+    more = tokens + budget.STEP
+    assert more > EASYR1S or needs(more, more) > usable, "the next step up does not fit"
+
+
+def test_3b_on_80_gb(three_b, three_b_run, monkeypatch):
+    """It got 2,948 tokens."""
+    monkeypatch.setattr(budget, "gpu_memory", lambda: 80.0 * GB)
+    found = budget.fit_to_memory(three_b_run(), three_b, GEOMETRY)
+    assert found.config.worker.actor.max_tokens_per_micro_batch == 5120
+    monkeypatch.setattr(budget, "gpu_memory", lambda: 141.0 * GB)
+    found = budget.fit_to_memory(three_b_run(), three_b, GEOMETRY)
+    assert found.config.worker.actor.max_tokens_per_micro_batch is None, "EasyR1's own, 16,384 in an update"
+
+
+@pytest.mark.parametrize(
+    ("response", "validation"),
+    [(2048, "{}"), (2048, "{n: 1}"), (8, "{n: 1}"), (16384, "{}"), (300, "{n: 16}")],
+)
+@pytest.mark.parametrize("memory", [80 * GB, 85 * GB, 141 * GB])
+def test_on_a_gpu_the_cache_is_as_large_as_memory_allows(
+    response, validation, memory, three_b, three_b_run, monkeypatch
+):
+    monkeypatch.setattr(budget, "gpu_memory", lambda: float(memory))
+    config = three_b_run(
+        f"data.max_response_length={response}",
+        f"worker.rollout.val_override_config={validation}",
+        "worker.actor.max_tokens_per_micro_batch=4096",
+    )
+    group = 5 * (GEOMETRY.tokens + response)
+
+    def peak(cached: int) -> float:
+        rollout = replace(config.worker.rollout, max_cached_tokens=cached)
+        run = replace(config, worker=replace(config.worker, rollout=rollout))
+        return max(
+            estimate_local(run, three_b, GEOMETRY, ONE_ROW, cuda=True).of_phase("generate"),
+            sampling_peak(run, three_b, GEOMETRY),
+        )
+
+    rollout = budget.fit_to_memory(config, three_b, GEOMETRY).config.worker.rollout
+    assert rollout.max_cached_tokens % group == 0
+    assert peak(rollout.max_cached_tokens) <= budget.USABLE_GPU * memory
+    whole_step = rollout.max_cached_tokens == 128 * group
+    assert whole_step or peak(rollout.max_cached_tokens + group) > budget.USABLE_GPU * memory
+
+
+def test_the_cache_is_left_alone_where_it_is_written_on_a_cpu_and_for_easyr1(
+    three_b, three_b_run, monkeypatch
+):
+    def cached(*more):
+        return budget.fit_to_memory(
+            three_b_run(*more), three_b, GEOMETRY
+        ).config.worker.rollout.max_cached_tokens
+
+    monkeypatch.setattr(budget, "gpu_memory", lambda: None)
+    assert cached() == 65_536
+    monkeypatch.setattr(budget, "gpu_memory", lambda: 141.0 * GB)
+    assert cached() > 65_536
+    assert cached("worker.rollout.max_cached_tokens=65536") == 65_536
+    assert cached("engine=easyr1") == 65_536
+    assert three_b_run().worker.rollout.max_cached_tokens == 65_536
+    monkeypatch.setattr(budget, "gpu_memory", lambda: 1.0)
+    assert cached() == 5 * (GEOMETRY.tokens + 2048), "one group may always be sampled"
+
+
+def test_what_easyr1_or_the_model_decides_is_not_chosen(three_b, three_b_run, unsaid, monkeypatch):
+    monkeypatch.setattr(budget, "gpu_memory", lambda: 1.0)
+    own = budget.fit_to_memory(
+        three_b_run("engine=easyr1", "worker.actor.loss_type=easyr1/default"), three_b, GEOMETRY
+    )
+    assert (own.config.worker.actor.max_tokens_per_micro_batch, own.reasons) == (None, ())
+    text = three_b.config.get_text_config()
+    monkeypatch.setattr(text, "attention_dropout", 0.1)  # such a model takes no packed rows
+    alone = budget.fit_to_memory(three_b_run(), three_b, GEOMETRY)
+    assert (alone.config.worker.actor.max_tokens_per_micro_batch, alone.reasons) == (None, ())
+
+
+def test_a_gpus_share_is_as_easyr1_shards_it(unsaid, tiny_folder):
+    """FSDP1 and EasyR1's fsdp_workers.py: ZeRO-2 shards what is held too."""
+    size = model_size(tiny_folder)
+
+    def parts(*more):
+        config = unsaid("engine=easyr1", "trainer.n_gpus_per_node=2", "trainer.nnodes=2", *more)
+        found = estimate_easyr1(config, size, PromptLengths(100), ONE_ROW, free=0.0)
+        phases = {phase: {p.name: p.bytes for p in getattr(found, phase)} for phase in ("held", "generate")}
+        update = {p.name: p.bytes for p in (*found.held, *found.update)}
+        log_probs = {p.name: p.bytes for p in (*found.held, *found.log_probs)}
+        return update, log_probs, phases["held"] | phases["generate"]
+
+    n = size.parameters
+    update, _, sampling = parts()
+    assert (update["weights"], update["gradients"], update["optimizer"]) == (n, n, 2 * n)  # 4 bytes, 4 shards
+    assert "gradients" not in sampling
+    whole = parts("worker.actor.fsdp.enable_full_shard=false")[0]
+    assert whole["weights"] == n
+    assert whole["gathered"] > update["gathered"]
+    assert parts("worker.actor.fsdp.fsdp_size=16")[0]["weights"] == n, "no more shards than GPUs"
+    assert parts("worker.actor.fsdp.fsdp_size=2")[0]["weights"] == 2 * n
+    assert parts("worker.actor.optim.strategy=adamw_bf16")[0]["optimizer"] == 1.5 * n
+    _, scoring, sampling = parts("worker.actor.offload.offload_params=true")
+    assert scoring["weights"] == n
+    assert "weights" not in sampling
+    kl = ("algorithm.disable_kl=false", "algorithm.use_kl_loss=true")
+    assert parts(*kl)[1]["reference"] == n / 2  # bf16
+    assert "reference" not in parts(*kl, "worker.ref.fsdp.enable_cpu_offload=true")[1]
+
+
+def easyr1_parts(config, size, tokens: int) -> dict[str, dict[str, float]]:
+    """Bytes by phase and part on a GPU, one rollout of `tokens` prompt tokens a forward."""
+    found = estimate_easyr1(config, size, PromptLengths(tokens), ONE_ROW, free=0.0)
+    return {phase: {p.name: p.bytes for p in getattr(found, phase)} for phase in ("held", "update")}
+
+
+@pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
+def test_the_gradient_of_embeddings_and_head_is_whole_after_the_activations_are_gone(tied, unsaid):
+    """FSDP1 sums a unit's gradient when all of it is there; embeddings and head are one unit, and so come
+    last."""
+    from transformers import Qwen2Config
+
+    widths: dict[str, Any] = {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+    }
+    text = Qwen2Config(num_hidden_layers=2, vocab_size=32_000, tie_word_embeddings=tied, **widths)
+    size, head = size_of(text, "here"), 32_000 * 64
+    ends = head if tied else 2 * head
+    layer = (size.parameters - ends) / 2
+    on_2 = ("engine=easyr1", "trainer.n_gpus_per_node=2", "data.max_response_length=1")
+    mixed = unsaid(*on_2, "worker.actor.fsdp.mp_param_dtype=bf16")
+    last, first = (easyr1_parts(mixed, size, tokens)["update"] for tokens in (100, 50_000))
+    # As computed in bf16, copied to fp32, and a shard of the sum.
+    assert last["unsummed"] == ends * (2 + 4 + 4 / 2)
+    assert "activations" not in last
+    assert first["unsummed"] == head * 2 + layer * (2 + 4)
+    assert first["activations"] > last["unsummed"]
+    lora = easyr1_parts(unsaid(*on_2, "worker.actor.model.lora={rank: 8, exclude_modules: x}"), size, 100)
+    assert "unsummed" not in lora["update"]
+    assert "activations" in lora["update"]
+
+
+def test_what_no_backward_shards_again_stays_gathered(unsaid, tiny_folder):
+    """FSDP1's SHARD_GRAD_OP frees a layer after its backward only."""
+    size, kl = model_size(tiny_folder), ("algorithm.disable_kl=false", "algorithm.use_kl_loss=true")
+    head = size.config.get_text_config().vocab_size * size.config.get_text_config().hidden_size
+
+    def parts(*more):
+        return easyr1_parts(unsaid("engine=easyr1", *more), size, 100)
+
+    whole = "worker.ref.fsdp.enable_full_shard=false"
+    held = parts(*kl, whole, "worker.ref.fsdp.mp_param_dtype=bf16")["held"]
+    assert held["gathered reference"] == 2 * (size.parameters - 2 * head)
+    assert "gathered reference" not in parts(whole)["held"], "there is none"
+    assert "gathered reference" not in parts(*kl)["held"]
+    zero2, frozen = "worker.actor.fsdp.enable_full_shard=false", "worker.actor.model.freeze_vision_tower=true"
+    found = parts(zero2, frozen)
+    assert found["held"]["gathered ViT"] == 4 * size.vision
+    assert found["held"]["gathered ViT"] + found["update"]["gathered"] == 4 * size.parameters
+    for less in ((zero2,), (frozen,)):
+        assert "gathered ViT" not in parts(*less)["held"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"target_modules": "all-linear"},
+        {"target_modules": "q_proj, v_proj"},
+        {"target_modules": "q_proj"},
+        {"target_modules": ".*mlp.*_proj"},
+        {"target_modules": "all-linear", "exclude_modules": ".*(visual|o_proj).*"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("frozen", [False, True], ids=["", "frozen"])
+@pytest.mark.parametrize("moe", [False, True], ids=["vl", "moe"])
+def test_adapters_are_counted_as_peft_puts_them_on(settings, frozen, moe, unsaid, tiny_folder, tmp_path):
+    folder = save_tiny_moe(tmp_path / "moe") if moe else tiny_folder
+    lora = ", ".join(f"{key}: '{value}'" for key, value in settings.items())
+    config = unsaid(
+        f"worker.actor.model.model_path={folder}",
+        f"worker.actor.model.lora={{rank: 3, {lora}}}",
+        f"worker.actor.model.freeze_vision_tower={str(frozen).lower()}",
+    )
+    model = build_policy(config, load_processor(folder)).model
+    found = sum(p.numel() for name, p in model.named_parameters() if ".lora_" in name)
+    assert lora_parameters(config, model_size(folder)) == found > 0
+
+
+def test_the_entropy_in_the_loss_takes_memory(unsaid, tiny_folder):
+    size = model_size(tiny_folder)
+
+    def logits(*more):
+        found = estimate_local(unsaid(*more), size, PromptLengths(100), ONE_ROW, cuda=True)
+        return next(part.bytes for part in found.update if part.name == "logits")
+
+    assert logits("worker.actor.entropy_coef=0.01") > 1.5 * logits()
+
+
+def test_models_built_otherwise_are_refused_in_words():
+    from transformers import Gemma3Config, GPT2Config, LlamaConfig, LlavaConfig
+
+    for config in (Gemma3Config(), GPT2Config(), LlavaConfig()):
+        with pytest.raises(ValueError, match=f"here: .*{config.model_type!r}.*these can: .*qwen2_5_vl"):
+            size_of(config, "here")
+    small = LlamaConfig(num_hidden_layers=1, hidden_size=64, intermediate_size=64, vocab_size=100)
+    assert size_of(small, "here").parameters > 0
+
+
+@pytest.mark.parametrize("engine", ["local", "easyr1"])
+def test_no_default_of_a_gpu_run_depends_on_a_fitted_constant(
+    engine, three_b, three_b_run, tiny_folder, monkeypatch
+):
+    constants = [name for name in vars(fitted_constants) if name.isupper()]
+    config = three_b_run(f"engine={engine}", "trainer.n_gpus_per_node=1", "trainer.nnodes=1")
+
+    def fitted(memory: float | None) -> budget.Fitted:
+        monkeypatch.setattr(budget, "gpu_memory", lambda: memory)
+        return budget.fit_to_memory(config, three_b, GEOMETRY)
+
+    def host_peak() -> float:
+        return estimate_local(config, tiny, PromptLengths(1), ONE_ROW, cuda=False).of_phase("log_probs")
+
+    tiny = model_size(tiny_folder)
+    sizes, host = (24.0 * GB, 80.0 * GB, 141.0 * GB), host_peak()
+    as_fitted = [fitted(memory) for memory in sizes]
+    assert len(constants) == 3
+    for name in constants:
+        monkeypatch.setattr(fitted_constants, name, float("nan"))
+    assert [fitted(memory) for memory in sizes] == as_fitted
+    assert host > 0
+    assert host_peak() != host_peak(), "NaN: a host's estimate does depend on them"
