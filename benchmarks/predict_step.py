@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 
 from gmpo_vl.config import load_config
-from gmpo_vl.data.order import EpochOrder
+from gmpo_vl.data.examples import EpochOrder
 from gmpo_vl.models.loading import model_config, model_folder
 from gmpo_vl.models.processing import load_processor
 from gmpo_vl.progress import quiet_libraries

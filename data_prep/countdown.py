@@ -1,10 +1,11 @@
-"""CountDown puzzles made here, all of them solvable: as the public set has them, or small ones for tiny models.
+"""CountDown puzzles made here, all solvable: as in the public set, or small ones for tiny models.
 
-    python data_prep/countdown.py data/countdown                      8,192 train, 512 validation, 1,024 test; minutes
-    python data_prep/countdown.py data/countdown_tiny --small         three numbers up to 10; seconds
+    python data_prep/countdown.py data/countdown          8,192 train, 512 validation, 1,024 test
+    python data_prep/countdown.py data/countdown_tiny --small     three numbers up to 10
 
-The public set itself (Jiayi-Pan/Countdown-Tasks-3to4) goes through data_prep/countdown.yaml. Splits share no puzzle, whatever
-the seed: a puzzle's split is a hash of its numbers and its target (gmpo_vl/tasks/countdown/data.py).
+The public set itself (Jiayi-Pan/Countdown-Tasks-3to4) goes through data_prep/countdown.yaml. Splits share no
+puzzle, whatever the seed: a hash of a puzzle's numbers and target gives its split (see
+gmpo_vl/tasks/countdown/data.py).
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Counting from pictures whose names hold the answer, as the "blind" tests of Rahmanzadehgervi et al. (2024) store theirs.
+"""Counting from pictures whose names hold the answer, as in Rahmanzadehgervi et al. (2024, "blind").
 
     gmpo-vl data convert data_prep/counting.py data/counting --source FOLDER
 
-FOLDER holds pictures, in subfolders or not: ...numCircles_7..., ...numPentagons_5..., ...gt_2... (crossings of two lines),
-...depth_4... (nested squares), ...grid_5x4... (rows and columns). Other names are left alone.
+FOLDER holds pictures, in subfolders or not: ...numCircles_7..., ...numPentagons_5..., ...gt_2... (crossings
+of two lines), ...depth_4... (nested squares), ...grid_5x4... (rows and columns). Other names are left alone.
 """
 
 import hashlib

@@ -1,10 +1,10 @@
-"""Geometry3K (Lu et al. 2021) from the InterGPS release to EasyR1's columns, as the public `hiyouga/geometry3k` was made.
+"""Geometry3K (Lu et al. 2021) from the InterGPS release to EasyR1's columns, as hiyouga/geometry3k.
 
-    python data_prep/geometry3k.py RELEASE OUT      writes OUT/train.parquet, OUT/validation.parquet, OUT/test.parquet
+    python data_prep/geometry3k.py RELEASE OUT      writes OUT/{train,validation,test}.parquet
 
-RELEASE is the release's data/geometry3k: folders train/, val/, test/ of <number>/{data.json, img_diagram.png}, or the
-zip files train.zip, val.zip, test.zip. Of each problem: images = [img_diagram.png], problem = "<image>" + annotat_text,
-answer = the choice that the answer letter names; id is its number. Complete, it has 2,101 / 300 / 601 problems.
+RELEASE is its data/geometry3k: train/, val/, test/ of <number>/{data.json, img_diagram.png}, or train.zip,
+val.zip, test.zip. images = [img_diagram.png], problem = "<image>" + annotat_text, answer = the choice that
+the answer letter names, id = the number. Complete: 2,101 / 300 / 601 problems.
 """
 
 from __future__ import annotations

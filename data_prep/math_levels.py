@@ -1,12 +1,14 @@
-"""MATH (Hendrycks et al. 2021), levels 3 to 5 without the 500 problems of MATH500: what Dr.GRPO and GMPO train on.
+"""MATH (Hendrycks et al. 2021), levels 3 to 5 without the 500 problems of MATH500: for Dr.GRPO and GMPO.
 
     gmpo-vl data convert data_prep/math_levels.py data/math_lvl3to5 --source FOLDER
 
-FOLDER holds MATH (train and test, 12,500 problems: problem, level, and solution or answer) as parquet, arrow, jsonl or json,
-and math500.parquet as data_prep/text_benchmarks.py writes it (or any table called math500 with a column problem). The answer
-is the last box of the solution. The paper names 8,523 problems; which ones it left out besides MATH500 is not published.
+FOLDER holds MATH (train and test, 12,500 problems: problem, level, and solution or answer) as parquet, arrow,
+jsonl or json, and math500.parquet as data_prep/text_benchmarks.py writes it (or any table called math500 with
+a column problem). The answer is the last box of the solution. The paper names 8,523 problems; which ones it
+left out besides MATH500 is not published.
 
-About 3% of them become `validation`, by a hash of the problem, so that choosing a checkpoint looks at no benchmark.
+About 3% of them become `validation`, by a hash of the problem, so that choosing a checkpoint looks at no
+benchmark.
 """
 
 import hashlib

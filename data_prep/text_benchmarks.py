@@ -1,11 +1,12 @@
 """The paper's five text benchmarks to one schema, a parquet file each.
 
-    python data_prep/text_benchmarks.py SUITE OUT      writes OUT/{aime24,amc,math500,minerva,olympiad_bench}.parquet
+    python data_prep/text_benchmarks.py SUITE OUT      writes OUT/NAME.parquet, NAMES as in BENCHMARKS
 
-SUITE is the `evaluation_suite` of Dr.GRPO and GMPO (repository sail-sg/understand-r1-zero or callsys/GMPO): a folder of
-`datasets.save_to_disk`, or a folder with aime.parquet, amc.parquet, ... (.arrow, .jsonl and .json as well) in the columns
-problem and answer. What differs between the five is settled here: AMC's answers are floats (142.0 becomes 142), Minerva's are
-lists of alternatives with line ends, OlympiadBench's lists of one. Columns out: images (empty), problem, answer, id, benchmark.
+SUITE is the `evaluation_suite` of Dr.GRPO and GMPO (sail-sg/understand-r1-zero, callsys/GMPO): a folder of
+`datasets.save_to_disk`, or of aime.parquet, amc.parquet, ... (.arrow, .jsonl, .json as well) with the columns
+problem and answer. The five differ: AMC's answers are floats (142.0 becomes 142), Minerva's are lists of
+alternatives with line ends, OlympiadBench's lists of one. Columns out: images (empty), problem, answer, id,
+benchmark.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ def source(suite: Path, split: str) -> str:
         if (suite / f"{split}{suffix}").is_file():
             return str(suite / f"{split}{suffix}")
     raise DataError(
-        f"{suite}: neither a folder of datasets.save_to_disk nor one with a file {split}{{{','.join(SUFFIXES)}}}"
+        f"{suite}: neither a folder of datasets.save_to_disk nor one with a file "
+        f"{split}{{{','.join(SUFFIXES)}}}"
     )
 
 

@@ -1,7 +1,7 @@
 """Python processes that import nothing from the working directory.
 
-`python -m` and `python -c` look for modules in the working directory first, and multiprocessing starts its processes with
-`-c`: a `json.py` that lies there would run. What PYTHONPATH names stays where it is.
+`python -m` and `python -c` look for modules in the working directory first, and multiprocessing starts its
+processes with `-c`: a `json.py` that lies there would run. What PYTHONPATH names stays where it is.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from multiprocessing.context import BaseContext
 
 import gmpo_vl
 
-# As `python -m`, with this process's own gmpo_vl, wherever it was found. (`-P` does the first part, from Python 3.11 on.)
+# `python -m` with this process's gmpo_vl. (From Python 3.11, `-P` leaves out the working directory.)
 _RUN_MODULE = """
 import sys
 if sys.path[:1] == [""]:
@@ -31,18 +31,18 @@ runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 def command_of(module: str, *arguments: str) -> list[str]:
-    """The command that runs a module of ours as a program: `python -m MODULE`, without the working directory."""
+    """The command that runs one of our modules: `python -m MODULE`, without the working directory."""
     return [sys.executable, "-c", _RUN_MODULE, str(gmpo_vl.__file__), module, *arguments]
 
 
 @contextmanager
 def away_from_working_directory() -> Iterator[None]:
-    """Inside, what multiprocessing starts (processes, and its own helpers with the first queue or pool) finds the standard library
-    where the working directory would be. A process that it spawns stays there: who needs the working directory is told it, and
-    goes there first.
+    """Processes that multiprocessing starts inside find the standard library in place of the working
+    directory.
 
-    This whole process is elsewhere for that moment: nothing else may happen inside, nor a relative path be used in
-    another thread.
+    So do its own helpers, which it starts with the first queue or pool. A spawned process stays there; one
+    that needs the working directory must be told and go there itself. This whole process is elsewhere
+    meanwhile: do nothing else inside, and use no relative path in another thread.
     """
     here = os.open(".", os.O_RDONLY)
     try:
@@ -54,7 +54,7 @@ def away_from_working_directory() -> Iterator[None]:
 
 
 def fork_server(preload: Sequence[str]) -> BaseContext:
-    """The context whose processes are forked from a server, started here, that has imported the modules `preload`."""
+    """A context whose processes are forked from a server that has imported the modules `preload`."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
     with away_from_working_directory():

@@ -1,4 +1,4 @@
-"""What a person watches while something runs: a bar for phases that take a while, and no chatter of libraries."""
+"""What a person sees while something runs: a progress bar, and nothing from the libraries."""
 
 from __future__ import annotations
 
@@ -8,19 +8,12 @@ from contextlib import contextmanager
 
 @contextmanager
 def phase_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Gives a function that is told how many of `total` are done. The bar is gone when the phase is over."""
+    """Gives a function to call with the number of newly done pieces. The bar disappears at the end."""
+    from rich import progress as bars
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        ProgressColumn,
-        TextColumn,
-        TimeRemainingColumn,
-    )
     from rich.text import Text
 
-    class Rate(ProgressColumn):
+    class Rate(bars.ProgressColumn):
         """Pieces a second, or a minute where they are slow."""
 
         def render(self, task) -> Text:
@@ -29,21 +22,18 @@ def phase_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
                 return Text("")
             return Text(f"{speed:.1f}/s" if speed >= 1 else f"{60 * speed:.1f}/min")
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        Rate(),
-        TimeRemainingColumn(),
-    )
+    known = (bars.TextColumn("{task.description}"), bars.BarColumn(), bars.MofNCompleteColumn())
+    columns = (*known, Rate(), bars.TimeRemainingColumn())
     console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with bars.Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
         task = progress.add_task(title, total=total)
         yield lambda count: progress.advance(task, count)
 
 
 def quiet_libraries() -> None:
-    """The libraries' own bars and hints off: a run says itself what it does. Their errors stay."""
+    """Turn off the libraries' own bars and hints. Their errors stay."""
     import datasets
     import transformers
 

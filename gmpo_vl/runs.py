@@ -6,12 +6,11 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from gmpo_vl.samples import SampleRecord, as_figure, read_samples, store_image
+from gmpo_vl.samples import SampleRecord, as_figure, read_samples, store_image, write_samples
 from gmpo_vl.storage.files import (
     HALF_WRITTEN,
     append_jsonl,
@@ -25,6 +24,7 @@ from gmpo_vl.storage.files import (
     sync,
     to_line,
     whole_file,
+    write_bytes,
     write_json,
     write_text,
 )
@@ -54,7 +54,7 @@ class Run:
         self.checkpoints = self.folder / "checkpoints"
 
     def create(self) -> Run:
-        """Make the folders. Raises OSError with a sentence where something stands in the place of what a run writes."""
+        """Make the folders. Raises OSError with a sentence where something is in the way of a run's files."""
         for part in ("rollouts", "images", "checkpoints"):
             make_folder(self.folder / part)
         for name in _WRITTEN:
@@ -66,19 +66,17 @@ class Run:
 
     def append_metrics(self, step: int, metrics: dict[str, float]) -> None:
         check_lock(self.folder)
-        append_jsonl(
-            self.metrics_file, [{"step": step, **{k: as_figure(float(v)) for k, v in metrics.items()}}]
-        )
+        figures = {key: as_figure(float(value)) for key, value in metrics.items()}
+        append_jsonl(self.metrics_file, [{"step": step, **figures}])
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """The lines, whose figures are finite numbers or None. Raises ValueError naming the line for what is no line of ours."""
+        """The lines; figures are finite numbers or None. ValueError names a line that no run writes."""
         if not self.metrics_file.exists():
             return []
         return [_figures(self.metrics_file, *line) for line in numbered_jsonl(self.metrics_file)]
 
     def disorder(self) -> list[str]:
-        """Lines of metrics.jsonl whose step came before, or is before one that came, a sentence each: two runs wrote them, or
-        somebody put them together."""
+        """A sentence for each line of metrics.jsonl whose step repeats or goes back: two runs wrote it."""
         found: list[str] = []
         lines: dict[int, int] = {}
         for number, row in numbered_jsonl(self.metrics_file) if self.metrics_file.exists() else ():
@@ -92,17 +90,14 @@ class Run:
         return found
 
     def missing_steps(self, last: int | None = None) -> str:
-        """Steps up to `last` that metrics.jsonl has no line of, as "3, 5-9"; empty where none is missing.
+        """Steps up to `last` that have no line in metrics.jsonl, as "3, 5-9"; empty if none is missing.
 
-        A run's first step is the first that left a line or rollouts: it may go on from another's checkpoint. Without `last`,
-        as of a run that is going on: up to the last line, or to the rollouts before the last.
+        A run may go on from another run's checkpoint, so its first step is the first with a line or rollouts.
+        Without `last`, as for a run that is going on: up to the last line, or to the last rollouts but one.
         """
         lines, rollouts = {line["step"] for line in self.read_metrics()}, self.rollout_steps()
-        begun = (
-            [*lines, *rollouts]
-            if last is None
-            else [step for step in (*lines, *rollouts, last) if step <= last]
-        )
+        begun = [*lines, *rollouts] if last is None else [*lines, *rollouts, last]
+        begun = [step for step in begun if last is None or step <= last]
         first = min((step for step in begun if step > 0), default=0)
         end = last if last is not None else max([*lines, *rollouts[:-1]], default=0)
         found = sorted({first - 1, *(step for step in lines if first <= step <= end), end + 1})
@@ -115,7 +110,7 @@ class Run:
 
     def write_rollouts(self, step: int, records: Iterable[SampleRecord], kind: str = "step") -> None:
         check_lock(self.folder)
-        write_text(self.rollouts_file(step, kind), "".join(to_line(asdict(r)) for r in records))
+        write_samples(self.rollouts_file(step, kind), records)
 
     def read_rollouts(self, step: int, kind: str = "step") -> list[SampleRecord]:
         path = self.rollouts_file(step, kind)
@@ -138,7 +133,7 @@ class Run:
 
     @contextmanager
     def new_checkpoint(self, step: int) -> Iterator[Path]:
-        """A folder to write a checkpoint into; complete under its name, or not there at all."""
+        """A folder to write a checkpoint into. It gets its name when it is complete."""
         partial, replaced = self._unfinished("partial", step), self._unfinished("replaced", step)
         check_lock(self.folder)
         make_room(partial)
@@ -147,7 +142,7 @@ class Run:
         try:
             yield partial
         finally:
-            check_lock(self.folder)  # who else works here has removed what was being written
+            check_lock(self.folder)  # another process here would have removed the folder
         for path in sorted(partial.rglob("*")):
             sync(path)
         sync(partial)
@@ -164,7 +159,7 @@ class Run:
         sync(self.checkpoints)
 
     def remove_checkpoint(self, step: int) -> None:
-        """Under its name it is there as a whole or not at all."""
+        """It is renamed first: no part of it is ever left under its name."""
         check_lock(self.folder)
         self._remove(self.checkpoint(step), step)
 
@@ -178,7 +173,8 @@ class Run:
         return self.checkpoints / f".{state}_step_{step:06d}"
 
     def clear_up(self) -> None:
-        """Put right what a killed process left: a checkpoint that was being written, replaced or removed, files half written.
+        """Clear up after a killed process: checkpoints that were being written, replaced or removed,
+        half-written files.
 
         For the process that holds the folder's lock.
         """
@@ -196,7 +192,7 @@ class Run:
                     path.unlink()
 
     def rewind(self, step: int) -> None:
-        """Back to a checkpoint's step: later metrics and rollouts go to `*.discarded.jsonl`, nothing is lost."""
+        """Go back to a checkpoint's step. Later metrics and rollouts move to `*.discarded.jsonl`."""
         check_lock(self.folder)
         if self.metrics_file.exists():
             lines = self.read_metrics()
@@ -209,14 +205,15 @@ class Run:
                     path = self.rollouts_file(late_step, kind)
                     append_once(self.folder / "rollouts.discarded.jsonl", path.read_bytes())
                     path.unlink()
-        if step < 0:  # the run begins again: its start is another
+        if step < 0:  # the run begins again, from another start
             self.probe_file.unlink(missing_ok=True)
 
 
 class EvaluationFolder:
-    """eval/NAME: plan.json and chunks/ while an evaluation runs; samples.jsonl, results.json, timing.json when it is done.
+    """eval/NAME: plan.json and chunks/ while an evaluation runs; samples.jsonl, results.json, timing.json
+    when it is done.
 
-    A chunk's file appears under its name when it is complete, so whoever is killed leaves whole chunks or none, and shards
+    A chunk's file gets its name when it is complete. So a killed process leaves whole chunks only, and shards
     may share the folder.
     """
 
@@ -230,7 +227,7 @@ class EvaluationFolder:
         self.chunks = self.folder / "chunks"
 
     def create(self) -> EvaluationFolder:
-        """Make the folder. Raises OSError with a sentence where something stands in the place of what is written."""
+        """Make the folder. Raises OSError with a sentence where something is in the way of its files."""
         make_folder(self.images)
         if os.path.lexists(self.chunks):
             make_folder(self.chunks)
@@ -248,28 +245,30 @@ class EvaluationFolder:
         return [n for n, path in numbered(self.chunks, "", ".jsonl") if path.is_file()]
 
     def write_chunk(self, number: int, records: Iterable[SampleRecord], seconds: float) -> None:
-        """`seconds` go to a file of their own: samples and results are the same to the byte however often a run was killed."""
+        """`seconds` go to another file, so samples and results are the same to the byte even after a kill."""
         self.chunks.mkdir(parents=True, exist_ok=True)
         write_text(self.chunks / f"{number:06d}.seconds", f"{seconds:.3f}\n")
-        write_text(self.chunks / f"{number:06d}.jsonl", "".join(to_line(asdict(r)) for r in records))
+        write_samples(self.chunks / f"{number:06d}.jsonl", records)
 
     def contents(self) -> dict[str, bytes]:
-        """Every file of the folder by its path in it: how a chunk that was answered elsewhere travels."""
+        """{path in the folder: bytes} of every file, to send a chunk that was answered on another machine."""
         files = (path for path in self.folder.rglob("*") if path.is_file())
         return {path.relative_to(self.folder).as_posix(): path.read_bytes() for path in sorted(files)}
 
     def receive(self, contents: dict[str, bytes]) -> None:
-        """Write another folder's `contents` here; a chunk appears when its pictures are there."""
+        """Write another folder's `contents` here. A chunk comes after its pictures."""
         for name in sorted(contents, key=lambda name: name.endswith(".jsonl")):
             path = self.folder / name
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
-                with whole_file(path, synced=False) as partial:
-                    partial.write_bytes(contents[name])
+                write_bytes(path, contents[name], synced=False)
 
     def join_chunks(self, count: int) -> None:
-        """The `count` chunks to samples.jsonl in the order of their numbers, their seconds to timing.json. Raises
-        FileNotFoundError where one is gone: another process has finished the evaluation meanwhile."""
+        """Join `count` chunks to samples.jsonl in the order of their numbers, and their seconds to
+        timing.json.
+
+        Raises FileNotFoundError if one is gone: another process has finished the evaluation meanwhile.
+        """
         seconds = 0.0
         with whole_file(self.samples_file) as partial, partial.open("wb") as file:
             for number in range(count):
@@ -278,11 +277,11 @@ class EvaluationFolder:
         write_json(self.timing_file, {"seconds": round(seconds, 3)})
 
     def remove_chunks(self) -> None:
-        """With what was set aside there: it has been answered again."""
+        """And what was moved aside there, which has been answered again."""
         shutil.rmtree(self.chunks, ignore_errors=True)
 
     def take_chunks(self, other: EvaluationFolder) -> None:
-        """Chunks and pictures of a shard that ran elsewhere."""
+        """Copy the chunks and pictures of a shard that ran in another folder."""
         for source, target in ((other.chunks, self.chunks), (other.images, self.images)):
             target.mkdir(parents=True, exist_ok=True)
             for path in sorted(source.glob("*")):
@@ -294,22 +293,17 @@ class EvaluationFolder:
         """Every sample of a finished evaluation. Raises FileNotFoundError where there is none."""
         if not self.samples_file.exists():
             unfinished = " (it is unfinished: run the same command again)" if self.plan_file.exists() else ""
-            raise FileNotFoundError(
-                f"{self.folder} holds no evaluation: no {self.samples_file.name}{unfinished}"
-            )
+            raise FileNotFoundError(f"{self.folder} holds no evaluation: no samples.jsonl{unfinished}")
         return read_samples(self.samples_file)
 
     def write_samples(self, records: Iterable[SampleRecord]) -> None:
-        write_text(self.samples_file, "".join(to_line(vars(r)) for r in records))
+        write_samples(self.samples_file, records)
 
     def results(self) -> dict[str, Any]:
         if not self.results_file.exists():
-            raise FileNotFoundError(
-                f"{self.folder} holds no finished evaluation: no {self.results_file.name}"
-            )
-        keys = ("pass@1",)
+            raise FileNotFoundError(f"{self.folder} holds no finished evaluation: no results.json")
         advice = "put back what it was, or delete the folder and evaluate again"
-        return read_object(self.results_file, advice, keys) or {}
+        return read_object(self.results_file, advice, ("pass@1",)) or {}
 
     def plan(self) -> dict[str, Any] | None:
         keys = ("name", "protocol", "questions", "data", "model", "backend", "versions")
@@ -317,9 +311,11 @@ class EvaluationFolder:
 
 
 class StudyFolder:
-    """A study's folder: plan.json before anything runs, runs/PHASE/..., chosen.json between the phases, results.json at the end.
+    """A study's folder: plan.json at first, then runs/PHASE/..., chosen.json between the phases, results.json
+    at the end.
 
-    A run's folder is `gmpo-vl train`'s, with log.txt (what the command and the run printed) and ended.json beside.
+    A run's folder is `gmpo-vl train`'s; log.txt (what the command and the run printed) and ended.json are
+    added.
     """
 
     def __init__(self, folder: str | Path):

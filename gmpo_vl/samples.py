@@ -1,26 +1,27 @@
-"""Samples: one response a line, in training and in evaluation alike, and the pictures beside them (docs/formats.md)."""
+"""Samples, one response a line, of training and evaluation; and their pictures (docs/formats.md)."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
 from PIL import Image
 
-from gmpo_vl.storage.files import bad_line, numbered_jsonl, whole_file
+from gmpo_vl.storage.files import bad_line, numbered_jsonl, to_line, whole_file, write_text
 
 
 @dataclass(frozen=True)
 class SampleRecord:
     """One sampled response, in training and in evaluation alike.
 
-    id: the example's. group: the group's key. k: which of the group's samples. images: sha256 of each picture as the
-    model saw it (images/SHA256.webp). reward: every part of the score, `overall` among them. length: tokens of the
-    response. meta: the row's other columns, such as `family` or `level`.
+    id: the example's. group: the group's key. k: which of the group's samples. images: sha256 of each picture
+        as the
+    model saw it (images/SHA256.webp). reward: every part of the score, `overall` among them. length: tokens
+    of the response. meta: the row's other columns, such as `family` or `level`.
     """
 
     id: str
@@ -42,13 +43,20 @@ class SampleRecord:
 
 
 def read_samples(path: Path) -> Iterator[SampleRecord]:
-    """A file's records in order. Raises ValueError naming the line for what is none, half a last line included: these files are
-    written whole."""
+    """A file's records in order. Raises ValueError naming a line that is none.
+
+    These files are written whole, so half a last line is an error too.
+    """
     for number, row in numbered_jsonl(path, appended=False):
         problem = _no_record(row)
         if problem is not None:
             raise bad_line(path, number, f"not a sample: {problem}")
         yield SampleRecord(**row)
+
+
+def write_samples(path: Path, records: Iterable[SampleRecord]) -> None:
+    """Write the records to a file, whole, one a line."""
+    write_text(path, "".join(to_line(vars(record)) for record in records))
 
 
 # {field of a record: what its value is}
@@ -70,14 +78,14 @@ def _no_record(row: dict[str, Any]) -> str | None:
         return f"unknown {min(unknown)!r}"
     if not all(isinstance(name, str) for name in row["images"]):
         return f"images are {row['images']!r:.60}"
-    figures = {part: as_figure(value) for part, value in row["reward"].items()}
-    return next(
-        (f"reward {part} is {row['reward'][part]!r:.60}" for part in figures if figures[part] is None), None
+    bad = (
+        f"reward {part} is {value!r:.60}" for part, value in row["reward"].items() if as_figure(value) is None
     )
+    return next(bad, None)
 
 
 def store_image(folder: Path, pixels_HWC: Any) -> str:
-    """Write a uint8 picture (height, width, 3) as FOLDER/SHA256.webp unless it is there; the hash is of its pixels."""
+    """Write a uint8 picture (height, width, 3) as FOLDER/SHA256.webp, once. The hash is of its pixels."""
     import numpy as np
 
     pixels = np.ascontiguousarray(pixels_HWC)
@@ -90,7 +98,7 @@ def store_image(folder: Path, pixels_HWC: Any) -> str:
 
 
 def as_figure(value: Any) -> float | None:
-    """A finite number; None for everything else: JSON has no NaN."""
+    """A finite number as a float; None for everything else, because JSON has no NaN."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:

@@ -1,5 +1,6 @@
-"""The nouns of this project: a row becomes an `Example`, then a `Prompt`; a policy answers it with a `Group` of
-`Response`s, drawn as `Sampling` says; the verifier says a `Verdict` about each. Importing this loads no torch.
+"""The nouns of this project: a row becomes an `Example`, then a `Prompt`; a policy answers it with a `Group`
+of `Response`s, drawn as `Sampling` says; the verifier says a `Verdict` about each. Importing this loads no
+torch.
 
 Shape letters used all over the project:
     P  tokens of a prompt, image tokens included     T  tokens of a response (padded: of the longest)
@@ -25,9 +26,9 @@ ImageSource: TypeAlias = "bytes | str | Image.Image"
 class Example:
     """One row of a data set.
 
-    `problem` carries one `<image>` tag per image. `answer` is a plain string, or a JSON object string written by
-    `data.answers.encode_answer` (gold, type, tolerance, choices): EasyR1 hands a reward nothing but that column.
-    `id` is unique within its data set and stable between runs.
+    `problem` carries one `<image>` tag per image. `answer` is a plain string, or a JSON object string written
+    by `data.answers.encode_answer` (gold, type, tolerance, choices): EasyR1 hands a reward nothing but that
+    column. `id` is unique within its data set and stable between runs.
     """
 
     id: str
@@ -42,8 +43,8 @@ class Prompt:
     """An example as the model sees it.
 
     ids_P: int64, every image already expanded to its image tokens.
-    images: one uint8 tensor (height, width, 3) per image, resized to whole merged patches. They are turned into
-        patches on the device, per micro-batch: fp32 patches of a whole step would be gigabytes.
+    images: one uint8 tensor (height, width, 3) per image, resized to whole merged patches. They are turned
+        into patches on the device, per micro-batch: fp32 patches of a whole step would be gigabytes.
     image_grid_thw: int64 (N, 3): patches in time, height and width of each image.
     position_ids_3P: int64, mRoPE rows (time, height, width); equal rows for text-only prompts.
     """
@@ -66,7 +67,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class ImageSettings:
-    """What an image processor's configuration says. Sizes in pixels; `mean` and `std` per channel, in units of 1."""
+    """An image processor's configuration. Sizes in pixels; `mean` and `std` per channel, in units of 1."""
 
     patch_size: int
     temporal_patch_size: int
@@ -109,8 +110,8 @@ class Response:
     """One sampled answer.
 
     ids_T: int64, the end-of-sequence token included when `finished`.
-    rollout_log_probs_T: float32, log pi(token) under the sampler's distribution after temperature and banned ids
-        (before top-p / top-k).
+    rollout_log_probs_T: float32, log pi(token) under the sampler's distribution after temperature and banned
+        ids (before top-p / top-k).
     finished: False when the answer was cut at `max_tokens`.
     seed: the seed this sample was drawn with: a function of (run seed, prompt id, occasion, sample index).
     entropy: sum over its tokens of their distributions' entropies in nats, where sampling was asked for it.
@@ -130,8 +131,8 @@ class Group:
 
     Filled on the way through a step: `scores` (one dict of reward parts per response, `overall` among them),
     `verdicts` (what the verifier said, where the reward has one), `advantages_G`, and per-response
-    `old_log_probs` / `ref_log_probs` (float32, shape T of that response). fresh: sampled by the policy that the step starts
-    from, not carried over from an earlier step.
+    `old_log_probs` / `ref_log_probs` (float32, shape T of that response). fresh: sampled by the policy that
+    the step starts from, not carried over from an earlier step.
     """
 
     key: str
@@ -149,12 +150,12 @@ class Group:
 class Verdict:
     """What the verifier says about one response. `outcome` is a short lower-case word that says why:
 
-    equal        right: the only outcome that is correct
-    different    another answer                         hedged       several answers where the gold is one
-    no_answer    no box, or an empty one                truncated    the last box is cut off
-    unreadable   the answer is nothing we can read      too_long     the box holds more than an answer
-    undecided    our rules cannot tell                  invalid      no CountDown expression of the given numbers
-    timeout      a worker was late and was killed       error        a worker, or we, failed on it
+    equal        right: the only outcome that is correct different    another answer
+    hedged       several answers where the gold is one no_answer    no box, or an empty one
+    truncated    the last box is cut off unreadable   the answer is nothing we can read      too_long     the
+    box holds more than an answer undecided    our rules cannot tell                  invalid      no
+    CountDown expression of the given numbers timeout      a worker was late and was killed       error
+    a worker, or we, failed on it
 
     extracted: the answer taken from the response, None when there is none.
     gold_type: what the gold was read as (integer, decimal, fraction, radical, choice, text, ...).

@@ -75,12 +75,12 @@ def test_overrides_may_stand_behind_options(tmp_path, capsys):
 
 
 def test_ctrl_c_ends_a_command_with_a_word_and_no_traceback(monkeypatch, capsys):
-    from gmpo_vl.data import start
+    from gmpo_vl.data import scaffold
 
     def stopped(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(start, "write_start", stopped)
+    monkeypatch.setattr(scaffold, "write_start", stopped)
     assert main(["data", "new", "mine"]) == 130
     assert capsys.readouterr().err == "gmpo-vl: stopped\n"
 

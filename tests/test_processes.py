@@ -10,8 +10,8 @@ import pytest
 import gmpo_vl
 from gmpo_vl.verify.workers import Question, Worker
 
-MODULES = """json pickle struct queue types signal socket selectors subprocess runpy tempfile multiprocessing threading logging
-torch datasets numpy sympy math_verify psutil sitecustomize usercustomize mine""".split()
+MODULES = """json pickle struct queue types signal socket selectors subprocess runpy tempfile multiprocessing
+threading logging torch datasets numpy sympy math_verify psutil sitecustomize usercustomize mine""".split()
 
 # Started in the hostile folder, as the console script is: without that folder on its own module path.
 PROGRAM = """

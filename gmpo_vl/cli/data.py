@@ -1,4 +1,4 @@
-"""`gmpo-vl data new | convert | diagrams`: arguments and commands. Nothing heavy is imported before a command runs."""
+"""`gmpo-vl data new | convert | diagrams`. Nothing heavy is imported before a command runs."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ def add_data_commands(commands: Any) -> None:
     convert.add_argument("out", type=new_path, help="folder for SPLIT.parquet and data_card.json")
     convert.add_argument(
         "--source",
-        help="read this instead of the source that the mapping names; a folder for all its splits (X@train, X@test)",
+        help="read this instead of the source that the mapping names; "
+        "a folder for all its splits (X@train, X@test)",
     )
     convert.add_argument(
         "--rows", type=at_least(1), help="only the first rows of every split, to try things out"
@@ -65,7 +66,7 @@ def add_data_commands(commands: Any) -> None:
 def run_new(options: argparse.Namespace) -> int:
     import datasets
 
-    from gmpo_vl.data.start import write_start
+    from gmpo_vl.data.scaffold import write_start
 
     datasets.disable_progress_bars()
     path = write_start(options.name, options.source, options.python)

@@ -36,7 +36,7 @@ def add_doctor(commands: Any) -> None:
 
 def run_doctor(options: argparse.Namespace) -> int:
     from gmpo_vl.config import load_config
-    from gmpo_vl.data.writing import make_folder
+    from gmpo_vl.data.writing import make_output_folder
     from gmpo_vl.preflight.doctor import examine
     from gmpo_vl.preflight.findings import Finding, count_line, doctor_record, lines_of
     from gmpo_vl.preflight.rehearsal import rehearse_apart
@@ -44,7 +44,7 @@ def run_doctor(options: argparse.Namespace) -> int:
 
     quiet_libraries()
     config = load_config(options.config, options.overrides)
-    make_folder(options.out)
+    make_output_folder(options.out)
     findings: list[Finding] = []
 
     def tell(finding: Finding) -> None:

@@ -1,7 +1,6 @@
-"""The one writer of the `answer` column. `verify.parse_gold` is its one reader.
-
-EasyR1 hands a reward nothing but the response and that column, so what a verifier must know about a gold besides
-its text (its type, a tolerance, the texts of the choices) travels inside it.
+"""The only writer of the `answer` column. `verify.parse_gold` is its only reader.
+ EasyR1 gives a reward nothing but the response and that column. So a gold's type, its tolerance and the texts
+of its choices travel inside it.
 """
 
 from __future__ import annotations
@@ -13,6 +12,15 @@ from numbers import Integral, Number, Real
 
 SETTINGS = ("type", "tolerance", "choices")
 TYPES = ("choice", "text", "math", "rounded", "countdown")
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # of choices
+
+
+class AnswerError(ValueError):
+    """A gold is empty, or its type unknown. `problem` says so without the name of the function."""
+
+    def __init__(self, problem: str):
+        super().__init__(f"encode_answer: {problem}")
+        self.problem = problem
 
 
 def encode_answer(
@@ -24,23 +32,23 @@ def encode_answer(
 ) -> str:
     """Return the `answer` string for a gold.
 
-    gold: the right answer, or several of which any one is right. Without further settings one string is written as
+    gold: the right answer, or several of which any one is right. Without further settings one string is
+    written as
         it is; everything else becomes a JSON object string.
-    type: what to read the gold as; None lets the verifier see. "choice" is a letter of `choices`, "text" words, "math"
-        anything but those two (the variable B); "rounded" a decimal that stands for every value that rounds to it
-        (Geometry3K's 9.2 for 2\\sqrt{21}; without decimals it is exact); "countdown" a target, with the numbers to use as
-        `choices`.
+    type: what to read the gold as; None lets the verifier see. "choice" is a letter of `choices`, "text"
+    words, "math"
+        anything but those two (the variable B). "rounded" is a decimal that stands for every value that
+        rounds to it (Geometry3K's 9.2 for 2\\sqrt{21}); without decimals it is exact. "countdown" is a
+        target, with the numbers to use as `choices`.
     tolerance: relative error that still counts as right (0.01 is 1%).
     choices: the texts of a multiple-choice question, in order (A, B, ...).
     """
     alternatives = [gold] if isinstance(gold, str | int | float | Number) else list(gold)
     texts = [written(g, type) for g in alternatives]
     if not texts or not all(texts):
-        raise ValueError(
-            f"encode_answer: the gold {gold!r} is empty; a row without an answer cannot be verified"
-        )
+        raise AnswerError(f"the gold {gold!r} is empty; a row without an answer cannot be verified")
     if type is not None and type not in TYPES:
-        raise ValueError(f"encode_answer: type={type!r} is unknown; it is one of {', '.join(TYPES)}")
+        raise AnswerError(f"type={type!r} is unknown; it is one of {', '.join(TYPES)}")
     check_tolerance(tolerance, "encode_answer")
     settings = {"type": type, "tolerance": tolerance, "choices": list(choices) if choices else None}
     settings = {key: value for key, value in settings.items() if value is not None}
@@ -50,13 +58,13 @@ def encode_answer(
 
 
 def check_tolerance(tolerance: object, where: str) -> None:
-    """Raise ValueError unless `tolerance` is None or a number between 0 and 1; `where` begins the sentence."""
+    """ValueError unless `tolerance` is None or a number between 0 and 1; `where` begins the sentence."""
     if tolerance is not None and not (isinstance(tolerance, int | float) and 0 < tolerance < 1):
         raise ValueError(f"{where}: tolerance={tolerance!r} must be a number between 0 and 1 (0.01 is 1%)")
 
 
 def check_encoded(text: str) -> None:
-    """Raise ValueError for a text that looks like what `encode_answer` writes and that no verifier can read."""
+    """ValueError for text that looks like `encode_answer`'s but that no verifier can read."""
     if not (text.lstrip().startswith("{") and '"gold"' in text):
         return
     try:
@@ -77,10 +85,10 @@ def check_encoded(text: str) -> None:
 
 
 def written(gold: object, type: str | None = None) -> str:
-    """The text of a gold: a whole float without its decimals (AMC's 142.0 is 142), NaN as no text at all.
+    """The text of a gold: a whole float without its decimals (AMC's 142.0 is 142), NaN as an empty text.
 
-    Under type="rounded" 25.0 stays 25.0: its decimals say how far the value was rounded. numpy's numbers are written as
-    Python's.
+    Under type="rounded" 25.0 stays 25.0, because its decimals say how far the value was rounded. numpy's
+    numbers are written as Python's.
     """
     if isinstance(gold, Real) and not isinstance(gold, Integral):
         if gold != gold:

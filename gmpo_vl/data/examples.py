@@ -1,6 +1,7 @@
-"""A data set as the engine sees it: `load_examples` reads and checks every row once; an Example is made when asked for.
-
-Host memory holds row numbers and faults, not rows: files are memory-mapped (see sources.py) and pictures stay encoded.
+"""A data set as the engine sees it: `load_examples` checks every row once; an Example is made when it is
+asked for.
+ Host memory holds row numbers and faults, not rows: files are memory-mapped (sources.py) and pictures stay
+encoded. `EpochOrder` says which examples a step takes.
 """
 
 from __future__ import annotations
@@ -8,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
+from gmpo_vl.data.formats import ArrowRows, ListRows
 from gmpo_vl.data.images import MAX_IMAGE_PIXELS, ImageError, decode_image
 from gmpo_vl.data.rows import (
     BadRowsError,
@@ -24,7 +27,7 @@ from gmpo_vl.data.rows import (
     example_from_row,
     row_id,
 )
-from gmpo_vl.data.sources import ArrowRows, ListRows, Table, locate, open_tables
+from gmpo_vl.data.sources import Table, locate, open_tables
 from gmpo_vl.types import Example
 
 
@@ -47,7 +50,8 @@ class ExampleSet(Sequence[Example]):
     def __iter__(self) -> Iterator[Example]:
         return (self[i] for i in range(len(self)))
 
-    def __getitem__(self, index: int) -> Example:  # type: ignore[override]  # no slices: they would read every row
+    def __getitem__(self, index: int) -> Example:  # type: ignore[override]
+        """No slices: they would read every row."""
         table, row = self.place(index)
         try:
             return example_from_row(table.rows[row], self.columns, f"{table.label}:{row}")
@@ -59,30 +63,28 @@ class ExampleSet(Sequence[Example]):
         return locate(self.tables, int(self.rows_K[index]))
 
     def fault(self, index: int, reason: str, detail: str) -> Fault:
-        """The fault of an example found out later: too long, an image that does not decode."""
+        """The fault of an example that is found later: too long, or an image that does not decode."""
         table, row = self.place(index)
         default = f"{table.label}:{row}"
         return Fault(table.name, row, row_id(table.rows[row], self.columns, default), reason, detail)
 
     def texts(self) -> Iterator[tuple[str, str, str]]:
-        """(id, problem, answer) of every example, in order, without reading a picture: for fingerprints and look-ups."""
-        kept, number = set(self.rows_K.tolist()), 0
-        for table in self.tables:
-            for row, content in enumerate(table.rows.scan(_checked_keys(self.columns))):
-                if number in kept and not isinstance(content, RowError):
-                    example = example_from_row(content, self.columns, f"{table.label}:{row}")
-                    yield example.id, example.problem, example.answer
-                number += 1
+        """(id, problem, answer) of every example in order, for fingerprints. Reads no picture."""
+        kept = set(self.rows_K.tolist())
+        for number, (table, row, content) in enumerate(_scanned(self.tables, self.columns)):
+            if number in kept and not isinstance(content, RowError):
+                example = example_from_row(content, self.columns, f"{table.label}:{row}")
+                yield example.id, example.problem, example.answer
 
     def drop(self, faulty: Mapping[int, tuple[str, str]], on_bad_row: OnBadRow) -> ExampleSet:
-        """Without the examples {index: (reason, detail)}, whose faults are added to `faults`.
+        """The set without the examples {index: (reason, detail)}; `faults` gets their faults.
 
-        Raises BadRowsError where the policy is `error` and there are any, and where nothing would be left.
+        Raises BadRowsError if the policy is `error` and there are any, or if nothing would be left.
         """
         if not faulty:
             return self
-        found = RowFaults([self.fault(i, *faulty[i]) for i in sorted(faulty)])
-        faults = RowFaults(self.faults.faults + found.faults)
+        found = RowFaults(self.fault(i, *faulty[i]) for i in sorted(faulty))
+        faults = RowFaults([*self.faults, *found])
         kept = np.array([i not in faulty for i in range(len(self))], dtype=bool)
         (found if on_bad_row == "error" else faults).settle(on_bad_row, int(kept.sum()), self.columns.called)
         return replace(self, rows_K=self.rows_K[kept], faults=faults)
@@ -95,12 +97,13 @@ def load_examples(
     check_images: bool = False,
     max_image_pixels: int = MAX_IMAGE_PIXELS,
 ) -> ExampleSet:
-    """Read sources (sources.py says what a source is) and check every row: columns, text, answer, tags against images, ids.
+    """Read sources (see sources.py) and check every row: columns, text, answer, tags against images, ids.
 
-    on_bad_row: `error` raises BadRowsError when all rows have been looked at; `skip` leaves bad rows out and lists them in
-    `.faults`. A data set without a usable row is an error under both. check_images: also decode every picture; otherwise a
-    picture that does not decode shows up when its prompt is made. max_image_pixels: a larger picture counts as one of these.
-    Raises DataError for a source that cannot be read, and for a problem or answer column that is not there.
+    on_bad_row: `error` raises BadRowsError when all rows have been looked at; `skip` leaves bad rows out and
+    lists them in `.faults`. A data set without a usable row is an error under both. check_images: also decode
+    every picture; otherwise a bad picture is found when its prompt is made. max_image_pixels: a larger
+    picture counts as bad. Raises DataError for a source that cannot be read, and for a problem or answer
+    column that is not there.
     """
     limit = max_image_pixels if check_images else None
     return _checked(open_tables(files), columns or Columns(), on_bad_row, limit)
@@ -113,14 +116,14 @@ def examples_from_rows(
     on_bad_row: OnBadRow = "error",
     check_images: bool = False,
 ) -> ExampleSet:
-    """The same for rows a program holds: a list of dicts (pictures may be PIL images) or a `datasets.Dataset`."""
+    """The same for rows that a program holds: dicts (pictures may be PIL images), a `datasets.Dataset`."""
     table = Table(name, name, ArrowRows(rows) if hasattr(rows, "with_format") else ListRows(rows))
     limit = MAX_IMAGE_PIXELS if check_images else None
     return _checked([table], columns or Columns(), on_bad_row, limit)
 
 
 def _checked(tables: list[Table], columns: Columns, on_bad_row: OnBadRow, limit: int | None) -> ExampleSet:
-    """limit: pixels of the largest picture that is decoded; None: none is decoded."""
+    """limit: pixels of the largest picture that is decoded; None decodes no picture."""
     if on_bad_row not in ("error", "skip"):
         raise DataError(f"on_bad_row must be 'error' or 'skip', not {on_bad_row!r}")
     _check_tables(tables, columns)
@@ -134,7 +137,7 @@ def _checked(tables: list[Table], columns: Columns, on_bad_row: OnBadRow, limit:
 
 
 def open_checked(files: str | Sequence[str], columns: Columns) -> tuple[Table, ...]:
-    """The tables of a source, none of whose rows has been looked at yet. Raises DataError as `load_examples` does."""
+    """The tables of a source, before any row is checked. Raises DataError as `load_examples` does."""
     tables = tuple(open_tables(files))
     _check_tables(tables, columns)
     return tables
@@ -142,7 +145,14 @@ def open_checked(files: str | Sequence[str], columns: Columns) -> tuple[Table, .
 
 def _check_tables(tables: Sequence[Table], columns: Columns) -> None:
     for table in tables:
-        _check_columns(table, columns)
+        # JSON has columns per row.
+        present = table.rows.columns if isinstance(table.rows, ArrowRows) else None
+        for key, setting in ((columns.prompt_key, "prompt_key"), (columns.answer_key, "answer_key")):
+            if present is not None and key not in present:
+                raise DataError(
+                    f"{table.name}: no column {key!r}; it has {', '.join(present)}. "
+                    f"Set {columns.called(setting)}."
+                )
     if not any(len(table.rows) for table in tables):
         names = ", ".join(table.name for table in tables)
         raise BadRowsError(
@@ -150,52 +160,45 @@ def _check_tables(tables: Sequence[Table], columns: Columns) -> None:
         )
 
 
-def _checked_keys(columns: Columns) -> list[str]:
-    keys = [columns.prompt_key, columns.answer_key, columns.image_key, columns.id_key]
-    return [key for key in keys if key is not None]
-
-
-def _check_columns(table: Table, columns: Columns) -> None:
-    if not isinstance(table.rows, ArrowRows):
-        return  # JSON has columns per row
-    for key, setting in ((columns.prompt_key, "prompt_key"), (columns.answer_key, "answer_key")):
-        if key not in table.rows.columns:
-            raise DataError(
-                f"{table.name}: no column {key!r}; it has {', '.join(table.rows.columns)}. "
-                f"Set {columns.called(setting)}."
-            )
+def _scanned(
+    tables: Sequence[Table], columns: Columns
+) -> Iterator[tuple[Table, int, Mapping[str, Any] | RowError]]:
+    """(table, row in it, content of the checked columns) of every row, in order."""
+    keys = (columns.prompt_key, columns.answer_key, columns.image_key, columns.id_key)
+    for table in tables:
+        for row, content in enumerate(table.rows.scan([key for key in keys if key is not None])):
+            yield table, row, content
 
 
 def _scan(tables: Sequence[Table], columns: Columns) -> tuple[list[int], RowFaults, int]:
+    """(numbers of the usable rows, faults of the others, rows in all)."""
     good: list[int] = []
     faults = RowFaults()
     first_with: dict[str, str] = {}
-    number = 0
-    for table in tables:
-        for row, content in enumerate(table.rows.scan(_checked_keys(columns))):
-            default = example_id = f"{table.label}:{row}"
-            try:
-                if isinstance(content, RowError):
-                    raise content
-                example_id = row_id(content, columns, default)
-                if example_id in first_with:
-                    raise RowError(
-                        "duplicate_id",
-                        f"the same id as {first_with[example_id]} ({columns.called('id_key')} names another column, or null)",
-                    )
-                example_from_row(content, columns, default)
-                first_with[example_id] = f"{table.label}:{row}"
-                good.append(number)
-            except RowError as error:
-                faults.faults.append(Fault(table.name, row, example_id, error.reason, str(error)))
-            number += 1
-    return good, faults, number
+    for number, (table, row, content) in enumerate(_scanned(tables, columns)):
+        default = example_id = f"{table.label}:{row}"
+        try:
+            if isinstance(content, RowError):
+                raise content
+            example_id = row_id(content, columns, default)
+            if example_id in first_with:
+                other = f"the same id as {first_with[example_id]}"
+                raise RowError(
+                    "duplicate_id", f"{other} ({columns.called('id_key')} names another column, or null)"
+                )
+            example_from_row(content, columns, default)
+            first_with[example_id] = default
+            good.append(number)
+        except RowError as error:
+            faults.append(Fault(table.name, row, example_id, error.reason, str(error)))
+    return good, faults, len(good) + len(faults)
 
 
 def undecodable(examples: ExampleSet, limit: int) -> dict[int, tuple[str, str]]:
-    """{index: (reason, detail)} of the examples with a picture that does not decode, or of more pixels than the limit.
+    """{index: (reason, detail)} of examples with a picture that does not decode or has more pixels than the
+    limit.
 
-    Decodes in threads, holds none.
+    Decodes in threads and keeps no picture.
     """
 
     def check(index: int) -> tuple[str, str] | None:
@@ -214,3 +217,46 @@ def undecodable(examples: ExampleSet, limit: int) -> dict[int, tuple[str, str]]:
                 (i, fault) for i, fault in zip(block, threads.map(check, block), strict=True) if fault
             )
     return found
+
+
+@dataclass(frozen=True)
+class EpochOrder:
+    """Which examples a step takes: a pure function of (seed, position), so a resumed run goes on where it
+    stopped.
+
+    Passes over `num_examples` examples without an end, each in its own order if `shuffle` is set. A position
+    counts the examples taken since the start of the run; a checkpoint keeps nothing else. No example is
+    dropped: where an epoch does not divide into batches, its last examples share a batch with the first of
+    the next epoch (EasyR1 drops them). Such a batch can hold an example twice; a batch of more than
+    `num_examples` must.
+    """
+
+    num_examples: int
+    seed: int
+    shuffle: bool = True
+
+    def __post_init__(self) -> None:
+        if self.num_examples < 1:
+            raise ValueError("there are no examples to order")
+
+    def epoch(self, position: int) -> int:
+        """The epoch, from 0, that the example at this position belongs to."""
+        return position // self.num_examples
+
+    def take(self, position: int, count: int) -> list[int]:
+        """Indices of the `count` examples from `position` on."""
+        indices: list[int] = []
+        while len(indices) < count:
+            epoch, start = divmod(position + len(indices), self.num_examples)
+            order = _permutation(self.num_examples, self.seed, epoch if self.shuffle else None)
+            indices.extend(order[start : start + count - len(indices)].tolist())
+        return indices
+
+
+@lru_cache(maxsize=4)
+def _permutation(num_examples: int, seed: int, epoch: int | None) -> np.ndarray:
+    """By random keys: numpy keeps Philox's raw stream for ever, but not `shuffle`. None: in order."""
+    if epoch is None:
+        return np.arange(num_examples)
+    key = np.array([seed % 2**64, epoch], dtype=np.uint64)
+    return np.argsort(np.random.Philox(key=key).random_raw(num_examples), kind="stable")

@@ -1,15 +1,14 @@
 """An image as stored in a row becomes an RGB picture, scaled by area as EasyR1 scales it.
 
-What a person sees is what the model gets, whatever the file's mode:
-    EXIF       the orientation is applied, as `datasets` and transformers do when they decode (EasyR1 does so only for
-               pictures that `datasets` decoded for it).
-    alpha      laid on white: black lines on a transparent ground stay visible. Opaque alpha is simply dropped.
-    16 bit     scaled to 8 bit, not clipped.   animated: the first frame.   palette, CMYK, grey, ...: converted to RGB
-               before any scaling (EasyR1 scales a palette picture first, with nearest neighbours).
-Pixel-equal to EasyR1 for RGB, grey and opaque RGBA pictures.
+The model gets what a person sees, whatever the file's mode: EXIF       the orientation is applied, as
+    `datasets` and transformers do when they decode. (EasyR1 applies it only to pictures that `datasets`
+    decoded for it.) alpha      laid on white: black lines on a transparent ground stay visible. Opaque alpha
+    is dropped. 16 bit     scaled to 8 bit, not clipped. animated   the first frame. others     palette, CMYK,
+    grey, ...: converted to RGB before any scaling. (EasyR1 scales a palette picture first, with nearest
+    neighbours.) RGB, grey and opaque RGBA pictures are pixel-equal to EasyR1's.
 
-Decoding takes at most about 12 bytes a pixel, and large pictures are decoded one at a time. A picture that memory does not
-suffice for is no bad picture: MemoryError stops whoever asked.
+Decoding takes at most about 12 bytes a pixel, and large pictures are decoded one at a time. Too little memory
+does not make a picture a bad one: it raises MemoryError.
 """
 
 from __future__ import annotations
@@ -31,11 +30,10 @@ from gmpo_vl.types import ImageSource
 # Pillow's own threshold for "possible decompression bomb": 256 MiB of RGB. LIMIT_KEY sets another.
 MAX_IMAGE_PIXELS = 89_478_485
 LIMIT_KEY = "data.max_image_pixels"
-# Pillow refuses to open what is larger than this.
-PILLOW_MAX_PIXELS = 2 * MAX_IMAGE_PIXELS
-# Above it Pillow warns when it opens a picture, on the terminal of whoever runs us; `_check_size` says so in the row's own
-# error. The filter is set once: warnings.catch_warnings changes the whole process, and pictures are opened in threads.
-# Pillow's error at twice the size, and for the pictures inside a file, stays.
+PILLOW_MAX_PIXELS = 2 * MAX_IMAGE_PIXELS  # Pillow opens nothing larger
+# Pillow warns on the terminal above MAX_IMAGE_PIXELS; `_check_size` says it in the row's own error. The
+# filter is set once, because warnings.catch_warnings changes the whole process and pictures are opened in
+# threads. Pillow's error at twice the size, and for the pictures inside a file, stays.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 # The Qwen image processors refuse more extreme pictures.
 MAX_ASPECT_RATIO = 200
@@ -43,6 +41,7 @@ MAX_ASPECT_RATIO = 200
 # Grey values 0..65535; Pillow opens some 16-bit files (PGM, TIFF) with 32 bits, mode "I".
 _SIXTEEN_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 _EXIF_ORIENTATION = 0x0112
+_PNG_TEXTS_THAT_TURN = (b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")
 
 _STRIP_PIXELS = 2**20  # converted at once where a conversion needs wide copies
 _LARGE_PIXELS = 2**24  # 64 MiB of Pillow's RGB: from here on one picture at a time
@@ -58,8 +57,8 @@ def decode_image(
 ) -> Image.Image:
     """RGB picture of encoded bytes, a path or a PIL image.
 
-    limit: pixels above which a picture is refused before it is decoded. limit_key: what the user raises it by. Raises ImageError for whatever cannot be decoded,
-    MemoryError where there is too little memory for it.
+    limit: pixels above which a picture is refused before it is decoded. limit_key: what the user raises it
+    by. Raises ImageError for whatever cannot be decoded, MemoryError where there is too little memory for it.
     """
     with _opened(source, limit_key) as image:
         _check_size(image.width, image.height, limit, limit_key)
@@ -73,14 +72,12 @@ def decode_image(
 
 
 def image_size(source: ImageSource, limit: int = MAX_IMAGE_PIXELS) -> tuple[int, int]:
-    """(width, height) that `decode_image` would give, read from the header only: a truncated body goes unnoticed."""
+    """(width, height) that `decode_image` would give, by its header. A truncated body goes unnoticed."""
     with _opened(source) as image:
         width, height = image.size
         _check_size(width, height, limit)
         if _orientation(image) in (5, 6, 7, 8):  # turned by a quarter
-            if (
-                image.format == "TIFF"
-            ):  # some versions of Pillow say the upright size of it, even before decoding
+            if image.format == "TIFF":  # some versions of Pillow give the upright size before decoding
                 width, height = image.tag_v2[256], image.tag_v2[257]  # type: ignore[attr-defined]
             width, height = height, width
         return width, height
@@ -124,7 +121,8 @@ def picture_facts(source: ImageSource) -> PictureFacts:
 
 
 def fit_size(width: int, height: int, min_pixels: int | None, max_pixels: int | None) -> tuple[int, int]:
-    """Scale both sides by one factor: down to at most `max_pixels`, then up to about `min_pixels` (EasyR1's rule).
+    """Scale both sides by one factor: down to at most `max_pixels`, then up to about `min_pixels`, as EasyR1
+    does.
 
     Sides are cut to whole pixels, so the area after scaling up may lie just below `min_pixels`.
     """
@@ -151,7 +149,8 @@ def _resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:
         return image
     if 0 in size:
         raise ImageError(
-            f"a picture of {image.width} x {image.height} pixels scaled down to max_pixels has no pixels left; raise max_pixels"
+            f"a picture of {image.width} x {image.height} pixels scaled down to max_pixels has no pixels "
+            "left; raise max_pixels"
         )
     _check_size(*size, PILLOW_MAX_PIXELS)
     return image.resize(size, Image.Resampling.BICUBIC)
@@ -161,8 +160,8 @@ def _resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 def _opened(source: ImageSource, limit_key: str | None = LIMIT_KEY) -> Iterator[Image.Image]:
     """The source as a PIL image whose file is closed afterwards; every failure inside becomes an ImageError.
 
-    Pillow's decoders raise whatever they stumble over in a damaged file (OSError, SyntaxError, struct.error,
-    zlib.error, ...), hence the broad except: it re-raises, it hides nothing. Some raise the same where memory ran out.
+    The except is broad because Pillow's decoders raise all kinds of errors for a damaged file (OSError,
+    SyntaxError, struct.error, zlib.error, ...). Some raise the same where memory ran out.
     """
     pixels = None
     try:
@@ -180,7 +179,13 @@ def _opened(source: ImageSource, limit_key: str | None = LIMIT_KEY) -> Iterator[
         raise ImageError(f"no such picture file: {source}") from error
     except Exception as error:
         if isinstance(error, MemoryError) or _memory_is_short(pixels):
-            raise MemoryError(_too_little_memory(source, limit_key)) from error
+            lower = (
+                "" if limit_key is None else f", or lower {limit_key}: larger pictures then count as bad rows"
+            )
+            raise MemoryError(
+                f"{_describe(source)}: there is too little memory to decode it. "
+                f"Free some, give the process more{lower}"
+            ) from error
         raise ImageError(f"{_describe(source)} cannot be decoded: {_reason(error)}") from error
 
 
@@ -212,18 +217,13 @@ def _memory_is_short(pixels: int | None) -> bool:
     return False
 
 
-def _too_little_memory(source: ImageSource, limit_key: str | None) -> str:
-    lower = "" if limit_key is None else f", or lower {limit_key}: larger pictures then count as bad rows"
-    return f"{_describe(source)}: there is too little memory to decode it. Free some, give the process more{lower}"
-
-
 def _orientation(image: Image.Image) -> int:
-    """How the picture is to be turned, 1 (not at all) to 8. Decodes nothing, unless a PNG says it behind its pixels."""
+    """EXIF's orientation, 1 (upright) to 8. Decodes nothing, unless a PNG says it behind its pixels."""
     file = getattr(image, "fp", None)  # None: all of it has been read
     if image.format == "PNG" and file is not None and _png_turns_at_its_end(file):
         with _one_at_a_time(image):
             image.load()
-    # PngImageFile's own getexif decodes every picture without EXIF, to see whether some comes behind the pixels.
+    # PngImageFile's own getexif would decode every picture without EXIF, to look for some behind the pixels.
     return Image.Image.getexif(image).get(_EXIF_ORIENTATION, 1)
 
 
@@ -246,9 +246,6 @@ def _png_turns_at_its_end(file: BinaryIO) -> bool:
         file.seek(before)
 
 
-_PNG_TEXTS_THAT_TURN = (b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")
-
-
 def _check_size(width: int, height: int, limit: int, limit_key: str | None = LIMIT_KEY) -> None:
     if width < 1 or height < 1:
         raise ImageError(f"the picture has no pixels ({width} x {height})")
@@ -260,8 +257,8 @@ def _check_size(width: int, height: int, limit: int, limit_key: str | None = LIM
         )
     if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
         raise ImageError(
-            f"the picture is {width} x {height} pixels: one side is more than {MAX_ASPECT_RATIO} times the other, "
-            "which the vision models refuse; crop or pad it"
+            f"the picture is {width} x {height} pixels: one side is more than {MAX_ASPECT_RATIO} times "
+            "the other, which the vision models refuse; crop or pad it"
         )
 
 
@@ -281,7 +278,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def strips(width: int, height: int) -> Iterator[tuple[int, int, int, int]]:
-    """Boxes (left, upper, right, lower) of about a million pixels that make up a picture, from top to bottom."""
+    """Boxes (left, upper, right, lower) of about a million pixels that make up a picture, top to bottom."""
     rows = max(1, _STRIP_PIXELS // width)
     for top in range(0, height, rows):
         yield 0, top, width, min(top + rows, height)

@@ -4,9 +4,8 @@
     images: photo                        # a column, or several: [left, right]
     problem: "{{ question }} Answer in metres."
     answer: height
-
-KEYS lists every key with its meaning; docs/data.md shows them at work. A value that holds `{{` or `{%` is a jinja template
-over the row's columns, anything else the name of a column. Templates run in jinja's sandbox.
+ KEYS lists every key with its meaning; docs/data.md shows examples. A value with `{{` or `{%` is a jinja
+template over the row's columns, any other value is the name of a column. Templates run in jinja's sandbox.
 """
 
 from __future__ import annotations
@@ -23,15 +22,25 @@ from gmpo_vl.data.rows import DataError, RowError
 from gmpo_vl.storage.yaml_text import read_yaml, shown
 
 KEYS = {
-    "source": "a file, folder or hub id (`@SPLIT` after it), a list of them, or {train: ..., validation: ..., test: ...}",
+    "source": (
+        "a file, folder or hub id (`@SPLIT` after it), a list of them, "
+        "or {train: ..., validation: ..., test: ...}"
+    ),
     "problem": "column or template; where it has no <image>, the pictures go in front",
     "answer": "column or template; a list holds alternatives, any of which is right",
-    "images": "column or template, or a list of them: paths, encoded bytes, base64, or nothing (not inside a list)",
-    "image_folder": "where relative paths begin (the mapping file's folder); a bare name is looked for in all of it",
+    "images": (
+        "column or template, or a list of them: paths, encoded bytes, base64, or nothing (not inside a list)"
+    ),
+    "image_folder": (
+        "where relative paths begin (the mapping file's folder); a bare name is looked for in all of it"
+    ),
     "image_marks": "how the problem marks its pictures, for example <image{n}>: {n} counts from 1",
     "image_place": "`marks`: each picture at its first mark; `front`: all in front, marks taken out",
     "max_image_pixels": f"width x height of the largest picture that is taken ({MAX_IMAGE_PIXELS:,})",
-    "choices": "column with a list of choices, or a list of columns; they are written below the problem as A. ... B. ...",
+    "choices": (
+        "column with a list of choices, or a list of columns; "
+        "they are written below the problem as A. ... B. ..."
+    ),
     "choices_written": "true: the problem already shows the choices, write none",
     "answer_is": "with choices: `letter`, `index` (from 0), `number` (from 1), or `text` of the right one",
     "answer_type": f"what the answer is read as: {', '.join(TYPES)}; nothing lets the verifier see",
@@ -40,9 +49,10 @@ KEYS = {
     "keep": 'only rows for which this is true, for example: level >= 3 and split == "train"',
     "carry": "list of columns that come along unchanged",
     "validation": "share of the train rows that become the validation split, by hash",
-    "split_by": "column or template whose equal values stay on one side; nothing: the picture, or the problem",
+    "split_by": (
+        "column or template whose equal values stay on one side; nothing: the picture, or the problem"
+    ),
 }
-ANSWER_FORMS = ("letter", "index", "number", "text")
 
 
 @dataclass(frozen=True)
@@ -89,7 +99,8 @@ def load_mapping(path: str | Path) -> MappingFile:
         raise DataError(f"there is no mapping file {path}; `gmpo-vl data new NAME` writes one") from None
     except IsADirectoryError:
         raise DataError(
-            f"{path} is a folder, not a mapping file; `gmpo-vl data new NAME --source {path}` writes one that reads it"
+            f"{path} is a folder, not a mapping file; "
+            f"`gmpo-vl data new NAME --source {path}` writes one that reads it"
         ) from None
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read as YAML: {error}") from error
@@ -104,11 +115,10 @@ def load_mapping(path: str | Path) -> MappingFile:
 
 def _key_problems(values: dict[str, Any]) -> list[str]:
     problems = []
-    for key in values:
-        if key not in KEYS:
-            close = difflib.get_close_matches(str(key), KEYS, n=1)
-            problems.append(f"there is no key {key!r}" + (f"; the nearest is {close[0]}" if close else ""))
-    missing = [field for field in ("source", "problem", "answer") if field not in values]
+    for key in [key for key in values if key not in KEYS]:
+        close = difflib.get_close_matches(str(key), KEYS, n=1)
+        problems.append(f"there is no key {key!r}" + (f"; the nearest is {close[0]}" if close else ""))
+    missing = [key for key in ("source", "problem", "answer") if key not in values]
     return problems + [f"{key} is missing: {KEYS[key]}" for key in missing]
 
 
@@ -121,8 +131,9 @@ def _value_problems(values: dict[str, Any]) -> list[str]:
     ]
     if problems:
         return problems
-    if not 0 <= values.get("validation", 0) < 1:
-        problems.append(f"validation: {values['validation']} is no share between 0 and 1")
+    share, source = values.get("validation", 0), values.get("source")
+    if not 0 <= share < 1:
+        problems.append(f"validation: {share} is no share between 0 and 1")
     if not 0 < values.get("tolerance", 0.5) < 1:
         problems.append(f"tolerance: {values['tolerance']} must lie between 0 and 1 (0.01 is 1%)")
     if not 0 < values.get("max_image_pixels", 1) <= PILLOW_MAX_PIXELS:
@@ -133,16 +144,17 @@ def _value_problems(values: dict[str, Any]) -> list[str]:
         problems.append(f"answer_type: {values['answer_type']!r} is none of {', '.join(TYPES)}")
     if "answer_is" in values and "choices" not in values:
         problems.append("answer_is says how an answer names one of the choices, and there are no choices")
-    if "validation" in (values["source"] if isinstance(values.get("source"), dict) else ()) and values.get(
-        "validation"
-    ):
+    if share and isinstance(source, dict) and "validation" in source:
         problems.append("validation: the sources have a validation split already; take one of the two away")
     if "image_marks" in values and "{n}" not in values["image_marks"]:
         problems.append(f"image_marks: {values['image_marks']!r} has no {{n}}, the picture's number")
     for key in ("problem", "answer", "id", "split_by", "images"):
-        for text in values[key] if isinstance(values.get(key), list) else [values.get(key)]:
-            problems += _template_problems(key, text)
-    return problems + _condition_problems(values.get("keep"))
+        for text in values[key] if isinstance(values.get(key), list) else [values.get(key, "")]:
+            if is_template(text) and (reason := _obstacle(text)):
+                problems.append(f"{key}: {shown(text)} is no jinja template: {reason}")
+    if "keep" in values and (reason := _obstacle(_as_template(values["keep"]))):
+        problems.append(f"keep: {shown(values['keep'])} is no condition: {reason}")
+    return problems
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -155,12 +167,9 @@ def _fits(value: Any, hint: Any) -> bool:
     if isinstance(value, list):
         return "list[str]" in text and bool(value) and all(isinstance(item, str) for item in value)
     if isinstance(value, dict):
-        return "dict" in text and bool(value) and all(map(_is_source, value.items()))
+        named = (isinstance(name, str) and _fits(inner, str | list[str]) for name, inner in value.items())
+        return "dict" in text and bool(value) and all(named)
     return (isinstance(value, int) and hint is int) or (isinstance(value, int | float) and "float" in text)
-
-
-def _is_source(named: tuple[Any, Any]) -> bool:
-    return isinstance(named[0], str) and _fits(named[1], str | list[str])
 
 
 def is_template(text: str) -> bool:
@@ -168,9 +177,9 @@ def is_template(text: str) -> bool:
 
 
 def value_of(row: Any, name: str, key: str) -> Any:
-    """The column of that name, or the template filled with the row's columns. Raises RowError that says the mapping's key."""
+    """The column of that name, or the filled template. Raises RowError naming the mapping's key."""
     if is_template(name):
-        return _rendered(name, row, key)
+        return _filled(name, row, "template", f"{key}: {shown(name)} cannot be filled from this row")
     if name not in row:
         raise RowError(
             "missing_column", f"{key}: no column {name!r}; the row has {', '.join(map(repr, row)) or 'none'}"
@@ -182,36 +191,27 @@ def is_kept(row: Any, condition: str | None) -> bool:
     """Is the row wanted? Raises RowError where the condition cannot be answered for it."""
     if condition is None:
         return True
-    try:
-        return bool(_filled(_as_template(condition), row))
-    except MemoryError:
-        raise
-    except Exception as error:  # a condition is anybody's code
-        raise RowError(
-            "keep", f"keep: {shown(condition)} cannot be answered for this row: {error}"
-        ) from error
-
-
-def _rendered(text: str, row: Any, key: str) -> str:
-    try:
-        return _filled(text, row)
-    except MemoryError:
-        raise
-    except Exception as error:  # a template is anybody's code
-        raise RowError("template", f"{key}: {shown(text)} cannot be filled from this row: {error}") from error
+    problem = f"keep: {shown(condition)} cannot be answered for this row"
+    return bool(_filled(_as_template(condition), row, "keep", problem))
 
 
 def _as_template(condition: str) -> str:
-    """Text where the condition holds, and none where it does not."""
+    """A template that gives text where the condition holds, and none where it does not."""
     return f"{{% if {condition} %}}yes{{% endif %}}"
 
 
-# What templates call a column `self`: for jinja that is a word of its own, for the template itself.
+# Templates get a column `self` under this name: in jinja, `self` is the template itself.
 _SELF = "column_called_self"
 
 
-def _filled(text: str, row: Any) -> str:
-    return _template(text).render({**row, _SELF: row["self"]} if "self" in row else row)
+def _filled(text: str, row: Any, reason: str, problem: str) -> str:
+    """The template with the row's columns. Raises RowError(reason) with the problem and what jinja says."""
+    try:
+        return _template(text).render({**row, _SELF: row["self"]} if "self" in row else row)
+    except MemoryError:
+        raise
+    except Exception as error:  # a template is anybody's code
+        raise RowError(reason, f"{problem}: {error}") from error
 
 
 @lru_cache(maxsize=1)
@@ -232,20 +232,8 @@ def _template(text: str) -> Any:
     return _environment().from_string(tree)
 
 
-def _template_problems(key: str, text: Any) -> list[str]:
-    if isinstance(text, str) and is_template(text) and (reason := _obstacle(text)):
-        return [f"{key}: {shown(text)} is no jinja template: {reason}"]
-    return []
-
-
-def _condition_problems(text: str | None) -> list[str]:
-    if text is not None and (reason := _obstacle(_as_template(text))):
-        return [f"keep: {shown(text)} is no condition: {reason}"]
-    return []
-
-
 def _obstacle(template: str) -> str | None:
-    """Why it cannot be read; None where it can. Besides jinja's errors there are those of the Python that it makes."""
+    """Why it cannot be compiled, by jinja or by the Python that jinja makes; None if it can."""
     try:
         _template(template)
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Rows on their way into EasyR1's columns, by a mapping file or a Python file with `rows` and SPLITS: read, mapped, checked."""
+"""A preparation (a mapping file, or Python with `rows` and SPLITS) as streams of checked rows."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from gmpo_vl.data.formats import ArrowRows, as_object, rows_or_errors
 from gmpo_vl.data.images import MAX_IMAGE_PIXELS, ImageError, decode_image
-from gmpo_vl.data.json_rows import as_object
-from gmpo_vl.data.mapped import map_row
+from gmpo_vl.data.map_row import map_row
 from gmpo_vl.data.mapping import MappingFile, load_mapping
 from gmpo_vl.data.rows import Columns, DataError, Fault, RowError, example_from_row
-from gmpo_vl.data.sources import ArrowRows, Table, is_hub_id, open_tables
+from gmpo_vl.data.sources import Table, is_hub_id, open_tables
 from gmpo_vl.storage.yaml_text import shown
 from gmpo_vl.types import Example
 
@@ -24,7 +24,7 @@ SPLIT = re.compile(r"[a-z][a-z0-9_]*")
 
 @dataclass(frozen=True)
 class Given:
-    """A row as it was read, and where."""
+    """A row as it was read, and where. content: the RowError of one that could not be read."""
 
     file: str
     row: int
@@ -41,7 +41,7 @@ class Given:
 
 @dataclass(frozen=True)
 class Ready:
-    """A row that can be written: checked, its pictures encoded as they were."""
+    """A checked row to write; the example's pictures are encoded bytes. carried: {column: value}."""
 
     example: Example
     carried: dict[str, Any]
@@ -49,7 +49,7 @@ class Ready:
 
 @dataclass
 class Stream:
-    """The rows of one split, and what makes each of them ready. carried: {column: type as `datasets.Value` names it}."""
+    """Rows of a split, and what makes each ready. carried: {column: type as `datasets.Value` names it}."""
 
     sources: list[str]
     rows: Iterator[Given]
@@ -61,8 +61,9 @@ class Stream:
 def streams_of(preparation: Path, source: str | None) -> tuple[dict[str, Stream], MappingFile | None]:
     """{split: its rows} of a mapping file (.yaml), and the mapping; of a Python file, and None.
 
-    source: read this instead of what the file names. Of a mapping with several splits it takes the place of what stands
-    before their `@`: FOLDER for X@train and X@test is FOLDER@train and FOLDER@test. Raises DataError.
+    source: read this instead of what the file names. For a mapping with several splits it replaces what
+    stands before their `@`: with FOLDER, X@train and X@test become FOLDER@train and FOLDER@test. Raises
+    DataError.
     """
     if preparation.suffix == ".py":
         return _streams_of_python(preparation, source), None
@@ -74,17 +75,26 @@ def streams_of(preparation: Path, source: str | None) -> tuple[dict[str, Stream]
 
 
 def _sources_from(mapping: MappingFile, source: str) -> dict[str, str]:
-    """The mapping's sources with --source, a path from the working directory or a hub id, in place of its own."""
+    """The mapping's sources with --source (a path from the working directory, a hub id) in their place."""
     named = mapping.sources
     if len(named) == 1:
         return {split: _place(Path.cwd(), source) for split in named}
     parts = {split: sources[0].rpartition("@")[2] for split, sources in named.items()}
     if "@" in source or any(len(sources) > 1 or "@" not in sources[0] for sources in named.values()):
         raise DataError(
-            f"--source {source}: the mapping reads {len(named)} splits ({', '.join(named)}); one folder or hub id can stand for "
-            "all of them where each source in the file says its part behind an @, otherwise change `source` there"
+            f"--source {source}: the mapping reads {len(named)} splits ({', '.join(named)}); "
+            "one folder or hub id can stand for all of them where each source in the file says its part "
+            "behind an @, otherwise change `source` there"
         )
     return {split: _place(Path.cwd(), f"{source}@{part}") for split, part in parts.items()}
+
+
+def _place(folder: Path, source: str) -> str:
+    """A relative path beginning at the mapping file's folder; a hub id as it is."""
+    name = source
+    if "@" in source and not (folder / source).exists():
+        name = source.rpartition("@")[0]
+    return source if is_hub_id(name) and not (folder / name).exists() else str(folder / source)
 
 
 def _streams_of_mapping(mapping: MappingFile, where: str) -> dict[str, Stream]:
@@ -103,29 +113,34 @@ def _streams_of_mapping(mapping: MappingFile, where: str) -> dict[str, Stream]:
             mapped = map_row(given.content, mapping)
             if mapped is None:
                 return None
-            values = {name: _as(mapped[name], kind) for name, kind in carried.items()}
+            values = {
+                name: str(mapped[name]) if kind == "string" and mapped[name] is not None else mapped[name]
+                for name, kind in carried.items()
+            }
             return _ready(mapped, given.name, values, mapping.max_image_pixels, "max_image_pixels")
 
-        streams[split] = Stream(places, _given_rows(tables), finish, carried, tables)
+        given = (
+            Given(table.name, row, table.label, content)
+            for table in tables
+            for row, content in enumerate(rows_or_errors(table.rows.__getitem__, range(len(table.rows))))
+        )
+        streams[split] = Stream(places, given, finish, carried, tables)
     return streams
 
 
-def _place(folder: Path, source: str) -> str:
-    """A relative path beginning at the mapping file's folder; a hub id as it is."""
-    name = source
-    if "@" in source and not (folder / source).exists():
-        name = source.rpartition("@")[0]
-    return source if is_hub_id(name) and not (folder / name).exists() else str(folder / source)
-
-
-def _given_rows(tables: Iterable[Table]) -> Iterator[Given]:
+def _column_type(tables: Iterable[Table], name: str) -> str:
+    """The source's type of a carried column; text if it has none (JSON, CSV) or the tables disagree."""
+    kinds = set()
     for table in tables:
-        for row in range(len(table.rows)):
-            try:
-                content: Any = table.rows[row]
-            except RowError as error:
-                content = error
-            yield Given(table.name, row, table.label, content)
+        features = table.rows.dataset.features if isinstance(table.rows, ArrowRows) else {}
+        kinds.add(getattr(features.get(name), "dtype", "string"))
+    kind = kinds.pop() if len(kinds) == 1 else "string"
+    return kind if kind.startswith(("int", "uint", "float", "bool")) else "string"
+
+
+def _check_split(split: str, where: str) -> None:
+    if not SPLIT.fullmatch(split):
+        raise DataError(f"{where}: the split {split!r} becomes a file name: small letters, digits and _ only")
 
 
 def _streams_of_python(path: Path, source: str | None) -> dict[str, Stream]:
@@ -133,18 +148,7 @@ def _streams_of_python(path: Path, source: str | None) -> dict[str, Stream]:
         raise DataError(f"{path}: a Python file needs --source: the files it reads")
     if not Path(source).exists():
         raise DataError(f"--source {source}: no such file or folder (working directory {Path.cwd()})")
-    spec = importlib.util.spec_from_file_location(f"data_prep_{path.stem}", path)
-    if not path.is_file() or spec is None or spec.loader is None:
-        raise DataError(f"there is no Python file {path}; `gmpo-vl data new NAME --python` writes one")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # it is anybody's code
-        raise DataError(f"{_line_of(path, error)} {type(error).__name__}: {error}") from error
-    missing = [name for name in ("rows", "SPLITS") if not hasattr(module, name)]
-    if missing:
-        raise DataError(f"{path} has no {' and no '.join(missing)}: rows(source, split) and SPLITS = (...)")
-
+    module = _module_of(path)
     splits = module.SPLITS
     if not isinstance(splits, list | tuple) or not splits or not all(isinstance(s, str) for s in splits):
         raise DataError(
@@ -175,46 +179,40 @@ def _streams_of_python(path: Path, source: str | None) -> dict[str, Stream]:
     return {split: Stream([source], given(split), finish) for split in splits}
 
 
+def _module_of(path: Path) -> Any:
+    """A user's Python file, with `rows` and SPLITS."""
+    spec = importlib.util.spec_from_file_location(f"data_prep_{path.stem}", path)
+    if not path.is_file() or spec is None or spec.loader is None:
+        raise DataError(f"there is no Python file {path}; `gmpo-vl data new NAME --python` writes one")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # it is anybody's code
+        raise DataError(f"{_line_of(path, error)} {type(error).__name__}: {error}") from error
+    missing = [name for name in ("rows", "SPLITS") if not hasattr(module, name)]
+    if missing:
+        raise DataError(f"{path} has no {' and no '.join(missing)}: rows(source, split) and SPLITS = (...)")
+    return module
+
+
 def _line_of(path: Path, error: Exception) -> str:
     """Where in the file it happened."""
-    lines = [
-        f.lineno
-        for f in traceback.extract_tb(error.__traceback__)
-        if Path(f.filename) == path.absolute() or Path(f.filename) == path
-    ]
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if Path(frame.filename) in (path, path.absolute())]
     return f"{path}, line {lines[-1]}:" if lines else f"{path}:"
-
-
-def _column_type(tables: Iterable[Table], name: str) -> str:
-    """The source's own type of a carried column; text where it has none (JSON, CSV) or the tables disagree."""
-    kinds = set()
-    for table in tables:
-        features = table.rows.dataset.features if isinstance(table.rows, ArrowRows) else {}
-        kinds.add(getattr(features.get(name), "dtype", "string") if features else "string")
-    kind = kinds.pop() if len(kinds) == 1 else "string"
-    return kind if kind.startswith(("int", "uint", "float", "bool")) else "string"
-
-
-def _as(value: Any, kind: str) -> Any:
-    return value if value is None or kind != "string" else str(value)
-
-
-def _check_split(split: str, where: str) -> None:
-    if not SPLIT.fullmatch(split):
-        raise DataError(f"{where}: the split {split!r} becomes a file name: small letters, digits and _ only")
 
 
 def _ready(
     mapped: Mapping[str, Any], name: str, carried: dict[str, Any], limit: int, limit_key: str | None = None
 ) -> Ready:
-    """Check the row as training would, decode its pictures (of at most `limit` pixels) once, and hold them encoded."""
+    """Check the row as training would, and decode its pictures (of at most `limit` pixels) once."""
     example = example_from_row(mapped, Columns(image_dir=str(Path.cwd())), name)
-    encoded = []
+    pictures: list[Any] = []
     for i, image in enumerate(example.images, start=1):
         try:
-            encoded.append(Path(image).read_bytes() if isinstance(image, str) else image)
-            decode_image(encoded[-1], limit, limit_key)
+            pictures.append(Path(image).read_bytes() if isinstance(image, str) else image)
+            decode_image(pictures[-1], limit, limit_key)
         except (ImageError, OSError) as error:
             file = f" ({image})" if isinstance(image, str) else ""
             raise RowError("image_unreadable", f"image {i}{file}: {error}") from error
-    return Ready(replace(example, images=tuple(encoded)), carried)
+    return Ready(replace(example, images=tuple(pictures)), carried)

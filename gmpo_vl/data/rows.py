@@ -1,13 +1,13 @@
 """One row of EasyR1's columns becomes an `Example`, or a named fault.
 
-Reasons a row can be refused for (the `reason` of a Fault; engines add theirs, such as `prompt_too_long`):
-    unreadable_row    not a JSON object, or not decodable          missing_column   the problem or answer is not there
-    empty_problem, problem_type, problem_length                    empty_answer (NaN too), answer_type, answer_length
-    answer_form       JSON that no verifier reads
-    image_tags        `<image>` tags differ from images            image_missing    an empty entry, no such file, a URL
-    image_type        an entry that is no kind of image            image_unreadable it does not decode
-    bad_text          bytes that are no UTF-8, or half of a surrogate pair: no tokenizer and no file takes it
-    id_type, duplicate_id, number_length
+Reasons to refuse a row (the `reason` of a Fault; engines add theirs, such as `prompt_too_long`):
+    unreadable_row      not a JSON object, or not decodable missing_column      the problem or answer is not
+    there empty_problem, problem_type, problem_length empty_answer        (NaN too), answer_type,
+    answer_length answer_form         JSON that no verifier reads image_tags          the number of `<image>`
+    tags is not the number of images image_missing       an empty entry, no such file, a URL image_type
+    an entry that is no kind of image image_unreadable    it does not decode bad_text            bytes that
+    are no UTF-8, or half of a surrogate pair: no tokenizer and no file takes it id_type, duplicate_id,
+    number_length
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,11 +25,12 @@ from PIL import Image
 
 from gmpo_vl.data.answers import check_encoded, encode_answer
 from gmpo_vl.data.templates import IMAGE_TAG
+from gmpo_vl.storage.files import write_text
 from gmpo_vl.types import Example, ImageSource
 
 OnBadRow = Literal["error", "skip"]
 
-# In characters. Nothing within a model's context comes near them; tokenizing tens of megabytes would stall a run.
+# In characters, far above any model's context. Tokenizing tens of megabytes would stall a run.
 MAX_PROBLEM_LENGTH = 1_000_000
 MAX_ANSWER_LENGTH = 100_000
 MAX_ID_LENGTH = 200
@@ -46,9 +47,12 @@ def config_key(setting: str) -> str | None:
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns hold what (`data.prompt_key`, `data.answer_key`, ...). Relative image paths start at `image_dir`,
-    without it at the working directory, as in EasyR1. `id_key` None: rows are named by file and number. `called`: what
-    the user calls a setting, for messages; None for one that cannot be set."""
+    """Which columns hold what (`data.prompt_key`, `data.answer_key`, ...). `id_key` None: file and number
+    name a row.
+
+    Relative image paths start at `image_dir`, or at the working directory, as in EasyR1. `called`: what the
+    user calls a setting, for messages; None for one that cannot be set.
+    """
 
     prompt_key: str = "problem"
     answer_key: str = "answer"
@@ -88,40 +92,34 @@ class Fault:
         return f"{self.file}, row {self.row} (id {self.id}): {self.reason}: {self.detail}"
 
 
-@dataclass
-class RowFaults:
-    """What was refused while a data set was read, and since."""
-
-    faults: list[Fault] = field(default_factory=list)
-
-    def __len__(self) -> int:
-        return len(self.faults)
+class RowFaults(list[Fault]):
+    """The rows that were refused while a data set was read, and since."""
 
     def counts(self) -> dict[str, int]:
         """Refused rows by reason, most frequent first."""
-        return dict(Counter(fault.reason for fault in self.faults).most_common())
+        return dict(Counter(fault.reason for fault in self).most_common())
 
     def summary(self, shown: int = FAULTS_SHOWN) -> str:
         """Counts by reason and the first few, for a person. Empty when there is nothing to say."""
-        if not self.faults:
+        if not self:
             return ""
         counts = ", ".join(f"{reason} {count:,}" for reason, count in self.counts().items())
-        lines = [f"{_bad_rows(len(self.faults))}: {counts}", *(f"  {fault}" for fault in self.faults[:shown])]
-        if len(self.faults) > shown:
-            lines.append(f"  and {len(self.faults) - shown:,} more")
+        number = "1 bad row" if len(self) == 1 else f"{len(self):,} bad rows"
+        lines = [f"{number}: {counts}", *(f"  {fault}" for fault in self[:shown])]
+        if len(self) > shown:
+            lines.append(f"  and {len(self) - shown:,} more")
         return "\n".join(lines)
 
     def write(self, path: str | Path) -> None:
         """All of them, one JSON object a line."""
-        with open(path, "w", encoding="utf-8") as file:
-            file.writelines(json.dumps(asdict(fault)) + "\n" for fault in self.faults)
+        write_text(Path(path), "".join(json.dumps(asdict(fault)) + "\n" for fault in self))
 
     def settle(self, on_bad_row: OnBadRow, num_good: int, called: Called = config_key) -> None:
-        """Raise BadRowsError if the policy is `error` and there is a fault, or, under both, if no good row is left."""
-        if self.faults and on_bad_row == "error":
+        """Raise BadRowsError for a fault under the policy `error`, and for no good row under both."""
+        if self and on_bad_row == "error":
             raise BadRowsError("\n".join([self.summary(), *self._advice(called)]))
         if num_good == 0:
-            files = ", ".join(dict.fromkeys(fault.file for fault in self.faults)) or "the data"
+            files = ", ".join(dict.fromkeys(fault.file for fault in self)) or "the data"
             raise BadRowsError(
                 "\n".join([f"{files}: no usable row is left", self.summary(), *self._advice(called, True)])
             )
@@ -154,11 +152,8 @@ def example_from_row(row: Mapping[str, Any], columns: Columns, default_id: str) 
     images = _images(row.get(columns.image_key), columns)
     num_tags = problem.count(IMAGE_TAG)
     if num_tags != len(images):
-        hint = (
-            ""
-            if columns.image_key in row
-            else f" (the row has no column {columns.image_key!r}: {columns.called('image_key')})"
-        )
+        no_column = f" (the row has no column {columns.image_key!r}: {columns.called('image_key')})"
+        hint = "" if columns.image_key in row else no_column
         raise RowError(
             "image_tags", f"{num_tags} {IMAGE_TAG} tags in the problem for {len(images)} images{hint}"
         )
@@ -173,7 +168,7 @@ def example_from_row(row: Mapping[str, Any], columns: Columns, default_id: str) 
 
 
 def row_id(row: Mapping[str, Any], columns: Columns, default_id: str) -> str:
-    """The row's own id if it has one, else `default_id`. Raises RowError for an id that is no short text or number."""
+    """The row's id, or `default_id`. Raises RowError for an id that is no short text or number."""
     value = None if columns.id_key is None else row.get(columns.id_key)
     if value is None:
         return default_id
@@ -202,7 +197,7 @@ def _problem(value: Any) -> str:
 
 
 def _answer(value: Any) -> str:
-    """Text, stripped; numbers as text (142.0 -> 142); a list is a list of alternatives, any of which is right."""
+    """Text, stripped; numbers as text (142.0 -> 142). A list holds alternatives, any of which is right."""
     if isinstance(value, list | tuple):
         if any(isinstance(item, list | tuple) for item in value):
             raise RowError("answer_type", "the answer is a list of lists; a list holds alternatives as text")
@@ -249,10 +244,15 @@ def _images(value: Any, columns: Columns) -> tuple[ImageSource, ...]:
     return tuple(_image(item, columns, f"image {i} of {len(items)}") for i, item in enumerate(items, start=1))
 
 
+def stored_picture(item: Any) -> Any:
+    """What an entry holds: `datasets` stores a picture as {"bytes": ..., "path": ...}."""
+    if not isinstance(item, Mapping):
+        return item
+    return item["bytes"] if item.get("bytes") is not None else item.get("path")
+
+
 def _image(item: Any, columns: Columns, which: str) -> ImageSource:
-    if isinstance(item, Mapping):  # as `datasets` stores pictures: {"bytes": ..., "path": ...}
-        encoded, path = item.get("bytes"), item.get("path")
-        item = encoded if encoded is not None else path
+    item = stored_picture(item)
     if isinstance(item, Image.Image):
         return item
     if isinstance(item, bytes | bytearray):
@@ -279,16 +279,12 @@ def _check_text(text: str, name: str) -> None:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
         code = ord(text[error.start])
-        what = (  # as csv_rows.py decodes: one surrogate for each byte that is no UTF-8
+        what = (  # CSV is decoded so: one surrogate for each byte that is no UTF-8
             f"a byte (0x{code - 0xDC00:x}) that is no UTF-8; save the file as UTF-8"
             if 0xDC80 <= code <= 0xDCFF
             else "half of a surrogate pair"
         )
         raise RowError("bad_text", f"the {name} holds, at character {error.start}, {what}") from error
-
-
-def _bad_rows(count: int) -> str:
-    return "1 bad row" if count == 1 else f"{count:,} bad rows"
 
 
 def _is_small_scalar(value: Any) -> bool:

@@ -1,9 +1,11 @@
 """Prompt templates: jinja files with one variable, `content`, the row's problem with its `<image>` tags.
 
 Shipped (templates/NAME.jinja); `data.format_prompt` takes such a name or the path of a file:
-    math    EasyR1's prompt for Geometry3K (examples/format_prompt/math.jinja at b44b311), word for word: published
-            numbers were measured with it, so the sentence is part of the protocol.
-    r1v     reasoning in <think>, the answer in <answer>      boxed   only asks for \\boxed{}      plain   the problem alone
+    math    EasyR1's prompt for Geometry3K (examples/format_prompt/math.jinja at b44b311), word for word:
+            published numbers were measured with it, so the sentence is part of the protocol
+    r1v     reasoning in <think>, the answer in <answer>
+    boxed   only asks for \\boxed{}
+    plain   the problem alone
 """
 
 from __future__ import annotations
@@ -31,17 +33,14 @@ def template_names() -> list[str]:
 def load_template(name_or_path: str | Path) -> str:
     """The text of a shipped template (by name) or of a file (by path), tried on a sample problem.
 
-    Raises TemplateError when there is no such file, when it is no jinja, or when the rendered sample lacks the problem
-    or has more or fewer image tags than it.
+    Raises TemplateError when there is no such file, when it is no jinja, or when the rendered sample lacks
+    the problem or has more or fewer image tags than it.
     """
-    path = (
-        TEMPLATE_FOLDER / f"{name_or_path}.jinja"
-        if str(name_or_path) in template_names()
-        else Path(name_or_path)
-    )
+    names = template_names()
+    path = TEMPLATE_FOLDER / f"{name_or_path}.jinja" if str(name_or_path) in names else Path(name_or_path)
     if not path.is_file():
         raise TemplateError(
-            f"format_prompt: no template file {name_or_path}; give a path, or one of {', '.join(template_names())}"
+            f"format_prompt: no template file {name_or_path}; give a path, or one of {', '.join(names)}"
         )
     template = path.read_text(encoding="utf-8").strip()
     try:
@@ -50,13 +49,14 @@ def load_template(name_or_path: str | Path) -> str:
         raise TemplateError(f"format_prompt: {path} cannot be rendered: {error}") from error
     if _PROBE.removeprefix(IMAGE_TAG) not in sample or sample.count(IMAGE_TAG) != 1:
         raise TemplateError(
-            f"format_prompt: {path} must show the problem once: write {{{{ content }}}} in it, and no {IMAGE_TAG} of its own"
+            f"format_prompt: {path} must show the problem once: "
+            f"write {{{{ content }}}} in it, and no {IMAGE_TAG} of its own"
         )
     return template
 
 
 def render_problem(problem: str, template: str | None) -> str:
-    """The problem inside the template's text; as it is where there is no template. The problem is never read as jinja."""
+    """The problem inside the template's text, or alone without one. The problem is never read as jinja."""
     return problem if template is None else _compiled(template).render(content=problem)
 
 

@@ -1,4 +1,4 @@
-"""Rows in EasyR1's columns written to a parquet file, a few at a time; files that belong together appear together."""
+"""Rows in EasyR1's columns to parquet, a few at a time; files that belong together appear together."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from typing import Any
 
 from gmpo_vl.data.rows import DataError
 from gmpo_vl.storage.files import move_aside, names_a_folder, read_object, sync, whole_file, write_json
+from gmpo_vl.storage.locks import try_lock
 from gmpo_vl.storage.yaml_text import shown
 
-# Pictures of 64 rows are a few megabytes: what the writer holds, and what a reader reads to see one row. Where the pictures
-# are large a group ends earlier.
+# The writer holds a group, and a reader reads one to see a row. The pictures of 64 rows are a few megabytes;
+# where they are large, a group ends earlier.
 ROWS_PER_GROUP = 64
 BYTES_PER_GROUP = 32 * 2**20
 
@@ -27,7 +28,8 @@ _PLAN = "plan.json"  # in that folder: {files: their names in the order of the m
 def refuse_to_overwrite(targets: Iterable[Path], read: Iterable[str], ours: Path | None = None) -> None:
     """Raises DataError where a file that is to be written holds what is read, or is none of ours.
 
-    read: files, and folders whose files are read. ours: what lies beside the targets if we wrote them; None: not asked.
+    read: files, and folders whose files are read. ours: a file that lies beside the targets if this command
+    wrote them.
     """
     sources = {Path(name).resolve() for name in read}
     for target in targets:
@@ -40,13 +42,13 @@ def refuse_to_overwrite(targets: Iterable[Path], read: Iterable[str], ours: Path
             raise DataError(f"{target} is read here and would be overwritten; write to another place")
         if ours is not None and not ours.exists():
             raise DataError(
-                f"{target} is there already, without a {ours.name} beside it: not written by this command. Write to another "
-                "folder, or move that file away"
+                f"{target} is there already, without a {ours.name} beside it: not written by this command. "
+                "Write to another folder, or move that file away"
             )
 
 
-def make_folder(folder: Path) -> None:
-    """Make a folder to write into. Raises DataError where a file, or the lack of a right, stands in its place."""
+def make_output_folder(folder: Path) -> None:
+    """Make a folder to write into. Raises DataError where a file or a missing right prevents it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
@@ -57,7 +59,7 @@ def make_folder(folder: Path) -> None:
 
 @dataclass
 class NewFiles:
-    """Files on their way: write them into `folder`. replaces: names in the target folder that go when they come."""
+    """Files on their way: write them into `folder`. replaces: old files in the target that are removed."""
 
     folder: Path
     replaces: list[str] = field(default_factory=list)
@@ -65,14 +67,15 @@ class NewFiles:
 
 @contextmanager
 def replacing(out: Path, last: str | None = None) -> Iterator[NewFiles]:
-    """Files that appear in OUT together when the block ends, in place of those of the same names; none if it fails.
+    """Files that appear in OUT together when the block ends, in place of those of the same names; none if it
+    fails.
 
-    They are written into OUT/.unfinished and then moved, the file `last` (it says what the others are) behind all others.
-    What is replaced goes before the first new file comes, so that OUT never holds a part of both. A process that is killed
-    between the moves leaves a plan, by which the next call goes on with them. Raises DataError where another process
-    writes into OUT.
+    They are written into OUT/.unfinished and then moved; the file `last`, which describes the others, comes
+    last. The old files are removed before the first new one is moved, so OUT never holds a part of both. A
+    process that is killed between the moves leaves a plan, and the next call finishes it. Raises DataError
+    where another process writes into OUT.
     """
-    make_folder(out)
+    make_output_folder(out)
     with _alone_in(out):
         folder = out / UNFINISHED
         if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
@@ -98,7 +101,7 @@ def replacing(out: Path, last: str | None = None) -> Iterator[NewFiles]:
 
 
 def _move(out: Path) -> None:
-    """Do what the plan says and has not been done yet."""
+    """Do the part of the plan that is not done yet."""
     folder = out / UNFINISHED
     files, replaces, found = _planned(out)
     for name in [*reversed(files), *replaces]:
@@ -112,7 +115,7 @@ def _move(out: Path) -> None:
 
 
 def _make_way(path: Path, found: Any) -> None:
-    """Remove a file that is replaced. One that was put there after a kill is not what the plan found, and is renamed."""
+    """Remove a replaced file. One that somebody put there after a kill is not in the plan: rename it."""
     if found == _stamp(path):
         path.unlink(missing_ok=True)
     elif os.path.lexists(path):
@@ -120,7 +123,7 @@ def _make_way(path: Path, found: Any) -> None:
 
 
 def _stamp(path: Path) -> list[int] | None:
-    """What tells a file from another one under its name; None where there is none."""
+    """What differs for another file under the same name; None where there is no file."""
     if not os.path.lexists(path):
         return None
     found = path.lstat()
@@ -128,7 +131,10 @@ def _stamp(path: Path) -> list[int] | None:
 
 
 def _planned(out: Path) -> tuple[list[str], list[str], dict[str, Any] | None]:
-    """(files, replaces, found) of the plan; earlier versions wrote no `found`. Raises DataError for one that no killed process has left, before anything is touched."""
+    """(files, replaces, found) of the plan; earlier versions wrote no `found`.
+
+    Raises DataError, before anything is touched, for a plan that no killed process has left.
+    """
     path = out / UNFINISHED / _PLAN
     advice = f"delete the folder {path.parent} and write the data again"
     try:
@@ -148,16 +154,15 @@ def _fault_of_names(names: Any) -> str | None:
     """Why these are no names of files in one folder; None where they are."""
     if not isinstance(names, list):
         return f"{shown(names)} is no list of names"
-    bad = [name for name in names if not isinstance(name, str) or not _is_name(name)]
-    return f"{shown(bad[0])} is no name of a file in the folder" if bad else None
-
-
-def _is_name(name: str) -> bool:
-    return names_a_folder(name) and name == Path(name).name and name not in (UNFINISHED, _PLAN)
+    for name in names:
+        is_name = isinstance(name, str) and names_a_folder(name) and name == Path(name).name
+        if not is_name or name in (UNFINISHED, _PLAN):
+            return f"{shown(name)} is no name of a file in the folder"
+    return None
 
 
 def _fault_of_files(out: Path, files: list[str], replaces: list[str]) -> str | None:
-    """Why the files do not stand as a kill between the moves leaves them; None where they do. They come in order."""
+    """Why no kill between the moves, which go in order, can have left these files; None where one can."""
     came = [not os.path.lexists(out / UNFINISHED / name) for name in files]
     lost = [name for name, moved in zip(files, came) if moved and not (out / name).is_file()]
     if lost or came != sorted(came, reverse=True):
@@ -168,21 +173,16 @@ def _fault_of_files(out: Path, files: list[str], replaces: list[str]) -> str | N
 
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
-    """Keep other processes of this kind out of a folder. The kernel holds the lock: a killed process leaves none."""
-    import fcntl
-
+    """Keep such processes out of a folder. The kernel holds the lock: a killed process leaves none."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if (problem := try_lock(descriptor)) is not None:  # some network file systems cannot lock folders
+            print(f"WARNING: {folder} cannot be locked ({problem}): keep other writers out", file=sys.stderr)
     except BlockingIOError:
         os.close(descriptor)
         raise DataError(
             f"{folder}: another process is writing data into this folder; wait for it, or name another folder"
         ) from None
-    except OSError as error:  # some network file systems have no locks for folders
-        print(
-            f"WARNING: {folder} cannot be locked ({error.strerror}): keep other writers out", file=sys.stderr
-        )
     try:
         yield
     finally:
@@ -194,8 +194,8 @@ def write_parquet(
 ) -> int:
     """Write rows {images: [encoded bytes, ...], problem, answer, ...} and return how many.
 
-    more_columns: {name: type as `datasets.Value` names it} of further columns. The `images` column is marked as pictures, so
-    that `datasets` and EasyR1 decode it. The file appears under its name only when it is complete.
+    more_columns: {name: type as `datasets.Value` names it} of further columns. The `images` column is marked
+    as pictures, so `datasets` and EasyR1 decode it. The file appears under its name only when it is complete.
     """
     count = 0
     with parquet_writer(path, more_columns) as write:
@@ -205,11 +205,22 @@ def write_parquet(
     return count
 
 
+def write_splits(
+    folder: str | Path, splits: Mapping[str, Iterable[Mapping[str, Any]]], more_columns: Mapping[str, str]
+) -> list[Path]:
+    """Write FOLDER/SPLIT.parquet of every split's rows, all files or none; returns the files."""
+    names = [f"{split}.parquet" for split in splits]
+    with replacing(Path(folder)) as new:
+        for name, rows in zip(names, splits.values()):
+            write_parquet(new.folder / name, rows, more_columns)
+    return [Path(folder) / name for name in names]
+
+
 @contextmanager
 def parquet_writer(
     path: str | Path, more_columns: Mapping[str, str] | None = None
 ) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """The same for a program that has its rows one by one: gives a function that takes a row."""
+    """As `write_parquet`, for rows that come one by one: gives a function that takes a row."""
     import pyarrow as pa
     import pyarrow.parquet as pq
     from datasets import Features, Image, List, Value
@@ -218,7 +229,7 @@ def parquet_writer(
     columns = {name: Value(kind) for name, kind in names.items()}
     schema = Features({"images": List(Image()), **columns}).arrow_schema
     path = Path(path)
-    make_folder(path.parent)
+    make_output_folder(path.parent)
     group: list[dict[str, Any]] = []
     held = 0
 

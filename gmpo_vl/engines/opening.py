@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gmpo_vl.config import Config, ConfigError, save_config
 from gmpo_vl.config.load import changed_settings
-from gmpo_vl.data.order import EpochOrder
+from gmpo_vl.data.examples import EpochOrder
 from gmpo_vl.engines.checkpoint import (
     Progress,
     check_whole,

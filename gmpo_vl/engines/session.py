@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 
 from gmpo_vl.config import Config
-from gmpo_vl.data.order import EpochOrder
+from gmpo_vl.data.examples import EpochOrder
 from gmpo_vl.engines.checkpoint import Progress
 from gmpo_vl.engines.fingerprint import Fingerprint
 from gmpo_vl.engines.loggers import Logger

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gmpo_vl.data.examples import ExampleSet, load_examples
+from gmpo_vl.data.formats import ArrowRows
 from gmpo_vl.data.rows import Columns, DataError
-from gmpo_vl.data.sources import ArrowRows
 from gmpo_vl.data.writing import refuse_to_overwrite
 from gmpo_vl.samples import SampleRecord
 from gmpo_vl.storage.files import whole_file

@@ -17,12 +17,12 @@ from transformers import (
     PreTrainedModel,
 )
 
-from gmpo_vl.data.hub import hub_obstacle
 from gmpo_vl.models.compat import DOWNLOAD, check_config, no_code_of
 from gmpo_vl.models.shared import sharing_obstacle, use_group_attention
 from gmpo_vl.models.vision import batch_vision
 from gmpo_vl.storage.files import read_object
 from gmpo_vl.storage.manifest import check_model_files
+from gmpo_vl.storage.places import hub_obstacle
 
 # Ends of the names of files with weights.
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".safetensors.index.json", ".bin.index.json")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gmpo_vl.data.writing import make_folder
+from gmpo_vl.data.writing import make_output_folder
 from gmpo_vl.models.loading import model_config
 from gmpo_vl.models.shared import KNOWN
 from gmpo_vl.preflight.findings import ADVICE, LEVELS, MEANING, Finding, Level, level_of, row_record
@@ -79,7 +79,7 @@ def check_data(
     total = sum(checker.num_rows for checker in checkers.values())
     if workers is None:
         workers = useful_workers(total, os.cpu_count() or 1)
-    make_folder(out)
+    make_output_folder(out)
     start = time.perf_counter()
     with phase_bar("rows", total) as advance, (out / "rows.jsonl").open("w", encoding="utf-8") as file:
 

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from PIL import Image
 
+from gmpo_vl.data.answers import LETTERS
 from gmpo_vl.data.images import PILLOW_MAX_PIXELS, ImageError, image_size
-from gmpo_vl.data.mapped import LETTERS
 from gmpo_vl.data.rows import RowError, row_id
-from gmpo_vl.data.writing import make_folder
+from gmpo_vl.data.writing import make_output_folder
 from gmpo_vl.models.processing import Processor, encode_prompt
 from gmpo_vl.preflight.findings import row_record
 from gmpo_vl.preflight.row_check import RowChecker
@@ -85,7 +85,7 @@ def write_gallery(
         cards=cards,
         seed=None if ids else seed,
     )
-    make_folder(path.parent)
+    make_output_folder(path.parent)
     write_text(path, html)
     return len(cards)
 

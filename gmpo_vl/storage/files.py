@@ -1,4 +1,4 @@
-"""Small files, written whole or not at all: text, JSON, and JSON lines. What cannot be read or written is named."""
+"""Files written whole or not at all: text, JSON, JSON lines. Errors name the file."""
 
 from __future__ import annotations
 
@@ -20,20 +20,19 @@ def to_line(row: dict[str, Any]) -> str:
 
 
 def append_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    append_bytes(path, "".join(to_line(row) for row in rows).encode("utf-8", "backslashreplace"))
-
-
-def append_bytes(path: Path, lines: bytes) -> None:
-    """More lines at a file's end, after whole lines only: half a line that a killed process left there is cut off."""
-    if lines:
+    """More lines at a file's end. Half a line there, which a killed process left, is cut off first."""
+    if lines := "".join(map(to_line, rows)).encode("utf-8", "backslashreplace"):
         with naming(path), path.open("a+b") as file:
             _end_with_a_line(file)
             file.write(lines)
 
 
 def append_once(path: Path, lines: bytes) -> None:
-    """As `append_bytes`, but for the first of the lines that stand at the file's end already: of a process that was killed
-    before it removed them where they come from."""
+    """As `append_jsonl`, but the first of the lines are left out if they stand at the file's end already.
+
+    That happens where a process was killed before it could remove the lines from the file that they come
+    from.
+    """
     if not lines:
         return
     lines += b"" if lines.endswith(b"\n") else b"\n"
@@ -71,10 +70,11 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def numbered_jsonl(path: Path, appended: bool = True) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line, row) of a JSON-lines file; empty lines are passed over.
+    """(line number, row) of a JSON-lines file, without empty lines.
 
-    In a file that lines are appended to, a last one that is cut off was being written when the process died: left out. Raises
-    ValueError naming file and line for any other that is no JSON object.
+    appended: lines are appended to the file, so a torn last line was being written when a process died; it is
+        left out.
+    Raises ValueError naming file and line for any other line that is no JSON object.
     """
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
@@ -107,27 +107,30 @@ def parse_object(content: bytes) -> dict[str, Any]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a file as a whole: never half of it, whatever happens. Half of a surrogate pair, which UTF-8 has not, becomes
-    the escape that JSON has for it."""
+    """Replace a file as a whole: never half of it, whatever happens.
+
+    UTF-8 has no half of a surrogate pair. One becomes the escape that JSON has for it.
+    """
     write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """As `write_text`."""
-    with whole_file(path) as partial:
+def write_bytes(path: Path, content: bytes, synced: bool = True) -> None:
+    """As `write_text`. synced: as in `whole_file`."""
+    with whole_file(path, synced) as partial:
         partial.write_bytes(content)
 
 
-# What `whole_file` leaves of a file where the process is killed: NAME.PROCESS_THREAD.partial. Earlier versions named no thread.
+# The name that `whole_file` writes under: NAME.PROCESS_THREAD.partial. Earlier versions named no thread.
 HALF_WRITTEN = re.compile(r".+\.\d+(_\d+)?\.partial")
 
 
 @contextmanager
 def whole_file(path: Path, synced: bool = True) -> Iterator[Path]:
-    """Gives a name to write a file under; complete under its own name when the block ends, and not there where it fails.
+    """Gives a name to write a file under. When the block ends the file gets its own name; if it fails, there
+    is none.
 
-    Threads and processes may write the same file at once. synced: on the disk before it has its name, so that it is whole after
-    a power cut as well; slow for thousands of small files.
+    Threads and processes may write the same file at once. synced: put it on the disk before it gets its name,
+    so it is whole after a power cut too; slow for thousands of small files.
     """
     partial = path.with_name(f"{path.name}.{os.getpid()}_{threading.get_ident()}.partial")
     try:
@@ -148,8 +151,10 @@ def write_json(path: Path, value: Any) -> None:
 def read_object(
     path: Path, advice: str = "put back what it was", keys: Sequence[str] = ()
 ) -> dict[str, Any] | None:
-    """The JSON object of a file; None where there is no file. Raises ValueError naming the file, with advice, for anything
-    else in it, and where one of the keys is missing: it was written whole."""
+    """The JSON object of a file that was written whole; None if there is no file.
+
+    Raises ValueError naming the file, with the advice, for anything else in it and for a missing key.
+    """
     if not path.exists():
         return None
     try:
@@ -166,7 +171,7 @@ def read_object(
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """The error of a write says which file, and how much room there is: the system says neither."""
+    """Adds to a failed write's error the file and the room on the disk, which the system does not say."""
     try:
         yield
     except OSError as error:
@@ -176,7 +181,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def free_space(path: Path) -> str:
-    """Of the disk that a path lies on, or would lie on, in words."""
+    """Room on the disk that a path lies on, or would lie on, in words."""
     there = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
     return f"{in_gib(shutil.disk_usage(there).free)} free on its disk"
 
@@ -197,22 +202,22 @@ def sync(path: Path) -> None:
 
 
 def can_be_a_path(text: str) -> bool:
-    """Does a file system take it, and is it what it looks like? No control characters, none that turn or hide others."""
+    """Can it be a path? Not too long, and no character that is invisible or turns others."""
     shown = all(unicodedata.category(letter) not in ("Cc", "Cf", "Cs", "Zl", "Zp") for letter in text)
     sizes = [len(part.encode("utf-8", "surrogatepass")) for part in PurePath(text).parts]
     return bool(text.strip()) and shown and max(sizes, default=0) <= 255 and sum(sizes) <= 2000
 
 
 def names_a_folder(text: str) -> bool:
-    """Does FOLDER/text lie in FOLDER, below it, whatever the text? And can it be a path?"""
+    """Can it be a path, and does FOLDER/text surely lie below FOLDER?"""
     path = PurePath(text)
     return can_be_a_path(text) and bool(path.parts) and not path.is_absolute() and ".." not in path.parts
 
 
 def numbered(folder: Path, before: str, after: str = "") -> list[tuple[int, Path]]:
-    """(number, path) of what bears a name as we write it: BEFORE, the number in six digits or more, AFTER.
+    """(number, path) of the names BEFORE + number in six digits or more + AFTER.
 
-    Everything else is somebody's own: copies, links, backups.
+    Others are left out: they are somebody's copies, links, backups.
     """
     found = []
     for path in folder.glob("*"):
@@ -224,14 +229,14 @@ def numbered(folder: Path, before: str, after: str = "") -> list[tuple[int, Path
 
 
 def make_room(path: Path) -> None:
-    """Nothing stands under this name afterwards."""
+    """Remove the folder under this name. Anything else there is moved aside."""
     shutil.rmtree(path, ignore_errors=True)
     if os.path.lexists(path):
         move_aside(path)
 
 
 def move_aside(path: Path) -> None:
-    """Another name for what stands in our own folder's place and is somebody's: a file, a link."""
+    """Rename a file or a link of somebody's that stands in the place of our own."""
     names = (path.with_name(f"{path.name}.moved_{k}") for k in count(1))
     aside = next(name for name in names if not os.path.lexists(name))
     os.rename(path, aside)

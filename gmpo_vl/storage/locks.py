@@ -1,4 +1,4 @@
-"""One process at a time in a run's folder: a lock that the kernel holds, so that a killed process leaves none behind."""
+"""One process at a time in a run's folder. The kernel holds the lock, so a killed process leaves none."""
 
 from __future__ import annotations
 
@@ -27,11 +27,12 @@ class FolderInUse(BlockingIOError):
 
 @contextmanager
 def locked(folder: Path, way_out: str = OF_A_RUN, shared: bool = False) -> Iterator[None]:
-    """Hold FOLDER/lock while the block runs. The folder is made where there is none. way_out: what else can be done.
-    shared: with others that share it, while nobody holds it alone.
+    """Hold FOLDER/lock while the block runs. The folder is made if there is none.
 
-    Raises FolderInUse, which names the process that holds it. A file system without locks is no reason to stop: a line says
-    that nothing keeps others out, and the block runs.
+    way_out: what else the user can do. shared: hold it together with others that share it, but not beside an
+        exclusive
+    holder. Raises FolderInUse, which names the holding process. If the file system has no locks, a warning
+    says so and the block runs.
     """
     make_folder(folder)
     lock = _Lock(folder, way_out, shared)
@@ -44,18 +45,32 @@ def locked(folder: Path, way_out: str = OF_A_RUN, shared: bool = False) -> Itera
 
 
 def check_lock(folder: Path) -> None:
-    """Is the folder that this process has locked still its own? Called before what others must not mix with is written.
+    """Is the folder that this process has locked still its own? Called before anything is written there.
 
-    Raises FolderInUse where the folder, or its lock, is another one meanwhile. A lock that somebody deleted is made again.
+    Raises FolderInUse if the folder or its lock was replaced meanwhile. A deleted lock is made again.
     """
     for lock in tuple(_locks):
         if lock.folder == folder.absolute():
             lock.check()
 
 
+def try_lock(descriptor: int, shared: bool = False) -> str | None:
+    """Lock an open file or folder. Returns why the system cannot, or None. BlockingIOError: it is held."""
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        return error.strerror
+    return None
+
+
 class _Lock:
-    """The file `lock`, and the folder itself, so that deleting the file lets nobody in. On a network's disk a folder's lock is
-    known to this machine at most; for processes of others the file's inode tells."""
+    """Locks the file `lock` and the folder itself, so deleting the file lets nobody in.
+
+    On a network's disk only this machine can know of a folder's lock. Processes elsewhere are told by the
+    file's inode.
+    """
 
     def __init__(self, folder: Path, way_out: str, shared: bool):
         self.folder, self.path = folder.absolute(), folder.absolute() / "lock"
@@ -82,32 +97,26 @@ class _Lock:
                 self._close_file()
             elif problem is not None:
                 print(
-                    f"WARNING: {self.path} cannot be locked ({problem}): nothing keeps a second run out of this folder",
+                    f"WARNING: {self.path} cannot be locked ({problem}): "
+                    "nothing keeps a second run out of this folder",
                     flush=True,
                 )
         since = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
         who = f"process {os.getpid()} on {socket.gethostname()} since {since}"
+        if self.shared:
+            who = f"processes that share it, the last to come {who}"
         with naming(self.path):
             os.ftruncate(self.of_file, 0)
-            os.pwrite(
-                self.of_file,
-                (
-                    f"processes that share it, the last to come {who}\n" if self.shared else f"{who}\n"
-                ).encode(),
-                0,
-            )
+            os.pwrite(self.of_file, f"{who}\n".encode(), 0)
 
     def _flock(self, descriptor: int) -> str | None:
         """Why the file system cannot lock it; None where it is locked."""
         try:
-            fcntl.flock(descriptor, (fcntl.LOCK_SH if self.shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            return try_lock(descriptor, self.shared)
         except BlockingIOError:
             raise FolderInUse(
                 f"{self.folder} is in use by {self._holder()}: wait for it or stop it; {self.way_out}"
             ) from None
-        except OSError as error:
-            return error.strerror
-        return None
 
     def _holder(self) -> str:
         try:
@@ -119,27 +128,27 @@ class _Lock:
         with self.checking:  # threads store pictures
             if not _is(self.of_folder, os.stat, self.folder):
                 raise FolderInUse(
-                    f"{self.folder} is no longer the folder that this process works in: it was moved or deleted. This process "
-                    "stops, before it writes into another one"
+                    f"{self.folder} is no longer the folder that this process works in: it was moved or "
+                    "deleted. This process stops, before it writes into another one"
                 )
             if _is(self.of_file, os.lstat, self.path):
                 return
             if self.path.is_dir():
                 raise FolderInUse(
-                    f"{self.path} is a folder now, where this process had its lock: move it away. This process stops; the same "
-                    "command goes on"
+                    f"{self.path} is a folder now, where this process had its lock: move it away. "
+                    "This process stops; the same command goes on"
                 )
             if os.path.lexists(self.path):
                 raise FolderInUse(
-                    f"{self.folder} is in use by {self._holder()} as well: its file `lock` is another than this process has "
-                    "locked. This process stops, before the two write over each other"
+                    f"{self.folder} is in use by {self._holder()} as well: its file `lock` is another "
+                    "than this process has locked. This process stops, before the two write over each other"
                 )
             self._close_file()
             self._take_file()
 
     def release(self) -> None:
-        """Unlocks, where no other process has the same open files. The file stays, and says nothing then."""
-        if self not in _locks:  # a forked child's
+        """Unlock. The file stays, empty."""
+        if self not in _locks:  # in a forked child, which has closed its copies
             return
         if self.held and not self.shared:
             os.ftruncate(self.of_file, 0)
@@ -159,7 +168,7 @@ class _Lock:
 
 
 def _is(descriptor: int, look_at: Callable[[Path], os.stat_result], path: Path) -> bool:
-    """Is what is open still what stands under its name?"""
+    """Does the path still name what is open?"""
     try:
         return os.path.samestat(os.fstat(descriptor), look_at(path))
     except OSError:  # nothing stands there
@@ -171,5 +180,5 @@ def _close_in_child() -> None:
         lock.close()
 
 
-# A forked child has the same open files, and would hold the lock after its parent was killed. Started programs have none of them.
+# A forked child has the same open files, and would keep a killed parent's lock. Started programs have none.
 os.register_at_fork(after_in_child=_close_in_child)

@@ -1,7 +1,8 @@
-"""What lies in a checkpoint: manifest.json names every file with its size and sha256, and is checked before one is read.
+"""manifest.json of a checkpoint names every file with its size and sha256. It is checked before a file is
+read.
 
-Nothing that is read differs from what was saved by a byte: a run that goes on from something else would not say so. Files that
-were added are let be, unless a loader would read them in the place of what was saved.
+A run that goes on from changed files would not notice it. So every file that is read must be what was saved,
+to the byte. Added files are ignored, unless a loader would read them in place of saved ones.
 """
 
 from __future__ import annotations
@@ -19,15 +20,8 @@ from gmpo_vl.storage.files import read_object, write_text
 
 MANIFEST = "manifest.json"
 UNREAD = ("README.md",)  # peft writes it for people
-READ = (
-    ".json",
-    ".jinja",
-    ".safetensors",
-    ".bin",
-    ".model",
-    "merges.txt",
-    "vocab.txt",
-)  # what loaders look for
+# What loaders look for.
+READ = (".json", ".jinja", ".safetensors", ".bin", ".model", "merges.txt", "vocab.txt")
 BLOCK = 1 << 22  # bytes
 
 
@@ -43,7 +37,7 @@ Files = dict[str, Written]  # by their paths in the checkpoint, as POSIX writes 
 
 
 class DamagedError(ValueError):
-    """A file of a checkpoint is not what was saved. `folder` is the checkpoint's, `problem` a sentence about the file."""
+    """A file of a checkpoint is not what was saved. `problem` is a sentence about the file."""
 
     def __init__(self, folder: Path, problem: str):
         super().__init__(f"{folder} is damaged: {problem}")
@@ -61,14 +55,14 @@ def measured(path: Path) -> Written:
 
 
 def measure(folder: Path, names: Iterable[str]) -> Files:
-    """Of files in a folder; several at once, for neither reading nor hashing holds Python's lock."""
+    """Of files in a folder, in threads: neither reading nor hashing holds Python's lock."""
     names = sorted(names)
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
         return dict(zip(names, threads.map(lambda name: measured(folder / name), names)))
 
 
 def write_manifest(folder: Path, known: Mapping[str, Written]) -> None:
-    """manifest.json of a checkpoint that is written but for it. known: what was hashed where it was written."""
+    """Complete a checkpoint with its manifest.json. known: files that were hashed when they were written."""
     others = measure(folder, (name for name in names_in(folder) if name not in known))
     write_text(folder / MANIFEST, _in_json({**known, **others}))
 
@@ -79,13 +73,13 @@ def _in_json(files: Files) -> str:
 
 
 def names_in(folder: Path) -> list[str]:
-    """Every file in a checkpoint that a manifest speaks of."""
+    """The files of a checkpoint that belong into a manifest."""
     names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     return sorted(name for name in names if name != MANIFEST and PurePosixPath(name).name not in UNREAD)
 
 
 def read_manifest(folder: Path) -> Files | None:
-    """None for a checkpoint without one. Raises DamagedError for a manifest that is none."""
+    """None for a checkpoint without one. Raises DamagedError for a manifest that is not as it was written."""
     try:
         found = read_object(folder / MANIFEST, keys=("files",))
     except ValueError as error:
@@ -102,10 +96,10 @@ def read_manifest(folder: Path) -> Files | None:
 
 
 def check_files(folder: Path, below: str = "") -> bool:
-    """Is every file what was saved? Raises DamagedError for the first that is not; False where there is no manifest, and
-    every file of weights was looked at as far as its own format goes.
+    """Check that every file is what was saved. Raises DamagedError for the first that is not.
 
-    below: only what lies in this folder of the checkpoint.
+    False if there is no manifest; files of weights are then checked as far as their own formats allow.
+    below: check only this folder of the checkpoint.
     """
     written = read_manifest(folder)
     if written is None:
@@ -132,8 +126,10 @@ def check_files(folder: Path, below: str = "") -> bool:
 
 
 def check_formats(folder: Path) -> None:
-    """Files of a checkpoint without a manifest, by the checks that their formats have: torch's are ZIP archives with a CRC of
-    every part, safetensors say their length. Raises DamagedError."""
+    """Files of weights, by the checks that their formats have. Raises DamagedError.
+
+    torch's are ZIP archives with a CRC of every part; safetensors state their length.
+    """
     paths = [path for path in sorted(folder.rglob("*")) if path.suffix in (".pt", ".safetensors")]
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
         problems = list(threads.map(_format_problem, paths))
@@ -160,11 +156,12 @@ def _format_problem(path: Path) -> str | None:
 
 
 def check_model_files(folder: Path) -> None:
-    """Raise DamagedError where a model's folder is a checkpoint's and is not what was saved."""
+    """Raise DamagedError if a model's folder belongs to a checkpoint and is not what was saved."""
     if (folder.parent / MANIFEST).is_file():
         check_files(folder.parent, f"{folder.name}/")
     elif (folder.parent / "trainer" / "state.pt").is_file():
         print(
-            f"{folder.parent} has no {MANIFEST}, as those of earlier versions: its weights are taken unchecked",
+            f"{folder.parent} has no {MANIFEST}, as those of earlier versions: "
+            "its weights are taken unchecked",
             flush=True,
         )

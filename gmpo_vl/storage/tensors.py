@@ -1,4 +1,4 @@
-"""What torch writes and reads, with errors for people: which file, and what is wrong with it."""
+"""Files of torch's, read and written with errors that say which file it is and what is wrong with it."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from safetensors import SafetensorError
 from gmpo_vl.storage.files import free_space, in_gib
 from gmpo_vl.storage.locks import FolderInUse
 
-# In the errors of torch's and safetensors' own writers, which say neither file nor reason as Python does.
+# Parts of the errors of torch's and safetensors' writers, which are no OSErrors with a file and a reason.
 _OF_A_WRITER = ("inline_container", "PytorchStreamWriter", "iostream error", "(os error ")
 
 
 def read_saved(path: Path, keys: tuple[str, ...] = ()) -> Any:
-    """Plain values and tensors of a file; nothing else in it is unpickled. keys: of the dict that it holds.
+    """Plain values and tensors of a file; nothing else is unpickled. keys: that its dict must have.
 
-    Raises ValueError naming the file for whatever cannot be read, FileNotFoundError where there is none. torch raises what it
-    stumbles over in a damaged file (RuntimeError, EOFError, UnpicklingError, ...), hence the broad except: it re-raises.
+    Raises ValueError naming a file that cannot be read, FileNotFoundError if there is none. The except is
+    broad because torch raises all kinds of errors for a damaged file (RuntimeError, EOFError,
+    UnpicklingError, ...).
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing")
@@ -42,7 +43,7 @@ def read_saved(path: Path, keys: tuple[str, ...] = ()) -> Any:
 
 
 def in_short(error: Exception) -> str:
-    """What torch says, without its advice."""
+    """torch's message without its advice."""
     said = " ".join(str(error).split())
     named = re.search(r"(Unsupported|unsupported) .*", said)
     return (named[0] if named else said)[:150]
@@ -50,8 +51,7 @@ def in_short(error: Exception) -> str:
 
 @contextmanager
 def telling_where(folder: Path) -> Iterator[None]:
-    """Where a folder cannot be written whole, raise OSError with the file, the reason and the room on the disk; what was
-    written of it is removed."""
+    """If a folder cannot be written whole, remove it; OSError says the file, the reason and the room left."""
     try:
         yield
     except FolderInUse:  # what lies there is another process's
@@ -67,8 +67,9 @@ def telling_where(folder: Path) -> Iterator[None]:
             named = str(files[-1] if files else folder)
         shutil.rmtree(folder, ignore_errors=True)
         raise OSError(
-            f"{named} could not be written: {reason}; {room}. What was there of an unfinished checkpoint, {in_gib(size)}, "
-            "is removed; make room, and run the same command again to go on from the checkpoint before it"
+            f"{named} could not be written: {reason}; {room}. What was there of an unfinished checkpoint, "
+            f"{in_gib(size)}, is removed; make room, and run the same command again to go on from "
+            "the checkpoint before it"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""YAML from a file or a command line: read, or refused with a sentence. Whatever a person wrote, nothing here runs away."""
+"""YAML from a file or a command line: read, or refused with a sentence, in bounded time and memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_INTEGER = 2**63 - 1
 
 
 class YamlError(ValueError):
-    """Text that is not taken. The message says why, not where the text stands."""
+    """The text is refused. The message says why, not in which file."""
 
 
 def read_yaml(text: str) -> Any:
@@ -23,7 +23,7 @@ def read_yaml(text: str) -> Any:
 
 
 def read_settings(text: str) -> Any:
-    """The same as OmegaConf reads it: 1e-5 is a number, `${a.b}` another key's value, a key that comes twice an error."""
+    """As OmegaConf reads it: 1e-5 is a number, `${a.b}` another key's value, a repeated key an error."""
     from omegaconf import OmegaConf
 
     return _read(text, lambda: OmegaConf.to_container(OmegaConf.load(io.StringIO(text)), resolve=True))
@@ -62,7 +62,7 @@ def _reason(error: Exception) -> str:
 
 
 def _check_shape(text: str) -> None:
-    """By the parser's events, of which none is nested in another."""
+    """Refuses too deep or too large text, by the parser's events, which needs no recursion."""
     sizes: list[int] = []  # of the collections that are open, in nodes
     names: list[str | None] = []  # their anchors
     anchored: dict[str, int] = {}
@@ -92,7 +92,7 @@ def _check_shape(text: str) -> None:
 
 
 def _check_values(value: Any, key: str = "") -> None:
-    """Refuses what no setting can be: integers beyond 64 bits, text that no file or path takes."""
+    """Refuses integers beyond 64 bits, and text that no file or path can hold."""
     where = f"{key}: " if key else ""
     if isinstance(value, dict):
         for name, inner in value.items():

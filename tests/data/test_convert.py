@@ -1,4 +1,6 @@
-"""`data new` and `data convert`: any table to EasyR1's columns, and a card that says what became of every row."""
+"""`data new` and `data convert`: any table to EasyR1's columns, and a card that says what became of every
+row.
+"""
 
 import csv
 import json
@@ -12,7 +14,7 @@ from gmpo_vl.data.convert import convert
 from gmpo_vl.data.examples import load_examples
 from gmpo_vl.data.mapping import KEYS, load_mapping
 from gmpo_vl.data.rows import DataError
-from gmpo_vl.data.start import write_start
+from gmpo_vl.data.scaffold import write_start
 from gmpo_vl.data.writing import write_parquet
 
 
@@ -41,7 +43,8 @@ def photos(tmp_path, png):
 def test_a_folder_with_a_table_becomes_parquet_with_a_card(photos, tmp_path):
     path = write_mapping(
         tmp_path / "m.yaml",
-        'source: photos\nimage_folder: photos\nimages: file\nproblem: "{{ question }} Count."\nanswer: count\nid: file\n',
+        'source: photos\nimage_folder: photos\nimages: file\nproblem: "{{ question }} Count."\n'
+        "answer: count\nid: file\n",
     )
     card = convert(path, tmp_path / "out")
     assert (card.rows_in, card.splits["train"].rows, card.splits["train"].pictures) == (5, 3, 3)
@@ -135,8 +138,15 @@ def test_nothing_left_is_an_error_and_an_old_file_stays(tmp_path):
 @pytest.mark.parametrize(
     ("keys", "said"),
     [
-        ("validation: 0.02", r"for validation\.parquet: .*\n.*\n.*\nAll 7 .* train\.parquet. Raise or remove `validation: 0.02`\.$"),
-        ("validation: 0.98", r"for train\.parquet: .*\n.*\n.*\nAll 7 .* validation\.parquet. Lower `validation: 0.98`\.$"),
+        (
+            "validation: 0.02",
+            r"for validation\.parquet: .*\n.*\n.*\n"
+            r"All 7 .* train\.parquet. Raise or remove `validation: 0.02`\.$",
+        ),
+        (
+            "validation: 0.98",
+            r"for train\.parquet: .*\n.*\n.*\nAll 7 .* validation\.parquet. Lower `validation: 0.98`\.$",
+        ),
         ("validation: 0.5\nsplit_by: same", "or let `split_by: same` have more values"),
         ("keep: n > 50", r"of 8 rows 0 dropped, 8 left out by keep\nIs `keep: n > 50` what was meant\?$"),
     ],
@@ -241,7 +251,8 @@ def test_a_source_given_with_the_command_stands_for_one_split_only(tmp_path, mon
         monkeypatch.setattr(offline, True)
     with pytest.raises(
         DataError,
-        match=r"^--source nobody/nothing@test: nobody/nothing: there is no such file or folder here, and the hub",
+        match=r"^--source nobody/nothing@test: nobody/nothing: there is no such file or folder here, "
+        r"and the hub",
     ):
         convert(one, tmp_path / "other", source="nobody/nothing@test")
     with pytest.raises(DataError, match="is a folder, not a mapping file"):

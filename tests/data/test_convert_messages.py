@@ -1,4 +1,6 @@
-"""What `data convert` says names the mapping file and its key, or the Python file; never a key of a run's configuration."""
+"""What `data convert` says names the mapping file and its key, or the Python file; never a key of a run's
+configuration.
+"""
 
 import io
 import json

@@ -1,4 +1,6 @@
-"""Without a network, model and data say so at once: the hub is asked once, before its libraries ask and ask again."""
+"""Without a network, model and data say so at once: the hub is asked once, before its libraries ask and ask
+again.
+"""
 
 import http.server
 import re
@@ -7,10 +9,10 @@ import threading
 
 import pytest
 
-from gmpo_vl.data.hub import hub_obstacle
 from gmpo_vl.data.rows import DataError
 from gmpo_vl.data.sources import open_tables
 from gmpo_vl.models.loading import model_folder
+from gmpo_vl.storage.places import hub_obstacle
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

@@ -1,4 +1,6 @@
-"""Large pictures: the same pixels from little memory, and no good picture is called a bad one where memory is short."""
+"""Large pictures: the same pixels from little memory, and no good picture is called a bad one where memory is
+short.
+"""
 
 import io
 import struct
@@ -132,7 +134,9 @@ print(peak() - before)
 
 
 def test_large_16_bit_pictures_take_memory_in_proportion_to_the_pixels_of_one():
-    """Three of 17 million pixels in three threads. In MiB: 34 as decoded and 67 as RGB; wide copies would take 1,100."""
+    """Three of 17 million pixels in three threads. In MiB: 34 as decoded and 67 as RGB; wide copies would
+    take 1,100.
+    """
     done = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) < 200
@@ -153,7 +157,8 @@ pages = int(open("/proc/self/statm").read().split()[0])
 limit = pages * resource.getpagesize() + 24 * 2**20
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 try:
-    examples_from_rows([row, {**row, "images": [small.getvalue()]}], "rows", on_bad_row="skip", check_images=True)
+    rows = [row, {**row, "images": [small.getvalue()]}]
+    examples_from_rows(rows, "rows", on_bad_row="skip", check_images=True)
     print("read")
 except MemoryError as error:
     print("memory:", error)

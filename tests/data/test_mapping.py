@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from gmpo_vl.data.mapped import map_row
+from gmpo_vl.data.map_row import map_row
 from gmpo_vl.data.mapping import KEYS, MappingFile, load_mapping
 from gmpo_vl.data.rows import DataError, RowError
 from gmpo_vl.verify import parse_gold, verify

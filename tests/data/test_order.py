@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gmpo_vl.data.order import EpochOrder
+from gmpo_vl.data.examples import EpochOrder
 
 
 @given(st.integers(1, 50), st.integers(-5, 2**40), st.integers(0, 200), st.integers(0, 120), st.booleans())

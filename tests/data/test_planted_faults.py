@@ -21,10 +21,10 @@ def test_each_fault_is_named_and_the_rest_is_kept(planted, kind, tmp_path):
         expected["empty image"] = "image_unreadable"  # here it is an empty file
     source = written(planted, kind, tmp_path)
     examples = load_examples(source, on_bad_row="skip", check_images=True)
-    assert {fault.id: fault.reason for fault in examples.faults.faults} == expected
+    assert {fault.id: fault.reason for fault in examples.faults} == expected
     assert [e.id for e in examples] == [name for name in planted if name not in expected]
     names = list(planted)
-    assert all(names[fault.row] == fault.id and fault.file == source for fault in examples.faults.faults)
+    assert all(names[fault.row] == fault.id and fault.file == source for fault in examples.faults)
     for example in examples:
         for image in example.images:
             assert fit_pixels(decode_image(image), 3136, 50_000).mode == "RGB"
@@ -63,8 +63,8 @@ def test_a_second_row_of_the_same_id_is_refused_and_points_to_the_first(planted)
         "mine",
         on_bad_row="skip",
     )
-    assert [(f.row, f.reason) for f in examples.faults.faults] == [(2, "duplicate_id"), (3, "empty_answer")]
-    assert "the same id as mine:0" in examples.faults.faults[0].detail
+    assert [(f.row, f.reason) for f in examples.faults] == [(2, "duplicate_id"), (3, "empty_answer")]
+    assert "the same id as mine:0" in examples.faults[0].detail
     assert [e.id for e in examples] == ["1", "2", "3"]
 
 

@@ -35,7 +35,8 @@ def test_a_real_source_loads(source, data_dir):
     count, pictures, refused = EXPECTED[source]
     examples = load_examples(f"{data_dir}/{source}", on_bad_row="skip")
     print(
-        f"{source}: {len(examples):,} of {examples.num_rows:,} rows, refused: {examples.faults.counts() or 'none'}"
+        f"{source}: {len(examples):,} of {examples.num_rows:,} rows, "
+        f"refused: {examples.faults.counts() or 'none'}"
     )
     assert len(examples) == count
     assert examples.faults.counts() == refused

@@ -1,4 +1,6 @@
-"""Files that belong together: whenever a conversion is killed, no reader sees parts of two, and the same command goes on."""
+"""Files that belong together: whenever a conversion is killed, no reader sees parts of two, and the same
+command goes on.
+"""
 
 import json
 import os
@@ -14,8 +16,8 @@ from gmpo_vl.data import writing
 from gmpo_vl.data.rows import DataError
 from gmpo_vl.data.writing import UNFINISHED, replacing
 
-# Converts under one mapping, then is killed at each move or removal of a file in a conversion under another. The process never
-# converts itself: a fork is clean only before the libraries have threads.
+# Converts under one mapping, then is killed at each move or removal of a file in a conversion under another.
+# The process never converts itself: a fork is clean only before the libraries have threads.
 KILLS = """
 import json, os, shutil, sys
 from pathlib import Path
@@ -110,7 +112,9 @@ def test_new_files_come_together_and_what_they_replace_goes(tmp_path):
 
 @pytest.mark.parametrize("removed", [0, 1, 2, 3])
 def test_what_was_put_there_after_a_kill_is_renamed_not_removed(tmp_path, monkeypatch, capsys, removed):
-    """Killed when so many of card, a and b were removed; then somebody puts files of their own in their places."""
+    """Killed when so many of card, a and b were removed; then somebody puts files of their own in their
+    places.
+    """
     out, make_way, replace, calls = tmp_path / "out", writing._make_way, os.replace, count()
     write(out, {"a": "1", "b": "1", "card": "1"})
 

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gmpo_vl.data.examples import examples_from_rows, load_examples
-from gmpo_vl.data.json_rows import JsonArray
+from gmpo_vl.data.formats import ArrowRows, json_rows
 from gmpo_vl.data.rows import BadRowsError, Columns, DataError, RowError
-from gmpo_vl.data.sources import ArrowRows, open_tables
+from gmpo_vl.data.sources import open_tables
 from gmpo_vl.data.writing import write_parquet
 
 JSON_VALUES = st.recursive(
@@ -96,7 +96,9 @@ def write_as(kind: str, rows: list[dict], folder: Path) -> str:
 
 
 def write_table(path: Path, rows: list[dict]) -> Path:
-    """As a spreadsheet writes it: BOM, quotes, \\r\\n. A cell holds one picture, so rows with several are text only here."""
+    """As a spreadsheet writes it: BOM, quotes, \\r\\n. A cell holds one picture, so rows with several are
+    text only here.
+    """
     with path.open("w", encoding="utf-8-sig", newline="") as file:
         writer = csv.writer(file, delimiter="," if path.suffix == ".csv" else "\t")
         writer.writerow(["images", "problem", "answer", "id"])
@@ -161,7 +163,7 @@ def test_an_array_of_any_objects_is_read_as_json_reads_it(rows, indent, tmp_path
     path = tmp_path_factory.mktemp("json") / "a.json"
     for escaped in (True, False):
         path.write_text(json.dumps(rows, indent=indent, ensure_ascii=escaped), encoding="utf-8")
-        read = JsonArray(path)
+        read = json_rows(path)
         assert [read[i] for i in range(len(read))] == list(read.scan([])) == rows
 
 
@@ -169,8 +171,8 @@ def test_a_long_array_is_cut_anywhere_by_the_reader(tmp_path, monkeypatch):
     rows = [{"text": '\\" ] } , [' * i, "n": [i, {"x": "]"}]} for i in range(40)]
     (tmp_path / "a.json").write_text(json.dumps(rows))
     for chunk in (1, 2, 3, 7, 64):
-        monkeypatch.setattr("gmpo_vl.data.json_rows._CHUNK", chunk)
-        assert list(JsonArray(tmp_path / "a.json").scan([])) == rows
+        monkeypatch.setattr("gmpo_vl.data.formats._CHUNK", chunk)
+        assert list(json_rows(tmp_path / "a.json").scan([])) == rows
 
 
 def test_one_bad_element_of_an_array_costs_that_row(tmp_path):
@@ -245,7 +247,7 @@ def test_a_broken_line_costs_one_row(rows, tmp_path):
     examples = load_examples(str(tmp_path / "a.jsonl"), on_bad_row="skip")
     assert [e.id for e in examples] == ["a:0", "a:6", "a:7", "a:8"]
     assert examples.faults.counts() == {"unreadable_row": 5, "empty_answer": 1}
-    assert [fault.row for fault in examples.faults.faults] == [1, 2, 3, 4, 5, 9]
+    assert [fault.row for fault in examples.faults] == [1, 2, 3, 4, 5, 9]
 
 
 def test_what_cannot_be_read_is_said(tmp_path, rows):

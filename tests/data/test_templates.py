@@ -13,8 +13,10 @@ from gmpo_vl.data.templates import (
 
 def test_math_is_the_published_prompt():
     assert render_problem(" <image>Find x. ", load_template("math")) == (
-        "<image>Find x. You FIRST think about the reasoning process as an internal monologue and then provide the final "
-        "answer. The reasoning process MUST BE enclosed within <think> </think> tags. The final answer MUST BE put in "
+        "<image>Find x. You FIRST think about the reasoning process as an internal monologue and then "
+        "provide the final "
+        "answer. The reasoning process MUST BE enclosed within <think> </think> tags. The final answer MUST "
+        "BE put in "
         "\\boxed{}."
     )
 

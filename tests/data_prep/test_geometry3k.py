@@ -1,4 +1,4 @@
-"""The InterGPS release, rebuilt from the ten raw records at hand, converts to the columns of the public set."""
+"""The InterGPS release, rebuilt from ten raw records, converts to the columns of the public set."""
 
 import importlib.util
 import json

@@ -73,9 +73,10 @@ def test_mathvision_real_rows(tmp_path, data_dir):
 
 
 def test_scienceqa(tmp_path, png):
+    picture, places = {"bytes": png, "path": None}, ["Rome", "Bonn", "Oslo"]
     rows = [
-        {"image": {"bytes": png, "path": None}, "question": "Which?", "choices": ["cat", "dog"], "answer": 1, "hint": ""},
-        {"image": {"bytes": png, "path": None}, "question": "Where?", "choices": ["Rome", "Bonn", "Oslo"], "answer": 0, "hint": "A map."},
+        {"image": picture, "question": "Which?", "choices": ["cat", "dog"], "answer": 1, "hint": ""},
+        {"image": picture, "question": "Where?", "choices": places, "answer": 0, "hint": "A map."},
         {"image": None, "question": "Text?", "choices": ["a", "b"], "answer": 0, "hint": ""},
     ]  # fmt: skip
     rows = [{**r, "subject": "s", "topic": "t", "grade": "g"} for r in rows]

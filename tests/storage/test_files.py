@@ -60,7 +60,9 @@ def test_only_a_last_line_may_be_torn(tmp_path, content, rows):
 
 
 @pytest.mark.parametrize(
-    "line", [b"junk", b"[1]", b"null", b"5", b"\xff\xfe", b"\0\0", b"[" * 100_000, b'{"a": 1} {"a": 2}', b'{"a": 9' + b"9" * 5000 + b"}"]
+    "line",
+    [b"junk", b"[1]", b"null", b"5", b"\xff\xfe", b"\0\0", b"[" * 100_000,
+     b'{"a": 1} {"a": 2}', b'{"a": 9' + b"9" * 5000 + b"}"],
 )  # fmt: skip
 def test_any_other_line_is_named(tmp_path, line):
     path = tmp_path / "lines.jsonl"
@@ -112,7 +114,9 @@ def parquet(folder: Path) -> None:
 
 @pytest.mark.parametrize("write", [whole, text, picture, parquet])
 def test_every_writer_leaves_a_file_whole_or_not_at_all(tmp_path, write, monkeypatch):
-    """At the moment before a file has its name, a kill would leave what HALF_WRITTEN knows; an error leaves nothing."""
+    """At the moment before a file has its name, a kill would leave what HALF_WRITTEN knows; an error leaves
+    nothing.
+    """
     seen: list[str] = []
 
     def failing(source, target):
@@ -242,14 +246,16 @@ def test_rollouts_that_are_discarded_need_not_be_readable(tmp_path):
 
 
 SAMPLE = {
-    "id": "a", "group": "a", "k": 0, "prompt": "", "images": [], "response": "", "finished": True, "gold": "1", "extracted": None,
-    "gold_type": "integer", "correct": True, "outcome": "equal", "reward": {"overall": 1.0}, "seed": 0, "length": 1, "meta": {},
+    "id": "a", "group": "a", "k": 0, "prompt": "", "images": [], "response": "", "finished": True,
+    "gold": "1", "extracted": None, "gold_type": "integer", "correct": True, "outcome": "equal",
+    "reward": {"overall": 1.0}, "seed": 0, "length": 1, "meta": {},
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"id": None}, {"response": 3}, {"images": [3]}, {"reward": {"overall": "x"}}, {"reward": {"overall": math.nan}}, {"more": 1}],
+    [{"id": None}, {"response": 3}, {"images": [3]}, {"reward": {"overall": "x"}},
+     {"reward": {"overall": math.nan}}, {"more": 1}],
 )  # fmt: skip
 def test_a_sample_that_is_none_is_named(tmp_path, change):
     evaluation = EvaluationFolder(tmp_path)

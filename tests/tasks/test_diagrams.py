@@ -113,7 +113,8 @@ def solve(d: diagrams.Diagram) -> str:
         first, second, whole = texts
         return str(sum(shown)) if whole == "x" else str(int(whole) - int(second if first == "x" else first))
     if d.family == "parallel_lines":
-        # The two lines run along one axis; a label's angle is given by its side of the lines and of the transversal.
+        # The two lines run along one axis; a label's angle is given by its side of the lines and of the
+        # transversal.
         line, transversal = d.figure.strokes[0].points, d.figure.strokes[2].points
         across = 1 if line[0][1] == line[1][1] else 0  # the axis on which the parallel lines differ
         acute = []

@@ -1,11 +1,12 @@
-"""CountDown: reach a target with + - * / and brackets, using every given number exactly once. Puzzles that can be solved.
+"""CountDown: reach a target with + - * / and brackets, using every given number exactly once. All puzzles are
+solvable.
 
-    draw_puzzles("train", 1000)                 as the public set (Jiayi-Pan/Countdown-Tasks-3to4) has them
+    draw_puzzles("train", 1000)                 as in the public set (Jiayi-Pan/Countdown-Tasks-3to4)
     draw_puzzles("train", 1000, TINY)           small numbers: what a model of a million parameters can learn
     export("data/countdown", {"train": 1000})   a parquet file per split, in EasyR1's columns
 
-Values are exact fractions throughout. A puzzle's split is a hash of its numbers (in any order) and its target, so that no
-split holds a puzzle of another, whatever the seed. Everything is a function of (split, rules, seed).
+Values are exact fractions. A hash of a puzzle's numbers (in any order) and its target gives its split. So
+splits share no puzzle, whatever the seed. Everything is a function of (split, rules, seed).
 """
 
 from __future__ import annotations
@@ -15,42 +16,36 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import combinations_with_replacement
+from functools import partial
+from itertools import combinations, combinations_with_replacement
 from math import comb
 from pathlib import Path
 from typing import Any, Literal
 
 from gmpo_vl.data.answers import encode_answer
 from gmpo_vl.data.rows import DataError
-from gmpo_vl.data.writing import replacing, write_parquet
+from gmpo_vl.data.writing import write_splits
 
 Split = Literal["warmup", "train", "validation", "test"]
 
-# Shares of all puzzles, in this order. The warm-up's are for supervised training before the reinforcement learning.
+# Shares of all puzzles, in this order. The warm-up is supervised, before the reinforcement learning.
 SHARES: dict[Split, float] = {"warmup": 0.5, "train": 0.25, "validation": 0.08, "test": 0.17}
 
-# The words of the public recipe (Jiayi-Pan/TinyZero, examples/data_preprocess/countdown.py): scores were measured with them.
-PUBLIC_PROMPT = (
-    "Using the numbers {numbers}, create an equation that equals {target}. You can use basic arithmetic operations "
-    "(+, -, *, /) and each number can only be used once. Show your work in <think> </think> tags. And return the final "
-    "answer in <answer> </answer> tags, for example <answer> (1 + 2) / 3 </answer>."
-)
+PUBLIC_PROMPT = (Path(__file__).parent / "prompt.txt").read_text(encoding="utf-8").strip()
 TINY_PROMPT = "Make {target} of {numbers}."
 
-# Draws of numbers for a target; some hundred find a puzzle of the public kind.
-DRAWS = 2_000
-# Targets in a row for which nothing new was found, before giving up.
-IN_VAIN = 20
-# Sets of numbers up to which all puzzles are listed instead.
-FEW = 2_000
+DRAWS = 2_000  # of numbers for a target; some hundred find a puzzle of the public kind
+IN_VAIN = 20  # targets in a row without a new puzzle, before it gives up
+FEW = 2_000  # up to so many sets of numbers, all puzzles are listed instead
 
 
 @dataclass(frozen=True)
 class Rules:
     """What puzzles look like. The defaults are the public set's.
 
-    sizes: how many numbers a puzzle has, each equally often. Numbers are 1..largest, repeats allowed; targets, both ends
-    included, are drawn first and equally often. prompt: with {numbers} and {target}.
+    sizes: how many numbers a puzzle has, each equally often. Numbers are 1..largest, repeats allowed.
+        targets: both
+    ends included, each equally often. prompt: with {numbers} and {target}.
     """
 
     sizes: tuple[int, ...] = (3, 4)
@@ -84,7 +79,7 @@ class Expression:
     right: Expression | None = None
 
     def __str__(self) -> str:
-        """As one writes it: brackets only where they are needed."""
+        """With brackets only where they are needed."""
         if self.left is None or self.right is None:
             return str(self.value)
         left, right = str(self.left), str(self.right)
@@ -98,7 +93,7 @@ class Expression:
 
     @property
     def steps(self) -> tuple[tuple[Expression, Expression, str, Fraction], ...]:
-        """(left, right, operator, value) of every operation, in the order in which one works them out."""
+        """(left, right, operator, value) of every operation, in the order of calculation."""
         if self.left is None or self.right is None:
             return ()
         return (*self.left.steps, *self.right.steps, (self.left, self.right, self.operator, self.value))
@@ -115,7 +110,7 @@ def split_of(puzzle: Puzzle) -> Split:
 
 
 def expressions(numbers: Sequence[int | Fraction]) -> Iterator[Expression]:
-    """Every way of putting all numbers together, up to the order of sums and products. Some hundred for three numbers."""
+    """Every expression of all numbers, up to the order in sums and products; some hundred for three."""
     yield from _combined([Expression(Fraction(number)) for number in numbers])
 
 
@@ -123,11 +118,10 @@ def _combined(terms: list[Expression]) -> Iterator[Expression]:
     if len(terms) == 1:
         yield terms[0]
         return
-    for i in range(len(terms)):
-        for j in range(i + 1, len(terms)):
-            rest = [term for k, term in enumerate(terms) if k not in (i, j)]
-            for result in _results(terms[i], terms[j]):
-                yield from _combined([*rest, result])
+    for i, j in combinations(range(len(terms)), 2):
+        rest = [term for k, term in enumerate(terms) if k not in (i, j)]
+        for result in _results(terms[i], terms[j]):
+            yield from _combined([*rest, result])
 
 
 def _results(a: Expression, b: Expression) -> Iterator[Expression]:
@@ -142,30 +136,32 @@ def _results(a: Expression, b: Expression) -> Iterator[Expression]:
 
 
 def solve(numbers: Sequence[int | Fraction], target: int | Fraction) -> Expression | None:
-    """An expression of all numbers that gives the target; None where there is none. Four numbers take milliseconds."""
+    """An expression of all numbers that gives the target, or None. Milliseconds for four numbers."""
     return next((e for e in expressions(numbers) if e.value == target), None)
 
 
 def reaches(terms: Sequence[tuple[int, int]], target: int) -> bool:
-    """Whether an expression of all terms (numerator, denominator) gives the target: `solve` without the expression.
+    """Whether an expression of all terms (numerator, denominator) gives the target: `solve` without the
+    expression.
 
     In whole numbers, which is many times faster; denominators may be negative, never 0.
     """
-    if len(terms) == 2:
+    if len(terms) == 1:
+        return terms[0][0] == target * terms[0][1]
+    if len(terms) == 2:  # halves the time
         (a, b), (c, d) = terms
         both = target * b * d
         if both in (a * d + c * b, a * d - c * b, c * b - a * d, a * c):
             return True
         return (c != 0 and a * d == target * b * c) or (a != 0 and c * b == target * a * d)
-    for i in range(len(terms)):
-        for j in range(i + 1, len(terms)):
-            rest = [term for k, term in enumerate(terms) if k not in (i, j)]
-            (a, b), (c, d) = terms[i], terms[j]
-            results = [(a * d + c * b, b * d), (a * d - c * b, b * d), (c * b - a * d, b * d), (a * c, b * d)]
-            results += ([(a * d, b * c)] if c else []) + ([(c * b, a * d)] if a else [])
-            if any(reaches([*rest, result], target) for result in results):
-                return True
-    return len(terms) == 1 and terms[0][0] == target * terms[0][1]
+    for i, j in combinations(range(len(terms)), 2):
+        (a, b), (c, d) = terms[i], terms[j]
+        results = [(a * d + c * b, b * d), (a * d - c * b, b * d), (c * b - a * d, b * d), (a * c, b * d)]
+        results += ([(a * d, b * c)] if c else []) + ([(c * b, a * d)] if a else [])
+        rest = [term for k, term in enumerate(terms) if k not in (i, j)]
+        if any(reaches([*rest, result], target) for result in results):
+            return True
+    return False
 
 
 def every_puzzle(split: Split, rules: Rules) -> list[Puzzle]:
@@ -183,7 +179,8 @@ def every_puzzle(split: Split, rules: Rules) -> list[Puzzle]:
 def draw_puzzles(split: Split, n: int, rules: Rules = PUBLIC, seed: int = 0) -> Iterator[Puzzle]:
     """`n` different puzzles of a split, each solvable: a target first, then numbers until they reach it.
 
-    Under rules with few puzzles, any `n` of them all. Raises DataError where there are fewer than were asked for.
+    Under rules with few puzzles, any `n` of them all. Raises DataError where there are fewer than were asked
+    for.
     """
     rng = random.Random(f"countdown/{split}/{rules.sizes}/{rules.largest}/{rules.targets}/{seed}")
     if sum(comb(rules.largest + size - 1, size) for size in rules.sizes) <= FEW:
@@ -218,13 +215,10 @@ def _for_target(target: int, size: int, rules: Rules, split: Split, rng: random.
 
 
 def row_of(puzzle: Puzzle, rules: Rules = PUBLIC) -> dict[str, Any]:
-    """A row in EasyR1's columns; `rewards.countdown` reads its answer."""
-    numbers = ", ".join(map(str, puzzle.numbers))
+    """A row in EasyR1's columns; the reward `countdown` reads its answer."""
     return {
         "images": [],
-        "problem": rules.prompt.format(
-            numbers=numbers if rules.prompt == TINY_PROMPT else f"[{numbers}]", target=puzzle.target
-        ),
+        "problem": rules.prompt.format(numbers=", ".join(map(str, puzzle.numbers)), target=puzzle.target),
         "answer": encode_answer(puzzle.target, type="countdown", choices=list(map(str, puzzle.numbers))),
         "id": puzzle.key,
     }
@@ -232,8 +226,5 @@ def row_of(puzzle: Puzzle, rules: Rules = PUBLIC) -> dict[str, Any]:
 
 def export(folder: str | Path, rows: dict[Split, int], rules: Rules = PUBLIC, seed: int = 0) -> list[Path]:
     """Write SPLIT.parquet per split with the columns images, problem, answer, id; returns the files."""
-    with replacing(Path(folder)) as new:
-        for split, n in rows.items():
-            made = (row_of(puzzle, rules) for puzzle in draw_puzzles(split, n, rules, seed))
-            write_parquet(new.folder / f"{split}.parquet", made, {"id": "string"})
-    return [Path(folder) / f"{split}.parquet" for split in rows]
+    made = {s: map(partial(row_of, rules=rules), draw_puzzles(s, n, rules, seed)) for s, n in rows.items()}
+    return write_splits(folder, made, {"id": "string"})

@@ -1,7 +1,8 @@
-"""CountDown, scored as TinyZero does: nothing without `<answer>`, 0.1 for a wrong or invalid expression, 1 for a right one.
+"""CountDown, scored as TinyZero does: nothing without `<answer>`, 0.1 for a wrong or invalid expression, 1
+for a right one.
 
-Otherwise than there "= TARGET" may follow the expression, values are exact, and different answers in tags side by side count as
-one that is invalid.
+Three things differ: "= TARGET" may follow the expression, values are exact, and different answers in tags
+side by side count as one invalid answer.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ REWARD_TYPE = "batch"
 
 
 def compute_score(reward_inputs: list[dict[str, Any]], attempt: float = 0.1) -> list[dict[str, float]]:
-    """`overall`, `accuracy` and `format` (there was an answer) per input. attempt: what a wrong answer is worth.
+    """`overall`, `accuracy` and `format` (there was an answer) per input. attempt: what a wrong answer is
+    worth.
 
     The gold is `encode_answer(target, type="countdown", choices=numbers)`.
     """

@@ -1,8 +1,9 @@
 """Built-in geometry problems, drawn with Pillow: what the demo and the tests train and evaluate on.
 
-The numbers are in the picture only, so a problem cannot be solved from its text. Drawings are not to scale. Labels touch
-nothing and lie inside the picture. The splits share no combination of values: a test problem's numbers were never seen
-together, neither in the warm-up nor in training (in any order). Everything is a function of (split, seed, index).
+The numbers are in the picture only, so a problem cannot be solved from its text. Drawings are not to scale.
+Labels touch nothing and lie inside the picture. Splits share no combination of values: a test problem's
+numbers never come together, in any order, in the warm-up or in training. Everything is a function of (split,
+seed, index).
 
     make_examples("test", 384, seed=0)      384 examples, families in turn
     export("data/diagrams")                 one parquet file per split, in EasyR1's columns
@@ -13,13 +14,13 @@ from __future__ import annotations
 import io
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from gmpo_vl.data.writing import replacing, write_parquet
+from gmpo_vl.data.writing import write_splits
 from gmpo_vl.tasks.diagrams.figures import SIZE, Figure, Point, Stroke, paint, place
 from gmpo_vl.types import Example
 
@@ -54,7 +55,7 @@ class Diagram:
 
 @dataclass(frozen=True)
 class _Sketch:
-    """A family's drawing before its labels are placed: each label comes with the centers it may take, best first."""
+    """A drawing before its labels are placed; each label has the centers it may take, best first."""
 
     question: str
     working: str
@@ -108,27 +109,22 @@ def _triangle(values: Values, rng: random.Random) -> _Sketch:
         corners.append((56 + radius * math.cos(angle), 56 + radius * math.sin(angle)))
     corners = [(min(max(x, 3), SIZE - 3), min(max(y, 3), SIZE - 3)) for x, y in corners]
     center = (sum(x for x, _ in corners) / 3, sum(y for _, y in corners) / 3)
-    wanted = []
     rng.shuffle(corners)
-    for text, (x, y) in zip((str(a), str(b), "x"), corners):
-        wanted.append((text, _towards((x, y), (center[0] - x, center[1] - y), range(18, 46, 2))))
+    wanted = [
+        (text, _towards((x, y), (center[0] - x, center[1] - y), range(18, 46, 2)))
+        for text, (x, y) in zip((str(a), str(b), "x"), corners)
+    ]
     third = 180 - a - b
-    return _Sketch(
-        ANGLE,
-        f"{a}+{b}={a + b}, 180-{a + b}={third}",
-        str(third),
-        (_line(*corners, corners[0]),),
-        tuple(wanted),
-    )
+    working = f"{a}+{b}={a + b}, 180-{a + b}={third}"
+    return _Sketch(ANGLE, working, str(third), (_line(*corners, corners[0]),), tuple(wanted))
 
 
 def _parallel_lines(values: Values, rng: random.Random) -> _Sketch:
     """One angle given where a transversal meets the first line; asked: one where it meets the second."""
     (given,) = values
     above, below = rng.uniform(30, 38), rng.uniform(74, 82)
-    sides = [
-        rng.choice((-1, 1)) for _ in range(4)
-    ]  # left/right and up/down of the given angle, then of the asked one
+    # Left/right and up/down of the given angle, then of the asked one.
+    sides = [rng.choice((-1, 1)) for _ in range(4)]
     # Transversal (lean, 1), pointing down: the angle between (side, 0) and it is acute where side * lean > 0.
     lean = rng.uniform(0.25, 0.6) * sides[0] * sides[1] * (1 if given < 90 else -1)
     middle = rng.uniform(48, 64)
@@ -174,7 +170,7 @@ def _perimeter(values: Values, rng: random.Random) -> _Sketch:
 
 
 def _right_triangle(values: Values, rng: random.Random) -> _Sketch:
-    """A leg and the angle beside it: 45 degrees and the hypotenuse asked, or 60 degrees and the other leg asked."""
+    """A leg and its angle: 45 degrees and the hypotenuse is asked, or 60 and the other leg."""
     (leg,) = values
     angle, root = rng.choice(((45, 2), (60, 3)))
     corner = (rng.uniform(22, 30), rng.uniform(82, 88))
@@ -239,35 +235,25 @@ def _counting(values: Values, rng: random.Random) -> _Sketch:
 
 
 def _no_carry(a: int, b: int) -> bool:
-    """Whether a + b adds digit by digit. A model this small learns that from half of the pairs for the other half."""
+    """Whether a + b adds digit by digit. From half of such pairs the tiny model learns the other half."""
     return all(x + y < 10 for x, y in zip(map(int, f"{a:03d}"), map(int, f"{b:03d}")))
 
 
+_ANGLES = [(a, b) for a in range(20, 80) for b in range(a, 80) if a + b < 100 and _no_carry(a, b)]
+_AREAS = [(a, b) for a in range(11, 60) for b in range(2, 10) if _no_carry(a // 10 * 10 * b, a % 10 * b)]
+_SIDES = [(a, b) for a in range(3, 50) for b in range(2, a) if a + b < 70 and _no_carry(a, b)]
+_PARTS = [(a, b) for a in range(3, 80) for b in range(a, 80) if a + b < 100 and _no_carry(a, b)]
+# {family: (its value combinations, how one is drawn)}
 _FAMILIES: dict[str, tuple[list[Values], Callable[[Values, random.Random], _Sketch]]] = {
-    "triangle": (
-        [(a, b) for a in range(20, 80) for b in range(a, 80) if a + b < 100 and _no_carry(a, b)],
-        _triangle,
-    ),
+    "triangle": (_ANGLES, _triangle),
     "parallel_lines": ([(a,) for a in range(20, 161) if a != 90], _parallel_lines),
-    "area": (
-        [(a, b) for a in range(11, 60) for b in range(2, 10) if _no_carry(a // 10 * 10 * b, a % 10 * b)],
-        _area,
-    ),
-    "perimeter": (
-        [(a, b) for a in range(3, 50) for b in range(2, a) if a + b < 70 and _no_carry(a, b)],
-        _perimeter,
-    ),
+    "area": (_AREAS, _area),
+    "perimeter": (_SIDES, _perimeter),
     "right_triangle": ([(a,) for a in range(2, 100)], _right_triangle),
-    "segment": (
-        [(a, b) for a in range(3, 80) for b in range(a, 80) if a + b < 100 and _no_carry(a, b)],
-        _segment,
-    ),
+    "segment": (_PARTS, _segment),
     "counting": ([(a, b, c) for a in range(1, 9) for b in range(5) for c in range(4)], _counting),
 }
 FAMILIES = tuple(_FAMILIES)
-
-
-# Problems
 
 
 def combinations(family: str, split: Split) -> list[Values]:
@@ -283,7 +269,7 @@ def combinations(family: str, split: Split) -> list[Values]:
 
 
 def make_diagram(split: Split, index: int, seed: int = 0, families: Sequence[str] = FAMILIES) -> Diagram:
-    """Problem number `index` of a split: families take turns, and a family goes through its combinations in turn."""
+    """Problem `index` of a split. Families take turns, each through its combinations in turn."""
     family = families[index % len(families)]
     values = _nth_combination(family, split, seed, index // len(families))
     rng = random.Random(f"diagrams/{family}/{split}/{seed}/{index}")
@@ -311,21 +297,19 @@ def _nth_combination(family: str, split: Split, seed: int, n: int) -> Values:
 
 def make_examples(split: Split, n: int, seed: int = 0, families: Sequence[str] = FAMILIES) -> list[Example]:
     """`n` problems with their pictures as PNG bytes. meta: family, values, solution."""
-    examples = []
-    for index in range(n):
-        diagram = make_diagram(split, index, seed, families)
-        buffer = io.BytesIO()
-        paint(diagram.figure).save(buffer, format="PNG")
-        examples.append(
-            Example(
-                id=f"{split}-{seed}-{index:05d}-{diagram.family}",
-                problem=f"<image>{diagram.question}",
-                answer=diagram.answer,
-                images=(buffer.getvalue(),),
-                meta={"family": diagram.family, "values": diagram.values, "solution": diagram.solution},
-            )
-        )
-    return examples
+    return [_example(make_diagram(split, i, seed, families), f"{split}-{seed}-{i:05d}") for i in range(n)]
+
+
+def _example(diagram: Diagram, name: str) -> Example:
+    buffer = io.BytesIO()
+    paint(diagram.figure).save(buffer, format="PNG")
+    return Example(
+        id=f"{name}-{diagram.family}",
+        problem=f"<image>{diagram.question}",
+        answer=diagram.answer,
+        images=(buffer.getvalue(),),
+        meta={"family": diagram.family, "values": diagram.values, "solution": diagram.solution},
+    )
 
 
 # Rows that `export` writes by default. The warm-up draws its problems itself.
@@ -333,19 +317,12 @@ ROWS: dict[Split, int] = {"train": 2048, "validation": 192, "test": 512}
 
 
 def export(folder: str | Path, rows: dict[Split, int] | None = None, seed: int = 0) -> list[Path]:
-    """Write SPLIT.parquet per split with the columns images, problem, answer, id, family; returns the files."""
-    rows = ROWS if rows is None else rows
-    with replacing(Path(folder)) as new:
-        for split, n in rows.items():
-            made = (
-                {
-                    "images": e.images,
-                    "problem": e.problem,
-                    "answer": e.answer,
-                    "id": e.id,
-                    "family": e.meta["family"],
-                }
-                for e in make_examples(split, n, seed)
-            )
-            write_parquet(new.folder / f"{split}.parquet", made, {"id": "string", "family": "string"})
-    return [Path(folder) / f"{split}.parquet" for split in rows]
+    """Write SPLIT.parquet per split (images, problem, answer, id, family); returns the files."""
+    splits = {split: _rows(split, n, seed) for split, n in (ROWS if rows is None else rows).items()}
+    return write_splits(folder, splits, {"id": "string", "family": "string"})
+
+
+def _rows(split: Split, n: int, seed: int) -> Iterator[dict[str, Any]]:
+    for e in make_examples(split, n, seed):
+        texts = {"problem": e.problem, "answer": e.answer, "id": e.id, "family": e.meta["family"]}
+        yield {"images": e.images, **texts}

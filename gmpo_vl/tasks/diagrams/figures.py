@@ -1,4 +1,4 @@
-"""Figures of lines and labels, drawn with Pillow: what the built-in problems (diagrams.py) show."""
+"""Figures of lines and labels, drawn with Pillow: what the problems of data.py show."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One row of a data set by a mapping file: EasyR1's columns, or the reason why not."""
+"""One row of a data set becomes EasyR1's columns, as a mapping file says; or a RowError."""
 
 from __future__ import annotations
 
@@ -14,18 +14,21 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
-from gmpo_vl.data.answers import encode_answer
+from gmpo_vl.data.answers import LETTERS, AnswerError, encode_answer
 from gmpo_vl.data.mapping import MappingFile, is_kept, value_of
-from gmpo_vl.data.rows import RowError
+from gmpo_vl.data.rows import RowError, stored_picture
 from gmpo_vl.data.templates import IMAGE_TAG
 
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+# How the common formats begin: PNG, JPEG, GIF, BMP, WebP (RIFF), TIFF.
+_MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF", b"II*\x00", b"MM\x00*")
 
 
 def map_row(row: Mapping[str, Any], mapping: MappingFile) -> dict[str, Any] | None:
-    """{problem, answer, images, id?, carried columns}; None for a row that `keep` leaves out. Raises RowError.
+    """{problem, answer, images, id?, carried columns}; None for a row that `keep` leaves out. Raises
+    RowError.
 
-    images: bytes and paths. What the values hold is checked afterwards, as in every data set (`rows.example_from_row`).
+    images: bytes and paths. What the values hold is checked afterwards, as in every data set
+    (`rows.example_from_row`).
     """
     if not is_kept(row, mapping.keep):
         return None
@@ -33,7 +36,11 @@ def map_row(row: Mapping[str, Any], mapping: MappingFile) -> dict[str, Any] | No
     choices = _choices(row, mapping)
     problem = value_of(row, mapping.problem, "problem")
     if isinstance(problem, str):
-        problem = _with_tags(_with_choices(problem.strip(), choices, mapping), len(images), mapping)
+        problem = _with_choices(problem.strip(), choices, mapping)
+        if mapping.image_marks is not None:
+            problem = _place_marks(problem, len(images), mapping)
+        elif IMAGE_TAG not in problem:
+            problem = IMAGE_TAG * len(images) + problem
     mapped = {
         "problem": problem,
         "answer": _answer(value_of(row, mapping.answer, "answer"), choices, mapping),
@@ -45,8 +52,8 @@ def map_row(row: Mapping[str, Any], mapping: MappingFile) -> dict[str, Any] | No
 
 
 def _choices(row: Mapping[str, Any], mapping: MappingFile) -> list[str]:
-    """The choices of the row, empty where it has none. Of a list of columns the last may be empty; one before a filled
-    column would give the later choices other letters than the gold means."""
+    """The choices of the row, empty where it has none. In a list of columns only the last ones may be empty:
+    an empty one before a filled one would give the later choices other letters than the gold means."""
     if mapping.choices is None:
         return []
     if isinstance(mapping.choices, list):
@@ -83,7 +90,7 @@ def _read_list(text: str) -> Any:
 
 
 def _with_choices(problem: str, choices: list[str], mapping: MappingFile) -> str:
-    """The choices below the problem. Of numbers (CountDown) the problem speaks itself."""
+    """The problem with its choices below it. CountDown's numbers are in the problem already."""
     if not choices or mapping.choices_written or mapping.answer_type not in (None, "choice"):
         return problem
     if len(choices) > len(LETTERS):
@@ -91,22 +98,12 @@ def _with_choices(problem: str, choices: list[str], mapping: MappingFile) -> str
     return "\n".join([problem, *(f"{letter}. {text}" for letter, text in zip(LETTERS, choices))])
 
 
-def _with_tags(problem: str, num_images: int, mapping: MappingFile) -> str:
-    """`<image>` where the pictures stand: at their marks, or in front of a problem that has no tag."""
-    if mapping.image_marks is not None:
-        problem = _place_marks(problem, num_images, mapping)
-    elif IMAGE_TAG not in problem:
-        problem = IMAGE_TAG * num_images + problem
-    return problem
-
-
 def _place_marks(problem: str, num_images: int, mapping: MappingFile) -> str:
-    """Each picture at its first mark; later marks, and those of pictures that are not there, are taken out.
+    """Each picture at its first mark. Later marks, and marks of pictures that do not exist, are taken out.
 
-    Tags count pictures from the left, so marks must come in the order of their pictures.
+    Tags count pictures from the left, so the marks must come in the order of their pictures.
     """
-    assert mapping.image_marks is not None
-    before, _, after = mapping.image_marks.partition("{n}")
+    before, _, after = str(mapping.image_marks).partition("{n}")
     mark = re.compile(re.escape(before) + r"(\d{1,3})" + re.escape(after))
     placed: list[int] = []
 
@@ -118,9 +115,8 @@ def _place_marks(problem: str, num_images: int, mapping: MappingFile) -> str:
         return IMAGE_TAG
 
     text = mark.sub(tag, problem).strip()
-    missing = [number for number in range(1, num_images + 1) if number not in placed]
-    order = missing + placed
-    if order != sorted(order):
+    missing = [number for number in range(1, num_images + 1) if number not in placed]  # they go in front
+    if [*missing, *placed] != sorted([*missing, *placed]):
         raise RowError(
             "image_marks",
             f"pictures {', '.join(map(str, placed))} are marked in this order; write image_place: front",
@@ -129,7 +125,7 @@ def _place_marks(problem: str, num_images: int, mapping: MappingFile) -> str:
 
 
 def _answer(value: Any, choices: list[str], mapping: MappingFile) -> Any:
-    """The `answer` column: the value itself, or with a type, a tolerance or choices what `encode_answer` makes of it."""
+    """The `answer` column: the value, or `encode_answer` of it with a type, a tolerance or choices."""
     if choices and mapping.answer_type in (None, "choice"):
         return encode_answer(_letter(value, choices, mapping.answer_is), type="choice", choices=choices)
     if value is None or (mapping.answer_type is None and mapping.tolerance is None):
@@ -139,8 +135,8 @@ def _answer(value: Any, choices: list[str], mapping: MappingFile) -> Any:
         return encode_answer(
             value, type=type_, tolerance=mapping.tolerance, choices=choices if type_ == "countdown" else None
         )
-    except ValueError as error:
-        raise RowError("empty_answer", str(error).removeprefix("encode_answer: ")) from error
+    except AnswerError as error:
+        raise RowError("empty_answer", error.problem) from error
 
 
 def _letter(value: Any, choices: list[str], form: str) -> str:
@@ -160,13 +156,14 @@ def _letter(value: Any, choices: list[str], form: str) -> str:
     if not 0 <= index < len(choices):
         raise RowError(
             "answer_choice",
-            f"the answer {text[:60]!r} is no {form} of {len(choices)} choices; answer_is says how it names one",
+            f"the answer {text[:60]!r} is no {form} of {len(choices)} choices; "
+            "answer_is says how it names one",
         )
     return LETTERS[index]
 
 
 def _images(row: Mapping[str, Any], mapping: MappingFile) -> list[Any]:
-    """A column that holds nothing is a row without that picture; nothing inside a list is a picture that got lost."""
+    """An empty column: the row has no such picture. An empty entry in a list: a lost picture, an error."""
     if mapping.images is None:
         return []
     columns = [mapping.images] if isinstance(mapping.images, str) else mapping.images
@@ -184,17 +181,12 @@ def _images(row: Mapping[str, Any], mapping: MappingFile) -> list[Any]:
 
 
 def _image(item: Any, mapping: MappingFile) -> Any:
-    """Bytes or a path; what is neither goes on as it is, and is refused with the row."""
-    if isinstance(item, Mapping):  # as `datasets` stores pictures: {"bytes": ..., "path": ...}
-        item = item.get("bytes") if item.get("bytes") is not None else item.get("path")
+    """Bytes or a path. Anything else stays as it is, and `example_from_row` refuses it."""
+    item = stored_picture(item)
     if not isinstance(item, str):
         return item
     encoded = _from_base64(item)
     return encoded if encoded is not None else _path_of(item, mapping)
-
-
-# How the common formats begin: PNG, JPEG, GIF, BMP, WebP (RIFF), TIFF.
-_MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF", b"II*\x00", b"MM\x00*")
 
 
 def _from_base64(text: str) -> bytes | None:
@@ -215,9 +207,9 @@ def _from_base64(text: str) -> bytes | None:
 
 
 def _path_of(name: str, mapping: MappingFile) -> str:
-    """The file a reference means: a path, else the one file of the picture folder with that name or stem.
+    """The file that is meant: a path, else the only file of the picture folder with that name or stem.
 
-    Of a URL its last part is looked for: pictures are downloaded beforehand, never by us.
+    For a URL, the file with its last part: users download pictures, this code never does.
     """
     is_url = name.startswith(("http://", "https://"))
     wanted = unquote(Path(urlparse(name).path).name) if is_url else name

@@ -1,4 +1,6 @@
-"""Folders in files' places, files in folders' places, missing rights: said when a run is opened, before a step is computed."""
+"""Folders in files' places, files in folders' places, missing rights: said when a run is opened, before a
+step is computed.
+"""
 
 import os
 import shutil
@@ -14,8 +16,9 @@ from gmpo_vl.engines.local import engine
 from gmpo_vl.runs import Run
 from gmpo_vl.storage.places import check_file, make_folder
 
-FILES = ("metrics.jsonl", "config.yaml", "checkpoints/best.json", "lock", "probe.pt", "picture_hashes.json", "train.bad_rows.jsonl",
-         "metrics.discarded.jsonl", "rollouts.discarded.jsonl", "rollouts/step_000002.jsonl", "rollouts/validation_000000.jsonl")  # fmt: skip
+FILES = ("metrics.jsonl", "config.yaml", "checkpoints/best.json", "lock", "probe.pt", "picture_hashes.json",
+         "train.bad_rows.jsonl", "metrics.discarded.jsonl", "rollouts.discarded.jsonl",
+         "rollouts/step_000002.jsonl", "rollouts/validation_000000.jsonl")  # fmt: skip
 FOLDERS = ("checkpoints", "rollouts", "images", "")
 
 

@@ -1,4 +1,4 @@
-"""A commented start of a mapping file or a Python file, with the columns of the data set filled in where it is at hand."""
+"""`gmpo-vl data new`: a commented mapping or Python file to start from, with the data set's columns."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gmpo_vl.data.rows import DataError, RowError
+from gmpo_vl.data.formats import rows_or_errors
+from gmpo_vl.data.rows import DataError, RowError, stored_picture
 from gmpo_vl.data.sources import open_tables
 from gmpo_vl.storage.files import write_text
 
-# What columns are called in the data sets there are, most telling first.
+# Usual names of columns, most telling first.
 _USUAL = {
     "images": ("images", "image", "image_path", "img", "picture", "photo", "file_name", "filename", "file"),
     "problem": ("problem", "question", "query", "prompt", "instruction", "text"),
@@ -23,7 +24,7 @@ _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 
 def write_start(name: str, source: str | None = None, python: bool = False, folder: str | Path = ".") -> Path:
-    """Write NAME.yaml or NAME.py into `folder`; returns its path. Raises DataError where that file exists already."""
+    """Write NAME.yaml or NAME.py into `folder`; returns its path. Raises DataError if the file exists."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     if not re.fullmatch(r"[\w-]+", name):
@@ -33,7 +34,7 @@ def write_start(name: str, source: str | None = None, python: bool = False, fold
         raise DataError(f"{path} exists already; take another name or remove it")
     row = first_row(source) if source is not None and not python else {}
     environment = Environment(
-        loader=PackageLoader("gmpo_vl.data", "starts"),
+        loader=PackageLoader("gmpo_vl.data", "scaffolds"),
         undefined=StrictUndefined,
         trim_blocks=True,
         keep_trailing_newline=True,
@@ -43,22 +44,19 @@ def write_start(name: str, source: str | None = None, python: bool = False, fold
     guesses["images"] = guesses["images"] or next((name for name in row if _is_picture(row[name])), None)
     columns = [(name, _shown(value)) for name, value in row.items()]
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = template.render(name=name, source=source, columns=columns, guesses=guesses)
-    write_text(path, text)  # a row may not be UTF-8: convert says so
+    # write_text takes rows that are no UTF-8; `convert` refuses them later.
+    write_text(path, template.render(name=name, source=source, columns=columns, guesses=guesses))
     return path
 
 
 def first_row(source: str) -> dict[str, Any]:
-    """The first readable row of a data set. Raises DataError with what is wrong with one where none is."""
+    """The first readable row of a data set. Raises DataError, with the first fault, if there is none."""
     fault = ""
     for table in open_tables(source):
-        for i in range(min(20, len(table.rows))):
-            try:
-                row = table.rows[i]
-            except RowError as error:
-                fault = fault or f"; {table.name}, row {i}: {error}"
-                continue
-            return {str(name): value for name, value in row.items()}
+        for i, row in enumerate(rows_or_errors(table.rows.__getitem__, range(min(20, len(table.rows))))):
+            if not isinstance(row, RowError):
+                return {str(name): value for name, value in row.items()}
+            fault = fault or f"; {table.name}, row {i}: {row}"
     raise DataError(f"{source}: no row of it can be read{fault}")
 
 
@@ -71,8 +69,7 @@ def _is_picture(value: Any) -> bool:
     """Encoded bytes, a path or base64, alone or several."""
     if isinstance(value, list | tuple):
         return len(value) > 0 and _is_picture(value[0])
-    if isinstance(value, Mapping):  # as `datasets` stores pictures
-        return _is_picture(value.get("bytes") or value.get("path"))
+    value = stored_picture(value)
     if isinstance(value, str):
         return value.lower().endswith(_PICTURES) or value.startswith("data:image/")
     return isinstance(value, bytes)
