@@ -23,7 +23,7 @@ from gmpo_vl.models.loading import banned_ids, load_model
 from gmpo_vl.models.processing import encode_prompt, load_processor
 from gmpo_vl.models.tiny import save_tiny
 from gmpo_vl.policy import StepDiagnostics, per_sequence_loss, reduce_loss, sequence_weights, total_weight
-from gmpo_vl.policy.settings import OBJECTIVES
+from gmpo_vl.policy.objectives import OBJECTIVES
 from gmpo_vl.types import Example
 
 

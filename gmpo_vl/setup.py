@@ -14,6 +14,8 @@ from gmpo_vl.models.loading import model_config, model_folder
 from gmpo_vl.models.processing import Processor, load_processor
 from gmpo_vl.models.prompts import PromptSet, load_prompts, prompt_settings
 from gmpo_vl.models.routers import router_obstacle
+from gmpo_vl.policy.objectives import is_own
+from gmpo_vl.policy.own import OwnObjective, load_objective
 from gmpo_vl.rewards.loading import Reward, load_reward
 from gmpo_vl.types import Sampling
 
@@ -59,6 +61,12 @@ def leaves_vision_out(exclude_modules: str | None) -> bool:
 def load_configured_reward(config: Config) -> Reward:
     reward = config.worker.reward
     return load_reward(str(reward.reward_function), reward.reward_function_kwargs)
+
+
+def load_own_objective(config: Config) -> OwnObjective | None:
+    """The user's objective, checked; None where the run trains one of ours or of EasyR1's."""
+    actor = config.worker.actor
+    return load_objective(actor.loss_type, actor.loss_options) if is_own(actor.loss_type) else None
 
 
 def load_split(config: Config, files: str, processor: Processor) -> PromptSet:

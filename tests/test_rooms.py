@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 # From the bottom up. A room, or a file of the package's own folder, imports from its own line and from lines before it.
 ORDER = (
-    "storage processes progress",
+    "storage processes progress user_code",
     "types",
     "samples",
     "runs",

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from gmpo_vl.config.schema import KL_KINDS, Config, all_keys, value_of
-from gmpo_vl.policy.settings import OBJECTIVE_KEYS, OBJECTIVES, resolve_settings
+from gmpo_vl.policy.objectives import OBJECTIVE_KEYS, OBJECTIVES, is_own, resolve_settings
 from gmpo_vl.storage.files import can_be_a_path, names_a_folder
 
 _PLACEMENT_ON_LOCAL = (
@@ -240,22 +240,32 @@ def _kl_problems(config: Config, say: Say) -> Iterable[str]:
 
 
 def _loss_problems(config: Config, say: Say) -> Iterable[str]:
-    loss_type = config.worker.actor.loss_type
+    actor, loss_type = config.worker.actor, config.worker.actor.loss_type
+    own = is_own(loss_type)
+    if actor.loss_options and not own:
+        yield (
+            f"{say('worker.actor.loss_options')}: only an objective of your own (FILE.py:NAME) takes them; those of "
+            f"{loss_type} are keys of worker.actor"
+        )
     if loss_type.startswith("easyr1/"):
         if config.engine != "easyr1":
             yield f"{say('worker.actor.loss_type')}: EasyR1's own losses run on engine: easyr1 only"
         elif loss_type not in {f"easyr1/{name}" for name in _EASYR1_LOSSES}:
             # EasyR1 itself would train plain PPO without a word
-            yield f"{say('worker.actor.loss_type')}: EasyR1 has only {', '.join(_EASYR1_LOSSES)}"
+            hint = f"; a file of yours would be ./{loss_type}" if own else ""
+            yield f"{say('worker.actor.loss_type')}: EasyR1 has only {', '.join(_EASYR1_LOSSES)}{hint}"
         return
-    if loss_type not in OBJECTIVES:
+    if own:
+        problem = _own_objective_problem(loss_type)
+        if problem:
+            yield f"{say('worker.actor.loss_type')}: {problem}"
+    elif loss_type not in OBJECTIVES:
         hint = _nearest(loss_type, OBJECTIVES)
         hint += f"; EasyR1's own would be easyr1/{loss_type}" if loss_type in _EASYR1_LOSSES else ""
         yield (
             f"{say('worker.actor.loss_type')}: there is no such objective, only {', '.join(OBJECTIVES)}{hint}"
         )
         return
-    actor = config.worker.actor
     if actor.old_log_probs == "rollout" and actor.rollout_correction_cap is not None:
         yield (
             f"{say('worker.actor.rollout_correction_cap')}: it weighs by the gap between the trainer's and "
@@ -267,9 +277,24 @@ def _loss_problems(config: Config, say: Say) -> Iterable[str]:
         value = value_of(config, key)
         if key in config.written and value is not None:  # null takes back what a base file wrote
             try:
+                if own:
+                    raise ValueError(
+                        "an objective of your own takes its options from worker.actor.loss_options"
+                    )
                 resolve_settings(loss_type, {option: value})
             except ValueError as error:
                 yield f"{say(key)}: {error} (null takes back what a base file says)"
+
+
+def _own_objective_problem(loss_type: str) -> str | None:
+    """What can be known of FILE.py:NAME or package.module:NAME without running it."""
+    place, _, name = loss_type.rpartition(":")
+    is_file = place.endswith(".py")
+    if not name.isidentifier() or not (is_file or all(part.isidentifier() for part in place.split("."))):
+        return "an objective of your own is FILE.py:NAME or package.module:NAME"
+    if is_file and not _exists(place, is_file=True):
+        return f"there is no file {place} (seen from {Path.cwd()})"
+    return None
 
 
 _READ = (

@@ -172,7 +172,8 @@ class ActorConfig:
         "auto", ("auto", "always", "never")
     )  # ours: auto | always | never. Each prompt once per group; auto: where it proves exact
     max_grad_norm: float = limited(1.0, POSITIVE)
-    loss_type: str = "gmpo"  # ours: an objective of gmpo_vl.policy, or easyr1/NAME on engine easyr1
+    loss_type: str = "gmpo"  # ours: an objective of gmpo_vl.policy, FILE.py:NAME, or easyr1/NAME
+    loss_options: dict[str, Any] = field(default_factory=dict)  # ours: of FILE.py:NAME
     log_clip_low: float | None = None  # ours. None here and below: the objective's own
     log_clip_high: float | None = None
     clip_ratio_low: float | None = None

@@ -27,6 +27,7 @@ from gmpo_vl.setup import (
     check_router,
     load_configured_processor,
     load_configured_reward,
+    load_own_objective,
     load_split,
     total_steps,
 )
@@ -45,6 +46,7 @@ def open_session(
     """
     check_router(config)
     reward = load_configured_reward(config)
+    load_own_objective(config)
     run, checkpoint = open_run(config, check_checkpoint)
     run.read_metrics()  # raises for a line that cannot be read, before anything is loaded
     processor = load_configured_processor(config)

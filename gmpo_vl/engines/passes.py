@@ -1,8 +1,8 @@
 """A training pass, the same on every engine: log-probs of the old and the reference policy, then the updates.
 
-An engine hands over a `Policy` and groups; on several ranks each hands over its own groups. What comes out does not depend
-on how the groups were dealt to ranks or cut into micro-batches. Every function here that says so is a collective: all
-ranks call it, with the same number of mini-batches, and run the same number of forwards (FSDP gathers weights in each).
+An engine hands over a `Policy` and groups; on several ranks each hands over its own groups. The result does
+not depend on how groups were dealt to ranks or cut into micro-batches. A function that says `A collective` is
+called by all ranks, with the same number of mini-batches; each runs as many forwards (FSDP gathers weights).
 """
 
 from __future__ import annotations
@@ -33,13 +33,15 @@ from gmpo_vl.policy import (
     token_mean,
     total_weight,
 )
-from gmpo_vl.policy.settings import OBJECTIVES
+from gmpo_vl.policy.objectives import OBJECTIVES, is_own
+from gmpo_vl.policy.own import OwnObjective
+from gmpo_vl.setup import load_own_objective
 from gmpo_vl.types import Group
 
 
 class Scored(NamedTuple):
-    """One response under a model, on the CPU: log-probs (T,) and entropies (T,) in nats, float32, and for a mixture of
-    experts what its routers did (models/routers.py), float64 (S,)."""
+    """One response under a model, on the CPU: log-probs (T,) and entropies (T,) in nats, float32, and for a
+    mixture of experts what its routers did (models/routers.py), float64 (S,)."""
 
     row: Row
     log_probs_T: torch.Tensor
@@ -48,7 +50,7 @@ class Scored(NamedTuple):
 
 
 def log_probs_of(policy: Policy, model: Any, groups: Sequence[Group], config: Config) -> Iterator[Scored]:
-    """Every response under `model`, in no particular order, no gradients. A collective: every rank takes all that comes."""
+    """Every response under `model`, in no particular order, no gradients. A collective: consume all of it."""
     rows = rows_of(groups)
     limits = policy.limits(config, config.worker.actor.micro_batch_size_per_device_for_experience)
     batches = micro_batches(rows, limits)
@@ -72,9 +74,9 @@ def log_probs_of(policy: Policy, model: Any, groups: Sequence[Group], config: Co
 
 
 class LogProbs(NamedTuple):
-    """of: log pi of every group's every response, (T,), float32. entropy_N: sum over all tokens of a group of their
-    distributions' entropy, float64, in nats; None where it is not known. routing: what the routers of a mixture of experts
-    did with each group; None for other models, or where it is not known."""
+    """of: log pi of every group's every response, (T,), float32. entropy_N: sum over all tokens of a group of
+    their distributions' entropy, float64, in nats; None where it is not known. routing: what the routers of a
+    mixture of experts did with each group; None for other models, or where it is not known."""
 
     of: list[list[torch.Tensor]]
     entropy_N: torch.Tensor | None
@@ -117,7 +119,7 @@ def reference_log_probs(
 
 
 def take_rollout_log_probs(groups: Sequence[Group]) -> dict[str, float]:
-    """The sampler's log-probs as the old policy's, without a pass. Returns `actor/entropy` as sampling found it."""
+    """Take the sampler's log-probs for the old policy's. Returns `actor/entropy` as sampling found it."""
     responses = [response for group in groups for response in group.responses]
     for group in groups:
         group.old_log_probs = [response.rollout_log_probs_T for response in group.responses]
@@ -132,13 +134,12 @@ def update_policy(
     config: Config,
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, float]:
-    """`ppo_epochs` passes over the step's mini-batches, one optimizer step each. Returns the step's actor metrics.
+    """`ppo_epochs` passes over the step's mini-batches, one optimizer step each. Returns the actor metrics.
 
-    groups: this rank's, those of the first mini-batch first; `global_batch_size` counts the prompts of all ranks.
-    Under `old_log_probs: rollout` `rollout/mismatch_*` are among the metrics: the first mini-batch runs on the weights that
-    sampled it, so its log-probs are compared at no cost.
-    Raises FloatingPointError when every update of the step had a non-finite gradient; one such update is skipped and
-    counted. A collective.
+    groups: this rank's, those of the first mini-batch first; `global_batch_size` counts all ranks' prompts.
+    Under `old_log_probs: rollout` `rollout/mismatch_*` are among the metrics: the first mini-batch runs on
+    the weights that sampled it, so its log-probs are compared at no cost. Raises FloatingPointError when
+    every update of the step had a non-finite gradient; one such update is skipped and counted. A collective.
     """
     actor = config.worker.actor
     diagnostics = StepDiagnostics(policy.device)
@@ -165,8 +166,8 @@ def update_policy(
             updates += 1
     if updates == 0:
         raise FloatingPointError(
-            f"every update of this step had a non-finite gradient ({skipped} of them); lower worker.actor.optim.lr, or "
-            "compute in fp32 (worker.actor.fsdp.mp_param_dtype)"
+            f"every update of this step had a non-finite gradient ({skipped} of them); lower "
+            "worker.actor.optim.lr, or compute in fp32 (worker.actor.fsdp.mp_param_dtype)"
         )
     metrics = diagnostics.result() | ({} if mismatch is None else mismatch.result())
     if policy.ranks > 1:
@@ -185,14 +186,13 @@ def accumulate_gradient(
 ) -> tuple[int, int]:
     """Add the gradient of sum(loss * weight) / sum(weight) over a mini-batch, micro-batch by micro-batch.
 
-    groups: this rank's part of it. The total weight is that of all ranks, so the average of their gradients is the
-    gradient of the whole mini-batch. mismatch: told of the log-probs, where it is given. Returns how many groups were split
-    over several forwards, and how many were run. A collective.
+    groups: this rank's part of it. The total weight is that of all ranks, so the average of their gradients
+    is the gradient of the whole mini-batch. mismatch: told of the log-probs, where it is given. Returns how
+    many groups were split over several forwards, and how many were run. A collective.
     """
     actor = config.worker.actor
     rows = rows_of(groups)
-    lengths_B = torch.tensor([int(loss_mask(row, config).sum()) for row in rows])
-    weight_B = sequence_weights(actor.loss_type, lengths_B)
+    objective, weight_B = _before_any_forward(policy, rows, config)
     total = total_weight(weight_B.to(policy.device))
     skip_B = _without_gradient(rows, config)
     active = [row for row, skip in zip(rows, skip_B.tolist()) if not skip]
@@ -201,10 +201,11 @@ def accumulate_gradient(
         progress(len(rows) - len(active))
     limits = policy.limits(config, actor.micro_batch_size_per_device_for_update)
     batches = micro_batches(active, limits)
+    mini_batch = _MiniBatch(objective, total, diagnostics, mismatch)
     # With several ranks at least one forward, so that every parameter gets a gradient.
     most = most_on_any_rank(policy, max(len(batches), int(policy.ranks > 1)))
     for batch in batches:
-        loss = _micro_batch_loss(policy, batch, config, total, diagnostics, mismatch)
+        loss = _micro_batch_loss(policy, batch, config, mini_batch)
         if loss.requires_grad:  # not where adapters sit in the ViT alone and no row has a picture
             loss.backward()
         if progress is not None:
@@ -213,7 +214,7 @@ def accumulate_gradient(
         log_probs_BT, _ = forward(policy, policy.model, [_shortest(rows)], config)
         (log_probs_BT.sum() * 0.0).backward()
     if policy.ranks == 1:
-        _no_gradient_is_gradient_0(policy.model)
+        _fill_missing_gradients(policy.model)
     return split_groups(batches)
 
 
@@ -226,8 +227,8 @@ def trained_rows(group: Group, config: Config) -> list[Row]:
 def _without_gradient(rows: Sequence[Row], config: Config) -> torch.Tensor:
     """bool (B,): rows that an update need not run."""
     advantages_B = torch.stack([row.advantage for row in rows])
-    entropy_coef = config.worker.actor.entropy_coef
-    return skippable(advantages_B, kl_coef=_kl_coef(config), entropy_coef=entropy_coef, aux_coef=0.0)
+    actor = config.worker.actor
+    return skippable(actor.loss_type, advantages_B, kl_coef=_kl_coef(config), entropy_coef=actor.entropy_coef)
 
 
 def _kl_coef(config: Config) -> float:
@@ -235,58 +236,86 @@ def _kl_coef(config: Config) -> float:
 
 
 def loss_mask(row: Row, config: Config) -> torch.Tensor:
-    """bool (T,): which tokens of a response count. `overlong_responses: mask` leaves out what was cut at the limit."""
+    """bool (T,): which tokens count. `overlong_responses: mask` leaves out a response cut at the limit."""
     response = row.group.responses[row.k]
     masked = config.algorithm.overlong_responses == "mask" and not response.finished
     return torch.full((len(response.ids_T),), not masked)
 
 
 def objective_settings(config: Config) -> dict[str, float]:
-    """The options of the configured objective that somebody set."""
+    """The options of the configured objective that somebody set; none for a user's, which carries its own."""
     actor = config.worker.actor
-    values = {key: getattr(actor, key) for key in OBJECTIVES[actor.loss_type].defaults}
-    return {key: value for key, value in values.items() if value is not None}
+    keys = () if is_own(actor.loss_type) else OBJECTIVES[actor.loss_type].defaults
+    return {key: getattr(actor, key) for key in keys if getattr(actor, key) is not None}
+
+
+def objective_of(policy: Policy, config: Config) -> str | OwnObjective:
+    """The name of one of ours, or a user's objective, whose file is read once in a policy's life."""
+    actor, known = config.worker.actor, policy.objective
+    if known is None or (known.name, known.options) != (actor.loss_type, actor.loss_options):
+        known = policy.objective = load_own_objective(config)
+    return actor.loss_type if known is None else known
+
+
+def _before_any_forward(
+    policy: Policy, rows: Sequence[Row], config: Config
+) -> tuple[str | OwnObjective, torch.Tensor]:
+    """The objective, with its statistics where it asks, and the weight (B,) of the rows. A collective."""
+    objective = objective_of(policy, config)
+    if isinstance(objective, OwnObjective):
+        objective, weight_B = objective.of_mini_batch(*_known_before(policy, rows, config))
+        return objective, weight_B.cpu()
+    lengths_B = torch.tensor([int(loss_mask(row, config).sum()) for row in rows])
+    return objective, sequence_weights(objective, lengths_B)
+
+
+def _known_before(policy: Policy, rows: Sequence[Row], config: Config) -> tuple[torch.Tensor, ...]:
+    """Old log-probs (B, T), mask (B, T) and advantages (B,) of some rows."""
+    old_BT = _padded(policy, [row.group.old_log_probs[row.k] for row in rows])
+    mask_BT = _padded(policy, [loss_mask(row, config) for row in rows])
+    return old_BT, mask_BT, torch.stack([row.advantage for row in rows]).to(policy.device)
+
+
+def _padded(policy: Policy, values: list[torch.Tensor]) -> torch.Tensor:
+    return pad_sequence(values, batch_first=True).to(policy.device)
+
+
+class _MiniBatch(NamedTuple):
+    """What its micro-batches have in common. total: its weight on all ranks. The last two collect figures."""
+
+    objective: str | OwnObjective
+    total: float
+    diagnostics: StepDiagnostics
+    mismatch: RolloutMismatch | None
 
 
 def _micro_batch_loss(
-    policy: Policy,
-    batch: Sequence[Row],
-    config: Config,
-    total: float,
-    diagnostics: StepDiagnostics,
-    mismatch: RolloutMismatch | None,
+    policy: Policy, batch: Sequence[Row], config: Config, mini_batch: _MiniBatch
 ) -> torch.Tensor:
     """This micro-batch's part of the mini-batch's loss: objective, KL and entropy by one reduction."""
     actor, kl_coef = config.worker.actor, _kl_coef(config)
     log_probs_BT, entropy_BT = forward(
         policy, policy.model, batch, config, with_entropy=actor.entropy_coef != 0
     )
-
-    def padded(values: list[torch.Tensor]) -> torch.Tensor:
-        return pad_sequence(values, batch_first=True).to(policy.device)
-
-    mask_BT = padded([loss_mask(row, config) for row in batch])
-    old_BT = padded([row.group.old_log_probs[row.k] for row in batch])
-    if mismatch is not None:  # the old policy's are the sampler's
+    old_BT, mask_BT, advantages_B = _known_before(policy, batch, config)
+    if mini_batch.mismatch is not None:  # the old policy's are the sampler's
         fresh_B1 = torch.tensor([[row.group.fresh] for row in batch], device=policy.device)
-        mismatch.add(log_probs_BT.detach(), old_BT, mask_BT & fresh_B1)
-    advantages_B = torch.stack([row.advantage for row in batch]).to(policy.device)
-    objective = per_sequence_loss(
-        actor.loss_type, log_probs_BT, old_BT, mask_BT, advantages_B, **objective_settings(config)
-    )
-    loss_B = objective.loss_B
+        mini_batch.mismatch.add(log_probs_BT.detach(), old_BT, mask_BT & fresh_B1)
+    settings = objective_settings(config)
+    found = per_sequence_loss(mini_batch.objective, log_probs_BT, old_BT, mask_BT, advantages_B, **settings)
+    loss_B = found.loss_B
     if actor.rollout_correction_cap is not None:
-        rollout_BT = padded([row.group.responses[row.k].rollout_log_probs_T for row in batch])
+        rollout_BT = _padded(policy, [row.group.responses[row.k].rollout_log_probs_T for row in batch])
         loss_B = loss_B * rollout_correction(old_BT, rollout_BT, mask_BT, actor.rollout_correction_cap)
     kl_B = None
     if kl_coef:
-        ref_BT = padded([row.group.ref_log_probs[row.k] for row in batch])
+        ref_BT = _padded(policy, [row.group.ref_log_probs[row.k] for row in batch])
         kl_B = token_mean(kl(log_probs_BT, ref_BT, config.algorithm.kl_penalty), mask_BT)
         loss_B = loss_B + kl_coef * kl_B
     if entropy_BT is not None:
         loss_B = loss_B - actor.entropy_coef * token_mean(entropy_BT, mask_BT)
-    diagnostics.add(objective, kl_B=kl_B)
-    return reduce_loss(loss_B, objective.weight_B, total, averaged_over=policy.ranks)
+    mini_batch.diagnostics.add(found, kl_B=kl_B)
+    return reduce_loss(loss_B, found.weight_B, mini_batch.total, averaged_over=policy.ranks)
 
 
 def forward(
@@ -310,21 +339,21 @@ def forward(
 
 
 def _shortest(rows: Sequence[Row]) -> Row:
-    """What a rank that has nothing left to run goes through while others have."""
+    """What a rank runs, with weight 0, when it has nothing left to run and others have."""
     return min(rows, key=lambda row: row.length)
 
 
 def _clip_gradient(model: Any, max_norm: float) -> float:
-    """Scale the gradient down to `max_norm` and give its norm before; FSDP knows how to put the shards' together."""
+    """Scale the gradient down to `max_norm`; returns its norm before. FSDP has its own over all shards."""
     if hasattr(model, "clip_grad_norm_"):
         return float(model.clip_grad_norm_(max_norm))
     trained = [p for p in model.parameters() if p.requires_grad and p.grad is not None]
     return float(torch.nn.utils.clip_grad_norm_(trained, max_norm))
 
 
-def _no_gradient_is_gradient_0(model: torch.nn.Module) -> None:
-    """What no row went through has gradient 0, which AdamW does not take for no gradient. (With several ranks every part
-    of the model is run, with weight 0 where nothing is left to run.)"""
+def _fill_missing_gradients(model: torch.nn.Module) -> None:
+    """AdamW treats a missing gradient and a zero gradient differently. So parameters that no row used get a
+    zero gradient. (With several ranks every part of the model is run, with weight 0 where need be.)"""
     for parameter in model.parameters():
         if parameter.requires_grad and parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)

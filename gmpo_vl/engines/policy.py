@@ -18,6 +18,7 @@ from gmpo_vl.config import Config, OptimConfig
 from gmpo_vl.models.features import FrozenFeatures
 from gmpo_vl.models.forward import unwrap
 from gmpo_vl.models.processing import Processor
+from gmpo_vl.policy import OwnObjective
 from gmpo_vl.sizing.limits import limits_for
 from gmpo_vl.types import Group
 
@@ -31,6 +32,7 @@ class Policy:
     features: of the prompts' pictures where the ViT is frozen; whoever sets it forgets them every step.
     ranks: processes that share each mini-batch and AVERAGE their gradients (FSDP); 1: this one is alone.
     computes_on: where that is not where the weights lie between forwards (offloaded ones).
+    objective: a user's, as it was loaded (passes.objective_of); its file may change while a run goes on.
     """
 
     model: Any
@@ -41,6 +43,7 @@ class Policy:
     ranks: int = 1
     features: FrozenFeatures | None = None
     computes_on: torch.device | None = None
+    objective: OwnObjective | None = None
 
     @property
     def device(self) -> torch.device:

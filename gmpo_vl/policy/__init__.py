@@ -1,56 +1,40 @@
 """The paper's mathematics as pure functions of tensors: objectives, advantages, one reduction, diagnostics.
 
 Nothing here imports torch until a name that needs it is used, so the configuration can read
-`gmpo_vl.policy.settings` without it.
+`gmpo_vl.policy.objectives` without it.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gmpo_vl.policy.advantages import group_advantages
-    from gmpo_vl.policy.correction import RolloutMismatch, rollout_correction
-    from gmpo_vl.policy.diagnostics import StepDiagnostics
-    from gmpo_vl.policy.distance import kl_to_start, kl_to_start_sums
-    from gmpo_vl.policy.objectives import PolicyLoss, TokenDiagnostics, per_sequence_loss
-    from gmpo_vl.policy.reduction import reduce_loss, sequence_weights, skippable, token_mean, total_weight
-    from gmpo_vl.policy.regularisers import kl
+    from gmpo_vl.policy.advantages import group_advantages as group_advantages
+    from gmpo_vl.policy.diagnostics import StepDiagnostics as StepDiagnostics
+    from gmpo_vl.policy.divergence import RolloutMismatch as RolloutMismatch
+    from gmpo_vl.policy.divergence import kl as kl
+    from gmpo_vl.policy.divergence import kl_to_start as kl_to_start
+    from gmpo_vl.policy.divergence import kl_to_start_sums as kl_to_start_sums
+    from gmpo_vl.policy.divergence import rollout_correction as rollout_correction
+    from gmpo_vl.policy.loss import PolicyLoss as PolicyLoss
+    from gmpo_vl.policy.loss import TokenDiagnostics as TokenDiagnostics
+    from gmpo_vl.policy.loss import per_sequence_loss as per_sequence_loss
+    from gmpo_vl.policy.loss import reduce_loss as reduce_loss
+    from gmpo_vl.policy.loss import sequence_weights as sequence_weights
+    from gmpo_vl.policy.loss import skippable as skippable
+    from gmpo_vl.policy.loss import total_weight as total_weight
+    from gmpo_vl.policy.objectives import token_mean as token_mean
+    from gmpo_vl.policy.own import OwnObjective as OwnObjective
 
-_HOME = {
-    "group_advantages": "advantages",
-    "RolloutMismatch": "correction",
-    "rollout_correction": "correction",
-    "StepDiagnostics": "diagnostics",
-    "PolicyLoss": "objectives",
-    "TokenDiagnostics": "objectives",
-    "per_sequence_loss": "objectives",
-    "kl_to_start": "distance",
-    "kl_to_start_sums": "distance",
-    "reduce_loss": "reduction",
-    "sequence_weights": "reduction",
-    "skippable": "reduction",
-    "token_mean": "reduction",
-    "total_weight": "reduction",
-    "kl": "regularisers",
-}
-
-__all__ = [
-    "PolicyLoss",
-    "RolloutMismatch",
-    "StepDiagnostics",
-    "TokenDiagnostics",
-    "group_advantages",
-    "kl",
-    "kl_to_start",
-    "kl_to_start_sums",
-    "per_sequence_loss",
-    "reduce_loss",
-    "rollout_correction",
-    "sequence_weights",
-    "skippable",
-    "token_mean",
+_NAMES = {
+    "advantages": "group_advantages",
+    "diagnostics": "StepDiagnostics",
+    "divergence": "RolloutMismatch kl kl_to_start kl_to_start_sums rollout_correction",
+    "loss": "PolicyLoss TokenDiagnostics per_sequence_loss reduce_loss sequence_weights skippable "
     "total_weight",
-]
+    "objectives": "token_mean",
+    "own": "OwnObjective",
+}
+_HOME = {name: module for module, names in _NAMES.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> Any:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from gmpo_vl.policy.settings import check_estimator
+from gmpo_vl.policy.objectives import nearest
+
+ADVANTAGE_ESTIMATORS = ("grpo", "grpo_no_std")
 
 # EasyR1's: keeps a group of almost equal rewards from dividing by almost zero.
 _EPS = 1e-6
@@ -13,11 +15,14 @@ _EPS = 1e-6
 def group_advantages(scores_G: torch.Tensor, estimator: str = "grpo", *, key: str = "") -> torch.Tensor:
     """Advantages of one group's G responses from their rewards, float32 (G,).
 
-    `grpo`: (r - mean) / (std + 1e-6) with the sample standard deviation (G - 1), as EasyR1. `grpo_no_std`: r - mean
-    (Dr. GRPO). Equal rewards give exactly 0. key: the group's name, for messages.
-    ValueError for a group of one (nothing to compare with) and for a reward that is NaN or infinite.
+    `grpo`: (r - mean) / (std + 1e-6) with the sample standard deviation (G - 1), as EasyR1.
+    `grpo_no_std`: r - mean (Dr. GRPO). Equal rewards give exactly 0. key: the group's name, for messages.
+    ValueError for an unknown estimator, a group of one, and a reward that is NaN or infinite.
     """
-    check_estimator(estimator)
+    if estimator not in ADVANTAGE_ESTIMATORS:
+        raise ValueError(
+            f"adv_estimator: none is called {estimator!r}{nearest(estimator, ADVANTAGE_ESTIMATORS)}"
+        )
     scores_G = torch.as_tensor(scores_G, dtype=torch.float64)
     if scores_G.ndim != 1 or len(scores_G) < 2:
         raise ValueError(

@@ -1,11 +1,11 @@
 """What the paper plots, reduced exactly over a whole step: every micro-batch, update and rank.
 
     step = StepDiagnostics()
-    for each micro-batch:  step.add(policy_loss, entropy_BT=..., kl_B=...)
+    for each micro-batch:  step.add(policy_loss, kl_B=...)
     after each update:     step.add_update(grad_norm)
     at the end, every rank: metrics = step.result()
 
-Sums are summed, maxima are maxima of everything, quantiles are of all values: nothing is a mean of means or of maxima.
+Sums are summed, maxima and quantiles are those of all values: nothing is a mean of means or of maxima.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from gmpo_vl.policy.objectives import PolicyLoss
-from gmpo_vl.policy.reduction import token_mean
+from gmpo_vl.policy.loss import PolicyLoss
+from gmpo_vl.policy.objectives import token_mean
 from gmpo_vl.policy.tally import Tally
 
 QUANTILES = {"p001": 0.001, "p01": 0.01, "p50": 0.5, "p99": 0.99, "p999": 0.999}
@@ -23,19 +23,19 @@ QUANTILES = {"p001": 0.001, "p01": 0.01, "p50": 0.5, "p99": 0.99, "p999": 0.999}
 _LARGEST_EXPONENT = 700.0
 
 _SUMS = (
-    "loss", "weight", "tokens", "ppo_kl", "kl_to_old", "entropy", "entropy_tokens", "kl", "kl_weight",
+    "loss", "weight", "tokens", "ppo_kl", "kl_to_old", "kl", "kl_weight",
     "high_pos", "high_neg", "low_pos", "low_neg",
     "own_own", "own_grpo", "grpo_grpo", "grpo_weight", "grad_norm", "updates",
 )  # fmt: skip
 _MAXIMA = (
-    "ratio_max", "ratio_min", "seq_ratio_max", "seq_ratio_min", "seq_ratio_nonorm_max", "seq_ratio_nonorm_min",
-    "seq_ratio_positive_max", "seq_ratio_positive_min",
+    "ratio_max", "ratio_min", "seq_ratio_max", "seq_ratio_min", "seq_ratio_nonorm_max",
+    "seq_ratio_nonorm_min", "seq_ratio_positive_max", "seq_ratio_positive_min",
     "seq_ratio_nonorm_positive_max", "seq_ratio_nonorm_positive_min", "grad_norm_max",
 )  # fmt: skip
 
 
 class StepDiagnostics:
-    """Collects one training step's figures; `result` names them as EasyR1 does where it has a name for the thing.
+    """Collects one training step's figures; `result` names them as EasyR1 does where it has a name.
 
     device: where the collectives of `result` run: this rank's GPU under nccl, else the CPU.
     """
@@ -46,29 +46,19 @@ class StepDiagnostics:
         )  # maxima of log-ratios; minima as maxima of their negatives
 
     @torch.no_grad()
-    def add(
-        self,
-        policy_loss: PolicyLoss,
-        *,
-        entropy_BT: torch.Tensor | None = None,
-        kl_B: torch.Tensor | None = None,
-    ) -> None:
-        """One micro-batch. entropy_BT: of the distribution at each position, nats. kl_B: to the reference, unscaled."""
+    def add(self, policy_loss: PolicyLoss, *, kl_B: torch.Tensor | None = None) -> None:
+        """One micro-batch. kl_B: KL to the reference, unscaled."""
         seen, weight_B = policy_loss.diagnostics, policy_loss.weight_B
         log_ratio_BT, mask_BT, advantages_B = seen.log_ratio_BT, seen.mask_BT, seen.advantages_B
-        tokens = mask_BT.sum()
         sums = {
             "loss": (policy_loss.loss_B * weight_B).sum(),
             "weight": weight_B.sum(),
-            "tokens": tokens,
+            "tokens": mask_BT.sum(),
             "ppo_kl": -log_ratio_BT.sum(),
             "kl_to_old": (torch.expm1(log_ratio_BT.clamp(max=300.0)) - log_ratio_BT).sum(),
             **_sides(seen.outside_BT, advantages_B),
             **_weight_products(policy_loss),
         }
-        if entropy_BT is not None:
-            sums["entropy"] = torch.where(mask_BT, entropy_BT.double(), 0.0).sum()
-            sums["entropy_tokens"] = tokens
         if kl_B is not None:
             sums["kl"] = (kl_B * weight_B).sum()
             sums["kl_weight"] = weight_B.sum()
@@ -77,8 +67,8 @@ class StepDiagnostics:
         self._tally.add_values(log_ratio_BT, mask_BT)
 
     def add_skipped(self, weight_B: torch.Tensor) -> None:
-        """Sequences whose pass was skipped because their loss and gradient are exactly 0: they count in the mean of
-        the loss, and are not among the ratios."""
+        """Sequences whose pass was skipped because their loss and gradient are exactly 0: they count in the
+        mean of the loss, and are not among the ratios."""
         self._tally.add_sums({"weight": weight_B.sum(), "grpo_weight": (weight_B > 0).sum()})
 
     def add_update(self, grad_norm: float | torch.Tensor) -> None:
@@ -94,15 +84,13 @@ class StepDiagnostics:
         self._tally.rewind(mark)
 
     def result(self) -> dict[str, float]:
-        """The step's metrics. Where torch.distributed runs this is a collective: every rank calls it, all get the same."""
+        """The step's metrics, the same on every rank. A collective where torch.distributed runs."""
         sums, maxima, log_ratios = self._tally.reduce()
         metrics: dict[str, float] = {}
         if sums["weight"]:
             metrics["actor/pg_loss"] = sums["loss"] / sums["weight"]
         if sums["kl_weight"]:
             metrics["actor/kl_loss"] = sums["kl"] / sums["kl_weight"]
-        if sums["entropy_tokens"]:
-            metrics["actor/entropy"] = sums["entropy"] / sums["entropy_tokens"]
         if sums["updates"]:
             metrics["actor/grad_norm"] = sums["grad_norm"] / sums["updates"]
             metrics["actor/grad_norm_max"] = maxima["grad_norm_max"]
@@ -115,8 +103,8 @@ class StepDiagnostics:
 
 
 def _sides(outside_BT: torch.Tensor, advantages_B: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Tokens outside the clip's limits by side and sign of the advantage. high_pos and low_neg are clipped (no gradient);
-    high_neg and low_pos keep theirs: the objective pulls them back."""
+    """Tokens outside the clip's limits by side and sign of the advantage. high_pos and low_neg are clipped
+    (no gradient); high_neg and low_pos keep theirs: the objective pulls them back."""
     positive_B1, negative_B1 = (advantages_B > 0)[:, None], (advantages_B < 0)[:, None]
     high_BT, low_BT = outside_BT > 0, outside_BT < 0
     return {
@@ -128,9 +116,9 @@ def _sides(outside_BT: torch.Tensor, advantages_B: torch.Tensor) -> dict[str, to
 
 
 def _weight_products(policy_loss: PolicyLoss) -> dict[str, torch.Tensor]:
-    """Inner products of the batch's token weights A_i w_t under this objective and under GRPO."""
+    """Inner products of the token pulls (minus the gradient) of this objective and of GRPO."""
     seen = policy_loss.diagnostics
-    own_BT = (seen.advantages_B * policy_loss.weight_B)[:, None] * seen.token_weights_BT
+    own_BT = -seen.gradient_BT
     grpo_BT = seen.advantages_B[:, None] * seen.grpo_weights_BT
     return {
         "own_own": (own_BT * own_BT).sum(),

@@ -1,278 +1,304 @@
-"""The paper's objectives, per sequence.
+"""The paper's objectives: each formula beside its name, its options and what else is known of it.
 
-Every objective is J_i = A_i R_i: the importance ratios rho_t = pi_theta / pi_old of one response become one number
-R_i > 0, and the advantage stays outside every power. An objective is a function that returns log R_i from
+Every objective is J_i = A_i R_i: the importance ratios rho_t = pi_theta / pi_old of one response become one
+number R_i > 0, and the advantage stays outside every power. A formula here returns log R_i from
 
     log_ratio_BT   log rho_t, float64, 0 at masked positions
     mask_BT        bool, True where a token counts; |o_i| of them in row i
-    positive_B1    bool, A_i > 0: which side of the clip binds
-    low, high      limits of the log-ratio, low <= 0 <= high, and the objective's own options
+    clip           x -> x clipped on the side that A's sign bounds: min(x, high) for A > 0, else max(x, low)
+
+and its own options. An `Objective` is called as a user's is (policy/own.py). Options are keys of
+`worker.actor`: `log_clip_low/high` bound the ratio in LOG space, to [e^-low, e^high]; `clip_ratio_low/high`
+are offsets in RATIO space, to [1 - low, 1 + high]. The configuration reads this table: importing it loads no
+torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
-from gmpo_vl.policy.reduction import sequence_weights, token_mean
-from gmpo_vl.policy.settings import OBJECTIVES, log_clip_limits, resolve_settings
+    Clip = Callable[[Tensor], Tensor]
 
-
-def gmpo(log_ratio_BT: Tensor, mask_BT: Tensor, positive_B1: Tensor, low: float, high: float) -> Tensor:
-    """Eq. 5: R = (prod_t rho'_t)^(1/|o|), rho' = rho clipped to [e^low, e^high] on the side that A's sign bounds.
-
-    min[rho A, clip(rho) A] is min(rho, e^high) A for A > 0 and max(rho, e^low) A for A < 0: the RAW log-ratio is
-    clamped. (Algorithm 1 clamps sgn(A) log rho, which is the same only where low = -high.)
-    """
-    return token_mean(clip_one_sided(log_ratio_BT, positive_B1, low, high), mask_BT)
-
-
-def grpo(log_ratio_BT: Tensor, mask_BT: Tensor, positive_B1: Tensor, low: float, high: float) -> Tensor:
-    """Eq. 1 without its KL term: R = 1/|o| sum_t rho'_t, rho' clipped as in `gmpo`."""
-    return log_power_mean(clip_one_sided(log_ratio_BT, positive_B1, low, high), mask_BT, 1.0)
-
-
-def gmpo_noclip(
-    log_ratio_BT: Tensor, mask_BT: Tensor, positive_B1: Tensor, low: float, high: float
-) -> Tensor:
-    """Eq. 3 (Table 3, row 2): `gmpo` without a clip; its limits are infinite."""
-    return token_mean(log_ratio_BT, mask_BT)
-
-
-def gmpo_seqclip(
-    log_ratio_BT: Tensor, mask_BT: Tensor, positive_B1: Tensor, low: float, high: float
-) -> Tensor:
-    """Table 3, row 3: the product of all ratios is clipped, then the 1/|o|-th power is taken."""
-    product_B1 = clip_one_sided(log_ratio_BT.sum(-1, keepdim=True), positive_B1, low, high)
-    return product_B1.squeeze(-1) / _lengths(mask_BT)
-
-
-def gmpo_nonorm(
-    log_ratio_BT: Tensor, mask_BT: Tensor, positive_B1: Tensor, low: float, high: float
-) -> Tensor:
-    """Table 3, row 4: `gmpo` without the power 1/|o|."""
-    return clip_one_sided(log_ratio_BT, positive_B1, low, high).sum(-1)
-
-
-def hmpo(log_ratio_BT: Tensor, mask_BT: Tensor, positive_B1: Tensor, low: float, high: float) -> Tensor:
-    """Table 5: the harmonic mean of the clipped ratios."""
-    return log_power_mean(clip_one_sided(log_ratio_BT, positive_B1, low, high), mask_BT, -1.0)
-
-
-def power_mean(
-    log_ratio_BT: Tensor, mask_BT: Tensor, positive_B1: Tensor, low: float, high: float, mean_power: float
-) -> Tensor:
-    """Definition 1: M_p of the clipped ratios; `grpo`'s, `gmpo`'s and `hmpo`'s means are p = 1, 0 and -1."""
-    return log_power_mean(clip_one_sided(log_ratio_BT, positive_B1, low, high), mask_BT, mean_power)
-
-
-def iqm(log_ratio_BT: Tensor, mask_BT: Tensor, positive_B1: Tensor, low: float, high: float) -> Tensor:
-    """Table 5: the mean of the clipped ratios without the floor(|o|/4) smallest and as many of the largest."""
-    clipped_BT = clip_one_sided(log_ratio_BT, positive_B1, low, high)
-    return log_mean_exp(clipped_BT, interquartile_shares(clipped_BT.detach(), mask_BT))
-
-
-def dr_grpo(
-    log_ratio_BT: Tensor,
-    mask_BT: Tensor,
-    positive_B1: Tensor,
-    low: float,
-    high: float,
-    length_constant: float,
-) -> Tensor:
-    """Dr. GRPO: the sum of the clipped ratios over a constant length instead of |o|."""
-    lengths_B = _lengths(mask_BT)
-    return grpo(log_ratio_BT, mask_BT, positive_B1, low, high) + torch.log(lengths_B / length_constant)
-
-
-def gspo(log_ratio_BT: Tensor, mask_BT: Tensor, positive_B1: Tensor, low: float, high: float) -> Tensor:
-    """GSPO: the clip looks at the geometric mean of all ratios."""
-    mean_B1 = token_mean(log_ratio_BT, mask_BT)[:, None]
-    return clip_one_sided(mean_B1, positive_B1, low, high).squeeze(-1)
-
-
-_LOG_RATIO_OF: dict[str, Callable[..., Tensor]] = {
-    "gmpo": gmpo,
-    "grpo": grpo,
-    "gmpo_noclip": gmpo_noclip,
-    "gmpo_seqclip": gmpo_seqclip,
-    "gmpo_nonorm": gmpo_nonorm,
-    "hmpo": hmpo,
-    "iqm": iqm,
-    "power_mean": power_mean,
-    "dr_grpo": dr_grpo,
-    "dapo": grpo,  # GRPO's per-sequence mean; its token mean over the mini-batch is a matter of weight
-    "gspo": gspo,
+# exp is bounded where its value, or the gradient that goes back in the dtype of the log-probs, would
+# overflow. Beyond the bound the size of the gradient stays and its direction is kept. A sequence needs a mean
+# ratio of 4.8e8 to meet it in float32 and bfloat16, 2,981 in float16.
+_LARGEST_EXPONENT = {
+    "torch.float64": 300.0,
+    "torch.float32": 20.0,
+    "torch.bfloat16": 20.0,
+    "torch.float16": 8.0,
 }
 
 
+@dataclass(frozen=True)
+class Objective:
+    """One row of the family.
+
+    formula: log R (see above). defaults: every option that it reads, with its value when nothing is written.
+    clips: what the clip looks at: each token's log-ratio, the sequence's mean or sum of them, or nothing.
+    weight: of a sequence in the mean over the mini-batch: 1 ("sequence") or its number of tokens ("token").
+    """
+
+    name: str
+    source: str
+    formula: Callable[..., Tensor]
+    defaults: Mapping[str, float]
+    clips: Literal["token", "sequence_mean", "sequence_sum", "nothing"]
+    weight: Literal["sequence", "token"]
+
+    def __call__(
+        self,
+        log_probs_BT: Tensor,
+        old_log_probs_BT: Tensor,
+        mask_BT: Tensor,
+        advantages_B: Tensor,
+        gradient_dtype: torch.dtype | None = None,
+        **options: float,
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """-J_i (B,), for "token" the weights too. gradient_dtype: of the model's log-probs."""
+        import torch
+
+        resolved = resolve_settings(self.name, options)
+        low, high = log_clip_limits(resolved)
+        own = {key: value for key, value in resolved.items() if "clip" not in key}
+        positive_B1 = (advantages_B > 0)[:, None]
+        log_ratio_BT = log_probs_BT - old_log_probs_BT
+        with torch.enable_grad():
+            leaf_BT = log_ratio_BT.detach().requires_grad_()
+            log_ratio_B = self.formula(
+                leaf_BT, mask_BT, lambda x: clip_one_sided(x, positive_B1, low, high), **own
+            )
+            (slope_BT,) = torch.autograd.grad(log_ratio_B.sum(), leaf_BT)
+        bound = _LARGEST_EXPONENT[str(gradient_dtype or log_probs_BT.dtype)]
+        ratio_B = log_ratio_B.detach().clamp(max=bound).exp() * mask_BT.any(-1)
+        # d R / d log rho_t = R * d log R / d log rho_t: Eq. 7 for gmpo, Eq. 6 for grpo (without their 1/G).
+        token_weights_BT = ratio_B[:, None] * slope_BT.where(mask_BT, 0.0)
+        # The value is R; the gradient that reaches the log-probs is the token weights, bounded as R is.
+        step_B = (token_weights_BT * (log_ratio_BT - log_ratio_BT.detach())).sum(-1)
+        loss_B = -advantages_B * (ratio_B + step_B)
+        return (loss_B, mask_BT.sum(-1).double()) if self.weight == "token" else loss_B
+
+
+OBJECTIVES: dict[str, Objective] = {}
+
+
+def is_own(loss_type: str) -> bool:
+    """Does it name a user's objective, by file or import path (policy/own.py)?"""
+    return ":" in loss_type or loss_type.endswith(".py")
+
+
+_LOG_CLIP = {"log_clip_low": 0.4, "log_clip_high": 0.4}
+_RATIO_CLIP = {"clip_ratio_low": 0.2, "clip_ratio_high": 0.2}
+
+
+def _objective(
+    source: str,
+    defaults: Mapping[str, float],
+    clips: Literal["token", "sequence_mean", "sequence_sum", "nothing"] = "token",
+    weight: Literal["sequence", "token"] = "sequence",
+) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
+    """Enters a formula into the table, by its name."""
+
+    def enter(formula: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        name = formula.__name__
+        OBJECTIVES[name] = Objective(name, source, formula, defaults, clips, weight)
+        return formula
+
+    return enter
+
+
+@_objective("Eq. 5; Table 3, row 5", _LOG_CLIP)
+def gmpo(log_ratio_BT: Tensor, mask_BT: Tensor, clip: Clip) -> Tensor:
+    """R = (prod_t rho'_t)^(1/|o|), rho' = rho clipped to [e^low, e^high] on the side that A's sign bounds.
+
+    min[rho A, clip(rho) A] is min(rho, e^high) A for A > 0 and max(rho, e^low) A for A < 0: the RAW log-ratio
+    is clamped. (Algorithm 1 clamps sgn(A) log rho, which is the same only where low = -high.)
+    """
+    return token_mean(clip(log_ratio_BT), mask_BT)
+
+
+@_objective("Eq. 1; Table 3, row 1", _RATIO_CLIP)
+def grpo(log_ratio_BT: Tensor, mask_BT: Tensor, clip: Clip) -> Tensor:
+    """R = 1/|o| sum_t rho'_t, rho' clipped as in `gmpo`; Eq. 1's KL term is a term of its own."""
+    return log_power_mean(clip(log_ratio_BT), mask_BT, 1.0)
+
+
+@_objective("Eq. 3; Table 3, row 2", {}, clips="nothing")
+def gmpo_noclip(log_ratio_BT: Tensor, mask_BT: Tensor, clip: Clip) -> Tensor:
+    """`gmpo` without a clip."""
+    return token_mean(log_ratio_BT, mask_BT)
+
+
+@_objective("Table 3, row 3", _LOG_CLIP, clips="sequence_sum")
+def gmpo_seqclip(log_ratio_BT: Tensor, mask_BT: Tensor, clip: Clip) -> Tensor:
+    """The product of all ratios is clipped, then the 1/|o|-th power is taken."""
+    return clip(log_ratio_BT.sum(-1, keepdim=True)).squeeze(-1) / lengths(mask_BT)
+
+
+@_objective("Table 3, row 4", _LOG_CLIP)
+def gmpo_nonorm(log_ratio_BT: Tensor, mask_BT: Tensor, clip: Clip) -> Tensor:
+    """`gmpo` without the power 1/|o|."""
+    return clip(log_ratio_BT).sum(-1)
+
+
+@_objective("Table 5, harmonic mean", _LOG_CLIP)
+def hmpo(log_ratio_BT: Tensor, mask_BT: Tensor, clip: Clip) -> Tensor:
+    """The harmonic mean of the clipped ratios."""
+    return log_power_mean(clip(log_ratio_BT), mask_BT, -1.0)
+
+
+@_objective("Table 5, interquartile mean (Definition 2)", _LOG_CLIP)
+def iqm(log_ratio_BT: Tensor, mask_BT: Tensor, clip: Clip) -> Tensor:
+    """The mean of the clipped ratios without the floor(|o|/4) smallest and as many of the largest."""
+    clipped_BT = clip(log_ratio_BT)
+    return log_mean_exp(clipped_BT, interquartile_shares(clipped_BT.detach(), mask_BT))
+
+
+@_objective("Definition 1", {**_LOG_CLIP, "mean_power": 0.0})
+def power_mean(log_ratio_BT: Tensor, mask_BT: Tensor, clip: Clip, mean_power: float) -> Tensor:
+    """M_p of the clipped ratios; the means of `grpo`, `gmpo` and `hmpo` are p = 1, 0 and -1."""
+    return log_power_mean(clip(log_ratio_BT), mask_BT, mean_power)
+
+
+@_objective("Liu et al., 2025", {**_RATIO_CLIP, "length_constant": 3000})
+def dr_grpo(log_ratio_BT: Tensor, mask_BT: Tensor, clip: Clip, length_constant: float) -> Tensor:
+    """The sum of the clipped ratios over a constant length instead of |o|.
+
+    length_constant: tokens; the cap of the response length (the paper's, and Dr. GRPO's, is 3,000).
+    """
+    return grpo(log_ratio_BT, mask_BT, clip) + (lengths(mask_BT) / length_constant).log()
+
+
+@_objective("Yu et al., 2025", {"clip_ratio_low": 0.2, "clip_ratio_high": 0.28}, weight="token")
+def dapo(log_ratio_BT: Tensor, mask_BT: Tensor, clip: Clip) -> Tensor:
+    """`grpo`'s mean of a sequence; the token mean over the mini-batch is a matter of weight."""
+    return grpo(log_ratio_BT, mask_BT, clip)
+
+
+@_objective("Zheng et al., 2025", {"clip_ratio_low": 3e-4, "clip_ratio_high": 4e-4}, clips="sequence_mean")
+def gspo(log_ratio_BT: Tensor, mask_BT: Tensor, clip: Clip) -> Tensor:
+    """The clip looks at the geometric mean of all ratios."""
+    return clip(token_mean(log_ratio_BT, mask_BT)[:, None]).squeeze(-1)
+
+
 def clip_one_sided(log_ratio: Tensor, positive: Tensor, low: float, high: float) -> Tensor:
-    """log of min[rho A, clip(rho, e^low, e^high) A] / A: the upper limit binds for A > 0, the lower one otherwise."""
-    return torch.where(positive, log_ratio.clamp(max=high), log_ratio.clamp(min=low))
+    """log of min[rho A, clip(rho, e^low, e^high) A] / A: the upper limit binds for A > 0, the lower one
+    otherwise."""
+    return log_ratio.clamp(max=high).where(positive, log_ratio.clamp(min=low))
+
+
+def token_mean(values_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    """Mean over the valid tokens of each row, in float64; 0 for a row without any. Masked values may be
+    NaN."""
+    return values_BT.double().where(mask_BT.bool(), 0.0).sum(-1) / mask_BT.sum(-1).clamp(min=1)
 
 
 def log_power_mean(log_x_BT: Tensor, mask_BT: Tensor, p: float) -> Tensor:
-    """log of the power mean M_p (Definition 1) over the valid tokens; p = 0 is its limit, the geometric mean."""
+    """log of the power mean M_p (Definition 1) over the valid tokens; p = 0 is its limit, the geometric
+    mean."""
     if p == 0:
         return token_mean(log_x_BT, mask_BT)
-    return log_mean_exp(p * log_x_BT, mask_BT / _lengths(mask_BT)[:, None]) / p
+    return log_mean_exp(p * log_x_BT, mask_BT / lengths(mask_BT)[:, None]) / p
 
 
 def log_mean_exp(x_BT: Tensor, share_BT: Tensor) -> Tensor:
     """log sum_t share_t e^(x_t) for shares that sum to 1; 0 for a row without shares."""
-    shift_B1 = x_BT.detach().masked_fill(share_BT == 0, -torch.inf).amax(-1, keepdim=True)
+    shift_B1 = x_BT.detach().masked_fill(share_BT == 0, -math.inf).amax(-1, keepdim=True)
     shift_B1 = shift_B1.masked_fill(~(share_BT > 0).any(-1, keepdim=True), 0.0)
     # expm1 and log1p keep the digits when all x are close to each other (a small p, or ratios near 1).
-    below_BT = torch.expm1((x_BT - shift_B1).clamp(max=0.0))
-    return shift_B1.squeeze(-1) + torch.log1p((share_BT * below_BT).sum(-1))
+    below_BT = (x_BT - shift_B1).clamp(max=0.0).expm1()
+    return shift_B1.squeeze(-1) + (share_BT * below_BT).sum(-1).log1p()
 
 
 def interquartile_shares(x_BT: Tensor, mask_BT: Tensor) -> Tensor:
     """Each token's share in the interquartile mean of its row; shares sum to 1.
 
-    Of the sorted valid values, floor(n/4) are dropped at each end (none for n < 4). Equal values share their places,
-    so that which of several equal tokens counts does not depend on where it stands.
+    Of the sorted valid values, floor(n/4) are dropped at each end (none for n < 4). Equal values share their
+    places, so that which of several equal tokens counts does not depend on where it stands.
     """
-    sorted_BT = x_BT.masked_fill(~mask_BT, torch.inf).sort(-1).values
+    import torch
+
+    sorted_BT = x_BT.masked_fill(~mask_BT, math.inf).sort(-1).values
     # This token's value holds the places first, ..., last - 1.
     first_BT = torch.searchsorted(sorted_BT, x_BT.contiguous())
     last_BT = torch.searchsorted(sorted_BT, x_BT.contiguous(), right=True)
     dropped_B1 = mask_BT.sum(-1, keepdim=True) // 4
     kept_B1 = mask_BT.sum(-1, keepdim=True) - 2 * dropped_B1
-    inside_BT = torch.minimum(last_BT, dropped_B1 + kept_B1) - torch.maximum(first_BT, dropped_B1)
+    inside_BT = last_BT.minimum(dropped_B1 + kept_B1) - first_BT.maximum(dropped_B1)
     share_BT = inside_BT.clamp(min=0).double() / ((last_BT - first_BT).clamp(min=1) * kept_B1.clamp(min=1))
-    return torch.where(mask_BT, share_BT, 0.0)
+    return share_BT.where(mask_BT, 0.0)
 
 
-def _lengths(mask_BT: Tensor) -> Tensor:
-    """|o_i|, at least 1 so that an empty row divides by something."""
+def lengths(mask_BT: Tensor) -> Tensor:
+    """|o_i|, float64, at least 1 so that an empty row divides by something."""
     return mask_BT.sum(-1).clamp(min=1).double()
 
 
-@dataclass(frozen=True)
-class TokenDiagnostics:
-    """What the loss saw, detached, before clipping; masked positions hold 0.
+# Everything that tells some loss, ours or EasyR1's, what to do. A written key of this set must be used by the
+# loss.
+OBJECTIVE_KEYS: frozenset[str] = frozenset(
+    {key for objective in OBJECTIVES.values() for key in objective.defaults}
+    | {"clip_ratio_dual", "loss_avg_mode", "tau_positive", "tau_negative"}
+)
 
-    token_weights_BT: d R_i / d log pi(token), the clip included: Eq. 7 for gmpo, Eq. 6 for grpo (without their 1/G).
-    grpo_weights_BT: the same for `grpo` with the paper's clip, whatever the objective is.
-    outside_BT: int8, +1 where the clip's upper limit is exceeded, -1 below its lower limit, 0 inside.
+
+def check_settings(loss_type: str, written: Collection[str]) -> None:
+    """ValueError with the nearest name when the objective is unknown, or does not use an option that somebody
+    wrote.
+
+    written: names of options only. A configuration passes the written keys of `worker.actor` that are in
+    `OBJECTIVE_KEYS`; its other keys are not the objective's business.
     """
-
-    log_ratio_BT: Tensor
-    mask_BT: Tensor
-    advantages_B: Tensor
-    token_weights_BT: Tensor
-    grpo_weights_BT: Tensor
-    outside_BT: Tensor
-
-
-@dataclass(frozen=True)
-class PolicyLoss:
-    """loss_B: -J_i of each sequence, to be minimised; the step's loss is sum(loss * weight) / global sum(weight)."""
-
-    loss_B: Tensor
-    weight_B: Tensor
-    diagnostics: TokenDiagnostics
+    if loss_type not in OBJECTIVES:
+        raise ValueError(f"loss_type: no objective is called {loss_type!r}{nearest(loss_type, OBJECTIVES)}")
+    used = OBJECTIVES[loss_type].defaults
+    for key in sorted(set(written) - set(used)):
+        takers = sorted(name for name, objective in OBJECTIVES.items() if key in objective.defaults)
+        whose = f"; {key} belongs to {', '.join(takers)}" if takers else ""
+        near = nearest(key, used) if used else "; it has no options"
+        raise ValueError(f"loss_type {loss_type} does not use {key}{near}{whose}")
 
 
-def per_sequence_loss(
-    loss_type: str,
-    log_probs_BT: Tensor,
-    old_log_probs_BT: Tensor,
-    mask_BT: Tensor,
-    advantages_B: Tensor,
-    **settings: float,
-) -> PolicyLoss:
-    """-J_i for each of B sequences, with the weight each has in the mini-batch.
-
-    log_probs_BT, old_log_probs_BT: log pi of the sampled tokens, any float dtype; gradients flow into the first only.
-    mask_BT: bool or 0/1, the tokens that count; what lies under a 0 may be anything, NaN included.
-    settings: the objective's options (`gmpo_vl.policy.settings.OBJECTIVES`), the paper's values by default.
-    A row without tokens has loss 0 and weight 0. ValueError for an unknown objective or option, and for shapes.
-    """
-    resolved = resolve_settings(loss_type, settings)
-    _check_shapes(log_probs_BT, old_log_probs_BT, mask_BT, advantages_B)
-    mask_BT = mask_BT.bool()
-    log_ratio_BT = log_probs_BT.double() - old_log_probs_BT.detach().double()
-    log_ratio_BT = torch.where(mask_BT, log_ratio_BT, 0.0)
-    advantages_B = advantages_B.detach().double()
-
-    log_ratio_B, slope_BT = _value_and_slope(
-        loss_type, log_ratio_BT.detach(), mask_BT, advantages_B, resolved
-    )
-    ratio_B = log_ratio_B.clamp(max=_LARGEST_EXPONENT[log_probs_BT.dtype]).exp() * mask_BT.any(-1)
-    token_weights_BT = ratio_B[:, None] * slope_BT  # d R / d log rho_t = R * d log R / d log rho_t
-    # The value is R; the gradient that reaches log_probs is the token weights, which the diagnostics report.
-    step_B = (token_weights_BT * (log_ratio_BT - log_ratio_BT.detach())).sum(-1)
-    diagnostics = TokenDiagnostics(
-        log_ratio_BT=log_ratio_BT.detach(),
-        mask_BT=mask_BT,
-        advantages_B=advantages_B,
-        token_weights_BT=token_weights_BT,
-        grpo_weights_BT=grpo_token_weights(log_ratio_BT.detach(), mask_BT, advantages_B),
-        outside_BT=_outside(OBJECTIVES[loss_type].clips, log_ratio_BT.detach(), mask_BT, resolved),
-    )
-    weight_B = sequence_weights(loss_type, mask_BT.sum(-1))
-    return PolicyLoss(-advantages_B * (ratio_B + step_B), weight_B, diagnostics)
+def resolve_settings(loss_type: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The objective's defaults overwritten by `settings`; ValueError for names and values it cannot take."""
+    check_settings(loss_type, settings.keys())
+    resolved = {**OBJECTIVES[loss_type].defaults, **settings}
+    for key, value in resolved.items():
+        if math.isnan(value):
+            raise ValueError(f"{key} is NaN")
+        if key.startswith(("log_clip", "clip_ratio")) and value < 0:
+            raise ValueError(
+                f"{key} is {value}: it is the distance from ratio 1 on its side, so it is not negative"
+            )
+        if key == "length_constant" and not 0 < value < math.inf:
+            raise ValueError(f"length_constant is {value}: it is a number of tokens, above 0")
+        if key == "mean_power" and math.isinf(value):
+            raise ValueError("mean_power is infinite: use a finite power")
+        if key == "clip_ratio_low" and value > 1:
+            raise ValueError(f"clip_ratio_low is {value}: the ratio's lower limit is 1 - {value}, below zero")
+    return resolved
 
 
-# exp is bounded where its value, or the gradient that goes back in the dtype of the log-probs, would overflow. Beyond
-# the bound the size of the gradient stays and its direction is kept. A sequence needs a mean ratio of 4.8e8 to meet it
-# in float32 and bfloat16, 2,981 in float16.
-_LARGEST_EXPONENT = {torch.float64: 300.0, torch.float32: 20.0, torch.bfloat16: 20.0, torch.float16: 8.0}
+def log_clip_limits(settings: Mapping[str, float]) -> tuple[float, float]:
+    """(low, high) limits of the log-ratio, low <= 0 <= high, from either way of writing them; infinite
+    without a clip."""
+    if "log_clip_low" in settings:
+        return -settings["log_clip_low"], settings["log_clip_high"]
+    if "clip_ratio_low" in settings:
+        offset_low, offset_high = settings["clip_ratio_low"], settings["clip_ratio_high"]
+        return (math.log1p(-offset_low) if offset_low < 1 else -math.inf), math.log1p(offset_high)
+    return -math.inf, math.inf
 
 
-def _value_and_slope(
-    loss_type: str,
-    log_ratio_BT: Tensor,
-    mask_BT: Tensor,
-    advantages_B: Tensor,
-    settings: dict[str, float],
-) -> tuple[Tensor, Tensor]:
-    """log R of each sequence and its derivative by each token's log-ratio; no graph is left behind."""
-    low, high = log_clip_limits(settings)
-    own = {key: value for key, value in settings.items() if "clip" not in key}
-    with torch.enable_grad():
-        leaf_BT = log_ratio_BT.requires_grad_()
-        log_ratio_B = _LOG_RATIO_OF[loss_type](
-            leaf_BT, mask_BT, (advantages_B > 0)[:, None], low, high, **own
-        )
-        (slope_BT,) = torch.autograd.grad(log_ratio_B.sum(), leaf_BT)
-    return log_ratio_B.detach(), torch.where(mask_BT, slope_BT, 0.0)
-
-
-def grpo_token_weights(log_ratio_BT: Tensor, mask_BT: Tensor, advantages_B: Tensor) -> Tensor:
-    """Eq. 6's weights rho_t / |o| (0 where the paper's clip 1 +- 0.2 binds): what GRPO would do with this batch."""
-    low, high = log_clip_limits(OBJECTIVES["grpo"].defaults)
-    clipped_BT = clip_one_sided(log_ratio_BT, (advantages_B > 0)[:, None], low, high)
-    counts_BT = mask_BT & (clipped_BT == log_ratio_BT)
-    return clipped_BT.exp().where(counts_BT, 0.0) / _lengths(mask_BT)[:, None]
-
-
-def _outside(clips: str, log_ratio_BT: Tensor, mask_BT: Tensor, settings: dict[str, float]) -> Tensor:
-    low, high = log_clip_limits(settings)
-    if clips == "sequence_mean":
-        log_ratio_BT = token_mean(log_ratio_BT, mask_BT)[:, None].expand_as(log_ratio_BT)
-    elif clips == "sequence_sum":
-        log_ratio_BT = log_ratio_BT.sum(-1, keepdim=True).expand_as(log_ratio_BT)
-    sides_BT = (log_ratio_BT > high).to(torch.int8) - (log_ratio_BT < low).to(torch.int8)
-    return sides_BT * mask_BT
-
-
-def _check_shapes(
-    log_probs_BT: Tensor,
-    old_log_probs_BT: Tensor,
-    mask_BT: Tensor,
-    advantages_B: Tensor,
-) -> None:
-    shape = tuple(log_probs_BT.shape)
-    if len(shape) != 2 or old_log_probs_BT.shape != shape or mask_BT.shape != shape:
-        raise ValueError(
-            f"log_probs {shape}, old_log_probs {tuple(old_log_probs_BT.shape)} and mask {tuple(mask_BT.shape)} "
-            "must all be (B, T)"
-        )
-    if tuple(advantages_B.shape) != shape[:1]:
-        raise ValueError(f"advantages {tuple(advantages_B.shape)} must be (B,) with B = {shape[0]}")
+def nearest(name: str, known: Collection[str]) -> str:
+    """`; did you mean X?`, or all the names."""
+    close = get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else f"; known: {', '.join(sorted(known))}"

@@ -45,7 +45,8 @@ class Tally:
             del rows[count:]
 
     def reduce(self) -> tuple[dict[str, float], dict[str, float], np.ndarray]:
-        """Sums (0 where nothing was added), maxima (-inf where nothing was), and all values in no particular order.
+        """Sums (0 where nothing was added), maxima (-inf where nothing was), and all values in no particular
+        order.
 
         A collective where torch.distributed runs: every rank calls it and gets the same.
         """

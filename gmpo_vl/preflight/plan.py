@@ -10,13 +10,14 @@ from gmpo_vl.engines.easyr1.compatibility import find_easyr1, require_easyr1
 from gmpo_vl.engines.passes import objective_settings
 from gmpo_vl.models.loading import model_folder
 from gmpo_vl.models.prompts import PromptSet
-from gmpo_vl.policy.settings import OBJECTIVE_KEYS, OBJECTIVES, resolve_settings
+from gmpo_vl.policy.objectives import OBJECTIVE_KEYS, OBJECTIVES, resolve_settings
 from gmpo_vl.preflight.machine_check import RUN_KEY, existing_folder, run_folder
 from gmpo_vl.setup import (
     check_router,
     configured_model,
     load_configured_processor,
     load_configured_reward,
+    load_own_objective,
     load_split,
     total_steps,
     validation_sampling_of,
@@ -125,8 +126,10 @@ def describe_method(config: Config) -> list[str]:
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    """The objective's options: all of ours; of EasyR1's what was written, the others are its own defaults."""
-    actor = config.worker.actor
+    """The objective's options: all of ours; of a user's file all; of EasyR1's what was written, the others are its own."""
+    actor, own = config.worker.actor, load_own_objective(config)
+    if own is not None:
+        return own.settings
     if actor.loss_type in OBJECTIVES:
         return dict(resolve_settings(actor.loss_type, objective_settings(config)))
     written = {key: getattr(actor, key) for key in OBJECTIVE_KEYS if f"worker.actor.{key}" in config.written}

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from gmpo_vl.policy.settings import OBJECTIVES, log_clip_limits, resolve_settings
+from gmpo_vl.policy.objectives import OBJECTIVES, log_clip_limits, resolve_settings
 from gmpo_vl.report.curves import points
 from gmpo_vl.runs import EvaluationFolder
 from gmpo_vl.samples import as_figure

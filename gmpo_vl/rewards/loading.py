@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
-import inspect
+import importlib
 import math
-import sys
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from gmpo_vl.types import Verdict
+from gmpo_vl.user_code import check_options, line_in, module_from_file, taken
 
 # Rewards that lie with their task. A name, not an import: tasks are built on rewards.
 IN_TASKS = {"countdown": "gmpo_vl.tasks.countdown.reward"}
@@ -44,7 +42,7 @@ class Reward:
             if not self.by_path:
                 raise
             raise ValueError(
-                f"worker.reward.reward_function={self.name}: {_line_in(self.module, error)} raised "
+                f"worker.reward.reward_function={self.name}: {line_in(self.module, error)} raised "
                 f"{type(error).__name__}: {error}"
             ) from error
         if hasattr(scores, "tolist"):  # a numpy array
@@ -69,8 +67,7 @@ class Reward:
         explain = getattr(self.module, "verdicts", None)
         if explain is None:
             return None
-        known = inspect.signature(explain).parameters
-        return explain(reward_inputs, **{key: value for key, value in self.kwargs.items() if key in known})
+        return explain(reward_inputs, **taken(explain, self.kwargs))
 
     def _checked(self, i: int, score: Any, given: dict[str, Any]) -> dict[str, float]:
         where = f"reward {self.name}, input {i} (ground_truth {str(given.get('ground_truth'))[:60]!r})"
@@ -95,7 +92,7 @@ def load_reward(spec: str, kwargs: Mapping[str, Any] | None = None) -> Reward:
     path, _, function_name = spec.partition(":")
     function_name = function_name or "compute_score"
     if path.endswith(".py"):
-        module = _module_from(Path(path).expanduser(), spec)
+        module = module_from_file(Path(path), "reward", f"reward {spec!r}")
     else:
         if path not in built_in_rewards():
             known = ", ".join(built_in_rewards())
@@ -107,7 +104,7 @@ def load_reward(spec: str, kwargs: Mapping[str, Any] | None = None) -> Reward:
     reward_type = getattr(module, "REWARD_TYPE", "batch")
     if reward_type not in ("batch", "sequential"):
         raise ValueError(f"reward {spec!r}: REWARD_TYPE={reward_type!r}; it is 'batch' or 'sequential'")
-    _check_kwargs(spec, function, kwargs or {})
+    check_options(function, 1, kwargs or {}, f"reward {spec!r}")
     return Reward(spec, function, reward_type == "batch", module, dict(kwargs or {}))
 
 
@@ -115,39 +112,6 @@ def built_in_rewards() -> list[str]:
     """The short names: files of this folder that state a REWARD_NAME, and rewards of built-in tasks."""
     here = Path(__file__).parent.glob("*.py")
     return sorted([*IN_TASKS, *(p.stem for p in here if "\nREWARD_NAME = " in p.read_text(encoding="utf-8"))])
-
-
-def _module_from(path: Path, spec: str) -> ModuleType:
-    if not path.is_file():
-        raise ValueError(f"reward {spec!r}: there is no file {path} (seen from {Path.cwd()})")
-    name = f"reward_file_{path.stem}"
-    module_spec = importlib.util.spec_from_file_location(name, path)
-    if module_spec is None or module_spec.loader is None:
-        raise ValueError(f"reward {spec!r}: {path} cannot be loaded as Python")
-    module = importlib.util.module_from_spec(module_spec)
-    sys.modules[name] = module  # dataclasses look their module up there
-    try:
-        module_spec.loader.exec_module(module)
-    except (SyntaxError, ImportError) as error:
-        raise ValueError(f"reward {spec!r}: the file cannot be loaded: {error}") from error
-    return module
-
-
-def _line_in(module: ModuleType, error: BaseException) -> str:
-    """`FILE, line N`: the innermost line of the reward's file that led to the error."""
-    frames = traceback.extract_tb(error.__traceback__)
-    mine = [frame for frame in frames if frame.filename == module.__file__] or frames
-    return f"{mine[-1].filename}, line {mine[-1].lineno}"
-
-
-def _check_kwargs(spec: str, function: Callable[..., Any], kwargs: Mapping[str, Any]) -> None:
-    parameters = inspect.signature(function).parameters
-    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        return
-    known = list(parameters)[1:]
-    unknown = [key for key in kwargs if key not in known]
-    if unknown:
-        raise ValueError(f"reward {spec!r} takes {known or 'no settings'}, not {unknown}")
 
 
 def _is_finite(value: Any) -> bool:

@@ -7,8 +7,8 @@ from refusal import refusal
 from gmpo_vl.config import Config, checks, load_config, notices, schema
 from gmpo_vl.config.checks import DTYPE_KEYS, SUPPORTED
 from gmpo_vl.config.schema import all_keys, value_of
-from gmpo_vl.policy.regularisers import KL_KINDS
-from gmpo_vl.policy.settings import OBJECTIVE_KEYS, OBJECTIVES
+from gmpo_vl.policy.divergence import KL_KINDS
+from gmpo_vl.policy.objectives import OBJECTIVE_KEYS, OBJECTIVES
 
 # The values of EasyR1's examples/config.yaml at commit b44b311.
 EASYR1_EXAMPLE = {

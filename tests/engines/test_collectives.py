@@ -58,6 +58,9 @@ def groups_of(prompts, first):
     return groups
 
 
+EXAMPLES = Path(__file__).parents[2] / "examples" / "my_objective.py"
+
+
 def a_step(folder, rank, ranks):
     """Everything that is a collective; the step's figures."""
     config = load_config("configs/geometry3k_tiny_cpu.yaml", SETTINGS)
@@ -74,6 +77,12 @@ def a_step(folder, rank, ranks):
     assert check_parity(policy, groups, config).holds
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     metrics = update_policy(policy, optimizer, groups, config)
+    # A user's objective that asks for statistics of the whole mini-batch.
+    own = [f"worker.actor.loss_type={EXAMPLES}:scaled_gmpo", "worker.actor.log_clip_low=null"]
+    own = load_config(
+        "configs/geometry3k_tiny_cpu.yaml", [*SETTINGS, *own, "worker.actor.log_clip_high=null"]
+    )
+    update_policy(policy, torch.optim.SGD(model.parameters(), lr=0.0), groups, own)
     mismatch, old_BT = RolloutMismatch(policy.device), torch.zeros(1, 3, device=policy.device)
     mismatch.add(old_BT, old_BT - 0.5, old_BT == 0)
     drift = torch.tensor([3.0, 6.0], dtype=torch.float64, device=policy.device)

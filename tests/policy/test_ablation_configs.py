@@ -1,4 +1,5 @@
-"""Every row of the ablations reads, differs from the others by its objective only, and is the row it says it is."""
+"""Every row of the ablations reads, differs from the others by its objective only, and is the row it says it
+is."""
 
 import math
 from pathlib import Path
@@ -10,7 +11,7 @@ import yaml
 from gmpo_vl.config import load_config
 from gmpo_vl.config.schema import all_keys, value_of
 from gmpo_vl.policy import per_sequence_loss
-from gmpo_vl.policy.settings import OBJECTIVES, resolve_settings
+from gmpo_vl.policy.objectives import OBJECTIVES, resolve_settings
 
 FOLDER = Path(__file__).parents[2] / "configs" / "ablation"
 ROWS = sorted(path for path in FOLDER.glob("*.yaml") if path.name != "base.yaml")

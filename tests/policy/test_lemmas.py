@@ -60,8 +60,9 @@ def test_lemma_5_eq_12_the_objectives_differ_by_at_most_a_square(seed):
 def gradient_gap(delta: float, ratio_gradients_shrink: bool) -> float:
     """|grad J_GMPO - grad J_GRPO| by theta where the ratios deviate by at most delta.
 
-    Ratios are rho_t(theta) = 1 + delta sin(v_t theta) when their gradients shrink with delta (the lemma's second
-    assumption), and e^(v_t theta) at a theta of size delta when they do not: what a small step of a policy gives.
+    Ratios are rho_t(theta) = 1 + delta sin(v_t theta) when their gradients shrink with delta (the lemma's
+    second assumption), and e^(v_t theta) at a theta of size delta when they do not: what a small step of a
+    policy gives.
     """
     draw = torch.Generator().manual_seed(5)
     v_BTK = torch.randn(8, 30, 6, generator=draw, dtype=torch.float64)

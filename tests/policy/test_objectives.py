@@ -1,4 +1,5 @@
-"""Every objective against its formula written out in ratio space at 50 digits, and its gradient against Eq. 6, 7 and 10."""
+"""Every objective against its formula written out in ratio space at 50 digits, and its gradient against Eq.
+6, 7 and 10."""
 
 import math
 
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gmpo_vl.policy import per_sequence_loss
-from gmpo_vl.policy.settings import OBJECTIVES, log_clip_limits
+from gmpo_vl.policy.objectives import OBJECTIVES, log_clip_limits
 
 mp.mp.dps = 50
 
@@ -118,7 +119,8 @@ def test_every_objective_is_its_formula_in_ratio_space(loss_type, deltas, advant
 
 
 def test_algorithm_1_and_eq_5_part_for_an_asymmetric_clip_and_a_negative_advantage():
-    # A < 0 and rho = e^-0.3: Eq. 5 clips at e^-0.2; clamping sgn(A) log rho would use the limit of the other side, 0.6.
+    # A < 0 and rho = e^-0.3: Eq. 5 clips at e^-0.2; clamping sgn(A) log rho would use the limit of the other
+    # side, 0.6.
     loss, gradient = loss_and_gradient("gmpo", [-1.3], [-1.0], -1.0, log_clip_low=0.2, log_clip_high=0.6)
     assert loss == pytest.approx(math.exp(-0.2), rel=1e-12)
     assert gradient == [0.0]

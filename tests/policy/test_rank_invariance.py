@@ -12,6 +12,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from gmpo_vl.policy import (
+    OwnObjective,
     StepDiagnostics,
     kl,
     kl_to_start,
@@ -22,6 +23,8 @@ from gmpo_vl.policy import (
     token_mean,
     total_weight,
 )
+from gmpo_vl.policy.objectives import is_own
+from gmpo_vl.policy.own import load_objective
 
 LENGTHS = [3, 17, 1, 9, 12, 5, 2, 30, 8, 0, 21, 4, 6, 11, 13]
 # Which rows each rank of a world has: uneven on purpose; the last of four ranks has nothing at all.
@@ -30,7 +33,10 @@ WORLDS = {
     2: [range(0, 4), range(4, 15)],
     4: [range(8, 15), range(0, 1), range(1, 8), range(0)],
 }
-LOSS_TYPES = ("gmpo", "grpo", "dapo", "dr_grpo")
+EXAMPLES = Path(__file__).parents[2] / "examples" / "my_objective.py"
+# The last two are a user's: one with weights of its own, one that asks for statistics of the whole
+# mini-batch.
+LOSS_TYPES = ("gmpo", "grpo", "dapo", "dr_grpo", f"{EXAMPLES}:cispo", f"{EXAMPLES}:scaled_gmpo")
 
 
 def step_on_this_rank(loss_type: str, rows: list[int], averaged_over: int) -> dict[str, Any]:
@@ -42,12 +48,18 @@ def step_on_this_rank(loss_type: str, rows: list[int], averaged_over: int) -> di
     old_BT = -torch.rand(len(LENGTHS), tokens, generator=draw, dtype=torch.float64)
     mask_BT = torch.arange(tokens) < torch.tensor(LENGTHS)[:, None]
     theta_K = torch.ones(5, dtype=torch.float64, requires_grad=True)
-    total = total_weight(sequence_weights(loss_type, mask_BT[rows].sum(-1)))
+    objective: str | OwnObjective = loss_type
+    if is_own(loss_type):
+        own = load_objective(loss_type, {})
+        objective, weight_B = own.of_mini_batch(old_BT[rows], mask_BT[rows], advantages_B[rows])
+    else:
+        weight_B = sequence_weights(loss_type, mask_BT[rows].sum(-1))
+    total = total_weight(weight_B)
     figures, drift = StepDiagnostics(), torch.zeros(2, dtype=torch.float64)
     for i in range(0, len(rows), 2):
         part = rows[i : i + 2]
         log_probs_BT = old_BT[part] + features_BTK[part] @ theta_K
-        loss = per_sequence_loss(loss_type, log_probs_BT, old_BT[part], mask_BT[part], advantages_B[part])
+        loss = per_sequence_loss(objective, log_probs_BT, old_BT[part], mask_BT[part], advantages_B[part])
         kl_B = token_mean(kl(log_probs_BT, old_BT[part]), mask_BT[part])
         figures.add(loss, kl_B=kl_B)
         drift += kl_to_start_sums(log_probs_BT, old_BT[part], mask_BT[part])

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from gmpo_vl.policy import per_sequence_loss, reduce_loss, sequence_weights, skippable, total_weight
-from gmpo_vl.policy.settings import OBJECTIVES
+from gmpo_vl.policy.objectives import OBJECTIVES
 
 LENGTHS = [1, 2, 3, 5, 7, 8, 9, 11, 12, 16, 3, 0]
 T = max(LENGTHS)
@@ -78,14 +78,11 @@ def test_the_benchmark_shows_ours_the_same_under_every_cut(capsys):
 
 def test_only_sequences_without_any_gradient_may_be_skipped():
     advantages_B = torch.tensor([0.0, 1.0, 0.0])
-    assert skippable(advantages_B, kl_coef=0.0, entropy_coef=0.0, aux_coef=0.0).tolist() == [
-        True,
-        False,
-        True,
-    ]
-    for term in ("kl_coef", "entropy_coef", "aux_coef"):
-        coefs = {"kl_coef": 0.0, "entropy_coef": 0.0, "aux_coef": 0.0, term: 1e-3}
-        assert not skippable(advantages_B, **coefs).any()
+    alone = {"kl_coef": 0.0, "entropy_coef": 0.0}
+    assert skippable("gmpo", advantages_B, **alone).tolist() == [True, False, True]
+    for term in alone:
+        assert not skippable("gmpo", advantages_B, **{**alone, term: 1e-3}).any()
+    assert not skippable("my_loss.py:mine", advantages_B, **alone).any()
 
 
 @pytest.mark.parametrize("loss_type", OBJECTIVES)
@@ -93,7 +90,7 @@ def test_skipping_them_changes_nothing_while_the_denominator_stays(loss_type):
     new_BT, old_BT, mask_BT, advantages_B = batch()
     advantages_B[[2, 7, 9]] = 0
     total = total_weight(sequence_weights(loss_type, mask_BT.sum(-1)))
-    kept = ~skippable(advantages_B, kl_coef=0.0, entropy_coef=0.0, aux_coef=0.0)
+    kept = ~skippable(loss_type, advantages_B, kl_coef=0.0, entropy_coef=0.0)
     found = []
     for rows in (torch.ones_like(kept), kept):
         leaf_BT = new_BT.clone().requires_grad_()

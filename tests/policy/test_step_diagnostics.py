@@ -1,4 +1,5 @@
-"""A step's figures are those of all its tokens at once, however they were cut; token weights are the loss's gradient."""
+"""A step's figures are those of all its tokens at once, however they were cut; token weights are the loss's
+gradient."""
 
 import json
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from gmpo_vl.policy import StepDiagnostics, per_sequence_loss, token_mean
-from gmpo_vl.policy.settings import OBJECTIVES
+from gmpo_vl.policy.objectives import OBJECTIVES
 
 
 def batch(rows: int = 24, tokens: int = 30, size: float = 0.3, seed: int = 0):
@@ -26,7 +27,7 @@ def metrics_of(loss_type: str, parts: list[list[int]], **options: float) -> dict
         loss = per_sequence_loss(
             loss_type, new_BT[rows], old_BT[rows], mask_BT[rows], advantages_B[rows], **options
         )
-        step.add(loss, entropy_BT=-new_BT[rows], kl_B=token_mean(new_BT[rows] ** 2, mask_BT[rows]))
+        step.add(loss, kl_B=token_mean(new_BT[rows] ** 2, mask_BT[rows]))
     step.add_update(1.0)
     step.add_update(torch.tensor(3.0))
     return step.result()
@@ -62,7 +63,6 @@ def test_the_figures_are_what_their_names_say():
         "actor/seq_ratio_nonorm_positive_min": np.exp(sums[full & positive[:, 0]].min()),
         "actor/ppo_kl": -deltas.mean(),
         "actor/kl_to_old": (np.exp(deltas) - 1 - deltas).mean(),
-        "actor/entropy": -new_BT.numpy()[mask].mean(),
         "actor/kl_loss": ((new_BT.numpy() ** 2 * mask).sum(-1)[full] / mask.sum(-1)[full]).mean(),
         "actor/clip_fraction_high_pos": ((delta_BT > 0.5) & positive & mask).sum() / tokens,
         "actor/clip_fraction_high_neg": ((delta_BT > 0.5) & negative & mask).sum() / tokens,
@@ -79,16 +79,16 @@ def test_the_figures_are_what_their_names_say():
 
 
 @pytest.mark.parametrize("loss_type", OBJECTIVES)
-def test_token_weights_are_the_gradient_of_the_loss(loss_type):
+def test_the_gradient_that_is_reported_is_the_one_that_arrives(loss_type):
     new_BT, old_BT, mask_BT, advantages_B = batch()
     new_BT.requires_grad_()
     loss = per_sequence_loss(loss_type, new_BT, old_BT, mask_BT, advantages_B)
-    loss.loss_B.sum().backward()
+    (loss.loss_B * loss.weight_B).sum().backward()
     assert new_BT.grad is not None
-    want_BT = -advantages_B[:, None] * loss.diagnostics.token_weights_BT
-    assert torch.allclose(new_BT.grad, want_BT, rtol=1e-12, atol=1e-15)
+    assert torch.equal(new_BT.grad, loss.diagnostics.gradient_BT)
     if loss_type == "grpo":
-        assert torch.allclose(loss.diagnostics.grpo_weights_BT, loss.diagnostics.token_weights_BT, rtol=1e-12)
+        want_BT = -advantages_B[:, None] * loss.diagnostics.grpo_weights_BT
+        assert torch.allclose(loss.diagnostics.gradient_BT, want_BT, rtol=1e-12, atol=1e-15)
 
 
 def test_the_clip_removes_exactly_the_tokens_that_are_counted_as_clipped():
@@ -97,7 +97,7 @@ def test_the_clip_removes_exactly_the_tokens_that_are_counted_as_clipped():
         seen = per_sequence_loss(loss_type, new_BT, old_BT, mask_BT, advantages_B).diagnostics
         clipped_BT = seen.outside_BT * advantages_B.sign()[:, None] > 0
         assert 0 < clipped_BT.sum() < mask_BT.sum()
-        assert torch.equal((seen.token_weights_BT == 0) & mask_BT, clipped_BT)
+        assert torch.equal((seen.gradient_BT == 0) & mask_BT, clipped_BT)
 
 
 def test_the_distance_from_grpo_is_zero_for_grpo_and_at_the_first_update_and_grows_with_the_ratios():

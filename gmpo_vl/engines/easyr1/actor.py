@@ -15,7 +15,7 @@ from verl.workers.actor.dp_actor import DataParallelPPOActor
 from gmpo_vl.batching.planning import Row, rows_of
 from gmpo_vl.config import Config
 from gmpo_vl.engines.easyr1.serialisation import as_objects, groups_of
-from gmpo_vl.engines.passes import log_probs_by_group, loss_mask, update_policy
+from gmpo_vl.engines.passes import log_probs_by_group, loss_mask, objective_of, update_policy
 from gmpo_vl.engines.policy import Policy, set_learning_rate
 from gmpo_vl.models.forward import response_positions
 from gmpo_vl.models.processing import Processor, make_patches
@@ -39,7 +39,13 @@ class _Actor(DataParallelPPOActor):
 
 
 class GMPOActor(_Actor):
-    """Every objective of gmpo_vl.policy."""
+    """Every objective of gmpo_vl.policy, or a user's."""
+
+    def __init__(
+        self, config: Any, policy: Policy, run: Config, actor_optimizer: Optimizer | None = None
+    ) -> None:
+        super().__init__(config, policy, run, actor_optimizer)
+        objective_of(policy, run)  # a user's file is read now, and not again
 
     @torch.no_grad()
     def compute_log_prob(self, data: DataProto) -> torch.Tensor:

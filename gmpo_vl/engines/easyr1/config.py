@@ -73,9 +73,10 @@ def with_absolute_paths(config: Config) -> Config:
         path = getattr(section, key)
         if path is not None and Path(path).exists():
             setattr(section, key, str(Path(path).absolute()))
-    path, colon, function = str(reward.reward_function).partition(":")
-    if Path(path).is_file():
-        reward.reward_function = f"{Path(path).absolute()}{colon}{function}"
+    for section, key in ((reward, "reward_function"), (copy.worker.actor, "loss_type")):
+        path, colon, function = str(getattr(section, key)).partition(":")
+        if Path(path).is_file():
+            setattr(section, key, f"{Path(path).absolute()}{colon}{function}")
     return copy
 
 

@@ -16,7 +16,13 @@ from gmpo_vl.engines.local.checkpoint import check_checkpoint, load_optimizer, s
 from gmpo_vl.engines.loop import run_session
 from gmpo_vl.engines.opening import open_session, run_of
 from gmpo_vl.engines.parity import MISMATCH, TOLERANCE, Parity, check_parity
-from gmpo_vl.engines.passes import LogProbs, log_probs_by_group, reference_log_probs, update_policy
+from gmpo_vl.engines.passes import (
+    LogProbs,
+    log_probs_by_group,
+    objective_of,
+    reference_log_probs,
+    update_policy,
+)
 from gmpo_vl.engines.policy import Policy, build_optimizer, set_learning_rate
 from gmpo_vl.models.compat import enable_gradient_checkpointing
 from gmpo_vl.models.features import frozen_features, same_vision
@@ -60,6 +66,7 @@ class LocalEngine:
             folder = adapter_base(folder)  # the adapter itself is in optimizer.pt
         self.config = config
         self.policy = build_policy(config, processor, folder)
+        objective_of(self.policy, config)  # a user's file is read now, and not again
         self.optimizer = build_optimizer(self.policy.model.parameters(), config.worker.actor.optim)
         if checkpoint is not None:
             load_optimizer(checkpoint / "trainer" / "optimizer.pt", self.policy.model, self.optimizer)

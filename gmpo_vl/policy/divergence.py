@@ -1,21 +1,72 @@
-"""Where the engine that sampled and the engine that trains disagree about log pi: how much, and what to do about it.
+"""How far two policies are apart: KL to a reference (a loss term), KL to the start, the sampler's mismatch.
 
-Tokens are drawn from pi_rollout, the objective's ratio is pi_theta / pi_old with pi_old as the TRAINER computes it.
+The KL term and entropy reduce exactly as the objective does:
+    loss_B += kl_coef * token_mean(kl(...), mask_BT) - entropy_coef * token_mean(entropy_BT, mask_BT)
 """
 
 from __future__ import annotations
 
 import numpy as np
 import torch
+import torch.distributed as dist
 
-from gmpo_vl.policy.reduction import token_mean
-from gmpo_vl.policy.regularisers import kl
+from gmpo_vl.policy.objectives import token_mean
 from gmpo_vl.policy.tally import Tally
+
+KL_KINDS = ("kl", "k1", "mse", "k2", "low_var_kl", "k3", "abs")
+
+# Nats, as in EasyR1: beyond it the estimate stays at its value there and has no gradient.
+_LARGEST_GAP = 20.0
+
+
+def kl(log_probs_BT: torch.Tensor, ref_log_probs_BT: torch.Tensor, kind: str = "low_var_kl") -> torch.Tensor:
+    """Per-token estimate of KL(pi || pi_ref), float64 (B, T), from tokens that pi sampled.
+
+    With d = log pi_ref - log pi: `low_var_kl` or `k3`: e^d - d - 1, never negative. `kl` or `k1`: -d,
+    unbiased as a value; as a LOSS its gradient has mean zero and only adds noise. `mse` or `k2`: d^2 / 2.
+    `abs`: |d|.
+    """
+    gap_BT = (ref_log_probs_BT.detach().double() - log_probs_BT.double()).clamp(-_LARGEST_GAP, _LARGEST_GAP)
+    if kind in ("kl", "k1"):
+        return -gap_BT
+    if kind in ("mse", "k2"):
+        return gap_BT.square() / 2
+    if kind in ("low_var_kl", "k3"):
+        return torch.expm1(gap_BT) - gap_BT
+    if kind == "abs":
+        return gap_BT.abs()
+    raise ValueError(f"kl_penalty: no estimate is called {kind!r}; known: {', '.join(KL_KINDS)}")
+
+
+@torch.no_grad()
+def kl_to_start_sums(
+    log_probs_BT: torch.Tensor, start_log_probs_BT: torch.Tensor, mask_BT: torch.Tensor
+) -> torch.Tensor:
+    """(sum of per-token estimates, number of tokens), float64 (2,): add them over micro-batches."""
+    mask_BT = mask_BT.bool()
+    # The tokens come from the starting policy, so this estimates KL(pi_start || pi_theta), nats per token.
+    estimate_BT = torch.where(mask_BT, kl(start_log_probs_BT, log_probs_BT, "k3"), 0.0)
+    return torch.stack([estimate_BT.sum(), mask_BT.sum().double()])
+
+
+def kl_to_start(sums: torch.Tensor) -> float:
+    """Mean over all tokens of the probe set, in nats; a collective where torch.distributed runs.
+
+    ValueError when there is no token on any rank.
+    """
+    sums = sums.clone()
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(sums)
+    total, tokens = sums.tolist()
+    if not tokens:
+        raise ValueError("actor/kl_to_start: the probe set has no response tokens")
+    return total / tokens
+
 
 GAP_QUANTILES = {"p50": 0.5, "p99": 0.99, "p999": 0.999}
 
-# First response position of each bin in the report: a mismatch that grows with the position is a different fault
-# (a cache, position ids) from one that is the same everywhere (a temperature, a weight that was not synced).
+# First response position of each bin in the report. A mismatch that grows with the position has another cause
+# (a cache, position ids) than one that is the same everywhere (a temperature, a weight that was not synced).
 POSITION_BINS = (0, 16, 64, 256, 1024, 4096)
 
 
@@ -24,8 +75,8 @@ def rollout_correction(
 ) -> torch.Tensor:
     """min((prod_t pi_old / pi_rollout)^(1/|o|), cap) of each sequence, detached, float64 (B,).
 
-    The geometric mean, as in Eq. 5, and outside its clip: multiply `loss_B` by it, and leave `weight_B` and the total
-    weight as they are. cap: largest weight, a ratio of at least 1 (2 is common). An empty row gets 1.
+    The geometric mean, as in Eq. 5, and outside its clip: multiply `loss_B` by it, and leave `weight_B` and
+    the total weight as they are. cap: largest weight, at least 1 (2 is common). An empty row gets 1.
     """
     if not cap >= 1:
         raise ValueError(
@@ -66,8 +117,8 @@ class RolloutMismatch:
         self._tally.add_values(gap_BT, mask_BT)
 
     def result(self) -> dict[str, float]:
-        """Gaps |log pi_old - log pi_rollout| in nats: largest, root mean square, quantiles, mean by first position of a bin;
-        KL (k3)."""
+        """Gaps |log pi_old - log pi_rollout| in nats: largest, root mean square, quantiles, mean by first
+        position of a bin; KL (k3)."""
         sums, maxima, gaps = self._tally.reduce()
         if not sums["tokens"]:
             return {}

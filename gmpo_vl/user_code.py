@@ -1,0 +1,100 @@
+"""A user's own function, from a file (`path.py:name`): what rewards and objectives share.
+
+Only the named file is run. A module that happens to lie in the working directory is not.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+
+def module_from_file(path: Path, kind: str, said: str) -> ModuleType:
+    """The module that a file is, run anew and under a name of its own: no bytecode is read or left behind.
+
+    kind: what it holds, for the module's name. said: how a message begins. ValueError where it cannot be.
+    """
+    path = path.expanduser()
+    if not path.is_file():
+        raise ValueError(f"{said}: there is no file {path} (seen from {Path.cwd()})")
+    module = ModuleType(f"{kind}_file_{path.stem}")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module  # dataclasses look their module up there
+    try:
+        with _nothing_from_here():
+            exec(compile(path.read_bytes(), str(path), "exec", dont_inherit=True), module.__dict__)
+    except (SyntaxError, ImportError) as error:
+        raise ValueError(f"{said}: the file cannot be loaded: {error}") from error
+    except Exception as error:
+        where = f"{line_in(module, error)} raised {type(error).__name__}: {error}"
+        raise ValueError(f"{said}: the file cannot be loaded: {where}") from error
+    return module
+
+
+def module_from_import(name: str, said: str) -> ModuleType:
+    """An installed module, or one that PYTHONPATH names. ValueError where it cannot be imported."""
+    try:
+        with _nothing_from_here():
+            return importlib.import_module(name)
+    except Exception as error:
+        raise ValueError(
+            f"{said}: {name} cannot be imported: {type(error).__name__}: {error} (the working directory is "
+            "not searched: write the file's path, or name its folder in PYTHONPATH)"
+        ) from error
+
+
+@contextmanager
+def _nothing_from_here() -> Iterator[None]:
+    """No import looks into the working directory, where `python -m` begins to look, unless PYTHONPATH names
+    it."""
+    named = {os.path.abspath(path) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path}
+    kept, here = sys.path, os.getcwd()
+    sys.path = [path for path in kept if os.path.abspath(path) != here or here in named]
+    try:
+        yield
+    finally:
+        sys.path = kept
+
+
+def line_in(module: ModuleType, error: BaseException) -> str:
+    """`FILE, line N`: the innermost line of the module's file that led to the error."""
+    frames = traceback.extract_tb(error.__traceback__)
+    mine = [frame for frame in frames if frame.filename == module.__file__] or frames
+    return f"{mine[-1].filename}, line {mine[-1].lineno}"
+
+
+def check_options(
+    function: Callable[..., Any], given: int, options: Iterable[str], said: str, but: Iterable[str] = ()
+) -> None:
+    """ValueError where the function does not take an option, or needs one that is not there.
+
+    given: how many arguments come before the options. but: parameters that are no options.
+    """
+    parameters = list(inspect.signature(function).parameters.values())
+    options = list(options)
+    named = [
+        p
+        for p in parameters[given:]
+        if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name not in but
+    ]
+    known = [p.name for p in named]
+    unknown = [key for key in options if key not in known]
+    if unknown and not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        raise ValueError(f"{said} takes {known or 'no settings'}, not {unknown}")
+    missing = [p.name for p in named if p.default is p.empty and p.name not in options]
+    if missing:
+        raise ValueError(f"{said} needs {missing}, which have no default")
+
+
+def taken(function: Callable[..., Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the values that the function has a parameter for."""
+    parameters = inspect.signature(function).parameters
+    return {key: value for key, value in values.items() if key in parameters}
