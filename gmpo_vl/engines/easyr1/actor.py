@@ -39,11 +39,13 @@ class _Actor(DataParallelPPOActor):
 
 
 class GMPOActor(_Actor):
-    """Every objective of gmpo_vl.policy, and a user's own."""
+    """Every objective of gmpo_vl.policy, or a user's."""
 
-    def __init__(self, *given: Any, **named: Any) -> None:
-        super().__init__(*given, **named)
-        objective_of(self.policy, self.run)  # a user's file is read now, and not again
+    def __init__(
+        self, config: Any, policy: Policy, run: Config, actor_optimizer: Optimizer | None = None
+    ) -> None:
+        super().__init__(config, policy, run, actor_optimizer)
+        objective_of(policy, run)  # a user's file is read now, and not again
 
     @torch.no_grad()
     def compute_log_prob(self, data: DataProto) -> torch.Tensor:
@@ -162,7 +164,7 @@ def _positions(row: Row, longest_P: int, longest_T: int, processor: Processor) -
 
 
 def _pictures(prompt: Prompt, processor: Processor) -> dict[str, torch.Tensor]:
-    """What the image processor would give EasyR1: equal to the bit (models/patches.py)."""
+    """What the image processor would give EasyR1: equal to the bit (models/processing.py)."""
     if not prompt.images or processor.image is None:
         return {}
     patches = torch.cat([make_patches(image, processor.image) for image in prompt.images])
