@@ -1,6 +1,8 @@
-"""A group's forward and backward by EasyR1's own actor, unmodified: one rollout at a time, its best case on equal terms.
+"""A group's forward and backward by EasyR1's own actor, unmodified: one rollout at a time, its best case on
+equal terms.
 
-Pictures come as patches, as its worker has them when the actor starts; each rollout goes through ViT, prompt and head again.
+Pictures come as patches, as its worker has them when the actor starts; each rollout goes through ViT, prompt
+and head again.
 """
 
 from __future__ import annotations

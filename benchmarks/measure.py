@@ -18,10 +18,10 @@ _NEVER = -1  # any other threshold is a C int, and memory above 2 GB would be re
 def keep_freed_memory() -> bool:
     """Keep freed memory for the rest of this process, on a CPU; False where the C library is not glibc.
 
-    glibc takes every block of more than 32 MB from the kernel and returns it when it is freed. A pass over some
-    thousand tokens makes hundreds of such tensors, and the kernel fills each with zeros, page by page: up to half
-    of a pass's time. A process that keeps freed memory saves this time, and holds its peak until it ends or calls
-    `release_freed_memory`.
+    glibc takes every block of more than 32 MB from the kernel and returns it when it is freed. A pass over
+    some thousand tokens makes hundreds of such tensors, and the kernel fills each with zeros, page by page:
+    up to half of a pass's time. A process that keeps freed memory saves this time, and holds its peak until
+    it ends or calls `release_freed_memory`.
     """
     library = glibc()
     if library is None:
@@ -30,7 +30,9 @@ def keep_freed_memory() -> bool:
 
 
 def seconds_of(run: Callable[[], object], device: torch.device) -> float:
-    """CPU seconds of this process on a CPU (other processes on the machine do not count), wall seconds on a GPU."""
+    """CPU seconds of this process on a CPU (other processes on the machine do not count), wall seconds on a
+    GPU.
+    """
     if device.type == "cuda":
         torch.cuda.synchronize()
         start = time.perf_counter()
@@ -43,7 +45,10 @@ def seconds_of(run: Callable[[], object], device: torch.device) -> float:
 
 
 def peak_memory_of(run: Callable[[], object], device: torch.device) -> float:
-    """Bytes held at the peak above what was held before. On a CPU: resident memory, and Linux only (0 elsewhere)."""
+    """Bytes held at the peak above what was held before.
+
+    On a CPU: resident memory, and Linux only (0 elsewhere).
+    """
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()

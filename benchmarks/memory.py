@@ -1,10 +1,11 @@
 """Peak memory of an update, shared against plain, at an equal budget of tokens per forward.
 
-    python benchmarks/memory.py [--budget 4096] [--device cuda --model-config qwen2_5_vl_7b --checkpointing] [--json]
+    python benchmarks/memory.py [--budget 4096] [--device cuda --model-config qwen2_5_vl_7b --checkpointing]
+    [--json]
 
-plain fills the budget with whole rollouts side by side, shared with the prompt once and as many responses as fit; a group
-that does not fit is split. Each way runs in a process of its own, whose C library gives freed blocks back at once (glibc), so
-that resident memory is what tensors take and not what an allocator keeps.
+plain fills the budget with whole rollouts side by side, shared with the prompt once and as many responses as
+fit; a group that does not fit is split. Each way runs in a process of its own, whose C library gives freed
+blocks back at once (glibc), so that resident memory is what tensors take and not what an allocator keeps.
 """
 
 from __future__ import annotations

@@ -2,9 +2,11 @@
 
     python benchmarks/memory_estimate.py [--models tiny mid] [--json]
 
-tiny: the packaged model with the demo's batches. mid: 37 million random parameters, vocabulary 16,000. Each is rehearsed twice
-in a process of its own: as a run is, which is what the estimate is of, and with a C library that gives freed blocks back at
-once, so that resident memory is what tensors take: the estimate without its gaps. Ratios are estimate / measured.
+tiny: the packaged model with the demo's batches. mid: 37 million random parameters, vocabulary 16,000. Each
+is rehearsed twice
+in a process of its own: as a run is, which is what the estimate is of, and with a C library that gives freed
+blocks back at once, so that resident memory is what tensors take: the estimate without its gaps. Ratios are
+estimate / measured.
 """
 
 from __future__ import annotations
@@ -109,8 +111,10 @@ def main() -> None:
                 print(json.dumps({**line, "ratios": ratios, "load": os.getloadavg()[0]}), flush=True)
                 continue
             print(
-                f"{model:6} a run takes {gib(measured['resident'])}, estimated {gib(found.peak)} (ratio {ratios['resident']:.2f}); "
-                f"tensors {gib(measured['tensors'])}, estimated {gib(estimates['tensors'])} (ratio {ratios['tensors']:.2f}); "
+                f"{model:6} a run takes {gib(measured['resident'])}, estimated {gib(found.peak)} (ratio "
+                f"{ratios['resident']:.2f}); "
+                f"tensors {gib(measured['tensors'])}, estimated {gib(estimates['tensors'])} (ratio "
+                f"{ratios['tensors']:.2f}); "
                 f"load {os.getloadavg()[0]:.1f}",
                 flush=True,
             )

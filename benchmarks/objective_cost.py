@@ -2,9 +2,9 @@
 
     python benchmarks/objective_cost.py [--rollouts 32] [--tokens 256] [--repeats 9]
 
-One micro-batch of the demo's tiny Qwen2.5-VL: forward and backward of the model against everything `gmpo_vl.policy`
-does with it (loss, reduction, figures, and the backward down to the log-probs). Medians, interleaved. The model is the
-smallest there is, so a real one leaves the objective a far smaller share.
+One micro-batch of the demo's tiny Qwen2.5-VL: forward and backward of the model against everything
+`gmpo_vl.policy` does with it (loss, reduction, figures, and the backward down to the log-probs). Medians,
+interleaved. The model is the smallest there is, so a real one leaves the objective a far smaller share.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
     python benchmarks/predict_step.py CONFIG [a.b=c ...]
 
-Reads the configuration, encodes some prompts as the run would, and counts the operations of a step (sizing/cost.py), once
-with every rollout alone and once with prompts shared as the run's own limits allow. No weights are loaded and nothing is
-timed; how near an update comes to its share is what `make bench-step` measures. (`gmpo-vl doctor` says it too, among all
-the rest.)
+Reads the configuration, encodes some prompts as the run would, and counts the operations of a step
+(sizing/cost.py), once with every rollout alone and once with prompts shared as the run's own limits allow. No
+weights are loaded and nothing is timed; how near an update comes to its share is what `make bench-step`
+measures. (`gmpo-vl doctor` says it too, among all the rest.)
 """
 
 from __future__ import annotations

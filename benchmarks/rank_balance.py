@@ -1,13 +1,16 @@
-"""Do 8 ranks finish an update at the same time? Groups dealt by cost, against rollouts dealt by tokens (as EasyR1 does).
+"""Do 8 ranks finish an update at the same time? Groups dealt by cost, against rollouts dealt by tokens (as
+EasyR1 does).
 
     python benchmarks/rank_balance.py [--groups 64] [--ranks 8] [--seed 0] [--repeats 3] [--json]
 
-Prompts with pictures of 64 to 1,024 tokens (some without), answers of 20 to 400 tokens, 4 to a prompt. Every rank's forward
-and backward run one after the other on this machine and are timed (on a CPU: CPU seconds of this process); of each
-micro-batch the least of the rounds counts, since whatever else the machine does only adds.
+Prompts with pictures of 64 to 1,024 tokens (some without), answers of 20 to 400 tokens, 4 to a prompt. Every
+rank's forward and backward run one after the other on this machine and are timed (on a CPU: CPU seconds of
+this process); of each micro-batch the least of the rounds counts, since whatever else the machine does only
+adds.
 
 by cost     whole groups, prompts and pictures computed once; operations of a group from the model's config
-by tokens   single rollouts, prompts and pictures computed for each; the same method on prompt and response tokens
+by tokens   single rollouts, prompts and pictures computed for each; the same method on prompt and response
+tokens
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""Does the gradient of a mini-batch depend on how it is cut into micro-batches? Ours, verl's geo_mean and EasyR1's.
+"""Does the gradient of a mini-batch depend on how it is cut into micro-batches? Ours, verl's geo_mean and
+EasyR1's.
 
     python benchmarks/reduction.py
 
-16 ragged sequences in float64, one rank. Each reduction is compared with its own result on the uncut mini-batch:
-the norm of the gradient by the policy's parameters, and its relative error.
+16 ragged sequences in float64, one rank. Each reduction is compared with its own result on the uncut
+mini-batch: the norm of the gradient by the policy's parameters, and its relative error.
 EasyR1 is measured where its package (called `verl`) can be imported; verl's formula is written out below.
 """
 
@@ -44,7 +45,9 @@ def ours(loss_type: str) -> MicroBatchLoss:
 
 
 def verl_geo_mean(log_probs_BT, old_BT, mask_BT, advantages_B):
-    """verl 0.9.1: the same geometric mean, then the mean over the sequences of this micro-batch, never rescaled."""
+    """verl 0.9.1: the same geometric mean, then the mean over the sequences of this micro-batch, never
+    rescaled.
+    """
     return per_sequence_loss("gmpo", log_probs_BT, old_BT, mask_BT, advantages_B).loss_B.mean()
 
 

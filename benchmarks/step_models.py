@@ -49,9 +49,9 @@ CONFIGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         },
         {**_VISION, "intermediate_size": 3420, "out_hidden_size": 3584},
     ),
-    # The 3B model's shares of layers, attention, head and ViT at about 1/140 of its operations per token: one layer, whose
-    # MLP makes up in width for what attention has. Narrower than 512, matrix products wait for memory, which they do not
-    # in the real model, and long rows look slower than they are.
+    # The 3B model's shares of layers, attention, head and ViT at about 1/140 of its operations per token: one
+    # layer, whose MLP makes up in width for what attention has. Narrower than 512, matrix products wait for
+    # memory, which they do not in the real model, and long rows look slower than they are.
     "scaled_3b": (
         {
             "hidden_size": 512,
@@ -72,7 +72,8 @@ CONFIGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "fullatt_block_indexes": [3],
         },
     ),
-    # Another shape, for what was fitted to the one above: deeper and wider, a ViT of other proportions, smaller MLPs.
+    # Another shape, for what was fitted to the one above: deeper and wider, a ViT of other proportions,
+    # smaller MLPs.
     "other_shape": (
         {
             "hidden_size": 896,
@@ -151,7 +152,9 @@ def random_model(name: str, device: torch.device, dtype: torch.dtype) -> Any:
 def random_group(
     name: str, prompt: int, responses: list[int], device: torch.device, seed: int = 0
 ) -> tuple[Group, Shape]:
-    """One picture that takes about seven tenths of the prompt, text around it, and responses of the given lengths."""
+    """One picture that takes about seven tenths of the prompt, text around it, and responses of the given
+    lengths.
+    """
     draw = torch.Generator().manual_seed(seed)
     vocabulary = CONFIGS[name][0]["vocab_size"]
     side = int((0.7 * prompt) ** 0.5)

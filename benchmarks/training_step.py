@@ -1,23 +1,28 @@
-"""How much faster is an update when each picture and each prompt is computed once per group? Against what is possible?
+"""How much faster is an update when each picture and each prompt is computed once per group? Against what is
+possible?
 
     python benchmarks/training_step.py [--json] [--repeats 3] [--settings 450/300/5 ...]
     python benchmarks/training_step.py --device cuda --model-config qwen2_5_vl_7b --checkpointing
 
-Forward and backward of one group on a model with random weights; by default one with Qwen2.5-VL-3B's shares of layers,
-attention, head and ViT, small enough for a CPU. Settings are prompt/response/group in tokens and rollouts, `ragged` has
-responses of 20 to 400 tokens; 90/1500/8 is the least that `share_prefix: auto` shares (a twentieth of the tokens).
+Forward and backward of one group on a model with random weights; by default one with Qwen2.5-VL-3B's shares
+of layers, attention, head and ViT, small enough for a CPU. Settings are prompt/response/group in tokens and
+rollouts, `ragged` has responses of 20 to 400 tokens; 90/1500/8 is the least that `share_prefix: auto` shares
+(a twentieth of the tokens).
 
-plain   one rollout at a time, nothing padded, head on response positions only: the best that not sharing can do
+plain   one rollout at a time, nothing padded, head on response positions only: the best that not sharing can
+do
 shared  the group in packed rows of up to --max-tokens tokens: whole, or in the fewest parts, as in training
-bound   operations of plain / operations of shared, forward and backward, from the model's config (sizing/cost.py):
-        matrix products, causal attention counted half; with --checkpointing layers and ViT count four times their forward
+bound   operations of plain / operations of shared, forward and backward, from the model's config
+        (sizing/cost.py):
+        matrix products, causal attention counted half; with --checkpointing layers and ViT count four times
+        their forward
 
-Times are medians of interleaved runs (on a CPU: CPU seconds of this process); the two runs of a pair follow each other,
-and the speed-up is the median of the pairs' ratios. Memory is the peak above what the process held before the pass. On a
-CPU both ways keep freed memory (measure.py).
+Times are medians of interleaved runs (on a CPU: CPU seconds of this process); the two runs of a pair follow
+each other, and the speed-up is the median of the pairs' ratios. Memory is the peak above what the process
+held before the pass. On a CPU both ways keep freed memory (measure.py).
 
-With EASYR1_HOME set (make bench-step EASYR1_HOME=FOLDER) EasyR1's own actor goes through the same rollouts, one at a time,
-padded (nothing is padded at one rollout) and packed.
+With EASYR1_HOME set (make bench-step EASYR1_HOME=FOLDER) EasyR1's own actor goes through the same rollouts,
+one at a time, padded (nothing is padded at one rollout) and packed.
 """
 
 from __future__ import annotations
@@ -87,7 +92,10 @@ def compare(
     repeats: int,
     device: torch.device,
 ) -> dict[str, float]:
-    """Memory first, then interleaved times after a round that does not count: measuring memory emptied the heap."""
+    """Memory first, then interleaved times after a round that does not count:
+
+    measuring memory emptied the heap.
+    """
     memory = {run: peak_memory_of(run, device) for run in (plain, shared)}
     rounds = []
     for _ in range(1 + repeats):
@@ -139,7 +147,8 @@ def main() -> None:
     if not options.json:
         print(f"{options.model_config}, {', '.join(f'{k} {v}' for k, v in where.items())}")
         print(
-            "prompt/response/group   plain s  shared s  speed-up  (lowest-highest)  bound  of bound  parts  peak MB"
+            "prompt/response/group   plain s  shared s  speed-up  (lowest-highest)  bound  of bound  parts  "
+            "peak MB"
         )
     for setting in options.settings:
         prompt, lengths = SETTINGS[setting]
@@ -162,7 +171,8 @@ def main() -> None:
             continue
         print(
             f"{setting:22} {found['plain_seconds']:8.2f} {found['shared_seconds']:9.2f} "
-            f"{found['speedup_vs_plain']:9.2f}  ({found['speedup_lowest']:.2f}-{found['speedup_highest']:.2f}) "
+            f"{found['speedup_vs_plain']:9.2f}  "
+            f"({found['speedup_lowest']:.2f}-{found['speedup_highest']:.2f}) "
             f"{bound:11.2f} {found['speedup_vs_plain'] / bound:9.0%} {found['parts']:6}  "
             f"{found['plain_peak_mb']:.0f} / {found['shared_peak_mb']:.0f}"
             + "".join(

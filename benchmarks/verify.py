@@ -1,10 +1,11 @@
-"""How often verifiers are right on the labelled corpus, and how many answers a second they judge: `make bench-verify`.
+"""How often verifiers are right on the labelled corpus, and how many answers a second they judge: `make
+bench-verify`.
 
-All in one run on one machine, each in its own process, so that one that hangs can be killed. Three loads: the corpus,
-where nearly every answer is written in a way of its own; a step on the corpus (golds with 8 responses of about 300 words);
-and a step on golds as Geometry3K has them, seven plain numbers in ten. Rates are per second of CPU time, which a busy
-machine does not blur. mathruler is measured where it is installed (`pip install mathruler==0.1.0 tqdm`); math-verify is
-one of our dependencies.
+All in one run on one machine, each in its own process, so that one that hangs can be killed. Three loads: the
+corpus, where nearly every answer is written in a way of its own; a step on the corpus (golds with 8 responses
+of about 300 words); and a step on golds as Geometry3K has them, seven plain numbers in ten. Rates are per
+second of CPU time, which a busy machine does not blur. mathruler is measured where it is installed (`pip
+install mathruler==0.1.0 tqdm`); math-verify is one of our dependencies.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ from pathlib import Path
 CORPUS = Path(__file__).parents[1] / "tests" / "verify" / "corpus.jsonl"
 DEADLINE = 5.0  # seconds for one answer, after which it counts as a hang
 GROUP = 8  # responses per gold in a training step
-WORDS = "so the base angles are equal and by the Pythagorean theorem we get that the side of the triangle is therefore "
+WORDS = (
+    "so the base angles are equal and by the Pythagorean theorem we get that the side of the triangle is "
+    "therefore "
+)
 
 Judge = Callable[[str, str], bool]
 
@@ -79,7 +83,9 @@ class Peer:
         self.missing = self.pipe.recv()
 
     def ask(self, pairs: list[tuple[str, str]]) -> tuple[list[bool | None], float]:
-        """The decision on each pair, None for a hang, and the CPU seconds they took; a hang counts its deadline."""
+        """The decision on each pair, None for a hang, and the CPU seconds they took; a hang counts its
+        deadline.
+        """
         said: list[bool | None] = []
         seconds = 0.0
         self.pipe.send(pairs)
@@ -115,7 +121,9 @@ def step(rows: list[dict], draw: random.Random) -> list[tuple[str, str]]:
 
 
 def geometry_step(draw: random.Random) -> list[tuple[str, str]]:
-    """A step on geometry: integers, decimals, radicals and multiples of pi in Geometry3K's proportions, half of them right."""
+    """A step on geometry: integers, decimals, radicals and multiples of pi in Geometry3K's proportions, half
+    of them right.
+    """
 
     def number() -> str:
         kind = draw.random()
@@ -150,7 +158,8 @@ def main() -> None:
     geometry = geometry_step(draw)
     print("rates: answers per second of CPU, on the corpus, on its step, on the geometry step")
     print(
-        f"{'grader':16} {'right %':>8} {'refused':>8} {'accepted':>9} {'hangs':>6} {'corpus/s':>9} {'step/s':>9} {'geometry/s':>11}"
+        f"{'grader':16} {'right %':>8} {'refused':>8} {'accepted':>9} {'hangs':>6} {'corpus/s':>9} "
+        f"{'step/s':>9} {'geometry/s':>11}"
     )
     for name, load in PEERS.items():
         peer = Peer(load)
@@ -164,7 +173,8 @@ def main() -> None:
         accepted = sum(bool(s) and not row["correct"] for row, s in zip(rows, said))
         right = 100 * (1 - (refused + accepted) / len(rows))
         print(
-            f"{name:16} {right:8.1f} {refused:8} {accepted:9} {said.count(None):6} {len(rows) / cold:9,.0f} {len(pairs) / warm:9,.0f} {len(geometry) / plainest:11,.0f}",
+            f"{name:16} {right:8.1f} {refused:8} {accepted:9} {said.count(None):6} {len(rows) / cold:9,.0f} "
+            f"{len(pairs) / warm:9,.0f} {len(geometry) / plainest:11,.0f}",
             flush=True,
         )
         peer.process.kill()

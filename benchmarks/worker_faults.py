@@ -1,9 +1,10 @@
-"""Questions for math-verify while its processes are killed, stopped and interrupted: `python benchmarks/worker_faults.py`.
+"""Questions for math-verify while its processes are killed, stopped and interrupted: `python
+benchmarks/worker_faults.py`.
 
-Threads ask, and so does the main thread, which an alarm interrupts all the time. Meanwhile random processes of the workers
-get SIGKILL, SIGSTOP, SIGINT or SIGTERM. Every verdict must be the undisturbed one or a time-out; afterwards, with the killing
-over, the rest must be answered, too. `--lines`: an interrupt at each line of one question to one worker, instead. A short
-campaign is part of the test suite.
+Threads ask, and so does the main thread, which an alarm interrupts all the time. Meanwhile random processes
+of the workers get SIGKILL, SIGSTOP, SIGINT or SIGTERM. Every verdict must be the undisturbed one or a
+time-out; afterwards, with the killing over, the rest must be answered, too. `--lines`: an interrupt at each
+line of one question to one worker, instead. A short campaign is part of the test suite.
 """
 
 from __future__ import annotations
@@ -51,7 +52,10 @@ class Interrupted(Exception):
 
 @contextmanager
 def interrupted_at_line(number: int) -> Iterator[Callable[[], int]]:
-    """This thread is interrupted at the `number`-th line that it runs in workers.py. Gives the count of lines so far."""
+    """This thread is interrupted at the `number`-th line that it runs in workers.py.
+
+    Gives the count of lines so far.
+    """
     lines = 0
 
     def trace(frame: Any, event: str, argument: Any) -> Any:
@@ -73,7 +77,9 @@ def interrupted_at_line(number: int) -> Iterator[Callable[[], int]]:
 
 
 def at_every_line() -> int:
-    """An interrupt at each line of a question to one worker, its start and its end included; returns wrong verdicts."""
+    """An interrupt at each line of a question to one worker, its start and its end included; returns wrong
+    verdicts.
+    """
     worker, number, wrong, ended = Worker(), 0, 0, False
     pair = [Question("1/2", "0.6", PATIENCE), Question("1/2", "0.5", PATIENCE)]
     while not ended:
@@ -113,7 +119,8 @@ def forget() -> None:
 def processes() -> tuple[list[psutil.Process], list[psutil.Process]]:
     """The workers of this process, and who answers in them.
 
-    Not what is no program yet: a child that is stopped between fork and exec stops the interpreter that forked it.
+    Not what is no program yet: a child that is stopped between fork and exec stops the interpreter that
+    forked it.
     """
     ours = [child for child in psutil.Process().children() if _is_worker(child)]
     return ours, [child for worker in ours for child in _children(worker)]
@@ -186,8 +193,8 @@ def ask_one(question: Question) -> str:
 def campaign(
     asked: list[Question], faults: Faults, seed: int, threads: int = 3
 ) -> tuple[Counter[str], Counter[str]]:
-    """Ask everything under faults; returns counts of outcomes (`wrong`, `answered`, `timeout`, and `left` of those after
-    the faults) and of faults.
+    """Ask everything under faults; returns counts of outcomes (`wrong`, `answered`, `timeout`, and `left` of
+    those after the faults) and of faults.
     """
     forget()
     patient = [question._replace(deadline=PATIENCE) for question in asked]

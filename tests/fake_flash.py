@@ -1,4 +1,7 @@
-"""flash-attn 2.8.3's varlen call without its kernel: its signature, what it takes and refuses, and the numbers it gives."""
+"""flash-attn 2.8.3's varlen call without its kernel:
+
+its signature, what it takes and refuses, and the numbers it gives.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +32,8 @@ def flash_attn_varlen_func(
 ):
     """q (tokens, heads, width), k and v (keys, fewer heads, width): the sequences' attention, in q's dtype.
 
-    Raises RuntimeError or TypeError where flash-attn does, and for strides of the last dimension that it would copy silently;
-    NotImplementedError for options that this stands in for nowhere.
+    Raises RuntimeError or TypeError where flash-attn does, and for strides of the last dimension that it
+    would copy silently; NotImplementedError for options that this stands in for nowhere.
     """
     _check_states(q, k, v)
     for name, ends in (("cu_seqlens_q", cu_seqlens_q), ("cu_seqlens_k", cu_seqlens_k)):
@@ -88,7 +91,10 @@ def _require(holds: bool, message: str) -> None:
 
 
 def attention_by_segments(q, k, v, queries: list[int], keys: list[int], scale: float, causal: bool):
-    """(tokens, heads, width) in any dtype: each stretch of queries over its stretch of keys, causal up to the last key."""
+    """(tokens, heads, width) in any dtype:
+
+    each stretch of queries over its stretch of keys, causal up to the last key.
+    """
     groups = q.shape[1] // k.shape[1]
     results = []
     for i in range(len(queries) - 1):

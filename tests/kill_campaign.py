@@ -1,10 +1,12 @@
-"""Kills train, eval, convert and study at every change they make to the disk, and lets the same command go on.
+"""Kills train, eval, convert and study at every change they make to the disk, and lets the same command go
+on.
 
     python tests/kill_campaign.py [COMMAND ...] [--every K] [--first J] [--folder WORK]
 
-What then lies on the disk must equal what an undisturbed command leaves: metrics (but times), rollouts, pictures, checkpoints
-and samples to the byte, and nothing beside them. Prints for each command how many changes it makes, how many kills there were
-and how many ended otherwise; exit code 1 where one did. `kills.py` says what a change is.
+What then lies on the disk must equal what an undisturbed command leaves: metrics (but times), rollouts,
+pictures, checkpoints and samples to the byte, and nothing beside them. Prints for each command how many
+changes it makes, how many kills there were and how many ended otherwise; exit code 1 where one did.
+`kills.py` says what a change is.
 """
 
 from __future__ import annotations
@@ -38,9 +40,11 @@ OWN = ("lock", "log.txt", "ended.json", "timing.json", "metrics.discarded.jsonl"
 
 @dataclass(frozen=True)
 class Case:
-    """prepare: what lies in the folder before the command. first: what is killed, where it is not `command`. allowed(exit code,
-    files, what `first` leaves undisturbed): is it right although it is not what the command leaves undisturbed? litter:
-    half-written files may stay, since other processes may be writing them."""
+    """prepare: what lies in the folder before the command. first: what is killed, where it is not `command`.
+    allowed(exit code, files, what `first` leaves undisturbed): is it right although it is not what the
+    command leaves undisturbed? litter: half-written files may stay, since other processes may be writing
+    them.
+    """
 
     command: Callable[[], Any]
     prepare: Callable[[], Any] = lambda: None
@@ -67,10 +71,15 @@ def files_of(folder: Path) -> Files:
 
 
 def campaign(name: str, case: Case, folder: Path, log: Path, kills_at: slice) -> int:
-    """Runs a case with a kill at each change of `kills_at` (from 1 on). Returns how many were not made good for."""
+    """Runs a case with a kill at each change of `kills_at` (from 1 on).
+
+    Returns how many were not made good for.
+    """
 
     def attempt(kill_at: int) -> tuple[int, Files, int, Files, int]:
-        """How the first command ended, what it left undisturbed; how the one after it ended, what is left; the first's changes."""
+        """How the first command ended, what it left undisturbed; how the one after it ended, what is left;
+        the first's changes.
+        """
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(prepared, folder)
         log.unlink(missing_ok=True)
@@ -140,7 +149,10 @@ def after(number: int, signal_number: int, command: Callable[[], Any]) -> Callab
 
 
 def forked(command: Callable[[], Any]) -> Callable[[], Any]:
-    """A command whose own processes are forks of it: a server that they are forked from would import torch each time."""
+    """A command whose own processes are forks of it:
+
+    a server that they are forked from would import torch each time.
+    """
 
     def run() -> Any:
         import multiprocessing
@@ -175,7 +187,10 @@ def training(inputs: Path, folder: Path) -> dict[str, Case]:
         assert in_a_fork(after(3, signal.SIGKILL, rarely)) == -signal.SIGKILL
 
     def only_weights_are_there(code: int, files: Files, first: Files) -> bool:
-        """Killed before what can be gone on from was complete: the command says so, and the last weights are whole."""
+        """Killed before what can be gone on from was complete:
+
+        the command says so, and the last weights are whole.
+        """
         weights = "run/checkpoints/step_000001/huggingface/model.safetensors"
         return code == 2 and files.get(weights) == first[weights]
 
@@ -240,7 +255,10 @@ def make_inputs(inputs: Path) -> None:
 
 
 def warm_up() -> None:
-    """What the commands import, once: it takes longer than they do. Nothing is computed, so that there are no threads."""
+    """What the commands import, once:
+
+    it takes longer than they do. Nothing is computed, so that there are no threads.
+    """
     import datasets  # noqa: F401
     import matplotlib.pyplot  # noqa: F401
 

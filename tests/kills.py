@@ -1,8 +1,9 @@
 """SIGKILL at the n-th change of a folder: for the campaign (kill_campaign.py) and for tests.
 
-A change is what leaves the disk different: a file opened for writing, each write (once before it, once after half of its
-bytes), a rename, a removal, a new folder. Between two changes a kill leaves what it leaves just before the second, so that
-reads and fsync need none of their own. What torch, safetensors and arrow write from C++ goes through Python's files here.
+A change is what leaves the disk different: a file opened for writing, each write (once before it, once after
+half of its bytes), a rename, a removal, a new folder. Between two changes a kill leaves what it leaves just
+before the second, so that reads and fsync need none of their own. What torch, safetensors and arrow write
+from C++ goes through Python's files here.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ _real_open = builtins.open
 
 
 class Changes:
-    """Counts the changes of `folder` by this process and those it forks; the process that makes number `kill_at` is killed."""
+    """Counts the changes of `folder` by this process and those it forks; the process that makes number
+    `kill_at` is killed.
+    """
 
     def __init__(self, folder: Path, kill_at: int = 0):
         self.folder, self.kill_at = f"{os.path.realpath(folder)}/", kill_at

@@ -8,8 +8,8 @@
                 ...
         waits.total()
 
-Mixing it with the CPU raises as CUDA would, autocast casts, and what the CPU waits for is counted by place. Collectives take
-its tensors and no others, as nccl's do.
+Mixing it with the CPU raises as CUDA would, autocast casts, and what the CPU waits for is counted by place.
+Collectives take its tensors and no others, as nccl's do.
 """
 
 from __future__ import annotations
@@ -171,7 +171,8 @@ _found_in_backward: list[str] = []
 
 
 def _place() -> str:
-    """`gmpo_vl/folder/file.py function` of the nearest call in the project, or in transformers where that is nearer; `in a
+    """`gmpo_vl/folder/file.py function` of the nearest call in the project, or in transformers where that is
+    nearer; `in a
     layer: ` before it inside a decoder's layer."""
     place, frame = "", sys._getframe(2)
     while frame is not None:
@@ -191,7 +192,9 @@ def _count(name: str) -> None:
 
 
 def _refuse(message: str) -> None:
-    """Raise it; inside a backward after it, since torch's guard of Python devices ends the process when it is left by an error."""
+    """Raise it; inside a backward after it, since torch's guard of Python devices ends the process when it
+    is left by an error.
+    """
     if torch._C._current_graph_task_id() == -1:
         raise RuntimeError(message)
     _found_in_backward.append(message)
@@ -209,8 +212,10 @@ def synchronisations() -> Iterator[Counter[str]]:
 
 
 def apart(test: Callable[..., None]) -> Callable[..., None]:
-    """The test in a fork of this process: torch forgets no device that it was told of, and starts no autograd in a fork of a
-    process that has one. Raises what the test raises, RuntimeError where its process ends otherwise."""
+    """The test in a fork of this process: torch forgets no device that it was told of, and starts no autograd
+    in a fork of a process that has one. Raises what the test raises, RuntimeError where its process ends
+    otherwise.
+    """
 
     @wraps(test)
     def run(*args, **kwargs) -> None:
@@ -292,7 +297,8 @@ def _cast(name: str, *args, **kwargs):
 def simulated_device() -> Iterator[torch.device]:
     """Inside, `sim:0` is a device. Gradients are computed on this thread, which knows of it.
 
-    Raises RuntimeError for tensors of both devices in one operation: there, or when the backward that it is part of is over.
+    Raises RuntimeError for tensors of both devices in one operation: there, or when the backward that it is
+    part of is over.
     """
     _register()
     _found_in_backward.clear()
@@ -335,7 +341,8 @@ def on_device(model: torch.nn.Module) -> torch.nn.Module:
     return model
 
 
-# Everything of torch.distributed that sends tensors. (What takes Python objects makes its own tensors, on the device.)
+# Everything of torch.distributed that sends tensors. (What takes Python objects makes its own tensors, on the
+# device.)
 COLLECTIVES = (
     *(
         "all_reduce",

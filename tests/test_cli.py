@@ -112,7 +112,6 @@ def test_a_self_check_takes_no_pairs(tmp_path, capsys):
     assert "no PAIRS.jsonl and no --out with it" in capsys.readouterr().err
 
 
-
 @pytest.mark.parametrize("module", ["gmpo_vl", "gmpo_vl.cli"])
 def test_the_command_runs_as_a_module(module):
     done = subprocess.run([sys.executable, "-m", module, "--version"], capture_output=True, text=True)

@@ -1,6 +1,8 @@
-"""Rooms of gmpo_vl import what stands below them, never what stands above, and no module imports itself round a circle.
+"""Rooms of gmpo_vl import what stands below them, never what stands above, and no module imports itself round
+a circle.
 
-`python tests/test_rooms.py [FOLDER]` counts lines, small files, upward imports and circles of any commit's tree.
+`python tests/test_rooms.py [FOLDER]` counts lines, small files, upward imports and circles of any commit's
+tree.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ from collections import defaultdict
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-# From the bottom up. A room, or a file of the package's own folder, imports from its own line and from lines before it.
+# From the bottom up. A room, or a file of the package's own folder, imports from its own line and from lines
+# before it.
 ORDER = (
     "storage processes progress user_code",
     "types",

@@ -1,6 +1,7 @@
 """Tiny random models of the other families: what the tests hold the shared forward against.
 
-save_tiny_family(folder, "qwen3_vl")    a Hugging Face folder as of `tiny.save_tiny`: same tokenizer, random fp32 weights
+save_tiny_family(folder, "qwen3_vl")    a Hugging Face folder as of `tiny.save_tiny`: same tokenizer, random
+fp32 weights
 save_tiny_text(folder)                  a Qwen2, text only
 """
 
@@ -21,8 +22,8 @@ from gmpo_vl.models.tiny import (
 )
 
 SIZE = SIZES["test"]
-# Two of four experts a token. 4.57 and 5.x name and store experts differently, so weights differ between the two. No
-# matrix of an expert is square: 5.x tells by its shape which way round it was stored.
+# Two of four experts a token. 4.57 and 5.x name and store experts differently, so weights differ between the
+# two. No matrix of an expert is square: 5.x tells by its shape which way round it was stored.
 EXPERTS = {
     "num_experts": 4,
     "num_experts_per_tok": 2,

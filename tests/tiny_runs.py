@@ -32,7 +32,10 @@ def compute_score(reward_inputs):
 
 
 def protocol_text(**values: object) -> str:
-    """The protocol geometry3k in small: answers of 12 tokens to pictures as they are, of any data; and more keys' values."""
+    """The protocol geometry3k in small:
+
+    answers of 12 tokens to pictures as they are, of any data; and more keys' values.
+    """
     text = (Path(gmpo_vl.__file__).parent / "evaluation/protocols/geometry3k.yaml").read_text()
     for key, value in {"max_tokens": 12, "min_pixels": "null", "questions": "null", **values}.items():
         text, count = re.subn(rf"(?m)^{key}: .*$", f"{key}: {value}", text)

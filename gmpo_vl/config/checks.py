@@ -244,7 +244,8 @@ def _loss_problems(config: Config, say: Say) -> Iterable[str]:
     own = is_own(loss_type)
     if actor.loss_options and not own:
         yield (
-            f"{say('worker.actor.loss_options')}: only an objective of your own (FILE.py:NAME) takes them; those of "
+            f"{say('worker.actor.loss_options')}: only an objective of your own (FILE.py:NAME) takes them; "
+            "those of "
             f"{loss_type} are keys of worker.actor"
         )
     if loss_type.startswith("easyr1/"):

@@ -326,7 +326,10 @@ def forward(
     with_entropy: bool = False,
     routing: RouterCounter | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """`response_log_probs` of a micro-batch, by calling the model: a sharded one gathers its weights only then."""
+    """`response_log_probs` of a micro-batch, by calling the model:
+
+    a sharded one gathers its weights only then.
+    """
     options = ForwardOptions(policy.share_prefix, policy.ranks > 1 and policy.features is None, routing)
     with policy.autocast():
         return model(

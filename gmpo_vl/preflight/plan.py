@@ -126,7 +126,9 @@ def describe_method(config: Config) -> list[str]:
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    """The objective's options: all of ours; of a user's file all; of EasyR1's what was written, the others are its own."""
+    """The objective's options: all of ours; of a user's file all; of EasyR1's what was written, the others
+    are its own.
+    """
     actor, own = config.worker.actor, load_own_objective(config)
     if own is not None:
         return own.settings

@@ -54,7 +54,10 @@ def _with_time(check: Check, times: float) -> Check:
 
 
 def fresh_work_folder(work: Path) -> None:
-    """An empty folder for models and runs. One that this script did not make is somebody's, and is left alone."""
+    """An empty folder for models and runs.
+
+    One that this script did not make is somebody's, and is left alone.
+    """
     mark = work / "MADE_BY_ACCEPT_1GPU"
     if work.exists() and not mark.exists():
         sys.exit(f"{work} is there and this script did not make it: give another folder with --out")

@@ -31,7 +31,10 @@ def compute_score(reward_inputs):
 
 
 def gmpo_vl(*arguments: Any) -> str:
-    """What the command printed, which goes into the check's log as well. Raises RuntimeError with its last line where it fails."""
+    """What the command printed, which goes into the check's log as well.
+
+    Raises RuntimeError with its last line where it fails.
+    """
     command = [sys.executable, "-m", "gmpo_vl.cli", *map(str, arguments)]
     print("$", *command[1:], flush=True)
     lines = []
@@ -49,7 +52,10 @@ def gmpo_vl(*arguments: Any) -> str:
 
 
 def easyr1_with_lora(place: Place) -> Outcome:
-    """Two steps through Ray, FSDP and vLLM with an adapter: does the sampler have the trainer's weights in both?"""
+    """Two steps through Ray, FSDP and vLLM with an adapter:
+
+    does the sampler have the trainer's weights in both?
+    """
     export(place.work / "data", {"train": 32, "validation": 4, "test": 16})
     write_text(place.work / "reward.py", REWARD)
     gmpo_vl("train", CONFIG, *_overrides(place), "trainer.max_steps=2")

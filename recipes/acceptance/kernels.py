@@ -15,7 +15,8 @@ from acceptance.runner import Outcome, Place, judged
 from gmpo_vl.models import shared
 from gmpo_vl.models.shared import Layout, Segment, build_layout, group_shared_attention
 
-# |found - true| / |true| that rounding explains. bf16 keeps 8 bits: a right kernel is at 0.002 to 0.005; a wrong mask at 0.3.
+# |found - true| / |true| that rounding explains. bf16 keeps 8 bits: a right kernel is at 0.002 to 0.005; a
+# wrong mask at 0.3.
 TOLERANCE = {torch.bfloat16: 0.02, torch.float32: 1e-5}
 # (query heads, key heads, width): of Qwen2.5-VL-7B's decoder, and the width of its ViT.
 HEADS = ((28, 4, 128), (16, 16, 80))

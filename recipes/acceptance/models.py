@@ -1,4 +1,6 @@
-"""A model of Qwen2.5-VL-3B's widths with random weights, prompts with pictures, and how a step on them is set up."""
+"""A model of Qwen2.5-VL-3B's widths with random weights, prompts with pictures, and how a step on them is
+set up.
+"""
 
 from __future__ import annotations
 
@@ -57,8 +59,9 @@ def fitting_layers(free: float, core: bool) -> int:
 
 
 def build_model(place: Place, folder: Path) -> tuple[TinySize, int]:
-    """Write a Hugging Face folder with random weights: of 3B's widths on a GPU, tiny on a CPU. Returns its size and how many
-    parameters it has. Nothing is downloaded. In bf16: EasyR1 holds what an adapter stands on so, and vLLM as the folder has it.
+    """Write a Hugging Face folder with random weights: of 3B's widths on a GPU, tiny on a CPU. Returns its
+    size and how many parameters it has. Nothing is downloaded. In bf16: EasyR1 holds what an adapter stands
+    on so, and vLLM as the folder has it.
     """
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
@@ -80,7 +83,10 @@ def build_model(place: Place, folder: Path) -> tuple[TinySize, int]:
 
 
 def name_every_id(tokenizer_file: Path, vocabulary: int) -> None:
-    """Give every id up to `vocabulary` a token of its own: a random model samples all of them, and vLLM wants their text."""
+    """Give every id up to `vocabulary` a token of its own:
+
+    a random model samples all of them, and vLLM wants their text.
+    """
     tokenizer = json.loads(tokenizer_file.read_text(encoding="utf-8"))
     tokens = tokenizer["model"]["vocab"]
     tokens |= {token["content"]: token["id"] for token in tokenizer["added_tokens"]}  # else theirs would move
@@ -90,7 +96,9 @@ def name_every_id(tokenizer_file: Path, vocabulary: int) -> None:
 
 
 def make_prompts(processor: Processor, count: int, side: int, words: int) -> list[Prompt]:
-    """Prompts with a random picture of `side` x `side` pixels and about `words` times ten tokens of text each."""
+    """Prompts with a random picture of `side` x `side` pixels and about `words` times ten tokens of text
+    each.
+    """
     return [encode_prompt(_example(k, side, words), processor) for k in range(count)]
 
 

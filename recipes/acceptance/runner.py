@@ -25,14 +25,17 @@ if TYPE_CHECKING:  # a check's process imports what it needs
     import torch
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # Ray's
-# On a CPU imported once, in a server that the checks' processes are forked from. With a GPU nothing is: whichever library looks
-# for one there would leave it unusable for all of them.
+# On a CPU imported once, in a server that the checks' processes are forked from. With a GPU nothing is:
+# whichever library looks for one there would leave it unusable for all of them.
 PRELOADED = ["acceptance.kernels", "acceptance.training", "acceptance.commands"]
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where checks run. out: the folder of what they print and leave behind. core: models are small enough for six minutes."""
+    """Where checks run. out: the folder of what they print and leave behind.
+
+    core: models are small enough for six minutes.
+    """
 
     out: Path
     cuda: bool
@@ -56,7 +59,10 @@ class Place:
         return self.out / "work"
 
     def free_memory(self) -> float:
-        """Bytes of the GPU that are free; 0 on a CPU. Asked by the checks' processes: it takes some itself."""
+        """Bytes of the GPU that are free; 0 on a CPU.
+
+        Asked by the checks' processes: it takes some itself.
+        """
         import torch
 
         return float(torch.cuda.mem_get_info()[0]) if self.cuda else 0.0
@@ -64,7 +70,10 @@ class Place:
 
 @dataclass(frozen=True)
 class Outcome:
-    """An entry of the page. said: the figure, or why not; may have several lines. figures: the same for a program."""
+    """An entry of the page. said: the figure, or why not; may have several lines.
+
+    figures: the same for a program.
+    """
 
     verdict: Literal["PASS", "FAIL", "SKIPPED"]
     said: str
@@ -82,7 +91,8 @@ def judged(said: str, rules: dict[str, bool], **figures: float | str) -> Outcome
 
 @dataclass(frozen=True)
 class Check:
-    """limit: seconds. needs: packages, without which the check is SKIPPED. after: the check whose result this one goes on from.
+    """limit: seconds. needs: packages, without which the check is SKIPPED. after: the check whose result this
+    one goes on from.
     cuda: it needs a GPU."""
 
     name: str

@@ -1,4 +1,6 @@
-"""The trainer on this device: the shared forward, the passes in a process group, saving and going on, a whole step."""
+"""The trainer on this device: the shared forward, the passes in a process group, saving and going on, a
+whole step.
+"""
 
 from __future__ import annotations
 
@@ -41,13 +43,14 @@ from gmpo_vl.sizing.parameters import model_size
 from gmpo_vl.types import Group, Prompt, Response
 
 MODEL = "model"  # in the folder `work`
-# An estimate may be this much too low before a run that it lets start could run out of memory: what is left of a GPU
-# beside it (sizing/budget.py) takes no more.
+# An estimate may be this much too low before a run that it lets start could run out of memory: what is left
+# of a GPU beside it (sizing/budget.py) takes no more.
 TOO_LOW = 1.05
 NOT_JUDGED = " (time and memory are the machine's, and not judged on a CPU)"
 SAME_UPDATE = 0.05  # of an update; 0 where sums have one order, which they need not have on a GPU
-# FSDP in bf16 against fp32 on random answers, which the model finds most unlikely: on a CPU with torch 2.8 and 2.13, twelve
-# draws of the answers, log-probs were 0.059 to 0.080 nats apart and the gradient's norm 0.004 to 0.040 of it.
+# FSDP in bf16 against fp32 on random answers, which the model finds most unlikely: on a CPU with torch 2.8
+# and 2.13, twelve draws of the answers, log-probs were 0.059 to 0.080 nats apart and the gradient's norm
+# 0.004 to 0.040 of it.
 SAME_RMS, SAME_NORM = 0.2, 0.15
 
 
@@ -61,7 +64,8 @@ def build(place: Place) -> Outcome:
 
 
 def shared_against_plain(place: Place) -> Outcome:
-    """7B's layers, four of them: log-probs and gradient, then time against the bound and memory against the estimate.
+    """7B's layers, four of them: log-probs and gradient, then time against the bound and memory against the
+    estimate.
 
     On a CPU a small model, whose time and memory are told and not judged: they are the machine's.
     """
@@ -86,8 +90,10 @@ def shared_against_plain(place: Place) -> Outcome:
         rules["its peak is within the estimate"] = peak <= TOO_LOW * expected
     said = (
         f"log-probs off by {gaps.rms:.1e} nats, a gradient by {gradient_gap:.1e} of it\n"
-        f"an update {found['shared_seconds']:.3g} s, plain {found['plain_seconds']:.3g} s: {speedup:.2f} times as fast, bound "
-        f"{bound:.2f}\npeak {gib(peak)}, plain {gib(found['plain_peak_mb'] * 2**20)}, estimate {gib(expected)}"
+        f"an update {found['shared_seconds']:.3g} s, plain {found['plain_seconds']:.3g} s: {speedup:.2f} "
+        "times as fast, bound "
+        f"{bound:.2f}\npeak {gib(peak)}, plain {gib(found['plain_peak_mb'] * 2**20)}, estimate "
+        f"{gib(expected)}"
         f"{'' if place.cuda else NOT_JUDGED}"
     )
     return judged(
@@ -109,7 +115,10 @@ def _shared_size(place: Place) -> tuple[str, int, list[int], int]:
 
 
 def _both_ways(model: Any, group: Group, place: Place) -> tuple[Gaps, float]:
-    """Two of the group's responses, shared and plain: gaps of log-probs, and of a gradient that came through all layers."""
+    """Two of the group's responses, shared and plain:
+
+    gaps of log-probs, and of a gradient that came through all layers.
+    """
     rows = [(row.group.prompt, row.ids_T) for row in rows_of([group])[:2]]
     layer, found = language_model(model).layers[0], []
     for share_prefix in (True, False):
@@ -137,8 +146,8 @@ def _update_peak(model: Any, shape: Shape, place: Place) -> float:
 
 
 def passes_in_a_process_group(place: Place) -> Outcome:
-    """Log-probs and an update with every figure, sharded by FSDP (bf16 on a GPU) in a process group of one, against the model
-    alone in fp32. nccl refuses what does not lie on the GPU."""
+    """Log-probs and an update with every figure, sharded by FSDP (bf16 on a GPU) in a process group of one,
+    against the model alone in fp32. nccl refuses what does not lie on the GPU."""
     processor, config = load_processor(packaged_tiny()), _tiny_config(packaged_tiny())
     config.worker.actor.old_log_probs = "rollout"  # the update then compares them, too
     found = []
@@ -200,7 +209,10 @@ def _sharded(model: Any, place: Place) -> Any:
 
 
 def save_and_go_on(place: Place) -> Outcome:
-    """Two updates, against one, a checkpoint, and one more by who loads it. The saved folder gives the same log-probs."""
+    """Two updates, against one, a checkpoint, and one more by who loads it.
+
+    The saved folder gives the same log-probs.
+    """
     config, processor = _tiny_config(packaged_tiny()), load_processor(packaged_tiny())
     first, second = _random_groups(4), _random_groups(4, seed=1)
     engine = LocalEngine(config, processor)
@@ -270,7 +282,8 @@ def step_of_engine_local(place: Place) -> Outcome:
     tokens = len(encoded) * rollout.n * config.data.max_response_length
     expected, peak = _estimated_peak(config, encoded[0], place), max(meter.peaks.values(), default=0.0)
     table = [
-        f"{name.replace('_', '-'):10}{seconds:8.2f} s {tokens / seconds:10,.0f} tokens/s  {gib(meter.peaks.get(name, 0.0))}"
+        f"{name.replace('_', '-'):10}{seconds:8.2f} s {tokens / seconds:10,.0f} tokens/s  "
+        f"{gib(meter.peaks.get(name, 0.0))}"
         for name, seconds in meter.seconds.items()
     ]
     rules = {
