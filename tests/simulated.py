@@ -48,7 +48,10 @@ WAITING = {
 IN_A_LAYER = "in a layer: "  # of the decoder
 # What CUDA's autocast casts, of the operations that the models here run.
 HALF = ("linear", "matmul", "mm", "bmm", "addmm", "baddbmm", "conv3d", "scaled_dot_product_attention")
-FLOAT32 = ("softmax.int", "log_softmax.int", "layer_norm", "cumsum", "sum", "sum.dim_IntList", "exp", "log", "rsqrt")  # fmt: skip
+FLOAT32 = (
+    *("softmax.int", "log_softmax.int", "layer_norm", "cumsum", "sum", "sum.dim_IntList"),
+    *("exp", "log", "rsqrt"),
+)
 
 
 class Simulated(torch.Tensor):
@@ -60,9 +63,13 @@ class Simulated(torch.Tensor):
     @staticmethod
     def __new__(cls, inner):
         tensor = torch.Tensor._make_wrapper_subclass(
-            cls, inner.shape, strides=inner.stride(), storage_offset=inner.storage_offset(), dtype=inner.dtype,
+            cls,
+            inner.shape,
+            strides=inner.stride(),
+            storage_offset=inner.storage_offset(),
+            dtype=inner.dtype,
             device=torch.device("sim:0"),
-        )  # fmt: skip
+        )
         tensor.held = inner
         return tensor
 
@@ -83,7 +90,7 @@ class _Mode(TorchDispatchMode):
 
 
 def _held(value):
-    """What an operation is run on: data where `value` (tensors in tuples, lists, dicts) lies on the device."""
+    """What an operation is run on: data where `value` (tensors, nested in any way) lies on the device."""
     if isinstance(value, tuple | list):
         return type(value)(map(_held, value))
     if isinstance(value, dict):
@@ -156,7 +163,8 @@ def _waits(name: str, args, was_on_device: bool, is_on_device: bool) -> bool:
     """Does the CPU wait for the device here?"""
     if name in COPYING:
         source = args[1] if name == "copy_" else args[0]
-        return was_on_device != is_on_device or (name == "copy_" and not isinstance(source, Simulated) and source.dim() > 0)  # fmt: skip
+        from_cpu = name == "copy_" and not isinstance(source, Simulated) and source.dim() > 0
+        return was_on_device != is_on_device or from_cpu
     if name not in INDEXING:
         return name in WAITING
     indices = _tensors(args[1])

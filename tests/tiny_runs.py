@@ -7,7 +7,8 @@ import gmpo_vl
 
 BASE = """
 engine: local
-data: {max_prompt_length: 128, max_response_length: 10, rollout_batch_size: 4, min_pixels: null, max_pixels: null}
+data: {max_prompt_length: 128, max_response_length: 10, rollout_batch_size: 4,
+       min_pixels: null, max_pixels: null}
 worker:
   actor:
     global_batch_size: 2
