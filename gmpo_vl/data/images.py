@@ -1,11 +1,14 @@
 """An image as stored in a row becomes an RGB picture, scaled by area as EasyR1 scales it.
 
-The model gets what a person sees, whatever the file's mode: EXIF       the orientation is applied, as
-    `datasets` and transformers do when they decode. (EasyR1 applies it only to pictures that `datasets`
-    decoded for it.) alpha      laid on white: black lines on a transparent ground stay visible. Opaque alpha
-    is dropped. 16 bit     scaled to 8 bit, not clipped. animated   the first frame. others     palette, CMYK,
-    grey, ...: converted to RGB before any scaling. (EasyR1 scales a palette picture first, with nearest
-    neighbours.) RGB, grey and opaque RGBA pictures are pixel-equal to EasyR1's.
+The model gets what a person sees, whatever the file's mode:
+    EXIF      the orientation is applied, as `datasets` and transformers do when they decode. (EasyR1 applies
+              it only to pictures that `datasets` decoded for it.)
+    alpha     laid on white: black lines on a transparent ground stay visible. Opaque alpha is dropped.
+    16 bit    scaled to 8 bit, not clipped.
+    animated  the first frame.
+    others    palette, CMYK, grey, ...: converted to RGB before any scaling. (EasyR1 scales a palette picture
+              first, with nearest neighbours.)
+RGB, grey and opaque RGBA pictures are pixel-equal to EasyR1's.
 
 Decoding takes at most about 12 bytes a pixel, and large pictures are decoded one at a time. Too little memory
 does not make a picture a bad one: it raises MemoryError.

@@ -1,13 +1,17 @@
 """One row of EasyR1's columns becomes an `Example`, or a named fault.
 
-Reasons to refuse a row (the `reason` of a Fault; engines add theirs, such as `prompt_too_long`):
-    unreadable_row      not a JSON object, or not decodable missing_column      the problem or answer is not
-    there empty_problem, problem_type, problem_length empty_answer        (NaN too), answer_type,
-    answer_length answer_form         JSON that no verifier reads image_tags          the number of `<image>`
-    tags is not the number of images image_missing       an empty entry, no such file, a URL image_type
-    an entry that is no kind of image image_unreadable    it does not decode bad_text            bytes that
-    are no UTF-8, or half of a surrogate pair: no tokenizer and no file takes it id_type, duplicate_id,
-    number_length
+Reasons a row is refused for (the `reason` of a Fault; engines add theirs, such as `prompt_too_long`):
+    unreadable_row    not a JSON object, or not decodable
+    missing_column    the problem or answer is not there
+    empty_problem, problem_type, problem_length
+    empty_answer      (NaN too), answer_type, answer_length
+    answer_form       JSON that no verifier reads
+    image_tags        the number of `<image>` tags is not the number of images
+    image_missing     an empty entry, no such file, a URL
+    image_type        an entry that is no kind of image
+    image_unreadable  it does not decode
+    bad_text          bytes that are no UTF-8, or half of a surrogate pair: no tokenizer and no file takes it
+    id_type, duplicate_id, number_length
 """
 
 from __future__ import annotations

@@ -1,11 +1,14 @@
 """Where rows come from: files, folders, folders of `save_to_disk`, hub ids. Nothing is decoded, little is
 held.
 
-A source is, in this order: FILE                    .parquet, .arrow, .jsonl, .json, .csv, .tsv FOLDER[@SPLIT]
-    of `datasets.save_to_disk`, or of such files. Files or subfolders named after a split
-    (train-00000.parquet, test/a.jsonl) belong to it. The default split is train, as in EasyR1. Where no name
-    says a split, the folder is one set. OWNER/NAME[@SPLIT]      on the hub, by `datasets.load_dataset`
-    Parquet and arrow go through `datasets`, which keeps a memory-mapped copy in its cache.
+A source is, in this order:
+    FILE                .parquet, .arrow, .jsonl, .json, .csv, .tsv
+    FOLDER[@SPLIT]      of `datasets.save_to_disk`, or of such files. Files or subfolders named after a split
+                        (train-00000.parquet, test/a.jsonl) belong to it. The default split is train, as in
+                        EasyR1. Where no name says a split, the folder is one set.
+    OWNER/NAME[@SPLIT]  on the hub, by `datasets.load_dataset`
+
+Parquet and arrow go through `datasets`, which keeps a memory-mapped copy in its cache.
 """
 
 from __future__ import annotations

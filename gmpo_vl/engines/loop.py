@@ -9,8 +9,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-import psutil
-
 from gmpo_vl.batching.planning import rows_of, tokens_saved
 from gmpo_vl.engines.checkpoint import save_checkpoint, tidy_checkpoints
 from gmpo_vl.engines.collect import Collected, collect, group_metrics
@@ -81,15 +79,15 @@ def train_step(s: Session, step: int) -> dict[str, float]:
                 metrics |= old_and_reference_log_probs(s, collected)
             with timed(times, "update"):
                 updated = update(s, step, groups)
-            if (
-                MEDIAN not in metrics
-            ):  # the sampler's log-probs were trusted: the first mini-batch compared them
+            if MEDIAN not in metrics:  # the sampler was trusted: the first mini-batch of the update compared
                 check_sampler(s, updated)
             s.progress.step = step
             s.progress.position, s.progress.carried = collected.position, collected.carried
             keep_rollouts(s, step, records_of(groups, pictures))
     tokens = sum(len(g.prompt.ids_P) + len(r.ids_T) for g in groups for r in g.responses)
     metrics = updated | metrics | {"perf/tokens_per_second": tokens / times["time/step"]}
+    import psutil  # recipes/accept_1gpu.sh --core imports this file where there is no psutil
+
     metrics["memory/host_rss"] = psutil.Process().memory_info().rss / 2**30
     return metrics | times
 

@@ -30,7 +30,8 @@ def as_vllm(monkeypatch):
 
     def generate(engine, processor, prompts, sampling, progress=None):
         calls.append(len(prompts))
-        return hf.generate(engine, processor, prompts, sampling, progress=progress)
+        options = hf.GenerateOptions(progress=progress)
+        return hf.generate(engine, processor, prompts, sampling, options=options)
 
     monkeypatch.setattr(vllm, "check_vllm", lambda folder: None)
     monkeypatch.setattr(vllm, "engine_version", lambda: "0.11.0")

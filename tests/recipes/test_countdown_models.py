@@ -22,7 +22,7 @@ def test_the_warm_up_goes_from_random_weights_to_a_packaged_model(run, tmp_path)
 
 
 def test_a_mixture_is_built_from_a_folder_and_mistakes_are_told(run, tmp_path):
-    from gmpo_vl.models.tiny import save_tiny_text
+    from tiny_families import save_tiny_text
 
     save_tiny_text(tmp_path / "dense")
     said = run(

@@ -166,7 +166,7 @@ def test_autocast_keeps_its_copy_of_the_weights_while_sampling_too():
 
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
         first, second = (peak_bytes(lambda: torch.nn.functional.linear(x, weight)) for _ in range(2))
-    assert first > 2 * weight.numel() > 100 * second
+    assert first > 2 * weight.numel() > 4 * second  # the second has its result, and what the product needs
     setting = Setting(weight.numel(), weight.numel(), compute_bytes=2)
     found = estimate(widths(AutoConfig.from_pretrained(packaged_tiny())), setting, [], [], [])
     assert {p.name: p.bytes for p in found.generate}["cast weights"] == 2 * weight.numel()
