@@ -13,6 +13,7 @@ VENV := .venv
 VENV_T4 := .venv-t4
 VENV_EASYR1 := .venv-easyr1
 VENV_VLLM := .venv-vllm
+BACKENDS_VLLM := test_vllm_answers_greedily_as_transformers_do test_vllm_sees_the_pictures_that_transformers_sees
 EASYR1_PATH = EASYR1_HOME=$(abspath $(EASYR1_HOME)) PYTHONPATH=$(abspath $(EASYR1_HOME)):$(abspath tests/easyr1/stand_ins) \
 	PYTHONDONTWRITEBYTECODE=1
 EASYR1_HOME ?=
@@ -44,7 +45,7 @@ test-easyr1: setup-easyr1
 test-vllm: setup-vllm
 	@test -d "$(EASYR1_HOME)/verl" || { echo "make test-vllm EASYR1_HOME=FOLDER: a checkout of EasyR1 at commit b44b311"; exit 2; }
 	EASYR1_HOME=$(abspath $(EASYR1_HOME)) PYTHONPATH=$(abspath $(EASYR1_HOME)) PYTHONDONTWRITEBYTECODE=1 \
-		$(VENV_VLLM)/bin/python -m pytest tests/vllm_cpu $(ARGS)
+		$(VENV_VLLM)/bin/python -m pytest tests/vllm_cpu $(addprefix tests/evaluation/test_backends.py::,$(BACKENDS_VLLM)) $(ARGS)
 
 lint: setup
 	$(VENV)/bin/ruff check .
