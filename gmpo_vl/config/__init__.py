@@ -1,6 +1,6 @@
 """A run's settings: EasyR1's schema with our keys, read from YAML and `a.b=c` overrides (imports no torch).
 
-    config = load_config("configs/geometry3k.yaml", ["worker.rollout.n=8"])
+    config = load_config("configs/demo.yaml", ["worker.rollout.n=8"])
 
 `schema` says what there is, `load` reads and writes, `checks` says what a run refuses and why.
 """

@@ -8,7 +8,7 @@
 | interval, inequality, set of numbers | the same numbers (regions.py), or equal up to a positive factor |
 | ratio | in proportion |
 | matrix | the same shape and entries |
-| equation | the same up to a constant factor, terms moved across (equations.py) |
+| equation | the same up to a constant factor, terms moved across |
 | a number in a base | the same digits in the same base |
 
 An answer may name its value (`x = 5`, `m\\angle A = 120`) and show how it came about (`3 + 4 = 7`), if every
