@@ -26,9 +26,7 @@ from gmpo_vl.types import Prompt, Sampling
 from gmpo_vl.verify import verify
 
 CLIP = 0.4  # of the log-ratio: a token's ratio counts within [e^-0.4, e^0.4]
-UPDATES = (
-    2  # per step, each on half of the prompts: the second one is off-policy, so that ratios differ from 1
-)
+UPDATES = 2  # a step, each on half of the prompts: the second is off-policy, so its ratios differ from 1
 MAX_TOKENS = 32  # of a response
 
 
@@ -65,9 +63,8 @@ def response_log_probs(
         use_cache=False,
     ).logits
     logits_GTV = logits_GLV[:, asked - 1 : -1].clone()  # the logits at a position are about the next token
-    logits_GTV[
-        ..., list(banned_ids(model.config))
-    ] = -torch.inf  # a response has no image tokens: sampler and policy agree
+    # A response has no image tokens: the sampler bans them, so the policy does.
+    logits_GTV[..., list(banned_ids(model.config))] = -torch.inf
     return logits_GTV.log_softmax(-1).gather(-1, ids_GT[..., None]).squeeze(-1)
 
 
@@ -79,11 +76,14 @@ def gmpo_loss(
 ) -> torch.Tensor:
     """-J of each response, Eq. 5: its advantage times the geometric mean of its tokens' clipped ratios.
 
-    min[rho A, clip(rho) A] bounds the ratio from above where A > 0 and from below where A < 0.
+    min[rho A, clip(rho) A] bounds the ratio from above where A > 0 and from below where A < 0. GRPO takes the
+    arithmetic mean instead, which one token with a large ratio can decide; in the geometric mean it is one
+    log-ratio among many.
     """
     log_ratio_GT = log_probs_GT - old_log_probs_GT
     better_G1 = (advantages_G > 0)[:, None]
     clipped_GT = torch.where(better_G1, log_ratio_GT.clamp(max=CLIP), log_ratio_GT.clamp(min=-CLIP))
+    # GRPO: (clipped_GT.exp() * mask_GT).sum(-1) / mask_GT.sum(-1)
     geometric_mean_G = ((clipped_GT * mask_GT).sum(-1) / mask_GT.sum(-1)).exp()
     return -advantages_G * geometric_mean_G
 
@@ -103,7 +103,7 @@ def backward(model, processor, groups) -> float:
 
 
 def main(arguments: list[str] | None = None) -> list[float]:
-    """Trains and prints a line a step. Returns each step's share of right answers."""
+    """Trains and prints a line a step. Returns each step's share of right answers (in training)."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -22,7 +22,7 @@ def module_from_file(path: Path, kind: str, said: str) -> ModuleType:
 
     kind: what it holds, for the module's name. said: how a message begins. ValueError where it cannot be.
     """
-    path = path.expanduser()
+    path = path.expanduser().absolute()
     if not path.is_file():
         raise ValueError(f"{said}: there is no file {path} (seen from {Path.cwd()})")
     module = ModuleType(f"{kind}_file_{path.stem}")
@@ -56,12 +56,13 @@ def _nothing_from_here() -> Iterator[None]:
     """No import looks into the working directory, where `python -m` begins to look, unless PYTHONPATH names
     it."""
     named = {os.path.abspath(path) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path}
-    kept, here = sys.path, os.getcwd()
-    sys.path = [path for path in kept if os.path.abspath(path) != here or here in named]
+    here = os.getcwd()
+    hidden = [path for path in sys.path if os.path.abspath(path) == here and here not in named]
+    sys.path[:] = [path for path in sys.path if path not in hidden]
     try:
-        yield
+        yield  # what the user's code adds to the path stays there
     finally:
-        sys.path = kept
+        sys.path[:0] = hidden
 
 
 def line_in(module: ModuleType, error: BaseException) -> str:

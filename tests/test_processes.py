@@ -50,10 +50,12 @@ def hostile(tmp_path, monkeypatch) -> Path:
     folder = tmp_path / "hostile"
     (folder / "gmpo_vl" / "verify").mkdir(parents=True)
     (folder / "gmpo_vl" / "verify" / "__init__.py").touch()
+    (folder / "gmpo_vl" / "cli").mkdir()
     files = [
         *(f"{name}.py" for name in MODULES),
         "gmpo_vl/__init__.py",
-        "gmpo_vl/cli.py",
+        "gmpo_vl/cli/__init__.py",
+        "gmpo_vl/cli/__main__.py",
         "gmpo_vl/verify/worker.py",
     ]
     for name in files:

@@ -2,8 +2,8 @@
 
 Three kinds of keys, by engine: those it supports; *placement* keys, which say where and how fast a run
 computes and change no mathematics (named once in one line where the engine has no use for them); and keys
-that change the mathematics but that the engine cannot honour, which are refused, with the fix, when somebody
-wrote them.
+that change the mathematics but that the engine does not support. These are refused, with the fix, when
+somebody wrote them.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ def _refusals(config: Config, say: Say) -> Iterable[str]:
         value = value_of(config, key)
         values = value if isinstance(value, list) else [value]
         if key in config.written and not all(v in supported for v in values):
-            yield f"{say(key)}: engine {config.engine} cannot honour this: {why}"
+            yield f"{say(key)}: engine {config.engine} does not support this: {why}"
 
 
 def _range_problems(config: Config, say: Say) -> Iterable[str]:

@@ -28,8 +28,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     checks it all.
 
     Raises ConfigError for a file that cannot be read, an unknown key, a wrong type, settings that contradict
-    each other, and a written key that changes the mathematics but that the engine cannot honour. Keys never
-    written are never refused.
+    each other, and a written key that changes the mathematics but that the engine does not support. Keys
+    never written are never refused.
     """
     sources = [*_read_file(Path(path)), *(_read_override(text) for text in overrides)]
     config, problems = _assign(sources)

@@ -68,46 +68,40 @@ class DataConfig:
     seed: int = 1
     min_pixels: int | None = limited(262144, POSITIVE)
     max_pixels: int | None = limited(4194304, POSITIVE)
-    max_image_pixels: int = limited(
-        89_478_485, PILLOW_OPENS
-    )  # ours: of a stored picture; a larger one is a bad row, refused before it is decoded
-    filter_overlong_prompts: bool = True
+    # ours: of a stored picture; a larger one is a bad row, refused before it is decoded
+    max_image_pixels: int = limited(89_478_485, PILLOW_OPENS)
+    filter_overlong_prompts: bool = True  # longer than max_prompt_length: left out, else a bad row
     filter_overlong_prompts_workers: int = 16
-    on_bad_row: str = one_of(
-        "error", ("error", "skip")
-    )  # ours: error | skip. What happens to a row that cannot be used
+    # ours: error | skip. What happens to a row that cannot be used
+    on_bad_row: str = one_of("error", ("error", "skip"))
 
 
 @dataclass
 class AlgorithmConfig:
     gamma: float = 1.0
     lam: float = 1.0
+    # grpo | grpo_no_std (ours: Dr.GRPO's, without the division by the deviation)
     adv_estimator: str = one_of(
         "grpo", ("grpo", "grpo_no_std", "gae", "reinforce_plus_plus", "remax", "rloo")
-    )  # grpo | grpo_no_std (ours: Dr.GRPO's, without the division by the deviation)
-    disable_kl: bool = (
-        True  # ours: EasyR1 puts a KL term into the reward unless told otherwise; the paper has none
     )
+    # ours: EasyR1 puts a KL term into the reward unless told otherwise; the paper has none
+    disable_kl: bool = True
     use_kl_loss: bool = False
-    kl_penalty: str = one_of(
-        "kl", (*KL_KINDS, "full")
-    )  # kl (k1: as a loss only noise) | mse (k2) | low_var_kl (k3) | abs
+    # kl (k1: as a loss only noise) | mse (k2) | low_var_kl (k3) | abs
+    kl_penalty: str = one_of("kl", (*KL_KINDS, "full"))
     kl_coef: float = limited(1e-3, NOT_NEGATIVE)
     kl_type: str = one_of("fixed", ("fixed", "adaptive"))
     kl_horizon: float = 10000.0
     kl_target: float = 0.1
-    online_filtering: bool = (
-        False  # replace groups whose mean of `filter_key` is outside (filter_low, filter_high)
-    )
+    # replace groups whose mean of `filter_key` is outside (filter_low, filter_high)
+    online_filtering: bool = False
     filter_key: str = "accuracy"  # ours: by `overall`, an all-wrong group with a format reward passes
     filter_low: float = 0.01
     filter_high: float = 0.99
-    overlong_responses: str = one_of(
-        "score", ("score", "mask", "soft")
-    )  # ours: score | mask | soft. What a response cut at its limit is worth
-    overlong_buffer: int | None = limited(
-        None, POSITIVE
-    )  # ours: tokens before the limit in which `soft` lowers the reward linearly
+    # ours: score | mask | soft. What a response cut at its limit is worth
+    overlong_responses: str = one_of("score", ("score", "mask", "soft"))
+    # ours: tokens before the limit in which `soft` lowers the reward linearly
+    overlong_buffer: int | None = limited(None, POSITIVE)
     overlong_penalty: float = limited(1.0, NOT_NEGATIVE)  # ours: what `soft` takes away at the limit
 
 
@@ -168,9 +162,8 @@ class ActorConfig:
     micro_batch_size_per_device_for_update: int = limited(4, POSITIVE)  # rollouts
     micro_batch_size_per_device_for_experience: int = limited(16, POSITIVE)  # rollouts
     max_tokens_per_micro_batch: int | None = limited(None, POSITIVE)  # ours
-    share_prefix: str = one_of(
-        "auto", ("auto", "always", "never")
-    )  # ours: auto | always | never. Each prompt once per group; auto: where it proves exact
+    # ours: auto | always | never. Each prompt once per group; auto: where it proves exact
+    share_prefix: str = one_of("auto", ("auto", "always", "never"))
     max_grad_norm: float = limited(1.0, POSITIVE)
     loss_type: str = "gmpo"  # ours: an objective of gmpo_vl.policy, FILE.py:NAME, or easyr1/NAME
     loss_options: dict[str, Any] = field(default_factory=dict)  # ours: of FILE.py:NAME
@@ -181,18 +174,14 @@ class ActorConfig:
     clip_ratio_dual: float | None = None  # of easyr1/default
     mean_power: float | None = None  # ours: of power_mean
     length_constant: float | None = None  # ours: of dr_grpo, tokens
-    old_log_probs: str = one_of(
-        "recompute", ("recompute", "rollout")
-    )  # ours: recompute | rollout. rollout: the sampler's own, compared in the first mini-batch
-    rollout_correction_cap: float | None = (
-        None  # ours: weigh sequences by min(geometric mean of pi_old/pi_rollout, cap)
-    )
-    entropy_coef: float = limited(
-        0.0, NOT_NEGATIVE
-    )  # ours: what is added to the objective per unit of entropy
-    loss_avg_mode: str = one_of(
-        "token", ("token", "seq")
-    )  # of easyr1/NAME; our objectives say themselves what they average
+    # ours: recompute | rollout. rollout: the sampler's own, compared in the first mini-batch
+    old_log_probs: str = one_of("recompute", ("recompute", "rollout"))
+    # ours: weigh sequences by min(geometric mean of pi_old/pi_rollout, cap)
+    rollout_correction_cap: float | None = None
+    # ours: what is added to the objective per unit of entropy
+    entropy_coef: float = limited(0.0, NOT_NEGATIVE)
+    # of easyr1/NAME; our objectives say themselves what they average
+    loss_avg_mode: str = one_of("token", ("token", "seq"))
     tau_positive: float = 1.0  # of easyr1/sapo
     tau_negative: float = 1.05  # of easyr1/sapo
     ppo_epochs: int = limited(1, POSITIVE)
@@ -230,9 +219,8 @@ class RolloutConfig:
     tensor_parallel_size: int = 2
     max_model_len: int | None = None
     max_num_batched_tokens: int = 8192
-    max_cached_tokens: int = limited(
-        65_536, POSITIVE
-    )  # ours: tokens (prompts and responses) whose keys and values engine local holds at once
+    # ours: tokens (prompts and responses) whose keys and values engine local holds at once
+    max_cached_tokens: int = limited(65_536, POSITIVE)
     disable_log_stats: bool = True
     disable_tqdm: bool = False
     val_override_config: dict[str, Any] = field(default_factory=dict)  # n, temperature, top_p, top_k, seed
@@ -275,14 +263,12 @@ class TrainerConfig:
     val_only: bool = False
     val_generations_to_log: int = limited(0, NOT_NEGATIVE)
     kl_to_start_freq: int = -1  # ours: steps between two measurements of actor/kl_to_start
-    kl_to_start_prompts: int = limited(
-        16, POSITIVE
-    )  # ours: training prompts whose starting answers it is measured on
+    # ours: training prompts whose starting answers it is measured on
+    kl_to_start_prompts: int = limited(16, POSITIVE)
     save_freq: int = limited(-1, POSITIVE_OR_NEVER)
     save_limit: int = limited(-1, POSITIVE_OR_NEVER)
-    save_best: bool = (
-        True  # ours: keep the checkpoint with the best validation accuracy, whatever save_limit says
-    )
+    # ours: keep the checkpoint with the best validation accuracy, whatever save_limit says
+    save_best: bool = True
     save_model_only: bool = False
     save_checkpoint_path: str | None = None  # the run's folder. ours: None becomes runs/<experiment_name>
     load_checkpoint_path: str | None = None

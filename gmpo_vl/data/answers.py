@@ -1,5 +1,6 @@
 """The only writer of the `answer` column. `verify.parse_gold` is its only reader.
- EasyR1 gives a reward nothing but the response and that column. So a gold's type, its tolerance and the texts
+
+EasyR1 gives a reward nothing but the response and that column. So a gold's type, its tolerance and the texts
 of its choices travel inside it.
 """
 
@@ -33,13 +34,11 @@ def encode_answer(
     """Return the `answer` string for a gold.
 
     gold: the right answer, or several of which any one is right. Without further settings one string is
-    written as
-        it is; everything else becomes a JSON object string.
+        written as it is; everything else becomes a JSON object string.
     type: what to read the gold as; None lets the verifier see. "choice" is a letter of `choices`, "text"
-    words, "math"
-        anything but those two (the variable B). "rounded" is a decimal that stands for every value that
-        rounds to it (Geometry3K's 9.2 for 2\\sqrt{21}); without decimals it is exact. "countdown" is a
-        target, with the numbers to use as `choices`.
+        words, "math" anything but those two (the variable B). "rounded" is a decimal that stands for every
+        value that rounds to it (Geometry3K's 9.2 for 2\\sqrt{21}); without decimals it is exact.
+        "countdown" is a target, with the numbers to use as `choices`.
     tolerance: relative error that still counts as right (0.01 is 1%).
     choices: the texts of a multiple-choice question, in order (A, B, ...).
     """

@@ -1,5 +1,6 @@
 """Any data set to parquet in EasyR1's columns: by a mapping file, or by a Python file with a function `rows`.
- Rows go through one at a time. Refused rows are counted and named, and the data card says what came of every
+
+Rows go through one at a time. Refused rows are counted and named, and the data card says what came of every
 row.
 """
 

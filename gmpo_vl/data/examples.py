@@ -1,6 +1,7 @@
 """A data set as the engine sees it: `load_examples` checks every row once; an Example is made when it is
 asked for.
- Host memory holds row numbers and faults, not rows: files are memory-mapped (sources.py) and pictures stay
+
+Host memory holds row numbers and faults, not rows: files are memory-mapped (sources.py) and pictures stay
 encoded. `EpochOrder` says which examples a step takes.
 """
 

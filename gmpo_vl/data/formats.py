@@ -1,6 +1,7 @@
 """How each file format gives rows: parquet and arrow (through `datasets`), JSON lines, a JSON array, CSV and
 TSV.
- Rows of JSON and CSV are found by their offsets and parsed when they are asked for. So one broken line, or a
+
+Rows of JSON and CSV are found by their offsets and parsed when they are asked for. So one broken line, or a
 column of mixed types, costs that row only.
 """
 

@@ -4,7 +4,8 @@
     images: photo                        # a column, or several: [left, right]
     problem: "{{ question }} Answer in metres."
     answer: height
- KEYS lists every key with its meaning; docs/data.md shows examples. A value with `{{` or `{%` is a jinja
+
+KEYS lists every key with its meaning; docs/data.md shows examples. A value with `{{` or `{%` is a jinja
 template over the row's columns, any other value is the name of a column. Templates run in jinja's sandbox.
 """
 

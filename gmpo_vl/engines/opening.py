@@ -160,8 +160,6 @@ def keep_config(config: Config, run: Run) -> None:
             said = f"the settings until now cannot be compared, they are kept as {kept.name}: {error}"
         if said:
             print(said, flush=True)
-            if (
-                not kept.exists()
-            ):  # it has the settings of the last checkpoint; no step was kept of later ones
+            if not kept.exists():  # else it has the last checkpoint's settings: no later step was kept
                 path.replace(kept)
     save_config(config, path)

@@ -156,6 +156,11 @@ def override(protocol: Protocol, changes: Mapping[str, Any]) -> Protocol:
     """
     real = {key: value for key, value in changes.items() if value != getattr(protocol, key)}
     changed = checked(replace(protocol, **real))
+    least, most = changed.min_pixels, changed.max_pixels
+    if least is not None and most is not None and least > most:
+        raise ValueError(
+            f"--min-pixels is {least:,}, --max-pixels is {most:,}: the first is larger than the second"
+        )
     return renamed(changed, {key: value for key, value in real.items() if key != "data"})
 
 

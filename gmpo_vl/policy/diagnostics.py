@@ -41,9 +41,8 @@ class StepDiagnostics:
     """
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
-        self._tally = Tally(
-            _SUMS, _MAXIMA, device
-        )  # maxima of log-ratios; minima as maxima of their negatives
+        # Maxima of log-ratios; minima as maxima of their negatives.
+        self._tally = Tally(_SUMS, _MAXIMA, device)
 
     @torch.no_grad()
     def add(self, policy_loss: PolicyLoss, *, kl_B: torch.Tensor | None = None) -> None:

@@ -37,8 +37,8 @@ class TokenDiagnostics:
     gradient_BT: d (loss_i weight_i) / d log pi(token), the clip included.
     grpo_weights_BT: d R_i / d log pi(token) of `grpo` with the paper's clip (Eq. 6), whatever the objective.
     outside_BT: int8, +1 where the clip's upper limit is exceeded, -1 below its lower limit, 0 inside. The
-    limits of an
-        own objective are not known: its tokens without a gradient count, on their side of ratio 1.
+        limits of an own objective are not known: its tokens without a gradient count, on their side of
+        ratio 1.
     """
 
     log_ratio_BT: Tensor

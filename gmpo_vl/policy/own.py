@@ -62,6 +62,8 @@ class OwnObjective:
         loss_B = self._checked("loss_B", loss_B, advantages_B)
         if weight_B is None:
             weight_B = torch.ones_like(advantages_B)
+        if isinstance(weight_B, Tensor) and not weight_B.is_complex():  # numbers of tokens, for example
+            weight_B = weight_B.double()
         weight_B = self._checked("weight_B", weight_B, advantages_B)
         if log_probs_BT.requires_grad and torch.is_grad_enabled() and not loss_B.requires_grad:
             raise self.refusal("its loss has no gradient: it depends on log_probs_BT only detached, or not")
@@ -93,8 +95,9 @@ class OwnObjective:
         sums = self.sums(old_log_probs_BT, mask_BT, advantages_B)
         objective = replace(self, known=_over_ranks(sums) if sums is not None else None)
         old_BT = old_log_probs_BT.double().where(mask_BT, 0.0)
-        with torch.no_grad():  # no weight depends on the new policy: the old one stands for it
-            return objective, objective(old_BT.clone(), old_BT, mask_BT, advantages_B.double())[1]
+        # No weight depends on the new policy: the old one stands for it.
+        new_BT = old_BT.clone().requires_grad_()
+        return objective, objective(new_BT, old_BT, mask_BT, advantages_B.double())[1]
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -109,15 +112,19 @@ class OwnObjective:
     def _checked(self, what: str, value: Any, like_B: Tensor) -> Tensor:
         if isinstance(value, Tensor) and value.shape == like_B.shape and value.is_floating_point():
             return value
-        is_tensor = isinstance(value, Tensor)
-        got = f"{value.dtype} {tuple(value.shape)}" if is_tensor else f"a {type(value).__name__}"
+        got = f"a {type(value).__name__}"
+        if isinstance(value, Tensor):
+            got = f"{value.dtype} of shape {tuple(value.shape)}" if value.ndim else "one number, a scalar"
         raise self.refusal(f"{what} is {got}; return loss_B, or (loss_B, weight_B), floats of shape (B,)")
 
     def _call(self, function: Callable[..., Any], *given: Any, **named: Any) -> Any:
         try:
             return function(*given, **named)
+        except torch.OutOfMemoryError:
+            raise  # the engines say what helps
         except Exception as error:
-            where = f"{line_in(self.module, error)} raised {type(error).__name__}: {error}"
+            tried = f" (options: {self.settings})" if self.settings else ""
+            where = f"{line_in(self.module, error)} raised {type(error).__name__}: {error}{tried}"
             raise self.refusal(where) from error
 
 
@@ -142,6 +149,11 @@ def load_objective(name: str, options: Mapping[str, Any]) -> OwnObjective:
     function = getattr(module, function_name, None)
     if not callable(function):
         raise ValueError(f"{said}: {place} has no function {function_name!r}")
+    try:
+        inspect.signature(function).bind_partial(*range(4))
+    except TypeError:
+        takes = "(log_probs_BT, old_log_probs_BT, mask_BT, advantages_B, **options)"
+        raise ValueError(f"{said}: {function_name}{inspect.signature(function)} must take {takes}") from None
     check_options(function, 4, options, said, but=_FROM_HOST)
     statistics = None
     if taken(function, {"statistics": None}):
@@ -177,7 +189,8 @@ def check_objective(objective: OwnObjective) -> None:
             raise objective.refusal("the same input gives another result the second time")
         for rows in ([0], [1, 3, 2], [4, 5, 6, 7]):
             got = _tried(objective, new_BT[rows], (known[0][rows], known[1][rows], known[2][rows]))
-            _compare(objective, got, [x[rows] for x in found], "a row's result depends on the rows beside it")
+            beside = "a row's result depends on the rows beside it (`statistics` gives sums over all of them)"
+            _compare(objective, got, [x[rows] for x in found], beside)
         wide = [torch.nn.functional.pad(x, (0, 3)) for x in (new_BT, old_BT, mask_BT)]
         got = _tried(objective, wide[0], (wide[1], wide[2], known[2]))
         narrow = [got[0], got[1][:, :-3], got[2]]

@@ -30,7 +30,7 @@ from gmpo_vl.preflight.reward_check import REWARD_KEY, check_reward
 from gmpo_vl.preflight.row_scan import data_to_check
 from gmpo_vl.preflight.step_check import USABLE, check_batches, check_step, prompt_lengths
 from gmpo_vl.rewards.loading import Reward
-from gmpo_vl.setup import load_configured_reward
+from gmpo_vl.setup import load_configured_reward, load_own_objective
 from gmpo_vl.sizing.parameters import ModelSize, model_size
 from gmpo_vl.types import Example
 
@@ -63,6 +63,8 @@ def examine(config: Config, out: Path) -> Iterator[Finding]:
     model = yield from look_at_model(config)
     change = "name a reward of this package, or FILE.py:FUNCTION"
     reward = yield from _attempt(lambda: load_configured_reward(config), "reward", REWARD_KEY, change)
+    change = "its message says what it must do; docs/add/objective.md has an example"
+    yield from _attempt(lambda: load_own_objective(config), "objective", "worker.actor.loss_type", change)
     result = yield from look_at_rows(config, out, model.processor, reward)
     train = result.surveys.get("train") if result is not None else None
     usable = train.rows - len(result.errors["train"]) if result is not None and train is not None else None

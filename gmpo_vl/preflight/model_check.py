@@ -69,7 +69,7 @@ def check_weights(folder: Path, size: ModelSize) -> Iterator[Finding]:
 def check_model_class(config: Config, size: ModelSize) -> Iterator[Finding]:
     kind, obstacle = size.config.model_type, sharing_obstacle(size.config)
     if obstacle is None:
-        what = f"{kind}: each prompt is computed once per group, proved at the run's start"
+        what = f"{kind}: each prompt is computed once per group, checked at the run's start"
         yield Finding("ok", "model", what)
         return
     level = "warning" if config.worker.actor.share_prefix == "always" else "note"

@@ -121,7 +121,7 @@ def check_step(config: Config, size: ModelSize, prompts: list[PromptLengths] | N
     chosen = prompts[:: -(-len(prompts) // PROMPTS)]
     table = "\n".join(gain_table(config, rates(size.config), chosen, limits.with_sharing()))
     if actor.share_prefix == "never":
-        where, change = "worker.actor.share_prefix", "auto shares where it is proved and pays"
+        where, change = "worker.actor.share_prefix", "auto shares where the check passes and it pays"
         yield Finding("note", "sharing", f"it is off; with it a step would take\n{table}", where, change)
     else:
         yield Finding("ok", "sharing", f"each picture and prompt once per group\n{table}")

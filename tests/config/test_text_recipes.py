@@ -40,7 +40,7 @@ def test_mixtures_have_the_batches_of_table_7(name, batch):
 
 @pytest.mark.parametrize("name", TEXT)
 def test_the_same_file_runs_on_engine_local(name):
-    """Where a key has a value that engine local cannot honour, the message says what to write."""
+    """Where a key has a value that engine local does not support, the message says what to write."""
     more = ["worker.actor.optim.strategy=adamw"] if "30b" in name else []
     config = read(name, "engine=local", *more)
     assert config.engine == "local"

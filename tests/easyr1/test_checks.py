@@ -70,7 +70,7 @@ def test_another_commit_fails_with_a_sentence(tmp_path, monkeypatch):
         ("worker.rollout.val_override_config={n: 4, temperature: 0.0}", "are one and the same"),
         ("worker.actor.model.lora.rank=8", "exclude_modules: vLLM has no adapters for a ViT"),
         ("worker.actor.model.lora={rank: 513, exclude_modules: x}", "vLLM takes 512 at most"),
-        ("trainer.logger=[swanlab]", "cannot honour this"),
+        ("trainer.logger=[swanlab]", "does not support this"),
         ("worker.actor.model.trust_remote_code=true", "no code from a model"),
         ("algorithm.kl_penalty=full", "logits of the reference"),
         ("worker.actor.fsdp.mp_param_dtype=fp16", "gradients in fp16 need a scale"),

@@ -143,5 +143,5 @@ def test_the_plan_names_it_and_its_options_and_what_is_wrong_is_said_first(
     for run in (command, command[:-1]):
         assert main(run) == 2
         said = capsys.readouterr()
-        assert f"worker.actor.loss_type={loss_file}:gmpo: loss_B is torch.float64 ()" in said.err
+        assert f"worker.actor.loss_type={loss_file}:gmpo: loss_B is one number, a scalar" in said.err
         assert "Loading weights" not in said.err

@@ -1,6 +1,7 @@
 """An objective of one's own: it is ours where the formula is, and what cannot be right is refused before a
 run."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -104,8 +105,8 @@ def test_an_option_changes_the_loss_and_ours_can_be_built_upon(own):
     [
         (f"return ({PLAIN}).log()", "loss_B is not finite"),
         (f"return {PLAIN} / mask_BT.sum(-1)", "loss_B of a row without tokens is not finite"),
-        (f"return ({PLAIN}).sum()", r"loss_B is torch.float64 \(\)"),
-        (f"return {PLAIN}, torch.ones(8, 2)", r"weight_B is torch.float32 \(8, 2\)"),
+        (f"return ({PLAIN}).sum()", "loss_B is one number, a scalar"),
+        (f"return {PLAIN}, torch.ones(8, 2)", r"weight_B is torch.float64 of shape \(8, 2\)"),
         ("return None", "loss_B is a NoneType"),
         (f"return ({PLAIN}).detach()", "its loss has no gradient"),
         (f"return 0.0 * {PLAIN}", "its gradient is 0 everywhere"),
@@ -129,6 +130,28 @@ def test_what_cannot_be_right_is_refused_by_file_and_function(own, body, message
         load_objective(own(body), {})
     assert "worker.actor.loss_type=" in str(error.value)
     assert "my_loss.py:mine" in str(error.value)
+
+
+def test_weights_may_be_whole_numbers_and_an_inner_gradient_may_be_taken(own):
+    body = f"""
+    (slope_BT,) = torch.autograd.grad(log_probs_BT.sum(), log_probs_BT, retain_graph=True)
+    return {PLAIN} * slope_BT.max().detach(), mask_BT.sum(-1)"""
+    objective = load_objective(own(body), {})
+    _, old_BT, mask_BT, advantages_B = batch()
+    assert torch.equal(objective.of_mini_batch(old_BT, mask_BT, advantages_B)[1], mask_BT.sum(-1).double())
+
+
+def test_too_few_arguments_and_what_a_file_adds_to_the_path(own, tmp_path):
+    with pytest.raises(ValueError, match=r"mine\(log_probs_BT\) must take \(log_probs_BT, old_log_probs_BT"):
+        load_objective(own("return log_probs_BT.sum(-1)", "log_probs_BT"), {})
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib/found_later.py").write_text("ONE = 1.0\n")
+    body = f"""
+    from found_later import ONE
+    return ONE * ({PLAIN})"""
+    head = "import sys, pathlib; sys.path.append(str(pathlib.Path(__file__).parent / 'lib'))"
+    load_objective(own(body, ARGUMENTS, head), {})
+    sys.path.remove(str(tmp_path / "lib"))
 
 
 def test_what_cannot_be_loaded_is_said(own, tmp_path):

@@ -56,7 +56,7 @@ def require_easyr1() -> Path:
         raise EasyR1Error(
             "engine: easyr1 needs EasyR1, which is not installed here: pip install 'gmpo-vl[easyr1]', then "
             f"EasyR1 itself from its repository (hiyouga/EasyR1) at commit {COMMIT} with pip install "
-            "--no-deps (README: recipes). Or train on this machine with engine=local"
+            "--no-deps (recipes/README.md: install). Or train on this machine with engine=local"
         )
     differing = differing_files(home)
     if differing and UNTESTED not in os.environ:

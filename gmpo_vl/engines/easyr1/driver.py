@@ -65,10 +65,8 @@ def train(config: Config) -> Run:
     check_model(config, configured_model(config))
     check_model_files(model_folder(str(config.worker.actor.model.model_path)))
     print("".join(f"{line}\n" for line in without_use(config)), end="", flush=True)
-    with (
-        locked(run_of(config).folder),
-        _ray_errors_in_words(config),
-    ):  # the ranks write when this process asks
+    # The ranks write when this process asks, so its lock is theirs.
+    with locked(run_of(config).folder), _ray_errors_in_words(config):
         session = open_session(config, check_checkpoint, _start)
         session.reward = cast(Reward, RemoteReward(with_absolute_paths(config)))
         return run_session(session)  # takes SIGTERM from Ray, which took it for itself
