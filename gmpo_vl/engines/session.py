@@ -57,8 +57,7 @@ class Engine(Protocol):
         progress: Callable[[int], None],
     ) -> list[Group]:
         """`sampling.n` responses to every prompt. positions: in the data order, for the seeds. progress: told
-        how
-        many prompts are done; what it raises ends the sampling."""
+        how many prompts are done; what it raises ends the sampling."""
         ...
 
     def check_parity(self, groups: Sequence[Group]) -> Parity:

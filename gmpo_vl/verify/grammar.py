@@ -14,6 +14,8 @@ parse.py reads the primaries: numbers, symbols, brackets and commands. tree.py l
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from gmpo_vl.verify.lex import FUNCTIONS
 from gmpo_vl.verify.tokens import Reader, Unreadable
 from gmpo_vl.verify.tree import Node, num, sym
@@ -31,14 +33,18 @@ _RELATIONS = frozenset("= < > <= >= != -> le ge ne approx cong equiv in perp par
 _RELATION_NAMES = {"<=": "le", ">=": "ge", "!=": "ne", "->": "to"}
 
 
-class Grammar(Reader):
+class Grammar(Reader, ABC):
     """Lists, relations and arithmetic. A subclass reads the primaries."""
 
+    @abstractmethod
     def primary(self) -> Node:
         """A number, a symbol, a bracket, or a command with its arguments. Raises Unreadable."""
-        raise NotImplementedError
 
-    number = symbol = primary  # read by the subclass, too
+    @abstractmethod
+    def number(self) -> Node: ...
+
+    @abstractmethod
+    def symbol(self) -> Node: ...
 
     # --- lists and relations ----------------------------------------------------------------------------
     def whole(self) -> Node:

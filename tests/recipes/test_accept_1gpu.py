@@ -62,10 +62,11 @@ def test_a_folder_that_it_did_not_make_is_left_alone(tmp_path):
     with pytest.raises(SystemExit, match="did not make it"):
         fresh_work_folder(tmp_path / "work")
     assert (tmp_path / "work/mine").exists()
-    fresh_work_folder(tmp_path / "new/work")
-    (tmp_path / "new/work/model").touch()
-    fresh_work_folder(tmp_path / "new/work")
-    assert not (tmp_path / "new/work/model").exists()
+    own = tmp_path / "new" / "work"
+    fresh_work_folder(own)
+    (own / "model").touch()
+    fresh_work_folder(own)
+    assert not (own / "model").exists()
 
 
 @pytest.mark.gpu
