@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
 IMAGE_TAG = "<image>"
 TEMPLATE_FOLDER = Path(__file__).parent / "templates"
+AnswerPlace: TypeAlias = Literal["box", "tag"]
 _PROBE = IMAGE_TAG + "What is x?"
 
 
@@ -58,6 +59,25 @@ def load_template(name_or_path: str | Path) -> str:
 def render_problem(problem: str, template: str | None) -> str:
     """The problem inside the template's text, or alone without one. The problem is never read as jinja."""
     return problem if template is None else _compiled(template).render(content=problem)
+
+
+def answer_place(prompt: str) -> AnswerPlace | None:
+    r"""Where a prompt, or its template, asks for the answer: in `<answer>` or in `\boxed{}`; None where it
+    names neither. A box that is asked for beside the tag stands in the tag.
+    """
+    if "<answer>" in prompt:
+        return "tag"
+    return "box" if "\\boxed" in prompt else None
+
+
+def as_asked(prompt: str, answer: str) -> str | None:
+    """The response that gives the answer as the prompt asks for it; None where it names no place."""
+    place = answer_place(prompt)
+    if place is None:
+        return None
+    text = f"\\boxed{{{answer}}}" if "\\boxed" in prompt else answer
+    thought = "<think>x</think>\n" if "<think>" in prompt else ""
+    return thought + (f"<answer>{text}</answer>" if place == "tag" else text)
 
 
 @lru_cache(maxsize=16)

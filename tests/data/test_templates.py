@@ -4,6 +4,8 @@ from hypothesis import strategies as st
 
 from gmpo_vl.data.templates import (
     TemplateError,
+    answer_place,
+    as_asked,
     load_template,
     render_problem,
     template_names,
@@ -82,3 +84,22 @@ def test_messages_hold_the_text_and_the_images_in_order(pieces):
 def test_tags_and_images_must_agree():
     with pytest.raises(ValueError, match="1 <image> tags for 2 images"):
         to_messages("<image>x", 2)
+
+
+@pytest.mark.parametrize(
+    ("template", "place", "response"),
+    [
+        ("math", "box", "<think>x</think>\n\\boxed{7}"),
+        ("r1v", "tag", "<think>x</think>\n<answer>7</answer>"),
+        ("boxed", "box", "\\boxed{7}"),
+        ("plain", None, None),
+    ],
+)
+def test_a_template_says_where_the_answer_stands(template, place, response):
+    text = load_template(template)
+    assert (answer_place(text), as_asked(text, "7")) == (place, response)
+
+
+def test_a_box_beside_the_tag_stands_in_it():
+    prompt = "{{ content }} Write <answer>\\boxed{ANSWER}</answer>."
+    assert as_asked(prompt, "7") == "<answer>\\boxed{7}</answer>"
