@@ -3,26 +3,52 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
 
 from gmpo_vl import __version__
 from gmpo_vl.cli.check import add_check_commands
 from gmpo_vl.cli.data import add_data_commands
 from gmpo_vl.cli.demo import add_demo
 from gmpo_vl.cli.doctor import add_doctor
+from gmpo_vl.cli.evaluate import COMMANDS as OF_EVAL
 from gmpo_vl.cli.evaluate import add_eval, with_default_command
 from gmpo_vl.cli.finished import add_difficulty, add_grade
 from gmpo_vl.cli.training import add_export, add_report, add_study, add_train
 from gmpo_vl.storage.locks import IN_USE, FolderInUse
 from gmpo_vl.storage.places import in_words
+from gmpo_vl.storage.yaml_text import nearest
+
+
+class Parser(argparse.ArgumentParser):
+    """Names the nearest command or option where one is misspelt. Its subcommands are of this class, too."""
+
+    def error(self, message: str) -> NoReturn:
+        if found := re.search(r"invalid choice: '(.*)' \(choose from (.*)\)$", message):
+            message += nearest(found[1], re.findall(r"[\w-]+", found[2]))
+        super().error(message)
+
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[override]
+        """What is left over is no option of this command, and none of a command's below it."""
+        known, extra = super().parse_known_args(args, namespace)
+        if unknown := next((text for text in extra if text.startswith("--")), None):
+            option = unknown.partition("=")[0]
+            options = re.findall(r"--[\w-]+", self.format_help())
+            self.error(f"there is no option {option}{nearest(option, options)}")
+        return known, extra
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command. 0: it did what it was asked; 2: the input was wrong, a sentence on stderr says how; 75:
     another process works in the folder; 130: stopped."""
     parser = build_parser()
-    options = parse(parser, with_default_command(sys.argv[1:] if arguments is None else arguments))
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments[:1] == ["eval"] and (near := _nearest_of_eval(arguments[1:2])):
+        parser.error(f"eval has no command {arguments[1]!r} and there is no such model{near}")
+    options = parse(parser, with_default_command(arguments))
     try:
         return options.run(options)
     except (ValueError, OSError, MemoryError, KeyboardInterrupt) as error:
@@ -31,6 +57,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code, said = _ending(error)
         print(f"gmpo-vl: {said}", file=sys.stderr)
         return code
+
+
+def _nearest_of_eval(words: Sequence[str]) -> str:
+    """What `eval` may have been meant to do: its first word is a command or a model."""
+    is_model = not words or words[0] in OF_EVAL or "/" in words[0] or Path(words[0]).exists()
+    return "" if is_model else nearest(words[0], OF_EVAL, cutoff=0.8)
 
 
 def _ending(error: BaseException) -> tuple[int, str]:
@@ -54,7 +86,7 @@ def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse
 
 def build_parser() -> argparse.ArgumentParser:
     """Commands stand in --help in this order."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="gmpo-vl", description="Vision-language RL with Geometric-Mean Policy Optimization."
     )
     parser.add_argument("--version", action="version", version=f"gmpo-vl {__version__}")

@@ -11,7 +11,8 @@ template over the row's columns, any other value is the name of a column. Templa
 
 from __future__ import annotations
 
-import difflib
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
@@ -20,7 +21,8 @@ from typing import Any, Literal, get_type_hints
 from gmpo_vl.data.answers import TYPES
 from gmpo_vl.data.images import MAX_IMAGE_PIXELS, PILLOW_MAX_PIXELS
 from gmpo_vl.data.rows import DataError, RowError
-from gmpo_vl.storage.yaml_text import read_yaml, shown
+from gmpo_vl.data.template_filters import FILTERS
+from gmpo_vl.storage.yaml_text import nearest, read_yaml, shown
 
 KEYS = {
     "source": (
@@ -53,7 +55,9 @@ KEYS = {
     "split_by": (
         "column or template whose equal values stay on one side; nothing: the picture, or the problem"
     ),
+    "split_column": "column that names the split of each row: train, validation (val, dev), test",
 }
+PLACEHOLDER = "COLUMN"  # stands for a column that `data new` could not guess
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,7 @@ class MappingFile:
     carry: list[str] | None = None
     validation: float = 0.0
     split_by: str | None = None
+    split_column: str | None = None
 
     @property
     def sources(self) -> dict[str, list[str]]:
@@ -97,7 +102,9 @@ def load_mapping(path: str | Path) -> MappingFile:
     try:
         values = read_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise DataError(f"there is no mapping file {path}; `gmpo-vl data new NAME` writes one") from None
+        raise DataError(
+            f"there is no mapping file {path}; `gmpo-vl data new NAME --source FILE` writes one"
+        ) from None
     except IsADirectoryError:
         raise DataError(
             f"{path} is a folder, not a mapping file; "
@@ -117,8 +124,7 @@ def load_mapping(path: str | Path) -> MappingFile:
 def _key_problems(values: dict[str, Any]) -> list[str]:
     problems = []
     for key in [key for key in values if key not in KEYS]:
-        close = difflib.get_close_matches(str(key), KEYS, n=1)
-        problems.append(f"there is no key {key!r}" + (f"; the nearest is {close[0]}" if close else ""))
+        problems.append(f"there is no key {key!r}{nearest(str(key), KEYS)}")
     missing = [key for key in ("source", "problem", "answer") if key not in values]
     return problems + [f"{key} is missing: {KEYS[key]}" for key in missing]
 
@@ -147,6 +153,8 @@ def _value_problems(values: dict[str, Any]) -> list[str]:
         problems.append("answer_is says how an answer names one of the choices, and there are no choices")
     if share and isinstance(source, dict) and "validation" in source:
         problems.append("validation: the sources have a validation split already; take one of the two away")
+    if "split_column" in values and isinstance(source, dict) and len(source) > 1:
+        problems.append("split_column: the sources have splits already; take one of the two away")
     if "image_marks" in values and "{n}" not in values["image_marks"]:
         problems.append(f"image_marks: {values['image_marks']!r} has no {{n}}, the picture's number")
     for key in ("problem", "answer", "id", "split_by", "images"):
@@ -182,10 +190,12 @@ def value_of(row: Any, name: str, key: str) -> Any:
     if is_template(name):
         return _filled(name, row, "template", f"{key}: {shown(name)} cannot be filled from this row")
     if name not in row:
-        raise RowError(
-            "missing_column", f"{key}: no column {name!r}; the row has {', '.join(map(repr, row)) or 'none'}"
-        )
+        raise RowError("missing_column", f"{key}: {_no_column(name, row)}")
     return row[name]
+
+
+def _no_column(name: str, row: Mapping[str, Any]) -> str:
+    return f"no column {name!r}{nearest(name, row)}; the row has {', '.join(map(repr, row)) or 'none'}"
 
 
 def is_kept(row: Any, condition: str | None) -> bool:
@@ -203,6 +213,7 @@ def _as_template(condition: str) -> str:
 
 # Templates get a column `self` under this name: in jinja, `self` is the template itself.
 _SELF = "column_called_self"
+_UNDEFINED = re.compile(r"'(.+)' is undefined")  # jinja, of a name that is no column
 
 
 def _filled(text: str, row: Any, reason: str, problem: str) -> str:
@@ -212,15 +223,36 @@ def _filled(text: str, row: Any, reason: str, problem: str) -> str:
     except MemoryError:
         raise
     except Exception as error:  # a template is anybody's code
-        raise RowError(reason, f"{problem}: {error}") from error
+        name = _UNDEFINED.fullmatch(str(error))
+        said = _no_column("self" if name[1] == _SELF else name[1], row) if name else error
+        raise RowError(reason, f"{problem}: {said}") from error
 
 
 @lru_cache(maxsize=1)
 def _environment() -> Any:
     from jinja2 import StrictUndefined
     from jinja2.sandbox import ImmutableSandboxedEnvironment
+    from jinja2.utils import missing
 
-    return ImmutableSandboxedEnvironment(autoescape=False, undefined=StrictUndefined)
+    class Absent(StrictUndefined):
+        """Says which keys there are, or how long the list is."""
+
+        def __init__(self, hint: str | None = None, obj: Any = missing, name: Any = None, **kind: Any):
+            super().__init__(hint or _absent(obj, name), obj, name, **kind)
+
+    environment = ImmutableSandboxedEnvironment(autoescape=False, undefined=Absent)
+    environment.filters |= FILTERS
+    return environment
+
+
+def _absent(holder: Any, name: Any) -> str | None:
+    """What a value has in place of the key or entry that a template asks for; None for no value at all."""
+    if isinstance(holder, Mapping):
+        keys = ", ".join(repr(key) for key in list(holder)[:20])
+        return f"there is no {name!r} in it{nearest(str(name), map(str, holder))}; it has {keys or 'nothing'}"
+    if isinstance(holder, list | tuple) and isinstance(name, int):
+        return f"there is no entry {name}: the list has {len(holder)}"
+    return None
 
 
 @lru_cache(maxsize=64)

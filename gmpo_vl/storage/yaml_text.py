@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import yaml
@@ -18,7 +19,7 @@ class YamlError(ValueError):
 
 
 def read_yaml(text: str) -> Any:
-    """What the text says. Raises YamlError."""
+    """What the text says. Raises YamlError, for a key that comes twice too: PyYAML would take the last one."""
     return _read(text, lambda: yaml.safe_load(text))
 
 
@@ -55,6 +56,13 @@ def shown(value: Any) -> str:
     return text if len(text) <= 200 else f"{text[:200]}... ({len(text):,} characters)"
 
 
+def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """`; the nearest is 'question'`, or nothing where no known word is near. Case does not count."""
+    words = {name.casefold(): name for name in known}
+    close = difflib.get_close_matches(word.casefold(), words, n=1, cutoff=cutoff)
+    return f"; the nearest is {words[close[0]]!r}" if close else ""
+
+
 def _reason(error: Exception) -> str:
     text = str(error).strip()
     kind = "" if isinstance(error, yaml.YAMLError) else f"{type(error).__name__}: "
@@ -62,11 +70,13 @@ def _reason(error: Exception) -> str:
 
 
 def _check_shape(text: str) -> None:
-    """Refuses too deep or too large text, by the parser's events, which needs no recursion."""
+    """Refuses too deep or too large text and repeated keys, by the parser's events, which needs no recursion."""
+    keys = _Keys()
     sizes: list[int] = []  # of the collections that are open, in nodes
     names: list[str | None] = []  # their anchors
     anchored: dict[str, int] = {}
     for event in yaml.parse(text, yaml.SafeLoader):
+        keys.see(event)
         if isinstance(event, yaml.CollectionStartEvent):
             if len(sizes) == MAX_DEPTH:
                 raise YamlError(f"line {event.start_mark.line + 1} is nested more than {MAX_DEPTH} deep")
@@ -89,6 +99,35 @@ def _check_shape(text: str) -> None:
             sizes[-1] += size
         if size > MAX_NODES or (sizes and sizes[-1] > MAX_NODES):
             raise YamlError(f"it holds more than {MAX_NODES:,} values, counting what aliases stand for")
+
+
+class _Keys:
+    """Refuses a key that comes twice in one mapping; fed with the parser's events in order."""
+
+    def __init__(self) -> None:
+        self._open: list[dict[str, int] | None] = []  # {key: its line} of the open mappings, None for a list
+        self._is_key: list[bool] = []  # is the next node of it a key?
+
+    def see(self, event: yaml.Event) -> None:
+        if isinstance(event, yaml.CollectionEndEvent):
+            self._open.pop()
+            self._is_key.pop()
+            return
+        if not isinstance(event, yaml.NodeEvent):
+            return
+        if self._open and (lines := self._open[-1]) is not None:
+            if self._is_key[-1] and isinstance(event, yaml.ScalarEvent):
+                self._add(lines, event.value, event.start_mark.line + 1)
+            self._is_key[-1] = not self._is_key[-1]
+        if isinstance(event, yaml.CollectionStartEvent):
+            self._open.append({} if isinstance(event, yaml.MappingStartEvent) else None)
+            self._is_key.append(True)
+
+    @staticmethod
+    def _add(lines: dict[str, int], key: str, line: int) -> None:
+        if key in lines:
+            raise YamlError(f"line {line}: the key {shown(key)} was there before, in line {lines[key]}")
+        lines[key] = line
 
 
 def _check_values(value: Any, key: str = "") -> None:
