@@ -86,9 +86,7 @@ def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse
 
 def build_parser() -> argparse.ArgumentParser:
     """Commands stand in --help in this order."""
-    parser = Parser(
-        prog="gmpo-vl", description="Vision-language RL with Geometric-Mean Policy Optimization."
-    )
+    parser = Parser(prog="gmpo-vl", description="Vision-language RL with Geometric-Mean Policy Optimization.")
     parser.add_argument("--version", action="version", version=f"gmpo-vl {__version__}")
     parser.add_argument("--traceback", action="store_true", help="show where in the code an error came from")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from gmpo_vl import __version__
+from gmpo_vl.data.columns import SPLIT
 from gmpo_vl.data.mapping import MappingFile, value_of
-from gmpo_vl.data.preparation import SPLIT, Given, Ready, Stream, streams_of
+from gmpo_vl.data.preparation import Given, Ready, Stream, streams_of
 from gmpo_vl.data.rows import DataError, Fault, RowError, RowFaults
 from gmpo_vl.data.writing import parquet_writer, refuse_to_overwrite, replacing
 from gmpo_vl.storage.files import read_object, write_json
@@ -62,6 +63,7 @@ class DataCard:
     splits: dict[str, SplitCard] = field(default_factory=dict)
     faults: list[dict[str, Any]] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     written_by: str = f"gmpo_vl {__version__}"
 
     def summary(self) -> str:
@@ -74,6 +76,7 @@ class DataCard:
             lines.append(f"dropped: {counts}")
             lines += [f"  {Fault(**fault)}" for fault in self.faults[:5]]
         written = {s.file for s in self.splits.values()}
+        lines += self.notes
         for verb, again in (("replaced", True), ("removed", False)):
             files = [name for name in self.replaced if (name in written) is again]
             if files:
@@ -113,6 +116,7 @@ def convert(
             if problem := _empty_split(done, mapping, is_trial=limit is not None):
                 raise DataError(f"{preparation}: {problem}")
             card.splits |= done.splits
+            card.notes += [note for note in stream.notes if note not in card.notes]
             card.rows_in += done.read
             card.not_kept += done.not_kept
             faults += done.faults
@@ -127,7 +131,7 @@ def num_rows(preparation: str | Path, source: str | None, limit: int | None) -> 
     if Path(preparation).suffix == ".py":
         return 0
     streams, _ = streams_of(Path(preparation), source)
-    totals = [sum(len(table.rows) for table in s.tables) for s in streams.values()]
+    totals = [stream.num_rows for stream in streams.values()]
     return sum(min(total, limit) if limit is not None else total for total in totals)
 
 

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import importlib.util
-import re
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from gmpo_vl.data.formats import ArrowRows, as_object, rows_or_errors
+from gmpo_vl.data.columns import SPLIT, carried_column, check_columns, rows_of_splits
+from gmpo_vl.data.formats import as_object, rows_or_errors
 from gmpo_vl.data.images import MAX_IMAGE_PIXELS, ImageError, decode_image
 from gmpo_vl.data.map_row import map_row
 from gmpo_vl.data.mapping import MappingFile, load_mapping
 from gmpo_vl.data.rows import Columns, DataError, Fault, RowError, example_from_row
 from gmpo_vl.data.sources import Table, is_hub_id, open_tables
+from gmpo_vl.data.writing import ColumnType
 from gmpo_vl.storage.yaml_text import shown
 from gmpo_vl.types import Example
-
-SPLIT = re.compile(r"[a-z][a-z0-9_]*")
 
 
 @dataclass(frozen=True)
@@ -49,13 +48,17 @@ class Ready:
 
 @dataclass
 class Stream:
-    """Rows of a split, and what makes each ready. carried: {column: type as `datasets.Value` names it}."""
+    """Rows of a split, and what makes each ready. carried: {column: type as `writing.ColumnType`}. num_rows:
+    0 where rows are made as they come. notes: for the data card.
+    """
 
     sources: list[str]
     rows: Iterator[Given]
     finish: Callable[[Given], Ready | None]
-    carried: dict[str, str] = field(default_factory=dict)
+    carried: dict[str, ColumnType] = field(default_factory=dict)
     tables: list[Table] = field(default_factory=list)
+    num_rows: int = 0
+    notes: list[str] = field(default_factory=list)
 
 
 def streams_of(preparation: Path, source: str | None) -> tuple[dict[str, Stream], MappingFile | None]:
@@ -71,7 +74,13 @@ def streams_of(preparation: Path, source: str | None) -> tuple[dict[str, Stream]
     if source is not None:
         mapping = replace(mapping, source=_sources_from(mapping, source))
     where = f"{preparation}: source" if source is None else f"--source {source}"
-    return _streams_of_mapping(mapping, where), mapping
+    streams = _streams_of_mapping(mapping, where)
+    try:
+        for stream in streams.values():
+            check_columns(stream.tables, mapping)
+    except DataError as error:
+        raise DataError(f"{preparation}: {error}") from error
+    return streams, mapping
 
 
 def _sources_from(mapping: MappingFile, source: str) -> dict[str, str]:
@@ -100,42 +109,50 @@ def _place(folder: Path, source: str) -> str:
 def _streams_of_mapping(mapping: MappingFile, where: str) -> dict[str, Stream]:
     """where: what names the sources, for messages."""
     streams = {}
-    for split, sources in mapping.sources.items():
-        _check_split(split, where)
+    for name, sources in mapping.sources.items():
+        _check_split(name, where)
         places = [_place(mapping.folder, s) for s in sources]
         try:
             tables = open_tables(places)
         except DataError as error:
             raise DataError(f"{where}: {error}") from error
-        carried = {name: _column_type(tables, name) for name in mapping.carry or ()}
-
-        def finish(given: Given, carried: dict[str, str] = carried) -> Ready | None:
-            mapped = map_row(given.content, mapping)
-            if mapped is None:
-                return None
-            values = {
-                name: str(mapped[name]) if kind == "string" and mapped[name] is not None else mapped[name]
-                for name, kind in carried.items()
-            }
-            return _ready(mapped, given.name, values, mapping.max_image_pixels, "max_image_pixels")
-
-        given = (
-            Given(table.name, row, table.label, content)
-            for table in tables
-            for row, content in enumerate(rows_or_errors(table.rows.__getitem__, range(len(table.rows))))
+        for split, parts in rows_of_splits(tables, name, mapping.split_column).items():
+            streams[split] = _stream(places, tables, parts, mapping)
+    if mapping.validation and mapping.split_column is not None and "validation" in streams:
+        raise DataError(
+            f"validation: {mapping.split_column!r} names rows of a validation split already; "
+            "take one of the two keys away"
         )
-        streams[split] = Stream(places, given, finish, carried, tables)
     return streams
 
 
-def _column_type(tables: Iterable[Table], name: str) -> str:
-    """The source's type of a carried column; text if it has none (JSON, CSV) or the tables disagree."""
-    kinds = set()
-    for table in tables:
-        features = table.rows.dataset.features if isinstance(table.rows, ArrowRows) else {}
-        kinds.add(getattr(features.get(name), "dtype", "string"))
-    kind = kinds.pop() if len(kinds) == 1 else "string"
-    return kind if kind.startswith(("int", "uint", "float", "bool")) else "string"
+def _stream(
+    places: list[str], tables: list[Table], parts: list[Sequence[int]], mapping: MappingFile
+) -> Stream:
+    """parts: of each table, the numbers of the rows that belong to the split."""
+    carried = {name: carried_column(tables, name) for name in mapping.carry or ()}
+
+    def finish(given: Given) -> Ready | None:
+        mapped = map_row(given.content, mapping)
+        if mapped is None:
+            return None
+        values = {name: column.value(mapped[name]) for name, column in carried.items()}
+        return _ready(mapped, given.name, values, mapping.max_image_pixels, "max_image_pixels")
+
+    given = (
+        Given(table.name, row, table.label, content)
+        for table, rows in zip(tables, parts, strict=True)
+        for row, content in zip(rows, rows_or_errors(table.rows.__getitem__, rows))
+    )
+    return Stream(
+        places,
+        given,
+        finish,
+        {name: column.type for name, column in carried.items()},
+        tables,
+        num_rows=sum(map(len, parts)),
+        notes=[column.note for column in carried.values() if column.note],
+    )
 
 
 def _check_split(split: str, where: str) -> None:

@@ -205,6 +205,21 @@ def _of_split(files: list[Path], folder: Path, split: str | None) -> list[Path]:
     return chosen
 
 
+def canonical_split(word: str) -> str | None:
+    """train, validation or test for the usual words for them; None for any other."""
+    return _CANONICAL.get(word.strip().lower())
+
+
+def splits_in(folder: Path) -> list[str]:
+    """The splits that a folder's data set or the names of its files say; empty for one set."""
+    saved = saved_splits(folder)
+    if saved is not None:
+        return [split for split in saved if split]
+    files = [path.relative_to(folder) for path in folder.rglob("*") if _is_data_file(path, folder)]
+    found = {_CANONICAL[word] for path in files for word in _words(path) if word in _CANONICAL}
+    return [split for split in _SPLITS if split in found]
+
+
 def _words(path: Path) -> list[str]:
     """The first word of every part of a path: train-00000-of-00002.parquet says train."""
     return [re.split(r"[^A-Za-z0-9]", part, maxsplit=1)[0] for part in path.with_suffix("").parts]

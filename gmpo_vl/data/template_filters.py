@@ -1,7 +1,7 @@
 """What a mapping file's templates can do beside jinja's own filters.
 
-    {{ solution | final_answer }}        the answer that a worked solution marks
-    {{ messages[0].content | as_text }}  a chat message's text, with an <image> tag for each picture in it
+{{ solution | final_answer }}        the answer that a worked solution marks
+{{ messages[0].content | as_text }}  a chat message's text, with an <image> tag for each picture in it
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ _BOX = re.compile(r"\\f?boxed\s*\{")
 
 
 def marked_answer(text: str) -> str | None:
-    r"""What stands in the last `<answer>`, else in the last `\boxed{}`, else after the last `####`; None where
-    there is no such mark, or nothing at it. A box within the tag is opened, too.
+    r"""What stands in the last `<answer>`, else in the last `\boxed{}`, else after the last `####`.
+
+    None where there is no such mark, or nothing at it. A box within the tag is opened, too.
     """
     if "<answer>" in text:
         inside = text.rpartition("<answer>")[2].partition("</answer>")[0]
@@ -31,7 +32,9 @@ def final_answer(text: Any) -> str:
     """The marked answer. Raises ValueError where there is none."""
     found = marked_answer(str(text))
     if found is None:
-        raise ValueError("final_answer finds no <answer>, no \\boxed{} and no #### with an answer in the text")
+        raise ValueError(
+            "final_answer finds no <answer>, no \\boxed{} and no #### with an answer in the text"
+        )
     return found
 
 

@@ -6,10 +6,10 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from gmpo_vl.data.rows import DataError
 from gmpo_vl.storage.files import move_aside, names_a_folder, read_object, sync, whole_file, write_json
@@ -20,6 +20,9 @@ from gmpo_vl.storage.yaml_text import shown
 # where they are large, a group ends earlier.
 ROWS_PER_GROUP = 64
 BYTES_PER_GROUP = 32 * 2**20
+
+# A further column's type: as `datasets.Value` names it, or a feature of `datasets` (a list, a struct).
+ColumnType: TypeAlias = Any
 
 UNFINISHED = ".unfinished"
 _PLAN = "plan.json"  # in that folder: {files: their names in the order of the moves, replaces: names that go}
@@ -75,8 +78,7 @@ def replacing(out: Path, last: str | None = None) -> Iterator[NewFiles]:
     process that is killed between the moves leaves a plan, and the next call finishes it. Raises DataError
     where another process writes into OUT.
     """
-    make_output_folder(out)
-    with _alone_in(out):
+    with _made(out), _alone_in(out):
         folder = out / UNFINISHED
         if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
             raise DataError(f"{folder} is no folder of this command; move it away")
@@ -98,6 +100,20 @@ def replacing(out: Path, last: str | None = None) -> Iterator[NewFiles]:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         _move(out)
+
+
+@contextmanager
+def _made(out: Path) -> Iterator[None]:
+    """The folder, made where there is none; folders that were made here go again if the block fails."""
+    missing = [path for path in (out, *out.parents) if not os.path.lexists(path)]
+    make_output_folder(out)
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # somebody else has put something there
+            for path in missing:
+                path.rmdir()
+        raise
 
 
 def _move(out: Path) -> None:
@@ -190,11 +206,11 @@ def _alone_in(folder: Path) -> Iterator[None]:
 
 
 def write_parquet(
-    path: str | Path, rows: Iterable[Mapping[str, Any]], more_columns: Mapping[str, str] | None = None
+    path: str | Path, rows: Iterable[Mapping[str, Any]], more_columns: Mapping[str, ColumnType] | None = None
 ) -> int:
     """Write rows {images: [encoded bytes, ...], problem, answer, ...} and return how many.
 
-    more_columns: {name: type as `datasets.Value` names it} of further columns. The `images` column is marked
+    more_columns: {name: its ColumnType} of further columns. The `images` column is marked
     as pictures, so `datasets` and EasyR1 decode it. The file appears under its name only when it is complete.
     """
     count = 0
@@ -206,7 +222,9 @@ def write_parquet(
 
 
 def write_splits(
-    folder: str | Path, splits: Mapping[str, Iterable[Mapping[str, Any]]], more_columns: Mapping[str, str]
+    folder: str | Path,
+    splits: Mapping[str, Iterable[Mapping[str, Any]]],
+    more_columns: Mapping[str, ColumnType],
 ) -> list[Path]:
     """Write FOLDER/SPLIT.parquet of every split's rows, all files or none; returns the files."""
     names = [f"{split}.parquet" for split in splits]
@@ -218,7 +236,7 @@ def write_splits(
 
 @contextmanager
 def parquet_writer(
-    path: str | Path, more_columns: Mapping[str, str] | None = None
+    path: str | Path, more_columns: Mapping[str, ColumnType] | None = None
 ) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """As `write_parquet`, for rows that come one by one: gives a function that takes a row."""
     import pyarrow as pa
@@ -226,7 +244,7 @@ def parquet_writer(
     from datasets import Features, Image, List, Value
 
     names = {"problem": "string", "answer": "string", **(more_columns or {})}
-    columns = {name: Value(kind) for name, kind in names.items()}
+    columns = {name: Value(kind) if isinstance(kind, str) else kind for name, kind in names.items()}
     schema = Features({"images": List(Image()), **columns}).arrow_schema
     path = Path(path)
     make_output_folder(path.parent)

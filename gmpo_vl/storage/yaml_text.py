@@ -19,7 +19,7 @@ class YamlError(ValueError):
 
 
 def read_yaml(text: str) -> Any:
-    """What the text says. Raises YamlError, for a key that comes twice too: PyYAML would take the last one."""
+    """What the text says. Raises YamlError, also for a repeated key, of which PyYAML takes the last."""
     return _read(text, lambda: yaml.safe_load(text))
 
 
@@ -70,7 +70,7 @@ def _reason(error: Exception) -> str:
 
 
 def _check_shape(text: str) -> None:
-    """Refuses too deep or too large text and repeated keys, by the parser's events, which needs no recursion."""
+    """Refuses too deep or large text and repeated keys, by the parser's events, which needs no recursion."""
     keys = _Keys()
     sizes: list[int] = []  # of the collections that are open, in nodes
     names: list[str | None] = []  # their anchors

@@ -153,7 +153,7 @@ def test_unreadable_files_say_so(write, tmp_path):
     (tmp_path / "broken.yaml").write_text("data: {train_files: a\n")
     assert "broken.yaml cannot be read as YAML" in refusal(tmp_path / "broken.yaml")
     (tmp_path / "twice.yaml").write_text("data:\n  seed: 1\n  seed: 2\n")
-    assert "duplicate key seed" in refusal(tmp_path / "twice.yaml")
+    assert "line 3: the key 'seed' was there before, in line 2" in refusal(tmp_path / "twice.yaml")
     (tmp_path / "list.yaml").write_text("- data\n")
     assert "holds a list" in refusal(tmp_path / "list.yaml")
     assert "KEY=VALUE" in refusal(write(), "worker.rollout.n")

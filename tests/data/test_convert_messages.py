@@ -16,7 +16,7 @@ from gmpo_vl.data.mapping import KEYS
 
 ROW = {"q": "x?", "a": "1"}
 PICTURED = {**ROW, "pic": "big.png"}
-CASES = [  # lines of the mapping, a row, what is said
+COLUMNS = [  # lines of the mapping, a row, what is said
     ("problem: nope", ROW, "problem: no column 'nope'; the row has 'q', 'a'"),
     ("answer: nope", ROW, "answer: no column 'nope'"),
     ("id: nope", ROW, "id: no column 'nope'"),
@@ -28,6 +28,8 @@ CASES = [  # lines of the mapping, a row, what is said
     ("validation: 0.5\nsplit_by: nope", ROW, "split_by: no column 'nope'"),
     ("answer: '{{ nope }}'", ROW, "answer: '{{ nope }}' cannot be filled from this row"),
     ("keep: nope > 1", ROW, "keep: 'nope > 1' cannot be answered"),
+]
+CASES = [
     (
         "images: pic\nmax_image_pixels: 9",
         PICTURED,
@@ -59,16 +61,27 @@ def said(capsys, *arguments: str) -> str:
     return text
 
 
-@pytest.mark.parametrize(("lines", "row", "expected"), CASES, ids=range(len(CASES)))
-def test_a_row_says_the_key_of_the_mapping(folder, lines, row, expected, capsys):
-    (folder / "a.jsonl").write_text(json.dumps(row))
+def said_of(folder: Path, lines: str, rows: list[dict], capsys) -> str:
+    (folder / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
     keys = {line.partition(":")[0] for line in lines.splitlines()}
     assert keys <= set(KEYS)
     usual = [f"{key}: {value}" for key, value in (("problem", "q"), ("answer", "a")) if key not in keys]
     (folder / "m.yaml").write_text("\n".join(["source: a.jsonl", lines, *usual]))
-    text = said(capsys, "sub/m.yaml")
+    return said(capsys, "sub/m.yaml")
+
+
+@pytest.mark.parametrize(("lines", "row", "expected"), CASES, ids=range(len(CASES)))
+def test_a_row_says_the_key_of_the_mapping(folder, lines, row, expected, capsys):
+    text = said_of(folder, lines, [row], capsys)
     assert text.startswith("gmpo-vl: sub/m.yaml: no row is left for train.parquet")
     assert re.search(rf"sub/a\.jsonl, row 0 .*{expected}", text)
+
+
+@pytest.mark.parametrize(("lines", "row", "expected"), COLUMNS, ids=range(len(COLUMNS)))
+def test_a_column_that_no_row_has_is_told_once_before_the_rows(folder, lines, row, expected, capsys):
+    text = said_of(folder, lines, [row] * 9, capsys)
+    assert re.match(rf"gmpo-vl: sub/m\.yaml: {expected}.* So it is in every row \(9\)\n$", text)
+    assert not Path("out").exists()
 
 
 @pytest.mark.parametrize(

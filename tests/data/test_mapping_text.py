@@ -62,7 +62,7 @@ def test_columns_may_have_any_name():
     assert value_of(row, text, "id") == "me 1 l r far 3"
     assert is_kept(row, "self == 'me' and result == 'r'")
     assert not is_kept(row, "self != 'me'")
-    with pytest.raises(RowError, match="no column .self."):
+    with pytest.raises(RowError, match="no column 'self'"):
         value_of({"other": 1}, "{{ self }}", "id")
 
 
