@@ -1,4 +1,4 @@
-"""A table's columns as a whole: those that a mapping reads, the one that names splits, those that come along."""
+"""A table's columns as a whole: those that a mapping reads, one that names splits, those that come along."""
 
 from __future__ import annotations
 

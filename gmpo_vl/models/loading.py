@@ -22,7 +22,7 @@ from gmpo_vl.models.shared import sharing_obstacle, use_group_attention
 from gmpo_vl.models.vision import batch_vision
 from gmpo_vl.storage.files import read_object
 from gmpo_vl.storage.manifest import check_model_files
-from gmpo_vl.storage.places import hub_obstacle
+from gmpo_vl.storage.places import PACKAGED, hub_obstacle, installed
 
 # Ends of the names of files with weights.
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".safetensors.index.json", ".bin.index.json")
@@ -39,8 +39,15 @@ class NoModelFolder(FileNotFoundError):
 def model_folder(path: str) -> Path:
     """A local folder with the model's files; a hub id `owner/name` is downloaded once.
 
+    `package:gmpo_vl/models/pretrained` is the tiny model of the installed package.
+
     Raises NoModelFolder that says what was looked for when neither can be had.
     """
+    named, path = path, installed(path)
+    if named.startswith("package:") and not Path(path).is_dir():
+        raise NoModelFolder(
+            f"{named}: the package has no such folder; its model is {PACKAGED}models/pretrained"
+        )
     if Path(path).is_dir():
         if not (Path(path) / "config.json").exists():
             inside = Path(path) / "huggingface"

@@ -13,6 +13,8 @@ HUB_ANSWERS_WITHIN = (
     5.0  # seconds, unless HF_HUB_ETAG_TIMEOUT, the hub library's own variable, says another number
 )
 
+PACKAGED = "package:gmpo_vl/"  # begins a path inside the installed package, wherever that is
+
 # {what the system says: what that means, and what to do}
 _IN_WORDS = {
     errno.ENOENT: "there is no such file or folder, or no folder to make it in",
@@ -32,6 +34,13 @@ _IN_WORDS = {
     ),
     errno.ENAMETOOLONG: "the name is longer than the file system takes: name another path",
 }
+
+
+def installed(path: str) -> str:
+    """Where `package:gmpo_vl/FOLDER` lies on this machine; any other path as it is."""
+    if not path.startswith(PACKAGED) or ".." in path:
+        return path
+    return str(Path(__file__).parents[1] / path.removeprefix(PACKAGED))
 
 
 def in_words(error: BaseException) -> str:

@@ -19,6 +19,7 @@ from verl.workers.config import WorkerConfig
 
 from gmpo_vl.config import Config
 from gmpo_vl.engines.easyr1.limits import check, easyr1_loss
+from gmpo_vl.storage.places import installed
 
 T = TypeVar("T")
 
@@ -34,6 +35,7 @@ class GMPOWorkerConfig(WorkerConfig):
 def to_easyr1(config: Config, training_steps: int, cpu: bool = False) -> PPOConfig:
     """EasyR1's configuration of this run. Raises ConfigError for what cannot run on EasyR1."""
     check(config)
+    run = with_absolute_paths(config)
     ppo = PPOConfig(
         # EasyR1's loaders, rewards and loggers stay unused: what they would be told is left out.
         data=fill(
@@ -41,7 +43,7 @@ def to_easyr1(config: Config, training_steps: int, cpu: bool = False) -> PPOConf
         ),
         algorithm=fill(PPOConfig().algorithm, config.algorithm),
         trainer=fill(PPOConfig().trainer, config.trainer, skip={"load_checkpoint_path"}),
-        worker=fill(GMPOWorkerConfig(), config.worker, skip={"reward", "critic", "run", "cpu"}),
+        worker=fill(GMPOWorkerConfig(), run.worker, skip={"reward", "critic", "run", "cpu"}),
     )
     ppo.algorithm.adv_estimator = "grpo"
     ppo.trainer.max_steps = training_steps
@@ -60,7 +62,7 @@ def to_easyr1(config: Config, training_steps: int, cpu: bool = False) -> PPOConf
         actor.fsdp.enable_rank0_init = ppo.worker.ref.fsdp.enable_rank0_init = False
         actor.padding_free = actor.use_torch_compile = False
     assert isinstance(ppo.worker, GMPOWorkerConfig)
-    ppo.worker.run, ppo.worker.cpu = with_absolute_paths(config), cpu
+    ppo.worker.run, ppo.worker.cpu = run, cpu
     ppo.deep_post_init()
     return ppo
 
@@ -71,8 +73,8 @@ def with_absolute_paths(config: Config) -> Config:
     model, data, reward = copy.worker.actor.model, copy.data, copy.worker.reward
     for section, key in ((model, "model_path"), (model, "tokenizer_path"), (data, "override_chat_template")):
         path = getattr(section, key)
-        if path is not None and Path(path).exists():
-            setattr(section, key, str(Path(path).absolute()))
+        if path is not None and Path(installed(path)).exists():
+            setattr(section, key, str(Path(installed(path)).absolute()))
     for section, key in ((reward, "reward_function"), (copy.worker.actor, "loss_type")):
         path, colon, function = str(getattr(section, key)).partition(":")
         if Path(path).is_file():
