@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gmpo_vl.storage.files import can_be_a_path
+
+if TYPE_CHECKING:
+    from gmpo_vl.data.scaffold import Start
 
 
 def at_least(least: int) -> Callable[[str], int]:
@@ -33,11 +36,15 @@ def new_path(text: str) -> Path:
 def add_data_commands(commands: Any) -> None:
     """Register the commands that make data sets with `gmpo-vl data`'s parser."""
     new = commands.add_parser(
-        "new", help="write a commented start of a mapping file, or of a Python file, for a data set"
+        "new", help="from a table: a mapping file with its columns recognised, a run and an evaluation"
     )
-    new.add_argument("name", help="NAME.yaml (or NAME.py) is written here")
-    new.add_argument("--source", help="file, folder or hub id whose columns are filled in")
-    new.add_argument("--python", action="store_true", help="a Python file, for what a mapping cannot say")
+    new.add_argument("name", help="NAME.yaml, NAME_run.yaml and NAME_eval.yaml are written here")
+    new.add_argument("--source", help="file, folder or hub id whose columns are looked at")
+    new.add_argument("--model", help="folder or hub id for the run (the packaged tiny one)")
+    new.add_argument("--image-folder", help="where the pictures lie, if they are not found near the table")
+    new.add_argument(
+        "--python", action="store_true", help="only NAME.py, a start for what a mapping cannot say"
+    )
     new.set_defaults(run=run_new)
 
     convert = commands.add_parser(
@@ -66,15 +73,45 @@ def add_data_commands(commands: Any) -> None:
 def run_new(options: argparse.Namespace) -> int:
     import datasets
 
-    from gmpo_vl.data.scaffold import write_start
+    from gmpo_vl.data.guess_run import TINY
+    from gmpo_vl.data.scaffold import write_python_start, write_start
 
     datasets.disable_progress_bars()
-    path = write_start(options.name, options.source, options.python)
-    print(
-        f"{path}: edit it, then\ngmpo-vl data convert {path} data/{options.name}"
-        + (" --source FOLDER" if options.python else "")
-    )
+    given = [
+        f"--{key.replace('_', '-')}" for key in ("source", "model", "image_folder") if getattr(options, key)
+    ]
+    if options.python and given:
+        raise ValueError(
+            f"--python writes a file that reads what you tell it: no {' and '.join(given)} with it"
+        )
+    if options.python:
+        path = write_python_start(options.name)
+        print(f"{path}: edit it, then\ngmpo-vl data convert {path} data/{options.name} --source FOLDER")
+        return 0
+    if options.source is None:
+        raise ValueError("data new: --source is missing: the table, folder or hub id that is to be mapped")
+    start = write_start(options.name, options.source, options.model or TINY, options.image_folder)
+    print(_said(options.name, start))
     return 0
+
+
+def _said(name: str, start: Start) -> str:
+    """What was written, what was guessed and why, what is still to be said, and the next commands."""
+    lines = [f"written: {', '.join(map(str, start.files))}", f"guessed from {start.rows_read:,} rows:"]
+    lines += [
+        f"  {g.key}: {g.value}" + f"  ({g.why})" * bool(g.why) for g in start.guesses if g.value is not None
+    ]
+    if start.faults:
+        lines.append(f"of these rows {len(start.faults):,} will be dropped; {start.faults.summary(3)}")
+    for guess in start.guesses:
+        if guess.value is None:
+            lines.append(f"NOT guessed: {guess.key} ({guess.why})")
+    if start.asks:
+        lines.append(f"Say it in {start.files[0]}. The columns are: {', '.join(start.columns)}")
+    lines.append("next:" if not start.asks else "then:")
+    return "\n".join(
+        [*lines, f"gmpo-vl data convert {name}.yaml data/{name}", f"gmpo-vl train {name}_run.yaml"]
+    )
 
 
 def run_convert(options: argparse.Namespace) -> int:

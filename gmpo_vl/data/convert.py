@@ -243,16 +243,20 @@ class _SplitWriter:
 
 
 def _is_validation(ready: Ready, row: Mapping[str, Any], mapping: MappingFile | None) -> bool:
-    """Does the hash say validation? Rows with the same picture (or `split_by`) stay together."""
-    assert mapping is not None
+    return mapping is not None and place_in_split(ready, row, mapping) < mapping.validation
+
+
+def place_in_split(ready: Ready, row: Mapping[str, Any], mapping: MappingFile) -> float:
+    """A number from 0 to 1; below the share `validation` the row goes there. Rows with the same picture (or
+    `split_by`) have the same.
+    """
     if mapping.split_by is not None:
         key = str(value_of(row, mapping.split_by, "split_by")).encode()
     elif ready.example.images:
         key = cast(bytes, ready.example.images[0])
     else:
         key = ready.example.problem.encode()
-    share = int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") / 2**64
-    return share < mapping.validation
+    return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") / 2**64
 
 
 def _empty_split(done: _Done, mapping: MappingFile | None, is_trial: bool) -> str | None:

@@ -137,7 +137,7 @@ def _stream(
         if mapped is None:
             return None
         values = {name: column.value(mapped[name]) for name, column in carried.items()}
-        return _ready(mapped, given.name, values, mapping.max_image_pixels, "max_image_pixels")
+        return make_ready(mapped, given.name, values, mapping.max_image_pixels, "max_image_pixels")
 
     given = (
         Given(table.name, row, table.label, content)
@@ -191,7 +191,7 @@ def _streams_of_python(path: Path, source: str | None) -> dict[str, Stream]:
             raise RowError(
                 "missing_column", f"rows() gave no {' and no '.join(missing)}; it gave {list(row)}"
             )
-        return _ready({"images": None, **row}, given.name, {}, MAX_IMAGE_PIXELS)
+        return make_ready({"images": None, **row}, given.name, {}, MAX_IMAGE_PIXELS)
 
     return {split: Stream([source], given(split), finish) for split in splits}
 
@@ -219,10 +219,10 @@ def _line_of(path: Path, error: Exception) -> str:
     return f"{path}, line {lines[-1]}:" if lines else f"{path}:"
 
 
-def _ready(
+def make_ready(
     mapped: Mapping[str, Any], name: str, carried: dict[str, Any], limit: int, limit_key: str | None = None
 ) -> Ready:
-    """Check the row as training would, and decode its pictures (of at most `limit` pixels) once."""
+    """The mapped row, checked as training would, its pictures (of at most `limit` pixels) decoded once."""
     example = example_from_row(mapped, Columns(image_dir=str(Path.cwd())), name)
     pictures: list[Any] = []
     for i, image in enumerate(example.images, start=1):

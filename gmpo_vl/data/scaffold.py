@@ -1,78 +1,378 @@
-"""`gmpo-vl data new`: a commented mapping or Python file to start from, with the data set's columns."""
+"""`gmpo-vl data new`: from a table to a mapping, a run and an evaluation; or a Python file to start from."""
 
 from __future__ import annotations
 
+import importlib.util
+import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gmpo_vl.data.formats import rows_or_errors
-from gmpo_vl.data.rows import DataError, RowError, stored_picture
-from gmpo_vl.data.sources import open_tables
+import yaml
+
+from gmpo_vl.data import guess_columns as columns
+from gmpo_vl.data.convert import place_in_split
+from gmpo_vl.data.guess_names import Guess, Sample, named, read_sample
+from gmpo_vl.data.guess_pictures import guess_folder, guess_images, guess_marks, picture_names
+from gmpo_vl.data.guess_run import CHART_TOLERANCE, TINY, RunPlan, is_chart, plan_run
+from gmpo_vl.data.map_row import map_row
+from gmpo_vl.data.mapping import KEYS, PLACEHOLDER, MappingFile, is_template
+from gmpo_vl.data.preparation import make_ready
+from gmpo_vl.data.rows import DataError, Fault, RowError, RowFaults
+from gmpo_vl.data.sources import Table, canonical_split, open_tables, splits_in
 from gmpo_vl.storage.files import write_text
 
-# Usual names of columns, most telling first.
-_USUAL = {
-    "images": ("images", "image", "image_path", "img", "picture", "photo", "file_name", "filename", "file"),
-    "problem": ("problem", "question", "query", "prompt", "instruction", "text"),
-    "answer": ("answer", "solution", "label", "gold", "target", "ground_truth"),
-    "choices": ("options", "choices"),
-    "id": ("id", "qid", "question_id", "idx", "index"),
+# Of the keys that are not guessed.
+_EXAMPLES = {
+    "images": "image",
+    "image_folder": "pictures",
+    "image_marks": '"<image{n}>"',
+    "image_place": "front",
+    "max_image_pixels": "89478485",
+    "choices": "options",
+    "choices_written": "true",
+    "answer_is": "letter",
+    "answer_type": "text",
+    "tolerance": "0.01",
+    "id": "id",
+    "keep": 'level >= 3 and split == "train"',
+    "carry": "[level, subject]",
+    "validation": "0.05",
+    "split_by": "page",
+    "split_column": "split",
 }
-_PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 
-def write_start(name: str, source: str | None = None, python: bool = False, folder: str | Path = ".") -> Path:
-    """Write NAME.yaml or NAME.py into `folder`; returns its path. Raises DataError if the file exists."""
+@dataclass(frozen=True)
+class Start:
+    """What was written. guesses: the mapping's lines. asks: keys whose column the user must name."""
+
+    files: list[Path]
+    guesses: list[Guess]
+    columns: list[str]
+    rows_read: int
+    faults: RowFaults = field(default_factory=RowFaults)
+
+    @property
+    def asks(self) -> list[str]:
+        return [guess.key for guess in self.guesses if guess.value is None]
+
+
+def write_start(
+    name: str, source: str, model: str = TINY, image_folder: str | None = None, folder: str | Path = "."
+) -> Start:
+    """Write NAME.yaml, NAME_run.yaml and NAME_eval.yaml into `folder`, all of them or none.
+
+    source: relative to the folder, like image_folder. Raises DataError for a file that exists, a name that can
+    be no file's, and a source that cannot be read.
+    """
+    folder = Path(folder)
+    files = [folder / f"{name}{end}.yaml" for end in ("", "_run", "_eval")]
+    _check_new(name, files)
+    if image_folder is not None and not (folder / image_folder).exists():
+        raise DataError(f"--image-folder {image_folder}: there is no such folder")
+    tables, sources = _open(source)
+    sample = read_sample(tables[next(iter(tables))])
+    guesses = [sources, *guess_mapping(sample, tables, source, image_folder, folder)]
+    trial = _try(sample, guesses, folder)
+    has_validation = "validation" in tables
+    if not has_validation and not any(guess.key == "split_column" for guess in guesses):
+        share = _validation(trial, sample)
+        guesses += [share] if share else []
+        has_validation = share is not None
+    has_validation = has_validation or _names_validation(sample, guesses)
+    plan = plan_run(
+        model, trial.mapped, _golds(sample, guesses), [name, source, *sample.columns], sample.total
+    )
+    texts = [
+        _mapping_text(name, source, sample, guesses, list(tables)),
+        _rendered("run", name=name, run=plan, model=_yaml(model), has_validation=has_validation),
+        _evaluation_text(
+            name, plan, "test" if "test" in tables else "validation" if has_validation else "train"
+        ),
+    ]
+    _write_all(files, texts)
+    return Start(files, guesses, sample.columns, len(sample.rows), trial.faults)
+
+
+def write_python_start(name: str, folder: str | Path = ".") -> Path:
+    """Write NAME.py into `folder`. Raises DataError if it exists or would hide a module of that name."""
+    path = Path(folder) / f"{name}.py"
+    _check_new(name, [path])
+    if importlib.util.find_spec(name) is not None:
+        raise DataError(
+            f"{path} would hide the module {name!r} from every program that is run here; another name"
+        )
+    _write_all([path], [_rendered("prepare.py", name=name)])
+    return path
+
+
+def _check_new(name: str, files: Sequence[Path]) -> None:
+    if not re.fullmatch(r"\w[\w-]{0,99}", name):
+        raise DataError(f"the name {name!r} becomes a file's: letters, digits, - and _ only, 100 at most")
+    if there := [str(path) for path in files if path.exists() or path.is_symlink()]:
+        verb = "exists" if len(there) == 1 else "exist"
+        raise DataError(f"{' and '.join(there)} {verb} already; take another name, or move it away")
+
+
+def _write_all(files: Sequence[Path], texts: Sequence[str]) -> None:
+    files[0].parent.mkdir(parents=True, exist_ok=True)
+    try:
+        for path, text in zip(files, texts, strict=True):
+            write_text(path, text)  # takes names that are no UTF-8; `convert` refuses such rows later
+    except BaseException:
+        for path in files:
+            path.unlink(missing_ok=True)
+        raise
+
+
+# --- guesses ----------------------------------------------------------------------------------------------
+def _open(source: str) -> tuple[dict[str, list[Table]], Guess]:
+    """{split: its tables}, and the line of the mapping."""
+    splits = splits_in(Path(source)) if Path(source).is_dir() else []
+    if not splits or splits == ["train"]:
+        return {"train": open_tables(source)}, Guess("source", source, "")
+    parts = {split: f"{source}@{split}" for split in splits}
+    if "train" not in parts:
+        first = splits[0]
+        why = f"there are no train rows: these are {first} rows, and a result on them is spoilt by training"
+        return {"train": open_tables(parts[first])}, Guess("source", {"train": parts[first]}, why)
+    tables = {split: open_tables(part) for split, part in parts.items()}
+    return tables, Guess("source", parts, "the files are named after splits")
+
+
+def guess_mapping(
+    sample: Sample, tables: Mapping[str, Sequence[Table]], source: str, image_folder: str | None, folder: Path
+) -> list[Guess]:
+    """The mapping's lines but for the source, in their order."""
+    images = guess_images(sample)
+    held = [] if images is None else images.value if isinstance(images.value, list) else [images.value]
+    problem = columns.guess_problem(sample, held)
+    taken = [*held, *([problem.value] if problem.value in sample.columns else [])]
+    choices = columns.guess_choices(sample, taken)
+    answer = columns.guess_answer(sample, [*taken, *_columns_of(choices)], choices, problem)
+    choices = choices or columns.guess_choices_in(sample, problem, answer)
+    guesses = [images, *_folder_guess(sample, images, source, image_folder, folder), problem]
+    if images is not None and problem.value is not None:
+        guesses += guess_marks(*_marked(sample, held, problem, choices))
+    guesses += [answer, choices, choices and columns.guess_answer_is(sample, choices, answer)]
+    guesses += [_tolerance(sample, answer, choices, source), _id(sample, tables), _split(sample, tables)]
+    return [guess for guess in guesses if guess is not None]
+
+
+def _columns_of(guess: Guess | None) -> list[str]:
+    return [] if guess is None else guess.value if isinstance(guess.value, list) else [guess.value]
+
+
+def _folder_guess(
+    sample: Sample, images: Guess | None, source: str, image_folder: str | None, folder: Path
+) -> list[Guess | None]:
+    if image_folder is not None:
+        return [Guess("image_folder", image_folder, "as given")]
+    if images is None or not Path(source).exists():  # a hub's set brings its pictures along
+        return []
+    found = guess_folder(picture_names(sample, images), Path(source), folder)
+    return [found]
+
+
+def _marked(
+    sample: Sample, held: list[str], problem: Guess, choices: Guess | None
+) -> tuple[list[str], list[int]]:
+    """(text, number of pictures) of each row, for the marks."""
+    shown = [sample.values(name) for name in (problem.value, *_columns_of(choices))]
+    texts = [" ".join(str(value) for value in row if value is not None) for row in zip(*shown)]
+    pictures = [[value for value in row if value is not None] for row in zip(*map(sample.values, held))]
+    return texts, [sum(len(v) if isinstance(v, list | tuple) else 1 for v in row) for row in pictures]
+
+
+def _tolerance(sample: Sample, answer: Guess, choices: Guess | None, source: str) -> Guess | None:
+    for name in named(sample.columns, ("tolerance", "relative_tolerance", "rel_tol")):
+        values = set(map(str, sample.filled(name)))
+        if len(values) == 1 and re.fullmatch(r"0?\.\d+", value := next(iter(values))):
+            return Guess("tolerance", float(value), f"the value of {name!r} in every row")
+    if choices is None and answer.value is not None and is_chart([source, *sample.columns]):
+        return Guess("tolerance", CHART_TOLERANCE, "values read off a chart, as in ChartQA")
+    return None
+
+
+def _id(sample: Sample, tables: Mapping[str, Sequence[Table]]) -> Guess | None:
+    for name in columns.id_columns(sample):
+        if all(_is_unique(name, of) for of in tables.values()):
+            return Guess("id", name, "its name, and another value in every row")
+    return None
+
+
+def _is_unique(name: str, tables: Sequence[Table]) -> bool:
+    seen: set[str] = set()
+    for table in tables:
+        for row in table.rows.scan([name]):
+            value = None if isinstance(row, RowError) else row.get(name)
+            if value is not None and str(value) in seen:
+                return False
+            seen.add(str(value))
+    return True
+
+
+def _split(sample: Sample, tables: Mapping[str, Sequence[Table]]) -> Guess | None:
+    """A column that names splits, train and another one among them."""
+    for name in named(sample.columns, ("split", "subset", "partition", "fold", "set")):
+        found = {canonical_split(str(value)) for value in sample.values(name)}
+        if len(tables) == 1 and "train" in found and len(found) > 1 and None not in found:
+            return Guess("split_column", name, f"its values: {', '.join(sorted(map(str, found)))}")
+    return None
+
+
+def _names_validation(sample: Sample, guesses: Sequence[Guess]) -> bool:
+    named_by = next((guess.value for guess in guesses if guess.key == "split_column"), None)
+    found = sample.filled(named_by) if named_by is not None else []
+    return any(canonical_split(str(value)) == "validation" for value in found)
+
+
+def _golds(sample: Sample, guesses: Sequence[Guess]) -> list[Any]:
+    spec = next((guess.value for guess in guesses if guess.key == "answer"), None)
+    return [] if spec is None else sample.filled(spec)
+
+
+# --- the guesses tried on the rows --------------------------------------------------------------------------
+@dataclass
+class _Trial:
+    """The rows looked at, mapped: those that can be, the faults of the others."""
+
+    mapping: MappingFile | None = None
+    mapped: list[dict[str, Any]] = field(default_factory=list)
+    rows: list[Mapping[str, Any]] = field(default_factory=list)
+    faults: RowFaults = field(default_factory=RowFaults)
+
+
+def _try(sample: Sample, guesses: Sequence[Guess], folder: Path) -> _Trial:
+    values = {guess.key: guess.value for guess in guesses if guess.value is not None}
+    if "problem" not in values or "answer" not in values:
+        return _Trial()
+    trial = _Trial(MappingFile(folder=folder, **values))
+    for number, row in enumerate(sample.rows):
+        try:
+            mapped = map_row(row, trial.mapping)
+        except RowError as error:
+            trial.faults.append(Fault("rows looked at", number, str(number), error.reason, str(error)))
+        else:
+            assert mapped is not None  # nothing is left out: there is no `keep`
+            trial.mapped.append(mapped)
+            trial.rows.append(row)
+    return trial
+
+
+def _validation(trial: _Trial, sample: Sample) -> Guess | None:
+    """The share of the rows for validation: of a small table one that leaves rows on both sides."""
+    if sample.total > len(sample.rows) or not trial.mapped:
+        share = 0.1 if sample.total < 2_000 else 0.05 if sample.total < 20_000 else 0.02
+        return Guess("validation", share, "of the rows become validation.parquet, by their pictures")
+    places = sorted(set(_places(trial)))
+    if len(places) < 2:
+        return None
+    most = max(1, round(len(places) / 10))
+    share = _between(places[most - 1], places[most])
+    count = sum(place < share for place in _places(trial))
+    return Guess("validation", share, f"so that {count} of {len(trial.rows)} rows become validation.parquet")
+
+
+def _places(trial: _Trial) -> list[float]:
+    found = []
+    for mapped, row in zip(trial.mapped, trial.rows):
+        try:
+            assert trial.mapping is not None
+            made = make_ready(mapped, "", {}, trial.mapping.max_image_pixels, "max_image_pixels")
+        except RowError as error:
+            trial.faults.append(Fault("rows looked at", len(found), "", error.reason, str(error)))
+        else:
+            found.append(place_in_split(made, row, trial.mapping))
+    return found
+
+
+def _between(low: float, high: float) -> float:
+    """A number of few digits above `low` and not above `high`."""
+    for digits in range(2, 17):
+        number = math.floor(low * 10**digits + 1) / 10**digits
+        if low < number <= high:
+            return number
+    return high
+
+
+# --- the texts --------------------------------------------------------------------------------------------
+def _rendered(template: str, **values: Any) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    if not re.fullmatch(r"[\w-]+", name):
-        raise DataError(f"the name {name!r} becomes a file's: letters, digits, - and _ only")
-    path = Path(folder) / (f"{name}.py" if python else f"{name}.yaml")
-    if path.exists():
-        raise DataError(f"{path} exists already; take another name or remove it")
-    row = first_row(source) if source is not None and not python else {}
     environment = Environment(
         loader=PackageLoader("gmpo_vl.data", "scaffolds"),
         undefined=StrictUndefined,
         trim_blocks=True,
         keep_trailing_newline=True,
     )
-    template = environment.get_template("prepare.py.jinja" if python else "mapping.yaml.jinja")
-    guesses = {key: _guess(words, list(row)) for key, words in _USUAL.items()}
-    guesses["images"] = guesses["images"] or next((name for name in row if _is_picture(row[name])), None)
-    columns = [(name, _shown(value)) for name, value in row.items()]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # write_text takes rows that are no UTF-8; `convert` refuses them later.
-    write_text(path, template.render(name=name, source=source, columns=columns, guesses=guesses))
-    return path
+    suffix = "" if template.endswith(".py") else ".yaml"
+    return environment.get_template(f"{template}{suffix}.jinja").render(**values)
 
 
-def first_row(source: str) -> dict[str, Any]:
-    """The first readable row of a data set. Raises DataError, with the first fault, if there is none."""
-    fault = ""
-    for table in open_tables(source):
-        for i, row in enumerate(rows_or_errors(table.rows.__getitem__, range(min(20, len(table.rows))))):
-            if not isinstance(row, RowError):
-                return {str(name): value for name, value in row.items()}
-            fault = fault or f"; {table.name}, row {i}: {row}"
-    raise DataError(f"{source}: no row of it can be read{fault}")
+def _mapping_text(
+    name: str, source: str, sample: Sample, guesses: Sequence[Guess], splits: Sequence[str]
+) -> str:
+    keys = [guess.key for guess in guesses if guess.value is not None]
+    known = set(_used(guesses))
+    free = [c for c in sample.columns if c not in known]
+    examples = {**_EXAMPLES, **({"carry": _yaml(free[:4])} if free else {})}
+    others = [f"{split}.parquet" for split in splits if split != "train"]
+    others += ["validation.parquet"] if "validation" in keys else []
+    return _rendered(
+        "mapping",
+        name=name,
+        source=source,
+        others=", ".join(others),
+        looked_at=len(sample.rows),
+        total=f"{sample.total:,}",
+        columns=[(_line(c), _shown(next(iter(sample.filled(c) or [None])))) for c in sample.columns],
+        lines=[(g.key, *_value_and_why(g, free)) for g in guesses if g.value is not None or g.key in _NEEDED],
+        rest=[(key, examples[key], KEYS[key]) for key in KEYS if key in examples and key not in keys],
+    )
 
 
-def _guess(words: Sequence[str], columns: Sequence[str]) -> str | None:
-    named = {column.lower(): column for column in columns}
-    return next((named[word] for word in words if word in named), None)
+_NEEDED = ("problem", "answer")
 
 
-def _is_picture(value: Any) -> bool:
-    """Encoded bytes, a path or base64, alone or several."""
-    if isinstance(value, list | tuple):
-        return len(value) > 0 and _is_picture(value[0])
-    value = stored_picture(value)
-    if isinstance(value, str):
-        return value.lower().endswith(_PICTURES) or value.startswith("data:image/")
-    return isinstance(value, bytes)
+def _value_and_why(guess: Guess, free: Sequence[str]) -> tuple[str, str]:
+    if guess.value is None:
+        return PLACEHOLDER, _line(f"a column is to be named here ({guess.why}): {', '.join(free)}")
+    return _yaml(guess.value), _line(guess.why)
+
+
+def _used(guesses: Sequence[Guess]) -> list[str]:
+    """Columns, and the words of templates, that the guesses speak of."""
+    values = [str(value) for guess in guesses if guess.key != "source" for value in _columns_of(guess)]
+    return [word for v in values for word in (re.findall(r"\w+", v) if is_template(v) else [v])]
+
+
+def _evaluation_text(name: str, plan: RunPlan, split: str) -> str:
+    return _rendered(
+        "evaluation",
+        name=name,
+        data=f"data/{name}/{split}.parquet",
+        format_prompt=plan.format_prompt,
+        max_prompt_length=plan.max_prompt_length,
+        max_response_length=plan.max_response_length,
+        min_pixels=None,
+        max_pixels=plan.max_pixels,
+        reward=plan.reward,
+        reward_kwargs={},
+    )
+
+
+def _yaml(value: Any) -> str:
+    """A value on one line, as YAML reads it back."""
+    text = yaml.safe_dump(value, default_flow_style=True, width=math.inf, allow_unicode=True, sort_keys=False)
+    return text.removesuffix("\n").removesuffix("\n...").strip()
+
+
+def _line(text: str) -> str:
+    return " ".join(str(text).split())
 
 
 def _shown(value: Any) -> str:
@@ -83,5 +383,5 @@ def _shown(value: Any) -> str:
         return f"[{', '.join(map(_shown, value[:3]))}{', ...' if len(value) > 3 else ''}]"
     if isinstance(value, bytes):
         return f"{len(value):,} bytes"
-    text = " ".join(str(value).split())
+    text = _line(str(value))
     return text if len(text) <= 70 else text[:67] + "..."

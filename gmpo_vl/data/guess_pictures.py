@@ -1,0 +1,210 @@
+"""Which columns of a table hold pictures, where files with their names lie, and how problems mark them."""
+
+from __future__ import annotations
+
+import re
+import tarfile
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlparse
+
+from gmpo_vl.data.guess_names import MOST, Guess, Sample, is_empty, named, series
+from gmpo_vl.data.rows import stored_picture
+from gmpo_vl.data.templates import IMAGE_TAG
+
+_NAMES = (
+    *("images", "image", "decoded_image", "image_path", "image_paths", "img", "imgs", "img_path", "picture"),
+    *(
+        "pictures",
+        "photo",
+        "photos",
+        "file_name",
+        "filename",
+        "file_path",
+        "image_file",
+        "image_name",
+        "imgname",
+    ),
+    *("imagename", "image_filename", "image_url", "image_urls", "image_bytes", "img_url", "file", "figure"),
+)
+_STEMS = ("image", "img", "picture", "photo", "figure", "pic")
+_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+_MARK = re.compile(r"([<\[{(]\s?(?:image|img|picture|figure)[ _-]?)(\d{1,2})(\s?[>\]})])", re.IGNORECASE)
+_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
+_TRIED = 20  # names of pictures that are looked for
+_MOST_FOLDERS = 200  # in which they are looked for
+
+
+def guess_images(sample: Sample) -> Guess | None:
+    """None for a table without pictures."""
+    numbered = [
+        name
+        for name in series(sample.columns, _STEMS)
+        if kind_of(sample.filled(name)) or _is_void(sample, name)
+    ]
+    if len(numbered) > 1 and kind_of(sample.filled(numbered[0])):
+        return Guess("images", numbered, "numbered columns of pictures")
+    kinds = {name: kind for name in sample.columns if (kind := kind_of(sample.filled(name)))}
+    usual = [
+        name for name in named(sample.columns, _NAMES, ("image", "img", "picture", "photo")) if name in kinds
+    ]
+    if usual:
+        best = next((name for name in usual if kinds[name] == "encoded"), usual[0])
+        others = f"; {', '.join(n for n in usual if n != best)} left out" if len(usual) > 1 else ""
+        return Guess("images", best, f"its name, and {_WORDS[kinds[best]]} in it{others}")
+    if kinds:
+        value = next(iter(kinds)) if len(kinds) == 1 else list(kinds)
+        return Guess(
+            "images", value, " and ".join(sorted({_WORDS[kind] for kind in kinds.values()})) + " in it"
+        )
+    names = [n for n in named(sample.columns, _NAMES) if _are_stems(sample.filled(n))]
+    return Guess("images", names[0], "its name, and short words in it that can name files") if names else None
+
+
+_WORDS = {"encoded": "encoded pictures", "path": "names of picture files", "url": "addresses of pictures"}
+
+
+def _is_void(sample: Sample, name: str) -> bool:
+    return not sample.filled(name)
+
+
+def _are_stems(values: Sequence[Any]) -> bool:
+    """000000123, a picture's name without its ending."""
+    texts = [value for value in values if isinstance(value, str) and re.fullmatch(r"[\w./-]{1,100}", value)]
+    return len(texts) == len(values) > 0
+
+
+def kind_of(values: Sequence[Any]) -> str | None:
+    """`encoded`, `path` or `url` for values that are pictures; None for a column of anything else."""
+    found = [_kind(value) for value in values]
+    known = {kind for kind in found if kind}
+    if not known or sum(kind is not None for kind in found) < MOST * len(found):
+        return None
+    return "encoded" if "encoded" in known else "path" if "path" in known else "url"
+
+
+def _kind(value: Any) -> str | None:
+    if isinstance(value, list | tuple):
+        return _kind(value[0]) if value else None
+    value = stored_picture(value) if isinstance(value, Mapping) and {"bytes", "path"} & set(value) else value
+    if isinstance(value, bytes):
+        return "encoded"
+    if not isinstance(value, str):
+        return None
+    if value.startswith("data:image/") or _is_base64(value):
+        return "encoded"
+    if not value.lower().partition("?")[0].endswith(_ENDINGS) or "\n" in value:
+        return None
+    return "url" if value.startswith(("http://", "https://")) else "path"
+
+
+def _is_base64(text: str) -> bool:
+    return len(text) > 200 and re.fullmatch(r"[A-Za-z0-9+/]{200}", text[:200]) is not None
+
+
+# --- where they lie ---------------------------------------------------------------------------------------
+def picture_names(sample: Sample, images: Guess) -> list[str]:
+    """Names of some pictures as the rows have them, without those that hold the picture itself."""
+    columns = images.value if isinstance(images.value, list) else [images.value]
+    values = [value for column in columns for value in sample.filled(column)]
+    items = [i for value in values for i in (value if isinstance(value, list | tuple) else [value])]
+    texts = [stored_picture(item) for item in items if not is_empty(item)]
+    names = [text for text in texts if isinstance(text, str) and _kind(text) != "encoded"]
+    kept = [unquote(Path(urlparse(n).path).name) if _kind(n) == "url" else n for n in names]
+    step = max(1, len(kept) // _TRIED)
+    return list(dict.fromkeys(kept[::step]))[:_TRIED]
+
+
+def guess_folder(names: Sequence[str], table: Path, here: Path) -> Guess | None:
+    """`image_folder` as seen from `here`, for pictures of these names; None where none is needed.
+
+    Looked at: the table's folder, the folders in it and in those, the folder above and the folders in it; zip
+    and tar files beside the table. A value of None: the pictures are in none of them.
+    """
+    if not names or all(Path(name).is_absolute() and Path(name).is_file() for name in names):
+        return None
+    beside = table if table.is_dir() else table.parent
+    folders = _folders(beside)
+    counts = [sum(_is_there(folder / name) for name in names) for folder in folders]
+    best = max(range(len(folders)), key=lambda i: counts[i])
+    if counts[best] == len(names):
+        return _found(folders[best], f"{len(names)} of {len(names)} names looked for are there", here)
+    bare = all("/" not in name for name in names)
+    within = [any(_is_there(f / n) for f in folders if f.is_relative_to(beside)) for n in names]
+    if bare and all(within):
+        return _found(beside, "the names are found in its folders", here)
+    for archive in sorted(path for path in beside.iterdir() if path.name.lower().endswith(_ARCHIVES)):
+        if names_in := _members(archive):
+            count = sum(any(m == n or m.endswith(f"/{n}") for m in names_in) for n in names)
+            if count > counts[best]:
+                return _found(archive, f"{count} of {len(names)} names looked for are in it", here)
+    if counts[best]:
+        return _found(folders[best], f"{counts[best]} of {len(names)} names looked for are there", here)
+    return Guess("image_folder", None, f"no {names[0]!r} near {table}")
+
+
+def _found(place: Path, why: str, here: Path) -> Guess | None:
+    """None for the mapping's own folder, where paths begin anyway."""
+    try:
+        text = place.resolve().relative_to(here.resolve()).as_posix()
+    except ValueError:
+        text = str(place)
+    return None if text == "." else Guess("image_folder", text, why)
+
+
+def _is_there(path: Path) -> bool:
+    return path.is_file() or (not path.suffix and any(path.with_suffix(end).is_file() for end in _ENDINGS))
+
+
+def _folders(beside: Path) -> list[Path]:
+    """The nearest first. Hidden ones are left out."""
+    beside = beside.absolute()
+    inside = _inside(beside)
+    deeper = [deep for folder in inside for deep in _inside(folder)]
+    around = [beside.parent, *(folder for folder in _inside(beside.parent) if folder != beside)]
+    return [beside, *inside, *deeper, *around][:_MOST_FOLDERS]
+
+
+def _inside(folder: Path) -> list[Path]:
+    try:
+        found = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    except OSError:  # a folder above, that this user may not look into
+        return []
+    return found[:_MOST_FOLDERS]
+
+
+def _members(archive: Path) -> list[str]:
+    """The names in it; none where it cannot be read."""
+    try:
+        if archive.suffix.lower() == ".zip":
+            with zipfile.ZipFile(archive) as opened:
+                return opened.namelist()
+        with tarfile.open(archive) as opened:
+            return opened.getnames()
+    except (OSError, tarfile.TarError, zipfile.BadZipFile):
+        return []
+
+
+# --- marks in the problem ---------------------------------------------------------------------------------
+def guess_marks(texts: Sequence[str], counts: Sequence[int]) -> list[Guess]:
+    """image_marks, and image_place where marks cannot be placed; counts: pictures of each row."""
+    if sum(IMAGE_TAG in text for text in texts) > len(texts) / 2:  # the pictures have their places
+        return []
+    found = [list(_MARK.finditer(text)) for text in texts]
+    spelled = [(m[1], m[3]) for matches in found for m in matches]
+    if not spelled:
+        return []
+    before, after = max(set(spelled), key=spelled.count)
+    mark = f"{before}{{n}}{after}"
+    guesses = [Guess("image_marks", mark, "so the problems mark their pictures")]
+    numbers = [
+        list(dict.fromkeys(int(m[2]) for m in matches if (m[1], m[3]) == (before, after)))
+        for matches in found
+    ]
+    if any(max(n, default=0) > count for n, count in zip(numbers, counts)):
+        guesses.append(Guess("image_place", "front", "rows have more marks than pictures"))
+    elif any(n != sorted(n) for n in numbers):
+        guesses.append(Guess("image_place", "front", "in some rows the marks are not in their order"))
+    return guesses

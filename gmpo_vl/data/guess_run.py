@@ -1,0 +1,127 @@
+"""A first run over a new data set: a reward that fits its answers, lengths and batches that fit its rows."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gmpo_vl.data.guess_names import MOST, words
+from gmpo_vl.data.letters import letters_in
+from gmpo_vl.data.templates import answer_place
+from gmpo_vl.storage.places import PACKAGED
+
+TINY = f"{PACKAGED}models/pretrained"
+CHART_TOLERANCE = 0.05  # ChartQA's: values are read off an axis
+_CHARTS = frozenset(("chart", "charts", "chartqa", "plot", "plots", "plotqa", "figureqa", "dvqa"))
+_PIXELS_PER_TOKEN = 28 * 28  # of the Qwen models
+_AROUND = 128  # tokens of the chat template and of what `format_prompt` adds, with room
+_WITHOUT_DIGITS = re.compile(r"[^\d\\=]+")
+
+
+@dataclass(frozen=True)
+class Size:
+    """What a model is given. bytes_per_token: of text, on the safe side."""
+
+    bytes_per_token: int
+    max_pixels: int
+    max_response_length: int
+
+
+_OF_TINY = Size(1, 50_176, 32)
+_OF_REAL = Size(2, 1_048_576, 1024)
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """The values of NAME_run.yaml, and why the reward and the prompt are as they are."""
+
+    model: str
+    reward: str
+    reward_why: str
+    format_prompt: str
+    prompt_why: str
+    max_prompt_length: int
+    longest: int
+    max_response_length: int
+    max_pixels: int
+    rollout_batch_size: int
+    global_batch_size: int
+
+    @property
+    def is_tiny(self) -> bool:
+        return self.model == TINY
+
+
+def plan_run(
+    model: str, rows: Sequence[Mapping[str, Any]], golds: Iterable[Any], called: Iterable[str], num_rows: int
+) -> RunPlan:
+    """rows: mapped ones, {problem, answer, images}. golds: as the table has them. called: the names of table
+    and columns. num_rows: of the train split.
+    """
+    size = _OF_TINY if model == TINY else _OF_REAL
+    places = [answer_place(str(row["problem"])) for row in rows]
+    asked = next((p for p in ("tag", "box") if rows and places.count(p) >= MOST * len(rows)), None)
+    reward, why = guess_reward([str(row["answer"]) for row in rows], golds, called)
+    if asked == "tag":
+        reward, why = "r1v", "the problems ask for an answer in <answer>"
+    longest = max((_tokens(row, size) for row in rows), default=512) + _AROUND
+    batch = 2 ** min(3, int(math.log2(max(1, num_rows))))
+    return RunPlan(
+        model,
+        reward,
+        why,
+        *(
+            ("boxed", "asks for the answer in a box")
+            if asked is None
+            else ("plain", "the problems ask themselves")
+        ),
+        max_prompt_length=64 * math.ceil(1.25 * longest / 64),
+        longest=longest,
+        max_response_length=size.max_response_length,
+        max_pixels=size.max_pixels,
+        rollout_batch_size=batch,
+        global_batch_size=max(1, batch // 2),
+    )
+
+
+def _tokens(row: Mapping[str, Any], size: Size) -> int:
+    text = len(str(row["problem"]).encode("utf-8", "replace")) // size.bytes_per_token
+    return text + len(row["images"]) * (size.max_pixels // _PIXELS_PER_TOKEN + 2)
+
+
+def guess_reward(answers: Sequence[str], golds: Iterable[Any], called: Iterable[str]) -> tuple[str, str]:
+    """(reward, why). answers: the `answer` column."""
+    texts = [str(item) for gold in golds for item in (gold if isinstance(gold, list | tuple) else [gold])]
+    if not texts:
+        return "accuracy", "reads numbers, formulas, words and letters"
+    choices = sum(_is_choice(answer) for answer in answers)
+    if choices and choices >= MOST * len(answers):
+        return "choice", "the rows have choices"
+    if choices == 0 and sum(len(letters_in(text)) == 1 for text in texts) >= MOST * len(texts):
+        return "choice", "the answers are letters"
+    if is_chart(called) and any(map(_is_number, texts)):
+        return "numeric", "values read off a chart count within 5%"
+    if choices == 0 and sum(_WITHOUT_DIGITS.fullmatch(text) is not None for text in texts) >= MOST * len(
+        texts
+    ):
+        return "text", "the answers are words"
+    return "accuracy", "reads numbers, formulas, words and letters"
+
+
+def is_chart(called: Iterable[str]) -> bool:
+    return any(_CHARTS & set(words(name)) for name in called)
+
+
+def _is_number(text: str) -> bool:
+    return re.fullmatch(r"-?[\d,]*\.?\d+%?", text.strip()) is not None
+
+
+def _is_choice(answer: str) -> bool:
+    try:
+        return answer.startswith("{") and json.loads(answer).get("type") == "choice"
+    except ValueError:
+        return False
