@@ -77,14 +77,11 @@ def run_new(options: argparse.Namespace) -> int:
     from gmpo_vl.data.scaffold import write_python_start, write_start
 
     datasets.disable_progress_bars()
-    given = [
-        f"--{key.replace('_', '-')}" for key in ("source", "model", "image_folder") if getattr(options, key)
-    ]
-    if options.python and given:
-        raise ValueError(
-            f"--python writes a file that reads what you tell it: no {' and '.join(given)} with it"
-        )
     if options.python:
+        if options.source or options.model or options.image_folder:
+            raise ValueError(
+                "data new --python: the file itself says what it reads; leave the other options away"
+            )
         path = write_python_start(options.name)
         print(f"{path}: edit it, then\ngmpo-vl data convert {path} data/{options.name} --source FOLDER")
         return 0
@@ -98,9 +95,8 @@ def run_new(options: argparse.Namespace) -> int:
 def _said(name: str, start: Start) -> str:
     """What was written, what was guessed and why, what is still to be said, and the next commands."""
     lines = [f"written: {', '.join(map(str, start.files))}", f"guessed from {start.rows_read:,} rows:"]
-    lines += [
-        f"  {g.key}: {g.value}" + f"  ({g.why})" * bool(g.why) for g in start.guesses if g.value is not None
-    ]
+    found = [guess for guess in start.guesses if guess.value is not None]
+    lines += [f"  {guess.key}: {guess.value}" + f"  ({guess.why})" * bool(guess.why) for guess in found]
     if start.faults:
         lines.append(f"of these rows {len(start.faults):,} will be dropped; {start.faults.summary(3)}")
     for guess in start.guesses:
@@ -108,10 +104,8 @@ def _said(name: str, start: Start) -> str:
             lines.append(f"NOT guessed: {guess.key} ({guess.why})")
     if start.asks:
         lines.append(f"Say it in {start.files[0]}. The columns are: {', '.join(start.columns)}")
-    lines.append("next:" if not start.asks else "then:")
-    return "\n".join(
-        [*lines, f"gmpo-vl data convert {name}.yaml data/{name}", f"gmpo-vl train {name}_run.yaml"]
-    )
+    lines += ["then:", f"gmpo-vl data convert {name}.yaml data/{name}", f"gmpo-vl train {name}_run.yaml"]
+    return "\n".join(lines)
 
 
 def run_convert(options: argparse.Namespace) -> int:

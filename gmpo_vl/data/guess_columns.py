@@ -211,7 +211,7 @@ def choices_of(sample: Sample, choices: str | list[str]) -> list[Options | None]
 
 # --- the answer -------------------------------------------------------------------------------------------
 def guess_answer(sample: Sample, taken: Sequence[str], choices: Guess | None, problem: Guess) -> Guess:
-    """taken: columns that hold something else. With choices, an answer that names one of them is preferred."""
+    """taken: columns that hold something else. With choices, an answer that names one is preferred."""
     columns = [name for name in sample.columns if name not in taken]
     found: list[Guess] = []
     refused: list[str] = []

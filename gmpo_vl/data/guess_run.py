@@ -68,17 +68,16 @@ def plan_run(
     reward, why = guess_reward([str(row["answer"]) for row in rows], golds, called)
     if asked == "tag":
         reward, why = "r1v", "the problems ask for an answer in <answer>"
+    prompt = (
+        ("boxed", "asks for the answer in a box") if asked is None else ("plain", "the problems ask already")
+    )
     longest = max((_tokens(row, size) for row in rows), default=512) + _AROUND
     batch = 2 ** min(3, int(math.log2(max(1, num_rows))))
     return RunPlan(
         model,
         reward,
         why,
-        *(
-            ("boxed", "asks for the answer in a box")
-            if asked is None
-            else ("plain", "the problems ask themselves")
-        ),
+        *prompt,
         max_prompt_length=64 * math.ceil(1.25 * longest / 64),
         longest=longest,
         max_response_length=size.max_response_length,
@@ -98,16 +97,14 @@ def guess_reward(answers: Sequence[str], golds: Iterable[Any], called: Iterable[
     texts = [str(item) for gold in golds for item in (gold if isinstance(gold, list | tuple) else [gold])]
     if not texts:
         return "accuracy", "reads numbers, formulas, words and letters"
-    choices = sum(_is_choice(answer) for answer in answers)
+    choices, most = sum(_is_choice(answer) for answer in answers), MOST * len(texts)
     if choices and choices >= MOST * len(answers):
         return "choice", "the rows have choices"
-    if choices == 0 and sum(len(letters_in(text)) == 1 for text in texts) >= MOST * len(texts):
+    if choices == 0 and sum(len(letters_in(text)) == 1 for text in texts) >= most:
         return "choice", "the answers are letters"
     if is_chart(called) and any(map(_is_number, texts)):
         return "numeric", "values read off a chart count within 5%"
-    if choices == 0 and sum(_WITHOUT_DIGITS.fullmatch(text) is not None for text in texts) >= MOST * len(
-        texts
-    ):
+    if choices == 0 and sum(_WITHOUT_DIGITS.fullmatch(text) is not None for text in texts) >= most:
         return "text", "the answers are words"
     return "accuracy", "reads numbers, formulas, words and letters"
 

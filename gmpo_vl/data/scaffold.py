@@ -20,7 +20,7 @@ from gmpo_vl.data.guess_run import CHART_TOLERANCE, TINY, RunPlan, is_chart, pla
 from gmpo_vl.data.map_row import map_row
 from gmpo_vl.data.mapping import KEYS, PLACEHOLDER, MappingFile, is_template
 from gmpo_vl.data.preparation import make_ready
-from gmpo_vl.data.rows import DataError, Fault, RowError, RowFaults
+from gmpo_vl.data.rows import Columns, DataError, Fault, RowError, RowFaults, example_from_row
 from gmpo_vl.data.sources import Table, canonical_split, open_tables, splits_in
 from gmpo_vl.storage.files import write_text
 
@@ -65,8 +65,8 @@ def write_start(
 ) -> Start:
     """Write NAME.yaml, NAME_run.yaml and NAME_eval.yaml into `folder`, all of them or none.
 
-    source: relative to the folder, like image_folder. Raises DataError for a file that exists, a name that can
-    be no file's, and a source that cannot be read.
+    source: relative to the folder, like image_folder. Raises DataError for a file that exists, a name that
+    can be no file's, and a source that cannot be read.
     """
     folder = Path(folder)
     files = [folder / f"{name}{end}.yaml" for end in ("", "_run", "_eval")]
@@ -83,15 +83,15 @@ def write_start(
         guesses += [share] if share else []
         has_validation = share is not None
     has_validation = has_validation or _names_validation(sample, guesses)
-    plan = plan_run(
-        model, trial.mapped, _golds(sample, guesses), [name, source, *sample.columns], sample.total
+    called = [name, source, *sample.columns]
+    plan = plan_run(model, trial.mapped, _golds(sample, guesses), called, sample.total)
+    asked = next(
+        (s for s in ("test", "validation") if s in tables), "validation" if has_validation else "train"
     )
     texts = [
         _mapping_text(name, source, sample, guesses, list(tables)),
         _rendered("run", name=name, run=plan, model=_yaml(model), has_validation=has_validation),
-        _evaluation_text(
-            name, plan, "test" if "test" in tables else "validation" if has_validation else "train"
-        ),
+        _evaluation_text(name, plan, asked),
     ]
     _write_all(files, texts)
     return Start(files, guesses, sample.columns, len(sample.rows), trial.faults)
@@ -102,9 +102,7 @@ def write_python_start(name: str, folder: str | Path = ".") -> Path:
     path = Path(folder) / f"{name}.py"
     _check_new(name, [path])
     if importlib.util.find_spec(name) is not None:
-        raise DataError(
-            f"{path} would hide the module {name!r} from every program that is run here; another name"
-        )
+        raise DataError(f"{path} would hide the module {name!r} from what is run here; take another name")
     _write_all([path], [_rendered("prepare.py", name=name)])
     return path
 
@@ -253,11 +251,11 @@ def _try(sample: Sample, guesses: Sequence[Guess], folder: Path) -> _Trial:
     trial = _Trial(MappingFile(folder=folder, **values))
     for number, row in enumerate(sample.rows):
         try:
-            mapped = map_row(row, trial.mapping)
+            mapped = map_row(row, trial.mapping) or {}  # there is no `keep` that leaves a row out
+            example_from_row(mapped, Columns(image_dir=str(Path.cwd())), str(number))
         except RowError as error:
             trial.faults.append(Fault("rows looked at", number, str(number), error.reason, str(error)))
         else:
-            assert mapped is not None  # nothing is left out: there is no `keep`
             trial.mapped.append(mapped)
             trial.rows.append(row)
     return trial
