@@ -96,7 +96,10 @@ def _said(name: str, start: Start) -> str:
     """What was written, what was guessed and why, what is still to be said, and the next commands."""
     lines = [f"written: {', '.join(map(str, start.files))}", f"guessed from {start.rows_read:,} rows:"]
     found = [guess for guess in start.guesses if guess.value is not None]
-    lines += [f"  {guess.key}: {guess.value}" + f"  ({guess.why})" * bool(guess.why) for guess in found]
+    lines += [
+        f"  {guess.key}: {guess.value}".replace("\n", "\\n") + f"  ({guess.why})" * bool(guess.why)
+        for guess in found
+    ]
     if start.faults:
         lines.append(f"of these rows {len(start.faults):,} will be dropped; {start.faults.summary(3)}")
     for guess in start.guesses:

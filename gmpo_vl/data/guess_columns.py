@@ -37,6 +37,7 @@ _ID = (
 _ROLES = (("from", "value"), ("role", "content"))
 _ASKS = ("human", "user")
 _REPLIES = ("gpt", "assistant", "model", "bot", "chatgpt")
+_MOST_KINDS = 8  # of questions, that a column tells apart
 _FORMS = ("text", "letter", "number", "index")  # of an answer that names a choice
 _SHORT = 200  # characters; a longer text is a solution, no answer
 _FOREIGN_TAGS = (
@@ -173,13 +174,34 @@ def guess_choices_in(sample: Sample, problem: Guess, answer: Guess) -> Guess | N
     """Choices that the problem shows: golds are letters, and the text has choices under them."""
     if problem.value is None or answer.value is None:
         return None
-    golds = [str(value) for value in sample.filled(answer.value)]
-    texts = [str(value) for value in sample.filled(problem.value)]
-    if not golds or sum(len(letters_in(gold)) == 1 for gold in golds) < MOST * len(golds):
+    texts = [str(value or "") for value in sample.values(problem.value)]
+    lettered = [len(letters_in(str(value or ""))) == 1 for value in sample.values(answer.value)]
+    if not any(lettered) or not all(_shows_choices(text) for text, is_one in zip(texts, lettered) if is_one):
         return None
-    if not all(map(_shows_choices, texts)) or num_with_choices(sample, problem.value) < len(texts):
-        return None
-    return Guess("choices", problem.value, "the problem shows them, and the answers are letters")
+    if all(lettered):
+        spec, why = problem.value, "the problem shows them, and the answers are letters"
+    else:
+        spec, why = (
+            _where(sample, problem.value, lettered),
+            "there the problem shows them, and the answers are letters",
+        )
+    fits = spec is not None and num_with_choices(sample, spec) == sum(lettered)
+    return Guess("choices", spec, why) if fits else None
+
+
+def _where(sample: Sample, spec: str, wanted: Sequence[bool]) -> str | None:
+    """A template that gives the column where another one, such as question_type, says so: in the wanted rows
+    and in no others. None where no column tells them apart.
+    """
+    for name in named(sample.columns, (), ("type", "kind", "format", "style", "task"), about=True):
+        values = sample.values(name)
+        if not (name.isidentifier() and spec.isidentifier() and all(isinstance(v, str) for v in values)):
+            continue
+        inside = {value for value, is_wanted in zip(values, wanted) if is_wanted}
+        others = {value for value, is_wanted in zip(values, wanted) if not is_wanted}
+        if len(inside) == 1 and len(others) <= _MOST_KINDS and not inside & others:
+            return f"{{{{ {spec} if {name} == {inside.pop()!r} else '' }}}}"
+    return None
 
 
 def _shows_choices(text: str) -> bool:

@@ -92,15 +92,16 @@ def words(name: str) -> list[str]:
     return [word.lower() for word in re.findall(r"[A-Za-z]+|\d+|[^\W\d_]+", parted)]
 
 
-def named(columns: Sequence[str], usual: Sequence[str], telling: Iterable[str] = ()) -> list[str]:
+def named(
+    columns: Sequence[str], usual: Sequence[str], telling: Iterable[str] = (), about: bool = False
+) -> list[str]:
     """The columns of a usual name, in the order of `usual`; behind them those with a telling word in the
-    name, unless another word says that they are about the thing.
+    name, unless another word says that they are about the thing, and `about` does not ask for these.
     """
     by_words = {"_".join(words(column)): column for column in reversed(columns)}
     exact = [by_words[name] for name in usual if name in by_words]
-    rest = [
-        c for c in columns if c not in exact and set(words(c)) & set(telling) and not set(words(c)) & _ABOUT
-    ]
+    rest = [c for c in columns if c not in exact and set(words(c)) & set(telling)]
+    rest = [c for c in rest if about or not set(words(c)) & _ABOUT]
     return exact + rest
 
 

@@ -75,7 +75,8 @@ def write_start(
         raise DataError(f"--image-folder {image_folder}: there is no such folder")
     tables, sources = _open(source)
     sample = read_sample(tables[next(iter(tables))])
-    guesses = [sources, *guess_mapping(sample, tables, source, image_folder, folder)]
+    called = [name, source, *sample.columns]
+    guesses = [sources, *guess_mapping(sample, tables, source, image_folder, folder, called)]
     trial = _try(sample, guesses, folder)
     has_validation = "validation" in tables
     if not has_validation and not any(guess.key == "split_column" for guess in guesses):
@@ -83,7 +84,6 @@ def write_start(
         guesses += [share] if share else []
         has_validation = share is not None
     has_validation = has_validation or _names_validation(sample, guesses)
-    called = [name, source, *sample.columns]
     plan = plan_run(model, trial.mapped, _golds(sample, guesses), called, sample.total)
     asked = next(
         (s for s in ("test", "validation") if s in tables), "validation" if has_validation else "train"
@@ -142,9 +142,14 @@ def _open(source: str) -> tuple[dict[str, list[Table]], Guess]:
 
 
 def guess_mapping(
-    sample: Sample, tables: Mapping[str, Sequence[Table]], source: str, image_folder: str | None, folder: Path
+    sample: Sample,
+    tables: Mapping[str, Sequence[Table]],
+    source: str,
+    image_folder: str | None,
+    folder: Path,
+    called: Sequence[str],
 ) -> list[Guess]:
-    """The mapping's lines but for the source, in their order."""
+    """The mapping's lines but for the source, in their order. called: names of the set and of its columns."""
     images = guess_images(sample)
     held = [] if images is None else images.value if isinstance(images.value, list) else [images.value]
     problem = columns.guess_problem(sample, held)
@@ -156,7 +161,7 @@ def guess_mapping(
     if images is not None and problem.value is not None:
         guesses += guess_marks(*_marked(sample, held, problem, choices))
     guesses += [answer, choices, choices and columns.guess_answer_is(sample, choices, answer)]
-    guesses += [_tolerance(sample, answer, choices, source), _id(sample, tables), _split(sample, tables)]
+    guesses += [_tolerance(sample, answer, choices, called), _id(sample, tables), _split(sample, tables)]
     return [guess for guess in guesses if guess is not None]
 
 
@@ -185,12 +190,12 @@ def _marked(
     return texts, [sum(len(v) if isinstance(v, list | tuple) else 1 for v in row) for row in pictures]
 
 
-def _tolerance(sample: Sample, answer: Guess, choices: Guess | None, source: str) -> Guess | None:
+def _tolerance(sample: Sample, answer: Guess, choices: Guess | None, called: Sequence[str]) -> Guess | None:
     for name in named(sample.columns, ("tolerance", "relative_tolerance", "rel_tol")):
         values = set(map(str, sample.filled(name)))
         if len(values) == 1 and re.fullmatch(r"0?\.\d+", value := next(iter(values))):
             return Guess("tolerance", float(value), f"the value of {name!r} in every row")
-    if choices is None and answer.value is not None and is_chart([source, *sample.columns]):
+    if choices is None and answer.value is not None and is_chart(called):
         return Guess("tolerance", CHART_TOLERANCE, "values read off a chart, as in ChartQA")
     return None
 
