@@ -2,7 +2,8 @@
 held.
 
 A source is, in this order:
-    FILE                .parquet, .arrow, .jsonl, .json, .csv, .tsv
+    FILE                .parquet, .arrow, .jsonl, .json, .csv, .tsv, .tab, .txt (a table)
+    FILE@LIST           the list LIST of a .json file that is one object with several
     FOLDER[@SPLIT]      of `datasets.save_to_disk`, or of such files. Files or subfolders named after a split
                         (train-00000.parquet, test/a.jsonl) belong to it. The default split is train, as in
                         EasyR1. Where no name says a split, the folder is one set.
@@ -14,28 +15,34 @@ Parquet and arrow go through `datasets`, which keeps a memory-mapped copy in its
 from __future__ import annotations
 
 import glob
+import multiprocessing
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from gmpo_vl.data.formats import (
     DELIMITERS,
     ArrowRows,
-    CsvRows,
+    DelimitedRows,
     ListRows,
     Rows,
     check_arrow,
     check_parquet,
     json_rows,
+    no_part,
 )
 from gmpo_vl.data.rows import DataError
 from gmpo_vl.storage.files import names_a_folder, read_object
 from gmpo_vl.storage.places import hub_obstacle
 
 _ARROW_KINDS = {".parquet": "parquet", ".arrow": "arrow"}
-SUFFIXES = (*_ARROW_KINDS, ".jsonl", ".json", *DELIMITERS)
+_JSON = (".jsonl", ".json")
+_KNOWN = (*_ARROW_KINDS, *_JSON, *DELIMITERS)
+SUFFIXES = tuple(suffix for suffix in _KNOWN if suffix != ".txt")  # of the tables in a folder
 _SAVED_BY_DATASETS = {"dataset_dict.json", "dataset_info.json", "state.json"}
 _SPLITS = {
     "train": ("train", "training"),
@@ -83,9 +90,7 @@ def _open_source(source: str) -> list[Table]:
         name, _, split = source.rpartition("@")
     path = Path(name)
     if path.is_file():
-        if split not in (None, "train"):
-            raise DataError(f"{name}: a single file has no split {split!r}; leave @{split} away")
-        return [_open_file(path)]
+        return [_open_file(path, split)]
     if path.is_dir():
         return _open_folder(path, split)
     if not is_hub_id(name):
@@ -96,23 +101,34 @@ def _open_source(source: str) -> list[Table]:
 
 def is_hub_id(name: str) -> bool:
     """Does it have the form of one? NAME.csv and the like are files."""
-    return Path(name).suffix.lower() not in SUFFIXES and bool(re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name))
+    return Path(name).suffix.lower() not in _KNOWN and bool(re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name))
 
 
-def _open_file(path: Path) -> Table:
+def _open_file(path: Path, part: str | None = None) -> Table:
     suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise DataError(f"{path}: no known format; files end in {', '.join(SUFFIXES)}")
+    if suffix not in _KNOWN:
+        raise DataError(f"{path}: no known format; files end in {', '.join(_KNOWN)}")
     if path.stat().st_size == 0:
         raise DataError(
             f"{path}: no usable row: the file has 0 bytes, as a copy that failed leaves it. "
             "Make it again, or move it away"
         )
-    if suffix in DELIMITERS:
-        rows: Rows = CsvRows(path)
+    if suffix in _JSON:
+        rows: Rows = json_rows(path, part)
+    elif part not in (None, "train"):
+        raise no_part(path, part)
     else:
-        rows = _arrow_rows(path, _ARROW_KINDS[suffix]) if suffix in _ARROW_KINDS else json_rows(path)
+        rows = DelimitedRows(path) if suffix in DELIMITERS else _arrow_rows(path, _ARROW_KINDS[suffix])
+    for note in rows.notes:
+        _say(f"{path}: {note}")
     return Table(str(path), path.stem, rows)
+
+
+@lru_cache(maxsize=1024)
+def _say(text: str) -> None:
+    """To the user, once: worker processes open the same files again."""
+    if multiprocessing.parent_process() is None:
+        print(text, file=sys.stderr)
 
 
 def _arrow_rows(path: Path, kind: str) -> Rows:
