@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gmpo_vl.data.guess_names import MOST, Guess, Sample, is_empty, named, series
+from gmpo_vl.data.guess_names import MOST, Guess, Sample, is_empty, named, series, words
 from gmpo_vl.data.letters import lettered_text, letters_in
 from gmpo_vl.data.mapping import MappingFile, is_template
 from gmpo_vl.data.options import Options, choices_of_row, readings
@@ -39,6 +39,11 @@ _ASKS = ("human", "user")
 _REPLIES = ("gpt", "assistant", "model", "bot", "chatgpt")
 _MOST_KINDS = 8  # of questions, that a column tells apart
 _FORMS = ("text", "letter", "number", "index")  # of an answer that names a choice
+# Words in the name of a text that is about the answer or the picture.
+_TOLD = frozenset(
+    "answer solution explanation rationale caption description reasoning lecture analysis path".split()
+)
+_LONG = 15  # characters of a problem, on average
 _SHORT = 200  # characters; a longer text is a solution, no answer
 _FOREIGN_TAGS = (
     "<img>",
@@ -73,6 +78,11 @@ def guess_problem(sample: Sample, taken: Sequence[str]) -> Guess:
     asking = [name for name in columns if _ask(sample.filled(name))]
     if len(asking) == 1:
         return Guess("problem", *_with_tags(sample, asking[0], "its texts end with question marks"))
+    long = [name for name in columns if not set(words(name)) & _TOLD and _differ(sample.values(name))]
+    if len(long) == 1:
+        return Guess(
+            "problem", *_with_tags(sample, long[0], "the only column of longer texts that all differ")
+        )
     return Guess("problem", None, "no column has a usual name")
 
 
@@ -86,6 +96,11 @@ def _problem_specs(sample: Sample, name: str) -> list[tuple[str, str]]:
         )
     is_text = sum(isinstance(value, str) for value in values) > MOST * len(values) > 0
     return [(name, "its name, and texts in it")] if is_text else []
+
+
+def _differ(values: Sequence[Any]) -> bool:
+    texts = [value for value in values if isinstance(value, str)]
+    return len(set(texts)) == len(values) > 1 and sum(map(len, texts)) > _LONG * len(texts)
 
 
 def _ask(values: Sequence[Any]) -> bool:

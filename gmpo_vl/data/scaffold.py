@@ -271,13 +271,15 @@ def _validation(trial: _Trial, sample: Sample) -> Guess | None:
     if sample.total > len(sample.rows) or not trial.mapped:
         share = 0.1 if sample.total < 2_000 else 0.05 if sample.total < 20_000 else 0.02
         return Guess("validation", share, "of the rows become validation.parquet, by their pictures")
-    places = sorted(set(_places(trial)))
-    if len(places) < 2:
-        return None
-    most = max(1, round(len(places) / 10))
-    share = _between(places[most - 1], places[most])
-    count = sum(place < share for place in _places(trial))
-    return Guess("validation", share, f"so that {count} of {len(trial.rows)} rows become validation.parquet")
+    places = _places(trial)
+    wanted = max(1, round(len(places) / 10))
+    for parts in (100, 1000, 10_000):
+        counts = {part / parts: sum(place < part / parts for place in places) for part in range(1, parts)}
+        if fitting := [share for share, count in counts.items() if 0 < count < len(places)]:
+            share = min(fitting, key=lambda share: abs(counts[share] - wanted))
+            why = f"so that {counts[share]} of {len(places)} rows become validation.parquet"
+            return Guess("validation", share, why)
+    return None
 
 
 def _places(trial: _Trial) -> list[float]:
@@ -291,15 +293,6 @@ def _places(trial: _Trial) -> list[float]:
         else:
             found.append(place_in_split(made, row, trial.mapping))
     return found
-
-
-def _between(low: float, high: float) -> float:
-    """A number of few digits above `low` and not above `high`."""
-    for digits in range(2, 17):
-        number = math.floor(low * 10**digits + 1) / 10**digits
-        if low < number <= high:
-            return number
-    return high
 
 
 # --- the texts --------------------------------------------------------------------------------------------
