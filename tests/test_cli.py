@@ -1,6 +1,7 @@
 """The command line: quick to start, and its errors are sentences."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -80,7 +81,7 @@ def test_ctrl_c_ends_a_command_with_a_word_and_no_traceback(monkeypatch, capsys)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(scaffold, "write_start", stopped)
-    assert main(["data", "new", "mine"]) == 130
+    assert main(["data", "new", "mine", "--source", "a.csv"]) == 130
     assert capsys.readouterr().err == "gmpo-vl: stopped\n"
 
 
@@ -105,6 +106,27 @@ def test_what_can_be_no_path_is_refused_before_anything_is_written(
     assert ended.value.code == 2
     assert "is no path: it is empty, too long, or has control characters" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("evall", "invalid choice: 'evall'.*; the nearest is 'eval'"),
+        ("data convrt a b", "invalid choice: 'convrt'.*; the nearest is 'convert'"),
+        ("eval comapre a b", "eval has no command 'comapre'.*; the nearest is 'compare'"),
+        ("data new mine --sorce a.csv", "there is no option --sorce; the nearest is '--source'"),
+        ("data new mine --sorce=a.csv", "there is no option --sorce; the nearest is '--source'"),
+        ("doctor a.yaml worker.rollout.n=8 --rehaerse", "no option --rehaerse; the nearest is '--rehearse'"),
+        ("eval model --protocl x", "there is no option --protocl; the nearest is '--protocol'"),
+        ("data check a.yaml --fail-on eror", "invalid choice: 'eror'.*; the nearest is 'error'"),
+        ("train a.yaml --zzzzzz", "there is no option --zzzzzz$"),
+    ],
+)
+def test_a_misspelt_command_or_option_gets_the_nearest(arguments, said, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments.split())
+    assert ended.value.code == 2
+    assert re.search(said, capsys.readouterr().err.strip())
 
 
 def test_a_self_check_takes_no_pairs(tmp_path, capsys):

@@ -4,7 +4,6 @@ row.
 
 import csv
 import json
-import re
 
 import pyarrow.parquet as pq
 import pytest
@@ -12,9 +11,8 @@ import pytest
 from gmpo_vl.cli import main
 from gmpo_vl.data.convert import convert
 from gmpo_vl.data.examples import load_examples
-from gmpo_vl.data.mapping import KEYS, load_mapping
 from gmpo_vl.data.rows import DataError
-from gmpo_vl.data.scaffold import write_start
+from gmpo_vl.data.scaffold import write_python_start
 from gmpo_vl.data.writing import write_parquet
 
 
@@ -263,7 +261,7 @@ def test_a_python_file_says_what_a_mapping_cannot(tmp_path, png):
     (tmp_path / "pics").mkdir()
     for name in ("3_a", "4_b"):
         (tmp_path / f"pics/{name}.png").write_bytes(png)
-    path = write_start("mine", python=True, folder=tmp_path)
+    path = write_python_start("mine", folder=tmp_path)
     text = (
         path.read_text()
         .replace("source / split).glob", "source).glob")
@@ -276,33 +274,6 @@ def test_a_python_file_says_what_a_mapping_cannot(tmp_path, png):
     assert [e.answer for e in load_examples(str(tmp_path / "out/train.parquet"))] == ["3", "4"]
     with pytest.raises(DataError, match="needs --source"):
         convert(path, tmp_path / "out")
-
-
-def test_a_start_is_a_mapping_that_runs(photos, tmp_path):
-    path = write_start("mine", str(photos), folder=tmp_path)
-    text = path.read_text()
-    assert "#   question: How many?" in text
-    assert all(re.search(rf"^(# )?{key}: ", text, re.MULTILINE) for key in KEYS)
-    assert "answer: COLUMN  # a column of those above" in text  # none has a usual name
-    text = text.replace("answer: COLUMN", "answer: count").replace("validation: 0.05", "")
-    path.write_text(text + "image_folder: photos\n")
-    assert load_mapping(path).images == "file"
-    assert convert(path, tmp_path / "out").rows_in == 5
-    with pytest.raises(DataError, match="exists already"):
-        write_start("mine", folder=tmp_path)
-
-
-def test_a_start_knows_pictures_by_what_they_are(tmp_path, png):
-    rows = [{"scan": png, "ask": "x?", "gold": 1}]
-    write_parquet_of(rows, tmp_path / "a.parquet")
-    text = write_start("bytes", str(tmp_path / "a.parquet"), folder=tmp_path).read_text()
-    assert "\nimages: scan  #" in text
-    assert "\nproblem: COLUMN  # a column of those above" in text
-    assert "\nanswer: gold\n" in text
-    (tmp_path / "b.csv").write_text("foto,question,answer\nx/1.JPG,How?,2\n")
-    assert "\nimages: foto" in write_start("path", str(tmp_path / "b.csv"), folder=tmp_path).read_text()
-    (tmp_path / "c.csv").write_text("question,answer\nHow?,2\n")
-    assert "\n# images: image" in write_start("text", str(tmp_path / "c.csv"), folder=tmp_path).read_text()
 
 
 def write_parquet_of(rows: list[dict], path) -> None:
@@ -379,17 +350,6 @@ def test_a_number_that_cannot_be_is_refused_at_its_option(arguments, capsys):
 def test_a_folder_of_pictures_is_no_mapping_and_is_told_so(photos, tmp_path, capsys):
     assert main(["data", "convert", str(photos), str(tmp_path / "out")]) == 2
     assert f"{photos} is a folder, not a mapping file; `gmpo-vl data new NAME" in capsys.readouterr().err
-
-
-def test_a_start_from_a_table_that_is_not_as_it_should_be(tmp_path):
-    (tmp_path / "latin.csv").write_bytes("question,answer\nGröße?,1\n".encode("latin-1"))
-    assert "problem: question" in write_start(
-        "latin", str(tmp_path / "latin.csv"), folder=tmp_path
-    ).read_text("utf-8")
-    (tmp_path / "ragged.csv").write_text("question,answer\na,1,2\n")
-    with pytest.raises(DataError, match=r"no row of it can be read; .*ragged.csv, row 0: 3 cells"):
-        write_start("ragged", str(tmp_path / "ragged.csv"), folder=tmp_path)
-    assert not (tmp_path / "ragged.yaml").exists()
 
 
 CARDS = (

@@ -1,0 +1,200 @@
+"""What `data new` makes of the usual layouts: each is recognised by its names and its values, or asked about."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from planted import encoded, picture
+
+from gmpo_vl.data.convert import convert
+from gmpo_vl.data.examples import load_examples
+from gmpo_vl.data.guess_pictures import guess_marks
+from gmpo_vl.data.scaffold import write_start
+
+BOTTLE = "so there are 3 bottles and 2 cans, which is why the whole must be the sum of the two numbers. "
+STORED = [{"bytes": encoded(picture(i)), "path": None} for i in range(12)]
+
+
+def turns(keys: tuple[str, str], *said: tuple[str, object]) -> list[dict]:
+    return [dict(zip(keys, pair)) for pair in said]
+
+
+def parts(*content: str | None) -> list[dict]:
+    return [
+        {"type": "image", "text": None} if text is None else {"type": "text", "text": text}
+        for text in content
+    ]
+
+
+LLAVA, OPENAI = ("from", "value"), ("role", "content")
+LAYOUTS = {  # name: (row number i, what must be in the mapping, reward, format_prompt, first answer)
+    "long solution beside the answer": (
+        lambda i: {"question": f"{i}?", "solution": BOTTLE * 9, "answer": str(i)},
+        {"problem": "question", "answer": "answer"}, "accuracy", "boxed", "0",
+    ),
+    "answer in the last box of a solution": (
+        lambda i: {"problem": f"{i}?", "solution": f"{BOTTLE * 9} \\boxed{{1}}, no: \\boxed{{\\frac{{{i}}}{{7}}}}."},
+        {"answer": "{{ solution | final_answer }}"}, "accuracy", "boxed", "\\frac{0}{7}",
+    ),
+    "answer in a tag": (
+        lambda i: {"image": STORED[i], "problem": f"{i}?", "solution": f"<answer> {i}° </answer>"},
+        {"images": "image", "answer": "{{ solution | final_answer }}"}, "accuracy", "boxed", "0°",
+    ),
+    "gsm8k": (
+        lambda i: {"question": f"{i}?", "answer": f"{BOTTLE * 4}\n#### {i},000"},
+        {"answer": "{{ answer | final_answer }}"}, "accuracy", "boxed", "0,000",
+    ),
+    "llava chat with a second question": (
+        lambda i: {
+            "id": f"n{i}",
+            "image": STORED[i],
+            "conversations": turns(
+                LLAVA, ("human", f"<image>\nWho is number {i}?"), ("gpt", "Anna"), ("human", "Where?"), ("gpt", "Rome")
+            ),
+        },
+        {"problem": "{{ conversations[0].value }}", "answer": "{{ conversations[1].value }}", "id": "id"},
+        "text", "boxed", "Anna",
+    ),
+    "messages in parts, a system turn in some": (
+        lambda i: {
+            "images": [STORED[i]],
+            "messages": turns(
+                OPENAI,
+                *([("system", parts("Be short."))] if i % 2 else []),
+                ("user", parts(None, f"How many in {i}?")),
+                ("assistant", parts(str(i))),
+            ),
+        },
+        {
+            "problem": "{{ (messages | selectattr('role', 'in', ['human', 'user']) | first).content | as_text }}",
+            "images": "images",
+        },
+        "accuracy", "boxed", "0",
+    ),
+    "verl": (
+        lambda i: {
+            "data_source": "geo3k",
+            "prompt": turns(OPENAI, ("user", f"<image>Find {i}. Put it in \\boxed{{}}.")),
+            "images": [STORED[i]],
+            "reward_model": {"ground_truth": str(i), "style": "rule"},
+            "extra_info": {"split": "train", "index": i},
+        },
+        {"problem": "{{ prompt[0].content }}", "answer": "{{ reward_model.ground_truth }}"},
+        "accuracy", "plain", "0",
+    ),
+    "the prompt asks for a tag": (
+        lambda i: {"question": f"{i}? Answer in <answer> </answer> tags.", "answer": i},
+        {}, "r1v", "plain", "0",
+    ),
+    "choices from 0": (
+        lambda i: {"question": f"{i}?", "choices": ["red", "green", "blue"], "answer": i % 3},
+        {"choices": "choices", "answer_is": "index"}, "choice", "boxed", "A",
+    ),
+    "choices from 1, in columns, and the answer's text beside": (
+        lambda i: {"q": f"{i}?", "option1": f"red {i}", "option2": "green", "correct_option": 1 + i % 2},
+        {"problem": "q", "choices": ["option1", "option2"], "answer": "correct_option", "answer_is": "number"},
+        "choice", "boxed", "A",
+    ),
+    "choices in the question": (
+        lambda i: {"question": f"Which is {i}?\nA. red\nB. green\nC. {i} blue", "answer": "ABC"[i % 3]},
+        {"choices": "question"}, "choice", "boxed", "A",
+    ),
+    "letters without choices": (
+        lambda i: {"question": f"Which of the four is {i}?", "answer": "ABCD"[i % 4]}, {}, "choice", "boxed", "A",
+    ),
+    "0 and 1 for yes and no": (
+        lambda i: {"question": f"Is there a {i} in it?", "gt_answer": str(i % 2)},
+        {"answer": "{{ 'yes' if gt_answer | int else 'no' }}"}, "text", "boxed", "no",
+    ),
+    "true and false": (
+        lambda i: {"question": f"Is there a {i} in it?", "label": i % 2 == 1},
+        {"answer": "{{ 'yes' if label else 'no' }}"}, "text", "boxed", "no",
+    ),
+    "numbered pictures with marks in no order": (
+        lambda i: {
+            "image_1": STORED[i], "image_2": None if i % 2 else STORED[11 - i],
+            "question": f"What is in <image 1>{i}?" if i % 2 else f"<image 2> or <image 1> {i}?", "answer": i,
+        },
+        {"images": ["image_1", "image_2"], "image_marks": "<image {n}>", "image_place": "front"},
+        "accuracy", "boxed", "0",
+    ),
+    "a foreign mark": (
+        lambda i: {"image": STORED[i], "query": f"<ImageHere> What is {i}?", "response": i},
+        {"problem": "{{ (query) | replace('<ImageHere>', '<image>') }}", "answer": "response"},
+        "accuracy", "boxed", "0",
+    ),
+    "values read off a chart": (
+        lambda i: {"chart_type": "bar", "image": STORED[i], "query": f"{i}?", "label": [f"{i}.5"]},
+        {"tolerance": 0.05, "answer": "label"}, "numeric", "boxed", "0.5",
+    ),
+    "several right answers": (
+        lambda i: {"question": f"Who is {i}?", "image": STORED[i], "answers": ["Anna", "anna k"]},
+        {"answer": "answers"}, "text", "boxed", '["Anna", "anna k"]',
+    ),
+    "a context, and an id that repeats": (
+        lambda i: {"passage": f"All are {i}.", "question": "How many are there?", "answer": i, "id": i // 2},
+        {"problem": "{% if passage %}{{ passage }}\n{% endif %}{{ question }}", "id": None},
+        "accuracy", "boxed", "0",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_usual_layout_needs_no_edit(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    row, wanted, reward, template, answer = LAYOUTS[name]
+    pq.write_table(pa.Table.from_pylist([row(i) for i in range(12)]), "a.parquet")
+    start = write_start("mine", "a.parquet")
+    found = {guess.key: guess.value for guess in start.guesses}
+    assert {key: found.get(key) for key in wanted} == wanted
+    assert start.asks == []
+    assert start.faults == []
+    run = yaml.safe_load(Path("mine_run.yaml").read_text())
+    assert run["worker"]["reward"]["reward_function"] == reward
+    assert run["data"]["format_prompt"] == template
+    card = convert("mine.yaml", "out")
+    assert card.dropped == {}
+    examples = [e for split in card.splits for e in load_examples(f"out/{split}.parquet")]
+    assert len(examples) == 12
+    assert answer in (
+        json.loads(e.answer)["gold"] if "{" in e.answer[:1] else e.answer for e in examples
+    ) or (any(answer in e.answer for e in examples))
+
+
+@pytest.mark.parametrize(
+    ("row", "asked"),
+    [
+        (lambda i: {"question": f"{i}?", "solution": BOTTLE * 9}, "'solution' holds long texts that mark no answer"),
+        (lambda i: {"question": f"{i}?", "answer": None if i else "1"}, "'answer' is empty in most rows"),
+        (lambda i: {"question": f"{i}?", "answers": [{"answer": "1"}]}, "'answers' holds lists of mappings"),
+    ],
+)  # fmt: skip
+def test_what_is_no_answer_is_not_taken_for_one(row, asked, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("a.jsonl").write_text("\n".join(json.dumps(row(i)) for i in range(12)))
+    start = write_start("mine", "a.jsonl")
+    assert start.asks == ["answer"]
+    assert asked in next(guess.why for guess in start.guesses if guess.key == "answer")
+
+
+def test_a_number_that_can_be_an_index_or_a_number_is_not_guessed(tmp_path, monkeypatch):
+    """Every row is then refused, with what it could mean: never a wrong gold."""
+    monkeypatch.chdir(tmp_path)
+    rows = [{"question": f"{i}?", "choices": ["a", "b", "c", "d"], "answer": 1 + i % 3} for i in range(12)]
+    Path("a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    start = write_start("mine", "a.jsonl")
+    assert "answer_is" not in {guess.key for guess in start.guesses}
+    assert start.faults.counts() == {"answer_choice": 12}
+
+
+def test_marks_of_pictures_are_read_from_the_texts():
+    def found(texts, counts):
+        return {guess.key: guess.value for guess in guess_marks(texts, counts)}
+
+    assert found(["What is in <image1>?", "x"], [1, 1]) == {"image_marks": "<image{n}>"}
+    assert found(["[img1] and [img2]"], [1]) == {"image_marks": "[img{n}]", "image_place": "front"}
+    assert found(["<image> and (image 1)"], [1]) == {}
+    assert found(["a", "b"], [1, 1]) == {}

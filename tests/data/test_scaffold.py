@@ -1,0 +1,222 @@
+"""`data new`: three files from a table, of which the two next commands need nothing else."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from planted import encoded, picture
+
+from gmpo_vl.cli import main
+from gmpo_vl.config import load_config
+from gmpo_vl.data.convert import convert
+from gmpo_vl.data.examples import load_examples
+from gmpo_vl.data.mapping import KEYS, load_mapping
+from gmpo_vl.data.rows import DataError
+from gmpo_vl.data.scaffold import Start, write_python_start, write_start
+from gmpo_vl.models.loading import NoModelFolder, model_folder
+from gmpo_vl.models.tiny import packaged_tiny
+from gmpo_vl.runs import Run
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return tmp_path
+
+
+def lines(path: str, rows: list[dict]) -> str:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def questions(count: int, **more) -> list[dict]:
+    return [{"question": f"What is {i} + 1?", "answer": str(i + 1), **more} for i in range(count)]
+
+
+def guessed(start: Start) -> dict:
+    return {guess.key: guess.value for guess in start.guesses}
+
+
+def test_two_commands_after_it_are_a_run(here):
+    Path("set/pictures").mkdir(parents=True)
+    rows = ["file,question,answer,colour"]
+    for i in range(12):
+        picture(i).save(f"set/pictures/{i}.png")
+        rows.append(f"{i}.png,How many squares are there?,{i},red")
+    Path("set/questions.csv").write_text("\n".join(rows))
+    assert main(["data", "new", "mine", "--source", "set/questions.csv"]) == 0
+    assert main(["data", "convert", "mine.yaml", "data/mine"]) == 0
+    assert main(["train", "mine_run.yaml"]) == 0
+    assert Run("runs/mine").read_metrics()[-1]["step"] == 3
+    parts = [load_examples(f"data/mine/{split}.parquet") for split in ("train", "validation")]
+    assert len(parts[0]) + len(parts[1]) == 12
+    assert len(parts[1]) > 0
+    assert all(len(e.images) == 1 for part in parts for e in part)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 40, 400])
+def test_a_table_of_any_size_has_a_run(count):
+    start = write_start("mine", lines("a.jsonl", questions(count)))
+    card = convert("mine.yaml", "data/mine")
+    config = load_config("mine_run.yaml")
+    assert card.splits["train"].rows > 0
+    assert config.data.rollout_batch_size <= count
+    assert ("validation" in card.splits) == (count > 1) == bool(config.data.val_files)
+    assert "validation.parquet" in start.files[0].read_text() or count == 1
+
+
+def test_the_mapping_says_why_and_what_else_can_be_said():
+    text = write_start("mine", lines("a.jsonl", questions(5, level=3))).files[0].read_text()
+    assert "\nproblem: question  # its name, and texts in it\n" in text
+    assert "#   question: What is 0 + 1?\n" in text
+    assert "# carry: [level]  # " in text
+    assert all(f"\n{key}: " in text or f"\n# {key}: " in text for key in KEYS)
+    assert load_mapping("mine.yaml").answer == "answer"
+
+
+def test_what_is_not_guessed_is_asked_for_once(capsys):
+    lines("a.jsonl", [{"thing": f"object {i % 2}", "n": i, "k": "x"} for i in range(9)])
+    assert main(["data", "new", "mine", "--source", "a.jsonl"]) == 0
+    said = capsys.readouterr().out
+    assert "NOT guessed: problem" in said
+    assert "NOT guessed: answer" in said
+    assert "The columns are: thing, n, k" in said
+    assert main(["data", "convert", "mine.yaml", "out"]) == 2
+    assert capsys.readouterr().err == (
+        "gmpo-vl: mine.yaml: problem and answer: COLUMN stands for a column that is still to be named: "
+        "k, n, thing\n"
+    )
+    assert not Path("out").exists()
+
+
+def test_all_three_files_are_written_or_none():
+    lines("a.jsonl", questions(4))
+    Path("mine_eval.yaml").write_text("mine")
+    with pytest.raises(DataError, match=r"mine_eval\.yaml exists already"):
+        write_start("mine", "a.jsonl")
+    assert not Path("mine.yaml").exists()
+    with pytest.raises(DataError, match=r"gone\.csv: no such file or folder"):
+        write_start("other", "gone.csv")
+    Path("ragged.csv").write_text("question,answer\na,1,2\n")
+    with pytest.raises(DataError, match=r"no row of it can be read; .*ragged.csv, row 0: 3 cells"):
+        write_start("other", "ragged.csv")
+    with pytest.raises(DataError, match="--image-folder nowhere: there is no such folder"):
+        write_start("other", "a.jsonl", image_folder="nowhere")
+    assert not list(Path().glob("other*"))
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a b", "-x", "x" * 101, "a.yaml"])
+def test_a_name_that_can_be_no_files_is_refused(name):
+    with pytest.raises(DataError, match="becomes a file's"):
+        write_start(name, lines("a.jsonl", questions(4)))
+
+
+def test_a_python_file_hides_no_module():
+    with pytest.raises(DataError, match="would hide the module 'json'"):
+        write_python_start("json")
+    assert write_python_start("my_preparation") == Path("my_preparation.py")
+
+
+def test_splits_that_a_table_has_are_used():
+    for split in ("train", "val", "test"):
+        lines(f"files/{split}.jsonl", questions(6))
+    write_start("folder", "files")
+    card = convert("folder.yaml", "data/folder")
+    assert {name: split.rows for name, split in card.splits.items()} == dict.fromkeys(
+        ("train", "validation", "test"), 6
+    )
+    assert yaml.safe_load(Path("folder_eval.yaml").read_text())["data"] == "data/folder/test.parquet"
+    assert load_config("folder_run.yaml").data.val_files == "data/folder/validation.parquet"
+
+
+def test_a_column_that_names_splits_is_used():
+    names = ["train", "train", "dev", "test"]
+    rows = [{**row, "split": names[i % 4]} for i, row in enumerate(questions(40))]
+    assert guessed(write_start("mine", lines("a.jsonl", rows)))["split_column"] == "split"
+    card = convert("mine.yaml", "data/mine")
+    assert {name: split.rows for name, split in card.splits.items()} == {
+        "train": 20,
+        "validation": 10,
+        "test": 10,
+    }
+    assert card.rows_in == 40
+    rows[7]["split"] = None
+    lines("a.jsonl", rows)
+    with pytest.raises(DataError, match="row 7: split_column: 'split' is None, which names no split"):
+        convert("mine.yaml", "data/mine")
+
+
+def test_names_of_columns_are_written_as_yaml_reads_them():
+    rows = [{"yes": f"q: {i} #?", "the: #answer": str(i), "question id": f"no{i}"} for i in range(5)]
+    values = guessed(write_start("mine", lines("a.jsonl", rows)))
+    assert (values["problem"], values["answer"]) == ("yes", "the: #answer")
+    assert convert("mine.yaml", "out").dropped == {}
+
+
+def test_a_model_is_named_and_the_lines_for_a_tiny_one_are_gone():
+    write_start("mine", lines("a.jsonl", questions(200)), model="Qwen/Qwen2.5-VL-3B-Instruct")
+    config = load_config("mine_run.yaml")
+    assert config.worker.actor.model.model_path == "Qwen/Qwen2.5-VL-3B-Instruct"
+    assert config.worker.actor.optim.lr == 1e-6
+    assert config.worker.actor.fsdp.mp_param_dtype == "bf16"
+    assert "tiny" not in Path("mine_run.yaml").read_text()
+
+
+def test_the_packaged_model_has_a_path_that_is_the_same_everywhere(here):
+    assert model_folder("package:gmpo_vl/models/pretrained") == packaged_tiny()
+    for name in ("gmpo_vl/nothing", "other/x", "gmpo_vl/../gmpo_vl/models/pretrained"):
+        with pytest.raises(NoModelFolder, match=r"its model is package:gmpo_vl/models/pretrained"):
+            model_folder(f"package:{name}")
+
+
+def test_an_archive_or_a_folder_beside_the_table_is_found(here):
+    stored = {"question": "What?", "answer": "3", "image": "shapes/7.png"}
+    lines("deep/annotations/a.jsonl", [stored] * 3)
+    Path("deep/media/shapes").mkdir(parents=True)
+    picture(7).save("deep/media/shapes/7.png")
+    assert guessed(write_start("one", "deep/annotations/a.jsonl"))["image_folder"] == "deep/media"
+    start = write_start("two", "deep/annotations/a.jsonl", image_folder="deep")
+    assert guessed(start)["image_folder"] == "deep"
+
+
+def test_a_hint_of_what_will_be_dropped_comes_before_the_conversion(capsys):
+    rows = [{"question": "What?", "answer": "3", "image": f"{i}.png"} for i in range(4)]
+    assert main(["data", "new", "mine", "--source", lines("a.jsonl", rows)]) == 0
+    said = capsys.readouterr().out
+    assert "NOT guessed: image_folder (no '0.png' near a.jsonl)" in said
+    assert "of these rows 4 will be dropped; 4 bad rows: image_missing 4" in said
+
+
+def test_carried_lists_and_mappings_stay_what_they_are():
+    rows = [
+        {**row, "tags": ["a", "b"][: i % 3], "box": {"x": i, "of": [1.5]}, "mixed": [i] if i else "none"}
+        for i, row in enumerate(questions(6))
+    ]
+    lines("a.jsonl", rows)
+    same = [{name: value for name, value in row.items() if name != "mixed"} for row in rows]
+    pq.write_table(pa.Table.from_pylist(same), "a.parquet")
+    keys = "problem: question\nanswer: answer\ncarry: [tags, box"
+    Path("m.yaml").write_text(f"source: a.jsonl\n{keys}, mixed]\n")
+    Path("p.yaml").write_text(f"source: a.parquet\n{keys}]\n")
+    card = convert("m.yaml", "m")
+    convert("p.yaml", "p")
+    for folder in ("m", "p"):
+        found = pq.read_table(f"{folder}/train.parquet").to_pylist()
+        assert [(row["tags"], row["box"]) for row in found] == [(row["tags"], row["box"]) for row in rows]
+    assert [row["mixed"] for row in pq.read_table("m/train.parquet").to_pylist()][:2] == ["none", "[1]"]
+    assert card.notes == ["carry: 'mixed' holds values of several types; they are written as text"]
+    assert card.notes[0] in card.summary()
+    assert len(load_examples("m/train.parquet")) == 6
+
+
+def test_encoded_pictures_need_no_folder():
+    rows = [{"scan": encoded(picture(i)), "ask": f"Is {i} right?", "gold": 1} for i in range(4)]
+    pq.write_table(pa.Table.from_pylist(rows), "a.parquet")
+    values = guessed(write_start("mine", "a.parquet"))
+    assert (values["images"], values["problem"], values["answer"]) == ("scan", "ask", "gold")
+    assert "image_folder" not in values
