@@ -1,4 +1,4 @@
-"""The letters of options: taken off the texts that carry them, split from one text, and read from an answer."""
+"""The letters of options: taken off texts that carry them, split from one text, read from an answer."""
 
 from __future__ import annotations
 
@@ -83,7 +83,14 @@ def _numbers(count: int) -> list[str]:
 # --- options in one text: `A. x; B. y`, `(A) x (B) y`, a question with its choices below ------------------
 _LEAD = re.compile(r"(?:choices|options|选项)\s?[:：]?\s*", re.IGNORECASE)
 # What stands before the next mark, the strictest first.
-_BEFORE = (r"\n\s*", r"[;；]\s*", r"\|\s*", r"[,，]\s*", r"\s+|(?:\\q?quad|\\ )\s*\$?|\$\s*", r"(?<![A-Za-z0-9])")
+_BEFORE = (
+    r"\n\s*",
+    r"[;；]\s*",
+    r"\|\s*",
+    r"[,，]\s*",
+    r"\s+|(?:\\q?quad|\\ )\s*\$?|\$\s*",
+    r"(?<![A-Za-z0-9])",
+)
 _TRAILING = " \t\r\n;,；，|"
 _FEWEST = 3  # marks in a running text, where `point A. B. ...` may stand
 
@@ -111,7 +118,9 @@ def lettered_text(text: str) -> tuple[list[str], list[str]] | None:
     return None
 
 
-def _marks(text: str, first: re.Match[str], mark: re.Pattern[str], names: Sequence[str]) -> list[re.Match[str]]:
+def _marks(
+    text: str, first: re.Match[str], mark: re.Pattern[str], names: Sequence[str]
+) -> list[re.Match[str]]:
     """The marks from `first` on, in order and of one style, as many as can be found."""
     style = _style(first)
     marks = [m for m in mark.finditer(text, first.end()) if _style(m) == style]
