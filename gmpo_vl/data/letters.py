@@ -159,7 +159,8 @@ def _written(match: re.Match[str]) -> str:
 def _between(text: str, found: list[re.Match[str]], alone: bool) -> tuple[list[str], list[str]]:
     ends = [*(m.start() for m in found[1:]), len(text)]
     texts = [text[m.end() : end].strip(_TRAILING) for m, end in zip(found, ends)]
-    texts = [_closed(t) for t in texts]
+    if found[0][0][0] == "\\":
+        texts = [_closed(t) for t in texts]
     if not alone and not any("\n" in t for t in texts[:-1]):
         texts[-1] = texts[-1].partition("\n")[0].strip(_TRAILING)  # what follows belongs to the question
     names = [_name(m) for m in found]

@@ -50,6 +50,10 @@ def choices_of_row(row: Mapping[str, Any], mapping: MappingFile) -> Options:
         options = _options([(name, "" if value == "nan" else value) for name, value in pairs])
     else:
         options = _read(value_of(row, mapping.choices, "choices"))
+    if mapping.image_marks is not None and mapping.image_place == "front":  # the marks will be taken out
+        mark = re.compile(re.escape(mapping.image_marks).replace(re.escape("{n}"), r"\d{1,3}"))
+        drawn = [letter if mark.fullmatch(text) else text for letter, text in zip(LETTERS, options.texts)]
+        options = Options(drawn, options.labels)
     if not options and mapping.answer_type == "choice":
         raise RowError("choices", "this row has no choices, and answer_type is choice")
     if len(options.texts) == 1 and mapping.answer_type in (None, "choice"):

@@ -4,8 +4,9 @@
 - A letter and a text must both be right, as far as the option's text is known; where it is not, the text must
   not name another option or take the letter back.
 - A text that is spelled as an option is (but for spaces, the case of words, quotes and a final stop) is that
-  option's, whatever it equals: `4000, 3000` is not `3000, 4000`. Any other text must equal the right option
-  and no other. Where it equals several (2*6 and 3*4; 1, 2, 3 and 3, 1, 2), it must be nearer to the right one than to every other: written alike, or in the same order.
+  option's, whatever it equals: `4000, 3000` is not `3000, 4000`.
+- Any other text must equal the right option and no other. Where it equals several (2*6 and 3*4; 1, 2, 3 and
+  3, 1, 2), it must be nearer to the right one than to every other: written alike, or in the same order.
   Where only the right option's text is known, the order of a list and the form of a sum count.
 - Where several options are right together (AD; A and D) the answer must name all of them, and no other: by
   letters, by texts, or by both.
@@ -39,6 +40,7 @@ _JOINT = re.compile(r"\b(?:and|or)\b")
 _VALUE_AND_LETTER = re.compile(r"([^,]+), ?\(?([A-Z])\)?")
 _MAX_PARTS = 4
 _LETTER_ALONE = len("(C)")
+_SET = re.compile(r"[A-Z](?:, [A-Z])+")  # as `encode_answer` asks for
 _ALIKE = 4  # see _nearness
 
 
@@ -71,6 +73,9 @@ def choices_of(gold: Gold) -> tuple[Choice | Several, ...]:
     letters = [a for a in gold.alternatives if (gold.choices or gold.type) and CHOICE.fullmatch(bare(a))]
     letters = letters or [a for a in gold.alternatives if not gold.choices and is_letter(a)]
     if gold.choices:
+        sets = [frozenset(a.split(", ")) for a in gold.alternatives if _SET.fullmatch(a)]
+        if gold.type == "choice" and sets and all(max(a) <= _last_of(gold.choices) for a in sets):
+            return tuple(Several(letters, gold.choices) for letters in sets)
         return _among(gold.choices, [_letter(a) for a in letters], gold.alternatives)
     texts = tuple(a for a in gold.alternatives if a not in letters)
     if gold.type == "choice" and texts and all(sets := [letters_in(text) for text in texts]) and not letters:
@@ -293,17 +298,18 @@ _ITEMS = (
 def _judge_several(right: Several, leeway: Leeway, answer: str) -> str:
     """Whether an answer names these options and no other."""
     options = [_option(right.options, i, ()) for i in range(len(right.options))]
-    if any(_spelled(option, answer)[0] for option in options):
+    if any(_as_spelled(option, answer) == "equal" for option in options):
         return "different"  # one option, though its text may hold a comma
     listed = _LISTED.fullmatch(answer)
-    inner = _ARE_RIGHT.sub("", re.sub("[\"']", "", listed[1]) if listed else answer)
-    letters = several(inner) or frozenset(letters_in(plain(inner)))
-    if letters:
+    inner = re.sub("[\"']", "", listed[1]) if listed else answer
+    said = _ARE_RIGHT.sub("", inner)
+    letters = several(said) or frozenset(letters_in(plain(said)))
+    if letters and (not options or max(letters) <= _last_of(right.options)):
         return "equal" if letters == right.letters else "different"
     for between in _ITEMS:
         items = [item for item in between.split(inner) if item.strip()]
-        if 1 < len(items) <= len(options) and _named_by(items, options, leeway) == right.letters:
-            return "equal"
+        if 1 < len(items) <= len(options) and (named_ones := _named_by(items, options, leeway)):
+            return "equal" if named_ones == right.letters else "different"
     return "hedged" if _OR.search(plain(answer)) else "different"
 
 
