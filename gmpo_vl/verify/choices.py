@@ -31,7 +31,7 @@ from gmpo_vl.verify.named import (
     several,
     without_chinese_lead,
 )
-from gmpo_vl.verify.quantities import Leeway, Undecided
+from gmpo_vl.verify.quantities import EXACT, Leeway, Undecided
 from gmpo_vl.verify.values import CHOICE, is_letter, judge_value, trees, type_of
 from gmpo_vl.verify.words import bare, same_words, squeezed
 
@@ -101,6 +101,11 @@ def _among(
         return tuple(_option(options, i, golds) for i in sorted(right))
     if with_text := [i for i in map(partial(_with_letter, options), golds) if i is not None]:
         return tuple(_option(options, i, golds) for i in with_text)
+    if (
+        len(equal := [i for i, option in enumerate(options) if any(_equals(option, gold) for gold in golds)])
+        == 1
+    ):
+        return (_option(options, equal[0], golds),)
     sets = [letters for gold in golds if (letters := letters_in(gold)) and _last_of(options) >= max(letters)]
     return tuple(Several(frozenset(letters), options) for letters in sets) or (Choice(None, golds, options),)
 
@@ -110,6 +115,11 @@ def _with_letter(options: tuple[str, ...], gold: str) -> int | None:
     own = own_letter(gold)
     place = ord(own[0]) - ord("A") if own else len(options)
     return place if own and place < len(options) and closely(own[1]) == closely(options[place]) else None
+
+
+def _equals(option: str, gold: str) -> bool:
+    """Whether a gold is an option's value in other words: 90 of `$90^\\circ$`."""
+    return judge_value(option, type_of(option), EXACT, gold) == "equal"
 
 
 def _last_of(options: tuple[str, ...]) -> str:
@@ -288,7 +298,7 @@ _ARE_RIGHT = re.compile(
 _LISTED = re.compile(r"\\?[\[{](.*)\\?[\]}]", re.DOTALL)
 # Where one item of an answer ends and the next begins, the surest first.
 _ITEMS = (
-    re.compile(r"(?:[\s,;&]+|\band\b\s*)+(?=\(?[A-Z][).:])"),
+    re.compile(r"(?<![\s,;&])(?:[\s,;&]|\band\b)+(?=\(?[A-Z][).:])"),
     re.compile(r"\s*[;\n]\s*(?:and\b\s*)?"),
     re.compile(r"\s*,\s*(?:and\b\s*)?"),
     re.compile(r"\s*(?:,|\band\b|&)\s*(?:and\b\s*)?"),

@@ -193,6 +193,14 @@ def test_a_row_without_options_is_a_free_answer_unless_it_must_be_a_choice(tmp_p
             map_row(row, mapping(tmp_path, answer_type="choice"))
 
 
+def test_a_problem_that_shows_no_options_has_none(tmp_path):
+    given = mapping(tmp_path, choices="q")
+    free = {"q": "Find x at A. Then\nB. is what?\nGive it in cm.", "a": "5"}
+    assert map_row(free, given) == {"problem": free["q"], "answer": "5", "images": []}
+    with pytest.raises(RowError, match="no list"):  # a column of options holds no question
+        map_row({"q": "x?", "o": free["q"], "a": "5"}, mapping(tmp_path))
+
+
 def test_choices_that_the_problem_shows_are_not_written_again(tmp_path):
     draw = Random(3)
     for _ in range(30):

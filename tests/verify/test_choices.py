@@ -197,10 +197,12 @@ def test_golds_of_others_lose_the_letters_of_their_options_once():
     texts = ["300", "4000, 3000", "3000, 4000", "It depends."]
     for style in ("{}. {}", "({}) {}", "{}:{}"):
         choices = [style.format(letter, text) for letter, text in zip(LETTERS, texts)]
-        for gold in ("C", choices[2], "3000, 4000"):
+        for gold in ("C", choices[2], "3000, 4000", "(c)"):
             text = json.dumps({"gold": gold, "choices": choices, "type": "choice"})
             assert list(parse_gold(text).choices) == texts
             assert wrong_verdicts(texts, text, "C") == []
+    degrees = ["$30^\\circ$", "$90^\\circ$", "$45^\\circ$"]
+    assert wrong_verdicts(degrees, json.dumps({"gold": 90, "choices": degrees}), "B") == []
     kept = ["A. Smith", "J. Smith"]
     assert parse_gold(json.dumps({"gold": "A", "choices": kept})).choices == tuple(kept)
 
@@ -223,8 +225,8 @@ def test_options_that_are_right_together_are_all_named_and_no_other():
     options = ["300", "4000, 3000", "3000, 4000", "red and blue"]
     right = [
         "B, D", "BD", "B D", "D, B", "B and D", "(B) and (D)", "Options B and D", "B and D are correct",
-        "['B', 'D']", r"\{B, D\}", "选BD", "B、D", "4000, 3000; red and blue", "B. 4000, 3000; D. red and blue",
-        "(B) 4000, 3000, (D) red and blue",
+        "['B', 'D']", r"\{B, D\}", "选BD", "B、D", "4000, 3000; red and blue",
+        "B. 4000, 3000; D. red and blue", "(B) 4000, 3000, (D) red and blue",
     ]  # fmt: skip
     wrong = [
         "B", "D", "B, C", "A, B, D", "ABCD", "B or D", "B/D", "B, B", "not B and D", "4000, 3000",
