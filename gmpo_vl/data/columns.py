@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gmpo_vl.data.class_labels import has_classes
 from gmpo_vl.data.formats import ArrowRows, rows_or_errors
 from gmpo_vl.data.mapping import PLACEHOLDER, MappingFile, is_kept, value_of
 from gmpo_vl.data.rows import DataError, RowError
@@ -145,13 +146,9 @@ def _arrow_type(table: Table, name: str) -> Any:
     """pyarrow's type of a table's column; None for values of several types."""
     import pyarrow as pa
 
-    if isinstance(table.rows, ArrowRows) and name in table.rows.columns:
-        feature = table.rows.dataset.features[name]
-        return (
-            pa.string()
-            if hasattr(feature, "names")
-            else table.rows.dataset.features.arrow_schema.field(name).type
-        )
+    features = table.rows.dataset.features if isinstance(table.rows, ArrowRows) else {}
+    if name in features and not has_classes(features[name]):
+        return features.arrow_schema.field(name).type
     values = [row.get(name) for row in table.rows.scan([name]) if not isinstance(row, RowError)]
     try:
         return pa.array(values).type

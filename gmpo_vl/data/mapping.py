@@ -30,7 +30,7 @@ KEYS = {
         "or {train: ..., validation: ..., test: ...}"
     ),
     "problem": "column or template; where it has no <image>, the pictures go in front",
-    "answer": "column or template; a list holds alternatives, any of which is right, or with choices all of them",
+    "answer": "column or template; a list holds alternatives, any of them right (with choices: all of them)",
     "images": (
         "column or template, or a list of them: paths, encoded bytes, base64, or nothing (not inside a list)"
     ),
@@ -41,7 +41,7 @@ KEYS = {
     "image_place": "`marks`: each picture at its first mark; `front`: all in front, marks taken out",
     "max_image_pixels": f"width x height of the largest picture that is taken ({MAX_IMAGE_PIXELS:,})",
     "choices": (
-        "column or template with the choices (a list, a dict, one text: docs/data.md), or a list of columns; "
+        "column or template with the choices (list, dict, or one text: `A. x; B. y`), or a list of columns; "
         "they are written below the problem as A. ... B. ..., unless it shows them"
     ),
     "choices_written": "true: the problem already shows the choices in other words, write none",

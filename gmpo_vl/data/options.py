@@ -17,13 +17,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from gmpo_vl.data.answers import LETTERS, AnswerError, encode_answer, written
-from gmpo_vl.data.letters import folded, labelled, letters_in, lettered_text, own_letter
+from gmpo_vl.data.letters import folded, labelled, lettered_text, letters_in, own_letter
 from gmpo_vl.data.mapping import MappingFile, value_of
 from gmpo_vl.data.rows import RowError
 
 _TEXT_KEYS = ("text", "content", "value", "option_text", "choice", "option", "answer", "name")
 _LABEL_KEYS = ("label", "key", "letter", "id", "index", "name", "option", "choice")
-_LABEL = re.compile(r"(?:option|choice|opt|answer|选项)?[\s_-]*[(\[]?([A-Za-z]|\d{1,2})[)\]]?[.:]?", re.IGNORECASE)
+_LABEL = re.compile(
+    r"(?:option|choice|opt|answer|选项)?[\s_-]*[(\[]?([A-Za-z]|\d{1,2})[)\]]?[.:]?", re.IGNORECASE
+)
 _MAX_TEXT = 200_000  # characters of options in one text
 _COMPARED = 500  # characters of an option that are looked for in the problem
 
@@ -47,7 +49,13 @@ def choices_of_row(row: Mapping[str, Any], mapping: MappingFile) -> Options:
         pairs = [(name, value_of(row, name, "choices")) for name in mapping.choices]
         options = _options([(name, "" if value == "nan" else value) for name, value in pairs])
     else:
-        options = _read(value_of(row, mapping.choices, "choices"))
+        value = value_of(row, mapping.choices, "choices")
+        in_problem = mapping.choices == mapping.problem and isinstance(value, str)
+        options = (_lettered(value) or Options([], [])) if in_problem else _read(value)
+    if mapping.image_marks is not None and mapping.image_place == "front":  # the marks will be taken out
+        mark = re.compile(re.escape(mapping.image_marks).replace(re.escape("{n}"), r"\d{1,3}"))
+        drawn = [letter if mark.fullmatch(text) else text for letter, text in zip(LETTERS, options.texts)]
+        options = Options(drawn, options.labels)
     if not options and mapping.answer_type == "choice":
         raise RowError("choices", "this row has no choices, and answer_type is choice")
     if len(options.texts) == 1 and mapping.answer_type in (None, "choice"):
@@ -131,7 +139,9 @@ def _options(pairs: Sequence[tuple[Any, Any]]) -> Options:
         if _is_blank(value):
             raise RowError("choices", f"the choice {label or number} is empty, and a later one is not")
         if not isinstance(value, str | int | float):
-            raise RowError("choices", f"the choice {label or number} is of type {type(value).__name__}, no text")
+            raise RowError(
+                "choices", f"the choice {label or number} is of type {type(value).__name__}, no text"
+            )
     if len(pairs) > len(LETTERS):
         raise RowError("choices", f"{len(pairs)} choices, more than there are letters")
     names, texts = labelled([written(value) for _, value in pairs])
@@ -140,7 +150,10 @@ def _options(pairs: Sequence[tuple[Any, Any]]) -> Options:
 
 def _in_order(pairs: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
     """The options under the letters that they are called by. Raises RowError where these are not A, B, ..."""
-    names = [m[1].upper() if label is not None and (m := _LABEL.fullmatch(str(label))) else "" for label, _ in pairs]
+    names = [
+        m[1].upper() if label is not None and (m := _LABEL.fullmatch(str(label))) else ""
+        for label, _ in pairs
+    ]
     if not all(names):
         return pairs
     if all(map(str.isdecimal, names)):
@@ -156,14 +169,10 @@ def _of_text(text: str) -> Options:
         return Options([], [])
     if len(letters := letters_in(text)) > 1 and LETTERS.startswith(letters):  # drawn in the picture
         return Options(list(letters), list(letters))
-    try:
-        found = lettered_text(text[:_MAX_TEXT])
-    except ValueError as error:
-        raise RowError("choices", f"the choices {text[:80]!r} cannot be told apart: {error}") from error
-    if found:
-        return Options(found[1], found[0])
+    if found := _lettered(text):
+        return found
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if len(lines) > 1:
+    if len(lines) > 1 and not any(line.endswith(("?", "？")) for line in lines):
         return _options([(None, line) for line in lines])
     raise RowError(
         "choices",
@@ -172,8 +181,16 @@ def _of_text(text: str) -> Options:
     )
 
 
+def _lettered(text: str) -> Options | None:
+    try:
+        found = lettered_text(text[:_MAX_TEXT])
+    except ValueError as error:
+        raise RowError("choices", f"the choices {text[:80]!r} cannot be told apart: {error}") from error
+    return Options(found[1], found[0]) if found else None
+
+
 def _parsed(text: str) -> Any:
-    """A list or dict that was written as text, in JSON, as Python or as numpy prints it; None for other text."""
+    """A list or dict written as text: JSON, or as Python or numpy print it; None for other text."""
     if len(text) > _MAX_TEXT:
         return None
     array = re.fullmatch(r"array\((.*?)(?:,\s*dtype=[\w<>'|]+)?\)", text, re.DOTALL)
@@ -234,9 +251,7 @@ def answer_of_row(value: Any, choices: Options, mapping: MappingFile) -> Any:
     """The `answer` column: the value, or `encode_answer` of it with a type, a tolerance or choices."""
     if choices and mapping.answer_type in (None, "choice"):
         letters = ", ".join(LETTERS[i] for i in _right_ones(_plain(value), choices, mapping.answer_is))
-        return encode_answer(
-            letters, type="choice", tolerance=mapping.tolerance, choices=choices.texts
-        )
+        return encode_answer(letters, type="choice", tolerance=mapping.tolerance, choices=choices.texts)
     if value is None or (mapping.answer_type is None and mapping.tolerance is None):
         return value
     numbers = choices.texts if mapping.answer_type == "countdown" else None
@@ -260,8 +275,10 @@ def _right_ones(value: Any, options: Options, form: str) -> list[int]:
         return list(ways[0])
     said = f"the answer {str(value)[:60]!r}"
     if ways:
-        may = ", ".join(f"as {name} {_lettered(places)}" for name, places in wanted.items())
-        raise RowError("answer_choice", f"{said} can name several choices: {may}; answer_is says how it names one")
+        may = ", ".join(f"as {name} {_in_letters(places)}" for name, places in wanted.items())
+        raise RowError(
+            "answer_choice", f"{said} can name several choices: {may}; answer_is says how it names one"
+        )
     wrongly = "names none" if form == "auto" else f"is no {form}"
     raise RowError(
         "answer_choice",
@@ -269,13 +286,14 @@ def _right_ones(value: Any, options: Options, form: str) -> list[int]:
     )
 
 
-def _lettered(places: Sequence[int]) -> str:
+def _in_letters(places: Sequence[int]) -> str:
     return ", ".join(LETTERS[place] for place in places)
 
 
 def readings(value: Any, options: Options) -> dict[str, list[int]]:
-    """{`letter`, `index`, `number`, `text` or `label` (what the row calls it): the places of the options that the answer names, read so}.
+    """What an answer can mean: {way to read it: the places of the options that it names then}.
 
+    The ways are `letter`, `index` (from 0), `number` (from 1), `text` and `label` (what the row calls it).
     A list, or the text of one, names several options, all of them right.
     """
     value = _plain(value)
@@ -295,11 +313,12 @@ def _readings(text: str, options: Options) -> dict[str, list[int]]:
     count = len(options.texts)
     found: dict[str, list[int]] = {}
     letters = [LETTERS.index(letter) for letter in letters_in(text)]
+    own = own_letter(text)
+    place = LETTERS.index(own[0]) if own else count
     if letters and max(letters) < count:
         found["letter"] = letters
-    elif (own := own_letter(text)) and (place := LETTERS.index(own[0])) < count:
-        if folded(own[1]) == folded(options.texts[place]):
-            found = {"letter": [place], "text": [place]}
+    elif own and place < count and folded(own[1]) == folded(options.texts[place]):  # A. 300
+        found = {"letter": [place], "text": [place]}
     if same := _places(text, options.texts):
         found["text"] = same
     if called := _places(text, options.labels):
