@@ -49,7 +49,7 @@ _SPLITS = {
     "validation": ("validation", "valid", "val", "dev"),
     "test": ("test", "testing", "eval", "evaluation"),
 }
-_CANONICAL = {word: split for split, words in _SPLITS.items() for word in words}
+SPLIT_OF = {word: split for split, words in _SPLITS.items() for word in words}
 
 
 @dataclass(frozen=True)
@@ -210,11 +210,11 @@ def _is_data_file(path: Path, folder: Path) -> bool:
 def _of_split(files: list[Path], folder: Path, split: str | None) -> list[Path]:
     """The files named after the split; all of them if no name says a split and none is asked."""
     words = {path: _words(path.relative_to(folder)) for path in files}
-    named = {path: [_CANONICAL[word] for word in words[path] if word in _CANONICAL] for path in files}
+    named = {path: [SPLIT_OF[word] for word in words[path] if word in SPLIT_OF] for path in files}
     if split is None and not any(named.values()):
         return files
     wanted = split or "train"
-    chosen = [p for p in files if _CANONICAL.get(wanted, wanted) in named[p] or wanted in words[p]]
+    chosen = [p for p in files if SPLIT_OF.get(wanted, wanted) in named[p] or wanted in words[p]]
     if not chosen:
         names = ", ".join(path.name for path in files[:10])
         raise DataError(f"{folder}: no file of this folder is named after split {wanted!r}: {names}")
