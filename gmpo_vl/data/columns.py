@@ -12,7 +12,7 @@ from gmpo_vl.data.class_labels import has_classes
 from gmpo_vl.data.formats import ArrowRows, rows_or_errors
 from gmpo_vl.data.mapping import PLACEHOLDER, MappingFile, is_kept, value_of
 from gmpo_vl.data.rows import DataError, RowError
-from gmpo_vl.data.sources import Table, canonical_split
+from gmpo_vl.data.sources import Table, canonical_split, say_once
 from gmpo_vl.data.writing import ColumnType
 from gmpo_vl.storage.yaml_text import shown
 
@@ -139,7 +139,9 @@ def carried_column(tables: Sequence[Table], name: str) -> CarriedColumn:
     kinds -= {pa.null()} if len(kinds) > 1 else set()
     if len(kinds) == 1 and None not in kinds:
         return CarriedColumn(_column_type(kinds.pop()))
-    return CarriedColumn("string", f"carry: {name!r} holds values of several types; they are written as text")
+    note = f"carry: {name!r} holds values of several types; they are written as text"
+    say_once(note)
+    return CarriedColumn("string", note)
 
 
 def _arrow_type(table: Table, name: str) -> Any:

@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from gmpo_vl import __version__
 from gmpo_vl.data.columns import SPLIT
+from gmpo_vl.data.grouping import Groups, key_of
 from gmpo_vl.data.mapping import MappingFile, value_of
 from gmpo_vl.data.preparation import Given, Ready, Stream, streams_of
 from gmpo_vl.data.rows import DataError, Fault, RowError, RowFaults
-from gmpo_vl.data.writing import parquet_writer, refuse_to_overwrite, replacing
+from gmpo_vl.data.writing import ROWS_PER_GROUP, parquet_writer, refuse_to_overwrite, replacing
 from gmpo_vl.storage.files import read_object, write_json
 from gmpo_vl.storage.yaml_text import shown
 
@@ -51,8 +54,8 @@ class SplitCard:
 class DataCard:
     """What came of every row: rows_in = rows of all splits + not_kept + dropped rows.
 
-    replaced: files of an earlier conversion into the folder; those that this one did not write again are
-    removed.
+    notes: how files were read, where that needs a word. splitting: how rows became validation. replaced:
+    files of an earlier conversion into the folder; those that this one did not write again are removed.
     """
 
     preparation: str
@@ -64,6 +67,7 @@ class DataCard:
     faults: list[dict[str, Any]] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    splitting: str = ""
     written_by: str = f"gmpo_vl {__version__}"
 
     def summary(self) -> str:
@@ -71,12 +75,13 @@ class DataCard:
         lines = [split.summary() for split in self.splits.values()]
         left_out = f", {self.not_kept:,} left out by keep" if self.not_kept else ""
         lines.append(f"rows read: {self.rows_in:,}{left_out}")
+        if self.splitting:
+            lines.append(self.splitting)
         if self.dropped:
             counts = ", ".join(f"{reason} {count:,}" for reason, count in self.dropped.items())
             lines.append(f"dropped: {counts}")
             lines += [f"  {Fault(**fault)}" for fault in self.faults[:5]]
         written = {s.file for s in self.splits.values()}
-        lines += self.notes
         for verb, again in (("replaced", True), ("removed", False)):
             files = [name for name in self.replaced if (name in written) is again]
             if files:
@@ -121,6 +126,7 @@ def convert(
             card.rows_in += done.read
             card.not_kept += done.not_kept
             faults += done.faults
+            card.splitting = card.splitting or done.splitting
         card.dropped = faults.counts()
         card.faults = [asdict(fault) for fault in faults[:FAULTS_IN_CARD]]
         write_json(new.folder / CARD, asdict(card))
@@ -165,6 +171,7 @@ class _Done:
     read: int = 0
     not_kept: int = 0
     faults: RowFaults = field(default_factory=RowFaults)
+    splitting: str = ""
 
 
 def _write_split(
@@ -176,26 +183,123 @@ def _write_split(
     progress: Callable[[int], None] | None,
 ) -> _Done:
     done = _Done({name: SplitCard(f"{name}.parquet") for name in _files_of(split, mapping)})
+    columns = {"id": "string", **stream.carried}
+    split_by = mapping.split_by if mapping is not None else None
+    rows = _good_rows(stream, split_by, limit, progress, done)
     with ExitStack() as stack:
-        writers: dict[str, _SplitWriter] = {}
-        for name, card in done.splits.items():
-            writer = parquet_writer(folder / card.file, {"id": "string", **stream.carried})
-            writers[name] = _SplitWriter(card, stack.enter_context(writer))
-        for given, result in _finished(islice(stream.rows, limit), stream.finish):
-            done.read += 1
-            try:
-                if isinstance(result, RowError):
-                    raise result
-                if result is None:
-                    done.not_kept += 1
-                else:
-                    to_validation = len(writers) > 1 and _is_validation(result, given.content, mapping)
-                    writers["validation" if to_validation else split].add(result)
-            except RowError as error:
-                done.faults.append(given.fault(error))
-            if progress is not None:
-                progress(1)
+        writers = [
+            stack.enter_context(_counting_writer(folder, card, columns)) for card in done.splits.values()
+        ]
+        if mapping is None or len(writers) == 1:
+            for row, _ in rows:
+                writers[0](row)
+            return done
+        # Which rows belong together is known when all of them are: until then they are in one file.
+        groups = Groups()
+        whole = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=folder))) / "rows.parquet"
+        with parquet_writer(whole, columns) as write:
+            for row, keys in rows:
+                write(row)
+                groups.add(keys)
+        for row, to_validation in zip(_read_again(whole), groups.in_validation(mapping.validation)):
+            writers[to_validation](row)
+        done.splitting = _splitting(mapping, groups)
     return done
+
+
+def _good_rows(
+    stream: Stream,
+    split_by: str | None,
+    limit: int | None,
+    progress: Callable[[int], None] | None,
+    done: _Done,
+) -> Iterator[tuple[dict[str, Any], list[int]]]:
+    """(row to write, keys that it shares with rows of its side) of every good row. Counts all rows."""
+    ids: set[int] = set()
+    for given, result in _finished(islice(stream.rows, limit), stream.finish):
+        done.read += 1
+        try:
+            if isinstance(result, RowError):
+                raise result
+            if result is None:
+                done.not_kept += 1
+            else:
+                keys = keys_of(result, given.content, split_by)
+                _check_new(result.example.id, ids)
+                yield _as_stored(result), keys
+        except RowError as error:
+            done.faults.append(given.fault(error))
+        if progress is not None:
+            progress(1)
+
+
+def keys_of(ready: Ready, row: Mapping[str, Any], split_by: str | None) -> list[int]:
+    """Of `split_by`; else of each picture as it is seen; else of the problem."""
+    if split_by is not None:
+        return [key_of(str(value_of(row, split_by, "split_by")).encode())]
+    return list(ready.picture_keys) or [key_of(ready.example.problem.encode())]
+
+
+def _check_new(example_id: str, ids: set[int]) -> None:
+    """Raises RowError for an id that was there before; adds it."""
+    key = key_of(example_id.encode())
+    if key in ids:
+        raise RowError(
+            "duplicate_id", f"the id {example_id!r} was there before; choose another column for id"
+        )
+    ids.add(key)
+
+
+def _as_stored(ready: Ready) -> dict[str, Any]:
+    example = ready.example
+    texts = {"problem": example.problem, "answer": example.answer, "id": example.id}
+    return {"images": example.images, **texts, **ready.carried}
+
+
+def _read_again(path: Path) -> Iterator[dict[str, Any]]:
+    """Rows of `parquet_writer`, a few at a time."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=ROWS_PER_GROUP):
+            for row in batch.to_pylist():
+                yield {**row, "images": [picture["bytes"] for picture in row["images"]]}
+
+
+def _splitting(mapping: MappingFile, groups: Groups) -> str:
+    """How the rows were split, as a sentence."""
+    largest = max(Counter(groups.groups()).values(), default=0)
+    shared = "a picture (of the same pixels) or, without pictures, the problem"
+    if mapping.split_by is not None:
+        shared = f"split_by {shown(mapping.split_by)}"
+    return (
+        f"validation is {mapping.validation:g} by hash; rows that share {shared} are on one side: "
+        f"{largest:,} of {len(groups):,} rows in the largest group"
+    )
+
+
+@contextmanager
+def _counting_writer(
+    folder: Path, card: SplitCard, columns: Mapping[str, str]
+) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """Writes the rows of one file, and counts them on its card."""
+    digest = hashlib.sha256()
+
+    with parquet_writer(folder / card.file, columns) as write:
+
+        def write_and_count(row: Mapping[str, Any]) -> None:
+            pictures = row["images"]
+            write(row)
+            lengths = [len(picture) for picture in pictures]
+            digest.update(json.dumps([row["problem"], row["answer"], lengths]).encode())
+            for picture in pictures:
+                digest.update(picture)
+            card.rows += 1
+            card.pictures += len(pictures)
+            card.without_picture += not pictures
+            card.sha256 = digest.hexdigest()
+
+        yield write_and_count
 
 
 def _finished(
@@ -213,51 +317,6 @@ def _finished(
     with ThreadPoolExecutor() as threads:
         while block := list(islice(rows, LOOKAHEAD)):
             yield from zip(block, threads.map(attempt, block), strict=True)
-
-
-class _SplitWriter:
-    """Writes the rows of one file, and counts them on its card."""
-
-    def __init__(self, card: SplitCard, write: Callable[[Mapping[str, Any]], None]):
-        self._card, self._write = card, write
-        self._digest = hashlib.sha256()
-        self._ids: set[bytes] = set()
-
-    def add(self, ready: Ready) -> None:
-        """Raises RowError for an id that was written before."""
-        example, pictures = ready.example, cast("tuple[bytes, ...]", ready.example.images)
-        key = hashlib.blake2b(example.id.encode(), digest_size=8).digest()
-        if key in self._ids:
-            raise RowError(
-                "duplicate_id", f"the id {example.id!r} was there before; choose another column for id"
-            )
-        self._ids.add(key)
-        texts = {"problem": example.problem, "answer": example.answer}
-        self._write({"images": pictures, **texts, "id": example.id, **ready.carried})
-        self._digest.update(json.dumps([*texts.values(), [len(picture) for picture in pictures]]).encode())
-        for picture in pictures:
-            self._digest.update(picture)
-        self._card.rows += 1
-        self._card.pictures += len(pictures)
-        self._card.without_picture += not pictures
-        self._card.sha256 = self._digest.hexdigest()
-
-
-def _is_validation(ready: Ready, row: Mapping[str, Any], mapping: MappingFile | None) -> bool:
-    return mapping is not None and place_in_split(ready, row, mapping) < mapping.validation
-
-
-def place_in_split(ready: Ready, row: Mapping[str, Any], mapping: MappingFile) -> float:
-    """A number from 0 to 1; below the share `validation` the row goes there. Rows with the same picture (or
-    `split_by`) have the same.
-    """
-    if mapping.split_by is not None:
-        key = str(value_of(row, mapping.split_by, "split_by")).encode()
-    elif ready.example.images:
-        key = cast(bytes, ready.example.images[0])
-    else:
-        key = ready.example.problem.encode()
-    return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") / 2**64
 
 
 def _empty_split(done: _Done, mapping: MappingFile | None, is_trial: bool) -> str | None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-import tarfile
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
 from gmpo_vl.data.guess_names import MOST, Guess, Sample, is_empty, named, series
-from gmpo_vl.data.rows import stored_picture
+from gmpo_vl.data.picture_folder import PictureFolder
+from gmpo_vl.data.rows import DataError, RowError, stored_picture
 from gmpo_vl.data.templates import IMAGE_TAG
 
 _NAMES = (
@@ -32,7 +31,6 @@ _NAMES = (
 _STEMS = ("image", "img", "picture", "photo", "figure", "pic")
 _ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 _MARK = re.compile(r"([<\[{(]\s?(?:image|img|picture|figure)[ _-]?)(\d{1,2})(\s?[>\]})])", re.IGNORECASE)
-_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 _TRIED = 20  # names of pictures that are looked for
 _MOST_FOLDERS = 200  # in which they are looked for
 
@@ -120,29 +118,29 @@ def picture_names(sample: Sample, images: Guess) -> list[str]:
 def guess_folder(names: Sequence[str], table: Path, here: Path) -> Guess | None:
     """`image_folder` as seen from `here`, for pictures of these names; None where none is needed.
 
-    Looked at: the table's folder, the folders in it and in those, the folder above and the folders in it; zip
-    and tar files beside the table. A value of None: the pictures are in none of them.
+    Looked at: the table's folder, the folders in it and in those, the one above and the folders in it; then
+    all of the table's folder with its archives, as `convert` looks. value None: the pictures are not there.
     """
     if not names or all(Path(name).is_absolute() and Path(name).is_file() for name in names):
         return None
     beside = table if table.is_dir() else table.parent
-    folders = _folders(beside)
-    counts = [sum(_is_there(folder / name) for name in names) for folder in folders]
-    best = max(range(len(folders)), key=lambda i: counts[i])
-    if counts[best] == len(names):
-        return _found(folders[best], f"{len(names)} of {len(names)} names looked for are there", here)
-    bare = all("/" not in name for name in names)
-    within = [any(_is_there(f / n) for f in folders if f.is_relative_to(beside)) for n in names]
-    if bare and all(within):
-        return _found(beside, "the names are found in its folders", here)
-    for archive in sorted(path for path in beside.iterdir() if path.name.lower().endswith(_ARCHIVES)):
-        if names_in := _members(archive):
-            count = sum(any(m == n or m.endswith(f"/{n}") for m in names_in) for n in names)
-            if count > counts[best]:
-                return _found(archive, f"{count} of {len(names)} names looked for are in it", here)
-    if counts[best]:
-        return _found(folders[best], f"{counts[best]} of {len(names)} names looked for are there", here)
-    return Guess("image_folder", None, f"no {names[0]!r} near {table}")
+    counts = {folder: sum(_is_there(folder / name) for name in names) for folder in _folders(beside)}
+    best = max(counts, key=lambda folder: counts[folder])
+    if counts[best] < len(names):
+        found = PictureFolder(beside)
+        if (count := sum(_is_found(found, name) for name in names)) > counts[best]:
+            best, counts[beside] = beside, count
+    if not counts[best]:
+        return Guess("image_folder", None, f"no {names[0]!r} near {table}")
+    return _found(best, f"{counts[best]} of {len(names)} names looked for are there", here)
+
+
+def _is_found(folder: PictureFolder, name: str) -> bool:
+    try:
+        folder.find(name)
+    except (RowError, DataError):  # not there, or in a damaged archive
+        return False
+    return True
 
 
 def _found(place: Path, why: str, here: Path) -> Guess | None:
@@ -173,18 +171,6 @@ def _inside(folder: Path) -> list[Path]:
     except OSError:  # a folder above, that this user may not look into
         return []
     return found[:_MOST_FOLDERS]
-
-
-def _members(archive: Path) -> list[str]:
-    """The names in it; none where it cannot be read."""
-    try:
-        if archive.suffix.lower() == ".zip":
-            with zipfile.ZipFile(archive) as opened:
-                return opened.namelist()
-        with tarfile.open(archive) as opened:
-            return opened.getnames()
-    except (OSError, tarfile.TarError, zipfile.BadZipFile):
-        return []
 
 
 # --- marks in the problem ---------------------------------------------------------------------------------

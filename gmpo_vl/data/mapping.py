@@ -14,12 +14,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 from gmpo_vl.data.answers import TYPES
 from gmpo_vl.data.images import MAX_IMAGE_PIXELS, PILLOW_MAX_PIXELS
+from gmpo_vl.data.picture_folder import PictureFolder
 from gmpo_vl.data.rows import DataError, RowError
 from gmpo_vl.data.template_filters import FILTERS
 from gmpo_vl.storage.yaml_text import nearest, read_yaml, shown
@@ -35,7 +36,8 @@ KEYS = {
         "column or template, or a list of them: paths, encoded bytes, base64, or nothing (not inside a list)"
     ),
     "image_folder": (
-        "where relative paths begin (the mapping file's folder); a bare name is looked for in all of it"
+        "folder, .zip or .tar file where paths begin (the mapping file's folder); "
+        "a bare name is looked for in all of it"
     ),
     "image_marks": "how the problem marks its pictures, for example <image{n}>: {n} counts from 1",
     "image_place": "`marks`: each picture at its first mark; `front`: all in front, marks taken out",
@@ -94,9 +96,9 @@ class MappingFile:
         named = self.source if isinstance(self.source, dict) else {"train": self.source}
         return {split: [s] if isinstance(s, str) else list(s) for split, s in named.items()}
 
-    @property
-    def pictures(self) -> Path:
-        return self.folder if self.image_folder is None else self.folder / self.image_folder
+    @cached_property
+    def pictures(self) -> PictureFolder:
+        return PictureFolder(self.folder if self.image_folder is None else self.folder / self.image_folder)
 
 
 def load_mapping(path: str | Path) -> MappingFile:

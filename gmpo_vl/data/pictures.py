@@ -1,21 +1,24 @@
-"""Which pictures a row means: encoded bytes, base64, or the file that a path or a URL names."""
+"""Which pictures a row means: encoded bytes, base64, pixels, or the file that a path or a URL names."""
 
 from __future__ import annotations
 
+import ast
 import base64
 import binascii
-import os
+import json
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlparse
+
+from PIL import Image
 
 from gmpo_vl.data.mapping import MappingFile, value_of
+from gmpo_vl.data.pixels import NPY, png_of, png_of_npy, png_of_pixels
 from gmpo_vl.data.rows import RowError, stored_picture
 
-# How the common formats begin: PNG, JPEG, GIF, BMP, WebP (RIFF), TIFF.
-_MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF", b"II*\x00", b"MM\x00*")
+# How the common formats begin: PNG, JPEG, GIF, BMP, WebP (RIFF), TIFF, numpy's.
+_MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF", b"II*\x00", b"MM\x00*", NPY)
+_LONGEST_LITERAL = 100_000  # characters of a list as Python writes it
 
 
 def pictures_of_row(row: Mapping[str, Any], mapping: MappingFile) -> list[Any]:
@@ -25,24 +28,74 @@ def pictures_of_row(row: Mapping[str, Any], mapping: MappingFile) -> list[Any]:
     columns = [mapping.images] if isinstance(mapping.images, str) else mapping.images
     found: list[Any] = []
     for column in columns:
-        value = value_of(row, column, "images")
-        if value is None or value == "":
-            continue
-        items = value if isinstance(value, list | tuple) else [value]
+        items = entries_of(value_of(row, column, "images"))
         for i, item in enumerate(items, start=1):
-            if item is None or item == "":
+            if item is None or (isinstance(item, str) and not item):
                 raise RowError("image_missing", f"image {i} of {len(items)} in {column!r} is empty")
             found.append(_image(item, mapping))
     return found
 
 
+def entries_of(value: Any) -> list[Any]:
+    """A column's pictures, those in pixels as PNG: none, one, a list of them, or such a list as text."""
+    if isinstance(value, str):
+        listed = _list_in(value)
+        return (listed if listed is not None else [value]) if value else []
+    if value is None:
+        return []
+    dimensions = _dimensions(value)
+    if dimensions in (2, 3):  # the pixels of one picture; four are those of several
+        return [png_of_pixels(value)]
+    items = list(value) if isinstance(value, list | tuple) or dimensions > 0 else [value]
+    return [_without_pixels(item) for item in items]
+
+
+def _dimensions(value: Any) -> int:
+    """Of a numpy array, or of a list of lists of numbers; 0 for anything else."""
+    if isinstance(getattr(value, "ndim", None), int) and hasattr(value, "dtype"):
+        return value.ndim
+    depth = 0
+    while isinstance(value, list | tuple) and value:
+        depth, value = depth + 1, value[0]
+    return depth if isinstance(value, int | float) else 0
+
+
+def _without_pixels(item: Any) -> Any:
+    item = stored_picture(item)
+    if isinstance(item, Image.Image):
+        return png_of(item)
+    if _dimensions(item) > 1:
+        return png_of_pixels(item)
+    if isinstance(item, bytes | bytearray) and item.startswith(NPY):
+        return png_of_npy(bytes(item))
+    return item
+
+
+def _list_in(text: str) -> list[str] | None:
+    """The texts of a list as JSON or Python writes it; None for another text."""
+    if not (text.startswith("[") and text.rstrip().endswith("]")):
+        return None
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        try:
+            found = ast.literal_eval(text) if len(text) <= _LONGEST_LITERAL else None
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            return None
+    is_list = isinstance(found, list) and all(isinstance(item, str) for item in found)
+    return found if is_list else None
+
+
 def _image(item: Any, mapping: MappingFile) -> Any:
     """Bytes or a path. Anything else stays as it is, and `example_from_row` refuses it."""
-    item = stored_picture(item)
     if not isinstance(item, str):
         return item
-    encoded = _from_base64(item)
-    return encoded if encoded is not None else _path_of(item, mapping)
+    found = _from_base64(item)
+    if found is None:
+        found = mapping.pictures.find(item)
+    if isinstance(found, str) and found.lower().endswith(".npy"):
+        found = Path(found).read_bytes()
+    return png_of_npy(found) if isinstance(found, bytes) and found.startswith(NPY) else found
 
 
 def _from_base64(text: str) -> bytes | None:
@@ -60,33 +113,3 @@ def _from_base64(text: str) -> bytes | None:
         if is_uri:
             raise RowError("image_unreadable", f"a data URI that is no base64: {error}") from error
     return None
-
-
-def _path_of(name: str, mapping: MappingFile) -> str:
-    """The file that is meant: a path, else the only file of the picture folder with that name or stem.
-
-    For a URL, the file with its last part: users download pictures, this code never does.
-    """
-    is_url = name.startswith(("http://", "https://"))
-    wanted = unquote(Path(urlparse(name).path).name) if is_url else name
-    path = mapping.pictures / wanted
-    if not is_url and "\0" not in name and path.is_file():
-        return str(path)
-    found = _index(mapping.pictures).get(Path(wanted).name, [])
-    if len(found) == 1:
-        return found[0]
-    if len(found) > 1:
-        raise RowError("image_missing", f"{len(found)} files are called {wanted!r}: {', '.join(found[:3])}")
-    advice = "download the pictures and set image_folder" if is_url else "image_folder says where they lie"
-    raise RowError("image_missing", f"no file {wanted[:300]!r} in {mapping.pictures}; {advice}")
-
-
-@lru_cache(maxsize=8)
-def _index(folder: Path) -> dict[str, list[str]]:
-    """{file name, or name without its suffix: paths} of everything in a folder and its subfolders."""
-    index: dict[str, list[str]] = {}
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            for key in {name, Path(name).stem}:
-                index.setdefault(key, []).append(os.path.join(parent, name))
-    return index

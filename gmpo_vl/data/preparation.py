@@ -11,9 +11,10 @@ from typing import Any
 
 from gmpo_vl.data.columns import SPLIT, carried_column, check_columns, rows_of_splits
 from gmpo_vl.data.formats import as_object, rows_or_errors
-from gmpo_vl.data.images import MAX_IMAGE_PIXELS, ImageError, decode_image
+from gmpo_vl.data.images import MAX_IMAGE_PIXELS, ImageError, decode_image, picture_key
 from gmpo_vl.data.map_row import map_row
 from gmpo_vl.data.mapping import MappingFile, load_mapping
+from gmpo_vl.data.pictures import entries_of
 from gmpo_vl.data.rows import Columns, DataError, Fault, RowError, example_from_row
 from gmpo_vl.data.sources import Table, is_hub_id, open_tables
 from gmpo_vl.data.writing import ColumnType
@@ -40,10 +41,14 @@ class Given:
 
 @dataclass(frozen=True)
 class Ready:
-    """A checked row to write; the example's pictures are encoded bytes. carried: {column: value}."""
+    """A checked row to write; the example's pictures are encoded bytes. carried: {column: value}.
+
+    picture_keys: of the decoded pictures (`images.picture_key`).
+    """
 
     example: Example
     carried: dict[str, Any]
+    picture_keys: tuple[int, ...] = ()
 
 
 @dataclass
@@ -109,6 +114,7 @@ def _place(folder: Path, source: str) -> str:
 def _streams_of_mapping(mapping: MappingFile, where: str) -> dict[str, Stream]:
     """where: what names the sources, for messages."""
     streams = {}
+    mapping.pictures  # noqa: B018 (made once, before threads ask for it)
     for name, sources in mapping.sources.items():
         _check_split(name, where)
         places = [_place(mapping.folder, s) for s in sources]
@@ -191,7 +197,8 @@ def _streams_of_python(path: Path, source: str | None) -> dict[str, Stream]:
             raise RowError(
                 "missing_column", f"rows() gave no {' and no '.join(missing)}; it gave {list(row)}"
             )
-        return make_ready({"images": None, **row}, given.name, {}, MAX_IMAGE_PIXELS)
+        pictured = {**row, "images": entries_of(row.get("images"))}
+        return make_ready(pictured, given.name, {}, MAX_IMAGE_PIXELS)
 
     return {split: Stream([source], given(split), finish) for split in splits}
 
@@ -225,11 +232,12 @@ def make_ready(
     """The mapped row, checked as training would, its pictures (of at most `limit` pixels) decoded once."""
     example = example_from_row(mapped, Columns(image_dir=str(Path.cwd())), name)
     pictures: list[Any] = []
+    keys: list[int] = []
     for i, image in enumerate(example.images, start=1):
         try:
             pictures.append(Path(image).read_bytes() if isinstance(image, str) else image)
-            decode_image(pictures[-1], limit, limit_key)
+            keys.append(picture_key(decode_image(pictures[-1], limit, limit_key)))
         except (ImageError, OSError) as error:
             file = f" ({image})" if isinstance(image, str) else ""
             raise RowError("image_unreadable", f"image {i}{file}: {error}") from error
-    return Ready(replace(example, images=tuple(pictures)), carried)
+    return Ready(replace(example, images=tuple(pictures)), carried, tuple(keys))

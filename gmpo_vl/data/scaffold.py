@@ -13,7 +13,8 @@ from typing import Any
 import yaml
 
 from gmpo_vl.data import guess_columns as columns
-from gmpo_vl.data.convert import place_in_split
+from gmpo_vl.data.convert import keys_of
+from gmpo_vl.data.grouping import Groups
 from gmpo_vl.data.guess_names import Guess, Sample, named, read_sample
 from gmpo_vl.data.guess_pictures import guess_folder, guess_images, guess_marks, picture_names
 from gmpo_vl.data.guess_run import CHART_TOLERANCE, TINY, RunPlan, is_chart, plan_run
@@ -271,28 +272,29 @@ def _validation(trial: _Trial, sample: Sample) -> Guess | None:
     if sample.total > len(sample.rows) or not trial.mapped:
         share = 0.1 if sample.total < 2_000 else 0.05 if sample.total < 20_000 else 0.02
         return Guess("validation", share, "of the rows become validation.parquet, by their pictures")
-    places = _places(trial)
-    wanted = max(1, round(len(places) / 10))
+    groups = _groups(trial)
+    wanted = max(1, round(len(groups) / 10))
     for parts in (100, 1000, 10_000):
-        counts = {part / parts: sum(place < part / parts for place in places) for part in range(1, parts)}
-        if fitting := [share for share, count in counts.items() if 0 < count < len(places)]:
+        counts = {part / parts: sum(groups.in_validation(part / parts)) for part in range(1, parts)}
+        if fitting := [share for share, count in counts.items() if 0 < count < len(groups)]:
             share = min(fitting, key=lambda share: abs(counts[share] - wanted))
-            why = f"so that {counts[share]} of {len(places)} rows become validation.parquet"
+            why = f"so that {counts[share]} of {len(groups)} rows become validation.parquet"
             return Guess("validation", share, why)
     return None
 
 
-def _places(trial: _Trial) -> list[float]:
-    found = []
+def _groups(trial: _Trial) -> Groups:
+    """The rows as `convert` will group them."""
+    groups = Groups()
     for mapped, row in zip(trial.mapped, trial.rows):
         try:
             assert trial.mapping is not None
             made = make_ready(mapped, "", {}, trial.mapping.max_image_pixels, "max_image_pixels")
         except RowError as error:
-            trial.faults.append(Fault("rows looked at", len(found), "", error.reason, str(error)))
+            trial.faults.append(Fault("rows looked at", len(groups), "", error.reason, str(error)))
         else:
-            found.append(place_in_split(made, row, trial.mapping))
-    return found
+            groups.add(keys_of(made, row, None))
+    return groups
 
 
 # --- the texts --------------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ _SPLITS = {
     "validation": ("validation", "valid", "val", "dev"),
     "test": ("test", "testing", "eval", "evaluation"),
 }
-_CANONICAL = {word: split for split, words in _SPLITS.items() for word in words}
+SPLIT_OF = {word: split for split, words in _SPLITS.items() for word in words}
 
 
 @dataclass(frozen=True)
@@ -120,12 +120,12 @@ def _open_file(path: Path, part: str | None = None) -> Table:
     else:
         rows = DelimitedRows(path) if suffix in DELIMITERS else _arrow_rows(path, _ARROW_KINDS[suffix])
     for note in rows.notes:
-        _say(f"{path}: {note}")
+        say_once(f"{path}: {note}")
     return Table(str(path), path.stem, rows)
 
 
 @lru_cache(maxsize=1024)
-def _say(text: str) -> None:
+def say_once(text: str) -> None:
     """To the user, once: worker processes open the same files again."""
     if multiprocessing.parent_process() is None:
         print(text, file=sys.stderr)
@@ -210,11 +210,11 @@ def _is_data_file(path: Path, folder: Path) -> bool:
 def _of_split(files: list[Path], folder: Path, split: str | None) -> list[Path]:
     """The files named after the split; all of them if no name says a split and none is asked."""
     words = {path: _words(path.relative_to(folder)) for path in files}
-    named = {path: [_CANONICAL[word] for word in words[path] if word in _CANONICAL] for path in files}
+    named = {path: [SPLIT_OF[word] for word in words[path] if word in SPLIT_OF] for path in files}
     if split is None and not any(named.values()):
         return files
     wanted = split or "train"
-    chosen = [p for p in files if _CANONICAL.get(wanted, wanted) in named[p] or wanted in words[p]]
+    chosen = [p for p in files if SPLIT_OF.get(wanted, wanted) in named[p] or wanted in words[p]]
     if not chosen:
         names = ", ".join(path.name for path in files[:10])
         raise DataError(f"{folder}: no file of this folder is named after split {wanted!r}: {names}")
@@ -223,7 +223,7 @@ def _of_split(files: list[Path], folder: Path, split: str | None) -> list[Path]:
 
 def canonical_split(word: str) -> str | None:
     """train, validation or test for the usual words for them; None for any other."""
-    return _CANONICAL.get(word.strip().lower())
+    return SPLIT_OF.get(word.strip().lower())
 
 
 def splits_in(folder: Path) -> list[str]:
@@ -232,7 +232,7 @@ def splits_in(folder: Path) -> list[str]:
     if saved is not None:
         return [split for split in saved if split]
     files = [path.relative_to(folder) for path in folder.rglob("*") if _is_data_file(path, folder)]
-    found = {_CANONICAL[word] for path in files for word in _words(path) if word in _CANONICAL}
+    found = {SPLIT_OF[word] for path in files for word in _words(path) if word in SPLIT_OF}
     return [split for split in _SPLITS if split in found]
 
 

@@ -6,8 +6,6 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from PIL import Image
-
 from gmpo_vl.data.images import (
     ImageError,
     PictureFacts,
@@ -16,7 +14,7 @@ from gmpo_vl.data.images import (
     fit_size,
     image_size,
     picture_facts,
-    strips,
+    picture_key,
 )
 from gmpo_vl.data.rows import RowError, example_from_row, row_id
 from gmpo_vl.data.sources import Table, locate
@@ -134,7 +132,7 @@ class RowChecker:
                 for reason, detail in self._about(picture_facts(source)):
                     report = report.found(reason, f"image {i}: {detail}")
                 picture = decode_image(source, s.max_image_pixels)
-                hashes.append(_picture_hash(picture))
+                hashes.append(picture_key(picture))
                 fit_pixels(picture, s.min_pixels, s.max_pixels)
                 sizes.append(image_size(source, s.max_image_pixels))
             except ImageError as error:
@@ -220,14 +218,6 @@ def picture_tokens(
     width, height = fit_size(*size, min_pixels, max_pixels)
     height, width = smart_resize(height, width, settings.factor, settings.min_pixels, settings.max_pixels)
     return settings.num_tokens(height, width)
-
-
-def _picture_hash(picture: Image.Image) -> int:
-    """Of size and pixels. In strips: the bytes of a whole picture would be held twice."""
-    digest = hashlib.blake2b(repr(picture.size).encode(), digest_size=8)
-    for box in strips(*picture.size):
-        digest.update(picture.crop(box).tobytes())
-    return int.from_bytes(digest.digest(), "big")
 
 
 def hash_of(text: str) -> int:

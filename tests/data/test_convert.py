@@ -3,10 +3,14 @@ row.
 """
 
 import csv
+import io
 import json
 
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
 
 from gmpo_vl.cli import main
 from gmpo_vl.data.convert import convert
@@ -85,10 +89,21 @@ def test_every_format_gives_the_same_card(kind, tmp_path):
     assert sorted(texts) == sorted(json.dumps([r["q"], r["a"]]) for r in rows)
 
 
-def test_the_split_is_by_hash_and_keeps_a_picture_on_one_side(tmp_path, png):
+def picture(number: int, kind: str = "PNG") -> bytes:
+    """Another picture for each number; other bytes, of the same pixels, for each lossless kind."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8), (number % 256, number // 256, 7)).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def test_the_split_is_by_hash_and_keeps_a_picture_on_one_side(tmp_path):
     def rows(order):
         return [
-            {"images": [png + bytes([i // 3])], "problem": f"<image>Question {i}?", "answer": "1"}
+            {
+                "images": [picture(i // 3, ("PNG", "BMP", "TIFF")[i % 3])],
+                "problem": f"<image>Question {i}?",
+                "answer": "1",
+            }
             for i in order
         ]
 
@@ -105,6 +120,63 @@ def test_the_split_is_by_hash_and_keeps_a_picture_on_one_side(tmp_path, png):
         assert len(held) % 3 == 0
         assert 0 < len(held) < 45
     assert sides[0] == sides[1]
+
+
+@settings(max_examples=25)
+@given(rows=st.lists(st.lists(st.integers(0, 60), max_size=4), min_size=30, max_size=60))
+def test_rows_that_any_picture_connects_are_on_one_side(rows, tmp_path_factory):
+    """In every order of the rows, and whatever file a picture comes in."""
+    folder = tmp_path_factory.mktemp("split")
+    path = write_mapping(
+        folder / "m.yaml",
+        "source: a.parquet\nimages: images\nproblem: problem\nanswer: answer\nid: id\nvalidation: 0.4\n",
+    )
+    numbered = list(enumerate(rows))
+    sides = []
+    for kind, order in (("PNG", numbered), ("BMP", numbered[::-1])):
+        write_parquet(
+            folder / "a.parquet",
+            [
+                {
+                    "images": [picture(number, kind if i % 2 else "PNG") for number in numbers],
+                    "problem": f"{'<image>' * len(numbers)}What is {i}?",
+                    "answer": "1",
+                    "id": f"q{i}",
+                }
+                for i, numbers in order
+            ],
+            {"id": "string"},
+        )
+        try:
+            card = convert(path, folder / "out")
+        except DataError as error:  # all rows are one group
+            assert "good rows went to" in str(error)
+            return
+        assert (card.rows_in, card.dropped) == (len(rows), {})
+        held = [pq.read_table(folder / f"out/{name}.parquet").to_pylist() for name in ("train", "validation")]
+        ids = [[row["id"] for row in side] for side in held]
+        assert [[f"q{i}" for i, _ in order if f"q{i}" in side] for side in ids] == ids
+        here, there = ({number for row in side for number in rows[int(row[1:])]} for side in ids)
+        assert not here & there
+        sides.append(set(ids[1]))
+    assert sides[0] == sides[1]
+    assert "are on one side" in card.summary()
+
+
+def test_an_id_that_comes_twice_is_found_on_whatever_side(tmp_path):
+    lines = [json.dumps({"q": f"What is {i}?", "a": "1", "n": i % 20}) for i in range(40)]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    path = write_mapping(
+        tmp_path / "m.yaml", "source: a.jsonl\nproblem: q\nanswer: a\nid: n\nvalidation: 0.5\n"
+    )
+    card = convert(path, tmp_path / "out")
+    assert card.dropped == {"duplicate_id": 20}
+    assert sum(split.rows for split in card.splits.values()) == 20
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "data_card.json",
+        "train.parquet",
+        "validation.parquet",
+    ]
 
 
 def test_rows_are_kept_by_a_condition_and_columns_carried(tmp_path):

@@ -1,6 +1,7 @@
 """`data new`: three files from a table, of which the two next commands need nothing else."""
 
 import json
+import zipfile
 from pathlib import Path
 
 import pyarrow as pa
@@ -180,6 +181,11 @@ def test_an_archive_or_a_folder_beside_the_table_is_found(here):
     Path("deep/media/shapes").mkdir(parents=True)
     picture(7).save("deep/media/shapes/7.png")
     assert guessed(write_start("one", "deep/annotations/a.jsonl"))["image_folder"] == "deep/media"
+    lines("zipped/a.jsonl", [stored] * 3)
+    with zipfile.ZipFile("zipped/all.zip", "w") as archive:
+        archive.writestr("shapes/7.png", encoded(picture(7)))
+    write_start("three", "zipped/a.jsonl")
+    assert convert("three.yaml", "out").dropped == {}
     start = write_start("two", "deep/annotations/a.jsonl", image_folder="deep")
     assert guessed(start)["image_folder"] == "deep"
 
@@ -192,7 +198,7 @@ def test_a_hint_of_what_will_be_dropped_comes_before_the_conversion(capsys):
     assert "of these rows 4 will be dropped; 4 bad rows: image_missing 4" in said
 
 
-def test_carried_lists_and_mappings_stay_what_they_are():
+def test_carried_lists_and_mappings_stay_what_they_are(capsys):
     rows = [
         {**row, "tags": ["a", "b"][: i % 3], "box": {"x": i, "of": [1.5]}, "mixed": [i] if i else "none"}
         for i, row in enumerate(questions(6))
@@ -210,7 +216,7 @@ def test_carried_lists_and_mappings_stay_what_they_are():
         assert [(row["tags"], row["box"]) for row in found] == [(row["tags"], row["box"]) for row in rows]
     assert [row["mixed"] for row in pq.read_table("m/train.parquet").to_pylist()][:2] == ["none", "[1]"]
     assert card.notes == ["carry: 'mixed' holds values of several types; they are written as text"]
-    assert card.notes[0] in card.summary()
+    assert capsys.readouterr().err.count(card.notes[0]) == 1
     assert len(load_examples("m/train.parquet")) == 6
 
 

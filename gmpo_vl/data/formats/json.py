@@ -122,7 +122,7 @@ def _first_sign(file: TextFile) -> tuple[int, bytes]:
 
 
 def _has_lines(file: TextFile) -> bool:
-    """Are there rows in lines, not one object? The first line is whole, or it is broken and another begins."""
+    """Are there rows in lines, not one object? The first is whole, or it is broken and another begins."""
     with file.open() as content:
         first = content.readline(_LONGEST_LINE).removeprefix(_MARK)
         while first and not first.strip():
