@@ -9,7 +9,8 @@ from typing import Any
 from urllib.parse import unquote, urlparse
 
 from gmpo_vl.data.guess_names import MOST, Guess, Sample, is_empty, named, series
-from gmpo_vl.data.picture_folder import PictureFolder
+from gmpo_vl.data.picture_folder import PICTURES, PictureFolder
+from gmpo_vl.data.pictures import entries_of
 from gmpo_vl.data.rows import DataError, RowError, stored_picture
 from gmpo_vl.data.templates import IMAGE_TAG
 
@@ -29,7 +30,14 @@ _NAMES = (
     *("imagename", "image_filename", "image_url", "image_urls", "image_bytes", "img_url", "file", "figure"),
 )
 _STEMS = ("image", "img", "picture", "photo", "figure", "pic")
-_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+_SMALLEST = 8  # pixels of a side that make numbers a picture
+# Kinds of pictures, the surest first.
+_WORDS = {
+    "encoded": "encoded pictures",
+    "path": "names of picture files",
+    "url": "addresses of pictures",
+    "pixels": "pixels",
+}
 _MARK = re.compile(r"([<\[{(]\s?(?:image|img|picture|figure)[ _-]?)(\d{1,2})(\s?[>\]})])", re.IGNORECASE)
 _TRIED = 20  # names of pictures that are looked for
 _MOST_FOLDERS = 200  # in which they are looked for
@@ -52,6 +60,9 @@ def guess_images(sample: Sample) -> Guess | None:
         best = next((name for name in usual if kinds[name] == "encoded"), usual[0])
         others = f"; {', '.join(n for n in usual if n != best)} left out" if len(usual) > 1 else ""
         return Guess("images", best, f"its name, and {_WORDS[kinds[best]]} in it{others}")
+    kinds = {
+        name: kind for name, kind in kinds.items() if kind != "pixels"
+    }  # any table of numbers is like them
     if kinds:
         value = next(iter(kinds)) if len(kinds) == 1 else list(kinds)
         return Guess(
@@ -59,9 +70,6 @@ def guess_images(sample: Sample) -> Guess | None:
         )
     names = [n for n in named(sample.columns, _NAMES) if _are_stems(sample.filled(n))]
     return Guess("images", names[0], "its name, and short words in it that can name files") if names else None
-
-
-_WORDS = {"encoded": "encoded pictures", "path": "names of picture files", "url": "addresses of pictures"}
 
 
 def _is_void(sample: Sample, name: str) -> bool:
@@ -75,17 +83,18 @@ def _are_stems(values: Sequence[Any]) -> bool:
 
 
 def kind_of(values: Sequence[Any]) -> str | None:
-    """`encoded`, `path` or `url` for values that are pictures; None for a column of anything else."""
+    """A key of _WORDS for values that are pictures; None for a column of anything else."""
     found = [_kind(value) for value in values]
-    known = {kind for kind in found if kind}
-    if not known or sum(kind is not None for kind in found) < MOST * len(found):
+    if not found or sum(kind is not None for kind in found) < MOST * len(found):
         return None
-    return "encoded" if "encoded" in known else "path" if "path" in known else "url"
+    return next((kind for kind in _WORDS if kind in found), None)
 
 
 def _kind(value: Any) -> str | None:
+    if isinstance(value, str) and value[:1] == "[":
+        value = entries_of(value)  # a list as text
     if isinstance(value, list | tuple):
-        return _kind(value[0]) if value else None
+        return "pixels" if _are_pixels(value) else _kind(value[0]) if value else None
     value = stored_picture(value) if isinstance(value, Mapping) and {"bytes", "path"} & set(value) else value
     if isinstance(value, bytes):
         return "encoded"
@@ -93,9 +102,15 @@ def _kind(value: Any) -> str | None:
         return None
     if value.startswith("data:image/") or _is_base64(value):
         return "encoded"
-    if not value.lower().partition("?")[0].endswith(_ENDINGS) or "\n" in value:
+    if not value.lower().partition("?")[0].endswith(PICTURES) or "\n" in value:
         return None
     return "url" if value.startswith(("http://", "https://")) else "path"
+
+
+def _are_pixels(value: Sequence[Any]) -> bool:
+    """Rows of pixels, a list each; not the corners of a box."""
+    inner = value[0] if len(value) >= _SMALLEST else None
+    return isinstance(inner, list) and len(inner) >= _SMALLEST and isinstance(inner[0], int | float | list)
 
 
 def _is_base64(text: str) -> bool:
@@ -153,7 +168,7 @@ def _found(place: Path, why: str, here: Path) -> Guess | None:
 
 
 def _is_there(path: Path) -> bool:
-    return path.is_file() or (not path.suffix and any(path.with_suffix(end).is_file() for end in _ENDINGS))
+    return path.is_file() or (not path.suffix and any(path.with_suffix(end).is_file() for end in PICTURES))
 
 
 def _folders(beside: Path) -> list[Path]:
