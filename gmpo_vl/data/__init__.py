@@ -7,5 +7,7 @@ templates    prompt templates around a problem
 
 mapping      the mapping file: keys, templates                map_row   one row, mapped
 preparation  a mapping or Python file as checked rows         convert   `gmpo-vl data convert`, the data card
-writing      parquet; files that appear together              scaffold  `gmpo-vl data new`
+columns      a table's columns as a whole                     writing   parquet; files that appear together
+
+scaffold     `gmpo-vl data new`: guess_names, guess_columns, guess_pictures, guess_run say what it guesses
 """
