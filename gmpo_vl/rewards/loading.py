@@ -12,7 +12,7 @@ from typing import Any
 
 from gmpo_vl.rewards.inputs import OF_THE_ROW, inputs_of
 from gmpo_vl.types import Example, Verdict
-from gmpo_vl.user_code import check_options, line_in, module_from_file, nearest, taken
+from gmpo_vl.user_code import check_options, function_in, line_in, module_from_file, nearest, taken
 
 # Rewards that lie with their task. A name, not an import: tasks are built on rewards.
 IN_TASKS = {"countdown": "gmpo_vl.tasks.countdown.reward"}
@@ -104,23 +104,17 @@ class Reward:
 
 def load_reward(spec: str, kwargs: Mapping[str, Any] | None = None) -> Reward:
     """Load `geometry3k` (a built-in's name) or EasyR1's `path.py:function`. kwargs go to the function with
-    every call.
+    every call. A path names its function: EasyR1 would take `main` where it does not, which few files have.
 
     Raises ValueError for an unknown name, a missing file or function, and kwargs that the function does not
     take.
     """
     path, _, function_name = spec.partition(":")
-    function_name = function_name or "compute_score"
     if path.endswith(".py"):
         module = module_from_file(Path(path), "reward", f"reward {spec!r}")
     else:
-        if path not in built_in_rewards():
-            known = ", ".join(built_in_rewards())
-            raise ValueError(f"reward {spec!r} is unknown; it is one of {known}, or 'path.py:function'")
-        module = importlib.import_module(IN_TASKS.get(path, f"gmpo_vl.rewards.{path}"))
-    function = getattr(module, function_name, None)
-    if not callable(function):
-        raise ValueError(f"reward {spec!r}: {path} has no function {function_name!r}")
+        module, function_name = built_in_module(path), function_name or "compute_score"
+    function = function_in(module, function_name, f"reward {spec!r}")
     reward_type = getattr(module, "REWARD_TYPE", "batch")
     if reward_type not in ("batch", "sequential"):
         raise ValueError(f"reward {spec!r}: REWARD_TYPE={reward_type!r}; it is 'batch' or 'sequential'")
@@ -143,6 +137,16 @@ def _asks(module: ModuleType, options: Mapping[str, Any], spec: str) -> tuple[st
             near = nearest(name, OF_THE_ROW) if isinstance(name, str) else ""
             raise ValueError(f"{said} names {name!r}{near} (a reward can ask for {known})")
     return tuple(asks)
+
+
+def built_in_module(name: str) -> ModuleType:
+    """The module of a built-in reward. ValueError names the nearest, or all of them."""
+    if name not in built_in_rewards():
+        raise ValueError(
+            f"no reward is called {name!r}{nearest(name, built_in_rewards())} (`gmpo-vl rewards` describes "
+            "them; one of your own is FILE.py:FUNCTION)"
+        )
+    return importlib.import_module(IN_TASKS.get(name, f"gmpo_vl.rewards.{name}"))
 
 
 def built_in_rewards() -> list[str]:

@@ -91,14 +91,25 @@ def test_scores_may_be_numpy_numbers_in_an_array(tmp_path):
 
 
 def test_what_cannot_be_loaded_is_named(tmp_path):
-    with pytest.raises(ValueError, match="geometry3k"):
-        load_reward("geometry4k")
-    with pytest.raises(ValueError, match="no file"):
-        load_reward(str(tmp_path / "missing.py") + ":score")
-    with pytest.raises(ValueError, match="no function 'other'"):
-        load_reward(reward_file(tmp_path, "def score(inputs):\n    return []\n").replace(":score", ":other"))
-    with pytest.raises(ValueError, match="format_wait"):
-        load_reward("geometry3k", {"format_wait": 0.2})
+    own = reward_file(
+        tmp_path,
+        "from gmpo_vl.verify import verify\ndef score(inputs):\n    return []\ndef _help():\n    pass\n",
+    )
+    for spec, options, message in (
+        ("geometry4k", {}, r"no reward is called 'geometry4k'; did you mean geometry3k\?"),
+        ("qqq", {}, "'qqq'; known: accuracy, anls, .* one of your own is FILE.py:FUNCTION"),
+        (str(tmp_path / "missing.py") + ":score", {}, "no file"),
+        (
+            own.replace(":score", ":scores"),
+            {},
+            r"my_reward.py has no function 'scores'; did you mean score\?",
+        ),
+        (own.replace(":score", ":other"), {}, "no function 'other'; known: score$"),
+        (own.replace(":score", ""), {}, "name a function of .*my_reward.py, as FILE.py:NAME; known: score$"),
+        ("geometry3k", {"format_wait": 0.2}, r"not \['format_wait'\]; did you mean format_weight\?"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            load_reward(spec, options)
 
 
 def test_scores_are_finite_and_one_per_input_for_any_text():
