@@ -6,8 +6,12 @@ import math
 from pathlib import Path
 
 import pytest
+import torch
 
+from gmpo_vl.policy import group_advantages
 from gmpo_vl.rewards.loading import load_reward
+from gmpo_vl.rollout.scoring import counted
+from gmpo_vl.types import Example
 
 RIGHT = {"response": r"<think>a</think> \boxed{5}", "response_length": 9, "ground_truth": "5"}
 WRONG = {"response": r"<think>a</think> \boxed{6}", "response_length": 9, "ground_truth": "5"}
@@ -127,3 +131,36 @@ def test_scores_are_finite_and_one_per_input_for_any_text():
     )
     assert len(scores) == len(responses)
     assert all(math.isfinite(v) for s in scores for v in s.values())
+
+
+UNSURE = """
+def score(inputs):
+    return [of(given["response"]) for given in inputs]
+
+def of(text):
+    return {"overall": float(text), "form": 1.0} if text else {"overall": None}
+"""
+
+
+def test_a_response_that_was_not_scored_gets_the_mean_of_its_group_and_so_no_gradient(tmp_path):
+    reward = load_reward(reward_file(tmp_path, UNSURE))
+    rows = [Example(name, "?", "gold") for name in "abc"]
+    texts = ["0.1", "0.1", "", "0.1"], ["1", "", "0", "0.2"], ["", ""]
+    found = reward.scored([(row, [(text, 1) for text in group]) for row, group in zip(rows, texts)])
+    overall = [score["overall"] for score, _ in found]
+    for group in (found[:4], found[4:8], found[8:]):
+        scores_G = torch.tensor([score["overall"] for score, _ in group], dtype=torch.float64)
+        advantages_G = group_advantages(scores_G, "grpo", key="a")
+        unscored_G = torch.tensor([score["unscored"] == 1.0 for score, _ in group])
+        assert unscored_G.any()
+        assert advantages_G[unscored_G].abs().max() < 1e-12
+    assert overall[2] == 0.1, "a group of equal scores stays without variance"
+    assert overall[5] == pytest.approx(0.4)
+    assert overall[8:] == [0.0, 0.0]
+    assert [score["unscored"] for score, _ in found] == [0, 0, 1, 0, 0, 1, 0, 0, 1, 1]
+    assert [counted(score) for score, _ in found][4:6] == [
+        {"unscored": 0.0, "overall": 1.0, "form": 1.0},
+        {"unscored": 1.0},
+    ]
+    with pytest.raises(ValueError, match=r"input 1 .*could not score it"):
+        reward([{"response": "1"}, {"response": ""}])
