@@ -171,7 +171,7 @@ def test_damaged_replies_are_asked_again_and_nothing_else(judge, tmp_path):
 
 FAILURES = {
     "refused": (
-        Answer(status=401, body=f'{{"error": "{SECRET} is no key"}}'.encode()),
+        Answer(status=401, body=json.dumps({"error": {"message": f"{SECRET} is no key"}}).encode()),
         r"AuthenticationError: .*401.*\*\*\* is no key",
     ),
     "limited": (Answer(status=429, headers=AT_ONCE), "RateLimitError: .*429"),
