@@ -10,6 +10,7 @@ from collections import Counter
 from dataclasses import MISSING, fields
 from typing import Any
 
+from gmpo_vl.rewards.about import BOX_OR_TAG, About
 from gmpo_vl.rewards.endpoint import NOT_ASKED, Failed, ask, library, replies_in
 from gmpo_vl.rewards.judging import Settings, data_uri, question, rendered, verdict_of
 from gmpo_vl.rewards.scoring import verdicts_of
@@ -17,6 +18,35 @@ from gmpo_vl.verify import parse_gold
 
 REWARD_NAME = "judge"
 REWARD_TYPE = "batch"
+ABOUT = About(
+    when="Answers that no rule can compare with the gold: explanations, descriptions, long answers in words.",
+    gold="what a right answer says, in words",
+    reads=f"{BOX_OR_TAG}; without one the whole response is judged",
+    examples=(("a red ball", r"It shows \boxed{a red ball}."),),
+    example_options={"model": "any", "api_key_env": None},
+    options={
+        "model": "name by which the endpoint knows it; must be given",
+        "base_url": "the endpoint, for example http://localhost:8000/v1",
+        "api_key_env": "name of the environment variable with the API key; null: the endpoint asks for none",
+        "prompt": "a jinja file; null: the packaged one. Given problem, golds, choices, response, answer, "
+        "pictures (how many) and mark",
+        "with_images": "send the row's pictures",
+        "max_pixels": "of a picture that is sent; a larger one is scaled down",
+        "verify_first": "what the verifier takes for equal is right, and not asked; null: so with the "
+        "packaged prompt, not with one of your own",
+        "temperature": "of the judge; null: not sent",
+        "seed": "of the judge; null: not sent",
+        "max_tokens": "of the reply, thoughts included; null: not sent",
+        "extra_body": "more keys of the request, such as max_completion_tokens",
+        "concurrency": "questions at once",
+        "timeout": "seconds of one try",
+        "deadline": "seconds of all questions of a step together",
+        "max_retries": "of one question, after 408, 409, 429, 5xx or no connection; waits grow, or are as "
+        "long as Retry-After says",
+        "max_failed_share": "of a step's responses without a verdict; more end the run",
+        "cache": "folder of the replies; null: ~/.cache/gmpo_vl/judge (XDG_CACHE_HOME)",
+    },
+)
 ASKS_ENDPOINT = True  # checks before a run do not call it unless they are told to
 
 

@@ -60,7 +60,8 @@ def test_a_killed_run_has_the_curve_of_an_unbroken_one_and_asks_nothing_twice(
 
     with judge_server(answer) as server:
         given = settings("broken", server)
-        broken = subprocess.Popen([sys.executable, "-m", "gmpo_vl", "train", str(config_file), *given])
+        command = [sys.executable, "-m", "gmpo_vl", "train", str(config_file), *given]
+        broken = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})  # as conftest.py
         assert broken.wait() == -signal.SIGKILL
         assert Run(tmp_path / "broken").checkpoint_steps() == [2]
         assert curve(train(make_config(*settings("broken", server)))) == whole
