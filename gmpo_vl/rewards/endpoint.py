@@ -15,17 +15,18 @@ import json
 import os
 import uuid
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from gmpo_vl.progress import phase_bar
 from gmpo_vl.storage.files import naming, parse_object
 from gmpo_vl.storage.places import make_folder
 
 MAX_REPLY = 16_000  # characters; the rest of a longer reply is dropped
-MAX_LINE = 8 * MAX_REPLY  # bytes
+MAX_LINE = 13 * MAX_REPLY  # bytes: a character may be written as 12
 MISSING = "the openai library is not installed: pip install 'gmpo-vl[judge]'"
 
 Request = dict[str, Any]  # the arguments of chat.completions.create
@@ -46,11 +47,11 @@ class Endpoint:
     max_retries: int
 
     def api_key(self) -> str:
-        """The key of now; a word where the endpoint asks for none."""
-        return os.environ.get(self.api_key_env, "") if self.api_key_env else "none"
+        """The key of now, from the environment; empty where there is none."""
+        return os.environ.get(self.api_key_env, "").strip() if self.api_key_env else ""
 
     def without_key(self, text: str) -> str:
-        key = os.environ.get(self.api_key_env or "", "")
+        key = self.api_key()
         return text.replace(key, "***") if key else text
 
 
@@ -118,7 +119,8 @@ def ask(
     """
     keys = [_key(endpoint, request) for request in requests]
     asking = _Asking(endpoint, read, replies, Counter(keys), most_failed)
-    asyncio.run(asking.run(dict(zip(keys, requests))))
+    with phase_bar(f"asking {endpoint.base_url}", len(asking.times)) as advance:
+        asyncio.run(asking.run(dict(zip(keys, requests)), lambda: advance(1)))
     late = NOT_ASKED if asking.left < 0 else Failed(f"no answer before the deadline, {endpoint.deadline:g} s")
     return [asking.found.get(key, late) for key in keys]
 
@@ -142,13 +144,13 @@ class _Asking:
         self.left = most_failed
         self.found: dict[str, Any] = {}
 
-    async def run(self, requests: Mapping[str, Request]) -> None:
+    async def run(self, requests: Mapping[str, Request], advance: Callable[[], None]) -> None:
         e = self.endpoint
         async with library().AsyncOpenAI(
-            base_url=e.base_url, api_key=e.api_key(), timeout=e.timeout, max_retries=e.max_retries
+            base_url=e.base_url, api_key=e.api_key() or "none", timeout=e.timeout, max_retries=e.max_retries
         ) as client:
             todo = iter(requests.items())
-            workers = [asyncio.ensure_future(self._work(client, todo)) for _ in range(e.concurrency)]
+            workers = [asyncio.ensure_future(self._work(client, todo, advance)) for _ in range(e.concurrency)]
             done, late = await asyncio.wait(workers, timeout=e.deadline, return_when=asyncio.FIRST_EXCEPTION)
             for worker in late:
                 worker.cancel()
@@ -157,9 +159,12 @@ class _Asking:
                 if not isinstance(worker.exception(), _TooManyFailed):
                     worker.result()  # raises what it raised: a full disk
 
-    async def _work(self, client: Any, todo: Any) -> None:
-        for key, request in todo:
+    async def _work(
+        self, client: Any, todo: Iterator[tuple[str, Request]], advance: Callable[[], None]
+    ) -> None:
+        for key, request in todo:  # the workers take turns
             self.found[key] = await self._answer(client, key, request)
+            advance()
             if isinstance(self.found[key], Failed):
                 self.left -= self.times[key]
                 if self.left < 0:

@@ -81,11 +81,14 @@ class Settings:
             raise ValueError(  # which may be the key itself: it is not shown
                 "reward judge: api_key_env is the name of an environment variable, in capitals, never the key"
             )
-        if self.api_key_env is not None and not os.environ.get(self.api_key_env):
+        key = self.endpoint().api_key()
+        if self.api_key_env is not None and not key:
             raise ValueError(
                 f"reward judge: the environment has no {self.api_key_env}, which is to hold the API key: set "
                 "it, or write api_key_env: null where the endpoint asks for none"
             )
+        if not (key.isascii() and key.isprintable()):
+            raise ValueError(f"reward judge: {self.api_key_env} holds characters that no API key has")
 
     def endpoint(self) -> Endpoint:
         return Endpoint(

@@ -260,7 +260,15 @@ def test_the_library_is_named_where_it_is_missing(monkeypatch):
         load_reward("judge", {"model": "m"})
 
 
-def test_the_key_is_in_no_file(judge, tmp_path):
+def test_a_key_that_cannot_be_sent_is_not_shown(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", f"{SECRET}\nmore")
+    with pytest.raises(ValueError, match="characters that no API key has") as error:
+        load_reward("judge", {"model": "m"})
+    assert SECRET not in str(error.value)
+
+
+def test_the_key_is_in_no_file(judge, tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", f"{SECRET}\n")  # as `cat` gives it
     with judge_server(lambda body: Answer(f'{{"correct": true, "key": "{SECRET}"}}')) as server:
         assert overall(judge(server), asked("one")) == [1.0]
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
