@@ -78,7 +78,8 @@ def test_a_run_says_it(disk, kib, tmp_path, diagrams, tiny_folder, capsys):
 def test_the_commands_on_data_say_it(disk, command, kib, tmp_path, diagrams, tiny_folder, capsys):
     folder = disk(kib) / "out"
     (tmp_path / "run.yaml").write_text(BASE)
-    (tmp_path / "map.yaml").write_text(f"source: {diagrams / 'train.parquet'}\nproblem: '{{problem}}'\n")
+    columns = "images: images\nproblem: problem\nanswer: answer\n"
+    (tmp_path / "map.yaml").write_text(f"source: {diagrams / 'train.parquet'}\n{columns}")
     of = {
         "check": [tmp_path / "run.yaml", *settings_of_run(tmp_path, diagrams, tiny_folder), "--out", folder],
         "convert": [tmp_path / "map.yaml", folder],
