@@ -137,9 +137,9 @@ def mathvision(folder: Path) -> tuple[Path, list[Row]]:
 
 
 MATHVISION = """\
-source: SOURCE
+source: {source}
 images: decoded_image
-image_marks: <image{n}>
+image_marks: <image{{n}}>
 problem: question
 choices: options
 answer: answer
@@ -213,10 +213,10 @@ def mathverse(folder: Path) -> tuple[Path, list[Row]]:
 
 
 MATHVERSE = """\
-source: SOURCE
+source: {source}
 images: image
 problem: question
-choices: "{{ question if question_type == 'multi-choice' }}"
+choices: "{{{{ question if question_type == 'multi-choice' }}}}"
 answer: answer
 id: sample_index
 carry: [problem_version, metadata]
@@ -297,9 +297,9 @@ def scienceqa(folder: Path) -> tuple[Path, list[Row]]:
 
 
 SCIENCEQA = """\
-source: SOURCE
+source: {source}
 images: image
-problem: "{% if hint %}{{ hint }}\\n{% endif %}{{ question }}"
+problem: "{{% if hint %}}{{{{ hint }}}}\\n{{% endif %}}{{{{ question }}}}"
 choices: choices
 answer: answer
 answer_is: index
@@ -332,16 +332,6 @@ def chartqa(folder: Path) -> tuple[Path, list[Row]]:
             (pictures[3],),
         ),
     ]
-
-
-CHARTQA = """\
-source: SOURCE
-images: imgname
-image_folder: FOLDER/png
-problem: query
-answer: label
-tolerance: 0.05
-"""
 
 
 # --- MMMU: up to seven picture columns, <image 1> marks in questions and options; options as Python text ---
@@ -382,9 +372,9 @@ def mmmu(folder: Path) -> tuple[Path, list[Row]]:
 
 
 MMMU = """\
-source: SOURCE
+source: {source}
 images: [image_1, image_2, image_3, image_4, image_5, image_6, image_7]
-image_marks: <image {n}>
+image_marks: <image {{n}}>
 problem: question
 choices: options
 answer: answer
@@ -424,16 +414,6 @@ def mmbench(folder: Path) -> tuple[Path, list[Row]]:
     return path, made
 
 
-MMBENCH = """\
-source: SOURCE
-images: image
-problem: "{% if hint %}{{ hint }}\\n{% endif %}{{ question }}"
-choices: [A, B, C, D]
-answer: answer
-id: index
-"""
-
-
 # --- GeoQA: a JSON object by problem, Chinese text in GBK, the right choice counted from 0 ---
 def geoqa(folder: Path) -> tuple[Path, list[Row]]:
     asked = {
@@ -451,9 +431,9 @@ def geoqa(folder: Path) -> tuple[Path, list[Row]]:
 
 
 GEOQA = """\
-source: SOURCE
+source: {source}
 images: image
-image_folder: FOLDER/image
+image_folder: {folder}/image
 problem: subject
 choices: choices
 answer: label
@@ -468,8 +448,8 @@ LAYOUTS = {
     "puzzlevqa": Layout(puzzlevqa),
     "llava_chat": Layout(llava_chat),
     "scienceqa": Layout(scienceqa, SCIENCEQA),
-    "chartqa": Layout(chartqa, CHARTQA),
+    "chartqa": Layout(chartqa),
     "mmmu": Layout(mmmu, MMMU),
-    "mmbench": Layout(mmbench, MMBENCH),
+    "mmbench": Layout(mmbench),
     "geoqa": Layout(geoqa, GEOQA),
 }
