@@ -215,6 +215,7 @@ def mathverse(folder: Path) -> tuple[Path, list[Row]]:
 MATHVERSE = """\
 source: {source}
 images: image
+image_folder: {folder}
 problem: question
 choices: "{{{{ question if question_type == 'multi-choice' }}}}"
 answer: answer
