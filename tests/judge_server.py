@@ -24,6 +24,7 @@ class Answer:
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes | None = None
+    finish_reason: str = "stop"
 
 
 def by_hash(asked: dict[str, Any]) -> Answer:
@@ -77,7 +78,7 @@ def judge_server(answer: Callable[[dict[str, Any]], Answer] = by_hash):
 
         def _send(self, found: Answer) -> None:
             message = {"role": "assistant", "content": found.text}
-            choice = {"index": 0, "finish_reason": "stop", "message": message}
+            choice = {"index": 0, "finish_reason": found.finish_reason, "message": message}
             whole = {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
             body = found.body if found.body is not None else json.dumps(whole).encode()
             try:

@@ -173,13 +173,16 @@ class _Asking:
     async def _answer(self, client: Any, key: str, request: Request) -> Any:
         seed = request.get("seed")
         once_more = request if seed is None else {**request, "seed": seed + 1}
-        reply: str | Failed = ""
+        said = ""
         for name, asked in ((key, request), (f"{key} again", once_more)):
             reply = await self._reply(client, name, asked)
-            found = reply if isinstance(reply, Failed) else self.read(reply)
+            if isinstance(reply, Failed):
+                return reply
+            found = self.read(reply)
             if found is not None:
                 return found
-        return Failed(f"a reply that is no verdict, twice: {reply[:80]!r}")
+            said = reply
+        return Failed(f"a reply that is no verdict, twice: {said[:80]!r}")
 
     async def _reply(self, client: Any, key: str, request: Request) -> str | Failed:
         if key not in self.replies.known:
@@ -202,6 +205,8 @@ class _Asking:
         choices = getattr(completion, "choices", None)
         if not choices or getattr(choices[0], "message", None) is None:
             return Failed(f"what {e.base_url} sent back is no chat completion")
+        if choices[0].finish_reason == "length":
+            return Failed("a reply cut at its limit: raise max_tokens")
         return e.without_key(choices[0].message.content or "")[:MAX_REPLY]
 
 

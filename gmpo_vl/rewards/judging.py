@@ -46,7 +46,7 @@ class Settings:
     format_weight: float = 0.0
     temperature: float | None = 0.0
     seed: int | None = 0
-    max_tokens: int | None = 256
+    max_tokens: int | None = 2048
     extra_body: Mapping[str, Any] = field(default_factory=dict)
     concurrency: int = 16
     timeout: float = 60.0

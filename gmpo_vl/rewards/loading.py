@@ -140,14 +140,13 @@ def filled(scores: Sequence[Score]) -> list[dict[str, float]]:
     """Of the responses to one prompt: one that was not scored gets the mean of the others, so that its
     advantage is 0, and the part `unscored`. Where none was scored all are 0.
     """
-    known = [score for score in scores if score["overall"] is not None]
+    given = [{name: value for name, value in score.items() if value is not None} for score in scores]
+    known = [score for score in given if "overall" in score]
     names = dict.fromkeys(name for score in known for name in score)
     means = {name: _mean([score[name] for score in known if name in score]) for name in names}
     return [
-        {**score}
-        if score["overall"] is not None
-        else {"overall": 0.0, **{k: v for k, v in score.items() if v is not None}, **means, "unscored": 1.0}
-        for score in scores
+        score if "overall" in score else {"overall": 0.0, **score, **means, "unscored": 1.0}
+        for score in given
     ]
 
 

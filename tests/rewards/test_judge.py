@@ -56,7 +56,7 @@ def test_the_endpoint_is_asked_what_the_verifier_cannot_say(judge):
         "model": "m",
         "temperature": 0.0,
         "seed": 0,
-        "max_tokens": 256,
+        "max_tokens": 2048,
     }
     for text in ("What is it?", "Reference answer: a red ball", "\na ball that is red\n"):
         assert text in text_of(one)
@@ -181,6 +181,10 @@ FAILURES = {
     "another object": (Answer(body=b'{"choices": []}'), "no chat completion"),
     "prose": (Answer("I think that it is fine"), "no verdict, twice: 'I think that it is fine'"),
     "nothing": (Answer(""), "no verdict, twice: ''"),
+    "cut": (
+        Answer('<think>It may be {"correct": true}', finish_reason="length"),
+        "a reply cut at its limit: raise max_tokens",
+    ),
 }
 
 

@@ -189,7 +189,7 @@ class RemoteReward:
         # Where the driver is, if there is room: the file and what it reads lie there.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
         options = {"num_cpus": config.worker.reward.num_cpus, "scheduling_strategy": here}
-        name = reward.options.get("api_key_env")
+        name = str(reward.options.get("api_key_env"))
         keys = {name: os.environ[name]} if name in os.environ else {}
         self.process = remote.options(**options).remote(config, os.getcwd(), keys)
 
