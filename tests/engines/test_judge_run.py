@@ -4,9 +4,10 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
-from judge_server import SECRET, by_hash, judge_server
+from judge_server import AT_ONCE, SECRET, Answer, by_hash, judge_server, text_of
 
 from gmpo_vl.engines.local.engine import train
 from gmpo_vl.rewards.endpoint import replies_in
@@ -51,20 +52,29 @@ def test_a_killed_run_has_the_curve_of_an_unbroken_one_and_asks_nothing_twice(
     assert {line["reward/unscored"] for line in whole if "reward/unscored" in line} == {0.0}
     assert any(0 < line.get("reward/accuracy", 0) < 1 for line in whole)
 
+    answered, in_trouble = Counter(), True
+
     def answer(body):
-        """The last quarter of the questions comes after a checkpoint."""
-        if server.asked.total() == asked * 3 // 4 and broken.returncode is None:
+        """Three quarters of the way, after a checkpoint, the run is killed; later the endpoint fails."""
+        if answered.total() == asked * 3 // 4 and broken.returncode is None:
             os.kill(broken.pid, signal.SIGKILL)
             broken.wait()
+            return Answer(status=500)
+        if answered.total() == asked * 7 // 8 and in_trouble:
+            return Answer(status=500, headers=AT_ONCE)
+        answered[text_of(body)] += 1
         return by_hash(body)
 
     with judge_server(answer) as server:
-        given = settings("broken", server)
-        command = [sys.executable, "-m", "gmpo_vl", "train", str(config_file), *given]
+        command = [sys.executable, "-m", "gmpo_vl", "train", str(config_file), *settings("broken", server)]
         broken = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})  # as conftest.py
         assert broken.wait() == -signal.SIGKILL
         assert Run(tmp_path / "broken").checkpoint_steps() == [2]
+        with pytest.raises(ConnectionError, match=r"InternalServerError.* The same command goes on"):
+            train(make_config(*settings("broken", server)))
+        in_trouble = False
         assert curve(train(make_config(*settings("broken", server)))) == whole
-        assert sorted(server.asked.values()) == [1] * (asked - 1) + [2], "only what had no reply yet"
+    assert answered.total() == asked
+    assert set(answered.values()) == {1}
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert not [path for path in files if SECRET.encode() in path.read_bytes()]
