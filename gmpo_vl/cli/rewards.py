@@ -42,7 +42,7 @@ def run_rewards(options: argparse.Namespace) -> int:
 
 def overview(rewards: Iterable[Description], width: int) -> str:
     """A paragraph each: what it pays for, and when to take it."""
-    parts = [paragraph(one.name, f"{one.pays[0]}\n{one.about.when}", width) for one in rewards]
+    parts = [paragraph(one.name, f"{one.pays[0]}\nwhen: {one.about.when}", width) for one in rewards]
     ways = "worker.reward.reward_function=NAME takes one; gmpo-vl rewards NAME says more"
     return "\n".join([*parts, "", *textwrap.wrap(ways, width), *textwrap.wrap(OWN, width)])
 
