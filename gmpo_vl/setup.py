@@ -16,6 +16,7 @@ from gmpo_vl.models.prompts import PromptSet, load_prompts, prompt_settings
 from gmpo_vl.models.routers import router_obstacle
 from gmpo_vl.policy.objectives import is_own
 from gmpo_vl.policy.own import OwnObjective, load_objective
+from gmpo_vl.rewards.agreement import disagreement, rows_to_try
 from gmpo_vl.rewards.loading import Reward, load_reward
 from gmpo_vl.types import Sampling
 
@@ -61,6 +62,18 @@ def leaves_vision_out(exclude_modules: str | None) -> bool:
 def load_configured_reward(config: Config) -> Reward:
     reward = config.worker.reward
     return load_reward(str(reward.reward_function), reward.reward_function_kwargs)
+
+
+def check_agreement(key: str, prompts: PromptSet, reward: Reward) -> str | None:
+    """Raise ConfigError where no answer as the prompts ask for it can earn the reward (rewards/agreement.py).
+
+    key: the one that names the files. Returns what is worth a warning. Raises what the reward raises.
+    """
+    rows = rows_to_try(len(prompts))
+    found = disagreement([(prompts.text(i), prompts.examples[i]) for i in rows], reward)
+    if found is not None and found.certain:
+        raise ConfigError(f"{key}: {found.said}")
+    return None if found is None else f"{key}: {found.said}"
 
 
 def load_own_objective(config: Config) -> OwnObjective | None:

@@ -18,12 +18,13 @@ from gmpo_vl.engines.checkpoint import (
 )
 from gmpo_vl.engines.fingerprint import Fingerprint, fingerprint_of
 from gmpo_vl.engines.kl_probe import check_probe
-from gmpo_vl.engines.loggers import open_loggers
+from gmpo_vl.engines.loggers import check_loggers, open_loggers
 from gmpo_vl.engines.mismatch import trend_figures
 from gmpo_vl.engines.session import Engine, Prefetch, Session, StopRequest
 from gmpo_vl.models.prompts import PromptSet
 from gmpo_vl.runs import Run, few
 from gmpo_vl.setup import (
+    check_agreement,
     check_router,
     load_configured_processor,
     load_configured_reward,
@@ -45,6 +46,7 @@ def open_session(
     steps, checkpoint): the engine, with the checkpoint's weights where there is one.
     """
     check_router(config)
+    check_loggers(config)
     reward = load_configured_reward(config)
     load_own_objective(config)
     run, checkpoint = open_run(config, check_checkpoint)
@@ -53,6 +55,9 @@ def open_session(
     prompts = load_split(config, config.data.train_files, processor)
     validation = load_split(config, config.data.val_files, processor) if config.data.val_files else None
     _tell_bad_rows(run, prompts, validation)
+    check_agreement("data.train_files", prompts, reward)
+    if validation is not None:
+        check_agreement("data.val_files", validation, reward)
     data = fingerprint_of(prompts.examples, run.folder / "picture_hashes.json")
     progress = Progress() if checkpoint is None else _resume(config, run, checkpoint, prompts, data)
     steps = total_steps(config, len(prompts))
@@ -145,14 +150,16 @@ def _tell_bad_rows(run: Run, prompts: PromptSet, validation: PromptSet | None) -
 
 
 def keep_config(config: Config, run: Run) -> None:
-    """Write config.yaml. Where it differs from the one of before, say how, and keep that one beside it.
+    """Write config.yaml. Where a run goes on with other settings, say which, and keep the former ones
+    beside it.
 
     The one of before is compared, not checked again: a file that it names may have moved, a key may be no
     more.
     """
     path = run.folder / "config.yaml"
-    if path.exists():
-        kept = run.folder / f"config.until_step_{max(run.checkpoint_steps(), default=0):06d}.yaml"
+    saved = run.checkpoint_steps()
+    if saved and path.exists():  # without a checkpoint the run begins again
+        kept = run.folder / f"config.until_step_{max(saved):06d}.yaml"
         try:
             changed = changed_settings(path, config)
             said = f"going on with other settings than before: {', '.join(changed)}" if changed else ""

@@ -3,35 +3,65 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from gmpo_vl.types import Verdict
-from gmpo_vl.user_code import check_options, line_in, module_from_file, taken
+from gmpo_vl.rewards.inputs import OF_THE_ROW, inputs_of
+from gmpo_vl.types import Example, Verdict
+from gmpo_vl.user_code import check_options, function_in, line_in, module_from_file, nearest, taken
 
 # Rewards that lie with their task. A name, not an import: tasks are built on rewards.
 IN_TASKS = {"countdown": "gmpo_vl.tasks.countdown.reward"}
 
 
+Answered = tuple[Example, Sequence[tuple[str, int]]]  # a row and its responses: (text, tokens)
+Scored = list[tuple[dict[str, float], Verdict | None]]  # of each response, in order
+
+
+Score = dict[str, float | None]  # only `overall` can be None: the reward could not score this response
+
+
 @dataclass(frozen=True)
 class Reward:
-    """A loaded reward. Call it with a batch of inputs (`response`, `response_length`, `ground_truth`)."""
+    """A loaded reward. Call it with a batch of inputs, as `inputs_of` makes them.
+
+    asks: what its file asks for of the row (REWARD_INPUTS).
+    """
 
     name: str
     function: Callable[..., Any]
     batch: bool
     module: ModuleType
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+    asks: tuple[str, ...] = ()
+
+    def scored(self, answered: Sequence[Answered]) -> Scored:
+        """Score and verdict of every response, row after row, all in one call of the reward."""
+        of_rows = [inputs_of(self.asks, example, responses) for example, responses in answered]
+        inputs = [given for row in of_rows for given in row]
+        found = iter(self._scores(inputs))
+        scores = [score for row in of_rows for score in filled([next(found) for _ in row])]
+        if any("unscored" in score for score in scores):
+            scores = [{"unscored": 0.0, **score} for score in scores]
+        return list(zip(scores, self.verdicts(inputs) or [None] * len(inputs), strict=True))
 
     def __call__(self, reward_inputs: list[dict[str, Any]]) -> list[dict[str, float]]:
         """One dict of finite numbers per input, in order, `overall` among them.
 
-        Raises ValueError otherwise.
+        Raises ValueError otherwise, and where a response could not be scored.
         """
+        scores = self._scores(reward_inputs)
+        for i, score in enumerate(scores):
+            if score["overall"] is None:
+                raise ValueError(f"{self._where(i, reward_inputs[i])}: the reward could not score it")
+        return scores  # type: ignore[return-value]
+
+    def _scores(self, reward_inputs: list[dict[str, Any]]) -> list[Score]:
         scores: Any
         try:
             if self.batch:
@@ -58,54 +88,120 @@ class Reward:
         return [self._checked(i, score, reward_inputs[i]) for i, score in enumerate(scores)]
 
     @property
+    def options(self) -> dict[str, Any]:
+        """What the function is called with beside the inputs, defaults included."""
+        optional = list(inspect.signature(self.function).parameters.values())[1:]
+        return {p.name: p.default for p in optional if p.default is not p.empty} | dict(self.kwargs)
+
+    @property
     def by_path(self) -> bool:
         """A user's file rather than a built-in."""
         return self.name.partition(":")[0].endswith(".py")
+
+    @property
+    def asks_endpoint(self) -> bool:
+        """Its file says that a call asks somebody else's model (ASKS_ENDPOINT): checks leave it alone."""
+        return bool(getattr(self.module, "ASKS_ENDPOINT", False))
 
     def verdicts(self, reward_inputs: list[dict[str, Any]]) -> list[Verdict] | None:
         """What the verifier said about each input; None for a reward without verdicts."""
         explain = getattr(self.module, "verdicts", None)
         if explain is None:
             return None
-        return explain(reward_inputs, **taken(explain, self.kwargs))
+        found = explain(reward_inputs, **taken(explain, self.kwargs))
+        if len(found) != len(reward_inputs):
+            raise ValueError(
+                f"reward {self.name}: {len(reward_inputs)} inputs gave {len(found)} verdicts; return one each"
+            )
+        return found
 
-    def _checked(self, i: int, score: Any, given: dict[str, Any]) -> dict[str, float]:
-        where = f"reward {self.name}, input {i} (ground_truth {str(given.get('ground_truth'))[:60]!r})"
+    def _where(self, i: int, given: dict[str, Any]) -> str:
+        return f"reward {self.name}, input {i} (ground_truth {str(given.get('ground_truth'))[:60]!r})"
+
+    def _checked(self, i: int, score: Any, given: dict[str, Any]) -> Score:
+        where = self._where(i, given)
         if not isinstance(score, Mapping) or "overall" not in score:
             raise ValueError(
                 f"{where}: got {score!r}; each score is a dict with the key 'overall', such as {{'overall': "
                 f"1.0}}"
             )
+        found: Score = {}
         for key, value in score.items():
-            if isinstance(value, bool | str) or not _is_finite(value):
+            if key == "overall" and value is None:
+                found[key] = None
+            elif isinstance(value, bool | str) or not _is_finite(value):
                 raise ValueError(f"{where}: {key}={value!r} is not a finite number")
-        return {key: float(value) for key, value in score.items()}
+            else:
+                found[key] = float(value)
+        return found
+
+
+def filled(scores: Sequence[Score]) -> list[dict[str, float]]:
+    """Of the responses to one prompt: one that was not scored gets the mean of the others, so that its
+    advantage is 0, and the part `unscored`. Where none was scored all are 0.
+    """
+    given = [{name: value for name, value in score.items() if value is not None} for score in scores]
+    known = [score for score in given if "overall" in score]
+    names = dict.fromkeys(name for score in known for name in score)
+    means = {name: _mean([score[name] for score in known if name in score]) for name in names}
+    return [
+        score if "overall" in score else {"overall": 0.0, **score, **means, "unscored": 1.0}
+        for score in given
+    ]
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Equal values are their own mean to the last digit."""
+    return min(max(sum(values) / len(values), min(values)), max(values))
 
 
 def load_reward(spec: str, kwargs: Mapping[str, Any] | None = None) -> Reward:
     """Load `geometry3k` (a built-in's name) or EasyR1's `path.py:function`. kwargs go to the function with
-    every call.
+    every call. A path names its function: EasyR1 would take `main` where it does not, which few files have.
 
     Raises ValueError for an unknown name, a missing file or function, and kwargs that the function does not
     take.
     """
     path, _, function_name = spec.partition(":")
-    function_name = function_name or "compute_score"
     if path.endswith(".py"):
         module = module_from_file(Path(path), "reward", f"reward {spec!r}")
     else:
-        if path not in built_in_rewards():
-            known = ", ".join(built_in_rewards())
-            raise ValueError(f"reward {spec!r} is unknown; it is one of {known}, or 'path.py:function'")
-        module = importlib.import_module(IN_TASKS.get(path, f"gmpo_vl.rewards.{path}"))
-    function = getattr(module, function_name, None)
-    if not callable(function):
-        raise ValueError(f"reward {spec!r}: {path} has no function {function_name!r}")
+        module, function_name = built_in_module(path), function_name or "compute_score"
+    function = function_in(module, function_name, f"reward {spec!r}")
     reward_type = getattr(module, "REWARD_TYPE", "batch")
     if reward_type not in ("batch", "sequential"):
         raise ValueError(f"reward {spec!r}: REWARD_TYPE={reward_type!r}; it is 'batch' or 'sequential'")
-    check_options(function, 1, kwargs or {}, f"reward {spec!r}")
-    return Reward(spec, function, reward_type == "batch", module, dict(kwargs or {}))
+    options = dict(kwargs or {})
+    check_options(function, 1, options, f"reward {spec!r}")
+    if hasattr(module, "REWARD_CHECK"):
+        module.REWARD_CHECK(**options)
+    return Reward(spec, function, reward_type == "batch", module, options, _asks(module, options, spec))
+
+
+def _asks(module: ModuleType, options: Mapping[str, Any], spec: str) -> tuple[str, ...]:
+    """REWARD_INPUTS of a reward's file: names, or a function of the reward's options that returns names."""
+    asks = getattr(module, "REWARD_INPUTS", ())
+    if callable(asks):
+        asks = asks(**taken(asks, options))
+    said = f"reward {spec!r}: REWARD_INPUTS"
+    if isinstance(asks, str) or not isinstance(asks, Sequence):
+        raise ValueError(f"{said}={asks!r}; it is a tuple of names, such as ('images', 'meta')")
+    for name in asks:
+        if name not in OF_THE_ROW:
+            known = ", ".join(OF_THE_ROW)
+            near = nearest(name, OF_THE_ROW) if isinstance(name, str) else ""
+            raise ValueError(f"{said} names {name!r}{near} (a reward can ask for {known})")
+    return tuple(asks)
+
+
+def built_in_module(name: str) -> ModuleType:
+    """The module of a built-in reward. ValueError names the nearest, or all of them."""
+    if name not in built_in_rewards():
+        raise ValueError(
+            f"no reward is called {name!r}{nearest(name, built_in_rewards())} (`gmpo-vl rewards` describes "
+            "them; one of your own is FILE.py:FUNCTION)"
+        )
+    return importlib.import_module(IN_TASKS.get(name, f"gmpo_vl.rewards.{name}"))
 
 
 def built_in_rewards() -> list[str]:

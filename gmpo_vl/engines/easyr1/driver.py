@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -25,12 +25,12 @@ from gmpo_vl.engines.opening import open_session, run_of
 from gmpo_vl.models.loading import model_folder
 from gmpo_vl.models.prompts import PromptSet
 from gmpo_vl.processes import away_from_working_directory
-from gmpo_vl.rewards.loading import Reward
+from gmpo_vl.rewards.inputs import carried
+from gmpo_vl.rewards.loading import Answered, Reward, Scored
 from gmpo_vl.runs import Run
 from gmpo_vl.setup import configured_model, load_configured_reward
 from gmpo_vl.storage.locks import locked
 from gmpo_vl.storage.manifest import check_model_files
-from gmpo_vl.types import Verdict
 
 # What every process is started with: EasyR1's own choices (verl/trainer/main.py).
 ENVIRONMENT = {
@@ -68,7 +68,7 @@ def train(config: Config) -> Run:
     # The ranks write when this process asks, so its lock is theirs.
     with locked(run_of(config).folder), _ray_errors_in_words(config):
         session = open_session(config, check_checkpoint, _start)
-        session.reward = cast(Reward, RemoteReward(with_absolute_paths(config)))
+        session.reward = cast(Reward, RemoteReward(with_absolute_paths(config), session.reward))
         return run_session(session)  # takes SIGTERM from Ray, which took it for itself
 
 
@@ -162,30 +162,37 @@ def worker_class(cpu: bool) -> type:
 
 
 class RewardProcess:
-    """The run's reward in a Ray process of its own: one that is slow, or grows, leaves the driver alone."""
+    """The run's reward in a Ray process of its own: one that is slow, or grows, leaves the driver alone.
 
-    def __init__(self, config: Config) -> None:
+    folder: where the run was started, from which a reward's options see paths. keys: environment variables
+    that the reward reads an API key from. They come in this call because Ray logs a `runtime_env`.
+    """
+
+    def __init__(self, config: Config, folder: str, keys: Mapping[str, str]) -> None:
+        if os.path.isdir(folder):  # else this is another machine
+            os.chdir(folder)
+        os.environ.update(keys)
         self.reward = load_configured_reward(config)
 
-    def score(self, inputs: list[dict[str, Any]]) -> list[dict[str, float]]:
-        return self.reward(inputs)
-
-    def verdicts(self, inputs: list[dict[str, Any]]) -> Sequence[Verdict] | None:
-        return self.reward.verdicts(inputs)
+    def scored(self, answered: Sequence[Answered]) -> Scored:
+        return self.reward.scored(answered)
 
 
 class RemoteReward:
-    """Called as a rewards.loading.Reward is; the call goes to a RewardProcess."""
+    """Scores as a rewards.loading.Reward does, in a RewardProcess. What the reward asks for of a row goes
+    there, pictures encoded, and nothing else of it.
+    """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, reward: Reward) -> None:
+        self.asks = reward.asks
         remote: Any = ray.remote(RewardProcess)
         # Where the driver is, if there is room: the file and what it reads lie there.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
         options = {"num_cpus": config.worker.reward.num_cpus, "scheduling_strategy": here}
-        self.process = remote.options(**options).remote(config)
+        name = str(reward.options.get("api_key_env"))
+        keys = {name: os.environ[name]} if name in os.environ else {}
+        self.process = remote.options(**options).remote(config, os.getcwd(), keys)
 
-    def __call__(self, inputs: list[dict[str, Any]]) -> list[dict[str, float]]:
-        return ray.get(self.process.score.remote(inputs))
-
-    def verdicts(self, inputs: list[dict[str, Any]]) -> Sequence[Verdict] | None:
-        return ray.get(self.process.verdicts.remote(inputs))
+    def scored(self, answered: Sequence[Answered]) -> Scored:
+        sent = [(carried(self.asks, example), responses) for example, responses in answered]
+        return ray.get(self.process.scored.remote(sent))
