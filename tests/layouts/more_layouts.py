@@ -1,4 +1,4 @@
-"""More layouts that people bring: chats with several pictures, zipped pictures, other tables and encodings."""
+"""More layouts that people bring: chats with several pictures, a zip of pictures, other encodings."""
 
 from __future__ import annotations
 
