@@ -51,9 +51,12 @@ _LONG_WORD = re.compile(r"[a-zA-Z]{4}")  # among short ones, which may be symbol
 _SYMBOLS = re.compile(r"\b(?!of\b)[a-zA-Z]{1,2}\b")
 _TEXT_ONLY = ("d", "t")  # units where they are set as text, symbols otherwise
 _LETTER = re.compile(r"(.*[\d})])\s*([mgshLNJWV])(\^\d|\^\{\d\})?", re.DOTALL)
+_ANY_LETTER = re.compile(r"(.*(?:[\d})]|\\pi))\s*([mgshLlNJWVAKTCFtd]) ?(\^ ?\d|\^ ?\{ ?\d ?\})?", re.DOTALL)
 _CLOSED_RATE = re.compile(rf"({NUMBER})(m/s(?:\^\{{?2\}}?)?)")
 _METRES = re.compile(r"(?!.*frac)(.*(?:[\d})]|\\pi))\s*(m)(\^\d|\^\{\d\})?", re.DOTALL)
-_PARTED = re.compile(rf"({NUMBER})(?: |~|\\[,;: ])+([gshLlNJWVAKTCFtd])()")  # 3 s; 2s is a product
+_PARTED = re.compile(  # 3 s, t = 3 s; 2s is a product
+    rf"((?:[a-zA-Z](?:_\{{?\w+\}}?)? ?= ?)?{NUMBER})(?: |~|\\[,;: ])+([mgshLlNJWVAKTCFtd])"
+)
 _OHMS = re.compile(rf"({NUMBER})(?: |~|\\[,;: ])*([kM])?(?: ?\\(?:text|mathrm) ?\{{)? ?\\Omega\b ?\}}?")
 _AREA_DIGIT = re.compile(  # 24 cm2, \text{ m3}
     r"(?<=[\d}) ])(\s*(?:\\(?:text|mathrm)\s*\{\s*)?(?:[mcdk]m|ft|in|yd|(?<=\s)m))([23])(\s*\})?$"
@@ -83,6 +86,8 @@ def spelled(text: str) -> str:
             text = text[: end.start()] + _chinese_unit(end)
     if text.endswith(("T", "}")) and (north := _BEARING.search(text)):
         return text[: north.start()] + r"^{\circ}"
+    if "elsius" in text or "ahrenheit" in text:
+        text = _CELSIUS.sub(lambda m: rf"^{{\circ}}{m[1][0].upper()}", _GROUPED_TEXT.sub(r" \1 ", text).strip())
     if text.endswith(("2", "3", "}")):
         text = _AREA_DIGIT.sub(r"\1^\2\3", text)
     if not _UNIT_LIKE.search(text):
@@ -160,7 +165,14 @@ def lettered(text: str) -> str | None:
     r"""A gold `80m`, `30\pi m^2`, `3 s`: golds of school geometry take a bare m for a unit, and a letter that
     a space parts from a plain number is one. None for others.
     """
-    return _with_letter(_METRES.fullmatch(text) or _PARTED.fullmatch(text)) or _in_ohms(text)
+    if match := _PARTED.fullmatch(text):
+        return rf"{match[1]}\text{{ {match[2]}}}"
+    return _with_letter(_METRES.fullmatch(text)) or _in_ohms(text)
+
+
+def with_letter(text: str) -> str | None:
+    """The number and the unit of `\\frac{1}{4} m^2`, `3A`, `300K`, where a unit is looked for; None for others."""
+    return _with_letter(_ANY_LETTER.fullmatch(text))
 
 
 def _in_ohms(text: str) -> str | None:
@@ -206,6 +218,7 @@ def is_range(gold: str, answer: str) -> bool:
     return any("to" not in text and "between" not in text for text in ranges)
 
 
+_CELSIUS = re.compile(r"(?:\^ ?\{? ?\\circ ?\}?|\\degree|\bdegrees?) ?(celsius|fahrenheit)\b", re.IGNORECASE)
 _COMPASS = re.compile(
     rf"([NS]|north|south|[EW]|east|west) ?({NUMBER}) ?(?:\^ ?\{{? ?\\circ ?\}}?|\\degree|degrees?)?"
     r" ?([EW]|east|west|[NS]|north|south)\.?",

@@ -66,6 +66,7 @@ _THOUSANDS_THIN = re.compile(r"(?<=\d)(?:,\s*\\!|\\!,|\\[,;])\s*(?=\d{3}(?!\d))"
 @lru_cache(maxsize=20_000)
 def normalise(text: str) -> str:
     r"""Unicode signs become LaTeX, invisible characters go, thousands (`{,}`, `,\!`, `\,`) close up."""
+    text = text.replace("\\textdollar", "\\$")
     if text.count("$") == 1:
         text = _DOLLAR.sub(r"\\$", text)
     if not text.isascii():
@@ -185,7 +186,8 @@ def _without_pair(text: str) -> str:
     for opening, closing in _AROUND:
         if text.startswith(opening) and text.endswith(closing) and len(text) > len(opening) + len(closing):
             inner = text[len(opening) : -len(closing)]
-            alone = (opening,) if opening[0] == "\\" else (opening[-1], closing[0])
+            whole = opening[0] == "\\" or opening == "**"  # **3*x**
+            alone = (opening,) if whole else (opening[-1], closing[0])
             if all(mark not in inner for mark in alone):  # not "a" or "b"
                 return inner.strip()
     return text
