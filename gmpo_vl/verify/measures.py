@@ -45,7 +45,7 @@ _RAISED_WORD = r"[A-Za-z]+(?:\^(?:-?\d|\{-?\d\}))?"
 _COUNTED = re.compile(rf"((?:\\?\$\s*)?{NUMBER}) ({_RAISED_WORD}(?: ?[ /] ?{_RAISED_WORD}){{0,5}})\.?")
 # Words (no command), a letter in braces, a prime, or digits parted by a space: without these there is nothing
 # to do.
-_UNIT_LIKE = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2}|\d ?\{[a-zA-Z]|'|\d \d|\d\s*[a-zA-Z]\b|degree")
+_UNIT_LIKE = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2}|\d ?\{[a-zA-Z]|'|\d \d|\d\s*[a-zA-Z]\b|degree|frac *\{ *\\(?:text|math)")
 _HAS_LETTER = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]")
 _LONG_WORD = re.compile(r"[a-zA-Z]{4}")  # among short ones, which may be symbols: 6 red apples
 _SYMBOLS = re.compile(r"\b(?!of\b)[a-zA-Z]{1,2}\b")
@@ -142,6 +142,8 @@ def _in_one_unit(text: str) -> str | None:
 
 def counted(text: str) -> str | None:
     """`30 cups` and `75g`, as `spelled` gives them, as a number and what it counts; None for others."""
+    if "Omega" in text:
+        return _in_ohms(text)
     if not _HAS_LETTER.search(text):
         return None
     if match := _COUNTED.fullmatch(text):
@@ -156,8 +158,6 @@ def counted(text: str) -> str | None:
             return rf"{match[1]}\text{{ {match[2]}}}"
         return _with_letter(_LETTER.fullmatch(text))
     # \\frac12 m and 2\\pi h are products, 5\\sqrt{3} m is a length
-    if "Omega" in text:
-        return _in_ohms(text)
     return lettered(text) if "sqrt" in text and "pi" not in text and " m" in text else None
 
 

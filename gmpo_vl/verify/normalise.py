@@ -30,6 +30,7 @@ _SIGNS = {
 }  # fmt: skip
 _DROPPED = [*range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2065), 0xFEFF, 0xAD]
 _SPACES = [0xA0, 0x1680, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000]
+_AREAS = "m2 m3 cm2 cm3 mm2 km2".split()
 _TABLE: dict[int, str | None] = {
     **{
         ord(sign): rf"\{name} "
@@ -38,6 +39,7 @@ _TABLE: dict[int, str | None] = {
     },
     **{ord(sign): text for text, signs in _SIGNS.items() for sign in signs},
     **{ord(f[0]): re.sub(r"(\d+)/(\d+)", r"\\frac{\1}{\2}", f[1:]) for f in _FRACTIONS},
+    **{ord(sign): rf"\text{{ {unit[:-1]}}}^{unit[-1]}" for sign, unit in zip("㎡㎥㎠㎤㎟㎢", _AREAS)},
     **dict.fromkeys(_DROPPED, None),
     **dict.fromkeys(_SPACES, " "),
 }
@@ -119,7 +121,7 @@ _SINGLE = re.compile(r"(?<!\\)\\(?!\\)")
 _WIDE = {code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)}
 _WIDE |= {0x3000: " ", ord("。"): ".", ord("￥"): "¥"} | dict.fromkeys(map(ord, "【】「」『』"), " ")
 _CHINESE_LEAD = re.compile(
-    r"(?:\s*(?:因此|所以|故|综上(?:所述)?|于是|则|即|可得|解得|得|本题|此题|该题|我|一?共有?|总共有?)[,:]?)*\s*"
+    r"(?:\s*(?:因此|所以|故|综上(?:所述)?|于是|则|即|可得|解得|得|本题|此题|该题|我|一?共有?|总共有?|有)[,:]?)*\s*"
     r"(?:最终|最后|正确|参考|的)*(?:答案|结果|选项|答)?\s*(?:应该?)?(?:是|为|等于|选择?|选项)?\s*[:,]?\s*"
     r"(?![\u4e00-\u9fff])"
 )

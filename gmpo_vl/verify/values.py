@@ -33,6 +33,7 @@ _COUNTING = "zero one two three four five six seven eight nine ten eleven twelve
 _NUMBER_WORDS = {word: str(n) for n, word in enumerate(_COUNTING)}
 _NUMBER_WORDS |= {word: str(n) for n, word in enumerate("零一二三四五六七八九十")} | {"两": "2"}
 _DIGIT = re.compile(r"\d")
+_LABEL_LIKE = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{3}|: |^\\(?:text|mathrm|mbox)|[\u4e00-\u9fff]")  # or set as text
 _ROW = re.compile(r"[\s,;()\[\]]+")
 _OF_VARIABLE = re.compile(r"([a-zA-Z])\(([k-z])\)=")  # P(A) and f(a) are values
 _SEVERAL = ("list", "either", "set")
@@ -47,8 +48,10 @@ def judge_value(alternative: str, kind: str, leeway: Leeway, answer: str) -> str
         return "equal" if Decimal(answer) == Decimal(alternative) else "different"  # most answers
     if not plain and (ours := _gold_labels(alternative)):
         return _judge_labelled(ours, leeway, answer)
+    if not plain and _of_another(alternative, answer):
+        return "different"
     outcome = _judge_unlabelled(alternative, kind, leeway, answer, plain)
-    if outcome == "equal" or kind == "text":
+    if outcome == "equal" or kind == "text" or not (_LABEL_LIKE.search(answer) or ": " in alternative):
         return outcome
     return _without_label(alternative, kind, leeway, answer) or outcome
 
@@ -125,11 +128,17 @@ def _judge_labelled(ours: tuple[Labelled, ...], leeway: Leeway, answer: str) -> 
 def _judge_part(gold: Labelled, leeway: Leeway, answer: str) -> str:
     """One value; a symbol before the answer's must be able to stand for the label (A for area)."""
     named, read = labels.symbol_of(answer), _gold_trees(gold.value)
-    if named and read and not read[0].symbols:
+    if named and not all(tree.symbols for tree in read):
         if not labels.names(named[0], gold.label):
             return "different"
         answer = named[1]
     return judge_value(gold.value, type_of(gold.value), leeway, answer)
+
+
+def _of_another(gold: str, answer: str) -> bool:
+    """Whether an answer says in words that it is the value of another symbol than the gold's."""
+    symbol = labels.symbol_of(gold)
+    return symbol is not None and any(labels.denies(symbol[0], part.label) for part in labelled(answer))
 
 
 def _without_label(gold: str, kind: str, leeway: Leeway, answer: str) -> str | None:
@@ -145,7 +154,7 @@ def _without_label(gold: str, kind: str, leeway: Leeway, answer: str) -> str | N
     if len(found) != 1:
         return None
     symbol = labels.symbol_of(gold)
-    if symbol and not labels.names(symbol[0], found[0].label):
+    if symbol and not labels.symbol_of(found[0].value) and not labels.names(symbol[0], found[0].label):
         return "different"
     return judge_value(gold, kind, leeway, found[0].value)
 

@@ -114,7 +114,7 @@ def squeezed(text: str) -> str:
 
 def set_as_text(text: str) -> str | None:
     r"""What stands in a text command around everything, `\text{6\sqrt{3} m}`; None without one."""
-    match = _ALL_TEXT.fullmatch(text)
+    match = _ALL_TEXT.fullmatch(text) if text.startswith("\\") else None
     if not match:
         return None
     depth = 0
