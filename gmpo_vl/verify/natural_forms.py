@@ -28,7 +28,8 @@ class Form(NamedTuple):
 def natural_forms(gold: Gold) -> list[Form]:
     """Right answers for a gold, each text once, the gold's own spelling first.
 
-    None for CountDown, whose gold is a target and no answer.
+    None for CountDown, whose gold is a target and no answer. A gold of the type "box", which only this
+    function knows, is the box [x1, y1, x2, y2] of a thing in a picture.
     """
     if gold.type == "countdown":
         return []
@@ -42,7 +43,7 @@ def natural_forms(gold: Gold) -> list[Form]:
 
 def wrong_forms(gold: Gold) -> list[Form]:
     """Wrong answers for a gold with choices: letter, letter with text and text of every other option."""
-    right = _right_options(gold)
+    right = _right_options(gold) if gold.type != "countdown" else []
     if not right:
         return []
     letters = {LETTERS[i] for i in right}
@@ -165,6 +166,9 @@ _CHINESE = re.compile(r"[\u4e00-\u9fff]")
 def _of_text(text: str, kind: str | None) -> Iterator[Form]:
     yield Form("as the gold is written", text)
     inner = _inside(text)
+    if kind == "box":  # of a thing in a picture
+        yield from _of_box(inner)
+        return
     if kind in (None, "choice") and (letter := _LETTER.fullmatch(inner)) and (kind or letter[1] < "I"):
         yield from _of_letter(letter[1]) if kind else list(_of_letter(letter[1]))[:5]
         return
@@ -479,6 +483,17 @@ def _joined(sides: list[str], signs: list[str]) -> str:
 
 _NUMBERS = re.compile(r"-?\d+(?:\.\d+)?(?:\s*,\s*-?\d+(?:\.\d+)?)+")
 _THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+")
+
+
+def _of_box(text: str) -> Iterator[Form]:
+    numbers = re.findall(r"-?\d+(?:\.\d+)?", text)
+    if len(numbers) == 4:
+        yield Form("without spaces", f"[{','.join(numbers)}]")
+        yield Form("with spaces", f"[{', '.join(numbers)}]")
+        yield Form("without brackets", ", ".join(numbers))
+        yield Form("in round brackets", f"({', '.join(numbers)})")
+        yield Form("as two corners", "({}, {}), ({}, {})".format(*numbers))
+        yield Form("with names", "x1={}, y1={}, x2={}, y2={}".format(*numbers))
 
 
 def _of_list(text: str) -> Iterator[Form]:
