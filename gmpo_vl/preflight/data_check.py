@@ -100,18 +100,18 @@ def check_data(
             result.add(split, number, finding, drop)
             file.write(to_line(row_record(finding)))
 
-        told = set()  # (split, reason) of what is told once a split
-        for split, checker in checkers.items():
-            for finding in about_reward(checker):
-                told.add((split, finding.check))
-                tell(split, 0, finding)
+        of_splits: dict[str, dict[str, Finding]] = {split: {} for split in checkers}
         for split, report in scan(data, checkers, workers, advance):
             result.surveys[split].add(report)
             for finding in report.findings:
-                if (split, finding.check) not in told:
-                    tell(split, report.number, finding)
                 if finding.check in OF_A_SPLIT:
-                    told.add((split, finding.check))
+                    of_splits[split].setdefault(finding.check, finding)
+                else:
+                    tell(split, report.number, finding)
+        for split, checker in checkers.items():  # last: a reward that ends its process has ended a worker's
+            of_splits[split] |= {finding.check: finding for finding in _about_reward(checker)}
+            for finding in of_splits[split].values():
+                tell(split, 0, finding)
         for split, number, finding in cross_findings(result.surveys, checkers):
             tell(split, number, finding)
     result.seconds = time.perf_counter() - start
@@ -120,7 +120,7 @@ def check_data(
     return result
 
 
-def about_reward(checker: RowChecker) -> Iterator[Finding]:
+def _about_reward(checker: RowChecker) -> Iterator[Finding]:
     """What is wrong between a split's prompts and the reward, and whether a judge was asked."""
     reward = checker.golds.reward
     if reward is None or checker.num_rows == 0:

@@ -431,7 +431,13 @@ _POINT = re.compile(
 _NAMED_POINTS = re.compile(rf"{_POINT.pattern}(?:\s*(?:,|;|and)\s*{_POINT.pattern})+")
 
 
+_NAMED_VALUES = re.compile(rf"x\s*=\s*({_SIGNED})\s*(?:,|and)\s*y\s*=\s*({_SIGNED})")
+
+
 def _of_point(text: str) -> Iterator[Form]:
+    if pair := _NAMED_VALUES.fullmatch(text):
+        yield Form("as a point", f"({pair[1].strip()}, {pair[2].strip()})")
+        return
     if _NAMED_POINTS.fullmatch(text) and all(match[1] for match in _POINT.finditer(text)):
         yield Form("points without names", re.sub(r"[A-Z]'?\s*=?\s*(?=\(|\\left)", "", text))
         return
