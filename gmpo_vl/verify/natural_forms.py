@@ -111,7 +111,8 @@ def _right_options(gold: Gold) -> list[int]:
         letters = re.findall("[A-J]", gold.alternatives[0])
     places = sorted({LETTERS.index(letter) for letter in letters})
     named = [i for i in places if i < number]
-    return named or [i for i in range(number) if gold.choices[i].strip() in gold.alternatives]
+    texts = [i for i in range(number) if gold.choices[i].strip() in gold.alternatives]
+    return [i for i in named if i in texts] or named or texts  # "D" and "E" may be a letter and its text
 
 
 def _named_together(gold: Gold) -> bool:
@@ -159,8 +160,11 @@ def _key(text: str) -> str:
 # --- texts without options ------------------------------------------------------------------------------
 _WORDS = re.compile(r"(?=.*[A-Za-z]{3}|No\b)[A-Za-z][A-Za-z ,.'-]*", re.DOTALL)
 # Words whose case says nothing: none that could be symbols (abc) or names of points (A D and B E).
-_CASED = re.compile(r"A (?=[a-z]{3})|[A-Za-z][a-z]{3}|[A-Z][a-z]{1,2}\b|[a-z][aeiou][a-z]\b")
+_CASED = re.compile(r"A (?!and\b)[a-z]{3}|[A-Za-z][a-z]{3}|[A-Z][a-z]{1,2}\b|[a-z][aeiou][a-z]\b")
 _CHINESE = re.compile(r"[\u4e00-\u9fff]")
+_CHINESE_UNIT = re.compile(
+    r"(.*[\d})π])\s*((?:平方|立方)?(?:毫米|厘米|分米|米|千米)|公里|海里|度|元|秒|分钟|小时|克|千克|升|毫升)"
+)
 
 
 def _of_text(text: str, kind: str | None) -> Iterator[Form]:
@@ -176,6 +180,11 @@ def _of_text(text: str, kind: str | None) -> Iterator[Form]:
         # AC may be a side of a figure where the gold is not called a choice.
         letters = "".join(re.findall("[A-J]", inner))
         yield from (form for form in _of_letters(letters) if kind or form.text != letters)
+        return
+    if kind != "text" and (found := _CHINESE_UNIT.fullmatch(inner)) and _is_value(found[1]):
+        yield Form("unit left out", found[1])
+        yield Form("unit as text", f"{found[1]}\\text{{{found[2]}}}")
+        yield from _with_marks(inner)
         return
     if kind == "text" or _WORDS.fullmatch(inner) or _CHINESE.search(inner):
         yield from _of_words(inner)
@@ -201,7 +210,8 @@ def _of_text(text: str, kind: str | None) -> Iterator[Form]:
 def _with_marks(text: str) -> Iterator[Form]:
     if "$" not in text and not re.search(r"(?<![\\A-Za-z])[A-Za-z]{3}", text):
         yield Form("in dollars", f"${text}$")
-    yield Form("in bold", f"**{text}**")
+    if "*" not in text:
+        yield Form("in bold", f"**{text}**")
     yield Form("on a line of its own", f"\n{text}\n")
     if text[-1:] not in (".", "。"):
         yield Form("with a full stop", f"{text}.")
@@ -257,10 +267,11 @@ def _is_value(text: str) -> bool:
     """Whether a text is a number: digits, roots, fractions, pi, a unit; nothing that has a name."""
     value = _measured(text)
     left = _COMMANDS.sub("", _flat(text) if value is None else value[0])
-    return re.fullmatch(r"[\d\s.,{}()^+\-*/π°%√]+", left) is not None and _NUMERIC.search(text) is not None
+    return _DIGITS.fullmatch(left) is not None and _NUMERIC.search(text) is not None
 
 
 _NUMERIC = re.compile(r"\d|\\pi|π")
+_DIGITS = re.compile(r"(?!.*[\d.]\s+-?\d)[\d\s.,{}()^+\-*/π°%√]+", re.DOTALL)  # 4 3 -1 are several
 
 
 def _inside(text: str) -> str:
@@ -268,7 +279,7 @@ def _inside(text: str) -> str:
     text = text.strip()
     for mark in ("$$", "$"):
         inner = text[len(mark) : -len(mark)]
-        if text.startswith(mark) and text.endswith(mark) and inner and "$" not in inner:
+        if text.startswith(mark) and text.endswith(mark) and inner and not re.search(r"\$|\\$", inner):
             return inner.strip()
     return text
 
@@ -488,7 +499,7 @@ def _joined(sides: list[str], signs: list[str]) -> str:
 
 
 _NUMBERS = re.compile(r"-?\d+(?:\.\d+)?(?:\s*,\s*-?\d+(?:\.\d+)?)+")
-_THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+")
+_THOUSANDS = re.compile(r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 
 
 def _of_box(text: str) -> Iterator[Form]:
