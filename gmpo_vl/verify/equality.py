@@ -37,7 +37,7 @@ from gmpo_vl.verify.quantities import (
 )
 from gmpo_vl.verify.regions import FLIPPED, ORDERS, is_ordered, region, same_region, speaks_of_region
 from gmpo_vl.verify.tree import OF_SEVERAL, Node, both_signs, is_name, num, substituted, sym, without
-from gmpo_vl.verify.vectors import aligned
+from gmpo_vl.verify.vectors import aligned, components
 
 _CLOCK = re.compile(r"\d{1,2}:[0-5]\d")
 _NUMBERS = frozenset("num const add sub mul div neg pow root mixed unit deg pct".split())
@@ -63,6 +63,11 @@ def same(gold: Node, answer: Node, leeway: Leeway = EXACT) -> bool:
         if ours and theirs and (is_ordered(ours) or same_region(ours, theirs, leeway)):
             return same_region(ours, theirs, leeway)
         gold, answer = (Node("list", node.args) if node.op == "both" else node for node in (gold, answer))
+    if gold.op == "list" and answer.op in _LISTS and components(gold):  # x = 2, y = 3 is no {3, 2}
+        if answer.op == "either" or (answer.op == "set" and not answer.contains("rel")):
+            return False
+        if not answer.symbols:
+            return _in_order(tuple(item.args[1][1] for item in gold.args), answer.args, leeway)
     if gold.op == "rel":
         return _same_relation(gold, answer, leeway)
     if gold.op in ("tuple", "set") and _is_member(answer):

@@ -25,7 +25,7 @@ AA\xc5\u212b
 """
 _SIGNS = {
     "-": "−–—‐‑", "/": "⁄∕÷", "*": "∗", r"^{\circ}": "°º˚", "'": '′‘’', "''": '″', "|": "∣", ":": "∶",
-    ",": "、", r"\mathbb{R} ": "ℝ", r"\mathbb{Z} ": "ℤ", r"\mathbb{N} ": "ℕ", r"\mathbb{Q} ": "ℚ",
+    ",": "、", ".": "。", "": "【】「」『』", " or ": "或", " and ": "且和与及", r"\mathbb{R} ": "ℝ", r"\mathbb{Z} ": "ℤ", r"\mathbb{N} ": "ℕ", r"\mathbb{Q} ": "ℚ",
     r"\mathbb{C} ": "ℂ", '"': '“”',
 }  # fmt: skip
 _DROPPED = [*range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2065), 0xFEFF, 0xAD]
@@ -49,9 +49,13 @@ _TABLE |= {
 }
 # A currency sign next to a number is a unit; a pound is one word for money and weight. Two dollar signs
 # enclose a formula, and so does a stray one before anything but a plain amount.
-_CURRENCIES = {"€": "euros", "£": "pounds", "¥": "yen", "₹": "rupees", "¢": "cents"}
+_CURRENCIES = {"€": "euros", "£": "pounds", "¥": "yensign", "₹": "rupees", "¢": "cents"}
 _MONEY = re.compile(r"([€£¥₹¢])\s*(\d[\d,.]*(?:\s*(?:thousand|million|billion|trillion)\b)?)|([€£¥₹¢])")
 _DOLLAR = re.compile(r"(?<!\\)\$(?=\s*\d[\d,]*(?:\.\d+)?(?:[\s,;.)]|$))")
+_MICRO = re.compile(r"(?<=\d)\s*[µμ]([mgsLAFVWCN])(?![a-zA-Z])")
+_OHM = re.compile(r"(?<=\d)\s*([kM]?)[ΩΩ]")
+_CHINESE_RATIO = re.compile(r"(?<=\d)\s*比\s*(?=\d)")
+_CHINESE_PERCENT = re.compile(r"百分之\s*(\d+(?:\.\d+)?)")
 _RAISED = re.compile(f"[{''.join(_SUPERSCRIPTS)}]+")
 _LOWERED = re.compile(f"[{''.join(_SUBSCRIPTS)}]+")
 _THOUSANDS_BRACE = re.compile(r"(?<=\d)\{,\}(?=\d{3}(?!\d))")
@@ -66,6 +70,8 @@ def normalise(text: str) -> str:
         text = _DOLLAR.sub(r"\\$", text)
     if not text.isascii():
         text = _MONEY.sub(lambda m: f"{m[2] or ''}\\text{{ {_CURRENCIES[m[1] or m[3]]}}}", text)
+        text = _OHM.sub(r"\\text{ \1ohm}", _MICRO.sub(r"\\text{ u\1}", text))
+        text = _CHINESE_PERCENT.sub(r"\1%", _CHINESE_RATIO.sub(":", text))
         text = _RAISED.sub(lambda m: "^{" + "".join(_SUPERSCRIPTS[c] for c in m[0]) + "}", text)
         text = _LOWERED.sub(lambda m: "_{" + "".join(_SUBSCRIPTS[c] for c in m[0]) + "}", text)
         text = unicodedata.normalize("NFKC", text.translate(_TABLE))
@@ -80,6 +86,8 @@ def normalise(text: str) -> str:
 _PLAIN = re.compile(r"-?[a-zA-Z\d.]+")
 _TAGS = re.compile(r"</?(?:b|i|u|em|strong|code|span|p|center|mark|answer)\s*/?>", re.IGNORECASE)
 _BOLD = re.compile(r"(?<![\w*)}\]])\*\*([^*]+)\*\*(?![\w*({\\])|(?<![\w_])__([^_]+)__(?![\w_])")
+_STRUCK = re.compile(r"~~[^~]+~~")
+_ITALIC = re.compile(r"\*([^*]+)\*\s")  # *9.4* m, at the start, where no product begins
 _COLOURS = re.compile(
     r"\\(?:textcolor|color|colorbox)\s*(?:\[[^\]]*\])?\s*\{[^{}]*\}"
     r"|\\(?:framebox|underline|uline|bbox(?:\[[^\]]*\])?|bf|it|rm|displaystyle)(?![a-zA-Z])\s*(?:\[[^\]]*\])?"
@@ -87,7 +95,7 @@ _COLOURS = re.compile(
 _START = re.compile(
     r"(?:\\(?:therefore|checkmark|Rightarrow|implies|Longrightarrow|longrightarrow|rightarrow|to|quad"
     r"|qquad)(?![a-zA-Z])"
-    r"|\\[,;:! ]|=>|[∴→⇒✓✔✅=:~]|#{1,6}(?=\s)|\s)+"
+    r"|\\[,;:! ]|=>|[∴→⇒✓✔✅=:]|~(?!~)|#{1,6}(?=\s)|\s)+"
 )
 _ENDS = (
     "\\blacksquare", "\\square", "\\Box", "\\qed", "\\checkmark", "\\quad", "\\qquad", "\\,", "\\;", "\\:",
@@ -106,27 +114,55 @@ _DOUBLED = re.compile(r"(?<!\\)\\\\(?=[a-zA-Z]{2})")
 _SINGLE = re.compile(r"(?<!\\)\\(?!\\)")
 
 
+# Signs of Chinese text, and what leads to an answer in it: `故答案为：12。`, `所以选C`.
+_WIDE = {code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)}
+_WIDE |= {0x3000: " ", ord("。"): ".", ord("￥"): "¥"} | dict.fromkeys(map(ord, "【】「」『』"), " ")
+_CHINESE_LEAD = re.compile(
+    r"(?:\s*(?:因此|所以|故|综上(?:所述)?|于是|则|即|可得|解得|得|本题|此题|该题|我|一?共有?|总共有?)[,:]?)*\s*"
+    r"(?:最终|最后|正确|参考|的)*(?:答案|结果|选项|答)?\s*(?:应该?)?(?:是|为|等于|选择?|选项)?\s*[:,]?\s*"
+    r"(?![\u4e00-\u9fff])"
+)
+_CHINESE_GROUP = re.compile(r"\\(?:text|textbf|mathrm|mbox)\s*\{([^{}]*[\u4e00-\u9fff][^{}]*)\}")
+_CHINESE_OPTION = re.compile(r"(?<=[A-H)])\s*(?:选项|项)(?=[.\s]*$)")
+
+
 @lru_cache(maxsize=50_000)
 def unmarked(text: str) -> str:
     """The answer without the marks around it."""
     if _PLAIN.fullmatch(text):
         return text
     text = undoubled(text)
+    if not text.isascii():
+        text = _CHINESE_OPTION.sub("", text.translate(_WIDE))
     if "<" in text:
         text = _TAGS.sub("", text)
     if "\\" in text:
         text = _COLOURS.sub("", text)
+    if "~~" in text:
+        text = _STRUCK.sub("", text)
     if "**" in text or "__" in text:
         text = _BOLD.sub(lambda m: (m[1] or m[2]).strip(), text)
+        if text.count("**") == 1:  # never closed: no power begins or ends with its sign
+            text = text.removeprefix("**").removesuffix("**")
+    elif text[:1] == "*":
+        text = _ITALIC.sub(r"\1 ", text)
     for _ in range(_ROUNDS):
         before = text
         text = _without_ends(text.strip())
         if start := _START.match(text):
             text = text[start.end() :]
+        if not text.isascii() and (lead := _CHINESE_LEAD.match(_opened(text))):
+            text = _opened(text)[lead.end() :] or text
         text = _without_pair(text)
         if text == before:
             break
     return text
+
+
+def _opened(text: str) -> str:
+    """`\\text{选C}` as its content."""
+    group = _CHINESE_GROUP.fullmatch(text)
+    return group[1].strip() if group else text
 
 
 def undoubled(text: str) -> str:

@@ -35,11 +35,12 @@ def components(node: Node) -> tuple[Node, ...] | None:
     if node.op == "matrix" and node.args[0] == "matrix":
         rows = node.args[1]
         return tuple(row[0] for row in rows) if all(len(row) == 1 for row in rows) else None
-    if node.op in ("list", "both"):
+    if node.op in ("list", "both", "set"):
         return _named(node)
     return _in_basis(node) if node.op in _SUMS else None
 
 
+_OF_POINT = ({"x", "y"}, {"x", "y", "z"})
 _WRITTEN = {"tuple", "matrix"}
 _SUMS = ("add", "sub", "mul", "div", "neg", "sym")
 
@@ -113,9 +114,21 @@ def _flat(node: Node) -> Node:
     """`A(1, 2)` as A = (1, 2); `2 \\begin{pmatrix}1\\\\2\\end{pmatrix}` and sums multiplied out."""
     if node.op == "mul" and node.args[1].op == "tuple" and _names_point(node.args[0]):
         return Node("rel", (("=",), node.args))
+    if node.op == "rel" and node.args[0] == ("=",):
+        return _of_point(*node.args[1]) or node
     if node.op in ("mul", "div", "neg", "add", "sub") and node.contains("matrix"):
         return _entrywise(node) or node
     return node
+
+
+def _of_point(left: Node, right: Node, *others: Node) -> Node | None:
+    """(1, 2) for `(x, y) = (1, 2)` and for `(y, x) = (2, 1)`; None for other equations."""
+    if others or left.op != "tuple" or right.op != "tuple" or left.symbols not in _OF_POINT:
+        return None
+    pairs = tuple(Node("rel", (("=",), pair)) for pair in zip(left.args[2], right.args[2]))
+    parts = _named(Node("list", pairs))
+    whole = parts and len(parts) == len(left.args[2]) == len(right.args[2])
+    return Node("tuple", (*right.args[:2], parts)) if whole else None
 
 
 def _names_point(node: Node) -> bool:
