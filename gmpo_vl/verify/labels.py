@@ -25,14 +25,20 @@ _WORD = (
 )
 _SIGN = r"(?: ?(?:=|:|\\approx) ?| (?:(?:is|are|was|were)(?: equal to)?|equals?)\b ?:? ?)"
 _LABEL = re.compile(rf"({_WORD}(?: {_WORD}){{0,9}}?){_SIGN}(?=\S)")
-_BEFORE_PAIR = re.compile(r"((?:the )?(?:coordinates?|points?|vertex|vector|ordered pair)) (?=(?:[A-Z] ?)?\()", re.I)
+_BEFORE_PAIR = re.compile(
+    r"((?:the )?(?:coordinates?|points?|vertex|vector|ordered pair)) (?=(?:[A-Z] ?)?\()", re.I
+)
 _CHINESE = re.compile(r"([\u4e00-\u9fffA-Za-z\\ ]{1,24}?) ?(?:=|:|为|是|等于) ?(?=[^\s\u4e00-\u9fff])")
 _CHINESE_UNSAID = re.compile("[不非没无未或若如至大小超倍半错负约]")
-_COLON = re.compile(r"(?:(?<![^,;] )|(?<=and ))(?<![\w:}])([A-Za-z](?:_\{?\w\}?)?|[A-Z]{2}): (?=[-\d(\[]|\\[a-z]*frac)")
+_COLON = re.compile(
+    r"(?:(?<![^,;] )|(?<=and ))(?<![\w:}])([A-Za-z](?:_\{?\w\}?)?|[A-Z]{2}): (?=[-\d(\[]|\\[a-z]*frac)"
+)
 _JOINT = re.compile(r" ?(?:[,;.] ?(?:and )?| and )(?=\S)")
 _NAME = re.compile(r"([A-Za-z]|[A-Z]{2,4}) ?= ?(?=\S)")
 
-_FUNCTIONS = frozenset("sin cos tan cot sec csc log ln lim exp max min gcd lcm det arcsin arccos arctan mod".split())
+_FUNCTIONS = frozenset(
+    "sin cos tan cot sec csc log ln lim exp max min gcd lcm det arcsin arccos arctan mod".split()
+)
 # Words that only say what is asked: they name no quantity.
 _IDLE = frozenset(
     """the a an of in for to at from on by its their our my this that it so thus therefore hence then finally
@@ -97,7 +103,9 @@ def _flat(text: str) -> str:
 
     def opened(group: re.Match[str]) -> str:
         before = group.string[: group.start()].rstrip()[-1:]
-        is_unit = (before.isdigit() or before in ("}", ")")) and not re.search(r"[:=]|\b(?:is|are)\b", group[1])
+        is_unit = (before.isdigit() or before in ("}", ")")) and not re.search(
+            r"[:=]|\b(?:is|are)\b", group[1]
+        )
         return group[0] if is_unit else f" {group[1]} "
 
     return " ".join(TEXT_GROUP.sub(opened, normalise(text)).replace("$", "").split())

@@ -10,7 +10,16 @@ from itertools import chain, product
 from gmpo_vl.verify import labels, words
 from gmpo_vl.verify.equality import same
 from gmpo_vl.verify.labels import Labelled, labelled
-from gmpo_vl.verify.measures import compass, counted, ends, is_range, lettered, same_time, spelled, time_of_day
+from gmpo_vl.verify.measures import (
+    compass,
+    counted,
+    ends,
+    is_range,
+    lettered,
+    same_time,
+    spelled,
+    time_of_day,
+)
 from gmpo_vl.verify.normalise import normalise
 from gmpo_vl.verify.parse import readings
 from gmpo_vl.verify.quantities import EXACT, Leeway, Undecided
