@@ -174,6 +174,8 @@ def _key(text: str) -> str:
 _WORDS = re.compile(r"(?=.*[A-Za-z]{3}|No\b)[A-Za-z][A-Za-z ,.'-]*", re.DOTALL)
 # Words whose case says nothing: none that could be symbols (abc) or names of points (A D and B E).
 _CASED = re.compile(r"A (?!and\b)[a-z]{3}|[A-Za-z][a-z]{3}|[A-Z][a-z]{1,2}\b|[a-z][aeiou][a-z]\b")
+_FORMULA = re.compile(r"\$([^$]*\\[^$]*)\$")  # $5\sqrt{2}$ cm; dollars without LaTeX between may be money
+_TEXT_ALONE = re.compile(r"\\(?:text|mathrm|textbf|mbox)\{([^{}]*)\}")
 _CHINESE = re.compile(r"[\u4e00-\u9fff]")
 _CHINESE_UNIT = re.compile(
     r"(.*[\d})π])\s*((?:平方|立方)?(?:毫米|厘米|分米|米|千米)|公里|海里|度|元|秒|分钟|小时|克|千克|升|毫升)"
@@ -183,7 +185,11 @@ _CHINESE_UNIT = re.compile(
 def _of_text(text: str, kind: str | None) -> Iterator[Form]:
     """A gold without options. kind: its type."""
     yield Form("as the gold is written", text)
-    inner = inside(text)
+    inner = _FORMULA.sub(r"\1", inside(text))
+    if group := _TEXT_ALONE.fullmatch(inner):
+        inner = group[1].strip()
+    if text != inner:
+        yield Form("without dollars and text groups", inner)
     if kind == "box":  # of a thing in a picture
         yield from of_box(inner)
     elif kind in (None, "choice") and (forms := _of_named(inner, kind == "choice")):
