@@ -174,12 +174,23 @@ def _same_relation(gold: Node, answer: Node, leeway: Leeway) -> bool:
         return _same_equation(gold, answer, leeway)
     if len(signs) == len(answer.args[0]) == 1 and {signs[0], answer.args[0][0]} <= ORDERS:
         return _same_inequality(gold, answer)
+    if len(signs) > 1 and {*signs, *answer.args[0]} <= ORDERS:  # AB > AC > BC, which are products of symbols
+        (ours, theirs), (one, two) = zip(_upwards(gold), _upwards(answer))
+        return ours == theirs and _in_order(one, two, leeway)
     unordered = signs == answer.args[0] and len(signs) == 1 and signs[0] not in ORDERS
     return unordered and _either_order(sides, answer.args[1], leeway)
 
 
 def _is_member(node: Node) -> bool:
     return node.op == "rel" and node.args[0] == ("in",) and is_name(node.args[1][0])
+
+
+def _upwards(node: Node) -> tuple[tuple[str, ...], tuple[Node, ...]]:
+    """The signs and sides of c > b > a as those of a < b < c."""
+    signs, sides = node.args
+    if set(signs) <= {"<", "le"}:
+        return signs, sides
+    return tuple(FLIPPED[sign] for sign in reversed(signs)), sides[::-1]
 
 
 def _same_inequality(gold: Node, answer: Node) -> bool:

@@ -67,7 +67,6 @@ class Extracted(NamedTuple):
 
 def last_box(response: str) -> Extracted:
     r"""The content of the last `\boxed{}`, or of the boxes side by side that end with it, as one text."""
-    response = _without_mention(response)
     start = response.rfind("\\boxed{")
     if (
         start >= 0
@@ -76,6 +75,7 @@ def last_box(response: str) -> Extracted:
         and (box := _content(response, start))
     ):  # one box, as in most responses
         return Extracted(box[0].strip()) if box[0].strip() else Extracted(None, "no_answer")
+    response = _without_mention(response)
     start = _last_start(response, len(response))
     if start < 0:
         return Extracted(None, "no_answer")

@@ -25,25 +25,21 @@ _WORD = (
 )
 _SIGN = r"(?: ?(?:=|:|\\approx) ?| (?:(?:is|are|was|were)(?: equal to)?|equals?)\b ?:? ?)"
 _LABEL = re.compile(rf"({_WORD}(?: {_WORD}){{0,9}}?){_SIGN}(?=\S)")
-_BEFORE_PAIR = re.compile(
-    r"((?:the )?(?:coordinates?|points?|vertex|vector|ordered pair)) (?=(?:[A-Z] ?)?\()", re.I
-)
+_BEFORE_PAIR = re.compile(r"((?:the )?(?:coordinates?|points?|vertex|vector|ordered pair)) (?=(?:[A-Z] ?)?\()", re.I)
 _CHINESE = re.compile(r"([\u4e00-\u9fffA-Za-z\\ ]{1,24}?) ?(?:=|:|为|是|等于) ?(?=[^\s\u4e00-\u9fff])")
 _CHINESE_UNSAID = re.compile("[不非没无未或若如至大小超倍半错负约]")
-_COLON = re.compile(
-    r"(?:(?<![^,;] )|(?<=and ))(?<![\w:}])([A-Za-z](?:_\{?\w\}?)?|[A-Z]{2}): (?=[-\d(\[]|\\[a-z]*frac)"
-)
+_MAY_BE = re.compile(r"[A-Za-z]{3}.*?(?:[=:(]|≈|approx|\b(?:is|are|was|were|equals?)\b)|[\u4e00-\u9fff]", re.DOTALL)
+_COLON = re.compile(r"(?:(?<![^,;] )|(?<=and ))(?<![\w:}])([A-Za-z](?:_\{?\w\}?)?|[A-Z]{2}): (?=[-\d(\[]|\\[a-z]*frac)")
 _JOINT = re.compile(r" ?(?:[,;.] ?(?:and )?| and )(?=\S)")
-_NAME = re.compile(r"([A-Za-z]|[A-Z]{2,4}) ?= ?(?=\S)")
+_NAME = re.compile(r"([A-Za-z]|[A-Z]{2,4}) ?(?:= ?(?=\S)|(?<=[A-Z])(?=\(-?[\d\\]))")  # A = 9.4, P(1, 2)
+_DOLLAR = re.compile(r"(?<!\\)\$")
 
-_FUNCTIONS = frozenset(
-    "sin cos tan cot sec csc log ln lim exp max min gcd lcm det arcsin arccos arctan mod".split()
-)
+_FUNCTIONS = frozenset("sin cos tan cot sec csc log ln lim exp max min gcd lcm det arcsin arccos arctan mod".split())
 # Words that only say what is asked: they name no quantity.
 _IDLE = frozenset(
     """the a an of in for to at from on by its their our my this that it so thus therefore hence then finally
-    value values answer answers result final correct total exact approximate required measure measured given
-    by with units unit ans number point points coordinate coordinates location ordered pair solution""".split()
+    value values answer answers result final correct exact approximate required measure measured given
+    by with units unit ans point points coordinate coordinates location ordered pair solution""".split()
 )
 _OF = re.compile(r"\b(?:of|in|for|between|from|to|under)\b")
 # Of these, a label names the quantity itself (the sum is 12); `of` after them makes another one of it.
@@ -51,8 +47,9 @@ _QUANTITIES = frozenset(
     """product sum difference square cube root first second third last base rest remaining remainder
     denominator numerator larger smaller greater power percent error""".split()
 )
-_UNSAID = (UNSAID - _QUANTITIES) | frozenset("when while because since exceeds".split())
-_CHANGED = re.compile(r"\b(?:square|cube|root|power|multiple|fraction) of\b")
+_COUNTS = frozenset("one two three four five six seven eight nine ten eleven twelve both".split())
+_UNSAID = (UNSAID - _QUANTITIES - _COUNTS) | frozenset("when while because since exceeds excluding".split())
+_CHANGED = re.compile(r"\b(?:square|cube|root|power|multiple|fraction|halves|thirds|quarters|fifths|tenths) of\b")
 
 
 class Labelled(NamedTuple):
@@ -65,7 +62,7 @@ class Labelled(NamedTuple):
 @lru_cache(maxsize=20_000)
 def labelled(text: str) -> tuple[Labelled, ...]:
     """The values of a text with their labels, in order; empty where it does not begin with a label."""
-    if len(text) > _MAX_CHARS:
+    if len(text) > _MAX_CHARS or not _MAY_BE.search(text):
         return ()
     flat = _flat(text)
     found: list[Labelled] = []
@@ -94,8 +91,9 @@ def _label_at(flat: str, at: int) -> tuple[str, int] | None:
     if match:
         return (match[1], match.end()) if _is_label(match[1]) else None
     match = _CHINESE.match(flat, at) if not flat.isascii() else None
-    chinese = match and not match[1].isascii() and not _CHINESE_UNSAID.search(match[1])
-    return (match[1], match.end()) if match and chinese else None
+    if match is None or match[0].isascii() or _CHINESE_UNSAID.search(match[1]):
+        return None
+    return match[1], match.end()
 
 
 def _flat(text: str) -> str:
@@ -103,17 +101,15 @@ def _flat(text: str) -> str:
 
     def opened(group: re.Match[str]) -> str:
         before = group.string[: group.start()].rstrip()[-1:]
-        is_unit = (before.isdigit() or before in ("}", ")")) and not re.search(
-            r"[:=]|\b(?:is|are)\b", group[1]
-        )
+        is_unit = (before.isdigit() or before in ("}", ")")) and not re.search(r"[:=]|\b(?:is|are)\b", group[1])
         return group[0] if is_unit else f" {group[1]} "
 
-    return " ".join(TEXT_GROUP.sub(opened, normalise(text)).replace("$", "").split())
+    return " ".join(TEXT_GROUP.sub(opened, _DOLLAR.sub("", normalise(text))).split())
 
 
 def _is_label(label: str) -> bool:
     """Whether words name a quantity: one of them at least is no product of symbols."""
-    words = re.findall(r"[A-Za-z']+", label)
+    words = re.findall(r"(?<![\\A-Za-z])[A-Za-z']+", label)
     low = {word.lower() for word in words}
     if not low.isdisjoint(_UNSAID) or not low.isdisjoint(_FUNCTIONS) or _CHANGED.search(label.lower()):
         return False
@@ -127,15 +123,23 @@ def agree(gold: str, answer: str) -> bool:
         ours, theirs = gold.replace(" ", ""), answer.replace(" ", "")
         return theirs.endswith(ours) or ours.endswith(theirs)
     ours, theirs = _named(gold), _named(answer)
+    head = _named(_OF.split(gold)[0])
     if theirs <= ours:
-        return True
-    return ours <= theirs and {w for w in _named(_OF.split(answer)[0]) if len(w) > 1} <= ours
+        return not theirs or not head or not head.isdisjoint(theirs)
+    added = {word for word in _named(_OF.split(answer)[0]) - ours if len(word) > 1}
+    return ours <= theirs and added <= {"total"}
 
 
 def names(symbol: str, label: str) -> bool:
     """Whether a symbol may stand for a label: A for `area`, AB for `length of AB`, x for `value of x`."""
     words = _named(label)
     return symbol in words or not words or any(word[0] == symbol.lower() for word in words if len(word) > 1)
+
+
+def denies(symbol: str, label: str) -> bool:
+    """Whether a label has symbols, and not this one: `length of CD` for AB."""
+    symbols = {word for word in _named(label) if len(word) == 1 or word.isupper()}
+    return bool(symbols) and symbol not in symbols
 
 
 def _named(label: str) -> frozenset[str]:
@@ -145,9 +149,12 @@ def _named(label: str) -> frozenset[str]:
     return frozenset(word for word in kept if word.lower() not in _IDLE)
 
 
+@lru_cache(maxsize=20_000)
 def symbol_of(text: str) -> tuple[str, str] | None:
     """(A, 9.4) for `A = 9.4`; None for anything else."""
-    match = _NAME.match(flat := _flat(text))
+    if "=" not in text and "(" not in text and ": " not in text:
+        return None
+    match = _NAME.match(flat := _flat(with_equals(text)))
     return (match[1], flat[match.end() :]) if match else None
 
 

@@ -49,15 +49,18 @@ _RAISED_WORD = r"[A-Za-z]+(?:\^(?:-?\d|\{-?\d\}))?"
 _COUNTED = re.compile(rf"((?:\\?\$\s*)?{NUMBER}) ({_RAISED_WORD}(?: ?[ /] ?{_RAISED_WORD}){{0,5}})\.?")
 # Words (no command), a letter in braces, a prime, or digits parted by a space: without these there is nothing
 # to do.
-_UNIT_LIKE = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2}|\d ?\{[a-zA-Z]|'|\d \d|\d\s*[a-zA-Z]\b|degree")
+_UNIT_LIKE = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2}|\d ?\{[a-zA-Z]|'|\d \d|\d\s*[a-zA-Z]\b|degree|frac *\{ *\\(?:text|math)")
 _HAS_LETTER = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]")
 _LONG_WORD = re.compile(r"[a-zA-Z]{4}")  # among short ones, which may be symbols: 6 red apples
 _SYMBOLS = re.compile(r"\b(?!of\b)[a-zA-Z]{1,2}\b")
 _TEXT_ONLY = ("d", "t")  # units where they are set as text, symbols otherwise
 _LETTER = re.compile(r"(.*[\d})])\s*([mgshLNJWV])(\^\d|\^\{\d\})?", re.DOTALL)
+_ANY_LETTER = re.compile(r"(.*(?:[\d})]|\\pi))\s*([mgshLlNJWVAKTCFtd]) ?(\^ ?\d|\^ ?\{ ?\d ?\})?", re.DOTALL)
 _CLOSED_RATE = re.compile(rf"({NUMBER})(m/s(?:\^\{{?2\}}?)?)")
 _METRES = re.compile(r"(?!.*frac)(.*(?:[\d})]|\\pi))\s*(m)(\^\d|\^\{\d\})?", re.DOTALL)
-_PARTED = re.compile(rf"({NUMBER})(?: |~|\\[,;: ])+([gshLlNJWVAKTCFtd])()")  # 3 s; 2s is a product
+_PARTED = re.compile(  # 3 s, t = 3 s; 2s is a product
+    rf"((?:[a-zA-Z](?:_\{{?\w+\}}?)? ?= ?)?{NUMBER})(?: |~|\\[,;: ])+([mgshLlNJWVAKTCFtd])"
+)
 _OHMS = re.compile(rf"({NUMBER})(?: |~|\\[,;: ])*([kM])?(?: ?\\(?:text|mathrm) ?\{{)? ?\\Omega\b ?\}}?")
 _AREA_DIGIT = re.compile(  # 24 cm2, \text{ m3}
     r"(?<=[\d}) ])(\s*(?:\\(?:text|mathrm)\s*\{\s*)?(?:[mcdk]m|ft|in|yd|(?<=\s)m))([23])(\s*\})?$"
@@ -87,6 +90,8 @@ def spelled(text: str) -> str:
             text = text[: end.start()] + _chinese_unit(end)
     if text.endswith(("T", "}")) and (north := _BEARING.search(text)):
         return text[: north.start()] + r"^{\circ}"
+    if "elsius" in text or "ahrenheit" in text:
+        text = _CELSIUS.sub(lambda m: rf"^{{\circ}}{m[1][0].upper()}", _GROUPED_TEXT.sub(r" \1 ", text).strip())
     if text.endswith(("2", "3", "}")):
         text = _AREA_DIGIT.sub(r"\1^\2\3", text)
     if not _UNIT_LIKE.search(text):
@@ -141,6 +146,8 @@ def _in_one_unit(text: str) -> str | None:
 
 def counted(text: str) -> str | None:
     """`30 cups` and `75g`, as `spelled` gives them, as a number and what it counts; None for others."""
+    if "Omega" in text:
+        return _in_ohms(text)
     if not _HAS_LETTER.search(text):
         return None
     if match := _COUNTED.fullmatch(text):
@@ -161,8 +168,6 @@ def counted(text: str) -> str | None:
             return rf"{match[1]}\text{{ {match[2]}}}"
         return _with_letter(_LETTER.fullmatch(text))
     # \\frac12 m and 2\\pi h are products, 5\\sqrt{3} m is a length
-    if "Omega" in text:
-        return _in_ohms(text)
     return lettered(text) if "sqrt" in text and "pi" not in text and " m" in text else None
 
 
@@ -170,7 +175,14 @@ def lettered(text: str) -> str | None:
     r"""A gold `80m`, `30\pi m^2`, `3 s`: golds of school geometry take a bare m for a unit, and a letter that
     a space parts from a plain number is one. None for others.
     """
-    return _with_letter(_METRES.fullmatch(text) or _PARTED.fullmatch(text)) or _in_ohms(text)
+    if match := _PARTED.fullmatch(text):
+        return rf"{match[1]}\text{{ {match[2]}}}"
+    return _with_letter(_METRES.fullmatch(text)) or _in_ohms(text)
+
+
+def with_letter(text: str) -> str | None:
+    """The number and the unit of `\\frac{1}{4} m^2`, `3A`, `300K`, where a unit is looked for; None for others."""
+    return _with_letter(_ANY_LETTER.fullmatch(text))
 
 
 def _in_ohms(text: str) -> str | None:
@@ -216,6 +228,7 @@ def is_range(gold: str, answer: str) -> bool:
     return any("to" not in text and "between" not in text for text in ranges)
 
 
+_CELSIUS = re.compile(r"(?:\^ ?\{? ?\\circ ?\}?|\\degree|\bdegrees?) ?(celsius|fahrenheit)\b", re.IGNORECASE)
 _COMPASS = re.compile(
     rf"([NS]|north|south|[EW]|east|west) ?({NUMBER}) ?(?:\^ ?\{{? ?\\circ ?\}}?|\\degree|degrees?)?"
     r" ?([EW]|east|west|[NS]|north|south)\.?",

@@ -30,6 +30,7 @@ _SIGNS = {
 }  # fmt: skip
 _DROPPED = [*range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2065), 0xFEFF, 0xAD]
 _SPACES = [0xA0, 0x1680, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000]
+_AREAS = "m2 m3 cm2 cm3 mm2 km2".split()
 _TABLE: dict[int, str | None] = {
     **{
         ord(sign): rf"\{name} "
@@ -38,6 +39,7 @@ _TABLE: dict[int, str | None] = {
     },
     **{ord(sign): text for text, signs in _SIGNS.items() for sign in signs},
     **{ord(f[0]): re.sub(r"(\d+)/(\d+)", r"\\frac{\1}{\2}", f[1:]) for f in _FRACTIONS},
+    **{ord(sign): rf"\text{{ {unit[:-1]}}}^{unit[-1]}" for sign, unit in zip("㎡㎥㎠㎤㎟㎢", _AREAS)},
     **dict.fromkeys(_DROPPED, None),
     **dict.fromkeys(_SPACES, " "),
 }
@@ -66,6 +68,7 @@ _THOUSANDS_THIN = re.compile(r"(?<=\d)(?:,\s*\\!|\\!,|\\[,;])\s*(?=\d{3}(?!\d))"
 @lru_cache(maxsize=20_000)
 def normalise(text: str) -> str:
     r"""Unicode signs become LaTeX, invisible characters go, thousands (`{,}`, `,\!`, `\,`) close up."""
+    text = text.replace("\\textdollar", "\\$")
     if text.count("$") == 1:
         text = _DOLLAR.sub(r"\\$", text)
     if not text.isascii():
@@ -118,7 +121,7 @@ _SINGLE = re.compile(r"(?<!\\)\\(?!\\)")
 _WIDE = {code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)}
 _WIDE |= {0x3000: " ", ord("。"): ".", ord("￥"): "¥"} | dict.fromkeys(map(ord, "【】「」『』"), " ")
 _CHINESE_LEAD = re.compile(
-    r"(?:\s*(?:因此|所以|故|综上(?:所述)?|于是|则|即|可得|解得|得|本题|此题|该题|我|一?共有?|总共有?)[,:]?)*\s*"
+    r"(?:\s*(?:因此|所以|故|综上(?:所述)?|于是|则|即|可得|解得|得|本题|此题|该题|我|一?共有?|总共有?|有)[,:]?)*\s*"
     r"(?:最终|最后|正确|参考|的)*(?:答案|结果|选项|答)?\s*(?:应该?)?(?:是|为|等于|选择?|选项)?\s*[:,]?\s*"
     r"(?![\u4e00-\u9fff])"
 )
@@ -185,7 +188,8 @@ def _without_pair(text: str) -> str:
     for opening, closing in _AROUND:
         if text.startswith(opening) and text.endswith(closing) and len(text) > len(opening) + len(closing):
             inner = text[len(opening) : -len(closing)]
-            alone = (opening,) if opening[0] == "\\" else (opening[-1], closing[0])
+            whole = opening[0] == "\\" or opening == "**"  # **3*x**
+            alone = (opening,) if whole else (opening[-1], closing[0])
             if all(mark not in inner for mark in alone):  # not "a" or "b"
                 return inner.strip()
     return text

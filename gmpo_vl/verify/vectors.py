@@ -18,7 +18,8 @@ _MAX_ENTRIES = 100  # of a matrix that is multiplied out
 
 def aligned(gold: Node, answer: Node) -> tuple[Node, Node]:
     """Both trees, as tuples where they write a point or a vector in two forms; as they are otherwise."""
-    gold, answer = _flat(gold), _flat(answer)
+    is_unnamed = answer.op != "tuple" and not answer.symbols  # 1, 2 is no (x, y) = (1, 2)
+    gold, answer = gold if is_unnamed and gold.op == "rel" else _flat(gold), _flat(answer)
     if (gold.op != answer.op and {gold.op, answer.op} & _WRITTEN) or _is_marked(gold) or _is_marked(answer):
         one, two = components(gold), components(answer)
         if one and two:
@@ -122,13 +123,14 @@ def _flat(node: Node) -> Node:
 
 
 def _of_point(left: Node, right: Node, *others: Node) -> Node | None:
-    """(1, 2) for `(x, y) = (1, 2)` and for `(y, x) = (2, 1)`; None for other equations."""
+    """x = 1, y = 2 for `(x, y) = (1, 2)` and for `(y, x) = (2, 1)`; None for other equations."""
     if others or left.op != "tuple" or right.op != "tuple" or left.symbols not in _OF_POINT:
         return None
-    pairs = tuple(Node("rel", (("=",), pair)) for pair in zip(left.args[2], right.args[2]))
-    parts = _named(Node("list", pairs))
-    whole = parts and len(parts) == len(left.args[2]) == len(right.args[2])
-    return Node("tuple", (*right.args[:2], parts)) if whole else None
+    names, values = left.args[2], right.args[2]
+    if len(names) != len(values) or len(left.symbols) != len(names):
+        return None
+    pairs = sorted(zip(names, values), key=lambda pair: pair[0].args)
+    return Node("list", tuple(Node("rel", (("=",), pair)) for pair in pairs))
 
 
 def _names_point(node: Node) -> bool:

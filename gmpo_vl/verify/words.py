@@ -14,6 +14,7 @@ from gmpo_vl.verify.normalise import normalise
 
 NUMBER = r"-?(?:\d+(?:,\d{3})*(?:\.\d+)?|\.\d+)"
 TEXT_GROUP = re.compile(r"\\(?:text|mbox|textbf|textit|textrm|mathrm|hbox|mathbf)\s*\{([^{}]*)\}")
+_ALL_TEXT = re.compile(r"\\(?:text|mbox|textbf|textit|textrm|mathrm|hbox|mathbf)\s*\{(.*)\}")
 _LETTERS_ONLY = re.compile(r"(?=.*\b(?!and\b)[A-Za-z]{3,})[A-Za-z ]+[.]?")
 _NAME = re.compile(r"(?:\d[\d.,]*\s+)?([A-Za-z]{2,})[.]?")  # UK, USA, 16 GB
 _SPELLED = re.compile(r"(?:\d[\d.,]*\s*)?([A-Za-z ]{2,})[.]?")
@@ -109,6 +110,19 @@ def squeezed(text: str) -> str:
     if text.isascii() and text.isalnum():
         return text
     return _IDLE.sub("", _SPACING.sub(" ", normalise(text)))
+
+
+def set_as_text(text: str) -> str | None:
+    r"""What stands in a text command around everything, `\text{6\sqrt{3} m}`; None without one."""
+    match = _ALL_TEXT.fullmatch(text) if text.startswith("\\") else None
+    if not match:
+        return None
+    depth = 0
+    for brace in re.findall(r"[{}]", match[1]):
+        depth += 1 if brace == "{" else -1
+        if depth < 0:
+            return None
+    return match[1].strip()
 
 
 # --- what leads to an answer ---------------------------------------------------------------------------
