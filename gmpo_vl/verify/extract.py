@@ -122,9 +122,7 @@ def _without_mention(response: str) -> str:
     before, after = response[box[1] : start], response[empty.end() :]
     said = f"{before} {after}"
     is_mention = _LEADS_IN.search(before) and _FORM.search(said)
-    known = is_mention and _ABOUT_THE_FORM.issuperset(
-        _OTHER_THAN_PROSE.findall(said.lower().replace("’", "'"))
-    )
+    known = is_mention and _ABOUT_THE_FORM.issuperset(_OTHER_THAN_PROSE.findall(said.lower().replace("’", "'")))
     return response[: box[1]] if known else response
 
 

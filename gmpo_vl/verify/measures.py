@@ -20,13 +20,9 @@ _CHINESE_UNITS = """
 月months 年years 岁years 元yuan 块钱yuan 美元dollars 度degrees
 """
 _CHINESE = dict(re.findall(r"([^\x00-\x7f]+)([a-z]+)", _CHINESE_UNITS))
-_CLASSIFIERS = (
-    "个只人名位本张条棵件辆支块页种头颗朵座间台瓶杯箱袋套根面场班次组对盒队步段枚把艘户家"  # 5个 is 5
-)
+_CLASSIFIERS = "个只人名位本张条棵件辆支块页种头颗朵座间台瓶杯箱袋套根面场班次组对盒队步段枚把艘户家"  # 5个 is 5
 _UNITS = "|".join(sorted(_CHINESE, key=len, reverse=True))
-_CHINESE_END = re.compile(
-    rf"(?:(平方|立方)?({_UNITS})(\^\{{?[23]\}}?)?(?:[/每](平方|立方)?({_UNITS}))?|[{_CLASSIFIERS}]{{1,2}})\.?$"
-)
+_CHINESE_END = re.compile(rf"(?:(平方|立方)?({_UNITS})(\^\{{?[23]\}}?)?(?:[/每](平方|立方)?({_UNITS}))?|[{_CLASSIFIERS}]{{1,2}})\.?$")
 _RAISED = {"平方": "^2", "立方": "^3", None: ""}
 
 
@@ -155,13 +151,7 @@ def counted(text: str) -> str | None:
         if first in _TEXT_ONLY:
             return None
         worded = _LONG_WORD.search(match[2]) and not _SYMBOLS.search(match[2])
-        if (
-            len(first) > 3
-            or worded
-            or first in IRREGULAR
-            or first in ("sq", "cu")
-            or unit_of(first, True) is not None
-        ):
+        if len(first) > 3 or worded or first in IRREGULAR or first in ("sq", "cu") or unit_of(first, True) is not None:
             return rf"{match[1]}\text{{ {match[2]}}}"
     if "\\" not in text:
         if match := _CLOSED_RATE.fullmatch(text):

@@ -286,9 +286,7 @@ def _measured(unit: str) -> tuple[dict[str, int], Fraction]:
 # --- a unit, or symbols? --------------------------------------------------------------------------------
 # Letters that formulas multiply. After a root, a fraction or pi they are symbols; closed up to a small whole
 # number they are at least as likely to be.
-_SYMBOLS_TOO = frozenset(
-    "mg g ml L ms ns nm pc dm lb kg km ft yd um h m s mi K N V mA mV kV kN kW MW MJ kJ J W A Nm".split()
-)
+_SYMBOLS_TOO = frozenset("mg g ml L ms ns nm pc dm lb kg km ft yd um h m s mi K N V mA mV kV kN kW MW MJ kJ J W A Nm".split())
 _LENGTHS = frozenset("mm cm dm m km nm um inch ft yd mi".split())
 _RATES = ("m^1*s^-1", "m^1*s^-2")
 _COEFFICIENT = re.compile(r"(?:[^=]*=)?\s*-?\d([a-zA-Z]{2,3})")
