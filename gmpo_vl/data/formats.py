@@ -17,6 +17,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
+from gmpo_vl.data.class_labels import class_names, has_classes
 from gmpo_vl.data.rows import DataError, RowError
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -83,12 +84,14 @@ class ArrowRows:
     def __init__(self, dataset: Any):
         self.dataset = dataset.with_format("arrow")
         self.columns: list[str] = list(dataset.column_names)
+        self._classes = {n: f for n, f in dataset.features.items() if has_classes(f)}
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, index: int, /) -> Row:
-        return self.dataset[index].to_pylist()[0]
+        row = self.dataset[index].to_pylist()[0]
+        return row | {name: class_names(row[name], feature) for name, feature in self._classes.items()}
 
     def scan(self, columns: Sequence[str]) -> Iterator[Row | RowError]:
         present = [name for name in dict.fromkeys(columns) if name in self.columns]
@@ -97,8 +100,10 @@ class ArrowRows:
             return
         for batch in self.dataset.select_columns(present).iter(batch_size=1000):
             scanned = [chain.from_iterable(map(_scanned, batch.column(name).chunks)) for name in present]
+            classes = [(name, self._classes[name]) for name in present if name in self._classes]
             for values in zip(*scanned, strict=True):
-                yield dict(zip(present, values, strict=True))
+                row = dict(zip(present, values, strict=True))
+                yield row | {name: class_names(row[name], feature) for name, feature in classes}
 
 
 def _scanned(values: Any) -> list[Any]:

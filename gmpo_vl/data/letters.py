@@ -92,6 +92,7 @@ _BEFORE = (
     r"(?<![A-Za-z0-9])",
 )
 _TRAILING = " \t\r\n;,；，|"
+_STARTS = 50  # places where the options may begin
 _FEWEST = 3  # marks in a running text, where `point A. B. ...` may stand
 
 
@@ -105,7 +106,7 @@ def lettered_text(text: str) -> tuple[list[str], list[str]] | None:
         text = text[1:-1].strip()
     start = lead[0] if (lead := _LEAD.match(text)) else ""
     for mark, names in ((_LETTER_MARK, LETTERS), (_NUMBER_MARK, _numbers(26))):
-        firsts = [m for m in mark.finditer(text) if _name(m) == names[0]]
+        firsts = [m for m in mark.finditer(text) if _name(m) == names[0]][-_STARTS:]
         for first in sorted(firsts, key=lambda m: (m.start() != len(start), -m.start())):
             before = text[: first.start()].rstrip(" \t$")
             alone = first.start() <= len(start) or before == ""
@@ -159,7 +160,8 @@ def _written(match: re.Match[str]) -> str:
 def _between(text: str, found: list[re.Match[str]], alone: bool) -> tuple[list[str], list[str]]:
     ends = [*(m.start() for m in found[1:]), len(text)]
     texts = [text[m.end() : end].strip(_TRAILING) for m, end in zip(found, ends)]
-    texts = [_closed(t) for t in texts]
+    if found[0][0][0] == "\\":
+        texts = [_closed(t) for t in texts]
     if not alone and not any("\n" in t for t in texts[:-1]):
         texts[-1] = texts[-1].partition("\n")[0].strip(_TRAILING)  # what follows belongs to the question
     names = [_name(m) for m in found]
@@ -180,8 +182,8 @@ _SAID = re.compile(
     r"|(?:正确)?(?:答案|选项|故选|应选|选择|选)[是为]?\s?[:：]?\s*",
     re.IGNORECASE,
 )
-_ONE = r"[(（\[【]?\s?[A-Za-z]\s?[)）\]】]?[.．:：]?"
-_AND = r"\s*(?:,|，|;|；|、|&|\+|\band\b|和|\s)\s*(?:and\b\s*)?"
+_ONE = r"(?:[(（\[【] ?)?[A-Za-z](?: ?[)）\]】])?[.．:：]?"
+_AND = r" ?(?:[,，;；、&+和]|\band\b| ) ?(?:and\b ?)?"
 _LETTERS = re.compile(rf"{_ONE}(?:{_AND}{_ONE})*")
 _GLUED = re.compile(r"[A-Z]{2,}")
 _LONGEST = 120
@@ -191,9 +193,9 @@ def letters_in(text: str) -> str:
     """The letters that an answer consists of, in its order: "AC" of `A, C`, `(A) and (C)` and `AC`; "" for
     any other text, for a letter twice, and for letters side by side that are not sorted (BAD is a word).
     """
-    text = text.strip().strip("\"'").strip()
     if len(text) > _LONGEST:
         return ""
+    text = " ".join(text.strip().strip("\"'").split())
     said = _SAID.match(text)
     text = text[said.end() :] if said else text
     text = text.rstrip(" .。;；")

@@ -39,7 +39,7 @@ KEYS = {
     "image_place": "`marks`: each picture at its first mark; `front`: all in front, marks taken out",
     "max_image_pixels": f"width x height of the largest picture that is taken ({MAX_IMAGE_PIXELS:,})",
     "choices": (
-        "column or template with the choices (a list, a dict, one text: docs/data.md), or a list of columns; "
+        "column or template with the choices (list, dict, or one text: `A. x; B. y`), or a list of columns; "
         "they are written below the problem as A. ... B. ..., unless it shows them"
     ),
     "choices_written": "true: the problem already shows the choices in other words, write none",

@@ -49,7 +49,13 @@ def choices_of_row(row: Mapping[str, Any], mapping: MappingFile) -> Options:
         pairs = [(name, value_of(row, name, "choices")) for name in mapping.choices]
         options = _options([(name, "" if value == "nan" else value) for name, value in pairs])
     else:
-        options = _read(value_of(row, mapping.choices, "choices"))
+        value = value_of(row, mapping.choices, "choices")
+        in_problem = mapping.choices == mapping.problem and isinstance(value, str)
+        options = (_lettered(value) or Options([], [])) if in_problem else _read(value)
+    if mapping.image_marks is not None and mapping.image_place == "front":  # the marks will be taken out
+        mark = re.compile(re.escape(mapping.image_marks).replace(re.escape("{n}"), r"\d{1,3}"))
+        drawn = [letter if mark.fullmatch(text) else text for letter, text in zip(LETTERS, options.texts)]
+        options = Options(drawn, options.labels)
     if not options and mapping.answer_type == "choice":
         raise RowError("choices", "this row has no choices, and answer_type is choice")
     if len(options.texts) == 1 and mapping.answer_type in (None, "choice"):
@@ -163,20 +169,24 @@ def _of_text(text: str) -> Options:
         return Options([], [])
     if len(letters := letters_in(text)) > 1 and LETTERS.startswith(letters):  # drawn in the picture
         return Options(list(letters), list(letters))
-    try:
-        found = lettered_text(text[:_MAX_TEXT])
-    except ValueError as error:
-        raise RowError("choices", f"the choices {text[:80]!r} cannot be told apart: {error}") from error
-    if found:
-        return Options(found[1], found[0])
+    if found := _lettered(text):
+        return found
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if len(lines) > 1:
+    if len(lines) > 1 and not any(line.endswith(("?", "？")) for line in lines):
         return _options([(None, line) for line in lines])
     raise RowError(
         "choices",
         f"the choices {text[:80]!r} are no list, no lines and carry no letters; "
         "a template can part them: \"{{ COLUMN.split(',') }}\"",
     )
+
+
+def _lettered(text: str) -> Options | None:
+    try:
+        found = lettered_text(text[:_MAX_TEXT])
+    except ValueError as error:
+        raise RowError("choices", f"the choices {text[:80]!r} cannot be told apart: {error}") from error
+    return Options(found[1], found[0]) if found else None
 
 
 def _parsed(text: str) -> Any:
@@ -265,7 +275,7 @@ def _right_ones(value: Any, options: Options, form: str) -> list[int]:
         return list(ways[0])
     said = f"the answer {str(value)[:60]!r}"
     if ways:
-        may = ", ".join(f"as {name} {_lettered(places)}" for name, places in wanted.items())
+        may = ", ".join(f"as {name} {_in_letters(places)}" for name, places in wanted.items())
         raise RowError(
             "answer_choice", f"{said} can name several choices: {may}; answer_is says how it names one"
         )
@@ -276,7 +286,7 @@ def _right_ones(value: Any, options: Options, form: str) -> list[int]:
     )
 
 
-def _lettered(places: Sequence[int]) -> str:
+def _in_letters(places: Sequence[int]) -> str:
     return ", ".join(LETTERS[place] for place in places)
 
 

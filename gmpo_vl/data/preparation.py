@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from gmpo_vl.data.class_labels import has_classes
 from gmpo_vl.data.formats import ArrowRows, as_object, rows_or_errors
 from gmpo_vl.data.images import MAX_IMAGE_PIXELS, ImageError, decode_image
 from gmpo_vl.data.map_row import map_row
@@ -133,7 +134,8 @@ def _column_type(tables: Iterable[Table], name: str) -> str:
     kinds = set()
     for table in tables:
         features = table.rows.dataset.features if isinstance(table.rows, ArrowRows) else {}
-        kinds.add(getattr(features.get(name), "dtype", "string"))
+        feature = features.get(name)
+        kinds.add("string" if has_classes(feature) else getattr(feature, "dtype", "string"))
     kind = kinds.pop() if len(kinds) == 1 else "string"
     return kind if kind.startswith(("int", "uint", "float", "bool")) else "string"
 

@@ -4,8 +4,9 @@
 - A letter and a text must both be right, as far as the option's text is known; where it is not, the text must
   not name another option or take the letter back.
 - A text that is spelled as an option is (but for spaces, the case of words, quotes and a final stop) is that
-  option's, whatever it equals: `4000, 3000` is not `3000, 4000`. Any other text must equal the right option
-  and no other. Where it equals several (2*6 and 3*4; 1, 2, 3 and 3, 1, 2), it must be nearer to the right one than to every other: written alike, or in the same order.
+  option's, whatever it equals: `4000, 3000` is not `3000, 4000`.
+- Any other text must equal the right option and no other. Where it equals several (2*6 and 3*4; 1, 2, 3 and
+  3, 1, 2), it must be nearer to the right one than to every other: written alike, or in the same order.
   Where only the right option's text is known, the order of a list and the form of a sum count.
 - Where several options are right together (AD; A and D) the answer must name all of them, and no other: by
   letters, by texts, or by both.
@@ -30,7 +31,7 @@ from gmpo_vl.verify.named import (
     several,
     without_chinese_lead,
 )
-from gmpo_vl.verify.quantities import Leeway, Undecided
+from gmpo_vl.verify.quantities import EXACT, Leeway, Undecided
 from gmpo_vl.verify.values import CHOICE, is_letter, judge_value, trees, type_of
 from gmpo_vl.verify.words import bare, same_words, squeezed
 
@@ -39,6 +40,7 @@ _JOINT = re.compile(r"\b(?:and|or)\b")
 _VALUE_AND_LETTER = re.compile(r"([^,]+), ?\(?([A-Z])\)?")
 _MAX_PARTS = 4
 _LETTER_ALONE = len("(C)")
+_SET = re.compile(r"[A-Z](?:, [A-Z])+")  # as `encode_answer` asks for
 _ALIKE = 4  # see _nearness
 
 
@@ -71,6 +73,9 @@ def choices_of(gold: Gold) -> tuple[Choice | Several, ...]:
     letters = [a for a in gold.alternatives if (gold.choices or gold.type) and CHOICE.fullmatch(bare(a))]
     letters = letters or [a for a in gold.alternatives if not gold.choices and is_letter(a)]
     if gold.choices:
+        sets = [frozenset(a.split(", ")) for a in gold.alternatives if _SET.fullmatch(a)]
+        if gold.type == "choice" and sets and all(max(a) <= _last_of(gold.choices) for a in sets):
+            return tuple(Several(letters, gold.choices) for letters in sets)
         return _among(gold.choices, [_letter(a) for a in letters], gold.alternatives)
     texts = tuple(a for a in gold.alternatives if a not in letters)
     if gold.type == "choice" and texts and all(sets := [letters_in(text) for text in texts]) and not letters:
@@ -96,6 +101,11 @@ def _among(
         return tuple(_option(options, i, golds) for i in sorted(right))
     if with_text := [i for i in map(partial(_with_letter, options), golds) if i is not None]:
         return tuple(_option(options, i, golds) for i in with_text)
+    if (
+        len(equal := [i for i, option in enumerate(options) if any(_equals(option, gold) for gold in golds)])
+        == 1
+    ):
+        return (_option(options, equal[0], golds),)
     sets = [letters for gold in golds if (letters := letters_in(gold)) and _last_of(options) >= max(letters)]
     return tuple(Several(frozenset(letters), options) for letters in sets) or (Choice(None, golds, options),)
 
@@ -105,6 +115,11 @@ def _with_letter(options: tuple[str, ...], gold: str) -> int | None:
     own = own_letter(gold)
     place = ord(own[0]) - ord("A") if own else len(options)
     return place if own and place < len(options) and closely(own[1]) == closely(options[place]) else None
+
+
+def _equals(option: str, gold: str) -> bool:
+    """Whether a gold is an option's value in other words: 90 of `$90^\\circ$`."""
+    return judge_value(option, type_of(option), EXACT, gold) == "equal"
 
 
 def _last_of(options: tuple[str, ...]) -> str:
@@ -283,7 +298,7 @@ _ARE_RIGHT = re.compile(
 _LISTED = re.compile(r"\\?[\[{](.*)\\?[\]}]", re.DOTALL)
 # Where one item of an answer ends and the next begins, the surest first.
 _ITEMS = (
-    re.compile(r"(?:[\s,;&]+|\band\b\s*)+(?=\(?[A-Z][).:])"),
+    re.compile(r"(?<![\s,;&])(?:[\s,;&]|\band\b)+(?=\(?[A-Z][).:])"),
     re.compile(r"\s*[;\n]\s*(?:and\b\s*)?"),
     re.compile(r"\s*,\s*(?:and\b\s*)?"),
     re.compile(r"\s*(?:,|\band\b|&)\s*(?:and\b\s*)?"),
@@ -293,17 +308,18 @@ _ITEMS = (
 def _judge_several(right: Several, leeway: Leeway, answer: str) -> str:
     """Whether an answer names these options and no other."""
     options = [_option(right.options, i, ()) for i in range(len(right.options))]
-    if any(_spelled(option, answer)[0] for option in options):
+    if any(_as_spelled(option, answer) == "equal" for option in options):
         return "different"  # one option, though its text may hold a comma
     listed = _LISTED.fullmatch(answer)
-    inner = _ARE_RIGHT.sub("", re.sub("[\"']", "", listed[1]) if listed else answer)
-    letters = several(inner) or frozenset(letters_in(plain(inner)))
-    if letters:
+    inner = re.sub("[\"']", "", listed[1]) if listed else answer
+    said = _ARE_RIGHT.sub("", inner)
+    letters = several(said) or frozenset(letters_in(plain(said)))
+    if letters and (not options or max(letters) <= _last_of(right.options)):
         return "equal" if letters == right.letters else "different"
     for between in _ITEMS:
         items = [item for item in between.split(inner) if item.strip()]
-        if 1 < len(items) <= len(options) and _named_by(items, options, leeway) == right.letters:
-            return "equal"
+        if 1 < len(items) <= len(options) and (named_ones := _named_by(items, options, leeway)):
+            return "equal" if named_ones == right.letters else "different"
     return "hedged" if _OR.search(plain(answer)) else "different"
 
 

@@ -1,9 +1,14 @@
 """Multiple choice: which option an answer names, by letter, by text, or by both."""
 
+import json
+from random import Random
+
+import pyarrow.parquet as pq
 import pytest
 
-from gmpo_vl.data.answers import encode_answer
-from gmpo_vl.verify import verify
+from gmpo_vl.data.answers import LETTERS, encode_answer
+from gmpo_vl.data.options import read_options
+from gmpo_vl.verify import parse_gold, verify
 
 LENGTHS = ("12 cm", "15 cm", "18 cm", "21 cm")
 GEARS = ("the left gear", "the right gear", "gears A and C", "gears B, D and F")
@@ -129,3 +134,111 @@ def test_several_letters_are_a_set():
     wrong = ["A", "AB", "A or D", "A/D", "A, D, B", "ABD", "not A and D", "A, A", "AE"]
     for gold in ("AD", "A, D", "A and D"):
         assert accepted(gold, right + wrong) == set(right)
+
+
+# Options that are easily taken for one another: by value, order, sign, unit, words, letters inside them.
+NEAR = (
+    "3000, 4000|4000, 3000|3,000|3, 4|4, 3|(3, 4)|(4, 3)|[3, 4]|3:4|4:3|3/4|0.75|75%|-3|3|3^2|9|x = 3"
+    "|x > 3|3 < x|x < 3|10 cm|10 m|0.1 m|100 mm|1,2,3|3,2,1|20-30|30-20|7:00 am|7:00 pm|\\frac{1}{2}"
+    "|$\\frac{1}{12}$ turn|90°|90|red|blue|red and blue|blue and red|red or blue|not red|neither|yes"
+    "|Yes, always|A and B|A, C|B only|none of these|a dog|dog|The dog is left of the cat."
+    "|The cat is left of the dog.|It is wrong.|It is right.|C is correct|Solution B|A. Smith|B. King"
+    "|I and II|II and III|②|①②|苹果|苹果和香蕉|True|AB|BA|3 cats|4 cats|less than 3|more than 3"
+    "|A is taller than B|B is taller than A|Mango and cherry.|cherry and mango"
+).split("|")
+
+
+def forms_of(letter: str, text: str) -> list[str]:
+    """What a model writes for an option: its letter, its letter with the text, the text."""
+    forms = [
+        letter,
+        f"({letter})",
+        f"{letter}. {text}",
+        f"({letter}) {text}",
+        f"{letter}: {text}",
+        f"选{letter}",
+    ]
+    is_letter = len(text.strip("()")) == 1  # drawn in the picture, or it names another option
+    return forms if is_letter else [*forms, text, rf"\text{{{text}}}", f"{text}。"]
+
+
+def wrong_verdicts(options, gold: str, right: str) -> list[str]:
+    return [
+        form
+        for letter, text in zip(LETTERS, options)
+        for form in forms_of(letter, text)
+        if verify(gold, rf"\boxed{{{form}}}").correct != (letter == right) and options.count(text) == 1
+    ]
+
+
+def test_every_form_of_every_option_of_mathvision_is_right_iff_it_is_the_gold(data_dir):
+    source = data_dir / "mathvision_testmini" / "testmini.parquet"
+    if not source.is_file():
+        pytest.skip(f"no {source}")
+    rows = pq.read_table(source, columns=["answer", "options"]).to_pylist()
+    assert sum(bool(row["options"]) for row in rows) == 190
+    for row in rows:
+        options = read_options(row["options"])
+        gold = encode_answer(row["answer"], type="choice" if options else None, choices=options)
+        assert wrong_verdicts(options, gold, row["answer"]) == []
+
+
+def test_every_form_of_near_options_is_right_iff_it_is_the_gold():
+    draw = Random(4)
+    for _ in range(150):
+        options = draw.sample(NEAR, draw.randint(2, 5))
+        right = draw.choice(LETTERS[: len(options)])
+        assert wrong_verdicts(options, encode_answer(right, type="choice", choices=options), right) == [], (
+            options
+        )
+
+
+def test_golds_of_others_lose_the_letters_of_their_options_once():
+    texts = ["300", "4000, 3000", "3000, 4000", "It depends."]
+    for style in ("{}. {}", "({}) {}", "{}:{}"):
+        choices = [style.format(letter, text) for letter, text in zip(LETTERS, texts)]
+        for gold in ("C", choices[2], "3000, 4000", "(c)"):
+            text = json.dumps({"gold": gold, "choices": choices, "type": "choice"})
+            assert list(parse_gold(text).choices) == texts
+            assert wrong_verdicts(texts, text, "C") == []
+    degrees = ["$30^\\circ$", "$90^\\circ$", "$45^\\circ$"]
+    assert wrong_verdicts(degrees, json.dumps({"gold": 90, "choices": degrees}), "B") == []
+    kept = ["A. Smith", "J. Smith"]
+    assert parse_gold(json.dumps({"gold": "A", "choices": kept})).choices == tuple(kept)
+
+
+def test_a_sentence_is_compared_without_spaces_case_and_marks():
+    options = ["It can't be told “for certain”.", "The cat, not the dog", "A.  B is   taller", "不能确定"]
+    said = [
+        "it can't be told 'for certain'",
+        'It can’t be told "for certain"!',
+        "THE CAT, NOT THE DOG.",
+        "The cat not the dog",
+        "a. b is taller.",
+        "“不能确定。”",
+    ]
+    rights = [accepted(letter, said, options) for letter in "ABCD"]
+    assert rights == [{*said[:2]}, {*said[2:4]}, {said[4]}, {said[5]}]
+
+
+def test_options_that_are_right_together_are_all_named_and_no_other():
+    options = ["300", "4000, 3000", "3000, 4000", "red and blue"]
+    right = [
+        "B, D", "BD", "B D", "D, B", "B and D", "(B) and (D)", "Options B and D", "B and D are correct",
+        "['B', 'D']", r"\{B, D\}", "选BD", "B、D", "4000, 3000; red and blue",
+        "B. 4000, 3000; D. red and blue", "(B) 4000, 3000, (D) red and blue",
+    ]  # fmt: skip
+    wrong = [
+        "B", "D", "B, C", "A, B, D", "ABCD", "B or D", "B/D", "B, B", "not B and D", "4000, 3000",
+        "red and blue", "3000, 4000; red and blue", "B. 3000, 4000; D. red and blue", "300; B, D", "neither",
+        "C. 4000, 3000; D. red and blue",
+    ]  # fmt: skip
+    for gold in ("B, D", "BD", "B and D"):
+        text = encode_answer(gold, type="choice", choices=options)
+        assert {a for a in right + wrong if verify(text, rf"\boxed{{{a}}}").correct} == set(right)
+    alternatives = encode_answer(["B", "D"], type="choice", choices=options)  # any one of them
+    assert [verify(alternatives, rf"\boxed{{{a}}}").correct for a in ("B", "D", "A")] == [True, True, False]
+    unknown = encode_answer("B, D", type="choice")
+    assert [verify(unknown, rf"\boxed{{{a}}}").correct for a in ("B, D", "BD", "B", "A, B")] == [
+        True, True, False, False,
+    ]  # fmt: skip
