@@ -32,15 +32,14 @@ from gmpo_vl.models.tiny import save_folder, tiny_tokenizer
 from gmpo_vl.rollout.hf import generate
 from gmpo_vl.tasks.countdown.data import (
     TINY,
-    Expression,
     Puzzle,
     draw_puzzles,
     every_puzzle,
-    expressions,
     row_of,
 )
 from gmpo_vl.tasks.countdown.reward import compute_score
 from gmpo_vl.types import Example, Prompt, Sampling
+from gmpo_vl.verify.countdown import Expression, expressions
 
 
 def main() -> None:

@@ -1,0 +1,111 @@
+"""A run whose prompt asks for the answer where the reward does not read it ends before anything is loaded."""
+
+import pytest
+
+from gmpo_vl.cli import main
+from gmpo_vl.config import ConfigError
+from gmpo_vl.data.writing import write_parquet
+from gmpo_vl.engines.local.engine import train
+from gmpo_vl.engines.opening import open_session
+from gmpo_vl.tasks.diagrams.data import make_examples
+
+BOX = "worker.reward.reward_function=accuracy"
+TAG = "worker.reward.reward_function=r1v"
+LONG = "data.max_prompt_length=300"
+
+
+def rows_that_ask(path, text):
+    write_parquet(
+        path,
+        [
+            {"images": e.images, "problem": f"{e.problem} {text}", "answer": e.answer}
+            for e in make_examples("train", 6)
+        ],
+    )
+    return path
+
+
+@pytest.fixture
+def custom(tmp_path):
+    path = tmp_path / "mine.jinja"
+    path.write_text("{{ content }} Think first. The answer goes into <answer>...</answer>.")
+    return f"data.format_prompt={path}"
+
+
+@pytest.mark.parametrize("prompt", ["data.format_prompt=r1v", "custom"])
+def test_a_run_does_not_start_on_a_prompt_that_its_reward_does_not_read(
+    make_config, custom, prompt, tmp_path
+):
+    settings = [custom if prompt == "custom" else prompt, BOX, LONG]
+    with pytest.raises(
+        ConfigError, match=r"data.train_files: the prompt asks for the answer in <answer>.*accuracy"
+    ):
+        train(make_config(*settings))
+    assert not (tmp_path / "run").exists()
+
+    def start(*_):
+        pytest.fail("the engine was started")
+
+    with pytest.raises(ConfigError, match=r"data\.format_prompt"):  # what both engines open a run with
+        open_session(make_config(*settings), lambda *_: None, start)
+
+
+def test_the_other_way_round_and_for_the_validation_alone(make_config, tmp_path):
+    with pytest.raises(ConfigError, match=r"data.train_files: .*in \\boxed\{\}, but the reward r1v reads"):
+        train(make_config("data.format_prompt=math", TAG, LONG))
+    boxed = rows_that_ask(tmp_path / "boxed.parquet", "Put it into \\boxed{}.")
+    tagged = rows_that_ask(tmp_path / "tagged.parquet", "Write <answer>it</answer>.")
+    with pytest.raises(ConfigError, match=r"data.val_files: the prompt asks for the answer in <answer>"):
+        train(make_config(f"data.train_files={boxed}", f"data.val_files={tagged}", BOX, LONG))
+    train(
+        make_config(f"data.train_files={boxed}", f"data.val_files={boxed}", BOX, LONG, "trainer.max_steps=1")
+    )
+
+
+def dry_run(config_file, overrides, *more):
+    return main(["train", str(config_file), "--dry-run", *overrides, *more, LONG])
+
+
+@pytest.mark.parametrize("engine", ["local", "easyr1"])
+def test_the_dry_run_calls_the_reward(config_file, overrides, engine, capsys):
+    of = (f"engine={engine}", "trainer.n_gpus_per_node=1", "worker.rollout.tensor_parallel_size=1")
+    assert dry_run(config_file, overrides, BOX, "data.format_prompt=r1v", *of) == 2
+    assert "reads it in \\boxed{}" in capsys.readouterr().err
+    assert dry_run(config_file, overrides, BOX, "data.format_prompt=math", *of) == 0
+    said = capsys.readouterr().out
+    assert "reward      1 for the right answer as the prompt asks for it, 0 for a wrong one" in said
+    assert "WARNING" not in said
+    assert dry_run(config_file, overrides, BOX, *of) == 0
+    assert "WARNING: data.train_files: the prompt does not say where" in capsys.readouterr().out
+
+
+def test_the_dry_run_says_what_the_reward_raises(config_file, overrides, tmp_path, capsys):
+    (tmp_path / "mine.py").write_text("def compute_score(reward_inputs):\n    return 1 / 0\n")
+    assert dry_run(config_file, overrides, f"worker.reward.reward_function={tmp_path / 'mine.py'}") == 2
+    said = capsys.readouterr().err
+    assert f"{tmp_path / 'mine.py'}" in said
+    assert "ZeroDivisionError" in said
+
+
+def test_a_judge_is_not_asked(config_file, overrides, tmp_path, capsys):
+    (tmp_path / "judge.py").write_text("ASKS_ENDPOINT = True\ndef compute_score(reward_inputs):\n    1 / 0\n")
+    assert dry_run(config_file, overrides, f"worker.reward.reward_function={tmp_path / 'judge.py'}") == 0
+    assert "not called: it asks an endpoint" in capsys.readouterr().out
+
+
+def test_the_dry_run_asks_for_the_loggers(config_file, overrides, capsys, monkeypatch, tmp_path):
+    assert dry_run(config_file, overrides, "trainer.logger=[wandb]") == 2
+    assert 'pip install "gmpo-vl[wandb]"' in capsys.readouterr().err
+    (tmp_path / "wandb.py").write_text("")  # as far as the check looks: it is there
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL", "WANDB_IDENTITY_TOKEN_FILE", "NETRC"):
+        monkeypatch.delenv(name, raising=False)
+    assert dry_run(config_file, overrides, "trainer.logger=[wandb]") == 0
+    assert "wandb has no key for https://api.wandb.ai" in capsys.readouterr().out
+    (tmp_path / ".netrc").write_text("machine api.wandb.ai login user password 0123\n")
+    assert dry_run(config_file, overrides, "trainer.logger=[wandb]") == 0
+    assert "no key" not in capsys.readouterr().out
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org")
+    assert dry_run(config_file, overrides, "trainer.logger=[wandb]") == 0
+    assert "no key for https://wandb.example.org" in capsys.readouterr().out
