@@ -59,7 +59,6 @@ WARNINGS = {
     "(data.answers.encode_answer), or take a reward that reads these forms",
     "choices_doubled": "options bring their letters, and the problem writes letters in front of them, too: "
     "`A. A. 300`. Take the letters out of the options",
-    "answer_place_unsaid": "a model must guess where its answer is read: data.format_prompt asks for it",
     "duplicate": "the same problem with the same pictures and answer stands in the split already: it counts "
     "twice",
     "contradiction": "the same problem with the same pictures has another answer elsewhere: one of the two "
@@ -84,6 +83,8 @@ NOTES = {
     "picture_rotated": "turned upright as its EXIF says",
     "picture_animated": "several frames: the first is taken",
     "picture_mode": "another colour mode: converted to RGB",
+    "answer_place_unsaid": "a model that was not taught it must guess where its answer is read: "
+    "data.format_prompt asks for it",
     "judge_not_asked": "the reward asks an endpoint, which may cost money. --ask-judge N asks it about the "
     "golds of N rows",
 }

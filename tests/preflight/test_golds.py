@@ -124,8 +124,9 @@ def test_rows_of_a_split_that_does_not_agree_are_not_dropped(check, tmp_path):
     assert (tmp_path / "clean/dropped.jsonl").read_text() == ""
 
 
-def test_a_prompt_that_asks_for_no_place_is_a_warning(check):
-    code, lines = check([row("What is 1 + 1?", "2")], "data.format_prompt=null")
+def test_that_a_prompt_asks_for_no_place_is_a_note(check):
+    arguments = ("data.format_prompt=null", "--fail-on", "warning")
+    code, lines = check([row("What is 1 + 1?", "2")], *arguments)
     assert (code, [line["reason"] for line in lines]) == (0, ["answer_place_unsaid"])
 
 
