@@ -1,0 +1,267 @@
+r"""How models really answer: the ways in which one right answer is written, and answers that are wrong.
+
+A gold is reachable where a reward takes it in all of these forms, not in its own spelling alone. Every form
+is a right answer for its gold beyond doubt; where a form could be read otherwise, it is left out. The forms
+are texts for the place of the answer, `\boxed{}` or `<answer>`. They are written by rules of their own: a
+verifier that is tested with its own rules would find nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+
+from gmpo_vl.data.answers import LETTERS
+from gmpo_vl.verify.gold import Gold
+from gmpo_vl.verify.spellings import (
+    Form,
+    flat,
+    inside,
+    is_value,
+    labelled,
+    of_box,
+    of_inequality,
+    of_list,
+    of_measure,
+    of_number,
+    of_point,
+)
+
+MOST_ALTERNATIVES = 4  # of a gold, that forms are written of
+
+
+def natural_forms(gold: Gold) -> list[Form]:
+    """Right answers for a gold, each text once, the gold's own spelling first.
+
+    None for CountDown, whose gold is a target and no answer. A gold of the type "box", which only this
+    function knows, is the box [x1, y1, x2, y2] of a thing in a picture.
+    """
+    if gold.type == "countdown":
+        return []
+    if gold.choices:
+        forms: Iterable[Form] = _of_choices(gold)
+    else:
+        texts = gold.alternatives[:MOST_ALTERNATIVES]
+        forms = (form for text in texts for form in _of_text(text, gold.type))
+    return _distinct(forms)
+
+
+def wrong_forms(gold: Gold) -> list[Form]:
+    """Wrong answers for a gold with choices: letter, letter with text and text of every other option; of
+    options that are right together each one alone.
+    """
+    right = _right_options(gold) if gold.type != "countdown" else []
+    if not right:
+        return []
+    letters = {LETTERS[i] for i in right}
+    said = {_key(gold.choices[i]) for i in right} | {_key(letter) for letter in letters}
+    forms = []
+    if len(right) > 1 and _named_together(gold):
+        forms = [Form(f"only option {letter}", letter) for letter in sorted(letters)]
+    for letter, text in zip(LETTERS, gold.choices):
+        if letter in letters:
+            continue
+        forms.append(Form(f"option {letter}", letter))
+        if _key(text) not in said and not _MARK.fullmatch(text.strip()):
+            forms += [
+                Form(f"option {letter} with its text", f"{letter}. {text}"),
+                Form(f"text of option {letter}", text),
+            ]
+    return _distinct(forms)
+
+
+def unreached(gold: Gold, judge: Callable[[str], bool]) -> list[Form]:
+    """The forms of a gold that a judge of texts calls wrong; none for a gold that everybody can reach."""
+    return [form for form in natural_forms(gold) if not judge(form.text)]
+
+
+def _distinct(forms: Iterable[Form]) -> list[Form]:
+    by_text: dict[str, Form] = {}
+    for form in forms:
+        if form.text.strip():
+            by_text.setdefault(form.text, form)
+    return list(by_text.values())
+
+
+# --- options ------------------------------------------------------------------------------------------
+_MARK = re.compile(r"<image ?\d*>")  # an option that is a picture
+_LETTER = re.compile(r"\(?([A-Z])[).]?")
+_SEVERAL = re.compile(r"\(?[A-J]\)?(?:(?:\s*[,;&]\s*|\s+and\s+|)\(?[A-J]\)?)+")
+
+
+def _of_choices(gold: Gold) -> Iterator[Form]:
+    right = _right_options(gold)
+    if len(right) > 1 and _named_together(gold):
+        yield from _of_letters("".join(LETTERS[i] for i in right))
+        texts = [gold.choices[i].strip() for i in right]
+        if not any(_MARK.fullmatch(text) or re.search("[,;]", text) for text in texts):
+            yield Form("letters with texts", "; ".join(f"{LETTERS[i]}. {t}" for i, t in zip(right, texts)))
+        return
+    for i in right:
+        letter, text = LETTERS[i], gold.choices[i].strip()
+        yield from _of_letter(letter)
+        if _MARK.fullmatch(text):
+            continue
+        yield Form("letter with text", f"{letter}. {text}")
+        yield Form("letter in brackets with text", f"({letter}) {text}")
+        yield Form("letter in bold LaTeX with text", f"\\textbf{{({letter}) }}{text}")
+        others = {_key(form.text) for j, t in enumerate(gold.choices) if j != i for form in _of_option(t)}
+        if _key(letter) not in others:
+            yield Form("small letter", letter.lower())
+        others |= {_key(other) for other in LETTERS[: len(gold.choices)]}
+        yield from (form for form in _of_option(text) if _key(form.text) not in others)
+    if not right:  # the gold is none of its options
+        for text in gold.alternatives[:MOST_ALTERNATIVES]:
+            yield from _of_text(text, gold.type)
+
+
+def _right_options(gold: Gold) -> list[int]:
+    """Places of the right options: by letter, else by text."""
+    number = min(len(gold.choices), len(LETTERS))
+    letters = [match[1] for text in gold.alternatives if (match := _LETTER.fullmatch(text.strip()))]
+    if _named_together(gold):
+        letters = re.findall("[A-J]", gold.alternatives[0])
+    places = sorted({LETTERS.index(letter) for letter in letters})
+    named = [i for i in places if i < number]
+    texts = [i for i in range(number) if gold.choices[i].strip() in gold.alternatives]
+    return [i for i in named if i in texts] or named or texts  # "D" and "E" may be a letter and its text
+
+
+def _named_together(gold: Gold) -> bool:
+    """Whether the gold is several letters that are right together (A, C)."""
+    only, *others = (text.strip() for text in gold.alternatives)
+    is_text = any(only == text.strip() for text in gold.choices)
+    return not others and not is_text and _SEVERAL.fullmatch(only) is not None
+
+
+def _of_letter(letter: str) -> Iterator[Form]:
+    yield Form("letter", letter)
+    yield Form("letter in brackets", f"({letter})")
+    yield Form("letter and a full stop", f"{letter}.")
+    yield Form("letter as text", f"\\text{{{letter}}}")
+    yield Form("letter in brackets as text", f"\\text{{({letter})}}")
+    yield Form("letter in bold", f"**{letter}**")
+    yield Form("letter with a word", f"Option {letter}")
+    yield Form("letter on a line of its own", f"\n{letter}\n")
+    yield Form("letter in Chinese brackets", f"（{letter}）")
+    yield Form("letter after 选", f"选{letter}")
+
+
+def _of_letters(letters: str) -> Iterator[Form]:
+    yield Form("letters", ", ".join(letters))
+    yield Form("letters closed up", letters)
+    yield Form("letters with and", " and ".join((", ".join(letters[:-1]), letters[-1])))
+    yield Form("letters in brackets", ", ".join(f"({letter})" for letter in letters))
+    yield Form("letters with Chinese marks", "，".join(letters))
+
+
+def _of_option(text: str) -> Iterator[Form]:
+    """An option's text alone."""
+    text = inside(text.strip())
+    yield Form("text alone", text)
+    yield Form("text in dollars", f"${text}$") if is_value(text) else Form("text alone", text)
+    yield from of_measure(text)
+    yield from _of_case(text)
+    yield Form("text without its full stop", text.removesuffix("."))
+
+
+def _key(text: str) -> str:
+    """What must differ in two texts that mean different things."""
+    return re.sub(r"[\s()（）.。$*,]", "", flat(inside(text.strip())).casefold())
+
+
+# --- texts without options ------------------------------------------------------------------------------
+_WORDS = re.compile(r"(?=.*[A-Za-z]{3}|No\b)[A-Za-z][A-Za-z ,.'-]*", re.DOTALL)
+# Words whose case says nothing: none that could be symbols (abc) or names of points (A D and B E).
+_CASED = re.compile(r"A (?!and\b)[a-z]{3}|[A-Za-z][a-z]{3}|[A-Z][a-z]{1,2}\b|[a-z][aeiou][a-z]\b")
+_FORMULA = re.compile(r"\$([^$]*\\[^$]*)\$")  # $5\sqrt{2}$ cm; dollars without LaTeX between may be money
+_TEXT_ALONE = re.compile(r"\\(?:text|mathrm|textbf|mbox)\{([^{}]*)\}")
+_CHINESE = re.compile(r"[\u4e00-\u9fff]")
+_CHINESE_UNIT = re.compile(
+    r"(.*[\d})π])\s*((?:平方|立方)?(?:毫米|厘米|分米|米|千米)|公里|海里|度|元|秒|分钟|小时|克|千克|升|毫升)"
+)
+
+
+def _of_text(text: str, kind: str | None) -> Iterator[Form]:
+    """A gold without options. kind: its type."""
+    yield Form("as the gold is written", text)
+    inner = _FORMULA.sub(r"\1", inside(text))
+    if group := _TEXT_ALONE.fullmatch(inner):
+        inner = group[1].strip()
+    if text != inner:
+        yield Form("without dollars and text groups", inner)
+    if kind == "box":  # of a thing in a picture
+        yield from of_box(inner)
+    elif kind in (None, "choice") and (forms := _of_named(inner, kind == "choice")):
+        yield from forms
+    elif kind != "text" and (found := _CHINESE_UNIT.fullmatch(inner)) and is_value(found[1]):
+        yield Form("unit left out", found[1])
+        yield Form("unit as text", f"{found[1]}\\text{{{found[2]}}}")
+        yield from _with_marks(inner)
+    elif kind == "text" or _WORDS.fullmatch(inner) or _CHINESE.search(inner):
+        yield from _of_words(inner)
+    else:
+        yield from _of_value(inner)
+        yield from _with_marks(inner)
+
+
+def _of_named(text: str, is_choice: bool) -> list[Form]:
+    """Of a letter, or of letters that are right together. Where the gold is not called a choice they may be
+    the names of points, and AC a side.
+    """
+    if (letter := _LETTER.fullmatch(text)) and (is_choice or letter[1] <= "H"):
+        forms = list(_of_letter(letter[1]))
+        return forms if is_choice else forms[:5]
+    if _SEVERAL.fullmatch(text) and (is_choice or not text.isalpha()):
+        letters = "".join(re.findall("[A-J]", text))
+        return [form for form in _of_letters(letters) if is_choice or form.text != letters]
+    return []
+
+
+def _of_value(text: str) -> Iterator[Form]:
+    label, value = labelled(text)
+    if label:
+        yield Form("label left out", value)
+        if _WORDS.fullmatch(label) and text.startswith(label):
+            yield Form("label as text", f"\\text{{{label}}}{text.removeprefix(label)}")
+        if ":" in text:
+            yield Form("label and a Chinese colon", f"{label}：{value}")
+    elif is_value(text) and not re.search(r"[,(]", text.partition("\\")[0]):
+        yield Form("a name in front", f"x = {text}")
+        yield Form("equals sign in front", f"= {text}")
+    yield from of_measure(value)
+    yield from of_number(value)
+    yield from of_point(text)
+    yield from of_inequality(value)
+    yield from of_list(value)
+
+
+def _with_marks(text: str) -> Iterator[Form]:
+    if "$" not in text and not re.search(r"(?<![\\A-Za-z])[A-Za-z]{3}", text):
+        yield Form("in dollars", f"${text}$")
+    if "*" not in text:
+        yield Form("in bold", f"**{text}**")
+    yield Form("on a line of its own", f"\n{text}\n")
+    if text[-1:] not in (".", "。"):
+        yield Form("with a full stop", f"{text}.")
+        yield Form("with a Chinese full stop", f"{text}。")
+
+
+def _of_words(text: str) -> Iterator[Form]:
+    yield from _of_case(text)
+    yield Form("as text", f"\\text{{{text}}}")
+    yield Form("in bold", f"**{text}**")
+    yield Form("in quotes", f'"{text}"')
+    if text[-1:] in (".", "。"):
+        yield Form("without its full stop", text[:-1])
+    else:
+        yield Form("with a full stop", f"{text}.")
+        yield Form("with a Chinese full stop", f"{text}。")
+
+
+def _of_case(text: str) -> Iterator[Form]:
+    if _WORDS.fullmatch(text) and _CASED.match(text):
+        first = text[0].lower() if text[0].isupper() else text[0].upper()
+        yield Form("first letter in the other case", first + text[1:])
+        if text[1:].islower():
+            yield Form("in capitals", text.upper())
