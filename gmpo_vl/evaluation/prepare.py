@@ -9,17 +9,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 from gmpo_vl.data.examples import ExampleSet
 from gmpo_vl.data.images import decode_image
-from gmpo_vl.data.rows import Columns
-from gmpo_vl.data.templates import load_template
+from gmpo_vl.data.rows import Columns, RowFaults
+from gmpo_vl.data.templates import AnswerPlace, answer_place, load_template
 from gmpo_vl.evaluation.backends import BackendChoice, backend_facts, check_backend, chunk_of
 from gmpo_vl.evaluation.chunks import chunk_size, count_of_chunks
+from gmpo_vl.evaluation.grading import reward_facts
 from gmpo_vl.evaluation.protocols import Protocol, override, renamed, template_file, template_rules
 from gmpo_vl.evaluation.results import differing, in_words, versions
 from gmpo_vl.models.loading import adapter_base
@@ -91,6 +92,7 @@ def prepare(request: Request) -> Prepared:
     """Read and check everything that an evaluation needs, before anything is generated."""
     protocol, source, backend = request.protocol, request.source, request.backend
     check_backend(backend, request.folder)
+    grader = reward_facts(protocol)
     processor, prompts = _load(protocol, request.folder, source or protocol.data, request.columns)
     digest = data_hash(prompts.examples)
     pinned = None if protocol.data_sha256 is None else digest == protocol.data_sha256
@@ -101,19 +103,25 @@ def prepare(request: Request) -> Prepared:
     chunk, rules = chunk_of(backend, questions, protocol.n), template_rules(protocol.template)
     plan = {
         "name": protocol.name,
-        "protocol": asdict(protocol),
-        "template": {"name": protocol.template, "stop": rules.stop, "answer_in": rules.answer_in},
+        "protocol": protocol.stated(),
+        "template": {
+            "name": protocol.template,
+            "stop": rules.stop,
+            "answer_in": rules.answer_in or _place_of_answers(prompts),
+        },
         "questions": questions,
         "data": {
             "source": source or protocol.data,
             "rows": len(prompts),
             "sha256": digest,
             "pinned": pinned,
+            **({"bad_rows": prompts.examples.faults.counts()} if prompts.examples.faults else {}),
         },
         "model": {"path": request.model, "sha256": model_hash(request.folder)},
         "backend": backend_facts(backend),
         "versions": versions(),
         **({} if chunk is None else {"chunk": chunk}),
+        **({} if grader is None else {"grader": grader}),
     }
     return Prepared(protocol, prompts, processor, backend, plan)
 
@@ -130,15 +138,38 @@ def _prepare_again(plan: dict[str, Any], folder: Path, columns: Columns) -> Prep
 
 def _load(protocol: Protocol, folder: Path, source: str, columns: Columns) -> tuple[Processor, PromptSet]:
     processor = load_processor(folder, template_file(protocol.template))
+    skip = protocol.on_bad_row == "skip"
     settings = PromptSettings(
         columns,
         None if protocol.format_prompt is None else load_template(protocol.format_prompt),
         protocol.min_pixels,
         protocol.max_pixels,
         protocol.max_prompt_tokens,
-        drop_overlong=False,
+        drop_overlong=skip or protocol.limit is not None,
+        on_bad_row="skip" if skip or protocol.limit is not None else "error",
     )
-    return processor, load_prompts(source, settings, processor)
+    prompts = load_prompts(source, settings, processor)
+    if not skip and protocol.limit is not None:
+        _refuse_bad_rows(prompts.examples, protocol.limit)
+    return processor, prompts
+
+
+def _refuse_bad_rows(examples: ExampleSet, limit: int) -> None:
+    """Raises BadRowsError for those that stand before the last of the `limit` questions."""
+    table, row = examples.place(min(limit, len(examples)) - 1)
+    order = {name: number for number, name in enumerate(table.name for table in examples.tables)}
+    last = (order[table.name], row) if limit <= len(examples) else (len(order), 0)
+    before = RowFaults(fault for fault in examples.faults if (order[fault.file], fault.row) < last)
+    before.settle("error", len(examples), examples.columns.called)
+
+
+def _place_of_answers(prompts: PromptSet) -> AnswerPlace:
+    """Where the template asks for the answer; where it names no place, what every problem asks for."""
+    template = prompts.settings.template
+    if template is not None and (place := answer_place(template)) is not None:
+        return place
+    asked = (answer_place(problem) for _, problem, _ in prompts.examples.texts())
+    return "tag" if all(place == "tag" for place in asked) else "box"
 
 
 def open_evaluation(prepared: Prepared, place: Path) -> tuple[Prepared, EvaluationFolder]:

@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 
 from gmpo_vl.evaluation.chunks import count_of_chunks, sound_chunks
+from gmpo_vl.evaluation.protocols import PROFILES
 from gmpo_vl.evaluation.statistics import majority_at_k, mean_share, pass_at_k
 from gmpo_vl.runs import EvaluationFolder
 from gmpo_vl.samples import SampleRecord
 from gmpo_vl.storage.files import write_json
-from gmpo_vl.verify import Profile, parse_gold
+from gmpo_vl.verify import parse_gold
 from gmpo_vl.verify.equivalence import clusters
 
-PROFILES: tuple[Profile, ...] = ("strict", "paper")
 Differences = dict[str, tuple[Any, Any]]
 
 
