@@ -10,8 +10,9 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -99,3 +100,9 @@ def taken(function: Callable[..., Any], values: Mapping[str, Any]) -> dict[str, 
     """Those of the values that the function has a parameter for."""
     parameters = inspect.signature(function).parameters
     return {key: value for key, value in values.items() if key in parameters}
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """`; did you mean X?`, or all the names."""
+    close = get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else f"; known: {', '.join(sorted(known))}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from gmpo_vl.policy.objectives import nearest
+from gmpo_vl.user_code import nearest
 
 ADVANTAGE_ESTIMATORS = ("grpo", "grpo_no_std")
 

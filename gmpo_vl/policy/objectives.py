@@ -18,8 +18,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal
+
+from gmpo_vl.user_code import nearest
 
 if TYPE_CHECKING:
     import torch
@@ -296,9 +297,3 @@ def log_clip_limits(settings: Mapping[str, float]) -> tuple[float, float]:
         offset_low, offset_high = settings["clip_ratio_low"], settings["clip_ratio_high"]
         return (math.log1p(-offset_low) if offset_low < 1 else -math.inf), math.log1p(offset_high)
     return -math.inf, math.inf
-
-
-def nearest(name: str, known: Collection[str]) -> str:
-    """`; did you mean X?`, or all the names."""
-    close = get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]}?" if close else f"; known: {', '.join(sorted(known))}"

@@ -4,28 +4,43 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from gmpo_vl.types import Verdict
-from gmpo_vl.user_code import check_options, line_in, module_from_file, taken
+from gmpo_vl.rewards.inputs import OF_THE_ROW, inputs_of
+from gmpo_vl.types import Example, Verdict
+from gmpo_vl.user_code import check_options, line_in, module_from_file, nearest, taken
 
 # Rewards that lie with their task. A name, not an import: tasks are built on rewards.
 IN_TASKS = {"countdown": "gmpo_vl.tasks.countdown.reward"}
 
 
+Answered = tuple[Example, Sequence[tuple[str, int]]]  # a row and its responses: (text, tokens)
+Scored = list[tuple[dict[str, float], Verdict | None]]  # of each response, in order
+
+
 @dataclass(frozen=True)
 class Reward:
-    """A loaded reward. Call it with a batch of inputs (`response`, `response_length`, `ground_truth`)."""
+    """A loaded reward. Call it with a batch of inputs, as `inputs_of` makes them.
+
+    asks: what its file asks for of the row (REWARD_INPUTS).
+    """
 
     name: str
     function: Callable[..., Any]
     batch: bool
     module: ModuleType
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+    asks: tuple[str, ...] = ()
+
+    def scored(self, answered: Sequence[Answered]) -> Scored:
+        """Score and verdict of every response, row after row, all in one call of the reward."""
+        inputs = [one for example, responses in answered for one in inputs_of(self.asks, example, responses)]
+        scores = self(inputs)
+        return list(zip(scores, self.verdicts(inputs) or [None] * len(inputs), strict=True))
 
     def __call__(self, reward_inputs: list[dict[str, Any]]) -> list[dict[str, float]]:
         """One dict of finite numbers per input, in order, `overall` among them.
@@ -67,7 +82,12 @@ class Reward:
         explain = getattr(self.module, "verdicts", None)
         if explain is None:
             return None
-        return explain(reward_inputs, **taken(explain, self.kwargs))
+        found = explain(reward_inputs, **taken(explain, self.kwargs))
+        if len(found) != len(reward_inputs):
+            raise ValueError(
+                f"reward {self.name}: {len(reward_inputs)} inputs gave {len(found)} verdicts; return one each"
+            )
+        return found
 
     def _checked(self, i: int, score: Any, given: dict[str, Any]) -> dict[str, float]:
         where = f"reward {self.name}, input {i} (ground_truth {str(given.get('ground_truth'))[:60]!r})"
@@ -104,8 +124,25 @@ def load_reward(spec: str, kwargs: Mapping[str, Any] | None = None) -> Reward:
     reward_type = getattr(module, "REWARD_TYPE", "batch")
     if reward_type not in ("batch", "sequential"):
         raise ValueError(f"reward {spec!r}: REWARD_TYPE={reward_type!r}; it is 'batch' or 'sequential'")
-    check_options(function, 1, kwargs or {}, f"reward {spec!r}")
-    return Reward(spec, function, reward_type == "batch", module, dict(kwargs or {}))
+    options = dict(kwargs or {})
+    check_options(function, 1, options, f"reward {spec!r}")
+    return Reward(spec, function, reward_type == "batch", module, options, _asks(module, options, spec))
+
+
+def _asks(module: ModuleType, options: Mapping[str, Any], spec: str) -> tuple[str, ...]:
+    """REWARD_INPUTS of a reward's file: names, or a function of the reward's options that returns names."""
+    asks = getattr(module, "REWARD_INPUTS", ())
+    if callable(asks):
+        asks = asks(**taken(asks, options))
+    said = f"reward {spec!r}: REWARD_INPUTS"
+    if isinstance(asks, str) or not isinstance(asks, Sequence):
+        raise ValueError(f"{said}={asks!r}; it is a tuple of names, such as ('images', 'meta')")
+    for name in asks:
+        if name not in OF_THE_ROW:
+            known = ", ".join(OF_THE_ROW)
+            near = nearest(name, OF_THE_ROW) if isinstance(name, str) else ""
+            raise ValueError(f"{said} names {name!r}{near} (a reward can ask for {known})")
+    return tuple(asks)
 
 
 def built_in_rewards() -> list[str]:

@@ -16,20 +16,15 @@ THREADS = 8  # write pictures: a new picture takes 0.1 s
 
 def score_groups(groups: Sequence[Group], reward: Reward) -> None:
     """Fill `scores` and `verdicts` of every group, all responses in one call of the reward."""
-    inputs = [
-        {
-            "response": response.text,
-            "response_length": len(response.ids_T),
-            "ground_truth": group.prompt.example.answer,
-        }
+    asked = [
+        (group.prompt.example, [(response.text, len(response.ids_T)) for response in group.responses])
         for group in groups
-        for response in group.responses
     ]
-    scores = iter(reward(inputs))
-    verdicts = iter(reward.verdicts(inputs) or [None] * len(inputs))
+    found = iter(reward.scored(asked))
     for group in groups:
-        group.scores = [next(scores) for _ in group.responses]
-        group.verdicts = [next(verdicts) for _ in group.responses]
+        of_group = [next(found) for _ in group.responses]
+        group.scores = [score for score, _ in of_group]
+        group.verdicts = [verdict for _, verdict in of_group]
 
 
 def accuracy(score: dict[str, float]) -> float:

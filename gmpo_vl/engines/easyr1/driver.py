@@ -25,12 +25,12 @@ from gmpo_vl.engines.opening import open_session, run_of
 from gmpo_vl.models.loading import model_folder
 from gmpo_vl.models.prompts import PromptSet
 from gmpo_vl.processes import away_from_working_directory
-from gmpo_vl.rewards.loading import Reward
+from gmpo_vl.rewards.inputs import carried
+from gmpo_vl.rewards.loading import Answered, Reward, Scored
 from gmpo_vl.runs import Run
 from gmpo_vl.setup import configured_model, load_configured_reward
 from gmpo_vl.storage.locks import locked
 from gmpo_vl.storage.manifest import check_model_files
-from gmpo_vl.types import Verdict
 
 # What every process is started with: EasyR1's own choices (verl/trainer/main.py).
 ENVIRONMENT = {
@@ -68,7 +68,7 @@ def train(config: Config) -> Run:
     # The ranks write when this process asks, so its lock is theirs.
     with locked(run_of(config).folder), _ray_errors_in_words(config):
         session = open_session(config, check_checkpoint, _start)
-        session.reward = cast(Reward, RemoteReward(with_absolute_paths(config)))
+        session.reward = cast(Reward, RemoteReward(with_absolute_paths(config), session.reward.asks))
         return run_session(session)  # takes SIGTERM from Ray, which took it for itself
 
 
@@ -167,25 +167,24 @@ class RewardProcess:
     def __init__(self, config: Config) -> None:
         self.reward = load_configured_reward(config)
 
-    def score(self, inputs: list[dict[str, Any]]) -> list[dict[str, float]]:
-        return self.reward(inputs)
-
-    def verdicts(self, inputs: list[dict[str, Any]]) -> Sequence[Verdict] | None:
-        return self.reward.verdicts(inputs)
+    def scored(self, answered: Sequence[Answered]) -> Scored:
+        return self.reward.scored(answered)
 
 
 class RemoteReward:
-    """Called as a rewards.loading.Reward is; the call goes to a RewardProcess."""
+    """Scores as a rewards.loading.Reward does, in a RewardProcess. Pictures go there encoded.
 
-    def __init__(self, config: Config) -> None:
+    asks: the reward's, of the row; nothing else of it is sent.
+    """
+
+    def __init__(self, config: Config, asks: Sequence[str]) -> None:
+        self.asks = asks
         remote: Any = ray.remote(RewardProcess)
         # Where the driver is, if there is room: the file and what it reads lie there.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
         options = {"num_cpus": config.worker.reward.num_cpus, "scheduling_strategy": here}
         self.process = remote.options(**options).remote(config)
 
-    def __call__(self, inputs: list[dict[str, Any]]) -> list[dict[str, float]]:
-        return ray.get(self.process.score.remote(inputs))
-
-    def verdicts(self, inputs: list[dict[str, Any]]) -> Sequence[Verdict] | None:
-        return ray.get(self.process.verdicts.remote(inputs))
+    def scored(self, answered: Sequence[Answered]) -> Scored:
+        sent = [(carried(self.asks, example), responses) for example, responses in answered]
+        return ray.get(self.process.scored.remote(sent))
