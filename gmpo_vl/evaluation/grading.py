@@ -13,27 +13,22 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 from gmpo_vl.evaluation.protocols import PROFILES, Protocol, template_rules
 from gmpo_vl.evaluation.results import write_protocol_results
 from gmpo_vl.processes import away_from_working_directory
-from gmpo_vl.rewards.inputs import inputs_of
-from gmpo_vl.rewards.loading import Reward, load_reward
+from gmpo_vl.rewards.loading import Answered, Reward, Scored, load_reward
+from gmpo_vl.rollout.scoring import fill_scores, judged, records_of
 from gmpo_vl.runs import EvaluationFolder
 from gmpo_vl.samples import SampleRecord
 from gmpo_vl.storage.files import write_json
-from gmpo_vl.types import Example
-from gmpo_vl.verify import Profile, Verdict, verify_batch
-
-if TYPE_CHECKING:
-    from gmpo_vl.types import Group
+from gmpo_vl.types import Example, Group
+from gmpo_vl.verify import Profile, verify_batch
 
 BATCH = 1_000  # answers that a process grades at a time
-Answered = tuple[Example, str, int]  # a question, a response to it, and the response's tokens
-Grade = tuple[Verdict | None, dict[str, float]]  # the verdict that counts, and the `reward` of its record
+Grader: TypeAlias = "Grading | Reward"
 
 
 @dataclass(frozen=True)
@@ -51,10 +46,12 @@ class Grading:
     recorded: tuple[Profile, ...] = PROFILES
     workers: int = 1
 
-    def grade(self, answered: Sequence[Answered]) -> list[Grade]:
-        """One grade per answer, in order. Its reward: `overall` by the grader, and recorded profiles."""
-        golds = [example.answer for example, _, _ in answered]
-        asked = [r if self.requires is None or self.requires in r else "" for _, r, _ in answered]
+    def scored(self, answered: Sequence[Answered]) -> Scored:
+        """Of every response, question after question: `overall` and the recorded profiles, and the verdict
+        that counts."""
+        golds = [example.answer for example, responses in answered for _ in responses]
+        said = [text for _, responses in answered for text, _ in responses]
+        asked = [r if self.requires is None or self.requires in r else "" for r in said]
         options: dict[str, Any] = {"benchmark": self.benchmark, "answer_in": self.answer_in}
         verdicts = {
             profile: verify_batch(golds, asked, profile, **options, workers=self.workers)
@@ -62,38 +59,16 @@ class Grading:
         }
         parts = {"overall": self.grader, **{profile: profile for profile in self.recorded}}
         return [
-            (verdict, {part: float(verdicts[profile][i].correct) for part, profile in parts.items()})
+            ({part: float(verdicts[profile][i].correct) for part, profile in parts.items()}, verdict)
             for i, verdict in enumerate(verdicts[self.grader])
         ]
 
 
-@dataclass(frozen=True)
-class RewardGrading:
-    """Answers are worth what a reward of training pays for them."""
-
-    reward: Reward
-
-    def grade(self, answered: Sequence[Answered]) -> list[Grade]:
-        """One grade per answer, in order: the reward's parts, and its verdict where it explains itself.
-
-        answered: a question's answers together. Raises ValueError where the reward fails.
-        """
-        inputs = [
-            given
-            for _, of_it in groupby(answered, key=lambda one: one[0].id)
-            for given in self._inputs(list(of_it))
-        ]
-        return list(zip(self.reward.verdicts(inputs) or [None] * len(inputs), self.reward(inputs)))
-
-    def _inputs(self, answered: Sequence[Answered]) -> list[dict[str, Any]]:
-        return inputs_of(self.reward.asks, answered[0][0], [(text, tokens) for _, text, tokens in answered])
-
-
-def grading_of(plan: dict[str, Any]) -> Grading | RewardGrading:
-    """As plan.json says. Raises ValueError for a reward that cannot be loaded."""
+def grader_of(plan: dict[str, Any]) -> Grader:
+    """The verifier or the reward that plan.json names. Raises ValueError for one that cannot be loaded."""
     p, template = plan["protocol"], plan["template"]
     if p["grader"] not in PROFILES:
-        return RewardGrading(load_reward(p["grader"], p.get("grader_options")))
+        return load_reward(p["grader"], p.get("grader_options"))
     both = p["benchmark"] or p["grader"] == "paper"
     return Grading(
         p["grader"],
@@ -118,49 +93,47 @@ def reward_facts(protocol: Protocol) -> dict[str, Any] | None:
 
 
 def graded(
-    groups: Sequence[Group], grading: Grading | RewardGrading, pictures: Sequence[Future[list[str]]]
+    groups: Sequence[Group], grader: Grader, pictures: Sequence[Future[list[str]]]
 ) -> list[SampleRecord]:
     """Records of the groups' samples, with their verdicts. pictures: of each group (`pictures_kept`)."""
-    from gmpo_vl.rollout.scoring import records_of
-
-    answered = [(g.prompt.example, r.text, len(r.ids_T)) for g in groups for r in g.responses]
-    grades = iter(grading.grade(answered))
-    for group in groups:
-        of_group = [next(grades) for _ in group.responses]
-        group.verdicts = [verdict for verdict, _ in of_group]
-        group.scores = [reward for _, reward in of_group]
+    fill_scores(groups, grader.scored)
     return records_of(groups, pictures)
 
 
 # --- grading again ------------------------------------------------------------------------------------------
 def regrade(
     records: Sequence[SampleRecord],
-    grading: Grading | RewardGrading,
+    grader: Grader,
     processes: int | None = None,
     progress: Callable[[int], None] = lambda graded: None,
 ) -> list[SampleRecord]:
     """The records with today's verdicts, in order. processes: one a core by default; 1 stays in this one, and
     so does a reward, which is anybody's code. Raises ValueError for a reward that looks at the pictures."""
     processes = processes or os.cpu_count() or 1
-    if isinstance(grading, RewardGrading) and "images" in grading.reward.asks:
-        raise ValueError(
-            f"reward {grading.reward.name} asks for the pictures, and stored samples have none as the data has "
-            "them: run `gmpo-vl eval` again into another --out"
-        )
+    if isinstance(grader, Reward):
+        processes = 1
+        if "images" in grader.asks:
+            raise ValueError(
+                f"reward {grader.name} asks for the pictures as the data has them, and stored samples have none: "
+                "evaluate again, with another --out"
+            )
     batches = [records[i : i + BATCH] for i in range(0, len(records), BATCH)]
-    jobs = [(grading, list(map(_answered, batch))) for batch in batches]
+    jobs = [(grader, batch) for batch in batches]
     with ExitStack() as stack:
-        grades: Iterable[list[Grade]]
-        if processes == 1 or len(batches) == 1 or isinstance(grading, RewardGrading):
-            grades = map(_grade, jobs)
+        grades: Iterable[Scored]
+        if processes == 1 or len(batches) == 1:
+            grades = map(_scored, jobs)
         else:
             context, here = multiprocessing.get_context("spawn"), os.getcwd()
             with away_from_working_directory():  # the pool starts its processes here
                 pool = ProcessPoolExecutor(min(processes, len(batches)), context, os.chdir, (here,))
-                grades = stack.enter_context(pool).map(_grade, jobs)
+                grades = stack.enter_context(pool).map(_scored, jobs)
         found: list[SampleRecord] = []
         for batch, of_batch in zip(batches, grades):
-            found += [_with_grade(record, *grade) for record, grade in zip(batch, of_batch)]
+            found += [
+                replace(record, reward=score, **judged(score, verdict))
+                for record, (score, verdict) in zip(batch, of_batch)
+            ]
             progress(len(batch))
     return found
 
@@ -176,7 +149,7 @@ def regrade_folder(
         raise FileNotFoundError(f"{folder.folder} has no plan.json: it was not written by `gmpo-vl eval`")
     old = list(folder.samples())
     facts = reward_facts(Protocol(**plan["protocol"]))
-    new = regrade(old, grading_of(plan), processes, progress)
+    new = regrade(old, grader_of(plan), processes, progress)
     if facts is not None and facts != plan["grader"]:  # the reward's file was edited
         plan = {**plan, "grader": facts}
         write_json(folder.plan_file, plan)
@@ -185,16 +158,9 @@ def regrade_folder(
     return len(new), sum(before.correct != after.correct for before, after in zip(old, new))
 
 
-def _answered(record: SampleRecord) -> Answered:
-    """All that a sample has of its row: everything but the pictures."""
-    example = Example(record.id, record.prompt, record.gold, meta=record.meta)
-    return example, record.response, record.length
-
-
-def _grade(job: tuple[Grading | RewardGrading, list[Answered]]) -> list[Grade]:
-    grading, answered = job
-    return grading.grade(answered)
-
-
-def _with_grade(record: SampleRecord, verdict: Verdict | None, reward: dict[str, float]) -> SampleRecord:
-    return replace(record, reward=reward, **verdict_fields(verdict, reward))
+def _scored(job: tuple[Grader, Sequence[SampleRecord]]) -> Scored:
+    """With all that a sample has of its row: everything but the pictures."""
+    grader, records = job
+    return grader.scored(
+        [(Example(r.id, r.prompt, r.gold, meta=r.meta), [(r.response, r.length)]) for r in records]
+    )

@@ -53,7 +53,9 @@ _OWN: dict[str, Any] = {
 }
 _PATHS = ("grader", "format_prompt")  # fields that may name a file
 # A split's name says nothing without its folder's or data set's.
-_SPLIT = re.compile(r"(train|training|validation|valid|val|dev|test|testing|testmini|eval|evaluation)([-_.].*)?")
+_SPLIT = re.compile(
+    r"(train|training|validation|valid|val|dev|test|testing|testmini|eval|evaluation)([-_.].*)?"
+)
 
 
 @dataclass(frozen=True)
@@ -143,9 +145,13 @@ def load_protocol(name: str) -> Protocol:
     path = FOLDER / f"{name}.yaml" if shipped else Path(name)
     if not path.is_file():
         known = [*protocol_names(), *SUITES]
-        raise ValueError(f"no protocol {name!r}{nearest(name, known)}: give a file, or one of {', '.join(known)}")
+        raise ValueError(
+            f"no protocol {name!r}{nearest(name, known)}: give a file, or one of {', '.join(known)}"
+        )
     if not shipped and _is_shipped(path.stem):
-        raise ValueError(f"{path}: results would be called {path.stem}, as the shipped protocol's: rename the file")
+        raise ValueError(
+            f"{path}: results would be called {path.stem}, as the shipped protocol's: rename the file"
+        )
     try:
         content = read_yaml(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
@@ -165,13 +171,17 @@ def load_protocol(name: str) -> Protocol:
 def protocol_of_data(source: str) -> Protocol:
     """How data is asked where no protocol is named. Its result is called after it."""
     name = name_of_data(source)
-    return checked(Protocol(**{"name": f"{name}-data" if _is_shipped(name) else name, "data": source, **_OWN}))
+    return checked(
+        Protocol(**{"name": f"{name}-data" if _is_shipped(name) else name, "data": source, **_OWN})
+    )
 
 
 def name_of_data(source: str) -> str:
     """`squares-validation` for data/squares/validation.parquet, `mine` for mine.parquet, `name-test` for
     OWNER/name@test."""
-    place, at, split = source.rpartition("@") if "@" in source and not Path(source).exists() else (source, "", "")
+    place, at, split = (
+        source.rpartition("@") if "@" in source and not Path(source).exists() else (source, "", "")
+    )
     path = Path(place)
     path = path if path.name not in ("", "..") else path.resolve()
     stem = path.stem if path.is_file() else path.name
@@ -266,7 +276,9 @@ def renamed(protocol: Protocol, changes: Mapping[str, Any]) -> Protocol:
     """`changes` appended to the name, in a form that is a file's name everywhere."""
     if not changes:
         return protocol
-    said = [f"{key}={_plain(PurePath(value).name if key in _PATHS else value)}" for key, value in changes.items()]
+    said = [
+        f"{key}={_plain(PurePath(value).name if key in _PATHS else value)}" for key, value in changes.items()
+    ]
     return replace(protocol, name=protocol.name + ("," if "+" in protocol.name else "+") + ",".join(said))
 
 
