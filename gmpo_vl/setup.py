@@ -16,6 +16,7 @@ from gmpo_vl.models.prompts import PromptSet, load_prompts, prompt_settings
 from gmpo_vl.models.routers import router_obstacle
 from gmpo_vl.policy.objectives import is_own
 from gmpo_vl.policy.own import OwnObjective, load_objective
+from gmpo_vl.rewards.agreement import Disagreement, disagreement, rows_to_try
 from gmpo_vl.rewards.loading import Reward, load_reward
 from gmpo_vl.types import Sampling
 
@@ -61,6 +62,22 @@ def leaves_vision_out(exclude_modules: str | None) -> bool:
 def load_configured_reward(config: Config) -> Reward:
     reward = config.worker.reward
     return load_reward(str(reward.reward_function), reward.reward_function_kwargs)
+
+
+def disagreement_of(prompts: PromptSet, reward: Reward) -> Disagreement | None:
+    """What is wrong between a split's prompts and the reward (rewards/agreement.py), or None.
+
+    Raises what the reward raises.
+    """
+    rows = rows_to_try(len(prompts))
+    return disagreement([(prompts.text(i), prompts.examples[i]) for i in rows], reward)
+
+
+def check_agreement(key: str, prompts: PromptSet, reward: Reward) -> None:
+    """Raise ConfigError where no answer as the prompts ask for it can earn the reward. key: of the files."""
+    found = disagreement_of(prompts, reward)
+    if found is not None and found.certain:
+        raise ConfigError(f"{key}: {found.said}")
 
 
 def load_own_objective(config: Config) -> OwnObjective | None:

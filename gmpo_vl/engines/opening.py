@@ -24,6 +24,7 @@ from gmpo_vl.engines.session import Engine, Prefetch, Session, StopRequest
 from gmpo_vl.models.prompts import PromptSet
 from gmpo_vl.runs import Run, few
 from gmpo_vl.setup import (
+    check_agreement,
     check_router,
     load_configured_processor,
     load_configured_reward,
@@ -53,6 +54,9 @@ def open_session(
     prompts = load_split(config, config.data.train_files, processor)
     validation = load_split(config, config.data.val_files, processor) if config.data.val_files else None
     _tell_bad_rows(run, prompts, validation)
+    check_agreement("data.train_files", prompts, reward)
+    if validation is not None:
+        check_agreement("data.val_files", validation, reward)
     data = fingerprint_of(prompts.examples, run.folder / "picture_hashes.json")
     progress = Progress() if checkpoint is None else _resume(config, run, checkpoint, prompts, data)
     steps = total_steps(config, len(prompts))

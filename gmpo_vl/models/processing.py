@@ -172,6 +172,11 @@ def encode_prompt(
     return Prompt(example, text, ids_P, tuple(images), grid, positions)
 
 
+def prompt_text(example: Example, processor: Processor, template: str | None = None) -> str:
+    """The prompt in the chat format, one image token per picture. No picture is decoded."""
+    return _chat_ids(example, processor, template)[0]
+
+
 def _chat_ids(example: Example, processor: Processor, template: str | None) -> tuple[str, list[int]]:
     """A prompt's text and ids, one image token per picture. ValueError names the template at fault."""
     control = processor.control

@@ -10,7 +10,7 @@ from gmpo_vl.data.examples import ExampleSet, load_examples
 from gmpo_vl.data.images import MAX_IMAGE_PIXELS, ImageError
 from gmpo_vl.data.rows import Columns, OnBadRow
 from gmpo_vl.data.templates import load_template
-from gmpo_vl.models.processing import Processor, encode_prompt, picture_length, prompt_length
+from gmpo_vl.models.processing import Processor, encode_prompt, picture_length, prompt_length, prompt_text
 from gmpo_vl.types import Prompt
 
 
@@ -60,6 +60,10 @@ class PromptSet:
         s = self.settings
         how = s.template, s.min_pixels, s.max_pixels, s.max_image_pixels
         return [encode_prompt(self.examples[i], self.processor, *how) for i in indices]
+
+    def text(self, index: int) -> str:
+        """A prompt as the model reads it, in the chat format; no picture is decoded."""
+        return prompt_text(self.examples[index], self.processor, self.settings.template)
 
     def encode_by_id(self, example_id: str) -> Prompt:
         """A prompt by its example's id; KeyError if the data no longer holds it."""

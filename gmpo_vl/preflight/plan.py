@@ -15,6 +15,7 @@ from gmpo_vl.preflight.machine_check import RUN_KEY, existing_folder, run_folder
 from gmpo_vl.setup import (
     check_router,
     configured_model,
+    disagreement_of,
     load_configured_processor,
     load_configured_reward,
     load_own_objective,
@@ -52,12 +53,24 @@ def _plan(config: Config) -> str:
     processor = load_configured_processor(config)
     prompts = load_split(config, config.data.train_files, processor)
     validation = load_split(config, config.data.val_files, processor) if config.data.val_files else None
-    load_configured_reward(config)
-    lines = [describe(config, prompts, validation)]
+    lines = [describe(config, prompts, validation), *_try_reward(config, prompts, validation)]
     for name, split in (("train", prompts), ("validation", validation)):
         if split is not None and len(split.examples.faults):
             lines.append(f"{name}: {split.examples.faults.summary()}")
     return "\n".join(lines)
+
+
+def _try_reward(config: Config, prompts: PromptSet, validation: PromptSet | None) -> list[str]:
+    """Call the reward as the run will. Raises ConfigError where prompt and reward cannot go together."""
+    reward = load_configured_reward(config)
+    lines: list[str] = []
+    for key, split in (("data.train_files", prompts), ("data.val_files", validation)):
+        found = disagreement_of(split, reward) if split is not None else None
+        if found is not None and found.certain:
+            raise ConfigError(f"{key}: {found.said}")
+        if found is not None:
+            lines.append(f"WARNING: {key}: {found.said}")
+    return lines
 
 
 def describe(config: Config, prompts: PromptSet, validation: PromptSet | None) -> str:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 
 from gmpo_vl.preflight.findings import Finding
+from gmpo_vl.rewards import agreement
 from gmpo_vl.rewards.loading import Reward
-from gmpo_vl.tasks.countdown.data import solve
 from gmpo_vl.types import Example
 from gmpo_vl.verify import Gold, parse_gold
 from gmpo_vl.verify.strict import gold_type
@@ -23,7 +22,6 @@ FORMS = (
     "{}",
 )
 WRONG = "no such answer"
-MOST_NUMBERS = 5  # of a CountDown puzzle that is solved
 
 Problem = tuple[str, str]  # (reason, detail)
 
@@ -78,19 +76,14 @@ class GoldCheck:
 
 def right_answer(gold: Gold) -> tuple[str | None, Problem | None]:
     """A text that answers the gold, or why there is none."""
-    if gold.type != "countdown":
-        return gold.alternatives[0], None
-    if len(gold.choices) > MOST_NUMBERS:
-        return None, None  # too many to solve in passing
     try:
-        target, numbers = Fraction(gold.alternatives[0]), [Fraction(number) for number in gold.choices]
+        right = agreement.right_answer(gold)
     except ValueError as error:
         return None, ("gold_refused", f"a CountDown target and its numbers must be numbers: {error}")
-    solution = solve(numbers, target)
-    if solution is None:
+    if right is None and len(gold.choices) <= agreement.MOST_NUMBERS:
         detail = f"no expression of {', '.join(gold.choices)} gives {gold.alternatives[0]}"
         return None, ("gold_not_verified", detail)
-    return str(solution), None
+    return right, None
 
 
 def check_reward(reward: Reward, examples: Sequence[Example]) -> Iterator[Finding]:

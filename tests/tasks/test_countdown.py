@@ -17,14 +17,13 @@ from gmpo_vl.tasks.countdown.data import (
     draw_puzzles,
     every_puzzle,
     export,
-    expressions,
     reaches,
     row_of,
-    solve,
     split_of,
 )
 from gmpo_vl.verify import verify
 from gmpo_vl.verify.arithmetic import evaluate
+from gmpo_vl.verify.countdown import expressions, solve
 from gmpo_vl.verify.parse import parse
 
 

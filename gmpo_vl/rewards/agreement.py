@@ -1,0 +1,166 @@
+r"""Do the prompt and the reward agree on where the answer stands: in `\boxed{}` or in `<answer>`?
+
+A model that does as its prompt asks must be able to earn the reward. So the right answers of a few rows are
+written as the prompt asks and as another prompt would ask, and the reward is called with both.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from gmpo_vl.data.templates import AnswerPlace, answer_place, as_asked
+from gmpo_vl.rewards.loading import Reward
+from gmpo_vl.types import Example
+from gmpo_vl.verify import Gold, parse_gold
+from gmpo_vl.verify.countdown import solve
+
+ROWS = 8  # that are tried, from the whole length of a data set
+MOST_NUMBERS = 5  # of a CountDown puzzle that is solved
+# What asks for an answer in each place, as short as a prompt can be: without and with the reasoning in tags.
+_ASKING: dict[AnswerPlace, tuple[str, str]] = {
+    "box": ("\\boxed", "<think>\\boxed"),
+    "tag": ("<answer>", "<think><answer>"),
+}
+# The place in words, the templates that ask for it, the rewards that read it.
+_WORDS: dict[AnswerPlace, tuple[str, str, str]] = {
+    "box": ("\\boxed{}", "math or boxed", "accuracy or math"),
+    "tag": ("<answer>", "r1v", "r1v"),
+}
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """certain: an answer as the prompt asks for it never earns more than a wrong one. Otherwise the prompt
+    asks for no place, and a model must guess the reward's. said: that in a sentence, and what to write.
+    """
+
+    certain: bool
+    said: str
+
+
+@dataclass(frozen=True)
+class _Row:
+    prompt: str
+    example: Example
+    right: str
+
+    @property
+    def wrong(self) -> str:
+        """As long as the right answer, so that a reward of lengths sees no difference."""
+        return "?" * len(self.right)
+
+
+def rows_to_try(count: int) -> list[int]:
+    """Which of so many rows are tried: up to ROWS of them, evenly spread."""
+    tried = min(count, ROWS)
+    return [count * i // tried for i in range(tried)]
+
+
+def disagreement(asked: Sequence[tuple[str, Example]], reward: Reward) -> Disagreement | None:
+    """What is wrong between the prompts of a few rows and the reward, or None. asked: (prompt, its row); a
+    prompt is what the model gets, or `data.format_prompt` with the row's problem in it.
+
+    It is certain where all prompts ask for one place, right and wrong answers there earn the same in every
+    row, and right ones in the other place earn more in most. A reward may pay a form or a length, too: both
+    answers have the same. Rows whose prompt names both places say nothing. A reward that asks an endpoint
+    (ASKS_ENDPOINT in its file) is not called.
+
+    Raises what the reward raises.
+    """
+    if getattr(reward.module, "ASKS_ENDPOINT", False):
+        return None
+    rows = [row for prompt, example in asked if (row := _row(prompt, example)) is not None]
+    places = {answer_place(row.prompt) for row in rows}
+    if len(places) != 1:  # no rows, or rows that ask for different places
+        return None
+    place = places.pop()
+    if place is None:
+        return _unasked(rows, reward)
+    if any(right != wrong for form in _ASKING[place] for right, wrong in _worth(rows, form, reward)):
+        return None
+    other: AnswerPlace = "tag" if place == "box" else "box"
+    form = _earning_form(other, rows, reward)
+    if form is None:
+        return None
+    row, asked_for, (wanted, templates, _) = rows[0], _WORDS[place][0], _WORDS[other]
+    return Disagreement(
+        True,
+        f"the prompt asks for the answer in {asked_for}, but the reward {reward.name} reads it in {wanted}. "
+        f"For {as_asked(row.prompt, row.right)!r} row {row.example.id} earns what it earns for a wrong "
+        f"answer, for {as_asked(form, row.right)!r} it earns more; {len(rows)} rows were tried. "
+        f"Write data.format_prompt: {templates} (and change problems that ask for {asked_for} "
+        f"themselves), or {_reward_that_reads(place, reward)}",
+    )
+
+
+def right_answer(gold: Gold) -> str | None:
+    """A text that answers the gold; None for a CountDown puzzle without a solution, or too large to solve in
+    passing.
+
+    Raises ValueError for a CountDown puzzle that is not made of numbers.
+    """
+    if gold.type != "countdown":
+        return gold.alternatives[0]
+    if len(gold.choices) > MOST_NUMBERS:
+        return None
+    solution = solve([Fraction(number) for number in gold.choices], Fraction(gold.alternatives[0]))
+    return None if solution is None else str(solution)
+
+
+def _row(prompt: str, example: Example) -> _Row | None:
+    """None where the prompt names both places, or where no right answer can be written: what is wrong with
+    such a gold is said elsewhere.
+    """
+    if all(forms[0] in prompt for forms in _ASKING.values()):
+        return None
+    try:
+        right = right_answer(parse_gold(example.answer))
+    except ValueError:
+        return None
+    return None if right is None else _Row(prompt, example, right)
+
+
+def _unasked(rows: Sequence[_Row], reward: Reward) -> Disagreement | None:
+    if any(right != wrong for right, wrong in _worth(rows, "", reward)):
+        return None
+    for place, (called, templates, _) in _WORDS.items():
+        if _earning_form(place, rows, reward) is not None:
+            return Disagreement(
+                False,
+                f"the prompt does not say where the answer must stand, and the reward {reward.name} reads it "
+                f"in {called} alone: a model that writes it elsewhere earns nothing. data.format_prompt: "
+                f"{templates} asks for it",
+            )
+    return None
+
+
+def _earning_form(place: AnswerPlace, rows: Sequence[_Row], reward: Reward) -> str | None:
+    """The form in which right answers in this place earn more than wrong ones in most rows."""
+    for form in _ASKING[place]:
+        if sum(right > wrong for right, wrong in _worth(rows, form, reward)) > len(rows) / 2:
+            return form
+    return None
+
+
+def _worth(rows: Sequence[_Row], form: str, reward: Reward) -> list[tuple[float, float]]:
+    """(of the right answer, of the wrong one) in each row: what the reward pays in all."""
+    inputs: list[dict[str, Any]] = []
+    for row in rows:
+        responses = [as_asked(form, answer) or answer for answer in (row.right, row.wrong)]
+        inputs += [
+            {"response": text, "response_length": len(text), "ground_truth": row.example.answer}
+            for text in responses
+        ]
+    scores = [score["overall"] for score in reward(inputs)]
+    return list(zip(scores[::2], scores[1::2]))
+
+
+def _reward_that_reads(place: AnswerPlace, reward: Reward) -> str:
+    if "answer_in" in inspect.signature(reward.function).parameters:
+        return f"worker.reward.reward_function_kwargs: {{answer_in: {place}}}"
+    called, _, rewards = _WORDS[place]
+    return f"a worker.reward.reward_function that reads {called}, such as {rewards}"
