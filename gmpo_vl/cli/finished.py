@@ -213,13 +213,16 @@ def print_results(results: dict[str, Any], folder: Path) -> None:
         if kind in results:
             parts = [f"@{k} {100 * e['value']:.1f}" for k, e in results[kind].items()]
             print(f"  {kind:6}  {'  '.join(parts)}")
-    for name, e in results["graders"].items():
+    if "reward" in results:
+        print("  reward  " + "  ".join(f"{part} {mean:.3f}" for part, mean in results["reward"].items()))
+    for name, e in results.get("graders", {}).items():
         if name != results["settings"]["grader"]:
             disputed = f"(disputed answers: {results['disputed']:.1%})"
             print(f"  graded {name} instead: {100 * e['value']:.1f}  {disputed}")
+    no_answer = f"no answer {results['no_answer']:.1%}, " if "no_answer" in results else ""
     print(
-        f"  cut off {results['truncated']:.1%}, no answer {results['no_answer']:.1%}, verifier time-outs "
-        f"{results['timeouts']}, mean length {results['mean_length']:.0f} tokens"
+        f"  cut off {results['truncated']:.1%}, {no_answer}verifier time-outs {results['timeouts']}, "
+        f"mean length {results['mean_length']:.0f} tokens"
     )
     for note in results["notes"]:
         print(f"  note: {note}")

@@ -114,8 +114,8 @@ def regrade(
         processes = 1
         if "images" in grader.asks:
             raise ValueError(
-                f"reward {grader.name} asks for the pictures as the data has them, and stored samples have none: "
-                "evaluate again, with another --out"
+                f"reward {grader.name} asks for the pictures as the data has them, and stored samples have "
+                "none: evaluate again, with another --out"
             )
     batches = [records[i : i + BATCH] for i in range(0, len(records), BATCH)]
     jobs = [(grader, batch) for batch in batches]

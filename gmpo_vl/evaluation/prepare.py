@@ -17,7 +17,7 @@ from typing import Any
 from gmpo_vl.data.examples import ExampleSet
 from gmpo_vl.data.images import decode_image
 from gmpo_vl.data.rows import Columns, RowFaults
-from gmpo_vl.data.templates import AnswerPlace, answer_place, load_template
+from gmpo_vl.data.templates import AnswerPlace, answer_place, load_template, template_names
 from gmpo_vl.evaluation.backends import BackendChoice, backend_facts, check_backend, chunk_of
 from gmpo_vl.evaluation.chunks import chunk_size, count_of_chunks
 from gmpo_vl.evaluation.grading import reward_facts
@@ -27,7 +27,9 @@ from gmpo_vl.models.loading import adapter_base
 from gmpo_vl.models.processing import Processor, load_processor
 from gmpo_vl.models.prompts import PromptSet, PromptSettings, load_prompts
 from gmpo_vl.progress import quiet_libraries
+from gmpo_vl.rewards.loading import Reward, load_reward
 from gmpo_vl.runs import EvaluationFolder
+from gmpo_vl.setup import disagreement_of
 from gmpo_vl.storage.files import write_json
 
 Shard = tuple[int, int]  # (i, k): the i-th of k, counted from 1
@@ -94,6 +96,8 @@ def prepare(request: Request) -> Prepared:
     check_backend(backend, request.folder)
     grader = reward_facts(protocol)
     processor, prompts = _load(protocol, request.folder, source or protocol.data, request.columns)
+    if grader is not None:
+        _check_agreement(prompts, load_reward(protocol.grader, protocol.grader_options))
     digest = data_hash(prompts.examples)
     pinned = None if protocol.data_sha256 is None else digest == protocol.data_sha256
     if source is not None and source != protocol.data and not pinned:
@@ -108,6 +112,7 @@ def prepare(request: Request) -> Prepared:
             "name": protocol.template,
             "stop": rules.stop,
             "answer_in": rules.answer_in or _place_of_answers(prompts),
+            **_prompt_file(protocol.format_prompt, prompts.settings.template),
         },
         "questions": questions,
         "data": {
@@ -161,6 +166,20 @@ def _refuse_bad_rows(examples: ExampleSet, limit: int) -> None:
     last = (order[table.name], row) if limit <= len(examples) else (len(order), 0)
     before = RowFaults(fault for fault in examples.faults if (order[fault.file], fault.row) < last)
     before.settle("error", len(examples), examples.columns.called)
+
+
+def _check_agreement(prompts: PromptSet, reward: Reward) -> None:
+    """Raises ValueError where no answer as the prompts ask for it can earn the reward."""
+    found = disagreement_of(prompts, reward)
+    if found is not None and found.certain:
+        raise ValueError(
+            f"{found.said}. (In a protocol these keys are called format_prompt, grader and grader_options.)"
+        )
+
+
+def _prompt_file(name: str | None, text: str | None) -> dict[str, str]:
+    """The text of a prompt template that is not the package's."""
+    return {} if name is None or text is None or name in template_names() else {"format_prompt": text}
 
 
 def _place_of_answers(prompts: PromptSet) -> AnswerPlace:

@@ -7,9 +7,10 @@ alone, which gives the result its name.
 
 from __future__ import annotations
 
-import difflib
+import math
+import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path, PurePath
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -19,6 +20,7 @@ from gmpo_vl.data.templates import AnswerPlace
 from gmpo_vl.rewards.loading import built_in_rewards
 from gmpo_vl.storage.files import names_a_folder
 from gmpo_vl.storage.yaml_text import read_yaml
+from gmpo_vl.user_code import nearest
 from gmpo_vl.verify import Profile
 
 FOLDER = Path(__file__).parent / "protocols"
@@ -51,7 +53,6 @@ _OWN: dict[str, Any] = {
     "benchmark": "",
     "chunk": 16,
 }
-_PATHS = ("grader", "format_prompt")  # fields that may name a file
 # A split's name says nothing without its folder's or data set's.
 _SPLIT = re.compile(
     r"(train|training|validation|valid|val|dev|test|testing|testmini|eval|evaluation)([-_.].*)?"
@@ -145,13 +146,9 @@ def load_protocol(name: str) -> Protocol:
     path = FOLDER / f"{name}.yaml" if shipped else Path(name)
     if not path.is_file():
         known = [*protocol_names(), *SUITES]
-        raise ValueError(
-            f"no protocol {name!r}{nearest(name, known)}: give a file, or one of {', '.join(known)}"
-        )
+        raise ValueError(f"no protocol {name!r}, and no such file{nearest(name, known)}")
     if not shipped and _is_shipped(path.stem):
-        raise ValueError(
-            f"{path}: results would be called {path.stem}, as the shipped protocol's: rename the file"
-        )
+        raise ValueError(f"{path}: {path.stem} is a protocol of the package: give the file another name")
     try:
         content = read_yaml(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
@@ -160,8 +157,7 @@ def load_protocol(name: str) -> Protocol:
         raise ValueError(f"{path}: a protocol is a list of `field: value` lines")
     known_fields = [field.name for field in fields(Protocol) if field.name != "name"]
     if unknown := [str(key) for key in content if key not in known_fields]:
-        named = ", ".join(f"{key}{nearest(key, known_fields)}" for key in unknown)
-        raise ValueError(f"{path}: unknown fields: {named}; a protocol has {', '.join(known_fields)}")
+        raise ValueError(f"{path}: unknown fields {', '.join(unknown)}{nearest(unknown[0], known_fields)}")
     needed = {*_OWN, "data"} if shipped else {"data"}
     if missing := sorted(needed - set(content)):
         raise ValueError(f"{path}: the field{'s'[: len(missing) > 1]} {', '.join(missing)} must stand there")
@@ -171,23 +167,19 @@ def load_protocol(name: str) -> Protocol:
 def protocol_of_data(source: str) -> Protocol:
     """How data is asked where no protocol is named. Its result is called after it."""
     name = name_of_data(source)
-    return checked(
-        Protocol(**{"name": f"{name}-data" if _is_shipped(name) else name, "data": source, **_OWN})
-    )
+    return checked(Protocol(name=f"{name}-data" if _is_shipped(name) else name, data=source, **_OWN))
 
 
 def name_of_data(source: str) -> str:
     """`squares-validation` for data/squares/validation.parquet, `mine` for mine.parquet, `name-test` for
     OWNER/name@test."""
-    place, at, split = (
-        source.rpartition("@") if "@" in source and not Path(source).exists() else (source, "", "")
-    )
-    path = Path(place)
-    path = path if path.name not in ("", "..") else path.resolve()
-    stem = path.stem if path.is_file() else path.name
-    words = [stem, split] if at else [stem]
-    if _SPLIT.fullmatch(stem.lower()):
-        words = [path.absolute().parent.name, *words]
+    place, split = source, ""
+    if "@" in source and not Path(source).exists():
+        place, _, split = source.rpartition("@")
+    path = Path(os.path.abspath(place))
+    words = [path.stem if path.is_file() else path.name, split]
+    if _SPLIT.fullmatch(words[0].lower()):
+        words = [path.parent.name, *words]
     return re.sub(r"[^\w.-]+", "-", "-".join(filter(None, words)))[:80].strip("-.") or "data"
 
 
@@ -195,10 +187,10 @@ def _is_shipped(name: str) -> bool:
     return name in (*protocol_names(), *SUITES)
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """` (did you mean ...?)`, or nothing."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean {close[0]}?)" if close else ""
+_AT_LEAST_1 = (
+    *("n", "max_tokens", "max_prompt_tokens", "max_model_len", "chunk", "limit"),
+    *("min_pixels", "max_pixels"),
+)
 
 
 def checked(protocol: Protocol) -> Protocol:
@@ -209,10 +201,10 @@ def checked(protocol: Protocol) -> Protocol:
             f"{where!r}: the results' folder is called after its file, and none can be called {p.name!r}"
         )
     _check_kinds(p, where)
-    for name in ("n", "max_tokens", "max_prompt_tokens", "chunk", "limit"):
+    for name in _AT_LEAST_1:
         if getattr(p, name) is not None and getattr(p, name) < 1:
             raise ValueError(f"{where}: {name} is {getattr(p, name)}, but must be at least 1")
-    if p.temperature < 0 or not 0 < p.top_p <= 1:
+    if not 0 <= p.temperature < math.inf or not 0 < p.top_p <= 1:
         raise ValueError(f"{where}: temperature {p.temperature} must be 0 or more, top_p {p.top_p} in (0, 1]")
     if p.temperature == 0 and p.n > 1:
         raise ValueError(
@@ -225,8 +217,8 @@ def checked(protocol: Protocol) -> Protocol:
     rewards = built_in_rewards()
     if p.grader not in (*PROFILES, *rewards) and not p.grader.partition(":")[0].endswith(".py"):
         raise ValueError(
-            f"{where}: no grader {p.grader!r}{nearest(p.grader, [*PROFILES, *rewards])}: it is strict, paper, a "
-            f"reward ({', '.join(rewards)}) or my_reward.py:compute_score"
+            f"{where}: the grader {p.grader!r} is neither strict nor paper, nor a reward, nor a file such as "
+            f"my_reward.py:compute_score{nearest(p.grader, [*PROFILES, *rewards])}"
         )
     return p
 
@@ -276,12 +268,12 @@ def renamed(protocol: Protocol, changes: Mapping[str, Any]) -> Protocol:
     """`changes` appended to the name, in a form that is a file's name everywhere."""
     if not changes:
         return protocol
-    said = [
-        f"{key}={_plain(PurePath(value).name if key in _PATHS else value)}" for key, value in changes.items()
-    ]
+    said = [f"{key}={_plain(key, value)}" for key, value in changes.items()]
     return replace(protocol, name=protocol.name + ("," if "+" in protocol.name else "+") + ",".join(said))
 
 
-def _plain(value: Any) -> str:
+def _plain(key: str, value: Any) -> str:
+    if key == "grader":  # a reward's file, wherever it lies
+        value = PurePath(value).name
     text = f"{value:g}" if isinstance(value, float) else str(value)
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text)
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-" if isinstance(value, dict) else "")

@@ -33,7 +33,8 @@ def fill_scores(groups: Sequence[Group], scored: Callable[[Sequence[Answered]], 
 
 
 def judged(score: dict[str, float], verdict: Verdict | None) -> dict[str, Any]:
-    """The fields of a sample that say what was made of it; without a verdict its score is all that is known."""
+    """The fields of a sample that say what was made of it: by the verdict, or where there is none by the
+    score."""
     if verdict is None:
         return {
             "extracted": None,
