@@ -16,7 +16,7 @@ from gmpo_vl.models.prompts import PromptSet, load_prompts, prompt_settings
 from gmpo_vl.models.routers import router_obstacle
 from gmpo_vl.policy.objectives import is_own
 from gmpo_vl.policy.own import OwnObjective, load_objective
-from gmpo_vl.rewards.agreement import Disagreement, disagreement, rows_to_try
+from gmpo_vl.rewards.agreement import disagreement, rows_to_try
 from gmpo_vl.rewards.loading import Reward, load_reward
 from gmpo_vl.types import Sampling
 
@@ -64,20 +64,16 @@ def load_configured_reward(config: Config) -> Reward:
     return load_reward(str(reward.reward_function), reward.reward_function_kwargs)
 
 
-def disagreement_of(prompts: PromptSet, reward: Reward) -> Disagreement | None:
-    """What is wrong between a split's prompts and the reward (rewards/agreement.py), or None.
+def check_agreement(key: str, prompts: PromptSet, reward: Reward) -> str | None:
+    """Raise ConfigError where no answer as the prompts ask for it can earn the reward (rewards/agreement.py).
 
-    Raises what the reward raises.
+    key: the one that names the files. Returns what is worth a warning. Raises what the reward raises.
     """
     rows = rows_to_try(len(prompts))
-    return disagreement([(prompts.text(i), prompts.examples[i]) for i in rows], reward)
-
-
-def check_agreement(key: str, prompts: PromptSet, reward: Reward) -> None:
-    """Raise ConfigError where no answer as the prompts ask for it can earn the reward. key: of the files."""
-    found = disagreement_of(prompts, reward)
+    found = disagreement([(prompts.text(i), prompts.examples[i]) for i in rows], reward)
     if found is not None and found.certain:
         raise ConfigError(f"{key}: {found.said}")
+    return None if found is None else f"{key}: {found.said}"
 
 
 def load_own_objective(config: Config) -> OwnObjective | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,13 @@ def add_check_commands(commands: Any) -> None:
         metavar="REASON",
         help="with --clean: leave out rows with these warnings as well",
     )
+    check.add_argument(
+        "--ask-judge",
+        type=at_least(0),
+        default=0,
+        metavar="N",
+        help="ask a reward that asks an endpoint about the golds of N rows of each split (0)",
+    )
     check.set_defaults(run=run_check)
 
     show = commands.add_parser("show", help="rows exactly as the model sees them, as one page")
@@ -73,7 +81,7 @@ def run_check(options: argparse.Namespace) -> int:
     if unknown or (options.drop and options.clean is None):
         known = ", ".join((*WARNINGS, *NOTES))
         raise ValueError(f"--drop {' '.join(options.drop)}: give --clean with it, and reasons out of {known}")
-    data = _data(options)
+    data = replace(_data(options), ask_judge=options.ask_judge)
     if options.clean is not None:
         check_folder(options.clean, data.checkers())
     result = check_data(data, options.out, options.workers, options.drop)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Callable, Sequence
+from netrc import NetrcParseError, netrc
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from gmpo_vl.config import Config, ConfigError
 from gmpo_vl.config.schema import all_keys, value_of
@@ -32,6 +35,55 @@ def open_loggers(config: Config, run: Run, start_step: int, total_steps: int) ->
         "wandb": lambda: WandB(config, run),
     }
     return [open_one() for name, open_one in known.items() if name in config.trainer.logger]
+
+
+def check_loggers(config: Config) -> list[str]:
+    """Raise ConfigError for a logger whose package is not there, before anything is loaded.
+
+    Returns what may be wrong with its account, as far as that can be known here.
+    """
+    if "tensorboard" in config.trainer.logger:
+        _tensorboard_writer()
+    if "wandb" not in config.trainer.logger:
+        return []
+    _wandb()
+    host = os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai"
+    if os.environ.get("WANDB_MODE") in ("offline", "disabled") or _has_key(host):
+        return []
+    said = f"trainer.logger: wandb has no key for {host}; `wandb login` or WANDB_API_KEY give it, "
+    return [said + "WANDB_MODE=offline needs none"]
+
+
+def _tensorboard_writer() -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        said = "trainer.logger: tensorboard cannot be imported; pip install tensorboard"
+        raise ConfigError(f"{said} ({error})") from error
+    return SummaryWriter
+
+
+def _wandb() -> Any:
+    try:
+        import wandb  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        said = 'trainer.logger: wandb cannot be imported; pip install "gmpo-vl[wandb]"'
+        raise ConfigError(f"{said} ({error})") from error
+    return wandb
+
+
+def _has_key(host: str) -> bool:
+    """Is there a key where wandb looks for one: in the environment, or in .netrc?"""
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    named = os.environ.get("NETRC")
+    for path in [Path(named)] if named else [Path.home() / ".netrc", Path.home() / "_netrc"]:
+        if path.is_file():
+            try:
+                return netrc(str(path)).authenticators(urlsplit(host).hostname or host) is not None
+            except (OSError, NetrcParseError):  # wandb finds no key in it either
+                return False
+    return False
 
 
 class Console(Logger):
@@ -80,10 +132,8 @@ class TensorBoard(Logger):
     """Event files under RUN/tensorboard. What a killed run wrote after its checkpoint is purged on resume."""
 
     def __init__(self, run: Run, start_step: int):
-        from torch.utils.tensorboard import SummaryWriter
-
         self._run = run
-        self._writer = SummaryWriter(str(run.folder / "tensorboard"), purge_step=start_step + 1)
+        self._writer = _tensorboard_writer()(str(run.folder / "tensorboard"), purge_step=start_step + 1)
 
     def metrics(self, step: int, values: dict[str, float]) -> None:
         for name, value in values.items():
@@ -109,11 +159,7 @@ class WandB(Logger):
     """One wandb run for one run folder, which keeps its id: a resumed run goes on in the same curves."""
 
     def __init__(self, config: Config, run: Run):
-        try:
-            import wandb  # pyright: ignore[reportMissingImports]
-        except ImportError as error:
-            said = 'trainer.logger: wandb is not installed; pip install "gmpo-vl[wandb]"'
-            raise ConfigError(said) from error
+        wandb = _wandb()
         self._run, self._wandb = run, wandb
         id_file = run.folder / "wandb_id.txt"
         if not id_file.exists():

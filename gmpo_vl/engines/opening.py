@@ -18,7 +18,7 @@ from gmpo_vl.engines.checkpoint import (
 )
 from gmpo_vl.engines.fingerprint import Fingerprint, fingerprint_of
 from gmpo_vl.engines.kl_probe import check_probe
-from gmpo_vl.engines.loggers import open_loggers
+from gmpo_vl.engines.loggers import check_loggers, open_loggers
 from gmpo_vl.engines.mismatch import trend_figures
 from gmpo_vl.engines.session import Engine, Prefetch, Session, StopRequest
 from gmpo_vl.models.prompts import PromptSet
@@ -46,6 +46,7 @@ def open_session(
     steps, checkpoint): the engine, with the checkpoint's weights where there is one.
     """
     check_router(config)
+    check_loggers(config)
     reward = load_configured_reward(config)
     load_own_objective(config)
     run, checkpoint = open_run(config, check_checkpoint)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,15 +16,27 @@ from typing import Any
 from gmpo_vl.data.writing import make_output_folder
 from gmpo_vl.models.loading import model_config
 from gmpo_vl.models.shared import KNOWN
-from gmpo_vl.preflight.findings import ADVICE, LEVELS, MEANING, Finding, Level, level_of, row_record
+from gmpo_vl.preflight.findings import (
+    ADVICE,
+    LEVELS,
+    MEANING,
+    OF_A_SPLIT,
+    Finding,
+    Level,
+    level_of,
+    row_finding,
+    row_record,
+)
 from gmpo_vl.preflight.lengths import length_figures
 from gmpo_vl.preflight.row_check import RowChecker
 from gmpo_vl.preflight.row_scan import DataToCheck, scan, useful_workers
 from gmpo_vl.preflight.survey import SplitSurvey, cross_findings
 from gmpo_vl.progress import phase_bar
 from gmpo_vl.report.page import render
+from gmpo_vl.rewards.agreement import disagreement, rows_to_try
 from gmpo_vl.sizing.cost import Rates, rates
 from gmpo_vl.storage.files import to_line, write_json, write_text
+from gmpo_vl.types import Example
 
 SHOWN = 12  # findings of each reason that the page shows
 
@@ -49,10 +61,11 @@ class CheckResult:
 
     def add(self, split: str, number: int, finding: Finding, drop: Collection[str]) -> None:
         self.counts[finding.check] += 1
-        if finding.level == "error":
-            self.errors[split].add(number)
-        if finding.level == "error" or finding.check in drop:
-            self.unwanted[split].setdefault(number, finding.check)
+        if finding.check not in OF_A_SPLIT:
+            if finding.level == "error":
+                self.errors[split].add(number)
+            if finding.level == "error" or finding.check in drop:
+                self.unwanted[split].setdefault(number, finding.check)
         kept = self.shown.setdefault(finding.check, [])
         if len(kept) < SHOWN:
             kept.append(finding)
@@ -87,16 +100,46 @@ def check_data(
             result.add(split, number, finding, drop)
             file.write(to_line(row_record(finding)))
 
+        of_splits: dict[str, dict[str, Finding]] = {split: {} for split in checkers}
         for split, report in scan(data, checkers, workers, advance):
             result.surveys[split].add(report)
             for finding in report.findings:
-                tell(split, report.number, finding)
+                if finding.check in OF_A_SPLIT:
+                    of_splits[split].setdefault(finding.check, finding)
+                else:
+                    tell(split, report.number, finding)
+        for split, checker in checkers.items():  # last: a reward that ends its process has ended a worker's
+            of_splits[split] |= {finding.check: finding for finding in _about_reward(checker)}
+            for finding in of_splits[split].values():
+                tell(split, 0, finding)
         for split, number, finding in cross_findings(result.surveys, checkers):
             tell(split, number, finding)
     result.seconds = time.perf_counter() - start
     result.figures = _figures(data, result)
     write_json(out / "check.json", result.figures)
     return result
+
+
+def _about_reward(checker: RowChecker) -> Iterator[Finding]:
+    """What is wrong between a split's prompts and the reward, and whether a judge was asked."""
+    reward = checker.golds.reward
+    if reward is None or checker.num_rows == 0:
+        return
+    if checker.most_asked is not None:
+        if checker.most_asked == 0:
+            yield row_finding("judge_not_asked", f"{reward.name} asks an endpoint", checker.read(0)[0])
+        return
+    if checker.processor is None:  # without a model nobody knows the prompt
+        return
+    rows = [checker.read(i) for i in rows_to_try(checker.num_rows)]
+    asked = [(place, example) for place, example in rows if isinstance(example, Example)]
+    try:
+        found = disagreement([(checker.prompt(example), example) for _, example in asked], reward)
+    except Exception:  # of a user's reward, or a prompt that cannot be made: each row tells it
+        return
+    if found is not None:
+        reason = "prompt_and_reward" if found.certain else "answer_place_unsaid"
+        yield row_finding(reason, found.said, asked[0][0])
 
 
 def _figures(data: DataToCheck, result: CheckResult) -> dict[str, Any]:

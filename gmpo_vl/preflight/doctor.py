@@ -11,8 +11,9 @@ from typing import TypeVar
 import torch
 
 from gmpo_vl.config import Config, notices
+from gmpo_vl.engines.loggers import check_loggers
 from gmpo_vl.models.loading import load_for_inference, model_folder
-from gmpo_vl.models.processing import Processor, encode_prompt, load_processor
+from gmpo_vl.models.processing import Processor, encode_prompt, load_processor, prompt_text
 from gmpo_vl.models.prompts import prompt_settings
 from gmpo_vl.preflight.data_check import CheckResult, check_data
 from gmpo_vl.preflight.findings import ADVICE, Finding
@@ -29,6 +30,7 @@ from gmpo_vl.preflight.picture_check import check_pictures
 from gmpo_vl.preflight.reward_check import REWARD_KEY, check_reward
 from gmpo_vl.preflight.row_scan import data_to_check
 from gmpo_vl.preflight.step_check import USABLE, check_batches, check_step, prompt_lengths
+from gmpo_vl.rewards.agreement import disagreement, rows_to_try
 from gmpo_vl.rewards.loading import Reward
 from gmpo_vl.setup import load_configured_reward, load_own_objective
 from gmpo_vl.sizing.parameters import ModelSize, model_size
@@ -75,9 +77,17 @@ def examine(config: Config, out: Path) -> Iterator[Finding]:
             prompts = prompt_lengths(result, model.processor, config)
         yield from check_step(config, model.size, prompts)
     yield from check_disk(config, model.size)
+    change = "it says what to install; or leave it out of trainer.logger"
+    loggers = yield from _attempt(lambda: check_loggers(config), "loggers", "trainer.logger", change)
+    for line in loggers or ():
+        yield Finding("warning", "loggers", line, "trainer.logger", "before the run, on its machine")
     examples = list(itertools.islice(_usable(result), SAMPLES)) if result is not None else []
-    if reward is not None:
-        yield from check_reward(reward, examples or CANNED)
+    if reward is not None and not reward.asks_endpoint:
+        found = list(check_reward(reward, examples or CANNED))
+        yield from found
+        sound = all(finding.level != "error" for finding in found)
+        if sound and result is not None and model.processor is not None:
+            yield from _agreement(model.processor, result, reward)
     if model.loads and result is not None:
         yield from _sight(config, model, result)
 
@@ -184,6 +194,18 @@ def _usable(result: CheckResult, with_picture: bool = False) -> Iterator[Example
     for number in dict.fromkeys(survey.picture_row_N) if with_picture else range(survey.rows):
         if number not in result.errors["train"]:
             yield checker.example(number)
+
+
+def _agreement(processor: Processor, result: CheckResult, reward: Reward) -> Iterator[Finding]:
+    """Do the prompts of each split ask for the answer where the reward reads it?"""
+    for split, checker in result.checkers.items():
+        numbers = [n for n in range(result.surveys[split].rows) if n not in result.errors[split]]
+        examples = [checker.example(numbers[i]) for i in rows_to_try(len(numbers))]
+        template = checker.settings.template
+        found = disagreement([(prompt_text(e, processor, template), e) for e in examples], reward)
+        if found is not None:
+            level, where = "error" if found.certain else "warning", f"data.format_prompt, {REWARD_KEY}"
+            yield Finding(level, "agreement", f"{split}: {found.what}", where, found.change)
 
 
 def _sight(config: Config, model: Model, result: CheckResult) -> Looking[None]:

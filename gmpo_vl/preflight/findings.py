@@ -13,7 +13,7 @@ SIGNS: dict[Level, str] = {"ok": "ok", "note": "note", "warning": "WARN", "error
 # Of a row.
 MEANING = {
     "error": "a run cannot use the row: it stops, or leaves the row out where data.on_bad_row or "
-    "data.filter_overlong_prompts say so",
+    "data.filter_overlong_prompts say so; or it would pay for wrong answers",
     "warning": "a run uses the row, and that is probably not wanted",
     "note": "a run uses the row; worth knowing",
 }
@@ -54,6 +54,12 @@ WARNINGS = {
     "configured reward: no "
     "response can be right. Mend the gold, give it a type (data.answers.encode_answer), or take another "
     "reward",
+    "gold_unreachable": "right answers in usual forms are worth no more than a wrong one. Write the gold "
+    "plainly (a number without its label or unit, a letter with its choices), give it a type "
+    "(data.answers.encode_answer), or take a reward that reads these forms",
+    "choices_doubled": "options bring their letters, and the problem writes letters in front of them, too: "
+    "`A. A. 300`. Take the letters out of the options",
+    "answer_place_unsaid": "a model must guess where its answer is read: data.format_prompt asks for it",
     "duplicate": "the same problem with the same pictures and answer stands in the split already: it counts "
     "twice",
     "contradiction": "the same problem with the same pictures has another answer elsewhere: one of the two "
@@ -78,8 +84,14 @@ NOTES = {
     "picture_rotated": "turned upright as its EXIF says",
     "picture_animated": "several frames: the first is taken",
     "picture_mode": "another colour mode: converted to RGB",
+    "judge_not_asked": "the reward asks an endpoint, which may cost money. --ask-judge N asks it about the "
+    "golds of N rows",
 }
 ERRORS = {
+    "prompt_and_reward": "the prompt asks for the answer in one place and the reward reads it in another: no "
+    "response that does as asked is paid. Change data.format_prompt or the reward",
+    "wrong_choice_passes": "a wrong option is worth as much as the right one. Take another reward, or mend "
+    "the row's choices",
     "prompt_too_long": "longer than data.max_prompt_length, image tokens included; see Lengths for what "
     "would fit",
     "prompt_unusable": "the model cannot take this row: see its line",
@@ -106,6 +118,8 @@ ERRORS = {
     "unreadable_row": "the line cannot be read",
 }
 ADVICE = {**WARNINGS, **NOTES, **ERRORS}
+# Of a whole split: told once, at the first row that shows it. Its rows can be used.
+OF_A_SPLIT = ("prompt_and_reward", "answer_place_unsaid", "judge_not_asked")
 
 
 def level_of(reason: str) -> Level:

@@ -7,15 +7,17 @@ from typing import Any
 from gmpo_vl.config import Config, ConfigError, notices
 from gmpo_vl.engines.easyr1 import limits as easyr1
 from gmpo_vl.engines.easyr1.compatibility import find_easyr1, require_easyr1
+from gmpo_vl.engines.loggers import check_loggers
 from gmpo_vl.engines.passes import objective_settings
 from gmpo_vl.models.loading import model_folder
 from gmpo_vl.models.prompts import PromptSet
 from gmpo_vl.policy.objectives import OBJECTIVE_KEYS, OBJECTIVES, resolve_settings
 from gmpo_vl.preflight.machine_check import RUN_KEY, existing_folder, run_folder
+from gmpo_vl.rewards.agreement import worth_as_asked
 from gmpo_vl.setup import (
+    check_agreement,
     check_router,
     configured_model,
-    disagreement_of,
     load_configured_processor,
     load_configured_reward,
     load_own_objective,
@@ -54,6 +56,7 @@ def _plan(config: Config) -> str:
     prompts = load_split(config, config.data.train_files, processor)
     validation = load_split(config, config.data.val_files, processor) if config.data.val_files else None
     lines = [describe(config, prompts, validation), *_try_reward(config, prompts, validation)]
+    lines += [f"WARNING: {line}" for line in check_loggers(config)]
     for name, split in (("train", prompts), ("validation", validation)):
         if split is not None and len(split.examples.faults):
             lines.append(f"{name}: {split.examples.faults.summary()}")
@@ -61,15 +64,19 @@ def _plan(config: Config) -> str:
 
 
 def _try_reward(config: Config, prompts: PromptSet, validation: PromptSet | None) -> list[str]:
-    """Call the reward as the run will. Raises ConfigError where prompt and reward cannot go together."""
+    """Call the reward, as the run will. Raises ConfigError where prompt and reward cannot go together."""
     reward = load_configured_reward(config)
-    lines: list[str] = []
+    if reward.asks_endpoint:
+        return ["reward      not called: it asks an endpoint"]
+    lines = []
+    row = prompts.examples[0]
+    if (worth := worth_as_asked(prompts.text(0), row, reward)) is not None:
+        right, wrong = worth
+        said = f"{right:g} for the right answer as the prompt asks for it, {wrong:g} for a wrong one"
+        lines.append(f"reward      {said} (row {row.id})")
     for key, split in (("data.train_files", prompts), ("data.val_files", validation)):
-        found = disagreement_of(split, reward) if split is not None else None
-        if found is not None and found.certain:
-            raise ConfigError(f"{key}: {found.said}")
-        if found is not None:
-            lines.append(f"WARNING: {key}: {found.said}")
+        if split is not None and (guess := check_agreement(key, split, reward)):
+            lines.append(f"WARNING: {guess}")
     return lines
 
 

@@ -2,76 +2,178 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
+from gmpo_vl.data.answers import LETTERS
+from gmpo_vl.data.templates import answer_place, as_asked
 from gmpo_vl.preflight.findings import Finding
 from gmpo_vl.rewards import agreement
+from gmpo_vl.rewards.inputs import inputs_of
 from gmpo_vl.rewards.loading import Reward
+from gmpo_vl.rewards.scoring import VERDICT_REWARDS
 from gmpo_vl.types import Example
 from gmpo_vl.verify import Gold, parse_gold
+from gmpo_vl.verify.natural_forms import Form, natural_forms, wrong_forms
 from gmpo_vl.verify.strict import gold_type
 
 REWARD_KEY = "worker.reward.reward_function"
-# How a response may carry its answer. A reward need take one of these only.
-FORMS = (
-    "<think>x</think> \\boxed{{{}}}",
-    "\\boxed{{{}}}",
-    "<think>x</think><answer>{}</answer>",
-    "<answer>{}</answer>",
-    "{}",
-)
+# Prompts, as short as they can be, for the places where a response may carry its answer; "" for the answer
+# alone. A reward need take one of these only.
+WAYS = ("<think>\\boxed", "\\boxed", "<think><answer>", "<answer>", "")
 WRONG = "no such answer"
+TOLD = 6  # forms that a finding names
+# What a reward reads golds as that bring no type of their own.
+READ_AS = {name: reward.gold_type for name, reward in VERDICT_REWARDS.items()} | {
+    "anls": "text",
+    "iou": "box",
+}
 
 Problem = tuple[str, str]  # (reason, detail)
 
 
+@dataclass
+class _Tried:
+    """A row whose gold the reward is asked about. way: the prompt as whose answers the reward reads
+    responses, None where there is none; right_worth, wrong_worth: what it pays for the two in that way.
+    """
+
+    prompt: str
+    example: Example
+    gold: Gold
+    right: str
+    problems: list[Problem]
+    way: str | None = None
+    right_worth: float = 0.0
+    wrong_worth: float = 0.0
+    forms: list[Form] = field(default_factory=list)
+    wrong_forms: list[Form] = field(default_factory=list)
+
+
 @dataclass(frozen=True)
 class GoldCheck:
-    """Tries golds on a reward. None: there is none to try them on."""
+    """Tries golds on a reward, in the forms in which models answer. None: there is none to try them on."""
 
     reward: Reward | None
 
-    def look(self, answers: Sequence[str]) -> list[tuple[str, Problem | None]]:
-        """(what the gold is read as, what is wrong with it) of each answer."""
-        found: list[tuple[str, Problem | None]] = []
-        tried: list[tuple[int, str, str]] = []  # place, answer column, a right answer
-        for i, answer in enumerate(answers):
-            gold = parse_gold(answer)
+    def look(self, asked: Sequence[tuple[str | None, Example]]) -> list[tuple[str, list[Problem]]]:
+        """(what the gold is read as, what is wrong with it) of each row.
+
+        asked: (prompt, its row); without a prompt the reward is not asked about the row.
+        """
+        found: list[tuple[str, list[Problem]]] = []
+        tried: list[_Tried] = []
+        for prompt, example in asked:
+            gold = parse_gold(example.answer)
             right, problem = right_answer(gold)
-            found.append((gold_type(gold), problem))
-            if right is not None and self.reward is not None:
-                tried.append((i, answer, right))
-        for form in FORMS:
-            worth = self._worth(form, tried)
-            for (i, _, right), value in zip(tried, worth):
-                if isinstance(value, str):
-                    problem = ("gold_refused", value)
-                elif not value:
-                    told = f"the answer {right[:80]!r} is worth no more than a wrong one"
-                    problem = ("gold_not_verified", told)
-                else:
-                    problem = None
-                found[i] = (found[i][0], problem)
-            tried = [row for row, value in zip(tried, worth) if value is False]
+            problems = [one for one in (problem, _doubled(gold, example.problem)) if one is not None]
+            found.append((gold_type(gold), problems))
+            if right is not None and prompt is not None and self.reward is not None:
+                tried.append(_Tried(prompt, example, gold, right, problems))
+        if self.reward is not None:
+            _find_ways(self.reward, tried)
+            _try_forms(self.reward, [row for row in tried if row.way is not None])
         return found
 
-    def _worth(self, form: str, tried: Sequence[tuple[int, str, str]]) -> list[bool | str]:
-        """Of each: is the right answer worth more than a wrong one? In words where the reward fails on it."""
-        if self.reward is None or not tried:
-            return []
-        responses = [(answer, form.format(text)) for _, answer, right in tried for text in (right, WRONG)]
-        inputs = [
-            {"response": response, "response_length": len(response), "ground_truth": answer}
-            for answer, response in responses
+
+def _find_ways(reward: Reward, tried: Sequence[_Tried]) -> None:
+    """How the reward reads each row's answer: as the prompt asks for it, else in the first way that pays."""
+    left = list(tried)
+    for way in (None, *WAYS):
+        asked = [row for row in left if way is not None or answer_place(row.prompt)]
+        ways = [row.prompt if way is None else way for row in asked]
+        pairs = [(row, [_written(w, text) for text in (row.right, WRONG)]) for row, w in zip(asked, ways)]
+        for row, row_way, (right, wrong) in zip(asked, ways, _worth(reward, pairs)):
+            if isinstance(right, str) or isinstance(wrong, str):
+                row.problems.append(("gold_refused", right if isinstance(right, str) else str(wrong)))
+                left.remove(row)
+            elif right > wrong:
+                row.way, row.right_worth, row.wrong_worth = row_way, right, wrong
+                left.remove(row)
+    for row in left:
+        told = f"the answer {row.right[:80]!r} is worth no more than a wrong one"
+        row.problems.append(("gold_not_verified", told))
+
+
+def _try_forms(reward: Reward, tried: Sequence[_Tried]) -> None:
+    """Right answers in other forms, and wrong options: all in one call of the reward."""
+    asked = []
+    for row in tried:
+        kind = row.gold.type or READ_AS.get(reward.name)
+        gold = replace(row.gold, type=kind)
+        row.forms = [form for form in natural_forms(gold) if form.text != row.right]
+        row.wrong_forms = wrong_forms(gold)
+        forms = [*row.forms, *row.wrong_forms]
+        asked.append((row, [_written(row.way or "", form.text) for form in forms]))
+    for row, worth in zip(tried, _worth(reward, asked)):
+        missed = [
+            form
+            for form, value in zip(row.forms, worth)
+            if isinstance(value, str) or value <= row.wrong_worth
         ]
-        try:
-            scores = [score.get("accuracy", score["overall"]) for score in self.reward(inputs)]
-        except Exception as error:  # a reward is anybody's code; whose row it was is found one by one
-            if len(tried) == 1:
-                return [f"{type(error).__name__}: {str(error)[:300]}"]
-            return [value for row in tried for value in self._worth(form, [row])]
-        return [scores[2 * k] > scores[2 * k + 1] for k in range(len(tried))]
+        passed = [
+            form
+            for form, value in zip(row.wrong_forms, worth[len(row.forms) :])
+            if not isinstance(value, str) and value >= row.right_worth
+        ]
+        gold = f"gold {row.gold.alternatives[0][:60]!r}"
+        if answer_place(row.prompt) and row.way != row.prompt:
+            asks, pays = (_written(way or "", row.right)[:200] for way in (row.prompt, row.way))
+            told = f"{asks!r}, as the prompt asks for it, is worth no more than a wrong answer; {pays!r} is"
+            row.problems.append(("prompt_and_reward", told))
+        if missed:
+            told = (
+                f"{gold}: {len(missed)} of {len(row.forms)} usual forms of it are worth no more than a wrong"
+            )
+            row.problems.append(("gold_unreachable", f"{told} answer: {_listed(missed)}"))
+        if passed:
+            row.problems.append(("wrong_choice_passes", f"{gold}: {_listed(passed)}"))
+
+
+def _worth(reward: Reward, asked: Sequence[tuple[_Tried, Sequence[str]]]) -> list[list[float | str]]:
+    """What each response of each row is worth; in words, where the reward raises an error on it."""
+    inputs = [
+        one
+        for row, responses in asked
+        for one in inputs_of(reward.asks, row.example, [(text, len(text)) for text in responses])
+    ]
+    if not inputs:
+        return [[] for _ in asked]
+    try:
+        scores = iter([score.get("accuracy", score["overall"]) for score in reward(inputs)])
+    except Exception as error:  # a reward is anybody's code; which response it was is found one by one
+        if len(asked) > 1:
+            return [worth for one in asked for worth in _worth(reward, [one])]
+        row, responses = asked[0]
+        if len(responses) > 1:
+            return [[worth for text in responses for worth in _worth(reward, [(row, [text])])[0]]]
+        return [[f"{type(error).__name__}: {str(error)[:300]}"]]
+    return [[next(scores) for _ in responses] for _, responses in asked]
+
+
+def _written(way: str, text: str) -> str:
+    """A response with this answer, as a prompt asks for it."""
+    return as_asked(way, text) or text
+
+
+def _listed(forms: Sequence[Form]) -> str:
+    more = f"; and {len(forms) - TOLD} more" if len(forms) > TOLD else ""
+    return "; ".join(f"{form.name}: {form.text[:80]!r}" for form in forms[:TOLD]) + more
+
+
+_LETTER = r"\(?{}\s*[.):、．：]\s*\S"  # of an option, in front of its text
+_SHOWN_TWICE = re.compile(r"^\s*\(?([A-Z])[.):]\s*\(?\1\s*[.):、．：]\s*\S", re.MULTILINE)
+
+
+def _doubled(gold: Gold, problem: str) -> Problem | None:
+    """Whether the options still begin with their own letters, so that the problem shows `A. A. 300`."""
+    options = list(zip(LETTERS, gold.choices))
+    of_gold = len(options) > 1 and all(re.match(_LETTER.format(letter), text) for letter, text in options)
+    if of_gold or len(set(_SHOWN_TWICE.findall(problem))) > 1:
+        shown = options[0][1] if of_gold else next(_SHOWN_TWICE.finditer(problem))[0].strip()
+        return "choices_doubled", f"an option begins with its letter: {shown[:60]!r}"
+    return None
 
 
 def right_answer(gold: Gold) -> tuple[str | None, Problem | None]:
@@ -95,15 +197,15 @@ def check_reward(reward: Reward, examples: Sequence[Example]) -> Iterator[Findin
         yield Finding("note", "reward", what, REWARD_KEY)
         return
     scores: list[tuple[float, float, str]] = []
-    for form in FORMS:
+    for form in WAYS:
         inputs = [
-            {"response": form.format(text), "response_length": len(text), "ground_truth": gold}
+            {"response": _written(form, text), "response_length": len(text), "ground_truth": gold}
             for gold, text in tried
         ]
         try:
             found = [score["overall"] for score in reward(inputs)]
         except Exception as error:  # a reward is anybody's code
-            what = f"it fails on {form!r}: {type(error).__name__}: {error}"
+            what = f"it fails on {_written(form, 'ANSWER')!r}: {type(error).__name__}: {error}"
             yield Finding("error", "reward", what, REWARD_KEY, "mend the reward file")
             return
         half = len(found) // 2
@@ -114,6 +216,6 @@ def check_reward(reward: Reward, examples: Sequence[Example]) -> Iterator[Findin
         change = "another reward, or another form of the golds: nothing can be learned from this one"
         yield Finding("error", "reward", what, REWARD_KEY, change)
         return
-    shown = form.format("ANSWER")
+    shown = _written(form, "ANSWER")
     what = f"right answers are worth {right:.2f}, wrong ones {wrong:.2f}, written as {shown}"
     yield Finding("ok", "reward", what)

@@ -20,9 +20,9 @@ from gmpo_vl.data.images import (
 )
 from gmpo_vl.data.rows import RowError, example_from_row, row_id
 from gmpo_vl.data.sources import Table, locate
-from gmpo_vl.data.templates import IMAGE_TAG
+from gmpo_vl.data.templates import IMAGE_TAG, render_problem
 from gmpo_vl.models.compat import smart_resize
-from gmpo_vl.models.processing import Processor, prompt_length
+from gmpo_vl.models.processing import Processor, prompt_length, prompt_text
 from gmpo_vl.models.prompts import PromptSettings
 from gmpo_vl.preflight.findings import Finding, RowPlace, row_finding
 from gmpo_vl.preflight.reward_check import GoldCheck
@@ -79,6 +79,7 @@ class RowChecker:
     settings: PromptSettings
     processor: Processor | None  # None: no model to count tokens with
     golds: GoldCheck
+    most_asked: int | None = None  # rows that the reward is asked about; None: all
 
     @property
     def num_rows(self) -> int:
@@ -106,15 +107,31 @@ class RowChecker:
     def check(self, numbers: Sequence[int]) -> Iterator[RowReport]:
         """Reports of the rows of these numbers, in their order."""
         reports = [self._without_gold(number) for number in numbers]
-        wanted = [(i, example) for i, (_, example) in enumerate(reports) if example is not None]
-        verdicts = dict(zip((i for i, _ in wanted), self.golds.look([e.answer for _, e in wanted])))
-        for i, (report, example) in enumerate(reports):
-            if example is None:
-                yield report
-                continue
-            gold_type, problem = verdicts[i]
-            report = replace(report, gold_type=gold_type)
-            yield report if problem is None else report.found(*problem)
+        asked = [(self._asked(report.number, e), e) for report, e in reports if e is not None]
+        verdicts = iter(self.golds.look(asked))
+        for report, example in reports:
+            if example is not None:
+                gold_type, problems = next(verdicts)
+                report = replace(report, gold_type=gold_type)
+                for problem in problems:
+                    report = report.found(*problem)
+            yield report
+
+    def prompt(self, example: Example) -> str:
+        """What a model is asked, in the chat format where there is a model."""
+        template = self.settings.template
+        if self.processor is None:
+            return render_problem(example.problem, template)
+        return prompt_text(example, self.processor, template)
+
+    def _asked(self, number: int, example: Example) -> str | None:
+        """The prompt of a row that the reward is asked about; None for others. Asked rows lie evenly."""
+        if self.most_asked is not None and number * self.most_asked % self.num_rows >= self.most_asked:
+            return None
+        try:
+            return self.prompt(example)
+        except ValueError:  # such a row is told as one whose prompt is unusable
+            return render_problem(example.problem, self.settings.template)
 
     def _without_gold(self, number: int) -> tuple[RowReport, Example | None]:
         place, example = self.read(number)

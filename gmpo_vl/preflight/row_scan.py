@@ -38,6 +38,7 @@ class DataToCheck:
     chat_template: str | None
     reward: str | None
     reward_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    ask_judge: int = 0  # rows of each split that a reward is asked about which asks an endpoint
 
     def processor(self) -> Processor | None:
         return None if self.model is None else load_processor(self.model, self.chat_template)
@@ -47,9 +48,10 @@ class DataToCheck:
         processor = self.processor()
         reward = load_reward(self.reward, self.reward_kwargs) if self.reward is not None else None
         golds = GoldCheck(reward)
+        most = self.ask_judge if reward is not None and reward.asks_endpoint else None
         return {
             split: RowChecker(
-                split, open_checked(source, self.settings.columns), self.settings, processor, golds
+                split, open_checked(source, self.settings.columns), self.settings, processor, golds, most
             )
             for split, source in self.sources.items()
         }

@@ -13,6 +13,7 @@ from fractions import Fraction
 from typing import Any
 
 from gmpo_vl.data.templates import AnswerPlace, answer_place, as_asked
+from gmpo_vl.rewards.inputs import inputs_of
 from gmpo_vl.rewards.loading import Reward
 from gmpo_vl.types import Example
 from gmpo_vl.verify import Gold, parse_gold
@@ -35,11 +36,16 @@ _WORDS: dict[AnswerPlace, tuple[str, str, str]] = {
 @dataclass(frozen=True)
 class Disagreement:
     """certain: an answer as the prompt asks for it never earns more than a wrong one. Otherwise the prompt
-    asks for no place, and a model must guess the reward's. said: that in a sentence, and what to write.
+    asks for no place, and a model must guess the reward's. what: that in words. change: what to write.
     """
 
     certain: bool
-    said: str
+    what: str
+    change: str
+
+    @property
+    def said(self) -> str:
+        return f"{self.what}. {self.change}"
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,7 @@ def disagreement(asked: Sequence[tuple[str, Example]], reward: Reward) -> Disagr
 
     Raises what the reward raises.
     """
-    if getattr(reward.module, "ASKS_ENDPOINT", False):
+    if reward.asks_endpoint:
         return None
     rows = [row for prompt, example in asked if (row := _row(prompt, example)) is not None]
     places = {answer_place(row.prompt) for row in rows}
@@ -89,12 +95,21 @@ def disagreement(asked: Sequence[tuple[str, Example]], reward: Reward) -> Disagr
     row, asked_for, (wanted, templates, _) = rows[0], _WORDS[place][0], _WORDS[other]
     return Disagreement(
         True,
-        f"the prompt asks for the answer in {asked_for}, but the reward {reward.name} reads it in {wanted}. "
-        f"For {as_asked(row.prompt, row.right)!r} row {row.example.id} earns what it earns for a wrong "
-        f"answer, for {as_asked(form, row.right)!r} it earns more; {len(rows)} rows were tried. "
-        f"Write data.format_prompt: {templates} (and change problems that ask for {asked_for} "
-        f"themselves), or {_reward_that_reads(place, reward)}",
+        f"the prompt asks for the answer in {asked_for}, but the reward {reward.name} reads it in {wanted}: "
+        f"{as_asked(row.prompt, row.right)!r} earns what a wrong answer earns, and "
+        f"{as_asked(form, row.right)!r} more (row {row.example.id}; {len(rows)} rows were tried)",
+        f"Write data.format_prompt: {templates} (and change problems that ask for {asked_for} themselves), "
+        f"or {_reward_that_reads(place, reward)}",
     )
+
+
+def worth_as_asked(prompt: str, example: Example, reward: Reward) -> tuple[float, float] | None:
+    """What the reward pays for the right answer as the prompt asks for it, and for a wrong one.
+
+    None where no right answer can be written. Raises what the reward raises.
+    """
+    right = _right_text(example)
+    return None if right is None else _worth([_Row(prompt, example, right)], prompt, reward)[0]
 
 
 def right_answer(gold: Gold) -> str | None:
@@ -112,16 +127,18 @@ def right_answer(gold: Gold) -> str | None:
 
 
 def _row(prompt: str, example: Example) -> _Row | None:
-    """None where the prompt names both places, or where no right answer can be written: what is wrong with
-    such a gold is said elsewhere.
-    """
-    if all(forms[0] in prompt for forms in _ASKING.values()):
-        return None
+    """None where the prompt names both places, or where no right answer can be written."""
+    right = _right_text(example)
+    both = all(forms[0] in prompt for forms in _ASKING.values())
+    return None if both or right is None else _Row(prompt, example, right)
+
+
+def _right_text(example: Example) -> str | None:
+    """None also for a gold that cannot be read: that is said elsewhere."""
     try:
-        right = right_answer(parse_gold(example.answer))
+        return right_answer(parse_gold(example.answer))
     except ValueError:
         return None
-    return None if right is None else _Row(prompt, example, right)
 
 
 def _unasked(rows: Sequence[_Row], reward: Reward) -> Disagreement | None:
@@ -132,8 +149,8 @@ def _unasked(rows: Sequence[_Row], reward: Reward) -> Disagreement | None:
             return Disagreement(
                 False,
                 f"the prompt does not say where the answer must stand, and the reward {reward.name} reads it "
-                f"in {called} alone: a model that writes it elsewhere earns nothing. data.format_prompt: "
-                f"{templates} asks for it",
+                f"in {called} alone: a model that writes it elsewhere earns nothing",
+                f"data.format_prompt: {templates} asks for it",
             )
     return None
 
@@ -151,10 +168,7 @@ def _worth(rows: Sequence[_Row], form: str, reward: Reward) -> list[tuple[float,
     inputs: list[dict[str, Any]] = []
     for row in rows:
         responses = [as_asked(form, answer) or answer for answer in (row.right, row.wrong)]
-        inputs += [
-            {"response": text, "response_length": len(text), "ground_truth": row.example.answer}
-            for text in responses
-        ]
+        inputs += inputs_of(reward.asks, row.example, [(text, len(text)) for text in responses])
     scores = [score["overall"] for score in reward(inputs)]
     return list(zip(scores[::2], scores[1::2]))
 

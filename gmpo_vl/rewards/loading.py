@@ -77,6 +77,11 @@ class Reward:
         """A user's file rather than a built-in."""
         return self.name.partition(":")[0].endswith(".py")
 
+    @property
+    def asks_endpoint(self) -> bool:
+        """Its file says that a call asks somebody else's model (ASKS_ENDPOINT): checks leave it alone."""
+        return bool(getattr(self.module, "ASKS_ENDPOINT", False))
+
     def verdicts(self, reward_inputs: list[dict[str, Any]]) -> list[Verdict] | None:
         """What the verifier said about each input; None for a reward without verdicts."""
         explain = getattr(self.module, "verdicts", None)

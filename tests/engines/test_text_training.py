@@ -121,7 +121,6 @@ def test_a_recipe_s_file_trains_here_too(recipe, puzzles, tmp_path):
             f"data.train_files={puzzles / 'train.parquet'}",
             f"data.val_files={puzzles / 'validation.parquet'}",
             f"worker.actor.model.model_path={packaged_tiny_moe()}",
-            "worker.reward.reward_function=countdown",
             f"trainer.save_checkpoint_path={tmp_path / 'run'}",
             "data.max_response_length=24",
             "data.rollout_batch_size=4",

@@ -10,8 +10,9 @@ from gmpo_vl.tasks.diagrams.data import export
 
 BASE = """
 engine: local
-data: {train_files: DATA/train.parquet, val_files: DATA/validation.parquet, max_prompt_length: 128,
-       max_response_length: 8, rollout_batch_size: 4, min_pixels: null, max_pixels: null}
+data: {train_files: DATA/train.parquet, val_files: DATA/validation.parquet, format_prompt: boxed,
+       max_prompt_length: 128, max_response_length: 8, rollout_batch_size: 4,
+       min_pixels: null, max_pixels: null}
 worker:
   actor:
     global_batch_size: 2

@@ -1,0 +1,185 @@
+"""`data check` on the golds: forms out of reach, wrong options that pass, letters twice, prompts and rewards
+that do not agree. Each fault is planted; sound data sets have none.
+"""
+
+import json
+
+import pytest
+
+from gmpo_vl.cli import main
+from gmpo_vl.data.answers import encode_answer
+from gmpo_vl.models.tiny import save_tiny
+from gmpo_vl.tasks.countdown.data import export as export_countdown
+from gmpo_vl.tasks.diagrams.data import export as export_diagrams
+
+BASE = """
+engine: local
+data: {train_files: TRAIN, max_prompt_length: 512, max_response_length: 6, rollout_batch_size: 4,
+       format_prompt: boxed, min_pixels: null, max_pixels: null}
+worker:
+  actor: {global_batch_size: 2, fsdp: {torch_dtype: fp32, mp_param_dtype: fp32}, model: {model_path: MODEL}}
+  rollout: {n: 2}
+  reward: {reward_function: REWARD}
+trainer: {max_steps: 1, logger: [file], save_checkpoint_path: RUN}
+"""
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return save_tiny(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def check(tmp_path, model):
+    """Check these rows, or this file: (exit code, the lines of rows.jsonl)."""
+
+    def run(rows, *arguments, reward="accuracy"):
+        source = rows
+        if isinstance(rows, list):
+            source = tmp_path / "rows.jsonl"
+            source.write_text("\n".join(map(json.dumps, rows)))
+        if "\n" in reward:
+            (tmp_path / "mine.py").write_text(reward)
+            reward = f"{tmp_path / 'mine.py'}:compute_score"
+        text = BASE.replace("TRAIN", str(source)).replace("MODEL", str(model)).replace("REWARD", reward)
+        (tmp_path / "run.yaml").write_text(text.replace("RUN", str(tmp_path / "run")))
+        out = tmp_path / "check"
+        code = main(["data", "check", str(tmp_path / "run.yaml"), *map(str, arguments), "--out", str(out)])
+        return code, [json.loads(line) for line in (out / "rows.jsonl").read_text().splitlines()]
+
+    return run
+
+
+def row(problem: str, gold: object, **settings) -> dict:
+    return {"problem": problem, "answer": encode_answer(gold, **settings)}
+
+
+COLOURS = ["red", "blue", "green"]
+CHOICE = row("Which?\nA. red\nB. blue\nC. green", "B", type="choice", choices=COLOURS)
+
+SPELLING = """
+import re
+def compute_score(reward_inputs):
+    found = [re.findall(r"boxed\\{(.*)\\}", one["response"]) for one in reward_inputs]
+    return [{"overall": float(f[-1:] == [one["ground_truth"]])} for f, one in zip(found, reward_inputs)]
+"""
+
+
+def test_a_gold_that_only_its_own_spelling_reaches_is_told_with_the_forms(check):
+    code, lines = check([row("How long?", "4.4 m"), row("Which?", "purple")], reward=SPELLING)
+    assert code == 0  # a warning
+    assert [(line["row"], line["reason"]) for line in lines] == [
+        (0, "gold_unreachable"),
+        (1, "gold_unreachable"),
+    ]
+    assert "unit left out: '4.4'" in lines[0]["detail"]
+    assert "first letter in the other case: 'Purple'" in lines[1]["detail"]
+
+
+# Pays whatever begins like a letter, in a box or not.
+LAX = """
+def compute_score(reward_inputs):
+    return [{"overall": float(any(c in one["response"] for c in "ABC"))} for one in reward_inputs]
+"""
+
+
+def test_a_wrong_option_that_passes_is_an_error(check):
+    code, lines = check([CHOICE], reward=LAX)
+    found = {line["reason"]: line["detail"] for line in lines}
+    assert code == 1
+    assert "option A: 'A'" in found["wrong_choice_passes"]
+    assert "option C with its text: 'C. green'" in found["wrong_choice_passes"]
+
+
+def test_letters_that_stand_twice_are_told(check):
+    doubled = row("Which?\nA. A. 300\nB. B. 500", "A", type="choice", choices=["A. 300", "B. 500"])
+    written = row("Which?\nA. (A) 300\nB. (B) 500", "A")
+    names = row(
+        "Which?\nA. A. Lincoln\nB. G. Washington", "A", type="choice", choices=["A. Lincoln", "G. Washington"]
+    )
+    labels = row("Which?\nA. A)\nB. B)", "A", type="choice", choices=["A)", "B)"])
+    _, lines = check([doubled, written, names, labels, CHOICE])
+    assert [line["row"] for line in lines if line["reason"] == "choices_doubled"] == [0, 1]
+
+
+def test_a_prompt_and_a_reward_that_do_not_agree_are_one_error(check, tmp_path):
+    rows = [row(f"What is 1 + {i}?", str(i + 1)) for i in range(40)]
+    own = tmp_path / "own.jinja"
+    own.write_text("{{ content }} Write only <answer>your answer</answer>.")
+    for prompt, reward in ((own, "accuracy"), ("r1v", "math"), ("math", "r1v")):
+        code, lines = check(rows, f"data.format_prompt={prompt}", reward=reward)
+        assert (code, [line["reason"] for line in lines]) == (1, ["prompt_and_reward"])
+    # Some rows ask for another place themselves: the first of them is named.
+    mixed = [*rows, row("What is 2 + 2? Answer in <answer></answer>.", "4")]
+    code, lines = check(mixed, "data.format_prompt=null")
+    told = [line for line in lines if line["reason"] == "prompt_and_reward"]
+    assert (code, len(told)) == (1, 1)
+    assert "<answer>4</answer>" in told[0]["detail"]
+
+
+def test_rows_of_a_split_that_does_not_agree_are_not_dropped(check, tmp_path):
+    rows = [row(f"What is 1 + {i}?", str(i + 1)) for i in range(5)]
+    check(rows, "data.format_prompt=r1v", "--clean", tmp_path / "clean", reward="accuracy")
+    assert (tmp_path / "clean/dropped.jsonl").read_text() == ""
+
+
+def test_a_prompt_that_asks_for_no_place_is_a_warning(check):
+    code, lines = check([row("What is 1 + 1?", "2")], "data.format_prompt=null")
+    assert (code, [line["reason"] for line in lines]) == (0, ["answer_place_unsaid"])
+
+
+STRICT = """
+def compute_score(reward_inputs):
+    scores = []
+    for one in reward_inputs:
+        said = one["response"].split("boxed{")[-1].split("}")[0]
+        if said not in ("2", "no such answer"):
+            raise ValueError("no number: " + said)
+        scores.append({"overall": float(said == one["ground_truth"])})
+    return scores
+"""
+
+
+def test_a_reward_that_raises_on_a_form_has_not_refused_the_gold(check):
+    _, lines = check([row("What is 1 + 1?", "2"), row("What is 1 + 2?", "3")], reward=STRICT)
+    assert [(line["row"], line["reason"]) for line in lines] == [(0, "gold_unreachable"), (1, "gold_refused")]
+
+
+JUDGE = """
+ASKS_ENDPOINT = True
+def compute_score(reward_inputs):
+    with open("ASKED", "a") as file:
+        file.writelines(one["ground_truth"] + "\\n" for one in reward_inputs)
+    return [{"overall": float("no such" not in one["response"])} for one in reward_inputs]
+"""
+
+
+def test_a_judge_is_asked_about_as_many_rows_as_are_wanted_and_no_more(check, tmp_path):
+    judge = JUDGE.replace("ASKED", str(tmp_path / "asked"))
+    rows = [row(f"What is 1 + {i}?", str(i + 1)) for i in range(40)]
+    _, lines = check(rows, reward=judge)
+    assert [line["reason"] for line in lines] == ["judge_not_asked"]
+    assert not (tmp_path / "asked").exists()
+    for workers in (0, 2):
+        code, lines = check(rows, "--ask-judge", 4, "--workers", workers, reward=judge)
+        assert (code, lines) == (0, [])
+        assert len(set((tmp_path / "asked").read_text().split())) == 4
+        (tmp_path / "asked").unlink()
+
+
+def test_graded_rewards_are_held_to_a_right_answer_worth_more_than_a_wrong_one(check):
+    boxes = [row("Where is the cat?", "[10, 20, 110, 220]")]
+    words = [row("What does the sign say?", ["Main Street", "Main St"])]
+    assert check(boxes, reward="iou") == (0, [])
+    assert check(words, reward="anls") == (0, [])
+
+
+def test_sound_data_sets_are_clean(check, tmp_path):
+    export_diagrams(tmp_path / "diagrams", {"train": 60})
+    assert check(tmp_path / "diagrams/train.parquet") == (0, [])
+    assert check([CHOICE, row("How long?", "4.4 m"), row("Where?", "A(2,3)")]) == (0, [])
+    export_countdown(tmp_path / "countdown", {"train": 20})
+    assert check(tmp_path / "countdown/train.parquet", "data.format_prompt=null", reward="countdown") == (
+        0,
+        [],
+    )
