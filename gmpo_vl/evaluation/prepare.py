@@ -27,9 +27,9 @@ from gmpo_vl.models.loading import adapter_base
 from gmpo_vl.models.processing import Processor, load_processor
 from gmpo_vl.models.prompts import PromptSet, PromptSettings, load_prompts
 from gmpo_vl.progress import quiet_libraries
+from gmpo_vl.rewards.agreement import disagreement, rows_to_try
 from gmpo_vl.rewards.loading import Reward, load_reward
 from gmpo_vl.runs import EvaluationFolder
-from gmpo_vl.setup import disagreement_of
 from gmpo_vl.storage.files import write_json
 
 Shard = tuple[int, int]  # (i, k): the i-th of k, counted from 1
@@ -170,7 +170,8 @@ def _refuse_bad_rows(examples: ExampleSet, limit: int) -> None:
 
 def _check_agreement(prompts: PromptSet, reward: Reward) -> None:
     """Raises ValueError where no answer as the prompts ask for it can earn the reward."""
-    found = disagreement_of(prompts, reward)
+    rows = rows_to_try(len(prompts))
+    found = disagreement([(prompts.text(i), prompts.examples[i]) for i in rows], reward)
     if found is not None and found.certain:
         raise ValueError(
             f"{found.said}. (In a protocol these keys are called format_prompt, grader and grader_options.)"
