@@ -60,16 +60,21 @@ def _prompt(results: dict[str, Any]) -> str | None:
 
 
 def by_kind(groups: Sequence[list[SampleRecord]]) -> list[tuple[str, list[Kind]]]:
-    """(column, its kinds) for every column of the rows that sorts questions, and for the golds' types."""
+    """(column, its kinds) for every column of the rows that sorts questions, and for the golds' types.
+
+    A column that nobody knows sorts them where it has at least two questions of a kind on average.
+    """
     tables = []
-    for column in KINDS:
+    own = {column: None for group in groups for column in group[0].meta if column not in KINDS}
+    for column in (*KINDS, *own):
         found: dict[str, list[float]] = {}
         for group in groups:
             value = group[0].gold_type if column == "gold type" else group[0].meta.get(column)
             if value is not None:
                 share = float(np.mean([r.correct for r in group]))
                 found.setdefault(str(value).replace("_", " "), []).append(share)
-        if 1 < len(found) <= MOST_KINDS:
+        most = len(groups) // 2 if column in own else MOST_KINDS
+        if 1 < len(found) <= min(most, MOST_KINDS):
             tables.append((column, [_kind(name, np.array(shares)) for name, shares in sorted(found.items())]))
     return tables
 

@@ -58,8 +58,9 @@ def figures(records: Sequence[SampleRecord], n: int) -> dict[str, Any]:
         found["graders"] = {profile: _share(counts(records, n, profile) / n) for profile in PROFILES}
         found["disputed"] = float(np.mean([r.reward["strict"] != r.reward["paper"] for r in records]))
     parts = set.intersection(*(set(r.reward) for r in records)) - {*PROFILES}
+    order = sorted(parts, key=lambda part: (part != "overall", part))
     if parts != {"overall"}:
-        found["reward"] = {part: float(np.mean([r.reward[part] for r in records])) for part in sorted(parts)}
+        found["reward"] = {part: float(np.mean([r.reward[part] for r in records])) for part in order}
     return found
 
 
