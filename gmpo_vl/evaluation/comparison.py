@@ -12,7 +12,14 @@ from gmpo_vl.evaluation.statistics import Difference, two_level_difference
 from gmpo_vl.runs import EvaluationFolder
 
 _SAME = ("settings", "data", "template")  # parts of results.json that both sides must share
-_MAY_DIFFER = {"settings.name", "settings.seed", "settings.about", "data.source", "data.pinned"}
+_MAY_DIFFER = {
+    "settings.name",
+    "settings.seed",
+    "settings.about",
+    "settings.data",
+    "data.source",
+    "data.pinned",
+}
 
 
 @dataclass(frozen=True)

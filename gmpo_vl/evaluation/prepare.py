@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
@@ -120,6 +121,7 @@ def prepare(request: Request) -> Prepared:
             "rows": len(prompts),
             "sha256": digest,
             "pinned": pinned,
+            **({} if protocol.benchmark else _unnamed_split(source or protocol.data, prompts.examples)),
             **({"bad_rows": prompts.examples.faults.counts()} if prompts.examples.faults else {}),
         },
         "model": {"path": request.model, "sha256": model_hash(request.folder)},
@@ -157,6 +159,12 @@ def _load(protocol: Protocol, folder: Path, source: str, columns: Columns) -> tu
     if not skip and protocol.limit is not None:
         _refuse_bad_rows(prompts.examples, protocol.limit)
     return processor, prompts
+
+
+def _unnamed_split(source: str, examples: ExampleSet) -> dict[str, str]:
+    """Of a folder or hub id without @SPLIT the rows to train on are read, where names say which they are."""
+    read = (table.name.removeprefix(source) for table in examples.tables)
+    return {"split": "train"} if any(re.search(r"\btrain", name) for name in read) else {}
 
 
 def _refuse_bad_rows(examples: ExampleSet, limit: int) -> None:

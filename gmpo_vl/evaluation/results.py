@@ -123,6 +123,8 @@ def notes(plan: dict[str, Any]) -> list[str]:
     if "+" in plan["name"]:
         what = "the protocol was changed" if p["benchmark"] else "set on the command line"
         said.append(f"{what}: {plan['name'].partition('+')[2]}")
+    if "split" in data:
+        said.append(f"these are the rows to train on: {data['source']}@validation or @test names others")
     if "bad_rows" in data:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in data["bad_rows"].items())
         said.append(f"rows of the data that cannot be used were left out: {reasons}")
@@ -189,7 +191,7 @@ def result_folders(paths: Sequence[Path]) -> Iterator[EvaluationFolder]:
 def differing(begun: dict[str, Any], wanted: dict[str, Any]) -> Differences:
     """{dotted key: (value of `begun`, value of `wanted`)}. Where a model or data set lies does not matter."""
     old, new = _leaves(begun), _leaves(wanted)
-    keys = sorted((old.keys() | new.keys()) - {"model.path", "data.source"})
+    keys = sorted((old.keys() | new.keys()) - {"model.path", "data.source", "protocol.data"})
     return {key: (old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)}
 
 
