@@ -13,7 +13,9 @@ Parquet and arrow go through `datasets`, which keeps a memory-mapped copy in its
 
 from __future__ import annotations
 
+import errno
 import glob
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,8 +33,8 @@ from gmpo_vl.data.formats import (
     json_rows,
 )
 from gmpo_vl.data.rows import DataError
-from gmpo_vl.storage.files import names_a_folder, read_object
-from gmpo_vl.storage.places import hub_obstacle
+from gmpo_vl.storage.files import free_space, names_a_folder, read_object
+from gmpo_vl.storage.places import FULL, hub_obstacle
 
 _ARROW_KINDS = {".parquet": "parquet", ".arrow": "arrow"}
 SUFFIXES = (*_ARROW_KINDS, ".jsonl", ".json", *DELIMITERS)
@@ -127,6 +129,7 @@ def _arrow_rows(path: Path, kind: str) -> Rows:
     except DataError:
         raise
     except Exception as error:  # whatever pyarrow finds in the file, wrapped by datasets
+        _check_cache(error)
         raise DataError(f"{path}: cannot be read as {kind}: {_innermost(error)}") from error
 
 
@@ -224,6 +227,7 @@ def _open_hub(name: str, split: str) -> Table:
     try:
         dataset = load_dataset(name, split=split)
     except Exception as error:  # no network, no such repository or split, a gated one: all end here
+        _check_cache(error)
         raise DataError(
             f"{name}: there is no such file or folder here, and the hub did not give it: "
             f"{_innermost(error)}. Without a network: download the data set elsewhere and give its path, "
@@ -232,7 +236,23 @@ def _open_hub(name: str, split: str) -> Table:
     return Table(f"{name}@{split}", f"{name.split('/')[-1]}@{split}", ArrowRows(dataset))
 
 
+def _check_cache(error: BaseException) -> None:
+    """Raise OSError where the disk of `datasets`' cache is full: nothing is wrong with the source then."""
+    from datasets import config
+
+    first = _first(error)
+    if getattr(first, "errno", None) in FULL or "Not enough disk space" in str(first):
+        cache = Path(config.HF_DATASETS_CACHE)
+        said = f"{os.strerror(errno.ENOSPC)}, {free_space(cache)}; HF_DATASETS_CACHE names another folder"
+        raise OSError(errno.ENOSPC, said, str(cache)) from error
+
+
 def _innermost(error: BaseException) -> str:
+    first = _first(error)
+    return f"{type(first).__name__}: {' '.join(str(first).split())[:400]}"
+
+
+def _first(error: BaseException) -> BaseException:
     while error.__cause__ is not None:
         error = error.__cause__
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"
+    return error

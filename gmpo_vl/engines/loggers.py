@@ -14,7 +14,7 @@ from gmpo_vl.config import Config, ConfigError
 from gmpo_vl.config.schema import all_keys, value_of
 from gmpo_vl.runs import Run
 from gmpo_vl.samples import SampleRecord
-from gmpo_vl.storage.files import write_text
+from gmpo_vl.storage.files import naming, write_text
 
 SAMPLES = 8
 
@@ -132,13 +132,14 @@ class TensorBoard(Logger):
     """Event files under RUN/tensorboard. What a killed run wrote after its checkpoint is purged on resume."""
 
     def __init__(self, run: Run, start_step: int):
-        self._run = run
-        self._writer = _tensorboard_writer()(str(run.folder / "tensorboard"), purge_step=start_step + 1)
+        self._run, self._folder = run, run.folder / "tensorboard"
+        self._writer = _tensorboard_writer()(str(self._folder), purge_step=start_step + 1)
 
     def metrics(self, step: int, values: dict[str, float]) -> None:
-        for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
-        self._writer.flush()
+        with naming(self._folder):
+            for name, value in values.items():
+                self._writer.add_scalar(name, value, step)
+            self._writer.flush()
 
     def samples(self, step: int, records: Sequence[SampleRecord], title: str) -> None:
         import numpy as np

@@ -150,14 +150,16 @@ def _tell_bad_rows(run: Run, prompts: PromptSet, validation: PromptSet | None) -
 
 
 def keep_config(config: Config, run: Run) -> None:
-    """Write config.yaml. Where it differs from the one of before, say how, and keep that one beside it.
+    """Write config.yaml. Where a run goes on with other settings, say which, and keep the former ones
+    beside it.
 
     The one of before is compared, not checked again: a file that it names may have moved, a key may be no
     more.
     """
     path = run.folder / "config.yaml"
-    if path.exists():
-        kept = run.folder / f"config.until_step_{max(run.checkpoint_steps(), default=0):06d}.yaml"
+    saved = run.checkpoint_steps()
+    if saved and path.exists():  # without a checkpoint the run begins again
+        kept = run.folder / f"config.until_step_{max(saved):06d}.yaml"
         try:
             changed = changed_settings(path, config)
             said = f"going on with other settings than before: {', '.join(changed)}" if changed else ""

@@ -13,7 +13,7 @@ import transformers
 from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoImageProcessor, PreTrainedModel
 
-from gmpo_vl.storage.files import read_object, write_json
+from gmpo_vl.storage.files import naming, read_object, write_json
 
 TRANSFORMERS_5 = int(transformers.__version__.split(".")[0]) >= 5
 
@@ -43,7 +43,8 @@ def save_pretrained(model: Any, folder: Path) -> None:
             for name, value in model.state_dict().items()
         }
         settings = {"state_dict": weights, "save_original_format": False}
-    model.save_pretrained(folder, safe_serialization=True, **settings)
+    with naming(folder / "*.safetensors"):
+        model.save_pretrained(folder, safe_serialization=True, **settings)
     complete_config(folder)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from gmpo_vl.data.writing import parquet_writer, refuse_to_overwrite, replacing
 from gmpo_vl.preflight.data_check import CheckResult
 from gmpo_vl.preflight.row_check import RowChecker
-from gmpo_vl.storage.files import to_line
+from gmpo_vl.storage.files import naming, to_line
 
 DROPPED = "dropped.jsonl"
 TYPES = {"int": "int64", "float": "float64", "bool": "bool", "str": "string"}
@@ -32,6 +32,7 @@ def write_clean(result: CheckResult, folder: Path) -> dict[str, tuple[int, int]]
     counts = {}
     with (
         replacing(folder, last=DROPPED) as new,
+        naming(new.folder / DROPPED),
         (new.folder / DROPPED).open("w", encoding="utf-8") as dropped,
     ):
         check_folder(folder, result.checkers)

@@ -35,8 +35,12 @@ from gmpo_vl.progress import phase_bar
 from gmpo_vl.report.page import render
 from gmpo_vl.rewards.agreement import disagreement, rows_to_try
 from gmpo_vl.sizing.cost import Rates, rates
+<<<<<<< HEAD
 from gmpo_vl.storage.files import to_line, write_json, write_text
 from gmpo_vl.types import Example
+=======
+from gmpo_vl.storage.files import naming, to_line, write_json, write_text
+>>>>>>> i19-rewards
 
 SHOWN = 12  # findings of each reason that the page shows
 
@@ -94,7 +98,8 @@ def check_data(
         workers = useful_workers(total, os.cpu_count() or 1)
     make_output_folder(out)
     start = time.perf_counter()
-    with phase_bar("rows", total) as advance, (out / "rows.jsonl").open("w", encoding="utf-8") as file:
+    lines = out / "rows.jsonl"
+    with phase_bar("rows", total) as advance, naming(lines), lines.open("w", encoding="utf-8") as file:
 
         def tell(split: str, number: int, finding: Finding) -> None:
             result.add(split, number, finding, drop)

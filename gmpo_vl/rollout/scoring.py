@@ -36,13 +36,19 @@ def judged(score: dict[str, float], verdict: Verdict | None) -> dict[str, Any]:
     """The fields of a sample that say what was made of it: by the verdict, or where there is none by the
     score."""
     if verdict is None:
+        unscored = bool(score.get("unscored"))
         return {
             "extracted": None,
             "gold_type": "unknown",
-            "correct": accuracy(score) >= 0.5,
-            "outcome": "scored",
+            "correct": not unscored and accuracy(score) >= 0.5,
+            "outcome": "unscored" if unscored else "scored",
         }
     return {key: getattr(verdict, key) for key in ("extracted", "gold_type", "correct", "outcome")}
+
+
+def counted(score: dict[str, float]) -> dict[str, float]:
+    """What of a score counts in a mean: of a response that the reward could not score, that it is so."""
+    return {"unscored": 1.0} if score.get("unscored") else score
 
 
 def accuracy(score: dict[str, float]) -> float:

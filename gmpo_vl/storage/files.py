@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -169,15 +170,35 @@ def read_object(
     return found
 
 
+# Parts of the errors of torch's and safetensors' writers, which are no OSErrors with a file and a reason.
+_OF_A_WRITER = ("inline_container", "PytorchStreamWriter", "iostream error", "(os error ")
+
+
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Adds to a failed write's error the file and the room on the disk, which the system does not say."""
+    """Adds to a failed write's error the file and the room on the disk, which the system does not say.
+
+    The errors of torch's and safetensors' writers become OSErrors.
+    """
     try:
         yield
     except OSError as error:
         if error.filename is not None or error.errno is None:
             raise
         raise OSError(error.errno, f"{error.strerror} ({free_space(path)})", str(path)) from error
+    except Exception as error:
+        if not is_of_a_writer(error):
+            raise
+        said = f"{why_a_writer_stopped(error)}; {free_space(path)}"
+        raise OSError(errno.EIO, said, str(path)) from error
+
+
+def is_of_a_writer(error: BaseException) -> bool:
+    return any(mark in str(error) for mark in _OF_A_WRITER)
+
+
+def why_a_writer_stopped(error: BaseException) -> str:
+    return f"the writer stopped, as on a full disk ({' '.join(str(error).split())[:100]})"
 
 
 def free_space(path: Path) -> str:

@@ -27,21 +27,37 @@ class FolderInUse(BlockingIOError):
 
 @contextmanager
 def locked(folder: Path, way_out: str = OF_A_RUN, shared: bool = False) -> Iterator[None]:
-    """Hold FOLDER/lock while the block runs. The folder is made if there is none.
+    """Hold FOLDER/lock while the block runs. The folder is made if there is none, and removed again if the
+    block fails before anything was written there.
 
     way_out: what else the user can do. shared: hold it together with others that share it, but not beside an
         exclusive
     holder. Raises FolderInUse, which names the holding process. If the file system has no locks, a warning
     says so and the block runs.
     """
+    made = not folder.exists()
     make_folder(folder)
     lock = _Lock(folder, way_out, shared)
     _locks.append(lock)
     try:
         lock.take()
         yield
+    except BaseException:
+        if made and lock.is_here():
+            _remove_empty(folder)
+        raise
     finally:
         lock.release()
+
+
+def _remove_empty(folder: Path) -> None:
+    """Remove a folder with nothing in it but its lock and empty folders; any other stays as it is."""
+    inside = [path for path in folder.iterdir() if path.name != "lock"]
+    if all(path.is_dir() and not any(path.iterdir()) for path in inside):
+        for path in inside:
+            path.rmdir()
+        (folder / "lock").unlink(missing_ok=True)
+        folder.rmdir()
 
 
 def check_lock(folder: Path) -> None:
@@ -123,6 +139,10 @@ class _Lock:
             return self.path.read_bytes()[:500].decode(errors="replace").strip() or "another process"
         except OSError:
             return "another process"
+
+    def is_here(self) -> bool:
+        """Is the folder that was locked still under its name?"""
+        return self.held and _is(self.of_folder, os.stat, self.folder)
 
     def check(self) -> None:
         with self.checking:  # threads store pictures

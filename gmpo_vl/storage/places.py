@@ -6,8 +6,11 @@ import errno
 import os
 from functools import lru_cache
 from pathlib import Path
+from tempfile import gettempdir
 from threading import Thread
 from typing import Literal
+
+from gmpo_vl.storage.files import free_space
 
 HUB_ANSWERS_WITHIN = (
     5.0  # seconds, unless HF_HUB_ETAG_TIMEOUT, the hub library's own variable, says another number
@@ -31,17 +34,33 @@ _IN_WORDS = {
         "a symbolic link stands where a file or folder is needed, or links go in a circle: move it away"
     ),
     errno.ENAMETOOLONG: "the name is longer than the file system takes: name another path",
+    errno.ENOSPC: "the disk is full: make room there, or name another path",
+    errno.EDQUOT: "this user's share of the disk is used up: make room there, or name another path",
 }
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def in_words(error: BaseException) -> str:
-    """An error's message. A system error about a path becomes a sentence with the path and what to do."""
-    said = _IN_WORDS.get(error.errno or 0) if isinstance(error, OSError) and error.filename else None
+    """An error's message. A system error about a path becomes a sentence with the path and what to do, and
+    with the room on its disk where that is full.
+    """
+    said = _IN_WORDS.get(error.errno or 0) if isinstance(error, OSError) else None
     if said is None or not isinstance(error, OSError):
         return str(error)
     found = error.filename2 or error.filename  # of a rename, the target is in the way
+    if not found:
+        return _full_somewhere(error) if error.errno in FULL else str(error)
     name = os.fsdecode(found) if isinstance(found, str | bytes) else str(found)
-    return f"{name if len(name) <= 300 else f'{name[:300]}...'}: {said} ({error.strerror})"
+    shown = name if len(name) <= 300 else f"{name[:300]}..."
+    room = f"; {free_space(Path(name))}" if error.errno in FULL and "free on" not in error.strerror else ""
+    return f"{shown}: {said} ({error.strerror}{room})"
+
+
+def _full_somewhere(error: OSError) -> str:
+    """Of a write whose file nobody knows: into the standard output, or by a library."""
+    folders = dict.fromkeys(Path(folder) for folder in (gettempdir(), os.getcwd(), Path.home()))
+    rooms = ", ".join(f"{folder}: {free_space(folder)}" for folder in folders)
+    return f"a disk is full, or the one that the output goes to ({error.strerror}; {rooms})"
 
 
 def make_folder(path: Path) -> None:

@@ -12,11 +12,8 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from gmpo_vl.storage.files import free_space, in_gib
+from gmpo_vl.storage.files import free_space, in_gib, is_of_a_writer, why_a_writer_stopped
 from gmpo_vl.storage.locks import FolderInUse
-
-# Parts of the errors of torch's and safetensors' writers, which are no OSErrors with a file and a reason.
-_OF_A_WRITER = ("inline_container", "PytorchStreamWriter", "iostream error", "(os error ")
 
 
 def read_saved(path: Path, keys: tuple[str, ...] = ()) -> Any:
@@ -80,7 +77,7 @@ def _of_writing(error: BaseException | None) -> str | None:
         brought: BaseException = getattr(error, "cause", None) or error  # a rank's, as Ray brings it
         if isinstance(brought, OSError):
             return brought.strerror or str(brought)
-        if isinstance(brought, SafetensorError) or any(mark in str(brought) for mark in _OF_A_WRITER):
-            found = f"the writer stopped, as on a full disk ({' '.join(str(brought).split())[:100]})"
+        if isinstance(brought, SafetensorError) or is_of_a_writer(brought):
+            found = why_a_writer_stopped(brought)
         error = brought.__cause__ or brought.__context__
     return found

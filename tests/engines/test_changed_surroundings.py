@@ -58,28 +58,41 @@ def test_a_reward_s_file_that_moved_and_a_key_that_is_no_more_do_not_block(run, 
 def test_a_config_that_cannot_be_read_does_not_block(make_config, tmp_path, capsys, damage):
     run, config = Run(tmp_path / "run").create(), make_config()
     keep_config(config, run)
+    run.checkpoint(1).mkdir()
     path = run.folder / "config.yaml"
     whole = path.read_bytes()
     damaged = whole[: len(whole) // 2] if damage is None else damage
     path.write_bytes(damaged)
     keep_config(config, run)
-    assert "the settings until now cannot be compared, they are kept as config.until_step_000000.yaml" in (
+    assert "the settings until now cannot be compared, they are kept as config.until_step_000001.yaml" in (
         capsys.readouterr().out
     )
     assert path.read_bytes() == whole
-    assert (run.folder / "config.until_step_000000.yaml").read_bytes() == damaged
+    assert (run.folder / "config.until_step_000001.yaml").read_bytes() == damaged
 
 
 def test_settings_that_a_checkpoint_was_written_under_are_not_lost_by_a_second_change(
     make_config, tmp_path, capsys
 ):
     run = Run(tmp_path / "run").create()
+    run.checkpoint(1).mkdir()
     for lr in (1e-3, 2e-3, 3e-3):  # no checkpoint between
         keep_config(make_config(f"worker.actor.optim.lr={lr}"), run)
     assert capsys.readouterr().out.count("worker.actor.optim.lr") == 2
-    assert "lr: 0.001" in (run.folder / "config.until_step_000000.yaml").read_text()
+    assert "lr: 0.001" in (run.folder / "config.until_step_000001.yaml").read_text()
     keep_config(make_config("worker.actor.optim.lr=3e-3"), run)
     assert capsys.readouterr().out == ""
+
+
+def test_a_run_that_died_before_its_first_checkpoint_begins_again_without_a_word(
+    make_config, tmp_path, capsys
+):
+    run = Run(tmp_path / "run").create()
+    for lr in (1e-3, 2e-3):
+        keep_config(make_config(f"worker.actor.optim.lr={lr}"), run)
+    assert capsys.readouterr().out == ""
+    assert [path.name for path in run.folder.glob("config*")] == ["config.yaml"]
+    assert "lr: 0.002" in (run.folder / "config.yaml").read_text()
 
 
 # --- the pictures ---

@@ -35,6 +35,7 @@ from gmpo_vl.models.loading import (
 )
 from gmpo_vl.models.processing import load_processor
 from gmpo_vl.setup import DTYPES
+from gmpo_vl.storage.files import naming
 from gmpo_vl.storage.tensors import read_saved
 from gmpo_vl.types import Example, Group, Prompt
 
@@ -204,7 +205,8 @@ def _save_adapter(actor: Path, folder: Path) -> None:
         for name, value in whole_weights(actor).items()
         if ".lora_" in name
     }
-    save_file(weights, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    with naming(folder / "adapter_model.safetensors"):
+        save_file(weights, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     shutil.copyfile(actor / "lora_adapter" / "adapter_config.json", folder / "adapter_config.json")
 
 

@@ -6,12 +6,10 @@ step_000010/trainer/optimizer.pt  optimizer, random state, under LoRA the adapte
 
 from __future__ import annotations
 
-import errno
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
 from gmpo_vl.config import Config
 from gmpo_vl.models.compat import save_pretrained
@@ -34,10 +32,7 @@ def save_model(model: Any, processor: Processor, folder: Path) -> None:
     """The model (or its LoRA adapter) and everything else of the folder its processor came from."""
     folder.mkdir(parents=True)
     copy_without_weights(processor.folder, folder)
-    try:
-        save_pretrained(model, folder)
-    except SafetensorError as error:  # names no file, and leaves none
-        raise OSError(errno.EIO, str(error), str(folder / "*.safetensors")) from error
+    save_pretrained(model, folder)
 
 
 def save_optimizer(model: torch.nn.Module, optimizer: torch.optim.Optimizer, path: Path) -> None:
