@@ -35,10 +35,11 @@ def encode_answer(
 
     gold: the right answer, or several of which any one is right. Without further settings one string is
         written as it is; everything else becomes a JSON object string.
-    type: what to read the gold as; None lets the verifier see. "choice" is a letter of `choices`, "text"
-        words, "math" anything but those two (the variable B). "rounded" is a decimal that stands for every
-        value that rounds to it (Geometry3K's 9.2 for 2\\sqrt{21}); without decimals it is exact.
-        "countdown" is a target, with the numbers to use as `choices`.
+    type: what to read the gold as; None lets the verifier see. "choice" is a letter of `choices`, or several
+        that are right together, as one text: "A, C". "text" is words, "math" anything but those two (the
+        variable B). "rounded" is a decimal that stands for every value that rounds to it (Geometry3K's 9.2
+        for 2\\sqrt{21}); without decimals it is exact. "countdown" is a target, with the numbers to use as
+        `choices`.
     tolerance: relative error that still counts as right (0.01 is 1%).
     choices: the texts of a multiple-choice question, in order (A, B, ...).
     """

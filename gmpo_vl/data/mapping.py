@@ -28,7 +28,7 @@ KEYS = {
         "or {train: ..., validation: ..., test: ...}"
     ),
     "problem": "column or template; where it has no <image>, the pictures go in front",
-    "answer": "column or template; a list holds alternatives, any of which is right",
+    "answer": "column or template; a list holds alternatives, any of them right (with choices: all of them)",
     "images": (
         "column or template, or a list of them: paths, encoded bytes, base64, or nothing (not inside a list)"
     ),
@@ -39,11 +39,14 @@ KEYS = {
     "image_place": "`marks`: each picture at its first mark; `front`: all in front, marks taken out",
     "max_image_pixels": f"width x height of the largest picture that is taken ({MAX_IMAGE_PIXELS:,})",
     "choices": (
-        "column with a list of choices, or a list of columns; "
-        "they are written below the problem as A. ... B. ..."
+        "column or template with the choices (a list, a dict, one text: docs/data.md), or a list of columns; "
+        "they are written below the problem as A. ... B. ..., unless it shows them"
     ),
-    "choices_written": "true: the problem already shows the choices, write none",
-    "answer_is": "with choices: `letter`, `index` (from 0), `number` (from 1), or `text` of the right one",
+    "choices_written": "true: the problem already shows the choices in other words, write none",
+    "answer_is": (
+        "with choices: `letter`, `index` (from 0), `number` (from 1), or `text` of the right one; "
+        "nothing: what can be seen"
+    ),
     "answer_type": f"what the answer is read as: {', '.join(TYPES)}; nothing lets the verifier see",
     "tolerance": "relative error that still counts as right: 0.01 is 1%",
     "id": "column or template; nothing names rows by file and number",
@@ -71,7 +74,7 @@ class MappingFile:
     max_image_pixels: int = MAX_IMAGE_PIXELS
     choices: str | list[str] | None = None
     choices_written: bool = False
-    answer_is: Literal["letter", "index", "number", "text"] = "letter"
+    answer_is: Literal["auto", "letter", "index", "number", "text"] = "auto"
     answer_type: str | None = None
     tolerance: float | None = None
     id: str | None = None
@@ -147,9 +150,17 @@ def _value_problems(values: dict[str, Any]) -> list[str]:
         problems.append("answer_is says how an answer names one of the choices, and there are no choices")
     if share and isinstance(source, dict) and "validation" in source:
         problems.append("validation: the sources have a validation split already; take one of the two away")
+    type_ = values.get("answer_type")
+    if type_ == "choice" and "choices" not in values:
+        problems.append(
+            "answer_type: choice needs `choices` (a problem's column where it shows them); "
+            "without them leave answer_type out: a lone letter is read as an option's"
+        )
+    if "choices" in values and type_ not in (None, "choice", "countdown"):
+        problems.append(f"choices: with answer_type {type_} nothing reads them; take one of the two away")
     if "image_marks" in values and "{n}" not in values["image_marks"]:
         problems.append(f"image_marks: {values['image_marks']!r} has no {{n}}, the picture's number")
-    for key in ("problem", "answer", "id", "split_by", "images"):
+    for key in ("problem", "answer", "id", "split_by", "images", "choices"):
         for text in values[key] if isinstance(values.get(key), list) else [values.get(key, "")]:
             if is_template(text) and (reason := _obstacle(text)):
                 problems.append(f"{key}: {shown(text)} is no jinja template: {reason}")

@@ -1,97 +1,328 @@
-"""The options of a multiple-choice row as they come, and what names the right one."""
+"""The options of a multiple-choice row as they come, and what names the right one.
+
+Options come as a list of texts, with or without letters; as one text (`A. x; B. y`, one a line, or a question
+with its choices below); as {"A": "x", ...}, a list of {"label": "A", "text": "x"}, {"label": [...], "text":
+[...]}; as columns; as JSON or Python text of any of these.
+"""
 
 from __future__ import annotations
 
 import ast
+import io
 import json
-from collections.abc import Mapping, Sequence
+import re
+import tokenize
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from gmpo_vl.data.answers import LETTERS, AnswerError, encode_answer
+from gmpo_vl.data.answers import LETTERS, AnswerError, encode_answer, written
+from gmpo_vl.data.letters import folded, labelled, lettered_text, letters_in, own_letter
 from gmpo_vl.data.mapping import MappingFile, value_of
 from gmpo_vl.data.rows import RowError
 
+_TEXT_KEYS = ("text", "content", "value", "option_text", "choice", "option", "answer", "name")
+_LABEL_KEYS = ("label", "key", "letter", "id", "index", "name", "option", "choice")
+_LABEL = re.compile(
+    r"(?:option|choice|opt|answer|选项)?[\s_-]*[(\[]?([A-Za-z]|\d{1,2})[)\]]?[.:]?", re.IGNORECASE
+)
+_MAX_TEXT = 200_000  # characters of options in one text
+_COMPARED = 500  # characters of an option that are looked for in the problem
 
-def choices_of_row(row: Mapping[str, Any], mapping: MappingFile) -> list[str]:
-    """The choices of the row, empty where it has none. In a list of columns only the last ones may be empty:
-    an empty one before a filled one would give the later choices other letters than the gold means."""
+
+@dataclass(frozen=True)
+class Options:
+    """texts: of A, B, ... without letters. labels: what the row calls them, where it does."""
+
+    texts: list[str]
+    labels: list[str]
+
+    def __bool__(self) -> bool:
+        return bool(self.texts)
+
+
+def choices_of_row(row: Mapping[str, Any], mapping: MappingFile) -> Options:
+    """The options of the row, none where it has none. Raises RowError."""
     if mapping.choices is None:
-        return []
+        return Options([], [])
     if isinstance(mapping.choices, list):
-        values = [value_of(row, name, "choices") for name in mapping.choices]
-        while values and _is_blank(values[-1]):
-            values.pop()
-        if gaps := [name for name, value in zip(mapping.choices, values) if _is_blank(value)]:
-            raise RowError("choices", f"the choice {', '.join(gaps)} is empty, and a later one is not")
-        return [str(value) for value in values]
-    value = value_of(row, mapping.choices, "choices")
+        pairs = [(name, value_of(row, name, "choices")) for name in mapping.choices]
+        options = _options([(name, "" if value == "nan" else value) for name, value in pairs])
+    else:
+        options = _read(value_of(row, mapping.choices, "choices"))
+    if not options and mapping.answer_type == "choice":
+        raise RowError("choices", "this row has no choices, and answer_type is choice")
+    if len(options.texts) == 1 and mapping.answer_type in (None, "choice"):
+        raise RowError("choices", f"{options.texts[0][:80]!r} is the only choice")
+    return options
+
+
+def read_options(value: Any) -> list[str]:
+    """The texts of options that come in any of the forms above, their letters taken off once; [] for none.
+
+    Raises RowError("choices").
+    """
+    return _read(value).texts
+
+
+def _read(value: Any) -> Options:
+    value = _plain(value)
     if isinstance(value, str):
-        value = _read_list(value)
-    if not isinstance(value, Sequence | None):
-        raise RowError("choices", f"the choices are of type {type(value).__name__}, not a list")
-    return [str(choice) for choice in value or ()]
+        text = value.strip()
+        value = _parsed(text) if text[:1] in ("[", "{", "(") or text.startswith("array(") else None
+        if not isinstance(value, list | tuple | dict):
+            return _of_text(text)
+    if _is_blank(value):
+        return Options([], [])
+    if isinstance(value, Mapping):
+        return _options(_pairs(value))
+    if isinstance(value, list | tuple):
+        return _options([pair for item in value for pair in _item(_plain(item))])
+    raise RowError("choices", f"the choices are of type {type(value).__name__}, not a list")
+
+
+def _plain(value: Any) -> Any:
+    """Arrays of numpy and their like as lists and Python's numbers."""
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def _is_blank(value: Any) -> bool:
-    return value is None or (isinstance(value, str) and not value.strip())
+    return value is None or value != value or (isinstance(value, str) and not value.strip())
 
 
-def _read_list(text: str) -> Any:
-    """A list that was written as text, in JSON or as Python prints it."""
-    if not text.strip():
-        return []
-    for read in (json.loads, ast.literal_eval):
+def _pairs(value: Mapping[Any, Any]) -> list[tuple[str | None, Any]]:
+    """(label, text) of a dict: {"A": "x"}, or {"label": [...], "text": [...]}."""
+    texts, labels = _key(value, _TEXT_KEYS, list), None
+    if texts is not None:
+        labels = _key(value, [key for key in _LABEL_KEYS if key != texts], list)
+        values = _plain(value[texts])
+        names = [None] * len(values) if labels is None else _plain(value[labels])
+        if len(names) != len(values):
+            raise RowError("choices", f"{len(names)} labels for {len(values)} choices")
+        return list(zip(names, values))
+    if not all(_LABEL.fullmatch(str(key)) for key in value):
+        raise RowError("choices", f"the choices are called {', '.join(map(str, value))[:80]}, not A, B, ...")
+    return [(str(key), text) for key, text in value.items()]
+
+
+def _item(item: Any) -> list[tuple[str | None, Any]]:
+    """(label, text) of an item of a list: a text, {"label": "A", "text": "x"}, {"A": "x"}, ["A", "x"]."""
+    if isinstance(item, list | tuple) and len(item) == 2 and _LABEL.fullmatch(str(item[0])):
+        return [(str(item[0]), item[1])]
+    if not isinstance(item, Mapping):
+        return [(None, item)]
+    text = _key(item, _TEXT_KEYS)
+    if text is None:
+        return _pairs(item) if len(item) == 1 else [(None, item)]
+    label = _key(item, [key for key in _LABEL_KEYS if key != text])
+    return [(None if label is None else str(item[label]), item[text])]
+
+
+def _key(value: Mapping[Any, Any], keys: Sequence[str], kind: type = object) -> str | None:
+    return next((key for key in keys if key in value and isinstance(_plain(value[key]), kind)), None)
+
+
+def _options(pairs: Sequence[tuple[Any, Any]]) -> Options:
+    """Options of (label, value). Only the last ones may be empty: an empty one before a filled one would give
+    the later ones other letters than the gold means.
+    """
+    pairs = _in_order([(label, _plain(value)) for label, value in pairs])
+    while pairs and _is_blank(pairs[-1][1]):
+        pairs.pop()
+    for number, (label, value) in enumerate(pairs, 1):
+        if _is_blank(value):
+            raise RowError("choices", f"the choice {label or number} is empty, and a later one is not")
+        if not isinstance(value, str | int | float):
+            raise RowError(
+                "choices", f"the choice {label or number} is of type {type(value).__name__}, no text"
+            )
+    if len(pairs) > len(LETTERS):
+        raise RowError("choices", f"{len(pairs)} choices, more than there are letters")
+    names, texts = labelled([written(value) for _, value in pairs])
+    return Options(texts, [str(label) for label, _ in pairs if label is not None] or names)
+
+
+def _in_order(pairs: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
+    """The options under the letters that they are called by. Raises RowError where these are not A, B, ..."""
+    names = [
+        m[1].upper() if label is not None and (m := _LABEL.fullmatch(str(label))) else ""
+        for label, _ in pairs
+    ]
+    if not all(names):
+        return pairs
+    if all(map(str.isdecimal, names)):
+        return [pair for _, pair in sorted(zip(names, pairs), key=lambda both: int(both[0]))]
+    if sorted(names) != list(LETTERS[: len(names)]):
+        raise RowError("choices", f"the choices are called {', '.join(names)}, not A, B, ... without a gap")
+    return [pair for _, pair in sorted(zip(names, pairs), key=lambda both: both[0])]
+
+
+# --- options in one text ----------------------------------------------------------------------------------
+def _of_text(text: str) -> Options:
+    if _is_blank(text):
+        return Options([], [])
+    if len(letters := letters_in(text)) > 1 and LETTERS.startswith(letters):  # drawn in the picture
+        return Options(list(letters), list(letters))
+    try:
+        found = lettered_text(text[:_MAX_TEXT])
+    except ValueError as error:
+        raise RowError("choices", f"the choices {text[:80]!r} cannot be told apart: {error}") from error
+    if found:
+        return Options(found[1], found[0])
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if len(lines) > 1:
+        return _options([(None, line) for line in lines])
+    raise RowError(
+        "choices",
+        f"the choices {text[:80]!r} are no list, no lines and carry no letters; "
+        "a template can part them: \"{{ COLUMN.split(',') }}\"",
+    )
+
+
+def _parsed(text: str) -> Any:
+    """A list or dict written as text: JSON, or as Python or numpy print it; None for other text."""
+    if len(text) > _MAX_TEXT:
+        return None
+    array = re.fullmatch(r"array\((.*?)(?:,\s*dtype=[\w<>'|]+)?\)", text, re.DOTALL)
+    readers: tuple[Callable[[str], Any], ...] = (json.loads, lambda t: ast.literal_eval(_with_commas(t)))
+    for read in readers:
         try:
-            value = read(text)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return read(array[1] if array else text)
+        except (ValueError, SyntaxError, MemoryError, RecursionError, tokenize.TokenError):
             continue
-        if isinstance(value, list | tuple):
-            return value
-    raise RowError("choices", f"the choices {text[:80]!r} are no list")
+    return None
 
 
-def with_choices(problem: str, choices: list[str], mapping: MappingFile) -> str:
-    """The problem with its choices below it. CountDown's numbers are in the problem already."""
+def _with_commas(text: str) -> str:
+    """numpy prints ['a' 'b'], which Python would read as ['ab']."""
+    parts, last = [], None
+    values = (tokenize.STRING, tokenize.NUMBER)
+    for token in tokenize.generate_tokens(io.StringIO(text.replace("\n", " ")).readline):
+        if last in values and token.type in values:
+            parts.append(",")
+        parts.append(token.string)
+        last = token.type
+    return " ".join(parts).strip()
+
+
+# --- the problem ------------------------------------------------------------------------------------------
+def with_choices(problem: str, choices: Options, mapping: MappingFile) -> str:
+    """The problem with its choices below it, unless it shows them. CountDown's numbers are in it already.
+
+    Raises RowError where it shows them under other letters.
+    """
     if not choices or mapping.choices_written or mapping.answer_type not in (None, "choice"):
         return problem
-    if len(choices) > len(LETTERS):
-        raise RowError("choices", f"{len(choices)} choices, more than there are letters")
-    return "\n".join([problem, *(f"{letter}. {text}" for letter, text in zip(LETTERS, choices))])
+    drawn = [text == letter for letter, text in zip(LETTERS, choices.texts)]
+    shown = [_letters_before("" if d else text, problem) for text, d in zip(choices.texts, drawn)]
+    if all(letter in found for letter, found in zip(LETTERS, shown)):
+        return problem
+    if not any(drawn) and all(shown):
+        raise RowError("choices", "the problem shows these choices, but not under the letters of `choices`")
+    return "\n".join([problem, *(line_of(letter, text) for letter, text in zip(LETTERS, choices.texts))])
 
 
-def answer_of_row(value: Any, choices: list[str], mapping: MappingFile) -> Any:
+def line_of(letter: str, text: str) -> str:
+    """`A. a cat`; `A` alone for an option that is drawn in the picture."""
+    return letter if text == letter else f"{letter}. {text}"
+
+
+def _letters_before(text: str, problem: str) -> set[str]:
+    """The letters that stand as marks before an option's text in the problem."""
+    spelled = r"[\s$]*".join(re.escape(sign) for sign in re.sub(r"[\s$]", "", text[:_COMPARED]))
+    mark = r"(?<![A-Za-z0-9])(?:[(\[（【]\s?([A-Z])\s?[)\]）】]|([A-Z])\s?[.:：、．)）])[.:：、．]?[\s*$~]*"
+    end = r"(?!\.?\d|[A-Za-z])" if text[-1:].isalnum() else ""
+    found = re.finditer(f"{mark}{spelled}{end}", problem, re.IGNORECASE)
+    return {(match[1] or match[2]).upper() for match in found}
+
+
+# --- the answer -------------------------------------------------------------------------------------------
+def answer_of_row(value: Any, choices: Options, mapping: MappingFile) -> Any:
     """The `answer` column: the value, or `encode_answer` of it with a type, a tolerance or choices."""
     if choices and mapping.answer_type in (None, "choice"):
-        return encode_answer(_letter(value, choices, mapping.answer_is), type="choice", choices=choices)
+        letters = ", ".join(LETTERS[i] for i in _right_ones(_plain(value), choices, mapping.answer_is))
+        return encode_answer(letters, type="choice", tolerance=mapping.tolerance, choices=choices.texts)
     if value is None or (mapping.answer_type is None and mapping.tolerance is None):
         return value
-    type_ = None if mapping.answer_type == "choice" else mapping.answer_type  # a row without choices
+    numbers = choices.texts if mapping.answer_type == "countdown" else None
     try:
-        return encode_answer(
-            value, type=type_, tolerance=mapping.tolerance, choices=choices if type_ == "countdown" else None
-        )
+        return encode_answer(value, type=mapping.answer_type, tolerance=mapping.tolerance, choices=numbers)
     except AnswerError as error:
         raise RowError("empty_answer", error.problem) from error
 
 
-def _letter(value: Any, choices: list[str], form: str) -> str:
-    """The letter of the right choice."""
-    text = str(value).strip()
-    if form == "text":
-        found = [i for i, choice in enumerate(choices) if choice.strip() == text]
-        if len(found) != 1:
-            raise RowError("answer_choice", f"the answer {text[:60]!r} is {len(found)} of the choices")
-        return LETTERS[found[0]]
-    if form == "letter":
-        letter = text.strip("().: ").upper()
-        index = LETTERS.find(letter) if len(letter) == 1 else -1
+def _right_ones(value: Any, options: Options, form: str) -> list[int]:
+    """The places of the right options, in order. Raises RowError("answer_choice")."""
+    found = readings(value, options)
+    if form == "auto":
+        counted = ("index", "number") if "label" in found else ()
+        wanted = {name: places for name, places in found.items() if name not in counted}
     else:
-        number = text.removesuffix(".0")
-        index = (int(number) if number.isdecimal() else -1) - (form == "number")
-    if not 0 <= index < len(choices):
+        names = (form, "label") if form == "letter" and "letter" not in found else (form,)
+        wanted = {name: found[name] for name in names if name in found}
+    ways = sorted({tuple(sorted(places)) for places in wanted.values()})
+    if len(ways) == 1:
+        return list(ways[0])
+    said = f"the answer {str(value)[:60]!r}"
+    if ways:
+        may = ", ".join(f"as {name} {_lettered(places)}" for name, places in wanted.items())
         raise RowError(
-            "answer_choice",
-            f"the answer {text[:60]!r} is no {form} of {len(choices)} choices; "
-            "answer_is says how it names one",
+            "answer_choice", f"{said} can name several choices: {may}; answer_is says how it names one"
         )
-    return LETTERS[index]
+    wrongly = "names none" if form == "auto" else f"is no {form}"
+    raise RowError(
+        "answer_choice",
+        f"{said} {wrongly} of {len(options.texts)} choices; answer_is says how it names one",
+    )
+
+
+def _lettered(places: Sequence[int]) -> str:
+    return ", ".join(LETTERS[place] for place in places)
+
+
+def readings(value: Any, options: Options) -> dict[str, list[int]]:
+    """What an answer can mean: {way to read it: the places of the options that it names then}.
+
+    The ways are `letter`, `index` (from 0), `number` (from 1), `text` and `label` (what the row calls it).
+    A list, or the text of one, names several options, all of them right.
+    """
+    value = _plain(value)
+    if not isinstance(value, list | tuple):
+        found = {} if _is_blank(value) or isinstance(value, Mapping) else _readings(written(value), options)
+        listed = _parsed(value.strip()) if isinstance(value, str) and value.strip()[:1] == "[" else None
+        if found or not isinstance(listed, list):
+            return found
+        value = listed
+    each = [{} if isinstance(item, list | Mapping) else _readings(written(item), options) for item in value]
+    forms = [form for form in (each[0] if each else ()) if all(form in found for found in each)]
+    places = {form: [place for found in each for place in found[form]] for form in forms}
+    return {form: found for form, found in places.items() if len(set(found)) == len(found)}
+
+
+def _readings(text: str, options: Options) -> dict[str, list[int]]:
+    count = len(options.texts)
+    found: dict[str, list[int]] = {}
+    letters = [LETTERS.index(letter) for letter in letters_in(text)]
+    own = own_letter(text)
+    place = LETTERS.index(own[0]) if own else count
+    if letters and max(letters) < count:
+        found["letter"] = letters
+    elif own and place < count and folded(own[1]) == folded(options.texts[place]):  # A. 300
+        found = {"letter": [place], "text": [place]}
+    if same := _places(text, options.texts):
+        found["text"] = same
+    if called := _places(text, options.labels):
+        found["label"] = called
+    if text.isdecimal():
+        number = int(text)
+        found |= {form: [n] for form, n in (("index", number), ("number", number - 1)) if 0 <= n < count}
+    return found
+
+
+def _places(text: str, texts: Sequence[str]) -> list[int]:
+    """Where the text is the only one of its kind: as it is written, else without case and marks."""
+    for kind in (str.strip, folded):
+        places = [i for i, other in enumerate(texts) if kind(other) == kind(text)]
+        if places:
+            return places if len(places) == 1 else []
+    return []

@@ -35,12 +35,8 @@ from gmpo_vl.progress import phase_bar
 from gmpo_vl.report.page import render
 from gmpo_vl.rewards.agreement import disagreement, rows_to_try
 from gmpo_vl.sizing.cost import Rates, rates
-<<<<<<< HEAD
-from gmpo_vl.storage.files import to_line, write_json, write_text
-from gmpo_vl.types import Example
-=======
 from gmpo_vl.storage.files import naming, to_line, write_json, write_text
->>>>>>> i19-rewards
+from gmpo_vl.types import Example
 
 SHOWN = 12  # findings of each reason that the page shows
 

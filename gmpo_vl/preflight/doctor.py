@@ -16,7 +16,7 @@ from gmpo_vl.models.loading import load_for_inference, model_folder
 from gmpo_vl.models.processing import Processor, encode_prompt, load_processor, prompt_text
 from gmpo_vl.models.prompts import prompt_settings
 from gmpo_vl.preflight.data_check import CheckResult, check_data
-from gmpo_vl.preflight.findings import ADVICE, Finding
+from gmpo_vl.preflight.findings import ADVICE, OF_A_SPLIT, Finding
 from gmpo_vl.preflight.machine_check import check_disk, check_versions, device_memory
 from gmpo_vl.preflight.model_check import (
     MODEL_KEY,
@@ -168,10 +168,10 @@ def _about_rows(config: Config, out: Path, result: CheckResult) -> Iterator[Find
     data = config.data
     for reason, count in result.ordered():
         first = result.shown[reason][0]
-        if first.level == "note":
+        if first.level == "note" or reason in OF_A_SPLIT:  # `_agreement` tells of these
             continue
         told = data.filter_overlong_prompts if reason == "prompt_too_long" else data.on_bad_row == "skip"
-        left_out = first.level == "error" and told and reason != "gold_refused"
+        left_out = first.level == "error" and told and reason not in ("gold_refused", "wrong_choice_passes")
         drop = "" if first.level == "error" else f" --drop {reason}"
         rows = f"{count:,} rows{' (left out, as configured)' if left_out else ''}"
         copy = f"A copy without them: gmpo-vl data check CONFIG --clean FOLDER{drop}"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from gmpo_vl.data.answers import LETTERS
+from gmpo_vl.data.letters import own_letter, without_letters
 from gmpo_vl.data.templates import answer_place, as_asked
 from gmpo_vl.preflight.findings import Finding
 from gmpo_vl.rewards import agreement
@@ -67,7 +67,9 @@ class GoldCheck:
         for prompt, example in asked:
             gold = parse_gold(example.answer)
             right, problem = right_answer(gold)
-            problems = [one for one in (problem, _doubled(gold, example.problem)) if one is not None]
+            problems = [
+                one for one in (problem, _doubled(example.answer, example.problem)) if one is not None
+            ]
             found.append((gold_type(gold), problems))
             if right is not None and prompt is not None and self.reward is not None:
                 tried.append(_Tried(prompt, example, gold, right, problems))
@@ -162,18 +164,22 @@ def _listed(forms: Sequence[Form]) -> str:
     return "; ".join(f"{form.name}: {form.text[:80]!r}" for form in forms[:TOLD]) + more
 
 
-_LETTER = r"\(?{}\s*[.):、．：]\s*\S"  # of an option, in front of its text
-_SHOWN_TWICE = re.compile(r"^\s*\(?([A-Z])[.):]\s*\(?\1\s*[.):、．：]\s*\S", re.MULTILINE)
-
-
-def _doubled(gold: Gold, problem: str) -> Problem | None:
+def _doubled(answer: str, problem: str) -> Problem | None:
     """Whether the options still begin with their own letters, so that the problem shows `A. A. 300`."""
-    options = list(zip(LETTERS, gold.choices))
-    of_gold = len(options) > 1 and all(re.match(_LETTER.format(letter), text) for letter, text in options)
-    if of_gold or len(set(_SHOWN_TWICE.findall(problem))) > 1:
-        shown = options[0][1] if of_gold else next(_SHOWN_TWICE.finditer(problem))[0].strip()
-        return "choices_doubled", f"an option begins with its letter: {shown[:60]!r}"
+    options = json.loads(answer).get("choices") or [] if answer.lstrip().startswith("{") else []
+    own = [own_letter(str(option)) for option in options]
+    if without_letters(options) != options and any(letter and letter[1] for letter in own):
+        return "choices_doubled", f"an option begins with its letter: {str(options[0])[:60]!r}"
+    shown = [line for line in problem.splitlines() if _shows_twice(line)]
+    if len({line.strip(" (")[0] for line in shown}) > 1:
+        return "choices_doubled", f"the problem shows {shown[0].strip()[:60]!r}"
     return None
+
+
+def _shows_twice(line: str) -> bool:
+    letter = own_letter(line)
+    again = own_letter(letter[1]) if letter is not None else None
+    return letter is not None and again is not None and again[0] == letter[0] and again[1] != ""
 
 
 def right_answer(gold: Gold) -> tuple[str | None, Problem | None]:

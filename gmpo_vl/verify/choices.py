@@ -3,25 +3,36 @@
 - A lone letter that names an option is that option's letter, even where an option's text is a letter.
 - A letter and a text must both be right, as far as the option's text is known; where it is not, the text must
   not name another option or take the letter back.
-- A text alone must be the right option's and no other's. Where it equals several options (2*6 and 3*4; 1, 2,
-  3 and 3, 1, 2), it must be nearer to the right one than to every other: written alike, or in the same order.
+- A text that is spelled as an option is (but for spaces, the case of words, quotes and a final stop) is that
+  option's, whatever it equals: `4000, 3000` is not `3000, 4000`. Any other text must equal the right option
+  and no other. Where it equals several (2*6 and 3*4; 1, 2, 3 and 3, 1, 2), it must be nearer to the right one than to every other: written alike, or in the same order.
   Where only the right option's text is known, the order of a list and the form of a sum count.
-- Several letters (AD; A and D) are a set.
+- Where several options are right together (AD; A and D) the answer must name all of them, and no other: by
+  letters, by texts, or by both.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import NamedTuple
+from functools import lru_cache, partial
 
+from gmpo_vl.data.letters import letters_in, own_letter
 from gmpo_vl.verify.equality import same
 from gmpo_vl.verify.gold import Gold
-from gmpo_vl.verify.normalise import normalise, unmarked
+from gmpo_vl.verify.named import (
+    Named,
+    closely,
+    loosely,
+    named,
+    other_letters,
+    plain,
+    several,
+    without_chinese_lead,
+)
 from gmpo_vl.verify.quantities import Leeway, Undecided
 from gmpo_vl.verify.values import CHOICE, is_letter, judge_value, trees, type_of
-from gmpo_vl.verify.words import TEXT_GROUP, bare, same_words, squeezed, without_lead
+from gmpo_vl.verify.words import bare, same_words, squeezed
 
 _OR = re.compile(r" or ")
 _JOINT = re.compile(r"\b(?:and|or)\b")
@@ -44,8 +55,16 @@ class Choice:
         return not self.others or ord(letter) - ord("A") <= len(self.others)
 
 
+@dataclass(frozen=True)
+class Several:
+    """Options that are right together: their letters, and the texts of all options, where they are known."""
+
+    letters: frozenset[str]
+    options: tuple[str, ...] = ()
+
+
 @lru_cache(maxsize=50_000)
-def choices_of(gold: Gold) -> tuple[Choice, ...]:
+def choices_of(gold: Gold) -> tuple[Choice | Several, ...]:
     """The right options; empty for a gold that is no choice. A letter and a text as alternatives are one."""
     if not gold.choices and gold.type not in (None, "choice"):
         return ()
@@ -54,6 +73,8 @@ def choices_of(gold: Gold) -> tuple[Choice, ...]:
     if gold.choices:
         return _among(gold.choices, [_letter(a) for a in letters], gold.alternatives)
     texts = tuple(a for a in gold.alternatives if a not in letters)
+    if gold.type == "choice" and texts and all(sets := [letters_in(text) for text in texts]) and not letters:
+        return tuple(Several(frozenset(several)) for several in sets)
     if len(letters) == 1:
         return (Choice(_letter(letters[0]), texts),)
     return tuple(Choice(_letter(letter)) for letter in letters) if letters and not texts else ()
@@ -63,13 +84,31 @@ def _letter(text: str) -> str:
     return CHOICE.fullmatch(bare(text))[1]  # pyright: ignore[reportOptionalSubscript]
 
 
-def _among(options: tuple[str, ...], letters: list[str], golds: tuple[str, ...]) -> tuple[Choice, ...]:
+def _among(
+    options: tuple[str, ...], letters: list[str], golds: tuple[str, ...]
+) -> tuple[Choice | Several, ...]:
     lettered = {ord(letter) - ord("A") for letter in letters} & set(range(len(options)))
     texts = {i for i, option in enumerate(options) if option.strip() in golds}
     right = lettered & texts or lettered or texts
     if len(texts - lettered) > 1 and not lettered:  # one text, twice among the options
         right = texts
-    return tuple(_option(options, i, golds) for i in sorted(right)) or (Choice(None, golds, options),)
+    if right:
+        return tuple(_option(options, i, golds) for i in sorted(right))
+    if with_text := [i for i in map(partial(_with_letter, options), golds) if i is not None]:
+        return tuple(_option(options, i, golds) for i in with_text)
+    sets = [letters for gold in golds if (letters := letters_in(gold)) and _last_of(options) >= max(letters)]
+    return tuple(Several(frozenset(letters), options) for letters in sets) or (Choice(None, golds, options),)
+
+
+def _with_letter(options: tuple[str, ...], gold: str) -> int | None:
+    """The option of a gold such as `A. 300`."""
+    own = own_letter(gold)
+    place = ord(own[0]) - ord("A") if own else len(options)
+    return place if own and place < len(options) and closely(own[1]) == closely(options[place]) else None
+
+
+def _last_of(options: tuple[str, ...]) -> str:
+    return chr(ord("A") + len(options) - 1)
 
 
 def _option(options: tuple[str, ...], index: int, golds: tuple[str, ...]) -> Choice:
@@ -77,12 +116,19 @@ def _option(options: tuple[str, ...], index: int, golds: tuple[str, ...]) -> Cho
     return Choice(chr(ord("A") + index), (options[index],), others)
 
 
-def judge_choice(choice: Choice, leeway: Leeway, answer: str) -> str:
-    """The outcome of an answer without marks around it (normalise.unmarked) against one right option."""
+def judge_choice(choice: Choice | Several, leeway: Leeway, answer: str) -> str:
+    """The outcome of an answer without marks around it (normalise.unmarked) against one right option, or
+    against several that are right together.
+    """
+    answer = without_chinese_lead(answer)
+    if isinstance(choice, Several):
+        return _judge_several(choice, leeway, answer)
     found = named(answer)
     if found and not choice.names(found.letter):
         found = None
     alone = found is not None and not found.rest and len(bare(answer)) <= _LETTER_ALONE
+    if choice.others and not alone and (outcome := _as_spelled(choice, answer)):
+        return outcome
     if choice.contents and not alone:  # "Solution B" may be an option's text
         outcome = _content(choice, leeway, answer, lettered=found is not None)
         if outcome == "equal" and _contradicts(choice, leeway, found, answer):
@@ -96,6 +142,31 @@ def judge_choice(choice: Choice, leeway: Leeway, answer: str) -> str:
     if choice.letter is None and any(judge_letters(text, answer) == "equal" for text in choice.contents):
         return "equal"
     return "equal" if outcome != "equal" and _said_twice(choice, leeway, answer) else outcome
+
+
+def _as_spelled(choice: Choice, answer: str) -> str | None:
+    """The outcome of an option's text, alone or after a letter; None for any other answer."""
+    ours, theirs = _spelled(choice, answer)
+    if ours or theirs:
+        return "different" if theirs else "equal"
+    own = own_letter(answer)
+    if own is None or not choice.names(own[0]):
+        return None
+    ours, theirs = _spelled(choice, own[1])
+    if ours or theirs:
+        return "equal" if ours and own[0] == choice.letter else "different"
+    return None
+
+
+def _spelled(choice: Choice, text: str) -> tuple[bool, bool]:
+    """Whether a text is spelled as the right option is, and whether as another one."""
+    for spelling in (closely, loosely):
+        if key := spelling(text):
+            ours = any(spelling(content) == key for content in choice.contents)
+            theirs = any(spelling(other) == key for other in choice.others)
+            if ours or theirs:
+                return ours, theirs
+    return False, False
 
 
 def _contradicts(choice: Choice, leeway: Leeway, found: Named | None, answer: str) -> bool:
@@ -205,131 +276,39 @@ def judge_letters(gold: str, answer: str) -> str | None:
     return "hedged" if _OR.search(plain(answer)) else None
 
 
-# --- options that an answer names by letter: `C`, `Option (C): 18 cm`, `18 cm [C]`, `A and D` -----------
-class Named(NamedTuple):
-    """letter: the option. rest: what else is said; before: in front of the letter; closed: with a bracket, a
-    stop or words such as "that is" between the two.
-    """
-
-    letter: str
-    rest: str = ""
-    closed: bool = False
-    before: bool = False
-
-
-_STYLES = re.compile(
-    r"\\(?:mathbb|mathcal|mathsf|mathfrak|mathscr|mathit|boldsymbol|bm|pmb|textsf|texttt|textup|emph|bf|sf"
-    r"|it|rm"
-    r"|displaystyle|boxed|fbox|left|right|large|Large|LARGE|huge|Huge)(?![a-zA-Z])|\\?\$"
+# --- several right options --------------------------------------------------------------------------------
+_ARE_RIGHT = re.compile(
+    r" (?:are|is) (?:both |all )?(?:the )?(?:correct|right|true)(?: \w+)?$", re.IGNORECASE
 )
-_WRAPPED = re.compile(r"^[({ ]*\{[({ ]*([A-Za-z])[.)} ]*\}[)} ]*|(?<= )\{[({ ]*([A-Z])[.)} ]*\}[)} ]*$")
-_GAPS = re.compile(r"(?:\\(?:quad|qquad)(?![a-zA-Z])|\\[,;:! ]|~|\s)+")
-_ARROW = re.compile(r"\\(?:to|rightarrow|Rightarrow|implies|longrightarrow)(?![a-zA-Z])")
-# Another option that is said to be wrong says nothing about the one that is named.
-_OPTION = r"(?:option |choice )?\(?[A-Z]\b\)?"
-_DENIED = re.compile(
-    rf"(?:,? ?\(?\b(?:and )?(?:[Nn]ot|rather than|instead of) {_OPTION}\)?|{_OPTION} (?:is|was) "
-    r"(?:wrong|incorrect|false|not (?:correct|right|true)|an? (?:common )?distractor))(?= ?(?:$|[.,;)]))"
-)
-_HEAD = re.compile(
-    r"[(\[<] ?(?:(?:option|choice|letter) )?([A-Za-z])[.:]? ?[)\]>]|([A-Za-z])(?![A-Za-z0-9_^'*/?\\])",
-    re.IGNORECASE,
-)
-_CLOSED = re.compile(r" ?[).:\]>]+(?= |$|[^\w)])|(?<=[)\]>])")
-_CONFIRMED = re.compile(
-    r"[ ,]*(?:[(]?(?:only|correct)[)]?|(?:is|as) (?:the )?(?:only )?(?:final |right |correct )*(?:answer"
-    r"|option|choice|one|correct|right|true)"
-    r"|is (?:correct|right|true))? ?[.,;:]?",
-    re.IGNORECASE,
-)
-_JOINED = re.compile(
-    r" ?(?:,? ?(?:i\.? ?e\.?|that is|namely|which is|meaning)[,:]? ?|[,;=:→] ?|->|- |\((?=.*\)$)"
-    r"|\[(?=.*\]$))",
-    re.IGNORECASE,
-)
-_REASON = re.compile(r"[ ,.;]*\b(?:because|since|as)\b(?P<why>.*)", re.IGNORECASE)
-_TAIL = re.compile(
-    r"(.*[^\s(\[<,;:=-])[ ,;:=]*(?:[(\[<] ?(?:(?:option|choice) )?([A-Z])[.]? ?[)\]>]|→ ?([A-Z]))[.]?",
-    re.IGNORECASE,
-)
-_ALONE = re.compile(r"(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])|[^\x00-\x7f]")
-_TWICE = re.compile(r"\(?([A-Z])\)?(?: ?(?:/|,|or|=) ?\(?\1\)?)+")
-
-
-# After the right letter: another one (A only where it is no article), a list of letters, or that it is wrong.
-_TAKEN_BACK = re.compile(
-    r"\b[B-HJ-Z]\b|\bA\b(?!\s+\w\w)|\bor\b|\band\b|^(?:[a-j]\W+)+[a-j]$|^(?:wrong|incorrect)\b"
-    r"|\b(?:is|was|be)\s+(?:wrong|incorrect|false|not\s+(?:right|correct|true|it|the))\b"
+_LISTED = re.compile(r"\\?[\[{](.*)\\?[\]}]", re.DOTALL)
+# Where one item of an answer ends and the next begins, the surest first.
+_ITEMS = (
+    re.compile(r"(?:[\s,;&]+|\band\b\s*)+(?=\(?[A-Z][).:])"),
+    re.compile(r"\s*[;\n]\s*(?:and\b\s*)?"),
+    re.compile(r"\s*,\s*(?:and\b\s*)?"),
+    re.compile(r"\s*(?:,|\band\b|&)\s*(?:and\b\s*)?"),
 )
 
 
-@lru_cache(maxsize=20_000)
-def plain(text: str) -> str:
-    """The answer as plain text: without styles, dollars, braces and leads."""
-    text = TEXT_GROUP.sub(r" \1 ", _ARROW.sub("→", normalise(text)))
-    text = _GAPS.sub(" ", _STYLES.sub("", TEXT_GROUP.sub(r" \1 ", text)))  # {\\bf \text{(A)}}
-    if "{" in text:
-        text = _WRAPPED.sub(lambda m: f" ({m[1] or m[2]}) ", text)
-    text = _DENIED.sub(" ", unmarked(text.strip()).removesuffix("\\)"))
-    return without_lead(" ".join(text.split()).strip(" ,;"))
+def _judge_several(right: Several, leeway: Leeway, answer: str) -> str:
+    """Whether an answer names these options and no other."""
+    options = [_option(right.options, i, ()) for i in range(len(right.options))]
+    if any(_spelled(option, answer)[0] for option in options):
+        return "different"  # one option, though its text may hold a comma
+    listed = _LISTED.fullmatch(answer)
+    inner = _ARE_RIGHT.sub("", re.sub("[\"']", "", listed[1]) if listed else answer)
+    letters = several(inner) or frozenset(letters_in(plain(inner)))
+    if letters:
+        return "equal" if letters == right.letters else "different"
+    for between in _ITEMS:
+        items = [item for item in between.split(inner) if item.strip()]
+        if 1 < len(items) <= len(options) and _named_by(items, options, leeway) == right.letters:
+            return "equal"
+    return "hedged" if _OR.search(plain(answer)) else "different"
 
 
-@lru_cache(maxsize=20_000)
-def named(answer: str) -> Named | None:
-    """The letter that an answer begins or ends with, and the rest; None where it names no option."""
-    if len(answer) == 1 and answer.isascii() and answer.isalpha():
-        return Named(answer.upper())
-    if not _ALONE.search(answer):
-        return None
-    text = plain(answer)
-    if twice := _TWICE.fullmatch(text):
-        return Named(twice[1])
-    head = _HEAD.match(text)
-    if head and head.end() == len(text.rstrip(" .,;:)")):
-        return Named((head[1] or head[2]).upper())
-    if head:
-        letter, rest = (head[1] or head[2]).upper(), text[head.end() :]
-        if closing := _CLOSED.match(text, head.end()):
-            rest = text[closing.end() :]
-        said = _CONFIRMED.fullmatch(rest) or _REASON.fullmatch(rest)
-        if said and not (said.re is _REASON and other_letters(said["why"])):
-            return Named(letter)
-        if joined := _JOINED.match(rest):
-            opened = joined[0].strip()
-            rest = rest[joined.end() :].rstrip()
-            rest = rest[:-1] if opened in ("(", "[") else rest
-            return Named(letter, rest.strip(), closing is not None or opened not in "=-([,;")
-        if closing or rest[:1] == " ":
-            return Named(letter, rest.strip(), closing is not None)
-    if tail := _TAIL.fullmatch(text):
-        return Named((tail[2] or tail[3]).upper(), tail[1].strip(), before=True)
-    return None
-
-
-_LIST = re.compile(r"[A-Za-z]+|[^\sA-Za-z]")
-_AROUND = re.compile(r"^(?:(?:both|options?|choices?|letters?) )+| (?:only|both)$", re.IGNORECASE)
-_BRACKETED = re.compile(r"[(\[{] ?([A-J]) ?[)\]}]")
-_NO_LETTERS = re.compile(r"[\d+*/^=<>|]")
-_ALONE_OR_RUN = re.compile(r"(?<![A-Za-z\\])[A-J]")
-_BETWEEN = frozenset(", ; & and".split())
-
-
-@lru_cache(maxsize=20_000)
-def several(text: str) -> frozenset[str] | None:
-    """The letters of `AD`, `A and D`, `(A), (D)`, `A, D only`; None unless there are two or more."""
-    if len(text) > 80 or _NO_LETTERS.search(text) or not _ALONE_OR_RUN.search(text):
-        return None
-    words = _LIST.findall(_BRACKETED.sub(r" \1 ", _AROUND.sub("", plain(text))))
-    while ", and" in " ".join(words):  # B, C, and D
-        words.remove("and")
-    letters = words[::2] if len(words) > 1 else list("".join(words))
-    if not all(word in _BETWEEN for word in words[1::2]) or not all(
-        "A" <= c <= "J" and len(c) == 1 for c in letters
-    ):
-        return None
-    return frozenset(letters) if 1 < len(letters) == len(set(letters)) and len(words) != 2 else None
-
-
-def other_letters(text: str) -> bool:
-    """Whether a text hedges: another letter (A only if it is no article), "or", "and", a denial."""
-    return _TAKEN_BACK.search(text) is not None
+def _named_by(items: list[str], options: list[Choice], leeway: Leeway) -> frozenset[str]:
+    """The letters of the options that the items name; none unless each names one, and each another one."""
+    found = [[o.letter for o in options if judge_choice(o, leeway, item) == "equal"] for item in items]
+    letters = frozenset(each[0] for each in found if len(each) == 1 and each[0])
+    return letters if len(letters) == len(items) else frozenset()

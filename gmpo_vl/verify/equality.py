@@ -37,7 +37,7 @@ from gmpo_vl.verify.quantities import (
 )
 from gmpo_vl.verify.regions import FLIPPED, ORDERS, is_ordered, region, same_region, speaks_of_region
 from gmpo_vl.verify.tree import OF_SEVERAL, Node, both_signs, is_name, num, substituted, sym, without
-from gmpo_vl.verify.vectors import aligned
+from gmpo_vl.verify.vectors import aligned, components
 
 _CLOCK = re.compile(r"\d{1,2}:[0-5]\d")
 _NUMBERS = frozenset("num const add sub mul div neg pow root mixed unit deg pct".split())
@@ -63,6 +63,11 @@ def same(gold: Node, answer: Node, leeway: Leeway = EXACT) -> bool:
         if ours and theirs and (is_ordered(ours) or same_region(ours, theirs, leeway)):
             return same_region(ours, theirs, leeway)
         gold, answer = (Node("list", node.args) if node.op == "both" else node for node in (gold, answer))
+    if gold.op == "list" and answer.op in _LISTS and components(gold):  # x = 2, y = 3 is no {3, 2}
+        if answer.op == "either" or (answer.op == "set" and not answer.contains("rel")):
+            return False
+        if not answer.symbols:
+            return _in_order(tuple(item.args[1][1] for item in gold.args), answer.args, leeway)
     if gold.op == "rel":
         return _same_relation(gold, answer, leeway)
     if gold.op in ("tuple", "set") and _is_member(answer):
@@ -169,12 +174,23 @@ def _same_relation(gold: Node, answer: Node, leeway: Leeway) -> bool:
         return _same_equation(gold, answer, leeway)
     if len(signs) == len(answer.args[0]) == 1 and {signs[0], answer.args[0][0]} <= ORDERS:
         return _same_inequality(gold, answer)
+    if len(signs) > 1 and {*signs, *answer.args[0]} <= ORDERS:  # AB > AC > BC, which are products of symbols
+        (ours, theirs), (one, two) = zip(_upwards(gold), _upwards(answer))
+        return ours == theirs and _in_order(one, two, leeway)
     unordered = signs == answer.args[0] and len(signs) == 1 and signs[0] not in ORDERS
     return unordered and _either_order(sides, answer.args[1], leeway)
 
 
 def _is_member(node: Node) -> bool:
     return node.op == "rel" and node.args[0] == ("in",) and is_name(node.args[1][0])
+
+
+def _upwards(node: Node) -> tuple[tuple[str, ...], tuple[Node, ...]]:
+    """The signs and sides of c > b > a as those of a < b < c."""
+    signs, sides = node.args
+    if set(signs) <= {"<", "le"}:
+        return signs, sides
+    return tuple(FLIPPED[sign] for sign in reversed(signs)), sides[::-1]
 
 
 def _same_inequality(gold: Node, answer: Node) -> bool:

@@ -3,6 +3,11 @@ r"""Where the answer stands in a response. Every scan is linear and bounded; not
 The rule: the last `\boxed{}` counts, and it must be complete. A box that is cut off or empty scores 0; there
 is no falling back to an earlier one. Boxes side by side (`\boxed{3} or \boxed{5}`) are one answer with
 several items.
+
+An empty box is no answer but a mention of the form in a sentence like "I put it in \boxed{} as asked": a word
+such as in or within leads to it, it is said that something was put there or asked for, and all words from the
+answer's box to the end are about the form (_ABOUT_THE_FORM). So no quantity, number, sign, doubt or further step can stand
+after that box; anything else leaves the empty box what it is.
 """
 
 from __future__ import annotations
@@ -33,6 +38,26 @@ _OTHER = re.compile(r"([^\s$]+)\s*\$?\s*(?:,\s*)?\b(?:and/or|or(?:\s+else)?|and)
 _JOINT_MAX = 60
 
 
+_EMPTY = re.compile(r"\\(?:boxed|fbox)\s{0,8}\{(?:\s|\\[,;:! ]|\\?[lc]?dots|\.\.\.|…)*\}")
+_LEADS_IN = re.compile(r"\b(?:in|inside|into|within|with|using|used?)\s[^.!\n]{0,40}\Z", re.IGNORECASE)
+_FORM = re.compile(
+    r"\b(?:(?:i|we|i['’]ve|is|was|been|have|has)\b[^.!\n]{0,40}\b(?:put|placed?|enclosed?|written|wrote|wrapped|given"
+    r"|gave|provided|presented|expressed|shown|stated|formatted|boxed|used?|using)"
+    r"|as (?:per|asked|requested|required|instructed|specified|needed)|format|form|notation)\b",
+    re.IGNORECASE,
+)
+_OTHER_THAN_PROSE = re.compile(r"[^\W\d_]+(?:['’][a-z]+)?|[^\s.,;:!()\[\]$`\"'’“”*—–]")  # words, and signs
+_ABOUT_THE_FORM = frozenset(
+    """i i've i'm we it it's its this that the my our your you a an here above final answer answers result
+    solution value response is was are be been being has have had as by per in inside into within using with
+    use used put place placed enclose enclosed write written wrote wrap wrapped give given gave provided
+    presented expressed shown stated formatted boxed box boxes format form notation style latex command
+    environment required requested asked instructed specified needed instructions instruction request
+    question problem prompt at end of for to and so single which""".split()
+)
+_MENTION_MAX = 300  # characters after the answer's box
+
+
 class Extracted(NamedTuple):
     """text: what stands in the box, None without one; problem: `no_answer`, `truncated` or `too_long`."""
 
@@ -50,6 +75,7 @@ def last_box(response: str) -> Extracted:
         and (box := _content(response, start))
     ):  # one box, as in most responses
         return Extracted(box[0].strip()) if box[0].strip() else Extracted(None, "no_answer")
+    response = _without_mention(response)
     start = _last_start(response, len(response))
     if start < 0:
         return Extracted(None, "no_answer")
@@ -76,8 +102,30 @@ def last_box(response: str) -> Extracted:
         joints.add(joint.strip(" $"))
         first = earlier
     texts = dict.fromkeys([_unwrap(content).strip() for content in reversed(contents)])
+    if not _unwrap(contents[0]).strip():
+        return Extracted(None, "no_answer")
+    texts.pop("", None)  # an empty box before the one that answers
     text = (" = " if joints == {"="} else " or ").join(texts)
     return Extracted(text) if text.strip() else Extracted(None, "no_answer")
+
+
+def _without_mention(response: str) -> str:
+    """The response up to the box that answers, where only a mention of the form follows it (see the top)."""
+    start = max(response.rfind("\\boxed"), response.rfind("\\fbox"))
+    empty = _EMPTY.match(response, start) if start >= 0 else None
+    if not empty or len(response) - empty.end() > _MENTION_MAX:
+        return response
+    earlier = _last_start(response, start)
+    box = _content(response, earlier) if earlier >= 0 else None
+    if box is None or not 0 < start - box[1] <= _MENTION_MAX or not box[0].strip():
+        return response
+    before, after = response[box[1] : start], response[empty.end() :]
+    said = f"{before} {after}"
+    is_mention = _LEADS_IN.search(before) and _FORM.search(said)
+    known = is_mention and _ABOUT_THE_FORM.issuperset(
+        _OTHER_THAN_PROSE.findall(said.lower().replace("’", "'"))
+    )
+    return response[: box[1]] if known else response
 
 
 def answer_tag(response: str) -> Extracted:

@@ -10,6 +10,7 @@ from functools import cached_property, lru_cache
 from numbers import Number
 
 from gmpo_vl.data.answers import TYPES, check_tolerance, written
+from gmpo_vl.data.letters import without_letters
 from gmpo_vl.verify.normalise import undoubled
 
 _KEYS = {"gold", "type", "tolerance", "choices"}
@@ -19,7 +20,9 @@ _LIST_AS_TEXT = re.compile(r"""\[\s*(?:'([^']+)'|"([^"]+)")\s*,?\s*\]""")
 
 @dataclass(frozen=True)
 class Gold:
-    """alternatives: any one of them is right. tolerance: relative. choices: the texts of A, B, ..."""
+    """alternatives: any one of them is right. tolerance: relative. choices: the texts of A, B, ...
+    without their letters.
+    """
 
     alternatives: tuple[str, ...]
     type: str | None = None
@@ -82,7 +85,8 @@ def _checked(golds: Sequence[object], fields: dict) -> Gold:
     check_tolerance(tolerance, f"the gold {alternatives!r}")
     if not isinstance(choices, list | tuple | None):
         raise ValueError(f"the gold {alternatives!r} has choices={choices!r}; they are a list of texts")
-    return Gold(distinct, kind, tolerance, tuple(map(str, choices or ())))
+    texts = list(map(str, choices or ()))
+    return Gold(distinct, kind, tolerance, tuple(texts if kind == "countdown" else without_letters(texts)))
 
 
 def _text(gold: str) -> str:

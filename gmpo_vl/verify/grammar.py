@@ -28,7 +28,7 @@ _STARTING = FUNCTIONS | NAMING
 _STARTING |= set("abs frac sqrt pi binom sum prod langle lfloor lceil infty begin cbrt".split())
 _STARTING |= {"unicoderoot", "unicodecuberoot"}
 _AFTER = frozenset(("^", "deg", "°", "'", "!", "\\%", "%", "_"))  # a factor
-_NO_NAME = frozenset("not never wrong incorrect if unless".split())
+_NO_NAME = frozenset("not never wrong incorrect if unless half twice double triple minus than".split())
 _RELATIONS = frozenset("= < > <= >= != -> le ge ne approx cong equiv in perp parallel to sim".split())
 _RELATION_NAMES = {"<=": "le", ">=": "ge", "!=": "ne", "->": "to"}
 

@@ -5,6 +5,7 @@ r"""Quantities as people write them, in the grammar's LaTeX: `30海里`, `45 mil
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -14,14 +15,18 @@ from gmpo_vl.verify.words import NUMBER, TEXT_GROUP
 
 # A Chinese unit, and the English word for it.
 _CHINESE_UNITS = """
-毫米mm 厘米cm 分米dm 千米km 公里km 海里nauticalmiles 米meters 毫克mg 千克kg 公斤kg 克grams 吨tons
+摄氏度celsius 华氏度fahrenheit 倍times 毫米mm 厘米cm 分米dm 千米km 公里km 海里nauticalmiles 米meters 毫克mg 千克kg 公斤kg 克grams 吨tons
 毫升ml 升liters 秒钟seconds 秒seconds 分钟minutes 小时hours 时hours 天days 周weeks 个月months
 月months 年years 岁years 元yuan 块钱yuan 美元dollars 度degrees
 """
 _CHINESE = dict(re.findall(r"([^\x00-\x7f]+)([a-z]+)", _CHINESE_UNITS))
-_CLASSIFIERS = "个只人名位本张条棵件辆支块页种头颗朵座间台瓶杯箱袋套根面场班次"  # 5个 is 5
+_CLASSIFIERS = (
+    "个只人名位本张条棵件辆支块页种头颗朵座间台瓶杯箱袋套根面场班次组对盒队步段枚把艘户家"  # 5个 is 5
+)
 _UNITS = "|".join(sorted(_CHINESE, key=len, reverse=True))
-_CHINESE_END = re.compile(rf"(?:(平方|立方)?({_UNITS})(?:[/每](平方|立方)?({_UNITS}))?|[{_CLASSIFIERS}])\.?$")
+_CHINESE_END = re.compile(
+    rf"(?:(平方|立方)?({_UNITS})(\^\{{?[23]\}}?)?(?:[/每](平方|立方)?({_UNITS}))?|[{_CLASSIFIERS}]{{1,2}})\.?$"
+)
 _RAISED = {"平方": "^2", "立方": "^3", None: ""}
 
 
@@ -44,12 +49,23 @@ _RAISED_WORD = r"[A-Za-z]+(?:\^(?:-?\d|\{-?\d\}))?"
 _COUNTED = re.compile(rf"((?:\\?\$\s*)?{NUMBER}) ({_RAISED_WORD}(?: ?[ /] ?{_RAISED_WORD}){{0,5}})\.?")
 # Words (no command), a letter in braces, a prime, or digits parted by a space: without these there is nothing
 # to do.
-_UNIT_LIKE = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2}|\d ?\{[a-zA-Z]|'|\d \d|\d\s*[a-zA-Z]\b|degree")
+_UNIT_LIKE = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2}|\d ?\{[a-zA-Z]|'|\d \d|\d\s*[a-zA-Z]\b|degree|frac *\{ *\\(?:text|math)")
 _HAS_LETTER = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]")
 _LONG_WORD = re.compile(r"[a-zA-Z]{4}")  # among short ones, which may be symbols: 6 red apples
 _SYMBOLS = re.compile(r"\b(?!of\b)[a-zA-Z]{1,2}\b")
+_TEXT_ONLY = ("d", "t")  # units where they are set as text, symbols otherwise
 _LETTER = re.compile(r"(.*[\d})])\s*([mgshLNJWV])(\^\d|\^\{\d\})?", re.DOTALL)
+_ANY_LETTER = re.compile(r"(.*(?:[\d})]|\\pi))\s*([mgshLlNJWVAKTCFtd]) ?(\^ ?\d|\^ ?\{ ?\d ?\})?", re.DOTALL)
+_CLOSED_RATE = re.compile(rf"({NUMBER})(m/s(?:\^\{{?2\}}?)?)")
 _METRES = re.compile(r"(?!.*frac)(.*(?:[\d})]|\\pi))\s*(m)(\^\d|\^\{\d\})?", re.DOTALL)
+_PARTED = re.compile(  # 3 s, t = 3 s; 2s is a product
+    rf"((?:[a-zA-Z](?:_\{{?\w+\}}?)? ?= ?)?{NUMBER})(?: |~|\\[,;: ])+([mgshLlNJWVAKTCFtd])"
+)
+_OHMS = re.compile(rf"({NUMBER})(?: |~|\\[,;: ])*([kM])?(?: ?\\(?:text|mathrm) ?\{{)? ?\\Omega\b ?\}}?")
+_AREA_DIGIT = re.compile(  # 24 cm2, \text{ m3}
+    r"(?<=[\d}) ])(\s*(?:\\(?:text|mathrm)\s*\{\s*)?(?:[mcdk]m|ft|in|yd|(?<=\s)m))([23])(\s*\})?$"
+)
+_BEARING = re.compile(r"(?<=\d) ?\^ ?\{? ?\\circ ?\}? ?(?:T|\\(?:text|mathrm) ?\{ ?T ?\})$")  # true north
 _SIGN = re.compile(
     r"(?:(negative|minus)\s+(?=[\d.a-z\\(])|(?:positive|plus)\s+(?=\d)|\\text\s*\{\s*(?:(negative|minus)"
     r"|positive|plus)\s*\}\s*(?=\d))",
@@ -68,8 +84,16 @@ def spelled(text: str) -> str:
     if text.isdecimal():
         return text
     text = " ".join(text.split())  # no pattern below meets a run of spaces
-    if not text.isascii() and (end := _CHINESE_END.search(text)):
-        text = text[: end.start()] + _chinese_unit(end)
+    if not text.isascii():
+        text = _GROUPED_TEXT.sub(r" \1 ", text).strip()
+        if end := _CHINESE_END.search(text):
+            text = text[: end.start()] + _chinese_unit(end)
+    if text.endswith(("T", "}")) and (north := _BEARING.search(text)):
+        return text[: north.start()] + r"^{\circ}"
+    if "elsius" in text or "ahrenheit" in text:
+        text = _CELSIUS.sub(lambda m: rf"^{{\circ}}{m[1][0].upper()}", _GROUPED_TEXT.sub(r" \1 ", text).strip())
+    if text.endswith(("2", "3", "}")):
+        text = _AREA_DIGIT.sub(r"\1^\2\3", text)
     if not _UNIT_LIKE.search(text):
         return text
     if text[:1] in "mnpMNP\\" and (sign := _SIGN.match(text)):
@@ -96,8 +120,8 @@ def spelled(text: str) -> str:
 def _chinese_unit(end: re.Match[str]) -> str:
     if not end[2]:
         return ""
-    above = f"{_CHINESE[end[2]]}{_RAISED[end[1]]}"
-    return rf"\text{{ {above}{f'/{_CHINESE[end[4]]}{_RAISED[end[3]]}' if end[4] else ''}}}"
+    above = f"{_CHINESE[end[2]]}{end[3] or _RAISED[end[1]]}"
+    return rf"\text{{ {above}{f'/{_CHINESE[end[5]]}{_RAISED[end[4]]}' if end[5] else ''}}}"
 
 
 def _suffix(digits: str) -> str:
@@ -122,22 +146,49 @@ def _in_one_unit(text: str) -> str | None:
 
 def counted(text: str) -> str | None:
     """`30 cups` and `75g`, as `spelled` gives them, as a number and what it counts; None for others."""
+    if "Omega" in text:
+        return _in_ohms(text)
     if not _HAS_LETTER.search(text):
         return None
     if match := _COUNTED.fullmatch(text):
         first = re.split(r"[^A-Za-z]", match[2], maxsplit=1)[0]
+        if first in _TEXT_ONLY:
+            return None
         worded = _LONG_WORD.search(match[2]) and not _SYMBOLS.search(match[2])
-        if len(first) > 3 or worded or first in IRREGULAR or unit_of(first, True) is not None:
+        if (
+            len(first) > 3
+            or worded
+            or first in IRREGULAR
+            or first in ("sq", "cu")
+            or unit_of(first, True) is not None
+        ):
             return rf"{match[1]}\text{{ {match[2]}}}"
     if "\\" not in text:
+        if match := _CLOSED_RATE.fullmatch(text):
+            return rf"{match[1]}\text{{ {match[2]}}}"
         return _with_letter(_LETTER.fullmatch(text))
     # \\frac12 m and 2\\pi h are products, 5\\sqrt{3} m is a length
-    return metres(text) if "sqrt" in text and "pi" not in text and " m" in text else None
+    return lettered(text) if "sqrt" in text and "pi" not in text and " m" in text else None
 
 
-def metres(text: str) -> str | None:
-    r"""A gold `80m`, `30\pi m^2`: golds of school geometry take a bare m for a unit. None for others."""
-    return _with_letter(_METRES.fullmatch(text))
+def lettered(text: str) -> str | None:
+    r"""A gold `80m`, `30\pi m^2`, `3 s`: golds of school geometry take a bare m for a unit, and a letter that
+    a space parts from a plain number is one. None for others.
+    """
+    if match := _PARTED.fullmatch(text):
+        return rf"{match[1]}\text{{ {match[2]}}}"
+    return _with_letter(_METRES.fullmatch(text)) or _in_ohms(text)
+
+
+def with_letter(text: str) -> str | None:
+    """The number and the unit of `\\frac{1}{4} m^2`, `3A`, `300K`, where a unit is looked for; None for others."""
+    return _with_letter(_ANY_LETTER.fullmatch(text))
+
+
+def _in_ohms(text: str) -> str | None:
+    """`5 \\Omega` and `2 k\\Omega`, after a plain number."""
+    match = _OHMS.fullmatch(text)
+    return rf"{match[1]}\text{{ {match[2] or ''}ohm}}" if match else None
 
 
 def _with_letter(match: re.Match[str] | None) -> str | None:
@@ -175,6 +226,34 @@ def is_range(gold: str, answer: str) -> bool:
     """Whether a gold is a range: it has a dash, or the answer has one (`20 to 30` may be a ratio, too)."""
     ranges = [text for text in (gold, answer) if ends(text)] if ends(gold) else []
     return any("to" not in text and "between" not in text for text in ranges)
+
+
+_CELSIUS = re.compile(r"(?:\^ ?\{? ?\\circ ?\}?|\\degree|\bdegrees?) ?(celsius|fahrenheit)\b", re.IGNORECASE)
+_COMPASS = re.compile(
+    rf"([NS]|north|south|[EW]|east|west) ?({NUMBER}) ?(?:\^ ?\{{? ?\\circ ?\}}?|\\degree|degrees?)?"
+    r" ?([EW]|east|west|[NS]|north|south)\.?",
+    re.IGNORECASE,
+)
+_FROM = re.compile(
+    rf"({NUMBER}) ?(?:\^ ?\{{? ?\\circ ?\}}?|\\degree|degrees?) ?(north|south|east|west) of (?:due )?"
+    r"(north|south|east|west)\.?",
+    re.IGNORECASE,
+)
+
+
+@lru_cache(maxsize=20_000)
+def compass(text: str) -> tuple[str, str, Decimal] | None:
+    """(from, towards, degrees) of `N 37° E`, `37° east of north`; None for anything else."""
+    flat = _flat(text)
+    if match := _FROM.fullmatch(flat):
+        degrees, towards, start = match.groups()
+    elif match := _COMPASS.fullmatch(flat):
+        start, degrees, towards = match.groups()
+    else:
+        return None
+    start, towards = start[0].upper(), towards[0].upper()
+    turned = (start in "NS") != (towards in "NS")
+    return (start, towards, Decimal(degrees.replace(",", ""))) if turned else None
 
 
 class Time(NamedTuple):

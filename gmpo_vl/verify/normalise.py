@@ -25,11 +25,12 @@ AA\xc5\u212b
 """
 _SIGNS = {
     "-": "−–—‐‑", "/": "⁄∕÷", "*": "∗", r"^{\circ}": "°º˚", "'": '′‘’', "''": '″', "|": "∣", ":": "∶",
-    ",": "、", r"\mathbb{R} ": "ℝ", r"\mathbb{Z} ": "ℤ", r"\mathbb{N} ": "ℕ", r"\mathbb{Q} ": "ℚ",
+    ",": "、", ".": "。", "": "【】「」『』", " or ": "或", " and ": "且和与及", r"\mathbb{R} ": "ℝ", r"\mathbb{Z} ": "ℤ", r"\mathbb{N} ": "ℕ", r"\mathbb{Q} ": "ℚ",
     r"\mathbb{C} ": "ℂ", '"': '“”',
 }  # fmt: skip
 _DROPPED = [*range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2065), 0xFEFF, 0xAD]
 _SPACES = [0xA0, 0x1680, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000]
+_AREAS = "m2 m3 cm2 cm3 mm2 km2".split()
 _TABLE: dict[int, str | None] = {
     **{
         ord(sign): rf"\{name} "
@@ -38,6 +39,7 @@ _TABLE: dict[int, str | None] = {
     },
     **{ord(sign): text for text, signs in _SIGNS.items() for sign in signs},
     **{ord(f[0]): re.sub(r"(\d+)/(\d+)", r"\\frac{\1}{\2}", f[1:]) for f in _FRACTIONS},
+    **{ord(sign): rf"\text{{ {unit[:-1]}}}^{unit[-1]}" for sign, unit in zip("㎡㎥㎠㎤㎟㎢", _AREAS)},
     **dict.fromkeys(_DROPPED, None),
     **dict.fromkeys(_SPACES, " "),
 }
@@ -49,9 +51,13 @@ _TABLE |= {
 }
 # A currency sign next to a number is a unit; a pound is one word for money and weight. Two dollar signs
 # enclose a formula, and so does a stray one before anything but a plain amount.
-_CURRENCIES = {"€": "euros", "£": "pounds", "¥": "yen", "₹": "rupees", "¢": "cents"}
+_CURRENCIES = {"€": "euros", "£": "pounds", "¥": "yensign", "₹": "rupees", "¢": "cents"}
 _MONEY = re.compile(r"([€£¥₹¢])\s*(\d[\d,.]*(?:\s*(?:thousand|million|billion|trillion)\b)?)|([€£¥₹¢])")
 _DOLLAR = re.compile(r"(?<!\\)\$(?=\s*\d[\d,]*(?:\.\d+)?(?:[\s,;.)]|$))")
+_MICRO = re.compile(r"(?<=\d)\s*[µμ]([mgsLAFVWCN])(?![a-zA-Z])")
+_OHM = re.compile(r"(?<=\d)\s*([kM]?)[ΩΩ]")
+_CHINESE_RATIO = re.compile(r"(?<=\d)\s*比\s*(?=\d)")
+_CHINESE_PERCENT = re.compile(r"百分之\s*(\d+(?:\.\d+)?)")
 _RAISED = re.compile(f"[{''.join(_SUPERSCRIPTS)}]+")
 _LOWERED = re.compile(f"[{''.join(_SUBSCRIPTS)}]+")
 _THOUSANDS_BRACE = re.compile(r"(?<=\d)\{,\}(?=\d{3}(?!\d))")
@@ -62,10 +68,13 @@ _THOUSANDS_THIN = re.compile(r"(?<=\d)(?:,\s*\\!|\\!,|\\[,;])\s*(?=\d{3}(?!\d))"
 @lru_cache(maxsize=20_000)
 def normalise(text: str) -> str:
     r"""Unicode signs become LaTeX, invisible characters go, thousands (`{,}`, `,\!`, `\,`) close up."""
+    text = text.replace("\\textdollar", "\\$")
     if text.count("$") == 1:
         text = _DOLLAR.sub(r"\\$", text)
     if not text.isascii():
         text = _MONEY.sub(lambda m: f"{m[2] or ''}\\text{{ {_CURRENCIES[m[1] or m[3]]}}}", text)
+        text = _OHM.sub(r"\\text{ \1ohm}", _MICRO.sub(r"\\text{ u\1}", text))
+        text = _CHINESE_PERCENT.sub(r"\1%", _CHINESE_RATIO.sub(":", text))
         text = _RAISED.sub(lambda m: "^{" + "".join(_SUPERSCRIPTS[c] for c in m[0]) + "}", text)
         text = _LOWERED.sub(lambda m: "_{" + "".join(_SUBSCRIPTS[c] for c in m[0]) + "}", text)
         text = unicodedata.normalize("NFKC", text.translate(_TABLE))
@@ -80,6 +89,8 @@ def normalise(text: str) -> str:
 _PLAIN = re.compile(r"-?[a-zA-Z\d.]+")
 _TAGS = re.compile(r"</?(?:b|i|u|em|strong|code|span|p|center|mark|answer)\s*/?>", re.IGNORECASE)
 _BOLD = re.compile(r"(?<![\w*)}\]])\*\*([^*]+)\*\*(?![\w*({\\])|(?<![\w_])__([^_]+)__(?![\w_])")
+_STRUCK = re.compile(r"~~[^~]+~~")
+_ITALIC = re.compile(r"\*([^*]+)\*\s")  # *9.4* m, at the start, where no product begins
 _COLOURS = re.compile(
     r"\\(?:textcolor|color|colorbox)\s*(?:\[[^\]]*\])?\s*\{[^{}]*\}"
     r"|\\(?:framebox|underline|uline|bbox(?:\[[^\]]*\])?|bf|it|rm|displaystyle)(?![a-zA-Z])\s*(?:\[[^\]]*\])?"
@@ -87,7 +98,7 @@ _COLOURS = re.compile(
 _START = re.compile(
     r"(?:\\(?:therefore|checkmark|Rightarrow|implies|Longrightarrow|longrightarrow|rightarrow|to|quad"
     r"|qquad)(?![a-zA-Z])"
-    r"|\\[,;:! ]|=>|[∴→⇒✓✔✅=:~]|#{1,6}(?=\s)|\s)+"
+    r"|\\[,;:! ]|=>|[∴→⇒✓✔✅=:]|~(?!~)|#{1,6}(?=\s)|\s)+"
 )
 _ENDS = (
     "\\blacksquare", "\\square", "\\Box", "\\qed", "\\checkmark", "\\quad", "\\qquad", "\\,", "\\;", "\\:",
@@ -106,27 +117,55 @@ _DOUBLED = re.compile(r"(?<!\\)\\\\(?=[a-zA-Z]{2})")
 _SINGLE = re.compile(r"(?<!\\)\\(?!\\)")
 
 
+# Signs of Chinese text, and what leads to an answer in it: `故答案为：12。`, `所以选C`.
+_WIDE = {code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)}
+_WIDE |= {0x3000: " ", ord("。"): ".", ord("￥"): "¥"} | dict.fromkeys(map(ord, "【】「」『』"), " ")
+_CHINESE_LEAD = re.compile(
+    r"(?:\s*(?:因此|所以|故|综上(?:所述)?|于是|则|即|可得|解得|得|本题|此题|该题|我|一?共有?|总共有?|有)[,:]?)*\s*"
+    r"(?:最终|最后|正确|参考|的)*(?:答案|结果|选项|答)?\s*(?:应该?)?(?:是|为|等于|选择?|选项)?\s*[:,]?\s*"
+    r"(?![\u4e00-\u9fff])"
+)
+_CHINESE_GROUP = re.compile(r"\\(?:text|textbf|mathrm|mbox)\s*\{([^{}]*[\u4e00-\u9fff][^{}]*)\}")
+_CHINESE_OPTION = re.compile(r"(?<=[A-H)])\s*(?:选项|项)(?=[.\s]*$)")
+
+
 @lru_cache(maxsize=50_000)
 def unmarked(text: str) -> str:
     """The answer without the marks around it."""
     if _PLAIN.fullmatch(text):
         return text
     text = undoubled(text)
+    if not text.isascii():
+        text = _CHINESE_OPTION.sub("", text.translate(_WIDE))
     if "<" in text:
         text = _TAGS.sub("", text)
     if "\\" in text:
         text = _COLOURS.sub("", text)
+    if "~~" in text:
+        text = _STRUCK.sub("", text)
     if "**" in text or "__" in text:
         text = _BOLD.sub(lambda m: (m[1] or m[2]).strip(), text)
+        if text.count("**") == 1:  # never closed: no power begins or ends with its sign
+            text = text.removeprefix("**").removesuffix("**")
+    elif text[:1] == "*":
+        text = _ITALIC.sub(r"\1 ", text)
     for _ in range(_ROUNDS):
         before = text
         text = _without_ends(text.strip())
         if start := _START.match(text):
             text = text[start.end() :]
+        if not text.isascii() and (lead := _CHINESE_LEAD.match(_opened(text))):
+            text = _opened(text)[lead.end() :] or text
         text = _without_pair(text)
         if text == before:
             break
     return text
+
+
+def _opened(text: str) -> str:
+    """`\\text{选C}` as its content."""
+    group = _CHINESE_GROUP.fullmatch(text)
+    return group[1].strip() if group else text
 
 
 def undoubled(text: str) -> str:
@@ -149,7 +188,8 @@ def _without_pair(text: str) -> str:
     for opening, closing in _AROUND:
         if text.startswith(opening) and text.endswith(closing) and len(text) > len(opening) + len(closing):
             inner = text[len(opening) : -len(closing)]
-            alone = (opening,) if opening[0] == "\\" else (opening[-1], closing[0])
+            whole = opening[0] == "\\" or opening == "**"  # **3*x**
+            alone = (opening,) if whole else (opening[-1], closing[0])
             if all(mark not in inner for mark in alone):  # not "a" or "b"
                 return inner.strip()
     return text

@@ -22,28 +22,37 @@ _KINDS = {
     " angstrom 1/10000000000: angstrom*; nmi 1852: nauticalmile*",
     "imperial length": "inch 1: inch inches; ft 12: foot feet ft; yd 36: yard* yd*; mi 63360: mile*",
     "astronomy": "ly: lightyear*; pc: parsec* pc; kpc: kpc; Mpc: Mpc; AU: AU",
-    "mass": "mg 1/1000: milligram* mg; g 1: gram*; kg 1000: kilogram* kg*; t 1000000: ton* tonne*",
+    "mass": "ug 1/1000000: microgram* ug; mg 1/1000: milligram* mg; g 1: gram*; kg 1000: kilogram* kg*; t 1000000: ton* tonne*",
     "imperial mass": "oz 1: ounce* oz; lb 16: pound* lb*",
-    "time": "ns: nanosecond* ns; ms 1/1000: millisecond* ms; s 1: second* sec*; min 60: minute* min*;"
+    "time": "ns 1/1000000000: nanosecond* ns; us 1/1000000: microsecond* us; ms 1/1000: millisecond* ms; s 1: second* sec*; min 60: minute* min*;"
     " h 3600: hour* hr*; day 86400: day*; week 604800: week*",
     "years": "month 1: month*; yr 12: year* yr*",
-    "volume": "ml 1/1000: milliliter* millilitre* ml mL; L 1: liter* litre*; gal: gallon* gal",
+    "volume": "uL 1/1000000: microliter* microlitre* uL; ml 1/1000: milliliter* millilitre* ml mL; L 1: liter* litre*; gal: gallon* gal",
     "money": "dollar 100: dollar* usd bucks; cent 1: cent*; yuan: yuan rmb cny; euro: euro* eur;"
-    " yen: yen jpy; rupee: rupee* inr",
+    " yen: yen jpy; yensign: yensign; rupee: rupee* inr",
     "angle": "deg: degree* deg*; arcmin: arcminute* arcmin*; arcsec: arcsecond* arcsec*; rad: radian* rad*",
     "speed": "mph: mph; kph: kph kmph kmh",
     "temperature": "K: kelvin*; degC: celsius; degF: fahrenheit",
-    "physics": "mol: mole* mol; N: newton*; J: joule*; kJ: kJ; kcal: kcal kilocalorie*; cal: cal calorie*;"
-    " eV: eV; keV: keV; MeV: MeV; W: watt*; kW: kW; Hz: Hz hertz; kHz: kHz; MHz: MHz; GHz: GHz; Pa: Pa "
-    "pascal*;"
-    " kPa: kPa; MPa: MPa; GPa: GPa; atm: atm atmosphere*; V: volt*; A: ampere* amp*; ohm: ohm*; T: tesla*;"
-    " erg: erg*; dyn: dyne*",
+    "energy": "J 1: joule*; kJ 1000: kJ kilojoule*; MJ 1000000: MJ megajoule*; kWh 3600000: kWh",
+    "heat": "cal 1: cal calorie*; kcal 1000: kcal kilocalorie*",
+    "particles": "eV 1: eV; keV 1000: keV; MeV 1000000: MeV",
+    "power": "W 1: watt*; kW 1000: kW kilowatt*; MW 1000000: MW megawatt*",
+    "frequency": "Hz 1: Hz hertz; kHz 1000: kHz; MHz 1000000: MHz; GHz 1000000000: GHz",
+    "pressure": "Pa 1: Pa pascal*; kPa 1000: kPa kilopascal*; MPa 1000000: MPa; GPa 1000000000: GPa",
+    "force": "N 1: newton*; kN 1000: kN kilonewton*",
+    "voltage": "V 1: volt*; mV 1/1000: mV millivolt*; kV 1000: kV kilovolt*",
+    "current": "A 1: ampere* amp*; mA 1/1000: mA milliampere* milliamp*",
+    "resistance": "ohm 1: ohm*; kohm 1000: kohm* kiloohm* kilohm*; Mohm 1000000: Mohm* megaohm* megohm*",
+    "charge": "C 1: coulomb*; mC 1/1000: mC; uC 1/1000000: uC; nC 1/1000000000: nC",
+    "capacitance": "F 1: farad*; uF 1/1000000: uF microfarad*; nF 1/1000000000: nF; pF 1/1000000000000: pF",
+    "physics": "mol: mole* mol; atm: atm atmosphere*; T: tesla*; erg: erg*; dyn: dyne*; Nm: Nm",
     "data": "bit: bit*; byte: byte*; Kb: Kb kb kbit; KB: KB kB; Mb: Mb Mbit; MB: MB; Gb: Gb Gbit;"
     " GB: GB; TB: TB",
     "counts": "people: people person*; student: student*; way: way*; time: times; point: point*",
 }
 _NONE = {"unit", "units"}  # "units" says nothing: it matches every unit and none
-_LETTERS = {c: c for c in "mgsLNJWVAKTh"} | {"C": "degC", "F": "degF", "l": "L", "hr": "h", "in": "inch"}
+_LETTERS = {c: c for c in "mgsLNJWVAKTht"}
+_LETTERS |= {"C": "degC", "F": "degF", "l": "L", "hr": "h", "in": "inch", "d": "day"}
 _WORDS: dict[str, str] = {}
 _SIZES: dict[
     str, tuple[str, Fraction]
@@ -92,7 +101,7 @@ _EXTENTS = frozenset("old tall long wide high deep thick apart away".split())  #
 _WRITTEN_AS = frozenset(("word", "short", "name"))
 _OF_NOTHING = frozenset(("min", "sec"))  # functions, which at the end are units: 5 min, 2 L/min
 _CLOSING = frozenset((")", "}", "]", "|", "pi", "%"))
-_RAISED = {"square": 2, "sq": 2, "squared": 2, "cubic": 3, "cubed": 3}
+_RAISED = {"square": 2, "sq": 2, "squared": 2, "cubic": 3, "cu": 3, "cubed": 3}
 _MARGIN = [Token("end", "")] * 4  # after the last token: more than anything here looks or steps ahead
 
 
@@ -130,15 +139,18 @@ def _ends_value(token: Token) -> bool:
 
 
 def _rate(tokens: list[Token], i: int) -> tuple[str, int]:
-    """Read `m/s`, `m/s^2`, `g/cm^3` at i: a letter by a unit, after a space. Other quotients are symbols."""
-    if not tokens[i].spaced or tokens[i + 1].text != "/":
+    """Read `m/s`, `m/s^2`, `g/cm^3`, `N/m`, `N \\cdot m` at i: a letter by a unit or a letter, after a space.
+    Other quotients are symbols.
+    """
+    above, sign, under = _unit_letter(tokens[i]), tokens[i + 1].text, tokens[i + 2]
+    if not tokens[i].spaced:
         return "", i
-    above = _unit_letter(tokens[i])
-    below = "s" if (above, tokens[i + 2].text) == ("m", "s") else _unit_word(tokens[i + 2])
-    if not above or not below or above == below:
+    below = _unit_word(under) or _unit_letter(under)
+    is_rate = sign == "/" or (above, sign, below) == ("N", "*", "m")
+    if not is_rate or not above or not below or above == below:
         return "", i
     power, after = _unit_power(tokens, i + 3)
-    return "*".join(sorted((f"{above}^1", f"{below}^{-power}"))), after
+    return "*".join(sorted((f"{above}^1", f"{below}^{power if sign == '*' else -power}"))), after
 
 
 def _unit_run(tokens: list[Token], i: int) -> tuple[str, int]:
@@ -244,12 +256,15 @@ def _unit_power(tokens: list[Token], i: int) -> tuple[int, int]:
 
 
 # --- conversion -----------------------------------------------------------------------------------------
-_PRODUCTS = {"mph": {"mi": 1, "h": -1}, "kph": {"km": 1, "h": -1}}
+_SIGNS = ({"yensign^1", "yen^1"}, {"yensign^1", "yuan^1"})  # ¥ is either
+_PRODUCTS = {"mph": {"mi": 1, "h": -1}, "kph": {"km": 1, "h": -1}, "Nm": {"N": 1, "m": 1}}
 
 
 @lru_cache(maxsize=2_000)
 def conversion(unit: str, other: str) -> Fraction | None:
     """How many `other` one `unit` is (5 cm are 0.05 m); None where they do not convert."""
+    if {unit, other} in _SIGNS:
+        return Fraction(1)
     (kinds, factor), (other_kinds, other_factor) = _measured(unit), _measured(other)
     return factor / other_factor if kinds == other_kinds else None
 
@@ -271,7 +286,9 @@ def _measured(unit: str) -> tuple[dict[str, int], Fraction]:
 # --- a unit, or symbols? --------------------------------------------------------------------------------
 # Letters that formulas multiply. After a root, a fraction or pi they are symbols; closed up to a small whole
 # number they are at least as likely to be.
-_SYMBOLS_TOO = frozenset("mg g ml L ms ns nm pc dm lb kg km ft yd um h m s mi K N V".split())
+_SYMBOLS_TOO = frozenset(
+    "mg g ml L ms ns nm pc dm lb kg km ft yd um h m s mi K N V mA mV kV kN kW MW MJ kJ J W A Nm".split()
+)
 _LENGTHS = frozenset("mm cm dm m km nm um inch ft yd mi".split())
 _RATES = ("m^1*s^-1", "m^1*s^-2")
 _COEFFICIENT = re.compile(r"(?:[^=]*=)?\s*-?\d([a-zA-Z]{2,3})")

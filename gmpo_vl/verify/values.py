@@ -7,15 +7,16 @@ from decimal import Decimal
 from functools import lru_cache
 from itertools import chain, product
 
-from gmpo_vl.verify import words
+from gmpo_vl.verify import labels, words
 from gmpo_vl.verify.equality import same
-from gmpo_vl.verify.measures import counted, ends, is_range, metres, same_time, spelled, time_of_day
+from gmpo_vl.verify.labels import Labelled, labelled
+from gmpo_vl.verify.measures import compass, counted, ends, is_range, lettered, same_time, spelled, time_of_day, with_letter
 from gmpo_vl.verify.normalise import normalise
 from gmpo_vl.verify.parse import readings
 from gmpo_vl.verify.quantities import EXACT, Leeway, Undecided
 from gmpo_vl.verify.tokens import Unreadable
 from gmpo_vl.verify.tree import Node, decimal, num, substituted, sym
-from gmpo_vl.verify.units import is_coefficient
+from gmpo_vl.verify.units import is_coefficient, unit_of
 
 _THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
 _SAID = r"(?:the\s+|final\s+)*(?:answer|result|value)\s*(?:is|=|:)+\s*|(?:approximately|about|exactly)\s+"
@@ -30,7 +31,9 @@ _PLAIN_NUMBER = re.compile(r"-?\d{1,15}(?:\.\d{1,15})?", re.ASCII)
 _NO_ARITHMETIC = re.compile(r"\d{1,4}([-/])\d{1,2}\1\d{2,4}|\d+-\d+(?:-\d+)*")
 _COUNTING = "zero one two three four five six seven eight nine ten eleven twelve".split()
 _NUMBER_WORDS = {word: str(n) for n, word in enumerate(_COUNTING)}
+_NUMBER_WORDS |= {word: str(n) for n, word in enumerate("零一二三四五六七八九十")} | {"两": "2"}
 _DIGIT = re.compile(r"\d")
+_LABEL_LIKE = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{3}|: |^\\(?:text|mathrm|mbox)|[\u4e00-\u9fff]")  # or set as text
 _ROW = re.compile(r"[\s,;()\[\]]+")
 _OF_VARIABLE = re.compile(r"([a-zA-Z])\(([k-z])\)=")  # P(A) and f(a) are values
 _SEVERAL = ("list", "either", "set")
@@ -43,10 +46,24 @@ def judge_value(alternative: str, kind: str, leeway: Leeway, answer: str) -> str
     plain = _PLAIN_NUMBER.fullmatch(alternative) is not None
     if plain and leeway == EXACT and _PLAIN_NUMBER.fullmatch(answer):
         return "equal" if Decimal(answer) == Decimal(alternative) else "different"  # most answers
+    if not plain and (ours := _gold_labels(alternative)):
+        return _judge_labelled(ours, leeway, answer)
+    if not plain and _of_another(alternative, answer):
+        return "different"
+    outcome = _judge_unlabelled(alternative, kind, leeway, answer, plain)
+    if outcome == "equal" or kind == "text" or not (_LABEL_LIKE.search(answer) or ": " in alternative):
+        return outcome
+    return _without_label(alternative, kind, leeway, answer) or outcome
+
+
+def _judge_unlabelled(alternative: str, kind: str, leeway: Leeway, answer: str, plain: bool) -> str:
+    """plain: the gold is a number in digits."""
     if plain and ":" not in answer and "m" not in answer and "clock" not in answer and kind != "text":
         return _judge_trees(alternative, leeway, words.parted(answer)[0])
     if words.squeezed(alternative) == words.squeezed(answer) or same_time(alternative, answer):
         return "equal"
+    if (ours := compass(alternative)) and (theirs := compass(answer)):
+        return "equal" if ours == theirs else "different"  # N 37° E is no product
     if any(":0" in text and (time := time_of_day(text)) and time.minute for text in (alternative, answer)):
         return "different"  # 3:01 is no ratio
     if is_range(alternative, answer):
@@ -60,13 +77,86 @@ def judge_value(alternative: str, kind: str, leeway: Leeway, answer: str) -> str
     if kind == "text" or (words.is_wordy(alternative) and words.is_wordy(answer)):
         same_text = any(words.same_words(alternative, text) for text in (answer, words.without_lead(answer)))
         return "equal" if same_text or _same_row(alternative, answer) else "different"
-    if words.is_turned(alternative, answer):
+    if words.is_turned(alternative, answer) and not _same_unit(alternative, answer):
         return "different"
     if condition and other and condition != other:
         return "different"
     if ours != alternative and not condition and words.limits(other):
         return "different"
     return _judge_trees(ours, leeway, theirs)
+
+
+def _same_unit(gold: str, answer: str) -> bool:
+    """litres and liters."""
+    one, two = (unit_of(words.bare(text).split()[-1].rstrip("."), True) for text in (gold, answer))
+    return one is not None and one == two
+
+
+# --- labels ---------------------------------------------------------------------------------------------
+@lru_cache(maxsize=20_000)
+def _gold_labels(gold: str) -> tuple[Labelled, ...]:
+    """The labelled values of a gold; empty where one of them is a mere text (`Statement A is true`)."""
+    found = labelled(gold)
+    return found if all(_is_value(part.value) for part in found) else ()
+
+
+def _is_value(text: str) -> bool:
+    if words.named_set(words.bare(text).lower()):
+        return True
+    return type_of(text) not in ("text", "choice", "formula") and not words.is_wordy(text)
+
+
+def _judge_labelled(ours: tuple[Labelled, ...], leeway: Leeway, answer: str) -> str:
+    """The outcome against a gold with labels (the rules are those of labels.py)."""
+    theirs = labelled(answer)
+    if len(ours) == 1 and not theirs:
+        return _judge_part(ours[0], leeway, answer)
+    if len(ours) > 1 and not theirs:
+        theirs = tuple(Labelled(*part) for part in zip([part.label for part in ours], labels.items(answer)))
+        if len(labels.items(answer)) != len(ours):
+            return "different"
+    left = list(theirs)
+    for part in ours:
+        named = [other for other in left if labels.agree(part.label, other.label)]
+        right = [other for other in named if _judge_part(part, leeway, other.value) == "equal"]
+        if not right:
+            return "different"
+        left.remove(right[0])
+    return "different" if left else "equal"
+
+
+def _judge_part(gold: Labelled, leeway: Leeway, answer: str) -> str:
+    """One value; a symbol before the answer's must be able to stand for the label (A for area)."""
+    named, read = labels.symbol_of(answer), _gold_trees(gold.value)
+    if named and not all(tree.symbols for tree in read):
+        if not labels.names(named[0], gold.label):
+            return "different"
+        answer = named[1]
+    return judge_value(gold.value, type_of(gold.value), leeway, answer)
+
+
+def _of_another(gold: str, answer: str) -> bool:
+    """Whether an answer says in words that it is the value of another symbol than the gold's."""
+    symbol = labels.symbol_of(gold)
+    return symbol is not None and any(labels.denies(symbol[0], part.label) for part in labelled(answer))
+
+
+def _without_label(gold: str, kind: str, leeway: Leeway, answer: str) -> str | None:
+    """The outcome where the answer alone has a label, or is set as text, or has colons after its names; None
+    for other answers.
+    """
+    if inner := words.set_as_text(answer):
+        return judge_value(gold, kind, leeway, inner)
+    equated = labels.with_equals(gold), labels.with_equals(answer)
+    if equated != (gold, answer):
+        return judge_value(equated[0], type_of(equated[0]), leeway, equated[1])
+    found = labelled(answer)
+    if len(found) != 1:
+        return None
+    symbol = labels.symbol_of(gold)
+    if symbol and not labels.symbol_of(found[0].value) and not labels.names(symbol[0], found[0].label):
+        return "different"
+    return judge_value(gold, kind, leeway, found[0].value)
 
 
 def _in_our_variable(gold: str, answer: str) -> tuple[Node, Node] | None:
@@ -85,7 +175,8 @@ def _judge_trees(gold: str, leeway: Leeway, answer: str) -> str:
     if not left:
         return "undecided"
     undecided = False
-    for found in (trees, _more_trees):  # a second look at the text only where the first one is not enough
+    looks = (trees, _more_trees, _measured) if any(one.op == "unit" for one in left) else (trees, _more_trees)
+    for found in looks:  # a second look at the text only where the first one is not enough
         for one, two in product(left, found(answer)):
             if renamed and two.symbols.isdisjoint(renamed[1].args):  # f(y) = x is no f(x) = x
                 two = substituted(two, *renamed)
@@ -223,14 +314,14 @@ def _number_word(text: str) -> str:
 
 @lru_cache(maxsize=20_000)
 def _gold_trees(text: str) -> tuple[Node, ...]:
-    """A gold has one reading: 1,234 is a number. Only 80m or 80 mg, a product and a measure, have two."""
+    """A gold has one reading: 1,234 is a number. Only 80m, 3 s or 80 mg, a product and a measure, have two."""
     if _PLAIN_NUMBER.fullmatch(text):
         return trees(text)
     clean = spelled(normalise(text))
     found = next(iter(_read(text)), ())
     if is_coefficient(clean):
         return found[-1:]
-    with_unit = metres(clean)
+    with_unit = lettered(clean)
     return found + (trees(with_unit)[:1] if with_unit else ())
 
 
@@ -248,6 +339,12 @@ def _more_trees(text: str) -> tuple[Node, ...]:
     if (number := words.said(plain)) and (read := trees(number)[:1]):
         return found + read
     return found + tuple(_worked_out(clean))
+
+
+def _measured(text: str) -> tuple[Node, ...]:
+    """An answer whose letters at the end are a unit, as they can only be where the gold has one: 1/4 m^2, 3A."""
+    measure = with_letter(spelled(normalise(text)))
+    return trees(measure)[:1] if measure else ()
 
 
 def _worked_out(text: str) -> list[Node]:

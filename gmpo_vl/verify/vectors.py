@@ -18,7 +18,8 @@ _MAX_ENTRIES = 100  # of a matrix that is multiplied out
 
 def aligned(gold: Node, answer: Node) -> tuple[Node, Node]:
     """Both trees, as tuples where they write a point or a vector in two forms; as they are otherwise."""
-    gold, answer = _flat(gold), _flat(answer)
+    is_unnamed = answer.op != "tuple" and not answer.symbols  # 1, 2 is no (x, y) = (1, 2)
+    gold, answer = gold if is_unnamed and gold.op == "rel" else _flat(gold), _flat(answer)
     if (gold.op != answer.op and {gold.op, answer.op} & _WRITTEN) or _is_marked(gold) or _is_marked(answer):
         one, two = components(gold), components(answer)
         if one and two:
@@ -35,11 +36,12 @@ def components(node: Node) -> tuple[Node, ...] | None:
     if node.op == "matrix" and node.args[0] == "matrix":
         rows = node.args[1]
         return tuple(row[0] for row in rows) if all(len(row) == 1 for row in rows) else None
-    if node.op in ("list", "both"):
+    if node.op in ("list", "both", "set"):
         return _named(node)
     return _in_basis(node) if node.op in _SUMS else None
 
 
+_OF_POINT = ({"x", "y"}, {"x", "y", "z"})
 _WRITTEN = {"tuple", "matrix"}
 _SUMS = ("add", "sub", "mul", "div", "neg", "sym")
 
@@ -113,9 +115,22 @@ def _flat(node: Node) -> Node:
     """`A(1, 2)` as A = (1, 2); `2 \\begin{pmatrix}1\\\\2\\end{pmatrix}` and sums multiplied out."""
     if node.op == "mul" and node.args[1].op == "tuple" and _names_point(node.args[0]):
         return Node("rel", (("=",), node.args))
+    if node.op == "rel" and node.args[0] == ("=",):
+        return _of_point(*node.args[1]) or node
     if node.op in ("mul", "div", "neg", "add", "sub") and node.contains("matrix"):
         return _entrywise(node) or node
     return node
+
+
+def _of_point(left: Node, right: Node, *others: Node) -> Node | None:
+    """x = 1, y = 2 for `(x, y) = (1, 2)` and for `(y, x) = (2, 1)`; None for other equations."""
+    if others or left.op != "tuple" or right.op != "tuple" or left.symbols not in _OF_POINT:
+        return None
+    names, values = left.args[2], right.args[2]
+    if len(names) != len(values) or len(left.symbols) != len(names):
+        return None
+    pairs = sorted(zip(names, values), key=lambda pair: pair[0].args)
+    return Node("list", tuple(Node("rel", (("=",), pair)) for pair in pairs))
 
 
 def _names_point(node: Node) -> bool:

@@ -14,6 +14,7 @@ from gmpo_vl.verify.normalise import normalise
 
 NUMBER = r"-?(?:\d+(?:,\d{3})*(?:\.\d+)?|\.\d+)"
 TEXT_GROUP = re.compile(r"\\(?:text|mbox|textbf|textit|textrm|mathrm|hbox|mathbf)\s*\{([^{}]*)\}")
+_ALL_TEXT = re.compile(r"\\(?:text|mbox|textbf|textit|textrm|mathrm|hbox|mathbf)\s*\{(.*)\}")
 _LETTERS_ONLY = re.compile(r"(?=.*\b(?!and\b)[A-Za-z]{3,})[A-Za-z ]+[.]?")
 _NAME = re.compile(r"(?:\d[\d.,]*\s+)?([A-Za-z]{2,})[.]?")  # UK, USA, 16 GB
 _SPELLED = re.compile(r"(?:\d[\d.,]*\s*)?([A-Za-z ]{2,})[.]?")
@@ -59,10 +60,10 @@ def bare(text: str) -> str:
 def is_wordy(text: str) -> bool:
     """Only letters and spaces, three or more letters together: rather words than a product of symbols."""
     plain = TEXT_GROUP.sub(r"\1", text).strip()
-    return _LETTERS_ONLY.fullmatch(plain) is not None and (plain != text.strip() or not _is_product(plain))
+    return _LETTERS_ONLY.fullmatch(plain) is not None and (plain != text.strip() or not is_product(plain))
 
 
-def _is_product(letters: str) -> bool:
+def is_product(letters: str) -> bool:
     """lwh, abc, ut: letters that are no word, so that their order does not matter. HTH and ABC are names."""
     if len(letters) > 2 and letters.isupper():
         return False
@@ -77,7 +78,7 @@ def is_turned(gold: str, answer: str) -> bool:
     """The letters of a name (UK, 16 GB) in another order, which a product of symbols would not mind."""
     name = _NAME.fullmatch(bare(gold))
     other = _SPELLED.fullmatch(bare(answer)) if name else None
-    if not name or not other or ("\\" not in gold and _is_product(gold.strip())):
+    if not name or not other or ("\\" not in gold and is_product(gold.strip())):
         return False
     theirs = other[1].replace(" ", "")
     return name[1] != theirs and sorted(name[1]) == sorted(theirs)
@@ -109,6 +110,19 @@ def squeezed(text: str) -> str:
     if text.isascii() and text.isalnum():
         return text
     return _IDLE.sub("", _SPACING.sub(" ", normalise(text)))
+
+
+def set_as_text(text: str) -> str | None:
+    r"""What stands in a text command around everything, `\text{6\sqrt{3} m}`; None without one."""
+    match = _ALL_TEXT.fullmatch(text) if text.startswith("\\") else None
+    if not match:
+        return None
+    depth = 0
+    for brace in re.findall(r"[{}]", match[1]):
+        depth += 1 if brace == "{" else -1
+        if depth < 0:
+            return None
+    return match[1].strip()
 
 
 # --- what leads to an answer ---------------------------------------------------------------------------
@@ -228,7 +242,7 @@ _UNSURE = frozenset(
     negative th st nd rd first second power without""".split()
 )
 # Besides, in a sentence, where no sum is checked.
-_UNSAID = _UNSURE | frozenset(
+UNSAID = _UNSURE | frozenset(
     """doubt doubts hope hopes suppose supposes assume assumes imagine pretend wish think thinks said says
     claim claims unlikely likely other another previous next opposite inverse could might may would used
     base rest remaining remainder denominator numerator error nobody few nothing binary rejected excluded
@@ -267,7 +281,7 @@ def said(text: str) -> str | None:
     if not match or len(led) < 2 or not _VERB.search(before) or _FORMULA.search(before + after):
         return None
     around = _SPOKEN.findall(before + after[match.end(1) :])
-    if not _UNSAID.isdisjoint(word.lower() for word in around):
+    if not UNSAID.isdisjoint(word.lower() for word in around):
         return None
     counted = (match[1] or "").strip()
     return rf"{amount}\text{{ {counted}}}" if counted else amount

@@ -3,6 +3,7 @@ that do not agree. Each fault is planted; sound data sets have none.
 """
 
 import json
+from typing import Any
 
 import pytest
 
@@ -50,7 +51,7 @@ def check(tmp_path, model):
     return run
 
 
-def row(problem: str, gold: object, **settings) -> dict:
+def row(problem: str, gold: Any, **settings) -> dict:
     return {"problem": problem, "answer": encode_answer(gold, **settings)}
 
 

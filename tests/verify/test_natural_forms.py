@@ -88,6 +88,12 @@ def test_no_form_of_the_right_option_is_a_wrong_one_as_well(options, index):
     assert len(letters) == len(options) - 1
 
 
+def test_of_options_that_are_right_together_none_is_right_alone():
+    gold = parse_gold(encode_answer("A, C", type="choice", choices=["red", "blue", "green"]))
+    assert {"A, C", "AC", "A. red; C. green"} <= {form.text for form in natural_forms(gold)}
+    assert {"A", "B", "C", "blue"} <= {form.text for form in wrong_forms(gold)}
+
+
 def test_countdown_has_no_forms():
     gold = parse_gold(encode_answer(24, type="countdown", choices=["24", "1"]))
     assert natural_forms(gold) == wrong_forms(gold) == []

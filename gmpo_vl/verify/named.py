@@ -1,0 +1,176 @@
+"""The options that an answer names by letter: `C`, `Option (C): 18 cm`, `18 cm [C]`, `A and D`, `选C`."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import NamedTuple
+
+from gmpo_vl.verify.normalise import normalise, unmarked
+from gmpo_vl.verify.words import TEXT_GROUP, squeezed, without_lead
+
+
+class Named(NamedTuple):
+    """letter: the option. rest: what else is said; before: in front of the letter; closed: with a bracket, a
+    stop or words such as "that is" between the two.
+    """
+
+    letter: str
+    rest: str = ""
+    closed: bool = False
+    before: bool = False
+
+
+_STYLES = re.compile(
+    r"\\(?:mathbb|mathcal|mathsf|mathfrak|mathscr|mathit|boldsymbol|bm|pmb|textsf|texttt|textup|emph|bf|sf"
+    r"|it|rm"
+    r"|displaystyle|boxed|fbox|left|right|large|Large|LARGE|huge|Huge)(?![a-zA-Z])|\\?\$"
+)
+_WRAPPED = re.compile(r"^[({ ]*\{[({ ]*([A-Za-z])[.)} ]*\}[)} ]*|(?<= )\{[({ ]*([A-Z])[.)} ]*\}[)} ]*$")
+_GAPS = re.compile(r"(?:\\(?:quad|qquad)(?![a-zA-Z])|\\[,;:! ]|~|\s)+")
+_ARROW = re.compile(r"\\(?:to|rightarrow|Rightarrow|implies|longrightarrow)(?![a-zA-Z])")
+# Another option that is said to be wrong says nothing about the one that is named.
+_OPTION = r"(?:option |choice )?\(?[A-Z]\b\)?"
+_DENIED = re.compile(
+    rf"(?:,? ?\(?\b(?:and )?(?:[Nn]ot|rather than|instead of) {_OPTION}\)?|{_OPTION} (?:is|was) "
+    r"(?:wrong|incorrect|false|not (?:correct|right|true)|an? (?:common )?distractor))(?= ?(?:$|[.,;)]))"
+)
+_HEAD = re.compile(
+    r"[(\[<] ?(?:(?:option|choice|letter) )?([A-Za-z])[.:]? ?[)\]>]|([A-Za-z])(?![A-Za-z0-9_^'*/?\\])",
+    re.IGNORECASE,
+)
+_CLOSED = re.compile(r" ?[).:\]>]+(?= |$|[^\w)])|(?<=[)\]>])")
+_CONFIRMED = re.compile(
+    r"[ ,]*(?:[(]?(?:only|correct)[)]?|(?:is|as) (?:the )?(?:only )?(?:final |right |correct )*(?:answer"
+    r"|option|choice|one|correct|right|true)"
+    r"|is (?:correct|right|true))? ?[.,;:]?",
+    re.IGNORECASE,
+)
+_JOINED = re.compile(
+    r" ?(?:,? ?(?:i\.? ?e\.?|that is|namely|which is|meaning)[,:]? ?|[,;=:→] ?|->|- |\((?=.*\)$)"
+    r"|\[(?=.*\]$))",
+    re.IGNORECASE,
+)
+_REASON = re.compile(r"[ ,.;]*\b(?:because|since|as)\b(?P<why>.*)", re.IGNORECASE)
+_TAIL = re.compile(
+    r"(.*[^\s(\[<,;:=-])[ ,;:=]*(?:[(\[<] ?(?:(?:option|choice) )?([A-Z])[.]? ?[)\]>]|→ ?([A-Z]))[.]?",
+    re.IGNORECASE,
+)
+_ALONE = re.compile(r"(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])|[^\x00-\x7f]")
+_TWICE = re.compile(r"\(?([A-Z])\)?(?: ?(?:/|,|or|=) ?\(?\1\)?)+")
+
+
+# After the right letter: another one (A only where it is no article), a list of letters, or that it is wrong.
+_TAKEN_BACK = re.compile(
+    r"\b[B-HJ-Z]\b|\bA\b(?!\s+\w\w)|\bor\b|\band\b|^(?:[a-j]\W+)+[a-j]$|^(?:wrong|incorrect)\b"
+    r"|\b(?:is|was|be)\s+(?:wrong|incorrect|false|not\s+(?:right|correct|true|it|the))\b"
+)
+
+
+@lru_cache(maxsize=20_000)
+def plain(text: str) -> str:
+    """The answer as plain text: without styles, dollars, braces and leads."""
+    text = TEXT_GROUP.sub(r" \1 ", _ARROW.sub("→", normalise(text)))
+    text = _GAPS.sub(" ", _STYLES.sub("", TEXT_GROUP.sub(r" \1 ", text)))  # {\\bf \text{(A)}}
+    if "{" in text:
+        text = _WRAPPED.sub(lambda m: f" ({m[1] or m[2]}) ", text)
+    text = _DENIED.sub(" ", unmarked(text.strip()).removesuffix("\\)"))
+    return without_lead(" ".join(text.split()).strip(" ,;"))
+
+
+@lru_cache(maxsize=20_000)
+def named(answer: str) -> Named | None:
+    """The letter that an answer begins or ends with, and the rest; None where it names no option."""
+    if len(answer) == 1 and answer.isascii() and answer.isalpha():
+        return Named(answer.upper())
+    if not _ALONE.search(answer):
+        return None
+    text = plain(answer)
+    if twice := _TWICE.fullmatch(text):
+        return Named(twice[1])
+    head = _HEAD.match(text)
+    if head and head.end() == len(text.rstrip(" .,;:)")):
+        return Named((head[1] or head[2]).upper())
+    if head:
+        letter, rest = (head[1] or head[2]).upper(), text[head.end() :]
+        if closing := _CLOSED.match(text, head.end()):
+            rest = text[closing.end() :]
+        said = _CONFIRMED.fullmatch(rest) or _REASON.fullmatch(rest)
+        if said and not (said.re is _REASON and other_letters(said["why"])):
+            return Named(letter)
+        if joined := _JOINED.match(rest):
+            opened = joined[0].strip()
+            rest = rest[joined.end() :].rstrip()
+            rest = rest[:-1] if opened in ("(", "[") else rest
+            return Named(letter, rest.strip(), closing is not None or opened not in "=-([,;")
+        if closing or rest[:1] == " ":
+            return Named(letter, rest.strip(), closing is not None)
+    if tail := _TAIL.fullmatch(text):
+        return Named((tail[2] or tail[3]).upper(), tail[1].strip(), before=True)
+    return None
+
+
+_LIST = re.compile(r"[A-Za-z]+|[^\sA-Za-z]")
+_AROUND = re.compile(r"^(?:(?:both|options?|choices?|letters?) )+| (?:only|both)$", re.IGNORECASE)
+_BRACKETED = re.compile(r"[(\[{] ?([A-J]) ?[)\]}]")
+_NO_LETTERS = re.compile(r"[\d+*/^=<>|]")
+_ALONE_OR_RUN = re.compile(r"(?<![A-Za-z\\])[A-J]")
+_BETWEEN = frozenset(", ; & and".split())
+
+
+@lru_cache(maxsize=20_000)
+def several(text: str) -> frozenset[str] | None:
+    """The letters of `AD`, `A and D`, `(A), (D)`, `A, D only`; None unless there are two or more."""
+    if len(text) > 80 or _NO_LETTERS.search(text) or not _ALONE_OR_RUN.search(text):
+        return None
+    words = _LIST.findall(_BRACKETED.sub(r" \1 ", _AROUND.sub("", plain(text))))
+    while ", and" in " ".join(words):  # B, C, and D
+        words.remove("and")
+    letters = words[::2] if len(words) > 1 else list("".join(words))
+    if not all(word in _BETWEEN for word in words[1::2]) or not all(
+        "A" <= c <= "J" and len(c) == 1 for c in letters
+    ):
+        return None
+    return frozenset(letters) if 1 < len(letters) == len(set(letters)) and len(words) != 2 else None
+
+
+def other_letters(text: str) -> bool:
+    """Whether a text hedges: another letter (A only if it is no article), "or", "and", a denial."""
+    return _TAKEN_BACK.search(text) is not None
+
+
+# --- how an option's text is spelled ----------------------------------------------------------------------
+_CHINESE_LEAD = re.compile(r"(?:故|应|所以)?(?:正确)?(?:答案|选项|选择|选)[是为]?\s?[:：]?\s*")
+_WRAPPER = re.compile(r"\\(?:text|mbox|textbf|mathrm)\s*\{(.*)\}", re.DOTALL)
+_SENTENCE_MARKS = re.compile(r"[\"'“”‘’.,;:!?。，；：！？\s]+")
+_PLAIN_WORDS = re.compile(r"[^\\${}^_=<>+*/|\[\]]*")
+_WORDS = re.compile(r"[^\W\d_]{2,}")
+
+
+def without_chinese_lead(answer: str) -> str:
+    """`选C。`, `答案：C` as C."""
+    if answer.isascii():
+        return answer
+    lead = _CHINESE_LEAD.match(answer)
+    return (answer[lead.end() :] if lead else answer).rstrip("。．") or answer
+
+
+@lru_cache(maxsize=20_000)
+def closely(text: str) -> str:
+    """A text without what is no part of it: spaces, dollars, text commands, quotes around, a final stop."""
+    text = unmarked(text.strip().rstrip("。"))
+    wrapped = _WRAPPER.fullmatch(text)
+    if wrapped and "}" not in wrapped[1].partition("{")[0]:
+        text = wrapped[1]
+    return squeezed(TEXT_GROUP.sub(r" \1 ", text).replace("~", " "))
+
+
+@lru_cache(maxsize=20_000)
+def loosely(text: str) -> str:
+    """The words of a text, without case and marks; "" for a value or a formula, where these say something."""
+    text = TEXT_GROUP.sub(r" \1 ", text)
+    words = _WORDS.findall(text)
+    is_sentence = len(words) >= 3 if any(map(str.isdigit, text)) else any(len(word) > 2 for word in words)
+    if not is_sentence or not _PLAIN_WORDS.fullmatch(text):
+        return ""
+    return _SENTENCE_MARKS.sub(" ", normalise(text)).strip().casefold()
