@@ -33,7 +33,7 @@ def figures(records: Sequence[SampleRecord], n: int) -> dict[str, Any]:
     are left out.
     """
     correct_Q = counts(records, n)
-    explained = any(r.outcome != "scored" for r in records)
+    explained = any(r.outcome not in ("scored", "unscored") for r in records)
     estimate = mean_share(correct_Q / n)
     found: dict[str, Any] = {
         "pass@1": estimate.value,
@@ -58,10 +58,16 @@ def figures(records: Sequence[SampleRecord], n: int) -> dict[str, Any]:
         found["graders"] = {profile: _share(counts(records, n, profile) / n) for profile in PROFILES}
         found["disputed"] = float(np.mean([r.reward["strict"] != r.reward["paper"] for r in records]))
     parts = set.intersection(*(set(r.reward) for r in records)) - {*PROFILES}
-    order = sorted(parts, key=lambda part: (part != "overall", part))
     if parts != {"overall"}:
-        found["reward"] = {part: float(np.mean([r.reward[part] for r in records])) for part in order}
+        order = sorted(parts, key=lambda part: (part != "overall", part))
+        found["reward"] = {part: _mean_of(part, records) for part in order}
     return found
+
+
+def _mean_of(part: str, records: Sequence[SampleRecord]) -> float:
+    """Over the answers that the reward could score; `unscored` is the share of the others."""
+    scored = [r for r in records if part == "unscored" or r.outcome != "unscored"]
+    return float(np.mean([r.reward[part] for r in scored])) if scored else 0.0
 
 
 def counts(records: Sequence[SampleRecord], n: int, profile: str = "overall") -> np.ndarray:
@@ -113,7 +119,7 @@ def write_protocol_results(
         )
     known = ("template", "data", "model", "backend", "versions", "grader")
     copied = {key: plan[key] for key in known if key in plan}
-    stated = {"settings": plan["protocol"], **copied, "notes": notes(plan)}
+    stated = {"settings": plan["protocol"], **copied, "notes": [*_unscored(records), *notes(plan)]}
     write_results(folder, records, n, stated, name=plan["name"])
 
 
@@ -139,6 +145,15 @@ def notes(plan: dict[str, Any]) -> list[str]:
     if p["pictures"] != "as_is":
         said.append(f"a control: the pictures are {p['pictures']}")
     return said
+
+
+def _unscored(records: Sequence[SampleRecord]) -> list[str]:
+    if not (count := sum(r.outcome == "unscored" for r in records)):
+        return []
+    return [
+        f"{count} of {len(records)} answers could not be scored and count as wrong: `gmpo-vl eval regrade` "
+        "asks again, and only about them"
+    ]
 
 
 def finish(folder: EvaluationFolder) -> dict[str, Any]:
