@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -161,6 +163,10 @@ def regrade_folder(
 def _scored(job: tuple[Grader, Sequence[SampleRecord]]) -> Scored:
     """With all that a sample has of its row: everything but the pictures."""
     grader, records = job
-    return grader.scored(
-        [(Example(r.id, r.prompt, r.gold, meta=r.meta), [(r.response, r.length)]) for r in records]
-    )
+    return grader.scored([_of_question(list(group)) for _, group in groupby(records, attrgetter("id"))])
+
+
+def _of_question(records: Sequence[SampleRecord]) -> Answered:
+    one = records[0]
+    example = Example(one.id, one.prompt, one.gold, meta=one.meta)
+    return example, [(record.response, record.length) for record in records]

@@ -53,6 +53,7 @@ _OWN: dict[str, Any] = {
     "benchmark": "",
     "chunk": 16,
 }
+MOST_OPTIONS = 40  # characters of a reward's options in a result's name
 # A split's name says nothing without its folder's or data set's.
 _SPLIT = re.compile(
     r"(train|training|validation|valid|val|dev|test|testing|testmini|eval|evaluation)([-_.].*)?"
@@ -276,4 +277,5 @@ def _plain(key: str, value: Any) -> str:
     if key == "grader":  # a reward's file, wherever it lies
         value = PurePath(value).name
     text = f"{value:g}" if isinstance(value, float) else str(value)
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-" if isinstance(value, dict) else "")
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", text)
+    return plain.strip("-")[:MOST_OPTIONS] if isinstance(value, dict) else plain
