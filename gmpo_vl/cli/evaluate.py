@@ -5,19 +5,39 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gmpo_vl.cli.data import new_path
-from gmpo_vl.cli.finished import add_columns, add_result_commands, columns_of, print_results
+from gmpo_vl.cli.finished import (
+    OPTIONS_OF_DATA,
+    add_columns,
+    add_result_commands,
+    columns_of,
+    print_results,
+)
 from gmpo_vl.progress import quiet_libraries
 
 if TYPE_CHECKING:
     from gmpo_vl.evaluation.prepare import Prepared
     from gmpo_vl.runs import EvaluationFolder
 
+_CALLED = OPTIONS_OF_DATA | {"on_bad_row": "--on-bad-row"}
 COMMANDS = ("run", "merge", "regrade", "compare", "table", "page", "protocols")
+
+
+def _options(text: str) -> dict[str, Any]:
+    from gmpo_vl.storage.yaml_text import read_yaml
+
+    try:
+        value = read_yaml(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be read: {error}") from error
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f"{text!r} is no {{name: value, ...}}")
+    return value
+
 
 # Fields of a protocol that can be given another value; the result's name then says so.
 _OVERRIDES: dict[str, tuple[Callable[[str], Any], str]] = {
@@ -34,10 +54,13 @@ _OVERRIDES: dict[str, tuple[Callable[[str], Any], str]] = {
     "seed": (int, "each answer's seed comes from it"),
     "grader": (
         str,
-        "whose verdicts count: strict (of data other than the protocol's) or paper; both are recorded",
+        "whose verdicts count: strict (of data other than the protocol's), paper, or a reward: a built-in "
+        "one's name, or FILE.py:FUNCTION",
     ),
+    "grader_options": (_options, "the reward's, for example '{tolerance: 0.02}'"),
     "pictures": (str, "controls: blank (grey) or wrong (another question's)"),
     "limit": (int, "the first questions only"),
+    "on_bad_row": (str, "skip leaves out rows that cannot be used, and counts them; otherwise error"),
 }
 
 
@@ -55,7 +78,7 @@ def add_eval(commands: Any) -> None:
     parser = commands.add_parser(
         "eval",
         help="answers by protocol, verified, with intervals",
-        usage="gmpo-vl eval MODEL --protocol NAME [--data SOURCE] [--out FOLDER] ...\n       gmpo-vl eval {"
+        usage="gmpo-vl eval MODEL [--protocol NAME] [--data SOURCE] [--out FOLDER] ...\n       gmpo-vl eval {"
         + ",".join(COMMANDS)
         + "} ...",
     )
@@ -72,11 +95,12 @@ def _add_run(parts: Any) -> None:
     run.add_argument("model", help="a model folder, a checkpoint's huggingface folder, or a hub id")
     run.add_argument(
         "--protocol",
-        default="geometry3k",
-        help="a name (`gmpo-vl eval protocols`), `text`, or a file (geometry3k)",
+        help="a name (`gmpo-vl eval protocols`), `text`, or a file of your own (without --data: geometry3k)",
     )
     run.add_argument(
-        "--data", help="file, folder or hub id instead of the protocol's; or a folder that holds its file"
+        "--data",
+        help="file, folder or hub id: your own data, or with --protocol instead of the protocol's; "
+        "or a folder that holds its file",
     )
     run.add_argument("--out", type=new_path, help="results go to OUT/NAME (runs/eval/MODEL)")
     run.add_argument("--shard", type=_shard, metavar="i/k", help="the i-th of k parts; join with merge")
@@ -105,7 +129,7 @@ def _add_run(parts: Any) -> None:
         "for models that one GPU does not hold",
     )
     add_columns(run)
-    changes = run.add_argument_group("other values than the protocol's; the result's name will say so")
+    changes = run.add_argument_group("other values than usual or the protocol's; the result's name says so")
     for field, (kind, text) in _OVERRIDES.items():
         changes.add_argument(f"--{field.replace('_', '-')}", dest=field, type=kind, help=text)
     run.set_defaults(run=run_eval)
@@ -127,7 +151,8 @@ def run_eval(options: argparse.Namespace) -> int:
         options.backend, why = backend_here(_model_folder(options.model))
         print(f"answers come from {options.backend}: {why}", flush=True)
     finished = []
-    for name in SUITES.get(options.protocol, (options.protocol,)):
+    protocol = options.protocol if options.protocol or options.data else "geometry3k"
+    for name in SUITES.get(protocol, (protocol,)):
         try:
             result = _run_one(argparse.Namespace(**{**vars(options), "protocol": name}))
         except ChildProcessError as error:
@@ -189,21 +214,23 @@ def _prepare(options: argparse.Namespace) -> Prepared:
     quiet_libraries()
     from gmpo_vl.evaluation.backends import BackendChoice
     from gmpo_vl.evaluation.prepare import Request, prepare
-    from gmpo_vl.evaluation.protocols import load_protocol, override
+    from gmpo_vl.evaluation.protocols import load_protocol, override, protocol_of_data
 
     changes = {field: getattr(options, field) for field in _OVERRIDES if getattr(options, field) is not None}
-    protocol = override(load_protocol(options.protocol), changes)
+    named = options.protocol is not None
+    protocol = load_protocol(options.protocol) if named else protocol_of_data(options.data)
+    protocol = override(protocol, changes)
     copies = options.shard[1] if options.shard is not None else max(options.workers, options.ray)
     return prepare(
         Request(
             options.model,
             _model_folder(options.model),
             protocol,
-            columns_of(options),
+            replace(columns_of(options), called=_CALLED.get),
             BackendChoice(options.backend, options.tensor_parallel, copies),
-            _source(options.data, protocol.data),
+            _source(options.data, protocol.data) if named else None,
             # a published grader knows nothing of a gold's choices, tolerance or type
-            {} if options.grader else {"grader": "strict"},
+            {"grader": "strict"} if protocol.grader == "paper" and not options.grader else {},
         )
     )
 
@@ -221,7 +248,7 @@ def _source(data: str | None, usual: str) -> str | None:
     """--data, or the protocol's file inside it: a suite's sets lie in one folder."""
     if data is not None and (Path(data) / Path(usual).name).is_file():
         return str(Path(data) / Path(usual).name)
-    if data is None and usual.startswith("data/") and not Path(usual).exists():
+    if data is None and usual.startswith("data/text/") and not Path(usual).exists():
         raise FileNotFoundError(
             f"{usual}: not here. `python data_prep/text_benchmarks.py SUITE data/text` writes it; "
             "--data names another place"

@@ -31,7 +31,12 @@ def add_grade(commands: Any) -> None:
     parser.add_argument(
         "pairs", nargs="?", help="JSON lines with `gold` and `response` (and `id`, `benchmark`)"
     )
-    parser.add_argument("--out", type=new_path, help="where the verdicts go, one a line in the same order")
+    parser.add_argument(
+        "--out", type=new_path, help="a file for the verdicts, one a line in the same order (the terminal)"
+    )
+    parser.add_argument(
+        "--answer-in", choices=["box", "tag"], default="box", help="\\boxed{} (default) or <answer>"
+    )
     parser.add_argument("--profile", choices=["strict", "paper"], default="strict", help="default strict")
     parser.add_argument(
         "--workers", type=int, default=0, help="processes for undecided answers (default 0: none)"
@@ -53,11 +58,20 @@ def run_grade(options: argparse.Namespace) -> int:
             )
         failures = self_check.self_check(options.self_check, options.profile)
         print("\n".join([*map(str, failures), self_check.summary(failures)]))
+        if options.profile == "strict" and (narrow := self_check.narrow_golds(options.self_check)):
+            print("\n".join(["", *self_check.in_words(narrow)]))
         return 1 if failures else 0
-    if not options.pairs or not options.out:
-        raise ValueError("grade needs PAIRS.jsonl and --out VERDICTS.jsonl, or --self-check DATASET")
-    tell = partial(print, file=sys.stderr)
-    print(grade.summary(grade.grade_file(options.pairs, options.out, options.profile, options.workers, tell)))
+    if not options.pairs:
+        raise ValueError("grade needs PAIRS.jsonl, or --self-check DATASET")
+    counts = grade.grade_file(
+        options.pairs,
+        options.out,
+        options.profile,
+        options.workers,
+        partial(print, file=sys.stderr),
+        options.answer_in,
+    )
+    print(grade.summary(counts))
     return 0
 
 
@@ -213,13 +227,16 @@ def print_results(results: dict[str, Any], folder: Path) -> None:
         if kind in results:
             parts = [f"@{k} {100 * e['value']:.1f}" for k, e in results[kind].items()]
             print(f"  {kind:6}  {'  '.join(parts)}")
-    for name, e in results["graders"].items():
+    if "reward" in results:
+        print("  reward  " + "  ".join(f"{part} {mean:.3f}" for part, mean in results["reward"].items()))
+    for name, e in results.get("graders", {}).items():
         if name != results["settings"]["grader"]:
             disputed = f"(disputed answers: {results['disputed']:.1%})"
             print(f"  graded {name} instead: {100 * e['value']:.1f}  {disputed}")
+    no_answer = f"no answer {results['no_answer']:.1%}, " if "no_answer" in results else ""
     print(
-        f"  cut off {results['truncated']:.1%}, no answer {results['no_answer']:.1%}, verifier time-outs "
-        f"{results['timeouts']}, mean length {results['mean_length']:.0f} tokens"
+        f"  cut off {results['truncated']:.1%}, {no_answer}verifier time-outs {results['timeouts']}, "
+        f"mean length {results['mean_length']:.0f} tokens"
     )
     for note in results["notes"]:
         print(f"  note: {note}")

@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -29,7 +31,10 @@ from gmpo_vl.data.rows import (
     row_id,
 )
 from gmpo_vl.data.sources import Table, locate, open_tables
+from gmpo_vl.data.templates import IMAGE_TAG
 from gmpo_vl.types import Example
+
+FIRST = 20  # rows of a table that tell what its columns are
 
 
 @dataclass(frozen=True)
@@ -145,20 +150,52 @@ def open_checked(files: str | Sequence[str], columns: Columns) -> tuple[Table, .
 
 
 def _check_tables(tables: Sequence[Table], columns: Columns) -> None:
-    for table in tables:
-        # JSON has columns per row.
-        present = table.rows.columns if isinstance(table.rows, ArrowRows) else None
-        for key, setting in ((columns.prompt_key, "prompt_key"), (columns.answer_key, "answer_key")):
-            if present is not None and key not in present:
-                raise DataError(
-                    f"{table.name}: no column {key!r}; it has {', '.join(present)}. "
-                    f"Set {columns.called(setting)}."
-                )
+    for setting in ("prompt_key", "answer_key"):
+        for table in tables:
+            if isinstance(table.rows, ArrowRows):
+                _check_column([table], columns, setting)
+        _check_column(tables, columns, setting)
+    problems = [row.get(columns.prompt_key) for table in tables for row in _first_rows(table)]
+    if any(isinstance(text, str) and IMAGE_TAG in text for text in problems):
+        _check_column(tables, columns, "image_key")
     if not any(len(table.rows) for table in tables):
         names = ", ".join(table.name for table in tables)
         raise BadRowsError(
             f"{names}: no usable row: there is none in it at all. Name another source, or make this one again"
         )
+
+
+def _check_column(tables: Sequence[Table], columns: Columns, setting: str) -> None:
+    """Raise DataError where no row of any table has the column: said once, not row by row."""
+    key: str = getattr(columns, setting)
+    if any(_has_column(table, key) for table in tables):
+        return
+    table = tables[0]
+    present = (
+        table.rows.columns
+        if isinstance(table.rows, ArrowRows)
+        else list(dict.fromkeys(name for row in _first_rows(table) for name in row))
+    )
+    close = get_close_matches(key, present, n=1)
+    value = f"={close[0]}" if close else ""
+    if present:  # else its rows cannot be read, which is said of each
+        raise DataError(
+            f"{table.name}: no column {key!r}; it has {', '.join(present)}. "
+            f"Set {columns.called(setting)}{value}."
+        )
+
+
+def _has_column(table: Table, key: str) -> bool:
+    """JSON has columns per row: some row must have it."""
+    if isinstance(table.rows, ArrowRows):
+        return key in table.rows.columns
+    return any(key in row for row in table.rows.scan([key]) if not isinstance(row, RowError))
+
+
+def _first_rows(table: Table) -> list[Mapping[str, Any]]:
+    """The readable ones; of pictures they may hold the first byte only."""
+    rows = islice(table.rows.scan(getattr(table.rows, "columns", [])), FIRST)
+    return [row for row in rows if not isinstance(row, RowError)]
 
 
 def _scanned(

@@ -18,7 +18,7 @@ import torch
 
 from gmpo_vl.evaluation.backends import Backend, cut_groups, load_backend, transformers_backend
 from gmpo_vl.evaluation.chunks import sound_chunks
-from gmpo_vl.evaluation.grading import Grading, graded, grading_of
+from gmpo_vl.evaluation.grading import Grader, Grading, graded, grader_of
 from gmpo_vl.evaluation.prepare import Prepared, Shard
 from gmpo_vl.evaluation.protocols import Pictures, template_rules
 from gmpo_vl.evaluation.results import versions, write_results
@@ -42,7 +42,7 @@ class Asker:
     encode: Encode
     answer: Backend
     sampling: Sampling
-    grading: Grading
+    grader: Grader
     shorten: Callable[[list[Group]], list[Group]] = list
 
     def ask(
@@ -53,7 +53,7 @@ class Asker:
         keep = (lambda pixels: "") if images is None else partial(store_image, images)
         with pictures_kept(prompts, keep) as pictures:
             groups = self.shorten(self.answer(prompts, self.sampling, progress=progress))
-            return graded(groups, self.grading, pictures)
+            return graded(groups, self.grader, pictures)
 
 
 # --- by protocol --------------------------------------------------------------------------------------------
@@ -73,7 +73,7 @@ class ChunkWriter:
             encoder(prompts, p.pictures),
             load_backend(self.prepared.backend, processor.folder, processor, tokens, most_images),
             Sampling(p.n, p.max_tokens, p.temperature, p.top_p, p.top_k, p.seed),
-            grading_of(self.prepared.plan["protocol"]),
+            grader_of(self.prepared.plan),
             lambda groups: cut_groups(groups, processor.decode, p.max_model_len, stop),
         )
 

@@ -11,8 +11,15 @@ from gmpo_vl.evaluation.results import counts, differing, in_words
 from gmpo_vl.evaluation.statistics import Difference, two_level_difference
 from gmpo_vl.runs import EvaluationFolder
 
-_SAME = ("settings", "data", "template")  # parts of results.json that both sides must share
-_MAY_DIFFER = {"settings.name", "settings.seed", "settings.about", "data.source", "data.pinned"}
+_SAME = ("settings", "data", "template", "grader")  # parts of results.json that both sides must share
+_MAY_DIFFER = {
+    "settings.name",
+    "settings.seed",
+    "settings.about",
+    "settings.data",
+    "data.source",
+    "data.pinned",
+}
 
 
 @dataclass(frozen=True)
@@ -38,7 +45,8 @@ def compare(
     Raises ValueError where the evaluations asked other questions, or asked them otherwise.
     """
     folders = [*a, *b]
-    conditions = [{key: folder.results()[key] for key in _SAME} for folder in folders]
+    stated = [folder.results() for folder in folders]
+    conditions = [{key: results[key] for key in _SAME if key in results} for results in stated]
     for folder, found in zip(folders, conditions):
         apart = {k: v for k, v in differing(conditions[0], found).items() if k not in _MAY_DIFFER}
         if apart:

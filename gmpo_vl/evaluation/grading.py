@@ -1,35 +1,41 @@
-"""Answers to verdicts by both profiles: the one that counts, and the other beside it to show disputes.
+"""Answers to verdicts: by the verifier, or by a reward as training pays it.
 
-Importing this needs no torch: processes that grade stored answers again do without it.
+Of the paper's benchmarks both of the verifier's profiles are asked: the one that counts, and the other beside
+it to show disputes. Importing this needs no torch: processes that grade stored answers again do without it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from itertools import groupby
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, TypeAlias
 
-from gmpo_vl.evaluation.protocols import template_rules
-from gmpo_vl.evaluation.results import PROFILES, write_protocol_results
+from gmpo_vl.evaluation.protocols import PROFILES, Protocol, template_rules
+from gmpo_vl.evaluation.results import write_protocol_results
 from gmpo_vl.processes import away_from_working_directory
+from gmpo_vl.rewards.loading import Answered, Reward, Scored, load_reward
+from gmpo_vl.rollout.scoring import fill_scores, judged, records_of
 from gmpo_vl.runs import EvaluationFolder
 from gmpo_vl.samples import SampleRecord
-from gmpo_vl.verify import Profile, Verdict, verify_batch
-
-if TYPE_CHECKING:
-    from gmpo_vl.types import Group
+from gmpo_vl.storage.files import write_json
+from gmpo_vl.types import Example, Group
+from gmpo_vl.verify import Profile, verify_batch
 
 BATCH = 1_000  # answers that a process grades at a time
-Grade = tuple[Verdict, dict[str, float]]  # the verdict that counts, and the `reward` of its record
+Grader: TypeAlias = "Grading | Reward"
 
 
 @dataclass(frozen=True)
 class Grading:
-    """How a protocol's answers are judged.
+    """How the verifier judges answers.
 
     grader: the profile whose verdicts count. requires: an answer without this literal counts as none.
     recorded: profiles whose verdicts stand in the records. workers: processes of `verify_batch`.
@@ -42,9 +48,12 @@ class Grading:
     recorded: tuple[Profile, ...] = PROFILES
     workers: int = 1
 
-    def grade(self, golds: Sequence[str], responses: Sequence[str]) -> list[Grade]:
-        """One grade per response, in order. Its reward: `overall` by the grader, and recorded profiles."""
-        asked = [r if self.requires is None or self.requires in r else "" for r in responses]
+    def scored(self, answered: Sequence[Answered]) -> Scored:
+        """Of every response, question after question: `overall` and the recorded profiles, and the verdict
+        that counts."""
+        golds = [example.answer for example, responses in answered for _ in responses]
+        said = [text for _, responses in answered for text, _ in responses]
+        asked = [r if self.requires is None or self.requires in r else "" for r in said]
         options: dict[str, Any] = {"benchmark": self.benchmark, "answer_in": self.answer_in}
         verdicts = {
             profile: verify_batch(golds, asked, profile, **options, workers=self.workers)
@@ -52,55 +61,81 @@ class Grading:
         }
         parts = {"overall": self.grader, **{profile: profile for profile in self.recorded}}
         return [
-            (verdict, {part: float(verdicts[profile][i].correct) for part, profile in parts.items()})
+            ({part: float(verdicts[profile][i].correct) for part, profile in parts.items()}, verdict)
             for i, verdict in enumerate(verdicts[self.grader])
         ]
 
 
-def grading_of(protocol: dict[str, Any]) -> Grading:
-    """From a protocol's fields, as plan.json has them."""
-    rules = template_rules(protocol["template"])
-    return Grading(protocol["grader"], protocol["benchmark"], rules.answer_in, rules.requires)
+def grader_of(plan: dict[str, Any]) -> Grader:
+    """The verifier or the reward that plan.json names. Raises ValueError for one that cannot be loaded."""
+    p, template = plan["protocol"], plan["template"]
+    if p["grader"] not in PROFILES:
+        return load_reward(p["grader"], p.get("grader_options"))
+    both = p["benchmark"] or p["grader"] == "paper"
+    return Grading(
+        p["grader"],
+        p["benchmark"],
+        template["answer_in"],
+        template_rules(template["name"]).requires,
+        PROFILES if both else (p["grader"],),
+    )
+
+
+def reward_facts(protocol: Protocol) -> dict[str, Any] | None:
+    """What results state about a reward that grades: `reward`, and of a file `sha256`. None for the verifier.
+
+    Raises ValueError where it cannot be loaded, or does not take its options.
+    """
+    if protocol.grader in PROFILES:
+        return None
+    reward = load_reward(protocol.grader, protocol.grader_options)
+    file = Path(reward.module.__file__ or "")
+    digest = {"sha256": hashlib.sha256(file.read_bytes()).hexdigest()} if reward.by_path else {}
+    return {"reward": protocol.grader, **digest}
 
 
 def graded(
-    groups: Sequence[Group], grading: Grading, pictures: Sequence[Future[list[str]]]
+    groups: Sequence[Group], grader: Grader, pictures: Sequence[Future[list[str]]]
 ) -> list[SampleRecord]:
     """Records of the groups' samples, with their verdicts. pictures: of each group (`pictures_kept`)."""
-    from gmpo_vl.rollout.scoring import records_of
-
-    golds = [group.prompt.example.answer for group in groups for _ in group.responses]
-    grades = iter(grading.grade(golds, [r.text for group in groups for r in group.responses]))
-    for group in groups:
-        of_group = [next(grades) for _ in group.responses]
-        group.verdicts = [verdict for verdict, _ in of_group]
-        group.scores = [reward for _, reward in of_group]
+    fill_scores(groups, grader.scored)
     return records_of(groups, pictures)
 
 
 # --- grading again ------------------------------------------------------------------------------------------
 def regrade(
     records: Sequence[SampleRecord],
-    grading: Grading,
+    grader: Grader,
     processes: int | None = None,
     progress: Callable[[int], None] = lambda graded: None,
 ) -> list[SampleRecord]:
-    """The records with today's verdicts, in order. processes: one a core by default; 1 stays in this one."""
+    """The records with today's verdicts, in order. processes: one a core by default; 1 stays in this one, and
+    so does a reward, which is anybody's code. Raises ValueError for a reward that looks at the pictures."""
     processes = processes or os.cpu_count() or 1
+    if isinstance(grader, Reward):
+        processes = 1
+        if "images" in grader.asks:
+            raise ValueError(
+                f"reward {grader.name} asks for the pictures as the data has them, and stored samples have "
+                "none: evaluate again, with another --out"
+            )
     batches = [records[i : i + BATCH] for i in range(0, len(records), BATCH)]
-    jobs = [(grading, [r.gold for r in batch], [r.response for r in batch]) for batch in batches]
+    jobs = [(grader, batch) for batch in batches]
     with ExitStack() as stack:
-        grades: Iterable[list[Grade]]
+        grades: Iterable[Scored]
         if processes == 1 or len(batches) == 1:
-            grades = map(_grade, jobs)
+            grades = map(_scored, jobs)
         else:
             context, here = multiprocessing.get_context("spawn"), os.getcwd()
             with away_from_working_directory():  # the pool starts its processes here
                 pool = ProcessPoolExecutor(min(processes, len(batches)), context, os.chdir, (here,))
-                grades = stack.enter_context(pool).map(_grade, jobs)
+                grades = stack.enter_context(pool).map(_scored, jobs)
         found: list[SampleRecord] = []
         for batch, of_batch in zip(batches, grades):
-            found += [_with_grade(record, *grade) for record, grade in zip(batch, of_batch)]
+            found += [
+                replace(record, reward=score, **judged(score, verdict))
+                for record, (score, verdict) in zip(batch, of_batch)
+            ]
             progress(len(batch))
     return found
 
@@ -115,23 +150,23 @@ def regrade_folder(
     if plan is None:
         raise FileNotFoundError(f"{folder.folder} has no plan.json: it was not written by `gmpo-vl eval`")
     old = list(folder.samples())
-    new = regrade(old, grading_of(plan["protocol"]), processes, progress)
+    facts = reward_facts(Protocol(**plan["protocol"]))
+    new = regrade(old, grader_of(plan), processes, progress)
+    if facts is not None and facts != plan["grader"]:  # the reward's file was edited
+        plan = {**plan, "grader": facts}
+        write_json(folder.plan_file, plan)
     folder.write_samples(new)
     write_protocol_results(folder, plan, new)
     return len(new), sum(before.correct != after.correct for before, after in zip(old, new))
 
 
-def _grade(job: tuple[Grading, list[str], list[str]]) -> list[Grade]:
-    grading, golds, responses = job
-    return grading.grade(golds, responses)
+def _scored(job: tuple[Grader, Sequence[SampleRecord]]) -> Scored:
+    """With all that a sample has of its row: everything but the pictures."""
+    grader, records = job
+    return grader.scored([_of_question(list(group)) for _, group in groupby(records, attrgetter("id"))])
 
 
-def _with_grade(record: SampleRecord, verdict: Verdict, reward: dict[str, float]) -> SampleRecord:
-    return replace(
-        record,
-        correct=verdict.correct,
-        extracted=verdict.extracted,
-        gold_type=verdict.gold_type,
-        outcome=verdict.outcome,
-        reward=reward,
-    )
+def _of_question(records: Sequence[SampleRecord]) -> Answered:
+    one = records[0]
+    example = Example(one.id, one.prompt, one.gold, meta=one.meta)
+    return example, [(record.response, record.length) for record in records]

@@ -8,24 +8,28 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 from gmpo_vl.data.examples import ExampleSet
 from gmpo_vl.data.images import decode_image
-from gmpo_vl.data.rows import Columns
-from gmpo_vl.data.templates import load_template
+from gmpo_vl.data.rows import Columns, RowFaults
+from gmpo_vl.data.templates import AnswerPlace, answer_place, load_template, template_names
 from gmpo_vl.evaluation.backends import BackendChoice, backend_facts, check_backend, chunk_of
 from gmpo_vl.evaluation.chunks import chunk_size, count_of_chunks
+from gmpo_vl.evaluation.grading import reward_facts
 from gmpo_vl.evaluation.protocols import Protocol, override, renamed, template_file, template_rules
 from gmpo_vl.evaluation.results import differing, in_words, versions
 from gmpo_vl.models.loading import adapter_base
 from gmpo_vl.models.processing import Processor, load_processor
 from gmpo_vl.models.prompts import PromptSet, PromptSettings, load_prompts
 from gmpo_vl.progress import quiet_libraries
+from gmpo_vl.rewards.agreement import disagreement, rows_to_try
+from gmpo_vl.rewards.loading import Reward, load_reward
 from gmpo_vl.runs import EvaluationFolder
 from gmpo_vl.storage.files import write_json
 
@@ -91,7 +95,10 @@ def prepare(request: Request) -> Prepared:
     """Read and check everything that an evaluation needs, before anything is generated."""
     protocol, source, backend = request.protocol, request.source, request.backend
     check_backend(backend, request.folder)
+    grader = reward_facts(protocol)
     processor, prompts = _load(protocol, request.folder, source or protocol.data, request.columns)
+    if grader is not None:
+        _check_agreement(prompts, load_reward(protocol.grader, protocol.grader_options))
     digest = data_hash(prompts.examples)
     pinned = None if protocol.data_sha256 is None else digest == protocol.data_sha256
     if source is not None and source != protocol.data and not pinned:
@@ -101,19 +108,27 @@ def prepare(request: Request) -> Prepared:
     chunk, rules = chunk_of(backend, questions, protocol.n), template_rules(protocol.template)
     plan = {
         "name": protocol.name,
-        "protocol": asdict(protocol),
-        "template": {"name": protocol.template, "stop": rules.stop, "answer_in": rules.answer_in},
+        "protocol": protocol.stated(),
+        "template": {
+            "name": protocol.template,
+            "stop": rules.stop,
+            "answer_in": rules.answer_in or _place_of_answers(prompts),
+            **_prompt_file(protocol.format_prompt, prompts.settings.template),
+        },
         "questions": questions,
         "data": {
             "source": source or protocol.data,
             "rows": len(prompts),
             "sha256": digest,
             "pinned": pinned,
+            **({} if protocol.benchmark else _unnamed_split(source or protocol.data, prompts.examples)),
+            **({"bad_rows": prompts.examples.faults.counts()} if prompts.examples.faults else {}),
         },
         "model": {"path": request.model, "sha256": model_hash(request.folder)},
         "backend": backend_facts(backend),
         "versions": versions(),
         **({} if chunk is None else {"chunk": chunk}),
+        **({} if grader is None else {"grader": grader}),
     }
     return Prepared(protocol, prompts, processor, backend, plan)
 
@@ -130,15 +145,59 @@ def _prepare_again(plan: dict[str, Any], folder: Path, columns: Columns) -> Prep
 
 def _load(protocol: Protocol, folder: Path, source: str, columns: Columns) -> tuple[Processor, PromptSet]:
     processor = load_processor(folder, template_file(protocol.template))
+    skip = protocol.on_bad_row == "skip"
     settings = PromptSettings(
         columns,
         None if protocol.format_prompt is None else load_template(protocol.format_prompt),
         protocol.min_pixels,
         protocol.max_pixels,
         protocol.max_prompt_tokens,
-        drop_overlong=False,
+        drop_overlong=skip or protocol.limit is not None,
+        on_bad_row="skip" if skip or protocol.limit is not None else "error",
     )
-    return processor, load_prompts(source, settings, processor)
+    prompts = load_prompts(source, settings, processor)
+    if not skip and protocol.limit is not None:
+        _refuse_bad_rows(prompts.examples, protocol.limit)
+    return processor, prompts
+
+
+def _unnamed_split(source: str, examples: ExampleSet) -> dict[str, str]:
+    """Of a folder or hub id without @SPLIT the rows to train on are read, where names say which they are."""
+    read = (table.name.removeprefix(source) for table in examples.tables)
+    return {"split": "train"} if any(re.search(r"\btrain", name) for name in read) else {}
+
+
+def _refuse_bad_rows(examples: ExampleSet, limit: int) -> None:
+    """Raises BadRowsError for those that stand before the last of the `limit` questions."""
+    table, row = examples.place(min(limit, len(examples)) - 1)
+    order = {name: number for number, name in enumerate(table.name for table in examples.tables)}
+    last = (order[table.name], row) if limit <= len(examples) else (len(order), 0)
+    before = RowFaults(fault for fault in examples.faults if (order[fault.file], fault.row) < last)
+    before.settle("error", len(examples), examples.columns.called)
+
+
+def _check_agreement(prompts: PromptSet, reward: Reward) -> None:
+    """Raises ValueError where no answer as the prompts ask for it can earn the reward."""
+    rows = rows_to_try(len(prompts))
+    found = disagreement([(prompts.text(i), prompts.examples[i]) for i in rows], reward)
+    if found is not None and found.certain:
+        raise ValueError(
+            f"{found.said}. (In a protocol these keys are called format_prompt, grader and grader_options.)"
+        )
+
+
+def _prompt_file(name: str | None, text: str | None) -> dict[str, str]:
+    """The text of a prompt template that is not the package's."""
+    return {} if name is None or text is None or name in template_names() else {"format_prompt": text}
+
+
+def _place_of_answers(prompts: PromptSet) -> AnswerPlace:
+    """Where the template asks for the answer; where it names no place, what every problem asks for."""
+    template = prompts.settings.template
+    if template is not None and (place := answer_place(template)) is not None:
+        return place
+    asked = (answer_place(problem) for _, problem, _ in prompts.examples.texts())
+    return "tag" if all(place == "tag" for place in asked) else "box"
 
 
 def open_evaluation(prepared: Prepared, place: Path) -> tuple[Prepared, EvaluationFolder]:

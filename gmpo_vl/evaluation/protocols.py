@@ -1,19 +1,27 @@
 """A protocol: everything that decides what an evaluation's number means, in a file (protocols/NAME.yaml).
 
 The files are frozen, because a number is quoted with a protocol's name. A changed field gives the result
-another name (`geometry3k+n=4`). Another protocol is another file; its path is as good as a name.
+another name (`geometry3k+n=4`). Another protocol is another file, whose path is as good as a name, or data
+alone, which gives the result its name.
 """
 
 from __future__ import annotations
 
+import math
+import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path, PurePath
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from gmpo_vl.data.rows import OnBadRow
+from gmpo_vl.data.templates import AnswerPlace
+from gmpo_vl.rewards.loading import built_in_rewards
 from gmpo_vl.storage.files import names_a_folder
 from gmpo_vl.storage.yaml_text import read_yaml
+from gmpo_vl.user_code import nearest
+from gmpo_vl.verify import Profile
 
 FOLDER = Path(__file__).parent / "protocols"
 TEMPLATES = Path(__file__).parent / "templates"
@@ -21,7 +29,35 @@ TEMPLATES = Path(__file__).parent / "templates"
 # The five sets whose unweighted mean is the paper's average, in the order of its tables.
 SUITES = {"text": ("aime24", "amc", "math500", "minerva", "olympiad_bench")}
 
+PROFILES: tuple[Profile, ...] = ("strict", "paper")
 Pictures = Literal["as_is", "blank", "wrong"]
+
+# What holds for data of one's own where its file, or the command line, says nothing else.
+_OWN: dict[str, Any] = {
+    "about": "Data of one's own.",
+    "questions": None,
+    "data_sha256": None,
+    "template": "chat",
+    "format_prompt": "boxed",
+    "min_pixels": 262144,
+    "max_pixels": 4194304,
+    "max_prompt_tokens": 2048,
+    "max_tokens": 2048,
+    "max_model_len": None,
+    "n": 16,
+    "temperature": 0.5,
+    "top_p": 1.0,
+    "top_k": -1,
+    "seed": 1,
+    "grader": "strict",
+    "benchmark": "",
+    "chunk": 16,
+}
+MOST_OPTIONS = 40  # characters of a reward's options in a result's name
+# A split's name says nothing without its folder's or data set's.
+_SPLIT = re.compile(
+    r"(train|training|validation|valid|val|dev|test|testing|testmini|eval|evaluation)([-_.].*)?"
+)
 
 
 @dataclass(frozen=True)
@@ -33,11 +69,14 @@ class Protocol:
     template: how a problem becomes a prompt: `chat` is the model's own chat template, others are
     templates/NAME.jinja. format_prompt: a jinja template of gmpo_vl.data around the problem, before the chat
     template; None: the problem alone. max_model_len: prompt and answer together; an answer is cut there.
-    None: only `max_tokens` cuts. grader, benchmark: the profile whose verdicts count, and the name it knows
-    the benchmark by (gmpo_vl.verify). chunk: questions that run together, are written together and are redone
-    together. vLLM has larger ones of its own. pictures: `blank` and `wrong` are controls: the mean grey, or
-    another question's picture, in place of the right one. limit: the first questions only. seed: each
-    sample's seed comes from it, the question's id and the sample's number.
+    None: only `max_tokens` cuts. grader: whose verdicts count: a profile of gmpo_vl.verify, `strict` or
+    `paper`, or a reward, by its name or as FILE.py:FUNCTION. grader_options: the reward's. benchmark: the
+    name that the published graders know the benchmark by; empty for data that they do not know, of which the
+    `paper` profile is then not asked. chunk: questions that run together, are written together and are
+    redone together. vLLM has larger ones of its own. pictures: `blank` and `wrong` are controls: the mean
+    grey, or another question's picture, in place of the right one. limit: the first questions only.
+    on_bad_row: `skip` leaves out rows that cannot be used. seed: each sample's seed comes from it, the
+    question's id and the sample's number.
     """
 
     name: str
@@ -57,19 +96,27 @@ class Protocol:
     top_p: float
     top_k: int
     seed: int
-    grader: Literal["strict", "paper"]
+    grader: str
     benchmark: str
     chunk: int
     pictures: Pictures = "as_is"
     limit: int | None = None
+    on_bad_row: OnBadRow = "error"
+    grader_options: dict[str, Any] = field(default_factory=dict)
+
+    def stated(self) -> dict[str, Any]:
+        """Its fields, as plan.json and results.json have them: of the later ones those that are set."""
+        later = {"on_bad_row": "error", "grader_options": {}}
+        return {key: value for key, value in asdict(self).items() if value != later.get(key, ...)}
 
 
 @dataclass(frozen=True)
 class TemplateRules:
-    """What comes with a template: where an answer ends, where its result stands, what it must hold."""
+    """What comes with a template: where an answer ends, where its result stands (None: where the prompt asks
+    for it), what it must hold."""
 
     stop: str | None = None
-    answer_in: Literal["box", "tag"] = "box"
+    answer_in: AnswerPlace | None = None
     requires: str | None = None
 
 
@@ -94,31 +141,57 @@ def protocol_names() -> list[str]:
 
 
 def load_protocol(name: str) -> Protocol:
-    """A shipped protocol by name, or a file's by path (its name is the file's stem)."""
-    path = FOLDER / f"{name}.yaml" if name in protocol_names() else Path(name)
+    """A shipped protocol by name, which states every field, or a file's by path (its name is the file's
+    stem), in which `data` alone must stand. Raises ValueError for one that cannot be."""
+    shipped = name in protocol_names()
+    path = FOLDER / f"{name}.yaml" if shipped else Path(name)
     if not path.is_file():
-        known = ", ".join([*protocol_names(), *SUITES])
-        raise ValueError(f"no protocol {name!r}: give a file, or one of {known}")
+        known = [*protocol_names(), *SUITES]
+        raise ValueError(f"no protocol {name!r}, and no such file{nearest(name, known)}")
+    if not shipped and _is_shipped(path.stem):
+        raise ValueError(f"{path}: {path.stem} is a protocol of the package: give the file another name")
     try:
         content = read_yaml(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise ValueError(f"{path} cannot be read as YAML: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path}: a protocol is a list of `field: value` lines")
-    known_fields = {field.name for field in fields(Protocol)} - {"name"}
-    required = known_fields - {"pictures", "limit"}
-    if unknown := sorted(map(str, set(content) - known_fields)):
-        raise ValueError(
-            f"{path}: unknown fields {', '.join(unknown)}; a protocol has {', '.join(sorted(known_fields))}"
-        )
-    if missing := sorted(required - set(content)):
-        raise ValueError(
-            f"{path}: the fields {', '.join(missing)} are missing; a protocol leaves nothing to defaults"
-        )
-    try:
-        return checked(Protocol(name=path.stem, **content))
-    except TypeError as error:  # text where a number belongs, or the other way round
-        raise ValueError(f"{path}: a field's value is of another kind than it takes: {error}") from error
+    known_fields = [field.name for field in fields(Protocol) if field.name != "name"]
+    if unknown := [str(key) for key in content if key not in known_fields]:
+        raise ValueError(f"{path}: unknown fields {', '.join(unknown)}{nearest(unknown[0], known_fields)}")
+    needed = {*_OWN, "data"} if shipped else {"data"}
+    if missing := sorted(needed - set(content)):
+        raise ValueError(f"{path}: the field{'s'[: len(missing) > 1]} {', '.join(missing)} must stand there")
+    return checked(Protocol(**{"name": path.stem, **_OWN, **content}))
+
+
+def protocol_of_data(source: str) -> Protocol:
+    """How data is asked where no protocol is named. Its result is called after it."""
+    name = name_of_data(source)
+    return checked(Protocol(name=f"{name}-data" if _is_shipped(name) else name, data=source, **_OWN))
+
+
+def name_of_data(source: str) -> str:
+    """`squares-validation` for data/squares/validation.parquet, `mine` for mine.parquet, `name-test` for
+    OWNER/name@test."""
+    place, split = source, ""
+    if "@" in source and not Path(source).exists():
+        place, _, split = source.rpartition("@")
+    path = Path(os.path.abspath(place))
+    words = [path.stem if path.is_file() else path.name, split]
+    if _SPLIT.fullmatch(words[0].lower()):
+        words = [path.parent.name, *words]
+    return re.sub(r"[^\w.-]+", "-", "-".join(filter(None, words)))[:80].strip("-.") or "data"
+
+
+def _is_shipped(name: str) -> bool:
+    return name in (*protocol_names(), *SUITES)
+
+
+_AT_LEAST_1 = (
+    *("n", "max_tokens", "max_prompt_tokens", "max_model_len", "chunk", "limit"),
+    *("min_pixels", "max_pixels"),
+)
 
 
 def checked(protocol: Protocol) -> Protocol:
@@ -128,12 +201,11 @@ def checked(protocol: Protocol) -> Protocol:
         raise ValueError(
             f"{where!r}: the results' folder is called after its file, and none can be called {p.name!r}"
         )
-    for field in ("n", "max_tokens", "max_prompt_tokens", "chunk"):
-        if getattr(p, field) < 1:
-            raise ValueError(f"{where}: {field} is {getattr(p, field)}, but must be at least 1")
-    if p.limit is not None and p.limit < 1:
-        raise ValueError(f"{where}: limit is {p.limit}, but must be at least 1")
-    if p.temperature < 0 or not 0 < p.top_p <= 1:
+    _check_kinds(p, where)
+    for name in _AT_LEAST_1:
+        if getattr(p, name) is not None and getattr(p, name) < 1:
+            raise ValueError(f"{where}: {name} is {getattr(p, name)}, but must be at least 1")
+    if not 0 <= p.temperature < math.inf or not 0 < p.top_p <= 1:
         raise ValueError(f"{where}: temperature {p.temperature} must be 0 or more, top_p {p.top_p} in (0, 1]")
     if p.temperature == 0 and p.n > 1:
         raise ValueError(
@@ -141,21 +213,50 @@ def checked(protocol: Protocol) -> Protocol:
         )
     if p.template not in template_names():
         raise ValueError(f"{where}: no template {p.template!r}: one of {', '.join(template_names())}")
-    if p.grader not in ("strict", "paper") or p.pictures not in ("as_is", "blank", "wrong"):
+    if p.grader in PROFILES and p.grader_options:
+        raise ValueError(f"{where}: grader_options are a reward's, and the grader {p.grader} takes none")
+    rewards = built_in_rewards()
+    if p.grader not in (*PROFILES, *rewards) and not p.grader.partition(":")[0].endswith(".py"):
         raise ValueError(
-            f"{where}: grader {p.grader!r} must be strict or paper, "
-            f"pictures {p.pictures!r} as_is, blank or wrong"
+            f"{where}: the grader {p.grader!r} is neither strict nor paper, nor a reward, nor a file such as "
+            f"my_reward.py:compute_score{nearest(p.grader, [*PROFILES, *rewards])}"
         )
     return p
+
+
+def _check_kinds(protocol: Protocol, where: str) -> None:
+    """Raises ValueError for a value of another kind than its field's."""
+    for name, hint in get_type_hints(Protocol).items():
+        value, allowed = getattr(protocol, name), get_args(hint)
+        if get_origin(hint) is Literal:
+            if value not in allowed:
+                raise ValueError(f"{where}: {name} is {value!r}, but must be {' or '.join(allowed)}")
+            continue
+        kinds = allowed if allowed and get_origin(hint) is not dict else (get_origin(hint) or hint,)
+        kinds = (*kinds, int) if float in kinds else kinds
+        if isinstance(value, bool) or not isinstance(value, kinds):
+            words = " or ".join(_KINDS[kind] for kind in kinds)
+            raise ValueError(f"{where}: {name} is {value!r}, but must be {words}")
+
+
+_KINDS = {
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    dict: "`name: value` lines",
+    type(None): "null",
+}
 
 
 def override(protocol: Protocol, changes: Mapping[str, Any]) -> Protocol:
     """The protocol with other values, under a name that says which: `geometry3k+n=4,temperature=1`.
 
-    A field set to what it was is no change. Another `data` source is named by the caller (`renamed`).
+    A field set to what it was is no change, and another grader does not take the former one's options.
+    Another `data` source is named by the caller (`renamed`).
     """
     real = {key: value for key, value in changes.items() if value != getattr(protocol, key)}
-    changed = checked(replace(protocol, **real))
+    former = {"grader_options": {}} if "grader" in real else {}
+    changed = checked(replace(protocol, **(former | real)))
     least, most = changed.min_pixels, changed.max_pixels
     if least is not None and most is not None and least > most:
         raise ValueError(
@@ -168,10 +269,13 @@ def renamed(protocol: Protocol, changes: Mapping[str, Any]) -> Protocol:
     """`changes` appended to the name, in a form that is a file's name everywhere."""
     if not changes:
         return protocol
-    said = [f"{key}={_plain(value)}" for key, value in changes.items()]
+    said = [f"{key}={_plain(key, value)}" for key, value in changes.items()]
     return replace(protocol, name=protocol.name + ("," if "+" in protocol.name else "+") + ",".join(said))
 
 
-def _plain(value: Any) -> str:
+def _plain(key: str, value: Any) -> str:
+    if key == "grader":  # a reward's file, wherever it lies
+        value = PurePath(value).name
     text = f"{value:g}" if isinstance(value, float) else str(value)
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text)
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", text)
+    return plain.strip("-")[:MOST_OPTIONS] if isinstance(value, dict) else plain

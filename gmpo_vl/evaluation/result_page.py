@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from gmpo_vl.data.templates import load_template, render_problem, template_names
 from gmpo_vl.evaluation.statistics import Estimate, mean_share
-from gmpo_vl.report.cards import by_question, choose, make_card, merged
+from gmpo_vl.report.cards import Answer, by_question, choose, make_card, merged
 from gmpo_vl.report.page import render
 from gmpo_vl.runs import EvaluationFolder
 from gmpo_vl.samples import SampleRecord
@@ -39,6 +41,7 @@ def write_result_page(folder: EvaluationFolder, questions: int = QUESTIONS) -> P
         "result.html.jinja",
         results=results,
         protocol={k: v for k, v in results["settings"].items() if k not in ("name", "about")},
+        prompt=_prompt(results),
         kinds=by_kind(groups),
         cards=[make_card(folder.folder, 0, group, merged(group)) for group in pick(groups, questions)],
         total=len(groups),
@@ -49,17 +52,29 @@ def write_result_page(folder: EvaluationFolder, questions: int = QUESTIONS) -> P
     return path
 
 
+def _prompt(results: dict[str, Any]) -> str | None:
+    """What stood around each problem; None where nothing did, or where an older result does not say it."""
+    named = results["settings"]["format_prompt"]
+    text = load_template(named) if named in template_names() else results["template"].get("format_prompt")
+    return None if text is None else render_problem("…", text)
+
+
 def by_kind(groups: Sequence[list[SampleRecord]]) -> list[tuple[str, list[Kind]]]:
-    """(column, its kinds) for every column of the rows that sorts questions, and for the golds' types."""
+    """(column, its kinds) for every column of the rows that sorts questions, and for the golds' types.
+
+    A column that nobody knows sorts them where it has at least two questions of a kind on average.
+    """
     tables = []
-    for column in KINDS:
+    own = {column: None for group in groups for column in group[0].meta if column not in KINDS}
+    for column in (*KINDS, *own):
         found: dict[str, list[float]] = {}
         for group in groups:
             value = group[0].gold_type if column == "gold type" else group[0].meta.get(column)
             if value is not None:
                 share = float(np.mean([r.correct for r in group]))
                 found.setdefault(str(value).replace("_", " "), []).append(share)
-        if 1 < len(found) <= MOST_KINDS:
+        most = len(groups) // 2 if column in own else MOST_KINDS
+        if 1 < len(found) <= min(most, MOST_KINDS):
             tables.append((column, [_kind(name, np.array(shares)) for name, shares in sorted(found.items())]))
     return tables
 
@@ -81,4 +96,4 @@ def pick(groups: Sequence[list[SampleRecord]], count: int) -> list[list[SampleRe
 
 
 def _disputed(group: Sequence[SampleRecord]) -> bool:
-    return any(r.reward.get("strict") != r.reward.get("paper") for r in group)
+    return any(Answer(record, 1).disputed for record in group)

@@ -14,21 +14,26 @@ from typing import Any
 import numpy as np
 
 from gmpo_vl.evaluation.chunks import count_of_chunks, sound_chunks
+from gmpo_vl.evaluation.protocols import PROFILES
 from gmpo_vl.evaluation.statistics import majority_at_k, mean_share, pass_at_k
 from gmpo_vl.runs import EvaluationFolder
 from gmpo_vl.samples import SampleRecord
 from gmpo_vl.storage.files import write_json
-from gmpo_vl.verify import Profile, parse_gold
+from gmpo_vl.verify import parse_gold
 from gmpo_vl.verify.equivalence import clusters
 
-PROFILES: tuple[Profile, ...] = ("strict", "paper")
 Differences = dict[str, tuple[Any, Any]]
 
 
 # --- from samples to figures --------------------------------------------------------------------------------
 def figures(records: Sequence[SampleRecord], n: int) -> dict[str, Any]:
-    """Everything that is counted. `records`: n per question, a question's together."""
+    """Everything that is counted. `records`: n per question, a question's together.
+
+    Where a reward without verdicts graded, nobody knows what it took for the answer: `no_answer` and `maj@k`
+    are left out.
+    """
     correct_Q = counts(records, n)
+    explained = any(r.outcome not in ("scored", "unscored") for r in records)
     estimate = mean_share(correct_Q / n)
     found: dict[str, Any] = {
         "pass@1": estimate.value,
@@ -36,13 +41,14 @@ def figures(records: Sequence[SampleRecord], n: int) -> dict[str, Any]:
         "questions": len(correct_Q),
         "n": n,
         "truncated": float(np.mean([not r.finished for r in records])),
-        "no_answer": float(np.mean([r.extracted is None for r in records])),
+        **({"no_answer": float(np.mean([r.extracted is None for r in records]))} if explained else {}),
         "timeouts": sum(r.outcome == "timeout" for r in records),
         "mean_length": float(np.mean([r.length for r in records])),
     }
     if n > 1:
         ks = [k for k in (2, 4, 8, 16, 32, 64, 128, 256) if k < n] + [n]
         found["pass@k"] = {str(k): _share(pass_at_k(correct_Q, n, k)) for k in ks}
+    if n > 1 and explained:
         questions = [_votes(records[at : at + n]) for at in range(0, len(records), n)]
         found["maj@k"] = {
             str(k): _share(np.array([majority_at_k(votes, right, k) for votes, right in questions]))
@@ -51,20 +57,35 @@ def figures(records: Sequence[SampleRecord], n: int) -> dict[str, Any]:
     if all(profile in records[0].reward for profile in PROFILES):
         found["graders"] = {profile: _share(counts(records, n, profile) / n) for profile in PROFILES}
         found["disputed"] = float(np.mean([r.reward["strict"] != r.reward["paper"] for r in records]))
+    parts = set.intersection(*(set(r.reward) for r in records)) - {*PROFILES}
+    if parts != {"overall"}:
+        order = sorted(parts, key=lambda part: (part != "overall", part))
+        found["reward"] = {part: _mean_of(part, records) for part in order}
     return found
+
+
+def _mean_of(part: str, records: Sequence[SampleRecord]) -> float:
+    """Over the answers that the reward could score; `unscored` is the share of the others."""
+    scored = [r for r in records if part == "unscored" or r.outcome != "unscored"]
+    return float(np.mean([r.reward[part] for r in scored])) if scored else 0.0
 
 
 def counts(records: Sequence[SampleRecord], n: int, profile: str = "overall") -> np.ndarray:
     """int64 (Q,): right samples of each question, by the grader that counts (`overall`) or by one profile."""
     if len(records) == 0 or len(records) % n != 0:
         raise ValueError(f"{len(records)} samples are not {n} for each question")
+    if profile != "overall" and profile not in records[0].reward:
+        raise ValueError(f"these answers were not graded by {profile}: `overall` is the grader that counted")
     right = [r.correct if profile == "overall" else bool(r.reward[profile]) for r in records]
     return np.array(right, dtype=np.int64).reshape(-1, n).sum(axis=1)
 
 
 def _votes(group: Sequence[SampleRecord]) -> tuple[list[int | None], list[bool]]:
     """(what each of a question's samples votes for, is it right). Equal answers vote for one thing."""
-    choices = parse_gold(group[0].gold).choices
+    try:
+        choices = parse_gold(group[0].gold).choices
+    except ValueError:  # a gold that only the reward can read
+        choices = ()
     return clusters([r.extracted for r in group], choices), [r.correct for r in group]
 
 
@@ -96,8 +117,9 @@ def write_protocol_results(
             f"{folder.samples_file} holds {len(records)} samples, the evaluation had {wanted}: "
             f"it is damaged. Delete {folder.folder} and evaluate again"
         )
-    copied = {key: plan[key] for key in ("template", "data", "model", "backend", "versions")}
-    stated = {"settings": plan["protocol"], **copied, "notes": notes(plan)}
+    known = ("template", "data", "model", "backend", "versions", "grader")
+    copied = {key: plan[key] for key in known if key in plan}
+    stated = {"settings": plan["protocol"], **copied, "notes": [*_unscored(records), *notes(plan)]}
     write_results(folder, records, n, stated, name=plan["name"])
 
 
@@ -105,10 +127,16 @@ def notes(plan: dict[str, Any]) -> list[str]:
     """Why this number may not be the protocol's, in sentences; empty where nothing is known against it."""
     p, data, said = plan["protocol"], plan["data"], []
     if "+" in plan["name"]:
-        said.append(f"the protocol was changed: {plan['name'].partition('+')[2]}")
+        what = "the protocol was changed" if p["benchmark"] else "set on the command line"
+        said.append(f"{what}: {plan['name'].partition('+')[2]}")
+    if "split" in data:
+        said.append(f"these are the rows to train on: {data['source']}@validation or @test names others")
+    if "bad_rows" in data:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in data["bad_rows"].items())
+        said.append(f"rows of the data that cannot be used were left out: {reasons}")
     if data["pinned"] is False:
         said.append("the data is not the protocol's (another sha256)")
-    elif data["pinned"] is None:
+    elif data["pinned"] is None and p["benchmark"]:  # of data of one's own nothing is published
         said.append(
             "the protocol's data could not be pinned: compare data.sha256 with that of the other result"
         )
@@ -117,6 +145,15 @@ def notes(plan: dict[str, Any]) -> list[str]:
     if p["pictures"] != "as_is":
         said.append(f"a control: the pictures are {p['pictures']}")
     return said
+
+
+def _unscored(records: Sequence[SampleRecord]) -> list[str]:
+    if not (count := sum(r.outcome == "unscored" for r in records)):
+        return []
+    return [
+        f"{count} of {len(records)} answers could not be scored and count as wrong: `gmpo-vl eval regrade` "
+        "asks again, and only about them"
+    ]
 
 
 def finish(folder: EvaluationFolder) -> dict[str, Any]:
@@ -169,7 +206,7 @@ def result_folders(paths: Sequence[Path]) -> Iterator[EvaluationFolder]:
 def differing(begun: dict[str, Any], wanted: dict[str, Any]) -> Differences:
     """{dotted key: (value of `begun`, value of `wanted`)}. Where a model or data set lies does not matter."""
     old, new = _leaves(begun), _leaves(wanted)
-    keys = sorted((old.keys() | new.keys()) - {"model.path", "data.source"})
+    keys = sorted((old.keys() | new.keys()) - {"model.path", "data.source", "protocol.data"})
     return {key: (old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)}
 
 

@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
-from gmpo_vl.rewards.loading import Reward
+from gmpo_vl.rewards.loading import Answered, Reward, Scored
 from gmpo_vl.samples import SampleRecord
 from gmpo_vl.types import Group, Prompt, Verdict
 
@@ -16,15 +16,34 @@ THREADS = 8  # write pictures: a new picture takes 0.1 s
 
 def score_groups(groups: Sequence[Group], reward: Reward) -> None:
     """Fill `scores` and `verdicts` of every group, all responses in one call of the reward."""
+    fill_scores(groups, reward.scored)
+
+
+def fill_scores(groups: Sequence[Group], scored: Callable[[Sequence[Answered]], Scored]) -> None:
+    """The same by whatever scores as a reward does: an evaluation's verifier, too."""
     asked = [
         (group.prompt.example, [(response.text, len(response.ids_T)) for response in group.responses])
         for group in groups
     ]
-    found = iter(reward.scored(asked))
+    found = iter(scored(asked))
     for group in groups:
         of_group = [next(found) for _ in group.responses]
         group.scores = [score for score, _ in of_group]
         group.verdicts = [verdict for _, verdict in of_group]
+
+
+def judged(score: dict[str, float], verdict: Verdict | None) -> dict[str, Any]:
+    """The fields of a sample that say what was made of it: by the verdict, or where there is none by the
+    score."""
+    if verdict is None:
+        unscored = bool(score.get("unscored"))
+        return {
+            "extracted": None,
+            "gold_type": "unknown",
+            "correct": not unscored and accuracy(score) >= 0.5,
+            "outcome": "unscored" if unscored else "scored",
+        }
+    return {key: getattr(verdict, key) for key in ("extracted", "gold_type", "correct", "outcome")}
 
 
 def counted(score: dict[str, float]) -> dict[str, float]:
@@ -81,10 +100,7 @@ def records_of(groups: Sequence[Group], kept: Sequence[Future[list[str]]]) -> li
                     response=response.text,
                     finished=response.finished,
                     gold=example.answer,
-                    extracted=verdict.extracted if verdict is not None else None,
-                    gold_type=verdict.gold_type if verdict is not None else "unknown",
-                    correct=verdict.correct if verdict is not None else accuracy(score) >= 0.5,
-                    outcome=_outcome(score, verdict),
+                    **judged(score, verdict),
                     reward=score,
                     seed=response.seed,
                     length=len(response.ids_T),
@@ -92,9 +108,3 @@ def records_of(groups: Sequence[Group], kept: Sequence[Future[list[str]]]) -> li
                 )
             )
     return records
-
-
-def _outcome(score: dict[str, float], verdict: Verdict | None) -> str:
-    if verdict is not None:
-        return verdict.outcome
-    return "unscored" if score.get("unscored") else "scored"

@@ -1,4 +1,4 @@
-"""Grading files: pairs of gold and response to verdicts, for `gmpo-vl grade PAIRS.jsonl --out FILE`."""
+"""Grading files: pairs of gold and response to verdicts, for `gmpo-vl grade PAIRS.jsonl [--out FILE]`."""
 
 from __future__ import annotations
 
@@ -6,29 +6,35 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from gmpo_vl.storage.files import whole_file
-from gmpo_vl.verify import Gold, Profile, parse_gold, verify_batch
+from gmpo_vl.verify import Gold, Profile, Verdict, parse_gold, verify_batch
 
 CHUNK = 2_000  # pairs held at a time
 MAX_TOLD = 20  # lines that are not graded, one by one
 MAX_LINE = 1 << 24  # characters
+SHOWN = 60  # characters of an answer on the terminal
+ANSWER_MARKS = {"box": "\\boxed", "tag": "<answer>"}
 
 
 def grade_file(
     pairs: str | Path,
-    out: str | Path,
+    out: str | Path | None = None,
     profile: Profile = "strict",
     workers: int = 0,
     tell: Callable[[str], None] = print,
+    answer_in: str = "box",
 ) -> Counter[str]:
     """Grade every line of `pairs`, write one verdict a line to `out` in the same order, count the outcomes.
+    Without `out` the verdicts are printed, for people.
 
     A line that is no pair costs itself: `tell` gets its place and what is wrong; it counts as `not_graded`.
+    It is also told where most responses have no answer in the asked place (`answer_in`) but in the other one.
 
     In: `gold` (text, number, or list of alternatives), `response`, and optionally `id` and `benchmark`.
     Out: `id`, `correct`, `extracted`, `gold_type`, `outcome`, `seconds`. The counts add `correct`, `total`.
@@ -38,10 +44,12 @@ def grade_file(
         raise ValueError(
             f"workers={workers} cannot be: it is the number of processes for undecided answers, 0 for none"
         )
-    if Path(pairs).resolve() == Path(out).resolve():
+    if out is not None and Path(pairs).resolve() == Path(out).resolve():
         raise ValueError(f"the verdicts would overwrite the pairs: both are {pairs}")
     counts: Counter[str] = Counter()
     reasons: list[str] = []
+    elsewhere = 0
+    other = ANSWER_MARKS["tag" if answer_in == "box" else "box"]
 
     def skip(number: int, reason: str) -> None:
         counts["not_graded"] += 1
@@ -49,22 +57,56 @@ def grade_file(
             reasons.append(f"{pairs}, line {number}: {reason}")
             tell(f"{reasons[-1]}; not graded")
 
-    with whole_file(_place_of(Path(out))) as partial, partial.open("w", encoding="utf-8") as file:
+    with _lines(out) as write:
         left = _pairs(Path(pairs), skip)
         while rows := list(islice(left, CHUNK)):
             golds, responses = [row["gold"] for row in rows], [row["response"] for row in rows]
             benchmarks = [str(row.get("benchmark", "")) for row in rows]
-            verdicts = verify_batch(golds, responses, profile, benchmark=benchmarks, workers=workers)
-            for row, verdict in zip(rows, verdicts):
-                record = {"id": row["id"], **asdict(verdict), "seconds": round(verdict.seconds, 6)}
-                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            options: dict[str, Any] = {"benchmark": benchmarks, "answer_in": answer_in, "workers": workers}
+            for row, verdict in zip(rows, verify_batch(golds, responses, profile, **options)):
+                write(verdict_in_words(row, verdict) if out is None else _as_json(row, verdict))
+                elsewhere += verdict.outcome == "no_answer" and other in row["response"]
                 counts.update([verdict.outcome, "total", *(["correct"] if verdict.correct else [])])
         if not counts["total"]:
             empty = f"{pairs} is empty: no pair to grade"
             raise ValueError(f"no line can be graded: {reasons[0]}" if reasons else empty)
     if counts["not_graded"] > MAX_TOLD:
         tell(f"... and {counts['not_graded'] - MAX_TOLD:,} more lines that were not graded")
+    if 2 * elsewhere > counts["total"]:
+        place = "tag" if answer_in == "box" else "box"
+        tell(
+            f"{elsewhere} responses have no answer there, but {other}: give --answer-in {place} to read that"
+        )
     return counts
+
+
+def verdict_in_words(row: dict[str, Any], verdict: Verdict) -> str:
+    """`right  equal      q1  42`, and of a wrong answer also the gold."""
+    read = "-" if verdict.extracted is None else _short(verdict.extracted)
+    gold = "" if verdict.correct else f"  (gold {_short(' or '.join(parse_gold(row['gold']).alternatives))})"
+    word = "right" if verdict.correct else "wrong"
+    return f"{word}  {verdict.outcome.replace('_', ' '):10}  {_short(str(row['id'])):12}  {read}{gold}"
+
+
+def _short(text: str) -> str:
+    """On one line, without what moves a terminal's cursor."""
+    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+
+
+def _as_json(row: dict[str, Any], verdict: Verdict) -> str:
+    record = {"id": row["id"], **asdict(verdict), "seconds": round(verdict.seconds, 6)}
+    return json.dumps(record, ensure_ascii=False)
+
+
+@contextmanager
+def _lines(out: str | Path | None) -> Iterator[Callable[[str], object]]:
+    """What writes a line: to a file, which is whole or not there, or to the terminal."""
+    if out is None:
+        yield print
+        return
+    with whole_file(_place_of(Path(out))) as partial, partial.open("w", encoding="utf-8") as file:
+        yield lambda line: file.write(line + "\n")
 
 
 def _place_of(out: Path) -> Path:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from gmpo_vl.data.sources import open_tables, saved_splits
-from gmpo_vl.verify import Profile, verify
-from gmpo_vl.verify.grade import loaded, numbered_lines, read_gold
+from gmpo_vl.verify import Gold, Profile, verify
+from gmpo_vl.verify.grade import MAX_TOLD, loaded, numbered_lines, read_gold
+from gmpo_vl.verify.natural_forms import unreached
 
 COLUMNS = ("answer", "gold")  # the first that a row has
+MOST_FORMS = 4  # that are named of a gold
 
 
 @dataclass(frozen=True)
@@ -37,11 +40,9 @@ def self_check(dataset: str | Path, profile: Profile = "strict") -> list[Failure
     """
     failures: list[Failure] = []
     num_golds = 0
-    for where, row in _rows(Path(dataset)):
-        try:
-            gold = _gold_of(row)
-        except ValueError as error:
-            failures.append(Failure(where, None, f"{error}. Mend it, or delete it"))
+    for where, gold in _golds(dataset):
+        if isinstance(gold, ValueError):
+            failures.append(Failure(where, None, f"{gold}. Mend it, or delete it"))
             continue
         num_golds += 1
         failures += [Failure(where, text, reason) for text, reason in _faults(gold, profile)]
@@ -55,6 +56,44 @@ def summary(failures: list[Failure]) -> str:
     unread = sum(failure.gold is None for failure in failures)
     rows = f"; {unread} rows could not be read" if unread else ""
     return f"{len(failures) - unread} golds do not verify against themselves{rows}"
+
+
+def narrow_golds(dataset: str | Path) -> list[Failure]:
+    """The golds that verify as they are spelled, and not in a form in which a model may well write them."""
+    found = []
+    for where, gold in _golds(dataset):
+        if isinstance(gold, ValueError) or next(_faults(gold, "strict"), None) is not None:
+            continue
+        spec = read_gold(gold)
+        if forms := unreached(spec, partial(_is_right, spec)):
+            named = ", ".join(f"{form.text!r} ({form.name})" for form in forms[:MOST_FORMS])
+            more = f" and {len(forms) - MOST_FORMS} more" if len(forms) > MOST_FORMS else ""
+            found.append(Failure(where, spec.alternatives[0], f"not reached by {named}{more}"))
+    return found
+
+
+def in_words(narrow: list[Failure]) -> list[str]:
+    """The golds of `narrow_golds`, as lines for people."""
+    lines = [str(one) for one in narrow[:MAX_TOLD]]
+    if len(narrow) > MAX_TOLD:
+        lines.append(f"... and {len(narrow) - MAX_TOLD:,} more")
+    return [
+        *lines,
+        f"{len(narrow)} golds are not reached by every natural form of the right answer (a warning)",
+    ]
+
+
+def _is_right(gold: Gold, text: str) -> bool:
+    return verify(gold, f"\\boxed{{{text}}}").correct
+
+
+def _golds(dataset: str | Path) -> Iterator[tuple[str, Any]]:
+    """(where it stands, the gold) of every row; a ValueError in place of one that cannot be read."""
+    for where, row in _rows(Path(dataset)):
+        try:
+            yield where, _gold_of(row)
+        except ValueError as error:
+            yield where, error
 
 
 def _faults(gold: Any, profile: Profile) -> Iterator[tuple[str, str]]:

@@ -282,14 +282,20 @@ def test_what_cannot_be_read_is_said(tmp_path, rows):
         load_examples([])
 
 
-def test_a_missing_column_is_an_error_that_lists_the_columns(rows, tmp_path):
-    write_parquet(tmp_path / "a.parquet", rows)
-    with pytest.raises(
-        DataError, match=r"no column 'prompt'; it has images, problem, answer. Set data.prompt_key"
+@pytest.mark.parametrize("kind", ["parquet", "saved", "jsonl", "json array", "csv"])
+def test_a_missing_column_is_told_once_with_the_columns_and_the_nearest(rows, tmp_path, kind):
+    source = write_as(kind, rows, tmp_path)
+    for columns, option in (
+        (Columns(prompt_key="prompt"), "data.prompt_key=problem"),
+        (Columns(answer_key="anwser"), "data.answer_key=answer"),
+        (Columns(image_key="image"), "data.image_key=images"),
     ):
-        load_examples(str(tmp_path / "a.parquet"), Columns(prompt_key="prompt"), on_bad_row="skip")
-    with pytest.raises(DataError, match=r"image_tags: 1 <image> tags .* no column 'image': data.image_key"):
-        load_examples(str(tmp_path / "a.parquet"), Columns(image_key="image"))
+        with pytest.raises(DataError) as raised:
+            load_examples(source, columns, on_bad_row="skip")
+        said = str(raised.value)
+        assert "images, problem, answer" in said
+        assert f"Set {option}." in said
+        assert "\n" not in said
 
 
 def test_a_hub_id_without_a_network_says_what_to_do(monkeypatch):

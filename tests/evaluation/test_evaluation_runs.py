@@ -265,14 +265,16 @@ def test_a_protocol_file_with_a_wrong_field_is_refused(small_protocol, tmp_path)
     text = small_protocol.read_text()
     for old, new, said in (
         ("n: 3", "samples: 3", "unknown fields samples"),
-        ("\nseed: 1", "", "fields seed are missing"),
+        ("data: hiyouga/geometry3k@test", "", "the field data must stand there"),
+        ("seed: 1", "sede: 1", "unknown fields sede; did you mean seed"),
+        ("n: 3", "n: three", "n is 'three', but must be a whole number"),
+        ("grader: paper", "grader: stric", "did you mean strict"),
+        ("grader: paper", "grader: strict\ngrader_options: {tolerance: 1}", "grader_options are a reward's"),
         ("n: 3", "n: 3\nlimit: 0", "limit is 0"),
         ("temperature: 0.5", "temperature: 0.0", "greedy"),
     ):
         path = tmp_path / "wrong.yaml"
-        path.write_text(
-            text.replace(old, new, 1) if "\n" in old else text.replace(f"\n{old}\n", f"\n{new}\n", 1)
-        )
+        path.write_text(text.replace(f"\n{old}\n", f"\n{new}\n", 1))
         with pytest.raises(ValueError, match=said):
             load_protocol(str(path))
 

@@ -23,7 +23,7 @@ from gmpo_vl.evaluation.grading import Grading, regrade
 from gmpo_vl.evaluation.statistics import two_level_difference
 from gmpo_vl.models.processing import load_processor
 from gmpo_vl.runs import EvaluationFolder
-from gmpo_vl.types import Response
+from gmpo_vl.types import Example, Response
 
 ROOT = Path(__file__).parents[2]
 NAME = "small+data=test"
@@ -220,8 +220,8 @@ def test_the_r1_template_wants_its_tags_and_unwraps_a_box():
         "so </think> \\boxed{4}",
         "so <answer> 4 </answer>",
     ]
-    grades = grading.grade(["4"] * 4, responses)
-    assert [verdict.correct for verdict, _ in grades] == [True, True, False, False]
+    scored = grading.scored([(Example("a", "2 + 2?", "4"), [(response, 1) for response in responses])])
+    assert [verdict.correct for _, verdict in scored] == [True, True, False, False]
 
 
 @pytest.mark.parametrize(

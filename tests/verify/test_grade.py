@@ -7,6 +7,7 @@ from threading import Thread
 
 import pytest
 
+from gmpo_vl.cli import main
 from gmpo_vl.verify.grade import grade_file, summary
 
 
@@ -179,3 +180,33 @@ def test_fewer_than_no_workers_are_refused(tmp_path):
     with pytest.raises(ValueError, match="workers=-1"):
         grade_file(pairs, tmp_path / "out.jsonl", workers=-1)
     assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_without_a_file_verdicts_are_printed_and_nothing_of_a_response_moves_the_cursor(tmp_path, capsys):
+    rows = [
+        {"id": "q1", "gold": "42", "response": "so \\boxed{42}"},
+        {"id": "q2", "gold": ["7", "8"], "response": "so \\boxed{\x1b[2J9\n}"},
+        {"gold": "3", "response": "I do not know"},
+    ]
+    assert main(["grade", str(write(tmp_path / "pairs.jsonl", rows))]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in lines[:3]] == [
+        ["right", "equal", "q1", "42"],
+        ["wrong", lines[1].split()[1], "q2", "[2J9", "(gold", "7", "or", "8)"],
+        ["wrong", "no", "answer", "2", "-", "(gold", "3)"],
+    ]
+    assert lines[3].startswith("1 of 3 correct (33.3%)")
+    assert "\x1b" not in "".join(lines)
+
+
+def test_answers_in_the_other_place_are_told_and_read_where_asked(tmp_path, capsys):
+    rows = [{"gold": gold, "response": "<answer>42</answer>"} for gold in ("42", "1")]
+    path = str(write(tmp_path / "pairs.jsonl", rows))
+    assert main(["grade", path]) == 0
+    said = capsys.readouterr()
+    assert "0 of 2 correct" in said.out
+    assert "--answer-in tag" in said.err
+    assert main(["grade", path, "--answer-in", "tag"]) == 0
+    said = capsys.readouterr()
+    assert "1 of 2 correct" in said.out
+    assert said.err == ""

@@ -8,7 +8,9 @@ import re
 import pytest
 
 from gmpo_vl.cli import main
-from gmpo_vl.verify.self_check import Failure, self_check, summary
+from gmpo_vl.verify import parse_gold, verify
+from gmpo_vl.verify.natural_forms import unreached
+from gmpo_vl.verify.self_check import Failure, narrow_golds, self_check, summary
 
 BAD = [  # a line, and what is said of it
     ("{", "no JSON"),
@@ -122,3 +124,20 @@ def test_what_is_no_data_set_is_told(tmp_path):
             self_check(tmp_path / name)
     with pytest.raises(ValueError, match="there is no file"):
         self_check(tmp_path / "none.jsonl")
+
+
+def test_golds_that_only_some_forms_reach_are_told_and_fail_nothing(tmp_path, capsys):
+    golds = ["12", "4.4 m", "Area = 9.4", "217 °T", "(3, 4)", "x \\approx 0.5 \\text{ furlongs}"]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"answer": gold}) + "\n" for gold in golds))
+    narrow = {}
+    for gold in golds:
+        if forms := unreached(parse_gold(gold), lambda text, g=gold: verify(g, f"\\boxed{{{text}}}").correct):
+            narrow[gold] = forms
+    found = narrow_golds(path)
+    assert [failure.gold for failure in found] == list(narrow)
+    assert all(narrow[failure.gold][0].name in failure.reason for failure in found)
+    assert main(["grade", "--self-check", str(path)]) == 0
+    told = capsys.readouterr().out
+    assert all(f"line {1 + golds.index(gold)}: {gold!r}: not reached by" in told for gold in narrow)
+    assert ("a warning" in told) == bool(narrow)
