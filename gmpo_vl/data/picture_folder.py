@@ -6,11 +6,9 @@ The folders of a name count. `geo/1.png` and `/home/x/images/geo/1.png` are `geo
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import threading
-from bisect import bisect
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +16,7 @@ from urllib.parse import unquote, urlparse
 
 from gmpo_vl.data.archives import SUFFIXES as ARCHIVES
 from gmpo_vl.data.archives import Archive, open_archive, stem_of
-from gmpo_vl.data.rows import DataError, RowError
+from gmpo_vl.data.rows import DataError, RowError, close_names
 from gmpo_vl.data.sources import SPLIT_OF
 
 PICTURES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".npy")
@@ -108,11 +106,14 @@ class PictureFolder:
 
 
 def _parts(name: str) -> list[str]:
-    """The folders and the name, without `.`, a drive, and the `..` in front."""
-    parts = [p for p in re.split(r"[/\\]" if "/" not in name else "/", name) if p not in ("", ".")]
-    while parts and (parts[0] == ".." or re.fullmatch("[A-Za-z]:", parts[0])):
-        parts = parts[1:]
-    return [] if ".." in parts or "\0" in name else parts
+    """The folders and the name. `..` takes a folder off, if there is one; a drive is left away."""
+    parts: list[str] = []
+    for part in re.split("/" if "/" in name else r"[/\\]", name):
+        if part == "..":
+            parts = parts[:-1]
+        elif part not in ("", ".") and not (not parts and re.fullmatch("[A-Za-z]:", part)):
+            parts.append(part)
+    return [] if "\0" in name else parts
 
 
 def _split_of(parts: Sequence[str]) -> str | None:
@@ -211,9 +212,7 @@ class _Place:
         name = parts[-1].casefold()
         if found := self._called(name):
             return found[:3]
-        place = bisect(self._sorted, name)
-        around = self._sorted[max(0, place - 20) : place + 20]
-        return [self._index[key][0] for key in difflib.get_close_matches(name, around)]
+        return [self._index[key][0] for key in close_names(name, self._sorted)]
 
     @cached_property
     def _sorted(self) -> list[str]:
