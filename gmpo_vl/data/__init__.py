@@ -5,7 +5,11 @@ rows         one row becomes an Example, or a named fault     examples  the chec
 images       a stored picture becomes RGB pixels              answers   the `answer` column
 templates    prompt templates around a problem
 
+pictures     which pictures a row means                       pixels    arrays and PIL pictures as PNG
+picture_folder   the file that a name means                   archives  pictures in zip and tar files
+
 mapping      the mapping file: keys, templates                map_row   one row, mapped
 preparation  a mapping or Python file as checked rows         convert   `gmpo-vl data convert`, the data card
 writing      parquet; files that appear together              scaffold  `gmpo-vl data new`
+grouping     rows that share a picture, on one side of a split
 """
