@@ -93,7 +93,7 @@ class PictureFolder:
             raise RowError(
                 "image_ambiguous",
                 f"{name[:300]!r} and another row's {other[:300]!r} would both be {place.where(inside)}; "
-                "keep the pictures under the folders of their names, and set image_folder to where these begin",
+                "keep pictures under the folders of their names, and set image_folder to where these begin",
             )
 
     def _missing(self, name: str, parts: Sequence[str], is_url: bool) -> str:
