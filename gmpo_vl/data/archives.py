@@ -70,7 +70,8 @@ def _name_below(name: str) -> str | None:
 
 class _Zip:
     def __init__(self, path: Path):
-        self._path, self._zip = path, zipfile.ZipFile(path)
+        # A file that it did not open itself is not closed by one of several readers.
+        self._path, self._zip = path, zipfile.ZipFile(open(path, "rb"))  # noqa: SIM115
         members = [info for info in self._zip.infolist() if not info.is_dir()]
         below = [(_name_below(name), info) for name, info in zip(_zip_names(members), members)]
         self.names = {name: info for name, info in below if name is not None}
