@@ -62,7 +62,8 @@ def REWARD_CHECK(**options: Any) -> None:
     values = {"problem": "", "golds": [""], "choices": [], "pictures": 0, "mark": ""}
     if shown not in rendered(settings.template(), **values, response=shown, answer=shown):
         raise ValueError(
-            f"reward judge: {settings.prompt} shows the judge no answer: write {{{{ answer or response }}}} in it"
+            f"reward judge: {settings.prompt} shows the judge no answer: write {{{{ answer or response }}}} "
+            "in it"
         )
 
 
