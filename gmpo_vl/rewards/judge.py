@@ -58,8 +58,13 @@ def REWARD_CHECK(**options: Any) -> None:
     """Raise ValueError for options that cannot be, before a run begins. Asks the endpoint nothing."""
     library()
     settings = Settings(**options)
-    values = {"problem": "", "golds": [""], "choices": [], "response": "", "answer": None, "pictures": 0}
-    rendered(settings.template(), **values, mark="")
+    shown = "an answer to be seen"
+    values = {"problem": "", "golds": [""], "choices": [], "pictures": 0, "mark": ""}
+    if shown not in rendered(settings.template(), **values, response=shown, answer=shown):
+        raise ValueError(
+            f"reward judge: {settings.prompt} shows the judge no answer: write {{{{ answer or response }}}} "
+            "in it"
+        )
 
 
 def compute_score(reward_inputs: list[dict[str, Any]], **options: Any) -> list[dict[str, float | None]]:

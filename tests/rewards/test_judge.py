@@ -246,12 +246,17 @@ def test_without_a_connection_it_says_so(judge):
         ({"model": "m", "timeout": "60"}, "timeout is '60'"),
         ({"model": "m", "max_failed_share": 2}, "max_failed_share is 2"),
         ({"model": "m", "prompt": "none.jinja"}, "there is no file none.jinja"),
-        ({"model": "m", "prompt": "OWN"}, "'question' is undefined .*given problem, golds"),
+        ({"model": "m", "prompt": "{{ question }}"}, "'question' is undefined .*given problem, golds"),
+        ({"model": "m", "prompt": "{{ problem"}, "prompt cannot be rendered"),
+        (
+            {"model": "m", "prompt": "Is {{ golds[0] }} right?"},
+            r"shows the judge no answer: write \{\{ answer",
+        ),
     ],
 )
 def test_what_cannot_be_is_said_before_a_run(tmp_path, options, message):
-    if options.get("prompt") == "OWN":
-        (tmp_path / "own.jinja").write_text("{{ question }}")
+    if "{{" in options.get("prompt", ""):
+        (tmp_path / "own.jinja").write_text(options["prompt"])
         options = options | {"prompt": str(tmp_path / "own.jinja")}
     with pytest.raises(ValueError, match=message) as error:
         load_reward("judge", options)
