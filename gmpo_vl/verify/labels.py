@@ -109,7 +109,7 @@ def _label_at(flat: str, at: int) -> tuple[str, int] | None:
 
 
 def _flat(text: str) -> str:
-    r"""`\text{Area} = 9 \text{ cm}` as `Area = 9 \text{ cm}`: without text commands but for those of units."""
+    r"""`\text{Area} = 9 \text{ cm}` as `Area = 9 \text{ cm}`: no text commands but those of units."""
 
     def opened(group: re.Match[str]) -> str:
         before = group.string[: group.start()].rstrip()[-1:]
