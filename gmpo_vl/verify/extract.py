@@ -4,10 +4,10 @@ The rule: the last `\boxed{}` counts, and it must be complete. A box that is cut
 is no falling back to an earlier one. Boxes side by side (`\boxed{3} or \boxed{5}`) are one answer with
 several items.
 
-An empty box is no answer but a mention of the form in a sentence like "I put it in \boxed{} as asked": a word
-such as in or within leads to it, it is said that something was put there or asked for, and all words from the
-answer's box to the end are about the form (_ABOUT_THE_FORM). So no quantity, number, sign, doubt or further step can stand
-after that box; anything else leaves the empty box what it is.
+An empty box (or tag) is no answer but a mention of the form in a sentence like "I put it in \boxed{} as
+asked": a word such as in or within leads to it, it is said that something was put there or asked for, and
+all words from the answer's box to the end are about the form (_ABOUT_THE_FORM). So no quantity, number, sign,
+doubt or further step can stand after that box. Any other empty box is an empty answer.
 """
 
 from __future__ import annotations
@@ -39,11 +39,12 @@ _JOINT_MAX = 60
 
 
 _EMPTY = re.compile(r"\\(?:boxed|fbox)\s{0,8}\{(?:\s|\\[,;:! ]|\\?[lc]?dots|\.\.\.|…)*\}")
+_EMPTY_TAG = re.compile(r"<answer>(?:\s|\.\.\.|…)*(?:</answer>|(?=[`\"']?\s*tags?\b))")
 _LEADS_IN = re.compile(r"\b(?:in|inside|into|within|with|using|used?)\s[^.!\n]{0,40}\Z", re.IGNORECASE)
 _FORM = re.compile(
     r"\b(?:(?:i|we|i['’]ve|is|was|been|have|has)\b[^.!\n]{0,40}\b(?:put|placed?|enclosed?|written|wrote|wrapped|given"
     r"|gave|provided|presented|expressed|shown|stated|formatted|boxed|used?|using)"
-    r"|as (?:per|asked|requested|required|instructed|specified|needed)|format|form|notation)\b",
+    r"|as (?:per|asked|requested|required|instructed|specified|needed)|format|form|notation|tags?)\b",
     re.IGNORECASE,
 )
 _OTHER_THAN_PROSE = re.compile(r"[^\W\d_]+(?:['’][a-z]+)?|[^\s.,;:!()\[\]$`\"'’“”*—–]")  # words, and signs
@@ -53,9 +54,9 @@ _ABOUT_THE_FORM = frozenset(
     use used put place placed enclose enclosed write written wrote wrap wrapped give given gave provided
     presented expressed shown stated formatted boxed box boxes format form notation style latex command
     environment required requested asked instructed specified needed instructions instruction request
-    question problem prompt at end of for to and so single which""".split()
+    question problem prompt tag tags at end of for to and so single which""".split()
 )
-_MENTION_MAX = 300  # characters after the answer's box
+_MENTION_MAX = 300  # characters after the answer's box or tag
 
 
 class Extracted(NamedTuple):
@@ -113,26 +114,35 @@ def _without_mention(response: str) -> str:
     """The response up to the box that answers, where only a mention of the form follows it (see the top)."""
     start = max(response.rfind("\\boxed"), response.rfind("\\fbox"))
     empty = _EMPTY.match(response, start) if start >= 0 else None
-    if not empty or len(response) - empty.end() > _MENTION_MAX:
+    if not empty:
         return response
     earlier = _last_start(response, start)
     box = _content(response, earlier) if earlier >= 0 else None
-    if box is None or not 0 < start - box[1] <= _MENTION_MAX or not box[0].strip():
+    if box is None or not box[0].strip():
         return response
-    before, after = response[box[1] : start], response[empty.end() :]
+    return response[: box[1]] if _is_mention(response[box[1] : start], response[empty.end() :]) else response
+
+
+def _is_mention(before: str, after: str) -> bool:
+    """Whether an empty box or tag is mentioned: before and after are all that the response says around it."""
     said = f"{before} {after}"
-    is_mention = _LEADS_IN.search(before) and _FORM.search(said)
-    known = is_mention and _ABOUT_THE_FORM.issuperset(_OTHER_THAN_PROSE.findall(said.lower().replace("’", "'")))
-    return response[: box[1]] if known else response
+    if len(said) > _MENTION_MAX or not _LEADS_IN.search(before) or not _FORM.search(said):
+        return False
+    return _ABOUT_THE_FORM.issuperset(_OTHER_THAN_PROSE.findall(said.lower().replace("’", "'")))
 
 
 def answer_tag(response: str) -> Extracted:
     """The content of the last `<answer>...</answer>` (the r1v form); a box inside it is unwrapped.
 
     As with boxes, tags side by side are one answer with several items, and so are a value and a box joined by
-    "or".
+    "or"; an empty tag may be a mention of the form.
     """
     start = response.rfind("<answer>")
+    earlier_end = response.rfind("</answer>", 0, max(start, 0)) + len("</answer>")
+    empty = _EMPTY_TAG.match(response, start) if earlier_end >= len("</answer>") else None
+    if empty and _is_mention(response[earlier_end:start], response[empty.end() :]):
+        response = response[:earlier_end]
+        start = response.rfind("<answer>")
     if start < 0:
         return Extracted(None, "no_answer")
     end = response.find("</answer>", start)

@@ -25,21 +25,31 @@ _WORD = (
 )
 _SIGN = r"(?: ?(?:=|:|\\approx) ?| (?:(?:is|are|was|were)(?: equal to)?|equals?)\b ?:? ?)"
 _LABEL = re.compile(rf"({_WORD}(?: {_WORD}){{0,9}}?){_SIGN}(?=\S)")
-_BEFORE_PAIR = re.compile(r"((?:the )?(?:coordinates?|points?|vertex|vector|ordered pair)) (?=(?:[A-Z] ?)?\()", re.I)
+_BEFORE_PAIR = re.compile(
+    r"((?:the )?(?:coordinates?|points?|vertex|vector|ordered pair)) (?=(?:[A-Z] ?)?\()", re.I
+)
 _CHINESE = re.compile(r"([\u4e00-\u9fffA-Za-z\\ ]{1,24}?) ?(?:=|:|为|是|等于) ?(?=[^\s\u4e00-\u9fff])")
-_CHINESE_UNSAID = re.compile("[不非没无未或若如至大小超倍半错负约]")
-_MAY_BE = re.compile(r"[A-Za-z]{3}.*?(?:[=:(]|≈|approx|\b(?:is|are|was|were|equals?)\b)|[\u4e00-\u9fff]", re.DOTALL)
-_COLON = re.compile(r"(?:(?<![^,;] )|(?<=and ))(?<![\w:}])([A-Za-z](?:_\{?\w\}?)?|[A-Z]{2}): (?=[-\d(\[]|\\[a-z]*frac)")
+_CHINESE_UNSAID = re.compile("[不非没无未或若如至大小超倍错负约]|半(?![径圆])")
+_MAY_BE = re.compile(
+    r"[A-Za-z]{3}.*?(?:[=:(]|≈|approx|\b(?:is|are|was|were|equals?)\b)|[\u4e00-\u9fff]", re.DOTALL
+)
+_COLON = re.compile(
+    r"(?:(?<![^,;] )|(?<=and ))(?<![\w:}])([A-Za-z](?:_\{?\w\}?)?|[A-Z]{2}): (?=[-\d(\[]|\\[a-z]*frac)"
+)
 _JOINT = re.compile(r" ?(?:[,;.] ?(?:and )?| and )(?=\S)")
 _NAME = re.compile(r"([A-Za-z]|[A-Z]{2,4}) ?(?:= ?(?=\S)|(?<=[A-Z])(?=\(-?[\d\\]))")  # A = 9.4, P(1, 2)
+_ANGLE = re.compile(r"(?:m ?)?\\angle ?\{?([A-Z]{1,3})\}? ?= ?(?=\S)")
+_SAYS = re.compile(r"[:=]|\b(?:is|are)\b")
 _DOLLAR = re.compile(r"(?<!\\)\$")
 
-_FUNCTIONS = frozenset("sin cos tan cot sec csc log ln lim exp max min gcd lcm det arcsin arccos arctan mod".split())
+_FUNCTIONS = frozenset(
+    "sin cos tan cot sec csc log ln lim exp max min gcd lcm det arcsin arccos arctan mod".split()
+)
 # Words that only say what is asked: they name no quantity.
 _IDLE = frozenset(
     """the a an of in for to at from on by its their our my this that it so thus therefore hence then finally
     value values answer answers result final correct exact approximate required measure measured given
-    by with units unit ans point points coordinate coordinates location ordered pair solution""".split()
+    by with units unit ans point points coordinate coordinates location ordered pair solution angle""".split()
 )
 _OF = re.compile(r"\b(?:of|in|for|between|from|to|under)\b")
 # Of these, a label names the quantity itself (the sum is 12); `of` after them makes another one of it.
@@ -49,7 +59,9 @@ _QUANTITIES = frozenset(
 )
 _COUNTS = frozenset("one two three four five six seven eight nine ten eleven twelve both".split())
 _UNSAID = (UNSAID - _QUANTITIES - _COUNTS) | frozenset("when while because since exceeds excluding".split())
-_CHANGED = re.compile(r"\b(?:square|cube|root|power|multiple|fraction|halves|thirds|quarters|fifths|tenths) of\b")
+_CHANGED = re.compile(
+    r"\b(?:square|cube|root|power|multiple|fraction|halves|thirds|quarters|fifths|tenths) of\b"
+)
 
 
 class Labelled(NamedTuple):
@@ -97,12 +109,12 @@ def _label_at(flat: str, at: int) -> tuple[str, int] | None:
 
 
 def _flat(text: str) -> str:
-    """Without text commands, but for those of units: `\\text{Area} = 9 \\text{ cm}` as `Area = 9 \\text{ cm}`."""
+    r"""`\text{Area} = 9 \text{ cm}` as `Area = 9 \text{ cm}`: no text commands but those of units."""
 
     def opened(group: re.Match[str]) -> str:
         before = group.string[: group.start()].rstrip()[-1:]
-        is_unit = (before.isdigit() or before in ("}", ")")) and not re.search(r"[:=]|\b(?:is|are)\b", group[1])
-        return group[0] if is_unit else f" {group[1]} "
+        after_value = before.isdigit() or before in ("}", ")")
+        return group[0] if after_value and not _SAYS.search(group[1]) else f" {group[1]} "
 
     return " ".join(TEXT_GROUP.sub(opened, _DOLLAR.sub("", normalise(text))).split())
 
@@ -110,7 +122,7 @@ def _flat(text: str) -> str:
 def _is_label(label: str) -> bool:
     """Whether words name a quantity: one of them at least is no product of symbols."""
     words = re.findall(r"(?<![\\A-Za-z])[A-Za-z']+", label)
-    low = {word.lower() for word in words}
+    low = {word.lower().removesuffix("'s") for word in words}
     if not low.isdisjoint(_UNSAID) or not low.isdisjoint(_FUNCTIONS) or _CHANGED.search(label.lower()):
         return False
     return any(len(word) > 2 and not is_product(word) and not word.isupper() for word in words)
@@ -133,13 +145,16 @@ def agree(gold: str, answer: str) -> bool:
 def names(symbol: str, label: str) -> bool:
     """Whether a symbol may stand for a label: A for `area`, AB for `length of AB`, x for `value of x`."""
     words = _named(label)
+    if symbol.startswith("\\angle "):
+        return not words or symbol.removeprefix("\\angle ") in words
     return symbol in words or not words or any(word[0] == symbol.lower() for word in words if len(word) > 1)
 
 
 def denies(symbol: str, label: str) -> bool:
-    """Whether a label has symbols, and not this one: `length of CD` for AB."""
+    """Whether a label has symbols, and none of this one: `length of CD` for AB. A, B and BA are of AB."""
+    name = symbol.removeprefix("\\angle ")
     symbols = {word for word in _named(label) if len(word) == 1 or word.isupper()}
-    return bool(symbols) and symbol not in symbols
+    return bool(symbols) and all(word not in name and word[::-1] != symbol for word in symbols)
 
 
 def _named(label: str) -> frozenset[str]:
@@ -154,7 +169,10 @@ def symbol_of(text: str) -> tuple[str, str] | None:
     """(A, 9.4) for `A = 9.4`; None for anything else."""
     if "=" not in text and "(" not in text and ": " not in text:
         return None
-    match = _NAME.match(flat := _flat(with_equals(text)))
+    flat = _flat(with_equals(text))
+    if angle := _ANGLE.match(flat):
+        return f"\\angle {angle[1]}", flat[angle.end() :]
+    match = _NAME.match(flat)
     return (match[1], flat[match.end() :]) if match else None
 
 

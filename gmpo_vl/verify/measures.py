@@ -15,14 +15,17 @@ from gmpo_vl.verify.words import NUMBER, TEXT_GROUP
 
 # A Chinese unit, and the English word for it.
 _CHINESE_UNITS = """
-摄氏度celsius 华氏度fahrenheit 倍times 毫米mm 厘米cm 分米dm 千米km 公里km 海里nauticalmiles 米meters 毫克mg 千克kg 公斤kg 克grams 吨tons
+摄氏度celsius 华氏度fahrenheit 倍times
+毫米mm 厘米cm 分米dm 千米km 公里km 海里nauticalmiles 米meters 毫克mg 千克kg 公斤kg 克grams 吨tons
 毫升ml 升liters 秒钟seconds 秒seconds 分钟minutes 小时hours 时hours 天days 周weeks 个月months
 月months 年years 岁years 元yuan 块钱yuan 美元dollars 度degrees
 """
 _CHINESE = dict(re.findall(r"([^\x00-\x7f]+)([a-z]+)", _CHINESE_UNITS))
-_CLASSIFIERS = "个只人名位本张条棵件辆支块页种头颗朵座间台瓶杯箱袋套根面场班次组对盒队步段枚把艘户家"  # 5个 is 5
+_CLASSIFIERS = "个只人名位本张条棵件辆支块页种头颗朵座间台瓶杯箱袋套根面场班次组对盒队步段枚把艘户家"
 _UNITS = "|".join(sorted(_CHINESE, key=len, reverse=True))
-_CHINESE_END = re.compile(rf"(?:(平方|立方)?({_UNITS})(\^\{{?[23]\}}?)?(?:[/每](平方|立方)?({_UNITS}))?|[{_CLASSIFIERS}]{{1,2}})\.?$")
+_CHINESE_END = re.compile(  # 5个 is 5
+    rf"(?:(平方|立方)?({_UNITS})(\^\{{?[23]\}}?)?(?:[/每](平方|立方)?({_UNITS}))?|[{_CLASSIFIERS}]{{1,2}})\.?$"
+)
 _RAISED = {"平方": "^2", "立方": "^3", None: ""}
 
 
@@ -45,7 +48,9 @@ _RAISED_WORD = r"[A-Za-z]+(?:\^(?:-?\d|\{-?\d\}))?"
 _COUNTED = re.compile(rf"((?:\\?\$\s*)?{NUMBER}) ({_RAISED_WORD}(?: ?[ /] ?{_RAISED_WORD}){{0,5}})\.?")
 # Words (no command), a letter in braces, a prime, or digits parted by a space: without these there is nothing
 # to do.
-_UNIT_LIKE = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2}|\d ?\{[a-zA-Z]|'|\d \d|\d\s*[a-zA-Z]\b|degree|frac *\{ *\\(?:text|math)")
+_UNIT_LIKE = re.compile(
+    r"(?<![\\a-zA-Z])[a-zA-Z]{2}|\d ?\{[a-zA-Z]|'|\d \d|\d\s*[a-zA-Z]\b|degree|frac *\{ *\\(?:text|math)"
+)
 _HAS_LETTER = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]")
 _LONG_WORD = re.compile(r"[a-zA-Z]{4}")  # among short ones, which may be symbols: 6 red apples
 _SYMBOLS = re.compile(r"\b(?!of\b)[a-zA-Z]{1,2}\b")
@@ -62,6 +67,7 @@ _AREA_DIGIT = re.compile(  # 24 cm2, \text{ m3}
     r"(?<=[\d}) ])(\s*(?:\\(?:text|mathrm)\s*\{\s*)?(?:[mcdk]m|ft|in|yd|(?<=\s)m))([23])(\s*\})?$"
 )
 _BEARING = re.compile(r"(?<=\d) ?\^ ?\{? ?\\circ ?\}? ?(?:T|\\(?:text|mathrm) ?\{ ?T ?\})$")  # true north
+_MEASURE_OF = re.compile(r"(?<![a-zA-Z\\])m\s*(?=\\(?:measured)?angle\b)")  # m\angle A is \angle A
 _SIGN = re.compile(
     r"(?:(negative|minus)\s+(?=[\d.a-z\\(])|(?:positive|plus)\s+(?=\d)|\\text\s*\{\s*(?:(negative|minus)"
     r"|positive|plus)\s*\}\s*(?=\d))",
@@ -84,12 +90,15 @@ def spelled(text: str) -> str:
         text = _GROUPED_TEXT.sub(r" \1 ", text).strip()
         if end := _CHINESE_END.search(text):
             text = text[: end.start()] + _chinese_unit(end)
-    if text.endswith(("T", "}")) and (north := _BEARING.search(text)):
+    if "circ" in text and (north := _BEARING.search(text)):
         return text[: north.start()] + r"^{\circ}"
     if "elsius" in text or "ahrenheit" in text:
-        text = _CELSIUS.sub(lambda m: rf"^{{\circ}}{m[1][0].upper()}", _GROUPED_TEXT.sub(r" \1 ", text).strip())
-    if text.endswith(("2", "3", "}")):
+        flat = _GROUPED_TEXT.sub(r" \1 ", text).strip()
+        text = _CELSIUS.sub(lambda m: rf"^{{\circ}}{m[1][0].upper()}", flat)
+    if text[-2:-1].isalpha() or text.endswith(("2}", "3}")):
         text = _AREA_DIGIT.sub(r"\1^\2\3", text)
+    if "angle" in text:
+        text = _MEASURE_OF.sub("", text)
     if not _UNIT_LIKE.search(text):
         return text
     if text[:1] in "mnpMNP\\" and (sign := _SIGN.match(text)):
@@ -151,7 +160,8 @@ def counted(text: str) -> str | None:
         if first in _TEXT_ONLY:
             return None
         worded = _LONG_WORD.search(match[2]) and not _SYMBOLS.search(match[2])
-        if len(first) > 3 or worded or first in IRREGULAR or first in ("sq", "cu") or unit_of(first, True) is not None:
+        known = first in IRREGULAR or first in ("sq", "cu") or unit_of(first, True) is not None
+        if len(first) > 3 or worded or known:
             return rf"{match[1]}\text{{ {match[2]}}}"
     if "\\" not in text:
         if match := _CLOSED_RATE.fullmatch(text):
@@ -171,7 +181,7 @@ def lettered(text: str) -> str | None:
 
 
 def with_letter(text: str) -> str | None:
-    """The number and the unit of `\\frac{1}{4} m^2`, `3A`, `300K`, where a unit is looked for; None for others."""
+    """`\\frac{1}{4} m^2`, `3A` with the letter as a unit, for where one is looked for; None for others."""
     return _with_letter(_ANY_LETTER.fullmatch(text))
 
 

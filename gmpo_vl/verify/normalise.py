@@ -25,8 +25,9 @@ AA\xc5\u212b
 """
 _SIGNS = {
     "-": "−–—‐‑", "/": "⁄∕÷", "*": "∗", r"^{\circ}": "°º˚", "'": '′‘’', "''": '″', "|": "∣", ":": "∶",
-    ",": "、", ".": "。", "": "【】「」『』", " or ": "或", " and ": "且和与及", r"\mathbb{R} ": "ℝ", r"\mathbb{Z} ": "ℤ", r"\mathbb{N} ": "ℕ", r"\mathbb{Q} ": "ℚ",
-    r"\mathbb{C} ": "ℂ", '"': '“”',
+    ",": "、", ".": "。", "": "【】「」『』",
+    " or ": "或", " and ": "且和与及", r"\mathbb{R} ": "ℝ", r"\mathbb{Z} ": "ℤ", r"\mathbb{N} ": "ℕ",
+    r"\mathbb{Q} ": "ℚ", r"\mathbb{C} ": "ℂ", '"': '“”',
 }  # fmt: skip
 _DROPPED = [*range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2065), 0xFEFF, 0xAD]
 _SPACES = [0xA0, 0x1680, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000]
@@ -54,7 +55,7 @@ _TABLE |= {
 _CURRENCIES = {"€": "euros", "£": "pounds", "¥": "yensign", "₹": "rupees", "¢": "cents"}
 _MONEY = re.compile(r"([€£¥₹¢])\s*(\d[\d,.]*(?:\s*(?:thousand|million|billion|trillion)\b)?)|([€£¥₹¢])")
 _DOLLAR = re.compile(r"(?<!\\)\$(?=\s*\d[\d,]*(?:\.\d+)?(?:[\s,;.)]|$))")
-_MICRO = re.compile(r"(?<=\d)\s*[µμ]([mgsLAFVWCN])(?![a-zA-Z])")
+_MICRO = re.compile(r"(?<=\d)\s*[µμ]([mgsLAFVC])(?![a-zA-Z])")  # 5 µm
 _OHM = re.compile(r"(?<=\d)\s*([kM]?)[ΩΩ]")
 _CHINESE_RATIO = re.compile(r"(?<=\d)\s*比\s*(?=\d)")
 _CHINESE_PERCENT = re.compile(r"百分之\s*(\d+(?:\.\d+)?)")
@@ -73,7 +74,7 @@ def normalise(text: str) -> str:
         text = _DOLLAR.sub(r"\\$", text)
     if not text.isascii():
         text = _MONEY.sub(lambda m: f"{m[2] or ''}\\text{{ {_CURRENCIES[m[1] or m[3]]}}}", text)
-        text = _OHM.sub(r"\\text{ \1ohm}", _MICRO.sub(r"\\text{ u\1}", text))
+        text = _OHM.sub(r"\\text{ \1ohm}", _MICRO.sub(r"\\text{ micro\1}", text))
         text = _CHINESE_PERCENT.sub(r"\1%", _CHINESE_RATIO.sub(":", text))
         text = _RAISED.sub(lambda m: "^{" + "".join(_SUPERSCRIPTS[c] for c in m[0]) + "}", text)
         text = _LOWERED.sub(lambda m: "_{" + "".join(_SUBSCRIPTS[c] for c in m[0]) + "}", text)
@@ -121,8 +122,8 @@ _SINGLE = re.compile(r"(?<!\\)\\(?!\\)")
 _WIDE = {code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)}
 _WIDE |= {0x3000: " ", ord("。"): ".", ord("￥"): "¥"} | dict.fromkeys(map(ord, "【】「」『』"), " ")
 _CHINESE_LEAD = re.compile(
-    r"(?:\s*(?:因此|所以|故|综上(?:所述)?|于是|则|即|可得|解得|得|本题|此题|该题|我|一?共有?|总共有?|有)[,:]?)*\s*"
-    r"(?:最终|最后|正确|参考|的)*(?:答案|结果|选项|答)?\s*(?:应该?)?(?:是|为|等于|选择?|选项)?\s*[:,]?\s*"
+    r"(?:\s*(?:因此|所以|故|综上(?:所述)?|于是|则|即|可得|解得|得|本题|此题|该题|我|一?共有?|总共有?|有)[,:]?){0,4}\s*"
+    r"(?:最终|最后|正确|参考|的){0,4}(?:答案|结果|选项|答)?\s*(?:应该?)?(?:是|为|等于|选择?|选项)?\s*[:,]?\s*"
     r"(?![\u4e00-\u9fff])"
 )
 _CHINESE_GROUP = re.compile(r"\\(?:text|textbf|mathrm|mbox)\s*\{([^{}]*[\u4e00-\u9fff][^{}]*)\}")

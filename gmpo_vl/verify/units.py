@@ -18,16 +18,19 @@ from gmpo_vl.verify.tree import Node, is_name
 _KINDS = {
     "length": "mm 1/1000: millimeter* millimetre* mm; cm 1/100: centimeter* centimetre* cm*;"
     " dm 1/10: decimeter* decimetre* dm; m 1: meter* metre*; km 1000: kilometer* kilometre* km*;"
-    " um 1/1000000: micrometer* micron* um; nm 1/1000000000: nanometer* nm;"
+    " um 1/1000000: micrometer* micrometre* micron* um microm; nm 1/1000000000: nanometer* nm;"
     " angstrom 1/10000000000: angstrom*; nmi 1852: nauticalmile*",
     "imperial length": "inch 1: inch inches; ft 12: foot feet ft; yd 36: yard* yd*; mi 63360: mile*",
     "astronomy": "ly: lightyear*; pc: parsec* pc; kpc: kpc; Mpc: Mpc; AU: AU",
-    "mass": "ug 1/1000000: microgram* ug; mg 1/1000: milligram* mg; g 1: gram*; kg 1000: kilogram* kg*; t 1000000: ton* tonne*",
+    "mass": "ug 1/1000000: microgram* microg; mg 1/1000: milligram* mg; g 1: gram*;"
+    " kg 1000: kilogram* kg*; t 1000000: ton* tonne*",
     "imperial mass": "oz 1: ounce* oz; lb 16: pound* lb*",
-    "time": "ns 1/1000000000: nanosecond* ns; us 1/1000000: microsecond* us; ms 1/1000: millisecond* ms; s 1: second* sec*; min 60: minute* min*;"
+    "time": "ns 1/1000000000: nanosecond* ns; us 1/1000000: microsecond* micros;"
+    " ms 1/1000: millisecond* ms; s 1: second* sec*; min 60: minute* min*;"
     " h 3600: hour* hr*; day 86400: day*; week 604800: week*",
     "years": "month 1: month*; yr 12: year* yr*",
-    "volume": "uL 1/1000000: microliter* microlitre* uL; ml 1/1000: milliliter* millilitre* ml mL; L 1: liter* litre*; gal: gallon* gal",
+    "volume": "uL 1/1000000: microliter* microlitre* microL;"
+    " ml 1/1000: milliliter* millilitre* ml mL; L 1: liter* litre*; gal: gallon* gal",
     "money": "dollar 100: dollar* usd bucks; cent 1: cent*; yuan: yuan rmb cny; euro: euro* eur;"
     " yen: yen jpy; yensign: yensign; rupee: rupee* inr",
     "angle": "deg: degree* deg*; arcmin: arcminute* arcmin*; arcsec: arcsecond* arcsec*; rad: radian* rad*",
@@ -40,11 +43,12 @@ _KINDS = {
     "frequency": "Hz 1: Hz hertz; kHz 1000: kHz; MHz 1000000: MHz; GHz 1000000000: GHz",
     "pressure": "Pa 1: Pa pascal*; kPa 1000: kPa kilopascal*; MPa 1000000: MPa; GPa 1000000000: GPa",
     "force": "N 1: newton*; kN 1000: kN kilonewton*",
-    "voltage": "V 1: volt*; mV 1/1000: mV millivolt*; kV 1000: kV kilovolt*",
-    "current": "A 1: ampere* amp*; mA 1/1000: mA milliampere* milliamp*",
+    "voltage": "V 1: volt*; uV 1/1000000: microV; mV 1/1000: mV millivolt*; kV 1000: kV kilovolt*",
+    "current": "A 1: ampere* amp*; uA 1/1000000: microA; mA 1/1000: mA milliampere* milliamp*",
     "resistance": "ohm 1: ohm*; kohm 1000: kohm* kiloohm* kilohm*; Mohm 1000000: Mohm* megaohm* megohm*",
-    "charge": "C 1: coulomb*; mC 1/1000: mC; uC 1/1000000: uC; nC 1/1000000000: nC",
-    "capacitance": "F 1: farad*; uF 1/1000000: uF microfarad*; nF 1/1000000000: nF; pF 1/1000000000000: pF",
+    "charge": "C 1: coulomb*; mC 1/1000: mC; uC 1/1000000: microC microcoulomb*; nC 1/1000000000: nC",
+    "capacitance": "F 1: farad*; uF 1/1000000: microF microfarad*; nF 1/1000000000: nF;"
+    " pF 1/1000000000000: pF",
     "physics": "mol: mole* mol; atm: atm atmosphere*; T: tesla*; erg: erg*; dyn: dyne*; Nm: Nm",
     "data": "bit: bit*; byte: byte*; Kb: Kb kb kbit; KB: KB kB; Mb: Mb Mbit; MB: MB; Gb: Gb Gbit;"
     " GB: GB; TB: TB",
@@ -286,7 +290,9 @@ def _measured(unit: str) -> tuple[dict[str, int], Fraction]:
 # --- a unit, or symbols? --------------------------------------------------------------------------------
 # Letters that formulas multiply. After a root, a fraction or pi they are symbols; closed up to a small whole
 # number they are at least as likely to be.
-_SYMBOLS_TOO = frozenset("mg g ml L ms ns nm pc dm lb kg km ft yd um h m s mi K N V mA mV kV kN kW MW MJ kJ J W A Nm".split())
+_SYMBOLS_TOO = frozenset(
+    "mg g ml L ms ns nm pc dm lb kg km ft yd um h m s mi K N V mA mV kV kN kW MW MJ kJ J W A Nm".split()
+)
 _LENGTHS = frozenset("mm cm dm m km nm um inch ft yd mi".split())
 _RATES = ("m^1*s^-1", "m^1*s^-2")
 _COEFFICIENT = re.compile(r"(?:[^=]*=)?\s*-?\d([a-zA-Z]{2,3})")

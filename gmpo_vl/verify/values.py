@@ -10,7 +10,17 @@ from itertools import chain, product
 from gmpo_vl.verify import labels, words
 from gmpo_vl.verify.equality import same
 from gmpo_vl.verify.labels import Labelled, labelled
-from gmpo_vl.verify.measures import compass, counted, ends, is_range, lettered, same_time, spelled, time_of_day, with_letter
+from gmpo_vl.verify.measures import (
+    compass,
+    counted,
+    ends,
+    is_range,
+    lettered,
+    same_time,
+    spelled,
+    time_of_day,
+    with_letter,
+)
 from gmpo_vl.verify.normalise import normalise
 from gmpo_vl.verify.parse import readings
 from gmpo_vl.verify.quantities import EXACT, Leeway, Undecided
@@ -33,7 +43,9 @@ _COUNTING = "zero one two three four five six seven eight nine ten eleven twelve
 _NUMBER_WORDS = {word: str(n) for n, word in enumerate(_COUNTING)}
 _NUMBER_WORDS |= {word: str(n) for n, word in enumerate("零一二三四五六七八九十")} | {"两": "2"}
 _DIGIT = re.compile(r"\d")
-_LABEL_LIKE = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{3}|: |^\\(?:text|mathrm|mbox)|[\u4e00-\u9fff]")  # or set as text
+# A word, a colon, or a text command around everything: what may be more than a bare value.
+_LABEL_LIKE = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{3}|: |^\\(?:text|mathrm|mbox)|[\u4e00-\u9fff]")
+_POINT_C = re.compile(r"(?<![a-zA-Z\\^_{}\d])C ?(?=\(-?[\d.]+ ?, ?-?[\d.]+\))")
 _ROW = re.compile(r"[\s,;()\[\]]+")
 _OF_VARIABLE = re.compile(r"([a-zA-Z])\(([k-z])\)=")  # P(A) and f(a) are values
 _SEVERAL = ("list", "either", "set")
@@ -109,9 +121,12 @@ def _is_value(text: str) -> bool:
 def _judge_labelled(ours: tuple[Labelled, ...], leeway: Leeway, answer: str) -> str:
     """The outcome against a gold with labels (the rules are those of labels.py)."""
     theirs = labelled(answer)
-    if len(ours) == 1 and not theirs:
-        return _judge_part(ours[0], leeway, answer)
-    if len(ours) > 1 and not theirs:
+    if len(ours) == 1:
+        if not theirs:
+            return _judge_part(ours[0], leeway, answer)
+        agree = len(theirs) == 1 and labels.agree(ours[0].label, theirs[0].label)
+        return _judge_part(ours[0], leeway, theirs[0].value) if agree else "different"
+    if not theirs:
         theirs = tuple(Labelled(*part) for part in zip([part.label for part in ours], labels.items(answer)))
         if len(labels.items(answer)) != len(ours):
             return "different"
@@ -314,15 +329,17 @@ def _number_word(text: str) -> str:
 
 @lru_cache(maxsize=20_000)
 def _gold_trees(text: str) -> tuple[Node, ...]:
-    """A gold has one reading: 1,234 is a number. Only 80m, 3 s or 80 mg, a product and a measure, have two."""
+    """A gold has one reading: 1,234 is a number. Two have 80m, 3 s, 80 mg (product and measure) and C(5, 3)
+    (number of choices and point).
+    """
     if _PLAIN_NUMBER.fullmatch(text):
         return trees(text)
     clean = spelled(normalise(text))
     found = next(iter(_read(text)), ())
     if is_coefficient(clean):
         return found[-1:]
-    with_unit = lettered(clean)
-    return found + (trees(with_unit)[:1] if with_unit else ())
+    other = lettered(clean) or _with_point(clean)
+    return found + (trees(other)[:1] if other else ())
 
 
 @lru_cache(maxsize=20_000)
@@ -331,6 +348,8 @@ def _more_trees(text: str) -> tuple[Node, ...]:
     clean = spelled(normalise(text))
     read = trees(text)
     found = trees(noun) if (not read or read[0].op != "unit") and (noun := counted(clean)) else ()
+    if point := _with_point(clean):
+        found += trees(point)[:1]
     if read:
         return found
     plain = words.without_lead(clean)
@@ -341,8 +360,13 @@ def _more_trees(text: str) -> tuple[Node, ...]:
     return found + tuple(_worked_out(clean))
 
 
+def _with_point(text: str) -> str | None:
+    """`A(0, 1), C(5, 3)` with the point C, not a number of choices; None for others."""
+    return _POINT_C.sub("C = ", text) if "C" in text and _POINT_C.search(text) else None
+
+
 def _measured(text: str) -> tuple[Node, ...]:
-    """An answer whose letters at the end are a unit, as they can only be where the gold has one: 1/4 m^2, 3A."""
+    """1/4 m^2 and 3A with the letter as a unit, which is looked for where the gold has one."""
     measure = with_letter(spelled(normalise(text)))
     return trees(measure)[:1] if measure else ()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from gmpo_vl.verify.normalise import normalise
 
@@ -114,15 +114,13 @@ def squeezed(text: str) -> str:
 
 def set_as_text(text: str) -> str | None:
     r"""What stands in a text command around everything, `\text{6\sqrt{3} m}`; None without one."""
-    match = _ALL_TEXT.fullmatch(text) if text.startswith("\\") else None
-    if not match:
-        return None
-    depth = 0
-    for brace in re.findall(r"[{}]", match[1]):
-        depth += 1 if brace == "{" else -1
-        if depth < 0:
-            return None
-    return match[1].strip()
+    inner = None
+    while match := _ALL_TEXT.fullmatch(text):
+        depths = accumulate({"{": 1, "}": -1}[brace] for brace in re.findall(r"[{}]", match[1]))
+        if min(depths, default=0) < 0:  # \text{a} b \text{c}
+            break
+        inner = text = match[1].strip()
+    return inner
 
 
 # --- what leads to an answer ---------------------------------------------------------------------------

@@ -20,6 +20,30 @@ def test_the_last_complete_box_counts():
     assert verify("5", r"\boxed{\boxed{5}}").correct
 
 
+@pytest.mark.parametrize(
+    ("answer_in", "box", "empty"),
+    [("box", r"\boxed{5}", r"\boxed{}"), ("tag", "<answer>5</answer>", "<answer></answer>")],
+)
+def test_an_empty_box_that_a_sentence_mentions_is_no_answer(answer_in, box, empty):
+    for said in (
+        f"I put it in {empty} as asked.",
+        f"The answer is written inside {empty}.",
+        f"(in {empty} format)",
+    ):
+        assert verify("5", f"{box}. {said}", answer_in=answer_in).correct
+        assert verify("5", said, answer_in=answer_in).outcome == "no_answer"
+        assert not verify("6", f"{box}. {said}", answer_in=answer_in).correct
+    for said in (
+        f"So the answer is {empty}.",
+        f"The area is put in {empty} as asked.",
+        f"Twice that is put in {empty}.",
+        f"Wait, I put it in {empty} as asked.",
+        f"I add 2 and put it in {empty}.",
+        f"I put it in {empty} as asked, and the second one is",
+    ):
+        assert verify("5", f"{box}. {said}", answer_in=answer_in).outcome == "no_answer"
+
+
 def test_boxes_side_by_side_are_one_answer():
     assert not verify("5", r"\boxed{3} or \boxed{5}").correct
     assert verify("3, 5", r"\boxed{3} and \boxed{5}").correct
