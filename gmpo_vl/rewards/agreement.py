@@ -80,7 +80,7 @@ def disagreement(asked: Sequence[tuple[str, Example]], reward: Reward) -> Disagr
     if reward.asks_endpoint:
         return None
     rows = [row for prompt, example in asked if (row := _row(prompt, example)) is not None]
-    places = {answer_place(row.prompt) for row in rows}
+    places: set[AnswerPlace | None] = {answer_place(row.prompt) for row in rows}
     if len(places) != 1:  # no rows, or rows that ask for different places
         return None
     place = places.pop()

@@ -52,8 +52,10 @@ def in_words(error: BaseException) -> str:
         return _full_somewhere(error) if error.errno in FULL else str(error)
     name = os.fsdecode(found) if isinstance(found, str | bytes) else str(found)
     shown = name if len(name) <= 300 else f"{name[:300]}..."
-    room = f"; {free_space(Path(name))}" if error.errno in FULL and "free on" not in error.strerror else ""
-    return f"{shown}: {said} ({error.strerror}{room})"
+    reason = str(error.strerror)
+    if error.errno in FULL and "free on" not in reason:
+        reason += f"; {free_space(Path(name))}"
+    return f"{shown}: {said} ({reason})"
 
 
 def _full_somewhere(error: OSError) -> str:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from layouts import LAYOUTS, Row
+from layouts import LAYOUTS
+from making import Row
+from more_layouts import MORE
 
 from gmpo_vl.cli import main
 from gmpo_vl.config import Config, load_config
@@ -33,21 +35,22 @@ SHORT = [
 ]
 
 
-NOT_GUESSED = {"geoqa"}  # no usual name says which column is the question
+EVERY = {**LAYOUTS, **MORE}
 
 
-@pytest.fixture(params=LAYOUTS)
+@pytest.fixture
 def layout(request, tmp_path, monkeypatch):
     """(name, its mapping's lines or None, what its rows must become), after `data new`."""
     monkeypatch.chdir(tmp_path)
     files = tmp_path / "files"
     files.mkdir()
-    source, wanted = LAYOUTS[request.param].write(files)
+    source, wanted = EVERY[request.param].write(files)
     command("data", "new", request.param, "--source", source)
-    lines = LAYOUTS[request.param].mapping
+    lines = EVERY[request.param].mapping
     return request.param, lines and lines.format(source=source, folder=files), wanted
 
 
+@pytest.mark.parametrize("layout", LAYOUTS, indirect=True)
 def test_a_public_layout_becomes_a_run(layout):
     name, lines, wanted = layout
     if lines is not None:
@@ -66,12 +69,12 @@ def test_a_public_layout_becomes_a_run(layout):
     assert {record.prompt for record in run.read_rollouts(3)} <= {row.problem for row in wanted}
 
 
+@pytest.mark.parametrize("layout", EVERY, indirect=True)
 def test_what_data_new_guesses_makes_the_same_rows(layout):
     name, _, wanted = layout
-    if name in NOT_GUESSED:
-        assert "COLUMN" in Path(f"{name}.yaml").read_text(encoding="utf-8")
-    else:
-        same_rows(converted(name), wanted)
+    examples = converted(name)
+    same_rows(examples, wanted)
+    pays_what_is_right(examples, wanted, load_config(f"{name}_run.yaml"))
 
 
 def converted(name: str) -> list[Example]:
