@@ -66,6 +66,20 @@ def _nothing_from_here() -> Iterator[None]:
         sys.path[:0] = hidden
 
 
+def function_in(module: ModuleType, name: str, said: str) -> Callable[..., Any]:
+    """The module's function of this name. ValueError names those it has where there is none."""
+    found = getattr(module, name, None)
+    if callable(found):
+        return found
+    public = {
+        key: value for key, value in vars(module).items() if inspect.isfunction(value) and key[0] != "_"
+    }
+    own = [key for key, value in public.items() if value.__module__ == module.__name__] or list(public)
+    file = getattr(module, "__file__", module.__name__)
+    asked = f"{file} has no function {name!r}" if name else f"name a function of {file}, as FILE.py:NAME"
+    raise ValueError(f"{said}: {asked}{nearest(name, own) if own else '; it has none'}")
+
+
 def line_in(module: ModuleType, error: BaseException) -> str:
     """`FILE, line N`: the innermost line of the module's file that led to the error."""
     frames = traceback.extract_tb(error.__traceback__)
@@ -90,7 +104,9 @@ def check_options(
     known = [p.name for p in named]
     unknown = [key for key in options if key not in known]
     if unknown and not any(p.kind is p.VAR_KEYWORD for p in parameters):
-        raise ValueError(f"{said} takes {known or 'no settings'}, not {unknown}")
+        meant = [close for key in unknown for close in get_close_matches(key, known, n=1, cutoff=0.5)]
+        near = f"; did you mean {', '.join(meant)}?" if meant else ""
+        raise ValueError(f"{said} takes {known or 'no settings'}, not {unknown}{near}")
     missing = [p.name for p in named if p.default is p.empty and p.name not in options]
     if missing:
         raise ValueError(f"{said} needs {missing}, which have no default")

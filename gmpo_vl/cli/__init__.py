@@ -13,6 +13,7 @@ from gmpo_vl.cli.demo import add_demo
 from gmpo_vl.cli.doctor import add_doctor
 from gmpo_vl.cli.evaluate import add_eval, with_default_command
 from gmpo_vl.cli.finished import add_difficulty, add_grade
+from gmpo_vl.cli.rewards import add_rewards
 from gmpo_vl.cli.training import add_export, add_report, add_study, add_train
 from gmpo_vl.storage.locks import IN_USE, FolderInUse
 from gmpo_vl.storage.places import in_words
@@ -69,6 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_data_commands(parts)
     add_check_commands(parts)
     add_doctor(commands)
+    add_rewards(commands)
     add_demo(commands)
     add_export(commands)
     add_study(commands, main)

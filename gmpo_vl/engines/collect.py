@@ -11,7 +11,7 @@ from gmpo_vl.config import AlgorithmConfig
 from gmpo_vl.engines.session import Session
 from gmpo_vl.policy import group_advantages
 from gmpo_vl.progress import phase_bar
-from gmpo_vl.rollout.scoring import accuracy, score_groups
+from gmpo_vl.rollout.scoring import accuracy, counted, score_groups
 from gmpo_vl.setup import sampling_of
 from gmpo_vl.types import Group
 
@@ -109,7 +109,7 @@ def group_metrics(collected: Collected) -> dict[str, float]:
     """Figures of the groups that are trained on; `filter/*` is of everything generated (docs/formats.md)."""
     groups = collected.groups
     responses = [r for g in groups for r in g.responses]
-    scores = [s for g in groups for s in g.scores]
+    scores = [counted(s) for g in groups for s in g.scores]
     lengths = [len(r.ids_T) for r in responses]
     parts = dict.fromkeys(name for s in scores for name in s)  # of any response: a reward may leave some out
     metrics = {f"reward/{name}": mean([s[name] for s in scores if name in s]) for name in parts}

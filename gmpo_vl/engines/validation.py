@@ -8,7 +8,7 @@ from gmpo_vl.config import ConfigError
 from gmpo_vl.engines.collect import mean
 from gmpo_vl.engines.session import Session
 from gmpo_vl.progress import phase_bar
-from gmpo_vl.rollout.scoring import accuracy, score_groups, to_records
+from gmpo_vl.rollout.scoring import accuracy, counted, score_groups, to_records
 from gmpo_vl.setup import validation_sampling_of
 from gmpo_vl.types import Group
 
@@ -34,12 +34,12 @@ def run_validation(s: Session) -> dict[str, float]:
             score_groups(groups, s.reward)
             for group in groups:
                 for response, score in zip(group.responses, group.scores):
-                    found = {
-                        **score,
-                        "accuracy": accuracy(score),
+                    found = counted(score) | {
                         "response_length": len(response.ids_T),
                         "truncated": not response.finished,
                     }
+                    if not score.get("unscored"):
+                        found["accuracy"] = accuracy(score)
                     for name, value in found.items():
                         values[name].append(float(value))
             shown += groups[: max(0, s.config.trainer.val_generations_to_log - len(shown))]

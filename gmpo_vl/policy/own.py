@@ -23,7 +23,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from gmpo_vl.user_code import check_options, line_in, module_from_file, module_from_import, taken
+from gmpo_vl.user_code import check_options, function_in, line_in, module_from_file, module_from_import, taken
 
 Statistics = Mapping[str, Tensor]
 _FROM_HOST = ("statistics", "gradient_dtype")
@@ -146,9 +146,7 @@ def load_objective(name: str, options: Mapping[str, Any]) -> OwnObjective:
         module = module_from_file(Path(place), "objective", said)
     else:
         module = module_from_import(place, said)
-    function = getattr(module, function_name, None)
-    if not callable(function):
-        raise ValueError(f"{said}: {place} has no function {function_name!r}")
+    function = function_in(module, function_name, said)
     try:
         inspect.signature(function).bind_partial(*range(4))
     except TypeError:

@@ -7,11 +7,20 @@ from __future__ import annotations
 
 from typing import Any
 
+from gmpo_vl.rewards.about import BOX_OR_TAG, About
 from gmpo_vl.rewards.scoring import verdicts_of, with_settings
 from gmpo_vl.verify import Verdict, parse_gold
 
 REWARD_NAME = "anls"
 REWARD_TYPE = "batch"
+ABOUT = About(
+    when="Short texts read off a picture, where a slip of a letter is nearly right: DocVQA, InfographicVQA.",
+    gold="a text, or several references",
+    reads=BOX_OR_TAG,
+    examples=(("colour", r"\boxed{color}"), ("colour", r"\boxed{collar bone}")),
+    options={"threshold": "distance, as a share of the longer text, from which on the score is 0"},
+    parts={"overall": "the similarity: what is trained on", "accuracy": "1 where it is equal to a reference"},
+)
 MAX_REFERENCE = 500  # characters; a longer text is compared up to here
 
 

@@ -5,8 +5,20 @@ math reward.
 value. Two in three of Geometry3K's decimals are rounded (docs/decisions.md).
 """
 
+from gmpo_vl.rewards.about import BOX, About
 from gmpo_vl.rewards.scoring import functions_of
 
 REWARD_NAME = "geometry3k"
 REWARD_TYPE = "batch"
+ABOUT = About(
+    when="Geometry and other mathematics with pictures, under the prompt math, as EasyR1 trains Geometry3K.",
+    gold="a number or an expression; a decimal counts as rounded",
+    reads=BOX,
+    examples=(
+        ("9.2", r"<think>The side is $2\sqrt{21}$.</think> \boxed{2\sqrt{21}}"),
+        ("9.2", r"<think>It is nine.</think> \boxed{9}"),
+        ("9.2", r"\boxed{9.2}"),
+    ),
+    parts={"format": "1 for <think>...</think> and a box after it"},
+)
 compute_score, verdicts = functions_of(REWARD_NAME)

@@ -5,11 +5,23 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from gmpo_vl.rewards.about import BOX_OR_TAG, About
 from gmpo_vl.verify import parse_gold
 from gmpo_vl.verify.extract import answer_tag, last_box
 
 REWARD_NAME = "iou"
 REWARD_TYPE = "batch"
+ABOUT = About(
+    when="Grounding: the response says where something is. Gold and response count in the same pixels.",
+    gold="a box [x1, y1, x2, y2] with x1 < x2 and y1 < y2",
+    reads=BOX_OR_TAG,
+    examples=(("[0, 0, 10, 10]", r"\boxed{[0, 0, 10, 6]}"), ("[0, 0, 10, 10]", "in the corner")),
+    options={
+        "threshold": "IoU from which on accuracy is 1",
+        "graded": "overall is the IoU; false: the accuracy",
+    },
+    parts={"iou": "intersection over union", "format": "1 where there was a box of four numbers"},
+)
 _NUMBER = re.compile(r"-?\d{1,9}(?:\.\d{1,9})?")
 _LETTERS = re.compile(r"[a-wzA-WZ]")  # x1, y2 may stand in a box; other letters say that it is none
 

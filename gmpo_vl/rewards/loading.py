@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from typing import Any
 
 from gmpo_vl.rewards.inputs import OF_THE_ROW, inputs_of
 from gmpo_vl.types import Example, Verdict
-from gmpo_vl.user_code import check_options, line_in, module_from_file, nearest, taken
+from gmpo_vl.user_code import check_options, function_in, line_in, module_from_file, nearest, taken
 
 # Rewards that lie with their task. A name, not an import: tasks are built on rewards.
 IN_TASKS = {"countdown": "gmpo_vl.tasks.countdown.reward"}
@@ -20,6 +21,9 @@ IN_TASKS = {"countdown": "gmpo_vl.tasks.countdown.reward"}
 
 Answered = tuple[Example, Sequence[tuple[str, int]]]  # a row and its responses: (text, tokens)
 Scored = list[tuple[dict[str, float], Verdict | None]]  # of each response, in order
+
+
+Score = dict[str, float | None]  # only `overall` can be None: the reward could not score this response
 
 
 @dataclass(frozen=True)
@@ -38,15 +42,26 @@ class Reward:
 
     def scored(self, answered: Sequence[Answered]) -> Scored:
         """Score and verdict of every response, row after row, all in one call of the reward."""
-        inputs = [one for example, responses in answered for one in inputs_of(self.asks, example, responses)]
-        scores = self(inputs)
+        of_rows = [inputs_of(self.asks, example, responses) for example, responses in answered]
+        inputs = [given for row in of_rows for given in row]
+        found = iter(self._scores(inputs))
+        scores = [score for row in of_rows for score in filled([next(found) for _ in row])]
+        if any("unscored" in score for score in scores):
+            scores = [{"unscored": 0.0, **score} for score in scores]
         return list(zip(scores, self.verdicts(inputs) or [None] * len(inputs), strict=True))
 
     def __call__(self, reward_inputs: list[dict[str, Any]]) -> list[dict[str, float]]:
         """One dict of finite numbers per input, in order, `overall` among them.
 
-        Raises ValueError otherwise.
+        Raises ValueError otherwise, and where a response could not be scored.
         """
+        scores = self._scores(reward_inputs)
+        for i, score in enumerate(scores):
+            if score["overall"] is None:
+                raise ValueError(f"{self._where(i, reward_inputs[i])}: the reward could not score it")
+        return scores  # type: ignore[return-value]
+
+    def _scores(self, reward_inputs: list[dict[str, Any]]) -> list[Score]:
         scores: Any
         try:
             if self.batch:
@@ -73,6 +88,12 @@ class Reward:
         return [self._checked(i, score, reward_inputs[i]) for i, score in enumerate(scores)]
 
     @property
+    def options(self) -> dict[str, Any]:
+        """What the function is called with beside the inputs, defaults included."""
+        optional = list(inspect.signature(self.function).parameters.values())[1:]
+        return {p.name: p.default for p in optional if p.default is not p.empty} | dict(self.kwargs)
+
+    @property
     def by_path(self) -> bool:
         """A user's file rather than a built-in."""
         return self.name.partition(":")[0].endswith(".py")
@@ -94,43 +115,66 @@ class Reward:
             )
         return found
 
-    def _checked(self, i: int, score: Any, given: dict[str, Any]) -> dict[str, float]:
-        where = f"reward {self.name}, input {i} (ground_truth {str(given.get('ground_truth'))[:60]!r})"
+    def _where(self, i: int, given: dict[str, Any]) -> str:
+        return f"reward {self.name}, input {i} (ground_truth {str(given.get('ground_truth'))[:60]!r})"
+
+    def _checked(self, i: int, score: Any, given: dict[str, Any]) -> Score:
+        where = self._where(i, given)
         if not isinstance(score, Mapping) or "overall" not in score:
             raise ValueError(
                 f"{where}: got {score!r}; each score is a dict with the key 'overall', such as {{'overall': "
                 f"1.0}}"
             )
+        found: Score = {}
         for key, value in score.items():
-            if isinstance(value, bool | str) or not _is_finite(value):
+            if key == "overall" and value is None:
+                found[key] = None
+            elif isinstance(value, bool | str) or not _is_finite(value):
                 raise ValueError(f"{where}: {key}={value!r} is not a finite number")
-        return {key: float(value) for key, value in score.items()}
+            else:
+                found[key] = float(value)
+        return found
+
+
+def filled(scores: Sequence[Score]) -> list[dict[str, float]]:
+    """Of the responses to one prompt: one that was not scored gets the mean of the others, so that its
+    advantage is 0, and the part `unscored`. Where none was scored all are 0.
+    """
+    given = [{name: value for name, value in score.items() if value is not None} for score in scores]
+    known = [score for score in given if "overall" in score]
+    names = dict.fromkeys(name for score in known for name in score)
+    means = {name: _mean([score[name] for score in known if name in score]) for name in names}
+    return [
+        score if "overall" in score else {"overall": 0.0, **score, **means, "unscored": 1.0}
+        for score in given
+    ]
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Equal values are their own mean to the last digit."""
+    return min(max(sum(values) / len(values), min(values)), max(values))
 
 
 def load_reward(spec: str, kwargs: Mapping[str, Any] | None = None) -> Reward:
     """Load `geometry3k` (a built-in's name) or EasyR1's `path.py:function`. kwargs go to the function with
-    every call.
+    every call. A path names its function: EasyR1 would take `main` where it does not, which few files have.
 
     Raises ValueError for an unknown name, a missing file or function, and kwargs that the function does not
     take.
     """
     path, _, function_name = spec.partition(":")
-    function_name = function_name or "compute_score"
     if path.endswith(".py"):
         module = module_from_file(Path(path), "reward", f"reward {spec!r}")
     else:
-        if path not in built_in_rewards():
-            known = ", ".join(built_in_rewards())
-            raise ValueError(f"reward {spec!r} is unknown; it is one of {known}, or 'path.py:function'")
-        module = importlib.import_module(IN_TASKS.get(path, f"gmpo_vl.rewards.{path}"))
-    function = getattr(module, function_name, None)
-    if not callable(function):
-        raise ValueError(f"reward {spec!r}: {path} has no function {function_name!r}")
+        module, function_name = built_in_module(path), function_name or "compute_score"
+    function = function_in(module, function_name, f"reward {spec!r}")
     reward_type = getattr(module, "REWARD_TYPE", "batch")
     if reward_type not in ("batch", "sequential"):
         raise ValueError(f"reward {spec!r}: REWARD_TYPE={reward_type!r}; it is 'batch' or 'sequential'")
     options = dict(kwargs or {})
     check_options(function, 1, options, f"reward {spec!r}")
+    if hasattr(module, "REWARD_CHECK"):
+        module.REWARD_CHECK(**options)
     return Reward(spec, function, reward_type == "batch", module, options, _asks(module, options, spec))
 
 
@@ -148,6 +192,16 @@ def _asks(module: ModuleType, options: Mapping[str, Any], spec: str) -> tuple[st
             near = nearest(name, OF_THE_ROW) if isinstance(name, str) else ""
             raise ValueError(f"{said} names {name!r}{near} (a reward can ask for {known})")
     return tuple(asks)
+
+
+def built_in_module(name: str) -> ModuleType:
+    """The module of a built-in reward. ValueError names the nearest, or all of them."""
+    if name not in built_in_rewards():
+        raise ValueError(
+            f"no reward is called {name!r}{nearest(name, built_in_rewards())} (`gmpo-vl rewards` describes "
+            "them; one of your own is FILE.py:FUNCTION)"
+        )
+    return importlib.import_module(IN_TASKS.get(name, f"gmpo_vl.rewards.{name}"))
 
 
 def built_in_rewards() -> list[str]:

@@ -21,12 +21,8 @@ Scores = list[dict[str, float]]
 class VerdictReward:
     """How answers are judged and what their form is.
 
-    options: what a configuration can set (`worker.reward.reward_function_kwargs`), with defaults:
-        format_weight   the share of the form in `overall`
-        answer_in       "box" for `\\boxed{}`, "tag" for `<answer>`
-        profile         "strict", or "paper" for the published graders' decisions
-        tolerance       relative, where the gold brings none of its own
-        rounded_golds   a decimal gold stands for every value that rounds to it (docs/decisions.md)
+    options: what a configuration can set (`worker.reward.reward_function_kwargs`), with defaults; about.py
+        says what they mean.
     gold_type: of golds that bring no type of their own.
     answer_in: where the answer stands, unless it is an option.
     form: of a response; None: there was an answer in its place.

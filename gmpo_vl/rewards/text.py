@@ -3,8 +3,15 @@
 Case, articles and punctuation do not count.
 """
 
+from gmpo_vl.rewards.about import BOX_OR_TAG, About
 from gmpo_vl.rewards.scoring import functions_of
 
 REWARD_NAME = "text"
 REWARD_TYPE = "batch"
+ABOUT = About(
+    when="Short answers in words, with several references: TextVQA, OK-VQA, names.",
+    gold="a text, or several references",
+    reads=BOX_OR_TAG,
+    examples=(('{"gold": ["New York", "NYC"]}', r"\boxed{the new york}"), ("New York", r"\boxed{York}")),
+)
 compute_score, verdicts = functions_of(REWARD_NAME)

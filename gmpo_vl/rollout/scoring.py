@@ -9,7 +9,7 @@ from typing import Any
 
 from gmpo_vl.rewards.loading import Reward
 from gmpo_vl.samples import SampleRecord
-from gmpo_vl.types import Group, Prompt
+from gmpo_vl.types import Group, Prompt, Verdict
 
 THREADS = 8  # write pictures: a new picture takes 0.1 s
 
@@ -25,6 +25,11 @@ def score_groups(groups: Sequence[Group], reward: Reward) -> None:
         of_group = [next(found) for _ in group.responses]
         group.scores = [score for score, _ in of_group]
         group.verdicts = [verdict for _, verdict in of_group]
+
+
+def counted(score: dict[str, float]) -> dict[str, float]:
+    """What of a score counts in a mean: of a response that the reward could not score, that it is so."""
+    return {"unscored": 1.0} if score.get("unscored") else score
 
 
 def accuracy(score: dict[str, float]) -> float:
@@ -79,7 +84,7 @@ def records_of(groups: Sequence[Group], kept: Sequence[Future[list[str]]]) -> li
                     extracted=verdict.extracted if verdict is not None else None,
                     gold_type=verdict.gold_type if verdict is not None else "unknown",
                     correct=verdict.correct if verdict is not None else accuracy(score) >= 0.5,
-                    outcome=verdict.outcome if verdict is not None else "scored",
+                    outcome=_outcome(score, verdict),
                     reward=score,
                     seed=response.seed,
                     length=len(response.ids_T),
@@ -87,3 +92,9 @@ def records_of(groups: Sequence[Group], kept: Sequence[Future[list[str]]]) -> li
                 )
             )
     return records
+
+
+def _outcome(score: dict[str, float], verdict: Verdict | None) -> str:
+    if verdict is not None:
+        return verdict.outcome
+    return "unscored" if score.get("unscored") else "scored"

@@ -32,7 +32,7 @@ from gmpo_vl.engines.opening import open_run
 from gmpo_vl.engines.passes import trained_rows
 from gmpo_vl.engines.session import Stopped
 from gmpo_vl.models.processing import load_processor
-from gmpo_vl.rewards.loading import built_in_rewards, load_reward
+from gmpo_vl.rewards.loading import built_in_module, built_in_rewards
 from gmpo_vl.runs import Run
 from gmpo_vl.setup import configured_model, validation_sampling_of, vision_is_frozen
 from gmpo_vl.sizing.cost import rates
@@ -301,7 +301,7 @@ def test_an_update_sees_the_same_groups_at_every_world_size(make_config, ranks):
 
 @pytest.mark.parametrize("name", built_in_rewards())
 def test_easyr1_itself_loads_every_reward_by_its_path(name, tiny_folder):
-    path = load_reward(name).module.__file__
+    path = built_in_module(name).__file__
     config = RewardConfig(reward_function=f"{path}:compute_score")
     config.post_init()
     manager = AutoRewardManager(config, load_processor(tiny_folder).tokenizer)

@@ -6,8 +6,12 @@ import math
 from pathlib import Path
 
 import pytest
+import torch
 
+from gmpo_vl.policy import group_advantages
 from gmpo_vl.rewards.loading import load_reward
+from gmpo_vl.rollout.scoring import counted
+from gmpo_vl.types import Example
 
 RIGHT = {"response": r"<think>a</think> \boxed{5}", "response_length": 9, "ground_truth": "5"}
 WRONG = {"response": r"<think>a</think> \boxed{6}", "response_length": 9, "ground_truth": "5"}
@@ -91,14 +95,25 @@ def test_scores_may_be_numpy_numbers_in_an_array(tmp_path):
 
 
 def test_what_cannot_be_loaded_is_named(tmp_path):
-    with pytest.raises(ValueError, match="geometry3k"):
-        load_reward("geometry4k")
-    with pytest.raises(ValueError, match="no file"):
-        load_reward(str(tmp_path / "missing.py") + ":score")
-    with pytest.raises(ValueError, match="no function 'other'"):
-        load_reward(reward_file(tmp_path, "def score(inputs):\n    return []\n").replace(":score", ":other"))
-    with pytest.raises(ValueError, match="format_wait"):
-        load_reward("geometry3k", {"format_wait": 0.2})
+    own = reward_file(
+        tmp_path,
+        "from gmpo_vl.verify import verify\ndef score(inputs):\n    return []\ndef _help():\n    pass\n",
+    )
+    for spec, options, message in (
+        ("geometry4k", {}, r"no reward is called 'geometry4k'; did you mean geometry3k\?"),
+        ("qqq", {}, "'qqq'; known: accuracy, anls, .* one of your own is FILE.py:FUNCTION"),
+        (str(tmp_path / "missing.py") + ":score", {}, "no file"),
+        (
+            own.replace(":score", ":scores"),
+            {},
+            r"my_reward.py has no function 'scores'; did you mean score\?",
+        ),
+        (own.replace(":score", ":other"), {}, "no function 'other'; known: score$"),
+        (own.replace(":score", ""), {}, "name a function of .*my_reward.py, as FILE.py:NAME; known: score$"),
+        ("geometry3k", {"format_wait": 0.2}, r"not \['format_wait'\]; did you mean format_weight\?"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            load_reward(spec, options)
 
 
 def test_scores_are_finite_and_one_per_input_for_any_text():
@@ -116,3 +131,36 @@ def test_scores_are_finite_and_one_per_input_for_any_text():
     )
     assert len(scores) == len(responses)
     assert all(math.isfinite(v) for s in scores for v in s.values())
+
+
+UNSURE = """
+def score(inputs):
+    return [of(given["response"]) for given in inputs]
+
+def of(text):
+    return {"overall": float(text), "form": 1.0} if text else {"overall": None}
+"""
+
+
+def test_a_response_that_was_not_scored_gets_the_mean_of_its_group_and_so_no_gradient(tmp_path):
+    reward = load_reward(reward_file(tmp_path, UNSURE))
+    rows = [Example(name, "?", "gold") for name in "abc"]
+    texts = ["0.1", "0.1", "", "0.1"], ["1", "", "0", "0.2"], ["", ""]
+    found = reward.scored([(row, [(text, 1) for text in group]) for row, group in zip(rows, texts)])
+    overall = [score["overall"] for score, _ in found]
+    for group in (found[:4], found[4:8], found[8:]):
+        scores_G = torch.tensor([score["overall"] for score, _ in group], dtype=torch.float64)
+        advantages_G = group_advantages(scores_G, "grpo", key="a")
+        unscored_G = torch.tensor([score["unscored"] == 1.0 for score, _ in group])
+        assert unscored_G.any()
+        assert advantages_G[unscored_G].abs().max() < 1e-12
+    assert overall[2] == 0.1, "a group of equal scores stays without variance"
+    assert overall[5] == pytest.approx(0.4)
+    assert overall[8:] == [0.0, 0.0]
+    assert [score["unscored"] for score, _ in found] == [0, 0, 1, 0, 0, 1, 0, 0, 1, 1]
+    assert [counted(score) for score, _ in found][4:6] == [
+        {"unscored": 0.0, "overall": 1.0, "form": 1.0},
+        {"unscored": 1.0},
+    ]
+    with pytest.raises(ValueError, match=r"input 1 .*could not score it"):
+        reward([{"response": "1"}, {"response": ""}])

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -68,7 +68,7 @@ def train(config: Config) -> Run:
     # The ranks write when this process asks, so its lock is theirs.
     with locked(run_of(config).folder), _ray_errors_in_words(config):
         session = open_session(config, check_checkpoint, _start)
-        session.reward = cast(Reward, RemoteReward(with_absolute_paths(config), session.reward.asks))
+        session.reward = cast(Reward, RemoteReward(with_absolute_paths(config), session.reward))
         return run_session(session)  # takes SIGTERM from Ray, which took it for itself
 
 
@@ -162,9 +162,16 @@ def worker_class(cpu: bool) -> type:
 
 
 class RewardProcess:
-    """The run's reward in a Ray process of its own: one that is slow, or grows, leaves the driver alone."""
+    """The run's reward in a Ray process of its own: one that is slow, or grows, leaves the driver alone.
 
-    def __init__(self, config: Config) -> None:
+    folder: where the run was started, from which a reward's options see paths. keys: environment variables
+    that the reward reads an API key from. They come in this call because Ray logs a `runtime_env`.
+    """
+
+    def __init__(self, config: Config, folder: str, keys: Mapping[str, str]) -> None:
+        if os.path.isdir(folder):  # else this is another machine
+            os.chdir(folder)
+        os.environ.update(keys)
         self.reward = load_configured_reward(config)
 
     def scored(self, answered: Sequence[Answered]) -> Scored:
@@ -172,18 +179,19 @@ class RewardProcess:
 
 
 class RemoteReward:
-    """Scores as a rewards.loading.Reward does, in a RewardProcess. Pictures go there encoded.
-
-    asks: the reward's, of the row; nothing else of it is sent.
+    """Scores as a rewards.loading.Reward does, in a RewardProcess. What the reward asks for of a row goes
+    there, pictures encoded, and nothing else of it.
     """
 
-    def __init__(self, config: Config, asks: Sequence[str]) -> None:
-        self.asks = asks
+    def __init__(self, config: Config, reward: Reward) -> None:
+        self.asks = reward.asks
         remote: Any = ray.remote(RewardProcess)
         # Where the driver is, if there is room: the file and what it reads lie there.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
         options = {"num_cpus": config.worker.reward.num_cpus, "scheduling_strategy": here}
-        self.process = remote.options(**options).remote(config)
+        name = str(reward.options.get("api_key_env"))
+        keys = {name: os.environ[name]} if name in os.environ else {}
+        self.process = remote.options(**options).remote(config, os.getcwd(), keys)
 
     def scored(self, answered: Sequence[Answered]) -> Scored:
         sent = [(carried(self.asks, example), responses) for example, responses in answered]

@@ -9,11 +9,25 @@ from __future__ import annotations
 
 from typing import Any
 
+from gmpo_vl.rewards.about import About
 from gmpo_vl.rewards.scoring import verdicts_of
 from gmpo_vl.verify import Verdict
 
 REWARD_NAME = "countdown"
 REWARD_TYPE = "batch"
+ABOUT = About(
+    when="The task countdown: an expression of all given numbers that gives a target.",
+    gold='encode_answer(target, type="countdown", choices=numbers)',
+    reads="the last <answer>, which the task's own prompt asks for",
+    examples=(
+        (
+            '{"gold": "24", "type": "countdown", "choices": ["8", "3", "8", "3"]}',
+            "<answer>8/(3-8/3)</answer>",
+        ),
+        ('{"gold": "24", "type": "countdown", "choices": ["8", "3", "8", "3"]}', "<answer>8*3</answer>"),
+    ),
+    options={"attempt": "what an answer that is wrong is worth"},
+)
 
 
 def compute_score(reward_inputs: list[dict[str, Any]], attempt: float = 0.1) -> list[dict[str, float]]:

@@ -1,0 +1,216 @@
+"""Questions to an OpenAI-compatible endpoint: many at once, and none asked again that was answered.
+
+Replies are kept in a folder of JSON lines, {"key": hash of endpoint and request, "reply": text}. A process
+reads all files there once and appends to one of its own, a whole line at a time: several may share the
+folder, and a line that is torn or damaged counts as not answered.
+
+The API key is read from the environment. It stands in no file, and in no message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from gmpo_vl.progress import phase_bar
+from gmpo_vl.storage.files import naming, parse_object
+from gmpo_vl.storage.places import make_folder
+
+MAX_REPLY = 16_000  # characters; the rest of a longer reply is dropped
+MAX_LINE = 13 * MAX_REPLY  # bytes: a character may be written as 12
+MISSING = "the openai library is not installed: pip install 'gmpo-vl[judge]'"
+
+Request = dict[str, Any]  # the arguments of chat.completions.create
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """timeout: seconds of one try. deadline: seconds of all questions together. max_retries: of one question,
+    where there was no connection, no answer in time, a 408, 409, 429 or 5xx. The client waits in between,
+    longer each time, or as long as Retry-After says.
+    """
+
+    base_url: str
+    api_key_env: str | None
+    concurrency: int
+    timeout: float
+    deadline: float
+    max_retries: int
+
+    def api_key(self) -> str:
+        """The key of now, from the environment; empty where there is none."""
+        return os.environ.get(self.api_key_env, "").strip() if self.api_key_env else ""
+
+    def without_key(self, text: str) -> str:
+        key = self.api_key()
+        return text.replace(key, "***") if key else text
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Why there is no answer."""
+
+    problem: str
+
+
+NOT_ASKED = Failed("not asked any more")
+
+
+class Replies:
+    """The replies in a folder, and those that this process adds."""
+
+    def __init__(self, folder: Path) -> None:
+        make_folder(folder)
+        self.path = folder / f"{uuid.uuid4().hex}.jsonl"
+        self.known: dict[str, str] = {}
+        for path in sorted(folder.glob("*.jsonl")):
+            with path.open("rb") as lines:
+                while line := lines.readline(MAX_LINE):
+                    self._read(line)
+
+    def _read(self, line: bytes) -> None:
+        try:
+            found = parse_object(line)
+        except ValueError:
+            return  # torn or damaged
+        key, reply = found.get("key"), found.get("reply")
+        if isinstance(key, str) and isinstance(reply, str) and len(reply) <= MAX_REPLY:
+            self.known[key] = reply
+
+    def add(self, key: str, reply: str) -> None:
+        line = (json.dumps({"key": key, "reply": reply}) + "\n").encode()
+        with naming(self.path), self.path.open("ab") as file:
+            file.write(line)
+        self.known[key] = reply
+
+
+replies_in = lru_cache(maxsize=None)(Replies)  # a folder is read once a process
+
+
+def library() -> Any:
+    """The official client library. Raises ValueError where it is not installed."""
+    try:
+        import openai
+    except ImportError as error:
+        raise ValueError(MISSING) from error
+    return openai
+
+
+def ask(
+    endpoint: Endpoint,
+    requests: Sequence[Request],
+    read: Callable[[str], Any],
+    replies: Replies,
+    most_failed: int,
+) -> list[Any]:
+    """What `read` finds in the reply to each request, in order, or why there is nothing (`Failed`).
+
+    read: None for a reply that it cannot read; that question is asked once more, with the next seed. Equal
+    requests are asked once. Where more than `most_failed` fail the others are not waited for.
+    """
+    keys = [_key(endpoint, request) for request in requests]
+    asking = _Asking(endpoint, read, replies, Counter(keys), most_failed)
+    with phase_bar(f"asking {endpoint.base_url}", len(asking.times)) as advance:
+        asyncio.run(asking.run(dict(zip(keys, requests)), lambda: advance(1)))
+    late = NOT_ASKED if asking.left < 0 else Failed(f"no answer before the deadline, {endpoint.deadline:g} s")
+    return [asking.found.get(key, late) for key in keys]
+
+
+class _TooManyFailed(Exception):
+    pass
+
+
+class _Asking:
+    """One call of `ask`. times: how many requests a key stands for."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        read: Callable[[str], Any],
+        replies: Replies,
+        times: Mapping[str, int],
+        most_failed: int,
+    ) -> None:
+        self.endpoint, self.read, self.replies, self.times = endpoint, read, replies, times
+        self.left = most_failed
+        self.found: dict[str, Any] = {}
+
+    async def run(self, requests: Mapping[str, Request], advance: Callable[[], None]) -> None:
+        e = self.endpoint
+        async with library().AsyncOpenAI(
+            base_url=e.base_url, api_key=e.api_key() or "none", timeout=e.timeout, max_retries=e.max_retries
+        ) as client:
+            todo = iter(requests.items())
+            workers = [asyncio.ensure_future(self._work(client, todo, advance)) for _ in range(e.concurrency)]
+            done, late = await asyncio.wait(workers, timeout=e.deadline, return_when=asyncio.FIRST_EXCEPTION)
+            for worker in late:
+                worker.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+            for worker in done:
+                if not isinstance(worker.exception(), _TooManyFailed):
+                    worker.result()  # raises what it raised: a full disk
+
+    async def _work(
+        self, client: Any, todo: Iterator[tuple[str, Request]], advance: Callable[[], None]
+    ) -> None:
+        for key, request in todo:  # the workers take turns
+            self.found[key] = await self._answer(client, key, request)
+            advance()
+            if isinstance(self.found[key], Failed):
+                self.left -= self.times[key]
+                if self.left < 0:
+                    raise _TooManyFailed
+
+    async def _answer(self, client: Any, key: str, request: Request) -> Any:
+        seed = request.get("seed")
+        once_more = request if seed is None else {**request, "seed": seed + 1}
+        said = ""
+        for name, asked in ((key, request), (f"{key} again", once_more)):
+            reply = await self._reply(client, name, asked)
+            if isinstance(reply, Failed):
+                return reply
+            found = self.read(reply)
+            if found is not None:
+                return found
+            said = reply
+        return Failed(f"a reply that is no verdict, twice: {said[:80]!r}")
+
+    async def _reply(self, client: Any, key: str, request: Request) -> str | Failed:
+        if key not in self.replies.known:
+            reply = await self._complete(client, request)
+            if isinstance(reply, Failed):
+                return reply
+            self.replies.add(key, reply)
+        return self.replies.known[key]
+
+    async def _complete(self, client: Any, request: Request) -> str | Failed:
+        e = self.endpoint
+        try:
+            completion = await client.chat.completions.create(**request)
+        except library().APITimeoutError:
+            return Failed(f"no answer within {e.timeout:g} s")
+        except (library().OpenAIError, ValueError) as error:  # ValueError: what was sent back is no JSON
+            cause = error.__cause__ if isinstance(error, library().APIConnectionError) else None
+            said = " ".join(e.without_key(str(cause or error)).split())
+            return Failed(f"{type(error).__name__}: {said[:200]}")
+        choices = getattr(completion, "choices", None)
+        if not choices or getattr(choices[0], "message", None) is None:
+            return Failed(f"what {e.base_url} sent back is no chat completion")
+        if choices[0].finish_reason == "length":
+            return Failed("a reply cut at its limit: raise max_tokens")
+        return e.without_key(choices[0].message.content or "")[:MAX_REPLY]
+
+
+def _key(endpoint: Endpoint, request: Request) -> str:
+    """Of everything that the reply depends on, pictures included."""
+    whole = json.dumps([endpoint.base_url, request], sort_keys=True)
+    return hashlib.sha256(whole.encode()).hexdigest()
