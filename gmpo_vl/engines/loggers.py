@@ -46,12 +46,12 @@ def check_loggers(config: Config) -> list[str]:
         _tensorboard_writer()
     if "wandb" not in config.trainer.logger:
         return []
-    _wandb()
-    host = os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai"
-    if os.environ.get("WANDB_MODE") in ("offline", "disabled") or _has_key(host):
+    settings = _wandb().setup().settings  # of the environment and of wandb's own files
+    named = settings.api_key or settings.identity_token_file
+    if settings.mode in ("offline", "disabled") or named or _in_netrc(settings.base_url):
         return []
-    said = f"trainer.logger: wandb has no key for {host}; `wandb login` or WANDB_API_KEY give it, "
-    return [said + "WANDB_MODE=offline needs none"]
+    said = f"trainer.logger: wandb has no key for {settings.base_url}; `wandb login` or WANDB_API_KEY give it"
+    return [f"{said}, WANDB_MODE=offline needs none"]
 
 
 def _tensorboard_writer() -> Any:
@@ -72,10 +72,8 @@ def _wandb() -> Any:
     return wandb
 
 
-def _has_key(host: str) -> bool:
-    """Is there a key where wandb looks for one: in the environment, or in .netrc?"""
-    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
-        return True
+def _in_netrc(host: str) -> bool:
+    """Does a line of .netrc, where `wandb login` keeps its key, belong to the host?"""
     named = os.environ.get("NETRC")
     for path in [Path(named)] if named else [Path.home() / ".netrc", Path.home() / "_netrc"]:
         if path.is_file():
@@ -165,14 +163,18 @@ class WandB(Logger):
         id_file = run.folder / "wandb_id.txt"
         if not id_file.exists():
             write_text(id_file, uuid.uuid4().hex[:8])
-        self._session: Any = wandb.init(
-            project=config.trainer.project_name,
-            name=config.trainer.experiment_name,
-            id=id_file.read_text(encoding="utf-8"),
-            resume="allow",
-            dir=str(run.folder),
-            config={key: value_of(config, key) for key in all_keys()},
-        )
+        try:
+            self._session: Any = wandb.init(
+                project=config.trainer.project_name,
+                name=config.trainer.experiment_name,
+                id=id_file.read_text(encoding="utf-8"),
+                resume="allow",
+                dir=str(run.folder),
+                config={key: value_of(config, key) for key in all_keys()},
+            )
+        except wandb.Error as error:  # no key, no network
+            said = f"trainer.logger: wandb does not start: {error}; WANDB_MODE=offline needs no network"
+            raise ConfigError(said) from error
         # Our own step, not wandb's, which only ever goes up: a resumed run writes steps again.
         self._session.define_metric("*", step_metric="step")
 

@@ -46,7 +46,8 @@ def open_session(
     steps, checkpoint): the engine, with the checkpoint's weights where there is one.
     """
     check_router(config)
-    check_loggers(config)
+    for line in check_loggers(config):
+        print(f"WARNING: {line}", flush=True)
     reward = load_configured_reward(config)
     load_own_objective(config)
     run, checkpoint = open_run(config, check_checkpoint)

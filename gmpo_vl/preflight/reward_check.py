@@ -196,18 +196,18 @@ def right_answer(gold: Gold) -> tuple[str | None, Problem | None]:
 
 def check_reward(reward: Reward, examples: Sequence[Example]) -> Iterator[Finding]:
     """Right answers of some rows against wrong ones, in the form that the reward likes best."""
-    golds = [(e.answer, right_answer(parse_gold(e.answer))[0]) for e in examples]
-    tried = [(gold, text) for gold, right in golds if right is not None for text in (right, WRONG)]
+    answered = [(e, right_answer(parse_gold(e.answer))[0]) for e in examples]
+    tried = [(e, (right, WRONG)) for e, right in answered if right is not None]
     if not tried:
         what = "no gold of the first rows can be written as an answer: not tried"
         yield Finding("note", "reward", what, REWARD_KEY)
         return
     scores: list[tuple[float, float, str]] = []
     for form in WAYS:
-        inputs = [
-            {"response": _written(form, text), "response_length": len(text), "ground_truth": gold}
-            for gold, text in tried
-        ]
+        inputs = []
+        for example, texts in tried:
+            responses = [_written(form, text) for text in texts]
+            inputs += inputs_of(reward.asks, example, [(text, len(text)) for text in responses])
         try:
             found = [score["overall"] for score in reward(inputs)]
         except Exception as error:  # a reward is anybody's code

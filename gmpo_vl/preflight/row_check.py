@@ -105,7 +105,7 @@ class RowChecker:
     def check(self, numbers: Sequence[int]) -> Iterator[RowReport]:
         """Reports of the rows of these numbers, in their order."""
         reports = [self._without_gold(number) for number in numbers]
-        asked = [(self._asked(report.number, e), e) for report, e in reports if e is not None]
+        asked = [(self._asked(report, e), e) for report, e in reports if e is not None]
         verdicts = iter(self.golds.look(asked))
         for report, example in reports:
             if example is not None:
@@ -122,10 +122,13 @@ class RowChecker:
             return render_problem(example.problem, template)
         return prompt_text(example, self.processor, template)
 
-    def _asked(self, number: int, example: Example) -> str | None:
+    def _asked(self, report: RowReport, example: Example) -> str | None:
         """The prompt of a row that the reward is asked about; None for others. Asked rows lie evenly."""
-        if self.most_asked is not None and number * self.most_asked % self.num_rows >= self.most_asked:
+        most, reward = self.most_asked, self.golds.reward
+        if most is not None and report.number * most % self.num_rows >= most:
             return None
+        if reward is not None and "images" in reward.asks and not report.usable:
+            return None  # its pictures may be what is wrong
         try:
             return self.prompt(example)
         except ValueError:  # such a row is told as one whose prompt is unusable

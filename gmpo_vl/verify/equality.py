@@ -175,8 +175,8 @@ def _same_relation(gold: Node, answer: Node, leeway: Leeway) -> bool:
     if len(signs) == len(answer.args[0]) == 1 and {signs[0], answer.args[0][0]} <= ORDERS:
         return _same_inequality(gold, answer)
     if len(signs) > 1 and {*signs, *answer.args[0]} <= ORDERS:  # AB > AC > BC, which are products of symbols
-        (ours, theirs), (one, two) = zip(_upwards(gold), _upwards(answer))
-        return ours == theirs and _in_order(one, two, leeway)
+        (order, ours), (other, theirs) = _upwards(gold), _upwards(answer)
+        return order == other and _in_order(ours, theirs, leeway)
     unordered = signs == answer.args[0] and len(signs) == 1 and signs[0] not in ORDERS
     return unordered and _either_order(sides, answer.args[1], leeway)
 

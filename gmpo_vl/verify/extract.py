@@ -5,9 +5,9 @@ is no falling back to an earlier one. Boxes side by side (`\boxed{3} or \boxed{5
 several items.
 
 An empty box (or tag) is no answer but a mention of the form in a sentence like "I put it in \boxed{} as
-asked": a word such as in or within leads to it, it is said that something was put there or asked for, and all
-words from the answer's box to the end are about the form (_ABOUT_THE_FORM). So no quantity, number, sign, doubt
-or further step can stand after that box. Any other empty box is an empty answer.
+asked": a word such as in or within leads to it, it is said that something was put there or asked for, and
+all words from the answer's box to the end are about the form (_ABOUT_THE_FORM). So no quantity, number, sign,
+doubt or further step can stand after that box. Any other empty box is an empty answer.
 """
 
 from __future__ import annotations
@@ -139,10 +139,10 @@ def answer_tag(response: str) -> Extracted:
     """
     start = response.rfind("<answer>")
     earlier_end = response.rfind("</answer>", 0, max(start, 0)) + len("</answer>")
-    if earlier_end >= len("</answer>") and (empty := _EMPTY_TAG.match(response, start)):
-        if _is_mention(response[earlier_end:start], response[empty.end() :]):
-            response = response[:earlier_end]
-            start = response.rfind("<answer>")
+    empty = _EMPTY_TAG.match(response, start) if earlier_end >= len("</answer>") else None
+    if empty and _is_mention(response[earlier_end:start], response[empty.end() :]):
+        response = response[:earlier_end]
+        start = response.rfind("<answer>")
     if start < 0:
         return Extracted(None, "no_answer")
     end = response.find("</answer>", start)

@@ -29,7 +29,7 @@ _BEFORE_PAIR = re.compile(
     r"((?:the )?(?:coordinates?|points?|vertex|vector|ordered pair)) (?=(?:[A-Z] ?)?\()", re.I
 )
 _CHINESE = re.compile(r"([\u4e00-\u9fffA-Za-z\\ ]{1,24}?) ?(?:=|:|为|是|等于) ?(?=[^\s\u4e00-\u9fff])")
-_CHINESE_UNSAID = re.compile("[不非没无未或若如至大小超倍半错负约]")
+_CHINESE_UNSAID = re.compile("[不非没无未或若如至大小超倍错负约]|半(?![径圆])")
 _MAY_BE = re.compile(
     r"[A-Za-z]{3}.*?(?:[=:(]|≈|approx|\b(?:is|are|was|were|equals?)\b)|[\u4e00-\u9fff]", re.DOTALL
 )
@@ -109,7 +109,7 @@ def _label_at(flat: str, at: int) -> tuple[str, int] | None:
 
 
 def _flat(text: str) -> str:
-    r"""`\text{Area} = 9 \text{ cm}` as `Area = 9 \text{ cm}`: without text commands but for those of units."""
+    r"""`\text{Area} = 9 \text{ cm}` as `Area = 9 \text{ cm}`: no text commands but those of units."""
 
     def opened(group: re.Match[str]) -> str:
         before = group.string[: group.start()].rstrip()[-1:]
@@ -122,7 +122,7 @@ def _flat(text: str) -> str:
 def _is_label(label: str) -> bool:
     """Whether words name a quantity: one of them at least is no product of symbols."""
     words = re.findall(r"(?<![\\A-Za-z])[A-Za-z']+", label)
-    low = {word.lower() for word in words}
+    low = {word.lower().removesuffix("'s") for word in words}
     if not low.isdisjoint(_UNSAID) or not low.isdisjoint(_FUNCTIONS) or _CHANGED.search(label.lower()):
         return False
     return any(len(word) > 2 and not is_product(word) and not word.isupper() for word in words)

@@ -1,5 +1,7 @@
 """A run whose prompt asks for the answer where the reward does not read it ends before anything is loaded."""
 
+import sys
+
 import pytest
 
 from gmpo_vl.cli import main
@@ -93,19 +95,38 @@ def test_a_judge_is_not_asked(config_file, overrides, tmp_path, capsys):
     assert "not called: it asks an endpoint" in capsys.readouterr().out
 
 
+# As much of wandb as the check looks at: what it made of the environment.
+WANDB = """
+import os
+from types import SimpleNamespace
+def setup():
+    host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
+    key, mode = os.environ.get("WANDB_API_KEY"), os.environ.get("WANDB_MODE", "online")
+    settings = SimpleNamespace(base_url=host, api_key=key, mode=mode, identity_token_file=None)
+    return SimpleNamespace(settings=settings)
+"""
+
+
 def test_the_dry_run_asks_for_the_loggers(config_file, overrides, capsys, monkeypatch, tmp_path):
+    def said(**environment: str) -> str:
+        with monkeypatch.context() as changed:
+            for name, value in environment.items():
+                changed.setenv(name, value)
+            assert dry_run(config_file, overrides, "trainer.logger=[wandb]") == 0
+        return capsys.readouterr().out
+
+    monkeypatch.setitem(sys.modules, "wandb", None)  # not installed
     assert dry_run(config_file, overrides, "trainer.logger=[wandb]") == 2
     assert 'pip install "gmpo-vl[wandb]"' in capsys.readouterr().err
-    (tmp_path / "wandb.py").write_text("")  # as far as the check looks: it is there
+    monkeypatch.delitem(sys.modules, "wandb")
+    (tmp_path / "wandb.py").write_text(WANDB)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL", "WANDB_IDENTITY_TOKEN_FILE", "NETRC"):
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL", "NETRC"):
         monkeypatch.delenv(name, raising=False)
-    assert dry_run(config_file, overrides, "trainer.logger=[wandb]") == 0
-    assert "wandb has no key for https://api.wandb.ai" in capsys.readouterr().out
+    assert "no key for https://api.wandb.ai" in said()
+    assert "no key" not in said(WANDB_API_KEY="0123")
+    assert "no key" not in said(WANDB_MODE="offline")
     (tmp_path / ".netrc").write_text("machine api.wandb.ai login user password 0123\n")
-    assert dry_run(config_file, overrides, "trainer.logger=[wandb]") == 0
-    assert "no key" not in capsys.readouterr().out
-    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org")
-    assert dry_run(config_file, overrides, "trainer.logger=[wandb]") == 0
-    assert "no key for https://wandb.example.org" in capsys.readouterr().out
+    assert "no key" not in said()
+    assert "no key for https://wandb.example.org" in said(WANDB_BASE_URL="https://wandb.example.org")

@@ -6,9 +6,11 @@ import json
 from typing import Any
 
 import pytest
+from planted import encoded, picture
 
 from gmpo_vl.cli import main
 from gmpo_vl.data.answers import encode_answer
+from gmpo_vl.data.writing import write_parquet
 from gmpo_vl.models.tiny import save_tiny
 from gmpo_vl.tasks.countdown.data import export as export_countdown
 from gmpo_vl.tasks.diagrams.data import export as export_diagrams
@@ -145,6 +147,26 @@ def compute_score(reward_inputs):
 def test_a_reward_that_raises_on_a_form_has_not_refused_the_gold(check):
     _, lines = check([row("What is 1 + 1?", "2"), row("What is 1 + 2?", "3")], reward=STRICT)
     assert [(line["row"], line["reason"]) for line in lines] == [(0, "gold_unreachable"), (1, "gold_refused")]
+
+
+LOOKING = """
+REWARD_INPUTS = ("images", "meta")
+def compute_score(reward_inputs):
+    scores = []
+    for one in reward_inputs:
+        seen = one["images"][0].size == (80, 60)
+        scores.append({"overall": float(seen and "{" + one["ground_truth"] + "}" in one["response"])})
+    return scores
+"""
+
+
+def test_a_reward_that_looks_at_pictures_is_given_them(check, tmp_path):
+    rows = [{"images": [encoded(picture(i))], "problem": "<image>How many?", "answer": "5"} for i in range(3)]
+    rows[1]["images"] = [b"no picture"]
+    write_parquet(tmp_path / "a.parquet", rows)
+    _, lines = check(tmp_path / "a.parquet", reward=LOOKING)
+    found = {(line["row"], line["reason"]) for line in lines}
+    assert found == {(0, "gold_unreachable"), (1, "image_unreadable"), (2, "gold_unreachable")}
 
 
 JUDGE = """
