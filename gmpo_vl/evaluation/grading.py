@@ -68,30 +68,33 @@ class Grading:
 
 def grader_of(plan: dict[str, Any]) -> Grader:
     """The verifier or the reward that plan.json names. Raises ValueError for one that cannot be loaded."""
-    p, template = plan["protocol"], plan["template"]
-    if p["grader"] not in PROFILES:
-        return load_reward(p["grader"], p.get("grader_options"))
-    both = p["benchmark"] or p["grader"] == "paper"
+    protocol, template = Protocol(**plan["protocol"]), plan["template"]
+    if (reward := reward_of(protocol)) is not None:
+        return reward
+    profile = "paper" if protocol.grader == "paper" else "strict"
     return Grading(
-        p["grader"],
-        p["benchmark"],
+        profile,
+        protocol.benchmark,
         template["answer_in"],
         template_rules(template["name"]).requires,
-        PROFILES if both else (p["grader"],),
+        PROFILES if protocol.benchmark or profile == "paper" else (profile,),
     )
 
 
-def reward_facts(protocol: Protocol) -> dict[str, Any] | None:
-    """What results state about a reward that grades: `reward`, and of a file `sha256`. None for the verifier.
-
-    Raises ValueError where it cannot be loaded, or does not take its options.
-    """
+def reward_of(protocol: Protocol) -> Reward | None:
+    """The reward that grades, or None for the verifier. Raises ValueError where it cannot be loaded, or does
+    not take its options."""
     if protocol.grader in PROFILES:
         return None
-    reward = load_reward(protocol.grader, protocol.grader_options)
+    return load_reward(protocol.grader, protocol.grader_options)
+
+
+def facts_of(reward: Reward) -> dict[str, str]:
+    """What results state about a reward: `reward`, its name, and the `sha256` of a user's file."""
+    if not reward.by_path:
+        return {"reward": reward.name}
     file = Path(reward.module.__file__ or "")
-    digest = {"sha256": hashlib.sha256(file.read_bytes()).hexdigest()} if reward.by_path else {}
-    return {"reward": protocol.grader, **digest}
+    return {"reward": reward.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
 
 
 def graded(
@@ -150,10 +153,10 @@ def regrade_folder(
     if plan is None:
         raise FileNotFoundError(f"{folder.folder} has no plan.json: it was not written by `gmpo-vl eval`")
     old = list(folder.samples())
-    facts = reward_facts(Protocol(**plan["protocol"]))
-    new = regrade(old, grader_of(plan), processes, progress)
-    if facts is not None and facts != plan["grader"]:  # the reward's file was edited
-        plan = {**plan, "grader": facts}
+    grader = grader_of(plan)
+    new = regrade(old, grader, processes, progress)
+    if isinstance(grader, Reward) and facts_of(grader) != plan["grader"]:  # its file was edited
+        plan = {**plan, "grader": facts_of(grader)}
         write_json(folder.plan_file, plan)
     folder.write_samples(new)
     write_protocol_results(folder, plan, new)

@@ -18,10 +18,10 @@ from typing import Any
 from gmpo_vl.data.examples import ExampleSet
 from gmpo_vl.data.images import decode_image
 from gmpo_vl.data.rows import Columns, RowFaults
-from gmpo_vl.data.templates import AnswerPlace, answer_place, load_template, template_names
+from gmpo_vl.data.templates import answer_place, load_template, template_names
 from gmpo_vl.evaluation.backends import BackendChoice, backend_facts, check_backend, chunk_of
 from gmpo_vl.evaluation.chunks import chunk_size, count_of_chunks
-from gmpo_vl.evaluation.grading import reward_facts
+from gmpo_vl.evaluation.grading import facts_of, reward_of
 from gmpo_vl.evaluation.protocols import Protocol, override, renamed, template_file, template_rules
 from gmpo_vl.evaluation.results import differing, in_words, versions
 from gmpo_vl.models.loading import adapter_base
@@ -29,7 +29,7 @@ from gmpo_vl.models.processing import Processor, load_processor
 from gmpo_vl.models.prompts import PromptSet, PromptSettings, load_prompts
 from gmpo_vl.progress import quiet_libraries
 from gmpo_vl.rewards.agreement import disagreement, rows_to_try
-from gmpo_vl.rewards.loading import Reward, load_reward
+from gmpo_vl.rewards.loading import Reward
 from gmpo_vl.runs import EvaluationFolder
 from gmpo_vl.storage.files import write_json
 
@@ -95,42 +95,68 @@ def prepare(request: Request) -> Prepared:
     """Read and check everything that an evaluation needs, before anything is generated."""
     protocol, source, backend = request.protocol, request.source, request.backend
     check_backend(backend, request.folder)
-    grader = reward_facts(protocol)
+    reward = reward_of(protocol)
     processor, prompts = _load(protocol, request.folder, source or protocol.data, request.columns)
-    if grader is not None:
-        _check_agreement(prompts, load_reward(protocol.grader, protocol.grader_options))
-    digest = data_hash(prompts.examples)
-    pinned = None if protocol.data_sha256 is None else digest == protocol.data_sha256
-    if source is not None and source != protocol.data and not pinned:
+    template = _template_facts(protocol, prompts, reward)
+    data = _data_facts(protocol, source or protocol.data, prompts.examples)
+    if source is not None and source != protocol.data and not data["pinned"]:
         protocol = override(protocol, request.for_other_data)
         protocol = renamed(protocol, {"data": Path(source).stem})
     questions = min(len(prompts), protocol.limit or len(prompts))
-    chunk, rules = chunk_of(backend, questions, protocol.n), template_rules(protocol.template)
+    chunk = chunk_of(backend, questions, protocol.n)
     plan = {
         "name": protocol.name,
         "protocol": protocol.stated(),
-        "template": {
-            "name": protocol.template,
-            "stop": rules.stop,
-            "answer_in": rules.answer_in or _place_of_answers(prompts),
-            **_prompt_file(protocol.format_prompt, prompts.settings.template),
-        },
+        "template": template,
         "questions": questions,
-        "data": {
-            "source": source or protocol.data,
-            "rows": len(prompts),
-            "sha256": digest,
-            "pinned": pinned,
-            **({} if protocol.benchmark else _unnamed_split(source or protocol.data, prompts.examples)),
-            **({"bad_rows": prompts.examples.faults.counts()} if prompts.examples.faults else {}),
-        },
+        "data": data,
         "model": {"path": request.model, "sha256": model_hash(request.folder)},
         "backend": backend_facts(backend),
         "versions": versions(),
         **({} if chunk is None else {"chunk": chunk}),
-        **({} if grader is None else {"grader": grader}),
+        **({} if reward is None else {"grader": facts_of(reward)}),
     }
     return Prepared(protocol, prompts, processor, backend, plan)
+
+
+def _data_facts(protocol: Protocol, source: str, examples: ExampleSet) -> dict[str, Any]:
+    digest = data_hash(examples)
+    facts: dict[str, Any] = {
+        "source": source,
+        "rows": len(examples),
+        "sha256": digest,
+        "pinned": None if protocol.data_sha256 is None else digest == protocol.data_sha256,
+    }
+    # Of a folder or hub id without @SPLIT the rows to train on are read, where names say which they are.
+    read = (table.name.removeprefix(source) for table in examples.tables)
+    if not protocol.benchmark and any(re.search(r"\btrain", name) for name in read):
+        facts["split"] = "train"
+    if examples.faults:
+        facts["bad_rows"] = examples.faults.counts()
+    return facts
+
+
+def _template_facts(protocol: Protocol, prompts: PromptSet, reward: Reward | None) -> dict[str, Any]:
+    """And where the answer is read. Raises ValueError where the reward reads it in another place than the
+    prompts ask for."""
+    rules, text = template_rules(protocol.template), prompts.settings.template
+    place = rules.answer_in or (None if text is None else answer_place(text))
+    rows = rows_to_try(len(prompts))
+    asked = [(prompts.text(i), prompts.examples[i]) for i in rows]
+    if place is None and not protocol.benchmark:
+        places = {answer_place(prompt) for prompt, _ in asked}
+        place = places.pop() if len(places) == 1 else None
+    facts = {"name": protocol.template, "stop": rules.stop, "answer_in": place or "box"}
+    if text is not None and protocol.format_prompt not in template_names():
+        facts["format_prompt"] = text  # the file may change
+    found = None if reward is None else disagreement(asked, reward)
+    if found is not None and found.certain:
+        raise ValueError(
+            f"{found.said}. (In a protocol these keys are called format_prompt, grader and grader_options.)"
+        )
+    if found is not None or (reward is None and place is None and not protocol.benchmark):
+        facts["unasked"] = True
+    return facts
 
 
 def _prepare_again(plan: dict[str, Any], folder: Path, columns: Columns) -> Prepared:
@@ -161,12 +187,6 @@ def _load(protocol: Protocol, folder: Path, source: str, columns: Columns) -> tu
     return processor, prompts
 
 
-def _unnamed_split(source: str, examples: ExampleSet) -> dict[str, str]:
-    """Of a folder or hub id without @SPLIT the rows to train on are read, where names say which they are."""
-    read = (table.name.removeprefix(source) for table in examples.tables)
-    return {"split": "train"} if any(re.search(r"\btrain", name) for name in read) else {}
-
-
 def _refuse_bad_rows(examples: ExampleSet, limit: int) -> None:
     """Raises BadRowsError for those that stand before the last of the `limit` questions."""
     table, row = examples.place(min(limit, len(examples)) - 1)
@@ -174,30 +194,6 @@ def _refuse_bad_rows(examples: ExampleSet, limit: int) -> None:
     last = (order[table.name], row) if limit <= len(examples) else (len(order), 0)
     before = RowFaults(fault for fault in examples.faults if (order[fault.file], fault.row) < last)
     before.settle("error", len(examples), examples.columns.called)
-
-
-def _check_agreement(prompts: PromptSet, reward: Reward) -> None:
-    """Raises ValueError where no answer as the prompts ask for it can earn the reward."""
-    rows = rows_to_try(len(prompts))
-    found = disagreement([(prompts.text(i), prompts.examples[i]) for i in rows], reward)
-    if found is not None and found.certain:
-        raise ValueError(
-            f"{found.said}. (In a protocol these keys are called format_prompt, grader and grader_options.)"
-        )
-
-
-def _prompt_file(name: str | None, text: str | None) -> dict[str, str]:
-    """The text of a prompt template that is not the package's."""
-    return {} if name is None or text is None or name in template_names() else {"format_prompt": text}
-
-
-def _place_of_answers(prompts: PromptSet) -> AnswerPlace:
-    """Where the template asks for the answer; where it names no place, what every problem asks for."""
-    template = prompts.settings.template
-    if template is not None and (place := answer_place(template)) is not None:
-        return place
-    asked = (answer_place(problem) for _, problem, _ in prompts.examples.texts())
-    return "tag" if all(place == "tag" for place in asked) else "box"
 
 
 def open_evaluation(prepared: Prepared, place: Path) -> tuple[Prepared, EvaluationFolder]:

@@ -129,6 +129,11 @@ def notes(plan: dict[str, Any]) -> list[str]:
     if "+" in plan["name"]:
         what = "the protocol was changed" if p["benchmark"] else "set on the command line"
         said.append(f"{what}: {plan['name'].partition('+')[2]}")
+    if "unasked" in plan["template"]:
+        said.append(
+            "the prompts do not say where the answer goes: one elsewhere than the grader reads it "
+            "counts as none (format_prompt: boxed or r1v asks for a place)"
+        )
     if "split" in data:
         said.append(f"these are the rows to train on: {data['source']}@validation or @test names others")
     if "bad_rows" in data:

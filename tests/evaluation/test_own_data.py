@@ -146,6 +146,11 @@ def test_the_answer_is_read_where_the_prompt_asks_for_it(tiny, squares, results,
     assert "your answer&lt;/answer&gt;" in (folder / "result.html").read_text()
 
 
+def test_a_prompt_that_asks_for_no_place_is_told(tiny, squares, results):
+    found, _ = results(tiny, "--data", squares / "validation.parquet", "--format-prompt", "plain", *SMALL)
+    assert any("do not say where the answer goes" in note for note in found["notes"])
+
+
 def test_a_prompt_and_a_reward_that_disagree_are_refused(tiny, squares, gmpo_vl, tmp_path):
     start = ["eval", tiny, "--data", squares / "validation.parquet", *SMALL, "--out", tmp_path / "out"]
     for prompt, reward in (("r1v", "accuracy"), ("boxed", "r1v")):
