@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -366,11 +367,13 @@ def _evaluation_text(name: str, plan: RunPlan, split: str) -> str:
 def _yaml(value: Any) -> str:
     """A value on one line, as YAML reads it back."""
     text = yaml.safe_dump(value, default_flow_style=True, width=math.inf, allow_unicode=True, sort_keys=False)
-    return text.removesuffix("\n").removesuffix("\n...").strip()
+    text = text.removesuffix("\n").removesuffix("\n...")
+    return json.dumps(value) if "\n" in text else text
 
 
 def _line(text: str) -> str:
-    return " ".join(str(text).split())
+    """On one line, without characters that YAML refuses even in a comment."""
+    return "".join(sign if sign.isprintable() else "\ufffd" for sign in " ".join(str(text).split()))
 
 
 def _shown(value: Any) -> str:
