@@ -6,6 +6,7 @@ images       a stored picture becomes RGB pixels              answers   the `ans
 templates    prompt templates around a problem
 
 mapping      the mapping file: keys, templates                map_row   one row, mapped
+options      a row's choices, and which of them is right      letters   A. B. C. in texts and answers
 preparation  a mapping or Python file as checked rows         convert   `gmpo-vl data convert`, the data card
 columns      a table's columns as a whole                     writing   parquet; files that appear together
 

@@ -26,6 +26,7 @@ _LABEL_KEYS = ("label", "key", "letter", "id", "index", "name", "option", "choic
 _LABEL = re.compile(
     r"(?:option|choice|opt|answer|选项)?[\s_-]*[(\[]?([A-Za-z]|\d{1,2})[)\]]?[.:]?", re.IGNORECASE
 )
+_COUNTED = ("index", "number")  # from 0, from 1
 _MAX_TEXT = 200_000  # characters of options in one text
 _COMPARED = 500  # characters of an option that are looked for in the problem
 
@@ -47,7 +48,7 @@ def choices_of_row(row: Mapping[str, Any], mapping: MappingFile) -> Options:
         return Options([], [])
     if isinstance(mapping.choices, list):
         pairs = [(name, value_of(row, name, "choices")) for name in mapping.choices]
-        options = _options([(name, "" if value == "nan" else value) for name, value in pairs])
+        options = _options([(name, "" if str(value) == "nan" else value) for name, value in pairs])
     else:
         value = value_of(row, mapping.choices, "choices")
         in_problem = mapping.choices == mapping.problem and isinstance(value, str)
@@ -149,18 +150,24 @@ def _options(pairs: Sequence[tuple[Any, Any]]) -> Options:
 
 
 def _in_order(pairs: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
-    """The options under the letters that they are called by. Raises RowError where these are not A, B, ..."""
+    """The options in the order of the letters or numbers that they are called by.
+
+    Raises RowError for letters that are not A, B, ...
+    """
     names = [
         m[1].upper() if label is not None and (m := _LABEL.fullmatch(str(label))) else ""
         for label, _ in pairs
     ]
     if not all(names):
         return pairs
-    if all(map(str.isdecimal, names)):
-        return [pair for _, pair in sorted(zip(names, pairs), key=lambda both: int(both[0]))]
-    if sorted(names) != list(LETTERS[: len(names)]):
+    count = len(names)
+    orders = (LETTERS[:count], [str(n + 1) for n in range(count)], [str(n) for n in range(count)])
+    for order in orders:
+        if set(names) == set(order) and len(set(names)) == count:
+            return [pairs[names.index(name)] for name in order]
+    if any(map(str.isalpha, names)):
         raise RowError("choices", f"the choices are called {', '.join(names)}, not A, B, ... without a gap")
-    return [pair for _, pair in sorted(zip(names, pairs), key=lambda both: both[0])]
+    return pairs
 
 
 # --- options in one text ----------------------------------------------------------------------------------
@@ -262,23 +269,24 @@ def answer_of_row(value: Any, choices: Options, mapping: MappingFile) -> Any:
 
 
 def _right_ones(value: Any, options: Options, form: str) -> list[int]:
-    """The places of the right options, in order. Raises RowError("answer_choice")."""
+    """The places of the right options, in order. Raises RowError("answer_choice").
+
+    A bare number is not guessed: rows that can only count from 0, or only from 1, would be kept alone.
+    """
     found = readings(value, options)
     if form == "auto":
-        counted = ("index", "number") if "label" in found else ()
-        wanted = {name: places for name, places in found.items() if name not in counted}
+        seen = {name: places for name, places in found.items() if name not in _COUNTED}
+        found = seen if "label" in found else found
+        ways = list(found.values()) if seen else []
     else:
-        names = (form, "label") if form == "letter" and "letter" not in found else (form,)
-        wanted = {name: found[name] for name in names if name in found}
-    ways = sorted({tuple(sorted(places)) for places in wanted.values()})
-    if len(ways) == 1:
-        return list(ways[0])
+        name = "label" if form == "letter" and form not in found else form
+        ways = [found[name]] if name in found else []
+    if ways and all(sorted(places) == sorted(ways[0]) for places in ways):
+        return sorted(ways[0])
     said = f"the answer {str(value)[:60]!r}"
-    if ways:
-        may = ", ".join(f"as {name} {_in_letters(places)}" for name, places in wanted.items())
-        raise RowError(
-            "answer_choice", f"{said} can name several choices: {may}; answer_is says how it names one"
-        )
+    if form == "auto" and found:
+        may = ", ".join(f"as {name} {_in_letters(places)}" for name, places in found.items())
+        raise RowError("answer_choice", f"{said} can name a choice {may}; answer_is says how it names one")
     wrongly = "names none" if form == "auto" else f"is no {form}"
     raise RowError(
         "answer_choice",

@@ -8,7 +8,6 @@ import io
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from PIL import Image
 
 from gmpo_vl.data.answers import LETTERS
 from gmpo_vl.data.images import PILLOW_MAX_PIXELS, ImageError, image_size
+from gmpo_vl.data.options import line_of
 from gmpo_vl.data.rows import RowError, row_id
 from gmpo_vl.data.writing import make_output_folder
 from gmpo_vl.models.processing import Processor, encode_prompt
@@ -144,11 +144,7 @@ def _reading(answer: str) -> list[tuple[str, str]]:
         said.append(("tolerance", f"{gold.tolerance:.1%}"))
     if gold.choices:
         # Of choices the verifier counts letters; CountDown's are numbers.
-        letters = [f"{letter}. " for letter in LETTERS] if gold.type == "choice" else []
-        lines = (
-            f"{a}{choice}"
-            for a, choice in zip_longest(letters[: len(gold.choices)], gold.choices, fillvalue="")
-        )
+        lines = map(line_of, LETTERS, gold.choices) if gold.type == "choice" else gold.choices
         said.append(("choices", "\n".join(lines)))
     return said
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 
 from gmpo_vl.data.letters import letters_in, own_letter
 from gmpo_vl.verify.equality import same
@@ -78,8 +78,8 @@ def choices_of(gold: Gold) -> tuple[Choice | Several, ...]:
             return tuple(Several(letters, gold.choices) for letters in sets)
         return _among(gold.choices, [_letter(a) for a in letters], gold.alternatives)
     texts = tuple(a for a in gold.alternatives if a not in letters)
-    if gold.type == "choice" and texts and all(sets := [letters_in(text) for text in texts]) and not letters:
-        return tuple(Several(frozenset(several)) for several in sets)
+    if gold.type == "choice" and not letters and all(sets := [letters_in(text) for text in texts]):
+        return tuple(map(_named_by_letters, sets))
     if len(letters) == 1:
         return (Choice(_letter(letters[0]), texts),)
     return tuple(Choice(_letter(letter)) for letter in letters) if letters and not texts else ()
@@ -97,17 +97,20 @@ def _among(
     right = lettered & texts or lettered or texts
     if len(texts - lettered) > 1 and not lettered:  # one text, twice among the options
         right = texts
-    if right:
-        return tuple(_option(options, i, golds) for i in sorted(right))
-    if with_text := [i for i in map(partial(_with_letter, options), golds) if i is not None]:
-        return tuple(_option(options, i, golds) for i in with_text)
-    if (
-        len(equal := [i for i, option in enumerate(options) if any(_equals(option, gold) for gold in golds)])
-        == 1
-    ):
-        return (_option(options, equal[0], golds),)
-    sets = [letters for gold in golds if (letters := letters_in(gold)) and _last_of(options) >= max(letters)]
-    return tuple(Several(frozenset(letters), options) for letters in sets) or (Choice(None, golds, options),)
+    right = right or {i for gold in golds if (i := _with_letter(options, gold)) is not None}
+    sets = [said for gold in golds if (said := letters_in(gold)) and max(said) <= _last_of(options)]
+    if sets and not right:  # as other people write them: (c), AC
+        return tuple(_named_by_letters(said, options) for said in sets)
+    if not right:
+        equal = {i for i, option in enumerate(options) if any(_equals(option, gold) for gold in golds)}
+        right = equal if len(equal) == 1 else set()
+    return tuple(_option(options, i) for i in sorted(right)) or (Choice(None, golds, options),)
+
+
+def _named_by_letters(letters: str, options: tuple[str, ...] = ()) -> Choice | Several:
+    if len(letters) > 1:
+        return Several(frozenset(letters), options)
+    return _option(options, ord(letters) - ord("A")) if options else Choice(letters)
 
 
 def _with_letter(options: tuple[str, ...], gold: str) -> int | None:
@@ -126,7 +129,7 @@ def _last_of(options: tuple[str, ...]) -> str:
     return chr(ord("A") + len(options) - 1)
 
 
-def _option(options: tuple[str, ...], index: int, golds: tuple[str, ...]) -> Choice:
+def _option(options: tuple[str, ...], index: int) -> Choice:
     others = options[:index] + options[index + 1 :]
     return Choice(chr(ord("A") + index), (options[index],), others)
 
@@ -307,7 +310,7 @@ _ITEMS = (
 
 def _judge_several(right: Several, leeway: Leeway, answer: str) -> str:
     """Whether an answer names these options and no other."""
-    options = [_option(right.options, i, ()) for i in range(len(right.options))]
+    options = [_option(right.options, i) for i in range(len(right.options))]
     if any(_as_spelled(option, answer) == "equal" for option in options):
         return "different"  # one option, though its text may hold a comma
     listed = _LISTED.fullmatch(answer)

@@ -238,10 +238,10 @@ def test_an_answer_names_its_option_in_any_form(tmp_path):
             for answer in answers:
                 told = map_row({**row, "a": answer}, mapping(tmp_path, answer_is=form))["answer"]
                 assert parse_gold(told).alternatives == (letter,), answer
-                if form in ("letter", "text") or answer in (0, "0", 4, "4"):
+                if form in ("letter", "text"):
                     assert map_row({**row, "a": answer}, mapping(tmp_path))["answer"] == told
                     continue
-                with pytest.raises(RowError, match=r"as index ., as number .; answer_is says") as error:
+                with pytest.raises(RowError, match=r"as (index|number) .*; answer_is says") as error:
                     map_row({**row, "a": answer}, mapping(tmp_path))
                 assert error.value.reason == "answer_choice"
     for wrong in ("E", "5", "A. 3000, 4000", "salt", "A or B", "", None, [], ["A", "A"], {"x": 1}):
