@@ -14,9 +14,11 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
+from gmpo_vl.data.formats.text import is_chinese
 from gmpo_vl.data.rows import DataError, RowError
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
@@ -68,9 +70,11 @@ def _name_below(name: str) -> str | None:
 
 class _Zip:
     def __init__(self, path: Path):
-        self._path, self._zip = path, zipfile.ZipFile(path)
-        members = [(_name_below(_zip_name(info)), info) for info in self._zip.infolist() if not info.is_dir()]
-        self.names = {name: info for name, info in members if name is not None}
+        # A file that it did not open itself is not closed by one of several readers.
+        self._path, self._zip = path, zipfile.ZipFile(open(path, "rb"))  # noqa: SIM115
+        members = [info for info in self._zip.infolist() if not info.is_dir()]
+        below = [(_name_below(name), info) for name, info in zip(_zip_names(members), members)]
+        self.names = {name: info for name, info in below if name is not None}
 
     def read(self, name: str) -> bytes:
         info = self.names[name]
@@ -82,16 +86,19 @@ class _Zip:
             raise RowError("image_unreadable", f"{name} in {self._path}: {error}") from error
 
 
-def _zip_name(info: zipfile.ZipInfo) -> str:
-    """Names without the flag are in the encoding of their writer; Python takes them for cp437."""
-    if info.flag_bits & _UNICODE_NAME or info.filename.isascii():
-        return info.filename
-    for encoding in ("utf-8", "gb18030"):
-        try:
-            return info.filename.encode("cp437").decode(encoding)
-        except UnicodeError:
-            continue
-    return info.filename
+def _zip_names(members: Sequence[zipfile.ZipInfo]) -> list[str]:
+    """Names without the flag are in the encoding of whoever wrote them; Python takes them for cp437."""
+    unknown = [info.filename for info in members if not info.flag_bits & _UNICODE_NAME]
+    raw = "/".join(name for name in unknown if not name.isascii()).encode("cp437")
+    encoding = "gb18030" if is_chinese(raw) else "utf-8"
+    try:
+        raw.decode(encoding)
+    except UnicodeDecodeError:
+        encoding = "cp437"
+    return [
+        info.filename if info.flag_bits & _UNICODE_NAME else info.filename.encode("cp437").decode(encoding)
+        for info in members
+    ]
 
 
 class _Tar:
@@ -128,14 +135,13 @@ def _uncompressed(path: Path) -> BinaryIO:
     with opened(path, "rb") as content:
         while chunk := content.read(_CHUNK):
             if target.tell() + len(chunk) > _LARGEST_UNPACKED:
-                raise DataError(
-                    f"{path}: more than {_LARGEST_UNPACKED:,} bytes when it is unpacked; {advice}"
-                )
+                raise DataError(f"{path}: more than {_LARGEST_UNPACKED:,} bytes when unpacked; {advice}")
             try:
                 target.write(chunk)
             except OSError as error:
                 where = f"{tempfile.gettempdir()} ({error.strerror}); TMPDIR names another folder"
                 raise DataError(f"{path} cannot be unpacked into {where}, or {advice}") from error
+    target.seek(0)
     return target
 
 

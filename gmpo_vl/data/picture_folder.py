@@ -6,19 +6,18 @@ The folders of a name count. `geo/1.png` and `/home/x/images/geo/1.png` are `geo
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import threading
-from bisect import bisect
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
 from gmpo_vl.data.archives import SUFFIXES as ARCHIVES
 from gmpo_vl.data.archives import Archive, open_archive, stem_of
-from gmpo_vl.data.rows import DataError, RowError
+from gmpo_vl.data.rows import DataError, RowError, close_names
 from gmpo_vl.data.sources import SPLIT_OF
 
 PICTURES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".npy")
@@ -39,17 +38,22 @@ class PictureFolder:
         Raises RowError where there is none, or several can be meant; DataError for a damaged archive.
         """
         is_url = name.startswith(_URL)
+        if name.startswith("file://"):
+            name = unquote(urlparse(name).path)
         exact = os.path.join(self.root, name)
         if not is_url and os.path.isfile(exact):
             return exact
-        parts = _parts(unquote(urlparse(name).path) if is_url else name.removeprefix("file://"))
+        parts = _parts(unquote(urlparse(name).path) if is_url else name)
         with self._lock:  # an archive is opened once, and an index made once
             found = self._candidates(parts, is_url)
             if not found:
                 raise RowError("image_missing", self._missing(name, parts, is_url))
             if len(found) > 1:
                 several = ", ".join(place.where(inside) for place, inside in found[:3])
-                raise RowError("image_ambiguous", f"{len(found)} files can be {name[:300]!r}: {several}")
+                raise RowError(
+                    "image_ambiguous",
+                    f"{len(found)} files can be {name[:300]!r}: {several}; name its folder, too",
+                )
             ((place, inside),) = found
             if is_url or (len(parts) > 1 and inside != "/".join(parts)):
                 self._claim(place, inside, name.partition("#")[0] if is_url else "/".join(parts))
@@ -62,7 +66,9 @@ class PictureFolder:
     @cached_property
     def _archives(self) -> list[_Place]:
         if self.root.is_dir():
-            paths = sorted(path for path in self.root.iterdir() if path.is_file())
+            paths = [
+                self.root / name for _, _, names in islice(os.walk(self.root), 1) for name in sorted(names)
+            ]
             return [_packed(path, "") for path in paths if stem_of(path) is not None]
         path = next((path for path in (self.root, *self.root.parents) if path.is_file()), None)
         if path is None:
@@ -91,9 +97,8 @@ class PictureFolder:
 
     def _missing(self, name: str, parts: Sequence[str], is_url: bool) -> str:
         gone = "" if self._folder or self._archives else ", which does not exist"
-        near = (
-            [n for place in (*self._folder, *self._archives) for n in place.near(parts)][:3] if parts else []
-        )
+        places = (*self._folder, *self._archives) if parts else ()
+        near = [inside for place in places for inside in place.near(parts)][:3]
         said = [f"no file {name[:300]!r} in {self.root}{gone}"]
         if near:
             said.append(f"near it: {', '.join(map(repr, near))}")
@@ -108,11 +113,14 @@ class PictureFolder:
 
 
 def _parts(name: str) -> list[str]:
-    """The folders and the name, without `.`, a drive, and the `..` in front."""
-    parts = [p for p in re.split(r"[/\\]" if "/" not in name else "/", name) if p not in ("", ".")]
-    while parts and (parts[0] == ".." or re.fullmatch("[A-Za-z]:", parts[0])):
-        parts = parts[1:]
-    return [] if ".." in parts or "\0" in name else parts
+    """The folders and the name. `..` takes a folder off, if there is one; a drive is left away."""
+    parts: list[str] = []
+    for part in re.split("/" if "/" in name else r"[/\\]", name):
+        if part == "..":
+            parts = parts[:-1]
+        elif part not in ("", ".") and not (not parts and re.fullmatch("[A-Za-z]:", part)):
+            parts.append(part)
+    return [] if "\0" in name else parts
 
 
 def _split_of(parts: Sequence[str]) -> str | None:
@@ -163,7 +171,7 @@ class _Place:
         if len(parts) > 1 and not is_url:
             return []
         split = _split_of(parts[:-1])
-        elsewhere = [(n, _split_of((*self._above, *n.split("/")[:-1]))) for n in self._called(parts[-1])]
+        elsewhere = [(n, _split_of((*self._above[-2:], *n.split("/")[:-1]))) for n in self._called(parts[-1])]
         return [n for n, other in elsewhere if split is None or other in (None, split)]
 
     def _endings(self, parts: list[str]) -> Iterator[str]:
@@ -173,7 +181,7 @@ class _Place:
         after another split is never taken off.
         """
         yield "/".join(parts)
-        own = _split_of(self._above)
+        own = _split_of(self._above[-2:])
         for k in range(1, len(parts)):
             is_here = bool(self._above) and parts[k - 1].casefold() == self._above[-1].casefold()
             split = _split_of(parts[:k])
@@ -211,12 +219,8 @@ class _Place:
         name = parts[-1].casefold()
         if found := self._called(name):
             return found[:3]
-        place = bisect(self._sorted, name)
-        around = self._sorted[max(0, place - 20) : place + 20]
-        return [self._index[key][0] for key in difflib.get_close_matches(name, around)]
+        return [self._index[key][0] for key in close_names(name, self._sorted)]
 
     @cached_property
     def _sorted(self) -> list[str]:
-        return sorted(
-            key for key, names in self._index.items() if key == os.path.basename(names[0]).casefold()
-        )
+        return sorted(key for key, names in self._index.items() if names[0].casefold().endswith(key))

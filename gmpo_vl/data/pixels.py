@@ -77,6 +77,6 @@ def _bytes(array: np.ndarray) -> np.ndarray:
         )
     if high == 1:
         raise RowError(
-            "image_type", "pixels of 0 and 1 in whole numbers, all but black; write 0..255, or floats"
+            "image_type", "whole numbers 0 and 1 as pixels, all but black: write 0..255, or floats"
         )
     return array.astype(np.uint8)

@@ -43,7 +43,7 @@ class Given:
 class Ready:
     """A checked row to write; the example's pictures are encoded bytes. carried: {column: value}.
 
-    picture_keys: of the decoded pictures (`images.picture_key`).
+    picture_keys: of the decoded pictures (`images.picture_key`), where rows are split by them.
     """
 
     example: Example
@@ -143,7 +143,10 @@ def _stream(
         if mapped is None:
             return None
         values = {name: column.value(mapped[name]) for name, column in carried.items()}
-        return make_ready(mapped, given.name, values, mapping.max_image_pixels, "max_image_pixels")
+        by_picture = mapping.validation > 0 and mapping.split_by is None
+        return make_ready(
+            mapped, given.name, values, mapping.max_image_pixels, "max_image_pixels", by_picture
+        )
 
     given = (
         Given(table.name, row, table.label, content)
@@ -227,7 +230,12 @@ def _line_of(path: Path, error: Exception) -> str:
 
 
 def make_ready(
-    mapped: Mapping[str, Any], name: str, carried: dict[str, Any], limit: int, limit_key: str | None = None
+    mapped: Mapping[str, Any],
+    name: str,
+    carried: dict[str, Any],
+    limit: int,
+    limit_key: str | None = None,
+    with_keys: bool = False,
 ) -> Ready:
     """The mapped row, checked as training would, its pictures (of at most `limit` pixels) decoded once."""
     example = example_from_row(mapped, Columns(image_dir=str(Path.cwd())), name)
@@ -236,7 +244,9 @@ def make_ready(
     for i, image in enumerate(example.images, start=1):
         try:
             pictures.append(Path(image).read_bytes() if isinstance(image, str) else image)
-            keys.append(picture_key(decode_image(pictures[-1], limit, limit_key)))
+            decoded = decode_image(pictures[-1], limit, limit_key)
+            if with_keys:
+                keys.append(picture_key(decoded))
         except (ImageError, OSError) as error:
             file = f" ({image})" if isinstance(image, str) else ""
             raise RowError("image_unreadable", f"image {i}{file}: {error}") from error

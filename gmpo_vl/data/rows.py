@@ -16,12 +16,15 @@ Reasons a row is refused for (the `reason` of a Fault; engines add theirs, such 
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
 import os
+from bisect import bisect
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -274,8 +277,29 @@ def _image(item: Any, columns: Columns, which: str) -> ImageSource:
     if "\0" in path or not os.path.isfile(path):
         unset = "" if image_dir is not None else f" ({columns.called('image_dir')} is not set)"
         start = "" if os.path.isabs(path) else f", relative to the working directory{unset}"
-        raise RowError("image_missing", f"{which}: no file {path[:300]!r}{start}")
+        raise RowError("image_missing", f"{which}: no file {path[:300]!r}{start}{_near(path)}")
     return path
+
+
+def _near(path: str) -> str:
+    """What is in a missing file's place, for its message."""
+    folder, name = os.path.split(path)
+    try:
+        close = close_names(name, _listing(folder or os.curdir))
+    except (OSError, ValueError):
+        return f"; there is no folder {folder[:300]!r}"
+    return f"; near it: {', '.join(map(repr, close))}" if close else ""
+
+
+@lru_cache(maxsize=4)
+def _listing(folder: str) -> list[str]:
+    return sorted(os.listdir(folder))
+
+
+def close_names(name: str, names: Sequence[str]) -> list[str]:
+    """Up to three of the sorted names that are like this one. Looks at those around its place only."""
+    place = bisect(names, name)
+    return difflib.get_close_matches(name, names[max(0, place - 20) : place + 20])
 
 
 def _check_text(text: str, name: str) -> None:

@@ -292,7 +292,7 @@ def _groups(trial: _Trial) -> Groups:
     groups = Groups()
     for mapped, row in zip(trial.mapped, trial.rows):
         try:
-            made = make_ready(mapped, "", {}, MAX_IMAGE_PIXELS, "max_image_pixels")
+            made = make_ready(mapped, "", {}, MAX_IMAGE_PIXELS, "max_image_pixels", with_keys=True)
         except RowError as error:
             trial.faults.append(Fault("rows looked at", len(groups), "", error.reason, str(error)))
         else:

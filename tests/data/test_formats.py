@@ -95,6 +95,13 @@ def test_a_key_overwrites_no_column(tmp_path):
     assert read(tmp_path / "a.json") == [{"key": "mine", "question": "x?"}]
 
 
+def test_a_row_without_content_among_many_costs_that_row(tmp_path):
+    rows = {f"q{i}": {"problem": "x?", "answer": i} for i in range(12)}
+    (tmp_path / "a.json").write_text(json.dumps({**rows, "q12": None}))
+    examples = load_examples(str(tmp_path / "a.json"), on_bad_row="skip")
+    assert (len(examples), examples.faults.counts()) == (12, {"unreadable_row": 1})
+
+
 def test_a_key_that_comes_twice_is_two_rows(tmp_path):
     (tmp_path / "a.json").write_text('{"q": {"n": 1}, "q": {"n": 2}}')
     assert read(tmp_path / "a.json") == [{"key": "q", "n": 1}, {"key": "q", "n": 2}]

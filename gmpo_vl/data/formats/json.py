@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 from array import array
+from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -158,49 +159,61 @@ def _rows_of_object(file: TextFile, start: int, part: str | None) -> Rows:
         return _rows_of_list(file, part, lists[part])
     if part not in (None, "train"):
         raise no_part(file.path, part)
-    if kinds == {"{"}:
-        if (columns := _numbered_columns(file, places)) is not None:
+    if kinds["{"] > 9 * (kinds.total() - kinds["{"]):  # of many rows, one may be null
+        columns = _numbered_columns(file, places) if set(kinds) == {"{"} else None
+        if columns is not None:
             return ListRows(columns, (*file.notes, "its objects, with a value for each row, are the columns"))
         note = f"the rows are the values of one object; their keys are the column {KEY!r}"
         return JsonRows(file, places, has_keys=True, notes=[note])
-    if "[" in kinds and not kinds & {"{", "value"} and (columns := _columns(file, places)) is not None:
+    has_lists_only = kinds.total() > 0 and kinds["{"] == kinds["value"] == 0
+    if kinds["["] and has_lists_only and (columns := _columns(file, places)) is not None:
         return ListRows(columns, (*file.notes, "its lists are the columns"))
     named = [name for name in lists if name not in _OF_A_ROW]
     if len(named) == 1:
         return _rows_of_list(file, named[0], lists[named[0]])
     if named:
+        lists_named = ", ".join(map(repr, named[:5]))
         raise DataError(
-            f"{file.path}: its lists {', '.join(map(repr, named))} can all be the rows. If one of them is, "
-            f"write {file.path}@{named[0]}; if a row is spread over them, join them first"
+            f"{file.path}: its lists {lists_named} can all be the rows. If one of them is, write "
+            f"{file.path}@{named[0]}; if a row is spread over them, join them first"
         )
-    if kinds and not kinds & {"{", "value"}:
+    if has_lists_only:
         raise DataError(f"{file.path}: its lists are no columns of one table: their lengths differ")
     return JsonRows(file, [(start, _size(file))])
 
 
-def _survey(file: TextFile, start: int) -> tuple[list[Place], set[str], dict[str, int]]:
+def _survey(file: TextFile, start: int) -> tuple[list[Place], Counter[str], dict[str, int]]:
     """Of an object's members: places, kinds, and {name: where it begins} of the lists of objects."""
-    places, kinds, lists = [], set(), {}
+    places: list[Place] = []
+    kinds: Counter[str] = Counter()
+    lists: dict[str, int] = {}
     with file.open() as content:
         for place in _whole(file, start):
-            head = _head(content, place)
-            match = _NAME_AND_SIGN.match(head)
-            if match is None:
-                raise DataError(
-                    f'{file.path}: at byte {place[0]:,}, where `"name": value` is to stand, is '
-                    f"{head.strip()[:40]!r}"
-                )
-            kind = {b"{": "{", b"[": "["}.get(match[2], "value")
-            if kind == "[" and match[3] in (b"{", b"]"):
-                kind = "[{" if match[3] == b"{" else "[]"
+            name, kind, at = _kind(file, place[0], _head(content, place))
             if kind == "[{":
-                name = json.loads(match[1], strict=False)
                 if name in lists:
                     raise DataError(f"{file.path}: it has two lists {name!r}; give each its own name")
-                lists[name] = place[0] + match.start(2)
+                lists[name] = at
             places.append(place)
-            kinds.add(kind)
+            kinds[kind] += 1
     return places, kinds, lists
+
+
+def _kind(file: TextFile, start: int, head: bytes) -> tuple[str, str, int]:
+    """(name, kind, where the value begins) of the member that begins so. Raises DataError."""
+    match = _NAME_AND_SIGN.match(head)
+    try:
+        name = json.loads(match[1], strict=False) if match else None
+    except ValueError:  # a wrong escape, or no UTF-8
+        name = None
+    if match is None or name is None:
+        raise DataError(
+            f'{file.path}: at byte {start:,}, where `"name": value` is to stand, is {head.strip()[:40]!r}'
+        )
+    kind = {b"{": "{", b"[": "["}.get(match[2], "value")
+    if kind == "[" and match[3] in (b"{", b"]"):
+        kind = "[{" if match[3] == b"{" else "[]"
+    return name, kind, start + match.start(2)
 
 
 def _rows_of_list(file: TextFile, name: str, start: int) -> JsonRows:
@@ -218,11 +231,7 @@ def _columns(file: TextFile, places: Sequence[Place]) -> list[Row] | None:
 def _numbered_columns(file: TextFile, places: Sequence[Place]) -> list[Row] | None:
     """Rows of {column: {"0": value, "1": value, ...}}, as pandas writes them; None for another object."""
     with file.open() as content:
-        start, end = places[0]
-        if not re.match(
-            rb'\s*"(?:[^"\\]|\\.)*"\s*:\s*\{\s*"\d+"\s*:',
-            _bytes_at(content, (start, min(end, start + _LONGEST_NAME))),
-        ):
+        if not _NUMBERED.match(_head(content, places[0])):
             return None
     columns = _loaded(file, places)
     numbers = list(next(iter(columns.values())))

@@ -88,7 +88,7 @@ def _encoding_of(path: Path) -> str | None:
     right, wrong = _letters_as_utf8(sample)
     if 2 * right > wrong:  # of GBK's bytes, few look like UTF-8 by chance
         return None
-    if _is_chinese(sample):
+    if is_chinese(sample):
         return "gb18030"
     return "cp1252" if right == 0 and _is_western(sample) else None
 
@@ -132,7 +132,7 @@ def _letters_as_utf8(sample: bytes) -> tuple[int, int]:
     return sum(character > "\x7f" for character in text) - wrong, wrong
 
 
-def _is_chinese(sample: bytes) -> bool:
+def is_chinese(sample: bytes) -> bool:
     """Are four in five characters common ones: punctuation, or of the 3,755 that GB2312 lists first?
 
     Those stand in the order of their sounds, so Chinese has many of the second half. Korean (EUC-KR) has its

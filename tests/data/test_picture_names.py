@@ -1,0 +1,421 @@
+"""A picture is the one that its row names: never another of the same name, never a guess between two."""
+
+import base64
+import bz2
+import gzip
+import io
+import json
+import lzma
+import re
+import tarfile
+import zipfile
+from itertools import product
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from gmpo_vl.data.convert import convert
+from gmpo_vl.data.images import decode_image
+from gmpo_vl.data.picture_folder import PictureFolder
+from gmpo_vl.data.pictures import entries_of
+from gmpo_vl.data.rows import Columns, DataError, RowError, example_from_row
+
+FORMS = ["folder", "zip", "tar", "tar.gz", "tar.bz2", "tar.xz", "zip in the folder", "tar in the folder"]
+
+
+def packed(form: str, names, folder) -> PictureFolder:
+    """The names as files, or as members of an archive; each holds its own name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    kind = form.partition(" ")[0]
+    if kind == "folder":
+        for name in names:
+            path = folder / "images" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(name.encode())
+        return PictureFolder(folder / "images")
+    path = folder / f"images.{kind}"
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name in names:
+                archive.writestr(name, name)
+    else:
+        path.write_bytes(tar_of({name: name.encode() for name in names}, kind))
+    return PictureFolder(folder if "in the folder" in form else path)
+
+
+def tar_of(members: dict[str, bytes], kind: str = "tar") -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    compress = {"tar.gz": gzip.compress, "tar.bz2": bz2.compress, "tar.xz": lzma.compress}
+    return compress.get(kind, bytes)(buffer.getvalue())
+
+
+def found(pictures: PictureFolder, name: str) -> str:
+    """Which of the packed names was found, or the reason of the refusal."""
+    try:
+        picture = pictures.find(name)
+    except RowError as error:
+        return error.reason
+    return (open(picture, "rb").read() if isinstance(picture, str) else picture).decode()
+
+
+NAMES = ["geo/1.png", "chart/1.png", "chart/deep/2.JPG", "top.png", "0001.jpg", "a/0007.png", "b/0007.jpeg"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        *((name, name) for name in NAMES),
+        ("/home/x/images/geo/1.png", "geo/1.png"),
+        ("./images/geo/1.png", "geo/1.png"),
+        ("images/geo/1.png", "geo/1.png"),
+        ("../images/geo/1.png", "geo/1.png"),
+        ("C:\\set\\images\\geo\\1.png", "geo/1.png"),
+        ("./geo/../chart/1.png", "chart/1.png"),
+        ("/data/else/chart/deep/2.JPG", "chart/deep/2.JPG"),
+        ("/home/x/images/top.png", "top.png"),
+        ("images/chart/deep/2.jpg", "chart/deep/2.JPG"),
+        ("geo/1", "geo/1.png"),
+        ("2.JPG", "chart/deep/2.JPG"),
+        ("2.jpg", "chart/deep/2.JPG"),
+        ("0001", "0001.jpg"),
+        ("https://example.org/some/top.png?size=2#x", "top.png"),
+        ("https://example.org/chart/1.png", "chart/1.png"),
+        ("https://example.org/other/1.png", "image_ambiguous"),
+        ("1.png", "image_ambiguous"),
+        ("0007", "image_ambiguous"),
+        ("other/1.png", "image_missing"),
+        ("/home/x/other/top.png", "image_missing"),
+        ("deep/2.JPG", "image_missing"),
+        ("geo/2.JPG", "image_missing"),
+        ("gone.png", "image_missing"),
+        ("nul\0.png", "image_missing"),
+        ("x" * 5000, "image_missing"),
+        ("/", "image_missing"),
+        ("https://example.org/", "image_missing"),
+    ],
+)
+def test_a_name_means_one_picture_wherever_they_lie(form, name, expected, tmp_path):
+    assert found(packed(form, NAMES, tmp_path), name) == expected
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_train_is_not_test(form, tmp_path):
+    assert found(packed(form, ["test/1.png"], tmp_path / "a"), "train/1.png") == "image_missing"
+    with pytest.raises(
+        RowError, match=r"near it: 'test/1.png'; other folders are other pictures .*image_folder"
+    ):
+        packed(form, ["test/1.png"], tmp_path / "b").find("train/1.png")
+    deep = packed(form, ["geo/1.png"], tmp_path / "c")
+    assert found(deep, "set/geo/1.png") == "geo/1.png"
+    assert found(deep, "set/test2014/geo/1.png") == "image_missing"
+    one = packed("folder", ["geo/1.png"], tmp_path / "train")
+    assert found(one, "test/images/geo/1.png") == "image_missing"
+    assert found(one, "x/train/images/geo/1.png") == "geo/1.png"
+
+
+PATHS = ["/".join(path) for length in (1, 2, 3) for path in product("ab", repeat=length)]
+
+
+@settings(max_examples=200)
+@given(
+    files=st.sets(
+        st.sampled_from(["/".join(p) for n in (1, 2, 3) for p in product("ab", repeat=n)]), min_size=1
+    ),
+    name=st.sampled_from(["/".join(p) for n in (1, 2, 3, 4) for p in product("ab", repeat=n)]),
+)
+def test_what_is_found_has_the_folders_of_its_name(files, name, tmp_path_factory):
+    """Of a name with folders, the file's path is an end of it; a bare name leaves no choice."""
+    names = [f"{file}.png" for file in files]
+    pictures = packed("zip", names, tmp_path_factory.mktemp("names"))
+    result = found(pictures, f"{name}.png")
+    called = [other for other in names if other.split("/")[-1] == f"{name.split('/')[-1]}.png"]
+    if f"{name}.png" in names:
+        assert result == f"{name}.png"
+    elif "/" not in name:
+        assert result == (called[0] if len(called) == 1 else "image_ambiguous" if called else "image_missing")
+    elif not result.startswith("image_"):
+        assert f"{name}.png".endswith(f"/{result}")
+        assert "/" in result
+
+
+def test_two_names_are_not_one_picture(tmp_path):
+    pictures = packed("folder", ["x/1.png", "2.png", "3.png"], tmp_path)
+    assert found(pictures, "/home/a/x/1.png") == found(pictures, "a/x/1.png") == "x/1.png"
+    with pytest.raises(
+        RowError, match=r"'b/x/1.png' and another row's 'home/a/x/1.png' would both be x/1.png"
+    ):
+        pictures.find("b/x/1.png")
+    assert found(pictures, "https://e.org/one/2.png") == found(pictures, "https://e.org/one/2.png") == "2.png"
+    assert found(pictures, "https://e.org/two/2.png") == "image_ambiguous"
+    assert found(pictures, "https://e.org/val/3.png") == "3.png"
+
+
+def test_several_archives_and_a_folder_inside_one(tmp_path):
+    for split in ("train", "test"):
+        with zipfile.ZipFile(tmp_path / f"{split}.zip", "w") as archive:
+            archive.writestr("1.png", split)
+            archive.writestr(f"only_{split}.png", split)
+    pictures = PictureFolder(tmp_path)
+    assert found(pictures, "train/1.png") == "train"
+    assert found(pictures, "/home/x/test/1.png") == "test"
+    assert found(pictures, "only_test.png") == "test"
+    with pytest.raises(RowError, match=r"2 files can be '1.png': test.zip/1.png, train.zip/1.png"):
+        pictures.find("1.png")
+    (tmp_path / "1.png").write_bytes(b"folder")
+    assert found(pictures, "1.png") == "folder"
+    inside = packed("zip", ["set_v1/geo/1.png", "set_v1/geo/2.png", "other/3.png"], tmp_path / "more").root
+    assert found(PictureFolder(inside / "set_v1"), "geo/1.png") == "set_v1/geo/1.png"
+    assert found(PictureFolder(inside / "set_v1"), "3.png") == "image_missing"
+
+
+def test_archives_are_read_and_never_unpacked(tmp_path, monkeypatch):
+    bad = [
+        "../up.png",
+        "/abs.png",
+        "a/../../b.png",
+        "C:/d.png",
+        "__MACOSX/._1.png",
+        "._1.png",
+        "./good/1.png",
+    ]
+    (tmp_path / "in").mkdir()
+    monkeypatch.chdir(tmp_path / "in")
+    for form in ("zip", "tar", "tar.gz"):
+        pictures = packed(form, bad, tmp_path / "in" / form)
+        assert found(pictures, "good/1.png") == found(pictures, "1.png") == "./good/1.png"
+        for name in ("up.png", "abs.png", "b.png", "d.png", "._1.png", "../up.png"):
+            assert found(pictures, name) == "image_missing"
+    left = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert sorted(path.name for path in left) == ["images.tar", "images.tar.gz", "images.zip"]
+
+
+def test_links_in_a_tar_file_and_names_in_chinese_in_a_zip_file(tmp_path):
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as archive:
+        info = tarfile.TarInfo("one.png")
+        info.size = 3
+        archive.addfile(info, io.BytesIO(b"one"))
+        for name, kind in (("hard.png", tarfile.LNKTYPE), ("soft.png", tarfile.SYMTYPE)):
+            link = tarfile.TarInfo(name)
+            link.type, link.linkname = kind, "one.png"
+            archive.addfile(link)
+    (tmp_path / "a.tar").write_bytes(content.getvalue())
+    pictures = PictureFolder(tmp_path / "a.tar")
+    assert [found(pictures, name) for name in ("one.png", "hard.png", "soft.png")] == [
+        "one",
+        "one",
+        "image_missing",
+    ]
+
+
+@pytest.mark.parametrize("encoding", ["gbk", "utf-8"])
+def test_chinese_names_without_the_flag_that_says_utf8(encoding, tmp_path):
+    encoded = "图片".encode(encoding)
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name in (f"{'A' * len(encoded)}.png", "三角.png", "1.png"):
+            archive.writestr(name, "x")
+    (tmp_path / "a.zip").write_bytes(
+        content.getvalue().replace(b"A" * len(encoded) + b".png", encoded + b".png")
+    )
+    pictures = PictureFolder(tmp_path / "a.zip")
+    assert [pictures.find(name) for name in ("图片.png", "三角.png", "1")] == [b"x"] * 3
+
+
+def test_damaged_archives_are_named(tmp_path):
+    whole = {
+        "a.zip": packed("zip", NAMES, tmp_path / "z").root,
+        "a.tar.gz": packed("tar.gz", NAMES, tmp_path / "t").root,
+    }
+    for name, path in whole.items():
+        (tmp_path / name).write_bytes(path.read_bytes()[:-40])
+        with pytest.raises(DataError, match=rf"{name} cannot be read as an archive of pictures"):
+            PictureFolder(tmp_path / name).find("top.png")
+    (tmp_path / "b.tar.zst").write_bytes(b"\x28\xb5\x2f\xfd" + b"x" * 50)
+    with pytest.raises(DataError, match=r"unzstd '.*b.tar.zst'"):
+        PictureFolder(tmp_path / "b.tar.zst").find("top.png")
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(DataError, match=r"notes.txt is a file, neither a folder nor an archive \(.zip, "):
+        PictureFolder(tmp_path / "notes.txt").find("top.png")
+    with pytest.raises(RowError, match="nowhere, which does not exist; image_folder"):
+        PictureFolder(tmp_path / "nowhere").find("top.png")
+
+
+def test_a_compressed_tar_file_that_is_too_large_says_the_command(tmp_path, monkeypatch):
+    monkeypatch.setattr("gmpo_vl.data.archives._LARGEST_UNPACKED", 1000)
+    with pytest.raises(
+        DataError, match=r"more than 1,000 bytes when unpacked; .* gunzip --keep '.*images.tar.gz'"
+    ):
+        packed("tar.gz", NAMES, tmp_path).find("top.png")
+
+
+def test_a_member_that_is_damaged_costs_its_row(tmp_path):
+    path = packed("zip", NAMES, tmp_path).root
+    raw = bytearray(path.read_bytes())
+    place = raw.index(b"top.png") + len(b"top.png")
+    raw[place : place + 4] = b"\xff\xff\xff\xff"
+    path.write_bytes(raw)
+    pictures = PictureFolder(path)
+    assert found(pictures, "top.png") == "image_unreadable"
+    assert found(pictures, "geo/1.png") == "geo/1.png"
+
+
+def png_of(array) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("form", ["zip", "tar", "tar.gz"])
+def test_a_table_with_an_archive_beside_it_is_converted(form, tmp_path):
+    """In threads, a few rows at a time: every row has its own picture."""
+    arrays = {f"geo/{i}.png": np.full((9, 9, 3), i, np.uint8) for i in range(120)}
+    members = {name: png_of(array) for name, array in arrays.items()}
+    if form == "zip":
+        with zipfile.ZipFile(tmp_path / "images.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, content in members.items():
+                archive.writestr(f"images/{name}", content)
+    else:
+        named = {f"images/{name}": content for name, content in members.items()}
+        (tmp_path / f"images.{form}").write_bytes(tar_of(named, form))
+    rows = [{"q": "x?", "a": "1", "i": f"/home/me/images/{name}", "n": name} for name in members]
+    (tmp_path / "a.jsonl").write_text(
+        "\n".join(map(json.dumps, [*rows, {**rows[0], "i": "images/no/3.png"}]))
+    )
+    (tmp_path / "m.yaml").write_text("source: a.jsonl\nproblem: q\nanswer: a\nimages: i\nid: n\n")
+    card = convert(tmp_path / "m.yaml", tmp_path / "out")
+    assert (card.splits["train"].rows, card.dropped) == (120, {"image_missing": 1})
+    for row in pq.read_table(tmp_path / "out/train.parquet").to_pylist():
+        assert (np.asarray(decode_image(row["images"][0]["bytes"])) == arrays[row["id"]]).all()
+
+
+GREY = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
+RGB = np.stack([GREY, GREY[::-1], GREY[:, ::-1]], axis=-1)
+
+
+def npy(array, **options) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, **options)
+    return buffer.getvalue()
+
+
+def test_pixels_become_the_picture_that_they_are(tmp_path):
+    alpha = np.dstack([RGB, np.full((6, 8), 255, np.uint8)])
+    grey = np.stack([GREY] * 3, axis=-1)
+    for value, expected in (
+        (RGB, RGB),
+        (RGB.tolist(), RGB),
+        (RGB.astype(np.int64), RGB),
+        (RGB.astype(np.float32), RGB),
+        (RGB / 255, RGB),
+        ((RGB / 255).tolist(), RGB),
+        (alpha, RGB),
+        (GREY, grey),
+        (GREY[..., None], grey),
+        (GREY.tolist(), grey),
+        (GREY > 100, np.where(grey > 100, 255, 0)),
+        (Image.fromarray(RGB), RGB),
+        (Image.fromarray(RGB).convert("CMYK"), None),
+        (npy(RGB), RGB),
+        ({"bytes": npy(np.asfortranarray(RGB)), "path": "x.npy"}, RGB),
+        ({"bytes": png_of(RGB), "path": "gone.png"}, RGB),
+    ):
+        (content,) = entries_of(value)
+        assert isinstance(content, bytes)
+        if expected is not None:
+            assert (np.asarray(decode_image(content)) == expected).all()
+    for several in (
+        [RGB, GREY],
+        [RGB.tolist(), RGB.tolist()],
+        np.stack([RGB, RGB]),
+        (png_of(RGB), npy(GREY)),
+    ):
+        assert len(entries_of(several)) == 2
+    assert entries_of('["a.png", "b.png"]') == entries_of("['a.png', 'b.png']") == ["a.png", "b.png"]
+    assert entries_of("[1].png") == ["[1].png"]
+    assert entries_of(None) == entries_of("") == entries_of([]) == []
+
+
+class Trap:
+    def __reduce__(self):
+        return print, ("unpickled",)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (RGB.transpose(2, 0, 1), "shape 3 x 6 x 8; a picture is height x width"),
+        (np.zeros((0, 4)), "shape 0 x 4"),
+        (RGB.astype(np.uint16) * 200, "pixels from 0 to 47000"),
+        (RGB / 100, "pixels from 0 to 2.35"),
+        (RGB - 1.0, "pixels from -1 to"),
+        (np.full((4, 4), np.nan), "pixels from nan"),
+        (np.array([[0, 1], [1, 0]]), "whole numbers 0 and 1"),
+        ([[1, 2], [3]], "rows of pixels of different lengths"),
+        (npy(RGB)[:-9], "no array of pixels"),
+        (npy(np.array([[Trap()]], dtype=object), allow_pickle=True), "no array of pixels"),
+    ],
+)
+def test_pixels_that_are_no_picture_are_refused(value, said, capsys):
+    with pytest.raises(RowError, match=re.escape(said)):
+        entries_of(value)
+    assert "unpickled" not in capsys.readouterr().out
+
+
+def test_pixels_and_names_of_a_table_are_converted(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/a.png").write_bytes(png_of(RGB))
+    np.save(tmp_path / "images/b.npy", RGB)
+    uri = "data:image/png;base64," + base64.b64encode(png_of(RGB)).decode()
+    pq.write_table(pa.table({"i": [RGB.tolist()], "q": ["x?"], "a": ["1"]}), tmp_path / "pixels.parquet")
+    stored = [{"bytes": None, "path": "/home/x/images/a.png"}, {"bytes": png_of(RGB), "path": "gone.png"}]
+    pq.write_table(pa.table({"i": [stored], "q": ["x?"], "a": ["1"]}), tmp_path / "stored.parquet")
+    rows = [{"i": i, "q": "x?", "a": "1"} for i in (uri, ["images/a.png", "b.npy"], json.dumps(["a.png"]))]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    (tmp_path / "m.yaml").write_text(
+        "source: [pixels.parquet, stored.parquet, rows.json]\nimage_folder: images\n"
+        "images: i\nproblem: q\nanswer: a\n"
+    )
+    card = convert(tmp_path / "m.yaml", tmp_path / "out")
+    assert (card.splits["train"].rows, card.splits["train"].pictures) == (5, 7)
+    for row in pq.read_table(tmp_path / "out/train.parquet").to_pylist():
+        assert all((np.asarray(decode_image(i["bytes"])) == RGB).all() for i in row["images"])
+
+
+def test_a_python_file_may_give_pixels_and_pil_pictures(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import numpy as np\nfrom PIL import Image\nSPLITS = ('train',)\n"
+        "def rows(source, split):\n"
+        "    pixels = np.arange(48, dtype=np.uint8).reshape(6, 8)\n"
+        "    for value in (pixels, Image.fromarray(pixels), [Image.fromarray(pixels).convert('HSV')]):\n"
+        "        yield {'images': value, 'problem': '<image>x?', 'answer': '1'}\n"
+    )
+    card = convert(tmp_path / "mine.py", tmp_path / "out", source=str(tmp_path))
+    assert (card.splits["train"].rows, card.dropped) == (3, {})
+
+
+def test_a_missing_path_of_a_row_in_easyr1s_columns_lists_near_names(tmp_path):
+    """EasyR1's rule is a path, and nothing else: no search, but what is there is said."""
+    (tmp_path / "pics").mkdir()
+    (tmp_path / "pics/img_001.png").write_bytes(b"x")
+    row = {"problem": "<image>x?", "answer": "1"}
+    for name, said in (
+        ("pics/img_01.png", r"no file '.*pics/img_01.png'; near it: 'img_001.png'"),
+        ("pics/img_001.PNG", r"near it: 'img_001.png'"),
+        ("pictures/img_001.png", r"there is no folder '.*pictures'"),
+        ("img_001.png", r"no file '.*img_001.png'"),
+    ):
+        with pytest.raises(RowError, match=said) as error:
+            example_from_row({**row, "images": [name]}, Columns(image_dir=str(tmp_path)), "a:0")
+        assert error.value.reason == "image_missing"
