@@ -165,7 +165,8 @@ def _column_type(kind: Any) -> ColumnType:
 
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_struct(kind):
         return generate_from_arrow_type(_writable(kind))
-    return str(generate_from_arrow_type(kind).dtype) if _is_number(kind) else "string"
+    feature: Any = generate_from_arrow_type(kind)
+    return str(feature.dtype) if _is_number(kind) else "string"
 
 
 def _is_number(kind: Any) -> bool:

@@ -142,10 +142,9 @@ class Chat:
 
 def read_chat(name: str, values: Sequence[Any]) -> Chat | None:
     """How chats of this column are read; None where it holds no chats. A template needs a plain name."""
-    first = next(iter(values), None)
     if not values or not name.isidentifier() or not all(map(_is_chat, values)):
         return None
-    role, content = next(keys for keys in _ROLES if keys[0] in first[0])
+    role, content = next(keys for keys in _ROLES if keys[0] in values[0][0])
     asked = [[i for i, turn in enumerate(v) if turn.get(role) in _ASKS] for v in values]
     replied = [[i for i, turn in enumerate(v) if turn.get(role) in _REPLIES] for v in values]
     in_parts = any(not isinstance(turn.get(content), str) for value in values for turn in value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -136,7 +137,7 @@ def guess_folder(names: Sequence[str], table: Path, here: Path) -> Guess | None:
     Looked at: the table's folder, the folders in it and in those, the one above and the folders in it; then
     all of the table's folder with its archives, as `convert` looks. value None: the pictures are not there.
     """
-    if not names or all(Path(name).is_absolute() and Path(name).is_file() for name in names):
+    if not names or all(os.path.isabs(name) and os.path.isfile(name) for name in names):
         return None
     beside = table if table.is_dir() else table.parent
     counts = {folder: sum(_is_there(folder / name) for name in names) for folder in _folders(beside)}
@@ -168,7 +169,9 @@ def _found(place: Path, why: str, here: Path) -> Guess | None:
 
 
 def _is_there(path: Path) -> bool:
-    return path.is_file() or (not path.suffix and any(path.with_suffix(end).is_file() for end in PICTURES))
+    """With any ending, where the name has none. A name that no file can have is nowhere."""
+    endings = [""] if path.suffix else ["", *PICTURES]
+    return any(os.path.isfile(f"{path}{ending}") for ending in endings)
 
 
 def _folders(beside: Path) -> list[Path]:

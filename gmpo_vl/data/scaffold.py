@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from gmpo_vl.data.grouping import Groups
 from gmpo_vl.data.guess_names import Guess, Sample, named, read_sample
 from gmpo_vl.data.guess_pictures import guess_folder, guess_images, guess_marks, picture_names
 from gmpo_vl.data.guess_run import CHART_TOLERANCE, TINY, RunPlan, is_chart, plan_run
+from gmpo_vl.data.images import MAX_IMAGE_PIXELS
 from gmpo_vl.data.map_row import map_row
 from gmpo_vl.data.mapping import KEYS, PLACEHOLDER, MappingFile, is_template
 from gmpo_vl.data.preparation import make_ready
@@ -25,6 +27,8 @@ from gmpo_vl.data.rows import Columns, DataError, Fault, RowError, RowFaults, ex
 from gmpo_vl.data.sources import Table, canonical_split, open_tables, splits_in
 from gmpo_vl.storage.files import write_text
 
+# Share of validation by the number of rows.
+_SHARES = ((200, 0.2), (2_000, 0.1), (20_000, 0.05), (math.inf, 0.02))
 # Of the keys that are not guessed.
 _EXAMPLES = {
     "images": "image",
@@ -79,19 +83,15 @@ def write_start(
     called = [name, source, *sample.columns]
     guesses = [sources, *guess_mapping(sample, tables, source, image_folder, folder, called)]
     trial = _try(sample, guesses, folder)
-    has_validation = "validation" in tables
-    if not has_validation and not any(guess.key == "split_column" for guess in guesses):
-        share = _validation(trial, sample)
-        guesses += [share] if share else []
-        has_validation = share is not None
-    has_validation = has_validation or _names_validation(sample, guesses)
+    splits = _split_names(tables, sample, guesses)
+    if "validation" not in splits and (share := _validation(trial, sample, guesses)):
+        guesses.append(share)
+        splits.append("validation")
     plan = plan_run(model, trial.mapped, _golds(sample, guesses), called, sample.total)
-    asked = next(
-        (s for s in ("test", "validation") if s in tables), "validation" if has_validation else "train"
-    )
+    asked = next(split for split in ("test", "validation", "train") if split in splits)
     texts = [
-        _mapping_text(name, source, sample, guesses, list(tables)),
-        _rendered("run", name=name, run=plan, model=_yaml(model), has_validation=has_validation),
+        _mapping_text(name, source, sample, guesses, splits),
+        _rendered("run", name=name, run=plan, model=_yaml(model), has_validation="validation" in splits),
         _evaluation_text(name, plan, asked),
     ]
     _write_all(files, texts)
@@ -228,10 +228,14 @@ def _split(sample: Sample, tables: Mapping[str, Sequence[Table]]) -> Guess | Non
     return None
 
 
-def _names_validation(sample: Sample, guesses: Sequence[Guess]) -> bool:
-    named_by = next((guess.value for guess in guesses if guess.key == "split_column"), None)
-    found = sample.filled(named_by) if named_by is not None else []
-    return any(canonical_split(str(value)) == "validation" for value in found)
+def _split_names(
+    tables: Mapping[str, Sequence[Table]], sample: Sample, guesses: Sequence[Guess]
+) -> list[str]:
+    """The splits that there will be, but for a share of the train rows."""
+    column = next((guess.value for guess in guesses if guess.key == "split_column"), None)
+    if column is None:
+        return list(tables)
+    return sorted({str(canonical_split(str(value))) for value in sample.filled(column)})
 
 
 def _golds(sample: Sample, guesses: Sequence[Guess]) -> list[Any]:
@@ -244,7 +248,6 @@ def _golds(sample: Sample, guesses: Sequence[Guess]) -> list[Any]:
 class _Trial:
     """The rows looked at, mapped: those that can be, the faults of the others."""
 
-    mapping: MappingFile | None = None
     mapped: list[dict[str, Any]] = field(default_factory=list)
     rows: list[Mapping[str, Any]] = field(default_factory=list)
     faults: RowFaults = field(default_factory=RowFaults)
@@ -254,10 +257,10 @@ def _try(sample: Sample, guesses: Sequence[Guess], folder: Path) -> _Trial:
     values = {guess.key: guess.value for guess in guesses if guess.value is not None}
     if "problem" not in values or "answer" not in values:
         return _Trial()
-    trial = _Trial(MappingFile(folder=folder, **values))
+    trial, mapping = _Trial(), MappingFile(folder=folder, **values)
     for number, row in enumerate(sample.rows):
         try:
-            mapped = map_row(row, trial.mapping) or {}  # there is no `keep` that leaves a row out
+            mapped = map_row(row, mapping) or {}  # there is no `keep` that leaves a row out
             example_from_row(mapped, Columns(image_dir=str(Path.cwd())), str(number))
         except RowError as error:
             trial.faults.append(Fault("rows looked at", number, str(number), error.reason, str(error)))
@@ -267,10 +270,11 @@ def _try(sample: Sample, guesses: Sequence[Guess], folder: Path) -> _Trial:
     return trial
 
 
-def _validation(trial: _Trial, sample: Sample) -> Guess | None:
+def _validation(trial: _Trial, sample: Sample, guesses: Sequence[Guess]) -> Guess | None:
     """The share of the rows for validation: of a small table one that leaves rows on both sides."""
-    if sample.total > len(sample.rows) or not trial.mapped:
-        share = 0.1 if sample.total < 2_000 else 0.05 if sample.total < 20_000 else 0.02
+    is_whole = sample.total == len(sample.rows) and not any(g.key == "split_column" for g in guesses)
+    if not is_whole or not trial.mapped:
+        share = next(share for most, share in _SHARES if sample.total < most)
         return Guess("validation", share, "of the rows become validation.parquet, by their pictures")
     groups = _groups(trial)
     wanted = max(1, round(len(groups) / 10))
@@ -288,8 +292,7 @@ def _groups(trial: _Trial) -> Groups:
     groups = Groups()
     for mapped, row in zip(trial.mapped, trial.rows):
         try:
-            assert trial.mapping is not None
-            made = make_ready(mapped, "", {}, trial.mapping.max_image_pixels, "max_image_pixels")
+            made = make_ready(mapped, "", {}, MAX_IMAGE_PIXELS, "max_image_pixels", with_keys=True)
         except RowError as error:
             trial.faults.append(Fault("rows looked at", len(groups), "", error.reason, str(error)))
         else:
@@ -318,13 +321,11 @@ def _mapping_text(
     known = set(_used(guesses))
     free = [c for c in sample.columns if c not in known]
     examples = {**_EXAMPLES, **({"carry": _yaml(free[:4])} if free else {})}
-    others = [f"{split}.parquet" for split in splits if split != "train"]
-    others += ["validation.parquet"] if "validation" in keys else []
     return _rendered(
         "mapping",
         name=name,
         source=source,
-        others=", ".join(others),
+        others=", ".join(f"{split}.parquet" for split in splits if split != "train"),
         looked_at=len(sample.rows),
         total=f"{sample.total:,}",
         columns=[(_line(c), _shown(next(iter(sample.filled(c) or [None])))) for c in sample.columns],
@@ -366,11 +367,13 @@ def _evaluation_text(name: str, plan: RunPlan, split: str) -> str:
 def _yaml(value: Any) -> str:
     """A value on one line, as YAML reads it back."""
     text = yaml.safe_dump(value, default_flow_style=True, width=math.inf, allow_unicode=True, sort_keys=False)
-    return text.removesuffix("\n").removesuffix("\n...").strip()
+    text = text.removesuffix("\n").removesuffix("\n...")
+    return json.dumps(value) if "\n" in text else text
 
 
 def _line(text: str) -> str:
-    return " ".join(str(text).split())
+    """On one line, without characters that YAML refuses even in a comment."""
+    return "".join(sign if sign.isprintable() else "\ufffd" for sign in " ".join(str(text).split()))
 
 
 def _shown(value: Any) -> str:
