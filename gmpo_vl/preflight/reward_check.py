@@ -128,7 +128,10 @@ def _try_forms(reward: Reward, tried: Sequence[_Tried]) -> None:
             told = (
                 f"{gold}: {len(missed)} of {len(row.forms)} usual forms of it are worth no more than a wrong"
             )
-            row.problems.append(("gold_unreachable", f"{told} answer: {_listed(missed)}"))
+            told += f" answer: {_listed(missed)}"
+            if errors := [value for value in worth[: len(row.forms)] if isinstance(value, str)]:
+                told += f". On {len(errors)} the reward raises an error: {errors[0]}"
+            row.problems.append(("gold_unreachable", told))
         if passed:
             row.problems.append(("wrong_choice_passes", f"{gold}: {_listed(passed)}"))
 

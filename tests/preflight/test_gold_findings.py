@@ -147,6 +147,7 @@ def compute_score(reward_inputs):
 def test_a_reward_that_raises_on_a_form_has_not_refused_the_gold(check):
     _, lines = check([row("What is 1 + 1?", "2"), row("What is 1 + 2?", "3")], reward=STRICT)
     assert [(line["row"], line["reason"]) for line in lines] == [(0, "gold_unreachable"), (1, "gold_refused")]
+    assert "the reward raises an error: ValueError" in lines[0]["detail"]
 
 
 LOOKING = """
