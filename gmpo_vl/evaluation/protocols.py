@@ -146,7 +146,8 @@ def load_protocol(name: str) -> Protocol:
     shipped = name in protocol_names()
     path = FOLDER / f"{name}.yaml" if shipped else Path(name)
     if not path.is_file():
-        known = [*protocol_names(), *SUITES]
+        beside = [str(file) for file in path.parent.glob("*.yaml")]
+        known = beside if path.suffix and beside else [*protocol_names(), *SUITES]
         raise ValueError(f"no protocol {name!r}, and no such file{nearest(name, known)}")
     if not shipped and _is_shipped(path.stem):
         raise ValueError(f"{path}: {path.stem} is a protocol of the package: give the file another name")

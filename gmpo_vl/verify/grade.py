@@ -49,7 +49,7 @@ def grade_file(
     counts: Counter[str] = Counter()
     reasons: list[str] = []
     elsewhere = 0
-    other = ANSWER_MARKS["tag" if answer_in == "box" else "box"]
+    other = "tag" if answer_in == "box" else "box"
 
     def skip(number: int, reason: str) -> None:
         counts["not_graded"] += 1
@@ -65,7 +65,7 @@ def grade_file(
             options: dict[str, Any] = {"benchmark": benchmarks, "answer_in": answer_in, "workers": workers}
             for row, verdict in zip(rows, verify_batch(golds, responses, profile, **options)):
                 write(verdict_in_words(row, verdict) if out is None else _as_json(row, verdict))
-                elsewhere += verdict.outcome == "no_answer" and other in row["response"]
+                elsewhere += verdict.outcome == "no_answer" and ANSWER_MARKS[other] in row["response"]
                 counts.update([verdict.outcome, "total", *(["correct"] if verdict.correct else [])])
         if not counts["total"]:
             empty = f"{pairs} is empty: no pair to grade"
@@ -73,9 +73,9 @@ def grade_file(
     if counts["not_graded"] > MAX_TOLD:
         tell(f"... and {counts['not_graded'] - MAX_TOLD:,} more lines that were not graded")
     if 2 * elsewhere > counts["total"]:
-        place = "tag" if answer_in == "box" else "box"
         tell(
-            f"{elsewhere} responses have no answer there, but {other}: give --answer-in {place} to read that"
+            f"{elsewhere} responses have no answer in the {answer_in} but write {ANSWER_MARKS[other]}: "
+            f"--answer-in {other} reads that"
         )
     return counts
 
