@@ -148,7 +148,7 @@ def _arrow_type(table: Table, name: str) -> Any:
     """pyarrow's type of a table's column; None for values of several types."""
     import pyarrow as pa
 
-    features = table.rows.dataset.features if isinstance(table.rows, ArrowRows) else {}
+    features: Any = table.rows.dataset.features if isinstance(table.rows, ArrowRows) else {}
     if name in features and not has_classes(features[name]):
         return features.arrow_schema.field(name).type
     values = [row.get(name) for row in table.rows.scan([name]) if not isinstance(row, RowError)]
