@@ -165,6 +165,8 @@ def _without_label(gold: str, kind: str, leeway: Leeway, answer: str) -> str | N
     equated = labels.with_equals(gold), labels.with_equals(answer)
     if equated != (gold, answer):
         return judge_value(equated[0], type_of(equated[0]), leeway, equated[1])
+    if _same_words_listed(gold, answer):
+        return "equal"
     found = labelled(answer)
     if len(found) != 1:
         return None
@@ -172,6 +174,16 @@ def _without_label(gold: str, kind: str, leeway: Leeway, answer: str) -> str | N
     if symbol and not labels.symbol_of(found[0].value) and not labels.names(symbol[0], found[0].label):
         return "different"
     return judge_value(gold, kind, leeway, found[0].value)
+
+
+def _same_words_listed(gold: str, answer: str) -> bool:
+    """`Blue, red` for `red, blue`: a list of words in any case, which are no products of symbols."""
+    ours, theirs = labels.items(gold), labels.items(answer)
+    if len(ours) < 2 or len(ours) != len(theirs):
+        return False
+    if not all(words.is_wordy(item) and not item.isupper() for item in ours):
+        return False
+    return sorted(map(str.casefold, ours)) == sorted(map(str.casefold, theirs))
 
 
 def _in_our_variable(gold: str, answer: str) -> tuple[Node, Node] | None:
