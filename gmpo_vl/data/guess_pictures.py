@@ -17,8 +17,8 @@ from gmpo_vl.data.templates import IMAGE_TAG
 
 _NAMES = tuple(
     "images image decoded_image image_path image_paths img imgs img_path picture pictures photo photos "
-    "file_name filename file_path image_file image_name imgname imagename image_filename image_url image_urls "
-    "image_bytes img_url file figure".split()
+    "file_name filename file_path image_file image_name imgname imagename image_filename image_url "
+    "image_urls image_bytes img_url file figure".split()
 )
 _STEMS = ("image", "img", "picture", "photo", "figure", "pic")
 _SMALLEST = 8  # pixels of a side that make numbers a picture
