@@ -15,20 +15,10 @@ from gmpo_vl.data.pictures import entries_of
 from gmpo_vl.data.rows import DataError, RowError, stored_picture
 from gmpo_vl.data.templates import IMAGE_TAG
 
-_NAMES = (
-    *("images", "image", "decoded_image", "image_path", "image_paths", "img", "imgs", "img_path", "picture"),
-    *(
-        "pictures",
-        "photo",
-        "photos",
-        "file_name",
-        "filename",
-        "file_path",
-        "image_file",
-        "image_name",
-        "imgname",
-    ),
-    *("imagename", "image_filename", "image_url", "image_urls", "image_bytes", "img_url", "file", "figure"),
+_NAMES = tuple(
+    "images image decoded_image image_path image_paths img imgs img_path picture pictures photo photos "
+    "file_name filename file_path image_file image_name imgname imagename image_filename image_url "
+    "image_urls image_bytes img_url file figure".split()
 )
 _STEMS = ("image", "img", "picture", "photo", "figure", "pic")
 _SMALLEST = 8  # pixels of a side that make numbers a picture
@@ -46,35 +36,22 @@ _MOST_FOLDERS = 200  # in which they are looked for
 
 def guess_images(sample: Sample) -> Guess | None:
     """None for a table without pictures."""
-    numbered = [
-        name
-        for name in series(sample.columns, _STEMS)
-        if kind_of(sample.filled(name)) or _is_void(sample, name)
-    ]
-    if len(numbered) > 1 and kind_of(sample.filled(numbered[0])):
-        return Guess("images", numbered, "numbered columns of pictures")
     kinds = {name: kind for name in sample.columns if (kind := kind_of(sample.filled(name)))}
-    usual = [
-        name for name in named(sample.columns, _NAMES, ("image", "img", "picture", "photo")) if name in kinds
-    ]
+    numbered = [n for n in series(sample.columns, _STEMS) if n in kinds or not sample.filled(n)]
+    if len(numbered) > 1 and numbered[0] in kinds:
+        return Guess("images", numbered, "numbered columns of pictures")
+    usual = [n for n in named(sample.columns, _NAMES, ("image", "img", "picture", "photo")) if n in kinds]
+    certain = [name for name in kinds if kinds[name] != "pixels"]  # any table of numbers is like pixels
     if usual:
         best = next((name for name in usual if kinds[name] == "encoded"), usual[0])
-        others = f"; {', '.join(n for n in usual if n != best)} left out" if len(usual) > 1 else ""
-        return Guess("images", best, f"its name, and {_WORDS[kinds[best]]} in it{others}")
-    kinds = {
-        name: kind for name, kind in kinds.items() if kind != "pixels"
-    }  # any table of numbers is like them
-    if kinds:
-        value = next(iter(kinds)) if len(kinds) == 1 else list(kinds)
-        return Guess(
-            "images", value, " and ".join(sorted({_WORDS[kind] for kind in kinds.values()})) + " in it"
-        )
-    names = [n for n in named(sample.columns, _NAMES) if _are_stems(sample.filled(n))]
-    return Guess("images", names[0], "its name, and short words in it that can name files") if names else None
-
-
-def _is_void(sample: Sample, name: str) -> bool:
-    return not sample.filled(name)
+        others = [name for name in dict.fromkeys([*usual, *certain]) if name != best]
+        said = f"; LEFT OUT: {', '.join(others)}" if others else ""
+        return Guess("images", best, f"its name, and {_WORDS[kinds[best]]} in it{said}")
+    if certain:
+        value = certain[0] if len(certain) == 1 else certain
+        return Guess("images", value, " and ".join(sorted({_WORDS[kinds[n]] for n in certain})) + " in it")
+    stems = [n for n in named(sample.columns, _NAMES) if _are_stems(sample.filled(n))]
+    return Guess("images", stems[0], "its name, and short words in it that can name files") if stems else None
 
 
 def _are_stems(values: Sequence[Any]) -> bool:
