@@ -75,12 +75,12 @@ def test_overrides_may_stand_behind_options(tmp_path, capsys):
 
 
 def test_ctrl_c_ends_a_command_with_a_word_and_no_traceback(monkeypatch, capsys):
-    from gmpo_vl.data import scaffold
+    from gmpo_vl.data.start import write
 
     def stopped(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(scaffold, "write_start", stopped)
+    monkeypatch.setattr(write, "write_start", stopped)
     assert main(["data", "new", "mine", "--source", "a.csv"]) == 130
     assert capsys.readouterr().err == "gmpo-vl: stopped\n"
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gmpo_vl.storage.files import can_be_a_path
 
 if TYPE_CHECKING:
-    from gmpo_vl.data.scaffold import Start
+    from gmpo_vl.data.start.write import Start
 
 
 def at_least(least: int) -> Callable[[str], int]:
@@ -73,8 +73,8 @@ def add_data_commands(commands: Any) -> None:
 def run_new(options: argparse.Namespace) -> int:
     import datasets
 
-    from gmpo_vl.data.guess_run import TINY
-    from gmpo_vl.data.scaffold import write_python_start, write_start
+    from gmpo_vl.data.start.run import TINY
+    from gmpo_vl.data.start.write import write_python_start, write_start
 
     datasets.disable_progress_bars()
     if options.python:

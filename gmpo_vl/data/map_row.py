@@ -8,7 +8,7 @@ from typing import Any
 
 from gmpo_vl.data.mapping import MappingFile, is_kept, value_of
 from gmpo_vl.data.options import answer_of_row, choices_of_row, with_choices
-from gmpo_vl.data.pictures import pictures_of_row
+from gmpo_vl.data.pictures.of_row import pictures_of_row
 from gmpo_vl.data.rows import RowError
 from gmpo_vl.data.templates import IMAGE_TAG
 

@@ -20,7 +20,7 @@ from typing import Any, Literal, get_type_hints
 
 from gmpo_vl.data.answers import TYPES
 from gmpo_vl.data.images import MAX_IMAGE_PIXELS, PILLOW_MAX_PIXELS
-from gmpo_vl.data.picture_folder import PictureFolder
+from gmpo_vl.data.pictures.folder import PictureFolder
 from gmpo_vl.data.rows import DataError, RowError
 from gmpo_vl.data.template_filters import FILTERS
 from gmpo_vl.storage.yaml_text import nearest, read_yaml, shown

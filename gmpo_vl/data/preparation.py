@@ -14,7 +14,7 @@ from gmpo_vl.data.formats import as_object, rows_or_errors
 from gmpo_vl.data.images import MAX_IMAGE_PIXELS, ImageError, decode_image, picture_key
 from gmpo_vl.data.map_row import map_row
 from gmpo_vl.data.mapping import MappingFile, load_mapping
-from gmpo_vl.data.pictures import entries_of
+from gmpo_vl.data.pictures.of_row import entries_of
 from gmpo_vl.data.rows import Columns, DataError, Fault, RowError, example_from_row
 from gmpo_vl.data.sources import Table, is_hub_id, open_tables
 from gmpo_vl.data.writing import ColumnType

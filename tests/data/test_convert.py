@@ -16,7 +16,7 @@ from gmpo_vl.cli import main
 from gmpo_vl.data.convert import convert
 from gmpo_vl.data.examples import load_examples
 from gmpo_vl.data.rows import DataError
-from gmpo_vl.data.scaffold import write_python_start
+from gmpo_vl.data.start.write import write_python_start
 from gmpo_vl.data.writing import write_parquet
 
 

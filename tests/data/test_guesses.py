@@ -11,8 +11,8 @@ from planted import encoded, picture
 
 from gmpo_vl.data.convert import convert
 from gmpo_vl.data.examples import load_examples
-from gmpo_vl.data.guess_pictures import guess_marks
-from gmpo_vl.data.scaffold import write_start
+from gmpo_vl.data.start.pictures import guess_marks
+from gmpo_vl.data.start.write import write_start
 from gmpo_vl.verify import parse_gold
 
 BOTTLE = "so there are 3 bottles and 2 cans, which is why the whole must be the sum of the two numbers. "

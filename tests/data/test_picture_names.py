@@ -21,8 +21,8 @@ from PIL import Image
 
 from gmpo_vl.data.convert import convert
 from gmpo_vl.data.images import decode_image
-from gmpo_vl.data.picture_folder import PictureFolder
-from gmpo_vl.data.pictures import entries_of
+from gmpo_vl.data.pictures.folder import PictureFolder
+from gmpo_vl.data.pictures.of_row import entries_of
 from gmpo_vl.data.rows import Columns, DataError, RowError, example_from_row
 
 FORMS = ["folder", "zip", "tar", "tar.gz", "tar.bz2", "tar.xz", "zip in the folder", "tar in the folder"]
@@ -253,7 +253,7 @@ def test_damaged_archives_are_named(tmp_path):
 
 
 def test_a_compressed_tar_file_that_is_too_large_says_the_command(tmp_path, monkeypatch):
-    monkeypatch.setattr("gmpo_vl.data.archives._LARGEST_UNPACKED", 1000)
+    monkeypatch.setattr("gmpo_vl.data.pictures.archives._LARGEST_UNPACKED", 1000)
     with pytest.raises(
         DataError, match=r"more than 1,000 bytes when unpacked; .* gunzip --keep '.*images.tar.gz'"
     ):

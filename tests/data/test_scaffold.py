@@ -16,7 +16,7 @@ from gmpo_vl.data.convert import convert
 from gmpo_vl.data.examples import load_examples
 from gmpo_vl.data.mapping import KEYS, load_mapping
 from gmpo_vl.data.rows import DataError
-from gmpo_vl.data.scaffold import Start, write_python_start, write_start
+from gmpo_vl.data.start.write import Start, write_python_start, write_start
 from gmpo_vl.models.loading import NoModelFolder, model_folder
 from gmpo_vl.models.tiny import packaged_tiny
 from gmpo_vl.runs import Run

@@ -105,7 +105,7 @@ def test_the_protocol_that_data_new_writes_names_the_result_and_grades_as_traini
     tiny, squares, results, tmp_path
 ):
     environment = Environment(
-        loader=PackageLoader("gmpo_vl.data", "scaffolds"), undefined=StrictUndefined, trim_blocks=True
+        loader=PackageLoader("gmpo_vl.data.start", "files"), undefined=StrictUndefined, trim_blocks=True
     )
     text = environment.get_template("evaluation.yaml.jinja").render(
         name="squares",

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gmpo_vl.data.guess_names import MOST, Guess, Sample, is_empty, named, series, words
 from gmpo_vl.data.letters import lettered_text, letters_in
 from gmpo_vl.data.mapping import MappingFile, is_template
 from gmpo_vl.data.options import Options, choices_of_row, readings
 from gmpo_vl.data.rows import RowError
+from gmpo_vl.data.start.names import MOST, Guess, Sample, is_empty, named, series, words
 from gmpo_vl.data.template_filters import marked_answer
 
 _CHATS = ("conversations", "conversation", "messages", "dialogue", "dialog", "chat", "turns")

@@ -15,8 +15,8 @@ from itertools import islice
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
-from gmpo_vl.data.archives import SUFFIXES as ARCHIVES
-from gmpo_vl.data.archives import Archive, open_archive, stem_of
+from gmpo_vl.data.pictures.archives import SUFFIXES as ARCHIVES
+from gmpo_vl.data.pictures.archives import Archive, open_archive, stem_of
 from gmpo_vl.data.rows import DataError, RowError, close_names
 from gmpo_vl.data.sources import SPLIT_OF
 

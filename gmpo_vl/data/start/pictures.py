@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
-from gmpo_vl.data.guess_names import MOST, Guess, Sample, is_empty, named, series
-from gmpo_vl.data.picture_folder import PICTURES, PictureFolder
-from gmpo_vl.data.pictures import entries_of
+from gmpo_vl.data.pictures.folder import PICTURES, PictureFolder
+from gmpo_vl.data.pictures.of_row import entries_of
 from gmpo_vl.data.rows import DataError, RowError, stored_picture
+from gmpo_vl.data.start.names import MOST, Guess, Sample, is_empty, named, series
 from gmpo_vl.data.templates import IMAGE_TAG
 
 _NAMES = tuple(

@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image
 
 from gmpo_vl.data.mapping import MappingFile, value_of
-from gmpo_vl.data.pixels import NPY, png_of, png_of_npy, png_of_pixels
+from gmpo_vl.data.pictures.pixels import NPY, png_of, png_of_npy, png_of_pixels
 from gmpo_vl.data.rows import RowError, stored_picture
 
 # How the common formats begin: PNG, JPEG, GIF, BMP, WebP (RIFF), TIFF, numpy's.

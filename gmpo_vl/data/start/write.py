@@ -13,18 +13,18 @@ from typing import Any
 
 import yaml
 
-from gmpo_vl.data import guess_columns as columns
 from gmpo_vl.data.convert import keys_of
 from gmpo_vl.data.grouping import Groups
-from gmpo_vl.data.guess_names import Guess, Sample, named, read_sample
-from gmpo_vl.data.guess_pictures import guess_folder, guess_images, guess_marks, picture_names
-from gmpo_vl.data.guess_run import CHART_TOLERANCE, TINY, RunPlan, is_chart, plan_run
 from gmpo_vl.data.images import MAX_IMAGE_PIXELS
 from gmpo_vl.data.map_row import map_row
 from gmpo_vl.data.mapping import KEYS, PLACEHOLDER, MappingFile, is_template
 from gmpo_vl.data.preparation import make_ready
 from gmpo_vl.data.rows import Columns, DataError, Fault, RowError, RowFaults, example_from_row
 from gmpo_vl.data.sources import Table, canonical_split, open_tables, splits_in
+from gmpo_vl.data.start import columns as columns
+from gmpo_vl.data.start.names import Guess, Sample, named, read_sample
+from gmpo_vl.data.start.pictures import guess_folder, guess_images, guess_marks, picture_names
+from gmpo_vl.data.start.run import CHART_TOLERANCE, TINY, RunPlan, is_chart, plan_run
 from gmpo_vl.storage.files import write_text
 
 # Share of validation by the number of rows.
@@ -305,7 +305,7 @@ def _rendered(template: str, **values: Any) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("gmpo_vl.data", "scaffolds"),
+        loader=PackageLoader("gmpo_vl.data.start", "files"),
         undefined=StrictUndefined,
         trim_blocks=True,
         keep_trailing_newline=True,

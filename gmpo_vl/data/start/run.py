@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gmpo_vl.data.guess_names import MOST, words
 from gmpo_vl.data.letters import letters_in
+from gmpo_vl.data.start.names import MOST, words
 from gmpo_vl.data.templates import answer_place
 from gmpo_vl.storage.places import PACKAGED
 
