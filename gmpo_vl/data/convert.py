@@ -323,7 +323,7 @@ def _empty_split(done: _Done, mapping: MappingFile | None, is_trial: bool) -> st
     """Which file is without a row, what became of the rows, and which keys can be the reason; None if all
     have some.
 
-    The second file is the share `validation`, which a trial's few rows need not reach.
+    The second file is the share `validation`, which the few rows of a trial need not reach.
     """
     written = list(done.splits.values())
     empty = next((card for card in (written[:1] if is_trial else written) if card.rows == 0), None)
@@ -336,12 +336,10 @@ def _empty_split(done: _Done, mapping: MappingFile | None, is_trial: bool) -> st
     ]
     if mapping is not None and done.not_kept:
         lines.append(f"Is `keep: {mapping.keep}` what was meant?")
-    for other in written:
-        if mapping is not None and other.rows:
-            way = "Lower" if empty is written[0] else "Raise or remove"
-            by = f", or let `split_by: {mapping.split_by}` have more values" if mapping.split_by else ""
-            lines.append(
-                f"All {other.rows:,} good rows went to {other.file}. "
-                f"{way} `validation: {mapping.validation}`{by}."
-            )
+    if mapping is not None and (other := next((card for card in written if card.rows), None)):
+        shared = f"the same {shown(mapping.split_by)}" if mapping.split_by else "pictures with each other"
+        lines.append(
+            f"All {other.rows:,} good rows share {shared}, so they stay together, in {other.file}: "
+            "remove `validation`, or let `split_by` name a column with several values."
+        )
     return "\n".join(line for line in lines if line)

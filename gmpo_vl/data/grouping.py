@@ -41,13 +41,21 @@ class Groups:
         return map(self._smallest, self._key_K)
 
     def in_validation(self, share: float) -> Iterator[bool]:
-        """Of every row: does the hash of its group say validation?
+        """Of every row: does the hash of its group say validation? Where there are several groups, one at
+        least is on each side.
 
         A key of its own is a hash already. The smallest of several is not evenly spread: it is hashed again.
         """
+        limit = share * 2**64
+        lowest, highest = min(self._drawn(), default=0), max(self._drawn(), default=0)
+        if lowest < highest:
+            limit = min(max(limit, lowest + 1), highest)
+        return (drawn < limit for drawn in self._drawn())
+
+    def _drawn(self) -> Iterator[int]:
+        """Of every row, in order, its group's place between 0 and 2**64."""
         for group in self.groups():
-            drawn = key_of(group.to_bytes(8, "big")) if group in self._next else group
-            yield drawn / 2**64 < share
+            yield key_of(group.to_bytes(8, "big")) if group in self._next else group
 
 
 def key_of(content: bytes) -> int:

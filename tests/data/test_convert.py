@@ -204,19 +204,22 @@ def test_nothing_left_is_an_error_and_an_old_file_stays(tmp_path):
     assert set(before) == {"train.parquet", "data_card.json"}
 
 
+@pytest.mark.parametrize("share", [0.001, 0.02, 0.5, 0.98])
+def test_a_small_table_has_rows_on_both_sides(share, tmp_path):
+    rows = [{"q": f"What is {n}?", "a": str(n)} for n in range(2)]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    lines = f"source: a.jsonl\nproblem: q\nanswer: a\nvalidation: {share}\n"
+    card = convert(write_mapping(tmp_path / "m.yaml", lines), tmp_path / "out")
+    assert [split.rows for split in card.splits.values()] == [1, 1]
+
+
 @pytest.mark.parametrize(
     ("keys", "said"),
     [
         (
-            "validation: 0.02",
-            r"for validation\.parquet: .*\n.*\n.*\n"
-            r"All 7 .* train\.parquet. Raise or remove `validation: 0.02`\.$",
+            "validation: 0.5\nsplit_by: same",
+            r"All 7 good rows share the same .*same.*, so they stay together, in \w+\.parquet: remove `vali",
         ),
-        (
-            "validation: 0.98",
-            r"for train\.parquet: .*\n.*\n.*\nAll 7 .* validation\.parquet. Lower `validation: 0.98`\.$",
-        ),
-        ("validation: 0.5\nsplit_by: same", "or let `split_by: same` have more values"),
         ("keep: n > 50", r"of 8 rows 0 dropped, 8 left out by keep\nIs `keep: n > 50` what was meant\?$"),
     ],
 )  # fmt: skip

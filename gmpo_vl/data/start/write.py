@@ -13,15 +13,12 @@ from typing import Any
 
 import yaml
 
-from gmpo_vl.data.convert import keys_of
-from gmpo_vl.data.grouping import Groups
-from gmpo_vl.data.images import MAX_IMAGE_PIXELS
+from gmpo_vl.data.grouping import Groups, key_of
 from gmpo_vl.data.map_row import map_row
 from gmpo_vl.data.mapping import KEYS, PLACEHOLDER, MappingFile, is_template
-from gmpo_vl.data.preparation import make_ready
 from gmpo_vl.data.rows import Columns, DataError, Fault, RowError, RowFaults, example_from_row
 from gmpo_vl.data.sources import Table, canonical_split, open_tables, splits_in
-from gmpo_vl.data.start import columns as columns
+from gmpo_vl.data.start import columns
 from gmpo_vl.data.start.names import Guess, Sample, named, read_sample
 from gmpo_vl.data.start.pictures import guess_folder, guess_images, guess_marks, picture_names
 from gmpo_vl.data.start.run import CHART_TOLERANCE, TINY, RunPlan, is_chart, plan_run
@@ -84,7 +81,7 @@ def write_start(
     guesses = [sources, *guess_mapping(sample, tables, source, image_folder, folder, called)]
     trial = _try(sample, guesses, folder)
     splits = _split_names(tables, sample, guesses)
-    if "validation" not in splits and (share := _validation(trial, sample, guesses)):
+    if "validation" not in splits and (share := _validation(trial, sample)):
         guesses.append(share)
         splits.append("validation")
     plan = plan_run(model, trial.mapped, _golds(sample, guesses), called, sample.total)
@@ -249,7 +246,6 @@ class _Trial:
     """The rows looked at, mapped: those that can be, the faults of the others."""
 
     mapped: list[dict[str, Any]] = field(default_factory=list)
-    rows: list[Mapping[str, Any]] = field(default_factory=list)
     faults: RowFaults = field(default_factory=RowFaults)
 
 
@@ -266,41 +262,22 @@ def _try(sample: Sample, guesses: Sequence[Guess], folder: Path) -> _Trial:
             trial.faults.append(Fault("rows looked at", number, str(number), error.reason, str(error)))
         else:
             trial.mapped.append(mapped)
-            trial.rows.append(row)
     return trial
 
 
-def _validation(trial: _Trial, sample: Sample, guesses: Sequence[Guess]) -> Guess | None:
-    """The share of the rows for validation: of a small table one that leaves rows on both sides."""
-    is_whole = sample.total == len(sample.rows) and not any(g.key == "split_column" for g in guesses)
-    if not is_whole or not trial.mapped:
-        share = next(share for most, share in _SHARES if sample.total < most)
-        return Guess("validation", share, "of the rows become validation.parquet, by their pictures")
-    groups = _groups(trial)
-    wanted = max(1, round(len(groups) / 10))
-    for parts in (100, 1000, 10_000):
-        counts = {part / parts: sum(groups.in_validation(part / parts)) for part in range(1, parts)}
-        if fitting := [share for share, count in counts.items() if 0 < count < len(groups)]:
-            share = min(fitting, key=lambda share: abs(counts[share] - wanted))
-            why = f"so that {counts[share]} of {len(groups)} rows become validation.parquet"
-            return Guess("validation", share, why)
-    return None
-
-
-def _groups(trial: _Trial) -> Groups:
-    """The rows as `convert` will group them."""
+def _validation(trial: _Trial, sample: Sample) -> Guess | None:
+    """The share of the rows for validation. None where pictures connect all rows of the table, as far as
+    their bytes and names tell.
+    """
     groups = Groups()
-    for mapped, row in zip(trial.mapped, trial.rows):
-        try:
-            made = make_ready(mapped, "", {}, MAX_IMAGE_PIXELS, "max_image_pixels", with_keys=True)
-        except RowError as error:
-            trial.faults.append(Fault("rows looked at", len(groups), "", error.reason, str(error)))
-        else:
-            groups.add(keys_of(made, row, None))
-    return groups
+    for mapped in trial.mapped:
+        groups.add([key_of(repr(item).encode()) for item in mapped["images"] or [mapped["problem"]]])
+    if len(sample.rows) == sample.total and len(set(groups.groups())) == 1:
+        return None
+    share = next(share for most, share in _SHARES if sample.total < most)
+    return Guess("validation", share, "of the rows become validation.parquet, by their pictures")
 
 
-# --- the texts --------------------------------------------------------------------------------------------
 def _rendered(template: str, **values: Any) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
