@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from gmpo_vl.verify.normalise import normalise
-from gmpo_vl.verify.words import TEXT_GROUP, UNSAID, is_product
+from gmpo_vl.verify.words import TEXT_GROUP, UNSAID, is_product, is_wordy
 
 _MAX_CHARS = 300
 _WORD = (
@@ -194,3 +194,13 @@ def items(text: str) -> list[str]:
             parts.append(flat[start : joint.start()].strip())
             start = joint.end()
     return [*parts, flat[start:].strip()]
+
+
+def same_words_listed(gold: str, answer: str) -> bool:
+    """`Blue, red` for `red, blue`: a list of words in any case, which are no products of symbols."""
+    ours, theirs = items(gold), items(answer)
+    if len(ours) < 2 or len(ours) != len(theirs):
+        return False
+    if not all(is_wordy(item) and not item.isupper() for item in ours):
+        return False
+    return sorted(map(str.casefold, ours)) == sorted(map(str.casefold, theirs))

@@ -95,7 +95,7 @@ def spelled(text: str) -> str:
     if "elsius" in text or "ahrenheit" in text:
         flat = _GROUPED_TEXT.sub(r" \1 ", text).strip()
         text = _CELSIUS.sub(lambda m: rf"^{{\circ}}{m[1][0].upper()}", flat)
-    if text[-2:-1].isalpha() or text.endswith(("2}", "3}")):
+    if (end := text.rstrip("} "))[-1:] in ("2", "3") and end[-2:-1].isalpha():
         text = _AREA_DIGIT.sub(r"\1^\2\3", text)
     if "angle" in text:
         text = _MEASURE_OF.sub("", text)
@@ -187,7 +187,7 @@ def with_letter(text: str) -> str | None:
 
 def _in_ohms(text: str) -> str | None:
     """`5 \\Omega` and `2 k\\Omega`, after a plain number."""
-    match = _OHMS.fullmatch(text)
+    match = _OHMS.fullmatch(text) if "Omega" in text else None
     return rf"{match[1]}\text{{ {match[2] or ''}ohm}}" if match else None
 
 
@@ -244,6 +244,8 @@ _FROM = re.compile(
 @lru_cache(maxsize=20_000)
 def compass(text: str) -> tuple[str, str, Decimal] | None:
     """(from, towards, degrees) of `N 37° E`, `37° east of north`; None for anything else."""
+    if "E" not in text and "W" not in text and "st" not in text:  # every one turns to the east or west
+        return None
     flat = _flat(text)
     if match := _FROM.fullmatch(flat):
         degrees, towards, start = match.groups()

@@ -69,13 +69,15 @@ _THOUSANDS_THIN = re.compile(r"(?<=\d)(?:,\s*\\!|\\!,|\\[,;])\s*(?=\d{3}(?!\d))"
 @lru_cache(maxsize=20_000)
 def normalise(text: str) -> str:
     r"""Unicode signs become LaTeX, invisible characters go, thousands (`{,}`, `,\!`, `\,`) close up."""
-    text = text.replace("\\textdollar", "\\$")
+    if "textdollar" in text:
+        text = text.replace("\\textdollar", "\\$")
     if text.count("$") == 1:
         text = _DOLLAR.sub(r"\\$", text)
     if not text.isascii():
         text = _MONEY.sub(lambda m: f"{m[2] or ''}\\text{{ {_CURRENCIES[m[1] or m[3]]}}}", text)
         text = _OHM.sub(r"\\text{ \1ohm}", _MICRO.sub(r"\\text{ micro\1}", text))
-        text = _CHINESE_PERCENT.sub(r"\1%", _CHINESE_RATIO.sub(":", text))
+        if "比" in text or "百分之" in text:
+            text = _CHINESE_PERCENT.sub(r"\1%", _CHINESE_RATIO.sub(":", text))
         text = _RAISED.sub(lambda m: "^{" + "".join(_SUPERSCRIPTS[c] for c in m[0]) + "}", text)
         text = _LOWERED.sub(lambda m: "_{" + "".join(_SUBSCRIPTS[c] for c in m[0]) + "}", text)
         text = unicodedata.normalize("NFKC", text.translate(_TABLE))
@@ -136,7 +138,8 @@ def unmarked(text: str) -> str:
     if _PLAIN.fullmatch(text):
         return text
     text = undoubled(text)
-    if not text.isascii():
+    is_ascii = text.isascii()
+    if not is_ascii:
         text = _CHINESE_OPTION.sub("", text.translate(_WIDE))
     if "<" in text:
         text = _TAGS.sub("", text)
@@ -155,7 +158,7 @@ def unmarked(text: str) -> str:
         text = _without_ends(text.strip())
         if start := _START.match(text):
             text = text[start.end() :]
-        if not text.isascii() and (lead := _CHINESE_LEAD.match(_opened(text))):
+        if not is_ascii and (lead := _CHINESE_LEAD.match(_opened(text))):
             text = _opened(text)[lead.end() :] or text
         text = _without_pair(text)
         if text == before:

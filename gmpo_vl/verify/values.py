@@ -58,10 +58,11 @@ def judge_value(alternative: str, kind: str, leeway: Leeway, answer: str) -> str
     plain = _PLAIN_NUMBER.fullmatch(alternative) is not None
     if plain and leeway == EXACT and _PLAIN_NUMBER.fullmatch(answer):
         return "equal" if Decimal(answer) == Decimal(alternative) else "different"  # most answers
-    if not plain and (ours := _gold_labels(alternative)):
+    ours, symbol = ((), "") if plain else _names_of(alternative)
+    if ours:
         return _judge_labelled(ours, leeway, answer)
-    if not plain and _of_another(alternative, answer):
-        return "different"
+    if symbol and any(labels.denies(symbol, part.label) for part in labelled(answer)):
+        return "different"  # the length of CD is no AB
     outcome = _judge_unlabelled(alternative, kind, leeway, answer, plain)
     if outcome == "equal" or kind == "text" or not (_LABEL_LIKE.search(answer) or ": " in alternative):
         return outcome
@@ -106,10 +107,13 @@ def _same_unit(gold: str, answer: str) -> bool:
 
 # --- labels ---------------------------------------------------------------------------------------------
 @lru_cache(maxsize=20_000)
-def _gold_labels(gold: str) -> tuple[Labelled, ...]:
-    """The labelled values of a gold; empty where one of them is a mere text (`Statement A is true`)."""
-    found = labelled(gold)
-    return found if all(_is_value(part.value) for part in found) else ()
+def _names_of(gold: str) -> tuple[tuple[Labelled, ...], str]:
+    """The labelled values of a gold, none where one is a mere text (`Statement A is true`); and the symbol
+    that an equation gives a value to ("" without one).
+    """
+    found, symbol = labelled(gold), labels.symbol_of(gold)
+    are_values = all(_is_value(part.value) for part in found)
+    return found if are_values else (), symbol[0] if symbol else ""
 
 
 def _is_value(text: str) -> bool:
@@ -150,12 +154,6 @@ def _judge_part(gold: Labelled, leeway: Leeway, answer: str) -> str:
     return judge_value(gold.value, type_of(gold.value), leeway, answer)
 
 
-def _of_another(gold: str, answer: str) -> bool:
-    """Whether an answer says in words that it is the value of another symbol than the gold's."""
-    symbol = labels.symbol_of(gold)
-    return symbol is not None and any(labels.denies(symbol[0], part.label) for part in labelled(answer))
-
-
 def _without_label(gold: str, kind: str, leeway: Leeway, answer: str) -> str | None:
     """The outcome where the answer alone has a label, or is set as text, or has colons after its names; None
     for other answers.
@@ -165,25 +163,15 @@ def _without_label(gold: str, kind: str, leeway: Leeway, answer: str) -> str | N
     equated = labels.with_equals(gold), labels.with_equals(answer)
     if equated != (gold, answer):
         return judge_value(equated[0], type_of(equated[0]), leeway, equated[1])
-    if _same_words_listed(gold, answer):
+    if labels.same_words_listed(gold, answer):
         return "equal"
     found = labelled(answer)
     if len(found) != 1:
         return None
-    symbol = labels.symbol_of(gold)
-    if symbol and not labels.symbol_of(found[0].value) and not labels.names(symbol[0], found[0].label):
+    symbol = _names_of(gold)[1]
+    if symbol and not labels.symbol_of(found[0].value) and not labels.names(symbol, found[0].label):
         return "different"
     return judge_value(gold, kind, leeway, found[0].value)
-
-
-def _same_words_listed(gold: str, answer: str) -> bool:
-    """`Blue, red` for `red, blue`: a list of words in any case, which are no products of symbols."""
-    ours, theirs = labels.items(gold), labels.items(answer)
-    if len(ours) < 2 or len(ours) != len(theirs):
-        return False
-    if not all(words.is_wordy(item) and not item.isupper() for item in ours):
-        return False
-    return sorted(map(str.casefold, ours)) == sorted(map(str.casefold, theirs))
 
 
 def _in_our_variable(gold: str, answer: str) -> tuple[Node, Node] | None:
@@ -202,7 +190,8 @@ def _judge_trees(gold: str, leeway: Leeway, answer: str) -> str:
     if not left:
         return "undecided"
     undecided = False
-    looks = (trees, _more_trees, _measured) if any(one.op == "unit" for one in left) else (trees, _more_trees)
+    measured = "unit" in (left[0].op, left[-1].op)
+    looks = (trees, _more_trees, _measured) if measured else (trees, _more_trees)
     for found in looks:  # a second look at the text only where the first one is not enough
         for one, two in product(left, found(answer)):
             if renamed and two.symbols.isdisjoint(renamed[1].args):  # f(y) = x is no f(x) = x
@@ -360,7 +349,7 @@ def _more_trees(text: str) -> tuple[Node, ...]:
     clean = spelled(normalise(text))
     read = trees(text)
     found = trees(noun) if (not read or read[0].op != "unit") and (noun := counted(clean)) else ()
-    if point := _with_point(clean):
+    if "C" in clean and (point := _with_point(clean)):
         found += trees(point)[:1]
     if read:
         return found
@@ -374,7 +363,7 @@ def _more_trees(text: str) -> tuple[Node, ...]:
 
 def _with_point(text: str) -> str | None:
     """`A(0, 1), C(5, 3)` with the point C, not a number of choices; None for others."""
-    return _POINT_C.sub("C = ", text) if "C" in text and _POINT_C.search(text) else None
+    return _POINT_C.sub("C = ", text) if _POINT_C.search(text) else None
 
 
 def _measured(text: str) -> tuple[Node, ...]:

@@ -18,8 +18,9 @@ _MAX_ENTRIES = 100  # of a matrix that is multiplied out
 
 def aligned(gold: Node, answer: Node) -> tuple[Node, Node]:
     """Both trees, as tuples where they write a point or a vector in two forms; as they are otherwise."""
-    is_unnamed = answer.op != "tuple" and not answer.symbols  # 1, 2 is no (x, y) = (1, 2)
-    gold, answer = gold if is_unnamed and gold.op == "rel" else _flat(gold), _flat(answer)
+    if gold.op != "rel" or answer.op == "tuple" or answer.symbols:  # 1, 2 is no (x, y) = (1, 2)
+        gold = _flat(gold)
+    answer = _flat(answer)
     if (gold.op != answer.op and {gold.op, answer.op} & _WRITTEN) or _is_marked(gold) or _is_marked(answer):
         one, two = components(gold), components(answer)
         if one and two:
