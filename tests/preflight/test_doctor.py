@@ -150,7 +150,7 @@ def test_a_config_that_is_none_is_told_and_the_rest_is_checked(text, doctor, tmp
     [
         ("data.format_prompt=nowhere", "template", "no template file nowhere"),
         ("data.override_chat_template=BROKEN", "template", "no prompt can be made"),
-        ("worker.reward.reward_function=accurasy", "reward", "'accurasy' is unknown"),
+        ("worker.reward.reward_function=accurasy", "reward", "did you mean accuracy?"),
         ("worker.reward.reward_function=SYNTAX:f", "reward", "cannot be loaded"),
     ],
 )
