@@ -57,7 +57,8 @@ def figures(records: Sequence[SampleRecord], n: int) -> dict[str, Any]:
     if all(profile in records[0].reward for profile in PROFILES):
         found["graders"] = {profile: _share(counts(records, n, profile) / n) for profile in PROFILES}
         found["disputed"] = float(np.mean([r.reward["strict"] != r.reward["paper"] for r in records]))
-    parts = set.intersection(*(set(r.reward) for r in records)) - {*PROFILES}
+    scored = [r for r in records if r.outcome != "unscored"]
+    parts = set.intersection(*(set(r.reward) for r in scored or records)) - {*PROFILES}
     if parts != {"overall"}:
         order = sorted(parts, key=lambda part: (part != "overall", part))
         found["reward"] = {part: _mean_of(part, records) for part in order}
@@ -157,7 +158,7 @@ def _unscored(records: Sequence[SampleRecord]) -> list[str]:
         return []
     return [
         f"{count} of {len(records)} answers could not be scored and count as wrong: `gmpo-vl eval regrade` "
-        "asks again, and only about them"
+        "asks about them again; what a judge has answered is kept"
     ]
 
 
