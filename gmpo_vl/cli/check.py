@@ -12,6 +12,11 @@ from gmpo_vl.cli.data import at_least, new_path
 
 def add_check_commands(commands: Any) -> None:
     """Register the commands that look at data with `gmpo-vl data`'s parser."""
+    _add_check(commands)
+    _add_show(commands)
+
+
+def _add_check(commands: Any) -> None:
     check = commands.add_parser(
         "check",
         help="look at every row of a configuration's data as a run will",
@@ -53,6 +58,8 @@ def add_check_commands(commands: Any) -> None:
     )
     check.set_defaults(run=run_check)
 
+
+def _add_show(commands: Any) -> None:
     show = commands.add_parser("show", help="rows exactly as the model sees them, as one page")
     _add_config(show)
     show.add_argument(

@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Sequence
 from numbers import Integral, Number, Real
+from typing import Any
 
 SETTINGS = ("type", "tolerance", "choices")
 TYPES = ("choice", "text", "math", "rounded", "countdown")
@@ -63,25 +64,37 @@ def check_tolerance(tolerance: object, where: str) -> None:
         raise ValueError(f"{where}: tolerance={tolerance!r} must be a number between 0 and 1 (0.01 is 1%)")
 
 
+def encoded_fields(text: str) -> dict[str, Any] | None:
+    """The fields of text that looks like `encode_answer`'s JSON object; None for other text, such as the set
+    {1, 2}. Raises ValueError for an object of another form: what is wrong with it, without a subject.
+    """
+    if not (text.lstrip().startswith("{") and '"gold"' in text):
+        return None
+    try:
+        fields: dict[str, Any] = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"looks like encode_answer's JSON but is not valid: {str(error)[:200]}") from error
+    known = ("gold", *SETTINGS)
+    if unknown := sorted(fields.keys() - set(known)):
+        raise ValueError(f"has unknown keys {unknown}; known: {', '.join(known)}")
+    if "gold" not in fields:
+        raise ValueError(f"has no key gold; known: {', '.join(known)}")
+    golds = fields["gold"] if isinstance(fields["gold"], list) else [fields["gold"]]
+    if not all(isinstance(g, str | int | float) and not isinstance(g, bool) for g in golds):
+        raise ValueError("has a gold that is no text, number or list of them")
+    if not isinstance(choices := fields.get("choices"), list | None):
+        raise ValueError(f"has choices={choices!r:.80}; they are a list of texts")
+    return fields
+
+
 def check_encoded(text: str) -> None:
     """ValueError for text that looks like `encode_answer`'s but that no verifier can read."""
-    if not (text.lstrip().startswith("{") and '"gold"' in text):
-        return
     try:
-        fields = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(
-            f"the answer looks like encode_answer's JSON but is not valid: {str(error)[:200]}"
-        ) from error
-    unknown = set(fields) - {"gold", *SETTINGS}
-    if unknown or "gold" not in fields:
-        raise ValueError(
-            f"the answer's JSON has the keys {sorted(fields)}; it holds gold, and {', '.join(SETTINGS)}"
-        )
-    try:
+        fields = encoded_fields(text)
+    except ValueError as error:
+        raise ValueError(f"the answer {error}") from error
+    if fields is not None:
         encode_answer(fields.pop("gold"), **fields)
-    except TypeError as error:
-        raise ValueError(f"the answer's JSON holds values of a wrong type: {error}") from error
 
 
 def written(gold: object, type: str | None = None) -> str:

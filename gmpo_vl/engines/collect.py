@@ -64,28 +64,48 @@ def collect(s: Session, step: int) -> Collected:
     result.groups = (kept + others)[:wanted]
     result.carried = kept[wanted:]
     for group in result.groups:
-        scores_G = torch.tensor([score["overall"] for score in group.scores], dtype=torch.float64)
-        group.advantages_G = group_advantages(scores_G, algorithm.adv_estimator, key=group.key)
+        group.advantages_G = advantages_of(group, algorithm.adv_estimator)
     return result
+
+
+def advantages_of(group: Group, estimator: str) -> torch.Tensor:
+    """float32 (G,), from the scored responses alone. 0 for one without a score, and for the only one with
+    one.
+    """
+    scores_G = torch.tensor([score["overall"] for score in group.scores], dtype=torch.float64)
+    scored_G = torch.tensor([not score.get("unscored") for score in group.scores])
+    advantages_G = torch.zeros(len(scores_G))
+    if scored_G.all() or scored_G.sum() > 1:
+        advantages_G[scored_G] = group_advantages(scores_G[scored_G], estimator, key=group.key)
+    return advantages_G
 
 
 def has_variance(group: Group, algorithm: AlgorithmConfig) -> bool:
     """Is the group's mean score neither (almost) the lowest nor the highest: does it teach anything?
 
-    The mean is over the responses whose score has the part `filter_key`. Raises ValueError where none has it.
+    The mean is over the scored responses whose score has the part `filter_key`. Raises ValueError where none
+    has it.
     """
     key = algorithm.filter_key
+    scored = scored_of(group)
     values = [
         accuracy(score) if key == "accuracy" else score[key]
-        for score in group.scores
+        for score in scored
         if key == "accuracy" or key in score
     ]
+    if not scored:
+        return False
     if not values:
         parts = ", ".join(dict.fromkeys(name for score in group.scores for name in score))
         raise ValueError(
             f"algorithm.filter_key={key!r}: no score of {group.key} has that part; it has {parts}"
         )
     return algorithm.filter_low < sum(values) / len(values) < algorithm.filter_high
+
+
+def scored_of(group: Group) -> list[dict[str, float]]:
+    """The scores of the responses that the reward could score."""
+    return [score for score in group.scores if not score.get("unscored")]
 
 
 def shape_overlong(group: Group, algorithm: AlgorithmConfig, max_response_length: int) -> None:
@@ -121,7 +141,7 @@ def group_metrics(collected: Collected) -> dict[str, float]:
         "prompt_length/max": float(max(len(g.prompt.ids_P) for g in groups)),
         "rollout/truncated": mean([not r.finished for r in responses]),
         # All responses got the same score: no gradient.
-        "group/zero_variance": mean([len({score["overall"] for score in g.scores}) == 1 for g in groups]),
+        "group/zero_variance": mean([len({score["overall"] for score in scored_of(g)}) < 2 for g in groups]),
         "filter/tries": float(collected.tries),
         "filter/generated_prompts": float(len(collected.generated)),
     }

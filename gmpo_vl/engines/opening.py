@@ -22,6 +22,7 @@ from gmpo_vl.engines.loggers import check_loggers, open_loggers
 from gmpo_vl.engines.mismatch import trend_figures
 from gmpo_vl.engines.session import Engine, Prefetch, Session, StopRequest
 from gmpo_vl.models.prompts import PromptSet
+from gmpo_vl.rewards.loading import Reward
 from gmpo_vl.runs import Run, few
 from gmpo_vl.setup import (
     check_agreement,
@@ -52,13 +53,7 @@ def open_session(
     load_own_objective(config)
     run, checkpoint = open_run(config, check_checkpoint)
     run.read_metrics()  # raises for a line that cannot be read, before anything is loaded
-    processor = load_configured_processor(config)
-    prompts = load_split(config, config.data.train_files, processor)
-    validation = load_split(config, config.data.val_files, processor) if config.data.val_files else None
-    _tell_bad_rows(run, prompts, validation)
-    check_agreement("data.train_files", prompts, reward)
-    if validation is not None:
-        check_agreement("data.val_files", validation, reward)
+    prompts, validation = _load_splits(config, run, reward)
     data = fingerprint_of(prompts.examples, run.folder / "picture_hashes.json")
     progress = Progress() if checkpoint is None else _resume(config, run, checkpoint, prompts, data)
     steps = total_steps(config, len(prompts))
@@ -90,6 +85,18 @@ def open_session(
         loggers=open_loggers(config, run, progress.step, steps),
         mismatch=[figures for figures in mismatch if figures is not None],
     )
+
+
+def _load_splits(config: Config, run: Run, reward: Reward) -> tuple[PromptSet, PromptSet | None]:
+    """What is trained and validated on. Raises ConfigError where prompts and reward cannot go together."""
+    processor = load_configured_processor(config)
+    prompts = load_split(config, config.data.train_files, processor)
+    validation = load_split(config, config.data.val_files, processor) if config.data.val_files else None
+    _tell_bad_rows(run, prompts, validation)
+    check_agreement("data.train_files", prompts, reward)
+    if validation is not None:
+        check_agreement("data.val_files", validation, reward)
+    return prompts, validation
 
 
 def run_of(config: Config) -> Run:

@@ -57,7 +57,10 @@ def figures(records: Sequence[SampleRecord], n: int) -> dict[str, Any]:
     if all(profile in records[0].reward for profile in PROFILES):
         found["graders"] = {profile: _share(counts(records, n, profile) / n) for profile in PROFILES}
         found["disputed"] = float(np.mean([r.reward["strict"] != r.reward["paper"] for r in records]))
-    parts = set.intersection(*(set(r.reward) for r in records)) - {*PROFILES}
+    scored = [r for r in records if r.outcome != "unscored"]
+    parts = set.intersection(*(set(r.reward) for r in scored or records)) - {*PROFILES}
+    if len(scored) < len(records):
+        parts.add("unscored")
     if parts != {"overall"}:
         order = sorted(parts, key=lambda part: (part != "overall", part))
         found["reward"] = {part: _mean_of(part, records) for part in order}
@@ -66,7 +69,9 @@ def figures(records: Sequence[SampleRecord], n: int) -> dict[str, Any]:
 
 def _mean_of(part: str, records: Sequence[SampleRecord]) -> float:
     """Over the answers that the reward could score; `unscored` is the share of the others."""
-    scored = [r for r in records if part == "unscored" or r.outcome != "unscored"]
+    if part == "unscored":
+        return float(np.mean([r.outcome == "unscored" for r in records]))
+    scored = [r for r in records if r.outcome != "unscored"]
     return float(np.mean([r.reward[part] for r in scored])) if scored else 0.0
 
 
@@ -157,7 +162,7 @@ def _unscored(records: Sequence[SampleRecord]) -> list[str]:
         return []
     return [
         f"{count} of {len(records)} answers could not be scored and count as wrong: `gmpo-vl eval regrade` "
-        "asks again, and only about them"
+        "asks about them again; what a judge has answered is kept"
     ]
 
 

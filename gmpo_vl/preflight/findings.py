@@ -98,6 +98,8 @@ ERRORS = {
     "prompt_unusable": "the model cannot take this row: see its line",
     "gold_refused": "the reward raises an error on this gold: a run stops there. Mend it, or leave the row "
     "out",
+    "judge_failed": "the endpoint that the reward asks gave no verdict: a run would end there. Nothing more "
+    "was asked",
     "answer_form": "JSON that no verifier reads; data.answers.encode_answer writes it right",
     "image_unreadable": "the picture does not decode. Fetch it again, or leave the row out",
     "image_tags": "write one <image> tag per picture into the problem, or let them be put there: `gmpo-vl "
@@ -120,7 +122,7 @@ ERRORS = {
 }
 ADVICE = {**WARNINGS, **NOTES, **ERRORS}
 # Of a whole split: told once, at the first row that shows it. Its rows can be used.
-OF_A_SPLIT = ("prompt_and_reward", "answer_place_unsaid", "judge_not_asked")
+OF_A_SPLIT = ("prompt_and_reward", "answer_place_unsaid", "judge_not_asked", "judge_failed")
 
 
 def level_of(reason: str) -> Level:

@@ -70,8 +70,7 @@ def _try_reward(config: Config, prompts: PromptSet, validation: PromptSet | None
         return ["reward      not called: it asks an endpoint"]
     lines = []
     row = prompts.examples[0]
-    if (worth := worth_as_asked(prompts.text(0), row, reward)) is not None:
-        right, wrong = worth
+    for right, wrong in worth_as_asked(prompts.text(0), [row], reward):
         said = f"{right:g} for the right answer as the prompt asks for it, {wrong:g} for a wrong one"
         lines.append(f"reward      {said} (row {row.id})")
     for key, split in (("data.train_files", prompts), ("data.val_files", validation)):

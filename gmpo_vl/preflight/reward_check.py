@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
+from gmpo_vl.data.answers import encoded_fields
 from gmpo_vl.data.letters import own_letter, without_letters
-from gmpo_vl.data.templates import answer_place, as_asked
+from gmpo_vl.data.templates import answer_place
 from gmpo_vl.preflight.findings import Finding
-from gmpo_vl.rewards import agreement
+from gmpo_vl.rewards.agreement import FORMS, MOST_NUMBERS, right_answer, worth_as_asked, written
 from gmpo_vl.rewards.inputs import inputs_of
 from gmpo_vl.rewards.loading import Reward
 from gmpo_vl.rewards.scoring import VERDICT_REWARDS
@@ -19,9 +19,8 @@ from gmpo_vl.verify.natural_forms import Form, natural_forms, wrong_forms
 from gmpo_vl.verify.strict import gold_type
 
 REWARD_KEY = "worker.reward.reward_function"
-# Prompts, as short as they can be, for the places where a response may carry its answer; "" for the answer
-# alone. A reward need take one of these only.
-WAYS = ("<think>\\boxed", "\\boxed", "<think><answer>", "<answer>", "")
+# Prompts whose answers a reward may read, the last for the answer alone. A reward need take one of them only.
+WAYS = (*FORMS["box"], *FORMS["tag"], "")
 WRONG = "no such answer"
 TOLD = 6  # forms that a finding names
 # What a reward reads golds as that bring no type of their own.
@@ -51,9 +50,11 @@ class _Tried:
     wrong_forms: list[Form] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
+@dataclass
 class GoldCheck:
-    """Tries golds on a reward, in the forms in which models answer. None: there is none to try them on."""
+    """Tries golds on a reward, in the forms in which models answer. None: there is none to try them on, or
+    not any more: it asks an endpoint that did not answer.
+    """
 
     reward: Reward | None
 
@@ -66,7 +67,7 @@ class GoldCheck:
         tried: list[_Tried] = []
         for prompt, example in asked:
             gold = parse_gold(example.answer)
-            right, problem = right_answer(gold)
+            right, problem = _right_or_problem(gold)
             problems = [
                 one for one in (problem, _doubled(example.answer, example.problem)) if one is not None
             ]
@@ -74,8 +75,12 @@ class GoldCheck:
             if right is not None and prompt is not None and self.reward is not None:
                 tried.append(_Tried(prompt, example, gold, right, problems))
         if self.reward is not None:
-            _find_ways(self.reward, tried)
-            _try_forms(self.reward, [row for row in tried if row.way is not None])
+            try:
+                _find_ways(self.reward, tried)
+                _try_forms(self.reward, [row for row in tried if row.way is not None])
+            except ConnectionError as error:
+                tried[0].problems.append(("judge_failed", str(error)))
+                self.reward = None
         return found
 
 
@@ -85,7 +90,7 @@ def _find_ways(reward: Reward, tried: Sequence[_Tried]) -> None:
     for way in (None, *WAYS):
         asked = [row for row in left if way is not None or answer_place(row.prompt)]
         ways = [row.prompt if way is None else way for row in asked]
-        pairs = [(row, [_written(w, text) for text in (row.right, WRONG)]) for row, w in zip(asked, ways)]
+        pairs = [(row, [written(w, text) for text in (row.right, WRONG)]) for row, w in zip(asked, ways)]
         for row, row_way, (right, wrong) in zip(asked, ways, _worth(reward, pairs)):
             if isinstance(right, str) or isinstance(wrong, str):
                 row.problems.append(("gold_refused", right if isinstance(right, str) else str(wrong)))
@@ -107,7 +112,7 @@ def _try_forms(reward: Reward, tried: Sequence[_Tried]) -> None:
         row.forms = [form for form in natural_forms(gold) if form.text != row.right]
         row.wrong_forms = wrong_forms(gold)
         forms = [*row.forms, *row.wrong_forms]
-        asked.append((row, [_written(row.way or "", form.text) for form in forms]))
+        asked.append((row, [written(row.way or "", form.text) for form in forms]))
     for row, worth in zip(tried, _worth(reward, asked)):
         missed = [
             form
@@ -121,7 +126,7 @@ def _try_forms(reward: Reward, tried: Sequence[_Tried]) -> None:
         ]
         gold = f"gold {row.gold.alternatives[0][:60]!r}"
         if answer_place(row.prompt) and row.way != row.prompt:
-            asks, pays = (_written(way or "", row.right)[:200] for way in (row.prompt, row.way))
+            asks, pays = (written(way or "", row.right)[:200] for way in (row.prompt, row.way))
             told = f"{asks!r}, as the prompt asks for it, is worth no more than a wrong answer; {pays!r} is"
             row.problems.append(("prompt_and_reward", told))
         if missed:
@@ -137,7 +142,10 @@ def _try_forms(reward: Reward, tried: Sequence[_Tried]) -> None:
 
 
 def _worth(reward: Reward, asked: Sequence[tuple[_Tried, Sequence[str]]]) -> list[list[float | str]]:
-    """What each response of each row is worth; in words, where the reward raises an error on it."""
+    """What each response of each row is worth; in words, where the reward raises an error on it.
+
+    Raises ConnectionError where it has one.
+    """
     inputs = [
         one
         for row, responses in asked
@@ -148,6 +156,8 @@ def _worth(reward: Reward, asked: Sequence[tuple[_Tried, Sequence[str]]]) -> lis
     try:
         scores = iter([score.get("accuracy", score["overall"]) for score in reward(inputs)])
     except Exception as error:  # a reward is anybody's code; which response it was is found one by one
+        if isinstance(error, ConnectionError) or isinstance(error.__cause__, ConnectionError):
+            raise ConnectionError(str(error)) from error
         if len(asked) > 1:
             return [worth for one in asked for worth in _worth(reward, [one])]
         row, responses = asked[0]
@@ -157,11 +167,6 @@ def _worth(reward: Reward, asked: Sequence[tuple[_Tried, Sequence[str]]]) -> lis
     return [[next(scores) for _ in responses] for _, responses in asked]
 
 
-def _written(way: str, text: str) -> str:
-    """A response with this answer, as a prompt asks for it."""
-    return as_asked(way, text) or text
-
-
 def _listed(forms: Sequence[Form]) -> str:
     more = f"; and {len(forms) - TOLD} more" if len(forms) > TOLD else ""
     return "; ".join(f"{form.name}: {form.text[:80]!r}" for form in forms[:TOLD]) + more
@@ -169,10 +174,10 @@ def _listed(forms: Sequence[Form]) -> str:
 
 def _doubled(answer: str, problem: str) -> Problem | None:
     """Whether the options still begin with their own letters, so that the problem shows `A. A. 300`."""
-    options = json.loads(answer).get("choices") or [] if answer.lstrip().startswith("{") else []
-    own = [own_letter(str(option)) for option in options]
+    options = list(map(str, (encoded_fields(answer) or {}).get("choices") or ()))
+    own = [own_letter(option) for option in options]
     if without_letters(options) != options and any(letter and letter[1] for letter in own):
-        return "choices_doubled", f"an option begins with its letter: {str(options[0])[:60]!r}"
+        return "choices_doubled", f"an option begins with its letter: {options[0][:60]!r}"
     shown = [line for line in problem.splitlines() if _shows_twice(line)]
     if len({line.strip(" (")[0] for line in shown}) > 1:
         return "choices_doubled", f"the problem shows {shown[0].strip()[:60]!r}"
@@ -185,13 +190,13 @@ def _shows_twice(line: str) -> bool:
     return letter is not None and again is not None and again[0] == letter[0] and again[1] != ""
 
 
-def right_answer(gold: Gold) -> tuple[str | None, Problem | None]:
+def _right_or_problem(gold: Gold) -> tuple[str | None, Problem | None]:
     """A text that answers the gold, or why there is none."""
     try:
-        right = agreement.right_answer(gold)
+        right = right_answer(gold)
     except ValueError as error:
         return None, ("gold_refused", f"a CountDown target and its numbers must be numbers: {error}")
-    if right is None and len(gold.choices) <= agreement.MOST_NUMBERS:
+    if right is None and len(gold.choices) <= MOST_NUMBERS:
         detail = f"no expression of {', '.join(gold.choices)} gives {gold.alternatives[0]}"
         return None, ("gold_not_verified", detail)
     return right, None
@@ -199,32 +204,26 @@ def right_answer(gold: Gold) -> tuple[str | None, Problem | None]:
 
 def check_reward(reward: Reward, examples: Sequence[Example]) -> Iterator[Finding]:
     """Right answers of some rows against wrong ones, in the form that the reward likes best."""
-    answered = [(e, right_answer(parse_gold(e.answer))[0]) for e in examples]
-    tried = [(e, (right, WRONG)) for e, right in answered if right is not None]
-    if not tried:
-        what = "no gold of the first rows can be written as an answer: not tried"
-        yield Finding("note", "reward", what, REWARD_KEY)
-        return
     scores: list[tuple[float, float, str]] = []
     for form in WAYS:
-        inputs = []
-        for example, texts in tried:
-            responses = [_written(form, text) for text in texts]
-            inputs += inputs_of(reward.asks, example, [(text, len(text)) for text in responses])
         try:
-            found = [score["overall"] for score in reward(inputs)]
+            worth = worth_as_asked(form, examples, reward)
         except Exception as error:  # a reward is anybody's code
-            what = f"it fails on {_written(form, 'ANSWER')!r}: {type(error).__name__}: {error}"
+            what = f"it fails on {written(form, 'ANSWER')!r}: {type(error).__name__}: {error}"
             yield Finding("error", "reward", what, REWARD_KEY, "mend the reward file")
             return
-        half = len(found) // 2
-        scores.append((sum(found[::2]) / half, sum(found[1::2]) / half, form))
+        if not worth:
+            what = "no gold of the first rows can be written as an answer: not tried"
+            yield Finding("note", "reward", what, REWARD_KEY)
+            return
+        right, wrong = (sum(values) / len(worth) for values in zip(*worth))
+        scores.append((right, wrong, form))
     right, wrong, form = max(scores, key=lambda s: (s[0] - s[1], s[0]))
     if right <= wrong:
         what = f"a right answer is worth {right:.2f} and a wrong one {wrong:.2f} in every form that was tried"
         change = "another reward, or another form of the golds: nothing can be learned from this one"
         yield Finding("error", "reward", what, REWARD_KEY, change)
         return
-    shown = _written(form, "ANSWER")
+    shown = written(form, "ANSWER")
     what = f"right answers are worth {right:.2f}, wrong ones {wrong:.2f}, written as {shown}"
     yield Finding("ok", "reward", what)

@@ -95,6 +95,5 @@ def describe(name: str) -> Description:
 
 
 def as_yaml(value: Any) -> str:
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return f"{value:,}".replace(",", "_") if isinstance(value, int) and value >= 10_000 else str(value)
+    named = {None: "null", True: "true", False: "false"}
+    return named[value] if value is None or isinstance(value, bool) else str(value)

@@ -22,7 +22,7 @@ from gmpo_vl.verify.countdown import solve
 ROWS = 8  # that are tried, from the whole length of a data set
 MOST_NUMBERS = 5  # of a CountDown puzzle that is solved
 # What asks for an answer in each place, as short as a prompt can be: without and with the reasoning in tags.
-_ASKING: dict[AnswerPlace, tuple[str, str]] = {
+FORMS: dict[AnswerPlace, tuple[str, str]] = {
     "box": ("\\boxed", "<think>\\boxed"),
     "tag": ("<answer>", "<think><answer>"),
 }
@@ -86,7 +86,7 @@ def disagreement(asked: Sequence[tuple[str, Example]], reward: Reward) -> Disagr
     place = places.pop()
     if place is None:
         return _unasked(rows, reward)
-    if any(right != wrong for form in _ASKING[place] for right, wrong in _worth(rows, form, reward)):
+    if any(right != wrong for form in FORMS[place] for right, wrong in _worth(rows, form, reward)):
         return None
     other: AnswerPlace = "tag" if place == "box" else "box"
     form = _earning_form(other, rows, reward)
@@ -103,13 +103,18 @@ def disagreement(asked: Sequence[tuple[str, Example]], reward: Reward) -> Disagr
     )
 
 
-def worth_as_asked(prompt: str, example: Example, reward: Reward) -> tuple[float, float] | None:
-    """What the reward pays for the right answer as the prompt asks for it, and for a wrong one.
+def worth_as_asked(prompt: str, examples: Sequence[Example], reward: Reward) -> list[tuple[float, float]]:
+    """What the reward pays for each row's right answer as the prompt asks for it, and for a wrong one.
 
-    None where no right answer can be written. Raises what the reward raises.
+    Rows for which no right answer can be written are left out. Raises what the reward raises.
     """
-    right = _right_text(example)
-    return None if right is None else _worth([_Row(prompt, example, right)], prompt, reward)[0]
+    rights = [(example, _right_text(example)) for example in examples]
+    return _worth([_Row(prompt, e, right) for e, right in rights if right is not None], prompt, reward)
+
+
+def written(prompt: str, answer: str) -> str:
+    """A response with this answer, as a prompt asks for it; the answer alone where it names no place."""
+    return as_asked(prompt, answer) or answer
 
 
 def right_answer(gold: Gold) -> str | None:
@@ -129,7 +134,7 @@ def right_answer(gold: Gold) -> str | None:
 def _row(prompt: str, example: Example) -> _Row | None:
     """None where the prompt names both places, or where no right answer can be written."""
     right = _right_text(example)
-    both = all(forms[0] in prompt for forms in _ASKING.values())
+    both = all(forms[0] in prompt for forms in FORMS.values())
     return None if both or right is None else _Row(prompt, example, right)
 
 
@@ -157,7 +162,7 @@ def _unasked(rows: Sequence[_Row], reward: Reward) -> Disagreement | None:
 
 def _earning_form(place: AnswerPlace, rows: Sequence[_Row], reward: Reward) -> str | None:
     """The form in which right answers in this place earn more than wrong ones in most rows."""
-    for form in _ASKING[place]:
+    for form in FORMS[place]:
         if sum(right > wrong for right, wrong in _worth(rows, form, reward)) > len(rows) / 2:
             return form
     return None
@@ -167,9 +172,9 @@ def _worth(rows: Sequence[_Row], form: str, reward: Reward) -> list[tuple[float,
     """(of the right answer, of the wrong one) in each row: what the reward pays in all."""
     inputs: list[dict[str, Any]] = []
     for row in rows:
-        responses = [as_asked(form, answer) or answer for answer in (row.right, row.wrong)]
+        responses = [written(form, answer) for answer in (row.right, row.wrong)]
         inputs += inputs_of(reward.asks, row.example, [(text, len(text)) for text in responses])
-    scores = [score["overall"] for score in reward(inputs)]
+    scores = [score["overall"] for score in reward(inputs)] if inputs else []
     return list(zip(scores[::2], scores[1::2]))
 
 

@@ -1,8 +1,8 @@
 """Questions to an OpenAI-compatible endpoint: many at once, and none asked again that was answered.
 
-Replies are kept in a folder of JSON lines, {"key": hash of endpoint and request, "reply": text}. A process
-reads all files there once and appends to one of its own, a whole line at a time: several may share the
-folder, and a line that is torn or damaged counts as not answered.
+Replies that can be read are kept in a folder of JSON lines, {"key": hash of endpoint and request, "reply":
+text}; another is no answer. A process reads all files there once and appends to one of its own, a whole line
+at a time: several may share the folder, and a line that is torn or damaged counts as not answered.
 
 The API key is read from the environment. It stands in no file, and in no message.
 """
@@ -114,8 +114,9 @@ def ask(
 ) -> list[Any]:
     """What `read` finds in the reply to each request, in order, or why there is nothing (`Failed`).
 
-    read: None for a reply that it cannot read; that question is asked once more, with the next seed. Equal
-    requests are asked once. Where more than `most_failed` fail the others are not waited for.
+    read: None for a reply that it cannot read; that question is asked once more, with the next seed, and
+    again by the next call. Equal requests are asked once. Where more than `most_failed` fail the others are
+    not waited for.
     """
     keys = [_key(endpoint, request) for request in requests]
     asking = _Asking(endpoint, read, replies, Counter(keys), most_failed)
@@ -171,26 +172,22 @@ class _Asking:
                     raise _TooManyFailed
 
     async def _answer(self, client: Any, key: str, request: Request) -> Any:
+        known = self.replies.known.get(key)
+        found = None if known is None else self.read(known)
+        if found is not None:
+            return found
         seed = request.get("seed")
         once_more = request if seed is None else {**request, "seed": seed + 1}
         said = ""
-        for name, asked in ((key, request), (f"{key} again", once_more)):
-            reply = await self._reply(client, name, asked)
-            if isinstance(reply, Failed):
-                return reply
-            found = self.read(reply)
+        for asked in (request, once_more):
+            said = await self._complete(client, asked)
+            if isinstance(said, Failed):
+                return said
+            found = self.read(said)
             if found is not None:
+                self.replies.add(key, said)
                 return found
-            said = reply
         return Failed(f"a reply that is no verdict, twice: {said[:80]!r}")
-
-    async def _reply(self, client: Any, key: str, request: Request) -> str | Failed:
-        if key not in self.replies.known:
-            reply = await self._complete(client, request)
-            if isinstance(reply, Failed):
-                return reply
-            self.replies.add(key, reply)
-        return self.replies.known[key]
 
     async def _complete(self, client: Any, request: Request) -> str | Failed:
         e = self.endpoint

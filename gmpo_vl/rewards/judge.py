@@ -6,6 +6,7 @@ What the verifier takes for equal is not asked. A response without a verdict has
 from __future__ import annotations
 
 import inspect
+import math
 from collections import Counter
 from dataclasses import MISSING, fields
 from typing import Any
@@ -28,8 +29,8 @@ ABOUT = About(
         "model": "name by which the endpoint knows it; must be given",
         "base_url": "the endpoint, for example http://localhost:8000/v1",
         "api_key_env": "name of the environment variable with the API key; null: the endpoint asks for none",
-        "prompt": "a jinja file; null: the packaged one. Given problem, golds, choices, response, answer, "
-        "pictures (how many) and mark",
+        "prompt": "a jinja file; null: the packaged one. Given problem, golds, choices (as `A. TEXT`), "
+        "response, answer, pictures (how many) and mark",
         "with_images": "send the row's pictures",
         "max_pixels": "of a picture that is sent; a larger one is scaled down",
         "verify_first": "what the verifier takes for equal is right, and not asked; null: so with the "
@@ -43,7 +44,8 @@ ABOUT = About(
         "deadline": "seconds of all questions of a step together",
         "max_retries": "of one question, after 408, 409, 429, 5xx or no connection; waits grow, or are as "
         "long as Retry-After says",
-        "max_failed_share": "of a step's responses without a verdict; more end the run",
+        "max_failed_share": "of a step's responses without a verdict, rounded up to a whole number; more end "
+        "the run",
         "cache": "folder of the replies; null: ~/.cache/gmpo_vl/judge (XDG_CACHE_HOME)",
     },
 )
@@ -102,7 +104,7 @@ def _asked(
                 urls[id(picture)] = data_uri(picture, settings.max_pixels)
         gold = parse_gold(given["ground_truth"])
         requests.append(question(settings, given, gold, answer, [urls[id(picture)] for picture in pictures]))
-    most = int(settings.max_failed_share * len(reward_inputs))
+    most = math.ceil(settings.max_failed_share * len(reward_inputs))
     found = ask(settings.endpoint(), requests, verdict_of, replies_in(settings.folder()), most)
     _check_failures(settings, found, most, len(reward_inputs))
     return found
@@ -123,8 +125,9 @@ def _check_failures(settings: Settings, found: list[Any], most: int, count: int)
     raise ConnectionError(
         f"reward judge: {problems.total():,} of {count:,} responses have no verdict of {settings.model} at "
         f"{settings.base_url}, more than max_failed_share {settings.max_failed_share:g} allows: {told}. "
-        f"The same command goes on from the last checkpoint; what was answered is in {settings.folder()} "
-        "and is not asked again"
+        "The same command goes on from the last checkpoint: what was answered is in "
+        f"{settings.folder()} and is not asked again, the others are. Where it ends here again, raise "
+        "max_failed_share or mend the prompt"
     )
 
 

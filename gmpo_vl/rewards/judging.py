@@ -17,13 +17,19 @@ from urllib.parse import urlsplit
 
 from PIL import Image
 
+from gmpo_vl.data.answers import LETTERS
 from gmpo_vl.data.images import fit_pixels
+from gmpo_vl.data.options import line_of
+from gmpo_vl.data.templates import IMAGE_TAG
 from gmpo_vl.rewards.endpoint import Endpoint, Request
 from gmpo_vl.verify import Gold
 
 TEMPLATE = Path(__file__).with_name("judge.jinja")
 _THOUGHT = re.compile(r"\s*<think>.*?</think>", re.DOTALL)
 _FENCED = re.compile(r"```(?:json)?\s*(.*?)\s*```", re.DOTALL)
+# What the control tokens of chat formats begin with: <|im_end|>, </s>, [INST], <｜User｜>, ]~b]; also in the
+# other widths, which some tokenizers make equal.
+_OPENING = re.compile(r"([<＜﹤\[［]|](?=~))(?=\S)")
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 _WORDS = {"correct": True, "yes": True, "true": True, "incorrect": False, "no": False, "false": False}
 
@@ -149,16 +155,17 @@ def question(
     """The request about one response. answer: what stands in its box or tag; None: there is nothing.
     pictures: as `data:` addresses.
 
-    The mark around the answer is made from the response, so no response can hold its own.
+    The mark around the answer is made from the response, so no response can hold its own. Control tokens of
+    the judge that are spelt out somewhere are broken by a space.
     """
     mark = f"-----{hashlib.sha256(given['response'].encode(errors='replace')).hexdigest()[:16]}-----"
     text = rendered(
         settings.template(),
         problem=_numbered(given["problem"]),
-        golds=list(gold.alternatives),
-        choices=list(gold.choices),
-        response=given["response"],
-        answer=answer,
+        golds=[_broken(text) for text in gold.alternatives],
+        choices=[_broken(line) for line in _lines(gold.choices)],
+        response=_broken(given["response"]),
+        answer=None if answer is None else _broken(answer),
         pictures=len(pictures),
         mark=mark,
     )
@@ -175,8 +182,18 @@ def question(
 
 def _numbered(problem: str) -> str:
     """`[picture 1]` where a picture stood: the endpoint is given pictures before the text."""
-    first, *rest = problem.split("<image>")
+    first, *rest = map(_broken, problem.split(IMAGE_TAG))
     return first + "".join(f"[picture {i}]{piece}" for i, piece in enumerate(rest, start=1))
+
+
+def _lines(choices: Sequence[str]) -> list[str]:
+    """As a problem shows them; those after Z have no letter."""
+    lettered = [line_of(letter, text) for letter, text in zip(LETTERS, choices)]
+    return [*lettered, *choices[len(lettered) :]]
+
+
+def _broken(text: str) -> str:
+    return _OPENING.sub(r"\1 ", text)
 
 
 def rendered(template: str, **values: Any) -> str:

@@ -42,12 +42,8 @@ class Reward:
 
     def scored(self, answered: Sequence[Answered]) -> Scored:
         """Score and verdict of every response, row after row, all in one call of the reward."""
-        of_rows = [inputs_of(self.asks, example, responses) for example, responses in answered]
-        inputs = [given for row in of_rows for given in row]
-        found = iter(self._scores(inputs))
-        scores = [score for row in of_rows for score in filled([next(found) for _ in row])]
-        if any("unscored" in score for score in scores):
-            scores = [{"unscored": 0.0, **score} for score in scores]
+        inputs = [given for example, texts in answered for given in inputs_of(self.asks, example, texts)]
+        scores = _marked(self._scores(inputs))
         return list(zip(scores, self.verdicts(inputs) or [None] * len(inputs), strict=True))
 
     def __call__(self, reward_inputs: list[dict[str, Any]]) -> list[dict[str, float]]:
@@ -72,8 +68,7 @@ class Reward:
             if not self.by_path:
                 raise
             raise ValueError(
-                f"worker.reward.reward_function={self.name}: {line_in(self.module, error)} raised "
-                f"{type(error).__name__}: {error}"
+                f"reward {self.name}: {line_in(self.module, error)} raised {type(error).__name__}: {error}"
             ) from error
         if hasattr(scores, "tolist"):  # a numpy array
             scores = scores.tolist()
@@ -136,23 +131,15 @@ class Reward:
         return found
 
 
-def filled(scores: Sequence[Score]) -> list[dict[str, float]]:
-    """Of the responses to one prompt: one that was not scored gets the mean of the others, so that its
-    advantage is 0, and the part `unscored`. Where none was scored all are 0.
+def _marked(scores: Sequence[Score]) -> list[dict[str, float]]:
+    """With the part `unscored` where there is a response without a score: 1 for it, and an `overall` of 0
+    that counts nowhere.
     """
-    given = [{name: value for name, value in score.items() if value is not None} for score in scores]
-    known = [score for score in given if "overall" in score]
-    names = dict.fromkeys(name for score in known for name in score)
-    means = {name: _mean([score[name] for score in known if name in score]) for name in names}
-    return [
-        score if "overall" in score else {"overall": 0.0, **score, **means, "unscored": 1.0}
-        for score in given
+    marked: list[Any] = [
+        {**score, "overall": 0.0, "unscored": 1.0} if score["overall"] is None else score for score in scores
     ]
-
-
-def _mean(values: Sequence[float]) -> float:
-    """Equal values are their own mean to the last digit."""
-    return min(max(sum(values) / len(values), min(values)), max(values))
+    every = {"unscored": 0.0} if any("unscored" in score for score in marked) else {}
+    return [{**every, **score} for score in marked]
 
 
 def load_reward(spec: str, kwargs: Mapping[str, Any] | None = None) -> Reward:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from numbers import Number
 
-from gmpo_vl.data.answers import TYPES, check_tolerance, written
+from gmpo_vl.data.answers import TYPES, check_tolerance, encoded_fields, written
 from gmpo_vl.data.letters import without_letters
 from gmpo_vl.verify.normalise import undoubled
 
-_KEYS = {"gold", "type", "tolerance", "choices"}
 # A list with one text, written by Python or as JSON: what a column of lists becomes when it is saved as text.
 _LIST_AS_TEXT = re.compile(r"""\[\s*(?:'([^']+)'|"([^"]+)")\s*,?\s*\]""")
 
@@ -54,24 +52,14 @@ def parse_gold(gold: str | float | Sequence[str | float] | Gold) -> Gold:
 
 @lru_cache(maxsize=50_000)
 def _parse_text(text: str) -> Gold:
-    stripped = text.strip()
-    if stripped.startswith("{") and '"gold"' in stripped:
-        try:
-            fields = json.loads(stripped)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(
-                f"the gold {text[:80]!r} looks like encode_answer's JSON but is not valid: {error}"
-            ) from error
-        unknown = set(fields) - _KEYS
-        if unknown or "gold" not in fields:
-            fault = f"unknown keys {sorted(unknown)}" if unknown else "no key gold"
-            raise ValueError(f"the gold {text[:80]!r} has {fault}; known: {sorted(_KEYS)}")
+    try:
+        fields = encoded_fields(text)
+    except ValueError as error:
+        raise ValueError(f"the gold {text[:80]!r} {error}") from error
+    if fields is not None:
         value = fields.pop("gold")
-        golds = value if isinstance(value, list) else [value]
-        if not all(isinstance(g, str | int | float) and not isinstance(g, bool) for g in golds):
-            raise ValueError(f"the gold {text[:80]!r} is no text, number or list of them")
-        return _checked(golds, fields)
-    return _checked([stripped], {})
+        return _checked(value if isinstance(value, list) else [value], fields)
+    return _checked([text.strip()], {})
 
 
 def _checked(golds: Sequence[object], fields: dict) -> Gold:
@@ -83,8 +71,6 @@ def _checked(golds: Sequence[object], fields: dict) -> Gold:
     if kind not in (None, *TYPES):
         raise ValueError(f"the gold {alternatives!r} has type={kind!r}; it is one of {', '.join(TYPES)}")
     check_tolerance(tolerance, f"the gold {alternatives!r}")
-    if not isinstance(choices, list | tuple | None):
-        raise ValueError(f"the gold {alternatives!r} has choices={choices!r}; they are a list of texts")
     texts = list(map(str, choices or ()))
     return Gold(distinct, kind, tolerance, tuple(texts if kind == "countdown" else without_letters(texts)))
 

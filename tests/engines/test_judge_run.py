@@ -52,16 +52,17 @@ def test_a_killed_run_has_the_curve_of_an_unbroken_one_and_asks_nothing_twice(
     assert {line["reward/unscored"] for line in whole if "reward/unscored" in line} == {0.0}
     assert any(0 < line.get("reward/accuracy", 0) < 1 for line in whole)
 
-    answered, in_trouble = Counter(), True
+    answered, trouble = Counter(), Answer(status=500, headers=AT_ONCE)
 
     def answer(body):
-        """Three quarters of the way, after a checkpoint, the run is killed; later the endpoint fails."""
+        """Three quarters of the way, after a checkpoint, the run is killed; later the endpoint fails, then
+        it says nothing that can be read."""
         if answered.total() == asked * 3 // 4 and broken.returncode is None:
             os.kill(broken.pid, signal.SIGKILL)
             broken.wait()
             return Answer(status=500)
-        if answered.total() == asked * 7 // 8 and in_trouble:
-            return Answer(status=500, headers=AT_ONCE)
+        if answered.total() == asked * 7 // 8 and trouble is not None:
+            return trouble
         answered[text_of(body)] += 1
         return by_hash(body)
 
@@ -72,7 +73,10 @@ def test_a_killed_run_has_the_curve_of_an_unbroken_one_and_asks_nothing_twice(
         assert Run(tmp_path / "broken").checkpoint_steps() == [2]
         with pytest.raises(ConnectionError, match=r"InternalServerError.* The same command goes on"):
             train(make_config(*settings("broken", server)))
-        in_trouble = False
+        trouble = Answer("That is a hard one.")
+        with pytest.raises(ConnectionError, match=r"no verdict, twice.* The same command goes on"):
+            train(make_config(*settings("broken", server)))
+        trouble = None
         assert curve(train(make_config(*settings("broken", server)))) == whole
     assert answered.total() == asked
     assert set(answered.values()) == {1}

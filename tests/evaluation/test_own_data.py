@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from judge_server import Answer, judge_server
+from judge_server import Answer, judge_server, text_of
 
 from gmpo_vl.evaluation.protocols import load_protocol, name_of_data, protocol_of_data
 from gmpo_vl.runs import EvaluationFolder
@@ -191,24 +191,47 @@ def test_a_reward_s_file_grades_and_the_result_says_which(tiny, squares, results
     assert json.loads((folder / "results.json").read_text()) == again
 
 
-def test_a_judge_grades_and_regrading_asks_it_nothing_again(tiny, squares, results, gmpo_vl, tmp_path):
-    with judge_server(lambda body: Answer('{"correct": true}')) as server:
+def test_a_judge_grades_and_regrading_asks_it_about_what_it_did_not_say(
+    tiny, squares, results, gmpo_vl, tmp_path
+):
+    right = Answer('{"correct": true}')
+
+    def unsure(body):
+        return right if len(text_of(body)) % 2 else Answer("Who knows?")
+
+    with judge_server(unsure) as server:
         options = {
             "model": "m",
             "base_url": server.url,
             "api_key_env": None,
             "cache": str(tmp_path / "replies"),
+            "max_failed_share": 1,
         }
         found, folder = results(
             tiny,
             *("--data", squares / "validation.parquet", *SMALL),
             *("--grader", "judge", "--grader-options", json.dumps(options)),
         )
-        asked = len(server.bodies())
-        assert found["pass@1"] == 1.0
-        assert asked > 0
+        share = found["reward"]["unscored"]
+        assert 0 < share < 1
+        assert found["pass@1"] == pytest.approx(1 - share)
+        assert found["reward"] | {"format": 0.0} == {
+            "overall": 1.0,
+            "accuracy": 1.0,
+            "format": 0.0,
+            "unscored": share,
+        }
+        assert "eval regrade` asks about them again" in found["notes"][0]
+        server.answer, asked = lambda body: right, server.asked.copy()
+        gmpo_vl("eval", "regrade", folder)
+        again = [json.loads(body) for body in server.asked - asked]
+        assert again
+        assert all(len(text_of(body)) % 2 == 0 for body in again)
+        found = EvaluationFolder(folder).results()
+        assert (found["pass@1"], found["reward"]["unscored"]) == (1.0, 0.0)
+        asked = server.asked.copy()
         assert "0 verdicts changed" in gmpo_vl("eval", "regrade", folder)
-        assert len(server.bodies()) == asked
+        assert server.asked == asked
 
 
 def test_bad_rows_are_left_out_where_asked_and_none_matters_beyond_the_limit(

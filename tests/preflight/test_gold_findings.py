@@ -192,6 +192,27 @@ def test_a_judge_is_asked_about_as_many_rows_as_are_wanted_and_no_more(check, tm
         (tmp_path / "asked").unlink()
 
 
+def test_an_endpoint_that_does_not_answer_is_told_once_and_not_asked_on(check, tmp_path):
+    broken = "    raise ConnectionError('nobody there')\n"
+    judge = JUDGE.replace("ASKED", str(tmp_path / "asked")).replace("    return", f"{broken}    return")
+    rows = [row(f"What is 1 + {i}?", str(i + 1)) for i in range(80)]
+    code, lines = check(rows, "--ask-judge", 20, "--clean", tmp_path / "clean", reward=judge)
+    assert (code, [line["reason"] for line in lines]) == (1, ["judge_failed"])
+    assert "nobody there" in lines[0]["detail"]
+    assert len((tmp_path / "asked").read_text().split()) == 2 * 8, "the first 32 rows' questions alone"
+    assert (tmp_path / "clean/dropped.jsonl").read_text() == ""
+
+
+def test_golds_that_begin_like_an_object_are_read_or_told(check):
+    """None ends the check: text is a gold, and an object that `encode_answer` did not write is an error."""
+    texts = ["{1, 2}", '{"a": 1}', "{x"]
+    objects = ['{"gold": true}', '{"gold": "A", "choices": "abc"}', '{"gold": "A", "choices": 5}']
+    rows = [{"problem": f"Which set is number {i}?", "answer": a} for i, a in enumerate([*texts, *objects])]
+    _, lines = check(rows)
+    errors = [(line["row"], line["reason"]) for line in lines if line["level"] == "error"]
+    assert errors == [(i, "answer_form") for i in (3, 4, 5)]
+
+
 def test_graded_rewards_are_held_to_a_right_answer_worth_more_than_a_wrong_one(check):
     boxes = [row("Where is the cat?", "[10, 20, 110, 220]")]
     words = [row("What does the sign say?", ["Main Street", "Main St"])]

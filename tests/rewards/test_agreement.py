@@ -117,7 +117,7 @@ def test_golds_that_cannot_be_written_say_nothing():
         load_template("math"), encode_answer(5, type="countdown", choices=["1", "1"]), '{"gold": ""}'
     )
     assert disagreement(prompts, load_reward("countdown")) is None
-    assert worth_as_asked(*prompts[1], load_reward("accuracy")) is None
+    assert worth_as_asked("\\boxed", [prompts[1][1]], load_reward("accuracy")) == []
     assert disagreement([], load_reward("accuracy")) is None
 
 
@@ -128,7 +128,7 @@ def test_an_endpoint_is_not_asked(tmp_path):
 
 def test_what_a_reward_raises_is_said(tmp_path):
     reward = reward_of(tmp_path, "return [{}['no such key'] for g in reward_inputs]")
-    with pytest.raises(ValueError, match=r"worker.reward.reward_function=.*reward.py.*KeyError"):
+    with pytest.raises(ValueError, match=r"^reward .*reward.py.*KeyError"):
         disagreement(asked(load_template("math"), "4"), reward)
 
 
@@ -138,7 +138,7 @@ def test_a_reward_that_asks_for_the_row_gets_it(tmp_path):
     )
     reward = reward_of(tmp_path, body, "REWARD_INPUTS = ['meta']")
     row = Example("row", "2 + 2?", "4", meta={"k": 1})
-    assert worth_as_asked("\\boxed{}", row, reward) == (1.0, 0.0)
+    assert worth_as_asked("\\boxed{}", [row], reward) == [(1.0, 0.0)]
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 8, 9, 10_000])

@@ -6,9 +6,7 @@ import math
 from pathlib import Path
 
 import pytest
-import torch
 
-from gmpo_vl.policy import group_advantages
 from gmpo_vl.rewards.loading import load_reward
 from gmpo_vl.rollout.scoring import counted
 from gmpo_vl.types import Example
@@ -75,7 +73,7 @@ def test_bad_scores_are_refused_by_name(tmp_path, body, message):
     assert "my_reward.py:score" in str(error.value)
 
 
-def test_an_error_inside_a_reward_names_its_file_line_and_key(tmp_path):
+def test_an_error_inside_a_reward_names_its_file_and_line(tmp_path):
     text = (
         "def half(given):\n    return len(given['responce']) / 2\n\ndef score(inputs):\n    return [half(g) "
         "for g in inputs]\n"
@@ -83,7 +81,7 @@ def test_an_error_inside_a_reward_names_its_file_line_and_key(tmp_path):
     reward = load_reward(reward_file(tmp_path, text))
     with pytest.raises(ValueError, match=r"my_reward.py, line 2 raised KeyError: 'responce'") as error:
         reward([RIGHT])
-    assert "worker.reward.reward_function=" in str(error.value)
+    assert str(error.value).startswith(f"reward {tmp_path}")
 
 
 def test_scores_may_be_numpy_numbers_in_an_array(tmp_path):
@@ -142,23 +140,11 @@ def of(text):
 """
 
 
-def test_a_response_that_was_not_scored_gets_the_mean_of_its_group_and_so_no_gradient(tmp_path):
+def test_a_response_that_was_not_scored_is_marked_and_counts_nowhere(tmp_path):
     reward = load_reward(reward_file(tmp_path, UNSURE))
-    rows = [Example(name, "?", "gold") for name in "abc"]
-    texts = ["0.1", "0.1", "", "0.1"], ["1", "", "0", "0.2"], ["", ""]
-    found = reward.scored([(row, [(text, 1) for text in group]) for row, group in zip(rows, texts)])
-    overall = [score["overall"] for score, _ in found]
-    for group in (found[:4], found[4:8], found[8:]):
-        scores_G = torch.tensor([score["overall"] for score, _ in group], dtype=torch.float64)
-        advantages_G = group_advantages(scores_G, "grpo", key="a")
-        unscored_G = torch.tensor([score["unscored"] == 1.0 for score, _ in group])
-        assert unscored_G.any()
-        assert advantages_G[unscored_G].abs().max() < 1e-12
-    assert overall[2] == 0.1, "a group of equal scores stays without variance"
-    assert overall[5] == pytest.approx(0.4)
-    assert overall[8:] == [0.0, 0.0]
-    assert [score["unscored"] for score, _ in found] == [0, 0, 1, 0, 0, 1, 0, 0, 1, 1]
-    assert [counted(score) for score, _ in found][4:6] == [
+    found = reward.scored([(Example("a", "?", "gold"), [(text, 1) for text in ("1", "", "0")])])
+    assert [score["unscored"] for score, _ in found] == [0, 1, 0]
+    assert [counted(score) for score, _ in found][:2] == [
         {"unscored": 0.0, "overall": 1.0, "form": 1.0},
         {"unscored": 1.0},
     ]

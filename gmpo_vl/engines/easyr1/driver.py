@@ -189,8 +189,8 @@ class RemoteReward:
         # Where the driver is, if there is room: the file and what it reads lie there.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
         options = {"num_cpus": config.worker.reward.num_cpus, "scheduling_strategy": here}
-        name = str(reward.options.get("api_key_env"))
-        keys = {name: os.environ[name]} if name in os.environ else {}
+        name = reward.options.get("api_key_env")
+        keys = {name: os.environ[name]} if isinstance(name, str) and name in os.environ else {}
         self.process = remote.options(**options).remote(config, os.getcwd(), keys)
 
     def scored(self, answered: Sequence[Answered]) -> Scored:
