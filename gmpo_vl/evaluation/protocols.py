@@ -19,8 +19,8 @@ from gmpo_vl.data.rows import OnBadRow
 from gmpo_vl.data.templates import AnswerPlace
 from gmpo_vl.rewards.loading import built_in_rewards
 from gmpo_vl.storage.files import names_a_folder
+from gmpo_vl.storage.names import nearest_or_all
 from gmpo_vl.storage.yaml_text import read_yaml
-from gmpo_vl.user_code import nearest
 from gmpo_vl.verify import Profile
 
 FOLDER = Path(__file__).parent / "protocols"
@@ -148,7 +148,7 @@ def load_protocol(name: str) -> Protocol:
     if not path.is_file():
         beside = [str(file) for file in path.parent.glob("*.yaml")]
         known = beside if path.suffix and beside else [*protocol_names(), *SUITES]
-        raise ValueError(f"no protocol {name!r}, and no such file{nearest(name, known)}")
+        raise ValueError(f"no protocol {name!r}, and no such file{nearest_or_all(name, known)}")
     if not shipped and _is_shipped(path.stem):
         raise ValueError(f"{path}: {path.stem} is a protocol of the package: give the file another name")
     try:
@@ -159,7 +159,9 @@ def load_protocol(name: str) -> Protocol:
         raise ValueError(f"{path}: a protocol is a list of `field: value` lines")
     known_fields = [field.name for field in fields(Protocol) if field.name != "name"]
     if unknown := [str(key) for key in content if key not in known_fields]:
-        raise ValueError(f"{path}: unknown fields {', '.join(unknown)}{nearest(unknown[0], known_fields)}")
+        raise ValueError(
+            f"{path}: unknown fields {', '.join(unknown)}{nearest_or_all(unknown[0], known_fields)}"
+        )
     needed = {*_OWN, "data"} if shipped else {"data"}
     if missing := sorted(needed - set(content)):
         raise ValueError(f"{path}: the field{'s'[: len(missing) > 1]} {', '.join(missing)} must stand there")
@@ -220,7 +222,7 @@ def checked(protocol: Protocol) -> Protocol:
     if p.grader not in (*PROFILES, *rewards) and not p.grader.partition(":")[0].endswith(".py"):
         raise ValueError(
             f"{where}: the grader {p.grader!r} is neither strict nor paper, nor a reward, nor a file such as "
-            f"my_reward.py:compute_score{nearest(p.grader, [*PROFILES, *rewards])}"
+            f"my_reward.py:compute_score{nearest_or_all(p.grader, [*PROFILES, *rewards])}"
         )
     return p
 

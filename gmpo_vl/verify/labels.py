@@ -52,7 +52,9 @@ _IDLE = frozenset(
     with units ans point points coordinate coordinates location ordered pair solution angle""".split()
 )
 # `Final answer` names no quantity, `final velocity` and `correct answers` do.
-_ANSWER = re.compile(r"\b(?:final|correct) (?=(?:final |correct )?(?:answer|ans|result|solution)\b)", re.IGNORECASE)
+_ANSWER = re.compile(
+    r"\b(?:final|correct) (?=(?:final |correct )?(?:answer|ans|result|solution)\b)", re.IGNORECASE
+)
 _ANGLE_WORD = re.compile(r"(?<![A-Za-z])angles?\b", re.IGNORECASE)
 _OF = re.compile(r"\b(?:of|in|for|between|from|to|under)\b")
 # Of these, a label names the quantity itself (the sum is 12); `of` after them makes another one of it.

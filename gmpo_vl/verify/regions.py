@@ -128,8 +128,10 @@ def _relation(node: Node) -> Region | None:
 
 
 def _every(node: Node) -> Region | None:
-    r"""`x > 1 and x < 4`; `x \in \mathbb{R}, x \ne 1`; `x > 2, x \ne 3`; `x \ne 1, 2`; `x > 1, x < 4`. No other
-    commas: `x < 1, x > 4` may mean either."""
+    r"""`x > 1 and x < 4`; `x \in \mathbb{R}, x \ne 1`; `x > 2, x \ne 3`; `x \ne 1, 2`; `x > 1, x < 4`.
+
+    No other commas: `x < 1, x > 4` may mean either.
+    """
     first, *others = node.args
     if node.op == "list" and all(item.op == "rel" and item.args[0] in _ONE_ORDER for item in node.args):
         found = _joined(node.args, _both)

@@ -83,7 +83,10 @@ def test_the_dry_run_calls_the_reward(config_file, overrides, engine, capsys):
 
 def test_the_dry_run_says_what_the_reward_raises(config_file, overrides, tmp_path, capsys):
     (tmp_path / "mine.py").write_text("def compute_score(reward_inputs):\n    return 1 / 0\n")
-    assert dry_run(config_file, overrides, f"worker.reward.reward_function={tmp_path / 'mine.py'}:compute_score") == 2
+    assert (
+        dry_run(config_file, overrides, f"worker.reward.reward_function={tmp_path / 'mine.py'}:compute_score")
+        == 2
+    )
     said = capsys.readouterr().err
     assert f"{tmp_path / 'mine.py'}" in said
     assert "ZeroDivisionError" in said
@@ -91,7 +94,12 @@ def test_the_dry_run_says_what_the_reward_raises(config_file, overrides, tmp_pat
 
 def test_a_judge_is_not_asked(config_file, overrides, tmp_path, capsys):
     (tmp_path / "judge.py").write_text("ASKS_ENDPOINT = True\ndef compute_score(reward_inputs):\n    1 / 0\n")
-    assert dry_run(config_file, overrides, f"worker.reward.reward_function={tmp_path / 'judge.py'}:compute_score") == 0
+    assert (
+        dry_run(
+            config_file, overrides, f"worker.reward.reward_function={tmp_path / 'judge.py'}:compute_score"
+        )
+        == 0
+    )
     assert "not called: it asks an endpoint" in capsys.readouterr().out
 
 
