@@ -16,6 +16,7 @@ from pathlib import Path, PurePath
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from gmpo_vl.data.rows import OnBadRow
+from gmpo_vl.data.sources import SPLIT_OF
 from gmpo_vl.data.templates import AnswerPlace
 from gmpo_vl.rewards.loading import built_in_rewards
 from gmpo_vl.storage.files import names_a_folder
@@ -54,10 +55,8 @@ _OWN: dict[str, Any] = {
     "chunk": 16,
 }
 MOST_OPTIONS = 40  # characters of a reward's options in a result's name
-# A split's name says nothing without its folder's or data set's.
-_SPLIT = re.compile(
-    r"(train|training|validation|valid|val|dev|test|testing|testmini|eval|evaluation)([-_.].*)?"
-)
+# The name of a split says nothing without its folder or data set. In data.sources a testmini is no test.
+_SPLITS = {*SPLIT_OF, "testmini"}
 
 
 @dataclass(frozen=True)
@@ -182,7 +181,7 @@ def name_of_data(source: str) -> str:
         place, _, split = source.rpartition("@")
     path = Path(os.path.abspath(place))
     words = [path.stem if path.is_file() else path.name, split]
-    if _SPLIT.fullmatch(words[0].lower()):
+    if re.split("[-_.]", words[0].lower())[0] in _SPLITS:
         words = [path.parent.name, *words]
     return re.sub(r"[^\w.-]+", "-", "-".join(filter(None, words)))[:80].strip("-.") or "data"
 
