@@ -1,5 +1,7 @@
 """A run whose prompt asks for the answer where the reward does not read it ends before anything is loaded."""
 
+import os
+import subprocess
 import sys
 
 import pytest
@@ -103,7 +105,7 @@ def test_a_judge_is_not_asked(config_file, overrides, tmp_path, capsys):
     assert "not called: it asks an endpoint" in capsys.readouterr().out
 
 
-# As much of wandb as the check looks at: what it made of the environment.
+# As much of wandb 0.31 as the check looks at: what it made of the environment. The test below compares them.
 WANDB = """
 import os
 from types import SimpleNamespace
@@ -138,3 +140,31 @@ def test_the_dry_run_asks_for_the_loggers(config_file, overrides, capsys, monkey
     (tmp_path / ".netrc").write_text("machine api.wandb.ai login user password 0123\n")
     assert "no key" not in said()
     assert "no key for https://wandb.example.org" in said(WANDB_BASE_URL="https://wandb.example.org")
+
+
+@pytest.mark.parametrize("said", [{}, {"WANDB_API_KEY": "0" * 40}, {"WANDB_MODE": "offline"}])
+def test_wandb_makes_of_the_environment_what_the_stand_in_makes_of_it(said, tmp_path):
+    pytest.importorskip("wandb")
+    (tmp_path / "fake").mkdir()
+    (tmp_path / "fake" / "wandb.py").write_text(WANDB)
+    code = (
+        "import wandb; s = wandb.setup().settings;"
+        "print(s.base_url, s.api_key or '', s.mode or 'online', s.identity_token_file)"
+    )
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+    kept |= {
+        "HOME": str(tmp_path),
+        "WANDB_BASE_URL": "https://wandb.example.org",
+    }  # wandb's own default moves
+    found = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env=kept | said | {"PYTHONPATH": str(path)},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for path in (tmp_path / "fake", "")
+    ]
+    assert found[0] == found[1]
