@@ -153,14 +153,8 @@ def check(config: Config, origin: Mapping[str, str]) -> list[str]:
     if not problems:
         problems += _refusals(config, say)
     problems += _range_problems(config, say)
-    for cross_check in (
-        _batch_problems,
-        _length_problems,
-        _kl_problems,
-        _loss_problems,
-        _path_problems,
-        _rest_problems,
-    ):
+    others = (_batch_problems, _length_problems, _kl_problems, _loss_problems, _path_problems, _rest_problems)
+    for cross_check in others:
         problems += cross_check(config, say)
     return problems
 
