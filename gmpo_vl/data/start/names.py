@@ -11,6 +11,7 @@ from gmpo_vl.data.formats import rows_or_errors
 from gmpo_vl.data.mapping import value_of
 from gmpo_vl.data.rows import DataError, RowError
 from gmpo_vl.data.sources import Table, locate
+from gmpo_vl.data.values import is_empty
 
 LOOKED_AT = 200  # rows: half of them the first ones, the others spread over the table
 MOST = 0.9  # of the rows: what is true of so many is true of the column
@@ -79,11 +80,6 @@ def _value(row: Mapping[str, Any], spec: str) -> Any:
     except RowError:
         return None
     return None if is_empty(value) else value
-
-
-def is_empty(value: Any) -> bool:
-    blank = isinstance(value, str) and not value.strip()
-    return value is None or blank or value != value or (isinstance(value, list | dict) and not value)
 
 
 def words(name: str) -> list[str]:

@@ -12,8 +12,9 @@ from urllib.parse import unquote, urlparse
 from gmpo_vl.data.pictures.folder import PICTURES, PictureFolder
 from gmpo_vl.data.pictures.of_row import entries_of
 from gmpo_vl.data.rows import DataError, RowError, stored_picture
-from gmpo_vl.data.start.names import MOST, Guess, Sample, is_empty, named, series
+from gmpo_vl.data.start.names import MOST, Guess, Sample, named, series
 from gmpo_vl.data.templates import IMAGE_TAG
+from gmpo_vl.data.values import is_empty
 
 _NAMES = tuple(
     "images image decoded_image image_path image_paths img imgs img_path picture pictures photo photos "
