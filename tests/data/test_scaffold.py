@@ -17,6 +17,7 @@ from gmpo_vl.data.examples import load_examples
 from gmpo_vl.data.mapping import KEYS, load_mapping
 from gmpo_vl.data.rows import DataError
 from gmpo_vl.data.start.write import Start, write_python_start, write_start
+from gmpo_vl.evaluation.protocols import load_protocol
 from gmpo_vl.models.loading import NoModelFolder, model_folder
 from gmpo_vl.models.tiny import packaged_tiny
 from gmpo_vl.runs import Run
@@ -157,6 +158,24 @@ def test_names_of_columns_are_written_as_yaml_reads_them():
     values = guessed(write_start("mine", lines("a.jsonl", rows)))
     assert (values["problem"], values["answer"]) == ("yes", "the: #answer")
     assert convert("mine.yaml", "out").dropped == {}
+
+
+@pytest.mark.parametrize("name", ["2024", "null", "no", "0x10", "1e5", "1_000", "größe", "𝒜b"])
+def test_any_name_of_a_set_is_a_text_in_its_files(name):
+    write_start(name, lines("a.jsonl", questions(5)))
+    convert(f"{name}.yaml", f"data/{name}")
+    config = load_config(f"{name}_run.yaml")
+    assert config.trainer.experiment_name == name
+    assert (
+        load_protocol(f"{name}_eval.yaml").data == config.data.val_files == f"data/{name}/validation.parquet"
+    )
+
+
+def test_a_source_puts_no_line_into_the_mapping():
+    source = lines("a\nkeep: 1 == 0\n#.jsonl", questions(5))
+    write_start("mine", source)
+    mapping = load_mapping("mine.yaml")
+    assert (mapping.source, mapping.keep) == (source, None)
 
 
 def test_a_model_is_named_and_the_lines_for_a_tiny_one_are_gone():

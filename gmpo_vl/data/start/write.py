@@ -88,7 +88,7 @@ def write_start(
     asked = next(split for split in ("test", "validation", "train") if split in splits)
     texts = [
         _mapping_text(name, source, sample, guesses, splits),
-        _rendered("run", name=name, run=plan, model=_yaml(model), has_validation="validation" in splits),
+        rendered("run", name=name, run=plan, model=_yaml(model), has_validation="validation" in splits),
         _evaluation_text(name, plan, asked),
     ]
     _write_all(files, texts)
@@ -101,7 +101,7 @@ def write_python_start(name: str, folder: str | Path = ".") -> Path:
     _check_new(name, [path])
     if importlib.util.find_spec(name) is not None:
         raise DataError(f"{path} would hide the module {name!r} from what is run here; take another name")
-    _write_all([path], [_rendered("prepare.py", name=name)])
+    _write_all([path], [rendered("prepare.py", name=name)])
     return path
 
 
@@ -278,7 +278,8 @@ def _validation(trial: _Trial, sample: Sample) -> Guess | None:
     return Guess("validation", share, "of the rows become validation.parquet, by their pictures")
 
 
-def _rendered(template: str, **values: Any) -> str:
+def rendered(template: str, **values: Any) -> str:
+    """A file of `files/`, named without its .yaml.jinja or .jinja."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -287,6 +288,7 @@ def _rendered(template: str, **values: Any) -> str:
         trim_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False}
     suffix = "" if template.endswith(".py") else ".yaml"
     return environment.get_template(f"{template}{suffix}.jinja").render(**values)
 
@@ -298,10 +300,10 @@ def _mapping_text(
     known = set(_used(guesses))
     free = [c for c in sample.columns if c not in known]
     examples = {**_EXAMPLES, **({"carry": _yaml(free[:4])} if free else {})}
-    return _rendered(
+    return rendered(
         "mapping",
         name=name,
-        source=source,
+        source=_line(source),
         others=", ".join(f"{split}.parquet" for split in splits if split != "train"),
         looked_at=len(sample.rows),
         total=f"{sample.total:,}",
@@ -327,7 +329,7 @@ def _used(guesses: Sequence[Guess]) -> list[str]:
 
 
 def _evaluation_text(name: str, plan: RunPlan, split: str) -> str:
-    return _rendered(
+    return rendered(
         "evaluation",
         name=name,
         data=f"data/{name}/{split}.parquet",
