@@ -61,6 +61,10 @@ class Start:
     def asks(self) -> list[str]:
         return [guess.key for guess in self.guesses if guess.value is None]
 
+    @property
+    def is_text_only(self) -> bool:
+        return _is_text_only(self.guesses)
+
 
 def write_start(
     name: str, source: str, model: str = TINY, image_folder: str | None = None, folder: str | Path = "."
@@ -148,7 +152,7 @@ def guess_mapping(
     called: Sequence[str],
 ) -> list[Guess]:
     """The mapping's lines but for the source, in their order. called: names of the set and of its columns."""
-    images = guess_images(sample)
+    images = guess_images(sample, Path(source) if image_folder is None else folder / image_folder)
     held = [] if images is None else images.value if isinstance(images.value, list) else [images.value]
     problem = columns.guess_problem(sample, held)
     taken = [*held, *([problem.value] if problem.value in sample.columns else [])]
@@ -309,11 +313,16 @@ def _mapping_text(
         total=f"{sample.total:,}",
         columns=[(_line(c), _shown(next(iter(sample.filled(c) or [None])))) for c in sample.columns],
         lines=[(g.key, *_value_and_why(g, free)) for g in guesses if g.value is not None or g.key in _NEEDED],
+        is_text_only=_is_text_only(guesses),
         rest=[(key, examples[key], KEYS[key]) for key in KEYS if key in examples and key not in keys],
     )
 
 
 _NEEDED = ("problem", "answer")
+
+
+def _is_text_only(guesses: Sequence[Guess]) -> bool:
+    return all(guess.key != "images" for guess in guesses)
 
 
 def _value_and_why(guess: Guess, free: Sequence[str]) -> tuple[str, str]:
