@@ -13,7 +13,7 @@ from gmpo_vl.data.columns import SPLIT, carried_column, check_columns, rows_of_s
 from gmpo_vl.data.formats import as_object, rows_or_errors
 from gmpo_vl.data.images import MAX_IMAGE_PIXELS, ImageError, decode_image, picture_key
 from gmpo_vl.data.map_row import map_row
-from gmpo_vl.data.mapping import MappingFile, load_mapping
+from gmpo_vl.data.mapping import FOLDER, MappingFile, load_mapping
 from gmpo_vl.data.pictures.of_row import entries_of
 from gmpo_vl.data.rows import Columns, DataError, Fault, RowError, example_from_row
 from gmpo_vl.data.sources import Table, is_hub_id, open_tables
@@ -114,6 +114,8 @@ def _place(folder: Path, source: str) -> str:
 def _streams_of_mapping(mapping: MappingFile, where: str) -> dict[str, Stream]:
     """where: what names the sources, for messages."""
     streams = {}
+    if mapping.image_folder == FOLDER and not mapping.pictures.root.exists():
+        raise DataError(f"image_folder: {FOLDER} stands for the pictures' folder, which is still to be named")
     mapping.pictures  # noqa: B018 (made once, before threads ask for it)
     for name, sources in mapping.sources.items():
         _check_split(name, where)
@@ -137,9 +139,10 @@ def _stream(
 ) -> Stream:
     """parts: of each table, the numbers of the rows that belong to the split."""
     carried = {name: carried_column(tables, name) for name in mapping.carry or ()}
+    folders = {table.name: table.folder for table in tables}
 
     def finish(given: Given) -> Ready | None:
-        mapped = map_row(given.content, mapping)
+        mapped = map_row(given.content, mapping, folders[given.file])
         if mapped is None:
             return None
         values = {name: column.value(mapped[name]) for name, column in carried.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from gmpo_vl.data.formats import rows_or_errors
@@ -34,10 +35,11 @@ class Guess:
 
 @dataclass(frozen=True)
 class Sample:
-    """Rows of a table that could be read, and how many rows there are."""
+    """Rows of a table that could be read, and how many rows there are. folders: of each row's table."""
 
     rows: list[Mapping[str, Any]]
     total: int
+    folders: list[Path | None]
 
     @property
     def columns(self) -> list[str]:
@@ -56,6 +58,7 @@ def read_sample(tables: Sequence[Table]) -> Sample:
     total = sum(len(table.rows) for table in tables)
     numbers = sorted({*range(min(total, LOOKED_AT // 2)), *_spread(total, LOOKED_AT // 2)})
     rows: list[Mapping[str, Any]] = []
+    folders: list[Path | None] = []
     fault = ""
     for number in numbers:
         table, place = locate(tables, number)
@@ -64,10 +67,11 @@ def read_sample(tables: Sequence[Table]) -> Sample:
                 fault = fault or f"; {table.name}, row {place}: {row}"
             else:
                 rows.append(row)
+                folders.append(table.folder)
     if not rows:
         names = ", ".join(table.name for table in tables[:3])
         raise DataError(f"{names}: no row of it can be read{fault}")
-    return Sample(rows, total)
+    return Sample(rows, total, folders)
 
 
 def _spread(total: int, count: int) -> Iterable[int]:

@@ -15,7 +15,7 @@ import yaml
 
 from gmpo_vl.data.grouping import Groups, key_of
 from gmpo_vl.data.map_row import map_row
-from gmpo_vl.data.mapping import KEYS, PLACEHOLDER, MappingFile, is_template
+from gmpo_vl.data.mapping import FOLDER, KEYS, PLACEHOLDER, MappingFile, is_template
 from gmpo_vl.data.rows import Columns, DataError, Fault, RowError, RowFaults, example_from_row
 from gmpo_vl.data.sources import Table, canonical_split, open_tables, splits_in
 from gmpo_vl.data.start import columns
@@ -159,7 +159,7 @@ def guess_mapping(
     choices = columns.guess_choices(sample, taken)
     answer = columns.guess_answer(sample, [*taken, *_columns_of(choices)], choices, problem)
     choices = choices or columns.guess_choices_in(sample, problem, answer)
-    guesses = [images, *_folder_guess(sample, images, source, image_folder, folder), problem]
+    guesses = [images, *_folder_guess(sample, tables, images, source, image_folder, folder), problem]
     if images is not None and problem.value is not None:
         guesses += guess_marks(*_marked(sample, held, problem, choices))
     guesses += [answer, choices, choices and columns.guess_answer_is(sample, choices, answer)]
@@ -172,14 +172,20 @@ def _columns_of(guess: Guess | None) -> list[str]:
 
 
 def _folder_guess(
-    sample: Sample, images: Guess | None, source: str, image_folder: str | None, folder: Path
+    sample: Sample,
+    tables: Mapping[str, Sequence[Table]],
+    images: Guess | None,
+    source: str,
+    image_folder: str | None,
+    folder: Path,
 ) -> list[Guess | None]:
     if image_folder is not None:
         return [Guess("image_folder", image_folder, "as given")]
     if images is None or not Path(source).exists():  # a hub's set brings its pictures along
         return []
-    found = guess_folder(picture_names(sample, images), Path(source), folder)
-    return [found]
+    samples = [read_sample(of) for of in tables.values()] if picture_names(sample, images) else []
+    names = [name for other in samples for name in picture_names(other, images)]
+    return [guess_folder(names, Path(source), folder)] if names else []
 
 
 def _marked(
@@ -258,9 +264,9 @@ def _try(sample: Sample, guesses: Sequence[Guess], folder: Path) -> _Trial:
     if "problem" not in values or "answer" not in values:
         return _Trial()
     trial, mapping = _Trial(), MappingFile(folder=folder, **values)
-    for number, row in enumerate(sample.rows):
+    for number, (row, beside) in enumerate(zip(sample.rows, sample.folders)):
         try:
-            mapped = map_row(row, mapping) or {}  # there is no `keep` that leaves a row out
+            mapped = map_row(row, mapping, beside) or {}  # there is no `keep` that leaves a row out
             example_from_row(mapped, Columns(image_dir=str(Path.cwd())), str(number))
         except RowError as error:
             trial.faults.append(Fault("rows looked at", number, str(number), error.reason, str(error)))
@@ -318,7 +324,7 @@ def _mapping_text(
     )
 
 
-_NEEDED = ("problem", "answer")
+_NEEDED = ("problem", "answer", "image_folder")
 
 
 def _is_text_only(guesses: Sequence[Guess]) -> bool:
@@ -326,6 +332,8 @@ def _is_text_only(guesses: Sequence[Guess]) -> bool:
 
 
 def _value_and_why(guess: Guess, free: Sequence[str]) -> tuple[str, str]:
+    if guess.key == "image_folder" and guess.value is None:
+        return FOLDER, _line(f"the folder of the pictures is to be named here ({guess.why})")
     if guess.value is None:
         return PLACEHOLDER, _line(f"a column is to be named here ({guess.why}): {', '.join(free)}")
     return _yaml(guess.value), _line(guess.why)
