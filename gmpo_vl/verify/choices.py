@@ -316,7 +316,8 @@ def _judge_several(right: Several, leeway: Leeway, answer: str) -> str:
     listed = _LISTED.fullmatch(answer)
     inner = re.sub("[\"']", "", listed[1]) if listed else answer
     said = _ARE_RIGHT.sub("", inner)
-    letters = several(said) or frozenset(letters_in(plain(said)))
+    last = _last_of(right.options) if right.options else "Z"
+    letters = several(said, last) or frozenset(letters_in(plain(said)))
     if letters and (not options or max(letters) <= _last_of(right.options)):
         return "equal" if letters == right.letters else "different"
     for between in _ITEMS:

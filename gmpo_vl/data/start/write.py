@@ -331,6 +331,10 @@ def _is_text_only(guesses: Sequence[Guess]) -> bool:
     return all(guess.key != "images" for guess in guesses)
 
 
+def _is_text_only(guesses: Sequence[Guess]) -> bool:
+    return all(guess.key != "images" for guess in guesses)
+
+
 def _value_and_why(guess: Guess, free: Sequence[str]) -> tuple[str, str]:
     if guess.key == "image_folder" and guess.value is None:
         return FOLDER, _line(f"the folder of the pictures is to be named here ({guess.why})")
