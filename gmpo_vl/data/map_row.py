@@ -20,8 +20,8 @@ def map_row(
     """{problem, answer, images, id?, carried columns}; None for a row that `keep` leaves out. Raises
     RowError.
 
-    beside: the folder of the row's table. images: bytes and paths. What the values hold is checked afterwards, as in every data set
-    (`rows.example_from_row`).
+    beside: the folder of the row's table. images: bytes and paths. What the values hold is checked
+    afterwards, as in every data set (`rows.example_from_row`).
     """
     if not is_kept(row, mapping.keep):
         return None

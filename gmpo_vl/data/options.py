@@ -284,7 +284,7 @@ def _alternatives(value: Any) -> Any:
     if len(value) > 1 and all(isinstance(item, int | float) for item in value):
         raise RowError(
             "answer_form",
-            f"the answer is the list of numbers {str(value)[:60]}: \"{{{{ COLUMN }}}}\" makes one value of it, "
+            f'the answer is the list of numbers {str(value)[:60]}: "{{{{ COLUMN }}}}" makes one value of it, '
             "\"{{ COLUMN | map('string') | list }}\" numbers of which any is right",
         )
     return list({str(item): item for item in value}.values())

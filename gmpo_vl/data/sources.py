@@ -56,8 +56,8 @@ SPLIT_OF = {word: split for split, words in _SPLITS.items() for word in words}
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of one file or split. `name` is for messages; ids of rows without one begin with `label`. folder: of
-    the file, where names of pictures in it may begin; None for what is no file.
+    """Rows of one file or split. `name` is for messages; ids of rows without one begin with `label`. folder:
+    of the file, where names of pictures in it may begin; None for what is no file.
     """
 
     name: str

@@ -5,24 +5,25 @@ from __future__ import annotations
 import base64
 import binascii
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from gmpo_vl.data.mapping import MappingFile, value_of
+from gmpo_vl.data.pictures.folder import PICTURES
 from gmpo_vl.data.pictures.pixels import NPY, png_of, png_of_npy, png_of_pixels
 from gmpo_vl.data.rows import RowError, stored_picture
 from gmpo_vl.data.values import texts_in
 
 # How the common formats begin: PNG, JPEG, GIF, BMP, WebP (RIFF), TIFF, numpy's.
 _MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF", b"II*\x00", b"MM\x00*", NPY)
+_MOST_FOLDERS = 1000  # that are looked at for pictures beside a table
 
 
-def pictures_of_row(
-    row: Mapping[str, Any], mapping: MappingFile, beside: Path | None = None
-) -> list[Any]:
+def pictures_of_row(row: Mapping[str, Any], mapping: MappingFile, beside: Path | None = None) -> list[Any]:
     """An empty column: the row has no such picture. An empty entry in a list: a lost picture, an error.
 
     beside: the folder of the row's table, where names begin before they begin at the mapping's.
@@ -118,3 +119,9 @@ def _from_base64(text: str) -> bytes | None:
         if is_uri:
             raise RowError("image_unreadable", f"a data URI that is no base64: {error}") from error
     return None
+
+
+def pictures_below(folder: Path) -> Iterator[Path]:
+    """Files of pictures in the folder and below it; of a large tree, in its first folders."""
+    for top, _, names in islice(os.walk(folder), _MOST_FOLDERS):
+        yield from (Path(top, name) for name in names if name.lower().endswith(PICTURES[:-1]))

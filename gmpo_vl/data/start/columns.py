@@ -11,7 +11,7 @@ from typing import Any
 from gmpo_vl.data.mapping import MappingFile, is_template
 from gmpo_vl.data.options import Options, choices_of_row, readings
 from gmpo_vl.data.rows import RowError
-from gmpo_vl.data.start.names import MOST, Guess, Sample, named, series, words
+from gmpo_vl.data.start.names import CHOICES, MOST, Guess, Sample, named, series, words
 from gmpo_vl.data.template_filters import marked_answer
 from gmpo_vl.data.values import is_empty, texts_in
 
@@ -25,9 +25,8 @@ _ANSWER = (
     *("answer_text", "reference_answer", "label", "target", "correct", "correct_option", "correct_choice"),
     *("correct_choice_idx", "correct_idx", "correct_index", "answer_idx", "answer_index", "answer_key"),
     *("multiple_choice_answer", "expected_answer", "reference", "reward_model", "answers", "direct_answers"),
-    *("solution", "output", "response", "completion", *_CHATS),
+    *("solution", "output", "response", "completion", "bbox", "box", "bounding_box", "gt_bbox", *_CHATS),
 )
-_CHOICES = ("options", "choices", "option", "choice", "candidates", "answer_choices", "answer_options")
 _STEMS_OF_CHOICES = ("", "option", "choice", "opt", "answer", "candidate")
 _CONTEXT = ("context", "passage", "hint")
 _ID = (
@@ -174,7 +173,7 @@ def _is_chat(value: Any) -> bool:
 # --- the choices ------------------------------------------------------------------------------------------
 def guess_choices(sample: Sample, taken: Sequence[str]) -> Guess | None:
     columns = [name for name in sample.columns if name not in taken]
-    usable = [c for c in named(columns, _CHOICES, ("options", "choices", "candidates")) if c not in taken]
+    usable = [c for c in named(columns, CHOICES, ("options", "choices", "candidates")) if c not in taken]
     for name in usable:
         if (count := num_with_choices(sample, name)) > 0:
             return Guess("choices", name, f"its name, and choices in {count} of {len(sample.rows)} rows")
@@ -226,10 +225,8 @@ def num_with_choices(sample: Sample, choices: str | list[str]) -> int:
     return sum(bool(o) and len(o.texts) > 1 for o in found if o) if failed <= len(found) / 10 else 0
 
 
-def choices_of(
-    sample: Sample, choices: str | list[str], in_problem: bool = False
-) -> list[Options | None]:
-    """The choices of every row; None where they cannot be read. in_problem: it is the problem that shows them."""
+def choices_of(sample: Sample, choices: str | list[str], in_problem: bool = False) -> list[Options | None]:
+    """The choices of every row; None where they cannot be read. in_problem: the problem shows them."""
     mapping = MappingFile(Path(), "", str(choices) if in_problem else "", "", choices=choices)
 
     def read(row: Mapping[str, Any]) -> Options | None:
@@ -317,7 +314,7 @@ def _text_spec(sample: Sample, expression: str, spec: str) -> tuple[str | None, 
 
 
 def _no_polarity(sample: Sample, answer: Guess, problem: Guess) -> Guess:
-    """0 and 1 in answer to questions of yes and no: no value, for only the user knows which of them is yes."""
+    """0 and 1 in answer to questions of yes and no: no value, for only the user knows which is yes."""
     golds = {str(value) for value in sample.filled(answer.value)}
     if golds != {"0", "1"} or problem.value is None:
         return answer

@@ -17,6 +17,7 @@ from gmpo_vl.data.values import is_empty
 LOOKED_AT = 200  # rows: half of them the first ones, the others spread over the table
 MOST = 0.9  # of the rows: what is true of so many is true of the column
 
+CHOICES = ("options", "choices", "option", "choice", "candidates", "answer_choices", "answer_options")
 # Words in a name that make it a column about something, not the thing itself: question_type, image_id.
 _ABOUT = frozenset(
     "id ids type types index idx format length len count num number nums width height size source level lang "

@@ -14,7 +14,7 @@ from gmpo_vl.data.pictures.archives import stem_of
 from gmpo_vl.data.pictures.folder import PICTURES, PictureFolder
 from gmpo_vl.data.pictures.of_row import entries_of
 from gmpo_vl.data.rows import DataError, RowError, stored_picture
-from gmpo_vl.data.start.names import MOST, Guess, Sample, named, series, words
+from gmpo_vl.data.start.names import CHOICES, MOST, Guess, Sample, named, series, words
 from gmpo_vl.data.templates import IMAGE_TAG
 from gmpo_vl.data.values import is_empty
 
@@ -42,7 +42,9 @@ Named: TypeAlias = tuple[Path | None, str]  # a picture's name, and the folder o
 
 def guess_images(sample: Sample, place: Path) -> Guess | None:
     """None for a table without pictures. place: the table, or a folder or archive of pictures."""
-    kinds = {name: kind for name in sample.columns if (kind := kind_of(sample.filled(name)))}
+    chosen = choices_in_pictures(sample)
+    free = [name for name in sample.columns if name not in chosen]
+    kinds = {name: kind for name in free if (kind := kind_of(sample.filled(name)))}
     numbered = series(sample.columns, (*_STEMS, *_NAMES), from_bare=True)
     numbered = [name for name in numbered if name in kinds or not sample.filled(name)]
     if len(numbered) > 1 and numbered[0] in kinds:
@@ -64,6 +66,11 @@ def guess_images(sample: Sample, place: Path) -> Guess | None:
         return Guess("images", certain[0], f"{_WORDS['url']} in it{left}")
     stems = [name for name in named(sample.columns, _NAMES) if _are_stems(sample.filled(name))]
     return Guess("images", stems[0], "its name, and short words in it that can name files") if stems else None
+
+
+def choices_in_pictures(sample: Sample) -> list[str]:
+    """Columns of choices that are pictures."""
+    return [name for name in named(sample.columns, CHOICES) if kind_of(sample.filled(name)) is not None]
 
 
 def _are_stems(values: Sequence[Any]) -> bool:
@@ -99,7 +106,7 @@ def _is_whole(value: Any) -> bool:
 
 
 def _spellings(name: str, folders: Sequence[Path]) -> list[str]:
-    """Templates that write a column's number as files there are called: 17, 000000000017, COCO_000000000017."""
+    """Templates that write a column's number as files there are called: 17, 000000017, COCO_000000017."""
     found: Counter[tuple[str, int]] = Counter()
     for folder in folders:
         for path in _entries(folder)[:_MOST_FOLDERS]:
@@ -161,7 +168,9 @@ def picture_names(sample: Sample, images: Guess) -> list[Named]:
             listed = listed if isinstance(listed, list | tuple) else [listed]
             items = [stored_picture(item) for item in listed if not is_empty(item)]
             texts = [i for i in items if isinstance(i, str) and _kind(i) != "encoded"]
-            found += [(beside, unquote(Path(urlparse(t).path).name) if _kind(t) == "url" else t) for t in texts]
+            found += [
+                (beside, unquote(Path(urlparse(t).path).name) if _kind(t) == "url" else t) for t in texts
+            ]
     found = list(dict.fromkeys(found))
     return found[:: max(1, len(found) // _TRIED)]
 

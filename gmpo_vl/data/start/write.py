@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,18 @@ import yaml
 from gmpo_vl.data.grouping import Groups, key_of
 from gmpo_vl.data.map_row import map_row
 from gmpo_vl.data.mapping import FOLDER, KEYS, PLACEHOLDER, MappingFile, is_template
+from gmpo_vl.data.pictures.of_row import pictures_below
 from gmpo_vl.data.rows import Columns, DataError, Fault, RowError, RowFaults, example_from_row
 from gmpo_vl.data.sources import Table, canonical_split, open_tables, splits_in
 from gmpo_vl.data.start import columns
 from gmpo_vl.data.start.names import Guess, Sample, named, read_sample
-from gmpo_vl.data.start.pictures import guess_folder, guess_images, guess_marks, picture_names
+from gmpo_vl.data.start.pictures import (
+    choices_in_pictures,
+    guess_folder,
+    guess_images,
+    guess_marks,
+    picture_names,
+)
 from gmpo_vl.data.start.run import CHART_TOLERANCE, TINY, RunPlan, is_chart, plan_run
 from gmpo_vl.storage.files import write_text
 
@@ -156,15 +164,36 @@ def guess_mapping(
     held = [] if images is None else images.value if isinstance(images.value, list) else [images.value]
     problem = columns.guess_problem(sample, held)
     taken = [*held, *([problem.value] if problem.value in sample.columns else [])]
-    choices = columns.guess_choices(sample, taken)
+    drawn = choices_in_pictures(sample)
+    choices = columns.guess_choices(sample, [*taken, *drawn])
     answer = columns.guess_answer(sample, [*taken, *_columns_of(choices)], choices, problem)
     choices = choices or columns.guess_choices_in(sample, problem, answer)
-    guesses = [images, *_folder_guess(sample, tables, images, source, image_folder, folder), problem]
+    guesses = [
+        images or _lost_pictures(sample, source),
+        *_folder_guess(sample, tables, images, source, image_folder, folder),
+        problem,
+    ]
     if images is not None and problem.value is not None:
         guesses += guess_marks(*_marked(sample, held, problem, choices))
     guesses += [answer, choices, choices and columns.guess_answer_is(sample, choices, answer)]
+    if drawn and choices is None:
+        why = (
+            f"{drawn[0]!r} holds pictures: show them in `images` and `problem`, and let `answer` be a letter"
+        )
+        guesses.append(Guess("choices", None, why))
     guesses += [_tolerance(sample, answer, choices, called), _id(sample, tables), _split(sample, tables)]
     return [guess for guess in guesses if guess is not None]
+
+
+def _lost_pictures(sample: Sample, source: str) -> Guess | None:
+    """What is to be asked where no column names pictures, and about as many as rows lie with the table."""
+    place = Path(source)
+    below = pictures_below(place if place.is_dir() else place.parent) if place.exists() else iter(())
+    found = list(islice(below, len(sample.rows)))
+    if len(found) < max(1, len(sample.rows) / 2):
+        return None
+    why = f"no column names pictures such as {found[0]}; take the line away if rows have none"
+    return Guess("images", None, why)
 
 
 def _columns_of(guess: Guess | None) -> list[str]:
@@ -324,11 +353,7 @@ def _mapping_text(
     )
 
 
-_NEEDED = ("problem", "answer", "image_folder")
-
-
-def _is_text_only(guesses: Sequence[Guess]) -> bool:
-    return all(guess.key != "images" for guess in guesses)
+_NEEDED = ("images", "image_folder", "problem", "answer", "choices")
 
 
 def _is_text_only(guesses: Sequence[Guess]) -> bool:
