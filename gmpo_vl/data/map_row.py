@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from gmpo_vl.data.mapping import MappingFile, is_kept, value_of
@@ -13,16 +14,18 @@ from gmpo_vl.data.rows import RowError
 from gmpo_vl.data.templates import IMAGE_TAG
 
 
-def map_row(row: Mapping[str, Any], mapping: MappingFile) -> dict[str, Any] | None:
+def map_row(
+    row: Mapping[str, Any], mapping: MappingFile, beside: Path | None = None
+) -> dict[str, Any] | None:
     """{problem, answer, images, id?, carried columns}; None for a row that `keep` leaves out. Raises
     RowError.
 
-    images: bytes and paths. What the values hold is checked afterwards, as in every data set
-    (`rows.example_from_row`).
+    beside: the folder of the row's table. images: bytes and paths. What the values hold is checked
+    afterwards, as in every data set (`rows.example_from_row`).
     """
     if not is_kept(row, mapping.keep):
         return None
-    images = pictures_of_row(row, mapping)
+    images = pictures_of_row(row, mapping, beside)
     choices = choices_of_row(row, mapping)
     problem = value_of(row, mapping.problem, "problem")
     if isinstance(problem, str):

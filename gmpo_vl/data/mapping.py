@@ -64,6 +64,7 @@ KEYS = {
     "split_column": "column that names the split of each row: train, validation (val, dev), test",
 }
 PLACEHOLDER = "COLUMN"  # stands for a column that `data new` could not guess
+FOLDER = "FOLDER"  # and for a folder of pictures
 
 
 @dataclass(frozen=True)

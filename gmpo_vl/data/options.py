@@ -17,7 +17,7 @@ from gmpo_vl.data.answers import LETTERS, AnswerError, encode_answer, written
 from gmpo_vl.data.letters import folded, lettered_text, letters_in, named_by_letters, own_letter
 from gmpo_vl.data.mapping import MappingFile, value_of
 from gmpo_vl.data.rows import RowError
-from gmpo_vl.data.values import is_empty, parsed
+from gmpo_vl.data.values import is_empty, parsed, texts_in
 
 _TEXT_KEYS = ("text", "content", "value", "option_text", "choice", "option", "answer", "name")
 _LABEL_KEYS = ("label", "key", "letter", "id", "index", "name", "option", "choice")
@@ -262,6 +262,7 @@ def answer_of_row(value: Any, choices: Options, mapping: MappingFile) -> Any:
     if choices and mapping.answer_type in (None, "choice"):
         letters = ", ".join(LETTERS[i] for i in _right_ones(_plain(value), choices, mapping.answer_is))
         return encode_answer(letters, type="choice", tolerance=mapping.tolerance, choices=choices.texts)
+    value = _alternatives(_plain(value))
     if value is None or (mapping.answer_type is None and mapping.tolerance is None):
         return value
     numbers = choices.texts if mapping.answer_type == "countdown" else None
@@ -269,6 +270,24 @@ def answer_of_row(value: Any, choices: Options, mapping: MappingFile) -> Any:
         return encode_answer(value, type=mapping.answer_type, tolerance=mapping.tolerance, choices=numbers)
     except AnswerError as error:
         raise RowError("empty_answer", error.problem) from error
+
+
+def _alternatives(value: Any) -> Any:
+    """A list of right texts, also one that comes as text, each of them once; any other value as it is.
+
+    Raises RowError for several numbers: they are a box, a point or a range as often as alternatives.
+    """
+    if isinstance(value, str):
+        value = texts_in(value.strip()) or value
+    if not isinstance(value, list | tuple):
+        return value
+    if len(value) > 1 and all(isinstance(item, int | float) for item in value):
+        raise RowError(
+            "answer_form",
+            f'the answer is the list of numbers {str(value)[:60]}: "{{{{ COLUMN }}}}" makes one value of it, '
+            "\"{{ COLUMN | map('string') | list }}\" numbers of which any is right",
+        )
+    return list({str(item): item for item in value}.values())
 
 
 def _right_ones(value: Any, options: Options, form: str) -> list[int]:

@@ -6,6 +6,7 @@ import importlib.util
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,10 @@ from gmpo_vl.data.columns import SPLIT, carried_column, check_columns, rows_of_s
 from gmpo_vl.data.formats import as_object, rows_or_errors
 from gmpo_vl.data.images import MAX_IMAGE_PIXELS, ImageError, decode_image, picture_key
 from gmpo_vl.data.map_row import map_row
-from gmpo_vl.data.mapping import MappingFile, load_mapping
-from gmpo_vl.data.pictures.of_row import entries_of
+from gmpo_vl.data.mapping import FOLDER, MappingFile, load_mapping
+from gmpo_vl.data.pictures.of_row import entries_of, pictures_below
 from gmpo_vl.data.rows import Columns, DataError, Fault, RowError, example_from_row
-from gmpo_vl.data.sources import Table, is_hub_id, open_tables
+from gmpo_vl.data.sources import Table, is_hub_id, open_tables, say_once
 from gmpo_vl.data.writing import ColumnType
 from gmpo_vl.storage.yaml_text import shown
 from gmpo_vl.types import Example
@@ -83,6 +84,7 @@ def streams_of(preparation: Path, source: str | None) -> tuple[dict[str, Stream]
     try:
         for stream in streams.values():
             check_columns(stream.tables, mapping)
+            stream.notes += _lost_pictures(stream.tables, mapping)
     except DataError as error:
         raise DataError(f"{preparation}: {error}") from error
     return streams, mapping
@@ -114,6 +116,8 @@ def _place(folder: Path, source: str) -> str:
 def _streams_of_mapping(mapping: MappingFile, where: str) -> dict[str, Stream]:
     """where: what names the sources, for messages."""
     streams = {}
+    if mapping.image_folder == FOLDER and not mapping.pictures.root.exists():
+        raise DataError(f"image_folder: {FOLDER} stands for the pictures' folder, which is still to be named")
     mapping.pictures  # noqa: B018 (made once, before threads ask for it)
     for name, sources in mapping.sources.items():
         _check_split(name, where)
@@ -137,9 +141,10 @@ def _stream(
 ) -> Stream:
     """parts: of each table, the numbers of the rows that belong to the split."""
     carried = {name: carried_column(tables, name) for name in mapping.carry or ()}
+    folders = {table.name: table.folder for table in tables}
 
     def finish(given: Given) -> Ready | None:
-        mapped = map_row(given.content, mapping)
+        mapped = map_row(given.content, mapping, folders[given.file])
         if mapped is None:
             return None
         values = {name: column.value(mapped[name]) for name, column in carried.items()}
@@ -162,6 +167,21 @@ def _stream(
         num_rows=sum(map(len, parts)),
         notes=[column.note for column in carried.values() if column.note],
     )
+
+
+def _lost_pictures(tables: list[Table], mapping: MappingFile) -> list[str]:
+    """A note where the mapping names no pictures, and some lie with a table. Said to the user, too."""
+    if mapping.images is not None:
+        return []
+    folders = dict.fromkeys(table.folder for table in tables if table.folder is not None)
+    there = next((path for folder in islice(folders, 20) for path in pictures_below(folder)), None)
+    if there is None:
+        return []
+    note = (
+        f"no row has a picture: the mapping has no `images`, and pictures such as {there} lie with the table"
+    )
+    say_once(note)
+    return [note]
 
 
 def _check_split(split: str, where: str) -> None:

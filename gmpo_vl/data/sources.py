@@ -21,7 +21,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -56,11 +56,14 @@ SPLIT_OF = {word: split for split, words in _SPLITS.items() for word in words}
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of one file or split. `name` is for messages; ids of rows without one begin with `label`."""
+    """Rows of one file or split. `name` is for messages; ids of rows without one begin with `label`. folder:
+    of the file, where names of pictures in it may begin; None for what is no file.
+    """
 
     name: str
     label: str
     rows: Rows
+    folder: Path | None = None
 
 
 def locate(tables: Sequence[Table], number: int) -> tuple[Table, int]:
@@ -80,7 +83,7 @@ def open_tables(files: str | Sequence[str]) -> list[Table]:
         for table in _open_source(str(source)):
             seen[table.label] = seen.get(table.label, 0) + 1
             label = table.label if seen[table.label] == 1 else f"{table.label}#{seen[table.label]}"
-            tables.append(Table(table.name, label, table.rows))
+            tables.append(replace(table, label=label))
     if not tables:
         raise DataError("no data file is named")
     return tables
@@ -123,7 +126,7 @@ def _open_file(path: Path, part: str | None = None) -> Table:
         rows = DelimitedRows(path) if suffix in DELIMITERS else _arrow_rows(path, _ARROW_KINDS[suffix])
     for note in rows.notes:
         say_once(f"{path}: {note}")
-    return Table(str(path), path.stem, rows)
+    return Table(str(path), path.stem, rows, path.parent)
 
 
 @lru_cache(maxsize=1024)

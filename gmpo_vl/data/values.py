@@ -32,6 +32,15 @@ def parsed(text: str) -> Any:
     return None
 
 
+def texts_in(text: str) -> list[str] | None:
+    """The texts of a list as JSON or Python writes it; None for another text."""
+    if not (text.startswith("[") and text.rstrip().endswith("]")):
+        return None
+    found = parsed(text)
+    is_list = isinstance(found, list) and all(isinstance(item, str) for item in found)
+    return found if is_list else None
+
+
 def _literal(text: str) -> Any:
     return ast.literal_eval(_with_commas(text)) if len(text) <= _LONGEST_LITERAL else None
 

@@ -115,9 +115,44 @@ LAYOUTS = {  # name: (row number i, what must be in the mapping, reward, format_
         lambda i: {"question": f"Which of the four is {i}?", "answer": "ABCD"[i % 4]},
         {}, "choice", "boxed", "A",
     ),
-    "0 and 1 for yes and no": (
-        lambda i: {"question": f"Is there a {i} in it?", "gt_answer": str(i % 2)},
-        {"answer": "{{ 'yes' if gt_answer | int else 'no' }}"}, "text", "boxed", "no",
+    "choices no and yes by 0 and 1": (
+        lambda i: {"question": f"Is there a {i} in it?", "choices": ["yes", "no"], "answer": str(i % 2)},
+        {"choices": "choices", "answer": "answer", "answer_is": "index"}, "choice", "boxed", "B",
+    ),
+    "choices true and false by truth": (
+        lambda i: {"question": f"Is there a {i} in it?", "choices": ["True", "False"], "answer": i % 2 == 1},
+        {"choices": "choices", "answer": "answer"}, "choice", "boxed", "A",
+    ),
+    "people's answers": (
+        lambda i: {"question": f"What is {i}?", "answers": [{"answer": "cup"}, {"answer": "mug"}] * 5},
+        {"answer": "{{ answers | map(attribute='answer') | list }}"}, "text", "boxed", "cup",
+    ),
+    "people's answers as text": (
+        lambda i: {"question": f"What is {i}?", "answers": str(["cup", "mug", "cup"])},
+        {"answer": "answers"}, "text", "boxed", "cup",
+    ),
+    "a box": (
+        lambda i: {"question": f"Where is {i}?", "image": STORED[i], "bbox": [i, 2, 30, 40]},
+        {"answer": "{{ bbox }}"}, "iou", "boxed", "[0, 2, 30, 40]",
+    ),
+    "options in a chat, and text after the letter": (
+        lambda i: {"conversations": turns(
+            LLAVA,
+            ("human", f"Which is {i}?\nA. red\nB. blue"),
+            ("gpt", f"<think>?</think><answer>{['A', 'B. blue'][i % 2]}</answer>"),
+        )},
+        {"choices": "{{ conversations[0].value }}"}, "choice", "boxed", "B",
+    ),
+    "options in every second question": (
+        lambda i: {
+            "question": f"Is {i}?" + "\nA. red\nB. blue" * (i % 2),
+            "answer": "AB"[i // 2 % 2] if i % 2 else "3",
+        },
+        {"choices": "question"}, "accuracy", "boxed", "B",
+    ),
+    "texts in brackets": (
+        lambda i: {"question": f"[Note] What is {i}?", "answer": f"[{i}, 2, 0]", "image": STORED[i]},
+        {"answer": "answer", "images": "image"}, "accuracy", "boxed", "[0, 2, 0]",
     ),
     "true and false": (
         lambda i: {"question": f"Is there a {i} in it?", "label": i % 2 == 1},
@@ -177,7 +212,9 @@ def test_a_usual_layout_needs_no_edit(name, tmp_path, monkeypatch):
     [
         (lambda i: {"question": f"{i}?", "solution": BOTTLE * 9}, "'solution' holds long texts that mark no"),
         (lambda i: {"question": f"{i}?", "answer": None if i else "1"}, "'answer' is empty in most rows"),
-        (lambda i: {"question": f"{i}?", "answers": [{"answer": "1"}]}, "'answers' holds lists of mappings"),
+        (lambda i: {"question": f"{i}?", "answers": [{"n": "1"}]}, "'answers' holds lists of mappings"),
+        (lambda i: {"question": f"Is it {i}?", "gt_answer": str(i % 2)}, "{{ 'yes' if gt_answer |"),
+        (lambda i: {"question": f"{i}?", "answer": [1, 2] * (1 + i % 2)}, "'answer' holds lists of numbers"),
     ],
 )  # fmt: skip
 def test_what_is_no_answer_is_not_taken_for_one(row, asked, tmp_path, monkeypatch):

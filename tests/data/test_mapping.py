@@ -6,7 +6,7 @@ import pytest
 
 from gmpo_vl.data.map_row import map_row
 from gmpo_vl.data.mapping import KEYS, MappingFile, load_mapping
-from gmpo_vl.data.rows import DataError, RowError
+from gmpo_vl.data.rows import Columns, DataError, RowError, example_from_row
 from gmpo_vl.verify import parse_gold, verify
 
 
@@ -152,3 +152,25 @@ def test_a_wrong_mapping_names_file_key_and_fix(tmp_path, text, said):
 
 def test_every_key_is_explained():
     assert all(len(text) > 10 for text in KEYS.values())
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold"),
+    [
+        ("['ram', 'ram', 'beast']", ["ram", "beast"]),
+        ('["ram", "beast"]', ["ram", "beast"]),
+        (["ram", "ram"], ["ram"]),
+        ("[1, 2]", ["[1, 2]"]),
+        ("[0, 2, 0", ["[0, 2, 0"]),
+    ],
+)
+def test_a_list_as_text_is_a_list_where_it_holds_texts(answer, gold, tmp_path):
+    for spec in ("a", "{{ a }}"):
+        mapped = map_row({"q": "x?", "a": answer}, MappingFile(tmp_path, "", "q", spec))
+        assert parse_gold(example_from_row(mapped, Columns(), "0").answer).alternatives == tuple(gold)
+    with pytest.raises(RowError, match="makes one value of it"):
+        map_row({"q": "x?", "a": [10, 2, 30, 40]}, MappingFile(tmp_path, "", "q", "a"))
+    mapped = map_row(
+        {"q": "x?", "a": [10, 2]}, MappingFile(tmp_path, "", "q", "{{ a | map('string') | list }}")
+    )
+    assert mapped["answer"] == ["10", "2"]

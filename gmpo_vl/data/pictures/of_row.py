@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from gmpo_vl.data.mapping import MappingFile, value_of
+from gmpo_vl.data.pictures.folder import PICTURES
 from gmpo_vl.data.pictures.pixels import NPY, png_of, png_of_npy, png_of_pixels
 from gmpo_vl.data.rows import RowError, stored_picture
-from gmpo_vl.data.values import parsed
+from gmpo_vl.data.values import texts_in
 
 # How the common formats begin: PNG, JPEG, GIF, BMP, WebP (RIFF), TIFF, numpy's.
 _MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF", b"II*\x00", b"MM\x00*", NPY)
+_MOST_FOLDERS = 1000  # that are looked at for pictures beside a table
 
 
-def pictures_of_row(row: Mapping[str, Any], mapping: MappingFile) -> list[Any]:
-    """An empty column: the row has no such picture. An empty entry in a list: a lost picture, an error."""
+def pictures_of_row(row: Mapping[str, Any], mapping: MappingFile, beside: Path | None = None) -> list[Any]:
+    """An empty column: the row has no such picture. An empty entry in a list: a lost picture, an error.
+
+    beside: the folder of the row's table, where names begin before they begin at the mapping's.
+    """
     if mapping.images is None:
         return []
     columns = [mapping.images] if isinstance(mapping.images, str) else mapping.images
@@ -30,14 +37,14 @@ def pictures_of_row(row: Mapping[str, Any], mapping: MappingFile) -> list[Any]:
         for i, item in enumerate(items, start=1):
             if item is None or (isinstance(item, str) and not item):
                 raise RowError("image_missing", f"image {i} of {len(items)} in {column!r} is empty")
-            found.append(_image(item, mapping))
+            found.append(_image(item, mapping, beside))
     return found
 
 
 def entries_of(value: Any) -> list[Any]:
     """A column's pictures, those in pixels as PNG: none, one, a list of them, or such a list as text."""
     if isinstance(value, str):
-        listed = _list_in(value)
+        listed = texts_in(value)
         return (listed if listed is not None else [value]) if value else []
     if value is None:
         return []
@@ -69,25 +76,32 @@ def _without_pixels(item: Any) -> Any:
     return item
 
 
-def _list_in(text: str) -> list[str] | None:
-    """The texts of a list as JSON or Python writes it; None for another text."""
-    if not (text.startswith("[") and text.rstrip().endswith("]")):
-        return None
-    found = parsed(text)
-    is_list = isinstance(found, list) and all(isinstance(item, str) for item in found)
-    return found if is_list else None
-
-
-def _image(item: Any, mapping: MappingFile) -> Any:
+def _image(item: Any, mapping: MappingFile, beside: Path | None) -> Any:
     """Bytes or a path. Anything else stays as it is, and `example_from_row` refuses it."""
     if not isinstance(item, str):
         return item
     found = _from_base64(item)
     if found is None:
-        found = mapping.pictures.find(item)
+        found = _file(item, mapping, beside)
     if isinstance(found, str) and found.lower().endswith(".npy"):
         found = Path(found).read_bytes()
     return png_of_npy(found) if isinstance(found, bytes) and found.startswith(NPY) else found
+
+
+def _file(name: str, mapping: MappingFile, beside: Path | None) -> str | bytes:
+    """The picture of that name: below the table's folder, as in `train/metadata.csv` with `train/1.png`, else
+    what it means below the mapping's. Raises RowError, also where both have one.
+    """
+    own = os.path.join(beside or "", mapping.image_folder or "", name)
+    if beside is None or not os.path.isfile(own):
+        return mapping.pictures.find(name)
+    other = os.path.join(mapping.pictures.root, name)
+    if os.path.isfile(other) and not os.path.samefile(own, other):
+        raise RowError(
+            "image_ambiguous",
+            f"{name[:300]!r} can be {own} or {other}: an image_folder from / on says which is meant",
+        )
+    return own
 
 
 def _from_base64(text: str) -> bytes | None:
@@ -105,3 +119,9 @@ def _from_base64(text: str) -> bytes | None:
         if is_uri:
             raise RowError("image_unreadable", f"a data URI that is no base64: {error}") from error
     return None
+
+
+def pictures_below(folder: Path) -> Iterator[Path]:
+    """Files of pictures in the folder and below it; of a large tree, in its first folders."""
+    for top, _, names in islice(os.walk(folder), _MOST_FOLDERS):
+        yield from (Path(top, name) for name in names if name.lower().endswith(PICTURES[:-1]))

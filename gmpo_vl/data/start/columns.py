@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gmpo_vl.data.letters import lettered_text, letters_in
 from gmpo_vl.data.mapping import MappingFile, is_template
 from gmpo_vl.data.options import Options, choices_of_row, readings
 from gmpo_vl.data.rows import RowError
-from gmpo_vl.data.start.names import MOST, Guess, Sample, named, series, words
+from gmpo_vl.data.start.names import CHOICES, MOST, Guess, Sample, named, series, words
 from gmpo_vl.data.template_filters import marked_answer
-from gmpo_vl.data.values import is_empty
+from gmpo_vl.data.values import is_empty, texts_in
 
 _CHATS = ("conversations", "conversation", "messages", "dialogue", "dialog", "chat", "turns")
 _PROBLEM = (
@@ -26,9 +25,8 @@ _ANSWER = (
     *("answer_text", "reference_answer", "label", "target", "correct", "correct_option", "correct_choice"),
     *("correct_choice_idx", "correct_idx", "correct_index", "answer_idx", "answer_index", "answer_key"),
     *("multiple_choice_answer", "expected_answer", "reference", "reward_model", "answers", "direct_answers"),
-    *("solution", "output", "response", "completion", *_CHATS),
+    *("solution", "output", "response", "completion", "bbox", "box", "bounding_box", "gt_bbox", *_CHATS),
 )
-_CHOICES = ("options", "choices", "option", "choice", "candidates", "answer_choices", "answer_options")
 _STEMS_OF_CHOICES = ("", "option", "choice", "opt", "answer", "candidate")
 _CONTEXT = ("context", "passage", "hint")
 _ID = (
@@ -175,7 +173,7 @@ def _is_chat(value: Any) -> bool:
 # --- the choices ------------------------------------------------------------------------------------------
 def guess_choices(sample: Sample, taken: Sequence[str]) -> Guess | None:
     columns = [name for name in sample.columns if name not in taken]
-    usable = [c for c in named(columns, _CHOICES, ("options", "choices", "candidates")) if c not in taken]
+    usable = [c for c in named(columns, CHOICES, ("options", "choices", "candidates")) if c not in taken]
     for name in usable:
         if (count := num_with_choices(sample, name)) > 0:
             return Guess("choices", name, f"its name, and choices in {count} of {len(sample.rows)} rows")
@@ -186,22 +184,23 @@ def guess_choices(sample: Sample, taken: Sequence[str]) -> Guess | None:
 
 
 def guess_choices_in(sample: Sample, problem: Guess, answer: Guess) -> Guess | None:
-    """Choices that the problem shows: golds are letters, and the text has choices under them."""
+    """Choices that problems show and that golds name, by letter or text. Problems without any are free."""
     if problem.value is None or answer.value is None:
         return None
-    texts = [str(value or "") for value in sample.values(problem.value)]
-    lettered = [len(letters_in(str(value or ""))) == 1 for value in sample.values(answer.value)]
-    if not any(lettered) or not all(_shows_choices(text) for text, is_one in zip(texts, lettered) if is_one):
+    options = choices_of(sample, problem.value, in_problem=True)
+    pairs = [(o, value) for o, value in zip(options, sample.values(answer.value)) if o]
+    named = [bool({"letter", "text"} & set(readings(value, o))) for o, value in pairs]
+    if not any(named):
         return None
-    if all(lettered):
-        spec, why = problem.value, "the problem shows them, and the answers are letters"
-    else:
-        spec, why = (
-            _where(sample, problem.value, lettered),
-            "there the problem shows them, and the answers are letters",
-        )
-    fits = spec is not None and num_with_choices(sample, spec) == sum(lettered)
-    return Guess("choices", spec, why) if fits else None
+    said = "the problem shows them, and the answers name them"
+    if all(named):
+        return Guess("choices", problem.value, said)
+    names = iter(named)
+    spec = _where(sample, problem.value, [bool(o) and next(names) for o in options])
+    if spec is not None and num_with_choices(sample, spec) == sum(named):
+        return Guess("choices", spec, f"there {said}")
+    most = sum(named) >= MOST * len(named)
+    return Guess("choices", problem.value, f"{said}, but for a few") if most else None
 
 
 def _where(sample: Sample, spec: str, wanted: Sequence[bool]) -> str | None:
@@ -219,13 +218,6 @@ def _where(sample: Sample, spec: str, wanted: Sequence[bool]) -> str | None:
     return None
 
 
-def _shows_choices(text: str) -> bool:
-    try:
-        return lettered_text(text) is not None
-    except ValueError:
-        return False
-
-
 def num_with_choices(sample: Sample, choices: str | list[str]) -> int:
     """Rows with two choices or more; 0 where a tenth of the rows cannot be read so."""
     found = choices_of(sample, choices)
@@ -233,9 +225,9 @@ def num_with_choices(sample: Sample, choices: str | list[str]) -> int:
     return sum(bool(o) and len(o.texts) > 1 for o in found if o) if failed <= len(found) / 10 else 0
 
 
-def choices_of(sample: Sample, choices: str | list[str]) -> list[Options | None]:
-    """The choices of every row; None where they cannot be read."""
-    mapping = MappingFile(Path(), "", "", "", choices=choices)
+def choices_of(sample: Sample, choices: str | list[str], in_problem: bool = False) -> list[Options | None]:
+    """The choices of every row; None where they cannot be read. in_problem: the problem shows them."""
+    mapping = MappingFile(Path(), "", str(choices) if in_problem else "", "", choices=choices)
 
     def read(row: Mapping[str, Any]) -> Options | None:
         try:
@@ -257,13 +249,15 @@ def guess_answer(sample: Sample, taken: Sequence[str], choices: Guess | None, pr
         if spec is None:
             refused += [f"{name!r} {why}"] if why else []
             continue
+        if choices is not None and "true and false" in why:
+            found.append(Guess("answer", name, "its name"))  # of the choices True and False
         found.append(Guess("answer", spec, why))
     if choices is not None:
         options = choices_of(sample, choices.value)
         naming = (guess for guess in found if _names_choices(sample.values(guess.value), options))
         found = [*naming, *found]
     if found:
-        return _as_yes_or_no(sample, found[0], problem)
+        return _no_polarity(sample, found[0], problem) if choices is None else found[0]
     return Guess("answer", None, "; ".join(["no column has a usual name and short answers", *refused]))
 
 
@@ -286,9 +280,26 @@ def _answer_spec(sample: Sample, name: str) -> tuple[str | None, str]:
     if all(isinstance(value, bool) for value in values) and name.isidentifier():
         return f"{{{{ 'yes' if {name} else 'no' }}}}", "its name; true and false become yes and no"
     if all(isinstance(value, list | tuple) for value in values):
-        is_plain = all(isinstance(item, str | int | float) for value in values for item in value)
-        return (name, "its name; a list of right answers") if is_plain else (None, "holds lists of mappings")
+        return _list_spec(name, values)
+    if all(isinstance(value, str) and texts_in(value.strip()) for value in values):
+        return name, "its name; a list of right answers, written as text"
     return _text_spec(sample, name, name)
+
+
+def _list_spec(name: str, values: Sequence[Any]) -> tuple[str | None, str]:
+    items = [item for value in values for item in value]
+    lengths = {len(value) for value in values}
+    if all(isinstance(item, int | float) for item in items) and lengths != {1}:
+        if len(lengths) > 1 or not name.isidentifier():
+            return None, "holds lists of numbers"
+        return f"{{{{ {name} }}}}", f"its name; the {lengths.pop()} numbers of a row are one value"
+    if all(isinstance(item, str | int | float) for item in items):
+        return name, "its name; a list of right answers"
+    keys = named([str(key) for key in items[0]] if isinstance(items[0], Mapping) else [], _ANSWER)
+    if name.isidentifier() and keys and all(isinstance(i, Mapping) and keys[0] in i for i in items):
+        spec = f"{{{{ {name} | map(attribute='{keys[0]}') | list }}}}"
+        return spec, "its name; a list of right answers, any of which counts"
+    return None, "holds lists of mappings"
 
 
 def _text_spec(sample: Sample, expression: str, spec: str) -> tuple[str | None, str]:
@@ -302,16 +313,17 @@ def _text_spec(sample: Sample, expression: str, spec: str) -> tuple[str | None, 
     return spec, "its name, and short values"
 
 
-def _as_yes_or_no(sample: Sample, answer: Guess, problem: Guess) -> Guess:
-    """0 and 1 in answer to questions of yes and no: a model says the words."""
+def _no_polarity(sample: Sample, answer: Guess, problem: Guess) -> Guess:
+    """0 and 1 in answer to questions of yes and no: no value, for only the user knows which is yes."""
     golds = {str(value) for value in sample.filled(answer.value)}
-    if golds != {"0", "1"} or is_template(answer.value) or problem.value is None:
+    if golds != {"0", "1"} or problem.value is None:
         return answer
     asked = [bool(_YES_OR_NO.match(str(text))) for text in sample.filled(problem.value)]
-    if sum(asked) < MOST * len(asked) or not answer.value.isidentifier():
+    if sum(asked) < MOST * len(asked):
         return answer
-    template = f"{{{{ 'yes' if {answer.value} | int else 'no' }}}}"
-    return Guess("answer", template, f"{answer.why}; 0 and 1 answer questions of yes and no")
+    template = f"\"{{{{ 'yes' if {answer.value} | int else 'no' }}}}\""
+    why = f"{answer.value} answers questions of yes and no with 0 and 1: {template} if 1 is yes"
+    return Guess("answer", None, why)
 
 
 # --- how an answer names a choice -------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from gmpo_vl.data.formats import rows_or_errors
@@ -16,6 +17,7 @@ from gmpo_vl.data.values import is_empty
 LOOKED_AT = 200  # rows: half of them the first ones, the others spread over the table
 MOST = 0.9  # of the rows: what is true of so many is true of the column
 
+CHOICES = ("options", "choices", "option", "choice", "candidates", "answer_choices", "answer_options")
 # Words in a name that make it a column about something, not the thing itself: question_type, image_id.
 _ABOUT = frozenset(
     "id ids type types index idx format length len count num number nums width height size source level lang "
@@ -34,10 +36,11 @@ class Guess:
 
 @dataclass(frozen=True)
 class Sample:
-    """Rows of a table that could be read, and how many rows there are."""
+    """Rows of a table that could be read, and how many rows there are. folders: of each row's table."""
 
     rows: list[Mapping[str, Any]]
     total: int
+    folders: list[Path | None]
 
     @property
     def columns(self) -> list[str]:
@@ -56,6 +59,7 @@ def read_sample(tables: Sequence[Table]) -> Sample:
     total = sum(len(table.rows) for table in tables)
     numbers = sorted({*range(min(total, LOOKED_AT // 2)), *_spread(total, LOOKED_AT // 2)})
     rows: list[Mapping[str, Any]] = []
+    folders: list[Path | None] = []
     fault = ""
     for number in numbers:
         table, place = locate(tables, number)
@@ -64,10 +68,11 @@ def read_sample(tables: Sequence[Table]) -> Sample:
                 fault = fault or f"; {table.name}, row {place}: {row}"
             else:
                 rows.append(row)
+                folders.append(table.folder)
     if not rows:
         names = ", ".join(table.name for table in tables[:3])
         raise DataError(f"{names}: no row of it can be read{fault}")
-    return Sample(rows, total)
+    return Sample(rows, total, folders)
 
 
 def _spread(total: int, count: int) -> Iterable[int]:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import unquote, urlparse
 
 from gmpo_vl.data.pictures.archives import stem_of
 from gmpo_vl.data.pictures.folder import PICTURES, PictureFolder
 from gmpo_vl.data.pictures.of_row import entries_of
 from gmpo_vl.data.rows import DataError, RowError, stored_picture
-from gmpo_vl.data.start.names import MOST, Guess, Sample, named, series, words
+from gmpo_vl.data.start.names import CHOICES, MOST, Guess, Sample, named, series, words
 from gmpo_vl.data.templates import IMAGE_TAG
 from gmpo_vl.data.values import is_empty
 
@@ -22,7 +23,7 @@ _NAMES = tuple(
     "file_name filename file_path image_file image_name imgname imagename image_filename image_url "
     "image_urls image_bytes img_url file figure".split()
 )
-_NAMING = frozenset("image img picture photo figure pic file name id uid uuid key".split())
+_NAMING = frozenset("image img picture photo figure pic file name id uid uuid key index idx".split())
 _STEMS = ("image", "img", "picture", "photo", "figure", "pic")
 _SMALLEST = 8  # pixels of a side that make numbers a picture
 # Kinds of pictures, the surest first.
@@ -35,11 +36,15 @@ _WORDS = {
 _MARK = re.compile(r"([<\[{(]\s?(?:image|img|picture|figure)[ _-]?)(\d{1,2})(\s?[>\]})])", re.IGNORECASE)
 _TRIED = 20  # names of pictures that are looked for
 _MOST_FOLDERS = 200  # in which they are looked for
+_MOST_SPELLINGS = 5
+Named: TypeAlias = tuple[Path | None, str]  # a picture's name, and the folder of its row's table
 
 
 def guess_images(sample: Sample, place: Path) -> Guess | None:
     """None for a table without pictures. place: the table, or a folder or archive of pictures."""
-    kinds = {name: kind for name in sample.columns if (kind := kind_of(sample.filled(name)))}
+    chosen = choices_in_pictures(sample)
+    free = [name for name in sample.columns if name not in chosen]
+    kinds = {name: kind for name in free if (kind := kind_of(sample.filled(name)))}
     numbered = series(sample.columns, (*_STEMS, *_NAMES), from_bare=True)
     numbered = [name for name in numbered if name in kinds or not sample.filled(name)]
     if len(numbered) > 1 and numbered[0] in kinds:
@@ -57,9 +62,15 @@ def guess_images(sample: Sample, place: Path) -> Guess | None:
     if found := _by_files(sample, place):
         return found
     if certain:
-        return Guess("images", certain[0] if len(certain) == 1 else certain, f"{_WORDS['url']} in it")
+        left = f"; LEFT OUT: {', '.join(certain[1:])}" if certain[1:] else ""
+        return Guess("images", certain[0], f"{_WORDS['url']} in it{left}")
     stems = [name for name in named(sample.columns, _NAMES) if _are_stems(sample.filled(name))]
     return Guess("images", stems[0], "its name, and short words in it that can name files") if stems else None
+
+
+def choices_in_pictures(sample: Sample) -> list[str]:
+    """Columns of choices that are pictures."""
+    return [name for name in named(sample.columns, CHOICES) if kind_of(sample.filled(name)) is not None]
 
 
 def _are_stems(values: Sequence[Any]) -> bool:
@@ -73,20 +84,41 @@ def _by_files(sample: Sample, place: Path) -> Guess | None:
     if not place.exists():  # a hub's set
         return None
     beside = place if place.is_dir() else place.parent
+    folders = _folders(beside)
     archives = [PictureFolder(path) for path in (place, *_entries(beside)) if stem_of(path) is not None]
     ids = [name for name in sample.columns if _NAMING & set(words(name))]
     for name in sorted(ids, key=lambda name: not set(words(name)) & set(_STEMS)):
         values = sample.filled(name)
-        is_number = name.isidentifier() and all(type(value) is int for value in values)
-        if not values or not (is_number or _are_stems(values)):
-            continue
-        guess = Guess("images", f"{{{{ {name} }}}}" if is_number else name, "files of pictures are called so")
-        names = picture_names(sample, guess)
-        counts = [sum(_is_picture(folder / name) for name in names) for folder in _folders(beside)]
-        counts += [sum(_is_found(archive, name) for name in names) for archive in archives]
-        if max(counts) >= MOST * len(names):
-            return guess
+        is_number = name.isidentifier() and all(_is_whole(value) for value in values)
+        texts = [name] if _are_stems(values) else []
+        for spec in [*texts, *(_spellings(name, folders) if is_number else [])] if values else []:
+            guess = Guess("images", spec, f"files of pictures are called so; is {name!r} the picture's?")
+            names = [name for _, name in picture_names(sample, guess)]
+            counts = [sum(_is_there(folder / name) for name in names) for folder in folders]
+            counts += [sum(_is_found(archive, name) for name in names) for archive in archives]
+            if max(counts) >= MOST * len(names):
+                return guess
     return None
+
+
+def _is_whole(value: Any) -> bool:
+    return type(value) is int or (isinstance(value, str) and value.isdecimal())
+
+
+def _spellings(name: str, folders: Sequence[Path]) -> list[str]:
+    """Templates that write a column's number as files there are called: 17, 000000017, COCO_000000017."""
+    found: Counter[tuple[str, int]] = Counter()
+    for folder in folders:
+        for path in _entries(folder)[:_MOST_FOLDERS]:
+            if path.suffix.lower() in PICTURES and (match := re.fullmatch(r"(.*\D|)(\d+)", path.stem)):
+                padded = len(match[2]) if match[2].startswith("0") and len(match[2]) > 1 else 0
+                found[match[1], padded] += 1
+    padded = [
+        f"{before}{{{{ '%0{width}d' | format({name} | int) }}}}" if width else f"{before}{{{{ {name} }}}}"
+        for (before, width), _ in found.most_common(_MOST_SPELLINGS)
+        if (before or width) and "{" not in before
+    ]
+    return [f"{{{{ {name} }}}}", *padded]
 
 
 def kind_of(values: Sequence[Any]) -> str | None:
@@ -99,7 +131,8 @@ def kind_of(values: Sequence[Any]) -> str | None:
 
 def _kind(value: Any) -> str | None:
     if isinstance(value, str) and value[:1] == "[":
-        value = entries_of(value)  # a list as text
+        listed = entries_of(value)  # a list as text
+        value = None if listed == [value] else listed
     if isinstance(value, list | tuple):
         return "pixels" if _are_pixels(value) else _kind(value[0]) if value else None
     value = stored_picture(value) if isinstance(value, Mapping) and {"bytes", "path"} & set(value) else value
@@ -125,36 +158,70 @@ def _is_base64(text: str) -> bool:
 
 
 # --- where they lie ---------------------------------------------------------------------------------------
-def picture_names(sample: Sample, images: Guess) -> list[str]:
+def picture_names(sample: Sample, images: Guess) -> list[Named]:
     """Names of some pictures as the rows have them, without those that hold the picture itself."""
     columns = images.value if isinstance(images.value, list) else [images.value]
-    values = [value for column in columns for value in sample.filled(column)]
-    items = [i for value in values for i in (value if isinstance(value, list | tuple) else [value])]
-    texts = [stored_picture(item) for item in items if not is_empty(item)]
-    names = [text for text in texts if isinstance(text, str) and _kind(text) != "encoded"]
-    kept = [unquote(Path(urlparse(n).path).name) if _kind(n) == "url" else n for n in names]
-    step = max(1, len(kept) // _TRIED)
-    return list(dict.fromkeys(kept[::step]))[:_TRIED]
+    found: list[Named] = []
+    for column in columns:
+        for beside, value in zip(sample.folders, sample.values(column)):
+            listed = entries_of(value) if isinstance(value, str) else value
+            listed = listed if isinstance(listed, list | tuple) else [listed]
+            items = [stored_picture(item) for item in listed if not is_empty(item)]
+            texts = [i for i in items if isinstance(i, str) and _kind(i) != "encoded"]
+            found += [
+                (beside, unquote(Path(urlparse(t).path).name) if _kind(t) == "url" else t) for t in texts
+            ]
+    found = list(dict.fromkeys(found))
+    return found[:: max(1, len(found) // _TRIED)]
 
 
-def guess_folder(names: Sequence[str], table: Path, here: Path) -> Guess | None:
+def guess_folder(named: Sequence[Named], table: Path, here: Path) -> Guess | None:
     """`image_folder` as seen from `here`, for pictures of these names; None where none is needed.
 
     Looked at: the table's folder, the folders in it and in those, the one above and the folders in it; then
-    all of the table's folder with its archives, as `convert` looks. value None: the pictures are not there.
+    all of the table's folder with its archives, and all of `here`, as `convert` looks. value None: the
+    pictures are not there, or one name is in several folders.
     """
-    if not names or all(os.path.isabs(name) and os.path.isfile(name) for name in names):
+    names = list(dict.fromkeys(name for beside, name in named if not _is_at(beside, name)))
+    if len(names) <= (1 - MOST) * len(named):
         return None
-    beside = table if table.is_dir() else table.parent
-    counts = {folder: sum(_is_there(folder / name) for name in names) for folder in _folders(beside)}
-    best = max(counts, key=lambda folder: counts[folder])
+    root = table if table.is_dir() else table.parent
+    below, folders = PictureFolder(root), _folders(root)
+    for name in names:
+        there = {path.resolve(): path for path in folders if _is_there(path / name)}
+        if len(there) > 1 or _is_ambiguous(below, name):
+            places = ", ".join(_text_of(path, here) for path in list(there.values())[:5]) or "several folders"
+            said = f"{name!r} is in {places}: name the one that is meant; for several, a mapping each"
+            return Guess("image_folder", None, said)
+    counts = {path: sum(_is_there(path / name) for name in names) for path in folders}
+    best = max(counts, key=lambda path: counts[path])
     if counts[best] < len(names):
-        found = PictureFolder(beside)
-        if (count := sum(_is_found(found, name) for name in names)) > counts[best]:
-            best, counts[beside] = beside, count
+        for place in (root, here):
+            found = PictureFolder(place)
+            if (count := sum(_is_found(found, name) for name in names)) > counts[best]:
+                best, counts[place] = place, count
     if not counts[best]:
         return Guess("image_folder", None, f"no {names[0]!r} near {table}")
-    return _found(best, f"{counts[best]} of {len(names)} names looked for are there", here)
+    text = _text_of(best, here)  # the mapping's own folder is where paths begin anyway
+    why = f"{counts[best]} of {len(names)} names looked for are there"
+    return None if text == "." else Guess("image_folder", text, why)
+
+
+def _is_at(beside: Path | None, name: str) -> bool:
+    """Whether `convert` finds it without an image_folder: by its whole path, or from its table's folder."""
+    return os.path.isfile(name if beside is None else beside / name) and (
+        beside is not None or os.path.isabs(name)
+    )
+
+
+def _is_ambiguous(folder: PictureFolder, name: str) -> bool:
+    """Whether several files below the folder have this name, which has no folder itself."""
+    try:
+        return "/" not in name and not folder.find(name)
+    except RowError as error:
+        return error.reason == "image_ambiguous"
+    except DataError:  # a damaged archive
+        return False
 
 
 def _is_found(folder: PictureFolder, name: str) -> bool:
@@ -165,13 +232,11 @@ def _is_found(folder: PictureFolder, name: str) -> bool:
     return True
 
 
-def _found(place: Path, why: str, here: Path) -> Guess | None:
-    """None for the mapping's own folder, where paths begin anyway."""
+def _text_of(place: Path, here: Path) -> str:
     try:
-        text = place.resolve().relative_to(here.resolve()).as_posix()
+        return place.resolve().relative_to(here.resolve()).as_posix()
     except ValueError:
-        text = str(place)
-    return None if text == "." else Guess("image_folder", text, why)
+        return str(place)
 
 
 def _is_there(path: Path) -> bool:

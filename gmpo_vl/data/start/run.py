@@ -12,11 +12,15 @@ from typing import Any
 from gmpo_vl.data.letters import letters_in
 from gmpo_vl.data.start.names import MOST, words
 from gmpo_vl.data.templates import answer_place
+from gmpo_vl.data.values import texts_in
 from gmpo_vl.storage.places import PACKAGED
 
 TINY = f"{PACKAGED}models/pretrained"
 CHART_TOLERANCE = 0.05  # ChartQA's: values are read off an axis
 _CHARTS = frozenset(("chart", "charts", "chartqa", "plot", "plots", "plotqa", "figureqa", "dvqa"))
+_DOCUMENTS = frozenset(("docvqa", "infographicvqa", "infographicsvqa", "infovqa", "ucsf"))
+_BOXES = frozenset(("box", "boxes", "bbox", "bboxes", "boundingbox", "bounding"))
+_BOX = re.compile(r"\[\s*-?[\d.]+(?:\s*,\s*-?[\d.]+){3}\s*\]")
 _PIXELS_PER_TOKEN = 28 * 28  # of the Qwen models
 _AROUND = 128  # tokens of the chat template and of what `format_prompt` adds, with room
 _WITHOUT_DIGITS = re.compile(r"[^\d\\=]+")
@@ -94,9 +98,13 @@ def _tokens(row: Mapping[str, Any], size: Size) -> int:
 
 def guess_reward(answers: Sequence[str], golds: Iterable[Any], called: Iterable[str]) -> tuple[str, str]:
     """(reward, why). answers: the `answer` column."""
-    texts = [str(item) for gold in golds for item in (gold if isinstance(gold, list | tuple) else [gold])]
+    called = list(called)
+    listed = [_listed(gold) for gold in golds]
+    texts = [str(item) for items in listed for item in items]
     if not texts:
         return "accuracy", "reads numbers, formulas, words and letters"
+    if all(_BOX.fullmatch(answer) for answer in answers) and answers and _is_about(called, _BOXES):
+        return "iou", "the answers are boxes of four numbers"
     choices, most = sum(_is_choice(answer) for answer in answers), MOST * len(texts)
     if choices and choices >= MOST * len(answers):
         return "choice", "the rows have choices"
@@ -104,13 +112,27 @@ def guess_reward(answers: Sequence[str], golds: Iterable[Any], called: Iterable[
         return "choice", "the answers are letters"
     if is_chart(called) and any(map(_is_number, texts)):
         return "numeric", "values read off a chart count within 5%"
+    if choices == 0 and _is_about(called, _DOCUMENTS):
+        return "anls", "words read off documents, where a slip of a letter is nearly right"
+    if choices == 0 and sum(len(set(items)) > 1 for items in listed) > len(listed) / 2:
+        return "text", "several people's words for an answer"
     if choices == 0 and sum(_WITHOUT_DIGITS.fullmatch(text) is not None for text in texts) >= most:
         return "text", "the answers are words"
     return "accuracy", "reads numbers, formulas, words and letters"
 
 
+def _listed(gold: Any) -> Sequence[Any]:
+    """The alternatives of a gold."""
+    listed = texts_in(gold.strip()) if isinstance(gold, str) else gold
+    return listed if isinstance(listed, list | tuple) and listed else [gold]
+
+
 def is_chart(called: Iterable[str]) -> bool:
-    return any(_CHARTS & set(words(name)) for name in called)
+    return _is_about(called, _CHARTS)
+
+
+def _is_about(called: Iterable[str], telling: frozenset[str]) -> bool:
+    return any(telling & set(words(name)) for name in called)
 
 
 def _is_number(text: str) -> bool:

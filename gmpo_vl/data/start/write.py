@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,19 @@ import yaml
 
 from gmpo_vl.data.grouping import Groups, key_of
 from gmpo_vl.data.map_row import map_row
-from gmpo_vl.data.mapping import KEYS, PLACEHOLDER, MappingFile, is_template
+from gmpo_vl.data.mapping import FOLDER, KEYS, PLACEHOLDER, MappingFile, is_template
+from gmpo_vl.data.pictures.of_row import pictures_below
 from gmpo_vl.data.rows import Columns, DataError, Fault, RowError, RowFaults, example_from_row
 from gmpo_vl.data.sources import Table, canonical_split, open_tables, splits_in
 from gmpo_vl.data.start import columns
 from gmpo_vl.data.start.names import Guess, Sample, named, read_sample
-from gmpo_vl.data.start.pictures import guess_folder, guess_images, guess_marks, picture_names
+from gmpo_vl.data.start.pictures import (
+    choices_in_pictures,
+    guess_folder,
+    guess_images,
+    guess_marks,
+    picture_names,
+)
 from gmpo_vl.data.start.run import CHART_TOLERANCE, TINY, RunPlan, is_chart, plan_run
 from gmpo_vl.storage.files import write_text
 
@@ -156,15 +164,36 @@ def guess_mapping(
     held = [] if images is None else images.value if isinstance(images.value, list) else [images.value]
     problem = columns.guess_problem(sample, held)
     taken = [*held, *([problem.value] if problem.value in sample.columns else [])]
-    choices = columns.guess_choices(sample, taken)
+    drawn = choices_in_pictures(sample)
+    choices = columns.guess_choices(sample, [*taken, *drawn])
     answer = columns.guess_answer(sample, [*taken, *_columns_of(choices)], choices, problem)
     choices = choices or columns.guess_choices_in(sample, problem, answer)
-    guesses = [images, *_folder_guess(sample, images, source, image_folder, folder), problem]
+    guesses = [
+        images or _lost_pictures(sample, source),
+        *_folder_guess(sample, tables, images, source, image_folder, folder),
+        problem,
+    ]
     if images is not None and problem.value is not None:
         guesses += guess_marks(*_marked(sample, held, problem, choices))
     guesses += [answer, choices, choices and columns.guess_answer_is(sample, choices, answer)]
+    if drawn and choices is None:
+        why = (
+            f"{drawn[0]!r} holds pictures: show them in `images` and `problem`, and let `answer` be a letter"
+        )
+        guesses.append(Guess("choices", None, why))
     guesses += [_tolerance(sample, answer, choices, called), _id(sample, tables), _split(sample, tables)]
     return [guess for guess in guesses if guess is not None]
+
+
+def _lost_pictures(sample: Sample, source: str) -> Guess | None:
+    """What is to be asked where no column names pictures, and about as many as rows lie with the table."""
+    place = Path(source)
+    below = pictures_below(place if place.is_dir() else place.parent) if place.exists() else iter(())
+    found = list(islice(below, len(sample.rows)))
+    if len(found) < max(1, len(sample.rows) / 2):
+        return None
+    why = f"no column names pictures such as {found[0]}; take the line away if rows have none"
+    return Guess("images", None, why)
 
 
 def _columns_of(guess: Guess | None) -> list[str]:
@@ -172,14 +201,20 @@ def _columns_of(guess: Guess | None) -> list[str]:
 
 
 def _folder_guess(
-    sample: Sample, images: Guess | None, source: str, image_folder: str | None, folder: Path
+    sample: Sample,
+    tables: Mapping[str, Sequence[Table]],
+    images: Guess | None,
+    source: str,
+    image_folder: str | None,
+    folder: Path,
 ) -> list[Guess | None]:
     if image_folder is not None:
         return [Guess("image_folder", image_folder, "as given")]
     if images is None or not Path(source).exists():  # a hub's set brings its pictures along
         return []
-    found = guess_folder(picture_names(sample, images), Path(source), folder)
-    return [found]
+    samples = [read_sample(of) for of in tables.values()] if picture_names(sample, images) else []
+    names = [name for other in samples for name in picture_names(other, images)]
+    return [guess_folder(names, Path(source), folder)] if names else []
 
 
 def _marked(
@@ -258,9 +293,9 @@ def _try(sample: Sample, guesses: Sequence[Guess], folder: Path) -> _Trial:
     if "problem" not in values or "answer" not in values:
         return _Trial()
     trial, mapping = _Trial(), MappingFile(folder=folder, **values)
-    for number, row in enumerate(sample.rows):
+    for number, (row, beside) in enumerate(zip(sample.rows, sample.folders)):
         try:
-            mapped = map_row(row, mapping) or {}  # there is no `keep` that leaves a row out
+            mapped = map_row(row, mapping, beside) or {}  # there is no `keep` that leaves a row out
             example_from_row(mapped, Columns(image_dir=str(Path.cwd())), str(number))
         except RowError as error:
             trial.faults.append(Fault("rows looked at", number, str(number), error.reason, str(error)))
@@ -318,7 +353,7 @@ def _mapping_text(
     )
 
 
-_NEEDED = ("problem", "answer")
+_NEEDED = ("images", "image_folder", "problem", "answer", "choices")
 
 
 def _is_text_only(guesses: Sequence[Guess]) -> bool:
@@ -326,6 +361,8 @@ def _is_text_only(guesses: Sequence[Guess]) -> bool:
 
 
 def _value_and_why(guess: Guess, free: Sequence[str]) -> tuple[str, str]:
+    if guess.key == "image_folder" and guess.value is None:
+        return FOLDER, _line(f"the folder of the pictures is to be named here ({guess.why})")
     if guess.value is None:
         return PLACEHOLDER, _line(f"a column is to be named here ({guess.why}): {', '.join(free)}")
     return _yaml(guess.value), _line(guess.why)
