@@ -33,7 +33,8 @@ def judge(gold: Gold, answer: str) -> str:
 
 
 def _judge(alternative: str, gold: Gold, answer: str) -> str:
-    if gold.type is None and (outcome := judge_letters(alternative, answer)):
+    letters = gold.type is None or (gold.type == "text" and not alternative.isalpha())  # AC may be a word
+    if letters and (outcome := judge_letters(alternative, answer)):
         return outcome
     kind = gold.type or type_of(alternative)
     return judge_value(alternative, kind, Leeway(gold.tolerance, kind == "rounded"), answer)
