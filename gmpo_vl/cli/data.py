@@ -100,6 +100,8 @@ def _said(name: str, start: Start) -> str:
         f"  {guess.key}: {guess.value}".replace("\n", "\\n") + f"  ({guess.why})" * bool(guess.why)
         for guess in found
     ]
+    if start.is_text_only:
+        lines.append("no column of pictures was found: these rows will be text only")
     if start.faults:
         lines.append(f"of these rows {len(start.faults):,} will be dropped; {start.faults.summary(3)}")
     for guess in start.guesses:

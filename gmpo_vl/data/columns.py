@@ -10,7 +10,7 @@ from typing import Any
 
 from gmpo_vl.data.class_labels import has_classes
 from gmpo_vl.data.formats import ArrowRows, rows_or_errors
-from gmpo_vl.data.mapping import PLACEHOLDER, MappingFile, is_kept, value_of
+from gmpo_vl.data.mapping import PLACEHOLDER, MappingFile, as_template, columns_of, is_kept, value_of
 from gmpo_vl.data.rows import DataError, RowError
 from gmpo_vl.data.sources import Table, canonical_split, say_once
 from gmpo_vl.data.writing import ColumnType
@@ -23,7 +23,8 @@ _COLUMNS_SHOWN = 40
 def check_columns(tables: Sequence[Table], mapping: MappingFile) -> None:
     """Raises DataError for a placeholder of `data new`, and for a column or template that no row can fill.
 
-    So a misspelt column is told once. A row is read until one can be filled, the first one as a rule.
+    So a misspelt column is told once, before a picture is read: after a table's first row, only the columns
+    that are spoken of are read, until a row can be filled, the first one as a rule.
     """
     named = [(key, name) for key, name in _named(mapping)]
     if unedited := [key for key, name in named if name == PLACEHOLDER]:
@@ -33,9 +34,9 @@ def check_columns(tables: Sequence[Table], mapping: MappingFile) -> None:
                 f"{keys}: {PLACEHOLDER} stands for a column that is still to be named: {_listed(columns)}"
             )
     for key, name in named:
-        _check_some_row(tables, lambda row, key=key, name=name: value_of(row, name, key))
+        _check_some_row(tables, name, lambda row, key=key, name=name: value_of(row, name, key))
     if mapping.keep is not None:
-        _check_some_row(tables, lambda row: is_kept(row, mapping.keep))
+        _check_some_row(tables, as_template(mapping.keep), lambda row: is_kept(row, mapping.keep))
 
 
 def _named(mapping: MappingFile) -> Iterator[tuple[str, str]]:
@@ -47,23 +48,32 @@ def _named(mapping: MappingFile) -> Iterator[tuple[str, str]]:
                 yield key, name
 
 
-def _rows(tables: Sequence[Table]) -> Iterator[Mapping[str, Any] | RowError]:
+def _rows(tables: Sequence[Table], name: str) -> Iterator[Mapping[str, Any] | RowError]:
+    """The first row of each table as a whole, then all rows with the columns of a column or template alone.
+
+    A table that has none of these is not scanned: its rows are alike.
+    """
     for table in tables:
-        yield from rows_or_errors(table.rows.__getitem__, range(len(table.rows)))
+        yield from rows_or_errors(table.rows.__getitem__, range(min(1, len(table.rows))))
+    wanted = columns_of(name)
+    for table in tables:
+        if not wanted.isdisjoint(getattr(table.rows, "columns", wanted)):
+            yield from table.rows.scan(sorted(wanted))
 
 
-def _check_some_row(tables: Sequence[Table], read: Callable[[Mapping[str, Any]], Any]) -> None:
-    first, failed = None, 0
-    for row in _rows(tables):
+def _check_some_row(tables: Sequence[Table], name: str, read: Callable[..., Any]) -> None:
+    first = None
+    for row in _rows(tables, name):
         if isinstance(row, RowError):
             continue
         try:
             read(row)
             return
         except RowError as error:
-            first, failed = first or error, failed + 1
+            first = first or error
     if first is not None:
-        raise DataError(f"{first}. So it is in every row ({failed:,})") from first
+        total = sum(len(table.rows) for table in tables)
+        raise DataError(f"{first}. So it is in every row ({total:,})") from first
 
 
 def _columns(tables: Sequence[Table]) -> set[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
+from itertools import pairwise
 
 from gmpo_vl.data.answers import LETTERS
 
@@ -59,11 +60,11 @@ def without_letters(texts: Sequence[str]) -> list[str]:
     Only where all carry their own, in order; `A. Smith` among others is a text. An option that is nothing but
     its letter stays that letter: it is drawn in the picture.
     """
-    names, bare = labelled(texts)
+    names, bare = named_by_letters(texts)
     return bare if names else list(texts)
 
 
-def labelled(texts: Sequence[str]) -> tuple[list[str], list[str]]:
+def named_by_letters(texts: Sequence[str]) -> tuple[list[str], list[str]]:
     """What the texts call themselves (A, B, ...; 1, 2, ...), and the texts without; no names for plain
     texts.
     """
@@ -126,7 +127,7 @@ def _marks(
     style = _style(first)
     marks = [m for m in mark.finditer(text, first.end()) if _style(m) == style]
     best = [first]
-    for before in (*_BEFORE, "") if style[0] in "([" else _BEFORE:
+    for before in (*_BEFORE, "") if style[:1] in ("(", "[") else _BEFORE:
         parted = re.compile(rf"(?:{before})\Z")
         found = [first]
         fitting = [m for m in marks if parted.search(text[max(0, m.start() - 40) : m.start()])]
@@ -162,7 +163,8 @@ def _between(text: str, found: list[re.Match[str]], alone: bool) -> tuple[list[s
     texts = [text[m.end() : end].strip(_TRAILING) for m, end in zip(found, ends)]
     if found[0][0][0] == "\\":
         texts = [_closed(t) for t in texts]
-    if not alone and not any("\n" in t for t in texts[:-1]):
+    one_a_line = all("\n" in text[a.end() : b.start()] for a, b in pairwise(found))
+    if (one_a_line or not alone) and not any("\n" in t for t in texts[:-1]):
         texts[-1] = texts[-1].partition("\n")[0].strip(_TRAILING)  # what follows belongs to the question
     names = [_name(m) for m in found]
     return names, [t or name for t, name in zip(texts, names)]

@@ -174,7 +174,7 @@ def _value_problems(values: dict[str, Any]) -> list[str]:
         for text in values[key] if isinstance(values.get(key), list) else [values.get(key, "")]:
             if is_template(text) and (reason := _obstacle(text)):
                 problems.append(f"{key}: {shown(text)} is no jinja template: {reason}")
-    if "keep" in values and (reason := _obstacle(_as_template(values["keep"]))):
+    if "keep" in values and (reason := _obstacle(as_template(values["keep"]))):
         problems.append(f"keep: {shown(values['keep'])} is no condition: {reason}")
     return problems
 
@@ -198,6 +198,15 @@ def is_template(text: str) -> bool:
     return "{{" in text or "{%" in text
 
 
+def columns_of(name: str) -> set[str]:
+    """The column of that name, or the names that a template speaks of, columns among them."""
+    from jinja2.nodes import Name
+
+    if not is_template(name):
+        return {name}
+    return {node.name for node in _environment().parse(name).find_all(Name)}
+
+
 def value_of(row: Any, name: str, key: str) -> Any:
     """The column of that name, or the filled template. Raises RowError naming the mapping's key."""
     if is_template(name):
@@ -216,10 +225,10 @@ def is_kept(row: Any, condition: str | None) -> bool:
     if condition is None:
         return True
     problem = f"keep: {shown(condition)} cannot be answered for this row"
-    return bool(_filled(_as_template(condition), row, "keep", problem))
+    return bool(_filled(as_template(condition), row, "keep", problem))
 
 
-def _as_template(condition: str) -> str:
+def as_template(condition: str) -> str:
     """A template that gives text where the condition holds, and none where it does not."""
     return f"{{% if {condition} %}}yes{{% endif %}}"
 

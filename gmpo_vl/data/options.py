@@ -7,19 +7,17 @@ with its choices below); as {"A": "x", ...}, a list of {"label": "A", "text": "x
 
 from __future__ import annotations
 
-import ast
-import io
-import json
 import re
-import tokenize
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 from gmpo_vl.data.answers import LETTERS, AnswerError, encode_answer, written
-from gmpo_vl.data.letters import folded, labelled, lettered_text, letters_in, own_letter
+from gmpo_vl.data.letters import folded, lettered_text, letters_in, named_by_letters, own_letter
 from gmpo_vl.data.mapping import MappingFile, value_of
 from gmpo_vl.data.rows import RowError
+from gmpo_vl.data.values import is_empty, parsed
 
 _TEXT_KEYS = ("text", "content", "value", "option_text", "choice", "option", "answer", "name")
 _LABEL_KEYS = ("label", "key", "letter", "id", "index", "name", "option", "choice")
@@ -33,10 +31,13 @@ _COMPARED = 500  # characters of an option that are looked for in the problem
 
 @dataclass(frozen=True)
 class Options:
-    """texts: of A, B, ... without letters. labels: what the row calls them, where it does."""
+    """texts: of A, B, ... without letters. labels: what the row calls them, where it does. moved: the row has
+    them in another order than their labels, so no number can count them.
+    """
 
     texts: list[str]
     labels: list[str]
+    moved: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.texts)
@@ -56,7 +57,7 @@ def choices_of_row(row: Mapping[str, Any], mapping: MappingFile) -> Options:
     if mapping.image_marks is not None and mapping.image_place == "front":  # the marks will be taken out
         mark = re.compile(re.escape(mapping.image_marks).replace(re.escape("{n}"), r"\d{1,3}"))
         drawn = [letter if mark.fullmatch(text) else text for letter, text in zip(LETTERS, options.texts)]
-        options = Options(drawn, options.labels)
+        options = replace(options, texts=drawn)
     if not options and mapping.answer_type == "choice":
         raise RowError("choices", "this row has no choices, and answer_type is choice")
     if len(options.texts) == 1 and mapping.answer_type in (None, "choice"):
@@ -76,25 +77,22 @@ def _read(value: Any) -> Options:
     value = _plain(value)
     if isinstance(value, str):
         text = value.strip()
-        value = _parsed(text) if text[:1] in ("[", "{", "(") or text.startswith("array(") else None
+        value = parsed(text) if text[:1] in ("[", "{", "(") or text.startswith("array(") else None
         if not isinstance(value, list | tuple | dict):
             return _of_text(text)
-    if _is_blank(value):
+    if is_empty(value):
         return Options([], [])
     if isinstance(value, Mapping):
         return _options(_pairs(value))
     if isinstance(value, list | tuple):
-        return _options([pair for item in value for pair in _item(_plain(item))])
+        items = [_plain(item) for item in value]
+        return _options(items if _are_labelled(items) else [pair for item in items for pair in _item(item)])
     raise RowError("choices", f"the choices are of type {type(value).__name__}, not a list")
 
 
 def _plain(value: Any) -> Any:
     """Arrays of numpy and their like as lists and Python's numbers."""
     return value.tolist() if hasattr(value, "tolist") else value
-
-
-def _is_blank(value: Any) -> bool:
-    return value is None or value != value or (isinstance(value, str) and not value.strip())
 
 
 def _pairs(value: Mapping[Any, Any]) -> list[tuple[str | None, Any]]:
@@ -112,10 +110,19 @@ def _pairs(value: Mapping[Any, Any]) -> list[tuple[str | None, Any]]:
     return [(str(key), text) for key, text in value.items()]
 
 
+def _are_labelled(items: Sequence[Any]) -> bool:
+    """Are these [["A", "x"], ["B", "y"]]? Other pairs are values: points, ranges, two letters of points."""
+    if not all(isinstance(item, list | tuple) and len(item) == 2 for item in items):
+        return False
+    marks = [_LABEL.fullmatch(label) if isinstance(label, str) else None for label, _ in items]
+    names = [mark[1].upper() if mark else "" for mark in marks]
+    return sorted(names) == list(LETTERS[: len(items)]) and not all(
+        isinstance(text, str) and re.fullmatch("[A-Za-z]", text) for _, text in items
+    )
+
+
 def _item(item: Any) -> list[tuple[str | None, Any]]:
-    """(label, text) of an item of a list: a text, {"label": "A", "text": "x"}, {"A": "x"}, ["A", "x"]."""
-    if isinstance(item, list | tuple) and len(item) == 2 and _LABEL.fullmatch(str(item[0])):
-        return [(str(item[0]), item[1])]
+    """(label, text) of an item of a list: a text, {"label": "A", "text": "x"}, {"A": "x"}."""
     if not isinstance(item, Mapping):
         return [(None, item)]
     text = _key(item, _TEXT_KEYS)
@@ -133,11 +140,13 @@ def _options(pairs: Sequence[tuple[Any, Any]]) -> Options:
     """Options of (label, value). Only the last ones may be empty: an empty one before a filled one would give
     the later ones other letters than the gold means.
     """
+    given = [label for label, _ in pairs]
     pairs = _in_order([(label, _plain(value)) for label, value in pairs])
-    while pairs and _is_blank(pairs[-1][1]):
+    moved = given != [label for label, _ in pairs]
+    while pairs and is_empty(pairs[-1][1]):
         pairs.pop()
     for number, (label, value) in enumerate(pairs, 1):
-        if _is_blank(value):
+        if is_empty(value):
             raise RowError("choices", f"the choice {label or number} is empty, and a later one is not")
         if not isinstance(value, str | int | float):
             raise RowError(
@@ -145,8 +154,8 @@ def _options(pairs: Sequence[tuple[Any, Any]]) -> Options:
             )
     if len(pairs) > len(LETTERS):
         raise RowError("choices", f"{len(pairs)} choices, more than there are letters")
-    names, texts = labelled([written(value) for _, value in pairs])
-    return Options(texts, [str(label) for label, _ in pairs if label is not None] or names)
+    _, texts = named_by_letters([written(value) for _, value in pairs])
+    return Options(texts, [str(label) for label, _ in pairs if label is not None], moved)
 
 
 def _in_order(pairs: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
@@ -172,10 +181,10 @@ def _in_order(pairs: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
 
 # --- options in one text ----------------------------------------------------------------------------------
 def _of_text(text: str) -> Options:
-    if _is_blank(text):
+    if is_empty(text):
         return Options([], [])
     if len(letters := letters_in(text)) > 1 and LETTERS.startswith(letters):  # drawn in the picture
-        return Options(list(letters), list(letters))
+        return Options(list(letters), [])
     if found := _lettered(text):
         return found
     lines = [line.strip() for line in text.splitlines() if line.strip()]
@@ -193,33 +202,7 @@ def _lettered(text: str) -> Options | None:
         found = lettered_text(text[:_MAX_TEXT])
     except ValueError as error:
         raise RowError("choices", f"the choices {text[:80]!r} cannot be told apart: {error}") from error
-    return Options(found[1], found[0]) if found else None
-
-
-def _parsed(text: str) -> Any:
-    """A list or dict written as text: JSON, or as Python or numpy print it; None for other text."""
-    if len(text) > _MAX_TEXT:
-        return None
-    array = re.fullmatch(r"array\((.*?)(?:,\s*dtype=[\w<>'|]+)?\)", text, re.DOTALL)
-    readers: tuple[Callable[[str], Any], ...] = (json.loads, lambda t: ast.literal_eval(_with_commas(t)))
-    for read in readers:
-        try:
-            return read(array[1] if array else text)
-        except (ValueError, SyntaxError, MemoryError, RecursionError, tokenize.TokenError):
-            continue
-    return None
-
-
-def _with_commas(text: str) -> str:
-    """numpy prints ['a' 'b'], which Python would read as ['ab']."""
-    parts, last = [], None
-    values = (tokenize.STRING, tokenize.NUMBER)
-    for token in tokenize.generate_tokens(io.StringIO(text.replace("\n", " ")).readline):
-        if last in values and token.type in values:
-            parts.append(",")
-        parts.append(token.string)
-        last = token.type
-    return " ".join(parts).strip()
+    return Options(found[1], []) if found else None
 
 
 # --- the problem ------------------------------------------------------------------------------------------
@@ -231,7 +214,8 @@ def with_choices(problem: str, choices: Options, mapping: MappingFile) -> str:
     if not choices or mapping.choices_written or mapping.answer_type not in (None, "choice"):
         return problem
     drawn = [text == letter for letter, text in zip(LETTERS, choices.texts)]
-    shown = [_letters_before("" if d else text, problem) for text, d in zip(choices.texts, drawn)]
+    marks = list(islice(_MARK.finditer(problem), _MOST_MARKS))
+    shown = [_letters_before("" if d else text, problem, marks) for text, d in zip(choices.texts, drawn)]
     if all(letter in found for letter, found in zip(LETTERS, shown)):
         return problem
     if not any(drawn) and all(shown):
@@ -244,13 +228,32 @@ def line_of(letter: str, text: str) -> str:
     return letter if text == letter else f"{letter}. {text}"
 
 
-def _letters_before(text: str, problem: str) -> set[str]:
+_MARK = re.compile(
+    r"(?<![A-Za-z0-9])(?P<mark>[(\[（【]\s?([A-Z])\s?[)\]）】]|([A-Z])\s?[.:：、．)）])[.:：、．]?[\s*$~]*",
+    re.IGNORECASE,
+)
+_MOST_MARKS = 1_000  # of options, that are looked at in a problem
+
+
+def _letters_before(text: str, problem: str, marks: Sequence[re.Match[str]]) -> set[str]:
     """The letters that stand as marks before an option's text in the problem."""
-    spelled = r"[\s$]*".join(re.escape(sign) for sign in re.sub(r"[\s$]", "", text[:_COMPARED]))
-    mark = r"(?<![A-Za-z0-9])(?:[(\[（【]\s?([A-Z])\s?[)\]）】]|([A-Z])\s?[.:：、．)）])[.:：、．]?[\s*$~]*"
-    end = r"(?!\.?\d|[A-Za-z])" if text[-1:].isalnum() else ""
-    found = re.finditer(f"{mark}{spelled}{end}", problem, re.IGNORECASE)
-    return {(match[1] or match[2]).upper() for match in found}
+    signs = re.sub(r"[\s$]", "", text[:_COMPARED])
+    found = (m for m in marks if any(_stands_at(signs, problem, at) for at in (m.end(), m.end("mark"))))
+    return {(match[2] or match[3]).upper() for match in found}
+
+
+def _stands_at(signs: str, problem: str, at: int) -> bool:
+    """Whether a text stands there, in any case and with other spaces and dollars, and ends there."""
+    for sign in signs:
+        while problem[at : at + 1].isspace() or problem[at : at + 1] == "$":
+            at += 1
+        if problem[at : at + 1].lower() != sign.lower():
+            return False
+        at += 1
+    return not (signs[-1:].isalnum() and _GOES_ON.match(problem, at))
+
+
+_GOES_ON = re.compile(r"\.?\d|[A-Za-z]")
 
 
 # --- the answer -------------------------------------------------------------------------------------------
@@ -279,6 +282,7 @@ def _right_ones(value: Any, options: Options, form: str) -> list[int]:
         found = seen if "label" in found else found
         ways = list(found.values()) if seen else []
     else:
+        # ARC calls the options of some rows 1, 2, ...: what the row calls one is its letter there.
         name = "label" if form == "letter" and form not in found else form
         ways = [found[name]] if name in found else []
     if ways and all(sorted(places) == sorted(ways[0]) for places in ways):
@@ -288,9 +292,10 @@ def _right_ones(value: Any, options: Options, form: str) -> list[int]:
         may = ", ".join(f"as {name} {_in_letters(places)}" for name, places in found.items())
         raise RowError("answer_choice", f"{said} can name a choice {may}; answer_is says how it names one")
     wrongly = "names none" if form == "auto" else f"is no {form}"
+    moved = " (no number counts them: the row has them in another order than their labels)" * options.moved
     raise RowError(
         "answer_choice",
-        f"{said} {wrongly} of {len(options.texts)} choices; answer_is says how it names one",
+        f"{said} {wrongly} of {len(options.texts)} choices{moved}; answer_is says how it names one",
     )
 
 
@@ -306,8 +311,8 @@ def readings(value: Any, options: Options) -> dict[str, list[int]]:
     """
     value = _plain(value)
     if not isinstance(value, list | tuple):
-        found = {} if _is_blank(value) or isinstance(value, Mapping) else _readings(written(value), options)
-        listed = _parsed(value.strip()) if isinstance(value, str) and value.strip()[:1] == "[" else None
+        found = {} if is_empty(value) or isinstance(value, Mapping) else _readings(written(value), options)
+        listed = parsed(value.strip()) if isinstance(value, str) and value.strip()[:1] == "[" else None
         if found or not isinstance(listed, list):
             return found
         value = listed
@@ -331,7 +336,7 @@ def _readings(text: str, options: Options) -> dict[str, list[int]]:
         found["text"] = same
     if called := _places(text, options.labels):
         found["label"] = called
-    if text.isdecimal():
+    if text.isdecimal() and not options.moved:
         number = int(text)
         found |= {form: [n] for form, n in (("index", number), ("number", number - 1)) if 0 <= n < count}
     return found

@@ -6,26 +6,38 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
+from gmpo_vl.data.boxes import box_at, last_start
 from gmpo_vl.data.templates import IMAGE_TAG
-
-_BOX = re.compile(r"\\f?boxed\s*\{")
 
 
 def marked_answer(text: str) -> str | None:
-    r"""What stands in the last `<answer>`, else in the last `\boxed{}`, else after the last `####`.
+    r"""What stands in the last `<answer>`, else in the last `\boxed{}`, else on the last line after `####`.
 
-    None where there is no such mark, or nothing at it. A box within the tag is opened, too.
+    None where there is no such mark, nothing at it, or where the last one does not close. A box within the
+    tag is opened, too. A `####` that more than its line follows is a heading of Markdown.
     """
+    found: str | None = None
     if "<answer>" in text:
-        inside = text.rpartition("<answer>")[2].partition("</answer>")[0]
-        return (_last_box(inside) or inside).strip() or None
-    if _BOX.search(text):
-        return (_last_box(text) or "").strip() or None
-    return text.rpartition("####")[2].strip() or None if "####" in text else None
+        inside, closed, _ = text.rpartition("<answer>")[2].partition("</answer>")
+        found = _in_box(inside) if closed else None
+    elif last_start(text, len(text)) >= 0:
+        found = _in_box(text)
+    else:
+        before, _, line = text.rstrip().rpartition("####")
+        found = None if "\n" in line or before.endswith("#") or "####" not in text else line
+    return (found or "").strip() or None
+
+
+def _in_box(text: str) -> str | None:
+    """What the last box holds, the text itself without a box; None for a box that does not close."""
+    start = last_start(text, len(text))
+    if start < 0:
+        return text
+    found = box_at(text, start)
+    return found[0] if found else None
 
 
 def final_answer(text: Any) -> str:
@@ -50,21 +62,12 @@ def as_text(content: Any) -> str:
 def _part(part: Mapping[str, Any] | str) -> str:
     if isinstance(part, str):
         return part
-    if str(part.get("type") or "").startswith("image"):
+    kind, text = str(part.get("type") or "text"), part.get("text")
+    if "image" in kind:  # image, image_url, input_image
         return IMAGE_TAG
-    return str(part.get("text") or "")
-
-
-def _last_box(text: str) -> str | None:
-    """The content of the last box whose braces close."""
-    for start in reversed([match.end() for match in _BOX.finditer(text)]):
-        depth = 1
-        for end in range(start, len(text)):
-            escaped = text[end - 1] == "\\"
-            depth += 0 if escaped else (text[end] == "{") - (text[end] == "}")
-            if depth == 0:
-                return text[start:end]
-    return None
+    if isinstance(text, str) or (kind == "text" and "text" in part and text is None):
+        return text or ""
+    raise ValueError(f"as_text takes texts and pictures; a part of the type {kind!r} has {', '.join(part)}")
 
 
 FILTERS = {"final_answer": final_answer, "as_text": as_text}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from gmpo_vl.data.letters import own_letter, without_letters
 from gmpo_vl.data.templates import answer_place, as_asked
@@ -102,10 +102,9 @@ def _try_forms(reward: Reward, tried: Sequence[_Tried]) -> None:
     """Right answers in other forms, and wrong options: all in one call of the reward."""
     asked = []
     for row in tried:
-        kind = row.gold.type or READ_AS.get(reward.name)
-        gold = replace(row.gold, type=kind)
-        row.forms = [form for form in natural_forms(gold) if form.text != row.right]
-        row.wrong_forms = wrong_forms(gold)
+        forms = natural_forms(row.gold, READ_AS.get(reward.name))
+        row.forms = [form for form in forms if form.text != row.right]
+        row.wrong_forms = wrong_forms(row.gold)
         forms = [*row.forms, *row.wrong_forms]
         asked.append((row, [_written(row.way or "", form.text) for form in forms]))
     for row, worth in zip(tried, _worth(reward, asked)):

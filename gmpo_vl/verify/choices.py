@@ -297,10 +297,10 @@ def judge_letters(gold: str, answer: str) -> str | None:
     return "hedged" if _OR.search(plain(answer)) else None
 
 
-def _set_of(answer: str) -> frozenset[str]:
-    """The letters of `AD`, `A D`, `a, d`; none for any other text."""
+def _set_of(answer: str, last: str = "J") -> frozenset[str]:
+    """The letters of `AD`, `A D`, `a, d`; none for any other text. last: as of `several`."""
     said = plain(answer).replace(")(", "), (")
-    return several(answer) or frozenset(letters_in(said) or letters_in(said.upper()))
+    return several(answer, last) or frozenset(letters_in(said) or letters_in(said.upper()))
 
 
 # --- several right options --------------------------------------------------------------------------------
@@ -325,7 +325,8 @@ def _judge_several(right: Several, leeway: Leeway, answer: str) -> str:
     listed = _LISTED.fullmatch(answer)
     inner = re.sub("[\"']", "", listed[1]) if listed else answer
     said = _ARE_RIGHT.sub("", inner)
-    letters = _set_of(said if options else said.replace("/", ", "))
+    last = _last_of(right.options) if right.options else "Z"
+    letters = _set_of(said if options else said.replace("/", ", "), last)
     if letters and (not options or max(letters) <= _last_of(right.options)):
         return "equal" if letters == right.letters else "different"
     for between in _ITEMS:

@@ -15,14 +15,9 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-MAX_ANSWER = 2_000  # characters in a box; the longest gold of the benchmarks has 330
+from gmpo_vl.data.boxes import MAX_ANSWER, box_at, last_start
+
 MAX_BOXES = 16  # boxes side by side
-
-MAX_LOOKS = 2_000  # mentions of "box" that are looked at, from the right
-
-_BOX = re.compile(r"\\(?:boxed|fbox)\s{0,8}\{")
-_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)  # an escaped brace is content
-_CUT = re.compile(r"\\(?:boxed|fbox)\s{0,8}\Z")
 # What may stand between two boxes that belong together; anything else means that the last box is a new
 # answer.
 _JOINT = re.compile(
@@ -73,14 +68,14 @@ def last_box(response: str) -> Extracted:
         start >= 0
         and response.find("box", start + 7) < 0
         and response.find("box", max(0, start - MAX_ANSWER), start) < 0
-        and (box := _content(response, start))
+        and (box := box_at(response, start))
     ):  # one box, as in most responses
         return Extracted(box[0].strip()) if box[0].strip() else Extracted(None, "no_answer")
     response = _without_mention(response)
-    start = _last_start(response, len(response))
+    start = last_start(response, len(response))
     if start < 0:
         return Extracted(None, "no_answer")
-    box = _content(response, start)
+    box = box_at(response, start)
     if box is None:
         cut = len(response) - start <= MAX_ANSWER
         return Extracted(None, "truncated" if cut else "too_long")
@@ -89,8 +84,8 @@ def last_box(response: str) -> Extracted:
     for _ in range(MAX_BOXES):
         if response.find("box", max(0, first - MAX_ANSWER), first) < 0:  # far quicker than looking backwards
             break
-        earlier = _last_start(response, first)
-        before = _content(response, earlier) if earlier >= 0 else None
+        earlier = last_start(response, first)
+        before = box_at(response, earlier) if earlier >= 0 else None
         if before is None:
             break
         if before[1] >= end:  # the earlier box encloses this one
@@ -116,8 +111,8 @@ def _without_mention(response: str) -> str:
     empty = _EMPTY.match(response, start) if start >= 0 else None
     if not empty:
         return response
-    earlier = _last_start(response, start)
-    box = _content(response, earlier) if earlier >= 0 else None
+    earlier = last_start(response, start)
+    box = box_at(response, earlier) if earlier >= 0 else None
     if box is None or not box[0].strip():
         return response
     return response[: box[1]] if _is_mention(response[box[1] : start], response[empty.end() :]) else response
@@ -170,39 +165,6 @@ def _in_tag(text: str) -> Extracted:
     box = last_box(text)
     other = _OTHER.search(text[: max(0, text.find("boxed") - 1)][-_JOINT_MAX:])
     return Extracted(f"{other[1]} or {box.text}") if other and box.text else box
-
-
-def _last_start(text: str, end: int) -> int:
-    r"""Where the last box command before `end` starts, or -1. A bare `\boxed` at the end counts."""
-    for _ in range(MAX_LOOKS):
-        at = text.rfind("box", 0, end)
-        if at < 1:
-            return -1
-        start = at - 1 if text[at - 1] == "\\" else at - 2
-        if _BOX.match(text, start) or (text[start] == "\\" and _CUT.match(text, start)):
-            return start
-        end = at
-    return -1
-
-
-def _content(text: str, start: int) -> tuple[str, int] | None:
-    """The balanced content of the box at `start` and the position after it; None if it does not end."""
-    opening = text.find("{", start)
-    if opening < 0:
-        return None
-    closing = text.find("}", opening, opening + MAX_ANSWER)
-    plain = text[opening + 1 : closing]
-    if closing > 0 and "{" not in plain and "\\" not in plain:  # most answers
-        return plain, closing + 1
-    depth = 0
-    for brace in _BRACE.finditer(text, opening, opening + MAX_ANSWER):
-        if brace[0] == "{":
-            depth += 1
-        elif brace[0] == "}":
-            depth -= 1
-            if depth == 0:
-                return text[opening + 1 : brace.start()], brace.end()
-    return None
 
 
 def _unwrap(content: str) -> str:

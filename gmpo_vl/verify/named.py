@@ -112,15 +112,18 @@ def named(answer: str) -> Named | None:
 
 _LIST = re.compile(r"[A-Za-z]+|[^\sA-Za-z]")
 _AROUND = re.compile(r"^(?:(?:both|options?|choices?|letters?) )+| (?:only|both)$", re.IGNORECASE)
-_BRACKETED = re.compile(r"[(\[{] ?([A-J]) ?[)\]}]")
+_BRACKETED = re.compile(r"[(\[{] ?([A-Z]) ?[)\]}]")
 _NO_LETTERS = re.compile(r"[\d+*/^=<>|]")
-_ALONE_OR_RUN = re.compile(r"(?<![A-Za-z\\])[A-J]")
+_ALONE_OR_RUN = re.compile(r"(?<![A-Za-z\\])[A-Z]")
 _BETWEEN = frozenset(", ; & and".split())
 
 
 @lru_cache(maxsize=20_000)
-def several(text: str) -> frozenset[str] | None:
-    """The letters of `AD`, `A and D`, `(A), (D)`, `A, D only`; None unless there are two or more."""
+def several(text: str, last: str = "J") -> frozenset[str] | None:
+    """The letters of `AD`, `A and D`, `(A), (D)`, `A, D only`; None unless there are two or more.
+
+    last: the last letter that can be an option's; where the options are not known, later ones may be points.
+    """
     if len(text) > 80 or _NO_LETTERS.search(text) or not _ALONE_OR_RUN.search(text):
         return None
     words = _LIST.findall(_BRACKETED.sub(r" \1 ", _AROUND.sub("", plain(text))))
@@ -128,7 +131,7 @@ def several(text: str) -> frozenset[str] | None:
         words.remove("and")
     letters = words[::2] if len(words) > 1 else list("".join(words))
     if not all(word in _BETWEEN for word in words[1::2]) or not all(
-        "A" <= c <= "J" and len(c) == 1 for c in letters
+        "A" <= c <= last and len(c) == 1 for c in letters
     ):
         return None
     return frozenset(letters) if 1 < len(letters) == len(set(letters)) and len(words) != 2 else None

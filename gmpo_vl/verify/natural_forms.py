@@ -30,19 +30,20 @@ from gmpo_vl.verify.spellings import (
 MOST_ALTERNATIVES = 4  # of a gold, that forms are written of
 
 
-def natural_forms(gold: Gold) -> list[Form]:
+def natural_forms(gold: Gold, kind: str | None = None) -> list[Form]:
     """Right answers for a gold, each text once, the gold's own spelling first.
 
-    None for CountDown, whose gold is a target and no answer. A gold of the type "box", which only this
-    function knows, is the box [x1, y1, x2, y2] of a thing in a picture.
+    kind: what a reward reads golds as that bring no type of their own: a type, or "box" for the box
+    [x1, y1, x2, y2] of a thing in a picture. No forms for CountDown, whose gold is a target and no answer.
     """
     if gold.type == "countdown":
         return []
+    kind = gold.type or kind
     if gold.choices:
-        forms: Iterable[Form] = _of_choices(gold)
+        forms: Iterable[Form] = _of_choices(gold, kind)
     else:
         texts = gold.alternatives[:MOST_ALTERNATIVES]
-        forms = (form for text in texts for form in _of_text(text, gold.type))
+        forms = (form for text in texts for form in _of_text(text, kind))
     return _distinct(forms)
 
 
@@ -87,10 +88,12 @@ def _distinct(forms: Iterable[Form]) -> list[Form]:
 _MARK = re.compile(r"<image ?\d*>")  # an option that is a picture
 _LETTER = re.compile(r"\(?([A-Z])[).]?")
 _LATEX = re.compile(r"[\\${}%#&_^~]")
-_SEVERAL = re.compile(r"\(?[A-J]\)?(?:(?:\s*[,;&]\s*|\s+and\s+|)\(?[A-J]\)?)+")
+_SOME = r"\(?[A-{0}]\)?(?:(?:\s*[,;&]\s*|\s+and\s+|)\(?[A-{0}]\)?)+"
+_SEVERAL = re.compile(_SOME.format("Z"))
+_SEVERAL_OR_POINTS = re.compile(_SOME.format("J"))  # of a gold that is not called a choice
 
 
-def _of_choices(gold: Gold) -> Iterator[Form]:
+def _of_choices(gold: Gold, kind: str | None) -> Iterator[Form]:
     right = _right_options(gold)
     if len(right) > 1 and _named_together(gold):
         yield from _of_letters("".join(LETTERS[i] for i in right))
@@ -116,7 +119,7 @@ def _of_choices(gold: Gold) -> Iterator[Form]:
         yield from (form for form in _of_option(text) if _key(form.text) not in others)
     if not right:  # the gold is none of its options
         for text in gold.alternatives[:MOST_ALTERNATIVES]:
-            yield from _of_text(text, gold.type)
+            yield from _of_text(text, kind)
 
 
 def _right_options(gold: Gold) -> list[int]:
@@ -124,7 +127,7 @@ def _right_options(gold: Gold) -> list[int]:
     number = min(len(gold.choices), len(LETTERS))
     letters = [match[1] for text in gold.alternatives if (match := _LETTER.fullmatch(text.strip()))]
     if _named_together(gold):
-        letters = re.findall("[A-J]", gold.alternatives[0])
+        letters = re.findall("[A-Z]", gold.alternatives[0])
     places = sorted({LETTERS.index(letter) for letter in letters})
     named = [i for i in places if i < number]
     texts = [i for i in range(number) if gold.choices[i].strip() in gold.alternatives]
@@ -135,7 +138,9 @@ def _named_together(gold: Gold) -> bool:
     """Whether the gold is several letters that are right together (A, C)."""
     only, *others = (text.strip() for text in gold.alternatives)
     is_text = any(only == text.strip() for text in gold.choices)
-    return not others and not is_text and _SEVERAL.fullmatch(only) is not None
+    if others or is_text or not _SEVERAL.fullmatch(only):
+        return False
+    return set(re.findall("[A-Z]", only)) <= set(LETTERS[: len(gold.choices)])
 
 
 def _of_letter(letter: str) -> Iterator[Form]:
@@ -222,8 +227,8 @@ def _of_named(text: str, is_choice: bool) -> list[Form]:
     if (letter := _LETTER.fullmatch(text)) and (is_choice or letter[1] <= "H"):
         forms = list(_of_letter(letter[1]))
         return forms if is_choice else forms[:5]
-    if _SEVERAL.fullmatch(text) and (is_choice or not text.isalpha()):
-        letters = "".join(re.findall("[A-J]", text))
+    if (_SEVERAL if is_choice else _SEVERAL_OR_POINTS).fullmatch(text) and (is_choice or not text.isalpha()):
+        letters = "".join(re.findall("[A-Z]", text))
         return [*_of_letters(letters), Form("letters with a slash", "/".join(letters))]
     return []
 

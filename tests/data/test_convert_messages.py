@@ -7,11 +7,14 @@ import json
 import re
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from gmpo_vl.cli import main
 from gmpo_vl.config.load import all_keys
+from gmpo_vl.data.formats import ArrowRows
 from gmpo_vl.data.mapping import KEYS
 
 ROW = {"q": "x?", "a": "1"}
@@ -82,6 +85,21 @@ def test_a_column_that_no_row_has_is_told_once_before_the_rows(folder, lines, ro
     text = said_of(folder, lines, [row] * 9, capsys)
     assert re.match(rf"gmpo-vl: sub/m\.yaml: {expected}.* So it is in every row \(9\)\n$", text)
     assert not Path("out").exists()
+
+
+def test_a_misspelt_column_is_told_before_pictures_are_read(folder, monkeypatch, capsys):
+    picture = (folder / "big.png").read_bytes()
+    rows = [{**ROW, "pic": picture, "meta": None if i < 50 else {"gold": "1"}} for i in range(100)]
+    pq.write_table(pa.Table.from_pylist(rows), folder / "a.parquet")
+    read, whole_row = [], ArrowRows.__getitem__
+    monkeypatch.setattr(ArrowRows, "__getitem__", lambda rows, i: read.append(i) or whole_row(rows, i))
+    usual = {"source": "a.parquet", "problem": "q", "answer": "a", "images": "pic"}
+    for key, name in (("answer", "anser"), ("problem", "{{ qq }}"), ("images", "picc"), ("keep", "leve > 1")):
+        (folder / "m.yaml").write_text(json.dumps({**usual, key: name}))
+        assert re.search(r"the row has 'q', 'a', 'pic', 'meta'\. .* \(100\)", said(capsys, "sub/m.yaml"))
+    assert set(read) == {0}
+    (folder / "m.yaml").write_text(json.dumps({**usual, "answer": "{{ meta.gold }}"}))
+    assert main(["data", "convert", "sub/m.yaml", "out"]) == 0  # the first rows have none
 
 
 @pytest.mark.parametrize(

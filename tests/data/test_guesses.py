@@ -198,6 +198,25 @@ def test_a_number_that_can_be_an_index_or_a_number_is_not_guessed(tmp_path, monk
     assert start.faults.counts() == {"answer_choice": 12}
 
 
+@pytest.mark.parametrize(("first", "form"), [(0, "index"), (1, "number")])
+def test_what_numbers_count_is_seen_over_all_rows(first, form, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, options in (
+        ("written", ["1. red", "2. green", "3. blue"]),
+        ("plain", ["red", "green", "blue"]),
+    ):
+        rows = [{"question": f"{i}?", "options": options, "answer": first + i % 3} for i in range(12)]
+        Path(f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        start = write_start(name, f"{name}.jsonl")
+        assert {guess.key: guess.value for guess in start.guesses}["answer_is"] == form
+        assert not start.faults
+    rows = [{**row, "options": {"1": "red", "2": "green", "3": "blue"}} for row in rows]
+    Path("named.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    start = write_start("named", "named.jsonl")  # what the row itself calls 1, 2, 3
+    assert ("answer_is" in {guess.key for guess in start.guesses}) == (first == 0)
+    assert not start.faults
+
+
 def test_marks_of_pictures_are_read_from_the_texts():
     def found(texts, counts):
         return {guess.key: guess.value for guess in guess_marks(texts, counts)}

@@ -4,8 +4,10 @@ import re
 
 import pytest
 
-from gmpo_vl.data.mapping import is_kept, load_mapping, value_of
+from gmpo_vl.data.map_row import map_row
+from gmpo_vl.data.mapping import MappingFile, is_kept, load_mapping, value_of
 from gmpo_vl.data.rows import DataError, RowError
+from gmpo_vl.data.template_filters import as_text, marked_answer
 
 
 def write_mapping(path, text: str):
@@ -83,3 +85,36 @@ def test_a_template_that_fails_costs_the_row(text):
         value_of({"q": "x"}, text, "id")
     with pytest.raises(RowError, match="cannot be answered"):
         is_kept({"q": "x"}, "q.nothing.more")
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("#### Step 1\nWe add.\n#### Step 2\nSo the answer is 4.", None),
+        ("#### Step 1\nWe add.\n#### 4\n\n", "4"),
+        ("a #### b #### 4", "4"),
+        ("We add.\n##### 4", None),
+        ("x ####", None),
+        ("no mark", None),
+        (r"first \boxed{3} then \boxed{5", None),
+        (r"first \boxed{3} then \boxed", None),
+        (r"\boxed{3} or \fbox{5}", "5"),
+        (r"\boxed {\text{a \} b}} #### 4", r"\text{a \} b}"),
+        ("<answer>3</answer> <answer>5", None),
+        (r"<answer>\boxed{5</answer>", None),
+        (r"\boxed{3} <answer>$\fbox{5}$</answer>", "5"),
+        ("\\boxed{" * 20_000, None),
+        ("#### a" * 20_000 + "\nb", None),
+    ],
+)
+def test_the_marked_answer_is_the_last_mark_or_none(text, answer):
+    assert marked_answer(text) == answer
+
+
+def test_a_part_of_a_message_that_is_no_text_and_no_picture_is_refused(tmp_path):
+    parts = [{"type": "image_url", "image_url": "x"}, {"type": "text", "text": None}, {"text": " why?"}, "!"]
+    assert as_text([*parts, {"type": "input_image"}]) == "<image> why?!<image>"
+    for part in ({"type": "video", "text": None}, {"type": "input_audio"}, {"image": "x.png"}):
+        mapping = MappingFile(tmp_path, "x", "{{ q | as_text }}", "a")
+        with pytest.raises(RowError, match="as_text takes texts and pictures"):
+            map_row({"q": [{"type": "text", "text": "why?"}, part], "a": "4"}, mapping)

@@ -137,6 +137,12 @@ def test_letters_drawn_in_the_picture_are_shown_once(tmp_path):
         ([{"colour": 1, "size": 2}, {"colour": 2, "size": 2}], "type dict"),
         ([b"x", b"y"], "type bytes"),
         ([["red", "blue"], ["x", "y"]], "type list"),
+        ([[1, 2], [3, 4], [5, 6], [7, 8]], "type list"),
+        ("[[1,2],[3,4]]", "type list"),
+        ("[(0,1),(1,0),(2,3),(3,2)]", "type tuple"),
+        ([["A", "B"], ["B", "C"], ["C", "A"]], "type list"),
+        ([["x", "y"], ["y", "x"]], "type list"),
+        ([["1", "x"], ["2", "y"]], "type list"),
         ({"label": ["A"], "text": ["x", "y"]}, "1 labels for 2"),
         ("A. Vitamin B. B. Vitamin C. C. Vitamin D", "B stands twice"),
         (["a"] * 27, "more than there are letters"),
@@ -251,6 +257,52 @@ def test_an_answer_names_its_option_in_any_form(tmp_path):
         map_row({"q": "x?", "o": list("KENGU"), "a": "E"}, mapping(tmp_path))
     with pytest.raises(RowError):
         map_row({"q": "x?", "o": ["15", "18", "18"], "a": "18"}, mapping(tmp_path, answer_is="text"))
+
+
+def test_a_number_never_counts_options_that_were_put_in_order(tmp_path):
+    items = [{"label": "B", "text": "blue"}, {"label": "A", "text": "red"}, {"label": "C", "text": "green"}]
+    for options in (
+        items,
+        {"B": "blue", "A": "red", "C": "green"},
+        [["B", "blue"], ["A", "red"], ["C", "green"]],
+    ):
+        for form, answer in (("index", 0), ("index", 2), ("number", 1), ("auto", 1)):
+            with pytest.raises(RowError, match="another order than their labels"):
+                map_row({"q": "x?", "a": answer, "o": options}, mapping(tmp_path, answer_is=form))
+        row = {"q": "x?", "a": "B", "o": options}
+        assert parse_gold(map_row(row, mapping(tmp_path))["answer"]).alternatives == ("B",)
+        assert read_options(options) == ["red", "blue", "green"]
+    numbered = [{"label": "2", "text": "blue"}, {"label": "1", "text": "red"}]
+    row = {"q": "x?", "a": 2, "o": numbered}
+    assert parse_gold(map_row(row, mapping(tmp_path))["answer"]).alternatives == ("B",)
+
+
+@pytest.mark.parametrize(
+    "options", [["1. red", "2. green", "3. blue"], "(1) red (2) green (3) blue", "① red\n② green\n③ blue"]
+)
+def test_numbers_in_front_of_texts_do_not_say_how_answers_count(tmp_path, options):
+    assert read_options(options) == ["red", "green", "blue"]
+    for answer in (1, "2"):
+        with pytest.raises(RowError, match="answer_is says"):
+            map_row({"q": "x?", "a": answer, "o": options}, mapping(tmp_path))
+    for form, answer in (("index", 0), ("number", 1)):
+        row = {"q": "x?", "a": answer, "o": options}
+        assert parse_gold(map_row(row, mapping(tmp_path, answer_is=form))["answer"]).alternatives == ("A",)
+
+
+def test_a_question_below_its_choices_is_no_part_of_the_last_one(tmp_path):
+    for shown in ("A. x\nB. y\nC. z", "(1) x\n(2) y\n(3) z"):
+        assert read_options(f"{shown}\nWhich is right?") == ["x", "y", "z"]
+    assert read_options("A. x; B. y; C. z\nof two lines") == ["x", "y", "z\nof two lines"]
+
+
+def test_choices_are_found_in_a_problem_in_any_spelling(tmp_path):
+    options = ["*x", "A. Smith", "$1\\frac{1}{2}$", "STRASSE İ", ".5 m", "30"]
+    problem = "Q?\nA. *x\n(b) **A. smith**\nC) $1 \\frac{1}{2}$\nD. strasse İ\nE. $.5$ m\nF、 30 B. "
+    row = {"q": problem, "a": "B", "o": options}
+    assert map_row(row, mapping(tmp_path))["problem"] == problem.strip()
+    for other in (problem.replace(" 30", " 301"), problem.replace(" 30", " 30.5"), problem.replace("x", "y")):
+        assert map_row({**row, "q": other}, mapping(tmp_path))["problem"].endswith("\nF. 30")
 
 
 def test_several_right_options_are_a_set_from_the_row_to_the_verdict(tmp_path):

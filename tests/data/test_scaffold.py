@@ -17,6 +17,7 @@ from gmpo_vl.data.examples import load_examples
 from gmpo_vl.data.mapping import KEYS, load_mapping
 from gmpo_vl.data.rows import DataError
 from gmpo_vl.data.start.write import Start, write_python_start, write_start
+from gmpo_vl.evaluation.protocols import load_protocol
 from gmpo_vl.models.loading import NoModelFolder, model_folder
 from gmpo_vl.models.tiny import packaged_tiny
 from gmpo_vl.runs import Run
@@ -159,6 +160,24 @@ def test_names_of_columns_are_written_as_yaml_reads_them():
     assert convert("mine.yaml", "out").dropped == {}
 
 
+@pytest.mark.parametrize("name", ["2024", "null", "no", "0x10", "1e5", "1_000", "größe", "𝒜b"])
+def test_any_name_of_a_set_is_a_text_in_its_files(name):
+    write_start(name, lines("a.jsonl", questions(5)))
+    convert(f"{name}.yaml", f"data/{name}")
+    config = load_config(f"{name}_run.yaml")
+    assert config.trainer.experiment_name == name
+    assert (
+        load_protocol(f"{name}_eval.yaml").data == config.data.val_files == f"data/{name}/validation.parquet"
+    )
+
+
+def test_a_source_puts_no_line_into_the_mapping():
+    source = lines("a\nkeep: 1 == 0\n#.jsonl", questions(5))
+    write_start("mine", source)
+    mapping = load_mapping("mine.yaml")
+    assert (mapping.source, mapping.keep) == (source, None)
+
+
 def test_a_model_is_named_and_the_lines_for_a_tiny_one_are_gone():
     write_start("mine", lines("a.jsonl", questions(200)), model="Qwen/Qwen2.5-VL-3B-Instruct")
     config = load_config("mine_run.yaml")
@@ -188,6 +207,57 @@ def test_an_archive_or_a_folder_beside_the_table_is_found(here):
     assert convert("three.yaml", "out").dropped == {}
     start = write_start("two", "deep/annotations/a.jsonl", image_folder="deep")
     assert guessed(start)["image_folder"] == "deep"
+
+
+@pytest.mark.parametrize("kind", ["folder", "folder above", "capital ending", "archive", "numbers"])
+def test_ids_that_files_of_pictures_are_called_by_are_found(kind, here):
+    """TextVQA: image_id without an ending, addresses beside it."""
+    ids = [1000 + i if kind == "numbers" else f"00{i}4c91397f2fe" for i in range(6)]
+    address = "https://farm2.example.com/3/{}_o.jpg"
+    rows = [
+        {**row, "question_id": str(i), "image_id": ids[i // 2], "flickr_url": address.format(i)}
+        for i, row in enumerate(questions(12))
+    ]
+    source = lines("set/notes/a.jsonl" if kind == "folder above" else "set/a.jsonl", rows)
+    ending = ".JPG" if kind == "capital ending" else ".jpg"
+    files = {f"{name}{ending}": encoded(picture(i)) for i, name in enumerate(ids)}
+    Path("set/train_images").mkdir()
+    for name, content in files.items() if kind != "archive" else ():
+        Path("set/train_images", name).write_bytes(content)
+    if kind == "archive":
+        with zipfile.ZipFile("set/all.zip", "w") as archive:
+            for name, content in files.items():
+                archive.writestr(f"train_images/{name}", content)
+    start = write_start("mine", source)
+    assert guessed(start)["images"] == ("{{ image_id }}" if kind == "numbers" else "image_id")
+    assert not start.is_text_only
+    card = convert("mine.yaml", "out")
+    assert card.dropped == {}
+    assert all(len(example.images) == 1 for example in load_examples("out/train.parquet"))
+
+
+def test_rows_without_pictures_are_told(capsys):
+    rows = [{**row, "id": f"n{i}", "level": str(i)} for i, row in enumerate(questions(6))]
+    source = lines("set/a.jsonl", rows)
+    picture(1).save("set/1.png")  # another thing's
+    picture(2).save("set/4.png")
+    assert main(["data", "new", "mine", "--source", source]) == 0
+    assert "no column of pictures was found: these rows will be text only" in capsys.readouterr().out
+    assert (
+        "\n# No column of pictures was found: these rows will be text only." in Path("mine.yaml").read_text()
+    )
+    lines("b.jsonl", [{**row, "image": "set/1.png"} for row in rows])
+    assert main(["data", "new", "other", "--source", "b.jsonl"]) == 0
+    assert "text only" not in capsys.readouterr().out + Path("other.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    "names", [("image", "image2", "image3"), ("img_path", "img_path_2"), ("image_1", "image_2")]
+)
+def test_numbered_columns_of_pictures_are_taken_together(names):
+    picture(1).save("same.png")
+    rows = [{**row, **dict.fromkeys(names, "same.png")} for row in questions(4)]
+    assert guessed(write_start("mine", lines("a.jsonl", rows)))["images"] == list(names)
 
 
 def test_a_hint_of_what_will_be_dropped_comes_before_the_conversion(capsys):

@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from judge_server import Answer, judge_server
 
+from gmpo_vl.data.start.write import rendered
 from gmpo_vl.evaluation.protocols import load_protocol, name_of_data, protocol_of_data
 from gmpo_vl.runs import EvaluationFolder
 from gmpo_vl.tasks.diagrams.data import export
@@ -104,10 +104,8 @@ def test_data_is_called_after_its_file_and_a_split_s_file_after_its_folder(
 def test_the_protocol_that_data_new_writes_names_the_result_and_grades_as_training_pays(
     tiny, squares, results, tmp_path
 ):
-    environment = Environment(
-        loader=PackageLoader("gmpo_vl.data.start", "files"), undefined=StrictUndefined, trim_blocks=True
-    )
-    text = environment.get_template("evaluation.yaml.jinja").render(
+    text = rendered(
+        "evaluation",
         name="squares",
         data=str(squares / "validation.parquet"),
         format_prompt="r1v",

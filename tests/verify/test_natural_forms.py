@@ -52,9 +52,7 @@ def test_forms_are_right_beyond_doubt(gold, among, never):
 
 
 def test_a_box_of_a_thing_has_the_forms_of_a_box():
-    from gmpo_vl.verify import Gold
-
-    found = {form.text for form in natural_forms(Gold(("[1, 2, 30, 40]",), "box"))}
+    found = {form.text for form in natural_forms(parse_gold("[1, 2, 30, 40]"), "box")}
     assert {"[1,2,30,40]", "1, 2, 30, 40", "(1, 2), (30, 40)"} <= found
 
 
@@ -97,6 +95,23 @@ def test_of_options_that_are_right_together_none_is_right_alone():
     gold = parse_gold(encode_answer("A, C", type="choice", choices=["red", "blue", "green"]))
     assert {"A, C", "AC", "A. red; C. green"} <= {form.text for form in natural_forms(gold)}
     assert {"A", "B", "C", "blue"} <= {form.text for form in wrong_forms(gold)}
+
+
+@pytest.mark.parametrize("right", ["A, K", "B, L", "J, K, L"])
+def test_options_beyond_the_tenth_are_right_together_as_others_are(right):
+    options = [f"word number {i}" for i in range(12)]
+    encoded = encode_answer(right, type="choice", choices=options)
+    gold, letters = parse_gold(encoded), right.split(", ")
+    found = texts(right, type="choice", choices=options)
+    assert {right, "".join(letters)} <= found
+    assert not any("$" in text for text in found)
+    wrong = {form.text for form in wrong_forms(gold)}
+    assert set("ABCDEFGHIJKL") <= wrong
+    for form in [*found, f"Both {' and '.join(letters)}", f"{right} only"]:
+        assert verify(encoded, f"\\boxed{{{form}}}").correct, form
+    for form in wrong:
+        assert not verify(encoded, f"\\boxed{{{form}}}").correct, form
+    assert "$A, K$" in texts("A, K")  # without choices, names of points
 
 
 def test_countdown_has_no_forms():

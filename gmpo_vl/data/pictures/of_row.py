@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import base64
 import binascii
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,10 +13,10 @@ from PIL import Image
 from gmpo_vl.data.mapping import MappingFile, value_of
 from gmpo_vl.data.pictures.pixels import NPY, png_of, png_of_npy, png_of_pixels
 from gmpo_vl.data.rows import RowError, stored_picture
+from gmpo_vl.data.values import parsed
 
 # How the common formats begin: PNG, JPEG, GIF, BMP, WebP (RIFF), TIFF, numpy's.
 _MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF", b"II*\x00", b"MM\x00*", NPY)
-_LONGEST_LITERAL = 100_000  # characters of a list as Python writes it
 
 
 def pictures_of_row(row: Mapping[str, Any], mapping: MappingFile) -> list[Any]:
@@ -75,13 +73,7 @@ def _list_in(text: str) -> list[str] | None:
     """The texts of a list as JSON or Python writes it; None for another text."""
     if not (text.startswith("[") and text.rstrip().endswith("]")):
         return None
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        try:
-            found = ast.literal_eval(text) if len(text) <= _LONGEST_LITERAL else None
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            return None
+    found = parsed(text)
     is_list = isinstance(found, list) and all(isinstance(item, str) for item in found)
     return found if is_list else None
 

@@ -12,8 +12,9 @@ from gmpo_vl.data.letters import lettered_text, letters_in
 from gmpo_vl.data.mapping import MappingFile, is_template
 from gmpo_vl.data.options import Options, choices_of_row, readings
 from gmpo_vl.data.rows import RowError
-from gmpo_vl.data.start.names import MOST, Guess, Sample, is_empty, named, series, words
+from gmpo_vl.data.start.names import MOST, Guess, Sample, named, series, words
 from gmpo_vl.data.template_filters import marked_answer
+from gmpo_vl.data.values import is_empty
 
 _CHATS = ("conversations", "conversation", "messages", "dialogue", "dialog", "chat", "turns")
 _PROBLEM = (
@@ -339,8 +340,10 @@ def guess_answer_is(sample: Sample, choices: Guess, answer: Guess) -> Guess | No
 
 
 def _is_clear(forms: Mapping[str, list[int]]) -> bool:
-    counted = ("index", "number") if "label" in forms else ()
-    return len({tuple(sorted(places)) for form, places in forms.items() if form not in counted}) == 1
+    """Whether `answer_is: auto` reads it, as `options` says: no bare number, but for one that is a label."""
+    seen = {form: places for form, places in forms.items() if form not in ("index", "number")}
+    ways = seen if "label" in seen else forms
+    return bool(seen) and len({tuple(sorted(places)) for places in ways.values()}) == 1
 
 
 # --- the id -----------------------------------------------------------------------------------------------

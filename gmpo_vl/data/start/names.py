@@ -11,6 +11,7 @@ from gmpo_vl.data.formats import rows_or_errors
 from gmpo_vl.data.mapping import value_of
 from gmpo_vl.data.rows import DataError, RowError
 from gmpo_vl.data.sources import Table, locate
+from gmpo_vl.data.values import is_empty
 
 LOOKED_AT = 200  # rows: half of them the first ones, the others spread over the table
 MOST = 0.9  # of the rows: what is true of so many is true of the column
@@ -81,11 +82,6 @@ def _value(row: Mapping[str, Any], spec: str) -> Any:
     return None if is_empty(value) else value
 
 
-def is_empty(value: Any) -> bool:
-    blank = isinstance(value, str) and not value.strip()
-    return value is None or blank or value != value or (isinstance(value, list | dict) and not value)
-
-
 def words(name: str) -> list[str]:
     """imageFile2 and image_file-2 are image, file, 2."""
     parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)
@@ -105,19 +101,19 @@ def named(
     return exact + rest
 
 
-def series(columns: Sequence[str], stems: Iterable[str]) -> list[str]:
+def series(columns: Sequence[str], stems: Iterable[str], from_bare: bool = False) -> list[str]:
     """image_1, image_2, ... or option_a, option_b, ... (A, B, ... for the empty stem): the longest run of two
-    and more that begins with its first, in order.
+    and more that begins with its first, in order. from_bare: image, image2, ... is one, too.
     """
     found: list[str] = []
     for stem in stems:
         for first in ("a", "1", "0"):
-            run = _run(columns, stem, first)
+            run = _run(columns, stem, first, from_bare and first == "1")
             found = run if len(run) > max(1, len(found)) else found
     return found
 
 
-def _run(columns: Sequence[str], stem: str, first: str) -> list[str]:
+def _run(columns: Sequence[str], stem: str, first: str, from_bare: bool) -> list[str]:
     if first.isdigit() and not stem:
         return []
     by_words = {"_".join(words(column)): column for column in reversed(columns)}
@@ -125,6 +121,8 @@ def _run(columns: Sequence[str], stem: str, first: str) -> list[str]:
     while True:
         mark = chr(ord("a") + len(run)) if first == "a" else str(int(first) + len(run))
         name = by_words.get(f"{stem}_{mark}" if stem else mark) or by_words.get(f"{stem}{mark}")
+        if name is None and from_bare and not run:
+            name = by_words.get(stem)
         if name is None or len(run) == 26:
             return run
         run.append(name)

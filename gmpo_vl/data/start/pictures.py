@@ -9,17 +9,20 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
+from gmpo_vl.data.pictures.archives import stem_of
 from gmpo_vl.data.pictures.folder import PICTURES, PictureFolder
 from gmpo_vl.data.pictures.of_row import entries_of
 from gmpo_vl.data.rows import DataError, RowError, stored_picture
-from gmpo_vl.data.start.names import MOST, Guess, Sample, is_empty, named, series
+from gmpo_vl.data.start.names import MOST, Guess, Sample, named, series, words
 from gmpo_vl.data.templates import IMAGE_TAG
+from gmpo_vl.data.values import is_empty
 
 _NAMES = tuple(
     "images image decoded_image image_path image_paths img imgs img_path picture pictures photo photos "
     "file_name filename file_path image_file image_name imgname imagename image_filename image_url "
     "image_urls image_bytes img_url file figure".split()
 )
+_NAMING = frozenset("image img picture photo figure pic file name id uid uuid key".split())
 _STEMS = ("image", "img", "picture", "photo", "figure", "pic")
 _SMALLEST = 8  # pixels of a side that make numbers a picture
 # Kinds of pictures, the surest first.
@@ -34,10 +37,11 @@ _TRIED = 20  # names of pictures that are looked for
 _MOST_FOLDERS = 200  # in which they are looked for
 
 
-def guess_images(sample: Sample) -> Guess | None:
-    """None for a table without pictures."""
+def guess_images(sample: Sample, place: Path) -> Guess | None:
+    """None for a table without pictures. place: the table, or a folder or archive of pictures."""
     kinds = {name: kind for name in sample.columns if (kind := kind_of(sample.filled(name)))}
-    numbered = [n for n in series(sample.columns, _STEMS) if n in kinds or not sample.filled(n)]
+    numbered = series(sample.columns, (*_STEMS, *_NAMES), from_bare=True)
+    numbered = [name for name in numbered if name in kinds or not sample.filled(name)]
     if len(numbered) > 1 and numbered[0] in kinds:
         return Guess("images", numbered, "numbered columns of pictures")
     usual = [n for n in named(sample.columns, _NAMES, ("image", "img", "picture", "photo")) if n in kinds]
@@ -47,10 +51,14 @@ def guess_images(sample: Sample) -> Guess | None:
         others = [name for name in dict.fromkeys([*usual, *certain]) if name != best]
         said = f"; LEFT OUT: {', '.join(others)}" if others else ""
         return Guess("images", best, f"its name, and {_WORDS[kinds[best]]} in it{said}")
-    if certain:
+    if any(kinds[name] != "url" for name in certain):
         value = certain[0] if len(certain) == 1 else certain
         return Guess("images", value, " and ".join(sorted({_WORDS[kinds[n]] for n in certain})) + " in it")
-    stems = [n for n in named(sample.columns, _NAMES) if _are_stems(sample.filled(n))]
+    if found := _by_files(sample, place):
+        return found
+    if certain:
+        return Guess("images", certain[0] if len(certain) == 1 else certain, f"{_WORDS['url']} in it")
+    stems = [name for name in named(sample.columns, _NAMES) if _are_stems(sample.filled(name))]
     return Guess("images", stems[0], "its name, and short words in it that can name files") if stems else None
 
 
@@ -58,6 +66,27 @@ def _are_stems(values: Sequence[Any]) -> bool:
     """000000123, a picture's name without its ending."""
     texts = [value for value in values if isinstance(value, str) and re.fullmatch(r"[\w./-]{1,100}", value)]
     return len(texts) == len(values) > 0
+
+
+def _by_files(sample: Sample, place: Path) -> Guess | None:
+    """A column of ids by which files of pictures are called (TextVQA's image_id), near the place."""
+    if not place.exists():  # a hub's set
+        return None
+    beside = place if place.is_dir() else place.parent
+    archives = [PictureFolder(path) for path in (place, *_entries(beside)) if stem_of(path) is not None]
+    ids = [name for name in sample.columns if _NAMING & set(words(name))]
+    for name in sorted(ids, key=lambda name: not set(words(name)) & set(_STEMS)):
+        values = sample.filled(name)
+        is_number = name.isidentifier() and all(type(value) is int for value in values)
+        if not values or not (is_number or _are_stems(values)):
+            continue
+        guess = Guess("images", f"{{{{ {name} }}}}" if is_number else name, "files of pictures are called so")
+        names = picture_names(sample, guess)
+        counts = [sum(_is_picture(folder / name) for name in names) for folder in _folders(beside)]
+        counts += [sum(_is_found(archive, name) for name in names) for archive in archives]
+        if max(counts) >= MOST * len(names):
+            return guess
+    return None
 
 
 def kind_of(values: Sequence[Any]) -> str | None:
@@ -147,8 +176,11 @@ def _found(place: Path, why: str, here: Path) -> Guess | None:
 
 def _is_there(path: Path) -> bool:
     """With any ending, where the name has none. A name that no file can have is nowhere."""
-    endings = [""] if path.suffix else ["", *PICTURES]
-    return any(os.path.isfile(f"{path}{ending}") for ending in endings)
+    return os.path.isfile(path) or (not path.suffix and _is_picture(path))
+
+
+def _is_picture(path: Path) -> bool:
+    return any(os.path.isfile(f"{path}{end}") for ending in PICTURES for end in (ending, ending.upper()))
 
 
 def _folders(beside: Path) -> list[Path]:
@@ -161,11 +193,15 @@ def _folders(beside: Path) -> list[Path]:
 
 
 def _inside(folder: Path) -> list[Path]:
+    found = [path for path in _entries(folder) if path.is_dir() and not path.name.startswith(".")]
+    return found[:_MOST_FOLDERS]
+
+
+def _entries(folder: Path) -> list[Path]:
     try:
-        found = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+        return sorted(folder.iterdir())
     except OSError:  # a folder above, that this user may not look into
         return []
-    return found[:_MOST_FOLDERS]
 
 
 # --- marks in the problem ---------------------------------------------------------------------------------

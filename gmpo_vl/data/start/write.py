@@ -61,6 +61,10 @@ class Start:
     def asks(self) -> list[str]:
         return [guess.key for guess in self.guesses if guess.value is None]
 
+    @property
+    def is_text_only(self) -> bool:
+        return _is_text_only(self.guesses)
+
 
 def write_start(
     name: str, source: str, model: str = TINY, image_folder: str | None = None, folder: str | Path = "."
@@ -88,7 +92,7 @@ def write_start(
     asked = next(split for split in ("test", "validation", "train") if split in splits)
     texts = [
         _mapping_text(name, source, sample, guesses, splits),
-        _rendered("run", name=name, run=plan, model=_yaml(model), has_validation="validation" in splits),
+        rendered("run", name=name, run=plan, model=_yaml(model), has_validation="validation" in splits),
         _evaluation_text(name, plan, asked),
     ]
     _write_all(files, texts)
@@ -101,7 +105,7 @@ def write_python_start(name: str, folder: str | Path = ".") -> Path:
     _check_new(name, [path])
     if importlib.util.find_spec(name) is not None:
         raise DataError(f"{path} would hide the module {name!r} from what is run here; take another name")
-    _write_all([path], [_rendered("prepare.py", name=name)])
+    _write_all([path], [rendered("prepare.py", name=name)])
     return path
 
 
@@ -148,7 +152,7 @@ def guess_mapping(
     called: Sequence[str],
 ) -> list[Guess]:
     """The mapping's lines but for the source, in their order. called: names of the set and of its columns."""
-    images = guess_images(sample)
+    images = guess_images(sample, Path(source) if image_folder is None else folder / image_folder)
     held = [] if images is None else images.value if isinstance(images.value, list) else [images.value]
     problem = columns.guess_problem(sample, held)
     taken = [*held, *([problem.value] if problem.value in sample.columns else [])]
@@ -278,7 +282,8 @@ def _validation(trial: _Trial, sample: Sample) -> Guess | None:
     return Guess("validation", share, "of the rows become validation.parquet, by their pictures")
 
 
-def _rendered(template: str, **values: Any) -> str:
+def rendered(template: str, **values: Any) -> str:
+    """A file of `files/`, named without its .yaml.jinja or .jinja."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -287,6 +292,7 @@ def _rendered(template: str, **values: Any) -> str:
         trim_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False}
     suffix = "" if template.endswith(".py") else ".yaml"
     return environment.get_template(f"{template}{suffix}.jinja").render(**values)
 
@@ -298,20 +304,25 @@ def _mapping_text(
     known = set(_used(guesses))
     free = [c for c in sample.columns if c not in known]
     examples = {**_EXAMPLES, **({"carry": _yaml(free[:4])} if free else {})}
-    return _rendered(
+    return rendered(
         "mapping",
         name=name,
-        source=source,
+        source=_line(source),
         others=", ".join(f"{split}.parquet" for split in splits if split != "train"),
         looked_at=len(sample.rows),
         total=f"{sample.total:,}",
         columns=[(_line(c), _shown(next(iter(sample.filled(c) or [None])))) for c in sample.columns],
         lines=[(g.key, *_value_and_why(g, free)) for g in guesses if g.value is not None or g.key in _NEEDED],
+        is_text_only=_is_text_only(guesses),
         rest=[(key, examples[key], KEYS[key]) for key in KEYS if key in examples and key not in keys],
     )
 
 
 _NEEDED = ("problem", "answer")
+
+
+def _is_text_only(guesses: Sequence[Guess]) -> bool:
+    return all(guess.key != "images" for guess in guesses)
 
 
 def _value_and_why(guess: Guess, free: Sequence[str]) -> tuple[str, str]:
@@ -327,7 +338,7 @@ def _used(guesses: Sequence[Guess]) -> list[str]:
 
 
 def _evaluation_text(name: str, plan: RunPlan, split: str) -> str:
-    return _rendered(
+    return rendered(
         "evaluation",
         name=name,
         data=f"data/{name}/{split}.parquet",

@@ -1,0 +1,48 @@
+"""The values of a row: which are empty, and lists that come as text."""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+import re
+import tokenize
+from collections.abc import Callable
+from typing import Any
+
+_LONGEST_LITERAL = 200_000  # characters of a list as Python or numpy prints it
+_ARRAY = re.compile(r"array\((.*?)(?:,\s*dtype=[\w<>'|]+)?\)", re.DOTALL)
+
+
+def is_empty(value: Any) -> bool:
+    """None, NaN, a blank text, a list or dict of nothing."""
+    blank = isinstance(value, str) and not value.strip()
+    return value is None or blank or value != value or (isinstance(value, list | dict) and not value)
+
+
+def parsed(text: str) -> Any:
+    """A list or dict written as text: JSON, or as Python or numpy print it; None for other text."""
+    array = _ARRAY.fullmatch(text)
+    readers: tuple[Callable[[str], Any], ...] = (json.loads, _literal)
+    for read in readers:
+        try:
+            return read(array[1] if array else text)
+        except (ValueError, SyntaxError, MemoryError, RecursionError, tokenize.TokenError):
+            continue
+    return None
+
+
+def _literal(text: str) -> Any:
+    return ast.literal_eval(_with_commas(text)) if len(text) <= _LONGEST_LITERAL else None
+
+
+def _with_commas(text: str) -> str:
+    """numpy prints ['a' 'b'], which Python would read as ['ab']."""
+    parts, last = [], None
+    values = (tokenize.STRING, tokenize.NUMBER)
+    for token in tokenize.generate_tokens(io.StringIO(text.replace("\n", " ")).readline):
+        if last in values and token.type in values:
+            parts.append(",")
+        parts.append(token.string)
+        last = token.type
+    return " ".join(parts).strip()
