@@ -155,6 +155,8 @@ def _check_tables(tables: Sequence[Table], columns: Columns) -> None:
             if isinstance(table.rows, ArrowRows):
                 _check_column([table], columns, setting)
         _check_column(tables, columns, setting)
+    if columns.id_key not in (None, Columns.id_key):  # the usual one need not be there
+        _check_column(tables, columns, "id_key")
     problems = [row.get(columns.prompt_key) for table in tables for row in _first_rows(table)]
     if any(isinstance(text, str) and IMAGE_TAG in text for text in problems):
         _check_column(tables, columns, "image_key")

@@ -131,8 +131,8 @@ def _data_facts(protocol: Protocol, source: str, examples: ExampleSet) -> dict[s
     read = (table.name.removeprefix(source) for table in examples.tables)
     if not protocol.benchmark and any(re.search(r"\btrain", name) for name in read):
         facts["split"] = "train"
-    if examples.faults:
-        facts["bad_rows"] = examples.faults.counts()
+    if faults := _faults_within(examples, protocol.limit):
+        facts["bad_rows"] = faults.counts()
     return facts
 
 
@@ -183,17 +183,19 @@ def _load(protocol: Protocol, folder: Path, source: str, columns: Columns) -> tu
     )
     prompts = load_prompts(source, settings, processor)
     if not skip and protocol.limit is not None:
-        _refuse_bad_rows(prompts.examples, protocol.limit)
+        faults = _faults_within(prompts.examples, protocol.limit)
+        faults.settle("error", len(prompts), prompts.examples.columns.called)
     return processor, prompts
 
 
-def _refuse_bad_rows(examples: ExampleSet, limit: int) -> None:
-    """Raises BadRowsError for those that stand before the last of the `limit` questions."""
-    table, row = examples.place(min(limit, len(examples)) - 1)
+def _faults_within(examples: ExampleSet, limit: int | None) -> RowFaults:
+    """Those of rows before the last of the `limit` questions."""
+    if limit is None or limit > len(examples):
+        return examples.faults
+    table, row = examples.place(limit - 1)
     order = {name: number for number, name in enumerate(table.name for table in examples.tables)}
-    last = (order[table.name], row) if limit <= len(examples) else (len(order), 0)
-    before = RowFaults(fault for fault in examples.faults if (order[fault.file], fault.row) < last)
-    before.settle("error", len(examples), examples.columns.called)
+    last = order[table.name], row
+    return RowFaults(fault for fault in examples.faults if (order[fault.file], fault.row) < last)
 
 
 def open_evaluation(prepared: Prepared, place: Path) -> tuple[Prepared, EvaluationFolder]:

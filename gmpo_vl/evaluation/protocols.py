@@ -261,8 +261,12 @@ def override(protocol: Protocol, changes: Mapping[str, Any]) -> Protocol:
     changed = checked(replace(protocol, **(former | real)))
     least, most = changed.min_pixels, changed.max_pixels
     if least is not None and most is not None and least > most:
+        least_of, most_of = (
+            f"--{key.replace('_', '-')}" if key in real else f"the protocol's {key}"
+            for key in ("min_pixels", "max_pixels")
+        )
         raise ValueError(
-            f"--min-pixels is {least:,}, --max-pixels is {most:,}: the first is larger than the second"
+            f"{least_of} is {least:,}, {most_of} is {most:,}: the first is larger than the second"
         )
     return renamed(changed, {key: value for key, value in real.items() if key != "data"})
 

@@ -35,9 +35,9 @@ def compute_score(
     for given, verdict in zip(reward_inputs, verdicts(reward_inputs, answer_in)):
         references = parse_gold(given["ground_truth"]).alternatives
         said = verdict.extracted
-        near = (
-            0.0 if said is None else max(similarity(said, reference, threshold) for reference in references)
-        )
+        near = float(verdict.correct)  # 1 also where the spelling differs: $5 and 5
+        if said is not None and not verdict.correct:
+            near = max(similarity(said, reference, threshold) for reference in references)
         scores.append(
             {"overall": near, "accuracy": float(verdict.correct), "format": float(said is not None)}
         )

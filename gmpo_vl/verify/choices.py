@@ -23,6 +23,7 @@ from gmpo_vl.verify.equality import same
 from gmpo_vl.verify.gold import Gold
 from gmpo_vl.verify.named import (
     Named,
+    caseless,
     closely,
     loosely,
     named,
@@ -178,7 +179,7 @@ def _as_spelled(choice: Choice, answer: str) -> str | None:
 
 def _spelled(choice: Choice, text: str) -> tuple[bool, bool]:
     """Whether a text is spelled as the right option is, and whether as another one."""
-    for spelling in (closely, loosely):
+    for spelling in (closely, loosely, caseless):
         if key := spelling(text):
             ours = any(spelling(content) == key for content in choice.contents)
             theirs = any(spelling(other) == key for other in choice.others)
@@ -287,11 +288,19 @@ def judge_letters(gold: str, answer: str) -> str | None:
     glued = bare(gold)
     if glued.isalpha() and list(glued) != sorted(glued):  # BAD is a word
         return None
+    if not glued.isalpha() and "+" not in answer and ours == _set_of(answer.replace("/", ", ")):
+        return "equal"
     if ours == several(answer):
         order = bare(answer)  # ABCD may name a figure, which ACBD does not
         is_turned = len(ours) > 2 and glued.isalpha() and order.isalpha() and order != glued
         return "different" if is_turned else "equal"
     return "hedged" if _OR.search(plain(answer)) else None
+
+
+def _set_of(answer: str, last: str = "J") -> frozenset[str]:
+    """The letters of `AD`, `A D`, `a, d`; none for any other text. last: as of `several`."""
+    said = plain(answer).replace(")(", "), (")
+    return several(answer, last) or frozenset(letters_in(said) or letters_in(said.upper()))
 
 
 # --- several right options --------------------------------------------------------------------------------
@@ -317,7 +326,7 @@ def _judge_several(right: Several, leeway: Leeway, answer: str) -> str:
     inner = re.sub("[\"']", "", listed[1]) if listed else answer
     said = _ARE_RIGHT.sub("", inner)
     last = _last_of(right.options) if right.options else "Z"
-    letters = several(said, last) or frozenset(letters_in(plain(said)))
+    letters = _set_of(said if options else said.replace("/", ", "), last)
     if letters and (not options or max(letters) <= _last_of(right.options)):
         return "equal" if letters == right.letters else "different"
     for between in _ITEMS:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from gmpo_vl.data.letters import CHINESE_LEAD
 from gmpo_vl.verify.normalise import normalise, unmarked
-from gmpo_vl.verify.words import TEXT_GROUP, squeezed, without_lead
+from gmpo_vl.verify.words import TEXT_GROUP, set_as_text, squeezed, without_lead
 
 
 class Named(NamedTuple):
@@ -71,7 +71,7 @@ _TAKEN_BACK = re.compile(
 @lru_cache(maxsize=20_000)
 def plain(text: str) -> str:
     """The answer as plain text: without styles, dollars, braces and leads."""
-    text = TEXT_GROUP.sub(r" \1 ", _ARROW.sub("→", normalise(text)))
+    text = TEXT_GROUP.sub(r" \1 ", _ARROW.sub("→", normalise(set_as_text(text) or text)))
     text = _GAPS.sub(" ", _STYLES.sub("", TEXT_GROUP.sub(r" \1 ", text)))  # {\\bf \text{(A)}}
     if "{" in text:
         text = _WRAPPED.sub(lambda m: f" ({m[1] or m[2]}) ", text)
@@ -149,6 +149,7 @@ _WRAPPER = re.compile(r"\\(?:text|mbox|textbf|mathrm)\s*\{(.*)\}", re.DOTALL)
 _SENTENCE_MARKS = re.compile(r"[\"'“”‘’.,;:!?。，；：！？\s]+")
 _PLAIN_WORDS = re.compile(r"[^\\${}^_=<>+*/|\[\]]*")
 _WORDS = re.compile(r"[^\W\d_]{2,}")
+_SHORT_WORDS = re.compile(r"[A-Za-z]{2,}(?:[ -][A-Za-z]+)*")
 
 
 def without_chinese_lead(answer: str) -> str:
@@ -178,3 +179,12 @@ def loosely(text: str) -> str:
     if not is_sentence or not _PLAIN_WORDS.fullmatch(text):
         return ""
     return _SENTENCE_MARKS.sub(" ", normalise(text)).strip().casefold()
+
+
+@lru_cache(maxsize=20_000)
+def caseless(text: str) -> str:
+    """Short words without case (Up, CT, mL); "" for anything else. Where options tell them apart, case says
+    nothing.
+    """
+    text = closely(text)
+    return text.casefold() if _SHORT_WORDS.fullmatch(text) else ""

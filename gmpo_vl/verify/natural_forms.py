@@ -87,6 +87,7 @@ def _distinct(forms: Iterable[Form]) -> list[Form]:
 # --- options ------------------------------------------------------------------------------------------
 _MARK = re.compile(r"<image ?\d*>")  # an option that is a picture
 _LETTER = re.compile(r"\(?([A-Z])[).]?")
+_LATEX = re.compile(r"[\\${}%#&_^~]")
 _SOME = r"\(?[A-{0}]\)?(?:(?:\s*[,;&]\s*|\s+and\s+|)\(?[A-{0}]\)?)+"
 _SEVERAL = re.compile(_SOME.format("Z"))
 _SEVERAL_OR_POINTS = re.compile(_SOME.format("J"))  # of a gold that is not called a choice
@@ -108,6 +109,9 @@ def _of_choices(gold: Gold, kind: str | None) -> Iterator[Form]:
         yield Form("letter with text", f"{letter}. {text}")
         yield Form("letter in brackets with text", f"({letter}) {text}")
         yield Form("letter in bold LaTeX with text", f"\\textbf{{({letter}) }}{text}")
+        if not _LATEX.search(text):
+            yield Form("letter and text as text", f"\\text{{{letter}. {text}}}")
+            yield Form("letter in brackets and text as text", f"\\text{{({letter}) {text}}}")
         others = {_key(form.text) for j, t in enumerate(gold.choices) if j != i for form in _of_option(t)}
         if _key(letter) not in others:
             yield Form("small letter", letter.lower())
@@ -158,6 +162,9 @@ def _of_letters(letters: str) -> Iterator[Form]:
     yield Form("letters with and", " and ".join((", ".join(letters[:-1]), letters[-1])))
     yield Form("letters in brackets", ", ".join(f"({letter})" for letter in letters))
     yield Form("letters with Chinese marks", "，".join(letters))
+    yield Form("letters with spaces", " ".join(letters))
+    yield Form("small letters", ", ".join(letters.lower()))
+    yield Form("letters closed up as text", f"\\text{{{letters}}}")
 
 
 def _of_option(text: str) -> Iterator[Form]:
@@ -168,6 +175,8 @@ def _of_option(text: str) -> Iterator[Form]:
     yield from of_measure(text)
     yield from _of_case(text)
     yield Form("text without its full stop", text.removesuffix("."))
+    if re.fullmatch("[A-Za-z]{2}", text):  # the other options say that it is no symbol
+        yield Form("short word in small letters", text.lower())
 
 
 def _key(text: str) -> str:
@@ -176,12 +185,13 @@ def _key(text: str) -> str:
 
 
 # --- texts without options ------------------------------------------------------------------------------
-_WORDS = re.compile(r"(?=.*[A-Za-z]{3}|No\b)[A-Za-z][A-Za-z ,.'-]*", re.DOTALL)
+_WORDS = re.compile(r"(?=.*[A-Za-z]{3}|(?:No|Up|Go|On|Ox|It)\b)[A-Za-z][A-Za-z ,.'-]*", re.DOTALL)
 # Words whose case says nothing: none that could be symbols (abc) or names of points (A D and B E).
 _CASED = re.compile(r"A (?!and\b)[a-z]{3}|[A-Za-z][a-z]{3}|[A-Z][a-z]{1,2}\b|[a-z][aeiou][a-z]\b")
 _FORMULA = re.compile(r"\$([^$]*\\[^$]*)\$")  # $5\sqrt{2}$ cm; dollars without LaTeX between may be money
 _TEXT_ALONE = re.compile(r"\\(?:text|mathrm|textbf|mbox)\{([^{}]*)\}")
 _CHINESE = re.compile(r"[\u4e00-\u9fff]")
+_LISTED_WORD = re.compile(r"(?!and |or )[a-z]{3,}(?: [a-z]{3,})*|[\u4e00-\u9fff]+", re.IGNORECASE)
 _CHINESE_UNIT = re.compile(
     r"(.*[\d})π])\s*((?:平方|立方)?(?:毫米|厘米|分米|米|千米)|公里|海里|度|元|秒|分钟|小时|克|千克|升|毫升)"
 )
@@ -211,15 +221,15 @@ def _of_text(text: str, kind: str | None) -> Iterator[Form]:
 
 
 def _of_named(text: str, is_choice: bool) -> list[Form]:
-    """Of a letter, or of letters that are right together. Where the gold is not called a choice they may be
-    the names of points, and AC a side.
+    """Of a letter, or of letters that are right together. Side by side (AC) they may be the name of a side
+    where the gold is not called a choice.
     """
     if (letter := _LETTER.fullmatch(text)) and (is_choice or letter[1] <= "H"):
         forms = list(_of_letter(letter[1]))
         return forms if is_choice else forms[:5]
     if (_SEVERAL if is_choice else _SEVERAL_OR_POINTS).fullmatch(text) and (is_choice or not text.isalpha()):
         letters = "".join(re.findall("[A-Z]", text))
-        return [form for form in _of_letters(letters) if is_choice or form.text != letters]
+        return [*_of_letters(letters), Form("letters with a slash", "/".join(letters))]
     return []
 
 
@@ -254,6 +264,10 @@ def _with_marks(text: str) -> Iterator[Form]:
 
 def _of_words(text: str) -> Iterator[Form]:
     yield from _of_case(text)
+    items = re.split(r"\s*[,，、]\s*", text)
+    if len(items) > 2 and all(map(_LISTED_WORD.fullmatch, items)):
+        joint = "和" if _CHINESE.search(text) else " and "
+        yield Form("with and", ", ".join(items[:-1]) + joint + items[-1])
     yield Form("as text", f"\\text{{{text}}}")
     yield Form("in bold", f"**{text}**")
     yield Form("in quotes", f'"{text}"')

@@ -159,7 +159,8 @@ def unmarked(text: str) -> str:
         if start := _START.match(text):
             text = text[start.end() :]
         if not is_ascii and (lead := _CHINESE_LEAD.match(_opened(text))):
-            text = _opened(text)[lead.end() :] or text
+            rest = _opened(text)[lead.end() :]
+            text = rest if rest.strip(" .,:") else _opened(text)  # 是。 is no lead
         text = _without_pair(text)
         if text == before:
             break

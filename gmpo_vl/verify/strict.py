@@ -33,9 +33,11 @@ def judge(gold: Gold, answer: str) -> str:
 
 
 def _judge(alternative: str, gold: Gold, answer: str) -> str:
-    if gold.type is None and (outcome := judge_letters(alternative, answer)):
+    letters = gold.type is None or (gold.type == "text" and not alternative.isalpha())  # AC may be a word
+    if letters and (outcome := judge_letters(alternative, answer)):
         return outcome
-    kind = gold.type or type_of(alternative)
+    # A gold that is called a choice and names no letter is read as what it is.
+    kind = gold.type if gold.type not in (None, "choice") else type_of(alternative)
     return judge_value(alternative, kind, Leeway(gold.tolerance, kind == "rounded"), answer)
 
 

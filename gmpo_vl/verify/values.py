@@ -35,6 +35,12 @@ _LEAD = re.compile(
     re.IGNORECASE,
 )
 _ANSWER_WORDS = frozenset("yes no true false none even odd".split())  # in any case; no products of symbols
+# Words of two letters, which in small letters may be products of symbols (at, by, ct).
+_SHORT_WORDS = frozenset(
+    """am an as at be by do go he hi if in is it me my no of oh ok on or ox so to up us we
+    ct eu tv uk un""".split()
+)
+_APPLIED = re.compile(r"O\(.+\)|[A-Za-z]\(\\?[A-Za-z][^()+,=-]*\)")  # O(n), f(x)
 CHOICE = re.compile(r"\(?([A-Z])\)?")
 _PLAIN_NUMBER = re.compile(r"-?\d{1,15}(?:\.\d{1,15})?", re.ASCII)
 # Dates, telephone numbers and scores: 12/05/2020, 555-1234, 21-14.
@@ -75,6 +81,10 @@ def _judge_unlabelled(alternative: str, kind: str, leeway: Leeway, answer: str, 
         return _judge_trees(alternative, leeway, words.parted(answer)[0])
     if words.squeezed(alternative) == words.squeezed(answer) or same_time(alternative, answer):
         return "equal"
+    if words.same_items(alternative, answer):
+        return "equal"
+    if "(" not in answer and _APPLIED.fullmatch(words.squeezed(alternative)):
+        return "different"  # On is no O(n)
     if (ours := compass(alternative)) and (theirs := compass(answer)):
         return "equal" if ours == theirs else "different"  # N 37° E is no product
     if any(":0" in text and (time := time_of_day(text)) and time.minute for text in (alternative, answer)):
@@ -259,6 +269,8 @@ def type_of(text: str) -> str:
     if is_letter(text):
         return "choice"
     if plain.lower() in _ANSWER_WORDS or _NO_ARITHMETIC.fullmatch(plain):
+        return "text"
+    if plain.lower() in _SHORT_WORDS and plain[0].isupper():
         return "text"
     if is_range(text, text):
         return "range"

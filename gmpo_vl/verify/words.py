@@ -46,6 +46,16 @@ _SPACING = re.compile(r"\\[,;:! ]|\\left(?![a-zA-Z])|\\right(?![a-zA-Z])|\$")
 _IDLE = re.compile(r"\s+(?!\w)|(?<!\w)\s+|(?<![.])[.]\s*$")
 _BARE = re.compile(r"[{}$\\]|\s+")
 _WORD = re.compile(r"[^\W_]+|[+*/=<>^_|!\[\]]|(?<!\w)-")
+_BETWEEN_DIGITS = re.compile(r"(?<=\d)[^\w+*/=<>^|!\[\]]+(?=\d)")
+_LISTED = re.compile(r"[,;&]\s*(?:and\b)?|\band\b")
+_ITEM = re.compile(r"[^\W\d_]+(?:[ '-][^\W\d_]+)*")
+_CASED_ITEM = 3  # letters of a shorter one, which may be a symbol: CO and Co
+# Words of a list whose order says something.
+_ORDERED = re.compile(
+    r"\b(?:yes|no|true|false|correct|incorrect|right|wrong|then|next|first|second|third|last|finally|before"
+    r"|after|followed|to|from)\b|[是否对错先再后]|然后",
+    re.IGNORECASE,
+)
 
 
 @lru_cache(maxsize=20_000)
@@ -100,8 +110,45 @@ def same_words(gold: str, answer: str, ordered: bool = False) -> bool:
     ours, theirs = _words(gold), _words(answer)
     are_letters = all(len(word) == 1 or word == "and" for word in ours)
     if ours and are_letters and not ordered and _SEPARATED.search(gold):
-        return sorted(w for w in ours if w != "and") == sorted(w for w in theirs if w != "and")
-    return bool(ours) and ours == theirs
+        ours, theirs = (sorted(word for word in words if word != "and") for words in (ours, theirs))
+    return bool(ours) and ours == theirs and _same_marks(gold, answer)
+
+
+def _same_marks(gold: str, answer: str) -> bool:
+    """Whether two texts of the same words have the same marks between digits: 1.5 is no 1-5 and no 1,5, but
+    555-1234 is 555 1234.
+    """
+    for ours, theirs in zip(*(map(_mark, _BETWEEN_DIGITS.findall(bare(text))) for text in (gold, answer))):
+        if ours != theirs and (ours + theirs in (".", ":") or (ours and theirs)):
+            return False
+    return True
+
+
+def _mark(gap: str) -> str:
+    """What stands between two digits: "" for a space, brackets, and a stop with a space after it."""
+    return "" if gap == ". " else gap.strip(" ()")
+
+
+def same_items(gold: str, answer: str) -> bool:
+    """Whether two lists of words are the same, with commas or "and"; three words or more, each another one,
+    in any order. Of two words the order may say something (increase, decrease).
+    """
+    if not _SEPARATED.search(normalise(gold)):
+        return False
+    ours, theirs = _items(gold), _items(answer)
+    if ours == theirs:
+        return bool(ours)
+    any_order = 2 < len(ours) == len(set(ours)) and not _ORDERED.search(gold)
+    return any_order and sorted(ours) == sorted(theirs)
+
+
+@lru_cache(maxsize=20_000)
+def _items(text: str) -> tuple[str, ...]:
+    """The words of a list; () for what is none."""
+    items = [item.strip() for item in _LISTED.split(bare(text))]
+    if not all(map(_ITEM.fullmatch, items)):
+        return ()
+    return tuple(item if len(item) < _CASED_ITEM else item.lower() for item in items)
 
 
 @lru_cache(maxsize=20_000)

@@ -289,6 +289,7 @@ def test_a_missing_column_is_told_once_with_the_columns_and_the_nearest(rows, tm
         (Columns(prompt_key="prompt"), "data.prompt_key=problem"),
         (Columns(answer_key="anwser"), "data.answer_key=answer"),
         (Columns(image_key="image"), "data.image_key=images"),
+        (Columns(id_key="problm", called={"id_key": "--id-key"}.get), "--id-key=problem"),
     ):
         with pytest.raises(DataError) as raised:
             load_examples(source, columns, on_bad_row="skip")

@@ -243,6 +243,14 @@ def test_what_cannot_be_evaluated_is_said_before_anything_is_generated(
     assert not (tmp_path / "out").exists()
 
 
+def test_areas_that_exclude_each_other_are_told_with_whose_they_are():
+    protocol = load_protocol("geometry3k")
+    with pytest.raises(ValueError, match=r"the protocol's min_pixels is .*, --max-pixels is 3,136"):
+        override(protocol, {"max_pixels": 3136})
+    with pytest.raises(ValueError, match="--min-pixels is 3,137, --max-pixels is 3,136"):
+        override(protocol, {"min_pixels": 3137, "max_pixels": 3136})
+
+
 def test_a_changed_field_renames_the_result_and_the_same_value_does_not():
     protocol = load_protocol("geometry3k")
     assert override(protocol, {"n": 16, "temperature": 0.5}) == protocol

@@ -252,6 +252,8 @@ def test_bad_rows_are_left_out_where_asked_and_none_matters_beyond_the_limit(
     start = [tiny, "--data", path, "--n", 1, "--max-tokens", 4, "--min-pixels", 784]
     found, _ = results(*start, "--limit", 3)
     assert found["questions"] == 3
+    found, _ = results(*start, "--limit", 4, "--on-bad-row", "skip")
+    assert found["data"]["bad_rows"] == {"empty_answer": 1}  # row 6 stands behind the fourth question
     said = gmpo_vl("eval", *start, "--limit", 4, "--out", tmp_path / "out", code=2)
     assert "row 3" in said
     assert "row 6" not in said

@@ -115,6 +115,11 @@ def test_anls_is_one_minus_the_normalised_distance(said, reference, value):
     assert similarity(said, reference) == pytest.approx(value)
 
 
+def test_anls_is_1_for_what_is_equal_however_it_is_spelled():
+    for gold, said in (("$5", "5"), ("-5", "−5"), ("5", "5")):
+        assert score("anls", gold, rf"\boxed{{{said}}}") == {"overall": 1.0, "accuracy": 1.0, "format": 1.0}
+
+
 def test_anls_takes_the_nearest_reference():
     assert score("anls", encode_answer(["zzz", "colour"]), r"\boxed{color}")["overall"] == pytest.approx(
         1 - 1 / 6

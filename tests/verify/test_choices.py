@@ -131,9 +131,12 @@ def test_several_letters_are_a_set():
         "A and D only",
         r"\text{A and D}",
     ]
-    wrong = ["A", "AB", "A or D", "A/D", "A, D, B", "ABD", "not A and D", "A, A", "AE"]
+    wrong = ["A", "AB", "A or D", "A, D, B", "ABD", "not A and D", "A, A", "AE", "A/B", "a", "da d"]
     for gold in ("AD", "A, D", "A and D"):
         assert accepted(gold, right + wrong) == set(right)
+    spelled = ["AD", "A D", "A/D", "a, d", "ad", "(A)(D)", "A;D", "A、D", r"\text{AD}"]
+    for gold in ("A, D", "A and D", encode_answer("A, D", type="text"), encode_answer("A, D", type="choice")):
+        assert {a for a in spelled + wrong if verify(gold, rf"\boxed{{{a}}}").correct} == set(spelled)
 
 
 # Options that are easily taken for one another: by value, order, sign, unit, words, letters inside them.

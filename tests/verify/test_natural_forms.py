@@ -36,6 +36,11 @@ def texts(gold, **settings) -> set[str]:
         ("2 < x \\le 5", {"5 \\ge x > 2"}, set()),
         ("y = 2x+3", {"y = 2x+3."}, {"2x+3"}),  # the equation of a line
         ("abc", set(), {"ABC", "Abc"}),  # may be a product of symbols
+        ("A, C", {"AC", "A C", "A/C", "a, c", "\\text{AC}"}, {"A", "C"}),
+        ("Up", {"up", "UP"}, set()),
+        ("Cu", set(), {"cu", "CU"}),
+        ("liver, heart, spleen", {"liver, heart and spleen"}, {"heart, liver, spleen"}),
+        ("肝脏、心脏、脾", {"肝脏, 心脏和脾"}, set()),
         ("Purple", {"purple", '"Purple"', "\\text{Purple}", "Purple。"}, set()),
     ],
 )
@@ -126,7 +131,8 @@ def test_a_judge_of_spellings_is_told_every_other_form():
 GOLDS = """Area = 9.4|Surface area = 54 cm²|Volume: 30 m³|Perimeter = 24 cm|m \\angle 1 = 38|AB = 5 cm|t = 3 s
 4.4 m|3 s|5 L|5 m/s|20 min|217 °T|7 m³|3 metres|25 °C|65 km/h|9.4 cm^2|12 apples|90^\\circ|30\\%|\\$0.40
 x \\geq 3|2 < x \\le 5|Domain: x > 3|Range: y \\ge 2|(3,-4)|A(2,3)|A(1,2), B(3,4)|2, 3|2:3|[10, 20, 30, 40]
-9.4|1591|-7|10 \\pi|\\frac{1}{3}|6 \\sqrt 2|y = 2x+3|purple|Yes|红色"""
+9.4|1591|-7|10 \\pi|\\frac{1}{3}|6 \\sqrt 2|y = 2x+3|purple|Yes|红色
+A, C|A and D|Up|liver, heart, spleen|肝脏、心脏、脾|是|有"""
 
 
 @pytest.mark.parametrize("gold", re.split(r"[|\n]", GOLDS))

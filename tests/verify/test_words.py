@@ -1,0 +1,85 @@
+"""Words, lists of words, and marks between digits: what says something and what does not."""
+
+import pytest
+
+from gmpo_vl.data.answers import encode_answer
+from gmpo_vl.verify import verify
+
+
+def accepted(gold, answers: list[str]) -> set[str]:
+    return {answer for answer in answers if verify(gold, rf"\boxed{{{answer}}}").correct}
+
+
+def test_a_word_that_can_lead_to_an_answer_can_be_one():
+    for gold in ("是", "有", "为", "答案", "一共"):
+        right = [gold, f"{gold}。", f"{gold}.", f"**{gold}**", rf"\text{{{gold}}}"]
+        assert accepted(gold, [*right, f"没{gold}。", "否。", "是12", "12"]) == set(right)
+    assert accepted("12", ["答案是12。", "是12。", "是。", "答案是。"]) == {"答案是12。", "是12。"}
+
+
+def test_a_short_option_is_read_in_any_case_where_no_other_one_equals_it():
+    def gold(letter: str, *options: str) -> str:
+        return encode_answer(letter, choices=list(options))
+
+    right = ["up", "UP", "A. up", "(A) up", r"\text{up}"]
+    wrong = ["down", "B. up", "A. down", "pu", "u p", "up or down"]
+    assert accepted(gold("A", "Up", "Down", "On"), right + wrong) == set(right)
+    assert accepted(gold("A", "mL", "kL"), ["ml", "A. ml", "kl", "B. ml"]) == {"ml", "A. ml"}
+    assert accepted(gold("B", "CO", "Co", "O2"), ["Co", "B. Co", "CO", "co", "cO", "A. co"]) == {
+        "Co",
+        "B. Co",
+    }
+    assert accepted(gold("A", "AB", "BC", "AC"), ["ab", "bc", "ac", "A, B"]) == {"ab"}
+    # an open gold may be a symbol
+    assert accepted("Up", ["up", "UP", "pu", "U"]) == {"up", "UP"}
+    assert accepted("CT", ["ct", "TC"]) == {"ct"}
+    for symbol, other in (("CO", "Co"), ("Co", "co"), ("mL", "ml"), ("Mg", "mg"), ("MW", "mW")):
+        assert accepted(symbol, [symbol, other]) == {symbol}
+
+
+def test_a_letter_and_its_text_are_read_inside_a_text_group():
+    gold = encode_answer("C", choices=["35°", "55°", "145°", "½"])
+    right = [r"\text{C. 145°}", r"\text{(C) 145°}", r"\text{C: $145^{\circ}$}", r"\textbf{(C) 145°}"]
+    wrong = [r"\text{B. 145°}", r"\text{C. 35°}", r"\text{(D) 145°}", r"\text{C. 145° or D}", r"\text{D. ½}"]
+    assert accepted(gold, right + wrong) == set(right)
+
+
+@pytest.mark.parametrize("kind", [None, "text", "choice"])
+def test_a_list_of_words_is_joined_by_any_mark_and_three_have_no_order(kind):
+    def gold(text: str) -> str:
+        return encode_answer(text, type=kind)
+
+    right = ["heart, liver, spleen", "liver, heart and spleen", "Spleen, Liver, and Heart"]
+    wrong = ["liver, heart", "liver, heart or spleen", "liver, heart, kidney", "liver, heart, not spleen"]
+    assert accepted(gold("liver, heart, spleen"), right + wrong) == set(right)
+    right = ["心脏、肝脏、脾", "肝脏、心脏和脾", "肝脏,心脏,脾。"]
+    assert accepted(gold("肝脏、心脏、脾"), [*right, "肝脏、心脏", "肝脏、心脏或脾", "脾、脾、肝脏"]) == set(
+        right
+    )
+    assert accepted(gold("increase, decrease"), ["decrease, increase"]) == set()
+    assert accepted(gold("north, then east, then south"), ["north, then south, then east"]) == set()
+    assert accepted(gold("yes, no, maybe"), ["no, yes, maybe"]) == set()
+    assert accepted(gold("Co, Ni, Fe"), ["Ni, Fe, Co", "Ni, Fe"]) == {"Ni, Fe, Co"}
+
+
+@pytest.mark.parametrize(
+    ("gold", "right", "wrong"),
+    [
+        ("1.5", ["1.5."], ["1-5", "1,5", "1:5", "1 5", "15"]),
+        ("3:45", ["3:45."], ["3.45", "3-45", "3 45"]),
+        ("1,200", ["1,200"], ["1.200", "1:200", "1-200"]),
+        ("2, 3", ["2,3"], ["2.3", "2:3", "2-3"]),
+        ("(555) 123-4567", ["555-123-4567", "555 123 4567"], ["555.123.4567", "555:123-4567"]),
+        ("10:30 a.m.", ["10:30 am"], ["10.30 am"]),
+        ("v1.2.3", ["V1.2.3"], ["v1.2-3", "v1.23"]),
+    ],
+)
+def test_marks_between_digits_are_no_mere_marks(gold, right, wrong):
+    assert accepted(encode_answer(gold, type="text"), right + wrong) == set(right)
+
+
+@pytest.mark.parametrize("kind", [None, "choice", "text"])
+def test_a_function_is_no_product(kind):
+    for gold, wrong in (("O(n)", ["On", "nO", r"O \cdot n"]), ("O(n+m)", ["On+Om"]), ("f(x)", ["fx", "xf"])):
+        assert accepted(encode_answer(gold, type=kind), [f"${gold}$", *wrong]) == {f"${gold}$"}
+    assert accepted("a(b+c)", ["ab+ac"])
