@@ -1,7 +1,8 @@
-"""Where names of pictures begin: at the row's own table, else at a folder that is guessed only where no other can
-be meant; and pictures that no column names are asked for.
+"""Names of pictures begin at the row's own table, else at a folder that is guessed only where no other can be
+meant. Pictures that no column names are asked for.
 """
 
+import base64
 import json
 import re
 from pathlib import Path
@@ -96,3 +97,24 @@ def test_numbers_that_files_are_called_by_are_pictures(called, tmp_path, monkeyp
     examples = [e for split in card.splits for e in load_examples(f"out/{split}.parquet")]
     assert len(examples) == 20
     assert all(abs(decode_image(e.images[0]).getpixel((9, 9))[0] - int(e.answer)) < 3 for e in examples)
+
+
+@pytest.mark.parametrize("kind", ["image", "image_url"])
+def test_pictures_in_parts_of_messages(kind, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = []
+    for i in range(6):
+        _shade(Path(f"set/img/{i}.png"), i)
+        name = f"img/{i}.png"
+        if kind == "image_url":
+            name = f"data:image/png;base64,{base64.b64encode(Path('set', name).read_bytes()).decode()}"
+        part = {"type": kind, kind: name if kind == "image" else {"url": name}}
+        asked = {"role": "user", "content": [part, {"type": "text", "text": f"What is {i}?"}]}
+        reply = {"role": "assistant", "content": [{"type": "text", "text": str(i)}]}
+        rows.append(json.dumps({"messages": [asked, reply]}))
+    Path("set/a.jsonl").write_text("\n".join(rows))
+    assert write_start("mine", "set/a.jsonl").asks == []
+    card = convert("mine.yaml", "out")
+    assert card.dropped == {}
+    examples = [e for split in card.splits for e in load_examples(f"out/{split}.parquet")]
+    assert {str(decode_image(e.images[0]).getpixel((0, 0))[0]) == e.answer for e in examples} == {True}
