@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gmpo_vl.cli import main
 from gmpo_vl.data.examples import load_examples
-from gmpo_vl.data.rows import BadRowsError, DataError
+from gmpo_vl.data.rows import BadRowsError, DataError, RowError
 from gmpo_vl.data.sources import open_tables
 
 ROWS = [
@@ -284,3 +284,22 @@ def test_a_picture_that_is_another_rows_index_is_that_rows_picture(tmp_path):
     ]
     (tmp_path / "a.tsv").write_bytes(text_of(rows, "\t").encode())
     assert [row["image"] for row in read(tmp_path / "a.tsv")] == [picture, picture, "8"]
+
+
+def test_a_row_that_says_a_column_twice_is_named(tmp_path):
+    twice = '{"problem": "x?", "answer": "1", "meta": {"a": 1}, "answer": "2"}'
+    inside = '{"problem": "x?", "answer": "1", "meta": {"a": 1, "a": 2}}'
+    good = '{"problem": "x?", "answer": "1", "meta": {"answer": 1}}'
+    texts = {
+        "lines.jsonl": "\n".join([good, twice, inside]),
+        "array.json": f"[{good}, {twice}, {inside}]",
+        "keyed.json": f'{{"q1": {good}, "q2": {twice}, "q3": {inside}}}',
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+        rows = open_tables(str(tmp_path / name))[0].rows
+        assert rows[0]["answer"] == "1"
+        for number, column in ((1, "answer"), (2, "a")):
+            with pytest.raises(RowError, match=f"'{column}' comes twice in one object"):
+                rows[number]
+        assert [isinstance(row, RowError) for row in rows.scan(["answer"])] == [False, True, True]

@@ -65,7 +65,7 @@ class JsonRows:
     def _row(self, file: BinaryIO, place: Place) -> Row:
         try:
             if not self._has_keys:
-                return as_object(json.loads(_bytes_at(file, place)))
+                return as_object(_value(_bytes_at(file, place)))
             key, value = _member(file, place)
         except (ValueError, RecursionError) as error:
             if isinstance(error, RowError):
@@ -106,8 +106,24 @@ def _head(file: BinaryIO, place: Place) -> bytes:
 
 def _member(file: BinaryIO, place: Place) -> tuple[str, Any]:
     """(name, value) of an object's member. Raises ValueError, RecursionError."""
-    ((name, value),) = json.loads(b"{" + _bytes_at(file, place) + b"}").items()
+    ((name, value),) = _value(b"{" + _bytes_at(file, place) + b"}").items()
     return name, value
+
+
+def _once(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object's members. Raises ValueError for a name that comes twice: the last would hide the first."""
+    found = dict(members)
+    if len(found) < len(members):
+        name = next(name for name, count in Counter(name for name, _ in members).items() if count > 1)
+        raise ValueError(f"{name!r} comes twice in one object")
+    return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_once)  # kept: to make one takes as long as to read a row
+
+
+def _value(text: bytes) -> Any:
+    return _DECODER.decode(str(text, "utf-8", "surrogatepass"))
 
 
 def _first_sign(file: TextFile) -> tuple[int, bytes]:
