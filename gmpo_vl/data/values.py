@@ -34,7 +34,7 @@ def parsed(text: str) -> Any:
 
 def texts_in(text: str) -> list[str] | None:
     """The texts of a list as JSON or Python writes it; None for another text."""
-    if not (text.startswith("[") and text.rstrip().endswith("]")):
+    if not (text.startswith(("[", "array([")) and text.rstrip().endswith(("]", ")"))):
         return None
     found = parsed(text)
     is_list = isinstance(found, list) and all(isinstance(item, str) for item in found)

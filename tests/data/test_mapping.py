@@ -160,6 +160,7 @@ def test_every_key_is_explained():
         ("['ram', 'ram', 'beast']", ["ram", "beast"]),
         ('["ram", "beast"]', ["ram", "beast"]),
         (["ram", "ram"], ["ram"]),
+        ("array(['ram', 'beast'], dtype=object)", ["ram", "beast"]),
         ("[1, 2]", ["[1, 2]"]),
         ("[0, 2, 0", ["[0, 2, 0"]),
     ],

@@ -1,11 +1,14 @@
-"""Where names of pictures begin: at the row's own table, else at a folder that is guessed only where no other can
-be meant; and pictures that no column names are asked for.
+"""Names of pictures begin at the row's own table, else at a folder that is guessed only where no other can be
+meant. Pictures that no column names are asked for.
 """
 
+import base64
 import json
 import re
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -14,6 +17,12 @@ from gmpo_vl.data.examples import load_examples
 from gmpo_vl.data.images import decode_image
 from gmpo_vl.data.rows import DataError
 from gmpo_vl.data.start.write import write_start
+
+
+def _seen(image: Any) -> int:
+    """The shade of a stored picture."""
+    seen = np.asarray(decode_image(image))
+    return int(seen[9, 9, 0])
 
 
 def _shade(path: Path, shade: int) -> None:
@@ -37,7 +46,7 @@ def test_names_begin_at_the_folder_of_the_rows_own_table(tmp_path, monkeypatch):
         examples = [e for split in card.splits for e in load_examples(f"out/{split}.parquet")]
         assert len(examples) == 2
         for example in examples:
-            assert decode_image(example.images[0]).getpixel((0, 0)) == (int(example.answer),) * 3
+            assert _seen(example.images[0]) == int(example.answer)
     _shade(Path("img/0.png"), 99)  # and the mapping has one, too
     with pytest.raises(DataError, match=r"set/train/img/0\.png or .*img/0\.png: an image_folder from / on"):
         convert("set.yaml", "out2")
@@ -49,9 +58,9 @@ def test_names_begin_at_the_folder_of_the_rows_own_table(tmp_path, monkeypatch):
 )
 def test_a_folder_is_not_guessed_where_another_has_a_file_of_the_name(places, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for place in places:
+    for shade, place in enumerate(places):
         for i in range(4):
-            _shade(Path("set", place, f"{i}.png"), i)
+            _shade(Path("set", place, f"{i}.png"), 100 * shade + i)
     rows = [{"image": f"{i}.png", "question": f"What is {i}?", "answer": str(i)} for i in range(4)]
     for split in ("train", "test"):
         Path(f"set/{split}.json").write_text(json.dumps(rows))
@@ -80,7 +89,7 @@ def test_pictures_that_no_column_names_are_asked_for(tmp_path, monkeypatch, caps
     card = convert("mine.yaml", "out")
     assert card.dropped == {}
     examples = [e for split in card.splits for e in load_examples(f"out/{split}.parquet")]
-    assert {str(decode_image(e.images[0]).getpixel((0, 0))[0]) == e.answer for e in examples} == {True}
+    assert {str(_seen(e.images[0])) == e.answer for e in examples} == {True}
 
 
 @pytest.mark.parametrize("called", ["{:012}.jpg", "COCO_train2014_{:012}.jpg", "{}.png", "v{}.png"])
@@ -95,4 +104,25 @@ def test_numbers_that_files_are_called_by_are_pictures(called, tmp_path, monkeyp
     card = convert("mine.yaml", "out")
     examples = [e for split in card.splits for e in load_examples(f"out/{split}.parquet")]
     assert len(examples) == 20
-    assert all(abs(decode_image(e.images[0]).getpixel((9, 9))[0] - int(e.answer)) < 3 for e in examples)
+    assert all(abs(_seen(e.images[0]) - int(e.answer)) < 3 for e in examples)
+
+
+@pytest.mark.parametrize("kind", ["image", "image_url"])
+def test_pictures_in_parts_of_messages(kind, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = []
+    for i in range(6):
+        _shade(Path(f"set/img/{i}.png"), i)
+        name = f"img/{i}.png"
+        if kind == "image_url":
+            name = f"data:image/png;base64,{base64.b64encode(Path('set', name).read_bytes()).decode()}"
+        part = {"type": kind, kind: name if kind == "image" else {"url": name}}
+        asked = {"role": "user", "content": [part, {"type": "text", "text": f"What is {i}?"}]}
+        reply = {"role": "assistant", "content": [{"type": "text", "text": str(i)}]}
+        rows.append(json.dumps({"messages": [asked, reply]}))
+    Path("set/a.jsonl").write_text("\n".join(rows))
+    assert write_start("mine", "set/a.jsonl").asks == []
+    card = convert("mine.yaml", "out")
+    assert card.dropped == {}
+    examples = [e for split in card.splits for e in load_examples(f"out/{split}.parquet")]
+    assert {str(_seen(e.images[0])) == e.answer for e in examples} == {True}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,12 @@ _ID = (
 _ROLES = (("from", "value"), ("role", "content"))
 _ASKS = ("human", "user")
 _REPLIES = ("gpt", "assistant", "model", "bot", "chatgpt")
+_IMAGE_PARTS = (
+    ("image", "image"),
+    ("image_url", "image_url.url"),
+    ("image", "url"),
+    ("input_image", "image_url"),
+)
 _MOST_KINDS = 8  # of questions, that a column tells apart
 _FORMS = ("text", "letter", "number", "index")  # of an answer that names a choice
 # Words in the name of a text that is about the answer or the picture.
@@ -71,7 +77,7 @@ def guess_problem(sample: Sample, taken: Sequence[str]) -> Guess:
             found.append((share, spec, why))
     if found:
         share, spec, why = max(found, key=lambda one: one[0])
-        if share > 0.5:
+        if share >= 0.5:
             empty = f"{why}; {1 - share:.0%} of the rows have none and will be dropped"
             return Guess("problem", *_with_context(sample, *_with_tags(sample, spec, empty)))
     asking = [name for name in columns if _ask(sample.filled(name))]
@@ -170,6 +176,22 @@ def _is_chat(value: Any) -> bool:
     return any(all(keys[0] in turn and keys[1] in turn for turn in value) for keys in _ROLES)
 
 
+def guess_images_in_chat(sample: Sample) -> Guess | None:
+    """Pictures that are parts of the first question's content, as OpenAI's messages have them."""
+    for name in named(sample.columns, _CHATS):
+        chat = read_chat(name, sample.filled(name))
+        content = chat and chat.question and chat.question.removesuffix(" | as_text")
+        if not chat or not content or content == chat.question:
+            continue
+        for kind, place in _IMAGE_PARTS:
+            chosen = f"selectattr('type', 'equalto', '{kind}') | map(attribute='{place}') | list"
+            spec = f"{{{{ {content} | {chosen} | tojson }}}}"
+            found = [texts_in(value) for value in sample.filled(spec)]
+            if found and sum(bool(texts) for texts in found) >= MOST * len(sample.rows):
+                return Guess("images", spec, f"parts of the messages in {name!r}")
+    return None
+
+
 # --- the choices ------------------------------------------------------------------------------------------
 def guess_choices(sample: Sample, taken: Sequence[str]) -> Guess | None:
     columns = [name for name in sample.columns if name not in taken]
@@ -230,6 +252,8 @@ def choices_of(sample: Sample, choices: str | list[str], in_problem: bool = Fals
     mapping = MappingFile(Path(), "", str(choices) if in_problem else "", "", choices=choices)
 
     def read(row: Mapping[str, Any]) -> Options | None:
+        if isinstance(choices, str) and not is_template(choices) and choices not in row:
+            return Options([], [])
         try:
             return choices_of_row(row, mapping)
         except RowError:
@@ -257,7 +281,11 @@ def guess_answer(sample: Sample, taken: Sequence[str], choices: Guess | None, pr
         naming = (guess for guess in found if _names_choices(sample.values(guess.value), options))
         found = [*naming, *found]
     if found:
-        return _no_polarity(sample, found[0], problem) if choices is None else found[0]
+        first = _no_polarity(sample, found[0], problem) if choices is None else found[0]
+        joined = first.value and any(
+            re.search("<AND>|<OR>", str(gold)) for gold in sample.filled(first.value)
+        )
+        return replace(first, why=f"{first.why}; <AND> and <OR> in it mean nothing here") if joined else first
     return Guess("answer", None, "; ".join(["no column has a usual name and short answers", *refused]))
 
 
@@ -322,7 +350,7 @@ def _no_polarity(sample: Sample, answer: Guess, problem: Guess) -> Guess:
     if sum(asked) < MOST * len(asked):
         return answer
     template = f"\"{{{{ 'yes' if {answer.value} | int else 'no' }}}}\""
-    why = f"{answer.value} answers questions of yes and no with 0 and 1: {template} if 1 is yes"
+    why = f"{answer.value!r} answers questions of yes and no with 0 and 1: {template} if 1 is yes"
     return Guess("answer", None, why)
 
 

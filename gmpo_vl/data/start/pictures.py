@@ -6,13 +6,14 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import unquote, urlparse
 
 from gmpo_vl.data.pictures.archives import stem_of
 from gmpo_vl.data.pictures.folder import PICTURES, PictureFolder
-from gmpo_vl.data.pictures.of_row import entries_of
+from gmpo_vl.data.pictures.of_row import entries_of, pictures_below
 from gmpo_vl.data.rows import DataError, RowError, stored_picture
 from gmpo_vl.data.start.names import CHOICES, MOST, Guess, Sample, named, series, words
 from gmpo_vl.data.templates import IMAGE_TAG
@@ -155,6 +156,17 @@ def _are_pixels(value: Sequence[Any]) -> bool:
 
 def _is_base64(text: str) -> bool:
     return len(text) > 200 and re.fullmatch(r"[A-Za-z0-9+/]{200}", text[:200]) is not None
+
+
+def lost_pictures(sample: Sample, source: str) -> Guess | None:
+    """What is to be asked where no column names pictures, and about as many as rows lie with the table."""
+    place = Path(source)
+    below = pictures_below(place if place.is_dir() else place.parent) if place.exists() else iter(())
+    found = list(islice(below, len(sample.rows)))
+    if len(found) < max(1, len(sample.rows) / 2):
+        return None
+    why = f"no column names pictures such as {found[0]}; take the line away if rows have none"
+    return Guess("images", None, why)
 
 
 # --- where they lie ---------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ import yaml
 from gmpo_vl.data.grouping import Groups, key_of
 from gmpo_vl.data.map_row import map_row
 from gmpo_vl.data.mapping import FOLDER, KEYS, PLACEHOLDER, MappingFile, is_template
-from gmpo_vl.data.pictures.of_row import pictures_below
 from gmpo_vl.data.rows import Columns, DataError, Fault, RowError, RowFaults, example_from_row
 from gmpo_vl.data.sources import Table, canonical_split, open_tables, splits_in
 from gmpo_vl.data.start import columns
@@ -27,6 +25,7 @@ from gmpo_vl.data.start.pictures import (
     guess_folder,
     guess_images,
     guess_marks,
+    lost_pictures,
     picture_names,
 )
 from gmpo_vl.data.start.run import CHART_TOLERANCE, TINY, RunPlan, is_chart, plan_run
@@ -161,6 +160,7 @@ def guess_mapping(
 ) -> list[Guess]:
     """The mapping's lines but for the source, in their order. called: names of the set and of its columns."""
     images = guess_images(sample, Path(source) if image_folder is None else folder / image_folder)
+    images = images or columns.guess_images_in_chat(sample)
     held = [] if images is None else images.value if isinstance(images.value, list) else [images.value]
     problem = columns.guess_problem(sample, held)
     taken = [*held, *([problem.value] if problem.value in sample.columns else [])]
@@ -169,7 +169,7 @@ def guess_mapping(
     answer = columns.guess_answer(sample, [*taken, *_columns_of(choices)], choices, problem)
     choices = choices or columns.guess_choices_in(sample, problem, answer)
     guesses = [
-        images or _lost_pictures(sample, source),
+        images or lost_pictures(sample, source),
         *_folder_guess(sample, tables, images, source, image_folder, folder),
         problem,
     ]
@@ -183,17 +183,6 @@ def guess_mapping(
         guesses.append(Guess("choices", None, why))
     guesses += [_tolerance(sample, answer, choices, called), _id(sample, tables), _split(sample, tables)]
     return [guess for guess in guesses if guess is not None]
-
-
-def _lost_pictures(sample: Sample, source: str) -> Guess | None:
-    """What is to be asked where no column names pictures, and about as many as rows lie with the table."""
-    place = Path(source)
-    below = pictures_below(place if place.is_dir() else place.parent) if place.exists() else iter(())
-    found = list(islice(below, len(sample.rows)))
-    if len(found) < max(1, len(sample.rows) / 2):
-        return None
-    why = f"no column names pictures such as {found[0]}; take the line away if rows have none"
-    return Guess("images", None, why)
 
 
 def _columns_of(guess: Guess | None) -> list[str]:
