@@ -1,6 +1,7 @@
 """ANLS (Biten et al. 2019, as DocVQA scores): how close the text is to the nearest reference.
 
 score = max over references of 1 - d, where d = edit distance / length of the longer text; 0 where d >= 0.5
+and 1 for an answer that is equal to a reference, however it is spelled.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Short text with several references: right if it is one of them.
 
-Case, articles and punctuation do not count.
+Case, articles and punctuation do not count, but marks between digits do: 1.5 is no 1-5.
 """
 
 from gmpo_vl.rewards.about import BOX_OR_TAG, About

@@ -53,7 +53,8 @@ _CASED_ITEM = 3  # letters of a shorter one, which may be a symbol: CO and Co
 # Words of a list whose order says something.
 _ORDERED = re.compile(
     r"\b(?:yes|no|true|false|correct|incorrect|right|wrong|then|next|first|second|third|last|finally|before"
-    r"|after|followed|to|from)\b|[是否对错先再后]|然后",
+    r"|after|followed|to|from|(?:in|de)creas\w*|unchanged|same|constant|positive|negative|more|less|greater"
+    r"|smaller|larger|higher|lower|left|up|down)\b|[是否对错先再后增减变升降左右正负]|大于|小于|等于|然后",
     re.IGNORECASE,
 )
 
