@@ -10,12 +10,13 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+from gmpo_vl.storage.names import closest, nearest_or_all
 
 
 def module_from_file(path: Path, kind: str, said: str) -> ModuleType:
@@ -77,7 +78,7 @@ def function_in(module: ModuleType, name: str, said: str) -> Callable[..., Any]:
     own = [key for key, value in public.items() if value.__module__ == module.__name__] or list(public)
     file = getattr(module, "__file__", module.__name__)
     asked = f"{file} has no function {name!r}" if name else f"name a function of {file}, as FILE.py:NAME"
-    raise ValueError(f"{said}: {asked}{nearest(name, own) if own else '; it has none'}")
+    raise ValueError(f"{said}: {asked}{nearest_or_all(name, own) if own else '; it has none'}")
 
 
 def line_in(module: ModuleType, error: BaseException) -> str:
@@ -104,7 +105,7 @@ def check_options(
     known = [p.name for p in named]
     unknown = [key for key in options if key not in known]
     if unknown and not any(p.kind is p.VAR_KEYWORD for p in parameters):
-        meant = [close for key in unknown for close in get_close_matches(key, known, n=1, cutoff=0.5)]
+        meant = [close for key in unknown if (close := closest(key, known, cutoff=0.5))]
         near = f"; did you mean {', '.join(meant)}?" if meant else ""
         raise ValueError(f"{said} takes {known or 'no settings'}, not {unknown}{near}")
     missing = [p.name for p in named if p.default is p.empty and p.name not in options]
@@ -116,9 +117,3 @@ def taken(function: Callable[..., Any], values: Mapping[str, Any]) -> dict[str, 
     """Those of the values that the function has a parameter for."""
     parameters = inspect.signature(function).parameters
     return {key: value for key, value in values.items() if key in parameters}
-
-
-def nearest(name: str, known: Collection[str]) -> str:
-    """`; did you mean X?`, or all the names."""
-    close = get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]}?" if close else f"; known: {', '.join(sorted(known))}"

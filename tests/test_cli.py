@@ -68,7 +68,7 @@ def test_overrides_may_stand_behind_options(tmp_path, capsys):
         ["doctor", str(tmp_path / "a.yaml"), "--rehearse", "worker.rolout.n=8"],
     ):
         assert main(arguments) == 2
-        assert "there is no key worker.rolout.n; the nearest is worker.rollout.n" in capsys.readouterr().err
+        assert "there is no key worker.rolout.n; did you mean worker.rollout.n" in capsys.readouterr().err
     for arguments in (["doctor", "a.yaml", "--rehearse", "worker"], ["data", "new", "x", "a=b"]):
         with pytest.raises(SystemExit):
             main(arguments)
@@ -111,14 +111,14 @@ def test_what_can_be_no_path_is_refused_before_anything_is_written(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ("evall", "invalid choice: 'evall'.*; the nearest is 'eval'"),
-        ("data convrt a b", "invalid choice: 'convrt'.*; the nearest is 'convert'"),
-        ("eval comapre a b", "eval has no command 'comapre'.*; the nearest is 'compare'"),
-        ("data new mine --sorce a.csv", "there is no option --sorce; the nearest is '--source'"),
-        ("data new mine --sorce=a.csv", "there is no option --sorce; the nearest is '--source'"),
-        ("doctor a.yaml worker.rollout.n=8 --rehaerse", "no option --rehaerse; the nearest is '--rehearse'"),
-        ("eval model --protocl x", "there is no option --protocl; the nearest is '--protocol'"),
-        ("data check a.yaml --fail-on eror", "invalid choice: 'eror'.*; the nearest is 'error'"),
+        ("evall", "invalid choice: 'evall'.*; did you mean eval"),
+        ("data convrt a b", "invalid choice: 'convrt'.*; did you mean convert"),
+        ("eval comapre a b", "eval has no command 'comapre'.*; did you mean compare"),
+        ("data new mine --sorce a.csv", "there is no option --sorce; did you mean --source"),
+        ("data new mine --sorce=a.csv", "there is no option --sorce; did you mean --source"),
+        ("doctor a.yaml worker.rollout.n=8 --rehaerse", "no option --rehaerse; did you mean --rehearse"),
+        ("eval model --protocl x", "there is no option --protocl; did you mean --protocol"),
+        ("data check a.yaml --fail-on eror", "invalid choice: 'eror'.*; did you mean error"),
         ("train a.yaml --zzzzzz", "there is no option --zzzzzz$"),
     ],
 )

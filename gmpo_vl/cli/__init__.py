@@ -20,8 +20,8 @@ from gmpo_vl.cli.finished import add_difficulty, add_grade
 from gmpo_vl.cli.rewards import add_rewards
 from gmpo_vl.cli.training import add_export, add_report, add_study, add_train
 from gmpo_vl.storage.locks import IN_USE, FolderInUse
+from gmpo_vl.storage.names import nearest
 from gmpo_vl.storage.places import in_words
-from gmpo_vl.storage.yaml_text import nearest
 
 
 class Parser(argparse.ArgumentParser):

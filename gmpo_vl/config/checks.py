@@ -8,7 +8,6 @@ somebody wrote them.
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import re
@@ -20,6 +19,7 @@ from typing import Any
 from gmpo_vl.config.schema import KL_KINDS, Config, all_keys, value_of
 from gmpo_vl.policy.objectives import OBJECTIVE_KEYS, OBJECTIVES, is_own, resolve_settings
 from gmpo_vl.storage.files import can_be_a_path, names_a_folder
+from gmpo_vl.storage.names import nearest
 
 _PLACEMENT_ON_LOCAL = (
     "data.filter_overlong_prompts_workers",
@@ -153,14 +153,8 @@ def check(config: Config, origin: Mapping[str, str]) -> list[str]:
     if not problems:
         problems += _refusals(config, say)
     problems += _range_problems(config, say)
-    for cross_check in (
-        _batch_problems,
-        _length_problems,
-        _kl_problems,
-        _loss_problems,
-        _path_problems,
-        _rest_problems,
-    ):
+    others = (_batch_problems, _length_problems, _kl_problems, _loss_problems, _path_problems, _rest_problems)
+    for cross_check in others:
         problems += cross_check(config, say)
     return problems
 
@@ -173,7 +167,7 @@ def _choice_problems(config: Config, say: Say) -> Iterable[str]:
         value = value_of(config, key)
         for name in value if isinstance(value, list) else [value]:
             if known.choices and name is not None and name not in known.choices:
-                only = f"only {', '.join(known.choices)}{_nearest(name, known.choices)}"
+                only = f"only {', '.join(known.choices)}{nearest(name, known.choices)}"
                 yield f"{say(key)}: there is no {name!r}, {only}"
 
 
@@ -261,7 +255,7 @@ def _loss_problems(config: Config, say: Say) -> Iterable[str]:
         if problem:
             yield f"{say('worker.actor.loss_type')}: {problem}"
     elif loss_type not in OBJECTIVES:
-        hint = _nearest(loss_type, OBJECTIVES)
+        hint = nearest(loss_type, OBJECTIVES)
         hint += f"; EasyR1's own would be easyr1/{loss_type}" if loss_type in _EASYR1_LOSSES else ""
         yield (
             f"{say('worker.actor.loss_type')}: there is no such objective, only {', '.join(OBJECTIVES)}{hint}"
@@ -386,11 +380,6 @@ def _validation_sampling_problems(config: Config, say: Say) -> Iterable[str]:
             yield f"{say(key)}: there is no {name!r}, only {', '.join(rules)}"
         elif isinstance(value, bool) or not rules[name][0](value):
             yield f"{say(key)}: {name} is {value!r}, but must be {rules[name][1]}"
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; the nearest is {close[0]}" if close else ""
 
 
 def _exists(path: str, is_file: bool = False) -> bool:

@@ -231,7 +231,7 @@ def _defaults() -> Any:
 
 
 def _nearest_key(key: str, known: Iterable[str]) -> str:
-    """`; the nearest is ...`, by the whole dotted name or by its last part, or nothing."""
+    """`; did you mean ...?`, by the whole dotted name or by its last part, or nothing."""
     known = list(known)
     last = key.rsplit(".", 1)[-1]
     same_last = [k for k in known if k.rsplit(".", 1)[-1] == last]
@@ -240,7 +240,7 @@ def _nearest_key(key: str, known: Iterable[str]) -> str:
         names = difflib.get_close_matches(last, [k.rsplit(".", 1)[-1] for k in known], n=1, cutoff=0.6)
         candidates = [k for k in known if k.rsplit(".", 1)[-1] in names]
     best = difflib.get_close_matches(key, candidates, n=1, cutoff=0.0)
-    return f"; the nearest is {best[0]}" if best else ""
+    return f"; did you mean {best[0]}?" if best else ""
 
 
 def _type_name(hint: Any) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from functools import lru_cache
 from itertools import islice
 from typing import Any
@@ -32,6 +31,7 @@ from gmpo_vl.data.rows import (
 )
 from gmpo_vl.data.sources import Table, locate, open_tables
 from gmpo_vl.data.templates import IMAGE_TAG
+from gmpo_vl.storage.names import closest
 from gmpo_vl.types import Example
 
 FIRST = 20  # rows of a table that tell what its columns are
@@ -176,8 +176,8 @@ def _check_column(tables: Sequence[Table], columns: Columns, setting: str) -> No
         if isinstance(table.rows, ArrowRows)
         else list(dict.fromkeys(name for row in _first_rows(table) for name in row))
     )
-    close = get_close_matches(key, present, n=1)
-    value = f"={close[0]}" if close else ""
+    close = closest(key, present)
+    value = f"={close}" if close else ""
     if present:  # else its rows cannot be read, which is said of each
         raise DataError(
             f"{table.name}: no column {key!r}; it has {', '.join(present)}. "

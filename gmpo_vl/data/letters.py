@@ -177,9 +177,10 @@ def _closed(text: str) -> str:
 
 
 # --- letters in an answer: `A`, `(A)`, `Option A`, `A, C`, `AC` --------------------------------------------
+CHINESE_LEAD = r"(?:故|应|所以)?(?:正确)?(?:答案|选项|选择|选)[是为]?\s?[:：]?\s*"
 _SAID = re.compile(
     r"(?:the )?(?:(?:correct|right|final) )*(?:answers?|options?|choices?)\b(?: (?:is|are))?\s?[:：]?\s*"
-    r"|(?:正确)?(?:答案|选项|故选|应选|选择|选)[是为]?\s?[:：]?\s*",
+    rf"|{CHINESE_LEAD}",
     re.IGNORECASE,
 )
 _ONE = r"(?:[(（\[【] ?)?[A-Za-z](?: ?[)）\]】])?[.．:：]?"

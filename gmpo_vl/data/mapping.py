@@ -23,7 +23,8 @@ from gmpo_vl.data.images import MAX_IMAGE_PIXELS, PILLOW_MAX_PIXELS
 from gmpo_vl.data.pictures.folder import PictureFolder
 from gmpo_vl.data.rows import DataError, RowError
 from gmpo_vl.data.template_filters import FILTERS
-from gmpo_vl.storage.yaml_text import nearest, read_yaml, shown
+from gmpo_vl.storage.names import nearest
+from gmpo_vl.storage.yaml_text import read_yaml, shown
 
 KEYS = {
     "source": (

@@ -16,11 +16,12 @@ from pathlib import Path, PurePath
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from gmpo_vl.data.rows import OnBadRow
+from gmpo_vl.data.sources import SPLIT_OF
 from gmpo_vl.data.templates import AnswerPlace
 from gmpo_vl.rewards.loading import built_in_rewards
 from gmpo_vl.storage.files import names_a_folder
+from gmpo_vl.storage.names import nearest_or_all
 from gmpo_vl.storage.yaml_text import read_yaml
-from gmpo_vl.user_code import nearest
 from gmpo_vl.verify import Profile
 
 FOLDER = Path(__file__).parent / "protocols"
@@ -54,10 +55,8 @@ _OWN: dict[str, Any] = {
     "chunk": 16,
 }
 MOST_OPTIONS = 40  # characters of a reward's options in a result's name
-# A split's name says nothing without its folder's or data set's.
-_SPLIT = re.compile(
-    r"(train|training|validation|valid|val|dev|test|testing|testmini|eval|evaluation)([-_.].*)?"
-)
+# The name of a split says nothing without its folder or data set. In data.sources a testmini is no test.
+_SPLITS = {*SPLIT_OF, "testmini"}
 
 
 @dataclass(frozen=True)
@@ -148,7 +147,7 @@ def load_protocol(name: str) -> Protocol:
     if not path.is_file():
         beside = [str(file) for file in path.parent.glob("*.yaml")]
         known = beside if path.suffix and beside else [*protocol_names(), *SUITES]
-        raise ValueError(f"no protocol {name!r}, and no such file{nearest(name, known)}")
+        raise ValueError(f"no protocol {name!r}, and no such file{nearest_or_all(name, known)}")
     if not shipped and _is_shipped(path.stem):
         raise ValueError(f"{path}: {path.stem} is a protocol of the package: give the file another name")
     try:
@@ -159,7 +158,9 @@ def load_protocol(name: str) -> Protocol:
         raise ValueError(f"{path}: a protocol is a list of `field: value` lines")
     known_fields = [field.name for field in fields(Protocol) if field.name != "name"]
     if unknown := [str(key) for key in content if key not in known_fields]:
-        raise ValueError(f"{path}: unknown fields {', '.join(unknown)}{nearest(unknown[0], known_fields)}")
+        raise ValueError(
+            f"{path}: unknown fields {', '.join(unknown)}{nearest_or_all(unknown[0], known_fields)}"
+        )
     needed = {*_OWN, "data"} if shipped else {"data"}
     if missing := sorted(needed - set(content)):
         raise ValueError(f"{path}: the field{'s'[: len(missing) > 1]} {', '.join(missing)} must stand there")
@@ -180,7 +181,7 @@ def name_of_data(source: str) -> str:
         place, _, split = source.rpartition("@")
     path = Path(os.path.abspath(place))
     words = [path.stem if path.is_file() else path.name, split]
-    if _SPLIT.fullmatch(words[0].lower()):
+    if re.split("[-_.]", words[0].lower())[0] in _SPLITS:
         words = [path.parent.name, *words]
     return re.sub(r"[^\w.-]+", "-", "-".join(filter(None, words)))[:80].strip("-.") or "data"
 
@@ -220,7 +221,7 @@ def checked(protocol: Protocol) -> Protocol:
     if p.grader not in (*PROFILES, *rewards) and not p.grader.partition(":")[0].endswith(".py"):
         raise ValueError(
             f"{where}: the grader {p.grader!r} is neither strict nor paper, nor a reward, nor a file such as "
-            f"my_reward.py:compute_score{nearest(p.grader, [*PROFILES, *rewards])}"
+            f"my_reward.py:compute_score{nearest_or_all(p.grader, [*PROFILES, *rewards])}"
         )
     return p
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from gmpo_vl.user_code import nearest
+from gmpo_vl.storage.names import nearest_or_all
 
 ADVANTAGE_ESTIMATORS = ("grpo", "grpo_no_std")
 
@@ -21,7 +21,7 @@ def group_advantages(scores_G: torch.Tensor, estimator: str = "grpo", *, key: st
     """
     if estimator not in ADVANTAGE_ESTIMATORS:
         raise ValueError(
-            f"adv_estimator: none is called {estimator!r}{nearest(estimator, ADVANTAGE_ESTIMATORS)}"
+            f"adv_estimator: none is called {estimator!r}{nearest_or_all(estimator, ADVANTAGE_ESTIMATORS)}"
         )
     scores_G = torch.as_tensor(scores_G, dtype=torch.float64)
     if scores_G.ndim != 1 or len(scores_G) < 2:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from gmpo_vl.user_code import nearest
+from gmpo_vl.storage.names import nearest_or_all
 
 if TYPE_CHECKING:
     import torch
@@ -259,12 +259,14 @@ def check_settings(loss_type: str, written: Collection[str]) -> None:
     `OBJECTIVE_KEYS`; its other keys are not the objective's business.
     """
     if loss_type not in OBJECTIVES:
-        raise ValueError(f"loss_type: no objective is called {loss_type!r}{nearest(loss_type, OBJECTIVES)}")
+        raise ValueError(
+            f"loss_type: no objective is called {loss_type!r}{nearest_or_all(loss_type, OBJECTIVES)}"
+        )
     used = OBJECTIVES[loss_type].defaults
     for key in sorted(set(written) - set(used)):
         takers = sorted(name for name, objective in OBJECTIVES.items() if key in objective.defaults)
         whose = f"; {key} belongs to {', '.join(takers)}" if takers else ""
-        near = nearest(key, used) if used else "; it has no options"
+        near = nearest_or_all(key, used) if used else "; it has no options"
         raise ValueError(f"loss_type {loss_type} does not use {key}{near}{whose}")
 
 

@@ -12,8 +12,9 @@ from types import ModuleType
 from typing import Any
 
 from gmpo_vl.rewards.inputs import OF_THE_ROW, inputs_of
+from gmpo_vl.storage.names import nearest_or_all
 from gmpo_vl.types import Example, Verdict
-from gmpo_vl.user_code import check_options, function_in, line_in, module_from_file, nearest, taken
+from gmpo_vl.user_code import check_options, function_in, line_in, module_from_file, taken
 
 # Rewards that lie with their task. A name, not an import: tasks are built on rewards.
 IN_TASKS = {"countdown": "gmpo_vl.tasks.countdown.reward"}
@@ -176,7 +177,7 @@ def _asks(module: ModuleType, options: Mapping[str, Any], spec: str) -> tuple[st
     for name in asks:
         if name not in OF_THE_ROW:
             known = ", ".join(OF_THE_ROW)
-            near = nearest(name, OF_THE_ROW) if isinstance(name, str) else ""
+            near = nearest_or_all(name, OF_THE_ROW) if isinstance(name, str) else ""
             raise ValueError(f"{said} names {name!r}{near} (a reward can ask for {known})")
     return tuple(asks)
 
@@ -185,8 +186,8 @@ def built_in_module(name: str) -> ModuleType:
     """The module of a built-in reward. ValueError names the nearest, or all of them."""
     if name not in built_in_rewards():
         raise ValueError(
-            f"no reward is called {name!r}{nearest(name, built_in_rewards())} (`gmpo-vl rewards` describes "
-            "them; one of your own is FILE.py:FUNCTION)"
+            f"no reward is called {name!r}{nearest_or_all(name, built_in_rewards())} (`gmpo-vl rewards` "
+            "describes them; one of your own is FILE.py:FUNCTION)"
         )
     return importlib.import_module(IN_TASKS.get(name, f"gmpo_vl.rewards.{name}"))
 

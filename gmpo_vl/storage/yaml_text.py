@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import yaml
@@ -54,13 +53,6 @@ def shown(value: Any) -> str:
     """A value on one line of a message, cut where it is long."""
     text = repr(value)
     return text if len(text) <= 200 else f"{text[:200]}... ({len(text):,} characters)"
-
-
-def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
-    """`; the nearest is 'question'`, or nothing where no known word is near. Case does not count."""
-    words = {name.casefold(): name for name in known}
-    close = difflib.get_close_matches(word.casefold(), words, n=1, cutoff=cutoff)
-    return f"; the nearest is {words[close[0]]!r}" if close else ""
 
 
 def _reason(error: Exception) -> str:

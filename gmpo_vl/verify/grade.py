@@ -41,9 +41,7 @@ def grade_file(
     Raises ValueError for an empty file, or where no line is a pair, naming the first; `out` then stays.
     """
     if workers < 0:
-        raise ValueError(
-            f"workers={workers} cannot be: it is the number of processes for undecided answers, 0 for none"
-        )
+        raise ValueError(f"workers={workers} cannot be: processes for undecided answers, 0 for none")
     if out is not None and Path(pairs).resolve() == Path(out).resolve():
         raise ValueError(f"the verdicts would overwrite the pairs: both are {pairs}")
     counts: Counter[str] = Counter()
@@ -58,15 +56,10 @@ def grade_file(
             tell(f"{reasons[-1]}; not graded")
 
     with _lines(out) as write:
-        left = _pairs(Path(pairs), skip)
-        while rows := list(islice(left, CHUNK)):
-            golds, responses = [row["gold"] for row in rows], [row["response"] for row in rows]
-            benchmarks = [str(row.get("benchmark", "")) for row in rows]
-            options: dict[str, Any] = {"benchmark": benchmarks, "answer_in": answer_in, "workers": workers}
-            for row, verdict in zip(rows, verify_batch(golds, responses, profile, **options)):
-                write(verdict_in_words(row, verdict) if out is None else _as_json(row, verdict))
-                elsewhere += verdict.outcome == "no_answer" and ANSWER_MARKS[other] in row["response"]
-                counts.update([verdict.outcome, "total", *(["correct"] if verdict.correct else [])])
+        for row, verdict in _graded(_pairs(Path(pairs), skip), profile, answer_in=answer_in, workers=workers):
+            write(verdict_in_words(row, verdict) if out is None else _as_json(row, verdict))
+            elsewhere += verdict.outcome == "no_answer" and ANSWER_MARKS[other] in row["response"]
+            counts.update([verdict.outcome, "total", *(["correct"] if verdict.correct else [])])
         if not counts["total"]:
             empty = f"{pairs} is empty: no pair to grade"
             raise ValueError(f"no line can be graded: {reasons[0]}" if reasons else empty)
@@ -78,6 +71,16 @@ def grade_file(
             f"--answer-in {other} reads that"
         )
     return counts
+
+
+def _graded(
+    pairs: Iterator[dict[str, Any]], profile: Profile, **options: Any
+) -> Iterator[tuple[dict[str, Any], Verdict]]:
+    """Every pair with its verdict, in order; CHUNK of them are held at a time."""
+    while rows := list(islice(pairs, CHUNK)):
+        golds, responses = [row["gold"] for row in rows], [row["response"] for row in rows]
+        benchmark = [str(row.get("benchmark", "")) for row in rows]
+        yield from zip(rows, verify_batch(golds, responses, profile, benchmark=benchmark, **options))
 
 
 def verdict_in_words(row: dict[str, Any], verdict: Verdict) -> str:

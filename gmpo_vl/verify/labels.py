@@ -48,9 +48,14 @@ _FUNCTIONS = frozenset(
 # Words that only say what is asked: they name no quantity.
 _IDLE = frozenset(
     """the a an of in for to at from on by its their our my this that it so thus therefore hence then finally
-    value values answer answers result final correct exact approximate required measure measured given
-    by with units unit ans point points coordinate coordinates location ordered pair solution angle""".split()
+    value values answer answers result exact approximate required measure measured
+    with units ans point points coordinate coordinates location ordered pair solution angle""".split()
 )
+# `Final answer` names no quantity, `final velocity` and `correct answers` do.
+_ANSWER = re.compile(
+    r"\b(?:final|correct) (?=(?:final |correct )?(?:answer|ans|result|solution)\b)", re.IGNORECASE
+)
+_ANGLE_WORD = re.compile(r"(?<![A-Za-z])angles?\b", re.IGNORECASE)
 _OF = re.compile(r"\b(?:of|in|for|between|from|to|under)\b")
 # Of these, a label names the quantity itself (the sum is 12); `of` after them makes another one of it.
 _QUANTITIES = frozenset(
@@ -136,6 +141,8 @@ def agree(gold: str, answer: str) -> bool:
         return theirs.endswith(ours) or ours.endswith(theirs)
     ours, theirs = _named(gold), _named(answer)
     head = _named(_OF.split(gold)[0])
+    if not theirs and _ANGLE_WORD.search(answer):  # an angle is no area
+        return _ANGLE_WORD.search(gold) is not None
     if theirs <= ours:
         return not theirs or not head or not head.isdisjoint(theirs)
     added = {word for word in _named(_OF.split(answer)[0]) - ours if len(word) > 1}
@@ -159,7 +166,7 @@ def denies(symbol: str, label: str) -> bool:
 
 def _named(label: str) -> frozenset[str]:
     """The words that name a quantity, in small letters, and symbols (x, AB) as they are."""
-    words = re.findall(r"[A-Za-z']+", re.sub(r"\([^()]*\)|\\[a-z]+", " ", label))
+    words = re.findall(r"[A-Za-z']+", re.sub(r"\([^()]*\)|\\[a-z]+", " ", _ANSWER.sub("", label)))
     kept = [word if len(word) == 1 or word.isupper() else word.lower() for word in words]
     return frozenset(word for word in kept if word.lower() not in _IDLE)
 

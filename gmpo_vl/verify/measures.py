@@ -26,6 +26,7 @@ _UNITS = "|".join(sorted(_CHINESE, key=len, reverse=True))
 _CHINESE_END = re.compile(  # 5个 is 5
     rf"(?:(平方|立方)?({_UNITS})(\^\{{?[23]\}}?)?(?:[/每](平方|立方)?({_UNITS}))?|[{_CLASSIFIERS}]{{1,2}})\.?$"
 )
+_CHINESE_RATE = re.compile(rf"每((?:平方|立方)?(?:{_UNITS}))\s*(\d.*)")  # 每秒5米
 _RAISED = {"平方": "^2", "立方": "^3", None: ""}
 
 
@@ -87,7 +88,7 @@ def spelled(text: str) -> str:
         return text
     text = " ".join(text.split())  # no pattern below meets a run of spaces
     if not text.isascii():
-        text = _GROUPED_TEXT.sub(r" \1 ", text).strip()
+        text = _CHINESE_RATE.sub(r"\2/\1", _GROUPED_TEXT.sub(r" \1 ", text).strip())
         if end := _CHINESE_END.search(text):
             text = text[: end.start()] + _chinese_unit(end)
     if "circ" in text and (north := _BEARING.search(text)):

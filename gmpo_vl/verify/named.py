@@ -6,6 +6,7 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
+from gmpo_vl.data.letters import CHINESE_LEAD
 from gmpo_vl.verify.normalise import normalise, unmarked
 from gmpo_vl.verify.words import TEXT_GROUP, squeezed, without_lead
 
@@ -140,7 +141,7 @@ def other_letters(text: str) -> bool:
 
 
 # --- how an option's text is spelled ----------------------------------------------------------------------
-_CHINESE_LEAD = re.compile(r"(?:故|应|所以)?(?:正确)?(?:答案|选项|选择|选)[是为]?\s?[:：]?\s*")
+_CHINESE_LEAD = re.compile(CHINESE_LEAD)
 _WRAPPER = re.compile(r"\\(?:text|mbox|textbf|mathrm)\s*\{(.*)\}", re.DOTALL)
 _SENTENCE_MARKS = re.compile(r"[\"'“”‘’.,;:!?。，；：！？\s]+")
 _PLAIN_WORDS = re.compile(r"[^\\${}^_=<>+*/|\[\]]*")

@@ -16,6 +16,7 @@ from gmpo_vl.verify.tree import INFINITY, Node, is_name, num, sym
 
 FLIPPED = {"<": ">", ">": "<", "le": "ge", "ge": "le"}
 ORDERS = frozenset(FLIPPED)
+_ONE_ORDER = {(sign,) for sign in ORDERS}
 _COMPARED = ORDERS | {"ne"}
 _MAX_POINTS = 64  # whole numbers of a bounded region that are listed
 _ALWAYS = ("numbers", "union", "cap", "minus", "where", "both")
@@ -127,8 +128,14 @@ def _relation(node: Node) -> Region | None:
 
 
 def _every(node: Node) -> Region | None:
-    r"""`x > 1 and x < 4`; `x \in \mathbb{R}, x \ne 1`; `x > 2, x \ne 3`; `x \ne 1, 2`. No other commas."""
+    r"""`x > 1 and x < 4`; `x \in \mathbb{R}, x \ne 1`; `x > 2, x \ne 3`; `x \ne 1, 2`; `x > 1, x < 4`.
+
+    No other commas: `x < 1, x > 4` may mean either.
+    """
     first, *others = node.args
+    if node.op == "list" and all(item.op == "rel" and item.args[0] in _ONE_ORDER for item in node.args):
+        found = _joined(node.args, _both)
+        return found if found and len(found.pieces) == 1 and _is_bounded(found.pieces[0]) else None
     if node.op == "list":
         signs = {item.args[0] for item in node.args if item.op == "rel"}
         if signs == {("ne",)}:
@@ -264,6 +271,10 @@ _WHOLE_LINE = _piece(_MINUS_INFINITY, True, INFINITY, True)
 
 def _ordered(piece: Piece) -> bool:
     return piece.low_key is not None and piece.high_key is not None
+
+
+def _is_bounded(piece: Piece) -> bool:
+    return _ordered(piece) and abs(piece.low_key) != NUMBERS.inf != abs(piece.high_key)
 
 
 def _is_empty(piece: Piece) -> bool:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-from gmpo_vl.data.sources import open_tables, saved_splits
+from gmpo_vl.data.sources import Table, open_tables, splits_in
 from gmpo_vl.verify import Gold, Profile, verify
-from gmpo_vl.verify.grade import MAX_TOLD, loaded, numbered_lines, read_gold
+from gmpo_vl.verify.grade import MAX_TOLD, read_gold
 from gmpo_vl.verify.natural_forms import unreached
 
 COLUMNS = ("answer", "gold")  # the first that a row has
@@ -34,9 +35,8 @@ def self_check(dataset: str | Path, profile: Profile = "strict") -> list[Failure
     """Every gold that does not verify against itself, and every row that cannot be read; a sound data set has
     none.
 
-    dataset: a .jsonl, .json or .parquet file with a column `answer` (or `gold`), or a folder written by
-    `datasets.save_to_disk`, of which all splits are read. Raises ValueError where no row has a gold, naming
-    the first.
+    dataset: a file or folder that data.sources reads, with a column `answer` (or `gold`); of a folder all
+    splits are read. Raises ValueError where no row has a gold, naming the first.
     """
     failures: list[Failure] = []
     num_golds = 0
@@ -115,8 +115,6 @@ def _gold_of(row: Any) -> Any:
     """Raises ValueError for what is no row with a gold."""
     if isinstance(row, ValueError):
         raise row
-    if not isinstance(row, dict):
-        raise ValueError(f"a row is an object with `answer` or `gold`; it is a {type(row).__name__}")
     found = [name for name in COLUMNS if name in row]
     if not found:
         raise ValueError(f"no column `answer` or `gold`; it has {repr(list(row))[:200]}")
@@ -125,44 +123,23 @@ def _gold_of(row: Any) -> Any:
 
 def _rows(path: Path) -> Iterator[tuple[str, Any]]:
     """(where it stands, what was read) of every row; a ValueError in place of a row that cannot be read."""
-    if path.suffix == ".jsonl" and not path.is_dir():
-        for number, line in numbered_lines(path):
-            yield f"{path}, line {number}", _row_or_error(line)
-    elif path.suffix == ".parquet" and path.is_file():
-        for i, row in enumerate(_rows_of_parquet(path)):
-            yield f"{path}, row {i}", row
-    elif path.suffix == ".json" and path.is_file():
-        yield from _rows_of(str(path))
-    elif (splits := saved_splits(path)) is not None:
-        for split in splits:
-            yield from _rows_of(f"{path}@{split}" if split else str(path))
-    else:
-        known = "a .jsonl, .json or .parquet file, or a folder of datasets.save_to_disk"
-        raise ValueError(f"{path} is no data set: give {known}")
+    if not path.exists():
+        raise ValueError(f"{path} is no data set: give a file or a folder of rows with their answers")
+    splits = splits_in(path) if path.is_dir() else []
+    for table in open_tables([f"{path}@{split}" for split in splits] or str(path)):
+        known = getattr(table.rows, "columns", COLUMNS)
+        if len(table.rows) and set(known).isdisjoint(COLUMNS):
+            raise ValueError(f"{table.name} has no column `answer` or `gold`; it has {known}")
+        for place, row in zip(_places(table), table.rows.scan(COLUMNS)):
+            yield f"{table.name}, {place}", row
 
 
-def _rows_of(source: str) -> Iterator[tuple[str, Any]]:
-    for table in open_tables(source):
-        for i, row in enumerate(table.rows.scan(COLUMNS)):
-            yield f"{table.name}, row {i}", row
-
-
-def _rows_of_parquet(path: Path) -> list[dict[str, Any]]:
-    import pyarrow.parquet
-
-    try:
-        known = pyarrow.parquet.read_schema(path).names
-        names = [name for name in COLUMNS if name in known][:1]
-        rows = pyarrow.parquet.read_table(path, columns=names).to_pylist()
-    except (ValueError, OSError) as error:  # whatever pyarrow finds in the file
-        raise ValueError(f"{path} cannot be read as parquet: {error}") from error
-    if not names:
-        raise ValueError(f"{path} has no column `answer` or `gold`; it has {known}")
-    return rows
-
-
-def _row_or_error(line: str) -> Any:
-    try:
-        return loaded(line)
-    except ValueError as error:
-        return error
+def _places(table: Table) -> Iterator[str]:
+    """`line 3` of each row of a file with a row a line, `row 1` of others."""
+    path = Path(table.name)
+    if path.suffix == ".jsonl":
+        with path.open("rb") as file:
+            lines = [number for number, line in enumerate(file, start=1) if line.strip()]
+        if len(lines) == len(table.rows):
+            return (f"line {number}" for number in lines)
+    return (f"row {number}" for number in count())

@@ -109,13 +109,13 @@ def test_a_later_edit_of_a_saved_config_counts_as_written(write, tmp_path):
 )
 def test_unknown_key_names_the_nearest_and_the_place(write, key, nearest):
     message = refusal(write(), f"{key}=1")
-    assert f"there is no key {key}; the nearest is {nearest}" in message
+    assert f"there is no key {key}; did you mean {nearest}" in message
     assert f"override '{key}=1'" in message
 
 
 def test_unknown_key_in_a_file_names_the_file(write):
     path = write(trainer={"max_step": 3})
-    assert f"{path}: there is no key trainer.max_step; the nearest is trainer.max_steps" in refusal(path)
+    assert f"{path}: there is no key trainer.max_step; did you mean trainer.max_steps" in refusal(path)
 
 
 def test_all_faults_are_told_at_once(write):

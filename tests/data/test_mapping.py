@@ -127,7 +127,7 @@ def test_text_of_a_data_set_is_never_a_template(tmp_path):
     [
         ("", "a mapping file holds"),
         ("source: a\nproblem: q\n", "answer is missing"),
-        ("source: a\nproblem: q\nanswer: a\nimage: i\n", "no key 'image'; the nearest is 'images'"),
+        ("source: a\nproblem: q\nanswer: a\nimage: i\n", "no key 'image'; did you mean images"),
         ("source: a\nproblem: q\nanswer: 3\n", "answer: 3 does not fit"),
         ("source: a\nproblem: '{{ q'\nanswer: a\n", "no jinja template"),
         ("source: a\nproblem: q\nanswer: a\nkeep: level >>\n", "no condition"),

@@ -1,5 +1,7 @@
 """A run whose prompt asks for the answer where the reward does not read it ends before anything is loaded."""
 
+import os
+import subprocess
 import sys
 
 import pytest
@@ -83,7 +85,10 @@ def test_the_dry_run_calls_the_reward(config_file, overrides, engine, capsys):
 
 def test_the_dry_run_says_what_the_reward_raises(config_file, overrides, tmp_path, capsys):
     (tmp_path / "mine.py").write_text("def compute_score(reward_inputs):\n    return 1 / 0\n")
-    assert dry_run(config_file, overrides, f"worker.reward.reward_function={tmp_path / 'mine.py'}:compute_score") == 2
+    assert (
+        dry_run(config_file, overrides, f"worker.reward.reward_function={tmp_path / 'mine.py'}:compute_score")
+        == 2
+    )
     said = capsys.readouterr().err
     assert f"{tmp_path / 'mine.py'}" in said
     assert "ZeroDivisionError" in said
@@ -91,11 +96,16 @@ def test_the_dry_run_says_what_the_reward_raises(config_file, overrides, tmp_pat
 
 def test_a_judge_is_not_asked(config_file, overrides, tmp_path, capsys):
     (tmp_path / "judge.py").write_text("ASKS_ENDPOINT = True\ndef compute_score(reward_inputs):\n    1 / 0\n")
-    assert dry_run(config_file, overrides, f"worker.reward.reward_function={tmp_path / 'judge.py'}:compute_score") == 0
+    assert (
+        dry_run(
+            config_file, overrides, f"worker.reward.reward_function={tmp_path / 'judge.py'}:compute_score"
+        )
+        == 0
+    )
     assert "not called: it asks an endpoint" in capsys.readouterr().out
 
 
-# As much of wandb as the check looks at: what it made of the environment.
+# As much of wandb 0.31 as the check looks at: what it made of the environment. The test below compares them.
 WANDB = """
 import os
 from types import SimpleNamespace
@@ -130,3 +140,31 @@ def test_the_dry_run_asks_for_the_loggers(config_file, overrides, capsys, monkey
     (tmp_path / ".netrc").write_text("machine api.wandb.ai login user password 0123\n")
     assert "no key" not in said()
     assert "no key for https://wandb.example.org" in said(WANDB_BASE_URL="https://wandb.example.org")
+
+
+@pytest.mark.parametrize("said", [{}, {"WANDB_API_KEY": "0" * 40}, {"WANDB_MODE": "offline"}])
+def test_wandb_makes_of_the_environment_what_the_stand_in_makes_of_it(said, tmp_path):
+    pytest.importorskip("wandb")
+    (tmp_path / "fake").mkdir()
+    (tmp_path / "fake" / "wandb.py").write_text(WANDB)
+    code = (
+        "import wandb; s = wandb.setup().settings;"
+        "print(s.base_url, s.api_key or '', s.mode or 'online', s.identity_token_file)"
+    )
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+    kept |= {
+        "HOME": str(tmp_path),
+        "WANDB_BASE_URL": "https://wandb.example.org",
+    }  # wandb's own default moves
+    found = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env=kept | said | {"PYTHONPATH": str(path)},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for path in (tmp_path / "fake", "")
+    ]
+    assert found[0] == found[1]

@@ -36,6 +36,13 @@ def accepted(gold: str, answers: list[str]) -> set[str]:
             ["Domain: y > 0; Range: x > 3", "y > 0; x > 3", "Domain: x > 3", "x > 3",
              r"Domain: [3, \infty), Range: (0, \infty)"],
         ),
+        (
+            "Total cost = 12",
+            ["The cost = 12", "Final answer: 12", "Exact total cost = 12"],
+            ["Unit cost = 12", "Given cost = 12", "Final cost = 12", "Angle = 12"],
+        ),
+        ("Final velocity = 12", ["The velocity is 12"], ["Initial velocity = 12", "Given velocity = 12"]),
+        ("Angle ABC = 30", ["The angle = 30", "ABC = 30", r"\angle ABC = 30"], ["Area = 30"]),
         ("Statement A is true", ["Statement A is true"], ["true", "Statement B is true"]),
     ],
 )  # fmt: skip

@@ -66,3 +66,17 @@ def test_sets_are_the_same_where_they_hold_the_same_numbers():
             assert accepted == (ours == theirs), (gold, answer)
     equal = sum(ours == theirs for ours in held for theirs in held) - len(held)
     assert equal > 50, "hardly any two sets are the same"
+
+
+def test_two_inequalities_with_a_comma_are_a_bounded_interval_or_what_they_were():
+    two = r"x > -2, x \le 5"
+    for one in (r"-2 < x \le 5", "(-2, 5]", two, r"x \le 5 \text{ and } x > -2"):
+        assert verify(one, rf"\boxed{{{two}}}").correct
+        assert verify(two, rf"\boxed{{{one}}}").correct
+    outside = "x < -2, x > 5"  # either of them, as they always were
+    assert verify("x < -2 or x > 5", rf"\boxed{{{outside}}}").correct
+    for gold, answer in (
+        (r"-2 < x \le 5", "x > -2, x < 5"), (r"-2 < x \le 5", r"x > -2, y \le 5"), ("x > 5", "x > 2, x > 5"),
+        (two, r"x > -2 or x \le 5"), ("(3, 5)", "0 < x < 5, 3 < x < 8"), ("-2 < x < 5", outside),
+    ):  # fmt: skip
+        assert not verify(gold, rf"\boxed{{{answer}}}").correct

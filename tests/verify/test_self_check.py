@@ -13,13 +13,13 @@ from gmpo_vl.verify.natural_forms import unreached
 from gmpo_vl.verify.self_check import Failure, narrow_golds, self_check, summary
 
 BAD = [  # a line, and what is said of it
-    ("{", "no JSON"),
-    ("[" * 100_000, "nested too deeply"),
-    ("[]", "a row is an object .* it is a list"),
-    ("5", "it is a int"),
-    ("null", "it is a NoneType"),
-    ('"answer"', "it is a str"),
-    ('["answer"]', "it is a list"),
+    ("{", "not JSON"),
+    ("[" * 100_000, "not JSON: .*recursion"),
+    ("[]", "not an object .* of type list"),
+    ("5", "of type int"),
+    ("null", "of type NoneType"),
+    ('"answer"', "of type str"),
+    ('["answer"]', "of type list"),
     ("{}", "no column `answer` or `gold`"),
     ('{"Answer": "5"}', "no column .* it has"),
     ('{"answer": {"a": 1}}', "the gold is {'a': 1}; it is a text"),
@@ -82,7 +82,7 @@ def test_what_fails_is_counted_and_printed(tmp_path, capsys):
     assert main(["grade", "--self-check", str(path)]) == 1
     told = capsys.readouterr().out.splitlines()
     assert told[0].startswith(f"{path}, line 2: '': the gold [''] is empty")
-    assert told[1].startswith(f"{path}, line 3: a row is an object")
+    assert told[1].startswith(f"{path}, line 3: not an object with columns")
     assert told[1].endswith("Mend it, or delete it")
     assert told[2] == "1 golds do not verify against themselves; 1 rows could not be read"
     assert summary([Failure("a, line 1", "5", "different")]) == "1 golds do not verify against themselves"
@@ -114,16 +114,31 @@ def test_a_damaged_list_of_splits_is_told(tmp_path, content):
 
 
 def test_what_is_no_data_set_is_told(tmp_path):
-    (tmp_path / "a.txt").write_text("5")
-    for name in ("bad.parquet", "empty.parquet"):
-        (tmp_path / name).write_text("PAR1" if name[0] == "b" else "")
-        with pytest.raises(ValueError, match=rf"{name} cannot be read as parquet"):
+    for name, content, said in (
+        ("bad.parquet", "PAR1", "cannot be read as parquet"),
+        ("empty.parquet", "", "0 bytes"),
+        ("a.csv", "question\n5\n", "no column `answer` or `gold`; it has ..question"),
+        ("a.md", "5", "no known format"),
+    ):
+        (tmp_path / name).write_text(content)
+        with pytest.raises(ValueError, match=rf"{name}.* {said}"):
             self_check(tmp_path / name)
-    for name in ("", "a.txt", "none.parquet", "none.json", "owner/name"):
+    for name in ("none.parquet", "none.jsonl", "owner/name"):
         with pytest.raises(ValueError, match="is no data set: give a"):
             self_check(tmp_path / name)
-    with pytest.raises(ValueError, match="there is no file"):
-        self_check(tmp_path / "none.jsonl")
+
+
+def test_tables_and_folders_of_files_are_read_with_all_their_splits(tmp_path):
+    (tmp_path / "train.csv").write_text('problem,answer\n"a\nb",5\nc,{}\nd\ne,\n')
+    (tmp_path / "test.jsonl").write_text('\n{"answer": "5"}\n{"answer": ""}\n')
+    found = [(failure.where, failure.gold) for failure in self_check(tmp_path)]
+    table = tmp_path / "train.csv"
+    assert found == [
+        (f"{table}, row 2", None),
+        (f"{table}, row 3", "None"),
+        (f"{tmp_path / 'test.jsonl'}, line 3", ""),
+    ]
+    assert len(self_check(table)) == 2
 
 
 def test_golds_that_only_some_forms_reach_are_told_and_fail_nothing(tmp_path, capsys):

@@ -49,6 +49,7 @@ def accepted(gold, answers) -> set[str]:
          r"2n+1 \text{ for } n\le 1"]),
         # units of other languages, one letter, other units of the same kind
         ("30海里", ["30", "30.0", "30海里"], ["31", "30米", "30 km", "300"]),
+        ("60 km/h", ["每小时60千米", "60千米/小时"], ["每分钟60千米", "每小时6千米", "每小时60"]),
         ("6米", ["6", "6 m", "600 cm", "6米", "6 meters"], ["6 cm", "6厘米", "6 kg", "60"]),
         (r"5\sqrt{3}厘米", [r"5\sqrt{3}", r"5\sqrt3\text{ cm}"], [r"5\sqrt{2}", r"5\sqrt{3}米", "5"]),
         ("5个", ["5", "5个"], ["6"]),
