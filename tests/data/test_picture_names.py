@@ -9,6 +9,7 @@ import lzma
 import re
 import tarfile
 import zipfile
+from contextlib import suppress
 from itertools import product
 
 import numpy as np
@@ -55,8 +56,12 @@ def tar_of(members: dict[str, bytes], kind: str = "tar") -> bytes:
             info = tarfile.TarInfo(name)
             info.size = len(content)
             archive.addfile(info, io.BytesIO(content))
+    return compressed(buffer.getvalue(), kind)
+
+
+def compressed(raw: bytes, kind: str) -> bytes:
     compress = {"tar.gz": gzip.compress, "tar.bz2": bz2.compress, "tar.xz": lzma.compress}
-    return compress.get(kind, bytes)(buffer.getvalue())
+    return compress.get(kind, bytes)(raw)
 
 
 def found(pictures: PictureFolder, name: str) -> str:
@@ -117,11 +122,11 @@ def test_train_is_not_test(form, tmp_path):
     ):
         packed(form, ["test/1.png"], tmp_path / "b").find("train/1.png")
     deep = packed(form, ["geo/1.png"], tmp_path / "c")
-    assert found(deep, "set/geo/1.png") == "geo/1.png"
-    assert found(deep, "set/test2014/geo/1.png") == "image_missing"
+    assert found(deep, "/set/geo/1.png") == "geo/1.png"
+    assert found(deep, "/set/test2014/geo/1.png") == "image_missing"
     one = packed("folder", ["geo/1.png"], tmp_path / "train")
-    assert found(one, "test/images/geo/1.png") == "image_missing"
-    assert found(one, "x/train/images/geo/1.png") == "geo/1.png"
+    assert found(one, "/test/images/geo/1.png") == "image_missing"
+    assert found(one, "/x/train/images/geo/1.png") == "geo/1.png"
 
 
 PATHS = ["/".join(path) for length in (1, 2, 3) for path in product("ab", repeat=length)]
@@ -149,16 +154,97 @@ def test_what_is_found_has_the_folders_of_its_name(files, name, tmp_path_factory
         assert "/" in result
 
 
-def test_two_names_are_not_one_picture(tmp_path):
-    pictures = packed("folder", ["x/1.png", "2.png", "3.png"], tmp_path)
-    assert found(pictures, "/home/a/x/1.png") == found(pictures, "a/x/1.png") == "x/1.png"
-    with pytest.raises(
-        RowError, match=r"'b/x/1.png' and another row's 'home/a/x/1.png' would both be x/1.png"
-    ):
-        pictures.find("b/x/1.png")
-    assert found(pictures, "https://e.org/one/2.png") == found(pictures, "https://e.org/one/2.png") == "2.png"
-    assert found(pictures, "https://e.org/two/2.png") == "image_ambiguous"
-    assert found(pictures, "https://e.org/val/3.png") == "3.png"
+@pytest.mark.parametrize(
+    ("one", "two", "place"),
+    [
+        ("/home/a/x/1.png", "/b/x/1.png", "x/"),
+        ("/home/a/x/1.png", "/b/x/2.png", "x/"),
+        ("https://e.org/one/top.png", "https://e.org/two/top.png", "top.png"),
+        ("https://e.org/top.png?id=1", "https://e.org/top.png?id=2", "top.png"),
+    ],
+)
+def test_two_names_are_not_one_picture_whichever_comes_first(one, two, place, tmp_path):
+    names = ["x/1.png", "x/2.png", "top.png"]
+    said = set()
+    for first, second in ((one, two), (two, one)):
+        pictures = packed("folder", names, tmp_path)
+        assert found(pictures, first) == found(pictures, first) in names
+        with pytest.raises(DataError, match=f"would both be {place}. Keep pictures under") as error:
+            pictures.find(second)
+        said.add(str(error.value))
+    assert len(said) == 1
+    pictures = packed("folder", names, tmp_path)
+    for name in ("/home/a/x/1.png", "../a/x/1.png", "x/1.png", "1.png", "https://e.org/val/top.png"):
+        assert found(pictures, name) in names
+
+
+def test_a_conversion_ends_where_two_names_would_be_one_picture(tmp_path):
+    """Otherwise threads would decide whose the picture is."""
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x/1.png").write_bytes(png_of(np.full((9, 9, 3), 7, np.uint8)))
+    rows = [{"q": "x?", "a": "1", "i": f"/{folder}/x/1.png"} for folder in "ab"]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "m.yaml").write_text("source: a.jsonl\nproblem: q\nanswer: a\nimages: i\n")
+    with pytest.raises(DataError, match="'a/x' and 'b/x', as rows have them, would both be x/"):
+        convert(tmp_path / "m.yaml", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+SUBSETS = ["chart/images/1.png", "chart/images/2.png"]
+
+
+@pytest.mark.parametrize(
+    ("names", "root", "name", "expected"),
+    [
+        (SUBSETS, "chart", "geo/images/1.png", "image_missing"),
+        (SUBSETS, "chart/images", "geo/images/1.png", "image_missing"),
+        (SUBSETS, ".", "geo/images/1.png", "image_missing"),
+        (SUBSETS, "chart/images", "chart/images/1.png", "chart/images/1.png"),
+        (SUBSETS, "chart", "Chart/images/1.png", "chart/images/1.png"),
+        (SUBSETS, "chart", "/mnt/x/images/1.png", "chart/images/1.png"),
+        (SUBSETS, "chart/images", "/mnt/x/images/1.png", "chart/images/1.png"),
+        (SUBSETS, "chart/images", "../x/images/1.png", "chart/images/1.png"),
+        # The folder that the name says is here, and the picture is not in it.
+        ([*SUBSETS, "geo/images/7.png"], "chart", "/mnt/geo/images/1.png", "image_missing"),
+        ([*SUBSETS, "geo/images/7.png"], "chart/images", "/mnt/geo/images/1.png", "image_missing"),
+        (["images/1.png", "geo/images/7.png"], ".", "/mnt/geo/images/1.png", "image_missing"),
+        (["images/1.png", "geo/7.png"], ".", "/mnt/geo/images/1.png", "images/1.png"),
+        # Another folder of that name says that such folders are several.
+        ([*SUBSETS, "images/1.png"], ".", "/mnt/geo/images/1.png", "image_ambiguous"),
+        ([*SUBSETS, "images/1.png"], ".", "/mnt/chart/images/1.png", "chart/images/1.png"),
+    ],
+)
+@pytest.mark.parametrize("form", ["folder", "zip"])
+def test_the_pictures_of_one_subset_are_not_those_of_another(form, names, root, name, expected, tmp_path):
+    pictures = PictureFolder(packed(form, names, tmp_path).root / root)
+    assert found(pictures, name) == expected
+
+
+def test_subsets_in_archives_beside_each_other(tmp_path):
+    for subset, number in (("chart", 1), ("geo", 2)):
+        with zipfile.ZipFile(tmp_path / f"{subset}.zip", "w") as archive:
+            archive.writestr(f"images/{number}.png", subset)
+    pictures = PictureFolder(tmp_path)
+    assert found(pictures, "/mnt/chart/images/1.png") == found(pictures, "chart/images/1.png") == "chart"
+    assert found(pictures, "/mnt/geo/images/1.png") == "image_missing"
+
+
+@pytest.mark.parametrize("top", ["", "images/"])
+def test_an_archive_counts_as_much_as_the_folders_around_it(top, tmp_path):
+    """What has the name exactly comes first; else there is one search over both."""
+    pictures = packed("folder", ["thumbs/1.png", "thumbs/2.png"], tmp_path)
+    with zipfile.ZipFile(pictures.root / "images.zip", "w") as archive:
+        archive.writestr(f"{top}1.png", "large")
+        archive.writestr(f"{top}2.png", "thumbs/2.png")
+    assert found(pictures, "1.png") == ("image_ambiguous" if top else "large")
+    assert found(pictures, "2.png") == "thumbs/2.png"  # the same bytes
+
+
+@pytest.mark.parametrize("form", ["folder", "zip"])
+def test_a_name_of_very_many_folders_is_no_file(form, tmp_path):
+    pictures = packed(form, ["1.png"], tmp_path)
+    for name in ("a/" * 4000 + "1.png", "a/" * 65 + "1.png", "/" * 5000 + "1.png", "a/../" * 2000 + "1.png"):
+        assert found(pictures, name) == "image_missing"
 
 
 def test_several_archives_and_a_folder_inside_one(tmp_path):
@@ -250,6 +336,60 @@ def test_damaged_archives_are_named(tmp_path):
         PictureFolder(tmp_path / "notes.txt").find("top.png")
     with pytest.raises(RowError, match="nowhere, which does not exist; image_folder"):
         PictureFolder(tmp_path / "nowhere").find("top.png")
+
+
+def test_no_damage_to_an_archive_ends_in_another_error(tmp_path):
+    """Bytes are changed, cut off, left out and put in; in headers of tar files, too, with the right sum."""
+    rng = np.random.default_rng(19)
+    names = [*NAMES, "图片.png", f"long/{'x' * 150}.png"]
+    whole = {form: packed(form, names, tmp_path / form).root.read_bytes() for form in FORMS[1:6]}
+    for number in range(400):
+        form = FORMS[1 + number % 5]
+        is_plain = form != "zip" and number % 2 == 0
+        raw = bytearray(whole["tar" if is_plain else form])
+        place = int(rng.integers(len(raw)))
+        kind = number // 10 % 4
+        if kind == 0:
+            for at in (place, *rng.integers(len(raw), size=number % 7)):
+                raw[at] = rng.integers(256)
+        elif kind == 1:
+            del raw[place:]
+        else:
+            raw[place : place + 60 * (kind - 2)] = rng.bytes(60 * (3 - kind))
+        if is_plain:
+            raw = bytearray(compressed(with_right_sums(raw), form))
+        path = tmp_path / f"damaged.{form}"
+        path.write_bytes(raw)
+        pictures = PictureFolder(path)
+        for name in names:
+            with suppress(RowError, DataError):
+                pictures.find(name)
+
+
+def with_right_sums(raw: bytearray) -> bytes:
+    for start in range(0, len(raw) - 511, 512):
+        if raw[start + 257 : start + 262] == b"ustar":
+            raw[start + 148 : start + 156] = b" " * 8
+            raw[start + 148 : start + 156] = b"%06o\0 " % sum(raw[start : start + 512])
+    return bytes(raw)
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "said"),
+    [
+        (tarfile.XHDTYPE, b"06200000000\0", "a header of 838,860,800 bytes"),
+        (tarfile.GNUTYPE_LONGNAME, b"06200000000\0", "a header of 838,860,800 bytes"),
+        (tarfile.XHDTYPE, b"\xff" * 10 + b"\xfe\0", "a header of -512 bytes"),
+        (tarfile.REGTYPE, b"\xff" * 10 + b"\xfe\0", "a member of negative size"),  # back to itself, for ever
+    ],
+)
+def test_sizes_in_a_tar_file_that_nothing_has(kind, size, said, tmp_path):
+    raw = bytearray(tar_of({"1.png": b"x", "2.png": b"y"}))
+    second = raw.index(b"2.png")
+    raw[second + 156 : second + 157], raw[second + 124 : second + 136] = kind, size
+    (tmp_path / "a.tar.gz").write_bytes(gzip.compress(with_right_sums(raw)))
+    with pytest.raises(DataError, match=f"a.tar.gz cannot be read as an archive of pictures: {said}"):
+        PictureFolder(tmp_path / "a.tar.gz").find("1.png")
 
 
 def test_a_compressed_tar_file_that_is_too_large_says_the_command(tmp_path, monkeypatch):

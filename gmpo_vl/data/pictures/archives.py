@@ -10,6 +10,7 @@ import bz2
 import gzip
 import lzma
 import os
+import struct
 import tarfile
 import tempfile
 import zipfile
@@ -24,6 +25,7 @@ from gmpo_vl.data.rows import DataError, RowError
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
 _LARGEST_MEMBER = 2**29  # bytes of an encoded picture
 _LARGEST_UNPACKED = 2**31
+_LARGEST_HEADER = 2**24
 _CHUNK = 2**20
 # How compressed files begin: Python's reader, and the command that unpacks them.
 _COMPRESSIONS = {
@@ -33,6 +35,20 @@ _COMPRESSIONS = {
     b"\x28\xb5\x2f\xfd": (None, "unzstd"),
 }
 _UNICODE_NAME = 0x800  # the flag of a zip member
+# What Python's readers raise for archives that are damaged, or of a kind that they do not know.
+_UNREADABLE = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    OSError,
+    RuntimeError,  # NotImplementedError is one
+    ValueError,  # a name that is no UTF-8
+    LookupError,  # an empty name
+    ArithmeticError,  # a place in the file that no file has
+)
 
 
 class Archive(Protocol):
@@ -55,8 +71,13 @@ def open_archive(path: Path) -> Archive:
     """Raises DataError for a damaged archive, and for a compressed tar file that is too large."""
     try:
         return _Zip(path) if path.name.lower().endswith(".zip") else _Tar(path)
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError) as error:
-        raise DataError(f"{path} cannot be read as an archive of pictures: {error}") from error
+    except DataError:
+        raise
+    except _UNREADABLE as error:
+        raise DataError(
+            f"{path} cannot be read as an archive of pictures: {error}. Fetch it again; if it is none, move "
+            "it out of image_folder"
+        ) from error
 
 
 def _name_below(name: str) -> str | None:
@@ -81,8 +102,7 @@ class _Zip:
         _check_size(self._path, name, info.file_size)
         try:
             return self._zip.read(info)
-        # Encrypted (RuntimeError), of a method that Python lacks (NotImplementedError is one), or damaged.
-        except (RuntimeError, zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+        except _UNREADABLE as error:  # encrypted (RuntimeError), of an unknown method, or damaged
             raise RowError("image_unreadable", f"{name} in {self._path}: {error}") from error
 
 
@@ -107,8 +127,10 @@ class _Tar:
     def __init__(self, path: Path):
         self._path, self._file = path, _uncompressed(path)
         self.names: dict[str, tuple[int, int]] = {}
-        with tarfile.open(fileobj=self._file, mode="r:") as tar:
+        with tarfile.open(fileobj=_Headers(self._file), mode="r:") as tar:  # type: ignore[arg-type]
             for member in tar:
+                if tar.offset <= member.offset:  # type: ignore[attr-defined]  # of the next header
+                    raise tarfile.ReadError("a member of negative size")
                 name = _name_below(member.name)
                 if name is None or not (member.isreg() or member.islnk()) or member.issparse():
                     continue
@@ -118,7 +140,22 @@ class _Tar:
     def read(self, name: str) -> bytes:
         offset, size = self.names[name]
         _check_size(self._path, name, size)
-        return os.pread(self._file.fileno(), size, offset)  # the threads have one file, and no position in it
+        try:
+            return os.pread(self._file.fileno(), size, offset)  # threads share the file, but no position
+        except _UNREADABLE as error:
+            raise RowError("image_unreadable", f"{name} in {self._path}: {error}") from error
+
+
+class _Headers:
+    """A tar file while its members are listed: a header is held in memory, so a very large one is refused."""
+
+    def __init__(self, file: BinaryIO):
+        self._file, self.tell, self.seek = file, file.tell, file.seek
+
+    def read(self, size: int) -> bytes:
+        if not 0 <= size <= _LARGEST_HEADER:
+            raise tarfile.ReadError(f"a header of {size:,} bytes")
+        return self._file.read(size)
 
 
 def _uncompressed(path: Path) -> BinaryIO:
