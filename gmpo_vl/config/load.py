@@ -63,6 +63,8 @@ def changed_settings(path: Path, config: Config) -> list[str]:
     if b"\nwritten:" not in path.read_bytes():  # its last section
         raise ConfigError(f"{path} is cut off")
     (_, before), default = _read_file(path)[-1], Config()
+    default.trainer.experiment_name = before.get("trainer.experiment_name", default.trainer.experiment_name)
+    _derive(default)  # the file leaves out what equals this
     changed = [
         key
         for key in all_keys()

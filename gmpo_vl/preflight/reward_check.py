@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -36,6 +37,7 @@ Problem = tuple[str, str]  # (reason, detail)
 class _Tried:
     """A row whose gold the reward is asked about. way: the prompt as whose answers the reward reads
     responses, None where there is none; right_worth, wrong_worth: what it pays for the two in that way.
+    is_lax: it pays for the wrong one as much as for the right one, in every way.
     """
 
     prompt: str
@@ -46,6 +48,7 @@ class _Tried:
     way: str | None = None
     right_worth: float = 0.0
     wrong_worth: float = 0.0
+    is_lax: bool = False
     forms: list[Form] = field(default_factory=list)
     wrong_forms: list[Form] = field(default_factory=list)
 
@@ -96,9 +99,13 @@ def _find_ways(reward: Reward, tried: Sequence[_Tried]) -> None:
                 row.problems.append(("gold_refused", right if isinstance(right, str) else str(wrong)))
                 left.remove(row)
             elif right > wrong:
-                row.way, row.right_worth, row.wrong_worth = row_way, right, wrong
+                row.way, row.right_worth, row.wrong_worth, row.is_lax = row_way, right, wrong, False
                 left.remove(row)
+            elif right > 0 and not row.is_lax:
+                row.way, row.right_worth, row.wrong_worth, row.is_lax = row_way, right, wrong, True
     for row in left:
+        if row.is_lax:
+            continue
         told = f"the answer {row.right[:80]!r} is worth no more than a wrong one"
         row.problems.append(("gold_not_verified", told))
 
@@ -109,8 +116,8 @@ def _try_forms(reward: Reward, tried: Sequence[_Tried]) -> None:
     for row in tried:
         kind = row.gold.type or READ_AS.get(reward.name)
         gold = replace(row.gold, type=kind)
-        row.forms = [form for form in natural_forms(gold) if form.text != row.right]
-        row.wrong_forms = wrong_forms(gold)
+        row.forms = [form for form in natural_forms(gold) if form.text != row.right and not row.is_lax]
+        row.wrong_forms = wrong_forms(gold) or _near_wrong(gold)
         forms = [*row.forms, *row.wrong_forms]
         asked.append((row, [written(row.way or "", form.text) for form in forms]))
     for row, worth in zip(tried, _worth(reward, asked)):
@@ -125,7 +132,7 @@ def _try_forms(reward: Reward, tried: Sequence[_Tried]) -> None:
             if not isinstance(value, str) and value >= row.right_worth
         ]
         gold = f"gold {row.gold.alternatives[0][:60]!r}"
-        if answer_place(row.prompt) and row.way != row.prompt:
+        if answer_place(row.prompt) and row.way != row.prompt and not row.is_lax:
             asks, pays = (written(way or "", row.right)[:200] for way in (row.prompt, row.way))
             told = f"{asks!r}, as the prompt asks for it, is worth no more than a wrong answer; {pays!r} is"
             row.problems.append(("prompt_and_reward", told))

@@ -185,7 +185,9 @@ LATIN = [
     {"Frage": "Où est le carré créé à Noël ? L’aire…", "Antwort": "3½ €", "Größe": "ça"},
     {"Frage": "¿Cuál es el ángulo? 30°", "Antwort": "½", "Größe": "señor"},
 ]
+IDEOGRAPHIC = [{"问题": "这是一个什么样的东西　请仔细看图并且回答下面的问题" * 2, "答案": "一"}] * 9
 ENCODED = [
+    *((IDEOGRAPHIC, name) for name in ("utf-16-le", "utf-16-be")),
     *((CHINESE, name) for name in ("gbk", "gb18030", "utf-8", "utf-8-sig")),
     *((LATIN, name) for name in ("cp1252", "utf-8", "utf-8-sig")),
     *((rows, name) for rows in (CHINESE, LATIN) for name in ("utf-16", "utf-16-le", "utf-16-be", "utf-32")),
@@ -284,3 +286,9 @@ def test_a_picture_that_is_another_rows_index_is_that_rows_picture(tmp_path):
     ]
     (tmp_path / "a.tsv").write_bytes(text_of(rows, "\t").encode())
     assert [row["image"] for row in read(tmp_path / "a.tsv")] == [picture, picture, "8"]
+
+
+def test_a_text_of_zero_bytes_that_is_not_clearly_utf_16_is_refused_by_its_encoding(tmp_path):
+    (tmp_path / "a.csv").write_bytes(text_of(LATIN, ",").encode("utf-32-le"))
+    with pytest.raises(DataError, match="UTF-16 or UTF-32; save it as UTF-8"):
+        open_tables(str(tmp_path / "a.csv"))
