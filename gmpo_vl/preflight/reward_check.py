@@ -144,8 +144,43 @@ def _try_forms(reward: Reward, tried: Sequence[_Tried]) -> None:
             if errors := [value for value in worth[: len(row.forms)] if isinstance(value, str)]:
                 told += f". On {len(errors)} the reward raises an error: {errors[0]}"
             row.problems.append(("gold_unreachable", told))
-        if passed:
+        if passed and row.gold.choices:
             row.problems.append(("wrong_choice_passes", f"{gold}: {_listed(passed)}"))
+        elif passed or row.is_lax:
+            wrong = passed[0].text if passed else WRONG
+            right, wrong = (written(row.way or "", text)[:200] for text in (row.right, wrong))
+            told = f"{right!r} is worth {row.right_worth:g}, and the wrong {wrong!r} no less"
+            row.problems.append(("wrong_answer_passes", told))
+
+
+def _near_wrong(gold: Gold) -> list[Form]:
+    """For a gold that is one plain number or a few words: another answer that holds it, wrong beyond doubt."""
+    if len(gold.alternatives) > 1 or gold.type == "countdown":
+        return []
+    text = gold.alternatives[0]
+    if re.fullmatch(r"-?(0|[1-9]\d{0,5})(\.\d+)?", text):
+        return [Form("a digit more", re.sub(r"\d", r"1\g<0>", text, count=1))]
+    if re.fullmatch(r"(?!no|un)[a-z]{3,}( [a-z]+){0,2}", text):
+        return [Form("not in front", f"not {text}")]
+    return []
+
+
+def pays_anything(reward: Reward, asked: Sequence[tuple[str, Example]]) -> str | None:
+    """What the reward pays for a wrong answer, where in each row that is no less than for the right one, and
+    the right one earns something. asked: (prompt, its row). Raises what `_worth` raises.
+    """
+    golds = [(prompt, example, parse_gold(example.answer)) for prompt, example in asked]
+    rights = [_right_or_problem(gold)[0] for _, _, gold in golds]
+    tried = [_Tried(*row, right, []) for row, right in zip(golds, rights) if right is not None]
+    _find_ways(reward, tried)
+    if not tried or not all(row.is_lax for row in tried):
+        return None
+    row = tried[0]
+    wrong = written(row.way or "", WRONG)[:200]
+    return (
+        f"the reward {reward.name} pays {row.wrong_worth:g} for the wrong {wrong!r} and {row.right_worth:g} "
+        f"for the right answer; so it is in all {len(tried)} rows that were tried"
+    )
 
 
 def _worth(reward: Reward, asked: Sequence[tuple[_Tried, Sequence[str]]]) -> list[list[float | str]]:
