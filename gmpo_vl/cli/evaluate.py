@@ -81,6 +81,7 @@ def add_eval(commands: Any) -> None:
         usage="gmpo-vl eval MODEL [--protocol NAME] [--data SOURCE] [--out FOLDER] ...\n       gmpo-vl eval {"
         + ",".join(COMMANDS)
         + "} ...",
+        epilog="The options of an evaluation: `gmpo-vl eval run --help`.",
     )
     parts = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_run(parts)
