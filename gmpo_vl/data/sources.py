@@ -248,7 +248,11 @@ def _open_saved(folder: Path, label: str) -> Table:
 
 
 def _is_data_file(path: Path, folder: Path) -> bool:
-    if path.suffix.lower() not in (*SUFFIXES, *_SHEETS) or path.name in _SAVED_BY_DATASETS or not path.is_file():
+    if (
+        path.suffix.lower() not in (*SUFFIXES, *_SHEETS)
+        or path.name in _SAVED_BY_DATASETS
+        or not path.is_file()
+    ):
         return False
     return not any(part.startswith((".", "_")) for part in path.relative_to(folder).parts)
 

@@ -54,7 +54,7 @@ WARNINGS = {
     "configured reward: no "
     "response can be right. Mend the gold, give it a type (data.answers.encode_answer), or take another "
     "reward",
-    "wrong_answer_passes": "a wrong answer earns as much as the right one: nothing is learned from the row, or "
+    "wrong_answer_passes": "a wrong answer earns as much as the right one: the row teaches nothing, or "
     "the wrong thing. Take a stricter reward, or mend the gold",
     "gold_unreachable": "right answers in usual forms are worth no more than a wrong one. Write the gold "
     "plainly (a number without its label or unit, a letter with its choices), give it a type "
@@ -126,7 +126,13 @@ ERRORS = {
 }
 ADVICE = {**WARNINGS, **NOTES, **ERRORS}
 # Of a whole split: told once, at the first row that shows it. Its rows can be used.
-OF_A_SPLIT = ("prompt_and_reward", "reward_pays_anything", "answer_place_unsaid", "judge_not_asked", "judge_failed")
+OF_A_SPLIT = (
+    "prompt_and_reward",
+    "reward_pays_anything",
+    "answer_place_unsaid",
+    "judge_not_asked",
+    "judge_failed",
+)
 
 
 def level_of(reason: str) -> Level:

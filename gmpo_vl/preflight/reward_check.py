@@ -154,7 +154,7 @@ def _try_forms(reward: Reward, tried: Sequence[_Tried]) -> None:
 
 
 def _near_wrong(gold: Gold) -> list[Form]:
-    """For a gold that is one plain number or a few words: another answer that holds it, wrong beyond doubt."""
+    """For a gold that is one plain number or a few words: another answer with it inside, surely wrong."""
     if len(gold.alternatives) > 1 or gold.type == "countdown":
         return []
     text = gold.alternatives[0]

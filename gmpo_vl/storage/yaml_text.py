@@ -47,7 +47,7 @@ def read_override(text: str) -> Any:
 
 
 def wrong_kind(path: str | Path, keys: Iterable[Any], wanted: str) -> str | None:
-    """That the file with these keys is none of the wanted kind but another one, and which command reads it."""
+    """That the file with these keys is of another kind than wanted, and which command reads it."""
     found, wanted_keys = set(map(str, keys)), _KINDS[wanted][0]
     for kind, (own, command) in _KINDS.items():
         if kind != wanted and own & found and not wanted_keys & found:

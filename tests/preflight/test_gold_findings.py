@@ -105,7 +105,10 @@ def test_a_reward_that_pays_for_anything_is_one_error_of_the_split(paid, check):
     rows = [row(f"What is 1 + {i}?", str(i + 1)) for i in range(30)]
     code, lines = check(rows, reward=ANYTHING.replace("PAID", str(paid)))
     whole = [line for line in lines if line["level"] == "error"]
-    assert ([line["reason"] for line in whole], code) == (["reward_pays_anything"] * (paid > 0), int(paid > 0))
+    assert ([line["reason"] for line in whole], code) == (
+        ["reward_pays_anything"] * (paid > 0),
+        int(paid > 0),
+    )
     assert not whole or f"pays {paid:g} for the wrong '\\\\boxed{{no such answer}}'" in whole[0]["detail"]
     others = {line["reason"] for line in lines} - {"reward_pays_anything"}
     assert others == {"wrong_answer_passes" if paid else "gold_not_verified"}
@@ -115,7 +118,7 @@ def test_a_reward_that_pays_for_anything_is_one_error_of_the_split(paid, check):
 
 CONTAINED = """
 def compute_score(reward_inputs):
-    return [{"overall": float(one["ground_truth"].lower() in one["response"].lower())} for one in reward_inputs]
+    return [{"overall": float(r["ground_truth"] in r["response"].lower())} for r in reward_inputs]
 """
 
 
