@@ -138,3 +138,33 @@ def test_a_self_check_takes_no_pairs(tmp_path, capsys):
 def test_the_command_runs_as_a_module(module):
     done = subprocess.run([sys.executable, "-m", module, "--version"], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, f"gmpo-vl {gmpo_vl.__version__}\n")
+
+
+def test_the_files_of_data_new_are_told_apart_and_a_run_says_where_its_model_is(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    rows = [json.dumps({"question": f"What is {i} + 1?", "answer": str(i + 1)}) for i in range(8)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows))
+    assert main(["data", "new", "tab", "--source", "rows.jsonl"]) == 0
+    for arguments, named in [
+        (["data", "check", "tab.yaml"], "gmpo-vl data convert tab.yaml FOLDER"),
+        (["doctor", "tab_eval.yaml"], "gmpo-vl eval MODEL --protocol tab_eval.yaml"),
+        (["data", "convert", "tab_run.yaml", "out"], "gmpo-vl train tab_run.yaml"),
+        (["eval", "run", "model", "--protocol", "tab.yaml"], "gmpo-vl data convert tab.yaml FOLDER"),
+    ]:
+        capsys.readouterr()
+        assert main(arguments) == 2
+        assert named in capsys.readouterr().err
+    assert main(["data", "convert", "tab.yaml", "data/tab"]) == 0
+    train = ["train", "tab_run.yaml", "trainer.max_steps=1", "data.max_response_length=4"]
+    assert main(train) == 0
+    model = "runs/tab/checkpoints/step_000001/huggingface"
+    assert capsys.readouterr().out.splitlines()[-1].startswith(f"saved: {model}")
+    assert main(train) == 0
+    assert "other settings" not in capsys.readouterr().out
+    assert main(["eval", "runs/tab"]) == 2
+    assert f"a checkpoint's model is {model}" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["eval", "--help"])
+    assert "gmpo-vl eval run --help" in capsys.readouterr().out

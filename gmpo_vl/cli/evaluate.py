@@ -16,6 +16,7 @@ from gmpo_vl.cli.finished import (
     add_result_commands,
     columns_of,
     print_results,
+    yaml_options,
 )
 from gmpo_vl.progress import quiet_libraries
 
@@ -25,18 +26,6 @@ if TYPE_CHECKING:
 
 _CALLED = OPTIONS_OF_DATA | {"on_bad_row": "--on-bad-row"}
 COMMANDS = ("run", "merge", "regrade", "compare", "table", "page", "protocols")
-
-
-def _options(text: str) -> dict[str, Any]:
-    from gmpo_vl.storage.yaml_text import read_yaml
-
-    try:
-        value = read_yaml(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} cannot be read: {error}") from error
-    if not isinstance(value, dict):
-        raise argparse.ArgumentTypeError(f"{text!r} is no {{name: value, ...}}")
-    return value
 
 
 # Fields of a protocol that can be given another value; the result's name then says so.
@@ -57,7 +46,7 @@ _OVERRIDES: dict[str, tuple[Callable[[str], Any], str]] = {
         "whose verdicts count: strict (of data other than the protocol's), paper, or a reward: a built-in "
         "one's name, or FILE.py:FUNCTION",
     ),
-    "grader_options": (_options, "the reward's, for example '{tolerance: 0.02}'"),
+    "grader_options": (yaml_options, "the reward's, for example '{tolerance: 0.02}'"),
     "pictures": (str, "controls: blank (grey) or wrong (another question's)"),
     "limit": (int, "the first questions only"),
     "on_bad_row": (str, "skip leaves out rows that cannot be used, and counts them; otherwise error"),
@@ -81,6 +70,7 @@ def add_eval(commands: Any) -> None:
         usage="gmpo-vl eval MODEL [--protocol NAME] [--data SOURCE] [--out FOLDER] ...\n       gmpo-vl eval {"
         + ",".join(COMMANDS)
         + "} ...",
+        epilog="The options of an evaluation: `gmpo-vl eval run --help`.",
     )
     parts = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_run(parts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ from gmpo_vl.progress import quiet_libraries
 if TYPE_CHECKING:
     from gmpo_vl.data.rows import Columns
     from gmpo_vl.evaluation.comparison import Compared
+    from gmpo_vl.types import Verdict
+    from gmpo_vl.verify.grade import Judge
 
 FEW = 10  # a bootstrap's interval over fewer questions is too narrow to be believed
 COLUMN_KEYS = ("prompt_key", "answer_key", "image_key", "image_dir", "id_key")
@@ -22,6 +25,19 @@ OPTIONS_OF_DATA = {key: f"--{key.replace('_', '-')}" for key in COLUMN_KEYS} | {
     "max_prompt_length": "--max-prompt-tokens",
     "max_pixels": "--max-pixels",
 }
+
+
+def yaml_options(text: str) -> dict[str, Any]:
+    """The type of an option, for argparse: {name: value, ...}."""
+    from gmpo_vl.storage.yaml_text import read_yaml
+
+    try:
+        value = read_yaml(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be read: {error}") from error
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f"{text!r} is no {{name: value, ...}}")
+    return value
 
 
 def add_grade(commands: Any) -> None:
@@ -40,6 +56,14 @@ def add_grade(commands: Any) -> None:
     parser.add_argument("--profile", choices=["strict", "paper"], default="strict", help="default strict")
     parser.add_argument(
         "--workers", type=int, default=0, help="processes for undecided answers (default 0: none)"
+    )
+    parser.add_argument(
+        "--reward",
+        metavar="NAME",
+        help="grade as this reward pays: a built-in one's name, or FILE.py:FUNCTION",
+    )
+    parser.add_argument(
+        "--reward-options", type=yaml_options, metavar="OPTIONS", help="such as '{tolerance: 0.02}'"
     )
     parser.add_argument(
         "--self-check", metavar="DATASET", help="list golds that do not verify against themselves"
@@ -61,6 +85,13 @@ def run_grade(options: argparse.Namespace) -> int:
         if options.profile == "strict" and (narrow := self_check.narrow_golds(options.self_check)):
             print("\n".join(["", *self_check.in_words(narrow)]))
         return 1 if failures else 0
+    if options.reward is None and options.reward_options is not None:
+        raise ValueError("--reward-options are a reward's: give --reward with them")
+    if options.reward and (options.answer_in, options.profile, options.workers) != ("box", "strict", 0):
+        raise ValueError(
+            "--answer-in, --profile and --workers are the verifier's; what a reward takes stands in "
+            "--reward-options"
+        )
     if not options.pairs:
         raise ValueError("grade needs PAIRS.jsonl, or --self-check DATASET")
     counts = grade.grade_file(
@@ -70,9 +101,41 @@ def run_grade(options: argparse.Namespace) -> int:
         options.workers,
         partial(print, file=sys.stderr),
         options.answer_in,
+        judge=_judge_of(options.reward, options.reward_options) if options.reward else None,
     )
     print(grade.summary(counts))
     return 0
+
+
+def _judge_of(name: str, options: dict[str, Any] | None) -> Judge:
+    """What grades pairs as the reward pays, a response's length counted in characters. Raises ValueError for
+    a reward that asks for what pairs do not have."""
+    from gmpo_vl.data.answers import encode_answer
+    from gmpo_vl.rewards.loading import load_reward
+    from gmpo_vl.rollout.scoring import judged
+    from gmpo_vl.types import Example, Verdict
+
+    reward = load_reward(name, options)
+    if reward.asks:
+        raise ValueError(
+            f"the reward {name} asks for {', '.join(reward.asks)} of the row, and pairs hold a gold and a "
+            f"response only: `gmpo-vl eval MODEL --data SOURCE --grader {name}` grades with the rows"
+        )
+
+    def judge(pairs: Sequence[dict[str, Any]]) -> list[tuple[Verdict, dict[str, float]]]:
+        golds = [gold if isinstance(gold := pair["gold"], str) else encode_answer(gold) for pair in pairs]
+        asked = [
+            (Example(str(pair["id"]), "", gold), [(pair["response"], len(pair["response"]))])
+            for pair, gold in zip(pairs, golds)
+        ]
+        found = reward.scored(asked)
+        seconds = [verdict.seconds if verdict is not None else 0.0 for _, verdict in found]
+        return [
+            (Verdict(**judged(score, verdict), seconds=spent), score)
+            for (score, verdict), spent in zip(found, seconds)
+        ]
+
+    return judge
 
 
 def add_result_commands(parts: Any) -> None:

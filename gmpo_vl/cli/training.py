@@ -11,6 +11,7 @@ from gmpo_vl.cli.data import at_least, new_path
 from gmpo_vl.progress import quiet_libraries
 
 if TYPE_CHECKING:
+    from gmpo_vl.config import Config
     from gmpo_vl.study.declaration import Study
 
 
@@ -39,7 +40,22 @@ def run_train(options: argparse.Namespace) -> int:
     for notice in notices(config):
         print(notice)
     train(config)
+    if not config.trainer.val_only:
+        print(_saved(config))
     return 0
+
+
+def _saved(config: Config) -> str:
+    """Where the trained model is."""
+    from gmpo_vl.engines.opening import run_of
+
+    run = run_of(config)
+    if not (steps := run.checkpoint_steps()):
+        return f"{run.folder}: no checkpoint was saved; trainer.save_freq says how often one is"
+    checkpoint = run.checkpoint(steps[-1])
+    if config.engine == "easyr1":
+        return f"saved: {checkpoint}; `gmpo-vl export {checkpoint} FOLDER` makes a model folder of it"
+    return f"saved: {checkpoint / 'huggingface'}, the model folder for `gmpo-vl eval`"
 
 
 def add_export(commands: Any) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from gmpo_vl.config.checks import check
 from gmpo_vl.config.schema import Config, ConfigError, all_keys, value_of
 from gmpo_vl.storage.files import write_text
-from gmpo_vl.storage.yaml_text import MAX_DEPTH, YamlError, read_override, read_settings, shown
+from gmpo_vl.storage.yaml_text import MAX_DEPTH, YamlError, read_override, read_settings, shown, wrong_kind
 
 _MAY_BE_EMPTY = ("data.val_files",)  # no validation
 _OF_NO_USE = ("worker.critic",)  # files saved before this was one key hold all of its defaults
@@ -63,6 +63,8 @@ def changed_settings(path: Path, config: Config) -> list[str]:
     if b"\nwritten:" not in path.read_bytes():  # its last section
         raise ConfigError(f"{path} is cut off")
     (_, before), default = _read_file(path)[-1], Config()
+    default.trainer.experiment_name = before.get("trainer.experiment_name", default.trainer.experiment_name)
+    _derive(default)  # the file leaves out what equals this
     changed = [
         key
         for key in all_keys()
@@ -98,6 +100,8 @@ def _read_file(path: Path, seen: tuple[Path, ...] = ()) -> list[Source]:
         raise ConfigError(
             f"{path} holds a list; a config file holds sections: data, algorithm, worker, trainer"
         )
+    if said := wrong_kind(path, tree, "a run's configuration"):
+        raise ConfigError(said)
     sections = {str(key): value for key, value in tree.items()}
     base, listed = sections.pop("base", None), sections.pop("written", None)
     values = _flatten(sections)

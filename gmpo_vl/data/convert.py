@@ -122,7 +122,7 @@ def convert(
             if problem := _empty_split(done, mapping, is_trial=limit is not None):
                 raise DataError(f"{preparation}: {problem}")
             card.splits |= done.splits
-            notes = [f"{table.name}: {note}" for table in stream.tables for note in table.rows.notes]
+            notes = [note for table in stream.tables for note in table.notes]
             card.notes += [note for note in (*notes, *stream.notes) if note not in card.notes]
             card.rows_in += done.read
             card.not_kept += done.not_kept

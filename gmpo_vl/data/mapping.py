@@ -24,7 +24,7 @@ from gmpo_vl.data.pictures.folder import PictureFolder
 from gmpo_vl.data.rows import DataError, RowError
 from gmpo_vl.data.template_filters import FILTERS
 from gmpo_vl.storage.names import nearest
-from gmpo_vl.storage.yaml_text import read_yaml, shown
+from gmpo_vl.storage.yaml_text import read_yaml, shown, wrong_kind
 
 KEYS = {
     "source": (
@@ -121,6 +121,8 @@ def load_mapping(path: str | Path) -> MappingFile:
         raise DataError(f"{path} cannot be read as YAML: {error}") from error
     if not isinstance(values, dict):
         raise DataError(f"{path}: a mapping file holds `key: value` lines: {', '.join(KEYS)}")
+    if said := wrong_kind(path, values, "a mapping file"):
+        raise DataError(said)
     values = {key: value for key, value in values.items() if value is not None}
     problems = [*_key_problems(values), *_value_problems(values)]
     if problems:

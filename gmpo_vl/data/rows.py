@@ -81,6 +81,10 @@ class DataError(ValueError):
     """The data set cannot be read at all."""
 
 
+class NoTable(DataError):
+    """The file is sound and holds no rows: beside others in a folder it is left out."""
+
+
 class BadRowsError(DataError):
     """Rows were refused and the policy is `error`, or none was left."""
 

@@ -5,8 +5,9 @@ A source is, in this order:
     FILE                .parquet, .arrow, .jsonl, .json, .csv, .tsv, .tab, .txt (a table)
     FILE@LIST           the list LIST of a .json file that is one object with several
     FOLDER[@SPLIT]      of `datasets.save_to_disk`, or of such files. Files or subfolders named after a split
-                        (train-00000.parquet, test/a.jsonl) belong to it. The default split is train, as in
-                        EasyR1. Where no name says a split, the folder is one set.
+                        (train-00000.parquet, test/a.jsonl, vqa_val2014.json) belong to it; the innermost name
+                        counts. The default split is train, as in EasyR1. Where no name says a split, the
+                        folder is one set. A file that no split takes is told, with its name.
     OWNER/NAME[@SPLIT]  on the hub, by `datasets.load_dataset`
 
 Parquet and arrow go through `datasets`, which keeps a memory-mapped copy in its cache.
@@ -37,7 +38,7 @@ from gmpo_vl.data.formats import (
     json_rows,
     no_part,
 )
-from gmpo_vl.data.rows import DataError
+from gmpo_vl.data.rows import DataError, NoTable, RowError
 from gmpo_vl.storage.files import free_space, names_a_folder, read_object
 from gmpo_vl.storage.places import FULL, hub_obstacle
 
@@ -48,22 +49,29 @@ SUFFIXES = tuple(suffix for suffix in _KNOWN if suffix != ".txt")  # of the tabl
 _SAVED_BY_DATASETS = {"dataset_dict.json", "dataset_info.json", "state.json"}
 _SPLITS = {
     "train": ("train", "training"),
-    "validation": ("validation", "valid", "val", "dev"),
+    "validation": ("validation", "validate", "valid", "val", "dev", "development"),
     "test": ("test", "testing", "eval", "evaluation"),
 }
 SPLIT_OF = {word: split for split, words in _SPLITS.items() for word in words}
+_WORD = "|".join(sorted(SPLIT_OF, key=len, reverse=True))
+# val2014 is a split; test1k, testmini and minival are parts of one, which a file of the whole may hold again.
+_SPLIT_NAME = re.compile(rf"(?P<mini>mini)?(?P<word>{_WORD})(?:\d*|(?P<part>mini|dev|std|val|[ab]|\d+k))")
+_SHEETS = (".xlsx", ".xls", ".ods")
+_MOST_NAMED = 20  # files that a note names
 
 
 @dataclass(frozen=True)
 class Table:
     """Rows of one file or split. `name` is for messages; ids of rows without one begin with `label`. folder:
-    of the file, where names of pictures in it may begin; None for what is no file.
+    of the file, where names of pictures in it may begin; None for what is no file. notes: how it was read,
+    and what of its folder was not.
     """
 
     name: str
     label: str
     rows: Rows
     folder: Path | None = None
+    notes: tuple[str, ...] = ()
 
 
 def locate(tables: Sequence[Table], number: int) -> tuple[Table, int]:
@@ -84,6 +92,8 @@ def open_tables(files: str | Sequence[str]) -> list[Table]:
             seen[table.label] = seen.get(table.label, 0) + 1
             label = table.label if seen[table.label] == 1 else f"{table.label}#{seen[table.label]}"
             tables.append(replace(table, label=label))
+            for note in table.notes:
+                say_once(note)
     if not tables:
         raise DataError("no data file is named")
     return tables
@@ -112,7 +122,8 @@ def is_hub_id(name: str) -> bool:
 def _open_file(path: Path, part: str | None = None) -> Table:
     suffix = path.suffix.lower()
     if suffix not in _KNOWN:
-        raise DataError(f"{path}: no known format; files end in {', '.join(_KNOWN)}")
+        hint = "; save the sheet as CSV" if suffix in _SHEETS else ""
+        raise DataError(f"{path}: no known format; files end in {', '.join(_KNOWN)}{hint}")
     if path.stat().st_size == 0:
         raise DataError(
             f"{path}: no usable row: the file has 0 bytes, as a copy that failed leaves it. "
@@ -124,9 +135,7 @@ def _open_file(path: Path, part: str | None = None) -> Table:
         raise no_part(path, part)
     else:
         rows = DelimitedRows(path) if suffix in DELIMITERS else _arrow_rows(path, _ARROW_KINDS[suffix])
-    for note in rows.notes:
-        say_once(f"{path}: {note}")
-    return Table(str(path), path.stem, rows, path.parent)
+    return Table(str(path), path.stem, rows, path.parent, tuple(f"{path}: {note}" for note in rows.notes))
 
 
 @lru_cache(maxsize=1024)
@@ -166,9 +175,42 @@ def _open_folder(folder: Path, split: str | None) -> list[Table]:
             )
         return [_open_saved(folder / wanted, f"{folder.name}@{wanted}")]
     files = sorted(path for path in folder.rglob("*") if _is_data_file(path, folder))
+    sheets = [path for path in files if path.suffix.lower() in _SHEETS]
+    files = [path for path in files if path not in sheets]
+    hint = "; save a sheet as CSV" if sheets else ""
     if not files:
-        raise DataError(f"{folder}: no data file in this folder (looked for {', '.join(SUFFIXES)})")
-    return [_open_file(path) for path in _of_split(files, folder, split)]
+        raise DataError(f"{folder}: no data file in this folder (looked for {', '.join(SUFFIXES)}){hint}")
+    tables, notes = _tables_of(_of_split(files, folder, split))
+    if unread := sorted([*_of_no_split(files, folder, split), *sheets]):
+        named = ", ".join(str(path.relative_to(folder)) for path in unread[:_MOST_NAMED])
+        more = f" and {len(unread) - _MOST_NAMED} more" if len(unread) > _MOST_NAMED else ""
+        notes.append(f"{folder}: not read: {named}{more}. Where they are wanted, name them as files{hint}")
+    return [replace(tables[0], notes=(*tables[0].notes, *notes)), *tables[1:]]
+
+
+def _tables_of(files: Sequence[Path]) -> tuple[list[Table], list[str]]:
+    """The tables among files, and notes of those that are none. Raises DataError where none is one."""
+    tables: list[Table] = []
+    errors: list[NoTable] = []
+    for path in files:
+        try:
+            tables.append(_open_file(path))
+        except NoTable as error:
+            errors.append(error)
+    if not tables:
+        raise errors[0]
+    names = set().union(*(_names(table) for table in tables if len(table.rows) > 1))
+    others = [t for t in tables if len(t.rows) == 1 and names and names.isdisjoint(_names(t))]
+    said = [f"{table.name}: one object, which has no column of the other files" for table in others]
+    return [t for t in tables if t not in others], [f"{what}; it is not read" for what in (*errors, *said)]
+
+
+def _names(table: Table) -> set[str]:
+    """The columns of the first row; none where it cannot be read."""
+    try:
+        return set(table.rows[0])
+    except RowError:
+        return set()
 
 
 def saved_splits(folder: Path) -> list[str] | None:
@@ -208,23 +250,40 @@ def _open_saved(folder: Path, label: str) -> Table:
 
 
 def _is_data_file(path: Path, folder: Path) -> bool:
-    if path.suffix.lower() not in SUFFIXES or path.name in _SAVED_BY_DATASETS or not path.is_file():
+    if (
+        path.suffix.lower() not in (*SUFFIXES, *_SHEETS)
+        or path.name in _SAVED_BY_DATASETS
+        or not path.is_file()
+    ):
         return False
     return not any(part.startswith((".", "_")) for part in path.relative_to(folder).parts)
 
 
 def _of_split(files: list[Path], folder: Path, split: str | None) -> list[Path]:
     """The files named after the split; all of them if no name says a split and none is asked."""
-    words = {path: _words(path.relative_to(folder)) for path in files}
-    named = {path: [SPLIT_OF[word] for word in words[path] if word in SPLIT_OF] for path in files}
-    if split is None and not any(named.values()):
+    named = {path: _split_named(path.relative_to(folder)) for path in files}
+    if split is None and all(said is None or said == ("test", True) for said in named.values()):
         return files
     wanted = split or "train"
-    chosen = [p for p in files if SPLIT_OF.get(wanted, wanted) in named[p] or wanted in words[p]]
+    if wanted.lower() in SPLIT_OF:
+        of_split = [path for path in files if (named[path] or ("",))[0] == SPLIT_OF[wanted.lower()]]
+        chosen = [path for path in of_split if named[path] != (SPLIT_OF[wanted.lower()], True)] or of_split
+    else:
+        words = {path: [word for part in _words(path.relative_to(folder)) for word in part] for path in files}
+        chosen = [path for path in files if wanted.lower() in words[path]]
     if not chosen:
         names = ", ".join(path.name for path in files[:10])
         raise DataError(f"{folder}: no file of this folder is named after split {wanted!r}: {names}")
     return chosen
+
+
+def _of_no_split(files: list[Path], folder: Path, split: str | None) -> list[Path]:
+    """The files that neither this split nor any usual one takes."""
+    taken = {*_of_split(files, folder, split)}
+    for other in _SPLITS:
+        if any((_split_named(path.relative_to(folder)) or ("",))[0] == other for path in files):
+            taken.update(_of_split(files, folder, other))
+    return [path for path in files if path not in taken]
 
 
 def canonical_split(word: str) -> str | None:
@@ -238,13 +297,22 @@ def splits_in(folder: Path) -> list[str]:
     if saved is not None:
         return [split for split in saved if split]
     files = [path.relative_to(folder) for path in folder.rglob("*") if _is_data_file(path, folder)]
-    found = {SPLIT_OF[word] for path in files for word in _words(path) if word in SPLIT_OF}
+    found = {said[0] for path in files if (said := _split_named(path)) is not None}
     return [split for split in _SPLITS if split in found]
 
 
-def _words(path: Path) -> list[str]:
-    """The first word of every part of a path: train-00000-of-00002.parquet says train."""
-    return [re.split(r"[^A-Za-z0-9]", part, maxsplit=1)[0] for part in path.with_suffix("").parts]
+def _split_named(path: Path) -> tuple[str, bool] | None:
+    """(the split that the innermost name of a path says first, whether only a part of it is meant)."""
+    for words in reversed(_words(path)):
+        for word in words:
+            if match := _SPLIT_NAME.fullmatch(word):
+                return SPLIT_OF[match["word"]], bool(match["mini"] or match["part"])
+    return None
+
+
+def _words(path: Path) -> list[list[str]]:
+    """The words of every part of a path: train-00000-of-00002.parquet says train first."""
+    return [re.split(r"[^a-z0-9]+", part.lower()) for part in path.with_suffix("").parts]
 
 
 def _open_hub(name: str, split: str) -> Table:

@@ -21,7 +21,7 @@ from gmpo_vl.data.templates import AnswerPlace
 from gmpo_vl.rewards.loading import built_in_rewards
 from gmpo_vl.storage.files import names_a_folder
 from gmpo_vl.storage.names import nearest_or_all
-from gmpo_vl.storage.yaml_text import read_yaml
+from gmpo_vl.storage.yaml_text import read_yaml, wrong_kind
 from gmpo_vl.verify import Profile
 
 FOLDER = Path(__file__).parent / "protocols"
@@ -156,6 +156,8 @@ def load_protocol(name: str) -> Protocol:
         raise ValueError(f"{path} cannot be read as YAML: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path}: a protocol is a list of `field: value` lines")
+    if said := wrong_kind(path, content, "an evaluation's protocol"):
+        raise ValueError(said)
     known_fields = [field.name for field in fields(Protocol) if field.name != "name"]
     if unknown := [str(key) for key in content if key not in known_fields]:
         raise ValueError(

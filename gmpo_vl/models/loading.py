@@ -50,8 +50,10 @@ def model_folder(path: str) -> Path:
         )
     if Path(path).is_dir():
         if not (Path(path) / "config.json").exists():
-            inside = Path(path) / "huggingface"
-            hint = f"; a checkpoint's model is {inside}" if (inside / "config.json").exists() else ""
+            inside = ("", "step_*/", "checkpoints/step_*/")  # of a checkpoint, of their folder, of a run
+            found = [file for at in inside for file in Path(path).glob(f"{at}huggingface/config.json")]
+            models = ", ".join(sorted(str(file.parent) for file in found))
+            hint = f"; a checkpoint's model is {models}" if models else ""
             raise NoModelFolder(f"{path} has no config.json: not a Hugging Face model folder{hint}", key="")
         return Path(path)
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", path) or Path(path).exists():

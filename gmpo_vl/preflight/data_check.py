@@ -28,6 +28,7 @@ from gmpo_vl.preflight.findings import (
     row_record,
 )
 from gmpo_vl.preflight.lengths import length_figures
+from gmpo_vl.preflight.reward_check import pays_anything
 from gmpo_vl.preflight.row_check import RowChecker
 from gmpo_vl.preflight.row_scan import DataToCheck, scan, useful_workers
 from gmpo_vl.preflight.survey import SplitSurvey, cross_findings
@@ -130,12 +131,15 @@ def _about_reward(checker: RowChecker) -> Iterator[Finding]:
         if checker.most_asked == 0:
             yield row_finding("judge_not_asked", f"{reward.name} asks an endpoint", checker.read(0)[0])
         return
-    if checker.processor is None:  # without a model nobody knows the prompt
-        return
     rows = [checker.read(i) for i in rows_to_try(checker.num_rows)]
     asked = [(place, example) for place, example in rows if isinstance(example, Example)]
     try:
-        found = disagreement([(checker.prompt(example), example) for _, example in asked], reward)
+        prompts = [(checker.prompt(example), example) for _, example in asked]
+        if (paid := pays_anything(reward, prompts)) is not None:
+            yield row_finding("reward_pays_anything", paid, asked[0][0])
+        if checker.processor is None:  # without a model nobody knows the prompt
+            return
+        found = disagreement(prompts, reward)
     except Exception:  # of a user's reward, or a prompt that cannot be made: each row tells it
         return
     if found is not None:

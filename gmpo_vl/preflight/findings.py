@@ -54,6 +54,8 @@ WARNINGS = {
     "configured reward: no "
     "response can be right. Mend the gold, give it a type (data.answers.encode_answer), or take another "
     "reward",
+    "wrong_answer_passes": "a wrong answer earns as much as the right one: the row teaches nothing, or "
+    "the wrong thing. Take a stricter reward, or mend the gold",
     "gold_unreachable": "right answers in usual forms are worth no more than a wrong one. Write the gold "
     "plainly (a number without its label or unit, a letter with its choices), give it a type "
     "(data.answers.encode_answer), or take a reward that reads these forms",
@@ -91,6 +93,8 @@ NOTES = {
 ERRORS = {
     "prompt_and_reward": "the prompt asks for the answer in one place and the reward reads it in another: no "
     "response that does as asked is paid. Change data.format_prompt or the reward",
+    "reward_pays_anything": "a wrong answer earns as much as a right one, so nothing can be learned. Take "
+    "another reward",
     "wrong_choice_passes": "a wrong option is worth as much as the right one. Take another reward, or mend "
     "the row's choices",
     "prompt_too_long": "longer than data.max_prompt_length, image tokens included; see Lengths for what "
@@ -122,7 +126,13 @@ ERRORS = {
 }
 ADVICE = {**WARNINGS, **NOTES, **ERRORS}
 # Of a whole split: told once, at the first row that shows it. Its rows can be used.
-OF_A_SPLIT = ("prompt_and_reward", "answer_place_unsaid", "judge_not_asked", "judge_failed")
+OF_A_SPLIT = (
+    "prompt_and_reward",
+    "reward_pays_anything",
+    "answer_place_unsaid",
+    "judge_not_asked",
+    "judge_failed",
+)
 
 
 def level_of(reason: str) -> Level:

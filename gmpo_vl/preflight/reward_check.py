@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -36,6 +37,7 @@ Problem = tuple[str, str]  # (reason, detail)
 class _Tried:
     """A row whose gold the reward is asked about. way: the prompt as whose answers the reward reads
     responses, None where there is none; right_worth, wrong_worth: what it pays for the two in that way.
+    is_lax: it pays for the wrong one as much as for the right one, in every way.
     """
 
     prompt: str
@@ -46,6 +48,7 @@ class _Tried:
     way: str | None = None
     right_worth: float = 0.0
     wrong_worth: float = 0.0
+    is_lax: bool = False
     forms: list[Form] = field(default_factory=list)
     wrong_forms: list[Form] = field(default_factory=list)
 
@@ -96,9 +99,13 @@ def _find_ways(reward: Reward, tried: Sequence[_Tried]) -> None:
                 row.problems.append(("gold_refused", right if isinstance(right, str) else str(wrong)))
                 left.remove(row)
             elif right > wrong:
-                row.way, row.right_worth, row.wrong_worth = row_way, right, wrong
+                row.way, row.right_worth, row.wrong_worth, row.is_lax = row_way, right, wrong, False
                 left.remove(row)
+            elif right > 0 and not row.is_lax:
+                row.way, row.right_worth, row.wrong_worth, row.is_lax = row_way, right, wrong, True
     for row in left:
+        if row.is_lax:
+            continue
         told = f"the answer {row.right[:80]!r} is worth no more than a wrong one"
         row.problems.append(("gold_not_verified", told))
 
@@ -108,8 +115,8 @@ def _try_forms(reward: Reward, tried: Sequence[_Tried]) -> None:
     asked = []
     for row in tried:
         forms = natural_forms(row.gold, READ_AS.get(reward.name))
-        row.forms = [form for form in forms if form.text != row.right]
-        row.wrong_forms = wrong_forms(row.gold)
+        row.forms = [form for form in forms if form.text != row.right and not row.is_lax]
+        row.wrong_forms = wrong_forms(row.gold) or _near_wrong(row.gold)
         forms = [*row.forms, *row.wrong_forms]
         asked.append((row, [written(row.way or "", form.text) for form in forms]))
     for row, worth in zip(tried, _worth(reward, asked)):
@@ -124,7 +131,7 @@ def _try_forms(reward: Reward, tried: Sequence[_Tried]) -> None:
             if not isinstance(value, str) and value >= row.right_worth
         ]
         gold = f"gold {row.gold.alternatives[0][:60]!r}"
-        if answer_place(row.prompt) and row.way != row.prompt:
+        if answer_place(row.prompt) and row.way != row.prompt and not row.is_lax:
             asks, pays = (written(way or "", row.right)[:200] for way in (row.prompt, row.way))
             told = f"{asks!r}, as the prompt asks for it, is worth no more than a wrong answer; {pays!r} is"
             row.problems.append(("prompt_and_reward", told))
@@ -136,8 +143,43 @@ def _try_forms(reward: Reward, tried: Sequence[_Tried]) -> None:
             if errors := [value for value in worth[: len(row.forms)] if isinstance(value, str)]:
                 told += f". On {len(errors)} the reward raises an error: {errors[0]}"
             row.problems.append(("gold_unreachable", told))
-        if passed:
+        if passed and row.gold.choices:
             row.problems.append(("wrong_choice_passes", f"{gold}: {_listed(passed)}"))
+        elif passed or row.is_lax:
+            wrong = passed[0].text if passed else WRONG
+            right, wrong = (written(row.way or "", text)[:200] for text in (row.right, wrong))
+            told = f"{right!r} is worth {row.right_worth:g}, and the wrong {wrong!r} no less"
+            row.problems.append(("wrong_answer_passes", told))
+
+
+def _near_wrong(gold: Gold) -> list[Form]:
+    """For a gold that is one plain number or a few words: another answer with it inside, surely wrong."""
+    if len(gold.alternatives) > 1 or gold.type == "countdown":
+        return []
+    text = gold.alternatives[0]
+    if re.fullmatch(r"-?(0|[1-9]\d{0,5})(\.\d+)?", text):
+        return [Form("a digit more", re.sub(r"\d", r"1\g<0>", text, count=1))]
+    if re.fullmatch(r"(?!no|un)[a-z]{3,}( [a-z]+){0,2}", text):
+        return [Form("not in front", f"not {text}")]
+    return []
+
+
+def pays_anything(reward: Reward, asked: Sequence[tuple[str, Example]]) -> str | None:
+    """What the reward pays for a wrong answer, where in each row that is no less than for the right one, and
+    the right one earns something. asked: (prompt, its row). Raises what `_worth` raises.
+    """
+    golds = [(prompt, example, parse_gold(example.answer)) for prompt, example in asked]
+    rights = [_right_or_problem(gold)[0] for _, _, gold in golds]
+    tried = [_Tried(*row, right, []) for row, right in zip(golds, rights) if right is not None]
+    _find_ways(reward, tried)
+    if not tried or not all(row.is_lax for row in tried):
+        return None
+    row = tried[0]
+    wrong = written(row.way or "", WRONG)[:200]
+    return (
+        f"the reward {reward.name} pays {row.wrong_worth:g} for the wrong {wrong!r} and {row.right_worth:g} "
+        f"for the right answer; so it is in all {len(tried)} rows that were tried"
+    )
 
 
 def _worth(reward: Reward, asked: Sequence[tuple[_Tried, Sequence[str]]]) -> list[list[float | str]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -11,6 +12,14 @@ import yaml
 MAX_DEPTH = 50  # PyYAML recurses: some thousand brackets end the interpreter itself
 MAX_NODES = 100_000  # aliases counted as what they stand for: a few lines of them can stand for billions
 MAX_INTEGER = 2**63 - 1
+
+
+# Of the files that `gmpo-vl data new` writes: keys that only this one has, and what reads it.
+_KINDS = {
+    "a mapping file": ({"source", "problem"}, "gmpo-vl data convert {} FOLDER"),
+    "a run's configuration": ({"engine", "worker", "trainer"}, "gmpo-vl train {}"),
+    "an evaluation's protocol": ({"grader", "max_tokens", "benchmark"}, "gmpo-vl eval MODEL --protocol {}"),
+}
 
 
 class YamlError(ValueError):
@@ -35,6 +44,15 @@ def read_override(text: str) -> Any:
 
     value = text.partition("=")[2]
     return _read(value, lambda: OmegaConf.to_container(OmegaConf.from_dotlist([text]), resolve=True))
+
+
+def wrong_kind(path: str | Path, keys: Iterable[Any], wanted: str) -> str | None:
+    """That the file with these keys is of another kind than wanted, and which command reads it."""
+    found, wanted_keys = set(map(str, keys)), _KINDS[wanted][0]
+    for kind, (own, command) in _KINDS.items():
+        if kind != wanted and own & found and not wanted_keys & found:
+            return f"{path} is {kind}, not {wanted}: `{command.format(path)}` reads it"
+    return None
 
 
 def _read(text: str, read: Callable[[], Any]) -> Any:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ CHUNK = 2_000  # pairs held at a time
 MAX_TOLD = 20  # lines that are not graded, one by one
 MAX_LINE = 1 << 24  # characters
 SHOWN = 60  # characters of an answer on the terminal
+# Verdicts of pairs, each with the parts of a reward.
+Judge = Callable[[Sequence[dict[str, Any]]], Sequence[tuple[Verdict, dict[str, float]]]]
 ANSWER_MARKS = {"box": "\\boxed", "tag": "<answer>"}
 
 
@@ -29,15 +32,19 @@ def grade_file(
     workers: int = 0,
     tell: Callable[[str], None] = print,
     answer_in: str = "box",
+    *,
+    judge: Judge | None = None,
 ) -> Counter[str]:
     """Grade every line of `pairs`, write one verdict a line to `out` in the same order, count the outcomes.
     Without `out` the verdicts are printed, for people.
 
     A line that is no pair costs itself: `tell` gets its place and what is wrong; it counts as `not_graded`.
     It is also told where most responses have no answer in the asked place (`answer_in`) but in the other one.
+    judge: grades instead of the verifier, of which profile, workers and answer_in are.
 
     In: `gold` (text, number, or list of alternatives), `response`, and optionally `id` and `benchmark`.
-    Out: `id`, `correct`, `extracted`, `gold_type`, `outcome`, `seconds`. The counts add `correct`, `total`.
+    Out: `id`, `correct`, `extracted`, `gold_type`, `outcome`, `seconds`, and of a judge's pairs `reward` (its
+    parts). The counts add `correct`, `total`.
     Raises ValueError for an empty file, or where no line is a pair, naming the first; `out` then stays.
     """
     if workers < 0:
@@ -55,10 +62,12 @@ def grade_file(
             reasons.append(f"{pairs}, line {number}: {reason}")
             tell(f"{reasons[-1]}; not graded")
 
+    judge_pairs = judge or partial(_verified, profile=profile, answer_in=answer_in, workers=workers)
     with _lines(out) as write:
-        for row, verdict in _graded(_pairs(Path(pairs), skip), profile, answer_in=answer_in, workers=workers):
-            write(verdict_in_words(row, verdict) if out is None else _as_json(row, verdict))
-            elsewhere += verdict.outcome == "no_answer" and ANSWER_MARKS[other] in row["response"]
+        for row, verdict, parts in _graded(_pairs(Path(pairs), skip), judge_pairs):
+            write((verdict_in_words if out is None else _as_json)(row, verdict, parts))
+            lacks_answer = judge is None and verdict.outcome == "no_answer"
+            elsewhere += lacks_answer and ANSWER_MARKS[other] in row["response"]
             counts.update([verdict.outcome, "total", *(["correct"] if verdict.correct else [])])
         if not counts["total"]:
             empty = f"{pairs} is empty: no pair to grade"
@@ -74,21 +83,29 @@ def grade_file(
 
 
 def _graded(
-    pairs: Iterator[dict[str, Any]], profile: Profile, **options: Any
-) -> Iterator[tuple[dict[str, Any], Verdict]]:
-    """Every pair with its verdict, in order; CHUNK of them are held at a time."""
+    pairs: Iterator[dict[str, Any]], judge: Judge
+) -> Iterator[tuple[dict[str, Any], Verdict, dict[str, float]]]:
+    """Every pair with its verdict and parts, in order; CHUNK of them are held at a time."""
     while rows := list(islice(pairs, CHUNK)):
-        golds, responses = [row["gold"] for row in rows], [row["response"] for row in rows]
-        benchmark = [str(row.get("benchmark", "")) for row in rows]
-        yield from zip(rows, verify_batch(golds, responses, profile, benchmark=benchmark, **options))
+        for row, (verdict, parts) in zip(rows, judge(rows), strict=True):
+            yield row, verdict, parts
 
 
-def verdict_in_words(row: dict[str, Any], verdict: Verdict) -> str:
-    """`right  equal      q1  42`, and of a wrong answer also the gold."""
+def _verified(rows: Sequence[dict[str, Any]], profile: Profile, **options: Any) -> list[tuple[Verdict, dict]]:
+    golds, responses = [row["gold"] for row in rows], [row["response"] for row in rows]
+    benchmark = [str(row.get("benchmark", "")) for row in rows]
+    return [(v, {}) for v in verify_batch(golds, responses, profile, benchmark=benchmark, **options)]
+
+
+def verdict_in_words(row: dict[str, Any], verdict: Verdict, parts: dict[str, float]) -> str:
+    """`right  equal      q1  42`, of a wrong answer also the gold, and a reward's parts."""
     read = "-" if verdict.extracted is None else _short(verdict.extracted)
     gold = "" if verdict.correct else f"  (gold {_short(' or '.join(parse_gold(row['gold']).alternatives))})"
     word = "right" if verdict.correct else "wrong"
-    return f"{word}  {verdict.outcome.replace('_', ' '):10}  {_short(str(row['id'])):12}  {read}{gold}"
+    return (
+        f"{word}  {verdict.outcome.replace('_', ' '):10}  {_short(str(row['id'])):12}  {read}{gold}"
+        + "".join(f"  {part} {value:g}" for part, value in parts.items())
+    )
 
 
 def _short(text: str) -> str:
@@ -97,8 +114,9 @@ def _short(text: str) -> str:
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
-def _as_json(row: dict[str, Any], verdict: Verdict) -> str:
+def _as_json(row: dict[str, Any], verdict: Verdict, parts: dict[str, float]) -> str:
     record = {"id": row["id"], **asdict(verdict), "seconds": round(verdict.seconds, 6)}
+    record |= {"reward": parts} if parts else {}
     return json.dumps(record, ensure_ascii=False)
 
 

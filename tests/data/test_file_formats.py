@@ -188,7 +188,9 @@ LATIN = [
     {"Frage": "Où est le carré créé à Noël ? L’aire…", "Antwort": "3½ €", "Größe": "ça"},
     {"Frage": "¿Cuál es el ángulo? 30°", "Antwort": "½", "Größe": "señor"},
 ]
+IDEOGRAPHIC = [{"问题": "这是一个什么样的东西　请仔细看图并且回答下面的问题" * 2, "答案": "一"}] * 9
 ENCODED = [
+    *((IDEOGRAPHIC, name) for name in ("utf-16-le", "utf-16-be")),
     *((CHINESE, name) for name in ("gbk", "gb18030", "utf-8", "utf-8-sig")),
     *((LATIN, name) for name in ("cp1252", "utf-8", "utf-8-sig")),
     *((rows, name) for rows in (CHINESE, LATIN) for name in ("utf-16", "utf-16-le", "utf-16-be", "utf-32")),
@@ -324,3 +326,9 @@ def test_a_row_that_says_a_column_twice_is_named(tmp_path):
             with pytest.raises(RowError, match=f"'{column}' comes twice in one object"):
                 rows[number]
         assert [isinstance(row, RowError) for row in rows.scan(["answer"])] == [False, True, True]
+
+
+def test_a_text_of_zero_bytes_that_is_not_clearly_utf_16_is_refused_by_its_encoding(tmp_path):
+    (tmp_path / "a.csv").write_bytes(text_of(LATIN, ",").encode("utf-32-le"))
+    with pytest.raises(DataError, match="UTF-16 or UTF-32; save it as UTF-8"):
+        open_tables(str(tmp_path / "a.csv"))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gmpo_vl.data.examples import examples_from_rows, load_examples
 from gmpo_vl.data.formats import ArrowRows, json_rows
 from gmpo_vl.data.rows import Columns, DataError, RowError
-from gmpo_vl.data.sources import open_tables
+from gmpo_vl.data.sources import open_tables, splits_in
 from gmpo_vl.data.writing import write_parquet
 
 JSON_VALUES = st.recursive(
@@ -394,3 +394,57 @@ def test_a_row_that_changed_since_the_check_is_named(png, tmp_path):
     (tmp_path / "a.png").unlink()
     with pytest.raises(RowError, match=r"a.jsonl, row 0: image 1 of 1: no file"):
         examples[0]
+
+
+NAMED = [
+    (["train.json", "validate.json"], {"train": ["train"], "validation": ["validate"]}, []),
+    (["train2014.json", "val2014.json"], {"train": ["train2014"], "validation": ["val2014"]}, []),
+    (
+        ["train.json", "minival.json", "test1k.json", "testdev.json", "foo.json"],
+        {"train": ["train"], "validation": ["minival"], "test": ["test1k", "testdev"]},
+        ["foo.json"],
+    ),
+    (
+        ["train.json", "test.json", "testmini.json"],
+        {"train": ["train"], "test": ["test"]},
+        ["testmini.json"],
+    ),
+    (["train_a/more.json", "train_a/test.json"], {"train": ["more"], "test": ["test"]}, []),
+    (
+        ["p_train.json", "p_dev.json", "p_test1k.json"],
+        {"train": ["p_train"], "validation": ["p_dev"], "test": ["p_test1k"]},
+        [],
+    ),
+]
+
+
+@pytest.mark.parametrize(("files", "splits", "unread"), NAMED)
+def test_files_go_to_the_split_of_their_name_and_the_others_are_told(files, splits, unread, tmp_path, capsys):
+    for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text('[{"problem": "1 + 1?", "answer": 2}]')
+    found = {split: open_tables(f"{tmp_path}@{split}") for split in splits_in(tmp_path)}
+    assert {split: [table.label for table in tables] for split, tables in found.items()} == splits
+    said = [f"{tmp_path}: not read: {', '.join(unread)}. Where they are wanted, name them as files"]
+    assert capsys.readouterr().err.splitlines() == said * bool(unread)
+    for tables in found.values():
+        assert list(tables[0].notes) == said * bool(unread)
+
+
+def test_a_file_of_a_folder_that_is_no_table_is_left_out_and_told(tmp_path, capsys):
+    (tmp_path / "problems.json").write_text('[{"q": "1 + 1?", "a": 2}, {"q": "1 + 2?", "a": 3}]')
+    (tmp_path / "splits.json").write_text('{"first": ["1"], "second": ["1", "2"]}')
+    (tmp_path / "info.json").write_text('{"version": 1, "license": "none"}')
+    (tmp_path / "sheet.xlsx").write_bytes(b"PK")
+    (table,) = open_tables(str(tmp_path))
+    said = capsys.readouterr().err.splitlines()
+    assert (table.label, list(table.notes)) == ("problems", said)
+    assert [line.count("not read") for line in said] == [1, 1, 1]
+    assert "splits.json: its lists" in said[0]
+    assert "info.json: one object" in said[1]
+    assert "sheet.xlsx. Where they" in said[2]
+    assert said[2].endswith("save a sheet as CSV")
+    with pytest.raises(DataError, match="no columns of one table"):
+        open_tables(str(tmp_path / "splits.json"))
+    with pytest.raises(DataError, match="CSV"):
+        open_tables(str(tmp_path / "sheet.xlsx"))

@@ -247,7 +247,7 @@ def test_a_length_that_no_resizing_reaches_is_not_promised(many, config, tmp_pat
 
 
 REWARDS = {
-    "flat": "return [{'overall': 0.1} for _ in reward_inputs]",
+    "zero": "return [{'overall': 0.0} for _ in reward_inputs]",
     "raises": "return [{'overall': 1 / (len(r['ground_truth']) - 2)} for r in reward_inputs]",
     "own form": "return [{'overall': float(r['response'] == r['ground_truth'])} for r in reward_inputs]",
 }
@@ -255,7 +255,7 @@ REWARDS = {
 
 @pytest.mark.parametrize(
     ("kind", "found"),
-    [("flat", {"gold_not_verified": 100}), ("raises", {"gold_refused": 90, "gold_not_verified": 10})],
+    [("zero", {"gold_not_verified": 100}), ("raises", {"gold_refused": 90, "gold_not_verified": 10})],
 )
 def test_a_reward_that_pays_no_right_answer_or_fails_is_told_row_by_row(kind, found, many, config, tmp_path):
     (tmp_path / "reward.py").write_text(f"def compute_score(reward_inputs):\n    {REWARDS[kind]}\n")

@@ -94,6 +94,45 @@ def test_a_wrong_option_that_passes_is_an_error(check):
     assert "option C with its text: 'C. green'" in found["wrong_choice_passes"]
 
 
+ANYTHING = """
+def compute_score(reward_inputs):
+    return [{"overall": PAID * ("boxed" in one["response"])} for one in reward_inputs]
+"""
+
+
+@pytest.mark.parametrize("paid", [1.0, 0.5, 0.0])
+def test_a_reward_that_pays_for_anything_is_one_error_of_the_split(paid, check):
+    rows = [row(f"What is 1 + {i}?", str(i + 1)) for i in range(30)]
+    code, lines = check(rows, reward=ANYTHING.replace("PAID", str(paid)))
+    whole = [line for line in lines if line["level"] == "error"]
+    assert ([line["reason"] for line in whole], code) == (
+        ["reward_pays_anything"] * (paid > 0),
+        int(paid > 0),
+    )
+    assert not whole or f"pays {paid:g} for the wrong '\\\\boxed{{no such answer}}'" in whole[0]["detail"]
+    others = {line["reason"] for line in lines} - {"reward_pays_anything"}
+    assert others == {"wrong_answer_passes" if paid else "gold_not_verified"}
+    _, lines = check([CHOICE], reward=ANYTHING.replace("PAID", str(paid)))
+    assert ("wrong_choice_passes" in {line["reason"] for line in lines}) == (paid > 0)
+
+
+CONTAINED = """
+def compute_score(reward_inputs):
+    return [{"overall": float(r["ground_truth"] in r["response"].lower())} for r in reward_inputs]
+"""
+
+
+def test_a_wrong_answer_that_holds_the_gold_is_told_where_it_passes(check):
+    rows = [row(f"Question {i}?", gold) for i, gold in enumerate(["2", "-0.5", "purple", "100", "left side"])]
+    code, lines = check(rows, reward=CONTAINED)
+    assert (code, [line["row"] for line in lines]) == (0, [0, 2, 3, 4])  # -10.5 does not hold -0.5
+    assert {line["reason"] for line in lines} == {"wrong_answer_passes"}
+    assert "and the wrong '\\\\boxed{12}' no less" in lines[0]["detail"]
+    for reward in ("accuracy", "math", "text", "anls", "r1v"):
+        _, lines = check(rows, reward=reward)
+        assert "wrong_answer_passes" not in {line["reason"] for line in lines}
+
+
 def test_letters_that_stand_twice_are_told(check):
     doubled = row("Which?\nA. A. 300\nB. B. 500", "A", type="choice", choices=["A. 300", "B. 500"])
     written = row("Which?\nA. (A) 300\nB. (B) 500", "A")
@@ -175,7 +214,8 @@ ASKS_ENDPOINT = True
 def compute_score(reward_inputs):
     with open("ASKED", "a") as file:
         file.writelines(one["ground_truth"] + "\\n" for one in reward_inputs)
-    return [{"overall": float("no such" not in one["response"])} for one in reward_inputs]
+    wrong = [("no such", "1" + one["ground_truth"]) for one in reward_inputs]
+    return [{"overall": float(not any(map(r["response"].count, w)))} for r, w in zip(reward_inputs, wrong)]
 """
 
 

@@ -210,3 +210,37 @@ def test_answers_in_the_other_place_are_told_and_read_where_asked(tmp_path, caps
     said = capsys.readouterr()
     assert "1 of 2 correct" in said.out
     assert said.err == ""
+
+
+def test_pairs_are_graded_as_a_reward_pays(tmp_path, capsys):
+    rows = [
+        {"gold": "100", "response": r"\boxed{101}"},
+        {"gold": 7, "response": r"\boxed{8}"},
+        {"gold": ["red", "crimson"], "response": r"\boxed{Crimson}"},
+    ]
+    pairs, out = write(tmp_path / "pairs.jsonl", rows), tmp_path / "out.jsonl"
+    mine = tmp_path / "mine.py"
+    mine.write_text(
+        "def near(inputs, by=0):\n"
+        "    def pays(r):\n"
+        "        found = ''.join(filter(str.isdigit, r['response'])) or '0'\n"
+        "        gold = r['ground_truth']\n"
+        "        return float(gold.isdigit() and abs(int(found) - int(gold)) <= by)\n"
+        "    return [{'overall': pays(r), 'length': r['response_length']} for r in inputs]\n"
+    )
+    options = ["--reward-options", "{by: 1}", "--out", str(out)]
+    assert main(["grade", pairs, "--reward", f"{mine}:near", *options]) == 0
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [line["correct"] for line in lines] == [True, True, False]
+    assert [line["reward"] for line in lines] == [
+        {"overall": paid, "length": float(len(row["response"]))} for paid, row in zip([1.0, 1.0, 0.0], rows)
+    ]
+    assert main(["grade", pairs, "--reward", "text"]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"right .*Crimson.*  overall 1", said)
+    assert "1 of 3 correct" in said
+    mine.write_text("REWARD_INPUTS = ('images',)\n" + mine.read_text())
+    assert main(["grade", pairs, "--reward", f"{mine}:near"]) == 2
+    assert "asks for images of the row" in capsys.readouterr().err
+    assert main(["grade", pairs, "--reward", "text", "--answer-in", "tag"]) == 2
+    assert "--reward-options" in capsys.readouterr().err

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 
 from gmpo_vl.data.formats.rows import ListRows, Row, Rows, as_object, rows_or_errors
 from gmpo_vl.data.formats.text import TextFile, open_text
-from gmpo_vl.data.rows import DataError, RowError
+from gmpo_vl.data.rows import DataError, NoTable, RowError
 
 KEY = "key"
 _CHUNK = 2**20
@@ -199,7 +199,7 @@ def _rows_of_object(file: TextFile, start: int, part: str | None) -> Rows:
             f"{file.path}@{named[0]}; if a row is spread over them, join them first"
         )
     if has_lists_only:
-        raise DataError(f"{file.path}: its lists are no columns of one table: their lengths differ")
+        raise NoTable(f"{file.path}: its lists are no columns of one table: their lengths differ")
     return JsonRows(file, [(start, _size(file))])
 
 

@@ -76,15 +76,21 @@ def open_text(path: Path) -> TextFile:
 
 
 def _encoding_of(path: Path) -> str | None:
-    """Python's name of it; None for UTF-8, and where nothing else fits better."""
+    """Python's name of it; None for UTF-8, and where nothing else fits better. Raises DataError for a text
+    with many bytes of 0 that is not clearly UTF-16.
+    """
     with open(path, "rb") as file:
         head = file.read(4096)
     for mark, encoding in _MARKS.items():
         if head.startswith(mark):
             return encoding
-    even, odd = head[::2].count(0), head[1::2].count(0)  # halves of Latin letters, digits and separators
-    if (even == 0) != (odd == 0) and 20 * max(even, odd) > len(head) and max(even, odd) > 3:
-        return "utf-16-be" if even else "utf-16-le"
+    if head.count(0) > 3:
+        marks = {encoding: _marks(head, encoding) for encoding in ("utf-16-le", "utf-16-be")}
+        least, most = sorted(marks.values())
+        if most > 2 and most > 4 * least:
+            return max(marks, key=lambda encoding: marks[encoding])
+        if 20 * head.count(0) > len(head):
+            raise DataError(f"{path}: its bytes of 0 are those of UTF-16 or UTF-32; save it as UTF-8")
     if _is_utf8(path):
         return None
     sample = _foreign_words(path)
@@ -94,6 +100,12 @@ def _encoding_of(path: Path) -> str | None:
     if is_chinese(sample):
         return "gb18030"
     return "cp1252" if right == 0 and _is_western(sample) else None
+
+
+def _marks(head: bytes, encoding: str) -> int:
+    """How many signs of tables and of JSON there are; 0 where there is a character 0, as no text has."""
+    text = head.decode(encoding, errors="replace")
+    return 0 if "\0" in text else sum(map(text.count, '\n\t,;"'))
 
 
 def _chunks(path: Path) -> Iterator[bytes]:
