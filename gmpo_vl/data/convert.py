@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -130,6 +131,9 @@ def convert(
         card.dropped = faults.counts()
         card.faults = [asdict(fault) for fault in faults[:FAULTS_IN_CARD]]
         write_json(new.folder / CARD, asdict(card))
+    wanted = card.rows_in - card.not_kept
+    if 2 * len(faults) > wanted:
+        print(f"WARNING: {len(faults):,} of {wanted:,} rows were dropped", file=sys.stderr)
     return card
 
 

@@ -482,3 +482,12 @@ def test_a_folder_in_the_place_of_a_file_is_told_before_anything_is_written(tmp_
         convert(path, out)
     assert (out / name).is_dir()
     assert not (out / ".unfinished").exists()
+
+
+@pytest.mark.parametrize(("bad", "is_said"), [(2, False), (3, True)])
+def test_a_conversion_that_lost_most_rows_warns(bad, is_said, tmp_path, capsys):
+    rows = [{"q": "x?", "a": "" if i < bad else "1", "k": i < 5} for i in range(9)]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    path = write_mapping(tmp_path / "m.yaml", "source: a.jsonl\nproblem: q\nanswer: a\nkeep: k\n")
+    assert main(["data", "convert", str(path), str(tmp_path / "out")]) == 0
+    assert (f"WARNING: {bad} of 5 rows were dropped" in capsys.readouterr().err) is is_said

@@ -115,8 +115,11 @@ def test_several_lists_are_no_guess(tmp_path):
     assert read(path, "@annotations") == ROWS
     path.write_text(json.dumps({"train": ROWS, "test": ROWS[:1]}))
     assert (read(path, "@test"), read(path, "@train")) == (ROWS[:1], ROWS)
-    with pytest.raises(DataError, match="a single file has no split 'dev'"):
+    with pytest.raises(DataError, match=r"it has no list 'dev', but 'train', 'test'; .*a.json@train"):
         open_tables(f"{path}@dev")
+    path.write_text(json.dumps({"test": ROWS}))
+    with pytest.raises(DataError, match=r"it has no list 'train', but 'test'; .*a.json@test"):
+        open_tables(f"{path}@train")
     path.write_text(json.dumps({"question": ["a", "b"], "answer": ["1"]}))
     with pytest.raises(DataError, match="their lengths differ"):
         open_tables(str(path))
@@ -222,27 +225,45 @@ def test_utf8_is_never_read_as_anything_else(rows, texts, tmp_path_factory):
     assert read(path) == json.loads(json.dumps(rows))
 
 
-OTHERS = {
-    "cp1251": "Какова площадь треугольника? Ответ дайте в метрах",
-    "koi8-r": "Какова площадь треугольника? Ответ дайте в метрах",
-    "euc-kr": "삼각형의 넓이를 구하시오. 다음 그림에서 각의 크기는 얼마인가",
-    "shift_jis": "三角形の面積を求めなさい。次の図で角の大きさはいくらですか",
-    "euc-jp": "三角形の面積を求めなさい。次の図で角の大きさはいくらですか",
-    "big5": "如圖所示，已知三角形中，求線段的長度。下列選項正確的是哪一個",
-    "cp1250": "Ile wynosi pole trójkąta? Podaj długość boku, który był żółty, i mała łąka",
-    "cp1254": "Üçgenin alanı kaçtır? Şekildeki açı ğ ıslak şişe",
-    "cp1253": "Ποιο είναι το εμβαδόν του τριγώνου",
-    "mac_roman": "Wie groß ist die Fläche? Où est l’élève créé",
-    "cp850": "Wie groß ist die Fläche? 30° où est l'élève",
-}
+OTHERS = [
+    ("cp1251", "Какова площадь треугольника? Ответ дайте в метрах"),
+    ("koi8-r", "Какова площадь треугольника? Ответ дайте в метрах"),
+    ("euc-kr", "삼각형의 넓이를 구하시오. 다음 그림에서 각의 크기는 얼마인가"),
+    ("shift_jis", "三角形の面積を求めなさい。次の図で角の大きさはいくらですか"),
+    ("euc-jp", "三角形の面積を求めなさい。次の図で角の大きさはいくらですか"),
+    ("big5", "如圖所示，已知三角形中，求線段的長度。下列選項正確的是哪一個"),
+    ("cp1250", "Ile wynosi pole trójkąta? Podaj długość boku, który był żółty, i mała łąka"),
+    ("cp1250", "Hány kék golyó van? Az első ábrán látható gyűjtőkör területe nagyobb, mint a felső sor"),
+    ("cp1250", "Dacă triunghiul are laturile egale, află perimetrul. Numără cercurile"),
+    ("cp1254", "Üçgenin alanı kaçtır? Şekildeki açı ğ ıslak şişe"),
+    ("cp1253", "Ποιο είναι το εμβαδόν του τριγώνου"),
+    ("mac_roman", "Wie groß ist die Fläche? Où est l’élève créé"),
+    ("cp850", "Wie groß ist die Fläche? 30° où est l'élève"),
+]
 
 
-@pytest.mark.parametrize("encoding", OTHERS)
-def test_an_encoding_that_is_not_known_is_refused_and_not_guessed(encoding, tmp_path):
-    rows = [{"problem": OTHERS[encoding], "answer": str(i)} for i in range(3)]
+@pytest.mark.parametrize(("encoding", "text"), OTHERS)
+def test_an_encoding_that_is_not_known_is_refused_and_not_guessed(encoding, text, tmp_path):
+    rows = [{"problem": text, "answer": str(i)} for i in range(3)]
     (tmp_path / "a.csv").write_bytes(text_of(rows, ",").encode(encoding))
     with pytest.raises(BadRowsError, match="that is no UTF-8; save the file as UTF-8"):
         load_examples(str(tmp_path / "a.csv"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "As opções são três. Põe a mão na maçã; irmãs, manhãzinha, botões. Não há razão",
+        "Milline vastus on õige? Sõna, kõik, põõsas, öö, üks õhtu, äär",
+        "L’été dernier, il a dû être sûr. Où est la forêt ? Cœur, août, goût, mûr",
+    ],
+)
+def test_languages_of_western_europe_are_read_with_a_note(text, tmp_path, capsys):
+    (tmp_path / "a.csv").write_bytes(text_of([{"problem": text, "answer": "1"}], ",").encode("cp1252"))
+    assert [row["problem"] for row in read(tmp_path / "a.csv")] == [text]
+    assert (
+        "read as Windows-1252 (Latin-1); if letters look wrong, save it as UTF-8" in capsys.readouterr().err
+    )
 
 
 def test_damage_in_an_encoding_is_told_with_its_place(tmp_path):

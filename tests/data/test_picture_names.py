@@ -185,7 +185,7 @@ def test_a_conversion_ends_where_two_names_would_be_one_picture(tmp_path):
     rows = [{"q": "x?", "a": "1", "i": f"/{folder}/x/1.png"} for folder in "ab"]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
     (tmp_path / "m.yaml").write_text("source: a.jsonl\nproblem: q\nanswer: a\nimages: i\n")
-    with pytest.raises(DataError, match="'a/x' and 'b/x', as rows have them, would both be x/"):
+    with pytest.raises(DataError, match="'a/x' and 'b/x' of the rows would both be x/"):
         convert(tmp_path / "m.yaml", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

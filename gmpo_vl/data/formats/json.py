@@ -157,6 +157,12 @@ def _rows_of_object(file: TextFile, start: int, part: str | None) -> Rows:
     places, kinds, lists = _survey(file, start)
     if part in lists:
         return _rows_of_list(file, part, lists[part])
+    named = [name for name in lists if name not in _OF_A_ROW]
+    if part is not None and named:
+        raise DataError(
+            f"{file.path}: it has no list {part!r}, but {', '.join(map(repr, named[:5]))}; "
+            f"name the one that is meant: {file.path}@{named[0]}"
+        )
     if part not in (None, "train"):
         raise no_part(file.path, part)
     if kinds["{"] > 9 * (kinds.total() - kinds["{"]):  # of many rows, one may be null
@@ -168,7 +174,6 @@ def _rows_of_object(file: TextFile, start: int, part: str | None) -> Rows:
     has_lists_only = kinds.total() > 0 and kinds["{"] == kinds["value"] == 0
     if kinds["["] and has_lists_only and (columns := _columns(file, places)) is not None:
         return ListRows(columns, (*file.notes, "its lists are the columns"))
-    named = [name for name in lists if name not in _OF_A_ROW]
     if len(named) == 1:
         return _rows_of_list(file, named[0], lists[named[0]])
     if named:

@@ -32,6 +32,9 @@ _FOREIGN_WORD = re.compile(rb"(?<![\x30-\xff])[\x30-\x7f]*[\x80-\xff][\x30-\xff]
 _ODD = re.compile(
     r"[þÞðÐýÝÿ¤¦¨¬¯¸]|(?<=[a-z])[À-ÞŠŽŒŸ]|(?<=\d)[À-ÖØ-öø-ÿ]|(?<=[a-z])[¡-©«®-±³¶¹»-¿‚ƒ„†‡ˆ‰‹›](?=[a-z])"
 )
+# The same of Romanian and Hungarian in cp1250: Portuguese has no consonant behind ã but s and z, and õ ends
+# no word in any language of cp1252.
+_CENTRAL = re.compile(r"ã(?=[b-df-hj-np-rtvwx])|(?<=[a-zà-ÿ])õ(?![a-zà-ÿ])")
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def open_text(path: Path) -> TextFile:
             f"{path}: it seems to be {name}, and byte {error.start:,} is none of it ({error.reason}); "
             "save it as UTF-8"
         ) from error
-    return TextFile(path, text.encode(), (f"read as {name}; save it as UTF-8 to be sure of every letter",))
+    return TextFile(path, text.encode(), (f"read as {name}; if letters look wrong, save it as UTF-8",))
 
 
 def _encoding_of(path: Path) -> str | None:
@@ -172,4 +175,5 @@ def _is_western(sample: bytes) -> bool:
         return False
     count = sum(character > "\x7f" for character in text)
     in_runs = sum(map(len, re.findall(r"[^\0-\x7f]{3,}", text)))
-    return 3 * in_runs <= count and 10 * len(_ODD.findall(text)) <= count
+    is_odd = 10 * len(_ODD.findall(text)) > count or 50 * len(_CENTRAL.findall(text)) > count
+    return 3 * in_runs <= count and not is_odd

@@ -172,7 +172,10 @@ def _uncompressed(path: Path) -> BinaryIO:
     with opened(path, "rb") as content:
         while chunk := content.read(_CHUNK):
             if target.tell() + len(chunk) > _LARGEST_UNPACKED:
-                raise DataError(f"{path}: more than {_LARGEST_UNPACKED:,} bytes when unpacked; {advice}")
+                raise DataError(
+                    f"{path}: more than {_LARGEST_UNPACKED:,} bytes when unpacked; move it out of "
+                    f"image_folder, or {advice}"
+                )
             try:
                 target.write(chunk)
             except OSError as error:

@@ -115,7 +115,7 @@ class PictureFolder:
         if not one.endswith(two) and not two.endswith(one):
             first, second = sorted((name, other))
             raise DataError(
-                f"{self.root}: {first[:300]!r} and {second[:300]!r}, as rows have them, would both be "
+                f"image_folder {self.root}: {first[:300]!r} and {second[:300]!r} of the rows would both be "
                 f"{place.where(inside)}. Keep pictures under the folders of their names, and set "
                 "image_folder to where these begin. If they are the same, take off what differs: "
                 "images: \"{{ COLUMN.split('?')[0].split('/')[-1] }}\""
