@@ -42,8 +42,8 @@ _EMPTY = re.compile(r"\\(?:boxed|fbox)\s{0,8}\{(?:\s|\\[,;:! ]|\\?[lc]?dots|\.\.
 _EMPTY_TAG = re.compile(r"<answer>(?:\s|\.\.\.|…)*(?:</answer>|(?=[`\"']?\s*tags?\b))")
 _LEADS_IN = re.compile(r"\b(?:in|inside|into|within|with|using|used?)\s[^.!\n]{0,40}\Z", re.IGNORECASE)
 _FORM = re.compile(
-    r"\b(?:(?:i|we|i['’]ve|is|was|been|have|has)\b[^.!\n]{0,40}\b(?:put|placed?|enclosed?|written|wrote|wrapped|given"
-    r"|gave|provided|presented|expressed|shown|stated|formatted|boxed|used?|using)"
+    r"\b(?:(?:i|we|i['’]ve|is|was|been|have|has)\b[^.!\n]{0,40}\b(?:put|placed?|enclosed?|written|wrote"
+    r"|wrapped|given|gave|provided|presented|expressed|shown|stated|formatted|boxed|used?|using)"
     r"|as (?:per|asked|requested|required|instructed|specified|needed)|format|form|notation|tags?)\b",
     re.IGNORECASE,
 )

@@ -9,6 +9,7 @@ import threading
 
 import pytest
 
+from gmpo_vl.data.examples import load_examples
 from gmpo_vl.data.rows import DataError
 from gmpo_vl.data.sources import open_tables
 from gmpo_vl.models.loading import model_folder
@@ -131,3 +132,15 @@ def test_offline_by_choice_nothing_is_asked(refused, monkeypatch):
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert hub_obstacle("someone/thing", "dataset") is None
+
+
+def test_a_hub_id_without_a_network_says_what_to_do(monkeypatch):
+    import datasets.config
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(
+        DataError, match=r"someone/geometry3k: there is no such file .*the hub did not give it.*HF_HOME"
+    ):
+        load_examples("someone/geometry3k@train")

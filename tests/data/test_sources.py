@@ -298,18 +298,6 @@ def test_a_missing_column_is_told_once_with_the_columns_and_the_nearest(rows, tm
         assert "\n" not in said
 
 
-def test_a_hub_id_without_a_network_says_what_to_do(monkeypatch):
-    import datasets.config
-    import huggingface_hub.constants
-
-    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(
-        DataError, match=r"someone/geometry3k: there is no such file .*the hub did not give it.*HF_HOME"
-    ):
-        load_examples("someone/geometry3k@train")
-
-
 def test_a_hub_id_is_loaded_by_datasets_with_its_split(rows, monkeypatch):
     import datasets
 
