@@ -154,9 +154,9 @@ def _try_forms(reward: Reward, tried: Sequence[_Tried]) -> None:
 
 def _near_wrong(gold: Gold) -> list[Form]:
     """For a gold that is one plain number or a few words: another answer with it inside, surely wrong."""
-    if len(gold.alternatives) > 1 or gold.type == "countdown":
+    text, *others = gold.alternatives
+    if others or gold.type == "countdown":
         return []
-    text = gold.alternatives[0]
     if re.fullmatch(r"-?(0|[1-9]\d{0,5})(\.\d+)?", text):
         return [Form("a digit more", re.sub(r"\d", r"1\g<0>", text, count=1))]
     if re.fullmatch(r"(?!no|un)[a-z]{3,}( [a-z]+){0,2}", text):
