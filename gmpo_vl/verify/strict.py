@@ -15,6 +15,7 @@ from gmpo_vl.verify.parse import parse
 from gmpo_vl.verify.quantities import Leeway
 from gmpo_vl.verify.tokens import Unreadable
 from gmpo_vl.verify.values import judge_value, type_of
+from gmpo_vl.verify.words import bare
 
 
 @lru_cache(maxsize=50_000)
@@ -32,7 +33,13 @@ def judge(gold: Gold, answer: str) -> str:
     return "equal" if "equal" in outcomes else "undecided" if "undecided" in outcomes else outcomes[0]
 
 
+# Numbers of groups, phases and statements. Not L, C, D and M: sides of figures are called CM.
+_ROMAN = re.compile(r"(?=[IVX]{2})X{0,3}(?:IX|IV|V?I{0,3})")
+
+
 def _judge(alternative: str, gold: Gold, answer: str) -> str:
+    if _ROMAN.fullmatch(alternative) and _ROMAN.fullmatch(said := bare(answer)):  # no product of I and V
+        return "equal" if alternative == said else "different"
     letters = gold.type is None or (gold.type == "text" and not alternative.isalpha())  # AC may be a word
     if letters and (outcome := judge_letters(alternative, answer)):
         return outcome
