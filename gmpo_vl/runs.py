@@ -187,9 +187,7 @@ class Run:
                 if path.is_dir():
                     _remove_folder(path)
         for folder in (self.folder, self.folder / "rollouts", self.folder / "images", self.checkpoints):
-            for path in folder.glob("*.partial"):
-                if HALF_WRITTEN.fullmatch(path.name) and path.is_file():
-                    path.unlink()
+            _remove_half_written(folder)
 
     def rewind(self, step: int) -> None:
         """Go back to a checkpoint's step. Later metrics and rollouts move to `*.discarded.jsonl`."""
@@ -275,6 +273,10 @@ class EvaluationFolder:
                 file.write((self.chunks / f"{number:06d}.jsonl").read_bytes())
                 seconds += float((self.chunks / f"{number:06d}.seconds").read_text())
         write_json(self.timing_file, {"seconds": round(seconds, 3)})
+
+    def remove_half_written(self) -> None:
+        """Clear up after killed workers, when every chunk is there and nobody writes pictures any more."""
+        _remove_half_written(self.images)
 
     def remove_chunks(self) -> None:
         """And what was moved aside there, which has been answered again."""
@@ -362,6 +364,12 @@ class StudyFolder:
 def few(lines: Sequence[str], most: int = 3) -> list[str]:
     """The first ones, and how many more there are."""
     return [*lines[:most], *([f"and {len(lines) - most:,} more lines"] if len(lines) > most else [])]
+
+
+def _remove_half_written(folder: Path) -> None:
+    for path in folder.glob("*.partial"):
+        if HALF_WRITTEN.fullmatch(path.name) and path.is_file():
+            path.unlink()
 
 
 def _remove_folder(folder: Path) -> None:

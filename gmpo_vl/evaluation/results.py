@@ -178,6 +178,7 @@ def finish(folder: EvaluationFolder) -> dict[str, Any]:
                 f"{missing[0]}); run the same command again, or the shards that were not run"
             )
         folder.join_chunks(chunks)
+        folder.remove_half_written()
         write_protocol_results(folder, plan, list(folder.samples()))
     folder.remove_chunks()
     return folder.results()

@@ -59,6 +59,7 @@ def test_a_killed_worker_costs_its_unfinished_chunk_only_and_the_same_command_go
     with monkeypatch.context() as patched:
         patched.setattr(sharing, "answer_shard", dies_after_one_chunk)
         assert "1 of 2 workers failed" in gmpo_vl(*arguments, "--workers", 2, code=1)
+    (chunks.parent / "images" / "ab.webp.1_2.partial").write_bytes(b"")  # what a kill may leave
     kept = {path: path.stat().st_mtime_ns for path in chunks.glob("*.jsonl")}
     assert 1 <= len(kept) <= 4, "of the 7, and the other worker's 3 at most"
     seen = {}
