@@ -11,6 +11,7 @@ from planted import encoded, picture
 
 from gmpo_vl.data.convert import convert
 from gmpo_vl.data.examples import load_examples
+from gmpo_vl.data.rows import DataError
 from gmpo_vl.data.start.pictures import guess_marks
 from gmpo_vl.data.start.write import write_start
 from gmpo_vl.verify import parse_gold
@@ -262,3 +263,13 @@ def test_marks_of_pictures_are_read_from_the_texts():
     assert found(["[img1] and [img2]"], [1]) == {"image_marks": "[img{n}]", "image_place": "front"}
     assert found(["<image> and (image 1)"], [1]) == {}
     assert found(["a", "b"], [1, 1]) == {}
+
+
+def test_a_column_that_is_called_after_pictures_is_asked_about_where_no_file_is_found(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = [{"image_id": 100 + i, "question": f"What is at {i}?", "answer": f"cat {i}"} for i in range(12)]
+    Path("rows.json").write_text(json.dumps(rows))
+    write_start("cats", "rows.json")
+    assert "images: COLUMN" in Path("cats.yaml").read_text()
+    with pytest.raises(DataError, match="COLUMN"):
+        convert("cats.yaml", "out")

@@ -158,15 +158,26 @@ def _is_base64(text: str) -> bool:
     return len(text) > 200 and re.fullmatch(r"[A-Za-z0-9+/]{200}", text[:200]) is not None
 
 
+# Words that say of a column of numbers or short words that it names pictures: image_id, imageIndex.
+_PICTURE_WORDS = {"image", "img", "picture", "photo"}
+_NAMING_WORDS = {"id", "ids", "index", "key", "name", "number", "file", "path"}
+
+
 def lost_pictures(sample: Sample, source: str) -> Guess | None:
-    """What is to be asked where no column names pictures, and about as many as rows lie with the table."""
+    """What is to be asked where no column gives pictures, and one is called as if it did, or about as many
+    pictures as rows lie with the table.
+    """
+    taken_away = "take the line away if rows have none"
+    for column in sample.columns:
+        if _PICTURE_WORDS & set(words(column)) and _NAMING_WORDS & set(words(column)):
+            why = f"no file is called as {column} says: `--image-folder` tells where they lie; {taken_away}"
+            return Guess("images", None, why)
     place = Path(source)
     below = pictures_below(place if place.is_dir() else place.parent) if place.exists() else iter(())
     found = list(islice(below, len(sample.rows)))
     if len(found) < max(1, len(sample.rows) / 2):
         return None
-    why = f"no column names pictures such as {found[0]}; take the line away if rows have none"
-    return Guess("images", None, why)
+    return Guess("images", None, f"no column names pictures such as {found[0]}; {taken_away}")
 
 
 # --- where they lie ---------------------------------------------------------------------------------------
