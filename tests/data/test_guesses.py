@@ -273,3 +273,13 @@ def test_a_column_that_is_called_after_pictures_is_asked_about_where_no_file_is_
     assert "images: COLUMN" in Path("cats.yaml").read_text()
     with pytest.raises(DataError, match="COLUMN"):
         convert("cats.yaml", "out")
+
+
+def test_a_column_of_choices_that_cannot_be_read_is_asked_about(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = [{"question": f"Is {i} even?", "choices": "yes,no", "answer": i % 2} for i in range(12)]
+    Path("rows.json").write_text(json.dumps(rows))
+    write_start("even", "rows.json")
+    with pytest.raises(DataError, match="COLUMN"):
+        convert("even.yaml", "out")
+    assert "'yes,no'" in Path("even.yaml").read_text()

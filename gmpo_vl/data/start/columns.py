@@ -205,6 +205,16 @@ def guess_choices(sample: Sample, taken: Sequence[str]) -> Guess | None:
     return None
 
 
+def unread_choices(sample: Sample, taken: Sequence[str]) -> Guess | None:
+    """What is to be asked where a column is called after choices, and none can be read in it."""
+    for name in named(sample.columns, CHOICES):
+        held = [value for value in sample.filled(name) if not is_empty(value)]
+        if name not in taken and name.endswith("s") and held:
+            why = f"{name!r} holds no list that can be read, such as {str(held[0])[:40]!r}: a template can"
+            return Guess("choices", None, f"{why} say it; take the line away if rows have none")
+    return None
+
+
 def guess_choices_in(sample: Sample, problem: Guess, answer: Guess) -> Guess | None:
     """Choices that problems show and that golds name, by letter or text. Problems without any are free."""
     if problem.value is None or answer.value is None:

@@ -181,6 +181,8 @@ def guess_mapping(
             f"{drawn[0]!r} holds pictures: show them in `images` and `problem`, and let `answer` be a letter"
         )
         guesses.append(Guess("choices", None, why))
+    elif choices is None:
+        guesses.append(columns.unread_choices(sample, [*taken, *_columns_of(answer)]))
     guesses += [_tolerance(sample, answer, choices, called), _id(sample, tables), _split(sample, tables)]
     return [guess for guess in guesses if guess is not None]
 
