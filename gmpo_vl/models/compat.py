@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
-import pkgutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -146,7 +145,7 @@ def no_code_of(folder: str | Path, part: str) -> Iterator[dict[str, Any]]:
 def _first_cause(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
-    return " ".join(str(error).split())[:300]
+    return " ".join(str(error).split()).partition(". ")[0]
 
 
 def load_image_processor(folder: Path) -> Any:
@@ -195,8 +194,6 @@ def _processor_class(folder: Path, config: Any) -> Any:
     named = [settings["processor_class"] for settings in files if settings.get("processor_class")]
     name = named[0] if named else PROCESSOR_MAPPING_NAMES.get(config.model_type)
     known = processor_class_from_name(name) if name else None
-    if hasattr(known, "_backends"):  # a stand-in without torchvision; the class itself may do without it
-        known = _in_its_file(known)
     if known is None:
         raise ValueError(
             f"{folder}: transformers {transformers.__version__} has no processor {name or 'at all'} for "
@@ -210,15 +207,6 @@ def _processor_class(folder: Path, config: Any) -> Any:
         return None if isinstance(part, Unused) else known.check_argument_for_proper_class(self, name, part)
 
     return type(known.__name__, (known,), {"check_argument_for_proper_class": check})
-
-
-def _in_its_file(stand_in: Any) -> Any:
-    """The class that transformers has in a file of its own; ImportError that names what the file needs."""
-    for package in pkgutil.iter_modules(transformers.models.__path__, "transformers.models."):
-        name = package.name.rpartition(".")[2]
-        if name.replace("_", "") + "processor" == stand_in.__name__.lower():
-            return getattr(importlib.import_module(f"{package.name}.processing_{name}"), stand_in.__name__)
-    return stand_in
 
 
 def picture_placeholder(processor: Any) -> str | None:
