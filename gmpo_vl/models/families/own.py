@@ -129,9 +129,7 @@ class OwnFamily:
             return ids
         return [*self.beginning, *ids, *self.ending]
 
-    def _process(
-        self, reader: _Reader, text: str, pictures: list[Image.Image], what: str
-    ) -> dict[str, Any]:
+    def _process(self, reader: _Reader, text: str, pictures: list[Image.Image], what: str) -> dict[str, Any]:
         """All that the processor makes of a text and its pictures, as tensors; the reader sees the text."""
         processor = copy.copy(self.processor)
         processor.tokenizer = reader
@@ -170,9 +168,7 @@ class _Reader:
     def __call__(self, text: list[str], return_tensors: str | None = None, **_: Any) -> BatchEncoding:
         (self.text,) = text
         ids = self._ids_of(self.text)
-        return _Encoding(
-            {"input_ids": [ids], "attention_mask": [[1] * len(ids)]}, tensor_type=return_tensors
-        )
+        return _Encoding({"input_ids": [ids], "attention_mask": [[1] * len(ids)]}, tensor_type=return_tensors)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tokenizer, name)
