@@ -210,7 +210,7 @@ def _processor_class(folder: Path, config: Any) -> Any:
 
 
 def picture_placeholder(processor: Any) -> str | None:
-    """What a chat template writes for a picture; 4.57's Gemma 3 calls the token of one feature image_token."""
+    """What a chat template writes for a picture. 4.57's Gemma 3 has another token as its image_token."""
     if not TRANSFORMERS_5 and type(processor).__name__ == "Gemma3Processor":
         return processor.boi_token
     return getattr(processor, "image_token", None)

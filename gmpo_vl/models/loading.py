@@ -127,9 +127,9 @@ def load_model(
         ) from error
     if missing := sorted(found["missing_keys"]):
         raise ValueError(
-            f"{folder}: {len(missing):,} of the model's weights are not in its files ({missing[0]}, ...), and "
-            f"would be random. transformers {transformers.__version__} may know them by other names: save the "
-            "model with another version, or copy or download it again"
+            f"{folder}: {len(missing):,} of the model's weights are not in its files ({missing[0]}, ...) and "
+            f"would be random. transformers {transformers.__version__} may know them by other names: take "
+            f"another version, or {DOWNLOAD}"
         )
     use_group_attention(model)
     if sharing_obstacle(model.config) is None:
@@ -174,7 +174,7 @@ def banned_ids(config: Any) -> tuple[int, ...]:
 
     A policy can sample `<|image_pad|>`; the next forward would then count more image tokens than image
     features. The sampler and the trainer's log-probs give them -inf alike, so that both see one distribution.
-    Tokens that only the processor knows (rows of tiles, say) are plain words to a model, which knows its config.
+    Tokens that only the processor knows (rows of tiles, say) are plain words to a model.
     """
     named = {value for name, value in vars(config).items() if _SENSES.fullmatch(name)}
     return tuple(sorted(value for value in named if isinstance(value, int)))

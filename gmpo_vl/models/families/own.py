@@ -1,8 +1,8 @@
 """Any vision-language model, as transformers itself prepares it: its own processor, its own forward.
 
-The processor writes each picture of a chat out as its tokens, and this project reads the text that comes of it:
-control tokens that a problem spells out stay plain text. Pictures travel as bytes; the processor makes them the
-model's inputs when a forward needs them.
+The processor writes each picture of a chat out as its tokens, and this project reads the text that comes of
+it: control tokens that a problem spells out stay plain text. Pictures travel as bytes; the processor makes them
+the model's inputs when a forward needs them.
 """
 
 from __future__ import annotations
@@ -165,10 +165,10 @@ class _Reader:
     def __init__(self, tokenizer: Any, ids_of: Callable[[str], list[int]]):
         self._tokenizer, self._ids_of, self.text = tokenizer, ids_of, ""
 
-    def __call__(self, text: list[str], return_tensors: str | None = None, **_: Any) -> BatchEncoding:
+    def __call__(self, text: list[str], **_: Any) -> BatchEncoding:
         (self.text,) = text
         ids = self._ids_of(self.text)
-        return _Encoding({"input_ids": [ids], "attention_mask": [[1] * len(ids)]}, tensor_type=return_tensors)
+        return _Encoding({"input_ids": [ids], "attention_mask": [[1] * len(ids)]})
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tokenizer, name)
