@@ -1,12 +1,12 @@
 """What differs between kinds of models, behind one seam.
 
-    qwen.py     text-only models, and Qwen's vision-language models, whose inputs this project makes itself: fast
+    qwen.py     text-only models, and Qwen's vision-language models: this project makes their inputs, fast
     own.py      any other vision-language model, through its own processor and its own forward
 
-A `Family` is chosen when a model's folder is read (`processing.load_processor`) and travels with the processor
-and with every micro-batch. Beside it a new kind needs nothing, unless it is to be fast:
+A `Family` is chosen when a model's folder is read (`processing.load_processor`), and travels with the
+processor and with every micro-batch. Beside it a new kind needs nothing, unless it is to be fast:
 
-    can its layers share a prompt?          shared.sharing_obstacle; the parity check decides (engines/parity.py)
+    can its layers share a prompt?          shared.sharing_obstacle, and a run's parity check
     layers with a running state             states.py
     widths, names of parts, rates           geometry.py
     ids that no response may contain        loading.banned_ids
@@ -34,9 +34,9 @@ class DecoderInputs:
     """What a decoder is given for one prompt, with gradients to the embeddings and the ViT.
 
     embeddings_PH: with the pictures in place. positions_KP: int64; K is 3 for mRoPE, else 1.
-    picture_P: bool, the image tokens. deepstack_DNH: what is added to the N image tokens' states after each of
-    the first D layers (DeepStack); None where nothing is. masks: who sees whom, (P, P) bool by the name of a
-    kind of layer, where that is not just causal.
+    picture_P: bool, the image tokens. deepstack_DNH: what is added to the N image tokens' states after each
+    of the first D layers (DeepStack); None where nothing is. masks: who sees whom, (P, P) bool by the name of
+    a kind of layer, where that is not just causal.
     """
 
     embeddings_PH: torch.Tensor
@@ -55,15 +55,15 @@ def response_positions(positions_KP: torch.Tensor, length: int) -> torch.Tensor:
 class Family(Protocol):
     """A kind of model: from a row to what a model takes. Sizes are (width, height) in pixels.
 
-    image_token_id: of the tokens that stand for pictures; None without pictures. patches_per_token: patches of
-    the ViT that one image token merges, for what pictures cost; 0 where that is not known.
+    image_token_id: of the tokens that stand for pictures; None without pictures. patches_per_token: patches
+    of the ViT that one image token merges, for what pictures cost; 0 where that is not known.
     """
 
     image_token_id: int | None
     patches_per_token: int
 
     def encode(self, example: Example, chat: Chat, pictures: Iterable[Image.Image]) -> Prompt:
-        """The prompt, its pictures expanded to their tokens. ValueError where chat and pictures do not fit."""
+        """The prompt, its pictures expanded to their tokens. ValueError where chat and they do not fit."""
         ...
 
     def prompt_length(self, example: Example, chat: Chat, sizes: Sequence[tuple[int, int]]) -> int:
