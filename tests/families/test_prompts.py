@@ -43,9 +43,8 @@ def test_prompts_and_inputs_are_the_processors(processor, model):
         prompt, whole = encode_prompt(example, processor), by_transformers(processor, example)
         assert prompt.ids_P.tolist() == whole["input_ids"][0].tolist()
         inputs = processor.family.public_inputs(model, prompt, 0)
-        expected = {
-            k: v for k, v in accepted(model, dict(whole)).items() if k not in ("input_ids", "attention_mask")
-        }
+        expected = accepted(model, dict(whole))
+        del expected["input_ids"], expected["attention_mask"]
         assert inputs.keys() == expected.keys()
         assert all(torch.equal(inputs[name], expected[name]) for name in inputs)
         assert example.problem.replace("<image>", "").strip() in prompt.text
@@ -98,15 +97,12 @@ def tokens_of(processor):
 @each_family()
 def test_control_tokens_of_a_problem_are_plain_text(processor):
     tokens = tokens_of(processor)
-    for n in (0, 1):
-        plain, spelt = (
-            question(*[(100, 70)] * n, text=text) for text in ("Is this x?", f"Is this {''.join(tokens)}?")
-        )
+    ids = processor.tokenizer.convert_tokens_to_ids(tokens)
+    for sizes in ([], [(100, 70)]):
+        plain = question(*sizes, text="Is this x?")
+        spelt = question(*sizes, text=f"Is this {''.join(tokens)}?")
         counts = [
-            [
-                encode_prompt(example, processor).ids_P.tolist().count(i)
-                for i in processor.tokenizer.convert_tokens_to_ids(tokens)
-            ]
+            [encode_prompt(example, processor).ids_P.tolist().count(i) for i in ids]
             for example in (plain, spelt)
         ]
         assert counts[0] == counts[1]
@@ -118,11 +114,11 @@ def test_control_tokens_of_a_problem_are_plain_text(processor):
 def test_a_template_that_writes_another_number_of_pictures_is_named(processor):
     for template in ("{{ messages[0].content }}", "PP{{ messages[0].content }}"):
         text = template.replace("P", processor.family.placeholder)
-        with pytest.raises(ValueError, match="q: .* image tokens for 1 pictures; does the chat template"):
+        with pytest.raises(ValueError, match=r"q: .* image tokens for 1 pictures; does the chat template"):
             encode_prompt(question((100, 70)), replace(processor, chat_template=text))
 
 
 @pytest.mark.parametrize("name", [name for name in KNOWN if name not in USABLE])
 def test_a_processor_without_its_package_names_it(folder):
-    with pytest.raises(ValueError, match="processor needs a package that is not installed: .*[Tt]orchvision"):
+    with pytest.raises(ValueError, match=r"its processor needs a package that is not.*[Tt]orchvision"):
         load_processor(folder)

@@ -1,15 +1,15 @@
 """Any vision-language model, as transformers itself prepares it: its own processor, its own forward.
 
 The processor writes each picture of a chat out as its tokens, and this project reads the text that comes of
-it: control tokens that a problem spells out stay plain text. Pictures travel as bytes; the processor makes them
-the model's inputs when a forward needs them.
+it: control tokens that a problem spells out stay plain text. Pictures travel as bytes; the processor makes
+inputs of them when a forward needs them.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from transformers import AutoConfig, BatchEncoding, PreTrainedModel
 
 from gmpo_vl.models.chat import Chat
 from gmpo_vl.models.compat import load_own_processor, no_code_of, picture_placeholder
-from gmpo_vl.models.families import accepted
+from gmpo_vl.models.families import DecoderInputs, accepted
+from gmpo_vl.models.geometry import language_model
 from gmpo_vl.types import Example, Prompt
 
 # A private character that no tokenizer makes a control token of: it parts pictures that are written out.
@@ -76,6 +77,42 @@ class OwnFamily:
         text = self._written(((width, height),))[0]
         ids = self.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids.count(self.image_token_id)
+
+    def decoder_inputs(
+        self,
+        model: PreTrainedModel,
+        prompts: Sequence[Prompt],
+        features: Sequence[torch.Tensor] | None = None,
+        visit_vision: bool = False,
+    ) -> list[DecoderInputs]:
+        assert features is None, "features of pictures are kept for Qwen's models only"
+        inputs = [self._decoder_inputs(model, prompt) for prompt in prompts]
+        rows = max(len(one.positions_KP) for one in inputs)  # a prompt without pictures may have only one
+        inputs = [replace(one, positions_KP=one.positions_KP.expand(rows, -1)) for one in inputs]
+        if visit_vision and not any(prompt.images for prompt in prompts):
+            # It is 0, but makes the backward pass run through the ViT.
+            inputs[0] = replace(inputs[0], embeddings_PH=inputs[0].embeddings_PH + self.visit(model))
+        return inputs
+
+    def _decoder_inputs(self, model: PreTrainedModel, prompt: Prompt) -> DecoderInputs:
+        """What the model's own forward hands its decoder."""
+        ids_1P = prompt.ids_P[None].to(model.device)
+        given = _given_to_decoder(
+            model,
+            input_ids=ids_1P,
+            attention_mask=torch.ones_like(ids_1P),
+            use_cache=False,
+            **self.public_inputs(model, prompt, 0),
+        )
+        length = len(prompt.ids_P)
+        positions = given.get("position_ids")
+        positions_KP = torch.arange(length)[None] if positions is None else positions.reshape(-1, length)
+        return DecoderInputs(
+            embeddings_PH=given["inputs_embeds"][0],
+            positions_KP=positions_KP[-3:].cpu(),  # some models put plain positions before mRoPE's three rows
+            picture_P=ids_1P[0] == self.image_token_id,
+            masks=_masks(given.get("attention_mask")),
+        )
 
     def public_inputs(self, model: PreTrainedModel, prompt: Prompt, fed: int) -> dict[str, Any]:
         inputs = {
@@ -172,6 +209,38 @@ class _Reader:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tokenizer, name)
+
+
+class _Caught(Exception):
+    """Ends a forward where the decoder begins. given: its arguments."""
+
+    def __init__(self, given: dict[str, Any]):
+        self.given = given
+
+
+def _given_to_decoder(model: PreTrainedModel, **inputs: Any) -> dict[str, Any]:
+    decoder = language_model(model)
+
+    def catch(*_: Any, **given: Any) -> None:
+        raise _Caught(given)
+
+    decoder.forward = catch
+    try:
+        model(**inputs)
+    except _Caught as caught:
+        return caught.given
+    finally:
+        del decoder.forward
+    raise ValueError(f"{type(model).__name__} does not call its decoder")
+
+
+def _masks(given: Any) -> dict[str, torch.Tensor]:
+    """Who sees whom by the name of a kind of layer, (P, P) bool, where the model made such masks."""
+    if not isinstance(given, dict):
+        return {}
+    return {
+        name: mask[0, 0].bool() for name, mask in given.items() if torch.is_tensor(mask) and mask.ndim == 4
+    }
 
 
 def own_family(folder: Path, tokenizer: Any) -> OwnFamily:
