@@ -101,10 +101,7 @@ NO_CACHE_YET = pytest.mark.xfail(reason="the sampler's cache keeps no recurrent 
 @pytest.mark.filterwarnings("ignore:prompts are not shared")
 @pytest.mark.parametrize(
     "family",
-    [
-        pytest.param(f, marks=NO_CACHE_YET) if f.startswith(("qwen3_5", "qwen3_next")) else f
-        for f in FAMILIES
-    ],
+    [pytest.param(f, marks=NO_CACHE_YET) if f.startswith(("qwen3_5", "qwen3_next")) else f for f in FAMILIES],
 )
 def test_greedy_rollouts_of_any_number_equal_transformers_generate(family, folders):
     processor, model = load_processor(folders(family)), load_model(folders(family))
