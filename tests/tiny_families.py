@@ -191,13 +191,8 @@ def save_tiny_family(folder: str | Path, family: str, seed: int = 0) -> Path:
         "image_mean": [0.5, 0.5, 0.5],
         "image_std": [0.5, 0.5, 0.5],
     }
-    return _save(
-        folder,
-        architecture,
-        config_of,
-        seed,
-        processor if family.startswith(("qwen3_vl", "qwen3_5")) else None,
-    )
+    new = family.startswith(("qwen3_vl", "qwen3_5"))
+    return _save(folder, architecture, config_of, seed, processor if new else None)
 
 
 def save_tiny_text(folder: str | Path, seed: int = 0) -> Path:

@@ -1,14 +1,14 @@
 """Layers with a recurrent state (gated delta-net: Qwen3.5, Qwen3-Next) in a packed row (shared.py).
 
-Such a layer reads its row token by token. Instead of keys and values it keeps two states: the last inputs of a
-convolution, and a matrix per head. A response continues from the states at its prompt's end. So the layer's
+Such a layer reads its row token by token. Instead of keys and values it keeps two states: the last inputs of
+a convolution, and a matrix per head. A response continues from the states at its prompt's end. So the layer's
 own forward runs twice:
 
     over the prompts       padded on the left, so that all end at the last column, where their states are kept
     over the responses     padded on the right, each from its prompt's states
 
-Adapters, fast kernels and autocast stay the layer's own. Gradients flow from responses through the states into
-their prompts.
+Adapters, fast kernels and autocast stay the layer's own. Gradients flow from responses through the states
+into their prompts.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import PreTrainedModel
 
-from gmpo_vl.models.geometry import language_model
+from gmpo_vl.models.geometry import delta_shape, language_model
 
 if TYPE_CHECKING:
     from gmpo_vl.models.shared import Layout, Segment
@@ -186,11 +186,8 @@ def state_bytes(config: Any, dtype: torch.dtype) -> int:
 
     The matrices are float32 whatever the dtype, as transformers keeps them.
     """
-    text = config.get_text_config()
-    layers = list(getattr(text, "layer_types", None) or ()).count("linear_attention")
-    if layers == 0:
+    delta = delta_shape(config)
+    if delta is None:
         return 0
-    keys = text.linear_num_key_heads * text.linear_key_head_dim
-    values = text.linear_num_value_heads * text.linear_value_head_dim
-    conv = (2 * keys + values) * text.linear_conv_kernel_dim * dtype.itemsize
-    return layers * (conv + values * text.linear_key_head_dim * torch.float32.itemsize)
+    conv = delta.convolved * delta.kernel * dtype.itemsize
+    return delta.layers * (conv + delta.state * torch.float32.itemsize)
