@@ -2,7 +2,7 @@
 possible?
 
     python benchmarks/training_step.py [--json] [--repeats 3] [--settings 450/300/5 ...]
-    python benchmarks/training_step.py --model-config scaled_qwen3_5 --settings 450/300/8 1500/300/8 450/1500/8
+    python benchmarks/training_step.py --model-config scaled_qwen3_5 --settings 450/300/8 450/1500/8
     python benchmarks/training_step.py --device cuda --model-config qwen2_5_vl_7b --checkpointing
 
 Forward and backward of one group on a model with random weights; by default one with Qwen2.5-VL-3B's shares

@@ -1,7 +1,7 @@
 """What a model's transformers configuration says about its shape, and where its parts are: widths and names,
 once.
 
-This file knows Qwen2, 2.5, 3 and 3.5, their mixtures of experts and their VL models. It reads any other decoder as
+This file knows Qwen2, 2.5 and 3, their mixtures of experts and their VL models. It reads any other decoder as
 if it were built like theirs. What else differs between families stands in one place each:
 
     can its layers share a prompt?      shared.KNOWN, shared.sharing_obstacle
@@ -45,8 +45,9 @@ def vision_tower(model: torch.nn.Module) -> Any | None:
 
 @dataclass(frozen=True)
 class TextShape:
-    """The decoder. queries, keys: width of all heads together, in layers with attention. mlp: width of the MLP that a token goes
-    through, all of its experts together. gates: rows of the router, and of the shared expert's gate."""
+    """The decoder. queries, keys: width of all heads together, in layers with attention. mlp: width of the
+    MLP that a token goes through, all of its experts together. gates: rows of the router, and of the shared
+    expert's gate."""
 
     layers: int
     hidden: int
@@ -81,9 +82,9 @@ class VisionShape:
 
 @dataclass(frozen=True)
 class DeltaShape:
-    """The decoder's layers with a recurrent state (gated delta-net), in place of attention. keys, values: width
-    of all heads together; heads: of the values, each with a state of (key_width, values / heads). kernel: width
-    of the convolution over queries, keys and values."""
+    """The decoder's layers with a recurrent state (gated delta-net), in place of attention. keys, values:
+    width of all heads together; heads: of the values, each with a state of (key_width, values / heads).
+    kernel: width of the convolution over queries, keys and values."""
 
     layers: int
     keys: int

@@ -150,9 +150,9 @@ class Carry:
 
 def carry_states(model: PreTrainedModel) -> None:
     """Let the decoder's layers with a state take a `layout`. Without one they do what they did before."""
-    for layer in language_model(model).layers:
-        if (mixer := getattr(layer, "linear_attn", None)) is not None:
-            mixer.forward = MethodType(_forward, mixer)
+    for module in language_model(model).modules():
+        if type(module).__name__.endswith("GatedDeltaNet"):
+            module.forward = MethodType(_forward, module)
 
 
 def _forward(

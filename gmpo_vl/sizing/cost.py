@@ -2,8 +2,9 @@
 
 A multiplication and an addition are two operations. Only matrix products are counted (linear layers,
 attention scores and their use, the head): norms, activations and softmaxes are not. Causal attention is
-counted half: a token looks at what came before it. A recurrent state (gated delta-net) is counted as one token
-after the other would use it: read for the key, changed, read for the query. The backward of a layer costs twice its forward.
+counted half: a token looks at what came before it. A recurrent state (gated delta-net) is counted as one
+token after the other would use it: read for the key, changed, read for the query. The backward of a layer
+costs twice its forward.
 
 `work` adds what is not a product: norms, activations and rotary embeddings move elements through memory and
 compute next to nothing. A narrow ViT moves more for each of its operations than a wide decoder. So ranks

@@ -10,7 +10,7 @@ from transformers import Qwen2_5_VLConfig, Qwen2Config
 
 from gmpo_vl.batching.packing import pack
 from gmpo_vl.models.forward import ForwardOptions, response_log_probs
-from gmpo_vl.models.geometry import delta_shape
+from gmpo_vl.models.geometry import delta_shape, experts
 from gmpo_vl.models.loading import load_model
 from gmpo_vl.models.processing import encode_prompt, load_processor
 from gmpo_vl.models.shared import sharing_obstacle
@@ -66,7 +66,7 @@ def save(folder, family):
 def test_linear_layers_and_head_cost_what_torch_counts(family, share_prefix, tmp_path):
     folder = save(tmp_path, family)
     model, processor = load_model(folder), load_processor(folder)
-    if "moe" in family and hasattr(model, "set_experts_implementation"):
+    if experts(model.config)[0] and hasattr(model, "set_experts_implementation"):
         model.set_experts_implementation("eager")  # torch does not count grouped products
     example = make_examples("train", 1, seed=0)[0] if processor.image else Example("a", "How many?", "1")
     prompt = encode_prompt(example, processor)
