@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from gmpo_vl.models.compat import DOWNLOAD, check_config, no_code_of
-from gmpo_vl.models.shared import sharing_obstacle, use_group_attention
+from gmpo_vl.models.shared import use_group_attention
 from gmpo_vl.models.vision import batch_vision
 from gmpo_vl.storage.files import read_object
 from gmpo_vl.storage.manifest import check_model_files
@@ -120,8 +120,7 @@ def load_model(
             f"{folder}: its weights are damaged ({error}): copy or download them again"
         ) from error
     use_group_attention(model)
-    if sharing_obstacle(model.config) is None:
-        batch_vision(model)
+    batch_vision(model)
     return model
 
 

@@ -9,10 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch.nn.functional import pad
 from transformers import Cache, PreTrainedModel
 
+from gmpo_vl.models.families import DecoderInputs, Family
+from gmpo_vl.models.families.qwen import prompt_features
 from gmpo_vl.models.features import FrozenFeatures, looked_at_together
-from gmpo_vl.models.forward import deepstack, embed_prompt, prompt_features, run_language_model, unwrap
+from gmpo_vl.models.forward import deepstack, run_language_model, unwrap
 from gmpo_vl.models.head import entropy, token_log_probs
 from gmpo_vl.models.loading import banned_ids, eos_ids
 from gmpo_vl.models.processing import Processor
@@ -154,7 +157,8 @@ def _generate_chunk(
     tables = _Tables(seeds, sampling, model.device)
     banned = banned_ids(model.config)
     eos = torch.tensor(eos_ids(model.generation_config, processor.tokenizer), device=model.device)
-    rows = _prefill(model, prompts, _features(model, processor, prompts, features), n)
+    looked = _features(model, processor, prompts, features)
+    rows = _prefill(model, processor.family, prompts, looked, n)
     for t in range(sampling.max_tokens):
         log_probs_RV = token_log_probs(rows.logits_RV, sampling.temperature or 1.0, banned)
         token_R = tables.draw_next(t, rows.row_R, log_probs_RV)
@@ -182,16 +186,21 @@ def _features(
 
 
 def _prefill(
-    model: PreTrainedModel, prompts: list[Prompt], features: Sequence[torch.Tensor], n: int
+    model: PreTrainedModel,
+    family: Family,
+    prompts: list[Prompt],
+    features: Sequence[torch.Tensor],
+    n: int,
 ) -> _Rows:
     """Run every prompt once, padded on the left, in parts; expand caches and last logits to n rows each."""
     device = model.device
     longest = max(len(p.ids_P) for p in prompts)
     together = max(1, PREFILLED // longest)
-    starts = range(0, len(prompts), together)
-    parts = [
-        _prefill_part(model, prompts[i : i + together], features[i : i + together], longest) for i in starts
-    ]
+    parts = []
+    for i in range(0, len(prompts), together):
+        some = slice(i, i + together)
+        inputs = family.decoder_inputs(model, prompts[some], features[some])
+        parts.append(_prefill_part(model, inputs, longest))
     cache = joined([cache for _, cache in parts])
     cache.batch_repeat_interleave(n)
     padded = any(len(p.ids_P) != longest for p in prompts)
@@ -212,27 +221,23 @@ def _mask(prompts: list[Prompt], longest: int) -> torch.Tensor:
 
 
 def _prefill_part(
-    model: PreTrainedModel, prompts: list[Prompt], features: Sequence[torch.Tensor], longest: int
+    model: PreTrainedModel, inputs: Sequence[DecoderInputs], longest: int
 ) -> tuple[torch.Tensor, Cache]:
     """The last logits (prompts, V) and the cache of prompts that go through the model together."""
     device = model.device
-    rows, positions = [], []
-    ids_BL = torch.full((len(prompts), longest), -1)
-    for b, (prompt, feature) in enumerate(zip(prompts, features)):
-        embeddings_PH = embed_prompt(model, prompt, feature)
-        pad = longest - len(embeddings_PH)
-        rows.append(torch.nn.functional.pad(embeddings_PH, (0, 0, pad, 0)))
-        positions.append(torch.nn.functional.pad(prompt.position_ids_3P, (pad, 0)))
-        ids_BL[b, pad:] = prompt.ids_P
-    padded = any(len(p.ids_P) != longest for p in prompts)
+    before = [longest - len(of.embeddings_PH) for of in inputs]
+    rows = [pad(of.embeddings_PH, (0, 0, n, 0)) for of, n in zip(inputs, before)]
+    positions = [pad(of.positions_KP, (n, 0)) for of, n in zip(inputs, before)]
+    pictures = [pad(of.picture_P, (n, 0)) for of, n in zip(inputs, before)]
+    mask_BL = torch.arange(longest) >= torch.tensor(before)[:, None]
     out = run_language_model(
         model,
         torch.stack(rows),
         torch.stack(positions, dim=1).to(device),
-        _mask(prompts, longest).to(device) if padded else None,
+        mask_BL.long().to(device) if any(before) else None,
         use_cache=True,
         past_key_values=roomy_cache(),
-        **deepstack(model, ids_BL, features),
+        **deepstack(inputs, torch.stack(pictures)),
     )
     return model.lm_head(out.last_hidden_state[:, -1]), out.past_key_values
 

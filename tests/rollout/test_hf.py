@@ -4,10 +4,10 @@ import pytest
 import torch
 from tiny_families import save_tiny_text
 
-from gmpo_vl.batching.packing import pack
 from gmpo_vl.engines.parity import TOLERANCE, gaps_between
 from gmpo_vl.models.forward import response_log_probs
 from gmpo_vl.models.loading import banned_ids, eos_ids, load_model
+from gmpo_vl.models.packing import pack
 from gmpo_vl.models.processing import encode_prompt, load_processor
 from gmpo_vl.models.tiny import save_tiny
 from gmpo_vl.rollout import hf
@@ -29,7 +29,7 @@ def test_log_probs_are_the_trainers(tiny):
     model, processor, prompts = tiny
     groups = generate(model, processor, prompts, Sampling(n=3, max_tokens=12, temperature=0.8))
     rows = [(g.prompt, r.ids_T) for g in groups for r in g.responses]
-    packed = pack(rows, processor.image, torch.device("cpu"))
+    packed = pack(rows, processor.family, torch.device("cpu"))
     with torch.no_grad():
         trainer_BT, _ = response_log_probs(model, packed, 0.8, banned_ids(model.config))
     for trainer_T, response in zip(trainer_BT, [r for g in groups for r in g.responses]):
@@ -135,7 +135,7 @@ def test_under_autocast_the_cache_is_in_half_precision_and_log_probs_are_the_tra
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
         groups = generate(model, processor, prompts, Sampling(n=3, max_tokens=12))
         rows = [(g.prompt, r.ids_T) for g in groups for r in g.responses]
-        packed = pack(rows, processor.image, torch.device("cpu"))
+        packed = pack(rows, processor.family, torch.device("cpu"))
         trainer_BT, _ = response_log_probs(model, packed, 1.0, banned_ids(model.config))
     assert dtypes == {torch.bfloat16}
     responses = [r for g in groups for r in g.responses]

@@ -1,4 +1,4 @@
-"""A micro-batch: some responses and the prompts they answer."""
+"""A micro-batch: some responses and the prompts they answer, and how it goes through a model."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
-from gmpo_vl.types import ImageSettings, Prompt
+from gmpo_vl.models.families import Family
+from gmpo_vl.models.routers import RouterCounter
+from gmpo_vl.types import Prompt
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,7 @@ class Packed:
     prompts: the distinct prompts, in order of first appearance.
     prompt_of_B: for each response, the index of its prompt.
     response_ids_BT: int64, right-padded with 0. mask_BT: bool, True on real tokens.
-    image: settings of the image processor, None for text-only models.
+    family: how prompts become the model's inputs (models/families).
     features: ViT features of each prompt's pictures, where they are already known (models/features.py).
     """
 
@@ -25,13 +27,29 @@ class Packed:
     prompt_of_B: tuple[int, ...]
     response_ids_BT: torch.Tensor
     mask_BT: torch.Tensor
-    image: ImageSettings | None
+    family: Family
     features: Sequence[torch.Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class ForwardOptions:
+    """How a micro-batch goes through the model.
+
+    share_prefix: every prompt once (shared.py), or once per response; the results agree up to rounding.
+    visit_vision: run the ViT even where no prompt has a picture: ranks that share its weights must all gather
+    them. routing: counts which experts the routers chose (routers.py). public: one rollout at a time, through
+    the model's public inputs.
+    """
+
+    share_prefix: bool = True
+    visit_vision: bool = False
+    routing: RouterCounter | None = None
+    public: bool = False
 
 
 def pack(
     rows: Sequence[tuple[Prompt, torch.Tensor]],
-    image: ImageSettings | None,
+    family: Family,
     device: torch.device,
     features_of: Callable[[Sequence[Prompt]], Sequence[torch.Tensor]] | None = None,
 ) -> Packed:
@@ -55,6 +73,6 @@ def pack(
         prompt_of_B=tuple(place[id(prompt)] for prompt, _ in rows),
         response_ids_BT=response_ids_BT.to(device),
         mask_BT=mask_BT.to(device),
-        image=image,
+        family=family,
         features=None if features_of is None else features_of(prompts),
     )
