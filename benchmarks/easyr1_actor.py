@@ -13,8 +13,8 @@ import torch
 from step_models import IMAGE
 
 from gmpo_vl.batching.planning import Row
-from gmpo_vl.models.forward import response_positions
-from gmpo_vl.models.processing import make_patches
+from gmpo_vl.models.families import response_positions
+from gmpo_vl.models.families.qwen import make_patches
 
 
 def easyr1_actor(model: Any, padding_free: bool) -> Any:
@@ -44,7 +44,8 @@ def as_micro_batch(row: Row, device: torch.device) -> dict[str, Any]:
     """One rollout in the form EasyR1's actor takes, without padding."""
     prompt, ids_T = row.group.prompt, row.ids_T
     length = len(prompt.ids_P) + len(ids_T)
-    mrope_3L = torch.cat([prompt.position_ids_3P, response_positions(prompt, len(ids_T))], dim=1)
+    before_3P = prompt.position_ids_3P
+    mrope_3L = torch.cat([before_3P, response_positions(before_3P, len(ids_T))], dim=1)
     positions_4L = torch.cat([torch.arange(length)[None], mrope_3L])  # it wants the text's positions first
     pictures = {
         "pixel_values": torch.cat([make_patches(x.to(device), IMAGE) for x in prompt.images]),

@@ -17,9 +17,9 @@ import time
 import torch
 from PIL import Image
 
-from gmpo_vl.batching.packing import pack
 from gmpo_vl.models.forward import response_log_probs
 from gmpo_vl.models.loading import banned_ids, load_model
+from gmpo_vl.models.packing import pack
 from gmpo_vl.models.processing import encode_prompt, load_processor
 from gmpo_vl.models.tiny import save_tiny
 from gmpo_vl.policy import StepDiagnostics, per_sequence_loss, reduce_loss, sequence_weights, total_weight
@@ -36,7 +36,7 @@ def model_pass(rollouts: int, tokens: int):
     prompt = encode_prompt(Example("0", "<image>How large is the angle?", "1", (picture,)), processor)
     draw = torch.Generator().manual_seed(0)
     rows = [(prompt, torch.randint(20, 200, (tokens,), generator=draw)) for _ in range(rollouts)]
-    packed = pack(rows, processor.image, torch.device("cpu"))
+    packed = pack(rows, processor.family, torch.device("cpu"))
 
     def run() -> torch.Tensor:
         log_probs_BT, _ = response_log_probs(model, packed, 1.0, banned_ids(model.config))

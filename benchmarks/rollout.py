@@ -19,10 +19,11 @@ from typing import Any
 
 import torch
 from measure import keep_freed_memory, seconds_of
-from step_models import CONFIGS, IMAGE, IMAGE_PAD, random_group, random_model, versions
+from step_models import CONFIGS, FAMILY, IMAGE, IMAGE_PAD, random_group, random_model, versions
 
 from gmpo_vl.models.compat import TRANSFORMERS_5
-from gmpo_vl.models.processing import Processor, make_patches
+from gmpo_vl.models.families.qwen import make_patches
+from gmpo_vl.models.processing import Processor
 from gmpo_vl.models.shared import use_group_attention
 from gmpo_vl.rollout.hf import generate
 from gmpo_vl.types import Prompt, Sampling
@@ -96,7 +97,7 @@ def main() -> None:
     model = random_model(options.model_config, device, dtype).eval()
     model.generation_config.eos_token_id = None
     # The padding token must never be drawn as an end: no id ends a response here.
-    processor = Processor(Tokens(), "", IMAGE, IMAGE_PAD, Path())
+    processor = Processor(Tokens(), "", FAMILY, True, Path())
     processor.tokenizer.eos_token_id = -1
     groups = [
         random_group(options.model_config, options.prompt, [1], device, seed=k)[0]

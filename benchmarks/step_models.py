@@ -12,13 +12,14 @@ import transformers
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from gmpo_vl.batching.planning import Shape
-from gmpo_vl.models.processing import mrope_positions
+from gmpo_vl.models.families.qwen import QwenFamily, mrope_positions
 from gmpo_vl.models.shared import use_group_attention
 from gmpo_vl.models.vision import batch_vision
 from gmpo_vl.types import Example, Group, ImageSettings, Prompt, Response
 
 IMAGE = ImageSettings(14, 2, 2, 56 * 56, 4096 * 28 * 28, 1 / 255, (0.48, 0.46, 0.41), (0.27, 0.26, 0.28))
 VISION_START, VISION_END, IMAGE_PAD, VIDEO_PAD = 1, 2, 3, 4
+FAMILY = QwenFamily(IMAGE, IMAGE_PAD)
 
 # (text, vision) of Qwen2.5-VL's published configs.
 _VISION = {"depth": 32, "hidden_size": 1280, "num_heads": 16, "fullatt_block_indexes": [7, 15, 23, 31]}

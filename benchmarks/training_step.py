@@ -37,13 +37,13 @@ from typing import Any
 
 import torch
 from measure import keep_freed_memory, peak_memory_of, seconds_of
-from step_models import CONFIGS, IMAGE, random_group, random_model, versions
+from step_models import CONFIGS, FAMILY, random_group, random_model, versions
 
-from gmpo_vl.batching.packing import pack
 from gmpo_vl.batching.planning import Limits, Row, micro_batches, rows_of
 from gmpo_vl.models.compat import enable_gradient_checkpointing
 from gmpo_vl.models.forward import ForwardOptions, response_log_probs
 from gmpo_vl.models.loading import banned_ids
+from gmpo_vl.models.packing import pack
 from gmpo_vl.sizing.cost import rates, unique_token_bound
 
 SETTINGS = {
@@ -60,7 +60,7 @@ def update(model: Any, rows: list[Row], limits: Limits, device: torch.device) ->
     """The group's gradient, in the micro-batches that the limits allow."""
     model.zero_grad(set_to_none=True)
     for batch in micro_batches(rows, limits):
-        packed = pack([(row.group.prompt, row.ids_T) for row in batch], IMAGE, device)
+        packed = pack([(row.group.prompt, row.ids_T) for row in batch], FAMILY, device)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             log_probs_BT, _ = response_log_probs(
                 model, packed, 1.0, banned_ids(model.config), options=ForwardOptions(limits.share_prefix)

@@ -17,8 +17,9 @@ import time
 
 import torch
 
+from gmpo_vl.models.families.qwen import make_patches
 from gmpo_vl.models.loading import banned_ids, load_model
-from gmpo_vl.models.processing import encode_prompt, load_processor, make_patches
+from gmpo_vl.models.processing import encode_prompt, load_processor
 from gmpo_vl.models.tiny import packaged_tiny
 from gmpo_vl.rollout.hf import generate
 from gmpo_vl.tasks.diagrams.data import make_examples

@@ -20,11 +20,12 @@ from pathlib import Path
 import torch
 from muon import learning_rate, make_optimizers, update
 
-from gmpo_vl.batching.packing import pack
 from gmpo_vl.models.compat import save_pretrained
+from gmpo_vl.models.families.qwen import resize_image
 from gmpo_vl.models.forward import response_log_probs
 from gmpo_vl.models.loading import banned_ids, load_model
-from gmpo_vl.models.processing import Processor, encode_prompt, load_processor, resize_image
+from gmpo_vl.models.packing import pack
+from gmpo_vl.models.processing import Processor, encode_prompt, load_processor
 from gmpo_vl.models.tiny import (
     SIZES,
     packaged_tiny,
@@ -118,7 +119,7 @@ def main() -> None:
             else:
                 rows.append(problems.diagram("warmup", drawn, args.seed, guess=rng.random() < args.guesses))
                 drawn += 1
-        packed = pack(rows, processor.image, model.device)
+        packed = pack(rows, processor.family, model.device)
         log_probs_BT, _ = response_log_probs(model, packed, 1.0, banned_ids(model.config))
         loss = -log_probs_BT.sum() / packed.mask_BT.sum()
         update(model, optimizers, loss, learning_rate(step, args.steps, args.lr, fall=0.55))

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import torch
 
-from gmpo_vl.batching.packing import pack
 from gmpo_vl.data.rows import Columns
 from gmpo_vl.demo.before_and_after import (
     SAMPLES,
@@ -25,9 +24,11 @@ from gmpo_vl.demo.before_and_after import (
     scores,
 )
 from gmpo_vl.engines.local.engine import train
+from gmpo_vl.models.families.qwen import QwenFamily
 from gmpo_vl.models.forward import ForwardOptions, response_log_probs
 from gmpo_vl.models.loading import load_model
 from gmpo_vl.models.moe import packaged_tiny_moe
+from gmpo_vl.models.packing import pack
 from gmpo_vl.models.processing import load_processor
 from gmpo_vl.models.prompts import PromptSettings, load_prompts
 from gmpo_vl.models.routers import RouterCounter, Routing
@@ -95,7 +96,7 @@ def routing(folder_of_model: Path, folder: Path) -> Routing:
     asked = prompts.encode(range(min(ROUTED, len(prompts))))
     counter, counted = RouterCounter(model), []
     for group in generate(model, processor, asked, Sampling(8, MAX_TOKENS)):
-        packed = pack([(group.prompt, r.ids_T) for r in group.responses], None, model.device)
+        packed = pack([(group.prompt, r.ids_T) for r in group.responses], QwenFamily(), model.device)
         response_log_probs(model, packed, 1.0, (), options=ForwardOptions(routing=counter))
         counted.append(counter.sums_BS)
     return Routing(model.config, torch.cat(counted))

@@ -53,6 +53,7 @@ def run_steps(s: Session) -> None:
             # The step decided whether to share; this process has checked no parity yet.
             if s.config.worker.actor.share_prefix == "auto":
                 s.engine.share_prefix = s.progress.unfinished.get("batch/tokens_saved", 0.0) > 0
+                s.engine.public = not s.progress.may_share
             finish_step(s, s.progress.unfinished)
         while s.progress.step < s.total_steps:
             finish_step(s, train_step(s, s.progress.step + 1))
@@ -117,21 +118,26 @@ def choose_sharing(s: Session, groups: Sequence[Group]) -> dict[str, float]:
     """Decide whether each prompt is computed once per group.
 
     Under `auto` it is where the shared forward passed the parity check, and a step's own lengths make it pay.
+    A model of a kind that is not known must pass it under `always`, too; its padded rows are not proved, so
+    where it does not share, every rollout goes alone.
     """
     actor, engine = s.config.worker.actor, s.engine
     if actor.share_prefix == "never" or not engine.can_share:
         return {"batch/tokens_saved": 0.0}
-    if actor.share_prefix == "auto" and s.progress.step == s.first_step:
+    asked = actor.share_prefix == "auto" or not engine.known
+    if asked and s.progress.step == s.first_step:
         check_parity(s, groups)
     limits = limits_of(s.config, True, actor.micro_batch_size_per_device_for_update)
     saved = tokens_saved(rows_of(groups), limits)
     if actor.share_prefix == "auto":
-        engine.share_prefix = bool(s.progress.may_share) and saved >= WORTH_SHARING
-    return {"batch/tokens_saved": saved if engine.share_prefix else 0.0}
+        engine.share_prefix = saved >= WORTH_SHARING
+    if asked:
+        engine.public = not s.progress.may_share or not (engine.known or engine.share_prefix)
+    return {"batch/tokens_saved": saved if engine.share_prefix and not engine.public else 0.0}
 
 
 def check_parity(s: Session, groups: Sequence[Group]) -> None:
-    """Does the shared forward give what the plain one gives? A run that once failed is not asked again."""
+    """Does the shared forward give what the model's own gives? A run that once failed is not asked again."""
     if s.progress.may_share is False:
         print("every rollout runs alone: the shared forward was wrong when this run began", flush=True)
         return

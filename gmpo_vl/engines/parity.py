@@ -1,4 +1,4 @@
-"""The parity check: does the shared forward give what the plain one gives, on this model and machine?"""
+"""The parity check: does the shared forward give what the model's own gives, on this model and machine?"""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from gmpo_vl.engines.passes import forward
 from gmpo_vl.engines.policy import Policy
 from gmpo_vl.models.forward import unwrap
 from gmpo_vl.models.geometry import language_model
+from gmpo_vl.models.shared import is_known
 from gmpo_vl.setup import DTYPES
 from gmpo_vl.sizing.limits import limits_of
 from gmpo_vl.types import Group
@@ -69,18 +70,26 @@ def gaps_between(some_N: torch.Tensor, others_N: torch.Tensor, over_ranks: bool 
 
 @dataclass(frozen=True)
 class Parity:
-    """Shared against plain. gradient_gap: |shared - plain| / |plain| of a layer's gradient."""
+    """Shared against the model's own forward. gradient_gap: |shared - own| / |own| of a layer's gradient.
+
+    failed: what the shared forward raised, in words; None where it ran.
+    """
 
     gaps: Gaps
     gradient_gap: float
     dtype: torch.dtype
+    failed: str | None = None
 
     @property
     def holds(self) -> bool:
+        if self.failed is not None:
+            return False
         tolerance = TOLERANCE[self.dtype]
         return self.gaps.within(tolerance) and self.gradient_gap <= tolerance.gradient  # False for NaN
 
     def __str__(self) -> str:
+        if self.failed is not None:
+            return self.failed
         name = str(self.dtype).removeprefix("torch.")
         return (
             f"log-probs differ by {self.gaps.rms:.1e} (root mean square; {self.gaps.largest:.1e} at most), a "
@@ -89,12 +98,14 @@ class Parity:
 
 
 def check_parity(policy: Policy, groups: Sequence[Group], config: Config) -> Parity:
-    """Two rollouts of one of this rank's groups, both ways; the gaps over all ranks. A collective.
+    """A few of this rank's rollouts, both ways; the gaps over all ranks. A collective.
 
-    The gradient is the first layer's, which has come through all the others. None is left behind.
+    The model's own forward takes them one by one, from their ids and pictures. The gradient is the first
+    layer's, which has come through all the others. None is left behind. A model of a kind that is not known
+    may refuse the packed row in any way: what it raises is the result.
     """
     limits = limits_of(config, False, config.worker.actor.micro_batch_size_per_device_for_update)
-    rows = two_rollouts(groups, limits)
+    rows = some_rollouts(groups, limits)
     layer = language_model(unwrap(policy.model)).layers[0]  # type: ignore[index]
     policy.look_at([row.group for row in rows])
     policy.model.train()  # gradient checkpointing acts in this mode only
@@ -109,16 +120,31 @@ def check_parity(policy: Policy, groups: Sequence[Group], config: Config) -> Par
         # Adapters elsewhere only: the log-probs have to do.
         return torch.cat(of_tokens), torch.cat(found or [torch.zeros(1, device=policy.device)])
 
-    shared_N, shared_W = run(replace(policy, share_prefix=True))
-    plain_N, plain_W = run(
-        replace(policy, share_prefix=False, features=None)
-    )  # kept features are checked, too
-    gaps = gaps_between(shared_N, plain_N, over_ranks=policy.ranks > 1)
-    squares = torch.stack([(shared_W - plain_W).square().sum(), plain_W.square().sum()])
+    dtype = DTYPES[config.worker.actor.fsdp.mp_param_dtype]
+    try:
+        shared_N, shared_W = run(replace(policy, share_prefix=True, public=False))
+    except Exception as error:
+        if is_known(unwrap(policy.model).config):
+            raise
+        policy.model.zero_grad(set_to_none=True)
+        what = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        return Parity(Gaps(math.nan, math.nan), math.nan, dtype, what)
+    own_N, own_W = run(replace(policy, public=True, features=None))  # kept features are checked, too
+    gaps = gaps_between(shared_N, own_N, over_ranks=policy.ranks > 1)
+    squares = torch.stack([(shared_W - own_W).square().sum(), own_W.square().sum()])
     if policy.ranks > 1:
         dist.all_reduce(squares)
     gradient_gap = float((squares[0] / squares[1]).sqrt()) if squares.any() else 0.0
-    return Parity(gaps, gradient_gap, DTYPES[config.worker.actor.fsdp.mp_param_dtype])
+    return Parity(gaps, gradient_gap, dtype)
+
+
+def some_rollouts(groups: Sequence[Group], limits: Limits) -> list[Row]:
+    """`two_rollouts`, and the shortest of another group where a plain forward may hold it with them: nothing
+    may leak from one prompt to the next."""
+    rows = two_rollouts(groups, limits)
+    others = [row for group in groups if group is not rows[0].group for row in rows_of([group])]
+    others.sort(key=lambda row: row.length)
+    return [*rows, *(row for row in others[:1] if limits.allow([*rows, row]))]
 
 
 def two_rollouts(groups: Sequence[Group], limits: Limits) -> list[Row]:

@@ -330,7 +330,8 @@ def forward(
 
     a sharded one gathers its weights only then.
     """
-    options = ForwardOptions(policy.share_prefix, policy.ranks > 1 and policy.features is None, routing)
+    visit = policy.ranks > 1 and policy.features is None
+    options = ForwardOptions(policy.share_prefix, visit, routing, policy.public)
     with policy.autocast():
         return model(
             policy.pack(batch),

@@ -12,14 +12,14 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from gmpo_vl.batching.packing import Packed, pack
 from gmpo_vl.batching.planning import Limits, Row
 from gmpo_vl.config import Config, OptimConfig
 from gmpo_vl.models.features import FrozenFeatures
 from gmpo_vl.models.forward import unwrap
+from gmpo_vl.models.packing import Packed, pack
 from gmpo_vl.models.processing import Processor
 from gmpo_vl.policy import OwnObjective
-from gmpo_vl.sizing.limits import limits_for
+from gmpo_vl.sizing.limits import ONE_ROLLOUT, limits_for
 from gmpo_vl.types import Group
 
 
@@ -28,7 +28,8 @@ class Policy:
     """The model that is trained, and how it computes.
 
     model: answers micro-batches (`models.forward.answer_packed`), then sharded where the engine shards.
-    share_prefix: each prompt once per group (models/shared.py).
+    share_prefix: each prompt once per group (models/shared.py). public: every rollout alone, through the
+    model's public inputs, whatever share_prefix says.
     features: of the prompts' pictures where the ViT is frozen; whoever sets it forgets them every step.
     ranks: processes that share each mini-batch and AVERAGE their gradients (FSDP); 1: this one is alone.
     computes_on: where that is not where the weights lie between forwards (offloaded ones).
@@ -40,6 +41,7 @@ class Policy:
     banned_ids: tuple[int, ...]
     autocast_dtype: torch.dtype | None
     share_prefix: bool
+    public: bool = False
     ranks: int = 1
     features: FrozenFeatures | None = None
     computes_on: torch.device | None = None
@@ -58,10 +60,12 @@ class Policy:
     def pack(self, batch: Sequence[Row]) -> Packed:
         rows = [(row.group.prompt, row.ids_T) for row in batch]
         features_of = None if self.features is None else partial(self.features.of, device=self.device)
-        return pack(rows, self.processor.image, self.device, features_of)
+        return pack(rows, self.processor.family, self.device, features_of)
 
     def limits(self, config: Config, rollouts: int) -> Limits:
         """What a forward may hold. A model that takes no packed rows gets one rollout at a time."""
+        if self.public:
+            return ONE_ROLLOUT
         return limits_for(unwrap(self.model).config, config, self.share_prefix, rollouts)
 
     def look_at(self, groups: Sequence[Group]) -> None:

@@ -30,11 +30,14 @@ from gmpo_vl.types import Group, Prompt, Sampling
 class Engine(Protocol):
     """The process or processes that hold the model. Results come in the order of the groups that went in.
 
-    can_share: is there a shared forward for this model and loss? share_prefix: is each prompt computed once
-    per group, in every pass from now on?
+    can_share: may there be a shared forward for this model and loss? known: need it not be proved before it
+    is used? share_prefix: is each prompt computed once per group, in every pass from now on? public: does
+    every rollout go alone through the model's public inputs?
     """
 
     can_share: bool
+    known: bool
+    public: bool
 
     @property
     def share_prefix(self) -> bool: ...

@@ -184,7 +184,7 @@ def _donors(prompts: PromptSet) -> list[int]:
     Raises ValueError naming a question for which there is none.
     """
     examples = [(key, answer) for key, _, answer in prompts.examples.texts()]
-    kinds = [tuple(prompts.encode([i])[0].image_grid_thw.flatten().tolist()) for i in range(len(prompts))]
+    kinds = [tuple(image.shape for image in prompts.encode([i])[0].images) for i in range(len(prompts))]
     donors = []
     for i, (key, answer) in enumerate(examples):
         others = ((i + shift) % len(examples) for shift in range(1, len(examples)))

@@ -10,7 +10,7 @@ import torch
 
 from gmpo_vl.models.forward import Look, unwrap
 from gmpo_vl.models.geometry import vision_tower
-from gmpo_vl.models.shared import sharing_obstacle
+from gmpo_vl.models.shared import is_known
 from gmpo_vl.types import ImageSettings, Prompt
 
 # Patches in one call of the ViT; a larger picture goes alone. Longer calls are no faster.
@@ -79,7 +79,7 @@ def frozen_features(model: Any, image: ImageSettings | None) -> FrozenFeatures |
     """A store for a model whose ViT does not train, adapters included; None for any other model."""
     inner = unwrap(model)
     visual = vision_tower(inner)
-    if visual is None or image is None or sharing_obstacle(inner.config) is not None:
+    if visual is None or image is None or not is_known(inner.config):
         return None
     frozen = not any(parameter.requires_grad for parameter in visual.parameters())
     return FrozenFeatures(model, image) if frozen else None

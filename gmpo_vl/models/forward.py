@@ -1,8 +1,8 @@
 """Log-probs of responses under a model: the one place where the trainer looks inside one.
 
 Every pass calls `response_log_probs` (old, reference, update). Each distinct prompt's pictures go through the
-ViT once, and the head runs on response positions only. A model whose inside is not known goes through its
-public inputs instead, one rollout at a time (public.py).
+ViT once, and the head runs on response positions only. A model of another build goes through its public
+inputs instead, one rollout at a time (public.py).
 
 FSDP gathers a model's weights when the wrapped module is *called*, so everything that reads them must happen
 inside that call. `answer_packed` makes the call do it:
@@ -23,14 +23,15 @@ from types import MethodType
 from typing import Any
 
 import torch
+from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
-from gmpo_vl.batching.packing import Packed
-from gmpo_vl.models.compat import image_features
+from gmpo_vl.models.families import DecoderInputs, response_positions
+from gmpo_vl.models.families.qwen import prompt_features, visit
 from gmpo_vl.models.geometry import language_model
 from gmpo_vl.models.head import head_log_probs
-from gmpo_vl.models.processing import make_patches
+from gmpo_vl.models.packing import Packed
 from gmpo_vl.models.public import public_log_probs
 from gmpo_vl.models.routers import RouterCounter, watch_routers
 from gmpo_vl.models.shared import ATTENTION, Layout, Segment, build_layout, sharing_obstacle
@@ -43,79 +44,20 @@ def unwrap(model: torch.nn.Module) -> PreTrainedModel:
     return get_base() if get_base is not None else model  # type: ignore[return-value]
 
 
-def prompt_features(
-    model: PreTrainedModel,
-    prompts: Sequence[Prompt],
-    image: ImageSettings | None,
-    visit_vision: bool = False,
-) -> list[torch.Tensor]:
-    """ViT features (1 + D, image tokens, hidden) of each prompt, all pictures in one call; 0 tokens for text.
-
-    The first features replace the image tokens' embeddings. The other D (DeepStack, Qwen3-VL) are added to
-    the hidden states after the first D decoder layers. visit_vision: where there is no picture, run the ViT
-    on the smallest one, and return none of its features.
-    """
-    device = model.device
-    pictures = [x for p in prompts for x in p.images]
-    if image is None or not (pictures or visit_vision):
-        assert not pictures, "pictures, but no image processor"
-        return [torch.empty(1, 0, 0, device=device) for _ in prompts]
-    counts = [int(p.image_grid_thw.prod(dim=1).sum()) // image.merge_size**2 for p in prompts]
-    if pictures:
-        grid_N3 = torch.cat([p.image_grid_thw for p in prompts])
-    else:
-        pictures = [torch.zeros((image.factor, image.factor, 3), dtype=torch.uint8)]
-        grid_N3 = torch.tensor([image.grid(image.factor, image.factor)])
-    patches = torch.cat([make_patches(x.to(device), image) for x in pictures])
-    features_DNH = image_features(model, patches, grid_N3.to(device))
-    return list(features_DNH[:, : sum(counts)].split(counts, dim=1))
-
-
-def embed_prompt(model: PreTrainedModel, prompt: Prompt, features_DNH: torch.Tensor) -> torch.Tensor:
-    """(P, hidden): token embeddings, with the pictures' features in place of the image tokens."""
-    ids_P = prompt.ids_P.to(model.device)
-    embeddings_PH = model.get_input_embeddings()(ids_P)
-    if not prompt.images:
-        # The sum is 0, but makes the backward pass run through a ViT that was only visited.
-        return embeddings_PH + features_DNH.sum()
-    is_image_P = ids_P == model.config.image_token_id
-    return embeddings_PH.masked_scatter(is_image_P[:, None], features_DNH[0].to(embeddings_PH.dtype))
-
-
-def deepstack(
-    model: PreTrainedModel, ids_BL: torch.Tensor, features: Sequence[torch.Tensor]
-) -> dict[str, Any]:
-    """The decoder's arguments for DeepStack features; none for models without them.
-
-    ids_BL: prompt ids at the prompts' positions, -1 elsewhere. features: of those prompts, row by row.
-    """
-    with_images = [f for f in features if f.shape[1] > 0]
-    if not with_images or len(with_images[0]) == 1:
-        return {}
-    return {
-        "visual_pos_masks": ids_BL.to(model.device) == model.config.image_token_id,
-        "deepstack_visual_embeds": list(torch.cat(with_images, dim=1)[1:]),
-    }
-
-
-def response_positions(prompt: Prompt, length: int) -> torch.Tensor:
-    """int64 (3, length): positions of a response's tokens, which continue after the prompt's largest."""
-    start = int(prompt.position_ids_3P.max()) + 1
-    return torch.arange(start, start + length).expand(3, -1)
-
-
 @dataclass(frozen=True)
 class ForwardOptions:
     """How a micro-batch goes through the model.
 
     share_prefix: every prompt once (shared.py), or once per response; the results agree up to rounding.
     visit_vision: run the ViT even where no prompt has a picture: ranks that share its weights must all gather
-    them. routing: counts which experts the routers chose (routers.py).
+    them. routing: counts which experts the routers chose (routers.py). public: one rollout at a time, through
+    the model's public inputs.
     """
 
     share_prefix: bool = True
     visit_vision: bool = False
     routing: RouterCounter | None = None
+    public: bool = False
 
 
 def response_log_probs(
@@ -132,8 +74,8 @@ def response_log_probs(
     """
     inner, options = unwrap(model), options or ForwardOptions()
     how = temperature, banned_ids, with_entropy
-    if sharing_obstacle(inner.config) is not None:
-        log_probs_M, entropy_M = public_log_probs(inner, packed, *how, options.routing)
+    if options.public or sharing_obstacle(inner.config) is not None:
+        log_probs_M, entropy_M = public_log_probs(inner, packed, *how, options)
     else:
         hidden_NH, predict_M = _hidden(inner, packed, options)
         targets_M = packed.response_ids_BT[packed.mask_BT]
@@ -148,39 +90,38 @@ def _hidden(
     model: PreTrainedModel, packed: Packed, options: ForwardOptions
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Final states (N, hidden), and the places of those that predict the M response tokens, row after row."""
-    features, routing = packed.features, options.routing
-    if features is None:
-        features = prompt_features(model, packed.prompts, packed.image, options.visit_vision)
+    routing = options.routing
+    inputs = packed.family.decoder_inputs(model, packed.prompts, packed.features, options.visit_vision)
     hidden = _shared_hidden if options.share_prefix else _plain_hidden
     with nullcontext([]) if routing is None else watch_routers(model) as logits:
-        hidden_NH, predict_M = hidden(model, packed, features)
+        hidden_NH, predict_M = hidden(model, packed, inputs)
     if routing is not None:
         routing.count(logits, predict_M, packed.mask_BT.sum(1).tolist())
     return hidden_NH, predict_M
 
 
 def _shared_hidden(
-    model: PreTrainedModel, packed: Packed, features: Sequence[torch.Tensor]
+    model: PreTrainedModel, packed: Packed, inputs: Sequence[DecoderInputs]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """`_hidden` in one packed row, every prompt once (shared.py)."""
     responses_BTH = model.get_input_embeddings()(packed.response_ids_BT)
     lengths = [int(n) for n in packed.mask_BT.sum(dim=1).tolist()]
 
-    rows, ids, positions, segments = [], [], [], []
+    rows, pictures, positions, segments = [], [], [], []
     predicts: dict[int, torch.Tensor] = {}
     offset = 0
-    for k, prompt in enumerate(packed.prompts):
-        start, length = offset, len(prompt.ids_P)
-        rows.append(embed_prompt(model, prompt, features[k]))
-        ids.append(prompt.ids_P)
-        positions.append(prompt.position_ids_3P)
+    for k, prompt in enumerate(inputs):
+        start, length = offset, len(prompt.embeddings_PH)
+        rows.append(prompt.embeddings_PH)
+        pictures.append(prompt.picture_P)
+        positions.append(prompt.positions_KP)
         segments.append(Segment(start, length))
         offset += length
         for b in (b for b, owner in enumerate(packed.prompt_of_B) if owner == k):
             fed = lengths[b] - 1  # the last response token predicts nothing and is not fed
             rows.append(responses_BTH[b, :fed])
-            ids.append(torch.full((fed,), -1))
-            positions.append(response_positions(prompt, fed))
+            pictures.append(prompt.picture_P.new_zeros(fed))
+            positions.append(response_positions(prompt.positions_KP, fed))
             segments.append(Segment(offset, fed, start, length))
             # The prompt's last position predicts the first token, shared by all responses.
             predicts[b] = torch.cat([torch.tensor([start + length - 1]), torch.arange(offset, offset + fed)])
@@ -191,57 +132,65 @@ def _shared_hidden(
         torch.cat(rows)[None],
         torch.cat(positions, dim=1)[:, None].to(model.device),
         layout=build_layout(segments, model.device),
-        **deepstack(model, torch.cat(ids)[None], features),
+        **deepstack(inputs, torch.cat(pictures)[None]),
     ).last_hidden_state
     predict_M = torch.cat([predicts[b] for b in range(len(lengths))]).to(model.device)
     return hidden_1LH[0], predict_M
 
 
 def _plain_hidden(
-    model: PreTrainedModel, packed: Packed, features: Sequence[torch.Tensor]
+    model: PreTrainedModel, packed: Packed, inputs: Sequence[DecoderInputs]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """`_hidden` in one row per response, `[prompt | response]`, padded on the right.
 
     Causal attention keeps padding out of every real position, so no mask is built.
     """
     device = model.device
-    prompts_PH = [embed_prompt(model, p, f) for p, f in zip(packed.prompts, features)]
     responses_BTH = model.get_input_embeddings()(packed.response_ids_BT)
     lengths = packed.mask_BT.sum(dim=1).tolist()
 
-    rows, ids, positions, predicts = [], [], [], []
+    rows, pictures, positions, predicts = [], [], [], []
     for b, k in enumerate(packed.prompt_of_B):
-        prompt, length = packed.prompts[k], int(lengths[b])
+        prompt, length = inputs[k], int(lengths[b])
         fed = length - 1
-        rows.append(torch.cat([prompts_PH[k], responses_BTH[b, :fed]]))
-        ids.append(prompt.ids_P)
-        positions.append(torch.cat([prompt.position_ids_3P, response_positions(prompt, fed)], dim=1).T)
-        start = len(prompt.ids_P) - 1
+        rows.append(torch.cat([prompt.embeddings_PH, responses_BTH[b, :fed]]))
+        pictures.append(pad(prompt.picture_P, (0, fed)))
+        positions.append(
+            torch.cat([prompt.positions_KP, response_positions(prompt.positions_KP, fed)], dim=1).T
+        )
+        start = len(prompt.embeddings_PH) - 1
         predicts.append(torch.arange(start, start + length))
-    embeddings_BLH = pad_sequence(rows, batch_first=True)
-    ids_BL = torch.full(embeddings_BLH.shape[:2], -1)
-    for b, ids_P in enumerate(ids):
-        ids_BL[b, : len(ids_P)] = ids_P
     hidden_BLH = run_language_model(
         model,
-        embeddings_BLH,
+        pad_sequence(rows, batch_first=True),
         pad_sequence(positions, batch_first=True).permute(2, 0, 1).to(device),
-        **deepstack(model, ids_BL, [features[k] for k in packed.prompt_of_B]),
+        **deepstack([inputs[k] for k in packed.prompt_of_B], pad_sequence(pictures, batch_first=True)),
     ).last_hidden_state
     longest = hidden_BLH.shape[1]
     predict_M = torch.cat([index + b * longest for b, index in enumerate(predicts)])
     return hidden_BLH.flatten(0, 1), predict_M.to(device)
 
 
+def deepstack(inputs: Sequence[DecoderInputs], picture_BL: torch.Tensor) -> dict[str, Any]:
+    """The decoder's arguments for DeepStack features; none for models without them.
+
+    picture_BL: bool, where the image tokens of these prompts are, row by row.
+    """
+    features = [of.deepstack_DNH for of in inputs if of.deepstack_DNH is not None]
+    if not features:
+        return {}
+    return {"visual_pos_masks": picture_BL, "deepstack_visual_embeds": list(torch.cat(features, dim=1))}
+
+
 def run_language_model(
     model: PreTrainedModel,
     embeddings_BLH: torch.Tensor,
-    positions_3BL: torch.Tensor,
+    positions_KBL: torch.Tensor,
     attention_mask_BL: torch.Tensor | None = None,
     layout: Layout | None = None,
     **kwargs: Any,
 ) -> Any:
-    """Run the decoder on embeddings and mRoPE positions. Without mask and layout attention is just causal."""
+    """Run the decoder on embeddings and positions. Without mask and layout attention is just causal."""
     decoder = language_model(model)
     kwargs.setdefault("use_cache", False)  # only rollouts need one; the trainer would fill it for nothing
     if layout is not None:
@@ -262,7 +211,8 @@ def run_language_model(
         attention_mask_BL = torch.ones(
             (batch, seen + length), dtype=torch.int64, device=embeddings_BLH.device
         )
-    positions = positions_3BL if decoder is not model.model else positions_3BL[0]
+    several = len(positions_KBL) > 1 and decoder is not model.model  # mRoPE
+    positions = positions_KBL if several else positions_KBL[0]
     return decoder(
         inputs_embeds=embeddings_BLH, position_ids=positions, attention_mask=attention_mask_BL, **kwargs
     )
@@ -286,5 +236,11 @@ def _answer(self: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
     if args and isinstance(args[0], Packed):
         return response_log_probs(self, *args, **kwargs)
     if args and isinstance(args[0], Look):
-        return prompt_features(unwrap(self), args[0].prompts, args[0].image, visit_vision=True)
+        return _looked_at(unwrap(self), args[0])
     return type(self).forward(self, *args, **kwargs)
+
+
+def _looked_at(model: PreTrainedModel, look: Look) -> list[torch.Tensor]:
+    if not any(prompt.images for prompt in look.prompts):
+        visit(model, look.image)
+    return prompt_features(model, look.prompts, look.image)

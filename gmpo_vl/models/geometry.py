@@ -2,15 +2,7 @@
 once.
 
 This file knows Qwen2, 2.5 and 3, their mixtures of experts and their VL models. It reads any other decoder as
-if it were built like theirs. What else differs between families stands in one place each:
-
-    can its layers share a prompt?      shared.KNOWN, shared.sharing_obstacle
-    what does its ViT return?           compat.image_features
-    what does its decoder take?         forward.embed_prompt, .deepstack, .run_language_model
-    pixels, patches, positions          processing.py
-    ids that no response may contain    loading.banned_ids
-    routers of its experts              routers.py
-    any other model                     public.py, through its public inputs
+if it were built like theirs. What else differs between kinds of models: families/__init__.py.
 """
 
 from __future__ import annotations
@@ -20,6 +12,9 @@ from typing import Any
 
 import torch
 from transformers import PreTrainedModel
+
+# Kinds whose pictures this project prepares itself (families/qwen.py).
+QWEN_VL = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe")
 
 # Linear layers of the ViTs of Qwen2-VL, Qwen2.5-VL and Qwen3-VL, one of each kind.
 VISION_LINEARS = tuple(

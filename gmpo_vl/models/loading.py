@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from gmpo_vl.models.compat import DOWNLOAD, check_config, no_code_of
-from gmpo_vl.models.shared import sharing_obstacle, use_group_attention
+from gmpo_vl.models.shared import use_group_attention
 from gmpo_vl.models.vision import batch_vision
 from gmpo_vl.storage.files import read_object
 from gmpo_vl.storage.manifest import check_model_files
@@ -161,8 +161,7 @@ def load_model(
             f"{', ...' if len(missing) > 3 else ''}): they are of a model for another task, or not complete"
         )
     use_group_attention(model)
-    if sharing_obstacle(model.config) is None:
-        batch_vision(model)
+    batch_vision(model)
     return model
 
 

@@ -1,39 +1,45 @@
-"""Example -> Prompt -> patches: chat template, token ids with images expanded, resizing, positions, pixels.
-
-Works from a model folder's tokenizer and image-processor configuration. It does not need torchvision, which
-transformers' own `Qwen2_5_VLProcessor` wants for video.
-"""
+"""Example -> Prompt: what is read of a model's folder for it, and the way of a row through it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 
 from gmpo_vl.data.images import MAX_IMAGE_PIXELS, decode_image, fit_pixels, fit_size, image_size
-from gmpo_vl.data.templates import IMAGE_TAG, render_problem, to_messages
-from gmpo_vl.models.compat import DOWNLOAD, load_image_processor, no_code_of, smart_resize
+from gmpo_vl.models.chat import Chat, render_chat
+from gmpo_vl.models.compat import DOWNLOAD, load_image_processor, no_code_of
 from gmpo_vl.models.control import ControlTokens
+from gmpo_vl.models.families import Family
+from gmpo_vl.models.families.qwen import QwenFamily, qwen_family
+from gmpo_vl.models.geometry import QWEN_VL
 from gmpo_vl.storage.files import read_object
 from gmpo_vl.types import Example, ImageSettings, Prompt
 
 
 @dataclass(frozen=True)
 class Processor:
-    """Turns examples into prompts, and tokens into text. `image` is None for text-only models."""
+    """Turns examples into prompts, and tokens into text. sees: does the model take pictures?"""
 
     tokenizer: Any
     chat_template: str
-    image: ImageSettings | None
-    image_token_id: int | None
+    family: Family
+    sees: bool
     folder: Path
+
+    @property
+    def image_token_id(self) -> int | None:
+        return self.family.image_token_id
+
+    @property
+    def image(self) -> ImageSettings | None:
+        """Of a family whose pictures this project resizes itself; None for others and without pictures."""
+        return self.family.image if isinstance(self.family, QwenFamily) else None
 
     @property
     def pad_id(self) -> int:
@@ -46,6 +52,9 @@ class Processor:
     def decode(self, ids_T: torch.Tensor) -> str:
         return self.tokenizer.decode(ids_T.tolist(), skip_special_tokens=True)
 
+    def chat(self, example: Example, template: str | None) -> Chat:
+        return render_chat(example, self.tokenizer, self.control, self.chat_template, template)
+
 
 def load_processor(folder: str | Path, override_chat_template: str | Path | None = None) -> Processor:
     """Read tokenizer, chat template and image settings from a model folder (`loading.model_folder`)."""
@@ -54,18 +63,25 @@ def load_processor(folder: str | Path, override_chat_template: str | Path | None
     folder = Path(folder)
     with no_code_of(folder, "tokenizer") as no_code:
         tokenizer = AutoTokenizer.from_pretrained(folder, **no_code)
-    image_processor = load_image_processor(folder) if (folder / "preprocessor_config.json").exists() else None
-    image_token_id = None
-    if image_processor is not None:
-        config = read_object(folder / "config.json", DOWNLOAD, ["image_token_id"]) or {}
-        image_token_id = config["image_token_id"]
+    family = _family(folder)
     return Processor(
         tokenizer=tokenizer,
         chat_template=_chat_template(folder, tokenizer, override_chat_template),
-        image=None if image_processor is None else _image_settings(image_processor),
-        image_token_id=image_token_id,
+        family=family,
+        sees=family.image_token_id is not None,
         folder=folder,
     )
+
+
+def _family(folder: Path) -> Family:
+    """By the model's kind; without an image processor's file it is read as a text-only model."""
+    if not (folder / "preprocessor_config.json").exists():
+        return QwenFamily()
+    config = read_object(folder / "config.json", DOWNLOAD, ["image_token_id"]) or {}
+    if config.get("model_type") not in QWEN_VL:
+        # TODO own20
+        pass
+    return qwen_family(load_image_processor(folder), config["image_token_id"])
 
 
 def _chat_template(folder: Path, tokenizer: Any, override: str | Path | None) -> str:
@@ -83,30 +99,6 @@ def _chat_template(folder: Path, tokenizer: Any, override: str | Path | None) ->
     return tokenizer.chat_template
 
 
-def _image_settings(image_processor: Any) -> ImageSettings:
-    size = dict(image_processor.size)
-    return ImageSettings(
-        patch_size=image_processor.patch_size,
-        temporal_patch_size=image_processor.temporal_patch_size,
-        merge_size=image_processor.merge_size,
-        min_pixels=size.get("shortest_edge") or image_processor.min_pixels,
-        max_pixels=size.get("longest_edge") or image_processor.max_pixels,
-        rescale_factor=image_processor.rescale_factor,
-        mean=tuple(image_processor.image_mean),
-        std=tuple(image_processor.image_std),
-    )
-
-
-def resize_image(image: Image.Image, settings: ImageSettings) -> torch.Tensor:
-    """uint8 (height, width, 3): whole merged patches within the processor's limits, bicubic as its own."""
-    height, width = smart_resize(
-        image.height, image.width, settings.factor, settings.min_pixels, settings.max_pixels
-    )
-    if (width, height) != image.size:
-        image = image.resize((width, height), Image.Resampling.BICUBIC)
-    return torch.from_numpy(np.array(image))
-
-
 def prompt_length(
     example: Example,
     processor: Processor,
@@ -116,10 +108,8 @@ def prompt_length(
     max_image_pixels: int = MAX_IMAGE_PIXELS,
 ) -> int:
     """Tokens that `encode_prompt` would give, image tokens included. No picture is decoded."""
-    _, text_ids = _chat_ids(example, processor, template)
-    _check_image_tokens(example, text_ids, processor)
-    pictures = picture_length(example, processor, min_pixels, max_pixels, max_image_pixels)
-    return len(text_ids) - len(example.images) + pictures
+    sizes = _fitted_sizes(example, processor, min_pixels, max_pixels, max_image_pixels)
+    return processor.family.prompt_length(example, processor.chat(example, template), sizes)
 
 
 def picture_length(
@@ -130,13 +120,20 @@ def picture_length(
     max_image_pixels: int = MAX_IMAGE_PIXELS,
 ) -> int:
     """Image tokens of all its pictures, from their sizes alone."""
-    tokens = 0
-    for source in example.images:
-        settings = _require_image_settings(example, processor)
-        width, height = fit_size(*image_size(source, max_image_pixels), min_pixels, max_pixels)
-        height, width = smart_resize(height, width, settings.factor, settings.min_pixels, settings.max_pixels)
-        tokens += settings.num_tokens(height, width)
-    return tokens
+    sizes = _fitted_sizes(example, processor, min_pixels, max_pixels, max_image_pixels)
+    return sum(processor.family.picture_length(*size) for size in sizes)
+
+
+def _fitted_sizes(
+    example: Example,
+    processor: Processor,
+    min_pixels: int | None,
+    max_pixels: int | None,
+    max_image_pixels: int,
+) -> list[tuple[int, int]]:
+    _check_sees(example, processor)
+    stored = [image_size(source, max_image_pixels) for source in example.images]
+    return [fit_size(*size, min_pixels, max_pixels) for size in stored]
 
 
 def encode_prompt(
@@ -154,159 +151,22 @@ def encode_prompt(
     compares `len(ids_P)` with its limit. Raises ImageError for a picture that cannot be decoded, ValueError
     for pictures given to a text-only model.
     """
-    images: list[torch.Tensor] = []
-    for source in example.images:
-        settings = _require_image_settings(example, processor)
-        picture = decode_image(source, max_image_pixels)
-        images.append(resize_image(fit_pixels(picture, min_pixels, max_pixels), settings))
-    text, ids = _chat_ids(example, processor, template)
-    grid = torch.zeros((0, 3), dtype=torch.int64)
-    merge_size = 1
-    if processor.image is not None:
-        ids = _expand_images(example, ids, images, processor)
-        merge_size = processor.image.merge_size
-        if images:
-            grid = torch.tensor([processor.image.grid(*image.shape[:2]) for image in images])
-    ids_P = torch.tensor(ids, dtype=torch.int64)
-    positions = mrope_positions(ids_P, grid, processor.image_token_id, merge_size)
-    return Prompt(example, text, ids_P, tuple(images), grid, positions)
+    _check_sees(example, processor)
+
+    def pictures() -> Iterator[Image.Image]:  # one after the other: decoded ones are large
+        for source in example.images:
+            yield fit_pixels(decode_image(source, max_image_pixels), min_pixels, max_pixels)
+
+    return processor.family.encode(example, processor.chat(example, template), pictures())
 
 
 def prompt_text(example: Example, processor: Processor, template: str | None = None) -> str:
     """The prompt in the chat format, one image token per picture. No picture is decoded."""
-    return _chat_ids(example, processor, template)[0]
+    return processor.chat(example, template).encode()[0]
 
 
-def _chat_ids(example: Example, processor: Processor, template: str | None) -> tuple[str, list[int]]:
-    """A prompt's text and ids, one image token per picture. ValueError names the template at fault."""
-    control = processor.control
-    hides = bool(control.found(example.problem))
-    try:
-        problem = control.hide(example.problem) if hides else example.problem
-        content = _in_template(problem, template)
-        chat = _in_chat(content, len(example.images), processor)
-        if not hides:
-            return chat, processor.tokenizer(chat, add_special_tokens=False)["input_ids"]
-        for text, changer in ((content, "data.format_prompt"), (chat, "the chat template")):
-            if not control.kept(problem, text):
-                raise ValueError(
-                    f"{changer} changes the problem's text, which holds control tokens of the model; let it "
-                    "show the problem as it is, or take them out"
-                )
-        return control.encode(chat)
-    except ValueError as error:
-        raise ValueError(f"{example.id}: {error}") from error
-
-
-def _in_template(problem: str, template: str | None) -> str:
-    """The problem in the text of `data.format_prompt`."""
-    with _rendering("data.format_prompt"):
-        content = render_problem(problem, template)
-    made, given = content.count(IMAGE_TAG), problem.count(IMAGE_TAG)
-    if made != given:
-        raise ValueError(f"data.format_prompt makes {made} {IMAGE_TAG} tags of the problem's {given}")
-    return content
-
-
-def _in_chat(content: str, num_images: int, processor: Processor) -> str:
-    """The turn in the chat format, one image token per picture."""
-    messages = to_messages(content, num_images)
-    with _rendering("the chat template"):
-        return processor.tokenizer.apply_chat_template(
-            messages, chat_template=processor.chat_template, add_generation_prompt=True, tokenize=False
-        )
-
-
-@contextmanager
-def _rendering(what: str) -> Iterator[None]:
-    """A template is anybody's code: whatever it raises becomes a ValueError that names the template."""
-    try:
-        yield
-    except MemoryError:
-        raise
-    except Exception as error:
-        raise ValueError(f"{what} cannot be rendered: {type(error).__name__}: {error}") from error
-
-
-def _require_image_settings(example: Example, processor: Processor) -> ImageSettings:
-    if processor.image is None:
+def _check_sees(example: Example, processor: Processor) -> None:
+    if example.images and not processor.sees:
         raise ValueError(
             f"{example.id}: the row has pictures, but the model in {processor.folder} has no image processor"
         )
-    return processor.image
-
-
-def _check_image_tokens(example: Example, ids: list[int], processor: Processor) -> None:
-    found = 0 if processor.image_token_id is None else ids.count(processor.image_token_id)
-    if found != len(example.images) and processor.image is not None:
-        raise ValueError(
-            f"{example.id}: {found} image tokens for {len(example.images)} pictures; "
-            "does the chat template write one for each, and none of its own?"
-        )
-
-
-def _expand_images(
-    example: Example, ids: list[int], images: list[torch.Tensor], processor: Processor
-) -> list[int]:
-    """Repeat every image token once for each merged patch of its picture."""
-    assert processor.image is not None
-    _check_image_tokens(example, ids, processor)
-    counts = iter([processor.image.num_tokens(*image.shape[:2]) for image in images])
-    expanded: list[int] = []
-    for token in ids:
-        expanded += [token] * (next(counts) if token == processor.image_token_id else 1)
-    return expanded
-
-
-def mrope_positions(
-    ids_P: torch.Tensor, image_grid_thw: torch.Tensor, image_token_id: int | None, merge_size: int
-) -> torch.Tensor:
-    """int64 (3, P): time, height and width position of every token (mRoPE: Qwen2-VL, section 2.1).
-
-    Text counts 0, 1, 2, ... on all rows. An image holds its first position on the time row and counts merged
-    patches on the other two; the text after it continues at the largest position + 1.
-    """
-    is_image_P = ids_P == (-1 if image_token_id is None else image_token_id)
-    rows: list[torch.Tensor] = []
-    token, position = 0, 0
-    for _, height, width in image_grid_thw.tolist():
-        first = token + int(is_image_P[token:].int().argmax())
-        rows.append(torch.arange(position, position + first - token).expand(3, -1))
-        position += first - token
-        height, width = height // merge_size, width // merge_size
-        h, w = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-        rows.append(torch.stack([torch.zeros_like(h), h, w]).reshape(3, -1) + position)
-        position += max(height, width)
-        token = first + height * width
-    rows.append(torch.arange(position, position + len(ids_P) - token).expand(3, -1))
-    return torch.cat(rows, dim=1)
-
-
-@lru_cache(maxsize=8)
-def _normalised_values(settings: ImageSettings) -> torch.Tensor:
-    """float32 (3, 256): the processor's result for every pixel value.
-
-    transformers itself computes the 256 values once; pixels look them up, equal to the bit on every device.
-    """
-    from transformers.image_transforms import normalize, rescale
-
-    values = np.broadcast_to(np.arange(256, dtype=np.uint8), (3, 1, 256))
-    scaled = rescale(values, settings.rescale_factor, input_data_format="channels_first")
-    normal = normalize(scaled, list(settings.mean), list(settings.std), input_data_format="channels_first")
-    return torch.from_numpy(normal.astype(np.float32)).squeeze(1)
-
-
-def make_patches(image_HWC: torch.Tensor, settings: ImageSettings) -> torch.Tensor:
-    """float32 (patches, channels * temporal * patch * patch), in the ViT's order (2x2 neighbours together).
-
-    On the picture's device, and equal to the image processor's output to the bit.
-    """
-    height, width, channels = image_HWC.shape
-    p, m = settings.patch_size, settings.merge_size
-    table = _normalised_values(settings).to(image_HWC.device)
-    channel = torch.arange(channels, device=image_HWC.device)[:, None, None]
-    pixels_CHW = table[channel, image_HWC.permute(2, 0, 1).long()]
-    blocks = pixels_CHW.reshape(channels, height // (p * m), m, p, width // (p * m), m, p)
-    blocks = blocks.permute(1, 4, 2, 5, 0, 3, 6)  # (gh, gw, m, m, C, p, p)
-    blocks = blocks.unsqueeze(5).expand(*blocks.shape[:5], settings.temporal_patch_size, p, p)
-    return blocks.reshape((height // p) * (width // p), -1)

@@ -11,7 +11,7 @@ import torch
 from torch.nn.functional import linear, scaled_dot_product_attention
 from transformers import PreTrainedModel
 
-from gmpo_vl.models.geometry import vision_tower
+from gmpo_vl.models.geometry import QWEN_VL, vision_tower
 from gmpo_vl.models.shared import computing_dtype, flash_for
 
 
@@ -23,7 +23,7 @@ def batch_vision(model: PreTrainedModel) -> None:
     patch embedding (a convolution whose stride is its kernel) becomes one matrix product.
     """
     visual = vision_tower(model)
-    if visual is None:
+    if visual is None or model.config.model_type not in QWEN_VL:
         return
     visual.patch_embed.forward = MethodType(_embed_patches, visual.patch_embed)
     for block in visual.blocks:

@@ -150,7 +150,6 @@ def _about_reward(checker: RowChecker) -> Iterator[Finding]:
 def _figures(data: DataToCheck, result: CheckResult) -> dict[str, Any]:
     of = _rates(data)
     processor = next((checker.processor for checker in result.checkers.values()), None)
-    image = processor.image if processor is not None else None
     rows = sum(survey.rows for survey in result.surveys.values())
     return {
         "sources": dict(data.sources),
@@ -170,7 +169,7 @@ def _figures(data: DataToCheck, result: CheckResult) -> dict[str, Any]:
                 "rows": survey.rows,
                 "rows_with_errors": len(result.errors[split]),
                 "answer_types": dict(survey.gold_types.most_common()),
-                "lengths": length_figures(survey, data.settings, image, of) if processor else None,
+                "lengths": length_figures(survey, data.settings, processor, of) if processor else None,
             }
             for split, survey in result.surveys.items()
         },

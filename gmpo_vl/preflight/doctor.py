@@ -211,7 +211,7 @@ def _agreement(processor: Processor, result: CheckResult, reward: Reward) -> Ite
 def _sight(config: Config, model: Model, result: CheckResult) -> Looking[None]:
     pictured = next(_usable(result, with_picture=True), None)
     processor = model.processor
-    if processor is None or processor.image is None or pictured is None:
+    if processor is None or not processor.sees or pictured is None:
         yield Finding("note", "sight", "no train row has a picture: nothing to look at")
         return
     assert model.size is not None

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from gmpo_vl.models.processing import Processor
 from gmpo_vl.models.prompts import PromptSettings
 from gmpo_vl.preflight.row_check import picture_tokens
 from gmpo_vl.preflight.survey import SplitSurvey
 from gmpo_vl.sizing.cost import Rates, pictures_cost
-from gmpo_vl.types import ImageSettings
 
 BARS = 24
 LARGEST_PIXELS = 2**26
@@ -41,16 +41,19 @@ def quantiles(tokens_K: Sequence[int]) -> dict[str, int]:
 
 
 def fitting_max_pixels(
-    survey: SplitSurvey, settings: PromptSettings, image: ImageSettings | None
+    survey: SplitSurvey, settings: PromptSettings, processor: Processor | None
 ) -> int | None:
-    """The largest `data.max_pixels` that lets the over-long rows in; None without any, or if none does."""
-    if image is None or not survey.long_rows:
+    """The largest `data.max_pixels` that lets the over-long rows in; None without any, if none does, or where
+    a model gives its pictures as many tokens whatever their size."""
+    image = None if processor is None else processor.image
+    if processor is None or image is None or not survey.long_rows:
         return None
+    family = processor.family
 
     def fits(max_pixels: int) -> bool:
         smallest = min(settings.min_pixels or max_pixels, max_pixels)
         return all(
-            text + sum(picture_tokens(size, image, smallest, max_pixels) for size in sizes)
+            text + sum(picture_tokens(size, family, smallest, max_pixels) for size in sizes)
             <= settings.max_prompt_length
             for text, sizes in survey.long_rows
         )
@@ -64,11 +67,11 @@ def fitting_max_pixels(
     return low
 
 
-def cost_shares(survey: SplitSurvey, of: Rates, image: ImageSettings | None) -> dict[str, float]:
+def cost_shares(survey: SplitSurvey, of: Rates, processor: Processor | None) -> dict[str, float]:
     """Of a prompt's forward, on average: operations, and the share of them that the pictures' ViT takes."""
     tokens = np.asarray(survey.tokens_K, dtype=np.float64)
     decoder = of.token * float(np.sum(tokens)) + of.pair * (float(np.sum(tokens**2)) / 2)
-    merged = image.merge_size**2 if image is not None else 0
+    merged = processor.family.patches_per_token if processor is not None else 0
     vision = sum(pictures_cost(of, [(1, tokens * merged, 1)]).vision for tokens in survey.image_tokens_K)
     total = decoder + vision
     count = max(1, len(survey.tokens_K))
@@ -76,7 +79,7 @@ def cost_shares(survey: SplitSurvey, of: Rates, image: ImageSettings | None) -> 
 
 
 def length_figures(
-    survey: SplitSurvey, settings: PromptSettings, image: ImageSettings | None, of: Rates | None
+    survey: SplitSurvey, settings: PromptSettings, processor: Processor | None, of: Rates | None
 ) -> dict[str, Any]:
     """Everything about lengths, for the page and the file."""
     tokens = np.asarray(survey.tokens_K, dtype=np.int64)
@@ -92,6 +95,6 @@ def length_figures(
         "without_picture": len(survey.row_K) - len(set(survey.picture_row_N)),
         "histogram": histogram(survey.tokens_K, limit),
         "fitting_max_prompt_length": int(tokens.max()) if len(tokens) else None,
-        "fitting_max_pixels": fitting_max_pixels(survey, settings, image),
-        **(cost_shares(survey, of, image) if of is not None else {}),
+        "fitting_max_pixels": fitting_max_pixels(survey, settings, processor),
+        **(cost_shares(survey, of, processor) if of is not None else {}),
     }

@@ -13,13 +13,13 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedModel
 
-from gmpo_vl.batching.packing import pack
 from gmpo_vl.config import Config
 from gmpo_vl.data.templates import TemplateError, load_template
 from gmpo_vl.models.forward import response_log_probs
 from gmpo_vl.models.loading import banned_ids
+from gmpo_vl.models.packing import pack
 from gmpo_vl.models.processing import Processor, encode_prompt
-from gmpo_vl.models.shared import KNOWN, sharing_obstacle
+from gmpo_vl.models.shared import KNOWN, is_known, sharing_obstacle
 from gmpo_vl.preflight.findings import Finding
 from gmpo_vl.sizing.parameters import ModelSize
 from gmpo_vl.types import Example, Prompt
@@ -68,9 +68,16 @@ def check_weights(folder: Path, size: ModelSize) -> Iterator[Finding]:
 
 def check_model_class(config: Config, size: ModelSize) -> Iterator[Finding]:
     kind, obstacle = size.config.model_type, sharing_obstacle(size.config)
-    if obstacle is None:
+    if is_known(size.config):
         what = f"{kind}: each prompt is computed once per group, checked at the run's start"
         yield Finding("ok", "model", what)
+        return
+    if obstacle is None:
+        what = (
+            f"{kind}: not among {', '.join(sorted(KNOWN))}; each prompt is computed once per group if the "
+            "check at the run's start finds that right, else rollouts run one at a time"
+        )
+        yield Finding("note", "model", what)
         return
     level = "warning" if config.worker.actor.share_prefix == "always" else "note"
     known = ", ".join(sorted(KNOWN))
@@ -86,7 +93,7 @@ def check_tokens(processor: Processor, size: ModelSize) -> Iterator[Finding]:
         what = f"the tokenizer knows {known:,} tokens, the model only {vocabulary:,}"
         change = "take the tokenizer that belongs to the model (worker.actor.model.tokenizer_path)"
         yield Finding("error", "tokens", what, folder, change)
-    if processor.image is None:
+    if not processor.sees:
         yield Finding("note", "tokens", "no image processor: a text-only model")
         return
     if any(i >= known for i in banned) or processor.image_token_id not in banned:
@@ -106,7 +113,7 @@ def check_template(processor: Processor, format_prompt: str | None) -> Iterator[
     except TemplateError as error:
         yield Finding("error", "template", str(error), "data.format_prompt", "name another, or mend the file")
         return
-    pictures = (Image.new("RGB", (112, 112), "white"),) if processor.image is not None else ()
+    pictures = (Image.new("RGB", (112, 112), "white"),) if processor.sees else ()
     example = Example("probe", "<image>" * len(pictures) + PROBE, "1", pictures)
     try:
         prompt = encode_prompt(example, processor, template)
@@ -124,8 +131,8 @@ def check_template(processor: Processor, format_prompt: str | None) -> Iterator[
         yield Finding("warning", "template", what, chat, "honour add_generation_prompt in it")
         return
     pictured = ""
-    if processor.image is not None:
-        seen = int(prompt.image_grid_thw.prod(dim=1).sum()) // processor.image.merge_size**2
+    if processor.sees:
+        seen = processor.family.picture_length(112, 112)
         pictured = f", a picture of 112 x 112 pixels is {seen} tokens"
     yield Finding("ok", "template", f"ends with {tail[-60:]!r}{pictured}")
 
@@ -138,7 +145,7 @@ def check_sight(
     grey = replace(prompt, images=tuple(torch.full_like(image, 128) for image in prompt.images))
     rows = []
     for seen in (prompt, grey):
-        packed = pack([(seen, ids_T)], processor.image, model.device)
+        packed = pack([(seen, ids_T)], processor.family, model.device)
         with torch.no_grad():
             log_probs_1T, _ = response_log_probs(model, packed, 1.0, banned_ids(model.config))
         rows.append(log_probs_1T[0])

@@ -19,12 +19,12 @@ from gmpo_vl.data.images import (
 from gmpo_vl.data.rows import RowError, example_from_row, row_id
 from gmpo_vl.data.sources import Table, locate
 from gmpo_vl.data.templates import IMAGE_TAG, render_problem
-from gmpo_vl.models.compat import smart_resize
+from gmpo_vl.models.families import Family
 from gmpo_vl.models.processing import Processor, prompt_length, prompt_text
 from gmpo_vl.models.prompts import PromptSettings
 from gmpo_vl.preflight.findings import Finding, RowPlace, row_finding
 from gmpo_vl.preflight.reward_check import GoldCheck
-from gmpo_vl.types import Example, ImageSettings
+from gmpo_vl.types import Example
 
 EXTREME_ASPECT = 20
 SHRUNK = 9  # times fewer pixels than the file has
@@ -177,7 +177,7 @@ class RowChecker:
         except (ImageError, ValueError) as error:
             return report.found("prompt_unusable", str(error))
         image_tokens, unenlarged = (
-            tuple(picture_tokens(size, processor.image, least, s.max_pixels) for size in report.sizes)
+            tuple(picture_tokens(size, processor.family, least, s.max_pixels) for size in report.sizes)
             for least in (s.min_pixels, None)
         )
         pictures = sum(image_tokens)
@@ -230,14 +230,11 @@ def _conversions(facts: PictureFacts) -> Iterator[tuple[str, str]]:
 
 
 def picture_tokens(
-    size: tuple[int, int], settings: ImageSettings | None, min_pixels: int | None, max_pixels: int | None
+    size: tuple[int, int], family: Family, min_pixels: int | None, max_pixels: int | None
 ) -> int:
-    """Image tokens of a picture of (width, height) after both resizings: by area (EasyR1's), to whole patches
-    (the model's)."""
-    assert settings is not None
-    width, height = fit_size(*size, min_pixels, max_pixels)
-    height, width = smart_resize(height, width, settings.factor, settings.min_pixels, settings.max_pixels)
-    return settings.num_tokens(height, width)
+    """Image tokens of a picture of (width, height) after both resizings: by area (EasyR1's), then the
+    model's."""
+    return family.picture_length(*fit_size(*size, min_pixels, max_pixels))
 
 
 def hash_of(text: str) -> int:

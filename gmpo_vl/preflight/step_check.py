@@ -87,9 +87,9 @@ def engine_refusals(config: Config) -> Iterator[Finding]:
 def prompt_lengths(result: CheckResult, processor: Processor, config: Config) -> list[PromptLengths]:
     """Of the train prompts that are not left out. Their pictures as one that has all their patches."""
     survey = result.surveys["train"]
-    merged = processor.image.merge_size**2 if processor.image is not None else 1
+    merged = processor.family.patches_per_token
     return [
-        PromptLengths(tokens, ((1, images * merged, 1),) if images else ())
+        PromptLengths(tokens, ((1, images * merged, 1),) if images * merged else ())
         for tokens, images in zip(survey.tokens_K, survey.image_tokens_K)
         if tokens <= config.data.max_prompt_length
     ]

@@ -61,9 +61,8 @@ def with_fitting_tokens(config: Config, prompts: PromptSet) -> Fitted:
 def _model_and_longest(config: Config, prompts: PromptSet) -> tuple[ModelSize, PromptLengths]:
     model = config.worker.actor.model
     size = model_size(model_folder(str(model.model_path)), **model.override_config)
-    image = prompts.processor.image
     # The most tokens and the most pictures may be in different prompts: each at its worst.
-    patches = 0 if image is None else max(prompts.picture_lengths) * image.merge_size**2
+    patches = max(prompts.picture_lengths) * prompts.processor.family.patches_per_token
     return size, PromptLengths(max(prompts.lengths), ((1, patches, 1),) if patches else ())
 
 

@@ -9,6 +9,8 @@ from gmpo_vl.batching.planning import Limits
 from gmpo_vl.config import Config
 from gmpo_vl.models.shared import sharing_obstacle
 
+ONE_ROLLOUT = Limits(max_rows=1, share_prefix=False)
+
 
 @dataclass(frozen=True)
 class PassLimits:
@@ -42,7 +44,7 @@ def micro_batch_sizes(config: Config) -> tuple[int, int]:
 def limits_for(model: Any, config: Config, share_prefix: bool, rollouts: int) -> Limits:
     """`limits_of`; one rollout at a time where the model (its configuration) takes no packed rows."""
     if sharing_obstacle(model) is not None:
-        return Limits(max_rows=1, share_prefix=False)
+        return ONE_ROLLOUT
     return limits_of(config, share_prefix, rollouts)
 
 

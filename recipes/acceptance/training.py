@@ -13,14 +13,13 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from step_models import IMAGE, random_group, random_model
+from step_models import FAMILY, random_group, random_model
 from torch.distributed.fsdp import FullyShardedDataParallel, MixedPrecision
 from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 from training_step import compare, update
 
 from acceptance.models import build_model, make_prompts, step_config
 from acceptance.runner import Outcome, Place, judged
-from gmpo_vl.batching.packing import pack
 from gmpo_vl.batching.planning import Limits, Shape, rows_of
 from gmpo_vl.config import Config
 from gmpo_vl.engines.local.engine import LocalEngine
@@ -32,6 +31,7 @@ from gmpo_vl.models.compat import enable_gradient_checkpointing
 from gmpo_vl.models.forward import ForwardOptions, answer_packed, response_log_probs
 from gmpo_vl.models.geometry import language_model
 from gmpo_vl.models.loading import banned_ids, load_model
+from gmpo_vl.models.packing import pack
 from gmpo_vl.models.processing import load_processor
 from gmpo_vl.models.tiny import packaged_tiny
 from gmpo_vl.preflight.rehearsal import Meter, rehearse_step
@@ -122,7 +122,7 @@ def _both_ways(model: Any, group: Group, place: Place) -> tuple[Gaps, float]:
     rows = [(row.group.prompt, row.ids_T) for row in rows_of([group])[:2]]
     layer, found = language_model(model).layers[0], []
     for share_prefix in (True, False):
-        packed = pack(rows, IMAGE, place.device)
+        packed = pack(rows, FAMILY, place.device)
         with torch.autocast(place.device.type, torch.bfloat16, enabled=place.cuda):  # as `update` does
             log_probs_BT, _ = response_log_probs(
                 model, packed, 1.0, banned_ids(model.config), options=ForwardOptions(share_prefix)

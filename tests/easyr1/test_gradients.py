@@ -11,7 +11,6 @@ pytest.importorskip("verl", reason="EasyR1 is not installed: make test-easyr1 EA
 from ranks import make_groups, run_ranks, start_worker, start_worker_with_sgd, train, whole_weights
 from tiny_families import save_tiny_family
 
-from gmpo_vl.batching.packing import pack
 from gmpo_vl.batching.planning import mini_batches
 from gmpo_vl.engines.easyr1.serialisation import groups_to_proto
 from gmpo_vl.engines.local.engine import build_policy
@@ -19,6 +18,7 @@ from gmpo_vl.engines.passes import log_probs_by_group, update_policy
 from gmpo_vl.models import forward
 from gmpo_vl.models.forward import response_log_probs, unwrap
 from gmpo_vl.models.moe import save_tiny_moe
+from gmpo_vl.models.packing import pack
 from gmpo_vl.models.routers import Routing
 from gmpo_vl.setup import load_configured_processor
 from gmpo_vl.tasks.countdown.data import TINY, export
@@ -160,7 +160,7 @@ def test_easyr1_s_own_forward_on_our_rows_gives_our_log_probs(make_config):
     policy.model.double()
     for group, theirs_GT in zip(groups, theirs_NGT):
         packed = pack(
-            [(group.prompt, r.ids_T) for r in group.responses], policy.processor.image, policy.device
+            [(group.prompt, r.ids_T) for r in group.responses], policy.processor.family, policy.device
         )
         with torch.no_grad():
             ours_BT, _ = response_log_probs(policy.model, packed, 0.7, ())  # EasyR1's forward bans nothing

@@ -61,7 +61,7 @@ def token_log_probs(sampled, share_prefix, half=False):
 
 def one_further(monkeypatch):
     real = forward.response_positions
-    monkeypatch.setattr(forward, "response_positions", lambda prompt, length: real(prompt, length) + 1)
+    monkeypatch.setattr(forward, "response_positions", lambda positions, length: real(positions, length) + 1)
 
 
 def sees_siblings(monkeypatch):

@@ -13,7 +13,8 @@ from simulated import SIMULATES, apart, guarded_collectives
 
 from gmpo_vl.config import load_config
 from gmpo_vl.engines import passes
-from gmpo_vl.models import forward, shared
+from gmpo_vl.models import shared
+from gmpo_vl.models.families.qwen import QwenFamily
 from gmpo_vl.rollout import hf
 
 pytestmark = pytest.mark.skipif(not SIMULATES, reason="needs torch 2.10 and fork")
@@ -69,21 +70,21 @@ def test_an_index_of_the_cpu_in_every_layer(step, around):
 
 @apart
 def test_ids_of_the_cpu_that_are_looked_up(step, around):
-    def not_moved(real, model, prompt, features_DNH):
+    def not_moved(real, self, model, prompt, features_DNH):
         model.get_input_embeddings()(prompt.ids_P)
-        return real(model, prompt, features_DNH)
+        return real(self, model, prompt, features_DNH)
 
-    around(hf, "embed_prompt", not_moved)
+    around(QwenFamily, "_decoder_inputs", not_moved)
     with pytest.raises(RuntimeError, match=r"embedding.*sim:0 and cpu"):
         step()
 
 
 @apart
 def test_places_on_the_device_in_a_table_of_the_cpu(step, around):
-    def planted(_real, model, prompt, _features):
+    def planted(_real, _self, model, prompt, _features):
         return torch.ones(10, 1)[prompt.ids_P.to(model.device) % 10]
 
-    around(forward, "embed_prompt", planted)
+    around(QwenFamily, "_decoder_inputs", planted)
     with pytest.raises(RuntimeError, match=r"index.*sim:0 and cpu"):
         step()
 

@@ -51,7 +51,7 @@ def test_a_frozen_tower_looks_at_each_picture_once_a_step(make_config, tmp_path,
         "4 prompts a step: rollouts, old, reference and 2 epochs of updates share them"
     )
     looked_at.clear()
-    monkeypatch.setattr(features, "sharing_obstacle", lambda model: "no store, please")
+    monkeypatch.setattr(features, "is_known", lambda config: False)
     again = train(make_config(*settings, f"trainer.save_checkpoint_path={tmp_path / 'again'}"))
     assert sum(looked_at) > 2 * 4 * 4
     first, second = weights(once, 2), weights(again, 2)

@@ -3,11 +3,12 @@ inputs."""
 
 import torch
 
-from gmpo_vl.batching.packing import pack
 from gmpo_vl.models import compat
+from gmpo_vl.models.families.qwen import make_patches
 from gmpo_vl.models.forward import ForwardOptions, response_log_probs, unwrap
 from gmpo_vl.models.loading import banned_ids
-from gmpo_vl.models.processing import encode_prompt, make_patches
+from gmpo_vl.models.packing import pack
+from gmpo_vl.models.processing import encode_prompt
 from gmpo_vl.types import Example
 
 CPU = torch.device("cpu")
@@ -61,7 +62,7 @@ def assert_equals_one_at_a_time(model, processor, rows, share_prefix, temperatur
     """Log-probs within 1e-12, every gradient within 1e-10 of its norm. Needs float64 (`all_float64`)."""
     inner = unwrap(model)
     banned = banned_ids(inner.config)
-    packed = pack(rows, processor.image, CPU)
+    packed = pack(rows, processor.family, CPU)
     ours_BT, entropy_BT = response_log_probs(
         model, packed, temperature, banned, with_entropy=True, options=ForwardOptions(share_prefix)
     )

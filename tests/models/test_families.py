@@ -7,12 +7,13 @@ import torch
 from plain_forward import assert_equals_one_at_a_time, prompts_of, rope_index, rows_with
 from tiny_families import FAMILIES, save_tiny_family
 
-from gmpo_vl.batching.packing import pack
 from gmpo_vl.models import compat
+from gmpo_vl.models.families.qwen import QwenFamily, make_patches
 from gmpo_vl.models.forward import response_log_probs
 from gmpo_vl.models.geometry import language_model
 from gmpo_vl.models.loading import banned_ids, load_model
-from gmpo_vl.models.processing import encode_prompt, load_processor, make_patches
+from gmpo_vl.models.packing import pack
+from gmpo_vl.models.processing import encode_prompt, load_processor
 from gmpo_vl.models.shared import sharing_obstacle
 from gmpo_vl.rollout.hf import generate
 from gmpo_vl.tasks.diagrams.data import make_examples
@@ -74,7 +75,7 @@ def test_the_router_sees_every_token_once(folders):
     language_model(model).layers[0].mlp.gate.register_forward_pre_hook(
         lambda module, args: seen.append(args[0].reshape(-1, args[0].shape[-1]).shape[0])
     )
-    packed = pack(rows_with(prompts, [[7, 1], [3, 9]]), None, torch.device("cpu"))
+    packed = pack(rows_with(prompts, [[7, 1], [3, 9]]), QwenFamily(), torch.device("cpu"))
     response_log_probs(model, packed, 1.0, ())
     assert seen == [sum(len(p.ids_P) for p in prompts) + 6 + 0 + 2 + 8]
 

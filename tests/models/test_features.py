@@ -7,8 +7,9 @@ import torch
 from plain_forward import CPU
 
 from gmpo_vl.models import features
+from gmpo_vl.models.families.qwen import prompt_features
 from gmpo_vl.models.features import frozen_features
-from gmpo_vl.models.forward import answer_packed, prompt_features
+from gmpo_vl.models.forward import answer_packed
 from gmpo_vl.models.loading import load_model
 from gmpo_vl.models.processing import encode_prompt, load_processor
 from gmpo_vl.tasks.diagrams.data import make_examples

@@ -6,12 +6,13 @@ import torch
 from peft import LoraConfig, get_peft_model
 from plain_forward import CPU, assert_equals_one_at_a_time, prompts_of, rows_with
 
-from gmpo_vl.batching.packing import pack
 from gmpo_vl.models import head
 from gmpo_vl.models.compat import enable_gradient_checkpointing
-from gmpo_vl.models.forward import prompt_features, response_log_probs
+from gmpo_vl.models.families.qwen import prompt_features
+from gmpo_vl.models.forward import response_log_probs
 from gmpo_vl.models.geometry import language_model
 from gmpo_vl.models.loading import banned_ids, load_model
+from gmpo_vl.models.packing import pack
 from gmpo_vl.models.processing import encode_prompt, load_processor
 from gmpo_vl.models.tiny import save_tiny
 from gmpo_vl.tasks.diagrams.data import make_examples
@@ -35,7 +36,7 @@ def test_checkpointing_changes_nothing(tiny_folder, all_float64):
     enable_gradient_checkpointing(model)
     calls = []
     language_model(model).layers[0].mlp.register_forward_pre_hook(lambda *_: calls.append("forward"))
-    packed = pack(rows, processor.image, CPU)
+    packed = pack(rows, processor.family, CPU)
     log_probs_BT, _ = response_log_probs(model, packed, 1.0, ())
     log_probs_BT.sum().backward()
     assert len(calls) == 2, "the layer ran again in the backward"
@@ -64,7 +65,7 @@ def test_adapters_count_and_only_they_have_gradients(on_head, tiny_folder, all_f
     gradients = assert_equals_one_at_a_time(model, processor, rows, share_prefix=True)
     assert all("lora_" in name for name in gradients)
     assert any("lm_head" in name for name in gradients) == on_head
-    packed = pack(rows, processor.image, CPU)
+    packed = pack(rows, processor.family, CPU)
     adapted, _ = response_log_probs(model, packed, 1.0, ())
     with model.disable_adapter():
         base_BT, _ = response_log_probs(model, packed, 1.0, ())
@@ -95,7 +96,7 @@ def test_each_prompt_and_picture_goes_through_the_model_once(tiny_folder):
     language_model(model).layers[0].mlp.register_forward_pre_hook(count("tokens"))
     model.model.visual.blocks[0].mlp.register_forward_pre_hook(count("patches"))
     model.lm_head.register_forward_pre_hook(count("head"))
-    packed = pack(rows_with(prompts, [[7, 1, 4], [3, 9]]), processor.image, CPU)
+    packed = pack(rows_with(prompts, [[7, 1, 4], [3, 9]]), processor.family, CPU)
     response_log_probs(model, packed, 1.0, ())
     assert seen["tokens"] == sum(len(p.ids_P) for p in prompts) + sum(n - 1 for n in (7, 1, 4, 3, 9))
     assert seen["patches"] == sum(int(p.image_grid_thw.prod()) for p in prompts)
@@ -107,13 +108,13 @@ def test_a_model_that_cannot_take_a_layout_is_told_apart(tiny_folder):
     language_model(model).config._attn_implementation = "sdpa"
     prompts = prompts_of("images", processor, make_examples("train", 2, seed=0))
     with pytest.raises(RuntimeError, match="use_group_attention"):
-        response_log_probs(model, pack(rows_with(prompts, [[2], [3]]), processor.image, CPU), 1.0, ())
+        response_log_probs(model, pack(rows_with(prompts, [[2], [3]]), processor.family, CPU), 1.0, ())
 
 
 def test_a_head_in_chunks_gives_the_same(tiny_folder, monkeypatch):
     processor, model = load_processor(tiny_folder), load_model(tiny_folder, torch.float64)
     prompts = [encode_prompt(e, processor) for e in make_examples("train", 1, seed=0)]
-    packed = pack(rows_with(prompts, [[9, 6]]), processor.image, CPU)
+    packed = pack(rows_with(prompts, [[9, 6]]), processor.family, CPU)
 
     def run():
         model.zero_grad()
@@ -132,7 +133,7 @@ def test_a_banned_token_has_no_probability(tiny_folder):
     prompt = encode_prompt(make_examples("train", 1, seed=0)[0], processor)
     banned = banned_ids(model.config)
     assert processor.image_token_id in banned
-    packed = pack([(prompt, torch.tensor([processor.image_token_id]))], processor.image, CPU)
+    packed = pack([(prompt, torch.tensor([processor.image_token_id]))], processor.family, CPU)
     log_probs_BT, _ = response_log_probs(model, packed, 1.0, banned)
     assert log_probs_BT.item() == -torch.inf
 
@@ -151,4 +152,4 @@ def test_a_response_without_tokens_is_refused_by_name(tiny_folder):
     processor = load_processor(tiny_folder)
     prompt = encode_prompt(make_examples("train", 1, seed=0)[0], processor)
     with pytest.raises(ValueError, match=f"{prompt.example.id}: a response without a single token"):
-        pack([(prompt, torch.tensor([5])), (prompt, torch.tensor([]))], processor.image, CPU)
+        pack([(prompt, torch.tensor([5])), (prompt, torch.tensor([]))], processor.family, CPU)

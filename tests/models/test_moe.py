@@ -7,11 +7,12 @@ import pytest
 import torch
 from plain_forward import assert_equals_one_at_a_time, one_at_a_time, prompts_of, rows_with
 
-from gmpo_vl.batching.packing import pack
 from gmpo_vl.models import compat
+from gmpo_vl.models.families.qwen import QwenFamily
 from gmpo_vl.models.forward import ForwardOptions, response_log_probs
 from gmpo_vl.models.loading import load_model
 from gmpo_vl.models.moe import MoeSettings, build_moe, save_tiny_moe
+from gmpo_vl.models.packing import pack
 from gmpo_vl.models.processing import load_processor
 from gmpo_vl.models.routers import RouterCounter, Routing, router_obstacle, routers, watch_routers
 from gmpo_vl.sizing.memory import widths
@@ -49,7 +50,7 @@ def test_a_normalised_single_expert_gives_the_router_no_gradient(top_1, tmp_path
     model = load_model(top_1, norm_topk_prob=True)
     processor = load_processor(top_1)
     assert "gets no gradient" in (router_obstacle(model.config) or "")
-    packed = pack(rows_with(prompts_of("text", processor, []), [[7], [9]]), None, CPU)
+    packed = pack(rows_with(prompts_of("text", processor, []), [[7], [9]]), QwenFamily(), CPU)
     response_log_probs(model, packed, 1.0, ())[0].sum().backward()
     assert all(float(router.weight.grad.abs().max()) < 1e-6 for router in routers(model))
     assert router_obstacle(load_model(top_1).config) is None
@@ -152,7 +153,7 @@ def test_routers_are_counted_once_per_response_token_however_they_run(top_1):
         for cuts in ([rows], [rows[:2], rows[2:3], rows[3:]]):
             counter, counted = RouterCounter(model), []
             for part in cuts:
-                packed = pack(part, None, CPU)
+                packed = pack(part, QwenFamily(), CPU)
                 with torch.no_grad():
                     options = ForwardOptions(share_prefix, routing=counter)
                     response_log_probs(model, packed, 0.7, (), options=options)

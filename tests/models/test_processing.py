@@ -10,14 +10,9 @@ from plain_forward import rope_index
 from tiny_families import save_tiny_family
 
 from gmpo_vl.models import compat
+from gmpo_vl.models.families.qwen import make_patches, mrope_positions, resize_image
 from gmpo_vl.models.loading import load_model
-from gmpo_vl.models.processing import (
-    encode_prompt,
-    load_processor,
-    make_patches,
-    mrope_positions,
-    resize_image,
-)
+from gmpo_vl.models.processing import encode_prompt, load_processor
 from gmpo_vl.types import Example
 
 

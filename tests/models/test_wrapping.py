@@ -9,12 +9,12 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from plain_forward import CPU, prompts_of, rows_with
 
-from gmpo_vl.batching.packing import pack
 from gmpo_vl.models import features, forward, head
 from gmpo_vl.models.compat import enable_gradient_checkpointing
 from gmpo_vl.models.forward import ForwardOptions, answer_packed, response_log_probs
 from gmpo_vl.models.geometry import language_model
 from gmpo_vl.models.loading import load_model
+from gmpo_vl.models.packing import pack
 from gmpo_vl.models.processing import load_processor
 from gmpo_vl.tasks.diagrams.data import make_examples
 
@@ -24,7 +24,7 @@ def micro_batches(folder):
     processor = load_processor(folder)
     pictures = rows_with(prompts_of("images", processor, make_examples("train", 2, seed=0)), [[7, 1], [3]])
     text = rows_with(prompts_of("text", processor, []), [[4, 2, 6], [1]])
-    return [pack(rows, processor.image, CPU) for rows in (pictures, text)]
+    return [pack(rows, processor.family, CPU) for rows in (pictures, text)]
 
 
 def whole_weights(sharded, FSDP):
@@ -61,7 +61,7 @@ def sharded_rank(rank, folder, store, out, kind):
     build = forward.build_layout
     forward.build_layout = lambda *of: layouts.append(build(*of)) or layouts[-1]  # in this process
     packed = micro_batches(folder)[rank]
-    kept = features.frozen_features(sharded, packed.image)
+    kept = features.frozen_features(sharded, packed.family.image)
     if kept is not None:
         kept.learn(packed.prompts, on_all_ranks=lambda _: 2)  # as if one of the ranks had more
         packed = replace(packed, features=kept.of(packed.prompts, CPU))

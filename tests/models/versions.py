@@ -11,14 +11,15 @@ import torch
 from peft import LoraConfig, get_peft_model
 from tiny_families import FAMILIES, qwen2
 
-from gmpo_vl.batching.packing import pack
 from gmpo_vl.engines.easyr1.export import TrainedAnswers, export
 from gmpo_vl.engines.local.checkpoint import save_model
 from gmpo_vl.models.compat import TRANSFORMERS_5
+from gmpo_vl.models.families.qwen import make_patches
 from gmpo_vl.models.forward import ForwardOptions, response_log_probs
 from gmpo_vl.models.loading import banned_ids, copy_without_weights, load_model
 from gmpo_vl.models.moe import MoeSettings, build_moe
-from gmpo_vl.models.processing import encode_prompt, load_processor, make_patches
+from gmpo_vl.models.packing import pack
+from gmpo_vl.models.processing import encode_prompt, load_processor
 from gmpo_vl.models.tiny import IMAGE_PROCESSOR, SIZES, random_model, save_folder, tiny_tokenizer
 from gmpo_vl.models.tiny import tiny_qwen2_5_vl_config as qwen2_5_vl
 from gmpo_vl.tasks.diagrams.data import make_examples
@@ -95,7 +96,7 @@ def sharded(folder, model, processor):
     copy_without_weights(processor.folder, actor / "huggingface")
     torch.save(dict(model.named_parameters()), actor / "model_world_size_1_rank_0.pt")
     prompt, ids_T = prompt_for(processor), torch.arange(20, 30)
-    packed = pack([(prompt, ids_T)], processor.image, torch.device("cpu"))
+    packed = pack([(prompt, ids_T)], processor.family, torch.device("cpu"))
     with torch.no_grad():
         log_probs_BT, _ = response_log_probs(
             model, packed, 1.0, banned_ids(model.config), options=ForwardOptions(share_prefix=False)

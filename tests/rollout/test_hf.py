@@ -4,10 +4,10 @@ import pytest
 import torch
 from tiny_families import save_tiny_text
 
-from gmpo_vl.batching.packing import pack
 from gmpo_vl.engines.parity import TOLERANCE, gaps_between
 from gmpo_vl.models.forward import response_log_probs
 from gmpo_vl.models.loading import banned_ids, eos_ids, load_model
+from gmpo_vl.models.packing import pack
 from gmpo_vl.models.processing import encode_prompt, load_processor
 from gmpo_vl.models.tiny import save_tiny
 from gmpo_vl.rollout import batched

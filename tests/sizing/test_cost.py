@@ -6,9 +6,9 @@ from tiny_families import save_tiny_family, save_tiny_text
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import Qwen2_5_VLConfig, Qwen2Config
 
-from gmpo_vl.batching.packing import pack
 from gmpo_vl.models.forward import ForwardOptions, response_log_probs
 from gmpo_vl.models.loading import load_model
+from gmpo_vl.models.packing import pack
 from gmpo_vl.models.processing import encode_prompt, load_processor
 from gmpo_vl.models.shared import sharing_obstacle
 from gmpo_vl.models.tiny import save_tiny
@@ -62,7 +62,7 @@ def test_linear_layers_and_head_cost_what_torch_counts(family, share_prefix, tmp
     packed = [(prompt, torch.arange(20, 20 + n)) for n in lengths]
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         response_log_probs(
-            model, pack(packed, processor.image, CPU), 1.0, (), options=ForwardOptions(share_prefix)
+            model, pack(packed, processor.family, CPU), 1.0, (), options=ForwardOptions(share_prefix)
         )
     counted = {str(op): n for op, n in counter.get_flop_counts()["Global"].items()}
     of = rates(model.config)

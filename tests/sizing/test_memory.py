@@ -9,12 +9,12 @@ import torch
 from tiny_families import save_tiny_text
 from transformers import AutoConfig
 
-from gmpo_vl.batching.packing import pack
 from gmpo_vl.batching.planning import Shape
 from gmpo_vl.models.compat import enable_gradient_checkpointing
 from gmpo_vl.models.forward import response_log_probs
 from gmpo_vl.models.head import head_log_probs
 from gmpo_vl.models.loading import banned_ids, load_model
+from gmpo_vl.models.packing import pack
 from gmpo_vl.models.processing import encode_prompt, load_processor
 from gmpo_vl.models.tiny import packaged_tiny, save_tiny
 from gmpo_vl.rollout.hf import GenerateOptions, generate
@@ -54,7 +54,7 @@ def saved_bytes(folder, image, length: int, n: int, checkpointing=False, frozen=
     )
     prompt = encode_prompt(example, processor)
     answers = [torch.randint(0, 200, (length,)) for _ in range(n)]
-    packed = pack([(prompt, ids_T) for ids_T in answers], processor.image, model.device)
+    packed = pack([(prompt, ids_T) for ids_T in answers], processor.family, model.device)
     parameters = {p.untyped_storage().data_ptr() for p in model.parameters()}
     held: dict[int, torch.Tensor] = {}
 

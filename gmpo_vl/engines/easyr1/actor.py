@@ -17,8 +17,9 @@ from gmpo_vl.config import Config
 from gmpo_vl.engines.easyr1.serialisation import as_objects, groups_of
 from gmpo_vl.engines.passes import log_probs_by_group, loss_mask, objective_of, update_policy
 from gmpo_vl.engines.policy import Policy, set_learning_rate
-from gmpo_vl.models.forward import response_positions
-from gmpo_vl.models.processing import Processor, make_patches
+from gmpo_vl.models.families import response_positions
+from gmpo_vl.models.families.qwen import make_patches
+from gmpo_vl.models.processing import Processor
 from gmpo_vl.policy import RolloutMismatch
 from gmpo_vl.types import Group, Prompt
 
@@ -37,6 +38,10 @@ class _Actor(DataParallelPPOActor):
         self.policy, self.run = policy, run
         self.beside: dict[str, torch.Tensor] = {}
 
+    def _take_the_way(self, data: DataProto) -> None:
+        self.policy.share_prefix = data.meta_info["share_prefix"]
+        self.policy.public = data.meta_info["public"]
+
 
 class GMPOActor(_Actor):
     """Every objective of gmpo_vl.policy, or a user's."""
@@ -51,7 +56,7 @@ class GMPOActor(_Actor):
     def compute_log_prob(self, data: DataProto) -> torch.Tensor:
         """log pi of every response: float32 (groups, G, T), T the longest allowed response. A collective."""
         groups = groups_of(data)
-        self.policy.share_prefix = data.meta_info["share_prefix"]
+        self._take_the_way(data)
         found = log_probs_by_group(self.policy, self.policy.model, groups, self.run)
         self.beside = {} if found.entropy_N is None else {"entropy": found.entropy_N}
         if found.routing is not None:
@@ -62,7 +67,7 @@ class GMPOActor(_Actor):
 
     def update_policy(self, data: DataProto) -> dict[str, float]:
         """The step's updates. Every rank returns the same figures, of the whole step. A collective."""
-        self.policy.share_prefix = data.meta_info["share_prefix"]
+        self._take_the_way(data)
         set_learning_rate(self.actor_optimizer, data.meta_info["lr"])
         metrics = update_policy(self.policy, self.actor_optimizer, groups_of(data), self.run)
         self.actor_optimizer.zero_grad()  # vLLM, which wakes next, wants the memory
@@ -158,7 +163,9 @@ def _positions(row: Row, longest_P: int, longest_T: int, processor: Processor) -
     """int64 (L,), or (4, L) for models with an image processor; padding is at 0."""
     prompt = row.group.prompt
     before = (longest_P - len(prompt.ids_P), 0)
-    space_3L = torch.cat([pad(prompt.position_ids_3P, before), response_positions(prompt, longest_T)], dim=1)
+    space_3L = torch.cat(
+        [pad(prompt.position_ids_3P, before), response_positions(prompt.position_ids_3P, longest_T)], dim=1
+    )
     text_L = pad(torch.arange(len(prompt.ids_P) + longest_T), before)
     return text_L if processor.image is None else torch.cat([text_L[None], space_3L])
 

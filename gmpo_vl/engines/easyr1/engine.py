@@ -29,7 +29,7 @@ from gmpo_vl.engines.passes import LogProbs, trained_rows
 from gmpo_vl.models.loading import copy_without_weights
 from gmpo_vl.models.prompts import PromptSet
 from gmpo_vl.models.routers import Routing
-from gmpo_vl.models.shared import sharing_obstacle
+from gmpo_vl.models.shared import is_known
 from gmpo_vl.setup import configured_model, vision_is_frozen
 from gmpo_vl.sizing.cost import rates
 from gmpo_vl.sizing.ranks import deal, group_cost, group_operations
@@ -56,7 +56,9 @@ class GMPOTrainer(RayPPOTrainer):
         self.run = run
         self.model_config = configured_model(run)
         # EasyR1's own losses go its own way.
-        self.can_share = easyr1_loss(run) is None and sharing_obstacle(self.model_config) is None
+        self.known = is_known(self.model_config)
+        self.can_share = easyr1_loss(run) is None and self.known
+        self.public = not self.known
         self.share_prefix = self.can_share and run.worker.actor.share_prefix != "never"
         self.processor_folder = prompts.processor.folder
         self.answers: list[Group] = []
@@ -119,7 +121,7 @@ class GMPOTrainer(RayPPOTrainer):
         """
         filled = filled_up(groups, self.ranks)
         order = self.in_order_of_ranks([rows_of([group]) for group in filled])
-        data = groups_to_proto([filled[i] for i in order], share_prefix=self.share_prefix)
+        data = groups_to_proto([filled[i] for i in order], share_prefix=self.share_prefix, public=self.public)
         back_N = torch.tensor(order).argsort()[: len(groups)]
         return {name: rows[back_N] for name, rows in ask(data).batch.items()}
 
@@ -131,6 +133,7 @@ class GMPOTrainer(RayPPOTrainer):
             [groups[i] for i in order],
             lr=lr,
             share_prefix=self.share_prefix,
+            public=self.public,
             # What EasyR1 hands to the counter of operations (worker.py), by its own name.
             global_token_num=[group_operations(self.rates, r, self.share_prefix, frozen) for r in rows],
         )

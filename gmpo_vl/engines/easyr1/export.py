@@ -18,7 +18,6 @@ from typing import Any
 import torch
 from torch.distributed.tensor import DTensor, Shard
 
-from gmpo_vl.batching.packing import pack
 from gmpo_vl.engines.checkpoint import check_whole
 from gmpo_vl.engines.easyr1.checkpoint import PLAIN, shards
 from gmpo_vl.engines.parity import TOLERANCE, Gaps, gaps_between
@@ -33,6 +32,7 @@ from gmpo_vl.models.loading import (
     model_config,
     model_folder,
 )
+from gmpo_vl.models.packing import pack
 from gmpo_vl.models.processing import load_processor
 from gmpo_vl.setup import DTYPES
 from gmpo_vl.storage.files import naming
@@ -139,11 +139,11 @@ def gaps_of_export(folder: Path, answers: TrainedAnswers) -> Gaps:
     dtype, adapter = DTYPES[answers.dtype], (folder / "adapter_config.json").exists()
     model: Any = (_merged(folder, dtype) if adapter else load_model(folder, dtype)).eval()
     model.to(_roomy_device(model))
-    image = load_processor(folder).image
+    family = load_processor(folder).family
     found = []
     for (ids_P, images, *places), responses in zip(answers.prompts, answers.responses):
         prompt = Prompt(Example("", "", ""), "", ids_P, tuple(images), *places)
-        packed = pack([(prompt, ids_T) for ids_T in responses], image, model.device)
+        packed = pack([(prompt, ids_T) for ids_T in responses], family, model.device)
         with torch.no_grad():
             found_BT, _ = response_log_probs(
                 model,

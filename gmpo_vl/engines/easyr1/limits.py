@@ -9,7 +9,7 @@ from typing import Any
 from gmpo_vl.config import Config, ConfigError
 from gmpo_vl.config.schema import value_of
 from gmpo_vl.models.geometry import experts
-from gmpo_vl.models.shared import sharing_obstacle
+from gmpo_vl.models.shared import is_known
 from gmpo_vl.setup import leaves_vision_out, validation_sampling_of
 
 EXPERT_LAYERS = ("gate_proj", "up_proj", "down_proj")
@@ -81,10 +81,10 @@ def check_model(config: Config, model: Any) -> None:
     FSDP gathers a module's weights when it is called, and every GPU must call the same ones equally often.
     """
     lora, problems = config.worker.actor.model.lora, []
-    obstacle, sees = sharing_obstacle(model), hasattr(model, "vision_config")
-    if easyr1_loss(config) is None and ranks_of(config) > 1 and obstacle is not None and sees:
+    sees = hasattr(model, "vision_config")
+    if easyr1_loss(config) is None and ranks_of(config) > 1 and not is_known(model) and sees:
         problems.append(
-            f"worker.actor.model.model_path: {obstacle}; such a model's ViT runs only where there are "
+            f"worker.actor.model.model_path: the ViT of a {model.model_type!r} runs only where there are "
             "pictures, and a GPU without any would be waited for. Use one GPU, or another model"
         )
     targets = [name.strip() for name in lora.target_modules.split(",")] if lora.rank > 0 else []

@@ -27,7 +27,7 @@ from gmpo_vl.engines.policy import Policy
 from gmpo_vl.models.features import FrozenFeatures, frozen_features
 from gmpo_vl.models.forward import answer_packed, unwrap
 from gmpo_vl.models.loading import banned_ids, eos_ids
-from gmpo_vl.models.shared import sharing_obstacle, use_group_attention
+from gmpo_vl.models.shared import is_known, use_group_attention
 from gmpo_vl.models.vision import batch_vision
 from gmpo_vl.setup import load_configured_processor
 from gmpo_vl.storage.manifest import Files, measure
@@ -153,14 +153,14 @@ class GMPOWorker(_Base, FSDPWorker):
         if easyr1_loss(run) is None:
             answer_packed(inner)
             use_group_attention(unwrap(inner))
-            if sharing_obstacle(unwrap(inner).config) is None:
-                batch_vision(unwrap(inner))
+            batch_vision(unwrap(inner))
         return Policy(
             model=sharded,
             processor=self.our_processor,
             banned_ids=banned_ids(unwrap(inner).config),
             autocast_dtype=None,  # FSDP casts weights and inputs (worker.actor.fsdp.mp_param_dtype)
             share_prefix=run.worker.actor.share_prefix != "never",
+            public=not is_known(unwrap(inner).config),
             ranks=self.world_size,
             computes_on=torch.device(fsdp_workers.torch.cuda.current_device()),
         )

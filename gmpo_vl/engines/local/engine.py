@@ -30,7 +30,7 @@ from gmpo_vl.models.forward import answer_packed, unwrap
 from gmpo_vl.models.geometry import vision_tower
 from gmpo_vl.models.loading import adapter_base, banned_ids, load_model, model_folder
 from gmpo_vl.models.processing import Processor
-from gmpo_vl.models.shared import sharing_obstacle
+from gmpo_vl.models.shared import is_known, sharing_obstacle
 from gmpo_vl.rollout.hf import GenerateOptions, generate
 from gmpo_vl.runs import Run
 from gmpo_vl.setup import DTYPES
@@ -75,7 +75,8 @@ class LocalEngine:
         kept = self.policy.features is not None and self.reference is not None
         own_vision = kept and not same_vision(self.policy.model, self.reference)
         self.scoring_reference = replace(self.policy, features=None) if own_vision else self.policy
-        self.can_share = sharing_obstacle(unwrap(self.policy.model).config) is None
+        model_config = unwrap(self.policy.model).config
+        self.can_share, self.known = sharing_obstacle(model_config) is None, is_known(model_config)
         self._keeping = False
 
     @property
@@ -85,6 +86,14 @@ class LocalEngine:
     @share_prefix.setter
     def share_prefix(self, share: bool) -> None:
         self.policy.share_prefix = share
+
+    @property
+    def public(self) -> bool:
+        return self.policy.public
+
+    @public.setter
+    def public(self, public: bool) -> None:
+        self.policy.public = self.scoring_reference.public = public
 
     def sampler(self) -> nullcontext[None]:
         return nullcontext()  # it is the policy itself
@@ -174,6 +183,7 @@ def build_policy(config: Config, processor: Processor, folder: str | Path | None
         banned_ids=banned_ids(unwrap(model).config),
         autocast_dtype=None if compute == dtype else compute,
         share_prefix=actor.share_prefix != "never" and sharing_obstacle(unwrap(model).config) is None,
+        public=not is_known(unwrap(model).config),
     )
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from gmpo_vl.types import ImageSettings, Prompt
+from gmpo_vl.models.families import Family
+from gmpo_vl.types import Prompt
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Packed:
     prompts: the distinct prompts, in order of first appearance.
     prompt_of_B: for each response, the index of its prompt.
     response_ids_BT: int64, right-padded with 0. mask_BT: bool, True on real tokens.
-    image: settings of the image processor, None for text-only models.
+    family: how prompts become the model's inputs (models/families).
     features: ViT features of each prompt's pictures, where they are already known (models/features.py).
     """
 
@@ -25,13 +26,13 @@ class Packed:
     prompt_of_B: tuple[int, ...]
     response_ids_BT: torch.Tensor
     mask_BT: torch.Tensor
-    image: ImageSettings | None
+    family: Family
     features: Sequence[torch.Tensor] | None = None
 
 
 def pack(
     rows: Sequence[tuple[Prompt, torch.Tensor]],
-    image: ImageSettings | None,
+    family: Family,
     device: torch.device,
     features_of: Callable[[Sequence[Prompt]], Sequence[torch.Tensor]] | None = None,
 ) -> Packed:
@@ -55,6 +56,6 @@ def pack(
         prompt_of_B=tuple(place[id(prompt)] for prompt, _ in rows),
         response_ids_BT=response_ids_BT.to(device),
         mask_BT=mask_BT.to(device),
-        image=image,
+        family=family,
         features=None if features_of is None else features_of(prompts),
     )

@@ -1,0 +1,88 @@
+"""A row in the model's chat format: rendered by the templates, and as ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from gmpo_vl.data.templates import IMAGE_TAG, render_problem, to_messages
+from gmpo_vl.models.control import ControlTokens
+from gmpo_vl.types import Example
+
+
+@dataclass(frozen=True)
+class Chat:
+    """A prompt in the chat format.
+
+    id: of the example. text: rendered; where `hides`, with a mark for each control token that the problem
+    spells out (control.py).
+    """
+
+    id: str
+    text: str
+    hides: bool
+    tokenizer: Any
+    control: ControlTokens
+
+    def encode(self, text: str | None = None) -> tuple[str, list[int]]:
+        """As people see it, and its ids. text: in place of the chat's own, for example with its pictures
+        expanded. Raises ValueError, naming the example, as `ControlTokens.encode`."""
+        text = self.text if text is None else text
+        if self.hides:
+            try:
+                return self.control.encode(text)
+            except ValueError as error:
+                raise ValueError(f"{self.id}: {error}") from error
+        return text, self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def render_chat(
+    example: Example, tokenizer: Any, control: ControlTokens, chat_template: str, template: str | None
+) -> Chat:
+    """One user turn, the answer's turn open. ValueError names the row and the template at fault."""
+    try:
+        hides = bool(control.found(example.problem))
+        problem = control.hide(example.problem) if hides else example.problem
+        content = _in_template(problem, template)
+        messages = to_messages(content, len(example.images))
+        with _rendering("the chat template"):
+            chat = tokenizer.apply_chat_template(
+                messages, chat_template=chat_template, add_generation_prompt=True, tokenize=False
+            )
+        if hides:
+            _check_kept(control, problem, content, chat)
+    except ValueError as error:
+        raise ValueError(f"{example.id}: {error}") from error
+    return Chat(example.id, chat, hides, tokenizer, control)
+
+
+def _check_kept(control: ControlTokens, problem: str, content: str, chat: str) -> None:
+    for text, changer in ((content, "data.format_prompt"), (chat, "the chat template")):
+        if not control.kept(problem, text):
+            raise ValueError(
+                f"{changer} changes the problem's text, which holds control tokens of the model; let it show "
+                "the problem as it is, or take them out"
+            )
+
+
+def _in_template(problem: str, template: str | None) -> str:
+    """The problem in the text of `data.format_prompt`."""
+    with _rendering("data.format_prompt"):
+        content = render_problem(problem, template)
+    made, given = content.count(IMAGE_TAG), problem.count(IMAGE_TAG)
+    if made != given:
+        raise ValueError(f"data.format_prompt makes {made} {IMAGE_TAG} tags of the problem's {given}")
+    return content
+
+
+@contextmanager
+def _rendering(what: str) -> Iterator[None]:
+    """A template is anybody's code: whatever it raises becomes a ValueError that names the template."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise ValueError(f"{what} cannot be rendered: {type(error).__name__}: {error}") from error
