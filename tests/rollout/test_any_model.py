@@ -9,7 +9,7 @@ import torch
 import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
-from gmpo_vl.batching.packing import pack
+from gmpo_vl.models.packing import pack
 from gmpo_vl.models.compat import TRANSFORMERS_5
 from gmpo_vl.models.families import accepted
 from gmpo_vl.models.families.qwen import QwenFamily
