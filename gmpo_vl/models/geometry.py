@@ -29,7 +29,7 @@ VISION_LINEARS = tuple(
 
 def language_model(model: PreTrainedModel) -> Any:
     """The decoder stack: embeddings in, final hidden states out."""
-    inner: Any = model.model
+    inner: Any = getattr(model, "model", None) or model.base_model
     return getattr(inner, "language_model", inner)
 
 

@@ -16,6 +16,7 @@ from gmpo_vl.models.families.qwen import QwenFamily
 from gmpo_vl.models.forward import ForwardOptions, response_log_probs
 from gmpo_vl.models.loading import banned_ids
 from gmpo_vl.models.processing import Processor
+from gmpo_vl.models.shared import use_group_attention
 from gmpo_vl.models.tiny import tiny_tokenizer
 from gmpo_vl.rollout import public
 from gmpo_vl.rollout.batched import runs_in_batches
@@ -54,6 +55,7 @@ TEXTS = {
     "cohere": ({"logit_scale": 0.3}, True),
     "gpt2": ({"n_embd": 32, "n_layer": 2, "n_head": 4}, True),  # learnt positions
     "bloom": ({"n_layer": 2, "n_head": 4}, False),  # positions by ALiBi, from the mask
+    "mpt": ({"d_model": 32, "n_layers": 2, "n_heads": 4, "max_seq_len": 64}, False),  # a bias of positions
     "mamba": ({"state_size": 8}, False),
     "falcon_h1": (MAMBA, False),  # states and keys in one layer
     "lfm2": ({"layer_types": ["conv", "full_attention"]}, False),
@@ -91,6 +93,9 @@ def model_of(config, auto=AutoModelForCausalLM):
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter.normal_(0, 0.2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        use_group_attention(model)  # as loading does
     model.generation_config.eos_token_id = list(ENDS)
     model.generation_config.pad_token_id = 0
     return model
