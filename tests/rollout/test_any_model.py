@@ -8,20 +8,22 @@ import pytest
 import torch
 import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from gmpo_vl.models.packing import pack
 from gmpo_vl.models.compat import TRANSFORMERS_5
 from gmpo_vl.models.families import accepted
-from gmpo_vl.models.families.qwen import QwenFamily
+from gmpo_vl.models.families.qwen import QwenFamily, mrope_positions
 from gmpo_vl.models.forward import ForwardOptions, response_log_probs
 from gmpo_vl.models.loading import banned_ids
 from gmpo_vl.models.processing import Processor
-from gmpo_vl.models.shared import use_group_attention
+from gmpo_vl.models.shared import group_shared_attention, use_group_attention
 from gmpo_vl.models.tiny import tiny_tokenizer
-from gmpo_vl.rollout import public
+from gmpo_vl.rollout import batched, public
 from gmpo_vl.rollout.batched import runs_in_batches
+from gmpo_vl.rollout.cache import state_tokens
 from gmpo_vl.rollout.hf import GenerateOptions, generate
-from gmpo_vl.types import Example, Prompt, Sampling
+from gmpo_vl.types import Example, ImageSettings, Prompt, Sampling
 
 VOCABULARY = 200
 IMAGE, ENDS = 199, tuple(range(0, 180, 15))  # many ends: rows end at different times
@@ -55,7 +57,6 @@ TEXTS = {
     "cohere": ({"logit_scale": 0.3}, True),
     "gpt2": ({"n_embd": 32, "n_layer": 2, "n_head": 4}, True),  # learnt positions
     "bloom": ({"n_layer": 2, "n_head": 4}, False),  # positions by ALiBi, from the mask
-    "mpt": ({"d_model": 32, "n_layers": 2, "n_heads": 4, "max_seq_len": 64}, False),  # a bias of positions
     "mamba": ({"state_size": 8}, False),
     "falcon_h1": (MAMBA, False),  # states and keys in one layer
     "lfm2": ({"layer_types": ["conv", "full_attention"]}, False),
@@ -238,3 +239,70 @@ def test_positions_that_a_picture_moved_do_not_reach_the_next_prompt(monkeypatch
     monkeypatch.setattr(public, "_forget_positions", lambda model: None)
     with pytest.raises(AssertionError):
         test_models_that_see(glm4v)
+
+
+def qwen3_5():
+    rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 1, 1], "mrope_interleaved": True}
+    rope["partial_rotary_factor"] = 1.0
+    text = {**TEXT, **DELTA, "model_type": "qwen3_5_text", "rope_parameters": rope}
+    vision = {**VISION, "model_type": "qwen3_5_vision", "depth": 2, "num_heads": 2, "out_hidden_size": 32}
+    vision |= {"patch_size": 16, "spatial_merge_size": 2, "num_position_embeddings": 64}
+    tokens = {"image_token_id": IMAGE, "video_token_id": 198}
+    tokens |= {"vision_start_token_id": 197, "vision_end_token_id": 196}
+    return AutoConfig.for_model("qwen3_5", text_config=text, vision_config=vision, **tokens)
+
+
+@pytest.mark.skipif(not TRANSFORMERS_5, reason="4.57 does not know Qwen3.5")
+def test_states_and_pictures_of_mixed_lengths_together(monkeypatch):
+    """Qwen3.5: prompts with one picture, two and none in one batch, prefilled together and in parts."""
+    model = model_of(qwen3_5(), AutoModelForImageTextToText)
+    settings = ImageSettings(16, 2, 2, 32 * 32, 128 * 128, 1 / 255, (0.5,) * 3, (0.5,) * 3)
+    family = QwenFamily(settings, IMAGE)
+    generator = torch.Generator().manual_seed(0)
+    prompts = []
+    for text, sizes in zip(texts((70, 9, 5, 6)), ([(64, 96)], [(32, 64), (64, 64)], [], [(96, 32)])):
+        images = tuple(torch.randint(0, 256, (*s, 3), dtype=torch.uint8, generator=generator) for s in sizes)
+        grid = torch.tensor([settings.grid(*s) for s in sizes], dtype=torch.int64).reshape(-1, 3)
+        ids = text.ids_P.tolist()
+        for size in sizes:
+            ids += [IMAGE] * settings.num_tokens(*size) + [7]
+        ids_P = torch.tensor(ids)
+        positions = mrope_positions(ids_P, grid, IMAGE, settings.merge_size)
+        prompts.append(Prompt(text.example, text.text, ids_P, images, grid, positions))
+    assert runs_in_batches(model, family)
+    monkeypatch.setattr(batched, "PREFILLED", 2 * max(len(p.ids_P) for p in prompts))
+    check(model, family, prompts, lambda prompt: family.public_inputs(model, prompt, 0))
+
+
+@pytest.mark.skipif(not TRANSFORMERS_5, reason="4.57 does not know Qwen3.5")
+def test_fewer_prompts_run_together_where_states_take_memory(monkeypatch):
+    model = model_of(AutoConfig.for_model("qwen3_next", **{**TEXT, **TEXTS["qwen3_next"][0]}))
+    states, together = state_tokens(model.config), []
+    assert states > 20
+    real = batched.BatchedRows.__init__
+
+    def counted(self, model, family, prompts, n, store):
+        together.append(len(prompts))
+        real(self, model, family, prompts, n, store)
+
+    monkeypatch.setattr(batched.BatchedRows, "__init__", counted)
+    processor = Processor(tiny_tokenizer_of(), "", QwenFamily(), False, Path())
+    row = 9 + 4 + states
+    for limit, expected in ((3 * 2 * row, [3]), (3 * 2 * row - 1, [2, 1]), (2 * row, [1, 1, 1])):
+        together.clear()
+        options = GenerateOptions(limit)
+        generate(model, processor, texts((9, 9, 9)), Sampling(n=2, max_tokens=4), options=options)
+        assert together == expected
+
+
+@pytest.mark.skipif(not TRANSFORMERS_5, reason="4.57 has no bias of positions in SDPA")
+def test_a_bias_of_positions_reaches_decoded_tokens():
+    query, key, value = noise(0, 3, 4, 1, 8), noise(1, 3, 2, 6, 8), noise(2, 3, 2, 6, 8)
+    module = torch.nn.Module()
+    module.num_key_value_groups = 2
+    bias = noise(3, 3, 4, 1, 6)
+    own, _ = sdpa_attention_forward(module, query, key, value, None, position_bias=bias)
+    ours, _ = group_shared_attention(module, query, key, value, None, position_bias=bias)
+    torch.testing.assert_close(ours, own)
+    plain, _ = group_shared_attention(module, query, key, value, None)
+    assert (ours - plain).abs().max() > 0.01
