@@ -87,6 +87,12 @@ def model_config(folder: str | Path, **overrides: Any) -> Any:
     cannot answer token by token, and for a file that is damaged or that this version of transformers misreads.
     """
     with no_code_of(folder, "configuration") as no_code:
+        kind = read_object(Path(folder) / "config.json", DOWNLOAD) or {}
+        if "model_type" not in kind:
+            raise ValueError(
+                f"{folder}: config.json names no model_type: not a model of transformers (one of diffusers or "
+                "timm, or a part of a model, has such a file)"
+            )
         config = AutoConfig.from_pretrained(folder, **no_code)
         check_config(Path(folder))
     obstacle = _answering_obstacle(config)
