@@ -132,7 +132,7 @@ def state_bytes(config: Any, element_bytes: int) -> int:
     element_bytes: of a number of the convolution's state. The recurrent states are float32.
     """
     text = config.get_text_config()
-    layers = list(getattr(text, "layer_types", None) or ()).count("linear_attention")
+    layers = _state_layers(text)
     if not layers:
         return 0
     keys = text.linear_num_key_heads * text.linear_key_head_dim
@@ -143,6 +143,10 @@ def state_bytes(config: Any, element_bytes: int) -> int:
 
 def token_bytes(config: Any, element_bytes: int) -> int:
     """Memory of one token's keys and values, of all layers that keep them."""
-    shape, text = text_shape(config), config.get_text_config()
-    without = list(getattr(text, "layer_types", None) or ()).count("linear_attention")
-    return 2 * (shape.layers - without) * shape.keys * element_bytes
+    shape = text_shape(config)
+    return 2 * (shape.layers - _state_layers(config.get_text_config())) * shape.keys * element_bytes
+
+
+def _state_layers(text: Any) -> int:
+    kinds: list[str] = list(getattr(text, "layer_types", None) or ())
+    return kinds.count("linear_attention")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,8 @@ def model_folder(path: str) -> Path:
         )
     if Path(path).is_dir():
         if (Path(path) / "model_index.json").exists():
-            raise NoModelFolder(f"{path} is a diffusion pipeline: it makes pictures and writes no text", key="")
+            reason = "is a diffusion pipeline: it makes pictures and writes no text"
+            raise NoModelFolder(f"{path} {reason}", key="")
         if not (Path(path) / "config.json").exists():
             inside = ("", "step_*/", "checkpoints/step_*/")  # of a checkpoint, of their folder, of a run
             found = [file for at in inside for file in Path(path).glob(f"{at}huggingface/config.json")]
@@ -84,22 +86,22 @@ def model_config(folder: str | Path, **overrides: Any) -> Any:
     """The configuration in a model's folder, with the values of `worker.actor.model.override_config`.
 
     Raises ValueError for an unknown override, for a kind of model that transformers does not know or that
-    cannot answer token by token, and for a file that is damaged or that this version of transformers misreads.
+    cannot answer token by token, and for a file that is damaged or that this version misreads.
     """
     with no_code_of(folder, "configuration") as no_code:
         kind = read_object(Path(folder) / "config.json", DOWNLOAD) or {}
         if "model_type" not in kind:
             raise ValueError(
-                f"{folder}: config.json names no model_type: not a model of transformers (one of diffusers or "
-                "timm, or a part of a model, has such a file)"
+                f"{folder}: config.json names no model_type: not a model of transformers, perhaps one of "
+                "diffusers or timm"
             )
         config = AutoConfig.from_pretrained(folder, **no_code)
         check_config(Path(folder))
     obstacle = _answering_obstacle(config)
     if obstacle is not None:
         raise ValueError(
-            f"{folder}: a {config.model_type!r} cannot answer here: {obstacle}; take a model that transformers "
-            "loads as a causal or an image-text-to-text model"
+            f"{folder}: a {config.model_type!r} cannot answer here: {obstacle}; take a model that "
+            "transformers loads as a causal or an image-text-to-text model"
         )
     for key, value in overrides.items():
         if not hasattr(config, key):
@@ -120,7 +122,8 @@ def _answering_obstacle(config: Any) -> str | None:
         return "it is an encoder and a decoder, and a prompt and its response are one text here"
     for mapping in (MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING):
         if type(config) in mapping:
-            if not issubclass(mapping[type(config)], GenerationMixin):
+            made: Any = mapping[type(config)]
+            if not issubclass(made, GenerationMixin):
                 return "its answers do not grow token by token"
             if type(config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False):
                 return "it fills gaps, so its tokens see those that come after them"
@@ -160,15 +163,21 @@ def load_model(
         raise ValueError(
             f"{folder}: its weights are damaged ({error}): copy or download them again"
         ) from error
-    missing = sorted(set(found["missing_keys"]) & {name for name, _ in model.named_parameters()})
-    if missing:
-        raise ValueError(
-            f"{folder}: its weights lack {len(missing):,} of a {type(model).__name__} ({', '.join(missing[:3])}"
-            f"{', ...' if len(missing) > 3 else ''}): they are of a model for another task, or not complete"
-        )
+    _check_all_there(model, found["missing_keys"], folder)
     use_group_attention(model)
     batch_vision(model)
     return model
+
+
+def _check_all_there(model: PreTrainedModel, missing: Iterable[str], folder: str | Path) -> None:
+    """Weights that a file lacks would be random: refused."""
+    absent = sorted(set(missing) & {name for name, _ in model.named_parameters()})
+    if absent:
+        some = ", ".join(absent[:3]) + (", ..." if len(absent) > 3 else "")
+        raise ValueError(
+            f"{folder}: its files lack {len(absent):,} weights of a {type(model).__name__} ({some}): they "
+            "are of a model for another task, or not complete; download them again, or take another model"
+        )
 
 
 def adapter_base(adapter: Path) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from gmpo_vl.models.geometry import state_bytes, token_bytes
@@ -50,7 +49,7 @@ class RoomyLayer(DynamicLayer):
         self._buffer = None
 
 
-def own_cache(model: PreTrainedModel) -> Cache | None:
+def own_cache(model: Any) -> Cache | None:
     """An empty cache with a layer of the model's own kind for each of its layers: keys and values, those of a
     sliding window, or a state. None for a model that makes a cache of its own class itself."""
     if not model._supports_default_dynamic_cache():

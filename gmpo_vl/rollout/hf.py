@@ -1,7 +1,7 @@
 """Rollouts with the training model itself: each prompt is prefilled once, its cache expanded to G samples.
 
-The weights are the trainer's, so there is nothing to synchronise. Log-probs come with the tokens. How a prompt
-and its tokens go through the model is in batched.py, and for models of any other build in public.py.
+The weights are the trainer's, so there is nothing to synchronise. Log-probs come with the tokens. How prompts
+and tokens go through the model is in batched.py, and for models of any other build in public.py.
 """
 
 from __future__ import annotations

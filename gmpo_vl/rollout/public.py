@@ -77,7 +77,7 @@ def _forget_positions(model: PreTrainedModel) -> None:
     """Some models keep how far a picture moved the positions: the next prompt's text would take it over."""
     for module in model.modules():
         if "rope_deltas" in vars(module):
-            module.rope_deltas = None
+            vars(module)["rope_deltas"] = None
 
 
 def _shared_out(cache: Any, row_R: torch.Tensor) -> bool:

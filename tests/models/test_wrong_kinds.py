@@ -70,7 +70,7 @@ def test_a_kind_that_transformers_does_not_know(tmp_path):
 def test_weights_of_another_task_are_not_made_up(task, tmp_path):
     config = AutoConfig.for_model("qwen2", **SMALL, num_key_value_heads=2)
     getattr(transformers, task)(config).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=r"lack 1 of a Qwen2ForCausalLM \(lm_head.weight\)"):
+    with pytest.raises(ValueError, match=r"lack 1 weights of a Qwen2ForCausalLM \(lm_head.weight\)"):
         load_model(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""Sampling from models of any build: what their own `generate` says, with the log-probs of their own forward."""
+"""Sampling from models of any build: what their own `generate` says, with their own forward's log-probs."""
 
 import warnings
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from gmpo_vl.models.packing import pack
 from gmpo_vl.models.compat import TRANSFORMERS_5
 from gmpo_vl.models.families import accepted
 from gmpo_vl.models.families.qwen import QwenFamily, mrope_positions
 from gmpo_vl.models.forward import ForwardOptions, response_log_probs
 from gmpo_vl.models.loading import banned_ids
+from gmpo_vl.models.packing import pack
 from gmpo_vl.models.processing import Processor
 from gmpo_vl.models.shared import group_shared_attention, use_group_attention
 from gmpo_vl.models.tiny import tiny_tokenizer
@@ -223,10 +223,11 @@ def test_models_that_see(kind):
     one, two, none = (prompt.ids_P.tolist() for prompt in texts((7, 9, 60)))
     picture = [IMAGE] * tokens
     prompts, inputs = [], {}
-    for ids, count in ((one[:3] + picture + one[3:], 1), (two + (picture + [7]) * 2, 2), (none, 0)):
+    for ids, count in ((one[:3] + picture + one[3:], 1), (two + [*picture, 7] * 2, 2), (none, 0)):
         prompts.append(prompt_of(f"{count} pictures", ids))
         given = [pixels(seed) for seed in range(count)]
-        inputs[len(ids)] = {name: torch.cat([of[name] for of in given]) for name in (given[0] if given else ())}
+        names = given[0] if given else ()
+        inputs[len(ids)] = {name: torch.cat([of[name] for of in given]) for name in names}
         kinds = (prompts[-1].ids_P == IMAGE).long()[None]
         inputs[len(ids)] |= {"token_type_ids": kinds, "mm_token_type_ids": kinds.int()}
     family = Given(inputs)
@@ -242,8 +243,8 @@ def test_positions_that_a_picture_moved_do_not_reach_the_next_prompt(monkeypatch
 
 
 def qwen3_5():
-    rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 1, 1], "mrope_interleaved": True}
-    rope["partial_rotary_factor"] = 1.0
+    rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 1, 1]}
+    rope |= {"mrope_interleaved": True, "partial_rotary_factor": 1.0}
     text = {**TEXT, **DELTA, "model_type": "qwen3_5_text", "rope_parameters": rope}
     vision = {**VISION, "model_type": "qwen3_5_vision", "depth": 2, "num_heads": 2, "out_hidden_size": 32}
     vision |= {"patch_size": 16, "spatial_merge_size": 2, "num_position_embeddings": 64}

@@ -71,7 +71,8 @@ def test_windows_keep_their_own_layers_and_are_joined_too():
             cache.update(states[0, rows], states[1, rows], layer)
         return cache
 
-    whole, parts = filled(slice(0, 5)), joined([filled(slice(0, 2)), filled(slice(2, 3)), filled(slice(3, 5))])
+    whole = filled(slice(0, 5))
+    parts = joined([filled(slice(0, 2)), filled(slice(2, 3)), filled(slice(3, 5))])
     assert [layer.is_sliding for layer in whole.layers] == [False, True]
     for one, other in zip(whole.layers, parts.layers):
         assert torch.equal(one.keys, other.keys)
