@@ -29,8 +29,9 @@ VISION_LINEARS = tuple(
 
 def language_model(model: PreTrainedModel) -> Any:
     """The decoder stack: embeddings in, final hidden states out."""
-    inner: Any = getattr(model, "model", None) or model.base_model
-    return getattr(inner, "language_model", None) or getattr(inner, "text_model", inner)
+    inner: Any = model.base_model
+    named = (getattr(inner, name, None) for name in ("language_model", "text_model", "decoder"))
+    return next((decoder for decoder in named if decoder is not None), inner)
 
 
 def vision_tower(model: torch.nn.Module) -> Any | None:

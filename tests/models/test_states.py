@@ -21,7 +21,7 @@ from gmpo_vl.models.geometry import language_model
 from gmpo_vl.models.loading import banned_ids, load_model
 from gmpo_vl.models.processing import encode_prompt, load_processor
 from gmpo_vl.models.public import public_log_probs
-from gmpo_vl.models.shared import Segment
+from gmpo_vl.models.layout import Segment
 from gmpo_vl.models.states import reading_order, state_bytes
 from gmpo_vl.tasks.diagrams.data import make_examples
 from gmpo_vl.types import Example
