@@ -1,8 +1,8 @@
 """What a model's transformers configuration says about its shape, and where its parts are: widths and names,
 once.
 
-This file knows Qwen2, 2.5 and 3, their mixtures of experts and their VL models. It reads any other decoder as
-if it were built like theirs. What else differs between kinds of models: families/__init__.py.
+This file knows Qwen2, 2.5, 3 and 3.5, their mixtures of experts and their VL models. It reads any other
+decoder as if it were built like theirs. What else differs between kinds of models: families/__init__.py.
 """
 
 from __future__ import annotations
