@@ -31,9 +31,9 @@ from gmpo_vl.models.families import DecoderInputs, response_positions
 from gmpo_vl.models.families.qwen import prompt_features, visit
 from gmpo_vl.models.geometry import language_model
 from gmpo_vl.models.head import head_log_probs
-from gmpo_vl.models.packing import Packed
+from gmpo_vl.models.packing import ForwardOptions, Packed
 from gmpo_vl.models.public import public_log_probs
-from gmpo_vl.models.routers import RouterCounter, watch_routers
+from gmpo_vl.models.routers import watch_routers
 from gmpo_vl.models.shared import ATTENTION, Layout, Segment, build_layout, sharing_obstacle
 from gmpo_vl.types import ImageSettings, Prompt
 
@@ -42,22 +42,6 @@ def unwrap(model: torch.nn.Module) -> PreTrainedModel:
     """The transformers model inside a PEFT wrapper (adapters stay active), or the model itself."""
     get_base = getattr(model, "get_base_model", None)
     return get_base() if get_base is not None else model  # type: ignore[return-value]
-
-
-@dataclass(frozen=True)
-class ForwardOptions:
-    """How a micro-batch goes through the model.
-
-    share_prefix: every prompt once (shared.py), or once per response; the results agree up to rounding.
-    visit_vision: run the ViT even where no prompt has a picture: ranks that share its weights must all gather
-    them. routing: counts which experts the routers chose (routers.py). public: one rollout at a time, through
-    the model's public inputs.
-    """
-
-    share_prefix: bool = True
-    visit_vision: bool = False
-    routing: RouterCounter | None = None
-    public: bool = False
 
 
 def response_log_probs(

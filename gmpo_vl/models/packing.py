@@ -1,4 +1,4 @@
-"""A micro-batch: some responses and the prompts they answer."""
+"""A micro-batch: some responses and the prompts they answer, and how it goes through a model."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from gmpo_vl.models.families import Family
+from gmpo_vl.models.routers import RouterCounter
 from gmpo_vl.types import Prompt
 
 
@@ -28,6 +29,22 @@ class Packed:
     mask_BT: torch.Tensor
     family: Family
     features: Sequence[torch.Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class ForwardOptions:
+    """How a micro-batch goes through the model.
+
+    share_prefix: every prompt once (shared.py), or once per response; the results agree up to rounding.
+    visit_vision: run the ViT even where no prompt has a picture: ranks that share its weights must all gather
+    them. routing: counts which experts the routers chose (routers.py). public: one rollout at a time, through
+    the model's public inputs.
+    """
+
+    share_prefix: bool = True
+    visit_vision: bool = False
+    routing: RouterCounter | None = None
+    public: bool = False
 
 
 def pack(

@@ -5,19 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
 from gmpo_vl.models.families import accepted
 from gmpo_vl.models.head import entropy, token_log_probs
-from gmpo_vl.models.packing import Packed
+from gmpo_vl.models.packing import ForwardOptions, Packed
 from gmpo_vl.models.routers import watch_routers
 from gmpo_vl.types import Prompt
-
-if TYPE_CHECKING:
-    from gmpo_vl.models.forward import ForwardOptions
 
 
 def public_log_probs(

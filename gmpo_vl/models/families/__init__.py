@@ -17,16 +17,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 from PIL import Image
 from transformers import PreTrainedModel
 
+from gmpo_vl.models.chat import Chat
 from gmpo_vl.types import Example, Prompt
-
-if TYPE_CHECKING:
-    from gmpo_vl.models.processing import Chat
 
 
 @dataclass(frozen=True)
@@ -53,14 +51,17 @@ def response_positions(positions_KP: torch.Tensor, length: int) -> torch.Tensor:
 
 
 class Family(Protocol):
-    """A kind of model: from a row to what a model takes. Sizes are (width, height) in pixels.
+    """A kind of model: from a row to what a model takes. Sizes are (width, height) in pixels."""
 
-    image_token_id: of the tokens that stand for pictures; None without pictures. patches_per_token: patches
-    of the ViT that one image token merges, for what pictures cost; 0 where that is not known.
-    """
+    @property
+    def image_token_id(self) -> int | None:
+        """Of the tokens that stand for pictures; None without pictures."""
+        ...
 
-    image_token_id: int | None
-    patches_per_token: int
+    @property
+    def patches_per_token(self) -> int:
+        """Patches of the ViT that one image token merges, for what pictures cost; 0 where not known."""
+        ...
 
     def encode(self, example: Example, chat: Chat, pictures: Iterable[Image.Image]) -> Prompt:
         """The prompt, its pictures expanded to their tokens. ValueError where chat and they do not fit."""
