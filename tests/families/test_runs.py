@@ -1,9 +1,7 @@
 """A run of every family through the command line: trained, killed, gone on with, evaluated, looked at."""
 
-import json
 import multiprocessing
 import os
-import shutil
 import signal
 
 import pytest
@@ -52,7 +50,7 @@ def arguments(tmp_path, diagrams, folder):
     return make
 
 
-@each_family()
+@each_family(common=["llava"])
 def test_a_killed_run_goes_on_to_the_same_last_digit(arguments, tmp_path):
     whole, halves = arguments("whole"), arguments("halves")
     assert main(["train", *whole]) == 0
@@ -79,9 +77,7 @@ def test_it_is_evaluated_checked_and_shown(arguments, diagrams, folder, tmp_path
     (tmp_path / "small.yaml").write_text(protocol_text(n=2, chunk=2))
     evaluation = ["--protocol", "small.yaml", "--data", str(diagrams / "test.parquet"), "--grader", "paper"]
     assert main(["eval", str(folder), *evaluation, "--out", "answers"]) == 0
-    (result,) = tmp_path.glob("answers/*/result.json")
-    assert json.loads(result.read_text())
+    assert "8 questions x 2" in capsys.readouterr().out
     assert main(["data", "check", *of_run]) == 0
     assert "24 rows, 0 with errors" in capsys.readouterr().out
     assert main(["data", "show", *of_run]) == 0
-    shutil.rmtree(tmp_path / "answers")

@@ -4,9 +4,9 @@ import torch
 from families.questions import QUESTIONS
 from families.tiny import each_family
 
-from gmpo_vl.models.forward import ForwardOptions, response_log_probs
+from gmpo_vl.models.forward import response_log_probs
 from gmpo_vl.models.loading import banned_ids
-from gmpo_vl.models.packing import pack
+from gmpo_vl.models.packing import ForwardOptions, pack
 from gmpo_vl.models.processing import encode_prompt
 from gmpo_vl.rollout.hf import generate
 from gmpo_vl.types import Sampling
