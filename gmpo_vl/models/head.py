@@ -44,7 +44,7 @@ def head_log_probs(
 
 
 class _Final(BaseModelOutputWithPast):
-    """What a model's forward gets from its inner model: final states, and nothing of what else it asks for."""
+    """What a model's forward gets of its inner model: final states, and None of all else."""
 
     def __getattr__(self, name: str) -> None:
         if name.startswith("__"):

@@ -113,7 +113,7 @@ class Layout:
         self._calls: dict[int | None, Calls] = {}
 
     def own_masks(self, window: int | None) -> dict[int, torch.Tensor]:
-        """By a prompt's start, the mask of its own in layers with this window; not those that are the rule."""
+        """By a prompt's start, the mask of its own in layers with this window, where it is not the rule."""
         if window not in self._own:
             kind = "full_attention" if window is None else "sliding_attention"
             of_kind = {start: masks[kind] for start, masks in self._masks.items() if kind in masks}

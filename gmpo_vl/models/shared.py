@@ -69,7 +69,7 @@ def _beyond(options: dict[str, Any]) -> list[str]:
     return [
         name
         for name, value in options.items()
-        if name not in _HONOURED and not (value is None or isinstance(value, bool | int | float) and not value)
+        if name not in _HONOURED and value is not None and not (isinstance(value, int | float) and value == 0)
     ]
 
 

@@ -9,9 +9,9 @@ from families.questions import QUESTIONS, noise, pictures_of, png, question
 from families.tiny import each_family
 
 from gmpo_vl.models.compat import save_pretrained
-from gmpo_vl.models.forward import ForwardOptions, response_log_probs
+from gmpo_vl.models.forward import response_log_probs
 from gmpo_vl.models.loading import banned_ids, copy_without_weights, load_model
-from gmpo_vl.models.packing import pack
+from gmpo_vl.models.packing import ForwardOptions, pack
 from gmpo_vl.models.processing import encode_prompt, load_processor
 
 _VIT = r"vision|visual"

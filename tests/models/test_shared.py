@@ -14,9 +14,9 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from gmpo_vl.models import layout as layouts
 from gmpo_vl.models import shared
+from gmpo_vl.models.layout import Segment, build_layout
 from gmpo_vl.models.loading import load_model
 from gmpo_vl.models.processing import load_processor
-from gmpo_vl.models.layout import Segment, build_layout
 from gmpo_vl.models.shared import group_shared_attention
 from gmpo_vl.tasks.diagrams.data import make_examples
 
@@ -173,9 +173,8 @@ def test_pieces_compute_less_than_a_whole_masked_call(monkeypatch):
     segments = segments_of([(40, [64, 64])])
 
     def pairs() -> int:
-        return sum(
-            block.query_mQ.numel() * block.key_mK.shape[1] for block in build_layout(segments, CPU).calls(None).blocks
-        )
+        blocks = build_layout(segments, CPU).calls(None).blocks
+        return sum(block.query_mQ.numel() * block.key_mK.shape[1] for block in blocks)
 
     whole = pairs()
     monkeypatch.setattr(layouts, "PIECE", 16)
