@@ -199,7 +199,7 @@ def sharing_obstacle(config: Any) -> str | None:
     text = config.get_text_config()
     if getattr(config, "is_encoder_decoder", False) or own_attention(kind):
         return f"the layers of {kind!r} cannot be told who attends to whom"
-    if (rope := _rope_types(text) & {"dynamic", "longrope"}):
+    if rope := _rope_types(text) & {"dynamic", "longrope"}:
         return f"rotary positions of the kind {rope.pop()!r} depend on how long a text is"
     if getattr(text, "attention_dropout", 0.0):
         return "attention_dropout is not 0"
