@@ -30,7 +30,7 @@ from transformers import PreTrainedModel
 
 from gmpo_vl.models.families import DecoderInputs, response_positions
 from gmpo_vl.models.families.qwen import prompt_features, visit
-from gmpo_vl.models.geometry import language_model
+from gmpo_vl.models.geometry import inner_model, language_model
 from gmpo_vl.models.head import head_log_probs, own_logits
 from gmpo_vl.models.layout import Layout, Segment, build_layout
 from gmpo_vl.models.packing import ForwardOptions, Packed
@@ -199,7 +199,7 @@ def run_language_model(
         attention_mask_BL = torch.ones(
             (batch, seen + length), dtype=torch.int64, device=embeddings_BLH.device
         )
-    several = len(positions_KBL) > 1 and decoder is not model.base_model  # mRoPE
+    several = len(positions_KBL) > 1 and decoder is not inner_model(model)  # mRoPE
     positions = positions_KBL if several else positions_KBL[0]
     out = decoder(
         inputs_embeds=embeddings_BLH, position_ids=positions, attention_mask=attention_mask_BL, **kwargs

@@ -27,9 +27,14 @@ VISION_LINEARS = tuple(
 )
 
 
+def inner_model(model: PreTrainedModel) -> Any:
+    """The model without its head."""
+    return getattr(model, "model", None) or model.base_model
+
+
 def language_model(model: PreTrainedModel) -> Any:
     """The decoder stack: embeddings in, final hidden states out."""
-    inner: Any = model.base_model
+    inner = inner_model(model)
     named = (getattr(inner, name, None) for name in ("language_model", "text_model", "decoder"))
     return next((decoder for decoder in named if decoder is not None), inner)
 

@@ -4,12 +4,13 @@ once."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast
+
+from gmpo_vl.models.geometry import inner_model
 
 # Positions per call of the head. Logits of a whole micro-batch are tokens x 152k.
 HEAD_CHUNK = 2048
@@ -56,7 +57,7 @@ def own_logits(model: PreTrainedModel, hidden_NH: torch.Tensor) -> torch.Tensor:
 
     The inner model is left out: for this call it hands back the states.
     """
-    inner: Any = model.base_model
+    inner = inner_model(model)
     if inner is model:
         raise RuntimeError(f"{type(model).__name__} has no inner model that ends before its head")
     ids_1N = torch.zeros((1, len(hidden_NH)), dtype=torch.int64, device=hidden_NH.device)
