@@ -39,6 +39,15 @@ def language_model(model: PreTrainedModel) -> Any:
     return next((decoder for decoder in named if decoder is not None), inner)
 
 
+def first_layers(model: PreTrainedModel) -> list[torch.nn.Module]:
+    """The first layer of the decoder, then of the ViT where there is one, whatever the model calls them."""
+    decoder = language_model(model)
+    inside = set(decoder.modules())
+    stacks = [m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) > 0]
+    first = [next((m[0] for m in stacks if (m in inside) == among), None) for among in (True, False)]
+    return [layer for layer in first if layer is not None]
+
+
 def vision_tower(model: torch.nn.Module) -> Any | None:
     """The ViT; None for a text-only model and for one whose inside is not known."""
     return getattr(getattr(model, "model", None), "visual", None)
