@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import torch
 import torch.distributed as dist
@@ -114,54 +113,63 @@ def check_parity(policy: Policy, groups: Sequence[Group], config: Config) -> Par
         batches.append(longest_rollouts(groups, limits))
     policy.look_at([row.group for rows in batches for row in rows])
     policy.model.train()  # gradient checkpointing acts in this mode only
-    run = partial(_run, policy, config, batches, first_layers(model)[: 1 if known else 2])
+    layers = first_layers(model)[: 1 if known else 2]
     shared = replace(policy, share_prefix=True, public=False)
+    own = replace(policy, public=True, features=None)  # kept features are checked, too
     try:
-        shared_N, shared_W, learning = run(shared)
-        seen = None if known else _seen_between(shared, config, batches[0])
+        found = _passed(shared, config, batches, layers)
+        obstacle = None if known else _seen_between(shared, config, batches[0])
     except Exception as error:
         if known:
             raise
-        seen = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-    if seen is not None:
+        obstacle = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         policy.model.zero_grad(set_to_none=True)
-        return Parity(Gaps(math.nan, math.nan), math.nan, dtype, seen)
-    # Kept features are checked, too.
-    own_N, own_W, all_learning = run(replace(policy, public=True, features=None))
-    if not known and (left := sorted(all_learning - learning)):
-        return Parity(Gaps(math.nan, math.nan), math.nan, dtype, f"{left[0]} would not learn")
-    gaps = gaps_between(shared_N, own_N, over_ranks=policy.ranks > 1)
-    squares_L2 = torch.stack(
-        [
-            torch.stack([(x_W - y_W).square().sum(), y_W.square().sum()])
-            for x_W, y_W in zip(shared_W, own_W, strict=True)
-        ]
-    )
-    if policy.ranks > 1:
-        dist.all_reduce(squares_L2)
-    gradient_gaps = [float((a / b).sqrt()) if a or b else 0.0 for a, b in squares_L2]
-    return Parity(gaps, max(gradient_gaps, key=lambda gap: math.inf if math.isnan(gap) else gap), dtype)
+    if obstacle is None:
+        expected = _passed(own, config, batches, layers)
+        if not known and (left := sorted(expected.learning - found.learning)):
+            obstacle = f"{left[0]} would not learn"
+    if obstacle is not None:
+        return Parity(Gaps(math.nan, math.nan), math.nan, dtype, obstacle)
+    gaps = gaps_between(found.log_probs_N, expected.log_probs_N, over_ranks=policy.ranks > 1)
+    return Parity(gaps, _gradient_gap(found, expected, policy.ranks), dtype)
 
 
-def _run(
-    policy: Policy,
-    config: Config,
-    batches: Sequence[Sequence[Row]],
-    layers: Sequence[torch.nn.Module],
-    way: Policy,
-) -> tuple[torch.Tensor, list[torch.Tensor], set[str]]:
-    """Log-probs (tokens,) of the batches, the gradient (W,) of their sum in each of these layers, and the
-    names of all weights that have one."""
+@dataclass(frozen=True)
+class _Pass:
+    """log_probs_N: of all tokens. gradients: (W,) of their sum in each of some layers. learning: names of all
+    weights that have a gradient."""
+
+    log_probs_N: torch.Tensor
+    gradients: list[torch.Tensor]
+    learning: set[str]
+
+
+def _passed(
+    policy: Policy, config: Config, batches: Sequence[Sequence[Row]], layers: Sequence[torch.nn.Module]
+) -> _Pass:
+    """A forward and a backward of the batches; no gradient is left behind."""
     log_probs = []
     for rows in batches:
-        log_probs_BT, _ = forward(way, policy.model, rows, config)
+        log_probs_BT, _ = forward(policy, policy.model, rows, config)
         if log_probs_BT.requires_grad:  # a sharded weight gets its gradient here and nowhere else
             log_probs_BT.double().sum().backward()
         log_probs += [x[: row.response_length] for x, row in zip(log_probs_BT.detach(), rows)]
     gradients = [_gradient(layer, policy.device) for layer in layers]
     learning = {name for name, p in policy.model.named_parameters() if p.grad is not None}
     policy.model.zero_grad(set_to_none=True)
-    return torch.cat(log_probs), gradients, learning
+    return _Pass(torch.cat(log_probs), gradients, learning)
+
+
+def _gradient_gap(found: _Pass, expected: _Pass, ranks: int) -> float:
+    """|found - expected| / |expected| of the layer where that is most; NaN where it is."""
+    pairs = zip(found.gradients, expected.gradients, strict=True)
+    squares_L2 = torch.stack(
+        [torch.stack([(x_W - y_W).square().sum(), y_W.square().sum()]) for x_W, y_W in pairs]
+    )
+    if ranks > 1:
+        dist.all_reduce(squares_L2)
+    gaps_L = (squares_L2[:, 0] / squares_L2[:, 1]).sqrt()
+    return float(torch.where(squares_L2.any(dim=1), gaps_L, 0.0).max())
 
 
 def _gradient(layer: torch.nn.Module, device: torch.device) -> torch.Tensor:

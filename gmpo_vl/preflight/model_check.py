@@ -81,7 +81,7 @@ def check_model_class(config: Config, size: ModelSize) -> Iterator[Finding]:
         return
     level = "warning" if config.worker.actor.share_prefix == "always" else "note"
     known = ", ".join(sorted(KNOWN))
-    change = f"prompts are shared by {known}, without sliding windows or attention_dropout"
+    change = f"prompts are shared by {known}, without attention_dropout"
     yield Finding(level, "model", f"{obstacle}: rollouts run one at a time", MODEL_KEY, change)
 
 
