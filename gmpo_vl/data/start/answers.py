@@ -7,13 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from gmpo_vl.data.mapping import is_template
+from gmpo_vl.data.letters import folded
+from gmpo_vl.data.mapping import columns_of, is_template
 from gmpo_vl.data.options import Options, readings
 from gmpo_vl.data.start.chats import CHATS, read_chat
 from gmpo_vl.data.start.columns import choices_of
 from gmpo_vl.data.start.names import MOST, Guess, Sample, named
-from gmpo_vl.data.template_filters import marked_answer
-from gmpo_vl.data.values import is_empty, texts_in
+from gmpo_vl.data.stated import stated_answer
+from gmpo_vl.data.template_filters import given_texts, marked_answer
+from gmpo_vl.data.values import is_empty, parsed, texts_in, withheld
 
 _ANSWER = (
     *("answer", "ground_truth", "gold", "gold_answer", "gt", "gt_answer", "correct_answer", "final_answer"),
@@ -24,6 +26,10 @@ _ANSWER = (
 )
 _FORMS = ("text", "letter", "number", "index")  # of an answer that names a choice
 _SHORT = 200  # characters; a longer text is a solution, no answer
+_WORDS_OF_A_SENTENCE = 6
+_SHOWN = 40  # characters of an example
+_AGREED = 0.3  # of the people who were asked
+_UNABLE = "unanswerable"  # VizWiz's and TextVQA's people, where the picture does not say
 _YES_OR_NO = re.compile(
     r"\s*(?:<image>\s*)?(?:is|are|was|were|do|does|did|can|could|has|have|will|would)\b", re.I
 )
@@ -46,13 +52,40 @@ def guess_answer(sample: Sample, taken: Sequence[str], choices: Guess | None, pr
         options = choices_of(sample, choices.value)
         naming = (guess for guess in found if _names_choices(sample.values(guess.value), options))
         found = [*naming, *found]
+    if found and choices is not None:
+        return found[0]
     if found:
-        first = _no_polarity(sample, found[0], problem) if choices is None else found[0]
-        joined = first.value and any(
-            re.search("<AND>|<OR>", str(gold)) for gold in sample.filled(first.value)
-        )
-        return replace(first, why=f"{first.why}; <AND> and <OR> in it mean nothing here") if joined else first
+        return _with_alternatives(sample, _no_polarity(sample, found[0], problem))
     return Guess("answer", None, "; ".join(["no column has a usual name and short answers", *refused]))
+
+
+def _with_alternatives(sample: Sample, answer: Guess) -> Guess:
+    """MM-Vet writes right answers as `a<OR>b`, and parts that an answer must all have as `a<AND>b`."""
+    golds = [str(gold) for gold in sample.filled(answer.value)] if answer.value else []
+    either, all_of = (sum(f"<{word}>" in gold for gold in golds) for word in ("OR", "AND"))
+    if not either and not all_of:
+        return answer
+    why = answer.why
+    value = answer.value
+    if either and (is_template(value) or value.isidentifier()):
+        inner = value.strip("{} ") if is_template(value) else value
+        value = f"{{{{ ({inner}).split('<OR>') }}}}"
+        why += f"; <OR> ({either} rows) parts answers of which any is right"
+    if all_of:
+        why += f"; <AND> ({all_of} rows) asks for several answers together, which no gold can say: `keep`"
+    return replace(answer, value=value, why=why)
+
+
+def guess_keep(sample: Sample, answer: Guess, choices: Guess | None) -> Guess | None:
+    """Without the rows of which an answer must have several parts."""
+    if choices is not None or not answer.value:
+        return None
+    names = columns_of(answer.value) & set(sample.columns)
+    joined = [n for n in names if n.isidentifier() and any("<AND>" in str(v) for v in sample.filled(n))]
+    if len(joined) != 1:
+        return None
+    why = "<AND> in an answer: only one that has all parts is right, and no reward can be told so"
+    return Guess("keep", f"'<AND>' not in {joined[0]} | string", why)
 
 
 def _answer_spec(sample: Sample, name: str) -> tuple[str | None, str]:
@@ -73,11 +106,42 @@ def _answer_spec(sample: Sample, name: str) -> tuple[str | None, str]:
         return None, "holds mappings"
     if all(isinstance(value, bool) for value in values) and name.isidentifier():
         return f"{{{{ 'yes' if {name} else 'no' }}}}", "its name; true and false become yes and no"
-    if all(isinstance(value, list | tuple) for value in values):
-        return _list_spec(name, values)
+    if (word := withheld(values)) is not None:
+        return None, f"is {word!r} in every row: the answers are withheld"
+    lists = [
+        parsed(value.strip()) if isinstance(value, str) and value[:1] == "[" else value for value in values
+    ]
+    if all(isinstance(value, list | tuple) for value in lists):
+        if name.isidentifier() and (count := num_agreed(lists)):
+            return _people_spec(sample, name, count)
+        if all(isinstance(value, list | tuple) for value in values):
+            return _list_spec(name, values)
     if all(isinstance(value, str) and texts_in(value.strip()) for value in values):
         return name, "its name; a list of right answers, written as text"
     return _text_spec(sample, name, name)
+
+
+def num_agreed(lists: Sequence[Sequence[Any]]) -> int:
+    """How many people must have given an answer that counts, where lists hold the answers of several people,
+    some of which agree: 3 of 10, as VQA's accuracy pays in full. 0 for other lists, such as of spellings.
+    """
+    typical = sorted(map(len, lists))[len(lists) // 2]
+    asked = any(isinstance(item, Mapping) and "answer_confidence" in item for one in lists for item in one)
+    repeating = sum(len(set(map(folded, given))) < len(given) for given in map(given_texts, lists))
+    least = round(_AGREED * typical)
+    return least if least > 1 and (asked or 2 * repeating >= len(lists)) else 0
+
+
+def _people_spec(sample: Sample, name: str, count: int) -> tuple[str, str]:
+    spec = f"{{{{ {name} | given_by({count}) }}}}"
+    agreed = [texts_in(value) or [] for value in sample.filled(spec)]
+    why = f"several people's answers, of which those count that {count} or more gave"
+    if missing := len(sample.rows) - len(agreed):
+        why += f"; {missing} of {len(sample.rows)} rows have none and are dropped"
+    if unable := sum(_UNABLE in map(folded, texts) for texts in agreed):
+        spec = f"{{{{ {name} | given_by({count}) | reject('equalto', '{_UNABLE}') | list }}}}"
+        why += f"; {_UNABLE!r} (in {unable}) is no answer, unless you take `reject` away"
+    return spec, why
 
 
 def _list_spec(name: str, values: Sequence[Any]) -> tuple[str | None, str]:
@@ -98,13 +162,31 @@ def _list_spec(name: str, values: Sequence[Any]) -> tuple[str | None, str]:
 
 def _text_spec(sample: Sample, expression: str, spec: str) -> tuple[str | None, str]:
     texts = [str(value) for value in sample.filled(spec)]
-    marked = sum(marked_answer(text) is not None for text in texts)
+    marked = [text for text in texts if marked_answer(text) is not None]
+    stated = [text for text in marked if stated_answer(text) is not None]
     can_be_filtered = is_template(spec) or spec.isidentifier()
-    if can_be_filtered and marked >= MOST * len(texts) > 0:
-        return f"{{{{ {expression} | final_answer }}}}", "its texts mark the answer"
+    filtered = f"{{{{ {expression} | final_answer }}}}"
+    if can_be_filtered and len(marked) >= MOST * len(texts) > 0:
+        example = f"; from {_end(stated[0])} {marked_answer(stated[0])!r} is taken" if stated else ""
+        return filtered, f"its texts {'state' if stated else 'mark'} the answer{example}"
+    if can_be_filtered and len(stated) > (1 - MOST) * len(texts):
+        said = f"states the answer in words in {len(stated)} of {len(texts)} rows, as in {_end(stated[0])}"
+        return None, f'{said}: "{filtered}" takes it and drops the other rows'
     if sum(len(text) <= _SHORT for text in texts) < MOST * len(texts):
         return None, "holds long texts that mark no answer"
+    if sum(map(_is_sentence, texts)) >= MOST * len(texts):
+        return spec, f"its name; WHOLE SENTENCES such as {_end(texts[0])}, which a model must say so"
     return spec, "its name, and short values"
+
+
+def _is_sentence(text: str) -> bool:
+    return len(text.split()) >= _WORDS_OF_A_SENTENCE and text.rstrip().endswith((".", "!"))
+
+
+def _end(text: str) -> str:
+    """The end of a text, for a message."""
+    text = " ".join(text.split())
+    return repr(text if len(text) <= _SHOWN else f"...{text[-_SHOWN:]}")
 
 
 def _no_polarity(sample: Sample, answer: Guess, problem: Guess) -> Guess:

@@ -55,6 +55,7 @@ def guess_mapping(
     elif choices is None:
         guesses.append(columns.unread_choices(sample, [*taken, *columns_named(answer)]))
     guesses += [_tolerance(sample, answer, choices, called), _id(sample, tables), _split(sample, tables)]
+    guesses.append(answers.guess_keep(sample, answer, choices))
     return [guess for guess in guesses if guess is not None]
 
 

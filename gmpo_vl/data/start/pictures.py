@@ -6,6 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -263,12 +264,22 @@ def _text_of(place: Path, here: Path) -> str:
 
 
 def _is_there(path: Path) -> bool:
-    """With any ending, where the name has none. A name that no file can have is nowhere."""
-    return os.path.isfile(path) or (not path.suffix and _is_picture(path))
+    """In upper or lower case and with any ending, as `convert` finds it. A name that no file can have is
+    nowhere.
+    """
+    return os.path.isfile(path) or path.name.casefold() in _called(path.parent)
 
 
-def _is_picture(path: Path) -> bool:
-    return any(os.path.isfile(f"{path}{end}") for ending in PICTURES for end in (ending, ending.upper()))
+@lru_cache(maxsize=_MOST_FOLDERS)
+def _called(folder: Path) -> frozenset[str]:
+    """What files of pictures in a folder are called, with and without their endings, in lower case."""
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name.casefold() for entry in entries]
+    except (OSError, ValueError):
+        return frozenset()
+    stems = [stem for stem, ending in map(os.path.splitext, names) if ending in PICTURES]
+    return frozenset([*names, *stems])
 
 
 def _folders(beside: Path) -> list[Path]:

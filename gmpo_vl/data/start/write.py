@@ -13,11 +13,13 @@ from typing import Any
 
 import yaml
 
+from gmpo_vl.data.columns import lacks_answers, rows_of_splits
+from gmpo_vl.data.formats import ListRows
 from gmpo_vl.data.grouping import Groups, key_of
 from gmpo_vl.data.map_row import map_row
-from gmpo_vl.data.mapping import FOLDER, KEYS, PLACEHOLDER, MappingFile, is_template
+from gmpo_vl.data.mapping import FOLDER, KEYS, PLACEHOLDER, MappingFile, as_template, is_template
 from gmpo_vl.data.rows import Columns, DataError, Fault, RowError, RowFaults, example_from_row
-from gmpo_vl.data.sources import Table, canonical_split, open_tables, splits_in
+from gmpo_vl.data.sources import Table, open_tables, splits_in
 from gmpo_vl.data.start.guesses import columns_named, guess_mapping
 from gmpo_vl.data.start.names import Guess, Sample, read_sample
 from gmpo_vl.data.start.run import TINY, RunPlan, plan_run
@@ -82,8 +84,8 @@ def write_start(
     sample = read_sample(tables[next(iter(tables))])
     called = [name, source, *sample.columns]
     guesses = [sources, *guess_mapping(sample, tables, source, image_folder, folder, called)]
+    splits, guesses = _without_unanswered(tables, sample, guesses)
     trial = _try(sample, guesses, folder)
-    splits = _split_names(tables, sample, guesses)
     if "validation" not in splits and (share := _validation(trial, sample)):
         guesses.append(share)
         splits.append("validation")
@@ -135,26 +137,45 @@ def _open(source: str) -> tuple[dict[str, list[Table]], Guess]:
         return {"train": open_tables(source)}, Guess("source", source, "")
     parts = {split: f"{source}@{split}" for split in splits}
     if "train" not in parts:
-        first = splits[0]
+        first, *others = splits
         why = f"there are no train rows: these are {first} rows, and a result on them is spoilt by training"
-        return {"train": open_tables(parts[first])}, Guess("source", {"train": parts[first]}, why)
-    tables = {split: open_tables(part) for split, part in parts.items()}
-    return tables, Guess("source", parts, "the files are named after splits")
+        parts = {"train": parts[first], **{split: parts[split] for split in others}}
+    else:
+        why = "the files are named after splits"
+    return {split: open_tables(part) for split, part in parts.items()}, Guess("source", parts, why)
 
 
-def _split_names(
+def _without_unanswered(
     tables: Mapping[str, Sequence[Table]], sample: Sample, guesses: Sequence[Guess]
-) -> list[str]:
-    """The splits that there will be, but for a share of the train rows."""
-    column = next((guess.value for guess in guesses if guess.key == "split_column"), None)
-    if column is None:
-        return list(tables)
-    return sorted({str(canonical_split(str(value))) for value in sample.filled(column)})
+) -> tuple[list[str], list[Guess]]:
+    """The splits whose rows have answers, and the mapping's lines for these alone; `convert` leaves out those
+    that a column names.
+    """
+    lines = {guess.key: guess for guess in guesses}
+    answer, column = lines["answer"].value, lines.get("split_column")
+    first = next(iter(tables))
+    parts = {split: (of, [range(len(table.rows)) for table in of]) for split, of in tables.items()}
+    if column is not None:
+        of = [Table("rows looked at", "", ListRows(sample.rows))]
+        parts = {split: (of, rows) for split, rows in rows_of_splits(of, first, column.value).items()}
+    lacking = [s for s, (of, rows) in parts.items() if answer and lacks_answers(of, rows, answer)]
+    if not lacking or first in lacking or len(lacking) == len(parts):
+        return list(parts), list(guesses)
+    key = "source" if column is None else "split_column"
+    line = lines[key]
+    value = {s: v for s, v in line.value.items() if s not in lacking} if column is None else line.value
+    why = f"{line.why}; LEFT OUT: {', '.join(lacking)}, of which no row has an answer in {answer!r}"
+    replaced = Guess(key, value, why)
+    return [s for s in parts if s not in lacking], [replaced if g is line else g for g in guesses]
 
 
 def _golds(sample: Sample, guesses: Sequence[Guess]) -> list[Any]:
-    spec = next((guess.value for guess in guesses if guess.key == "answer"), None)
-    return [] if spec is None else sample.filled(spec)
+    values = {guess.key: guess.value for guess in guesses}
+    if values["answer"] is None:
+        return []
+    kept = sample.values(as_template(values["keep"])) if "keep" in values else sample.rows
+    golds = zip(sample.values(values["answer"]), kept)
+    return [gold for gold, is_kept in golds if gold is not None and is_kept is not None]
 
 
 # --- the guesses tried on the rows --------------------------------------------------------------------------
@@ -173,7 +194,9 @@ def _try(sample: Sample, guesses: Sequence[Guess], folder: Path) -> _Trial:
     trial, mapping = _Trial(), MappingFile(folder=folder, **values)
     for number, (row, beside) in enumerate(zip(sample.rows, sample.folders)):
         try:
-            mapped = map_row(row, mapping, beside) or {}  # there is no `keep` that leaves a row out
+            mapped = map_row(row, mapping, beside)
+            if mapped is None:
+                continue
             example_from_row(mapped, Columns(image_dir=str(Path.cwd())), str(number))
         except RowError as error:
             trial.faults.append(Fault("rows looked at", number, str(number), error.reason, str(error)))
