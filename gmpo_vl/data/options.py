@@ -295,7 +295,8 @@ def _alternatives(value: Any) -> Any:
     Raises RowError for several numbers: they are a box, a point or a range as often as alternatives.
     """
     if isinstance(value, str):
-        value = texts_in(value.strip()) or value
+        listed = texts_in(value.strip())
+        value = value if listed is None else listed
     if not isinstance(value, list | tuple):
         return value
     if len(value) > 1 and all(isinstance(item, int | float) for item in value):
@@ -312,6 +313,8 @@ def _right_ones(value: Any, options: Options, form: str) -> list[int]:
 
     A bare number is not guessed: rows that can only count from 0, or only from 1, would be kept alone.
     """
+    if is_empty(value):
+        raise RowError("empty_answer", "the answer is empty")
     found = readings(value, options)
     if form == "auto":
         seen = {name: places for name, places in found.items() if name not in _COUNTED}

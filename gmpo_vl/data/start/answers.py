@@ -175,7 +175,7 @@ def _text_spec(sample: Sample, expression: str, spec: str) -> tuple[str | None, 
     if sum(len(text) <= _SHORT for text in texts) < MOST * len(texts):
         return None, "holds long texts that mark no answer"
     if sum(map(_is_sentence, texts)) >= MOST * len(texts):
-        return spec, f"its name; WHOLE SENTENCES such as {_end(texts[0])}, which a model must say so"
+        return spec, f"its name; WHOLE SENTENCES such as {_end(texts[0])}: a model must say the same words"
     return spec, "its name, and short values"
 
 

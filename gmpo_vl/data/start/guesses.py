@@ -49,7 +49,8 @@ def guess_mapping(
     guesses += [answer, choices, choices and answers.guess_answer_is(sample, choices, answer)]
     if drawn and choices is None:
         why = (
-            f"{drawn[0]!r} holds pictures: show them in `images` and `problem`, and let `answer` be a letter"
+            f"{drawn[0]!r} holds pictures: show them in `images` and `problem` and take this line away, as "
+            "docs/data.md does under Choices; `answer` must be a letter"
         )
         guesses.append(Guess("choices", None, why))
     elif choices is None:

@@ -6,7 +6,7 @@ import importlib.util
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from gmpo_vl.data.grouping import Groups, key_of
 from gmpo_vl.data.map_row import map_row
 from gmpo_vl.data.mapping import FOLDER, KEYS, PLACEHOLDER, MappingFile, as_template, is_template
 from gmpo_vl.data.rows import Columns, DataError, Fault, RowError, RowFaults, example_from_row
-from gmpo_vl.data.sources import Table, open_tables, splits_in
+from gmpo_vl.data.sources import Table, open_tables, parts_in, splits_in
 from gmpo_vl.data.start.guesses import columns_named, guess_mapping
 from gmpo_vl.data.start.names import Guess, Sample, read_sample
 from gmpo_vl.data.start.run import TINY, RunPlan, plan_run
@@ -80,10 +80,12 @@ def write_start(
     _check_new(name, files)
     if image_folder is not None and not (folder / image_folder).exists():
         raise DataError(f"--image-folder {image_folder}: there is no such folder")
-    tables, sources = _open(source)
-    sample = read_sample(tables[next(iter(tables))])
-    called = [name, source, *sample.columns]
-    guesses = [sources, *guess_mapping(sample, tables, source, image_folder, folder, called)]
+    for tables, sources in _ways_to_open(source):
+        sample = read_sample(tables[next(iter(tables))])
+        called = [name, source, *sample.columns]
+        guesses = [sources, *guess_mapping(sample, tables, source, image_folder, folder, called)]
+        if any(guess.key == "answer" and guess.value is not None for guess in guesses):
+            break
     splits, guesses = _without_unanswered(tables, sample, guesses)
     trial = _try(sample, guesses, folder)
     if "validation" not in splits and (share := _validation(trial, sample)):
@@ -145,6 +147,20 @@ def _open(source: str) -> tuple[dict[str, list[Table]], Guess]:
     return {split: open_tables(part) for split, part in parts.items()}, Guess("source", parts, why)
 
 
+def _ways_to_open(source: str) -> Iterator[tuple[dict[str, list[Table]], Guess]]:
+    """As `_open` does; then, for rows without answers, the parts of splits: MathVista tells the answers of
+    testmini, and not those of test. At the end as `_open` does, where none has answers.
+    """
+    yield _open(source)
+    parts = parts_in(Path(source)) if Path(source).is_dir() else []
+    for part in parts:
+        why = f"the answers of the other files are not told; a result on {part} is spoilt by training"
+        named = f"{source}@{part}"
+        yield {"train": open_tables(named)}, Guess("source", {"train": named}, why)
+    if parts:
+        yield _open(source)
+
+
 def _without_unanswered(
     tables: Mapping[str, Sequence[Table]], sample: Sample, guesses: Sequence[Guess]
 ) -> tuple[list[str], list[Guess]]:
@@ -192,6 +208,8 @@ def _try(sample: Sample, guesses: Sequence[Guess], folder: Path) -> _Trial:
     if "problem" not in values or "answer" not in values:
         return _Trial()
     trial, mapping = _Trial(), MappingFile(folder=folder, **values)
+    ids = sample.values(values["id"]) if "id" in values else sample.rows
+    called = [str(i) if "id" not in values or own is None else str(own) for i, own in enumerate(ids)]
     for number, (row, beside) in enumerate(zip(sample.rows, sample.folders)):
         try:
             mapped = map_row(row, mapping, beside)
@@ -199,7 +217,8 @@ def _try(sample: Sample, guesses: Sequence[Guess], folder: Path) -> _Trial:
                 continue
             example_from_row(mapped, Columns(image_dir=str(Path.cwd())), str(number))
         except RowError as error:
-            trial.faults.append(Fault("rows looked at", number, str(number), error.reason, str(error)))
+            fault = Fault("rows looked at", number, called[number], error.reason, str(error))
+            trial.faults.append(fault)
         else:
             trial.mapped.append(mapped)
     return trial
