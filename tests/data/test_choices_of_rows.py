@@ -37,10 +37,10 @@ def test_options_that_are_pictures_are_shown_as_docs_say(tmp_path):
     for name in "abc":
         (tmp_path / f"{name}.png").write_bytes(encoded(picture(ord(name))))
     row = {"question": "Which is like this?", "image": "a.png", "options": ["b.png", "c.png"], "answer": "B"}
-    (tmp_path / "a.jsonl").write_text(json.dumps(row))
+    (tmp_path / "alike.jsonl").write_text(json.dumps(row))
     text = (Path(__file__).parents[2] / "docs/data.md").read_text(encoding="utf-8")
-    lines = re.search(r"```yaml\n(images: \[image, options\].*?)```", text, re.DOTALL)[1]
-    (tmp_path / "m.yaml").write_text(f"source: a.jsonl\n{lines}")
+    lines = re.search(r"```yaml\n(source: alike.jsonl\nimages: \[image, options\].*?)```", text, re.DOTALL)[1]
+    (tmp_path / "m.yaml").write_text(lines)
     convert(tmp_path / "m.yaml", tmp_path / "out")
     (found,) = pq.read_table(tmp_path / "out/train.parquet").to_pylist()
     assert found["problem"] == "<image>Which is like this?\nA. <image>\nB. <image>"
