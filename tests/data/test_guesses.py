@@ -126,7 +126,7 @@ LAYOUTS = {  # name: (row number i, what must be in the mapping, reward, format_
     ),
     "people's answers": (
         lambda i: {"question": f"What is {i}?", "answers": [{"answer": "cup"}, {"answer": "mug"}] * 5},
-        {"answer": "{{ answers | map(attribute='answer') | list }}"}, "text", "boxed", "cup",
+        {"answer": "{{ answers | given_by(3) }}"}, "text", "boxed", "cup",
     ),
     "people's answers as text": (
         lambda i: {"question": f"What is {i}?", "answers": str(["cup", "mug", "cup"])},
