@@ -61,6 +61,8 @@ WARNINGS = {
     "(data.answers.encode_answer), or take a reward that reads these forms",
     "choices_doubled": "options bring their letters, and the problem writes letters in front of them, too: "
     "`A. A. 300`. Take the letters out of the options",
+    "choices_equal": "two options are the same, or differ in marks and case alone: an answer in words fits "
+    "both. Mend the choices or leave the row out, unless marks or case are what is asked about",
     "duplicate": "the same problem with the same pictures and answer stands in the split already: it counts "
     "twice",
     "contradiction": "the same problem with the same pictures has another answer elsewhere: one of the two "

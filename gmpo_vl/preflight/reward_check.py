@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 
-from gmpo_vl.data.answers import encoded_fields
+from gmpo_vl.data.answers import LETTERS, encoded_fields
 from gmpo_vl.data.letters import own_letter, without_letters
 from gmpo_vl.data.templates import answer_place
 from gmpo_vl.preflight.findings import Finding
@@ -16,8 +17,11 @@ from gmpo_vl.rewards.loading import Reward
 from gmpo_vl.rewards.scoring import VERDICT_REWARDS
 from gmpo_vl.types import Example
 from gmpo_vl.verify import Gold, parse_gold
-from gmpo_vl.verify.natural_forms import Form, natural_forms, wrong_forms
+from gmpo_vl.verify.named import closely, loosely
+from gmpo_vl.verify.natural_forms import PICTURE, Form, natural_forms, wrong_forms
+from gmpo_vl.verify.products import same_but_for_case
 from gmpo_vl.verify.strict import gold_type
+from gmpo_vl.verify.values import trees
 
 REWARD_KEY = "worker.reward.reward_function"
 # Prompts whose answers a reward may read, the last for the answer alone. A reward need take one of them only.
@@ -71,9 +75,8 @@ class GoldCheck:
         for prompt, example in asked:
             gold = parse_gold(example.answer)
             right, problem = _right_or_problem(gold)
-            problems = [
-                one for one in (problem, _doubled(example.answer, example.problem)) if one is not None
-            ]
+            found_in = (problem, _doubled(example.answer, example.problem), _equal_options(gold))
+            problems = [one for one in found_in if one is not None]
             found.append((gold_type(gold), problems))
             if right is not None and prompt is not None and self.reward is not None:
                 tried.append(_Tried(prompt, example, gold, right, problems))
@@ -223,6 +226,27 @@ def _doubled(answer: str, problem: str) -> Problem | None:
     if len({line.strip(" (")[0] for line in shown}) > 1:
         return "choices_doubled", f"the problem shows {shown[0].strip()[:60]!r}"
     return None
+
+
+def _equal_options(gold: Gold) -> Problem | None:
+    """Two options that say the same, but for marks, spaces and the case of words."""
+    if gold.type == "countdown":  # its numbers
+        return None
+    for (i, one), (j, other) in combinations(enumerate(gold.choices), 2):
+        if _same_option(one, other):
+            letters = [LETTERS[place] if place < len(LETTERS) else f"number {place + 1}" for place in (i, j)]
+            return "choices_equal", f"options {' and '.join(letters)}: {one[:60]!r} and {other[:60]!r}"
+    return None
+
+
+def _same_option(one: str, other: str) -> bool:
+    if PICTURE.fullmatch(one.strip()):  # <image> and <image> are two pictures
+        return False
+    if any(spelling(one) == spelling(other) != "" for spelling in (closely, loosely)):
+        return True
+    if re.search(r"[\d\\]", one) and trees(one):  # x^2 and x^{2}
+        return trees(one) == trees(other)
+    return same_but_for_case(one, other)
 
 
 def _shows_twice(line: str) -> bool:

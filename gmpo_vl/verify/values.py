@@ -23,6 +23,7 @@ from gmpo_vl.verify.measures import (
 )
 from gmpo_vl.verify.normalise import normalise
 from gmpo_vl.verify.parse import readings
+from gmpo_vl.verify.products import CASELESS, is_turned, is_wordy, same_but_for_case
 from gmpo_vl.verify.quantities import EXACT, Leeway, Undecided
 from gmpo_vl.verify.tokens import Unreadable
 from gmpo_vl.verify.tree import Node, decimal, num, substituted, sym
@@ -35,19 +36,14 @@ _LEAD = re.compile(
     re.IGNORECASE,
 )
 _ANSWER_WORDS = frozenset("yes no true false none even odd".split())  # in any case; no products of symbols
-# Words of two letters, which in small letters may be products of symbols (at, by, ct).
-_SHORT_WORDS = frozenset(
-    """am an as at be by do go he hi if in is it me my no of oh ok on or ox so to up us we
-    ct eu tv uk un""".split()
-)
 _APPLIED = re.compile(r"O\(.+\)|[A-Za-z]\(\\?[A-Za-z][^()+,=-]*\)")  # O(n), f(x)
 CHOICE = re.compile(r"\(?([A-Z])\)?")
 _PLAIN_NUMBER = re.compile(r"-?\d{1,15}(?:\.\d{1,15})?", re.ASCII)
 # Dates, telephone numbers and scores: 12/05/2020, 555-1234, 21-14.
 _NO_ARITHMETIC = re.compile(r"\d{1,4}([-/])\d{1,2}\1\d{2,4}|\d+-\d+(?:-\d+)*")
-_COUNTING = "zero one two three four five six seven eight nine ten eleven twelve".split()
-_NUMBER_WORDS = {word: str(n) for n, word in enumerate(_COUNTING)}
-_NUMBER_WORDS |= {word: str(n) for n, word in enumerate("零一二三四五六七八九十")} | {"两": "2"}
+# A number with its sign, unit or currency, which is one in a text as well: 24, $5, 50%, 12 km. Not 5th, 3d.
+_AMOUNT = re.compile(r"-?(?:\\?\$ ?)?\d[\d,]*(?:\.\d+)?(?: ?\\?%|°| [A-Za-z/]+(?:\^?[23])?)?")
+_AMOUNTS = ("integer", "decimal", "unit", "percent", "degrees")
 _DIGIT = re.compile(r"\d")
 # A word, a colon, or a text command around everything: what may be more than a bare value.
 _LABEL_LIKE = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{3}|: |^\\(?:text|mathrm|mbox)|[\u4e00-\u9fff]")
@@ -61,6 +57,8 @@ def judge_value(alternative: str, kind: str, leeway: Leeway, answer: str) -> str
     """The outcome of an answer without marks around it (normalise.unmarked) against one gold."""
     if answer == alternative:
         return "equal"
+    if kind == "text":
+        alternative, answer = words.in_digits(alternative), words.in_digits(answer)
     plain = _PLAIN_NUMBER.fullmatch(alternative) is not None
     if plain and leeway == EXACT and _PLAIN_NUMBER.fullmatch(answer):
         return "equal" if Decimal(answer) == Decimal(alternative) else "different"  # most answers
@@ -83,6 +81,8 @@ def _judge_unlabelled(alternative: str, kind: str, leeway: Leeway, answer: str, 
         return "equal"
     if words.same_items(alternative, answer):
         return "equal"
+    if any(same_but_for_case(alternative, text) for text in (answer, words.without_lead(answer))):
+        return "equal"
     if "(" not in answer and _APPLIED.fullmatch(words.squeezed(alternative)):
         return "different"  # On is no O(n)
     if (ours := compass(alternative)) and (theirs := compass(answer)):
@@ -97,16 +97,23 @@ def _judge_unlabelled(alternative: str, kind: str, leeway: Leeway, answer: str, 
     if kind == "text" and ours != alternative:  # f(x) = 2x for all x
         kind = type_of(ours)
     # east is not seat, though e·a·s·t is s·e·a·t
-    if kind == "text" or (words.is_wordy(alternative) and words.is_wordy(answer)):
+    if kind == "text" or (is_wordy(alternative) and is_wordy(answer)):
         same_text = any(words.same_words(alternative, text) for text in (answer, words.without_lead(answer)))
-        return "equal" if same_text or _same_row(alternative, answer) else "different"
-    if words.is_turned(alternative, answer) and not _same_unit(alternative, answer):
+        if same_text or _same_row(alternative, answer):
+            return "equal"
+        if not _is_amount(alternative):
+            return "different"
+    if is_turned(alternative, answer) and not _same_unit(alternative, answer):
         return "different"
     if condition and other and condition != other:
         return "different"
     if ours != alternative and not condition and words.limits(other):
         return "different"
     return _judge_trees(ours, leeway, theirs)
+
+
+def _is_amount(text: str) -> bool:
+    return _AMOUNT.fullmatch(text) is not None and type_of(text) in _AMOUNTS
 
 
 def _same_unit(gold: str, answer: str) -> bool:
@@ -129,7 +136,7 @@ def _names_of(gold: str) -> tuple[tuple[Labelled, ...], str]:
 def _is_value(text: str) -> bool:
     if words.named_set(words.bare(text).lower()):
         return True
-    return type_of(text) not in ("text", "choice", "formula") and not words.is_wordy(text)
+    return type_of(text) not in ("text", "choice", "formula") and not is_wordy(text)
 
 
 def _judge_labelled(ours: tuple[Labelled, ...], leeway: Leeway, answer: str) -> str:
@@ -270,7 +277,7 @@ def type_of(text: str) -> str:
         return "choice"
     if plain.lower() in _ANSWER_WORDS or _NO_ARITHMETIC.fullmatch(plain):
         return "text"
-    if plain.lower() in _SHORT_WORDS and plain[0].isupper():
+    if plain.lower() in CASELESS and plain[0].isupper():  # at, by and ct may be products of symbols
         return "text"
     if is_range(text, text):
         return "range"
@@ -336,8 +343,8 @@ def _number_word(text: str) -> str:
     word = words.bare(text).lower()
     if name := words.named_set(word):
         return name
-    number = _NUMBER_WORDS.get(word.removeprefix("-"), "")
-    return word[: word.startswith("-")] + number if number else text
+    number = words.in_digits(word.removeprefix("-"))
+    return word[: word.startswith("-")] + number if number.isdecimal() else text
 
 
 @lru_cache(maxsize=20_000)

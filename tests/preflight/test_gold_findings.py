@@ -76,7 +76,7 @@ def test_a_gold_that_only_its_own_spelling_reaches_is_told_with_the_forms(check)
         (1, "gold_unreachable"),
     ]
     assert "unit left out: '4.4'" in lines[0]["detail"]
-    assert "first letter in the other case: 'Purple'" in lines[1]["detail"]
+    assert "as in a title: 'Purple'" in lines[1]["detail"]
 
 
 # Pays whatever begins like a letter, in a box or not.
@@ -142,6 +142,60 @@ def test_letters_that_stand_twice_are_told(check):
     labels = row("Which?\nA. A)\nB. B)", "A", type="choice", choices=["A)", "B)"])
     _, lines = check([doubled, written, names, labels, CHOICE])
     assert [line["row"] for line in lines if line["reason"] == "choices_doubled"] == [0, 1]
+
+
+def test_two_options_that_say_the_same_are_told_with_their_letters(check):
+    equal = [
+        ["red", "blue", "red"],
+        ["red", "blue", " Red."],
+        ["5", "6", "$5$"],
+        ["tv", "pc", "TV"],
+        ["50%", "5%", r"50\%"],
+        ["snow_board", "ski", r"snow\_board"],
+        ["x^2", "x", "x^{2}"],
+    ]
+    other = [
+        ["CO", "Co"],
+        ["mL", "ML"],
+        ["a", "A"],
+        ["4000, 3000", "3000, 4000"],
+        ["$5", "5 cents"],
+        ["<image>", "<image>"],
+        ["5.0", "5.00"],
+        ["+", "-"],
+        ["a cat", "no cat"],
+    ]
+    rows = [
+        row(f"Which is {i}?", "B", type="choice", choices=options) for i, options in enumerate(equal + other)
+    ]
+    code, lines = check(rows)
+    told = [line for line in lines if line["reason"] == "choices_equal"]
+    assert code == 0
+    assert [line["row"] for line in told] == list(range(len(equal)))
+    assert {line["level"] for line in told} == {"warning"}
+    assert "options A and C: 'red' and 'red'" in told[0]["detail"]
+
+
+CASED = r"""
+import re
+def compute_score(reward_inputs):
+    found = [re.sub(r'\\(boxed|text)|[{}*".。]', "", one["response"]).split() for one in reward_inputs]
+    return [{"overall": float(f == one["ground_truth"].split())} for f, one in zip(found, reward_inputs)]
+"""
+
+
+def test_a_reward_that_refuses_a_word_in_another_case_is_told_so(check):
+    words = ["tv", "up", "x-ray", "bmw", "snow board"]
+    _, lines = check([row(f"What is {word}?", word) for word in words], reward=CASED)
+    assert [line["reason"] for line in lines] == ["gold_unreachable"] * len(words)
+    for line, word in zip(lines, words):
+        assert f"in capitals: {word.upper()!r}" in line["detail"]
+    _, lines = check(
+        [row(f"What is {word}?", word) for word in [*words, "3d", "hp", "AP", "two", "2"]], reward="text"
+    )
+    assert lines == []
+    _, lines = check([row(f"What is {word}?", word) for word in words], reward="accuracy")
+    assert lines == []
 
 
 def test_a_prompt_and_a_reward_that_do_not_agree_are_one_error(check, tmp_path):
