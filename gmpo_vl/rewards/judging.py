@@ -122,7 +122,10 @@ class Settings:
 
 @lru_cache(maxsize=4)
 def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8").strip()
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"reward judge: prompt: {path} is not UTF-8 ({error}); save it as UTF-8") from error
 
 
 def _check_url(url: Any) -> None:

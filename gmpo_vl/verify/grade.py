@@ -23,6 +23,7 @@ MAX_LINE = 1 << 24  # characters
 SHOWN = 60  # characters of an answer on the terminal
 # Verdicts of pairs, each with the parts of a reward.
 Judge = Callable[[Sequence[dict[str, Any]]], Sequence[tuple[Verdict, dict[str, float]]]]
+FORM = r"""A file to grade has one JSON object a line: {"gold": "5", "response": "It is \\boxed{5}."}"""
 ANSWER_MARKS = {"box": "\\boxed", "tag": "<answer>"}
 
 
@@ -84,7 +85,6 @@ def grade_file(
         counts["not_graded"] += 1
         if counts["not_graded"] <= MAX_TOLD:
             reasons.append(f"{pairs}, line {number}: {reason}")
-            tell(f"{reasons[-1]}; not graded")
 
     with _lines(out) as write, _opened(Path(pairs), tell) as file:
         for row, verdict, parts in _graded(_pairs(file, skip), judge):
@@ -94,7 +94,9 @@ def grade_file(
             counts.update([verdict.outcome, "total", *(["correct"] if verdict.correct else [])])
         if not counts["total"]:
             empty = f"{pairs} is empty: no pair to grade"
-            raise ValueError(f"no line can be graded: {reasons[0]}" if reasons else empty)
+            raise ValueError(f"no line can be graded: {reasons[0]}. {FORM}" if reasons else empty)
+    for reason in reasons:  # told when it is known that the file holds pairs at all
+        tell(f"{reason}; not graded")
     if counts["not_graded"] > MAX_TOLD:
         tell(f"... and {counts['not_graded'] - MAX_TOLD:,} more lines that were not graded")
     if 2 * elsewhere > counts["total"]:
@@ -182,6 +184,10 @@ def _opened(path: Path, tell: Callable[[str], None]) -> Iterator[TextIO]:
         raise ValueError(f"there is no file {path}")
     content: BinaryIO
     if path.is_file():
+        with path.open("rb") as start:
+            is_parquet = start.read(4) == b"PAR1"
+        if is_parquet:
+            raise ValueError(f"{path} is a parquet file. {FORM}")
         text = open_text(path)
         for note in text.notes:
             tell(f"{path}: {note}")

@@ -330,6 +330,13 @@ def test_what_cannot_be_is_said_before_a_run(tmp_path, options, message):
     assert SECRET not in str(error.value)
 
 
+def test_a_prompt_that_is_not_utf_8_is_named(tmp_path):
+    path = tmp_path / "own.jinja"
+    path.write_bytes("\u56de\u7b54 {{ response }}".encode("gbk"))
+    with pytest.raises(ValueError, match=r"own\.jinja is not UTF-8.*save it as UTF-8"):
+        load_reward("judge", {"model": "m", "prompt": str(path)})
+
+
 def test_the_library_is_named_where_it_is_missing(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "openai", None)
     with pytest.raises(ValueError, match=r"pip install 'gmpo-vl\[judge\]'"):

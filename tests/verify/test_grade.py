@@ -5,6 +5,8 @@ import os
 import re
 from threading import Thread
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from gmpo_vl.cli import main
@@ -179,6 +181,24 @@ def test_a_file_that_breaks_its_own_encoding_is_refused_once(tmp_path):
         grade_file(tmp_path / "pairs.jsonl", tmp_path / "out.jsonl", tell=told.append)
     assert told == []
     assert not (tmp_path / "out.jsonl").exists()
+
+
+@pytest.mark.parametrize("name", ["pairs.json", "indent.json", "pairs.csv", "pairs.parquet", "others.jsonl"])
+def test_a_file_of_another_form_is_refused_once_with_the_form_that_is_read(tmp_path, capsys, name):
+    rows = [{"gold": "5", "response": r"\boxed{5}"}] * 3
+    path = tmp_path / name
+    if name == "pairs.parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif name == "others.jsonl":
+        write(path, [{"answer": row["gold"], "output": row["response"]} for row in rows])
+    elif name == "pairs.csv":
+        path.write_text("gold,response\n" + "5,\\boxed{5}\n" * 3)
+    else:
+        path.write_text(json.dumps(rows, indent=1 if name == "indent.json" else None))
+    assert main(["grade", str(path)]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert name in said
+    assert '{"gold": "5", "response": "It is' in said
 
 
 def test_what_is_no_file_is_told_with_its_name(tmp_path):
