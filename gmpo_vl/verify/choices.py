@@ -33,7 +33,8 @@ from gmpo_vl.verify.named import (
     without_chinese_lead,
 )
 from gmpo_vl.verify.quantities import EXACT, Leeway, Undecided
-from gmpo_vl.verify.values import CHOICE, is_letter, judge_value, trees, type_of
+from gmpo_vl.verify.reading import trees
+from gmpo_vl.verify.values import CHOICE, is_letter, judge_value, type_of
 from gmpo_vl.verify.words import TEXT_GROUP, bare, same_words, set_as_text, squeezed
 
 _OR = re.compile(r" or ")
