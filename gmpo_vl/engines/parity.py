@@ -105,7 +105,8 @@ def check_parity(policy: Policy, groups: Sequence[Group], config: Config) -> Par
     may refuse the packed row in any way: what it raises is the result.
     """
     limits = limits_of(config, False, config.worker.actor.micro_batch_size_per_device_for_update)
-    rows = some_rollouts(groups, limits)
+    # Ranks that share weights run as many forwards: two each.
+    rows = some_rollouts(groups, limits) if policy.ranks == 1 else two_rollouts(groups, limits)
     layer = language_model(unwrap(policy.model)).layers[0]  # type: ignore[index]
     policy.look_at([row.group for row in rows])
     policy.model.train()  # gradient checkpointing acts in this mode only
