@@ -29,7 +29,7 @@ VISION_LINEARS = tuple(
 
 def language_model(model: PreTrainedModel) -> Any:
     """The decoder stack: embeddings in, final hidden states out."""
-    inner: Any = model.model
+    inner: Any = getattr(model, "model", None) or model.base_model
     return getattr(inner, "language_model", inner)
 
 
@@ -167,3 +167,29 @@ def vision_shape(config: Any) -> VisionShape | None:
         whole=len(vision.fullatt_block_indexes) if windows else vision.depth,
         window_patches=(vision.window_size // vision.patch_size) ** 2 if windows else 0,
     )
+
+
+def state_bytes(config: Any, element_bytes: int) -> int:
+    """Memory of one row's running states, of all layers of linear attention; 0 for models without them.
+
+    element_bytes: of a number of the convolution's state. The recurrent states are float32.
+    """
+    text = config.get_text_config()
+    layers = _state_layers(text)
+    if not layers:
+        return 0
+    keys = text.linear_num_key_heads * text.linear_key_head_dim
+    values = text.linear_num_value_heads * text.linear_value_head_dim
+    convolution = (2 * keys + values) * text.linear_conv_kernel_dim
+    return layers * (convolution * element_bytes + 4 * values * text.linear_key_head_dim)
+
+
+def token_bytes(config: Any, element_bytes: int) -> int:
+    """Memory of one token's keys and values, of all layers that keep them."""
+    shape = text_shape(config)
+    return 2 * (shape.layers - _state_layers(config.get_text_config())) * shape.keys * element_bytes
+
+
+def _state_layers(text: Any) -> int:
+    kinds: list[str] = list(getattr(text, "layer_types", None) or ())
+    return kinds.count("linear_attention")
