@@ -131,10 +131,10 @@ def text_shape(config: Any) -> TextShape:
 
 
 def delta_shape(config: Any) -> DeltaShape | None:
-    """None for a decoder without such layers."""
+    """None for a decoder without such layers, or with others that are called linear attention, too."""
     text = config.get_text_config()
     layers = sum(kind == "linear_attention" for kind in getattr(text, "layer_types", None) or ())
-    if layers == 0:
+    if layers == 0 or not hasattr(text, "linear_num_key_heads"):
         return None
     return DeltaShape(
         layers=layers,
@@ -170,26 +170,18 @@ def vision_shape(config: Any) -> VisionShape | None:
 
 
 def state_bytes(config: Any, element_bytes: int) -> int:
-    """Memory of one row's running states, of all layers of linear attention; 0 for models without them.
+    """Memory of one row's states in all layers that have one; 0 for models without such layers.
 
-    element_bytes: of a number of the convolution's state. The recurrent states are float32.
+    element_bytes: of a number of the convolution's state. The matrices are float32, as transformers keeps
+    them.
     """
-    text = config.get_text_config()
-    layers = _state_layers(text)
-    if not layers:
+    delta = delta_shape(config)
+    if delta is None:
         return 0
-    keys = text.linear_num_key_heads * text.linear_key_head_dim
-    values = text.linear_num_value_heads * text.linear_value_head_dim
-    convolution = (2 * keys + values) * text.linear_conv_kernel_dim
-    return layers * (convolution * element_bytes + 4 * values * text.linear_key_head_dim)
+    return delta.layers * (delta.convolved * delta.kernel * element_bytes + 4 * delta.state)
 
 
 def token_bytes(config: Any, element_bytes: int) -> int:
     """Memory of one token's keys and values, of all layers that keep them."""
-    shape = text_shape(config)
-    return 2 * (shape.layers - _state_layers(config.get_text_config())) * shape.keys * element_bytes
-
-
-def _state_layers(text: Any) -> int:
-    kinds: list[str] = list(getattr(text, "layer_types", None) or ())
-    return kinds.count("linear_attention")
+    shape, delta = text_shape(config), delta_shape(config)
+    return 2 * (shape.layers - (delta.layers if delta else 0)) * shape.keys * element_bytes
