@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from gmpo_vl.batching.planning import Shape
 from gmpo_vl.models.families.qwen import QwenFamily, mrope_positions
@@ -117,6 +116,39 @@ CONFIGS["tiny"] = (
         "fullatt_block_indexes": [1],
     },
 )
+# Qwen3.5-4B's shares of delta-nets, attention, MLP, head and ViT, a fifth as wide, with the real heads: three
+# layers with a recurrent state, then one with attention.
+CONFIGS["scaled_qwen3_5"] = (
+    {
+        "model_type": "qwen3_5_text",
+        "hidden_size": 512,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 3,
+        "num_key_value_heads": 1,
+        "head_dim": 256,
+        "linear_num_key_heads": 3,
+        "linear_num_value_heads": 6,
+        "intermediate_size": 1856,
+        "vocab_size": 6208,
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": 1e7,
+            "partial_rotary_factor": 0.25,
+            "mrope_interleaved": True,
+            "mrope_section": [11, 11, 10],
+        },
+        "tie_word_embeddings": True,
+    },
+    {
+        "model_type": "qwen3_5",
+        "depth": 3,
+        "hidden_size": 192,
+        "num_heads": 3,
+        "intermediate_size": 768,
+        "patch_size": 14,  # as IMAGE; the published one is 16
+        "out_hidden_size": 512,
+    },
+)
 # For one GPU of 16 GB: the 7B model's layers, four of them.
 _TEXT_7B, _VISION_7B = CONFIGS["qwen2_5_vl_7b"]
 CONFIGS["qwen2_5_vl_7b_4_layers"] = (
@@ -125,11 +157,17 @@ CONFIGS["qwen2_5_vl_7b_4_layers"] = (
 )
 
 
-def config_of(name: str) -> Qwen2_5_VLConfig:
+def config_of(name: str) -> Any:
+    """Of a Qwen2.5-VL, or of a Qwen3.5 where the decoder's model_type says so (transformers 5)."""
     text, vision = CONFIGS[name]
-    ids = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
-    return Qwen2_5_VLConfig(
-        text_config={**text, **ids, "max_position_embeddings": 32768, "rope_theta": 1e6},
+    text = {**text, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0, "max_position_embeddings": 32768}
+    kind = transformers.Qwen2_5_VLConfig
+    if text.get("model_type") == "qwen3_5_text":
+        kind = transformers.Qwen3_5Config
+    else:
+        text["rope_theta"] = 1e6
+    return kind(
+        text_config=text,
         vision_config=vision,
         tie_word_embeddings=text["tie_word_embeddings"],
         image_token_id=IMAGE_PAD,
@@ -142,7 +180,7 @@ def config_of(name: str) -> Qwen2_5_VLConfig:
 def random_model(name: str, device: torch.device, dtype: torch.dtype) -> Any:
     torch.manual_seed(0)
     with device:
-        model = Qwen2_5_VLForConditionalGeneration._from_config(
+        model = transformers.AutoModelForImageTextToText.from_config(
             config_of(name), attn_implementation="sdpa", dtype=dtype
         )
     use_group_attention(model)

@@ -2,6 +2,7 @@
 possible?
 
     python benchmarks/training_step.py [--json] [--repeats 3] [--settings 450/300/5 ...]
+    python benchmarks/training_step.py --model-config scaled_qwen3_5 --settings 450/300/8 450/1500/8
     python benchmarks/training_step.py --device cuda --model-config qwen2_5_vl_7b --checkpointing
 
 Forward and backward of one group on a model with random weights; by default one with Qwen2.5-VL-3B's shares
@@ -48,12 +49,15 @@ from gmpo_vl.sizing.cost import rates, unique_token_bound
 
 SETTINGS = {
     "450/300/5": (450, [300] * 5),
+    "450/300/8": (450, [300] * 8),
     "450/300/16": (450, [300] * 16),
+    "1500/300/8": (1500, [300] * 8),
     "1500/400/8": (1500, [400] * 8),
     "450/1500/8": (450, [1500] * 8),
     "90/1500/8": (90, [1500] * 8),
     "ragged": (450, [20, 47, 85, 120, 166, 230, 310, 400]),
 }
+STANDARD = ["450/300/5", "450/300/16", "1500/400/8", "450/1500/8", "90/1500/8", "ragged"]
 
 
 def update(model: Any, rows: list[Row], limits: Limits, device: torch.device) -> None:
@@ -122,7 +126,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
+    parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=STANDARD)
     parser.add_argument("--model-config", choices=CONFIGS, default="scaled_3b")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--max-tokens", type=int, default=8192, help="tokens of a packed row (default 8192)")

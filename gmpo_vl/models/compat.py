@@ -167,8 +167,9 @@ def smart_resize(height: int, width: int, factor: int, min_pixels: int, max_pixe
 
 
 def own_attention(model_type: str) -> bool:
-    """Does this decoder bypass transformers' attention interface? Only Qwen2-MoE does, before 5.0."""
-    return model_type == "qwen2_moe" and not TRANSFORMERS_5
+    """Does this decoder bypass transformers' interfaces? Before 5.0 Qwen2-MoE does with its attention, and
+    Qwen3-Next with its recurrent layers, which take no state to start from."""
+    return model_type in ("qwen2_moe", "qwen3_next") and not TRANSFORMERS_5
 
 
 def enable_gradient_checkpointing(model: PreTrainedModel) -> None:

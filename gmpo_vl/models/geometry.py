@@ -40,8 +40,9 @@ def vision_tower(model: torch.nn.Module) -> Any | None:
 
 @dataclass(frozen=True)
 class TextShape:
-    """The decoder. queries, keys: width of all heads together. mlp: width of the MLP that a token goes
-    through, all of its experts together. gates: rows of the router, and of the shared expert's gate."""
+    """The decoder. queries, keys: width of all heads together, in layers with attention. mlp: width of the
+    MLP that a token goes through, all of its experts together. gates: rows of the router, and of the shared
+    expert's gate."""
 
     layers: int
     hidden: int
@@ -74,6 +75,30 @@ class VisionShape:
     window_patches: int
 
 
+@dataclass(frozen=True)
+class DeltaShape:
+    """The decoder's layers with a recurrent state (gated delta-net), in place of attention. keys, values:
+    width of all heads together; heads: of the values, each with a state of (key_width, values / heads).
+    kernel: width of the convolution over queries, keys and values."""
+
+    layers: int
+    keys: int
+    values: int
+    heads: int
+    key_width: int
+    kernel: int
+
+    @property
+    def convolved(self) -> int:
+        """Channels of the convolution."""
+        return 2 * self.keys + self.values
+
+    @property
+    def state(self) -> int:
+        """Elements of all heads' states."""
+        return self.key_width * self.values
+
+
 def experts(config: Any) -> tuple[int, int]:
     """Experts of a layer, and how many of them a token goes to; (0, 0) for a dense model."""
     text = config.get_text_config()
@@ -85,9 +110,11 @@ def text_shape(config: Any) -> TextShape:
     """Raises AttributeError where the decoder is built otherwise."""
     text = config.get_text_config()
     head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    mlp, gates = text.intermediate_size, 0
     count, active = experts(config)
-    if count:
+    gates = 0
+    if count == 0:
+        mlp = text.intermediate_size
+    else:
         shared = getattr(text, "shared_expert_intermediate_size", 0)
         mlp = active * text.moe_intermediate_size + shared
         gates = count + (1 if shared else 0)
@@ -100,6 +127,22 @@ def text_shape(config: Any) -> TextShape:
         mlp=mlp,
         gates=gates,
         vocabulary=text.vocab_size,
+    )
+
+
+def delta_shape(config: Any) -> DeltaShape | None:
+    """None for a decoder without such layers."""
+    text = config.get_text_config()
+    layers = sum(kind == "linear_attention" for kind in getattr(text, "layer_types", None) or ())
+    if layers == 0:
+        return None
+    return DeltaShape(
+        layers=layers,
+        keys=text.linear_num_key_heads * text.linear_key_head_dim,
+        values=text.linear_num_value_heads * text.linear_value_head_dim,
+        heads=text.linear_num_value_heads,
+        key_width=text.linear_key_head_dim,
+        kernel=text.linear_conv_kernel_dim,
     )
 
 

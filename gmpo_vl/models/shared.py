@@ -28,6 +28,7 @@ from transformers.masking_utils import sdpa_mask
 
 from gmpo_vl.models.compat import own_attention
 from gmpo_vl.models.geometry import language_model
+from gmpo_vl.models.states import Order, carry_states, reading_order
 
 ATTENTION = "group_shared"
 
@@ -128,6 +129,11 @@ class Layout:
     def inverse_L(self) -> torch.Tensor:
         """Each token's place in the blocks' results."""
         return torch.cat([block.query_mQ.flatten()[block.real_N] for block in self.blocks]).argsort()
+
+    @cached_property
+    def reading_order(self) -> Order:
+        """For layers with a recurrent state."""
+        return reading_order(self.segments, self.device)
 
     @cached_property
     def varlen(self) -> Varlen:
@@ -319,6 +325,7 @@ AttentionMaskInterface.register(ATTENTION, sdpa_mask)
 # Kinds of models whose packed row and padded rows the tests hold against their own forward. Any other kind is
 # tried: it shares prompts where a run's parity check finds the two equal, else its rollouts go one at a time.
 KNOWN = {"qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe"}
+KNOWN |= {"qwen3_5", "qwen3_5_moe", "qwen3_next"}  # with recurrent states (states.py)
 
 
 def is_known(config: Any) -> bool:
@@ -350,3 +357,4 @@ def use_group_attention(model: PreTrainedModel) -> None:
         warnings.warn(f"prompts are not shared: {obstacle}; one rollout at a time instead", stacklevel=3)
         return
     language_model(model).config._attn_implementation = ATTENTION
+    carry_states(model)

@@ -2,7 +2,9 @@
 
 A multiplication and an addition are two operations. Only matrix products are counted (linear layers,
 attention scores and their use, the head): norms, activations and softmaxes are not. Causal attention is
-counted half: a token looks at what came before it. The backward of a layer costs twice its forward.
+counted half: a token looks at what came before it. A recurrent state (gated delta-net) is counted as one
+token after the other would use it: read for the key, changed, read for the query. The backward of a layer
+costs twice its forward.
 
 `work` adds what is not a product: norms, activations and rotary embeddings move elements through memory and
 compute next to nothing. A narrow ViT moves more for each of its operations than a wide decoder. So ranks
@@ -16,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gmpo_vl.batching.planning import Shape
-from gmpo_vl.models.geometry import VisionShape, text_shape, vision_shape
+from gmpo_vl.models.geometry import DeltaShape, TextShape, VisionShape, delta_shape, text_shape, vision_shape
 from gmpo_vl.sizing import fitted_constants
 
 
@@ -62,19 +64,30 @@ class Rates:
 
 
 def rates(config: Any) -> Rates:
-    """From the config of a Qwen2, 2.5 or 3 model, its MoE or VL model; others are taken to be built alike."""
-    text, vision = text_shape(config), vision_shape(config)
-    # q and o, k and v, MLP with its routers.
+    """From the config of a Qwen2, 2.5, 3 or 3.5 model, its MoE or VL model; others are taken to be built
+    alike."""
+    text, delta, vision = text_shape(config), delta_shape(config), vision_shape(config)
+    attending = text.layers - (0 if delta is None else delta.layers)
+    # q and o, k and v, MLP with its routers. Beside delta-nets attention has an output gate, as wide as q.
     mlp = 2 * text.hidden * (3 * text.mlp + text.gates)
-    layer = 2 * text.hidden * (2 * text.queries + 2 * text.keys) + mlp
+    attention = 2 * text.hidden * ((2 if delta is None else 3) * text.queries + 2 * text.keys)
     moved = 8 * text.hidden + 3 * text.queries + 4 * text.mlp
     base = Rates(
-        token=text.layers * layer,
-        pair=text.layers * 4 * text.queries,
+        token=text.layers * mlp + attending * attention + _delta_token(text, delta),
+        pair=attending * 4 * text.queries,
         position=2 * text.hidden * text.vocabulary,
         token_elements=text.layers * moved,
     )
     return base if vision is None else _with_vision(base, vision)
+
+
+def _delta_token(text: TextShape, delta: DeltaShape | None) -> float:
+    """A token in all layers with a recurrent state: projections (q, k, v, gate, out; decay and step of each
+    head), convolution, state."""
+    if delta is None:
+        return 0.0
+    projections = 2 * text.hidden * (delta.convolved + 2 * delta.values + 2 * delta.heads)
+    return delta.layers * (projections + 2 * delta.kernel * delta.convolved + 6 * delta.state)
 
 
 def _with_vision(base: Rates, of: VisionShape) -> Rates:

@@ -49,7 +49,7 @@ def test_log_probs_and_gradients_equal_transformers_own_forward(family, share_pr
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_which_families_share_under_this_version(family, folders):
-    with_own_attention = family == "qwen2_moe" and not compat.TRANSFORMERS_5
+    with_own_attention = family in ("qwen2_moe", "qwen3_next") and not compat.TRANSFORMERS_5
     if with_own_attention:
         with pytest.warns(UserWarning, match="prompts are not shared"):
             model = load_model(folders(family))
@@ -95,8 +95,15 @@ def test_a_model_with_sliding_windows_is_not_shared_and_stays_right(text_folder,
     assert_equals_one_at_a_time(model, processor, rows, share_prefix=True)
 
 
+# Until the sampler has a cache for recurrent states.
+NO_CACHE_YET = pytest.mark.xfail(reason="the sampler's cache keeps no recurrent states", strict=True)
+
+
 @pytest.mark.filterwarnings("ignore:prompts are not shared")
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "family",
+    [pytest.param(f, marks=NO_CACHE_YET) if f.startswith(("qwen3_5", "qwen3_next")) else f for f in FAMILIES],
+)
 def test_greedy_rollouts_of_any_number_equal_transformers_generate(family, folders):
     processor, model = load_processor(folders(family)), load_model(folders(family))
     plain = load_model(folders(family))

@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from plain_forward import CPU, prompts_of, rows_with
+from tiny_families import save_tiny_family
 
 from gmpo_vl.models import features, forward, head
 from gmpo_vl.models.compat import enable_gradient_checkpointing
@@ -44,7 +45,7 @@ def sharded_rank(rank, folder, store, out, kind):
     model = load_model(folder, torch.float64).train()
     if kind == "frozen tower":
         model.model.visual.requires_grad_(False)
-    if kind == "checkpointed, head in chunks":
+    if "checkpointed" in kind:
         enable_gradient_checkpointing(model)
         head.HEAD_CHUNK = 3  # the head, too, runs again in the backward
     layers = {type(language_model(model).layers[0]), type(model.model.visual.blocks[0])}
@@ -79,8 +80,12 @@ def sharded_rank(rank, folder, store, out, kind):
 
 
 @pytest.mark.skipif(not dist.is_available() or not dist.is_gloo_available(), reason="torch without gloo")
-@pytest.mark.parametrize("kind", ["whole", "checkpointed, head in chunks", "frozen tower"])
+@pytest.mark.parametrize(
+    "kind", ["whole", "checkpointed, head in chunks", "frozen tower", "recurrent states, checkpointed"]
+)
 def test_two_sharded_ranks_equal_one_whole_model(kind, tiny_folder, tmp_path):
+    if kind.startswith("recurrent states"):
+        tiny_folder = save_tiny_family(tmp_path / "model", "qwen3_5")
     # Forked: everything is imported already.
     mp.start_processes(
         sharded_rank,
