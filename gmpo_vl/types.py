@@ -47,6 +47,7 @@ class Prompt:
         into patches on the device, per micro-batch: fp32 patches of a whole step would be gigabytes.
     image_grid_thw: int64 (N, 3): patches in time, height and width of each image.
     position_ids_3P: int64, mRoPE rows (time, height, width); equal rows for text-only prompts.
+    per_token: other inputs that have a value for each token, (P,) each; a response's tokens have 0.
     """
 
     example: Example
@@ -55,6 +56,7 @@ class Prompt:
     images: tuple[torch.Tensor, ...]
     image_grid_thw: torch.Tensor
     position_ids_3P: torch.Tensor
+    per_token: dict[str, torch.Tensor] = field(default_factory=dict)
 
     @cached_property
     def pictures_key(self) -> bytes:

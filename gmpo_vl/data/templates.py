@@ -88,14 +88,14 @@ def _compiled(template: str) -> Template:
     return SandboxedEnvironment(autoescape=False, undefined=StrictUndefined).from_string(template.strip())
 
 
-def to_messages(text: str, num_images: int) -> list[dict[str, Any]]:
+def to_messages(text: str, num_images: int, as_parts: bool = False) -> list[dict[str, Any]]:
     """One user turn, as EasyR1 builds it: the text split at its image tags, an image part in place of each.
 
-    A prompt without images is a plain string: text-only chat templates know nothing else.
+    A prompt without images is a plain string, unless `as_parts`: text-only chat templates know nothing else.
     """
     if text.count(IMAGE_TAG) != num_images:
         raise ValueError(f"{text.count(IMAGE_TAG)} {IMAGE_TAG} tags for {num_images} images")
-    if num_images == 0:
+    if num_images == 0 and not as_parts:
         return [{"role": "user", "content": text}]
     parts: list[dict[str, str]] = []
     for i, piece in enumerate(text.split(IMAGE_TAG)):

@@ -39,18 +39,29 @@ class Chat:
 
 
 def render_chat(
-    example: Example, tokenizer: Any, control: ControlTokens, chat_template: str, template: str | None
+    example: Example,
+    tokenizer: Any,
+    control: ControlTokens,
+    chat_template: str,
+    template: str | None,
+    as_parts: bool = False,
 ) -> Chat:
-    """One user turn, the answer's turn open. ValueError names the row and the template at fault."""
+    """One user turn, the answer's turn open. ValueError names the row and the template at fault.
+
+    as_parts: the turn's content is a list of parts also where it is only text, as the templates of most
+    vision-language models want it; text-only models' want a string.
+    """
     try:
         hides = bool(control.found(example.problem))
         problem = control.hide(example.problem) if hides else example.problem
         content = _in_template(problem, template)
-        messages = to_messages(content, len(example.images))
+        messages = to_messages(content, len(example.images), as_parts)
         with _rendering("the chat template"):
             chat = tokenizer.apply_chat_template(
                 messages, chat_template=chat_template, add_generation_prompt=True, tokenize=False
             )
+        if as_parts and not all(piece.strip() in chat for piece in content.split(IMAGE_TAG)):
+            raise ValueError("the chat template leaves out or changes the problem's text")
         if hides:
             _check_kept(control, problem, content, chat)
     except ValueError as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +30,7 @@ PARTS = {
     "configuration": ("config.json",),
     "tokenizer": ("config.json", "tokenizer.json", "tokenizer_config.json", *_MAPS),
     "image processor": ("config.json", "preprocessor_config.json", "processor_config.json"),
+    "processor": ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json"),
     "model": ("config.json", "generation_config.json", "model.safetensors.index.json"),
 }
 DOWNLOAD = "copy or download the model again"
@@ -127,6 +130,10 @@ def no_code_of(folder: str | Path, part: str) -> Iterator[dict[str, Any]]:
             "model's folder is never run here; take a model that transformers itself knows, or a newer "
             "transformers"
         ) from error
+    except ImportError as error:
+        raise ValueError(
+            f"{folder}: its {part} needs a package that is not installed: {_first_cause(error)}"
+        ) from error
     except (TypeError, AttributeError, LookupError, StrictDataclassError) as error:
         raise ValueError(
             f"{folder}: transformers {transformers.__version__} can make no {part} of "
@@ -135,11 +142,78 @@ def no_code_of(folder: str | Path, part: str) -> Iterator[dict[str, Any]]:
         ) from error
 
 
+def _first_cause(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return " ".join(str(error).split()).partition(". ")[0]
+
+
 def load_image_processor(folder: Path) -> Any:
     """The image processor of a model folder, on Pillow, also where torchvision is installed."""
     backend: dict[str, Any] = {"backend": "pil"} if TRANSFORMERS_5 else {"use_fast": False}
     with no_code_of(folder, "image processor") as no_code:
         return AutoImageProcessor.from_pretrained(folder, **backend, **no_code)
+
+
+class Unused:
+    """In the place of a part that reads videos or sound: it has no settings, and is never called."""
+
+    def __getattr__(self, name: str) -> None:
+        if name.startswith("__"):  # whoever copies or prints objects asks for these
+            raise AttributeError(name)
+
+
+# The parts of a processor that nothing here calls. They need torchvision or audio packages to load.
+_UNUSED = ("video_processor", "feature_extractor", "audio_processor", "audio_tokenizer")
+
+
+def load_own_processor(folder: Path, config: Any, tokenizer: Any) -> Any:
+    """transformers' processor of a model folder around this tokenizer, on Pillow, for text and pictures only.
+
+    Raises ValueError that names what is missing: a class, a package or a value in a file.
+    """
+    parts = {"tokenizer": tokenizer, "image_processor": load_image_processor(folder)}
+    parts |= {name: Unused() for name in _UNUSED}
+    with no_code_of(folder, "processor"):
+        kind = _processor_class(folder, config)
+        takes = inspect.signature(kind.__init__).parameters
+        names = kind.get_attributes() if TRANSFORMERS_5 else kind.attributes
+        missing = [name for name in names if name not in parts]
+        if missing:
+            raise ValueError(f"{folder}: its {kind.__name__} needs {missing[0]}, which is not supported here")
+        settings, _ = kind.get_processor_dict(folder)
+        own = {name: value for name, value in settings.items() if name in takes and name not in parts}
+        return kind(**{name: parts[name] for name in names}, **own)
+
+
+def _processor_class(folder: Path, config: Any) -> Any:
+    """The class that `AutoProcessor` would take; it does not mind unused parts."""
+    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES, processor_class_from_name
+
+    files = [read_object(folder / name, DOWNLOAD) or {} for name in PARTS["processor"]]
+    named = [settings["processor_class"] for settings in files if settings.get("processor_class")]
+    name = named[0] if named else PROCESSOR_MAPPING_NAMES.get(config.model_type)
+    known = processor_class_from_name(name) if name else None
+    if known is None:
+        raise ValueError(
+            f"{folder}: transformers {transformers.__version__} has no processor {name or 'at all'} for "
+            f"models of the kind {config.model_type!r}"
+        )
+    if name == "SmolVLMProcessor":
+        module = importlib.import_module(known.__module__)
+        module.num2words = module.num2words or Unused()  # it only says how many frames a video has
+
+    def check(self: Any, name: str, part: Any) -> Any:
+        return None if isinstance(part, Unused) else known.check_argument_for_proper_class(self, name, part)
+
+    return type(known.__name__, (known,), {"check_argument_for_proper_class": check})
+
+
+def picture_placeholder(processor: Any) -> str | None:
+    """What a chat template writes for a picture. 4.57's Gemma 3 has another token as its image_token."""
+    if not TRANSFORMERS_5 and type(processor).__name__ == "Gemma3Processor":
+        return processor.boi_token
+    return getattr(processor, "image_token", None)
 
 
 def image_features(model: PreTrainedModel, patches: torch.Tensor, grid_thw_N3: torch.Tensor) -> torch.Tensor:

@@ -30,7 +30,7 @@ VISION_LINEARS = tuple(
 def language_model(model: PreTrainedModel) -> Any:
     """The decoder stack: embeddings in, final hidden states out."""
     inner: Any = model.model
-    return getattr(inner, "language_model", inner)
+    return getattr(inner, "language_model", None) or getattr(inner, "text_model", inner)
 
 
 def vision_tower(model: torch.nn.Module) -> Any | None:

@@ -151,14 +151,20 @@ def load_for_inference(folder: str | Path) -> PreTrainedModel:
     return model.to("cuda" if cuda else "cpu").requires_grad_(False).eval()
 
 
+# Names in a configuration of the tokens that stand for pictures, videos and sound, or frame them.
+_SENSES = re.compile(r"(image|img|boi|eoi|video|vision|audio|boa|eoa)(_\w+)?_token_(id|index)")
+
+
 def banned_ids(config: Any) -> tuple[int, ...]:
-    """Vision token ids of a model config, which no response may contain; empty for text-only models.
+    """Ids of a model config that stand for pictures, videos and sound, which no response may contain; empty
+    for text-only models.
 
     A policy can sample `<|image_pad|>`; the next forward would then count more image tokens than image
     features. The sampler and the trainer's log-probs give them -inf alike, so that both see one distribution.
+    Tokens that only the processor knows (rows of tiles, say) are plain words to a model.
     """
-    names = (f"{name}_token_id" for name in ("image", "video", "vision_start", "vision_end", "vision"))
-    return tuple(sorted({i for name in names if (i := getattr(config, name, None)) is not None}))
+    named = {value for name, value in vars(config).items() if _SENSES.fullmatch(name)}
+    return tuple(sorted(value for value in named if isinstance(value, int)))
 
 
 def eos_ids(generation_config: GenerationConfig | None, tokenizer: Any) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ from gmpo_vl.models.chat import Chat, render_chat
 from gmpo_vl.models.compat import DOWNLOAD, load_image_processor, no_code_of
 from gmpo_vl.models.control import ControlTokens
 from gmpo_vl.models.families import Family
+from gmpo_vl.models.families.own import OwnFamily, own_family
 from gmpo_vl.models.families.qwen import QwenFamily, qwen_family
 from gmpo_vl.models.geometry import QWEN_VL
 from gmpo_vl.storage.files import read_object
@@ -53,7 +54,10 @@ class Processor:
         return self.tokenizer.decode(ids_T.tolist(), skip_special_tokens=True)
 
     def chat(self, example: Example, template: str | None) -> Chat:
-        return render_chat(example, self.tokenizer, self.control, self.chat_template, template)
+        as_parts = isinstance(self.family, OwnFamily)
+        return render_chat(
+            example, self.tokenizer, self.control, self.chat_template, template, as_parts=as_parts
+        )
 
 
 def load_processor(folder: str | Path, override_chat_template: str | Path | None = None) -> Processor:
@@ -63,7 +67,7 @@ def load_processor(folder: str | Path, override_chat_template: str | Path | None
     folder = Path(folder)
     with no_code_of(folder, "tokenizer") as no_code:
         tokenizer = AutoTokenizer.from_pretrained(folder, **no_code)
-    family = _family(folder)
+    family = _family(folder, tokenizer)
     return Processor(
         tokenizer=tokenizer,
         chat_template=_chat_template(folder, tokenizer, override_chat_template),
@@ -73,14 +77,14 @@ def load_processor(folder: str | Path, override_chat_template: str | Path | None
     )
 
 
-def _family(folder: Path) -> Family:
+def _family(folder: Path, tokenizer: Any) -> Family:
     """By the model's kind; without an image processor's file it is read as a text-only model."""
-    if not (folder / "preprocessor_config.json").exists():
+    if not any((folder / name).exists() for name in ("preprocessor_config.json", "processor_config.json")):
         return QwenFamily()
+    config = read_object(folder / "config.json", DOWNLOAD, ["model_type"]) or {}
+    if config["model_type"] not in QWEN_VL:
+        return own_family(folder, tokenizer)
     config = read_object(folder / "config.json", DOWNLOAD, ["image_token_id"]) or {}
-    if config.get("model_type") not in QWEN_VL:
-        # TODO own20
-        pass
     return qwen_family(load_image_processor(folder), config["image_token_id"])
 
 
