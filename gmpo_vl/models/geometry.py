@@ -1,12 +1,15 @@
 """What a model's transformers configuration says about its shape, and where its parts are: widths and names,
 once.
 
-This file knows Qwen2, 2.5 and 3, their mixtures of experts and their VL models. It reads any other decoder as
-if it were built like theirs. What else differs between kinds of models: families/__init__.py.
+This file knows Qwen2, 2.5, 3 and 3.5, their mixtures of experts and their VL models. It reads any other
+decoder by the names that transformers uses; sizing/parameters.py holds that against the model itself. What
+else differs between kinds of models: families/__init__.py.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,13 +32,38 @@ VISION_LINEARS = tuple(
 
 def language_model(model: PreTrainedModel) -> Any:
     """The decoder stack: embeddings in, final hidden states out."""
-    inner: Any = model.model
+    inner: Any = getattr(model, "model", None) or model.base_model
     return getattr(inner, "language_model", None) or getattr(inner, "text_model", inner)
 
 
+# What transformers calls a ViT (PreTrainedModel.get_encoder), and the second one of DeepSeek-VL.
+TOWERS = ("vision_tower", "visual", "vision_model", "vision_encoder", "image_tower", "high_res_vision_model")
+
+
+class UnknownShape(ValueError):
+    """A configuration does not say, by the usual names, how wide its model is."""
+
+
+def vision_towers(model: torch.nn.Module) -> dict[str, torch.nn.Module]:
+    """The ViTs by their names in the model, without what stands between them and the decoder (a projector);
+    none for a text-only model and for one whose inside is not known."""
+    found: dict[str, torch.nn.Module] = {}
+    for name, module in model.named_modules():
+        inside = any(name.startswith(f"{outer}.") for outer in found)
+        if name.rpartition(".")[2] in TOWERS and not inside:
+            found[name] = module
+    return found
+
+
 def vision_tower(model: torch.nn.Module) -> Any | None:
-    """The ViT; None for a text-only model and for one whose inside is not known."""
-    return getattr(getattr(model, "model", None), "visual", None)
+    """The first of the ViTs; None where there is none."""
+    return next(iter(vision_towers(model).values()), None)
+
+
+def in_towers(towers: Iterable[str]) -> str | None:
+    """A pattern of the names of all that is in these parts of a model, as peft's `exclude_modules` takes it;
+    None without parts."""
+    return "|".join(rf"{re.escape(name)}\..*" for name in towers) or None
 
 
 @dataclass(frozen=True)
@@ -107,23 +135,34 @@ def experts(config: Any) -> tuple[int, int]:
 
 
 def text_shape(config: Any) -> TextShape:
-    """Raises AttributeError where the decoder is built otherwise."""
+    """Raises UnknownShape where the names that other decoders have are missing.
+
+    mlp: 0 where the configuration does not say it.
+    """
+    try:
+        return _text_shape(config)
+    except (AttributeError, TypeError, ValueError, RuntimeError) as error:  # the last: of different layers
+        raise UnknownShape(f"{config.model_type!r} does not say its widths as other models do: {error}") from error
+
+
+def _text_shape(config: Any) -> TextShape:
     text = config.get_text_config()
-    head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    heads = text.num_attention_heads
+    head_dim = getattr(text, "head_dim", None) or text.hidden_size // heads
     count, active = experts(config)
     gates = 0
     if count == 0:
-        mlp = text.intermediate_size
+        mlp = getattr(text, "intermediate_size", None) or 0
     else:
         shared = getattr(text, "shared_expert_intermediate_size", 0)
-        mlp = active * text.moe_intermediate_size + shared
+        mlp = active * getattr(text, "moe_intermediate_size", 0) + shared
         gates = count + (1 if shared else 0)
     return TextShape(
         layers=text.num_hidden_layers,
         hidden=text.hidden_size,
-        heads=text.num_attention_heads,
-        queries=text.num_attention_heads * head_dim,
-        keys=text.num_key_value_heads * head_dim,
+        heads=heads,
+        queries=heads * head_dim,
+        keys=(getattr(text, "num_key_value_heads", None) or heads) * head_dim,
         mlp=mlp,
         gates=gates,
         vocabulary=text.vocab_size,
@@ -147,9 +186,9 @@ def delta_shape(config: Any) -> DeltaShape | None:
 
 
 def vision_shape(config: Any) -> VisionShape | None:
-    """None for a text-only model. Raises AttributeError where the ViT is built otherwise."""
+    """None for a text-only model, and for a ViT that is not one of Qwen's."""
     vision = getattr(config, "vision_config", None)
-    if vision is None:
+    if vision is None or config.model_type not in QWEN_VL:
         return None
     kind = vision.model_type.removesuffix("_vision")
     # Qwen2-VL says `embed_dim` for what the others call `hidden_size`.

@@ -23,7 +23,7 @@ from typing import Any
 
 from gmpo_vl.batching.planning import Shape
 from gmpo_vl.models.features import PATCHES
-from gmpo_vl.models.geometry import text_shape, vision_shape
+from gmpo_vl.models.geometry import TextShape, delta_shape, text_shape, vision_shape
 from gmpo_vl.models.head import HEAD_CHUNK
 from gmpo_vl.rollout.cache import PREFILLED, ROOM
 from gmpo_vl.sizing import fitted_constants
@@ -113,12 +113,11 @@ class Estimate:
         return self.of_phase(self.largest_phase)
 
 
-def widths(config: Any) -> Widths:
-    """From the config of a Qwen2, 2.5 or 3 model, or its VL model; others are taken to be built alike.
-
-    Of the experts, those that a token goes to are counted, and the shared one.
-    """
-    text, vision = text_shape(config), vision_shape(config)
+def widths(config: Any, text: TextShape | None = None) -> Widths:
+    """Of a model, as `cost.rates`. Of the experts, those that a token goes to are counted, and the shared
+    one."""
+    text = text_shape(config) if text is None else text
+    vision = vision_shape(config)
     base = Widths(
         layers=text.layers,
         hidden=text.hidden,
