@@ -126,6 +126,10 @@ class DeltaShape:
         """Elements of all heads' states."""
         return self.key_width * self.values
 
+    def state_bytes(self, element_bytes: int) -> int:
+        """Of one row's states in one layer, as `state_bytes`."""
+        return self.convolved * self.kernel * element_bytes + self.state * 4
+
 
 def experts(config: Any) -> tuple[int, int]:
     """Experts of a layer, and how many of them a token goes to; (0, 0) for a dense model."""
@@ -170,10 +174,10 @@ def _text_shape(config: Any) -> TextShape:
 
 
 def delta_shape(config: Any) -> DeltaShape | None:
-    """None for a decoder without such layers."""
+    """None for a decoder without such layers, and where they are no gated delta-nets."""
     text = config.get_text_config()
     layers = sum(kind == "linear_attention" for kind in getattr(text, "layer_types", None) or ())
-    if layers == 0:
+    if layers == 0 or not hasattr(text, "linear_num_value_heads"):
         return None
     return DeltaShape(
         layers=layers,
@@ -206,3 +210,19 @@ def vision_shape(config: Any) -> VisionShape | None:
         whole=len(vision.fullatt_block_indexes) if windows else vision.depth,
         window_patches=(vision.window_size // vision.patch_size) ** 2 if windows else 0,
     )
+
+
+def state_bytes(config: Any, element_bytes: int) -> int:
+    """Memory of one row's running states in all layers of a model; 0 for a model without such layers.
+
+    element_bytes: of a number of the convolution's state. The matrices are float32 whatever the model is, as
+    transformers keeps them.
+    """
+    delta = delta_shape(config)
+    return 0 if delta is None else delta.layers * delta.state_bytes(element_bytes)
+
+
+def token_bytes(config: Any, element_bytes: int) -> int:
+    """Memory of one token's keys and values, of all layers that keep them."""
+    shape, delta = text_shape(config), delta_shape(config)
+    return 2 * (shape.layers - (delta.layers if delta else 0)) * shape.keys * element_bytes

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    MODEL_FOR_MASKED_LM_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
     GenerationConfig,
+    GenerationMixin,
     PreTrainedModel,
 )
 
@@ -49,6 +54,9 @@ def model_folder(path: str) -> Path:
             f"{named}: the package has no such folder; its model is {PACKAGED}models/pretrained"
         )
     if Path(path).is_dir():
+        if (Path(path) / "model_index.json").exists():
+            reason = "is a diffusion pipeline: it makes pictures and writes no text"
+            raise NoModelFolder(f"{path} {reason}", key="")
         if not (Path(path) / "config.json").exists():
             inside = ("", "step_*/", "checkpoints/step_*/")  # of a checkpoint, of their folder, of a run
             found = [file for at in inside for file in Path(path).glob(f"{at}huggingface/config.json")]
@@ -77,12 +85,24 @@ def model_folder(path: str) -> Path:
 def model_config(folder: str | Path, **overrides: Any) -> Any:
     """The configuration in a model's folder, with the values of `worker.actor.model.override_config`.
 
-    Raises ValueError for an unknown override, for a kind of model that transformers does not know, and for a
-    file that is damaged or that this version of transformers misreads.
+    Raises ValueError for an unknown override, for a kind of model that transformers does not know or that
+    cannot answer token by token, and for a file that is damaged or that this version misreads.
     """
     with no_code_of(folder, "configuration") as no_code:
+        kind = read_object(Path(folder) / "config.json", DOWNLOAD) or {}
+        if "model_type" not in kind:
+            raise ValueError(
+                f"{folder}: config.json names no model_type: not a model of transformers, perhaps one of "
+                "diffusers or timm"
+            )
         config = AutoConfig.from_pretrained(folder, **no_code)
         check_config(Path(folder))
+    obstacle = _answering_obstacle(config)
+    if obstacle is not None:
+        raise ValueError(
+            f"{folder}: a {config.model_type!r} cannot answer here: {obstacle}; take a model that "
+            "transformers loads as a causal or an image-text-to-text model"
+        )
     for key, value in overrides.items():
         if not hasattr(config, key):
             raise ValueError(f"worker.actor.model.override_config: {type(config).__name__} has no {key!r}")
@@ -92,16 +112,34 @@ def model_config(folder: str | Path, **overrides: Any) -> Any:
 
 def auto_class(config: Any) -> Any:
     """The Auto class that makes models of a configuration."""
-    return AutoModelForImageTextToText if hasattr(config, "vision_config") else AutoModelForCausalLM
+    sees = type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+    return AutoModelForImageTextToText if sees else AutoModelForCausalLM
+
+
+def _answering_obstacle(config: Any) -> str | None:
+    """Why models of a configuration cannot continue a text token by token, in words; None where they can."""
+    if getattr(config, "is_encoder_decoder", False):
+        return "it is an encoder and a decoder, and a prompt and its response are one text here"
+    for mapping in (MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING):
+        if type(config) in mapping:
+            made: Any = mapping[type(config)]
+            if not issubclass(made, GenerationMixin):
+                return "its answers do not grow token by token"
+            if type(config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False):
+                return "it fills gaps, so its tokens see those that come after them"
+            return None
+    return "transformers has no class of it that writes text"
 
 
 def load_model(
     folder: str | Path, dtype: torch.dtype = torch.float32, **config_overrides: Any
 ) -> PreTrainedModel:
-    """A causal or image-text-to-text model, SDPA attention; never code from the model's repository.
+    """A causal or image-text-to-text model; never code from the model's repository. SDPA attention, and
+    transformers' own ("eager") where a part of the model has no other.
 
     A folder with a LoRA adapter gives the model under the adapter, with the adapter merged in. Raises
-    DamagedError for a checkpoint's folder that changed since it was saved, ValueError for unreadable weights.
+    DamagedError for a checkpoint's folder that changed since it was saved, ValueError for weights that are
+    unreadable or not all there.
     """
     check_model_files(Path(folder))
     if (Path(folder) / "adapter_config.json").exists():
@@ -112,16 +150,34 @@ def load_model(
     config = model_config(folder, **config_overrides)
     try:
         with no_code_of(folder, "model") as no_code:
-            model = auto_class(config).from_pretrained(
-                folder, config=config, dtype=dtype, attn_implementation="sdpa", **no_code
+            # No choice of attention, also where the file has one, is SDPA for each part that has it.
+            model, found = auto_class(config).from_pretrained(
+                folder,
+                config=config,
+                dtype=dtype,
+                attn_implementation=None,
+                output_loading_info=True,
+                **no_code,
             )
     except SafetensorError as error:
         raise ValueError(
             f"{folder}: its weights are damaged ({error}): copy or download them again"
         ) from error
+    _check_all_there(model, found["missing_keys"], folder)
     use_group_attention(model)
     batch_vision(model)
     return model
+
+
+def _check_all_there(model: PreTrainedModel, missing: Iterable[str], folder: str | Path) -> None:
+    """Weights that a file lacks would be random: refused."""
+    absent = sorted(set(missing) & {name for name, _ in model.named_parameters()})
+    if absent:
+        some = ", ".join(absent[:3]) + (", ..." if len(absent) > 3 else "")
+        raise ValueError(
+            f"{folder}: its files lack {len(absent):,} weights of a {type(model).__name__} ({some}): they "
+            "are of a model for another task, or not complete; download them again, or take another model"
+        )
 
 
 def adapter_base(adapter: Path) -> str:

@@ -221,7 +221,8 @@ def group_shared_attention(
     """
     layout: Layout | None = options.pop("layout", None)
     scaling: float | None = options.get("scaling")
-    if layout is None and query.shape[2] == 1 and options.get("dropout", 0.0) == 0.0:
+    plain = options.get("dropout", 0.0) == 0.0 and options.get("position_bias") is None
+    if layout is None and query.shape[2] == 1 and plain:
         return _one_token_a_row(query, key, value, attention_mask, scaling), None
     if layout is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
@@ -344,6 +345,8 @@ def sharing_obstacle(config: Any) -> str | None:
         return f"this {kind!r} attends within sliding windows"
     if getattr(text, "attention_dropout", 0.0):
         return "attention_dropout is not 0"
+    if text._attn_implementation == "eager":
+        return f"this {kind!r} attends in a way that SDPA does not have"
     return None
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import PreTrainedModel
 
-from gmpo_vl.models.geometry import delta_shape, language_model
+from gmpo_vl.models.geometry import language_model
 
 if TYPE_CHECKING:
     from gmpo_vl.models.shared import Layout, Segment
@@ -179,15 +179,3 @@ def _forward(
     for rows in order.responses:
         results.append(read(rows, Carry(conv[rows.prompt_m], recurrent[rows.prompt_m])))
     return torch.cat(results)[order.inverse_L][None]
-
-
-def state_bytes(config: Any, dtype: torch.dtype) -> int:
-    """Bytes of one row's states in all layers of a model of this dtype; 0 for a model without such layers.
-
-    The matrices are float32 whatever the dtype, as transformers keeps them.
-    """
-    delta = delta_shape(config)
-    if delta is None:
-        return 0
-    conv = delta.convolved * delta.kernel * dtype.itemsize
-    return delta.layers * (conv + delta.state * torch.float32.itemsize)

@@ -1,12 +1,13 @@
-"""A key-value cache that does not copy itself for every token."""
+"""A model's own key-value cache, whose layers of full attention do not copy themselves for every token."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from transformers.cache_utils import Cache, DynamicLayer
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
+from gmpo_vl.models.geometry import state_bytes, token_bytes
 from gmpo_vl.models.shared import computing_dtype
 
 ROOM = 256  # tokens of spare room that a layer takes at a time
@@ -29,7 +30,7 @@ class RoomyLayer(DynamicLayer):
         dtype = computing_dtype(key_states)
         key_states, value_states = key_states.to(dtype), value_states.to(dtype)
         seen = self.get_seq_length()
-        if seen == 0:
+        if seen == 0 or key_states.shape[-1] != value_states.shape[-1]:
             return super().update(key_states, value_states, *args, **kwargs)
         length = seen + key_states.shape[-2]
         if self._buffer is None or length > self._buffer.shape[-2]:
@@ -43,27 +44,43 @@ class RoomyLayer(DynamicLayer):
         self.keys, self.values = self._buffer[:, :, :, :length].unbind(0)
         return self.keys, self.values
 
-    def batch_repeat_interleave(self, repeats: int) -> None:
-        super().batch_repeat_interleave(repeats)
+    def reorder_cache(self, beam_idx: torch.Tensor) -> None:
+        super().reorder_cache(beam_idx)  # type: ignore[arg-type]
         self._buffer = None
 
-    def batch_select_indices(self, indices: torch.Tensor) -> None:
-        super().batch_select_indices(indices)
-        self._buffer = None
+
+def own_cache(model: Any) -> Cache | None:
+    """An empty cache with a layer of the model's own kind for each of its layers: keys and values, those of a
+    sliding window, or a state. None for a model that makes a cache of its own class itself."""
+    if not model._supports_default_dynamic_cache():
+        return None
+    cache = DynamicCache(config=model.config)
+    cache.layers = [RoomyLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    return cache
 
 
 def joined(caches: list[Cache]) -> Cache:
     """Caches of prompts of one padded length as one, their rows in order. Frees the parts layer by layer."""
     first, *others = caches
     for number, layer in enumerate(first.layers if others else []):
-        parts: list[Any] = [layer, *(cache.layers[number] for cache in others)]
-        keys, values = (torch.cat([getattr(part, name) for part in parts]) for name in ("keys", "values"))
-        for part in parts[1:]:
-            part.keys = part.values = None
-        parts[0].keys, parts[0].values = keys, values
+        parts = [layer, *(cache.layers[number] for cache in others)]
+        for holders, key in _tensors(parts):
+            whole = torch.cat([holder[key] for holder in holders])
+            for holder in holders[1:]:
+                holder[key] = None
+            holders[0][key] = whole
     return first
 
 
-def roomy_cache() -> Cache:
-    """An empty cache for generation; layers come as the model asks for them."""
-    return Cache(layer_class_to_replicate=RoomyLayer)
+def _tensors(parts: list[Any]) -> list[tuple[list[dict[Any, Any]], Any]]:
+    """Where the same layer of several caches holds its tensors: the dictionaries, and the key in each."""
+    found = [([vars(part) for part in parts], name) for name in ("keys", "values")]
+    for name in ("conv_states", "recurrent_states"):
+        found += [([getattr(part, name) for part in parts], key) for key in getattr(parts[0], name, ())]
+    return [(holders, key) for holders, key in found if holders[0].get(key) is not None]
+
+
+def state_tokens(config: Any) -> int:
+    """Tokens of keys and values that take as much memory as one row's states; 0 without states."""
+    size = state_bytes(config, 2)
+    return -(-size // token_bytes(config, 2)) if size else 0

@@ -1,25 +1,26 @@
 """Rollouts with the training model itself: each prompt is prefilled once, its cache expanded to G samples.
 
-The weights are the trainer's, so there is nothing to synchronise. Log-probs come with the tokens.
+The weights are the trainer's, so there is nothing to synchronise. Log-probs come with the tokens. How prompts
+and tokens go through the model is in batched.py, and for models of any other build in public.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
-from torch.nn.functional import pad
-from transformers import Cache, PreTrainedModel
+from transformers import PreTrainedModel
 
-from gmpo_vl.models.families import DecoderInputs, Family
-from gmpo_vl.models.families.qwen import prompt_features
-from gmpo_vl.models.features import FrozenFeatures, looked_at_together
-from gmpo_vl.models.forward import deepstack, run_language_model, unwrap
+from gmpo_vl.models.features import FrozenFeatures
+from gmpo_vl.models.forward import unwrap
 from gmpo_vl.models.head import entropy, token_log_probs
 from gmpo_vl.models.loading import banned_ids, eos_ids
 from gmpo_vl.models.processing import Processor
-from gmpo_vl.rollout.cache import PREFILLED, joined, roomy_cache
+from gmpo_vl.rollout.batched import BatchedRows, runs_in_batches
+from gmpo_vl.rollout.cache import state_tokens
+from gmpo_vl.rollout.public import PublicRows
 from gmpo_vl.rollout.sampling import draw
 from gmpo_vl.rollout.seeds import sample_seed
 from gmpo_vl.types import Group, Prompt, Response, Sampling
@@ -29,7 +30,8 @@ from gmpo_vl.types import Group, Prompt, Response, Sampling
 class GenerateOptions:
     """How `generate` uses memory, and what it reports.
 
-    max_cached_tokens: prompts run together while their caches hold at most this many tokens.
+    max_cached_tokens: prompts run together while their caches hold at most this many tokens. A row's running
+        states count as the tokens that take as much memory.
     features: of the pictures, where the ViT is frozen. progress: called with the number of finished prompts.
     """
 
@@ -54,12 +56,12 @@ def generate(
     """
     occasions = occasions if occasions is not None else [0] * len(prompts)
     options = options or GenerateOptions()
-    was_training = model.training
+    was_training, inner = model.training, unwrap(model)
     model.eval()
     groups: dict[int, Group] = {}
-    for chunk in _chunks(prompts, sampling, options.max_cached_tokens):
+    for chunk in _chunks(inner, processor, prompts, sampling, options.max_cached_tokens):
         asked = [(prompts[i], occasions[i]) for i in chunk]
-        samples = _generate_chunk(unwrap(model), processor, asked, sampling, options.features)
+        samples = _generate_chunk(inner, processor, asked, sampling, options.features)
         for i, responses in zip(chunk, samples):
             groups[i] = Group(f"{prompts[i].example.id}@{occasions[i]}", prompts[i], responses)
         if options.progress is not None:
@@ -68,13 +70,21 @@ def generate(
     return [groups[i] for i in range(len(prompts))]
 
 
-def _chunks(prompts: Sequence[Prompt], sampling: Sampling, max_cached_tokens: int) -> Iterator[list[int]]:
+def _chunks(
+    model: PreTrainedModel,
+    processor: Processor,
+    prompts: Sequence[Prompt],
+    sampling: Sampling,
+    max_cached_tokens: int,
+) -> Iterator[list[int]]:
     """Indices of prompts that run together, of similar length, so that little is padded."""
     chunk: list[int] = []
+    alone = not runs_in_batches(model, processor.family)
+    more = sampling.max_tokens + (0 if alone else state_tokens(model.config))
     for i in sorted(range(len(prompts)), key=lambda i: len(prompts[i].ids_P)):
         # Sorted by length: the newest prompt is the longest of its chunk.
-        cached = (len(chunk) + 1) * sampling.n * (len(prompts[i].ids_P) + sampling.max_tokens)
-        if chunk and cached > max_cached_tokens:
+        cached = (len(chunk) + 1) * sampling.n * (len(prompts[i].ids_P) + more)
+        if chunk and (alone or cached > max_cached_tokens):
             yield chunk
             chunk = []
         chunk.append(i)
@@ -82,23 +92,18 @@ def _chunks(prompts: Sequence[Prompt], sampling: Sampling, max_cached_tokens: in
         yield chunk
 
 
-@dataclass
-class _Rows:
-    """The model's state for responses that are still open. row_R: their rows in the chunk's `_Tables`."""
+class Rows(Protocol):
+    """R responses that are still open, in the model. logits_RV: of each one's next token."""
 
-    row_R: torch.Tensor
     logits_RV: torch.Tensor
-    cache: Cache
-    next_position_R: torch.Tensor
-    attention_mask_RL: torch.Tensor | None
 
     def keep(self, index: torch.Tensor) -> None:
         """Continue with these rows only."""
-        self.row_R = self.row_R[index]
-        self.cache.batch_select_indices(index)
-        self.next_position_R = self.next_position_R[index]
-        if self.attention_mask_RL is not None:
-            self.attention_mask_RL = self.attention_mask_RL[index]
+        ...
+
+    def feed(self, token_R: torch.Tensor) -> None:
+        """Append a token to every row."""
+        ...
 
 
 class _Tables:
@@ -157,103 +162,31 @@ def _generate_chunk(
     tables = _Tables(seeds, sampling, model.device)
     banned = banned_ids(model.config)
     eos = torch.tensor(eos_ids(model.generation_config, processor.tokenizer), device=model.device)
-    looked = _features(model, processor, prompts, features)
-    rows = _prefill(model, processor.family, prompts, looked, n)
+    rows = _rows(model, processor, prompts, n, features)
+    row_R = torch.arange(len(seeds), device=model.device)  # of the tables, as far as they are still open
     for t in range(sampling.max_tokens):
         log_probs_RV = token_log_probs(rows.logits_RV, sampling.temperature or 1.0, banned)
-        token_R = tables.draw_next(t, rows.row_R, log_probs_RV)
-        open_R = tables.finish(t + 1, rows.row_R, torch.isin(token_R, eos))
+        token_R = tables.draw_next(t, row_R, log_probs_RV)
+        open_R = tables.finish(t + 1, row_R, torch.isin(token_R, eos))
         if t + 1 == sampling.max_tokens or not bool(open_R.any()):
             break
         if open_R.float().mean() < 0.75:
             index = open_R.nonzero().squeeze(1)
             rows.keep(index)
-            token_R = token_R[index]
-        _decode_one(model, rows, token_R)
+            row_R, token_R = row_R[index], token_R[index]
+        rows.feed(token_R)
     responses = tables.responses(processor)
     return [responses[i * n : (i + 1) * n] for i in range(len(prompts))]
 
 
-def _features(
-    model: PreTrainedModel, processor: Processor, prompts: list[Prompt], store: FrozenFeatures | None
-) -> list[torch.Tensor]:
-    """ViT features of each prompt, from the store where there is one."""
-    if store is not None:
-        store.learn(prompts)
-        return store.of(prompts, model.device)
-    parts = looked_at_together(prompts)
-    return [feature for part in parts for feature in prompt_features(model, part, processor.image)]
-
-
-def _prefill(
+def _rows(
     model: PreTrainedModel,
-    family: Family,
+    processor: Processor,
     prompts: list[Prompt],
-    features: Sequence[torch.Tensor],
     n: int,
-) -> _Rows:
-    """Run every prompt once, padded on the left, in parts; expand caches and last logits to n rows each."""
-    device = model.device
-    longest = max(len(p.ids_P) for p in prompts)
-    together = max(1, PREFILLED // longest)
-    parts = []
-    for i in range(0, len(prompts), together):
-        some = slice(i, i + together)
-        inputs = family.decoder_inputs(model, prompts[some], features[some])
-        parts.append(_prefill_part(model, inputs, longest))
-    cache = joined([cache for _, cache in parts])
-    cache.batch_repeat_interleave(n)
-    padded = any(len(p.ids_P) != longest for p in prompts)
-    next_position = torch.tensor([int(p.position_ids_3P.max()) + 1 for p in prompts], device=device)
-    return _Rows(
-        row_R=torch.arange(len(prompts) * n, device=device),
-        logits_RV=torch.cat([logits for logits, _ in parts]).repeat_interleave(n, dim=0),
-        cache=cache,
-        next_position_R=next_position.repeat_interleave(n),
-        attention_mask_RL=_mask(prompts, longest).to(device).repeat_interleave(n, dim=0) if padded else None,
-    )
-
-
-def _mask(prompts: list[Prompt], longest: int) -> torch.Tensor:
-    """(prompts, longest) int64: 0 where a prompt is padded on the left."""
-    lengths_B1 = torch.tensor([[len(p.ids_P)] for p in prompts])
-    return (torch.arange(longest) >= longest - lengths_B1).long()
-
-
-def _prefill_part(
-    model: PreTrainedModel, inputs: Sequence[DecoderInputs], longest: int
-) -> tuple[torch.Tensor, Cache]:
-    """The last logits (prompts, V) and the cache of prompts that go through the model together."""
-    device = model.device
-    before = [longest - len(of.embeddings_PH) for of in inputs]
-    rows = [pad(of.embeddings_PH, (0, 0, n, 0)) for of, n in zip(inputs, before)]
-    positions = [pad(of.positions_KP, (n, 0)) for of, n in zip(inputs, before)]
-    pictures = [pad(of.picture_P, (n, 0)) for of, n in zip(inputs, before)]
-    mask_BL = torch.arange(longest) >= torch.tensor(before)[:, None]
-    out = run_language_model(
-        model,
-        torch.stack(rows),
-        torch.stack(positions, dim=1).to(device),
-        mask_BL.long().to(device) if any(before) else None,
-        use_cache=True,
-        past_key_values=roomy_cache(),
-        **deepstack(inputs, torch.stack(pictures)),
-    )
-    return model.lm_head(out.last_hidden_state[:, -1]), out.past_key_values
-
-
-def _decode_one(model: PreTrainedModel, rows: _Rows, token_R: torch.Tensor) -> None:
-    """Feed one token to every row: new logits, longer cache, next position."""
-    if rows.attention_mask_RL is not None:
-        ones_R1 = torch.ones_like(rows.attention_mask_RL[:, :1])
-        rows.attention_mask_RL = torch.cat([rows.attention_mask_RL, ones_R1], dim=1)
-    out = run_language_model(
-        model,
-        model.get_input_embeddings()(token_R[:, None]),
-        rows.next_position_R.expand(3, -1)[:, :, None],
-        rows.attention_mask_RL,
-        use_cache=True,
-        past_key_values=rows.cache,
-    )
-    rows.logits_RV = model.lm_head(out.last_hidden_state[:, -1])
-    rows.next_position_R = rows.next_position_R + 1
+    features: FrozenFeatures | None,
+) -> Rows:
+    if runs_in_batches(model, processor.family):
+        return BatchedRows(model, processor.family, prompts, n, features)
+    (prompt,) = prompts
+    return PublicRows(model, processor.family, prompt, n)

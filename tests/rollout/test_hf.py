@@ -10,7 +10,7 @@ from gmpo_vl.models.loading import banned_ids, eos_ids, load_model
 from gmpo_vl.models.packing import pack
 from gmpo_vl.models.processing import encode_prompt, load_processor
 from gmpo_vl.models.tiny import save_tiny
-from gmpo_vl.rollout import hf
+from gmpo_vl.rollout import batched
 from gmpo_vl.rollout.hf import GenerateOptions, generate
 from gmpo_vl.rollout.sampling import draw
 from gmpo_vl.tasks.diagrams.data import make_examples
@@ -97,15 +97,15 @@ def test_pictures_and_prompts_in_parts_change_nothing(tiny, monkeypatch):
     whole = generate(model, processor, prompts, sampling)
     monkeypatch.setattr("gmpo_vl.models.features.PATCHES", 1)
     calls = []
-    real = hf.run_language_model
+    real = batched.run_language_model
 
     def counted(model, embeddings_BPH, *args, **kwargs):
         calls.append(tuple(embeddings_BPH.shape[:2]))
         return real(model, embeddings_BPH, *args, **kwargs)
 
-    monkeypatch.setattr(hf, "run_language_model", counted)
+    monkeypatch.setattr(batched, "run_language_model", counted)
     for tokens, together in ((1, 1), (2 * max(len(p.ids_P) for p in prompts), 2)):
-        monkeypatch.setattr(hf, "PREFILLED", tokens)
+        monkeypatch.setattr(batched, "PREFILLED", tokens)
         calls.clear()
         parts = generate(model, processor, prompts, sampling)
         assert max(rows for rows, length in calls if length > 1) == together
@@ -125,13 +125,13 @@ def test_under_autocast_the_cache_is_in_half_precision_and_log_probs_are_the_tra
         model, processor = load_model(folder), load_processor(folder)
         prompts = [encode_prompt(Example(str(k), "How many? " * k, "3"), processor) for k in (1, 5)]
     dtypes = set()
-    real = hf._decode_one
+    real = batched.BatchedRows.feed
 
-    def seen(model, rows, token_R):
-        real(model, rows, token_R)
-        dtypes.update(states.dtype for layer in rows.cache.layers for states in (layer.keys, layer.values))
+    def seen(rows, token_R):
+        real(rows, token_R)
+        dtypes.update(states.dtype for layer in rows._cache.layers for states in (layer.keys, layer.values))
 
-    monkeypatch.setattr(hf, "_decode_one", seen)
+    monkeypatch.setattr(batched.BatchedRows, "feed", seen)
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
         groups = generate(model, processor, prompts, Sampling(n=3, max_tokens=12))
         rows = [(g.prompt, r.ids_T) for g in groups for r in g.responses]
