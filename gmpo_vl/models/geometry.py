@@ -70,7 +70,8 @@ def in_towers(towers: Iterable[str]) -> str | None:
 class TextShape:
     """The decoder. queries, keys: width of all heads together, in layers with attention. mlp: width of the
     MLP that a token goes through, all of its experts together. gates: rows of the router, and of the shared
-    expert's gate."""
+    expert's gate. routed: experts that a token goes to. head_norms: queries and keys are normed, which no
+    configuration says."""
 
     layers: int
     hidden: int
@@ -80,6 +81,8 @@ class TextShape:
     mlp: int
     gates: int
     vocabulary: int
+    routed: int = 0
+    head_norms: bool = False
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,9 @@ def text_shape(config: Any) -> TextShape:
     try:
         return _text_shape(config)
     except (AttributeError, TypeError, ValueError, RuntimeError) as error:  # the last: of different layers
-        raise UnknownShape(f"{config.model_type!r} does not say its widths as other models do: {error}") from error
+        raise UnknownShape(
+            f"{config.model_type!r} does not say its widths as other models do: {error}"
+        ) from error
 
 
 def _text_shape(config: Any) -> TextShape:
@@ -170,6 +175,7 @@ def _text_shape(config: Any) -> TextShape:
         mlp=mlp,
         gates=gates,
         vocabulary=text.vocab_size,
+        routed=active,
     )
 
 

@@ -6,7 +6,8 @@ attention, the head on response positions only. Elements per token of a layer, w
 widths of queries and keys, I of the MLP:
 
     norms 2 (2 H in the residual's dtype, H as computed)   MLP 4 I (gate, its activation, up, their product)
-    attention 3 Q (6 Q with an output gate), keys and values as the calls gather them, and the mask in float32
+    attention 3 Q (6 Q with an output gate), keys and values as the calls gather them, the mask in float32,
+    and with norms of heads 2 (Q + K) more     experts 2 H more for each that a token goes to
 
 A gated delta-net has something else in the place of attention: projections and convolution as computed, and
 in float32, of tokens padded to chunks of 64, about 12 K + 9 V and 5 matrices of a chunk for each head, where
@@ -60,6 +61,8 @@ class Widths:
     merge: int = 1
     deepstack: int = 0  # layers of the decoder that get features of their own
     delta: DeltaShape | None = None
+    routed: int = 0
+    head_norms: bool = False
 
     @property
     def attending(self) -> int:
@@ -139,6 +142,8 @@ def widths(config: Any, text: TextShape | None = None) -> Widths:
         mlp=text.mlp,
         vocabulary=text.vocabulary,
         delta=delta_shape(config),
+        routed=text.routed,
+        head_norms=text.head_norms,
     )
     if vision is None:
         return base
@@ -233,10 +238,8 @@ def update_parts(of: Widths, s: Setting, groups: Sequence[Shape]) -> Parts:
 
 def _activations(of: Widths, s: Setting, load: _Load) -> Parts:
     c, w = s.compute_bytes, s.residual_bytes
-    common = load.tokens * (of.hidden * (4 * w + 2 * c) + of.mlp * 4 * c)
-    attention = load.tokens * (of.queries * (3 if of.delta is None else 6) * c + of.heads * 4 + 2 * INDEX)
-    attention += load.keys * 2 * of.keys * c + load.pairs * 4
-    delta = _delta_activations(of, s, load)
+    common = load.tokens * (of.hidden * (4 * w + (2 + 2 * of.routed) * c) + of.mlp * 4 * c)
+    attention, delta = _attention_activations(of, s, load), _delta_activations(of, s, load)
     kept = of.layers * common + of.attending * attention + (of.layers - of.attending) * delta
     block = load.patches * (of.vision_hidden * (4 * w + 7 * c) + of.vision_mlp * c)
     last_norm = load.tokens * 3 * of.hidden * w
@@ -259,14 +262,24 @@ def _activations(of: Widths, s: Setting, load: _Load) -> Parts:
     )
 
 
+def _attention_activations(of: Widths, s: Setting, load: _Load) -> float:
+    """Bytes of a layer's attention."""
+    c = s.compute_bytes
+    token = of.queries * (3 if of.delta is None else 6) * c + of.heads * 4 + 2 * INDEX
+    if of.head_norms:
+        token += (of.queries + of.keys) * (4 + c)
+    return load.tokens * token + load.keys * 2 * of.keys * c + load.pairs * 4
+
+
 def _delta_activations(of: Widths, s: Setting, load: _Load) -> float:
     """Bytes of a layer with a recurrent state, in the place of attention."""
     if of.delta is None:
         return 0.0
     d = of.delta
-    as_computed = load.tokens * (2 * of.hidden + 2 * d.convolved + 2 * d.values) * s.compute_bytes
-    chunk = d.heads * (12 * d.key_width + 5 * CHUNK) + 7 * d.values + d.state / CHUNK
-    return as_computed + load.chunked * chunk * 4
+    keys = d.heads * d.key_width  # of all heads, which share those of the configuration
+    as_computed = (2 * of.hidden + 2 * d.convolved + d.values) * s.compute_bytes
+    token, chunk = 2 * keys + 5 * d.values, 10 * keys + 3 * d.values + 5 * CHUNK * d.heads + d.state / CHUNK
+    return load.tokens * (as_computed + 4 * token) + load.chunked * 4 * chunk
 
 
 def log_probs_parts(of: Widths, s: Setting, groups: Sequence[Shape]) -> Parts:
@@ -323,7 +336,9 @@ def generate_parts(of: Widths, s: Setting, groups: Sequence[Shape]) -> Parts:
     state = 0 if of.delta is None else of.delta.layers * of.delta.state_bytes(s.compute_bytes)
     copied = 1 + 1 / max(1, of.layers)  # a layer is there twice while it gets more room or fewer rows
     prefill = (
-        Part("prompts' KV cache", copied * len(groups) * (token * prompt + state), f"{len(groups):,} prompts"),
+        Part(
+            "prompts' KV cache", copied * len(groups) * (token * prompt + state), f"{len(groups):,} prompts"
+        ),
         *_prefill(of, s, groups),
     )
     cache = copied * rows * (token * (longest + ROOM) + state)

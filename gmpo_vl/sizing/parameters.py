@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from gmpo_vl.config import Config, ConfigError
+from gmpo_vl.config import Config
 from gmpo_vl.models.geometry import (
     TextShape,
     UnknownShape,
@@ -118,7 +118,12 @@ def counted_shape(model: Any) -> TextShape:
         raise UnknownShape(f"the attention of {config.model_type!r} is built otherwise than usual")
     rest = _matrices(layers, share) - sum(attending) - sum(_matrices(m, share) for m in deltas)
     mlp = (rest / named.layers / named.hidden - named.gates) / 3
-    return named if abs(mlp - named.mlp) < NEAR * mlp else replace(named, mlp=round(mlp))
+    return replace(
+        named,
+        mlp=named.mlp if abs(mlp - named.mlp) < NEAR * mlp else round(mlp),
+        head_norms=any(name.endswith(".q_norm") for name, _ in layers.named_modules()),
+        routed=named.routed or (0 if share is None else config.get_text_config().num_experts_per_tok),
+    )
 
 
 def _is_stack(module: torch.nn.Module, layers: int) -> bool:
@@ -153,15 +158,6 @@ def _matrices(module: torch.nn.Module, share: float | None) -> float:
                 raise UnknownShape("it is not known to how many experts a token goes")
             total += parameter.numel() * (share if of_experts and share is not None else 1)
     return total
-
-
-def check_tower(config: Config, size: ModelSize) -> None:
-    """Raise ConfigError where the ViT is to be frozen and none is found."""
-    if config.worker.actor.model.freeze_vision_tower and not size.towers:
-        raise ConfigError(
-            f"worker.actor.model.freeze_vision_tower: no ViT is found in a {size.config.model_type!r}; "
-            "write false"
-        )
 
 
 def lora_parameters(config: Config, size: ModelSize) -> int:

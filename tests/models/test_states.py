@@ -7,18 +7,17 @@ from typing import ClassVar
 
 import pytest
 import torch
+from gmpo_vl.batching.packing import pack
 from hypothesis import given
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from plain_forward import CPU, assert_equals_one_at_a_time, prompts_of, rows_with
 from tiny_families import save_tiny_family
 
-from gmpo_vl.batching.packing import pack
 from gmpo_vl.models import compat, states
 from gmpo_vl.models.compat import enable_gradient_checkpointing
 from gmpo_vl.models.forward import ForwardOptions, response_log_probs
-from gmpo_vl.models.geometry import language_model
-from gmpo_vl.models.geometry import state_bytes
+from gmpo_vl.models.geometry import language_model, state_bytes
 from gmpo_vl.models.loading import banned_ids, load_model
 from gmpo_vl.models.processing import encode_prompt, load_processor
 from gmpo_vl.models.public import public_log_probs

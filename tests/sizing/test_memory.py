@@ -30,6 +30,7 @@ from gmpo_vl.sizing.memory import (
     update_parts,
     widths,
 )
+from gmpo_vl.sizing.parameters import model_size
 from gmpo_vl.types import Example, Sampling
 
 
@@ -74,9 +75,7 @@ def saved_bytes(folder, image, length: int, n: int, checkpointing=False, frozen=
 def estimated_graph(folder, shape: Shape, **settings) -> float:
     """The estimate of the same: activations and pictures, and of the logits the one copy that outlives the
     forward."""
-    parts = estimate(
-        widths(AutoConfig.from_pretrained(folder)), Setting(1, 1, **settings), [shape], [shape], [shape]
-    )
+    parts = estimate(model_size(folder).widths, Setting(1, 1, **settings), [shape], [shape], [shape])
     size = {part.name: part.bytes for part in parts.update}
     return size["activations"] + size["pictures"] + size["logits"] / HEAD_COPIES
 
