@@ -288,7 +288,7 @@ def log_probs_parts(of: Widths, s: Setting, groups: Sequence[Shape]) -> Parts:
     logits = Part(
         "logits",
         (ENTROPY_COPIES * 4 + 1) * load.head_rows(s) * of.vocabulary,
-        f"{ENTROPY_COPIES} copies in float32 of {load.head_rows(s):,} positions: the entropy is measured here",
+        f"{ENTROPY_COPIES} copies in float32 of {load.head_rows(s):,} positions, whose entropy is measured",
     )
     parts = (_one_layer(of, s, load.tokens, load.patches, "in one packed row"), logits)
     return (*parts, *_cast(s), *_gaps(of, s, load, parts, fitted_constants.GAPS_WITHOUT))
