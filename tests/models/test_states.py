@@ -16,11 +16,11 @@ from tiny_families import save_tiny_family
 
 from gmpo_vl.models import compat, states
 from gmpo_vl.models.compat import enable_gradient_checkpointing
-from gmpo_vl.models.forward import ForwardOptions, response_log_probs
+from gmpo_vl.models.forward import response_log_probs
 from gmpo_vl.models.geometry import language_model, state_bytes
 from gmpo_vl.models.loading import banned_ids, load_model
+from gmpo_vl.models.packing import ForwardOptions, pack
 from gmpo_vl.models.processing import encode_prompt, load_processor
-from gmpo_vl.models.public import public_log_probs
 from gmpo_vl.models.shared import Segment
 from gmpo_vl.models.states import reading_order
 from gmpo_vl.tasks.diagrams.data import make_examples
@@ -74,11 +74,11 @@ def test_rows_alone_or_padded_together_give_the_same(padding, small, loaded, mon
 
 def test_shared_equals_the_public_way(loaded):
     processor, model, rows = loaded("qwen3_5")
-    packed, how = pack(rows, processor.image, CPU), (1.0, banned_ids(model.config))
+    packed, how = pack(rows, processor.family, CPU), (1.0, banned_ids(model.config))
     with torch.no_grad():
         shared_BT, _ = response_log_probs(model, packed, *how)
-        public_M, _ = public_log_probs(model, packed, *how)
-    torch.testing.assert_close(shared_BT[packed.mask_BT], public_M, rtol=0, atol=1e-12)
+        public_BT, _ = response_log_probs(model, packed, *how, options=ForwardOptions(public=True))
+    torch.testing.assert_close(shared_BT, public_BT, rtol=0, atol=1e-12)
 
 
 def test_adapters_inside_the_layers_learn_through_the_states(loaded):
@@ -99,7 +99,7 @@ def test_no_kernel_for_decoding_is_called(loaded, monkeypatch):
         assert hasattr(module, name)
         monkeypatch.setattr(module, name, lambda *args, **kwargs: pytest.fail("a kernel for decoding"))
     single = [(prompt, ids_T[:2]) for prompt, ids_T in rows[-2:]]
-    response_log_probs(model, pack(single, processor.image, CPU), 1.0, ())
+    response_log_probs(model, pack(single, processor.family, CPU), 1.0, ())
 
 
 def test_the_calls_are_planned_once_for_all_layers(loaded, monkeypatch):
@@ -108,7 +108,7 @@ def test_the_calls_are_planned_once_for_all_layers(loaded, monkeypatch):
     plan = states._similar
     monkeypatch.setattr(states, "_similar", lambda segments: planned.append(segments) or plan(segments))
     enable_gradient_checkpointing(model)
-    log_probs_BT, _ = response_log_probs(model, pack(rows, processor.image, CPU), 1.0, ())
+    log_probs_BT, _ = response_log_probs(model, pack(rows, processor.family, CPU), 1.0, ())
     log_probs_BT.sum().backward()
     assert [len(segments) for segments in planned] == [5, 8]  # prompts, and responses that are fed
 
@@ -155,7 +155,7 @@ def test_a_planted_fault_is_seen(fault, loaded, monkeypatch):
     else:
         monkeypatch.setattr(states, "Carry", fault)
     if fault is Stale:  # a step that came before, with other weights
-        response_log_probs(model, pack(rows, processor.image, CPU), 1.0, ())
+        response_log_probs(model, pack(rows, processor.family, CPU), 1.0, ())
         with torch.no_grad():
             language_model(model).layers[0].linear_attn.in_proj_qkvz.weight.mul_(1.5)
     with pytest.raises(AssertionError, match=r"Tensor-likes are not close|of \d"):
@@ -165,7 +165,7 @@ def test_a_planted_fault_is_seen(fault, loaded, monkeypatch):
 def test_autocast_to_bfloat16_rounds_as_plain_does(folders):
     processor, model = load_processor(folders["qwen3_5"]), load_model(folders["qwen3_5"])
     prompts = prompts_of("mixed", processor, make_examples("train", 2, seed=0))
-    packed = pack(rows_with(prompts, [[70, 3], [130, 2], [5]]), processor.image, CPU)
+    packed = pack(rows_with(prompts, [[70, 3], [130, 2], [5]]), processor.family, CPU)
 
     def log_probs(share_prefix):
         out_BT, _ = response_log_probs(model, packed, 1.0, (), options=ForwardOptions(share_prefix))
