@@ -1,6 +1,7 @@
 # make demo   a tiny Qwen2.5-VL learns geometry with GMPO on a CPU, and a page shows how it went
 # make demo-countdown   a tiny mixture of experts learns CountDown, and a table shows where its routers send tokens
 # make test   the test suite
+# make test-families   every kind of vision-language model end to end, on both versions of transformers
 # make docs   the site of README and docs/, in site/; a broken link is an error
 # make test-easyr1 EASYR1_HOME=FOLDER   the EasyR1 engine against a checkout of EasyR1, on a CPU
 # make kill-campaign   train, eval, convert and study killed at every change of the disk; ARGS="train --every 10"
@@ -18,7 +19,7 @@ EASYR1_PATH = EASYR1_HOME=$(abspath $(EASYR1_HOME)) PYTHONPATH=$(abspath $(EASYR
 	PYTHONDONTWRITEBYTECODE=1
 EASYR1_HOME ?=
 
-.PHONY: demo demo-countdown test docs setup setup-docs lint test-t4 setup-t4 test-easyr1 setup-easyr1 test-vllm setup-vllm bench-objectives bench-step bench-ranks bench-rollout bench-memory bench-verify kill-campaign clean
+.PHONY: demo demo-countdown test test-families docs setup setup-docs lint test-t4 setup-t4 test-easyr1 setup-easyr1 test-vllm setup-vllm bench-objectives bench-step bench-ranks bench-rollout bench-memory bench-verify kill-campaign clean
 
 demo: setup
 	$(VENV)/bin/gmpo-vl demo
@@ -28,6 +29,10 @@ demo-countdown: setup
 
 test: setup
 	$(VENV)/bin/python -m pytest
+
+test-families: setup setup-t4
+	$(VENV)/bin/python -m pytest tests/families -m 'not slow'
+	$(VENV_T4)/bin/python -m pytest tests/families -m 'not slow'
 
 # What it shows is here already: no fonts, scripts or figures from elsewhere.
 docs: setup-docs

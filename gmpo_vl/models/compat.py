@@ -23,6 +23,9 @@ TRANSFORMERS_5 = int(transformers.__version__.split(".")[0]) >= 5
 _ASKS_TEXT_CONFIG = ("qwen2_vl", "qwen2_5_vl")
 # 5.x moved these values. 4.57 silently takes its own defaults for values that it does not find.
 _MOVED = ("rope_theta", "rope_scaling", "partial_rotary_factor", "num_experts", "tie_word_embeddings")
+_MOVED += ("rope_local_base_freq",)
+# Their layers with windows have a RoPE of their own, of which 4.57 asks for the base alone.
+_TWO_ROPES = ("gemma3_text", "gemma3n_text")
 
 # The JSON files that transformers reads for each part of a model. It does not notice damage in all of them.
 _MAPS = ("special_tokens_map.json", "added_tokens.json", "vocab.json")
@@ -76,6 +79,9 @@ def with_old_names(config: dict[str, Any]) -> dict[str, Any]:
 def _with_old_names(config: dict[str, Any]) -> dict[str, Any]:
     old: dict[str, Any] = {}
     rope = config.get("rope_parameters") or {}
+    two, local = config.get("model_type") in _TWO_ROPES, {}
+    if two:
+        local, rope = rope.get("sliding_attention") or {}, rope.get("full_attention") or {}
     if "rope_theta" in rope:  # it is elsewhere where each kind of layer has its own
         scaling = {key: value for key, value in rope.items() if key not in ("rope_theta", "type")}
         old = {"rope_theta": rope["rope_theta"], "rope_scaling": scaling}
@@ -83,11 +89,13 @@ def _with_old_names(config: dict[str, Any]) -> dict[str, Any]:
             old["partial_rotary_factor"] = scaling.pop("partial_rotary_factor")
         if scaling == {"rope_type": "default"}:
             old["rope_scaling"] = None
+    if two and "rope_theta" in local:
+        old["rope_local_base_freq"] = local["rope_theta"]
     if "num_local_experts" in config:
         old["num_experts"] = config["num_local_experts"]
     whole = old | config
     # 5.x writes `type` beside `rope_type`, but not again for a model that was loaded from such a file.
-    if "rope_type" in rope:
+    if "rope_type" in rope and not two:
         whole["rope_parameters"] = {key: value for key, value in rope.items() if key != "type"}
     return whole
 
@@ -200,7 +208,7 @@ def _processor_class(folder: Path, config: Any) -> Any:
             f"models of the kind {config.model_type!r}"
         )
     if name == "SmolVLMProcessor":
-        module = importlib.import_module(known.__module__)
+        module: Any = importlib.import_module(known.__module__)
         module.num2words = module.num2words or Unused()  # it only says how many frames a video has
 
     def check(self: Any, name: str, part: Any) -> Any:

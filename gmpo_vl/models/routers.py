@@ -22,8 +22,8 @@ from gmpo_vl.models.geometry import experts
 
 
 def routers(model: torch.nn.Module) -> list[torch.nn.Module]:
-    """The routers of all layers, in order; none for a dense model, and none for mixtures that do not choose by
-    their largest logits alone (GLM-4.5V chooses groups first, with a bias): what they chose is not known."""
+    """The routers of all layers, in order; none for a dense model, and none for mixtures that do not choose
+    by their largest logits alone (GLM-4.5V chooses groups first, with a bias)."""
     config: Any = model.config
     if experts(config)[0] == 0:
         return []

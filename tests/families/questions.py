@@ -5,6 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 
+from gmpo_vl.data.images import decode_image
 from gmpo_vl.types import Example
 
 
@@ -26,7 +27,7 @@ def question(*sizes: tuple[int, int], text: str = "What is 3 + 4?", seed: int = 
 
 
 def pictures_of(example: Example) -> list[Image.Image]:
-    return [Image.open(io.BytesIO(source)).convert("RGB") for source in example.images]
+    return [decode_image(source) for source in example.images]
 
 
 # Of none, one and two pictures.

@@ -9,9 +9,9 @@ from families.questions import QUESTIONS, noise, pictures_of, png, question
 from families.tiny import each_family
 
 from gmpo_vl.models.compat import save_pretrained
-from gmpo_vl.models.forward import ForwardOptions, response_log_probs
+from gmpo_vl.models.forward import response_log_probs
 from gmpo_vl.models.loading import banned_ids, copy_without_weights, load_model
-from gmpo_vl.models.packing import pack
+from gmpo_vl.models.packing import ForwardOptions, pack
 from gmpo_vl.models.processing import encode_prompt, load_processor
 
 _VIT = r"vision|visual"
@@ -119,8 +119,3 @@ def test_a_visit_of_the_vit_is_0_with_gradients(model, processor):
     grads = [p.grad for name, p in model.named_parameters() if re.search(_VIT, name) and p.grad is not None]
     assert grads
     assert not any(grad.any() for grad in grads)
-
-
-@each_family()
-def test_ids_of_pictures_are_banned(model, processor):
-    assert processor.image_token_id in banned_ids(model.config)

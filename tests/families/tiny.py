@@ -9,13 +9,14 @@ family. Special tokens, beginnings of sentence and templates differ as they do b
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import transformers
+from families import configs
 from safetensors.torch import load_file, save_file
 
 from gmpo_vl.models.compat import save_pretrained
@@ -23,20 +24,6 @@ from gmpo_vl.models.tiny import random_model, tiny_tokenizer
 from gmpo_vl.storage.files import write_json
 
 END, STOP, BOS = "<|endoftext|>", "<|im_end|>", "<bos>"
-TEXT = {
-    "hidden_size": 64,
-    "intermediate_size": 128,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-    "head_dim": 32,
-    "max_position_embeddings": 4096,
-    "rope_theta": 10000.0,
-    "tie_word_embeddings": False,
-}
-VISION = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-SIGLIP = {**VISION, "model_type": "siglip_vision_model", "image_size": 56, "patch_size": 14}
-SIGLIP |= {"vision_use_head": False}
 SQUARE = {"height": 56, "width": 56}
 
 # ChatML whose content may be a string, and ChatML that knows lists of parts only, as most models' templates.
@@ -74,165 +61,11 @@ class Family:
     torchvision: int | None = None  # the major version of transformers whose processor cannot do without it
 
 
-def decoder(kind: str, **values: Any) -> dict[str, Any]:
-    return {**TEXT, "model_type": kind, **values}
-
-
-def _gemma3(id_of: Callable[[str], int]) -> dict[str, Any]:
-    layers = ["sliding_attention", "sliding_attention", "full_attention"]
-    windows = {"num_hidden_layers": 3, "layer_types": layers, "sliding_window": 24}
-    return {
-        "model_type": "gemma3",
-        "text_config": decoder("gemma3_text", **windows, **GEMMA, rope_local_base_freq=1e4),
-        "vision_config": SIGLIP,
-        "mm_tokens_per_image": 4,
-        "boi_token_index": id_of("<start_of_image>"),
-        "eoi_token_index": id_of("<end_of_image>"),
-        "image_token_index": id_of("<image_soft_token>"),
-    }
-
-
-def _gemma4(id_of: Callable[[str], int]) -> dict[str, Any]:
-    layers = ["sliding_attention", "sliding_attention", "full_attention"]
-    text = decoder(
-        "gemma4_text", num_hidden_layers=3, layer_types=layers, sliding_window=24, tie_word_embeddings=True
-    )
-    del text["rope_theta"]
-    vision = {**VISION, "num_key_value_heads": 2, "head_dim": 16, "patch_size": 16}
-    return {
-        "model_type": "gemma4",
-        "text_config": {**text, "hidden_size_per_layer_input": 16, "global_head_dim": 32},
-        "vision_config": {**vision, "model_type": "gemma4_vision", "position_embedding_size": 256},
-        "audio_config": None,
-        "image_token_id": id_of("<|image|>"),
-        "boi_token_id": id_of("<|image>"),
-        "eoi_token_id": id_of("<image|>"),
-        "video_token_id": id_of("<|video|>"),
-        "audio_token_id": id_of("<|audio|>"),
-        "boa_token_id": id_of("<|audio>"),
-        "eoa_token_index": id_of("<audio|>"),
-    }
-
-
-def _internvl(id_of: Callable[[str], int]) -> dict[str, Any]:
-    vision = {**VISION, "model_type": "internvl_vision", "image_size": [56, 56], "patch_size": [14, 14]}
-    return {
-        "model_type": "internvl",
-        "text_config": decoder("qwen2"),
-        "vision_config": vision,
-        "image_token_id": id_of("<IMG_CONTEXT>"),
-        "image_seq_length": 4,
-    }
-
-
-def _llava(id_of: Callable[[str], int]) -> dict[str, Any]:
-    vision = {**VISION, "num_hidden_layers": 3, "image_size": 56, "patch_size": 14, "projection_dim": 32}
-    return {
-        "model_type": "llava",
-        "text_config": decoder("llama"),
-        "vision_config": {**vision, "model_type": "clip_vision_model"},
-        "image_token_index": id_of("<image>"),
-        "image_seq_length": 16,
-    }
-
-
-GEMMA = {"query_pre_attn_scalar": 32, "tie_word_embeddings": True}
-PINS = [[56, 112], [112, 56], [112, 112]]
-
-
-def _llava_onevision(id_of: Callable[[str], int]) -> dict[str, Any]:
-    return {
-        "model_type": "llava_onevision",
-        "text_config": decoder("qwen2"),
-        "vision_config": SIGLIP,
-        "image_token_index": id_of("<image>"),
-        "video_token_index": id_of("<video>"),
-        "image_grid_pinpoints": PINS,
-    }
-
-
-def _idefics3(kind: str) -> Callable[[Callable[[str], int]], dict[str, Any]]:
-    def config(id_of: Callable[[str], int]) -> dict[str, Any]:
-        return {
-            "model_type": kind,
-            "text_config": decoder("llama"),
-            "vision_config": {**VISION, "model_type": f"{kind}_vision", "image_size": 56, "patch_size": 14},
-            "image_token_id": id_of("<image>"),
-            "scale_factor": 2,
-            "pad_token_id": id_of(END),
-            "tie_word_embeddings": False,
-        }
-
-    return config
-
-
-def _glm(kind: str, text: str, vision: str) -> Callable[[Callable[[str], int]], dict[str, Any]]:
-    def config(id_of: Callable[[str], int]) -> dict[str, Any]:
-        rope = {"rope_type": "default", "mrope_section": [4, 6, 6]}
-        experts = {"n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
-        experts |= {"n_shared_experts": 1, "first_k_dense_replace": 1, "n_group": 1, "topk_group": 1}
-        return {
-            "model_type": kind,
-            "text_config": decoder(
-                text, rope_scaling=rope, partial_rotary_factor=1.0, **(experts if "moe" in text else {})
-            ),
-            "vision_config": {
-                "model_type": vision,
-                "depth": 2,
-                "hidden_size": 32,
-                "num_heads": 2,
-                "image_size": 56,
-                "patch_size": 14,
-                "out_hidden_size": 64,
-                "intermediate_size": 64,
-            },
-            "image_token_id": id_of("<|image|>"),
-            "video_token_id": id_of("<|video|>"),
-            "image_start_token_id": id_of("<|begin_of_image|>"),
-            "image_end_token_id": id_of("<|end_of_image|>"),
-            "video_start_token_id": id_of("<|begin_of_video|>"),
-            "video_end_token_id": id_of("<|end_of_video|>"),
-        }
-
-    return config
-
-
-def _mistral3(id_of: Callable[[str], int]) -> dict[str, Any]:
-    vision = {**VISION, "model_type": "pixtral", "head_dim": 16, "image_size": 112, "patch_size": 14}
-    return {
-        "model_type": "mistral3",
-        "text_config": decoder("mistral", sliding_window=None),
-        "vision_config": {**vision, "rope_theta": 10000.0},
-        "image_token_index": id_of("[IMG]"),
-        "spatial_merge_size": 2,
-        "vision_feature_layer": -1,
-    }
-
-
-def _minicpmv4_6(id_of: Callable[[str], int]) -> dict[str, Any]:
-    rope = {"rope_type": "default", "mrope_section": [4, 6, 6], "mrope_interleaved": True}
-    linear = {"linear_key_head_dim": 16, "linear_value_head_dim": 16, "linear_num_key_heads": 2}
-    linear |= {"linear_num_value_heads": 4, "linear_conv_kernel_dim": 4}
-    text = decoder("qwen3_5_text", rope_parameters={**rope, "rope_theta": 1e4, "partial_rotary_factor": 1.0})
-    del text["rope_theta"]
-    layers = {"num_hidden_layers": 4, "layer_types": ["linear_attention"] * 3 + ["full_attention"]}
-    vision = {**VISION, "num_hidden_layers": 3, "image_size": 112, "patch_size": 14, "insert_layer_id": 1}
-    return {
-        "model_type": "minicpmv4_6",
-        "text_config": {**text, **linear, **layers},
-        "vision_config": vision,
-        "insert_layer_id": 1,
-        "image_size": 112,
-        "image_token_id": id_of("<|image_pad|>"),
-        "video_token_id": id_of("<|video_pad|>"),
-    }
-
-
 def _glm_family(kind: str, name: str, text: str, vision: str, processor: str, **more: Any) -> Family:
     names = ("image", "video", "begin_of_image", "end_of_image", "begin_of_video", "end_of_video")
     return Family(
         f"{name}ForConditionalGeneration",
-        _glm(kind, text, vision),
+        configs.glm(kind, text, vision),
         {"image_token": "<|image|>", "video_token": "<|video|>"},
         "<|begin_of_image|><|image|><|end_of_image|>",
         {
@@ -249,7 +82,7 @@ def _idefics_family(kind: str, name: str, **more: Any) -> Family:
     grid = tuple(f"<row_{r}_col_{c}>" for r in range(1, 7) for c in range(1, 7))
     return Family(
         f"{name}ForConditionalGeneration",
-        _idefics3(kind),
+        configs.idefics3(kind),
         {
             "fake_image_token": "<fake_token_around_image>",
             "image_token": "<image>",
@@ -272,7 +105,7 @@ def _idefics_family(kind: str, name: str, **more: Any) -> Family:
 FAMILIES = {
     "gemma3": Family(
         "Gemma3ForConditionalGeneration",
-        _gemma3,
+        configs.gemma3,
         {
             "boi_token": "<start_of_image>",
             "eoi_token": "<end_of_image>",
@@ -285,7 +118,7 @@ FAMILIES = {
     ),
     "gemma4": Family(
         "Gemma4ForConditionalGeneration",
-        _gemma4,
+        configs.gemma4,
         {
             "boi_token": "<|image>",
             "eoi_token": "<image|>",
@@ -303,7 +136,7 @@ FAMILIES = {
     ),
     "internvl": Family(
         "InternVLForConditionalGeneration",
-        _internvl,
+        configs.internvl,
         {
             "start_image_token": "<img>",
             "end_image_token": "</img>",
@@ -321,7 +154,7 @@ FAMILIES = {
     ),
     "llava": Family(
         "LlavaForConditionalGeneration",
-        _llava,
+        configs.llava,
         {"image_token": "<image>"},
         "<image>",
         {"image_processor_type": "CLIPImageProcessor", "size": {"shortest_edge": 56}, "crop_size": SQUARE},
@@ -336,13 +169,13 @@ FAMILIES = {
     ),
     "llava_onevision": Family(
         "LlavaOnevisionForConditionalGeneration",
-        _llava_onevision,
+        configs.llava_onevision,
         {"image_token": "<image>", "video_token": "<video>"},
         "<image>",
         {
             "image_processor_type": "LlavaOnevisionImageProcessor",
             "size": SQUARE,
-            "image_grid_pinpoints": PINS,
+            "image_grid_pinpoints": configs.PINS,
         },
         {
             "processor_class": "LlavaOnevisionProcessor",
@@ -358,7 +191,7 @@ FAMILIES = {
     "glm46v": _glm_family("glm46v", "Glm46V", "glm4v_text", "glm4v_vision", "Glm46V", also_in_4_57=False),
     "mistral3": Family(
         "Mistral3ForConditionalGeneration",
-        _mistral3,
+        configs.mistral3,
         {"image_token": "[IMG]", "image_break_token": "[IMG_BREAK]", "image_end_token": "[IMG_END]"},
         "[IMG]",
         {
@@ -372,7 +205,7 @@ FAMILIES = {
     ),
     "minicpmv4_6": Family(
         "MiniCPMV4_6ForConditionalGeneration",
-        _minicpmv4_6,
+        configs.minicpmv4_6,
         {
             "image_token": "<|image_pad|>",
             "video_token": "<|video_pad|>",
@@ -399,9 +232,9 @@ USABLE = [name for name in KNOWN if FAMILIES[name].torchvision != _VERSION or _H
 COMMON = ("gemma3", "llava")
 
 
-def each_family(names: Iterable[str] = USABLE) -> pytest.MarkDecorator:
+def each_family(common: Sequence[str] = COMMON) -> pytest.MarkDecorator:
     """The test for each family; all but the common ones only in `make test-families`."""
-    marked = [pytest.param(n, marks=() if n in COMMON else pytest.mark.families) for n in names]
+    marked = [pytest.param(n, marks=() if n in common else pytest.mark.families) for n in USABLE]
     return pytest.mark.parametrize("name", marked)
 
 

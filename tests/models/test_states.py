@@ -7,7 +7,6 @@ from typing import ClassVar
 
 import pytest
 import torch
-from gmpo_vl.batching.packing import pack
 from hypothesis import given
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
