@@ -111,7 +111,8 @@ def _widths(size: ModelSize) -> Widths:
 
 
 def _local_setting(config: Config, size: ModelSize, cuda: bool) -> Setting:
-    """Autocast computes in `mp_param_dtype`; what goes from layer to layer keeps the weights' dtype."""
+    """Autocast computes in `mp_param_dtype`; what goes from layer to layer keeps the weights' dtype. peft
+    holds adapters in float32."""
     actor = config.worker.actor
     weight, lora = BYTES[actor.fsdp.torch_dtype or "fp32"], actor.model.lora.rank > 0
     adapters = lora_parameters(config, size) if lora else 0
@@ -119,7 +120,7 @@ def _local_setting(config: Config, size: ModelSize, cuda: bool) -> Setting:
     return Setting(
         parameters=size.parameters + adapters,
         trained=adapters if lora else size.parameters - frozen,
-        weight_bytes=weight,
+        weight_bytes=BYTES["fp32"] if lora else weight,
         frozen_bytes=weight,
         residual_bytes=weight,
         compute_bytes=BYTES[actor.fsdp.mp_param_dtype],
@@ -144,6 +145,7 @@ def _easyr1_setting(config: Config, size: ModelSize) -> Setting:
     has_reference = local.reference_bytes and not ref.fsdp.enable_cpu_offload
     return replace(
         local,
+        weight_bytes=BYTES[actor.fsdp.torch_dtype or "fp32"],
         frozen_bytes=BYTES["bf16"] if actor.model.lora.rank > 0 else local.weight_bytes,
         residual_bytes=local.compute_bytes,
         reference_bytes=BYTES[ref.fsdp.torch_dtype or "bf16"] if has_reference else 0,

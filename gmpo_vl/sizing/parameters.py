@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+from transformers.pytorch_utils import Conv1D
 
 from gmpo_vl.config import Config
 from gmpo_vl.models.geometry import (
@@ -25,6 +26,11 @@ from gmpo_vl.models.loading import auto_class, model_config
 from gmpo_vl.sizing.cost import Rates, rates
 from gmpo_vl.sizing.memory import Widths, widths
 
+# What transformers' classes raise for a configuration that is none of theirs.
+NO_MODEL = (
+    *(ArithmeticError, AssertionError, AttributeError),
+    *(ImportError, LookupError, RuntimeError, TypeError),
+)
 # How far a layer's matrices may be from what its widths say: small ones (norms of heads, sinks) are no error.
 NEAR = 0.01
 
@@ -73,13 +79,13 @@ def size_of(config: Any, where: str) -> ModelSize:
     try:
         with torch.device("meta"):
             model = auto_class(config).from_config(config, trust_remote_code=False)
-    except (AssertionError, AttributeError, RuntimeError, TypeError) as error:
+    except NO_MODEL as error:
         raise ValueError(f"{where}: no model can be built from its config.json: {error}") from error
     towers = vision_towers(model)
     linears = {
-        name: module.in_features + module.out_features
+        name: sum(module.weight.shape)
         for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear)
+        if isinstance(module, (torch.nn.Linear, Conv1D))
     }
     size = ModelSize(
         config,
@@ -113,6 +119,8 @@ def counted_shape(model: Any) -> TextShape:
     gated = plain + named.hidden * named.queries
     if len(attending) + len(deltas) != named.layers or len(deltas) != (delta.layers if delta else 0):
         raise UnknownShape(f"{config.model_type!r} has layers without attention")
+    if any(_has_another_state(module) for module in layers.modules()):
+        raise UnknownShape(f"{config.model_type!r} has a state that is no gated delta-net's")
     expected = plain if delta is None else gated
     if any(abs(found / expected - 1) > NEAR for found in attending):
         raise UnknownShape(f"the attention of {config.model_type!r} is built otherwise than usual")
@@ -124,6 +132,12 @@ def counted_shape(model: Any) -> TextShape:
         head_norms=any(name.endswith(".q_norm") for name, _ in layers.named_modules()),
         routed=named.routed or (0 if share is None else config.get_text_config().num_experts_per_tok),
     )
+
+
+def _has_another_state(module: torch.nn.Module) -> bool:
+    """Does it convolve tokens, as layers with a state do, and is no gated delta-net?"""
+    convolves = any(isinstance(part, torch.nn.Conv1d) for part in module.children())
+    return convolves and not type(module).__name__.endswith("GatedDeltaNet")
 
 
 def _is_stack(module: torch.nn.Module, layers: int) -> bool:
