@@ -54,7 +54,6 @@ def test_a_folder_with_all_settings_in_one_file_is_read(copy, processor):
             "InstructBlipProcessor",
             r"its InstructBlipProcessor needs qformer_tokenizer, which is not",
         ),
-        ("WhisperProcessor", r"models of the kind 'llava' have no token in the place of a picture"),
     ],
 )
 def test_another_kind_of_processor_is_named(kind, said, copy):
