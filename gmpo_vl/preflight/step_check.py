@@ -10,7 +10,7 @@ from gmpo_vl import setup
 from gmpo_vl.config import Config, ConfigError
 from gmpo_vl.engines.easyr1 import limits as easyr1
 from gmpo_vl.models.processing import Processor
-from gmpo_vl.models.shared import sharing_obstacle
+from gmpo_vl.models.shared import is_known, sharing_obstacle
 from gmpo_vl.preflight.data_check import CheckResult
 from gmpo_vl.preflight.findings import Finding
 from gmpo_vl.preflight.machine_check import device_memory
@@ -136,7 +136,8 @@ def check_step(config: Config, size: ModelSize, prompts: list[PromptLengths] | N
         where, change = "worker.actor.share_prefix", "auto shares where the check passes and it pays"
         yield Finding("note", "sharing", f"it is off; with it a step would take\n{table}", where, change)
     else:
-        yield Finding("ok", "sharing", f"each picture and prompt once per group\n{table}")
+        proved = "" if is_known(size.config) else ", if the check at the run's start finds it right"
+        yield Finding("ok", "sharing", f"each picture and prompt once per group{proved}\n{table}")
 
 
 def _memory(found: Estimate, device: tuple[str, float] | None) -> Finding:

@@ -38,6 +38,7 @@ HEAD_COPIES = 3  # at the start of the backward
 HEAD_COPIES_WITH_ENTROPY = 5.25  # where the entropy is trained: also its two factors, and a mask of a byte
 ENTROPY_COPIES = 4  # without a backward, where the entropy is measured with a mask
 INDEX = 8  # bytes of an index
+NOT_COUNTED = "not counted: the widths of this ViT are not known"
 CHUNK = 64  # tokens that transformers' torch code of a gated delta-net takes at once
 HEAP_BLOCK = 32 * 2**20  # bytes from which glibc takes a block from the kernel (DEFAULT_MMAP_THRESHOLD_MAX)
 
@@ -60,6 +61,7 @@ class Widths:
     patch: int = 0
     merge: int = 1
     deepstack: int = 0  # layers of the decoder that get features of their own
+    pictures_known: bool = True
     delta: DeltaShape | None = None
     routed: int = 0
     head_norms: bool = False
@@ -141,6 +143,7 @@ def widths(config: Any, text: TextShape | None = None) -> Widths:
         heads=text.heads,
         mlp=text.mlp,
         vocabulary=text.vocabulary,
+        pictures_known=vision is not None or not hasattr(config, "vision_config"),
         delta=delta_shape(config),
         routed=text.routed,
         head_norms=text.head_norms,
@@ -251,13 +254,13 @@ def _activations(of: Widths, s: Setting, load: _Load) -> Parts:
         decoder, vision = kept, of.vision_layers * block
         how = "every layer keeps its own for the backward"
     vision += load.patches * (of.patch * 4 + 5 * of.vision_hidden * c)  # patches, and the merger
-    frozen = "" if s.vision_trained else "; the ViT is frozen and keeps nothing"
+    seen = f"{load.patches:,} patches{'' if s.vision_trained else '; the ViT is frozen and keeps nothing'}"
     return (
         Part("activations", decoder + last_norm, f"{load.tokens:,} tokens in one packed row; {how}"),
         Part(
             "pictures",
             vision if s.vision_trained else load.patches * of.patch * 4,
-            f"{load.patches:,} patches{frozen}",
+            seen if of.pictures_known else NOT_COUNTED,
         ),
     )
 
@@ -305,7 +308,8 @@ def _one_layer(of: Widths, s: Setting, tokens: int, patches: int, how: str) -> P
     block = patches * (
         of.vision_mlp * s.compute_bytes + 4 * of.vision_hidden * s.residual_bytes + 4 * of.patch
     )
-    return Part("one layer", max(layer, block), f"{tokens:,} tokens {how}, or {patches:,} patches")
+    or_patches = f"or {patches:,} patches" if of.pictures_known else f"pictures {NOT_COUNTED}"
+    return Part("one layer", max(layer, block), f"{tokens:,} tokens {how}, {or_patches}")
 
 
 def _gaps(of: Widths, s: Setting, load: _Load, parts: Sequence[Part], share: float) -> Parts:
