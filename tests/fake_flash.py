@@ -48,8 +48,9 @@ def flash_attn_varlen_func(
         raise TypeError("max_seqlen_q and max_seqlen_k must be int: a tensor would be waited for")
     if dropout_p or softcap or alibi_slopes is not None or return_attn_probs or block_table is not None:
         raise NotImplementedError("only plain attention")
-    if tuple(window_size) != (-1, -1):
-        raise NotImplementedError("no sliding windows")
+    before, after = window_size
+    if (before, after) != (-1, -1) and not (causal and before >= 0 and after == 0):
+        raise NotImplementedError("only windows that end at the query's own key")
     # The kernel reads these on the device: nothing is waited for.
     queries, keys = (_ends(ends, len(x)) for ends, x in ((cu_seqlens_q, q), (cu_seqlens_k, k)))
     longest = [max(b - a for a, b in pairwise(ends)) for ends in (queries, keys)]
@@ -59,7 +60,8 @@ def flash_attn_varlen_func(
     )
     _require(longest[1] <= max_seqlen_k, f"a sequence of {longest[1]} keys, max_seqlen_k is {max_seqlen_k}")
     scale = q.shape[-1] ** -0.5 if softmax_scale is None else softmax_scale
-    return attention_by_segments(q.double(), k.double(), v.double(), queries, keys, scale, causal).to(q.dtype)
+    states = q.double(), k.double(), v.double()
+    return attention_by_segments(*states, queries, keys, scale, causal, before).to(q.dtype)
 
 
 def _check_states(q, k, v) -> None:
@@ -90,10 +92,13 @@ def _require(holds: bool, message: str) -> None:
         raise RuntimeError(message)
 
 
-def attention_by_segments(q, k, v, queries: list[int], keys: list[int], scale: float, causal: bool):
+def attention_by_segments(
+    q, k, v, queries: list[int], keys: list[int], scale: float, causal: bool, before: int = -1
+):
     """(tokens, heads, width) in any dtype:
 
-    each stretch of queries over its stretch of keys, causal up to the last key.
+    each stretch of queries over its stretch of keys, causal up to the last key. before: keys that a query
+    sees before its own; -1: all.
     """
     groups = q.shape[1] // k.shape[1]
     results = []
@@ -103,6 +108,8 @@ def attention_by_segments(q, k, v, queries: list[int], keys: list[int], scale: f
         scores = torch.einsum("qhd,khd->hqk", q[mine], k[theirs].repeat_interleave(groups, dim=1)) * scale
         if causal:
             hidden = torch.ones(own, seen, dtype=torch.bool, device=q.device).triu(seen - own + 1)
+            if before >= 0:
+                hidden |= torch.ones_like(hidden).tril(seen - own - before - 1)
             scores = scores.masked_fill(hidden, -torch.inf)
         values = v[theirs].repeat_interleave(groups, dim=1)
         results.append(torch.einsum("hqk,khd->qhd", scores.softmax(-1), values))

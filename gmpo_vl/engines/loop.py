@@ -51,9 +51,7 @@ def run_steps(s: Session) -> None:
             report(s, 0, run_validation(s))
         if s.progress.unfinished:
             # The step decided whether to share; this process has checked no parity yet.
-            if s.config.worker.actor.share_prefix == "auto":
-                s.engine.share_prefix = s.progress.unfinished.get("batch/tokens_saved", 0.0) > 0
-                s.engine.public = not s.progress.may_share
+            take_way(s, s.progress.unfinished.get("batch/tokens_saved", 0.0))
             finish_step(s, s.progress.unfinished)
         while s.progress.step < s.total_steps:
             finish_step(s, train_step(s, s.progress.step + 1))
@@ -118,22 +116,37 @@ def choose_sharing(s: Session, groups: Sequence[Group]) -> dict[str, float]:
     """Decide whether each prompt is computed once per group.
 
     Under `auto` it is where the shared forward passed the parity check, and a step's own lengths make it pay.
-    A model of a kind that is not known must pass it under `always`, too; its padded rows are not proved, so
-    where it does not share, every rollout goes alone.
+    A model of a kind that is not known must pass it under `always`, too, and again where a row is longer than
+    all that were checked: what depends on a length shows nowhere else.
     """
     actor, engine = s.config.worker.actor, s.engine
     if actor.share_prefix == "never" or not engine.can_share:
         return {"batch/tokens_saved": 0.0}
-    asked = actor.share_prefix == "auto" or not engine.known
-    if asked and s.progress.step == s.first_step:
+    rows = rows_of(groups)
+    longest = max(row.length for row in rows)
+    if s.progress.step == s.first_step:
+        if actor.share_prefix == "auto" or not engine.known:
+            check_parity(s, groups)
+    elif not engine.known and s.progress.may_share and longest > s.checked_length:
         check_parity(s, groups)
+    s.checked_length = max(s.checked_length, longest)
     limits = limits_of(s.config, True, actor.micro_batch_size_per_device_for_update)
-    saved = tokens_saved(rows_of(groups), limits)
-    if actor.share_prefix == "auto":
-        engine.share_prefix = saved >= WORTH_SHARING
-    if asked:
-        engine.public = not s.progress.may_share or not (engine.known or engine.share_prefix)
+    saved = tokens_saved(rows, limits)
+    take_way(s, saved)
     return {"batch/tokens_saved": saved if engine.share_prefix and not engine.public else 0.0}
+
+
+def take_way(s: Session, saved: float) -> None:
+    """Set how rollouts go through the model, from what the parity check found and the tokens that sharing
+    saves. The padded rows of a kind that is not known are not proved: where it does not share, every rollout
+    goes alone."""
+    asked, engine = s.config.worker.actor.share_prefix, s.engine
+    if asked == "never" or not engine.can_share:
+        return
+    if asked == "auto":
+        engine.share_prefix = saved >= WORTH_SHARING
+    if asked == "auto" or not engine.known:
+        engine.public = not s.progress.may_share or not (engine.known or engine.share_prefix)
 
 
 def check_parity(s: Session, groups: Sequence[Group]) -> None:
@@ -143,10 +156,12 @@ def check_parity(s: Session, groups: Sequence[Group]) -> None:
         return
     parity = s.engine.check_parity(groups)
     s.progress.may_share = parity.holds
-    if parity.holds:
-        print(f"prompts may be computed once per group: {parity}", flush=True)
-    else:
+    if parity.failed is not None:
+        print(f"every rollout runs alone, prompts are not shared: {parity.failed}", flush=True)
+    elif not parity.holds:
         print(f"WARNING: the shared forward is wrong here, every rollout runs alone: {parity}", flush=True)
+    elif s.progress.step == s.first_step:
+        print(f"prompts may be computed once per group: {parity}", flush=True)
 
 
 def old_and_reference_log_probs(s: Session, collected: Collected) -> dict[str, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 import torch.distributed as dist
@@ -14,7 +15,7 @@ from gmpo_vl.config import Config
 from gmpo_vl.engines.passes import forward
 from gmpo_vl.engines.policy import Policy
 from gmpo_vl.models.forward import unwrap
-from gmpo_vl.models.geometry import language_model
+from gmpo_vl.models.geometry import first_layers
 from gmpo_vl.models.shared import is_known
 from gmpo_vl.setup import DTYPES
 from gmpo_vl.sizing.limits import limits_of
@@ -72,7 +73,7 @@ def gaps_between(some_N: torch.Tensor, others_N: torch.Tensor, over_ranks: bool 
 class Parity:
     """Shared against the model's own forward. gradient_gap: |shared - own| / |own| of a layer's gradient.
 
-    failed: what the shared forward raised, in words; None where it ran.
+    failed: why there is nothing to compare, in words; None where there is.
     """
 
     gaps: Gaps
@@ -100,42 +101,96 @@ class Parity:
 def check_parity(policy: Policy, groups: Sequence[Group], config: Config) -> Parity:
     """A few of this rank's rollouts, both ways; the gaps over all ranks. A collective.
 
-    The model's own forward takes them one by one, from their ids and pictures. The gradient is the first
+    The model's own forward takes them one by one, from their ids and pictures. The gradients are the first
     layer's, which has come through all the others. None is left behind. A model of a kind that is not known
-    may refuse the packed row in any way: what it raises is the result.
+    may refuse the packed row in any way: what it raises is the result. Of such a model the gradient of the
+    ViT counts, too, and no response may see another.
     """
+    model, dtype = unwrap(policy.model), DTYPES[config.worker.actor.fsdp.mp_param_dtype]
+    known = is_known(model.config)
     limits = limits_of(config, False, config.worker.actor.micro_batch_size_per_device_for_update)
-    rows = some_rollouts(groups, limits)
-    layer = language_model(unwrap(policy.model)).layers[0]  # type: ignore[index]
-    policy.look_at([row.group for row in rows])
+    batches = [some_rollouts(groups, limits)]
+    if not known:
+        batches.append(longest_rollouts(groups, limits))
+    policy.look_at([row.group for rows in batches for row in rows])
     policy.model.train()  # gradient checkpointing acts in this mode only
+    run = partial(_run, policy, config, batches, first_layers(model)[: 1 if known else 2])
+    shared = replace(policy, share_prefix=True, public=False)
+    try:
+        shared_N, shared_W = run(shared)
+        seen = None if known else _seen_between(shared, config, batches[0])
+    except Exception as error:
+        if known:
+            raise
+        seen = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    if seen is not None:
+        policy.model.zero_grad(set_to_none=True)
+        return Parity(Gaps(math.nan, math.nan), math.nan, dtype, seen)
+    own_N, own_W = run(replace(policy, public=True, features=None))  # kept features are checked, too
+    gaps = gaps_between(shared_N, own_N, over_ranks=policy.ranks > 1)
+    squares_L2 = torch.stack(
+        [
+            torch.stack([(x_W - y_W).square().sum(), y_W.square().sum()])
+            for x_W, y_W in zip(shared_W, own_W, strict=True)
+        ]
+    )
+    if policy.ranks > 1:
+        dist.all_reduce(squares_L2)
+    gradient_gaps = [float((a / b).sqrt()) if a or b else 0.0 for a, b in squares_L2]
+    return Parity(gaps, max(gradient_gaps, key=lambda gap: math.inf if math.isnan(gap) else gap), dtype)
 
-    def run(way: Policy) -> tuple[torch.Tensor, torch.Tensor]:
+
+def _run(
+    policy: Policy,
+    config: Config,
+    batches: Sequence[Sequence[Row]],
+    layers: Sequence[torch.nn.Module],
+    way: Policy,
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Log-probs (tokens,) of the batches, and the gradient (W,) of their sum in each of these layers."""
+    log_probs = []
+    for rows in batches:
         log_probs_BT, _ = forward(way, policy.model, rows, config)
         if log_probs_BT.requires_grad:  # a sharded weight gets its gradient here and nowhere else
             log_probs_BT.double().sum().backward()
-        found = [p.grad.flatten().double() for p in layer.parameters() if p.grad is not None]
-        policy.model.zero_grad(set_to_none=True)
-        of_tokens = [x[: row.response_length] for x, row in zip(log_probs_BT.detach(), rows)]
-        # Adapters elsewhere only: the log-probs have to do.
-        return torch.cat(of_tokens), torch.cat(found or [torch.zeros(1, device=policy.device)])
+        log_probs += [x[: row.response_length] for x, row in zip(log_probs_BT.detach(), rows)]
+    # Adapters elsewhere only: the log-probs have to do.
+    none = [torch.zeros(1, device=policy.device)]
+    gradients = [[p.grad.flatten().double() for p in x.parameters() if p.grad is not None] for x in layers]
+    policy.model.zero_grad(set_to_none=True)
+    return torch.cat(log_probs), [torch.cat(found or none) for found in gradients]
 
-    dtype = DTYPES[config.worker.actor.fsdp.mp_param_dtype]
+
+def _seen_between(policy: Policy, config: Config, rows: Sequence[Row]) -> str | None:
+    """Does a response's log-prob depend on another response, in words? Its gradient tells that exactly, where
+    a faint leak is lost in half precision's rounding."""
+    embedded = []
+
+    def keep(_module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], out: torch.Tensor) -> torch.Tensor:
+        out = out if out.requires_grad else out.requires_grad_()
+        if inputs[0].shape == shape:
+            embedded.append(out)
+        return out
+
+    shape = policy.pack(rows).response_ids_BT.shape
+    hook = unwrap(policy.model).get_input_embeddings().register_forward_hook(keep)
     try:
-        shared_N, shared_W = run(replace(policy, share_prefix=True, public=False))
-    except Exception as error:
-        if is_known(unwrap(policy.model).config):
-            raise
-        policy.model.zero_grad(set_to_none=True)
-        what = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        return Parity(Gaps(math.nan, math.nan), math.nan, dtype, what)
-    own_N, own_W = run(replace(policy, public=True, features=None))  # kept features are checked, too
-    gaps = gaps_between(shared_N, own_N, over_ranks=policy.ranks > 1)
-    squares = torch.stack([(shared_W - own_W).square().sum(), own_W.square().sum()])
-    if policy.ranks > 1:
-        dist.all_reduce(squares)
-    gradient_gap = float((squares[0] / squares[1]).sqrt()) if squares.any() else 0.0
-    return Parity(gaps, gradient_gap, dtype)
+        log_probs_BT, _ = forward(policy, policy.model, rows, config)
+    finally:
+        hook.remove()
+    for b in range(len(rows)):
+        (gradient_BTH,) = torch.autograd.grad(log_probs_BT[b].sum(), embedded[-1:], retain_graph=True)
+        others = [k for k in range(len(rows)) if k != b]
+        if gradient_BTH[others].any():
+            return "its layers let one response see another"
+    return None
+
+
+def longest_rollouts(groups: Sequence[Group], limits: Limits) -> list[Row]:
+    """The longest of all, and the next of its group where a plain forward may hold it, too."""
+    group = max(groups, key=lambda group: max(row.length for row in rows_of([group])))
+    rows = sorted(rows_of([group]), key=lambda row: -row.length)[:2]
+    return rows if limits.allow(rows) else rows[:1]
 
 
 def some_rollouts(groups: Sequence[Group], limits: Limits) -> list[Row]:

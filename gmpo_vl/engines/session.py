@@ -93,7 +93,10 @@ class Engine(Protocol):
 
 @dataclass
 class Session:
-    """Everything a run works with, made once by `open_session`. mismatch: see mismatch.py; of every step."""
+    """Everything a run works with, made once by `open_session`. mismatch: see mismatch.py; of every step.
+
+    checked_length: tokens of the longest row that this process has seen when it checked parity.
+    """
 
     config: Config
     run: Run
@@ -111,6 +114,7 @@ class Session:
     loggers: list[Logger]
     mismatch: list[dict[str, float]]
     probe: list[Group] | None = None  # of `actor/kl_to_start`; made in the first step
+    checked_length: int = 0
 
     def sample(
         self,

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from types import MethodType
 from typing import Any
 
@@ -29,12 +30,13 @@ from transformers import PreTrainedModel
 
 from gmpo_vl.models.families import DecoderInputs, response_positions
 from gmpo_vl.models.families.qwen import prompt_features, visit
-from gmpo_vl.models.geometry import language_model
-from gmpo_vl.models.head import head_log_probs
+from gmpo_vl.models.geometry import inner_model, language_model
+from gmpo_vl.models.head import head_log_probs, own_logits
+from gmpo_vl.models.layout import Layout, Segment, build_layout
 from gmpo_vl.models.packing import ForwardOptions, Packed
 from gmpo_vl.models.public import public_log_probs
 from gmpo_vl.models.routers import watch_routers
-from gmpo_vl.models.shared import ATTENTION, Layout, Segment, build_layout, sharing_obstacle
+from gmpo_vl.models.shared import ATTENTION, is_known, sharing_obstacle
 from gmpo_vl.types import ImageSettings, Prompt
 
 
@@ -63,7 +65,8 @@ def response_log_probs(
     else:
         hidden_NH, predict_M = _hidden(inner, packed, options)
         targets_M = packed.response_ids_BT[packed.mask_BT]
-        log_probs_M, entropy_M = head_log_probs(inner.lm_head, hidden_NH[predict_M], targets_M, *how)
+        head = inner.lm_head if is_known(inner.config) else partial(own_logits, inner)
+        log_probs_M, entropy_M = head_log_probs(head, hidden_NH[predict_M], targets_M, *how)
     zeros_BT = torch.zeros(packed.mask_BT.shape, dtype=log_probs_M.dtype, device=log_probs_M.device)
     log_probs_BT = zeros_BT.masked_scatter(packed.mask_BT, log_probs_M)
     entropy_BT = None if entropy_M is None else zeros_BT.masked_scatter(packed.mask_BT, entropy_M)
@@ -91,11 +94,12 @@ def _shared_hidden(
     responses_BTH = model.get_input_embeddings()(packed.response_ids_BT)
     lengths = [int(n) for n in packed.mask_BT.sum(dim=1).tolist()]
 
-    rows, pictures, positions, segments = [], [], [], []
+    rows, pictures, positions, segments, masks = [], [], [], [], {}
     predicts: dict[int, torch.Tensor] = {}
     offset = 0
     for k, prompt in enumerate(inputs):
         start, length = offset, len(prompt.embeddings_PH)
+        masks[start] = prompt.masks
         rows.append(prompt.embeddings_PH)
         pictures.append(prompt.picture_P)
         positions.append(prompt.positions_KP)
@@ -115,7 +119,7 @@ def _shared_hidden(
         model,
         torch.cat(rows)[None],
         torch.cat(positions, dim=1)[:, None].to(model.device),
-        layout=build_layout(segments, model.device),
+        layout=build_layout(segments, model.device, masks),
         **deepstack(inputs, torch.cat(pictures)[None]),
     ).last_hidden_state
     predict_M = torch.cat([predicts[b] for b in range(len(lengths))]).to(model.device)
@@ -195,11 +199,14 @@ def run_language_model(
         attention_mask_BL = torch.ones(
             (batch, seen + length), dtype=torch.int64, device=embeddings_BLH.device
         )
-    several = len(positions_KBL) > 1 and decoder is not model.model  # mRoPE
+    several = len(positions_KBL) > 1 and decoder is not inner_model(model)  # mRoPE
     positions = positions_KBL if several else positions_KBL[0]
-    return decoder(
+    out = decoder(
         inputs_embeds=embeddings_BLH, position_ids=positions, attention_mask=attention_mask_BL, **kwargs
     )
+    if layout is not None and not layout.heard:
+        raise RuntimeError(f"{type(decoder).__name__} does not tell its attention who may see whom")
+    return out
 
 
 @dataclass(frozen=True)

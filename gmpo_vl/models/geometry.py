@@ -30,10 +30,25 @@ VISION_LINEARS = tuple(
 )
 
 
+def inner_model(model: PreTrainedModel) -> Any:
+    """The model without its head."""
+    return getattr(model, "model", None) or model.base_model
+
+
 def language_model(model: PreTrainedModel) -> Any:
     """The decoder stack: embeddings in, final hidden states out."""
-    inner: Any = getattr(model, "model", None) or model.base_model
-    return getattr(inner, "language_model", None) or getattr(inner, "text_model", inner)
+    inner = inner_model(model)
+    named = (getattr(inner, name, None) for name in ("language_model", "text_model", "decoder"))
+    return next((decoder for decoder in named if decoder is not None), inner)
+
+
+def first_layers(model: PreTrainedModel) -> list[torch.nn.Module]:
+    """The first layer of the decoder, then of the ViT where there is one, whatever the model calls them."""
+    decoder = language_model(model)
+    inside = set(decoder.modules())
+    stacks = [m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) > 0]
+    first = [next((m[0] for m in stacks if (m in inside) == among), None) for among in (True, False)]
+    return [layer for layer in first if layer is not None]
 
 
 # What transformers calls a ViT (PreTrainedModel.get_encoder), and the second one of DeepSeek-VL.

@@ -3,17 +3,21 @@ once."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPast
+
+from gmpo_vl.models.geometry import inner_model
 
 # Positions per call of the head. Logits of a whole micro-batch are tokens x 152k.
 HEAD_CHUNK = 2048
 
 
 def head_log_probs(
-    head: torch.nn.Module,
+    head: Callable[[torch.Tensor], torch.Tensor],
     hidden_MH: torch.Tensor,
     targets_M: torch.Tensor,
     temperature: float,
@@ -22,7 +26,8 @@ def head_log_probs(
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Log-probs (M,) of the targets and entropies (M,) in nats, or None.
 
-    The backward recomputes each chunk's logits. `head` is called as a module, so its adapter counts.
+    head: from states (N, hidden) to logits (N, V); called as a module, so its adapter counts. The backward
+    recomputes each chunk's logits.
     """
 
     def chunk(hidden: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -37,6 +42,34 @@ def head_log_probs(
     ]
     log_probs_M = torch.cat([part[0] for part in parts])
     return log_probs_M, torch.cat([part[1] for part in parts]) if with_entropy else None
+
+
+class _Final(BaseModelOutputWithPast):
+    """What a model's forward gets of its inner model: final states, and None of all else."""
+
+    def __getattr__(self, name: str) -> None:
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+
+def own_logits(model: PreTrainedModel, hidden_NH: torch.Tensor) -> torch.Tensor:
+    """Logits (N, V) as the model's own forward makes them of final states: whatever it scales or caps.
+
+    The inner model is left out: for this call it hands back the states.
+    """
+    inner = inner_model(model)
+    if inner is model:
+        raise RuntimeError(f"{type(model).__name__} has no inner model that ends before its head")
+    ids_1N = torch.zeros((1, len(hidden_NH)), dtype=torch.int64, device=hidden_NH.device)
+    before = vars(inner).get("forward")
+    inner.forward = lambda *_, **__: _Final(last_hidden_state=hidden_NH[None])  # type: ignore[arg-type]
+    try:
+        return type(model).forward(model, input_ids=ids_1N, use_cache=False).logits[0]  # type: ignore
+    finally:
+        if before is None:
+            del inner.forward
+        else:
+            inner.forward = before
 
 
 def entropy(log_probs: torch.Tensor) -> torch.Tensor:

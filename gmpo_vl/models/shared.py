@@ -13,198 +13,25 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import warnings
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from functools import cache, cached_property
-from itertools import pairwise
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
-from torch.nn.utils.rnn import pad_sequence
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from gmpo_vl.models.compat import own_attention
 from gmpo_vl.models.geometry import language_model
-from gmpo_vl.models.states import Order, carry_states, reading_order
+from gmpo_vl.models.layout import Layout, Varlen
+from gmpo_vl.models.states import carry_states
 
 ATTENTION = "group_shared"
 
-# Rows of different lengths share an attention call where padding adds at most a quarter to its cost, or where
-# the call is so small (query x key elements) that overhead dominates.
-PADDING = 1.25
-SMALL = 1_000_000
-# Queries of a response in one call. A masked call also computes the hidden half of a response's own part; in
-# pieces, only each piece's own part has such a half.
-PIECE = 512
-
-
-@dataclass(frozen=True)
-class Segment:
-    """A stretch of the packed row: it sees all of its prefix (empty for a prompt), then itself causally."""
-
-    start: int
-    length: int
-    prefix_start: int = 0
-    prefix_length: int = 0
-
-
-@dataclass(frozen=True)
-class _Piece:
-    """Queries that see all keys of `seen`, stretches of (start, length), then themselves causally."""
-
-    start: int
-    length: int
-    seen: tuple[tuple[int, int], ...] = ()
-
-    @property
-    def before(self) -> int:
-        """Keys that all queries see."""
-        return sum(length for _, length in self.seen)
-
-    @property
-    def cost(self) -> int:
-        """Query x key elements of its attention."""
-        return self.length * (self.before + self.length)
-
-
-@dataclass(frozen=True)
-class Block:
-    """Rows whose attention is one call. Indices point into the packed row; padding points at 0.
-
-    query_mQ, key_mK: int64. real_N: int64, positions of the real queries among all m * Q; with a mask
-    instead, every layer would wait on a GPU for its sum. mask_m1QK: bool, who sees whom; None: causal.
-    """
-
-    query_mQ: torch.Tensor
-    real_N: torch.Tensor
-    key_mK: torch.Tensor
-    mask_m1QK: torch.Tensor | None
-
-    def to(self, device: torch.device) -> Block:
-        mask = None if self.mask_m1QK is None else self.mask_m1QK.to(device)
-        return Block(self.query_mQ.to(device), self.real_N.to(device), self.key_mK.to(device), mask)
-
-
-@dataclass(frozen=True)
-class Varlen:
-    """The whole row as one call of a kernel that takes sequences of different lengths, one per segment.
-
-    key_K: int64, the keys of all segments, prefix and own, one after the other. query_ends_S1 and
-    key_ends_S1: int32, 0, then the end of each segment's queries and keys. The queries are the row itself.
-    """
-
-    key_K: torch.Tensor
-    query_ends_S1: torch.Tensor
-    key_ends_S1: torch.Tensor
-    longest_query: int
-    longest_key: int
-
-
-class Layout:
-    """Who sees whom in a packed row that the segments cover in order, in each kernel's form, made once.
-
-    No dataclass: FSDP would copy it, with its cached tensors, for every layer.
-    """
-
-    def __init__(self, segments: tuple[Segment, ...], device: torch.device) -> None:
-        self.segments, self.device = segments, device
-
-    @cached_property
-    def blocks(self) -> tuple[Block, ...]:
-        """For SDPA: the whole row in few padded calls."""
-        prompts, responses = [], []
-        for s in self.segments:
-            if s.prefix_length == 0:
-                prompts.append(_Piece(s.start, s.length))
-            else:
-                responses += _pieces(s)
-        blocks = [_causal_block(batch) for batch in _similar(prompts)]
-        blocks += [_masked_block(batch) for batch in _similar(responses)]
-        return tuple(block.to(self.device) for block in blocks)
-
-    @cached_property
-    def inverse_L(self) -> torch.Tensor:
-        """Each token's place in the blocks' results."""
-        return torch.cat([block.query_mQ.flatten()[block.real_N] for block in self.blocks]).argsort()
-
-    @cached_property
-    def reading_order(self) -> Order:
-        """For layers with a recurrent state."""
-        return reading_order(self.segments, self.device)
-
-    @cached_property
-    def varlen(self) -> Varlen:
-        """For flash-attn."""
-        stretches = [[(s.prefix_start, s.prefix_length), (s.start, s.length)] for s in self.segments]
-        key_K = torch.cat([torch.arange(i, i + n) for parts in stretches for i, n in parts])
-        queries = torch.tensor([0, *(s.length for s in self.segments)])
-        keys = torch.tensor([0, *(s.prefix_length + s.length for s in self.segments)])
-        return Varlen(
-            key_K.to(self.device),
-            queries.cumsum(0).int().to(self.device),
-            keys.cumsum(0).int().to(self.device),
-            int(queries.max()),
-            int(keys.max()),
-        )
-
-
-def build_layout(segments: Sequence[Segment], device: torch.device) -> Layout:
-    """The layout of a packed row, without its empty segments."""
-    return Layout(tuple(s for s in segments if s.length > 0), device)
-
-
-def _pieces(s: Segment) -> list[_Piece]:
-    """A response in pieces of at most PIECE queries, as equal as possible."""
-    count = -(-s.length // PIECE)
-    ends = [s.length * i // count for i in range(count + 1)]
-    prefix = (s.prefix_start, s.prefix_length)
-    return [_Piece(s.start + begin, end - begin, (prefix, (s.start, begin))) for begin, end in pairwise(ends)]
-
-
-def _similar(pieces: Iterable[_Piece]) -> list[list[_Piece]]:
-    """Batches of pieces of similar lengths, for one call each."""
-    batches: list[list[_Piece]] = []
-    alone = queries = 0
-    for piece in sorted(pieces, key=lambda p: (p.before, p.length)):
-        if batches:
-            queries = max(queries, piece.length)
-            # Pieces come sorted: the newest has the most keys that all its queries see.
-            together = (len(batches[-1]) + 1) * queries * (piece.before + queries)
-            if together <= max(PADDING * (alone + piece.cost), SMALL):
-                batches[-1].append(piece)
-                alone += piece.cost
-                continue
-        batches.append([piece])
-        alone, queries = piece.cost, piece.length
-    return batches
-
-
-def _rows(stretches: Sequence[Sequence[tuple[int, int]]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Indices (m, longest) of each row's stretches one after the other, padded with 0; which are real."""
-    rows = [torch.cat([torch.arange(i, i + n) for i, n in row]) for row in stretches]
-    valid = pad_sequence([torch.ones(len(row), dtype=torch.bool) for row in rows], batch_first=True)
-    return pad_sequence(rows, batch_first=True), valid
-
-
-def _causal_block(pieces: list[_Piece]) -> Block:
-    index, valid = _rows([[(p.start, p.length)] for p in pieces])
-    return Block(index, _places(valid), index, None)  # padding is on the right: causal attention keeps it out
-
-
-def _masked_block(pieces: list[_Piece]) -> Block:
-    seen, seen_valid = _rows([p.seen for p in pieces])
-    own, own_valid = _rows([[(p.start, p.length)] for p in pieces])
-    queries = own.shape[1]
-    causal = torch.ones(queries, queries, dtype=torch.bool).tril().expand(len(pieces), -1, -1)
-    mask = torch.cat([seen_valid[:, None, :].expand(-1, queries, -1), causal], dim=2)[:, None]
-    return Block(own, _places(own_valid), torch.cat([seen, own], dim=1), mask)
-
-
-def _places(valid_mQ: torch.Tensor) -> torch.Tensor:
-    return valid_mQ.flatten().nonzero().squeeze(1)
+# Options that layers give their attention: those that are honoured, and those that change nothing.
+_HONOURED = ("scaling", "sliding_window", "is_causal", "position_ids", "cache_position", "use_cache")
 
 
 def group_shared_attention(
@@ -221,18 +48,44 @@ def group_shared_attention(
     """
     layout: Layout | None = options.pop("layout", None)
     scaling: float | None = options.get("scaling")
-    plain = options.get("dropout", 0.0) == 0.0 and options.get("position_bias") is None
-    if layout is None and query.shape[2] == 1 and plain:
+    if layout is None and query.shape[2] == 1 and not _beyond(options):
         return _one_token_a_row(query, key, value, attention_mask, scaling), None
     if layout is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
-    query_LHD, key_LHD, value_LHD = (x[0].transpose(0, 1) for x in (query, key, value))
+    layout.heard = True
+    window = _window(module, options)
+    states = tuple(x[0].transpose(0, 1) for x in (query, key, value))
     dtype = computing_dtype(query)
-    flash = flash_for(query, dtype)
+    flash = None if layout.own_masks(window) else flash_for(query, dtype)
     if flash is not None:
-        query_LHD, key_LHD, value_LHD = (x.to(dtype) for x in (query_LHD, key_LHD, value_LHD))
-        return _one_call(flash, query_LHD, key_LHD, value_LHD, layout.varlen, scaling)[None], None
-    return _padded_calls(query_LHD, key_LHD, value_LHD, layout, scaling)[None], None
+        states = tuple(x.to(dtype) for x in states)
+        return _one_call(flash, *states, layout.varlen, scaling, window)[None], None
+    return _padded_calls(*states, layout, scaling, window)[None], None
+
+
+def _beyond(options: dict[str, Any]) -> list[str]:
+    """Names of a layer's options that change its attention and that nothing here honours (`softcap`, `s_aux`,
+    `head_mask`, ...). One that is not set changes nothing."""
+    return [
+        name
+        for name, value in options.items()
+        if name not in _HONOURED and value is not None and not (isinstance(value, int | float) and value == 0)
+    ]
+
+
+def _window(module: Any, options: dict[str, Any]) -> int | None:
+    """Tokens that this layer sees, itself included; None: all before it. RuntimeError where it attends in a
+    way that a packed row does not have."""
+    if beyond := _beyond(options):
+        raise RuntimeError(f"its attention is given {', '.join(beyond)}, which a packed row does not honour")
+    if not options.get("is_causal", getattr(module, "is_causal", True)):
+        raise RuntimeError("its attention is not causal")
+    window = options.get("sliding_window")
+    kinds = getattr(getattr(module, "config", None), "layer_types", None)
+    kind = kinds[module.layer_idx] if kinds and hasattr(module, "layer_idx") else "full_attention"
+    if window is None and kind not in ("full_attention", "attention"):
+        raise RuntimeError(f"its attention of the kind {kind!r} does not say how far it sees")
+    return window
 
 
 def _one_token_a_row(
@@ -276,8 +129,11 @@ def _one_call(
     value_LHD: torch.Tensor,
     varlen: Varlen,
     scaling: float | None,
+    window: int | None,
 ) -> torch.Tensor:
     """(L, heads, width). flash-attn's causal attention ends at the last key: a segment sees its prefix."""
+    # It counts the keys before a query's own.
+    windowed = {} if window is None else {"window_size": (window - 1, 0)}
     return flash(
         query_LHD,
         key_LHD[varlen.key_K],
@@ -288,6 +144,7 @@ def _one_call(
         varlen.longest_key,
         softmax_scale=scaling,
         causal=True,
+        **windowed,
     )
 
 
@@ -297,11 +154,13 @@ def _padded_calls(
     value_LHD: torch.Tensor,
     layout: Layout,
     scaling: float | None,
+    window: int | None = None,
 ) -> torch.Tensor:
     """(L, heads, width) by SDPA, a call per block."""
+    calls = layout.calls(window)
     repeats = query_LHD.shape[1] // key_LHD.shape[1]
     results = []
-    for block in layout.blocks:
+    for block in calls.blocks:
         keys, values = (x[block.key_mK].transpose(1, 2) for x in (key_LHD, value_LHD))
         if repeats > 1 and block.mask_m1QK is not None and query_LHD.is_cuda:
             # For a mask with grouped heads CUDA has only the kernel that stores all scores.
@@ -316,7 +175,7 @@ def _padded_calls(
             enable_gqa=keys.shape[1] != query_LHD.shape[1],
         )
         results.append(out.transpose(1, 2).flatten(0, 1)[block.real_N])
-    return torch.cat(results)[layout.inverse_L]
+    return torch.cat(results)[calls.inverse_L]
 
 
 AttentionInterface.register(ATTENTION, group_shared_attention)
@@ -340,14 +199,20 @@ def sharing_obstacle(config: Any) -> str | None:
     text = config.get_text_config()
     if getattr(config, "is_encoder_decoder", False) or own_attention(kind):
         return f"the layers of {kind!r} cannot be told who attends to whom"
-    sliding = "sliding_attention" in (getattr(text, "layer_types", None) or ())
-    if sliding or getattr(text, "use_sliding_window", False):
-        return f"this {kind!r} attends within sliding windows"
+    if rope := _rope_types(text) & {"dynamic", "longrope"}:
+        return f"rotary positions of the kind {rope.pop()!r} depend on how long a text is"
     if getattr(text, "attention_dropout", 0.0):
         return "attention_dropout is not 0"
     if text._attn_implementation == "eager":
         return f"this {kind!r} attends in a way that SDPA does not have"
     return None
+
+
+def _rope_types(text: Any) -> set[str]:
+    """Of all kinds of layers. 4.57 has another name for them."""
+    rope = getattr(text, "rope_parameters", None) or getattr(text, "rope_scaling", None) or {}
+    found = [rope, *(value for value in rope.values() if isinstance(value, dict))]
+    return {one.get("rope_type") or one.get("type") or "default" for one in found}
 
 
 def use_group_attention(model: PreTrainedModel) -> None:
@@ -359,5 +224,8 @@ def use_group_attention(model: PreTrainedModel) -> None:
     if obstacle is not None:
         warnings.warn(f"prompts are not shared: {obstacle}; one rollout at a time instead", stacklevel=3)
         return
-    language_model(model).config._attn_implementation = ATTENTION
+    decoder = language_model(model)
+    for module in decoder.modules():
+        if hasattr(module, "config"):
+            module.config._attn_implementation = ATTENTION
     carry_states(model)

@@ -24,7 +24,7 @@ from transformers import PreTrainedModel
 from gmpo_vl.models.geometry import language_model
 
 if TYPE_CHECKING:
-    from gmpo_vl.models.shared import Layout, Segment
+    from gmpo_vl.models.layout import Layout, Segment
 
 # Rows of different lengths share a call where padding adds at most a quarter to its tokens, or where the call
 # is so small (tokens) that overhead dominates.

@@ -349,7 +349,7 @@ def test_a_shared_forward_that_fails_its_proof_is_not_used(make_config, tmp_path
     monkeypatch.setattr(forward, "_shared_hidden", wrong_positions)
     run = train(make_config())
     assert "WARNING: the shared forward is wrong here" in capsys.readouterr().out
-    assert last(run)["actor/grad_norm"] == last(plain)["actor/grad_norm"]
+    assert last(run)["actor/grad_norm"] == pytest.approx(last(plain)["actor/grad_norm"], rel=1e-5)
 
 
 def test_val_only_shows_figures_and_changes_nothing(make_config, capsys):

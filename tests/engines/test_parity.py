@@ -13,8 +13,9 @@ from gmpo_vl.engines import parity
 from gmpo_vl.engines.local.engine import build_policy
 from gmpo_vl.engines.parity import TOLERANCE, check_parity, gaps_between
 from gmpo_vl.engines.passes import log_probs_by_group
-from gmpo_vl.models import forward, shared
-from gmpo_vl.models.shared import Block, Segment
+from gmpo_vl.models import forward
+from gmpo_vl.models import layout as layouts
+from gmpo_vl.models.layout import Block, Segment
 from gmpo_vl.rollout.hf import generate
 from gmpo_vl.setup import load_configured_processor, load_split
 from gmpo_vl.types import Sampling
@@ -72,13 +73,13 @@ def sees_siblings(monkeypatch):
 
 
 def sees_the_future(monkeypatch):
-    real = shared._masked_block
+    real = layouts._masked_block
 
-    def block(pieces):
-        made = real(pieces)
+    def block(*pieces):
+        made = real(*pieces)
         return Block(made.query_mQ, made.real_N, made.key_mK, torch.ones_like(made.mask_m1QK))
 
-    monkeypatch.setattr(shared, "_masked_block", block)
+    monkeypatch.setattr(layouts, "_masked_block", block)
 
 
 def misses_the_last_token_of_the_prompt(monkeypatch):

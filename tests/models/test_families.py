@@ -80,7 +80,8 @@ def test_the_router_sees_every_token_once(folders):
     assert seen == [sum(len(p.ids_P) for p in prompts) + 6 + 0 + 2 + 8]
 
 
-def test_a_model_with_sliding_windows_is_not_shared_and_stays_right(text_folder, tmp_path, all_float64):
+@pytest.mark.parametrize("share_prefix", [True, False])
+def test_windows_are_honoured(share_prefix, text_folder, tmp_path, all_float64):
     folder = tmp_path / "sliding"
     folder.mkdir()
     for path in text_folder.iterdir():
@@ -88,11 +89,13 @@ def test_a_model_with_sliding_windows_is_not_shared_and_stays_right(text_folder,
     config = json.loads((folder / "config.json").read_text())
     config |= {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1}
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.warns(UserWarning, match="sliding windows; one rollout at a time"):
-        model = load_model(folder, torch.float64)
-    processor = load_processor(folder)
+    model, processor = load_model(folder, torch.float64), load_processor(folder)
     rows = rows_with(prompts_of("text", processor, []), [[7, 1], [3, 9]])
-    assert_equals_one_at_a_time(model, processor, rows, share_prefix=True)
+    assert_equals_one_at_a_time(model, processor, rows, share_prefix)
+    unlike = load_model(text_folder, torch.float64)  # without windows
+    packed = pack(rows, QwenFamily(), torch.device("cpu"))
+    gap = response_log_probs(model, packed, 1.0, ())[0] - response_log_probs(unlike, packed, 1.0, ())[0]
+    assert gap.abs().max() > 1e-3
 
 
 # Until the sampler has a cache for recurrent states.

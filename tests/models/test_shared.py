@@ -12,10 +12,12 @@ from simulated import SIMULATES, Simulated, apart, simulated_device
 from torch.nn.functional import scaled_dot_product_attention
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from gmpo_vl.models import layout as layouts
 from gmpo_vl.models import shared
+from gmpo_vl.models.layout import Segment, build_layout
 from gmpo_vl.models.loading import load_model
 from gmpo_vl.models.processing import load_processor
-from gmpo_vl.models.shared import Segment, build_layout, group_shared_attention
+from gmpo_vl.models.shared import group_shared_attention
 from gmpo_vl.tasks.diagrams.data import make_examples
 
 CPU = torch.device("cpu")
@@ -62,8 +64,8 @@ def test_one_varlen_call_gives_what_padded_calls_give(groups, piece):
         torch.randn(length, heads, 8, generator=draw, dtype=torch.float64) for heads in (4, 2, 2)
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shared, "PIECE", piece)
-        patch.setattr(shared, "SMALL", 0)
+        patch.setattr(layouts, "PIECE", piece)
+        patch.setattr(layouts, "SMALL", 0)
         layout = build_layout(segments, CPU)
         padded = shared._padded_calls(query, key, value, layout, 0.3)
         varlen = layout.varlen
@@ -111,7 +113,7 @@ def test_flash_attention_gives_what_sdpa_gives_forward_and_backward(groups):
         out, _ = group_shared_attention(torch.nn.Module(), *here, None, scaling=0.3, layout=layout)
         out.backward(weights.to(device, torch.bfloat16))
     assert "varlen" in vars(layout), "flash-attn was not called"
-    assert "blocks" not in vars(layout)
+    assert not layout._calls
     torch.testing.assert_close(out.detach().held.double(), expected.detach(), rtol=0.01, atol=0.01)
     for x, same in zip(here, exact):
         gap = (x.grad.held.double() - same.grad).norm() / same.grad.norm().clamp(min=1e-3)
@@ -160,8 +162,8 @@ def test_the_stand_in_has_the_real_ones_signature():
 
 @pytest.mark.parametrize("piece", [1, 3])
 def test_responses_longer_than_a_piece_are_exact(piece, tiny_folder, all_float64, monkeypatch):
-    monkeypatch.setattr(shared, "PIECE", piece)
-    monkeypatch.setattr(shared, "SMALL", 0)
+    monkeypatch.setattr(layouts, "PIECE", piece)
+    monkeypatch.setattr(layouts, "SMALL", 0)
     processor, model = load_processor(tiny_folder), load_model(tiny_folder, torch.float64)
     prompts = prompts_of("mixed", processor, make_examples("train", 2, seed=0))
     assert_equals_one_at_a_time(model, processor, rows_with(prompts, [[11, 1, 4], [3, 9], [7]]), True)
@@ -171,14 +173,13 @@ def test_pieces_compute_less_than_a_whole_masked_call(monkeypatch):
     segments = segments_of([(40, [64, 64])])
 
     def pairs() -> int:
-        return sum(
-            block.query_mQ.numel() * block.key_mK.shape[1] for block in build_layout(segments, CPU).blocks
-        )
+        blocks = build_layout(segments, CPU).calls(None).blocks
+        return sum(block.query_mQ.numel() * block.key_mK.shape[1] for block in blocks)
 
     whole = pairs()
-    monkeypatch.setattr(shared, "PIECE", 16)
-    monkeypatch.setattr(shared, "SMALL", 0)
-    monkeypatch.setattr(shared, "PADDING", 1.0)
+    monkeypatch.setattr(layouts, "PIECE", 16)
+    monkeypatch.setattr(layouts, "SMALL", 0)
+    monkeypatch.setattr(layouts, "PADDING", 1.0)
     # In four pieces, six of a response's sixteen blocks of 16 x 16 are not computed.
     assert whole - pairs() == 2 * 6 * 16 * 16
 

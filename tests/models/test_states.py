@@ -17,10 +17,10 @@ from gmpo_vl.models import compat, states
 from gmpo_vl.models.compat import enable_gradient_checkpointing
 from gmpo_vl.models.forward import response_log_probs
 from gmpo_vl.models.geometry import language_model, state_bytes
+from gmpo_vl.models.layout import Segment
 from gmpo_vl.models.loading import banned_ids, load_model
 from gmpo_vl.models.packing import ForwardOptions, pack
 from gmpo_vl.models.processing import encode_prompt, load_processor
-from gmpo_vl.models.shared import Segment
 from gmpo_vl.models.states import reading_order
 from gmpo_vl.tasks.diagrams.data import make_examples
 from gmpo_vl.types import Example

@@ -188,17 +188,18 @@ def test_a_gpu_that_is_too_small_is_told():
 def test_a_kernel_that_sees_too_little_or_too_much_fails(tmp_path, monkeypatch):
     from acceptance.kernels import attention_by_sdpa
 
+    from gmpo_vl.models import layout as layouts
     from gmpo_vl.models import shared
 
     real, sdpa = shared._padded_calls, shared.scaled_dot_product_attention
     assert attention_by_sdpa(Place(tmp_path, False)).verdict == "PASS"
 
-    def one_key_short(query, key, value, layout, scaling):
+    def one_key_short(query, key, value, layout, scaling, window):
         segments = [
-            shared.Segment(s.start, s.length, s.prefix_start, max(0, s.prefix_length - 1))
+            layouts.Segment(s.start, s.length, s.prefix_start, max(0, s.prefix_length - 1))
             for s in layout.segments
         ]
-        return real(query, key, value, shared.build_layout(segments, layout.device), scaling)
+        return real(query, key, value, layouts.build_layout(segments, layout.device), scaling, window)
 
     monkeypatch.setattr(shared, "_padded_calls", one_key_short)
     assert attention_by_sdpa(Place(tmp_path, False)).verdict == "FAIL"
@@ -236,13 +237,14 @@ def test_the_peak_that_the_engine_asked_a_gpu_for_is_the_update_s(tmp_path, monk
 def test_shared_responses_that_do_not_see_their_prompt_fail(tmp_path, monkeypatch):
     from acceptance.training import shared_against_plain
 
+    from gmpo_vl.models import layout as layouts
     from gmpo_vl.models import shared
 
     real = shared._padded_calls
 
-    def without_prompt(query, key, value, layout, scaling):
-        segments = [shared.Segment(s.start, s.length) for s in layout.segments]
-        return real(query, key, value, shared.build_layout(segments, layout.device), scaling)
+    def without_prompt(query, key, value, layout, scaling, window):
+        segments = [layouts.Segment(s.start, s.length) for s in layout.segments]
+        return real(query, key, value, layouts.build_layout(segments, layout.device), scaling, window)
 
     monkeypatch.setattr(shared, "_padded_calls", without_prompt)
     assert shared_against_plain(Place(tmp_path, False)).verdict == "FAIL"

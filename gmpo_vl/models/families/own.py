@@ -104,6 +104,7 @@ class OwnFamily:
             use_cache=False,
             **self.public_inputs(model, prompt, 0),
         )
+        _check_nothing_else(given)
         length = len(prompt.ids_P)
         positions = given.get("position_ids")
         positions_KP = torch.arange(length)[None] if positions is None else positions.reshape(-1, length)
@@ -219,28 +220,42 @@ class _Caught(Exception):
 
 
 def _given_to_decoder(model: PreTrainedModel, **inputs: Any) -> dict[str, Any]:
-    decoder = language_model(model)
-
-    def catch(*_: Any, **given: Any) -> None:
+    def catch(_module: torch.nn.Module, args: tuple[Any, ...], given: dict[str, Any]) -> None:
+        # The decoder of another arrangement might be any part of the model.
+        if args or given.get("inputs_embeds") is None:
+            raise ValueError(f"{type(model).__name__} does not hand embeddings to its decoder by their name")
         raise _Caught(given)
 
-    decoder.forward = catch
+    hook = language_model(model).register_forward_pre_hook(catch, with_kwargs=True)
     try:
-        model(**inputs)
+        type(model).forward(model, **inputs)
     except _Caught as caught:
         return caught.given
     finally:
-        del decoder.forward
+        hook.remove()
     raise ValueError(f"{type(model).__name__} does not call its decoder")
+
+
+# What a packed row has in its own form, and what changes nothing.
+_TAKEN = {"inputs_embeds", "attention_mask", "position_ids", "cache_position", "use_cache", "return_dict"}
+
+
+def _check_nothing_else(given: dict[str, Any]) -> None:
+    more = [
+        name
+        for name, value in given.items()
+        if name not in _TAKEN and (torch.is_tensor(value) or bool(value))
+    ]
+    if more:
+        raise ValueError(f"its decoder is also given {', '.join(more)}, which a packed row does not have")
 
 
 def _masks(given: Any) -> dict[str, torch.Tensor]:
     """Who sees whom by the name of a kind of layer, (P, P) bool, where the model made such masks."""
-    if not isinstance(given, dict):
-        return {}
-    return {
-        name: mask[0, 0].bool() for name, mask in given.items() if torch.is_tensor(mask) and mask.ndim == 4
-    }
+    if torch.is_tensor(given):
+        given = dict.fromkeys(("full_attention", "sliding_attention"), given)
+    made = {name: mask for name, mask in (given or {}).items() if torch.is_tensor(mask) and mask.ndim == 4}
+    return {name: m[0, 0] if m.dtype == torch.bool else m[0, 0] == 0 for name, m in made.items()}
 
 
 def own_family(folder: Path, tokenizer: Any) -> OwnFamily:
