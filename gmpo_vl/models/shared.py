@@ -54,13 +54,13 @@ def group_shared_attention(
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
     layout.heard = True
     window = _window(module, options)
-    states = tuple(x[0].transpose(0, 1) for x in (query, key, value))
+    query, key, value = (x[0].transpose(0, 1) for x in (query, key, value))
     dtype = computing_dtype(query)
     flash = None if layout.own_masks(window) else flash_for(query, dtype)
     if flash is not None:
-        states = tuple(x.to(dtype) for x in states)
-        return _one_call(flash, *states, layout.varlen, scaling, window)[None], None
-    return _padded_calls(*states, layout, scaling, window)[None], None
+        query, key, value = (x.to(dtype) for x in (query, key, value))
+        return _one_call(flash, query, key, value, layout.varlen, scaling, window)[None], None
+    return _padded_calls(query, key, value, layout, scaling, window)[None], None
 
 
 def _beyond(options: dict[str, Any]) -> list[str]:
