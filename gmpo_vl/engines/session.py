@@ -37,12 +37,16 @@ class Engine(Protocol):
 
     can_share: bool
     known: bool
-    public: bool
 
     @property
     def share_prefix(self) -> bool: ...
     @share_prefix.setter
     def share_prefix(self, share: bool) -> None: ...
+
+    @property
+    def public(self) -> bool: ...
+    @public.setter
+    def public(self, public: bool) -> None: ...
 
     def sampler(self) -> AbstractContextManager[None]:
         """Within it `generate` may be called, with the weights of now."""
