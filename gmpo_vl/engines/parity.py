@@ -118,7 +118,7 @@ def check_parity(policy: Policy, groups: Sequence[Group], config: Config) -> Par
     run = partial(_run, policy, config, batches, first_layers(model)[: 1 if known else 2])
     shared = replace(policy, share_prefix=True, public=False)
     try:
-        shared_N, shared_W = run(shared)
+        shared_N, shared_W, learning = run(shared)
         seen = None if known else _seen_between(shared, config, batches[0])
     except Exception as error:
         if known:
@@ -127,7 +127,10 @@ def check_parity(policy: Policy, groups: Sequence[Group], config: Config) -> Par
     if seen is not None:
         policy.model.zero_grad(set_to_none=True)
         return Parity(Gaps(math.nan, math.nan), math.nan, dtype, seen)
-    own_N, own_W = run(replace(policy, public=True, features=None))  # kept features are checked, too
+    # Kept features are checked, too.
+    own_N, own_W, all_learning = run(replace(policy, public=True, features=None))
+    if not known and (left := sorted(all_learning - learning)):
+        return Parity(Gaps(math.nan, math.nan), math.nan, dtype, f"{left[0]} would not learn")
     gaps = gaps_between(shared_N, own_N, over_ranks=policy.ranks > 1)
     squares_L2 = torch.stack(
         [
@@ -147,19 +150,27 @@ def _run(
     batches: Sequence[Sequence[Row]],
     layers: Sequence[torch.nn.Module],
     way: Policy,
-) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """Log-probs (tokens,) of the batches, and the gradient (W,) of their sum in each of these layers."""
+) -> tuple[torch.Tensor, list[torch.Tensor], set[str]]:
+    """Log-probs (tokens,) of the batches, the gradient (W,) of their sum in each of these layers, and the
+    names of all weights that have one."""
     log_probs = []
     for rows in batches:
         log_probs_BT, _ = forward(way, policy.model, rows, config)
         if log_probs_BT.requires_grad:  # a sharded weight gets its gradient here and nowhere else
             log_probs_BT.double().sum().backward()
         log_probs += [x[: row.response_length] for x, row in zip(log_probs_BT.detach(), rows)]
-    # Adapters elsewhere only: the log-probs have to do.
-    none = [torch.zeros(1, device=policy.device)]
-    gradients = [[p.grad.flatten().double() for p in x.parameters() if p.grad is not None] for x in layers]
+    gradients = [_gradient(layer, policy.device) for layer in layers]
+    learning = {name for name, p in policy.model.named_parameters() if p.grad is not None}
     policy.model.zero_grad(set_to_none=True)
-    return torch.cat(log_probs), [torch.cat(found or none) for found in gradients]
+    return torch.cat(log_probs), gradients, learning
+
+
+def _gradient(layer: torch.nn.Module, device: torch.device) -> torch.Tensor:
+    """(W,) of all trained weights, 0 where one way does not use a weight. (1,) of 0 where adapters sit
+    elsewhere: the log-probs have to do."""
+    trained = [p for p in layer.parameters() if p.requires_grad]
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in trained]
+    return torch.cat([torch.zeros(1, device=device).double(), *(g.flatten().double() for g in gradients)])
 
 
 def _seen_between(policy: Policy, config: Config, rows: Sequence[Row]) -> str | None:

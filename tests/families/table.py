@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from families.test_sharing import REASONS
+from families.test_own_sharing import REASONS
 from families.tiny import FAMILIES as OTHERS
 
 from gmpo_vl.models.geometry import QWEN_VL
