@@ -54,24 +54,14 @@ def group_shared_attention(
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
     layout.heard = True
     window = _window(module, options)
-<<<<<<< HEAD
-    query, key, value = (x[0].transpose(0, 1) for x in (query, key, value))
-=======
     query_LHD, key_LHD, value_LHD = (x[0].transpose(0, 1) for x in (query, key, value))
->>>>>>> windows20
     dtype = computing_dtype(query)
     fits = query.shape[-1] == value.shape[-1] <= 256 and not layout.own_masks(window)
     flash = flash_for(query, dtype) if fits else None
     if flash is not None:
-<<<<<<< HEAD
-        query, key, value = (x.to(dtype) for x in (query, key, value))
-        return _one_call(flash, query, key, value, layout.varlen, scaling, window)[None], None
-    return _padded_calls(query, key, value, layout, scaling, window)[None], None
-=======
         query_LHD, key_LHD, value_LHD = (x.to(dtype) for x in (query_LHD, key_LHD, value_LHD))
         return _one_call(flash, query_LHD, key_LHD, value_LHD, layout.varlen, scaling, window)[None], None
     return _padded_calls(query_LHD, key_LHD, value_LHD, layout, scaling, window)[None], None
->>>>>>> windows20
 
 
 def _beyond(options: dict[str, Any]) -> list[str]:
