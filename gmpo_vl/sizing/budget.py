@@ -73,7 +73,10 @@ def fit_to_memory(config: Config, size: ModelSize, longest: PromptLengths) -> Fi
     if chosen and size.text is None:
         return Fitted(config, (not_estimated(size),))
     if "cached" in chosen and gpu is not None:
-        config = _with_cached(config, cached_that_fit(config, size, longest, USABLE_GPU * gpu))
+        cached = cached_that_fit(config, size, longest, USABLE_GPU * gpu)
+        if not size.pictures_known:  # they are not in the estimate: the rest is left to them
+            cached = min(cached, config.worker.rollout.max_cached_tokens)
+        config = _with_cached(config, cached)
     if "tokens" not in chosen:
         return Fitted(config)
     if gpu is None:

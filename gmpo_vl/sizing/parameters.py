@@ -177,7 +177,8 @@ def _matrices(module: torch.nn.Module, share: float | None) -> float:
 def lora_parameters(config: Config, size: ModelSize) -> int:
     """Parameters of adapters on the linear layers that peft would choose: rank x (inputs + outputs) each.
 
-    Experts that lie in one tensor (transformers 5.x) are no linear layers and get no adapters.
+    Experts that lie in one tensor (transformers 5.x) are no linear layers and get no adapters. Convolutions
+    that peft then chooses by name are too small to count.
     """
     model = config.worker.actor.model
     targets = [name.strip() for name in model.lora.target_modules.split(",")]

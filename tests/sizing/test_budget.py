@@ -16,7 +16,7 @@ from gmpo_vl.models.processing import load_processor
 from gmpo_vl.preflight.model_check import check_model_class
 from gmpo_vl.preflight.plan import dry_run
 from gmpo_vl.setup import load_configured_processor, load_split
-from gmpo_vl.sizing import budget, fitted_constants
+from gmpo_vl.sizing import budget, fitted_constants, parameters
 from gmpo_vl.sizing.estimate import PromptLengths, estimate_easyr1, estimate_local, sampling_peak
 from gmpo_vl.sizing.limits import PassLimits
 from gmpo_vl.sizing.parameters import lora_parameters, model_size, size_of
@@ -260,6 +260,19 @@ def test_on_a_gpu_the_cache_is_as_large_as_memory_allows(
     assert whole_step or peak(rollout.max_cached_tokens + group) > budget.USABLE_GPU * memory
 
 
+def test_without_known_pictures_the_cache_leaves_them_room(three_b, three_b_run, monkeypatch):
+    monkeypatch.setattr(budget, "gpu_memory", lambda: 141.0 * GB)
+    monkeypatch.setattr(parameters, "vision_shape", lambda config: None)
+
+    def cached(gpu: float) -> int:
+        monkeypatch.setattr(budget, "gpu_memory", lambda: gpu)
+        fitted = budget.fit_to_memory(three_b_run(), three_b, PromptLengths(700))
+        return fitted.config.worker.rollout.max_cached_tokens
+
+    assert cached(141.0 * GB) == 65_536
+    assert cached(1.0) == 5 * (700 + 2048), "one group may always be sampled"
+
+
 def test_the_cache_is_left_alone_where_it_is_written_on_a_cpu_and_for_easyr1(
     three_b, three_b_run, monkeypatch
 ):
@@ -444,6 +457,11 @@ def test_a_configuration_of_no_model_is_refused_in_words():
         size_of(LlamaConfig(**TEXT | {"num_attention_heads": 4, "num_key_value_heads": 0}), "here")
 
 
+def on_linear(model: Any, name: str) -> bool:
+    """Is this adapter's layer linear? Beside experts peft chooses by names, convolutions of the ViT, too."""
+    return isinstance(model.get_submodule(name.partition(".lora_")[0]).get_base_layer(), torch.nn.Linear)
+
+
 @each_family()
 def test_the_vit_is_found_frozen_and_left_out(name, unsaid, folder_of):
     """Of every family: adapters with a frozen ViT are counted as peft puts them on, none in the ViT."""
@@ -457,7 +475,9 @@ def test_the_vit_is_found_frozen_and_left_out(name, unsaid, folder_of):
     for more in ((), (frozen,), (frozen, "worker.actor.model.lora.exclude_modules=.*o_proj")):
         config = unsaid(path, "worker.actor.model.lora={rank: 3}", *more)
         model = build_policy(config, load_processor(folder)).model
-        adapters = {n: p.numel() for n, p in model.named_parameters() if ".lora_" in n}
+        adapters = {
+            n: p.numel() for n, p in model.named_parameters() if ".lora_" in n and on_linear(model, n)
+        }
         assert lora_parameters(config, size) == sum(adapters.values()) > 0
         assert any(tower in n for n in adapters for tower in size.towers) == (not more)
 
