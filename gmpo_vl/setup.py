@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -44,6 +45,14 @@ def configured_model(config: Config) -> Any:
     """transformers' configuration of the model that the run starts from, with the run's own values."""
     model = config.worker.actor.model
     return model_config(model_folder(str(model.model_path)), **model.override_config)
+
+
+def check_tower(config: Config, kind: str, towers: Collection[str]) -> None:
+    """Raise ConfigError where the ViT is to be frozen and none is found. kind: of model; towers: its ViTs."""
+    if config.worker.actor.model.freeze_vision_tower and not towers:
+        raise ConfigError(
+            f"worker.actor.model.freeze_vision_tower: no ViT is found in a {kind!r}; write false"
+        )
 
 
 def vision_is_frozen(config: Config) -> bool:

@@ -346,7 +346,25 @@ def on_device(model: torch.nn.Module) -> torch.nn.Module:
         for name, value in vars(module).items():
             if isinstance(value, torch.Tensor):  # transformers keeps a rotation's first frequencies so
                 setattr(module, name, Simulated(value))
+    inner = getattr(model, "model", None)
+    if hasattr(inner, "get_rope_index"):
+        inner.get_rope_index = _on_the_cpu(inner.get_rope_index)
     return model
+
+
+def _on_the_cpu(places):
+    """transformers' own positions make a tensor of a list of tensors, which no dispatch sees. On a GPU that
+    is a wait in the model's own forward, which only the parity check calls."""
+
+    def move(value, device):
+        return value.to(device) if isinstance(value, torch.Tensor) else value
+
+    def call(ids, *args, **kwargs):
+        moved = [move(value, "cpu") for value in (ids, *args)]
+        found = places(*moved, **{name: move(value, "cpu") for name, value in kwargs.items()})
+        return tuple(move(value, ids.device) for value in found)
+
+    return call
 
 
 # Everything of torch.distributed that sends tensors. (What takes Python objects makes its own tensors, on the

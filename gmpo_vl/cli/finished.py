@@ -94,15 +94,12 @@ def run_grade(options: argparse.Namespace) -> int:
         )
     if not options.pairs:
         raise ValueError("grade needs PAIRS.jsonl, or --self-check DATASET")
-    counts = grade.grade_file(
-        options.pairs,
-        options.out,
-        options.profile,
-        options.workers,
-        partial(print, file=sys.stderr),
-        options.answer_in,
-        judge=_judge_of(options.reward, options.reward_options) if options.reward else None,
+    judge = (
+        _judge_of(options.reward, options.reward_options)
+        if options.reward
+        else grade.Verifier(options.profile, options.answer_in, options.workers)
     )
+    counts = grade.grade_file(options.pairs, options.out, judge, partial(print, file=sys.stderr))
     print(grade.summary(counts))
     return 0
 

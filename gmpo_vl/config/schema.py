@@ -120,7 +120,7 @@ class ModelConfig:
     override_config: dict[str, Any] = field(default_factory=dict)
     enable_gradient_checkpointing: bool = True
     trust_remote_code: bool = False  # ours: EasyR1 says true
-    freeze_vision_tower: bool = False
+    freeze_vision_tower: bool = False  # the ViT itself; a projector between it and the decoder is trained
     lora: LoraConfig = field(default_factory=LoraConfig)
 
 

@@ -13,6 +13,7 @@ from gmpo_vl.data.formats import ArrowRows, rows_or_errors
 from gmpo_vl.data.mapping import PLACEHOLDER, MappingFile, as_template, columns_of, is_kept, value_of
 from gmpo_vl.data.rows import DataError, RowError
 from gmpo_vl.data.sources import Table, canonical_split, say_once
+from gmpo_vl.data.values import is_empty, texts_in, withheld
 from gmpo_vl.data.writing import ColumnType
 from gmpo_vl.storage.yaml_text import shown
 
@@ -108,6 +109,35 @@ def rows_of_splits(tables: Sequence[Table], name: str, column: str | None) -> di
                 split = _split_of(row.get(column), column, f"{table.name}, row {number}")
             numbers.setdefault(split, [[] for _ in tables])[place].append(number)
     return {split: list(parts) for split, parts in numbers.items()}
+
+
+def lacks_answers(tables: Sequence[Table], parts: Sequence[Sequence[int]], answer: str) -> bool:
+    """Whether there are rows and none has an answer: all are empty, or hold a word for one that is not told.
+
+    parts: of each table, the numbers of the rows that count. answer: column or template.
+    """
+    first = next(_answers_in(tables, parts, answer), None)
+    return any(parts) and (first is None or withheld(_answers_in(tables, parts, answer)) is not None)
+
+
+def _answers_in(tables: Sequence[Table], parts: Sequence[Sequence[int]], answer: str) -> Iterator[Any]:
+    """The answers that are not empty; the item of a list of one."""
+    wanted = columns_of(answer)
+    for table, part in zip(tables, parts, strict=True):
+        if wanted.isdisjoint(getattr(table.rows, "columns", wanted)):
+            continue
+        numbers = set(part)
+        for number, row in enumerate(table.rows.scan(sorted(wanted))):
+            if number not in numbers or isinstance(row, RowError):
+                continue
+            try:
+                value = value_of(row, answer, "answer")
+            except RowError:
+                continue
+            listed = texts_in(value) if isinstance(value, str) else value
+            value = listed[0] if isinstance(listed, list) and len(listed) == 1 else value
+            if not is_empty(value) and value != "None" and listed != []:  # None: a template's for null
+                yield value
 
 
 def _split_of(value: Any, column: str, where: str) -> str:

@@ -120,7 +120,8 @@ def convert(
         for split, stream in streams.items():
             done = _write_split(split, stream, new.folder, mapping, limit, progress)
             if problem := _empty_split(done, mapping, is_trial=limit is not None):
-                raise DataError(f"{preparation}: {problem}")
+                where = f"{preparation}: split {split} ({', '.join(stream.sources)})"
+                raise DataError(f"{where}: {problem}")
             card.splits |= done.splits
             notes = [note for table in stream.tables for note in table.notes]
             card.notes += [note for note in (*notes, *stream.notes) if note not in card.notes]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gmpo_vl.data.mapping import MappingFile, is_kept, value_of
+from gmpo_vl.data.mapping import MappingFile, is_kept, optional_value, value_of
 from gmpo_vl.data.options import answer_of_row, choices_of_row, with_choices
 from gmpo_vl.data.pictures.of_row import pictures_of_row
 from gmpo_vl.data.rows import RowError
@@ -40,8 +40,8 @@ def map_row(
         "images": images,
     }
     if mapping.id is not None:
-        mapped["id"] = value_of(row, mapping.id, "id")
-    return mapped | {name: value_of(row, name, "carry") for name in mapping.carry or ()}
+        mapped["id"] = optional_value(row, mapping.id, "id")
+    return mapped | {name: optional_value(row, name, "carry") for name in mapping.carry or ()}
 
 
 def _place_marks(problem: str, num_images: int, mapping: MappingFile) -> str:

@@ -220,6 +220,13 @@ def value_of(row: Any, name: str, key: str) -> Any:
     return row[name]
 
 
+def optional_value(row: Any, name: str, key: str) -> Any:
+    """As `value_of`, and None for a column that this row does not have: rows of JSON leave empty ones out.
+    `columns.check_columns` refuses a column that no row has.
+    """
+    return value_of(row, name, key) if is_template(name) or name in row else None
+
+
 def _no_column(name: str, row: Mapping[str, Any]) -> str:
     return f"no column {name!r}{nearest(name, row)}; the row has {', '.join(map(repr, row)) or 'none'}"
 

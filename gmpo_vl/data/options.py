@@ -15,8 +15,9 @@ from typing import Any
 
 from gmpo_vl.data.answers import LETTERS, AnswerError, encode_answer, written
 from gmpo_vl.data.letters import folded, lettered_text, letters_in, named_by_letters, own_letter
-from gmpo_vl.data.mapping import MappingFile, value_of
-from gmpo_vl.data.rows import RowError
+from gmpo_vl.data.mapping import MappingFile, optional_value
+from gmpo_vl.data.pictures.folder import PICTURES
+from gmpo_vl.data.rows import RowError, stored_picture
 from gmpo_vl.data.values import is_empty, parsed, texts_in
 
 _TEXT_KEYS = ("text", "content", "value", "option_text", "choice", "option", "answer", "name")
@@ -25,6 +26,7 @@ _LABEL = re.compile(
     r"(?:option|choice|opt|answer|选项)?[\s_-]*[(\[]?([A-Za-z]|\d{1,2})[)\]]?[.:]?", re.IGNORECASE
 )
 _COUNTED = ("index", "number")  # from 0, from 1
+_WHOLE = re.compile(r"(\d+)(?:\.0+)?")  # pandas writes 1.0 where a column of numbers has an empty cell
 _MAX_TEXT = 200_000  # characters of options in one text
 _COMPARED = 500  # characters of an option that are looked for in the problem
 
@@ -48,10 +50,10 @@ def choices_of_row(row: Mapping[str, Any], mapping: MappingFile) -> Options:
     if mapping.choices is None:
         return Options([], [])
     if isinstance(mapping.choices, list):
-        pairs = [(name, value_of(row, name, "choices")) for name in mapping.choices]
+        pairs = [(name, optional_value(row, name, "choices")) for name in mapping.choices]
         options = _options([(name, "" if str(value) == "nan" else value) for name, value in pairs])
     else:
-        value = value_of(row, mapping.choices, "choices")
+        value = optional_value(row, mapping.choices, "choices")
         in_problem = mapping.choices == mapping.problem and isinstance(value, str)
         options = (_lettered(value) or Options([], [])) if in_problem else _read(value)
     if mapping.image_marks is not None and mapping.image_place == "front":  # the marks will be taken out
@@ -148,6 +150,8 @@ def _options(pairs: Sequence[tuple[Any, Any]]) -> Options:
     for number, (label, value) in enumerate(pairs, 1):
         if is_empty(value):
             raise RowError("choices", f"the choice {label or number} is empty, and a later one is not")
+        if _is_picture(value):
+            raise RowError("choices", f"the choice {label or number} is a picture: {_PICTURED}")
         if not isinstance(value, str | int | float):
             raise RowError(
                 "choices", f"the choice {label or number} is of type {type(value).__name__}, no text"
@@ -156,6 +160,19 @@ def _options(pairs: Sequence[tuple[Any, Any]]) -> Options:
         raise RowError("choices", f"{len(pairs)} choices, more than there are letters")
     _, texts = named_by_letters([written(value) for _, value in pairs])
     return Options(texts, [str(label) for label, _ in pairs if label is not None], moved)
+
+
+_PICTURED = (
+    "name the columns of pictures in `images`, write each option's letter with <image> in `problem`, and "
+    "leave `choices` away, as docs/data.md shows"
+)
+
+
+def _is_picture(value: Any) -> bool:
+    """An encoded picture, as `datasets` holds it, too; or the name of its file."""
+    value = stored_picture(value) if isinstance(value, Mapping) and {"bytes", "path"} & set(value) else value
+    is_name = isinstance(value, str) and "\n" not in value and value.strip().lower().endswith(PICTURES)
+    return isinstance(value, bytes) or hasattr(value, "getbands") or is_name
 
 
 def _in_order(pairs: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
@@ -278,7 +295,8 @@ def _alternatives(value: Any) -> Any:
     Raises RowError for several numbers: they are a box, a point or a range as often as alternatives.
     """
     if isinstance(value, str):
-        value = texts_in(value.strip()) or value
+        listed = texts_in(value.strip())
+        value = value if listed is None else listed
     if not isinstance(value, list | tuple):
         return value
     if len(value) > 1 and all(isinstance(item, int | float) for item in value):
@@ -295,10 +313,13 @@ def _right_ones(value: Any, options: Options, form: str) -> list[int]:
 
     A bare number is not guessed: rows that can only count from 0, or only from 1, would be kept alone.
     """
+    if is_empty(value):
+        raise RowError("empty_answer", "the answer is empty")
     found = readings(value, options)
     if form == "auto":
         seen = {name: places for name, places in found.items() if name not in _COUNTED}
-        found = seen if "label" in found else found
+        is_text = "text" in found and not written(value).isdecimal()  # 1.0 among 0.5, 1.0, 1.5
+        found = seen if "label" in found or is_text else found
         ways = list(found.values()) if seen else []
     else:
         # ARC calls the options of some rows 1, 2, ...: what the row calls one is its letter there.
@@ -310,6 +331,11 @@ def _right_ones(value: Any, options: Options, form: str) -> list[int]:
     if form == "auto" and found:
         may = ", ".join(f"as {name} {_in_letters(places)}" for name, places in found.items())
         raise RowError("answer_choice", f"{said} can name a choice {may}; answer_is says how it names one")
+    same = [i for i, text in enumerate(options.texts) if folded(text) == folded(written(value))]
+    if len(same) > 1 and form in ("auto", "text"):
+        raise RowError(
+            "answer_choice", f"{said} is the text of {len(same)} equal choices: {_in_letters(same)}"
+        )
     wrongly = "names none" if form == "auto" else f"is no {form}"
     moved = " (no number counts them: the row has them in another order than their labels)" * options.moved
     raise RowError(
@@ -353,10 +379,11 @@ def _readings(text: str, options: Options) -> dict[str, list[int]]:
         found = {"letter": [place], "text": [place]}
     if same := _places(text, options.texts):
         found["text"] = same
-    if called := _places(text, options.labels):
+    whole = _WHOLE.fullmatch(text)
+    if called := _places(whole[1] if whole else text, options.labels):
         found["label"] = called
-    if text.isdecimal() and not options.moved:
-        number = int(text)
+    if (whole := _WHOLE.fullmatch(text)) and not options.moved:
+        number = int(whole[1])
         found |= {form: [n] for form, n in (("index", number), ("number", number - 1)) if 0 <= n < count}
     return found
 

@@ -10,13 +10,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from gmpo_vl.data.columns import SPLIT, carried_column, check_columns, rows_of_splits
+from gmpo_vl.data.columns import SPLIT, carried_column, check_columns, lacks_answers, rows_of_splits
 from gmpo_vl.data.formats import as_object, rows_or_errors
 from gmpo_vl.data.images import MAX_IMAGE_PIXELS, ImageError, decode_image, picture_key
 from gmpo_vl.data.map_row import map_row
-from gmpo_vl.data.mapping import FOLDER, MappingFile, load_mapping
+from gmpo_vl.data.mapping import FOLDER, MappingFile, load_mapping, optional_value
 from gmpo_vl.data.pictures.of_row import entries_of, pictures_below
-from gmpo_vl.data.rows import Columns, DataError, Fault, RowError, example_from_row
+from gmpo_vl.data.rows import Columns, DataError, Fault, RowError, example_from_row, row_id
 from gmpo_vl.data.sources import Table, is_hub_id, open_tables, say_once
 from gmpo_vl.data.writing import ColumnType
 from gmpo_vl.storage.yaml_text import shown
@@ -25,19 +25,31 @@ from gmpo_vl.types import Example
 
 @dataclass(frozen=True)
 class Given:
-    """A row as it was read, and where. content: the RowError of one that could not be read."""
+    """A row as it was read, and where. content: the RowError of one that could not be read. id_spec: the
+    column or template of the row's id.
+    """
 
     file: str
     row: int
     label: str
     content: Any
+    id_spec: str | None = None
 
     @property
     def name(self) -> str:
         return f"{self.label}:{self.row}"
 
     def fault(self, error: RowError) -> Fault:
-        return Fault(self.file, self.row, self.name, error.reason, str(error))
+        return Fault(self.file, self.row, self._own_id() or self.name, error.reason, str(error))
+
+    def _own_id(self) -> str | None:
+        """What the row calls itself; None where it does not, or not in a few words."""
+        if self.id_spec is None or not isinstance(self.content, Mapping):
+            return None
+        try:
+            return row_id({"id": optional_value(self.content, self.id_spec, "id")}, Columns(), self.name)
+        except RowError:
+            return None
 
 
 @dataclass(frozen=True)
@@ -115,7 +127,8 @@ def _place(folder: Path, source: str) -> str:
 
 def _streams_of_mapping(mapping: MappingFile, where: str) -> dict[str, Stream]:
     """where: what names the sources, for messages."""
-    streams = {}
+    streams: dict[str, Stream] = {}
+    unanswered: list[str] = []
     if mapping.image_folder == FOLDER and not mapping.pictures.root.exists():
         raise DataError(f"image_folder: {FOLDER} stands for the pictures' folder, which is still to be named")
     mapping.pictures  # noqa: B018 (made once, before threads ask for it)
@@ -128,12 +141,28 @@ def _streams_of_mapping(mapping: MappingFile, where: str) -> dict[str, Stream]:
             raise DataError(f"{where}: {error}") from error
         for split, parts in rows_of_splits(tables, name, mapping.split_column).items():
             streams[split] = _stream(places, tables, parts, mapping)
+            if lacks_answers(tables, parts, mapping.answer):
+                unanswered.append(split)
     if mapping.validation and mapping.split_column is not None and "validation" in streams:
         raise DataError(
             f"validation: {mapping.split_column!r} names rows of a validation split already; "
             "take one of the two keys away"
         )
+    if "train" not in unanswered and len(unanswered) < len(streams):
+        for split in unanswered:
+            note = _left_out(split, streams.pop(split), mapping)
+            next(iter(streams.values())).notes.append(note)
+            say_once(f"WARNING: {note}")
     return streams
+
+
+def _left_out(split: str, stream: Stream, mapping: MappingFile) -> str:
+    """What is said of a split without answers."""
+    files = ", ".join(stream.sources)
+    return (
+        f"{split}.parquet is not written: no row of the split {split} ({files}) has an answer in "
+        f"{mapping.answer!r}. Where its answers are withheld, evaluate on another split"
+    )
 
 
 def _stream(
@@ -154,7 +183,7 @@ def _stream(
         )
 
     given = (
-        Given(table.name, row, table.label, content)
+        Given(table.name, row, table.label, content, mapping.id)
         for table, rows in zip(tables, parts, strict=True)
         for row, content in zip(rows, rows_or_errors(table.rows.__getitem__, rows))
     )

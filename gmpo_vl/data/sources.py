@@ -301,6 +301,21 @@ def splits_in(folder: Path) -> list[str]:
     return [split for split in _SPLITS if split in found]
 
 
+def parts_in(folder: Path) -> list[str]:
+    """The words by which files of a folder say that they are a part of a split, such as testmini."""
+    if saved_splits(folder) is not None:
+        return []
+    files = [path.relative_to(folder) for path in folder.rglob("*") if _is_data_file(path, folder)]
+    named = [path for path in files if (_split_named(path) or ("", False))[1]]
+    found = {word for path in named for part in _words(path) for word in part if _is_part(word)}
+    return sorted(found)
+
+
+def _is_part(word: str) -> bool:
+    match = _SPLIT_NAME.fullmatch(word)
+    return match is not None and bool(match["mini"] or match["part"])
+
+
 def _split_named(path: Path) -> tuple[str, bool] | None:
     """(the split that the innermost name of a path says first, whether only a part of it is meant)."""
     for words in reversed(_words(path)):

@@ -7,7 +7,7 @@ import io
 import json
 import re
 import tokenize
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 _LONGEST_LITERAL = 200_000  # characters of a list as Python or numpy prints it
@@ -18,6 +18,23 @@ def is_empty(value: Any) -> bool:
     """None, NaN, a blank text, a list or dict of nothing."""
     blank = isinstance(value, str) and not value.strip()
     return value is None or blank or value != value or (isinstance(value, list | dict) and not value)
+
+
+# What stands in the place of answers that are not told: BLINK's hidden, MMMU's ?
+_WITHHELD = frozenset(
+    ("hidden", "withheld", "?", "-", "-1", "n/a", "null", "nan", "unknown", "unavailable", "not available")
+)
+
+
+def withheld(values: Iterable[Any]) -> str | None:
+    """The word that stands in the place of every one of two and more answers; None where answers are told."""
+    count, word = 0, ""
+    for count, value in enumerate(values, 1):
+        text = " ".join(str(value).split()).lower()
+        if text not in _WITHHELD or (count > 1 and text != word):
+            return None
+        word = text
+    return word if count > 1 else None
 
 
 def parsed(text: str) -> Any:

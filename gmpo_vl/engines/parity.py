@@ -108,7 +108,8 @@ def check_parity(policy: Policy, groups: Sequence[Group], config: Config) -> Par
     model, dtype = unwrap(policy.model), DTYPES[config.worker.actor.fsdp.mp_param_dtype]
     known = is_known(model.config)
     limits = limits_of(config, False, config.worker.actor.micro_batch_size_per_device_for_update)
-    batches = [some_rollouts(groups, limits)]
+    # Ranks that share weights run as many forwards: two each.
+    batches = [some_rollouts(groups, limits) if policy.ranks == 1 else two_rollouts(groups, limits)]
     if not known:
         batches.append(longest_rollouts(groups, limits))
     policy.look_at([row.group for rows in batches for row in rows])

@@ -28,12 +28,12 @@ class Policy:
     """The model that is trained, and how it computes.
 
     model: answers micro-batches (`models.forward.answer_packed`), then sharded where the engine shards.
-    share_prefix: each prompt once per group (models/shared.py). public: every rollout alone, through the
-    model's public inputs, whatever share_prefix says.
+    share_prefix: each prompt once per group (models/shared.py).
     features: of the prompts' pictures where the ViT is frozen; whoever sets it forgets them every step.
     ranks: processes that share each mini-batch and AVERAGE their gradients (FSDP); 1: this one is alone.
     computes_on: where that is not where the weights lie between forwards (offloaded ones).
     objective: a user's, as it was loaded (passes.objective_of); its file may change while a run goes on.
+    public: every rollout alone, through the model's public inputs, whatever share_prefix says.
     """
 
     model: Any
@@ -41,11 +41,11 @@ class Policy:
     banned_ids: tuple[int, ...]
     autocast_dtype: torch.dtype | None
     share_prefix: bool
-    public: bool = False
     ranks: int = 1
     features: FrozenFeatures | None = None
     computes_on: torch.device | None = None
     objective: OwnObjective | None = None
+    public: bool = False
 
     @property
     def device(self) -> torch.device:

@@ -21,6 +21,7 @@ from typing import Any, TypeAlias
 from gmpo_vl.evaluation.protocols import PROFILES, Protocol, template_rules
 from gmpo_vl.evaluation.results import write_protocol_results
 from gmpo_vl.processes import away_from_working_directory
+from gmpo_vl.rewards.inputs import asks_pictures
 from gmpo_vl.rewards.loading import Answered, Reward, Scored, load_reward
 from gmpo_vl.rollout.scoring import fill_scores, judged, records_of
 from gmpo_vl.runs import EvaluationFolder
@@ -117,7 +118,7 @@ def regrade(
     processes = processes or os.cpu_count() or 1
     if isinstance(grader, Reward):
         processes = 1
-        if "images" in grader.asks:
+        if asks_pictures(grader.asks):
             raise ValueError(
                 f"reward {grader.name} asks for the pictures as the data has them, and stored samples have "
                 "none: evaluate again, with another --out"

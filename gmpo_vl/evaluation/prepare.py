@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,7 @@ def prepare(request: Request) -> Prepared:
 
 
 def _data_facts(protocol: Protocol, source: str, examples: ExampleSet) -> dict[str, Any]:
-    digest = data_hash(examples)
+    digest = data_hash(examples, _hashed(protocol, len(examples)))
     facts: dict[str, Any] = {
         "source": source,
         "rows": len(examples),
@@ -134,6 +135,14 @@ def _data_facts(protocol: Protocol, source: str, examples: ExampleSet) -> dict[s
     if faults := _faults_within(examples, protocol.limit):
         facts["bad_rows"] = faults.counts()
     return facts
+
+
+def _hashed(protocol: Protocol, questions: int) -> int:
+    """How many questions the data's hash covers: those that are asked. All of them where the protocol has a
+    hash of the whole data, or where an asked question takes the picture of one that may not be asked."""
+    if protocol.limit is None or protocol.data_sha256 is not None or protocol.pictures == "wrong":
+        return questions
+    return min(protocol.limit, questions)
 
 
 def _template_facts(protocol: Protocol, prompts: PromptSet, reward: Reward | None) -> dict[str, Any]:
@@ -217,10 +226,10 @@ def open_evaluation(prepared: Prepared, place: Path) -> tuple[Prepared, Evaluati
     return replace(prepared, plan=prepared.plan | chunk), folder
 
 
-def data_hash(examples: ExampleSet) -> str:
-    """sha256 of every question's problem, answer and pictures (as pixels, however compressed), in order."""
+def data_hash(examples: ExampleSet, count: int) -> str:
+    """sha256 of the first `count` questions: problem, answer and pictures (as pixels, however compressed)."""
     digest = hashlib.sha256()
-    for example in examples:
+    for example in islice(examples, count):
         digest.update(json.dumps([example.problem, example.answer]).encode())
         for source in example.images:
             image = decode_image(source)

@@ -32,8 +32,8 @@ from gmpo_vl.models.families import DecoderInputs, response_positions
 from gmpo_vl.models.families.qwen import prompt_features, visit
 from gmpo_vl.models.geometry import inner_model, language_model
 from gmpo_vl.models.head import head_log_probs, own_logits
-from gmpo_vl.models.layout import Layout, Segment, build_layout
-from gmpo_vl.models.packing import ForwardOptions, Packed
+from gmpo_vl.models.layout import Layout, build_layout
+from gmpo_vl.models.packing import ForwardOptions, Packed, Segment
 from gmpo_vl.models.public import public_log_probs
 from gmpo_vl.models.routers import watch_routers
 from gmpo_vl.models.shared import ATTENTION, is_known, sharing_obstacle

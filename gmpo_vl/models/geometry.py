@@ -2,11 +2,14 @@
 once.
 
 This file knows Qwen2, 2.5, 3 and 3.5, their mixtures of experts and their VL models. It reads any other
-decoder as if it were built like theirs. What else differs between kinds of models: families/__init__.py.
+decoder by the names that transformers uses; sizing/parameters.py holds that against the model itself. What
+else differs between kinds of models: families/__init__.py.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,16 +51,42 @@ def first_layers(model: PreTrainedModel) -> list[torch.nn.Module]:
     return [layer for layer in first if layer is not None]
 
 
+# What transformers calls a ViT (PreTrainedModel.get_encoder), and the second one of DeepSeek-VL.
+TOWERS = ("vision_tower", "visual", "vision_model", "vision_encoder", "image_tower", "high_res_vision_model")
+
+
+class UnknownShape(ValueError):
+    """A configuration does not say, by the usual names, how wide its model is."""
+
+
+def vision_towers(model: torch.nn.Module) -> dict[str, torch.nn.Module]:
+    """The ViTs by their names in the model, without what stands between them and the decoder (a projector);
+    none for a text-only model and for one whose inside is not known."""
+    found: dict[str, torch.nn.Module] = {}
+    for name, module in model.named_modules():
+        inside = any(name.startswith(f"{outer}.") for outer in found)
+        if name.rpartition(".")[2] in TOWERS and not inside:
+            found[name] = module
+    return found
+
+
 def vision_tower(model: torch.nn.Module) -> Any | None:
-    """The ViT; None for a text-only model and for one whose inside is not known."""
-    return getattr(getattr(model, "model", None), "visual", None)
+    """The first of the ViTs; None where there is none."""
+    return next(iter(vision_towers(model).values()), None)
+
+
+def in_towers(towers: Iterable[str]) -> str | None:
+    """A pattern of the names of all that is in these parts of a model, as peft's `exclude_modules` takes it;
+    None without parts."""
+    return "|".join(rf"{re.escape(name)}\..*" for name in towers) or None
 
 
 @dataclass(frozen=True)
 class TextShape:
     """The decoder. queries, keys: width of all heads together, in layers with attention. mlp: width of the
     MLP that a token goes through, all of its experts together. gates: rows of the router, and of the shared
-    expert's gate."""
+    expert's gate. routed: experts that a token goes to. head_norms: queries and keys are normed, which no
+    configuration says."""
 
     layers: int
     hidden: int
@@ -67,6 +96,8 @@ class TextShape:
     mlp: int
     gates: int
     vocabulary: int
+    routed: int = 0
+    head_norms: bool = False
 
 
 @dataclass(frozen=True)
@@ -113,6 +144,10 @@ class DeltaShape:
         """Elements of all heads' states."""
         return self.key_width * self.values
 
+    def state_bytes(self, element_bytes: int) -> int:
+        """Of one row's states in one layer, as `state_bytes`."""
+        return self.convolved * self.kernel * element_bytes + self.state * 4
+
 
 def experts(config: Any) -> tuple[int, int]:
     """Experts of a layer, and how many of them a token goes to; (0, 0) for a dense model."""
@@ -122,34 +157,48 @@ def experts(config: Any) -> tuple[int, int]:
 
 
 def text_shape(config: Any) -> TextShape:
-    """Raises AttributeError where the decoder is built otherwise."""
+    """Raises UnknownShape where the names that other decoders have are missing.
+
+    mlp: 0 where the configuration does not say it.
+    """
+    try:
+        return _text_shape(config)
+    except (AttributeError, TypeError, ValueError, RuntimeError) as error:  # the last: of different layers
+        raise UnknownShape(
+            f"{config.model_type!r} does not say its widths as other models do: {error}"
+        ) from error
+
+
+def _text_shape(config: Any) -> TextShape:
     text = config.get_text_config()
-    head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    heads = text.num_attention_heads
+    head_dim = getattr(text, "head_dim", None) or text.hidden_size // heads
     count, active = experts(config)
     gates = 0
     if count == 0:
-        mlp = text.intermediate_size
+        mlp = getattr(text, "intermediate_size", None) or 0
     else:
         shared = getattr(text, "shared_expert_intermediate_size", 0)
-        mlp = active * text.moe_intermediate_size + shared
+        mlp = active * getattr(text, "moe_intermediate_size", 0) + shared
         gates = count + (1 if shared else 0)
     return TextShape(
         layers=text.num_hidden_layers,
         hidden=text.hidden_size,
-        heads=text.num_attention_heads,
-        queries=text.num_attention_heads * head_dim,
-        keys=text.num_key_value_heads * head_dim,
+        heads=heads,
+        queries=heads * head_dim,
+        keys=(getattr(text, "num_key_value_heads", None) or heads) * head_dim,
         mlp=mlp,
         gates=gates,
         vocabulary=text.vocab_size,
+        routed=active,
     )
 
 
 def delta_shape(config: Any) -> DeltaShape | None:
-    """None for a decoder without such layers."""
+    """None for a decoder without such layers, and where they are no gated delta-nets."""
     text = config.get_text_config()
     layers = sum(kind == "linear_attention" for kind in getattr(text, "layer_types", None) or ())
-    if layers == 0:
+    if layers == 0 or not hasattr(text, "linear_num_value_heads"):
         return None
     return DeltaShape(
         layers=layers,
@@ -162,9 +211,9 @@ def delta_shape(config: Any) -> DeltaShape | None:
 
 
 def vision_shape(config: Any) -> VisionShape | None:
-    """None for a text-only model. Raises AttributeError where the ViT is built otherwise."""
+    """None for a text-only model, and for a ViT that is not one of Qwen's."""
     vision = getattr(config, "vision_config", None)
-    if vision is None:
+    if vision is None or config.model_type not in QWEN_VL:
         return None
     kind = vision.model_type.removesuffix("_vision")
     # Qwen2-VL says `embed_dim` for what the others call `hidden_size`.
@@ -185,26 +234,16 @@ def vision_shape(config: Any) -> VisionShape | None:
 
 
 def state_bytes(config: Any, element_bytes: int) -> int:
-    """Memory of one row's running states, of all layers of linear attention; 0 for models without them.
+    """Memory of one row's running states in all layers of a model; 0 for a model without such layers.
 
-    element_bytes: of a number of the convolution's state. The recurrent states are float32.
+    element_bytes: of a number of the convolution's state. The matrices are float32 whatever the model is, as
+    transformers keeps them.
     """
-    text = config.get_text_config()
-    layers = _state_layers(text)
-    if not layers:
-        return 0
-    keys = text.linear_num_key_heads * text.linear_key_head_dim
-    values = text.linear_num_value_heads * text.linear_value_head_dim
-    convolution = (2 * keys + values) * text.linear_conv_kernel_dim
-    return layers * (convolution * element_bytes + 4 * values * text.linear_key_head_dim)
+    delta = delta_shape(config)
+    return 0 if delta is None else delta.layers * delta.state_bytes(element_bytes)
 
 
 def token_bytes(config: Any, element_bytes: int) -> int:
     """Memory of one token's keys and values, of all layers that keep them."""
-    shape = text_shape(config)
-    return 2 * (shape.layers - _state_layers(config.get_text_config())) * shape.keys * element_bytes
-
-
-def _state_layers(text: Any) -> int:
-    kinds: list[str] = list(getattr(text, "layer_types", None) or ())
-    return kinds.count("linear_attention")
+    shape, delta = text_shape(config), delta_shape(config)
+    return 2 * (shape.layers - (delta.layers if delta else 0)) * shape.keys * element_bytes

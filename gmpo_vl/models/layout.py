@@ -10,7 +10,8 @@ from itertools import pairwise
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from gmpo_vl.models.states import Order, reading_order
+from gmpo_vl.models.packing import Segment
+from gmpo_vl.models.reading_order import Order, reading_order
 
 # Rows of different lengths share an attention call where padding adds at most a quarter to its cost, or where
 # the call is so small (query x key elements) that overhead dominates.
@@ -19,16 +20,6 @@ SMALL = 1_000_000
 # Queries of a response in one call. A masked call also computes the hidden half of a response's own part; in
 # pieces, only each piece's own part has such a half.
 PIECE = 512
-
-
-@dataclass(frozen=True)
-class Segment:
-    """A stretch of the packed row: it sees all of its prefix (empty for a prompt), then itself causally."""
-
-    start: int
-    length: int
-    prefix_start: int = 0
-    prefix_length: int = 0
 
 
 @dataclass(frozen=True)

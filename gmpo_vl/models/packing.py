@@ -32,6 +32,16 @@ class Packed:
 
 
 @dataclass(frozen=True)
+class Segment:
+    """A stretch of the packed row: it sees all of its prefix (empty for a prompt), then itself causally."""
+
+    start: int
+    length: int
+    prefix_start: int = 0
+    prefix_length: int = 0
+
+
+@dataclass(frozen=True)
 class ForwardOptions:
     """How a micro-batch goes through the model.
 

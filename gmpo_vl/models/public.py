@@ -30,6 +30,8 @@ def public_log_probs(
     chosen, entropies, routed = [], [], []
     for b, k in enumerate(packed.prompt_of_B):
         ids_T, prompt = packed.response_ids_BT[b, packed.mask_BT[b]], packed.prompts[k]
+        # Before the forward, as a picture: ranks gather the weights in one order.
+        visited = packed.family.visit(model) if options.visit_vision and not prompt.images else None
         inputs = _inputs(model, packed, prompt, ids_T)
         with nullcontext([]) if routing is None else watch_routers(model) as router_logits:
             logits_TV = model(**inputs).logits[0, -len(ids_T) :]
@@ -40,8 +42,8 @@ def public_log_probs(
             routed.append(routing.sums_BS)
         log_probs_TV = token_log_probs(logits_TV, temperature, banned_ids)
         chosen.append(log_probs_TV.gather(-1, ids_T[:, None]).squeeze(-1))
-        if options.visit_vision and not prompt.images:
-            chosen[-1] = chosen[-1] + packed.family.visit(model)
+        if visited is not None:
+            chosen[-1] = chosen[-1] + visited
         if with_entropy:
             entropies.append(entropy(log_probs_TV))
     if routing is not None:

@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from gmpo_vl.data.writing import make_output_folder
-from gmpo_vl.models.loading import model_config
-from gmpo_vl.models.shared import KNOWN
 from gmpo_vl.preflight.findings import (
     ADVICE,
     LEVELS,
@@ -35,7 +33,8 @@ from gmpo_vl.preflight.survey import SplitSurvey, cross_findings
 from gmpo_vl.progress import phase_bar
 from gmpo_vl.report.page import render
 from gmpo_vl.rewards.agreement import disagreement, rows_to_try
-from gmpo_vl.sizing.cost import Rates, rates
+from gmpo_vl.sizing.cost import Rates
+from gmpo_vl.sizing.parameters import model_size
 from gmpo_vl.storage.files import naming, to_line, write_json, write_text
 from gmpo_vl.types import Example
 
@@ -177,11 +176,11 @@ def _figures(data: DataToCheck, result: CheckResult) -> dict[str, Any]:
 
 
 def _rates(data: DataToCheck) -> Rates | None:
-    """What a token costs, of the models whose shapes sizing/cost.py knows."""
+    """What a token and a picture cost; None where that is not known."""
     if data.model is None:
         return None
-    config = model_config(data.model)
-    return rates(config) if config.model_type in KNOWN else None
+    size = model_size(data.model)
+    return size.rates if size.pictures_known else None
 
 
 def write_page(result: CheckResult, path: Path) -> None:

@@ -59,8 +59,12 @@ WARNINGS = {
     "gold_unreachable": "right answers in usual forms are worth no more than a wrong one. Write the gold "
     "plainly (a number without its label or unit, a letter with its choices), give it a type "
     "(data.answers.encode_answer), or take a reward that reads these forms",
+    "reward_unanswered": "a response with this gold has no score, so what it would be worth is not known. "
+    "Check again: what a judge has answered is kept",
     "choices_doubled": "options bring their letters, and the problem writes letters in front of them, too: "
     "`A. A. 300`. Take the letters out of the options",
+    "choices_equal": "two options are the same, or differ in marks and case alone: an answer in words fits "
+    "both. Mend the choices or leave the row out, unless marks or case are what is asked about",
     "duplicate": "the same problem with the same pictures and answer stands in the split already: it counts "
     "twice",
     "contradiction": "the same problem with the same pictures has another answer elsewhere: one of the two "

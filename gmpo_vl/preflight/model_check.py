@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedModel
 
-from gmpo_vl.config import Config
+from gmpo_vl.config import Config, ConfigError
 from gmpo_vl.data.templates import TemplateError, load_template
 from gmpo_vl.models.forward import response_log_probs
 from gmpo_vl.models.loading import banned_ids
@@ -21,6 +21,7 @@ from gmpo_vl.models.packing import pack
 from gmpo_vl.models.processing import Processor, encode_prompt
 from gmpo_vl.models.shared import KNOWN, is_known, sharing_obstacle
 from gmpo_vl.preflight.findings import Finding
+from gmpo_vl.setup import check_tower
 from gmpo_vl.sizing.parameters import ModelSize
 from gmpo_vl.types import Example, Prompt
 
@@ -67,6 +68,12 @@ def check_weights(folder: Path, size: ModelSize) -> Iterator[Finding]:
 
 
 def check_model_class(config: Config, size: ModelSize) -> Iterator[Finding]:
+    try:
+        check_tower(config, size.config.model_type, size.towers)
+    except ConfigError as error:
+        key, _, what = str(error).partition(": ")
+        what, _, change = what.partition("; ")
+        yield Finding("error", "model", what, key, change)
     kind, obstacle = size.config.model_type, sharing_obstacle(size.config)
     if is_known(size.config):
         what = f"{kind}: each prompt is computed once per group, checked at the run's start"

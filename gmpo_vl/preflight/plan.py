@@ -17,6 +17,7 @@ from gmpo_vl.rewards.agreement import worth_as_asked
 from gmpo_vl.setup import (
     check_agreement,
     check_router,
+    check_tower,
     configured_model,
     load_configured_processor,
     load_configured_reward,
@@ -45,8 +46,9 @@ def dry_run(config: Config) -> str:
 
 def _plan(config: Config) -> str:
     model = config.worker.actor.model
-    # The class exists and takes the overrides.
-    model_size(model_folder(str(model.model_path)), **model.override_config)
+    # The class exists, takes the overrides, and has what is to be frozen.
+    size = model_size(model_folder(str(model.model_path)), **model.override_config)
+    check_tower(config, size.config.model_type, size.towers)
     check_router(config)
     try:
         existing_folder(run_folder(config).absolute())

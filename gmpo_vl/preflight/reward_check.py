@@ -5,19 +5,23 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 
-from gmpo_vl.data.answers import encoded_fields
+from gmpo_vl.data.answers import LETTERS, encoded_fields
 from gmpo_vl.data.letters import own_letter, without_letters
 from gmpo_vl.data.templates import answer_place
 from gmpo_vl.preflight.findings import Finding
 from gmpo_vl.rewards.agreement import FORMS, MOST_NUMBERS, right_answer, worth_as_asked, written
 from gmpo_vl.rewards.inputs import inputs_of
-from gmpo_vl.rewards.loading import Reward
+from gmpo_vl.rewards.loading import Reward, Score
 from gmpo_vl.rewards.scoring import VERDICT_REWARDS
 from gmpo_vl.types import Example
 from gmpo_vl.verify import Gold, parse_gold
-from gmpo_vl.verify.natural_forms import Form, natural_forms, wrong_forms
+from gmpo_vl.verify.named import closely, loosely
+from gmpo_vl.verify.natural_forms import PICTURE, Form, natural_forms, wrong_forms
+from gmpo_vl.verify.products import same_but_for_case
 from gmpo_vl.verify.strict import gold_type
+from gmpo_vl.verify.values import trees
 
 REWARD_KEY = "worker.reward.reward_function"
 # Prompts whose answers a reward may read, the last for the answer alone. A reward need take one of them only.
@@ -31,6 +35,7 @@ READ_AS = {name: reward.gold_type for name, reward in VERDICT_REWARDS.items()} |
 }
 
 Problem = tuple[str, str]  # (reason, detail)
+Worth = float | str | None  # str: the error that the reward raises; None: it gives no score
 
 
 @dataclass
@@ -71,9 +76,8 @@ class GoldCheck:
         for prompt, example in asked:
             gold = parse_gold(example.answer)
             right, problem = _right_or_problem(gold)
-            problems = [
-                one for one in (problem, _doubled(example.answer, example.problem)) if one is not None
-            ]
+            found_in = (problem, _doubled(example.answer, example.problem), _equal_options(gold))
+            problems = [one for one in found_in if one is not None]
             found.append((gold_type(gold), problems))
             if right is not None and prompt is not None and self.reward is not None:
                 tried.append(_Tried(prompt, example, gold, right, problems))
@@ -95,7 +99,11 @@ def _find_ways(reward: Reward, tried: Sequence[_Tried]) -> None:
         ways = [row.prompt if way is None else way for row in asked]
         pairs = [(row, [written(w, text) for text in (row.right, WRONG)]) for row, w in zip(asked, ways)]
         for row, row_way, (right, wrong) in zip(asked, ways, _worth(reward, pairs)):
-            if isinstance(right, str) or isinstance(wrong, str):
+            if right is None or wrong is None:
+                row.problems.append(_unanswered(reward, (right, wrong)))
+                row.way, row.is_lax = None, False
+                left.remove(row)
+            elif isinstance(right, str) or isinstance(wrong, str):
                 row.problems.append(("gold_refused", right if isinstance(right, str) else str(wrong)))
                 left.remove(row)
             elif right > wrong:
@@ -123,14 +131,16 @@ def _try_forms(reward: Reward, tried: Sequence[_Tried]) -> None:
         missed = [
             form
             for form, value in zip(row.forms, worth)
-            if isinstance(value, str) or value <= row.wrong_worth
+            if isinstance(value, str) or (value is not None and value <= row.wrong_worth)
         ]
         passed = [
             form
             for form, value in zip(row.wrong_forms, worth[len(row.forms) :])
-            if not isinstance(value, str) and value >= row.right_worth
+            if isinstance(value, float) and value >= row.right_worth
         ]
         gold = f"gold {row.gold.alternatives[0][:60]!r}"
+        if None in worth:
+            row.problems.append(_unanswered(reward, worth))
         if answer_place(row.prompt) and row.way != row.prompt and not row.is_lax:
             asks, pays = (written(way or "", row.right)[:200] for way in (row.prompt, row.way))
             told = f"{asks!r}, as the prompt asks for it, is worth no more than a wrong answer; {pays!r} is"
@@ -150,6 +160,12 @@ def _try_forms(reward: Reward, tried: Sequence[_Tried]) -> None:
             right, wrong = (written(row.way or "", text)[:200] for text in (row.right, wrong))
             told = f"{right!r} is worth {row.right_worth:g}, and the wrong {wrong!r} no less"
             row.problems.append(("wrong_answer_passes", told))
+
+
+def _unanswered(reward: Reward, worth: Sequence[Worth]) -> Problem:
+    """A judge that did not answer within its `max_failed_share`; a reward of one's own may give no score."""
+    who = "the judge did not answer" if reward.asks_endpoint else f"the reward {reward.name} gives no score"
+    return "reward_unanswered", f"{who} about {list(worth).count(None)} of {len(worth)} responses"
 
 
 def _near_wrong(gold: Gold) -> list[Form]:
@@ -182,8 +198,8 @@ def pays_anything(reward: Reward, asked: Sequence[tuple[str, Example]]) -> str |
     )
 
 
-def _worth(reward: Reward, asked: Sequence[tuple[_Tried, Sequence[str]]]) -> list[list[float | str]]:
-    """What each response of each row is worth; in words, where the reward raises an error on it.
+def _worth(reward: Reward, asked: Sequence[tuple[_Tried, Sequence[str]]]) -> list[list[Worth]]:
+    """What each response of each row is worth.
 
     Raises ConnectionError where it has one.
     """
@@ -195,7 +211,7 @@ def _worth(reward: Reward, asked: Sequence[tuple[_Tried, Sequence[str]]]) -> lis
     if not inputs:
         return [[] for _ in asked]
     try:
-        scores = iter([score.get("accuracy", score["overall"]) for score in reward(inputs)])
+        scores = iter([_of_score(score) for score in reward.scores(inputs)])
     except Exception as error:  # a reward is anybody's code; which response it was is found one by one
         if isinstance(error, ConnectionError) or isinstance(error.__cause__, ConnectionError):
             raise ConnectionError(str(error)) from error
@@ -206,6 +222,10 @@ def _worth(reward: Reward, asked: Sequence[tuple[_Tried, Sequence[str]]]) -> lis
             return [[worth for text in responses for worth in _worth(reward, [(row, [text])])[0]]]
         return [[f"{type(error).__name__}: {str(error)[:300]}"]]
     return [[next(scores) for _ in responses] for _, responses in asked]
+
+
+def _of_score(score: Score) -> Worth:
+    return None if score["overall"] is None else score.get("accuracy", score["overall"])
 
 
 def _listed(forms: Sequence[Form]) -> str:
@@ -223,6 +243,27 @@ def _doubled(answer: str, problem: str) -> Problem | None:
     if len({line.strip(" (")[0] for line in shown}) > 1:
         return "choices_doubled", f"the problem shows {shown[0].strip()[:60]!r}"
     return None
+
+
+def _equal_options(gold: Gold) -> Problem | None:
+    """Two options that say the same, but for marks, spaces and the case of words."""
+    if gold.type == "countdown":  # its numbers
+        return None
+    for (i, one), (j, other) in combinations(enumerate(gold.choices), 2):
+        if _same_option(one, other):
+            letters = [LETTERS[place] if place < len(LETTERS) else f"number {place + 1}" for place in (i, j)]
+            return "choices_equal", f"options {' and '.join(letters)}: {one[:60]!r} and {other[:60]!r}"
+    return None
+
+
+def _same_option(one: str, other: str) -> bool:
+    if PICTURE.fullmatch(one.strip()):  # <image> and <image> are two pictures
+        return False
+    if any(spelling(one) == spelling(other) != "" for spelling in (closely, loosely)):
+        return True
+    if re.search(r"[\d\\]", one) and trees(one):  # x^2 and x^{2}
+        return trees(one) == trees(other)
+    return same_but_for_case(one, other)
 
 
 def _shows_twice(line: str) -> bool:
@@ -254,7 +295,7 @@ def check_reward(reward: Reward, examples: Sequence[Example]) -> Iterator[Findin
             yield Finding("error", "reward", what, REWARD_KEY, "mend the reward file")
             return
         if not worth:
-            what = "no gold of the first rows can be written as an answer: not tried"
+            what = "no gold of the first rows can be written as an answer that gets a score: not tried"
             yield Finding("note", "reward", what, REWARD_KEY)
             return
         right, wrong = (sum(values) / len(worth) for values in zip(*worth))

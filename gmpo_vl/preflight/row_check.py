@@ -24,6 +24,7 @@ from gmpo_vl.models.processing import Processor, prompt_length, prompt_text
 from gmpo_vl.models.prompts import PromptSettings
 from gmpo_vl.preflight.findings import Finding, RowPlace, row_finding
 from gmpo_vl.preflight.reward_check import GoldCheck
+from gmpo_vl.rewards.inputs import asks_pictures
 from gmpo_vl.types import Example
 
 EXTREME_ASPECT = 20
@@ -127,7 +128,7 @@ class RowChecker:
         most, reward = self.most_asked, self.golds.reward
         if most is not None and report.number * most % self.num_rows >= most:
             return None
-        if reward is not None and "images" in reward.asks and not report.usable:
+        if reward is not None and asks_pictures(reward.asks) and not report.usable:
             return None  # its pictures may be what is wrong
         try:
             return self.prompt(example)

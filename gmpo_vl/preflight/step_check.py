@@ -10,12 +10,11 @@ from gmpo_vl import setup
 from gmpo_vl.config import Config, ConfigError
 from gmpo_vl.engines.easyr1 import limits as easyr1
 from gmpo_vl.models.processing import Processor
-from gmpo_vl.models.shared import sharing_obstacle
+from gmpo_vl.models.shared import is_known, sharing_obstacle
 from gmpo_vl.preflight.data_check import CheckResult
 from gmpo_vl.preflight.findings import Finding
 from gmpo_vl.preflight.machine_check import device_memory
-from gmpo_vl.sizing.budget import USABLE_GPU, fit_to_memory, gpu_memory, limits_at
-from gmpo_vl.sizing.cost import rates
+from gmpo_vl.sizing.budget import USABLE_GPU, fit_to_memory, gpu_memory, limits_at, not_estimated
 from gmpo_vl.sizing.estimate import PromptLengths, estimate_easyr1, estimate_local
 from gmpo_vl.sizing.memory import Estimate, gib, parts_table
 from gmpo_vl.sizing.parameters import ModelSize
@@ -26,6 +25,7 @@ USABLE = 0.9
 _ADAPTERS = "worker.actor.model.lora.rank=64 trains adapters only"
 _FEWER_TOKENS = "lower worker.actor.max_tokens_per_micro_batch"
 _FEWER_CACHED = "lower worker.rollout.max_cached_tokens"
+NOT_KNOWN = "see what a step takes: gmpo-vl doctor CONFIG --rehearse"
 # What makes a part of the memory estimate smaller.
 _ADVICE = {
     "weights": "a smaller model, or worker.actor.fsdp.torch_dtype=bf16 with worker.actor.model.lora.rank=64",
@@ -105,6 +105,14 @@ def check_step(config: Config, size: ModelSize, prompts: list[PromptLengths] | N
     if prompts is None:
         what = "no prompt was measured: all are taken to have max_prompt_length tokens of text"
         yield Finding("note", "memory", what)
+    if size.text is None:
+        yield Finding("note", "memory", not_estimated(size), "", NOT_KNOWN)
+        return
+    if not size.pictures_known:
+        what = (
+            f"pictures are not counted: the widths of the ViT of a {size.config.model_type!r} are not known"
+        )
+        yield Finding("note", "memory", what, "", NOT_KNOWN)
     fitted = fit_to_memory(config, size, longest)
     limits = limits_at(fitted.config, size)
     for reason in fitted.reasons:
@@ -116,15 +124,20 @@ def check_step(config: Config, size: ModelSize, prompts: list[PromptLengths] | N
         found = estimate_local(fitted.config, size, longest, limits, cuda)
     yield _memory(found, device_memory() if config.engine == "local" or cuda else None)
     actor = config.worker.actor
+    of = size.rates
     if not prompts or sharing_obstacle(size.config) is not None or actor.loss_type.startswith("easyr1/"):
         return
+    assert of is not None
     chosen = prompts[:: -(-len(prompts) // PROMPTS)]
-    table = "\n".join(gain_table(config, rates(size.config), chosen, limits.with_sharing()))
+    table = "\n".join(gain_table(config, of, chosen, limits.with_sharing()))
+    if not size.pictures_known:
+        table += "\npictures are not counted"
     if actor.share_prefix == "never":
         where, change = "worker.actor.share_prefix", "auto shares where the check passes and it pays"
         yield Finding("note", "sharing", f"it is off; with it a step would take\n{table}", where, change)
     else:
-        yield Finding("ok", "sharing", f"each picture and prompt once per group\n{table}")
+        proved = "" if is_known(size.config) else ", if the check at the run's start finds it right"
+        yield Finding("ok", "sharing", f"each picture and prompt once per group{proved}\n{table}")
 
 
 def _memory(found: Estimate, device: tuple[str, float] | None) -> Finding:

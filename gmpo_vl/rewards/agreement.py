@@ -106,7 +106,8 @@ def disagreement(asked: Sequence[tuple[str, Example]], reward: Reward) -> Disagr
 def worth_as_asked(prompt: str, examples: Sequence[Example], reward: Reward) -> list[tuple[float, float]]:
     """What the reward pays for each row's right answer as the prompt asks for it, and for a wrong one.
 
-    Rows for which no right answer can be written are left out. Raises what the reward raises.
+    Rows for which no right answer can be written, or to which it gives no score, are left out.
+    Raises what the reward raises.
     """
     rights = [(example, _right_text(example)) for example in examples]
     return _worth([_Row(prompt, e, right) for e, right in rights if right is not None], prompt, reward)
@@ -169,13 +170,15 @@ def _earning_form(place: AnswerPlace, rows: Sequence[_Row], reward: Reward) -> s
 
 
 def _worth(rows: Sequence[_Row], form: str, reward: Reward) -> list[tuple[float, float]]:
-    """(of the right answer, of the wrong one) in each row: what the reward pays in all."""
+    """(of the right answer, of the wrong one) in each row: what the reward pays in all. A row where it gives
+    one of the two no score is left out."""
     inputs: list[dict[str, Any]] = []
     for row in rows:
         responses = [written(form, answer) for answer in (row.right, row.wrong)]
         inputs += inputs_of(reward.asks, row.example, [(text, len(text)) for text in responses])
-    scores = [score["overall"] for score in reward(inputs)] if inputs else []
-    return list(zip(scores[::2], scores[1::2]))
+    scores = [score["overall"] for score in reward.scores(inputs)] if inputs else []
+    pairs = zip(scores[::2], scores[1::2])
+    return [(right, wrong) for right, wrong in pairs if right is not None and wrong is not None]
 
 
 def _reward_that_reads(place: AnswerPlace, reward: Reward) -> str:

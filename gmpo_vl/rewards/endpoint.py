@@ -14,8 +14,7 @@ import hashlib
 import json
 import os
 import uuid
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -107,23 +106,23 @@ def library() -> Any:
 
 def ask(
     endpoint: Endpoint,
-    requests: Sequence[Request],
+    requests: Sequence[Callable[[], Request]],
     read: Callable[[str], Any],
     replies: Replies,
     most_failed: int,
 ) -> list[Any]:
     """What `read` finds in the reply to each request, in order, or why there is nothing (`Failed`).
 
-    read: None for a reply that it cannot read; that question is asked once more, with the next seed, and
-    again by the next call. Equal requests are asked once. Where more than `most_failed` fail the others are
-    not waited for.
+    requests: what makes each; it is called in a thread when its turn comes, so that as many requests are in
+    memory as are asked at once. read: None for a reply that it cannot read; that question is asked once more,
+    with the next seed, and again by the next call. Equal requests are asked once. Where more than
+    `most_failed` fail the others are not waited for. Raises what `requests` raise.
     """
-    keys = [_key(endpoint, request) for request in requests]
-    asking = _Asking(endpoint, read, replies, Counter(keys), most_failed)
-    with phase_bar(f"asking {endpoint.base_url}", len(asking.times)) as advance:
-        asyncio.run(asking.run(dict(zip(keys, requests)), lambda: advance(1)))
+    asking = _Asking(endpoint, read, replies, most_failed)
+    with phase_bar(f"asking {endpoint.base_url}", len(requests)) as advance:
+        asyncio.run(asking.run(requests, lambda: advance(1)))
     late = NOT_ASKED if asking.left < 0 else Failed(f"no answer before the deadline, {endpoint.deadline:g} s")
-    return [asking.found.get(key, late) for key in keys]
+    return [asking.found.get(number, late) for number in range(len(requests))]
 
 
 class _TooManyFailed(Exception):
@@ -131,26 +130,22 @@ class _TooManyFailed(Exception):
 
 
 class _Asking:
-    """One call of `ask`. times: how many requests a key stands for."""
+    """One call of `ask`. found: by the request's number; answers: by its key, also those under way."""
 
     def __init__(
-        self,
-        endpoint: Endpoint,
-        read: Callable[[str], Any],
-        replies: Replies,
-        times: Mapping[str, int],
-        most_failed: int,
+        self, endpoint: Endpoint, read: Callable[[str], Any], replies: Replies, most_failed: int
     ) -> None:
-        self.endpoint, self.read, self.replies, self.times = endpoint, read, replies, times
+        self.endpoint, self.read, self.replies = endpoint, read, replies
         self.left = most_failed
-        self.found: dict[str, Any] = {}
+        self.found: dict[int, Any] = {}
+        self.answers: dict[str, asyncio.Task[Any]] = {}
 
-    async def run(self, requests: Mapping[str, Request], advance: Callable[[], None]) -> None:
+    async def run(self, requests: Sequence[Callable[[], Request]], advance: Callable[[], None]) -> None:
         e = self.endpoint
         async with library().AsyncOpenAI(
             base_url=e.base_url, api_key=e.api_key() or "none", timeout=e.timeout, max_retries=e.max_retries
         ) as client:
-            todo = iter(requests.items())
+            todo = iter(enumerate(requests))
             workers = [asyncio.ensure_future(self._work(client, todo, advance)) for _ in range(e.concurrency)]
             done, late = await asyncio.wait(workers, timeout=e.deadline, return_when=asyncio.FIRST_EXCEPTION)
             for worker in late:
@@ -161,13 +156,17 @@ class _Asking:
                     worker.result()  # raises what it raised: a full disk
 
     async def _work(
-        self, client: Any, todo: Iterator[tuple[str, Request]], advance: Callable[[], None]
+        self, client: Any, todo: Iterator[tuple[int, Callable[[], Request]]], advance: Callable[[], None]
     ) -> None:
-        for key, request in todo:  # the workers take turns
-            self.found[key] = await self._answer(client, key, request)
+        for number, make in todo:  # the workers take turns
+            request = await asyncio.to_thread(make)
+            key = _key(self.endpoint, request)
+            if key not in self.answers:
+                self.answers[key] = asyncio.ensure_future(self._answer(client, key, request))
+            self.found[number] = await self.answers[key]
             advance()
-            if isinstance(self.found[key], Failed):
-                self.left -= self.times[key]
+            if isinstance(self.found[number], Failed):
+                self.left -= 1
                 if self.left < 0:
                     raise _TooManyFailed
 

@@ -11,8 +11,8 @@ from typing import Any
 from gmpo_vl.data.images import PILLOW_MAX_PIXELS, decode_image
 from gmpo_vl.types import Example
 
-# What a reward's file may name in REWARD_INPUTS; each is a field of an Example.
-OF_THE_ROW = ("id", "problem", "images", "meta")
+# What a reward's file may name in REWARD_INPUTS, and the field of an Example that it is.
+OF_THE_ROW = {"id": "id", "problem": "problem", "images": "images", "meta": "meta", "stored_images": "images"}
 
 
 def inputs_of(
@@ -21,9 +21,10 @@ def inputs_of(
     """One dict per response: `response`, `response_length`, `ground_truth`, and each of `asks`.
 
     responses: (text, tokens). `images` are RGB PIL pictures as stored, not resized; they are decoded once and
-    shared by the example's responses. `meta` is a copy each. Raises ImageError.
+    shared by the example's responses. `stored_images` are not decoded: bytes or paths, in a tuple.
+    `meta` is a copy each. Raises ImageError.
     """
-    row: dict[str, Any] = {name: getattr(example, name) for name in asks}
+    row: dict[str, Any] = {name: getattr(example, OF_THE_ROW[name]) for name in asks}
     if "images" in row:  # data.max_image_pixels was held against them when the rows were read
         row["images"] = [decode_image(image, PILLOW_MAX_PIXELS) for image in example.images]
     inputs = []
@@ -37,9 +38,13 @@ def inputs_of(
     return inputs
 
 
+def asks_pictures(asks: Sequence[str]) -> bool:
+    return any(OF_THE_ROW[name] == "images" for name in asks)
+
+
 def carried(asks: Sequence[str], example: Example) -> Example:
     """The example for another process: without what the reward does not ask for, its pictures encoded."""
-    images = example.images if "images" in asks else ()
+    images = example.images if asks_pictures(asks) else ()
     return replace(
         example,
         images=tuple(Path(image).read_bytes() if isinstance(image, str) else image for image in images),

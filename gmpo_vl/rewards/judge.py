@@ -9,10 +9,12 @@ import inspect
 import math
 from collections import Counter
 from dataclasses import MISSING, fields
+from functools import lru_cache, partial
+from threading import Lock
 from typing import Any
 
 from gmpo_vl.rewards.about import BOX_OR_TAG, About
-from gmpo_vl.rewards.endpoint import NOT_ASKED, Failed, ask, library, replies_in
+from gmpo_vl.rewards.endpoint import NOT_ASKED, Failed, Request, ask, library, replies_in
 from gmpo_vl.rewards.judging import Settings, data_uri, question, rendered, verdict_of
 from gmpo_vl.rewards.scoring import verdicts_of
 from gmpo_vl.verify import parse_gold
@@ -53,7 +55,7 @@ ASKS_ENDPOINT = True  # checks before a run do not call it unless they are told 
 
 
 def REWARD_INPUTS(with_images: bool = False) -> tuple[str, ...]:
-    return ("problem", "images") if with_images else ("problem",)
+    return ("problem", "stored_images") if with_images else ("problem",)
 
 
 def REWARD_CHECK(**options: Any) -> None:
@@ -94,16 +96,22 @@ def _asked(
     settings: Settings, reward_inputs: list[dict[str, Any]], answers: dict[int, str | None]
 ) -> list[bool | Failed]:
     """The verdicts about some inputs. answers: what each has in its box or tag."""
-    urls: dict[int, str] = {}  # a picture is shared by the responses to its prompt
-    requests = []
-    for i, answer in answers.items():
+    first_with: dict[int, int] = {}  # the responses to a prompt share its pictures
+    first = {i: first_with.setdefault(id(reward_inputs[i].get("stored_images")), i) for i in answers}
+    one_at_a_time = Lock()
+
+    @lru_cache(maxsize=settings.concurrency)
+    def pictures_of(i: int) -> list[str]:
+        sources = reward_inputs[i].get("stored_images", ())
+        return [data_uri(source, settings.max_pixels) for source in sources]
+
+    def request(i: int, answer: str | None) -> Request:
         given = reward_inputs[i]
-        pictures = given.get("images", ())
-        for picture in pictures:
-            if id(picture) not in urls:
-                urls[id(picture)] = data_uri(picture, settings.max_pixels)
-        gold = parse_gold(given["ground_truth"])
-        requests.append(question(settings, given, gold, answer, [urls[id(picture)] for picture in pictures]))
+        with one_at_a_time:
+            pictures = pictures_of(first[i])
+        return question(settings, given, parse_gold(given["ground_truth"]), answer, pictures)
+
+    requests = [partial(request, i, answer) for i, answer in answers.items()]
     most = math.ceil(settings.max_failed_share * len(reward_inputs))
     found = ask(settings.endpoint(), requests, verdict_of, replies_in(settings.folder()), most)
     _check_failures(settings, found, most, len(reward_inputs))

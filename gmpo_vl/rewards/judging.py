@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from PIL import Image
-
 from gmpo_vl.data.answers import LETTERS
-from gmpo_vl.data.images import fit_pixels
+from gmpo_vl.data.images import PILLOW_MAX_PIXELS, decode_image, fit_pixels
 from gmpo_vl.data.options import line_of
 from gmpo_vl.data.templates import IMAGE_TAG
 from gmpo_vl.rewards.endpoint import Endpoint, Request
+from gmpo_vl.types import ImageSource
 from gmpo_vl.verify import Gold
 
 TEMPLATE = Path(__file__).with_name("judge.jinja")
@@ -123,7 +122,10 @@ class Settings:
 
 @lru_cache(maxsize=4)
 def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8").strip()
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"reward judge: prompt: {path} is not UTF-8 ({error}); save it as UTF-8") from error
 
 
 def _check_url(url: Any) -> None:
@@ -220,9 +222,10 @@ def _compiled(template: str) -> Any:
     return environment.from_string(template)
 
 
-def data_uri(picture: Image.Image, max_pixels: int) -> str:
-    """The picture as a PNG in a `data:` address, scaled down to at most `max_pixels`."""
+def data_uri(source: ImageSource, max_pixels: int) -> str:
+    """The picture as a PNG in a `data:` address, scaled down to at most `max_pixels`. Raises ImageError."""
     file = io.BytesIO()
+    picture = decode_image(source, PILLOW_MAX_PIXELS)  # data.max_image_pixels was held against the rows
     fit_pixels(picture, None, max_pixels).save(file, "PNG", compress_level=1)
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 

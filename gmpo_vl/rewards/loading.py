@@ -44,7 +44,7 @@ class Reward:
     def scored(self, answered: Sequence[Answered]) -> Scored:
         """Score and verdict of every response, row after row, all in one call of the reward."""
         inputs = [given for example, texts in answered for given in inputs_of(self.asks, example, texts)]
-        scores = _marked(self._scores(inputs))
+        scores = _marked(self.scores(inputs))
         return list(zip(scores, self.verdicts(inputs) or [None] * len(inputs), strict=True))
 
     def __call__(self, reward_inputs: list[dict[str, Any]]) -> list[dict[str, float]]:
@@ -52,13 +52,14 @@ class Reward:
 
         Raises ValueError otherwise, and where a response could not be scored.
         """
-        scores = self._scores(reward_inputs)
+        scores = self.scores(reward_inputs)
         for i, score in enumerate(scores):
             if score["overall"] is None:
                 raise ValueError(f"{self._where(i, reward_inputs[i])}: the reward could not score it")
         return scores  # type: ignore[return-value]
 
-    def _scores(self, reward_inputs: list[dict[str, Any]]) -> list[Score]:
+    def scores(self, reward_inputs: list[dict[str, Any]]) -> list[Score]:
+        """As a call gives them, but an `overall` of None says that a response could not be scored."""
         scores: Any
         try:
             if self.batch:

@@ -18,6 +18,7 @@ from gmpo_vl.config import Config
 from gmpo_vl.models.loading import model_folder
 from gmpo_vl.models.prompts import PromptSet
 from gmpo_vl.models.shared import sharing_obstacle
+from gmpo_vl.rollout.cache import state_tokens
 from gmpo_vl.sizing.estimate import PromptLengths, estimate_easyr1, estimate_local, sampling_peak
 from gmpo_vl.sizing.limits import PassLimits, micro_batch_sizes, pass_limits
 from gmpo_vl.sizing.memory import gib
@@ -69,8 +70,13 @@ def _model_and_longest(config: Config, prompts: PromptSet) -> tuple[ModelSize, P
 def fit_to_memory(config: Config, size: ModelSize, longest: PromptLengths) -> Fitted:
     """`with_fitting_tokens` where model and longest prompt are known already."""
     chosen, gpu = _to_choose(config), gpu_memory()
+    if chosen and size.text is None:
+        return Fitted(config, (not_estimated(size),))
     if "cached" in chosen and gpu is not None:
-        config = _with_cached(config, cached_that_fit(config, size, longest, USABLE_GPU * gpu))
+        cached = cached_that_fit(config, size, longest, USABLE_GPU * gpu)
+        if not size.pictures_known:  # they are not in the estimate: the rest is left to them
+            cached = min(cached, config.worker.rollout.max_cached_tokens)
+        config = _with_cached(config, cached)
     if "tokens" not in chosen:
         return Fitted(config)
     if gpu is None:
@@ -87,6 +93,9 @@ def measured_peak(config: Config, prompts: PromptSet, peak: float) -> str:
     """
     size, longest = _model_and_longest(config, prompts)
     gpu = gpu_memory() or 0.0
+    took = f"memory: the step took {gib(peak)} of the GPU's {gib(gpu)} at its highest point"
+    if size.text is None:
+        return f"{took}; {not_estimated(size)}"
     estimated = estimate_local(config, size, longest, limits_at(config, size), cuda=True).peak
     fit = _largest_within(
         _budgets(config, longest, 4 * MOST),
@@ -95,11 +104,15 @@ def measured_peak(config: Config, prompts: PromptSet, peak: float) -> str:
     )
     would = "one rollout at a time at most" if fit is None else f"forwards of up to {fit:,} tokens"
     return (
-        f"memory: the step took {gib(peak)} of the GPU's {gib(gpu)} at its highest point, the estimate for "
-        "prompts and "
-        f"answers at their longest is {gib(estimated)}; {would} would fit "
+        f"{took}, the estimate for prompts and answers at their longest is {gib(estimated)}"
+        f"{'' if size.pictures_known else ' without pictures'}; {would} would fit "
         "(worker.actor.max_tokens_per_micro_batch)"
     )
+
+
+def not_estimated(size: ModelSize) -> str:
+    """Why nothing is chosen by the estimate, for a model whose widths are not known."""
+    return f"memory is not estimated: {size.why}"
 
 
 def _to_choose(config: Config) -> set[str]:
@@ -154,8 +167,9 @@ def tokens_that_fit(config: Config, size: ModelSize, longest: PromptLengths, mem
 
 def cached_that_fit(config: Config, size: ModelSize, longest: PromptLengths, memory: float) -> int:
     """The most tokens whose keys and values a GPU holds in `memory` bytes beside what is held: those of whole
-    groups of the longest rows, of one at least and of a step's prompts at most."""
-    group = config.worker.rollout.n * _row(config, longest)
+    groups of the longest rows, of one at least and of a step's prompts at most. A row's states count as the
+    tokens that take as much."""
+    group = config.worker.rollout.n * (_row(config, longest) + state_tokens(size.config))
 
     def peak(groups: int) -> float:
         return sampling_peak(_with_cached(config, groups * group), size, longest)

@@ -63,10 +63,11 @@ class Rates:
     window_patches: int = 0
 
 
-def rates(config: Any) -> Rates:
-    """From the config of a Qwen2, 2.5, 3 or 3.5 model, its MoE or VL model; others are taken to be built
-    alike."""
-    text, delta, vision = text_shape(config), delta_shape(config), vision_shape(config)
+def rates(config: Any, text: TextShape | None = None) -> Rates:
+    """Of a model. Without `text` its decoder is what its config says (a Qwen2, 2.5, 3 or 3.5, its MoE or VL
+    model); parameters.py counts others. Raises UnknownShape. The ViT is 0 where it is not one of Qwen's."""
+    text = text_shape(config) if text is None else text
+    delta, vision = delta_shape(config), vision_shape(config)
     attending = text.layers - (0 if delta is None else delta.layers)
     # q and o, k and v, MLP with its routers. Beside delta-nets attention has an output gate, as wide as q.
     mlp = 2 * text.hidden * (3 * text.mlp + text.gates)

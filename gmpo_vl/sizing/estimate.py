@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
 from gmpo_vl.batching.planning import Limits, Shape, micro_batches, rows_of, shapes_of
 from gmpo_vl.config import Config
 from gmpo_vl.models.allocator import is_glibc
+from gmpo_vl.models.head import HEAD_CHUNK
+from gmpo_vl.models.shared import is_known
+from gmpo_vl.rollout.cache import state_tokens
 from gmpo_vl.setup import validation_sampling_of, vision_is_frozen
 from gmpo_vl.sizing.limits import PassLimits
 from gmpo_vl.sizing.memory import (
@@ -23,7 +27,6 @@ from gmpo_vl.sizing.memory import (
     log_probs_parts,
     total,
     update_parts,
-    widths,
 )
 from gmpo_vl.sizing.parameters import ModelSize, lora_parameters
 from gmpo_vl.types import Example, Group, Prompt, Response
@@ -43,9 +46,12 @@ def estimate_local(
     config: Config, size: ModelSize, longest: PromptLengths, limits: PassLimits, cuda: bool
 ) -> Estimate:
     """A step of engine local: all of it on one device, every prompt as long as the longest, and in each phase
-    the answers of the length that takes most."""
-    of, setting = widths(size.config), _local_setting(config, size, cuda)
-    together = (_sampled(config, prompt, config.worker.rollout.n) for prompt in (longest, PromptLengths(1)))
+    the answers of the length that takes most. size: of a model whose widths are known."""
+    of, setting = _widths(size), _local_setting(config, size, cuda)
+    together = (
+        _sampled(config, size.config, prompt, config.worker.rollout.n)
+        for prompt in (longest, PromptLengths(1))
+    )
     log_probs, update = _largest_passes(config, of, setting, longest, limits)
     return Estimate(
         held=held_parts(setting),
@@ -62,7 +68,7 @@ def estimate_easyr1(
 
     free: bytes of a GPU's memory, 0 where it is not known.
     """
-    of, setting = widths(size.config), _easyr1_setting(config, size)
+    of, setting = _widths(size), _easyr1_setting(config, size)
     shards = _shards(config)
     log_probs, update = _largest_passes(_per_rank(config), of, setting, longest, limits)
     held = tuple(
@@ -89,15 +95,24 @@ def estimate_easyr1(
 def sampling_peak(config: Config, size: ModelSize, longest: PromptLengths) -> float:
     """Bytes on a GPU of engine local while as many prompts are sampled together as `max_cached_tokens`
     allows, of any length up to the longest, for training or validation."""
-    of, setting = widths(size.config), _local_setting(config, size, cuda=True)
+    of, setting = _widths(size), _local_setting(config, size, cuda=True)
     counts = (config.worker.rollout.n, validation_sampling_of(config).n)
-    sampled = [_sampled(config, prompt, n) for prompt in (longest, PromptLengths(1)) for n in counts]
+    sampled = [
+        _sampled(config, size.config, prompt, n) for prompt in (longest, PromptLengths(1)) for n in counts
+    ]
     held = held_parts(setting)
     return max(total((*held, *generate_parts(of, setting, groups))) for groups in sampled)
 
 
+def _widths(size: ModelSize) -> Widths:
+    found = size.widths
+    assert found is not None, size.why
+    return found
+
+
 def _local_setting(config: Config, size: ModelSize, cuda: bool) -> Setting:
-    """Autocast computes in `mp_param_dtype`; what goes from layer to layer keeps the weights' dtype."""
+    """Autocast computes in `mp_param_dtype`; what goes from layer to layer keeps the weights' dtype. peft
+    holds adapters in float32."""
     actor = config.worker.actor
     weight, lora = BYTES[actor.fsdp.torch_dtype or "fp32"], actor.model.lora.rank > 0
     adapters = lora_parameters(config, size) if lora else 0
@@ -105,7 +120,7 @@ def _local_setting(config: Config, size: ModelSize, cuda: bool) -> Setting:
     return Setting(
         parameters=size.parameters + adapters,
         trained=adapters if lora else size.parameters - frozen,
-        weight_bytes=weight,
+        weight_bytes=BYTES["fp32"] if lora else weight,
         frozen_bytes=weight,
         residual_bytes=weight,
         compute_bytes=BYTES[actor.fsdp.mp_param_dtype],
@@ -114,7 +129,14 @@ def _local_setting(config: Config, size: ModelSize, cuda: bool) -> Setting:
         reference_bytes=0 if config.algorithm.disable_kl or lora else weight,
         entropy=actor.entropy_coef != 0,
         gaps=not cuda and is_glibc(),
+        head_chunk=_head_chunk(config, size),
     )
+
+
+def _head_chunk(config: Config, size: ModelSize) -> int:
+    """Positions of the head at once: all of a response where the model's own forward may be what computes
+    them."""
+    return HEAD_CHUNK if is_known(size.config) else max(HEAD_CHUNK, config.data.max_response_length)
 
 
 def _easyr1_setting(config: Config, size: ModelSize) -> Setting:
@@ -123,6 +145,7 @@ def _easyr1_setting(config: Config, size: ModelSize) -> Setting:
     has_reference = local.reference_bytes and not ref.fsdp.enable_cpu_offload
     return replace(
         local,
+        weight_bytes=BYTES[actor.fsdp.torch_dtype or "fp32"],
         frozen_bytes=BYTES["bf16"] if actor.model.lora.rank > 0 else local.weight_bytes,
         residual_bytes=local.compute_bytes,
         reference_bytes=BYTES[ref.fsdp.torch_dtype or "bf16"] if has_reference else 0,
@@ -184,10 +207,10 @@ def groups_of_lengths(prompts: Sequence[PromptLengths], response: int, n: int) -
     return groups
 
 
-def _sampled(config: Config, prompt: PromptLengths, n: int) -> list[Shape]:
+def _sampled(config: Config, model: Any, prompt: PromptLengths, n: int) -> list[Shape]:
     """What is sampled together of prompts that are all like this one: at least one."""
     length = config.data.max_response_length
-    together = config.worker.rollout.max_cached_tokens // (n * (prompt.tokens + length))
+    together = config.worker.rollout.max_cached_tokens // (n * (prompt.tokens + length + state_tokens(model)))
     return [Shape(prompt.tokens, (length,) * n, prompt.grids)] * max(1, together)
 
 
@@ -272,7 +295,7 @@ def _unsummed_gradients(config: Config, size: ModelSize, shards: int) -> tuple[P
     if config.worker.actor.model.lora.rank > 0:
         return (), ()
     ends, layer = _units(size)
-    of, computed, summed = widths(size.config), BYTES[fsdp.mp_param_dtype], BYTES[fsdp.mp_reduce_dtype]
+    of, computed, summed = _widths(size), BYTES[fsdp.mp_param_dtype], BYTES[fsdp.mp_reduce_dtype]
     first = of.vocabulary * of.hidden * computed + layer * (computed + summed)
     last = ends * (computed + summed + summed / shards)
     of_first = "gradients of the head and of one layer, on their way to the other GPUs"
@@ -284,7 +307,7 @@ def _unsummed_gradients(config: Config, size: ModelSize, shards: int) -> tuple[P
 
 def _units(size: ModelSize) -> tuple[int, float]:
     """Parameters of embeddings and head, and of a layer of the decoder."""
-    of = widths(size.config)
+    of = _widths(size)
     tied = getattr(size.config, "tie_word_embeddings", False)
     ends = of.vocabulary * of.hidden * (1 if tied else 2)
     return ends, (size.parameters - size.vision - ends) / of.layers

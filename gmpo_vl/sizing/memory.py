@@ -6,7 +6,12 @@ attention, the head on response positions only. Elements per token of a layer, w
 widths of queries and keys, I of the MLP:
 
     norms 2 (2 H in the residual's dtype, H as computed)   MLP 4 I (gate, its activation, up, their product)
-    attention 3 Q, keys and values as the calls gather them, and the mask in float32
+    attention 3 Q (6 Q with an output gate), keys and values as the calls gather them, the mask in float32,
+    and with norms of heads 2 (Q + K) more     experts 2 H more for each that a token goes to
+
+A gated delta-net has something else in the place of attention: projections and convolution as computed, and
+in float32, of tokens padded to chunks of 64, about 12 K + 9 V and 5 matrices of a chunk for each head, where
+transformers' own torch code runs. Kernels of flash-linear-attention keep less.
 
 Gaps: torch wants blocks at multiples of 64 bytes. glibc then looks for 64 bytes more and cuts them off again,
 and something small soon lies in what was cut off. The hole that a freed block leaves is then too small for
@@ -23,7 +28,7 @@ from typing import Any
 
 from gmpo_vl.batching.planning import Shape
 from gmpo_vl.models.features import PATCHES
-from gmpo_vl.models.geometry import text_shape, vision_shape
+from gmpo_vl.models.geometry import DeltaShape, TextShape, delta_shape, text_shape, vision_shape
 from gmpo_vl.models.head import HEAD_CHUNK
 from gmpo_vl.rollout.cache import PREFILLED, ROOM
 from gmpo_vl.sizing import fitted_constants
@@ -33,12 +38,15 @@ HEAD_COPIES = 3  # at the start of the backward
 HEAD_COPIES_WITH_ENTROPY = 5.25  # where the entropy is trained: also its two factors, and a mask of a byte
 ENTROPY_COPIES = 4  # without a backward, where the entropy is measured with a mask
 INDEX = 8  # bytes of an index
+NOT_COUNTED = "not counted: the widths of this ViT are not known"
+CHUNK = 64  # tokens that transformers' torch code of a gated delta-net takes at once
 HEAP_BLOCK = 32 * 2**20  # bytes from which glibc takes a block from the kernel (DEFAULT_MMAP_THRESHOLD_MAX)
 
 
 @dataclass(frozen=True)
 class Widths:
-    """A model's widths in elements, per layer; the vision part is 0 for text-only models."""
+    """A model's widths in elements, per layer; the vision part is 0 for text-only models, and where it is not
+    known. delta: layers with a recurrent state, some of `layers`."""
 
     layers: int
     hidden: int
@@ -53,6 +61,14 @@ class Widths:
     patch: int = 0
     merge: int = 1
     deepstack: int = 0  # layers of the decoder that get features of their own
+    pictures_known: bool = True
+    delta: DeltaShape | None = None
+    routed: int = 0
+    head_norms: bool = False
+
+    @property
+    def attending(self) -> int:
+        return self.layers - (0 if self.delta is None else self.delta.layers)
 
 
 @dataclass(frozen=True)
@@ -72,6 +88,7 @@ class Setting:
     gaps: bool = False  # tensors lie in glibc's heap (on a CPU)
     gradients_kept: bool = True  # between two updates
     bf16_optimizer: bool = False  # EasyR1's adamw_bf16 instead of AdamW
+    head_chunk: int = HEAD_CHUNK  # positions of the head at once
 
 
 @dataclass(frozen=True)
@@ -113,12 +130,11 @@ class Estimate:
         return self.of_phase(self.largest_phase)
 
 
-def widths(config: Any) -> Widths:
-    """From the config of a Qwen2, 2.5 or 3 model, or its VL model; others are taken to be built alike.
-
-    Of the experts, those that a token goes to are counted, and the shared one.
-    """
-    text, vision = text_shape(config), vision_shape(config)
+def widths(config: Any, text: TextShape | None = None) -> Widths:
+    """Of a model, as `cost.rates`. Of the experts, those that a token goes to are counted, and the shared
+    one."""
+    text = text_shape(config) if text is None else text
+    vision = vision_shape(config)
     base = Widths(
         layers=text.layers,
         hidden=text.hidden,
@@ -127,6 +143,10 @@ def widths(config: Any) -> Widths:
         heads=text.heads,
         mlp=text.mlp,
         vocabulary=text.vocabulary,
+        pictures_known=vision is not None or not hasattr(config, "vision_config"),
+        delta=delta_shape(config),
+        routed=text.routed,
+        head_norms=text.head_norms,
     )
     if vision is None:
         return base
@@ -150,6 +170,7 @@ class _Load:
     pairs: int  # of a response's queries and the keys they see
     patches: int
     positions: int  # of the head
+    chunked: int  # tokens, those of each row padded to whole chunks
 
     @classmethod
     def of(cls, groups: Sequence[Shape]) -> _Load:
@@ -161,12 +182,17 @@ class _Load:
             pairs=sum(answer * (prompt + answer) for prompt, answer in fed),
             patches=sum(t * h * w for shape in groups for t, h, w in shape.grids),
             positions=sum(sum(shape.responses) for shape in groups),
+            chunked=sum(_chunked(shape.prompt) for shape in groups)
+            + sum(_chunked(answer) for _, answer in fed),
         )
 
-    @property
-    def head_rows(self) -> int:
+    def head_rows(self, s: Setting) -> int:
         """Positions of the head that are computed at once."""
-        return min(self.positions, HEAD_CHUNK)
+        return min(self.positions, s.head_chunk)
+
+
+def _chunked(tokens: int) -> int:
+    return -(-tokens // CHUNK) * CHUNK
 
 
 def held_parts(s: Setting) -> Parts:
@@ -206,8 +232,8 @@ def update_parts(of: Widths, s: Setting, groups: Sequence[Shape]) -> Parts:
     copies = HEAD_COPIES_WITH_ENTROPY if s.entropy else HEAD_COPIES
     logits = Part(
         "logits",
-        copies * 4 * load.head_rows * of.vocabulary,
-        f"{copies} copies in float32 of {load.head_rows:,} positions, of {load.positions:,} in all",
+        copies * 4 * load.head_rows(s) * of.vocabulary,
+        f"{copies} copies in float32 of {load.head_rows(s):,} positions, of {load.positions:,} in all",
     )
     parts = (*_activations(of, s, load), logits)
     return (*parts, *_cast(s), *_gaps(of, s, load, parts, fitted_constants.GAPS_WITH_BACKWARD))
@@ -215,29 +241,48 @@ def update_parts(of: Widths, s: Setting, groups: Sequence[Shape]) -> Parts:
 
 def _activations(of: Widths, s: Setting, load: _Load) -> Parts:
     c, w = s.compute_bytes, s.residual_bytes
-    layer = load.tokens * (
-        of.hidden * (4 * w + 2 * c) + of.queries * 3 * c + of.mlp * 4 * c + of.heads * 4 + 2 * INDEX
-    )
-    layer += load.keys * 2 * of.keys * c + load.pairs * 4
+    common = load.tokens * (of.hidden * (4 * w + (2 + 2 * of.routed) * c) + of.mlp * 4 * c)
+    attention, delta = _attention_activations(of, s, load), _delta_activations(of, s, load)
+    kept = of.layers * common + of.attending * attention + (of.layers - of.attending) * delta
     block = load.patches * (of.vision_hidden * (4 * w + 7 * c) + of.vision_mlp * c)
     last_norm = load.tokens * 3 * of.hidden * w
     if s.checkpointing:
-        decoder = of.layers * load.tokens * of.hidden * w + layer
+        decoder = of.layers * load.tokens * of.hidden * w + common + max(attention, delta)
         vision = of.vision_layers * load.patches * of.vision_hidden * w + block
         how = "checkpointed: the input of every layer, and one layer whole"
     else:
-        decoder, vision = of.layers * layer, of.vision_layers * block
+        decoder, vision = kept, of.vision_layers * block
         how = "every layer keeps its own for the backward"
     vision += load.patches * (of.patch * 4 + 5 * of.vision_hidden * c)  # patches, and the merger
-    frozen = "" if s.vision_trained else "; the ViT is frozen and keeps nothing"
+    seen = f"{load.patches:,} patches{'' if s.vision_trained else '; the ViT is frozen and keeps nothing'}"
     return (
         Part("activations", decoder + last_norm, f"{load.tokens:,} tokens in one packed row; {how}"),
         Part(
             "pictures",
             vision if s.vision_trained else load.patches * of.patch * 4,
-            f"{load.patches:,} patches{frozen}",
+            seen if of.pictures_known else NOT_COUNTED,
         ),
     )
+
+
+def _attention_activations(of: Widths, s: Setting, load: _Load) -> float:
+    """Bytes of a layer's attention."""
+    c = s.compute_bytes
+    token = of.queries * (3 if of.delta is None else 6) * c + of.heads * 4 + 2 * INDEX
+    if of.head_norms:
+        token += (of.queries + of.keys) * (4 + c)
+    return load.tokens * token + load.keys * 2 * of.keys * c + load.pairs * 4
+
+
+def _delta_activations(of: Widths, s: Setting, load: _Load) -> float:
+    """Bytes of a layer with a recurrent state, in the place of attention."""
+    if of.delta is None:
+        return 0.0
+    d = of.delta
+    keys = d.heads * d.key_width  # of all heads, which share those of the configuration
+    as_computed = (2 * of.hidden + 2 * d.convolved + d.values) * s.compute_bytes
+    token, chunk = 2 * keys + 5 * d.values, 10 * keys + 3 * d.values + 5 * CHUNK * d.heads + d.state / CHUNK
+    return load.tokens * (as_computed + 4 * token) + load.chunked * 4 * chunk
 
 
 def log_probs_parts(of: Widths, s: Setting, groups: Sequence[Shape]) -> Parts:
@@ -245,8 +290,8 @@ def log_probs_parts(of: Widths, s: Setting, groups: Sequence[Shape]) -> Parts:
     load = _Load.of(groups)
     logits = Part(
         "logits",
-        (ENTROPY_COPIES * 4 + 1) * load.head_rows * of.vocabulary,
-        f"{ENTROPY_COPIES} copies in float32 of {load.head_rows:,} positions: the entropy is measured here",
+        (ENTROPY_COPIES * 4 + 1) * load.head_rows(s) * of.vocabulary,
+        f"{ENTROPY_COPIES} copies in float32 of {load.head_rows(s):,} positions, whose entropy is measured",
     )
     parts = (_one_layer(of, s, load.tokens, load.patches, "in one packed row"), logits)
     return (*parts, *_cast(s), *_gaps(of, s, load, parts, fitted_constants.GAPS_WITHOUT))
@@ -255,10 +300,16 @@ def log_probs_parts(of: Widths, s: Setting, groups: Sequence[Shape]) -> Parts:
 def _one_layer(of: Widths, s: Setting, tokens: int, patches: int, how: str) -> Part:
     """Without a graph: the MLP's three wide tensors, and four as wide as the residual. The ViT's likewise."""
     layer = tokens * (3 * of.mlp * s.compute_bytes + 4 * of.hidden * s.residual_bytes)
+    if of.delta is not None:
+        d = of.delta
+        chunk = d.heads * (6 * d.key_width + 4 * CHUNK) + 6 * d.values
+        state = tokens * (d.convolved * 2 * s.compute_bytes + 4 * chunk + 4 * of.hidden * s.residual_bytes)
+        layer = max(layer, state)
     block = patches * (
         of.vision_mlp * s.compute_bytes + 4 * of.vision_hidden * s.residual_bytes + 4 * of.patch
     )
-    return Part("one layer", max(layer, block), f"{tokens:,} tokens {how}, or {patches:,} patches")
+    or_patches = f"or {patches:,} patches" if of.pictures_known else f"pictures {NOT_COUNTED}"
+    return Part("one layer", max(layer, block), f"{tokens:,} tokens {how}, {or_patches}")
 
 
 def _gaps(of: Widths, s: Setting, load: _Load, parts: Sequence[Part], share: float) -> Parts:
@@ -270,7 +321,7 @@ def _gaps(of: Widths, s: Setting, load: _Load, parts: Sequence[Part], share: flo
         "activations": widest,
         "one layer": widest,
         "pictures": load.patches * max(of.vision_hidden * s.residual_bytes, of.vision_mlp * s.compute_bytes),
-        "logits": 4 * load.head_rows * of.vocabulary,
+        "logits": 4 * load.head_rows(s) * of.vocabulary,
     }
     heap = sum(part.bytes for part in parts if block[part.name] < HEAP_BLOCK)
     if heap == 0:
@@ -285,13 +336,16 @@ def generate_parts(of: Widths, s: Setting, groups: Sequence[Shape]) -> Parts:
     rows = sum(len(shape.responses) for shape in groups)
     prompt = max((shape.prompt for shape in groups), default=0)
     longest = max((shape.prompt + max(shape.responses) for shape in groups), default=0)
-    token = 2 * of.layers * of.keys * s.compute_bytes  # of one row
+    token = 2 * of.attending * of.keys * s.compute_bytes  # of one row
+    state = 0 if of.delta is None else of.delta.layers * of.delta.state_bytes(s.compute_bytes)
     copied = 1 + 1 / max(1, of.layers)  # a layer is there twice while it gets more room or fewer rows
     prefill = (
-        Part("prompts' KV cache", copied * token * len(groups) * prompt, f"{len(groups):,} prompts"),
+        Part(
+            "prompts' KV cache", copied * len(groups) * (token * prompt + state), f"{len(groups):,} prompts"
+        ),
         *_prefill(of, s, groups),
     )
-    cache = copied * token * rows * (longest + ROOM)
+    cache = copied * rows * (token * (longest + ROOM) + state)
     of_cache = f"{rows:,} responses of up to {longest:,} tokens with their prompts"
     of_sampling = "the last position's distribution, some copies in float64"
     writing = (Part("KV cache", cache, of_cache), Part("sampling", 4 * 8 * rows * of.vocabulary, of_sampling))

@@ -1,36 +1,75 @@
-"""How many parameters a model has and how many of them are adapters, counted without its weights."""
+"""How many parameters a model has and how many of them are adapters, counted without its weights; and the
+widths of its decoder, as far as its layers are those that its configuration names."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+from transformers.pytorch_utils import Conv1D
 
 from gmpo_vl.config import Config
+from gmpo_vl.models.geometry import (
+    TextShape,
+    UnknownShape,
+    delta_shape,
+    in_towers,
+    language_model,
+    text_shape,
+    vision_shape,
+    vision_towers,
+)
 from gmpo_vl.models.loading import auto_class, model_config
-from gmpo_vl.models.shared import KNOWN
-from gmpo_vl.sizing.cost import rates
-from gmpo_vl.sizing.memory import widths
+from gmpo_vl.sizing.cost import Rates, rates
+from gmpo_vl.sizing.memory import Widths, widths
+
+# What transformers' classes raise for a configuration that is none of theirs.
+NO_MODEL = (
+    *(ArithmeticError, AssertionError, AttributeError),
+    *(ImportError, LookupError, RuntimeError, TypeError),
+)
+# How far a layer's matrices may be from what its widths say: small ones (norms of heads, sinks) are no error.
+NEAR = 0.01
 
 
 @dataclass(frozen=True)
 class ModelSize:
-    """config: transformers'. vision: parameters of the ViT. linears: {linear layer: its inputs + outputs}."""
+    """config: transformers'. vision: parameters of the ViT. linears: {linear layer: its inputs + outputs}.
+
+    towers: names of the ViTs. text: the decoder's widths; None where its layers are not those of a
+    transformer or a gated delta-net, so that neither memory nor operations are known. why: then, in words.
+    """
 
     config: Any
     parameters: int
     vision: int
     linears: Mapping[str, int] = field(default_factory=dict)
+    towers: tuple[str, ...] = ()
+    text: TextShape | None = None
+    why: str = ""
+
+    @property
+    def rates(self) -> Rates | None:
+        return None if self.text is None else rates(self.config, self.text)
+
+    @property
+    def widths(self) -> Widths | None:
+        return None if self.text is None else widths(self.config, self.text)
+
+    @property
+    def pictures_known(self) -> bool:
+        """Is it known what pictures cost? So it is where there are none."""
+        return vision_shape(self.config) is not None or not self.towers
 
 
 def model_size(folder: Any, **overrides: Any) -> ModelSize:
     """Build the model on the meta device, which allocates nothing, and count. overrides: of its config.
 
-    Raises ValueError for an override that the configuration does not know, for a configuration of no model,
-    and for a model with layers of a kind that cannot be counted here.
+    Raises ValueError for an override that the configuration does not know and for a configuration of no
+    model.
     """
     return size_of(model_config(folder, **overrides), str(folder))
 
@@ -38,38 +77,115 @@ def model_size(folder: Any, **overrides: Any) -> ModelSize:
 def size_of(config: Any, where: str) -> ModelSize:
     """`model_size` of transformers' configuration. where: the place that an error names."""
     try:
-        for known in (widths, rates):
-            known(config)
         with torch.device("meta"):
             model = auto_class(config).from_config(config, trust_remote_code=False)
-        visual = getattr(model.model, "visual", None)
-    except AttributeError as error:
-        raise ValueError(
-            f"{where}: a model of kind {config.model_type!r} is not built like those that can be trained "
-            f"here ({error}); "
-            f"these can: {', '.join(sorted(KNOWN))}, and text models with Llama's layers"
-        ) from error
-    except (AssertionError, RuntimeError) as error:
+    except NO_MODEL as error:
         raise ValueError(f"{where}: no model can be built from its config.json: {error}") from error
-    vision = sum(p.numel() for p in visual.parameters()) if visual is not None else 0
+    towers = vision_towers(model)
     linears = {
-        name: module.in_features + module.out_features
+        name: sum(module.weight.shape)
         for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear)
+        if isinstance(module, (torch.nn.Linear, Conv1D))
     }
-    return ModelSize(config, sum(p.numel() for p in model.parameters()), vision, linears)
+    size = ModelSize(
+        config,
+        parameters=sum(p.numel() for p in model.parameters()),
+        vision=sum(p.numel() for tower in towers.values() for p in tower.parameters()),
+        linears=linears,
+        towers=tuple(towers),
+    )
+    try:
+        return replace(size, text=counted_shape(model))
+    except UnknownShape as error:
+        return replace(size, why=str(error))
+
+
+def counted_shape(model: Any) -> TextShape:
+    """The decoder's widths by its configuration, held against the matrices of its layers.
+
+    Attention must be what the configuration says. The MLP is as wide as the layers' other matrices make it,
+    if all of them were the three of a gated MLP: what a configuration does not name is counted so (shared
+    experts, layers without experts, inputs of each layer). Raises UnknownShape.
+    """
+    config = model.config
+    named, delta = text_shape(config), delta_shape(config)
+    layers = next((m for m in language_model(model).modules() if _is_stack(m, named.layers)), None)
+    if layers is None:
+        raise UnknownShape(f"{config.model_type!r} has no list of {named.layers} layers")
+    share = _share_of_experts(config)
+    attending = [_matrices(module, share) for module in _attention(layers)]
+    deltas = [m for m in layers.modules() if type(m).__name__.endswith("GatedDeltaNet")]
+    plain = named.hidden * 2 * (named.queries + named.keys)
+    gated = plain + named.hidden * named.queries
+    if len(attending) + len(deltas) != named.layers or len(deltas) != (delta.layers if delta else 0):
+        raise UnknownShape(f"{config.model_type!r} has layers without attention")
+    if any(_has_another_state(module) for module in layers.modules()):
+        raise UnknownShape(f"{config.model_type!r} has a state that is no gated delta-net's")
+    expected = plain if delta is None else gated
+    if any(abs(found / expected - 1) > NEAR for found in attending):
+        raise UnknownShape(f"the attention of {config.model_type!r} is built otherwise than usual")
+    rest = _matrices(layers, share) - sum(attending) - sum(_matrices(m, share) for m in deltas)
+    mlp = (rest / named.layers / named.hidden - named.gates) / 3
+    return replace(
+        named,
+        mlp=named.mlp if abs(mlp - named.mlp) < NEAR * mlp else round(mlp),
+        head_norms=any(name.endswith(".q_norm") for name, _ in layers.named_modules()),
+        routed=named.routed or (0 if share is None else config.get_text_config().num_experts_per_tok),
+    )
+
+
+def _has_another_state(module: torch.nn.Module) -> bool:
+    """Does it convolve tokens, as layers with a state do, and is no gated delta-net?"""
+    convolves = any(isinstance(part, torch.nn.Conv1d) for part in module.children())
+    return convolves and not type(module).__name__.endswith("GatedDeltaNet")
+
+
+def _is_stack(module: torch.nn.Module, layers: int) -> bool:
+    return isinstance(module, torch.nn.ModuleList) and len(module) == layers
+
+
+def _attention(layers: torch.nn.Module) -> Iterator[torch.nn.Module]:
+    """The attention of each layer, the outermost module of that name."""
+    outer: list[str] = []
+    for name, module in layers.named_modules():
+        if type(module).__name__.endswith("Attention") and not any(name.startswith(f"{o}.") for o in outer):
+            outer.append(name)
+            yield module
+
+
+def _share_of_experts(config: Any) -> float | None:
+    """The part of the experts that a token goes to; None where it is not known."""
+    text = config.get_text_config()
+    names = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+    count = next((n for name in names if (n := getattr(text, name, None))), None)
+    active = getattr(text, "num_experts_per_tok", None)
+    return active / count if count and active else None
+
+
+def _matrices(module: torch.nn.Module, share: float | None) -> float:
+    """Elements of the matrices that a token goes through. share: of the experts."""
+    total = 0.0
+    for name, parameter in module.named_parameters():
+        if parameter.ndim > 1:
+            of_experts = ".experts." in name
+            if of_experts and share is None:
+                raise UnknownShape("it is not known to how many experts a token goes")
+            total += parameter.numel() * (share if of_experts and share is not None else 1)
+    return total
 
 
 def lora_parameters(config: Config, size: ModelSize) -> int:
     """Parameters of adapters on the linear layers that peft would choose: rank x (inputs + outputs) each.
 
-    Experts that lie in one tensor (transformers 5.x) are no linear layers and get no adapters.
+    Experts that lie in one tensor (transformers 5.x) are no linear layers and get no adapters. Convolutions
+    that peft then chooses by name are too small to count.
     """
     model = config.worker.actor.model
     targets = [name.strip() for name in model.lora.target_modules.split(",")]
+    tower = in_towers(size.towers) if model.freeze_vision_tower else None
 
     def chosen(name: str) -> bool:
-        if model.freeze_vision_tower and "visual" in name:
+        if tower is not None and re.fullmatch(tower, name):
             return False
         if model.lora.exclude_modules and re.fullmatch(model.lora.exclude_modules, name):
             return False

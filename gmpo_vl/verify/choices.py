@@ -33,13 +33,18 @@ from gmpo_vl.verify.named import (
     without_chinese_lead,
 )
 from gmpo_vl.verify.quantities import EXACT, Leeway, Undecided
-from gmpo_vl.verify.values import CHOICE, is_letter, judge_value, trees, type_of
-from gmpo_vl.verify.words import bare, same_words, squeezed
+from gmpo_vl.verify.reading import trees
+from gmpo_vl.verify.values import CHOICE, is_letter, judge_value, type_of
+from gmpo_vl.verify.words import TEXT_GROUP, bare, same_words, set_as_text, squeezed
 
 _OR = re.compile(r" or ")
 _JOINT = re.compile(r"\b(?:and|or)\b")
 _VALUE_AND_LETTER = re.compile(r"([^,]+), ?\(?([A-Z])\)?")
 _MAX_PARTS = 4
+_BEHIND = re.compile(
+    r"(.*[^ ,;:~])(?:\\?[ ,;:]|~)*[(\[] ?(?:(?:option|choice) )?\{?([A-Z])\}?\.? ?[)\]]\.?",
+    re.IGNORECASE,
+)
 _LETTER_ALONE = len("(C)")
 _SET = re.compile(r"[A-Z](?:, [A-Z])+")  # as `encode_answer` asks for
 _ALIKE = 4  # see _nearness
@@ -168,13 +173,18 @@ def _as_spelled(choice: Choice, answer: str) -> str | None:
     ours, theirs = _spelled(choice, answer)
     if ours or theirs:
         return "different" if theirs else "equal"
-    own = own_letter(answer)
-    if own is None or not choice.names(own[0]):
-        return None
-    ours, theirs = _spelled(choice, own[1])
-    if ours or theirs:
-        return "equal" if ours and own[0] == choice.letter else "different"
+    text = TEXT_GROUP.sub(r" \1 ", set_as_text(answer) or answer).strip()  # \text{A. \$5}
+    for letter, rest in filter(None, (own_letter(answer), own_letter(text), _letter_behind(text))):
+        ours, theirs = _spelled(choice, rest) if choice.names(letter) else (False, False)
+        if ours or theirs:
+            return "equal" if ours and letter == choice.letter else "different"
     return None
+
+
+def _letter_behind(text: str) -> tuple[str, str] | None:
+    """("B", "a cat") of `a cat (B)`."""
+    found = _BEHIND.fullmatch(" ".join(text.split()))
+    return (found[2].upper(), found[1]) if found else None
 
 
 def _spelled(choice: Choice, text: str) -> tuple[bool, bool]:

@@ -14,7 +14,8 @@ from gmpo_vl.verify import strict
 from gmpo_vl.verify.gold import Gold
 from gmpo_vl.verify.normalise import normalise
 from gmpo_vl.verify.quantities import clearly_apart, roughly, value_at
-from gmpo_vl.verify.values import trees, type_of
+from gmpo_vl.verify.reading import trees
+from gmpo_vl.verify.values import type_of
 
 _log = logging.getLogger(__name__)
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
-from functools import partial
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, TextIO
 
+from gmpo_vl.data.formats.text import open_text
 from gmpo_vl.storage.files import whole_file
 from gmpo_vl.verify import Gold, Profile, Verdict, parse_gold, verify_batch
 
@@ -22,61 +23,85 @@ MAX_LINE = 1 << 24  # characters
 SHOWN = 60  # characters of an answer on the terminal
 # Verdicts of pairs, each with the parts of a reward.
 Judge = Callable[[Sequence[dict[str, Any]]], Sequence[tuple[Verdict, dict[str, float]]]]
+FORM = r"""A file to grade has one JSON object a line: {"gold": "5", "response": "It is \\boxed{5}."}"""
 ANSWER_MARKS = {"box": "\\boxed", "tag": "<answer>"}
+
+
+@dataclass(frozen=True)
+class Verifier:
+    """The verifier as the judge of pairs.
+
+    answer_in: where a response has its answer, `box` or `tag`. workers: processes for undecided answers, 0
+    for none. Raises ValueError for fewer.
+    """
+
+    profile: Profile = "strict"
+    answer_in: str = "box"
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        if self.workers < 0:
+            raise ValueError(f"workers={self.workers} cannot be: processes for undecided answers, 0 for none")
+
+    def __call__(self, pairs: Sequence[dict[str, Any]]) -> list[tuple[Verdict, dict[str, float]]]:
+        verdicts = verify_batch(
+            [pair["gold"] for pair in pairs],
+            [pair["response"] for pair in pairs],
+            self.profile,
+            benchmark=[str(pair.get("benchmark", "")) for pair in pairs],
+            answer_in=self.answer_in,
+            workers=self.workers,
+        )
+        return [(verdict, {}) for verdict in verdicts]
 
 
 def grade_file(
     pairs: str | Path,
     out: str | Path | None = None,
-    profile: Profile = "strict",
-    workers: int = 0,
+    judge: Judge = Verifier(),
     tell: Callable[[str], None] = print,
-    answer_in: str = "box",
-    *,
-    judge: Judge | None = None,
 ) -> Counter[str]:
     """Grade every line of `pairs`, write one verdict a line to `out` in the same order, count the outcomes.
     Without `out` the verdicts are printed, for people.
 
     A line that is no pair costs itself: `tell` gets its place and what is wrong; it counts as `not_graded`.
-    It is also told where most responses have no answer in the asked place (`answer_in`) but in the other one.
-    judge: grades instead of the verifier, of which profile, workers and answer_in are.
+    It is also told what a file that is not UTF-8 was read as, and where most responses have no answer in the
+    place where the verifier reads it but in the other one.
 
     In: `gold` (text, number, or list of alternatives), `response`, and optionally `id` and `benchmark`.
     Out: `id`, `correct`, `extracted`, `gold_type`, `outcome`, `seconds`, and of a judge's pairs `reward` (its
     parts). The counts add `correct`, `total`.
     Raises ValueError for an empty file, or where no line is a pair, naming the first; `out` then stays.
     """
-    if workers < 0:
-        raise ValueError(f"workers={workers} cannot be: processes for undecided answers, 0 for none")
     if out is not None and Path(pairs).resolve() == Path(out).resolve():
         raise ValueError(f"the verdicts would overwrite the pairs: both are {pairs}")
     counts: Counter[str] = Counter()
     reasons: list[str] = []
     elsewhere = 0
-    other = "tag" if answer_in == "box" else "box"
+    asked = judge.answer_in if isinstance(judge, Verifier) else None
+    other = "tag" if asked == "box" else "box"
 
     def skip(number: int, reason: str) -> None:
         counts["not_graded"] += 1
         if counts["not_graded"] <= MAX_TOLD:
             reasons.append(f"{pairs}, line {number}: {reason}")
-            tell(f"{reasons[-1]}; not graded")
 
-    judge_pairs = judge or partial(_verified, profile=profile, answer_in=answer_in, workers=workers)
-    with _lines(out) as write:
-        for row, verdict, parts in _graded(_pairs(Path(pairs), skip), judge_pairs):
+    with _lines(out) as write, _opened(Path(pairs), tell) as file:
+        for row, verdict, parts in _graded(_pairs(file, skip), judge):
             write((verdict_in_words if out is None else _as_json)(row, verdict, parts))
-            lacks_answer = judge is None and verdict.outcome == "no_answer"
+            lacks_answer = asked is not None and verdict.outcome == "no_answer"
             elsewhere += lacks_answer and ANSWER_MARKS[other] in row["response"]
             counts.update([verdict.outcome, "total", *(["correct"] if verdict.correct else [])])
         if not counts["total"]:
             empty = f"{pairs} is empty: no pair to grade"
-            raise ValueError(f"no line can be graded: {reasons[0]}" if reasons else empty)
+            raise ValueError(f"no line can be graded: {reasons[0]}. {FORM}" if reasons else empty)
+    for reason in reasons:  # told when it is known that the file holds pairs at all
+        tell(f"{reason}; not graded")
     if counts["not_graded"] > MAX_TOLD:
         tell(f"... and {counts['not_graded'] - MAX_TOLD:,} more lines that were not graded")
     if 2 * elsewhere > counts["total"]:
         tell(
-            f"{elsewhere} responses have no answer in the {answer_in} but write {ANSWER_MARKS[other]}: "
+            f"{elsewhere} responses have no answer in the {asked} but write {ANSWER_MARKS[other]}: "
             f"--answer-in {other} reads that"
         )
     return counts
@@ -89,12 +114,6 @@ def _graded(
     while rows := list(islice(pairs, CHUNK)):
         for row, (verdict, parts) in zip(rows, judge(rows), strict=True):
             yield row, verdict, parts
-
-
-def _verified(rows: Sequence[dict[str, Any]], profile: Profile, **options: Any) -> list[tuple[Verdict, dict]]:
-    golds, responses = [row["gold"] for row in rows], [row["response"] for row in rows]
-    benchmark = [str(row.get("benchmark", "")) for row in rows]
-    return [(v, {}) for v in verify_batch(golds, responses, profile, benchmark=benchmark, **options)]
 
 
 def verdict_in_words(row: dict[str, Any], verdict: Verdict, parts: dict[str, float]) -> str:
@@ -153,9 +172,35 @@ def summary(counts: Counter[str]) -> str:
     return f"{counts['correct']} of {total} correct{share}; {outcomes or 'no pairs'}{left}"
 
 
-def _pairs(path: Path, skip: Callable[[int, str], None]) -> Iterator[dict[str, Any]]:
+@contextmanager
+def _opened(path: Path, tell: Callable[[str], None]) -> Iterator[TextIO]:
+    """The text of a file in any encoding that data files are read in; of a pipe, which is read once, UTF-8.
+
+    Raises ValueError where there is none. Bytes that are no UTF-8 become surrogates, which `loaded` refuses.
+    """
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; name a file with one JSON object a line")
+    if not path.exists():
+        raise ValueError(f"there is no file {path}")
+    content: BinaryIO
+    if path.is_file():
+        with path.open("rb") as start:
+            is_parquet = start.read(4) == b"PAR1"
+        if is_parquet:
+            raise ValueError(f"{path} is a parquet file. {FORM}")
+        text = open_text(path)
+        for note in text.notes:
+            tell(f"{path}: {note}")
+        content = text.open()
+    else:
+        content = path.open("rb")
+    with io.TextIOWrapper(content, encoding="utf-8-sig", errors="surrogateescape") as file:
+        yield file
+
+
+def _pairs(file: TextIO, skip: Callable[[int, str], None]) -> Iterator[dict[str, Any]]:
     """The pairs of a file; `skip` is told number and reason of every line that is none."""
-    for number, line in numbered_lines(path):
+    for number, line in _numbered_lines(file):
         try:
             row = _checked(loaded(line), number)
         except ValueError as error:
@@ -164,22 +209,16 @@ def _pairs(path: Path, skip: Callable[[int, str], None]) -> Iterator[dict[str, A
             yield row
 
 
-def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
+def _numbered_lines(file: TextIO) -> Iterator[tuple[int, str]]:
     """Line numbers and lines, but for blank ones; of a line that is too long, its beginning."""
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder; name a file with one JSON object a line")
-    if not path.exists():  # a pipe is read as well
-        raise ValueError(f"there is no file {path}")
-    # A byte order mark is left out; bytes that are no UTF-8 become surrogates, which `loaded` refuses.
-    with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
-        number = 0
-        while line := file.readline(MAX_LINE + 1):
-            number += 1
-            if len(line) > MAX_LINE and not line.endswith("\n"):
-                while (rest := file.readline(MAX_LINE)) and not rest.endswith("\n"):
-                    pass
-            if line.strip():
-                yield number, line
+    number = 0
+    while line := file.readline(MAX_LINE + 1):
+        number += 1
+        if len(line) > MAX_LINE and not line.endswith("\n"):
+            while (rest := file.readline(MAX_LINE)) and not rest.endswith("\n"):
+                pass
+        if line.strip():
+            yield number, line
 
 
 def loaded(line: str) -> Any:

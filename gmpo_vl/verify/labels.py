@@ -16,7 +16,8 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from gmpo_vl.verify.normalise import normalise
-from gmpo_vl.verify.words import TEXT_GROUP, UNSAID, is_product, is_wordy
+from gmpo_vl.verify.products import is_product, is_wordy
+from gmpo_vl.verify.words import TEXT_GROUP, UNSAID
 
 _MAX_CHARS = 300
 _WORD = (

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from string import capwords
 
 from gmpo_vl.data.answers import LETTERS
 from gmpo_vl.verify.gold import Gold
@@ -63,7 +64,7 @@ def wrong_forms(gold: Gold) -> list[Form]:
         if letter in letters:
             continue
         forms.append(Form(f"option {letter}", letter))
-        if _key(text) not in said and not _MARK.fullmatch(text.strip()):
+        if _key(text) not in said and not PICTURE.fullmatch(text.strip()):
             forms += [
                 Form(f"option {letter} with its text", f"{letter}. {text}"),
                 Form(f"text of option {letter}", text),
@@ -85,7 +86,7 @@ def _distinct(forms: Iterable[Form]) -> list[Form]:
 
 
 # --- options ------------------------------------------------------------------------------------------
-_MARK = re.compile(r"<image ?\d*>")  # an option that is a picture
+PICTURE = re.compile(r"<image ?\d*>")  # an option that is a picture
 _LETTER = re.compile(r"\(?([A-Z])[).]?")
 _LATEX = re.compile(r"[\\${}%#&_^~]")
 _SOME = r"\(?[A-{0}]\)?(?:(?:\s*[,;&]\s*|\s+and\s+|)\(?[A-{0}]\)?)+"
@@ -98,13 +99,13 @@ def _of_choices(gold: Gold, kind: str | None) -> Iterator[Form]:
     if len(right) > 1 and _named_together(gold):
         yield from _of_letters("".join(LETTERS[i] for i in right))
         texts = [gold.choices[i].strip() for i in right]
-        if not any(_MARK.fullmatch(text) or re.search("[,;]", text) for text in texts):
+        if not any(PICTURE.fullmatch(text) or re.search("[,;]", text) for text in texts):
             yield Form("letters with texts", "; ".join(f"{LETTERS[i]}. {t}" for i, t in zip(right, texts)))
         return
     for i in right:
         letter, text = LETTERS[i], gold.choices[i].strip()
         yield from _of_letter(letter)
-        if _MARK.fullmatch(text):
+        if PICTURE.fullmatch(text):
             continue
         yield Form("letter with text", f"{letter}. {text}")
         yield Form("letter in brackets with text", f"({letter}) {text}")
@@ -188,6 +189,16 @@ def _key(text: str) -> str:
 _WORDS = re.compile(r"(?=.*[A-Za-z]{3}|(?:No|Up|Go|On|Ox|It)\b)[A-Za-z][A-Za-z ,.'-]*", re.DOTALL)
 # Words whose case says nothing: none that could be symbols (abc) or names of points (A D and B E).
 _CASED = re.compile(r"A (?!and\b)[a-z]{3}|[A-Za-z][a-z]{3}|[A-Z][a-z]{1,2}\b|[a-z][aeiou][a-z]\b")
+# Letters that may name something, whose case says something: Point A, AB, mL, abc.
+_NAMES = re.compile(r"\b(?!a\b|I\b|A [a-z])[A-Za-z]\b|\b[A-Z]{2}|[a-z][A-Z]|\A(?!.*[A-Za-z]{4})")
+_PLAIN_WORDS = re.compile(r"(?=.*[A-Za-z])[A-Za-z\d ,.'&-]+")
+_KNOWN_WORD = re.compile(
+    r"tv|up|no|go|on|ok|uk|us|ox|dvd|usb|bmw|kfc|gmc|nba|bbc|mri|[b-z]-[a-z]{3,}", re.IGNORECASE
+)  # no symbols, though short or without vowels
+_NUMBERS = "zero one two three four five six seven eight nine ten".split()
+_SPOKEN = {word: str(n) for n, word in enumerate(_NUMBERS)} | {
+    str(n): word for n, word in enumerate(_NUMBERS)
+}
 _FORMULA = re.compile(r"\$([^$]*\\[^$]*)\$")  # $5\sqrt{2}$ cm; dollars without LaTeX between may be money
 _TEXT_ALONE = re.compile(r"\\(?:text|mathrm|textbf|mbox)\{([^{}]*)\}")
 _CHINESE = re.compile(r"[\u4e00-\u9fff]")
@@ -213,8 +224,8 @@ def _of_text(text: str, kind: str | None) -> Iterator[Form]:
         yield Form("unit left out", found[1])
         yield Form("unit as text", f"{found[1]}\\text{{{found[2]}}}")
         yield from _with_marks(inner)
-    elif kind == "text" or _WORDS.fullmatch(inner) or _CHINESE.search(inner):
-        yield from _of_words(inner)
+    elif kind == "text" or _WORDS.fullmatch(inner) or _KNOWN_WORD.fullmatch(inner) or _CHINESE.search(inner):
+        yield from _of_words(inner, kind == "text")
     else:
         yield from _of_value(inner)
         yield from _with_marks(inner)
@@ -262,8 +273,11 @@ def _with_marks(text: str) -> Iterator[Form]:
         yield Form("with a Chinese full stop", f"{text}。")
 
 
-def _of_words(text: str) -> Iterator[Form]:
-    yield from _of_case(text)
+def _of_words(text: str, is_text: bool) -> Iterator[Form]:
+    """is_text: the gold is called one, so that its letters are no symbols."""
+    yield from _of_case(text, is_text)
+    if is_text and text.lower() in _SPOKEN:
+        yield Form("number as a word" if text.isdecimal() else "number in digits", _SPOKEN[text.lower()])
     items = re.split(r"\s*[,，、]\s*", text)
     if len(items) > 2 and all(map(_LISTED_WORD.fullmatch, items)):
         joint = "和" if _CHINESE.search(text) else " and "
@@ -278,8 +292,14 @@ def _of_words(text: str) -> Iterator[Form]:
         yield Form("with a Chinese full stop", f"{text}。")
 
 
-def _of_case(text: str) -> Iterator[Form]:
-    if _WORDS.fullmatch(text) and _CASED.match(text):
+def _of_case(text: str, is_text: bool = False) -> Iterator[Form]:
+    is_plain = is_text and _PLAIN_WORDS.fullmatch(text)
+    if is_plain or _KNOWN_WORD.fullmatch(text) or (_WORDS.fullmatch(text) and not _NAMES.search(text)):
+        if re.search("[aeiou]", text, re.IGNORECASE):  # not Bmw
+            yield Form("as in a title", capwords(text))
+        yield Form("in capitals", text.upper())
+        yield Form("in small letters", text.lower())
+    elif _WORDS.fullmatch(text) and _CASED.match(text):
         first = text[0].lower() if text[0].isupper() else text[0].upper()
         yield Form("first letter in the other case", first + text[1:])
         if text[1:].islower():

@@ -61,6 +61,14 @@ _CHINESE_RATIO = re.compile(r"(?<=\d)\s*比\s*(?=\d)")
 _CHINESE_PERCENT = re.compile(r"百分之\s*(\d+(?:\.\d+)?)")
 _RAISED = re.compile(f"[{''.join(_SUPERSCRIPTS)}]+")
 _LOWERED = re.compile(f"[{''.join(_SUBSCRIPTS)}]+")
+# Signs of text that LaTeX escapes (snow\_board, R\&D), not those of a table's row (\\&); 7{:}30.
+_NAMED_SIGNS = {
+    "underscore": "_", "asciitilde": "~", "asciicircum": "^", "backslash": "\\", "quotesingle": "'",
+    "bar": "|", "less": "<", "greater": ">",
+}  # fmt: skip
+_ESCAPED = re.compile(
+    rf"(?<!\\)\\([_&#%])|\\text({'|'.join(_NAMED_SIGNS)})(?![a-zA-Z])(?:\{{\}}| )?|(?<=\d)\{{(:)\}}(?=\d)"
+)
 _THOUSANDS_BRACE = re.compile(r"(?<=\d)\{,\}(?=\d{3}(?!\d))")
 _THOUSANDS_GROUP = re.compile(r"(?<!\\)\{(-?\d{1,3}(?:,\d{3})+)\}")
 _THOUSANDS_THIN = re.compile(r"(?<=\d)(?:,\s*\\!|\\!,|\\[,;])\s*(?=\d{3}(?!\d))")
@@ -81,7 +89,8 @@ def normalise(text: str) -> str:
         text = _RAISED.sub(lambda m: "^{" + "".join(_SUPERSCRIPTS[c] for c in m[0]) + "}", text)
         text = _LOWERED.sub(lambda m: "_{" + "".join(_SUBSCRIPTS[c] for c in m[0]) + "}", text)
         text = unicodedata.normalize("NFKC", text.translate(_TABLE))
-    if "\\" in text or "{,}" in text:
+    if "\\" in text or "{" in text:
+        text = _ESCAPED.sub(lambda m: _NAMED_SIGNS.get(m[2]) or m[1] or m[3], text)
         text = _THOUSANDS_BRACE.sub("", text)
         text = _THOUSANDS_THIN.sub("", text)
         text = _THOUSANDS_GROUP.sub(lambda m: "{" + m[1].replace(",", "") + "}", text)  # \\frac{20,000}{\\pi}

@@ -5,53 +5,29 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 from functools import lru_cache
-from itertools import chain, product
+from itertools import product
 
 from gmpo_vl.verify import labels, words
 from gmpo_vl.verify.equality import same
 from gmpo_vl.verify.labels import Labelled, labelled
-from gmpo_vl.verify.measures import (
-    compass,
-    counted,
-    ends,
-    is_range,
-    lettered,
-    same_time,
-    spelled,
-    time_of_day,
-    with_letter,
-)
+from gmpo_vl.verify.measures import compass, ends, is_range, same_time, time_of_day
 from gmpo_vl.verify.normalise import normalise
-from gmpo_vl.verify.parse import readings
+from gmpo_vl.verify.products import CASELESS, is_turned, is_wordy, same_but_for_case
 from gmpo_vl.verify.quantities import EXACT, Leeway, Undecided
-from gmpo_vl.verify.tokens import Unreadable
-from gmpo_vl.verify.tree import Node, decimal, num, substituted, sym
-from gmpo_vl.verify.units import is_coefficient, unit_of
+from gmpo_vl.verify.reading import PLAIN_NUMBER, as_measure, gold_trees, more_trees, trees
+from gmpo_vl.verify.tree import Node, substituted, sym
+from gmpo_vl.verify.units import unit_of
 
-_THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
-_SAID = r"(?:the\s+|final\s+)*(?:answer|result|value)\s*(?:is|=|:)+\s*|(?:approximately|about|exactly)\s+"
-_LEAD = re.compile(
-    rf"{_SAID}|\\(?:text|textbf|mathrm|mbox)\s*\{{\s*(?:{_SAID})\}}|\\(?:approx|sim)(?![a-zA-Z])\s*",
-    re.IGNORECASE,
-)
 _ANSWER_WORDS = frozenset("yes no true false none even odd".split())  # in any case; no products of symbols
-# Words of two letters, which in small letters may be products of symbols (at, by, ct).
-_SHORT_WORDS = frozenset(
-    """am an as at be by do go he hi if in is it me my no of oh ok on or ox so to up us we
-    ct eu tv uk un""".split()
-)
 _APPLIED = re.compile(r"O\(.+\)|[A-Za-z]\(\\?[A-Za-z][^()+,=-]*\)")  # O(n), f(x)
 CHOICE = re.compile(r"\(?([A-Z])\)?")
-_PLAIN_NUMBER = re.compile(r"-?\d{1,15}(?:\.\d{1,15})?", re.ASCII)
 # Dates, telephone numbers and scores: 12/05/2020, 555-1234, 21-14.
 _NO_ARITHMETIC = re.compile(r"\d{1,4}([-/])\d{1,2}\1\d{2,4}|\d+-\d+(?:-\d+)*")
-_COUNTING = "zero one two three four five six seven eight nine ten eleven twelve".split()
-_NUMBER_WORDS = {word: str(n) for n, word in enumerate(_COUNTING)}
-_NUMBER_WORDS |= {word: str(n) for n, word in enumerate("零一二三四五六七八九十")} | {"两": "2"}
-_DIGIT = re.compile(r"\d")
+# A number with its sign, unit or currency, which is one in a text as well: 24, $5, 50%, 12 km. Not 5th, 3d.
+_AMOUNT = re.compile(r"-?(?:\\?\$ ?)?\d[\d,]*(?:\.\d+)?(?: ?\\?%|°| [A-Za-z/]+(?:\^?[23])?)?")
+_AMOUNTS = ("integer", "decimal", "unit", "percent", "degrees")
 # A word, a colon, or a text command around everything: what may be more than a bare value.
 _LABEL_LIKE = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{3}|: |^\\(?:text|mathrm|mbox)|[\u4e00-\u9fff]")
-_POINT_C = re.compile(r"(?<![a-zA-Z\\^_{}\d])C ?(?=\(-?[\d.]+ ?, ?-?[\d.]+\))")
 _ROW = re.compile(r"[\s,;()\[\]]+")
 _OF_VARIABLE = re.compile(r"([a-zA-Z])\(([k-z])\)=")  # P(A) and f(a) are values
 _SEVERAL = ("list", "either", "set")
@@ -61,8 +37,10 @@ def judge_value(alternative: str, kind: str, leeway: Leeway, answer: str) -> str
     """The outcome of an answer without marks around it (normalise.unmarked) against one gold."""
     if answer == alternative:
         return "equal"
-    plain = _PLAIN_NUMBER.fullmatch(alternative) is not None
-    if plain and leeway == EXACT and _PLAIN_NUMBER.fullmatch(answer):
+    if kind == "text":
+        alternative, answer = words.in_digits(alternative), words.in_digits(answer)
+    plain = PLAIN_NUMBER.fullmatch(alternative) is not None
+    if plain and leeway == EXACT and PLAIN_NUMBER.fullmatch(answer):
         return "equal" if Decimal(answer) == Decimal(alternative) else "different"  # most answers
     ours, symbol = ((), "") if plain else _names_of(alternative)
     if ours:
@@ -83,6 +61,8 @@ def _judge_unlabelled(alternative: str, kind: str, leeway: Leeway, answer: str, 
         return "equal"
     if words.same_items(alternative, answer):
         return "equal"
+    if any(same_but_for_case(alternative, text) for text in (answer, words.without_lead(answer))):
+        return "equal"
     if "(" not in answer and _APPLIED.fullmatch(words.squeezed(alternative)):
         return "different"  # On is no O(n)
     if (ours := compass(alternative)) and (theirs := compass(answer)):
@@ -97,16 +77,23 @@ def _judge_unlabelled(alternative: str, kind: str, leeway: Leeway, answer: str, 
     if kind == "text" and ours != alternative:  # f(x) = 2x for all x
         kind = type_of(ours)
     # east is not seat, though e·a·s·t is s·e·a·t
-    if kind == "text" or (words.is_wordy(alternative) and words.is_wordy(answer)):
+    if kind == "text" or (is_wordy(alternative) and is_wordy(answer)):
         same_text = any(words.same_words(alternative, text) for text in (answer, words.without_lead(answer)))
-        return "equal" if same_text or _same_row(alternative, answer) else "different"
-    if words.is_turned(alternative, answer) and not _same_unit(alternative, answer):
+        if same_text or _same_row(alternative, answer):
+            return "equal"
+        if not _is_amount(alternative):
+            return "different"
+    if is_turned(alternative, answer) and not _same_unit(alternative, answer):
         return "different"
     if condition and other and condition != other:
         return "different"
     if ours != alternative and not condition and words.limits(other):
         return "different"
     return _judge_trees(ours, leeway, theirs)
+
+
+def _is_amount(text: str) -> bool:
+    return _AMOUNT.fullmatch(text) is not None and type_of(text) in _AMOUNTS
 
 
 def _same_unit(gold: str, answer: str) -> bool:
@@ -129,7 +116,7 @@ def _names_of(gold: str) -> tuple[tuple[Labelled, ...], str]:
 def _is_value(text: str) -> bool:
     if words.named_set(words.bare(text).lower()):
         return True
-    return type_of(text) not in ("text", "choice", "formula") and not words.is_wordy(text)
+    return type_of(text) not in ("text", "choice", "formula") and not is_wordy(text)
 
 
 def _judge_labelled(ours: tuple[Labelled, ...], leeway: Leeway, answer: str) -> str:
@@ -156,7 +143,7 @@ def _judge_labelled(ours: tuple[Labelled, ...], leeway: Leeway, answer: str) -> 
 
 def _judge_part(gold: Labelled, leeway: Leeway, answer: str) -> str:
     """One value; a symbol before the answer's must be able to stand for the label (A for area)."""
-    named, read = labels.symbol_of(answer), _gold_trees(gold.value)
+    named, read = labels.symbol_of(answer), gold_trees(gold.value)
     if named and not all(tree.symbols for tree in read):
         if not labels.names(named[0], gold.label):
             return "different"
@@ -195,13 +182,13 @@ def _in_our_variable(gold: str, answer: str) -> tuple[Node, Node] | None:
 
 
 def _judge_trees(gold: str, leeway: Leeway, answer: str) -> str:
-    left, right = _gold_trees(gold), trees(answer)
+    left, right = gold_trees(gold), trees(answer)
     renamed = _in_our_variable(gold, answer)
     if not left:
         return "undecided"
     undecided = False
     measured = "unit" in (left[0].op, left[-1].op)
-    looks = (trees, _more_trees, _measured) if measured else (trees, _more_trees)
+    looks = (trees, more_trees, as_measure) if measured else (trees, more_trees)
     for found in looks:  # a second look at the text only where the first one is not enough
         for one, two in product(left, found(answer)):
             if renamed and two.symbols.isdisjoint(renamed[1].args):  # f(y) = x is no f(x) = x
@@ -240,7 +227,7 @@ def _judge_range(gold: str, leeway: Leeway, answer: str) -> str:
 def _same_row(gold: str, answer: str) -> bool:
     """`5 2 1`, numbers side by side, with commas or in brackets: the same numbers in the same order."""
     ours, theirs = (_ROW.sub(" ", text).split() for text in (gold, answer))
-    if len(ours) < 2 or len(ours) != len(theirs) or not all(map(_PLAIN_NUMBER.fullmatch, ours + theirs)):
+    if len(ours) < 2 or len(ours) != len(theirs) or not all(map(PLAIN_NUMBER.fullmatch, ours + theirs)):
         return False
     return all(Decimal(one) == Decimal(two) for one, two in zip(ours, theirs))
 
@@ -263,14 +250,14 @@ def is_letter(text: str) -> bool:
 @lru_cache(maxsize=20_000)
 def type_of(text: str) -> str:
     """What a gold's text is read as: `integer`, `fraction`, `interval`, `choice`, `text`, ..."""
-    if _PLAIN_NUMBER.fullmatch(text):
+    if PLAIN_NUMBER.fullmatch(text):
         return "decimal" if "." in text else "integer"
     plain = words.bare(text)
     if is_letter(text):
         return "choice"
     if plain.lower() in _ANSWER_WORDS or _NO_ARITHMETIC.fullmatch(plain):
         return "text"
-    if plain.lower() in _SHORT_WORDS and plain[0].isupper():
+    if plain.lower() in CASELESS and plain[0].isupper():  # at, by and ct may be products of symbols
         return "text"
     if is_range(text, text):
         return "range"
@@ -308,97 +295,3 @@ def _node_type(node: Node) -> str:
     if power.op == "pow" and power.args[0].op == "num" and power.args[0].args[0] == 10:
         return "scientific"
     return "fraction" if node.op == "div" else "arithmetic"
-
-
-# --- readings -------------------------------------------------------------------------------------------
-@lru_cache(maxsize=20_000)
-def trees(text: str) -> tuple[Node, ...]:
-    """How a text can be read: `1,234` is a number or a list. Empty when it cannot be."""
-    if _PLAIN_NUMBER.fullmatch(text):  # the grammar's tree of most answers, without its cost
-        value = num(decimal(text.removeprefix("-")), text.removeprefix("-"))
-        return (Node("neg", (value,)) if text[0] == "-" else value,)
-    read = _read(text)
-    return read[0] if len(read) == 1 else tuple(chain.from_iterable(read))
-
-
-def _read(text: str) -> list[tuple[Node, ...]]:
-    clean = spelled(normalise(text))
-    lead = _LEAD.match(clean)
-    clean = clean[lead.end() :] if lead else clean
-    texts = [clean if _DIGIT.search(clean) and "except" not in clean else _number_word(clean)]
-    if _THOUSANDS.search(clean) and not any(opening in clean for opening in ("(", "[", "\\{")):
-        texts.insert(0, _THOUSANDS.sub(lambda m: m[0].replace(",", ""), clean))
-    return _parsed(texts)
-
-
-def _number_word(text: str) -> str:
-    """seven as 7, -three as -3; anything else as it is."""
-    word = words.bare(text).lower()
-    if name := words.named_set(word):
-        return name
-    number = _NUMBER_WORDS.get(word.removeprefix("-"), "")
-    return word[: word.startswith("-")] + number if number else text
-
-
-@lru_cache(maxsize=20_000)
-def _gold_trees(text: str) -> tuple[Node, ...]:
-    """A gold has one reading: 1,234 is a number. Two have 80m, 3 s, 80 mg (product and measure) and C(5, 3)
-    (number of choices and point).
-    """
-    if _PLAIN_NUMBER.fullmatch(text):
-        return trees(text)
-    clean = spelled(normalise(text))
-    found = next(iter(_read(text)), ())
-    if is_coefficient(clean):
-        return found[-1:]
-    other = lettered(clean) or _with_point(clean)
-    return found + (trees(other)[:1] if other else ())
-
-
-@lru_cache(maxsize=20_000)
-def _more_trees(text: str) -> tuple[Node, ...]:
-    """What an answer may mean besides: 30 cups (also a product), a sentence, a sum that is worked out."""
-    clean = spelled(normalise(text))
-    read = trees(text)
-    found = trees(noun) if (not read or read[0].op != "unit") and (noun := counted(clean)) else ()
-    if "C" in clean and (point := _with_point(clean)):
-        found += trees(point)[:1]
-    if read:
-        return found
-    plain = words.without_lead(clean)
-    if plain != clean and (led := trees(plain)):
-        return found + led
-    if (number := words.said(plain)) and (read := trees(number)[:1]):
-        return found + read
-    return found + tuple(_worked_out(clean))
-
-
-def _with_point(text: str) -> str | None:
-    """`A(0, 1), C(5, 3)` with the point C, not a number of choices; None for others."""
-    return _POINT_C.sub("C = ", text) if _POINT_C.search(text) else None
-
-
-def _measured(text: str) -> tuple[Node, ...]:
-    """1/4 m^2 and 3A with the letter as a unit, which is looked for where the gold has one."""
-    measure = with_letter(spelled(normalise(text)))
-    return trees(measure)[:1] if measure else ()
-
-
-def _worked_out(text: str) -> list[Node]:
-    r"""The chain of `3 boxes * 20 pens/box = 60 pens`; without a first side of other signs (`3 \star 2`)."""
-    equation = words.worked(text)
-    if not equation:
-        return []
-    _, _, later = equation.partition("=")
-    found = _parsed([equation]) or (_parsed([later]) if "=" in later else [])
-    return list(chain.from_iterable(found))
-
-
-def _parsed(texts: list[str]) -> list[tuple[Node, ...]]:
-    found = []
-    for text in texts:
-        try:
-            found.append(readings(text))
-        except Unreadable:
-            continue
-    return found

@@ -8,25 +8,24 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from itertools import accumulate, pairwise
+from itertools import accumulate
 
 from gmpo_vl.verify.normalise import normalise
 
 NUMBER = r"-?(?:\d+(?:,\d{3})*(?:\.\d+)?|\.\d+)"
 TEXT_GROUP = re.compile(r"\\(?:text|mbox|textbf|textit|textrm|mathrm|hbox|mathbf)\s*\{([^{}]*)\}")
 _ALL_TEXT = re.compile(r"\\(?:text|mbox|textbf|textit|textrm|mathrm|hbox|mathbf)\s*\{(.*)\}")
-_LETTERS_ONLY = re.compile(r"(?=.*\b(?!and\b)[A-Za-z]{3,})[A-Za-z ]+[.]?")
-_NAME = re.compile(r"(?:\d[\d.,]*\s+)?([A-Za-z]{2,})[.]?")  # UK, USA, 16 GB
-_SPELLED = re.compile(r"(?:\d[\d.,]*\s*)?([A-Za-z ]{2,})[.]?")
-_VOWELS = frozenset("aeiou")
-_SHORT_WORDS = frozenset(
-    """ad ah am an as at ax be by do dr eh ex go ha he hi id if in is it jr kg km lb ma me mm mr ms mt my no
-    of oh ok on or ow ox pa pm sr st so to up us we ye am ac ad bc ce cd cv cm dc dj dvd ec eu fm gb gp hd
-    hq hr ib iq js kb la lcd ml mb mph nj nm nsw nw ny nyc nz oz pc phd pdf ph php pr pt pvc rd rpm sw se
-    ssw nnw sms sql tb tv tx uk un usb usa utc vcr vip vp vs vt xl xml cpr cst gmt mst pst ne sse nne ene
-    ese wnw wsw bbc nbc cbs gps html http jpg mp nba nfl nhl mlb""".split()
+_COUNTING = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
+sixteen seventeen eighteen nineteen""".split()
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+_NUMBER_WORDS = {word: n for n, word in enumerate(_COUNTING)}
+_NUMBER_WORDS |= {word: 10 * n for n, word in enumerate(_TENS, start=2)}
+_CHINESE_NUMBERS = {word: str(n) for n, word in enumerate("零一二三四五六七八九十")} | {"两": "2"}
+_COUNTED_OUT = re.compile(
+    rf"\b(?:(?:{'|'.join(_TENS)})(?:[ -](?:{'|'.join(_COUNTING[1:10])}))?|(?:{'|'.join(_COUNTING)}))\b",
+    re.IGNORECASE,
 )
-_PRODUCTS_TOO = frozenset("cd ct ma ms mr mt nm pr pt rd sr st vt".split())  # in small letters rather symbols
+_THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
 _SAME_WORDS: dict[str, str] = {
     "solutions": "solution",
     "exists": "exist",
@@ -68,31 +67,17 @@ def bare(text: str) -> str:
 
 
 @lru_cache(maxsize=20_000)
-def is_wordy(text: str) -> bool:
-    """Only letters and spaces, three or more letters together: rather words than a product of symbols."""
-    plain = TEXT_GROUP.sub(r"\1", text).strip()
-    return _LETTERS_ONLY.fullmatch(plain) is not None and (plain != text.strip() or not is_product(plain))
+def in_digits(text: str) -> str:
+    """`two dogs` as `2 dogs`, `twenty-one` as 21, 三 as 3, `1,000` as 1000; other texts as they are."""
+    plain = bare(text)
+    if plain in _CHINESE_NUMBERS:
+        return _CHINESE_NUMBERS[plain]
+    found = _THOUSANDS.sub(lambda m: m[0].replace(",", ""), _COUNTED_OUT.sub(_number_of, plain))
+    return text if found == plain else found
 
 
-def is_product(letters: str) -> bool:
-    """lwh, abc, ut: letters that are no word, so that their order does not matter. HTH and ABC are names."""
-    if len(letters) > 2 and letters.isupper():
-        return False
-    low = letters.lower()
-    if len(letters) > 4 or not letters.isalpha() or (low in _SHORT_WORDS and letters not in _PRODUCTS_TOO):
-        return False
-    neighbours = all(ord(two) - ord(one) == 1 for one, two in pairwise(sorted(low)))
-    return len(letters) < 3 or neighbours or _VOWELS.isdisjoint(low)
-
-
-def is_turned(gold: str, answer: str) -> bool:
-    """The letters of a name (UK, 16 GB) in another order, which a product of symbols would not mind."""
-    name = _NAME.fullmatch(bare(gold))
-    other = _SPELLED.fullmatch(bare(answer)) if name else None
-    if not name or not other or ("\\" not in gold and is_product(gold.strip())):
-        return False
-    theirs = other[1].replace(" ", "")
-    return name[1] != theirs and sorted(name[1]) == sorted(theirs)
+def _number_of(spoken: re.Match[str]) -> str:
+    return str(sum(_NUMBER_WORDS[word] for word in re.split("[ -]", spoken[0].lower())))
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -13,7 +13,9 @@ from measure import seconds_of
 
 from acceptance.runner import Outcome, Place, judged
 from gmpo_vl.models import shared
-from gmpo_vl.models.shared import Layout, Segment, build_layout, group_shared_attention
+from gmpo_vl.models.layout import Layout, build_layout
+from gmpo_vl.models.packing import Segment
+from gmpo_vl.models.shared import group_shared_attention
 
 # |found - true| / |true| that rounding explains. bf16 keeps 8 bits: a right kernel is at 0.002 to 0.005; a
 # wrong mask at 0.3.

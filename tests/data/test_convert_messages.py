@@ -76,7 +76,7 @@ def said_of(folder: Path, lines: str, rows: list[dict], capsys) -> str:
 @pytest.mark.parametrize(("lines", "row", "expected"), CASES, ids=range(len(CASES)))
 def test_a_row_says_the_key_of_the_mapping(folder, lines, row, expected, capsys):
     text = said_of(folder, lines, [row], capsys)
-    assert text.startswith("gmpo-vl: sub/m.yaml: no row is left for train.parquet")
+    assert text.startswith("gmpo-vl: sub/m.yaml: split train (sub/a.jsonl): no row is left for train.parquet")
     assert re.search(rf"sub/a\.jsonl, row 0 .*{expected}", text)
 
 

@@ -9,11 +9,14 @@ import pytest
 import yaml
 from planted import encoded, picture
 
+from gmpo_vl.data.answers import encode_answer
 from gmpo_vl.data.convert import convert
 from gmpo_vl.data.examples import load_examples
 from gmpo_vl.data.rows import DataError
 from gmpo_vl.data.start.pictures import guess_marks
+from gmpo_vl.data.start.run import guess_reward
 from gmpo_vl.data.start.write import write_start
+from gmpo_vl.rewards.loading import load_reward
 from gmpo_vl.verify import parse_gold
 
 BOTTLE = "so there are 3 bottles and 2 cans, which is why the whole must be the sum of the two numbers. "
@@ -126,7 +129,7 @@ LAYOUTS = {  # name: (row number i, what must be in the mapping, reward, format_
     ),
     "people's answers": (
         lambda i: {"question": f"What is {i}?", "answers": [{"answer": "cup"}, {"answer": "mug"}] * 5},
-        {"answer": "{{ answers | map(attribute='answer') | list }}"}, "text", "boxed", "cup",
+        {"answer": "{{ answers | given_by(3) }}"}, "text", "boxed", "cup",
     ),
     "people's answers as text": (
         lambda i: {"question": f"What is {i}?", "answers": str(["cup", "mug", "cup"])},
@@ -283,3 +286,52 @@ def test_a_column_of_choices_that_cannot_be_read_is_asked_about(tmp_path, monkey
     with pytest.raises(DataError, match="COLUMN"):
         convert("even.yaml", "out")
     assert "'yes,no'" in Path("even.yaml").read_text()
+
+
+WORDS = ["tv", "up", "x-ray", "3d", "bmw", "AP", "ma", "2", "cat", "7:30", "red", "747", "snow_board", "4k"]
+NAMED_SIDES = ["5", "7", "AB", "9.2", "12", "AP", "45", "60", "ABC", "yes"]
+ANSWERS = {  # what the answers are like: (answers, the reward)
+    "a picture's words": (WORDS, "text"),
+    "counts and words": (["2", "3", "yes", "no", "12", "cat", "5", "4", "1", "dog"], "text"),
+    "prices": (["$5", "$12.50", "10%", "yes", "red", "5 cm"], "text"),
+    "words and a formula in ten": (
+        ["apple", "27.9", "three", "no", "Boston", "59", "dog", "yes", "x = -1", "up"], "text",
+    ),
+    "numbers with few words": (["1"] * 17 + ["cat", "dog", "yes"], "accuracy"),
+    "sides and angles": (NAMED_SIDES, "accuracy"),
+    "roots": (["5", r"2\sqrt{3}", "AB", "9.2", "AP", "x = 3", "yes"], "accuracy"),
+    "algebra": (["x^2", "yes", "3x+1", "even", r"\frac12", "a+b", "lwh"], "accuracy"),
+    "fractions": (["1/2", "3/4", "yes", "no", "5", "6"], "accuracy"),
+    "numbers": (["1", "2", "3"], "accuracy"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_letters_are_words_where_most_answers_are(name):
+    answers, reward = ANSWERS[name]
+    assert guess_reward(answers, answers, ["question"])[0] == reward
+    options = encode_answer("A", type="choice", choices=["red", "blue"])
+    mixed = [*answers, *[options] * len(answers)]
+    golds = [*answers, *["A"] * len(answers)]
+    assert guess_reward(mixed, golds, ["question"])[0] == reward
+
+
+def test_a_set_of_words_and_numbers_goes_from_its_table_to_paid_answers(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = [{"question": f"What is on {i}?", "answer": WORDS[i]} for i in range(len(WORDS))]
+    pq.write_table(pa.Table.from_pylist(rows), "a.parquet")
+    write_start("mine", "a.parquet")
+    convert("mine.yaml", "out")
+    run = yaml.safe_load(Path("mine_run.yaml").read_text())
+    reward = load_reward(run["worker"]["reward"]["reward_function"])
+    said = {"tv": "TV", "up": "Up", "x-ray": "X-ray", "3d": "3D", "bmw": "BMW", "AP": "ap",
+            "2": "two", "4k": "4K", "snow_board": r"snow\_board", "7:30": "7{:}30"}  # fmt: skip
+    wrong = {"AP": "PA", "ma": "am", "3d": "2d", "2": "three"}
+    golds = {e.answer for split in ("train", "validation") for e in load_examples(f"out/{split}.parquet")}
+    assert golds == set(WORDS)
+    for answers, worth in ((said, 1.0), (wrong, 0.0)):
+        inputs = [
+            {"response": rf"\boxed{{{text}}}", "response_length": 9, "ground_truth": gold}
+            for gold, text in answers.items()
+        ]
+        assert [score["accuracy"] for score in reward(inputs)] == [worth] * len(answers)

@@ -30,7 +30,6 @@ def test_choices_become_letters_and_the_gold_knows_them(tmp_path):
         ("number", "0"),
         ("text", "a cow"),
         ("index", "two"),
-        ("letter", None),
     ):
         with pytest.raises(RowError) as error:
             map_row({**row, "a": answer}, mapping(tmp_path, choices="options", answer_is=form))

@@ -90,7 +90,7 @@ def test_a_template_that_fails_costs_the_row(text):
 @pytest.mark.parametrize(
     ("text", "answer"),
     [
-        ("#### Step 1\nWe add.\n#### Step 2\nSo the answer is 4.", None),
+        ("#### Step 1\nWe add.\n#### Step 2\nSo the answer is 4.", "4"),
         ("#### Step 1\nWe add.\n#### 4\n\n", "4"),
         ("a #### b #### 4", "4"),
         ("We add.\n##### 4", None),

@@ -135,7 +135,9 @@ def test_letters_drawn_in_the_picture_are_shown_once(tmp_path):
         ({"A": "x", "C": "y"}, "without a gap"),
         ({"first": "x", "other": "y"}, "not A, B"),
         ([{"colour": 1, "size": 2}, {"colour": 2, "size": 2}], "type dict"),
-        ([b"x", b"y"], "type bytes"),
+        ([b"x", b"y"], "choice 1 is a picture: name the columns of pictures in `images`"),
+        ([{"bytes": b"x", "path": None}] * 2, "choice 1 is a picture"),
+        (["a.png", "b.JPG"], "choice 1 is a picture"),
         ([["red", "blue"], ["x", "y"]], "type list"),
         ([[1, 2], [3, 4], [5, 6], [7, 8]], "type list"),
         ("[[1,2],[3,4]]", "type list"),
@@ -236,8 +238,8 @@ def test_an_answer_names_its_option_in_any_form(tmp_path):
                 f"Option {letter}",
                 f"{letter}. {text}",
             ],
-            "index": [place, str(place), float(place), np.int64(place)],
-            "number": [place + 1, str(place + 1)],
+            "index": [place, str(place), float(place), np.int64(place), f"{place}.0"],
+            "number": [place + 1, str(place + 1), f"{place + 1}.0"],
             "text": [text, f" {text}", text.upper(), text.rstrip("."), f"({letter}) {text}"],
         }
         for form, answers in forms.items():
@@ -250,7 +252,7 @@ def test_an_answer_names_its_option_in_any_form(tmp_path):
                 with pytest.raises(RowError, match=r"as (index|number) .*; answer_is says") as error:
                     map_row({**row, "a": answer}, mapping(tmp_path))
                 assert error.value.reason == "answer_choice"
-    for wrong in ("E", "5", "A. 3000, 4000", "salt", "A or B", "", None, [], ["A", "A"], {"x": 1}):
+    for wrong in ("E", "5", "A. 3000, 4000", "salt", "A or B", "1.5", ["A", "A"], {"x": 1}):
         with pytest.raises(RowError, match="none of 4 choices"):
             map_row({**row, "a": wrong}, mapping(tmp_path))
     with pytest.raises(RowError, match="as letter E, as text B; answer_is says"):

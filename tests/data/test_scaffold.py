@@ -236,6 +236,38 @@ def test_ids_that_files_of_pictures_are_called_by_are_found(kind, here):
     assert all(len(example.images) == 1 for example in load_examples("out/train.parquet"))
 
 
+@pytest.mark.parametrize(
+    ("name", "file"), [("fig.{}", "fig.{}.png"), ("Fig.{}a", "fig.{}A.PNG"), ("A{}", "a{}.jpeg")]
+)
+def test_ids_with_dots_and_of_another_case_name_pictures(name, file):
+    rows = [{**row, "image_id": name.format(i)} for i, row in enumerate(questions(6))]
+    source = lines("set/a.jsonl", rows)
+    Path("set/pics").mkdir()
+    for i in range(6):
+        Path("set/pics", file.format(i)).write_bytes(encoded(picture(i)))
+    values = guessed(write_start("mine", source))
+    assert (values["images"], values["image_folder"]) == ("image_id", "set/pics")
+    card = convert("mine.yaml", "out")
+    assert card.dropped == {}
+    assert sum(split.pictures for split in card.splits.values()) == 6
+
+
+def test_pictures_of_every_split_beside_the_questions_are_found():
+    """CLEVR: questions/train.json, images/train/1.png. InfographicVQA: a name of a file beside an address."""
+    for split in ("train", "test"):
+        address = "https://example.org/{}.png"
+        rows = [{**row, "image_url": address.format(i)} for i, row in enumerate(questions(6))]
+        rows = [{**row, "image_local_name": f"{split}_{i}.png"} for i, row in enumerate(rows)]
+        lines(f"set/questions/{split}.jsonl", rows)
+        Path(f"set/images/{split}").mkdir(parents=True)
+        for i in range(6):
+            picture(i).save(f"set/images/{split}/{split}_{i}.png")
+    values = guessed(write_start("mine", "set/questions"))
+    assert (values["images"], values["image_folder"]) == ("image_local_name", "set/images")
+    card = convert("mine.yaml", "out")
+    assert (card.dropped, card.splits["test"].pictures) == ({}, 6)
+
+
 def test_rows_without_pictures_are_told(capsys):
     rows = [{**row, "id": f"n{i}", "level": str(i)} for i, row in enumerate(questions(6))]
     source = lines("set/a.jsonl", rows)

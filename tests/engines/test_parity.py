@@ -15,7 +15,8 @@ from gmpo_vl.engines.parity import TOLERANCE, check_parity, gaps_between
 from gmpo_vl.engines.passes import log_probs_by_group
 from gmpo_vl.models import forward
 from gmpo_vl.models import layout as layouts
-from gmpo_vl.models.layout import Block, Segment
+from gmpo_vl.models.layout import Block
+from gmpo_vl.models.packing import Segment
 from gmpo_vl.rollout.hf import generate
 from gmpo_vl.setup import load_configured_processor, load_split
 from gmpo_vl.types import Sampling

@@ -143,7 +143,7 @@ def test_model_and_data_are_hashed_once_for_all_workers(
 
     def counted(name):
         real = getattr(prepare, name)
-        monkeypatch.setattr(prepare, name, lambda of: asked.append(name) or real(of))
+        monkeypatch.setattr(prepare, name, lambda *of: asked.append(name) or real(*of))
 
     counted("model_hash")
     counted("data_hash")

@@ -6,6 +6,8 @@ import os
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from judge_server import Answer, judge_server, text_of
 
@@ -238,8 +240,6 @@ def test_a_judge_grades_and_regrading_asks_it_about_what_it_did_not_say(
 def test_bad_rows_are_left_out_where_asked_and_none_matters_beyond_the_limit(
     tiny, squares, results, gmpo_vl, tmp_path
 ):
-    import pyarrow.parquet as pq
-
     rows = pq.read_table(squares / "validation.parquet").to_pylist()
     rows[3]["answer"] = ""
     rows[6]["problem"] = "no picture is asked for"
@@ -262,6 +262,36 @@ def test_bad_rows_are_left_out_where_asked_and_none_matters_beyond_the_limit(
     assert (found["questions"], found["data"]["rows"]) == (len(rows) - 2, len(rows) - 2)
     assert found["data"]["bad_rows"] == {"empty_answer": 1, "image_tags": 1}
     assert any("left out: empty_answer 1, image_tags 1" in note for note in found["notes"])
+
+
+def test_of_the_data_the_questions_that_are_asked_are_hashed(tiny, squares, results, gmpo_vl, tmp_path):
+    table = pq.read_table(squares / "validation.parquet")
+
+    def written(place: str, changed: int | None = None) -> Path:
+        rows = table.to_pylist()
+        if changed is not None:
+            rows[changed]["answer"] = "another"
+        path = tmp_path / place / "mine.parquet"
+        path.parent.mkdir()
+        pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), path)
+        return path
+
+    as_it_was, behind, within = written("a"), written("b", 9), written("c", 2)
+    small = [*SMALL[:-2], "--out", tmp_path / "out"]
+    found, _ = results(tiny, "--data", as_it_was, *SMALL)
+    gmpo_vl("eval", tiny, "--data", behind, *small, "--limit", 4)  # the same evaluation
+    assert "data.sha256" in gmpo_vl("eval", tiny, "--data", within, *small, "--limit", 4, code=2)
+    whole, _ = results(tiny, "--data", as_it_was, *small[:-2])
+    assert whole["data"]["sha256"] != found["data"]["sha256"]
+    assert "data.sha256" in gmpo_vl("eval", tiny, "--data", behind, *small, code=2)
+    # a question that is not asked may lend its picture
+    wrong, _ = results(tiny, "--data", as_it_was, *SMALL, "--pictures", "wrong")
+    assert wrong["data"]["sha256"] == whole["data"]["sha256"]
+    # and a protocol's hash is of all its data
+    pinned = tmp_path / "pinned.yaml"
+    pinned.write_text(f"data: {as_it_was}\ndata_sha256: {whole['data']['sha256']}\n")
+    kept, folder = results(tiny, "--protocol", pinned, "--data", written("d"), *SMALL)
+    assert (kept["data"]["pinned"], folder.name) == (True, f"pinned{SET}")
 
 
 def test_a_folder_s_rows_to_train_on_are_not_taken_for_others_in_silence(tiny, squares, results):

@@ -72,8 +72,9 @@ SHARE = """
 afmoe apertus arcee aria_text beam bitnet cohere cohere2_moe cwm diffllama dots1 ernie4_5 ernie4_5_moe exaone4
 exaone_moe flex_olmo gemma gemma4_unified_text glm glm4 glm4_moe gpt_neox granitemoe
 granitemoeshared helium hrm_text hunyuan_v1_dense hunyuan_v1_moe hy_v3 hyperclovax internlm3 iquestcoder jais2
-jetmoe kolibri1 laguna mellum minimax_m2 minimax_m3_vl_text ministral ministral3 mixtral modernbert-decoder
-moshi nanochat olmo olmo2 olmo3 olmoe persimmon phi smollm3 solar_open starcoder2
+jetmoe kolibri1 laguna mellum minimax_m2 minimax_m3_vl_text ministral ministral3 mixtral
+modernbert-decoder moshi
+nanochat olmo olmo2 olmo3 olmoe persimmon phi smollm3 solar_open starcoder2
 """.split()
 REFUSED = {
     "doge": "would not learn",

@@ -98,15 +98,8 @@ def test_windows_are_honoured(share_prefix, text_folder, tmp_path, all_float64):
     assert gap.abs().max() > 1e-3
 
 
-# Until the sampler has a cache for recurrent states.
-NO_CACHE_YET = pytest.mark.xfail(reason="the sampler's cache keeps no recurrent states", strict=True)
-
-
 @pytest.mark.filterwarnings("ignore:prompts are not shared")
-@pytest.mark.parametrize(
-    "family",
-    [pytest.param(f, marks=NO_CACHE_YET) if f.startswith(("qwen3_5", "qwen3_next")) else f for f in FAMILIES],
-)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_greedy_rollouts_of_any_number_equal_transformers_generate(family, folders):
     processor, model = load_processor(folders(family)), load_model(folders(family))
     plain = load_model(folders(family))

@@ -14,8 +14,9 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from gmpo_vl.models import layout as layouts
 from gmpo_vl.models import shared
-from gmpo_vl.models.layout import Segment, build_layout
+from gmpo_vl.models.layout import build_layout
 from gmpo_vl.models.loading import load_model
+from gmpo_vl.models.packing import Segment
 from gmpo_vl.models.processing import load_processor
 from gmpo_vl.models.shared import group_shared_attention
 from gmpo_vl.tasks.diagrams.data import make_examples

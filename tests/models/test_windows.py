@@ -16,7 +16,8 @@ from transformers.masking_utils import sliding_window_causal_mask_function
 from gmpo_vl.models import layout as layouts
 from gmpo_vl.models import shared
 from gmpo_vl.models.head import own_logits
-from gmpo_vl.models.layout import Segment, build_layout
+from gmpo_vl.models.layout import build_layout
+from gmpo_vl.models.packing import Segment
 from gmpo_vl.models.shared import group_shared_attention
 
 

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from families.conftest import folder_of  # noqa: F401
 
 from gmpo_vl.cli import main
 from gmpo_vl.models.tiny import save_tiny

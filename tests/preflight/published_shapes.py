@@ -79,6 +79,33 @@ SHAPES = {
             "deepstack_visual_indexes": [8, 16, 24],
         },
     ),
+    # The defaults of transformers' Qwen3_5TextConfig and Qwen3_5VisionConfig, with the width between the two.
+    "Qwen/Qwen3.5-9B": {
+        "model_type": "qwen3_5", "text_config": {"model_type": "qwen3_5_text"},
+        "vision_config": {"model_type": "qwen3_5", "out_hidden_size": 4096}, "tie_word_embeddings": False,
+    },
+    "OpenGVLab/InternVL3-8B-hf": {
+        "model_type": "internvl", "tie_word_embeddings": False,
+        "text_config": {**MATH_7B, "vocab_size": 151674},
+        "vision_config": {
+            "model_type": "internvl_vision", "hidden_size": 1024, "intermediate_size": 4096,
+            "num_hidden_layers": 24, "num_attention_heads": 16, "image_size": [448, 448],
+            "patch_size": [14, 14],
+        },
+    },
+    "google/gemma-3-4b-it": {
+        "model_type": "gemma3",
+        "text_config": {
+            "model_type": "gemma3_text", "hidden_size": 2560, "intermediate_size": 10240,
+            "num_hidden_layers": 34, "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256,
+            "vocab_size": 262208, "sliding_window": 1024,
+        },
+        "vision_config": {
+            "model_type": "siglip_vision_model", "hidden_size": 1152, "intermediate_size": 4304,
+            "num_hidden_layers": 27, "num_attention_heads": 16, "image_size": 896, "patch_size": 14,
+            "vision_use_head": False,
+        },
+    },
     "Qwen/Qwen2.5-Math-1.5B": {
         **QWEN2, "hidden_size": 1536, "intermediate_size": 8960, "num_hidden_layers": 28,
         "num_attention_heads": 12,
@@ -108,4 +135,6 @@ BILLIONS = {
     "Qwen/Qwen2.5-Math-7B": 7.62,
     "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B": 7.62,
     "Qwen/Qwen3-30B-A3B": 30.5,
+    "OpenGVLab/InternVL3-8B-hf": 7.94,
+    "google/gemma-3-4b-it": 4.3,
 }

@@ -6,12 +6,14 @@ import json
 from typing import Any
 
 import pytest
+from judge_server import AT_ONCE, Answer, judge_server, text_of
 from planted import encoded, picture
 
 from gmpo_vl.cli import main
 from gmpo_vl.data.answers import encode_answer
 from gmpo_vl.data.writing import write_parquet
 from gmpo_vl.models.tiny import save_tiny
+from gmpo_vl.rewards import endpoint
 from gmpo_vl.tasks.countdown.data import export as export_countdown
 from gmpo_vl.tasks.diagrams.data import export as export_diagrams
 
@@ -76,7 +78,7 @@ def test_a_gold_that_only_its_own_spelling_reaches_is_told_with_the_forms(check)
         (1, "gold_unreachable"),
     ]
     assert "unit left out: '4.4'" in lines[0]["detail"]
-    assert "first letter in the other case: 'Purple'" in lines[1]["detail"]
+    assert "as in a title: 'Purple'" in lines[1]["detail"]
 
 
 # Pays whatever begins like a letter, in a box or not.
@@ -142,6 +144,60 @@ def test_letters_that_stand_twice_are_told(check):
     labels = row("Which?\nA. A)\nB. B)", "A", type="choice", choices=["A)", "B)"])
     _, lines = check([doubled, written, names, labels, CHOICE])
     assert [line["row"] for line in lines if line["reason"] == "choices_doubled"] == [0, 1]
+
+
+def test_two_options_that_say_the_same_are_told_with_their_letters(check):
+    equal = [
+        ["red", "blue", "red"],
+        ["red", "blue", " Red."],
+        ["5", "6", "$5$"],
+        ["tv", "pc", "TV"],
+        ["50%", "5%", r"50\%"],
+        ["snow_board", "ski", r"snow\_board"],
+        ["x^2", "x", "x^{2}"],
+    ]
+    other = [
+        ["CO", "Co"],
+        ["mL", "ML"],
+        ["a", "A"],
+        ["4000, 3000", "3000, 4000"],
+        ["$5", "5 cents"],
+        ["<image>", "<image>"],
+        ["5.0", "5.00"],
+        ["+", "-"],
+        ["a cat", "no cat"],
+    ]
+    rows = [
+        row(f"Which is {i}?", "B", type="choice", choices=options) for i, options in enumerate(equal + other)
+    ]
+    code, lines = check(rows)
+    told = [line for line in lines if line["reason"] == "choices_equal"]
+    assert code == 0
+    assert [line["row"] for line in told] == list(range(len(equal)))
+    assert {line["level"] for line in told} == {"warning"}
+    assert "options A and C: 'red' and 'red'" in told[0]["detail"]
+
+
+CASED = r"""
+import re
+def compute_score(reward_inputs):
+    found = [re.sub(r'\\(boxed|text)|[{}*".。]', "", one["response"]).split() for one in reward_inputs]
+    return [{"overall": float(f == one["ground_truth"].split())} for f, one in zip(found, reward_inputs)]
+"""
+
+
+def test_a_reward_that_refuses_a_word_in_another_case_is_told_so(check):
+    words = ["tv", "up", "x-ray", "bmw", "snow board"]
+    _, lines = check([row(f"What is {word}?", word) for word in words], reward=CASED)
+    assert [line["reason"] for line in lines] == ["gold_unreachable"] * len(words)
+    for line, word in zip(lines, words):
+        assert f"in capitals: {word.upper()!r}" in line["detail"]
+    _, lines = check(
+        [row(f"What is {word}?", word) for word in [*words, "3d", "hp", "AP", "two", "2"]], reward="text"
+    )
+    assert lines == []
+    _, lines = check([row(f"What is {word}?", word) for word in words], reward="accuracy")
+    assert lines == []
 
 
 def test_a_prompt_and_a_reward_that_do_not_agree_are_one_error(check, tmp_path):
@@ -230,6 +286,42 @@ def test_a_judge_is_asked_about_as_many_rows_as_are_wanted_and_no_more(check, tm
         assert (code, lines) == (0, [])
         assert len(set((tmp_path / "asked").read_text().split())) == 4
         (tmp_path / "asked").unlink()
+
+
+def test_a_gold_about_which_the_judge_did_not_answer_is_told_as_that(check, tmp_path):
+    def answer(asked):
+        """It fails on whatever is asked about one gold, and on a single form of another."""
+        if "red ball" in text_of(asked) or "not red cube" in text_of(asked):
+            return Answer("", status=500, headers=AT_ONCE)
+        return Answer('{"correct": false}')
+
+    endpoint.replies_in.cache_clear()
+    golds = ["red ball", "red cube", *(f"red {name}" for name in ("cone", "ring", "disk", "book"))]
+    rows = [row(f"What is thing {i}?", gold) for i, gold in enumerate(golds)]
+    with judge_server(answer) as server:
+        options = {"model": "m", "base_url": server.url, "api_key_env": "null", "max_retries": 0}
+        options |= {"cache": tmp_path / "kept"}
+        given = [f"worker.reward.reward_function_kwargs.{key}={value}" for key, value in options.items()]
+        code, lines = check(rows, "--ask-judge", len(rows), *given, reward="judge")
+    found = {line["row"]: line for line in lines if line["reason"] == "reward_unanswered"}
+    assert (code, sorted(found)) == (0, [0, 1])
+    assert {line["reason"] for line in lines} == {"reward_unanswered"}
+    assert found[0]["level"] == "warning"
+    assert "the judge did not answer about 1 of 2 responses" in found[0]["detail"]
+
+
+def test_a_reward_of_one_s_own_that_gives_no_score_is_told_as_that(check):
+    unscored = """
+def compute_score(reward_inputs):
+    def pays(r):
+        return None if r["ground_truth"] == "3" else float("{" + r["ground_truth"] + "}" in r["response"])
+    return [{"overall": pays(one)} for one in reward_inputs]
+"""
+    rows = [row(f"What is 1 + {i}?", str(i + 1)) for i in range(4)]
+    _, lines = check(rows, reward=unscored)
+    (line,) = [line for line in lines if line["row"] == 2]
+    assert line["reason"] == "reward_unanswered"
+    assert "gives no score about 2 of 2 responses" in line["detail"]
 
 
 def test_an_endpoint_that_does_not_answer_is_told_once_and_not_asked_on(check, tmp_path):

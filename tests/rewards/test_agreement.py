@@ -146,3 +146,11 @@ def test_rows_are_spread_over_the_data(count):
     rows = rows_to_try(count)
     assert len(set(rows)) == min(count, ROWS)
     assert rows == [] or (rows[0] == 0 and count * 0.8 - 1 <= rows[-1] < count)
+
+
+def test_a_response_without_a_score_ends_no_check(tmp_path):
+    body = "return [{'overall': None if r['ground_truth'] == '3' else 0.0} for r in reward_inputs]"
+    reward = reward_of(tmp_path, body)
+    rows = asked(load_template("boxed"), "3", "4")
+    assert disagreement(rows, reward) is None
+    assert worth_as_asked(rows[0][0], [example for _, example in rows], reward) == [(0.0, 0.0)]

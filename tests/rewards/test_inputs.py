@@ -52,6 +52,13 @@ def test_pictures_are_rgb_as_stored_and_decoded_once(example, monkeypatch):
     assert two["meta"] == example.meta == {"level": 3, "tags": ["a"]}
 
 
+def test_stored_pictures_are_not_decoded(example, monkeypatch):
+    monkeypatch.delattr(inputs, "decode_image")
+    one, two = inputs_of(("stored_images",), example, TWO)
+    assert one["stored_images"] is two["stored_images"] is example.images
+    assert carried(("stored_images",), example).images == (encoded("red"), encoded("blue"))
+
+
 def test_only_what_is_asked_for_travels_and_pictures_travel_encoded(example):
     assert carried((), example).images == ()
     assert carried((), example).meta == {}

@@ -9,6 +9,8 @@ import pytest
 from judge_server import AT_ONCE, SECRET, Answer, by_hash, judge_server, text_of
 
 from gmpo_vl.data.answers import encode_answer
+from gmpo_vl.data.images import ImageError
+from gmpo_vl.rewards import judging
 from gmpo_vl.rewards.judging import verdict_of
 from gmpo_vl.rewards.loading import load_reward
 from gmpo_vl.tasks.diagrams.data import make_examples
@@ -131,6 +133,27 @@ def test_pictures_are_sent_where_they_are_wanted(judge):
     assert picture["image_url"]["url"].startswith("data:image/png;base64,")
     assert "[picture 1]" in text["text"]
     assert "<image>" not in text["text"]
+
+
+def test_a_picture_is_decoded_when_its_question_is_asked_and_once(judge, monkeypatch):
+    decoded, asked_after = [], []
+    decode = judging.decode_image
+    monkeypatch.setattr(judging, "decode_image", lambda *given: decoded.append(given) or decode(*given))
+
+    def answer(body):
+        asked_after.append(len(decoded))
+        return RIGHT
+
+    answered = [(example, [("one", 3), ("two", 3)]) for example in make_examples("train", 4, seed=0)]
+    with judge_server(answer) as server:
+        overall(judge(server, with_images=True, concurrency=1), answered)
+    assert asked_after == [1, 1, 2, 2, 3, 3, 4, 4]
+
+
+def test_a_picture_that_cannot_be_decoded_ends_the_questions(judge):
+    broken = Example("1", "<image>What is it?", "a red ball", (b"no picture",))
+    with judge_server() as server, pytest.raises(ImageError):
+        overall(judge(server, with_images=True), [(broken, [("one", 3)])])
 
 
 @pytest.mark.parametrize(
@@ -305,6 +328,13 @@ def test_what_cannot_be_is_said_before_a_run(tmp_path, options, message):
     with pytest.raises(ValueError, match=message) as error:
         load_reward("judge", options)
     assert SECRET not in str(error.value)
+
+
+def test_a_prompt_that_is_not_utf_8_is_named(tmp_path):
+    path = tmp_path / "own.jinja"
+    path.write_bytes("\u56de\u7b54 {{ response }}".encode("gbk"))
+    with pytest.raises(ValueError, match=r"own\.jinja is not UTF-8.*save it as UTF-8"):
+        load_reward("judge", {"model": "m", "prompt": str(path)})
 
 
 def test_the_library_is_named_where_it_is_missing(monkeypatch):

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from families.conftest import folder_of  # noqa: F401
 from tiny_runs import BASE
 
 

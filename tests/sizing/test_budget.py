@@ -5,15 +5,18 @@ from typing import Any
 
 import pytest
 import torch
+from families.tiny import each_family
+from transformers import AutoConfig, LlamaConfig
 
 from gmpo_vl.batching.planning import Limits
-from gmpo_vl.config import load_config
+from gmpo_vl.config import ConfigError, load_config
 from gmpo_vl.engines.local.engine import LocalEngine, build_policy, train
 from gmpo_vl.models.moe import save_tiny_moe
 from gmpo_vl.models.processing import load_processor
+from gmpo_vl.preflight.model_check import check_model_class
 from gmpo_vl.preflight.plan import dry_run
 from gmpo_vl.setup import load_configured_processor, load_split
-from gmpo_vl.sizing import budget, fitted_constants
+from gmpo_vl.sizing import budget, fitted_constants, parameters
 from gmpo_vl.sizing.estimate import PromptLengths, estimate_easyr1, estimate_local, sampling_peak
 from gmpo_vl.sizing.limits import PassLimits
 from gmpo_vl.sizing.parameters import lora_parameters, model_size, size_of
@@ -257,6 +260,19 @@ def test_on_a_gpu_the_cache_is_as_large_as_memory_allows(
     assert whole_step or peak(rollout.max_cached_tokens + group) > budget.USABLE_GPU * memory
 
 
+def test_without_known_pictures_the_cache_leaves_them_room(three_b, three_b_run, monkeypatch):
+    monkeypatch.setattr(budget, "gpu_memory", lambda: 141.0 * GB)
+    monkeypatch.setattr(parameters, "vision_shape", lambda config: None)
+
+    def cached(gpu: float) -> int:
+        monkeypatch.setattr(budget, "gpu_memory", lambda: gpu)
+        fitted = budget.fit_to_memory(three_b_run(), three_b, PromptLengths(700))
+        return fitted.config.worker.rollout.max_cached_tokens
+
+    assert cached(141.0 * GB) == 65_536
+    assert cached(1.0) == 5 * (700 + 2048), "one group may always be sampled"
+
+
 def test_the_cache_is_left_alone_where_it_is_written_on_a_cpu_and_for_easyr1(
     three_b, three_b_run, monkeypatch
 ):
@@ -388,6 +404,8 @@ def test_what_no_backward_shards_again_stays_gathered(unsaid, tiny_folder):
 @pytest.mark.parametrize("frozen", [False, True], ids=["", "frozen"])
 @pytest.mark.parametrize("moe", [False, True], ids=["vl", "moe"])
 def test_adapters_are_counted_as_peft_puts_them_on(settings, frozen, moe, unsaid, tiny_folder, tmp_path):
+    if moe and frozen:
+        pytest.skip("no ViT")
     folder = save_tiny_moe(tmp_path / "moe") if moe else tiny_folder
     lora = ", ".join(f"{key}: '{value}'" for key, value in settings.items())
     config = unsaid(
@@ -410,14 +428,78 @@ def test_the_entropy_in_the_loss_takes_memory(unsaid, tiny_folder):
     assert logits("worker.actor.entropy_coef=0.01") > 1.5 * logits()
 
 
-def test_models_built_otherwise_are_refused_in_words():
-    from transformers import Gemma3Config, GPT2Config, LlamaConfig, LlavaConfig
+TEXT = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 200}
+STRANGE = {
+    "deepseek_v3": {"intermediate_size": 64, "moe_intermediate_size": 32, "n_routed_experts": 8},
+    "mamba": {},
+    "bamba": {"intermediate_size": 64},
+    "falcon_h1": {"intermediate_size": 64, "num_key_value_heads": 2},
+    "minimax": {"intermediate_size": 64, "num_key_value_heads": 2, "head_dim": 16},
+}
 
-    for config in (Gemma3Config(), GPT2Config(), LlavaConfig()):
-        with pytest.raises(ValueError, match=f"here: .*{config.model_type!r}.*these can: .*qwen2_5_vl"):
-            size_of(config, "here")
-    small = LlamaConfig(num_hidden_layers=1, hidden_size=64, intermediate_size=64, vocab_size=100)
-    assert size_of(small, "here").parameters > 0
+
+@pytest.mark.parametrize("kind", STRANGE)
+def test_what_is_built_otherwise_is_not_known_and_nothing_is_chosen(kind, unsaid, monkeypatch):
+    ids = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    size = size_of(AutoConfig.for_model(kind, **TEXT, **STRANGE[kind], **ids), "here")
+    assert size.parameters > 0
+    assert (size.text, size.rates, size.widths) == (None, None, None)
+    assert kind in size.why
+    for gpu in (None, 80.0 * GB):
+        monkeypatch.setattr(budget, "gpu_memory", lambda gpu=gpu: gpu)
+        found = budget.fit_to_memory(unsaid(), size, PromptLengths(100))
+        assert found.config == unsaid()
+        assert found.reasons == (f"memory is not estimated: {size.why}",)
+
+
+def test_a_configuration_of_no_model_is_refused_in_words():
+    with pytest.raises(ValueError, match=r"here: no model can be built from its config.json"):
+        size_of(LlamaConfig(**TEXT | {"num_attention_heads": 4, "num_key_value_heads": 0}), "here")
+
+
+def on_linear(model: Any, name: str) -> bool:
+    """Is this adapter's layer linear? Beside experts peft chooses by names, convolutions of the ViT, too."""
+    return isinstance(model.get_submodule(name.partition(".lora_")[0]).get_base_layer(), torch.nn.Linear)
+
+
+@each_family()
+def test_the_vit_is_found_frozen_and_left_out(name, unsaid, folder_of):
+    """Of every family: adapters with a frozen ViT are counted as peft puts them on, none in the ViT."""
+    folder = folder_of(name)
+    frozen = "worker.actor.model.freeze_vision_tower=true"
+    path = f"worker.actor.model.model_path={folder}"
+    size = model_size(folder)
+    assert 0 < size.vision < size.parameters
+    whole = build_policy(unsaid(path, frozen), load_processor(folder)).model
+    assert sum(p.numel() for p in whole.parameters() if not p.requires_grad) == size.vision
+    for more in ((), (frozen,), (frozen, "worker.actor.model.lora.exclude_modules=.*o_proj")):
+        config = unsaid(path, "worker.actor.model.lora={rank: 3}", *more)
+        model = build_policy(config, load_processor(folder)).model
+        adapters = {
+            n: p.numel() for n, p in model.named_parameters() if ".lora_" in n and on_linear(model, n)
+        }
+        assert lora_parameters(config, size) == sum(adapters.values()) > 0
+        assert any(tower in n for n in adapters for tower in size.towers) == (not more)
+
+
+def test_adapters_on_bf16_weights_are_held_in_float32(unsaid, tiny_folder):
+    config = unsaid("worker.actor.model.lora={rank: 3}", "worker.actor.fsdp.torch_dtype=bf16")
+    model, size = build_policy(config, load_processor(tiny_folder)).model, model_size(tiny_folder)
+    held = sum(p.nbytes for p in model.parameters())
+    found = estimate_local(config, size, PromptLengths(100), ONE_ROW, cuda=True).held
+    assert {part.name: part.bytes for part in found}["weights"] == pytest.approx(held, rel=1e-3)
+
+
+def test_freezing_a_vit_that_is_not_there_is_an_error_in_words(unsaid, tmp_path):
+    from tiny_families import save_tiny_text
+
+    folder = save_tiny_text(tmp_path / "text")
+    config = unsaid(f"worker.actor.model.model_path={folder}", "worker.actor.model.freeze_vision_tower=true")
+    for ask in (lambda: build_policy(config, load_processor(folder)), lambda: dry_run(config)):
+        with pytest.raises(ConfigError, match="no ViT is found in a 'qwen2'; write false"):
+            ask()
+    [error] = [f for f in check_model_class(config, model_size(folder)) if f.level == "error"]
+    assert error.where == "worker.actor.model.freeze_vision_tower"
 
 
 @pytest.mark.parametrize("engine", ["local", "easyr1"])

@@ -1,12 +1,14 @@
 """The cost of a row is what the matrix products of the real model add up to."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
+from families.tiny import each_family
 from tiny_families import save_tiny_family, save_tiny_text
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import Qwen2_5_VLConfig, Qwen2Config
+from transformers import AutoConfig, AutoModelForCausalLM, Qwen2_5_VLConfig, Qwen2Config
 
 from gmpo_vl.models.forward import ForwardOptions, response_log_probs
 from gmpo_vl.models.geometry import delta_shape, experts
@@ -27,6 +29,7 @@ from gmpo_vl.sizing.cost import (
     unique_token_bound,
     work,
 )
+from gmpo_vl.sizing.parameters import model_size, size_of
 from gmpo_vl.tasks.diagrams.data import make_examples
 from gmpo_vl.types import Example
 
@@ -89,6 +92,55 @@ def test_linear_layers_and_head_cost_what_torch_counts(family, share_prefix, tmp
         cost = replace(cost, layers=cost.layers - cost.layers / of.token * state)
     products = counted["aten.mm"] + counted.get("aten.addmm", 0)
     assert products == pytest.approx(cost.layers + cost.head + patches, rel=1e-12)
+
+
+TEXT = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 200}
+MLP = {"intermediate_size": 96}
+GROUPED = {**MLP, "num_key_value_heads": 2}
+# Kinds that name things otherwise, have no gated MLP, or other experts.
+KINDS = {
+    "gpt2": {},
+    "gpt_neox": {**MLP, "max_position_embeddings": 128},
+    "opt": {"ffn_dim": 96, "word_embed_proj_dim": 64},
+    "bloom": {},
+    "phi3": GROUPED,
+    "gemma2": {**GROUPED, "head_dim": 16},
+    "mixtral": {**GROUPED, "num_local_experts": 4, "num_experts_per_tok": 2},
+    "gpt_oss": {**GROUPED, "head_dim": 16, "num_local_experts": 4, "num_experts_per_tok": 2},
+    "starcoder2": GROUPED,
+}
+
+
+def products(model: Any, tokens: int) -> int:
+    """Operations of the linear layers and the head, as torch counts them."""
+    if hasattr(model, "set_experts_implementation"):
+        model.set_experts_implementation("eager")
+    ids_1L = torch.arange(20, 20 + tokens)[None]
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(input_ids=ids_1L, attention_mask=torch.ones_like(ids_1L), use_cache=False)
+    counted = {str(op): n for op, n in counter.get_flop_counts()["Global"].items()}
+    return counted.get("aten.mm", 0) + counted.get("aten.addmm", 0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_text_models_of_other_kinds_cost_what_torch_counts(kind):
+    ids = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    config = AutoConfig.for_model(kind, **TEXT, **KINDS[kind], **ids)
+    of = size_of(config, "here").rates
+    assert of is not None
+    model = AutoModelForCausalLM.from_config(config).eval()
+    assert 64 * (of.token + of.position) == pytest.approx(products(model, 64), rel=0.02)
+
+
+@each_family()
+def test_decoders_of_other_families_cost_what_torch_counts(name, folder_of):
+    """Pictures are not counted, as said. MiniCPM-V's states and Gemma 4's inputs of each layer are apart."""
+    size = model_size(folder_of(name))
+    of = size.rates
+    assert of is not None
+    assert (of.patch, of.picture_pair, size.pictures_known) == (0, 0, False)
+    rel = 0.06 if name in ("minicpmv4_6", "gemma4") else 0.002
+    assert 64 * (of.token + of.position) == pytest.approx(products(load_model(folder_of(name)), 64), rel=rel)
 
 
 def test_attention_is_counted_pair_by_pair():

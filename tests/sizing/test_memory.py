@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_families import save_tiny_text
+from tiny_families import save_tiny_family, save_tiny_text
 from transformers import AutoConfig
 
 from gmpo_vl.batching.planning import Shape
@@ -30,6 +30,7 @@ from gmpo_vl.sizing.memory import (
     update_parts,
     widths,
 )
+from gmpo_vl.sizing.parameters import model_size
 from gmpo_vl.types import Example, Sampling
 
 
@@ -74,11 +75,19 @@ def saved_bytes(folder, image, length: int, n: int, checkpointing=False, frozen=
 def estimated_graph(folder, shape: Shape, **settings) -> float:
     """The estimate of the same: activations and pictures, and of the logits the one copy that outlives the
     forward."""
-    parts = estimate(
-        widths(AutoConfig.from_pretrained(folder)), Setting(1, 1, **settings), [shape], [shape], [shape]
-    )
+    parts = estimate(model_size(folder).widths, Setting(1, 1, **settings), [shape], [shape], [shape])
     size = {part.name: part.bytes for part in parts.update}
     return size["activations"] + size["pictures"] + size["logits"] / HEAD_COPIES
+
+
+@pytest.mark.parametrize("family", ["qwen3_vl", "qwen3_moe", "qwen3_5", "qwen3_next", "qwen3_5_moe"])
+def test_norms_of_heads_experts_and_running_states_are_in_it(family, picture, tmp_path):
+    """Gated delta-nets in transformers' own torch code, which takes chunks of 64: short rows are padded."""
+    folder = save_tiny_family(tmp_path, family)
+    image = picture if hasattr(AutoConfig.from_pretrained(folder), "vision_config") else None
+    for length, n in ((60, 8), (10, 4), (200, 2), (65, 4)):
+        found, shape = saved_bytes(folder, image, length, n)
+        assert estimated_graph(folder, shape) == pytest.approx(found, rel=0.13)
 
 
 @pytest.mark.parametrize(("length", "n"), [(60, 8), (10, 4), (200, 2)])
@@ -159,6 +168,31 @@ def test_sampling_is_estimated_at_its_peak_prompts_or_answers(
         lambda: generate(model, processor, prompts, Sampling(n, length), options=GenerateOptions(10**9))
     )
     assert found <= sum(part.bytes for part in parts) <= 1.6 * found
+
+
+@pytest.mark.parametrize(("words", "length", "n", "count"), [(200, 3, 1, 6), (8, 40, 4, 6)])
+def test_running_states_are_in_a_forward_and_in_the_cache(words, length, n, count, tmp_path):
+    folder = save_tiny_family(tmp_path, "qwen3_5")
+    model, processor = load_model(folder), load_processor(folder)
+    model.generation_config.eos_token_id = [-1]
+    prompts = [encode_prompt(Example(str(k), "Find x. " * words, "1"), processor) for k in range(count)]
+    shape, of = Shape(len(prompts[0].ids_P), (length,) * n), model_size(folder).widths
+    assert of is not None
+    packed = pack([(prompts[0], torch.arange(length))] * n, processor.family, model.device)
+
+    def score() -> None:
+        with torch.no_grad():
+            response_log_probs(model, packed, 1.0, banned_ids(model.config), with_entropy=True)
+
+    def sample() -> None:
+        generate(model, processor, prompts, Sampling(n, length), options=GenerateOptions(10**9))
+
+    for step, parts in (
+        (score, log_probs_parts(of, Setting(1, 1), [shape])),
+        (sample, generate_parts(of, Setting(1, 1), [shape] * count)),
+    ):
+        step()  # what is set up once is no part of it
+        assert peak_bytes(step) <= sum(part.bytes for part in parts) <= 1.7 * peak_bytes(step)
 
 
 def test_autocast_keeps_its_copy_of_the_weights_while_sampling_too():

@@ -245,3 +245,40 @@ def test_options_that_are_right_together_are_all_named_and_no_other():
     assert [verify(unknown, rf"\boxed{{{a}}}").correct for a in ("B, D", "BD", "B", "A, B")] == [
         True, True, False, False,
     ]  # fmt: skip
+
+
+SHORT_OPTIONS = [
+    ["dog", "cat", "ox"], ["a", "b", "c", "d"], ["m", "n", "p"], ["4.5", "x", "y"], ["I", "II", "III"],
+    ["It is a cat", "a cat", "the cat"], ["not a cat", "a cat"], ["a", "an", "the"], ["H", "He", "Li"],
+    ["x>1", "x<1", "x=1"], ["$5", "5 cents"], ["A and B", "B and C", "only A"], ["e", "pi"],
+    ["TV", "PC", "UK"], ["50%", "25%", "5%"]
+]  # fmt: skip
+BEHIND = ["{} ({})", "{} [{}]", r"\text{{{} ({})}}", r"\text{{{}}} ({})", "{} (option {})", "{}. ({})",
+         "{} ({}).",          r"{} \textbf{{({})}}", "{} ({{{}}})"]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", SHORT_OPTIONS, ids=str)
+def test_a_text_and_its_letter_behind_it(options):
+    for i, text in enumerate(options):
+        for written in BEHIND:
+            other = (i + 1) % len(options)
+            gold = encode_answer("ABCD"[i], choices=options)
+            right, wrong = written.format(text, "ABCD"[i]), written.format(text, "ABCD"[other])
+            crossed = written.format(options[other], "ABCD"[i])
+            assert [verify(gold, rf"\boxed{{{said}}}").correct for said in (right, wrong, crossed)] == [
+                True, False, False,
+            ], (right, wrong, crossed)  # fmt: skip
+
+
+def test_money_after_a_letter_in_a_text_group():
+    for letter, text in zip("AB", (r"\$5", "5 cents")):
+        gold = encode_answer(letter, choices=["$5", "5 cents"])
+        for written in (
+            r"\text{%s. %s}",
+            r"\text{(%s) %s}",
+            r"\textbf{%s. %s}",
+            r"%s. \text{%s}",
+            r"\text{%s: }%s",
+        ):
+            assert verify(gold, r"\boxed{%s}" % (written % (letter, text))).correct, written
+            assert not verify(gold, r"\boxed{%s}" % (written % ("BA"["AB".index(letter)], text))).correct

@@ -5,10 +5,12 @@ import os
 import re
 from threading import Thread
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from gmpo_vl.cli import main
-from gmpo_vl.verify.grade import grade_file, summary
+from gmpo_vl.verify.grade import Verifier, grade_file, summary
 
 
 def write(path, rows) -> str:
@@ -43,7 +45,7 @@ def test_columns_that_grading_has_no_use_for_are_left_alone(tmp_path):
 def test_the_paper_profile_chooses_its_grader_by_benchmark(tmp_path):
     pair = {"gold": "0.50", "response": r"\boxed{\frac{1}{2}}"}
     rows = [{**pair, "benchmark": "geometry3k"}, {**pair, "benchmark": "math"}]
-    grade_file(write(tmp_path / "pairs.jsonl", rows), tmp_path / "out.jsonl", "paper", workers=1)
+    grade_file(write(tmp_path / "pairs.jsonl", rows), tmp_path / "out.jsonl", Verifier("paper", workers=1))
     out = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert all(isinstance(v["correct"], bool) for v in out)
 
@@ -147,6 +149,58 @@ def test_pairs_come_from_a_pipe_as_well(tmp_path):
     writer.join()
 
 
+@pytest.mark.parametrize(
+    ("encoding", "name"),
+    [
+        ("gbk", "GBK"),
+        ("utf-16", "UTF-16"),
+        ("utf-16-be", "UTF-16-BE"),
+        ("utf-32", "UTF-32"),
+        ("cp1252", "1252"),
+    ],
+)
+def test_a_file_in_another_encoding_is_read_and_said_once(tmp_path, encoding, name):
+    words = ["caf\u00e9", "gar\u00e7on"] if encoding == "cp1252" else ["\u7ea2\u8272", "\u5706\u5f62"]
+    rows = [{"gold": word, "response": rf"\boxed{{{word}}}", "id": word} for word in words * 3]
+    content = "".join(json.dumps(row, ensure_ascii=False) + "\r\n" for row in rows)
+    (tmp_path / "pairs.jsonl").write_bytes(content.encode(encoding))
+    told = []
+    counts = grade_file(tmp_path / "pairs.jsonl", tmp_path / "out.jsonl", tell=told.append)
+    assert counts == {"equal": 6, "total": 6, "correct": 6}
+    assert len(told) == 1
+    assert f"read as {name}" in told[0].replace("Windows-", "")
+    lines = (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["id"] for line in lines] == words * 3
+
+
+def test_a_file_that_breaks_its_own_encoding_is_refused_once(tmp_path):
+    content = '{"gold": "\u7ea2", "response": "\u7ea2"}\n'.encode("utf-16") + b"\x00"
+    (tmp_path / "pairs.jsonl").write_bytes(content)
+    told = []
+    with pytest.raises(ValueError, match=r"pairs\.jsonl: it seems to be UTF-16.*save it as UTF-8"):
+        grade_file(tmp_path / "pairs.jsonl", tmp_path / "out.jsonl", tell=told.append)
+    assert told == []
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+@pytest.mark.parametrize("name", ["pairs.json", "indent.json", "pairs.csv", "pairs.parquet", "others.jsonl"])
+def test_a_file_of_another_form_is_refused_once_with_the_form_that_is_read(tmp_path, capsys, name):
+    rows = [{"gold": "5", "response": r"\boxed{5}"}] * 3
+    path = tmp_path / name
+    if name == "pairs.parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif name == "others.jsonl":
+        write(path, [{"answer": row["gold"], "output": row["response"]} for row in rows])
+    elif name == "pairs.csv":
+        path.write_text("gold,response\n" + "5,\\boxed{5}\n" * 3)
+    else:
+        path.write_text(json.dumps(rows, indent=1 if name == "indent.json" else None))
+    assert main(["grade", str(path)]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert name in said
+    assert '{"gold": "5", "response": "It is' in said
+
+
 def test_what_is_no_file_is_told_with_its_name(tmp_path):
     pairs = tmp_path / "pairs.jsonl"
     pairs.write_bytes(GOOD)
@@ -175,10 +229,10 @@ def test_a_link_to_the_verdicts_stays_a_link(tmp_path):
     assert json.loads((tmp_path / "out.jsonl").read_text())["correct"]
 
 
-def test_fewer_than_no_workers_are_refused(tmp_path):
+def test_fewer_than_no_workers_are_refused(tmp_path, capsys):
     pairs = write(tmp_path / "pairs.jsonl", [{"gold": "1", "response": "1"}])
-    with pytest.raises(ValueError, match="workers=-1"):
-        grade_file(pairs, tmp_path / "out.jsonl", workers=-1)
+    assert main(["grade", pairs, "--out", str(tmp_path / "out.jsonl"), "--workers", "-1"]) == 2
+    assert "workers=-1" in capsys.readouterr().err
     assert not (tmp_path / "out.jsonl").exists()
 
 

@@ -38,6 +38,13 @@ def texts(gold, **settings) -> set[str]:
         ("abc", set(), {"ABC", "Abc"}),  # may be a product of symbols
         ("A, C", {"AC", "A C", "A/C", "a, c", "\\text{AC}"}, {"A", "C"}),
         ("Up", {"up", "UP"}, set()),
+        ("tv", {"TV"}, set()),
+        ("x-ray", {"X-ray", "X-RAY"}, set()),
+        ("ice cream", {"Ice Cream", "ICE CREAM"}, set()),
+        ("New York", {"new york", "NEW YORK"}, set()),
+        ("Point A", set(), {"point a", "POINT A"}),  # which may be another point
+        ("AP", set(), {"ap", "Ap"}),
+        ("mL", set(), {"ml", "ML"}),
         ("Cu", set(), {"cu", "CU"}),
         ("liver, heart, spleen", {"liver, heart and spleen"}, {"heart, liver, spleen"}),
         ("肝脏、心脏、脾", {"肝脏, 心脏和脾"}, set()),
@@ -49,6 +56,15 @@ def test_forms_are_right_beyond_doubt(gold, among, never):
     assert gold in found
     assert among <= found
     assert not never & found
+
+
+def test_a_gold_that_is_called_a_text_is_written_in_any_case_and_a_number_as_a_word():
+    assert {"3D", "3d"} <= texts("3d", type="text")
+    assert {"ap", "AP", "Ap"} <= texts("AP", type="text")
+    assert "two" in texts("2", type="text")
+    assert "2" in texts("two", type="text")
+    assert "two" not in texts("2")
+    assert not {"\\ALPHA"} & texts("\\alpha", type="text")
 
 
 def test_a_box_of_a_thing_has_the_forms_of_a_box():

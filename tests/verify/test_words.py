@@ -84,3 +84,112 @@ def test_a_function_is_no_product(kind):
     for gold, wrong in (("O(n)", ["On", "nO", r"O \cdot n"]), ("O(n+m)", ["On+Om"]), ("f(x)", ["fx", "xf"])):
         assert accepted(encode_answer(gold, type=kind), [f"${gold}$", *wrong]) == {f"${gold}$"}
     assert accepted("a(b+c)", ["ab+ac"])
+
+
+SHORT = {
+    "tv": ["TV", "Tv", r"\text{TV}", "TV."],
+    "TV": ["tv"],
+    "up": ["Up", "UP", "The answer is Up"],
+    "x-ray": ["X-ray", "X-Ray", "X-RAY"],
+    "wi-fi": ["Wi-Fi"],
+    "e-mail": ["E-mail"],
+    "7up": ["7UP"],
+    "7 up": ["7 Up"],
+    "bmw": ["BMW"],
+    "BMW": ["bmw"],
+    "bbq": ["BBQ"],
+    "uk": ["UK"],
+}
+
+
+@pytest.mark.parametrize("gold", SHORT)
+def test_a_short_word_is_the_same_in_any_case(gold):
+    turned = gold[::-1]
+    assert accepted(gold, [*SHORT[gold], f"not {gold}", f"{gold} or b"]) == set(SHORT[gold])
+    as_text = encode_answer(gold, type="text")
+    assert accepted(as_text, [*SHORT[gold], turned]) == set(SHORT[gold])
+
+
+def test_letters_that_may_be_symbols_keep_their_case_and_commute():
+    assert accepted("AP", ["PA", "ap", "pa", "Ap"]) == {"PA"}
+    assert accepted("ab", ["ba", "AB", "Ab"]) == {"ba"}
+    assert accepted("ma", ["am", "MA", "Ma"]) == {"am"}
+    others = (("a", "A"), ("2a", "2A"), ("3d", "3D"), ("mgh", "Mgh"), ("xyz", "XYZ"), ("abc", "ABC"),
+              ("mv^2", "MV^2"), ("ad-bc", "AD-BC"), (r"\emptyset", r"\{\emptyset\}"))  # fmt: skip
+    for gold, wrong in others:
+        assert accepted(gold, [gold, wrong]) == {gold}
+
+
+def test_the_letters_of_a_text_are_no_symbols():
+    for gold, right, wrong in (
+        ("AP", ["ap", "AP."], ["PA"]),
+        ("ma", ["Ma", "MA"], ["am"]),
+        ("3d", ["3D"], ["2d", "d3", "3"]),
+        ("hp", ["HP"], ["ph"]),
+        ("4k", ["4K"], ["4000"]),
+    ):
+        assert accepted(encode_answer(gold, type="text"), right + wrong) == set(right)
+
+
+@pytest.mark.parametrize(
+    ("gold", "right", "wrong"),
+    [
+        (
+            "2",
+            ["two", "Two", "2.0", r"\text{two}", "2 cats"],
+            ["twelve", "20", "2 or 3", "not two", "second"],
+        ),
+        ("two", ["2", "2.0"], ["12", "to", "too"]),
+        ("21", ["twenty-one", "twenty one", "Twenty-One"], ["twenty", "20 1", "201"]),
+        ("thirteen", ["13"], ["30", "3"]),
+        ("20 5", [], ["twenty-five", "25"]),
+        ("two dogs", ["2 dogs"], ["2", "3 dogs"]),
+        ("1,000", ["1000", "1,000"], ["1.000", "1 000 000", "100"]),
+        ("1000", ["1,000"], ["1.000"]),
+        ("50%", ["50 percent", r"50\%"], ["5%", "0.5%"]),
+        ("5 cm", ["5 centimeters", "5cm"], ["5 m", "6 cm"]),
+        ("$5", [r"\$5", "5 dollars"], ["5 cents", "$6"]),
+        ("5th", ["5th"], ["4th"]),
+    ],
+)
+def test_a_number_in_a_text_is_a_number(gold, right, wrong):
+    assert accepted(encode_answer(gold, type="text"), right + wrong) == set(right)
+
+
+def test_number_words_up_to_ninety_nine_are_numbers():
+    words = {"13": "thirteen", "19": "Nineteen", "20": "twenty", "21": "twenty-one", "99": "ninety nine"}
+    for gold, word in words.items():
+        assert accepted(gold, [word, "eleven"]) == {word}
+        assert accepted(word, [gold, "11"]) == {gold}
+
+
+ESCAPED = [
+    ("snow_board", r"snow\_board"),
+    ("user_name_1", r"user\_name\_1"),
+    ("a_b", r"a\textunderscore b"),
+    ("R&D", r"R\&D"),
+    ("50%", r"50\%"),
+    ("100% cotton", r"100\% cotton"),
+    ("C#", r"C\#"),
+    ("#1", r"\#1"),
+    ("7:30", "7{:}30"),
+    ("3~4", r"3\textasciitilde 4"),
+    ("a < b or c", r"a \textless b or c"),
+]
+
+
+@pytest.mark.parametrize(("plain", "escaped"), ESCAPED)
+def test_signs_that_latex_escapes_are_the_same_signs(plain, escaped):
+    for gold, answer in ((plain, escaped), (escaped, plain)):
+        for kind in (None, "text"):
+            assert accepted(encode_answer(gold, type=kind), [answer, rf"\text{{{answer}}}"])
+        choices = encode_answer("A", choices=[gold, "other"])
+        right = {answer, f"A. {answer}", rf"\text{{A. {answer}}}", rf"\text{{{answer}}} (A)"}
+        assert accepted(choices, [*right, f"B. {answer}", rf"\text{{B. {answer}}}"]) == right
+    assert not accepted("R&D", ["RD", "R&B"])
+    assert not accepted("50%", ["5%"])
+    assert not accepted("7:30", ["7{.}30", "730", "7{:}31"])
+    matrix = r"\begin{pmatrix}1&2\\3&4\end{pmatrix}"
+    assert accepted(matrix, [matrix.replace("&", " & "), matrix.replace("4", "5")]) == {
+        matrix.replace("&", " & ")
+    }

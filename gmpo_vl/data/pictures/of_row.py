@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from gmpo_vl.data.mapping import MappingFile, value_of
+from gmpo_vl.data.mapping import MappingFile, optional_value
 from gmpo_vl.data.pictures.folder import PICTURES
 from gmpo_vl.data.pictures.pixels import NPY, png_of, png_of_npy, png_of_pixels
 from gmpo_vl.data.rows import RowError, stored_picture
@@ -33,7 +33,7 @@ def pictures_of_row(row: Mapping[str, Any], mapping: MappingFile, beside: Path |
     columns = [mapping.images] if isinstance(mapping.images, str) else mapping.images
     found: list[Any] = []
     for column in columns:
-        items = entries_of(value_of(row, column, "images"))
+        items = entries_of(optional_value(row, column, "images"))
         for i, item in enumerate(items, start=1):
             if item is None or (isinstance(item, str) and not item):
                 raise RowError("image_missing", f"image {i} of {len(items)} in {column!r} is empty")

@@ -1,31 +1,21 @@
-"""Which columns of a table hold the problem, the answer, the choices, the id: by their names and values."""
+"""Which columns of a table hold the problem, the choices, the id: by their names and values."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from gmpo_vl.data.mapping import MappingFile, is_template
 from gmpo_vl.data.options import Options, choices_of_row, readings
 from gmpo_vl.data.rows import RowError
+from gmpo_vl.data.start.chats import CHATS, read_chat
 from gmpo_vl.data.start.names import CHOICES, MOST, Guess, Sample, named, series, words
-from gmpo_vl.data.template_filters import marked_answer
-from gmpo_vl.data.values import is_empty, texts_in
+from gmpo_vl.data.values import is_empty
 
-_CHATS = ("conversations", "conversation", "messages", "dialogue", "dialog", "chat", "turns")
 _PROBLEM = (
     *("problem", "question", "query", "prompt", "instruction", "question_text", "query_wo", "query_cot"),
-    *("input", "text", "user_prompt", *_CHATS),
-)
-_ANSWER = (
-    *("answer", "ground_truth", "gold", "gold_answer", "gt", "gt_answer", "correct_answer", "final_answer"),
-    *("answer_text", "reference_answer", "label", "target", "correct", "correct_option", "correct_choice"),
-    *("correct_choice_idx", "correct_idx", "correct_index", "answer_idx", "answer_index", "answer_key"),
-    *("multiple_choice_answer", "expected_answer", "reference", "reward_model", "answers", "direct_answers"),
-    *("solution", "output", "response", "completion", "bbox", "box", "bounding_box", "gt_bbox", *_CHATS),
+    *("input", "text", "user_prompt", *CHATS),
 )
 _STEMS_OF_CHOICES = ("", "option", "choice", "opt", "answer", "candidate")
 _CONTEXT = ("context", "passage", "hint")
@@ -33,23 +23,12 @@ _ID = (
     *("id", "qid", "question_id", "pid", "sample_index", "sample_id", "data_id", "problem_id", "example_id"),
     *("uid", "uuid", "key", "idx", "index"),
 )
-_ROLES = (("from", "value"), ("role", "content"))
-_ASKS = ("human", "user")
-_REPLIES = ("gpt", "assistant", "model", "bot", "chatgpt")
-_IMAGE_PARTS = (
-    ("image", "image"),
-    ("image_url", "image_url.url"),
-    ("image", "url"),
-    ("input_image", "image_url"),
-)
 _MOST_KINDS = 8  # of questions, that a column tells apart
-_FORMS = ("text", "letter", "number", "index")  # of an answer that names a choice
 # Words in the name of a text that is about the answer or the picture.
 _TOLD = frozenset(
     "answer solution explanation rationale caption description reasoning lecture analysis path".split()
 )
 _LONG = 15  # characters of a problem, on average
-_SHORT = 200  # characters; a longer text is a solution, no answer
 _FOREIGN_TAGS = (
     "<img>",
     "<IMG>",
@@ -58,9 +37,6 @@ _FOREIGN_TAGS = (
     "<ImageHere>",
     "<image_placeholder>",
     "<|image_pad|>",
-)
-_YES_OR_NO = re.compile(
-    r"\s*(?:<image>\s*)?(?:is|are|was|were|do|does|did|can|could|has|have|will|would)\b", re.I
 )
 
 
@@ -133,63 +109,6 @@ def _with_context(sample: Sample, spec: str, why: str) -> tuple[str, str]:
         return spec, why
     template = f"{{% if {context} %}}{{{{ {context} }}}}\n{{% endif %}}{{{{ {spec} }}}}"
     return template, f"{why}; {context!r} in front: take it away where it tells the answer"
-
-
-# --- chats ------------------------------------------------------------------------------------------------
-@dataclass(frozen=True)
-class Chat:
-    """Expressions of jinja for the first question of a chat column, and for the reply to it."""
-
-    question: str | None
-    reply: str | None
-    num_longer: int  # chats with a second question
-
-
-def read_chat(name: str, values: Sequence[Any]) -> Chat | None:
-    """How chats of this column are read; None where it holds no chats. A template needs a plain name."""
-    if not values or not name.isidentifier() or not all(map(_is_chat, values)):
-        return None
-    role, content = next(keys for keys in _ROLES if keys[0] in values[0][0])
-    asked = [[i for i, turn in enumerate(v) if turn.get(role) in _ASKS] for v in values]
-    replied = [[i for i, turn in enumerate(v) if turn.get(role) in _REPLIES] for v in values]
-    in_parts = any(not isinstance(turn.get(content), str) for value in values for turn in value)
-
-    def turn(places: list[list[int]], who: tuple[str, ...]) -> str | None:
-        firsts = {place[0] if place else None for place in places}
-        if firsts == {None}:
-            return None
-        picked = f"{name}[{next(iter(firsts))}]"
-        if len(firsts) > 1:
-            picked = f"({name} | selectattr('{role}', 'in', {list(who)}) | first)"
-        return f"{picked}.{content}" + (" | as_text" if in_parts else "")
-
-    return Chat(turn(asked, _ASKS), turn(replied, _REPLIES), sum(len(places) > 1 for places in asked))
-
-
-def _is_chat(value: Any) -> bool:
-    if (
-        not isinstance(value, list | tuple)
-        or not value
-        or not all(isinstance(turn, Mapping) for turn in value)
-    ):
-        return False
-    return any(all(keys[0] in turn and keys[1] in turn for turn in value) for keys in _ROLES)
-
-
-def guess_images_in_chat(sample: Sample) -> Guess | None:
-    """Pictures that are parts of the first question's content, as OpenAI's messages have them."""
-    for name in named(sample.columns, _CHATS):
-        chat = read_chat(name, sample.filled(name))
-        content = chat and chat.question and chat.question.removesuffix(" | as_text")
-        if not chat or not content or content == chat.question:
-            continue
-        for kind, place in _IMAGE_PARTS:
-            chosen = f"selectattr('type', 'equalto', '{kind}') | map(attribute='{place}') | list"
-            spec = f"{{{{ {content} | {chosen} | tojson }}}}"
-            found = [texts_in(value) for value in sample.filled(spec)]
-            if found and sum(bool(texts) for texts in found) >= MOST * len(sample.rows):
-                return Guess("images", spec, f"parts of the messages in {name!r}")
-    return None
 
 
 # --- the choices ------------------------------------------------------------------------------------------
@@ -270,130 +189,6 @@ def choices_of(sample: Sample, choices: str | list[str], in_problem: bool = Fals
             return None
 
     return [read(row) for row in sample.rows]
-
-
-# --- the answer -------------------------------------------------------------------------------------------
-def guess_answer(sample: Sample, taken: Sequence[str], choices: Guess | None, problem: Guess) -> Guess:
-    """taken: columns that hold something else. With choices, an answer that names one is preferred."""
-    columns = [name for name in sample.columns if name not in taken]
-    found: list[Guess] = []
-    refused: list[str] = []
-    for name in named(columns, _ANSWER, ("answer", "gold", "truth")):
-        spec, why = _answer_spec(sample, name)
-        if spec is None:
-            refused += [f"{name!r} {why}"] if why else []
-            continue
-        if choices is not None and "true and false" in why:
-            found.append(Guess("answer", name, "its name"))  # of the choices True and False
-        found.append(Guess("answer", spec, why))
-    if choices is not None:
-        options = choices_of(sample, choices.value)
-        naming = (guess for guess in found if _names_choices(sample.values(guess.value), options))
-        found = [*naming, *found]
-    if found:
-        first = _no_polarity(sample, found[0], problem) if choices is None else found[0]
-        joined = first.value and any(
-            re.search("<AND>|<OR>", str(gold)) for gold in sample.filled(first.value)
-        )
-        return replace(first, why=f"{first.why}; <AND> and <OR> in it mean nothing here") if joined else first
-    return Guess("answer", None, "; ".join(["no column has a usual name and short answers", *refused]))
-
-
-def _answer_spec(sample: Sample, name: str) -> tuple[str | None, str]:
-    """(column or template, why), or (None, why not)."""
-    values = sample.filled(name)
-    if len(values) < len(sample.rows) / 2:
-        return None, "is empty in most rows"
-    if chat := read_chat(name, values):
-        if chat.reply is None:
-            return None, ""
-        longer = f"; {chat.num_longer} of {len(values)} chats go on: only their first question is taken"
-        spec, why = _text_spec(sample, chat.reply, "{{ " + chat.reply + " }}")
-        return spec, f"the reply in {name!r}, {why}{longer if chat.num_longer else ''}"
-    if all(isinstance(value, Mapping) for value in values):
-        for key in named([str(key) for key in values[0]], _ANSWER):
-            if name.isidentifier() and key.isidentifier():
-                return _text_spec(sample, f"{name}.{key}", f"{{{{ {name}.{key} }}}}")
-        return None, "holds mappings"
-    if all(isinstance(value, bool) for value in values) and name.isidentifier():
-        return f"{{{{ 'yes' if {name} else 'no' }}}}", "its name; true and false become yes and no"
-    if all(isinstance(value, list | tuple) for value in values):
-        return _list_spec(name, values)
-    if all(isinstance(value, str) and texts_in(value.strip()) for value in values):
-        return name, "its name; a list of right answers, written as text"
-    return _text_spec(sample, name, name)
-
-
-def _list_spec(name: str, values: Sequence[Any]) -> tuple[str | None, str]:
-    items = [item for value in values for item in value]
-    lengths = {len(value) for value in values}
-    if all(isinstance(item, int | float) for item in items) and lengths != {1}:
-        if len(lengths) > 1 or not name.isidentifier():
-            return None, "holds lists of numbers"
-        return f"{{{{ {name} }}}}", f"its name; the {lengths.pop()} numbers of a row are one value"
-    if all(isinstance(item, str | int | float) for item in items):
-        return name, "its name; a list of right answers"
-    keys = named([str(key) for key in items[0]] if isinstance(items[0], Mapping) else [], _ANSWER)
-    if name.isidentifier() and keys and all(isinstance(i, Mapping) and keys[0] in i for i in items):
-        spec = f"{{{{ {name} | map(attribute='{keys[0]}') | list }}}}"
-        return spec, "its name; a list of right answers, any of which counts"
-    return None, "holds lists of mappings"
-
-
-def _text_spec(sample: Sample, expression: str, spec: str) -> tuple[str | None, str]:
-    texts = [str(value) for value in sample.filled(spec)]
-    marked = sum(marked_answer(text) is not None for text in texts)
-    can_be_filtered = is_template(spec) or spec.isidentifier()
-    if can_be_filtered and marked >= MOST * len(texts) > 0:
-        return f"{{{{ {expression} | final_answer }}}}", "its texts mark the answer"
-    if sum(len(text) <= _SHORT for text in texts) < MOST * len(texts):
-        return None, "holds long texts that mark no answer"
-    return spec, "its name, and short values"
-
-
-def _no_polarity(sample: Sample, answer: Guess, problem: Guess) -> Guess:
-    """0 and 1 in answer to questions of yes and no: no value, for only the user knows which is yes."""
-    golds = {str(value) for value in sample.filled(answer.value)}
-    if golds != {"0", "1"} or problem.value is None:
-        return answer
-    asked = [bool(_YES_OR_NO.match(str(text))) for text in sample.filled(problem.value)]
-    if sum(asked) < MOST * len(asked):
-        return answer
-    template = f"\"{{{{ 'yes' if {answer.value} | int else 'no' }}}}\""
-    why = f"{answer.value!r} answers questions of yes and no with 0 and 1: {template} if 1 is yes"
-    return Guess("answer", None, why)
-
-
-# --- how an answer names a choice -------------------------------------------------------------------------
-def _names_choices(values: Sequence[Any], options: Sequence[Options | None]) -> bool:
-    pairs = [(v, o) for v, o in zip(values, options) if o and not is_empty(v)]
-    return bool(pairs) and sum(bool(readings(value, o)) for value, o in pairs) >= MOST * len(pairs)
-
-
-def guess_answer_is(sample: Sample, choices: Guess, answer: Guess) -> Guess | None:
-    """None where a row's answer says by itself how it names a choice, as letters and texts do."""
-    if answer.value is None:
-        return None
-    pairs = zip(sample.values(answer.value), choices_of(sample, choices.value))
-    found = [readings(value, options) for value, options in pairs if options and not is_empty(value)]
-    read = [forms for forms in found if forms]
-    if not read or all(_is_clear(forms) for forms in read):
-        return None
-    ways = {
-        form: tuple(tuple(one[form]) for one in read) for form in _FORMS if all(form in one for one in read)
-    }
-    if len(set(ways.values())) != 1:  # rows will be refused, and say what they could mean
-        return None
-    form = next(iter(ways))
-    why = {"index": "a 0 is among the answers", "number": "the last choice's number is among them"}
-    return Guess("answer_is", form, why.get(form, "every answer names a choice so"))
-
-
-def _is_clear(forms: Mapping[str, list[int]]) -> bool:
-    """Whether `answer_is: auto` reads it, as `options` says: no bare number, but for one that is a label."""
-    seen = {form: places for form, places in forms.items() if form not in ("index", "number")}
-    ways = seen if "label" in seen else forms
-    return bool(seen) and len({tuple(sorted(places)) for places in ways.values()}) == 1
 
 
 # --- the id -----------------------------------------------------------------------------------------------

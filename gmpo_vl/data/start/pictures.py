@@ -6,6 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -26,6 +27,8 @@ _NAMES = tuple(
 )
 _NAMING = frozenset("image img picture photo figure pic file name id uid uuid key index idx".split())
 _STEMS = ("image", "img", "picture", "photo", "figure", "pic")
+_STEMS_OF_CHOICES = ("option", "choice", "opt", "candidate")
+_OF_PICTURES = frozenset((*_STEMS, *(f"{stem}s" for stem in _STEMS)))  # words of a folder's name
 _SMALLEST = 8  # pixels of a side that make numbers a picture
 # Kinds of pictures, the surest first.
 _WORDS = {
@@ -53,7 +56,8 @@ def guess_images(sample: Sample, place: Path) -> Guess | None:
     usual = [n for n in named(sample.columns, _NAMES, ("image", "img", "picture", "photo")) if n in kinds]
     certain = [name for name in kinds if kinds[name] != "pixels"]  # any table of numbers is like pixels
     if usual:
-        best = next((name for name in usual if kinds[name] == "encoded"), usual[0])
+        surest = ("encoded", "path", "pixels", "url")
+        best = min(usual, key=lambda name: surest.index(kinds[name]))
         others = [name for name in dict.fromkeys([*usual, *certain]) if name != best]
         said = f"; LEFT OUT: {', '.join(others)}" if others else ""
         return Guess("images", best, f"its name, and {_WORDS[kinds[best]]} in it{said}")
@@ -70,8 +74,9 @@ def guess_images(sample: Sample, place: Path) -> Guess | None:
 
 
 def choices_in_pictures(sample: Sample) -> list[str]:
-    """Columns of choices that are pictures."""
-    return [name for name in named(sample.columns, CHOICES) if kind_of(sample.filled(name)) is not None]
+    """Columns of choices that are pictures: one for all of them, or one for each."""
+    columns = [*named(sample.columns, CHOICES), *series(sample.columns, _STEMS_OF_CHOICES)]
+    return [name for name in dict.fromkeys(columns) if kind_of(sample.filled(name)) is not None]
 
 
 def _are_stems(values: Sequence[Any]) -> bool:
@@ -202,7 +207,8 @@ def guess_folder(named: Sequence[Named], table: Path, here: Path) -> Guess | Non
     """`image_folder` as seen from `here`, for pictures of these names; None where none is needed.
 
     Looked at: the table's folder, the folders in it and in those, the one above and the folders in it; then
-    all of the table's folder with its archives, and all of `here`, as `convert` looks. value None: the
+    all of the table's folder with its archives, of folders beside it that are called after pictures (CLEVR's
+    images/train beside questions/), and of `here`, as `convert` looks. value None: the
     pictures are not there, or one name is in several folders.
     """
     names = list(dict.fromkeys(name for beside, name in named if not _is_at(beside, name)))
@@ -219,7 +225,8 @@ def guess_folder(named: Sequence[Named], table: Path, here: Path) -> Guess | Non
     counts = {path: sum(_is_there(path / name) for name in names) for path in folders}
     best = max(counts, key=lambda path: counts[path])
     if counts[best] < len(names):
-        for place in (root, here):
+        beside = (path for path in _inside(root.absolute().parent) if set(words(path.name)) <= _OF_PICTURES)
+        for place in (root, *beside, here):
             found = PictureFolder(place)
             if (count := sum(_is_found(found, name) for name in names)) > counts[best]:
                 best, counts[place] = place, count
@@ -263,12 +270,22 @@ def _text_of(place: Path, here: Path) -> str:
 
 
 def _is_there(path: Path) -> bool:
-    """With any ending, where the name has none. A name that no file can have is nowhere."""
-    return os.path.isfile(path) or (not path.suffix and _is_picture(path))
+    """In upper or lower case and with any ending, as `convert` finds it. A name that no file can have is
+    nowhere.
+    """
+    return os.path.isfile(path) or path.name.casefold() in _called(path.parent)
 
 
-def _is_picture(path: Path) -> bool:
-    return any(os.path.isfile(f"{path}{end}") for ending in PICTURES for end in (ending, ending.upper()))
+@lru_cache(maxsize=_MOST_FOLDERS)
+def _called(folder: Path) -> frozenset[str]:
+    """What files of pictures in a folder are called, with and without their endings, in lower case."""
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name.casefold() for entry in entries]
+    except (OSError, ValueError):
+        return frozenset()
+    stems = [stem for stem, ending in map(os.path.splitext, names) if ending in PICTURES]
+    return frozenset([*names, *stems])
 
 
 def _folders(beside: Path) -> list[Path]:

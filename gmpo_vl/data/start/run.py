@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gmpo_vl.data.answers import encoded_fields
 from gmpo_vl.data.letters import letters_in
 from gmpo_vl.data.start.names import MOST, words
 from gmpo_vl.data.templates import answer_place
@@ -24,6 +25,11 @@ _BOX = re.compile(r"\[\s*-?[\d.]+(?:\s*,\s*-?[\d.]+){3}\s*\]")
 _PIXELS_PER_TOKEN = 28 * 28  # of the Qwen models
 _AROUND = 128  # tokens of the chat template and of what `format_prompt` adds, with room
 _WITHOUT_DIGITS = re.compile(r"[^\d\\=]+")
+_WORDS = re.compile(r"(?!(?:[A-Z]{2,4}|[a-z])$)[^\W\d_]{2}")
+_AMOUNT = re.compile(r"[-+]?[$€£]? ?[\d,]*\.?\d+ ?(?:%|°|[A-Za-z.]+)?")
+_FORMULA = re.compile(
+    r"\\|[=^√π<>*]|\d ?/ ?\d|(?<![\w-])[a-zA-Z](?![\w'.&-]) ?[-+]|[-+] ?[a-zA-Z](?![\w'.&-])"
+)
 
 
 @dataclass(frozen=True)
@@ -118,7 +124,28 @@ def guess_reward(answers: Sequence[str], golds: Iterable[Any], called: Iterable[
         return "text", "several people's words for an answer"
     if choices == 0 and sum(_WITHOUT_DIGITS.fullmatch(text) is not None for text in texts) >= most:
         return "text", "the answers are words"
+    if _mostly_words(_open_texts(answers) if choices else texts):
+        return "text", "the answers are words and numbers: letters are no symbols, and two is 2"
     return "accuracy", "reads numbers, formulas, words and letters"
+
+
+def _mostly_words(texts: Sequence[str]) -> bool:
+    """Whether texts are words and numbers: few formulas, and among the texts that are no numbers more words
+    than names of points and sides (AB).
+    """
+    words_in = sum(_WORDS.search(text) is not None for text in texts)
+    others = sum(_AMOUNT.fullmatch(text.strip()) is None for text in texts)
+    formulas = sum(_FORMULA.search(text) is not None for text in texts)
+    few = len(texts) - MOST * len(texts)
+    return formulas <= few and words_in >= max(2 * few, others / 2, 1)
+
+
+def _open_texts(answers: Sequence[str]) -> list[str]:
+    """The golds of the answers without choices."""
+    golds = [
+        (encoded_fields(answer) or {"gold": answer})["gold"] for answer in answers if not _is_choice(answer)
+    ]
+    return [str(item) for gold in golds for item in _listed(gold)]
 
 
 def _listed(gold: Any) -> Sequence[Any]:

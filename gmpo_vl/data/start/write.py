@@ -6,29 +6,23 @@ import importlib.util
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from gmpo_vl.data.columns import lacks_answers, rows_of_splits
+from gmpo_vl.data.formats import ListRows
 from gmpo_vl.data.grouping import Groups, key_of
 from gmpo_vl.data.map_row import map_row
-from gmpo_vl.data.mapping import FOLDER, KEYS, PLACEHOLDER, MappingFile, is_template
+from gmpo_vl.data.mapping import FOLDER, KEYS, PLACEHOLDER, MappingFile, as_template, is_template
 from gmpo_vl.data.rows import Columns, DataError, Fault, RowError, RowFaults, example_from_row
-from gmpo_vl.data.sources import Table, canonical_split, open_tables, splits_in
-from gmpo_vl.data.start import columns
-from gmpo_vl.data.start.names import Guess, Sample, named, read_sample
-from gmpo_vl.data.start.pictures import (
-    choices_in_pictures,
-    guess_folder,
-    guess_images,
-    guess_marks,
-    lost_pictures,
-    picture_names,
-)
-from gmpo_vl.data.start.run import CHART_TOLERANCE, TINY, RunPlan, is_chart, plan_run
+from gmpo_vl.data.sources import Table, open_tables, parts_in, splits_in
+from gmpo_vl.data.start.guesses import columns_named, guess_mapping
+from gmpo_vl.data.start.names import Guess, Sample, read_sample
+from gmpo_vl.data.start.run import TINY, RunPlan, plan_run
 from gmpo_vl.storage.files import write_text
 
 # Share of validation by the number of rows.
@@ -86,12 +80,14 @@ def write_start(
     _check_new(name, files)
     if image_folder is not None and not (folder / image_folder).exists():
         raise DataError(f"--image-folder {image_folder}: there is no such folder")
-    tables, sources = _open(source)
-    sample = read_sample(tables[next(iter(tables))])
-    called = [name, source, *sample.columns]
-    guesses = [sources, *guess_mapping(sample, tables, source, image_folder, folder, called)]
+    for tables, sources in _ways_to_open(source):
+        sample = read_sample(tables[next(iter(tables))])
+        called = [name, source, *sample.columns]
+        guesses = [sources, *guess_mapping(sample, tables, source, image_folder, folder, called)]
+        if any(guess.key == "answer" and guess.value is not None for guess in guesses):
+            break
+    splits, guesses = _without_unanswered(tables, sample, guesses)
     trial = _try(sample, guesses, folder)
-    splits = _split_names(tables, sample, guesses)
     if "validation" not in splits and (share := _validation(trial, sample)):
         guesses.append(share)
         splits.append("validation")
@@ -143,131 +139,59 @@ def _open(source: str) -> tuple[dict[str, list[Table]], Guess]:
         return {"train": open_tables(source)}, Guess("source", source, "")
     parts = {split: f"{source}@{split}" for split in splits}
     if "train" not in parts:
-        first = splits[0]
+        first, *others = splits
         why = f"there are no train rows: these are {first} rows, and a result on them is spoilt by training"
-        return {"train": open_tables(parts[first])}, Guess("source", {"train": parts[first]}, why)
-    tables = {split: open_tables(part) for split, part in parts.items()}
-    return tables, Guess("source", parts, "the files are named after splits")
+        parts = {"train": parts[first], **{split: parts[split] for split in others}}
+    else:
+        why = "the files are named after splits"
+    return {split: open_tables(part) for split, part in parts.items()}, Guess("source", parts, why)
 
 
-def guess_mapping(
-    sample: Sample,
-    tables: Mapping[str, Sequence[Table]],
-    source: str,
-    image_folder: str | None,
-    folder: Path,
-    called: Sequence[str],
-) -> list[Guess]:
-    """The mapping's lines but for the source, in their order. called: names of the set and of its columns."""
-    images = guess_images(sample, Path(source) if image_folder is None else folder / image_folder)
-    images = images or columns.guess_images_in_chat(sample)
-    held = [] if images is None else images.value if isinstance(images.value, list) else [images.value]
-    problem = columns.guess_problem(sample, held)
-    taken = [*held, *([problem.value] if problem.value in sample.columns else [])]
-    drawn = choices_in_pictures(sample)
-    choices = columns.guess_choices(sample, [*taken, *drawn])
-    answer = columns.guess_answer(sample, [*taken, *_columns_of(choices)], choices, problem)
-    choices = choices or columns.guess_choices_in(sample, problem, answer)
-    guesses = [
-        images or lost_pictures(sample, source),
-        *_folder_guess(sample, tables, images, source, image_folder, folder),
-        problem,
-    ]
-    if images is not None and problem.value is not None:
-        guesses += guess_marks(*_marked(sample, held, problem, choices))
-    guesses += [answer, choices, choices and columns.guess_answer_is(sample, choices, answer)]
-    if drawn and choices is None:
-        why = (
-            f"{drawn[0]!r} holds pictures: show them in `images` and `problem`, and let `answer` be a letter"
-        )
-        guesses.append(Guess("choices", None, why))
-    elif choices is None:
-        guesses.append(columns.unread_choices(sample, [*taken, *_columns_of(answer)]))
-    guesses += [_tolerance(sample, answer, choices, called), _id(sample, tables), _split(sample, tables)]
-    return [guess for guess in guesses if guess is not None]
+def _ways_to_open(source: str) -> Iterator[tuple[dict[str, list[Table]], Guess]]:
+    """As `_open` does; then, for rows without answers, the parts of splits: MathVista tells the answers of
+    testmini, and not those of test. At the end as `_open` does, where none has answers.
+    """
+    yield _open(source)
+    parts = parts_in(Path(source)) if Path(source).is_dir() else []
+    for part in parts:
+        why = f"the answers of the other files are not told; a result on {part} is spoilt by training"
+        named = f"{source}@{part}"
+        yield {"train": open_tables(named)}, Guess("source", {"train": named}, why)
+    if parts:
+        yield _open(source)
 
 
-def _columns_of(guess: Guess | None) -> list[str]:
-    return [] if guess is None else guess.value if isinstance(guess.value, list) else [guess.value]
-
-
-def _folder_guess(
-    sample: Sample,
-    tables: Mapping[str, Sequence[Table]],
-    images: Guess | None,
-    source: str,
-    image_folder: str | None,
-    folder: Path,
-) -> list[Guess | None]:
-    if image_folder is not None:
-        return [Guess("image_folder", image_folder, "as given")]
-    if images is None or not Path(source).exists():  # a hub's set brings its pictures along
-        return []
-    samples = [read_sample(of) for of in tables.values()] if picture_names(sample, images) else []
-    names = [name for other in samples for name in picture_names(other, images)]
-    return [guess_folder(names, Path(source), folder)] if names else []
-
-
-def _marked(
-    sample: Sample, held: list[str], problem: Guess, choices: Guess | None
-) -> tuple[list[str], list[int]]:
-    """(text, number of pictures) of each row, for the marks."""
-    shown = [sample.values(name) for name in (problem.value, *_columns_of(choices))]
-    texts = [" ".join(str(value) for value in row if value is not None) for row in zip(*shown)]
-    pictures = [[value for value in row if value is not None] for row in zip(*map(sample.values, held))]
-    return texts, [sum(len(v) if isinstance(v, list | tuple) else 1 for v in row) for row in pictures]
-
-
-def _tolerance(sample: Sample, answer: Guess, choices: Guess | None, called: Sequence[str]) -> Guess | None:
-    for name in named(sample.columns, ("tolerance", "relative_tolerance", "rel_tol")):
-        values = set(map(str, sample.filled(name)))
-        if len(values) == 1 and re.fullmatch(r"0?\.\d+", value := next(iter(values))):
-            return Guess("tolerance", float(value), f"the value of {name!r} in every row")
-    if choices is None and answer.value is not None and is_chart(called):
-        return Guess("tolerance", CHART_TOLERANCE, "values read off a chart, as in ChartQA")
-    return None
-
-
-def _id(sample: Sample, tables: Mapping[str, Sequence[Table]]) -> Guess | None:
-    for name in columns.id_columns(sample):
-        if all(_is_unique(name, of) for of in tables.values()):
-            return Guess("id", name, "its name, and another value in every row")
-    return None
-
-
-def _is_unique(name: str, tables: Sequence[Table]) -> bool:
-    seen: set[str] = set()
-    for table in tables:
-        for row in table.rows.scan([name]):
-            value = None if isinstance(row, RowError) else row.get(name)
-            if value is not None and str(value) in seen:
-                return False
-            seen.add(str(value))
-    return True
-
-
-def _split(sample: Sample, tables: Mapping[str, Sequence[Table]]) -> Guess | None:
-    """A column that names splits, train and another one among them."""
-    for name in named(sample.columns, ("split", "subset", "partition", "fold", "set")):
-        found = {canonical_split(str(value)) for value in sample.values(name)}
-        if len(tables) == 1 and "train" in found and len(found) > 1 and None not in found:
-            return Guess("split_column", name, f"its values: {', '.join(sorted(map(str, found)))}")
-    return None
-
-
-def _split_names(
+def _without_unanswered(
     tables: Mapping[str, Sequence[Table]], sample: Sample, guesses: Sequence[Guess]
-) -> list[str]:
-    """The splits that there will be, but for a share of the train rows."""
-    column = next((guess.value for guess in guesses if guess.key == "split_column"), None)
-    if column is None:
-        return list(tables)
-    return sorted({str(canonical_split(str(value))) for value in sample.filled(column)})
+) -> tuple[list[str], list[Guess]]:
+    """The splits whose rows have answers, and the mapping's lines for these alone; `convert` leaves out those
+    that a column names.
+    """
+    lines = {guess.key: guess for guess in guesses}
+    answer, column = lines["answer"].value, lines.get("split_column")
+    first = next(iter(tables))
+    parts = {split: (of, [range(len(table.rows)) for table in of]) for split, of in tables.items()}
+    if column is not None:
+        of = [Table("rows looked at", "", ListRows(sample.rows))]
+        parts = {split: (of, rows) for split, rows in rows_of_splits(of, first, column.value).items()}
+    lacking = [s for s, (of, rows) in parts.items() if answer and lacks_answers(of, rows, answer)]
+    if not lacking or first in lacking or len(lacking) == len(parts):
+        return list(parts), list(guesses)
+    key = "source" if column is None else "split_column"
+    line = lines[key]
+    value = {s: v for s, v in line.value.items() if s not in lacking} if column is None else line.value
+    why = f"{line.why}; LEFT OUT: {', '.join(lacking)}, of which no row has an answer in {answer!r}"
+    replaced = Guess(key, value, why)
+    return [s for s in parts if s not in lacking], [replaced if g is line else g for g in guesses]
 
 
 def _golds(sample: Sample, guesses: Sequence[Guess]) -> list[Any]:
-    spec = next((guess.value for guess in guesses if guess.key == "answer"), None)
-    return [] if spec is None else sample.filled(spec)
+    values = {guess.key: guess.value for guess in guesses}
+    if values["answer"] is None:
+        return []
+    kept = sample.values(as_template(values["keep"])) if "keep" in values else sample.rows
+    golds = zip(sample.values(values["answer"]), kept)
+    return [gold for gold, is_kept in golds if gold is not None and is_kept is not None]
 
 
 # --- the guesses tried on the rows --------------------------------------------------------------------------
@@ -284,12 +208,17 @@ def _try(sample: Sample, guesses: Sequence[Guess], folder: Path) -> _Trial:
     if "problem" not in values or "answer" not in values:
         return _Trial()
     trial, mapping = _Trial(), MappingFile(folder=folder, **values)
+    ids = sample.values(values["id"]) if "id" in values else sample.rows
+    called = [str(i) if "id" not in values or own is None else str(own) for i, own in enumerate(ids)]
     for number, (row, beside) in enumerate(zip(sample.rows, sample.folders)):
         try:
-            mapped = map_row(row, mapping, beside) or {}  # there is no `keep` that leaves a row out
+            mapped = map_row(row, mapping, beside)
+            if mapped is None:
+                continue
             example_from_row(mapped, Columns(image_dir=str(Path.cwd())), str(number))
         except RowError as error:
-            trial.faults.append(Fault("rows looked at", number, str(number), error.reason, str(error)))
+            fault = Fault("rows looked at", number, called[number], error.reason, str(error))
+            trial.faults.append(fault)
         else:
             trial.mapped.append(mapped)
     return trial
@@ -361,7 +290,7 @@ def _value_and_why(guess: Guess, free: Sequence[str]) -> tuple[str, str]:
 
 def _used(guesses: Sequence[Guess]) -> list[str]:
     """Columns, and the words of templates, that the guesses speak of."""
-    values = [str(value) for guess in guesses if guess.key != "source" for value in _columns_of(guess)]
+    values = [str(value) for guess in guesses if guess.key != "source" for value in columns_named(guess)]
     return [word for v in values for word in (re.findall(r"\w+", v) if is_template(v) else [v])]
 
 

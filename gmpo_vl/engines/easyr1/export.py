@@ -141,8 +141,8 @@ def gaps_of_export(folder: Path, answers: TrainedAnswers) -> Gaps:
     model.to(_roomy_device(model))
     family = load_processor(folder).family
     found = []
-    for (ids_P, images, *places), responses in zip(answers.prompts, answers.responses):
-        prompt = Prompt(Example("", "", ""), "", ids_P, tuple(images), *places)
+    for (ids_P, images, grid_N3, positions_3P), responses in zip(answers.prompts, answers.responses):
+        prompt = Prompt(Example("", "", ""), "", ids_P, tuple(images), grid_N3, positions_3P)
         packed = pack([(prompt, ids_T) for ids_T in responses], family, model.device)
         with torch.no_grad():
             found_BT, _ = response_log_probs(

@@ -27,13 +27,13 @@ from gmpo_vl.engines.policy import Policy, build_optimizer, set_learning_rate
 from gmpo_vl.models.compat import enable_gradient_checkpointing
 from gmpo_vl.models.features import frozen_features, same_vision
 from gmpo_vl.models.forward import answer_packed, unwrap
-from gmpo_vl.models.geometry import vision_tower
+from gmpo_vl.models.geometry import in_towers, vision_towers
 from gmpo_vl.models.loading import adapter_base, banned_ids, load_model, model_folder
 from gmpo_vl.models.processing import Processor
 from gmpo_vl.models.shared import is_known, sharing_obstacle
 from gmpo_vl.rollout.hf import GenerateOptions, generate
 from gmpo_vl.runs import Run
-from gmpo_vl.setup import DTYPES
+from gmpo_vl.setup import DTYPES, check_tower
 from gmpo_vl.storage.locks import locked
 from gmpo_vl.storage.manifest import Written
 from gmpo_vl.types import Group, Prompt, Sampling
@@ -167,9 +167,11 @@ def build_policy(config: Config, processor: Processor, folder: str | Path | None
         model_folder(str(folder or actor.model.model_path)), dtype, **actor.model.override_config
     )
     model.to("cuda" if torch.cuda.is_available() else "cpu")
-    visual = vision_tower(model)
-    if actor.model.freeze_vision_tower and visual is not None:
-        visual.requires_grad_(False)
+    if actor.model.freeze_vision_tower:
+        towers = vision_towers(model)
+        check_tower(config, model.config.model_type, towers)
+        for tower in towers.values():
+            tower.requires_grad_(False)
     if actor.model.lora.rank > 0:
         model = _with_lora(model, config)
     if actor.model.enable_gradient_checkpointing:
@@ -192,7 +194,8 @@ def _with_lora(model: Any, config: Config) -> Any:
 
     lora, excluded = config.worker.actor.model.lora, config.worker.actor.model.lora.exclude_modules
     if config.worker.actor.model.freeze_vision_tower:  # adapters would train it
-        excluded = ".*visual.*" if excluded is None else f"(?:{excluded})|.*visual.*"
+        tower = in_towers(vision_towers(model))
+        excluded = tower if excluded is None else f"(?:{excluded})|{tower}"
     targets = [name.strip() for name in lora.target_modules.split(",")]
     torch.manual_seed(config.data.seed)  # the adapters' starting values
     return get_peft_model(

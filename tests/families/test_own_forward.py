@@ -119,8 +119,3 @@ def test_a_visit_of_the_vit_is_0_with_gradients(model, processor):
     grads = [p.grad for name, p in model.named_parameters() if re.search(_VIT, name) and p.grad is not None]
     assert grads
     assert not any(grad.any() for grad in grads)
-
-
-@each_family()
-def test_ids_of_pictures_are_banned(model, processor):
-    assert processor.image_token_id in banned_ids(model.config)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from families.questions import QUESTIONS
-from families.test_forward import answers
+from families.test_own_forward import answers
 from families.tiny import each_family
 
 from gmpo_vl.models.forward import ForwardOptions, response_log_probs

@@ -1,0 +1,100 @@
+"""Letters that are words or a product of symbols: `tv` is `TV` and `east` no `seat`, but `ab` is `ba` and no
+`AB`. Golds of type `text` are words (values.py) and are not asked about here.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from itertools import pairwise
+
+from gmpo_vl.verify.words import TEXT_GROUP, bare, set_as_text
+
+_LETTERS_ONLY = re.compile(r"(?=.*\b(?!and\b)[A-Za-z]{3,})[A-Za-z ]+[.]?")
+_NAME = re.compile(r"(?:\d[\d.,]*\s+)?([A-Za-z]{2,})[.]?")  # UK, USA, 16 GB
+_SPELLED = re.compile(r"(?:\d[\d.,]*\s*)?([A-Za-z ]{2,})[.]?")
+_VOWELS = frozenset("aeiou")
+_SHORT_WORDS = frozenset(
+    """ad ah am an as at ax be by do dr eh ex go ha he hi id if in is it jr kg km lb ma me mm mr ms mt my no
+    of oh ok on or ow ox pa pm sr st so to up us we ye am ac ad bc ce cd cv cm dc dj dvd ec eu fm gb gp hd
+    hq hr ib iq js kb la lcd ml mb mph nj nm nsw nw ny nyc nz oz pc phd pdf ph php pr pt pvc rd rpm sw se
+    ssw nnw sms sql tb tv tx uk un usb usa utc vcr vip vp vs vt xl xml cpr cst gmt mst pst ne sse nne ene
+    ese wnw wsw bbc nbc cbs gps html http jpg mp nba nfl nhl mlb""".split()
+)
+# Words of two letters that mean the same in any case.
+CASELESS = frozenset(
+    """am an as at be by do go he hi if in is it me my no of oh ok on or ox so to up us we
+    ct eu tv uk un""".split()
+)
+_PRODUCTS_TOO = frozenset("cd ct ma ms mr mt nm pr pt rd sr st vt".split())  # in small letters rather symbols
+_COMPOUND = re.compile(r"[A-Za-z\d]+(?:[&'-][A-Za-z\d]+)*")
+_LETTERS = re.compile("[A-Za-z]+")
+_HAS_VOWEL = re.compile("[aeiou]", re.IGNORECASE)
+
+
+@lru_cache(maxsize=20_000)
+def is_wordy(text: str) -> bool:
+    """Only letters and spaces, three or more letters together: rather words than a product of symbols."""
+    plain = TEXT_GROUP.sub(r"\1", text).strip()
+    return _LETTERS_ONLY.fullmatch(plain) is not None and (plain != text.strip() or not is_product(plain))
+
+
+def is_product(letters: str) -> bool:
+    """lwh, abc, ut: letters that are no word, so that their order does not matter. HTH and ABC are names."""
+    if len(letters) > 2 and letters.isupper():
+        return False
+    low = letters.lower()
+    if len(letters) > 4 or not letters.isalpha() or (low in _SHORT_WORDS and letters not in _PRODUCTS_TOO):
+        return False
+    return len(letters) < 3 or _are_neighbours(letters) or _VOWELS.isdisjoint(low)
+
+
+def same_but_for_case(gold: str, answer: str) -> bool:
+    """`TV` for `tv`, `X-ray` for `x-ray`: words in small letters, in capitals or as in a title.
+
+    Letters that may be a product must be three at least, and all change: `BMW` is `bmw`, `Mgh` is no `mgh`.
+    """
+    ours, theirs = ((set_as_text(text) or text).removesuffix(".").split() for text in (gold, answer))
+    if ours == theirs or [word.lower() for word in ours] != [word.lower() for word in theirs]:
+        return False
+    if len(ours) == 1 and _are_initials(ours[0]) and theirs[0] in (ours[0].lower(), ours[0].upper()):
+        return True
+    return all(one == two or _are_words(one, two) for one, two in zip(ours, theirs))
+
+
+def _are_words(one: str, other: str) -> bool:
+    """Whether a word in two spellings of its case is a word, and both are usual."""
+    usual = (one.lower(), one.upper(), one.capitalize(), one.title())
+    if not _COMPOUND.fullmatch(one) or one not in usual or other not in usual:
+        return False
+    parts = _LETTERS.findall(one)
+    return any(map(_is_word, parts)) or ("-" in one and all(map(_HAS_VOWEL.search, parts)))
+
+
+def _are_initials(letters: str) -> bool:
+    """bmw, BBQ: three letters or more that are not abc (sides, points) and in one case."""
+    if len(letters) < 3 or not letters.isalpha() or letters not in (letters.lower(), letters.upper()):
+        return False
+    return len(set(letters)) > 1 and not _are_neighbours(letters)
+
+
+def _is_word(letters: str) -> bool:
+    """Whether letters are a word even where a product of symbols would do."""
+    if len(letters) < 3:
+        return letters.lower() in CASELESS and letters not in _PRODUCTS_TOO
+    return not is_product(letters.lower())
+
+
+def _are_neighbours(letters: str) -> bool:
+    """abc, zyx: names of sides or points."""
+    return all(ord(two) - ord(one) == 1 for one, two in pairwise(sorted(letters.lower())))
+
+
+def is_turned(gold: str, answer: str) -> bool:
+    """The letters of a name (UK, 16 GB) in another order, which a product of symbols would not mind."""
+    name = _NAME.fullmatch(bare(gold))
+    other = _SPELLED.fullmatch(bare(answer)) if name else None
+    if not name or not other or ("\\" not in gold and is_product(gold.strip())):
+        return False
+    theirs = other[1].replace(" ", "")
+    return name[1] != theirs and sorted(name[1]) == sorted(theirs)
