@@ -78,8 +78,13 @@ def no_window(monkeypatch):
 
 def stale_state(monkeypatch):
     """Of the first prompt, for all responses."""
-    right = states._response_rows
-    monkeypatch.setattr(states, "_response_rows", lambda batch, prompts: right(batch, [0] * len(prompts)))
+    right = states.Carry
+
+    def carry(conv=None, recurrent=None):
+        kept = [None if x is None else x[:1].expand_as(x) for x in (conv, recurrent)]
+        return right(*kept)
+
+    monkeypatch.setattr(states, "Carry", carry)
 
 
 def no_state(monkeypatch):
