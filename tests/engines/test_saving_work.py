@@ -12,7 +12,8 @@ from gmpo_vl.config import ConfigError
 from gmpo_vl.engines import loop, parity
 from gmpo_vl.engines.local.engine import LocalEngine, train
 from gmpo_vl.engines.session import Prefetch
-from gmpo_vl.models import features, forward
+from gmpo_vl.models import features
+from gmpo_vl.models.families import qwen
 from gmpo_vl.models.loading import load_model
 
 
@@ -24,13 +25,13 @@ def weights(run, step):
 def looked_at(monkeypatch):
     """Pictures that went through the ViT, one entry a call."""
     calls: list[int] = []
-    real = forward.image_features
+    real = qwen.image_features
 
     def counted(model, patches, grid_N3):
         calls.append(len(grid_N3))
         return real(model, patches, grid_N3)
 
-    monkeypatch.setattr(forward, "image_features", counted)
+    monkeypatch.setattr(qwen, "image_features", counted)
     return calls
 
 
