@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from gmpo_vl.config import Config, ConfigError
-from gmpo_vl.models.geometry import VISION_LINEARS
+from gmpo_vl.config.schema import ModelConfig
+from gmpo_vl.models.geometry import VISION_LINEARS, in_towers
 from gmpo_vl.models.loading import model_config, model_folder
 from gmpo_vl.models.processing import Processor, load_processor
 from gmpo_vl.models.prompts import PromptSet, load_prompts, prompt_settings
@@ -53,6 +54,25 @@ def check_tower(config: Config, kind: str, towers: Collection[str]) -> None:
         raise ConfigError(
             f"worker.actor.model.freeze_vision_tower: no ViT is found in a {kind!r}; write false"
         )
+
+
+def lora_config(model: ModelConfig, towers: Collection[str]) -> Any:
+    """peft's. towers: names of the ViTs, which get no adapters where they are frozen: they would train it."""
+    from peft import LoraConfig
+
+    lora, excluded = model.lora, model.lora.exclude_modules
+    if model.freeze_vision_tower:
+        tower = in_towers(towers)
+        excluded = tower if excluded is None else f"(?:{excluded})|{tower}"
+    targets = [name.strip() for name in lora.target_modules.split(",")]
+    return LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        # peft reads a string as `all-linear` or a pattern of whole names, a list as names' ends.
+        target_modules=targets if len(targets) > 1 or targets[0].isidentifier() else targets[0],
+        exclude_modules=excluded,
+        task_type="CAUSAL_LM",
+    )
 
 
 def vision_is_frozen(config: Config) -> bool:

@@ -3,26 +3,27 @@ widths of its decoder, as far as its layers are those that its configuration nam
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import torch
-from transformers.pytorch_utils import Conv1D
 
 from gmpo_vl.config import Config
+from gmpo_vl.config.schema import LoraConfig, ModelConfig
 from gmpo_vl.models.geometry import (
     TextShape,
     UnknownShape,
     delta_shape,
-    in_towers,
     language_model,
     text_shape,
     vision_shape,
     vision_towers,
 )
 from gmpo_vl.models.loading import auto_class, model_config
+from gmpo_vl.setup import lora_config
 from gmpo_vl.sizing.cost import Rates, rates
 from gmpo_vl.sizing.memory import Widths, widths
 
@@ -35,9 +36,9 @@ NO_MODEL = (
 NEAR = 0.01
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ModelSize:
-    """config: transformers'. vision: parameters of the ViT. linears: {linear layer: its inputs + outputs}.
+    """config: transformers'. vision: parameters of the ViT. model: on the meta device.
 
     towers: names of the ViTs. text: the decoder's widths; None where its layers are not those of a
     transformer or a gated delta-net, so that neither memory nor operations are known. why: then, in words.
@@ -46,7 +47,7 @@ class ModelSize:
     config: Any
     parameters: int
     vision: int
-    linears: Mapping[str, int] = field(default_factory=dict)
+    model: Any
     towers: tuple[str, ...] = ()
     text: TextShape | None = None
     why: str = ""
@@ -82,16 +83,11 @@ def size_of(config: Any, where: str) -> ModelSize:
     except NO_MODEL as error:
         raise ValueError(f"{where}: no model can be built from its config.json: {error}") from error
     towers = vision_towers(model)
-    linears = {
-        name: sum(module.weight.shape)
-        for name, module in model.named_modules()
-        if isinstance(module, (torch.nn.Linear, Conv1D))
-    }
     size = ModelSize(
         config,
         parameters=sum(p.numel() for p in model.parameters()),
         vision=sum(p.numel() for tower in towers.values() for p in tower.parameters()),
-        linears=linears,
+        model=model,
         towers=tuple(towers),
     )
     try:
@@ -175,24 +171,22 @@ def _matrices(module: torch.nn.Module, share: float | None) -> float:
 
 
 def lora_parameters(config: Config, size: ModelSize) -> int:
-    """Parameters of adapters on the linear layers that peft would choose: rank x (inputs + outputs) each.
-
-    Experts that lie in one tensor (transformers 5.x) are no linear layers and get no adapters. Convolutions
-    that peft then chooses by name are too small to count.
-    """
+    """Parameters of the adapters, counted as peft itself puts them on: not on linear layers alone, but for
+    some kinds also on experts that lie in one tensor."""
     model = config.worker.actor.model
-    targets = [name.strip() for name in model.lora.target_modules.split(",")]
-    tower = in_towers(size.towers) if model.freeze_vision_tower else None
+    lora = model.lora
+    settings = lora.rank, lora.alpha, lora.target_modules, lora.exclude_modules
+    return _adapters(size, settings, model.freeze_vision_tower)
 
-    def chosen(name: str) -> bool:
-        if tower is not None and re.fullmatch(tower, name):
-            return False
-        if model.lora.exclude_modules and re.fullmatch(model.lora.exclude_modules, name):
-            return False
-        if targets == ["all-linear"]:
-            return name != "lm_head"
-        if len(targets) == 1 and re.fullmatch(targets[0], name):
-            return True
-        return any(f".{name}".endswith(f".{target}") for target in targets)
 
-    return model.lora.rank * sum(pair for name, pair in size.linears.items() if chosen(name))
+@lru_cache(maxsize=64)
+def _adapters(size: ModelSize, settings: tuple[int, int, str, str | None], frozen: bool) -> int:
+    from peft import get_peft_model
+
+    lora = lora_config(ModelConfig(lora=LoraConfig(*settings), freeze_vision_tower=frozen), size.towers)
+    try:
+        with torch.device("meta"):
+            model = get_peft_model(copy.deepcopy(size.model), lora)
+    except ValueError:
+        return 0
+    return sum(p.numel() for name, p in model.named_parameters() if ".lora_" in name)

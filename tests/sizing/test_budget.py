@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from families.tiny import each_family
+from tiny_families import save_tiny_family, save_tiny_text
 from transformers import AutoConfig, LlamaConfig
 
 from gmpo_vl.batching.planning import Limits
@@ -457,11 +458,6 @@ def test_a_configuration_of_no_model_is_refused_in_words():
         size_of(LlamaConfig(**TEXT | {"num_attention_heads": 4, "num_key_value_heads": 0}), "here")
 
 
-def on_linear(model: Any, name: str) -> bool:
-    """Is this adapter's layer linear? Beside experts peft chooses by names, convolutions of the ViT, too."""
-    return isinstance(model.get_submodule(name.partition(".lora_")[0]).get_base_layer(), torch.nn.Linear)
-
-
 @each_family()
 def test_the_vit_is_found_frozen_and_left_out(name, unsaid, folder_of):
     """Of every family: adapters with a frozen ViT are counted as peft puts them on, none in the ViT."""
@@ -475,11 +471,19 @@ def test_the_vit_is_found_frozen_and_left_out(name, unsaid, folder_of):
     for more in ((), (frozen,), (frozen, "worker.actor.model.lora.exclude_modules=.*o_proj")):
         config = unsaid(path, "worker.actor.model.lora={rank: 3}", *more)
         model = build_policy(config, load_processor(folder)).model
-        adapters = {
-            n: p.numel() for n, p in model.named_parameters() if ".lora_" in n and on_linear(model, n)
-        }
+        adapters = {n: p.numel() for n, p in model.named_parameters() if ".lora_" in n}
         assert lora_parameters(config, size) == sum(adapters.values()) > 0
         assert any(tower in n for n in adapters for tower in size.towers) == (not more)
+
+
+@pytest.mark.parametrize("kind", ["qwen3_moe", "qwen3_vl_moe"])
+def test_adapters_on_experts_are_counted(kind, unsaid, tmp_path):
+    """peft takes `all-linear` to mean the experts' tensors too, of some kinds."""
+    folder = save_tiny_family(tmp_path / "model", kind)
+    config = unsaid(f"worker.actor.model.model_path={folder}", "worker.actor.model.lora={rank: 3}")
+    model = build_policy(config, load_processor(folder)).model
+    found = sum(p.numel() for name, p in model.named_parameters() if ".lora_" in name)
+    assert lora_parameters(config, model_size(folder)) == found > 0
 
 
 def test_adapters_on_bf16_weights_are_held_in_float32(unsaid, tiny_folder):
@@ -491,8 +495,6 @@ def test_adapters_on_bf16_weights_are_held_in_float32(unsaid, tiny_folder):
 
 
 def test_freezing_a_vit_that_is_not_there_is_an_error_in_words(unsaid, tmp_path):
-    from tiny_families import save_tiny_text
-
     folder = save_tiny_text(tmp_path / "text")
     config = unsaid(f"worker.actor.model.model_path={folder}", "worker.actor.model.freeze_vision_tower=true")
     for ask in (lambda: build_policy(config, load_processor(folder)), lambda: dry_run(config)):

@@ -27,13 +27,13 @@ from gmpo_vl.engines.policy import Policy, build_optimizer, set_learning_rate
 from gmpo_vl.models.compat import enable_gradient_checkpointing
 from gmpo_vl.models.features import frozen_features, same_vision
 from gmpo_vl.models.forward import answer_packed, unwrap
-from gmpo_vl.models.geometry import in_towers, vision_towers
+from gmpo_vl.models.geometry import vision_towers
 from gmpo_vl.models.loading import adapter_base, banned_ids, load_model, model_folder
 from gmpo_vl.models.processing import Processor
 from gmpo_vl.models.shared import is_known, sharing_obstacle
 from gmpo_vl.rollout.hf import GenerateOptions, generate
 from gmpo_vl.runs import Run
-from gmpo_vl.setup import DTYPES, check_tower
+from gmpo_vl.setup import DTYPES, check_tower, lora_config
 from gmpo_vl.storage.locks import locked
 from gmpo_vl.storage.manifest import Written
 from gmpo_vl.types import Group, Prompt, Sampling
@@ -190,25 +190,10 @@ def build_policy(config: Config, processor: Processor, folder: str | Path | None
 
 
 def _with_lora(model: Any, config: Config) -> Any:
-    from peft import LoraConfig, get_peft_model
+    from peft import get_peft_model
 
-    lora, excluded = config.worker.actor.model.lora, config.worker.actor.model.lora.exclude_modules
-    if config.worker.actor.model.freeze_vision_tower:  # adapters would train it
-        tower = in_towers(vision_towers(model))
-        excluded = tower if excluded is None else f"(?:{excluded})|{tower}"
-    targets = [name.strip() for name in lora.target_modules.split(",")]
     torch.manual_seed(config.data.seed)  # the adapters' starting values
-    return get_peft_model(
-        model,
-        LoraConfig(
-            r=lora.rank,
-            lora_alpha=lora.alpha,
-            # peft reads a string as `all-linear` or a pattern of whole names, a list as names' ends.
-            target_modules=targets if len(targets) > 1 or targets[0].isidentifier() else targets[0],
-            exclude_modules=excluded,
-            task_type="CAUSAL_LM",
-        ),
-    )
+    return get_peft_model(model, lora_config(config.worker.actor.model, vision_towers(model)))
 
 
 def build_reference(config: Config, policy: Policy, resumed: bool) -> Any | None:
