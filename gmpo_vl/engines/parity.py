@@ -120,6 +120,8 @@ def check_parity(policy: Policy, groups: Sequence[Group], config: Config) -> Par
     try:
         found = _passed(shared, config, batches, layers)
         obstacle = None if known else _seen_between(shared, config, batches[0])
+    except (torch.OutOfMemoryError, MemoryError):
+        raise  # says nothing about the model
     except Exception as error:
         if known:
             raise

@@ -194,6 +194,15 @@ def _text_shape(config: Any) -> TextShape:
     )
 
 
+def rope_by_length(text: Any) -> str | None:
+    """The kind of a decoder's rotary positions where a token's depend on how long its text is, or will be."""
+    # 4.57 has another name for them. Kinds of layers may each have their own.
+    rope = getattr(text, "rope_parameters", None) or getattr(text, "rope_scaling", None) or {}
+    found = [rope, *(value for value in rope.values() if isinstance(value, dict))]
+    kinds = {one.get("rope_type") or one.get("type") for one in found}
+    return next((kind for kind in ("dynamic", "longrope") if kind in kinds), None)
+
+
 def delta_shape(config: Any) -> DeltaShape | None:
     """None for a decoder without such layers, and where they are no gated delta-nets."""
     text = config.get_text_config()

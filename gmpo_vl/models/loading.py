@@ -23,6 +23,7 @@ from transformers import (
 )
 
 from gmpo_vl.models.compat import DOWNLOAD, check_config, no_code_of
+from gmpo_vl.models.noise import config_without_noise, is_noise
 from gmpo_vl.models.shared import use_group_attention
 from gmpo_vl.models.vision import batch_vision
 from gmpo_vl.storage.files import read_object
@@ -85,6 +86,8 @@ def model_folder(path: str) -> Path:
 def model_config(folder: str | Path, **overrides: Any) -> Any:
     """The configuration in a model's folder, with the values of `worker.actor.model.override_config`.
 
+    What is random in training alone, such as dropout, is off (noise.py).
+
     Raises ValueError for an unknown override, for a kind of model that transformers does not know or that
     cannot answer token by token, and for a file that is damaged or that this version misreads.
     """
@@ -103,9 +106,15 @@ def model_config(folder: str | Path, **overrides: Any) -> Any:
             f"{folder}: a {config.model_type!r} cannot answer here: {obstacle}; take a model that "
             "transformers loads as a causal or an image-text-to-text model"
         )
+    config_without_noise(config)
     for key, value in overrides.items():
         if not hasattr(config, key):
             raise ValueError(f"worker.actor.model.override_config: {type(config).__name__} has no {key!r}")
+        if is_noise(key) and value:
+            raise ValueError(
+                f"worker.actor.model.override_config: {key} stays 0: with it, an update would not see the "
+                "policy that sampled"
+            )
         setattr(config, key, value)
     return config
 
@@ -220,7 +229,8 @@ def banned_ids(config: Any) -> tuple[int, ...]:
     Tokens that only the processor knows (rows of tiles, say) are plain words to a model.
     """
     named = {value for name, value in vars(config).items() if _SENSES.fullmatch(name)}
-    return tuple(sorted(value for value in named if isinstance(value, int)))
+    known = config.get_text_config().vocab_size
+    return tuple(sorted(value for value in named if isinstance(value, int) and 0 <= value < known))
 
 
 def eos_ids(generation_config: GenerationConfig | None, tokenizer: Any) -> tuple[int, ...]:

@@ -24,7 +24,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from gmpo_vl.models.compat import own_attention
-from gmpo_vl.models.geometry import language_model
+from gmpo_vl.models.geometry import language_model, rope_by_length
 from gmpo_vl.models.layout import Layout, Varlen
 from gmpo_vl.models.states import carry_states
 
@@ -200,20 +200,13 @@ def sharing_obstacle(config: Any) -> str | None:
     text = config.get_text_config()
     if getattr(config, "is_encoder_decoder", False) or own_attention(kind):
         return f"the layers of {kind!r} cannot be told who attends to whom"
-    if rope := _rope_types(text) & {"dynamic", "longrope"}:
-        return f"rotary positions of the kind {rope.pop()!r} depend on how long a text is"
+    if rope := rope_by_length(text):
+        return f"rotary positions of the kind {rope!r} depend on how long a text is"
     if getattr(text, "attention_dropout", 0.0):
         return "attention_dropout is not 0"
     if text._attn_implementation == "eager":
         return f"this {kind!r} attends in a way that SDPA does not have"
     return None
-
-
-def _rope_types(text: Any) -> set[str]:
-    """Of all kinds of layers. 4.57 has another name for them."""
-    rope = getattr(text, "rope_parameters", None) or getattr(text, "rope_scaling", None) or {}
-    found = [rope, *(value for value in rope.values() if isinstance(value, dict))]
-    return {one.get("rope_type") or one.get("type") or "default" for one in found}
 
 
 def use_group_attention(model: PreTrainedModel) -> None:

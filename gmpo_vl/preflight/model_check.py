@@ -17,7 +17,7 @@ from gmpo_vl.config import Config, ConfigError
 from gmpo_vl.data.templates import TemplateError, load_template
 from gmpo_vl.models.forward import response_log_probs
 from gmpo_vl.models.loading import banned_ids
-from gmpo_vl.models.packing import pack
+from gmpo_vl.models.packing import ForwardOptions, pack
 from gmpo_vl.models.processing import Processor, encode_prompt
 from gmpo_vl.models.shared import KNOWN, is_known, sharing_obstacle
 from gmpo_vl.preflight.findings import Finding
@@ -88,7 +88,7 @@ def check_model_class(config: Config, size: ModelSize) -> Iterator[Finding]:
         return
     level = "warning" if config.worker.actor.share_prefix == "always" else "note"
     known = ", ".join(sorted(KNOWN))
-    change = f"prompts are shared by {known}, without attention_dropout"
+    change = f"prompts are shared by {known}, and by what the check at a run's start finds right"
     yield Finding(level, "model", f"{obstacle}: rollouts run one at a time", MODEL_KEY, change)
 
 
@@ -150,11 +150,13 @@ def check_sight(
     """Do the log-probs of an answer change when the picture turns grey?"""
     ids_T = torch.tensor(processor.tokenizer(answer, add_special_tokens=False)["input_ids"])
     grey = replace(prompt, images=tuple(torch.full_like(image, 128) for image in prompt.images))
-    rows = []
+    rows, options = [], ForwardOptions(public=not is_known(model.config))
     for seen in (prompt, grey):
         packed = pack([(seen, ids_T)], processor.family, model.device)
         with torch.no_grad():
-            log_probs_1T, _ = response_log_probs(model, packed, 1.0, banned_ids(model.config))
+            log_probs_1T, _ = response_log_probs(
+                model, packed, 1.0, banned_ids(model.config), options=options
+            )
         rows.append(log_probs_1T[0])
     gap = float((rows[0] - rows[1]).abs().max())
     if gap > SMALLEST_CHANGE:

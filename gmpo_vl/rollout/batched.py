@@ -30,8 +30,8 @@ def runs_in_batches(model: PreTrainedModel, family: Family) -> bool:
         return True
     if model._is_stateful or hasattr(model.config, "vision_config"):
         return False
-    takes = accepted(model, {"position_ids": None, "attention_mask": None})
-    return len(takes) == 2 and set(getattr(model.config, "layer_types", None) or ()) <= PADDABLE
+    takes = accepted(model, {"position_ids": None, "attention_mask": None, "past_key_values": None})
+    return len(takes) == 3 and set(getattr(model.config, "layer_types", None) or ()) <= PADDABLE
 
 
 class BatchedRows:

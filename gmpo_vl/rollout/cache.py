@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
-from gmpo_vl.models.geometry import state_bytes, token_bytes
+from gmpo_vl.models.geometry import rope_by_length, state_bytes, token_bytes
 from gmpo_vl.models.shared import computing_dtype
 
 ROOM = 256  # tokens of spare room that a layer takes at a time
@@ -51,8 +51,9 @@ class RoomyLayer(DynamicLayer):
 
 def own_cache(model: Any) -> Cache | None:
     """An empty cache with a layer of the model's own kind for each of its layers: keys and values, those of a
-    sliding window, or a state. None for a model that makes a cache of its own class itself."""
-    if not model._supports_default_dynamic_cache():
+    sliding window, or a state. None for a model that makes a cache of its own class itself, and where the
+    keys of a text change as it grows."""
+    if not model._supports_default_dynamic_cache() or rope_by_length(model.config.get_text_config()):
         return None
     cache = DynamicCache(config=model.config)
     cache.layers = [RoomyLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]

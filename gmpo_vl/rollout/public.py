@@ -11,6 +11,7 @@ import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
 from gmpo_vl.models.families import Family, accepted
+from gmpo_vl.models.geometry import rope_by_length
 from gmpo_vl.rollout.cache import own_cache
 from gmpo_vl.types import Prompt
 
@@ -32,7 +33,8 @@ class PublicRows:
         out = self._read(self._ids_RT[0], use_cache=True, **self._caching(own_cache(model)))
         self.logits_RV = out.logits[:, -1][row_R]
         self._cache = next((c for name in CACHES if (c := getattr(out, name, None)) is not None), None)
-        if not _shared_out(self._cache, row_R):
+        grows = rope_by_length(model.config.get_text_config()) is not None  # so do the keys that it keeps
+        if grows or not _shared_out(self._cache, row_R):
             self._cache = None
             warnings.warn(
                 f"{type(model).__name__} has no cache that samples can share: each of their tokens reads the "

@@ -13,14 +13,13 @@ from peft import LoraConfig, get_peft_model
 from plain_forward import CPU, assert_equals_one_at_a_time, prompts_of, rows_with
 from tiny_families import save_tiny_family
 
-from gmpo_vl.models import compat, states
+from gmpo_vl.models import compat, reading_order, states
 from gmpo_vl.models.compat import enable_gradient_checkpointing
 from gmpo_vl.models.forward import response_log_probs
 from gmpo_vl.models.geometry import language_model, state_bytes
 from gmpo_vl.models.loading import banned_ids, load_model
 from gmpo_vl.models.packing import ForwardOptions, Segment, pack
 from gmpo_vl.models.processing import encode_prompt, load_processor
-from gmpo_vl.models.reading_order import reading_order
 from gmpo_vl.tasks.diagrams.data import make_examples
 from gmpo_vl.types import Example
 
@@ -64,8 +63,8 @@ def test_log_probs_and_gradients_equal_one_rollout_at_a_time(family, way, loaded
 
 @pytest.mark.parametrize(("padding", "small"), [(1.0, 0), (1.0, 10**9)], ids=["alone", "together"])
 def test_rows_alone_or_padded_together_give_the_same(padding, small, loaded, monkeypatch):
-    monkeypatch.setattr(states, "PADDING", padding)
-    monkeypatch.setattr(states, "SMALL", small)
+    monkeypatch.setattr(reading_order, "PADDING", padding)
+    monkeypatch.setattr(reading_order, "SMALL", small)
     processor, model, rows = loaded("qwen3_next")
     assert_equals_one_at_a_time(model, processor, rows, share_prefix=True)
 
@@ -103,8 +102,10 @@ def test_no_kernel_for_decoding_is_called(loaded, monkeypatch):
 def test_the_calls_are_planned_once_for_all_layers(loaded, monkeypatch):
     processor, model, rows = loaded("qwen3_5")
     planned = []
-    plan = states._similar
-    monkeypatch.setattr(states, "_similar", lambda segments: planned.append(segments) or plan(segments))
+    plan = reading_order._similar
+    monkeypatch.setattr(
+        reading_order, "_similar", lambda segments: planned.append(segments) or plan(segments)
+    )
     enable_gradient_checkpointing(model)
     log_probs_BT, _ = response_log_probs(model, pack(rows, processor.family, CPU), 1.0, ())
     log_probs_BT.sum().backward()
@@ -146,9 +147,11 @@ class Stale(states.Carry):
 def test_a_planted_fault_is_seen(fault, loaded, monkeypatch):
     processor, model, rows = loaded("qwen3_next")
     if fault == "another prompt's":
-        plan = states._response_rows
+        plan = reading_order._response_rows
         monkeypatch.setattr(
-            states, "_response_rows", lambda batch, prompts: plan(batch, [(p + 1) % 4 for p in prompts])
+            reading_order,
+            "_response_rows",
+            lambda batch, prompts: plan(batch, [(p + 1) % 4 for p in prompts]),
         )
     else:
         monkeypatch.setattr(states, "Carry", fault)
@@ -211,7 +214,7 @@ def test_every_token_is_read_once_beside_little_padding(groups):
         for length in responses:
             segments.append(Segment(offset, length, start, prompt))
             offset += length
-    order = reading_order(segments, CPU)
+    order = reading_order.reading_order(segments, CPU)
     calls = [*order.prompts, *order.responses]
     read_L = torch.cat([rows.index_mQ.flatten()[rows.real_N] for rows in calls])
     assert torch.equal(read_L[order.inverse_L], torch.arange(offset))

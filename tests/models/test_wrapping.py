@@ -67,9 +67,7 @@ def sharded_rank(rank, folder, store, out, kind):
         kept.learn(packed.prompts, on_all_ranks=lambda _: 2)  # as if one of the ranks had more
         packed = replace(packed, features=kept.of(packed.prompts, CPU))
     log_probs_BT, _ = sharded(packed, 0.7, (3, 4), options=ForwardOptions(visit_vision=kept is None))
-    assert ["blocks" in vars(layout) for layout in layouts] == [True], (
-        "FSDP hands each layer a copy of its own"
-    )
+    assert [layout.heard for layout in layouts] == [True], "FSDP hands each layer a copy of its own"
     before = whole_weights(sharded, FSDP)
     log_probs_BT.sum().backward()
     torch.optim.SGD([p for p in sharded.parameters() if p.requires_grad], lr=1.0).step()

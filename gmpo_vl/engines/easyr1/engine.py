@@ -65,6 +65,10 @@ class GMPOTrainer(RayPPOTrainer):
         self.rates = rates(self.model_config)
 
     @property
+    def shares(self) -> bool:
+        return self.share_prefix and not self.public
+
+    @property
     def ranks(self) -> int:
         return self.actor_rollout_ref_wg.world_size
 
@@ -135,7 +139,7 @@ class GMPOTrainer(RayPPOTrainer):
             share_prefix=self.share_prefix,
             public=self.public,
             # What EasyR1 hands to the counter of operations (worker.py), by its own name.
-            global_token_num=[group_operations(self.rates, r, self.share_prefix, frozen) for r in rows],
+            global_token_num=[group_operations(self.rates, r, self.shares, frozen) for r in rows],
         )
         found = self.actor_rollout_ref_wg.update_actor(data).non_tensor_batch
         # Every rank reports the same of the step, but its own memory: the largest counts, not the mean.
@@ -163,7 +167,7 @@ class GMPOTrainer(RayPPOTrainer):
         dealt: list[list[int]] = [[] for _ in range(self.ranks)]
         start = 0
         for batch in mini_batches(rows, self.run.worker.actor.global_batch_size):
-            costs = [group_cost(self.rates, r, self.share_prefix, checkpointing, frozen) for r in batch]
+            costs = [group_cost(self.rates, r, self.shares, checkpointing, frozen) for r in batch]
             for of_rank, indices in zip(dealt, deal(costs, self.ranks)):
                 of_rank += [start + i for i in indices]
             start += len(batch)

@@ -8,8 +8,8 @@ from typing import Any
 
 from gmpo_vl.config import Config, ConfigError
 from gmpo_vl.config.schema import value_of
-from gmpo_vl.models.geometry import experts
-from gmpo_vl.models.shared import is_known
+from gmpo_vl.models.geometry import QWEN_VL, experts
+from gmpo_vl.models.shared import is_known, sharing_obstacle
 from gmpo_vl.setup import leaves_vision_out, validation_sampling_of
 
 EXPERT_LAYERS = ("gate_proj", "up_proj", "down_proj")
@@ -82,10 +82,15 @@ def check_model(config: Config, model: Any) -> None:
     """
     lora, problems = config.worker.actor.model.lora, []
     sees = hasattr(model, "vision_config")
-    if easyr1_loss(config) is None and ranks_of(config) > 1 and not is_known(model) and sees:
+    if sees and model.model_type not in QWEN_VL:
         problems.append(
-            f"worker.actor.model.model_path: the ViT of a {model.model_type!r} runs only where there are "
-            "pictures, and a GPU without any would be waited for. Use one GPU, or another model"
+            f"worker.actor.model.model_path: engine easyr1 gets no pictures to a {model.model_type!r}, only "
+            f"to {', '.join(QWEN_VL)}; engine: local trains it"
+        )
+    elif easyr1_loss(config) is None and ranks_of(config) > 1 and not is_known(model) and sees:
+        problems.append(
+            f"worker.actor.model.model_path: {sharing_obstacle(model)}; such a model's ViT runs only where "
+            "there are pictures, and a GPU without any would be waited for. Use one GPU, or another model"
         )
     targets = [name.strip() for name in lora.target_modules.split(",")] if lora.rank > 0 else []
     outside = sorted(set(targets) & {"lm_head", "embed_tokens"})

@@ -27,6 +27,7 @@ from gmpo_vl.engines.policy import Policy
 from gmpo_vl.models.features import FrozenFeatures, frozen_features
 from gmpo_vl.models.forward import answer_packed, unwrap
 from gmpo_vl.models.loading import banned_ids, eos_ids
+from gmpo_vl.models.noise import without_noise
 from gmpo_vl.models.shared import is_known, use_group_attention
 from gmpo_vl.models.vision import batch_vision
 from gmpo_vl.setup import load_configured_processor
@@ -151,6 +152,7 @@ class GMPOWorker(_Base, FSDPWorker):
         run, inner = self.config.run, sharded._fsdp_wrapped_module
         assert run is not None
         if easyr1_loss(run) is None:
+            without_noise(unwrap(inner))
             answer_packed(inner)
             use_group_attention(unwrap(inner))
             batch_vision(unwrap(inner))
