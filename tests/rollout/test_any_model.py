@@ -49,6 +49,9 @@ DELTA = {
     "linear_key_head_dim": 8,
     "linear_value_head_dim": 8,
 }
+# Positions of another kind from 40 tokens on: all keys change.
+LONG = {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [8.0] * 4}
+LONG = {"rope_scaling": LONG | {"rope_theta": 10000.0, "original_max_position_embeddings": 40}}
 EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
 # A text model of every kind of cache, position and head, and whether its prompts may be padded.
 TEXTS = {
@@ -60,14 +63,16 @@ TEXTS = {
     "mamba": ({"state_size": 8}, False),
     "falcon_h1": (MAMBA, False),  # states and keys in one layer
     "lfm2": ({"layer_types": ["conv", "full_attention"]}, False),
+    "phi3": ({**LONG, "original_max_position_embeddings": 40}, False),
     "rwkv": ({"attention_hidden_size": 32}, False),  # no cache whose rows can be chosen
     "minimax": ({"layer_types": DELTA["layer_types"], "num_local_experts": 2}, False),  # makes its own cache
     "qwen3_next": ({**DELTA, **EXPERTS, "shared_expert_intermediate_size": 16}, True),
 }
-REREAD = ["rwkv", "minimax"]
+REREAD = ["phi3", "rwkv", "minimax"]
 if not TRANSFORMERS_5:
     REREAD += ["mamba", "lfm2"]
     TEXTS["qwen3_next"] = TEXTS["qwen3_next"][0], False
+    del TEXTS["phi3"]  # its configuration names positions in another way
     del TEXTS["falcon_h1"]  # it reads every text again, a minute long
 VISION = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 
