@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from gmpo_vl.data.columns import SPLIT
 from gmpo_vl.data.rows import RowError
 from gmpo_vl.data.sources import Table, canonical_split
 from gmpo_vl.data.start import answers, chats, columns
@@ -19,6 +21,9 @@ from gmpo_vl.data.start.pictures import (
     picture_names,
 )
 from gmpo_vl.data.start.run import CHART_TOLERANCE, is_chart
+
+_SPLITS = ("split", "subset", "partition", "fold", "set")  # words in the names of columns that name them
+_MOST_SPLITS = 8
 
 
 def guess_mapping(
@@ -55,7 +60,9 @@ def guess_mapping(
         guesses.append(Guess("choices", None, why))
     elif choices is None:
         guesses.append(columns.unread_choices(sample, [*taken, *columns_named(answer)]))
-    guesses += [_tolerance(sample, answer, choices, called), _id(sample, tables), _split(sample, tables)]
+    told = [*taken, *columns_named(answer), *columns_named(choices)]
+    guesses += [_tolerance(sample, answer, choices, called), _id(sample, tables)]
+    guesses.append(_split(sample, tables, told))
     guesses.append(answers.guess_keep(sample, answer, choices))
     return [guess for guess in guesses if guess is not None]
 
@@ -119,10 +126,25 @@ def _is_unique(name: str, tables: Sequence[Table]) -> bool:
     return True
 
 
-def _split(sample: Sample, tables: Mapping[str, Sequence[Table]]) -> Guess | None:
-    """A column that names splits, train and another one among them."""
-    for name in named(sample.columns, ("split", "subset", "partition", "fold", "set")):
-        found = {canonical_split(str(value)) for value in sample.values(name)}
-        if len(tables) == 1 and "train" in found and len(found) > 1 and None not in found:
+def _split(sample: Sample, tables: Mapping[str, Sequence[Table]], taken: Sequence[str]) -> Guess | None:
+    """A column that names splits, train and another one among them, whatever it is called (DUDE has
+    data_split). One that is called after splits may name others, too, such as testmini. taken: columns that
+    hold something else.
+    """
+    if len(tables) > 1:
+        return None
+    usual = [name for name in named(sample.columns, _SPLITS, _SPLITS, about=True) if name not in taken]
+    free = [name for name in sample.columns if name not in (*usual, *taken)]
+    for name in (*usual, *free):
+        found = {_split_word(value, name in usual) for value in sample.values(name)}
+        if {"train"} < found and None not in found and len(found) <= _MOST_SPLITS:
             return Guess("split_column", name, f"its values: {', '.join(sorted(map(str, found)))}")
     return None
+
+
+def _split_word(value: Any, is_usual: bool) -> str | None:
+    """The split that `convert` makes of a value; None for what names none. is_usual: any word does."""
+    if not isinstance(value, str):
+        return None
+    word = value.strip().lower()
+    return canonical_split(word) or (word if is_usual and SPLIT.fullmatch(word) else None)
