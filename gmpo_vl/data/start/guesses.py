@@ -10,7 +10,7 @@ from typing import Any
 from gmpo_vl.data.columns import SPLIT
 from gmpo_vl.data.rows import RowError
 from gmpo_vl.data.sources import Table, canonical_split
-from gmpo_vl.data.start import answers, chats, columns
+from gmpo_vl.data.start import answers, chats, columns, paths
 from gmpo_vl.data.start.names import Guess, Sample, named, read_sample
 from gmpo_vl.data.start.pictures import (
     choices_in_pictures,
@@ -35,7 +35,8 @@ def guess_mapping(
     called: Sequence[str],
 ) -> list[Guess]:
     """The mapping's lines but for the source, in their order. called: names of the set and of its columns."""
-    images = guess_images(sample, Path(source) if image_folder is None else folder / image_folder)
+    place = Path(source) if image_folder is None else folder / image_folder
+    images = guess_images(sample, place)
     images = images or chats.guess_images_in_chat(sample)
     held = [] if images is None else images.value if isinstance(images.value, list) else [images.value]
     problem = columns.guess_problem(sample, held)
@@ -44,8 +45,9 @@ def guess_mapping(
     choices = columns.guess_choices(sample, [*taken, *drawn])
     answer = answers.guess_answer(sample, [*taken, *columns_named(choices)], choices, problem)
     choices = choices or columns.guess_choices_in(sample, problem, answer)
+    begin = folder if image_folder is None else place
     guesses = [
-        images or lost_pictures(sample, source),
+        images or paths.with_ending(sample, place, begin) or lost_pictures(sample, source),
         *_folder_guess(sample, tables, images, source, image_folder, folder),
         problem,
     ]
@@ -85,7 +87,15 @@ def _folder_guess(
         return []
     samples = [read_sample(of) for of in tables.values()] if picture_names(sample, images) else []
     names = [name for other in samples for name in picture_names(other, images)]
-    return [guess_folder(names, Path(source), folder)] if names else []
+
+    def advise(places: Sequence[Path]) -> str:
+        several = isinstance(images.value, list)
+        template = None if several else paths.in_folder_of_column(sample, images.value, places, folder)
+        if template is None:
+            return "name the one that is meant; for several, a mapping each that reads the rows of one"
+        return f'a column says which: write images: "{template}" and take this line away'
+
+    return [guess_folder(names, Path(source), folder, advise)] if names else []
 
 
 def _marked(
