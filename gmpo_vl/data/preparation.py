@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gmpo_vl.data.columns import SPLIT, carried_column, check_columns, lacks_answers, rows_of_splits
+from gmpo_vl.data.counting import check_counting
 from gmpo_vl.data.formats import as_object, rows_or_errors
 from gmpo_vl.data.images import MAX_IMAGE_PIXELS, ImageError, decode_image, picture_key
 from gmpo_vl.data.map_row import map_row
@@ -66,8 +67,9 @@ class Ready:
 
 @dataclass
 class Stream:
-    """Rows of a split, and what makes each ready. carried: {column: type as `writing.ColumnType`}. num_rows:
-    0 where rows are made as they come. notes: for the data card.
+    """Rows of a split, and what makes each ready. carried: {column: type as `writing.ColumnType`}. parts: of
+    each table, the numbers of its rows that are in the split. num_rows: 0 where rows are made as they come.
+    notes: for the data card.
     """
 
     sources: list[str]
@@ -75,6 +77,7 @@ class Stream:
     finish: Callable[[Given], Ready | None]
     carried: dict[str, ColumnType] = field(default_factory=dict)
     tables: list[Table] = field(default_factory=list)
+    parts: list[Sequence[int]] = field(default_factory=list)
     num_rows: int = 0
     notes: list[str] = field(default_factory=list)
 
@@ -97,6 +100,7 @@ def streams_of(preparation: Path, source: str | None) -> tuple[dict[str, Stream]
         for stream in streams.values():
             check_columns(stream.tables, mapping)
             stream.notes += _lost_pictures(stream.tables, mapping)
+        check_counting([part for s in streams.values() for part in zip(s.tables, s.parts)], mapping)
     except DataError as error:
         raise DataError(f"{preparation}: {error}") from error
     return streams, mapping
@@ -193,6 +197,7 @@ def _stream(
         finish,
         {name: column.type for name, column in carried.items()},
         tables,
+        parts,
         num_rows=sum(map(len, parts)),
         notes=[column.note for column in carried.values() if column.note],
     )

@@ -63,8 +63,8 @@ WARNINGS = {
     "Check again: what a judge has answered is kept",
     "choices_doubled": "options bring their letters, and the problem writes letters in front of them, too: "
     "`A. A. 300`. Take the letters out of the options",
-    "choices_equal": "two options are the same, or differ in marks and case alone: an answer in words fits "
-    "both. Mend the choices or leave the row out, unless marks or case are what is asked about",
+    "choices_equal": "two options are the same, or differ in marks, case or unit alone (6 ft, 6 feet): an "
+    "answer in words fits both. Mend the choices or leave the row out, unless these are what is asked about",
     "duplicate": "the same problem with the same pictures and answer stands in the split already: it counts "
     "twice",
     "contradiction": "the same problem with the same pictures has another answer elsewhere: one of the two "

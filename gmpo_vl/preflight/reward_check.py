@@ -20,13 +20,21 @@ from gmpo_vl.verify import Gold, parse_gold
 from gmpo_vl.verify.named import closely, loosely
 from gmpo_vl.verify.natural_forms import PICTURE, Form, natural_forms, wrong_forms
 from gmpo_vl.verify.products import same_but_for_case
+from gmpo_vl.verify.quantities import EXACT
 from gmpo_vl.verify.strict import gold_type
-from gmpo_vl.verify.values import trees
+from gmpo_vl.verify.units import unit_of
+from gmpo_vl.verify.values import judge_value, trees, type_of
+from gmpo_vl.verify.words import TEXT_GROUP
 
 REWARD_KEY = "worker.reward.reward_function"
 # Prompts whose answers a reward may read, the last for the answer alone. A reward need take one of them only.
 WAYS = (*FORMS["box"], *FORMS["tag"], "")
 WRONG = "no such answer"
+# A price, or a number with a unit behind it; no list, no alternatives and no product (2 m x 3 m).
+_MEASURE = re.compile(
+    r"(?!.*\b(?:x|by|and|or|to)\b)[-+]?(?:\\?[$€£¥]\s*[\d,]*\.?\d+|[\d,]*\.?\d+(?:\s*/\s*\d+)?\s*(?P<unit>"
+    r"(?:\^?\s*\\circ|[°℃℉]|(?:(?:square|cubic)\s+)?(?P<word>[A-Za-zµμ]+))[\w\s./^°²³{}-]*))"
+)
 TOLD = 6  # forms that a finding names
 # What a reward reads golds as that bring no type of their own.
 READ_AS = {name: reward.gold_type for name, reward in VERDICT_REWARDS.items()} | {
@@ -261,9 +269,22 @@ def _same_option(one: str, other: str) -> bool:
         return False
     if any(spelling(one) == spelling(other) != "" for spelling in (closely, loosely)):
         return True
-    if re.search(r"[\d\\]", one) and trees(one):  # x^2 and x^{2}
-        return trees(one) == trees(other)
-    return same_but_for_case(one, other)
+    is_value = re.search(r"[\d\\]", one) and trees(one)
+    if is_value and trees(one) == trees(other):  # x^2 and x^{2}
+        return True
+    units = [_unit_in(option) for option in (one, other)]
+    if None not in units and units[0] != units[1]:  # 6 ft and 6 feet, 100 cm and 1 m; 5 m and 5.0 m differ
+        return all(judge_value(a, type_of(a), EXACT, b) == "equal" for a, b in ((one, other), (other, one)))
+    return not is_value and same_but_for_case(one, other)
+
+
+def _unit_in(option: str) -> str | None:
+    """The unit as it is written behind one number ("" for a price), also in parts (5 ft 6 in)."""
+    text = re.fullmatch(r"(\$?)(.*)\1", TEXT_GROUP.sub(r" \1 ", option.strip()), re.DOTALL)
+    match = _MEASURE.fullmatch(text[2].strip()) if text else None
+    if match is None or (match["word"] and unit_of(match["word"], as_text=True) is None):
+        return None
+    return (match["unit"] or "").strip()
 
 
 def _shows_twice(line: str) -> bool:

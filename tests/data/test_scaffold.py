@@ -153,6 +153,34 @@ def test_a_column_that_names_splits_is_used():
         convert("mine.yaml", "data/mine")
 
 
+@pytest.mark.parametrize(
+    ("column", "names", "splits"),
+    [
+        ("data_split", ("train", "val", "test"), {"train", "validation", "test"}),  # DUDE
+        ("dataSplit", ("Train", "Validation"), {"train", "validation"}),
+        ("question_split", ("train", "dev", "testmini"), {"train", "validation", "testmini"}),
+        ("usage", ("train", "val"), {"train", "validation"}),
+    ],
+)
+def test_a_column_of_another_name_that_names_splits_is_used(column, names, splits):
+    rows = [{column: names[i % len(names)], **row} for i, row in enumerate(questions(24))]
+    assert guessed(write_start("mine", lines("a.jsonl", rows)))["split_column"] == column
+    assert convert("mine.yaml", "data/mine").splits.keys() == splits
+
+
+@pytest.mark.parametrize(
+    ("column", "names"), [("vehicle", ("train", "bus")), ("subset", ("easy", "hard")), ("split", ("train",))]
+)
+def test_a_column_of_other_words_names_no_splits(column, names):
+    rows = [{column: names[i % len(names)], **row} for i, row in enumerate(questions(24))]
+    assert "split_column" not in guessed(write_start("mine", lines("a.jsonl", rows)))
+
+
+def test_an_answer_that_is_train_names_no_split():
+    rows = [{"question": f"What is in picture {i}?", "answer": ("train", "test")[i % 2]} for i in range(24)]
+    assert "split_column" not in guessed(write_start("mine", lines("a.jsonl", rows)))
+
+
 def test_names_of_columns_are_written_as_yaml_reads_them():
     rows = [{"yes": f"q: {i} #?", "the: #answer": str(i), "question id": f"no{i}"} for i in range(5)]
     values = guessed(write_start("mine", lines("a.jsonl", rows)))

@@ -155,6 +155,12 @@ def test_two_options_that_say_the_same_are_told_with_their_letters(check):
         ["50%", "5%", r"50\%"],
         ["snow_board", "ski", r"snow\_board"],
         ["x^2", "x", "x^{2}"],
+        ["6 ft", "7 feet", "6 feet"],
+        ["100 cm", "10 m", "1 m"],
+        ["$1", "10 cents", "100 cents"],
+        ["90°", "9 degrees", "90 degrees"],
+        ["5 ft 6 in", "56 inches", "66 inches"],
+        ["36 km/h", "36 m/s", "10 m/s"],
     ]
     other = [
         ["CO", "Co"],
@@ -166,6 +172,13 @@ def test_two_options_that_say_the_same_are_told_with_their_letters(check):
         ["5.0", "5.00"],
         ["+", "-"],
         ["a cat", "no cat"],
+        ["5 cm", "5 m", "5"],
+        ["5 cm", "5.0 cm", "5 cm^2"],
+        ["3 m × 4 m", "4 m × 3 m"],
+        ["3 m or 4 m", "4 m or 3 m"],
+        ["20 °C", "20 °F"],
+        ["6 feet", "6 feet tall"],
+        ["3 apples", "3 pears"],
     ]
     rows = [
         row(f"Which is {i}?", "B", type="choice", choices=options) for i, options in enumerate(equal + other)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from gmpo_vl.data.columns import SPLIT
 from gmpo_vl.data.rows import RowError
 from gmpo_vl.data.sources import Table, canonical_split
-from gmpo_vl.data.start import answers, chats, columns
+from gmpo_vl.data.start import answers, chats, columns, paths
 from gmpo_vl.data.start.names import Guess, Sample, named, read_sample
 from gmpo_vl.data.start.pictures import (
     choices_in_pictures,
@@ -20,6 +22,9 @@ from gmpo_vl.data.start.pictures import (
 )
 from gmpo_vl.data.start.run import CHART_TOLERANCE, is_chart
 
+_SPLITS = ("split", "subset", "partition", "fold", "set")  # words in the names of columns that name them
+_MOST_SPLITS = 8
+
 
 def guess_mapping(
     sample: Sample,
@@ -30,7 +35,8 @@ def guess_mapping(
     called: Sequence[str],
 ) -> list[Guess]:
     """The mapping's lines but for the source, in their order. called: names of the set and of its columns."""
-    images = guess_images(sample, Path(source) if image_folder is None else folder / image_folder)
+    place = Path(source) if image_folder is None else folder / image_folder
+    images = guess_images(sample, place)
     images = images or chats.guess_images_in_chat(sample)
     held = [] if images is None else images.value if isinstance(images.value, list) else [images.value]
     problem = columns.guess_problem(sample, held)
@@ -39,8 +45,9 @@ def guess_mapping(
     choices = columns.guess_choices(sample, [*taken, *drawn])
     answer = answers.guess_answer(sample, [*taken, *columns_named(choices)], choices, problem)
     choices = choices or columns.guess_choices_in(sample, problem, answer)
+    begin = folder if image_folder is None else place
     guesses = [
-        images or lost_pictures(sample, source),
+        images or paths.with_ending(sample, place, begin) or lost_pictures(sample, source),
         *_folder_guess(sample, tables, images, source, image_folder, folder),
         problem,
     ]
@@ -55,7 +62,9 @@ def guess_mapping(
         guesses.append(Guess("choices", None, why))
     elif choices is None:
         guesses.append(columns.unread_choices(sample, [*taken, *columns_named(answer)]))
-    guesses += [_tolerance(sample, answer, choices, called), _id(sample, tables), _split(sample, tables)]
+    told = [*taken, *columns_named(answer), *columns_named(choices)]
+    guesses += [_tolerance(sample, answer, choices, called), _id(sample, tables)]
+    guesses.append(_split(sample, tables, told))
     guesses.append(answers.guess_keep(sample, answer, choices))
     return [guess for guess in guesses if guess is not None]
 
@@ -78,7 +87,15 @@ def _folder_guess(
         return []
     samples = [read_sample(of) for of in tables.values()] if picture_names(sample, images) else []
     names = [name for other in samples for name in picture_names(other, images)]
-    return [guess_folder(names, Path(source), folder)] if names else []
+
+    def advise(places: Sequence[Path]) -> str:
+        several = isinstance(images.value, list)
+        template = None if several else paths.in_folder_of_column(sample, images.value, places, folder)
+        if template is None:
+            return "name the one that is meant; for several, a mapping each that reads the rows of one"
+        return f'a column says which: write images: "{template}" and take this line away'
+
+    return [guess_folder(names, Path(source), folder, advise)] if names else []
 
 
 def _marked(
@@ -119,10 +136,25 @@ def _is_unique(name: str, tables: Sequence[Table]) -> bool:
     return True
 
 
-def _split(sample: Sample, tables: Mapping[str, Sequence[Table]]) -> Guess | None:
-    """A column that names splits, train and another one among them."""
-    for name in named(sample.columns, ("split", "subset", "partition", "fold", "set")):
-        found = {canonical_split(str(value)) for value in sample.values(name)}
-        if len(tables) == 1 and "train" in found and len(found) > 1 and None not in found:
+def _split(sample: Sample, tables: Mapping[str, Sequence[Table]], taken: Sequence[str]) -> Guess | None:
+    """A column that names splits, train and another one among them, whatever it is called (DUDE has
+    data_split). One that is called after splits may name others, too, such as testmini. taken: columns that
+    hold something else.
+    """
+    if len(tables) > 1:
+        return None
+    usual = [name for name in named(sample.columns, _SPLITS, _SPLITS, about=True) if name not in taken]
+    free = [name for name in sample.columns if name not in (*usual, *taken)]
+    for name in (*usual, *free):
+        found = {_split_word(value, name in usual) for value in sample.values(name)}
+        if {"train"} < found and None not in found and len(found) <= _MOST_SPLITS:
             return Guess("split_column", name, f"its values: {', '.join(sorted(map(str, found)))}")
     return None
+
+
+def _split_word(value: Any, is_usual: bool) -> str | None:
+    """The split that `convert` makes of a value; None for what names none. is_usual: any word does."""
+    if not isinstance(value, str):
+        return None
+    word = value.strip().lower()
+    return canonical_split(word) or (word if is_usual and SPLIT.fullmatch(word) else None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -92,19 +92,24 @@ def _by_files(sample: Sample, place: Path) -> Guess | None:
     beside = place if place.is_dir() else place.parent
     folders = _folders(beside)
     archives = [PictureFolder(path) for path in (place, *_entries(beside)) if stem_of(path) is not None]
-    ids = [name for name in sample.columns if _NAMING & set(words(name))]
-    for name in sorted(ids, key=lambda name: not set(words(name)) & set(_STEMS)):
+    for name in naming_columns(sample):
         values = sample.filled(name)
         is_number = name.isidentifier() and all(_is_whole(value) for value in values)
         texts = [name] if _are_stems(values) else []
         for spec in [*texts, *(_spellings(name, folders) if is_number else [])] if values else []:
             guess = Guess("images", spec, f"files of pictures are called so; is {name!r} the picture's?")
             names = [name for _, name in picture_names(sample, guess)]
-            counts = [sum(_is_there(folder / name) for name in names) for folder in folders]
+            counts = [sum(is_there(folder / name) for name in names) for folder in folders]
             counts += [sum(_is_found(archive, name) for name in names) for archive in archives]
             if max(counts) >= MOST * len(names):
                 return guess
     return None
+
+
+def naming_columns(sample: Sample) -> list[str]:
+    """Columns that by their own names can name files, those of pictures first."""
+    ids = [name for name in sample.columns if _NAMING & set(words(name))]
+    return sorted(ids, key=lambda name: not set(words(name)) & set(_STEMS))
 
 
 def _is_whole(value: Any) -> bool:
@@ -203,13 +208,15 @@ def picture_names(sample: Sample, images: Guess) -> list[Named]:
     return found[:: max(1, len(found) // _TRIED)]
 
 
-def guess_folder(named: Sequence[Named], table: Path, here: Path) -> Guess | None:
+def guess_folder(
+    named: Sequence[Named], table: Path, here: Path, advise: Callable[[Sequence[Path]], str]
+) -> Guess | None:
     """`image_folder` as seen from `here`, for pictures of these names; None where none is needed.
 
     Looked at: the table's folder, the folders in it and in those, the one above and the folders in it; then
     all of the table's folder with its archives, of folders beside it that are called after pictures (CLEVR's
     images/train beside questions/), and of `here`, as `convert` looks. value None: the
-    pictures are not there, or one name is in several folders.
+    pictures are not there, or one name is in several folders; `advise` says what to do then.
     """
     names = list(dict.fromkeys(name for beside, name in named if not _is_at(beside, name)))
     if len(names) <= (1 - MOST) * len(named):
@@ -217,12 +224,14 @@ def guess_folder(named: Sequence[Named], table: Path, here: Path) -> Guess | Non
     root = table if table.is_dir() else table.parent
     below, folders = PictureFolder(root), _folders(root)
     for name in names:
-        there = {path.resolve(): path for path in folders if _is_there(path / name)}
+        there = {path.resolve(): path for path in folders if is_there(path / name)}
         if len(there) > 1 or _is_ambiguous(below, name):
-            places = ", ".join(_text_of(path, here) for path in list(there.values())[:5]) or "several folders"
-            said = f"{name!r} is in {places}: name the one that is meant; for several, a mapping each"
+            places = (
+                ", ".join(path_text(path, here) for path in list(there.values())[:5]) or "several folders"
+            )
+            said = f"{name!r} is in {places}: {advise(list(there.values()))}"
             return Guess("image_folder", None, said)
-    counts = {path: sum(_is_there(path / name) for name in names) for path in folders}
+    counts = {path: sum(is_there(path / name) for name in names) for path in folders}
     best = max(counts, key=lambda path: counts[path])
     if counts[best] < len(names):
         beside = (path for path in _inside(root.absolute().parent) if set(words(path.name)) <= _OF_PICTURES)
@@ -232,7 +241,7 @@ def guess_folder(named: Sequence[Named], table: Path, here: Path) -> Guess | Non
                 best, counts[place] = place, count
     if not counts[best]:
         return Guess("image_folder", None, f"no {names[0]!r} near {table}")
-    text = _text_of(best, here)  # the mapping's own folder is where paths begin anyway
+    text = path_text(best, here)  # the mapping's own folder is where paths begin anyway
     why = f"{counts[best]} of {len(names)} names looked for are there"
     return None if text == "." else Guess("image_folder", text, why)
 
@@ -262,14 +271,14 @@ def _is_found(folder: PictureFolder, name: str) -> bool:
     return True
 
 
-def _text_of(place: Path, here: Path) -> str:
+def path_text(place: Path, here: Path) -> str:
     try:
         return place.resolve().relative_to(here.resolve()).as_posix()
     except ValueError:
         return str(place)
 
 
-def _is_there(path: Path) -> bool:
+def is_there(path: Path) -> bool:
     """In upper or lower case and with any ending, as `convert` finds it. A name that no file can have is
     nowhere.
     """
