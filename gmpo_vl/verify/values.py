@@ -77,8 +77,10 @@ def _judge_unlabelled(alternative: str, kind: str, leeway: Leeway, answer: str, 
     if kind == "text" and ours != alternative:  # f(x) = 2x for all x
         kind = type_of(ours)
     # east is not seat, though e·a·s·t is s·e·a·t
-    if kind == "text" or (is_wordy(alternative) and is_wordy(answer)):
-        same_text = any(words.same_words(alternative, text) for text in (answer, words.without_lead(answer)))
+    said = words.without_lead(normalise(answer))
+    wordy = map(is_wordy, map(words.without_exclamation, (answer, said)))  # It's day, Stop!
+    if kind == "text" or (is_wordy(words.without_exclamation(alternative)) and any(wordy)):
+        same_text = any(words.same_words(alternative, text) for text in (answer, said))
         if same_text or _same_row(alternative, answer):
             return "equal"
         if not _is_amount(alternative):

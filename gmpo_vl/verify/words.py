@@ -45,6 +45,7 @@ _SPACING = re.compile(r"\\[,;:! ]|\\left(?![a-zA-Z])|\\right(?![a-zA-Z])|\$")
 _IDLE = re.compile(r"\s+(?!\w)|(?<!\w)\s+|(?<![.])[.]\s*$")
 _BARE = re.compile(r"[{}$\\]|\s+")
 _WORD = re.compile(r"[^\W_]+|[+*/=<>^_|!\[\]]|(?<!\w)-")
+_EXCLAMATION = re.compile(r"(?<=[^\W\d_]{2})[!?]*![!?]*(?=\s|$)")  # n! and 5! are factorials
 _BETWEEN_DIGITS = re.compile(r"(?<=\d)[^\w+*/=<>^|!\[\]]+(?=\d)")
 _LISTED = re.compile(r"[,;&]\s*(?:and\b)?|\band\b")
 _ITEM = re.compile(r"[^\W\d_]+(?:[ '-][^\W\d_]+)*")
@@ -76,13 +77,18 @@ def in_digits(text: str) -> str:
     return text if found == plain else found
 
 
+def without_exclamation(text: str) -> str:
+    """`Yes!` as Yes: after a word the mark says nothing."""
+    return _EXCLAMATION.sub("", text) if "!" in text else text
+
+
 def _number_of(spoken: re.Match[str]) -> str:
     return str(sum(_NUMBER_WORDS[word] for word in re.split("[ -]", spoken[0].lower())))
 
 
 def _words(text: str) -> tuple[str, ...]:
     """The words and the signs of arithmetic, without case, punctuation and a leading article."""
-    words: list[str] = _WORD.findall(_CLOCK.sub(r"\1m ", bare(text).lower()))
+    words: list[str] = _WORD.findall(_CLOCK.sub(r"\1m ", without_exclamation(bare(text)).lower()))
     phrase = " ".join(_SAME_WORDS.get(word, word) for word in words)
     words = _SAME_PHRASES.get(phrase, phrase).split()
     return tuple(words[1:] if words[:1] in (["the"], ["a"], ["an"]) and len(words[-1]) > 2 else words)
