@@ -1,7 +1,9 @@
 """Short text with several references: right if it is one of them.
 
 Case, articles and punctuation do not count, but marks between digits do: 1.5 is no 1-5. Letters are words,
-never symbols: PA is no AP. A number is one in words, too: two is 2 and 2.0.
+never symbols: PA is no AP. A number is one in words, too: two is 2 and 2.0. An amount may lack its unit, and
+be written otherwise (-5 °C, 2½, 1.5 million); but 2nd is no 2, 1002 no 01002, $7 no 7%, and 3+4 is not worked
+out.
 """
 
 from gmpo_vl.rewards.about import BOX_OR_TAG, About

@@ -48,6 +48,18 @@ _BEHIND = re.compile(
 _LETTER_ALONE = len("(C)")
 _SET = re.compile(r"[A-Z](?:, [A-Z])+")  # as `encode_answer` asks for
 _ALIKE = 4  # see _nearness
+# `a dog`, `It's a dog`: an article, no letter; but not before what has none (A yes, A runs, A apple, A Dog).
+_ARTICLE = re.compile(
+    r"(?:(?-i:A (?=[a-z]))|"
+    r"(?:(?:(?:it|this|that|there)(?:'s| is)|(?:the )?(?:correct |final )?answer(?: is|:)) )?"
+    r"(?-i:a (?=[A-Za-z])))(.+)",
+    re.IGNORECASE,
+)
+_NO_ARTICLE = re.compile(
+    r"(?:yes|no|not|none|true|false|all|both|neither|the|than|this|that|these|those|some|many|most|more|less"
+    r"|few|never|is|are|was|and|or|you|we|they|he|she)\b|(?!eu|one\b)[aeio]|\w+(?<![suina])s$",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -203,7 +215,15 @@ def _contradicts(choice: Choice, leeway: Leeway, found: Named | None, answer: st
     if found is None or found.letter == choice.letter or not found.rest:
         return False
     alike = any(squeezed(content) == squeezed(answer) for content in choice.contents)
+    if found.letter == "A" and not found.closed and _is_article(answer):
+        return False
     return not alike and _content(choice, leeway, found.rest) == "equal"
+
+
+def _is_article(answer: str) -> bool:
+    """Whether the A of `A dog` can be an article."""
+    found = _ARTICLE.fullmatch(bare(answer))
+    return found is not None and not _NO_ARTICLE.match(found[1])
 
 
 def _lettered(choice: Choice, leeway: Leeway, found: Named) -> str:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from gmpo_vl.data.letters import CHINESE_LEAD
 from gmpo_vl.verify.normalise import normalise, unmarked
-from gmpo_vl.verify.words import TEXT_GROUP, set_as_text, squeezed, without_lead
+from gmpo_vl.verify.words import TEXT_GROUP, set_as_text, squeezed, without_exclamation, without_lead
 
 
 class Named(NamedTuple):
@@ -58,6 +58,7 @@ _TAIL = re.compile(
     re.IGNORECASE,
 )
 _ALONE = re.compile(r"(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])|[^\x00-\x7f]")
+_EXCLAIMED = re.compile(r"(?:\(([A-Z])\)|([A-Z]))\.?!+")  # no n!
 _TWICE = re.compile(r"\(?([A-Z])\)?(?: ?(?:/|,|or|=) ?\(?\1\)?)+")
 
 
@@ -89,6 +90,8 @@ def named(answer: str) -> Named | None:
     text = plain(answer)
     if twice := _TWICE.fullmatch(text):
         return Named(twice[1])
+    if exclaimed := _EXCLAIMED.fullmatch(text):
+        return Named(exclaimed[1] or exclaimed[2])
     head = _HEAD.match(text)
     if head and head.end() == len(text.rstrip(" .,;:)")):
         return Named((head[1] or head[2]).upper())
@@ -149,7 +152,7 @@ _WRAPPER = re.compile(r"\\(?:text|mbox|textbf|mathrm)\s*\{(.*)\}", re.DOTALL)
 _SENTENCE_MARKS = re.compile(r"[\"'“”‘’.,;:!?。，；：！？\s]+")
 _PLAIN_WORDS = re.compile(r"[^\\${}^_=<>+*/|\[\]]*")
 _WORDS = re.compile(r"[^\W\d_]{2,}")
-_SHORT_WORDS = re.compile(r"[A-Za-z]{2,}(?:[ -][A-Za-z]+)*")
+_SHORT_WORDS = re.compile(r"[A-Za-z]{2,}(?:[ -][A-Za-z]+)*|[A-Za-z]")
 
 
 def without_chinese_lead(answer: str) -> str:
@@ -183,8 +186,8 @@ def loosely(text: str) -> str:
 
 @lru_cache(maxsize=20_000)
 def caseless(text: str) -> str:
-    """Short words without case (Up, CT, mL); "" for anything else. Where options tell them apart, case says
-    nothing.
+    """Short words and letters without case and "!" (Up, CT, mL, No!); "" for anything else. Where options
+    tell them apart, case says nothing.
     """
-    text = closely(text)
+    text = without_exclamation(closely(text))
     return text.casefold() if _SHORT_WORDS.fullmatch(text) else ""

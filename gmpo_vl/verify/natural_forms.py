@@ -20,6 +20,7 @@ from gmpo_vl.verify.spellings import (
     inside,
     is_value,
     labelled,
+    of_amount,
     of_box,
     of_inequality,
     of_list,
@@ -226,6 +227,8 @@ def _of_text(text: str, kind: str | None) -> Iterator[Form]:
         yield from _with_marks(inner)
     elif kind == "text" or _WORDS.fullmatch(inner) or _KNOWN_WORD.fullmatch(inner) or _CHINESE.search(inner):
         yield from _of_words(inner, kind == "text")
+        if kind == "text":
+            yield from of_amount(inner)
     else:
         yield from _of_value(inner)
         yield from _with_marks(inner)

@@ -213,6 +213,25 @@ def of_measure(text: str) -> Iterator[Form]:
         yield Form("British unit", f"{value} {_british(_singular(long) if value == '1' else long)}")
 
 
+_HALVES = re.compile(r"(\d*)\s*([½¼¾])")
+_PARTS = {"½": ("1/2", ".5"), "¼": ("1/4", ".25"), "¾": ("3/4", ".75")}
+_LARGE = re.compile(r"(\d+)(?:\.(\d{1,3}))? (thousand|million|billion)")
+_ZEROS = {"thousand": 3, "million": 6, "billion": 9}
+
+
+def of_amount(text: str) -> Iterator[Form]:
+    """Of a gold of type text that is an amount: `-5 °C`, `2½`, `1.5 million`."""
+    if _measured(text) or _MONEY.fullmatch(text):
+        yield from of_measure(text)
+    if found := _HALVES.fullmatch(text):
+        part, decimals = _PARTS[found[2]]
+        yield Form("with a slash", f"{found[1]} {part}".strip())
+        yield Form("as a decimal", (found[1] or "0") + decimals)
+    if found := _LARGE.fullmatch(text):
+        zeros = _ZEROS[found[3]]
+        yield Form("in digits", f"{int(found[1] + (found[2] or '').ljust(zeros, '0')):,}")
+
+
 # --- points, inequalities, lists --------------------------------------------------------------------------
 _SIGNED = r"-?\s*(?:\d+(?:\.\d+)?|\\[dt]?frac\s*\{\s*\d+\s*\}\s*\{\s*\d+\s*\}|\d+\s*/\s*\d+)"
 _POINT = re.compile(

@@ -6,6 +6,7 @@ import re
 from decimal import Decimal
 from functools import lru_cache
 from itertools import product
+from math import gcd
 
 from gmpo_vl.verify import labels, words
 from gmpo_vl.verify.equality import same
@@ -23,9 +24,21 @@ _APPLIED = re.compile(r"O\(.+\)|[A-Za-z]\(\\?[A-Za-z][^()+,=-]*\)")  # O(n), f(x
 CHOICE = re.compile(r"\(?([A-Z])\)?")
 # Dates, telephone numbers and scores: 12/05/2020, 555-1234, 21-14.
 _NO_ARITHMETIC = re.compile(r"\d{1,4}([-/])\d{1,2}\1\d{2,4}|\d+-\d+(?:-\d+)*")
-# A number with its sign, unit or currency, which is one in a text as well: 24, $5, 50%, 12 km. Not 5th, 3d.
-_AMOUNT = re.compile(r"-?(?:\\?\$ ?)?\d[\d,]*(?:\.\d+)?(?: ?\\?%|°| [A-Za-z/]+(?:\^?[23])?)?")
-_AMOUNTS = ("integer", "decimal", "unit", "percent", "degrees")
+# Numbers of a text, as `normalise` writes them, with sign, unit or currency: 24, $5, 50%, 12 km, -5 °C, 2½,
+# 1.5 million. Not 5th, 3d.
+_FRACTION = r"(?:\\frac\{\d+\}\{\d+\}|\d+/\d+)"
+_AMOUNT = re.compile(
+    rf"-?(?:\\?\$ ?)?(?:\d[\d,]*(?:\.\d+)?(?:\\frac\{{\d+\}}\{{\d+\}}| {_FRACTION})?|{_FRACTION})"
+    r"(?: ?%|°| ?\^\{\\circ\} ?[CF]?| [A-Za-z/]+(?:\^?[23])?)?"
+)
+_AMOUNTS = ("integer", "decimal", "unit", "percent", "degrees", "fraction", "mixed")
+_SIZED = re.compile(r".*\d (?:thousand|million|billion|trillion|[gmshL])")  # sums and products to `type_of`
+_CODE = re.compile(r"0\d+")  # 007, the postal code 01002
+_ORDINAL = re.compile(r"\d[\s^]*(?:st|nd|rd|th)\b", re.IGNORECASE)
+_OPERATION = re.compile(r"[\d)}] ?(?:[-+*/^]|\\(?:times|cdot|div)(?![a-z])) ?[\d({\\]|\\sqrt")
+_QUOTIENT = re.compile(r"-?(\d{1,9})/(\d{1,9})")
+_CIRCLE = re.compile(r" ?\^ ?\{? ?\\circ ?\}?")
+_DIGITS = re.compile(r"\d+")
 # A word, a colon, or a text command around everything: what may be more than a bare value.
 _LABEL_LIKE = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{3}|: |^\\(?:text|mathrm|mbox)|[\u4e00-\u9fff]")
 _ROW = re.compile(r"[\s,;()\[\]]+")
@@ -39,6 +52,9 @@ def judge_value(alternative: str, kind: str, leeway: Leeway, answer: str) -> str
         return "equal"
     if kind == "text":
         alternative, answer = words.in_digits(alternative), words.in_digits(answer)
+        if _CODE.fullmatch(words.bare(alternative)):
+            said = words.without_lead(answer)
+            return "equal" if words.same_words(alternative, said) else "different"
     plain = PLAIN_NUMBER.fullmatch(alternative) is not None
     if plain and leeway == EXACT and PLAIN_NUMBER.fullmatch(answer):
         return "equal" if Decimal(answer) == Decimal(alternative) else "different"  # most answers
@@ -77,11 +93,13 @@ def _judge_unlabelled(alternative: str, kind: str, leeway: Leeway, answer: str, 
     if kind == "text" and ours != alternative:  # f(x) = 2x for all x
         kind = type_of(ours)
     # east is not seat, though e·a·s·t is s·e·a·t
-    if kind == "text" or (is_wordy(alternative) and is_wordy(answer)):
-        same_text = any(words.same_words(alternative, text) for text in (answer, words.without_lead(answer)))
+    said = words.without_lead(normalise(answer))
+    wordy = map(is_wordy, map(words.without_exclamation, (answer, said)))  # It's day, Stop!
+    if kind == "text" or (is_wordy(words.without_exclamation(alternative)) and any(wordy)):
+        same_text = any(words.same_words(alternative, text) for text in (answer, said))
         if same_text or _same_row(alternative, answer):
             return "equal"
-        if not _is_amount(alternative):
+        if not _is_amount(alternative) or (kind == "text" and not _says_amount(alternative, answer)):
             return "different"
     if is_turned(alternative, answer) and not _same_unit(alternative, answer):
         return "different"
@@ -93,7 +111,29 @@ def _judge_unlabelled(alternative: str, kind: str, leeway: Leeway, answer: str, 
 
 
 def _is_amount(text: str) -> bool:
-    return _AMOUNT.fullmatch(text) is not None and type_of(text) in _AMOUNTS
+    """Whether a text is a number with its sign, unit or currency. A quotient is one below 1 that cannot be
+    reduced; others are dates, scores and times of music: 12/5, 4/2, 6/8.
+    """
+    if not _AMOUNT.fullmatch(normalise(text)):
+        return False
+    if quotient := _QUOTIENT.fullmatch(text):
+        above, under = map(int, quotient.groups())
+        return 0 < above < under and gcd(above, under) == 1
+    return type_of(text) in _AMOUNTS or _SIZED.fullmatch(text) is not None
+
+
+def _says_amount(gold: str, answer: str) -> bool:
+    """Whether an answer in words says an amount: no place in an order (7th), no sum that is left to do (3+4,
+    14/2; but 3+4=7). A fraction is one for a gold that is no whole number.
+    """
+    said = normalise(answer)
+    if _ORDINAL.search(words.bare(answer)) and not _ORDINAL.search(words.bare(gold)):
+        return False
+    kinds = type_of(gold), type_of(answer)
+    if kinds[1] in ("fraction", "mixed"):
+        same = _DIGITS.findall(normalise(gold)) == _DIGITS.findall(said)
+        return kinds[0] != "integer" and (kinds[0] != "fraction" or same)
+    return "=" in said or kinds[1] == "scientific" or not _OPERATION.search(_CIRCLE.sub("", said))
 
 
 def _same_unit(gold: str, answer: str) -> bool:

@@ -44,8 +44,10 @@ _CLOCK = re.compile(r"(?<![a-z])([ap])\.?\s?m(?![a-z])\.?")  # a.m.
 _SPACING = re.compile(r"\\[,;:! ]|\\left(?![a-zA-Z])|\\right(?![a-zA-Z])|\$")
 _IDLE = re.compile(r"\s+(?!\w)|(?<!\w)\s+|(?<![.])[.]\s*$")
 _BARE = re.compile(r"[{}$\\]|\s+")
-_WORD = re.compile(r"[^\W_]+|[+*/=<>^_|!\[\]]|(?<!\w)-")
+_WORD = re.compile(r"[^\W_]+|[+*/=<>^_|!#\[\]]|(?<!\w)-|-$")  # C#, B-
+_EXCLAMATION = re.compile(r"(?<=[^\W\d_]{2})[!?]*![!?]*(?=\s|$)")  # n! and 5! are factorials
 _BETWEEN_DIGITS = re.compile(r"(?<=\d)[^\w+*/=<>^|!\[\]]+(?=\d)")
+_MEASURE = re.compile(r"\\\$|%")
 _LISTED = re.compile(r"[,;&]\s*(?:and\b)?|\band\b")
 _ITEM = re.compile(r"[^\W\d_]+(?:[ '-][^\W\d_]+)*")
 _CASED_ITEM = 3  # letters of a shorter one, which may be a symbol: CO and Co
@@ -76,13 +78,18 @@ def in_digits(text: str) -> str:
     return text if found == plain else found
 
 
+def without_exclamation(text: str) -> str:
+    """`Yes!` as Yes: after a word the mark says nothing."""
+    return _EXCLAMATION.sub("", text) if "!" in text else text
+
+
 def _number_of(spoken: re.Match[str]) -> str:
     return str(sum(_NUMBER_WORDS[word] for word in re.split("[ -]", spoken[0].lower())))
 
 
 def _words(text: str) -> tuple[str, ...]:
     """The words and the signs of arithmetic, without case, punctuation and a leading article."""
-    words: list[str] = _WORD.findall(_CLOCK.sub(r"\1m ", bare(text).lower()))
+    words: list[str] = _WORD.findall(_CLOCK.sub(r"\1m ", without_exclamation(bare(text)).lower()))
     phrase = " ".join(_SAME_WORDS.get(word, word) for word in words)
     words = _SAME_PHRASES.get(phrase, phrase).split()
     return tuple(words[1:] if words[:1] in (["the"], ["a"], ["an"]) and len(words[-1]) > 2 else words)
@@ -102,8 +109,11 @@ def same_words(gold: str, answer: str, ordered: bool = False) -> bool:
 
 def _same_marks(gold: str, answer: str) -> bool:
     """Whether two texts of the same words have the same marks between digits: 1.5 is no 1-5 and no 1,5, but
-    555-1234 is 555 1234.
+    555-1234 is 555 1234; and no other signs of measure: $7 is no 7%.
     """
+    ours, theirs = ({*_MEASURE.findall(normalise(text))} for text in (gold, answer))
+    if ours and theirs and ours != theirs:
+        return False
     for ours, theirs in zip(*(map(_mark, _BETWEEN_DIGITS.findall(bare(text))) for text in (gold, answer))):
         if ours != theirs and (ours + theirs in (".", ":") or (ours and theirs)):
             return False

@@ -154,3 +154,12 @@ A, C|A and D|Up|liver, heart, spleen|肝脏、心脏、脾|是|有"""
 @pytest.mark.parametrize("gold", re.split(r"[|\n]", GOLDS))
 def test_the_verifier_reads_every_form(gold):
     assert unreached(parse_gold(gold), lambda text: verify(gold, f"\\boxed{{{text}}}").correct) == []
+
+
+def test_an_amount_of_type_text_is_tried_in_other_spellings():
+    tried = {"-5 °C": "-5", "20 °F": "20", "½": "0.5", "2½": "2 1/2", "1.5 million": "1,500,000", "$5": "5"}
+    for gold, form in tried.items():
+        spec = parse_gold(encode_answer(gold, type="text"))
+        texts = [each.text for each in natural_forms(spec)]
+        assert form in texts
+        assert all(verify(spec, rf"\boxed{{{text}}}").correct for text in texts)
