@@ -25,6 +25,7 @@ from gmpo_vl.verify.named import (
     Named,
     caseless,
     closely,
+    joined,
     loosely,
     named,
     other_letters,
@@ -177,7 +178,11 @@ def judge_choice(choice: Choice | Several, leeway: Leeway, answer: str) -> str:
         outcome = _lettered(choice, leeway, found)
     if choice.letter is None and any(judge_letters(text, answer) == "equal" for text in choice.contents):
         return "equal"
-    return "equal" if outcome != "equal" and _said_twice(choice, leeway, answer) else outcome
+    if outcome != "equal" and _said_twice(choice, leeway, answer):
+        return "equal"
+    if outcome != "equal" and found and choice.others and (noun := _behind_article(found, answer)):
+        return judge_choice(choice, leeway, noun)  # a cat (B)
+    return outcome
 
 
 def _as_spelled(choice: Choice, answer: str) -> str | None:
@@ -201,7 +206,7 @@ def _letter_behind(text: str) -> tuple[str, str] | None:
 
 def _spelled(choice: Choice, text: str) -> tuple[bool, bool]:
     """Whether a text is spelled as the right option is, and whether as another one."""
-    for spelling in (closely, loosely, caseless):
+    for spelling in (closely, loosely, caseless, joined):
         if key := spelling(text):
             ours = any(spelling(content) == key for content in choice.contents)
             theirs = any(spelling(other) == key for other in choice.others)
@@ -215,15 +220,17 @@ def _contradicts(choice: Choice, leeway: Leeway, found: Named | None, answer: st
     if found is None or found.letter == choice.letter or not found.rest:
         return False
     alike = any(squeezed(content) == squeezed(answer) for content in choice.contents)
-    if found.letter == "A" and not found.closed and _is_article(answer):
+    if _behind_article(found, answer):
         return False
     return not alike and _content(choice, leeway, found.rest) == "equal"
 
 
-def _is_article(answer: str) -> bool:
-    """Whether the A of `A dog` can be an article."""
-    found = _ARTICLE.fullmatch(bare(answer))
-    return found is not None and not _NO_ARTICLE.match(found[1])
+def _behind_article(found: Named, answer: str) -> str | None:
+    """`dog` of `A dog`, whose A can be an article; None for other answers."""
+    if found.letter != "A" or found.closed or found.before or not found.rest:
+        return None
+    said = _ARTICLE.fullmatch(bare(answer))
+    return said[1] if said and not _NO_ARTICLE.match(said[1]) else None
 
 
 def _lettered(choice: Choice, leeway: Leeway, found: Named) -> str:

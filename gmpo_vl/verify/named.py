@@ -191,3 +191,11 @@ def caseless(text: str) -> str:
     """
     text = without_exclamation(closely(text))
     return text.casefold() if _SHORT_WORDS.fullmatch(text) else ""
+
+
+_INNER_MARK = re.compile(r"(?<=[A-Za-z])['’-](?=[A-Za-z])")
+
+
+def joined(text: str) -> str:
+    """The words of a text without the marks inside them: `T-shirt` as tshirt; "" as of `loosely`."""
+    return loosely(_INNER_MARK.sub("", text))

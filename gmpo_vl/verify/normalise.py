@@ -54,7 +54,10 @@ _TABLE |= {
 # enclose a formula, and so does a stray one before anything but a plain amount.
 _CURRENCIES = {"€": "euros", "£": "pounds", "¥": "yensign", "₹": "rupees", "¢": "cents"}
 _MONEY = re.compile(r"([€£¥₹¢])\s*(\d[\d,.]*(?:\s*(?:thousand|million|billion|trillion)\b)?)|([€£¥₹¢])")
-_DOLLAR = re.compile(r"(?<!\\)\$(?=\s*\d[\d,]*(?:\.\d+)?(?:[\s,;.)]|$))")
+_DOLLAR = re.compile(r"(?<!\\)\$(?=\s*\d[\d,]*(?:\.\d+)?(?:[\s,;.)]|bn\b|$))")
+_US_DOLLAR = re.compile(r"\b(?:USD ?|US ?\\?\$ ?)(?=\d)")
+_BILLIONS = re.compile(r"(\\\$ ?\d[\d,]*(?:\.\d+)?) ?bn\b")  # alone it is a product
+_PER_CENT = re.compile(r"(?<=\d) ?per cent\b")
 _MICRO = re.compile(r"(?<=\d)\s*[µμ]([mgsLAFVC])(?![a-zA-Z])")  # 5 µm
 _OHM = re.compile(r"(?<=\d)\s*([kM]?)[ΩΩ]")
 _CHINESE_RATIO = re.compile(r"(?<=\d)\s*比\s*(?=\d)")
@@ -79,8 +82,12 @@ def normalise(text: str) -> str:
     r"""Unicode signs become LaTeX, invisible characters go, thousands (`{,}`, `,\!`, `\,`) close up."""
     if "textdollar" in text:
         text = text.replace("\\textdollar", "\\$")
+    if "US" in text:
+        text = _US_DOLLAR.sub(r"\\$", text)
     if text.count("$") == 1:
-        text = _DOLLAR.sub(r"\\$", text)
+        text = _BILLIONS.sub(r"\1 billion", _DOLLAR.sub(r"\\$", text))
+    if "per cent" in text:
+        text = _PER_CENT.sub(" percent", text)
     if not text.isascii():
         text = _MONEY.sub(lambda m: f"{m[2] or ''}\\text{{ {_CURRENCIES[m[1] or m[3]]}}}", text)
         text = _OHM.sub(r"\\text{ \1ohm}", _MICRO.sub(r"\\text{ micro\1}", text))

@@ -94,8 +94,8 @@ def _judge_unlabelled(alternative: str, kind: str, leeway: Leeway, answer: str, 
         kind = type_of(ours)
     # east is not seat, though e·a·s·t is s·e·a·t
     said = words.without_lead(normalise(answer))
-    wordy = map(is_wordy, map(words.without_exclamation, (answer, said)))  # It's day, Stop!
-    if kind == "text" or (is_wordy(words.without_exclamation(alternative)) and any(wordy)):
+    wordy = map(is_wordy, map(words.as_spoken, (answer, said)))  # It's day, Stop!, men's
+    if kind == "text" or (is_wordy(words.as_spoken(alternative)) and any(wordy)):
         same_text = any(words.same_words(alternative, text) for text in (answer, said))
         if same_text or _same_row(alternative, answer):
             return "equal"

@@ -46,6 +46,12 @@ _IDLE = re.compile(r"\s+(?!\w)|(?<!\w)\s+|(?<![.])[.]\s*$")
 _BARE = re.compile(r"[{}$\\]|\s+")
 _WORD = re.compile(r"[^\W_]+|[+*/=<>^_|!#\[\]]|(?<!\w)-|-$")  # C#, B-
 _EXCLAMATION = re.compile(r"(?<=[^\W\d_]{2})[!?]*![!?]*(?=\s|$)")  # n! and 5! are factorials
+_HYPHEN = re.compile(r"(?<=[^\W\d_])-(?=[^\W\d_]{2})")
+_APOSTROPHE = re.compile(r"(?<=[^\W_]{2})'(?=[a-z])")  # of men's, don't, 1980's; no f'g
+_MONTHS = """january february march april may june july august september october november december""".split()
+_MONTH = rf"({'|'.join(_MONTHS)}|(?:jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec)\b\.?)"
+_DAY = r"\b(\d{1,2})(?:st|nd|rd|th)?"
+_DATE = re.compile(rf"{_DAY} (?:of )?{_MONTH}(?!\w)|\b{_MONTH} {_DAY}(?![\w:])")
 _BETWEEN_DIGITS = re.compile(r"(?<=\d)[^\w+*/=<>^|!\[\]]+(?=\d)")
 _MEASURE = re.compile(r"\\\$|%")
 _LISTED = re.compile(r"[,;&]\s*(?:and\b)?|\band\b")
@@ -74,6 +80,8 @@ def in_digits(text: str) -> str:
     plain = bare(text)
     if plain in _CHINESE_NUMBERS:
         return _CHINESE_NUMBERS[plain]
+    if "\\$" in (sign_and_all := normalise(text)):  # a dollar sign stays one
+        plain = sign_and_all
     found = _THOUSANDS.sub(lambda m: m[0].replace(",", ""), _COUNTED_OUT.sub(_number_of, plain))
     return text if found == plain else found
 
@@ -83,13 +91,25 @@ def without_exclamation(text: str) -> str:
     return _EXCLAMATION.sub("", text) if "!" in text else text
 
 
+def as_spoken(text: str) -> str:
+    """`Men's!` as `Mens`: without marks that are not spoken."""
+    return _APOSTROPHE.sub("", without_exclamation(text))
+
+
+def _month_and_day(date: re.Match[str]) -> str:
+    """`3rd of Mar.` as `march 3`."""
+    month, day = date[2] or date[3], date[1] or date[4]
+    return f"{next(name for name in _MONTHS if name.startswith(month[:3]))} {day}"
+
+
 def _number_of(spoken: re.Match[str]) -> str:
     return str(sum(_NUMBER_WORDS[word] for word in re.split("[ -]", spoken[0].lower())))
 
 
 def _words(text: str) -> tuple[str, ...]:
     """The words and the signs of arithmetic, without case, punctuation and a leading article."""
-    words: list[str] = _WORD.findall(_CLOCK.sub(r"\1m ", without_exclamation(bare(text)).lower()))
+    plain = _DATE.sub(_month_and_day, _CLOCK.sub(r"\1m ", as_spoken(bare(text)).lower()))
+    words: list[str] = _WORD.findall(plain)
     phrase = " ".join(_SAME_WORDS.get(word, word) for word in words)
     words = _SAME_PHRASES.get(phrase, phrase).split()
     return tuple(words[1:] if words[:1] in (["the"], ["a"], ["an"]) and len(words[-1]) > 2 else words)
@@ -104,6 +124,8 @@ def same_words(gold: str, answer: str, ordered: bool = False) -> bool:
     are_letters = all(len(word) == 1 or word == "and" for word in ours)
     if ours and are_letters and not ordered and _SEPARATED.search(gold):
         ours, theirs = (sorted(word for word in words if word != "and") for words in (ours, theirs))
+    if ours != theirs and "-" in gold + answer:  # T-shirt, tshirt
+        ours, theirs = (_words(_HYPHEN.sub("", text)) for text in (gold, answer))
     return bool(ours) and ours == theirs and _same_marks(gold, answer)
 
 

@@ -17,8 +17,9 @@ def choice(letter: str, *options: str) -> str:
 def test_an_article_is_no_letter():
     animals = ("apple", "bear", "dog", "cat")
     right = ["a dog", "A dog", "a dog.", "It's a dog", "It’s a dog", "It is a dog", "This is a dog",
-             "The answer is a dog", "C. a dog"]  # fmt: skip
-    wrong = ["A. dog", "(A) dog", "A: dog", "Option A dog", "The answer is A dog", "A Dog", "a cat", "A", "a"]
+             "The answer is a dog", "C. a dog", "a dog (C)", "A dog (C)"]  # fmt: skip
+    wrong = ["A. dog", "(A) dog", "A: dog", "Option A dog", "The answer is A dog", "A Dog", "a cat", "A", "a",
+             "a dog (B)", "A dog (A)", "a cat (C)", "a dog or a cat"]  # fmt: skip
     assert accepted(choice("C", *animals), right + wrong) == set(right)
     assert accepted(choice("A", *animals), ["an apple", "a dog", "A bear"]) == {"an apple"}
     assert accepted(choice("B", "a blue bus", "bus", "plane"), ["a bus", "A bus"]) == {"a bus", "A bus"}
