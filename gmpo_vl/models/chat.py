@@ -60,10 +60,11 @@ def render_chat(
             chat = tokenizer.apply_chat_template(
                 messages, chat_template=chat_template, add_generation_prompt=True, tokenize=False
             )
-        if as_parts and not all(piece.strip() in chat for piece in content.split(IMAGE_TAG)):
-            raise ValueError("the chat template leaves out or changes the problem's text")
         if hides:
             _check_kept(control, problem, content, chat)
+        shown = [piece.strip() in chat for piece in content.split(IMAGE_TAG) if piece.strip()]
+        if shown and not (all(shown) if as_parts else any(shown)):
+            raise ValueError("the chat template leaves out or changes the problem's text")
     except ValueError as error:
         raise ValueError(f"{example.id}: {error}") from error
     return Chat(example.id, chat, hides, tokenizer, control)
