@@ -74,7 +74,8 @@ def test_weights_of_another_task_are_not_made_up(task, tmp_path):
         load_model(tmp_path)
 
 
-@pytest.mark.parametrize("kind", ["mamba", "gemma2"])
+# 4.57 itself gives Gemma2 SDPA, without its cap.
+@pytest.mark.parametrize("kind", ["mamba", "gemma2"] if TRANSFORMERS_5 else ["mamba"])
 def test_a_model_without_sdpa_keeps_its_own_attention(kind, tmp_path):
     """Gemma2's caps its scores: SDPA, and what stands in for it here, would leave that out."""
     settings = {"num_key_value_heads": 2, "head_dim": 8} if kind == "gemma2" else {"state_size": 4}
