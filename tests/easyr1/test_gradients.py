@@ -15,7 +15,7 @@ from gmpo_vl.batching.planning import mini_batches
 from gmpo_vl.engines.easyr1.serialisation import groups_to_proto
 from gmpo_vl.engines.local.engine import build_policy
 from gmpo_vl.engines.passes import log_probs_by_group, update_policy
-from gmpo_vl.models import forward
+from gmpo_vl.models.families import qwen
 from gmpo_vl.models.forward import response_log_probs, unwrap
 from gmpo_vl.models.moe import save_tiny_moe
 from gmpo_vl.models.packing import pack
@@ -228,13 +228,13 @@ def passes_of_a_step(rank, world, config, order):
     """
     worker = start_worker_with_sgd(config, LR)
     looked_at: list[list[int]] = []
-    real = forward.image_features
+    real = qwen.image_features
 
     def counted(model, patches, grid_N3):
         looked_at[-1].append(len(grid_N3))
         return real(model, patches, grid_N3)
 
-    forward.image_features = counted  # in this process
+    qwen.image_features = counted  # in this process
 
     def data():
         looked_at.append([])
