@@ -35,7 +35,7 @@ LOOK = 7  # and of each call of the ViT: its windows, once for each kind of laye
 # its mask.
 THEIR_LOOK = 12 if TRANSFORMERS_5 else 50
 # In a layer nothing is waited for, but where the first one makes the layout for all, and a cache its room.
-MADE_ONCE = ("shared.py varlen", "shared.py to", "cache_utils.py lazy_initialization")
+MADE_ONCE = ("layout.py varlen", "layout.py to", "cache_utils.py lazy_initialization")
 
 
 @dataclass
