@@ -59,8 +59,8 @@ def test_without_a_fault_nothing_is_found(step):
 
 @apart
 def test_an_index_of_the_cpu_in_every_layer(step, around):
-    def on_cpu(real, flash, query, key, value, varlen, scaling):
-        return real(flash, query, key, value, replace(varlen, key_K=varlen.key_K.cpu()), scaling)
+    def on_cpu(real, flash, query, key, value, varlen, scaling, window):
+        return real(flash, query, key, value, replace(varlen, key_K=varlen.key_K.cpu()), scaling, window)
 
     around(shared, "_one_call", on_cpu)
     found = step().too_many_waits()
@@ -136,9 +136,9 @@ def test_a_number_asked_for_at_every_micro_batch(step, around):
 
 @apart
 def test_a_number_asked_for_in_every_layer(step, around):
-    def asks(real, flash, query, key, value, varlen, scaling):
+    def asks(real, flash, query, key, value, varlen, scaling, window):
         longest = varlen.query_ends_S1.diff().max().item()
-        return real(flash, query, key, value, replace(varlen, longest_query=longest), scaling)
+        return real(flash, query, key, value, replace(varlen, longest_query=longest), scaling, window)
 
     around(shared, "_one_call", asks)
     assert any("in a layer: " in line for line in step().too_many_waits())
@@ -146,9 +146,9 @@ def test_a_number_asked_for_in_every_layer(step, around):
 
 @apart
 def test_a_number_that_flash_attention_would_ask_for(step, around):
-    def leaves_it_there(real, flash, query, key, value, varlen, scaling):
+    def leaves_it_there(real, flash, query, key, value, varlen, scaling, window):
         longest = varlen.query_ends_S1.diff().max()
-        return real(flash, query, key, value, replace(varlen, longest_query=longest), scaling)
+        return real(flash, query, key, value, replace(varlen, longest_query=longest), scaling, window)
 
     around(shared, "_one_call", leaves_it_there)
     with pytest.raises(TypeError, match="waited for"):
