@@ -78,20 +78,22 @@ def _hidden(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Final states (N, hidden), and the places of those that predict the M response tokens, row after row."""
     routing = options.routing
+    # Made before the prompts' embeddings: autograd adds both to the matrix's gradient in this order, and runs of
+    # earlier versions stay the same to the digit.
+    responses_BTH = model.get_input_embeddings()(packed.response_ids_BT)
     inputs = packed.family.decoder_inputs(model, packed.prompts, packed.features, options.visit_vision)
     hidden = _shared_hidden if options.share_prefix else _plain_hidden
     with nullcontext([]) if routing is None else watch_routers(model) as logits:
-        hidden_NH, predict_M = hidden(model, packed, inputs)
+        hidden_NH, predict_M = hidden(model, packed, inputs, responses_BTH)
     if routing is not None:
         routing.count(logits, predict_M, packed.mask_BT.sum(1).tolist())
     return hidden_NH, predict_M
 
 
 def _shared_hidden(
-    model: PreTrainedModel, packed: Packed, inputs: Sequence[DecoderInputs]
+    model: PreTrainedModel, packed: Packed, inputs: Sequence[DecoderInputs], responses_BTH: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """`_hidden` in one packed row, every prompt once (shared.py)."""
-    responses_BTH = model.get_input_embeddings()(packed.response_ids_BT)
     lengths = [int(n) for n in packed.mask_BT.sum(dim=1).tolist()]
 
     rows, pictures, positions, segments, masks = [], [], [], [], {}
@@ -127,14 +129,13 @@ def _shared_hidden(
 
 
 def _plain_hidden(
-    model: PreTrainedModel, packed: Packed, inputs: Sequence[DecoderInputs]
+    model: PreTrainedModel, packed: Packed, inputs: Sequence[DecoderInputs], responses_BTH: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """`_hidden` in one row per response, `[prompt | response]`, padded on the right.
 
     Causal attention keeps padding out of every real position, so no mask is built.
     """
     device = model.device
-    responses_BTH = model.get_input_embeddings()(packed.response_ids_BT)
     lengths = packed.mask_BT.sum(dim=1).tolist()
 
     rows, pictures, positions, predicts = [], [], [], []
