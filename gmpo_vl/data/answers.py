@@ -13,7 +13,7 @@ from numbers import Integral, Number, Real
 from typing import Any
 
 SETTINGS = ("type", "tolerance", "choices")
-TYPES = ("choice", "text", "math", "rounded", "countdown")
+TYPES = ("choice", "text", "math", "rounded", "list", "countdown")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # of choices
 
 
@@ -39,8 +39,8 @@ def encode_answer(
     type: what to read the gold as; None lets the verifier see. "choice" is a letter of `choices`, or several
         that are right together, as one text: "A, C". "text" is words, "math" anything but those two (the
         variable B). "rounded" is a decimal that stands for every value that rounds to it (Geometry3K's 9.2
-        for 2\\sqrt{21}); without decimals it is exact. "countdown" is a target, with the numbers to use as
-        `choices`.
+        for 2\\sqrt{21}); without decimals it is exact. "list" says that the texts of `gold` are right
+        together, in any order. "countdown" is a target, with the numbers to use as `choices`.
     tolerance: relative error that still counts as right (0.01 is 1%).
     choices: the texts of a multiple-choice question, in order (A, B, ...).
     """

@@ -32,7 +32,10 @@ KEYS = {
         "or {train: ..., validation: ..., test: ...}"
     ),
     "problem": "column or template; where it has no <image>, the pictures go in front",
-    "answer": "column or template; a list holds alternatives, any of them right (with choices: all of them)",
+    "answer": (
+        "column or template; a list holds alternatives, any of them right "
+        "(with choices, or answer_type list: all of them)"
+    ),
     "images": (
         "column or template, or a list of them: paths, encoded bytes, base64, or nothing (not inside a list)"
     ),

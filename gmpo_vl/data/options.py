@@ -279,7 +279,7 @@ def answer_of_row(value: Any, choices: Options, mapping: MappingFile) -> Any:
     if choices and mapping.answer_type in (None, "choice"):
         letters = ", ".join(LETTERS[i] for i in _right_ones(_plain(value), choices, mapping.answer_is))
         return encode_answer(letters, type="choice", tolerance=mapping.tolerance, choices=choices.texts)
-    value = _alternatives(_plain(value))
+    value = _listed(_plain(value), mapping.answer_type == "list")
     if value is None or (mapping.answer_type is None and mapping.tolerance is None):
         return value
     numbers = choices.texts if mapping.answer_type == "countdown" else None
@@ -289,17 +289,18 @@ def answer_of_row(value: Any, choices: Options, mapping: MappingFile) -> Any:
         raise RowError("empty_answer", error.problem) from error
 
 
-def _alternatives(value: Any) -> Any:
+def _listed(value: Any, are_items: bool) -> Any:
     """A list of right texts, also one that comes as text, each of them once; any other value as it is.
 
-    Raises RowError for several numbers: they are a box, a point or a range as often as alternatives.
+    are_items: all are right together. Else raises RowError for several numbers: they are a box, a point or
+    a range as often as alternatives.
     """
     if isinstance(value, str):
         listed = texts_in(value.strip())
         value = value if listed is None else listed
     if not isinstance(value, list | tuple):
         return value
-    if len(value) > 1 and all(isinstance(item, int | float) for item in value):
+    if not are_items and len(value) > 1 and all(isinstance(item, int | float) for item in value):
         raise RowError(
             "answer_form",
             f'the answer is the list of numbers {str(value)[:60]}: "{{{{ COLUMN }}}}" makes one value of it, '

@@ -130,7 +130,7 @@ def _card(checker: RowChecker, number: int) -> Card:
         pieces=pieces_of(prompt, processor),
         tokens=len(prompt.ids_P),
         limit=s.max_prompt_length,
-        gold=" or ".join(parse_gold(example.answer).alternatives),
+        gold=" or ".join(parse_gold(example.answer).answers),
         reading=reading,
         findings=findings,
     )

@@ -146,7 +146,7 @@ def _try_forms(reward: Reward, tried: Sequence[_Tried]) -> None:
             for form, value in zip(row.wrong_forms, worth[len(row.forms) :])
             if isinstance(value, float) and value >= row.right_worth
         ]
-        gold = f"gold {row.gold.alternatives[0][:60]!r}"
+        gold = f"gold {row.gold.answers[0][:60]!r}"
         if None in worth:
             row.problems.append(_unanswered(reward, worth))
         if answer_place(row.prompt) and row.way != row.prompt and not row.is_lax:
@@ -178,7 +178,7 @@ def _unanswered(reward: Reward, worth: Sequence[Worth]) -> Problem:
 
 def _near_wrong(gold: Gold) -> list[Form]:
     """For a gold that is one plain number or a few words: another answer with it inside, surely wrong."""
-    text, *others = gold.alternatives
+    text, *others = gold.answers
     if others or gold.type == "countdown":
         return []
     if re.fullmatch(r"-?(0|[1-9]\d{0,5})(\.\d+)?", text):

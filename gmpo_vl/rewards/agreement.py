@@ -125,7 +125,7 @@ def right_answer(gold: Gold) -> str | None:
     Raises ValueError for a CountDown puzzle that is not made of numbers.
     """
     if gold.type != "countdown":
-        return gold.alternatives[0]
+        return gold.answers[0]
     if len(gold.choices) > MOST_NUMBERS:
         return None
     solution = solve([Fraction(number) for number in gold.choices], Fraction(gold.alternatives[0]))

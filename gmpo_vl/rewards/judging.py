@@ -164,7 +164,7 @@ def question(
     text = rendered(
         settings.template(),
         problem=_numbered(given["problem"]),
-        golds=[_broken(text) for text in gold.alternatives],
+        golds=[_broken(text) for text in gold.answers],
         choices=[_broken(line) for line in _lines(gold.choices)],
         response=_broken(given["response"]),
         answer=None if answer is None else _broken(answer),

@@ -84,13 +84,13 @@ def verify_batch(
     if not open_:
         return verdicts
     questions = [
-        Question(alternative, verdicts[i].extracted or "", DEADLINE / len(specs[i].alternatives))
+        Question(alternative, verdicts[i].extracted or "", DEADLINE / len(specs[i].answers))
         for i in open_
-        for alternative in specs[i].alternatives
+        for alternative in specs[i].answers
     ]
     replied = iter(ask_math_verify(questions, workers))
     for i in open_:
-        replies = list(islice(replied, len(specs[i].alternatives)))
+        replies = list(islice(replied, len(specs[i].answers)))
         outcome = next((o for o in ("equal", "timeout", "error") if o in replies), "different")
         verdicts[i] = replace(verdicts[i], correct=outcome == "equal", outcome=outcome)
     return verdicts
@@ -103,7 +103,7 @@ def _judge(spec: Gold, response: str, profile: Profile, benchmark: str, answer_i
         if profile == "paper":
             grader: paper.Grader = "mathruler" if benchmark.startswith("geometry3k") else "gmpo"
             found = answer_tag(response) if answer_in == "tag" else paper.extract(grader, response)
-            outcomes = [found.problem or paper.judge(grader, g, found.text or "") for g in spec.alternatives]
+            outcomes = [found.problem or paper.judge(grader, g, found.text or "") for g in spec.answers]
             outcome = next((o for o in ("equal", "ask") if o in outcomes), outcomes[0])
         else:
             found = answer_tag(response) if answer_in == "tag" else last_box(response)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from gmpo_vl.data.letters import letters_in, own_letter
+from gmpo_vl.verify.articles import behind_article
 from gmpo_vl.verify.equality import same
 from gmpo_vl.verify.gold import Gold
 from gmpo_vl.verify.named import (
@@ -49,18 +50,6 @@ _BEHIND = re.compile(
 _LETTER_ALONE = len("(C)")
 _SET = re.compile(r"[A-Z](?:, [A-Z])+")  # as `encode_answer` asks for
 _ALIKE = 4  # see _nearness
-# `a dog`, `It's a dog`: an article, no letter; but not before what has none (A yes, A runs, A apple, A Dog).
-_ARTICLE = re.compile(
-    r"(?:(?-i:A (?=[a-z]))|"
-    r"(?:(?:(?:it|this|that|there)(?:'s| is)|(?:the )?(?:correct |final )?answer(?: is|:)) )?"
-    r"(?-i:a (?=[A-Za-z])))(.+)",
-    re.IGNORECASE,
-)
-_NO_ARTICLE = re.compile(
-    r"(?:yes|no|not|none|true|false|all|both|neither|the|than|this|that|these|those|some|many|most|more|less"
-    r"|few|never|is|are|was|and|or|you|we|they|he|she)\b|(?!eu|one\b)[aeio]|\w+(?<![suina])s$",
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True)
@@ -229,8 +218,7 @@ def _behind_article(found: Named, answer: str) -> str | None:
     """`dog` of `A dog`, whose A can be an article; None for other answers."""
     if found.letter != "A" or found.closed or found.before or not found.rest:
         return None
-    said = _ARTICLE.fullmatch(bare(answer))
-    return said[1] if said and not _NO_ARTICLE.match(said[1]) else None
+    return behind_article(bare(answer))
 
 
 def _lettered(choice: Choice, leeway: Leeway, found: Named) -> str:

@@ -78,6 +78,8 @@ def same(gold: Node, answer: Node, leeway: Leeway = EXACT) -> bool:
         return answer.op in _LISTS and _same_items(gold, answer, leeway)
     if gold.op == "ratio" and answer.op == "ratio":
         return _in_proportion(gold.args, answer.args)
+    if any(_is_clock_time(node) for node in (gold, answer)):
+        return _is_quotient_of(gold, answer) or _is_quotient_of(answer, gold)
     if gold.op in _STRUCTURES or answer.op in _STRUCTURES:
         return gold.op == answer.op and _same_structure(gold, answer, leeway)
     return same_quantity(gold, answer, leeway)
@@ -149,17 +151,23 @@ def _same_structure(gold: Node, answer: Node, leeway: Leeway) -> bool:
 def _in_proportion(ours: tuple[Node, ...], theirs: tuple[Node, ...]) -> bool:
     if len(ours) != len(theirs):
         return False
-    if _is_clock_time(ours) or any(roughly(part) == 0 for part in ours + theirs):  # 5:00 is no proportion
+    is_time = _is_clock_time(Node("ratio", ours))  # 5:00 is no proportion
+    if is_time or any(roughly(part) == 0 for part in ours + theirs):
         return _in_order(ours, theirs, EXACT)
     crossed = ((Node("mul", (g, theirs[0])), Node("mul", (a, ours[0]))) for g, a in zip(ours[1:], theirs[1:]))
     return all(same_quantity(one, two) for one, two in crossed)
 
 
-def _is_clock_time(parts: tuple[Node, ...]) -> bool:
+def _is_clock_time(node: Node) -> bool:
     """10:30: hours and two digits of minutes."""
-    if len(parts) != 2 or any(part.op != "num" for part in parts):
+    if node.op != "ratio" or len(node.args) != 2 or any(part.op != "num" for part in node.args):
         return False
-    return _CLOCK.fullmatch(":".join(part.args[1] for part in parts)) is not None
+    return _CLOCK.fullmatch(":".join(part.args[1] for part in node.args)) is not None
+
+
+def _is_quotient_of(ratio: Node, fraction: Node) -> bool:
+    """5:12 is 5/12, though it may be a time of day; 10:30, which may be one, is no 1/3."""
+    return fraction.op == "div" and ratio.op == "ratio" and ratio.args == fraction.args
 
 
 # --- relations ------------------------------------------------------------------------------------------

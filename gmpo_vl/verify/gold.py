@@ -15,17 +15,24 @@ from gmpo_vl.verify.normalise import undoubled
 # A list with one text, written by Python or as JSON: what a column of lists becomes when it is saved as text.
 _LIST_AS_TEXT = re.compile(r"""\[\s*(?:'([^']+)'|"([^"]+)")\s*,?\s*\]""")
 
+ITEM_JOINT = "; "  # between the items of a list, written as one text
+
 
 @dataclass(frozen=True)
 class Gold:
-    """alternatives: any one of them is right. tolerance: relative. choices: the texts of A, B, ...
-    without their letters.
+    """alternatives: any one of them is right; of type `list`, all of them together. tolerance: relative.
+    choices: the texts of A, B, ... without their letters.
     """
 
     alternatives: tuple[str, ...]
     type: str | None = None
     tolerance: float | None = None
     choices: tuple[str, ...] = ()
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """The texts of which any one is right: the alternatives, or all items of a list as one text."""
+        return (ITEM_JOINT.join(self.alternatives),) if self.type == "list" else self.alternatives
 
     def __hash__(self) -> int:
         return self._hash

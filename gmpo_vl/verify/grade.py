@@ -68,7 +68,8 @@ def grade_file(
     It is also told what a file that is not UTF-8 was read as, and where most responses have no answer in the
     place where the verifier reads it but in the other one.
 
-    In: `gold` (text, number, or list of alternatives), `response`, and optionally `id` and `benchmark`.
+    In: `gold` (text, number, or list of alternatives), `response`, and optionally `id` (else its line's
+    number, from 1) and `benchmark`.
     Out: `id`, `correct`, `extracted`, `gold_type`, `outcome`, `seconds`, and of a judge's pairs `reward` (its
     parts). The counts add `correct`, `total`.
     Raises ValueError for an empty file, or where no line is a pair, naming the first; `out` then stays.
@@ -119,7 +120,7 @@ def _graded(
 def verdict_in_words(row: dict[str, Any], verdict: Verdict, parts: dict[str, float]) -> str:
     """`right  equal      q1  42`, of a wrong answer also the gold, and a reward's parts."""
     read = "-" if verdict.extracted is None else _short(verdict.extracted)
-    gold = "" if verdict.correct else f"  (gold {_short(' or '.join(parse_gold(row['gold']).alternatives))})"
+    gold = "" if verdict.correct else f"  (gold {_short(' or '.join(parse_gold(row['gold']).answers))})"
     word = "right" if verdict.correct else "wrong"
     return (
         f"{word}  {verdict.outcome.replace('_', ' '):10}  {_short(str(row['id'])):12}  {read}{gold}"
@@ -243,7 +244,7 @@ def _checked(row: Any, number: int) -> dict[str, Any]:
         raise ValueError(f"a pair is an object with `gold` and a text `response`; it has {found[:200]}")
     if not isinstance(row["response"], str):
         raise ValueError(f"`response` is {json.dumps(row['response'])[:60]}, not a text")
-    pair = {"id": number - 1, **row}
+    pair = {"id": number, **row}
     for key in ("id", "response"):  # the id is written again
         _check_writable(key, pair[key])
     read_gold(row["gold"])

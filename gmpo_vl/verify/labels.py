@@ -17,7 +17,8 @@ from typing import NamedTuple
 
 from gmpo_vl.verify.normalise import normalise
 from gmpo_vl.verify.products import is_product, is_wordy
-from gmpo_vl.verify.words import TEXT_GROUP, UNSAID
+from gmpo_vl.verify.sentences import UNSAID
+from gmpo_vl.verify.words import TEXT_GROUP
 
 _MAX_CHARS = 300
 _WORD = (

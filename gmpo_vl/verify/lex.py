@@ -75,6 +75,8 @@ _PLAIN_SPELLED = {
     "atan": "arctan",
 }  # fmt: skip
 _MULTIPLES = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+# Short words that deny or change what follows; letters of any other word may be a product. NO is a segment.
+_NO_PRODUCT = frozenset("not Not NOT no No nor non none half Half less more than over but if".split())
 _LONGEST_PRODUCT = 4  # letters in a row that may be a product of symbols; longer ones are a word
 
 
@@ -174,7 +176,7 @@ def _letters(run: str, in_text: bool, spaced: bool) -> list[Token]:
     if plain in _PLAIN:
         return [Token("name" if plain in GREEK else "cmd", plain, spaced)]
     product = not in_text or (run.isupper() and len(run) <= _LONGEST_PRODUCT)  # \text{AB} is a segment
-    if not product or run in ("in", "per") or len(run) > _LONGEST_PRODUCT:
+    if not product or run in ("in", "per") or run in _NO_PRODUCT or len(run) > _LONGEST_PRODUCT:
         return [Token("word", run, spaced)]
     # mg is milligrams, or m times g: what stands around it will tell. An hour is no product.
     if unit_of(run, False) is not None:

@@ -9,7 +9,7 @@ verifier that is tested with its own rules would find nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from string import capwords
 
 from gmpo_vl.data.answers import LETTERS
@@ -41,8 +41,11 @@ def natural_forms(gold: Gold, kind: str | None = None) -> list[Form]:
     if gold.type == "countdown":
         return []
     kind = gold.type or kind
+    forms: Iterable[Form]
     if gold.choices:
-        forms: Iterable[Form] = _of_choices(gold, kind)
+        forms = _of_choices(gold, kind)
+    elif kind == "list":
+        forms = _of_items(gold.alternatives)
     else:
         texts = gold.alternatives[:MOST_ALTERNATIVES]
         forms = (form for text in texts for form in _of_text(text, kind))
@@ -71,6 +74,17 @@ def wrong_forms(gold: Gold) -> list[Form]:
                 Form(f"text of option {letter}", text),
             ]
     return _distinct(forms)
+
+
+def _of_items(items: Sequence[str]) -> Iterator[Form]:
+    """Texts that are right together."""
+    yield Form("with semicolons", "; ".join(items))
+    yield Form("one a line", "\n".join(items))
+    yield Form("in another order", "; ".join(reversed(items)))
+    if not any(re.search(r"[,;&]|\band\b", item) for item in items):
+        yield Form("with commas", ", ".join(items))
+        if len(items) > 1:
+            yield Form("with and", f"{', '.join(items[:-1])} and {items[-1]}")
 
 
 def unreached(gold: Gold, judge: Callable[[str], bool]) -> list[Form]:

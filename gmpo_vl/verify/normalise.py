@@ -64,7 +64,7 @@ _CHINESE_RATIO = re.compile(r"(?<=\d)\s*比\s*(?=\d)")
 _CHINESE_PERCENT = re.compile(r"百分之\s*(\d+(?:\.\d+)?)")
 _RAISED = re.compile(f"[{''.join(_SUPERSCRIPTS)}]+")
 _LOWERED = re.compile(f"[{''.join(_SUBSCRIPTS)}]+")
-# Signs of text that LaTeX escapes (snow\_board, R\&D), not those of a table's row (\\&); 7{:}30.
+# Signs of text that LaTeX escapes (snow\_board, R\&D); 7{:}30. In a table \& parts no cells.
 _NAMED_SIGNS = {
     "underscore": "_", "asciitilde": "~", "asciicircum": "^", "backslash": "\\", "quotesingle": "'",
     "bar": "|", "less": "<", "greater": ">",
@@ -72,6 +72,7 @@ _NAMED_SIGNS = {
 _ESCAPED = re.compile(
     rf"(?<!\\)\\([_&#%])|\\text({'|'.join(_NAMED_SIGNS)})(?![a-zA-Z])(?:\{{\}}| )?|(?<=\d)\{{(:)\}}(?=\d)"
 )
+_ESCAPED_IN_TABLE = re.compile(_ESCAPED.pattern.replace("&", ""))
 _THOUSANDS_BRACE = re.compile(r"(?<=\d)\{,\}(?=\d{3}(?!\d))")
 _THOUSANDS_GROUP = re.compile(r"(?<!\\)\{(-?\d{1,3}(?:,\d{3})+)\}")
 _THOUSANDS_THIN = re.compile(r"(?<=\d)(?:,\s*\\!|\\!,|\\[,;])\s*(?=\d{3}(?!\d))")
@@ -97,7 +98,8 @@ def normalise(text: str) -> str:
         text = _LOWERED.sub(lambda m: "_{" + "".join(_SUBSCRIPTS[c] for c in m[0]) + "}", text)
         text = unicodedata.normalize("NFKC", text.translate(_TABLE))
     if "\\" in text or "{" in text:
-        text = _ESCAPED.sub(lambda m: _NAMED_SIGNS.get(m[2]) or m[1] or m[3], text)
+        escaped = _ESCAPED_IN_TABLE if "\\begin" in text else _ESCAPED
+        text = escaped.sub(lambda m: _NAMED_SIGNS.get(m[2]) or m[1] or m[3], text)
         text = _THOUSANDS_BRACE.sub("", text)
         text = _THOUSANDS_THIN.sub("", text)
         text = _THOUSANDS_GROUP.sub(lambda m: "{" + m[1].replace(",", "") + "}", text)  # \\frac{20,000}{\\pi}

@@ -1,5 +1,11 @@
 """Letters that are words or a product of symbols: `tv` is `TV` and `east` no `seat`, but `ab` is `ba` and no
 `AB`. Golds of type `text` are words (values.py) and are not asked about here.
+
+The rule of case: words mean the same in any, the letters of a product do not (`MGH` is no `mgh`). Letters
+can be a product where they are at most four and no vowel is among them, where they are neighbours (`abc`),
+or where they rise from a to h, as the names of sides do (`abd`). Abbreviations and words without a vowel
+that everybody knows (`bmw`, `sky`) are words: a list, since their letters do not tell. A name with a vowel
+(`PAB`, `cat`) is a word.
 """
 
 from __future__ import annotations
@@ -19,7 +25,9 @@ _SHORT_WORDS = frozenset(
     of oh ok on or ow ox pa pm sr st so to up us we ye am ac ad bc ce cd cv cm dc dj dvd ec eu fm gb gp hd
     hq hr ib iq js kb la lcd ml mb mph nj nm nsw nw ny nyc nz oz pc phd pdf ph php pr pt pvc rd rpm sw se
     ssw nnw sms sql tb tv tx uk un usb usa utc vcr vip vp vs vt xl xml cpr cst gmt mst pst ne sse nne ene
-    ese wnw wsw bbc nbc cbs gps html http jpg mp nba nfl nhl mlb""".split()
+    ese wnw wsw bbc nbc cbs gps html http jpg mp nba nfl nhl mlb
+    bbq bmw cctv cnn dhl dslr gmc hbo hdmi hdtv kfc mgm mri msn mtv ncaa nypd pbs rgb ssd tcp vhs vpn wwe wwf
+    cry dry fly fry gym ply pry shy sky sly spy sty thy try why wry hymn lynx myth ace beg""".split()
 )
 # Words of two letters that mean the same in any case.
 CASELESS = frozenset(
@@ -36,7 +44,14 @@ _HAS_VOWEL = re.compile("[aeiou]", re.IGNORECASE)
 def is_wordy(text: str) -> bool:
     """Only letters and spaces, three or more letters together: rather words than a product of symbols."""
     plain = TEXT_GROUP.sub(r"\1", text).strip()
-    return _LETTERS_ONLY.fullmatch(plain) is not None and (plain != text.strip() or not is_product(plain))
+    return _LETTERS_ONLY.fullmatch(plain) is not None and (
+        plain != text.strip() or not is_product(plain.removesuffix("."))
+    )
+
+
+def are_products(text: str) -> bool:
+    """`pqr s`, `mgh and k`: every word may be a product of symbols."""
+    return all(is_product(word) for word in text.removesuffix(".").split() if word != "and")
 
 
 def is_product(letters: str) -> bool:
@@ -46,19 +61,17 @@ def is_product(letters: str) -> bool:
     low = letters.lower()
     if len(letters) > 4 or not letters.isalpha() or (low in _SHORT_WORDS and letters not in _PRODUCTS_TOO):
         return False
-    return len(letters) < 3 or _are_neighbours(letters) or _VOWELS.isdisjoint(low)
+    return len(letters) < 3 or _name_sides(low) or _VOWELS.isdisjoint(low)
 
 
 def same_but_for_case(gold: str, answer: str) -> bool:
     """`TV` for `tv`, `X-ray` for `x-ray`: words in small letters, in capitals or as in a title.
 
-    Letters that may be a product must be three at least, and all change: `BMW` is `bmw`, `Mgh` is no `mgh`.
+    Letters that may be a product keep their case.
     """
     ours, theirs = ((set_as_text(text) or text).removesuffix(".").split() for text in (gold, answer))
     if ours == theirs or [word.lower() for word in ours] != [word.lower() for word in theirs]:
         return False
-    if len(ours) == 1 and _are_initials(ours[0]) and theirs[0] in (ours[0].lower(), ours[0].upper()):
-        return True
     return all(one == two or _are_words(one, two) for one, two in zip(ours, theirs))
 
 
@@ -71,13 +84,6 @@ def _are_words(one: str, other: str) -> bool:
     return any(map(_is_word, parts)) or ("-" in one and all(map(_HAS_VOWEL.search, parts)))
 
 
-def _are_initials(letters: str) -> bool:
-    """bmw, BBQ: three letters or more that are not abc (sides, points) and in one case."""
-    if len(letters) < 3 or not letters.isalpha() or letters not in (letters.lower(), letters.upper()):
-        return False
-    return len(set(letters)) > 1 and not _are_neighbours(letters)
-
-
 def _is_word(letters: str) -> bool:
     """Whether letters are a word even where a product of symbols would do."""
     if len(letters) < 3:
@@ -85,9 +91,10 @@ def _is_word(letters: str) -> bool:
     return not is_product(letters.lower())
 
 
-def _are_neighbours(letters: str) -> bool:
-    """abc, zyx: names of sides or points."""
-    return all(ord(two) - ord(one) == 1 for one, two in pairwise(sorted(letters.lower())))
+def _name_sides(low: str) -> bool:
+    """abc, zyx: neighbours; abd, bdfh: rising letters from a to h."""
+    rising = all(one < two for one, two in pairwise(low)) and low[-1] <= "h"
+    return rising or all(ord(two) - ord(one) == 1 for one, two in pairwise(sorted(low)))
 
 
 def is_turned(gold: str, answer: str) -> bool:

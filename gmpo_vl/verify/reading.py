@@ -6,7 +6,7 @@ import re
 from functools import lru_cache
 from itertools import chain
 
-from gmpo_vl.verify import words
+from gmpo_vl.verify import sentences, words
 from gmpo_vl.verify.measures import counted, lettered, spelled, with_letter
 from gmpo_vl.verify.normalise import normalise
 from gmpo_vl.verify.parse import readings
@@ -22,6 +22,7 @@ _LEAD = re.compile(
 )
 PLAIN_NUMBER = re.compile(r"-?\d{1,15}(?:\.\d{1,15})?", re.ASCII)
 _DIGIT = re.compile(r"\d")
+_RELATION = re.compile(r"[<>≠]|\\(?:n?[lg]eq?|ne|neq|not|lt|gt)(?![a-zA-Z])|!\s*$")  # x != 5 is no sum
 _POINT_C = re.compile(r"(?<![a-zA-Z\\^_{}\d])C ?(?=\(-?[\d.]+ ?, ?-?[\d.]+\))")
 
 
@@ -82,7 +83,7 @@ def more_trees(text: str) -> tuple[Node, ...]:
     plain = words.without_lead(clean)
     if plain != clean and (led := trees(plain)):
         return found + led
-    if (number := words.said(plain)) and (read := trees(number)[:1]):
+    if (number := sentences.said(plain)) and (read := trees(number)[:1]):
         return found + read
     return found + tuple(_worked_out(clean))
 
@@ -100,11 +101,12 @@ def as_measure(text: str) -> tuple[Node, ...]:
 
 def _worked_out(text: str) -> list[Node]:
     r"""The chain of `3 boxes * 20 pens/box = 60 pens`; without a first side of other signs (`3 \star 2`)."""
-    equation = words.worked(text)
+    equation = sentences.worked(text)
     if not equation:
         return []
-    _, _, later = equation.partition("=")
-    found = _parsed([equation]) or (_parsed([later]) if "=" in later else [])
+    first, _, later = equation.partition("=")
+    is_left_out = "=" in later and not _RELATION.search(first) and not sentences.means_another(first)
+    found = _parsed([equation]) or (_parsed([later]) if is_left_out else [])
     return list(chain.from_iterable(found))
 
 

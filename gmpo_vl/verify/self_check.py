@@ -68,7 +68,7 @@ def narrow_golds(dataset: str | Path) -> list[Failure]:
         if forms := unreached(spec, partial(_is_right, spec)):
             named = ", ".join(f"{form.text!r} ({form.name})" for form in forms[:MOST_FORMS])
             more = f" and {len(forms) - MOST_FORMS} more" if len(forms) > MOST_FORMS else ""
-            found.append(Failure(where, spec.alternatives[0], f"not reached by {named}{more}"))
+            found.append(Failure(where, spec.answers[0], f"not reached by {named}{more}"))
     return found
 
 
@@ -97,7 +97,7 @@ def _golds(dataset: str | Path) -> Iterator[tuple[str, Any]]:
 
 
 def _faults(gold: Any, profile: Profile) -> Iterator[tuple[str, str]]:
-    """(text, what is wrong with it) of the alternatives that do not verify."""
+    """(text, what is wrong with it) of the answers that do not verify."""
     try:
         spec = read_gold(gold)
     except ValueError as error:
@@ -105,10 +105,10 @@ def _faults(gold: Any, profile: Profile) -> Iterator[tuple[str, str]]:
         return
     if spec.type == "countdown":  # the gold is a target, not an answer
         return
-    for alternative in spec.alternatives:
-        verdict = verify(spec, f"\\boxed{{{alternative}}}", profile)
+    for answer in spec.answers:
+        verdict = verify(spec, f"\\boxed{{{answer}}}", profile)
         if not verdict.correct:
-            yield alternative, verdict.outcome
+            yield answer, verdict.outcome
 
 
 def _gold_of(row: Any) -> Any:

@@ -10,6 +10,7 @@ from gmpo_vl.verify.arithmetic import evaluate
 from gmpo_vl.verify.choices import choices_of, judge_choice, judge_letters
 from gmpo_vl.verify.gold import Gold
 from gmpo_vl.verify.lex import MAX_CHARS
+from gmpo_vl.verify.lists import judge_list
 from gmpo_vl.verify.normalise import unmarked
 from gmpo_vl.verify.parse import parse
 from gmpo_vl.verify.quantities import Leeway
@@ -26,6 +27,8 @@ def judge(gold: Gold, answer: str) -> str:
     if gold.type == "countdown":
         return _judge_countdown(gold, answer)
     answer = unmarked(answer)
+    if gold.type == "list":
+        return judge_list(gold.alternatives, Leeway(gold.tolerance), answer)
     if choices := choices_of(gold):
         outcomes = [judge_choice(choice, Leeway(gold.tolerance), answer) for choice in choices]
     else:

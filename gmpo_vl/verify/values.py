@@ -13,9 +13,10 @@ from gmpo_vl.verify.equality import same
 from gmpo_vl.verify.labels import Labelled, labelled
 from gmpo_vl.verify.measures import compass, ends, is_range, same_time, time_of_day
 from gmpo_vl.verify.normalise import normalise
-from gmpo_vl.verify.products import CASELESS, is_turned, is_wordy, same_but_for_case
+from gmpo_vl.verify.products import CASELESS, are_products, is_turned, is_wordy, same_but_for_case
 from gmpo_vl.verify.quantities import EXACT, Leeway, Undecided
 from gmpo_vl.verify.reading import PLAIN_NUMBER, as_measure, gold_trees, more_trees, trees
+from gmpo_vl.verify.regions import speaks_of_region
 from gmpo_vl.verify.tree import Node, substituted, sym
 from gmpo_vl.verify.units import unit_of
 
@@ -44,6 +45,8 @@ _LABEL_LIKE = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{3}|: |^\\(?:text|mathrm|mbox)
 _ROW = re.compile(r"[\s,;()\[\]]+")
 _OF_VARIABLE = re.compile(r"([a-zA-Z])\(([k-z])\)=")  # P(A) and f(a) are values
 _SEVERAL = ("list", "either", "set")
+_JOINTS = {"and": "and", "land": "and", "wedge": "and", "or": "or", "lor": "or", "vee": "or"}
+_JOINT = re.compile(rf"\b(?:{'|'.join(_JOINTS)})\b")
 
 
 def judge_value(alternative: str, kind: str, leeway: Leeway, answer: str) -> str:
@@ -95,7 +98,8 @@ def _judge_unlabelled(alternative: str, kind: str, leeway: Leeway, answer: str, 
     # east is not seat, though e·a·s·t is s·e·a·t
     said = words.without_lead(normalise(answer))
     wordy = map(is_wordy, map(words.as_spoken, (answer, said)))  # It's day, Stop!, men's
-    if kind == "text" or (is_wordy(words.as_spoken(alternative)) and any(wordy)):
+    are_words = is_wordy(words.as_spoken(alternative)) and not are_products(alternative)
+    if kind == "text" or (are_words and any(wordy)):
         same_text = any(words.same_words(alternative, text) for text in (answer, said))
         if same_text or _same_row(alternative, answer):
             return "equal"
@@ -226,6 +230,9 @@ def _judge_trees(gold: str, leeway: Leeway, answer: str) -> str:
     renamed = _in_our_variable(gold, answer)
     if not left:
         return "undecided"
+    is_list = left[0].op in _SEVERAL and not _is_joined_by_either(left[0].args + _items(right))
+    if is_list and (outcome := _joined_otherwise(gold, answer)):
+        return outcome
     undecided = False
     measured = "unit" in (left[0].op, left[-1].op)
     looks = (trees, more_trees, as_measure) if measured else (trees, more_trees)
@@ -243,6 +250,26 @@ def _judge_trees(gold: str, leeway: Leeway, answer: str) -> str:
     if not right:
         return "unreadable"
     return "hedged" if right[0].op in _SEVERAL and left[0].op not in _SEVERAL else "different"
+
+
+def _joined_otherwise(gold: str, answer: str) -> str | None:
+    """The outcome of `3 or 4` against `3 and 4`, and of the other way round; None for other texts."""
+    ours, theirs = ({_JOINTS[joint] for joint in _JOINT.findall(normalise(text))} for text in (gold, answer))
+    if ours | theirs != {"and", "or"} or ours & theirs or not (ours and theirs):
+        return None
+    return "hedged" if "or" in theirs else "different"
+
+
+def _is_joined_by_either(items: tuple[Node, ...]) -> bool:
+    """Whether "and" and "or" say the same between them: between the parts of a set of numbers, and between
+    the values of one name (`x = 3 and x = 4` lists the solutions of an equation).
+    """
+    names = {item.args[1][0] for item in items if item.op == "rel"}
+    return len(names) == 1 or any(speaks_of_region(item) or _node_type(item) == "interval" for item in items)
+
+
+def _items(found: tuple[Node, ...]) -> tuple[Node, ...]:
+    return found[0].args if found and found[0].op in _SEVERAL else ()
 
 
 def _same(gold: Node, answer: Node, leeway: Leeway) -> bool:

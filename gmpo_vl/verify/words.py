@@ -1,5 +1,4 @@
-r"""Answers as words: compared word by word; what leads to them and what qualifies them; a sentence around one
-number.
+r"""Answers as words: compared word by word; what leads to them and what qualifies them.
 
 Text in, text out: whether values are equal is decided elsewhere.
 """
@@ -121,9 +120,10 @@ def same_words(gold: str, answer: str, ordered: bool = False) -> bool:
     if len(answer) < 5 and answer.isalpha() and answer not in usual:
         return False  # BIl is no BIL
     ours, theirs = _words(gold), _words(answer)
-    are_letters = all(len(word) == 1 or word == "and" for word in ours)
-    if ours and are_letters and not ordered and _SEPARATED.search(gold):
-        ours, theirs = (sorted(word for word in words if word != "and") for words in (ours, theirs))
+    if _SEPARATED.search(gold) and all(len(word) == 1 or word.isdecimal() or word == "and" for word in ours):
+        ours, theirs = (tuple(word for word in words if word != "and") for words in (ours, theirs))
+        if not ordered and all(map(str.isalpha, ours)):
+            ours, theirs = tuple(sorted(ours)), tuple(sorted(theirs))
     if ours != theirs and "-" in gold + answer:  # T-shirt, tshirt
         ours, theirs = (_words(_HYPHEN.sub("", text)) for text in (gold, answer))
     return bool(ours) and ours == theirs and _same_marks(gold, answer)
@@ -291,77 +291,6 @@ def without_lead(text: str) -> str:
     while at < len(text) and (lead := _LEAD.match(text, at)):
         at = lead.end()
     return text[at:] if at < len(text) else text
-
-
-# --- sentences and sums ---------------------------------------------------------------------------------
-# Words that leave a number in a sentence unsaid, denied, or one of several.
-_UNSURE = frozenset(
-    """not no none never neither nor or if unless wrong incorrect false cannot can't isn't doesn't don't won't
-    didn't aren't wasn't either maybe perhaps possibly probably guess about around approximately roughly
-    nearly almost least most more less fewer greater larger smaller than over under above below between
-    except but plus minus times twice thrice double triple half third quarter dozen hundred thousand
-    million billion percent and both one two three four five six seven eight nine ten eleven twelve unknown
-    unclear instead should've would've product sum difference square squared cube cubed root reciprocal
-    negative th st nd rd first second power without""".split()
-)
-# Besides, in a sentence, where no sum is checked.
-UNSAID = _UNSURE | frozenset(
-    """doubt doubts hope hopes suppose supposes assume assumes imagine pretend wish think thinks said says
-    claim claims unlikely likely other another previous next opposite inverse could might may would used
-    base rest remaining remainder denominator numerator error nobody few nothing binary rejected excluded
-    extraneous last old""".split()
-)
-_SPOKEN = re.compile(r"[A-Za-z]+(?:'[a-z]+)?")
-_AMOUNT = re.compile(rf"(?<![\w.\\^_/*+=<>(-])(?:\\?\$ ?)?{NUMBER}(?: ?\\?%|°)?(?![\w^_/*+=<>(-])")
-_FORMULA = re.compile(r"[\d=<>+*/^_|{}\[\]\\?,;:]")
-# The verb that leads to the number, and what may follow it: what is counted or measured, and a phrase after a
-# preposition.
-_VERB = re.compile(
-    r"\b(?:is|are|was|were|(?:will|should|must) be|equals?|(?:is|are) equal to|has|have|had|took|takes?"
-    r"|taken|got|gets?|needs?|needed|pays?|paid|costs?|charges?"
-    r"|charged|earns?|earned|spends?|spent|sells?|sold|makes?|made|measures?|weighs?|weighed|remains?|buys?"
-    r"|bought|eats?|ate|uses|drinks?|drank|reads?"
-    r"|walks?|walked|runs?|ran|travels?|traveled|travelled|drives?|drove|saves?|saved|owes?|owed|scores?"
-    r"|scored|collects?|collected|receives?|received|lasts?)"
-    r"(?: (?:exactly|only|just|a total of|a distance of))? ?$|\bby a distance of $",
-    re.IGNORECASE,
-)
-_SAID_OF = re.compile(
-    r"((?: [A-Za-z]+){0,4}?)(?: (?:for|in|on|at|to|per|each|left|altogether|of|from|during"
-    r"|with)\b[^.]*)?[.!]?"
-)
-
-
-def said(text: str) -> str | None:
-    """The one number of a sentence, with its unit (`The trip took 35 minutes.`); None for any other text."""
-    flat = " ".join(TEXT_GROUP.sub(r" \1 ", text).split())
-    amounts = list(_AMOUNT.finditer(flat)) if flat[:1].isalpha() else []
-    if len(amounts) != 1:
-        return None
-    before, amount, after = flat[: amounts[0].start()], amounts[0][0], flat[amounts[0].end() :]
-    led = [word for word in _SPOKEN.findall(before) if len(word) > 1]
-    match = _SAID_OF.fullmatch(after)
-    if not match or len(led) < 2 or not _VERB.search(before) or _FORMULA.search(before + after):
-        return None
-    around = _SPOKEN.findall(before + after[match.end(1) :])
-    if not UNSAID.isdisjoint(word.lower() for word in around):
-        return None
-    counted = (match[1] or "").strip()
-    return rf"{amount}\text{{ {counted}}}" if counted else amount
-
-
-_COUNTED = re.compile(r"(?<=[\d)])(?:(?: ?/ ?| )[A-Za-z]{3,})+")
-_BEFORE = re.compile(r"[A-Za-z]{2,}(?: [A-Za-z]+)* (?=\d)")
-
-
-def worked(text: str) -> str | None:
-    """The sum in `3 boxes * 20 pens/box = 60 pens`, its links not checked yet; None for any other text."""
-    flat = " ".join(TEXT_GROUP.sub(r" \1 ", text).split()).rstrip(".")
-    flat = flat[before.end() :] if (before := _BEFORE.match(flat)) else flat
-    sides = [_COUNTED.sub(" ", side).strip() for side in flat.split("=")]
-    if len(sides) < 2 or not all(sides) or not _UNSURE.isdisjoint(w.lower() for w in _SPOKEN.findall(flat)):
-        return None
-    return " = ".join(sides)
 
 
 # --- sets -----------------------------------------------------------------------------------------------

@@ -27,11 +27,20 @@ def test_verdicts_come_in_order_with_ids_and_counts(tmp_path):
     ]
     counts = grade_file(write(tmp_path / "pairs.jsonl", rows), tmp_path / "out.jsonl")
     out = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
-    assert [v["id"] for v in out] == ["a", 1, 7, 3]
+    assert [v["id"] for v in out] == ["a", 2, 7, 4]
     assert [v["outcome"] for v in out] == ["equal", "equal", "no_answer", "hedged"]
     assert set(out[0]) == {"id", "correct", "extracted", "gold_type", "outcome", "seconds"}
     assert counts["correct"] == 2
     assert summary(counts).startswith("2 of 4 correct (50.0%)")
+
+
+def test_a_pair_without_an_id_goes_by_its_line_in_the_file_as_messages_do(tmp_path):
+    good, told = json.dumps({"gold": "5", "response": r"\boxed{5}"}), []
+    path, out = tmp_path / "pairs.jsonl", tmp_path / "out.jsonl"
+    path.write_text(f"\n{good}\n\n{{\n   \n{good}\r\n[]\n{good}")
+    grade_file(path, out, tell=told.append)
+    assert [json.loads(line)["id"] for line in out.read_text().splitlines()] == [2, 6, 8]
+    assert [re.search(r"line (\d+)", text)[1] for text in told] == ["4", "7"]
 
 
 def test_columns_that_grading_has_no_use_for_are_left_alone(tmp_path):
@@ -90,7 +99,7 @@ def test_a_line_that_is_no_pair_costs_itself_and_is_named(tmp_path, line, reason
     path, out, told = tmp_path / "pairs.jsonl", tmp_path / "out.jsonl", []
     path.write_bytes(b"\n".join([GOOD, line, GOOD]))
     counts = grade_file(path, out, tell=told.append)
-    assert [json.loads(v)["id"] for v in out.read_text().splitlines()] == [0, 2]
+    assert [json.loads(v)["id"] for v in out.read_text().splitlines()] == [1, 3]
     assert counts == {"equal": 2, "total": 2, "correct": 2, "not_graded": 1}
     assert len(told) == 1
     assert re.search(rf"line 2: .*({reason})", told[0])
@@ -247,7 +256,7 @@ def test_without_a_file_verdicts_are_printed_and_nothing_of_a_response_moves_the
     assert [line.split() for line in lines[:3]] == [
         ["right", "equal", "q1", "42"],
         ["wrong", lines[1].split()[1], "q2", "[2J9", "(gold", "7", "or", "8)"],
-        ["wrong", "no", "answer", "2", "-", "(gold", "3)"],
+        ["wrong", "no", "answer", "3", "-", "(gold", "3)"],
     ]
     assert lines[3].startswith("1 of 3 correct (33.3%)")
     assert "\x1b" not in "".join(lines)
