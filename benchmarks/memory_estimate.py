@@ -100,7 +100,7 @@ def main() -> None:
                 config,
                 model_size(path),
                 PromptLengths(tensors["prompt"], (GRID,)),
-                pass_limits(config, share_prefix=True),
+                pass_limits(config, "shared"),
                 cuda=False,
             )
             measured = {"tensors": max(tensors["peaks"].values()), "resident": max(process["peaks"].values())}

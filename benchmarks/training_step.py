@@ -65,10 +65,9 @@ def update(model: Any, rows: list[Row], limits: Limits, device: torch.device) ->
     model.zero_grad(set_to_none=True)
     for batch in micro_batches(rows, limits):
         packed = pack([(row.group.prompt, row.ids_T) for row in batch], FAMILY, device)
+        how = ForwardOptions("shared" if limits.share_prefix else "plain")
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            log_probs_BT, _ = response_log_probs(
-                model, packed, 1.0, banned_ids(model.config), options=ForwardOptions(limits.share_prefix)
-            )
+            log_probs_BT, _ = response_log_probs(model, packed, 1.0, banned_ids(model.config), options=how)
         log_probs_BT.sum().backward()
     model.zero_grad(
         set_to_none=True

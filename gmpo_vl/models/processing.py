@@ -18,6 +18,7 @@ from gmpo_vl.models.control import ControlTokens
 from gmpo_vl.models.families import Family
 from gmpo_vl.models.families.own import OwnFamily, own_family
 from gmpo_vl.models.families.qwen import QwenFamily, qwen_family
+from gmpo_vl.models.families.text import TextFamily
 from gmpo_vl.models.geometry import QWEN_VL
 from gmpo_vl.storage.files import read_object
 from gmpo_vl.types import Example, ImageSettings, Prompt
@@ -80,7 +81,7 @@ def load_processor(folder: str | Path, override_chat_template: str | Path | None
 def _family(folder: Path, tokenizer: Any) -> Family:
     """By the model's kind; without an image processor's file it is read as a text-only model."""
     if not any((folder / name).exists() for name in ("preprocessor_config.json", "processor_config.json")):
-        return QwenFamily()
+        return TextFamily()
     config = read_object(folder / "config.json", DOWNLOAD, ["model_type"]) or {}
     if config["model_type"] not in QWEN_VL:
         return own_family(folder, tokenizer)

@@ -323,6 +323,6 @@ def _step_config(place: Place) -> tuple[Config, int, int]:
 def _estimated_peak(config: Config, prompt: Prompt, place: Place) -> float:
     """Bytes of such a step at its highest point, by the doctor's estimate."""
     grids = tuple((int(t), int(h), int(w)) for t, h, w in prompt.image_grid_thw)
-    lengths, one = PromptLengths(len(prompt.ids_P), grids), limits_of(config, True, 1)
+    lengths, one = PromptLengths(len(prompt.ids_P), grids), limits_of(config, "shared", 1)
     size = model_size(place.work / MODEL)
     return estimate_local(config, size, lengths, PassLimits(one, one), place.cuda).peak

@@ -30,7 +30,7 @@ def answers(prompts):
 
 def log_probs(model, processor, rows, temperature=1.0):
     packed = pack(rows, processor.family, torch.device("cpu"))
-    banned, options = banned_ids(model.config), ForwardOptions(public=True)
+    banned, options = banned_ids(model.config), ForwardOptions("public")
     return response_log_probs(model, packed, temperature, banned, options=options)[0]
 
 

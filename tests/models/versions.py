@@ -101,7 +101,7 @@ def sharded(folder, model, processor):
     packed = pack([(prompt, ids_T)], processor.family, torch.device("cpu"))
     with torch.no_grad():
         log_probs_BT, _ = response_log_probs(
-            model, packed, 1.0, banned_ids(model.config), options=ForwardOptions(share_prefix=False)
+            model, packed, 1.0, banned_ids(model.config), options=ForwardOptions("plain")
         )
     kept = (prompt.ids_P, list(prompt.images), prompt.image_grid_thw, prompt.position_ids_3P)
     (folder / "trainer").mkdir()
