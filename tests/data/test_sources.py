@@ -65,9 +65,8 @@ def write_as(kind: str, rows: list[dict], folder: Path) -> str:
         return str(write_table(folder / f"a.{kind}", plain))
     text = "\n".join(json.dumps(row) for row in plain)
     suffix = {"jsonl": ".jsonl", "json lines": ".json"}[kind]
-    (folder / f"a{suffix}").write_bytes(
-        b"\xef\xbb\xbf" + text.replace("\n", "\r\n\n").encode()
-    )  # with BOM, blank lines
+    with_bom_and_blank_lines = b"\xef\xbb\xbf" + text.replace("\n", "\r\n\n").encode()
+    (folder / f"a{suffix}").write_bytes(with_bom_and_blank_lines)
     return str(folder / f"a{suffix}")
 
 
