@@ -96,7 +96,7 @@ def main() -> None:
     model = random_model(options.model_config, device, dtype).eval()
     model.generation_config.eos_token_id = None
     # The padding token must never be drawn as an end: no id ends a response here.
-    processor = Processor(Tokens(), "", FAMILY, True, Path())
+    processor = Processor(Tokens(), "", FAMILY, Path())
     processor.tokenizer.eos_token_id = -1
     groups = [
         random_group(options.model_config, options.prompt, [1], device, seed=k)[0]

@@ -26,13 +26,17 @@ from gmpo_vl.types import Example, ImageSettings, Prompt
 
 @dataclass(frozen=True)
 class Processor:
-    """Turns examples into prompts, and tokens into text. sees: does the model take pictures?"""
+    """Turns examples into prompts, and tokens into text."""
 
     tokenizer: Any
     chat_template: str
     family: Family
-    sees: bool
     folder: Path
+
+    @property
+    def sees(self) -> bool:
+        """Does the model take pictures?"""
+        return self.image_token_id is not None
 
     @property
     def image_token_id(self) -> int | None:
@@ -68,12 +72,10 @@ def load_processor(folder: str | Path, override_chat_template: str | Path | None
     folder = Path(folder)
     with no_code_of(folder, "tokenizer") as no_code:
         tokenizer = AutoTokenizer.from_pretrained(folder, **no_code)
-    family = _family(folder, tokenizer)
     return Processor(
         tokenizer=tokenizer,
         chat_template=_chat_template(folder, tokenizer, override_chat_template),
-        family=family,
-        sees=family.image_token_id is not None,
+        family=_family(folder, tokenizer),
         folder=folder,
     )
 

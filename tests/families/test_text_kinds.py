@@ -164,7 +164,7 @@ def test_the_check_is_right_about_it(kind, case, config):
         found = obstacle
     else:
         answer_packed(model)
-        processor = Processor(None, "", TextFamily(), False, Path())
+        processor = Processor(None, "", TextFamily(), Path())
         policy = Policy(model, processor, (), None, "shared")
         parity = check_parity(policy, groups_of([(19, [25, 9, 3]), (7, [14, 1])], seed=0), config)
         found = None if parity.holds else str(parity)

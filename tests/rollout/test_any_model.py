@@ -123,7 +123,7 @@ def texts(lengths=(5, 9, 17)):
 
 def check(model, family, prompts, inputs_of=lambda prompt: {}):
     """Sampled log-probs against the forward of whole texts; greedy answers against `generate`."""
-    processor = Processor(tiny_tokenizer_of(), "", family, False, Path())
+    processor = Processor(tiny_tokenizer_of(), "", family, Path())
     groups = generate(model, processor, prompts, Sampling(n=4, max_tokens=16, seed=3))
     responses = [r for g in groups for r in g.responses]
     assert len({len(r.ids_T) for r in responses}) >= 3, "rows leave on the way"
@@ -293,7 +293,7 @@ def test_fewer_prompts_run_together_where_states_take_memory(monkeypatch):
         real(self, model, family, prompts, n, store)
 
     monkeypatch.setattr(batched.BatchedRows, "__init__", counted)
-    processor = Processor(tiny_tokenizer_of(), "", TextFamily(), False, Path())
+    processor = Processor(tiny_tokenizer_of(), "", TextFamily(), Path())
     row = 9 + 4 + states
     for limit, expected in ((3 * 2 * row, [3]), (3 * 2 * row - 1, [2, 1]), (2 * row, [1, 1, 1])):
         together.clear()
