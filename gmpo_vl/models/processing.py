@@ -74,8 +74,8 @@ def load_processor(folder: str | Path, override_chat_template: str | Path | None
         tokenizer = AutoTokenizer.from_pretrained(folder, **no_code)
     return Processor(
         tokenizer=tokenizer,
-        chat_template=_chat_template(folder, tokenizer, override_chat_template),
         family=_family(folder, tokenizer),
+        chat_template=_chat_template(folder, tokenizer, override_chat_template),
         folder=folder,
     )
 
