@@ -1,7 +1,7 @@
 """Peak memory of an update, shared against plain, at an equal budget of tokens per forward.
 
-    python benchmarks/memory.py [--budget 4096] [--device cuda --model-config qwen2_5_vl_7b --checkpointing]
-    [--json]
+    python benchmarks/memory.py [--budget 4096] [--json]
+                                [--device cuda --model-config qwen2_5_vl_7b --checkpointing]
 
 plain fills the budget with whole rollouts side by side, shared with the prompt once and as many responses as
 fit; a group that does not fit is split. Each way runs in a process of its own, whose C library gives freed
@@ -26,7 +26,7 @@ from gmpo_vl.models.compat import enable_gradient_checkpointing
 
 
 def peak(setting: str, share_prefix: bool, options: argparse.Namespace) -> tuple[float, int]:
-    """(bytes above the model at the peak of the second update, micro-batches)"""
+    """Bytes above the model at the peak of the second update, and how many micro-batches it has."""
     torch.set_num_threads(1)
     device = torch.device(options.device)
     dtype = torch.bfloat16 if options.device == "cuda" else torch.float32

@@ -3,10 +3,9 @@
     python benchmarks/memory_estimate.py [--models tiny mid] [--json]
 
 tiny: the packaged model with the demo's batches. mid: 37 million random parameters, vocabulary 16,000. Each
-is rehearsed twice
-in a process of its own: as a run is, which is what the estimate is of, and with a C library that gives freed
-blocks back at once, so that resident memory is what tensors take: the estimate without its gaps. Ratios are
-estimate / measured.
+is rehearsed twice in a process of its own: as a run is, which is what the estimate is of, and with a C
+library that gives freed blocks back at once, so that resident memory is what tensors take: the estimate
+without its gaps. Ratios are estimate / measured.
 """
 
 from __future__ import annotations
@@ -100,7 +99,7 @@ def main() -> None:
                 config,
                 model_size(path),
                 PromptLengths(tensors["prompt"], (GRID,)),
-                pass_limits(config, share_prefix=True),
+                pass_limits(config, "shared"),
                 cuda=False,
             )
             measured = {"tensors": max(tensors["peaks"].values()), "resident": max(process["peaks"].values())}

@@ -52,7 +52,7 @@ def main() -> None:
     )
     fitted = with_fitting_tokens(config, split).config
     of = rates(model_config(folder, **model.override_config))
-    print("\n".join(gain_table(config, of, prompts, pass_limits(fitted, share_prefix=True))))
+    print("\n".join(gain_table(config, of, prompts, pass_limits(fitted, "shared"))))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ adds.
 
 by cost     whole groups, prompts and pictures computed once; operations of a group from the model's config
 by tokens   single rollouts, prompts and pictures computed for each; the same method on prompt and response
-tokens
+            tokens
 """
 
 from __future__ import annotations
@@ -36,9 +36,8 @@ def mixed_groups(name: str, count: int, seed: int, device: torch.device) -> list
     draw = torch.Generator().manual_seed(seed)
     groups = []
     for i in range(count):
-        prompt = int(
-            100 * 15 ** torch.rand(1, generator=draw).item()
-        )  # 100 to 1,500 tokens, short ones more often
+        # 100 to 1,500 tokens, short ones more often.
+        prompt = int(100 * 15 ** torch.rand(1, generator=draw).item())
         lengths = (20 * 20 ** torch.rand(4, generator=draw)).int().tolist()  # 20 to 400
         group, _ = random_group(name, prompt, lengths, device)
         group.key = str(i)

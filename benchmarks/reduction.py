@@ -4,8 +4,8 @@ EasyR1's.
     python benchmarks/reduction.py
 
 16 ragged sequences in float64, one rank. Each reduction is compared with its own result on the uncut
-mini-batch: the norm of the gradient by the policy's parameters, and its relative error.
-EasyR1 is measured where its package (called `verl`) can be imported; verl's formula is written out below.
+mini-batch: the norm of the gradient by the policy's parameters, and its relative error. EasyR1 is measured
+where its package (called `verl`) can be imported; verl's formula is written out below.
 """
 
 from __future__ import annotations

@@ -1,12 +1,11 @@
 """Rollouts against transformers' `generate`, with the same weights, prompt and number of samples.
 
-    python benchmarks/rollout.py [--prompts 1] [--prompt 1500] [--response 128] [--group 8] [--as-it-comes]
-    [--json]
+    python benchmarks/rollout.py [--prompts 1] [--prompt 1500] [--response 128] [--group 8]
+                                 [--as-it-comes] [--json]
 
 Both sample at temperature 1 and no row ends before its full length. `generate` is called as its documentation
 says: all prompts in one batch, `num_return_sequences` samples each, with transformers' own attention. Medians
-    of interleaved runs (on a
-CPU: CPU seconds of this process).
+of interleaved runs (on a CPU: CPU seconds of this process).
 """
 
 from __future__ import annotations
@@ -97,7 +96,7 @@ def main() -> None:
     model = random_model(options.model_config, device, dtype).eval()
     model.generation_config.eos_token_id = None
     # The padding token must never be drawn as an end: no id ends a response here.
-    processor = Processor(Tokens(), "", FAMILY, True, Path())
+    processor = Processor(Tokens(), "", FAMILY, Path())
     processor.tokenizer.eos_token_id = -1
     groups = [
         random_group(options.model_config, options.prompt, [1], device, seed=k)[0]

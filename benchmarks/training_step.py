@@ -10,13 +10,12 @@ of layers, attention, head and ViT, small enough for a CPU. Settings are prompt/
 rollouts, `ragged` has responses of 20 to 400 tokens; 90/1500/8 is the least that `share_prefix: auto` shares
 (a twentieth of the tokens).
 
-plain   one rollout at a time, nothing padded, head on response positions only: the best that not sharing can
-do
+plain   one rollout at a time, nothing padded, head on response positions only: the best that not sharing
+        can do
 shared  the group in packed rows of up to --max-tokens tokens: whole, or in the fewest parts, as in training
 bound   operations of plain / operations of shared, forward and backward, from the model's config
-        (sizing/cost.py):
-        matrix products, causal attention counted half; with --checkpointing layers and ViT count four times
-        their forward
+        (sizing/cost.py): matrix products, causal attention counted half; with --checkpointing layers and ViT
+        count four times their forward
 
 Times are medians of interleaved runs (on a CPU: CPU seconds of this process); the two runs of a pair follow
 each other, and the speed-up is the median of the pairs' ratios. Memory is the peak above what the process
@@ -65,14 +64,12 @@ def update(model: Any, rows: list[Row], limits: Limits, device: torch.device) ->
     model.zero_grad(set_to_none=True)
     for batch in micro_batches(rows, limits):
         packed = pack([(row.group.prompt, row.ids_T) for row in batch], FAMILY, device)
+        how = ForwardOptions("shared" if limits.share_prefix else "plain")
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            log_probs_BT, _ = response_log_probs(
-                model, packed, 1.0, banned_ids(model.config), options=ForwardOptions(limits.share_prefix)
-            )
+            log_probs_BT, _ = response_log_probs(model, packed, 1.0, banned_ids(model.config), options=how)
         log_probs_BT.sum().backward()
-    model.zero_grad(
-        set_to_none=True
-    )  # nothing is left that the next measurement would take for its own start
+    # Nothing is left that the next measurement would take for its own start.
+    model.zero_grad(set_to_none=True)
 
 
 def easyr1_ways(model: Any, rows: list[Row], device: torch.device) -> dict[str, Callable[[], None]]:

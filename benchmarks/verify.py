@@ -84,8 +84,7 @@ class Peer:
 
     def ask(self, pairs: list[tuple[str, str]]) -> tuple[list[bool | None], float]:
         """The decision on each pair, None for a hang, and the CPU seconds they took; a hang counts its
-        deadline.
-        """
+        deadline."""
         said: list[bool | None] = []
         seconds = 0.0
         self.pipe.send(pairs)

@@ -27,12 +27,8 @@ import psutil
 from gmpo_vl.verify import workers
 from gmpo_vl.verify.workers import Question, Worker, ask_math_verify, stop_workers
 
-SIGNALS = {
-    signal.SIGKILL: 5,
-    signal.SIGINT: 2,
-    signal.SIGTERM: 2,
-    signal.SIGSTOP: 1,
-}  # and how often each is sent
+# And how often each is sent.
+SIGNALS = {signal.SIGKILL: 5, signal.SIGINT: 2, signal.SIGTERM: 2, signal.SIGSTOP: 1}
 SIZE = 2  # workers
 PATIENCE = 600.0  # seconds for an undisturbed answer: a loaded machine is no fault
 
@@ -165,9 +161,7 @@ def interrupts(mean: float, draw: random.Random, sent: Counter[str]) -> Iterator
 
     former = signal.signal(signal.SIGALRM, interrupt)
     try:
-        yield lambda: signal.setitimer(
-            signal.ITIMER_REAL, draw.expovariate(1 / mean) + 1e-6
-        )  # and None after
+        yield lambda: signal.setitimer(signal.ITIMER_REAL, draw.expovariate(1 / mean) + 1e-6)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, former)

@@ -22,7 +22,7 @@ import torch
 from muon import learning_rate, make_optimizers, update
 
 from gmpo_vl.models.compat import save_pretrained
-from gmpo_vl.models.families.qwen import QwenFamily
+from gmpo_vl.models.families.text import TextFamily
 from gmpo_vl.models.forward import response_log_probs
 from gmpo_vl.models.loading import load_model
 from gmpo_vl.models.moe import TOKENIZER_TEXT, save_tiny_moe
@@ -61,7 +61,7 @@ def main() -> None:
     for step in range(args.steps):
         attempts = args.attempts if step >= (1 - args.mixed) * args.steps else 0.0
         batch = [worked(rng.choice(puzzles), ways, attempts, processor, rng) for _ in range(args.batch)]
-        packed = pack(batch, QwenFamily(), model.device)
+        packed = pack(batch, TextFamily(), model.device)
         with watch_routers(model) as logits:
             log_probs_BT, _ = response_log_probs(model, packed, 1.0, ())
         loss = -log_probs_BT.sum() / packed.mask_BT.sum()

@@ -1,6 +1,5 @@
 """One thread (timings and the last digits stay the same on a loaded machine), where the real data lies, a
-picture, and what
-tiny_runs.py trains: diagrams and a model."""
+picture, and what tiny_runs.py trains: diagrams and a model."""
 
 import io
 import os

@@ -1,7 +1,7 @@
 """Tiny random models of the other families: what the tests hold the shared forward against.
 
-save_tiny_family(folder, "qwen3_vl")    a Hugging Face folder as of `tiny.save_tiny`: same tokenizer, random
-fp32 weights
+save_tiny_family(folder, "qwen3_vl")    a Hugging Face folder as of `tiny.save_tiny`: same tokenizer,
+                                        random fp32 weights
 save_tiny_text(folder)                  a Qwen2, text only
 """
 

@@ -24,7 +24,7 @@ from gmpo_vl.demo.before_and_after import (
     scores,
 )
 from gmpo_vl.engines.local.engine import train
-from gmpo_vl.models.families.qwen import QwenFamily
+from gmpo_vl.models.families.text import TextFamily
 from gmpo_vl.models.forward import ForwardOptions, response_log_probs
 from gmpo_vl.models.loading import load_model
 from gmpo_vl.models.moe import packaged_tiny_moe
@@ -96,7 +96,7 @@ def routing(folder_of_model: Path, folder: Path) -> Routing:
     asked = prompts.encode(range(min(ROUTED, len(prompts))))
     counter, counted = RouterCounter(model), []
     for group in generate(model, processor, asked, Sampling(8, MAX_TOKENS)):
-        packed = pack([(group.prompt, r.ids_T) for r in group.responses], QwenFamily(), model.device)
+        packed = pack([(group.prompt, r.ids_T) for r in group.responses], TextFamily(), model.device)
         response_log_probs(model, packed, 1.0, (), options=ForwardOptions(routing=counter))
         counted.append(counter.sums_BS)
     return Routing(model.config, torch.cat(counted))

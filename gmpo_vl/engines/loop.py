@@ -130,10 +130,10 @@ def choose_sharing(s: Session, groups: Sequence[Group]) -> dict[str, float]:
     elif not engine.known and s.progress.may_share and longest > s.checked_length:
         check_parity(s, groups)
     s.checked_length = max(s.checked_length, longest)
-    limits = limits_of(s.config, True, actor.micro_batch_size_per_device_for_update)
+    limits = limits_of(s.config, "shared", actor.micro_batch_size_per_device_for_update)
     saved = tokens_saved(rows, limits)
     take_way(s, saved)
-    return {"batch/tokens_saved": saved if engine.share_prefix and not engine.public else 0.0}
+    return {"batch/tokens_saved": saved if engine.way == "shared" else 0.0}
 
 
 def take_way(s: Session, saved: float) -> None:
@@ -143,10 +143,11 @@ def take_way(s: Session, saved: float) -> None:
     asked, engine = s.config.worker.actor.share_prefix, s.engine
     if asked == "never" or not engine.can_share:
         return
-    if asked == "auto":
-        engine.share_prefix = saved >= WORTH_SHARING
-    if asked == "auto" or not engine.known:
-        engine.public = not s.progress.may_share or not (engine.known or engine.share_prefix)
+    proved = s.progress.may_share or (asked == "always" and engine.known)
+    if proved and (asked == "always" or saved >= WORTH_SHARING):
+        engine.way = "shared"
+    else:
+        engine.way = "plain" if proved and engine.known else "public"
 
 
 def check_parity(s: Session, groups: Sequence[Group]) -> None:

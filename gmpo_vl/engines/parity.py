@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -14,7 +15,8 @@ from gmpo_vl.config import Config
 from gmpo_vl.engines.passes import forward
 from gmpo_vl.engines.policy import Policy
 from gmpo_vl.models.forward import unwrap
-from gmpo_vl.models.geometry import first_layers
+from gmpo_vl.models.geometry import first_layers, language_model
+from gmpo_vl.models.packing import Packed
 from gmpo_vl.models.shared import is_known
 from gmpo_vl.setup import DTYPES
 from gmpo_vl.sizing.limits import limits_of
@@ -103,11 +105,11 @@ def check_parity(policy: Policy, groups: Sequence[Group], config: Config) -> Par
     The model's own forward takes them one by one, from their ids and pictures. The gradients are the first
     layer's, which has come through all the others. None is left behind. A model of a kind that is not known
     may refuse the packed row in any way: what it raises is the result. Of such a model the gradient of the
-    ViT counts, too, and no response may see another.
+    ViT counts, too, and no response may see another, or another prompt.
     """
     model, dtype = unwrap(policy.model), DTYPES[config.worker.actor.fsdp.mp_param_dtype]
     known = is_known(model.config)
-    limits = limits_of(config, False, config.worker.actor.micro_batch_size_per_device_for_update)
+    limits = limits_of(config, "plain", config.worker.actor.micro_batch_size_per_device_for_update)
     # Ranks that share weights run as many forwards: two each.
     batches = [some_rollouts(groups, limits) if policy.ranks == 1 else two_rollouts(groups, limits)]
     if not known:
@@ -115,11 +117,11 @@ def check_parity(policy: Policy, groups: Sequence[Group], config: Config) -> Par
     policy.look_at([row.group for rows in batches for row in rows])
     policy.model.train()  # gradient checkpointing acts in this mode only
     layers = first_layers(model)[: 1 if known else 2]
-    shared = replace(policy, share_prefix=True, public=False)
-    own = replace(policy, public=True, features=None)  # kept features are checked, too
+    shared = replace(policy, way="shared")
+    own = replace(policy, way="public", features=None)  # kept features are checked, too
     try:
         found = _passed(shared, config, batches, layers)
-        obstacle = None if known else _seen_between(shared, config, batches[0])
+        obstacle = None if known else _leak(shared, config, batches[0])
     except (torch.OutOfMemoryError, MemoryError):
         raise  # says nothing about the model
     except Exception as error:
@@ -183,29 +185,37 @@ def _gradient(layer: torch.nn.Module, device: torch.device) -> torch.Tensor:
     return torch.cat([torch.zeros(1, device=device).double(), *(g.flatten().double() for g in gradients)])
 
 
-def _seen_between(policy: Policy, config: Config, rows: Sequence[Row]) -> str | None:
-    """Does a response's log-prob depend on another response, in words? Its gradient tells that exactly, where
-    a faint leak is lost in half precision's rounding."""
-    embedded = []
+def _leak(policy: Policy, config: Config, rows: Sequence[Row]) -> str | None:
+    """Does a response's log-prob depend on another response or another prompt, in words? Its gradient tells
+    that exactly, where a faint leak is lost in half precision's rounding."""
+    packed_rows = []
 
-    def keep(_module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], out: torch.Tensor) -> torch.Tensor:
-        out = out if out.requires_grad else out.requires_grad_()
-        if inputs[0].shape == shape:
-            embedded.append(out)
-        return out
+    def keep(_module: torch.nn.Module, _args: tuple[Any, ...], given: dict[str, Any]) -> None:
+        if given.get("layout") is not None:  # not a prompt in the model's own forward
+            packed_rows.append(given["inputs_embeds"].requires_grad_())
 
-    shape = policy.pack(rows).response_ids_BT.shape
-    hook = unwrap(policy.model).get_input_embeddings().register_forward_hook(keep)
+    hook = language_model(unwrap(policy.model)).register_forward_pre_hook(keep, with_kwargs=True)
     try:
         log_probs_BT, _ = forward(policy, policy.model, rows, config)
     finally:
         hook.remove()
-    for b in range(len(rows)):
-        (gradient_BTH,) = torch.autograd.grad(log_probs_BT[b].sum(), embedded[-1:], retain_graph=True)
-        others = [k for k in range(len(rows)) if k != b]
-        if gradient_BTH[others].any():
-            return "its layers let one response see another"
+    for b, sees_L in enumerate(_allowed(policy.pack(rows))):
+        (gradient_1LH,) = torch.autograd.grad(log_probs_BT[b].sum(), packed_rows, retain_graph=True)
+        if gradient_1LH[0, ~sees_L.to(policy.device)].any():
+            return "its layers let a response see another prompt or response"
     return None
+
+
+def _allowed(packed: Packed) -> Iterator[torch.Tensor]:
+    """Of each response, which tokens of the packed row it may see: its prompt's and its own. bool (L,)."""
+    owners = []  # prompt and response (-1: none) of each token, in the row's order (models/shared.py)
+    for k, prompt in enumerate(packed.prompts):
+        owners += [(k, -1)] * len(prompt.ids_P)
+        for b in (b for b, owner in enumerate(packed.prompt_of_B) if owner == k):
+            owners += [(k, b)] * (int(packed.mask_BT[b].sum()) - 1)
+    prompt_L, response_L = torch.tensor(owners).T
+    for b, k in enumerate(packed.prompt_of_B):
+        yield (prompt_L == k) & ((response_L == -1) | (response_L == b))
 
 
 def longest_rollouts(groups: Sequence[Group], limits: Limits) -> list[Row]:

@@ -330,8 +330,8 @@ def forward(
 
     a sharded one gathers its weights only then.
     """
-    visit = policy.ranks > 1 and policy.features is None
-    options = ForwardOptions(policy.share_prefix, visit, routing, policy.public)
+    visit = policy.processor.image if policy.ranks > 1 and policy.features is None else None
+    options = ForwardOptions(policy.way, visit, routing)
     with policy.autocast():
         return model(
             policy.pack(batch),

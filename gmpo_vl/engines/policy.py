@@ -16,10 +16,10 @@ from gmpo_vl.batching.planning import Limits, Row
 from gmpo_vl.config import Config, OptimConfig
 from gmpo_vl.models.features import FrozenFeatures
 from gmpo_vl.models.forward import unwrap
-from gmpo_vl.models.packing import Packed, pack
+from gmpo_vl.models.packing import Packed, Way, pack
 from gmpo_vl.models.processing import Processor
 from gmpo_vl.policy import OwnObjective
-from gmpo_vl.sizing.limits import ONE_ROLLOUT, limits_for
+from gmpo_vl.sizing.limits import limits_of
 from gmpo_vl.types import Group
 
 
@@ -28,24 +28,22 @@ class Policy:
     """The model that is trained, and how it computes.
 
     model: answers micro-batches (`models.forward.answer_packed`), then sharded where the engine shards.
-    share_prefix: each prompt once per group (models/shared.py).
+    way: of its forwards.
     features: of the prompts' pictures where the ViT is frozen; whoever sets it forgets them every step.
     ranks: processes that share each mini-batch and AVERAGE their gradients (FSDP); 1: this one is alone.
     computes_on: where that is not where the weights lie between forwards (offloaded ones).
     objective: a user's, as it was loaded (passes.objective_of); its file may change while a run goes on.
-    public: every rollout alone, through the model's public inputs, whatever share_prefix says.
     """
 
     model: Any
     processor: Processor
     banned_ids: tuple[int, ...]
     autocast_dtype: torch.dtype | None
-    share_prefix: bool
+    way: Way
     ranks: int = 1
     features: FrozenFeatures | None = None
     computes_on: torch.device | None = None
     objective: OwnObjective | None = None
-    public: bool = False
 
     @property
     def device(self) -> torch.device:
@@ -63,10 +61,8 @@ class Policy:
         return pack(rows, self.processor.family, self.device, features_of)
 
     def limits(self, config: Config, rollouts: int) -> Limits:
-        """What a forward may hold. A model that takes no packed rows gets one rollout at a time."""
-        if self.public:
-            return ONE_ROLLOUT
-        return limits_for(unwrap(self.model).config, config, self.share_prefix, rollouts)
+        """What a forward may hold."""
+        return limits_of(config, self.way, rollouts)
 
     def look_at(self, groups: Sequence[Group]) -> None:
         """Compute the features of the groups' pictures that are not kept yet (frozen ViT). A collective."""

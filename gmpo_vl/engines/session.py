@@ -20,6 +20,7 @@ from gmpo_vl.engines.fingerprint import Fingerprint
 from gmpo_vl.engines.loggers import Logger
 from gmpo_vl.engines.parity import Parity
 from gmpo_vl.engines.passes import LogProbs
+from gmpo_vl.models.packing import Way
 from gmpo_vl.models.prompts import PromptSet
 from gmpo_vl.rewards.loading import Reward
 from gmpo_vl.runs import Run
@@ -31,22 +32,16 @@ class Engine(Protocol):
     """The process or processes that hold the model. Results come in the order of the groups that went in.
 
     can_share: may there be a shared forward for this model and loss? known: need it not be proved before it
-    is used? share_prefix: is each prompt computed once per group, in every pass from now on? public: does
-    every rollout go alone through the model's public inputs?
+    is used? way: of the forwards in every pass from now on.
     """
 
     can_share: bool
     known: bool
 
     @property
-    def share_prefix(self) -> bool: ...
-    @share_prefix.setter
-    def share_prefix(self, share: bool) -> None: ...
-
-    @property
-    def public(self) -> bool: ...
-    @public.setter
-    def public(self, public: bool) -> None: ...
+    def way(self) -> Way: ...
+    @way.setter
+    def way(self, way: Way) -> None: ...
 
     def sampler(self) -> AbstractContextManager[None]:
         """Within it `generate` may be called, with the weights of now."""

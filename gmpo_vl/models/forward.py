@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from types import MethodType
 from typing import Any
@@ -60,7 +60,7 @@ def response_log_probs(
     """
     inner, options = unwrap(model), options or ForwardOptions()
     how = temperature, banned_ids, with_entropy
-    if options.public or sharing_obstacle(inner.config) is not None:
+    if options.way == "public" or sharing_obstacle(inner.config) is not None:
         log_probs_M, entropy_M = public_log_probs(inner, packed, *how, options)
     else:
         hidden_NH, predict_M = _hidden(inner, packed, options)
@@ -78,16 +78,27 @@ def _hidden(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Final states (N, hidden), and the places of those that predict the M response tokens, row after row."""
     routing = options.routing
-    # Made before the prompts' embeddings: autograd adds both to the matrix's gradient in this order, and runs of
-    # earlier versions stay the same to the digit.
+    # Made before the prompts' embeddings: autograd adds both to the matrix's gradient in this order, and runs
+    # of earlier versions stay the same to the digit.
     responses_BTH = model.get_input_embeddings()(packed.response_ids_BT)
-    inputs = packed.family.decoder_inputs(model, packed.prompts, packed.features, options.visit_vision)
-    hidden = _shared_hidden if options.share_prefix else _plain_hidden
+    inputs = _decoder_inputs(model, packed, options.visit)
+    hidden = _shared_hidden if options.way == "shared" else _plain_hidden
     with nullcontext([]) if routing is None else watch_routers(model) as logits:
         hidden_NH, predict_M = hidden(model, packed, inputs, responses_BTH)
     if routing is not None:
         routing.count(logits, predict_M, packed.mask_BT.sum(1).tolist())
     return hidden_NH, predict_M
+
+
+def _decoder_inputs(
+    model: PreTrainedModel, packed: Packed, visited: ImageSettings | None
+) -> list[DecoderInputs]:
+    """Of each prompt. The ViT comes first, with or without a picture: ranks gather weights in one order."""
+    if visited is None or any(prompt.images for prompt in packed.prompts):
+        return packed.family.decoder_inputs(model, packed.prompts, packed.features)
+    nothing = visit(model, visited)  # it is 0, but makes the backward pass run through the ViT
+    first, *others = packed.family.decoder_inputs(model, packed.prompts, packed.features)
+    return [replace(first, embeddings_PH=first.embeddings_PH + nothing), *others]
 
 
 def _shared_hidden(

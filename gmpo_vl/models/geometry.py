@@ -29,6 +29,13 @@ VISION_LINEARS = tuple(
     )
 )
 
+# What transformers calls a ViT (PreTrainedModel.get_encoder), and the second one of DeepSeek-VL.
+TOWERS = ("vision_tower", "visual", "vision_model", "vision_encoder", "image_tower", "high_res_vision_model")
+
+
+class UnknownShape(ValueError):
+    """A configuration does not say, by the usual names, how wide its model is."""
+
 
 def inner_model(model: PreTrainedModel) -> Any:
     """The model without its head."""
@@ -49,14 +56,6 @@ def first_layers(model: PreTrainedModel) -> list[torch.nn.Module]:
     stacks = [m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) > 0]
     first = [next((m[0] for m in stacks if (m in inside) == among), None) for among in (True, False)]
     return [layer for layer in first if layer is not None]
-
-
-# What transformers calls a ViT (PreTrainedModel.get_encoder), and the second one of DeepSeek-VL.
-TOWERS = ("vision_tower", "visual", "vision_model", "vision_encoder", "image_tower", "high_res_vision_model")
-
-
-class UnknownShape(ValueError):
-    """A configuration does not say, by the usual names, how wide its model is."""
 
 
 def vision_towers(model: torch.nn.Module) -> dict[str, torch.nn.Module]:

@@ -8,15 +8,12 @@ from functools import cached_property
 from itertools import pairwise
 
 import torch
-from torch.nn.utils.rnn import pad_sequence
 
 from gmpo_vl.models.packing import Segment
+from gmpo_vl.models.padding import padded, places, similar
 from gmpo_vl.models.reading_order import Order, reading_order
 
-# Rows of different lengths share an attention call where padding adds at most a quarter to its cost, or where
-# the call is so small (query x key elements) that overhead dominates.
-PADDING = 1.25
-SMALL = 1_000_000
+SMALL = 1_000_000  # query x key elements of a call in which overhead dominates
 # Queries of a response in one call. A masked call also computes the hidden half of a response's own part; in
 # pieces, only each piece's own part has such a half.
 PIECE = 512
@@ -34,11 +31,6 @@ class _Piece:
     def before(self) -> int:
         """Keys before the queries."""
         return sum(length for _, length in self.seen)
-
-    @property
-    def cost(self) -> int:
-        """Query x key elements of its attention."""
-        return self.length * (self.before + self.length)
 
 
 @dataclass(frozen=True)
@@ -207,38 +199,23 @@ def _last(stretches: tuple[tuple[int, int], ...], count: int) -> tuple[tuple[int
 
 
 def _similar(pieces: Iterable[_Piece]) -> list[list[_Piece]]:
-    """Batches of pieces of similar lengths, for one call each."""
-    batches: list[list[_Piece]] = []
-    alone = queries = 0
-    for piece in sorted(pieces, key=lambda p: (p.before, p.length)):
-        if batches:
-            queries = max(queries, piece.length)
-            # Pieces come sorted: the newest has the most keys that all its queries see.
-            together = (len(batches[-1]) + 1) * queries * (piece.before + queries)
-            if together <= max(PADDING * (alone + piece.cost), SMALL):
-                batches[-1].append(piece)
-                alone += piece.cost
-                continue
-        batches.append([piece])
-        alone, queries = piece.cost, piece.length
-    return batches
+    """Batches of pieces for one call each."""
+    return similar(pieces, lambda p: (p.before, p.length), _cost, SMALL)
 
 
-def _rows(stretches: Sequence[Sequence[tuple[int, int]]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Indices (m, longest) of each row's stretches one after the other, padded with 0; which are real."""
-    rows = [torch.cat([torch.arange(i, i + n) for i, n in row]) for row in stretches]
-    valid = pad_sequence([torch.ones(len(row), dtype=torch.bool) for row in rows], batch_first=True)
-    return pad_sequence(rows, batch_first=True), valid
+def _cost(before: int, length: int) -> int:
+    """Query x key elements of attention."""
+    return length * (before + length)
 
 
 def _causal_block(pieces: list[_Piece]) -> Block:
-    index, valid = _rows([[(p.start, p.length)] for p in pieces])
-    return Block(index, _places(valid), index, None)  # padding is on the right: causal attention keeps it out
+    index, valid = padded([[(p.start, p.length)] for p in pieces])
+    return Block(index, places(valid), index, None)  # padding is on the right: causal attention keeps it out
 
 
 def _masked_block(pieces: list[_Piece], window: int | None = None) -> Block:
-    seen, seen_valid = _rows([p.seen for p in pieces])
-    own, own_valid = _rows([[(p.start, p.length)] for p in pieces])
+    seen, seen_valid = padded([p.seen for p in pieces])
+    own, own_valid = padded([[(p.start, p.length)] for p in pieces])
     place_Q = torch.arange(own.shape[1])
     inside = _seen(place_Q[:, None] - place_Q, window).expand(len(pieces), -1, -1)
     before = seen_valid[:, None, :].expand(-1, len(place_Q), -1)
@@ -246,13 +223,9 @@ def _masked_block(pieces: list[_Piece], window: int | None = None) -> Block:
         count_m11 = torch.tensor([p.before for p in pieces])[:, None, None]
         before = before & _seen(place_Q[:, None] + count_m11 - torch.arange(seen.shape[1]), window)
     mask = torch.cat([before, inside], dim=2)[:, None]
-    return Block(own, _places(own_valid), torch.cat([seen, own], dim=1), mask)
+    return Block(own, places(own_valid), torch.cat([seen, own], dim=1), mask)
 
 
 def _own_block(start: int, mask_PP: torch.Tensor) -> Block:
     index = torch.arange(start, start + len(mask_PP))[None]
     return Block(index, torch.arange(len(mask_PP)), index, mask_PP[None, None])
-
-
-def _places(valid_mQ: torch.Tensor) -> torch.Tensor:
-    return valid_mQ.flatten().nonzero().squeeze(1)

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
 from gmpo_vl.models.families import Family
 from gmpo_vl.models.routers import RouterCounter
-from gmpo_vl.types import Prompt
+from gmpo_vl.types import ImageSettings, Prompt
+
+# How responses go through a model. The results agree up to rounding.
+#   shared    one packed row, every prompt once (shared.py)
+#   plain     a padded row of the decoder for each response (forward.py)
+#   public    one response at a time through the model's public inputs (public.py)
+Way = Literal["shared", "plain", "public"]
 
 
 @dataclass(frozen=True)
@@ -45,16 +52,14 @@ class Segment:
 class ForwardOptions:
     """How a micro-batch goes through the model.
 
-    share_prefix: every prompt once (shared.py), or once per response; the results agree up to rounding.
-    visit_vision: run the ViT even where no prompt has a picture: ranks that share its weights must all gather
-    them. routing: counts which experts the routers chose (routers.py). public: one rollout at a time, through
-    the model's public inputs.
+    visit: run the ViT, with gradients of 0, even where no prompt has a picture, on a smallest one by these
+    settings: ranks that share its weights must all gather them. routing: counts which experts the routers
+    chose (routers.py).
     """
 
-    share_prefix: bool = True
-    visit_vision: bool = False
+    way: Way = "shared"
+    visit: ImageSettings | None = None
     routing: RouterCounter | None = None
-    public: bool = False
 
 
 def pack(

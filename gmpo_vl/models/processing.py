@@ -18,6 +18,7 @@ from gmpo_vl.models.control import ControlTokens
 from gmpo_vl.models.families import Family
 from gmpo_vl.models.families.own import OwnFamily, own_family
 from gmpo_vl.models.families.qwen import QwenFamily, qwen_family
+from gmpo_vl.models.families.text import TextFamily
 from gmpo_vl.models.geometry import QWEN_VL
 from gmpo_vl.storage.files import read_object
 from gmpo_vl.types import Example, ImageSettings, Prompt
@@ -25,13 +26,17 @@ from gmpo_vl.types import Example, ImageSettings, Prompt
 
 @dataclass(frozen=True)
 class Processor:
-    """Turns examples into prompts, and tokens into text. sees: does the model take pictures?"""
+    """Turns examples into prompts, and tokens into text."""
 
     tokenizer: Any
     chat_template: str
     family: Family
-    sees: bool
     folder: Path
+
+    @property
+    def sees(self) -> bool:
+        """Does the model take pictures?"""
+        return self.image_token_id is not None
 
     @property
     def image_token_id(self) -> int | None:
@@ -67,12 +72,10 @@ def load_processor(folder: str | Path, override_chat_template: str | Path | None
     folder = Path(folder)
     with no_code_of(folder, "tokenizer") as no_code:
         tokenizer = AutoTokenizer.from_pretrained(folder, **no_code)
-    family = _family(folder, tokenizer)
     return Processor(
         tokenizer=tokenizer,
+        family=_family(folder, tokenizer),
         chat_template=_chat_template(folder, tokenizer, override_chat_template),
-        family=family,
-        sees=family.image_token_id is not None,
         folder=folder,
     )
 
@@ -80,7 +83,7 @@ def load_processor(folder: str | Path, override_chat_template: str | Path | None
 def _family(folder: Path, tokenizer: Any) -> Family:
     """By the model's kind; without an image processor's file it is read as a text-only model."""
     if not any((folder / name).exists() for name in ("preprocessor_config.json", "processor_config.json")):
-        return QwenFamily()
+        return TextFamily()
     config = read_object(folder / "config.json", DOWNLOAD, ["model_type"]) or {}
     if config["model_type"] not in QWEN_VL:
         return own_family(folder, tokenizer)

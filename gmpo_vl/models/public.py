@@ -11,6 +11,7 @@ import torch
 from transformers import PreTrainedModel
 
 from gmpo_vl.models.families import accepted
+from gmpo_vl.models.families.qwen import visit
 from gmpo_vl.models.geometry import inner_model
 from gmpo_vl.models.head import entropy, head_log_probs, token_log_probs
 from gmpo_vl.models.packing import ForwardOptions, Packed
@@ -33,7 +34,7 @@ def public_log_probs(
     for b, k in enumerate(packed.prompt_of_B):
         ids_T, prompt = packed.response_ids_BT[b, packed.mask_BT[b]], packed.prompts[k]
         # Before the forward, as a picture: ranks gather the weights in one order.
-        visited = packed.family.visit(model) if options.visit_vision and not prompt.images else None
+        visited = visit(model, options.visit) if options.visit and not prompt.images else None
         inputs = _inputs(model, packed, prompt, ids_T)
         with nullcontext([]) if routing is None else watch_routers(model) as router_logits:
             log_probs_T, entropy_T = _scored(model, inputs, ids_T, temperature, banned_ids, with_entropy)

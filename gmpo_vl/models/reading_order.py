@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from gmpo_vl.models.packing import Segment
+from gmpo_vl.models.padding import padded, places, similar
 
-# Rows of different lengths share a call where padding adds at most a quarter to its tokens, or where the call
-# is so small (tokens) that overhead dominates.
-PADDING = 1.25
-SMALL = 256
+SMALL = 256  # tokens of a call in which overhead dominates
 # A single token that continues from a state would take the kernels for decoding. They change the states in
 # place, and flash-linear-attention's has no backward.
 SHORTEST = 2
@@ -61,41 +59,16 @@ def reading_order(segments: Sequence[Segment], device: torch.device) -> Order:
     )
 
 
-def _similar(segments: Sequence[Segment]) -> list[list[Segment]]:
-    """Batches of segments of similar lengths, for one call each."""
-    batches: list[list[Segment]] = []
-    alone = 0
-    for s in sorted(segments, key=lambda s: s.length):
-        together = (len(batches[-1]) + 1) * s.length if batches else 0
-        if batches and together <= max(PADDING * (alone + s.length), SMALL):
-            batches[-1].append(s)
-            alone += s.length
-        else:
-            batches.append([s])
-            alone = s.length
-    return batches
+def _similar(segments: Iterable[Segment]) -> list[list[Segment]]:
+    """Batches of segments for one call each. What a layer computes grows with a row's tokens alone."""
+    return similar(segments, lambda s: (0, s.length), lambda _, length: length, SMALL)
 
 
 def _prompt_rows(segments: Sequence[Segment]) -> Rows:
-    length_m1, columns_Q = _columns(segments)
-    offset_mQ = columns_Q - (len(columns_Q) - length_m1)
-    rows = _rows(segments, offset_mQ, offset_mQ >= 0)
-    return rows if bool((offset_mQ >= 0).all()) else Rows(rows.index_mQ, rows.real_N, offset_mQ >= 0)
+    index_mQ, real_mQ = padded([[(s.start, s.length)] for s in segments], left=True, shortest=SHORTEST)
+    return Rows(index_mQ, places(real_mQ), None if bool(real_mQ.all()) else real_mQ)
 
 
 def _response_rows(segments: Sequence[Segment], prompts: list[int]) -> Rows:
-    length_m1, columns_Q = _columns(segments)
-    rows = _rows(segments, columns_Q.expand(len(segments), -1), columns_Q < length_m1)
-    return Rows(rows.index_mQ, rows.real_N, prompt_m=torch.tensor(prompts))
-
-
-def _columns(segments: Sequence[Segment]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Lengths (m, 1), and the numbers of the columns (Q,)."""
-    lengths = torch.tensor([s.length for s in segments])
-    return lengths[:, None], torch.arange(max(SHORTEST, int(lengths.max())))
-
-
-def _rows(segments: Sequence[Segment], offset_mQ: torch.Tensor, real_mQ: torch.Tensor) -> Rows:
-    start_m1 = torch.tensor([s.start for s in segments])[:, None]
-    index_mQ = (start_m1 + offset_mQ).where(real_mQ, torch.zeros(()).long())
-    return Rows(index_mQ, real_mQ.flatten().nonzero().squeeze(1))
+    index_mQ, real_mQ = padded([[(s.start, s.length)] for s in segments], shortest=SHORTEST)
+    return Rows(index_mQ, places(real_mQ), prompt_m=torch.tensor(prompts))

@@ -26,6 +26,7 @@ from transformers.masking_utils import sdpa_mask
 from gmpo_vl.models.compat import own_attention
 from gmpo_vl.models.geometry import language_model, rope_by_length
 from gmpo_vl.models.layout import Layout, Varlen
+from gmpo_vl.models.packing import Way
 from gmpo_vl.models.states import carry_states
 
 ATTENTION = "group_shared"
@@ -192,6 +193,14 @@ KNOWN |= {"qwen3_5", "qwen3_5_moe", "qwen3_next"}  # with recurrent states (stat
 def is_known(config: Any) -> bool:
     """Need the packed row of such a model not be proved before it is used?"""
     return config.model_type in KNOWN and sharing_obstacle(config) is None
+
+
+def first_way(config: Any, share_prefix: str = "auto") -> Way:
+    """How responses go through such a model until a run's parity check says more. The padded rows of a kind
+    that is not known are not proved either. share_prefix: as in `worker.actor.share_prefix`."""
+    if not is_known(config):
+        return "public"
+    return "plain" if share_prefix == "never" else "shared"
 
 
 def sharing_obstacle(config: Any) -> str | None:

@@ -19,7 +19,7 @@ from gmpo_vl.models.forward import response_log_probs
 from gmpo_vl.models.loading import banned_ids
 from gmpo_vl.models.packing import ForwardOptions, pack
 from gmpo_vl.models.processing import Processor, encode_prompt
-from gmpo_vl.models.shared import KNOWN, is_known, sharing_obstacle
+from gmpo_vl.models.shared import KNOWN, first_way, is_known, sharing_obstacle
 from gmpo_vl.preflight.findings import Finding
 from gmpo_vl.setup import check_tower
 from gmpo_vl.sizing.parameters import ModelSize
@@ -150,7 +150,7 @@ def check_sight(
     """Do the log-probs of an answer change when the picture turns grey?"""
     ids_T = torch.tensor(processor.tokenizer(answer, add_special_tokens=False)["input_ids"])
     grey = replace(prompt, images=tuple(torch.full_like(image, 128) for image in prompt.images))
-    rows, options = [], ForwardOptions(public=not is_known(model.config))
+    rows, options = [], ForwardOptions(first_way(model.config))
     for seen in (prompt, grey):
         packed = pack([(seen, ids_T)], processor.family, model.device)
         with torch.no_grad():

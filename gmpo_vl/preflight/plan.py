@@ -86,7 +86,7 @@ def describe(config: Config, prompts: PromptSet, validation: PromptSet | None) -
     data, actor, rollout = config.data, config.worker.actor, config.worker.rollout
     steps = total_steps(config, len(prompts))
     fitted = with_fitting_tokens(config, prompts)
-    limits = limits_of(fitted.config, True, actor.micro_batch_size_per_device_for_update)
+    limits = limits_of(fitted.config, "shared", actor.micro_batch_size_per_device_for_update)
     forward = f"{limits.max_tokens:,} tokens" if limits.max_tokens else f"{limits.max_rows} rollouts"
     updates = actor.ppo_epochs * -(-data.rollout_batch_size // actor.global_batch_size)
     rollouts = data.rollout_batch_size * rollout.n

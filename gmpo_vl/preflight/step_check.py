@@ -16,6 +16,7 @@ from gmpo_vl.preflight.findings import Finding
 from gmpo_vl.preflight.machine_check import device_memory
 from gmpo_vl.sizing.budget import USABLE_GPU, fit_to_memory, gpu_memory, limits_at, not_estimated
 from gmpo_vl.sizing.estimate import PromptLengths, estimate_easyr1, estimate_local
+from gmpo_vl.sizing.limits import pass_limits
 from gmpo_vl.sizing.memory import Estimate, gib, parts_table
 from gmpo_vl.sizing.parameters import ModelSize
 from gmpo_vl.sizing.sharing import PROMPTS, gain_table
@@ -129,7 +130,7 @@ def check_step(config: Config, size: ModelSize, prompts: list[PromptLengths] | N
         return
     assert of is not None
     chosen = prompts[:: -(-len(prompts) // PROMPTS)]
-    table = "\n".join(gain_table(config, of, chosen, limits.with_sharing()))
+    table = "\n".join(gain_table(config, of, chosen, pass_limits(fitted.config, "shared")))
     if not size.pictures_known:
         table += "\npictures are not counted"
     if actor.share_prefix == "never":

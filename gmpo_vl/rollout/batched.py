@@ -11,6 +11,7 @@ from transformers import Cache, PreTrainedModel
 
 from gmpo_vl.models.families import Family, accepted
 from gmpo_vl.models.families.qwen import QwenFamily, prompt_features
+from gmpo_vl.models.families.text import TextFamily
 from gmpo_vl.models.features import FrozenFeatures, looked_at_together
 from gmpo_vl.models.forward import deepstack, run_language_model
 from gmpo_vl.rollout.cache import PREFILLED, joined, own_cache
@@ -24,9 +25,9 @@ MASKED_STATES = ("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text")
 
 def runs_in_batches(model: PreTrainedModel, family: Family) -> bool:
     """Does every prompt of a batch, padded on the left, get what it would get alone? False: not known."""
-    if not isinstance(family, QwenFamily) or own_cache(model) is None:
+    if not isinstance(family, QwenFamily | TextFamily) or own_cache(model) is None:
         return False
-    if family.image is not None or model.config.model_type in MASKED_STATES:
+    if isinstance(family, QwenFamily) or model.config.model_type in MASKED_STATES:
         return True
     if model._is_stateful or hasattr(model.config, "vision_config"):
         return False
@@ -46,15 +47,17 @@ class BatchedRows:
         store: FrozenFeatures | None,
     ) -> None:
         """Run every prompt once, in parts; expand caches and last logits to n rows each."""
-        assert isinstance(family, QwenFamily)
-        self._model, self._text = model, family.image is None
+        self._model, self._text = model, not isinstance(family, QwenFamily)
         device, longest = model.device, max(len(p.ids_P) for p in prompts)
-        features = _features(model, family, prompts, store)
+        features = _features(model, family, prompts, store) if isinstance(family, QwenFamily) else None
         together = max(1, PREFILLED // longest)
         parts = []
         for i in range(0, len(prompts), together):
             some = slice(i, i + together)
-            parts.append(_prefill(model, family, prompts[some], features[some], longest))
+            if features is None:
+                parts.append(_prefill_text(model, prompts[some], longest))
+            else:
+                parts.append(_prefill(model, family, prompts[some], features[some], longest))
         self._cache = joined([cache for _, cache in parts])
         prompt_R = torch.arange(len(prompts), device=device).repeat_interleave(n)
         self._cache.reorder_cache(prompt_R)  # type: ignore[arg-type]
@@ -102,20 +105,27 @@ def _mask(prompts: Sequence[Prompt], longest: int, device: torch.device) -> torc
     return None if bool(mask_BL.all()) else mask_BL.long().to(device)
 
 
-def _prefill(
-    model: PreTrainedModel,
-    family: QwenFamily,
-    prompts: Sequence[Prompt],
-    features: Sequence[torch.Tensor],
-    longest: int,
+def _prefill_text(
+    model: PreTrainedModel, prompts: Sequence[Prompt], longest: int
 ) -> tuple[torch.Tensor, Cache]:
     """The last logits (prompts, V) and the cache of prompts that go through the model together."""
     device, mask_BL = model.device, _mask(prompts, longest, model.device)
     before = [longest - len(prompt.ids_P) for prompt in prompts]
-    if family.image is None:
-        ids_BL = torch.stack([pad(p.ids_P, (n, 0)) for p, n in zip(prompts, before)])
-        positions_BL = torch.stack([pad(p.position_ids_3P[0], (n, 0)) for p, n in zip(prompts, before)])
-        return _read_ids(model, ids_BL.to(device), positions_BL.to(device), mask_BL, own_cache(model))
+    ids_BL = torch.stack([pad(p.ids_P, (n, 0)) for p, n in zip(prompts, before)])
+    positions_BL = torch.stack([pad(p.position_ids_3P[0], (n, 0)) for p, n in zip(prompts, before)])
+    return _read_ids(model, ids_BL.to(device), positions_BL.to(device), mask_BL, own_cache(model))
+
+
+def _prefill(
+    model: PreTrainedModel,
+    family: Family,
+    prompts: Sequence[Prompt],
+    features: Sequence[torch.Tensor],
+    longest: int,
+) -> tuple[torch.Tensor, Cache]:
+    """The same of prompts that may have pictures."""
+    device, mask_BL = model.device, _mask(prompts, longest, model.device)
+    before = [longest - len(prompt.ids_P) for prompt in prompts]
     inputs = family.decoder_inputs(model, prompts, features)
     rows = [pad(of.embeddings_PH, (0, 0, n, 0)) for of, n in zip(inputs, before)]
     positions = [pad(of.positions_KP, (n, 0)) for of, n in zip(inputs, before)]

@@ -17,7 +17,7 @@ from gmpo_vl.batching.planning import Limits
 from gmpo_vl.config import Config
 from gmpo_vl.models.loading import model_folder
 from gmpo_vl.models.prompts import PromptSet
-from gmpo_vl.models.shared import sharing_obstacle
+from gmpo_vl.models.shared import first_way, sharing_obstacle
 from gmpo_vl.rollout.cache import state_tokens
 from gmpo_vl.sizing.estimate import PromptLengths, estimate_easyr1, estimate_local, sampling_peak
 from gmpo_vl.sizing.limits import PassLimits, micro_batch_sizes, pass_limits
@@ -209,7 +209,8 @@ def _passes_peak(config: Config, size: ModelSize, longest: PromptLengths, limits
 
 def limits_at(config: Config, size: ModelSize) -> PassLimits:
     """What the configuration lets a forward of this model hold."""
-    return pass_limits(config, _shares(config, size), size.config)
+    way = first_way(size.config, config.worker.actor.share_prefix)
+    return pass_limits(config, "shared" if _shares(config, size) else way)
 
 
 def _shares(config: Config, size: ModelSize) -> bool:

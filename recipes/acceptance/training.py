@@ -31,7 +31,7 @@ from gmpo_vl.models.compat import enable_gradient_checkpointing
 from gmpo_vl.models.forward import ForwardOptions, answer_packed, response_log_probs
 from gmpo_vl.models.geometry import language_model
 from gmpo_vl.models.loading import banned_ids, load_model
-from gmpo_vl.models.packing import pack
+from gmpo_vl.models.packing import Way, pack
 from gmpo_vl.models.processing import load_processor
 from gmpo_vl.models.tiny import packaged_tiny
 from gmpo_vl.preflight.rehearsal import Meter, rehearse_step
@@ -121,11 +121,12 @@ def _both_ways(model: Any, group: Group, place: Place) -> tuple[Gaps, float]:
     """
     rows = [(row.group.prompt, row.ids_T) for row in rows_of([group])[:2]]
     layer, found = language_model(model).layers[0], []
-    for share_prefix in (True, False):
+    ways: tuple[Way, ...] = ("shared", "plain")
+    for way in ways:
         packed = pack(rows, FAMILY, place.device)
         with torch.autocast(place.device.type, torch.bfloat16, enabled=place.cuda):  # as `update` does
             log_probs_BT, _ = response_log_probs(
-                model, packed, 1.0, banned_ids(model.config), options=ForwardOptions(share_prefix)
+                model, packed, 1.0, banned_ids(model.config), options=ForwardOptions(way)
             )
         log_probs_BT.double().sum().backward()
         gradient = torch.cat([p.grad.flatten().float() for p in layer.parameters()])
@@ -158,7 +159,7 @@ def passes_in_a_process_group(place: Place) -> Outcome:
         with _process_group(place, sharded):
             wrapped = _sharded(model, place) if sharded else model
             policy = Policy(
-                wrapped, processor, banned_ids(model.config), None, True, computes_on=place.device
+                wrapped, processor, banned_ids(model.config), None, "shared", computes_on=place.device
             )
             of = log_probs_by_group(policy, wrapped, groups, config).of
             for group, log_probs in zip(groups, of):
@@ -323,6 +324,6 @@ def _step_config(place: Place) -> tuple[Config, int, int]:
 def _estimated_peak(config: Config, prompt: Prompt, place: Place) -> float:
     """Bytes of such a step at its highest point, by the doctor's estimate."""
     grids = tuple((int(t), int(h), int(w)) for t, h, w in prompt.image_grid_thw)
-    lengths, one = PromptLengths(len(prompt.ids_P), grids), limits_of(config, True, 1)
+    lengths, one = PromptLengths(len(prompt.ids_P), grids), limits_of(config, "shared", 1)
     size = model_size(place.work / MODEL)
     return estimate_local(config, size, lengths, PassLimits(one, one), place.cuda).peak

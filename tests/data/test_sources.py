@@ -8,36 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, DatasetDict, Features, Image, List, Value
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from gmpo_vl.data.examples import examples_from_rows, load_examples
-from gmpo_vl.data.formats import ArrowRows, json_rows
+from gmpo_vl.data.formats import ArrowRows
 from gmpo_vl.data.rows import Columns, DataError, RowError
-from gmpo_vl.data.sources import open_tables, splits_in
+from gmpo_vl.data.sources import open_tables
 from gmpo_vl.data.writing import write_parquet
-
-JSON_VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers(-99, 99) | st.text('a"\\\\[]{},: é\n', max_size=8),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text('a"]', max_size=3), inner, max_size=3)
-    ),
-    max_leaves=6,
-)
-
-
-@pytest.fixture
-def rows(png) -> list[dict]:
-    """Text only, one image, several images."""
-    return [
-        {
-            "images": [png] * count,
-            "problem": "<image>" * count + f"Find {i}.",
-            "answer": str(i),
-            "id": f"q{i}",
-        }
-        for i, count in enumerate([0, 1, 3, 1])
-    ]
 
 
 def dataset_of(rows: list[dict]) -> Dataset:
@@ -89,9 +65,8 @@ def write_as(kind: str, rows: list[dict], folder: Path) -> str:
         return str(write_table(folder / f"a.{kind}", plain))
     text = "\n".join(json.dumps(row) for row in plain)
     suffix = {"jsonl": ".jsonl", "json lines": ".json"}[kind]
-    (folder / f"a{suffix}").write_bytes(
-        b"\xef\xbb\xbf" + text.replace("\n", "\r\n\n").encode()
-    )  # with BOM, blank lines
+    with_bom_and_blank_lines = b"\xef\xbb\xbf" + text.replace("\n", "\r\n\n").encode()
+    (folder / f"a{suffix}").write_bytes(with_bom_and_blank_lines)
     return str(folder / f"a{suffix}")
 
 
@@ -146,45 +121,6 @@ def test_a_table_as_text_gives_the_same_rows_in_any_order(rows, tmp_path):
         assert [table[i] for i in (2, 0, 1)] == [list(table.scan([]))[i] for i in (2, 0, 1)]
 
 
-def test_a_bad_line_of_a_table_costs_that_row(tmp_path):
-    lines = [b"problem,answer", b"x?,1", b"x?", b"", b"caf\xe9?,2", b"x?," + b"9" * 300_000, b"x?,4"]
-    lines.append("Größe?,5".encode())
-    (tmp_path / "a.csv").write_bytes(b"\n".join(lines))
-    examples = load_examples(str(tmp_path / "a.csv"), on_bad_row="skip")
-    assert [e.answer for e in examples] == ["1", "4", "5"]
-    assert examples.faults.counts() == {"unreadable_row": 1, "bad_text": 1, "answer_length": 1}
-
-
-@settings(max_examples=60)
-@given(
-    rows=st.lists(st.dictionaries(st.text(max_size=5), JSON_VALUES, max_size=4), max_size=8),
-    indent=st.sampled_from([None, 1]),
-)
-def test_an_array_of_any_objects_is_read_as_json_reads_it(rows, indent, tmp_path_factory):
-    path = tmp_path_factory.mktemp("json") / "a.json"
-    for escaped in (True, False):
-        path.write_text(json.dumps(rows, indent=indent, ensure_ascii=escaped), encoding="utf-8")
-        read = json_rows(path)
-        assert [read[i] for i in range(len(read))] == list(read.scan([])) == rows
-
-
-def test_a_long_array_is_cut_anywhere_by_the_reader(tmp_path, monkeypatch):
-    rows = [{"text": '\\" ] } , [' * i, "n": [i, {"x": "]"}]} for i in range(40)]
-    (tmp_path / "a.json").write_text(json.dumps(rows))
-    for chunk in (1, 2, 3, 7, 64):
-        monkeypatch.setattr("gmpo_vl.data.formats.json._CHUNK", chunk)
-        assert list(json_rows(tmp_path / "a.json").scan([])) == rows
-
-
-def test_one_bad_element_of_an_array_costs_that_row(tmp_path):
-    (tmp_path / "a.json").write_text(
-        '[{"problem": "x?", "answer": 1}, {"problem": oops}, 7, {"problem": "y?", "answer": 2}]'
-    )
-    examples = load_examples(str(tmp_path / "a.json"), on_bad_row="skip")
-    assert [e.id for e in examples] == ["a:0", "a:3"]
-    assert examples.faults.counts() == {"unreadable_row": 2}
-
-
 def test_rows_in_memory_and_a_loaded_dataset(rows):
     for held in (rows, dataset_of(rows), dataset_of(rows).select([0, 1, 2, 3])):
         examples = examples_from_rows(held, "mine", Columns(id_key=None))
@@ -206,49 +142,6 @@ def test_files_of_the_same_name_get_different_ids(rows, tmp_path):
     assert [e.id for e in examples] == [*(f"a:{i}" for i in range(4)), *(f"a#2:{i}" for i in range(4))]
     assert examples.place(5)[0].name == files[1]
     assert examples.place(5)[1] == 1
-
-
-@pytest.mark.parametrize(
-    "names",
-    [
-        {"train": "train-00000-of-00001.parquet", "validation": "val.parquet", "test": "test.parquet"},
-        {
-            "train": "data/train/0.parquet",
-            "validation": "data/validation/0.parquet",
-            "test": "data/test/0.parquet",
-        },
-        {"train": "training.parquet", "validation": "dev.parquet", "hard": "hard.parquet"},
-    ],
-)
-def test_splits_of_a_folder_do_not_mix(names, rows, tmp_path):
-    for i, name in enumerate(names.values()):
-        write_parquet(tmp_path / name, rows[i : i + 1], {"id": "string"})
-    for i, split in enumerate(names):
-        assert [e.id for e in load_examples(f"{tmp_path}@{split}")] == [f"q{i}"]
-    assert [e.id for e in load_examples(str(tmp_path))] == ["q0"]  # train, as in EasyR1
-    with pytest.raises(DataError, match=r"no file .* named after split 'nothing'"):
-        load_examples(f"{tmp_path}@nothing")
-
-
-def test_odd_file_names_are_only_names(rows, tmp_path):
-    for name in ("a [1]*.parquet", "me@home.parquet"):
-        write_parquet(tmp_path / name, rows)
-        assert len(load_examples(str(tmp_path / name))) == 4
-
-
-def test_a_broken_line_costs_one_row(rows, tmp_path):
-    good = json.dumps({"problem": "x?", "answer": "1"}).encode()
-    lines = [good, b'{"problem": "x?", "answ', b"\xff\xfe", b"[1, 2]", b"null", b"[" * 100_000, b"", good]
-    lines += [
-        b'{"problem": "x?", "answer": 2}',
-        b'{"problem": "x?", "answer": ["3", 4]}',
-        b'{"problem": "x?", "answer": NaN}',
-    ]
-    (tmp_path / "a.jsonl").write_bytes(b"\n".join(lines))
-    examples = load_examples(str(tmp_path / "a.jsonl"), on_bad_row="skip")
-    assert [e.id for e in examples] == ["a:0", "a:6", "a:7", "a:8"]
-    assert examples.faults.counts() == {"unreadable_row": 5, "empty_answer": 1}
-    assert [fault.row for fault in examples.faults] == [1, 2, 3, 4, 5, 9]
 
 
 def test_what_cannot_be_read_is_said(tmp_path, rows):
@@ -394,57 +287,3 @@ def test_a_row_that_changed_since_the_check_is_named(png, tmp_path):
     (tmp_path / "a.png").unlink()
     with pytest.raises(RowError, match=r"a.jsonl, row 0: image 1 of 1: no file"):
         examples[0]
-
-
-NAMED = [
-    (["train.json", "validate.json"], {"train": ["train"], "validation": ["validate"]}, []),
-    (["train2014.json", "val2014.json"], {"train": ["train2014"], "validation": ["val2014"]}, []),
-    (
-        ["train.json", "minival.json", "test1k.json", "testdev.json", "foo.json"],
-        {"train": ["train"], "validation": ["minival"], "test": ["test1k", "testdev"]},
-        ["foo.json"],
-    ),
-    (
-        ["train.json", "test.json", "testmini.json"],
-        {"train": ["train"], "test": ["test"]},
-        ["testmini.json"],
-    ),
-    (["train_a/more.json", "train_a/test.json"], {"train": ["more"], "test": ["test"]}, []),
-    (
-        ["p_train.json", "p_dev.json", "p_test1k.json"],
-        {"train": ["p_train"], "validation": ["p_dev"], "test": ["p_test1k"]},
-        [],
-    ),
-]
-
-
-@pytest.mark.parametrize(("files", "splits", "unread"), NAMED)
-def test_files_go_to_the_split_of_their_name_and_the_others_are_told(files, splits, unread, tmp_path, capsys):
-    for name in files:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text('[{"problem": "1 + 1?", "answer": 2}]')
-    found = {split: open_tables(f"{tmp_path}@{split}") for split in splits_in(tmp_path)}
-    assert {split: [table.label for table in tables] for split, tables in found.items()} == splits
-    said = [f"{tmp_path}: not read: {', '.join(unread)}. Where they are wanted, name them as files"]
-    assert capsys.readouterr().err.splitlines() == said * bool(unread)
-    for tables in found.values():
-        assert list(tables[0].notes) == said * bool(unread)
-
-
-def test_a_file_of_a_folder_that_is_no_table_is_left_out_and_told(tmp_path, capsys):
-    (tmp_path / "problems.json").write_text('[{"q": "1 + 1?", "a": 2}, {"q": "1 + 2?", "a": 3}]')
-    (tmp_path / "splits.json").write_text('{"first": ["1"], "second": ["1", "2"]}')
-    (tmp_path / "info.json").write_text('{"version": 1, "license": "none"}')
-    (tmp_path / "sheet.xlsx").write_bytes(b"PK")
-    (table,) = open_tables(str(tmp_path))
-    said = capsys.readouterr().err.splitlines()
-    assert (table.label, list(table.notes)) == ("problems", said)
-    assert [line.count("not read") for line in said] == [1, 1, 1]
-    assert "splits.json: its lists" in said[0]
-    assert "info.json: one object" in said[1]
-    assert "sheet.xlsx. Where they" in said[2]
-    assert said[2].endswith("save a sheet as CSV")
-    with pytest.raises(DataError, match="no columns of one table"):
-        open_tables(str(tmp_path / "splits.json"))
-    with pytest.raises(DataError, match="CSV"):
-        open_tables(str(tmp_path / "sheet.xlsx"))

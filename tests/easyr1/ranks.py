@@ -113,9 +113,7 @@ def train(rank, world, config, order, lr):
     gradients = []
     worker.optimizer.register_step_pre_hook(lambda *_: gradients.append(full_gradient(worker.fsdp_module)))
     tokens = [1 for group in order for _ in group.responses]
-    data = groups_to_proto(order, lr=lr, share_prefix=True, public=False, global_token_num=tokens).chunk(
-        world
-    )[rank]
+    data = groups_to_proto(order, lr=lr, way="shared", global_token_num=tokens).chunk(world)[rank]
     metrics = worker.update_actor(data).non_tensor_batch
     assert all(p.grad is None for p in worker.fsdp_module.parameters()), "memory that vLLM wants"
     return gradients, {k: float(v[0]) for k, v in metrics.items()}

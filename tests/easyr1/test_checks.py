@@ -238,7 +238,7 @@ def prompt_of(length):
 
 def trainer_without_workers(config, ranks):
     trainer = GMPOTrainer.__new__(GMPOTrainer)
-    trainer.run, trainer.share_prefix, trainer.public = config, True, False
+    trainer.run, trainer.way = config, "shared"
     trainer.actor_rollout_ref_wg = type("Group", (), {"world_size": ranks})
     trainer.rates = rates(configured_model(config))
     return trainer

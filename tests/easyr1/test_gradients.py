@@ -144,7 +144,7 @@ def test_kl_entropy_and_skipped_groups_agree_over_ranks_too(make_config):
 
 def easyr1_log_probs(rank, world, config, groups):
     worker = start_worker(config)
-    data = groups_to_proto(groups, share_prefix=False, public=False).chunk(world)[rank]
+    data = groups_to_proto(groups, way="plain").chunk(world)[rank]
     return worker.compute_log_probs(data).batch["old_log_probs"]
 
 
@@ -185,7 +185,7 @@ def test_other_vision_models_agree_over_ranks_too(make_config, tmp_path, family)
 def routed(rank, world, config, groups):
     """What the workers send of the routers, a row a group of this rank."""
     worker = start_worker(config)
-    data = groups_to_proto(groups, share_prefix=True, public=False).chunk(world)[rank]
+    data = groups_to_proto(groups, way="shared").chunk(world)[rank]
     return worker.compute_log_probs(data).batch["routing"]
 
 
@@ -239,7 +239,7 @@ def passes_of_a_step(rank, world, config, order):
     def data():
         looked_at.append([])
         tokens = [1 for group in order for _ in group.responses]
-        proto = groups_to_proto(order, lr=LR, share_prefix=True, public=False, global_token_num=tokens)
+        proto = groups_to_proto(order, lr=LR, way="shared", global_token_num=tokens)
         return proto.chunk(world)[rank]
 
     old = worker.compute_log_probs(data()).batch["old_log_probs"]

@@ -32,7 +32,7 @@ def train_and_save(rank, world, config, groups, folder):
     tokens = [1 for group in groups for _ in group.responses]
 
     def mine():
-        data = groups_to_proto(groups, lr=0.1, share_prefix=True, public=False, global_token_num=tokens)
+        data = groups_to_proto(groups, lr=0.1, way="shared", global_token_num=tokens)
         return data.chunk(world)[rank]
 
     before = worker.compute_log_probs(mine()).batch["old_log_probs"]
@@ -179,7 +179,7 @@ def broken_gradient(rank, world, config, groups):
     tokens = [1 for group in groups for _ in group.responses]
 
     def update():
-        data = groups_to_proto(groups, lr=0.1, share_prefix=True, public=False, global_token_num=tokens)
+        data = groups_to_proto(groups, lr=0.1, way="shared", global_token_num=tokens)
         return worker.update_actor(data).non_tensor_batch
 
     for group in groups[:4]:  # of two mini-batches in four

@@ -56,8 +56,8 @@ def sent(data, protocol=5):
 @pytest.mark.parametrize("protocol", [4, 5])
 def test_groups_arrive_as_they_are_with_tensors_of_their_own(protocol):
     groups = [group_of(i) for i in range(3)]
-    data, _, _ = sent(groups_to_proto(filled_up(groups, 2), share_prefix=True, public=False), protocol)
-    assert data.meta_info["share_prefix"]
+    data, _, _ = sent(groups_to_proto(filled_up(groups, 2), way="shared"), protocol)
+    assert data.meta_info["way"] == "shared"
     assert [group.key for group in groups_of(data)] == [*(group.key for group in groups), "copy 0"]
     for there, here in zip(groups_of(data), groups):
         assert torch.equal(there.prompt.images[0], here.prompt.images[0])

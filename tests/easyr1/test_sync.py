@@ -103,7 +103,7 @@ def update_of_trusted(rank, world, config, groups):
 
     def mine():
         tokens = [1 for group in groups for _ in group.responses]
-        data = groups_to_proto(groups, lr=0.05, share_prefix=False, public=False, global_token_num=tokens)
+        data = groups_to_proto(groups, lr=0.05, way="plain", global_token_num=tokens)
         return data.chunk(world)[rank]
 
     log_probs = worker.compute_log_probs(mine()).batch["old_log_probs"]

@@ -68,7 +68,7 @@ def a_step(folder, rank, ranks):
     model.model.visual.requires_grad_(False)
     answer_packed(model)
     features = frozen_features(model, processor.image)
-    policy = Policy(model, processor, banned_ids(model.config), None, True, ranks, features)
+    policy = Policy(model, processor, banned_ids(model.config), None, "shared", ranks, features)
     assert policy.device.type == "sim"
     prompts = [encode_prompt(example, processor) for example in make_examples("train", 4, seed=0)]
     groups = groups_of(prompts, first=2 * rank)

@@ -97,7 +97,14 @@ def policy_of(model, config: Config, ranks: int) -> Policy:
     processor = load_processor(config.worker.actor.model.model_path)
     features = frozen_features(model, processor.image)
     return Policy(
-        model, processor, banned_ids(unwrap(inner).config), None, True, ranks, features, torch.device("cpu")
+        model,
+        processor,
+        banned_ids(unwrap(inner).config),
+        None,
+        "shared",
+        ranks,
+        features,
+        torch.device("cpu"),
     )
 
 

@@ -50,11 +50,11 @@ def sampled(tmp_path_factory, diagrams):
     return config, policy, groups
 
 
-def token_log_probs(sampled, share_prefix, half=False):
+def token_log_probs(sampled, way, half=False):
     """(tokens,) of all answers. half: weights in bf16 too, as FSDP computes; otherwise autocast."""
     config, policy, groups = sampled
     policy = copy.copy(policy)
-    policy.share_prefix = share_prefix
+    policy.way = way
     if half:
         policy.model, policy.autocast_dtype = copy.deepcopy(policy.model).bfloat16(), None
     found = log_probs_by_group(policy, policy.model, groups, config)
@@ -95,7 +95,7 @@ WRONG = [one_further, sees_siblings, sees_the_future, misses_the_last_token_of_t
 
 @pytest.mark.parametrize("half", [False, True], ids=["autocast", "weights in bf16"])
 def test_a_right_shared_forward_is_within_a_quarter_of_what_is_accepted(sampled, half):
-    gaps = gaps_between(token_log_probs(sampled, True, half), token_log_probs(sampled, False, half))
+    gaps = gaps_between(token_log_probs(sampled, "shared", half), token_log_probs(sampled, "plain", half))
     assert 0 < gaps.rms < BF16.rms / 4
     assert gaps.within(BF16)
 
@@ -104,9 +104,9 @@ def test_a_right_shared_forward_is_within_a_quarter_of_what_is_accepted(sampled,
 def test_a_wrong_one_is_refused_even_where_it_is_wrong_for_one_token_in_a_hundred(
     sampled, monkeypatch, breaks
 ):
-    plain_N, right_N = token_log_probs(sampled, False), token_log_probs(sampled, True)
+    plain_N, right_N = token_log_probs(sampled, "plain"), token_log_probs(sampled, "shared")
     breaks(monkeypatch)
-    wrong_N = token_log_probs(sampled, True)
+    wrong_N = token_log_probs(sampled, "shared")
     assert not gaps_between(wrong_N, plain_N).within(BF16)
     # Every hundredth token, averaged over where one begins to count.
     ways = []

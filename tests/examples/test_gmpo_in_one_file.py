@@ -59,7 +59,7 @@ def test_its_gradient_is_the_engine_s(example, all_float64):
     model.zero_grad()
     answer_packed(model)
     figures = StepDiagnostics()
-    policy = Policy(model, processor, banned_ids(model.config), None, share_prefix=True)
+    policy = Policy(model, processor, banned_ids(model.config), None, "shared")
     accumulate_gradient(policy, ours, Config(), figures)
     assert figures.result()["actor/pg_loss"] == pytest.approx(loss, rel=1e-10)
     assert figures.result()["actor/pg_clipfrac_higher"] > 0

@@ -9,6 +9,8 @@ from families.questions import QUESTIONS, noise, pictures_of, png, question
 from families.tiny import each_family
 
 from gmpo_vl.models.compat import save_pretrained
+from gmpo_vl.models.families import own
+from gmpo_vl.models.families.own import OwnFamily
 from gmpo_vl.models.forward import response_log_probs
 from gmpo_vl.models.loading import banned_ids, copy_without_weights, load_model
 from gmpo_vl.models.packing import ForwardOptions, pack
@@ -30,7 +32,7 @@ def answers(prompts):
 
 def log_probs(model, processor, rows, temperature=1.0):
     packed = pack(rows, processor.family, torch.device("cpu"))
-    banned, options = banned_ids(model.config), ForwardOptions(public=True)
+    banned, options = banned_ids(model.config), ForwardOptions("public")
     return response_log_probs(model, packed, temperature, banned, options=options)[0]
 
 
@@ -40,9 +42,8 @@ def by_transformers(model, processor, example, prompt, ids_T, temperature=1.0):
     inputs = dict(
         whole(text=[processor.chat(example, None).text], images=pictures or None, return_tensors="pt")
     )
-    extra = inputs["input_ids"].shape[1] - len(
-        prompt.ids_P
-    )  # a beginning twice, where the template wrote one
+    # A beginning twice, where the template wrote one.
+    extra = inputs["input_ids"].shape[1] - len(prompt.ids_P)
     names = [name for name, value in inputs.items() if value.shape == inputs["input_ids"].shape]
     for name in names:
         inputs[name] = torch.nn.functional.pad(inputs[name][:, extra:], (0, len(ids_T)))
@@ -111,11 +112,19 @@ def test_a_saved_model_is_the_same_model(model, processor, folder, tmp_path):
         assert torch.equal(log_probs(model, processor, rows), log_probs(again, processor_again, rows_again))
 
 
-@each_family()
-def test_a_visit_of_the_vit_is_0_with_gradients(model, processor):
-    visited = processor.family.visit(model)
-    visited.backward()
-    assert visited == 0
-    grads = [p.grad for name, p in model.named_parameters() if re.search(_VIT, name) and p.grad is not None]
-    assert grads
-    assert not any(grad.any() for grad in grads)
+@pytest.mark.parametrize(("kept", "processed"), [(own._KEPT_BYTES, 2), (0, 6)], ids=["kept", "no room"])
+@pytest.mark.parametrize("name", ["llava"])
+def test_pictures_are_processed_once_for_all_passes_that_memory_allows(
+    kept, processed, model, processor, monkeypatch
+):
+    monkeypatch.setattr(own, "_KEPT_BYTES", kept)
+    family, calls = replace(processor.family, _looked_at={}), []
+    process = OwnFamily._process
+    monkeypatch.setattr(OwnFamily, "_process", lambda self, *of: calls.append(of) or process(self, *of))
+    rows = answers([encode_prompt(example, processor) for example in QUESTIONS])
+    calls.clear()
+    with torch.no_grad():
+        first, *others = (log_probs(model, replace(processor, family=family), rows) for _ in range(3))
+    assert len(calls) == processed
+    assert len(family._looked_at) == (2 if kept else 1)
+    assert all(other.equal(first) for other in others)

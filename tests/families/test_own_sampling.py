@@ -38,7 +38,7 @@ def test_samples_have_the_trainers_log_probs(model, processor):
     rows = [(group.prompt, response) for group in groups for response in group.responses]
     packed = pack([(p, r.ids_T) for p, r in rows], processor.family, torch.device("cpu"))
     with torch.no_grad():
-        options = ForwardOptions(public=True)
+        options = ForwardOptions("public")
         of_trainer = response_log_probs(model, packed, 0.9, banned_ids(model.config), options=options)[0]
     for (_, response), log_probs_T in zip(rows, of_trainer):
         gaps = (log_probs_T[: len(response.ids_T)] - response.rollout_log_probs_T).abs()

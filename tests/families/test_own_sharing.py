@@ -21,11 +21,11 @@ def rows(processor):
     return answers([encode_prompt(example, processor) for example in QUESTIONS])
 
 
-def both_ways(model, processor, rows, public):
+def both_ways(model, processor, rows, way):
     """Log-probs, and the gradients of a sum in which no two tokens weigh alike."""
     packed = pack(rows, processor.family, torch.device("cpu"))
     model.zero_grad()
-    options = ForwardOptions(share_prefix=True, public=public)
+    options = ForwardOptions(way)
     log_probs_BT, entropy_BT = response_log_probs(
         model, packed, 0.7, banned_ids(model.config), with_entropy=True, options=options
     )
@@ -40,10 +40,10 @@ def both_ways(model, processor, rows, public):
 def test_it_shares_its_prompts_or_says_why_not(name, model, processor, rows):
     if name in REASONS:
         with pytest.raises(ValueError, match=REASONS[name]):
-            both_ways(model, processor, rows, public=False)
+            both_ways(model, processor, rows, "shared")
         return
-    own_BT, own_entropy_BT, own = both_ways(model, processor, rows, public=True)
-    shared_BT, shared_entropy_BT, shared = both_ways(model, processor, rows, public=False)
+    own_BT, own_entropy_BT, own = both_ways(model, processor, rows, "public")
+    shared_BT, shared_entropy_BT, shared = both_ways(model, processor, rows, "shared")
     torch.testing.assert_close(shared_BT, own_BT, rtol=0, atol=1e-4)
     torch.testing.assert_close(shared_entropy_BT, own_entropy_BT, rtol=0, atol=1e-4)
     assert shared.keys() == own.keys()
@@ -60,7 +60,7 @@ def test_each_picture_goes_through_the_vit_once(model, processor, rows):
     hook = visual.register_forward_hook(lambda *_: seen.append(1))
     with torch.no_grad():
         packed = pack(rows, processor.family, torch.device("cpu"))
-        response_log_probs(model, packed, 1.0, (), options=ForwardOptions(share_prefix=True))
+        response_log_probs(model, packed, 1.0, ())
     hook.remove()
     assert len(seen) == sum(bool(prompt.images) for prompt in packed.prompts) == 2
 

@@ -14,7 +14,7 @@ from gmpo_vl.config import load_config
 from gmpo_vl.engines.parity import check_parity
 from gmpo_vl.engines.policy import Policy
 from gmpo_vl.models.compat import TRANSFORMERS_5
-from gmpo_vl.models.families.qwen import QwenFamily, mrope_positions
+from gmpo_vl.models.families.text import TextFamily
 from gmpo_vl.models.forward import ForwardOptions, answer_packed, response_log_probs
 from gmpo_vl.models.packing import pack
 from gmpo_vl.models.processing import Processor
@@ -122,19 +122,25 @@ def groups_of(lengths_by_prompt, seed):
     draw, groups = torch.Generator().manual_seed(seed), []
     for length, responses in lengths_by_prompt:
         ids_P = torch.randint(1, VOCABULARY, (length,), generator=draw)
-        grid = torch.zeros((0, 3), dtype=torch.int64)
         name = f"{length} tokens"
-        prompt = Prompt(Example(name, name, ""), name, ids_P, (), grid, mrope_positions(ids_P, grid, None, 1))
+        prompt = Prompt(
+            Example(name, name, ""),
+            name,
+            ids_P,
+            (),
+            torch.zeros((0, 3), dtype=torch.int64),
+            torch.arange(length).expand(3, -1),
+        )
         drawn = [torch.randint(1, VOCABULARY, (n,), generator=draw) for n in responses]
         groups.append(Group(name, prompt, [Response(x, torch.zeros(len(x)), "", True, 0) for x in drawn]))
     return groups
 
 
-def log_probs(model, groups, public):
+def log_probs(model, groups, way):
     rows = [(group.prompt, response.ids_T) for group in groups for response in group.responses]
-    packed = pack(rows, QwenFamily(), torch.device("cpu"))
+    packed = pack(rows, TextFamily(), torch.device("cpu"))
     with torch.no_grad():
-        return response_log_probs(model, packed, 1.0, (), options=ForwardOptions(public=public))[0]
+        return response_log_probs(model, packed, 1.0, (), options=ForwardOptions(way))[0]
 
 
 @pytest.fixture
@@ -158,15 +164,15 @@ def test_the_check_is_right_about_it(kind, case, config):
         found = obstacle
     else:
         answer_packed(model)
-        processor = Processor(None, "", QwenFamily(), False, Path())
-        policy = Policy(model, processor, (), None, share_prefix=True)
+        processor = Processor(None, "", TextFamily(), Path())
+        policy = Policy(model, processor, (), None, "shared")
         parity = check_parity(policy, groups_of([(19, [25, 9, 3]), (7, [14, 1])], seed=0), config)
         found = None if parity.holds else str(parity)
     if TRANSFORMERS_5:
         assert (found is None) == (reason is None), found
         assert reason is None or reason in found
     others = groups_of([(5, [40, 1, 2]), (33, [7, 30]), (1, [13, 13])], seed=1)
-    own_BT = log_probs(model, others, public=True)
+    own_BT = log_probs(model, others, "public")
     assert own_BT.isfinite().all()
     if found is None:
-        torch.testing.assert_close(log_probs(model, others, public=False), own_BT, rtol=0, atol=1e-4)
+        torch.testing.assert_close(log_probs(model, others, "shared"), own_BT, rtol=0, atol=1e-4)

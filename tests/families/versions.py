@@ -29,7 +29,7 @@ def log_probs(folder: Path) -> torch.Tensor:
     rows = [(encode_prompt(example, processor), torch.arange(20, 30)) for example in QUESTIONS]
     packed = pack(rows, processor.family, torch.device("cpu"))
     with torch.no_grad():
-        options = ForwardOptions(public=True)
+        options = ForwardOptions("public")
         return response_log_probs(model, packed, 1.0, banned_ids(model.config), options=options)[0]
 
 

@@ -58,13 +58,13 @@ def prompts_of(kind, processor, examples):
     return [encode_prompt(e, processor) for e in examples]
 
 
-def assert_equals_one_at_a_time(model, processor, rows, share_prefix, temperature=0.7):
+def assert_equals_one_at_a_time(model, processor, rows, way, temperature=0.7):
     """Log-probs within 1e-12, every gradient within 1e-10 of its norm. Needs float64 (`all_float64`)."""
     inner = unwrap(model)
     banned = banned_ids(inner.config)
     packed = pack(rows, processor.family, CPU)
     ours_BT, entropy_BT = response_log_probs(
-        model, packed, temperature, banned, with_entropy=True, options=ForwardOptions(share_prefix)
+        model, packed, temperature, banned, with_entropy=True, options=ForwardOptions(way)
     )
     weights_BT = torch.randn(ours_BT.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     model.zero_grad()

@@ -8,7 +8,8 @@ from plain_forward import assert_equals_one_at_a_time, prompts_of, rope_index, r
 from tiny_families import FAMILIES, save_tiny_family
 
 from gmpo_vl.models import compat
-from gmpo_vl.models.families.qwen import QwenFamily, make_patches
+from gmpo_vl.models.families.qwen import make_patches
+from gmpo_vl.models.families.text import TextFamily
 from gmpo_vl.models.forward import response_log_probs
 from gmpo_vl.models.geometry import language_model
 from gmpo_vl.models.loading import banned_ids, load_model
@@ -33,9 +34,9 @@ def folders(tmp_path_factory):
 
 
 @pytest.mark.filterwarnings("ignore:prompts are not shared")
-@pytest.mark.parametrize("share_prefix", [True, False], ids=["shared", "plain"])
+@pytest.mark.parametrize("way", ["shared", "plain"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_log_probs_and_gradients_equal_transformers_own_forward(family, share_prefix, folders, all_float64):
+def test_log_probs_and_gradients_equal_transformers_own_forward(family, way, folders, all_float64):
     processor, model = load_processor(folders(family)), load_model(folders(family), torch.float64)
     for kind in ("mixed", "text") if processor.image else ("text",):
         rows = rows_with(
@@ -44,7 +45,7 @@ def test_log_probs_and_gradients_equal_transformers_own_forward(family, share_pr
         model.train()  # 4.57 computes experts in another way in evaluation
         if compat.TRANSFORMERS_5:
             model.set_experts_implementation("eager")  # grouped matrix products know no float64
-        assert_equals_one_at_a_time(model, processor, rows, share_prefix)
+        assert_equals_one_at_a_time(model, processor, rows, way)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -75,13 +76,13 @@ def test_the_router_sees_every_token_once(folders):
     language_model(model).layers[0].mlp.gate.register_forward_pre_hook(
         lambda module, args: seen.append(args[0].reshape(-1, args[0].shape[-1]).shape[0])
     )
-    packed = pack(rows_with(prompts, [[7, 1], [3, 9]]), QwenFamily(), torch.device("cpu"))
+    packed = pack(rows_with(prompts, [[7, 1], [3, 9]]), TextFamily(), torch.device("cpu"))
     response_log_probs(model, packed, 1.0, ())
     assert seen == [sum(len(p.ids_P) for p in prompts) + 6 + 0 + 2 + 8]
 
 
-@pytest.mark.parametrize("share_prefix", [True, False])
-def test_windows_are_honoured(share_prefix, text_folder, tmp_path, all_float64):
+@pytest.mark.parametrize("way", ["shared", "plain"])
+def test_windows_are_honoured(way, text_folder, tmp_path, all_float64):
     folder = tmp_path / "sliding"
     folder.mkdir()
     for path in text_folder.iterdir():
@@ -91,9 +92,9 @@ def test_windows_are_honoured(share_prefix, text_folder, tmp_path, all_float64):
     (folder / "config.json").write_text(json.dumps(config))
     model, processor = load_model(folder, torch.float64), load_processor(folder)
     rows = rows_with(prompts_of("text", processor, []), [[7, 1], [3, 9]])
-    assert_equals_one_at_a_time(model, processor, rows, share_prefix)
+    assert_equals_one_at_a_time(model, processor, rows, way)
     unlike = load_model(text_folder, torch.float64)  # without windows
-    packed = pack(rows, QwenFamily(), torch.device("cpu"))
+    packed = pack(rows, TextFamily(), torch.device("cpu"))
     gap = response_log_probs(model, packed, 1.0, ())[0] - response_log_probs(unlike, packed, 1.0, ())[0]
     assert gap.abs().max() > 1e-3
 

@@ -18,16 +18,16 @@ from gmpo_vl.models.tiny import save_tiny
 from gmpo_vl.tasks.diagrams.data import make_examples
 
 
-@pytest.mark.parametrize("share_prefix", [True, False], ids=["shared", "plain"])
+@pytest.mark.parametrize("way", ["shared", "plain"])
 @pytest.mark.parametrize("kind", ["images", "mixed", "text"])
 def test_log_probs_and_gradients_equal_transformers_own_forward(
-    kind, share_prefix, tiny_folder, text_folder, all_float64
+    kind, way, tiny_folder, text_folder, all_float64
 ):
     folder = text_folder if kind == "text" else tiny_folder
     processor, model = load_processor(folder), load_model(folder, torch.float64)
     prompts = prompts_of(kind, processor, make_examples("train", 2, seed=0))
     rows = rows_with(prompts, [[7, 1, 4], [3, 9], [5, 5]])
-    assert_equals_one_at_a_time(model, processor, rows, share_prefix)
+    assert_equals_one_at_a_time(model, processor, rows, way)
 
 
 def test_checkpointing_changes_nothing(tiny_folder, all_float64):
@@ -40,7 +40,7 @@ def test_checkpointing_changes_nothing(tiny_folder, all_float64):
     log_probs_BT, _ = response_log_probs(model, packed, 1.0, ())
     log_probs_BT.sum().backward()
     assert len(calls) == 2, "the layer ran again in the backward"
-    assert_equals_one_at_a_time(model, processor, rows, share_prefix=True)
+    assert_equals_one_at_a_time(model, processor, rows, "shared")
 
 
 def test_tied_embeddings(tmp_path, all_float64):
@@ -48,7 +48,7 @@ def test_tied_embeddings(tmp_path, all_float64):
     processor, model = load_processor(folder), load_model(folder, torch.float64)
     assert model.lm_head.weight is model.get_input_embeddings().weight
     rows = rows_with(prompts_of("images", processor, make_examples("train", 2, seed=0)), [[4, 1], [3, 6]])
-    assert_equals_one_at_a_time(model, processor, rows, share_prefix=True)
+    assert_equals_one_at_a_time(model, processor, rows, "shared")
 
 
 @pytest.mark.parametrize("on_head", [False, True], ids=["layers", "layers and head"])
@@ -62,7 +62,7 @@ def test_adapters_count_and_only_they_have_gradients(on_head, tiny_folder, all_f
             if "lora_B" in name:
                 parameter.normal_(0, 0.1)
     rows = rows_with(prompts_of("mixed", processor, make_examples("train", 2, seed=0)), [[7, 1], [3], [5, 2]])
-    gradients = assert_equals_one_at_a_time(model, processor, rows, share_prefix=True)
+    gradients = assert_equals_one_at_a_time(model, processor, rows, "shared")
     assert all("lora_" in name for name in gradients)
     assert any("lm_head" in name for name in gradients) == on_head
     packed = pack(rows, processor.family, CPU)
@@ -138,14 +138,14 @@ def test_a_banned_token_has_no_probability(tiny_folder):
     assert log_probs_BT.item() == -torch.inf
 
 
-@pytest.mark.parametrize("share_prefix", [True, False], ids=["shared", "plain"])
-def test_one_prompt_twice_and_its_rows_anywhere(share_prefix, tiny_folder, all_float64):
+@pytest.mark.parametrize("way", ["shared", "plain"])
+def test_one_prompt_twice_and_its_rows_anywhere(way, tiny_folder, all_float64):
     processor, model = load_processor(tiny_folder), load_model(tiny_folder, torch.float64)
     first, second = prompts_of("images", processor, make_examples("train", 2, seed=0))
     again = encode_prompt(first.example, processor)
     (_, a), (_, b), (_, c) = rows_with([first], [[7, 1, 4]])
     rows = [(first, a), (second, c), (first, b), (again, a), (second, b), (first, c)]
-    assert_equals_one_at_a_time(model, processor, rows, share_prefix)
+    assert_equals_one_at_a_time(model, processor, rows, way)
 
 
 def test_a_response_without_tokens_is_refused_by_name(tiny_folder):

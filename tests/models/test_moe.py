@@ -8,7 +8,7 @@ import torch
 from plain_forward import assert_equals_one_at_a_time, one_at_a_time, prompts_of, rows_with
 
 from gmpo_vl.models import compat
-from gmpo_vl.models.families.qwen import QwenFamily
+from gmpo_vl.models.families.text import TextFamily
 from gmpo_vl.models.forward import ForwardOptions, response_log_probs
 from gmpo_vl.models.loading import load_model
 from gmpo_vl.models.moe import MoeSettings, build_moe, save_tiny_moe
@@ -27,8 +27,8 @@ def top_1(tmp_path_factory):
     return save_tiny_moe(tmp_path_factory.mktemp("moe") / "top_1")
 
 
-@pytest.mark.parametrize("share_prefix", [True, False], ids=["shared", "plain"])
-def test_one_active_expert_equals_transformers_own_forward(share_prefix, top_1, all_float64):
+@pytest.mark.parametrize("way", ["shared", "plain"])
+def test_one_active_expert_equals_transformers_own_forward(way, top_1, all_float64):
     processor, model = load_processor(top_1), load_model(top_1, torch.float64)
     with torch.no_grad():  # the initial weights are small: every gradient would be
         for parameter in model.parameters():
@@ -37,7 +37,7 @@ def test_one_active_expert_equals_transformers_own_forward(share_prefix, top_1, 
     if compat.TRANSFORMERS_5:
         model.set_experts_implementation("eager")  # grouped matrix products know no float64
     rows = rows_with(prompts_of("text", processor, []), [[7, 1, 4], [3, 9]])
-    gradients = assert_equals_one_at_a_time(model, processor, rows, share_prefix)
+    gradients = assert_equals_one_at_a_time(model, processor, rows, way)
     of_routers = [
         norm for name, g in gradients.items() if name.endswith("gate.weight") for norm in [g.norm()]
     ]
@@ -50,7 +50,7 @@ def test_a_normalised_single_expert_gives_the_router_no_gradient(top_1, tmp_path
     model = load_model(top_1, norm_topk_prob=True)
     processor = load_processor(top_1)
     assert "gets no gradient" in (router_obstacle(model.config) or "")
-    packed = pack(rows_with(prompts_of("text", processor, []), [[7], [9]]), QwenFamily(), CPU)
+    packed = pack(rows_with(prompts_of("text", processor, []), [[7], [9]]), TextFamily(), CPU)
     response_log_probs(model, packed, 1.0, ())[0].sum().backward()
     assert all(float(router.weight.grad.abs().max()) < 1e-6 for router in routers(model))
     assert router_obstacle(load_model(top_1).config) is None
@@ -149,13 +149,13 @@ def test_routers_are_counted_once_per_response_token_however_they_run(top_1):
             router.weight.mul_(20)
     rows = rows_with(prompts_of("text", processor, []), [[7, 1, 4], [3, 9]])
     count_LE, entropy = chosen_by_hand(model, rows)
-    for share_prefix in (True, False):
+    for way in ("shared", "plain"):
         for cuts in ([rows], [rows[:2], rows[2:3], rows[3:]]):
             counter, counted = RouterCounter(model), []
             for part in cuts:
-                packed = pack(part, QwenFamily(), CPU)
+                packed = pack(part, TextFamily(), CPU)
                 with torch.no_grad():
-                    options = ForwardOptions(share_prefix, routing=counter)
+                    options = ForwardOptions(way, routing=counter)
                     response_log_probs(model, packed, 0.7, (), options=options)
                 assert counter.sums_BS[:, -1].tolist() == [len(ids_T) for _, ids_T in part]
                 counted.append(counter.sums_BS)

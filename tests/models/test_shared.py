@@ -13,7 +13,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from gmpo_vl.models import layout as layouts
-from gmpo_vl.models import shared
+from gmpo_vl.models import padding, shared
 from gmpo_vl.models.layout import build_layout
 from gmpo_vl.models.loading import load_model
 from gmpo_vl.models.packing import Segment
@@ -180,7 +180,7 @@ def test_pieces_compute_less_than_a_whole_masked_call(monkeypatch):
     whole = pairs()
     monkeypatch.setattr(layouts, "PIECE", 16)
     monkeypatch.setattr(layouts, "SMALL", 0)
-    monkeypatch.setattr(layouts, "PADDING", 1.0)
+    monkeypatch.setattr(padding, "PADDING", 1.0)
     # In four pieces, six of a response's sixteen blocks of 16 x 16 are not computed.
     assert whole - pairs() == 2 * 6 * 16 * 16
 

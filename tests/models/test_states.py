@@ -13,7 +13,7 @@ from peft import LoraConfig, get_peft_model
 from plain_forward import CPU, assert_equals_one_at_a_time, prompts_of, rows_with
 from tiny_families import save_tiny_family
 
-from gmpo_vl.models import compat, reading_order, states
+from gmpo_vl.models import compat, padding, reading_order, states
 from gmpo_vl.models.compat import enable_gradient_checkpointing
 from gmpo_vl.models.forward import response_log_probs
 from gmpo_vl.models.geometry import language_model, state_bytes
@@ -52,21 +52,23 @@ def loaded(folders, all_float64):
     return load
 
 
-@pytest.mark.parametrize("way", ["shared", "shared, checkpointing", "plain"])
+@pytest.mark.parametrize(
+    ("way", "checkpointing"), [("shared", False), ("shared", True), ("plain", False)], ids=str
+)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_log_probs_and_gradients_equal_one_rollout_at_a_time(family, way, loaded):
+def test_log_probs_and_gradients_equal_one_rollout_at_a_time(family, way, checkpointing, loaded):
     processor, model, rows = loaded(family)
-    if "checkpointing" in way:
+    if checkpointing:
         enable_gradient_checkpointing(model)
-    assert_equals_one_at_a_time(model, processor, rows, share_prefix="shared" in way)
+    assert_equals_one_at_a_time(model, processor, rows, way)
 
 
-@pytest.mark.parametrize(("padding", "small"), [(1.0, 0), (1.0, 10**9)], ids=["alone", "together"])
-def test_rows_alone_or_padded_together_give_the_same(padding, small, loaded, monkeypatch):
-    monkeypatch.setattr(reading_order, "PADDING", padding)
+@pytest.mark.parametrize(("most", "small"), [(1.0, 0), (1.0, 10**9)], ids=["alone", "together"])
+def test_rows_alone_or_padded_together_give_the_same(most, small, loaded, monkeypatch):
+    monkeypatch.setattr(padding, "PADDING", most)
     monkeypatch.setattr(reading_order, "SMALL", small)
     processor, model, rows = loaded("qwen3_next")
-    assert_equals_one_at_a_time(model, processor, rows, share_prefix=True)
+    assert_equals_one_at_a_time(model, processor, rows, "shared")
 
 
 def test_shared_equals_the_public_way(loaded):
@@ -74,7 +76,7 @@ def test_shared_equals_the_public_way(loaded):
     packed, how = pack(rows, processor.family, CPU), (1.0, banned_ids(model.config))
     with torch.no_grad():
         shared_BT, _ = response_log_probs(model, packed, *how)
-        public_BT, _ = response_log_probs(model, packed, *how, options=ForwardOptions(public=True))
+        public_BT, _ = response_log_probs(model, packed, *how, options=ForwardOptions("public"))
     torch.testing.assert_close(shared_BT, public_BT, rtol=0, atol=1e-12)
 
 
@@ -82,7 +84,7 @@ def test_adapters_inside_the_layers_learn_through_the_states(loaded):
     processor, model, rows = loaded("qwen3_5")
     names = ["in_proj_qkv", "in_proj_z", "in_proj_a", "in_proj_b", "out_proj", "q_proj"]
     adapted = get_peft_model(model, LoraConfig(r=2, target_modules=names, init_lora_weights=False)).double()
-    gradients = assert_equals_one_at_a_time(adapted, processor, rows, share_prefix=True)
+    gradients = assert_equals_one_at_a_time(adapted, processor, rows, "shared")
     inside = [name for name in gradients if "linear_attn" in name]
     assert len(inside) == 3 * 5 * 2
     assert all(gradients[name].any() for name in inside)
@@ -160,7 +162,7 @@ def test_a_planted_fault_is_seen(fault, loaded, monkeypatch):
         with torch.no_grad():
             language_model(model).layers[0].linear_attn.in_proj_qkvz.weight.mul_(1.5)
     with pytest.raises(AssertionError, match=r"Tensor-likes are not close|of \d"):
-        assert_equals_one_at_a_time(model, processor, rows, share_prefix=True)
+        assert_equals_one_at_a_time(model, processor, rows, "shared")
 
 
 def test_autocast_to_bfloat16_rounds_as_plain_does(folders):
@@ -168,13 +170,13 @@ def test_autocast_to_bfloat16_rounds_as_plain_does(folders):
     prompts = prompts_of("mixed", processor, make_examples("train", 2, seed=0))
     packed = pack(rows_with(prompts, [[70, 3], [130, 2], [5]]), processor.family, CPU)
 
-    def log_probs(share_prefix):
-        out_BT, _ = response_log_probs(model, packed, 1.0, (), options=ForwardOptions(share_prefix))
+    def log_probs(way):
+        out_BT, _ = response_log_probs(model, packed, 1.0, (), options=ForwardOptions(way))
         return out_BT.detach()
 
-    exact = log_probs(True)
+    exact = log_probs("shared")
     with torch.autocast("cpu", torch.bfloat16):
-        shared, plain = log_probs(True), log_probs(False)
+        shared, plain = log_probs("shared"), log_probs("plain")
     rounding = (plain - exact).abs()
     assert 1e-4 < rounding.max() < 0.5
     assert (shared - exact).abs().max() < 2 * rounding.max()

@@ -66,7 +66,8 @@ def sharded_rank(rank, folder, store, out, kind):
     if kept is not None:
         kept.learn(packed.prompts, on_all_ranks=lambda _: 2)  # as if one of the ranks had more
         packed = replace(packed, features=kept.of(packed.prompts, CPU))
-    log_probs_BT, _ = sharded(packed, 0.7, (3, 4), options=ForwardOptions(visit_vision=kept is None))
+    visit = packed.family.image if kept is None else None
+    log_probs_BT, _ = sharded(packed, 0.7, (3, 4), options=ForwardOptions(visit=visit))
     assert [layout.heard for layout in layouts] == [True], "FSDP hands each layer a copy of its own"
     before = whole_weights(sharded, FSDP)
     log_probs_BT.sum().backward()

@@ -72,9 +72,8 @@ def make(folder, family, decoder, flat):
 
 def prompt_for(processor):
     picture = make_examples("train", 1, seed=0)[0].images[:1] if processor.image else ()
-    text = (
-        "How far is it from the cafe\u0301 to the last point, and why? " * 3
-    )  # an accent of its own: NFC or not?
+    # An accent of its own: NFC or not?
+    text = "How far is it from the cafe\u0301 to the last point, and why? " * 3
     return encode_prompt(Example("a", "<image>" * len(picture) + text, "1", picture), processor)
 
 
@@ -101,7 +100,7 @@ def sharded(folder, model, processor):
     packed = pack([(prompt, ids_T)], processor.family, torch.device("cpu"))
     with torch.no_grad():
         log_probs_BT, _ = response_log_probs(
-            model, packed, 1.0, banned_ids(model.config), options=ForwardOptions(share_prefix=False)
+            model, packed, 1.0, banned_ids(model.config), options=ForwardOptions("plain")
         )
     kept = (prompt.ids_P, list(prompt.images), prompt.image_grid_thw, prompt.position_ids_3P)
     (folder / "trainer").mkdir()

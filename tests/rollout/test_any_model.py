@@ -13,6 +13,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from gmpo_vl.models.compat import TRANSFORMERS_5
 from gmpo_vl.models.families import accepted
 from gmpo_vl.models.families.qwen import QwenFamily, mrope_positions
+from gmpo_vl.models.families.text import TextFamily
 from gmpo_vl.models.forward import ForwardOptions, response_log_probs
 from gmpo_vl.models.loading import banned_ids
 from gmpo_vl.models.packing import pack
@@ -122,7 +123,7 @@ def texts(lengths=(5, 9, 17)):
 
 def check(model, family, prompts, inputs_of=lambda prompt: {}):
     """Sampled log-probs against the forward of whole texts; greedy answers against `generate`."""
-    processor = Processor(tiny_tokenizer_of(), "", family, False, Path())
+    processor = Processor(tiny_tokenizer_of(), "", family, Path())
     groups = generate(model, processor, prompts, Sampling(n=4, max_tokens=16, seed=3))
     responses = [r for g in groups for r in g.responses]
     assert len({len(r.ids_T) for r in responses}) >= 3, "rows leave on the way"
@@ -130,7 +131,7 @@ def check(model, family, prompts, inputs_of=lambda prompt: {}):
     packed = pack([(g.prompt, r.ids_T) for g in groups for r in g.responses], family, torch.device("cpu"))
     banned = banned_ids(model.config)
     with torch.no_grad():
-        whole_BT, _ = response_log_probs(model, packed, 1.0, banned, options=ForwardOptions(public=True))
+        whole_BT, _ = response_log_probs(model, packed, 1.0, banned, options=ForwardOptions("public"))
     of_sampler = torch.cat([r.rollout_log_probs_T for r in responses])
     torch.testing.assert_close(of_sampler, whole_BT[packed.mask_BT], rtol=0, atol=1e-4)
 
@@ -167,8 +168,8 @@ def test_text_models(kind):
     with warnings.catch_warnings():
         if kind not in REREAD:
             warnings.filterwarnings("error", ".*no cache that samples can share")
-        check(model, QwenFamily(), texts())
-    assert runs_in_batches(model, QwenFamily()) == padded
+        check(model, TextFamily(), texts())
+    assert runs_in_batches(model, TextFamily()) == padded
 
 
 def llava():
@@ -292,7 +293,7 @@ def test_fewer_prompts_run_together_where_states_take_memory(monkeypatch):
         real(self, model, family, prompts, n, store)
 
     monkeypatch.setattr(batched.BatchedRows, "__init__", counted)
-    processor = Processor(tiny_tokenizer_of(), "", QwenFamily(), False, Path())
+    processor = Processor(tiny_tokenizer_of(), "", TextFamily(), Path())
     row = 9 + 4 + states
     for limit, expected in ((3 * 2 * row, [3]), (3 * 2 * row - 1, [2, 1]), (2 * row, [1, 1, 1])):
         together.clear()

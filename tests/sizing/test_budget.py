@@ -1,38 +1,20 @@
 """Where no key says what a forward may hold, the memory estimate does."""
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
-from families.tiny import each_family
-from tiny_families import save_tiny_family, save_tiny_text
 from transformers import AutoConfig, LlamaConfig
 
 from gmpo_vl.batching.planning import Limits
-from gmpo_vl.config import ConfigError, load_config
-from gmpo_vl.engines.local.engine import LocalEngine, build_policy, train
-from gmpo_vl.models.moe import save_tiny_moe
-from gmpo_vl.models.processing import load_processor
-from gmpo_vl.preflight.model_check import check_model_class
+from gmpo_vl.config import load_config
+from gmpo_vl.engines.local.engine import LocalEngine, train
 from gmpo_vl.preflight.plan import dry_run
 from gmpo_vl.setup import load_configured_processor, load_split
 from gmpo_vl.sizing import budget, fitted_constants, parameters
 from gmpo_vl.sizing.estimate import PromptLengths, estimate_easyr1, estimate_local, sampling_peak
 from gmpo_vl.sizing.limits import PassLimits
-from gmpo_vl.sizing.parameters import lora_parameters, model_size, size_of
-
-
-@pytest.fixture
-def unsaid(config_file, overrides):
-    """The configuration without a key for it."""
-    lines = [line for line in config_file.read_text().splitlines() if "micro_batch_size" not in line]
-    config_file.write_text("\n".join(lines))
-
-    def make(*more):
-        return load_config(config_file, [*overrides, *more])
-
-    return make
+from gmpo_vl.sizing.parameters import model_size, size_of
 
 
 def test_what_fits_is_the_most_that_the_estimate_allows(unsaid, tiny_folder):
@@ -305,130 +287,6 @@ def test_what_easyr1_or_the_model_decides_is_not_chosen(three_b, three_b_run, un
     assert (alone.config.worker.actor.max_tokens_per_micro_batch, alone.reasons) == (None, ())
 
 
-def test_a_gpus_share_is_as_easyr1_shards_it(unsaid, tiny_folder):
-    """FSDP1 and EasyR1's fsdp_workers.py: ZeRO-2 shards what is held too."""
-    size = model_size(tiny_folder)
-
-    def parts(*more):
-        config = unsaid("engine=easyr1", "trainer.n_gpus_per_node=2", "trainer.nnodes=2", *more)
-        found = estimate_easyr1(config, size, PromptLengths(100), ONE_ROW, free=0.0)
-        phases = {phase: {p.name: p.bytes for p in getattr(found, phase)} for phase in ("held", "generate")}
-        update = {p.name: p.bytes for p in (*found.held, *found.update)}
-        log_probs = {p.name: p.bytes for p in (*found.held, *found.log_probs)}
-        return update, log_probs, phases["held"] | phases["generate"]
-
-    n = size.parameters
-    update, _, sampling = parts()
-    assert (update["weights"], update["gradients"], update["optimizer"]) == (n, n, 2 * n)  # 4 bytes, 4 shards
-    assert "gradients" not in sampling
-    whole = parts("worker.actor.fsdp.enable_full_shard=false")[0]
-    assert whole["weights"] == n
-    assert whole["gathered"] > update["gathered"]
-    assert parts("worker.actor.fsdp.fsdp_size=16")[0]["weights"] == n, "no more shards than GPUs"
-    assert parts("worker.actor.fsdp.fsdp_size=2")[0]["weights"] == 2 * n
-    assert parts("worker.actor.optim.strategy=adamw_bf16")[0]["optimizer"] == 1.5 * n
-    _, scoring, sampling = parts("worker.actor.offload.offload_params=true")
-    assert scoring["weights"] == n
-    assert "weights" not in sampling
-    kl = ("algorithm.disable_kl=false", "algorithm.use_kl_loss=true")
-    assert parts(*kl)[1]["reference"] == n / 2  # bf16
-    assert "reference" not in parts(*kl, "worker.ref.fsdp.enable_cpu_offload=true")[1]
-
-
-def easyr1_parts(config, size, tokens: int) -> dict[str, dict[str, float]]:
-    """Bytes by phase and part on a GPU, one rollout of `tokens` prompt tokens a forward."""
-    found = estimate_easyr1(config, size, PromptLengths(tokens), ONE_ROW, free=0.0)
-    return {phase: {p.name: p.bytes for p in getattr(found, phase)} for phase in ("held", "update")}
-
-
-@pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
-def test_the_gradient_of_embeddings_and_head_is_whole_after_the_activations_are_gone(tied, unsaid):
-    """FSDP1 sums a unit's gradient when all of it is there; embeddings and head are one unit, and so come
-    last."""
-    from transformers import Qwen2Config
-
-    widths: dict[str, Any] = {
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-    }
-    text = Qwen2Config(num_hidden_layers=2, vocab_size=32_000, tie_word_embeddings=tied, **widths)
-    size, head = size_of(text, "here"), 32_000 * 64
-    ends = head if tied else 2 * head
-    layer = (size.parameters - ends) / 2
-    on_2 = ("engine=easyr1", "trainer.n_gpus_per_node=2", "data.max_response_length=1")
-    mixed = unsaid(*on_2, "worker.actor.fsdp.mp_param_dtype=bf16")
-    last, first = (easyr1_parts(mixed, size, tokens)["update"] for tokens in (100, 50_000))
-    # As computed in bf16, copied to fp32, and a shard of the sum.
-    assert last["unsummed"] == ends * (2 + 4 + 4 / 2)
-    assert "activations" not in last
-    assert first["unsummed"] == head * 2 + layer * (2 + 4)
-    assert first["activations"] > last["unsummed"]
-    lora = easyr1_parts(unsaid(*on_2, "worker.actor.model.lora={rank: 8, exclude_modules: x}"), size, 100)
-    assert "unsummed" not in lora["update"]
-    assert "activations" in lora["update"]
-
-
-def test_what_no_backward_shards_again_stays_gathered(unsaid, tiny_folder):
-    """FSDP1's SHARD_GRAD_OP frees a layer after its backward only."""
-    size, kl = model_size(tiny_folder), ("algorithm.disable_kl=false", "algorithm.use_kl_loss=true")
-    head = size.config.get_text_config().vocab_size * size.config.get_text_config().hidden_size
-
-    def parts(*more):
-        return easyr1_parts(unsaid("engine=easyr1", *more), size, 100)
-
-    whole = "worker.ref.fsdp.enable_full_shard=false"
-    held = parts(*kl, whole, "worker.ref.fsdp.mp_param_dtype=bf16")["held"]
-    assert held["gathered reference"] == 2 * (size.parameters - 2 * head)
-    assert "gathered reference" not in parts(whole)["held"], "there is none"
-    assert "gathered reference" not in parts(*kl)["held"]
-    zero2, frozen = "worker.actor.fsdp.enable_full_shard=false", "worker.actor.model.freeze_vision_tower=true"
-    found = parts(zero2, frozen)
-    assert found["held"]["gathered ViT"] == 4 * size.vision
-    assert found["held"]["gathered ViT"] + found["update"]["gathered"] == 4 * size.parameters
-    for less in ((zero2,), (frozen,)):
-        assert "gathered ViT" not in parts(*less)["held"]
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"target_modules": "all-linear"},
-        {"target_modules": "q_proj, v_proj"},
-        {"target_modules": "q_proj"},
-        {"target_modules": ".*mlp.*_proj"},
-        {"target_modules": "all-linear", "exclude_modules": ".*(visual|o_proj).*"},
-    ],
-    ids=str,
-)
-@pytest.mark.parametrize("frozen", [False, True], ids=["", "frozen"])
-@pytest.mark.parametrize("moe", [False, True], ids=["vl", "moe"])
-def test_adapters_are_counted_as_peft_puts_them_on(settings, frozen, moe, unsaid, tiny_folder, tmp_path):
-    if moe and frozen:
-        pytest.skip("no ViT")
-    folder = save_tiny_moe(tmp_path / "moe") if moe else tiny_folder
-    lora = ", ".join(f"{key}: '{value}'" for key, value in settings.items())
-    config = unsaid(
-        f"worker.actor.model.model_path={folder}",
-        f"worker.actor.model.lora={{rank: 3, {lora}}}",
-        f"worker.actor.model.freeze_vision_tower={str(frozen).lower()}",
-    )
-    model = build_policy(config, load_processor(folder)).model
-    found = sum(p.numel() for name, p in model.named_parameters() if ".lora_" in name)
-    assert lora_parameters(config, model_size(folder)) == found > 0
-
-
-def test_the_entropy_in_the_loss_takes_memory(unsaid, tiny_folder):
-    size = model_size(tiny_folder)
-
-    def logits(*more):
-        found = estimate_local(unsaid(*more), size, PromptLengths(100), ONE_ROW, cuda=True)
-        return next(part.bytes for part in found.update if part.name == "logits")
-
-    assert logits("worker.actor.entropy_coef=0.01") > 1.5 * logits()
-
-
 TEXT = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 200}
 STRANGE = {
     "deepseek_v3": {"intermediate_size": 64, "moe_intermediate_size": 32, "n_routed_experts": 8},
@@ -456,52 +314,6 @@ def test_what_is_built_otherwise_is_not_known_and_nothing_is_chosen(kind, unsaid
 def test_a_configuration_of_no_model_is_refused_in_words():
     with pytest.raises(ValueError, match=r"here: no model can be built from its config.json"):
         size_of(LlamaConfig(**TEXT | {"num_attention_heads": 4, "num_key_value_heads": 0}), "here")
-
-
-@each_family()
-def test_the_vit_is_found_frozen_and_left_out(name, unsaid, folder_of):
-    """Of every family: adapters with a frozen ViT are counted as peft puts them on, none in the ViT."""
-    folder = folder_of(name)
-    frozen = "worker.actor.model.freeze_vision_tower=true"
-    path = f"worker.actor.model.model_path={folder}"
-    size = model_size(folder)
-    assert 0 < size.vision < size.parameters
-    whole = build_policy(unsaid(path, frozen), load_processor(folder)).model
-    assert sum(p.numel() for p in whole.parameters() if not p.requires_grad) == size.vision
-    for more in ((), (frozen,), (frozen, "worker.actor.model.lora.exclude_modules=.*o_proj")):
-        config = unsaid(path, "worker.actor.model.lora={rank: 3}", *more)
-        model = build_policy(config, load_processor(folder)).model
-        adapters = {n: p.numel() for n, p in model.named_parameters() if ".lora_" in n}
-        assert lora_parameters(config, size) == sum(adapters.values()) > 0
-        assert any(tower in n for n in adapters for tower in size.towers) == (not more)
-
-
-@pytest.mark.parametrize("kind", ["qwen3_moe", "qwen3_vl_moe"])
-def test_adapters_on_experts_are_counted(kind, unsaid, tmp_path):
-    """peft takes `all-linear` to mean the experts' tensors too, of some kinds."""
-    folder = save_tiny_family(tmp_path / "model", kind)
-    config = unsaid(f"worker.actor.model.model_path={folder}", "worker.actor.model.lora={rank: 3}")
-    model = build_policy(config, load_processor(folder)).model
-    found = sum(p.numel() for name, p in model.named_parameters() if ".lora_" in name)
-    assert lora_parameters(config, model_size(folder)) == found > 0
-
-
-def test_adapters_on_bf16_weights_are_held_in_float32(unsaid, tiny_folder):
-    config = unsaid("worker.actor.model.lora={rank: 3}", "worker.actor.fsdp.torch_dtype=bf16")
-    model, size = build_policy(config, load_processor(tiny_folder)).model, model_size(tiny_folder)
-    held = sum(p.nbytes for p in model.parameters())
-    found = estimate_local(config, size, PromptLengths(100), ONE_ROW, cuda=True).held
-    assert {part.name: part.bytes for part in found}["weights"] == pytest.approx(held, rel=1e-3)
-
-
-def test_freezing_a_vit_that_is_not_there_is_an_error_in_words(unsaid, tmp_path):
-    folder = save_tiny_text(tmp_path / "text")
-    config = unsaid(f"worker.actor.model.model_path={folder}", "worker.actor.model.freeze_vision_tower=true")
-    for ask in (lambda: build_policy(config, load_processor(folder)), lambda: dry_run(config)):
-        with pytest.raises(ConfigError, match="no ViT is found in a 'qwen2'; write false"):
-            ask()
-    [error] = [f for f in check_model_class(config, model_size(folder)) if f.level == "error"]
-    assert error.where == "worker.actor.model.freeze_vision_tower"
 
 
 @pytest.mark.parametrize("engine", ["local", "easyr1"])

@@ -50,7 +50,7 @@ def save(folder, family):
     return save_tiny(folder) if family == "qwen2_5_vl" else save_tiny_family(folder, family)
 
 
-@pytest.mark.parametrize("share_prefix", [True, False], ids=["shared", "plain"])
+@pytest.mark.parametrize("way", ["shared", "plain"])
 @pytest.mark.parametrize(
     "family",
     [
@@ -66,7 +66,7 @@ def save(folder, family):
     ],
 )
 @pytest.mark.filterwarnings("ignore:prompts are not shared")
-def test_linear_layers_and_head_cost_what_torch_counts(family, share_prefix, tmp_path):
+def test_linear_layers_and_head_cost_what_torch_counts(family, way, tmp_path):
     folder = save(tmp_path, family)
     model, processor = load_model(folder), load_processor(folder)
     if experts(model.config)[0] and hasattr(model, "set_experts_implementation"):
@@ -75,12 +75,10 @@ def test_linear_layers_and_head_cost_what_torch_counts(family, share_prefix, tmp
     prompt = encode_prompt(example, processor)
     lengths = (7, 7, 7)  # nothing padded
     grids = tuple(tuple(grid) for grid in prompt.image_grid_thw.tolist())
-    shared = share_prefix and sharing_obstacle(model.config) is None
+    shared = way == "shared" and sharing_obstacle(model.config) is None
     packed = [(prompt, torch.arange(20, 20 + n)) for n in lengths]
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        response_log_probs(
-            model, pack(packed, processor.family, CPU), 1.0, (), options=ForwardOptions(share_prefix)
-        )
+        response_log_probs(model, pack(packed, processor.family, CPU), 1.0, (), options=ForwardOptions(way))
     counted = {str(op): n for op, n in counter.get_flop_counts()["Global"].items()}
     of = rates(model.config)
     cost = (shared_cost if shared else plain_cost)(of, Shape(len(prompt.ids_P), lengths, grids))

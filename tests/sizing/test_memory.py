@@ -163,9 +163,8 @@ def test_sampling_is_estimated_at_its_peak_prompts_or_answers(
         widths(AutoConfig.from_pretrained(folder)), Setting(1, 1), [shape] * count, [], []
     ).generate
     assert max(parts, key=lambda part: part.bytes).name == largest
-    generate(
-        model, processor, prompts[:1], Sampling(n=1, max_tokens=2)
-    )  # what is set up once is no part of it
+    # What is set up once is no part of it.
+    generate(model, processor, prompts[:1], Sampling(n=1, max_tokens=2))
     found = peak_bytes(
         lambda: generate(model, processor, prompts, Sampling(n, length), options=GenerateOptions(10**9))
     )

@@ -59,7 +59,7 @@ def sampled(worker, prompts, config, step):
 
 
 def largest_gap(worker, groups):
-    log_probs = worker.compute_log_probs(groups_to_proto(groups, share_prefix=False)).batch["old_log_probs"]
+    log_probs = worker.compute_log_probs(groups_to_proto(groups, way="plain")).batch["old_log_probs"]
     return max(
         float((log_probs[g, k, : len(r.ids_T)] - r.rollout_log_probs_T).abs().max())
         for g, group in enumerate(groups)

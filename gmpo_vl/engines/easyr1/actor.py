@@ -38,10 +38,6 @@ class _Actor(DataParallelPPOActor):
         self.policy, self.run = policy, run
         self.beside: dict[str, torch.Tensor] = {}
 
-    def _take_the_way(self, data: DataProto) -> None:
-        self.policy.share_prefix = data.meta_info["share_prefix"]
-        self.policy.public = data.meta_info["public"]
-
 
 class GMPOActor(_Actor):
     """Every objective of gmpo_vl.policy, or a user's."""
@@ -56,7 +52,7 @@ class GMPOActor(_Actor):
     def compute_log_prob(self, data: DataProto) -> torch.Tensor:
         """log pi of every response: float32 (groups, G, T), T the longest allowed response. A collective."""
         groups = groups_of(data)
-        self._take_the_way(data)
+        self.policy.way = data.meta_info["way"]
         found = log_probs_by_group(self.policy, self.policy.model, groups, self.run)
         self.beside = {} if found.entropy_N is None else {"entropy": found.entropy_N}
         if found.routing is not None:
@@ -67,7 +63,7 @@ class GMPOActor(_Actor):
 
     def update_policy(self, data: DataProto) -> dict[str, float]:
         """The step's updates. Every rank returns the same figures, of the whole step. A collective."""
-        self._take_the_way(data)
+        self.policy.way = data.meta_info["way"]
         set_learning_rate(self.actor_optimizer, data.meta_info["lr"])
         metrics = update_policy(self.policy, self.actor_optimizer, groups_of(data), self.run)
         self.actor_optimizer.zero_grad()  # vLLM, which wakes next, wants the memory

@@ -29,7 +29,7 @@ from gmpo_vl.engines.passes import LogProbs, trained_rows
 from gmpo_vl.models.loading import copy_without_weights
 from gmpo_vl.models.prompts import PromptSet
 from gmpo_vl.models.routers import Routing
-from gmpo_vl.models.shared import is_known
+from gmpo_vl.models.shared import first_way, is_known
 from gmpo_vl.setup import configured_model, vision_is_frozen
 from gmpo_vl.sizing.cost import rates
 from gmpo_vl.sizing.ranks import deal, group_cost, group_operations
@@ -58,15 +58,11 @@ class GMPOTrainer(RayPPOTrainer):
         # EasyR1's own losses go its own way.
         self.known = is_known(self.model_config)
         self.can_share = easyr1_loss(run) is None and self.known
-        self.public = not self.known
-        self.share_prefix = self.can_share and run.worker.actor.share_prefix != "never"
+        asked = run.worker.actor.share_prefix if self.can_share else "never"
+        self.way = first_way(self.model_config, asked)
         self.processor_folder = prompts.processor.folder
         self.answers: list[Group] = []
         self.rates = rates(self.model_config)
-
-    @property
-    def shares(self) -> bool:
-        return self.share_prefix and not self.public
 
     @property
     def ranks(self) -> int:
@@ -125,21 +121,20 @@ class GMPOTrainer(RayPPOTrainer):
         """
         filled = filled_up(groups, self.ranks)
         order = self.in_order_of_ranks([rows_of([group]) for group in filled])
-        data = groups_to_proto([filled[i] for i in order], share_prefix=self.share_prefix, public=self.public)
+        data = groups_to_proto([filled[i] for i in order], way=self.way)
         back_N = torch.tensor(order).argsort()[: len(groups)]
         return {name: rows[back_N] for name, rows in ask(data).batch.items()}
 
     def update(self, groups: Sequence[Group], lr: float, progress: Callable[[int], None]) -> dict[str, float]:
         rows = [self._updated_rows(group) for group in groups]
         order = self.in_order_of_ranks(rows)
-        frozen = vision_is_frozen(self.run)
+        shares, frozen = self.way == "shared", vision_is_frozen(self.run)
         data = groups_to_proto(
             [groups[i] for i in order],
             lr=lr,
-            share_prefix=self.share_prefix,
-            public=self.public,
+            way=self.way,
             # What EasyR1 hands to the counter of operations (worker.py), by its own name.
-            global_token_num=[group_operations(self.rates, r, self.shares, frozen) for r in rows],
+            global_token_num=[group_operations(self.rates, r, shares, frozen) for r in rows],
         )
         found = self.actor_rollout_ref_wg.update_actor(data).non_tensor_batch
         # Every rank reports the same of the step, but its own memory: the largest counts, not the mean.
@@ -163,11 +158,11 @@ class GMPOTrainer(RayPPOTrainer):
         gets as many groups and about as much work.
         """
         checkpointing = self.run.worker.actor.model.enable_gradient_checkpointing
-        frozen = vision_is_frozen(self.run)
+        shares, frozen = self.way == "shared", vision_is_frozen(self.run)
         dealt: list[list[int]] = [[] for _ in range(self.ranks)]
         start = 0
         for batch in mini_batches(rows, self.run.worker.actor.global_batch_size):
-            costs = [group_cost(self.rates, r, self.shares, checkpointing, frozen) for r in batch]
+            costs = [group_cost(self.rates, r, shares, checkpointing, frozen) for r in batch]
             for of_rank, indices in zip(dealt, deal(costs, self.ranks)):
                 of_rank += [start + i for i in indices]
             start += len(batch)

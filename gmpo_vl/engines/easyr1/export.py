@@ -150,7 +150,7 @@ def gaps_of_export(folder: Path, answers: TrainedAnswers) -> Gaps:
                 packed,
                 answers.temperature,
                 banned_ids(model.config),
-                options=ForwardOptions(share_prefix=False),
+                options=ForwardOptions("plain"),
             )
         found.append(found_BT[packed.mask_BT].cpu())
     kept = [of_response for of_prompt in answers.log_probs for of_response in of_prompt]

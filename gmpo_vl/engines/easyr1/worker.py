@@ -28,7 +28,7 @@ from gmpo_vl.models.features import FrozenFeatures, frozen_features
 from gmpo_vl.models.forward import answer_packed, unwrap
 from gmpo_vl.models.loading import banned_ids, eos_ids
 from gmpo_vl.models.noise import without_noise
-from gmpo_vl.models.shared import is_known, use_group_attention
+from gmpo_vl.models.shared import first_way, use_group_attention
 from gmpo_vl.models.vision import batch_vision
 from gmpo_vl.setup import load_configured_processor
 from gmpo_vl.storage.manifest import Files, measure
@@ -161,8 +161,7 @@ class GMPOWorker(_Base, FSDPWorker):
             processor=self.our_processor,
             banned_ids=banned_ids(unwrap(inner).config),
             autocast_dtype=None,  # FSDP casts weights and inputs (worker.actor.fsdp.mp_param_dtype)
-            share_prefix=run.worker.actor.share_prefix != "never",
-            public=not is_known(unwrap(inner).config),
+            way=first_way(unwrap(inner).config, run.worker.actor.share_prefix),
             ranks=self.world_size,
             computes_on=torch.device(fsdp_workers.torch.cuda.current_device()),
         )

@@ -29,8 +29,9 @@ from gmpo_vl.models.features import frozen_features, same_vision
 from gmpo_vl.models.forward import answer_packed, unwrap
 from gmpo_vl.models.geometry import vision_towers
 from gmpo_vl.models.loading import adapter_base, banned_ids, load_model, model_folder
+from gmpo_vl.models.packing import Way
 from gmpo_vl.models.processing import Processor
-from gmpo_vl.models.shared import is_known, sharing_obstacle
+from gmpo_vl.models.shared import first_way, is_known, sharing_obstacle
 from gmpo_vl.rollout.hf import GenerateOptions, generate
 from gmpo_vl.runs import Run
 from gmpo_vl.setup import DTYPES, check_tower, lora_config
@@ -80,20 +81,12 @@ class LocalEngine:
         self._keeping = False
 
     @property
-    def share_prefix(self) -> bool:
-        return self.policy.share_prefix
+    def way(self) -> Way:
+        return self.policy.way
 
-    @share_prefix.setter
-    def share_prefix(self, share: bool) -> None:
-        self.policy.share_prefix = share
-
-    @property
-    def public(self) -> bool:
-        return self.policy.public
-
-    @public.setter
-    def public(self, public: bool) -> None:
-        self.policy.public = self.scoring_reference.public = public
+    @way.setter
+    def way(self, way: Way) -> None:
+        self.policy.way = self.scoring_reference.way = way
 
     def sampler(self) -> nullcontext[None]:
         return nullcontext()  # it is the policy itself
@@ -127,7 +120,6 @@ class LocalEngine:
         return log_probs_by_group(self.policy, self.policy.model, groups, self.config)
 
     def reference_log_probs(self, groups: Sequence[Group]) -> list[list[torch.Tensor]]:
-        self.scoring_reference.share_prefix = self.share_prefix
         return reference_log_probs(self.scoring_reference, self.reference, groups, self.config)
 
     def update(
@@ -184,8 +176,7 @@ def build_policy(config: Config, processor: Processor, folder: str | Path | None
         processor=processor,
         banned_ids=banned_ids(unwrap(model).config),
         autocast_dtype=None if compute == dtype else compute,
-        share_prefix=actor.share_prefix != "never" and sharing_obstacle(unwrap(model).config) is None,
-        public=not is_known(unwrap(model).config),
+        way=first_way(unwrap(model).config, actor.share_prefix),
     )
 
 

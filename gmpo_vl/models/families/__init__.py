@@ -1,6 +1,7 @@
 """What differs between kinds of models, behind one seam.
 
-    qwen.py     text-only models, and Qwen's vision-language models: this project makes their inputs, fast
+    text.py     models that take text alone
+    qwen.py     Qwen's vision-language models: this project makes their inputs, fast
     own.py      any other vision-language model, through its own processor and its own forward
 
 A `Family` is chosen when a model's folder is read (`processing.load_processor`), and travels with the
@@ -80,22 +81,13 @@ class Family(Protocol):
         model: PreTrainedModel,
         prompts: Sequence[Prompt],
         features: Sequence[torch.Tensor] | None = None,
-        visit_vision: bool = False,
     ) -> list[DecoderInputs]:
-        """Of each prompt. features: of their pictures, where they are known already (features.py).
-
-        visit_vision: run the ViT, with gradients of 0, also where no prompt has a picture.
-        """
+        """Of each prompt. features: of their pictures, where they are known already (features.py)."""
         ...
 
     def public_inputs(self, model: PreTrainedModel, prompt: Prompt, fed: int) -> dict[str, Any]:
         """What the model's own forward takes beside ids and mask, on its device, for one row of a prompt and
         `fed` tokens of a response."""
-        ...
-
-    def visit(self, model: PreTrainedModel) -> torch.Tensor:
-        """0, after a run of the ViT on a smallest picture, with its gradients of 0. Ranks that share its
-        weights must all gather them."""
         ...
 
 

@@ -29,6 +29,8 @@ from gmpo_vl.types import Example, Prompt
 _BETWEEN = "\U000f5a18"
 # Sizes of pictures whose text is kept: a text is up to 20 kB.
 _KEPT = 1024
+# Bytes of pictures' inputs that are kept on the host: all passes of a step want the same.
+_KEPT_BYTES = 2**28
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class OwnFamily:
     beginning: tuple[int, ...]
     ending: tuple[int, ...]
     patches_per_token: int = 0
-    _last: dict[bytes, dict[str, Any]] = field(default_factory=dict, compare=False)
+    _looked_at: dict[bytes, dict[str, Any]] = field(default_factory=dict, compare=False)
 
     def encode(self, example: Example, chat: Chat, pictures: Iterable[Image.Image]) -> Prompt:
         shown = list(pictures)
@@ -83,16 +85,11 @@ class OwnFamily:
         model: PreTrainedModel,
         prompts: Sequence[Prompt],
         features: Sequence[torch.Tensor] | None = None,
-        visit_vision: bool = False,
     ) -> list[DecoderInputs]:
         assert features is None, "features of pictures are kept for Qwen's models only"
         inputs = [self._decoder_inputs(model, prompt) for prompt in prompts]
         rows = max(len(one.positions_KP) for one in inputs)  # a prompt without pictures may have only one
-        inputs = [replace(one, positions_KP=one.positions_KP.expand(rows, -1)) for one in inputs]
-        if visit_vision and not any(prompt.images for prompt in prompts):
-            # It is 0, but makes the backward pass run through the ViT.
-            inputs[0] = replace(inputs[0], embeddings_PH=inputs[0].embeddings_PH + self.visit(model))
-        return inputs
+        return [replace(one, positions_KP=one.positions_KP.expand(rows, -1)) for one in inputs]
 
     def _decoder_inputs(self, model: PreTrainedModel, prompt: Prompt) -> DecoderInputs:
         """What the model's own forward hands its decoder."""
@@ -121,25 +118,21 @@ class OwnFamily:
             for name, value_P in prompt.per_token.items()
         }
         if prompt.images:
-            inputs |= self._looked_at(prompt)
+            inputs |= self._picture_inputs(prompt)
         return {name: _on(value, model) for name, value in accepted(model, inputs).items()}
 
-    def visit(self, model: PreTrainedModel) -> torch.Tensor:
-        made = self._process(self._plain_reader(), self.placeholder, [_blank((56, 56))], "a blank picture")
-        inputs = {name: _on(value, model) for name, value in accepted(model, made).items()}
-        return model(**inputs, use_cache=False).logits[:, :0].sum()
-
-    def _looked_at(self, prompt: Prompt) -> dict[str, Any]:
-        """The inputs of a prompt's pictures. Those of one prompt are kept: its responses come in a row."""
-        key = prompt.pictures_key
-        if key not in self._last:
+    def _picture_inputs(self, prompt: Prompt) -> dict[str, Any]:
+        """The inputs of a prompt's pictures. The newest are kept, up to _KEPT_BYTES."""
+        key, kept = prompt.pictures_key, self._looked_at
+        if key not in kept:
             pictures = [Image.fromarray(image.cpu().numpy()) for image in prompt.images]
             text = self.placeholder * len(pictures)
             made = self._process(self._plain_reader(), text, pictures, prompt.example.id)
             text_inputs = {"input_ids", "attention_mask", *prompt.per_token}
-            self._last.clear()
-            self._last[key] = {name: value for name, value in made.items() if name not in text_inputs}
-        return self._last[key]
+            kept[key] = {name: value for name, value in made.items() if name not in text_inputs}
+            while len(kept) > 1 and sum(map(_bytes, kept.values())) > _KEPT_BYTES:
+                del kept[next(iter(kept))]
+        return kept[key]
 
     @cached_property
     def _written(self) -> Callable[[tuple[tuple[int, int], ...]], list[str]]:
@@ -284,6 +277,10 @@ def _around(tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 def _blank(size: tuple[int, int]) -> Image.Image:
     return Image.new("RGB", size)
+
+
+def _bytes(inputs: dict[str, Any]) -> int:
+    return sum(value.nbytes for value in inputs.values() if torch.is_tensor(value))
 
 
 def _on(value: Any, model: PreTrainedModel) -> Any:

@@ -1,5 +1,5 @@
-"""Text-only models, and Qwen's vision-language models: their inputs are made here, without transformers'
-processor. It does not need torchvision, which `Qwen2_5_VLProcessor` wants for video.
+"""Qwen's vision-language models: their inputs are made here, without transformers' processor. It does not
+need torchvision, which `Qwen2_5_VLProcessor` wants for video.
 
 Qwen2-VL, 2.5-VL, 3-VL and 3.5 (mRoPE, merged patches, DeepStack where there is one). Each distinct prompt's
 pictures go through the ViT once, all in one call.
@@ -8,7 +8,7 @@ pictures go through the ViT once, all in one call.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -25,28 +25,25 @@ from gmpo_vl.types import Example, ImageSettings, Prompt
 
 @dataclass(frozen=True)
 class QwenFamily:
-    """A `Family`. image: of the model's image processor; None for text-only models."""
+    """A `Family`. image: of the model's image processor."""
 
-    image: ImageSettings | None = None
-    image_token_id: int | None = None
+    image: ImageSettings
+    image_token_id: int
 
     @property
     def patches_per_token(self) -> int:
-        return 0 if self.image is None else self.image.merge_size**2
+        return self.image.merge_size**2
 
     def encode(self, example: Example, chat: Chat, pictures: Iterable[Image.Image]) -> Prompt:
         settings = self.image
-        images = [] if settings is None else [resize_image(picture, settings) for picture in pictures]
+        images = [resize_image(picture, settings) for picture in pictures]
         text, ids = chat.encode()
-        grid = torch.zeros((0, 3), dtype=torch.int64)
-        if settings is not None:
-            ids = self._expanded(example, ids, [settings.num_tokens(*image.shape[:2]) for image in images])
-            if images:
-                grid = torch.tensor([settings.grid(*image.shape[:2]) for image in images])
+        ids = self._expanded(example, ids, [settings.num_tokens(*image.shape[:2]) for image in images])
         ids_P = torch.tensor(ids, dtype=torch.int64)
-        merge_size = 1 if settings is None else settings.merge_size
-        positions = mrope_positions(ids_P, grid, self.image_token_id, merge_size)
-        return Prompt(example, text, ids_P, tuple(images), grid, positions)
+        grids = [settings.grid(*image.shape[:2]) for image in images]
+        grid_N3 = torch.tensor(grids, dtype=torch.int64).reshape(-1, 3)
+        positions = mrope_positions(ids_P, grid_N3, self.image_token_id, settings.merge_size)
+        return Prompt(example, text, ids_P, tuple(images), grid_N3, positions)
 
     def prompt_length(self, example: Example, chat: Chat, sizes: Sequence[tuple[int, int]]) -> int:
         ids = chat.encode()[1]
@@ -55,7 +52,6 @@ class QwenFamily:
 
     def picture_length(self, width: int, height: int) -> int:
         settings = self.image
-        assert settings is not None, "a picture for a text-only model"
         limits = settings.factor, settings.min_pixels, settings.max_pixels
         return settings.num_tokens(*smart_resize(height, width, *limits))
 
@@ -64,18 +60,10 @@ class QwenFamily:
         model: PreTrainedModel,
         prompts: Sequence[Prompt],
         features: Sequence[torch.Tensor] | None = None,
-        visit_vision: bool = False,
     ) -> list[DecoderInputs]:
-        visited = None
         if features is None:
             features = prompt_features(model, prompts, self.image)
-            if visit_vision and not any(prompt.images for prompt in prompts):
-                visited = self.visit(model)
-        inputs = [self._decoder_inputs(model, prompt, of) for prompt, of in zip(prompts, features)]
-        if visited is not None:
-            # It is 0, but makes the backward pass run through the ViT.
-            inputs[0] = replace(inputs[0], embeddings_PH=inputs[0].embeddings_PH + visited)
-        return inputs
+        return [self._decoder_inputs(model, prompt, of) for prompt, of in zip(prompts, features)]
 
     def _decoder_inputs(
         self, model: PreTrainedModel, prompt: Prompt, features_DNH: torch.Tensor
@@ -94,7 +82,7 @@ class QwenFamily:
 
     def public_inputs(self, model: PreTrainedModel, prompt: Prompt, fed: int) -> dict[str, Any]:
         settings, device = self.image, model.device
-        if not prompt.images or settings is None:
+        if not prompt.images:
             return {}
         kinds_P = torch.nn.functional.pad((prompt.ids_P == self.image_token_id).int(), (0, fed))
         patches = torch.cat([make_patches(image.to(device), settings) for image in prompt.images])
@@ -107,9 +95,6 @@ class QwenFamily:
             },
         )
 
-    def visit(self, model: PreTrainedModel) -> torch.Tensor:
-        return torch.zeros((), device=model.device) if self.image is None else visit(model, self.image)
-
     def _expanded(self, example: Example, ids: list[int], counts: list[int]) -> list[int]:
         """Every image token as often as its picture has merged patches."""
         self._check_image_tokens(example, ids)
@@ -117,9 +102,7 @@ class QwenFamily:
         return [i for token in ids for i in [token] * (next(left) if token == self.image_token_id else 1)]
 
     def _check_image_tokens(self, example: Example, ids: list[int]) -> None:
-        if self.image is None:
-            return
-        found = ids.count(self.image_token_id) if self.image_token_id is not None else 0
+        found = ids.count(self.image_token_id)
         if found != len(example.images):
             raise ValueError(
                 f"{example.id}: {found} image tokens for {len(example.images)} pictures; "
@@ -128,7 +111,7 @@ class QwenFamily:
 
 
 def qwen_family(image_processor: Any, image_token_id: int) -> QwenFamily:
-    """Of a vision-language model."""
+    """By a model's image processor and its configuration's id."""
     size = dict(image_processor.size)
     settings = ImageSettings(
         patch_size=image_processor.patch_size,
@@ -144,7 +127,7 @@ def qwen_family(image_processor: Any, image_token_id: int) -> QwenFamily:
 
 
 def prompt_features(
-    model: PreTrainedModel, prompts: Sequence[Prompt], image: ImageSettings | None
+    model: PreTrainedModel, prompts: Sequence[Prompt], image: ImageSettings
 ) -> list[torch.Tensor]:
     """ViT features (1 + D, image tokens, hidden) of each prompt, all pictures in one call; 0 tokens for text.
 
@@ -155,7 +138,6 @@ def prompt_features(
     pictures = [x.to(device) for p in prompts for x in p.images]
     if not pictures:
         return [torch.empty(1, 0, 0, device=device) for _ in prompts]
-    assert image is not None, "pictures, but no image processor"
     counts = [int(p.image_grid_thw.prod(dim=1).sum()) // image.merge_size**2 for p in prompts]
     patches = torch.cat([make_patches(x, image) for x in pictures])
     grid_N3 = torch.cat([p.image_grid_thw for p in prompts])
@@ -164,7 +146,7 @@ def prompt_features(
 
 
 def visit(model: PreTrainedModel, image: ImageSettings) -> torch.Tensor:
-    """0 with gradients, after a run of the ViT on the smallest picture."""
+    """0 with gradients of 0, after a run of the ViT on the smallest picture."""
     grid_13 = torch.tensor([image.grid(image.factor, image.factor)], device=model.device)
     grey = torch.zeros((image.factor, image.factor, 3), dtype=torch.uint8, device=model.device)
     return image_features(model, make_patches(grey, image), grid_13)[:, :0].sum()
@@ -181,14 +163,14 @@ def resize_image(image: Image.Image, settings: ImageSettings) -> torch.Tensor:
 
 
 def mrope_positions(
-    ids_P: torch.Tensor, image_grid_thw: torch.Tensor, image_token_id: int | None, merge_size: int
+    ids_P: torch.Tensor, image_grid_thw: torch.Tensor, image_token_id: int, merge_size: int
 ) -> torch.Tensor:
     """int64 (3, P): time, height and width position of every token (mRoPE: Qwen2-VL, section 2.1).
 
     Text counts 0, 1, 2, ... on all rows. An image holds its first position on the time row and counts merged
     patches on the other two; the text after it continues at the largest position + 1.
     """
-    is_image_P = ids_P == (-1 if image_token_id is None else image_token_id)
+    is_image_P = ids_P == image_token_id
     rows: list[torch.Tensor] = []
     token, position = 0, 0
     for _, height, width in image_grid_thw.tolist():
