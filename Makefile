@@ -16,6 +16,8 @@ VENV_T4 := .venv-t4
 VENV_EASYR1 := .venv-easyr1
 VENV_VLLM := .venv-vllm
 VENV_LIGHT := .venv-light
+OF_THE_CORE := tests/install/test_light.py tests/rewards/test_about.py tests/rewards/test_formats.py \
+	$(addprefix tests/verify/test_,cases.py corpus.py maths.py regions.py strict.py words.py written_otherwise.py)
 BACKENDS_VLLM := test_vllm_answers_greedily_as_transformers_do test_vllm_sees_the_pictures_that_transformers_sees
 EASYR1_PATH = EASYR1_HOME=$(abspath $(EASYR1_HOME)) PYTHONPATH=$(abspath $(EASYR1_HOME)):$(abspath tests/easyr1/stand_ins) \
 	PYTHONDONTWRITEBYTECODE=1
@@ -34,7 +36,7 @@ test: setup
 
 # pytest as a program: `python -m pytest` would find gmpo_vl in the checkout, not in the wheel.
 test-light: setup-light
-	$(VENV_LIGHT)/bin/pytest --noconftest tests/light $(ARGS)
+	$(VENV_LIGHT)/bin/pytest --noconftest $(OF_THE_CORE) $(ARGS)
 
 test-families: setup setup-t4
 	$(VENV)/bin/python -m pytest tests/families -m 'not slow'

@@ -5,9 +5,9 @@ from __future__ import annotations
 _VERIFY = ("math_verify", "psutil")
 _EVAL = (
     *("torch", "transformers", "huggingface_hub", "safetensors", "peft", "numpy", "datasets", "pyarrow"),
-    *("PIL", "yaml", "jinja2", "rich"),
+    *("PIL", "yaml", "omegaconf", "jinja2", "rich"),
 )
-_TRAIN = ("omegaconf", "accelerate", "tensorboard", "matplotlib")
+_TRAIN = ("accelerate", "tensorboard", "matplotlib")
 
 # The modules that each extra of pyproject.toml brings, the smallest extra first.
 MODULES = {
@@ -22,8 +22,7 @@ EXTRA_OF = {
     "gmpo-vl rewards": "judge",
     "gmpo-vl eval": "eval",
     "gmpo-vl data": "eval",
-    "gmpo-vl data check": "train",
-    "gmpo-vl data show": "train",
+    "gmpo-vl report": "eval",
 }
 
 
@@ -34,6 +33,6 @@ def missing(command: str, module: str | None) -> str | None:
     """
     package = (module or "").partition(".")[0]
     group = " ".join(command.split()[:2])
-    wanted = EXTRA_OF.get(command) or EXTRA_OF.get(group, "train")
+    wanted = EXTRA_OF.get(group, "train")
     extra = next((extra for extra in (wanted, *MODULES) if package in MODULES[extra]), None)
     return extra and f"{command} needs {package}: pip install 'gmpo-vl[{extra}]'"

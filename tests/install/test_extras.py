@@ -7,10 +7,11 @@ import sys
 from importlib.metadata import packages_distributions
 
 import pytest
-from installed import ROOT, asked_for, environment_with
+from installed import ROOT, asked_for, brought, environment_with
 from packaging.utils import canonicalize_name
 
 from gmpo_vl.cli.missing import MODULES
+from gmpo_vl.models.tiny import packaged_tiny
 
 # Where they are imported, a sentence says what to do without them.
 FROM_ELSEWHERE = {"verl", "vllm"}
@@ -46,7 +47,7 @@ def test_an_extra_brings_every_package_that_is_imported():
         "wandb": ["wandb"],
         "qwen_vl_utils": ["qwen-vl-utils"],
     }
-    known = set.union(*map(names_of, ("", "train", "judge", "wandb", "easyr1")))
+    known = brought("train", "judge", "wandb", "easyr1")
     for path in (ROOT / "gmpo_vl").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
@@ -106,8 +107,6 @@ def test_judge_makes_its_questions(run_with, png):
 
 
 def test_eval_brings_what_evaluation_and_data_need(run_with, tmp_path):
-    from gmpo_vl.models.tiny import packaged_tiny
-
     (tmp_path / "questions.csv").write_text(
         "question,answer\n" + "".join(f"What is {i} + 1?,{i + 1}\n" for i in range(40))
     )
@@ -116,7 +115,7 @@ def test_eval_brings_what_evaluation_and_data_need(run_with, tmp_path):
     [plan] = tmp_path.glob("e/*/plan.json")
     result = str(plan.parent)
     commands = [
-        *(["eval", what, result] for what in ("merge", "regrade", "table", "page")),
+        *(["eval", what, result] for what in ("merge", "regrade", "page")),
         ["eval", "compare", "--a", result, "--b", result],
         ["eval", "protocols"],
         ["data", "difficulty", result, "--data", "diagrams/test.parquet", "--out", "rated.parquet"],
@@ -129,17 +128,12 @@ def test_eval_brings_what_evaluation_and_data_need(run_with, tmp_path):
 
 def test_train_brings_what_everything_else_needs(run_with, tmp_path, diagrams):
     (tmp_path / "diagrams").symlink_to(diagrams)
-    config = [str(ROOT / "configs/demo.yaml"), "trainer.save_checkpoint_path=run", *SMALL_RUN]
-    commands = [
-        ["train", *config],
-        ["report", "run"],
-        ["data", "check", *config],
-        ["data", "show", *config],
-        ["doctor", *config, "--rehearse"],
-    ]
-    said = run_with("train", COMMANDS, json.dumps(commands))
-    assert "run/report.html" in said
+    model = f"worker.actor.model.model_path={packaged_tiny()}"
+    config = [str(ROOT / "configs/demo.yaml"), "trainer.save_checkpoint_path=run", model, *SMALL_RUN]
+    run_with("train", COMMANDS, json.dumps([["train", *config], ["doctor", *config, "--rehearse"]]))
     assert list((tmp_path / "run").rglob("events.out.tfevents.*"))
+    of_eval = [["report", "run"], ["data", "check", *config], ["data", "show", *config]]
+    assert "run/report.html" in run_with("eval", COMMANDS, json.dumps(of_eval))
 
 
 def test_train_brings_what_a_study_draws_with(run_with):
