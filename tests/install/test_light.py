@@ -5,11 +5,12 @@ which extra has it. `make test-light` runs this in an environment of that kind.
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 
 import pytest
-from installed import brought, environment_with
+from installed import ROOT, brought, environment_with
 
 import gmpo_vl.cli.rewards
 from gmpo_vl.cli import main
@@ -128,6 +129,15 @@ def test_grade_works(python, options, right):
     verdicts = [json.loads(line) for line in (python.place / "out.jsonl").read_text().splitlines()]
     assert sum(one["correct"] for one in verdicts) == right
     assert "right" in python("-m", "gmpo_vl", "grade", "pairs.jsonl", *options).stdout
+
+
+def test_the_page_s_example_in_python(python):
+    example = re.search(
+        r"^```python\n(.*?)^```", (ROOT / "docs/install.md").read_text(), re.DOTALL | re.MULTILINE
+    )
+    assert example is not None
+    done = python("-c", example[1])
+    assert done.stdout == "True\n[{'overall': 0.9, 'format': 0.0, 'accuracy': 1.0}]\n", done.stderr
 
 
 def test_options_in_yaml_ask_for_pyyaml_and_json_does_not(python):
