@@ -141,8 +141,7 @@ class Worker:
             if self._failed and not killed:
                 raise RuntimeError(
                     "a verifier worker did not start; run `python -m gmpo_vl.verify.worker` to see why (is "
-                    "math-verify "
-                    "installed?)"
+                    "math-verify older than 0.8?)"
                 ) from None
             self._failed = not killed
             return False

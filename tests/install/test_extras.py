@@ -130,7 +130,7 @@ def test_train_brings_what_everything_else_needs(run_with, tmp_path, diagrams):
     (tmp_path / "diagrams").symlink_to(diagrams)
     model = f"worker.actor.model.model_path={packaged_tiny()}"
     config = [str(ROOT / "configs/demo.yaml"), "trainer.save_checkpoint_path=run", model, *SMALL_RUN]
-    run_with("train", COMMANDS, json.dumps([["train", *config], ["doctor", *config, "--rehearse"]]))
+    run_with("train", COMMANDS, json.dumps([["train", *config], ["doctor", *config]]))
     assert list((tmp_path / "run").rglob("events.out.tfevents.*"))
     of_eval = [["report", "run"], ["data", "check", *config], ["data", "show", *config]]
     assert "run/report.html" in run_with("eval", COMMANDS, json.dumps(of_eval))
