@@ -1,6 +1,7 @@
 # make demo   a tiny Qwen2.5-VL learns geometry with GMPO on a CPU, and a page shows how it went
 # make demo-countdown   a tiny mixture of experts learns CountDown, and a table shows where its routers send tokens
 # make test   the test suite
+# make test-light   the verifier, the rewards and `gmpo-vl grade` from a wheel, with mpmath alone
 # make test-families   every kind of vision-language model end to end, on both versions of transformers
 # make docs   the site of README and docs/, in site/; a broken link is an error
 # make test-easyr1 EASYR1_HOME=FOLDER   the EasyR1 engine against a checkout of EasyR1, on a CPU
@@ -14,12 +15,15 @@ VENV := .venv
 VENV_T4 := .venv-t4
 VENV_EASYR1 := .venv-easyr1
 VENV_VLLM := .venv-vllm
+VENV_LIGHT := .venv-light
+OF_THE_CORE := tests/install/test_light.py tests/rewards/test_about.py tests/rewards/test_formats.py \
+	$(addprefix tests/verify/test_,cases.py corpus.py maths.py regions.py strict.py words.py written_otherwise.py)
 BACKENDS_VLLM := test_vllm_answers_greedily_as_transformers_do test_vllm_sees_the_pictures_that_transformers_sees
 EASYR1_PATH = EASYR1_HOME=$(abspath $(EASYR1_HOME)) PYTHONPATH=$(abspath $(EASYR1_HOME)):$(abspath tests/easyr1/stand_ins) \
 	PYTHONDONTWRITEBYTECODE=1
 EASYR1_HOME ?=
 
-.PHONY: demo demo-countdown test test-families docs setup setup-docs lint test-t4 setup-t4 test-easyr1 setup-easyr1 test-vllm setup-vllm bench-objectives bench-step bench-ranks bench-rollout bench-memory bench-verify kill-campaign clean
+.PHONY: demo demo-countdown test test-light setup-light test-families docs setup setup-docs lint test-t4 setup-t4 test-easyr1 setup-easyr1 test-vllm setup-vllm bench-objectives bench-step bench-ranks bench-rollout bench-memory bench-verify kill-campaign clean
 
 demo: setup
 	$(VENV)/bin/gmpo-vl demo
@@ -29,6 +33,10 @@ demo-countdown: setup
 
 test: setup
 	$(VENV)/bin/python -m pytest
+
+# pytest as a program: `python -m pytest` would find gmpo_vl in the checkout, not in the wheel.
+test-light: setup-light
+	$(VENV_LIGHT)/bin/pytest --noconftest $(OF_THE_CORE) $(ARGS)
 
 test-families: setup setup-t4
 	$(VENV)/bin/python -m pytest tests/families -m 'not slow'
@@ -94,6 +102,12 @@ $(VENV)/.done: constraints/cpu.txt pyproject.toml
 	$(VENV)/bin/pip install -q $(PIP_ARGS) -c constraints/cpu.txt -e ".[dev]"
 	touch $@
 
+# Each time anew, since a wheel is a copy; build/ may hold modules that are gone.
+setup-light:
+	test -x $(VENV_LIGHT)/bin/python || $(PYTHON) -m venv $(VENV_LIGHT)
+	rm -rf build/lib
+	$(VENV_LIGHT)/bin/pip install -q $(PIP_ARGS) . pytest
+
 $(VENV)/.docs: $(VENV)/.done
 	$(VENV)/bin/pip install -q $(PIP_ARGS) -c constraints/cpu.txt -e ".[docs]"
 	touch $@
@@ -123,4 +137,4 @@ bench-verify: setup
 	$(VENV)/bin/python benchmarks/verify.py
 
 clean:
-	rm -rf $(VENV) $(VENV_T4) $(VENV_EASYR1) $(VENV_VLLM) runs build site *.egg-info
+	rm -rf $(VENV) $(VENV_T4) $(VENV_EASYR1) $(VENV_VLLM) $(VENV_LIGHT) runs build site *.egg-info

@@ -5,7 +5,7 @@ All in one run on one machine, each in its own process, so that one that hangs c
 corpus, where nearly every answer is written in a way of its own; a step on the corpus (golds with 8 responses
 of about 300 words); and a step on golds as Geometry3K has them, seven plain numbers in ten. Rates are per
 second of CPU time, which a busy machine does not blur. mathruler is measured where it is installed (`pip
-install mathruler==0.1.0 tqdm`); math-verify is one of our dependencies.
+install mathruler==0.1.0 tqdm`); math-verify comes with our extra `verify`.
 """
 
 from __future__ import annotations

@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
-from PIL import Image
-
 from gmpo_vl.storage.files import bad_line, numbered_jsonl, to_line, whole_file, write_text
 
 
@@ -87,6 +85,7 @@ def _no_record(row: dict[str, Any]) -> str | None:
 def store_image(folder: Path, pixels_HWC: Any) -> str:
     """Write a uint8 picture (height, width, 3) as FOLDER/SHA256.webp, once. The hash is of its pixels."""
     import numpy as np
+    from PIL import Image
 
     pixels = np.ascontiguousarray(pixels_HWC)
     digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()

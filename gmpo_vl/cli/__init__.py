@@ -17,6 +17,7 @@ from gmpo_vl.cli.doctor import add_doctor
 from gmpo_vl.cli.evaluate import COMMANDS as OF_EVAL
 from gmpo_vl.cli.evaluate import add_eval, with_default_command
 from gmpo_vl.cli.finished import add_difficulty, add_grade
+from gmpo_vl.cli.missing import missing
 from gmpo_vl.cli.rewards import add_rewards
 from gmpo_vl.cli.training import add_export, add_report, add_study, add_train
 from gmpo_vl.storage.locks import IN_USE, FolderInUse
@@ -35,6 +36,7 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(self, args=None, namespace=None):  # type: ignore[override]
         """What is left over is no option of this command, and none of a command's below it."""
         known, extra = super().parse_known_args(args, namespace)
+        known.prog = getattr(known, "prog", self.prog)  # the innermost parser's comes first
         if unknown := next((text for text in extra if text.startswith("--")), None):
             option = unknown.partition("=")[0]
             options = re.findall(r"--[\w-]+", self.format_help())
@@ -43,8 +45,8 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command. 0: it did what it was asked; 2: the input was wrong, a sentence on stderr says how; 75:
-    another process works in the folder; 130: stopped."""
+    """Run a command. 0: it did what it was asked; 2: the input was wrong, or an extra is missing, and a
+    sentence on stderr says how; 75: another process works in the folder; 130: stopped."""
     parser = build_parser()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if arguments[:1] == ["eval"] and (near := _nearest_of_eval(arguments[1:2])):
@@ -52,6 +54,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(parser, with_default_command(arguments))
     try:
         return options.run(options)
+    except ModuleNotFoundError as error:
+        said = missing(options.prog, error.name)
+        if options.traceback or said is None:
+            raise
+        print(said, file=sys.stderr)
+        return 2
     except (ValueError, OSError, MemoryError, KeyboardInterrupt) as error:
         if options.traceback:
             raise

@@ -72,7 +72,7 @@ def add_eval(commands: Any) -> None:
         + "} ...",
         epilog="The options of an evaluation: `gmpo-vl eval run --help`.",
     )
-    parts = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    parts = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", prog="gmpo-vl eval")
     _add_run(parts)
     add_result_commands(parts)
     protocols = parts.add_parser("protocols", help="list the protocols, or show one")

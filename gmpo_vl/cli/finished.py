@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Sequence
@@ -28,16 +29,33 @@ OPTIONS_OF_DATA = {key: f"--{key.replace('_', '-')}" for key in COLUMN_KEYS} | {
 
 
 def yaml_options(text: str) -> dict[str, Any]:
-    """The type of an option, for argparse: {name: value, ...}."""
-    from gmpo_vl.storage.yaml_text import read_yaml
-
+    """The type of an option, for argparse: {name: value, ...} in YAML or JSON."""
     try:
-        value = read_yaml(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} cannot be read: {error}") from error
+        value = json.loads(text, object_pairs_hook=_without_repeats)  # the core has no PyYAML
+    except (ValueError, RecursionError):
+        value = _from_yaml(text)
     if not isinstance(value, dict):
         raise argparse.ArgumentTypeError(f"{text!r} is no {{name: value, ...}}")
     return value
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key comes twice")  # which YAML's error names
+    return found
+
+
+def _from_yaml(text: str) -> Any:
+    try:
+        from gmpo_vl.storage.yaml_text import read_yaml
+
+        return read_yaml(text)
+    except ModuleNotFoundError as error:
+        said = f"{text!r} is no JSON, and reading YAML needs {error.name}: pip install 'gmpo-vl[eval]'"
+        raise argparse.ArgumentTypeError(said) from error
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be read: {error}") from error
 
 
 def add_grade(commands: Any) -> None:

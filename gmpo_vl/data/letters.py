@@ -1,4 +1,4 @@
-"""The letters of options: taken off texts that carry them, split from one text, read from an answer."""
+"""The letters of options: put before texts, taken off texts, split from one text, read from an answer."""
 
 from __future__ import annotations
 
@@ -31,6 +31,11 @@ _NUMBER_MARK = re.compile(
 )
 _JOINS = re.compile(r"(?:and|or)\b|[,&和或与]", re.IGNORECASE)  # (1) and (2) names two statements
 _OTHER_NUMBER = re.compile(rf"[(（]\d{{1,2}}[)）]|[{_CIRCLED}]")
+
+
+def line_of(letter: str, text: str) -> str:
+    """An option as a problem shows it: `A. a cat`; `A` alone for one that is drawn in the picture."""
+    return letter if text == letter else f"{letter}. {text}"
 
 
 def own_letter(text: str) -> tuple[str, str] | None:

@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any
 
 from gmpo_vl.data.answers import LETTERS, AnswerError, encode_answer, written
-from gmpo_vl.data.letters import folded, lettered_text, letters_in, named_by_letters, own_letter
+from gmpo_vl.data.letters import folded, lettered_text, letters_in, line_of, named_by_letters, own_letter
 from gmpo_vl.data.mapping import MappingFile, optional_value
 from gmpo_vl.data.pictures.folder import PICTURES
 from gmpo_vl.data.rows import RowError, stored_picture
@@ -238,11 +238,6 @@ def with_choices(problem: str, choices: Options, mapping: MappingFile) -> str:
     if not any(drawn) and all(shown):
         raise RowError("choices", "the problem shows these choices, but not under the letters of `choices`")
     return "\n".join([problem, *(line_of(letter, text) for letter, text in zip(LETTERS, choices.texts))])
-
-
-def line_of(letter: str, text: str) -> str:
-    """`A. a cat`; `A` alone for an option that is drawn in the picture."""
-    return letter if text == letter else f"{letter}. {text}"
 
 
 _MARK = re.compile(

@@ -28,8 +28,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from PIL import Image
-
 from gmpo_vl.data.answers import check_encoded, encode_answer
 from gmpo_vl.data.templates import IMAGE_TAG
 from gmpo_vl.storage.files import write_text
@@ -264,8 +262,6 @@ def stored_picture(item: Any) -> Any:
 
 def _image(item: Any, columns: Columns, which: str) -> ImageSource:
     item = stored_picture(item)
-    if isinstance(item, Image.Image):
-        return item
     if isinstance(item, bytes | bytearray):
         if len(item) == 0:
             raise RowError("image_missing", f"{which} has no bytes")
@@ -273,6 +269,10 @@ def _image(item: Any, columns: Columns, which: str) -> ImageSource:
     if item is None or item == "":
         raise RowError("image_missing", f"{which} is empty: neither bytes nor a path")
     if not isinstance(item, str | os.PathLike):
+        from PIL import Image  # the core reads tables without it
+
+        if isinstance(item, Image.Image):
+            return item
         raise RowError("image_type", f"{which} is {_shown(item)}, neither bytes, nor a path, nor a picture")
     path, image_dir = os.fspath(item), columns.image_dir
     if path.startswith(("http://", "https://")):

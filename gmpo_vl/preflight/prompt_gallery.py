@@ -16,7 +16,7 @@ from PIL import Image
 
 from gmpo_vl.data.answers import LETTERS
 from gmpo_vl.data.images import PILLOW_MAX_PIXELS, ImageError, image_size
-from gmpo_vl.data.options import line_of
+from gmpo_vl.data.letters import line_of
 from gmpo_vl.data.rows import RowError, row_id
 from gmpo_vl.data.writing import make_output_folder
 from gmpo_vl.models.processing import Processor, encode_prompt

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gmpo_vl.data.images import PILLOW_MAX_PIXELS, decode_image
 from gmpo_vl.types import Example
 
 # What a reward's file may name in REWARD_INPUTS, and the field of an Example that it is.
@@ -26,6 +25,8 @@ def inputs_of(
     """
     row: dict[str, Any] = {name: getattr(example, OF_THE_ROW[name]) for name in asks}
     if "images" in row:  # data.max_image_pixels was held against them when the rows were read
+        from gmpo_vl.data.images import PILLOW_MAX_PIXELS, decode_image  # Pillow is not in the core
+
         row["images"] = [decode_image(image, PILLOW_MAX_PIXELS) for image in example.images]
     inputs = []
     for text, tokens in responses:

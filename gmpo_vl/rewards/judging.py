@@ -16,8 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from gmpo_vl.data.answers import LETTERS
-from gmpo_vl.data.images import PILLOW_MAX_PIXELS, decode_image, fit_pixels
-from gmpo_vl.data.options import line_of
+from gmpo_vl.data.letters import line_of
 from gmpo_vl.data.templates import IMAGE_TAG
 from gmpo_vl.rewards.endpoint import Endpoint, Request
 from gmpo_vl.types import ImageSource
@@ -224,6 +223,8 @@ def _compiled(template: str) -> Any:
 
 def data_uri(source: ImageSource, max_pixels: int) -> str:
     """The picture as a PNG in a `data:` address, scaled down to at most `max_pixels`. Raises ImageError."""
+    from gmpo_vl.data.images import PILLOW_MAX_PIXELS, decode_image, fit_pixels
+
     file = io.BytesIO()
     picture = decode_image(source, PILLOW_MAX_PIXELS)  # data.max_image_pixels was held against the rows
     fit_pixels(picture, None, max_pixels).save(file, "PNG", compress_level=1)

@@ -21,7 +21,7 @@ from gmpo_vl.verify import strict
 from gmpo_vl.verify.extract import Extracted, answer_tag, last_box
 from gmpo_vl.verify.gold import Gold, parse_gold
 from gmpo_vl.verify.published import paper
-from gmpo_vl.verify.workers import DEADLINE, Question, ask_math_verify
+from gmpo_vl.verify.workers import DEADLINE, Question, ask_math_verify, check_installed
 
 __all__ = ["Gold", "Verdict", "parse_gold", "verify", "verify_batch"]
 
@@ -63,7 +63,9 @@ def verify_batch(
     workers: processes for math-verify. With 0 the strict profile leaves what it cannot decide as `undecided`,
         which is not correct; the paper profile, of which math-verify is a part, starts one where needed.
 
-    Raises ValueError for a gold that can verify nothing and for unknown settings, never for a response.
+    Raises ValueError for a gold that can verify nothing and for unknown settings, never for a response;
+    ModuleNotFoundError where math-verify is asked for and not installed (the extra `verify`), whether or not
+    one of these responses needs it: a run must not end at the first that does.
     """
     if len(golds) != len(responses):
         got = f"verify_batch got {len(golds)} golds and {len(responses)} responses"
@@ -72,6 +74,8 @@ def verify_batch(
         raise ValueError(f"profile={profile!r} is unknown; it is 'strict' or 'paper'")
     if answer_in not in ("box", "tag"):
         raise ValueError(f"answer_in={answer_in!r} is unknown; it is 'box' or 'tag'")
+    if profile == "paper" or workers:
+        check_installed()
     benchmarks = [benchmark] * len(golds) if isinstance(benchmark, str) else benchmark
     specs = [parse_gold(gold) for gold in golds]
     verdicts = [

@@ -24,6 +24,8 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib.util import find_spec
 from typing import IO, Any, NamedTuple
 
 from gmpo_vl.processes import command_of
@@ -139,8 +141,7 @@ class Worker:
             if self._failed and not killed:
                 raise RuntimeError(
                     "a verifier worker did not start; run `python -m gmpo_vl.verify.worker` to see why (is "
-                    "math-verify "
-                    "installed?)"
+                    "math-verify older than 0.8?)"
                 ) from None
             self._failed = not killed
             return False
@@ -326,6 +327,18 @@ class Pool:
             worker.stop()
         finally:
             self._ended.put(None)
+
+
+@lru_cache(maxsize=1)
+def check_installed() -> None:
+    """Raises ModuleNotFoundError, which names the extra, where what workers need is not installed."""
+    for name in ("math_verify", "psutil"):
+        if find_spec(name) is None:
+            raise ModuleNotFoundError(
+                "profile='paper' and workers ask math-verify in processes of their own, and there is no "
+                f"{name} here: pip install 'gmpo-vl[verify]'",
+                name=name,
+            )
 
 
 _pools: dict[int, Pool] = {}  # by size

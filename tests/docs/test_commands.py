@@ -18,7 +18,8 @@ OF_THE_TUTORIAL = {
 }
 # Commands that another test runs as they stand, or their whole work.
 ELSEWHERE = {
-    "pip install -e .": "tests/install/test_wheel.py",
+    "pip install -e .": "tests/install/test_light.py",
+    'pip install -e ".[train]"': "tests/install/test_wheel.py",
     "python data_prep/geometry3k.py path/to/InterGPS/data/geometry3k data/geometry3k": (
         "tests/data_prep/test_geometry3k.py"
     ),

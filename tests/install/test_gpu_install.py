@@ -3,17 +3,12 @@
 import os
 import re
 import subprocess
-import sys
 import venv
 from pathlib import Path
 
 import pytest
+from installed import asked_for
 from packaging.requirements import Requirement
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    tomllib = pytest.importorskip("tomllib")
 
 ROOT = Path(__file__).parents[2]
 CONSTRAINTS = ROOT / "constraints" / "easyr1-gpu.txt"
@@ -32,10 +27,8 @@ def constraints():
 
 
 def wanted():
-    """Requirements of the package with the extra, by name."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    lines = [*project["dependencies"], *project["optional-dependencies"]["easyr1"]]
-    return [Requirement(line) for line in lines]
+    """Requirements of the package with the extra."""
+    return [*asked_for(""), *asked_for("easyr1")]
 
 
 def test_every_pin_is_in_the_range_that_the_package_asks_for():

@@ -35,7 +35,7 @@ def test_the_wheel_holds_every_module_and_every_file_that_the_package_reads(tmp_
 
 @pytest.mark.slow
 def test_an_installed_wheel_works_without_the_repository(tmp_path):
-    """Takes an index and minutes: torch and all that the package names, as constraints/cpu.txt has them."""
+    """Takes an index and minutes: torch and all that training needs, as constraints/cpu.txt has them."""
     outside = tmp_path / "outside"
     outside.mkdir()
     venv.create(tmp_path / "environment", with_pip=True)
@@ -51,7 +51,7 @@ def test_an_installed_wheel_works_without_the_repository(tmp_path):
     constraints = ["-c", ROOT / "constraints/cpu.txt"]
     run("pip", "wheel", "-q", "--no-deps", "-w", tmp_path, ROOT)
     run("pip", "install", "-q", *constraints, "torch==2.13.0")
-    run("pip", "install", "-q", *constraints, next(tmp_path.glob("*.whl")))
+    run("pip", "install", "-q", *constraints, f"{next(tmp_path.glob('*.whl'))}[train]")
     assert "usage: gmpo-vl" in run("python", "-m", "gmpo_vl", "--help")
     assert "usage: gmpo-vl eval" in run("gmpo-vl", "eval", "--help")
     (outside / "answers.jsonl").write_text('{"gold": "42", "response": "so \\\\boxed{42}"}\n')

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from gmpo_vl.rewards import inputs
+from gmpo_vl.data import images
 from gmpo_vl.rewards.inputs import carried, inputs_of
 from gmpo_vl.rewards.loading import load_reward
 from gmpo_vl.tasks.diagrams.data import make_examples
@@ -39,8 +39,8 @@ def test_without_a_wish_a_reward_is_given_what_easyr1_gives(example):
 
 def test_pictures_are_rgb_as_stored_and_decoded_once(example, monkeypatch):
     decoded = []
-    decode = inputs.decode_image
-    monkeypatch.setattr(inputs, "decode_image", lambda *given: decoded.append(given) or decode(*given))
+    decode = images.decode_image
+    monkeypatch.setattr(images, "decode_image", lambda *given: decoded.append(given) or decode(*given))
     one, two = inputs_of(("images", "meta", "id", "problem"), example, TWO)
     assert len(decoded) == 2
     assert [(image.mode, image.size) for image in two["images"]] == [("RGB", (40, 30))] * 2
@@ -53,7 +53,7 @@ def test_pictures_are_rgb_as_stored_and_decoded_once(example, monkeypatch):
 
 
 def test_stored_pictures_are_not_decoded(example, monkeypatch):
-    monkeypatch.delattr(inputs, "decode_image")
+    monkeypatch.delattr(images, "decode_image")
     one, two = inputs_of(("stored_images",), example, TWO)
     assert one["stored_images"] is two["stored_images"] is example.images
     assert carried(("stored_images",), example).images == (encoded("red"), encoded("blue"))

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from judge_server import AT_ONCE, SECRET, Answer, by_hash, judge_server, text_of
 
+from gmpo_vl.data import images
 from gmpo_vl.data.answers import encode_answer
 from gmpo_vl.data.images import ImageError
-from gmpo_vl.rewards import judging
 from gmpo_vl.rewards.judging import verdict_of
 from gmpo_vl.rewards.loading import load_reward
 from gmpo_vl.tasks.diagrams.data import make_examples
@@ -137,8 +137,8 @@ def test_pictures_are_sent_where_they_are_wanted(judge):
 
 def test_a_picture_is_decoded_when_its_question_is_asked_and_once(judge, monkeypatch):
     decoded, asked_after = [], []
-    decode = judging.decode_image
-    monkeypatch.setattr(judging, "decode_image", lambda *given: decoded.append(given) or decode(*given))
+    decode = images.decode_image
+    monkeypatch.setattr(images, "decode_image", lambda *given: decoded.append(given) or decode(*given))
 
     def answer(body):
         asked_after.append(len(decoded))
