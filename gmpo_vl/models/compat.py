@@ -13,7 +13,10 @@ from typing import Any
 import torch
 import transformers
 from huggingface_hub.errors import StrictDataclassError
-from transformers import AutoImageProcessor, PreTrainedModel
+from transformers import PreTrainedModel
+
+# 5.10 gives `transformers.AutoImageProcessor` only where torchvision is installed.
+from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
 from gmpo_vl.storage.files import naming, read_object, write_json
 

@@ -13,12 +13,12 @@ DOCUMENTS = [
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 PROGRAMS = ("gmpo-vl", "make", "bash", "pip", "python", "pytest", "PIP_CONSTRAINT=")
 # What this machine may lack. A command says so in a comment behind it, in a table in one of HTML.
-NEEDS = re.compile(r"(?:#|<!--) (GPU|EasyR1)\b")
+NEEDS = re.compile(r"(?:#|<!--) (GPU|EasyR1|TRL|ms-swift)\b")
 
 
 @dataclass(frozen=True)
 class Command:
-    """One line that a document shows. needs: what it cannot do without ("GPU", "EasyR1"); empty: nothing."""
+    """One line that a document shows. needs: what it cannot do without ("GPU", "TRL"); empty: nothing."""
 
     text: str
     needs: str
