@@ -24,8 +24,8 @@ def fresh(monkeypatch):
 
 @pytest.fixture
 def own(tmp_path):
-    def write(body: str, head: str = "") -> str:
-        path = tmp_path / "mine.py"
+    def write(body: str, head: str = "", name: str = "mine.py") -> str:
+        path = tmp_path / name
         path.write_text(f"REWARD_TYPE = 'sequential'\n{head}\n\ndef mine(given):\n    {body}\n")
         return f"{path}:mine"
 
@@ -58,7 +58,7 @@ def test_what_is_written_wrong_is_said():
     with pytest.raises(ValueError, match="did you mean format_weight"):
         compute_score("x", RIGHT, "9.2", reward="geometry3k", format_wieght=0.2)
     with pytest.raises(ValueError, match="asks an endpoint"):
-        compute_score("x", RIGHT, "9.2", reward="judge", base_url="http://127.0.0.1:9", model="m")
+        compute_score("x", RIGHT, "9.2", reward="judge", model="m", api_key_env=None)
 
 
 def test_an_answer_on_which_the_reward_fails_scores_0_and_is_counted(own, caplog):
@@ -115,7 +115,7 @@ def test_what_the_reward_asks_for_comes_from_extra_info(own):
         compute_score("x", "a", "1", {"level": 3}, reward=asks)
     with pytest.raises(ValueError, match="asks for pictures"):
         compute_score(
-            "x", "a", "1", row, reward=own("return {'overall': 1.0}", "REWARD_INPUTS = ('images',)")
+            "x", "a", "1", row, reward=own("return {'overall': 1.0}", "REWARD_INPUTS = ('images',)", "b.py")
         )
 
 
@@ -129,7 +129,7 @@ def test_a_verifier_that_gave_up_is_counted(own):
 
 def test_many_threads(own):
     """verl calls from an executor's threads."""
-    reward = own("return {'overall': 1 / int(given['response'])}")
+    reward = own("return {'overall': 1 / int(given['response'] or 1)}")
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda i: compute_score("x", str(i % 5), "1", reward=reward), range(200)))
     assert [one["reward_failed"] for one in found] == [float(i % 5 == 0) for i in range(200)]

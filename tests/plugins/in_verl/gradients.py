@@ -12,7 +12,6 @@ import torch
 import torch.distributed as dist
 import verl_on_cpu
 from settings import ACTOR, LOSS, ON_CPU, composed, loss_options
-from tensordict import TensorDict
 from verl.utils import tensordict_utils as tu
 from verl.utils.config import omega_conf_to_dataclass
 from verl.workers.engine_workers import ActorRolloutRefWorker
@@ -101,11 +100,9 @@ def tensors_of(batch: dict, mine: slice, old=None, **settings):
     fields.pop("noise")
     if old is not None:
         fields["old_log_probs"] = old[mine]
-    found = TensorDict(fields, batch_size=len(fields["input_ids"]))
     if batch["pictures"]:
-        found = tu.get_tensordict({**fields, "multi_modal_inputs": batch["pictures"][mine]}, {})
-    tu.assign_non_tensor(found, **settings)
-    return left_right_2_no_padding(found)
+        fields["multi_modal_inputs"] = batch["pictures"][mine]
+    return left_right_2_no_padding(tu.get_tensordict(fields, non_tensor_dict=settings))
 
 
 class Gradients:
