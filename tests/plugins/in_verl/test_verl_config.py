@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from settings import composed
+from verl.trainer.ppo.reward import get_custom_reward_fn
 from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.utils.config import omega_conf_to_dataclass, validate_config
 
@@ -31,11 +32,13 @@ def test_the_arguments_are_verl_s(recipe, tmp_path, models):
     config = composed(*arguments_of(recipe, tmp_path, model))
     validate_config(config, need_reference_policy(config), need_critic(config))
     parts = config.actor_rollout_ref
-    for section in (parts.model, parts.rollout, config.algorithm, config.reward):
+    for section in (parts.model, parts.rollout, config.algorithm):
         omega_conf_to_dataclass(section)
     loss = omega_conf_to_dataclass(parts.actor).policy_loss
     assert isinstance(loss, PolicyLoss)
     assert loss.loss_mode == "gmpo_vl/gmpo"
+    answer = {"solution_str": "<think>a</think> \\boxed{9.2}", "ground_truth": "9.2"}
+    assert get_custom_reward_fn(config)(data_source="x", **answer)["score"] == 1.0
     assert config.trainer.experiment_name == recipe.stem
 
 

@@ -74,12 +74,13 @@ EVERY = rows(list(range(len(HOSTILE) + 2)))
 
 @pytest.fixture(scope="module")
 def on_ray(environment):
+    on_cpu = {"VERL_PLATFORM": "cpu", "VERL_USE_EXTERNAL_MODULES": "verl_on_cpu", "OMP_NUM_THREADS": "1"}
     ray.init(
         num_cpus=4,
         include_dashboard=False,
         log_to_driver=False,
         object_store_memory=200 << 20,
-        runtime_env={"env_vars": {"PYTHONPATH": environment["PYTHONPATH"], "OMP_NUM_THREADS": "1"}},
+        runtime_env={"env_vars": {**on_cpu, "PYTHONPATH": environment["PYTHONPATH"]}},
     )
     yield
     ray.shutdown()
@@ -158,6 +159,26 @@ def test_what_hangs_is_stopped_where_verl_stops_it(models, tmp_path):
     found = manager(rows([last, 0, last]), return_dict=True)
     assert found["reward_tensor"].sum(-1).tolist() == [1.0, 0.0, 1.0]
     assert found["reward_extra_info"]["reward_failed"] == [0.0, 1.0, 0.0]
+
+
+def test_answers_on_which_math_verify_hangs_are_counted(models):
+    """Its workers are killed, from whatever thread verl asks in, and the next answer is judged."""
+    config = composed(
+        "reward.custom_reward_function.path=pkg://gmpo_vl.plugins.verl",
+        "+reward.custom_reward_function.reward_kwargs.reward=math",
+        "+reward.custom_reward_function.reward_kwargs.profile=paper",
+        f"actor_rollout_ref.model.path={models['text']}",
+    )
+    last = len(EVERY) - 2
+
+    async def score():
+        manager = load_reward_manager(config, Texts())
+        data = rows([last, 0, last, 0, last])
+        return await asyncio.gather(*(manager.run_single(data[i : i + 1]) for i in range(len(data))))
+
+    infos = [one["reward_extra_info"] for one in asyncio.run(score())]
+    assert [info["acc"] for info in infos] == [1.0, 0.0, 1.0, 0.0, 1.0]
+    assert [info["reward_failed"] for info in infos] == [0.0, 1.0, 0.0, 1.0, 0.0]
 
 
 def test_the_command_says_which_verl_is_there(tmp_path):
