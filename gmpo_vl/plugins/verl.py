@@ -91,6 +91,11 @@ class PolicyLoss(PolicyLossConfig):
             )
         _refuse_written(self, _OF_LOSS, "policy_loss.", self.loss_mode)
         written = {key: value for key in _OPTIONS if (value := getattr(self, key)) is not None}
+        for key, value in written.items():
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise ValueError(
+                    f"{_HERE}.policy_loss.{key}={value!r} is no number (without a clip it is inf)"
+                )
         self.loaded = _load(self.loss_mode.removeprefix(PREFIX), written, self.options)
         register_policy_loss(self.loss_mode)(policy_loss)
 

@@ -94,6 +94,7 @@ def test_what_the_section_refuses():
     )
     refused("log_clip_low is -1", *loss_options("gmpo_vl/gmpo", log_clip_low=-1))
     refused("log_clip_lo'", *loss_options("gmpo_vl/gmpo", log_clip_lo=0.3))
+    refused("log_clip_low='none' is no number", *loss_options("gmpo_vl/gmpo", log_clip_low="none"))
     refused("loss_mode=vanilla is verl's", *loss_options("vanilla"))
     refused(
         "kl_cov_ratio=0.1 is for verl's own losses", *loss_options("gmpo_vl/gmpo"), f"{LOSS}.kl_cov_ratio=0.1"
