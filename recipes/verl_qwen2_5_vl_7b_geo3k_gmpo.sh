@@ -2,8 +2,7 @@
 # Qwen2.5-VL-7B on Geometry3K with GMPO inside verl 0.9: 8 GPUs of 80 GB, FSDP2 and vLLM (docs/verl.md). Not run on a GPU.
 #   bash recipes/verl_qwen2_5_vl_7b_geo3k_gmpo.sh [a.b=c ...]
 # Batch sizes, lengths, learning rate and sampling are those of qwen2_5_vl_7b_geo3k_gmpo: a step is 512 prompts x 5, an update 128
-# prompts. DATA holds train.parquet and test.parquet of verl's examples/data_preprocess/geo3k.py; val.parquet is a part of train that
-# you hold out, so that the test split is for the end.
+# prompts. DATA is a folder with train.parquet and val.parquet, made as the page says.
 set -euo pipefail
 DATA=${DATA:-$HOME/data/geo3k}
 exec python3 -m verl.trainer.main_ppo \
