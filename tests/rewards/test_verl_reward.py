@@ -57,8 +57,12 @@ def test_what_is_written_wrong_is_said():
         compute_score("x", RIGHT, "9.2", reward="geometri3k")
     with pytest.raises(ValueError, match="did you mean format_weight"):
         compute_score("x", RIGHT, "9.2", reward="geometry3k", format_wieght=0.2)
-    with pytest.raises(ValueError, match="asks an endpoint"):
-        compute_score("x", RIGHT, "9.2", reward="judge", model="m", api_key_env=None)
+
+
+def test_a_reward_that_asks_an_endpoint_is_refused(own):
+    asks = own("return {'overall': 1.0}", "ASKS_ENDPOINT = True")
+    with pytest.raises(ValueError, match=r"asks an endpoint.* reward\.reward_model"):
+        compute_score("x", RIGHT, "9.2", reward=asks)
 
 
 def test_an_answer_on_which_the_reward_fails_scores_0_and_is_counted(own, caplog):
