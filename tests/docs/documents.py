@@ -19,7 +19,6 @@ NEEDS = re.compile(r"(?:#|<!--) (GPU|EasyR1|verl|TRL|ms-swift)\b")
 @dataclass(frozen=True)
 class Command:
     """One line that a document shows. needs: what it cannot do without ("GPU", "TRL"); empty: nothing."""
-    """One line that a document shows. needs: GPU, EasyR1 or verl, or nothing: empty."""
 
     text: str
     needs: str
