@@ -7,6 +7,7 @@
 # make test-easyr1 EASYR1_HOME=FOLDER   the EasyR1 engine against a checkout of EasyR1, on a CPU
 # make test-trl, make test-swift   our rewards and objectives in TRL, our rewards in ms-swift, on a CPU
 # make kill-campaign   train, eval, convert and study killed at every change of the disk; ARGS="train --every 10"
+# make test-verl   the objectives and rewards inside verl 0.9.1 on a CPU (an environment of 2 GB)
 # make test-vllm EASYR1_HOME=FOLDER   the EasyR1 engine on real vLLM 0.11, on a CPU (an environment of 9 GB)
 # Each makes its own virtual environment on first use. PIP_ARGS is passed to every pip install, for example
 #   make demo PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
@@ -21,12 +22,13 @@ OF_THE_CORE := tests/install/test_light.py tests/rewards/test_about.py tests/rew
 	$(addprefix tests/verify/test_,cases.py corpus.py maths.py regions.py strict.py words.py written_otherwise.py)
 VENV_TRL := .venv-trl
 VENV_SWIFT := .venv-swift
+VENV_VERL := .venv-verl
 BACKENDS_VLLM := test_vllm_answers_greedily_as_transformers_do test_vllm_sees_the_pictures_that_transformers_sees
 EASYR1_PATH = EASYR1_HOME=$(abspath $(EASYR1_HOME)) PYTHONPATH=$(abspath $(EASYR1_HOME)):$(abspath tests/easyr1/stand_ins) \
 	PYTHONDONTWRITEBYTECODE=1
 EASYR1_HOME ?=
 
-.PHONY: demo demo-countdown test test-light setup-light test-families docs setup setup-docs lint test-t4 setup-t4 test-easyr1 setup-easyr1 test-vllm setup-vllm test-trl setup-trl test-swift setup-swift bench-objectives bench-step bench-ranks bench-rollout bench-memory bench-verify kill-campaign clean
+.PHONY: demo demo-countdown test test-light setup-light test-families docs setup setup-docs lint test-t4 setup-t4 test-easyr1 setup-easyr1 test-vllm setup-vllm test-verl setup-verl bench-verl test-trl setup-trl test-swift setup-swift bench-objectives bench-step bench-ranks bench-rollout bench-memory bench-verify kill-campaign clean
 
 demo: setup
 	$(VENV)/bin/gmpo-vl demo
@@ -70,6 +72,10 @@ test-trl: setup-trl
 test-swift: setup-swift
 	HF_HUB_OFFLINE=1 $(VENV_SWIFT)/bin/python -m pytest tests/plugins/swift tests/plugins/rewards $(ARGS)
 
+# Inside verl 0.9.1: gradients in its worker, runs of its trainer, its reward managers. Not part of continuous integration.
+test-verl: setup-verl
+	$(VENV_VERL)/bin/python -m pytest tests/plugins/in_verl tests/rewards/test_verl_reward.py $(ARGS)
+
 lint: setup
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -106,6 +112,7 @@ setup-easyr1: $(VENV_EASYR1)/.done
 setup-vllm: $(VENV_VLLM)/.done
 setup-trl: $(VENV_TRL)/.done
 setup-swift: $(VENV_SWIFT)/.done
+setup-verl: $(VENV_VERL)/.done
 
 # torch comes first and alone: pinned before anything else can pull a build with CUDA.
 $(VENV)/.done: constraints/cpu.txt pyproject.toml
@@ -161,8 +168,19 @@ $(VENV_SWIFT)/.done: constraints/swift-cpu.txt
 	$(VENV_SWIFT)/bin/pip install -q $(PIP_ARGS) --no-deps -e .
 	touch $@
 
+$(VENV_VERL)/.done: constraints/verl-cpu.txt pyproject.toml
+	test -x $(VENV_VERL)/bin/python || $(PYTHON) -m venv $(VENV_VERL)
+	$(VENV_VERL)/bin/pip install -q $(PIP_ARGS) torch==2.13.0
+	$(VENV_VERL)/bin/pip install -q $(PIP_ARGS) --no-deps -r constraints/verl-cpu.txt
+	$(VENV_VERL)/bin/pip install -q $(PIP_ARGS) --no-deps -e .
+	touch $@
+
+# The gradient of verl's geo_mean and of ours as verl cuts a mini-batch: the table of docs/verl.md.
+bench-verl: setup-verl
+	$(VENV_VERL)/bin/python benchmarks/verl_splits.py
+
 bench-verify: setup
 	$(VENV)/bin/python benchmarks/verify.py
 
 clean:
-	rm -rf $(VENV) $(VENV_T4) $(VENV_EASYR1) $(VENV_VLLM) $(VENV_LIGHT) $(VENV_TRL) $(VENV_SWIFT) runs build site *.egg-info
+	rm -rf $(VENV) $(VENV_T4) $(VENV_EASYR1) $(VENV_VLLM) $(VENV_LIGHT) $(VENV_VERL) $(VENV_TRL) $(VENV_SWIFT) runs build site *.egg-info

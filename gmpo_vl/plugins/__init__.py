@@ -1,0 +1,1 @@
+"""The same objectives and rewards inside other trainers."""

@@ -64,6 +64,7 @@ def per_sequence_loss(
     old_log_probs_BT: Tensor,
     mask_BT: Tensor,
     advantages_B: Tensor,
+    log_weights_BT: Tensor | None = None,
     **settings: float,
 ) -> PolicyLoss:
     """The loss of each of B sequences (-J_i for ours), with the weight that each has in the mini-batch.
@@ -71,6 +72,8 @@ def per_sequence_loss(
     log_probs_BT, old_log_probs_BT: log pi of the sampled tokens, any float dtype; gradients flow into the
     first only.
     mask_BT: bool or 0/1, the tokens that count; what lies under a 0 may be anything, NaN included.
+    log_weights_BT: log of each token's weight where the old policy did not sample it (`Objective.__call__`);
+        an own objective has no place for them.
     settings: options of one of ours (`gmpo_vl.policy.objectives.OBJECTIVES`), the paper's values by default.
     An objective gets float64, and 0 where the mask is 0. A row without tokens has weight 0 (and ours loss 0).
     ValueError for an unknown objective or option, and for shapes.
@@ -85,10 +88,13 @@ def per_sequence_loss(
         leaf_BT = new_BT if trains else new_BT.detach().requires_grad_()
         given = (leaf_BT, old_BT, mask_BT, advantages_B)
         if isinstance(objective, OwnObjective):
+            if log_weights_BT is not None:
+                raise objective.refusal("it has no place for weights of tokens, only for a sequence's")
             loss_B, weight_B = objective(*given, gradient_dtype=log_probs_BT.dtype)
         else:
             settings = resolve_settings(objective, settings)
-            loss_B = OBJECTIVES[objective](*given, gradient_dtype=log_probs_BT.dtype, **settings)
+            weighed = {**settings, "gradient_dtype": log_probs_BT.dtype, "log_weights_BT": log_weights_BT}
+            loss_B = OBJECTIVES[objective](*given, **weighed)
             loss_B = loss_B[0] if isinstance(loss_B, tuple) else loss_B
             weight_B = sequence_weights(objective, mask_BT.sum(-1))
         (gradient_BT,) = torch.autograd.grad(loss_B, leaf_BT, weight_B, retain_graph=True)

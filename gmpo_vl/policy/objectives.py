@@ -62,9 +62,15 @@ class Objective:
         mask_BT: Tensor,
         advantages_B: Tensor,
         gradient_dtype: torch.dtype | None = None,
+        log_weights_BT: Tensor | None = None,
         **options: float,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """-J_i (B,), for "token" the weights too. gradient_dtype: of the model's log-probs."""
+        """-J_i (B,), for "token" the weights too. gradient_dtype: of the model's log-probs.
+
+        log_weights_BT: log w_t of tokens whose sampler was not the old policy, 0 where the mask is 0. R is
+        then that of the ratios w_t rho_t, where the clip looks at rho_t alone. A clip of a whole sequence
+        looks at a geometric mean or its power, so there w_t enters as its own geometric mean.
+        """
         import torch
 
         resolved = resolve_settings(self.name, options)
@@ -72,11 +78,19 @@ class Objective:
         own = {key: value for key, value in resolved.items() if "clip" not in key}
         positive_B1 = (advantages_B > 0)[:, None]
         log_ratio_BT = log_probs_BT - old_log_probs_BT
+        if log_weights_BT is None:
+            log_weights_BT = torch.zeros_like(log_ratio_BT)
+        clips_tokens = self.clips == "token"
+
+        def clip(log_ratio: Tensor) -> Tensor:
+            clipped = clip_one_sided(log_ratio, positive_B1, low, high)
+            return clipped + log_weights_BT if clips_tokens else clipped
+
         with torch.enable_grad():
             leaf_BT = log_ratio_BT.detach().requires_grad_()
-            log_ratio_B = self.formula(
-                leaf_BT, mask_BT, lambda x: clip_one_sided(x, positive_B1, low, high), **own
-            )
+            log_ratio_B = self.formula(leaf_BT, mask_BT, clip, **own)
+            if not clips_tokens:
+                log_ratio_B = log_ratio_B + token_mean(log_weights_BT, mask_BT)
             (slope_BT,) = torch.autograd.grad(log_ratio_B.sum(), leaf_BT)
         bound = _LARGEST_EXPONENT[str(gradient_dtype or log_probs_BT.dtype)]
         ratio_B = log_ratio_B.detach().clamp(max=bound).exp() * mask_BT.any(-1)

@@ -34,7 +34,7 @@ _TOLERANCE = 1e-9  # relative, of two float64 sums of the same terms in another 
 class OwnObjective:
     """A loaded objective. name: as configured. statistics: the file's function, where the objective asks.
 
-    known: what it returned of a mini-batch, summed over all ranks.
+    known: what it returned of a mini-batch, summed over all ranks. key: of the configuration, for messages.
     """
 
     name: str
@@ -43,6 +43,7 @@ class OwnObjective:
     options: Mapping[str, Any] = field(default_factory=dict)
     statistics: Callable[..., Any] | None = None
     known: Statistics | None = None
+    key: str = "worker.actor.loss_type"
 
     def __call__(
         self,
@@ -107,7 +108,7 @@ class OwnObjective:
         return {key: value for key, value in {**defaults, **self.options}.items() if key not in _FROM_HOST}
 
     def refusal(self, why: str) -> ValueError:
-        return ValueError(f"worker.actor.loss_type={self.name}: {why}")
+        return ValueError(f"{self.key}={self.name}: {why}")
 
     def _checked(self, what: str, value: Any, like_B: Tensor) -> Tensor:
         if isinstance(value, Tensor) and value.shape == like_B.shape and value.is_floating_point():
@@ -138,9 +139,12 @@ def _over_ranks(sums: Statistics) -> Statistics:
     return {key: part.view(sums[key].shape) for key, part in zip(keys, parts)}
 
 
-def load_objective(name: str, options: Mapping[str, Any]) -> OwnObjective:
-    """Load and check an objective. ValueError where it cannot be loaded, or does not do as it must."""
-    said = f"worker.actor.loss_type={name}"
+def load_objective(name: str, options: Mapping[str, Any], key: str = OwnObjective.key) -> OwnObjective:
+    """Load and check an objective. key: of the configuration, for messages.
+
+    ValueError where it cannot be loaded, or does not do as it must.
+    """
+    said = f"{key}={name}"
     place, _, function_name = name.rpartition(":")
     if place.endswith(".py"):
         module = module_from_file(Path(place), "objective", said)
@@ -158,7 +162,7 @@ def load_objective(name: str, options: Mapping[str, Any]) -> OwnObjective:
         statistics = getattr(module, "statistics", None)
         if not callable(statistics):
             raise ValueError(f"{said}: it has a parameter `statistics`, and {place} no function of that name")
-    objective = OwnObjective(name, function, module, dict(options), statistics)
+    objective = OwnObjective(name, function, module, dict(options), statistics, key=key)
     check_objective(objective)
     return objective
 

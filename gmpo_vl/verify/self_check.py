@@ -14,7 +14,8 @@ from gmpo_vl.verify import Gold, Profile, verify
 from gmpo_vl.verify.grade import MAX_TOLD, read_gold
 from gmpo_vl.verify.natural_forms import unreached
 
-COLUMNS = ("answer", "gold")  # the first that a row has
+# The first that a row has. verl's rows have theirs inside of `reward_model`, as `ground_truth`.
+COLUMNS = ("answer", "gold", "reward_model")
 MOST_FORMS = 4  # that are named of a gold
 
 
@@ -35,8 +36,9 @@ def self_check(dataset: str | Path, profile: Profile = "strict") -> list[Failure
     """Every gold that does not verify against itself, and every row that cannot be read; a sound data set has
     none.
 
-    dataset: a file or folder that data.sources reads, with a column `answer` (or `gold`); of a folder all
-    splits are read. Raises ValueError where no row has a gold, naming the first.
+    dataset: a file or folder that data.sources reads, with a column `answer` (or `gold`, or verl's
+    `reward_model`); of a folder all splits are read. Raises ValueError where no row has a gold, naming the
+    first.
     """
     failures: list[Failure] = []
     num_golds = 0
@@ -118,7 +120,11 @@ def _gold_of(row: Any) -> Any:
     found = [name for name in COLUMNS if name in row]
     if not found:
         raise ValueError(f"no column `answer` or `gold`; it has {repr(list(row))[:200]}")
-    return row[found[0]]
+    if found[0] != "reward_model":
+        return row[found[0]]
+    if not isinstance(row["reward_model"], dict) or "ground_truth" not in row["reward_model"]:
+        raise ValueError(f"its `reward_model` has no `ground_truth`: {repr(row['reward_model'])[:200]}")
+    return row["reward_model"]["ground_truth"]
 
 
 def _rows(path: Path) -> Iterator[tuple[str, Any]]:

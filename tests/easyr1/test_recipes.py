@@ -19,7 +19,9 @@ from gmpo_vl.preflight.plan import describe_method, dry_run
 from gmpo_vl.tasks.countdown.data import TINY, export
 
 ROOT = Path(__file__).parents[2]
-RECIPES = sorted(p for p in (ROOT / "recipes").glob("*.sh") if not p.stem.startswith(("accept", "_")))
+RECIPES = sorted(
+    p for p in (ROOT / "recipes").glob("*.sh") if not p.stem.startswith(("accept", "_", "verl_"))
+)
 TEXT = [recipe for recipe in RECIPES if "_vl_" not in recipe.stem]
 
 

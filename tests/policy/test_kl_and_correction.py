@@ -5,7 +5,16 @@ import math
 import pytest
 import torch
 
-from gmpo_vl.policy import RolloutMismatch, kl, kl_to_start, kl_to_start_sums, rollout_correction, token_mean
+from gmpo_vl.policy import (
+    RolloutMismatch,
+    kl,
+    kl_to_start,
+    kl_to_start_sums,
+    per_sequence_loss,
+    rollout_correction,
+    token_mean,
+)
+from gmpo_vl.policy.objectives import OBJECTIVES
 
 
 @pytest.fixture
@@ -95,3 +104,59 @@ def test_kl_to_start_is_zero_at_the_start_and_estimates_the_kl(two_policies):
 def test_kl_to_start_without_tokens_is_an_error():
     with pytest.raises(ValueError, match="no response tokens"):
         kl_to_start(torch.zeros(2, dtype=torch.float64))
+
+
+@pytest.fixture
+def weighed():
+    """loss_B of an objective on four rows, and the weights of their tokens; nothing is clipped."""
+    draw = torch.Generator().manual_seed(3)
+    mask_BT = torch.arange(9) < torch.tensor([9, 1, 4, 6])[:, None]
+    log_ratio_BT = (0.3 * torch.randn(4, 9, generator=draw, dtype=torch.float64)).where(mask_BT, 0.0)
+    weights_BT = (1 + 0.5 * torch.rand(4, 9, generator=draw, dtype=torch.float64)).where(mask_BT, 1.0)
+    advantages_B = torch.tensor([1.0, -1.0, 0.5, -2.0], dtype=torch.float64)
+
+    def loss_B(name: str, log_weights_BT: torch.Tensor | None = None) -> torch.Tensor:
+        options = {key: 0.9 if "low" in key else 9.0 for key in OBJECTIVES[name].defaults if "clip" in key}
+        given = (log_ratio_BT, torch.zeros(4, 9), mask_BT, advantages_B)
+        return per_sequence_loss(name, *given, log_weights_BT, **options).loss_B
+
+    return loss_B, log_ratio_BT, weights_BT, mask_BT, advantages_B
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_a_weight_that_all_tokens_share_multiplies_the_loss(name, weighed):
+    loss_B, _, _, mask_BT, _ = weighed
+    log_weights_BT = torch.tensor([0.1, -0.2, 0.3, -0.4])[:, None].double() * mask_BT
+    factor_B = log_weights_BT[:, 0].exp()
+    if name == "gmpo_nonorm":  # a product, not a mean
+        factor_B = log_weights_BT.sum(-1).exp()
+    torch.testing.assert_close(loss_B(name, log_weights_BT), loss_B(name) * factor_B, rtol=1e-12, atol=0)
+
+
+def test_weights_of_tokens_enter_the_mean_of_the_ratios(weighed):
+    loss_B, log_ratio_BT, weights_BT, mask_BT, advantages_B = weighed
+    ratio_BT, lengths_B = (log_ratio_BT.exp() * weights_BT), mask_BT.sum(-1)
+    geometric_B = ((ratio_BT.log() * mask_BT).sum(-1) / lengths_B).exp()
+    arithmetic_B = (ratio_BT * mask_BT).sum(-1) / lengths_B
+    harmonic_B = lengths_B / (mask_BT / ratio_BT).sum(-1)
+    product_B = ratio_BT.where(mask_BT, 1.0).prod(-1)
+    means = {
+        **dict.fromkeys(("gmpo", "gmpo_noclip", "gmpo_seqclip", "gspo", "power_mean"), geometric_B),
+        **dict.fromkeys(("grpo", "dapo"), arithmetic_B),
+        "dr_grpo": arithmetic_B * lengths_B / 3000,
+        "hmpo": harmonic_B,
+        "gmpo_nonorm": product_B,
+    }
+    assert means.keys() | {"iqm"} == OBJECTIVES.keys()
+    for name, mean_B in means.items():
+        found_B = loss_B(name, weights_BT.log())
+        torch.testing.assert_close(found_B, -advantages_B * mean_B, rtol=1e-12, atol=0, msg=name)
+
+
+def test_the_clip_looks_at_the_step_of_the_policy_alone():
+    """A token whose ratio is clipped keeps its weight, and a weight never makes a ratio be clipped."""
+    log_weights = torch.tensor([[0.5, 3.0]], dtype=torch.float64)
+    given = (torch.tensor([[2.0, 0.1]]).double(), torch.zeros(1, 2), torch.ones(1, 2), torch.ones(1).double())
+    found = per_sequence_loss("gmpo", *given, log_weights)
+    assert float(found.loss_B) == pytest.approx(-math.exp((0.4 + 0.5 + 0.1 + 3.0) / 2))
+    assert found.diagnostics.outside_BT.tolist() == [[1, 0]]

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-RECIPES = sorted(p for p in (ROOT / "recipes").glob("*.sh") if not p.stem.startswith(("accept", "_")))
+RECIPES = sorted(
+    p for p in (ROOT / "recipes").glob("*.sh") if not p.stem.startswith(("accept", "_", "verl_"))
+)
 
 
 @pytest.fixture

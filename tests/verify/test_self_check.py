@@ -103,6 +103,21 @@ def test_saved_data_sets_and_parquet_name_split_and_row(tmp_path):
         self_check(tmp_path / "x.parquet")
 
 
+def test_verl_s_rows_have_their_gold_inside(tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    golds = [{"style": "rule", "ground_truth": gold} for gold in ("5", "\\frac{", "")]
+    parquet.write_table(
+        pa.table({"prompt": ["a", "b", "c"], "reward_model": golds}), tmp_path / "verl.parquet"
+    )
+    assert [f.where.rpartition(", ")[2] for f in self_check(tmp_path / "verl.parquet")] == ["row 1", "row 2"]
+    other = pa.table({"reward_model": [{"style": "rule"}]})
+    parquet.write_table(other, tmp_path / "other.parquet")
+    with pytest.raises(ValueError, match="its `reward_model` has no `ground_truth`"):
+        self_check(tmp_path / "other.parquet")
+
+
 @pytest.mark.parametrize(
     "content",
     ["", "{", "[]", "5", "{}", json.dumps({"splits": 5}), json.dumps({"splits": ["../x"]}), "[" * 100_000],

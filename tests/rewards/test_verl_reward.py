@@ -1,0 +1,152 @@
+"""What verl is given by a reward of ours: the same parts for every response, and failures that are counted.
+
+tests/plugins/in_verl calls it through verl's own managers.
+"""
+
+import logging
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from gmpo_vl.plugins import _verl_reward
+from gmpo_vl.plugins._verl_reward import compute_score
+
+RIGHT = "<think>a</think> \\boxed{9.2}"
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch):
+    """As in a new process."""
+    monkeypatch.setattr(_verl_reward, "_scorers", {})
+
+
+@pytest.fixture
+def own(tmp_path):
+    def write(body: str, head: str = "", name: str = "mine.py") -> str:
+        path = tmp_path / name
+        path.write_text(f"REWARD_TYPE = 'sequential'\n{head}\n\ndef mine(given):\n    {body}\n")
+        return f"{path}:mine"
+
+    return write
+
+
+def test_a_reward_by_name_with_its_options():
+    assert compute_score("x", RIGHT, "9.2", {}, reward="geometry3k") == {
+        "score": 1.0,
+        "acc": 1.0,
+        "format": 1.0,
+        "reward_failed": 0.0,
+    }
+    half = compute_score("x", "\\boxed{9.2}", "9.2", reward="geometry3k", format_weight=0.5)
+    assert half == {"score": 0.5, "acc": 1.0, "format": 0.0, "reward_failed": 0.0}
+
+
+@pytest.mark.parametrize("gold", [12, ["11", "12"], "12"])
+def test_golds_as_parquet_has_them(gold):
+    assert compute_score("x", "\\boxed{12}", gold, reward="accuracy")["acc"] == 1.0
+
+
+def test_what_is_written_wrong_is_said():
+    with pytest.raises(ValueError, match=r"reward_kwargs\.reward=NAME with one of accuracy, "):
+        compute_score("x", RIGHT, "9.2")
+    with pytest.raises(
+        ValueError, match="reward_kwargs: no reward is called 'geometri3k'; did you mean geometry3k"
+    ):
+        compute_score("x", RIGHT, "9.2", reward="geometri3k")
+    with pytest.raises(ValueError, match="did you mean format_weight"):
+        compute_score("x", RIGHT, "9.2", reward="geometry3k", format_wieght=0.2)
+
+
+def test_a_reward_that_asks_an_endpoint_is_refused(own):
+    asks = own("return {'overall': 1.0}", "ASKS_ENDPOINT = True")
+    with pytest.raises(ValueError, match=r"asks an endpoint.* reward\.reward_model"):
+        compute_score("x", RIGHT, "9.2", reward=asks)
+
+
+def test_an_answer_on_which_the_reward_fails_scores_0_and_is_counted(own, caplog):
+    reward = own("return {'overall': 1 / given['response'].count('a'), 'accuracy': 1.0, 'length': 2.0}")
+    assert compute_score("x", "aa", "1", reward=reward)["score"] == 0.5
+    with caplog.at_level(logging.WARNING):
+        failed = compute_score("x", "b", "1", reward=reward)
+    assert failed == {"score": 0.0, "acc": 0.0, "length": 0.0, "reward_failed": 1.0}
+    assert "ZeroDivisionError" in caplog.text
+    assert "mine.py, line 5" in caplog.text
+    for _ in range(30):
+        compute_score("x", "b", "1", reward=reward)
+    assert len(caplog.records) == 10
+    assert "are counted, not told" in caplog.text
+
+
+def test_failing_on_the_very_first_answer_is_counted_too(own):
+    reward = own("return {'overall': 1.0 / (given['response'] != 'b')}")
+    assert compute_score("x", "b", "1", reward=reward) == {"score": 0.0, "reward_failed": 1.0}
+
+
+def test_a_reward_that_can_score_nothing_raises(own):
+    broken = own("return {'overall': givn['response']}")
+    for _ in range(2):
+        with pytest.raises(ValueError, match="NameError"):
+            compute_score("x", "b", "1", reward=broken)
+
+
+def test_a_key_that_verl_does_not_hand_over_is_said(own):
+    with pytest.raises(ValueError, match="response_length: verl hands a reward only response, ground_truth"):
+        compute_score("x", "b", "1", reward=own("return {'overall': given['response_length']}"))
+
+
+def test_parts_that_change_are_a_failure(own, caplog):
+    reward = own("return {'overall': 1.0, given['response']: 1.0}")
+    assert compute_score("x", "a", "1", reward=reward) == {"score": 1.0, "a": 1.0, "reward_failed": 0.0}
+    assert compute_score("x", "b", "1", reward=reward) == {"score": 0.0, "a": 0.0, "reward_failed": 1.0}
+    assert "verl wants the same for every response" in caplog.text
+
+
+def test_parts_with_verl_s_names_are_refused(own):
+    with pytest.raises(ValueError, match=r"its parts \['acc'\] have names that verl's have"):
+        compute_score("x", "a", "1", reward=own("return {'overall': 1.0, 'acc': 1.0}"))
+
+
+def test_what_the_reward_asks_for_comes_from_extra_info(own):
+    asks = own(
+        "return {'overall': float(given['meta']['level'] + len(given['problem']))}",
+        "REWARD_INPUTS = ('meta', 'problem')",
+    )
+    row = {"level": 3, "problem": "2+2"}
+    assert compute_score("x", "a", "1", row, reward=asks)["score"] == 6.0
+    with pytest.raises(ValueError, match="asks for problem of the row: put it into the row's extra_info"):
+        compute_score("x", "a", "1", {"level": 3}, reward=asks)
+    with pytest.raises(ValueError, match="asks for pictures"):
+        compute_score(
+            "x", "a", "1", row, reward=own("return {'overall': 1.0}", "REWARD_INPUTS = ('images',)", "b.py")
+        )
+
+
+def test_a_verifier_that_gave_up_is_counted(own):
+    late = (
+        "def verdicts(inputs):\n    return [Verdict(False, '1', 'integer', 'timeout', 2.0) for _ in inputs]"
+    )
+    reward = own("return {'overall': 0.0, 'accuracy': 0.0}", f"from gmpo_vl.types import Verdict\n\n{late}")
+    assert compute_score("x", "a", "1", reward=reward)["reward_failed"] == 1.0
+
+
+def test_many_threads(own):
+    """verl calls from an executor's threads."""
+    reward = own("return {'overall': 1 / int(given['response'] or 1)}")
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda i: compute_score("x", str(i % 5), "1", reward=reward), range(200)))
+    assert [one["reward_failed"] for one in found] == [float(i % 5 == 0) for i in range(200)]
+    assert {frozenset(one) for one in found} == {frozenset({"score", "reward_failed"})}
+
+
+def test_without_verl_the_plugin_says_what_is_missing(tmp_path):
+    code = (
+        "import importlib.util as u, sys\n"
+        "found = u.find_spec\n"
+        "u.find_spec = lambda name, *a: None if name == 'verl' else found(name, *a)\n"
+        "sys.modules['verl'] = None\n"
+        "import gmpo_vl.plugins.verl"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert "verl is not installed here: pip install verl==0.9.1" in done.stderr
