@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +154,7 @@ def load_model(
     if (Path(folder) / "adapter_config.json").exists():
         from peft import PeftModel
 
-        base = load_model(model_folder(adapter_base(Path(folder))), dtype, **config_overrides)
+        base = load_model(base_folder(Path(folder)), dtype, **config_overrides)
         return PeftModel.from_pretrained(base, str(folder)).merge_and_unload()
     config = model_config(folder, **config_overrides)
     try:
@@ -180,7 +180,7 @@ def load_model(
 
 def _check_all_there(model: PreTrainedModel, missing: Iterable[str], folder: str | Path) -> None:
     """Weights that a file lacks would be random: refused."""
-    absent = sorted(set(missing) & {name for name, _ in model.named_parameters()})
+    absent = _absent(model, missing)
     if absent:
         some = ", ".join(absent[:3]) + (", ..." if len(absent) > 3 else "")
         raise ValueError(
@@ -200,6 +200,48 @@ def adapter_base(adapter: Path) -> str:
             f"{adapter / 'adapter_config.json'}: no LoRA adapter, and only those are loaded here"
         )
     return str(settings["base_model_name_or_path"])
+
+
+def absent_weights(model: PreTrainedModel, headers: Mapping[str, torch.Tensor]) -> list[str]:
+    """Names of a model's weights that files lack. headers: what the files hold, by name, on the meta device;
+    model: there, too. transformers matches the names as when it loads.
+
+    Raises ValueError where a weight has another shape.
+    """
+    try:
+        _, found = type(model).from_pretrained(
+            None,
+            config=model.config,
+            state_dict=dict(headers),
+            device_map={"": "meta"},
+            output_loading_info=True,
+        )
+    except RuntimeError as error:
+        raise ValueError(" ".join(str(error).split())[:300]) from error
+    return _absent(model, found["missing_keys"])
+
+
+def _absent(model: PreTrainedModel, missing: Iterable[str]) -> list[str]:
+    return sorted(set(missing) & {name for name, _ in model.named_parameters()})
+
+
+def base_folder(adapter: Path) -> Path:
+    """The folder of the model that a LoRA adapter was trained on. Raises NoModelFolder where it is gone."""
+    base = adapter_base(adapter)
+    try:
+        return model_folder(base)
+    except NoModelFolder as error:
+        raise NoModelFolder(
+            f"{adapter} is a LoRA adapter to {base}, and {error.reason.partition(';')[0]}: put that model there, "
+            "or copy the adapter's folder and name the model's place in its adapter_config.json "
+            "(base_model_name_or_path)",
+            key="",
+        ) from error
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files with weights in a model's folder."""
+    return sorted(p for p in folder.iterdir() if p.name.endswith(WEIGHTS) and p.suffix != ".json")
 
 
 def copy_without_weights(source: Path, folder: Path) -> None:

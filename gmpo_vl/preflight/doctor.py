@@ -70,7 +70,7 @@ def examine(config: Config, out: Path) -> Iterator[Finding]:
     result = yield from look_at_rows(config, out, model.processor, reward)
     train = result.surveys.get("train") if result is not None else None
     usable = train.rows - len(result.errors["train"]) if result is not None and train is not None else None
-    yield from check_batches(config, usable)
+    yield from check_batches(config, usable or None)  # that there is none is said of the rows
     if model.size is not None:
         prompts = None
         if model.processor is not None and usable and result is not None:
@@ -135,7 +135,7 @@ def look_at_model(config: Config) -> Looking[Model]:
         model.loads = all(finding.level != "error" for finding in weights)
     found = list(check_template(processor, config.data.format_prompt))
     yield from found
-    if all(finding.level != "error" for finding in found):
+    if model.size is not None and all(finding.level != "error" for finding in found):
         model.processor = processor
     return model
 
@@ -156,7 +156,7 @@ def look_at_rows(
     result = yield from _attempt(lambda: check_data(data, out), "data", where, change)
     if result is not None:
         yield from _about_rows(config, out, result)
-        yield from check_pictures(config, result)
+        yield from check_pictures(config, result, processor)
         if processor is None:
             what = "tokens were not counted: that needs the model's tokenizer and templates"
             yield Finding("note", "data", what)
@@ -182,6 +182,11 @@ def _about_rows(config: Config, out: Path, result: CheckResult) -> Iterator[Find
             f"{first.where}; all of them in {out / 'rows.jsonl'}",
             f"{ADVICE.get(reason, 'mend the rows')}. {copy}",
         )
+    for split, survey in result.surveys.items():
+        if survey.rows == len(result.errors[split]):
+            key = "data.train_files" if split == "train" else "data.val_files"
+            what = f"{split}: not one of its {survey.rows:,} rows can be used"
+            yield Finding("error", "data", what, key, "mend what the lines above name, or name other data")
     rows = ", ".join(f"{split} {survey.rows:,}" for split, survey in result.surveys.items())
     yield Finding("ok", "data", f"{rows} rows looked at in {result.seconds:.0f} s")
 

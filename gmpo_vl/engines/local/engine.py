@@ -64,7 +64,8 @@ class LocalEngine:
     def __init__(self, config: Config, processor: Processor, checkpoint: Path | None = None) -> None:
         folder = checkpoint / "huggingface" if checkpoint is not None else None
         if folder is not None and (folder / "adapter_config.json").exists():
-            folder = adapter_base(folder)  # the adapter itself is in optimizer.pt
+            base = Path(adapter_base(folder))  # the adapter itself is in optimizer.pt
+            folder = base if base.exists() else None  # where it lies elsewhere now, model_path names it
         self.config = config
         self.policy = build_policy(config, processor, folder)
         objective_of(self.policy, config)  # a user's file is read now, and not again
