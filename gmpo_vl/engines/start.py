@@ -84,9 +84,9 @@ def _check_kind(checkpoint: Path, config: Config, start: Start) -> None:
         kind = configured_model(config).model_type
         if found.get("model_type", kind) != kind:
             raise ValueError(
-                f"{checkpoint} holds a {found['model_type']!r}, and {_MODEL} {start.model} is a {kind!r}: a "
-                "run that goes on has its checkpoint's weights. Give the new run another "
-                f"trainer.experiment_name (or trainer.save_checkpoint_path), or name a {found['model_type']!r}"
+                f"{checkpoint} holds a {found['model_type']!r}, and {_MODEL} {start.model} is a {kind!r}: "
+                "a run that goes on has its checkpoint's weights. Give the new run another "
+                "trainer.experiment_name (or trainer.save_checkpoint_path)"
             )
 
 

@@ -34,6 +34,9 @@ from gmpo_vl.storage.places import PACKAGED, hub_obstacle, installed
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".safetensors.index.json", ".bin.index.json")
 
 
+_ADAPTER_FILES = ("adapter_model.safetensors", "adapter_model.bin")
+
+
 class NoModelFolder(FileNotFoundError):
     """Neither a model's folder nor a hub id. reason: why not, without the configuration's key."""
 
@@ -154,6 +157,8 @@ def load_model(
     if (Path(folder) / "adapter_config.json").exists():
         from peft import PeftModel
 
+        if not any((Path(folder) / name).exists() for name in _ADAPTER_FILES):
+            raise ValueError(f"{folder}: its adapter_config.json is there, but no {_ADAPTER_FILES[0]}")
         base = load_model(base_folder(Path(folder)), dtype, **config_overrides)
         return PeftModel.from_pretrained(base, str(folder)).merge_and_unload()
     config = model_config(folder, **config_overrides)
@@ -232,8 +237,8 @@ def base_folder(adapter: Path) -> Path:
         return model_folder(base)
     except NoModelFolder as error:
         raise NoModelFolder(
-            f"{adapter} is a LoRA adapter to {base}, and {error.reason.partition(';')[0]}: put that model there, "
-            "or copy the adapter's folder and name the model's place in its adapter_config.json "
+            f"{adapter} is a LoRA adapter to {base}, and {error.reason.partition(';')[0]}: put that model "
+            "there, or copy the adapter's folder and name the model's place in its adapter_config.json "
             "(base_model_name_or_path)",
             key="",
         ) from error

@@ -24,7 +24,6 @@ from gmpo_vl.models.geometry import QWEN_VL
 from gmpo_vl.storage.files import read_object
 from gmpo_vl.types import Example, ImageSettings, Prompt
 
-
 _PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 
 
@@ -91,8 +90,8 @@ def _family(folder: Path, tokenizer: Any) -> Family:
     if not any((folder / name).exists() for name in _PROCESSOR_FILES):
         if "vision_config" in config or kind in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
             raise ValueError(
-                f"{folder}: a {kind!r} takes pictures, but there is neither {' nor '.join(_PROCESSOR_FILES)}, "
-                f"which say how they are prepared. To go on, {DOWNLOAD}"
+                f"{folder}: a {kind!r} takes pictures, but there is neither {' nor '.join(_PROCESSOR_FILES)}"
+                f", which say how they are prepared. To go on, {DOWNLOAD}"
             )
         return TextFamily()
     if kind not in QWEN_VL:

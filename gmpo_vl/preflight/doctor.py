@@ -165,13 +165,14 @@ def look_at_rows(
 
 def _about_rows(config: Config, out: Path, result: CheckResult) -> Iterator[Finding]:
     """The check's findings, a line a reason. Rows that the configuration leaves out are no error."""
-    data = config.data
+    data, broken = config.data, False
     for reason, count in result.ordered():
         first = result.shown[reason][0]
         if first.level == "note" or reason in OF_A_SPLIT:  # `_agreement` tells of these
             continue
         told = data.filter_overlong_prompts if reason == "prompt_too_long" else data.on_bad_row == "skip"
         left_out = first.level == "error" and told and reason not in ("gold_refused", "wrong_choice_passes")
+        broken = broken or (first.level == "error" and not left_out)
         drop = "" if first.level == "error" else f" --drop {reason}"
         rows = f"{count:,} rows{' (left out, as configured)' if left_out else ''}"
         copy = f"A copy without them: gmpo-vl data check CONFIG --clean FOLDER{drop}"
@@ -183,7 +184,7 @@ def _about_rows(config: Config, out: Path, result: CheckResult) -> Iterator[Find
             f"{ADVICE.get(reason, 'mend the rows')}. {copy}",
         )
     for split, survey in result.surveys.items():
-        if survey.rows == len(result.errors[split]):
+        if survey.rows == len(result.errors[split]) and not broken:
             key = "data.train_files" if split == "train" else "data.val_files"
             what = f"{split}: not one of its {survey.rows:,} rows can be used"
             yield Finding("error", "data", what, key, "mend what the lines above name, or name other data")

@@ -12,8 +12,8 @@ from gmpo_vl.engines.passes import objective_settings
 from gmpo_vl.models.loading import model_folder
 from gmpo_vl.models.prompts import PromptSet
 from gmpo_vl.policy.objectives import OBJECTIVE_KEYS, OBJECTIVES, resolve_settings
-from gmpo_vl.preflight.model_check import check_weights
 from gmpo_vl.preflight.machine_check import RUN_KEY, existing_folder, run_folder
+from gmpo_vl.preflight.model_check import check_weights
 from gmpo_vl.rewards.agreement import worth_as_asked
 from gmpo_vl.setup import (
     check_agreement,

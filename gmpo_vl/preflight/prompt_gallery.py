@@ -33,8 +33,8 @@ from gmpo_vl.verify import parse_gold
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture of a prompt. uri: the very pixels the model gets, as PNG; with a processor of its own, those
-    that the processor gets. stored, seen: (width, height)."""
+    """One picture of a prompt. uri: the very pixels the model gets, as PNG; with a processor of its own,
+    those that the processor gets. stored, seen: (width, height)."""
 
     uri: str
     stored: tuple[int, int]

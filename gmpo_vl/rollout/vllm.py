@@ -35,7 +35,10 @@ def check_vllm(folder: Path) -> None:
             "with a GPU, or leave --backend out"
         )
     if (folder / "adapter_config.json").is_file():
-        raise ValueError(f"{folder} is a LoRA adapter, which the vLLM backend does not load: merge it first")
+        raise ValueError(
+            f"{folder} is a LoRA adapter, which the vLLM backend does not load; "
+            "`gmpo-vl export CHECKPOINT FOLDER` merges it into its model"
+        )
     if (obstacle := model_obstacle(folder)) is not None:
         raise ValueError(f"{folder}: {obstacle}; leave --backend out")
 

@@ -1,4 +1,4 @@
-"""A run that goes on is told another start: what its checkpoint cannot follow is refused, the rest is followed."""
+"""A run that goes on is told another start: what its checkpoint cannot follow is refused."""
 
 import shutil
 from pathlib import Path

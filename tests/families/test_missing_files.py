@@ -75,6 +75,6 @@ def test_no_command_blames_the_rows(copy, overrides, diagrams, tmp_path, capsys,
         assert main(command) == 2
         said = capsys.readouterr().err
         assert said.startswith(f"gmpo-vl: {copy}: a 'llava' takes pictures"), command
-        assert "row" not in said
+        assert "parquet" not in said
     assert main(["doctor", *config]) == 1
     assert "ERROR tokens" in capsys.readouterr().out

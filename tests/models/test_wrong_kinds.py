@@ -59,7 +59,7 @@ def test_no_command_blames_the_rows_for_it(kind, overrides, diagrams, tmp_path, 
         assert main(command) == 2
         said = capsys.readouterr().err
         assert f"a '{kind}' cannot answer here: " in said, command
-        assert "row" not in said
+        assert "parquet" not in said
     assert main(["doctor", *config]) == 1
     assert capsys.readouterr().out.count("ERROR") == 1
 
