@@ -214,7 +214,7 @@ def absent_weights(model: PreTrainedModel, headers: Mapping[str, torch.Tensor]) 
     Raises ValueError where a weight has another shape.
     """
     try:
-        _, found = type(model).from_pretrained(
+        loaded: Any = type(model).from_pretrained(
             None,
             config=model.config,
             state_dict=dict(headers),
@@ -223,7 +223,7 @@ def absent_weights(model: PreTrainedModel, headers: Mapping[str, torch.Tensor]) 
         )
     except RuntimeError as error:
         raise ValueError(" ".join(str(error).split())[:300]) from error
-    return _absent(model, found["missing_keys"])
+    return _absent(model, loaded[1]["missing_keys"])
 
 
 def _absent(model: PreTrainedModel, missing: Iterable[str]) -> list[str]:
