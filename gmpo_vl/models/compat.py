@@ -239,6 +239,11 @@ def _processor_class(folder: Path, config: Any) -> Any:
     return type(known.__name__, (known,), {"check_argument_for_proper_class": check})
 
 
+def misshapen(found: Any) -> list[str]:
+    """Names of weights in other shapes than the model's, in an account of a loading. 5.x adds the shapes."""
+    return [key if isinstance(key, str) else key[0] for key in found["mismatched_keys"]]
+
+
 def picture_placeholder(processor: Any) -> str | None:
     """What a chat template writes for a picture. 4.57's Gemma 3 has another token as its image_token."""
     if not TRANSFORMERS_5 and type(processor).__name__ == "Gemma3Processor":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from gmpo_vl.models.compat import DOWNLOAD, check_config, no_code_of
+from gmpo_vl.models.compat import DOWNLOAD, check_config, misshapen, no_code_of
 from gmpo_vl.models.noise import config_without_noise, is_noise
 from gmpo_vl.models.shared import use_group_attention
 from gmpo_vl.models.vision import batch_vision
@@ -170,6 +170,7 @@ def load_model(
                 config=config,
                 dtype=dtype,
                 attn_implementation=None,
+                ignore_mismatched_sizes=True,  # which are told below
                 output_loading_info=True,
                 **no_code,
             )
@@ -177,21 +178,28 @@ def load_model(
         raise ValueError(
             f"{folder}: its weights are damaged ({error}): copy or download them again"
         ) from error
-    _check_all_there(model, found["missing_keys"], folder)
+    if (misfit := _misfit(model, found)) is not None:
+        raise ValueError(
+            f"{folder}: {misfit}: they are of another model or another task, or not complete; download them "
+            "again, or take another model"
+        )
     use_group_attention(model)
     batch_vision(model)
     return model
 
 
-def _check_all_there(model: PreTrainedModel, missing: Iterable[str], folder: str | Path) -> None:
-    """Weights that a file lacks would be random: refused."""
-    absent = _absent(model, missing)
-    if absent:
-        some = ", ".join(absent[:3]) + (", ..." if len(absent) > 3 else "")
-        raise ValueError(
-            f"{folder}: its files lack {len(absent):,} weights of a {type(model).__name__} ({some}): they "
-            "are of a model for another task, or not complete; download them again, or take another model"
-        )
+def _misfit(model: PreTrainedModel, found: Mapping[str, Any]) -> str | None:
+    """What of a model the files do not hold, in words; None where they hold all of it. found: transformers'
+    account of the loading. What they lack would be random."""
+    names, kind = {name for name, _ in model.named_parameters()}, type(model).__name__
+    absent = sorted(set(found["missing_keys"]) & names)
+    others = sorted(misshapen(found))
+    lacks = f"lack {len(absent):,} weights of a {kind}"
+    differs = f"have {len(others):,} weights in other shapes than config.json gives a {kind}"
+    for what, of in ((lacks, absent), (differs, others)):
+        if of:
+            return f"its files {what} ({', '.join(of[:3])}{', ...' * (len(of) > 3)})"
+    return None
 
 
 def adapter_base(adapter: Path) -> str:
@@ -207,27 +215,18 @@ def adapter_base(adapter: Path) -> str:
     return str(settings["base_model_name_or_path"])
 
 
-def absent_weights(model: PreTrainedModel, headers: Mapping[str, torch.Tensor]) -> list[str]:
-    """Names of a model's weights that files lack. headers: what the files hold, by name, on the meta device;
-    model: there, too. transformers matches the names as when it loads.
-
-    Raises ValueError where a weight has another shape.
-    """
-    try:
-        loaded: Any = type(model).from_pretrained(
-            None,
-            config=model.config,
-            state_dict=dict(headers),
-            device_map={"": "meta"},
-            output_loading_info=True,
-        )
-    except RuntimeError as error:
-        raise ValueError(" ".join(str(error).split())[:300]) from error
-    return _absent(model, loaded[1]["missing_keys"])
-
-
-def _absent(model: PreTrainedModel, missing: Iterable[str]) -> list[str]:
-    return sorted(set(missing) & {name for name, _ in model.named_parameters()})
+def misfit_of_headers(model: PreTrainedModel, headers: Mapping[str, torch.Tensor]) -> str | None:
+    """What of a model its files do not hold, in words; None where they hold all of it. headers: what they
+    hold, by name, on the meta device; model: there, too. transformers matches them as when it loads."""
+    loaded: Any = type(model).from_pretrained(
+        None,
+        config=model.config,
+        state_dict=dict(headers),
+        device_map={"": "meta"},
+        ignore_mismatched_sizes=True,
+        output_loading_info=True,
+    )
+    return _misfit(model, loaded[1])
 
 
 def base_folder(adapter: Path) -> Path:

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from gmpo_vl.config import Config, ConfigError
 from gmpo_vl.data.templates import TemplateError, load_template
 from gmpo_vl.models.forward import response_log_probs
-from gmpo_vl.models.loading import absent_weights, banned_ids, base_folder
+from gmpo_vl.models.loading import banned_ids, base_folder, misfit_of_headers
 from gmpo_vl.models.packing import ForwardOptions, pack
 from gmpo_vl.models.processing import Processor, encode_prompt
 from gmpo_vl.models.shared import KNOWN, first_way, is_known, sharing_obstacle
@@ -65,15 +65,8 @@ def check_weights(folder: Path, size: ModelSize) -> Iterator[Finding]:
             yield Finding("error", "weights", f"{name} cannot be read: {error}", str(path), DAMAGED)
             return
     change = "is it the right folder, and is config.json that of these weights?"
-    try:
-        absent = absent_weights(size.model, headers)
-    except ValueError as error:
-        yield Finding("error", "weights", f"they do not fit the model's class: {error}", str(folder), change)
-        return
-    if absent:
-        some = ", ".join(absent[:3]) + (", ..." if len(absent) > 3 else "")
-        what = f"the files lack {len(absent):,} weights of a {type(size.model).__name__} ({some})"
-        yield Finding("error", "weights", what, str(folder), change)
+    if (misfit := misfit_of_headers(size.model, headers)) is not None:
+        yield Finding("error", "weights", misfit, str(folder), change)
         return
     yield Finding("ok", "weights", f"{size.parameters:,} parameters in {len(names)} files, all readable")
 

@@ -22,7 +22,9 @@ def test_the_pictures_are_made_of_what_the_model_is_given(name, processor):
     example = question((100, 70))
     seen = seen_by_model(processor.family, encode_prompt(example, processor))
     own = processor.family.processor.image_processor
-    values = own(images=pictures_of(example), return_tensors="pt")["pixel_values"]
+    whole, pictures = processor.family.processor, pictures_of(example)
+    made = whole(text=[processor.family.placeholder], images=pictures, return_tensors="pt")
+    values = made["pixel_values"]
     assert f"pixel_values {' x '.join(map(str, values.shape))}" in seen.shapes
     assert seen.processor == type(own).__name__
     if name in PATCHES:

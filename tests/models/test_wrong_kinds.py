@@ -96,6 +96,15 @@ def test_weights_of_another_task_are_not_made_up(task, tmp_path):
         load_model(tmp_path)
 
 
+def test_weights_in_other_shapes_are_not_made_up(tmp_path):
+    config = AutoConfig.for_model("qwen2", **SMALL, num_key_value_heads=2)
+    transformers.Qwen2ForCausalLM(config).save_pretrained(tmp_path)
+    changed = {**json.loads((tmp_path / "config.json").read_text()), "intermediate_size": 24}
+    said = r"have 3 weights in other shapes than config.json gives a Qwen2ForCausalLM \(model.layers.0.mlp"
+    with pytest.raises(ValueError, match=said):
+        load_model(folder_with(tmp_path, **changed))
+
+
 # 4.57 itself gives Gemma2 SDPA, without its cap.
 @pytest.mark.parametrize("kind", ["mamba", "gemma2"] if TRANSFORMERS_5 else ["mamba"])
 def test_a_model_without_sdpa_keeps_its_own_attention(kind, tmp_path):

@@ -76,8 +76,8 @@ def damaged(kind: str, model: Path, folder: Path) -> Path:
         ("missing", "error", "weights", "model.safetensors is missing"),
         ("index cut off", "error", "weights", "model.safetensors.index.json cannot be read"),
         ("index of nothing", "error", "weights", "model.safetensors.index.json cannot be read"),
-        ("other shapes", "error", "weights", "mismatch"),
-        ("another model's config", "error", "weights", "the files lack 36 weights of a Qwen2_5_VL"),
+        ("other shapes", "error", "weights", "weights in other shapes than config.json gives a Qwen2_5_VL"),
+        ("another model's config", "error", "weights", "its files lack 36 weights of a Qwen2_5_VL"),
         ("no shard", "error", "weights", "the file model-00002-of-00002.safetensors is missing"),
         ("small vocabulary", "error", "model", "no model can be built from its config.json"),
         ("no problem", "error", "template", "leaves out or changes the problem"),
@@ -107,7 +107,7 @@ def test_weights_of_another_class_are_told_by_their_names_and_those_in_torch_s_f
     save_file({f"other.{name}": value for name, value in weights.items()}, folder / "model.safetensors")
     code, findings = doctor(model=folder)
     assert code == 1
-    assert f"the files lack {len(weights):,} weights" in of(findings, "error")["weights"]["what"]
+    assert f"its files lack {len(weights):,} weights" in of(findings, "error")["weights"]["what"]
     (folder / "model.safetensors").unlink()
     torch.save(weights, folder / "pytorch_model.bin")
     code, findings = doctor(model=folder)
