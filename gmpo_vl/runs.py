@@ -37,6 +37,7 @@ _WRITTEN = (
     "config.yaml",
     "probe.pt",
     "picture_hashes.json",
+    "weight_hashes.json",
     "train.bad_rows.jsonl",
     "validation.bad_rows.jsonl",
     "wandb_id.txt",

@@ -55,11 +55,16 @@ def _saved(config: Config) -> str:
     checkpoint = run.checkpoint(steps[-1])
     if config.engine == "easyr1":
         return f"saved: {checkpoint}; `gmpo-vl export {checkpoint} FOLDER` makes a model folder of it"
+    if config.worker.actor.model.lora.rank > 0:
+        merged = f"`gmpo-vl export {checkpoint} FOLDER` merges it into its model"
+        return f"saved: {checkpoint / 'huggingface'}, an adapter for `gmpo-vl eval`; {merged}"
     return f"saved: {checkpoint / 'huggingface'}, the model folder for `gmpo-vl eval`"
 
 
 def add_export(commands: Any) -> None:
-    parser = commands.add_parser("export", help="an EasyR1 checkpoint as a Hugging Face folder, checked")
+    parser = commands.add_parser(
+        "export", help="an EasyR1 checkpoint, or a LoRA checkpoint, as a Hugging Face folder"
+    )
     parser.add_argument("checkpoint", help="for example runs/NAME/checkpoints/step_000100")
     parser.add_argument("folder", type=new_path, help="where the model goes; must not exist")
     parser.add_argument("--adapter", action="store_true", help="the LoRA adapter alone (default: merged)")
@@ -68,9 +73,15 @@ def add_export(commands: Any) -> None:
 
 def run_export(options: argparse.Namespace) -> int:
     from gmpo_vl.engines.easyr1.export import export
+    from gmpo_vl.engines.local.export import export_merged
 
     quiet_libraries()
-    gaps = export(Path(options.checkpoint), Path(options.folder), options.adapter)
+    checkpoint = Path(options.checkpoint)
+    if (checkpoint / "huggingface").is_dir() and not options.adapter:
+        export_merged(checkpoint, options.folder)
+        print(f"{options.folder}: the adapter merged into its model")
+        return 0
+    gaps = export(checkpoint, options.folder, options.adapter)
     print(
         f"{options.folder}: log-probs within {gaps.largest:.1e} nats of the trained model's "
         f"({gaps.rms:.1e} root mean square)"

@@ -63,11 +63,13 @@ STATE += ("unfinished", "may_share", "resumable")
 def save_checkpoint(
     run: Run,
     progress: Progress,
+    of_start: dict[str, Any],
     data: Fingerprint,
     resumable: bool,
     save_model: Callable[[Path, bool], Mapping[str, Written]],
 ) -> None:
-    """Write checkpoints/step_N as a whole. data: of the training rows. save_model: the engine's `save`.
+    """Write checkpoints/step_N as a whole. of_start: what the run began with (start.py). data: of the
+    training rows. save_model: the engine's `save`.
 
     resumable: False under `save_model_only`; then the engine writes the weights alone. Raises OSError with
     the file and the room on the disk where it cannot be written; nothing of it stays then.
@@ -79,6 +81,7 @@ def save_checkpoint(
         state = {name: value for name, value in vars(progress).items() if name != "carried"}
         state |= {
             "surplus": [group_state(group) for group in progress.carried],
+            "start": of_start,
             "data": data.texts,
             "pictures": data.pictures,
             "resumable": resumable,
@@ -152,13 +155,13 @@ def load_progress(folder: Path, prompts: PromptSet, data: Fingerprint) -> Progre
     if not state["resumable"]:
         raise ValueError(
             f"{folder} was saved with trainer.save_model_only and cannot be resumed from; to start from its "
-            f"weights {_as_a_start(folder)}"
+            f"weights {as_a_start(folder)}"
         )
     if state["data"] != data.texts or state.get("pictures", data.pictures) != data.pictures:
         what = "rows" if state["data"] != data.texts else "pictures"
         raise ValueError(
             f"{folder} was trained on other data: the {what} of data.train_files changed since. Start "
-            f"another experiment_name from its weights: {_as_a_start(folder)}"
+            f"another experiment_name from its weights: {as_a_start(folder)}"
         )
     if "pictures" not in state:
         said = "is of an earlier version: pictures that changed since would go unnoticed"
@@ -169,7 +172,7 @@ def load_progress(folder: Path, prompts: PromptSet, data: Fingerprint) -> Progre
     )
 
 
-def _as_a_start(folder: Path) -> str:
+def as_a_start(folder: Path) -> str:
     """How a new run begins with a checkpoint's weights."""
     if (folder / "huggingface").is_dir():
         return f"set worker.actor.model.model_path to {folder / 'huggingface'}"

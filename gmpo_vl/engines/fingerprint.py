@@ -1,16 +1,19 @@
-"""Has the training data changed since a checkpoint was written? Hashes of kept rows and pictures."""
+"""Has what a run trains on, or started from, changed since a checkpoint was written? Hashes of kept rows,
+pictures and weights."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
 from gmpo_vl.data.examples import ExampleSet
+from gmpo_vl.models.loading import base_folder, weight_files
 from gmpo_vl.storage.files import read_object, write_json
 from gmpo_vl.storage.manifest import measured
 from gmpo_vl.types import ImageSource
@@ -28,8 +31,7 @@ def fingerprint_of(examples: ExampleSet, cache: Path) -> Fingerprint:
     """Of the kept rows. Where a picture lies does not matter. Raises OSError for a picture's file that is
     gone.
 
-    cache: JSON file with the hashes of pictures' files. A file is read again only after it, or the cache,
-    changed.
+    cache: of pictures' files, as of `FileHashes`.
     """
     digest = hashlib.sha256()
     for texts in examples.texts():
@@ -40,30 +42,59 @@ def fingerprint_of(examples: ExampleSet, cache: Path) -> Fingerprint:
 Known = dict[str, list[str]]
 
 
+class FileHashes:
+    """sha256 of files. cache: JSON file of those known already; a file is read again only after it, or the
+    cache, changed."""
+
+    def __init__(self, cache: Path):
+        self._cache, self._before, self._seen = cache, _known(cache), Known()
+
+    def of(self, path: str | Path) -> str:
+        # By path, size and times. Of these the time of the last change cannot be set at will.
+        path = os.path.abspath(path)
+        found = os.stat(path)
+        stamp = [str(value) for value in (found.st_size, found.st_mtime_ns, found.st_ctime_ns)]
+        kept = self._seen.get(path) or self._before.get(path)
+        self._seen[path] = (
+            kept if kept is not None and kept[1:] == stamp else [measured(Path(path)).sha256, *stamp]
+        )
+        return self._seen[path][0]
+
+    def keep(self) -> None:
+        """Write what was asked for into the cache."""
+        if self._seen != self._before:
+            write_json(self._cache, {"sha256": _sum(self._seen), "files": self._seen})
+
+
 def _of_pictures(examples: ExampleSet, cache: Path) -> str:
-    before = _known(cache)
-    seen: Known = {}
+    hashes = FileHashes(cache)
 
     def of_picture(image: ImageSource) -> str:
         if isinstance(image, Image.Image):  # a program's own rows
             return hashlib.sha256(repr((image.mode, image.size)).encode() + image.tobytes()).hexdigest()
-        if not isinstance(image, str):
-            return hashlib.sha256(image).hexdigest()
-        # By path, size and times. Of these the time of the last change cannot be set at will.
-        path, found = os.path.abspath(image), os.stat(image)
-        stamp = [str(value) for value in (found.st_size, found.st_mtime_ns, found.st_ctime_ns)]
-        kept = seen.get(path) or before.get(path)
-        seen[path] = kept if kept is not None and kept[1:] == stamp else [measured(Path(path)).sha256, *stamp]
-        return seen[path][0]
+        return hashes.of(image) if isinstance(image, str) else hashlib.sha256(image).hexdigest()
 
     digest = hashlib.sha256()
     for example in examples:
         digest.update(f"{len(example.images)};".encode())
         for image in example.images:
             digest.update(of_picture(image).encode())
-    if seen != before:
-        write_json(cache, {"sha256": _sum(seen), "files": seen})
+    hashes.keep()
     return digest.hexdigest()
+
+
+def weights_hash(folder: Path, cache: Path) -> str:
+    """sha256 over a model's files of weights, wherever they lie; of an adapter and its base together. cache:
+    as of `FileHashes`."""
+    hashes = FileHashes(cache)
+    folders = [folder]
+    if (folder / "adapter_config.json").is_file():
+        folders.append(base_folder(folder))
+    files = [path for one in folders for path in weight_files(one)]
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:  # reading and hashing hold no lock
+        of_files = list(threads.map(hashes.of, files))
+    hashes.keep()
+    return hashlib.sha256(repr(of_files).encode()).hexdigest()
 
 
 def _known(cache: Path) -> Known:

@@ -64,8 +64,9 @@ def _answers(s: Session) -> list[Group]:
     return groups
 
 
-def check_probe(run: Run, progress: Progress) -> None:
-    """Raise ValueError where probe.pt is not the one that the run has measured against.
+def check_probe(run: Run, progress: Progress, prompts: int) -> None:
+    """Raise ValueError where probe.pt is not the one that the run has measured against, or has not as many
+    prompts as are asked for.
 
     A checkpoint of an earlier version does not say: the file is taken as it is, and told.
     """
@@ -86,6 +87,11 @@ def check_probe(run: Run, progress: Progress) -> None:
             f"{path} is not what this run measured actor/kl_to_start on (its sha256 is another). {way_out}"
         )
     try:
-        read_saved(path)
+        found = len(read_saved(path))
     except ValueError as error:
         raise ValueError(f"{error}. {way_out}") from error
+    if found != prompts:
+        raise ValueError(
+            f"{path} has the starting answers to {found} prompts, and trainer.kl_to_start_prompts asks for "
+            f"{prompts}: they are made when a run begins. Write {found}, or begin another run"
+        )

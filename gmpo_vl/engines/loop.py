@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 
 from gmpo_vl.batching.planning import rows_of, tokens_saved
 from gmpo_vl.engines.checkpoint import save_checkpoint, tidy_checkpoints
@@ -220,7 +221,7 @@ def save(s: Session, resumable: bool = False) -> None:
     models_only = s.config.trainer.save_model_only
     if s.progress.step not in s.run.checkpoint_steps() or (models_only and resumable):
         whole = resumable or not models_only
-        save_checkpoint(s.run, s.progress, s.data, whole, s.engine.save)
+        save_checkpoint(s.run, s.progress, asdict(s.start), s.data, whole, s.engine.save)
     tidy_checkpoints(s.run, s.config.trainer, s.progress)
 
 

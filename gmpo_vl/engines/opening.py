@@ -21,6 +21,7 @@ from gmpo_vl.engines.kl_probe import check_probe
 from gmpo_vl.engines.loggers import check_loggers, open_loggers
 from gmpo_vl.engines.mismatch import trend_figures
 from gmpo_vl.engines.session import Engine, Prefetch, Session, StopRequest
+from gmpo_vl.engines.start import check_start, start_of
 from gmpo_vl.models.prompts import PromptSet
 from gmpo_vl.rewards.loading import Reward
 from gmpo_vl.runs import Run, few
@@ -39,12 +40,12 @@ from gmpo_vl.sizing.budget import with_fitting_tokens
 def open_session(
     config: Config,
     check_checkpoint: Callable[[Path, Config], None],
-    start: Callable[[Config, PromptSet, int, Path | None], Engine],
+    make_engine: Callable[[Config, PromptSet, int, Path | None], Engine],
 ) -> Session:
     """Load everything, what is cheap first. On resume the logs are rewound to the checkpoint.
 
-    check_checkpoint(folder, config): raises where this engine cannot go on from it. start(config, prompts,
-    steps, checkpoint): the engine, with the checkpoint's weights where there is one.
+    check_checkpoint(folder, config): raises where this engine cannot go on from it. make_engine(config,
+    prompts, steps, checkpoint): the engine, with the checkpoint's weights where there is one.
     """
     check_router(config)
     for line in check_loggers(config):
@@ -52,6 +53,9 @@ def open_session(
     reward = load_configured_reward(config)
     load_own_objective(config)
     run, checkpoint = open_run(config, check_checkpoint)
+    start = start_of(config, run)
+    if checkpoint is not None:
+        check_start(run, checkpoint, config, start)
     run.read_metrics()  # raises for a line that cannot be read, before anything is loaded
     prompts, validation = _load_splits(config, run, reward)
     data = fingerprint_of(prompts.examples, run.folder / "picture_hashes.json")
@@ -60,7 +64,7 @@ def open_session(
     fitted = with_fitting_tokens(config, prompts)
     for reason in fitted.reasons:
         print(reason, flush=True)
-    engine = start(fitted.config, prompts, steps, checkpoint)
+    engine = make_engine(fitted.config, prompts, steps, checkpoint)
     if checkpoint is not None:
         print(f"going on from {checkpoint}", flush=True)
         if progress.step >= steps and not config.trainer.val_only:
@@ -74,6 +78,7 @@ def open_session(
         engine=engine,
         reward=reward,
         prompts=prompts,
+        start=start,
         data=data,
         validation=validation,
         order=order,
@@ -121,7 +126,7 @@ def _resume(config: Config, run: Run, checkpoint: Path, prompts: PromptSet, data
         progress.best_accuracy, progress.best_step = -1.0, -1
         progress.probe = None
     elif config.trainer.kl_to_start_freq > 0 and not config.trainer.val_only:
-        check_probe(run, progress)
+        check_probe(run, progress, min(config.trainer.kl_to_start_prompts, len(prompts)))
     return progress
 
 

@@ -20,6 +20,7 @@ from gmpo_vl.engines.fingerprint import Fingerprint
 from gmpo_vl.engines.loggers import Logger
 from gmpo_vl.engines.parity import Parity
 from gmpo_vl.engines.passes import LogProbs
+from gmpo_vl.engines.start import Start
 from gmpo_vl.models.packing import Way
 from gmpo_vl.models.prompts import PromptSet
 from gmpo_vl.rewards.loading import Reward
@@ -102,6 +103,7 @@ class Session:
     engine: Engine
     reward: Reward
     prompts: PromptSet
+    start: Start
     data: Fingerprint  # of the prompts
     validation: PromptSet | None
     order: EpochOrder

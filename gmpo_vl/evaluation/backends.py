@@ -99,8 +99,8 @@ def backend_here(folder: Path) -> tuple[str, str]:
         return "transformers", "the model is a LoRA adapter, which vLLM does not load here"
     if "cpu" in vllm.engine_version():
         return "transformers", f"vLLM {vllm.engine_version()} was built for CPUs"
-    if (kind := vllm.unprepared(folder)) is not None:
-        return "transformers", f"pictures of a {kind!r} are not prepared for vLLM here"
+    if (obstacle := vllm.model_obstacle(folder)) is not None:
+        return "transformers", obstacle
     return "vllm", f"vLLM {vllm.engine_version()} is installed, and there is a GPU"
 
 

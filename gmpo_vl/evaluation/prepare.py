@@ -25,7 +25,7 @@ from gmpo_vl.evaluation.chunks import chunk_size, count_of_chunks
 from gmpo_vl.evaluation.grading import facts_of, reward_of
 from gmpo_vl.evaluation.protocols import Protocol, override, renamed, template_file, template_rules
 from gmpo_vl.evaluation.results import differing, in_words, versions
-from gmpo_vl.models.loading import adapter_base
+from gmpo_vl.models.loading import adapter_base, model_config
 from gmpo_vl.models.processing import Processor, load_processor
 from gmpo_vl.models.prompts import PromptSet, PromptSettings, load_prompts
 from gmpo_vl.progress import quiet_libraries
@@ -95,6 +95,7 @@ class Prepared:
 def prepare(request: Request) -> Prepared:
     """Read and check everything that an evaluation needs, before anything is generated."""
     protocol, source, backend = request.protocol, request.source, request.backend
+    model_config(request.folder)  # raises where the model cannot answer, before its rows are read
     check_backend(backend, request.folder)
     reward = reward_of(protocol)
     processor, prompts = _load(protocol, request.folder, source or protocol.data, request.columns)

@@ -160,7 +160,17 @@ def _first_cause(error: BaseException) -> str:
 
 
 def load_image_processor(folder: Path) -> Any:
-    """The image processor of a model folder, on Pillow, also where torchvision is installed."""
+    """The image processor of a model folder, on Pillow, also where torchvision is installed. ValueError where
+    its file is missing."""
+    whole = read_object(folder / "processor_config.json", DOWNLOAD) or {}
+    if not (folder / "preprocessor_config.json").exists() and not (
+        TRANSFORMERS_5 and "image_processor" in whole  # 4.57 does not look there
+    ):
+        written = ": transformers 5 wrote processor_config.json, which 4.57 does not read"
+        raise ValueError(
+            f"{folder}: preprocessor_config.json is missing, which says how pictures are prepared"
+            f"{written if 'image_processor' in whole else ''}. To go on, {DOWNLOAD}"
+        )
     backend: dict[str, Any] = {"backend": "pil"} if TRANSFORMERS_5 else {"use_fast": False}
     with no_code_of(folder, "image processor") as no_code:
         return AutoImageProcessor.from_pretrained(folder, **backend, **no_code)
@@ -174,6 +184,7 @@ class Unused:
             raise AttributeError(name)
 
 
+_OF_ANY = ("self", "chat_template", "args", "kwargs")  # what every processor takes
 # The parts of a processor that nothing here calls. They need torchvision or audio packages to load.
 _UNUSED = ("video_processor", "feature_extractor", "audio_processor", "audio_tokenizer")
 
@@ -192,6 +203,14 @@ def load_own_processor(folder: Path, config: Any, tokenizer: Any) -> Any:
         missing = [name for name in names if name not in parts]
         if missing:
             raise ValueError(f"{folder}: its {kind.__name__} needs {missing[0]}, which is not supported here")
+        own_settings = [
+            name for name in takes if name not in (*parts, *_OF_ANY) and not name.endswith("_token")
+        ]
+        if own_settings and not (folder / "processor_config.json").exists():
+            raise ValueError(
+                f"{folder}: processor_config.json is missing, which gives its {kind.__name__} "
+                f"{', '.join(own_settings)}. To go on, {DOWNLOAD}"
+            )
         settings, _ = kind.get_processor_dict(folder)
         own = {name: value for name, value in settings.items() if name in takes and name not in parts}
         return kind(**{name: parts[name] for name in names}, **own)
@@ -218,6 +237,11 @@ def _processor_class(folder: Path, config: Any) -> Any:
         return None if isinstance(part, Unused) else known.check_argument_for_proper_class(self, name, part)
 
     return type(known.__name__, (known,), {"check_argument_for_proper_class": check})
+
+
+def misshapen(found: Any) -> list[str]:
+    """Names of weights in other shapes than the model's, in an account of a loading. 5.x adds the shapes."""
+    return [key if isinstance(key, str) else key[0] for key in found["mismatched_keys"]]
 
 
 def picture_placeholder(processor: Any) -> str | None:

@@ -19,6 +19,9 @@ from transformers import PreTrainedModel
 # Kinds whose pictures this project prepares itself (families/qwen.py).
 QWEN_VL = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe")
 
+# Kinds that transformers 5 alone knows: EasyR1 and vLLM 0.11 run with 4.57.
+SINCE_5 = ("qwen3_5", "qwen3_5_moe", "qwen3_5_text", "qwen3_5_moe_text")
+
 # Linear layers of the ViTs of Qwen2-VL, Qwen2.5-VL and Qwen3-VL, one of each kind.
 VISION_LINEARS = tuple(
     f"model.visual.{name}"

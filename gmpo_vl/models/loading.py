@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from gmpo_vl.models.compat import DOWNLOAD, check_config, no_code_of
+from gmpo_vl.models.compat import DOWNLOAD, check_config, misshapen, no_code_of
 from gmpo_vl.models.noise import config_without_noise, is_noise
 from gmpo_vl.models.shared import use_group_attention
 from gmpo_vl.models.vision import batch_vision
@@ -32,6 +32,9 @@ from gmpo_vl.storage.places import PACKAGED, hub_obstacle, installed
 
 # Ends of the names of files with weights.
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".safetensors.index.json", ".bin.index.json")
+
+
+_ADAPTER_FILES = ("adapter_model.safetensors", "adapter_model.bin")
 
 
 class NoModelFolder(FileNotFoundError):
@@ -154,7 +157,9 @@ def load_model(
     if (Path(folder) / "adapter_config.json").exists():
         from peft import PeftModel
 
-        base = load_model(model_folder(adapter_base(Path(folder))), dtype, **config_overrides)
+        if not any((Path(folder) / name).exists() for name in _ADAPTER_FILES):
+            raise ValueError(f"{folder}: its adapter_config.json is there, but no {_ADAPTER_FILES[0]}")
+        base = load_model(base_folder(Path(folder)), dtype, **config_overrides)
         return PeftModel.from_pretrained(base, str(folder)).merge_and_unload()
     config = model_config(folder, **config_overrides)
     try:
@@ -165,6 +170,7 @@ def load_model(
                 config=config,
                 dtype=dtype,
                 attn_implementation=None,
+                ignore_mismatched_sizes=True,  # which are told below
                 output_loading_info=True,
                 **no_code,
             )
@@ -172,21 +178,28 @@ def load_model(
         raise ValueError(
             f"{folder}: its weights are damaged ({error}): copy or download them again"
         ) from error
-    _check_all_there(model, found["missing_keys"], folder)
+    if (misfit := _misfit(model, found)) is not None:
+        raise ValueError(
+            f"{folder}: {misfit}: they are of another model or another task, or not complete; download them "
+            "again, or take another model"
+        )
     use_group_attention(model)
     batch_vision(model)
     return model
 
 
-def _check_all_there(model: PreTrainedModel, missing: Iterable[str], folder: str | Path) -> None:
-    """Weights that a file lacks would be random: refused."""
-    absent = sorted(set(missing) & {name for name, _ in model.named_parameters()})
-    if absent:
-        some = ", ".join(absent[:3]) + (", ..." if len(absent) > 3 else "")
-        raise ValueError(
-            f"{folder}: its files lack {len(absent):,} weights of a {type(model).__name__} ({some}): they "
-            "are of a model for another task, or not complete; download them again, or take another model"
-        )
+def _misfit(model: PreTrainedModel, found: Mapping[str, Any]) -> str | None:
+    """What of a model the files do not hold, in words; None where they hold all of it. found: transformers'
+    account of the loading. What they lack would be random."""
+    names, kind = {name for name, _ in model.named_parameters()}, type(model).__name__
+    absent = sorted(set(found["missing_keys"]) & names)
+    others = sorted(misshapen(found))
+    lacks = f"lack {len(absent):,} weights of a {kind}"
+    differs = f"have {len(others):,} weights in other shapes than config.json gives a {kind}"
+    for what, of in ((lacks, absent), (differs, others)):
+        if of:
+            return f"its files {what} ({', '.join(of[:3])}{', ...' * (len(of) > 3)})"
+    return None
 
 
 def adapter_base(adapter: Path) -> str:
@@ -200,6 +213,39 @@ def adapter_base(adapter: Path) -> str:
             f"{adapter / 'adapter_config.json'}: no LoRA adapter, and only those are loaded here"
         )
     return str(settings["base_model_name_or_path"])
+
+
+def misfit_of_headers(model: PreTrainedModel, headers: Mapping[str, torch.Tensor]) -> str | None:
+    """What of a model its files do not hold, in words; None where they hold all of it. headers: what they
+    hold, by name, on the meta device; model: there, too. transformers matches them as when it loads."""
+    loaded: Any = type(model).from_pretrained(
+        None,
+        config=model.config,
+        state_dict=dict(headers),
+        device_map={"": "meta"},
+        ignore_mismatched_sizes=True,
+        output_loading_info=True,
+    )
+    return _misfit(model, loaded[1])
+
+
+def base_folder(adapter: Path) -> Path:
+    """The folder of the model that a LoRA adapter was trained on. Raises NoModelFolder where it is gone."""
+    base = adapter_base(adapter)
+    try:
+        return model_folder(base)
+    except NoModelFolder as error:
+        raise NoModelFolder(
+            f"{adapter} is a LoRA adapter to {base}, and {error.reason.partition(';')[0]}: put that model "
+            "there, or copy the adapter's folder and name the model's place in its adapter_config.json "
+            "(base_model_name_or_path)",
+            key="",
+        ) from error
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files with weights in a model's folder."""
+    return sorted(p for p in folder.iterdir() if p.name.endswith(WEIGHTS) and p.suffix != ".json")
 
 
 def copy_without_weights(source: Path, folder: Path) -> None:

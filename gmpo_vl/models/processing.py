@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from PIL import Image
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from gmpo_vl.data.images import MAX_IMAGE_PIXELS, decode_image, fit_pixels, fit_size, image_size
 from gmpo_vl.models.chat import Chat, render_chat
@@ -22,6 +23,8 @@ from gmpo_vl.models.families.text import TextFamily
 from gmpo_vl.models.geometry import QWEN_VL
 from gmpo_vl.storage.files import read_object
 from gmpo_vl.types import Example, ImageSettings, Prompt
+
+_PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 
 
 @dataclass(frozen=True)
@@ -81,11 +84,17 @@ def load_processor(folder: str | Path, override_chat_template: str | Path | None
 
 
 def _family(folder: Path, tokenizer: Any) -> Family:
-    """By the model's kind; without an image processor's file it is read as a text-only model."""
-    if not any((folder / name).exists() for name in ("preprocessor_config.json", "processor_config.json")):
+    """By the model's kind. ValueError where a model that takes pictures has no file of an image processor."""
+    config = read_object(folder / "config.json", DOWNLOAD) or {}
+    kind = config.get("model_type")
+    if not any((folder / name).exists() for name in _PROCESSOR_FILES):
+        if "vision_config" in config or kind in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
+            raise ValueError(
+                f"{folder}: a {kind!r} takes pictures, but there is neither {' nor '.join(_PROCESSOR_FILES)}"
+                f", which say how they are prepared. To go on, {DOWNLOAD}"
+            )
         return TextFamily()
-    config = read_object(folder / "config.json", DOWNLOAD, ["model_type"]) or {}
-    if config["model_type"] not in QWEN_VL:
+    if kind not in QWEN_VL:
         return own_family(folder, tokenizer)
     config = read_object(folder / "config.json", DOWNLOAD, ["image_token_id"]) or {}
     return qwen_family(load_image_processor(folder), config["image_token_id"])

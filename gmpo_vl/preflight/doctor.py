@@ -70,7 +70,7 @@ def examine(config: Config, out: Path) -> Iterator[Finding]:
     result = yield from look_at_rows(config, out, model.processor, reward)
     train = result.surveys.get("train") if result is not None else None
     usable = train.rows - len(result.errors["train"]) if result is not None and train is not None else None
-    yield from check_batches(config, usable)
+    yield from check_batches(config, usable or None)  # that there is none is said of the rows
     if model.size is not None:
         prompts = None
         if model.processor is not None and usable and result is not None:
@@ -135,7 +135,7 @@ def look_at_model(config: Config) -> Looking[Model]:
         model.loads = all(finding.level != "error" for finding in weights)
     found = list(check_template(processor, config.data.format_prompt))
     yield from found
-    if all(finding.level != "error" for finding in found):
+    if model.size is not None and all(finding.level != "error" for finding in found):
         model.processor = processor
     return model
 
@@ -156,7 +156,7 @@ def look_at_rows(
     result = yield from _attempt(lambda: check_data(data, out), "data", where, change)
     if result is not None:
         yield from _about_rows(config, out, result)
-        yield from check_pictures(config, result)
+        yield from check_pictures(config, result, processor)
         if processor is None:
             what = "tokens were not counted: that needs the model's tokenizer and templates"
             yield Finding("note", "data", what)
@@ -165,13 +165,14 @@ def look_at_rows(
 
 def _about_rows(config: Config, out: Path, result: CheckResult) -> Iterator[Finding]:
     """The check's findings, a line a reason. Rows that the configuration leaves out are no error."""
-    data = config.data
+    data, broken = config.data, False
     for reason, count in result.ordered():
         first = result.shown[reason][0]
         if first.level == "note" or reason in OF_A_SPLIT:  # `_agreement` tells of these
             continue
         told = data.filter_overlong_prompts if reason == "prompt_too_long" else data.on_bad_row == "skip"
         left_out = first.level == "error" and told and reason not in ("gold_refused", "wrong_choice_passes")
+        broken = broken or (first.level == "error" and not left_out)
         drop = "" if first.level == "error" else f" --drop {reason}"
         rows = f"{count:,} rows{' (left out, as configured)' if left_out else ''}"
         copy = f"A copy without them: gmpo-vl data check CONFIG --clean FOLDER{drop}"
@@ -182,6 +183,11 @@ def _about_rows(config: Config, out: Path, result: CheckResult) -> Iterator[Find
             f"{first.where}; all of them in {out / 'rows.jsonl'}",
             f"{ADVICE.get(reason, 'mend the rows')}. {copy}",
         )
+    for split, survey in result.surveys.items():
+        if survey.rows == len(result.errors[split]) and not broken:
+            key = "data.train_files" if split == "train" else "data.val_files"
+            what = f"{split}: not one of its {survey.rows:,} rows can be used"
+            yield Finding("error", "data", what, key, "mend what the lines above name, or name other data")
     rows = ", ".join(f"{split} {survey.rows:,}" for split, survey in result.surveys.items())
     yield Finding("ok", "data", f"{rows} rows looked at in {result.seconds:.0f} s")
 

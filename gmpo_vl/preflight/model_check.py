@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from transformers import PreTrainedModel
 from gmpo_vl.config import Config, ConfigError
 from gmpo_vl.data.templates import TemplateError, load_template
 from gmpo_vl.models.forward import response_log_probs
-from gmpo_vl.models.loading import banned_ids
+from gmpo_vl.models.loading import banned_ids, base_folder, misfit_of_headers
 from gmpo_vl.models.packing import ForwardOptions, pack
 from gmpo_vl.models.processing import Processor, encode_prompt
 from gmpo_vl.models.shared import KNOWN, first_way, is_known, sharing_obstacle
@@ -33,10 +32,18 @@ SMALLEST_CHANGE = 1e-4
 
 
 def check_weights(folder: Path, size: ModelSize) -> Iterator[Finding]:
-    """Every file of weights is there and whole; together they hold what the model's class wants."""
+    """Every file of weights is there and whole; together they hold what the model's class wants. Only headers
+    are read."""
     index, names = folder / "model.safetensors.index.json", ["model.safetensors"]
     if (folder / "adapter_config.json").exists():
         yield Finding("note", "weights", "a LoRA adapter: it is merged into its base model when loaded")
+        try:
+            yield from check_weights(base_folder(folder), size)
+        except (OSError, ValueError) as error:
+            yield Finding("error", "weights", str(error), str(folder), "an adapter needs its model")
+        return
+    if not index.is_file() and not (folder / names[0]).is_file() and list(folder.glob("*.bin")):
+        yield Finding("note", "weights", "in torch's own format: they are looked at when they are loaded")
         return
     if index.is_file():
         try:
@@ -45,7 +52,7 @@ def check_weights(folder: Path, size: ModelSize) -> Iterator[Finding]:
             what = f"{index.name} cannot be read: {type(error).__name__}: {error}"
             yield Finding("error", "weights", what, str(index), DAMAGED)
             return
-    elements = 0
+    headers: dict[str, torch.Tensor] = {}
     for name in names:
         path = folder / name
         if not path.is_file():
@@ -53,18 +60,22 @@ def check_weights(folder: Path, size: ModelSize) -> Iterator[Finding]:
             yield Finding("error", "weights", what, str(folder), "download the model again")
             return
         try:
-            with safe_open(path, framework="pt") as file:
-                elements += sum(math.prod(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118
+            headers |= headers_of(path)
         except SafetensorError as error:
             yield Finding("error", "weights", f"{name} cannot be read: {error}", str(path), DAMAGED)
             return
-    if elements < size.parameters:
-        what = f"the files hold {elements:,} numbers, the model's class wants {size.parameters:,}"
-        folder_or_config = "is it the right folder, and is config.json that of these weights?"
-        change = f"what is missing would be random: {folder_or_config}"
-        yield Finding("warning", "weights", what, str(folder), change)
+    change = "is it the right folder, and is config.json that of these weights?"
+    if (misfit := misfit_of_headers(size.model, headers)) is not None:
+        yield Finding("error", "weights", misfit, str(folder), change)
         return
     yield Finding("ok", "weights", f"{size.parameters:,} parameters in {len(names)} files, all readable")
+
+
+def headers_of(path: Path) -> dict[str, torch.Tensor]:
+    """Names and shapes in a safetensors file, as tensors on the meta device. Raises SafetensorError."""
+    with safe_open(path, framework="pt") as file:
+        shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+    return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
 
 
 def check_model_class(config: Config, size: ModelSize) -> Iterator[Finding]:

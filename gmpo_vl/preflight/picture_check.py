@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from gmpo_vl.config import Config
+from gmpo_vl.models.families.own import OwnFamily
+from gmpo_vl.models.processing import Processor
 from gmpo_vl.preflight.data_check import CheckResult
 from gmpo_vl.preflight.findings import Finding
 from gmpo_vl.preflight.survey import SplitSurvey
@@ -14,11 +16,26 @@ from gmpo_vl.preflight.survey import SplitSurvey
 LIMIT_KEY = "worker.rollout.limit_images"
 
 
-def check_pictures(config: Config, result: CheckResult) -> Iterator[Finding]:
+def check_pictures(config: Config, result: CheckResult, processor: Processor | None) -> Iterator[Finding]:
+    if processor is not None and isinstance(processor.family, OwnFamily):
+        yield from _own_processor(config, result, processor.family)
     if config.engine == "easyr1":  # engine local has no such limit
         yield from _check_limit(config.worker.rollout.limit_images, result)
     if config.data.min_pixels is not None and "train" in result.surveys:
         yield from _check_enlarged(config.data.min_pixels, result.surveys["train"])
+
+
+def _own_processor(config: Config, result: CheckResult, family: OwnFamily) -> Iterator[Finding]:
+    """data.min_pixels and max_pixels are not the sizes that such a model sees."""
+    data = config.data
+    pictures = sum(len(survey.picture_N) for survey in result.surveys.values())
+    if pictures and (data.min_pixels is not None or data.max_pixels is not None):
+        what = (
+            f"data.min_pixels and data.max_pixels scale a picture first; then the model's own "
+            f"{family.processor_name} resizes, cuts or tiles it, whatever they say"
+        )
+        change = "null for both leaves sizes to it alone; `gmpo-vl data show` shows what the model then sees"
+        yield Finding("note", "pictures", what, "data.min_pixels, data.max_pixels", change)
 
 
 def _check_limit(limit: int, result: CheckResult) -> Iterator[Finding]:

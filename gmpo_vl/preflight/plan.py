@@ -13,6 +13,7 @@ from gmpo_vl.models.loading import model_folder
 from gmpo_vl.models.prompts import PromptSet
 from gmpo_vl.policy.objectives import OBJECTIVE_KEYS, OBJECTIVES, resolve_settings
 from gmpo_vl.preflight.machine_check import RUN_KEY, existing_folder, run_folder
+from gmpo_vl.preflight.model_check import check_weights
 from gmpo_vl.rewards.agreement import worth_as_asked
 from gmpo_vl.setup import (
     check_agreement,
@@ -32,9 +33,10 @@ from gmpo_vl.sizing.parameters import model_size
 
 
 def dry_run(config: Config) -> str:
-    """Read data, tokenizer, template and reward as the run would, load no weights, say what would happen.
+    """Read data, tokenizer, template and reward as the run would, and headers of weights; say what would
+    happen.
 
-    Raises what the run would raise before its first step, as far as it can be known without the weights.
+    Raises what the run would raise before its first step, as far as it can be known without loading weights.
     Needs neither a GPU nor EasyR1; without EasyR1 the plan says what it could not ask.
     """
     if config.engine != "easyr1":
@@ -47,9 +49,13 @@ def dry_run(config: Config) -> str:
 def _plan(config: Config) -> str:
     model = config.worker.actor.model
     # The class exists, takes the overrides, and has what is to be frozen.
-    size = model_size(model_folder(str(model.model_path)), **model.override_config)
+    folder = model_folder(str(model.model_path))
+    size = model_size(folder, **model.override_config)
     check_tower(config, size.config.model_type, size.towers)
     check_router(config)
+    for finding in check_weights(folder, size):
+        if finding.level == "error":
+            raise ValueError(f"{finding.where}: {finding.what}; {finding.change}")
     try:
         existing_folder(run_folder(config).absolute())
     except OSError as error:

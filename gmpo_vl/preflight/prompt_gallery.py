@@ -19,6 +19,8 @@ from gmpo_vl.data.images import PILLOW_MAX_PIXELS, ImageError, image_size
 from gmpo_vl.data.letters import line_of
 from gmpo_vl.data.rows import RowError, row_id
 from gmpo_vl.data.writing import make_output_folder
+from gmpo_vl.models.families.own import OwnFamily
+from gmpo_vl.models.families.seen import seen_by_model
 from gmpo_vl.models.processing import Processor, encode_prompt
 from gmpo_vl.preflight.findings import row_record
 from gmpo_vl.preflight.row_check import RowChecker
@@ -31,12 +33,23 @@ from gmpo_vl.verify import parse_gold
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture of a prompt. uri: the very pixels the model gets, as PNG. stored, seen: (width, height)."""
+    """One picture of a prompt. uri: the very pixels the model gets, as PNG; with a processor of its own,
+    those that the processor gets. stored, seen: (width, height)."""
 
     uri: str
     stored: tuple[int, int]
     seen: tuple[int, int]
     tokens: int
+
+
+@dataclass(frozen=True)
+class Handed:
+    """What a model's own processor makes of a prompt's pictures. shapes: of what the model gets. pictures:
+    PNG and (width, height) each; none where it gets patches."""
+
+    processor: str
+    shapes: str
+    pictures: list[tuple[str, tuple[int, int]]]
 
 
 @dataclass(frozen=True)
@@ -55,6 +68,7 @@ class Card:
     place: str
     id: str
     pictures: list[Picture]
+    handed: Handed | None  # of a model whose own processor prepares pictures
     pieces: list[Piece]
     tokens: int
     limit: int
@@ -83,6 +97,7 @@ def write_gallery(
         model=data.model,
         total=total,
         cards=cards,
+        own_processor=checker.processor is not None and isinstance(checker.processor.family, OwnFamily),
         seed=None if ids else seed,
     )
     make_output_folder(path.parent)
@@ -121,12 +136,13 @@ def _card(checker: RowChecker, number: int) -> Card:
         example = checker.example(number)
         prompt = encode_prompt(example, processor, s.template, s.min_pixels, s.max_pixels, s.max_image_pixels)
     except (RowError, ImageError, ValueError):  # the findings say what it was
-        return Card(place, report.place.id, [], [], 0, s.max_prompt_length, "", [], findings)
+        return Card(place, report.place.id, [], None, [], 0, s.max_prompt_length, "", [], findings)
     reading = [("reads the gold as", report.gold_type), *_reading(example.answer)]
     return Card(
         place=place,
         id=example.id,
         pictures=[_picture(prompt, i, tokens) for i, tokens in enumerate(report.image_tokens)],
+        handed=_handed(prompt, processor),
         pieces=pieces_of(prompt, processor),
         tokens=len(prompt.ids_P),
         limit=s.max_prompt_length,
@@ -150,12 +166,24 @@ def _reading(answer: str) -> list[tuple[str, str]]:
 
 
 def _picture(prompt: Prompt, i: int, tokens: int) -> Picture:
-    pixels_HWC = prompt.images[i]
+    picture = Image.fromarray(prompt.images[i].numpy())
+    stored = image_size(prompt.example.images[i], PILLOW_MAX_PIXELS)
+    return Picture(_uri(picture), stored, picture.size, tokens)
+
+
+def _handed(prompt: Prompt, processor: Processor) -> Handed | None:
+    family = processor.family
+    seen = seen_by_model(family, prompt) if isinstance(family, OwnFamily) else None
+    if seen is None:
+        return None
+    pictures = [(_uri(picture), picture.size) for picture in seen.pictures]
+    return Handed(seen.processor, ", ".join(seen.shapes), pictures)
+
+
+def _uri(picture: Image.Image) -> str:
     buffer = io.BytesIO()
-    Image.fromarray(pixels_HWC.numpy()).save(buffer, "PNG", optimize=True)
-    uri = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-    height, width = pixels_HWC.shape[:2]
-    return Picture(uri, image_size(prompt.example.images[i], PILLOW_MAX_PIXELS), (width, height), tokens)
+    picture.save(buffer, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def pieces_of(prompt: Prompt, processor: Processor) -> list[Piece]:

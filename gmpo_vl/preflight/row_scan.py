@@ -12,7 +12,7 @@ from typing import Any
 
 from gmpo_vl.config import Config
 from gmpo_vl.data.examples import open_checked
-from gmpo_vl.models.loading import model_folder
+from gmpo_vl.models.loading import model_config, model_folder
 from gmpo_vl.models.processing import Processor, load_processor
 from gmpo_vl.models.prompts import PromptSettings, prompt_settings
 from gmpo_vl.preflight.reward_check import GoldCheck
@@ -41,7 +41,11 @@ class DataToCheck:
     ask_judge: int = 0  # rows of each split that a reward is asked about which asks an endpoint
 
     def processor(self) -> Processor | None:
-        return None if self.model is None else load_processor(self.model, self.chat_template)
+        """Raises ValueError where the model cannot answer, before any row is read."""
+        if self.model is None:
+            return None
+        model_config(self.model)
+        return load_processor(self.model, self.chat_template)
 
     def checkers(self) -> dict[str, RowChecker]:
         """A checker for each split. Raises DataError (a source) or ValueError (model, reward)."""

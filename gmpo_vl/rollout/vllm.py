@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from transformers import GenerationConfig
 
-from gmpo_vl.models.geometry import QWEN_VL
+from gmpo_vl.models.geometry import QWEN_VL, SINCE_5
 from gmpo_vl.models.loading import banned_ids, eos_ids, model_config
 from gmpo_vl.models.processing import Processor
 from gmpo_vl.rollout.seeds import sample_seed
@@ -35,19 +35,23 @@ def check_vllm(folder: Path) -> None:
             "with a GPU, or leave --backend out"
         )
     if (folder / "adapter_config.json").is_file():
-        raise ValueError(f"{folder} is a LoRA adapter, which the vLLM backend does not load: merge it first")
-    if (kind := unprepared(folder)) is not None:
         raise ValueError(
-            f"{folder}: pictures of a {kind!r} are not prepared for vLLM here; leave --backend out"
+            f"{folder} is a LoRA adapter, which the vLLM backend does not load; "
+            "`gmpo-vl export CHECKPOINT FOLDER` merges it into its model"
         )
+    if (obstacle := model_obstacle(folder)) is not None:
+        raise ValueError(f"{folder}: {obstacle}; leave --backend out")
 
 
-def unprepared(folder: Path) -> str | None:
-    """The kind of a vision-language model whose prompts are not made for vLLM here; None for any other."""
+def model_obstacle(folder: Path) -> str | None:
+    """Why vLLM does not answer with a model here, in words; None where it does."""
     config = model_config(folder)
-    return (
-        config.model_type if hasattr(config, "vision_config") and config.model_type not in QWEN_VL else None
-    )
+    kind = config.model_type
+    if kind in SINCE_5:
+        return f"a {kind!r} needs transformers 5, and vLLM 0.11 runs with 4"
+    if hasattr(config, "vision_config") and kind not in QWEN_VL:
+        return f"pictures of a {kind!r} are not prepared for vLLM here"
+    return None
 
 
 def engine_version() -> str:

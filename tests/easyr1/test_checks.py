@@ -31,6 +31,7 @@ from gmpo_vl.engines.loop import check_sampler, save
 from gmpo_vl.engines.opening import open_run
 from gmpo_vl.engines.passes import trained_rows
 from gmpo_vl.engines.session import Stopped
+from gmpo_vl.engines.start import Start
 from gmpo_vl.models.processing import load_processor
 from gmpo_vl.rewards.loading import built_in_module, built_in_rewards
 from gmpo_vl.runs import Run
@@ -136,6 +137,7 @@ def test_an_old_checkpoint_goes_only_after_the_new_one_is_whole(make_config, tmp
         config=config,
         run=run,
         engine=trainer,
+        start=Start("", "", {}),
         data=Fingerprint("", ""),
         progress=Progress(step=2),
     )

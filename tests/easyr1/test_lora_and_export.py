@@ -118,16 +118,19 @@ class Hostile:
 
 
 def save_load_and_be_attacked(rank, world, config, folder):
-    """This rank's files as it hashed them; its weights before and after they were read back; what it says to
-    a pickle.
+    """This rank's files as it hashed them; are its weights, read back, what they were, and the optimizer's
+    settings this run's? What it says to a pickle.
     """
     worker = start_worker(config, double=False)
     files = {name: asdict(written) for name, written in worker.save_checkpoint(f"{folder}/actor").items()}
     before = [p.detach().clone() for p in worker.fsdp_module.parameters()]
     for p in worker.fsdp_module.parameters():
         p.data.zero_()
+    for group in worker.optimizer.param_groups:
+        group["weight_decay"] = 0.25  # as a run that goes on asks for
     worker.load_checkpoint(f"{folder}/actor")
     same = all(torch.equal(a, b) for a, b in zip(before, worker.fsdp_module.parameters()))
+    same = same and all(group["weight_decay"] == 0.25 for group in worker.optimizer.param_groups)
     path = folder / "actor" / f"extra_state_world_size_{world}_rank_{rank}.pt"
     extra = torch.load(path, weights_only=False)
     torch.save({**extra, "rng": Hostile(folder / f"ran_{rank}")}, path)

@@ -33,6 +33,7 @@ def test_a_run_of_an_older_commit_goes_on_as_it_would_have_there(tmp_path, monke
     assert main(["train", "run.yaml", "trainer.max_steps=2"]) == 0
     said = capsys.readouterr().out
     assert "going on with other settings than before: trainer.max_steps\n" in said
+    assert "is of an earlier version: another model_path would go unnoticed\n" in said
     *_, last = map(json.loads, Path("run/metrics.jsonl").read_text().splitlines())
     assert {key: last[key] for key in SECOND_STEP} == pytest.approx(SECOND_STEP, rel=1e-4)
     assert main(["report", "run"]) == 0

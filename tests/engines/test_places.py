@@ -16,7 +16,8 @@ from gmpo_vl.engines.local import engine
 from gmpo_vl.runs import Run
 from gmpo_vl.storage.places import check_file, make_folder
 
-FILES = ("metrics.jsonl", "config.yaml", "checkpoints/best.json", "lock", "probe.pt", "picture_hashes.json",
+FILES = ("metrics.jsonl", "config.yaml", "checkpoints/best.json", "lock", "probe.pt",
+         "picture_hashes.json", "weight_hashes.json",
          "train.bad_rows.jsonl", "metrics.discarded.jsonl", "rollouts.discarded.jsonl",
          "rollouts/step_000002.jsonl", "rollouts/validation_000000.jsonl")  # fmt: skip
 FOLDERS = ("checkpoints", "rollouts", "images", "")

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_families import save_tiny_family
 
 from gmpo_vl.evaluation import backends, prepare, sharing
 from gmpo_vl.evaluation.backends import BackendChoice, backend_here, chunk_of
+from gmpo_vl.models.compat import TRANSFORMERS_5
 from gmpo_vl.models.loading import load_for_inference
 from gmpo_vl.rollout import hf, vllm
 from gmpo_vl.runs import EvaluationFolder
@@ -177,6 +179,19 @@ def test_the_backend_is_taken_by_what_is_there(tiny, tmp_path, monkeypatch):
     assert backend_here(tmp_path)[0] == "transformers"
     there["version"] = "0.11.0+cpu"
     assert backend_here(tiny) == ("transformers", "vLLM 0.11.0+cpu was built for CPUs")
+
+
+@pytest.mark.skipif(not TRANSFORMERS_5, reason="4.57 does not know the kind")
+def test_a_kind_that_vllm_cannot_know_is_not_handed_to_it(tmp_path, monkeypatch):
+    folder = save_tiny_family(tmp_path / "model", "qwen3_5")
+    monkeypatch.setattr(vllm, "find_spec", lambda name: True)
+    said = "a 'qwen3_5' needs transformers 5, and vLLM 0.11 runs with 4"
+    with pytest.raises(ValueError, match=f"{folder}: {said}; leave --backend out"):
+        vllm.check_vllm(folder)
+    monkeypatch.setattr(backends, "find_spec", lambda name: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(vllm, "engine_version", lambda: "0.11.0")
+    assert backend_here(folder) == ("transformers", said)
 
 
 def test_auto_says_what_it_took_and_why(small_eval, whole, tmp_path, gmpo_vl, monkeypatch, content):

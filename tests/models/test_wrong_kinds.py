@@ -4,11 +4,14 @@ import json
 
 import pytest
 import transformers
+from tiny_runs import BASE
 from transformers import AutoConfig
 
+from gmpo_vl.cli import main
 from gmpo_vl.models.compat import TRANSFORMERS_5
 from gmpo_vl.models.loading import load_model, model_config, model_folder
 from gmpo_vl.models.shared import ATTENTION
+from gmpo_vl.models.tiny import save_tiny
 
 SMALL = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
 SMALL |= {"vocab_size": 64, "pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
@@ -42,6 +45,25 @@ def test_a_kind_that_cannot_answer(kind, tmp_path):
             read(folder_with(tmp_path, model_type=kind))
 
 
+@pytest.mark.parametrize("kind", ["t5", "bert"])
+def test_no_command_blames_the_rows_for_it(kind, overrides, diagrams, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run.yaml").write_text(BASE)
+    folder = save_tiny(tmp_path / "model")
+    folder_with(folder, model_type=kind)
+    for file in ("preprocessor_config.json", "processor_config.json"):
+        (folder / file).unlink()
+    config = [str(tmp_path / "run.yaml"), *overrides, f"worker.actor.model.model_path={folder}"]
+    evaluation = ["eval", str(folder), "--data", str(diagrams / "test.parquet")]
+    for command in (evaluation, ["train", *config], ["data", "check", *config], ["data", "show", *config]):
+        assert main(command) == 2
+        said = capsys.readouterr().err
+        assert f"a '{kind}' cannot answer here: " in said, command
+        assert "parquet" not in said
+    assert main(["doctor", *config]) == 1
+    assert capsys.readouterr().out.count("ERROR") == 1
+
+
 def test_a_bert_that_decodes_is_a_causal_model(tmp_path):
     config = AutoConfig.for_model("bert", **SMALL, is_decoder=True)
     transformers.BertLMHeadModel(config).save_pretrained(tmp_path)
@@ -72,6 +94,15 @@ def test_weights_of_another_task_are_not_made_up(task, tmp_path):
     getattr(transformers, task)(config).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"lack 1 weights of a Qwen2ForCausalLM \(lm_head.weight\)"):
         load_model(tmp_path)
+
+
+def test_weights_in_other_shapes_are_not_made_up(tmp_path):
+    config = AutoConfig.for_model("qwen2", **SMALL, num_key_value_heads=2)
+    transformers.Qwen2ForCausalLM(config).save_pretrained(tmp_path)
+    changed = {**json.loads((tmp_path / "config.json").read_text()), "intermediate_size": 24}
+    said = r"have 3 weights in other shapes than config.json gives a Qwen2ForCausalLM \(model.layers.0.mlp"
+    with pytest.raises(ValueError, match=said):
+        load_model(folder_with(tmp_path, **changed))
 
 
 # 4.57 itself gives Gemma2 SDPA, without its cap.

@@ -49,6 +49,10 @@ def damaged(kind: str, model: Path, folder: Path) -> Path:
         (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a.weight": "model.saf')
     elif kind == "index of nothing":
         (folder / "model.safetensors.index.json").write_text('["a list"]')
+    elif kind == "no shard":
+        names = {f"w{i}": f"model-0000{i}-of-00002.safetensors" for i in (1, 2)}
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+        weights.rename(folder / names["w1"])
     elif kind == "other shapes":
         config = json.loads((folder / "config.json").read_text())
         config["text_config"]["intermediate_size"] //= 2
@@ -72,21 +76,76 @@ def damaged(kind: str, model: Path, folder: Path) -> Path:
         ("missing", "error", "weights", "model.safetensors is missing"),
         ("index cut off", "error", "weights", "model.safetensors.index.json cannot be read"),
         ("index of nothing", "error", "weights", "model.safetensors.index.json cannot be read"),
-        ("other shapes", "error", "weights", "mismatch"),
-        ("another model's config", "warning", "weights", "the model's class wants"),
+        ("other shapes", "error", "weights", "weights in other shapes than config.json gives a Qwen2_5_VL"),
+        ("another model's config", "error", "weights", "its files lack 36 weights of a Qwen2_5_VL"),
+        ("no shard", "error", "weights", "the file model-00002-of-00002.safetensors is missing"),
         ("small vocabulary", "error", "model", "no model can be built from its config.json"),
         ("no problem", "error", "template", "leaves out or changes the problem"),
         ("twice", "error", "template", "the problem stands 2 times"),
     ],
 )
 def test_a_damaged_model_folder_is_seen_before_it_is_loaded(
-    kind, level, check, said, doctor, model, tmp_path
+    kind, level, check, said, doctor, model, tmp_path, capsys
 ):
     code, findings = doctor(model=damaged(kind, model, tmp_path / "model"))
     found = of(findings, level)[check]
     assert said in found["what"]
     assert found["change"]
     assert code == (1 if level == "error" else code)
+    if check == "weights":  # the plan, which reads headers too, ends where the run would
+        assert main(["train", "--dry-run", str(tmp_path / "run.yaml")]) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_weights_of_another_class_are_told_by_their_names_and_those_in_torch_s_format_are_not_looked_at(
+    doctor, model, tmp_path
+):
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(model, tmp_path / "model")
+    weights = load_file(folder / "model.safetensors")
+    save_file({f"other.{name}": value for name, value in weights.items()}, folder / "model.safetensors")
+    code, findings = doctor(model=folder)
+    assert code == 1
+    assert f"its files lack {len(weights):,} weights" in of(findings, "error")["weights"]["what"]
+    (folder / "model.safetensors").unlink()
+    torch.save(weights, folder / "pytorch_model.bin")
+    code, findings = doctor(model=folder)
+    assert code == 0
+    assert "torch's own format" in of(findings, "note")["weights"]["what"]
+    assert main(["train", "--dry-run", str(tmp_path / "run.yaml")]) == 0
+
+
+def test_an_adapter_is_looked_at_with_the_model_that_it_was_trained_on(doctor, model, tmp_path):
+    from peft import LoraConfig, get_peft_model
+
+    base = shutil.copytree(model, tmp_path / "base")
+    tuned = get_peft_model(load_model(base), LoraConfig(target_modules=["q_proj"]))
+    folder = shutil.copytree(model, tmp_path / "adapter", ignore=shutil.ignore_patterns("*.safetensors"))
+    tuned.save_pretrained(folder)
+    code, findings = doctor(model=folder)
+    assert code == 0
+    assert "parameters in 1 files" in of(findings, "ok")["weights"]["what"]
+    base.rename(tmp_path / "moved")
+    code, findings = doctor(model=folder)
+    assert code == 1
+    said = of(findings, "error")["weights"]["what"]
+    assert f"{folder} is a LoRA adapter to {base}, and {base} does not exist: put that model there" in said
+
+
+@pytest.mark.parametrize(
+    "leaves_out", [["data.max_prompt_length=8"], ["data.max_image_pixels=9", "data.on_bad_row=skip"]]
+)
+def test_a_split_of_which_nothing_is_left_is_an_error(doctor, leaves_out, tmp_path):
+    code, findings = doctor(*leaves_out)
+    assert code == 1
+    errors = [f for f in findings if f["level"] == "error"]
+    assert [f["what"] for f in errors] == [
+        "train: not one of its 12 rows can be used",
+        "validation: not one of its 4 rows can be used",
+    ]
+    assert [f["where"] for f in errors] == ["data.train_files", "data.val_files"]
+    assert main(["train", "--dry-run", str(tmp_path / "run.yaml"), *leaves_out]) == 2
 
 
 def test_without_a_model_everything_else_is_checked(doctor, tmp_path, model):

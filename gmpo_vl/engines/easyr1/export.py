@@ -24,13 +24,12 @@ from gmpo_vl.engines.parity import TOLERANCE, Gaps, gaps_between
 from gmpo_vl.models.compat import complete_config, save_pretrained
 from gmpo_vl.models.forward import ForwardOptions, response_log_probs
 from gmpo_vl.models.loading import (
-    adapter_base,
     auto_class,
     banned_ids,
+    base_folder,
     copy_without_weights,
     load_model,
     model_config,
-    model_folder,
 )
 from gmpo_vl.models.packing import pack
 from gmpo_vl.models.processing import load_processor
@@ -170,7 +169,7 @@ def _merged(adapter: Path, dtype: torch.dtype) -> Any:
     """The adapter in the model that it was trained in: EasyR1 rounds all that LoRA does not train to bf16."""
     from peft import PeftModel
 
-    model = load_model(model_folder(adapter_base(adapter)), dtype)
+    model = load_model(base_folder(adapter), dtype)
     for parameter in model.parameters():
         parameter.data = parameter.data.to(torch.bfloat16).to(dtype)
     return PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()

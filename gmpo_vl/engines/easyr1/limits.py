@@ -8,7 +8,7 @@ from typing import Any
 
 from gmpo_vl.config import Config, ConfigError
 from gmpo_vl.config.schema import value_of
-from gmpo_vl.models.geometry import QWEN_VL, experts
+from gmpo_vl.models.geometry import QWEN_VL, SINCE_5, experts
 from gmpo_vl.models.shared import is_known, sharing_obstacle
 from gmpo_vl.setup import leaves_vision_out, validation_sampling_of
 
@@ -82,10 +82,15 @@ def check_model(config: Config, model: Any) -> None:
     """
     lora, problems = config.worker.actor.model.lora, []
     sees = hasattr(model, "vision_config")
-    if sees and model.model_type not in QWEN_VL:
+    if model.model_type in SINCE_5:
+        problems.append(
+            f"worker.actor.model.model_path: a {model.model_type!r} needs transformers 5, and EasyR1 and its "
+            "vLLM run with 4; engine: local trains it"
+        )
+    elif sees and model.model_type not in QWEN_VL:
         problems.append(
             f"worker.actor.model.model_path: engine easyr1 gets no pictures to a {model.model_type!r}, only "
-            f"to {', '.join(QWEN_VL)}; engine: local trains it"
+            f"to {', '.join(kind for kind in QWEN_VL if kind not in SINCE_5)}; engine: local trains it"
         )
     elif easyr1_loss(config) is None and ranks_of(config) > 1 and not is_known(model) and sees:
         problems.append(

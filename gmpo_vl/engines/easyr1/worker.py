@@ -107,15 +107,18 @@ class GMPOWorker(_Base, FSDPWorker):
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
     def load_checkpoint(self, path: str) -> None:
-        """EasyR1's own, but nothing in the files is run.
+        """EasyR1's own, but nothing in the files is run, and the optimizer's decay and betas are this run's.
 
         Where the checkpoint's frozen ViT is not the reference's, the reference computes its own features.
         """
         policy, reference = self._policies
         shared = policy.features is not None and reference is not policy
         before = self._vision_shards() if shared else {}
+        asked = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
         with only_values():
             super().load_checkpoint(path)
+        for group, settings in zip(self.optimizer.param_groups, asked):
+            group.update(settings)
         if not shared:
             return
         after = self._vision_shards()

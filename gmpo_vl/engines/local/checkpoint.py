@@ -47,7 +47,8 @@ def save_optimizer(model: torch.nn.Module, optimizer: torch.optim.Optimizer, pat
 
 
 def load_optimizer(path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Restore the optimizer, the random state and, under LoRA, the adapter.
+    """Restore the optimizer's state, the random state and, under LoRA, the adapter. Rate, decay and betas
+    are this run's.
 
     Raises ValueError where this run trains other parameters than the file is of.
     """
@@ -60,7 +61,8 @@ def load_optimizer(path: Path, model: torch.nn.Module, optimizer: torch.optim.Op
             "model_path set to the checkpoint's huggingface folder"
         )
     for saved, own in zip(state["optimizer"]["param_groups"], optimizer.param_groups):
-        saved["fused"] = own["fused"]  # this machine's: it also says where torch keeps the step counts
+        # This run's settings. `fused` is this machine's: it also says where torch keeps the step counts.
+        saved |= {name: value for name, value in own.items() if name != "params"}
     optimizer.load_state_dict(state["optimizer"])
     parameters = dict(model.named_parameters())
     for name, value in state["adapter"].items():

@@ -64,7 +64,8 @@ class LocalEngine:
     def __init__(self, config: Config, processor: Processor, checkpoint: Path | None = None) -> None:
         folder = checkpoint / "huggingface" if checkpoint is not None else None
         if folder is not None and (folder / "adapter_config.json").exists():
-            folder = adapter_base(folder)  # the adapter itself is in optimizer.pt
+            base = Path(adapter_base(folder))  # the adapter itself is in optimizer.pt
+            folder = base if base.exists() else None  # where it lies elsewhere now, model_path names it
         self.config = config
         self.policy = build_policy(config, processor, folder)
         objective_of(self.policy, config)  # a user's file is read now, and not again
@@ -155,9 +156,8 @@ def build_policy(config: Config, processor: Processor, folder: str | Path | None
     """
     actor = config.worker.actor
     dtype = DTYPES[actor.fsdp.torch_dtype or "fp32"]
-    model: Any = load_model(
-        model_folder(str(folder or actor.model.model_path)), dtype, **actor.model.override_config
-    )
+    folder = model_folder(str(folder or actor.model.model_path))
+    model: Any = load_model(folder, dtype, **actor.model.override_config)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     if actor.model.freeze_vision_tower:
         towers = vision_towers(model)
@@ -165,7 +165,7 @@ def build_policy(config: Config, processor: Processor, folder: str | Path | None
         for tower in towers.values():
             tower.requires_grad_(False)
     if actor.model.lora.rank > 0:
-        model = _with_lora(model, config)
+        model = _with_lora(model, config, folder)
     if actor.model.enable_gradient_checkpointing:
         enable_gradient_checkpointing(unwrap(model))
     answer_packed(model)
@@ -180,11 +180,15 @@ def build_policy(config: Config, processor: Processor, folder: str | Path | None
     )
 
 
-def _with_lora(model: Any, config: Config) -> Any:
+def _with_lora(model: Any, config: Config, folder: Path) -> Any:
+    """folder: of the model."""
     from peft import get_peft_model
 
     torch.manual_seed(config.data.seed)  # the adapters' starting values
-    return get_peft_model(model, lora_config(config.worker.actor.model, vision_towers(model)))
+    adapted: Any = get_peft_model(model, lora_config(config.worker.actor.model, vision_towers(model)))
+    # Its file names the model below it: found from anywhere, and with an adapter that was merged into that.
+    adapted.peft_config["default"].base_model_name_or_path = str(folder.absolute())
+    return adapted
 
 
 def build_reference(config: Config, policy: Policy, resumed: bool) -> Any | None:

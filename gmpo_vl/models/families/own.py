@@ -48,6 +48,11 @@ class OwnFamily:
     patches_per_token: int = 0
     _looked_at: dict[bytes, dict[str, Any]] = field(default_factory=dict, compare=False)
 
+    @property
+    def processor_name(self) -> str:
+        """The class of what prepares its pictures."""
+        return type(self.processor.image_processor).__name__
+
     def encode(self, example: Example, chat: Chat, pictures: Iterable[Image.Image]) -> Prompt:
         shown = list(pictures)
         self._check_placeholders(example, chat)
@@ -118,10 +123,10 @@ class OwnFamily:
             for name, value_P in prompt.per_token.items()
         }
         if prompt.images:
-            inputs |= self._picture_inputs(prompt)
+            inputs |= self.picture_inputs(prompt)
         return {name: _on(value, model) for name, value in accepted(model, inputs).items()}
 
-    def _picture_inputs(self, prompt: Prompt) -> dict[str, Any]:
+    def picture_inputs(self, prompt: Prompt) -> dict[str, Any]:
         """The inputs of a prompt's pictures. The newest are kept, up to _KEPT_BYTES."""
         key, kept = prompt.pictures_key, self._looked_at
         if key not in kept:

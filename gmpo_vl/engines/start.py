@@ -1,0 +1,94 @@
+"""What a run started from, as its checkpoints keep it. A run that goes on has the weights and the optimizer's
+state of its checkpoint: settings that only a new run would follow are refused, not passed over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gmpo_vl.config import Config
+from gmpo_vl.config.schema import value_of
+from gmpo_vl.engines.checkpoint import as_a_start, is_own
+from gmpo_vl.engines.fingerprint import weights_hash
+from gmpo_vl.models.loading import model_folder
+from gmpo_vl.runs import Run
+from gmpo_vl.setup import configured_model
+from gmpo_vl.storage.files import read_object
+from gmpo_vl.storage.tensors import read_saved
+
+_MODEL = "worker.actor.model.model_path"
+_LORA = "worker.actor.model.lora"
+# They decide which weights are trained, what a trained adapter means, and what the optimizer keeps.
+_FIXED = (f"{_LORA}.rank", "worker.actor.model.freeze_vision_tower", "worker.actor.optim.strategy")
+_FIXED_UNDER_LORA = tuple(f"{_LORA}.{name}" for name in ("alpha", "target_modules", "exclude_modules"))
+
+
+@dataclass(frozen=True)
+class Start:
+    """model: as it was named. weights: their hash (fingerprint.py). settings: those that stay, by their
+    keys."""
+
+    model: str
+    weights: str
+    settings: Mapping[str, Any]
+
+
+def start_of(config: Config, run: Run) -> Start:
+    """What the configuration starts from. The hashes of files are kept in the run's folder."""
+    model = config.worker.actor.model
+    keys = _FIXED + (_FIXED_UNDER_LORA if model.lora.rank > 0 else ())
+    return Start(
+        str(model.model_path),
+        weights_hash(model_folder(str(model.model_path)), run.folder / "weight_hashes.json"),
+        {key: value_of(config, key) for key in keys},
+    )
+
+
+def check_start(run: Run, checkpoint: Path, config: Config, start: Start) -> None:
+    """Raise ValueError, with the way out, where a run cannot go on from a checkpoint as it was begun.
+
+    Another run's checkpoint may have begun with other weights, of the same kind of model, unless it is an
+    adapter to them: the KL term is then against this run's own start.
+    """
+    _check_kind(checkpoint, config, start)
+    kept = read_saved(checkpoint / "trainer" / "state.pt").get("start")
+    if kept is None:
+        print(f"{checkpoint} is of an earlier version: another model_path would go unnoticed", flush=True)
+        return
+    same = is_own(run, checkpoint) or config.worker.actor.model.lora.rank > 0
+    if same and kept["weights"] != start.weights:
+        moved = kept["model"] != start.model
+        now = f"{start.model} holds others" if moved else "they changed since"
+        back = f", or write {_MODEL}={kept['model']} to go on" if moved else ""
+        raise ValueError(
+            f"{checkpoint} is of a run that began with the weights of {kept['model']}, and {now}: a run that "
+            f"goes on has its checkpoint's weights, so those would not be trained. Give the new run another "
+            f"trainer.experiment_name (or trainer.save_checkpoint_path){back}"
+        )
+    for key in {**kept["settings"], **start.settings}:
+        before, now = kept["settings"].get(key), value_of(config, key)
+        if key in kept["settings"] and before != now:
+            raise ValueError(
+                f"{checkpoint} was trained with {key} {_said(before)}, and it is {_said(now)} now: its "
+                f"weights and its optimizer's state go on only as they were. Write {key}={_said(before)}; to "
+                f"train its weights in another way {as_a_start(checkpoint)}, under another "
+                "trainer.experiment_name"
+            )
+
+
+def _check_kind(checkpoint: Path, config: Config, start: Start) -> None:
+    for part in ("huggingface", "actor/huggingface"):  # of engine local and easyr1
+        found = read_object(checkpoint / part / "config.json") or {}
+        kind = configured_model(config).model_type
+        if found.get("model_type", kind) != kind:
+            raise ValueError(
+                f"{checkpoint} holds a {found['model_type']!r}, and {_MODEL} {start.model} is a {kind!r}: "
+                "a run that goes on has its checkpoint's weights. Give the new run another "
+                "trainer.experiment_name (or trainer.save_checkpoint_path)"
+            )
+
+
+def _said(value: Any) -> str:
+    return {None: "null", True: "true", False: "false"}.get(value, str(value))
