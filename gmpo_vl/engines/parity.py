@@ -116,6 +116,7 @@ def check_parity(policy: Policy, groups: Sequence[Group], config: Config) -> Par
         batches.append(longest_rollouts(groups, limits))
     policy.look_at([row.group for rows in batches for row in rows])
     policy.model.train()  # gradient checkpointing acts in this mode only
+    policy.model.zero_grad(set_to_none=True)  # of the last update, where a run has made one
     layers = first_layers(model)[: 1 if known else 2]
     shared = replace(policy, way="shared")
     own = replace(policy, way="public", features=None)  # kept features are checked, too

@@ -126,6 +126,16 @@ def test_the_proof_of_a_run_in_bf16_tells_right_from_wrong(sampled, monkeypatch)
     assert not check_parity(policy, groups, config).holds
 
 
+def test_what_an_update_left_behind_is_not_counted(sampled):
+    """A run asks again where rows become longer: the last update's gradients still stand beside the weights."""
+    config, policy, groups = sampled
+    clean = check_parity(policy, groups, config)
+    for parameter in policy.model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    assert check_parity(policy, groups, config) == clean
+    assert all(parameter.grad is None for parameter in policy.model.parameters())
+
+
 def test_heavy_tails_are_rounding_and_not_a_number_is_not():
     """As two right kernels differ on a model of billions: 0.02 nats, and a nat for 3 tokens of 4,000."""
     gap_N = torch.randn(4000, generator=torch.Generator().manual_seed(0)) * 0.02
