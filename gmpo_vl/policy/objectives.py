@@ -206,8 +206,9 @@ def gspo(log_ratio_BT: Tensor, mask_BT: Tensor, clip: Clip) -> Tensor:
 
 def clip_one_sided(log_ratio: Tensor, positive: Tensor, low: float, high: float) -> Tensor:
     """log of min[rho A, clip(rho, e^low, e^high) A] / A: the upper limit binds for A > 0, the lower one
-    otherwise."""
-    return log_ratio.clamp(max=high).where(positive, log_ratio.clamp(min=low))
+    otherwise. A ratio at its limit keeps its gradient (that of `clamp` there is 1 or 0 by torch's version)."""
+    from_above = log_ratio.masked_fill(log_ratio > high, high)
+    return from_above.where(positive, log_ratio.masked_fill(log_ratio < low, low))
 
 
 def token_mean(values_BT: Tensor, mask_BT: Tensor) -> Tensor:
@@ -229,7 +230,8 @@ def log_mean_exp(x_BT: Tensor, share_BT: Tensor) -> Tensor:
     shift_B1 = x_BT.detach().masked_fill(share_BT == 0, -math.inf).amax(-1, keepdim=True)
     shift_B1 = shift_B1.masked_fill(~(share_BT > 0).any(-1, keepdim=True), 0.0)
     # expm1 and log1p keep the digits when all x are close to each other (a small p, or ratios near 1).
-    below_BT = (x_BT - shift_B1).clamp(max=0.0).expm1()
+    # Without a share x may lie above the shift, and its exp would be no number.
+    below_BT = (x_BT - shift_B1).masked_fill(share_BT == 0, 0.0).expm1()
     return shift_B1.squeeze(-1) + (share_BT * below_BT).sum(-1).log1p()
 
 

@@ -260,3 +260,37 @@ def test_shapes_that_do_not_fit_are_named():
         per_sequence_loss("gmpo", x_BT, x_BT[:, :2], x_BT, torch.zeros(2))
     with pytest.raises(ValueError, match="B = 2"):
         per_sequence_loss("gmpo", x_BT, x_BT, x_BT, torch.zeros(2, 1))
+
+
+class ClampWithoutGradientAtItsBound(torch.autograd.Function):
+    """`clamp` as torch 2.14 has it; in 2.13 its gradient at the bound is 1."""
+
+    @staticmethod
+    def forward(ctx, x, low, high):
+        ctx.save_for_backward((x > low) & (x < high))
+        return torch.minimum(torch.maximum(x, torch.full_like(x, low)), torch.full_like(x, high))
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient * ctx.saved_tensors[0], None, None
+
+
+@pytest.mark.parametrize("loss_type", OBJECTIVES)
+def test_no_gradient_hangs_on_what_clamp_does_at_its_bound(loss_type, monkeypatch):
+    """Every ratio of an on-policy step is 1: the largest of its row, and the limit where a clip is 0."""
+    log_probs = [-1.0, -0.5, -2.0, -0.1, -0.7]
+    clips = {key: 0.0 for key in OBJECTIVES[loss_type].defaults if "clip" in key}
+    cases = [(advantage, options) for advantage in (1.0, -1.0) for options in ({}, clips)]
+    expected = [loss_and_gradient(loss_type, log_probs, log_probs, a, **options) for a, options in cases]
+    clamp = torch.Tensor.clamp
+
+    def strict(x, min=None, max=None):
+        if not x.is_floating_point():
+            return clamp(x, min=min, max=max)
+        bounds = -math.inf if min is None else min, math.inf if max is None else max
+        return ClampWithoutGradientAtItsBound.apply(x, *bounds)
+
+    monkeypatch.setattr(torch.Tensor, "clamp", strict)
+    found = [loss_and_gradient(loss_type, log_probs, log_probs, a, **options) for a, options in cases]
+    assert found == expected
+    assert all(any(gradient) for _, gradient in found)
