@@ -64,7 +64,7 @@ COMMON = {
     "bloom": ({"n_layer": 2, "n_head": 4}, "SDPA"),  # ALiBi
     "falcon": ({}, "does not tell its attention"),
     "mamba": ({"state_size": 8}, "SDPA"),
-    "minimax": ({}, "one response see another"),  # lightning attention's states
+    "minimax": ({}, "a response see another prompt or response"),  # lightning attention's states
     "llama4_text": ({"intermediate_size_mlp": 48}, "chunked_attention"),
     "seed_oss": ({}, "attention_dropout"),
 }
