@@ -53,12 +53,12 @@ def open_session(
     reward = load_configured_reward(config)
     load_own_objective(config)
     run, checkpoint = open_run(config, check_checkpoint)
-    start = start_of(config, run)
     if checkpoint is not None:
-        check_start(run, checkpoint, config, start)
+        check_start(run, checkpoint, config, start_of(config, run))
     run.read_metrics()  # raises for a line that cannot be read, before anything is loaded
     prompts, validation = _load_splits(config, run, reward)
     data = fingerprint_of(prompts.examples, run.folder / "picture_hashes.json")
+    start = start_of(config, run)  # a refused run leaves no folder: its hashes come after the rows
     progress = Progress() if checkpoint is None else _resume(config, run, checkpoint, prompts, data)
     steps = total_steps(config, len(prompts))
     fitted = with_fitting_tokens(config, prompts)

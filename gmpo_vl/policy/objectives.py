@@ -206,7 +206,7 @@ def gspo(log_ratio_BT: Tensor, mask_BT: Tensor, clip: Clip) -> Tensor:
 
 def clip_one_sided(log_ratio: Tensor, positive: Tensor, low: float, high: float) -> Tensor:
     """log of min[rho A, clip(rho, e^low, e^high) A] / A: the upper limit binds for A > 0, the lower one
-    otherwise. A ratio at its limit keeps its gradient (that of `clamp` there is 1 or 0 by torch's version)."""
+    otherwise. A ratio at its limit keeps its gradient (of `clamp` it is 1 or 0 there, by version)."""
     from_above = log_ratio.masked_fill(log_ratio > high, high)
     return from_above.where(positive, log_ratio.masked_fill(log_ratio < low, low))
 

@@ -47,7 +47,7 @@ def model_of(config: Config):
     model = load_model(config.worker.actor.model.model_path)
     if config.worker.actor.model.lora.rank:
         model.enable_input_require_grads()
-        model = _with_lora(model, config)
+        model = _with_lora(model, config, Path(config.worker.actor.model.model_path))
     enable_gradient_checkpointing(unwrap(model))
     return model
 

@@ -340,9 +340,9 @@ def test_a_shared_forward_that_fails_its_proof_is_not_used(make_config, tmp_path
     real = forward.response_positions
     shared = forward._shared_hidden
 
-    def wrong_positions(model, packed, features):
+    def wrong_positions(*given):
         monkeypatch.setattr(forward, "response_positions", lambda prompt, length: real(prompt, length) + 40)
-        hidden = shared(model, packed, features)
+        hidden = shared(*given)
         monkeypatch.setattr(forward, "response_positions", real)
         return hidden
 

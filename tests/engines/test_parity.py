@@ -127,7 +127,7 @@ def test_the_proof_of_a_run_in_bf16_tells_right_from_wrong(sampled, monkeypatch)
 
 
 def test_what_an_update_left_behind_is_not_counted(sampled):
-    """A run asks again where rows become longer: the last update's gradients still stand beside the weights."""
+    """A run asks again where rows become longer: there the gradients of the last update still stand."""
     config, policy, groups = sampled
     clean = check_parity(policy, groups, config)
     for parameter in policy.model.parameters():

@@ -108,6 +108,7 @@ def test_an_adapter_that_names_code_is_refused(changed, hostile, tmp_path, monke
     monkeypatch.syspath_prepend(folder)
     adapter = {"peft_type": "LORA", "base_model_name_or_path": str(folder)} | changed
     (folder / "adapter_config.json").write_text(json.dumps(adapter))
+    (folder / "adapter_model.safetensors").touch()
     with pytest.raises(ValueError, match="no LoRA adapter"):
         load_model(folder)
     assert not (tmp_path / "ran").exists()
