@@ -65,6 +65,7 @@ def per_sequence_loss(
     mask_BT: Tensor,
     advantages_B: Tensor,
     log_weights_BT: Tensor | None = None,
+    /,
     **settings: float,
 ) -> PolicyLoss:
     """The loss of each of B sequences (-J_i for ours), with the weight that each has in the mini-batch.
