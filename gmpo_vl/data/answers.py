@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Number, Real
 from typing import Any
 
@@ -44,9 +44,11 @@ def encode_answer(
     tolerance: relative error that still counts as right (0.01 is 1%).
     choices: the texts of a multiple-choice question, in order (A, B, ...).
     """
-    alternatives = [gold] if isinstance(gold, str | Number) or gold is None else list(gold)
+    alternatives = (
+        [gold] if isinstance(gold, str | bytes | int | float | Number | Mapping | None) else list(gold)
+    )
     for one in alternatives:
-        if not (isinstance(one, str | Number) or one is None):
+        if not isinstance(one, str | Number | None):
             raise AnswerError(f"{one!r:.80} in the gold is no text and no number")
     texts = [written(g, type) for g in alternatives]
     if not texts or not all(texts):

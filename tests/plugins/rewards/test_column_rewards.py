@@ -106,9 +106,9 @@ def test_what_cannot_be_is_refused_when_the_reward_is_made(own):
         reward("geometry3k", format_wait=0.2)
     with pytest.raises(ValueError, match="did you mean answers= of the plugin"):
         reward("geometry3k", answer="gold")
-    with pytest.raises(ValueError, match="format_weight is '0.5'; it is a number between 0 and 1$"):
+    with pytest.raises(ValueError, match=r"format_weight is '0.5'; it is a number between 0 and 1$"):
         reward("geometry3k", format_weight="0.5")
-    with pytest.raises(ValueError, match="a reward is named by a text.*not None"):
+    with pytest.raises(ValueError, match=r"a reward is named by a text.*not None"):
         reward(None)
     for options in ({"part": None}, {"answers": ["a"]}, {"name": ""}):
         with pytest.raises(ValueError, match="it is a text"):
@@ -150,7 +150,8 @@ def test_the_other_parts_are_logged_as_means():
     ]
     assert logged == {"gmpo_vl_geometry3k/accuracy": 0.5, "gmpo_vl_geometry3k/format": 0.5}
     reward(name="of_form")([WRONG], solution=["5"], log_metric=logged.__setitem__)
-    assert logged["of_form/accuracy"] == 0.0 and logged["gmpo_vl_geometry3k/accuracy"] == 0.5
+    assert logged["of_form/accuracy"] == 0.0
+    assert logged["gmpo_vl_geometry3k/accuracy"] == 0.5
     reward(part="format")([RIGHT], solution=["5"], log_metric=lambda *_: pytest.fail("logged twice"))
 
 
