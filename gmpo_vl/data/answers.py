@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Number, Real
 from typing import Any
 
@@ -44,7 +44,12 @@ def encode_answer(
     tolerance: relative error that still counts as right (0.01 is 1%).
     choices: the texts of a multiple-choice question, in order (A, B, ...).
     """
-    alternatives = [gold] if isinstance(gold, str | int | float | Number) else list(gold)
+    alternatives = (
+        [gold] if isinstance(gold, str | bytes | int | float | Number | Mapping | None) else list(gold)
+    )
+    for one in alternatives:
+        if not isinstance(one, str | Number | None):
+            raise AnswerError(f"{one!r:.80} in the gold is no text and no number")
     texts = [written(g, type) for g in alternatives]
     if not texts or not all(texts):
         raise AnswerError(f"the gold {gold!r} is empty; a row without an answer cannot be verified")
@@ -98,11 +103,14 @@ def check_encoded(text: str) -> None:
 
 
 def written(gold: object, type: str | None = None) -> str:
-    """The text of a gold: a whole float without its decimals (AMC's 142.0 is 142), NaN as an empty text.
+    """The text of a gold: a whole float without its decimals (AMC's 142.0 is 142), None and NaN as an empty
+    text.
 
     Under type="rounded" 25.0 stays 25.0, because its decimals say how far the value was rounded. numpy's
     numbers are written as Python's.
     """
+    if gold is None:
+        return ""
     if isinstance(gold, Real) and not isinstance(gold, Integral):
         if gold != gold:
             return ""

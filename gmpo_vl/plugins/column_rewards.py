@@ -10,14 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from gmpo_vl.data.answers import encode_answer
+from gmpo_vl.data.values import is_empty
 from gmpo_vl.rewards.about import describe
 from gmpo_vl.rewards.inputs import OF_THE_ROW, inputs_of
-from gmpo_vl.rewards.loading import Score, load_reward
+from gmpo_vl.rewards.loading import Reward, Score, load_reward
+from gmpo_vl.storage.names import closest
 from gmpo_vl.types import Example
 
 Completion = str | list[dict[str, Any]]
 # The column that a field of the row is taken from, or the first that there is of several. `meta` is the rest.
 _COLUMNS = {"id": ("id",), "problem": ("problem",), "images": ("images", "image")}
+_OWN_OPTIONS = ("part", "answers", "asynchronous", "name")  # of reward(), beside the reward's
 
 
 def reward(
@@ -26,6 +29,7 @@ def reward(
     part: str = "overall",
     answers: str = "solution",
     asynchronous: bool = False,
+    name: str | None = None,
     **options: Any,
 ) -> ColumnReward:
     """A reward for `reward_funcs`.
@@ -33,14 +37,22 @@ def reward(
     spec: a built-in's name (`gmpo-vl rewards` describes them), or FILE.py:FUNCTION.
     part: of the score that is returned. With `overall` the others are logged, where the trainer offers it.
     answers: the column of the right answers: texts, numbers, lists of which any one is right, or what
-        `gmpo_vl.encode_answer` wrote. A row without an answer, and a response that the reward could not
-        score, give None.
+        `gmpo_vl.encode_answer` wrote. Empty items of a list do not count. A row without an answer, and a
+        response that the reward could not score, give None.
     asynchronous: score in a thread beside the trainer's other asynchronous rewards; for one that waits for
         an endpoint.
-    options: the reward's own. ValueError for a reward, part or option that there is not.
+    name: in metrics and messages; None: gmpo_vl_REWARD, or gmpo_vl_REWARD_PART. TRL adds up the metrics of
+        rewards that have one name.
+    options: the reward's own.
+
+    ValueError for a reward, an option or an option's value that cannot be, and for a part that a built-in
+    reward has not; of a reward of one's own the parts are known after its first scores.
     """
+    for key, value in {"part": part, "answers": answers, "name": name}.items():
+        if not (isinstance(value, str) and value) and not (key == "name" and value is None):
+            raise ValueError(f"reward({spec!r}): {key} is {value!r:.80}; it is a text")
     kind = AsynchronousColumnReward if asynchronous else ColumnReward
-    return kind(spec, part, answers, options)
+    return kind(spec, part, answers, name, options)
 
 
 class ColumnReward:
@@ -51,13 +63,15 @@ class ColumnReward:
 
     asynchronous = False
 
-    def __init__(self, spec: str, part: str, answers: str, options: Mapping[str, Any]) -> None:
-        self._made = {"spec": spec, "part": part, "answers": answers, **options}
+    def __init__(
+        self, spec: str, part: str, answers: str, name: str | None, options: Mapping[str, Any]
+    ) -> None:
+        self._made = {"spec": spec, "part": part, "answers": answers, "name": name, **options}
         self._part, self._answers = part, answers
-        self._reward = load_reward(spec, options)
+        self._reward = _loaded(spec, options)
         if not self._reward.by_path:
             self._check_part(describe(spec.partition(":")[0]).parts)
-        self.__name__ = "gmpo_vl_" + _short(spec) + ("" if part == "overall" else f"_{part}")
+        self.__name__ = name or "gmpo_vl_" + _short(spec) + ("" if part == "overall" else f"_{part}")
 
     def __reduce__(self) -> tuple[Callable[..., ColumnReward], tuple[()]]:
         return partial(reward, asynchronous=self.asynchronous, **self._made), ()
@@ -164,14 +178,36 @@ def text_of(completion: Completion) -> str:
 
 
 def gold_text(gold: Any) -> str | None:
-    """A gold as rewards read it. None for a row without one: nothing, NaN, a blank text, an empty list."""
-    if isinstance(gold, str):
-        return gold if gold.strip() else None
-    if gold is None or gold == [] or gold != gold:
+    """A gold as rewards read it. None for a row without one: nothing, NaN, a blank text, a list of these.
+
+    Numbers and arrays of numpy are Python's. ValueError for a gold, or an item of a list, of another type.
+    """
+    gold = _plain(gold)
+    given = gold if isinstance(gold, list) else [gold]
+    for one in given:
+        if isinstance(one, bool) or not isinstance(one, str | int | float | None):
+            found = f"the answer {gold!r:.80} {'is' if one is gold else 'holds'} a {type(one).__name__}"
+            raise ValueError(f"{found}; write a text, a number or a list of them")
+    golds = [one for one in given if not is_empty(one)]
+    if not golds:
         return None
-    if isinstance(gold, bool) or not isinstance(gold, int | float | list):
-        raise ValueError(f"the answer {gold!r} is a {type(gold).__name__}; write a text, a number or a list")
-    return encode_answer(gold)
+    return gold if isinstance(gold, str) else encode_answer(golds)
+
+
+def _plain(value: Any) -> Any:
+    """numpy's numbers and arrays as Python's; they have `tolist`, as other libraries' have."""
+    value = value.tolist() if hasattr(value, "tolist") else value
+    return [_plain(item) for item in value] if isinstance(value, list) else value
+
+
+def _loaded(spec: str, options: Mapping[str, Any]) -> Reward:
+    try:
+        return load_reward(spec, options)
+    except ValueError as error:
+        meant = [f"{own}=" for key in options if (own := closest(key, _OWN_OPTIONS, cutoff=0.8))]
+        if not meant:
+            raise
+        raise ValueError(f"{error} (did you mean {', '.join(meant)} of the plugin?)") from error
 
 
 def _example(gold: str, row: Mapping[str, Any]) -> Example:

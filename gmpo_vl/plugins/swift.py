@@ -36,7 +36,7 @@ def register(
     class Reward(_swift.ORM):
         def __init__(self, args: Any = None, **kwargs: Any) -> None:
             super().__init__(args, **kwargs)
-            self._reward = reward(spec, part=part, answers=answers, **options)
+            self._reward = reward(spec, part=part, answers=answers, name=name, **options)
 
         def __call__(
             self, completions: list[str], response_token_ids: list[Any] | None = None, **columns: Any

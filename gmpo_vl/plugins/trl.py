@@ -27,7 +27,7 @@ trl: Any = importlib.import_module("trl")  # the package, which this file is nam
 
 TESTED = "1.16.0"
 # What TRL's trainer hands down to its subclasses, beside the public part.
-_OF_CLASS = ("_compute_loss", "_get_per_token_logps_and_entropies")
+_OF_CLASS = ("compute_loss", "_compute_loss", "_get_per_token_logps_and_entropies")
 _OF_TRAINER = ("_step", "_buffered_inputs", "_metrics")
 
 # Keys of GRPOConfig that tell TRL's own loss what to do, and what to write instead.
@@ -67,23 +67,24 @@ def objective(trainer_class: Any, name: str = "gmpo", **settings: Any) -> Any:
     micro-batches. A completion without a token that counts has weight 0. ValueError for what the objective
     does not take; the trainer raises it for keys of its configuration that would have no effect.
     """
+    _check_class(trainer_class, name)
     chosen: str | OwnObjective = name
     if is_own(name):
-        chosen, settings = load_objective(name, settings), {}
+        chosen, settings = load_objective(name, settings, key="objective"), {}
         if chosen.statistics is not None:
             raise ValueError(f"{name} asks for statistics of the mini-batch, which TRL's trainer cannot give")
     else:
         settings = resolve_settings(name, settings)
-    _check_class(trainer_class)
 
     class Trainer(trainer_class):
         _tag_names = ("trl", "gmpo_vl")
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
-            given = inspect.signature(super().__init__).bind(*args, **kwargs).arguments
-            if given.get("args") is not None:
-                check_config(given["args"], settings)
+            for given in (*args, *kwargs.values()):  # a subclass has parameters of its own
+                if isinstance(given, trl.GRPOConfig):
+                    check_config(given, settings)  # before the model is loaded
             super().__init__(*args, **kwargs)
+            check_config(self.args, settings)
             _check_trainer(self)
 
         def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
@@ -94,15 +95,16 @@ def objective(trainer_class: Any, name: str = "gmpo", **settings: Any) -> Any:
 
 
 def check_config(config: Any, settings: Mapping[str, Any]) -> None:
-    """ValueError for keys of a GRPOConfig that differ from its defaults and would have no effect, and for
-    updates that take in several generations. settings: the objective's options."""
-    for one in fields(config):
+    """ValueError for keys that differ from GRPOConfig's defaults and would have no effect, and for updates
+    that take in several generations. settings: the objective's options."""
+    for one in fields(trl.GRPOConfig):  # a subclass may have other defaults
         value = getattr(config, one.name)
         if one.name in _REFUSED and one.default is not MISSING and value != one.default:
             why = _REFUSED[one.name]
             if why is _THE_CLIP:
                 why += f": {', '.join(settings) or 'this one has none'}"
-            raise ValueError(f"{one.name}={value!r}: {why}; leave {one.name} out")
+            also = "" if type(config) is trl.GRPOConfig else f", or write GRPOConfig's own {one.default!r}"
+            raise ValueError(f"{one.name}={value!r}: {why}; leave {one.name} out{also}")
     corrects = config.use_vllm and config.vllm_importance_sampling_correction
     if corrects and not config.vllm_importance_sampling_mode.startswith("sequence"):
         raise ValueError(
@@ -118,21 +120,27 @@ def check_config(config: Any, settings: Mapping[str, Any]) -> None:
         )
 
 
-def _check_class(trainer_class: Any) -> None:
-    for name in _OF_CLASS:
-        if not hasattr(trl.GRPOTrainer, name):
-            raise _no_such(name)
-    if not issubclass(trainer_class, trl.GRPOTrainer):
-        raise ValueError(f"objective() takes TRL's GRPOTrainer or a subclass, not {trainer_class.__name__}")
-    if trainer_class._compute_loss is not trl.GRPOTrainer._compute_loss:
+def _check_class(trainer_class: Any, name: Any) -> None:
+    if not isinstance(name, str):
+        raise ValueError(f"an objective is named by a text, not {name!r:.80}: objective(GRPOTrainer, NAME)")
+    if not isinstance(trainer_class, type) or not issubclass(trainer_class, trl.GRPOTrainer):
+        given = trainer_class.__name__ if isinstance(trainer_class, type) else f"{trainer_class!r:.80}"
         raise ValueError(
-            f"{trainer_class.__name__} has a loss of its own, which an objective would take the place of; "
-            "write objective(GRPOTrainer, NAME)"
+            f"objective() takes TRL's GRPOTrainer or a subclass, not {given}: objective(GRPOTrainer, NAME)"
         )
+    for needed in _OF_CLASS:
+        if not hasattr(trl.GRPOTrainer, needed):
+            raise _no_such(needed)
+    for loss in ("_compute_loss", "compute_loss"):
+        if getattr(trainer_class, loss) is not getattr(trl.GRPOTrainer, loss):
+            raise ValueError(
+                f"{trainer_class.__name__} has a loss of its own ({loss}), and one of the two would have no "
+                "effect; write objective(GRPOTrainer, NAME), or leave that method out"
+            )
     forward = inspect.signature(trl.GRPOTrainer._get_per_token_logps_and_entropies)
-    for name in ("compute_entropy", "pixel_values"):  # without its name, a picture would not be handed on
-        if name not in forward.parameters:
-            raise _no_such(f"_get_per_token_logps_and_entropies({name})")
+    for needed in ("compute_entropy", "pixel_values"):  # without its name, a picture would not be handed on
+        if needed not in forward.parameters:
+            raise _no_such(f"_get_per_token_logps_and_entropies({needed})")
 
 
 def _check_trainer(trainer: Any) -> None:
@@ -177,14 +185,16 @@ def _loss(
 
 
 def _forward(trainer: Any, model: Any, inputs: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-    """Log-probs and entropies (nats) of the completions' tokens, (B, T), by TRL's own forward."""
+    """Log-probs and entropies (nats) of the completions' tokens, (B, T), by TRL's own forward.
+
+    TRL's signature says what else it is given, such as pictures: a subclass may have `*args, **kwargs`.
+    """
     forward = trainer._get_per_token_logps_and_entropies
+    also = taken(trl.GRPOTrainer._get_per_token_logps_and_entropies, inputs)
     ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
     attends = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
     length = inputs["completion_ids"].size(1)
-    log_probs_BT, entropy_BT, *_ = forward(
-        model, ids, attends, length, compute_entropy=True, **taken(forward, inputs)
-    )
+    log_probs_BT, entropy_BT, *_ = forward(model, ids, attends, length, compute_entropy=True, **also)
     return log_probs_BT, entropy_BT
 
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal
 
 from gmpo_vl.storage.names import nearest_or_all
@@ -291,6 +292,8 @@ def resolve_settings(loss_type: str, settings: Mapping[str, Any]) -> dict[str, A
     check_settings(loss_type, settings.keys())
     resolved = {**OBJECTIVES[loss_type].defaults, **settings}
     for key, value in resolved.items():
+        if type(value) is bool or not issubclass(type(value), Real):
+            raise ValueError(f"{key} is {value!r:.80}; it is a number")
         if math.isnan(value):
             raise ValueError(f"{key} is NaN")
         if key.startswith(("log_clip", "clip_ratio")) and value < 0:

@@ -15,6 +15,7 @@ from typing import Any
 
 from gmpo_vl.rewards.about import BOX_OR_TAG, About
 from gmpo_vl.rewards.scoring import verdicts_of, with_settings
+from gmpo_vl.rewards.values import check_values
 from gmpo_vl.verify import Gold, Verdict, parse_gold
 from gmpo_vl.verify.lex import MAX_CHARS
 from gmpo_vl.verify.lists import readings
@@ -47,6 +48,7 @@ def compute_score(
 
     threshold: the distance from which on the score is 0. answer_in: "box" or "tag".
     """
+    check_values(REWARD_NAME, threshold=threshold, answer_in=answer_in)
     scores = []
     for given, verdict in zip(reward_inputs, verdicts(reward_inputs, answer_in)):
         gold, said = parse_gold(given["ground_truth"]), verdict.extracted

@@ -1,4 +1,4 @@
-"""A bounding box: intersection over union with the gold box `[x1, y1, x2, y2]`."""
+"""A bounding box: intersection over union with the gold box `[x1, y1, x2, y2]`, the nearest of several."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from gmpo_vl.rewards.about import BOX_OR_TAG, About
+from gmpo_vl.rewards.values import check_values
 from gmpo_vl.verify import parse_gold
 from gmpo_vl.verify.extract import answer_tag, last_box
 
@@ -13,7 +14,7 @@ REWARD_NAME = "iou"
 REWARD_TYPE = "batch"
 ABOUT = About(
     when="Grounding: the response says where something is. Gold and response count in the same pixels.",
-    gold="a box [x1, y1, x2, y2] with x1 < x2 and y1 < y2",
+    gold="a box [x1, y1, x2, y2] with x1 < x2 and y1 < y2, as one text; or several",
     reads=BOX_OR_TAG,
     examples=(("[0, 0, 10, 10]", r"\boxed{[0, 0, 10, 6]}"), ("[0, 0, 10, 10]", "in the corner")),
     options={
@@ -35,18 +36,15 @@ def compute_score(
     numbers) per input.
 
     graded: pay the IoU; False pays the accuracy. answer_in: "box" for `\boxed{}`, "tag" for `<answer>`.
-    Raises ValueError for a gold that is no box.
+    Raises ValueError for a gold that is no box, and for an option's value that cannot be.
     """
+    check_values(REWARD_NAME, threshold=threshold, graded=graded, answer_in=answer_in)
     scores = []
     for given in reward_inputs:
-        gold = box_of(parse_gold(given["ground_truth"]).alternatives[0])
-        if gold is None:
-            raise ValueError(
-                f"the gold {given['ground_truth']!r} is no box [x1, y1, x2, y2] with x1 < x2 and y1 < y2"
-            )
+        golds = golds_of(given["ground_truth"])
         found = (answer_tag if answer_in == "tag" else last_box)(given["response"])
         box = box_of(found.text or "")
-        iou = intersection_over_union(gold, box) if box else 0.0
+        iou = max(intersection_over_union(gold, box) for gold in golds) if box else 0.0
         accuracy = float(iou >= threshold)
         scores.append(
             {
@@ -57,6 +55,18 @@ def compute_score(
             }
         )
     return scores
+
+
+def golds_of(ground_truth: str) -> list[Box]:
+    """The boxes of a gold, of which any one is right."""
+    boxes = [box_of(text) for text in parse_gold(ground_truth).alternatives]
+    found = [box for box in boxes if box is not None]
+    if len(found) < len(boxes):
+        raise ValueError(
+            f"the gold {ground_truth!r} is no box [x1, y1, x2, y2] with x1 < x2 and y1 < y2; write a box as "
+            "one text (a list of numbers is several golds)"
+        )
+    return found
 
 
 def box_of(text: str) -> Box | None:

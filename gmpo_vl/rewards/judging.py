@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,6 +19,7 @@ from gmpo_vl.data.answers import LETTERS
 from gmpo_vl.data.letters import line_of
 from gmpo_vl.data.templates import IMAGE_TAG
 from gmpo_vl.rewards.endpoint import Endpoint, Request
+from gmpo_vl.rewards.values import check_values, is_number, is_share, refusal
 from gmpo_vl.types import ImageSource
 from gmpo_vl.verify import Gold
 
@@ -66,13 +67,11 @@ class Settings:
         if not _is_whole(self.max_retries) or self.max_retries < 0:
             raise _refusal("max_retries", self.max_retries, "a whole number of at least 0")
         for name in ("timeout", "deadline"):
-            if not _is_number(getattr(self, name)) or not 0 < getattr(self, name) < float("inf"):
+            if not is_number(getattr(self, name)) or getattr(self, name) <= 0:
                 raise _refusal(name, getattr(self, name), "seconds, greater than 0")
-        for name in ("format_weight", "max_failed_share"):
-            if not _is_number(getattr(self, name)) or not 0 <= getattr(self, name) <= 1:
-                raise _refusal(name, getattr(self, name), "a number between 0 and 1")
-        if self.answer_in not in ("box", "tag"):
-            raise _refusal("answer_in", self.answer_in, "box or tag")
+        if not is_share(self.max_failed_share):
+            raise _refusal("max_failed_share", self.max_failed_share, "a number between 0 and 1")
+        check_values("judge", format_weight=self.format_weight, answer_in=self.answer_in)
         if not isinstance(self.model, str) or not self.model:
             raise _refusal("model", self.model, "the name by which the endpoint knows the model")
         if not isinstance(self.extra_body, Mapping):
@@ -138,16 +137,11 @@ def _check_url(url: Any) -> None:
         )
 
 
-def _refusal(name: str, value: Any, takes: str) -> ValueError:
-    return ValueError(f"reward judge: {name} is {value!r:.80}; it is {takes}")
+_refusal = partial(refusal, "judge")
 
 
 def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def question(

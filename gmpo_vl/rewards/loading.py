@@ -149,8 +149,13 @@ def load_reward(spec: str, kwargs: Mapping[str, Any] | None = None) -> Reward:
     every call. A path names its function: EasyR1 would take `main` where it does not, which few files have.
 
     Raises ValueError for an unknown name, a missing file or function, and kwargs that the function does not
-    take.
+    take. A built-in also checks their values; it raises ModuleNotFoundError where they ask for what is not
+    installed.
     """
+    if not isinstance(spec, str):
+        raise ValueError(
+            f"a reward is named by a text, a built-in's name or FILE.py:FUNCTION, not {spec!r:.80}"
+        )
     path, _, function_name = spec.partition(":")
     if path.endswith(".py"):
         module = module_from_file(Path(path), "reward", f"reward {spec!r}")
@@ -164,6 +169,8 @@ def load_reward(spec: str, kwargs: Mapping[str, Any] | None = None) -> Reward:
     check_options(function, 1, options, f"reward {spec!r}")
     if hasattr(module, "REWARD_CHECK"):
         module.REWARD_CHECK(**options)
+    elif not path.endswith(".py"):
+        function([], **options)  # its own check of their values
     return Reward(spec, function, reward_type == "batch", module, options, _asks(module, options, spec))
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gmpo_vl.rewards.formats import thinks_then_answers, thinks_then_boxes
+from gmpo_vl.rewards.values import check_values
 from gmpo_vl.verify import Gold, Verdict, parse_gold, verify_batch
 
 Inputs = list[dict[str, Any]]
@@ -59,8 +60,12 @@ def functions_of(name: str) -> tuple[Callable[..., Scores], Callable[..., list[V
         return _verdicts(reward, _bound(signature, given, options))
 
     def compute_score(*given: Any, **options: Any) -> Scores:
-        """`overall`, `format` and `accuracy` per input, in order; without a format_weight no `format`."""
+        """`overall`, `format` and `accuracy` per input, in order; without a format_weight no `format`.
+
+        ValueError for an option's value that cannot be.
+        """
         arguments = _bound(signature, given, options)
+        check_values(name, **{key: arguments[key] for key in reward.options})
         said = _verdicts(reward, arguments)
         accuracies = [float(verdict.correct) for verdict in said]
         if "format_weight" not in arguments:

@@ -54,7 +54,7 @@ def parse_gold(gold: str | float | Sequence[str | float] | Gold) -> Gold:
         return gold
     if isinstance(gold, str):
         return _parse_text(gold)
-    return _checked([gold] if isinstance(gold, int | float | Number) else list(gold), {})
+    return _checked([gold] if isinstance(gold, int | float | Number | None) else list(gold), {})
 
 
 @lru_cache(maxsize=50_000)

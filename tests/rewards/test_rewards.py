@@ -142,6 +142,55 @@ def test_iou_pays_the_overlap():
         score("iou", "[0, 0, 10]", r"\boxed{[0, 0, 10, 10]}")
 
 
+def test_iou_takes_the_nearest_of_several_boxes_and_no_list_of_numbers():
+    either = encode_answer(["[0, 0, 10, 10]", "[20, 20, 30, 30]"])
+    assert score("iou", either, r"\boxed{[20, 20, 30, 30]}")["overall"] == 1.0
+    assert score("iou", either, r"\boxed{[0, 0, 10, 5]}")["overall"] == 0.5
+    with pytest.raises(ValueError, match="write a box as one text"):
+        score("iou", encode_answer([0, 5, 10, 15]), r"\boxed{[0, 5, 10, 15]}")
+    with pytest.raises(ValueError, match="no box"):
+        score("iou", encode_answer(["[0, 0, 10, 10]", "all of it"]), r"\boxed{[0, 0, 10, 10]}")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("geometry3k", {"format_weight": "0.5"}, "format_weight is '0.5'; it is a number between 0 and 1"),
+        ("r1v", {"format_weight": 7}, "format_weight is 7; it is a number between 0 and 1"),
+        ("math", {"format_weight": float("nan")}, "format_weight is nan"),
+        ("math", {"format_weight": True}, "format_weight is True"),
+        ("math", {"profile": "papr"}, "profile is 'papr'; it is strict or paper"),
+        ("choice", {"answer_in": "boxed"}, "answer_in is 'boxed'; it is box or tag"),
+        ("numeric", {"tolerance": 5}, "tolerance is 5; it is a number between 0 and 1"),
+        ("geometry3k", {"rounded_golds": "false"}, "rounded_golds is 'false'; it is true or false"),
+        ("iou", {"threshold": "0.5"}, "threshold is '0.5'"),
+        ("iou", {"graded": 1}, "graded is 1; it is true or false"),
+        ("anls", {"threshold": 50}, "threshold is 50"),
+        ("countdown", {"attempt": None}, "attempt is None; it is a number"),
+    ],
+)
+def test_a_value_that_an_option_cannot_have_is_refused_when_the_reward_is_loaded(name, options, message):
+    with pytest.raises(ValueError, match=f"^reward {name}: {message}"):
+        load_reward(name, options)
+
+
+def test_every_option_of_a_reward_without_an_endpoint_has_its_values():
+    """A default alone would let a new option go unchecked."""
+    for name in set(built_in_rewards()) - {"judge"}:
+        for option in load_reward(name).options:
+            with pytest.raises(ValueError, match=f"{option} is <object"):
+                load_reward(name, {option: object()})
+
+
+def test_the_profile_paper_is_refused_at_once_where_math_verify_is_missing(monkeypatch):
+    from gmpo_vl.verify import workers
+
+    monkeypatch.setattr(workers, "find_spec", lambda name: None)
+    workers.check_installed.cache_clear()
+    with pytest.raises(ModuleNotFoundError, match="math_verify"):
+        load_reward("math", {"profile": "paper"})
+
+
 def test_countdown_needs_every_number_once_and_runs_nothing():
     gold = encode_answer("45", type="countdown", choices=["30", "71", "88", "2"])
     right = "<answer>(88 - 71) * 2 - 30 + 41</answer>"

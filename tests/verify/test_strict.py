@@ -69,6 +69,14 @@ def test_the_json_form_travels_through_the_answer_column():
 def test_a_gold_that_verifies_nothing_is_the_datas_mistake():
     with pytest.raises(ValueError, match="empty"):
         encode_answer("")
+    for gold in (None, [None, "5"], ["5", float("nan")], []):
+        with pytest.raises(ValueError, match="empty"):
+            encode_answer(gold)
+        with pytest.raises(ValueError, match="empty"):
+            parse_gold(gold)
+    for gold in ({"a": 1}, b"5", ["5", {"a": 1}], [["5"]]):
+        with pytest.raises(ValueError, match="is no text and no number"):
+            encode_answer(gold)
     with pytest.raises(ValueError, match="empty"):
         verify(" ", r"\boxed{5}")
     with pytest.raises(ValueError, match="tolerence"):

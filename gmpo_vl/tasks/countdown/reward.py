@@ -11,6 +11,7 @@ from typing import Any
 
 from gmpo_vl.rewards.about import About
 from gmpo_vl.rewards.scoring import verdicts_of
+from gmpo_vl.rewards.values import check_values
 from gmpo_vl.verify import Verdict
 
 REWARD_NAME = "countdown"
@@ -36,6 +37,7 @@ def compute_score(reward_inputs: list[dict[str, Any]], attempt: float = 0.1) -> 
 
     The gold is `encode_answer(target, type="countdown", choices=numbers)`.
     """
+    check_values(REWARD_NAME, attempt=attempt)
     scores = []
     for verdict in verdicts(reward_inputs):
         form = float(verdict.extracted is not None)

@@ -56,17 +56,39 @@ def test_what_the_model_said(completion, text):
 
 def test_a_batch_of_every_form_and_rows_without_an_answer():
     completions = [RIGHT, said(WRONG), said([{"type": "text", "text": RIGHT}]), RIGHT, RIGHT, RIGHT]
-    answers = ["5", 5, ["4", "5"], None, float("nan"), " "]
+    answers = ["5", 5, ["4", None, "5"], None, [float("nan")], ["", " "]]
     scores = reward()(completions, solution=answers, prompts=[""] * 6, trainer_state=object())
     assert scores == [1.0, 0.0, 1.0, None, None, None]
     assert reward(part="format")(completions, solution=answers) == [1.0, 0.0, 1.0, None, None, None]
     assert reward()([RIGHT], solution=[None]) == [None]
 
 
-@pytest.mark.parametrize("gold", [True, {"a": 1}, b"5"])
+OF_NO_KIND = [True, {"a": 1}, b"5", ("5",)]
+
+
+@pytest.mark.parametrize("gold", [*OF_NO_KIND, *(["5", one] for one in OF_NO_KIND), [["5"]]])
 def test_an_answer_of_another_type_is_refused(gold):
     with pytest.raises(ValueError, match="write a text, a number or a list"):
         gold_text(gold)
+
+
+def test_an_empty_item_of_a_list_is_no_right_answer():
+    assert gold_text(["5", None, float("nan"), ""]) == "5"
+    assert gold_text([None]) is gold_text(float("nan")) is gold_text("") is gold_text([]) is None
+    assert reward("text")([r"\boxed{None}", r"\boxed{nan}"], solution=[["x", None, float("nan")]] * 2) == [
+        0,
+        0,
+    ]
+
+
+def test_numpys_numbers_and_arrays_are_pythons():
+    numpy = pytest.importorskip("numpy")
+    for gold in (numpy.int64(5), numpy.float64(5), numpy.str_("5"), numpy.array(5), numpy.array([5.0])):
+        assert gold_text(gold) == "5"
+    assert gold_text([numpy.int64(4), numpy.float32(0.5)]) == gold_text(numpy.array([4, 0.5]))
+    assert gold_text(numpy.array([])) is gold_text(numpy.float64("nan")) is None
+    with pytest.raises(ValueError, match="is a bool"):
+        gold_text(numpy.bool_(True))
 
 
 def test_a_missing_column_is_named_with_those_that_there_are():
@@ -82,6 +104,15 @@ def test_what_cannot_be_is_refused_when_the_reward_is_made(own):
         reward("geometry")
     with pytest.raises(ValueError, match="did you mean format_weight"):
         reward("geometry3k", format_wait=0.2)
+    with pytest.raises(ValueError, match="did you mean answers= of the plugin"):
+        reward("geometry3k", answer="gold")
+    with pytest.raises(ValueError, match=r"format_weight is '0.5'; it is a number between 0 and 1$"):
+        reward("geometry3k", format_weight="0.5")
+    with pytest.raises(ValueError, match=r"a reward is named by a text.*not None"):
+        reward(None)
+    for options in ({"part": None}, {"answers": ["a"]}, {"name": ""}):
+        with pytest.raises(ValueError, match="it is a text"):
+            reward("geometry3k", **options)
     with pytest.raises(ValueError, match="no part 'acc'; it has overall, format, accuracy"):
         reward("geometry3k", part="acc")
     with pytest.raises(ValueError, match="no function 'scores'"):
@@ -118,6 +149,9 @@ def test_the_other_parts_are_logged_as_means():
         None,
     ]
     assert logged == {"gmpo_vl_geometry3k/accuracy": 0.5, "gmpo_vl_geometry3k/format": 0.5}
+    reward(name="of_form")([WRONG], solution=["5"], log_metric=logged.__setitem__)
+    assert logged["of_form/accuracy"] == 0.0
+    assert logged["gmpo_vl_geometry3k/accuracy"] == 0.5
     reward(part="format")([RIGHT], solution=["5"], log_metric=lambda *_: pytest.fail("logged twice"))
 
 
@@ -126,6 +160,7 @@ def test_names_and_pickles(own):
         (reward(), "gmpo_vl_geometry3k"),
         (reward("math", part="accuracy", profile="paper"), "gmpo_vl_math_accuracy"),
         (reward(f"{own}:score", bonus=2.0, asynchronous=True), "gmpo_vl_my_reward_score"),
+        (reward("math", part="accuracy", name="right"), "right"),
     ):
         again = pickle.loads(pickle.dumps(one))
         assert one.__name__ == again.__name__ == name
