@@ -190,8 +190,8 @@ def policy_loss(
     weight_of_row_B, log_weights_BT = weights_of_sampler(rollout_is_weights, mask_BT)
     if log_weights_BT is not None and loaded.objective == "gmpo_nonorm":
         raise ValueError(
-            f"{PREFIX}gmpo_nonorm is a product over a response's ratios, to which weights of tokens would come "
-            "as their product: write algorithm.rollout_correction.rollout_is=sequence"
+            f"{PREFIX}gmpo_nonorm is a product over a response's ratios and takes no weights of tokens: "
+            "write algorithm.rollout_correction.rollout_is=sequence"
         )
     found = per_sequence_loss(
         loaded.objective,

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from numbers import Number
+from typing import Any
 
 from gmpo_vl.data.answers import TYPES, check_tolerance, encoded_fields, written
 from gmpo_vl.data.letters import without_letters
@@ -55,7 +56,8 @@ def parse_gold(gold: str | float | Sequence[str | float] | Gold) -> Gold:
         return gold
     if isinstance(gold, str):
         return _parse_text(gold)
-    plain = gold.tolist() if hasattr(gold, "tolist") else gold  # numpy's, as parquet is read by some
+    to_list = getattr(gold, "tolist", None)  # numpy's numbers and arrays, as pandas reads parquet
+    plain: Any = to_list() if to_list else gold
     alternatives = list(plain) if isinstance(plain, list | tuple) else [plain]
     if not all(map(_is_gold, alternatives)):
         raise ValueError(f"the gold is {repr(gold)[:100]}; it is a text, a number or a list of alternatives")

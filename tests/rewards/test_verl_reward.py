@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from gmpo_vl.data.answers import encode_answer
 from gmpo_vl.plugins import _verl_reward
 from gmpo_vl.plugins._verl_reward import compute_score
 
@@ -47,6 +48,25 @@ def test_a_reward_by_name_with_its_options():
 @pytest.mark.parametrize("gold", [12, ["11", "12"], "12", "['11', '12']", '["11", "12"]'])
 def test_golds_as_parquet_has_them(gold):
     assert compute_score("x", "\\boxed{12}", gold, reward="accuracy")["acc"] == 1.0
+
+
+def pays(answer: str, gold, reward: str = "accuracy") -> bool:
+    return compute_score("x", f"\\boxed{{{answer}}}", gold, reward=reward)["acc"] == 1.0
+
+
+def test_the_page_s_kinds_of_golds():
+    """docs/verl.md has a table of them."""
+    assert pays("mug", "['cup', 'mug']")
+    assert not pays("spoon", "['cup', 'mug']")
+    together = '{"gold": ["2", "3"], "type": "list"}'
+    assert pays("3, 2", together)
+    assert not pays("2", together)
+    option = encode_answer("B", choices=["a cat", "a dog"])
+    assert [pays(answer, option) for answer in ("B", "a dog", "A")] == [True, True, False]
+    assert [pays(answer, encode_answer(0.5, tolerance=0.01)) for answer in ("0.503", "0.52")] == [True, False]
+    countdown = encode_answer(24, type="countdown", choices=["8", "3", "8", "3"])
+    said = "<think>a</think><answer>8 / (3 - 8 / 3)</answer>"
+    assert compute_score("x", said, countdown, reward="countdown")["acc"] == 1.0
 
 
 def test_what_is_written_wrong_is_said():
@@ -119,13 +139,14 @@ def test_parts_that_a_response_has_not_are_0(own):
 @pytest.mark.parametrize("gold", [None, True, ["5", None], {"target": 24, "numbers": [8, 3]}, float("nan")])
 def test_golds_that_cannot_be_read_pay_nothing_and_say_why(gold, caplog):
     """Those that `gmpo-vl grade --self-check` refuses."""
-    with pytest.raises(ValueError, match=re.escape(f"the gold is {gold!r}; it is a text, a number or a list")):
+    said = f"the gold is {gold!r}; it is a text, a number or a list of alternatives"
+    with pytest.raises(ValueError, match=re.escape(said)):
         compute_score("x", RIGHT, gold, reward="geometry3k")  # nothing was scored yet
     compute_score("x", RIGHT, "9.2", reward="geometry3k")
     for response in ("None", "target", "True", "5"):
         found = compute_score("x", f"\\boxed{{{response}}}", gold, reward="geometry3k")
         assert found == {"score": 0.0, "acc": 0.0, "format": 0.0, "reward_failed": 1.0}
-    assert f"the gold is {gold!r}" in caplog.text
+    assert said in caplog.text
 
 
 def test_parts_with_verl_s_names_are_refused(own):

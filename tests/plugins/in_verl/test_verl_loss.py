@@ -192,7 +192,7 @@ def test_one_weight_at_every_token_is_the_sequence_s(name):
 
 def test_a_product_takes_no_weights_of_tokens():
     config = actor_config(*loss_options("gmpo_vl/gmpo_nonorm"))
-    with pytest.raises(ValueError, match="gmpo_nonorm is a product .*rollout_is=sequence"):
+    with pytest.raises(ValueError, match=r"gmpo_nonorm is a product .*rollout_is=sequence"):
         asked(config, weights=correction("token"))
 
 
