@@ -1,7 +1,8 @@
 """`compute_score` of gmpo_vl.plugins.verl: what verl hands a reward, and what it wants back.
 
-verl leaves a prompt's whole group out where a reward raises, and it wants the same parts for every response.
-So an answer that a reward fails on scores 0 and says so; a reward that can score nothing raises.
+verl leaves a prompt's whole group out where a reward raises, and it wants the same parts for every response,
+from all of its workers. So an answer that a reward fails on scores 0 and says so, a reward that can score
+nothing raises, and the parts are those of an empty response.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ KEY = "reward.custom_reward_function.reward_kwargs"
 FAILED = "reward_failed"  # 1 where the reward, or a worker of the verifier, failed on the response
 _GIVEN_NAMES = {"overall": "score", "accuracy": "acc"}  # verl's names of ours
 _OF_VERL = ("reward_router_address", "reward_model_tokenizer")  # where verl serves a reward model
-_MOST_TOLD = 10  # failures in the log of one process
+_MOST_TOLD = 10  # failures of one process, one by one; of the later ones the 16th, 32nd, 64th, ...
 _log = logging.getLogger(__name__)
 _scorers: dict[str, Scorer] = {}
 _loading = Lock()
@@ -66,25 +67,45 @@ class Scorer:
                 f"{KEY}: the reward {name} asks an endpoint, and a response without a reply has no score: "
                 "verl would train on a 0. Its own reward.reward_model serves a judge"
             )
-        self.parts: tuple[str, ...] = ()  # of every score, known after the first
+        self.parts: tuple[str, ...] = ()  # of every score
+        self.left_out: set[str] = set()  # parts that only some scores have
         self.failures = 0
+        self._finding_parts = Lock()
 
     def __call__(self, response: str, gold: Any, row: Mapping[str, Any]) -> dict[str, float]:
         given = _Given({**self._asked(row), "response": response, "ground_truth": gold})
         try:
             score = self._scored(given)
-            if self.parts and set(score) != set(self.parts):
-                raise ValueError(
-                    f"its parts are {sorted(score)} and were {sorted(self.parts)}: verl wants the same for "
-                    "every response"
-                )
         except Exception as error:
-            if not self.parts:  # raises where nothing can be scored
-                self.parts = tuple(self._scored(_Given({**given, "response": ""})))
+            self._find_parts(given, None)
             self._tell(error, given)
             return dict.fromkeys(self.parts, 0.0) | {FAILED: 1.0}
-        self.parts = tuple(score)
-        return score
+        self._find_parts(given, score)
+        if more := score.keys() - {*self.parts, *self.left_out}:
+            self.left_out |= more
+            _log.warning(
+                "the reward %s: the parts %s are not in the score of an empty response. verl wants the same "
+                "parts for every response, so they are left out; the score stays. Return them always",
+                *(self.reward.name, sorted(more)),
+            )
+        return {part: score.get(part, 0.0) for part in self.parts}
+
+    def _find_parts(self, given: _Given, score: Mapping[str, float] | None) -> None:
+        """Once: the parts of an empty response, or the score's own where the reward fails on that.
+
+        score: of the response that was given; None where the reward failed on it. It raises where it fails
+        on both: it can score nothing.
+        """
+        with self._finding_parts:
+            if self.parts:
+                return
+            try:
+                found = self._scored(_Given({**given, "response": ""}))
+            except Exception:
+                if score is None:
+                    raise
+                found = score
+            self.parts = tuple(found)
 
     def _scored(self, given: _Given) -> dict[str, float]:
         score = self.reward([given])[0]
@@ -107,12 +128,12 @@ class Scorer:
 
     def _tell(self, error: Exception, given: Mapping[str, Any]) -> None:
         self.failures += 1
-        if self.failures > _MOST_TOLD:
+        if self.failures > _MOST_TOLD and self.failures & (self.failures - 1):
             return
-        last = " (further ones are counted, not told)" if self.failures == _MOST_TOLD else ""
         _log.warning(
-            "the reward failed, and the response scores 0: %s. Ground truth %.80r, response %r%s",
-            *(error, given["ground_truth"], given["response"][:200], last),
+            "the reward failed, and the response scores 0 (failure %d of this process): %s. Ground truth %s, "
+            "response %r",
+            *(self.failures, error, repr(given["ground_truth"])[:80], given["response"][:200]),
         )
 
 

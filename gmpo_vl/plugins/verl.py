@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
-from functools import partial
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +24,7 @@ from gmpo_vl.plugins._verl_reward import compute_score as compute_score
 from gmpo_vl.policy.loss import TokenDiagnostics, per_sequence_loss, reduce_loss
 from gmpo_vl.policy.objectives import OBJECTIVES, is_own, resolve_settings
 from gmpo_vl.policy.own import OwnObjective, load_objective
+from gmpo_vl.storage.names import nearest, nearest_or_all
 
 
 def _instead_of_verl() -> str:
@@ -64,6 +65,10 @@ class _Objective:
     settings: Mapping[str, float]
     weighs: Literal["sequence", "token"]
 
+    @property
+    def options(self) -> Mapping[str, Any]:
+        return self.objective.settings if isinstance(self.objective, OwnObjective) else self.settings
+
 
 @dataclass
 class PolicyLoss(PolicyLossConfig):
@@ -82,6 +87,16 @@ class PolicyLoss(PolicyLossConfig):
     mean_power: float | None = None
     length_constant: float | None = None
     options: dict[str, Any] = field(default_factory=dict)
+
+    def __new__(cls, *_: Any, **written: Any) -> PolicyLoss:
+        known = [item.name for item in fields(cls)]
+        if unknown := [key for key in written if key not in known]:
+            near = nearest(unknown[0], known)
+            raise ValueError(
+                f"{_HERE}.policy_loss has no key {unknown[0]}{near} (options of our objectives: "
+                f"{', '.join(_OPTIONS)})"
+            )
+        return super().__new__(cls)
 
     def __post_init__(self) -> None:
         if not self.loss_mode.startswith(PREFIX):
@@ -116,6 +131,11 @@ def _load(name: str, written: Mapping[str, float], options: Mapping[str, Any]) -
     if options:
         raise ValueError(
             f"{_HERE}.policy_loss.options are for an objective of one's own; {name}'s stand beside loss_mode"
+        )
+    if name not in OBJECTIVES:
+        raise ValueError(
+            f"{_HERE}.policy_loss.loss_mode: no objective is called {PREFIX}{name}"
+            f"{nearest_or_all(name, OBJECTIVES)} (one of your own is {PREFIX}FILE.py:NAME)"
         )
     try:
         return _Objective(name, resolve_settings(name, written), OBJECTIVES[name].weight)
@@ -165,8 +185,14 @@ def policy_loss(
     Sequences without a token count in verl's number of sequences, as they do in its own sequence means.
     """
     loaded = _loaded(config)
+    _say_once(f"{config.policy_loss.loss_mode}, {_in_words(loaded.options)}")
     mask_BT = response_mask.bool()
     weight_of_row_B, log_weights_BT = weights_of_sampler(rollout_is_weights, mask_BT)
+    if log_weights_BT is not None and loaded.objective == "gmpo_nonorm":
+        raise ValueError(
+            f"{PREFIX}gmpo_nonorm is a product over a response's ratios and takes no weights of tokens: "
+            "write algorithm.rollout_correction.rollout_is=sequence"
+        )
     found = per_sequence_loss(
         loaded.objective,
         log_prob,
@@ -186,6 +212,16 @@ def policy_loss(
         raise ValueError(f"verl told the loss no size of its mini-batch ({known}); its engines of 0.9 do")
     loss = reduce_loss(found.loss_B * weight_of_row_B, found.weight_B, total or 1, known["dp_size"])
     return loss.float(), _metrics(found.diagnostics)
+
+
+@cache
+def _say_once(chosen: str) -> None:
+    """One line of each process, beside verl's own."""
+    print(f"gmpo_vl: the policy loss of this process is {chosen}", flush=True)
+
+
+def _in_words(options: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in options.items()) or "without options"
 
 
 def _loaded(config: Any) -> _Objective:
@@ -243,7 +279,8 @@ def weights_of_sampler(weights_BT: Tensor | None, mask_BT: Tensor) -> tuple[Tens
     which bounds the step from pi_old. R is the objective's mean of them: for GMPO, whose mean is geometric,
         (prod_t w_t rho'_t)^(1/|o|) = (prod_t w_t)^(1/|o|) R,
     for GRPO 1/|o| sum_t w_t rho'_t, which is verl's own. A weight that is the same at every token multiplies
-    every such mean, so it is taken as the sequence's: W R.
+    every such mean, so it is taken as the sequence's: W R. (`gmpo_nonorm` is a product and no mean: it takes
+    the sequence's weights alone.)
     A weight of 0 among others (token-level IcePop) would make a geometric mean 0: ValueError.
     """
     ones_B = torch.ones(len(mask_BT), dtype=torch.float64, device=mask_BT.device)

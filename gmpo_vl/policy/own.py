@@ -145,7 +145,7 @@ def load_objective(name: str, options: Mapping[str, Any], key: str = OwnObjectiv
     ValueError where it cannot be loaded, or does not do as it must.
     """
     said = f"{key}={name}"
-    place, _, function_name = name.rpartition(":")
+    place, _, function_name = name.rpartition(":") if ":" in name else (name, "", "")
     if place.endswith(".py"):
         module = module_from_file(Path(place), "objective", said)
     else:

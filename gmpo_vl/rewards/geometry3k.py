@@ -3,6 +3,9 @@ math reward.
 
 `rounded_golds`: 2\\sqrt{21} and 9.17 answer a gold 9.2; 9.3 and 9 do not. False asks for the decimal's own
 value. Two in three of Geometry3K's decimals are rounded (docs/decisions.md).
+
+The form counts in the response alone. Where the chat template opens <think> in the prompt, as Qwen3.5's does,
+no response begins with it: set `format_weight` to 0 there.
 """
 
 from gmpo_vl.rewards.about import BOX, About

@@ -1,6 +1,9 @@
 """The r1v form: `<think>...</think><answer>...</answer>`.
 
 Half is for the answer in the tag and half for the form, as EasyR1's.
+
+The form counts in the response alone. Where the chat template opens <think> in the prompt, as Qwen3.5's does,
+no response begins with it: set `format_weight` to 0 there.
 """
 
 from gmpo_vl.rewards.about import TAG, About

@@ -7,10 +7,13 @@ from difflib import get_close_matches
 
 
 def closest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """The known name that is most like this one; None where none is. Case does not count."""
+    """The known name that is most like this one, first of all one of the same letters in another order; None
+    where none is. Case does not count."""
     names = {one.casefold(): one for one in known}
-    close = get_close_matches(name.casefold(), names, n=1, cutoff=cutoff)
-    return names[close[0]] if close else None
+    asked = name.casefold()
+    close = get_close_matches(asked, names, n=max(1, len(names)), cutoff=cutoff)
+    swapped = [one for one in close if sorted(one) == sorted(asked)]
+    return names[(swapped or close)[0]] if close else None
 
 
 def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:

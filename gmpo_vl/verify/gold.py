@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from numbers import Number
+from typing import Any
 
 from gmpo_vl.data.answers import TYPES, check_tolerance, encoded_fields, written
 from gmpo_vl.data.letters import without_letters
 from gmpo_vl.verify.normalise import undoubled
 
-# A list with one text, written by Python or as JSON: what a column of lists becomes when it is saved as text.
-_LIST_AS_TEXT = re.compile(r"""\[\s*(?:'([^']+)'|"([^"]+)")\s*,?\s*\]""")
+# An item of a list of texts as JSON, Python or numpy writes it: what a column of lists becomes as text.
+_ITEM_AS_TEXT = re.compile(r"""\s*(?:'([^']+)'|"([^"]+)")\s*,?""")
 
 ITEM_JOINT = "; "  # between the items of a list, written as one text
 
@@ -44,17 +46,28 @@ class Gold:
 
 
 def parse_gold(gold: str | float | Sequence[str | float] | Gold) -> Gold:
-    """Read a gold: plain text, a number, a list of alternatives, or the JSON object string of
-    `encode_answer`.
+    """Read a gold: plain text, a number, a list of alternatives (also one written as text, `['1', '2']`), or
+    the JSON object string of `encode_answer`.
 
-    Raises ValueError for a gold that can verify nothing (empty, or JSON with keys nobody reads): that is the
-    data's mistake, never the model's.
+    Raises ValueError for a gold that can verify nothing (empty, JSON with keys nobody reads, None, a dict):
+    that is the data's mistake, never the model's.
     """
     if isinstance(gold, Gold):
         return gold
     if isinstance(gold, str):
         return _parse_text(gold)
-    return _checked([gold] if isinstance(gold, int | float | Number | None) else list(gold), {})
+    to_list = getattr(gold, "tolist", None)  # numpy's numbers and arrays, as pandas reads parquet
+    plain: Any = to_list() if to_list else gold
+    alternatives = list(plain) if isinstance(plain, list | tuple) else [plain]
+    if not all(map(_is_gold, alternatives)):
+        raise ValueError(f"the gold is {repr(gold)[:100]}; it is a text, a number or a list of alternatives")
+    return _checked(alternatives, {})
+
+
+def _is_gold(value: object) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, str | Number) and not isinstance(value, bool)
 
 
 @lru_cache(maxsize=50_000)
@@ -70,7 +83,7 @@ def _parse_text(text: str) -> Gold:
 
 
 def _checked(golds: Sequence[object], fields: dict) -> Gold:
-    alternatives = [_text(written(gold, fields.get("type"))) for gold in golds]
+    alternatives = [text for gold in golds for text in _texts(written(gold, fields.get("type")))]
     distinct = tuple(dict.fromkeys(alternatives))
     if not distinct or not all(distinct):
         raise ValueError(f"the gold {alternatives!r} is empty: a row without an answer cannot be verified")
@@ -82,7 +95,12 @@ def _checked(golds: Sequence[object], fields: dict) -> Gold:
     return Gold(distinct, kind, tolerance, tuple(texts if kind == "countdown" else without_letters(texts)))
 
 
-def _text(gold: str) -> str:
-    """`['70']` is 70."""
-    match = _LIST_AS_TEXT.fullmatch(gold)
-    return undoubled((match[1] or match[2]).strip()) if match else gold
+def _texts(gold: str) -> list[str]:
+    """`['1', '2']` is 1 and 2; any other text is itself."""
+    if not (gold[:1] == "[" and gold[-1:] == "]"):
+        return [gold]
+    inside, at, found = gold[1:-1].rstrip(), 0, []
+    while match := _ITEM_AS_TEXT.match(inside, at):
+        found.append(undoubled((match[1] or match[2]).strip()))
+        at = match.end()
+    return found if found and at == len(inside) else [gold]

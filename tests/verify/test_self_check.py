@@ -112,6 +112,15 @@ def test_verl_s_rows_have_their_gold_inside(tmp_path):
         pa.table({"prompt": ["a", "b", "c"], "reward_model": golds}), tmp_path / "verl.parquet"
     )
     assert [f.where.rpartition(", ")[2] for f in self_check(tmp_path / "verl.parquet")] == ["row 1", "row 2"]
+    several = [{"ground_truth": gold} for gold in ("['1', '2']", '["1", "2"]', "['1' '\\\\frac{']")]
+    parquet.write_table(pa.table({"reward_model": several}), tmp_path / "several.parquet")
+    assert [f.gold for f in self_check(tmp_path / "several.parquet")] == ["\\frac{"]
+    for gold in ({"target": 24, "numbers": [8, 3]}, True, None, ["5", None]):
+        parquet.write_table(
+            pa.table({"reward_model": [{"ground_truth": gold}]}), tmp_path / "no_gold.parquet"
+        )
+        [failure] = self_check(tmp_path / "no_gold.parquet")
+        assert failure.reason.startswith(f"the gold is {gold!r}; it is a text, a number or a list")
     other = pa.table({"reward_model": [{"style": "rule"}]})
     parquet.write_table(other, tmp_path / "other.parquet")
     with pytest.raises(ValueError, match="its `reward_model` has no `ground_truth`"):

@@ -20,6 +20,7 @@ from gmpo_vl.policy.objectives import OBJECTIVES
 LENGTHS = torch.tensor([6, 2, 1, 4])
 MASK = torch.arange(6) < LENGTHS[:, None]
 SIGNATURE = "log_probs_BT, old_log_probs_BT, mask_BT, advantages_B"
+MEANS = [name for name in OBJECTIVES if name != "gmpo_nonorm"]
 PLAIN = "-advantages_B * ((log_probs_BT - old_log_probs_BT) * mask_BT).sum(-1).exp()"
 
 
@@ -88,12 +89,18 @@ def refused(match, *overrides):
 
 
 def test_what_the_section_refuses():
-    refused("did you mean gmpo", *loss_options("gmpo_vl/gmop"))
+    refused(
+        "policy_loss.loss_mode: no objective is called gmpo_vl/gpmo; did you mean gmpo",
+        *loss_options("gmpo_vl/gpmo"),
+    )
     refused(
         "gmpo does not use mean_power.*belongs to power_mean", *loss_options("gmpo_vl/gmpo", mean_power=2)
     )
     refused("log_clip_low is -1", *loss_options("gmpo_vl/gmpo", log_clip_low=-1))
-    refused("log_clip_lo'", *loss_options("gmpo_vl/gmpo", log_clip_lo=0.3))
+    refused(
+        "policy_loss has no key log_clip_lo; did you mean log_clip_low",
+        *loss_options("gmpo_vl/gmpo", log_clip_lo=0.3),
+    )
     refused("log_clip_low='none' is no number", *loss_options("gmpo_vl/gmpo", log_clip_low="none"))
     refused("loss_mode=vanilla is verl's", *loss_options("vanilla"))
     refused(
@@ -160,7 +167,7 @@ def test_weights_of_sequences_multiply_the_sequence_s_loss(name):
 def test_weights_of_tokens_enter_the_mean():
     weights = correction("token")
     log_weights = weights.double().where(MASK, 1.0).log()
-    for name in OBJECTIVES:
+    for name in MEANS:
         _, gradient, _ = asked(actor_config(*loss_options(f"gmpo_vl/{name}")), weights=weights)
         torch.testing.assert_close(
             gradient, expected(name, log_weights_BT=log_weights)[1], rtol=1e-6, atol=1e-9
@@ -170,6 +177,31 @@ def test_weights_of_tokens_enter_the_mean():
     _, gradient, _ = asked(actor_config(*loss_options("gmpo_vl/gmpo")), weights=weights)
     torch.testing.assert_close(gradient, expected("gmpo", geometric_B)[1], rtol=1e-6, atol=1e-9)
     assert not torch.allclose(gradient, expected("gmpo")[1])
+
+
+@pytest.mark.parametrize("name", MEANS)
+def test_one_weight_at_every_token_is_the_sequence_s(name):
+    """Both ways of reading it are the same gradient: rows that are the same by chance do not jump."""
+    config = actor_config(*loss_options(f"gmpo_vl/{name}"))
+    same, nearly = torch.full((4, 6), 1.7), torch.full((4, 6), 1.7)
+    nearly[:, 0] *= 1 + 1e-6
+    torch.testing.assert_close(
+        asked(config, weights=nearly)[1], asked(config, weights=same)[1], rtol=1e-5, atol=1e-8
+    )
+
+
+def test_a_product_takes_no_weights_of_tokens():
+    config = actor_config(*loss_options("gmpo_vl/gmpo_nonorm"))
+    with pytest.raises(ValueError, match=r"gmpo_nonorm is a product .*rollout_is=sequence"):
+        asked(config, weights=correction("token"))
+
+
+def test_each_process_says_once_what_it_trains_on(capsys):
+    config = actor_config(*loss_options("gmpo_vl/gmpo", log_clip_low=0.123))
+    for _ in range(2):
+        asked(config)
+    said = "gmpo_vl: the policy loss of this process is gmpo_vl/gmpo, log_clip_low=0.123, log_clip_high=0.4\n"
+    assert capsys.readouterr().out == said
 
 
 def test_grpo_with_weights_of_tokens_is_verl_s_own():
@@ -227,6 +259,8 @@ def test_an_own_objective_that_verl_cannot_reduce_is_refused(own):
     more = f"def statistics({SIGNATURE.partition(', ')[2]}):\n    return {{'rows': len(advantages_B)}}"
     mode = own(body, f"{SIGNATURE}, statistics", more)
     refused("asks for statistics of the mini-batch", *loss_options(mode))
+    unnamed = own(f"return {PLAIN}").rpartition(":")[0]
+    refused("name a function of .*my_loss.py, as FILE.py:NAME; known: mine", *loss_options(unnamed))
     refused("belong to our objectives", *loss_options(own(f"return {PLAIN}"), log_clip_low=0.3))
     refused(
         "policy_loss.loss_mode=.*takes no settings, not",
