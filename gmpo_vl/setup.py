@@ -12,7 +12,7 @@ import torch
 from gmpo_vl.config import Config, ConfigError
 from gmpo_vl.config.schema import ModelConfig
 from gmpo_vl.models.geometry import VISION_LINEARS, in_towers
-from gmpo_vl.models.loading import model_config, model_folder
+from gmpo_vl.models.loading import eos_ids, model_config, model_folder, read_generation_config
 from gmpo_vl.models.processing import Processor, load_processor
 from gmpo_vl.models.prompts import PromptSet, load_prompts, prompt_settings
 from gmpo_vl.models.routers import router_obstacle
@@ -46,6 +46,15 @@ def configured_model(config: Config) -> Any:
     """transformers' configuration of the model that the run starts from, with the run's own values."""
     model = config.worker.actor.model
     return model_config(model_folder(str(model.model_path)), **model.override_config)
+
+
+def ends_of(config: Config, processor: Processor) -> tuple[int, ...]:
+    """Ids of the tokens that end a response; none under `ignore_eos`. Raises ValueError where the model names
+    none."""
+    if config.worker.rollout.ignore_eos:
+        return ()
+    folder = model_folder(str(config.worker.actor.model.model_path))
+    return eos_ids(read_generation_config(folder, configured_model(config)), processor.tokenizer)
 
 
 def check_tower(config: Config, kind: str, towers: Collection[str]) -> None:

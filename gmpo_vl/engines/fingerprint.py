@@ -6,17 +6,23 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
 from gmpo_vl.data.examples import ExampleSet
-from gmpo_vl.models.loading import base_folder, weight_files
+from gmpo_vl.models.loading import WEIGHTS, base_folder, weight_files
 from gmpo_vl.storage.files import read_object, write_json
 from gmpo_vl.storage.manifest import measured
 from gmpo_vl.types import ImageSource
+
+# In a config.json: who wrote it, and the dtype of its files, in place of which a run has its own.
+_OF_NO_EFFECT = ("transformers_version", "_name_or_path", "dtype", "torch_dtype")
+_OF_PROMPTS = (".json", ".jinja", ".model", ".txt")
 
 
 @dataclass(frozen=True)
@@ -87,14 +93,40 @@ def weights_hash(folder: Path, cache: Path) -> str:
     """sha256 over a model's files of weights, wherever they lie; of an adapter and its base together. cache:
     as of `FileHashes`."""
     hashes = FileHashes(cache)
-    folders = [folder]
-    if (folder / "adapter_config.json").is_file():
-        folders.append(base_folder(folder))
+    folders = [folder, base_folder(folder)] if _is_adapter(folder) else [folder]
     files = [path for one in folders for path in weight_files(one)]
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:  # reading and hashing hold no lock
         of_files = list(threads.map(hashes.of, files))
     hashes.keep()
     return hashlib.sha256(repr(of_files).encode()).hexdigest()
+
+
+def config_values(folder: Path) -> dict[str, str]:
+    """What a model's config.json says, an adapter's base's: each value as JSON, by its dotted key."""
+    path = (base_folder(folder) if _is_adapter(folder) else folder) / "config.json"
+    return dict(_flat(read_object(path) or {}))
+
+
+def _flat(values: dict[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{before}{key}.")
+        elif key not in _OF_NO_EFFECT:
+            yield f"{before}{key}", json.dumps(value)
+
+
+def file_hashes(folder: Path) -> dict[str, str]:
+    """sha256 of a model's files, by name, but for its config.json and weights: templates, and those of
+    tokenizer, processor and generation."""
+    return {
+        path.name: measured(path).sha256
+        for path in folder.iterdir()
+        if path.suffix in _OF_PROMPTS and path.name != "config.json" and not path.name.endswith(WEIGHTS)
+    }
+
+
+def _is_adapter(folder: Path) -> bool:
+    return (folder / "adapter_config.json").is_file()
 
 
 def _known(cache: Path) -> Known:

@@ -28,6 +28,7 @@ from gmpo_vl.runs import Run, few
 from gmpo_vl.setup import (
     check_agreement,
     check_router,
+    ends_of,
     load_configured_processor,
     load_configured_reward,
     load_own_objective,
@@ -35,6 +36,7 @@ from gmpo_vl.setup import (
     total_steps,
 )
 from gmpo_vl.sizing.budget import with_fitting_tokens
+from gmpo_vl.sizing.parameters import check_adapters, configured_size
 
 
 def open_session(
@@ -48,6 +50,8 @@ def open_session(
     prompts, steps, checkpoint): the engine, with the checkpoint's weights where there is one.
     """
     check_router(config)
+    if config.worker.actor.model.lora.rank > 0:
+        check_adapters(config, configured_size(config))
     for line in check_loggers(config):
         print(f"WARNING: {line}", flush=True)
     reward = load_configured_reward(config)
@@ -95,6 +99,7 @@ def open_session(
 def _load_splits(config: Config, run: Run, reward: Reward) -> tuple[PromptSet, PromptSet | None]:
     """What is trained and validated on. Raises ConfigError where prompts and reward cannot go together."""
     processor = load_configured_processor(config)
+    ends_of(config, processor)  # raises where the model has none
     prompts = load_split(config, config.data.train_files, processor)
     validation = load_split(config, config.data.val_files, processor) if config.data.val_files else None
     _tell_bad_rows(run, prompts, validation)

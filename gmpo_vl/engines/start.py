@@ -3,6 +3,7 @@ state of its checkpoint: settings that only a new run would follow are refused, 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,38 +12,55 @@ from typing import Any
 from gmpo_vl.config import Config
 from gmpo_vl.config.schema import value_of
 from gmpo_vl.engines.checkpoint import as_a_start, is_own
-from gmpo_vl.engines.fingerprint import weights_hash
+from gmpo_vl.engines.fingerprint import config_values, file_hashes, weights_hash
 from gmpo_vl.models.loading import model_folder
 from gmpo_vl.runs import Run
 from gmpo_vl.setup import configured_model
 from gmpo_vl.storage.files import read_object
+from gmpo_vl.storage.manifest import measured
 from gmpo_vl.storage.tensors import read_saved
 
 _MODEL = "worker.actor.model.model_path"
 _LORA = "worker.actor.model.lora"
 # They decide which weights are trained, what a trained adapter means, and what the optimizer keeps.
-_FIXED = (f"{_LORA}.rank", "worker.actor.model.freeze_vision_tower", "worker.actor.optim.strategy")
+_FIXED = (
+    f"{_LORA}.rank",
+    "worker.actor.model.override_config",
+    "worker.actor.model.freeze_vision_tower",
+    "worker.actor.optim.strategy",
+)
 _FIXED_UNDER_LORA = tuple(f"{_LORA}.{name}" for name in ("alpha", "target_modules", "exclude_modules"))
 
 
 @dataclass(frozen=True)
 class Start:
     """model: as it was named. weights: their hash (fingerprint.py). settings: those that stay, by their
-    keys."""
+    keys. shape: the values of the model's config.json, by their keys. files: hashes of those that prompts and
+    answers are made with, by their names."""
 
     model: str
     weights: str
     settings: Mapping[str, Any]
+    shape: Mapping[str, str]
+    files: Mapping[str, str]
 
 
 def start_of(config: Config, run: Run) -> Start:
     """What the configuration starts from. The hashes of files are kept in the run's folder."""
-    model = config.worker.actor.model
+    model, chat = config.worker.actor.model, config.data.override_chat_template
     keys = _FIXED + (_FIXED_UNDER_LORA if model.lora.rank > 0 else ())
+    folder = model_folder(str(model.model_path))
+    files = file_hashes(folder)
+    if model.tokenizer_path is not None:
+        files |= file_hashes(model_folder(str(model.tokenizer_path)))
+    if chat is not None:
+        files["data.override_chat_template"] = measured(Path(chat)).sha256
     return Start(
         str(model.model_path),
-        weights_hash(model_folder(str(model.model_path)), run.folder / "weight_hashes.json"),
+        weights_hash(folder, run.folder / "weight_hashes.json"),
         {key: value_of(config, key) for key in keys},
+        config_values(folder),
+        files,
     )
 
 
@@ -67,6 +85,8 @@ def check_start(run: Run, checkpoint: Path, config: Config, start: Start) -> Non
             f"goes on has its checkpoint's weights, so those would not be trained. Give the new run another "
             f"trainer.experiment_name (or trainer.save_checkpoint_path){back}"
         )
+    if same and "shape" in kept:  # not in those of an earlier version
+        _check_files(checkpoint, kept, start)
     for key in {**kept["settings"], **start.settings}:
         before, now = kept["settings"].get(key), value_of(config, key)
         if key in kept["settings"] and before != now:
@@ -76,6 +96,27 @@ def check_start(run: Run, checkpoint: Path, config: Config, start: Start) -> Non
                 f"train its weights in another way {as_a_start(checkpoint)}, under another "
                 "trainer.experiment_name"
             )
+
+
+def _check_files(checkpoint: Path, kept: Mapping[str, Any], start: Start) -> None:
+    """Another config.json makes another model of the same weights: refused. With another template, tokenizer
+    or processor the model still is the one that was trained: told."""
+    if changed := _changed(kept["shape"], start.shape):
+        raise ValueError(
+            f"{checkpoint} is of a run that began with other values in the config.json of {start.model} "
+            f"({', '.join(changed[:5])}): its weights were trained with those. Put them back, or give the "
+            "new run another trainer.experiment_name (or trainer.save_checkpoint_path)"
+        )
+    if changed := _changed(kept["files"], start.files):
+        print(
+            f"WARNING: since {checkpoint} was written, {', '.join(changed)} of {start.model} changed: from "
+            "here on prompts are made, and answers end, as these files say now",
+            flush=True,
+        )
+
+
+def _changed(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    return sorted(name for name in {**before, **now} if before.get(name) != now.get(name))
 
 
 def _check_kind(checkpoint: Path, config: Config, start: Start) -> None:
@@ -91,4 +132,5 @@ def _check_kind(checkpoint: Path, config: Config, start: Start) -> None:
 
 
 def _said(value: Any) -> str:
-    return {None: "null", True: "true", False: "false"}.get(value, str(value))
+    """As YAML writes it."""
+    return value if isinstance(value, str) else json.dumps(value)

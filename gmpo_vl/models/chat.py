@@ -11,6 +11,8 @@ from gmpo_vl.data.templates import IMAGE_TAG, render_problem, to_messages
 from gmpo_vl.models.control import ControlTokens
 from gmpo_vl.types import Example
 
+_ANSWER = "The answer is 7."
+
 
 @dataclass(frozen=True)
 class Chat:
@@ -68,6 +70,24 @@ def render_chat(
     except ValueError as error:
         raise ValueError(f"{example.id}: {error}") from error
     return Chat(example.id, chat, hides, tokenizer, control)
+
+
+def token_after_answer(
+    tokenizer: Any, control: ControlTokens, chat_template: str, as_parts: bool = False
+) -> str | None:
+    """The first control token behind an answered turn. None where the template has none, or takes no answers.
+
+    as_parts: as of `render_chat`.
+    """
+    question, answer = (to_messages(text, 0, as_parts)[0] for text in ("question", _ANSWER))
+    try:
+        with _rendering("the chat template"):
+            chat = tokenizer.apply_chat_template(
+                [question, {**answer, "role": "assistant"}], chat_template=chat_template, tokenize=False
+            )
+    except ValueError:
+        return None  # `render_chat` tells of a template that takes no questions either
+    return next(iter(control.found(chat.rpartition(_ANSWER)[2])), None)
 
 
 def _check_kept(control: ControlTokens, problem: str, content: str, chat: str) -> None:

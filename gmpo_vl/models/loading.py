@@ -22,6 +22,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+from gmpo_vl.models.adapters import merged
 from gmpo_vl.models.compat import DOWNLOAD, check_config, misshapen, no_code_of
 from gmpo_vl.models.noise import config_without_noise, is_noise
 from gmpo_vl.models.shared import use_group_attention
@@ -151,16 +152,14 @@ def load_model(
 
     A folder with a LoRA adapter gives the model under the adapter, with the adapter merged in. Raises
     DamagedError for a checkpoint's folder that changed since it was saved, ValueError for weights that are
-    unreadable or not all there.
+    unreadable or not all there, and for an adapter that cannot be merged (adapters.py).
     """
     check_model_files(Path(folder))
     if (Path(folder) / "adapter_config.json").exists():
-        from peft import PeftModel
-
         if not any((Path(folder) / name).exists() for name in _ADAPTER_FILES):
             raise ValueError(f"{folder}: its adapter_config.json is there, but no {_ADAPTER_FILES[0]}")
         base = load_model(base_folder(Path(folder)), dtype, **config_overrides)
-        return PeftModel.from_pretrained(base, str(folder)).merge_and_unload()
+        return merged(base, Path(folder))
     config = model_config(folder, **config_overrides)
     try:
         with no_code_of(folder, "model") as no_code:
@@ -280,8 +279,24 @@ def banned_ids(config: Any) -> tuple[int, ...]:
 
 
 def eos_ids(generation_config: GenerationConfig | None, tokenizer: Any) -> tuple[int, ...]:
-    """Every token id that ends a response."""
+    """Every token id that ends a response. Raises ValueError where no file of the model names one."""
     ids = getattr(generation_config, "eos_token_id", None)
     if ids is None:
         ids = tokenizer.eos_token_id
-    return tuple(ids) if isinstance(ids, list | tuple) else (ids,)
+    ids = tuple(ids) if isinstance(ids, list | tuple) else (ids,)
+    if ids in ((), (None,)):
+        raise ValueError(
+            f"{tokenizer.name_or_path}: no token ends a response: neither generation_config.json nor "
+            "config.json names an eos_token_id, and the tokenizer has no eos_token. Write the eos_token_id "
+            "of the token that ends a turn in the chat template into generation_config.json"
+        )
+    return ids
+
+
+def read_generation_config(folder: Path, config: Any) -> GenerationConfig:
+    """As `load_model` gives it to the model in a folder. config: transformers' of that model."""
+    if (folder / "adapter_config.json").exists():
+        folder = base_folder(folder)
+    if (folder / "generation_config.json").is_file():
+        return GenerationConfig.from_pretrained(folder)
+    return GenerationConfig.from_model_config(config)

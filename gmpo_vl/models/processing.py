@@ -13,7 +13,7 @@ from PIL import Image
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from gmpo_vl.data.images import MAX_IMAGE_PIXELS, decode_image, fit_pixels, fit_size, image_size
-from gmpo_vl.models.chat import Chat, render_chat
+from gmpo_vl.models.chat import Chat, render_chat, token_after_answer
 from gmpo_vl.models.compat import DOWNLOAD, load_image_processor, no_code_of
 from gmpo_vl.models.control import ControlTokens
 from gmpo_vl.models.families import Family
@@ -62,10 +62,17 @@ class Processor:
         return self.tokenizer.decode(ids_T.tolist(), skip_special_tokens=True)
 
     def chat(self, example: Example, template: str | None) -> Chat:
-        as_parts = isinstance(self.family, OwnFamily)
         return render_chat(
-            example, self.tokenizer, self.control, self.chat_template, template, as_parts=as_parts
+            example, self.tokenizer, self.control, self.chat_template, template, as_parts=self._as_parts
         )
+
+    def token_after_answer(self) -> str | None:
+        """The control token that ends the model's turn in its chat template; None where there is none."""
+        return token_after_answer(self.tokenizer, self.control, self.chat_template, as_parts=self._as_parts)
+
+    @property
+    def _as_parts(self) -> bool:
+        return isinstance(self.family, OwnFamily)
 
 
 def load_processor(folder: str | Path, override_chat_template: str | Path | None = None) -> Processor:

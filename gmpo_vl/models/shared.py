@@ -213,6 +213,8 @@ def sharing_obstacle(config: Any) -> str | None:
         return f"rotary positions of the kind {rope!r} depend on how long a text is"
     if getattr(text, "attention_dropout", 0.0):
         return "attention_dropout is not 0"
+    if getattr(text, "hidden_size_per_layer_input", 0):
+        return f"the layers of this {kind!r} take per_layer_inputs, which are made from a row's own ids"
     if text._attn_implementation == "eager":
         return f"this {kind!r} attends in a way that SDPA does not have"
     return None

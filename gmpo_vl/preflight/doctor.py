@@ -20,6 +20,7 @@ from gmpo_vl.preflight.findings import ADVICE, OF_A_SPLIT, Finding
 from gmpo_vl.preflight.machine_check import check_disk, check_versions, device_memory
 from gmpo_vl.preflight.model_check import (
     MODEL_KEY,
+    check_ends,
     check_model_class,
     check_sight,
     check_template,
@@ -133,6 +134,8 @@ def look_at_model(config: Config) -> Looking[Model]:
     if model.size is not None:
         yield from check_tokens(processor, model.size)
         model.loads = all(finding.level != "error" for finding in weights)
+        if model.loads:
+            yield from check_ends(config, processor)
     found = list(check_template(processor, config.data.format_prompt))
     yield from found
     if model.size is not None and all(finding.level != "error" for finding in found):

@@ -20,8 +20,8 @@ from gmpo_vl.models.packing import ForwardOptions, pack
 from gmpo_vl.models.processing import Processor, encode_prompt
 from gmpo_vl.models.shared import KNOWN, first_way, is_known, sharing_obstacle
 from gmpo_vl.preflight.findings import Finding
-from gmpo_vl.setup import check_tower
-from gmpo_vl.sizing.parameters import ModelSize
+from gmpo_vl.setup import check_tower, ends_of
+from gmpo_vl.sizing.parameters import ModelSize, check_adapters
 from gmpo_vl.types import Example, Prompt
 
 MODEL_KEY = "worker.actor.model.model_path"
@@ -81,6 +81,7 @@ def headers_of(path: Path) -> dict[str, torch.Tensor]:
 def check_model_class(config: Config, size: ModelSize) -> Iterator[Finding]:
     try:
         check_tower(config, size.config.model_type, size.towers)
+        check_adapters(config, size)
     except ConfigError as error:
         key, _, what = str(error).partition(": ")
         what, _, change = what.partition("; ")
@@ -121,6 +122,23 @@ def check_tokens(processor: Processor, size: ModelSize) -> Iterator[Finding]:
         return
     names = processor.tokenizer.convert_ids_to_tokens(list(banned))
     yield Finding("ok", "tokens", f"never sampled: {', '.join(map(str, names))}")
+
+
+def check_ends(config: Config, processor: Processor) -> Iterator[Finding]:
+    """A token ends a response, and it is the one that ends a turn in the chat template."""
+    where = "generation_config.json"
+    try:
+        ends = ends_of(config, processor)
+    except (ValueError, OSError) as error:
+        what, _, change = str(error).partition(". ")
+        yield Finding("error", "tokens", what, where, change)
+        return
+    names, turn = processor.tokenizer.convert_ids_to_tokens(list(ends)), processor.token_after_answer()
+    if ends and turn is not None and turn not in names:
+        number = processor.tokenizer.convert_tokens_to_ids(turn)
+        what = f"a response ends at {', '.join(map(str, names))}, an answer in the chat template at {turn}"
+        change = f"add {number} to eos_token_id: else answers run on to the limit"
+        yield Finding("warning", "tokens", what, where, change)
 
 
 def check_template(processor: Processor, format_prompt: str | None) -> Iterator[Finding]:

@@ -20,6 +20,7 @@ from gmpo_vl.setup import (
     check_router,
     check_tower,
     configured_model,
+    ends_of,
     load_configured_processor,
     load_configured_reward,
     load_own_objective,
@@ -29,7 +30,7 @@ from gmpo_vl.setup import (
 )
 from gmpo_vl.sizing.budget import with_fitting_tokens
 from gmpo_vl.sizing.limits import limits_of
-from gmpo_vl.sizing.parameters import model_size
+from gmpo_vl.sizing.parameters import check_adapters, model_size
 
 
 def dry_run(config: Config) -> str:
@@ -52,6 +53,7 @@ def _plan(config: Config) -> str:
     folder = model_folder(str(model.model_path))
     size = model_size(folder, **model.override_config)
     check_tower(config, size.config.model_type, size.towers)
+    check_adapters(config, size)
     check_router(config)
     for finding in check_weights(folder, size):
         if finding.level == "error":
@@ -61,6 +63,7 @@ def _plan(config: Config) -> str:
     except OSError as error:
         raise type(error)(f"{RUN_KEY}: {error}") from error
     processor = load_configured_processor(config)
+    ends_of(config, processor)
     prompts = load_split(config, config.data.train_files, processor)
     validation = load_split(config, config.data.val_files, processor) if config.data.val_files else None
     lines = [describe(config, prompts, validation), *_try_reward(config, prompts, validation)]

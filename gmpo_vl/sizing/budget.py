@@ -15,14 +15,13 @@ import torch
 
 from gmpo_vl.batching.planning import Limits
 from gmpo_vl.config import Config
-from gmpo_vl.models.loading import model_folder
 from gmpo_vl.models.prompts import PromptSet
 from gmpo_vl.models.shared import first_way, sharing_obstacle
 from gmpo_vl.rollout.cache import state_tokens
 from gmpo_vl.sizing.estimate import PromptLengths, estimate_easyr1, estimate_local, sampling_peak
 from gmpo_vl.sizing.limits import PassLimits, micro_batch_sizes, pass_limits
 from gmpo_vl.sizing.memory import gib
-from gmpo_vl.sizing.parameters import ModelSize, model_size
+from gmpo_vl.sizing.parameters import ModelSize, configured_size
 
 # Part of a host's memory that an estimate may fill: the rest is the allocator's gaps and what libraries hold.
 USABLE = 0.8
@@ -60,8 +59,7 @@ def with_fitting_tokens(config: Config, prompts: PromptSet) -> Fitted:
 
 
 def _model_and_longest(config: Config, prompts: PromptSet) -> tuple[ModelSize, PromptLengths]:
-    model = config.worker.actor.model
-    size = model_size(model_folder(str(model.model_path)), **model.override_config)
+    size = configured_size(config)
     # The most tokens and the most pictures may be in different prompts: each at its worst.
     patches = max(prompts.picture_lengths) * prompts.processor.family.patches_per_token
     return size, PromptLengths(max(prompts.lengths), ((1, patches, 1),) if patches else ())

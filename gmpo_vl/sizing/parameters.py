@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 
-from gmpo_vl.config import Config
+from gmpo_vl.config import Config, ConfigError
 from gmpo_vl.config.schema import LoraConfig, ModelConfig
+from gmpo_vl.models.adapters import shared_targets
 from gmpo_vl.models.geometry import (
     TextShape,
     UnknownShape,
@@ -22,7 +23,7 @@ from gmpo_vl.models.geometry import (
     vision_shape,
     vision_towers,
 )
-from gmpo_vl.models.loading import auto_class, model_config
+from gmpo_vl.models.loading import auto_class, model_config, model_folder
 from gmpo_vl.setup import lora_config
 from gmpo_vl.sizing.cost import Rates, rates
 from gmpo_vl.sizing.memory import Widths, widths
@@ -73,6 +74,12 @@ def model_size(folder: Any, **overrides: Any) -> ModelSize:
     model.
     """
     return size_of(model_config(folder, **overrides), str(folder))
+
+
+def configured_size(config: Config) -> ModelSize:
+    """`model_size` of the model that the run starts from, with the run's own values."""
+    model = config.worker.actor.model
+    return model_size(model_folder(str(model.model_path)), **model.override_config)
 
 
 def size_of(config: Any, where: str) -> ModelSize:
@@ -173,14 +180,32 @@ def _matrices(module: torch.nn.Module, share: float | None) -> float:
 def lora_parameters(config: Config, size: ModelSize) -> int:
     """Parameters of the adapters, counted as peft itself puts them on: not on linear layers alone, but for
     some kinds also on experts that lie in one tensor."""
+    return _adapters(config, size)[0]
+
+
+def check_adapters(config: Config, size: ModelSize) -> None:
+    """Raise ConfigError for LoRA on weights that two parts of the model share: it could not be merged."""
+    lora = config.worker.actor.model.lora
+    if lora.rank > 0 and (shared := _adapters(config, size)[1]):
+        raise ConfigError(
+            f"worker.actor.model.lora.target_modules: {lora.target_modules} puts an adapter on "
+            f"{', '.join(shared)}, and another part of this {size.config.model_type!r} has the same weights "
+            "(tied embeddings), so it could not be merged; leave it out"
+        )
+
+
+def _adapters(config: Config, size: ModelSize) -> tuple[int, list[str]]:
+    """Parameters of the adapters, and the names of those that cannot be merged (models/adapters.py)."""
     model = config.worker.actor.model
     lora = model.lora
     settings = lora.rank, lora.alpha, lora.target_modules, lora.exclude_modules
-    return _adapters(size, settings, model.freeze_vision_tower)
+    return _adapters_of(size, settings, model.freeze_vision_tower)
 
 
 @lru_cache(maxsize=64)
-def _adapters(size: ModelSize, settings: tuple[int, int, str, str | None], frozen: bool) -> int:
+def _adapters_of(
+    size: ModelSize, settings: tuple[int, int, str, str | None], frozen: bool
+) -> tuple[int, list[str]]:
     from peft import get_peft_model
 
     lora = lora_config(ModelConfig(lora=LoraConfig(*settings), freeze_vision_tower=frozen), size.towers)
@@ -188,5 +213,6 @@ def _adapters(size: ModelSize, settings: tuple[int, int, str, str | None], froze
         with torch.device("meta"):
             model = get_peft_model(copy.deepcopy(size.model), lora)
     except ValueError:
-        return 0
-    return sum(p.numel() for name, p in model.named_parameters() if ".lora_" in name)
+        return 0, []
+    parameters = sum(p.numel() for name, p in model.named_parameters() if ".lora_" in name)
+    return parameters, shared_targets(model)

@@ -137,7 +137,7 @@ def test_an_old_checkpoint_goes_only_after_the_new_one_is_whole(make_config, tmp
         config=config,
         run=run,
         engine=trainer,
-        start=Start("", "", {}),
+        start=Start("", "", {}, {}, {}),
         data=Fingerprint("", ""),
         progress=Progress(step=2),
     )

@@ -17,10 +17,8 @@ from gmpo_vl.engines.easyr1.serialisation import answers_of, prompts_to_proto
 from gmpo_vl.models.loading import banned_ids
 from gmpo_vl.models.processing import encode_prompt, load_processor
 from gmpo_vl.rollout.vllm import BAN
-from gmpo_vl.setup import load_split, sampling_of
+from gmpo_vl.setup import ends_of, load_split, sampling_of
 from gmpo_vl.types import Example
-
-ENDS = (394, 396)
 
 
 @pytest.fixture
@@ -41,7 +39,7 @@ def made_rollout(make_config, monkeypatch, tmp_path, **more):
             processor=None,
             **more,
         )
-        made.begin(processor, (396, 397), ENDS)
+        made.begin(processor, (396, 397), ends_of(config, processor))
         yield made, config, processor
     finally:
         dist.destroy_process_group()
@@ -79,7 +77,7 @@ def test_every_vision_id_is_banned_and_every_sample_has_its_own_seed(rollout):
     for params in settings:
         assert params.logit_bias == {396: BAN, 397: BAN}
         assert (params.n, params.temperature, params.logprobs) == (4, 0.7, 0)
-        assert (params.stop_token_ids, params.ignore_eos) == ([394, 396], False)
+        assert (params.stop_token_ids, params.ignore_eos) == ([396, 394], False)
     # vLLM counts on from a prompt's seed for its n samples.
     seeds = [params.seed + k for params in (*settings, *later) for k in range(params.n)]
     assert len(set(seeds)) == len(seeds) == 24

@@ -1,5 +1,6 @@
 """A run that goes on is told another start: what its checkpoint cannot follow is refused."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from gmpo_vl.config import load_config
 from gmpo_vl.engines.local.checkpoint import load_optimizer, save_optimizer
 from gmpo_vl.engines.local.engine import train
 from gmpo_vl.engines.policy import build_optimizer
+from gmpo_vl.engines.start import _said
 from gmpo_vl.models.tiny import save_tiny
 from gmpo_vl.runs import Run
 
@@ -76,6 +78,46 @@ def test_an_adapter_goes_on_as_it_was_trained_on_the_model_it_was_trained_on(mak
     moved = model.rename(tmp_path / "moved")
     run = train(make_config(*lora, f"{MODEL}={moved}", "trainer.max_steps=2"))
     assert [line["step"] for line in run.read_metrics()] == [1, 2]
+
+
+@pytest.mark.parametrize("lora", [[], ["worker.actor.model.lora.rank=2"]], ids=["full", "lora"])
+def test_what_else_changed_about_the_model_is_refused_or_told(make_config, tmp_path, capsys, lora):
+    model = save_tiny(tmp_path / "model")
+    settings = [*SETTINGS, *lora, f"{MODEL}={model}"]
+    train(make_config(*settings, "trainer.max_steps=1"))
+    path, written = model / "config.json", (model / "config.json").read_text()
+    values = json.loads(written)
+    path.write_text(json.dumps({**values, "transformers_version": "0", "dtype": "float16"}))
+    capsys.readouterr()
+    train(make_config(*settings, "trainer.max_steps=2"))
+    assert "changed: from" not in capsys.readouterr().out
+
+    values["text_config"]["rms_norm_eps"] = 0.5
+    path.write_text(json.dumps(values))
+    with pytest.raises(ValueError, match=rf"config\.json of {model} \(text_config\.rms_norm_eps\)"):
+        train(make_config(*settings, "trainer.max_steps=3"))
+    path.write_text(written)
+    key = "worker.actor.model.override_config"
+    with pytest.raises(ValueError, match=f"{key} {{}}, and it is {{.*}} now: .* Write {key}={{}}"):
+        train(make_config(*settings, f"{key}={{tie_word_embeddings: false}}", "trainer.max_steps=3"))
+
+    template = model / "chat_template.jinja"
+    template.write_text(template.read_text() + " ")
+    (model / "preprocessor_config.json").write_text((model / "preprocessor_config.json").read_text() + "\n")
+    train(make_config(*settings, "trainer.max_steps=3"))
+    out = capsys.readouterr().out
+    assert f"chat_template.jinja, preprocessor_config.json of {model} changed: from here on prompts" in out
+    own = tmp_path / "own.jinja"
+    own.write_text(template.read_text())
+    train(make_config(*settings, f"data.override_chat_template={own}", "trainer.max_steps=4"))
+    assert f"written, data.override_chat_template of {model} changed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [(0, "0"), (1, "1"), (False, "false"), (None, "null"), ("lion", "lion"), ({}, "{}")]
+)
+def test_a_setting_is_named_as_it_is_written(value, said):
+    assert _said(value) == said
 
 
 @pytest.mark.usefixtures("run")

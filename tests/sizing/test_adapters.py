@@ -6,14 +6,15 @@ from tiny_families import save_tiny_family, save_tiny_text
 
 from gmpo_vl.batching.planning import Limits
 from gmpo_vl.config import ConfigError
-from gmpo_vl.engines.local.engine import build_policy
+from gmpo_vl.engines.local.engine import build_policy, train
 from gmpo_vl.models.moe import save_tiny_moe
 from gmpo_vl.models.processing import load_processor
+from gmpo_vl.models.tiny import save_tiny
 from gmpo_vl.preflight.model_check import check_model_class
 from gmpo_vl.preflight.plan import dry_run
 from gmpo_vl.sizing.estimate import PromptLengths, estimate_local
 from gmpo_vl.sizing.limits import PassLimits
-from gmpo_vl.sizing.parameters import lora_parameters, model_size
+from gmpo_vl.sizing.parameters import check_adapters, lora_parameters, model_size
 
 ONE_ROW = PassLimits(Limits(max_rows=1), Limits(max_rows=1))
 
@@ -72,6 +73,25 @@ def test_adapters_on_experts_are_counted(kind, unsaid, tmp_path):
     model = build_policy(config, load_processor(folder)).model
     found = sum(p.numel() for name, p in model.named_parameters() if ".lora_" in name)
     assert lora_parameters(config, model_size(folder)) == found > 0
+
+
+@pytest.mark.parametrize("target", ["lm_head", "embed_tokens", ".*lm_head"])
+def test_adapters_on_a_tied_head_or_embedding_are_refused_before_training(unsaid, tmp_path, target):
+    settings = f"worker.actor.model.lora={{rank: 3, target_modules: '{target}'}}"
+    for tied in (True, False):
+        folder = save_tiny(tmp_path / f"tied_{tied}", tied=tied)
+        config = unsaid(f"worker.actor.model.model_path={folder}", settings)
+        size = model_size(folder)
+        errors = [found for found in check_model_class(config, size) if found.level == "error"]
+        if not tied:
+            assert errors == []
+            check_adapters(config, size)
+            continue
+        (error,) = errors
+        assert (error.where, error.change) == ("worker.actor.model.lora.target_modules", "leave it out")
+        for refusing in (dry_run, train):
+            with pytest.raises(ConfigError, match=r"another part of this 'qwen2_5_vl' has the same weights"):
+                refusing(config)
 
 
 def test_adapters_on_bf16_weights_are_held_in_float32(unsaid, tiny_folder):

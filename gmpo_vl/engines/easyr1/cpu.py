@@ -130,7 +130,7 @@ class HFRollout:
     def __init__(self, model: Any, sharded: Any) -> None:
         self.model, self.sharded = model, sharded
 
-    def begin(self, processor: Processor, _banned_ids: Sequence[int], _eos_ids: Sequence[int]) -> None:
+    def begin(self, processor: Processor, _banned_ids: Sequence[int], _ends: Sequence[int]) -> None:
         self.processor = processor
 
     def generate_sequences(self, prompts: DataProto) -> DataProto:

@@ -21,6 +21,7 @@ from torch.distributed.tensor import DTensor, Shard
 from gmpo_vl.engines.checkpoint import check_whole
 from gmpo_vl.engines.easyr1.checkpoint import PLAIN, shards
 from gmpo_vl.engines.parity import TOLERANCE, Gaps, gaps_between
+from gmpo_vl.models.adapters import merged
 from gmpo_vl.models.compat import complete_config, save_pretrained
 from gmpo_vl.models.forward import ForwardOptions, response_log_probs
 from gmpo_vl.models.loading import (
@@ -167,12 +168,10 @@ def _roomy_device(model: torch.nn.Module) -> str:
 
 def _merged(adapter: Path, dtype: torch.dtype) -> Any:
     """The adapter in the model that it was trained in: EasyR1 rounds all that LoRA does not train to bf16."""
-    from peft import PeftModel
-
     model = load_model(base_folder(adapter), dtype)
     for parameter in model.parameters():
         parameter.data = parameter.data.to(torch.bfloat16).to(dtype)
-    return PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+    return merged(model, adapter)
 
 
 def _save_whole(actor: Path, folder: Path, dtype: torch.dtype) -> None:

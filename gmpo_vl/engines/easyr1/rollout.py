@@ -41,10 +41,9 @@ class GMPOvLLMRollout(vLLMRollout):
         finally:
             vllm_rollout_spmd.LLM = llm
 
-    def begin(self, processor: Processor, banned_ids: Sequence[int], eos_ids: Sequence[int]) -> None:
-        """What the worker knows only after the model is built."""
-        self.processor, self.banned_ids = processor, tuple(banned_ids)
-        self.ends = () if self.config.ignore_eos else tuple(eos_ids)
+    def begin(self, processor: Processor, banned_ids: Sequence[int], ends: Sequence[int]) -> None:
+        """What the worker knows only after the model is built. ends: as of `sampling_params`."""
+        self.processor, self.banned_ids, self.ends = processor, tuple(banned_ids), tuple(ends)
 
     @torch.no_grad()
     def generate_sequences(self, prompts: DataProto) -> DataProto:

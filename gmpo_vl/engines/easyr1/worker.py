@@ -26,11 +26,11 @@ from gmpo_vl.engines.parity import Parity, check_parity
 from gmpo_vl.engines.policy import Policy
 from gmpo_vl.models.features import FrozenFeatures, frozen_features
 from gmpo_vl.models.forward import answer_packed, unwrap
-from gmpo_vl.models.loading import banned_ids, eos_ids
+from gmpo_vl.models.loading import banned_ids
 from gmpo_vl.models.noise import without_noise
 from gmpo_vl.models.shared import first_way, use_group_attention
 from gmpo_vl.models.vision import batch_vision
-from gmpo_vl.setup import load_configured_processor
+from gmpo_vl.setup import ends_of, load_configured_processor
 from gmpo_vl.storage.manifest import Files, measure
 
 
@@ -78,8 +78,7 @@ class GMPOWorker(_Base, FSDPWorker):
         if self._has_ref:
             self.ref_policy = actor_class(self.config.ref, reference, run)
         banned = banned_ids(unwrap(self.fsdp_module).config)
-        ends = eos_ids(self.generation_config, self.our_processor.tokenizer)
-        self.rollout.begin(self.our_processor, banned, ends)
+        self.rollout.begin(self.our_processor, banned, ends_of(run, self.our_processor))
 
     @register(dispatch_mode=Dispatch.DP_COMPUTE_PROTO)
     def compute_log_probs(self, data: DataProto) -> DataProto:
