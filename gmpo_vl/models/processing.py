@@ -188,8 +188,8 @@ def picture_obstacle(processor: Processor, template: str | None = None) -> str |
     """
     if not processor.sees:
         return (
-            "worker.actor.model.model_path: the rows have pictures, and the model in "
-            f"{processor.folder} takes text alone; name a vision-language model, or data without pictures"
+            f"the model in {processor.folder} takes text alone, and the rows have pictures: name a "
+            "vision-language model, or data without pictures"
         )
     probe = Example("probe", "<image>What is shown?", "1", (Image.new("RGB", (112, 112), "white"),))
     try:
