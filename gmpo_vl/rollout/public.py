@@ -76,8 +76,8 @@ class PublicRows:
                 raise
             raise ValueError(
                 f"{self._prompt.example.id}: {type(self._model).__name__} refuses its pictures: {error}; are "
-                "config.json, preprocessor_config.json, processor_config.json and the tokenizer's files those "
-                "of these weights?"
+                "config.json, preprocessor_config.json, processor_config.json and the tokenizer's files "
+                "those of these weights?"
             ) from error
 
     def _caching(self, cache: Any) -> dict[str, Any]:
