@@ -23,7 +23,7 @@ def picture(number: int) -> Image.Image:
     return image
 
 
-def planted() -> dict[str, tuple[dict, str | None, set[str]]]:
+def planted(for_qwen: bool = False) -> dict[str, tuple[dict, str | None, set[str]]]:
     """name -> (row, reason a run must refuse it for or None, what else `data check` must say of it)."""
     rotated = Image.Exif()
     rotated[0x0112] = 6
@@ -57,7 +57,7 @@ def planted() -> dict[str, tuple[dict, str | None, set[str]]]:
     add(
         "8000x20",
         [encoded(Image.new("RGB", (8000, 20)))],
-        "image_unreadable",
+        "prompt_unusable" if for_qwen else None,
         also=["picture_extreme_aspect", "picture_small"],
     )
     add("1600x30", [encoded(Image.new("RGB", (1600, 30)))], also=["picture_extreme_aspect"])

@@ -39,8 +39,6 @@ PILLOW_MAX_PIXELS = 2 * MAX_IMAGE_PIXELS  # Pillow opens nothing larger
 # filter is set once, because warnings.catch_warnings changes the whole process and pictures are opened in
 # threads. Pillow's error at twice the size, and for the pictures inside a file, stays.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-# The Qwen image processors refuse more extreme pictures.
-MAX_ASPECT_RATIO = 200
 
 # Grey values 0..65535; Pillow opens some 16-bit files (PGM, TIFF) with 32 bits, mode "I".
 _SIXTEEN_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
@@ -128,12 +126,18 @@ def fit_size(width: int, height: int, min_pixels: int | None, max_pixels: int | 
     """Scale both sides by one factor: down to at most `max_pixels`, then up to about `min_pixels`, as EasyR1
     does.
 
-    Sides are cut to whole pixels, so the area after scaling up may lie just below `min_pixels`.
+    Sides are cut to whole pixels, so the area after scaling up may lie just below `min_pixels`. Raises
+    ImageError where nothing would be left of the picture.
     """
+    stored = f"{width} x {height}"
     if max_pixels is not None and width * height > max_pixels:
         factor = math.sqrt(max_pixels / (width * height))
         width, height = int(width * factor), int(height * factor)
-    if min_pixels is not None and 0 < width * height < min_pixels:
+    if 0 in (width, height):
+        raise ImageError(
+            f"a picture of {stored} pixels scaled down to max_pixels has no pixels left; raise max_pixels"
+        )
+    if min_pixels is not None and width * height < min_pixels:
         factor = math.sqrt(min_pixels / (width * height))
         width, height = int(width * factor), int(height * factor)
     return width, height
@@ -151,11 +155,6 @@ def fit_pixels(image: Image.Image, min_pixels: int | None, max_pixels: int | Non
 def _resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     if size == image.size:
         return image
-    if 0 in size:
-        raise ImageError(
-            f"a picture of {image.width} x {image.height} pixels scaled down to max_pixels has no pixels "
-            "left; raise max_pixels"
-        )
     _check_size(*size, PILLOW_MAX_PIXELS)
     return image.resize(size, Image.Resampling.BICUBIC)
 
@@ -258,11 +257,6 @@ def _check_size(width: int, height: int, limit: int, limit_key: str | None = LIM
         raise ImageError(
             f"the picture has {width} x {height} pixels, more than {limit:,}; "
             f"a damaged header or a decompression bomb: store it smaller{larger}"
-        )
-    if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
-        raise ImageError(
-            f"the picture is {width} x {height} pixels: one side is more than {MAX_ASPECT_RATIO} times "
-            "the other, which the vision models refuse; crop or pad it"
         )
 
 

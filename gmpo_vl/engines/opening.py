@@ -141,6 +141,8 @@ def _put_logs_right(config: Config, run: Run, progress: Progress, checkpoint: Pa
     A curve that two runs wrote, or one with a hole in it, is told. `val_only` changes nothing in the folder.
     """
     if not config.trainer.val_only:
+        if checkpoint is None:
+            _tell_of_a_new_start(run)
         # Without a checkpoint even the validation before step 1 is done again.
         run.rewind(progress.step if checkpoint is not None else -1)
         keep_config(config, run)
@@ -157,6 +159,14 @@ def _put_logs_right(config: Config, run: Run, progress: Progress, checkpoint: Pa
         if missing:
             said = f"{run.metrics_file} has no line of step {missing}: the curve has a hole there"
             print(f"WARNING: {said}", flush=True)
+
+
+def _tell_of_a_new_start(run: Run) -> None:
+    """Say it where a run was here before and left no checkpoint that this one goes on from."""
+    if (run.folder / "config.yaml").exists():
+        steps = max((line["step"] for line in run.read_metrics()), default=0)
+        moved = f"; the lines of {steps} steps go to metrics.discarded.jsonl" if steps else ""
+        print(f"no checkpoint of {run.folder} to go on from: it starts at step 1 again{moved}", flush=True)
 
 
 def _tell_bad_rows(run: Run, prompts: PromptSet, validation: PromptSet | None) -> None:

@@ -188,6 +188,27 @@ def prompt_text(example: Example, processor: Processor, template: str | None = N
     return processor.chat(example, template).encode()[0]
 
 
+def picture_obstacle(processor: Processor, template: str | None = None) -> str | None:
+    """Why no row with a picture can become a prompt, with the file to mend; None where one can.
+
+    template: jinja text of `data.format_prompt`.
+    """
+    if not processor.sees:
+        return (
+            f"the model in {processor.folder} takes text alone, and the rows have pictures: name a "
+            "vision-language model, or data without pictures"
+        )
+    probe = Example("probe", "<image>What is shown?", "1", (Image.new("RGB", (112, 112), "white"),))
+    try:
+        prompt_length(probe, processor, template)
+    except ValueError as error:
+        return (
+            f"the chat template of {processor.folder} (data.override_chat_template), or data.format_prompt, "
+            f"does not show a row's picture as the model wants it: {error}"
+        )
+    return None
+
+
 def _check_sees(example: Example, processor: Processor) -> None:
     if example.images and not processor.sees:
         raise ValueError(

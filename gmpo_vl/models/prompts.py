@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from gmpo_vl.config.schema import DataConfig
@@ -10,7 +10,14 @@ from gmpo_vl.data.examples import ExampleSet, load_examples
 from gmpo_vl.data.images import MAX_IMAGE_PIXELS, ImageError
 from gmpo_vl.data.rows import Columns, OnBadRow
 from gmpo_vl.data.templates import load_template
-from gmpo_vl.models.processing import Processor, encode_prompt, picture_length, prompt_length, prompt_text
+from gmpo_vl.models.processing import (
+    Processor,
+    encode_prompt,
+    picture_length,
+    picture_obstacle,
+    prompt_length,
+    prompt_text,
+)
 from gmpo_vl.types import Prompt
 
 
@@ -94,6 +101,7 @@ def load_prompts(files: str, settings: PromptSettings, processor: Processor) -> 
         lengths.append(length)
         picture_lengths.append(picture_length(example, processor, *pixels))
     if unusable:
+        _check_cause(examples, unusable, settings, processor)
         examples = examples.drop(unusable, s.on_bad_row)
     too_long = {
         i: ("prompt_too_long", f"{length:,} tokens, max_prompt_length is {s.max_prompt_length:,}")
@@ -106,3 +114,15 @@ def load_prompts(files: str, settings: PromptSettings, processor: Processor) -> 
     return PromptSet(
         examples, [lengths[i] for i in fits], [picture_lengths[i] for i in fits], processor, settings
     )
+
+
+def _check_cause(
+    examples: ExampleSet, unusable: Collection[int], settings: PromptSettings, processor: Processor
+) -> None:
+    """ValueError where one file is the reason for all, not the rows. Text rows go on under `skip`."""
+    if settings.on_bad_row == "skip" and len(unusable) < len(examples):
+        return
+    if any(examples[i].images for i in unusable):
+        obstacle = picture_obstacle(processor, settings.template)
+        if obstacle is not None:
+            raise ValueError(obstacle)

@@ -235,5 +235,14 @@ def _sight(config: Config, model: Model, result: CheckResult) -> Looking[None]:
     if loaded is None:
         return
     s = prompt_settings(config.data)
-    prompt = encode_prompt(pictured, processor, s.template, s.min_pixels, s.max_pixels, s.max_image_pixels)
-    yield from check_sight(loaded, where, processor, prompt, pictured.answer)
+
+    def look() -> list[Finding]:
+        how = s.template, s.min_pixels, s.max_pixels, s.max_image_pixels
+        prompt = encode_prompt(pictured, processor, *how)
+        return list(check_sight(loaded, where, processor, prompt, pictured.answer))
+
+    change = (
+        "a run would end like this: are config.json, preprocessor_config.json, processor_config.json and the "
+        "tokenizer's files those of these weights? They say how many tokens a picture is"
+    )
+    yield from (yield from _attempt(look, "sight", where, change)) or ()

@@ -103,6 +103,7 @@ ERRORS = {
     "the row's choices",
     "prompt_too_long": "longer than data.max_prompt_length, image tokens included; see Lengths for what "
     "would fit",
+    "pictures_unseen": "no row is at fault: mend or replace the one file that the line names",
     "prompt_unusable": "the model cannot take this row: see its line",
     "gold_refused": "the reward raises an error on this gold: a run stops there. Mend it, or leave the row "
     "out",

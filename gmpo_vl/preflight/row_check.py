@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from gmpo_vl.data.images import (
     ImageError,
@@ -20,7 +21,7 @@ from gmpo_vl.data.rows import RowError, example_from_row, row_id
 from gmpo_vl.data.sources import Table, locate
 from gmpo_vl.data.templates import IMAGE_TAG, render_problem
 from gmpo_vl.models.families import Family
-from gmpo_vl.models.processing import Processor, prompt_length, prompt_text
+from gmpo_vl.models.processing import Processor, picture_obstacle, prompt_length, prompt_text
 from gmpo_vl.models.prompts import PromptSettings
 from gmpo_vl.preflight.findings import Finding, RowPlace, row_finding
 from gmpo_vl.preflight.reward_check import GoldCheck
@@ -176,6 +177,8 @@ class RowChecker:
                 example, processor, s.template, s.min_pixels, s.max_pixels, s.max_image_pixels
             )
         except (ImageError, ValueError) as error:
+            if example.images and self._picture_obstacle is not None:
+                return report.found("pictures_unseen", self._picture_obstacle)
             return report.found("prompt_unusable", str(error))
         image_tokens, unenlarged = (
             tuple(picture_tokens(size, processor.family, least, s.max_pixels) for size in report.sizes)
@@ -197,6 +200,11 @@ class RowChecker:
             added_tokens=pictures - sum(unenlarged),
             counted=True,
         )
+
+    @cached_property
+    def _picture_obstacle(self) -> str | None:
+        assert self.processor is not None
+        return picture_obstacle(self.processor, self.settings.template)
 
     def _about(self, facts: PictureFacts) -> Iterator[tuple[str, str]]:
         """Warnings and notes that a picture's header is worth."""

@@ -63,12 +63,22 @@ class PublicRows:
         """The model's output for the prompt and these tokens of a response."""
         _forget_positions(self._model)
         ids_1L = torch.cat([self._prompt.ids_P.to(ids_T.device), ids_T])[None]
-        return self._model(
-            input_ids=ids_1L,
-            attention_mask=torch.ones_like(ids_1L),
-            **self._family.public_inputs(self._model, self._prompt, len(ids_T)),
-            **accepted(self._model, {**options, "logits_to_keep": 1}),
-        )
+        inputs = self._family.public_inputs(self._model, self._prompt, len(ids_T))
+        try:
+            return self._model(
+                input_ids=ids_1L,
+                attention_mask=torch.ones_like(ids_1L),
+                **inputs,
+                **accepted(self._model, {**options, "logits_to_keep": 1}),
+            )
+        except ValueError as error:  # so transformers says that tokens and features differ in number
+            if not self._prompt.images:
+                raise
+            raise ValueError(
+                f"{self._prompt.example.id}: {type(self._model).__name__} refuses its pictures: {error}; are "
+                "config.json, preprocessor_config.json, processor_config.json and the tokenizer's files "
+                "those of these weights?"
+            ) from error
 
     def _caching(self, cache: Any) -> dict[str, Any]:
         takes = inspect.signature(type(self._model).forward).parameters

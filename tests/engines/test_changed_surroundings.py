@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import torch
+import transformers
 from PIL import Image
 
 from gmpo_vl.data.examples import load_examples
@@ -245,3 +247,35 @@ def test_a_torn_line_is_not_glued_to_what_a_resume_discards(run, go_on):
     code, _ = go_on("trainer.max_steps=2")
     assert code == 0
     assert discarded.read_text() == lines[2]
+
+
+# --- nothing to go on from ---
+def test_a_run_that_was_stopped_before_its_first_checkpoint_says_that_it_starts_again(run, go_on):
+    shutil.rmtree(run.checkpoints)
+    code, said = go_on()
+    assert code == 0
+    assert f"no checkpoint of {run.folder} to go on from: it starts at step 1 again" in said
+    assert f"the lines of {STEPS} steps go to metrics.discarded.jsonl" in said
+    assert (run.folder / "metrics.discarded.jsonl").exists()
+
+
+# --- another version of transformers ---
+@pytest.mark.parametrize("before", ["4.1.0", None])
+def test_parameters_that_another_version_names_otherwise_are_told_as_that(before, run, go_on):
+    """Written as that version would: under other names, without or with the version."""
+    path = max(run.checkpoints.iterdir()) / "trainer" / "optimizer.pt"
+    state = torch.load(path, weights_only=True)
+    assert state["transformers"] == transformers.__version__
+    state["trained"] = {f"model.{name}": shape for name, shape in state["trained"].items()}
+    state = (
+        {**state, "transformers": before} if before else {k: state[k] for k in state if k != "transformers"}
+    )
+    torch.save(state, path)
+    (path.parents[1] / "manifest.json").unlink()
+    of_run = torch.load(path.with_name("state.pt"), weights_only=True)
+    torch.save({**of_run, "manifest": False}, path.with_name("state.pt"))
+    code, said = go_on()
+    assert code == 2
+    wrote = "transformers 4.1.0" if before else "another version of transformers"
+    assert f"was written with {wrote}, and transformers {transformers.__version__}" in said
+    assert "lora" not in said.splitlines()[-1]

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from gmpo_vl.cli import main
+from gmpo_vl.config import ConfigError
 from gmpo_vl.engines import passes
 from gmpo_vl.engines.local.engine import build_policy, train
 from gmpo_vl.engines.parity import check_parity
@@ -160,6 +161,15 @@ def test_one_target_of_adapters_is_a_name_and_not_a_pattern(make_config):
     trained = [name for name, p in policy.model.named_parameters() if p.requires_grad]
     assert trained
     assert all(".q_proj." in name for name in trained)
+
+
+def test_targets_that_can_have_no_adapter_are_told_without_the_whole_model(make_config):
+    config = make_config("worker.actor.model.lora.rank=2", "worker.actor.model.lora.target_modules=.*")
+    with pytest.raises(
+        ConfigError, match=r"target_modules: \.\* cannot get adapters: .* not supported"
+    ) as caught:
+        build_policy(config, load_configured_processor(config))
+    assert len(str(caught.value)) < 600
 
 
 def test_a_step_is_filled_whatever_the_tries(make_config):

@@ -236,7 +236,7 @@ def test_what_cannot_be_evaluated_is_said_before_anything_is_generated(
     said = refused(tiny, "--data", tmp_path / "missing.jsonl")
     assert "gone.png" in said
     assert "row 0" in said
-    assert "no image processor" in refused(tiny_text, "--data", diagrams)
+    assert "takes text alone" in refused(tiny_text, "--data", diagrams)
     assert "n is 0" in refused(tiny, "--data", diagrams, "--n", "0")
     assert "limit is 0" in refused(tiny, "--data", diagrams, "--limit", "0")
     assert "no protocol 'geometri3k'" in gmpo_vl("eval", tiny, "--protocol", "geometri3k", code=2)

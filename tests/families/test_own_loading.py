@@ -63,6 +63,34 @@ def test_another_kind_of_processor_is_named(kind, said, copy):
         load_processor(copy)
 
 
+@each_family()
+def test_a_config_whose_picture_token_the_processor_does_not_write_is_named(copy):
+    config = json.loads((copy / "config.json").read_text())
+    (key,) = {"image_token_id", "image_token_index"} & set(config)
+    for other, written in ((config[key] - 1, "mostly|none of it"), (5, "mostly")):
+        write_json(copy / "config.json", {**config, key: other})
+        with pytest.raises(ValueError, match=rf"config\.json says that token {other} .* writes ({written})"):
+            load_processor(copy)
+
+
+@pytest.mark.parametrize("name", ["gemma3"])
+def test_another_model_s_tokenizer_and_processor_are_named(copy, folder_of):
+    for file in folder_of("llava").iterdir():
+        if file.name not in ("config.json", "model.safetensors", "generation_config.json"):
+            shutil.copy(file, copy / file.name)
+    with pytest.raises(ValueError, match="the files are of different models"):
+        load_processor(copy)
+
+
+@pytest.mark.parametrize("name", ["llava"])
+def test_an_input_that_the_forward_does_not_name_is_told(processor, model):
+    prompt = encode_prompt(question((100, 70)), processor)
+    more = replace(prompt, per_token={"no_such_input": torch.ones_like(prompt.ids_P)})
+    with pytest.warns(UserWarning, match="no_such_input, which the forward of Llava.* does not name"):
+        taken = processor.family.public_inputs(model, more, 0)
+    assert set(taken) == {"pixel_values"}
+
+
 @pytest.mark.parametrize("name", ["llava"])
 @pytest.mark.parametrize("content", ["string", "list"])
 def test_a_template_that_leaves_the_question_out_is_named(content, processor):
@@ -88,3 +116,23 @@ class _Refusing:
 
     def __call__(self, **_):
         raise TypeError("no such picture")
+
+
+# --- very long pictures: the model's own processor decides ---
+@each_family(common=["llava", "gemma3"])
+@pytest.mark.parametrize("size", [(1, 500), (500, 1)])
+def test_a_long_picture_is_the_processor_s_to_refuse(name, size, processor):
+    from gmpo_vl.models.processing import prompt_length
+
+    example = question(size)
+    if name.startswith("glm4"):
+        with pytest.raises(ValueError, match="cannot read it: ValueError: absolute aspect ratio"):
+            encode_prompt(example, processor)
+        return
+    assert len(encode_prompt(example, processor).ids_P) == prompt_length(example, processor)
+
+
+@pytest.mark.parametrize("name", ["llava"])
+def test_a_picture_that_its_processor_would_make_gigantic_is_refused(processor):
+    with pytest.raises(ValueError, match=r"scales the short side of a picture of 1 x 900000 pixels"):
+        encode_prompt(question((1, 900_000)), processor)

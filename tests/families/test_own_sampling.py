@@ -1,7 +1,10 @@
 """Samples of every family: those that its own `generate` gives, and that the trainer's forward finds."""
 
+from dataclasses import replace
+
+import pytest
 import torch
-from families.questions import QUESTIONS
+from families.questions import QUESTIONS, question
 from families.tiny import each_family
 
 from gmpo_vl.models.forward import response_log_probs
@@ -44,3 +47,11 @@ def test_samples_have_the_trainers_log_probs(model, processor):
         gaps = (log_probs_T[: len(response.ids_T)] - response.rollout_log_probs_T).abs()
         assert gaps.max() <= 1e-4
     assert len({tuple(response.ids_T.tolist()) for _, response in rows}) == len(rows)
+
+
+@pytest.mark.parametrize("name", ["internvl"])
+def test_more_image_tokens_than_features_are_told_as_a_fault_of_the_files(model, processor):
+    prompt = encode_prompt(question((100, 70)), processor)
+    more = replace(prompt, ids_P=torch.cat([prompt.ids_P, torch.tensor([processor.image_token_id])]))
+    with pytest.raises(ValueError, match=r"refuses its pictures: .* are config\.json, .*of these weights"):
+        generate(model, processor, [more], Sampling(n=1, max_tokens=2))

@@ -12,7 +12,7 @@ from tiny_families import save_tiny_family
 from gmpo_vl.models import compat
 from gmpo_vl.models.families.qwen import make_patches, mrope_positions, resize_image
 from gmpo_vl.models.loading import load_model
-from gmpo_vl.models.processing import encode_prompt, load_processor
+from gmpo_vl.models.processing import encode_prompt, load_processor, prompt_length
 from gmpo_vl.types import Example
 
 
@@ -69,3 +69,14 @@ def test_a_chat_template_with_an_image_token_of_its_own_is_refused_by_name(folde
     doubled = replace(processor, chat_template=processor.chat_template + "<|image_pad|>")
     with pytest.raises(ValueError, match="row-7: 2 image tokens for 1 pictures"):
         encode_prompt(Example("row-7", "<image>how large?", "1", (picture(56, 56),)), doubled)
+
+
+@pytest.mark.parametrize("size", [(500, 1), (1, 500)])
+def test_qwen_s_models_refuse_a_very_long_picture_in_both_ways(size, folder):
+    processor = load_processor(folder)
+    example = Example("a", "<image>x?", "1", (Image.new("RGB", size),))
+    for look in (encode_prompt, prompt_length):
+        with pytest.raises(ValueError, match=r"more than 200 times the other, which Qwen's models refuse"):
+            look(example, processor)
+    allowed = Example("a", "<image>x?", "1", (Image.new("RGB", (4000, 20)),))  # exactly 200 times
+    assert len(encode_prompt(allowed, processor).ids_P) == prompt_length(allowed, processor)

@@ -67,7 +67,7 @@ def reasons(rows: list[dict]) -> dict[str, set[str]]:
 @pytest.fixture
 def planted_files(tmp_path):
     """train with every fault and rows that come twice; validation that shares a row and a picture with it."""
-    rows = planted()
+    rows = planted(for_qwen=True)
     good = rows["good"][0]
     rows["again"] = (good, None, {"duplicate"})
     rows["against"] = ({**good, "answer": "4"}, None, {"contradiction"})

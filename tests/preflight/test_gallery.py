@@ -71,11 +71,11 @@ def test_the_page_holds_the_models_own_pixels_and_prompt(model, tmp_path):
 
 
 def test_rows_without_a_prompt_are_shown_with_their_fault(model, tmp_path):
-    given = to_check(write_planted(planted(), "parquet", tmp_path), model)
-    assert write_gallery(given, tmp_path / "p.html", "train", 100, seed=0) == len(planted())
+    given = to_check(write_planted(planted(for_qwen=True), "parquet", tmp_path), model)
+    assert write_gallery(given, tmp_path / "p.html", "train", 100, seed=0) == len(planted(for_qwen=True))
     page = (tmp_path / "p.html").read_text()
     assert page.count("No prompt can be made of this row.") == sum(
-        1 for _, reason, _ in planted().values() if reason
+        1 for _, reason, _ in planted(for_qwen=True).values() if reason
     )
     assert "error: image tags" in page
 

@@ -1,6 +1,7 @@
 """Doctor, plan and data check on models of other kinds: their figures are right, or said not to be known."""
 
 import json
+import shutil
 
 import pytest
 from families.tiny import each_family
@@ -72,3 +73,17 @@ def test_a_text_model_with_other_layers_is_looked_at_without_its_memory(doctor, 
     _, findings = doctor("data.max_prompt_length=512", model=folder)
     assert "memory is not estimated: 'mamba' does not say its widths" in said(findings, "memory")
     assert [f for f in findings if f["check"] == "memory" and f["level"] != "note"] == []
+
+
+@pytest.mark.filterwarnings("ignore:prompts are not shared")
+def test_more_image_tokens_than_features_is_an_error_of_the_files(doctor, folder_of, tmp_path):
+    folder = shutil.copytree(folder_of("internvl"), tmp_path / "model")
+    path = folder / "processor_config.json"
+    settings = json.loads(path.read_text())
+    path.write_text(json.dumps({**settings, "image_seq_length": settings["image_seq_length"] + 5}))
+    code, findings = doctor(LONG, model=folder)
+    assert code == 1
+    (error,) = (f for f in findings if f["level"] == "error")
+    assert error["check"] == "sight"
+    assert "do not match" in error["what"]
+    assert "config.json, preprocessor_config.json, processor_config.json" in error["change"]

@@ -6,6 +6,7 @@ step_000010/trainer/optimizer.pt  optimizer, random state, under LoRA the adapte
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ def save_optimizer(model: torch.nn.Module, optimizer: torch.optim.Optimizer, pat
         "trained": trained_shapes(model),
         "rng": torch.get_rng_state(),
         "adapter": adapter_state(model),
+        "transformers": version("transformers"),
     }
     torch.save(state, path)
 
@@ -54,6 +56,7 @@ def load_optimizer(path: Path, model: torch.nn.Module, optimizer: torch.optim.Op
     """
     state = read_saved(path, ("optimizer", "trained", "rng", "adapter"))
     if state["trained"] != trained_shapes(model):
+        _check_version(path, state, model)
         raise ValueError(
             f"{path} is the optimizer's state of other parameters than this run trains: "
             "worker.actor.model.lora.* and freeze_vision_tower must be what they were (see the run's "
@@ -68,6 +71,20 @@ def load_optimizer(path: Path, model: torch.nn.Module, optimizer: torch.optim.Op
     for name, value in state["adapter"].items():
         parameters[name].data.copy_(value)
     torch.set_rng_state(state["rng"])
+
+
+def _check_version(path: Path, state: dict[str, Any], model: torch.nn.Module) -> None:
+    """ValueError where the same parameters have other names: another version of transformers gave them."""
+    here, before = version("transformers"), state.get("transformers")  # None: an earlier version of ours
+    shapes = [sorted(named.values()) for named in (state["trained"], trained_shapes(model))]
+    if before == here or shapes[0] != shapes[1]:
+        return
+    wrote = "another version of transformers" if before is None else f"transformers {before}"
+    raise ValueError(
+        f"{path} was written with {wrote}, and transformers {here}, which is installed here, has other names "
+        "for this model's parameters: go on with the version that wrote it; or start another experiment_name "
+        "with model_path set to the checkpoint's huggingface folder, which both read"
+    )
 
 
 def trained_shapes(model: torch.nn.Module) -> dict[str, list[int]]:

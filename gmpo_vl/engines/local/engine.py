@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -11,7 +12,7 @@ from typing import Any
 
 import torch
 
-from gmpo_vl.config import Config
+from gmpo_vl.config import Config, ConfigError
 from gmpo_vl.engines.local.checkpoint import check_checkpoint, load_optimizer, save_model, save_optimizer
 from gmpo_vl.engines.loop import run_session
 from gmpo_vl.engines.opening import open_session, run_of
@@ -185,7 +186,15 @@ def _with_lora(model: Any, config: Config, folder: Path) -> Any:
     from peft import get_peft_model
 
     torch.manual_seed(config.data.seed)  # the adapters' starting values
-    adapted: Any = get_peft_model(model, lora_config(config.worker.actor.model, vision_towers(model)))
+    of = config.worker.actor.model
+    try:
+        adapted: Any = get_peft_model(model, lora_config(of, vision_towers(model)))
+    except ValueError as error:
+        said = re.sub(r"\(\n.*\n\)", "", str(error), flags=re.DOTALL)  # without the tree of a whole model
+        targets = f"worker.actor.model.lora.target_modules: {of.lora.target_modules}"
+        raise ConfigError(
+            f"{targets} cannot get adapters: {said} Name layers, as q_proj,v_proj, or all-linear"
+        ) from error
     # Its file names the model below it: found from anywhere, and with an adapter that was merged into that.
     adapted.peft_config["default"].base_model_name_or_path = str(folder.absolute())
     return adapted

@@ -8,6 +8,7 @@ inputs of them when a forward needs them.
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
@@ -19,6 +20,7 @@ import torch
 from PIL import Image
 from transformers import AutoConfig, BatchEncoding, PreTrainedModel
 
+from gmpo_vl.data.images import MAX_IMAGE_PIXELS
 from gmpo_vl.models.chat import Chat
 from gmpo_vl.models.compat import load_own_processor, no_code_of, picture_placeholder
 from gmpo_vl.models.families import DecoderInputs, accepted
@@ -81,9 +83,12 @@ class OwnFamily:
         return len(self._ids(chat, first + "".join(next(texts) + other for other in others)))
 
     def picture_length(self, width: int, height: int) -> int:
+        return self.picture_ids(width, height).count(self.image_token_id)
+
+    def picture_ids(self, width: int, height: int) -> list[int]:
+        """The tokens that a picture is written out as, those around its image tokens included."""
         text = self._written(((width, height),))[0]
-        ids = self.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return ids.count(self.image_token_id)
+        return self.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def decoder_inputs(
         self,
@@ -124,7 +129,14 @@ class OwnFamily:
         }
         if prompt.images:
             inputs |= self.picture_inputs(prompt)
-        return {name: _on(value, model) for name, value in accepted(model, inputs).items()}
+        taken = accepted(model, inputs)
+        if left_out := sorted(set(inputs) - set(taken)):
+            warnings.warn(
+                f"{type(self.processor).__name__} makes {', '.join(left_out)}, which the forward of "
+                f"{type(model).__name__} does not name: the model is run without",
+                stacklevel=2,
+            )
+        return {name: _on(value, model) for name, value in taken.items()}
 
     def picture_inputs(self, prompt: Prompt) -> dict[str, Any]:
         """The inputs of a prompt's pictures. The newest are kept, up to _KEPT_BYTES."""
@@ -167,6 +179,8 @@ class OwnFamily:
 
     def _process(self, reader: _Reader, text: str, pictures: list[Image.Image], what: str) -> dict[str, Any]:
         """All that the processor makes of a text and its pictures, as tensors; the reader sees the text."""
+        for picture in pictures:
+            self._check_scaled(picture, what)
         processor = copy.copy(self.processor)
         processor.tokenizer = reader
         shown = {"images": pictures} if pictures else {}
@@ -179,6 +193,20 @@ class OwnFamily:
                 f"{what}: the model's {type(processor).__name__} cannot read it: "
                 f"{type(error).__name__}: {error}"
             ) from error
+
+    def _check_scaled(self, picture: Image.Image, what: str) -> None:
+        """A processor that scales the shorter side alone makes a gigantic picture of a very long one."""
+        size = dict(self.processor.image_processor.size or {})
+        if set(size) != {"shortest_edge"}:
+            return
+        long, short = max(picture.size), min(picture.size)
+        pixels = size["shortest_edge"] ** 2 * long // short
+        if pixels > MAX_IMAGE_PIXELS:
+            raise ValueError(
+                f"{what}: the model's processor scales the short side of a picture of {picture.width} x "
+                f"{picture.height} pixels to {size['shortest_edge']}: it would have {pixels:,} pixels, more "
+                f"than {MAX_IMAGE_PIXELS:,}; crop or pad it"
+            )
 
     def _check_placeholders(self, example: Example, chat: Chat) -> None:
         found = chat.text.count(self.placeholder)
@@ -268,7 +296,26 @@ def own_family(folder: Path, tokenizer: Any) -> OwnFamily:
             f"{folder}: models of the kind {config.model_type!r} have no token in the place of a picture, "
             "and only models that have one are supported"
         )
-    return OwnFamily(processor, placeholder, image_token_id, *_around(tokenizer))
+    family = OwnFamily(processor, placeholder, image_token_id, *_around(tokenizer))
+    _check_tokens(family, folder)
+    return family
+
+
+def _check_tokens(family: OwnFamily, folder: Path) -> None:
+    """ValueError where the token that the model puts a picture's features in place of is not what most of a
+    picture's text becomes."""
+    expected, processor = family.image_token_id, family.processor
+    ids = family.picture_ids(112, 112)
+    written = max(dict.fromkeys([expected, *ids]), key=ids.count)
+    if ids.count(expected) > 0 and written == expected:
+        return
+    names = processor.tokenizer.convert_ids_to_tokens([expected, written])
+    others = "none of it" if written == expected else f"mostly {written} ({names[1]!r})"
+    raise ValueError(
+        f"{folder}: config.json says that token {expected} ({names[0]!r}) stands for a picture, and for one "
+        f"the {type(processor).__name__} of processor_config.json and the tokenizer's files writes {others}: "
+        "the files are of different models. Copy or download all files of one model"
+    )
 
 
 def _around(tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:

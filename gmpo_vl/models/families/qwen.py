@@ -22,6 +22,9 @@ from gmpo_vl.models.compat import image_features, smart_resize
 from gmpo_vl.models.families import DecoderInputs, accepted
 from gmpo_vl.types import Example, ImageSettings, Prompt
 
+# The Qwen image processors refuse more extreme pictures.
+MAX_ASPECT_RATIO = 200
+
 
 @dataclass(frozen=True)
 class QwenFamily:
@@ -51,9 +54,7 @@ class QwenFamily:
         return len(ids) + sum(self.picture_length(*size) - 1 for size in sizes)
 
     def picture_length(self, width: int, height: int) -> int:
-        settings = self.image
-        limits = settings.factor, settings.min_pixels, settings.max_pixels
-        return settings.num_tokens(*smart_resize(height, width, *limits))
+        return self.image.num_tokens(*model_size_of(width, height, self.image))
 
     def decoder_inputs(
         self,
@@ -152,11 +153,19 @@ def visit(model: PreTrainedModel, image: ImageSettings) -> torch.Tensor:
     return image_features(model, make_patches(grey, image), grid_13)[:, :0].sum()
 
 
+def model_size_of(width: int, height: int, settings: ImageSettings) -> tuple[int, int]:
+    """(height, width) in pixels that the model sees of a picture. ValueError for one too long or too flat."""
+    if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
+        raise ValueError(
+            f"a picture of {width} x {height} pixels: one side is more than {MAX_ASPECT_RATIO} times the "
+            "other, which Qwen's models refuse; crop or pad it"
+        )
+    return smart_resize(height, width, settings.factor, settings.min_pixels, settings.max_pixels)
+
+
 def resize_image(image: Image.Image, settings: ImageSettings) -> torch.Tensor:
     """uint8 (height, width, 3): whole merged patches within the processor's limits, bicubic as its own."""
-    height, width = smart_resize(
-        image.height, image.width, settings.factor, settings.min_pixels, settings.max_pixels
-    )
+    height, width = model_size_of(image.width, image.height, settings)
     if (width, height) != image.size:
         image = image.resize((width, height), Image.Resampling.BICUBIC)
     return torch.from_numpy(np.array(image))
