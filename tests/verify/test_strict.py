@@ -72,7 +72,7 @@ def test_a_gold_that_verifies_nothing_is_the_datas_mistake():
     for gold in (None, [None, "5"], ["5", float("nan")], []):
         with pytest.raises(ValueError, match="empty"):
             encode_answer(gold)
-        with pytest.raises(ValueError, match="is empty|a text, a number or a list"):
+        with pytest.raises(ValueError, match=r"is empty|a text, a number or a list"):
             parse_gold(gold)
     for gold in ({"a": 1}, b"5", ["5", {"a": 1}], [["5"]]):
         with pytest.raises(ValueError, match="is no text and no number"):
