@@ -10,9 +10,10 @@ import pytest
 pytest.importorskip("vllm.v1", reason="vLLM is not installed: make test-vllm EASYR1_HOME=FOLDER")
 pytest.importorskip("verl", reason="EasyR1 is not installed: make test-vllm EASYR1_HOME=FOLDER")
 
+from runs import command, finish, of_steps, start, train, wait_for
+
 from gmpo_vl.runs import Run
 from gmpo_vl.tasks.countdown.data import TINY, export
-from runs import command, finish, of_steps, start, train, wait_for
 
 RIGHT = 1e-4  # nats
 LORA = [
