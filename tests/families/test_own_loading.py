@@ -125,11 +125,15 @@ def test_a_long_picture_is_the_processor_s_to_refuse(name, size, processor):
     from gmpo_vl.models.processing import prompt_length
 
     example = question(size)
-    if name.startswith("glm4"):
-        with pytest.raises(ValueError, match="cannot read it: ValueError: absolute aspect ratio"):
-            encode_prompt(example, processor)
-        return
-    assert len(encode_prompt(example, processor).ids_P) == prompt_length(example, processor)
+    try:
+        found = len(encode_prompt(example, processor).ids_P)
+    except ValueError as error:
+        assert "cannot read it: ValueError: " in str(error)
+        # Those of transformers 4 take a height of 1 for one colour.
+        assert name.startswith("glm4") or not TRANSFORMERS_5
+    else:
+        assert found == prompt_length(example, processor)
+        assert not name.startswith("glm4")
 
 
 @pytest.mark.parametrize("name", ["llava"])
