@@ -131,7 +131,8 @@ class TensorBoard(Logger):
 
     def __init__(self, run: Run, start_step: int):
         self._run, self._folder = run, run.folder / "tensorboard"
-        self._writer = _tensorboard_writer()(str(self._folder), purge_step=start_step + 1)
+        with naming(self._folder):
+            self._writer = _tensorboard_writer()(str(self._folder), purge_step=start_step + 1)
 
     def metrics(self, step: int, values: dict[str, float]) -> None:
         with naming(self._folder):
@@ -145,13 +146,15 @@ class TensorBoard(Logger):
         for i, record in enumerate(records[:SAMPLES]):
             verdict = "right" if record.correct else f"wrong ({record.outcome})"
             text = f"**{record.prompt}**\n\n{record.response}\n\ngold {record.gold}: {verdict}"
-            self._writer.add_text(f"{title}/{i}", text, step)
-            for j, digest in enumerate(record.images):
-                picture = np.asarray(_open_image(self._run, digest))
-                self._writer.add_image(f"{title}/{i}/{j}", picture, step, dataformats="HWC")
+            pictures = [np.asarray(_open_image(self._run, digest)) for digest in record.images]
+            with naming(self._folder):
+                self._writer.add_text(f"{title}/{i}", text, step)
+                for j, picture in enumerate(pictures):
+                    self._writer.add_image(f"{title}/{i}/{j}", picture, step, dataformats="HWC")
 
     def close(self) -> None:
-        self._writer.close()
+        with naming(self._folder):
+            self._writer.close()
 
 
 class WandB(Logger):

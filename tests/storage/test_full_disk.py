@@ -63,7 +63,7 @@ def test_an_error_that_is_about_something_else_stays_as_it_is(tmp_path):
         raise RuntimeError("x")
 
 
-@pytest.mark.parametrize("kib", [16, 48, 400, 2500])
+@pytest.mark.parametrize("kib", [8, 16, 24, 48, 100, 400, 2500])
 def test_a_run_says_it(disk, kib, tmp_path, diagrams, tiny_folder, capsys):
     """On its configuration, its logs, a picture, a checkpoint: wherever the room ends."""
     (tmp_path / "run.yaml").write_text(BASE)
