@@ -314,8 +314,8 @@ class EvaluationFolder:
 
 
 class StudyFolder:
-    """A study's folder: plan.json at first, then runs/PHASE/..., chosen.json between the phases, results.json
-    at the end.
+    """A study's folder: plan.json and base.yaml at first, then runs/PHASE/..., chosen.json between the
+    phases, results.json at the end.
 
     A run's folder is `gmpo-vl train`'s; log.txt (what the command and the run printed) and ended.json are
     added.
@@ -325,6 +325,7 @@ class StudyFolder:
         self.folder = Path(folder)
         self.study_file = self.folder / "study.yaml"
         self.plan_file = self.folder / "plan.json"
+        self.base_file = self.folder / "base.yaml"  # what the base said: it may be edited while runs go on
         self.chosen_file = self.folder / "chosen.json"
         self.results_file = self.folder / "results.json"
         self.page_file = self.folder / "report.html"

@@ -54,6 +54,17 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     return config
 
 
+def save_as_written(source: str | Path, path: str | Path) -> None:
+    """Write what a file and its bases say into one file, unchecked: overrides may complete it.
+
+    Raises ConfigError where one of them cannot be read.
+    """
+    from omegaconf import OmegaConf
+
+    merged = {key: value for _, values in _read_file(Path(source)) for key, value in values.items()}
+    write_text(Path(path), f"# What {Path(source).name} and its bases said.\n" + OmegaConf.to_yaml(merged))
+
+
 def save_config(config: Config, path: str | Path) -> None:
     """Writes every setting, and which of them were written by a person:
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from gmpo_vl.runs import Run
 from gmpo_vl.storage.files import write_json
 from gmpo_vl.storage.manifest import MANIFEST, DamagedError, Written, check_files, write_manifest
 from gmpo_vl.storage.tensors import read_saved, telling_where
-from gmpo_vl.types import Group, Response
+from gmpo_vl.types import Group, Response, Verdict
 
 
 @dataclass
@@ -233,17 +233,19 @@ def group_state(group: Group) -> dict[str, Any]:
         "id": group.prompt.example.id,
         "responses": [[r.ids_T, r.rollout_log_probs_T, r.text, r.finished, r.seed] for r in group.responses],
         "scores": group.scores,
+        "verdicts": [None if verdict is None else asdict(verdict) for verdict in group.verdicts],
         "old_log_probs": group.old_log_probs,
     }
 
 
 def group_from(values: dict[str, Any], prompts: PromptSet) -> Group:
     responses = [Response(*fields) for fields in values["responses"]]
+    verdicts = values.get("verdicts") or [None] * len(responses)  # earlier versions did not keep them
     return Group(
         key=values["key"],
         prompt=prompts.encode_by_id(values["id"]),
         responses=responses,
         scores=values["scores"],
-        verdicts=[None] * len(responses),
+        verdicts=[None if said is None else Verdict(**said) for said in verdicts],
         old_log_probs=values["old_log_probs"],
     )

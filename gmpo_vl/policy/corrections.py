@@ -145,6 +145,11 @@ def _rejection(name: str, limit: str) -> Rejection:
             f"rollout_rs_threshold {limit!r}: nothing lies between {low:g} and {high:g}. A range is text: "
             "put it in quotes, or YAML takes 0.5_2 for the number 0.52"
         )
+    if not 0 < low < 1 < high:
+        raise ValueError(
+            f"rollout_rs_threshold {limit!r}: limits of the ratio lie on both sides of 1, where sampler and "
+            f"trainer agree, and the lower one above 0; here they are {low:g} and {high:g}. Write 0.5_2.0"
+        )
     return Rejection(name, math.log(low), math.log(high))
 
 

@@ -167,6 +167,8 @@ def _verdict_problems(values: dict[str, Any]) -> list[str]:
         value = values.get(key, 1.0)
         if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
             found.append(f"{key} is {value!r}, but must be a number above 0, in the held-out score's unit")
+        elif key in values and value >= 1 and values.get("metric", "val/accuracy") == "val/accuracy":
+            found.append(f"{key} is {value!r}, but is a share of right answers: 0.02 is 2 points")
     known = ("test", *(quantity.key for quantity in QUANTITIES))
     if not isinstance(expect, dict) or any(side not in ("higher", "lower") for side in expect.values()):
         found.append(f"expect is {expect!r}, but must be QUANTITY: higher or lower, a line each")

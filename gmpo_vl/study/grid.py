@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from gmpo_vl.config import Config, ConfigError, load_config
 from gmpo_vl.config.schema import all_keys, value_of
+from gmpo_vl.storage.manifest import measured
 from gmpo_vl.study.declaration import LEARNING_RATE, SEEDS, Study, StudyError
+from gmpo_vl.study.quantities import NEEDED_KEYS, QUANTITIES
 from gmpo_vl.study.verdicts import detectable_before, rules_of
+
+_REWARD = "worker.reward."
 
 
 @dataclass(frozen=True)
@@ -68,10 +73,17 @@ def fresh_runs(study: Study, chosen: dict[tuple[str, str], float], phase: str = 
 
 
 def settings_of(study: Study, run: StudyRun) -> list[str]:
-    """The overrides of `base` that a run's training has, its folder left out."""
+    """The overrides of `base` that a run's training has, its folder left out.
+
+    Held-out answers of all methods are scored alike: by the first method's reward.
+    """
+    own = study.methods[run.method]
+    if run.phase == "test":
+        first = study.methods[next(iter(study.methods))]
+        own = (*(o for o in own if not o.startswith(_REWARD)), *(o for o in first if o.startswith(_REWARD)))
     return [
         *study.overrides,
-        *study.methods[run.method],
+        *own,
         *study.updates[run.updates],
         f"{LEARNING_RATE}={run.learning_rate!r}",
         *(f"{key}={run.seed}" for key in SEEDS),
@@ -114,6 +126,8 @@ def make_plan(study: Study, text: str) -> dict[str, Any]:
                 f"{name}: rates are tuned on validation: set data.val_files and trainer.val_freq"
             )
         _refuse_seen_test_rows(study, config)
+        _refuse_unmeasured(study, config, name)
+    _refuse_other_judges(study, one_each)
     default = Config()
     every = json.dumps(
         [
@@ -145,7 +159,38 @@ def _refuse_seen_test_rows(study: Study, config: Config) -> None:
     """Held-out rows are neither trained on nor what the rate was chosen on."""
     for key in ("train_files", "val_files"):
         seen = getattr(config.data, key)
-        if study.test_files and seen and Path(seen).resolve() == Path(study.test_files).resolve():
+        if study.test_files and seen and _same_file(Path(seen), Path(study.test_files)):
             raise StudyError(
-                f"test_files is {study.test_files}, which is data.{key} too: held-out rows are others"
+                f"test_files is {study.test_files}, which is data.{key} too, or a copy: held-out rows are "
+                "others"
             )
+
+
+def _refuse_other_judges(study: Study, one_each: Mapping[tuple[str, str], StudyRun]) -> None:
+    """One reward scores the held-out answers of all methods."""
+    if not study.test_files:
+        return
+    first = next(iter(study.methods))
+    for (method, updates), run in one_each.items():
+        judges = [config_of(study, replace(of, phase="test")) for of in (one_each[first, updates], run)]
+        if judges[0].worker.reward != judges[1].worker.reward:
+            raise StudyError(
+                f"methods.{method} would score held-out answers by another reward than {first}: write its "
+                f"reward as overrides that begin with {_REWARD}"
+            )
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    """The same place, or a copy."""
+    if one.resolve() == other.resolve():
+        return True
+    both = one.is_file() and other.is_file() and one.stat().st_size == other.stat().st_size
+    return both and measured(one).sha256 == measured(other).sha256
+
+
+def _refuse_unmeasured(study: Study, config: Config, name: str) -> None:
+    """What is expected must be measured."""
+    for quantity in QUANTITIES:
+        needs = next((key for start, key in NEEDED_KEYS.items() if quantity.metric.startswith(start)), None)
+        if quantity.key in study.expect and needs and value_of(config, needs) < 1:
+            raise StudyError(f"{name}: expect names {quantity.key}, which {needs} measures; set it")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from gmpo_vl.config.load import save_as_written
 from gmpo_vl.runs import StudyFolder
 from gmpo_vl.storage.files import write_json
 from gmpo_vl.study.declaration import Study, StudyError
@@ -28,6 +29,8 @@ def run_study(
     A failed run stops nothing but what needs it: without a tuning run its method's rate is not chosen,
     without a fresh one the intervals rest on the others. Both are said on the page.
     """
+    if not folder.base_file.exists():
+        save_as_written(study.base, folder.base_file)
     runner = Runner(folder, workers, tell, command)
     tried = None
     while (wanted := grids(study, folder)) != tried:  # what was tried last may ask for another rate
@@ -72,7 +75,7 @@ def arguments(study: Study, folder: StudyFolder, run: StudyRun) -> list[str]:
         f"trainer.save_checkpoint_path={folder.run(run.name).folder}",
         f"trainer.experiment_name={run.name.replace('/', '-')}",
     ]
-    return ["train", study.base, *settings_of(study, run), *own]
+    return ["train", str(folder.base_file), *settings_of(study, run), *own]
 
 
 def held_out_arguments(study: Study, folder: StudyFolder, run: StudyRun) -> list[str]:

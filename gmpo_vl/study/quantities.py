@@ -66,3 +66,11 @@ QUANTITIES = (
     *_extreme("seq_ratio_nonorm", "sequence ratio, no power", "actor/seq_ratio_nonorm"),
     Quantity("accuracy_gap", "Accuracy with right − swapped pictures, last", "look/accuracy_gap", "last"),
 )
+
+# What must be switched on for metrics that begin so.
+NEEDED_KEYS = {
+    "actor/kl_to_start": "trainer.kl_to_start_freq",
+    "actor/grad_variance": "trainer.grad_noise_freq",
+    "actor/grad_signal": "trainer.grad_noise_freq",
+    "look/": "trainer.look_freq",
+}

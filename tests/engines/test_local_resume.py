@@ -7,6 +7,7 @@ import signal
 import sys
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from gmpo_vl import runs
 from gmpo_vl.cli import main
 from gmpo_vl.config import load_config
 from gmpo_vl.engines import validation
+from gmpo_vl.engines.checkpoint import group_from, group_state
 from gmpo_vl.engines.local.engine import LocalEngine, train
 from gmpo_vl.engines.session import Stopped
 from gmpo_vl.models import forward
@@ -23,8 +25,9 @@ from gmpo_vl.models.tiny import save_tiny
 from gmpo_vl.rollout.scoring import score_groups
 from gmpo_vl.runs import Run
 from gmpo_vl.setup import load_configured_processor, load_split
+from gmpo_vl.storage.tensors import read_saved
 from gmpo_vl.study.runner import PRELOADED
-from gmpo_vl.types import Group, Response
+from gmpo_vl.types import Example, Group, Prompt, Response, Verdict
 
 
 def die(*_, **__) -> None:
@@ -333,3 +336,17 @@ def test_the_last_step_is_always_saved(make_config, capsys):
     train(make_config(*settings))
     assert "the run is at its last step, 2: trainer.max_steps says more" in capsys.readouterr().out
     assert run.metrics_file.read_bytes() == before
+
+
+def test_a_group_that_is_carried_over_a_kill_keeps_its_verdicts(tmp_path):
+    example = Example("row 1", "How many?", "4")
+    prompt = Prompt(example, "", torch.arange(3), (), torch.zeros(0, 3), torch.zeros(3, 3))
+    responses = [Response(torch.arange(2), torch.zeros(2), "four", True, seed) for seed in (1, 2)]
+    verdicts = [Verdict(True, "4", "integer", "equal", 0.1), None]
+    group = Group("row 1#0", prompt, responses, [{"overall": 1.0}] * 2, verdicts)
+    torch.save({"surplus": [group_state(group)]}, tmp_path / "state.pt")
+    (values,) = read_saved(tmp_path / "state.pt")["surplus"]
+    rows = SimpleNamespace(encode_by_id={"row 1": prompt}.__getitem__)
+    assert group_from(values, rows).verdicts == verdicts
+    del values["verdicts"]  # as in a checkpoint of an earlier version
+    assert group_from(values, rows).verdicts == [None, None]

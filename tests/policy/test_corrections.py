@@ -105,6 +105,11 @@ def test_a_token_whose_log_prob_is_no_number_is_rejected():
         ("token_k1", None, "it needs rollout_rs_threshold"),
         ("token_k1,token_k2,token_k3", "1.0,2.0", "one for each of the 3"),
         ("token_k2", "0.5_2.0", "token_k2 has an upper limit alone"),
+        ("token_k1", "1.0_2.0", "on both sides of 1"),
+        ("seq_mean_k1", "1.5_2.0", "on both sides of 1"),
+        ("token_k1", "0.1_0.5", "on both sides of 1"),
+        ("token_k1", 1, "on both sides of 1"),
+        ("token_k1", math.inf, "the lower one above 0"),
         ("token_k1", 0.52, "nothing lies between 1.92308 and 0.52"),
         ("token_k1", "-1_2.0", "a number above 0"),
         ("token_k1", "0.5_1_2", "a number above 0"),
@@ -133,7 +138,7 @@ def test_a_sampler_that_is_the_old_policy_is_left_as_it_is():
     for kind in ("token", "sequence", "geometric"):
         assert not log_rollout_weights(old_BT, old_BT, mask_BT, kind, 1.0).any()
     narrow = rejections(
-        ",".join(REJECTIONS), ",".join("1_1" if n[-2:] == "k1" else "1e-9" for n in REJECTIONS)
+        ",".join(REJECTIONS), ",".join("0.999999_1.000001" if n[-2:] == "k1" else "1e-9" for n in REJECTIONS)
     )
     assert torch.equal(accepted_tokens(old_BT, old_BT, mask_BT, narrow), mask_BT)
 

@@ -1,16 +1,18 @@
 """A study's file: what it declares is what runs, and what cannot be compared is refused in time."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from gmpo_vl.cli import main
 from gmpo_vl.config import load_config
+from gmpo_vl.config.load import save_as_written
 from gmpo_vl.config.schema import all_keys, value_of
 from gmpo_vl.study.declaration import StudyError, read_study
 from gmpo_vl.study.grid import config_of, fresh_runs, make_plan, tuning_runs
-from gmpo_vl.study.phases import open_study
+from gmpo_vl.study.phases import arguments, open_study
 
 STUDIES = sorted((Path(__file__).parents[2] / "configs/study").glob("*.yaml"))
 
@@ -127,3 +129,53 @@ def test_dry_run_counts_and_writes_nothing(write_study, tmp_path, capsys):
 def test_the_shipped_studies_can_be_planned(path):
     study = read_study(path)
     assert make_plan(study, path.read_text())["study"]["base"] == Path(study.base).name
+
+
+def test_a_copy_of_the_validation_rows_is_not_held_out(write_study, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("validation", "renamed", "others"):
+        (tmp_path / f"{name}.parquet").write_bytes(b"other rows" if name == "others" else b"the rows..")
+    path = write_study(test_files="renamed.parquet")
+    with pytest.raises(StudyError, match=r"which is data\.val_files too, or a copy"):
+        make_plan(read_study(path), path.read_text())
+    path = write_study(test_files="others.parquet")
+    make_plan(read_study(path), path.read_text())
+
+
+@pytest.mark.parametrize(("quantity", "key"), [("ln_grad_variance", "grad_noise"), ("accuracy_gap", "look")])
+def test_what_is_expected_must_be_measured(write_study, quantity, key):
+    verdicts = {"kind": "primary", "margin": 0.02, "assumed_deviation": 0.02, "test_files": "test.parquet"}
+    verdicts["updates"] = {"u2": ["worker.actor.global_batch_size=4"]}
+    path = write_study(**verdicts, expect={quantity: "lower"})
+    with pytest.raises(StudyError, match=f"expect names {quantity}, which trainer.{key}_freq measures"):
+        make_plan(read_study(path), path.read_text())
+    path = write_study(**verdicts, expect={quantity: "lower"}, overrides=[f"trainer.{key}_freq=1"])
+    make_plan(read_study(path), path.read_text())
+
+
+def test_held_out_answers_are_scored_by_the_first_method_s_reward(write_study):
+    other = ["worker.reward.reward_function=math", "worker.reward.reward_function_kwargs.format_weight=0.5"]
+    path = write_study(methods={"gmpo": [], "paid": other}, test_files="test.parquet")
+    study = read_study(path)
+    make_plan(study, path.read_text())
+    runs = {run.method: run for run in tuning_runs(study)}
+    rewards = {method: config_of(study, run).worker.reward for method, run in runs.items()}
+    assert rewards["paid"].reward_function_kwargs == {"format_weight": 0.5}
+    assert config_of(study, replace(runs["paid"], phase="test")).worker.reward == rewards["gmpo"]
+
+    path = write_study(
+        methods={"gmpo": [], "paid": ["worker={reward: {reward_function: math}}"]}, test_files="t"
+    )
+    with pytest.raises(StudyError, match=r"methods\.paid would score held-out answers by another reward"):
+        make_plan(read_study(path), path.read_text())
+
+
+def test_runs_read_the_base_as_it_was_when_the_study_began(study, folder):
+    run = tuning_runs(study)[0]
+    save_as_written(study.base, folder.base_file)
+    before = config_of(study, run)
+    base_file = Path(study.base)
+    base_file.write_text(base_file.read_text().replace("n: 4", "n: 8"))
+    _, base, *overrides = arguments(study, folder, run)
+    assert config_of(study, run).worker.rollout.n == 8
+    assert load_config(base, overrides[:-2]) == before

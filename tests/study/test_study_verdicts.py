@@ -180,6 +180,8 @@ def test_expected_quantities_are_corrected_over_all_of_them(declared):
         ({"assumed_deviation": None}, "needs assumed_deviation"),
         ({"test_files": None}, "needs test_files"),
         ({"expect": {"entropy": "more"}}, "higher or lower"),
+        ({"margin": 2}, "a share of right answers: 0.02 is 2 points"),
+        ({"assumed_deviation": 1.5}, "a share of right answers"),
         ({"expect": {"entropie": "higher"}}, "expect names entropie; there are test, entropy"),
         ({"kind": None}, "margin has no use without kind"),
     ],
