@@ -118,9 +118,10 @@ def add_study(commands: Any, command: Callable[[list[str]], int]) -> None:
 
 
 def run_study_command(options: argparse.Namespace) -> int:
+    from gmpo_vl.runs import StudyFolder
     from gmpo_vl.study.declaration import read_study
     from gmpo_vl.study.grid import make_plan
-    from gmpo_vl.study.phases import open_study, run_study
+    from gmpo_vl.study.phases import has_begun, open_study, run_study
 
     study = read_study(options.file)
     text = Path(options.file).read_text(encoding="utf-8")
@@ -128,6 +129,8 @@ def run_study_command(options: argparse.Namespace) -> int:
     path = options.out or Path("runs/studies") / study.name
     print(f"{_grid_in_words(study, plan)}\nfolder      {path}", flush=True)
     if options.dry_run:
+        if has_begun(StudyFolder(path), plan):
+            print("            the study has begun there; the command goes on with it")
         return 0
     folder = open_study(path, text, plan)
     try:
@@ -163,4 +166,21 @@ def _grid_in_words(study: Study, plan: dict[str, Any]) -> str:
     ]
     if counts["test"]:
         lines.append(f"3. test     {counts['test']} of those models asked {study.test_files}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *_rules_in_words(study, plan)])
+
+
+def _rules_in_words(study: Study, plan: dict[str, Any]) -> list[str]:
+    """A line for each rule that the file sets: how grids grow, and what verdicts go by."""
+    expected = ", ".join(f"{name} {side}" for name, side in study.expect.items())
+    found = plan.get("detectable")
+    said = {
+        "extend": study.extend and f"{study.extend} more rates at most, beyond a grid's edge",
+        "kind": study.kind,
+        "margin": study.margin and f"{study.margin:g}, of equivalence",
+        "deviation": study.assumed_deviation
+        and f"{study.assumed_deviation:g} between seeds, assumed (assumed_deviation)",
+        "detectable": found
+        and f"a true held-out difference of {found:.2g} is found 4 times in 5 at that deviation",
+        "expect": expected and f"against {next(iter(study.methods))}: {expected}",
+    }
+    return [f"{name:<12}{value}" for name, value in said.items() if value]

@@ -53,20 +53,26 @@ def run_study(
 def open_study(path: Path, text: str, plan: dict[str, Any]) -> StudyFolder:
     """The study's folder with its plan in it. Raises StudyError where another plan lies there."""
     folder = StudyFolder(path)
-    before = folder.plan()
-    plan = json.loads(json.dumps(plan))
-    if before is None:
+    if not has_begun(folder, plan):
         folder.begin(text, plan)
-        return folder
+    return folder
+
+
+def has_begun(folder: StudyFolder, plan: dict[str, Any]) -> bool:
+    """Whether this plan lies in the folder already. Raises StudyError where another one does."""
+    before = folder.plan()
+    if before is None:
+        return False
+    plan = json.loads(json.dumps(plan))
     if not before["settings_sha256"].startswith(SETTINGS_FORM):
         before = before | {"settings_sha256": plan["settings_sha256"]}
     if before != plan:
         what = "file" if before["file_sha256"] != plan["file_sha256"] else "base configuration"
         raise StudyError(
-            f"{path} holds a study whose {what} was another: a grid is declared before its first run. "
-            "Put it back, or give this one a folder of its own with --out"
+            f"{folder.folder} holds a study whose {what} was another: a grid is declared before its first "
+            "run. Put it back, or give this one a folder of its own with --out"
         )
-    return folder
+    return True
 
 
 def arguments(study: Study, folder: StudyFolder, run: StudyRun) -> list[str]:

@@ -125,6 +125,29 @@ def test_dry_run_counts_and_writes_nothing(write_study, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+def test_dry_run_says_the_rules_and_whether_the_folder_would_be_refused(write_study, folder, capsys):
+    arguments = ["study", str(write_study()), "--out", str(folder.folder), "--dry-run"]
+    assert main(arguments) == 0
+    said = capsys.readouterr().out
+    assert "the study has begun there" in said
+    assert not any(f"\n{name} " in said for name in ("extend", "kind", "margin", "detectable", "expect"))
+
+    verdicts = {"kind": "primary", "margin": 0.02, "assumed_deviation": 0.05, "test_files": "test.parquet"}
+    write_study(**verdicts, extend=2, expect={"test": "higher", "entropy": "lower"})
+    assert main(arguments) == 2
+    said = capsys.readouterr()
+    for name, value in {
+        "extend": "2 more rates at most",
+        "kind": "primary",
+        "margin": "0.02",
+        "deviation": "0.05 between seeds",
+        "detectable": "a true held-out difference of 0.15",
+        "expect": "against grpo: test higher, entropy lower",
+    }.items():
+        assert f"\n{name:<12}{value}" in said.out
+    assert "whose file was another" in said.err
+
+
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_the_shipped_studies_can_be_planned(path):
     study = read_study(path)
