@@ -100,29 +100,41 @@ def leaves_vision_out(exclude_modules: str | None) -> bool:
 
 
 def load_configured_reward(config: Config) -> Reward:
-    """Raises ConfigError where `algorithm.reward_weights` names a part that a built-in reward does not have;
-    of a file of one's own, or of one that asks an endpoint, the first scored responses tell.
+    """Raises ConfigError where `algorithm.reward_weights` or `filter_key` names a part that a built-in reward
+    does not have; of a file of one's own, or of one that asks an endpoint, the first scored responses tell.
     """
     settings = config.worker.reward
     reward = load_reward(str(settings.reward_function), settings.reward_function_kwargs)
-    if config.algorithm.reward_weights and not reward.by_path and not reward.asks_endpoint:
-        problem = unknown_parts(config.algorithm, parts_of_built_in(reward))
-        if problem:
-            raise ConfigError(problem)
+    parts = known_parts(reward) if named_parts(config.algorithm) else None
+    if parts is not None and (problem := unknown_parts(config.algorithm, parts)):
+        raise ConfigError(problem)
     return reward
 
 
+def known_parts(reward: Reward) -> list[str] | None:
+    """The parts of every score; None where only responses tell."""
+    return None if reward.by_path or reward.asks_endpoint else parts_of_built_in(reward)
+
+
+def named_parts(algorithm: AlgorithmConfig) -> list[tuple[str, str]]:
+    """(key, the part of scores that it names). `filter_key: accuracy` takes any score: without that part it
+    is the whole score.
+    """
+    named = [("algorithm.reward_weights", part) for part in algorithm.reward_weights or ()]
+    if algorithm.online_filtering and algorithm.filter_key != "accuracy":
+        named.append(("algorithm.filter_key", algorithm.filter_key))
+    return named
+
+
 def unknown_parts(algorithm: AlgorithmConfig, parts: Collection[str]) -> str | None:
-    """What is wrong where `reward_weights` names a part that is not among those of the scores, or None."""
+    """What is wrong where a key names a part that is not among those of the scores, or None."""
     shaped = {"overlong"} if algorithm.overlong_responses == "soft" else set()
     known = [part for part in dict.fromkeys([*parts, *sorted(shaped)]) if part != "unscored"]
-    missing = [part for part in algorithm.reward_weights or () if part not in known]
-    if not missing:
-        return None
-    return (
-        f"algorithm.reward_weights: no score has a part {missing[0]!r}{nearest(missing[0], known)} (parts: "
-        f"{', '.join(known)})"
-    )
+    for key, part in named_parts(algorithm):
+        if part not in known:
+            near = nearest(part, known, cutoff=0.5)
+            return f"{key}: no score has a part {part!r}{near} (parts: {', '.join(known)})"
+    return None
 
 
 def check_masking(config: Config, prompts: PromptSet) -> None:

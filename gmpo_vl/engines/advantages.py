@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 
@@ -58,7 +59,8 @@ def without_gradient(group: Group) -> bool:
 
 def _check_parts(groups: Sequence[Group], algorithm: AlgorithmConfig) -> None:
     scores = [score for group in groups for score in scored_of(group)]
-    problem = unknown_parts(algorithm, dict.fromkeys(part for score in scores for part in score))
+    weighed = replace(algorithm, online_filtering=False)  # its key was looked at when groups were filtered
+    problem = unknown_parts(weighed, dict.fromkeys(part for score in scores for part in score))
     if scores and problem:  # without a score nothing is known of the parts
         raise ConfigError(f"{problem}. A score may leave a part out, but not every score of a step")
 

@@ -33,7 +33,7 @@ from gmpo_vl.preflight.row_scan import data_to_check
 from gmpo_vl.preflight.step_check import USABLE, check_batches, check_step, prompt_lengths
 from gmpo_vl.rewards.agreement import disagreement, parts_as_asked, rows_to_try
 from gmpo_vl.rewards.loading import Reward
-from gmpo_vl.setup import load_configured_reward, load_own_objective, unknown_parts
+from gmpo_vl.setup import load_configured_reward, load_own_objective, named_parts, unknown_parts
 from gmpo_vl.sizing.parameters import ModelSize, model_size
 from gmpo_vl.types import Example
 
@@ -87,7 +87,7 @@ def examine(config: Config, out: Path) -> Iterator[Finding]:
         found = list(check_reward(reward, examples or CANNED))
         yield from found
         sound = all(finding.level != "error" for finding in found)
-        if sound and config.algorithm.reward_weights:
+        if sound and named_parts(config.algorithm):
             yield from _parts(config, reward, examples or CANNED)
         if sound and result is not None and model.processor is not None:
             yield from _agreement(model.processor, result, reward)
@@ -220,13 +220,14 @@ def _agreement(processor: Processor, result: CheckResult, reward: Reward) -> Ite
 
 
 def _parts(config: Config, reward: Reward, examples: Sequence[Example]) -> Iterator[Finding]:
-    """Do scores have the parts that have weights? Of a built-in reward that is known when it is loaded."""
+    """Do scores have the parts that are named? Of a built-in reward that is known when it is loaded."""
     parts = dict.fromkeys(part for form in WAYS for part in parts_as_asked(form, examples, reward))
     problem = unknown_parts(config.algorithm, parts)
     if parts and problem:
         what = f"{problem}; right and wrong answers to {len(examples)} rows were tried"
         change = "correct the name, or let the reward return the part"
-        yield Finding("warning", "reward", what, "algorithm.reward_weights", change)
+        where = ", ".join(dict.fromkeys(key for key, _ in named_parts(config.algorithm)))
+        yield Finding("warning", "reward", what, where, change)
 
 
 def _sight(config: Config, model: Model, result: CheckResult) -> Looking[None]:

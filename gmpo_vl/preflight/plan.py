@@ -28,6 +28,7 @@ from gmpo_vl.setup import (
     load_configured_reward,
     load_own_objective,
     load_split,
+    named_parts,
     total_steps,
     unknown_parts,
     validation_sampling_of,
@@ -94,7 +95,7 @@ def _try_reward(config: Config, prompts: PromptSet, validation: PromptSet | None
     for right, wrong in worth_as_asked(prompts.text(0), [row], reward):
         said = f"{right:g} for the right answer as the prompt asks for it, {wrong:g} for a wrong one"
         lines.append(f"reward      {said} (row {row.id})")
-    if config.algorithm.reward_weights:
+    if named_parts(config.algorithm):
         parts = parts_as_asked(prompts.text(0), [row], reward)
         if parts and (problem := unknown_parts(config.algorithm, parts)):
             lines.append(f"WARNING: {problem}; a right and a wrong answer to row {row.id} were tried")

@@ -122,10 +122,16 @@ def test_a_part_that_no_score_has_ends_the_first_step_with_the_parts_there_are(m
         train(make_config(two_parts, "algorithm.reward_weights={accuracy: 1.0, evne: 0.5}"))
 
 
+FILTERED = "algorithm.online_filtering=true"
+
+
+@pytest.mark.parametrize(
+    "named", [["algorithm.reward_weights={fromat: 1.0}"], [FILTERED, "algorithm.filter_key=fromat"]]
+)
 def test_an_unknown_part_of_a_built_in_reward_is_refused_before_anything_is_loaded(
-    config_file, overrides, make_config, capsys
+    config_file, overrides, make_config, capsys, named
 ):
-    settings = ["worker.reward.reward_function=geometry3k", "algorithm.reward_weights={fromat: 1.0}"]
+    settings = ["worker.reward.reward_function=geometry3k", *named]
     said = r"no score has a part 'fromat'; did you mean format? (parts: overall, format, accuracy)"
     assert main(["train", "--dry-run", str(config_file), *overrides, *settings]) == 2
     assert said in capsys.readouterr().err
@@ -142,6 +148,18 @@ def test_the_dry_run_warns_of_a_part_that_a_file_s_scores_do_not_have(
         out = capsys.readouterr().out
         assert f"of the reward's parts: accuracy 1, {part} 0.5" in out
         assert ("WARNING: algorithm.reward_weights: no score has a part 'evne'" in out) is warned
+
+
+def test_the_dry_run_warns_of_filtering_by_a_part_that_a_file_s_scores_do_not_have(
+    config_file, overrides, two_parts, capsys
+):
+    command = ["train", "--dry-run", str(config_file), *overrides, two_parts]
+    for key, filtered, warned in (("evne", True, True), ("even", True, False), ("evne", False, False)):
+        settings = [f"algorithm.online_filtering={filtered}", f"algorithm.filter_key={key}"]
+        assert main([*command, *settings]) == 0
+        out = capsys.readouterr().out
+        said = "WARNING: algorithm.filter_key: no score has a part 'evne'; did you mean even?"
+        assert (said in out) is warned
 
 
 def test_what_was_weighed_is_in_the_rollouts_of_the_run(make_config, two_parts):

@@ -343,11 +343,15 @@ def test_a_part_with_a_weight_that_no_score_has_is_told_with_the_parts_there_are
         _, findings = doctor(reward, f"algorithm.reward_weights={{overall: 1.0, {part}: 0.5}}")
         assert ("reward" in of(findings, "warning")) is told
     assert "did you mean brief? (parts: overall, brief)" in of(findings, "warning")["reward"]["what"]
+    _, findings = doctor(reward, "algorithm.online_filtering=true", "algorithm.filter_key=breif")
+    assert of(findings, "warning")["reward"]["where"] == "algorithm.filter_key"
 
 
 def test_a_rehearsal_gives_every_group_a_gradient_whatever_the_weights(doctor):
     weights = "algorithm.reward_weights={accuracy: 1.0, overall: -1.0}"
-    _, findings = doctor("algorithm.adv_estimator=gdpo", weights, "--rehearse")
+    filtering = ["algorithm.online_filtering=true", "algorithm.filter_key=format"]
+    reward = "worker.reward.reward_function=math"
+    _, findings = doctor("algorithm.adv_estimator=gdpo", weights, reward, *filtering, "--rehearse")
     assert "3 steps" in of(findings, "ok")["rehearsal"]["what"]
 
 
