@@ -18,7 +18,7 @@ from gmpo_vl.models.prompts import PromptSet, load_prompts, prompt_settings
 from gmpo_vl.models.routers import router_obstacle
 from gmpo_vl.policy.objectives import is_own
 from gmpo_vl.policy.own import OwnObjective, load_objective
-from gmpo_vl.rewards.about import parts_of_built_in
+from gmpo_vl.rewards.about import known_parts
 from gmpo_vl.rewards.agreement import disagreement, rows_to_try
 from gmpo_vl.rewards.loading import Reward, load_reward
 from gmpo_vl.storage.names import nearest
@@ -109,11 +109,6 @@ def load_configured_reward(config: Config) -> Reward:
     if parts is not None and (problem := unknown_parts(config.algorithm, parts)):
         raise ConfigError(problem)
     return reward
-
-
-def known_parts(reward: Reward) -> list[str] | None:
-    """The parts of every score; None where only responses tell."""
-    return None if reward.by_path or reward.asks_endpoint else parts_of_built_in(reward)
 
 
 def named_parts(algorithm: AlgorithmConfig) -> list[tuple[str, str]]:

@@ -120,7 +120,7 @@ def add_study(commands: Any, command: Callable[[list[str]], int]) -> None:
 def run_study_command(options: argparse.Namespace) -> int:
     from gmpo_vl.runs import StudyFolder
     from gmpo_vl.study.declaration import read_study
-    from gmpo_vl.study.grid import make_plan
+    from gmpo_vl.study.grid import doubts_of_metric, make_plan
     from gmpo_vl.study.phases import has_begun, open_study, run_study
 
     study = read_study(options.file)
@@ -128,6 +128,8 @@ def run_study_command(options: argparse.Namespace) -> int:
     plan = make_plan(study, text)
     path = options.out or Path("runs/studies") / study.name
     print(f"{_grid_in_words(study, plan)}\nfolder      {path}", flush=True)
+    for line in doubts_of_metric(study):
+        print(f"WARNING: {line}", flush=True)
     if options.dry_run:
         if has_begun(StudyFolder(path), plan):
             print("            the study has begun there; the command goes on with it")

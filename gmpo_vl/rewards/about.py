@@ -89,8 +89,12 @@ def describe(name: str) -> Description:
     )
 
 
-def parts_of_built_in(reward: Reward) -> list[str]:
-    """The parts of a built-in reward's scores, in their order, with the options that it was loaded with."""
+def known_parts(reward: Reward) -> list[str] | None:
+    """The parts of every score, in their order, with the options that the reward was loaded with. None where
+    only responses tell: of a file of one's own, and of a reward that asks an endpoint.
+    """
+    if reward.by_path or reward.asks_endpoint:
+        return None
     return list(reward(_inputs(reward.module.ABOUT))[0])
 
 

@@ -13,6 +13,7 @@ from gmpo_vl.config import Config, ConfigError, load_config
 from gmpo_vl.config.schema import all_keys, value_of
 from gmpo_vl.storage.manifest import measured
 from gmpo_vl.study.declaration import LEARNING_RATE, SEEDS, Study, StudyError
+from gmpo_vl.study.metric import doubts, unknown_metric
 from gmpo_vl.study.quantities import NEEDED_KEYS, QUANTITIES
 from gmpo_vl.study.verdicts import detectable_before, rules_of
 
@@ -125,6 +126,7 @@ def make_plan(study: Study, text: str) -> dict[str, Any]:
             raise StudyError(
                 f"{name}: rates are tuned on validation: set data.val_files and trainer.val_freq"
             )
+        _refuse_unknown_metric(study, config, name)
         _refuse_seen_test_rows(study, config)
         _refuse_unmeasured(study, config, name)
     _refuse_other_judges(study, one_each)
@@ -153,6 +155,21 @@ def make_plan(study: Study, text: str) -> dict[str, Any]:
         },
         **rules,
     }
+
+
+def doubts_of_metric(study: Study) -> list[str]:
+    """Lines about rewards in files that do not seem to give what the study is scored by."""
+    one_each = {run.method: run for run in tuning_runs(study)}
+    return doubts(study.metric, [config_of(study, run) for run in one_each.values()])
+
+
+def _refuse_unknown_metric(study: Study, config: Config, name: str) -> None:
+    try:
+        problem = unknown_metric(study.metric, config)
+    except ValueError as error:
+        raise StudyError(f"{name} cannot run: {error}") from error
+    if problem:
+        raise StudyError(f"{name} would leave no score: {problem}")
 
 
 def _refuse_seen_test_rows(study: Study, config: Config) -> None:

@@ -4,6 +4,8 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from gmpo_vl.cli import main
@@ -84,6 +86,11 @@ def test_what_cannot_be_compared_is_refused(write_study, changes, sentence):
             "tune/gmpo/u2/lr0.0001/seed1 cannot run.*loss_type",
         ),
         ({"overrides": ["trainer.val_freq=-1"]}, None, "set data.val_files and trainer.val_freq"),
+        (
+            {"metric": "val/acc"},
+            None,
+            r"seed1 would leave no score.*'acc'; did you mean accuracy\? \(parts: overall, accuracy, ",
+        ),
         ({"base": "no_such.yaml"}, None, "no_such.yaml"),
         ({"test_files": "./validation.parquet"}, None, "which is data.val_files too"),
         ({"test_files": "train.parquet"}, None, "which is data.train_files too"),
@@ -93,6 +100,25 @@ def test_runs_that_would_leave_no_score_are_refused(write_study, changes, base, 
     path = write_study(**changes)
     with pytest.raises(StudyError, match=f"(?s){sentence}"):
         make_plan(read_study(path), path.read_text())
+
+
+OWN_REWARD = """
+def score(reward_inputs):
+    return [{"overall": float(len(one["response"])), "brief": 1.0} for one in reward_inputs]
+"""
+
+
+def test_a_metric_that_a_file_s_scores_do_not_have_is_told(write_study, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.py").write_text(OWN_REWARD)
+    rows = [{"problem": "What is 1 + 1?", "answer": "2", "images": []}]
+    pq.write_table(pa.Table.from_pylist(rows), "validation.parquet")
+    reward = ["worker.reward.reward_function=own.py:score"]
+    for metric, told in (("val/breif", True), ("val/brief", False), ("val/truncated", False)):
+        path = write_study(metric=metric, overrides=reward)
+        assert main(["study", str(path), "--dry-run"]) == 0
+        said = "WARNING: metric val/breif: no validation by the reward own.py:score has a part 'breif'; did"
+        assert (said in capsys.readouterr().out) is told
 
 
 def test_another_grid_in_the_same_folder_is_refused(study, write_study, folder):
