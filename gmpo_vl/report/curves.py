@@ -61,6 +61,21 @@ CHARTS = (
         unit="%",
     ),
     Drawn(
+        "Deviation over the batch",
+        "Standard deviation over a step's responses, by which its advantages were divided.",
+        {"advantage/batch_std": "batch std"},
+    ),
+    Drawn(
+        "PAPO: KL to the masked picture",
+        "Per token, estimated, in nats: from answers to the picture to those to the masked one.",
+        {"actor/papo_kl": "KL per token"},
+    ),
+    Drawn(
+        "PAPO: entropy",
+        "Over the next token, mean over tokens in the updates, in nats, after either picture.",
+        {"actor/papo_entropy_masked": "masked picture", "actor/papo_entropy": "own picture"},
+    ),
+    Drawn(
         "Response length",
         "Tokens.",
         {"response_length/max": "longest", "response_length/mean": "mean", "response_length/min": "shortest"},
@@ -81,6 +96,24 @@ CHARTS = (
         "Sampler against trainer",
         "KL between the distribution that sampled and the one that is trained: 0 where both agree.",
         {"rollout/mismatch_kl": "KL per token"},
+    ),
+    Drawn(
+        "Weights of the correction",
+        "Of tokens or responses that the rollout correction does not reject, as they are used: 1 where both "
+        "distributions agree.",
+        {"rollout/is_weight_mean": "mean", "rollout/is_weight_max": "max"},
+    ),
+    Drawn(
+        "What the weights leave",
+        "How many equal weights they are worth, as a share of their number: (Σw)² / (N Σw²).",
+        {"rollout/is_eff_sample_size": "effective sample size"},
+        unit="%",
+    ),
+    Drawn(
+        "Rejected by the correction",
+        "Share of a step's response tokens, and of its responses without a token left.",
+        {"rollout/rejected_tokens": "tokens", "rollout/rejected_sequences": "responses"},
+        unit="%",
     ),
     Drawn(
         "Load of the experts",

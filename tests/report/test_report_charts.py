@@ -139,6 +139,15 @@ def test_only_measured_curves_are_drawn_and_gaps_are_left_out():
     assert charts[0].legend() == [("entropy", "0.250")]
 
 
+def test_figures_of_papo_corrections_and_batch_deviations_have_curves():
+    keys = [f"actor/papo_{name}" for name in ("kl", "entropy_masked", "entropy")]
+    keys += [f"rollout/is_{name}" for name in ("weight_mean", "weight_max", "eff_sample_size")]
+    keys += ["rollout/rejected_tokens", "rollout/rejected_sequences", "advantage/batch_std"]
+    rows = [{"step": step, **{key: step + i for i, key in enumerate(keys)}} for step in (1, 2)]
+    drawn = {series.points[0][1] for chart in curves(rows) for series in chart.series}
+    assert drawn == {1 + i for i in range(len(keys))}
+
+
 def test_every_figure_the_issue_names_has_a_curve(run):
     titles = {chart.title for chart in curves(run.read_metrics())}
     assert titles >= {
