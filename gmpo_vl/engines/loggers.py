@@ -100,7 +100,7 @@ class Console(Logger):
             parts = [
                 f"step {step:>{len(str(self._total))}}/{self._total}",
                 f"reward {values['reward/overall']:.3f}",
-                f"right {values.get('reward/accuracy', values['reward/overall']):.3f}",
+                *([f"right {values['reward/accuracy']:.3f}"] if "reward/accuracy" in values else []),
                 f"length {values['response_length/mean']:.0f}",
                 f"cut {values['rollout/truncated']:.0%}",
                 f"flat {values['group/zero_variance']:.0%}",

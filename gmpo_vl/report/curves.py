@@ -152,6 +152,8 @@ def curves(metrics: Metrics, ratio_limits: tuple[float, float] | None = None) ->
         _lines(metrics, {"reward/accuracy": "training rollouts"}) + validation,
         unit="%",
     )
+    if not counts_right(metrics):
+        accuracy = Chart("Validation", "Mean score of the validation split by the reward.", validation)
     reward = Chart(
         "Reward",
         "Mean over the rollouts of a step, and its parts.",
@@ -170,6 +172,14 @@ def curves(metrics: Metrics, ratio_limits: tuple[float, float] | None = None) ->
         Chart(d.title, d.note, _lines(metrics, d.lines), unit=d.unit, stacked=d.stacked) for d in CHARTS
     ]
     return [chart for chart in [accuracy, reward, ratio, *others] if chart.series]
+
+
+def counts_right(metrics: Metrics) -> bool:
+    """Whether what a run calls accuracy is a share of right answers. Of a reward without that part it is the
+    whole score.
+    """
+    names = {key for row in metrics for key in row}
+    return "reward/accuracy" in names or "reward/overall" not in names
 
 
 def points(metrics: Metrics, key: str) -> list[Point]:

@@ -13,7 +13,8 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from gmpo_vl.policy.objectives import OBJECTIVES, log_clip_limits, resolve_settings
-from gmpo_vl.report.curves import points
+from gmpo_vl.report.charts import show
+from gmpo_vl.report.curves import counts_right, points
 from gmpo_vl.runs import EvaluationFolder
 from gmpo_vl.samples import as_figure
 from gmpo_vl.storage.files import read_object
@@ -146,20 +147,31 @@ def facts(metrics: Sequence[dict[str, Any]], settings: Settings) -> list[tuple[s
 
 
 def progress(metrics: Sequence[dict[str, Any]]) -> list[tuple[str, str, str]]:
-    """(what, figure, remark): accuracy as the run itself measured it, for runs without a summary."""
-    found = []
+    """(what, figure, remark): accuracy as the run itself measured it, for runs without a summary. The whole
+    score of a reward without the part `accuracy`, in its own unit.
+    """
+    found, shares = [], counts_right(metrics)
+    name, unit = ("accuracy", "%") if shares else ("score", "")
     validation = points(metrics, "val/accuracy")
     if validation:
         best = max(validation, key=lambda p: p[1])
-        change = f"{100 * validation[0][1]:.1f}% → {100 * validation[-1][1]:.1f}%"
-        found.append(("validation accuracy", change, f"best {100 * best[1]:.1f}% at step {best[0]:.0f}"))
-    training = points(metrics, "reward/accuracy")
+        change = _change(validation[0][1], validation[-1][1], unit)
+        found.append((f"validation {name}", change, f"best {_figure(best[1], unit)} at step {best[0]:.0f}"))
+    training = points(metrics, "reward/accuracy" if shares else "reward/overall")
     if training:
         few = max(1, min(5, len(training) // 2))
         first, last = (sum(y for _, y in part) / few for part in (training[:few], training[-few:]))
         remark = f"mean of the first and last {few} steps" if few > 1 else "first and last step"
-        found.append(("accuracy of training rollouts", f"{100 * first:.1f}% → {100 * last:.1f}%", remark))
+        found.append((f"{name} of training rollouts", _change(first, last, unit), remark))
     return found
+
+
+def _change(first: float, last: float, unit: str) -> str:
+    return f"{_figure(first, unit)} → {_figure(last, unit)}"
+
+
+def _figure(value: float, unit: str) -> str:
+    return f"{100 * value:.1f}%" if unit else show(value, unit)
 
 
 def ratio_limits(settings: Settings) -> tuple[float, float] | None:

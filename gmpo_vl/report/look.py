@@ -16,7 +16,7 @@ from statistics import fmean, variance
 from typing import Any
 
 from gmpo_vl.report.charts import Chart, Series
-from gmpo_vl.report.curves import Metrics, points
+from gmpo_vl.report.curves import Metrics, counts_right, points
 
 SHARE = 0.25
 WINDOW, FEWEST = 10, 5  # steps at either end; with fewer than twice `FEWEST` nothing is said to rise
@@ -53,12 +53,13 @@ def blind_warnings(metrics: Metrics) -> list[BlindWarning]:
     looks = _looks(metrics)
     if not all(0 <= look.accuracy <= 1 for look in looks):
         return []
-    key = "reward/accuracy" if any("reward/accuracy" in row for row in metrics) else "reward/overall"
-    rewards, found, held = points(metrics, key), [], False
+    shares = counts_right(metrics)
+    rewards = points(metrics, "reward/accuracy" if shares else "reward/overall")
+    found, held = [], False
     for before, now in pairwise(looks):
         rise = risen([y for x, y in rewards if 0 < x <= now.step]) if before.blind and now.blind else None
         if rise is not None and not held:
-            found.append(BlindWarning(now.step, _in_words(before, now, rise)))
+            found.append(BlindWarning(now.step, _in_words(before, now, rise, shares)))
         held = rise is not None
     return found
 
@@ -81,10 +82,12 @@ def risen(values: list[float]) -> tuple[float, float] | None:
 
 def look_charts(metrics: Metrics) -> list[Chart]:
     """The accuracy gap, and the gains in log-prob, with their intervals."""
+    shares = counts_right(metrics)
+    measured = "Right answers" if shares else "The reward's mean score"
     accuracy = Chart(
-        "Accuracy that needs the picture",
-        "Right answers with the right picture minus those with another question's (95% interval), and the "
-        "two themselves.",
+        f"{'Accuracy' if shares else 'Score'} that needs the picture",
+        f"{measured} with the right picture minus {'those' if shares else 'that'} with another question's "
+        "(95% interval), and the two themselves.",
         [
             *_with_interval(metrics, {"look/accuracy_gap": "gap"}),
             *(
@@ -96,7 +99,7 @@ def look_charts(metrics: Metrics) -> list[Chart]:
                 if points(metrics, key)
             ),
         ],
-        unit="%",
+        unit="%" if shares else "",
     )
     gains = {"look/gain_swapped": "over another's picture", "look/gain_blank": "over grey"}
     gain = Chart(
@@ -140,13 +143,17 @@ def _with_interval(metrics: Metrics, names: dict[str, str]) -> list[Series]:
     return found
 
 
-def _in_words(before: _Look, now: _Look, rise: tuple[float, float]) -> str:
+def _in_words(before: _Look, now: _Look, rise: tuple[float, float], shares: bool) -> str:
+    def said(value: float) -> str:
+        return f"{value:.1%}" if shares else f"{value:.3f}"
+
     seen = " and ".join(
-        f"{look.gap:.1%} ± {look.half:.1%} of {look.accuracy:.1%} at step {look.step}"
+        f"{said(look.gap)} ± {said(look.half)} of {said(look.accuracy)} at step {look.step}"
         for look in (before, now)
     )
+    name, unit = ("accuracy", "right answers, ") if shares else ("score", "the reward's overall, ")
     return (
-        f"the policy learns to answer without the picture: its accuracy in training rose from {rise[0]:.1%} "
-        f"to {rise[1]:.1%}, but another question's picture takes away only {seen} (right answers, 95% "
+        f"the policy learns to answer without the picture: its {name} in training rose from {said(rise[0])} "
+        f"to {said(rise[1])}, but another question's picture takes away only {seen} ({unit}95% "
         "intervals). Look for what in the questions' text gives the answers away"
     )

@@ -43,6 +43,8 @@ def test_a_line_on_the_console_reads_by_itself(capsys):
         "step 10/40  reward 0.500  right 0.450  length 17  cut 2%  flat 25%  ratio 0.71-1.44  grad 0.83  "
         "entropy 0.41  2.0 s/step  1:00 left  validation 0.500\n"
     )
+    Console(total_steps=40).metrics(11, {k: v for k, v in values.items() if k != "reward/accuracy"})
+    assert "reward 0.500  length 17" in capsys.readouterr().out  # "right" is of a reward that says what is
 
 
 def test_clock():

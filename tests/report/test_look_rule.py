@@ -94,7 +94,26 @@ def test_a_reward_without_accuracy_is_taken_as_it_is():
     for row in found:
         if "reward/accuracy" in row:
             row["reward/overall"] = row.pop("reward/accuracy")
-    assert [warning.step for warning in blind_warnings(found)] == [20]
+    (warning,) = blind_warnings(found)
+    assert warning.step == 20
+    assert "its score in training rose from 0.295 to 0.495" in warning.text
+    assert "%" not in warning.text.replace("95%", "")
+    (chart,) = look_charts(found)
+    assert (chart.title, chart.unit) == ("Score that needs the picture", "")
+    assert "Right answers" not in chart.note
+
+
+def test_the_page_of_a_reward_without_accuracy_speaks_of_its_score(run):
+    rows = [json.loads(line) for line in run.metrics_file.read_text().splitlines()]
+    for row in rows:
+        row.pop("reward/accuracy", None)
+        row |= {"look/accuracy": 4.0, "look/accuracy_gap": 1.5, "look/accuracy_gap_se": 0.5}
+        row |= {"val/accuracy": 7.25} if "val/accuracy" in row else {}
+    run.metrics_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    html = write_report(run.folder).read_text(encoding="utf-8")
+    assert "Validation score</dt><dd>7.25 → 7.25" in html
+    assert "accuracy" not in html.lower().split("<h2>curves", 1)[1].split("</section>")[0]
+    assert "725.0%" not in html
 
 
 def test_the_page_says_it_and_draws_the_gap_with_its_interval(run):
