@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from gmpo_vl.policy.own import OwnObjective, load_objective
 from gmpo_vl.rewards.about import known_parts
 from gmpo_vl.rewards.agreement import disagreement, rows_to_try
 from gmpo_vl.rewards.loading import Reward, load_reward
+from gmpo_vl.storage.manifest import same_file
 from gmpo_vl.storage.names import nearest
 from gmpo_vl.types import Sampling
 
@@ -157,6 +159,17 @@ def load_own_objective(config: Config) -> OwnObjective | None:
     """The user's objective, checked; None where the run trains one of ours or of EasyR1's."""
     actor = config.worker.actor
     return load_objective(actor.loss_type, actor.loss_options) if is_own(actor.loss_type) else None
+
+
+def shared_rows(config: Config) -> list[str]:
+    """A line to warn with where the rows of validation are those of training."""
+    train, validation = config.data.train_files, config.data.val_files
+    if not train or not validation or not same_file(Path(train), Path(validation)):
+        return []
+    return [
+        f"data.val_files is {validation}, which is data.train_files too, or a copy: validation says how well "
+        "the model knows what it was trained on, not how well it answers others"
+    ]
 
 
 def load_split(config: Config, files: str, processor: Processor) -> PromptSet:

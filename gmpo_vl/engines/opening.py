@@ -35,6 +35,7 @@ from gmpo_vl.setup import (
     load_configured_reward,
     load_own_objective,
     load_split,
+    shared_rows,
     total_steps,
 )
 from gmpo_vl.sizing.budget import with_fitting_tokens
@@ -54,7 +55,7 @@ def open_session(
     check_router(config)
     if config.worker.actor.model.lora.rank > 0:
         check_adapters(config, configured_size(config))
-    for line in check_loggers(config):
+    for line in [*shared_rows(config), *check_loggers(config)]:
         print(f"WARNING: {line}", flush=True)
     reward = load_configured_reward(config)
     load_own_objective(config)

@@ -33,7 +33,7 @@ from gmpo_vl.preflight.row_scan import data_to_check
 from gmpo_vl.preflight.step_check import USABLE, check_batches, check_step, prompt_lengths
 from gmpo_vl.rewards.agreement import disagreement, parts_as_asked, rows_to_try
 from gmpo_vl.rewards.loading import Reward
-from gmpo_vl.setup import load_configured_reward, load_own_objective, named_parts, unknown_parts
+from gmpo_vl.setup import load_configured_reward, load_own_objective, named_parts, shared_rows, unknown_parts
 from gmpo_vl.sizing.parameters import ModelSize, model_size
 from gmpo_vl.types import Example
 
@@ -62,6 +62,10 @@ def examine(config: Config, out: Path) -> Iterator[Finding]:
     """
     for notice in notices(config):
         yield Finding("note", "config", notice)
+    change = "name other rows; a trial that shall only run can leave it"
+    shared = yield from _attempt(lambda: shared_rows(config), "data", "data.val_files", change)
+    for line in shared or ():
+        yield Finding("warning", "data", line, "data.val_files", change)
     yield from check_versions()
     model = yield from look_at_model(config)
     change = "name a reward of this package, or FILE.py:FUNCTION"

@@ -29,6 +29,7 @@ from gmpo_vl.setup import (
     load_own_objective,
     load_split,
     named_parts,
+    shared_rows,
     total_steps,
     unknown_parts,
     validation_sampling_of,
@@ -78,7 +79,7 @@ def _plan(config: Config) -> str:
         rows = "data.train_files" if validation is None else "data.val_files"
         every = f"every {config.trainer.look_freq:,} steps"
         lines.append(f"look        {every}, on {len(look.pairs):,} questions of {rows}")
-    lines += [f"WARNING: {line}" for line in check_loggers(config)]
+    lines += [f"WARNING: {line}" for line in [*shared_rows(config), *check_loggers(config)]]
     for name, split in (("train", prompts), ("validation", validation)):
         if split is not None and len(split.examples.faults):
             lines.append(f"{name}: {split.examples.faults.summary()}")

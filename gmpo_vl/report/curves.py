@@ -104,8 +104,8 @@ CHARTS = (
         {"rollout/is_weight_mean": "mean", "rollout/is_weight_max": "max"},
     ),
     Drawn(
-        "What the weights leave",
-        "How many equal weights they are worth, as a share of their number: (Σw)² / (N Σw²).",
+        "Effective sample size",
+        "How many equal weights those of the rollout correction are worth, as a share: (Σw)² / (N Σw²).",
         {"rollout/is_eff_sample_size": "effective sample size"},
         unit="%",
     ),

@@ -11,7 +11,7 @@ from typing import Any
 
 from gmpo_vl.config import Config, ConfigError, load_config
 from gmpo_vl.config.schema import all_keys, value_of
-from gmpo_vl.storage.manifest import measured
+from gmpo_vl.storage.manifest import same_file
 from gmpo_vl.study.declaration import LEARNING_RATE, SEEDS, Study, StudyError
 from gmpo_vl.study.metric import doubts, unknown_metric
 from gmpo_vl.study.quantities import NEEDED_KEYS, QUANTITIES
@@ -176,7 +176,7 @@ def _refuse_seen_test_rows(study: Study, config: Config) -> None:
     """Held-out rows are neither trained on nor what the rate was chosen on."""
     for key in ("train_files", "val_files"):
         seen = getattr(config.data, key)
-        if study.test_files and seen and _same_file(Path(seen), Path(study.test_files)):
+        if study.test_files and seen and same_file(Path(seen), Path(study.test_files)):
             raise StudyError(
                 f"test_files is {study.test_files}, which is data.{key} too, or a copy: held-out rows are "
                 "others"
@@ -195,14 +195,6 @@ def _refuse_other_judges(study: Study, one_each: Mapping[tuple[str, str], StudyR
                 f"methods.{method} would score held-out answers by another reward than {first}: write its "
                 f"reward as overrides that begin with {_REWARD}"
             )
-
-
-def _same_file(one: Path, other: Path) -> bool:
-    """The same place, or a copy."""
-    if one.resolve() == other.resolve():
-        return True
-    both = one.is_file() and other.is_file() and one.stat().st_size == other.stat().st_size
-    return both and measured(one).sha256 == measured(other).sha256
 
 
 def _refuse_unmeasured(study: Study, config: Config, name: str) -> None:

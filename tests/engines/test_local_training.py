@@ -305,6 +305,18 @@ def test_dry_run_prints_the_plan_and_writes_nothing(config_file, overrides, make
     assert not Path(make_config().trainer.save_checkpoint_path).exists()
 
 
+def test_validation_on_training_rows_is_told_and_runs(config_file, overrides, diagrams, tmp_path, capsys):
+    train_files, copy = diagrams / "train.parquet", tmp_path / "copy.parquet"
+    copy.write_bytes(train_files.read_bytes())
+    said = "which is data.train_files too, or a copy"
+    for files, told in ((train_files, True), (copy, True), (diagrams / "validation.parquet", False)):
+        assert main(["train", "--dry-run", str(config_file), *overrides, f"data.val_files={files}"]) == 0
+        assert (f"WARNING: data.val_files is {files}, {said}" in capsys.readouterr().out) is told
+    short = [f"data.val_files={copy}", "trainer.max_steps=1", "trainer.save_freq=-1"]
+    assert main(["train", str(config_file), *overrides, *short]) == 0
+    assert f"WARNING: data.val_files is {copy}, {said}" in capsys.readouterr().out
+
+
 def test_dry_run_meets_what_the_run_would(config_file, overrides, tmp_path, capsys):
     (tmp_path / "taken").write_text("")
     for override, said in (

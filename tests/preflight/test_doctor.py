@@ -347,6 +347,14 @@ def test_a_part_with_a_weight_that_no_score_has_is_told_with_the_parts_there_are
     assert of(findings, "warning")["reward"]["where"] == "algorithm.filter_key"
 
 
+def test_validation_on_training_rows_is_a_warning(doctor, data):
+    for files, told in ((data / "train.parquet", True), (data / "validation.parquet", False)):
+        code, findings = doctor(f"data.val_files={files}")
+        assert code == 0
+        wheres = [f["where"] for f in findings if f["level"] == "warning" and "too, or a copy" in f["what"]]
+        assert wheres == ["data.val_files"] * told
+
+
 def test_a_rehearsal_gives_every_group_a_gradient_whatever_the_weights(doctor):
     weights = "algorithm.reward_weights={accuracy: 1.0, overall: -1.0}"
     filtering = ["algorithm.online_filtering=true", "algorithm.filter_key=format"]
