@@ -28,6 +28,7 @@ from gmpo_vl.preflight.model_check import (
     check_weights,
 )
 from gmpo_vl.preflight.picture_check import check_pictures
+from gmpo_vl.preflight.plan import measurements, switched_on
 from gmpo_vl.preflight.reward_check import REWARD_KEY, WAYS, check_reward
 from gmpo_vl.preflight.row_scan import data_to_check
 from gmpo_vl.preflight.step_check import USABLE, check_batches, check_step, prompt_lengths
@@ -62,6 +63,9 @@ def examine(config: Config, out: Path) -> Iterator[Finding]:
     """
     for notice in notices(config):
         yield Finding("note", "config", notice)
+    measured = measurements(config, f"up to {config.trainer.look_prompts:,} questions")
+    for line in (*switched_on(config), *measured):
+        yield Finding("ok", "config", line)
     yield from check_versions()
     model = yield from look_at_model(config)
     change = "name a reward of this package, or FILE.py:FUNCTION"
