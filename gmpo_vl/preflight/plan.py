@@ -18,7 +18,8 @@ from gmpo_vl.policy.corrections import Rejection, rejections
 from gmpo_vl.policy.objectives import OBJECTIVE_KEYS, OBJECTIVES, resolve_settings
 from gmpo_vl.preflight.machine_check import RUN_KEY, existing_folder, run_folder
 from gmpo_vl.preflight.model_check import check_weights
-from gmpo_vl.rewards.agreement import parts_as_asked, worth_as_asked
+from gmpo_vl.preflight.picture_check import whole_patches
+from gmpo_vl.rewards.agreement import parts_as_asked, rows_to_try, worth_as_asked
 from gmpo_vl.setup import (
     check_agreement,
     check_masking,
@@ -78,11 +79,18 @@ def _plan(config: Config) -> str:
     asked = f"{len(look.pairs):,} questions of {rows}" if look is not None else ""
     lines = [describe(config, prompts, validation), *_try_reward(config, prompts, validation)]
     lines += measurements(config, asked)
+    if config.algorithm.papo.kl_prcp_coef and (problem := _whole_patches(config, prompts)):
+        lines.append(f"WARNING: algorithm.papo.patch_size: {problem}")
     lines += [f"WARNING: {line}" for line in check_loggers(config)]
     for name, split in (("train", prompts), ("validation", validation)):
         if split is not None and len(split.examples.faults):
             lines.append(f"{name}: {split.examples.faults.summary()}")
     return "\n".join(lines)
+
+
+def _whole_patches(config: Config, prompts: PromptSet) -> str | None:
+    pictured = [i for i, length in enumerate(prompts.picture_lengths) if length > 0]
+    return whole_patches(config, prompts.encode([pictured[i] for i in rows_to_try(len(pictured))]))
 
 
 def _try_reward(config: Config, prompts: PromptSet, validation: PromptSet | None) -> list[str]:

@@ -66,6 +66,20 @@ def test_a_kl_loss_that_holds_nothing_is_said(path):
     assert notices(load_config(path, [*settings, "algorithm.kl_penalty=low_var_kl"])) == []
 
 
+def test_a_length_that_no_response_has_is_said_of_dr_grpo(path):
+    dr_grpo = ["worker.actor.loss_type=dr_grpo", "data.max_response_length=300"]
+    (said,) = notices(load_config(path, dr_grpo))
+    assert "at most 0.1 of grpo's; write worker.actor.length_constant=300" in said
+    assert notices(load_config(path, [*dr_grpo, "worker.actor.length_constant=300"])) == []
+    assert notices(load_config(path, dr_grpo[1:])) == []
+
+
+def test_a_weight_of_papo_that_outweighs_the_objective_is_said(path):
+    (said,) = notices(load_config(path, ["algorithm.papo.kl_prcp_coef=100"]))
+    assert "algorithm.papo.kl_prcp_coef is 100" in said
+    assert notices(load_config(path, ["algorithm.papo.kl_prcp_coef=1"])) == []
+
+
 def test_dtypes_are_honoured_not_placement(path):
     config = load_config(
         path, ["worker.actor.fsdp.torch_dtype=bf16", "worker.actor.fsdp.mp_param_dtype=bf16"]
@@ -171,6 +185,8 @@ def test_temperatures_belong_to_sapo_alone(path):
         own = ["engine=easyr1", f"worker.actor.loss_type={loss_type}", "worker.actor.tau_negative=2"]
         assert load_config(path, own).worker.actor.tau_negative == 2
         assert "must be greater than 0" in refusal(path, *own, "worker.actor.tau_positive=-1")
+        said = refusal(path, *own, "worker.actor.tau_positive=101")
+        assert "tau_positive is 101.0: it is a temperature of 0.001 to 100" in said
     other = ["engine=easyr1", "worker.actor.loss_type=easyr1/cispo", "worker.actor.tau_negative=2"]
     assert "easyr1/cispo does not use it" in refusal(path, *other)
     assert load_config(path, [*other, "worker.actor.tau_negative=null"])

@@ -112,6 +112,25 @@ def test_masking_without_a_picture_is_an_error(doctor, tmp_path):
     assert "no train row has one" in of(findings, "error")["pictures"]["what"]
 
 
+def test_a_patch_of_the_mask_that_covers_whole_pictures_is_a_warning(doctor, tmp_path, capsys):
+    papo = ["algorithm.papo.kl_prcp_coef=0.01", "algorithm.papo.patch_size=112"]  # the pictures' side
+    _, findings = doctor(*papo)
+    found = of(findings, "warning")["pictures"]
+    assert "8 of the 8 pictures that were tried are black as a whole or not at all" in found["what"]
+    assert found["where"] == "algorithm.papo.patch_size"
+    capsys.readouterr()
+    for side, told in ((112, True), (111, False)):
+        plan = [
+            "train",
+            "--dry-run",
+            str(tmp_path / "run.yaml"),
+            papo[0],
+            f"algorithm.papo.patch_size={side}",
+        ]
+        assert main(plan) == 0
+        assert ("WARNING: algorithm.papo.patch_size: " in capsys.readouterr().out) is told
+
+
 def test_pictures_that_are_mostly_scaled_up_are_noted_with_their_tokens(doctor):
     _, findings = doctor("data.min_pixels=50176", "data.max_prompt_length=256")
     note = of(findings, "note")["pictures"]
