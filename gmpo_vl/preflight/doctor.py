@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import torch
 
-from gmpo_vl.config import Config, notices
+from gmpo_vl.config import Config, ConfigError, notices
 from gmpo_vl.engines.loggers import check_loggers
 from gmpo_vl.models.loading import load_for_inference, model_folder
 from gmpo_vl.models.processing import Processor, encode_prompt, load_processor, prompt_text
@@ -39,6 +39,7 @@ from gmpo_vl.sizing.parameters import ModelSize, model_size
 from gmpo_vl.types import Example
 
 SAMPLES = 8  # rows that reward and pictures are tried on
+PART_CHANGE = "write one of the parts in brackets, or take a reward that returns the part"
 # Where no row can be had the reward is tried on these.
 CANNED = (Example("canned 1", "What is 1 + 1?", "2"), Example("canned 2", "What is 3 x 5?", "15"))
 
@@ -68,8 +69,7 @@ def examine(config: Config, out: Path) -> Iterator[Finding]:
         yield Finding("ok", "config", line)
     yield from check_versions()
     model = yield from look_at_model(config)
-    change = "name a reward of this package, or FILE.py:FUNCTION"
-    reward = yield from _attempt(lambda: load_configured_reward(config), "reward", REWARD_KEY, change)
+    reward = yield from _reward(config)
     change = "its message says what it must do; docs/add/objective.md has an example"
     yield from _attempt(lambda: load_own_objective(config), "objective", "worker.actor.loss_type", change)
     result = yield from look_at_rows(config, out, model.processor, reward)
@@ -107,6 +107,21 @@ def _attempt(make: Callable[[], Made], check: str, where: str, change: str) -> L
         said = str(error) if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {error}"
         yield Finding("error", check, said, where, change)
         return None
+
+
+def _reward(config: Config) -> Looking[Reward | None]:
+    def load() -> Reward | ConfigError:
+        try:
+            return load_configured_reward(config)
+        except ConfigError as error:  # the reward is there; a key names a part that it does not have
+            return error
+
+    change = "name a reward of this package, or FILE.py:FUNCTION"
+    loaded = yield from _attempt(load, "reward", REWARD_KEY, change)
+    if not isinstance(loaded, ConfigError):
+        return loaded
+    key, _, what = str(loaded).partition(": ")
+    yield Finding("error", "reward", what, key, PART_CHANGE)
 
 
 def look_at_model(config: Config) -> Looking[Model]:
@@ -229,8 +244,7 @@ def _parts(config: Config, reward: Reward, examples: Sequence[Example]) -> Itera
     problem = unknown_parts(config.algorithm, parts)
     if parts and problem:
         what = f"{problem}; right and wrong answers to {len(examples)} rows were tried"
-        change = "correct the name, or let the reward return the part"
-        yield Finding("warning", "reward", what, "algorithm.reward_weights", change)
+        yield Finding("warning", "reward", what, "algorithm.reward_weights", PART_CHANGE)
 
 
 def _sight(config: Config, model: Model, result: CheckResult) -> Looking[None]:

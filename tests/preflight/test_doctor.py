@@ -201,7 +201,10 @@ def test_what_cannot_work_is_an_error_with_a_way_out(overrides, check, said, doc
 def test_a_part_with_a_weight_that_no_score_has_is_told_with_the_parts_there_are(doctor, tmp_path):
     code, findings = doctor("algorithm.reward_weights={acuracy: 1.0}")
     assert code == 1
-    assert "did you mean accuracy? (parts: overall, accuracy)" in of(findings, "error")["reward"]["what"]
+    error = of(findings, "error")["reward"]
+    assert "did you mean accuracy? (parts: overall, accuracy)" in error["what"]
+    assert error["where"] == "algorithm.reward_weights"
+    assert "one of the parts in brackets" in error["change"]
     right = "float(one['ground_truth'] in one['response'])"
     scores = f"[{{'overall': {right}, 'brief': 1.0}} for one in reward_inputs]"
     (tmp_path / "own.py").write_text(f"def score(reward_inputs):\n    return {scores}\n")
