@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict
 from functools import cache
@@ -12,6 +12,7 @@ from typing import Any
 
 from gmpo_vl.config.checks import check
 from gmpo_vl.config.schema import Config, ConfigError, all_keys, value_of
+from gmpo_vl.config.unknown_keys import INSTEAD, instead_of
 from gmpo_vl.storage.files import write_text
 from gmpo_vl.storage.yaml_text import MAX_DEPTH, YamlError, read_override, read_settings, shown, wrong_kind
 
@@ -19,17 +20,6 @@ _MAY_BE_EMPTY = ("data.val_files",)  # no validation
 _OF_NO_USE = ("worker.critic",)  # files saved before this was one key hold all of its defaults
 # Of keys whose default has changed: files saved before hold it, and nobody wrote it.
 _FORMER_DEFAULTS = {"worker.actor.tau_positive": 1.0, "worker.actor.tau_negative": 1.05}
-# Keys that are gone, or verl's of the same section, and what to write instead. Files that were saved before
-# have their null.
-_INSTEAD = {
-    "worker.actor.rollout_correction_cap": "write algorithm.rollout_correction.rollout_is: geometric, and "
-    "the cap as algorithm.rollout_correction.rollout_is_threshold",
-    "algorithm.rollout_correction.bypass_mode": "true is worker.actor.old_log_probs: rollout here, false is "
-    "worker.actor.old_log_probs: recompute",
-    "algorithm.rollout_correction.loss_type": "the loss is worker.actor.loss_type in any case",
-    "algorithm.rollout_correction.rollout_is_batch_normalize": "it would divide every gradient of a batch by "
-    "one number, the mean weight, which rollout/is_weight_mean shows; leave it out",
-}
 _MOST_BASES = 20
 _MOST_PROBLEMS = 20  # that a message lists
 
@@ -184,7 +174,7 @@ def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
             continue
         if key not in all_keys() and isinstance(value, dict) and value:
             flat.update(_flatten(value, key + "."))
-        elif not (key in _INSTEAD and value is None):
+        elif not (key in INSTEAD and value is None):
             flat[key] = value
     return flat
 
@@ -202,16 +192,16 @@ def _assign(sources: list[Source]) -> tuple[Config, list[str]]:
         for key, value in values.items():
             if key in _MAY_BE_EMPTY and not value:
                 value = ""  # null and [] say the same
-            if key in _INSTEAD:
-                problems.append(f"{where}: there is no key {key}; {_INSTEAD[key]}")
+            if key in INSTEAD:
+                problems.append(f"{where}: there is no key {key}; {INSTEAD[key]}")
             elif key not in types:
                 if any(known.startswith(key + ".") for known in types):
                     problems.append(
                         f"{where}: {key} is a section, not a value ({shown(value)}): write {key}.NAME"
                     )
                 else:
-                    nearest = _nearest_key(key, types) if len(problems) < _MOST_PROBLEMS else ""
-                    problems.append(f"{where}: there is no key {key[:200]}{nearest}")
+                    hint = instead_of(key, types) if len(problems) < _MOST_PROBLEMS else ""
+                    problems.append(f"{where}: there is no key {key[:200]}{hint}")
             elif _is_missing(value):
                 problems.append(
                     f"{where}: {key} is ???, which stands for a value that is still to be written"
@@ -258,19 +248,6 @@ def _defaults() -> Any:
     from omegaconf import OmegaConf
 
     return OmegaConf.structured(Config)
-
-
-def _nearest_key(key: str, known: Iterable[str]) -> str:
-    """`; did you mean ...?`, by the whole dotted name or by its last part, or nothing."""
-    known = list(known)
-    last = key.rsplit(".", 1)[-1]
-    same_last = [k for k in known if k.rsplit(".", 1)[-1] == last]
-    candidates = same_last or difflib.get_close_matches(key, known, n=1, cutoff=0.75)
-    if not candidates:
-        names = difflib.get_close_matches(last, [k.rsplit(".", 1)[-1] for k in known], n=1, cutoff=0.6)
-        candidates = [k for k in known if k.rsplit(".", 1)[-1] in names]
-    best = difflib.get_close_matches(key, candidates, n=1, cutoff=0.0)
-    return f"; did you mean {best[0]}?" if best else ""
 
 
 def _type_name(hint: Any) -> str:

@@ -71,10 +71,8 @@ def loss_problems(config: Config, say: Say) -> Iterable[str]:
             # EasyR1 itself would train plain PPO without a word
             hint = f"; a file of yours would be ./{loss_type}" if own else ""
             yield f"{say('worker.actor.loss_type')}: EasyR1 has only {', '.join(_EASYR1_LOSSES)}{hint}"
-        elif loss_type != "easyr1/sapo":
-            for key in ("worker.actor.tau_positive", "worker.actor.tau_negative"):
-                if key in config.written and value_of(config, key) is not None:
-                    yield f"{say(key)}: it belongs to sapo and easyr1/sapo; {loss_type} does not use it"
+        else:
+            yield from _temperature_problems(config, say)
         return
     if own:
         problem = _own_objective_problem(loss_type)
@@ -99,6 +97,22 @@ def loss_problems(config: Config, say: Say) -> Iterable[str]:
                 resolve_settings(loss_type, {option: value})
             except ValueError as error:
                 yield f"{say(key)}: {error} (null takes back what a base file says)"
+
+
+def _temperature_problems(config: Config, say: Say) -> Iterable[str]:
+    """Of EasyR1's own losses."""
+    for name in ("tau_positive", "tau_negative"):
+        key = f"worker.actor.{name}"
+        value, loss_type = value_of(config, key), config.worker.actor.loss_type
+        if key not in config.written or value is None:
+            continue
+        if loss_type != "easyr1/sapo":
+            yield f"{say(key)}: it belongs to sapo and easyr1/sapo; {loss_type} does not use it"
+            continue
+        try:
+            resolve_settings("sapo", {name: value})
+        except ValueError as error:
+            yield f"{say(key)}: {error}"
 
 
 def correction_problems(config: Config, say: Say) -> Iterable[str]:

@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from gmpo_vl.config.schema import GROUP_ADVANTAGES, KL_KINDS, Config
+from gmpo_vl.policy.objectives import OBJECTIVES
 
 _PLACEMENT_ON_LOCAL = (
     "data.filter_overlong_prompts_workers",
@@ -110,6 +111,7 @@ def notices(config: Config) -> list[str]:
             "policy nowhere; "
             "low_var_kl does"
         )
+    lines += _unlikely_values(config)
     actor = config.worker.actor
     # Engine local leaves adapters in fp32, EasyR1 casts them too; its adamw_bf16 carries what rounding drops.
     kept = actor.model.lora.rank > 0 if config.engine == "local" else actor.optim.strategy == "adamw_bf16"
@@ -124,6 +126,25 @@ def notices(config: Config) -> list[str]:
             )
         )
     return lines
+
+
+def _unlikely_values(config: Config) -> Iterable[str]:
+    """Values that run, and that nobody means."""
+    limit, constant = config.data.max_response_length, config.worker.actor.length_constant
+    if constant is None:
+        constant = OBJECTIVES["dr_grpo"].defaults["length_constant"]
+    if config.worker.actor.loss_type == "dr_grpo" and constant > limit:
+        yield (
+            f"worker.actor.length_constant is {constant:g} and data.max_response_length {limit:,}: dr_grpo "
+            f"divides by a length that no response has, so its gradient is at most {limit / constant:.2g} of "
+            f"grpo's; write worker.actor.length_constant={limit}"
+        )
+    weight = config.algorithm.papo.kl_prcp_coef
+    if weight > 1:
+        yield (
+            f"algorithm.papo.kl_prcp_coef is {weight:g}: PAPO's own code has 0.01, and its authors saw "
+            "rewards collapse above 0.02; above 1 the term outweighs the objective"
+        )
 
 
 def _placement_notices(config: Config) -> list[str]:

@@ -148,7 +148,8 @@ def _rejection(name: str, limit: str) -> Rejection:
     if not 0 < low < 1 < high:
         raise ValueError(
             f"rollout_rs_threshold {limit!r}: limits of the ratio lie on both sides of 1, where sampler and "
-            f"trainer agree, and the lower one above 0; here they are {low:g} and {high:g}. Write 0.5_2.0"
+            f"trainer agree, and the lower one above 0; here they are {low:g} and {high:g}. Write "
+            '"0.5_2.0", with the quotes'
         )
     return Rejection(name, math.log(low), math.log(high))
 

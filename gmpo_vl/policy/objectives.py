@@ -122,6 +122,7 @@ _LOG_CLIP = {"log_clip_low": 0.4, "log_clip_high": 0.4}
 _RATIO_CLIP = {"clip_ratio_low": 0.2, "clip_ratio_high": 0.2}
 _TAUS = ("tau_positive", "tau_negative")
 _LEAST_TAU = 1e-3  # R stays below 4/tau, and float16 allows 2,981 (_LARGEST_EXPONENT)
+_MOST_TAU = 100.0  # the gate's slope is then 1/5,500 at a ratio of 1.1
 _OF_LIMITS = (*_LOG_CLIP, *_RATIO_CLIP, *_TAUS)  # options that `limiter` reads
 
 
@@ -316,10 +317,11 @@ def resolve_settings(loss_type: str, settings: Mapping[str, Any]) -> dict[str, A
             )
         if key == "length_constant" and not 0 < value < math.inf:
             raise ValueError(f"length_constant is {value}: it is a number of tokens, above 0")
-        if key in _TAUS and not _LEAST_TAU <= value < math.inf:
+        if key in _TAUS and not _LEAST_TAU <= value <= _MOST_TAU:
             raise ValueError(
-                f"{key} is {value}: it is a temperature of {_LEAST_TAU} or more; towards 0 the gate becomes "
-                "grpo without a clip (clip_ratio_low 1, clip_ratio_high .inf)"
+                f"{key} is {value}: it is a temperature of {_LEAST_TAU} to {_MOST_TAU:g}; towards 0 the gate "
+                "becomes grpo without a clip (clip_ratio_low 1, clip_ratio_high .inf), and above "
+                f"{_MOST_TAU:g} it is 0 or 1 nearly everywhere and has no gradient there"
             )
         if key == "mean_power" and math.isinf(value):
             raise ValueError("mean_power is infinite: use a finite power")

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import torch
 
-from gmpo_vl.config import Config, notices
+from gmpo_vl.config import Config, ConfigError, notices
 from gmpo_vl.engines.loggers import check_loggers
 from gmpo_vl.models.loading import load_for_inference, model_folder
 from gmpo_vl.models.processing import Processor, encode_prompt, load_processor, prompt_text
@@ -28,6 +28,7 @@ from gmpo_vl.preflight.model_check import (
     check_weights,
 )
 from gmpo_vl.preflight.picture_check import check_pictures
+from gmpo_vl.preflight.plan import measurements, switched_on
 from gmpo_vl.preflight.reward_check import REWARD_KEY, WAYS, check_reward
 from gmpo_vl.preflight.row_scan import data_to_check
 from gmpo_vl.preflight.step_check import USABLE, check_batches, check_step, prompt_lengths
@@ -38,6 +39,7 @@ from gmpo_vl.sizing.parameters import ModelSize, model_size
 from gmpo_vl.types import Example
 
 SAMPLES = 8  # rows that reward and pictures are tried on
+PART_CHANGE = "write one of the parts in brackets, or take a reward that returns the part"
 # Where no row can be had the reward is tried on these.
 CANNED = (Example("canned 1", "What is 1 + 1?", "2"), Example("canned 2", "What is 3 x 5?", "15"))
 
@@ -66,10 +68,12 @@ def examine(config: Config, out: Path) -> Iterator[Finding]:
     shared = yield from _attempt(lambda: shared_rows(config), "data", "data.val_files", change)
     for line in shared or ():
         yield Finding("warning", "data", line, "data.val_files", change)
+    measured = measurements(config, f"up to {config.trainer.look_prompts:,} questions")
+    for line in (*switched_on(config), *measured):
+        yield Finding("ok", "config", line)
     yield from check_versions()
     model = yield from look_at_model(config)
-    change = "name a reward of this package, or FILE.py:FUNCTION"
-    reward = yield from _attempt(lambda: load_configured_reward(config), "reward", REWARD_KEY, change)
+    reward = yield from _reward(config)
     change = "its message says what it must do; docs/add/objective.md has an example"
     yield from _attempt(lambda: load_own_objective(config), "objective", "worker.actor.loss_type", change)
     result = yield from look_at_rows(config, out, model.processor, reward)
@@ -107,6 +111,21 @@ def _attempt(make: Callable[[], Made], check: str, where: str, change: str) -> L
         said = str(error) if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {error}"
         yield Finding("error", check, said, where, change)
         return None
+
+
+def _reward(config: Config) -> Looking[Reward | None]:
+    def load() -> Reward | ConfigError:
+        try:
+            return load_configured_reward(config)
+        except ConfigError as error:  # the reward is there; a key names a part that it does not have
+            return error
+
+    change = "name a reward of this package, or FILE.py:FUNCTION"
+    loaded = yield from _attempt(load, "reward", REWARD_KEY, change)
+    if not isinstance(loaded, ConfigError):
+        return loaded
+    key, _, what = str(loaded).partition(": ")
+    yield Finding("error", "reward", what, key, PART_CHANGE)
 
 
 def look_at_model(config: Config) -> Looking[Model]:
@@ -229,9 +248,8 @@ def _parts(config: Config, reward: Reward, examples: Sequence[Example]) -> Itera
     problem = unknown_parts(config.algorithm, parts)
     if parts and problem:
         what = f"{problem}; right and wrong answers to {len(examples)} rows were tried"
-        change = "correct the name, or let the reward return the part"
         where = ", ".join(dict.fromkeys(key for key, _ in named_parts(config.algorithm)))
-        yield Finding("warning", "reward", what, where, change)
+        yield Finding("warning", "reward", what, where, PART_CHANGE)
 
 
 def _sight(config: Config, model: Model, result: CheckResult) -> Looking[None]:

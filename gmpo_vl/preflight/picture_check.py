@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from gmpo_vl.config import Config
 from gmpo_vl.models.families.own import OwnFamily
-from gmpo_vl.models.processing import Processor
+from gmpo_vl.models.processing import Processor, encode_prompt
+from gmpo_vl.models.prompts import prompt_settings
 from gmpo_vl.preflight.data_check import CheckResult
 from gmpo_vl.preflight.findings import Finding
 from gmpo_vl.preflight.survey import SplitSurvey
+from gmpo_vl.rewards.agreement import rows_to_try
+from gmpo_vl.types import Prompt
 
 LIMIT_KEY = "worker.rollout.limit_images"
 
@@ -24,13 +27,38 @@ def check_pictures(config: Config, result: CheckResult, processor: Processor | N
     if config.data.min_pixels is not None and "train" in result.surveys:
         yield from _check_enlarged(config.data.min_pixels, result.surveys["train"])
     if config.algorithm.papo.kl_prcp_coef and "train" in result.surveys:
-        yield from _check_masking(result.surveys["train"])
+        yield from _check_masking(config, result, processor)
 
 
-def _check_masking(survey: SplitSurvey) -> Iterator[Finding]:
+def _check_masking(config: Config, result: CheckResult, processor: Processor | None) -> Iterator[Finding]:
+    survey, checker = result.surveys["train"], result.checkers["train"]
     if len(survey.picture_N) == 0:
         what = "PAPO compares answers with those to a masked picture, and no train row has one"
         yield Finding("error", "pictures", what, "algorithm.papo.kl_prcp_coef", "write 0")
+    if processor is None:
+        return
+    usable = [row for row in dict.fromkeys(survey.picture_row_N) if row not in result.errors["train"]]
+    s, rows = prompt_settings(config.data), [usable[i] for i in rows_to_try(len(usable))]
+    how = processor, s.template, s.min_pixels, s.max_pixels, s.max_image_pixels
+    what = whole_patches(config, [encode_prompt(checker.example(row), *how) for row in rows])
+    if what is not None:
+        change = "write a smaller one; the default is 14"
+        yield Finding("warning", "pictures", what, "algorithm.papo.patch_size", change)
+
+
+def whole_patches(config: Config, prompts: Sequence[Prompt]) -> str | None:
+    """What is wrong where a patch of PAPO's mask covers whole pictures of these prompts, or None."""
+    side = config.algorithm.papo.patch_size
+    sizes = [tuple(image.shape[:2]) for prompt in prompts for image in prompt.images]
+    covered = [size for size in sizes if side >= max(size)]
+    if not covered:
+        return None
+    height, width = covered[0]
+    return (
+        f"PAPO's mask has patches of {side} x {side} pixels, and the model sees a picture of {width} x "
+        f"{height}: {len(covered)} of the {len(sizes)} pictures that were tried are black as a whole or not "
+        "at all"
+    )
 
 
 def _own_processor(config: Config, result: CheckResult, family: OwnFamily) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from typing import Any
 
@@ -13,10 +14,12 @@ from gmpo_vl.engines.look_probe import look_probe
 from gmpo_vl.engines.losses import objective_settings
 from gmpo_vl.models.loading import model_folder
 from gmpo_vl.models.prompts import PromptSet
+from gmpo_vl.policy.corrections import Rejection, rejections
 from gmpo_vl.policy.objectives import OBJECTIVE_KEYS, OBJECTIVES, resolve_settings
 from gmpo_vl.preflight.machine_check import RUN_KEY, existing_folder, run_folder
 from gmpo_vl.preflight.model_check import check_weights
-from gmpo_vl.rewards.agreement import parts_as_asked, worth_as_asked
+from gmpo_vl.preflight.picture_check import whole_patches
+from gmpo_vl.rewards.agreement import parts_as_asked, rows_to_try, worth_as_asked
 from gmpo_vl.setup import (
     check_agreement,
     check_masking,
@@ -74,16 +77,22 @@ def _plan(config: Config) -> str:
     check_masking(config, prompts)
     validation = load_split(config, config.data.val_files, processor) if config.data.val_files else None
     look = look_probe(config, prompts, validation)
+    rows = "data.train_files" if validation is None else "data.val_files"
+    asked = f"{len(look.pairs):,} questions of {rows}" if look is not None else ""
     lines = [describe(config, prompts, validation), *_try_reward(config, prompts, validation)]
-    if look is not None:
-        rows = "data.train_files" if validation is None else "data.val_files"
-        every = f"every {config.trainer.look_freq:,} steps"
-        lines.append(f"look        {every}, on {len(look.pairs):,} questions of {rows}")
+    lines += measurements(config, asked)
+    if config.algorithm.papo.kl_prcp_coef and (problem := _whole_patches(config, prompts)):
+        lines.append(f"WARNING: algorithm.papo.patch_size: {problem}")
     lines += [f"WARNING: {line}" for line in [*shared_rows(config), *check_loggers(config)]]
     for name, split in (("train", prompts), ("validation", validation)):
         if split is not None and len(split.examples.faults):
             lines.append(f"{name}: {split.examples.faults.summary()}")
     return "\n".join(lines)
+
+
+def _whole_patches(config: Config, prompts: PromptSet) -> str | None:
+    pictured = [i for i, length in enumerate(prompts.picture_lengths) if length > 0]
+    return whole_patches(config, prompts.encode([pictured[i] for i in rows_to_try(len(pictured))]))
 
 
 def _try_reward(config: Config, prompts: PromptSet, validation: PromptSet | None) -> list[str]:
@@ -160,8 +169,7 @@ def describe_method(config: Config) -> list[str]:
     ]
     if algorithm.reward_weights:
         lines.append(f"            of the reward's parts: {_shown(algorithm.reward_weights)}")
-    if algorithm.papo.kl_prcp_coef:
-        lines.append(f"            PAPO: {_shown(asdict(algorithm.papo))}")
+    lines += [f"            {line}" for line in switched_on(config)]
     if algorithm.overlong_responses != "score":
         lines.append(f"            overlong_responses {algorithm.overlong_responses}")
     if algorithm.online_filtering:
@@ -172,6 +180,45 @@ def describe_method(config: Config) -> list[str]:
             f"kept, from {'any number of' if batches == -1 else f'up to {batches}'} batches of "
             f"{config.data.mini_rollout_batch_size or config.data.rollout_batch_size:,} prompts"
         )
+    return lines
+
+
+def switched_on(config: Config) -> list[str]:
+    """What changes the update or its samples and is off by default, a line each."""
+    algorithm, rollout = config.algorithm, config.worker.rollout
+    lines = []
+    if rollout.top_k != -1:
+        lines.append(f"top_k {rollout.top_k}: tokens are drawn from the {rollout.top_k:,} likeliest")
+    if algorithm.papo.kl_prcp_coef:
+        lines.append(f"PAPO: {_shown(asdict(algorithm.papo))}")
+    if config.worker.actor.old_log_probs == "rollout":
+        lines.append("old_log_probs rollout: the sampler's log-probs stand for the old policy's")
+    wanted, parts = algorithm.rollout_correction, []
+    if wanted.rollout_is is not None:
+        limit = wanted.rollout_is_threshold
+        most = f"of at most {limit:g}" if math.isfinite(limit) else "without a limit"
+        parts.append(f"{wanted.rollout_is} weights {most}")
+    if wanted.rollout_rs is not None:
+        parts += [_accepted(one) for one in rejections(wanted.rollout_rs, wanted.rollout_rs_threshold)]
+    return [*lines, f"rollout_correction: {'; '.join(parts)}"] if parts else lines
+
+
+def _accepted(option: Rejection) -> str:
+    """In the unit of rollout_rs_threshold: YAML may have read another number than was meant."""
+    if option.name.endswith("k1"):
+        return f"{option.name} accepts ratios of {math.exp(option.low):.5g} to {math.exp(option.high):.5g}"
+    return f"{option.name} accepts {option.high:g} nats at most"
+
+
+def measurements(config: Config, questions: str) -> list[str]:
+    """What is measured now and then and is off by default, a line each. questions: that a look asks."""
+    trainer, lines = config.trainer, []
+    if trainer.val_only:
+        return []
+    if trainer.grad_noise_freq != -1:
+        lines.append(f"grad_noise  every {trainer.grad_noise_freq:,} steps, in two halves of each update")
+    if trainer.look_freq != -1:
+        lines.append(f"look        every {trainer.look_freq:,} steps, on {questions}")
     return lines
 
 

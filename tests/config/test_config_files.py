@@ -1,5 +1,6 @@
 """Reading and writing settings: what is written is what counts, and errors say what, where and what to do."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,8 +8,9 @@ from pathlib import Path
 import pytest
 from refusal import refusal
 
-from gmpo_vl.config import Config, load_config, save_config
+from gmpo_vl.config import Config, load_config, save_config, unknown_keys
 from gmpo_vl.config.load import changed_settings
+from gmpo_vl.config.schema import all_keys
 
 
 def test_torch_is_not_imported():
@@ -124,6 +126,30 @@ def test_unknown_key_names_the_nearest_and_the_place(write, key, nearest):
     message = refusal(write(), f"{key}=1")
     assert f"there is no key {key}; did you mean {nearest}" in message
     assert f"override '{key}=1'" in message
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("worker.actor.tau", "write worker.actor.tau_positive and worker.actor.tau_negative"),
+        ("algorithm.use_kl_prcp", "write algorithm.papo.kl_prcp_coef"),
+        ("algorithm.rollout_correction_cap", "write algorithm.rollout_correction.rollout_is: geometric"),
+        ("worker.actor.policy_loss.loss_mode", "write worker.actor.loss_type"),
+        ("worker.rollout.val_kwargs.n", "write worker.rollout.val_override_config"),
+        ("data.max_completion_length", "write data.max_response_length"),
+    ],
+)
+def test_another_trainer_s_name_is_told_as_ours(write, key, said):
+    assert f"there is no key {key}; {said}" in refusal(write(), f"{key}=1")
+
+
+def test_the_table_of_other_names_names_keys_that_exist_and_hides_none():
+    own = {part for key in all_keys() for part in key.split(".")}
+    for name, said in unknown_keys._BY_NAME.items():
+        assert name not in own
+        told = re.findall(r"\b(?:data|algorithm|worker|trainer)\.[a-z_.]*[a-z]", said)
+        assert told
+        assert all(any(known == key or known.startswith(key + ".") for known in all_keys()) for key in told)
 
 
 def test_unknown_key_in_a_file_names_the_file(write):

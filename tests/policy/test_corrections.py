@@ -106,6 +106,7 @@ def test_a_token_whose_log_prob_is_no_number_is_rejected():
         ("token_k1,token_k2,token_k3", "1.0,2.0", "one for each of the 3"),
         ("token_k2", "0.5_2.0", "token_k2 has an upper limit alone"),
         ("token_k1", "1.0_2.0", "on both sides of 1"),
+        ("token_k1", "1_5", 'Write "0.5_2.0", with the quotes'),
         ("seq_mean_k1", "1.5_2.0", "on both sides of 1"),
         ("token_k1", "0.1_0.5", "on both sides of 1"),
         ("token_k1", 1, "on both sides of 1"),
