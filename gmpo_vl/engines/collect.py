@@ -114,6 +114,7 @@ def group_metrics(collected: Collected) -> dict[str, float]:
     responses = [r for g in groups for r in g.responses]
     scores = [counted(s) for g in groups for s in g.scores]
     lengths = [len(r.ids_T) for r in responses]
+    prompts = [len(prompt.ids_P) for g in groups for prompt in g.prompts]
     parts = dict.fromkeys(name for s in scores for name in s)  # of any response: a reward may leave some out
     metrics = {f"reward/{name}": mean([s[name] for s in scores if name in s]) for name in parts}
     metrics |= collected.figures
@@ -121,8 +122,8 @@ def group_metrics(collected: Collected) -> dict[str, float]:
         "response_length/mean": mean(lengths),
         "response_length/max": float(max(lengths)),
         "response_length/min": float(min(lengths)),
-        "prompt_length/mean": mean([len(g.prompt.ids_P) for g in groups]),
-        "prompt_length/max": float(max(len(g.prompt.ids_P) for g in groups)),
+        "prompt_length/mean": mean(prompts),
+        "prompt_length/max": float(max(prompts)),
         "rollout/truncated": mean([not r.finished for r in responses]),
         "group/zero_variance": mean([without_gradient(group) for group in groups]),
         "filter/tries": float(collected.tries),
