@@ -28,7 +28,7 @@ def environment_problems(config: Config, say: Say) -> Iterable[str]:
 
 
 def _name_problems(config: Config, say: Say) -> Iterable[str]:
-    """Of the files that are named. That a class can be had, and takes its settings, is seen when it is loaded."""
+    """Of the files that are named. What a class takes is seen when it is loaded."""
     path = (config.environment.name or "").rpartition(":")[0]
     if path.endswith(".py") and not exists(path, is_file=True):
         yield f"{say(_NAME)}: there is no file {path} (seen from {Path.cwd()})"

@@ -44,11 +44,11 @@ def answered(
 
 def _tell_why(s: Session, outcomes: Sequence[Outcome]) -> None:
     """Print why games broke: a few reasons in a run, each once."""
-    for reason, row in reasons(outcomes).items():
+    for reason, said in reasons(outcomes).items():
         if reason in s.told:
             continue
         if len(s.told) < TOLD:
-            print(f"the game of {row} ended: {reason}", flush=True)
+            print(said, flush=True)
         elif len(s.told) == TOLD:
             print("other reasons why games ended are not printed; episode/* counts them", flush=True)
         s.told.add(reason)

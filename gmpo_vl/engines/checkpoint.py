@@ -266,7 +266,11 @@ def turns_from(values: dict[str, Any], example: Example, prompts: PromptSet) -> 
 
 def _as_value(picture: ImageSource) -> str | torch.Tensor:
     """A path as it is, encoded bytes as uint8."""
-    return torch.frombuffer(bytearray(picture), dtype=torch.uint8) if isinstance(picture, bytes) else str(picture)
+    return (
+        torch.frombuffer(bytearray(picture), dtype=torch.uint8)
+        if isinstance(picture, bytes)
+        else str(picture)
+    )
 
 
 def group_from(values: dict[str, Any], prompts: PromptSet) -> Group:

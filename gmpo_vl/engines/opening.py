@@ -96,9 +96,7 @@ def open_session(
         data=data,
         validation=validation,
         order=order,
-        next_prompts=Prefetch(
-            lambda position, count: asked_of(games, prompts, order.take(position, count))
-        ),
+        next_prompts=Prefetch(lambda position, count: asked_of(games, prompts, order.take(position, count))),
         total_steps=steps,
         progress=progress,
         first_step=progress.step,

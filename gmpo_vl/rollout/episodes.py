@@ -210,9 +210,7 @@ def _prompt(games: Games, episode: Episode, known: dict[tuple[Any, ...], Prompt]
     """The turn's prompt, the same object for turns of a group that show the same; or why it cannot be."""
     where = f"turn {len(episode.turns) + 1}"
     try:
-        turn = turn_example(
-            episode.row, episode.past, episode.now, games.history_length, games.make.template
-        )
+        turn = turn_example(episode.row, episode.past, episode.now, games.history_length, games.make.template)
         shown = tuple(image if isinstance(image, bytes | str) else id(image) for image in turn.images)
         key = episode.key, turn.problem, shown
         if key not in known:
@@ -267,7 +265,9 @@ def _group(episodes: Sequence[Episode]) -> Group:
     scores = []
     for episode in episodes:
         rewards = [answer.turn.reward for answer in episode.turns if answer.turn is not None]
-        scores.append({"overall": float(sum(rewards))} | ({"accuracy": float(bool(episode.won))} if said else {}))
+        scores.append(
+            {"overall": float(sum(rewards))} | ({"accuracy": float(bool(episode.won))} if said else {})
+        )
     turns = [answer for episode in episodes for answer in episode.turns]
     return Group(episodes[0].key, first.turn.prompt, turns, scores, [None] * len(scores))
 
@@ -334,9 +334,12 @@ def _first_turn(make: EnvironmentMaker, row: Example, run_seed: int) -> Example 
 
 
 def reasons(outcomes: Iterable[Outcome]) -> dict[str, str]:
-    """{reason: the row it was first seen at} of the episodes that broke or were too long."""
+    """What to tell of the episodes that broke or were too long: {reason: the first of them in a sentence}."""
     found: dict[str, str] = {}
     for outcome in outcomes:
-        if outcome.ending.reason:
-            found.setdefault(outcome.ending.reason, outcome.row)
+        kind, reason = outcome.ending.kind, outcome.ending.reason
+        if reason:  # lengths differ: prompts that are too long are told once
+            found.setdefault(
+                kind if kind == "too_long" else reason, f"the game of {outcome.row} ended: {reason}"
+            )
     return found
