@@ -47,7 +47,7 @@ COLUMNS = {
 
 class Toy(NamedTuple):
     """All E episodes. chance_E: of each.   pull_K: d log pi(go on) / d logit of each of the K turns, and
-    stop_K of stopping.   tokens_K2: |o| of stopping and of going on at each turn."""
+    stop_K of stopping.   tokens_K2: |o| of stopping and of going on at each turn.   group: its size."""
 
     chance_E: Tensor
     scores_E: Tensor
@@ -55,6 +55,7 @@ class Toy(NamedTuple):
     pull_K: Tensor
     stop_K: Tensor
     tokens_K2: Tensor
+    group: int = GROUP
 
     def gradients(self, episode: int, normed: bool) -> Tensor:
         """d log pi of each of an episode's turns, (T, K); normed: over its |o|."""
@@ -100,10 +101,10 @@ def group_of(this: Toy, episodes: tuple[int, ...]) -> Episodes:
 
 
 def groups(this: Toy) -> list[tuple[tuple[int, ...], float, Episodes]]:
-    """Every group of GROUP episodes, and how probable it is in any order."""
+    """Every group of episodes, and how probable it is in any order."""
     found = []
-    for episodes in itertools.combinations_with_replacement(range(len(this.chance_E)), GROUP):
-        orders = math.factorial(GROUP) // math.prod(map(math.factorial, Counter(episodes).values()))
+    for episodes in itertools.combinations_with_replacement(range(len(this.chance_E)), this.group):
+        orders = math.factorial(this.group) // math.prod(map(math.factorial, Counter(episodes).values()))
         chance = orders * float(this.chance_E[list(episodes)].prod())
         found.append((episodes, chance, group_of(this, episodes)))
     return found
@@ -124,7 +125,7 @@ def gradient(this: Toy, advantages: list[Tensor], weight: str, normed: bool) -> 
     lengths_E = this.lengths_E.double()
     weights_E = torch.ones_like(lengths_E) if weight == "turn" else 1 / lengths_E
     above = [w * (a @ this.gradients(e, normed)) for e, (w, a) in enumerate(zip(weights_E, advantages))]
-    per_turn = torch.stack(above).sum(0) / (GROUP * (this.chance_E @ (weights_E * lengths_E)))
+    per_turn = torch.stack(above).sum(0) / (this.group * (this.chance_E @ (weights_E * lengths_E)))
     return per_turn * (this.chance_E @ lengths_E)
 
 
