@@ -19,7 +19,9 @@ class SampleRecord:
     id: the example's. group: the group's key. k: which of the group's samples. images: sha256 of each picture
         as the
     model saw it (images/SHA256.webp). reward: every part of the score, `overall` among them. length: tokens
-    of the response. meta: the row's other columns, such as `family` or `level`.
+    of the response. meta: the row's other columns, such as `family` or `level`. turn: of a game, which turn
+    of which episode this is and what it led to (episode, number, action, reward, penalty); `prompt` and
+    `images` are then the turn's, `reward` and `correct` the episode's.
     """
 
     id: str
@@ -38,6 +40,7 @@ class SampleRecord:
     seed: int
     length: int
     meta: dict[str, Any] = field(default_factory=dict)
+    turn: dict[str, Any] = field(default_factory=dict)
 
 
 def read_samples(path: Path) -> Iterator[SampleRecord]:
@@ -54,7 +57,12 @@ def read_samples(path: Path) -> Iterator[SampleRecord]:
 
 def write_samples(path: Path, records: Iterable[SampleRecord]) -> None:
     """Write the records to a file, whole, one a line."""
-    write_text(path, "".join(to_line(vars(record)) for record in records))
+    write_text(path, "".join(to_line(written(record)) for record in records))
+
+
+def written(record: SampleRecord) -> dict[str, Any]:
+    """A record's fields as its line has them: `turn` in games alone."""
+    return {name: value for name, value in vars(record).items() if name != "turn" or value}
 
 
 # {field of a record: what its value is}
@@ -67,7 +75,7 @@ _KINDS = {
 def _no_record(row: dict[str, Any]) -> str | None:
     """Why these are not a SampleRecord's fields; None where they are."""
     for name, kind in _KINDS.items():
-        if name not in row and name != "meta":
+        if name not in row and name not in ("meta", "turn"):
             return f"no {name!r}"
         if name in row and not isinstance(row[name], kind):  # type: ignore[arg-type]
             return f"{name} is {row[name]!r:.60}"

@@ -5,6 +5,7 @@ torch.
 Shape letters used all over the project:
     P  tokens of a prompt, image tokens included     T  tokens of a response (padded: of the longest)
     B  responses in a batch                          G  responses per prompt      N  images of a prompt
+    Of a game (`Turn`) G are all the turns of all its episodes, where a value is one of a response's.
 """
 
 from __future__ import annotations
@@ -120,6 +121,7 @@ class Response:
     finished: False when the answer was cut at `max_tokens`.
     seed: the seed this sample was drawn with: a function of (run seed, prompt id, occasion, sample index).
     entropy: sum over its tokens of their distributions' entropies in nats, where sampling was asked for it.
+    turn: what it answered in a game; None: its group's prompt.
     """
 
     ids_T: torch.Tensor
@@ -128,16 +130,39 @@ class Response:
     finished: bool
     seed: int
     entropy: float | None = None
+    turn: Turn | None = None
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Where a response stands in a game of many turns, and what it led to.
+
+    prompt: what the turn showed. Turns of a group that showed the same hold the same object.
+    episode: which of the group's games, from 0.   number: of the turn in its episode, from 1.
+    action: what the answer was taken for.   reward: of its step.   penalty: taken from this turn alone.
+    seen: names the observation that was shown, without the history: equal ones of a group have one name.
+    """
+
+    prompt: Prompt
+    episode: int
+    number: int
+    action: str = ""
+    reward: float = 0.0
+    penalty: float = 0.0
+    seen: str = ""
 
 
 @dataclass
 class Group:
     """One prompt and its G responses. `key` names the group everywhere it travels (text-only prompts too).
 
-    Filled on the way through a step: `scores` (one dict of reward parts per response, `overall` among them),
-    `verdicts` (what the verifier said, where the reward has one), `advantages_G`, and per-response
-    `old_log_probs` / `ref_log_probs` (float32, shape T of that response). fresh: sampled by the policy that
-    the step starts from, not carried over from an earlier step.
+    Of a game: the first turn's prompt, and the turns of all its episodes, an episode's together and in order.
+
+    Filled on the way through a step: `scores` (one dict of reward parts per response, or per episode,
+    `overall` among them), `verdicts` (what the verifier said of each, where the reward has one),
+    `advantages_G`, and per-response `old_log_probs` / `ref_log_probs` (float32, shape T of that response).
+    weights_G: of each response in its mini-batch's mean, beside what the objective says; None: 1. fresh:
+    sampled by the policy that the step starts from, not carried over from an earlier step.
     """
 
     key: str
@@ -146,9 +171,27 @@ class Group:
     scores: list[dict[str, float]] = field(default_factory=list)
     verdicts: list[Verdict | None] = field(default_factory=list)
     advantages_G: torch.Tensor | None = None
+    weights_G: torch.Tensor | None = None
     old_log_probs: list[torch.Tensor] = field(default_factory=list)
     ref_log_probs: list[torch.Tensor] = field(default_factory=list)
     fresh: bool = True
+
+    def prompt_of(self, k: int) -> Prompt:
+        """What response k answered."""
+        turn = self.responses[k].turn
+        return self.prompt if turn is None else turn.prompt
+
+    def scored_by(self, k: int) -> int:
+        """Which of `scores` and `verdicts` is response k's."""
+        turn = self.responses[k].turn
+        return k if turn is None else turn.episode
+
+    @property
+    def prompts(self) -> list[Prompt]:
+        """What its responses answered, each object once."""
+        return list(
+            {id(prompt): prompt for prompt in map(self.prompt_of, range(len(self.responses)))}.values()
+        )
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import torch
 
-from gmpo_vl.types import Group
+from gmpo_vl.types import Group, Prompt
 
 OfGroup = TypeVar("OfGroup")  # a group, or something that stands for one
 
@@ -41,6 +41,20 @@ class Row:
         assert self.group.advantages_G is not None
         return self.group.advantages_G[self.k]
 
+    @property
+    def prompt(self) -> Prompt:
+        return self.group.prompt_of(self.k)
+
+    @property
+    def sharing(self) -> tuple[str, int]:
+        """The same for rows of a group with one prompt, which the shared forward computes once."""
+        return self.group.key, id(self.prompt)
+
+    @property
+    def weight(self) -> float:
+        """In its mini-batch's mean, beside what the objective says."""
+        return 1.0 if self.group.weights_G is None else float(self.group.weights_G[self.k])
+
     @cached_property
     def response_length(self) -> int:
         return len(self.ids_T)
@@ -48,7 +62,7 @@ class Row:
     @property
     def length(self) -> int:
         """Tokens of prompt and response."""
-        return len(self.group.prompt.ids_P) + self.response_length
+        return len(self.prompt.ids_P) + self.response_length
 
 
 def mini_batches(groups: Sequence[OfGroup], prompts_per_batch: int) -> Iterator[list[OfGroup]]:
@@ -68,23 +82,28 @@ def tokens_saved(rows: Sequence[Row], limits: Limits) -> float:
     return 1 - sum(limits.tokens(batch) for batch in micro_batches(rows, limits)) / alone
 
 
+def in_one_prompt(rows: Sequence[Row]) -> list[list[Row]]:
+    """The rows of each prompt together, in the order of their first ones: a group's all, a game's by turn."""
+    found: dict[tuple[str, int], list[Row]] = {}
+    for row in rows:
+        found.setdefault(row.sharing, []).append(row)
+    return list(found.values())
+
+
 def split_groups(batches: Sequence[Sequence[Row]]) -> tuple[int, int]:
-    """How many groups lie in more than one micro-batch, and how many there are."""
-    parts = Counter(key for batch in batches for key in {row.group.key for row in batch})
+    """How many prompts' rows lie in more than one micro-batch, and how many prompts there are."""
+    parts = Counter(key for batch in batches for key in {row.sharing for row in batch})
     return sum(count > 1 for count in parts.values()), len(parts)
 
 
 def shapes_of(batches: Sequence[Sequence[Row]]) -> list[Shape]:
-    """What the forwards compute: each group's part in each micro-batch."""
+    """What the forwards compute: each prompt's part in each micro-batch."""
     shapes = []
     for batch in batches:
-        lengths: dict[str, list[int]] = {}
-        groups = {row.group.key: row.group for row in batch}
-        for row in batch:
-            lengths.setdefault(row.group.key, []).append(row.response_length)
-        for key, group in groups.items():
-            grids = tuple((int(t), int(h), int(w)) for t, h, w in group.prompt.image_grid_thw.tolist())
-            shapes.append(Shape(len(group.prompt.ids_P), tuple(lengths[key]), grids))
+        for rows in in_one_prompt(batch):
+            prompt = rows[0].prompt
+            grids = tuple((int(t), int(h), int(w)) for t, h, w in prompt.image_grid_thw.tolist())
+            shapes.append(Shape(len(prompt.ids_P), tuple(row.response_length for row in rows), grids))
     return shapes
 
 
@@ -101,7 +120,7 @@ class Limits:
 
     def tokens(self, rows: Sequence[Row]) -> int:
         if self.share_prefix:
-            prompts = {row.group.key: len(row.group.prompt.ids_P) for row in rows}
+            prompts = {row.sharing: len(row.prompt.ids_P) for row in rows}
             return sum(prompts.values()) + sum(row.response_length for row in rows)
         return len(rows) * max(row.length for row in rows)
 
@@ -114,17 +133,16 @@ class Limits:
 
 
 def micro_batches(rows: Sequence[Row], limits: Limits) -> list[list[Row]]:
-    """Rows that run together. A group stays whole, or has as few parts as the limits allow.
+    """Rows that run together. Those of one prompt stay together, or have as few parts as the limits allow.
 
-    Groups are ordered by their longest row, so that neighbours are of similar length.
+    Prompts are ordered by their longest row, so that neighbours are of similar length.
     """
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(row.group.key, []).append(row)
     batches: list[list[Row]] = []
-    ordered = sorted(groups.values(), key=lambda rows: (max(r.length for r in rows), rows[0].group.key))
-    for group in ordered:
-        for part in _parts(group, limits):
+    ordered = sorted(
+        in_one_prompt(rows), key=lambda rows: (max(r.length for r in rows), rows[0].group.key, rows[0].k)
+    )
+    for of_prompt in ordered:
+        for part in _parts(of_prompt, limits):
             if batches and limits.allow(batches[-1] + part):
                 batches[-1] = batches[-1] + part
             else:
@@ -132,12 +150,12 @@ def micro_batches(rows: Sequence[Row], limits: Limits) -> list[list[Row]]:
     return batches
 
 
-def _parts(group: list[Row], limits: Limits) -> list[list[Row]]:
-    """The group whole, or in the fewest parts that the limits allow, with equal numbers of rows up to one."""
-    for count in range(1, len(group) + 1):
-        size, extra = divmod(len(group), count)
+def _parts(rows: list[Row], limits: Limits) -> list[list[Row]]:
+    """The rows whole, or in the fewest parts that the limits allow, with equal numbers of rows up to one."""
+    for count in range(1, len(rows) + 1):
+        size, extra = divmod(len(rows), count)
         ends = [size * (i + 1) + min(extra, i + 1) for i in range(count)]
-        parts = [group[start:end] for start, end in zip([0, *ends], ends)]
+        parts = [rows[start:end] for start, end in zip([0, *ends], ends)]
         if all(limits.allow(part) for part in parts):
             return parts
     raise AssertionError("single rows are always allowed")

@@ -24,6 +24,7 @@ class ConfigError(ValueError):
 KL_KINDS = ("kl", "k1", "mse", "k2", "low_var_kl", "k3", "abs")
 DTYPES = ("bf16", "fp16", "fp32")
 GROUP_ADVANTAGES = ("grpo", "grpo_no_std", "rloo", "reinforce_plus_plus_baseline", "gdpo")
+STATE_ADVANTAGES = ("gigpo", "gigpo_no_std")  # of games alone
 
 Rule = tuple[Callable[[Any], bool], str]  # is a value allowed, and the sentence's end where it is not
 POSITIVE: Rule = (lambda x: 0 < x < float("inf"), "must be greater than 0")
@@ -118,10 +119,14 @@ class PapoConfig:
 
 @dataclass
 class AlgorithmConfig:
-    gamma: float = 1.0
+    # discount of a turn's return under gigpo
+    gamma: float = limited(1.0, SHARE)
     lam: float = 1.0
-    # docs/advantages.md has the equations. ours: grpo_no_std (Dr.GRPO's), reinforce_plus_plus_baseline, gdpo
-    adv_estimator: str = one_of("grpo", (*GROUP_ADVANTAGES, "gae", "reinforce_plus_plus", "remax"))
+    # docs/advantages.md has the equations. ours: grpo_no_std (Dr.GRPO's), reinforce_plus_plus_baseline, gdpo;
+    # of games gigpo, gigpo_no_std (docs/agents.md)
+    adv_estimator: str = one_of(
+        "grpo", (*GROUP_ADVANTAGES, *STATE_ADVANTAGES, "gae", "reinforce_plus_plus", "remax")
+    )
     # ours: {part: weight} of the reward's parts: what is trained on in place of `overall`. gdpo needs it; 0
     # leaves a part out
     reward_weights: dict[str, float] | None = None
@@ -144,6 +149,14 @@ class AlgorithmConfig:
     # ours: tokens before the limit in which `soft` lowers the reward linearly
     overlong_buffer: int | None = limited(None, POSITIVE)
     overlong_penalty: float = limited(1.0, NOT_NEGATIVE)  # ours: what `soft` takes away at the limit
+    # ours: turn | episode. What weighs the same in an update of games: every turn, or every episode
+    episode_weight: str = one_of("turn", ("turn", "episode"))
+    # ours: turns | episodes. Over what a group of games has its mean and deviation (docs/agents.md)
+    episode_baseline: str = one_of("turns", ("turns", "episodes"))
+    # ours: before | after. When a turn's penalty is taken: from its score, or from its normalised advantage
+    turn_penalty: str = one_of("before", ("before", "after"))
+    # ours: of gigpo, verl-agent's step_advantage_w: weight of what turns that saw the same are worth
+    step_advantage_weight: float = limited(1.0, NOT_NEGATIVE)
     rollout_correction: RolloutCorrectionConfig = field(default_factory=RolloutCorrectionConfig)
     papo: PapoConfig = field(default_factory=PapoConfig)
 
@@ -325,6 +338,24 @@ class TrainerConfig:
 
 
 @dataclass
+class EnvironmentConfig:
+    """Games of many turns (docs/environments.md). Without a name a row is a question with one answer."""
+
+    # ours: alfworld | gridworld | FILE.py:CLASS | PACKAGE.MODULE:CLASS
+    name: str | None = None
+    # ours: an episode that is not over after so many is cut
+    max_turns: int = limited(50, POSITIVE)
+    # ours: how many past turns a turn shows
+    history_length: int = limited(2, NOT_NEGATIVE)
+    # ours: text of a turn, a shipped template's name or a jinja file; null: the environment's own
+    template: str | None = None
+    # ours: each game in a process of its own; null: as the environment says
+    isolate: bool | None = None
+    # ours: what the environment's class takes
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
 class Config:
     """All settings of a run. `written` holds the dotted keys that a file or an override names, bases
     included.
@@ -332,6 +363,7 @@ class Config:
 
     engine: str = one_of("local", ("local", "easyr1"))  # ours: local | easyr1
     data: DataConfig = field(default_factory=DataConfig)
+    environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
     algorithm: AlgorithmConfig = field(default_factory=AlgorithmConfig)
     worker: WorkerConfig = field(default_factory=WorkerConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)

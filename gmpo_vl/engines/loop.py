@@ -42,6 +42,8 @@ def run_session(s: Session) -> Run:
                 run_steps(s)
     finally:
         s.next_prompts.close()
+        if s.games is not None:
+            s.games.make.close()
         for logger in s.loggers:
             logger.close()
     return s.run
@@ -82,7 +84,8 @@ def train_step(s: Session, step: int) -> dict[str, float]:
             collected = collect(s, step)
         groups = collected.groups
         # While the policy learns from the rollouts, threads write their new pictures.
-        with pictures_kept([group.prompt for group in groups], s.run.add_image) as pictures:
+        shown = [prompt for group in groups for prompt in group.prompts]
+        with pictures_kept(shown, s.run.add_image) as pictures:
             metrics = group_metrics(collected) | choose_sharing(s, groups)
             if s.progress.step == s.first_step and s.config.trainer.kl_to_start_freq > 0:
                 probe_of(s)  # before the weights change
@@ -95,7 +98,7 @@ def train_step(s: Session, step: int) -> dict[str, float]:
             s.progress.step = step
             s.progress.position, s.progress.carried = collected.position, collected.carried
             keep_rollouts(s, step, records_of(groups, pictures))
-    tokens = sum(len(g.prompt.ids_P) + len(r.ids_T) for g in groups for r in g.responses)
+    tokens = sum(row.length for row in rows_of(groups))
     metrics = updated | metrics | {"perf/tokens_per_second": tokens / times["time/step"]}
     import psutil  # recipes/accept_1gpu.sh --core imports this file where there is no psutil
 

@@ -59,9 +59,13 @@ def before_any_forward(
     objective = objective_of(policy, config)
     if isinstance(objective, OwnObjective):
         objective, weight_B = objective.of_mini_batch(*_known_before(policy, rows, config))
-        return objective, weight_B.cpu()
+        return objective, weight_B.cpu() * _row_weights(rows)
     lengths_B = torch.tensor([int(loss_mask(row, config).sum()) for row in rows])
-    return objective, sequence_weights(objective, lengths_B)
+    return objective, sequence_weights(objective, lengths_B) * _row_weights(rows)
+
+
+def _row_weights(rows: Sequence[Row]) -> torch.Tensor:
+    return torch.tensor([row.weight for row in rows], dtype=torch.float64)
 
 
 def _known_before(policy: Policy, rows: Sequence[Row], config: Config) -> tuple[torch.Tensor, ...]:
@@ -109,6 +113,8 @@ def micro_batch_loss(
     )
     if factor_B is not None:
         found = found.times(factor_B)
+    if any(row.group.weights_G is not None for row in batch):
+        found = found.weighed(_row_weights(batch).to(policy.device))
     loss_B = found.loss_B
     kl_B = None
     if kl_coef:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from gmpo_vl.batching.planning import Limits, Row, rows_of
+from gmpo_vl.batching.planning import Limits, Row, in_one_prompt, rows_of
 from gmpo_vl.config import Config
 from gmpo_vl.engines.passes import forward
 from gmpo_vl.engines.policy import Policy
@@ -220,27 +220,28 @@ def _allowed(packed: Packed) -> Iterator[torch.Tensor]:
 
 
 def longest_rollouts(groups: Sequence[Group], limits: Limits) -> list[Row]:
-    """The longest of all, and the next of its group where a plain forward may hold it, too."""
-    group = max(groups, key=lambda group: max(row.length for row in rows_of([group])))
-    rows = sorted(rows_of([group]), key=lambda row: -row.length)[:2]
+    """The longest of all, and the next of its prompt where a plain forward may hold it, too."""
+    of_prompt = max(in_one_prompt(rows_of(groups)), key=lambda rows: max(row.length for row in rows))
+    rows = sorted(of_prompt, key=lambda row: -row.length)[:2]
     return rows if limits.allow(rows) else rows[:1]
 
 
 def some_rollouts(groups: Sequence[Group], limits: Limits) -> list[Row]:
-    """`two_rollouts`, and the shortest of another group where a plain forward may hold it with them: nothing
+    """`two_rollouts`, and the shortest of another prompt where a plain forward may hold it with them: nothing
     may leak from one prompt to the next."""
     rows = two_rollouts(groups, limits)
-    others = [row for group in groups if group is not rows[0].group for row in rows_of([group])]
+    others = [row for row in rows_of(groups) if row.sharing != rows[0].sharing]
     others.sort(key=lambda row: row.length)
     return [*rows, *(row for row in others[:1] if limits.allow([*rows, row]))]
 
 
 def two_rollouts(groups: Sequence[Group], limits: Limits) -> list[Row]:
-    """The two longest of one group that a plain forward may hold, preferably one with pictures.
+    """The two longest of one prompt that a plain forward may hold, preferably one with pictures.
 
-    Of the group with the shortest pair where it may hold none.
+    Of the prompt with the shortest pair where it may hold none.
     """
-    pairs = [sorted(rows_of([group]), key=lambda row: row.length)[-2:] for group in groups]
+    pairs = [sorted(rows, key=lambda row: row.length)[-2:] for rows in in_one_prompt(rows_of(groups))]
+    pairs = [pair for pair in pairs if len(pair) == 2] or pairs  # turns of games are often alone
     pairs.sort(key=lambda pair: sum(row.length for row in pair))
     allowed = [pair for pair in pairs if limits.allow(pair)] or pairs[:1]
-    return ([pair for pair in allowed if pair[0].group.prompt.images] or allowed)[-1]
+    return ([pair for pair in allowed if pair[0].prompt.images] or allowed)[-1]

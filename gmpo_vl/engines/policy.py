@@ -56,7 +56,7 @@ class Policy:
         return torch.autocast(self.device.type, dtype=self.autocast_dtype)
 
     def pack(self, batch: Sequence[Row]) -> Packed:
-        rows = [(row.group.prompt, row.ids_T) for row in batch]
+        rows = [(row.prompt, row.ids_T) for row in batch]
         features_of = None if self.features is None else partial(self.features.of, device=self.device)
         return pack(rows, self.processor.family, self.device, features_of)
 
@@ -68,7 +68,8 @@ class Policy:
         """Compute the features of the groups' pictures that are not kept yet (frozen ViT). A collective."""
         if self.features is not None:
             with self.autocast():
-                self.features.learn([group.prompt for group in groups], partial(most_on_any_rank, self))
+                prompts = [prompt for group in groups for prompt in group.prompts]
+                self.features.learn(prompts, partial(most_on_any_rank, self))
 
 
 def most_on_any_rank(policy: Policy, batches: int) -> int:

@@ -65,6 +65,12 @@ class PolicyLoss:
         diagnostics = replace(self.diagnostics, gradient_BT=gradient_BT)
         return replace(self, loss_B=self.loss_B * factor_B, diagnostics=diagnostics)
 
+    def weighed(self, factor_B: Tensor) -> PolicyLoss:
+        """The same with each sequence's weight in the mini-batch multiplied by a constant."""
+        gradient_BT = self.diagnostics.gradient_BT * factor_B[:, None]
+        diagnostics = replace(self.diagnostics, gradient_BT=gradient_BT)
+        return replace(self, weight_B=self.weight_B * factor_B, diagnostics=diagnostics)
+
 
 def per_sequence_loss(
     objective: str | OwnObjective,

@@ -9,7 +9,7 @@ from typing import Any
 
 from gmpo_vl.rewards.loading import Answered, Reward, Scored
 from gmpo_vl.samples import SampleRecord
-from gmpo_vl.types import Group, Prompt, Verdict
+from gmpo_vl.types import Group, Prompt, Turn, Verdict
 
 THREADS = 8  # write pictures: a new picture takes 0.1 s
 
@@ -79,32 +79,41 @@ def pictures_kept(
 def to_records(groups: Iterable[Group], add_image: Callable[[Any], str]) -> list[SampleRecord]:
     """One record per response, after their pictures are stored."""
     groups = list(groups)
-    with pictures_kept([group.prompt for group in groups], add_image) as kept:
+    with pictures_kept([prompt for group in groups for prompt in group.prompts], add_image) as kept:
         return records_of(groups, kept)
 
 
+def said_of(turn: Turn) -> dict[str, Any]:
+    """What a record keeps of a turn of a game."""
+    return {name: getattr(turn, name) for name in ("episode", "number", "action", "reward", "penalty")}
+
+
 def records_of(groups: Sequence[Group], kept: Sequence[Future[list[str]]]) -> list[SampleRecord]:
-    """One record per response. kept: the pictures of each group's prompt, from `pictures_kept`."""
+    """One record per response. kept: the pictures of each prompt of each group, from `pictures_kept`."""
     records = []
-    for group, pictures in zip(groups, kept, strict=True):
-        images = pictures.result()
+    pictures = iter(kept)
+    for group in groups:
+        images = {id(prompt): next(pictures).result() for prompt in group.prompts}
         example = group.prompt.example
-        for k, (response, score, verdict) in enumerate(zip(group.responses, group.scores, group.verdicts)):
+        for k, response in enumerate(group.responses):
+            prompt, scored = group.prompt_of(k), group.scored_by(k)
+            score = group.scores[scored]
             records.append(
                 SampleRecord(
                     id=example.id,
                     group=group.key,
                     k=k,
-                    prompt=example.problem,
-                    images=images,
+                    prompt=prompt.example.problem,
+                    images=images[id(prompt)],
                     response=response.text,
                     finished=response.finished,
                     gold=example.answer,
-                    **judged(score, verdict),
+                    **judged(score, group.verdicts[scored]),
                     reward=score,
                     seed=response.seed,
                     length=len(response.ids_T),
                     meta=example.meta,
+                    turn={} if response.turn is None else said_of(response.turn),
                 )
             )
     return records

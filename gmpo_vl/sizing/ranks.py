@@ -53,7 +53,5 @@ def group_operations(
 
 
 def _forward_cost(of: Rates, rows: Sequence[Row], share_prefix: bool) -> Cost:
-    if not rows:
-        return Cost()
-    [shape] = shapes_of([rows])
-    return (shared_cost if share_prefix else plain_cost)(of, shape)
+    of_shape = shared_cost if share_prefix else plain_cost
+    return sum((of_shape(of, shape) for shape in shapes_of([rows])), Cost())
