@@ -164,7 +164,7 @@ class RowChecker:
             report,
             sizes=tuple(sizes),
             picture_hashes=tuple(hashes),
-            problem_hash=hash_of(repr((text, hashes))),
+            problem_hash=hash_of(repr((text, hashes, example.game) if example.game else (text, hashes))),
             answer_hash=hash_of(example.answer),
         )
 
