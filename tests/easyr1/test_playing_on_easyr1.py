@@ -99,8 +99,8 @@ def test_a_run_of_games_killed_in_an_episode_goes_on_to_the_same_last_digit(tmp_
     for mine, theirs in zip(ours, local):
         for name in ("reward/overall", "episode/turns", "episode/won", "val/accuracy", "batch/tokens_saved"):
             assert mine.get(name) == theirs.get(name), name
-        for name in ("actor/grad_norm", "actor/pg_loss"):
-            assert mine.get(name) == pytest.approx(theirs.get(name), rel=1e-3)
+        if "actor/grad_norm" in mine:
+            assert mine["actor/grad_norm"] == pytest.approx(theirs["actor/grad_norm"], rel=1e-3)
 
 
 def test_easyr1_s_own_losses_play_no_games(tmp_path, settings):
