@@ -13,7 +13,7 @@ import torch.distributed as dist
 from gmpo_vl.batching.planning import Limits, Row, in_one_prompt, rows_of
 from gmpo_vl.config import Config
 from gmpo_vl.engines.passes import forward
-from gmpo_vl.engines.policy import Policy
+from gmpo_vl.engines.policy import Policy, most_on_any_rank
 from gmpo_vl.models.forward import unwrap
 from gmpo_vl.models.geometry import first_layers, language_model
 from gmpo_vl.models.packing import Packed
@@ -110,10 +110,11 @@ def check_parity(policy: Policy, groups: Sequence[Group], config: Config) -> Par
     model, dtype = unwrap(policy.model), DTYPES[config.worker.actor.fsdp.mp_param_dtype]
     known = is_known(model.config)
     limits = limits_of(config, "plain", config.worker.actor.micro_batch_size_per_device_for_update)
-    # Ranks that share weights run as many forwards: two each.
     batches = [some_rollouts(groups, limits) if policy.ranks == 1 else two_rollouts(groups, limits)]
     if not known:
         batches.append(longest_rollouts(groups, limits))
+    # Ranks that share weights run as many forwards: a rank of games may have one answer to a prompt, not two.
+    batches = [rows[: -most_on_any_rank(policy, -len(rows))] for rows in batches]
     policy.look_at([row.group for rows in batches for row in rows])
     policy.model.train()  # gradient checkpointing acts in this mode only
     policy.model.zero_grad(set_to_none=True)  # of the last update, where a run has made one

@@ -12,7 +12,7 @@ from ranks import make_groups, run_ranks, start_worker, start_worker_with_sgd, t
 from tiny_families import save_tiny_family
 
 from gmpo_vl.batching.planning import mini_batches
-from gmpo_vl.engines.easyr1.serialisation import groups_to_proto
+from gmpo_vl.engines.easyr1.serialisation import groups_to_proto, taken_apart
 from gmpo_vl.engines.local.engine import build_policy
 from gmpo_vl.engines.passes import log_probs_by_group
 from gmpo_vl.engines.updates import update_policy
@@ -195,19 +195,18 @@ def test_easyr1_s_own_forward_on_our_rows_gives_our_log_probs(make_config):
     """
     config = make_config(*MORE, "worker.actor.loss_type=easyr1/default", "worker.rollout.temperature=0.7")
     groups = make_groups(config)
-    [theirs_NGT] = run_ranks(1, easyr1_log_probs, config, groups)
+    [theirs_NL] = run_ranks(1, easyr1_log_probs, config, groups)
     config = make_config(*MORE)
     policy = build_policy(config, load_configured_processor(config))
     policy.model.double()
-    for group, theirs_GT in zip(groups, theirs_NGT):
+    for group, theirs in zip(groups, taken_apart(groups, theirs_NL)):
         packed = pack(
             [(group.prompt, r.ids_T) for r in group.responses], policy.processor.family, policy.device
         )
         with torch.no_grad():
             ours_BT, _ = response_log_probs(policy.model, packed, 0.7, ())  # EasyR1's forward bans nothing
-        for response, theirs_T, ours_T in zip(group.responses, theirs_GT, ours_BT):
-            length = len(response.ids_T)
-            torch.testing.assert_close(theirs_T[:length].double(), ours_T[:length], rtol=0, atol=1e-5)
+        for theirs_T, ours_T in zip(theirs, ours_BT):
+            torch.testing.assert_close(theirs_T.double(), ours_T[: len(theirs_T)], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("family", ["qwen3_vl", "qwen3_vl_moe"])
@@ -322,8 +321,8 @@ def test_a_frozen_tower_looks_at_each_picture_once_a_step_on_every_rank(make_con
         [[count], [], [], [count], [count], [count]] for count in (4, 1)
     ]
     torch.testing.assert_close(one_old, one_reference, rtol=0, atol=1e-6)
-    old_NGT = torch.cat([old for old, *_ in found])
+    old_NL = torch.cat([old for old, *_ in found])
     places = {id(group): i for i, group in enumerate(in_order_for(2, config, groups))}
-    torch.testing.assert_close(old_NGT[[places[id(g)] for g in groups]], one_old, rtol=0, atol=1e-6)
+    torch.testing.assert_close(old_NL[[places[id(g)] for g in groups]], one_old, rtol=0, atol=1e-6)
     for weights_W in (one_W, found[0][2]):
         assert relative(weights_W - start_W, local_W - start_W) < 1e-6

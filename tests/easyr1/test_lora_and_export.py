@@ -12,7 +12,7 @@ from ranks import make_groups, run_ranks, start_worker
 
 from gmpo_vl.engines.checkpoint import STATE
 from gmpo_vl.engines.easyr1.export import TrainedAnswers, export, trained_answers, whole_weights
-from gmpo_vl.engines.easyr1.serialisation import answers_of, groups_to_proto, prompts_to_proto
+from gmpo_vl.engines.easyr1.serialisation import answers_of, groups_to_proto, prompts_to_proto, taken_apart
 from gmpo_vl.models.loading import copy_without_weights, load_model
 from gmpo_vl.models.processing import load_processor
 from gmpo_vl.setup import sampling_of
@@ -59,10 +59,8 @@ def checkpoint_of(config, tmp_path):
     processor = load_processor(config.worker.actor.model.model_path)
     copy_without_weights(processor.folder, tmp_path / "checkpoint" / "actor" / "huggingface")
     (tmp_path / "checkpoint" / "trainer").mkdir()
-    kept = [
-        [row[: len(r.ids_T)] for row, r in zip(rows, group.responses)] for rows, group in zip(after, groups)
-    ]
-    trained_answers(groups[:3], kept[:3], config.worker.rollout.temperature, "fp32").save(
+    kept = taken_apart(groups[:3], after)
+    trained_answers(groups[:3], kept, config.worker.rollout.temperature, "fp32").save(
         tmp_path / "checkpoint" / "trainer" / "parity.pt"
     )
     return before, reference, after, [answer for of_rank in found for answer in of_rank[3]]

@@ -14,7 +14,7 @@ from torch.distributed.checkpoint.state_dict import get_model_state_dict
 from torch.distributed.tensor import DTensor
 
 from gmpo_vl.engines.easyr1 import sync
-from gmpo_vl.engines.easyr1.serialisation import groups_to_proto
+from gmpo_vl.engines.easyr1.serialisation import groups_to_proto, taken_apart
 
 LORA = [
     "worker.actor.model.lora.rank=4",
@@ -109,10 +109,11 @@ def update_of_trusted(rank, world, config, groups):
     log_probs = worker.compute_log_probs(mine()).batch["old_log_probs"]
     size = len(groups) // world
     first = config.worker.actor.global_batch_size // world
+    of_rank = groups[rank * size :][:first]
     gaps = [
-        row[: len(r.ids_T)] - r.rollout_log_probs_T
-        for rows, group in zip(log_probs[:first], groups[rank * size :])
-        for row, r in zip(rows, group.responses)
+        log_probs_T - response.rollout_log_probs_T
+        for of_group, group in zip(taken_apart(of_rank, log_probs), of_rank)
+        for log_probs_T, response in zip(of_group, group.responses)
     ]
     figures = worker.update_actor(mine()).non_tensor_batch
     return torch.cat(gaps).abs(), {k: float(v[0]) for k, v in figures.items() if "mismatch" in k}

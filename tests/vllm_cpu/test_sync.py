@@ -14,7 +14,7 @@ from ranks import run_ranks
 from gmpo_vl.engines.easyr1 import sync
 from gmpo_vl.engines.easyr1.config import to_easyr1
 from gmpo_vl.engines.easyr1.cpu import CPUWorker
-from gmpo_vl.engines.easyr1.serialisation import answers_of, groups_to_proto, prompts_to_proto
+from gmpo_vl.engines.easyr1.serialisation import answers_of, groups_to_proto, prompts_to_proto, taken_apart
 from gmpo_vl.models.processing import encode_prompt, load_processor
 from gmpo_vl.setup import load_split, sampling_of
 from gmpo_vl.types import Example, Group
@@ -61,9 +61,9 @@ def sampled(worker, prompts, config, step):
 def largest_gap(worker, groups):
     log_probs = worker.compute_log_probs(groups_to_proto(groups, way="plain")).batch["old_log_probs"]
     return max(
-        float((log_probs[g, k, : len(r.ids_T)] - r.rollout_log_probs_T).abs().max())
-        for g, group in enumerate(groups)
-        for k, r in enumerate(group.responses)
+        float((log_probs_T - response.rollout_log_probs_T).abs().max())
+        for of_group, group in zip(taken_apart(groups, log_probs), groups)
+        for log_probs_T, response in zip(of_group, group.responses)
     )
 
 

@@ -14,7 +14,7 @@ from verl.workers.actor.dp_actor import DataParallelPPOActor
 
 from gmpo_vl.batching.planning import Row, rows_of
 from gmpo_vl.config import Config
-from gmpo_vl.engines.easyr1.serialisation import as_objects, groups_of
+from gmpo_vl.engines.easyr1.serialisation import as_objects, groups_of, joined
 from gmpo_vl.engines.losses import loss_mask, objective_of
 from gmpo_vl.engines.passes import log_probs_by_group
 from gmpo_vl.engines.policy import Policy, set_learning_rate
@@ -52,16 +52,14 @@ class GMPOActor(_Actor):
 
     @torch.no_grad()
     def compute_log_prob(self, data: DataProto) -> torch.Tensor:
-        """log pi of every response: float32 (groups, G, T), T the longest allowed response. A collective."""
+        """log pi of every response: float32 (groups, L), as serialisation.joined puts them. A collective."""
         groups = groups_of(data)
         self.policy.way = data.meta_info["way"]
         found = log_probs_by_group(self.policy, self.policy.model, groups, self.run)
         self.beside = {} if found.entropy_N is None else {"entropy": found.entropy_N}
         if found.routing is not None:
             self.beside["routing"] = found.routing.sums_NS
-        longest = self.run.data.max_response_length
-        padded = [[pad(of_row, (0, longest - len(of_row))) for of_row in of_group] for of_group in found.of]
-        return torch.stack([torch.stack(of_group) for of_group in padded])
+        return joined(found.of, data)
 
     def update_policy(self, data: DataProto) -> dict[str, float]:
         """The step's updates. Every rank returns the same figures, of the whole step. A collective."""
@@ -89,10 +87,11 @@ class EasyR1LossActor(_Actor):
     first_update: RolloutMismatch | None = None
 
     def compute_log_prob(self, data: DataProto) -> torch.Tensor:
-        """As GMPOActor's: float32 (groups, G, T)."""
+        """As GMPOActor's: float32 (groups, L)."""
         groups = groups_of(data)
-        log_probs_BT = super().compute_log_prob(self.rows(groups))
-        return log_probs_BT.float().view(len(groups), -1, log_probs_BT.shape[-1])
+        of_row = iter(super().compute_log_prob(self.rows(groups)).float())
+        found = [[next(of_row)[: len(response.ids_T)] for response in group.responses] for group in groups]
+        return joined(found, data)
 
     def update_policy(self, data: DataProto) -> dict[str, float]:
         """EasyR1's figures, and `rollout/mismatch_*` under `old_log_probs: rollout`. A collective."""
@@ -118,6 +117,7 @@ class EasyR1LossActor(_Actor):
         return super()._optimizer_step()
 
     def rows(self, groups: Sequence[Group]) -> DataProto:
+        assert all(response.turn is None for group in groups for response in group.responses)
         return to_rows(groups, self.run, self.policy.processor).to(self.policy.device)
 
 

@@ -68,7 +68,8 @@ def train(config: Config) -> Run:
     # The ranks write when this process asks, so its lock is theirs.
     with locked(run_of(config).folder), _ray_errors_in_words(config):
         session = open_session(config, check_checkpoint, _start)
-        session.reward = cast(Reward, RemoteReward(with_absolute_paths(config), session.reward))
+        if session.reward is not None:  # games score themselves, here or in processes of their own
+            session.reward = cast(Reward, RemoteReward(with_absolute_paths(config), session.reward))
         return run_session(session)  # takes SIGTERM from Ray, which took it for itself
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import ray
@@ -23,7 +24,13 @@ from gmpo_vl.config import Config
 from gmpo_vl.engines.easyr1.checkpoint import check_whole
 from gmpo_vl.engines.easyr1.export import trained_answers
 from gmpo_vl.engines.easyr1.limits import easyr1_loss
-from gmpo_vl.engines.easyr1.serialisation import answers_of, filled_up, groups_to_proto, prompts_to_proto
+from gmpo_vl.engines.easyr1.serialisation import (
+    answers_of,
+    filled_up,
+    groups_to_proto,
+    prompts_to_proto,
+    taken_apart,
+)
 from gmpo_vl.engines.parity import MISMATCH, Parity
 from gmpo_vl.engines.passes import LogProbs
 from gmpo_vl.engines.perception import update_passes
@@ -107,11 +114,11 @@ class GMPOTrainer(RayPPOTrainer):
         found = self._scored(self.actor_rollout_ref_wg.compute_log_probs, groups)
         entropy_N, routing_NS = found.get("entropy"), found.get("routing")
         routing = None if routing_NS is None else Routing(self.model_config, routing_NS)
-        return LogProbs(_per_response(groups, found["old_log_probs"]), entropy_N, routing)
+        return LogProbs(taken_apart(groups, found["old_log_probs"]), entropy_N, routing)
 
     def reference_log_probs(self, groups: Sequence[Group]) -> list[list[torch.Tensor]]:
         found = self._scored(self.actor_rollout_ref_wg.compute_ref_log_probs, groups)
-        return _per_response(groups, found["ref_log_probs"])
+        return taken_apart(groups, found["ref_log_probs"])
 
     def _scored(
         self, ask: Callable[[DataProto], DataProto], groups: Sequence[Group]
@@ -147,7 +154,8 @@ class GMPOTrainer(RayPPOTrainer):
         # Every rank reports the same of the step, but its own memory: the largest counts, not the mean.
         metrics = {name: float(max(values)) for name, values in found.items() if not name.startswith("perf/")}
         progress(self.run.worker.actor.ppo_epochs * sum(len(group.responses) for group in groups))
-        self.answers = list(groups[: self.ranks])
+        n = self.run.worker.rollout.n  # of a prompt; a game's turns are hundreds, and the first are enough
+        self.answers = [replace(group, responses=group.responses[:n]) for group in groups[: self.ranks]]
         if not self.config.worker.cpu:
             metrics["memory/device_peak"] = float(max(found["perf/max_memory_allocated_gb"]))
             metrics["perf/mfu_actor"] = float(max(found["perf/mfu_actor"]))
@@ -224,11 +232,3 @@ def _afterwards(ask_workers: Callable[[], object]) -> Iterator[None]:
         ask_workers()
         raise
     ask_workers()
-
-
-def _per_response(groups: Sequence[Group], log_probs_NGT: torch.Tensor) -> list[list[torch.Tensor]]:
-    """Without padding."""
-    return [
-        [row[: len(response.ids_T)].clone() for row, response in zip(log_probs_GT, group.responses)]
-        for group, log_probs_GT in zip(groups, log_probs_NGT)
-    ]

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch.distributed.tensor import DTensor, Shard
 
+from gmpo_vl.batching.planning import in_one_prompt, rows_of
 from gmpo_vl.engines.checkpoint import check_whole
 from gmpo_vl.engines.easyr1.checkpoint import PLAIN, shards
 from gmpo_vl.engines.parity import TOLERANCE, Gaps, gaps_between
@@ -66,14 +67,15 @@ def trained_answers(
     groups: Sequence[Group], log_probs: Sequence[Sequence[torch.Tensor]], temperature: float, dtype: str
 ) -> TrainedAnswers:
     """The first answers of each group with the log-probs of the model as it is saved."""
-    prompts = [group.prompt for group in groups]
-    return TrainedAnswers(
-        [(p.ids_P, list(p.images), p.image_grid_thw, p.position_ids_3P) for p in prompts],
-        [[r.ids_T for r in group.responses[:RESPONSES]] for group in groups],
-        [list(of_group[:RESPONSES]) for of_group in log_probs],
-        temperature,
-        dtype,
-    )
+    kept = TrainedAnswers([], [], [], temperature, dtype)
+    for group, of_group in zip(groups, log_probs):
+        for rows in in_one_prompt(rows_of([group])[:RESPONSES]):
+            prompt = rows[0].prompt
+            inputs = prompt.ids_P, list(prompt.images), prompt.image_grid_thw, prompt.position_ids_3P
+            kept.prompts.append(inputs)
+            kept.responses.append([row.ids_T for row in rows])
+            kept.log_probs.append([of_group[row.k] for row in rows])
+    return kept
 
 
 def export(checkpoint: Path, folder: Path, adapter: bool = False) -> Gaps:

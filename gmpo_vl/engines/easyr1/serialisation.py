@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.functional import pad
 from verl.protocol import DataProto
 
-from gmpo_vl.types import Group, Prompt, Response, Sampling
+from gmpo_vl.types import Example, Group, Prompt, Response, Sampling
 
 SMALL = 16 * 1024  # bytes: up to this a tensor is copied into the pickle
 
@@ -73,7 +74,7 @@ def prompts_to_proto(
     wanted = [i % len(prompts) for i in range(len(prompts) + -len(prompts) % ranks)]
     return DataProto.from_dict(
         tensors={"position": torch.tensor([positions[i] for i in wanted])},
-        non_tensors={"prompt": parcels([without_sources(prompts[i]) for i in wanted])},
+        non_tensors={"prompt": parcels([without_text(prompts[i]) for i in wanted])},
         meta_info={"sampling": sampling},
     )
 
@@ -99,17 +100,12 @@ def filled_up(groups: Sequence[Group], ranks: int) -> list[Group]:
 
 
 def groups_to_proto(groups: Sequence[Group], **meta: Any) -> DataProto:
-    """Groups in this order; texts, scores and verdicts stay with the driver."""
-    light = [
-        replace(
-            group,
-            prompt=without_sources(group.prompt),
-            responses=[replace(response, text="") for response in group.responses],
-            scores=[],
-            verdicts=[],
-        )
-        for group in groups
-    ]
+    """Groups in this order; texts, scores and verdicts stay with the driver.
+
+    meta_info["most_tokens"]: the most that all responses of one group have together.
+    """
+    meta["most_tokens"] = max(sum(len(r.ids_T) for r in group.responses) for group in groups)
+    light = [without_texts(group) for group in groups]
     return DataProto.from_dict(non_tensors={"group": parcels(light)}, meta_info=meta)
 
 
@@ -117,9 +113,41 @@ def groups_of(data: DataProto) -> list[Group]:
     return contents(data, "group")
 
 
-def without_sources(prompt: Prompt) -> Prompt:
-    """The prompt without its pictures' files: pictures travel as the model sees them alone."""
-    return replace(prompt, example=replace(prompt.example, images=(), meta={}))
+def joined(log_probs: Sequence[Sequence[torch.Tensor]], data: DataProto) -> torch.Tensor:
+    """Of each group's each response (T,): (groups, L), those of a group one after the other, then zeros.
+
+    data: from `groups_to_proto`, which says how long the longest is: L is the same on every rank.
+    """
+    of_groups, longest = [torch.cat(list(of_group)) for of_group in log_probs], data.meta_info["most_tokens"]
+    return torch.stack([pad(of_group, (0, longest - len(of_group))) for of_group in of_groups])
+
+
+def taken_apart(groups: Sequence[Group], log_probs_NL: torch.Tensor) -> list[list[torch.Tensor]]:
+    """(T,) of each group's each response, from what `joined` made of them."""
+    found = []
+    for group, log_probs_L in zip(groups, log_probs_NL):
+        lengths = [len(response.ids_T) for response in group.responses]
+        found.append([x_T.clone() for x_T in log_probs_L[: sum(lengths)].split(lengths)])
+    return found
+
+
+def without_texts(group: Group) -> Group:
+    """What a pass reads of a group. Responses that share a prompt share it there, too: it travels once."""
+    prompts = {id(prompt): without_text(prompt) for prompt in [group.prompt, *group.prompts]}
+
+    def light(response: Response) -> Response:
+        turn = response.turn
+        if turn is not None:
+            turn = replace(turn, prompt=prompts[id(turn.prompt)], action="", seen="")
+        return replace(response, text="", turn=turn)
+
+    responses = [light(response) for response in group.responses]
+    return replace(group, prompt=prompts[id(group.prompt)], responses=responses, scores=[], verdicts=[])
+
+
+def without_text(prompt: Prompt) -> Prompt:
+    """The prompt as the model sees it, with its row's name alone: no texts, and no files of pictures."""
+    return replace(prompt, example=Example(prompt.example.id, "", ""), text="")
 
 
 def parcels(values: Sequence[Any]) -> np.ndarray:
