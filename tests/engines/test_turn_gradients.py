@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import runpy
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,15 +14,14 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from tiny_families import save_tiny_text
 
-from gmpo_vl.batching.planning import rows_of
 from gmpo_vl.config import AlgorithmConfig, load_config
 from gmpo_vl.engines.advantages import fill_advantages
 from gmpo_vl.engines.halves import random_halves
-from gmpo_vl.engines.passes import forward
 from gmpo_vl.engines.policy import Policy
 from gmpo_vl.engines.updates import accumulate_gradient, update_policy
-from gmpo_vl.models.forward import answer_packed
+from gmpo_vl.models.forward import answer_packed, response_log_probs
 from gmpo_vl.models.loading import banned_ids, load_model
+from gmpo_vl.models.packing import pack
 from gmpo_vl.models.processing import encode_prompt, load_processor
 from gmpo_vl.policy import StepDiagnostics
 from gmpo_vl.policy.gradient_noise import half_variance
@@ -122,19 +122,20 @@ def algorithm_of(weight: str, baseline: str, estimator: str = "grpo") -> Algorit
     return AlgorithmConfig(adv_estimator=estimator, episode_weight=weight, episode_baseline=baseline)
 
 
-def equation(policy: Policy, groups: list[Group], config, weight: str) -> torch.Tensor:
-    """-J with its two terms, written out row by row; GMPO's clip is 0.4 in log space."""
+def equation(policy: Policy, groups: list[Group], weight: str) -> torch.Tensor:
+    """-J with its two terms, written out turn by turn; GMPO's clip is 0.4 in log space."""
     above, below = torch.zeros((), dtype=torch.float64), 0.0
     for (lengths, _, _), group in zip(GAMES, groups):
         per_turn = [length for length in lengths for _ in range(length)]
-        for row, turns in zip(rows_of([group]), per_turn):
-            log_probs_BT, entropy_BT = forward(policy, policy.model, [row], config, with_entropy=True)
-            log_probs_T, old_T = log_probs_BT[0], group.old_log_probs[row.k].double()
-            ratio_T = log_probs_T - old_T
-            clipped_T = ratio_T.clamp(max=0.4) if row.advantage > 0 else ratio_T.clamp(min=-0.4)
-            gap_T = group.ref_log_probs[row.k].double() - log_probs_T
+        for k, (response, turns) in enumerate(zip(group.responses, per_turn)):
+            alone = pack([(response.turn.prompt, response.ids_T)], policy.processor.family, policy.device)
+            log_probs_BT, entropy_BT = response_log_probs(policy.model, alone, 1.0, policy.banned_ids, True)
+            ratio_T = log_probs_BT[0] - group.old_log_probs[k].double()
+            advantage = group.advantages_G[k].double()
+            clipped_T = ratio_T.clamp(max=0.4) if advantage > 0 else ratio_T.clamp(min=-0.4)
+            gap_T = group.ref_log_probs[k].double() - log_probs_BT[0]
             kl = (gap_T.exp() - gap_T - 1).mean()
-            loss = -row.advantage.double() * clipped_T.mean().exp() + 0.3 * kl - 0.05 * entropy_BT[0].mean()
+            loss = -advantage * clipped_T.mean().exp() + 0.3 * kl - 0.05 * entropy_BT[0].mean()
             w = 1.0 if weight == "turn" else 1 / turns
             above, below = above + w * loss, below + w
     return above / below
@@ -146,11 +147,10 @@ def test_the_gradient_is_the_equation_s_shared_or_plain_and_however_it_is_cut(
     folders, kind, weight, baseline, all_float64
 ):
     policy = policy_of(folders[kind])
-    config = configured(*TERMS)
     groups = games(policy, kind, algorithm_of(weight, baseline))
     assert len({id(p) for g in groups for p in g.prompts}) == 5
     policy.model.zero_grad()
-    equation(policy, groups, config, weight).backward()
+    equation(policy, groups, weight).backward()
     used = [p.grad if p.grad is not None else torch.zeros_like(p) for p in policy.model.parameters()]
     want = {name: grad for (name, _), grad in zip(policy.model.named_parameters(), used)}
     want_W = torch.cat([want[name].flatten() for name in sorted(want)])
@@ -172,6 +172,35 @@ def test_pairs_and_estimators_differ(folders, all_float64):
     found.append(gradient(policy, games(policy, "text", algorithm_of(*PAIRS[0], "gigpo")), config)[0])
     for a, b in itertools.combinations(found, 2):
         assert relative(a, b) > 1e-2
+
+
+@pytest.mark.parametrize(("weight", "baseline"), PAIRS)
+def test_one_turn_an_episode_is_an_update_of_responses_to_the_last_digit(folders, weight, baseline):
+    policy, config = policy_of(folders["text"], "shared"), configured(*TERMS, f"{ROWS}=2")
+    played = (((1, 1, 1), (1.0, 0.0, 0.25), set()), ((1, 1, 1), (0.0, 0.3, 1.0), set()))
+    found_W, figures = gradient(policy, games(policy, "text", algorithm_of(weight, baseline), played), config)
+    groups = games(policy, "text", algorithm_of(weight, baseline), played)
+    for group in groups:
+        group.responses = [replace(response, turn=None) for response in group.responses]
+        group.advantages_G = group.weights_G = None
+    fill_advantages(groups, AlgorithmConfig())
+    want_W, want = gradient(policy, groups, config)
+    assert torch.equal(found_W, want_W)
+    assert figures == want
+
+
+def test_figures_and_weights_that_come_with_the_advantages(folders):
+    policy = policy_of(folders["text"])
+    first, second = groups = games(policy, "text", algorithm_of("turn", "turns"))
+    assert first.weights_G is None
+    found = fill_advantages(groups, algorithm_of("episode", "turns", "gigpo"))
+    assert found == {"advantage/anchored": 11 / 12}  # the third turn of the longest episode is alone
+    assert second.weights_G.tolist() == [0.5, 0.5, 1.0, 0.5, 0.5]
+    second.scores[0]["unscored"] = 1.0
+    found = fill_advantages(groups, algorithm_of("turn", "episodes", "reinforce_plus_plus_baseline"))
+    assert found["advantage/batch_std"] > 0
+    assert second.advantages_G[:2].tolist() == [0.0, 0.0]
+    assert second.advantages_G[4] < 0 < second.advantages_G[3]  # won both: what differs is the penalty
 
 
 @pytest.mark.parametrize("loss_type", ["dapo", "dr_grpo", "gspo"])
