@@ -15,8 +15,8 @@ from gmpo_vl.types import Example
 
 _NAME = "environment.name"
 _NOT_KNOWN = (
-    "how many turns games take, and how long later prompts are, is not known before they are played: memory is "
-    "told for prompts of data.max_prompt_length"
+    "how many turns games take, and how long later prompts are, is not known before they are played: memory "
+    "is told for prompts of data.max_prompt_length"
 )
 
 

@@ -140,8 +140,8 @@ def _games(config: Config) -> list[str]:
     apart = {None: "isolated where it says so", True: "isolated", False: "in this process"}[of.isolate]
     settings = f" ({_shown(of.settings)})" if of.settings else ""
     return [
-        f"environment {of.name}{settings}, up to {of.max_turns:,} turns, {of.history_length} earlier ones shown, "
-        f"{template}, {apart}",
+        f"environment {of.name}{settings}, up to {of.max_turns:,} turns, {of.history_length} earlier ones "
+        f"shown, {template}, {apart}",
         f"            weight of each {algorithm.episode_weight}, baseline over {algorithm.episode_baseline}, "
         f"penalties {algorithm.turn_penalty} normalising",
         "            prompts above are first turns; how many turns games take, and how long later prompts "
