@@ -113,7 +113,8 @@ def train(rank, world, config, order, lr, noise_step=None):
     gradients = []
     worker.optimizer.register_step_pre_hook(lambda *_: gradients.append(full_gradient(worker.fsdp_module)))
     tokens = [1 for group in order for _ in group.responses]
-    proto = groups_to_proto(order, lr=lr, way="shared", global_token_num=tokens, noise_step=noise_step)
+    way = worker.actor.policy.way  # as the driver's begins
+    proto = groups_to_proto(order, lr=lr, way=way, global_token_num=tokens, noise_step=noise_step)
     data = proto.chunk(world)[rank]
     metrics = worker.update_actor(data).non_tensor_batch
     assert all(p.grad is None for p in worker.fsdp_module.parameters()), "memory that vLLM wants"
