@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +11,8 @@ import torch
 
 from gmpo_vl.config import Config, ConfigError
 from gmpo_vl.config.schema import AlgorithmConfig, ModelConfig
+from gmpo_vl.data.rows import RowError
+from gmpo_vl.environments.loading import EnvironmentMaker, load_environment
 from gmpo_vl.models.geometry import VISION_LINEARS, in_towers
 from gmpo_vl.models.loading import eos_ids, model_config, model_folder, read_generation_config
 from gmpo_vl.models.processing import Processor, load_processor
@@ -18,11 +20,13 @@ from gmpo_vl.models.prompts import PromptSet, load_prompts, prompt_settings
 from gmpo_vl.models.routers import router_obstacle
 from gmpo_vl.policy.objectives import is_own
 from gmpo_vl.policy.own import OwnObjective, load_objective
+from gmpo_vl.progress import phase_bar
 from gmpo_vl.rewards.about import parts_of_built_in
 from gmpo_vl.rewards.agreement import disagreement, rows_to_try
 from gmpo_vl.rewards.loading import Reward, load_reward
+from gmpo_vl.rollout.episodes import Games, first_turns
 from gmpo_vl.storage.names import nearest
-from gmpo_vl.types import Sampling
+from gmpo_vl.types import Example, Sampling
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -112,6 +116,20 @@ def load_configured_reward(config: Config) -> Reward:
     return reward
 
 
+def load_configured_environment(config: Config) -> EnvironmentMaker | None:
+    """What makes a row's game; None for a run without an environment. Raises what `load_environment` does."""
+    of = config.environment
+    if of.name is None:
+        return None
+    return load_environment(of.name, of.settings, of.template, of.isolate)
+
+
+def games_of(config: Config, make: EnvironmentMaker, prompts: PromptSet) -> Games:
+    """How a run plays. prompts: of any of its splits."""
+    of = config.environment
+    return Games(make, prompts.encoded, of.max_turns, of.history_length, config.data.max_prompt_length)
+
+
 def unknown_parts(algorithm: AlgorithmConfig, parts: Collection[str]) -> str | None:
     """What is wrong where `reward_weights` names a part that is not among those of the scores, or None."""
     shaped = {"overlong"} if algorithm.overlong_responses == "soft" else set()
@@ -152,9 +170,25 @@ def load_own_objective(config: Config) -> OwnObjective | None:
     return load_objective(actor.loss_type, actor.loss_options) if is_own(actor.loss_type) else None
 
 
-def load_split(config: Config, files: str, processor: Processor) -> PromptSet:
-    """The prompts of `data.train_files` or `data.val_files`, as the data section says."""
-    return load_prompts(files, prompt_settings(config.data), processor)
+def load_split(
+    config: Config, files: str, processor: Processor, make: EnvironmentMaker | None = None
+) -> PromptSet:
+    """The prompts of `data.train_files` or `data.val_files`, as the data section says.
+
+    make: of a run with an environment. The first turn of every row's game is then made, so that a game that
+    is broken, or too long, is a bad row before the run begins.
+    """
+    settings = prompt_settings(config.data)
+    if make is None:
+        return load_prompts(files, settings, processor)
+
+    def shown(rows: Sequence[Example]) -> Iterator[Example | RowError]:
+        with phase_bar(f"first turns of {files}", len(rows)) as advance:
+            for turn in first_turns(make, rows, config.worker.rollout.seed):
+                advance(1)
+                yield turn
+
+    return load_prompts(files, settings, processor, shown)
 
 
 def sampling_of(config: Config) -> Sampling:

@@ -1,4 +1,5 @@
-"""What a run refuses of its advantages: too few responses to compare, and weights that cannot be."""
+"""What a run refuses of its advantages: too few responses to compare, weights that cannot be, and what is of
+games where there are none."""
 
 from __future__ import annotations
 
@@ -6,14 +7,14 @@ import math
 from collections.abc import Iterable
 
 from gmpo_vl.config.loss_checks import Say
-from gmpo_vl.config.schema import GROUP_ADVANTAGES, Config
+from gmpo_vl.config.schema import GROUP_ADVANTAGES, STATE_ADVANTAGES, Config
 
 _KEY = "algorithm.reward_weights"
 
 
 def advantage_problems(config: Config, say: Say) -> Iterable[str]:
     estimator = config.algorithm.adv_estimator
-    if estimator in GROUP_ADVANTAGES and config.worker.rollout.n == 1 and not config.trainer.val_only:
+    if estimator in (*GROUP_ADVANTAGES, *STATE_ADVANTAGES) and config.worker.rollout.n == 1 and not config.trainer.val_only:
         yield (
             f"{say('worker.rollout.n')}: a group advantage compares at least 2 responses to one prompt (the "
             "paper: 8)"
@@ -25,6 +26,31 @@ def advantage_problems(config: Config, say: Say) -> Iterable[str]:
             f"{say('algorithm.adv_estimator')}: it normalises each part of the reward apart; name the parts "
             f"and their weights, such as {_KEY}: {{accuracy: 1.0, format: 0.5}}"
         )
+
+
+    yield from _state_problems(config, say)
+    if estimator == "rloo" and config.environment.name and config.algorithm.episode_baseline == "turns":
+        yield (
+            f"{say('algorithm.adv_estimator')}, {say('algorithm.episode_baseline')}: rloo leaves an episode "
+            "out of its own baseline, and a mean over turns does not; write "
+            "algorithm.episode_baseline: episodes"
+        )
+
+
+def _state_problems(config: Config, say: Say) -> Iterable[str]:
+    """gigpo, and what belongs to it alone."""
+    algorithm, which = config.algorithm, " and ".join(STATE_ADVANTAGES)
+    if algorithm.adv_estimator in STATE_ADVANTAGES:
+        if not config.environment.name:
+            yield (
+                f"{say('algorithm.adv_estimator')}: it compares turns of games that saw the same, and a row "
+                "without environment.name is a question with one answer; write grpo"
+            )
+        return
+    if algorithm.gamma != 1:
+        yield f"{say('algorithm.gamma')}: only {which} discount, and gae, which has a critic; remove it"
+    if "algorithm.step_advantage_weight" in config.written:
+        yield f"{say('algorithm.step_advantage_weight')}: only {which} use it; remove it"
 
 
 def _weight_problems(config: Config, say: Say) -> Iterable[str]:

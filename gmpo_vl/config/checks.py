@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gmpo_vl.config.advantage_checks import advantage_problems
+from gmpo_vl.config.environment_checks import environment_problems
 from gmpo_vl.config.loss_checks import (
     Say,
     correction_problems,
@@ -36,7 +37,7 @@ def check(config: Config, origin: Mapping[str, str]) -> list[str]:
         problems += _refusals(config, say)
     problems += _range_problems(config, say)
     of_loss = (kl_problems, papo_problems, loss_problems, correction_problems)
-    others = (_batch_problems, _length_problems, advantage_problems, *of_loss)
+    others = (_batch_problems, _length_problems, advantage_problems, environment_problems, *of_loss)
     for cross_check in (*others, _path_problems, _rest_problems):
         problems += cross_check(config, say)
     return problems
@@ -141,7 +142,7 @@ def _rest_problems(config: Config, say: Say) -> Iterable[str]:
         )
     if not config.data.train_files and not config.trainer.val_only:
         yield "data.train_files is missing: a file, a folder, or a hub id such as hiyouga/geometry3k@train"
-    if config.worker.reward.reward_function is None:
+    if config.worker.reward.reward_function is None and config.environment.name is None:
         yield (
             "worker.reward.reward_function is missing: geometry3k, or a file of your own as path.py:function"
         )

@@ -24,6 +24,7 @@ class ConfigError(ValueError):
 KL_KINDS = ("kl", "k1", "mse", "k2", "low_var_kl", "k3", "abs")
 DTYPES = ("bf16", "fp16", "fp32")
 GROUP_ADVANTAGES = ("grpo", "grpo_no_std", "rloo", "reinforce_plus_plus_baseline", "gdpo")
+STATE_ADVANTAGES = ("gigpo", "gigpo_no_std")  # of games alone
 
 Rule = tuple[Callable[[Any], bool], str]  # is a value allowed, and the sentence's end where it is not
 POSITIVE: Rule = (lambda x: 0 < x < float("inf"), "must be greater than 0")
@@ -118,10 +119,14 @@ class PapoConfig:
 
 @dataclass
 class AlgorithmConfig:
-    gamma: float = 1.0
+    # discount of a turn's return under gigpo
+    gamma: float = limited(1.0, SHARE)
     lam: float = 1.0
-    # docs/advantages.md has the equations. ours: grpo_no_std (Dr.GRPO's), reinforce_plus_plus_baseline, gdpo
-    adv_estimator: str = one_of("grpo", (*GROUP_ADVANTAGES, "gae", "reinforce_plus_plus", "remax"))
+    # docs/advantages.md has the equations. ours: grpo_no_std (Dr.GRPO's), reinforce_plus_plus_baseline, gdpo;
+    # of games gigpo, gigpo_no_std (docs/agents.md)
+    adv_estimator: str = one_of(
+        "grpo", (*GROUP_ADVANTAGES, *STATE_ADVANTAGES, "gae", "reinforce_plus_plus", "remax")
+    )
     # ours: {part: weight} of the reward's parts: what is trained on in place of `overall`. gdpo needs it; 0
     # leaves a part out
     reward_weights: dict[str, float] | None = None
@@ -150,6 +155,8 @@ class AlgorithmConfig:
     episode_baseline: str = one_of("turns", ("turns", "episodes"))
     # ours: before | after. When a turn's penalty is taken: from its score, or from its normalised advantage
     turn_penalty: str = one_of("before", ("before", "after"))
+    # ours: of gigpo, verl-agent's step_advantage_w: weight of what turns that saw the same are worth
+    step_advantage_weight: float = limited(1.0, NOT_NEGATIVE)
     rollout_correction: RolloutCorrectionConfig = field(default_factory=RolloutCorrectionConfig)
     papo: PapoConfig = field(default_factory=PapoConfig)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
-from gmpo_vl.config.schema import GROUP_ADVANTAGES, KL_KINDS, Config
+from gmpo_vl.config.schema import GROUP_ADVANTAGES, KL_KINDS, STATE_ADVANTAGES, Config
 
 _PLACEMENT_ON_LOCAL = (
     "data.filter_overlong_prompts_workers",
@@ -53,11 +53,10 @@ _Supported = Mapping[str, tuple[tuple[Any, ...], str]]
 
 _BY_BOTH: _Supported = {
     "algorithm.adv_estimator": (
-        GROUP_ADVANTAGES,
+        (*GROUP_ADVANTAGES, *STATE_ADVANTAGES),
         "it has group advantages only, and no critic (gae); near reinforce_plus_plus is "
         "reinforce_plus_plus_baseline, near remax rloo",
     ),
-    "algorithm.gamma": ((1.0,), "a discount belongs to adv_estimator gae; remove it"),
     "algorithm.lam": ((1.0,), "lambda belongs to adv_estimator gae; remove it"),
     "algorithm.kl_penalty": (KL_KINDS, "`full` needs the logits of the reference"),
     "algorithm.kl_type": (("fixed",), "the adaptive controller belongs to KL in the reward; write fixed"),

@@ -19,6 +19,7 @@ import numpy as np
 from gmpo_vl.data.formats import ArrowRows, ListRows
 from gmpo_vl.data.images import MAX_IMAGE_PIXELS, ImageError, decode_image
 from gmpo_vl.data.rows import (
+    GAME_COLUMN,
     BadRowsError,
     Columns,
     DataError,
@@ -75,12 +76,15 @@ class ExampleSet(Sequence[Example]):
         return Fault(table.name, row, row_id(table.rows[row], self.columns, default), reason, detail)
 
     def texts(self) -> Iterator[tuple[str, str, str]]:
-        """(id, problem, answer) of every example in order, for fingerprints. Reads no picture."""
+        """(id, problem, answer) of every example in order. Reads no picture."""
+        return ((example.id, example.problem, example.answer) for example in self.without_pictures())
+
+    def without_pictures(self) -> Iterator[Example]:
+        """Every example in order; of its pictures at most the first byte is read, and no column of `meta`."""
         kept = set(self.rows_K.tolist())
         for number, (table, row, content) in enumerate(_scanned(self.tables, self.columns)):
             if number in kept and not isinstance(content, RowError):
-                example = example_from_row(content, self.columns, f"{table.label}:{row}")
-                yield example.id, example.problem, example.answer
+                yield example_from_row(content, self.columns, f"{table.label}:{row}")
 
     def drop(self, faulty: Mapping[int, tuple[str, str]], on_bad_row: OnBadRow) -> ExampleSet:
         """The set without the examples {index: (reason, detail)}; `faults` gets their faults.
@@ -204,7 +208,7 @@ def _scanned(
     tables: Sequence[Table], columns: Columns
 ) -> Iterator[tuple[Table, int, Mapping[str, Any] | RowError]]:
     """(table, row in it, content of the checked columns) of every row, in order."""
-    keys = (columns.prompt_key, columns.answer_key, columns.image_key, columns.id_key)
+    keys = (columns.prompt_key, columns.answer_key, columns.image_key, columns.id_key, GAME_COLUMN)
     for table in tables:
         for row, content in enumerate(table.rows.scan([key for key in keys if key is not None])):
             yield table, row, content

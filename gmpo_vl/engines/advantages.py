@@ -7,18 +7,23 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 
 from gmpo_vl.config import AlgorithmConfig, ConfigError
-from gmpo_vl.policy import step_advantages
+from gmpo_vl.policy import Episodes, TurnRules, step_advantages, turn_advantages, turn_weights
+from gmpo_vl.policy.episodes import OF_STATES, anchored_share
 from gmpo_vl.setup import unknown_parts
-from gmpo_vl.types import Group
+from gmpo_vl.types import Group, Turn
 
 
 def fill_advantages(groups: Sequence[Group], algorithm: AlgorithmConfig) -> dict[str, float]:
-    """Set `advantages_G` of a step's groups, those of all ranks; returns the figures that come with it.
+    """Set `advantages_G` of a step's groups, those of all ranks, and of games `weights_G`; returns the figures
+    that come with it.
 
     What is trained on is the score's `overall`, or with `reward_weights` its parts. A response that could not
     be scored, or that has none of the parts, has advantage 0 and changes no other. Raises ConfigError where
     `reward_weights` names a part that no score has.
     """
+    of_games = any(response.turn is not None for group in groups for response in group.responses)
+    if of_games or algorithm.adv_estimator in OF_STATES:
+        return _fill_turns(groups, algorithm)
     if algorithm.reward_weights:
         _check_parts(groups, algorithm)
     given = algorithm.reward_weights or {"overall": 1.0}
@@ -33,8 +38,44 @@ def fill_advantages(groups: Sequence[Group], algorithm: AlgorithmConfig) -> dict
     return figures | (_figures_of_parts(rewards, weights) if algorithm.reward_weights else {})
 
 
+def _fill_turns(groups: Sequence[Group], algorithm: AlgorithmConfig) -> dict[str, float]:
+    episodes = [episodes_of(group) for group in groups]
+    rules = TurnRules(
+        algorithm.adv_estimator,
+        algorithm.episode_baseline,
+        algorithm.turn_penalty,
+        algorithm.step_advantage_weight,
+        algorithm.gamma,
+    )
+    found, batch_std = turn_advantages(episodes, rules)
+    for group, of_group, advantages_N in zip(groups, episodes, found):
+        group.advantages_G = advantages_N
+        group.weights_G = turn_weights(of_group, algorithm.episode_weight)
+    figures = {} if batch_std is None else {"advantage/batch_std": batch_std}
+    if rules.estimator in OF_STATES:
+        figures["advantage/anchored"] = anchored_share(episodes)
+    return figures
+
+
+def episodes_of(group: Group) -> Episodes:
+    """A group's turns as numbers. A response that is no turn is an episode of one."""
+    scores_G = rewards_of(group, ["overall"]).squeeze(-1)
+    turns = [
+        response.turn or Turn(group.prompt, k, 1, reward=float(scores_G[k]))
+        for k, response in enumerate(group.responses)
+    ]
+    return Episodes(
+        scores_G,
+        torch.tensor([turn.episode for turn in turns]),
+        torch.tensor([turn.penalty for turn in turns], dtype=torch.float64),
+        torch.tensor([turn.reward for turn in turns], dtype=torch.float64),
+        [turn.seen for turn in turns],
+        group.key,
+    )
+
+
 def rewards_of(group: Group, parts: Iterable[str]) -> torch.Tensor:
-    """float64 (G, K): the parts of each response's score, NaN where it has none."""
+    """float64 (G, K): the parts of each response's or episode's score, NaN where it has none."""
     missing = float("nan")
     return torch.tensor(
         [

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,13 @@ import torch
 
 from gmpo_vl.config.schema import TrainerConfig
 from gmpo_vl.engines.fingerprint import Fingerprint
+from gmpo_vl.environments.messages import stored
 from gmpo_vl.models.prompts import PromptSet
 from gmpo_vl.runs import Run
 from gmpo_vl.storage.files import write_json
 from gmpo_vl.storage.manifest import MANIFEST, DamagedError, Written, check_files, write_manifest
 from gmpo_vl.storage.tensors import read_saved, telling_where
-from gmpo_vl.types import Group, Response, Verdict
+from gmpo_vl.types import Example, Group, ImageSource, Response, Turn, Verdict
 
 
 @dataclass
@@ -228,7 +229,7 @@ def tidy_checkpoints(run: Run, trainer: TrainerConfig, progress: Progress) -> No
 
 def group_state(group: Group) -> dict[str, Any]:
     """Plain values and tensors only: the file is read without unpickling anything else."""
-    return {
+    state = {
         "key": group.key,
         "id": group.prompt.example.id,
         "responses": [[r.ids_T, r.rollout_log_probs_T, r.text, r.finished, r.seed] for r in group.responses],
@@ -236,14 +237,54 @@ def group_state(group: Group) -> dict[str, Any]:
         "verdicts": [None if verdict is None else asdict(verdict) for verdict in group.verdicts],
         "old_log_probs": group.old_log_probs,
     }
+    return state | ({"turns": turns_state(group)} if group.responses[0].turn is not None else {})
+
+
+def turns_state(group: Group) -> dict[str, Any]:
+    """What a group of games was shown: texts, and pictures as they are encoded, each once. Their prompts are
+    made again from it. turns: the fields of each response's Turn, its prompt as a number."""
+    pictures: dict[ImageSource, int] = {}  # numbered
+    prompts: dict[int, int] = {}
+    shown: list[list[Any]] = []
+    for number, prompt in enumerate(group.prompts):
+        prompts[id(prompt)] = number
+        sources = [stored(source) for source in prompt.example.images]
+        shown.append([prompt.example.problem, [pictures.setdefault(s, len(pictures)) for s in sources]])
+    turns = [vars(r.turn) | {"prompt": prompts[id(r.turn.prompt)]} for r in group.responses if r.turn]
+    return {"pictures": [_as_value(picture) for picture in pictures], "prompts": shown, "turns": turns}
+
+
+def turns_from(values: dict[str, Any], example: Example, prompts: PromptSet) -> list[Turn]:
+    """The turns of a row's games; those that showed the same hold one prompt, as before."""
+    pictures = [p if isinstance(p, str) else p.numpy().tobytes() for p in values["pictures"]]
+    encoded = [
+        prompts.encoded(replace(example, problem=problem, images=tuple(pictures[i] for i in numbers)))
+        for problem, numbers in values["prompts"]
+    ]
+    return [Turn(**{**fields, "prompt": encoded[fields["prompt"]]}) for fields in values["turns"]]
+
+
+def _as_value(picture: ImageSource) -> str | torch.Tensor:
+    """A path as it is, encoded bytes as uint8."""
+    return (
+        torch.frombuffer(bytearray(picture), dtype=torch.uint8)
+        if isinstance(picture, bytes)
+        else str(picture)
+    )
 
 
 def group_from(values: dict[str, Any], prompts: PromptSet) -> Group:
     responses = [Response(*fields) for fields in values["responses"]]
-    verdicts = values.get("verdicts") or [None] * len(responses)  # earlier versions did not keep them
+    if "turns" in values:
+        turns = turns_from(values["turns"], prompts.example_by_id(values["id"]), prompts)
+        responses = [replace(response, turn=turn) for response, turn in zip(responses, turns, strict=True)]
+        prompt = turns[0].prompt
+    else:
+        prompt = prompts.encode_by_id(values["id"])
+    verdicts = values.get("verdicts") or [None] * len(values["scores"])  # earlier versions did not keep them
     return Group(
         key=values["key"],
-        prompt=prompts.encode_by_id(values["id"]),
+        prompt=prompt,
         responses=responses,
         scores=values["scores"],
         verdicts=[None if said is None else Verdict(**said) for said in verdicts],

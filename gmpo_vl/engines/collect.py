@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 
 from gmpo_vl.config import AlgorithmConfig
 from gmpo_vl.engines.advantages import fill_advantages, scored_of, without_gradient
+from gmpo_vl.engines.answering import answered
 from gmpo_vl.engines.session import Session
 from gmpo_vl.progress import phase_bar
-from gmpo_vl.rollout.scoring import accuracy, counted, score_groups
+from gmpo_vl.rollout.episodes import Outcome, episode_figures
+from gmpo_vl.rollout.scoring import accuracy, counted
 from gmpo_vl.setup import sampling_of
 from gmpo_vl.types import Group
 
@@ -21,7 +23,7 @@ class Collected:
     position: where in the data order the next step begins. carried: groups with variance beyond this step's
     need, for the next step, with the log-probs of the policy that wrote them; their advantages are made in
     the step that trains on them, among its groups. generated: every group sampled in this step. figures: of
-    the advantages.
+    the advantages. outcomes: of every episode played in this step.
     """
 
     groups: list[Group]
@@ -30,6 +32,7 @@ class Collected:
     generated: list[Group] = field(default_factory=list)
     tries: int = 0
     figures: dict[str, float] = field(default_factory=dict)
+    outcomes: list[Outcome] = field(default_factory=list)
 
 
 def collect(s: Session, step: int) -> Collected:
@@ -50,16 +53,16 @@ def collect(s: Session, step: int) -> Collected:
         while len(kept) < wanted and (
             limit == -1 or result.tries < limit or len(kept) + len(others) < wanted
         ):
-            prompts = s.next_prompts(result.position, count)
+            asked = s.next_prompts(result.position, count)
             positions = range(result.position, result.position + count)
             with phase_bar(f"step {step}: rollouts", count) as advance:
-                groups = s.sample(prompts, positions, sampling_of(config), advance)
-            score_groups(groups, s.reward)
-            for group in groups:
+                played = answered(s, asked, positions, sampling_of(config), advance)
+            for group in played.groups:
                 shape_overlong(group, algorithm, config.data.max_response_length)
                 (kept if not filtering or has_variance(group, algorithm) else others).append(group)
             result.position += count
-            result.generated += groups
+            result.generated += played.groups
+            result.outcomes += played.outcomes
             result.tries += 1
     result.groups = (kept + others)[:wanted]
     result.carried = kept[wanted:]
@@ -109,7 +112,8 @@ def shape_overlong(group: Group, algorithm: AlgorithmConfig, max_response_length
 
 
 def group_metrics(collected: Collected) -> dict[str, float]:
-    """Figures of the groups that are trained on; `filter/*` is of everything generated (docs/formats.md)."""
+    """Figures of the groups that are trained on; `filter/*` and `episode/*` are of everything generated
+    (docs/formats.md)."""
     groups = collected.groups
     responses = [r for g in groups for r in g.responses]
     scores = [counted(s) for g in groups for s in g.scores]
@@ -117,7 +121,7 @@ def group_metrics(collected: Collected) -> dict[str, float]:
     prompts = [len(prompt.ids_P) for g in groups for prompt in g.prompts]
     parts = dict.fromkeys(name for s in scores for name in s)  # of any response: a reward may leave some out
     metrics = {f"reward/{name}": mean([s[name] for s in scores if name in s]) for name in parts}
-    metrics |= collected.figures
+    metrics |= collected.figures | episode_figures(collected.outcomes)
     metrics |= {
         "response_length/mean": mean(lengths),
         "response_length/max": float(max(lengths)),

@@ -27,7 +27,8 @@ _OF_PROMPTS = (".json", ".jinja", ".model", ".txt")
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """texts: sha256 of ids, problems and answers, in order. pictures: of the pictures as they are encoded."""
+    """texts: sha256 of ids, problems, answers and, of rows that have one, games, in order. pictures: of the
+    pictures as they are encoded."""
 
     texts: str
     pictures: str
@@ -40,8 +41,9 @@ def fingerprint_of(examples: ExampleSet, cache: Path) -> Fingerprint:
     cache: of pictures' files, as of `FileHashes`.
     """
     digest = hashlib.sha256()
-    for texts in examples.texts():
-        digest.update(repr(texts).encode("utf-8"))
+    for example in examples.without_pictures():
+        texts = example.id, example.problem, example.answer
+        digest.update(repr((*texts, example.game) if example.game else texts).encode("utf-8"))
     return Fingerprint(digest.hexdigest(), _of_pictures(examples, cache))
 
 

@@ -37,6 +37,7 @@ def measure_look(s: Session) -> dict[str, float]:
         with s.engine.sampler(), phase_bar("look", 2 * count) as advance:
             groups = s.sample([*own, *swapped], [occasion] * (2 * count), sampling, advance)
         found = _gains(s.engine, groups[:count], own, swapped)
+    assert s.reward is not None  # the configuration refuses the look with games
     score_groups(groups, s.reward)
     return {"look/prompts": float(count), **found, **_accuracies(groups[:count], groups[count:])}
 

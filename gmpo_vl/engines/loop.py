@@ -42,6 +42,8 @@ def run_session(s: Session) -> Run:
                 run_steps(s)
     finally:
         s.next_prompts.close()
+        if s.games is not None:
+            s.games.make.close()
         for logger in s.loggers:
             logger.close()
     return s.run

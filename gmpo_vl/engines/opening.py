@@ -8,6 +8,7 @@ from pathlib import Path
 from gmpo_vl.config import Config, ConfigError, save_config
 from gmpo_vl.config.load import changed_settings
 from gmpo_vl.data.examples import EpochOrder
+from gmpo_vl.engines.answering import asked_of
 from gmpo_vl.engines.checkpoint import (
     Progress,
     check_whole,
@@ -23,6 +24,7 @@ from gmpo_vl.engines.look_probe import look_probe
 from gmpo_vl.engines.mismatch import trend_figures
 from gmpo_vl.engines.session import Engine, Prefetch, Session, StopRequest
 from gmpo_vl.engines.start import check_start, start_of
+from gmpo_vl.environments.loading import EnvironmentMaker
 from gmpo_vl.models.prompts import PromptSet
 from gmpo_vl.rewards.loading import Reward
 from gmpo_vl.runs import Run, few
@@ -31,6 +33,8 @@ from gmpo_vl.setup import (
     check_masking,
     check_router,
     ends_of,
+    games_of,
+    load_configured_environment,
     load_configured_processor,
     load_configured_reward,
     load_own_objective,
@@ -56,13 +60,15 @@ def open_session(
         check_adapters(config, configured_size(config))
     for line in check_loggers(config):
         print(f"WARNING: {line}", flush=True)
-    reward = load_configured_reward(config)
+    make = load_configured_environment(config)
+    reward = load_configured_reward(config) if make is None else None
     load_own_objective(config)
     run, checkpoint = open_run(config, check_checkpoint)
     if checkpoint is not None:
         check_start(run, checkpoint, config, start_of(config, run))
     run.read_metrics()  # raises for a line that cannot be read, before anything is loaded
-    prompts, validation = _load_splits(config, run, reward)
+    prompts, validation = _load_splits(config, run, reward, make)
+    games = None if make is None else games_of(config, make, prompts)
     look = look_probe(config, prompts, validation)
     data = fingerprint_of(prompts.examples, run.folder / "picture_hashes.json")
     start = start_of(config, run)  # a refused run leaves no folder: its hashes come after the rows
@@ -84,12 +90,13 @@ def open_session(
         run=run,
         engine=engine,
         reward=reward,
+        games=games,
         prompts=prompts,
         start=start,
         data=data,
         validation=validation,
         order=order,
-        next_prompts=Prefetch(lambda position, count: prompts.encode(order.take(position, count))),
+        next_prompts=Prefetch(lambda position, count: asked_of(games, prompts, order.take(position, count))),
         total_steps=steps,
         progress=progress,
         first_step=progress.step,
@@ -100,17 +107,20 @@ def open_session(
     )
 
 
-def _load_splits(config: Config, run: Run, reward: Reward) -> tuple[PromptSet, PromptSet | None]:
+def _load_splits(
+    config: Config, run: Run, reward: Reward | None, make: EnvironmentMaker | None
+) -> tuple[PromptSet, PromptSet | None]:
     """What is trained and validated on. Raises ConfigError where prompts and reward cannot go together."""
     processor = load_configured_processor(config)
     ends_of(config, processor)  # raises where the model has none
-    prompts = load_split(config, config.data.train_files, processor)
-    validation = load_split(config, config.data.val_files, processor) if config.data.val_files else None
+    data = config.data
+    prompts = load_split(config, data.train_files, processor, make)
+    validation = load_split(config, data.val_files, processor, make) if data.val_files else None
     _tell_bad_rows(run, prompts, validation)
     check_masking(config, prompts)
-    check_agreement("data.train_files", prompts, reward)
-    if validation is not None:
-        check_agreement("data.val_files", validation, reward)
+    for key, split in (("data.train_files", prompts), ("data.val_files", validation)):
+        if reward is not None and split is not None:
+            check_agreement(key, split, reward)
     return prompts, validation
 
 

@@ -6,10 +6,10 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import torch
 
@@ -25,9 +25,13 @@ from gmpo_vl.engines.start import Start
 from gmpo_vl.models.packing import Way
 from gmpo_vl.models.prompts import PromptSet
 from gmpo_vl.rewards.loading import Reward
+from gmpo_vl.rollout.episodes import Games
 from gmpo_vl.runs import Run
 from gmpo_vl.storage.manifest import Written
-from gmpo_vl.types import Group, Prompt, Sampling
+from gmpo_vl.types import Example, Group, Prompt, Sampling
+
+# What a policy is asked: prompts, or rows whose games it plays.
+Asked: TypeAlias = list[Prompt] | list[Example]
 
 
 class Engine(Protocol):
@@ -99,12 +103,14 @@ class Session:
     """Everything a run works with, made once by `open_session`. mismatch: see mismatch.py; of every step.
 
     checked_length: tokens of the longest row that this process has seen when it checked parity.
+    reward, games: one of them is None. told: why games broke, as far as it was printed.
     """
 
     config: Config
     run: Run
     engine: Engine
-    reward: Reward
+    reward: Reward | None
+    games: Games | None
     prompts: PromptSet
     start: Start
     data: Fingerprint  # of the prompts
@@ -120,6 +126,7 @@ class Session:
     look: LookProbe | None = None  # of `look/*`; None: they are not measured
     probe: list[Group] | None = None  # of `actor/kl_to_start`; made in the first step
     checked_length: int = 0
+    told: set[str] = field(default_factory=set)
 
     def sample(
         self,
@@ -141,20 +148,20 @@ class Session:
 class Prefetch:
     """`encode(position, count)`; a thread decodes and tokenises the stretch that follows meanwhile."""
 
-    def __init__(self, encode: Callable[[int, int], list[Prompt]]):
+    def __init__(self, encode: Callable[[int, int], Asked]):
         self._encode = encode
         self._pool = ThreadPoolExecutor(max_workers=1)
-        self._next: tuple[tuple[int, int], Future[list[Prompt]]] | None = None
+        self._next: tuple[tuple[int, int], Future[Asked]] | None = None
 
-    def __call__(self, position: int, count: int) -> list[Prompt]:
+    def __call__(self, position: int, count: int) -> Asked:
         """Raises an error of the thread when its stretch is asked for."""
         if self._next is not None and self._next[0] == (position, count):
-            prompts = self._next[1].result()
+            asked = self._next[1].result()
         else:
-            prompts = self._encode(position, count)
+            asked = self._encode(position, count)
         following = (position + count, count)
         self._next = following, self._pool.submit(self._encode, *following)
-        return prompts
+        return asked
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -23,7 +23,7 @@ def checked_observation(observation: Any) -> Observation:
         raise TypeError(f"an Observation was due, not a {type(observation).__name__}")
     if not isinstance(observation.text, str) or not all(isinstance(a, str) for a in observation.actions):
         raise TypeError("an observation's text and its actions are texts")
-    images = tuple(map(_stored, observation.images))
+    images = tuple(map(stored, observation.images))
     return Observation(plain(observation.text, len(images)), images, tuple(observation.actions))
 
 
@@ -68,7 +68,7 @@ def _plain_value(name: str, value: Any) -> Any:
     raise TypeError(f"{name} is a {type(value).__name__}; info holds texts, numbers, lists and dicts of them")
 
 
-def _stored(image: Any) -> ImageSource:
+def stored(image: Any) -> ImageSource:
     """Encoded bytes and paths as they are, a PIL image as PNG."""
     if isinstance(image, bytes | str):
         return image
@@ -100,7 +100,7 @@ def to_step(message: Mapping[str, Any]) -> Step:
 
 
 def from_example(example: Example) -> dict[str, Any]:
-    return {**vars(example), "images": [_packed(_stored(image)) for image in example.images]}
+    return {**vars(example), "images": [_packed(stored(image)) for image in example.images]}
 
 
 def to_example(message: Mapping[str, Any]) -> Example:

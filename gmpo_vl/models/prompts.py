@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from gmpo_vl.config.schema import DataConfig
 from gmpo_vl.data.examples import ExampleSet, load_examples
 from gmpo_vl.data.images import MAX_IMAGE_PIXELS, ImageError
-from gmpo_vl.data.rows import Columns, OnBadRow
+from gmpo_vl.data.rows import Columns, OnBadRow, RowError
 from gmpo_vl.data.templates import load_template
 from gmpo_vl.models.processing import (
     Processor,
@@ -18,7 +18,9 @@ from gmpo_vl.models.processing import (
     prompt_length,
     prompt_text,
 )
-from gmpo_vl.types import Prompt
+from gmpo_vl.types import Example, Prompt
+
+Shown = Callable[[Sequence[Example]], Iterable[Example | RowError]]
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ def prompt_settings(data: DataConfig) -> PromptSettings:
 @dataclass
 class PromptSet:
     """The usable rows of a split. lengths: tokens of each row's prompt, in the order of `examples`;
-    picture_lengths: how many of them are image tokens."""
+    picture_lengths: how many of them are image tokens. Of games both are those of the first turns."""
 
     examples: ExampleSet
     lengths: list[int]
@@ -64,9 +66,13 @@ class PromptSet:
         return len(self.examples)
 
     def encode(self, indices: Sequence[int]) -> list[Prompt]:
+        return [self.encoded(self.examples[i]) for i in indices]
+
+    def encoded(self, example: Example) -> Prompt:
+        """A row, or a turn of its game, as the rows of this split are encoded."""
         s = self.settings
         how = s.template, s.min_pixels, s.max_pixels, s.max_image_pixels
-        return [encode_prompt(self.examples[i], self.processor, *how) for i in indices]
+        return encode_prompt(example, self.processor, *how)
 
     def text(self, index: int) -> str:
         """A prompt as the model reads it, in the chat format; no picture is decoded."""
@@ -74,17 +80,24 @@ class PromptSet:
 
     def encode_by_id(self, example_id: str) -> Prompt:
         """A prompt by its example's id; KeyError if the data no longer holds it."""
+        return self.encoded(self.example_by_id(example_id))
+
+    def example_by_id(self, example_id: str) -> Example:
+        """KeyError if the data no longer holds it."""
         for i, (known, _, _) in enumerate(self.examples.texts()):
             if known == example_id:
-                return self.encode([i])[0]
+                return self.examples[i]
         raise KeyError(f"the data set no longer holds the example {example_id!r}")
 
 
-def load_prompts(files: str, settings: PromptSettings, processor: Processor) -> PromptSet:
+def load_prompts(
+    files: str, settings: PromptSettings, processor: Processor, shown: Shown | None = None
+) -> PromptSet:
     """Read a split and check every row: columns, text, tags, pictures decoded once, length in tokens.
 
     Rows whose prompt is longer than `max_prompt_length` are dropped and reported, or fatal; a prompt is never
     cut. Raises DataError naming file, row and reason.
+    shown: gives what each row's game shows first, or why there is none; None: rows are shown themselves.
     """
     s = settings
     pixels = s.min_pixels, s.max_pixels, s.max_image_pixels
@@ -92,7 +105,10 @@ def load_prompts(files: str, settings: PromptSettings, processor: Processor) -> 
     lengths: list[int] = []
     picture_lengths: list[int] = []
     unusable: dict[int, tuple[str, str]] = {}
-    for i, example in enumerate(examples):
+    for i, example in enumerate(examples if shown is None else shown(examples)):
+        if isinstance(example, RowError):
+            unusable[i] = (example.reason, str(example))
+            continue
         try:
             length = prompt_length(example, processor, s.template, *pixels)
         except (ImageError, ValueError) as error:

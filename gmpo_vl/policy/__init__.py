@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from gmpo_vl.policy.divergence import kl as kl
     from gmpo_vl.policy.divergence import kl_to_start as kl_to_start
     from gmpo_vl.policy.divergence import kl_to_start_sums as kl_to_start_sums
+    from gmpo_vl.policy.episodes import Episodes as Episodes
+    from gmpo_vl.policy.episodes import TurnRules as TurnRules
+    from gmpo_vl.policy.episodes import turn_advantages as turn_advantages
+    from gmpo_vl.policy.episodes import turn_weights as turn_weights
     from gmpo_vl.policy.loss import PolicyLoss as PolicyLoss
     from gmpo_vl.policy.loss import TokenDiagnostics as TokenDiagnostics
     from gmpo_vl.policy.loss import per_sequence_loss as per_sequence_loss
@@ -34,6 +38,7 @@ _NAMES = {
     "corrections": "accepted_tokens log_rollout_weights rejections",
     "diagnostics": "StepDiagnostics",
     "divergence": "RolloutMismatch kl kl_to_start kl_to_start_sums",
+    "episodes": "Episodes TurnRules turn_advantages turn_weights",
     "loss": "PolicyLoss TokenDiagnostics per_sequence_loss reduce_loss sequence_weights skippable "
     "total_weight",
     "means": "token_mean",

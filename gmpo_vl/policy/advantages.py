@@ -23,8 +23,8 @@ from gmpo_vl.storage.names import nearest_or_all
 
 GROUP_ESTIMATORS = ("grpo", "grpo_no_std", "rloo")
 # What each does within a group before it divides by the deviation over the batch.
-_BEFORE_BATCH = {"reinforce_plus_plus_baseline": "grpo_no_std", "gdpo": "grpo"}
-ADVANTAGE_ESTIMATORS = (*GROUP_ESTIMATORS, *_BEFORE_BATCH)
+BEFORE_BATCH = {"reinforce_plus_plus_baseline": "grpo_no_std", "gdpo": "grpo"}
+ADVANTAGE_ESTIMATORS = (*GROUP_ESTIMATORS, *BEFORE_BATCH)
 
 # EasyR1's: keeps a group of almost equal rewards from dividing by almost zero.
 _EPS = 1e-6
@@ -43,10 +43,10 @@ def group_advantages(scores_G: torch.Tensor, estimator: str = "grpo", *, key: st
     Equal rewards give exactly 0. key: the group's name, for messages. ValueError for an unknown estimator,
     one that needs the whole batch (`step_advantages`), a group of one, and a reward that is NaN or infinite.
     """
-    if estimator in _BEFORE_BATCH:
+    if estimator in BEFORE_BATCH:
         raise ValueError(f"adv_estimator {estimator} needs all groups of a step: call step_advantages")
     _check_known(estimator)
-    return _within_group(scores_G, estimator, key).float()
+    return within_group(scores_G, estimator, key).float()
 
 
 def step_advantages(
@@ -76,13 +76,25 @@ def step_advantages(
         _of_group(torch.as_tensor(rewards_GK, dtype=torch.float64), estimator, weights, key)
         for rewards_GK, key in zip(rewards, names, strict=True)
     ]
-    if estimator not in _BEFORE_BATCH:
+    if estimator not in BEFORE_BATCH:
         return [advantages_G.float() for advantages_G in found], None
-    count = sum(int((~rewards_GK.isnan()).any(-1).sum()) for rewards_GK in rewards)
-    # fsum: the same to the last digit for any order of groups
-    squares = math.fsum(value * value for advantages_G in found for value in advantages_G.tolist())
-    batch_std = math.sqrt(squares / max(count - 1, 1) + _BATCH_EPS)
+    batch_std = batch_deviation([(~rewards_GK.isnan()).any(-1) for rewards_GK in rewards], found)
     return [(advantages_G / batch_std).float() for advantages_G in found], batch_std
+
+
+def batch_deviation(weights: Sequence[torch.Tensor], advantages: Sequence[torch.Tensor]) -> float:
+    """sqrt(sum v A^2 / (sum v - 1) + 1e-8) over all groups of a step, around 0.
+
+    weights: v of each group's responses, (G,); 0 for one without a reward.
+    """
+    # fsum: the same to the last digit for any order of groups
+    count = math.fsum(v for weights_G in weights for v in weights_G.tolist())
+    squares = math.fsum(
+        square
+        for weights_G, advantages_G in zip(weights, advantages, strict=True)
+        for square in (weights_G * advantages_G.square()).tolist()
+    )
+    return math.sqrt(squares / max(count - 1, 1) + _BATCH_EPS)
 
 
 def _check_known(estimator: str) -> None:
@@ -94,7 +106,7 @@ def _check_known(estimator: str) -> None:
 
 def _of_group(rewards_GK: torch.Tensor, estimator: str, weights_K: torch.Tensor, key: str) -> torch.Tensor:
     """float64 (G,), before a division over the batch."""
-    within = _BEFORE_BATCH.get(estimator, estimator)
+    within = BEFORE_BATCH.get(estimator, estimator)
     if estimator == "gdpo":
         apart = [_among_present(rewards_G, within, key) for rewards_G in rewards_GK.unbind(-1)]
         weighted_GK = torch.stack(apart, dim=-1) * weights_K
@@ -112,11 +124,18 @@ def _among_present(scores_G: torch.Tensor, estimator: str, key: str) -> torch.Te
     present_G = ~scores_G.isnan()
     advantages_G = torch.zeros(len(scores_G), dtype=torch.float64)
     if present_G.all() or present_G.sum() > 1:
-        advantages_G[present_G] = _within_group(scores_G[present_G], estimator, key)
+        advantages_G[present_G] = within_group(scores_G[present_G], estimator, key)
     return advantages_G
 
 
-def _within_group(scores_G: torch.Tensor, estimator: str, key: str) -> torch.Tensor:
+def within_group(
+    scores_G: torch.Tensor, estimator: str, key: str, weights_G: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Advantages of a group's scores among themselves by one of GROUP_ESTIMATORS, float64 (G,).
+
+    weights_G: v of each score in mean = sum v r / sum v and variance = sum v (r - mean)^2 / (sum v - 1); their
+    sum stands for the number of responses. None: 1 each.
+    """
     scores_G = torch.as_tensor(scores_G, dtype=torch.float64)
     if scores_G.ndim != 1 or len(scores_G) < 2:
         raise ValueError(
@@ -128,9 +147,13 @@ def _within_group(scores_G: torch.Tensor, estimator: str, key: str) -> torch.Ten
     # The mean of equal floats need not equal them, and weighted sums may differ by their rounding.
     if scores_G.max() - scores_G.min() <= _ROUNDING * scores_G.abs().max():
         return torch.zeros_like(scores_G)
-    centred_G = scores_G - scores_G.mean()
+    count = len(scores_G) if weights_G is None else weights_G.sum()
+    mean = scores_G.mean() if weights_G is None else (weights_G * scores_G).sum() / count
+    centred_G = scores_G - mean
     if estimator == "grpo_no_std":
         return centred_G
     if estimator == "rloo":
-        return centred_G * (len(scores_G) / (len(scores_G) - 1))
-    return centred_G / (scores_G.std(unbiased=True) + _EPS)
+        return centred_G * (count / (count - 1))
+    if weights_G is None:
+        return centred_G / (scores_G.std(unbiased=True) + _EPS)
+    return centred_G / (((weights_G * centred_G.square()).sum() / (count - 1)).sqrt() + _EPS)

@@ -16,6 +16,7 @@ from gmpo_vl.models.loading import load_for_inference, model_folder
 from gmpo_vl.models.processing import Processor, encode_prompt, load_processor, prompt_text
 from gmpo_vl.models.prompts import prompt_settings
 from gmpo_vl.preflight.data_check import CheckResult, check_data
+from gmpo_vl.preflight.environment_check import check_games
 from gmpo_vl.preflight.findings import ADVICE, OF_A_SPLIT, Finding
 from gmpo_vl.preflight.machine_check import check_disk, check_versions, device_memory
 from gmpo_vl.preflight.model_check import (
@@ -64,8 +65,10 @@ def examine(config: Config, out: Path) -> Iterator[Finding]:
         yield Finding("note", "config", notice)
     yield from check_versions()
     model = yield from look_at_model(config)
-    change = "name a reward of this package, or FILE.py:FUNCTION"
-    reward = yield from _attempt(lambda: load_configured_reward(config), "reward", REWARD_KEY, change)
+    plays, reward = config.environment.name is not None, None
+    if not plays:
+        change = "name a reward of this package, or FILE.py:FUNCTION"
+        reward = yield from _attempt(lambda: load_configured_reward(config), "reward", REWARD_KEY, change)
     change = "its message says what it must do; docs/add/objective.md has an example"
     yield from _attempt(lambda: load_own_objective(config), "objective", "worker.actor.loss_type", change)
     result = yield from look_at_rows(config, out, model.processor, reward)
@@ -74,7 +77,7 @@ def examine(config: Config, out: Path) -> Iterator[Finding]:
     yield from check_batches(config, usable or None)  # that there is none is said of the rows
     if model.size is not None:
         prompts = None
-        if model.processor is not None and usable and result is not None:
+        if model.processor is not None and usable and result is not None and not plays:
             prompts = prompt_lengths(result, model.processor, config)
         yield from check_step(config, model.size, prompts)
     yield from check_disk(config, model.size)
@@ -83,6 +86,8 @@ def examine(config: Config, out: Path) -> Iterator[Finding]:
     for line in loggers or ():
         yield Finding("warning", "loggers", line, "trainer.logger", "before the run, on its machine")
     examples = list(itertools.islice(_usable(result), SAMPLES)) if result is not None else []
+    if plays:
+        yield from check_games(config, examples, model.processor)
     if reward is not None and not reward.asks_endpoint:
         found = list(check_reward(reward, examples or CANNED))
         yield from found

@@ -6,17 +6,20 @@ from dataclasses import asdict
 from typing import Any
 
 from gmpo_vl.config import Config, ConfigError, notices
+from gmpo_vl.data.rows import RowError
 from gmpo_vl.engines.easyr1 import limits as easyr1
 from gmpo_vl.engines.easyr1.compatibility import find_easyr1, require_easyr1
 from gmpo_vl.engines.loggers import check_loggers
 from gmpo_vl.engines.look_probe import look_probe
 from gmpo_vl.engines.losses import objective_settings
+from gmpo_vl.environments.loading import EnvironmentMaker
 from gmpo_vl.models.loading import model_folder
 from gmpo_vl.models.prompts import PromptSet
 from gmpo_vl.policy.objectives import OBJECTIVE_KEYS, OBJECTIVES, resolve_settings
 from gmpo_vl.preflight.machine_check import RUN_KEY, existing_folder, run_folder
 from gmpo_vl.preflight.model_check import check_weights
 from gmpo_vl.rewards.agreement import parts_as_asked, worth_as_asked
+from gmpo_vl.rollout.episodes import first_turns
 from gmpo_vl.setup import (
     check_agreement,
     check_masking,
@@ -24,6 +27,7 @@ from gmpo_vl.setup import (
     check_tower,
     configured_model,
     ends_of,
+    load_configured_environment,
     load_configured_processor,
     load_configured_reward,
     load_own_objective,
@@ -35,6 +39,8 @@ from gmpo_vl.setup import (
 from gmpo_vl.sizing.budget import with_fitting_tokens
 from gmpo_vl.sizing.limits import limits_of
 from gmpo_vl.sizing.parameters import check_adapters, model_size
+
+TURN_LINES = 12  # of a first turn, that are shown
 
 
 def dry_run(config: Config) -> str:
@@ -68,11 +74,19 @@ def _plan(config: Config) -> str:
         raise type(error)(f"{RUN_KEY}: {error}") from error
     processor = load_configured_processor(config)
     ends_of(config, processor)
-    prompts = load_split(config, config.data.train_files, processor)
-    check_masking(config, prompts)
-    validation = load_split(config, config.data.val_files, processor) if config.data.val_files else None
+    data, make = config.data, load_configured_environment(config)
+    try:
+        prompts = load_split(config, data.train_files, processor, make)
+        check_masking(config, prompts)
+        validation = load_split(config, data.val_files, processor, make) if data.val_files else None
+        tried = (
+            _try_reward(config, prompts, validation) if make is None else _first_turn(config, prompts, make)
+        )
+    finally:
+        if make is not None:
+            make.close()
     look = look_probe(config, prompts, validation)
-    lines = [describe(config, prompts, validation), *_try_reward(config, prompts, validation)]
+    lines = [describe(config, prompts, validation), *tried]
     if look is not None:
         rows = "data.train_files" if validation is None else "data.val_files"
         every = f"every {config.trainer.look_freq:,} steps"
@@ -104,6 +118,37 @@ def _try_reward(config: Config, prompts: PromptSet, validation: PromptSet | None
     return lines
 
 
+def _first_turn(config: Config, prompts: PromptSet, make: EnvironmentMaker) -> list[str]:
+    """What the first row's game shows first. No game is played: that needs the model."""
+    row = prompts.examples[0]
+    (turn,) = first_turns(make, [row], config.worker.rollout.seed)
+    if isinstance(turn, RowError):
+        raise ConfigError(
+            f"environment.name: the game of {row.id} was begun a second time, and broke: {turn}"
+        )
+    said = f"{prompts.lengths[0]:,} tokens, {prompts.picture_lengths[0]:,} of them of pictures (row {row.id})"
+    return [
+        f"first turn  {said}",
+        *(f"            {line}" for line in turn.problem.splitlines()[:TURN_LINES]),
+    ]
+
+
+def _games(config: Config) -> list[str]:
+    """What is played, and what cannot be known of it."""
+    of, algorithm = config.environment, config.algorithm
+    template = "its own template" if of.template is None else f"template {of.template}"
+    apart = {None: "isolated where it says so", True: "isolated", False: "in this process"}[of.isolate]
+    settings = f" ({_shown(of.settings)})" if of.settings else ""
+    return [
+        f"environment {of.name}{settings}, up to {of.max_turns:,} turns, {of.history_length} earlier ones "
+        f"shown, {template}, {apart}",
+        f"            weight of each {algorithm.episode_weight}, baseline over {algorithm.episode_baseline}, "
+        f"penalties {algorithm.turn_penalty} normalising",
+        "            prompts above are first turns; how many turns games take, and how long later prompts "
+        "are, is not known before",
+    ]
+
+
 def describe(config: Config, prompts: PromptSet, validation: PromptSet | None) -> str:
     """The plan as lines for a person."""
     data, actor, rollout = config.data, config.worker.actor, config.worker.rollout
@@ -113,9 +158,13 @@ def describe(config: Config, prompts: PromptSet, validation: PromptSet | None) -
     forward = f"{limits.max_tokens:,} tokens" if limits.max_tokens else f"{limits.max_rows} rollouts"
     updates = actor.ppo_epochs * -(-data.rollout_batch_size // actor.global_batch_size)
     rollouts = data.rollout_batch_size * rollout.n
+    plays = config.environment.name is not None
     prompt_tokens = sum(prompts.lengths) / len(prompts)
-    worst = rollouts * (max(prompts.lengths) + data.max_response_length)
+    longest = data.max_prompt_length if plays else max(prompts.lengths)
+    turns = config.environment.max_turns if plays else 1
+    worst = rollouts * turns * (longest + data.max_response_length)
     pictures = sum(len(example.images) for example in prompts.examples)
+    what = "episodes" if plays else "rollouts"
     lines = [
         f"model       {actor.model.model_path}",
         *describe_method(config),
@@ -126,9 +175,10 @@ def describe(config: Config, prompts: PromptSet, validation: PromptSet | None) -
         if validation
         else "validation  none",
         f"steps       {steps:,} ({steps * data.rollout_batch_size / len(prompts):.1f} passes over the data)",
-        f"a step      {data.rollout_batch_size:,} prompts x {rollout.n} = {rollouts:,} rollouts, "
+        *(_games(config) if plays else []),
+        f"a step      {data.rollout_batch_size:,} prompts x {rollout.n} = {rollouts:,} {what}, "
         f"{updates:,} updates of {actor.global_batch_size:,} prompts "
-        f"({actor.global_batch_size * rollout.n:,} rollouts)",
+        f"({actor.global_batch_size * rollout.n:,} {what})",
         f"            at most {worst:,} tokens in prompts and responses; up to {forward} a forward",
         *(f"            {reason}" for reason in fitted.reasons),
         f"run         {config.trainer.save_checkpoint_path or 'runs/' + config.trainer.experiment_name}",
@@ -144,7 +194,7 @@ def describe_method(config: Config) -> list[str]:
     trained = f"LoRA of rank {actor.model.lora.rank}" if actor.model.lora.rank else "all weights"
     if actor.model.freeze_vision_tower:
         trained += " but the ViT's"
-    validation = validation_sampling_of(config)
+    validation, environment = validation_sampling_of(config), config.environment.name
     lines = [
         f"objective   {actor.loss_type} ({_shown(_settings(config))}), advantages {algorithm.adv_estimator}, "
         + ("no KL" if algorithm.disable_kl else kl),
@@ -153,8 +203,8 @@ def describe_method(config: Config) -> list[str]:
         f"{actor.optim.lr_scheduler_type}, weight_decay {actor.optim.weight_decay:g}",
         f"sampling    temperature {rollout.temperature:g}, top_p {rollout.top_p:g}; validation "
         f"{validation.n} a prompt at "
-        f"temperature {validation.temperature:g}, top_p {validation.top_p:g}; reward "
-        f"{config.worker.reward.reward_function}",
+        f"temperature {validation.temperature:g}, top_p {validation.top_p:g}; "
+        + (f"games of {environment}" if environment else f"reward {config.worker.reward.reward_function}"),
     ]
     if algorithm.reward_weights:
         lines.append(f"            of the reward's parts: {_shown(algorithm.reward_weights)}")

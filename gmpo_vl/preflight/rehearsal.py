@@ -60,6 +60,9 @@ def rehearse_apart(config: Config, config_file: str, overrides: Sequence[str]) -
     if config.engine != "local":
         what = "only engine local is rehearsed; recipes/ say how to try easyr1 for a few steps"
         return Finding("note", "rehearsal", what)
+    if config.environment.name is not None:
+        what = "not tried: how many turns games take is not known before; trainer.max_steps=1 shows a step"
+        return Finding("note", "rehearsal", what)
     command = command_of("gmpo_vl.preflight.rehearsal", config_file, *overrides)
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode == -signal.SIGKILL:

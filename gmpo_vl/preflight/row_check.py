@@ -37,7 +37,7 @@ _PLAIN_MODES = ("RGB", "L", "1", "RGBA", "LA", "PA", "La")
 class RowReport:
     """What one row is like. number: counted through all tables. Tokens are 0 where no prompt can be made.
 
-    problem_hash: of problem and pictures; picture_hashes: of decoded pixels; all 64 bits. answer_hash
+    problem_hash: of problem, pictures and game; picture_hashes: of decoded pixels; all 64 bits. answer_hash
     likewise. enlarged: pictures that data.min_pixels scales up; added_tokens: what that costs. sizes: (width,
     height) of the pictures. kinds: type of each further column that is a small scalar.
     """
@@ -164,7 +164,7 @@ class RowChecker:
             report,
             sizes=tuple(sizes),
             picture_hashes=tuple(hashes),
-            problem_hash=hash_of(repr((text, hashes))),
+            problem_hash=hash_of(repr((text, hashes, example.game) if example.game else (text, hashes))),
             answer_hash=hash_of(example.answer),
         )
 

@@ -12,3 +12,12 @@ def sample_seed(run_seed: int, prompt_id: str, occasion: int, index: int) -> int
     """
     text = f"{run_seed}\x1f{prompt_id}\x1f{occasion}\x1f{index}"
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+
+
+def game_seed(run_seed: int, row_id: str, position: int) -> int:
+    """The seed of a row's game, 31 bits (libraries take no more), the same for all episodes of a group.
+
+    position: as `occasion` of `sample_seed`.
+    """
+    text = f"{run_seed}\x1f{row_id}\x1f{position}\x1fgame"
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 33

@@ -155,7 +155,9 @@ def test_defaults_are_refused_by_no_engine():
         config.written -= {"algorithm.overlong_buffer", "algorithm.overlong_penalty"}
         config.written -= {"worker.actor.loss_avg_mode", "trainer.look_prompts"}
         config.written -= {"algorithm.rollout_correction.rollout_is_threshold"}
-        config.written -= {key for key in all_keys() if key.startswith("algorithm.papo.")}
+        of_games = ("environment.", "algorithm.episode_", "algorithm.turn_")
+        parts = ("algorithm.papo.", *of_games)
+        config.written -= {key for key in all_keys() if key.startswith(parts)}
         assert checks.check(config, {}) == []
 
 

@@ -17,12 +17,12 @@ from gmpo_vl import runs
 from gmpo_vl.cli import main
 from gmpo_vl.config import load_config
 from gmpo_vl.engines import validation
+from gmpo_vl.engines.answering import answered
 from gmpo_vl.engines.checkpoint import group_from, group_state
 from gmpo_vl.engines.local.engine import LocalEngine, train
 from gmpo_vl.engines.session import Stopped
 from gmpo_vl.models import forward
 from gmpo_vl.models.tiny import save_tiny
-from gmpo_vl.rollout.scoring import score_groups
 from gmpo_vl.runs import Run
 from gmpo_vl.setup import load_configured_processor, load_split
 from gmpo_vl.storage.tensors import read_saved
@@ -187,13 +187,14 @@ def test_sigterm_saves_and_the_run_goes_on(make_config, config_file, overrides, 
 
 
 def test_a_stop_during_validation_is_made_good_for_on_resume(make_config, uninterrupted, monkeypatch):
-    def stop_then_score(groups, reward):
+    def answer_then_stop(*of):
+        played = answered(*of)
         signal.raise_signal(signal.SIGTERM)
-        score_groups(groups, reward)
+        return played
 
     settings = ("trainer.val_before_train=false", "trainer.save_freq=-1", "data.val_batch_size=2")
     with monkeypatch.context() as patched:
-        patched.setattr(validation, "score_groups", stop_then_score)
+        patched.setattr(validation, "answered", answer_then_stop)
         with pytest.raises(Stopped) as stopped:
             train(make_config(*settings))
     assert stopped.value.code == 128 + signal.SIGTERM
@@ -214,9 +215,10 @@ def test_a_step_made_good_for_goes_the_way_its_run_had_checked(make_config, tmp_
         hidden_NH, predict_M = right(*args)
         return hidden_NH * 2, predict_M
 
-    def stop_then_score(groups, reward):
+    def answer_then_stop(*of):
+        played = answered(*of)
         signal.raise_signal(signal.SIGTERM)
-        score_groups(groups, reward)
+        return played
 
     monkeypatch.setattr(forward, "_shared_hidden", wrong)
     settings = (
@@ -227,7 +229,7 @@ def test_a_step_made_good_for_goes_the_way_its_run_had_checked(make_config, tmp_
     )
     whole = train(make_config(*settings, f"trainer.save_checkpoint_path={tmp_path / 'whole'}"))
     with monkeypatch.context() as patched:
-        patched.setattr(validation, "score_groups", stop_then_score)
+        patched.setattr(validation, "answered", answer_then_stop)
         with pytest.raises(Stopped):
             train(make_config(*settings))
     assert len(Run(make_config().trainer.save_checkpoint_path).read_metrics()) == 1, (
@@ -267,13 +269,14 @@ def test_going_back_within_a_run_is_not_done_in_silence(make_config, tmp_path):
 
 
 def test_a_run_that_saves_models_only_can_go_on_after_a_stop(make_config, uninterrupted, monkeypatch):
-    def stop_then_score(groups, reward):
+    def answer_then_stop(*of):
+        played = answered(*of)
         signal.raise_signal(signal.SIGTERM)
-        score_groups(groups, reward)
+        return played
 
     only = "trainer.save_model_only=true", "trainer.val_before_train=false"
     with monkeypatch.context() as patched:
-        patched.setattr(validation, "score_groups", stop_then_score)
+        patched.setattr(validation, "answered", answer_then_stop)
         with pytest.raises(Stopped):
             train(make_config(*only))
     assert figures(train(make_config(*only))) == figures(uninterrupted)[1:]

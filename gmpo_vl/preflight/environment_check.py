@@ -1,0 +1,62 @@
+"""The environment of a run: can it be loaded, and what do a few games show first?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from gmpo_vl.config import Config
+from gmpo_vl.data.rows import RowError
+from gmpo_vl.environments.loading import EnvironmentMaker
+from gmpo_vl.models.processing import Processor, prompt_length
+from gmpo_vl.preflight.findings import Finding
+from gmpo_vl.rollout.episodes import first_turns
+from gmpo_vl.setup import load_configured_environment
+from gmpo_vl.types import Example
+
+_NAME = "environment.name"
+_NOT_KNOWN = (
+    "how many turns games take, and how long later prompts are, is not known before they are played: memory "
+    "is told for prompts of data.max_prompt_length"
+)
+
+
+def check_games(config: Config, rows: Sequence[Example], processor: Processor | None) -> Iterator[Finding]:
+    """Load the environment and show the first turns of some train rows. No model is asked."""
+    try:
+        make = load_configured_environment(config)
+    except (ValueError, ImportError) as error:
+        change = "name a built-in, or FILE.py:CLASS; docs/environments.md has an example"
+        yield Finding("error", "games", str(error), _NAME, change)
+        return
+    assert make is not None
+    try:
+        yield from _first_turns(config, make, rows, processor)
+    finally:
+        make.close()
+
+
+def _first_turns(
+    config: Config, make: EnvironmentMaker, rows: Sequence[Example], processor: Processor | None
+) -> Iterator[Finding]:
+    data, lengths, broken = config.data, [], False
+    for row, turn in zip(rows, first_turns(make, rows, config.worker.rollout.seed)):
+        try:
+            if isinstance(turn, RowError):
+                raise turn
+            if processor is not None:
+                pixels = data.min_pixels, data.max_pixels, data.max_image_pixels
+                lengths.append(prompt_length(turn, processor, None, *pixels))
+        except ValueError as error:
+            broken = True
+            change = "mend the row or the environment, or leave such rows out: data.on_bad_row=skip"
+            yield Finding("error", "games", f"row {row.id}: {error}", _NAME, change)
+    if broken or not rows:
+        return
+    shown = f", of {min(lengths):,} to {max(lengths):,} tokens" if lengths else ""
+    said = f"{config.environment.name}: first turns of {len(rows)} train rows made{shown}"
+    yield Finding("ok", "games", f"{said}\n{_NOT_KNOWN}")
+    if lengths and max(lengths) > data.max_prompt_length:
+        what = (
+            f"a first turn has {max(lengths):,} tokens, data.max_prompt_length is {data.max_prompt_length:,}"
+        )
+        yield Finding("warning", "games", what, "data.max_prompt_length", "raise it")
