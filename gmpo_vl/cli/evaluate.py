@@ -47,7 +47,7 @@ _OVERRIDES: dict[str, tuple[Callable[[str], Any], str]] = {
         "one's name, or FILE.py:FUNCTION",
     ),
     "grader_options": (yaml_options, "the reward's, for example '{tolerance: 0.02}'"),
-    "pictures": (str, "controls: blank (grey) or wrong (another question's; of games another game's first)"),
+    "pictures": (str, "controls: blank (grey) or wrong (another question's, or another game's first)"),
     "limit": (int, "the first questions only"),
     "on_bad_row": (str, "skip leaves out rows that cannot be used, and counts them; otherwise error"),
 }
@@ -85,7 +85,8 @@ def _add_run(parts: Any) -> None:
     run.add_argument("model", help="a model folder, a checkpoint's huggingface folder, or a hub id")
     run.add_argument(
         "--protocol",
-        help="a name (`gmpo-vl eval protocols`), `text`, `alfworld`, or a file of your own (without --data: geometry3k)",
+        help="a name (`gmpo-vl eval protocols`), `text`, `alfworld`, or a file of your own (without --data: "
+        "geometry3k)",
     )
     run.add_argument(
         "--data",
@@ -133,7 +134,7 @@ def _shard(text: str) -> tuple[int, int]:
 
 
 def run_eval(options: argparse.Namespace) -> int:
-    """Every protocol of the suite, one after the other; a mean of all when there are several."""
+    """Every protocol of the suite, one after the other; of the text sets the mean, too."""
     from gmpo_vl.evaluation.backends import backend_here
     from gmpo_vl.evaluation.protocols import SUITES
 
@@ -150,7 +151,7 @@ def run_eval(options: argparse.Namespace) -> int:
             return 1
         if result is not None:
             finished.append(result["pass@1"])
-    if len(finished) > 1:
+    if protocol == "text" and len(finished) > 1:
         mean = sum(finished) / len(finished)
         print(f"unweighted mean of {len(finished)} sets: {100 * mean:.1f}")
     return 0

@@ -302,7 +302,8 @@ def print_results(results: dict[str, Any], folder: Path) -> None:
     games = "episode" in results
     kind = "games" if games else "questions"
     print(f"{results['name']}: {results['questions']} {kind} x {results['n']}")
-    print(f"  Pass@1 {100 * results['pass@1']:.1f}  (95% interval {100 * low:.1f} to {100 * high:.1f})")
+    share = "won   " if games else "Pass@1"
+    print(f"  {share} {100 * results['pass@1']:.1f}  (95% interval {100 * low:.1f} to {100 * high:.1f})")
     for kind in ("pass@k", "maj@k"):
         if kind in results:
             parts = [f"@{k} {100 * e['value']:.1f}" for k, e in results[kind].items()]

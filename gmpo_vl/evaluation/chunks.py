@@ -95,7 +95,7 @@ def _questions(
 def _check_samples(
     samples: Sequence[Sequence[SampleRecord]], questions: Sequence[str], plan: dict[str, Any]
 ) -> None:
-    """samples: each is one record, or the turns of an episode. Raises _BadChunk where one is not the plan's."""
+    """samples: each one record, or the turns of an episode. Raises _BadChunk where one is not the plan's."""
     n: int = plan["protocol"]["n"]
     seed: int = plan["protocol"]["seed"]
     games = bool(plan["protocol"].get("environment"))

@@ -44,8 +44,8 @@ def outcome_of(turns: Sequence[SampleRecord]) -> Outcome:
 
 
 def figures_of_games(records: Sequence[SampleRecord], n: int) -> dict[str, Any]:
-    """`episode`: means over episodes, as a run's `episode/*`. `categories`: {category: its games, and the share
-    of won episodes with the interval over games}, where the rows have that column; too few games have none.
+    """`episode`: means over episodes, as a run's `episode/*`. `categories`: {category: share of won episodes
+    with the interval over games, and their number}, where the rows have that column. ci95 is None for few.
     """
     of_game = episodes(records)
     figures = episode_figures([outcome_of(turns) for turns in of_game])

@@ -155,7 +155,8 @@ def regrade_folder(
         raise FileNotFoundError(f"{folder.folder} has no plan.json: it was not written by `gmpo-vl eval`")
     if plan["protocol"].get("environment"):
         raise ValueError(
-            f"{folder.folder} holds games, and each said itself whether it was won: there is nothing to grade again"
+            f"{folder.folder} holds games, and each said itself whether it was won: there is nothing to "
+            "grade again"
         )
     old = list(folder.samples())
     grader = grader_of(plan)

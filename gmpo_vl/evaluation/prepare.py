@@ -20,8 +20,8 @@ from gmpo_vl.data.examples import ExampleSet
 from gmpo_vl.data.images import decode_image
 from gmpo_vl.data.rows import Columns, RowFaults
 from gmpo_vl.data.templates import answer_place, load_template, template_names
-from gmpo_vl.evaluation.backends import BackendChoice, backend_facts, check_backend, chunk_of
 from gmpo_vl.environments.loading import EnvironmentMaker
+from gmpo_vl.evaluation.backends import BackendChoice, backend_facts, check_backend, chunk_of
 from gmpo_vl.evaluation.chunks import chunk_size, count_of_chunks
 from gmpo_vl.evaluation.environments import facts_of_games, load_section
 from gmpo_vl.evaluation.grading import facts_of, reward_of
