@@ -512,6 +512,16 @@ def test_a_protocol_states_every_key_of_its_environment_and_others_none(walk):
     assert "environment" not in load_protocol("geometry3k").stated()
 
 
+def test_the_page_s_protocol_of_games_loads(tmp_path):
+    page = (ROOT / "docs/add/protocol.md").read_text()
+    text = page.partition("```yaml\n# my_games.yaml")[2].partition("```")[0]
+    path = tmp_path / "my_games.yaml"
+    path.write_text(text)
+    found = load_protocol(str(path))
+    assert (found.n, found.grader, found.environment["max_turns"]) == (4, "game", 10)
+    assert found.environment["settings"] == {"largest": 50}
+
+
 # --- a model in memory ---
 def test_a_model_in_memory_plays_the_same_games(tiny, rows, whole_games, tmp_path):
     processor = load_processor(tiny)
