@@ -9,6 +9,7 @@ import os
 import runpy
 import signal
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -537,3 +538,7 @@ def test_a_model_in_memory_plays_the_same_games(tiny, rows, whole_games, tmp_pat
     assert results["categories"] == by_protocol["categories"]
     assert results["settings"]["environment"] == by_protocol["settings"]["environment"]
     assert "profile" not in results["settings"]
+    blank = evaluate(load_for_inference(tiny), prompts, replace(conditions, pictures="blank"))
+    assert {record.images[0] for record in blank.records} == {""}, "no folder keeps no pictures"
+    assert [r.prompt for r in blank.records[:1]] == [r.prompt for r in stored[:1]]
+    assert [r.response for r in blank.records] != [r.response for r in stored]
