@@ -191,9 +191,10 @@ def paint(seen: Sequence[str], at: Cell, carries: str | None) -> Image.Image:
     return image
 
 
-def expert(seen: Sequence[str], at: Cell, key: str | None, rng: random.Random) -> str:
-    """A move of a player who knows what the picture shows: to the key, or with it to the door, where they are
-    seen; else towards a cell, any one, that borders on hidden ones. It never steps on a wrong key.
+def expert(seen: Sequence[str], at: Cell, key: str | None, rng: random.Random) -> tuple[Cell, str]:
+    """Where a player goes who knows what the picture shows, and its next move: to the key, or with it to the
+    door, where they are seen; else to a cell, any one, that borders on hidden ones. It never steps on a wrong
+    key.
 
     key: letter of the key that is asked for, None for who carries it.
     """
@@ -202,8 +203,8 @@ def expert(seen: Sequence[str], at: Cell, key: str | None, rng: random.Random) -
     ways = _ways(seen, at, lambda thing: thing in free)
     goals = [cell for cell in ways if _thing(seen, cell) == wanted]
     goals = goals or [cell for cell in ways if any(_thing(seen, n) == HIDDEN for _, n in _around(cell))]
-    way = ways[rng.choice(sorted(goals))] if goals else []
-    return way[0] if way else rng.choice(list(MOVES))
+    goal = rng.choice(sorted(goals)) if goals else at
+    return goal, (ways[goal] or [rng.choice(list(MOVES))])[0]
 
 
 def _around(cell: Cell) -> Iterator[tuple[str, Cell]]:

@@ -61,11 +61,12 @@ class Card:
 
 
 def training_cards(run: Run) -> list[Card]:
-    """Groups of rollouts of a few steps, first and last among them."""
+    """Groups of rollouts of a few steps, first and last among them; games are shown elsewhere (games.py)."""
     return [
         make_card(run.folder, step, group, merged(group))
         for step in spread(run.rollout_steps(), STEPS)
         for group in choose(list(by_question(run.read_rollouts(step)).values()), GROUPS_PER_STEP)
+        if not group[0].turn
     ]
 
 
@@ -117,8 +118,9 @@ def choose(groups: Sequence[list[SampleRecord]], count: int) -> list[list[Sample
 
 
 def kind_of(record: SampleRecord) -> str:
-    """What a question can be filtered by: its row's `family`, `subject` or `level`, or its gold's type."""
-    named = [record.meta[key] for key in ("family", "subject", "level") if record.meta.get(key)]
+    """What a question can be filtered by: its row's `family`, `subject`, `level` or `category`, or its gold's
+    type."""
+    named = [record.meta[key] for key in ("family", "subject", "level", "category") if record.meta.get(key)]
     return str(named[0] if named else record.gold_type).replace("_", " ")
 
 
@@ -166,11 +168,14 @@ def _pairs(labels: tuple[str, str], before: Groups, after: Groups, folder: Path)
     ]
 
 
+def pictures_of(folder: Path, record: SampleRecord) -> list[str | None]:
+    """A record's pictures. Only ever files of FOLDER/images, whatever the record says."""
+    return [picture_uri(folder / "images" / f"{PurePath(name).name}.webp") for name in record.images]
+
+
 def make_card(folder: Path, step: int, group: Sequence[SampleRecord], answers: list[Answer]) -> Card:
     """A question's card; its pictures lie in FOLDER/images."""
-    first = group[0]
-    # Only ever a file of that folder, whatever the record says.
-    pictures = [picture_uri(folder / "images" / f"{PurePath(name).name}.webp") for name in first.images]
+    first, pictures = group[0], pictures_of(folder, group[0])
     problem = _without_tags(first.prompt, len(pictures))
     return Card(step, kind_of(first), problem, plain_gold(first.gold), pictures, answers)
 

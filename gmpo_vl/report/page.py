@@ -17,6 +17,7 @@ from gmpo_vl import __version__
 from gmpo_vl.report.cards import before_and_after, training_cards
 from gmpo_vl.report.charts import show
 from gmpo_vl.report.curves import curves
+from gmpo_vl.report.games import game_cards
 from gmpo_vl.report.gather import (
     clock,
     facts,
@@ -43,7 +44,8 @@ def write_report(run_folder: str | Path) -> Path:
         print(f"WARNING: {line}", file=sys.stderr)
     summary = read_summary(run.folder)
     cards = training_cards(run)
-    if not metrics and not cards and summary is None:
+    games = game_cards(run)
+    if not metrics and not cards and not games and summary is None:
         raise FileNotFoundError(
             f"{run.folder} is not a run's folder: it has no metrics.jsonl, rollouts/ or summary.json"
         )
@@ -62,6 +64,7 @@ def write_report(run_folder: str | Path) -> Path:
         blind=blind_warnings(metrics),
         charts=[*drawn[:2], *look_charts(metrics), *drawn[2:]],
         cards=cards,
+        games=games,
         pairs=before_and_after(run),
     )
     path = run.folder / "report.html"
