@@ -1,4 +1,4 @@
-"""ALFWorld's protocols through `gmpo-vl eval`, played by who knows the way: categories, Table 6, pinned data."""
+"""ALFWorld's protocols through `gmpo-vl eval`: categories, Table 6, pinned data."""
 
 import json
 import runpy
