@@ -63,6 +63,12 @@ def tuning_runs(study: Study, grids: Grids | None = None) -> list[StudyRun]:
     ]
 
 
+def one_run_each(study: Study) -> dict[tuple[str, str], StudyRun]:
+    """The first tuning run of every cell: the others have another rate or seed."""
+    first = {run.cell: run for run in reversed(tuning_runs(study))}
+    return {cell: first[cell] for cell in study.cells}
+
+
 def fresh_runs(study: Study, chosen: dict[tuple[str, str], float], phase: str = "final") -> list[StudyRun]:
     """The chosen rates on the fresh seeds; a cell for which none could be chosen has no run."""
     return [
@@ -116,8 +122,7 @@ def make_plan(study: Study, text: str) -> dict[str, Any]:
 
     Raises StudyError for runs that could not start, or would leave no score.
     """
-    tuning = tuning_runs(study)
-    one_each = {run.cell: run for run in reversed(tuning)}  # the others have another rate or seed
+    tuning, one_each = tuning_runs(study), one_run_each(study)
     configs = {cell: config_of(study, one_each[cell]) for cell in study.cells}
     for cell, config in configs.items():
         name = one_each[cell].name

@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from study.conftest import BASE
 
 from gmpo_vl.cli import main
 from gmpo_vl.config import load_config
@@ -14,7 +15,7 @@ from gmpo_vl.config.load import save_as_written
 from gmpo_vl.config.schema import all_keys, value_of
 from gmpo_vl.study.declaration import StudyError, read_study
 from gmpo_vl.study.grid import config_of, fresh_runs, make_plan, tuning_runs
-from gmpo_vl.study.phases import arguments, open_study
+from gmpo_vl.study.phases import arguments, open_study, refuse_another_base, run_study
 
 STUDIES = sorted((Path(__file__).parents[2] / "configs/study").glob("*.yaml"))
 
@@ -228,3 +229,18 @@ def test_runs_read_the_base_as_it_was_when_the_study_began(study, folder):
     _, base, *overrides = arguments(study, folder, run)
     assert config_of(study, run).worker.rollout.n == 8
     assert load_config(base, overrides[:-2]) == before
+
+
+def test_runs_of_another_base_than_the_declared_one_are_refused(write_study, tmp_path):
+    """As an earlier version saved it: without the entries that only a lower base sets."""
+    own = "base: lower.yaml\nworker: {rollout: {val_override_config: {temperature: 1.0}}}\n"
+    path = write_study(base=own, fresh_seeds=[11, 12, 13])
+    (tmp_path / "lower.yaml").write_text(BASE.replace("{n: 4}", "{n: 4, val_override_config: {n: 2}}"))
+    study, text = read_study(path), path.read_text()
+    folder = open_study(tmp_path / "out", text, make_plan(study, text))
+    save_as_written(study.base, folder.base_file)
+    refuse_another_base(study, folder)
+    folder.base_file.write_text(folder.base_file.read_text().replace("  'n': 2\n", ""))
+    with pytest.raises(StudyError, match=r"makes worker\.rollout\.val_override_config \{'temperature': 1\.0\}"):
+        run_study(study, folder, 1, print, main)
+    assert not folder.run("tune").folder.exists()
