@@ -76,9 +76,9 @@ def refuse_another_base(study: Study, folder: StudyFolder) -> None:
         for key, (has, says) in values.items():
             if has != says:
                 raise StudyError(
-                    f"{folder.base_file}, which runs read, makes {key} {shown(has)} for {run.name}; {study.base} "
-                    f"makes it {shown(says)}. Runs that are there had other settings than declared: give the "
-                    "study a folder of its own with --out"
+                    f"{folder.base_file}, which runs read, makes {key} {shown(has)} for {run.name}; "
+                    f"{study.base} makes it {shown(says)}. Runs that are there had other "
+                    "settings than declared: give the study a folder of its own with --out"
                 )
 
 
@@ -124,8 +124,6 @@ def held_out_arguments(study: Study, folder: StudyFolder, run: StudyRun) -> list
         raise StudyError(f"{trained.folder} has no checkpoint to test; remove the folder to run it again")
     return [
         *arguments(study, folder, run),
-        "trainer.val_only=true",
-        f"data.val_files={study.test_files}",
         f"trainer.val_generations_to_log={EVERY_QUESTION}",
         f"trainer.load_checkpoint_path={trained.checkpoint(steps[-1])}",
     ]

@@ -50,7 +50,13 @@ def test_fresh_runs_have_the_chosen_rates_and_only_them(study):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"learning_rate": [1]}, "there is no key learning_rate"),
+        ({"learning_rate": [1]}, r"there is no key learning_rate; did you mean learning_rates\?"),
+        ({"metrc": "val/overall"}, r"there is no key metrc; did you mean metric\?"),
+        (
+            {"metric": "val/response_length", "test_files": "test.parquet"},
+            "whose scores have no response_length: name a part of the reward, or leave test_files out",
+        ),
+        ({"metric": "val/truncated", "test_files": "test.parquet"}, "whose scores have no truncated"),
         ({"fresh_seeds": [2, 12, 13]}, "seeds \\[2\\] are tuning seeds and fresh seeds"),
         ({"fresh_seeds": [11, 12]}, "needs 3"),
         ({"fresh_seeds": [11, 11, 12]}, "different whole numbers"),
@@ -113,7 +119,8 @@ def test_a_metric_that_a_file_s_scores_do_not_have_is_told(write_study, tmp_path
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own.py").write_text(OWN_REWARD)
     rows = [{"problem": "What is 1 + 1?", "answer": "2", "images": []}]
-    pq.write_table(pa.Table.from_pylist(rows), "validation.parquet")
+    for name in ("train", "validation"):
+        pq.write_table(pa.Table.from_pylist(rows), f"{name}.parquet")
     reward = ["worker.reward.reward_function=own.py:score"]
     for metric, told in (("val/breif", True), ("val/brief", False), ("val/truncated", False)):
         path = write_study(metric=metric, overrides=reward)
@@ -163,6 +170,11 @@ def test_dry_run_says_the_rules_and_whether_the_folder_would_be_refused(write_st
     write_study(**verdicts, extend=2, expect={"test": "higher", "entropy": "lower"})
     assert main(arguments) == 2
     said = capsys.readouterr()
+    assert said.out == ""
+    assert "whose file was another" in said.err
+    arguments[3] = f"{folder.folder}_2"
+    assert main(arguments) == 0
+    said = capsys.readouterr()
     for name, value in {
         "extend": "2 more rates at most",
         "kind": "primary",
@@ -172,7 +184,6 @@ def test_dry_run_says_the_rules_and_whether_the_folder_would_be_refused(write_st
         "expect": "against grpo: test higher, entropy lower",
     }.items():
         assert f"\n{name:<12}{value}" in said.out
-    assert "whose file was another" in said.err
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
@@ -241,6 +252,8 @@ def test_runs_of_another_base_than_the_declared_one_are_refused(write_study, tmp
     save_as_written(study.base, folder.base_file)
     refuse_another_base(study, folder)
     folder.base_file.write_text(folder.base_file.read_text().replace("  'n': 2\n", ""))
-    with pytest.raises(StudyError, match=r"makes worker\.rollout\.val_override_config \{'temperature': 1\.0\}"):
+    with pytest.raises(
+        StudyError, match=r"makes worker\.rollout\.val_override_config \{'temperature': 1\.0\}"
+    ):
         run_study(study, folder, 1, print, main)
     assert not folder.run("tune").folder.exists()
