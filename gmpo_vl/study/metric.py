@@ -31,7 +31,8 @@ def check_parts(config: Config) -> None:
     """Raises ValueError where `reward_weights` or `filter_key` names a part that a built-in reward does not
     give, as `gmpo-vl train` does.
     """
-    if config.algorithm.reward_weights or config.algorithm.online_filtering:
+    names_parts = config.algorithm.reward_weights or config.algorithm.online_filtering
+    if names_parts and config.environment.name is None:
         from gmpo_vl.setup import load_configured_reward  # imports torch, which most plans need not
 
         load_configured_reward(config)

@@ -21,10 +21,11 @@ _SPLITS = ("train_files", "val_files")
 
 def missing_rows(study: Study) -> list[str]:
     """A line for each data file of the study that is not there."""
-    named = {"test_files": study.test_files} if study.test_files else {}
+    named = [("test_files", study.test_files)]
     for _, config in _runs(study, held_out=False):
-        named |= {f"data.{key}": getattr(config.data, key) for key in _SPLITS}
-    return [f"{key}: {problem}" for key, files in named.items() if files and (problem := missing(files))]
+        named += [(f"data.{key}", getattr(config.data, key)) for key in _SPLITS]
+    once = dict.fromkeys(named)
+    return [f"{key}: {problem}" for key, files in once if files and (problem := missing(files))]
 
 
 def check_rows(study: Study) -> list[str]:

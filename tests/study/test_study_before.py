@@ -87,6 +87,16 @@ def test_parts_that_the_reward_does_not_give_are_refused(write_study, overrides,
         make_plan(read_study(path), path.read_text())
 
 
+def test_games_that_are_filtered_by_accuracy_need_no_reward(write_study):
+    games = [
+        "environment.name=gridworld",
+        "worker.reward.reward_function=null",
+        "trainer.kl_to_start_freq=-1",
+    ]
+    path = write_study(overrides=[*games, "algorithm.online_filtering=true"])
+    assert make_plan(read_study(path), path.read_text())["runs"]["tune"] == 24
+
+
 def test_parts_of_an_own_reward_are_doubted(write_study, rows, tmp_path, capsys):
     (tmp_path / "own.py").write_text(
         "def score(reward_inputs): return [{'overall': 1.0} for _ in reward_inputs]"
@@ -103,8 +113,8 @@ def test_two_methods_with_the_same_settings_are_refused(write_study):
 
 
 def test_files_that_are_not_there_are_told_and_stop_the_start(write_study, rows, tmp_path, capsys):
-    overrides = ["data.val_files=validatoin.parquet", *BOXED]
-    path = write_study(overrides=overrides, test_files="tset.parquet")
+    of_method = {"gmpo": ["data.val_files=validatoin.parquet"], "grpo": ["worker.actor.loss_type=grpo"]}
+    path = write_study(methods=of_method, test_files="tset.parquet")
     assert main(["study", str(path), "--dry-run"]) == 0
     said = capsys.readouterr().out
     for key, name in (("test_files", "tset"), ("data.val_files", "validatoin")):
