@@ -119,19 +119,27 @@ def add_study(commands: Any, command: Callable[[list[str]], int]) -> None:
 
 def run_study_command(options: argparse.Namespace) -> int:
     from gmpo_vl.runs import StudyFolder
-    from gmpo_vl.study.declaration import read_study
-    from gmpo_vl.study.grid import doubts_of_metric, make_plan
+    from gmpo_vl.study.declaration import StudyError, read_study
+    from gmpo_vl.study.grid import make_plan
     from gmpo_vl.study.phases import has_begun, open_study, run_study
+    from gmpo_vl.study.rows import check_rows, missing_rows
 
     study = read_study(options.file)
     text = Path(options.file).read_text(encoding="utf-8")
     plan = make_plan(study, text)
     path = options.out or Path("runs/studies") / study.name
+    begun = has_begun(StudyFolder(path), plan)
+    absent = missing_rows(study)
+    if absent and not options.dry_run:
+        raise StudyError("\n".join(absent))
+    if not absent:
+        quiet_libraries()
+    warnings = absent or check_rows(study)
     print(f"{_grid_in_words(study, plan)}\nfolder      {path}", flush=True)
-    for line in doubts_of_metric(study):
+    for line in warnings:
         print(f"WARNING: {line}", flush=True)
     if options.dry_run:
-        if has_begun(StudyFolder(path), plan):
+        if begun:
             print("            the study has begun there; the command goes on with it")
         return 0
     folder = open_study(path, text, plan)

@@ -45,14 +45,18 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def save_as_written(source: str | Path, path: str | Path) -> None:
-    """Write what a file and its bases say into one file, unchecked: overrides may complete it.
+    """Write what a file and its bases say into one file, merged as `load_config` merges them. Settings may
+    contradict each other: overrides complete them.
 
-    Raises ConfigError where one of them cannot be read.
+    Raises ConfigError where a file cannot be read, and for unknown keys and wrong types.
     """
     from omegaconf import OmegaConf
 
-    merged = {key: value for _, values in _read_file(Path(source)) for key, value in values.items()}
-    write_text(Path(path), f"# What {Path(source).name} and its bases said.\n" + OmegaConf.to_yaml(merged))
+    sources = _read_file(Path(source))
+    config, problems = _assign(sources)
+    _raise_if(problems)
+    written = {key: value_of(config, key) for _, values in sources for key in values}
+    write_text(Path(path), f"# What {Path(source).name} and its bases said.\n" + OmegaConf.to_yaml(written))
 
 
 def save_config(config: Config, path: str | Path) -> None:

@@ -99,18 +99,33 @@ def open_tables(files: str | Sequence[str]) -> list[Table]:
     return tables
 
 
+def missing(source: str) -> str | None:
+    """What is wrong where a source is neither a file or folder here nor has the form of a hub id."""
+    name, _ = _named(source)
+    path = Path(name)
+    if path.exists() or is_hub_id(name):
+        return None
+    start = "" if path.is_absolute() else f" (working directory {Path.cwd()})"
+    return f"{name}: no such file or folder{start}"
+
+
+def _named(source: str) -> tuple[str, str | None]:
+    """(what is before @SPLIT, the split)"""
+    if Path(source).exists() or "@" not in source:
+        return source, None
+    name, _, split = source.rpartition("@")
+    return name, split
+
+
 def _open_source(source: str) -> list[Table]:
-    name, split = source, None
-    if not Path(source).exists() and "@" in source:
-        name, _, split = source.rpartition("@")
+    name, split = _named(source)
     path = Path(name)
     if path.is_file():
         return [_open_file(path, split)]
     if path.is_dir():
         return _open_folder(path, split)
-    if not is_hub_id(name):
-        start = "" if path.is_absolute() else f" (working directory {Path.cwd()})"
-        raise DataError(f"{name}: no such file or folder{start}")
+    if (problem := missing(source)) is not None:
+        raise DataError(problem)
     return [_open_hub(name, split or "train")]
 
 

@@ -28,8 +28,18 @@ from gmpo_vl.report.gather import (
     read_summary,
 )
 from gmpo_vl.report.look import blind_warnings, look_charts
-from gmpo_vl.runs import Run, few
+from gmpo_vl.runs import Run, StudyFolder, few
 from gmpo_vl.storage.files import write_text
+
+
+def _not_a_run(folder: Path) -> str:
+    study = StudyFolder(folder)
+    if study.study_file.exists():
+        return (
+            f"{folder} is a study's folder, not a run's: `gmpo-vl study` writes its page, {study.page_file}. "
+            f"The runs are below {folder / 'runs'}"
+        )
+    return f"{folder} is not a run's folder: it has no metrics.jsonl, rollouts/ or summary.json"
 
 
 def write_report(run_folder: str | Path) -> Path:
@@ -46,9 +56,7 @@ def write_report(run_folder: str | Path) -> Path:
     cards = training_cards(run)
     games = game_cards(run)
     if not metrics and not cards and not games and summary is None:
-        raise FileNotFoundError(
-            f"{run.folder} is not a run's folder: it has no metrics.jsonl, rollouts/ or summary.json"
-        )
+        raise FileNotFoundError(_not_a_run(run.folder))
     settings = read_settings(run.folder)
     drawn = curves(metrics, ratio_limits(settings))
     html = render(

@@ -14,11 +14,12 @@ MAX_NODES = 100_000  # aliases counted as what they stand for: a few lines of th
 MAX_INTEGER = 2**63 - 1
 
 
-# Of the files that `gmpo-vl data new` writes: keys that only this one has, and what reads it.
+# Of the files that people write: keys that only this one has, and what reads it.
 _KINDS = {
     "a mapping file": ({"source", "problem"}, "gmpo-vl data convert {} FOLDER"),
     "a run's configuration": ({"engine", "worker", "trainer"}, "gmpo-vl train {}"),
     "an evaluation's protocol": ({"grader", "max_tokens", "benchmark"}, "gmpo-vl eval MODEL --protocol {}"),
+    "a study": ({"learning_rates", "tuning_seeds", "fresh_seeds"}, "gmpo-vl study {}"),
 }
 
 

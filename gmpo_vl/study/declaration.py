@@ -9,12 +9,14 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from gmpo_vl.storage.yaml_text import read_settings
+from gmpo_vl.storage.names import nearest
+from gmpo_vl.storage.yaml_text import read_settings, wrong_kind
 from gmpo_vl.study.quantities import QUANTITIES
 
 LEAST_FRESH_SEEDS = 3
 LEAST_TUNING_SEEDS = 2  # of a primary study: one seed may choose a rate by luck
 LEARNING_RATE = "worker.actor.optim.lr"
+NOT_OF_REWARDS = ("val/response_length", "val/truncated")  # validation measures them itself
 SEEDS = ("data.seed", "worker.rollout.seed")
 OWN = (LEARNING_RATE, *SEEDS, "trainer.save_checkpoint_path", "trainer.experiment_name", "trainer.val_only")
 _NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
@@ -78,6 +80,8 @@ def read_study(path: str | Path) -> Study:
         raise StudyError(f"{path} cannot be read as YAML: {error}") from error
     if not isinstance(tree, dict):
         raise StudyError(f"{path} holds no keys; a study names base, methods, learning_rates, ...")
+    if said := wrong_kind(path, tree, "a study"):
+        raise StudyError(said)
     values = {str(key): value for key, value in tree.items()}
     values.setdefault("name", path.stem)
     problems = _key_problems(values) or _value_problems(values)
@@ -97,7 +101,11 @@ def read_study(path: str | Path) -> Study:
 
 def _key_problems(values: dict[str, Any]) -> list[str]:
     known = {field.name: field for field in fields(Study)}
-    unknown = [f"there is no key {key}; a study has {', '.join(known)}" for key in values if key not in known]
+    unknown = [
+        f"there is no key {key}{nearest(key, known)}; a study has {', '.join(known)}"
+        for key in values
+        if key not in known
+    ]
     needed = ("base", "methods", "learning_rates", "updates", "tuning_seeds", "fresh_seeds")
     return unknown + [f"{key} is missing" for key in needed if values.get(key) in (None, "", [], {})]
 
@@ -136,6 +144,11 @@ def _value_problems(values: dict[str, Any]) -> list[str]:
         found.append(
             f"metric is {metric!r}, but rates are tuned on validation: one of val/..., such as val/accuracy"
         )
+    if metric in NOT_OF_REWARDS and values.get("test_files") is not None:
+        found.append(
+            f"metric is {metric}, but test_files are scored by the reward, whose scores have no "
+            f"{metric.removeprefix('val/')}: name a part of the reward, or leave test_files out"
+        )
     if not isinstance(last, int) or isinstance(last, bool) or last < 1:
         found.append(
             f"last is {last!r}, but must be how many of the last validations make a score: 1, 2, ..."
@@ -167,13 +180,15 @@ def _verdict_problems(values: dict[str, Any]) -> list[str]:
         value = values.get(key, 1.0)
         if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
             found.append(f"{key} is {value!r}, but must be a number above 0, in the held-out score's unit")
-        elif key in values and value >= 1 and values.get("metric", "val/accuracy") == "val/accuracy":
-            found.append(f"{key} is {value!r}, but is a share of right answers: 0.02 is 2 points")
     known = ("test", *(quantity.key for quantity in QUANTITIES))
     if not isinstance(expect, dict) or any(side not in ("higher", "lower") for side in expect.values()):
         found.append(f"expect is {expect!r}, but must be QUANTITY: higher or lower, a line each")
     else:
-        found += [f"expect names {key}; there are {', '.join(known)}" for key in expect if key not in known]
+        found += [
+            f"expect names {key}{nearest(str(key), known)}; there are {', '.join(known)}"
+            for key in expect
+            if key not in known
+        ]
     if kind == "primary" and len(values["tuning_seeds"]) < LEAST_TUNING_SEEDS:
         found.append(
             f"tuning_seeds has {len(values['tuning_seeds'])}; a primary study needs {LEAST_TUNING_SEEDS}"

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from gmpo_vl.evaluation.statistics import mean_over_seeds, two_level_difference
+from gmpo_vl.rollout.scoring import accuracy
 from gmpo_vl.runs import StudyFolder
 from gmpo_vl.study.declaration import Study
 from gmpo_vl.study.grid import StudyRun, fresh_runs, tuning_runs
@@ -35,13 +36,14 @@ def collect(study: Study, folder: StudyFolder) -> tuple[list[Outcome], Tests]:
 
 
 def _question_scores(study: Study, folder: StudyFolder, run: StudyRun) -> np.ndarray:
-    """float64 (questions,): the metric's part of the reward, mean over samples, in the data's order."""
+    """float64 (questions,): the metric's part of the reward, mean over samples, in the data's order. As in
+    validation `accuracy` of a reward without that part is the whole score."""
     part = study.metric.removeprefix("val/")
     found: dict[str, list[float]] = {}
     answers = folder.run(run.name)
     (step,) = answers.rollout_steps("validation") or [0]
     for record in answers.read_rollouts(step, "validation"):
-        value = record.reward.get(part, float(record.correct) if part == "accuracy" else None)
+        value = accuracy(record.reward) if part == "accuracy" else record.reward.get(part)
         if value is None:
             raise ValueError(f"{run.name}: the reward has no part {part}, only {', '.join(record.reward)}")
         found.setdefault(record.id, []).append(value)

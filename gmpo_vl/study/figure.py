@@ -17,7 +17,7 @@ from gmpo_vl.report.curves import Metrics, points
 from gmpo_vl.runs import StudyFolder
 from gmpo_vl.storage.files import write_bytes
 from gmpo_vl.study.declaration import Study
-from gmpo_vl.study.outcomes import Outcome
+from gmpo_vl.study.outcomes import Outcome, scores_are_shares
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,7 +70,7 @@ def study_charts(study: Study, outcomes: Sequence[Outcome]) -> dict[str, list[Ch
                 for metric, suffix in metrics.items()
                 if (line := _line(method + suffix, i % len(COLOURS), runs, metric, log))
             ]
-            percent = title == "Validation" and study.metric == "val/accuracy"
+            percent = title == "Validation" and scores_are_shares(study, outcomes)
             unit = "%" if percent else ""
             if lines:
                 row.append(Chart(title, note, lines, unit, log, from_zero=not log, smooth=False))

@@ -13,11 +13,23 @@ from gmpo_vl.config import Config, ConfigError, load_config
 from gmpo_vl.config.schema import all_keys, value_of
 from gmpo_vl.storage.manifest import same_file
 from gmpo_vl.study.declaration import LEARNING_RATE, SEEDS, Study, StudyError
-from gmpo_vl.study.metric import doubts, unknown_metric
+from gmpo_vl.study.metric import check_parts, returns_accuracy, unknown_metric
 from gmpo_vl.study.quantities import NEEDED_KEYS, QUANTITIES
 from gmpo_vl.study.verdicts import detectable_before, rules_of
 
 _REWARD = "worker.reward."
+# Of training alone, and bound to the parts of the reward or to each other.
+_ADVANTAGES = (
+    "adv_estimator",
+    "reward_weights",
+    "online_filtering",
+    "filter_",
+    "overlong_",
+    "gamma",
+    "step_advantage_weight",
+    "episode_baseline",
+)
+_OF_THE_JUDGE = (_REWARD, *(f"algorithm.{name}" for name in _ADVANTAGES))
 
 
 @dataclass(frozen=True)
@@ -63,6 +75,12 @@ def tuning_runs(study: Study, grids: Grids | None = None) -> list[StudyRun]:
     ]
 
 
+def one_run_each(study: Study) -> dict[tuple[str, str], StudyRun]:
+    """The first tuning run of every cell: the others have another rate or seed."""
+    first = {run.cell: run for run in reversed(tuning_runs(study))}
+    return {cell: first[cell] for cell in study.cells}
+
+
 def fresh_runs(study: Study, chosen: dict[tuple[str, str], float], phase: str = "final") -> list[StudyRun]:
     """The chosen rates on the fresh seeds; a cell for which none could be chosen has no run."""
     return [
@@ -74,20 +92,24 @@ def fresh_runs(study: Study, chosen: dict[tuple[str, str], float], phase: str = 
 
 
 def settings_of(study: Study, run: StudyRun) -> list[str]:
-    """The overrides of `base` that a run's training has, its folder left out.
+    """The overrides of `base` that a run has, its folder and checkpoint left out.
 
-    Held-out answers of all methods are scored alike: by the first method's reward.
+    Held-out answers of all methods are scored alike: by the first method's reward. What training makes of a
+    reward's parts comes with it: nothing is trained, and a method's own may name parts that it does not have.
     """
-    own = study.methods[run.method]
+    own, test = study.methods[run.method], []
     if run.phase == "test":
         first = study.methods[next(iter(study.methods))]
-        own = (*(o for o in own if not o.startswith(_REWARD)), *(o for o in first if o.startswith(_REWARD)))
+        kept = (text for text in own if not text.startswith(_OF_THE_JUDGE))
+        own = (*kept, *(text for text in first if text.startswith(_OF_THE_JUDGE)))
+        test = ["trainer.val_only=true", f"data.val_files={study.test_files}"]
     return [
         *study.overrides,
         *own,
         *study.updates[run.updates],
         f"{LEARNING_RATE}={run.learning_rate!r}",
         *(f"{key}={run.seed}" for key in SEEDS),
+        *test,
     ]
 
 
@@ -116,8 +138,7 @@ def make_plan(study: Study, text: str) -> dict[str, Any]:
 
     Raises StudyError for runs that could not start, or would leave no score.
     """
-    tuning = tuning_runs(study)
-    one_each = {run.cell: run for run in reversed(tuning)}  # the others have another rate or seed
+    tuning, one_each = tuning_runs(study), one_run_each(study)
     configs = {cell: config_of(study, one_each[cell]) for cell in study.cells}
     for cell, config in configs.items():
         name = one_each[cell].name
@@ -129,6 +150,9 @@ def make_plan(study: Study, text: str) -> dict[str, Any]:
         _refuse_unknown_metric(study, config, name)
         _refuse_seen_test_rows(study, config)
         _refuse_unmeasured(study, config, name)
+        _refuse_unknown_parts(config, name)
+    _refuse_twins(study, configs)
+    _refuse_large_share(study, next(iter(configs.values())))
     _refuse_other_judges(study, one_each)
     default = Config()
     every = json.dumps(
@@ -157,12 +181,6 @@ def make_plan(study: Study, text: str) -> dict[str, Any]:
     }
 
 
-def doubts_of_metric(study: Study) -> list[str]:
-    """Lines about rewards in files that do not seem to give what the study is scored by."""
-    one_each = {run.method: run for run in tuning_runs(study)}
-    return doubts(study.metric, [config_of(study, run) for run in one_each.values()])
-
-
 def _refuse_unknown_metric(study: Study, config: Config, name: str) -> None:
     try:
         problem = unknown_metric(study.metric, config)
@@ -183,18 +201,47 @@ def _refuse_seen_test_rows(study: Study, config: Config) -> None:
             )
 
 
+def _refuse_unknown_parts(config: Config, name: str) -> None:
+    try:
+        check_parts(config)
+    except ValueError as error:
+        raise StudyError(f"{name} cannot run: {error}") from error
+
+
+def _refuse_large_share(study: Study, config: Config) -> None:
+    """config: of the first method, whose reward gives the held-out score."""
+    for key in ("margin", "assumed_deviation"):
+        value = getattr(study, key)
+        if value is not None and value >= 1 and study.metric == "val/accuracy" and returns_accuracy(config):
+            raise StudyError(f"{key} is {value!r}, but is a share of right answers: 0.02 is 2 points")
+
+
+def _refuse_twins(study: Study, configs: Mapping[tuple[str, str], Config]) -> None:
+    """Two methods with the same settings would be one, run twice."""
+    seen: dict[tuple[str, str], str] = {}
+    for (method, updates), config in configs.items():
+        settings = repr([value_of(config, key) for key in all_keys()])
+        twin = seen.setdefault((updates, settings), method)
+        if twin != method:
+            raise StudyError(
+                f"methods.{twin} and methods.{method} have the same settings (under updates.{updates}): "
+                "nothing would be compared"
+            )
+
+
 def _refuse_other_judges(study: Study, one_each: Mapping[tuple[str, str], StudyRun]) -> None:
-    """One reward scores the held-out answers of all methods."""
+    """One reward scores the held-out answers of all methods, and can score them."""
     if not study.test_files:
         return
     first = next(iter(study.methods))
-    for (method, updates), run in one_each.items():
-        judges = [config_of(study, replace(of, phase="test")) for of in (one_each[first, updates], run)]
-        if judges[0].worker.reward != judges[1].worker.reward:
+    judges = {cell: config_of(study, replace(run, phase="test")) for cell, run in one_each.items()}
+    for (method, updates), judge in judges.items():
+        if judge.worker.reward != judges[first, updates].worker.reward:
             raise StudyError(
                 f"methods.{method} would score held-out answers by another reward than {first}: write its "
                 f"reward as overrides that begin with {_REWARD}"
             )
+        _refuse_unknown_parts(judge, replace(one_each[method, updates], phase="test").name)
 
 
 def _refuse_unmeasured(study: Study, config: Config, name: str) -> None:

@@ -27,21 +27,51 @@ def unknown_metric(metric: str, config: Config) -> str | None:
     return None if parts is None else _problem(metric, reward, parts)
 
 
+def check_parts(config: Config) -> None:
+    """Raises ValueError where `reward_weights` or `filter_key` names a part that a built-in reward does not
+    give, as `gmpo-vl train` does.
+    """
+    names_parts = config.algorithm.reward_weights or config.algorithm.online_filtering
+    if names_parts and config.environment.name is None:
+        from gmpo_vl.setup import load_configured_reward  # imports torch, which most plans need not
+
+        load_configured_reward(config)
+
+
+def returns_accuracy(config: Config) -> bool:
+    """Is the reward known to have the part `accuracy`, a share of right answers? Without that part validation
+    takes the whole score, in its own unit.
+    """
+    if config.environment.name is not None:
+        return False
+    return "accuracy" in (known_parts(_reward(config)) or ())
+
+
 def doubts(metric: str, configs: Iterable[Config]) -> list[str]:
     """The same of rewards in files: a line each, since answers other than those tried may have the part.
+    `reward_weights` and `filter_key` are asked, too.
 
     The right answer and a wrong one to a few validation rows are tried. Raises ValueError where the rows
     cannot be read, and what the reward raises.
     """
-    if _part(metric) in ALWAYS:
-        return []
     found = []
-    for config in {str(config.worker.reward): config for config in configs}.values():
+    for config in configs:
+        algorithm = config.algorithm
+        named = algorithm.reward_weights or algorithm.online_filtering
+        if config.environment.name is not None or (_part(metric) in ALWAYS and not named):
+            continue
         reward = _reward(config)
         if reward.by_path and not reward.asks_endpoint:
-            problem = _problem(metric, reward, _parts_of_answers(reward, config))
-            found += [f"{problem}; right and wrong answers were tried"] if problem else []
-    return found
+            parts = _parts_of_answers(reward, config)
+            problems = [_problem(metric, reward, parts), _unknown_parts(config, parts) if named else None]
+            found += [f"{problem}; right and wrong answers were tried" for problem in problems if problem]
+    return list(dict.fromkeys(found))
+
+
+def _unknown_parts(config: Config, parts: Collection[str]) -> str | None:
+    from gmpo_vl.setup import unknown_parts  # imports torch
+
+    return unknown_parts(config.algorithm, parts) if parts else None
 
 
 def _part(metric: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gmpo_vl.report.curves import Metrics, points
+from gmpo_vl.report.curves import Metrics, counts_right, points
 from gmpo_vl.runs import StudyFolder
 from gmpo_vl.study.grid import Grids, Study, StudyRun, first_grids, tuning_runs
 from gmpo_vl.study.quantities import QUANTITIES
@@ -47,6 +47,13 @@ def outcome_of(study: Study, folder: StudyFolder, run: StudyRun) -> Outcome:
         error = f"it ended well, but metrics.jsonl has {counted}"
         return Outcome(run, "failed", error, metrics, None)
     return Outcome(run, "finished", None, metrics, sum(validations[-study.last :]) / study.last)
+
+
+def scores_are_shares(study: Study, outcomes: Sequence[Outcome]) -> bool:
+    """Is the metric a share of right answers, which pages show in percent? Of a reward without the part
+    `accuracy` it is the whole score, in the reward's unit.
+    """
+    return study.metric == "val/accuracy" and all(counts_right(o.metrics) for o in outcomes)
 
 
 # --- the choice of rates ------------------------------------------------------------------------------------

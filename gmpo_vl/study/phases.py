@@ -7,13 +7,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from gmpo_vl.config import ConfigError, load_config
 from gmpo_vl.config.load import save_as_written
+from gmpo_vl.config.schema import all_keys, value_of
 from gmpo_vl.runs import StudyFolder
 from gmpo_vl.storage.files import write_json
+from gmpo_vl.storage.yaml_text import shown
 from gmpo_vl.study.declaration import Study, StudyError
 from gmpo_vl.study.estimates import collect, summarise
 from gmpo_vl.study.figure import write_figure
-from gmpo_vl.study.grid import SETTINGS_FORM, StudyRun, fresh_runs, settings_of, tuning_runs
+from gmpo_vl.study.grid import (
+    SETTINGS_FORM,
+    StudyRun,
+    config_of,
+    fresh_runs,
+    one_run_each,
+    settings_of,
+    tuning_runs,
+)
 from gmpo_vl.study.outcomes import freeze, grids
 from gmpo_vl.study.runner import Command, Runner
 from gmpo_vl.study.study_page import write_study_page
@@ -31,6 +42,7 @@ def run_study(
     """
     if not folder.base_file.exists():
         save_as_written(study.base, folder.base_file)
+    refuse_another_base(study, folder)
     runner = Runner(folder, workers, tell, command)
     tried = None
     while (wanted := grids(study, folder)) != tried:  # what was tried last may ask for another rate
@@ -48,6 +60,26 @@ def run_study(
     results = write_findings(study, folder)
     write_figure(study, folder, collect(study, folder)[0])
     return results
+
+
+def refuse_another_base(study: Study, folder: StudyFolder) -> None:
+    """Runs read the saved base. Raises StudyError where a run of a cell would not get the settings of the
+    study's own base, which the plan is made from.
+    """
+    for run in one_run_each(study).values():
+        declared = config_of(study, run)
+        try:
+            saved = load_config(folder.base_file, settings_of(study, run))
+        except ConfigError as error:
+            raise StudyError(f"{run.name} cannot run with {folder.base_file}: {error}") from error
+        values = {key: (value_of(saved, key), value_of(declared, key)) for key in all_keys()}
+        for key, (has, says) in values.items():
+            if has != says:
+                raise StudyError(
+                    f"{folder.base_file}, which runs read, makes {key} {shown(has)} for {run.name}; "
+                    f"{study.base} makes it {shown(says)}. Runs that are there had other "
+                    "settings than declared: give the study a folder of its own with --out"
+                )
 
 
 def open_study(path: Path, text: str, plan: dict[str, Any]) -> StudyFolder:
@@ -92,8 +124,6 @@ def held_out_arguments(study: Study, folder: StudyFolder, run: StudyRun) -> list
         raise StudyError(f"{trained.folder} has no checkpoint to test; remove the folder to run it again")
     return [
         *arguments(study, folder, run),
-        "trainer.val_only=true",
-        f"data.val_files={study.test_files}",
         f"trainer.val_generations_to_log={EVERY_QUESTION}",
         f"trainer.load_checkpoint_path={trained.checkpoint(steps[-1])}",
     ]

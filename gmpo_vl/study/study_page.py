@@ -14,7 +14,7 @@ from gmpo_vl.storage.files import write_text
 from gmpo_vl.study.declaration import Study
 from gmpo_vl.study.figure import study_charts
 from gmpo_vl.study.grid import config_of, tuning_runs
-from gmpo_vl.study.outcomes import Outcome, scores_by_rate
+from gmpo_vl.study.outcomes import Outcome, scores_are_shares, scores_by_rate
 from gmpo_vl.study.quantities import QUANTITIES
 
 MINUS = "−"
@@ -34,6 +34,7 @@ def write_study_page(
 ) -> Path:
     """Write report.html from what there is so far."""
     config = config_of(study, tuning_runs(study)[0])
+    shares = scores_are_shares(study, outcomes)
     html = render(
         "study.html.jinja",
         study=study,
@@ -43,7 +44,8 @@ def write_study_page(
         steps=config.trainer.max_steps,
         counts=_counts(outcomes, results["plan"]),
         failed=[o for o in outcomes if o.state == "failed"],
-        tables={updates: table(study, results, updates) for updates in study.updates},
+        shares=shares,
+        tables={updates: table(study, results, updates, shares) for updates in study.updates},
         charts=study_charts(study, outcomes),
         tuning=tuning_table(study, outcomes, results),
         rates=sorted({o.run.learning_rate for o in outcomes if o.run.phase == "tune"}),
@@ -53,8 +55,10 @@ def write_study_page(
     return folder.page_file
 
 
-def table(study: Study, results: Mapping[str, Any], updates: str) -> list[Row]:
-    """What the fresh seeds say under one setting: a row per quantity that some cell has."""
+def table(study: Study, results: Mapping[str, Any], updates: str, shares: bool) -> list[Row]:
+    """What the fresh seeds say under one setting: a row per quantity that some cell has. shares: the scores
+    are shares of right answers.
+    """
     cells = {c["method"]: c["quantities"] for c in results["cells"] if c["updates"] == updates}
     compared = [d for d in results["differences"] if d["updates"] == updates]
     differences = [
@@ -72,7 +76,7 @@ def table(study: Study, results: Mapping[str, Any], updates: str) -> list[Row]:
     }
     rows = []
     for key, title in titles.items():
-        percent = key in ("score", "test", "two_level", "held_out") and study.metric == "val/accuracy"
+        percent = key in ("score", "test", "two_level", "held_out") and shares
         if any(found.get(key) for found in (*cells.values(), *differences)):
             rows.append(
                 Row(

@@ -9,7 +9,7 @@ import pytest
 from refusal import refusal
 
 from gmpo_vl.config import Config, load_config, save_config, unknown_keys
-from gmpo_vl.config.load import changed_settings
+from gmpo_vl.config.load import changed_settings, save_as_written
 from gmpo_vl.config.schema import all_keys
 
 
@@ -210,3 +210,53 @@ def test_no_validation_can_be_said_in_any_way(write, written):
 
 def test_an_override_without_a_key_sets_nothing(write):
     assert "override '=3' sets nothing: write KEY=VALUE" in refusal(write(), "=3")
+
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+COMMITTED = sorted(path for path in CONFIGS.rglob("*.yaml") if path.parent.name != "study")
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
+def test_a_base_saved_as_written_is_the_same_base(path, tmp_path):
+    saved = tmp_path / "base.yaml"
+    save_as_written(path, saved)
+    overrides = ["data.seed=5", "worker.rollout.val_override_config={seed: 3}"]
+    assert load_config(saved, overrides) == load_config(path, overrides)
+
+
+MAPPINGS = """
+data: {train_files: train.parquet}
+worker:
+  reward: {reward_function: math, reward_function_kwargs: {format_weight: 0.25}}
+  rollout: {n: 8, val_override_config: {n: 4}}
+  actor:
+    loss_type: own.py:loss
+    loss_options: {low: 0.5}
+    model: {model_path: tiny, override_config: {num_hidden_layers: 2}}
+algorithm: {reward_weights: {accuracy: 1.0, format: 0.5}}
+"""
+MORE = """
+base: lower.yaml
+worker:
+  reward: {reward_function_kwargs: {answer_in: tag}}
+  rollout: {val_override_config: {temperature: 1.0}}
+  actor: {loss_options: {high: 2.0}, model: {override_config: {hidden_size: 64}}}
+algorithm: {reward_weights: {format: 0}}
+"""
+
+
+def test_entries_of_mappings_that_a_lower_base_sets_are_saved(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.py").write_text("def loss(): ...\n")
+    (tmp_path / "lower.yaml").write_text(MAPPINGS)
+    (tmp_path / "upper.yaml").write_text(MORE)
+    save_as_written("upper.yaml", "saved.yaml")
+    overrides = ["algorithm.reward_weights={accuracy: 2.0}"]
+    for added in ([], overrides):
+        assert load_config("saved.yaml", added) == load_config("upper.yaml", added)
+    config = load_config("saved.yaml", overrides)
+    assert config.algorithm.reward_weights == {"accuracy": 2.0, "format": 0}
+    assert config.worker.reward.reward_function_kwargs == {"format_weight": 0.25, "answer_in": "tag"}
+    assert config.worker.rollout.val_override_config == {"n": 4, "temperature": 1.0}
+    assert config.worker.actor.loss_options == {"low": 0.5, "high": 2.0}
+    assert config.worker.actor.model.override_config == {"num_hidden_layers": 2, "hidden_size": 64}

@@ -90,10 +90,12 @@ def leave_training(folder: StudyFolder, run) -> None:
 
 def leave_answers(folder: StudyFolder, run) -> None:
     words = {"prompt": "?", "images": [], "response": "!", "finished": True, "gold": "1", "extracted": "1"}
-    rest = {"gold_type": "number", "outcome": "equal", "reward": {"overall": 0.0}, "seed": 0, "length": 3}
+    rest = {"gold_type": "number", "outcome": "equal", "seed": 0, "length": 3}
     rows = [
-        SampleRecord(id=f"q{q}", group=f"q{q}", k=0, correct=q < RIGHT[run.cell], **words, **rest)
+        SampleRecord(id=f"q{q}", group=f"q{q}", k=0, correct=right, reward=reward, **words, **rest)
         for q in range(8)
+        for right in [q < RIGHT[run.cell]]
+        for reward in [{"overall": float(right), "accuracy": float(right)}]
     ]
     folder.run(run.name).create().write_rollouts(16, rows, "validation")
     end(folder, run)

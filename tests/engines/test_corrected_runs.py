@@ -106,7 +106,7 @@ def test_an_objective_of_one_s_own_takes_weights_of_sequences_and_rejections(
 
 
 def test_every_response_rejected_trains_nothing_and_says_so(make_config, other_sampler, capsys):
-    run = train(make_config(f"{RS}=seq_sum_k1", f"{RS}_threshold='1e8_1e9'", "trainer.max_steps=1"))
+    run = train(make_config(f"{RS}=seq_sum_k2", f"{RS}_threshold=1e-9", "trainer.max_steps=1"))
     step = run.read_metrics()[-1]
     assert step["rollout/rejected_sequences"] == 1
     assert step["actor/grad_norm"] == 0

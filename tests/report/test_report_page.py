@@ -252,6 +252,9 @@ def test_several_pictures_keep_their_places(run):
 def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="not a run's folder"):
         write_report(tmp_path)
+    (tmp_path / "study.yaml").write_text("base: base.yaml")
+    with pytest.raises(FileNotFoundError, match=r"is a study's folder.*report\.html"):
+        write_report(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from study.conftest import BASE
 
 from gmpo_vl.cli import main
 from gmpo_vl.config import load_config
@@ -14,7 +15,7 @@ from gmpo_vl.config.load import save_as_written
 from gmpo_vl.config.schema import all_keys, value_of
 from gmpo_vl.study.declaration import StudyError, read_study
 from gmpo_vl.study.grid import config_of, fresh_runs, make_plan, tuning_runs
-from gmpo_vl.study.phases import arguments, open_study
+from gmpo_vl.study.phases import arguments, open_study, refuse_another_base, run_study
 
 STUDIES = sorted((Path(__file__).parents[2] / "configs/study").glob("*.yaml"))
 
@@ -49,7 +50,13 @@ def test_fresh_runs_have_the_chosen_rates_and_only_them(study):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"learning_rate": [1]}, "there is no key learning_rate"),
+        ({"learning_rate": [1]}, r"there is no key learning_rate; did you mean learning_rates\?"),
+        ({"metrc": "val/overall"}, r"there is no key metrc; did you mean metric\?"),
+        (
+            {"metric": "val/response_length", "test_files": "test.parquet"},
+            "whose scores have no response_length: name a part of the reward, or leave test_files out",
+        ),
+        ({"metric": "val/truncated", "test_files": "test.parquet"}, "whose scores have no truncated"),
         ({"fresh_seeds": [2, 12, 13]}, "seeds \\[2\\] are tuning seeds and fresh seeds"),
         ({"fresh_seeds": [11, 12]}, "needs 3"),
         ({"fresh_seeds": [11, 11, 12]}, "different whole numbers"),
@@ -112,7 +119,8 @@ def test_a_metric_that_a_file_s_scores_do_not_have_is_told(write_study, tmp_path
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own.py").write_text(OWN_REWARD)
     rows = [{"problem": "What is 1 + 1?", "answer": "2", "images": []}]
-    pq.write_table(pa.Table.from_pylist(rows), "validation.parquet")
+    for name in ("train", "validation"):
+        pq.write_table(pa.Table.from_pylist(rows), f"{name}.parquet")
     reward = ["worker.reward.reward_function=own.py:score"]
     for metric, told in (("val/breif", True), ("val/brief", False), ("val/truncated", False)):
         path = write_study(metric=metric, overrides=reward)
@@ -162,6 +170,11 @@ def test_dry_run_says_the_rules_and_whether_the_folder_would_be_refused(write_st
     write_study(**verdicts, extend=2, expect={"test": "higher", "entropy": "lower"})
     assert main(arguments) == 2
     said = capsys.readouterr()
+    assert said.out == ""
+    assert "whose file was another" in said.err
+    arguments[3] = f"{folder.folder}_2"
+    assert main(arguments) == 0
+    said = capsys.readouterr()
     for name, value in {
         "extend": "2 more rates at most",
         "kind": "primary",
@@ -171,7 +184,6 @@ def test_dry_run_says_the_rules_and_whether_the_folder_would_be_refused(write_st
         "expect": "against grpo: test higher, entropy lower",
     }.items():
         assert f"\n{name:<12}{value}" in said.out
-    assert "whose file was another" in said.err
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
@@ -228,3 +240,20 @@ def test_runs_read_the_base_as_it_was_when_the_study_began(study, folder):
     _, base, *overrides = arguments(study, folder, run)
     assert config_of(study, run).worker.rollout.n == 8
     assert load_config(base, overrides[:-2]) == before
+
+
+def test_runs_of_another_base_than_the_declared_one_are_refused(write_study, tmp_path):
+    """As an earlier version saved it: without the entries that only a lower base sets."""
+    own = "base: lower.yaml\nworker: {rollout: {val_override_config: {temperature: 1.0}}}\n"
+    path = write_study(base=own, fresh_seeds=[11, 12, 13])
+    (tmp_path / "lower.yaml").write_text(BASE.replace("{n: 4}", "{n: 4, val_override_config: {n: 2}}"))
+    study, text = read_study(path), path.read_text()
+    folder = open_study(tmp_path / "out", text, make_plan(study, text))
+    save_as_written(study.base, folder.base_file)
+    refuse_another_base(study, folder)
+    folder.base_file.write_text(folder.base_file.read_text().replace("  'n': 2\n", ""))
+    with pytest.raises(
+        StudyError, match=r"makes worker\.rollout\.val_override_config \{'temperature': 1\.0\}"
+    ):
+        run_study(study, folder, 1, print, main)
+    assert not folder.run("tune").folder.exists()

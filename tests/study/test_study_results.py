@@ -1,6 +1,7 @@
 """The choice of rates, the intervals and the page, on runs that were written through runs.py."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -106,6 +107,28 @@ def answer(question: int, k: int, right: bool) -> SampleRecord:
     return SampleRecord(
         id=f"q{question}", group=f"q{question}", k=k, correct=right, seed=0, length=3, **words, **rest
     )
+
+
+def test_a_reward_without_accuracy_is_held_out_by_its_score_in_its_own_unit(write_study, finisher, tmp_path):
+    path = write_study(test_files="test.parquet", learning_rates=[1e-3], tuning_seeds=[1])
+    study, text = read_study(path), path.read_text()
+    folder = open_study(tmp_path / "scored", text, make_plan(study, text))
+    finish = finisher(folder)
+    for run in tuning_runs(study):
+        finish(run, 62.5, **{"reward/overall": 60.0})
+    chosen = freeze(study, folder)
+    for run in fresh_runs(study, chosen):
+        finish(run, 62.5, **{"reward/overall": 60.0})
+    for run in fresh_runs(study, chosen, "test"):
+        rows = [replace(answer(q, 0, right=True), reward={"overall": 25.0 * q}) for q in range(4)]
+        folder.run(run.name).create().write_rollouts(2, rows, "validation")
+        folder.write_ending(run.name, {"exit": 0, "error": None, "seconds": 1.0, "versions": {}})
+    cell = write_findings(study, folder)["cells"][0]
+    assert cell["quantities"]["test"]["value"] == 37.5
+    page = folder.page_file.read_text()
+    assert "62.5" in page
+    assert "37.5" in page
+    assert not any(f"{value}%" in page for value in ("62.5", "37.5", "6250.0", "3750.0"))
 
 
 def test_held_out_rows_are_compared_over_seeds_and_questions(write_study, finisher, tmp_path):

@@ -180,15 +180,30 @@ def test_expected_quantities_are_corrected_over_all_of_them(declared):
         ({"assumed_deviation": None}, "needs assumed_deviation"),
         ({"test_files": None}, "needs test_files"),
         ({"expect": {"entropy": "more"}}, "higher or lower"),
-        ({"margin": 2}, "a share of right answers: 0.02 is 2 points"),
-        ({"assumed_deviation": 1.5}, "a share of right answers"),
-        ({"expect": {"entropie": "higher"}}, "expect names entropie; there are test, entropy"),
+        (
+            {"expect": {"entropie": "higher"}},
+            r"expect names entropie; did you mean entropy\?; there are test, entropy",
+        ),
+        ({"expect": {"acuracy_gap": "higher"}}, r"did you mean accuracy_gap\?"),
         ({"kind": None}, "margin has no use without kind"),
     ],
 )
 def test_declarations_without_a_verdict_are_refused(declared, changes, sentence):
     with pytest.raises(StudyError, match=sentence):
         declared(**changes)
+
+
+def test_a_margin_is_a_share_where_the_reward_returns_accuracy(declared, tmp_path):
+    for key in ("margin", "assumed_deviation"):
+        with pytest.raises(
+            StudyError, match=f"{key} is 2, but is a share of right answers: 0.02 is 2 points"
+        ):
+            make_plan(declared(**{key: 2}), "")
+    (tmp_path / "own.py").write_text(
+        "def score(reward_inputs): return [{'overall': 100.0} for _ in reward_inputs]"
+    )
+    own = [f"worker.reward.reward_function={tmp_path / 'own.py'}:score"]
+    assert make_plan(declared(margin=2, assumed_deviation=3, overrides=own), "")["study"]["margin"] == 2
 
 
 def test_the_plan_says_the_rules_and_what_can_be_detected(declared, write_study):
