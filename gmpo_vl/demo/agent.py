@@ -1,0 +1,199 @@
+"""`gmpo-vl demo --agent`: a tiny Qwen2.5-VL learns to win a game that it sees as pictures, on a CPU.
+
+Reads top to bottom: levels, games won before, training with GMPO, games won after, two controls, the page. It
+calls as functions what `gmpo-vl train` does with a real model.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from gmpo_vl.config import Config
+from gmpo_vl.demo.before_and_after import begin, print_limits
+from gmpo_vl.engines.local.engine import train
+from gmpo_vl.environments import Observation, Step
+from gmpo_vl.environments.gridworld import CELL, MOVES, GridWorld, expert, export, make_examples
+from gmpo_vl.environments.loading import load_environment
+from gmpo_vl.evaluation.statistics import paired_difference
+from gmpo_vl.models.loading import load_model
+from gmpo_vl.models.processing import encode_prompt, load_processor
+from gmpo_vl.models.tiny import packaged_gridworld
+from gmpo_vl.progress import phase_bar
+from gmpo_vl.report import write_report
+from gmpo_vl.rollout.episodes import Games, Outcome, play
+from gmpo_vl.rollout.hf import generate
+from gmpo_vl.storage.files import write_json
+from gmpo_vl.types import Example, Group, Prompt, Sampling
+
+CONFIG = Path(__file__).with_name("agent.yaml")
+TEST_PROBLEMS = 256  # levels
+VALIDATION_LEVELS = 64
+EPISODES = 4  # of each test level
+GREY = (128, 128, 128)
+LIMITS = (
+    "That the model learned to see or to plan from nothing. Its warm-up copied a searching expert and was "
+    "stopped early; the reward of won games told it the rest.",
+    "That GMPO does better than GRPO: that takes both, tuned alike, and several seeds (gmpo-vl study).",
+    "What a real vision-language model gains on ALFWorld: the model here has 0.5 million parameters.",
+    "How much runs differ: the interval is over levels, not over seeds.",
+)
+
+
+class BlankPicture(GridWorld):
+    """A control: the same game, of which the policy sees a grey picture."""
+
+    def _observation(self) -> Observation:
+        rows = self.level.rows
+        picture = Image.new("RGB", (CELL * len(rows[0]), CELL * len(rows)), GREY)
+        return replace(super()._observation(), images=(picture,))
+
+
+class AnotherGame(GridWorld):
+    """A control: the policy plays one level and sees another, in which the same moves are made.
+
+    A row's `game` holds both: `LEVEL / OTHER`.
+    """
+
+    def __init__(self, example: Example):
+        own, other = example.game.split(" / ")
+        super().__init__(replace(example, game=own))
+        self.other = GridWorld(replace(example, game=other))
+
+    def reset(self, seed: int) -> Observation:
+        super().reset(seed)
+        return self.other.reset(seed)
+
+    def step(self, answer: str) -> Step:
+        return replace(super().step(answer), observation=self.other.step(answer).observation)
+
+
+def run(config_file: str | Path, test_levels: int, overrides: Sequence[str]) -> None:
+    """The whole demo. overrides: a.b=c, over the file's keys."""
+    start = time.perf_counter()
+    model = packaged_gridworld()
+    demo = begin(config_file, test_levels, [f"worker.actor.model.model_path={model}", *overrides])
+    levels = make_examples("test", test_levels)
+
+    print("1. levels: where key, door and walls are stands in the picture only", flush=True)
+    export(demo.data, {"train": 2048, "validation": VALIDATION_LEVELS, "test": test_levels})
+
+    print(f"2. before: {EPISODES} games of each test level at temperature 1", flush=True)
+    before = played(demo.config, model, "before", levels)
+
+    print("3. training with GMPO", flush=True)
+    trained_run = train(demo.config)
+
+    print("4. after, and two controls: a grey picture, and another game's picture", flush=True)
+    trained = trained_run.checkpoint(trained_run.checkpoint_steps()[-1]) / "huggingface"
+    after = played(demo.config, trained, "after", levels)
+    others = [replace(a, game=f"{a.game} / {b.game}") for a, b in zip(levels, levels[1:] + levels[:1])]
+    controls = {
+        "blank_image": share(played(demo.config, trained, "blank", levels, "BlankPicture")),
+        "wrong_game": share(played(demo.config, trained, "another", others, "AnotherGame")),
+        "random_moves": without_model(levels, demo.config.environment.max_turns, at_random),
+        "expert": without_model(levels, demo.config.environment.max_turns, as_expert),
+    }
+    summary = summarise(before, after, controls, time.perf_counter() - start)
+    write_json(demo.folder / "summary.json", summary)
+    page = write_report(demo.folder)
+    print_summary(summary)
+    print(f"\npage     {page}\nsummary  {demo.folder / 'summary.json'}")
+
+
+def played(
+    config: Config, model: Path, name: str, levels: Sequence[Example], control: str | None = None
+) -> list[Outcome]:
+    """The model's episodes of these levels, EPISODES of each in order. control: a class of this module."""
+    processor, player = load_processor(model), load_model(model).eval()
+    of = config.environment
+    make = load_environment(f"{__name__}:{control}" if control else str(of.name), of.settings, of.template)
+
+    def encode(turn: Example) -> Prompt:
+        return encode_prompt(turn, processor, None, config.data.min_pixels, config.data.max_pixels)
+
+    def answers(prompts: Sequence[Prompt], positions: Sequence[int], sampling: Sampling) -> list[Group]:
+        return generate(player, processor, prompts, sampling, positions)
+
+    games = Games(make, encode, of.max_turns, of.history_length, config.data.max_prompt_length)
+    sampling = Sampling(EPISODES, config.data.max_response_length, temperature=1.0)
+    with phase_bar(name, len(levels)) as advance:
+        return play(games, levels, [0] * len(levels), sampling, answers, advance).outcomes
+
+
+def won_Q(outcomes: Sequence[Outcome]) -> np.ndarray:
+    """float (Q,): the share of games won of each level."""
+    return np.array([bool(outcome.won) for outcome in outcomes], dtype=float).reshape(-1, EPISODES).mean(1)
+
+
+def share(outcomes: Sequence[Outcome]) -> float:
+    return float(won_Q(outcomes).mean())
+
+
+def without_model(
+    levels: Sequence[Example], turns: int, player: Callable[[GridWorld, random.Random], str]
+) -> float:
+    """The share of games that a player wins who is no model, of the same levels, as often."""
+    wins = 0
+    for level in levels:
+        for k in range(EPISODES):
+            game, rng = GridWorld(level), random.Random(f"{level.id}/{k}")
+            game.reset(0)
+            steps = (game.step(player(game, rng)) for _ in range(turns))
+            last = next((step for step in steps if step.ended), None)
+            wins += last is not None and bool(last.info["won"])
+    return wins / (len(levels) * EPISODES)
+
+
+def at_random(_game: GridWorld, rng: random.Random) -> str:
+    return rng.choice(list(MOVES))
+
+
+def as_expert(game: GridWorld, rng: random.Random) -> str:
+    """The warm-up's expert, who knows what the picture shows and no more."""
+    return expert(game.seen, game.at, None if game.has_key else game.level.key, rng)[1]
+
+
+def summarise(
+    before: Sequence[Outcome],
+    after: Sequence[Outcome],
+    controls: dict[str, float],
+    seconds: float,
+) -> dict:
+    """summary.json. Shares are 0 to 1; the interval is over levels, paired."""
+    difference = paired_difference(won_Q(before), won_Q(after))
+    return {
+        "what": "games won",
+        "unit": "level",
+        "metric": f"{EPISODES} games of each test level of the grid world, temperature 1",
+        "questions": len(before) // EPISODES,
+        "before": share(before),
+        "after": share(after),
+        "diff": difference.value,
+        "diff_ci95": [difference.low, difference.high],
+        "turns_before": float(np.mean([outcome.turns for outcome in before])),
+        "turns_after": float(np.mean([outcome.turns for outcome in after])),
+        **controls,
+        "limits": list(LIMITS),
+        "seconds": seconds,
+    }
+
+
+def print_summary(s: dict) -> None:
+    low, high = (100 * x for x in s["diff_ci95"])
+    print(f"\n{s['questions']} test levels x {EPISODES}, share of games won in percent")
+    print(f"{'':28}{'before':>8}{'after':>8}")
+    print(f"{'won at temperature 1':28}{100 * s['before']:8.1f}{100 * s['after']:8.1f}   "
+          f"{100 * s['diff']:+.1f}, 95% interval {low:+.1f} to {high:+.1f} (paired by level)")  # fmt: skip
+    print(f"{'turns of a game':28}{s['turns_before']:8.1f}{s['turns_after']:8.1f}")
+    print(f"{'grey picture':28}{'':8}{100 * s['blank_image']:8.1f}   the model does need its picture")
+    print(f"{'picture of another game':28}{'':8}{100 * s['wrong_game']:8.1f}   and the right one")
+    print(f"{'moves at random':28}{'':8}{100 * s['random_moves']:8.1f}")
+    print(f"{'the warm-up expert':28}{'':8}{100 * s['expert']:8.1f}   it searches, as the model must")
+    print_limits(s)
