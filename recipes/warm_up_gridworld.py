@@ -99,7 +99,7 @@ def main() -> None:
                 save_pretrained(model, Path(args.snapshots) / f"step_{step + 1:04d}")
             if share >= args.stop_at:
                 break
-    save_folder(folder, model.to(torch.bfloat16), config, tokenizer)
+    save_folder(folder, model.bfloat16(), config, tokenizer)
     write_card(folder)
 
 

@@ -35,7 +35,7 @@ from gmpo_vl.types import Example, Group, Prompt, Sampling
 CONFIG = Path(__file__).with_name("agent.yaml")
 TEST_PROBLEMS = 256  # levels
 VALIDATION_LEVELS = 64
-EPISODES = 4  # of each test level
+EPISODES = 2  # of each test level
 GREY = (128, 128, 128)
 LIMITS = (
     "That the model learned to see or to plan from nothing. Its warm-up copied a searching expert and was "

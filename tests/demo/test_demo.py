@@ -67,7 +67,7 @@ def test_the_agent_s_demo_plays_before_and_after_and_shows_its_games(elsewhere, 
         "worker.rollout.n=4",
     )  # fmt: skip
     folder = elsewhere / "runs/demo_agent"
-    assert "12 test levels x 4" in capsys.readouterr().out
+    assert "12 test levels x 2" in capsys.readouterr().out
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["diff"] == pytest.approx(summary["after"] - summary["before"])
     assert summary["before"] > summary["blank_image"]

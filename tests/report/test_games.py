@@ -7,8 +7,8 @@ import pytest
 
 from gmpo_vl.environments.gridworld import GridWorld, make_examples
 from gmpo_vl.report import write_report
-from gmpo_vl.report.gather import read_summary
 from gmpo_vl.report.games import EPISODES, GAMES_PER_STEP, game_cards
+from gmpo_vl.report.gather import read_summary
 from gmpo_vl.runs import Run
 from gmpo_vl.samples import SampleRecord
 
