@@ -21,7 +21,8 @@ class SampleRecord:
     model saw it (images/SHA256.webp). reward: every part of the score, `overall` among them. length: tokens
     of the response. meta: the row's other columns, such as `family` or `level`. turn: of a game, which turn
     of which episode this is and what it led to (episode, number, action, reward, penalty); `prompt` and
-    `images` are then the turn's, `reward` and `correct` the episode's.
+    `images` are then the turn's, `reward` and `correct` the episode's. In evaluations the last turn of an
+    episode says how it ended, too (evaluation/games.py).
     """
 
     id: str
@@ -84,6 +85,9 @@ def _no_record(row: dict[str, Any]) -> str | None:
         return f"unknown {min(unknown)!r}"
     if not all(isinstance(name, str) for name in row["images"]):
         return f"images are {row['images']!r:.60}"
+    turn = row.get("turn")
+    if turn and not all(type(turn.get(name)) is int for name in ("episode", "number")):
+        return f"turn is {turn!r:.60}"
     bad = (
         f"reward {part} is {value!r:.60}" for part, value in row["reward"].items() if as_figure(value) is None
     )
@@ -102,6 +106,17 @@ def store_image(folder: Path, pixels_HWC: Any) -> str:
         with whole_file(path, synced=False) as partial:
             Image.fromarray(pixels).save(partial, "WEBP", quality=90, method=2)
     return digest
+
+
+def episodes(records: Iterable[SampleRecord]) -> list[list[SampleRecord]]:
+    """In order: the turns of an episode of a game together, and every other sample alone."""
+    found: list[list[SampleRecord]] = []
+    for record in records:
+        if found and record.turn and record.turn["number"] > 1:
+            found[-1].append(record)
+        else:
+            found.append([record])
+    return found
 
 
 def as_figure(value: Any) -> float | None:

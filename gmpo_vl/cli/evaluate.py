@@ -32,7 +32,7 @@ COMMANDS = ("run", "merge", "regrade", "compare", "table", "page", "protocols")
 _OVERRIDES: dict[str, tuple[Callable[[str], Any], str]] = {
     "template": (str, "chat (the model's own), qwen_math, no or r1"),
     "format_prompt": (str, "template around the problem: a name of gmpo_vl.data, or a jinja file"),
-    "n": (int, "answers to each question"),
+    "n": (int, "answers to each question, or episodes of each game"),
     "temperature": (float, "0 is greedy"),
     "top_p": (float, "nucleus sampling; 1 is off"),
     "top_k": (int, "most likely tokens to draw from; -1 is off"),
@@ -47,7 +47,7 @@ _OVERRIDES: dict[str, tuple[Callable[[str], Any], str]] = {
         "one's name, or FILE.py:FUNCTION",
     ),
     "grader_options": (yaml_options, "the reward's, for example '{tolerance: 0.02}'"),
-    "pictures": (str, "controls: blank (grey) or wrong (another question's)"),
+    "pictures": (str, "controls: blank (grey) or wrong (another question's, or another game's first)"),
     "limit": (int, "the first questions only"),
     "on_bad_row": (str, "skip leaves out rows that cannot be used, and counts them; otherwise error"),
 }
@@ -85,7 +85,8 @@ def _add_run(parts: Any) -> None:
     run.add_argument("model", help="a model folder, a checkpoint's huggingface folder, or a hub id")
     run.add_argument(
         "--protocol",
-        help="a name (`gmpo-vl eval protocols`), `text`, or a file of your own (without --data: geometry3k)",
+        help="a name (`gmpo-vl eval protocols`), `text`, `alfworld`, or a file of your own (without --data: "
+        "geometry3k)",
     )
     run.add_argument(
         "--data",
@@ -133,7 +134,7 @@ def _shard(text: str) -> tuple[int, int]:
 
 
 def run_eval(options: argparse.Namespace) -> int:
-    """Every protocol of the suite, one after the other; a mean of all when there are several."""
+    """Every protocol of the suite, one after the other; of the text sets the mean, too."""
     from gmpo_vl.evaluation.backends import backend_here
     from gmpo_vl.evaluation.protocols import SUITES
 
@@ -150,7 +151,7 @@ def run_eval(options: argparse.Namespace) -> int:
             return 1
         if result is not None:
             finished.append(result["pass@1"])
-    if len(finished) > 1:
+    if protocol == "text" and len(finished) > 1:
         mean = sum(finished) / len(finished)
         print(f"unweighted mean of {len(finished)} sets: {100 * mean:.1f}")
     return 0
@@ -238,12 +239,20 @@ def _source(data: str | None, usual: str) -> str | None:
     """--data, or the protocol's file inside it: a suite's sets lie in one folder."""
     if data is not None and (Path(data) / Path(usual).name).is_file():
         return str(Path(data) / Path(usual).name)
-    if data is None and usual.startswith("data/text/") and not Path(usual).exists():
+    command = _MAKES.get(str(Path(usual).parent))
+    if data is None and command is not None and not Path(usual).exists():
         raise FileNotFoundError(
-            f"{usual}: not here. `python data_prep/text_benchmarks.py SUITE data/text` writes it; "
-            "--data names another place"
+            f"{usual}: not here. `python data_prep/{command}` writes it; --data names another place"
         )
     return data
+
+
+# {folder of the protocols' data: the script that writes it}
+_MAKES = {
+    "data/text": "text_benchmarks.py SUITE data/text",
+    "data/alfworld": "alfworld.py GAMES data/alfworld",
+    "data/gridworld": "gridworld.py data/gridworld",
+}
 
 
 def default_out(model: str) -> Path:

@@ -174,11 +174,11 @@ def add_result_commands(parts: Any) -> None:
     )
     compare.set_defaults(run=run_compare)
 
-    table = parts.add_parser("table", help="rows of the paper's Tables 1 and 2, beside its figures")
+    table = parts.add_parser("table", help="rows of the paper's Tables 1, 2 and 6, beside its figures")
     table.set_defaults(run=run_table)
 
     page = parts.add_parser("page", help="write result.html again")
-    page.add_argument("--questions", type=at_least(0), default=150, help="shown in the gallery (150)")
+    page.add_argument("--questions", type=at_least(0), help="shown in the gallery (150, or 24 games)")
     page.set_defaults(run=run_page)
 
     for parser in (regrade, table, page):
@@ -299,12 +299,19 @@ def columns_of(options: argparse.Namespace) -> Columns:
 def print_results(results: dict[str, Any], folder: Path) -> None:
     """The figures of one evaluation, and what is to be known about them."""
     low, high = results["ci95"]
-    print(f"{results['name']}: {results['questions']} questions x {results['n']}")
-    print(f"  Pass@1 {100 * results['pass@1']:.1f}  (95% interval {100 * low:.1f} to {100 * high:.1f})")
+    games = "episode" in results
+    kind = "games" if games else "questions"
+    print(f"{results['name']}: {results['questions']} {kind} x {results['n']}")
+    share = "won   " if games else "Pass@1"
+    print(f"  {share} {100 * results['pass@1']:.1f}  (95% interval {100 * low:.1f} to {100 * high:.1f})")
     for kind in ("pass@k", "maj@k"):
         if kind in results:
             parts = [f"@{k} {100 * e['value']:.1f}" for k, e in results[kind].items()]
             print(f"  {kind:6}  {'  '.join(parts)}")
+    for name, share in results.get("categories", {}).items():
+        print(f"  {name:6}  {100 * share['value']:.1f}  {_interval_of(share)}")
+    if games:
+        print("  " + _episodes_in_words(results["episode"]))
     if "reward" in results:
         print("  reward  " + "  ".join(f"{part} {mean:.3f}" for part, mean in results["reward"].items()))
     for name, e in results.get("graders", {}).items():
@@ -312,13 +319,30 @@ def print_results(results: dict[str, Any], folder: Path) -> None:
             disputed = f"(disputed answers: {results['disputed']:.1%})"
             print(f"  graded {name} instead: {100 * e['value']:.1f}  {disputed}")
     no_answer = f"no answer {results['no_answer']:.1%}, " if "no_answer" in results else ""
+    timeouts = "" if games else f"verifier time-outs {results['timeouts']}, "
     print(
-        f"  cut off {results['truncated']:.1%}, {no_answer}verifier time-outs {results['timeouts']}, "
-        f"mean length {results['mean_length']:.0f} tokens"
+        f"  cut off {results['truncated']:.1%}, {no_answer}{timeouts}"
+        f"mean length {results['mean_length']:.0f} tokens" + " a turn" * games
     )
     for note in results["notes"]:
         print(f"  note: {note}")
     print(f"  {folder / 'result.html'}")
+
+
+def _interval_of(share: dict[str, Any]) -> str:
+    if share["ci95"] is None:
+        return f"({share['games']} games, too few for an interval)"
+    low, high = share["ci95"]
+    return f"({100 * low:.1f} to {100 * high:.1f}, {share['games']} games)"
+
+
+def _episodes_in_words(figures: dict[str, float]) -> str:
+    """Of results.json's `episode`."""
+    said = [f"{figures['turns']:.1f} turns an episode"]
+    said += [f"{figures['valid']:.1%} of the turns valid"] if "valid" in figures else []
+    said += [f"{figures['cut']:.1%} cut at the last turn"]
+    words = {"broken": "broken", "late": "too late", "too_long": "with a prompt too long"}
+    return ", ".join(said + [f"{figures[key]:.1%} {what}" for key, what in words.items() if figures[key]])
 
 
 def comparison_in_words(compared: Compared, shown: int = 5) -> str:
@@ -327,14 +351,15 @@ def comparison_in_words(compared: Compared, shown: int = 5) -> str:
     e, seeds = d.estimate, (len(compared.a_SQ), len(compared.b_SQ))
     a, b = compared.a_SQ.mean(), compared.b_SQ.mean()
     won, lost = int((gains_Q > 0).sum()), int((gains_Q < 0).sum())
-    how = "question and seed" if d.paired_by_seed and seeds[0] > 1 else "question"
+    what = compared.what
+    how = f"{what} and seed" if d.paired_by_seed and seeds[0] > 1 else what
     unpaired = f"{100 * d.unpaired.low:+.1f} to {100 * d.unpaired.high:+.1f}"
     lines = [
-        f"a {100 * a:.1f}   b {100 * b:.1f}   {len(gains_Q)} questions, {seeds[0]} and {seeds[1]} runs",
+        f"a {100 * a:.1f}   b {100 * b:.1f}   {len(gains_Q)} {what}s, {seeds[0]} and {seeds[1]} runs",
         f"b - a: {100 * e.value:+.1f} points, 95% interval {100 * e.low:+.1f} to {100 * e.high:+.1f}, "
         f"p = {d.p_value:.2g}, paired by {how}",
-        f"       unpaired it would be {unpaired} (questions only)",
-        f"questions: b better {won}, a better {lost}, equal {len(gains_Q) - won - lost}",
+        f"       unpaired it would be {unpaired} ({what}s only)",
+        f"{what}s: b better {won}, a better {lost}, equal {len(gains_Q) - won - lost}",
     ]
     order = gains_Q.argsort(kind="stable")
     for title, places in (
@@ -345,7 +370,7 @@ def comparison_in_words(compared: Compared, shown: int = 5) -> str:
         lines += [f"  {title}: {', '.join(named)}"] if named else []
     if len(gains_Q) < FEW:
         lines.append(
-            f"too few questions: {len(gains_Q)} say next to nothing about others; ask at least {FEW}, "
+            f"too few {what}s: {len(gains_Q)} say next to nothing about others; ask at least {FEW}, "
             "better hundreds"
         )
     return "\n".join([*lines, _seeds_in_words(compared)])

@@ -14,7 +14,8 @@ _KEY = "algorithm.reward_weights"
 
 def advantage_problems(config: Config, say: Say) -> Iterable[str]:
     estimator = config.algorithm.adv_estimator
-    if estimator in (*GROUP_ADVANTAGES, *STATE_ADVANTAGES) and config.worker.rollout.n == 1 and not config.trainer.val_only:
+    compares = estimator in (*GROUP_ADVANTAGES, *STATE_ADVANTAGES)
+    if compares and config.worker.rollout.n == 1 and not config.trainer.val_only:
         yield (
             f"{say('worker.rollout.n')}: a group advantage compares at least 2 responses to one prompt (the "
             "paper: 8)"
@@ -26,7 +27,6 @@ def advantage_problems(config: Config, say: Say) -> Iterable[str]:
             f"{say('algorithm.adv_estimator')}: it normalises each part of the reward apart; name the parts "
             f"and their weights, such as {_KEY}: {{accuracy: 1.0, format: 0.5}}"
         )
-
 
     yield from _state_problems(config, say)
     if estimator == "rloo" and config.environment.name and config.algorithm.episode_baseline == "turns":

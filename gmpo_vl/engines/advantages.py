@@ -14,8 +14,8 @@ from gmpo_vl.types import Group, Turn
 
 
 def fill_advantages(groups: Sequence[Group], algorithm: AlgorithmConfig) -> dict[str, float]:
-    """Set `advantages_G` of a step's groups, those of all ranks, and of games `weights_G`; returns the figures
-    that come with it.
+    """Set `advantages_G` of a step's groups, those of all ranks, and of games `weights_G`; returns the
+    figures that come with it.
 
     What is trained on is the score's `overall`, or with `reward_weights` its parts. A response that could not
     be scored, or that has none of the parts, has advantage 0 and changes no other. Raises ConfigError where

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,12 @@ import torch
 
 from gmpo_vl.evaluation.backends import Backend, cut_groups, load_backend, transformers_backend
 from gmpo_vl.evaluation.chunks import sound_chunks
+from gmpo_vl.evaluation.environments import load_section, whole_section
 from gmpo_vl.evaluation.grading import Grader, Grading, graded, grader_of
+from gmpo_vl.evaluation.playing import Player, games_to_play, most_pictures
 from gmpo_vl.evaluation.prepare import Prepared, Shard
 from gmpo_vl.evaluation.protocols import Pictures, template_rules
-from gmpo_vl.evaluation.results import versions, write_results
+from gmpo_vl.evaluation.results import counts, versions, write_results
 from gmpo_vl.evaluation.statistics import Estimate, mean_share
 from gmpo_vl.models.other_pictures import partners, picture_sizes, with_grey_pictures, with_pictures_of
 from gmpo_vl.models.prompts import PromptSet
@@ -65,18 +67,25 @@ class ChunkWriter:
     prepared: Prepared
 
     @cached_property
-    def asker(self) -> Asker:
+    def asker(self) -> Asker | Player:
         p, processor, prompts = self.prepared.protocol, self.prepared.processor, self.prepared.prompts
-        most_images = max((len(example.images) for example in prompts.examples), default=0)
-        tokens = p.max_prompt_tokens + p.max_tokens
-        stop = template_rules(p.template).stop
-        return Asker(
-            encoder(prompts, p.pictures),
-            load_backend(self.prepared.backend, processor.folder, processor, tokens, most_images),
-            Sampling(p.n, p.max_tokens, p.temperature, p.top_p, p.top_k, p.seed),
-            grader_of(self.prepared.plan),
-            lambda groups: cut_groups(groups, processor.decode, p.max_model_len, stop),
-        )
+        make, stop = self.prepared.make, template_rules(p.template).stop
+        sampling = Sampling(p.n, p.max_tokens, p.temperature, p.top_p, p.top_k, p.seed)
+
+        def shorten(groups: list[Group]) -> list[Group]:
+            return cut_groups(groups, processor.decode, p.max_model_len, stop)
+
+        def backend(most_images: int) -> Backend:
+            tokens = p.max_prompt_tokens + p.max_tokens
+            return load_backend(self.prepared.backend, processor.folder, processor, tokens, most_images)
+
+        if make is None:
+            most_images = max((len(example.images) for example in prompts.examples), default=0)
+            encode, grader = encoder(prompts, p.pictures), grader_of(self.prepared.plan)
+            return Asker(encode, backend(most_images), sampling, grader, shorten)
+        games = games_to_play(make, prompts, p.environment, p.pictures, p.seed)
+        most_images = most_pictures(make, prompts, p.environment, p.seed)
+        return Player(games, prompts.examples, backend(most_images), sampling, shorten)
 
     def write(self, number: int, folder: EvaluationFolder, progress: Progress | None = None) -> None:
         start = time.perf_counter()
@@ -100,29 +109,34 @@ def answer_chunks(
 # --- a model in memory --------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Conditions:
-    """How a model in memory is asked, as `settings` of results.json."""
+    """How a model in memory is asked, as `settings` of results.json. environment: as a protocol's; games are
+    then played, and graded by themselves."""
 
     sampling: Sampling
     profile: Profile = "strict"
     pictures: Pictures = "as_is"
     answer_in: str = "box"
+    environment: dict[str, Any] = field(default_factory=dict)
+
+    def stated(self) -> dict[str, Any]:
+        left_out = ("profile", "answer_in") if self.environment else ("environment",)
+        return {key: value for key, value in asdict(self).items() if key not in left_out}
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What came out: `records` has n per question, a question's together."""
+    """What came out: `records` has n per question, a question's together; of games n episodes."""
 
     records: list[SampleRecord]
     n: int
 
     @property
     def questions(self) -> list[str]:
-        return [record.id for record in self.records[:: self.n]]
+        return list(dict.fromkeys(record.id for record in self.records))
 
     def correct_Q(self) -> np.ndarray:
         """float64 (Q,): share of right samples of each question."""
-        correct = np.array([record.correct for record in self.records], dtype=np.float64)
-        return correct.reshape(-1, self.n).mean(axis=1)
+        return counts(self.records, self.n) / self.n
 
     def pass_at_1(self) -> Estimate:
         return mean_share(self.correct_Q())
@@ -135,25 +149,32 @@ def evaluate(
     folder: Path | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Sample and verify every question. Into `folder` go results.json, samples.jsonl and images/."""
+    """Sample and verify every question, or play every game. Into `folder` go results.json, samples.jsonl and
+    images/."""
     start, of = time.perf_counter(), conditions
+    if of.environment:
+        of = replace(of, environment=whole_section(of.environment, "the evaluation"))
     place = None if folder is None else EvaluationFolder(folder).create()
-    asker = Asker(
-        encoder(prompts, of.pictures),
-        transformers_backend(model, prompts.processor),
-        of.sampling,
-        Grading(of.profile, answer_in=of.answer_in, recorded=(), workers=0),
-    )
+    asker = _asker_of(transformers_backend(model, prompts.processor), prompts, of)
     records: list[SampleRecord] = []
     for first in range(0, len(prompts), BATCH):
         questions = range(len(prompts))[first : first + BATCH]
         records += asker.ask(questions, None if place is None else place.images, progress)
     if place is not None:
         place.write_samples(records)
-        stated: dict[str, Any] = {"settings": asdict(of), "versions": versions()}
+        stated: dict[str, Any] = {"settings": of.stated(), "versions": versions()}
         seconds = time.perf_counter() - start
         write_results(place, records, of.sampling.n, {**stated, "seconds": seconds})
     return Evaluation(records, of.sampling.n)
+
+
+def _asker_of(backend: Backend, prompts: PromptSet, of: Conditions) -> Asker | Player:
+    make = load_section(of.environment)
+    if make is not None:
+        games = games_to_play(make, prompts, of.environment, of.pictures, of.sampling.seed)
+        return Player(games, prompts.examples, backend, of.sampling)
+    grading = Grading(of.profile, answer_in=of.answer_in, recorded=(), workers=0)
+    return Asker(encoder(prompts, of.pictures), backend, of.sampling, grading)
 
 
 # --- pictures as a control ----------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from typing import Any
 
 from gmpo_vl.rollout.seeds import sample_seed
 from gmpo_vl.runs import EvaluationFolder
-from gmpo_vl.samples import SampleRecord, read_samples
+from gmpo_vl.samples import SampleRecord, episodes, read_samples
 
 
 class _BadChunk(ValueError):
@@ -77,14 +77,14 @@ def _questions(
     if not places:
         raise _BadChunk(f"is none of the plan's {count_of_chunks(plan)} chunks")
     try:
-        records = list(read_samples(folder.chunks / f"{number:06d}.jsonl"))
+        samples = episodes(read_samples(folder.chunks / f"{number:06d}.jsonl"))
         float((folder.chunks / f"{number:06d}.seconds").read_text(encoding="utf-8"))
     except (ValueError, FileNotFoundError) as error:
         raise _BadChunk(f"cannot be read ({error})") from error
-    if len(records) != len(places) * n:
-        raise _BadChunk(f"has {len(records)} samples, not {len(places)} questions x {n}")
-    found = [record.id for record in records[::n]]
-    _check_samples(records, found, plan)
+    if len(samples) != len(places) * n:
+        raise _BadChunk(f"has {len(samples)} samples, not {len(places)} questions x {n}")
+    found = [turns[0].id for turns in samples[::n]]
+    _check_samples(samples, found, plan)
     if ids is not None and found != list(ids[places.start : places.stop]):
         raise _BadChunk("has other questions than the data has there")
     if len(set(found)) < len(found):
@@ -92,14 +92,31 @@ def _questions(
     return found
 
 
-def _check_samples(records: Sequence[SampleRecord], questions: Sequence[str], plan: dict[str, Any]) -> None:
+def _check_samples(
+    samples: Sequence[Sequence[SampleRecord]], questions: Sequence[str], plan: dict[str, Any]
+) -> None:
+    """samples: each one record, or the turns of an episode. Raises _BadChunk where one is not the plan's."""
     n: int = plan["protocol"]["n"]
     seed: int = plan["protocol"]["seed"]
-    for i, record in enumerate(records):
-        question, k = questions[i // n], i % n
-        if (record.id, record.k, record.seed) != (question, k, sample_seed(seed, question, 0, k)):
-            which = f"(question {record.id}, number {record.k})"
-            raise _BadChunk(f"has another sample than the plan's in line {i + 1} {which}")
+    games = bool(plan["protocol"].get("environment"))
+    line = k = 0
+    for i, turns in enumerate(samples):
+        question, episode = questions[i // n], i % n
+        k = 0 if episode == 0 else k
+        for number, record in enumerate(turns, start=1):
+            line += 1
+            seeds = [sample_seed(seed, question, 0, episode)] if number == 1 else []
+            place = None
+            if games:  # a first turn that was not as the other episodes' was asked alone
+                seeds.append(sample_seed(seed, f"{question}/{episode}/{number}", 0, 0))
+                place = episode, number
+            found = (record.turn["episode"], record.turn["number"]) if record.turn else None
+            if (record.id, record.k, found) != (question, k, place) or record.seed not in seeds:
+                which = f"(question {record.id}, number {record.k})"
+                raise _BadChunk(f"has another sample than the plan's in line {line} {which}")
+            k += 1
+        if games and not isinstance(turns[-1].turn.get("ending"), str):
+            raise _BadChunk(f"has an episode of {question} that has no end, in line {line}")
 
 
 def _set_aside(folder: EvaluationFolder, number: int) -> str:

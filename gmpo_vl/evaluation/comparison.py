@@ -11,7 +11,13 @@ from gmpo_vl.evaluation.results import counts, differing, in_words
 from gmpo_vl.evaluation.statistics import Difference, two_level_difference
 from gmpo_vl.runs import EvaluationFolder
 
-_SAME = ("settings", "data", "template", "grader")  # parts of results.json that both sides must share
+_SAME = (
+    "settings",
+    "data",
+    "template",
+    "grader",
+    "environment",
+)  # parts of results.json that both sides must share
 _MAY_DIFFER = {
     "settings.name",
     "settings.seed",
@@ -24,12 +30,14 @@ _MAY_DIFFER = {
 
 @dataclass(frozen=True)
 class Compared:
-    """b against a. a_SQ, b_SQ: float64 (seeds, questions), share of right answers."""
+    """b against a. a_SQ, b_SQ: float64 (seeds, questions), share of right answers. what: the questions are,
+    which may be games."""
 
     questions: list[str]
     a_SQ: np.ndarray
     b_SQ: np.ndarray
     difference: Difference
+    what: str = "question"
 
     @property
     def gains_Q(self) -> np.ndarray:
@@ -63,10 +71,12 @@ def compare(
     questions = list(shares[0])
     table_SQ = np.array([[found[question] for question in questions] for found in shares])
     a_SQ, b_SQ = table_SQ[: len(a)], table_SQ[len(a) :]
-    return Compared(questions, a_SQ, b_SQ, two_level_difference(a_SQ, b_SQ))
+    what = "game" if "episode" in stated[0] else "question"
+    return Compared(questions, a_SQ, b_SQ, two_level_difference(a_SQ, b_SQ), what)
 
 
 def _shares(folder: EvaluationFolder, grader: str) -> dict[str, float]:
     records = list(folder.samples())
     n = folder.results()["n"]
-    return {r.id: c / n for r, c in zip(records[::n], counts(records, n, grader).tolist())}
+    questions = dict.fromkeys(record.id for record in records)
+    return {key: c / n for key, c in zip(questions, counts(records, n, grader).tolist())}

@@ -11,7 +11,7 @@ from gmpo_vl.data.examples import ExampleSet, load_examples
 from gmpo_vl.data.formats import ArrowRows
 from gmpo_vl.data.rows import Columns, DataError
 from gmpo_vl.data.writing import refuse_to_overwrite
-from gmpo_vl.samples import SampleRecord
+from gmpo_vl.samples import SampleRecord, episodes
 from gmpo_vl.storage.files import whole_file
 
 RATE, COUNT = "pass_rate", "pass_samples"  # the columns
@@ -26,10 +26,11 @@ class _Rated(NamedTuple):
 
 
 def pass_rates(samples: Iterable[SampleRecord]) -> dict[str, tuple[float, int]]:
-    """{question: (share of right samples, how many samples)}, over all samples given."""
+    """{question: (share of right samples, how many samples)}, over all samples given. Of games: of won
+    episodes."""
     right: dict[str, list[bool]] = {}
-    for record in samples:
-        right.setdefault(record.id, []).append(record.correct)
+    for turns in episodes(samples):
+        right.setdefault(turns[-1].id, []).append(turns[-1].correct)
     return {key: (sum(values) / len(values), len(values)) for key, values in right.items()}
 
 

@@ -153,6 +153,11 @@ def regrade_folder(
     plan = folder.plan()
     if plan is None:
         raise FileNotFoundError(f"{folder.folder} has no plan.json: it was not written by `gmpo-vl eval`")
+    if plan["protocol"].get("environment"):
+        raise ValueError(
+            f"{folder.folder} holds games, and each said itself whether it was won: there is nothing to "
+            "grade again"
+        )
     old = list(folder.samples())
     grader = grader_of(plan)
     new = regrade(old, grader, processes, progress)

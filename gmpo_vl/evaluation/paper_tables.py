@@ -1,4 +1,4 @@
-"""Our results in the form of the paper's Tables 1 and 2, beside its figures, with what sets them apart."""
+"""Our results in the form of the paper's Tables 1, 2 and 6, beside its figures, with what sets them apart."""
 
 from __future__ import annotations
 
@@ -23,16 +23,20 @@ def tables(results: Iterable[Results]) -> str:
         ours = [
             row
             for model, found in by_model.items()
-            for row in _our_rows(model, _of_table(name, found, published["columns"]), published, footnotes)
+            for row in _rows_of(model, _of_table(name, found, published["columns"]), published, footnotes)
         ]
         if ours:
             theirs = [[label, *(f"{v:.1f}" for v in values)] for label, values in published["rows"].items()]
             table = _layout([["", *published["titles"]]], theirs, ours)
             parts.append(f"{table}\npublished: {published['source']}")
     if not parts:
-        raise ValueError("none of these results belongs to a table of the paper (text sets, Geometry3K)")
+        raise ValueError(
+            "none of these results belongs to a table of the paper (text sets, Geometry3K, ALFWorld)"
+        )
     notes = [f"[{mark}] {text}" for text, mark in footnotes.items()]
-    return "\n\n".join([*parts, "\n".join(["ours: ± is half the 95% interval over questions", *notes])])
+    return "\n\n".join(
+        [*parts, "\n".join(["ours: ± is half the 95% interval over questions or games", *notes])]
+    )
 
 
 def _of_table(name: str, results: Sequence[Results], columns: Sequence[str]) -> dict[str, list[Results]]:
@@ -44,6 +48,33 @@ def _of_table(name: str, results: Sequence[Results], columns: Sequence[str]) -> 
         if base in columns and (name != "moe" or chat):
             found.setdefault(base, []).append(result)
     return found
+
+
+def _rows_of(
+    model: str, found: dict[str, list[Results]], published: dict[str, Any], footnotes: dict[str, str]
+) -> list[list[str]]:
+    if "categories" in published:
+        return [
+            _row_by_category(model, result, published["categories"], footnotes)
+            for results in found.values()
+            for result in results
+        ]
+    return _our_rows(model, found, published, footnotes)
+
+
+def _row_by_category(
+    model: str, result: Results, categories: Sequence[str], footnotes: dict[str, str]
+) -> list[str]:
+    """A result's categories and its whole."""
+    shares = [result.get("categories", {}).get(category) for category in categories]
+    cells = ["-" if share is None else _figure(share["value"], share["ci95"]) for share in shares]
+    backend = result["backend"]
+    said = [*result["notes"], f"{backend['name']} in {backend['dtype']}"]
+    return [
+        f"{model}, {result['name']}",
+        *cells,
+        _figure(result["pass@1"], result["ci95"]) + _marks(said, footnotes),
+    ]
 
 
 def _our_rows(
@@ -63,12 +94,20 @@ def _our_rows(
 
 def _cell(result: Results, footnotes: dict[str, str]) -> str:
     """The figure, with marks for what sets it apart from the published protocol."""
-    low, high = result["ci95"]
     backend, said = result["backend"], list(result["notes"])
     if backend["name"] != "vllm" or backend["dtype"] != "bfloat16":
         said.append(f"{backend['name']} in {backend['dtype']}, the paper vLLM in bfloat16")
+    return _figure(result["pass@1"], result["ci95"]) + _marks(said, footnotes)
+
+
+def _figure(share: float, interval: Sequence[float] | None) -> str:
+    return f"{100 * share:.1f}" + ("" if interval is None else f"±{50 * (interval[1] - interval[0]):.1f}")
+
+
+def _marks(said: Sequence[str], footnotes: dict[str, str]) -> str:
+    """Numbers of the footnotes with these texts."""
     marks = sorted(footnotes.setdefault(text, str(len(footnotes) + 1)) for text in said)
-    return f"{100 * result['pass@1']:.1f}±{50 * (high - low):.1f}" + f" [{','.join(marks)}]" * bool(marks)
+    return f" [{','.join(marks)}]" * bool(marks)
 
 
 def _layout(*parts: list[list[str]]) -> str:

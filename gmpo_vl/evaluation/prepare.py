@@ -20,8 +20,10 @@ from gmpo_vl.data.examples import ExampleSet
 from gmpo_vl.data.images import decode_image
 from gmpo_vl.data.rows import Columns, RowFaults
 from gmpo_vl.data.templates import answer_place, load_template, template_names
+from gmpo_vl.environments.loading import EnvironmentMaker
 from gmpo_vl.evaluation.backends import BackendChoice, backend_facts, check_backend, chunk_of
 from gmpo_vl.evaluation.chunks import chunk_size, count_of_chunks
+from gmpo_vl.evaluation.environments import facts_of_games, load_section
 from gmpo_vl.evaluation.grading import facts_of, reward_of
 from gmpo_vl.evaluation.protocols import Protocol, override, renamed, template_file, template_rules
 from gmpo_vl.evaluation.results import differing, in_words, versions
@@ -31,6 +33,7 @@ from gmpo_vl.models.prompts import PromptSet, PromptSettings, load_prompts
 from gmpo_vl.progress import quiet_libraries
 from gmpo_vl.rewards.agreement import disagreement, rows_to_try
 from gmpo_vl.rewards.loading import Reward
+from gmpo_vl.rollout.episodes import first_turns
 from gmpo_vl.runs import EvaluationFolder
 from gmpo_vl.storage.files import write_json
 
@@ -56,13 +59,17 @@ class Request:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A protocol, its prompts for a model, what answers them, and what the results will state (plan.json)."""
+    """A protocol, its prompts for a model, what answers them, and what the results will state (plan.json).
+
+    make: makes the rows' games, where the protocol has an environment.
+    """
 
     protocol: Protocol
     prompts: PromptSet
     processor: Processor
     backend: BackendChoice
     plan: dict[str, Any]
+    make: EnvironmentMaker | None = None
 
     @property
     def chunks(self) -> int:
@@ -97,9 +104,10 @@ def prepare(request: Request) -> Prepared:
     protocol, source, backend = request.protocol, request.source, request.backend
     model_config(request.folder)  # raises where the model cannot answer, before its rows are read
     check_backend(backend, request.folder)
-    reward = reward_of(protocol)
-    processor, prompts = _load(protocol, request.folder, source or protocol.data, request.columns)
-    template = _template_facts(protocol, prompts, reward)
+    make = load_section(protocol.environment)
+    reward = reward_of(protocol) if make is None else None
+    processor, prompts = _load(protocol, request.folder, source or protocol.data, request.columns, make)
+    template = _template_facts(protocol, prompts, reward) if make is None else _rules_of(protocol)
     data = _data_facts(protocol, source or protocol.data, prompts.examples)
     if source is not None and source != protocol.data and not data["pinned"]:
         protocol = override(protocol, request.for_other_data)
@@ -117,8 +125,9 @@ def prepare(request: Request) -> Prepared:
         "versions": versions(),
         **({} if chunk is None else {"chunk": chunk}),
         **({} if reward is None else {"grader": facts_of(reward)}),
+        **({} if make is None else {"environment": facts_of_games(make)}),
     }
-    return Prepared(protocol, prompts, processor, backend, plan)
+    return Prepared(protocol, prompts, processor, backend, plan, make)
 
 
 def _data_facts(protocol: Protocol, source: str, examples: ExampleSet) -> dict[str, Any]:
@@ -169,17 +178,26 @@ def _template_facts(protocol: Protocol, prompts: PromptSet, reward: Reward | Non
     return facts
 
 
+def _rules_of(protocol: Protocol) -> dict[str, Any]:
+    """What a chat template comes with; where the answer of a turn is read is the game's own."""
+    return {"name": protocol.template, "stop": template_rules(protocol.template).stop}
+
+
 def _prepare_again(plan: dict[str, Any], folder: Path, columns: Columns) -> Prepared:
     """What `prepare` gave, in another process. The plan's hashes of model and data are taken as they are."""
     quiet_libraries()
     protocol = Protocol(**plan["protocol"])
     backend = BackendChoice(plan["backend"]["name"], plan["backend"].get("tensor_parallel", 1))
-    processor, prompts = _load(protocol, folder, plan["data"]["source"], columns)
+    make = load_section(protocol.environment)
+    processor, prompts = _load(protocol, folder, plan["data"]["source"], columns, make)
     check_backend(backend, folder)
-    return Prepared(protocol, prompts, processor, backend, plan)
+    return Prepared(protocol, prompts, processor, backend, plan, make)
 
 
-def _load(protocol: Protocol, folder: Path, source: str, columns: Columns) -> tuple[Processor, PromptSet]:
+def _load(
+    protocol: Protocol, folder: Path, source: str, columns: Columns, make: EnvironmentMaker | None
+) -> tuple[Processor, PromptSet]:
+    """make: of games. The first turn of each is made, so that one that is broken or too long is a bad row."""
     processor = load_processor(folder, template_file(protocol.template))
     skip = protocol.on_bad_row == "skip"
     settings = PromptSettings(
@@ -191,7 +209,8 @@ def _load(protocol: Protocol, folder: Path, source: str, columns: Columns) -> tu
         drop_overlong=skip or protocol.limit is not None,
         on_bad_row="skip" if skip or protocol.limit is not None else "error",
     )
-    prompts = load_prompts(source, settings, processor)
+    shown = None if make is None else partial(first_turns, make, run_seed=protocol.seed)
+    prompts = load_prompts(source, settings, processor, shown)
     if not skip and protocol.limit is not None:
         faults = _faults_within(prompts.examples, protocol.limit)
         faults.settle("error", len(prompts), prompts.examples.columns.called)
@@ -228,10 +247,12 @@ def open_evaluation(prepared: Prepared, place: Path) -> tuple[Prepared, Evaluati
 
 
 def data_hash(examples: ExampleSet, count: int) -> str:
-    """sha256 of the first `count` questions: problem, answer and pictures (as pixels, however compressed)."""
+    """sha256 of the first `count` questions: problem, answer, `game` where there is one, and pictures (as
+    pixels, however compressed)."""
     digest = hashlib.sha256()
     for example in islice(examples, count):
-        digest.update(json.dumps([example.problem, example.answer]).encode())
+        texts = [example.problem, example.answer, *([example.game] if example.game else [])]
+        digest.update(json.dumps(texts).encode())
         for source in example.images:
             image = decode_image(source)
             digest.update(repr(image.size).encode() + image.tobytes())

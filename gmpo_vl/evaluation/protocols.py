@@ -18,6 +18,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from gmpo_vl.data.rows import OnBadRow
 from gmpo_vl.data.sources import SPLIT_OF
 from gmpo_vl.data.templates import AnswerPlace
+from gmpo_vl.evaluation.environments import GAME, whole_section
 from gmpo_vl.rewards.loading import built_in_rewards
 from gmpo_vl.storage.files import names_a_folder
 from gmpo_vl.storage.names import nearest_or_all
@@ -27,8 +28,11 @@ from gmpo_vl.verify import Profile
 FOLDER = Path(__file__).parent / "protocols"
 TEMPLATES = Path(__file__).parent / "templates"
 
-# The five sets whose unweighted mean is the paper's average, in the order of its tables.
-SUITES = {"text": ("aime24", "amc", "math500", "minerva", "olympiad_bench")}
+# Protocols under one name. `text`: the five sets whose unweighted mean is the paper's average, in its order.
+SUITES = {
+    "text": ("aime24", "amc", "math500", "minerva", "olympiad_bench"),
+    "alfworld": ("alfworld_seen", "alfworld_unseen"),
+}
 
 PROFILES: tuple[Profile, ...] = ("strict", "paper")
 Pictures = Literal["as_is", "blank", "wrong"]
@@ -54,6 +58,8 @@ _OWN: dict[str, Any] = {
     "benchmark": "",
     "chunk": 16,
 }
+# What is otherwise where games are played. A protocol of games takes no other values.
+_OF_GAMES: dict[str, Any] = {"format_prompt": None, "grader": GAME, "grader_options": {}, "benchmark": ""}
 MOST_OPTIONS = 40  # characters of a reward's options in a result's name
 # The name of a split says nothing without its folder or data set. In data.sources a testmini is no test.
 _SPLITS = {*SPLIT_OF, "testmini"}
@@ -75,7 +81,8 @@ class Protocol:
     redone together. vLLM has larger ones of its own. pictures: `blank` and `wrong` are controls: the mean
     grey, or another question's picture, in place of the right one. limit: the first questions only.
     on_bad_row: `skip` leaves out rows that cannot be used. seed: each sample's seed comes from it, the
-    question's id and the sample's number.
+    question's id and the sample's number. environment: what is played, with the keys of a run's section
+    (environments.py): a row is then a game, n its episodes, `max_tokens` of one turn's answer.
     """
 
     name: str
@@ -102,10 +109,11 @@ class Protocol:
     limit: int | None = None
     on_bad_row: OnBadRow = "error"
     grader_options: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
 
     def stated(self) -> dict[str, Any]:
         """Its fields, as plan.json and results.json have them: of the later ones those that are set."""
-        later = {"on_bad_row": "error", "grader_options": {}}
+        later = {"on_bad_row": "error", "grader_options": {}, "environment": {}}
         return {key: value for key, value in asdict(self).items() if value != later.get(key, ...)}
 
 
@@ -166,7 +174,8 @@ def load_protocol(name: str) -> Protocol:
     needed = {*_OWN, "data"} if shipped else {"data"}
     if missing := sorted(needed - set(content)):
         raise ValueError(f"{path}: the field{'s'[: len(missing) > 1]} {', '.join(missing)} must stand there")
-    return checked(Protocol(**{"name": path.stem, **_OWN, **content}))
+    usual = _OWN | _OF_GAMES if content.get("environment") else _OWN
+    return checked(Protocol(**{"name": path.stem, **usual, **content}))
 
 
 def protocol_of_data(source: str) -> Protocol:
@@ -217,6 +226,9 @@ def checked(protocol: Protocol) -> Protocol:
         )
     if p.template not in template_names():
         raise ValueError(f"{where}: no template {p.template!r}: one of {', '.join(template_names())}")
+    if p.environment:
+        _check_games(p, where)
+        return replace(p, environment=whole_section(p.environment, where))
     if p.grader in PROFILES and p.grader_options:
         raise ValueError(f"{where}: grader_options are a reward's, and the grader {p.grader} takes none")
     rewards = built_in_rewards()
@@ -226,6 +238,15 @@ def checked(protocol: Protocol) -> Protocol:
             f"my_reward.py:compute_score{nearest_or_all(p.grader, [*PROFILES, *rewards])}"
         )
     return p
+
+
+def _check_games(protocol: Protocol, where: str) -> None:
+    """Raises ValueError for a field that has no meaning where games are played."""
+    for name, only in _OF_GAMES.items():
+        if getattr(protocol, name) != only:
+            why = "the environment's template says what a turn shows"
+            why = why if name == "format_prompt" else "a game says itself whether it was won"
+            raise ValueError(f"{where}: {name} is {getattr(protocol, name)!r}, but {why}: leave it out")
 
 
 def _check_kinds(protocol: Protocol, where: str) -> None:

@@ -10,17 +10,18 @@ from typing import Any
 import numpy as np
 
 from gmpo_vl.data.templates import load_template, render_problem, template_names
-from gmpo_vl.evaluation.statistics import Estimate, mean_share
+from gmpo_vl.evaluation.statistics import ENOUGH, Estimate, mean_share
 from gmpo_vl.report.cards import Answer, by_question, choose, make_card, merged
+from gmpo_vl.report.games import cards_of
 from gmpo_vl.report.page import render
 from gmpo_vl.runs import EvaluationFolder
-from gmpo_vl.samples import SampleRecord
+from gmpo_vl.samples import SampleRecord, episodes
 from gmpo_vl.storage.files import write_text
 
 QUESTIONS = 150  # shown in the gallery
-KINDS = ("family", "subject", "level", "type", "benchmark", "gold type")
+GAMES = 24  # shown there, with every turn of an episode or two
+KINDS = ("category", "family", "subject", "level", "type", "benchmark", "gold type")
 MOST_KINDS = 40  # values of a column worth a table
-ENOUGH = 10  # questions of a kind, for an interval
 
 
 @dataclass(frozen=True)
@@ -33,17 +34,23 @@ class Kind:
     estimate: Estimate | None
 
 
-def write_result_page(folder: EvaluationFolder, questions: int = QUESTIONS) -> Path:
-    """Write result.html beside results.json and return its path."""
+def write_result_page(folder: EvaluationFolder, questions: int | None = None) -> Path:
+    """Write result.html beside results.json and return its path. questions: shown, or games."""
     results = folder.results()
-    groups = list(by_question(folder.samples()).values())
+    records = list(folder.samples())
+    games = "episode" in results
+    groups = list(by_question(turns[-1] for turns in episodes(records)).values())
+    shown = (GAMES if games else QUESTIONS) if questions is None else questions
     html = render(
         "result.html.jinja",
         results=results,
         protocol={k: v for k, v in results["settings"].items() if k not in ("name", "about")},
         prompt=_prompt(results),
         kinds=by_kind(groups),
-        cards=[make_card(folder.folder, 0, group, merged(group)) for group in pick(groups, questions)],
+        cards=[]
+        if games
+        else [make_card(folder.folder, 0, group, merged(group)) for group in pick(groups, shown)],
+        games=cards_of(folder.folder, 0, records, shown) if games else [],
         total=len(groups),
         disputed=sum(map(_disputed, groups)),
     )

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from gmpo_vl.evaluation.chunks import count_of_chunks, sound_chunks
+from gmpo_vl.evaluation.games import figures_of_games, notes_of_games
 from gmpo_vl.evaluation.protocols import PROFILES
 from gmpo_vl.evaluation.statistics import majority_at_k, mean_share, pass_at_k
 from gmpo_vl.runs import EvaluationFolder
-from gmpo_vl.samples import SampleRecord
+from gmpo_vl.samples import SampleRecord, episodes
 from gmpo_vl.storage.files import write_json
 from gmpo_vl.verify import parse_gold
 from gmpo_vl.verify.equivalence import clusters
@@ -27,12 +28,14 @@ Differences = dict[str, tuple[Any, Any]]
 
 # --- from samples to figures --------------------------------------------------------------------------------
 def figures(records: Sequence[SampleRecord], n: int) -> dict[str, Any]:
-    """Everything that is counted. `records`: n per question, a question's together.
+    """Everything that is counted. `records`: n per question, a question's together. Of games a sample is an
+    episode, and `truncated` and `mean_length` are of turns.
 
     Where a reward without verdicts graded, nobody knows what it took for the answer: `no_answer` and `maj@k`
     are left out.
     """
     correct_Q = counts(records, n)
+    turns, records = records, [turns[-1] for turns in episodes(records)]
     explained = any(r.outcome not in ("scored", "unscored") for r in records)
     estimate = mean_share(correct_Q / n)
     found: dict[str, Any] = {
@@ -40,11 +43,13 @@ def figures(records: Sequence[SampleRecord], n: int) -> dict[str, Any]:
         "ci95": [estimate.low, estimate.high],
         "questions": len(correct_Q),
         "n": n,
-        "truncated": float(np.mean([not r.finished for r in records])),
+        "truncated": float(np.mean([not r.finished for r in turns])),
         **({"no_answer": float(np.mean([r.extracted is None for r in records]))} if explained else {}),
         "timeouts": sum(r.outcome == "timeout" for r in records),
-        "mean_length": float(np.mean([r.length for r in records])),
+        "mean_length": float(np.mean([r.length for r in turns])),
     }
+    if records[0].turn:
+        found |= figures_of_games(turns, n)
     if n > 1:
         ks = [k for k in (2, 4, 8, 16, 32, 64, 128, 256) if k < n] + [n]
         found["pass@k"] = {str(k): _share(pass_at_k(correct_Q, n, k)) for k in ks}
@@ -76,7 +81,9 @@ def _mean_of(part: str, records: Sequence[SampleRecord]) -> float:
 
 
 def counts(records: Sequence[SampleRecord], n: int, profile: str = "overall") -> np.ndarray:
-    """int64 (Q,): right samples of each question, by the grader that counts (`overall`) or by one profile."""
+    """int64 (Q,): right samples of each question, by the grader that counts (`overall`) or by one profile. Of
+    games: won episodes."""
+    records = [turns[-1] for turns in episodes(records)]
     if len(records) == 0 or len(records) % n != 0:
         raise ValueError(f"{len(records)} samples are not {n} for each question")
     if profile != "overall" and profile not in records[0].reward:
@@ -117,14 +124,15 @@ def write_protocol_results(
 ) -> None:
     """Write the results of an evaluation by protocol. Raises ValueError where samples are missing."""
     n = plan["protocol"]["n"]
-    if len(records) != (wanted := plan["questions"] * n):
+    if (count := len(episodes(records))) != (wanted := plan["questions"] * n):
         raise ValueError(
-            f"{folder.samples_file} holds {len(records)} samples, the evaluation had {wanted}: "
+            f"{folder.samples_file} holds {count} samples, the evaluation had {wanted}: "
             f"it is damaged. Delete {folder.folder} and evaluate again"
         )
-    known = ("template", "data", "model", "backend", "versions", "grader")
+    known = ("template", "data", "model", "backend", "versions", "grader", "environment")
     copied = {key: plan[key] for key in known if key in plan}
-    stated = {"settings": plan["protocol"], **copied, "notes": [*_unscored(records), *notes(plan)]}
+    said = [*_unscored(records), *notes_of_games(records), *notes(plan)]
+    stated = {"settings": plan["protocol"], **copied, "notes": said}
     write_results(folder, records, n, stated, name=plan["name"])
 
 

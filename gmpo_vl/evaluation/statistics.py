@@ -14,6 +14,7 @@ from math import comb
 import numpy as np
 
 RESAMPLES = 10_000
+ENOUGH = 10  # questions of a kind, for an interval
 _BLOCK = 200_000  # entries of an index table held at once: what fits into a cache
 _EQUAL = 1e-12  # gains closer than this differ by rounding only
 _SUBSETS = 256  # drawn per k for maj@k where k < n

@@ -133,8 +133,8 @@ def within_group(
 ) -> torch.Tensor:
     """Advantages of a group's scores among themselves by one of GROUP_ESTIMATORS, float64 (G,).
 
-    weights_G: v of each score in mean = sum v r / sum v and variance = sum v (r - mean)^2 / (sum v - 1); their
-    sum stands for the number of responses. None: 1 each.
+    weights_G: v of each score in mean = sum v r / sum v and variance = sum v (r - mean)^2 / (sum v - 1).
+    Their sum stands for the number of responses. None: 1 each.
     """
     scores_G = torch.as_tensor(scores_G, dtype=torch.float64)
     if scores_G.ndim != 1 or len(scores_G) < 2:

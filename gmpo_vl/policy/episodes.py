@@ -69,7 +69,7 @@ class Episodes:
 
 @dataclass(frozen=True)
 class TurnRules:
-    """As `algorithm` has them: adv_estimator, episode_baseline, turn_penalty, step_advantage_weight, gamma."""
+    """Keys of `algorithm`: adv_estimator, episode_baseline, turn_penalty, step_advantage_weight, gamma."""
 
     estimator: str = "grpo"
     baseline: str = "turns"

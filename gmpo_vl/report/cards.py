@@ -118,8 +118,9 @@ def choose(groups: Sequence[list[SampleRecord]], count: int) -> list[list[Sample
 
 
 def kind_of(record: SampleRecord) -> str:
-    """What a question can be filtered by: its row's `family`, `subject` or `level`, or its gold's type."""
-    named = [record.meta[key] for key in ("family", "subject", "level") if record.meta.get(key)]
+    """What a question can be filtered by: its row's `family`, `subject`, `level` or `category`, or its gold's
+    type."""
+    named = [record.meta[key] for key in ("family", "subject", "level", "category") if record.meta.get(key)]
     return str(named[0] if named else record.gold_type).replace("_", " ")
 
 

@@ -46,13 +46,16 @@ def game_cards(run: Run) -> list[GameCard]:
     return [card for step in steps for card in cards_of(run.folder, step, run.read_rollouts(step))]
 
 
-def cards_of(folder: Path, step: int, records: Iterable[SampleRecord]) -> list[GameCard]:
-    """Of a step's records those that are turns; games that were won and lost come first."""
+def cards_of(
+    folder: Path, step: int, records: Iterable[SampleRecord], count: int = GAMES_PER_STEP
+) -> list[GameCard]:
+    """Of a step's records those that are turns; games that were won and lost come first. An evaluation's are
+    of step 0."""
     games: dict[str, list[SampleRecord]] = {}
     for record in records:
         if record.turn:
             games.setdefault(record.group, []).append(record)
-    return [_card(folder, step, game) for game in choose(list(games.values()), GAMES_PER_STEP)]
+    return [_card(folder, step, game) for game in choose(list(games.values()), count)]
 
 
 def _card(folder: Path, step: int, turns: Sequence[SampleRecord]) -> GameCard:

@@ -5,6 +5,7 @@ import yaml
 from refusal import refusal
 
 from gmpo_vl.config import Config, checks, load_config, notices, schema, support
+from gmpo_vl.config.advantage_checks import advantage_problems
 from gmpo_vl.config.schema import GROUP_ADVANTAGES, all_keys, value_of
 from gmpo_vl.config.support import DTYPE_KEYS, SUPPORTED
 from gmpo_vl.policy.divergence import KL_KINDS
@@ -153,6 +154,7 @@ def test_defaults_are_refused_by_no_engine():
         config.data.train_files, config.worker.actor.model.model_path = "rows", "model"
         config.worker.reward.reward_function, config.worker.rollout.n = "geometry3k", 2
         config.written -= {"algorithm.overlong_buffer", "algorithm.overlong_penalty"}
+        config.written -= {"algorithm.step_advantage_weight"}
         config.written -= {"worker.actor.loss_avg_mode", "trainer.look_prompts"}
         config.written -= {"algorithm.rollout_correction.rollout_is_threshold"}
         of_games = ("environment.", "algorithm.episode_", "algorithm.turn_")
@@ -264,6 +266,11 @@ def test_what_only_easyr1_itself_can_do_is_refused_by_name(path, override, engin
         ("algorithm.adv_estimator=grop", "did you mean grpo"),
         ("algorithm.adv_estimator=reinforce_plus_plus", "reinforce_plus_plus_baseline"),
         ("algorithm.adv_estimator=gdpo", "algorithm.reward_weights: {accuracy: 1.0, format: 0.5}"),
+        ("algorithm.adv_estimator=gigpo", "without environment.name is a question with one answer"),
+        ("algorithm.gamma=0.95", "only gigpo and gigpo_no_std discount"),
+        ("algorithm.gamma=1.5", "must be between 0 and 1"),
+        ("algorithm.step_advantage_weight=0.5", "only gigpo and gigpo_no_std use it"),
+        ("algorithm.step_advantage_weight=-1", "0 or greater"),
         ("algorithm.reward_weights={accuracy: high}", "a mapping of names to numbers"),
         ("algorithm.reward_weights={accuracy: true}", "a mapping of names to numbers"),
         ("algorithm.reward_weights={accuracy: .inf}", "a weight is a finite number"),
@@ -348,6 +355,19 @@ def test_every_estimator_runs_on_both_engines_and_compares_at_least_two_response
     chosen += ["algorithm.reward_weights={accuracy: 1.0, format: 0.5}"]
     assert load_config(path, chosen).algorithm.adv_estimator == estimator
     assert "at least 2 responses" in refusal(path, *chosen, "worker.rollout.n=1")
+
+
+def test_games_have_gigpo_and_rloo_needs_a_baseline_of_episodes():
+    config = schema.Config()
+    config.environment.name, config.worker.rollout.n, algorithm = "gridworld", 8, config.algorithm
+    algorithm.adv_estimator, algorithm.gamma = "gigpo", 0.95
+    config.written = frozenset({"algorithm.gamma", "algorithm.step_advantage_weight"})
+    assert list(advantage_problems(config, str)) == []
+    algorithm.adv_estimator, algorithm.gamma, config.written = "rloo", 1.0, frozenset()
+    (said,) = advantage_problems(config, str)
+    assert said.endswith("write algorithm.episode_baseline: episodes")
+    algorithm.episode_baseline = "episodes"
+    assert list(advantage_problems(config, str)) == []
 
 
 def test_weights_of_a_base_are_changed_one_by_one_and_taken_back(path):

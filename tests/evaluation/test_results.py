@@ -230,6 +230,7 @@ def test_the_r1_template_wants_its_tags_and_unwraps_a_box():
         ("geometry3k_pass1_16", "geometry3k", None),
         ("text_benchmarks", "text", None),
         ("moe_math500", "math500", "chat"),
+        ("alfworld", "alfworld", None),
     ],
 )
 def test_the_scripts_call_the_command_with_what_they_are_given(script, protocol, template, tmp_path):

@@ -12,6 +12,11 @@ def text_folder(tmp_path_factory):
 
 @pytest.fixture
 def all_float64(monkeypatch):
+    """`lift_to_float64` for a test."""
+    lift_to_float64(monkeypatch)
+
+
+def lift_to_float64(monkeypatch):
     """transformers computes norms, the ViT's rotation and routers in float32 whatever the model's dtype:
     lifted."""
     monkeypatch.setattr(torch.Tensor, "float", lambda self: self.double())

@@ -128,13 +128,13 @@ def test_equal_scores_give_exactly_0_and_unscored_episodes_change_nothing(estima
 
 
 def test_what_cannot_be_is_refused():
-    with pytest.raises(ValueError, match="rloo leaves an episode out.*episode_baseline episodes"):
+    with pytest.raises(ValueError, match=r"rloo leaves an episode out.*episode_baseline episodes"):
         one(games([1.0, 0.0], [1, 2]), "rloo")
-    with pytest.raises(ValueError, match="gdpo has no advantages of turns.*gigpo"):
+    with pytest.raises(ValueError, match=r"gdpo has no advantages of turns.*gigpo"):
         one(games([1.0, 0.0], [1, 2]), "gdpo", "episodes")
-    with pytest.raises(ValueError, match="'game 7' has 1 episode.*worker.rollout.n"):
+    with pytest.raises(ValueError, match=r"'game 7' has 1 episode.*worker.rollout.n"):
         one(games([1.0], [4], key="game 7"), "grpo")
-    with pytest.raises(ValueError, match="'game 7' has a reward that is not finite"):
+    with pytest.raises(ValueError, match=r"'game 7' has a reward that is not finite"):
         one(games([1.0, math.inf], [1, 1], key="game 7"), "grpo")
 
 

@@ -36,6 +36,7 @@ ON_A_CPU = {
     "demo.yaml",
     "demo_agent.yaml",
     "geometry3k_tiny_cpu.yaml",
+    "gridworld_tiny_cpu.yaml",
     "look_shortcut.yaml",
 }
 SHIPPED = sorted(CONFIGS.glob("*.yaml")) + sorted(CONFIGS.glob("ablation/*.yaml"))

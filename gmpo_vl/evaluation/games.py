@@ -1,0 +1,80 @@
+"""Samples of games: a record is a turn, an episode is what counts (`samples.episodes` has them together).
+
+The last turn of an episode says how it ended, in `turn`: `ending` and `reason` (rollout/episodes.py), `won`
+(null where the game never said) and `valid` (0.0 or 1.0 of each turn where the game said it). Importing this
+needs no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from gmpo_vl.evaluation.statistics import ENOUGH, mean_share
+from gmpo_vl.rollout.episodes import Ending, Outcome, episode_figures, reasons
+from gmpo_vl.samples import SampleRecord, episodes
+
+CATEGORY = "category"  # the rows' column by which games are counted
+TOLD = 3  # reasons why games ended that are noted
+
+
+def with_endings(records: Sequence[SampleRecord], outcomes: Sequence[Outcome]) -> list[SampleRecord]:
+    """Each episode's last turn with how it ended. outcomes: of all episodes, in their order."""
+    found: list[SampleRecord] = []
+    for turns, outcome in zip(episodes(records), outcomes, strict=True):
+        said = {
+            "ending": outcome.ending.kind,
+            "reason": outcome.ending.reason,
+            "won": outcome.won,
+            "valid": list(outcome.valid),
+        }
+        found += [*turns[:-1], replace(turns[-1], turn=turns[-1].turn | said)]
+    return found
+
+
+def outcome_of(turns: Sequence[SampleRecord]) -> Outcome:
+    """Of an episode's records."""
+    last = turns[-1]
+    ending = Ending(last.turn["ending"], last.turn["reason"])
+    length = sum(turn.length for turn in turns)
+    return Outcome(last.id, ending, len(turns), length, last.turn["won"], tuple(last.turn["valid"]))
+
+
+def figures_of_games(records: Sequence[SampleRecord], n: int) -> dict[str, Any]:
+    """`episode`: means over episodes, as a run's `episode/*`. `categories`: {category: share of won episodes
+    with the interval over games, and their number}, where the rows have that column. ci95 is None for few.
+    """
+    of_game = episodes(records)
+    figures = episode_figures([outcome_of(turns) for turns in of_game])
+    found: dict[str, Any] = {"episode": {name.partition("/")[2]: value for name, value in figures.items()}}
+    shares: dict[str, list[float]] = {}
+    for at in range(0, len(of_game), n):
+        category = of_game[at][0].meta.get(CATEGORY)
+        if category is not None:
+            won = [turns[-1].correct for turns in of_game[at : at + n]]
+            shares.setdefault(str(category), []).append(sum(won) / n)
+    if shares:
+        found["categories"] = {name: _share(np.array(values)) for name, values in shares.items()}
+    return found
+
+
+def _share(shares_Q: np.ndarray) -> dict[str, Any]:
+    estimate = mean_share(shares_Q)
+    interval = [estimate.low, estimate.high] if len(shares_Q) >= ENOUGH else None
+    return {"value": estimate.value, "ci95": interval, "games": len(shares_Q)}
+
+
+def notes_of_games(records: Sequence[SampleRecord]) -> list[str]:
+    """Why games ended that broke or could not be shown; empty where all went well."""
+    outcomes = [outcome_of(turns) for turns in episodes(records) if turns[-1].turn]
+    failed = [outcome for outcome in outcomes if outcome.ending.reason]
+    if not failed:
+        return []
+    said = list(reasons(failed).values())
+    more = [f"{len(said) - TOLD} more reasons"] if len(said) > TOLD else []
+    return [
+        f"{len(failed)} of {len(outcomes)} episodes could not be played on: {'; '.join(said[:TOLD] + more)}"
+    ]

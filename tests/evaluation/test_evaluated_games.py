@@ -1,0 +1,529 @@
+"""Games through `gmpo-vl eval`: killed, split, counted by category, compared, shown; and what is refused.
+
+The tiny model plays games whose steps depend on an answer's letters (tests/engines/playing_games.py), so that
+some are won; ALFWorld's rules are played by who knows the way.
+"""
+
+import json
+import os
+import runpy
+import signal
+import tarfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from gmpo_vl.data.examples import load_examples
+from gmpo_vl.data.rows import Columns
+from gmpo_vl.environments.gridworld import export
+from gmpo_vl.evaluation import answering, backends, sharing
+from gmpo_vl.evaluation.answering import Conditions, evaluate
+from gmpo_vl.evaluation.prepare import data_hash
+from gmpo_vl.evaluation.protocols import load_protocol, override
+from gmpo_vl.evaluation.sharing import answer_shard
+from gmpo_vl.models.loading import load_for_inference
+from gmpo_vl.models.processing import load_processor
+from gmpo_vl.models.prompts import PromptSettings, load_prompts
+from gmpo_vl.rollout.seeds import sample_seed
+from gmpo_vl.runs import EvaluationFolder
+from gmpo_vl.samples import episodes
+from gmpo_vl.types import Group, Response, Sampling
+
+ROOT = Path(__file__).parents[2]
+GAMES = ROOT / "tests/engines/playing_games.py"
+PLAIN = {"min_pixels": None, "max_pixels": None, "max_prompt_tokens": 400, "max_tokens": 6, "chunk": 3}
+
+
+class Interrupted(Exception):
+    """What a test stops a run with."""
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory) -> Path:
+    """Eight games in two categories."""
+    path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
+    texts = [
+        {"problem": "Walk on.", "answer": "-", "id": f"row {i}", "category": ("Long", "Short")[i % 2]}
+        for i in range(8)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in texts))
+    return path
+
+
+@pytest.fixture(scope="module")
+def protocol(rows, tmp_path_factory):
+    """A protocol's file, called after the game, with other values."""
+    folder = tmp_path_factory.mktemp("protocols")
+
+    def write(game: str, section: dict | None = None, **values) -> Path:
+        environment = {"name": f"{GAMES}:{game}", "max_turns": 5, "history_length": 1, **(section or {})}
+        fields = {
+            "data": str(rows),
+            "n": 2,
+            "temperature": 1.0,
+            **PLAIN,
+            **values,
+            "environment": environment,
+        }
+        path = folder / f"{len(list(folder.iterdir()))}" / f"{game.lower()}.yaml"
+        path.parent.mkdir()
+        path.write_text(json.dumps(fields))
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def walk(protocol) -> Path:
+    return protocol("Walk")
+
+
+@pytest.fixture(scope="module")
+def whole_games(tiny, walk, tmp_path_factory) -> Path:
+    """The games of `walk`, uninterrupted. Shared: nobody writes into it."""
+    from gmpo_vl.cli import main
+
+    out = tmp_path_factory.mktemp("whole_games")
+    assert main(["eval", str(tiny), "--protocol", str(walk), "--out", str(out)]) == 0
+    return out / "walk"
+
+
+def results_of(folder: Path) -> dict:
+    return json.loads((folder / "results.json").read_text())
+
+
+def test_figures_are_of_episodes_and_add_up(whole_games):
+    results, records = results_of(whole_games), list(EvaluationFolder(whole_games).samples())
+    of_games = episodes(records)
+    assert (results["questions"], results["n"], len(of_games)) == (8, 2, 16)
+    won = [turns[-1].turn["won"] for turns in of_games]
+    assert results["pass@1"] == sum(won) / 16
+    assert 0 < sum(won) < 16, "games of one outcome show nothing"
+    assert [record.correct for record in records] == [w for w, turns in zip(won, of_games) for _ in turns]
+    figures = results["episode"]
+    assert figures["turns"] == len(records) / 16
+    assert figures["won"] == results["pass@1"]
+    assert figures["cut"] == sum(turns[-1].turn["ending"] == "cut" for turns in of_games) / 16
+    valid = [value for turns in of_games for value in turns[-1].turn["valid"]]
+    assert valid == [float(record.turn["action"] == "on") for record in records]
+    assert figures["valid"] == sum(valid) / len(valid)
+    assert figures["length"] == sum(record.length for record in records) / 16
+    assert results["mean_length"] == sum(record.length for record in records) / len(records)
+    shares = results["categories"]
+    assert {name: share["games"] for name, share in shares.items()} == {"Long": 4, "Short": 4}
+    assert sum(share["value"] for share in shares.values()) / 2 == results["pass@1"]
+    assert all(share["ci95"] is None for share in shares.values()), "4 games are too few"
+    assert results["settings"]["environment"]["max_turns"] == 5
+    assert results["settings"]["grader"] == "game"
+    assert len(results["environment"]["sha256"]) == 64
+    assert "{{ observation }}" in results["environment"]["template"]
+    assert not {"no_answer", "maj@k", "graders", "grader"} & results.keys()
+
+
+def test_a_kill_in_the_middle_of_an_episode_changes_nothing(
+    tiny, walk, whole_games, tmp_path, gmpo_vl, monkeypatch, content
+):
+    arguments = ["eval", tiny, "--protocol", walk, "--out", tmp_path]
+    real, calls = backends.generate, []
+
+    def generate(*given, **options):
+        calls.append(1)
+        if len(calls) == 8:  # a turn of the second chunk
+            raise Interrupted
+        return real(*given, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(backends, "generate", generate)
+        with pytest.raises(Interrupted):
+            gmpo_vl(*arguments)
+    kept = sorted((tmp_path / "walk/chunks").glob("*.jsonl"))
+    assert len(kept) == 1
+    gmpo_vl(*arguments)
+    assert content(tmp_path / "walk") == content(whole_games)
+
+
+def dies_after_one_chunk(again, place, shard) -> None:
+    """A worker process of which the first is killed when its first chunk is there."""
+    write = EvaluationFolder.write_chunk
+
+    def write_and_die(self, *arguments):
+        write(self, *arguments)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    if shard[0] == 1:
+        EvaluationFolder.write_chunk = write_and_die
+    answer_shard(again, place, shard)
+
+
+def test_a_worker_killed_by_the_system_and_shards_give_the_same_bytes(
+    tiny, walk, whole_games, tmp_path, gmpo_vl, monkeypatch, content
+):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    arguments = ["eval", tiny, "--protocol", walk, "--out"]
+    with monkeypatch.context() as patched:
+        patched.setattr(sharing, "answer_shard", dies_after_one_chunk)
+        assert "1 of 2 workers failed" in gmpo_vl(*arguments, tmp_path / "killed", "--workers", 2, code=1)
+    gmpo_vl(*arguments, tmp_path / "killed")
+    for shard in ("2/2", "1/2"):
+        gmpo_vl(*arguments, tmp_path / "shards", "--shard", shard)
+    gmpo_vl("eval", "merge", tmp_path / "shards/walk")
+    assert content(tmp_path / "killed") == content(tmp_path / "shards") == content(whole_games.parent)
+
+
+def test_neither_the_size_of_chunks_nor_processes_of_their_own_change_a_sample(
+    tiny, protocol, whole_games, tmp_path, gmpo_vl
+):
+    for number, path in enumerate((protocol("Walk", chunk=1), protocol("Walk", {"isolate": True}, chunk=8))):
+        gmpo_vl("eval", tiny, "--protocol", path, "--out", tmp_path / str(number))
+        found = (tmp_path / str(number) / "walk/samples.jsonl").read_bytes()
+        assert found == (whole_games / "samples.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda lines: lines[:-1], "has an episode of row 2 that has no end"),
+        (lambda lines: [*lines[:1], *lines[2:]], "has another sample than the plan's in line 2"),
+        (lambda lines: [*lines[:-1], lines[-1].replace('"episode": 1', '"episode": 0')], "another sample"),
+        (lambda lines: [*lines[:-1], lines[-1].replace('"number": ', '"number": "', 1)], "cannot be read"),
+    ],
+    ids=["cut short", "a turn is missing", "another episode", "no number"],
+)
+def test_a_damaged_chunk_is_set_aside_and_played_again(
+    tiny, walk, whole_games, tmp_path, gmpo_vl, content, capsys, damage, said
+):
+    arguments = ["eval", tiny, "--protocol", walk, "--out", tmp_path]
+    gmpo_vl(*arguments, "--shard", "1/3")
+    chunk = tmp_path / "walk/chunks/000000.jsonl"
+    lines = chunk.read_text().splitlines()
+    assert damage(lines) != lines
+    chunk.write_text("".join(f"{line}\n" for line in damage(lines)))
+    from gmpo_vl.cli import main
+
+    assert main([str(argument) for argument in arguments]) == 0
+    assert said in capsys.readouterr().err
+    assert content(tmp_path / "walk") == content(whole_games)
+
+
+def test_two_evaluations_are_compared_by_game(tiny, walk, whole_games, tmp_path, gmpo_vl):
+    gmpo_vl("eval", tiny, "--protocol", walk, "--out", tmp_path, "--seed", 2)
+    other = tmp_path / "walk+seed=2"
+    said = gmpo_vl("eval", "compare", "--a", whole_games, "--b", other)
+    a, b = (100 * results_of(folder)["pass@1"] for folder in (whole_games, other))
+    assert f"a {a:.1f}   b {b:.1f}   8 games, 1 and 1 runs" in said
+    assert "paired by game" in said
+    assert "too few games: 8" in said
+    gmpo_vl("eval", tiny, "--protocol", walk, "--out", tmp_path, "--n", 1)
+    refused = gmpo_vl("eval", "compare", "--a", whole_games, "--b", tmp_path / "walk+n=1", code=2)
+    assert "settings.n is 2 there and 1 now" in refused
+
+
+def test_rows_get_the_share_of_their_won_episodes(whole_games, rows, tmp_path, gmpo_vl):
+    gmpo_vl("data", "difficulty", whole_games, "--data", rows, "--out", tmp_path / "rated.jsonl")
+    rated = [json.loads(line) for line in (tmp_path / "rated.jsonl").open()]
+    assert {row["pass_samples"] for row in rated} == {2}
+    assert sum(row["pass_rate"] for row in rated) / 8 == results_of(whole_games)["pass@1"]
+
+
+def test_the_page_shows_games_turn_by_turn(whole_games, gmpo_vl, tmp_path):
+    page = (whole_games / "result.html").read_text()
+    assert "8 of 8 games, turn by turn" in page
+    assert "Won: mean over games of the share of won episodes" in page
+    assert page.count("✓ won") + page.count("✗ not won") >= 8
+    assert "turn 2" in page
+    assert "of the turns" in page
+    assert "picture 2 of the turn" in page, "the history's"
+    assert page.count("<h2>By category</h2>") == 1
+    assert "Answers</h2>" not in page
+    folder = EvaluationFolder(tmp_path / "copy").create()
+    for name in ("results.json", "samples.jsonl"):
+        (folder.folder / name).write_bytes((whole_games / name).read_bytes())
+    gmpo_vl("eval", "page", folder.folder, "--questions", 2)
+    assert "2 of 8 games" in (folder.folder / "result.html").read_text()
+
+
+def test_what_games_themselves_said_is_not_graded_again(whole_games, gmpo_vl):
+    said = gmpo_vl("eval", "regrade", whole_games, code=2)
+    assert "each said itself whether it was won" in said
+
+
+# --- games that end otherwise ---
+def test_games_that_break_or_are_too_long_are_not_won_and_noted(tiny, protocol, tmp_path, gmpo_vl):
+    said = gmpo_vl("eval", tiny, "--protocol", protocol("Breaks"), "--out", tmp_path)
+    results = results_of(tmp_path / "breaks")
+    broken = results["episode"]["broken"]
+    assert 0 < broken < 1
+    assert f"{round(16 * broken)} of 16 episodes could not be played on" in results["notes"][0]
+    assert "step raised KeyError" in results["notes"][0]
+    assert f"{broken:.1%} broken" in said
+    assert "step raised KeyError" in (tmp_path / "breaks/result.html").read_text()
+    said = gmpo_vl("eval", tiny, "--protocol", protocol("Long", max_prompt_tokens=300), "--out", tmp_path)
+    assert "100.0% with a prompt too long" in said
+    assert results_of(tmp_path / "long")["pass@1"] == 0
+    assert "max_prompt_length is 300" in results_of(tmp_path / "long")["notes"][0]
+
+
+def test_a_game_that_cannot_begin_is_a_bad_row_before_the_model_is_loaded(
+    tiny, protocol, tmp_path, gmpo_vl, monkeypatch
+):
+    monkeypatch.setattr(answering, "load_backend", None)
+    said = gmpo_vl("eval", tiny, "--protocol", protocol("NeverBegins"), "--out", tmp_path / "a", code=2)
+    assert "reset raised OSError: no board" in said
+    path = protocol("LongAtOnce", max_prompt_tokens=100)
+    assert "prompt_too_long" in gmpo_vl("eval", tiny, "--protocol", path, "--out", tmp_path / "a", code=2)
+    assert not (tmp_path / "a").exists()
+
+
+# --- controls ---
+@pytest.fixture(scope="module")
+def levels(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("levels")
+    export(folder, {"test": 6})
+    return folder / "test.parquet"
+
+
+@pytest.mark.parametrize("pictures", ["as_is", "blank", "wrong"])
+def test_what_is_seen_of_the_grid_world_and_in_its_controls(tiny, levels, tmp_path, gmpo_vl, pictures):
+    changes = ["--n", 1, "--max-tokens", 3, "--pictures", pictures]
+    said = gmpo_vl("eval", tiny, "--protocol", "gridworld", "--data", levels, *changes, "--out", tmp_path)
+    [place] = tmp_path.iterdir()
+    records = list(EvaluationFolder(place).samples())
+    results = results_of(place)
+    assert results["data"]["pinned"] is False, "6 levels of the 512"
+    assert (f"a control: the pictures are {pictures}" in results["notes"]) == (pictures != "as_is")
+    assert "15.0 turns an episode" in said
+    firsts = {record.id: record.images for record in records if record.turn["number"] == 1}
+    assert all(len(record.images) == 1 for record in records), "no history is shown"
+    if pictures == "blank":
+        assert len(list((place / "images").iterdir())) == 1
+    if pictures == "wrong":
+        assert all(record.images == firsts[record.id] for record in records), "nothing of the game is seen"
+    if pictures != "blank":
+        assert len({tuple(images) for images in firsts.values()}) == 6
+
+
+def test_wrong_pictures_are_the_next_game_s(tiny, levels, tmp_path, gmpo_vl):
+    changes = ["--n", 1, "--max-tokens", 1]
+    for pictures in ("as_is", "wrong"):
+        given = ["--data", levels, *changes, "--pictures", pictures, "--out", tmp_path]
+        gmpo_vl("eval", tiny, "--protocol", "gridworld", *given)
+    wrong, own = sorted(tmp_path.iterdir(), key=lambda path: "wrong" not in path.name)
+    seen = [
+        [r.images for r in EvaluationFolder(place).samples() if r.turn["number"] == 1]
+        for place in (own, wrong)
+    ]
+    assert seen[1] == [*seen[0][1:], seen[0][0]]
+
+
+# --- ALFWorld, played by who knows the way ---
+HOUSE = {
+    "start": -1,
+    "receptacles": [["drawer 1", "drawer", 0, "o"], ["sink 1", "sink", 3, ""]],
+    "objects": [["desklamp 1", [1], [3], "t"], ["knife 1", [1], [3], "pc"]],
+    "within": [],
+    "fits": {"drawer": "knife", "sink": "knife"},
+}
+WAY = [
+    "go to sink 1",
+    "take knife 1 from sink 1",
+    "go to drawer 1",
+    "open drawer 1",
+    "move knife 1 to drawer 1",
+]
+GOALS = {
+    "Pick": ["pick_and_place_simple", "knife", "drawer"],
+    "Look": ["look_at_obj_in_light", "knife", "desklamp"],
+}
+
+
+@pytest.fixture(scope="module")
+def household(tmp_path_factory) -> Path:
+    """Twelve games to pick, three to look."""
+    path = tmp_path_factory.mktemp("household") / "valid_seen.jsonl"
+    kinds = ["Pick"] * 12 + ["Look"] * 3
+    texts = [
+        {
+            "problem": "put a knife in drawer.",
+            "answer": ", ".join(WAY),
+            "id": f"{kind}-{i}",
+            "category": kind,
+            "game": json.dumps(HOUSE | {"goal": GOALS[kind]}),
+        }
+        for i, kind in enumerate(kinds)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in texts))
+    return path
+
+
+def knows_the_way(*_):
+    """A backend that says the walkthrough's commands in the right form, but `look` where it is to look."""
+
+    def answer(prompts, sampling, *, progress):
+        groups = []
+        for prompt in prompts:
+            name = prompt.example.id
+            turn = int(name.split("/")[2]) if "/" in name else 1
+            text = f"<think>So.</think><action>{WAY[(turn - 1) % 5]}</action>"
+            text = "look" if name.startswith("Look") else text
+            responses = [
+                Response(
+                    torch.tensor([1]), torch.zeros(1), text, True, sample_seed(sampling.seed, name, 0, k)
+                )
+                for k in range(sampling.n)
+            ]
+            groups.append(Group(f"{name}@0", prompt, responses))
+        return groups
+
+    return answer
+
+
+@pytest.fixture(scope="module")
+def alfworld_result(tiny, household, tmp_path_factory) -> Path:
+    from gmpo_vl.cli import main
+
+    out = tmp_path_factory.mktemp("alfworld")
+    command = ["eval", tiny, "--protocol", "alfworld_seen", "--data", household, "--n", 3, "--out", out]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(answering, "load_backend", knows_the_way)
+        assert main([str(argument) for argument in command]) == 0
+    return out / "alfworld_seen+n=3,data=valid_seen"
+
+
+def test_alfworld_s_figures_by_category_with_their_intervals(alfworld_result):
+    results = results_of(alfworld_result)
+    assert (results["pass@1"], results["questions"], results["n"]) == (0.8, 15, 3)
+    pick, look = results["categories"]["Pick"], results["categories"]["Look"]
+    assert (pick["value"], pick["games"]) == (1.0, 12)
+    assert pick["ci95"] == [pytest.approx(0.025 ** (1 / 12)), 1.0]
+    assert look == {"value": 0.0, "ci95": None, "games": 3}
+    turns = (12 * 5 + 3 * 50) / 15
+    assert results["episode"]["turns"] == turns
+    assert results["episode"]["cut"] == 0.2
+    assert results["episode"]["valid"] == pytest.approx(12 * 5 / (15 * turns))
+    assert results["reward"] == {"overall": 8.0, "accuracy": 0.8}
+    won = [turns for turns in episodes(EvaluationFolder(alfworld_result).samples()) if turns[-1].correct]
+    assert [record.turn["reward"] for record in won[0]] == [0, 0, 0, 0, 10]
+    assert [record.turn["action"] for record in won[0]] == WAY
+    assert won[0][3].prompt.count("Done:") == 2, "two turns of history"
+    lost = list(EvaluationFolder(alfworld_result).samples())[-1]
+    assert (lost.turn["number"], lost.turn["penalty"], lost.turn["ending"]) == (50, 0.1, "cut")
+
+
+def test_table_6_stands_beside_the_published_rows(alfworld_result, gmpo_vl):
+    said = gmpo_vl("eval", "table", alfworld_result)
+    rows = {line.split("  ")[0]: line.split() for line in said.splitlines()}
+    assert rows["GMPO-1.5B"][1:] == ["93.1", "78.6", "81.0", "88.2", "82.1", "89.5", "85.9"]
+    assert rows["GRPO-1.5B"][-1] == "72.8"
+    [ours] = [line for line in said.splitlines() if "alfworld_seen+n=3" in line and "[" in line]
+    cells = ours.rpartition("valid_seen")[2].split()
+    assert cells[0].startswith("100.0±")
+    assert cells[1:6] == ["0.0", "-", "-", "-", "-"]
+    assert cells[6].startswith("80.0±")
+    assert "the data is not the protocol's" in said
+    assert "Geometry3K" not in said
+
+
+def test_the_page_of_text_games_has_their_categories(alfworld_result):
+    page = (alfworld_result / "result.html").read_text()
+    assert page.count("<h2>By category</h2>") == 1
+    assert "too few" in page
+    assert "cut at the last turn" in page
+    assert "15 of 15 games" in page
+
+
+# --- protocols ---
+def test_the_shipped_protocols_name_their_data_by_its_hash(tmp_path, data_dir):
+    script = runpy.run_path(str(ROOT / "data_prep/alfworld.py"))
+    for name in ("alfworld_seen", "alfworld_unseen"):
+        p = load_protocol(name)
+        archive = data_dir / f"alfworld_games/{Path(p.data).stem}.tar.xz"
+        if not archive.is_file():
+            pytest.skip(f"no games at {archive}")
+        with tarfile.open(archive) as games:
+            games.extractall(tmp_path, filter="data")
+        assert (p.temperature, p.n, p.max_tokens, p.max_prompt_tokens) == (0.4, 1, 512, 2048)
+        assert (p.environment["max_turns"], p.environment["history_length"]) == (50, 2)
+    script["main"]([str(tmp_path), str(tmp_path / "rows")])
+    for name, count in (("alfworld_seen", 140), ("alfworld_unseen", 134)):
+        p = load_protocol(name)
+        examples = load_examples(str(tmp_path / "rows" / Path(p.data).name), Columns())
+        assert (len(examples), p.questions) == (count, count)
+        assert data_hash(examples, count) == p.data_sha256
+        assert {e.meta["category"] for e in examples} == {"Pick", "Look", "Clean", "Heat", "Cool", "Pick2"}
+
+
+def test_the_grid_world_s_rows_are_the_same_everywhere(tmp_path):
+    p = load_protocol("gridworld")
+    export(tmp_path)
+    examples = load_examples(str(tmp_path / Path(p.data).name), Columns())
+    assert len(examples) == p.questions
+    assert data_hash(examples, len(examples)) == p.data_sha256
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "said"),
+    [
+        ({"max_turn": 3}, {}, "environment.max_turn is no key; did you mean max_turns"),
+        ({"max_turns": 0}, {}, "environment.max_turns is 0, but must be greater than 0"),
+        ({"max_turns": True}, {}, "environment.max_turns is True, but must be of type int"),
+        ({"history_length": "two"}, {}, "environment.history_length is 'two', but must be of type int"),
+        ({"template": 3}, {}, "must be of type str or null"),
+        ({"settings": "view"}, {}, "environment.settings is 'view', but must be of type dict"),
+        ({"name": None}, {}, "environment.name is missing"),
+        ({}, {"grader": "strict"}, "grader is 'strict', but a game says itself whether it was won"),
+        ({}, {"format_prompt": "boxed"}, "format_prompt is 'boxed', but the environment's template says"),
+        ({}, {"benchmark": "math500"}, "benchmark is 'math500'"),
+    ],
+)
+def test_a_protocol_that_no_game_can_be_played_by_is_refused(protocol, section, values, said):
+    with pytest.raises(ValueError, match=said.replace("?", ".")):
+        load_protocol(str(protocol("Walk", section, **values)))
+
+
+def test_what_is_refused_before_a_model_is_loaded(tiny, protocol, tmp_path, gmpo_vl, monkeypatch):
+    monkeypatch.setattr(answering, "load_backend", None)
+    monkeypatch.chdir(tmp_path)
+
+    def refused(*arguments) -> str:
+        return gmpo_vl("eval", tiny, "--out", tmp_path / "out", *arguments, code=2)
+
+    assert "a game says itself" in refused("--protocol", protocol("Walk"), "--grader", "strict")
+    assert "no environment is called 'grid" in refused("--protocol", protocol("Walk", {"name": "gridword"}))
+    path = protocol("Walk", {"settings": {"picture": False}})
+    assert "did you mean pictures" in refused("--protocol", path)
+    assert "data_prep/alfworld.py GAMES data/alfworld` writes it" in refused("--protocol", "alfworld")
+    assert "data_prep/gridworld.py data/gridworld` writes it" in refused("--protocol", "gridworld")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_control_of_games_without_pictures_is_refused(tiny, protocol, tmp_path, gmpo_vl):
+    path = protocol("Walk", {"settings": {"pictures": False}})
+    said = gmpo_vl("eval", tiny, "--protocol", path, "--pictures", "blank", "--out", tmp_path, code=2)
+    assert "no game of these shows a picture at first" in said
+
+
+def test_a_protocol_states_every_key_of_its_environment_and_others_none(walk):
+    stated = load_protocol(str(walk)).stated()
+    assert stated["environment"].keys() == {
+        *("name", "max_turns", "history_length", "template", "isolate", "settings")
+    }
+    assert override(load_protocol(str(walk)), {"n": 4}).name == "walk+n=4"
+    assert "environment" not in load_protocol("geometry3k").stated()
+
+
+# --- a model in memory ---
+def test_a_model_in_memory_plays_the_same_games(tiny, rows, whole_games, tmp_path):
+    processor = load_processor(tiny)
+    prompts = load_prompts(str(rows), PromptSettings(Columns(), max_prompt_length=400), processor)
+    section = {"name": f"{GAMES}:Walk", "max_turns": 5, "history_length": 1}
+    conditions = Conditions(Sampling(2, 6, 1.0), environment=section)
+    found = evaluate(load_for_inference(tiny), prompts, conditions, tmp_path / "eval")
+    stored = list(EvaluationFolder(whole_games).samples())
+    assert found.records == stored
+    assert found.questions == [f"row {i}" for i in range(8)]
+    results, by_protocol = results_of(tmp_path / "eval"), results_of(whole_games)
+    assert found.pass_at_1().value == results["pass@1"] == by_protocol["pass@1"]
+    assert results["categories"] == by_protocol["categories"]
+    assert results["settings"]["environment"] == by_protocol["settings"]["environment"]
+    assert "profile" not in results["settings"]
