@@ -92,7 +92,7 @@ def main() -> None:
         update(model, optimizers, loss, learning_rate(step, args.steps, args.lr, fall=0.5))
         if step % 25 == 0:
             print(f"step {step:4d}  loss {loss.item():.3f}  {time.perf_counter() - start:5.0f} s", flush=True)
-        if step + 1 >= args.check_from and (step + 1) % args.check_every == 0:
+        if (step + 1) % args.check_every == 0:
             share = won(model, processor, levels=64, n=2)
             print(f"   won {share:.3f}", flush=True)
             if args.snapshots:
@@ -104,8 +104,8 @@ def main() -> None:
 
 
 def reading(done: float) -> float:
-    """Share of rows that ask for the cells: 90% for a tenth of the steps, 10% from a quarter on."""
-    return 0.9 - 0.8 * min(max((done - 0.1) / 0.15, 0.0), 1.0)
+    """Share of rows that ask for the cells: 90% for the first fifth of the steps, 10% from two fifths on."""
+    return 0.9 - 0.8 * min(max((done - 0.2) / 0.2, 0.0), 1.0)
 
 
 class Prompts:
@@ -198,12 +198,11 @@ def parse_args() -> argparse.Namespace:
     add = parser.add_argument
     add("--out", default=str(packaged_gridworld()), help="folder to write (default: the packaged one)")
     add("--seed", type=int, default=0, help="weights, levels and order (default 0)")
-    add("--steps", type=int, default=1500, help="updates (default 1500)")
-    add("--batch", type=int, default=64, help="turns of an update (default 64)")
-    add("--lr", type=float, default=3e-3, help="peak learning rate (default 3e-3)")
+    add("--steps", type=int, default=1600, help="length of the schedule in updates (default 1600)")
+    add("--batch", type=int, default=32, help="turns of an update (default 32)")
+    add("--lr", type=float, default=4e-3, help="peak learning rate (default 4e-3)")
     add("--random-moves", type=float, default=0.2, help="share of moves that are random (default 0.2)")
-    add("--check-from", type=int, default=600, help="update of the first validation (default 600)")
-    add("--check-every", type=int, default=50, help="updates between two validations (default 50)")
+    add("--check-every", type=int, default=400, help="updates between two validations (default 400)")
     add("--stop-at", type=float, default=0.3, help="share of games won that ends it, 0 to 1 (default 0.3)")
     add("--snapshots", help="folder for the weights at every validation (default: none)")
     return parser.parse_args()

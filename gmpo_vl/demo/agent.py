@@ -9,34 +9,32 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
-from gmpo_vl.config import Config
-from gmpo_vl.demo.before_and_after import begin, print_limits
+from gmpo_vl.demo.before_and_after import Demo, begin, print_limits
 from gmpo_vl.engines.local.engine import train
-from gmpo_vl.environments import Observation, Step
-from gmpo_vl.environments.gridworld import CELL, MOVES, GridWorld, expert, export, make_examples
-from gmpo_vl.environments.loading import load_environment
+from gmpo_vl.environments.gridworld import MOVES, GridWorld, expert, export, make_examples
+from gmpo_vl.evaluation.answering import Conditions, Evaluation, evaluate
+from gmpo_vl.evaluation.protocols import Pictures
 from gmpo_vl.evaluation.statistics import paired_difference
 from gmpo_vl.models.loading import load_model
-from gmpo_vl.models.processing import encode_prompt, load_processor
+from gmpo_vl.models.processing import load_processor
+from gmpo_vl.models.prompts import load_prompts, prompt_settings
 from gmpo_vl.models.tiny import packaged_gridworld
 from gmpo_vl.progress import phase_bar
 from gmpo_vl.report import write_report
-from gmpo_vl.rollout.episodes import Games, Outcome, play
-from gmpo_vl.rollout.hf import generate
+from gmpo_vl.rollout.episodes import first_turns
+from gmpo_vl.samples import episodes
+from gmpo_vl.setup import load_configured_environment
 from gmpo_vl.storage.files import write_json
-from gmpo_vl.types import Example, Group, Prompt, Sampling
+from gmpo_vl.types import Example, Sampling
 
 CONFIG = Path(__file__).with_name("agent.yaml")
 TEST_PROBLEMS = 256  # levels
 VALIDATION_LEVELS = 64
 EPISODES = 2  # of each test level
-GREY = (128, 128, 128)
 LIMITS = (
     "That the model learned to see or to plan from nothing. Its warm-up copied a searching expert and was "
     "stopped early; the reward of won games told it the rest.",
@@ -44,34 +42,6 @@ LIMITS = (
     "What a real vision-language model gains on ALFWorld: the model here has 0.5 million parameters.",
     "How much runs differ: the interval is over levels, not over seeds.",
 )
-
-
-class BlankPicture(GridWorld):
-    """A control: the same game, of which the policy sees a grey picture."""
-
-    def _observation(self) -> Observation:
-        rows = self.level.rows
-        picture = Image.new("RGB", (CELL * len(rows[0]), CELL * len(rows)), GREY)
-        return replace(super()._observation(), images=(picture,))
-
-
-class AnotherGame(GridWorld):
-    """A control: the policy plays one level and sees another, in which the same moves are made.
-
-    A row's `game` holds both: `LEVEL / OTHER`.
-    """
-
-    def __init__(self, example: Example):
-        own, other = example.game.split(" / ")
-        super().__init__(replace(example, game=own))
-        self.other = GridWorld(replace(example, game=other))
-
-    def reset(self, seed: int) -> Observation:
-        super().reset(seed)
-        return self.other.reset(seed)
-
-    def step(self, answer: str) -> Step:
-        return replace(super().step(answer), observation=self.other.step(answer).observation)
 
 
 def run(config_file: str | Path, test_levels: int, overrides: Sequence[str]) -> None:
@@ -85,20 +55,20 @@ def run(config_file: str | Path, test_levels: int, overrides: Sequence[str]) -> 
     export(demo.data, {"train": 2048, "validation": VALIDATION_LEVELS, "test": test_levels})
 
     print(f"2. before: {EPISODES} games of each test level at temperature 1", flush=True)
-    before = played(demo.config, model, "before", levels)
+    before = played(demo, model, "before")
 
     print("3. training with GMPO", flush=True)
     trained_run = train(demo.config)
 
     print("4. after, and two controls: a grey picture, and another game's picture", flush=True)
     trained = trained_run.checkpoint(trained_run.checkpoint_steps()[-1]) / "huggingface"
-    after = played(demo.config, trained, "after", levels)
-    others = [replace(a, game=f"{a.game} / {b.game}") for a, b in zip(levels, levels[1:] + levels[:1])]
+    after = played(demo, trained, "after")
+    turns = demo.config.environment.max_turns
     controls = {
-        "blank_image": share(played(demo.config, trained, "blank", levels, "BlankPicture")),
-        "wrong_game": share(played(demo.config, trained, "another", others, "AnotherGame")),
-        "random_moves": without_model(levels, demo.config.environment.max_turns, at_random),
-        "expert": without_model(levels, demo.config.environment.max_turns, as_expert),
+        "blank_image": played(demo, trained, "blank_image", "blank").pass_at_1().value,
+        "wrong_game": played(demo, trained, "wrong_game", "wrong").pass_at_1().value,
+        "random_moves": without_model(levels, turns, at_random),
+        "expert": without_model(levels, turns, as_expert),
     }
     summary = summarise(before, after, controls, time.perf_counter() - start)
     write_json(demo.folder / "summary.json", summary)
@@ -107,33 +77,22 @@ def run(config_file: str | Path, test_levels: int, overrides: Sequence[str]) -> 
     print(f"\npage     {page}\nsummary  {demo.folder / 'summary.json'}")
 
 
-def played(
-    config: Config, model: Path, name: str, levels: Sequence[Example], control: str | None = None
-) -> list[Outcome]:
-    """The model's episodes of these levels, EPISODES of each in order. control: a class of this module."""
-    processor, player = load_processor(model), load_model(model).eval()
-    of = config.environment
-    make = load_environment(f"{__name__}:{control}" if control else str(of.name), of.settings, of.template)
-
-    def encode(turn: Example) -> Prompt:
-        return encode_prompt(turn, processor, None, config.data.min_pixels, config.data.max_pixels)
-
-    def answers(prompts: Sequence[Prompt], positions: Sequence[int], sampling: Sampling) -> list[Group]:
-        return generate(player, processor, prompts, sampling, positions)
-
-    games = Games(make, encode, of.max_turns, of.history_length, config.data.max_prompt_length)
-    sampling = Sampling(EPISODES, config.data.max_response_length, temperature=1.0)
-    with phase_bar(name, len(levels)) as advance:
-        return play(games, levels, [0] * len(levels), sampling, answers, advance).outcomes
+def played(demo: Demo, model: Path, name: str, pictures: Pictures = "as_is") -> Evaluation:
+    """The model's games of the test levels, in the run's folder: eval/NAME. pictures: what it sees."""
+    config, source = demo.config, str(demo.data / "test.parquet")
+    processor, make = load_processor(model), load_configured_environment(config)
+    assert make is not None
+    shown = partial(first_turns, make, run_seed=1)
+    prompts = load_prompts(source, prompt_settings(config.data), processor, shown)
+    sampling = Sampling(EPISODES, config.data.max_response_length)
+    conditions = Conditions(sampling, pictures=pictures, environment=asdict(config.environment))
+    with phase_bar(name, len(prompts)) as advance:
+        return evaluate(load_model(model).eval(), prompts, conditions, demo.folder / "eval" / name, advance)
 
 
-def won_Q(outcomes: Sequence[Outcome]) -> np.ndarray:
-    """float (Q,): the share of games won of each level."""
-    return np.array([bool(outcome.won) for outcome in outcomes], dtype=float).reshape(-1, EPISODES).mean(1)
-
-
-def share(outcomes: Sequence[Outcome]) -> float:
-    return float(won_Q(outcomes).mean())
+def turns_of(evaluation: Evaluation) -> float:
+    """Mean turns of a game."""
+    return len(evaluation.records) / len(episodes(evaluation.records))
 
 
 def without_model(
@@ -161,24 +120,25 @@ def as_expert(game: GridWorld, rng: random.Random) -> str:
 
 
 def summarise(
-    before: Sequence[Outcome],
-    after: Sequence[Outcome],
+    before: Evaluation,
+    after: Evaluation,
     controls: dict[str, float],
     seconds: float,
 ) -> dict:
     """summary.json. Shares are 0 to 1; the interval is over levels, paired."""
-    difference = paired_difference(won_Q(before), won_Q(after))
+    before_Q, after_Q = before.correct_Q(), after.correct_Q()
+    difference = paired_difference(before_Q, after_Q)
     return {
         "what": "games won",
         "unit": "level",
         "metric": f"{EPISODES} games of each test level of the grid world, temperature 1",
-        "questions": len(before) // EPISODES,
-        "before": share(before),
-        "after": share(after),
+        "questions": len(before_Q),
+        "before": float(before_Q.mean()),
+        "after": float(after_Q.mean()),
         "diff": difference.value,
         "diff_ci95": [difference.low, difference.high],
-        "turns_before": float(np.mean([outcome.turns for outcome in before])),
-        "turns_after": float(np.mean([outcome.turns for outcome in after])),
+        "turns_before": turns_of(before),
+        "turns_after": turns_of(after),
         **controls,
         "limits": list(LIMITS),
         "seconds": seconds,

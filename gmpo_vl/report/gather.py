@@ -128,7 +128,9 @@ def read_evaluations(folder: Path) -> list[tuple[str, dict[str, Any]]]:
         # The time is kept apart by `gmpo-vl eval`: results are the same to the byte.
         timing = path.with_name("timing.json")
         results = {"seconds": None, **EvaluationFolder(path.parent).results()}
-        figures = ["pass@1", "questions", "n", "no_answer", "truncated", "mean_length"]
+        figures = ["pass@1", "questions", "n", "truncated", "mean_length"]
+        if "episode" not in results:  # games have no answers that could be missing
+            figures.append("no_answer")
         for key in [*figures, *(["seconds"] if results["seconds"] is not None else [])]:
             _number(results, key, path)
         if _interval(results.get("ci95"), path, "ci95") is None:

@@ -1,16 +1,19 @@
 """Games on a run's page: which are shown, turn by turn, and nothing that an answer wrote runs."""
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 
 from gmpo_vl.environments.gridworld import GridWorld, make_examples
 from gmpo_vl.report import write_report
-from gmpo_vl.report.games import EPISODES, GAMES_PER_STEP, game_cards
+from gmpo_vl.report.cards import before_and_after
+from gmpo_vl.report.games import EPISODES, GAMES_PER_STEP, TWICE, game_cards, games_before_and_after
 from gmpo_vl.report.gather import read_summary
 from gmpo_vl.runs import Run
 from gmpo_vl.samples import SampleRecord
+from gmpo_vl.storage.files import append_jsonl
 
 HOSTILE = "</pre><script>alert(1)</script>"
 
@@ -126,3 +129,19 @@ def test_a_summary_says_what_it_counts(games):
     page = write_report(games.folder).read_text(encoding="utf-8")
     assert "Share of games won" in page
     assert "paired by level (256 levels)" in page
+
+
+def test_the_first_games_stand_before_and_after(games):
+    levels = make_examples("test", TWICE + 1)
+    for name, moves in (("before", ["up", "up"]), ("after", ["down"])):
+        folder = games.folder / "eval" / name
+        folder.mkdir(parents=True)
+        records = [r for e in levels for k in (0, 1) for r in turns_of(games, e, k, moves[: 2 - k], name)]
+        append_jsonl(folder / "samples.jsonl", [asdict(record) for record in records])
+    twice = games_before_and_after(games)
+    assert [game.id for game in twice] == [level.id for level in levels[:TWICE]]
+    assert all(len(game.before) == 2 and len(game.after) == 1 for game in twice)  # episode 0 alone
+    assert before_and_after(games).cards == []  # turns are no questions
+    page = write_report(games.folder).read_text(encoding="utf-8")
+    assert "The same games, before and after" in page
+    assert page.index("before: ✗ not won, 2 turns") < page.index("after: ✗ not won, 1 turn")
