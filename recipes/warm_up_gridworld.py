@@ -1,13 +1,16 @@
-"""Supervised warm-up of the packaged tiny Qwen2.5-VL that plays the grid world: minutes on one core.
+"""Supervised warm-up of the packaged tiny Qwen2.5-VL that plays the grid world, in two stages of minutes.
 
-    python recipes/warm_up_gridworld.py                    the packaged model
+    python recipes/warm_up_gridworld.py --out PLAYER --snapshots PLAYER
+    python recipes/warm_up_gridworld.py --start PLAYER/step_1600 --guesses 0.45 --steps 200 --lr 5e-4
 
 It sees levels of a split of their own (environments/gridworld.py), played by the searching expert, who knows
 what the picture shows and no more. Some of its moves are replaced by random ones, which are not shown as
 answers: the model so sees places where its own mistakes lead. At first most rows ask what is in each cell:
-sight before play. An answer of play says where the player is, where it wants to go, and the move. The warm-up
-stops early: the model wins some of its games, and reinforcement learning has the rest to find. The same
-machine and versions give the same weights.
+sight before play. An answer of play says where the player is, where it wants to go, and the move.
+
+The second stage gives the packaged model. It leaves it as pretraining leaves a real one: at some turns it
+says where it is and goes, at others it guesses a move. Which of the two wins it is not told; reinforcement
+learning has to find out. The same machine and versions give the same weights.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from gmpo_vl.environments.gridworld import (
     DOOR,
     FREE,
     HIDDEN,
+    MOVES,
     WALL,
     GridWorld,
     draw_levels,
@@ -75,7 +79,7 @@ def main() -> None:
     size, tokenizer = SIZES["gridworld"], tokenizer_of(mixed)
     config = tiny_qwen2_5_vl_config(size, tokenizer)
     folder = save_folder(args.out, random_model(config, size.initializer_range, args.seed), config, tokenizer)
-    processor, model = load_processor(folder), load_model(folder)
+    processor, model = load_processor(folder), load_model(args.start or folder)
     prompts = Prompts(processor)
     print(sum(p.numel() for p in model.parameters()), "parameters", flush=True)
     optimizers = make_optimizers(model, args.lr)
@@ -83,9 +87,14 @@ def main() -> None:
         rows = []
         for _ in range(args.batch):
             i = rng.randrange(MIXED)
-            play_row, read_row = mixed[i]
+            (turn, answer), read_row = mixed[i]
             mixed[i] = next(turns)
-            rows.append(prompts.row(*(read_row if rng.random() < reading(step / args.steps) else play_row)))
+            if rng.random() < (0.1 if args.start else reading(step / args.steps)):
+                rows.append(prompts.row(*read_row))
+            elif args.guesses and rng.random() < args.guesses:
+                rows.append(prompts.row(turn, f"<action>{rng.choice(list(MOVES))}</action>"))
+            else:
+                rows.append(prompts.row(turn, answer))
         packed = pack(rows, processor.family, model.device)
         log_probs_BT, _ = response_log_probs(model, packed, 1.0, ())
         loss = -log_probs_BT.sum() / packed.mask_BT.sum()
@@ -97,8 +106,6 @@ def main() -> None:
             print(f"   won {share:.3f}", flush=True)
             if args.snapshots:
                 save_pretrained(model, Path(args.snapshots) / f"step_{step + 1:04d}")
-            if share >= args.stop_at:
-                break
     save_folder(folder, model.bfloat16(), config, tokenizer)
     write_card(folder)
 
@@ -140,7 +147,7 @@ def expert_turns(rng: random.Random, random_moves: float) -> Iterator[tuple[Row,
             turn = turn_example(row, past, seen, 0, template)
             answer = f"{game.at[0]}{game.at[1]} to {target[0]}{target[1]} <action>{move}</action>"
             yield (turn, answer), (replace(turn, problem=f"<image>{READ}"), cells(game))
-            taken = rng.choice(["up", "down", "left", "right"]) if rng.random() < random_moves else move
+            taken = rng.choice(list(MOVES)) if rng.random() < random_moves else move
             step = game.step(taken)
             if step.ended:
                 break
@@ -171,8 +178,8 @@ def write_card(folder: Path) -> None:
         "",
         f"{parameters:.2f} million parameters, standard transformers classes, bfloat16. Made by "
         "`recipes/warm_up_gridworld.py`.",
-        "It answers a turn's picture with where the player is, where it wants to go, and the move: `12 to 22 "
-        "<action>down</action>`.",
+        "It answers a turn's picture with where the player is, where it wants to go, and the move (`12 to 22 "
+        "<action>down</action>`), or guesses a move.",
         "",
         f"Of 256 validation levels, 4 games each at temperature 1 and {TURNS} turns, it wins {share:.3f}.",
     ]
@@ -197,13 +204,19 @@ def parse_args() -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--out", default=str(packaged_gridworld()), help="folder to write (default: the packaged one)")
+    add("--start", help="go on from this model folder instead of random weights")
+    add(
+        "--guesses",
+        type=float,
+        default=0.0,
+        help="share of turns answered by a random move alone (default 0)",
+    )
     add("--seed", type=int, default=0, help="weights, levels and order (default 0)")
     add("--steps", type=int, default=1600, help="length of the schedule in updates (default 1600)")
     add("--batch", type=int, default=32, help="turns of an update (default 32)")
     add("--lr", type=float, default=4e-3, help="peak learning rate (default 4e-3)")
     add("--random-moves", type=float, default=0.2, help="share of moves that are random (default 0.2)")
     add("--check-every", type=int, default=400, help="updates between two validations (default 400)")
-    add("--stop-at", type=float, default=0.3, help="share of games won that ends it, 0 to 1 (default 0.3)")
     add("--snapshots", help="folder for the weights at every validation (default: none)")
     return parser.parse_args()
 

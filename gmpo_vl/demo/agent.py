@@ -36,8 +36,8 @@ TEST_PROBLEMS = 256  # levels
 VALIDATION_LEVELS = 64
 EPISODES = 2  # of each test level
 LIMITS = (
-    "That the model learned to see or to plan from nothing. Its warm-up copied a searching expert and was "
-    "stopped early; the reward of won games told it the rest.",
+    "That the model learned to see or to plan. Its warm-up copied a searching expert and then left it guessing "
+    "at half of its turns; the reward of won games told it to stop guessing, and nothing else did.",
     "That GMPO does better than GRPO: that takes both, tuned alike, and several seeds (gmpo-vl study).",
     "What a real vision-language model gains on ALFWorld: the model here has 0.5 million parameters.",
     "How much runs differ: the interval is over levels, not over seeds.",
@@ -55,18 +55,18 @@ def run(config_file: str | Path, test_levels: int, overrides: Sequence[str]) -> 
     export(demo.data, {"train": 2048, "validation": VALIDATION_LEVELS, "test": test_levels})
 
     print(f"2. before: {EPISODES} games of each test level at temperature 1", flush=True)
-    before = played(demo, model, "before")
+    before = played(demo, model, "before", EPISODES)
 
     print("3. training with GMPO", flush=True)
     trained_run = train(demo.config)
 
     print("4. after, and two controls: a grey picture, and another game's picture", flush=True)
     trained = trained_run.checkpoint(trained_run.checkpoint_steps()[-1]) / "huggingface"
-    after = played(demo, trained, "after")
+    after = played(demo, trained, "after", EPISODES)
     turns = demo.config.environment.max_turns
     controls = {
-        "blank_image": played(demo, trained, "blank_image", "blank").pass_at_1().value,
-        "wrong_game": played(demo, trained, "wrong_game", "wrong").pass_at_1().value,
+        "blank_image": played(demo, trained, "blank_image", 1, "blank").pass_at_1().value,
+        "wrong_game": played(demo, trained, "wrong_game", 1, "wrong").pass_at_1().value,
         "random_moves": without_model(levels, turns, at_random),
         "expert": without_model(levels, turns, as_expert),
     }
@@ -77,14 +77,14 @@ def run(config_file: str | Path, test_levels: int, overrides: Sequence[str]) -> 
     print(f"\npage     {page}\nsummary  {demo.folder / 'summary.json'}")
 
 
-def played(demo: Demo, model: Path, name: str, pictures: Pictures = "as_is") -> Evaluation:
-    """The model's games of the test levels, in the run's folder: eval/NAME. pictures: what it sees."""
+def played(demo: Demo, model: Path, name: str, n: int, pictures: Pictures = "as_is") -> Evaluation:
+    """The model's games of the test levels, n of each, in eval/NAME. pictures: what it sees."""
     config, source = demo.config, str(demo.data / "test.parquet")
     processor, make = load_processor(model), load_configured_environment(config)
     assert make is not None
     shown = partial(first_turns, make, run_seed=1)
     prompts = load_prompts(source, prompt_settings(config.data), processor, shown)
-    sampling = Sampling(EPISODES, config.data.max_response_length)
+    sampling = Sampling(n, config.data.max_response_length)
     conditions = Conditions(sampling, pictures=pictures, environment=asdict(config.environment))
     with phase_bar(name, len(prompts)) as advance:
         return evaluate(load_model(model).eval(), prompts, conditions, demo.folder / "eval" / name, advance)
