@@ -99,11 +99,15 @@ def answer_chunks(
     """Answer the chunks of a shard that are not there yet, or not as they should be."""
     writer, mine = ChunkWriter(prepared), prepared.shard(shard)
     done = sound_chunks(folder, prepared.plan, mine, prepared.ids)
-    for number in mine:
-        if number not in done:
-            writer.write(number, folder, progress)
-        elif progress is not None:
-            progress(len(prepared.chunk(number)))
+    try:
+        for number in mine:
+            if number not in done:
+                writer.write(number, folder, progress)
+            elif progress is not None:
+                progress(len(prepared.chunk(number)))
+    finally:
+        if prepared.make is not None:
+            prepared.make.close()
 
 
 # --- a model in memory --------------------------------------------------------------------------------------
@@ -157,9 +161,13 @@ def evaluate(
     place = None if folder is None else EvaluationFolder(folder).create()
     asker = _asker_of(transformers_backend(model, prompts.processor), prompts, of)
     records: list[SampleRecord] = []
-    for first in range(0, len(prompts), BATCH):
-        questions = range(len(prompts))[first : first + BATCH]
-        records += asker.ask(questions, None if place is None else place.images, progress)
+    try:
+        for first in range(0, len(prompts), BATCH):
+            questions = range(len(prompts))[first : first + BATCH]
+            records += asker.ask(questions, None if place is None else place.images, progress)
+    finally:
+        if isinstance(asker, Player):
+            asker.games.make.close()
     if place is not None:
         place.write_samples(records)
         stated: dict[str, Any] = {"settings": of.stated(), "versions": versions()}

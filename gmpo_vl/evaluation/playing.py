@@ -59,7 +59,7 @@ def games_to_play(
     Raises ValueError for a control of games that show no pictures.
     """
     encode = prompts.encoded
-    if pictures != "as_is" and not any(prompts.picture_lengths):
+    if pictures != "as_is" and not _show_pictures(make, prompts, seed):
         raise ValueError(f"pictures: {pictures} is a control, and no game of these shows a picture at first")
     if pictures == "blank":
         encode = lambda turn: with_grey_pictures(prompts.encoded(turn))  # noqa: E731
@@ -67,6 +67,11 @@ def games_to_play(
         encode = _with_wrong_pictures(make, prompts, seed)
     limit = prompts.settings.max_prompt_length
     return Games(make, encode, section["max_turns"], section["history_length"], limit)
+
+
+def _show_pictures(make: EnvironmentMaker, prompts: PromptSet, seed: int) -> bool:
+    turns = first_turns(make, prompts.examples, seed)
+    return any(turn.images for turn in turns if not isinstance(turn, RowError))
 
 
 def _with_wrong_pictures(

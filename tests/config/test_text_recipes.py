@@ -49,3 +49,25 @@ def test_the_same_file_runs_on_engine_local(name):
     assert config.worker.rollout.max_model_len is not None
     longest = config.data.max_prompt_length + config.data.max_response_length
     assert longest <= config.worker.rollout.max_model_len <= config.worker.rollout.max_num_batched_tokens
+
+
+@pytest.mark.parametrize("objective", ["gmpo", "grpo"])
+def test_alfworld_is_trained_with_the_public_recipe_s_settings(objective):
+    config = read(f"qwen2_5_1_5b_alfworld_{objective}")
+    data, algorithm, actor, rollout = (
+        config.data,
+        config.algorithm,
+        config.worker.actor,
+        config.worker.rollout,
+    )
+    assert (data.rollout_batch_size, rollout.n, config.trainer.max_steps) == (16, 8, 150)
+    assert (data.max_prompt_length, data.max_response_length) == (2048, 512)
+    assert (config.environment.name, config.environment.max_turns) == ("alfworld", 50)
+    assert config.environment.history_length == 2
+    assert (algorithm.use_kl_loss, algorithm.kl_penalty, algorithm.kl_coef) == (True, "low_var_kl", 0.01)
+    assert (algorithm.episode_weight, algorithm.episode_baseline) == ("turn", "turns")
+    assert (algorithm.turn_penalty, algorithm.adv_estimator) == ("before", "grpo")
+    assert actor.optim.lr == 1e-6
+    assert rollout.val_override_config == {"n": 1, "temperature": 0.4}
+    assert (config.engine, config.trainer.n_gpus_per_node * config.trainer.nnodes) == ("easyr1", 2)
+    assert read(f"qwen2_5_1_5b_alfworld_{objective}", "engine=local").engine == "local"

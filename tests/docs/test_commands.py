@@ -102,7 +102,7 @@ def place(tmp_path_factory) -> Path:
         export(folder / data, {"train": 16, "validation": 8, "test": 8})
     for name, split in (("mine", "train"), ("mine_val", "validation")):
         (folder / f"{name}.parquet").symlink_to(folder / f"data/geometry3k/{split}.parquet")
-    export_games(folder / "data/gridworld", {"train": 8, "validation": 2})
+    export_games(folder / "data/gridworld", {"train": 8, "validation": 2, "test": 4})
     (folder / "golds.parquet").symlink_to(folder / "data/geometry3k/train.parquet")
     (folder / "questions.csv").write_text(
         "question,answer\n" + "".join(f"What is {i} + 1?,{i + 1}\n" for i in range(40))

@@ -2,6 +2,7 @@
 GPUs.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import yaml
 pytest.importorskip("verl", reason="EasyR1 is not installed: make test-easyr1 EASYR1_HOME=FOLDER")
 
 from gmpo_vl.config import load_config
+from gmpo_vl.data.writing import write_splits
 from gmpo_vl.engines.easyr1.config import to_easyr1
 from gmpo_vl.models.moe import save_tiny_moe
 from gmpo_vl.preflight.plan import describe_method, dry_run
@@ -22,7 +24,16 @@ ROOT = Path(__file__).parents[2]
 RECIPES = sorted(
     p for p in (ROOT / "recipes").glob("*.sh") if not p.stem.startswith(("accept", "_", "verl_"))
 )
-TEXT = [recipe for recipe in RECIPES if "_vl_" not in recipe.stem]
+GAMES = [recipe for recipe in RECIPES if "_alfworld_" in recipe.stem]
+TEXT = [recipe for recipe in RECIPES if "_vl_" not in recipe.stem and recipe not in GAMES]
+HOUSE = {
+    "goal": ["pick_and_place_simple", "knife", "drawer"],
+    "start": -1,
+    "receptacles": [["drawer 1", "drawer", 0, "o"], ["sink 1", "sink", 3, ""]],
+    "objects": [["knife 1", [1], [3], "pc"]],
+    "within": [],
+    "fits": {"drawer": "knife", "sink": "knife"},
+}
 
 
 def in_place(folder, model) -> list[str]:
@@ -49,12 +60,23 @@ def offline_text(tmp_path_factory):
     return in_place(folder, save_tiny_moe(folder / "moe"))
 
 
+@pytest.fixture(scope="session")
+def offline_games(tmp_path_factory):
+    """A small house, and a tiny text model."""
+    folder = tmp_path_factory.mktemp("games")
+    row = {"images": [], "problem": "put a knife in drawer.", "answer": "-", "game": json.dumps(HOUSE)}
+    counts = {"train": 24, "validation": 6}
+    splits = {split: [row | {"id": f"{split} {i}"} for i in range(n)] for split, n in counts.items()}
+    write_splits(folder, splits, {"id": "string", "game": "string"})
+    return in_place(folder, save_tiny_moe(folder / "moe"))
+
+
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
-def test_a_recipe_s_plan_resolves(recipe, offline, offline_text):
-    config = load_config(
-        ROOT / "configs" / f"{recipe.stem}.yaml", offline_text if recipe in TEXT else offline
-    )
+def test_a_recipe_s_plan_resolves(recipe, offline, offline_text, offline_games):
+    there = offline_games if recipe in GAMES else offline_text if recipe in TEXT else offline
+    config = load_config(ROOT / "configs" / f"{recipe.stem}.yaml", there)
     plan = dry_run(config)
+    assert ("alfworld" in plan.partition("its configuration classes")[0]) == (recipe in GAMES)
     assert "its configuration classes take these settings" in plan
     gpus = config.trainer.nnodes * config.trainer.n_gpus_per_node
     assert f"GPUs        {gpus}" in plan
@@ -96,6 +118,7 @@ def test_a_recipe_is_short_and_names_its_own_files(recipe):
         "r1_distill_qwen_7b_math",
         "qwen3_30b_a3b_deepscaler",
         "qwen2_5_moe_countdown",
+        "qwen2_5_1_5b_alfworld",
     ],
 )
 def test_a_pair_differs_in_the_objective_alone(pair):
@@ -114,7 +137,7 @@ def test_a_pair_differs_in_the_objective_alone(pair):
         "trainer.experiment_name",
         "trainer.save_checkpoint_path",
     }
-    assert gmpo.algorithm.disable_kl
+    assert gmpo.algorithm.disable_kl == (pair != "qwen2_5_1_5b_alfworld")
 
 
 @pytest.mark.parametrize(

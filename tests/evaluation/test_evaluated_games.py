@@ -9,6 +9,7 @@ import os
 import runpy
 import signal
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -512,6 +513,16 @@ def test_a_protocol_states_every_key_of_its_environment_and_others_none(walk):
     assert "environment" not in load_protocol("geometry3k").stated()
 
 
+def test_the_page_s_protocol_of_games_loads(tmp_path):
+    page = (ROOT / "docs/add/protocol.md").read_text()
+    text = page.partition("```yaml\n# my_games.yaml")[2].partition("```")[0]
+    path = tmp_path / "my_games.yaml"
+    path.write_text(text)
+    found = load_protocol(str(path))
+    assert (found.n, found.grader, found.environment["max_turns"]) == (4, "game", 10)
+    assert found.environment["settings"] == {"largest": 50}
+
+
 # --- a model in memory ---
 def test_a_model_in_memory_plays_the_same_games(tiny, rows, whole_games, tmp_path):
     processor = load_processor(tiny)
@@ -527,3 +538,7 @@ def test_a_model_in_memory_plays_the_same_games(tiny, rows, whole_games, tmp_pat
     assert results["categories"] == by_protocol["categories"]
     assert results["settings"]["environment"] == by_protocol["settings"]["environment"]
     assert "profile" not in results["settings"]
+    blank = evaluate(load_for_inference(tiny), prompts, replace(conditions, pictures="blank"))
+    assert {record.images[0] for record in blank.records} == {""}, "no folder keeps no pictures"
+    assert [r.prompt for r in blank.records[:1]] == [r.prompt for r in stored[:1]]
+    assert [r.response for r in blank.records] != [r.response for r in stored]

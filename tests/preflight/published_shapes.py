@@ -6,6 +6,11 @@ MATH_7B = {
     "num_attention_heads": 28,
     "num_key_value_heads": 4, "vocab_size": 152064,
 }  # fmt: skip
+QWEN2_1_5B = {
+    **QWEN2, "hidden_size": 1536, "intermediate_size": 8960, "num_hidden_layers": 28,
+    "num_attention_heads": 12,
+    "num_key_value_heads": 2, "vocab_size": 151936, "tie_word_embeddings": True,
+}  # fmt: skip
 QWEN3_A3B = {
     "hidden_size": 2048, "intermediate_size": 6144, "moe_intermediate_size": 768, "num_hidden_layers": 48,
     "num_attention_heads": 32, "num_key_value_heads": 4, "head_dim": 128, "num_experts": 128,
@@ -106,11 +111,8 @@ SHAPES = {
             "vision_use_head": False,
         },
     },
-    "Qwen/Qwen2.5-Math-1.5B": {
-        **QWEN2, "hidden_size": 1536, "intermediate_size": 8960, "num_hidden_layers": 28,
-        "num_attention_heads": 12,
-        "num_key_value_heads": 2, "vocab_size": 151936, "tie_word_embeddings": True,
-    },
+    "Qwen/Qwen2.5-Math-1.5B": QWEN2_1_5B,
+    "Qwen/Qwen2.5-1.5B-Instruct": QWEN2_1_5B,
     "Qwen/Qwen2.5-Math-7B": MATH_7B,
     "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B": MATH_7B,
     "Qwen/Qwen3-30B-A3B": {**QWEN3_A3B, "model_type": "qwen3_moe"},
@@ -132,6 +134,7 @@ BILLIONS = {
     "Qwen/Qwen3-VL-4B-Instruct": 4.44,
     "Qwen/Qwen3-VL-30B-A3B-Instruct": 31.1,
     "Qwen/Qwen2.5-Math-1.5B": 1.54,
+    "Qwen/Qwen2.5-1.5B-Instruct": 1.54,
     "Qwen/Qwen2.5-Math-7B": 7.62,
     "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B": 7.62,
     "Qwen/Qwen3-30B-A3B": 30.5,
