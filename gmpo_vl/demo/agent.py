@@ -36,8 +36,8 @@ TEST_PROBLEMS = 256  # levels
 VALIDATION_LEVELS = 64
 EPISODES = 2  # of each test level
 LIMITS = (
-    "That the model learned to see or to plan. Its warm-up copied a searching expert and then left it guessing "
-    "at half of its turns; the reward of won games told it to stop guessing, and nothing else did.",
+    "That the model learned to see or to plan. Its warm-up copied a searching expert, and then made it guess "
+    "at half of its turns: the gain may be no more than undoing that. The reward of won games alone told it.",
     "That GMPO does better than GRPO: that takes both, tuned alike, and several seeds (gmpo-vl study).",
     "What a real vision-language model gains on ALFWorld: the model here has 0.5 million parameters.",
     "How much runs differ: the interval is over levels, not over seeds.",
