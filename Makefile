@@ -1,5 +1,6 @@
 # make demo   a tiny Qwen2.5-VL learns geometry with GMPO on a CPU, and a page shows how it went
 # make demo-countdown   a tiny mixture of experts learns CountDown, and a table shows where its routers send tokens
+# make demo-agent   a tiny Qwen2.5-VL learns to win a game that it sees as pictures, and a page shows it turn by turn
 # make claims   the paper's claims at our scale: two studies and docs/claims.md (hours on a CPU; after a kill it goes on)
 # make test   the test suite
 # make test-light   the verifier, the rewards and `gmpo-vl grade` from a wheel, with mpmath alone
@@ -32,13 +33,16 @@ EASYR1_PATH = EASYR1_HOME=$(abspath $(EASYR1_HOME)) PYTHONPATH=$(abspath $(EASYR
 EASYR1_HOME ?=
 ALFWORLD_GAMES ?=
 
-.PHONY: demo demo-countdown claims test test-light setup-light test-families docs setup setup-docs lint test-t4 setup-t4 test-easyr1 setup-easyr1 test-vllm setup-vllm test-verl setup-verl bench-verl test-trl setup-trl test-swift setup-swift test-alfworld setup-alfworld bench-objectives bench-step bench-ranks bench-rollout bench-memory bench-verify kill-campaign clean
+.PHONY: demo demo-countdown demo-agent claims test test-light setup-light test-families docs setup setup-docs lint test-t4 setup-t4 test-easyr1 setup-easyr1 test-vllm setup-vllm test-verl setup-verl bench-verl test-trl setup-trl test-swift setup-swift test-alfworld setup-alfworld bench-objectives bench-step bench-ranks bench-rollout bench-memory bench-verify kill-campaign clean
 
 demo: setup
 	$(VENV)/bin/gmpo-vl demo
 
 demo-countdown: setup
 	$(VENV)/bin/gmpo-vl demo --countdown
+
+demo-agent: setup
+	$(VENV)/bin/gmpo-vl demo --agent
 
 # Each step is skipped where it is done, or goes on where it was stopped.
 CLAIMS := runs/studies/claims runs/studies/claims_exploratory

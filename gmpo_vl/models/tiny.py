@@ -80,12 +80,21 @@ SIZES = {
     # A large initializer_range: random log-probs differ between tokens, and gradients are not tiny.
     "test": TinySize(64, 2, 2, 1, 128, 64, 2, 2, 128, tied=False, initializer_range=0.1, rope_theta=10000.0),
     "demo": TinySize(96, 3, 3, 1, 192, 96, 3, 3, 192, tied=True, initializer_range=0.02, rope_theta=10.0),
+    # Its pictures have 16 cells of one merged patch, so a narrow ViT sees enough.
+    "gridworld": TinySize(
+        96, 3, 3, 1, 192, 64, 2, 2, 128, tied=True, initializer_range=0.02, rope_theta=10.0
+    ),
 }
 
 
 def packaged_tiny() -> Path:
     """The folder of the packaged demo model: 0.85 M parameters, warmed up on the built-in diagrams."""
     return Path(__file__).parent / "pretrained"
+
+
+def packaged_gridworld() -> Path:
+    """The folder of the packaged player of the grid world: 0.5 M parameters, warmed up by an expert."""
+    return Path(__file__).parent / "pretrained_gridworld"
 
 
 def tiny_tokenizer(texts: Iterable[str] = (*QUESTIONS, *_TOKENIZER_TEXT)) -> Any:

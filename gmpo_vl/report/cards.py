@@ -165,6 +165,7 @@ def _pairs(labels: tuple[str, str], before: Groups, after: Groups, folder: Path)
     return [
         make_card(folder, 0, after[key], merged(before[key], labels[0]) + merged(after[key], labels[1]))
         for key in [key for key in before if key in after][:PAIRS]
+        if not after[key][0].turn
     ]
 
 

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from gmpo_vl.report.cards import choose, kind_of, pictures_of, spread
 from gmpo_vl.runs import Run
-from gmpo_vl.samples import SampleRecord
+from gmpo_vl.samples import SampleRecord, read_samples
 
 STEPS = 4  # training steps shown, from first to last
 GAMES_PER_STEP = 3
 EPISODES = 2  # of a game: a won and a lost one where it has both
+TWICE = 4  # games of an evaluation shown before and after
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,35 @@ def cards_of(
         if record.turn:
             games.setdefault(record.group, []).append(record)
     return [_card(folder, step, game) for game in choose(list(games.values()), count)]
+
+
+@dataclass(frozen=True)
+class PlayedTwice:
+    """A game of the evaluations before and after training: the first episode of each."""
+
+    id: str
+    before: list[ShownTurn]
+    after: list[ShownTurn]
+
+
+def games_before_and_after(run: Run) -> list[PlayedTwice]:
+    """The first games of eval/before and eval/after, whatever came of them; none without both."""
+    folders = [run.folder / "eval" / name for name in ("before", "after")]
+    if not all((folder / "samples.jsonl").is_file() for folder in folders):
+        return []
+    before, after = map(_first_episodes, folders)
+    return [PlayedTwice(key, before[key], after[key]) for key in before if key in after]
+
+
+def _first_episodes(folder: Path) -> dict[str, list[ShownTurn]]:
+    """{id: its first episode} of the first games of an evaluation, without reading the others."""
+    found: dict[str, list[ShownTurn]] = {}
+    for record in read_samples(folder / "samples.jsonl"):
+        if not record.turn or (record.id not in found and len(found) == TWICE):
+            break
+        if record.turn["episode"] == 0:
+            found.setdefault(record.id, []).append(ShownTurn(record, pictures_of(folder, record)))
+    return found
 
 
 def _card(folder: Path, step: int, turns: Sequence[SampleRecord]) -> GameCard:

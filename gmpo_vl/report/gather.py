@@ -37,7 +37,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Summary:
-    """summary.json, whose keys docs/formats.md has."""
+    """summary.json, whose keys docs/formats.md has. what: is counted; unit: over which it is paired."""
 
     main: Comparison
     greedy: Comparison | None
@@ -46,6 +46,8 @@ class Summary:
     metric: str
     seconds: float | None
     limits: list[str]
+    what: str = "right answers"
+    unit: str = "question"
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,14 @@ def read_settings(folder: Path) -> Settings:
     return Settings(values, named, OmegaConf.to_yaml(OmegaConf.create(tree)))
 
 
+_CONTROLS = (
+    ("wrong_image", "another problem's picture"),
+    ("wrong_game", "another game's picture"),
+    ("blank_image", "a blank picture"),
+    ("random_moves", "moves at random"),
+)
+
+
 def read_summary(folder: Path) -> Summary | None:
     """None where the run has no summary.json. ValueError where one is there that cannot be read."""
     path = folder / "summary.json"
@@ -96,14 +106,11 @@ def read_summary(folder: Path) -> Summary | None:
         for name, of_family in _of_kind(raw, "families", path, dict, {}).items()
     ]
     controls = [("the right picture", main.after)]
-    controls += [
-        (f"{name} picture", _number(raw, key, path))
-        for key, name in (("wrong_image", "another problem's"), ("blank_image", "a blank"))
-        if key in raw
-    ]
+    controls += [(name, _number(raw, key, path)) for key, name in _CONTROLS if key in raw]
     seconds = None if raw.get("seconds") is None else _number(raw, "seconds", path)
     limits = [str(limit) for limit in _of_kind(raw, "limits", path, list, [])]
-    return Summary(main, greedy, families, controls, str(raw.get("metric", "")), seconds, limits)
+    said = {key: str(raw[key]) for key in ("what", "unit") if key in raw}
+    return Summary(main, greedy, families, controls, str(raw.get("metric", "")), seconds, limits, **said)
 
 
 def _comparison(name: str, raw: Any, path: Path) -> Comparison:
@@ -122,7 +129,9 @@ def read_evaluations(folder: Path) -> list[tuple[str, dict[str, Any]]]:
         # The time is kept apart by `gmpo-vl eval`: results are the same to the byte.
         timing = path.with_name("timing.json")
         results = {"seconds": None, **EvaluationFolder(path.parent).results()}
-        figures = ["pass@1", "questions", "n", "no_answer", "truncated", "mean_length"]
+        figures = ["pass@1", "questions", "n", "truncated", "mean_length"]
+        if "episode" not in results:  # games have no answers that could be missing
+            figures.append("no_answer")
         for key in [*figures, *(["seconds"] if results["seconds"] is not None else [])]:
             _number(results, key, path)
         if _interval(results.get("ci95"), path, "ci95") is None:

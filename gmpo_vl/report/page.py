@@ -17,7 +17,7 @@ from gmpo_vl import __version__
 from gmpo_vl.report.cards import before_and_after, training_cards
 from gmpo_vl.report.charts import show
 from gmpo_vl.report.curves import curves
-from gmpo_vl.report.games import game_cards
+from gmpo_vl.report.games import game_cards, games_before_and_after
 from gmpo_vl.report.gather import (
     clock,
     facts,
@@ -73,6 +73,7 @@ def write_report(run_folder: str | Path) -> Path:
         charts=[*drawn[:2], *look_charts(metrics), *drawn[2:]],
         cards=cards,
         games=games,
+        twice=games_before_and_after(run),
         pairs=before_and_after(run),
     )
     path = run.folder / "report.html"

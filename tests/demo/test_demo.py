@@ -8,6 +8,8 @@ import pytest
 
 from gmpo_vl.cli import main
 from gmpo_vl.config import load_config
+from gmpo_vl.demo.agent import as_expert, at_random, without_model
+from gmpo_vl.environments.gridworld import make_examples
 
 ROOT = Path(__file__).parents[2]
 
@@ -57,6 +59,32 @@ def test_countdown_writes_its_page_and_summary_and_prints_its_routers(elsewhere,
     assert "What this run does not show" in page
 
 
+def test_the_agent_s_demo_plays_before_and_after_and_shows_its_games(elsewhere, capsys):
+    run_demo(
+        "--agent", "--test-problems", "12", "trainer.max_steps=1", "trainer.save_freq=1",
+        "trainer.val_before_train=false", "trainer.val_freq=-1", "data.rollout_batch_size=4",
+        "worker.rollout.n=4",
+    )  # fmt: skip
+    folder = elsewhere / "runs/demo_agent"
+    assert "12 test levels x 2" in capsys.readouterr().out
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["diff"] == pytest.approx(summary["after"] - summary["before"])
+    assert summary["before"] > summary["blank_image"]
+    assert summary["expert"] > summary["random_moves"]
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "Share of games won" in page
+    assert "another game&#39;s picture" in page
+    assert "The same games, before and after" in page
+    assert "Games of training" in page
+    assert sorted(os.listdir(elsewhere)) == ["runs"]
+
+
+def test_the_expert_wins_more_than_moves_at_random():
+    levels = make_examples("test", 40)
+    assert without_model(levels, 15, as_expert) > 0.7
+    assert without_model(levels, 15, at_random) < 0.15
+
+
 def test_a_folder_that_no_demo_has_written_is_left_alone(elsewhere, capsys):
     (elsewhere / "mine").mkdir()
     (elsewhere / "mine/thesis.txt").write_text("years")
@@ -65,7 +93,9 @@ def test_a_folder_that_no_demo_has_written_is_left_alone(elsewhere, capsys):
     assert (elsewhere / "mine/thesis.txt").read_text() == "years"
 
 
-@pytest.mark.parametrize(("file", "packaged"), [("demo", "diagrams"), ("countdown_tiny_moe", "countdown")])
+@pytest.mark.parametrize(
+    ("file", "packaged"), [("demo", "diagrams"), ("countdown_tiny_moe", "countdown"), ("demo_agent", "agent")]
+)
 def test_a_checkout_s_file_is_the_packaged_one_with_the_model_s_path(file, packaged):
     shown = load_config(ROOT / "configs" / f"{file}.yaml")
     model = shown.worker.actor.model.model_path

@@ -31,8 +31,14 @@ from gmpo_vl.sizing.parameters import model_size
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 NAMED = r"(\d+) GPUs? of (\d+) GB"
-ON_A_CPU = {"countdown_tiny_moe.yaml", "demo.yaml", "geometry3k_tiny_cpu.yaml", "look_shortcut.yaml"}
-ON_A_CPU |= {"gridworld_tiny_cpu.yaml"}
+ON_A_CPU = {
+    "countdown_tiny_moe.yaml",
+    "demo.yaml",
+    "demo_agent.yaml",
+    "geometry3k_tiny_cpu.yaml",
+    "gridworld_tiny_cpu.yaml",
+    "look_shortcut.yaml",
+}
 SHIPPED = sorted(CONFIGS.glob("*.yaml")) + sorted(CONFIGS.glob("ablation/*.yaml"))
 ON_GPUS = [path for path in SHIPPED if path.name not in ON_A_CPU]
 # Of what is on the label torch sees so much; a context takes half a GiB.
