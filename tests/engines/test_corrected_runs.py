@@ -105,7 +105,8 @@ def test_an_objective_of_one_s_own_takes_weights_of_sequences_and_rejections(
     assert a["rollout/rejected_sequences"] == b["rollout/rejected_sequences"]
 
 
-def test_every_response_rejected_trains_nothing_and_says_so(make_config, other_sampler, capsys):
+def test_every_response_rejected_trains_nothing_and_says_so(make_config, other_sampler, monkeypatch, capsys):
+    monkeypatch.setitem(globals(), "gap", lambda ids_T: torch.full(ids_T.shape, 5e-4))  # below the guard
     run = train(make_config(f"{RS}=seq_sum_k2", f"{RS}_threshold=1e-9", "trainer.max_steps=1"))
     step = run.read_metrics()[-1]
     assert step["rollout/rejected_sequences"] == 1
