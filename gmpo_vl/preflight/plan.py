@@ -10,6 +10,7 @@ from gmpo_vl.config import Config, ConfigError, notices
 from gmpo_vl.data.rows import RowError
 from gmpo_vl.engines.easyr1 import limits as easyr1
 from gmpo_vl.engines.easyr1.compatibility import find_easyr1, require_easyr1
+from gmpo_vl.engines.going_on import goes_on
 from gmpo_vl.engines.loggers import check_loggers
 from gmpo_vl.engines.look_probe import look_probe
 from gmpo_vl.engines.losses import objective_settings
@@ -93,7 +94,8 @@ def _plan(config: Config) -> str:
     look = look_probe(config, prompts, validation)
     rows = "data.train_files" if validation is None else "data.val_files"
     asked = f"{len(look.pairs):,} questions of {rows}" if look is not None else ""
-    lines = [describe(config, prompts, validation), *tried]
+    begun = goes_on(config, lambda: prompts)
+    lines = [describe(config, prompts, validation), *(f"            {line}" for line in begun), *tried]
     lines += measurements(config, asked)
     if config.algorithm.papo.kl_prcp_coef and (problem := _whole_patches(config, prompts)):
         lines.append(f"WARNING: algorithm.papo.patch_size: {problem}")
