@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import torch
 
-from gmpo_vl.config import Config, ConfigError, notices
+from gmpo_vl.config import Config, ConfigError, doubts, notices
 from gmpo_vl.engines.going_on import goes_on
 from gmpo_vl.engines.loggers import check_loggers
 from gmpo_vl.engines.opening import run_of
@@ -75,6 +75,9 @@ def examine(config: Config, out: Path) -> Iterator[Finding]:
     """
     for notice in notices(config):
         yield Finding("note", "config", notice)
+    for doubt in doubts(config):
+        what, _, change = doubt.rpartition("; ")
+        yield Finding("warning", "config", what, "", change)
     change = "name other rows; a trial that shall only run can leave it"
     shared = yield from _attempt(lambda: shared_rows(config), "data", "data.val_files", change)
     for line in shared or ():

@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from gmpo_vl.config import Config, ConfigError, notices
+from gmpo_vl.config import Config, ConfigError, doubts, notices
 from gmpo_vl.data.rows import RowError
 from gmpo_vl.engines.easyr1 import limits as easyr1
 from gmpo_vl.engines.easyr1.compatibility import find_easyr1, require_easyr1
@@ -95,11 +95,13 @@ def _plan(config: Config) -> str:
     rows = "data.train_files" if validation is None else "data.val_files"
     asked = f"{len(look.pairs):,} questions of {rows}" if look is not None else ""
     begun = goes_on(config, lambda: prompts)
-    lines = [describe(config, prompts, validation), *(f"            {line}" for line in begun), *tried]
+    lines = [describe(config, prompts, validation), *(f"            {line}" for line in begun)]
+    lines += [*notices(config), *tried]
     lines += measurements(config, asked)
     if config.algorithm.papo.kl_prcp_coef and (problem := _whole_patches(config, prompts)):
         lines.append(f"WARNING: algorithm.papo.patch_size: {problem}")
-    lines += [f"WARNING: {line}" for line in [*shared_rows(config), *check_loggers(config)]]
+    warned = [*doubts(config), *shared_rows(config), *check_loggers(config)]
+    lines += [f"WARNING: {line}" for line in warned]
     for name, split in (("train", prompts), ("validation", validation)):
         if split is not None and len(split.examples.faults):
             lines.append(f"{name}: {split.examples.faults.summary()}")
@@ -196,7 +198,7 @@ def describe(config: Config, prompts: PromptSet, validation: PromptSet | None) -
         *(f"            {reason}" for reason in fitted.reasons),
         f"run         {config.trainer.save_checkpoint_path or 'runs/' + config.trainer.experiment_name}",
     ]
-    return "\n".join([*lines, *notices(config)])
+    return "\n".join(lines)
 
 
 def describe_method(config: Config) -> list[str]:
