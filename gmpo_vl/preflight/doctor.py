@@ -275,7 +275,7 @@ def _agreement(processor: Processor, result: CheckResult, reward: Reward) -> Ite
         template = checker.settings.template
         found = disagreement([(prompt_text(e, processor, template), e) for e in examples], reward)
         if found is not None:
-            level, where = "error" if found.certain else "warning", f"data.format_prompt, {REWARD_KEY}"
+            level, where = "error" if found.certain else "note", f"data.format_prompt, {REWARD_KEY}"
             yield Finding(level, "agreement", f"{split}: {found.what}", where, found.change)
 
 
