@@ -90,9 +90,7 @@ def test_the_dry_run_warns_as_the_doctor_does_where_right_and_wrong_earn_alike(
     config_file, overrides, tmp_path, capsys
 ):
     path = tmp_path / "same.py"
-    path.write_text(
-        "def compute_score(inputs):\n    return [{'overall': 0.1} for _ in inputs]\n"
-    )
+    path.write_text("def compute_score(inputs):\n    return [{'overall': 0.1} for _ in inputs]\n")
     same = f"worker.reward.reward_function={path}:compute_score"
     assert dry_run(config_file, overrides, same, "worker.actor.log_clip_low=0", "trainer.look_freq=2") == 0
     said = capsys.readouterr().out
