@@ -26,7 +26,7 @@ def add_train(commands: Any) -> None:
 
 
 def run_train(options: argparse.Namespace) -> int:
-    from gmpo_vl.config import load_config, notices
+    from gmpo_vl.config import doubts, load_config, notices
     from gmpo_vl.engines import trainer_of
 
     quiet_libraries()
@@ -37,8 +37,8 @@ def run_train(options: argparse.Namespace) -> int:
         print(dry_run(config))
         return 0
     train = trainer_of(config)
-    for notice in notices(config):
-        print(notice)
+    for line in [*notices(config), *(f"WARNING: {doubt}" for doubt in doubts(config))]:
+        print(line)
     train(config)
     if not config.trainer.val_only:
         print(_saved(config))

@@ -19,7 +19,7 @@ from gmpo_vl.config.schema import (
     TrainerConfig,
     WorkerConfig,
 )
-from gmpo_vl.config.support import notices
+from gmpo_vl.config.support import doubts, notices
 
 __all__ = [
     "ActorConfig",
@@ -33,6 +33,7 @@ __all__ = [
     "RolloutConfig",
     "TrainerConfig",
     "WorkerConfig",
+    "doubts",
     "load_config",
     "notices",
     "save_config",

@@ -21,12 +21,12 @@ _TOKEN_WEIGHTS = "algorithm.rollout_correction.rollout_is: token, with its rollo
 # A name in any section, where the likest key is not the one that is meant.
 _BY_NAME = {
     "rollout_correction_cap": INSTEAD["worker.actor.rollout_correction_cap"],
-    "tau": "write worker.actor.tau_positive and worker.actor.tau_negative",
     # PAPO's public code, and TRL's
     "use_kl_prcp": "write algorithm.papo.kl_prcp_coef, above 0",
     "perception_loss_weight": "write algorithm.papo.kl_prcp_coef",
     "mask_ratio": "write algorithm.papo.black_prob",
     # verl
+    "advantage": "write algorithm.adv_estimator",
     "bypass_mode": INSTEAD["algorithm.rollout_correction.bypass_mode"],
     "clip_ratio": "write worker.actor.clip_ratio_low and worker.actor.clip_ratio_high",
     "clip_ratio_c": "write worker.actor.clip_ratio_dual, of easyr1/default",
@@ -52,16 +52,12 @@ _BY_NAME = {
     "use_kl_in_reward": f"KL is a term of the loss here: {_KL_IN_THE_LOSS}",
     "val_kwargs": "write worker.rollout.val_override_config",
     # TRL
-    "beta": f"write {_KL_IN_THE_LOSS}",
-    "epsilon": "write worker.actor.clip_ratio_low and clip_ratio_high; for gmpo log_clip_low and "
-    "log_clip_high, limits of the logarithm",
-    "epsilon_high": "write worker.actor.clip_ratio_high (of cispo TRL's limit minus 1); for gmpo "
-    "log_clip_high, a limit of the logarithm",
     "importance_sampling_level": "worker.actor.loss_type says it: `sequence` is gspo",
     "learning_rate": "write worker.actor.optim.lr",
     "mask_truncated_completions": "true is algorithm.overlong_responses: mask here",
     "max_completion_length": "write data.max_response_length",
     "num_generations": "write worker.rollout.n",
+    "num_iterations": "write worker.actor.ppo_epochs",
     "output_dir": "write trainer.save_checkpoint_path",
     "per_device_train_batch_size": "write worker.actor.micro_batch_size_per_device_for_update",
     "sapo_temperature_neg": "write worker.actor.tau_negative",
@@ -69,23 +65,45 @@ _BY_NAME = {
     "scale_rewards": "none is algorithm.adv_estimator: grpo_no_std here",
     "vllm_importance_sampling_correction": f"write {_TOKEN_WEIGHTS}",
 }
+_OF_THE_LOSS = {
+    "beta": f"write {_KL_IN_THE_LOSS}",
+    "delta": "write worker.actor.clip_ratio_dual, of easyr1/default",
+    "epsilon": "write worker.actor.clip_ratio_low and clip_ratio_high; for gmpo log_clip_low and "
+    "log_clip_high, limits of the logarithm",
+    "epsilon_high": "write worker.actor.clip_ratio_high (of cispo TRL's limit minus 1); for gmpo "
+    "log_clip_high, a limit of the logarithm",
+    "p": "write worker.actor.mean_power",
+    "tau": "write worker.actor.tau_positive and worker.actor.tau_negative",
+}
+# Letters of equations mean another thing in each section. {last part of the section: {letter: what to write}}
+_LETTERS = {
+    "": _OF_THE_LOSS,
+    "actor": _OF_THE_LOSS,
+    "algorithm": _OF_THE_LOSS,
+    "optim": {
+        "beta": "write worker.actor.optim.betas",
+        "epsilon": "it is torch's, 1e-8, and no setting; worker.actor.optim.betas is one",
+    },
+    "papo": {"gamma": "write algorithm.papo.kl_prcp_coef"},
+}
 
 
 def instead_of(key: str, known: Iterable[str]) -> str:
     """`; write ...` or `; did you mean ...?`, the end of a message about a dotted key; empty where nothing is
     near.
 
-    known: all keys. The likest is looked for by the whole dotted name, or by its last part.
+    known: all keys. The likest is one with the same last part, or one like it, in the likest section.
     """
-    for name in reversed(key.split(".")):
-        if name in _BY_NAME:
-            return f"; {_BY_NAME[name]}"
-    known = list(known)
-    last = key.rsplit(".", 1)[-1]
-    same_last = [k for k in known if k.rsplit(".", 1)[-1] == last]
-    candidates = same_last or difflib.get_close_matches(key, known, n=1, cutoff=0.75)
-    if not candidates:
-        names = difflib.get_close_matches(last, [k.rsplit(".", 1)[-1] for k in known], n=1, cutoff=0.6)
-        candidates = [k for k in known if k.rsplit(".", 1)[-1] in names]
+    *sections, last = key.split(".")
+    said = _LETTERS.get(sections[-1] if sections else "", {}).get(last)
+    for name in (last, *reversed(sections)):
+        said = said or _BY_NAME.get(name)
+    if said:
+        return f"; {said}"
+    if last in _OF_THE_LOSS:  # a letter is no misspelling
+        return ""
+    parts = {one: one.rsplit(".", 1)[-1] for one in known}
+    names = [last] if last in parts.values() else difflib.get_close_matches(last, sorted({*parts.values()}))
+    candidates = [one for one, part in parts.items() if part in names]
     best = difflib.get_close_matches(key, candidates, n=1, cutoff=0.0)
     return f"; did you mean {best[0]}?" if best else ""

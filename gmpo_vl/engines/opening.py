@@ -73,7 +73,7 @@ def open_session(
     look = look_probe(config, prompts, validation)
     data = fingerprint_of(prompts.examples, run.folder / "picture_hashes.json")
     start = start_of(config, run)  # a refused run leaves no folder: its hashes come after the rows
-    progress = Progress() if checkpoint is None else _resume(config, run, checkpoint, prompts, data)
+    progress = Progress() if checkpoint is None else resume(config, run, checkpoint, prompts, data)
     steps = total_steps(config, len(prompts))
     fitted = with_fitting_tokens(config, prompts)
     for reason in fitted.reasons:
@@ -82,7 +82,7 @@ def open_session(
     if checkpoint is not None:
         print(f"going on from {checkpoint}", flush=True)
         if progress.step >= steps and not config.trainer.val_only:
-            print(f"the run is at its last step, {progress.step}: trainer.max_steps says more", flush=True)
+            print(at_its_end(progress), flush=True)
     _put_logs_right(config, run, progress, checkpoint)
     mismatch = [trend_figures(line) for line in (*run.read_metrics(), progress.unfinished)]
     order = EpochOrder(len(prompts), config.data.seed, config.data.shuffle)
@@ -133,14 +133,21 @@ def open_run(config: Config, check_checkpoint: Callable[[Path, Config], None]) -
     """The run's folder, put right after a kill and locked by the caller, and the checkpoint to go on from."""
     run = run_of(config)
     run.create().clear_up()
+    return run, whole_checkpoint(config, run, check_checkpoint)
+
+
+def whole_checkpoint(
+    config: Config, run: Run, check_checkpoint: Callable[[Path, Config], None]
+) -> Path | None:
+    """The checkpoint to go on from; None for a new run. Raises where it is damaged, or not of the engine."""
     checkpoint = checkpoint_to_go_on_from(run, config.trainer)
     if checkpoint is not None:
         check_whole(checkpoint)
         check_checkpoint(checkpoint, config)
-    return run, checkpoint
+    return checkpoint
 
 
-def _resume(config: Config, run: Run, checkpoint: Path, prompts: PromptSet, data: Fingerprint) -> Progress:
+def resume(config: Config, run: Run, checkpoint: Path, prompts: PromptSet, data: Fingerprint) -> Progress:
     """Where the run stood at the checkpoint. Raises ValueError where it cannot go on from there."""
     progress = load_progress(checkpoint, prompts, data)
     if not is_own(run, checkpoint):  # the best step and the probe are another run's, and lie in its folder
@@ -151,6 +158,10 @@ def _resume(config: Config, run: Run, checkpoint: Path, prompts: PromptSet, data
     return progress
 
 
+def at_its_end(progress: Progress) -> str:
+    return f"the run is at its last step, {progress.step}: trainer.max_steps says more"
+
+
 def _put_logs_right(config: Config, run: Run, progress: Progress, checkpoint: Path | None) -> None:
     """Take back what was logged after the checkpoint. `progress` gets what was logged since it was written.
 
@@ -158,7 +169,8 @@ def _put_logs_right(config: Config, run: Run, progress: Progress, checkpoint: Pa
     """
     if not config.trainer.val_only:
         if checkpoint is None:
-            _tell_of_a_new_start(run)
+            for line in new_start(run):
+                print(line, flush=True)
         # Without a checkpoint even the validation before step 1 is done again.
         run.rewind(progress.step if checkpoint is not None else -1)
         keep_config(config, run)
@@ -177,12 +189,13 @@ def _put_logs_right(config: Config, run: Run, progress: Progress, checkpoint: Pa
             print(f"WARNING: {said}", flush=True)
 
 
-def _tell_of_a_new_start(run: Run) -> None:
-    """Say it where a run was here before and left no checkpoint that this one goes on from."""
-    if (run.folder / "config.yaml").exists():
-        steps = max((line["step"] for line in run.read_metrics()), default=0)
-        moved = f"; the lines of {steps} steps go to metrics.discarded.jsonl" if steps else ""
-        print(f"no checkpoint of {run.folder} to go on from: it starts at step 1 again{moved}", flush=True)
+def new_start(run: Run) -> list[str]:
+    """A line where a run was here before and left no checkpoint that this one goes on from."""
+    if not (run.folder / "config.yaml").exists():
+        return []
+    steps = max((line["step"] for line in run.read_metrics()), default=0)
+    moved = f"; the lines of {steps} steps go to metrics.discarded.jsonl" if steps else ""
+    return [f"no checkpoint of {run.folder} to go on from: it starts at step 1 again{moved}"]
 
 
 def _tell_bad_rows(run: Run, prompts: PromptSet, validation: PromptSet | None) -> None:

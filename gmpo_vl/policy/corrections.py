@@ -127,41 +127,47 @@ def rejections(options: str, thresholds: str | float | None) -> tuple[Rejection,
             f"rollout_rs_threshold is {thresholds!r}: write one for all options, or one for each of the "
             f"{len(names)} of rollout_rs"
         )
-    limits = limits * len(names) if len(limits) == 1 else limits
-    return tuple(_rejection(name, limit) for name, limit in zip(names, limits))
+    one_for_all = len(limits) == 1
+    limits = limits * len(names) if one_for_all else limits
+    try:
+        return tuple(_rejection(name, limit) for name, limit in zip(names, limits))
+    except ValueError as error:
+        if one_for_all and len({name.endswith("k1") for name in names}) > 1:
+            raise ValueError(
+                f"{error}. It is one number for {', '.join(names)}: k1 has limits of a ratio, the others one "
+                "in nats. Write one for each, separated by commas"
+            ) from None
+        raise
 
 
 def _rejection(name: str, limit: str) -> Rejection:
     lower, separator, upper = limit.rpartition("_")
-    of_ratio = name.endswith("k1")
+    of_ratio, where = name.endswith("k1"), f"rollout_rs_threshold {limit!r} of {name}"
     if separator and not of_ratio:
         raise ValueError(f"rollout_rs_threshold {limit!r}: {name} has an upper limit alone, a number")
-    high = _positive(upper, limit)
+    high = _positive(upper, where)
     if not of_ratio:
         return Rejection(name, -math.inf, high)
-    low = _positive(lower, limit) if separator else 1 / high
+    low = _positive(lower, where) if separator else 1 / high
     if low > high:
         raise ValueError(
-            f"rollout_rs_threshold {limit!r}: nothing lies between {low:g} and {high:g}. A range is text: "
+            f"{where}: nothing lies between {low:g} and {high:g}. A range is text: "
             "put it in quotes, or YAML takes 0.5_2 for the number 0.52"
         )
     if not 0 < low < 1 < high:
         raise ValueError(
-            f"rollout_rs_threshold {limit!r}: limits of the ratio lie on both sides of 1, where sampler and "
+            f"{where}: limits of the ratio lie on both sides of 1, where sampler and "
             f"trainer agree, and the lower one above 0; here they are {low:g} and {high:g}. Write "
             '"0.5_2.0", with the quotes'
         )
     return Rejection(name, math.log(low), math.log(high))
 
 
-def _positive(number: str, limit: str) -> float:
+def _positive(number: str, where: str) -> float:
     try:
         value = math.nan if "_" in number else float(number)  # Python's own numbers may have underscores
     except ValueError:
         value = math.nan
     if not value > 0:
-        raise ValueError(
-            f"rollout_rs_threshold {limit!r}: write a number above 0, or for a k1 option LOWER_UPPER, such "
-            "as 0.5_2.0"
-        )
+        raise ValueError(f"{where}: write a number above 0, or for a k1 option LOWER_UPPER, such as 0.5_2.0")
     return value

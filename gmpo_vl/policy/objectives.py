@@ -23,7 +23,7 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal
 
 from gmpo_vl.policy.means import interquartile_shares, lengths, log_mean_exp, log_power_mean, token_mean
-from gmpo_vl.storage.names import nearest_or_all
+from gmpo_vl.storage.names import nearest, nearest_or_all
 
 if TYPE_CHECKING:
     import torch
@@ -298,7 +298,10 @@ def check_settings(loss_type: str, written: Collection[str]) -> None:
     for key in sorted(set(written) - set(used)):
         takers = sorted(name for name, objective in OBJECTIVES.items() if key in objective.defaults)
         whose = f"; {key} belongs to {', '.join(takers)}" if takers else ""
-        near = nearest_or_all(key, used) if used else "; it has no options"
+        # A limit of the log-ratio is none of the ratio: a number does not move from one to the other.
+        same_unit = [name for name in used if name.startswith("log_clip") == key.startswith("log_clip")]
+        listed = f"; known: {', '.join(sorted(used))}" if used else "; it has no options"
+        near = nearest(key, same_unit, cutoff=0.5) or listed
         raise ValueError(f"loss_type {loss_type} does not use {key}{near}{whose}")
 
 

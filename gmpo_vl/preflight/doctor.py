@@ -10,11 +10,13 @@ from typing import TypeVar
 
 import torch
 
-from gmpo_vl.config import Config, ConfigError, notices
+from gmpo_vl.config import Config, ConfigError, doubts, notices
+from gmpo_vl.engines.going_on import goes_on
 from gmpo_vl.engines.loggers import check_loggers
+from gmpo_vl.engines.opening import run_of
 from gmpo_vl.models.loading import load_for_inference, model_folder
 from gmpo_vl.models.processing import Processor, encode_prompt, load_processor, prompt_text
-from gmpo_vl.models.prompts import prompt_settings
+from gmpo_vl.models.prompts import PromptSet, prompt_settings
 from gmpo_vl.preflight.data_check import CheckResult, check_data
 from gmpo_vl.preflight.environment_check import check_games
 from gmpo_vl.preflight.findings import ADVICE, OF_A_SPLIT, Finding
@@ -35,7 +37,15 @@ from gmpo_vl.preflight.row_scan import data_to_check
 from gmpo_vl.preflight.step_check import USABLE, check_batches, check_step, prompt_lengths
 from gmpo_vl.rewards.agreement import disagreement, parts_as_asked, rows_to_try
 from gmpo_vl.rewards.loading import Reward
-from gmpo_vl.setup import load_configured_reward, load_own_objective, named_parts, shared_rows, unknown_parts
+from gmpo_vl.setup import (
+    load_configured_environment,
+    load_configured_reward,
+    load_own_objective,
+    load_split,
+    named_parts,
+    shared_rows,
+    unknown_parts,
+)
 from gmpo_vl.sizing.parameters import ModelSize, model_size
 from gmpo_vl.types import Example
 
@@ -65,6 +75,9 @@ def examine(config: Config, out: Path) -> Iterator[Finding]:
     """
     for notice in notices(config):
         yield Finding("note", "config", notice)
+    for doubt in doubts(config):
+        what, _, change = doubt.rpartition("; ")
+        yield Finding("warning", "config", what, "", change)
     change = "name other rows; a trial that shall only run can leave it"
     shared = yield from _attempt(lambda: shared_rows(config), "data", "data.val_files", change)
     for line in shared or ():
@@ -88,6 +101,8 @@ def examine(config: Config, out: Path) -> Iterator[Finding]:
             prompts = prompt_lengths(result, model.processor, config)
         yield from check_step(config, model.size, prompts)
     yield from check_disk(config, model.size)
+    if model.processor is not None and usable:
+        yield from _begun(config, model.processor)
     change = "it says what to install; or leave it out of trainer.logger"
     loggers = yield from _attempt(lambda: check_loggers(config), "loggers", "trainer.logger", change)
     for line in loggers or ():
@@ -234,6 +249,24 @@ def _usable(result: CheckResult, with_picture: bool = False) -> Iterator[Example
             yield checker.example(number)
 
 
+def _begun(config: Config, processor: Processor) -> Iterator[Finding]:
+    """Where a run that lies in the folder already would go on. Only then are rows loaded as it loads them."""
+
+    def load_train() -> PromptSet:
+        make = load_configured_environment(config)
+        try:
+            return load_split(config, config.data.train_files, processor, make)
+        finally:
+            if make is not None:
+                make.close()
+
+    change = "as the message says, or give the new run another trainer.experiment_name"
+    folder = str(run_of(config).folder)
+    lines = yield from _attempt(lambda: goes_on(config, load_train), "run", folder, change)
+    for line in lines or ():
+        yield Finding("note", "run", line, folder)
+
+
 def _agreement(processor: Processor, result: CheckResult, reward: Reward) -> Iterator[Finding]:
     """Do the prompts of each split ask for the answer where the reward reads it?"""
     for split, checker in result.checkers.items():
@@ -242,7 +275,7 @@ def _agreement(processor: Processor, result: CheckResult, reward: Reward) -> Ite
         template = checker.settings.template
         found = disagreement([(prompt_text(e, processor, template), e) for e in examples], reward)
         if found is not None:
-            level, where = "error" if found.certain else "warning", f"data.format_prompt, {REWARD_KEY}"
+            level, where = "error" if found.certain else "note", f"data.format_prompt, {REWARD_KEY}"
             yield Finding(level, "agreement", f"{split}: {found.what}", where, found.change)
 
 

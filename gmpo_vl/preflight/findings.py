@@ -168,4 +168,5 @@ def lines_of(finding: Finding) -> list[str]:
 
 
 def count_line(findings: Sequence[Finding]) -> str:
-    return ", ".join(f"{sum(f.level == level for f in findings)} {level}" for level in LEVELS)
+    counts = {level: sum(f.level == level for f in findings) for level in LEVELS}
+    return ", ".join(f"{count} {level}{'' if count == 1 else 's'}" for level, count in counts.items())

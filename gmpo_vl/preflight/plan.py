@@ -6,10 +6,11 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from gmpo_vl.config import Config, ConfigError, notices
+from gmpo_vl.config import Config, ConfigError, doubts, notices
 from gmpo_vl.data.rows import RowError
 from gmpo_vl.engines.easyr1 import limits as easyr1
 from gmpo_vl.engines.easyr1.compatibility import find_easyr1, require_easyr1
+from gmpo_vl.engines.going_on import goes_on
 from gmpo_vl.engines.loggers import check_loggers
 from gmpo_vl.engines.look_probe import look_probe
 from gmpo_vl.engines.losses import objective_settings
@@ -21,7 +22,8 @@ from gmpo_vl.policy.objectives import OBJECTIVE_KEYS, OBJECTIVES, resolve_settin
 from gmpo_vl.preflight.machine_check import RUN_KEY, existing_folder, run_folder
 from gmpo_vl.preflight.model_check import check_weights
 from gmpo_vl.preflight.picture_check import whole_patches
-from gmpo_vl.rewards.agreement import parts_as_asked, rows_to_try, worth_as_asked
+from gmpo_vl.preflight.reward_check import REWARD_KEY, check_reward
+from gmpo_vl.rewards.agreement import form_that_earns, parts_as_asked, rows_to_try, worth_as_asked, written
 from gmpo_vl.rollout.episodes import first_turns
 from gmpo_vl.setup import (
     check_agreement,
@@ -93,11 +95,13 @@ def _plan(config: Config) -> str:
     look = look_probe(config, prompts, validation)
     rows = "data.train_files" if validation is None else "data.val_files"
     asked = f"{len(look.pairs):,} questions of {rows}" if look is not None else ""
-    lines = [describe(config, prompts, validation), *tried]
-    lines += measurements(config, asked)
+    begun = goes_on(config, lambda: prompts)
+    lines = [describe(config, prompts, validation), *(f"            {line}" for line in begun)]
+    lines += [*notices(config), *measurements(config, asked), *tried]
     if config.algorithm.papo.kl_prcp_coef and (problem := _whole_patches(config, prompts)):
         lines.append(f"WARNING: algorithm.papo.patch_size: {problem}")
-    lines += [f"WARNING: {line}" for line in [*shared_rows(config), *check_loggers(config)]]
+    warned = [*doubts(config), *shared_rows(config), *check_loggers(config)]
+    lines += [f"WARNING: {line}" for line in warned]
     for name, split in (("train", prompts), ("validation", validation)):
         if split is not None and len(split.examples.faults):
             lines.append(f"{name}: {split.examples.faults.summary()}")
@@ -115,17 +119,27 @@ def _try_reward(config: Config, prompts: PromptSet, validation: PromptSet | None
     if reward.asks_endpoint:
         return ["reward      not called: it asks an endpoint"]
     lines = []
-    row = prompts.examples[0]
-    for right, wrong in worth_as_asked(prompts.text(0), [row], reward):
-        said = f"{right:g} for the right answer as the prompt asks for it, {wrong:g} for a wrong one"
+    row, asked = prompts.examples[0], prompts.text(0)
+    form = form_that_earns(asked, [row], reward)
+    how = "as the prompt asks for it" if form == asked else f"written as {written(form, 'ANSWER')}"
+    for right, wrong in worth_as_asked(form, [row], reward):
+        said = f"{right:g} for the right answer {how}, {wrong:g} for a wrong one"
         lines.append(f"reward      {said} (row {row.id})")
+    guesses: dict[str, list[str]] = {}
+    for key, split in (("data.train_files", prompts), ("data.val_files", validation)):
+        if split is not None and (guess := check_agreement(key, split, reward)):
+            guesses.setdefault(guess.removeprefix(f"{key}: "), []).append(key)
+    lines += [f"            {', '.join(keys)}: {guess}" for guess, keys in guesses.items()]
+    rows = [prompts.examples[i] for i in rows_to_try(len(prompts))]
+    lines += [
+        f"WARNING: {REWARD_KEY}: {found.what}; {found.change}"
+        for found in check_reward(reward, rows)
+        if found.level == "error"
+    ]
     if named_parts(config.algorithm):
         parts = parts_as_asked(prompts.text(0), [row], reward)
         if parts and (problem := unknown_parts(config.algorithm, parts)):
             lines.append(f"WARNING: {problem}; a right and a wrong answer to row {row.id} were tried")
-    for key, split in (("data.train_files", prompts), ("data.val_files", validation)):
-        if split is not None and (guess := check_agreement(key, split, reward)):
-            lines.append(f"WARNING: {guess}")
     return lines
 
 
@@ -194,7 +208,7 @@ def describe(config: Config, prompts: PromptSet, validation: PromptSet | None) -
         *(f"            {reason}" for reason in fitted.reasons),
         f"run         {config.trainer.save_checkpoint_path or 'runs/' + config.trainer.experiment_name}",
     ]
-    return "\n".join([*lines, *notices(config)])
+    return "\n".join(lines)
 
 
 def describe_method(config: Config) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
@@ -144,21 +144,6 @@ CHARTS = (
 
 def curves(metrics: Metrics, ratio_limits: tuple[float, float] | None = None) -> list[Chart]:
     """Charts of the metrics that the run has. ratio_limits: where the objective clips ratios (low, high)."""
-    parts = sorted({key for row in metrics for key in row if key.startswith("reward/")} - {"reward/accuracy"})
-    validation = [replace(series, dots=True) for series in _lines(metrics, {"val/accuracy": "validation"})]
-    accuracy = Chart(
-        "Accuracy",
-        "Share of right answers: training rollouts of each step, and the validation split.",
-        _lines(metrics, {"reward/accuracy": "training rollouts"}) + validation,
-        unit="%",
-    )
-    if not counts_right(metrics):
-        accuracy = Chart("Validation", "Mean score of the validation split by the reward.", validation)
-    reward = Chart(
-        "Reward",
-        "Mean over the rollouts of a step, and its parts.",
-        _lines(metrics, {key: key.removeprefix("reward/") for key in parts}),
-    )
     ratio = Chart(
         "Importance ratio",
         "Largest and smallest token-level ratio of the whole step, before clipping (logarithmic).",
@@ -171,15 +156,52 @@ def curves(metrics: Metrics, ratio_limits: tuple[float, float] | None = None) ->
     others = [
         Chart(d.title, d.note, _lines(metrics, d.lines), unit=d.unit, stacked=d.stacked) for d in CHARTS
     ]
-    return [chart for chart in [accuracy, reward, ratio, *others] if chart.series]
+    rewards = [chart for shares, rows in by_kind(metrics) for chart in _of_reward(shares, rows)]
+    return [chart for chart in [*rewards, ratio, *others] if chart.series]
 
 
-def counts_right(metrics: Metrics) -> bool:
-    """Whether what a run calls accuracy is a share of right answers. Of a reward without that part it is the
-    whole score.
+def _of_reward(shares: bool, metrics: Metrics) -> list[Chart]:
+    """Of rows of one kind."""
+    parts = sorted({key for row in metrics for key in row if key.startswith("reward/")} - {"reward/accuracy"})
+    validation = [replace(series, dots=True) for series in _lines(metrics, {"val/accuracy": "validation"})]
+    accuracy = Chart(
+        "Accuracy",
+        "Share of right answers: training rollouts of each step, and the validation split.",
+        _lines(metrics, {"reward/accuracy": "training rollouts"}) + validation,
+        unit="%",
+    )
+    if not shares:
+        accuracy = Chart("Validation", "Mean score of the validation split by the reward.", validation)
+    reward = Chart(
+        "Reward",
+        "Mean over the rollouts of a step, and its parts.",
+        _lines(metrics, {key: key.removeprefix("reward/") for key in parts}),
+    )
+    return [accuracy, reward]
+
+
+def counts_right(row: Mapping[str, Any]) -> bool | None:
+    """Whether what a row calls accuracy is a share of right answers. Of a reward without that part it is the
+    whole score. None: the row has no training step.
     """
-    names = {key for row in metrics for key in row}
-    return "reward/accuracy" in names or "reward/overall" not in names
+    return True if "reward/accuracy" in row else False if "reward/overall" in row else None
+
+
+def by_kind(metrics: Metrics) -> list[tuple[bool, Metrics]]:
+    """(whether they count right answers, the rows), of each kind: a run may go on with another reward.
+
+    A row without a training step, as of the start, is of the next one's kind, or else of the last one's.
+    """
+    kind = next((found for row in reversed(metrics) if (found := counts_right(row)) is not None), True)
+    kinds = []
+    for row in reversed(metrics):
+        found = counts_right(row)
+        kind = kind if found is None else found
+        kinds.append(kind)
+    rows_of = {
+        kind: [row for row, of in zip(metrics, reversed(kinds)) if of == kind] for kind in (True, False)
+    }
+    return [(kind, rows) for kind, rows in rows_of.items() if rows]
 
 
 def points(metrics: Metrics, key: str) -> list[Point]:

@@ -14,10 +14,10 @@ from yaml import YAMLError
 
 from gmpo_vl.policy.objectives import OBJECTIVES, log_clip_limits, resolve_settings
 from gmpo_vl.report.charts import show
-from gmpo_vl.report.curves import counts_right, points
+from gmpo_vl.report.curves import by_kind, points
 from gmpo_vl.runs import EvaluationFolder
 from gmpo_vl.samples import as_figure
-from gmpo_vl.storage.files import read_object
+from gmpo_vl.storage.files import numbered, read_object
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,28 @@ def read_settings(folder: Path) -> Settings:
     Raises ValueError for a file that is no YAML.
     """
     path = folder / "config.yaml"
-    if not path.is_file():
-        return Settings()
+    return _read_settings(path) if path.is_file() else Settings()
+
+
+def changes_on_the_way(folder: Path) -> list[tuple[int, list[tuple[str, Any, Any]]]]:
+    """(step, [(dotted key, value until then, value afterwards)]) where a run went on with other settings.
+
+    Former settings that cannot be read, which no run refuses, have no keys.
+    """
+    steps = numbered(folder, "config.until_step_", ".yaml")
+    found = []
+    for (step, path), after in zip(steps, [*(path for _, path in steps[1:]), folder / "config.yaml"]):
+        try:
+            before, then = _read_settings(path).values, _read_settings(after).values
+        except ValueError:
+            found.append((step, []))
+            continue
+        keys = [key for key in {**before, **then} if before.get(key) != then.get(key)]
+        found.append((step, [(key, before.get(key), then.get(key)) for key in keys]))
+    return found
+
+
+def _read_settings(path: Path) -> Settings:
     try:
         tree = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
     except (OSError, ValueError, YAMLError, OmegaConfBaseException, RecursionError) as error:
@@ -159,7 +179,12 @@ def progress(metrics: Sequence[dict[str, Any]]) -> list[tuple[str, str, str]]:
     """(what, figure, remark): accuracy as the run itself measured it, for runs without a summary. The whole
     score of a reward without the part `accuracy`, in its own unit.
     """
-    found, shares = [], counts_right(metrics)
+    return [line for shares, rows in by_kind(metrics) for line in _progress(shares, rows)]
+
+
+def _progress(shares: bool, metrics: Sequence[dict[str, Any]]) -> list[tuple[str, str, str]]:
+    """Of rows of one kind."""
+    found = []
     name, unit = ("accuracy", "%") if shares else ("score", "")
     validation = points(metrics, "val/accuracy")
     if validation:

@@ -10,13 +10,14 @@ The rule (docs/look.md). It holds at a measurement where all of this is so:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean, variance
 from typing import Any
 
 from gmpo_vl.report.charts import Chart, Series
-from gmpo_vl.report.curves import Metrics, counts_right, points
+from gmpo_vl.report.curves import Metrics, by_kind, points
 
 SHARE = 0.25
 WINDOW, FEWEST = 10, 5  # steps at either end; with fewer than twice `FEWEST` nothing is said to rise
@@ -50,10 +51,15 @@ def blind_warnings(metrics: Metrics) -> list[BlindWarning]:
 
     None where a reward without the part `accuracy` has scores that are no shares of 1: the rule has no scale.
     """
-    looks = _looks(metrics)
+    found = [warning for shares, rows in by_kind(metrics) for warning in _blind_warnings(shares, rows)]
+    return sorted(found, key=lambda warning: warning.step)
+
+
+def _blind_warnings(shares: bool, metrics: Metrics) -> list[BlindWarning]:
+    """Of rows of one kind: a rise from one unit to another is none."""
+    looks = _looks(shares, metrics)
     if not all(0 <= look.accuracy <= 1 for look in looks):
         return []
-    shares = counts_right(metrics)
     rewards = points(metrics, "reward/accuracy" if shares else "reward/overall")
     found, held = [], False
     for before, now in pairwise(looks):
@@ -82,14 +88,26 @@ def risen(values: list[float]) -> tuple[float, float] | None:
 
 def look_charts(metrics: Metrics) -> list[Chart]:
     """The accuracy gap, and the gains in log-prob, with their intervals."""
-    shares = counts_right(metrics)
+    gains = {"look/gain_swapped": "over another's picture", "look/gain_blank": "over grey"}
+    gain = Chart(
+        "Log-prob that the picture adds",
+        "To answers given with the right picture, in nats per answer (95% interval). No picture in training "
+        "is grey.",
+        _with_interval(metrics, gains),
+    )
+    accuracies = [_accuracy_chart(shares, rows) for shares, rows in by_kind(metrics)]
+    return [chart for chart in (*accuracies, gain) if chart.series]
+
+
+def _accuracy_chart(shares: bool, metrics: Metrics) -> Chart:
+    """Of rows of one kind."""
     measured = "Right answers" if shares else "The reward's mean score"
-    accuracy = Chart(
+    return Chart(
         f"{'Accuracy' if shares else 'Score'} that needs the picture",
         f"{measured} with the right picture minus {'those' if shares else 'that'} with another question's "
         "(95% interval), and the two themselves.",
         [
-            *_with_interval(metrics, {"look/accuracy_gap": "gap"}),
+            *_with_interval(metrics, {"look/accuracy_gap": "gap"}, shares),
             *(
                 Series(name, points(metrics, key), dots=True)
                 for key, name in (
@@ -101,42 +119,38 @@ def look_charts(metrics: Metrics) -> list[Chart]:
         ],
         unit="%" if shares else "",
     )
-    gains = {"look/gain_swapped": "over another's picture", "look/gain_blank": "over grey"}
-    gain = Chart(
-        "Log-prob that the picture adds",
-        "To answers given with the right picture, in nats per answer (95% interval). No picture in training "
-        "is grey.",
-        _with_interval(metrics, gains),
-    )
-    return [chart for chart in (accuracy, gain) if chart.series]
 
 
-def half_width(row: dict[str, Any], key: str = "look/accuracy_gap") -> float | None:
+def half_width(row: Mapping[str, Any], key: str = "look/accuracy_gap", shares: bool = True) -> float | None:
     """From the middle to either end of a figure's 95% interval: 1.96 standard errors.
 
     The accuracy gap's is at least the share of prompts of another kind that would not show up in 2.5% of
     samples of P (Clopper and Pearson 1934): where all P prompts have the same gap, its standard error is 0.
+    A prompt of another kind differs by 1 in a share of right answers. How much in a score is not known: it is
+    taken to be the larger mean of the two pictures'. shares: the row counts right answers.
     """
     error, prompts = row.get(f"{key}_se"), row.get("look/prompts")
     if error is None:
         return None
     least = 1 - 0.025 ** (1 / prompts) if prompts and key == "look/accuracy_gap" else 0.0
-    return max(Z95 * error, least)
+    mean = max(abs(row.get(f"look/{name}") or 0.0) for name in ("accuracy", "accuracy_swapped"))
+    return max(Z95 * error, least * (1.0 if shares and mean <= 1 else mean))
 
 
-def _looks(metrics: Metrics) -> list[_Look]:
+def _looks(shares: bool, metrics: Metrics) -> list[_Look]:
     found = []
     for row in metrics:
-        accuracy, gap, half = row.get("look/accuracy"), row.get("look/accuracy_gap"), half_width(row)
+        accuracy, gap = row.get("look/accuracy"), row.get("look/accuracy_gap")
+        half = half_width(row, shares=shares)
         if accuracy is not None and gap is not None and half is not None:
             found.append(_Look(row["step"], accuracy, gap, half))
     return found
 
 
-def _with_interval(metrics: Metrics, names: dict[str, str]) -> list[Series]:
+def _with_interval(metrics: Metrics, names: dict[str, str], shares: bool = True) -> list[Series]:
     found = []
     for key, name in names.items():
-        measured = [(row["step"], row.get(key), half_width(row, key)) for row in metrics]
+        measured = [(row["step"], row.get(key), half_width(row, key, shares)) for row in metrics]
         known = [(x, y, half) for x, y, half in measured if y is not None and half is not None]
         line, band = [(x, y) for x, y, _ in known], [(x, y - half, y + half) for x, y, half in known]
         found += [Series(name, line, dots=True, band=band)] if line else []

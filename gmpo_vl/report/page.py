@@ -16,9 +16,10 @@ from markupsafe import Markup
 from gmpo_vl import __version__
 from gmpo_vl.report.cards import before_and_after, training_cards
 from gmpo_vl.report.charts import show
-from gmpo_vl.report.curves import curves
+from gmpo_vl.report.curves import by_kind, curves
 from gmpo_vl.report.games import game_cards, games_before_and_after
 from gmpo_vl.report.gather import (
+    changes_on_the_way,
     clock,
     facts,
     progress,
@@ -69,6 +70,8 @@ def write_report(run_folder: str | Path) -> Path:
         progress=progress(metrics),
         missing=run.missing_steps(),
         disorder=disorder,
+        changes=changes_on_the_way(run.folder),
+        kinds=len(by_kind(metrics)),
         blind=blind_warnings(metrics),
         charts=[*drawn[:2], *look_charts(metrics), *drawn[2:]],
         cards=cards,

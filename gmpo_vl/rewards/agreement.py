@@ -103,6 +103,17 @@ def disagreement(asked: Sequence[tuple[str, Example]], reward: Reward) -> Disagr
     )
 
 
+def form_that_earns(prompt: str, examples: Sequence[Example], reward: Reward) -> str:
+    """The prompt. Where it names no place and an answer alone earns nothing, what asks for the place that the
+    reward reads: a model may have been taught it. Raises what the reward raises."""
+    rows = _answerable(prompt, examples)
+    if answer_place(prompt) is not None or any(
+        right > wrong for right, wrong in _worth(rows, prompt, reward)
+    ):
+        return prompt
+    return next((form for place in FORMS if (form := _earning_form(place, rows, reward))), prompt)
+
+
 def worth_as_asked(prompt: str, examples: Sequence[Example], reward: Reward) -> list[tuple[float, float]]:
     """What the reward pays for each row's right answer as the prompt asks for it, and for a wrong one.
 

@@ -137,16 +137,37 @@ def test_unknown_key_names_the_nearest_and_the_place(write, key, nearest):
         ("worker.actor.policy_loss.loss_mode", "write worker.actor.loss_type"),
         ("worker.rollout.val_kwargs.n", "write worker.rollout.val_override_config"),
         ("data.max_completion_length", "write data.max_response_length"),
+        ("worker.actor.num_iterations", "write worker.actor.ppo_epochs"),
+        ("algorithm.advantage", "write algorithm.adv_estimator"),
+        # a letter, by its section
+        ("worker.actor.beta", "write algorithm.kl_coef"),
+        ("worker.actor.optim.beta", "write worker.actor.optim.betas"),
+        ("worker.actor.epsilon", "write worker.actor.clip_ratio_low"),
+        ("worker.actor.optim.epsilon", "it is torch's, 1e-8, and no setting"),
+        ("algorithm.papo.gamma", "write algorithm.papo.kl_prcp_coef"),
+        ("worker.actor.p", "write worker.actor.mean_power"),
+        ("worker.actor.delta", "write worker.actor.clip_ratio_dual, of easyr1/default"),
     ],
 )
 def test_another_trainer_s_name_is_told_as_ours(write, key, said):
     assert f"there is no key {key}; {said}" in refusal(write(), f"{key}=1")
 
 
+@pytest.mark.parametrize("key", ["worker.rollout.beta", "algorithm.papo.tau", "trainer.p", "data.delta"])
+def test_a_letter_of_another_section_has_no_hint(write, key):
+    assert refusal(write(), f"{key}=1").endswith(f"there is no key {key}")
+
+
 def test_the_table_of_other_names_names_keys_that_exist_and_hides_none():
     own = {part for key in all_keys() for part in key.split(".")}
-    for name, said in unknown_keys._BY_NAME.items():
+    letters = [
+        (f"{section}.{letter}", said)
+        for section, table in unknown_keys._LETTERS.items()
+        for letter, said in table.items()
+    ]
+    for name, said in [*unknown_keys._BY_NAME.items(), *letters]:
         assert name not in own
+        assert not any(key.endswith(f".{name}") for key in all_keys())
         told = re.findall(r"\b(?:data|algorithm|worker|trainer)\.[a-z_.]*[a-z]", said)
         assert told
         assert all(any(known == key or known.startswith(key + ".") for known in all_keys()) for key in told)

@@ -3,7 +3,7 @@
 import pytest
 from refusal import refusal
 
-from gmpo_vl.config import Config, checks, load_config, notices, schema, support
+from gmpo_vl.config import Config, checks, doubts, load_config, notices, schema, support
 from gmpo_vl.config.advantage_checks import advantage_problems
 from gmpo_vl.config.schema import GROUP_ADVANTAGES, all_keys, value_of
 from gmpo_vl.config.support import DTYPE_KEYS, SUPPORTED
@@ -54,34 +54,60 @@ def test_defaults_are_refused_by_no_engine():
 
 def test_precisions_that_do_not_train_are_refused_or_said(path):
     assert "gradients in fp16 need a scale" in refusal(path, "worker.actor.fsdp.mp_param_dtype=fp16")
-    assert "rounded away" in " ".join(notices(load_config(path, ["worker.actor.fsdp.torch_dtype=bf16"])))
+    assert "rounded away" in " ".join(doubts(load_config(path, ["worker.actor.fsdp.torch_dtype=bf16"])))
     lora = ["worker.actor.fsdp.torch_dtype=bf16", "worker.actor.model.lora.rank=8"]
-    assert notices(load_config(path, lora)) == []
+    assert doubts(load_config(path, lora)) == []
     # EasyR1 casts adapters too; its own optimizer keeps what rounding drops.
     there = [*lora, "engine=easyr1"]
-    assert "adamw_bf16 train" in " ".join(notices(load_config(path, there)))
-    assert notices(load_config(path, [*there, "worker.actor.optim.strategy=adamw_bf16"])) == []
+    assert "adamw_bf16 train" in " ".join(doubts(load_config(path, there)))
+    assert doubts(load_config(path, [*there, "worker.actor.optim.strategy=adamw_bf16"])) == []
     assert "above 0" in refusal(path, "worker.rollout.top_p=0")
 
 
 def test_a_kl_loss_that_holds_nothing_is_said(path):
     settings = ["algorithm.disable_kl=false", "algorithm.use_kl_loss=true"]
-    assert "adds noise" in " ".join(notices(load_config(path, settings)))
-    assert notices(load_config(path, [*settings, "algorithm.kl_penalty=low_var_kl"])) == []
+    assert "adds noise" in " ".join(doubts(load_config(path, settings)))
+    assert doubts(load_config(path, [*settings, "algorithm.kl_penalty=low_var_kl"])) == []
 
 
 def test_a_length_that_no_response_has_is_said_of_dr_grpo(path):
     dr_grpo = ["worker.actor.loss_type=dr_grpo", "data.max_response_length=300"]
-    (said,) = notices(load_config(path, dr_grpo))
+    (said,) = doubts(load_config(path, dr_grpo))
     assert "at most 0.1 of grpo's; write worker.actor.length_constant=300" in said
-    assert notices(load_config(path, [*dr_grpo, "worker.actor.length_constant=300"])) == []
-    assert notices(load_config(path, dr_grpo[1:])) == []
+    assert doubts(load_config(path, [*dr_grpo, "worker.actor.length_constant=300"])) == []
+    assert doubts(load_config(path, dr_grpo[1:])) == []
 
 
 def test_a_weight_of_papo_that_outweighs_the_objective_is_said(path):
-    (said,) = notices(load_config(path, ["algorithm.papo.kl_prcp_coef=100"]))
+    (said,) = doubts(load_config(path, ["algorithm.papo.kl_prcp_coef=100"]))
     assert "algorithm.papo.kl_prcp_coef is 100" in said
-    assert notices(load_config(path, ["algorithm.papo.kl_prcp_coef=1"])) == []
+    assert doubts(load_config(path, ["algorithm.papo.kl_prcp_coef=1"])) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "says", "sound"),
+    [
+        (["worker.actor.log_clip_low=0", "worker.actor.log_clip_high=0"], "next to nothing is learned", 1e-3),
+        (["worker.actor.loss_type=power_mean", "worker.actor.mean_power=1000"], "largest ratio", 100),
+        (["worker.actor.loss_type=power_mean", "worker.actor.mean_power=-1000"], "smallest ratio", -1),
+        (["algorithm.papo.kl_prcp_coef=0.01", "algorithm.papo.black_prob=1"], "wholly black", 0.9),
+        (["algorithm.reward_weights={accuracy: -1}"], "no weight above 0", "{accuracy: -1, format: 0.1}"),
+        (
+            [
+                "algorithm.rollout_correction.rollout_rs=token_k1",
+                "algorithm.rollout_correction.rollout_rs_threshold=1.0000000001",
+            ],
+            "token_k1 accepts no ratio but 1",
+            1.001,
+        ),
+    ],
+)
+def test_values_that_nobody_means_are_said(path, settings, says, sound):
+    """sound: a value of the last setting of which nothing is said."""
+    (said,) = doubts(load_config(path, settings))
+    assert says in said
+    key = settings[-1].partition("=")[0]
+    assert doubts(load_config(path, [*settings, f"{key}={sound}"])) == []
 
 
 def test_dtypes_are_honoured_not_placement(path):

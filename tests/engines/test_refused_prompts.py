@@ -80,7 +80,35 @@ def test_the_dry_run_calls_the_reward(config_file, overrides, engine, capsys):
     assert "reward      1 for the right answer as the prompt asks for it, 0 for a wrong one" in said
     assert "WARNING" not in said
     assert dry_run(config_file, overrides, BOX, *of) == 0
-    assert "WARNING: data.train_files: the prompt does not say where" in capsys.readouterr().out
+    said = capsys.readouterr().out  # as of the demo, whose model was taught the box
+    assert "reward      1 for the right answer written as \\boxed{ANSWER}, 0 for a wrong one" in said
+    assert said.count("data.train_files, data.val_files: the prompt does not say where") == 1
+    assert "WARNING" not in said
+
+
+def test_the_dry_run_warns_as_the_doctor_does_where_right_and_wrong_earn_alike(
+    config_file, overrides, tmp_path, capsys
+):
+    path = tmp_path / "same.py"
+    path.write_text("def compute_score(inputs):\n    return [{'overall': 0.1} for _ in inputs]\n")
+    same = f"worker.reward.reward_function={path}:compute_score"
+    assert dry_run(config_file, overrides, same, "worker.actor.log_clip_low=0", "trainer.look_freq=2") == 0
+    said = capsys.readouterr().out
+    worth = "a right answer is worth 0.10 and a wrong one 0.10 in every form that was tried"
+    assert f"WARNING: worker.reward.reward_function: {worth}; " in said
+    assert said.index("\nlook  ") < said.index("WARNING")
+    main(["doctor", str(config_file), *overrides, same, LONG, "--out", str(tmp_path / "doctor")])
+    assert worth in capsys.readouterr().out
+
+
+def test_an_unlikely_value_is_a_warning_everywhere(config_file, overrides, tmp_path, capsys):
+    dr_grpo = ("worker.actor.loss_type=dr_grpo", "worker.actor.length_constant=1000", "trainer.max_steps=1")
+    assert dry_run(config_file, overrides, BOX, *dr_grpo) == 0
+    assert "\nWARNING: worker.actor.length_constant is 1000 and " in capsys.readouterr().out
+    assert main(["train", str(config_file), *overrides, BOX, LONG, *dr_grpo]) == 0
+    assert "WARNING: worker.actor.length_constant is 1000 and " in capsys.readouterr().out
+    main(["doctor", str(config_file), *overrides, BOX, LONG, *dr_grpo, "--out", str(tmp_path / "doctor")])
+    assert "WARN  config     worker.actor.length_constant is 1000 and " in capsys.readouterr().out
 
 
 def test_the_dry_run_says_what_the_reward_raises(config_file, overrides, tmp_path, capsys):

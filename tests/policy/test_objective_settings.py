@@ -29,10 +29,17 @@ def test_every_option_an_objective_does_not_use_is_refused(loss_type):
 
 
 def test_the_refusal_names_the_option_that_was_meant():
+    with pytest.raises(ValueError, match=r"did you mean log_clip_low\?"):
+        check_settings("gmpo", {"log_clip_lo"})
+
+
+def test_a_limit_is_not_moved_to_another_unit():
     with pytest.raises(
-        ValueError, match=r"did you mean log_clip_low\?; clip_ratio_low belongs to cispo, dapo, dr_grpo"
+        ValueError, match=r"known: log_clip_high, log_clip_low; clip_ratio_low belongs to cis"
     ):
         check_settings("gmpo", {"clip_ratio_low"})
+    with pytest.raises(ValueError, match=r"cispo does not use log_clip_high; known: clip_ratio_high, clip_r"):
+        check_settings("cispo", {"log_clip_high"})
 
 
 @pytest.mark.parametrize(

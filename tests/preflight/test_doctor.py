@@ -26,7 +26,7 @@ def test_a_sound_configuration_has_nothing_in_its_way(doctor, tmp_path, capsys):
     assert "4 steps of 4 prompts x 2 = 8 rollouts, 2 updates of 4 rollouts" in out
     assert "right answers are worth 1.00, wrong ones 0.00" in out
     assert "KV cache" in out
-    assert out.rstrip().endswith("0 error, 0 warning, 0 note")
+    assert out.rstrip().endswith("0 errors, 0 warnings, 0 notes")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from gmpo_vl.engines.loggers import Console
 from gmpo_vl.report import write_report
 from gmpo_vl.report.look import SHARE, blind_warnings, half_width, look_charts, risen
 
@@ -155,3 +156,31 @@ def test_scores_that_are_no_shares_are_not_judged():
     blind = {10: (10.0, 0.0, 0.1), 20: (10.0, 0.0, 0.1)}
     assert steps({step: (1.0, 0.0, 0.01) for step in blind}, RISING) == [20]
     assert steps(blind, RISING) == []
+
+
+@pytest.mark.parametrize("scale", [0.01, 1, 100])
+def test_the_least_interval_of_a_score_is_in_its_own_unit(scale):
+    def row(scale: float) -> dict[str, float]:
+        means = {"look/accuracy": 0.6 * scale, "look/accuracy_swapped": 0.5 * scale}
+        return {**means, "look/prompts": 8.0, "look/accuracy_gap_se": 0.0}
+
+    assert half_width(row(scale), shares=False) == pytest.approx(
+        scale * (half_width(row(1), shares=False) or 0)
+    )
+    assert half_width(row(1), shares=True) == pytest.approx(1 - 0.025 ** (1 / 8))
+    assert half_width(row(100)) == half_width(row(100), shares=False)  # no share, whatever the row says
+
+
+def test_a_step_s_line_has_the_interval_in_the_score_s_unit(capsys):
+    shown = ("reward/overall", "response_length/mean", "rollout/truncated", "group/zero_variance")
+    look = {
+        "look/accuracy": 0.006,
+        "look/accuracy_gap": 0.0,
+        "look/accuracy_gap_se": 0.0,
+        "look/prompts": 4.0,
+    }
+    step = dict.fromkeys((*shown, "actor/grad_norm", "time/step"), 1.0)
+    Console(4).metrics(2, {**step, **look})
+    assert "look gap 0.000 ± 0.004" in capsys.readouterr().out
+    Console(4).metrics(2, {**step, **look, "reward/accuracy": 0.005})
+    assert "look gap 0.000 ± 0.602" in capsys.readouterr().out

@@ -13,6 +13,7 @@ from PIL import Image
 
 from gmpo_vl.report import write_report
 from gmpo_vl.report.cards import before_and_after, choose, kind_of, plain_gold, spread, training_cards
+from gmpo_vl.report.curves import curves
 from gmpo_vl.runs import Run
 
 HOSTILE = "</pre></script><script>alert(1)</script><img src=x onerror=alert(2)> & \\boxed{\"'7}"
@@ -344,3 +345,35 @@ def test_a_page_names_the_figure_that_is_none(run, add_evaluation, value):
             with pytest.raises(ValueError, match=path.name):
                 write_report(run.folder)
         path.write_text(json.dumps(content))
+
+
+def test_a_run_that_went_on_with_another_reward_says_so_and_mixes_no_units(run):
+    config = run.folder / "config.yaml"
+    (run.folder / "config.until_step_000005.yaml").write_text(
+        config.read_text().replace("reward_function: geometry3k", "reward_function: mine.py:hundred")
+    )
+    rows = [json.loads(line) for line in run.metrics_file.read_text().splitlines()]
+    for row in rows[:6]:  # of steps 0 to 5
+        row.pop("reward/accuracy", None)
+        row |= {key: 100 * row[key] for key in ("val/accuracy", "reward/overall") if key in row}
+    run.metrics_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    text = " ".join(page_of(run).text.split())
+    assert "After step 5: worker.reward.reward_function mine.py:hundred → geometry3k." in text
+    accuracy, score = rows[10]["val/accuracy"], [rows[step]["val/accuracy"] for step in (0, 5)]
+    assert f"Validation accuracy{accuracy:.1%} → {accuracy:.1%}best {accuracy:.1%} at step 10" in text
+    assert f"Validation score{score[0]:.3g} → {score[1]:.3g}best " in text
+    assert "Each has its own figures and curves" in text
+    drawn = [
+        (chart.title, [point for line in chart.series for point in line.points]) for chart in curves(rows)
+    ]
+    titles = [title for title, _ in drawn]
+    assert titles[:4] == ["Accuracy", "Reward", "Validation", "Reward"]
+    for (_, points), steps in zip(drawn[:4], (range(6, 11), range(6, 11), range(6), range(6))):
+        assert {x for x, _ in points} <= set(steps)
+
+
+def test_former_settings_that_cannot_be_read_are_told(run):
+    (run.folder / "config.until_step_000005.yaml").write_text("data: [1")
+    text = page_of(run).text
+    assert "After step 5: the settings until then cannot be read." in text
+    assert "own figures and curves" not in text
