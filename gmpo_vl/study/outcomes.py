@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gmpo_vl.report.curves import Metrics, counts_right, points
+from gmpo_vl.report.curves import Metrics, by_kind, points
 from gmpo_vl.runs import StudyFolder
 from gmpo_vl.study.grid import Grids, Study, StudyRun, first_grids, tuning_runs
 from gmpo_vl.study.quantities import QUANTITIES
@@ -53,7 +53,9 @@ def scores_are_shares(study: Study, outcomes: Sequence[Outcome]) -> bool:
     """Is the metric a share of right answers, which pages show in percent? Of a reward without the part
     `accuracy` it is the whole score, in the reward's unit.
     """
-    return study.metric == "val/accuracy" and all(counts_right(o.metrics) for o in outcomes)
+    return study.metric == "val/accuracy" and all(
+        shares for o in outcomes for shares, _ in by_kind(o.metrics)
+    )
 
 
 # --- the choice of rates ------------------------------------------------------------------------------------
