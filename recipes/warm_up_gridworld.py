@@ -92,7 +92,7 @@ def main() -> None:
             if rng.random() < (0.1 if args.start else reading(step / args.steps)):
                 rows.append(prompts.row(*read_row))
             elif args.guesses and rng.random() < args.guesses:
-                rows.append(prompts.row(turn, f"<action>{rng.choice(list(MOVES))}</action>"))
+                rows.append(prompts.row(turn, f" <action>{rng.choice(list(MOVES))}</action>"))
             else:
                 rows.append(prompts.row(turn, answer))
         packed = pack(rows, processor.family, model.device)
