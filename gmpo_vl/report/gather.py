@@ -106,7 +106,7 @@ _CONTROLS = (
     ("wrong_image", "another problem's picture"),
     ("wrong_game", "another game's picture"),
     ("blank_image", "a blank picture"),
-    ("random_moves", "moves at random"),
+    ("random_moves", "no model: moves at random"),
 )
 
 

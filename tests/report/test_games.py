@@ -124,8 +124,12 @@ def test_a_summary_says_what_it_counts(games):
     )
     summary = read_summary(games.folder)
     assert summary is not None
-    names = ["the right picture", "another game's picture", "a blank picture", "moves at random"]
-    assert [name for name, _ in summary.controls] == names
+    assert [name for name, _ in summary.controls] == [
+        "the right picture",
+        "another game's picture",
+        "a blank picture",
+        "no model: moves at random",
+    ]
     page = write_report(games.folder).read_text(encoding="utf-8")
     assert "Share of games won" in page
     assert "paired by level (256 levels)" in page
