@@ -136,7 +136,7 @@ def test_the_expert_wins_within_its_turns_and_knows_no_more_than_the_picture():
         count, won = 0, False
         while not won:
             count += 1
-            move = expert(game.seen, game.at, None if game.has_key else game.level.key, rng)
+            _, move = expert(game.seen, game.at, None if game.has_key else game.level.key, rng)
             step = game.step(move)
             won = step.info["won"]
             assert won or not step.ended
