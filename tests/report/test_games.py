@@ -87,7 +87,7 @@ def test_games_with_both_outcomes_come_first_with_an_episode_of_each(games):
     assert [turn.record.turn["action"] for turn in other] == ["up", "none"]
     assert [turn.gain for turn in other] == [0.0, -0.1]
     assert won[-1].gain == 1.0
-    assert all(turn.pictures[0].startswith("data:image/webp") for turn in won)
+    assert all(str(turn.pictures[0]).startswith("data:image/webp") for turn in won)
 
 
 def test_the_page_shows_turns_and_runs_nothing_that_an_answer_wrote(games):
@@ -145,7 +145,9 @@ def test_the_first_games_stand_before_and_after(games):
     twice = games_before_and_after(games)
     assert [game.id for game in twice] == [level.id for level in levels[:TWICE]]
     assert all(len(game.before) == 2 and len(game.after) == 1 for game in twice)  # episode 0 alone
-    assert before_and_after(games).cards == []  # turns are no questions
+    pairs = before_and_after(games)
+    assert pairs is not None
+    assert pairs.cards == []  # turns are no questions
     page = write_report(games.folder).read_text(encoding="utf-8")
     assert "The same games, before and after" in page
     assert page.index("before: ✗ not won, 2 turns") < page.index("after: ✗ not won, 1 turn")
