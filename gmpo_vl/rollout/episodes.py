@@ -173,13 +173,16 @@ def play(
 @contextmanager
 def _each(make: EnvironmentMaker) -> Iterator[Each]:
     """`map` over games: in threads where each game has a process of its own. Where the block is interrupted
-    the processes are ended, so that no thread waits for one."""
+    the processes are ended, so that no thread waits for one. A generator that is left half read ends none:
+    other games of the maker may be played."""
     if make.processes is None:
         yield lambda function, *of: list(map(function, *of))
         return
     with ThreadPoolExecutor(2 * (os.cpu_count() or 1)) as pool:
         try:
             yield lambda function, *of: list(pool.map(function, *of))
+        except GeneratorExit:
+            raise
         except BaseException:
             make.close()
             raise

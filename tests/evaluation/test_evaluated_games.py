@@ -313,6 +313,17 @@ def test_wrong_pictures_are_the_next_game_s(tiny, levels, tmp_path, gmpo_vl):
     assert seen[1] == [*seen[0][1:], seen[0][0]]
 
 
+def test_wrong_pictures_end_no_isolated_game(tiny, protocol, tmp_path, gmpo_vl):
+    files = [protocol("Walk", {"isolate": isolate}, pictures="wrong") for isolate in (False, True)]
+    found = []
+    for k, file in enumerate(files):
+        gmpo_vl("eval", tiny, "--protocol", file, "--out", tmp_path / str(k))
+        [place] = (tmp_path / str(k)).iterdir()
+        found.append(list(EvaluationFolder(place).samples()))
+    assert found[0] == found[1]
+    assert any(record.correct for record in found[0]), "games that are all lost show nothing"
+
+
 # --- protocols ---
 def test_the_grid_world_s_rows_are_the_same_everywhere(tmp_path):
     p = load_protocol("gridworld")

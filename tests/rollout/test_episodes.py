@@ -294,6 +294,18 @@ def test_first_turns_are_made_without_a_model_and_say_what_breaks(games):
     assert (fault.reason, str(fault)) == ("game_broken", "reset raised OSError: no board")
 
 
+def test_first_turns_that_are_half_read_end_no_game_that_is_played(games):
+    make = games("Apart").make
+    played = make(ROWS[0])
+    played.reset(5)
+    turns = first_turns(make, ROWS[1:3], 5)
+    next(turns)
+    turns.close()
+    assert "error" not in played.step("a").info
+    played.close()
+    make.close()
+
+
 def test_a_games_seed_is_small_and_of_run_row_and_position():
     seeds = {game_seed(*of) for of in ((1, "a", 0), (1, "a", 1), (1, "b", 0), (2, "a", 0))}
     assert len(seeds) == 4
