@@ -28,6 +28,7 @@ Generate = Callable[[Sequence[Prompt], Sequence[int], Sampling], list[Group]]
 Each = Callable[..., list[Any]]  # `map` over games, as a list
 
 NOTHING = Observation("")
+FAILED = "broken", "late"  # endings that are no doing of the policy
 FIRST_TURNS = 256  # rows whose first turns are made at once
 
 
@@ -167,7 +168,9 @@ def play(
         for episode in episodes:
             episode.game.close()
     of_rows = [episodes[i : i + sampling.n] for i in range(0, len(episodes), sampling.n)]
-    return Played([_group(of_row) for of_row in of_rows], [_outcome(episode) for episode in episodes])
+    groups = [_group(of_row) for of_row in of_rows]
+    _mark_scored(groups)
+    return Played(groups, [_outcome(episode) for episode in episodes])
 
 
 @contextmanager
@@ -262,17 +265,30 @@ def _asked(episode: Episode) -> Prompt:
 
 
 def _group(episodes: Sequence[Episode]) -> Group:
-    """A row's episodes as a group. Where its game says who won, an episode that broke before did not."""
+    """A row's episodes as a group."""
     first, said = episodes[0].turns[0], any(episode.won is not None for episode in episodes)
     assert first.turn is not None
-    scores = []
-    for episode in episodes:
-        rewards = [answer.turn.reward for answer in episode.turns if answer.turn is not None]
-        scores.append(
-            {"overall": float(sum(rewards))} | ({"accuracy": float(bool(episode.won))} if said else {})
-        )
+    scores = [_score(episode, said) for episode in episodes]
     turns = [answer for episode in episodes for answer in episode.turns]
     return Group(episodes[0].key, first.turn.prompt, turns, scores, [None] * len(scores))
+
+
+def _score(episode: Episode, says_won: bool) -> dict[str, float]:
+    """Of a game that broke or was late nobody knows how it would have ended: it is `unscored`, as a response
+    that a reward could not score."""
+    assert episode.ending is not None
+    if episode.ending.kind in FAILED:
+        return {"overall": 0.0, "unscored": 1.0}
+    rewards = [answer.turn.reward for answer in episode.turns if answer.turn is not None]
+    return {"overall": float(sum(rewards))} | ({"accuracy": float(bool(episode.won))} if says_won else {})
+
+
+def _mark_scored(groups: Sequence[Group]) -> None:
+    """Where an episode is `unscored`, 0 for those that are not, so that the part's mean is a share."""
+    scores = [score for group in groups for score in group.scores]
+    if any("unscored" in score for score in scores):
+        for score in scores:
+            score.setdefault("unscored", 0.0)
 
 
 def _outcome(episode: Episode) -> Outcome:

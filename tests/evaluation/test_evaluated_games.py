@@ -253,6 +253,13 @@ def test_games_that_break_or_are_too_long_are_not_won_and_noted(tiny, protocol, 
     assert 0 < broken < 1
     assert f"{round(16 * broken)} of 16 episodes could not be played on" in results["notes"][0]
     assert "step raised KeyError" in results["notes"][0]
+    assert f"{round(16 * broken)} of 16 episodes broke or were late: they count as not won" in results["notes"]
+    assert not any("regrade" in note for note in results["notes"])
+    for turns in episodes(EvaluationFolder(tmp_path / "breaks").samples()):
+        failed = turns[-1].turn["ending"] == "broken"
+        assert all((turn.outcome == "unscored") == failed for turn in turns)
+        assert not (failed and turns[-1].correct)
+    assert results["reward"]["unscored"] == broken
     assert f"{broken:.1%} broken" in said
     assert "step raised KeyError" in (tmp_path / "breaks/result.html").read_text()
     said = gmpo_vl("eval", tiny, "--protocol", protocol("Long", max_prompt_tokens=300), "--out", tmp_path)

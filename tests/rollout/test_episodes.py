@@ -7,7 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from gmpo_vl.config import AlgorithmConfig
 from gmpo_vl.data.rows import RowError
+from gmpo_vl.engines.advantages import fill_advantages
+from gmpo_vl.engines.collect import Collected, group_metrics
 from gmpo_vl.environments import Observation, Step
 from gmpo_vl.environments.gridworld import make_examples
 from gmpo_vl.environments.loading import load_environment
@@ -152,9 +155,47 @@ def test_a_game_that_breaks_ends_its_own_episode(tiny, games):
     assert 0 < len(broken) < 12
     assert list(reasons(played.outcomes)) == ["step raised KeyError: 'a lost key'"]
     assert episode_figures(played.outcomes)["episode/broken"] == len(broken) / 12
-    for group in played.groups:  # of a game that says who won, a broken one did not
-        if any("accuracy" in score for score in group.scores):
-            assert all("accuracy" in score for score in group.scores)
+    scores = [score for group in played.groups for score in group.scores]
+    for outcome, score in zip(played.outcomes, scores, strict=True):
+        if outcome.ending.kind == "broken":
+            assert score == {"overall": 0.0, "unscored": 1.0}
+        else:
+            assert score.keys() == {"overall", "accuracy", "unscored"}
+            assert score["unscored"] == 0.0
+
+
+class BreaksThird:
+    """Won at once, but the third game that is made breaks at its first step."""
+
+    made = 0
+
+    def __init__(self, example):
+        BreaksThird.made += 1
+        self.breaks = BreaksThird.made == 3
+
+    def step(self, answer):
+        if self.breaks:
+            raise OSError("a simulator is gone")
+        return Step(Observation(""), 1.0, True, False, info={"won": True})
+
+    def reset(self, seed):
+        return Observation("A board.")
+
+    def close(self):
+        pass
+
+
+def test_a_game_that_broke_is_not_trained_on_and_changes_no_other(tiny, games):
+    of = games("Walk")
+    of = replace(of, make=replace(of.make, cls=BreaksThird))
+    groups = play(of, ROWS[:1], [0], SAMPLING, tiny.sample).groups
+    fill_advantages(groups, AlgorithmConfig())
+    assert groups[0].advantages_G.tolist() == [0.0, 0.0, 0.0], "two won games have nothing between them"
+    assert [score["unscored"] for score in groups[0].scores] == [0.0, 0.0, 1.0]
+    collected = Collected(groups, 1, generated=groups)
+    figures = group_metrics(collected)
+    assert figures["reward/unscored"] == pytest.approx(1 / 3)
+    assert figures["reward/overall"] == figures["reward/accuracy"] == 1.0
 
 
 def test_a_game_that_never_begins_has_an_answered_turn_that_shows_its_task(tiny, games):
@@ -164,7 +205,7 @@ def test_a_game_that_never_begins_has_an_answered_turn_that_shows_its_task(tiny,
     for group in played.groups:
         assert len(group.prompts) == 1
         assert "Walk on." in group.prompt.text
-        assert group.scores == [{"overall": 0.0}] * 3
+        assert group.scores == [{"overall": 0.0, "unscored": 1.0}] * 3
 
 
 def test_a_game_that_is_late_ends_its_own_episode(tiny, games):
@@ -175,6 +216,8 @@ def test_a_game_that_is_late_ends_its_own_episode(tiny, games):
     assert "late" in kinds
     assert set(kinds) > {"late"}
     assert episode_figures(played.outcomes)["episode/late"] == kinds.count("late") / 6
+    unscored = [score["unscored"] for group in played.groups for score in group.scores]
+    assert unscored == [float(kind == "late") for kind in kinds]
 
 
 def test_a_prompt_that_is_too_long_ends_its_episode(tiny, games):
