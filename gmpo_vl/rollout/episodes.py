@@ -16,7 +16,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from gmpo_vl.data.images import ImageError
 from gmpo_vl.data.rows import RowError
+from gmpo_vl.data.templates import TemplateError
 from gmpo_vl.environments import Environment, Observation, Step
 from gmpo_vl.environments.guarded import broken
 from gmpo_vl.environments.loading import EnvironmentMaker
@@ -213,7 +215,10 @@ def _show(games: Games, episode: Episode, known: dict[tuple[Any, ...], Prompt]) 
 
 
 def _prompt(games: Games, episode: Episode, known: dict[tuple[Any, ...], Prompt]) -> Prompt | Ending:
-    """The turn's prompt, the same object for turns of a group that show the same; or why it cannot be."""
+    """The turn's prompt, the same object for turns of a group that show the same; or why it cannot be.
+
+    Other errors than those of a picture and the turn's template are no fault of the game, and are raised.
+    """
     where = f"turn {len(episode.turns) + 1}"
     try:
         turn = turn_example(episode.row, episode.past, episode.now, games.history_length, games.make.template)
@@ -221,7 +226,7 @@ def _prompt(games: Games, episode: Episode, known: dict[tuple[Any, ...], Prompt]
         key = episode.key, turn.problem, shown
         if key not in known:
             known[key] = games.encode(turn)
-    except ValueError as error:  # a picture that does not decode, a template
+    except (ImageError, TemplateError) as error:
         return Ending("broken", f"{where} cannot be shown: {error}")
     length = len(known[key].ids_P)
     if length > games.max_prompt_length:

@@ -220,6 +220,25 @@ def test_a_game_that_is_late_ends_its_own_episode(tiny, games):
     assert unscored == [float(kind == "late") for kind in kinds]
 
 
+@pytest.mark.parametrize("size", [None, (600, 2)], ids=["not a picture", "too flat"])
+def test_a_picture_that_cannot_be_shown_ends_its_own_episode(tiny, games, size):
+    of = games("Flat", size=size)
+    played = play(of, ROWS, range(4), SAMPLING, tiny.sample)
+    kinds = [outcome.ending.kind for outcome in played.outcomes]
+    assert 0 < kinds.count("broken") < 12
+    assert all(" cannot be shown: " in o.ending.reason for o in played.outcomes if o.ending.kind == "broken")
+
+
+def test_an_error_that_is_not_the_game_s_ends_the_run(tiny, games):
+    def encode(turn):
+        if "Turn 2" in turn.problem:
+            raise ValueError("the chat template leaves out the problem's text")
+        return tiny.encode(turn)
+
+    with pytest.raises(ValueError, match="leaves out the problem's text"):
+        play(replace(games("Walk"), encode=encode), ROWS[:1], [0], SAMPLING, tiny.sample)
+
+
 def test_a_prompt_that_is_too_long_ends_its_episode(tiny, games):
     played = play(games("Long", longest=120), ROWS, range(4), SAMPLING, tiny.sample)
     assert {outcome.ending.kind for outcome in played.outcomes} == {"too_long"}
