@@ -2,8 +2,8 @@
 
 The G episodes of a row are the same game with the same seed. At the first turn the row's prompt is asked once
 for G answers, with the row's id and position, as without games. Each later turn asks one answer of an
-episode, and the id ROW/EPISODE/TURN seeds it. So nothing depends on which games are played together, or in
-which order. Sampled tokens are never encoded again: a turn's prompt is made of texts and pictures.
+episode, and the row's id with episode and turn seeds it (`turn_name`). So nothing depends on which games are
+played together, or in which order. Sampled tokens are never encoded again: a turn's prompt is made of texts and pictures.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from gmpo_vl.environments import Environment, Observation, Step
 from gmpo_vl.environments.guarded import broken
 from gmpo_vl.environments.loading import EnvironmentMaker
 from gmpo_vl.environments.turns import turn_example
-from gmpo_vl.rollout.seeds import game_seed
+from gmpo_vl.rollout.seeds import game_seed, turn_name
 from gmpo_vl.types import Example, Group, Prompt, Response, Sampling, Turn
 
 Generate = Callable[[Sequence[Prompt], Sequence[int], Sampling], list[Group]]
@@ -258,7 +258,7 @@ def _one_by_one(episodes: Sequence[Episode], sampling: Sampling, generate: Gener
     prompts = []
     for episode in episodes:
         prompt = _asked(episode)
-        name = f"{episode.row.id}/{episode.number}/{len(episode.turns) + 1}"
+        name = turn_name(episode.row.id, episode.number, len(episode.turns) + 1)
         prompts.append(replace(prompt, example=replace(prompt.example, id=name)))
     found = generate(prompts, [episode.position for episode in episodes], replace(sampling, n=1))
     return [group.responses[0] for group in found]

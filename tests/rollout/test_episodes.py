@@ -18,7 +18,7 @@ from gmpo_vl.models.loading import load_model
 from gmpo_vl.models.processing import encode_prompt, load_processor
 from gmpo_vl.rollout.episodes import Games, episode_figures, first_turns, name_of, play, reasons
 from gmpo_vl.rollout.hf import generate
-from gmpo_vl.rollout.seeds import game_seed, sample_seed
+from gmpo_vl.rollout.seeds import game_seed, sample_seed, turn_name
 from gmpo_vl.types import Example, Sampling
 
 GAMES = Path(__file__).parents[1] / "engines/playing_games.py"
@@ -102,8 +102,16 @@ def test_finished_episodes_are_asked_no_more_and_seeds_name_row_episode_and_turn
         )
         for answer in group.responses:
             at, row = answer.turn, ROWS[position].id
-            expected = (row, at.episode) if at.number == 1 else (f"{row}/{at.episode}/{at.number}", 0)
+            expected = (row, at.episode) if at.number == 1 else (turn_name(row, at.episode, at.number), 0)
             assert answer.seed == sample_seed(5, expected[0], position, expected[1])
+
+
+def test_rows_whose_ids_have_slashes_share_no_seed_with_another_row_s_turns(tiny, games):
+    rows = [replace(ROWS[0], id=name) for name in ("a", "a/0/2")]
+    played = play(games("Walk"), rows, [0, 0], SAMPLING, tiny.sample)
+    seeds = [answer.seed for group in played.groups for answer in group.responses]
+    assert any(answer.turn.number > 1 for answer in played.groups[0].responses)
+    assert len(set(seeds)) == len(seeds)
 
 
 def test_equal_turns_of_a_group_are_one_prompt_that_is_encoded_once(tiny, games):
@@ -289,7 +297,7 @@ def test_an_episode_that_broke_at_its_start_leaves_its_group_alone(tiny, games):
     assert ["A board." in prompt.text for prompt in group.prompts] == [False, True]
     assert [score["overall"] for score in group.scores] == [0.0, 1.0, 1.0]
     assert [answer.seed for answer in group.responses[1:]] == [
-        sample_seed(5, f"row 0/{k}/1", 0, 0) for k in (1, 2)
+        sample_seed(5, turn_name("row 0", k, 1), 0, 0) for k in (1, 2)
     ]
 
 
