@@ -2,8 +2,9 @@
 
 The G episodes of a row are the same game with the same seed. At the first turn the row's prompt is asked once
 for G answers, with the row's id and position, as without games. Each later turn asks one answer of an
-episode, and the row's id with episode and turn seeds it (`turn_name`). So nothing depends on which games are
-played together, or in which order. Sampled tokens are never encoded again: a turn's prompt is made of texts and pictures.
+episode, and is seeded by the row's id with episode and turn (`turn_name`). So nothing depends on which games
+are played together, or in which order. Sampled tokens are never encoded again: a turn's prompt is made of
+texts and pictures.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gmpo_vl.data.images import ImageError
 from gmpo_vl.data.rows import RowError
@@ -25,6 +26,9 @@ from gmpo_vl.environments.loading import EnvironmentMaker
 from gmpo_vl.environments.turns import turn_example
 from gmpo_vl.rollout.seeds import game_seed, turn_name
 from gmpo_vl.types import Example, Group, Prompt, Response, Sampling, Turn
+
+if TYPE_CHECKING:  # readers of results import this without torch
+    import torch
 
 Generate = Callable[[Sequence[Prompt], Sequence[int], Sampling], list[Group]]
 Each = Callable[..., list[Any]]  # `map` over games, as a list
@@ -76,6 +80,22 @@ class Played:
 
     groups: list[Group]
     outcomes: list[Outcome] = field(default_factory=list)
+
+
+@dataclass
+class Known:
+    """What was shown. prompts: of turns, by group, text and pictures.   pictures: each held once, by what the
+    model sees of it; a turn's history shows those of the turns before again."""
+
+    prompts: dict[tuple[Any, ...], Prompt] = field(default_factory=dict)
+    pictures: dict[tuple[torch.Size, bytes], torch.Tensor] = field(default_factory=dict)
+
+    def shared(self, prompt: Prompt) -> Prompt:
+        """With the tensors of equal pictures that are held already."""
+        digests = [hashlib.blake2b(image.contiguous().numpy().data).digest() for image in prompt.images]
+        keys = [(image.shape, digest) for image, digest in zip(prompt.images, digests)]
+        images = tuple(self.pictures.setdefault(key, image) for key, image in zip(keys, prompt.images))
+        return replace(prompt, images=images)
 
 
 @dataclass
@@ -149,7 +169,7 @@ def play(
     """
     pairs = zip(rows, positions, strict=True)
     episodes = [Episode(row, at, k, games.make(row)) for row, at in pairs for k in range(sampling.n)]
-    known: dict[tuple[Any, ...], Prompt] = {}  # turns that were shown
+    known = Known()
     try:
         with _each(games.make) as each:
             each(lambda episode: episode.reset(sampling.seed), episodes)
@@ -193,7 +213,7 @@ def _each(make: EnvironmentMaker) -> Iterator[Each]:
             raise
 
 
-def _show(games: Games, episode: Episode, known: dict[tuple[Any, ...], Prompt]) -> None:
+def _show(games: Games, episode: Episode, known: Known) -> None:
     """Make the prompt of the episode's turn. An episode whose turn cannot be shown ends.
 
     Each needs one turn that is answered, so at the first one the task is shown without an observation then,
@@ -214,7 +234,7 @@ def _show(games: Games, episode: Episode, known: dict[tuple[Any, ...], Prompt]) 
         episode.prompt = found
 
 
-def _prompt(games: Games, episode: Episode, known: dict[tuple[Any, ...], Prompt]) -> Prompt | Ending:
+def _prompt(games: Games, episode: Episode, known: Known) -> Prompt | Ending:
     """The turn's prompt, the same object for turns of a group that show the same; or why it cannot be.
 
     Other errors than those of a picture and the turn's template are no fault of the game, and are raised.
@@ -224,15 +244,15 @@ def _prompt(games: Games, episode: Episode, known: dict[tuple[Any, ...], Prompt]
         turn = turn_example(episode.row, episode.past, episode.now, games.history_length, games.make.template)
         shown = tuple(image if isinstance(image, bytes | str) else id(image) for image in turn.images)
         key = episode.key, turn.problem, shown
-        if key not in known:
-            known[key] = games.encode(turn)
+        if key not in known.prompts:
+            known.prompts[key] = known.shared(games.encode(turn))
     except (ImageError, TemplateError) as error:
         return Ending("broken", f"{where} cannot be shown: {error}")
-    length = len(known[key].ids_P)
+    length = len(known.prompts[key].ids_P)
     if length > games.max_prompt_length:
         reason = f"{where} has {length:,} tokens, data.max_prompt_length is {games.max_prompt_length:,}"
         return Ending("too_long", reason)
-    return known[key]
+    return known.prompts[key]
 
 
 def _answers(episodes: Sequence[Episode], sampling: Sampling, generate: Generate) -> list[Response]:

@@ -15,8 +15,8 @@ def sample_seed(run_seed: int, prompt_id: str, occasion: int, index: int) -> int
 
 
 def turn_name(row_id: str, episode: int, number: int) -> str:
-    """What a turn after the first is seeded by, as `prompt_id` of `sample_seed`. No row is called so: ids have
-    no control characters in practice, and may well have `/`."""
+    """What a turn after the first is seeded by, as `prompt_id` of `sample_seed`. Rows' ids may have `/` in
+    them, but hardly control characters: no row is called so."""
     return f"{row_id}\x1f{episode}\x1f{number}"
 
 

@@ -347,6 +347,13 @@ def test_the_grid_world_is_played_by_its_pictures(tiny, games):
     assert drawn(played) == drawn(play(of, rows, range(3), SAMPLING, tiny.sample))
 
 
+def test_a_picture_that_several_turns_show_is_held_once(tiny, games):
+    played = play(games("gridworld", max_turns=4), make_examples("train", 3), range(3), SAMPLING, tiny.sample)
+    images = [image for group in played.groups for prompt in group.prompts for image in prompt.images]
+    different = {(image.shape, image.numpy().tobytes()) for image in images}
+    assert len({id(image) for image in images}) == len(different) < len(images)
+
+
 def test_what_a_turn_saw_is_named_by_text_pictures_and_actions():
     seen = Observation("a <image>", (b"1",), ("go",))
     assert name_of(seen) == name_of(replace(seen))
