@@ -200,7 +200,7 @@ def test_a_game_that_broke_is_not_trained_on_and_changes_no_other(tiny, games):
     fill_advantages(groups, AlgorithmConfig())
     assert groups[0].advantages_G.tolist() == [0.0, 0.0, 0.0], "two won games have nothing between them"
     assert [score["unscored"] for score in groups[0].scores] == [0.0, 0.0, 1.0]
-    collected = Collected(groups, 1, generated=groups)
+    collected = Collected(groups, 1)
     figures = group_metrics(collected)
     assert figures["reward/unscored"] == pytest.approx(1 / 3)
     assert figures["reward/overall"] == figures["reward/accuracy"] == 1.0
