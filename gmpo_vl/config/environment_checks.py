@@ -51,6 +51,8 @@ def _refused(config: Config) -> Iterable[tuple[str, object, str]]:
         None,
         "a game has one reward, the sum of its steps', and no parts that could be weighed",
     )
+    if config.algorithm.online_filtering and config.algorithm.filter_key != "overall":
+        yield "algorithm.filter_key", "accuracy", "a game's score has the parts overall and accuracy alone"
     if config.algorithm.adv_estimator == "gdpo":
         why = "it normalises the parts of a reward apart, and a game's has none"
         yield "algorithm.adv_estimator", "grpo", why

@@ -3,6 +3,7 @@ state of its checkpoint: settings that only a new run would follow are refused, 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,12 +16,13 @@ from gmpo_vl.engines.checkpoint import as_a_start, is_own
 from gmpo_vl.engines.fingerprint import config_values, file_hashes, weights_hash
 from gmpo_vl.models.loading import model_folder
 from gmpo_vl.runs import Run
-from gmpo_vl.setup import configured_model
+from gmpo_vl.setup import configured_model, load_configured_environment
 from gmpo_vl.storage.files import read_object
 from gmpo_vl.storage.manifest import measured
 from gmpo_vl.storage.tensors import read_saved
 
 _MODEL = "worker.actor.model.model_path"
+_GAMES = "environment."
 _LORA = "worker.actor.model.lora"
 # They decide which weights are trained, what a trained adapter means, and what the optimizer keeps.
 _FIXED = (
@@ -35,8 +37,8 @@ _FIXED_UNDER_LORA = tuple(f"{_LORA}.{name}" for name in ("alpha", "target_module
 @dataclass(frozen=True)
 class Start:
     """model: as it was named. weights: their hash (fingerprint.py). settings: those that stay, by their
-    keys. shape: the values of the model's config.json, by their keys. files: hashes of those that prompts and
-    answers are made with, by their names."""
+    keys. shape: the values of the model's config.json, by their keys. files: hashes of those that prompts,
+    answers and games are made with, by their names."""
 
     model: str
     weights: str
@@ -53,6 +55,7 @@ def start_of(config: Config, run: Run) -> Start:
     files = file_hashes(folder)
     if model.tokenizer_path is not None:
         files |= file_hashes(model_folder(str(model.tokenizer_path)))
+    files |= _hashes_of_games(config)
     if chat is not None:
         files["data.override_chat_template"] = measured(Path(chat)).sha256
     return Start(
@@ -62,6 +65,15 @@ def start_of(config: Config, run: Run) -> Start:
         config_values(folder),
         files,
     )
+
+
+def _hashes_of_games(config: Config) -> dict[str, str]:
+    """Of the text of a turn, and of the file of a class of one's own."""
+    make = load_configured_environment(config)
+    if make is None:
+        return {}
+    template, code = hashlib.sha256(make.template.encode()).hexdigest(), make.class_hash()
+    return {f"{_GAMES}template": template} | ({} if code is None else {f"{_GAMES}name": code})
 
 
 def check_start(run: Run, checkpoint: Path, config: Config, start: Start) -> None:
@@ -99,18 +111,26 @@ def check_start(run: Run, checkpoint: Path, config: Config, start: Start) -> Non
 
 
 def _check_files(checkpoint: Path, kept: Mapping[str, Any], start: Start) -> None:
-    """Another config.json makes another model of the same weights: refused. With another template, tokenizer
-    or processor the model still is the one that was trained: told."""
+    """Another config.json makes another model of the same weights: refused. With another template, tokenizer,
+    processor or environment the model still is the one that was trained: told."""
     if changed := _changed(kept["shape"], start.shape):
         raise ValueError(
             f"{checkpoint} is of a run that began with other values in the config.json of {start.model} "
             f"({', '.join(changed[:5])}): its weights were trained with those. Put them back, or give the "
             "new run another trainer.experiment_name (or trainer.save_checkpoint_path)"
         )
-    if changed := _changed(kept["files"], start.files):
+    changed = _changed(kept["files"], start.files)
+    if of_model := [name for name in changed if not name.startswith(_GAMES)]:
         print(
-            f"WARNING: since {checkpoint} was written, {', '.join(changed)} of {start.model} changed: from "
+            f"WARNING: since {checkpoint} was written, {', '.join(of_model)} of {start.model} changed: from "
             "here on prompts are made, and answers end, as these files say now",
+            flush=True,
+        )
+    both = kept["files"].keys() & start.files.keys()  # another environment is told as another setting
+    if of_games := [name for name in changed if name.startswith(_GAMES) and name in both]:
+        print(
+            f"WARNING: since {checkpoint} was written, what {', '.join(of_games)} stands for changed: from "
+            "here on games are played, and turns shown, as its text says now",
             flush=True,
         )
 

@@ -6,6 +6,7 @@ import base64
 import io
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from gmpo_vl.environments import Observation, Step
@@ -14,16 +15,16 @@ from gmpo_vl.types import Example, ImageSource
 
 
 def checked_observation(observation: Any) -> Observation:
-    """The observation with pictures as PNG bytes or paths, and a text that a prompt can hold (turns.plain).
+    """The observation with pictures as encoded bytes, and a text that a prompt can hold (turns.plain).
 
-    The environment may go on drawing on a picture that it gave. Raises TypeError and ValueError with the
-    reason.
+    The environment may go on drawing on a picture that it gave, also in the file of a path. Raises TypeError
+    and ValueError with the reason, OSError for a file that cannot be read.
     """
     if not isinstance(observation, Observation):
         raise TypeError(f"an Observation was due, not a {type(observation).__name__}")
     if not isinstance(observation.text, str) or not all(isinstance(a, str) for a in observation.actions):
         raise TypeError("an observation's text and its actions are texts")
-    images = tuple(map(stored, observation.images))
+    images = tuple(map(_read, observation.images))
     return Observation(plain(observation.text, len(images)), images, tuple(observation.actions))
 
 
@@ -79,6 +80,11 @@ def stored(image: Any) -> ImageSource:
     buffer = io.BytesIO()
     image.save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
+
+
+def _read(image: Any) -> bytes:
+    image = stored(image)
+    return Path(image).read_bytes() if isinstance(image, str) else image
 
 
 def from_observation(observation: Observation) -> dict[str, Any]:

@@ -41,7 +41,8 @@ def turn_example(
     """The row as this turn's prompt: `problem` is the turn's text, `images` its pictures in order of tags.
 
     past: all turns before, of which the template sees the last `history_length`.   template: jinja text.
-    Raises ValueError for tags that do not fit the pictures, and where the template cannot be rendered.
+    Raises ValueError for tags that do not fit the pictures, and TemplateError where the template cannot be
+    rendered.
     """
     images: list[ImageSource] = []
 
@@ -66,7 +67,7 @@ def turn_example(
     try:
         text = compiled(template).render(values)
     except Exception as error:  # a template is anybody's code
-        raise ValueError(f"the turn's template cannot be rendered: {error}") from error
+        raise TemplateError(f"the turn's template cannot be rendered: {error}") from error
     shown = [images[int(n)] for n in _MARKED.findall(text)]
     text = _MARKED.sub(IMAGE_TAG, text.replace(IMAGE_TAG, _BROKEN_TAG))
     return replace(example, problem=text, images=tuple(shown))

@@ -11,7 +11,7 @@ from contextlib import suppress
 from itertools import chain, count
 from typing import Any
 
-from gmpo_vl.rollout.seeds import sample_seed
+from gmpo_vl.rollout.seeds import sample_seed, turn_name
 from gmpo_vl.runs import EvaluationFolder
 from gmpo_vl.samples import SampleRecord, episodes, read_samples
 
@@ -108,7 +108,7 @@ def _check_samples(
             seeds = [sample_seed(seed, question, 0, episode)] if number == 1 else []
             place = None
             if games:  # a first turn that was not as the other episodes' was asked alone
-                seeds.append(sample_seed(seed, f"{question}/{episode}/{number}", 0, 0))
+                seeds.append(sample_seed(seed, turn_name(question, episode, number), 0, 0))
                 place = episode, number
             found = (record.turn["episode"], record.turn["number"]) if record.turn else None
             if (record.id, record.k, found) != (question, k, place) or record.seed not in seeds:

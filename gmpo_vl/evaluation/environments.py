@@ -5,11 +5,8 @@ Importing this needs no torch.
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from gmpo_vl.config.schema import EnvironmentConfig, all_keys
@@ -54,6 +51,5 @@ def facts_of_games(make: EnvironmentMaker) -> dict[str, str]:
     """What results state beside the protocol: the text of a turn, which may be a file, and the sha256 of a
     class of one's own."""
     facts = {"name": make.name, "template": make.template}
-    if ":" in make.name:
-        facts["sha256"] = hashlib.sha256(Path(inspect.getfile(make.cls)).read_bytes()).hexdigest()
-    return facts
+    digest = make.class_hash()
+    return facts if digest is None else {**facts, "sha256": digest}

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from gmpo_vl.evaluation.statistics import ENOUGH, mean_share
-from gmpo_vl.rollout.episodes import Ending, Outcome, episode_figures, reasons
+from gmpo_vl.rollout.episodes import FAILED, Ending, Outcome, episode_figures, reasons
 from gmpo_vl.samples import SampleRecord, episodes
 
 CATEGORY = "category"  # the rows' column by which games are counted
@@ -68,13 +68,16 @@ def _share(shares_Q: np.ndarray) -> dict[str, Any]:
 
 
 def notes_of_games(records: Sequence[SampleRecord]) -> list[str]:
-    """Why games ended that broke or could not be shown; empty where all went well."""
+    """Why games ended that broke, were late or could not be shown; empty where all went well."""
     outcomes = [outcome_of(turns) for turns in episodes(records) if turns[-1].turn]
     failed = [outcome for outcome in outcomes if outcome.ending.reason]
     if not failed:
         return []
     said = list(reasons(failed).values())
     more = [f"{len(said) - TOLD} more reasons"] if len(said) > TOLD else []
-    return [
+    notes = [
         f"{len(failed)} of {len(outcomes)} episodes could not be played on: {'; '.join(said[:TOLD] + more)}"
     ]
+    if count := sum(outcome.ending.kind in FAILED for outcome in outcomes):
+        notes.append(f"{count} of {len(outcomes)} episodes broke or were late: they count as not won")
+    return notes

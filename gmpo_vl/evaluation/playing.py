@@ -89,7 +89,7 @@ def _with_wrong_pictures(
     @cache
     def pictures_after(key: str) -> tuple[ImageSource, ...]:
         other = prompts.examples[(place[key] + 1) % len(ids)]
-        turn = next(first_turns(make, [other], seed))
+        [turn] = first_turns(make, [other], seed)
         if isinstance(turn, RowError) or not turn.images:
             raise ValueError(f"{other.id} shows no picture at first, which {key} was to be shown")
         return turn.images

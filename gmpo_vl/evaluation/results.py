@@ -166,7 +166,8 @@ def notes(plan: dict[str, Any]) -> list[str]:
 
 
 def _unscored(records: Sequence[SampleRecord]) -> list[str]:
-    if not (count := sum(r.outcome == "unscored" for r in records)):
+    """Of answers; notes_of_games tells of games."""
+    if not (count := sum(r.outcome == "unscored" and not r.turn for r in records)):
         return []
     return [
         f"{count} of {len(records)} answers could not be scored and count as wrong: `gmpo-vl eval regrade` "

@@ -2,8 +2,9 @@
 
 The G episodes of a row are the same game with the same seed. At the first turn the row's prompt is asked once
 for G answers, with the row's id and position, as without games. Each later turn asks one answer of an
-episode, and the id ROW/EPISODE/TURN seeds it. So nothing depends on which games are played together, or in
-which order. Sampled tokens are never encoded again: a turn's prompt is made of texts and pictures.
+episode, and is seeded by the row's id with episode and turn (`turn_name`). So nothing depends on which games
+are played together, or in which order. Sampled tokens are never encoded again: a turn's prompt is made of
+texts and pictures.
 """
 
 from __future__ import annotations
@@ -14,20 +15,26 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from gmpo_vl.data.images import ImageError
 from gmpo_vl.data.rows import RowError
+from gmpo_vl.data.templates import TemplateError
 from gmpo_vl.environments import Environment, Observation, Step
 from gmpo_vl.environments.guarded import broken
 from gmpo_vl.environments.loading import EnvironmentMaker
 from gmpo_vl.environments.turns import turn_example
-from gmpo_vl.rollout.seeds import game_seed
+from gmpo_vl.rollout.seeds import game_seed, turn_name
 from gmpo_vl.types import Example, Group, Prompt, Response, Sampling, Turn
+
+if TYPE_CHECKING:  # readers of results import this without torch
+    import torch
 
 Generate = Callable[[Sequence[Prompt], Sequence[int], Sampling], list[Group]]
 Each = Callable[..., list[Any]]  # `map` over games, as a list
 
 NOTHING = Observation("")
+FAILED = "broken", "late"  # endings that are no doing of the policy
 FIRST_TURNS = 256  # rows whose first turns are made at once
 
 
@@ -73,6 +80,22 @@ class Played:
 
     groups: list[Group]
     outcomes: list[Outcome] = field(default_factory=list)
+
+
+@dataclass
+class Known:
+    """What was shown. prompts: of turns, by group, text and pictures.   pictures: each held once, by what the
+    model sees of it; a turn's history shows those of the turns before again."""
+
+    prompts: dict[tuple[Any, ...], Prompt] = field(default_factory=dict)
+    pictures: dict[tuple[torch.Size, bytes], torch.Tensor] = field(default_factory=dict)
+
+    def shared(self, prompt: Prompt) -> Prompt:
+        """With the tensors of equal pictures that are held already."""
+        digests = [hashlib.blake2b(image.contiguous().numpy().data).digest() for image in prompt.images]
+        keys = [(image.shape, digest) for image, digest in zip(prompt.images, digests)]
+        images = tuple(self.pictures.setdefault(key, image) for key, image in zip(keys, prompt.images))
+        return replace(prompt, images=images)
 
 
 @dataclass
@@ -146,7 +169,7 @@ def play(
     """
     pairs = zip(rows, positions, strict=True)
     episodes = [Episode(row, at, k, games.make(row)) for row, at in pairs for k in range(sampling.n)]
-    known: dict[tuple[Any, ...], Prompt] = {}  # turns that were shown
+    known = Known()
     try:
         with _each(games.make) as each:
             each(lambda episode: episode.reset(sampling.seed), episodes)
@@ -167,25 +190,30 @@ def play(
         for episode in episodes:
             episode.game.close()
     of_rows = [episodes[i : i + sampling.n] for i in range(0, len(episodes), sampling.n)]
-    return Played([_group(of_row) for of_row in of_rows], [_outcome(episode) for episode in episodes])
+    groups = [_group(of_row) for of_row in of_rows]
+    _mark_scored(groups)
+    return Played(groups, [_outcome(episode) for episode in episodes])
 
 
 @contextmanager
 def _each(make: EnvironmentMaker) -> Iterator[Each]:
     """`map` over games: in threads where each game has a process of its own. Where the block is interrupted
-    the processes are ended, so that no thread waits for one."""
+    the processes are ended, so that no thread waits for one. A generator that is left half read ends none:
+    other games of the maker may be played."""
     if make.processes is None:
         yield lambda function, *of: list(map(function, *of))
         return
     with ThreadPoolExecutor(2 * (os.cpu_count() or 1)) as pool:
         try:
             yield lambda function, *of: list(pool.map(function, *of))
+        except GeneratorExit:
+            raise
         except BaseException:
             make.close()
             raise
 
 
-def _show(games: Games, episode: Episode, known: dict[tuple[Any, ...], Prompt]) -> None:
+def _show(games: Games, episode: Episode, known: Known) -> None:
     """Make the prompt of the episode's turn. An episode whose turn cannot be shown ends.
 
     Each needs one turn that is answered, so at the first one the task is shown without an observation then,
@@ -206,22 +234,25 @@ def _show(games: Games, episode: Episode, known: dict[tuple[Any, ...], Prompt]) 
         episode.prompt = found
 
 
-def _prompt(games: Games, episode: Episode, known: dict[tuple[Any, ...], Prompt]) -> Prompt | Ending:
-    """The turn's prompt, the same object for turns of a group that show the same; or why it cannot be."""
+def _prompt(games: Games, episode: Episode, known: Known) -> Prompt | Ending:
+    """The turn's prompt, the same object for turns of a group that show the same; or why it cannot be.
+
+    Other errors than those of a picture and the turn's template are no fault of the game, and are raised.
+    """
     where = f"turn {len(episode.turns) + 1}"
     try:
         turn = turn_example(episode.row, episode.past, episode.now, games.history_length, games.make.template)
         shown = tuple(image if isinstance(image, bytes | str) else id(image) for image in turn.images)
         key = episode.key, turn.problem, shown
-        if key not in known:
-            known[key] = games.encode(turn)
-    except ValueError as error:  # a picture that does not decode, a template
+        if key not in known.prompts:
+            known.prompts[key] = known.shared(games.encode(turn))
+    except (ImageError, TemplateError) as error:
         return Ending("broken", f"{where} cannot be shown: {error}")
-    length = len(known[key].ids_P)
+    length = len(known.prompts[key].ids_P)
     if length > games.max_prompt_length:
         reason = f"{where} has {length:,} tokens, data.max_prompt_length is {games.max_prompt_length:,}"
         return Ending("too_long", reason)
-    return known[key]
+    return known.prompts[key]
 
 
 def _answers(episodes: Sequence[Episode], sampling: Sampling, generate: Generate) -> list[Response]:
@@ -247,7 +278,7 @@ def _one_by_one(episodes: Sequence[Episode], sampling: Sampling, generate: Gener
     prompts = []
     for episode in episodes:
         prompt = _asked(episode)
-        name = f"{episode.row.id}/{episode.number}/{len(episode.turns) + 1}"
+        name = turn_name(episode.row.id, episode.number, len(episode.turns) + 1)
         prompts.append(replace(prompt, example=replace(prompt.example, id=name)))
     found = generate(prompts, [episode.position for episode in episodes], replace(sampling, n=1))
     return [group.responses[0] for group in found]
@@ -259,17 +290,30 @@ def _asked(episode: Episode) -> Prompt:
 
 
 def _group(episodes: Sequence[Episode]) -> Group:
-    """A row's episodes as a group. Where its game says who won, an episode that broke before did not."""
+    """A row's episodes as a group."""
     first, said = episodes[0].turns[0], any(episode.won is not None for episode in episodes)
     assert first.turn is not None
-    scores = []
-    for episode in episodes:
-        rewards = [answer.turn.reward for answer in episode.turns if answer.turn is not None]
-        scores.append(
-            {"overall": float(sum(rewards))} | ({"accuracy": float(bool(episode.won))} if said else {})
-        )
+    scores = [_score(episode, said) for episode in episodes]
     turns = [answer for episode in episodes for answer in episode.turns]
     return Group(episodes[0].key, first.turn.prompt, turns, scores, [None] * len(scores))
+
+
+def _score(episode: Episode, says_won: bool) -> dict[str, float]:
+    """Of a game that broke or was late nobody knows how it would have ended: it is `unscored`, as a response
+    that a reward could not score."""
+    assert episode.ending is not None
+    if episode.ending.kind in FAILED:
+        return {"overall": 0.0, "unscored": 1.0}
+    rewards = [answer.turn.reward for answer in episode.turns if answer.turn is not None]
+    return {"overall": float(sum(rewards))} | ({"accuracy": float(bool(episode.won))} if says_won else {})
+
+
+def _mark_scored(groups: Sequence[Group]) -> None:
+    """Where an episode is `unscored`, 0 for those that are not, so that the part's mean is a share."""
+    scores = [score for group in groups for score in group.scores]
+    if any("unscored" in score for score in scores):
+        for score in scores:
+            score.setdefault("unscored", 0.0)
 
 
 def _outcome(episode: Episode) -> Outcome:

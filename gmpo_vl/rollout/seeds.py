@@ -14,6 +14,12 @@ def sample_seed(run_seed: int, prompt_id: str, occasion: int, index: int) -> int
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
+def turn_name(row_id: str, episode: int, number: int) -> str:
+    """What a turn after the first is seeded by, as `prompt_id` of `sample_seed`. Rows' ids may have `/` in
+    them, but hardly control characters: no row is called so."""
+    return f"{row_id}\x1f{episode}\x1f{number}"
+
+
 def game_seed(run_seed: int, row_id: str, position: int) -> int:
     """The seed of a row's game, 31 bits (libraries take no more), the same for all episodes of a group.
 

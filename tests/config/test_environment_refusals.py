@@ -53,6 +53,16 @@ def test_what_has_no_meaning_with_games_is_refused(write, override, why):
     assert "or train without environment.name" in said
 
 
+def test_games_are_filtered_by_a_part_that_their_scores_have(write):
+    filtering = "algorithm.online_filtering=true"
+    said = refusal(write(), *PLAYS, filtering, "algorithm.filter_key=format")
+    assert "algorithm.filter_key" in said
+    assert "a game's score has the parts overall and accuracy alone; write accuracy, or train without" in said
+    for part in ("overall", "accuracy"):
+        load_config(write(), [*PLAYS, filtering, f"algorithm.filter_key={part}"])
+    load_config(write(), [*PLAYS, "algorithm.filter_key=format"])  # nothing is filtered
+
+
 def test_files_that_are_named_must_be_there(write, tmp_path):
     said = refusal(
         write(), *PLAYS, f"environment.name={tmp_path}/none.py:Game", "environment.template=no.jinja"

@@ -113,5 +113,18 @@ class Sleeps(Walk):
         return super().step(answer)
 
 
+class Flat(Walk):
+    """One letter of an answer in three leads to a picture that cannot be shown."""
+
+    def __init__(self, example, size=None):
+        super().__init__(example)
+        self.bad = b"no picture" if size is None else Image.new("RGB", tuple(size))
+
+    def step(self, answer):
+        if luck(answer) % 3 == 1:
+            return Step(Observation("<image>", (self.bad,)), 0.0, False, False)
+        return super().step(answer)
+
+
 class Apart(Walk):
     isolate = Isolation(deadline=600.0, games=2)

@@ -248,6 +248,26 @@ def test_a_resumed_run_refuses_other_games(config_of, tmp_path, levels):
         train(config_of("gridworld", f"data.train_files={tmp_path / 'other/train.parquet'}"))
 
 
+def test_a_resumed_run_is_told_of_another_template_or_class(config_of, tmp_path, capsys):
+    code, template = tmp_path / "own.py", tmp_path / "turn.jinja"
+    code.write_text(GAMES.read_text())
+    template.write_text("{{ observation }}{% for turn in history %} {{ turn.action }}{% endfor %}")
+    own = [f"environment.name={code}:Walk", f"environment.template={template}", *TEXT]
+    own += ["data.val_files=null", "trainer.val_freq=-1", "trainer.save_freq=1"]
+
+    def said(steps: int) -> str:
+        train(config_of("Walk", *own, f"trainer.max_steps={steps}"))
+        return capsys.readouterr().out
+
+    said(1)
+    assert "stands for changed" not in said(2)
+    template.write_text(template.read_text() + "!")
+    out = said(3)
+    assert "what environment.template stands for changed: from here on games are played" in out
+    code.write_text(code.read_text() + "# another line\n")
+    assert "what environment.name stands for changed" in said(4)
+
+
 def test_rows_without_a_game_have_the_fingerprint_that_they_had(diagrams, tmp_path):
     """Of run_of_35229e5 and any other run before there were games."""
     examples = load_examples(str(diagrams / "train.parquet"))

@@ -56,6 +56,19 @@ def test_the_same_seed_and_answers_give_the_same_steps_in_a_process_and_here(iso
     assert expected[1].info["pair"] == [1, None]
 
 
+@pytest.mark.parametrize("isolate", [False, PATIENCE])
+def test_a_picture_that_is_a_file_is_what_it_was_when_it_was_given(isolate, tmp_path):
+    file = tmp_path / "screen.png"
+    make = load_environment(f"{GAMES}:Overwrites", {"file": str(file)}, isolate=isolate)
+    game = make(ROW)
+    first, second = game.reset(5), game.step("a long answer").observation
+    assert second.images == (file.read_bytes(),)
+    assert first.images[0].startswith(b"\x89PNG")
+    assert first.images != second.images
+    game.close()
+    make.close()
+
+
 @pytest.mark.parametrize(
     ("answer", "said"),
     [

@@ -77,6 +77,19 @@ class Breaks(Counting):
         return super().step(answer)
 
 
+class Overwrites(Counting):
+    """Its pictures are one file, drawn anew at every turn."""
+
+    def __init__(self, example, file):
+        super().__init__(example)
+        self.file = file
+
+    def seen(self, shade):
+        seen = super().seen(shade)
+        seen.images[0].save(self.file)
+        return Observation(seen.text, (self.file,), seen.actions)
+
+
 class Unfinished:
     def __init__(self, example):
         pass

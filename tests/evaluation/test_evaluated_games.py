@@ -253,6 +253,13 @@ def test_games_that_break_or_are_too_long_are_not_won_and_noted(tiny, protocol, 
     assert 0 < broken < 1
     assert f"{round(16 * broken)} of 16 episodes could not be played on" in results["notes"][0]
     assert "step raised KeyError" in results["notes"][0]
+    assert f"{round(16 * broken)} of 16 episodes broke or were late: they count as not won" in str(results)
+    assert not any("regrade" in note for note in results["notes"])
+    for turns in episodes(EvaluationFolder(tmp_path / "breaks").samples()):
+        failed = turns[-1].turn["ending"] == "broken"
+        assert all((turn.outcome == "unscored") == failed for turn in turns)
+        assert not (failed and turns[-1].correct)
+    assert results["reward"]["unscored"] == broken
     assert f"{broken:.1%} broken" in said
     assert "step raised KeyError" in (tmp_path / "breaks/result.html").read_text()
     said = gmpo_vl("eval", tiny, "--protocol", protocol("Long", max_prompt_tokens=300), "--out", tmp_path)
@@ -311,6 +318,17 @@ def test_wrong_pictures_are_the_next_game_s(tiny, levels, tmp_path, gmpo_vl):
         for place in (own, wrong)
     ]
     assert seen[1] == [*seen[0][1:], seen[0][0]]
+
+
+def test_wrong_pictures_end_no_isolated_game(tiny, protocol, tmp_path, gmpo_vl):
+    files = [protocol("Walk", {"isolate": isolate}, pictures="wrong") for isolate in (False, True)]
+    found = []
+    for k, file in enumerate(files):
+        gmpo_vl("eval", tiny, "--protocol", file, "--out", tmp_path / str(k))
+        [place] = (tmp_path / str(k)).iterdir()
+        found.append(list(EvaluationFolder(place).samples()))
+    assert found[0] == found[1]
+    assert any(record.correct for record in found[0]), "games that are all lost show nothing"
 
 
 # --- protocols ---

@@ -7,7 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from gmpo_vl.config import AlgorithmConfig
 from gmpo_vl.data.rows import RowError
+from gmpo_vl.engines.advantages import fill_advantages
+from gmpo_vl.engines.collect import Collected, group_metrics
 from gmpo_vl.environments import Observation, Step
 from gmpo_vl.environments.gridworld import make_examples
 from gmpo_vl.environments.loading import load_environment
@@ -15,7 +18,7 @@ from gmpo_vl.models.loading import load_model
 from gmpo_vl.models.processing import encode_prompt, load_processor
 from gmpo_vl.rollout.episodes import Games, episode_figures, first_turns, name_of, play, reasons
 from gmpo_vl.rollout.hf import generate
-from gmpo_vl.rollout.seeds import game_seed, sample_seed
+from gmpo_vl.rollout.seeds import game_seed, sample_seed, turn_name
 from gmpo_vl.types import Example, Sampling
 
 GAMES = Path(__file__).parents[1] / "engines/playing_games.py"
@@ -99,8 +102,16 @@ def test_finished_episodes_are_asked_no_more_and_seeds_name_row_episode_and_turn
         )
         for answer in group.responses:
             at, row = answer.turn, ROWS[position].id
-            expected = (row, at.episode) if at.number == 1 else (f"{row}/{at.episode}/{at.number}", 0)
+            expected = (row, at.episode) if at.number == 1 else (turn_name(row, at.episode, at.number), 0)
             assert answer.seed == sample_seed(5, expected[0], position, expected[1])
+
+
+def test_rows_whose_ids_have_slashes_share_no_seed_with_another_row_s_turns(tiny, games):
+    rows = [replace(ROWS[0], id=name) for name in ("a", "a/0/2")]
+    played = play(games("Walk"), rows, [0, 0], SAMPLING, tiny.sample)
+    seeds = [answer.seed for group in played.groups for answer in group.responses]
+    assert any(answer.turn.number > 1 for answer in played.groups[0].responses)
+    assert len(set(seeds)) == len(seeds)
 
 
 def test_equal_turns_of_a_group_are_one_prompt_that_is_encoded_once(tiny, games):
@@ -152,9 +163,47 @@ def test_a_game_that_breaks_ends_its_own_episode(tiny, games):
     assert 0 < len(broken) < 12
     assert list(reasons(played.outcomes)) == ["step raised KeyError: 'a lost key'"]
     assert episode_figures(played.outcomes)["episode/broken"] == len(broken) / 12
-    for group in played.groups:  # of a game that says who won, a broken one did not
-        if any("accuracy" in score for score in group.scores):
-            assert all("accuracy" in score for score in group.scores)
+    scores = [score for group in played.groups for score in group.scores]
+    for outcome, score in zip(played.outcomes, scores, strict=True):
+        if outcome.ending.kind == "broken":
+            assert score == {"overall": 0.0, "unscored": 1.0}
+        else:
+            assert score.keys() == {"overall", "accuracy", "unscored"}
+            assert score["unscored"] == 0.0
+
+
+class BreaksThird:
+    """Won at once, but the third game that is made breaks at its first step."""
+
+    made = 0
+
+    def __init__(self, example):
+        BreaksThird.made += 1
+        self.breaks = BreaksThird.made == 3
+
+    def step(self, answer):
+        if self.breaks:
+            raise OSError("a simulator is gone")
+        return Step(Observation(""), 1.0, True, False, info={"won": True})
+
+    def reset(self, seed):
+        return Observation("A board.")
+
+    def close(self):
+        pass
+
+
+def test_a_game_that_broke_is_not_trained_on_and_changes_no_other(tiny, games):
+    of = games("Walk")
+    of = replace(of, make=replace(of.make, cls=BreaksThird))
+    groups = play(of, ROWS[:1], [0], SAMPLING, tiny.sample).groups
+    fill_advantages(groups, AlgorithmConfig())
+    assert groups[0].advantages_G.tolist() == [0.0, 0.0, 0.0], "two won games have nothing between them"
+    assert [score["unscored"] for score in groups[0].scores] == [0.0, 0.0, 1.0]
+    collected = Collected(groups, 1)
+    figures = group_metrics(collected)
+    assert figures["reward/unscored"] == pytest.approx(1 / 3)
+    assert figures["reward/overall"] == figures["reward/accuracy"] == 1.0
 
 
 def test_a_game_that_never_begins_has_an_answered_turn_that_shows_its_task(tiny, games):
@@ -164,7 +213,7 @@ def test_a_game_that_never_begins_has_an_answered_turn_that_shows_its_task(tiny,
     for group in played.groups:
         assert len(group.prompts) == 1
         assert "Walk on." in group.prompt.text
-        assert group.scores == [{"overall": 0.0}] * 3
+        assert group.scores == [{"overall": 0.0, "unscored": 1.0}] * 3
 
 
 def test_a_game_that_is_late_ends_its_own_episode(tiny, games):
@@ -175,6 +224,27 @@ def test_a_game_that_is_late_ends_its_own_episode(tiny, games):
     assert "late" in kinds
     assert set(kinds) > {"late"}
     assert episode_figures(played.outcomes)["episode/late"] == kinds.count("late") / 6
+    unscored = [score["unscored"] for group in played.groups for score in group.scores]
+    assert unscored == [float(kind == "late") for kind in kinds]
+
+
+@pytest.mark.parametrize("size", [None, (600, 2)], ids=["not a picture", "too flat"])
+def test_a_picture_that_cannot_be_shown_ends_its_own_episode(tiny, games, size):
+    of = games("Flat", size=size)
+    played = play(of, ROWS, range(4), SAMPLING, tiny.sample)
+    kinds = [outcome.ending.kind for outcome in played.outcomes]
+    assert 0 < kinds.count("broken") < 12
+    assert all(" cannot be shown: " in o.ending.reason for o in played.outcomes if o.ending.kind == "broken")
+
+
+def test_an_error_that_is_not_the_game_s_ends_the_run(tiny, games):
+    def encode(turn):
+        if "Turn 2" in turn.problem:
+            raise ValueError("the chat template leaves out the problem's text")
+        return tiny.encode(turn)
+
+    with pytest.raises(ValueError, match="leaves out the problem's text"):
+        play(replace(games("Walk"), encode=encode), ROWS[:1], [0], SAMPLING, tiny.sample)
 
 
 def test_a_prompt_that_is_too_long_ends_its_episode(tiny, games):
@@ -227,7 +297,7 @@ def test_an_episode_that_broke_at_its_start_leaves_its_group_alone(tiny, games):
     assert ["A board." in prompt.text for prompt in group.prompts] == [False, True]
     assert [score["overall"] for score in group.scores] == [0.0, 1.0, 1.0]
     assert [answer.seed for answer in group.responses[1:]] == [
-        sample_seed(5, f"row 0/{k}/1", 0, 0) for k in (1, 2)
+        sample_seed(5, turn_name("row 0", k, 1), 0, 0) for k in (1, 2)
     ]
 
 
@@ -277,6 +347,13 @@ def test_the_grid_world_is_played_by_its_pictures(tiny, games):
     assert drawn(played) == drawn(play(of, rows, range(3), SAMPLING, tiny.sample))
 
 
+def test_a_picture_that_several_turns_show_is_held_once(tiny, games):
+    played = play(games("gridworld", max_turns=4), make_examples("train", 3), range(3), SAMPLING, tiny.sample)
+    images = [image for group in played.groups for prompt in group.prompts for image in prompt.images]
+    different = {(image.shape, image.numpy().tobytes()) for image in images}
+    assert len({id(image) for image in images}) == len(different) < len(images)
+
+
 def test_what_a_turn_saw_is_named_by_text_pictures_and_actions():
     seen = Observation("a <image>", (b"1",), ("go",))
     assert name_of(seen) == name_of(replace(seen))
@@ -292,6 +369,18 @@ def test_first_turns_are_made_without_a_model_and_say_what_breaks(games):
     (fault,) = first_turns(never, ROWS[:1], 5)
     assert isinstance(fault, RowError)
     assert (fault.reason, str(fault)) == ("game_broken", "reset raised OSError: no board")
+
+
+def test_first_turns_that_are_half_read_end_no_game_that_is_played(games):
+    make = games("Apart").make
+    played = make(ROWS[0])
+    played.reset(5)
+    turns = first_turns(make, ROWS[1:3], 5)
+    next(turns)
+    turns.close()
+    assert "error" not in played.step("a").info
+    played.close()
+    make.close()
 
 
 def test_a_games_seed_is_small_and_of_run_row_and_position():

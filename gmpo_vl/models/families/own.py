@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 from transformers import AutoConfig, BatchEncoding, PreTrainedModel
 
-from gmpo_vl.data.images import MAX_IMAGE_PIXELS
+from gmpo_vl.data.images import MAX_IMAGE_PIXELS, ImageError
 from gmpo_vl.models.chat import Chat
 from gmpo_vl.models.compat import load_own_processor, no_code_of, picture_placeholder
 from gmpo_vl.models.families import DecoderInputs, accepted
@@ -202,7 +202,7 @@ class OwnFamily:
         long, short = max(picture.size), min(picture.size)
         pixels = size["shortest_edge"] ** 2 * long // short
         if pixels > MAX_IMAGE_PIXELS:
-            raise ValueError(
+            raise ImageError(
                 f"{what}: the model's processor scales the short side of a picture of {picture.width} x "
                 f"{picture.height} pixels to {size['shortest_edge']}: it would have {pixels:,} pixels, more "
                 f"than {MAX_IMAGE_PIXELS:,}; crop or pad it"

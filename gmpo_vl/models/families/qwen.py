@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 from transformers import PreTrainedModel
 
+from gmpo_vl.data.images import ImageError
 from gmpo_vl.models.chat import Chat
 from gmpo_vl.models.compat import image_features, smart_resize
 from gmpo_vl.models.families import DecoderInputs, accepted
@@ -154,9 +155,9 @@ def visit(model: PreTrainedModel, image: ImageSettings) -> torch.Tensor:
 
 
 def model_size_of(width: int, height: int, settings: ImageSettings) -> tuple[int, int]:
-    """(height, width) in pixels that the model sees of a picture. ValueError for one too long or too flat."""
+    """(height, width) in pixels that the model sees of a picture. ImageError for one too long or too flat."""
     if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
-        raise ValueError(
+        raise ImageError(
             f"a picture of {width} x {height} pixels: one side is more than {MAX_ASPECT_RATIO} times the "
             "other, which Qwen's models refuse; crop or pad it"
         )
