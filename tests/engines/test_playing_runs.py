@@ -17,7 +17,7 @@ from gmpo_vl.config import load_config
 from gmpo_vl.data.examples import load_examples
 from gmpo_vl.data.rows import BadRowsError
 from gmpo_vl.data.writing import write_splits
-from gmpo_vl.engines import loop
+from gmpo_vl.engines import loop, validation
 from gmpo_vl.engines.checkpoint import group_from, group_state
 from gmpo_vl.engines.fingerprint import fingerprint_of
 from gmpo_vl.engines.local.engine import train
@@ -232,6 +232,23 @@ def test_a_row_whose_game_cannot_be_made_is_a_bad_row_before_the_run(config_of, 
     assert "game_broken" in (run.folder / "train.bad_rows.jsonl").read_text()
     with pytest.raises(BadRowsError, match="prompt_too_long"):
         train(config_of("gridworld", *few, "data.on_bad_row=skip", "data.max_prompt_length=40"))
+
+
+def test_validation_plays_its_games_in_blocks_and_finds_the_same(config_of, monkeypatch):
+    asked, real = [], validation.answered
+
+    def noted(s, rows, *of):
+        asked.append(len(rows))
+        return real(s, rows, *of)
+
+    monkeypatch.setattr(validation, "answered", noted)
+    at_once = train(config_of("Walk", *TEXT, "trainer.max_steps=1", folder="at_once"))
+    assert set(asked) == {4}
+    asked.clear()
+    monkeypatch.setattr(validation, "GAMES_AT_ONCE", 3)
+    in_blocks = train(config_of("Walk", *TEXT, "trainer.max_steps=1", folder="in_blocks"))
+    assert asked == [3, 1] * (len(asked) // 2)
+    assert figures(at_once) == figures(in_blocks)
 
 
 def test_a_resumed_run_refuses_other_games(config_of, tmp_path, levels):
