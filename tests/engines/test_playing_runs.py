@@ -1,6 +1,7 @@
 """Runs that play games on engine local: what a one-turn game gives is today's run, and nothing is lost."""
 
 import hashlib
+import json
 import multiprocessing
 import os
 import signal
@@ -322,6 +323,25 @@ def test_dry_run_and_doctor_tell_of_games(settings, tmp_path, capsys):
     assert "not tried: how many turns games take" in found
     assert main(["doctor", *settings_with(said[1:], "NeverBegins"), "--out", str(tmp_path / "broken")]) == 1
     assert "reset raised OSError: no board" in capsys.readouterr().out
+
+
+def test_the_doctor_counts_a_turn_s_pictures_and_not_its_row_s(settings, tmp_path):
+    """The rows of these levels have no picture, and each turn shows one."""
+
+    def told(*more: str) -> list[dict]:
+        gpu = ["engine=easyr1", "trainer.n_gpus_per_node=1", "worker.rollout.tensor_parallel_size=1"]
+        said = [str(tmp_path / "run.yaml"), *settings("gridworld"), *gpu, *more]
+        main(["doctor", *said, "--out", str(tmp_path / "doctor")])
+        findings = json.loads((tmp_path / "doctor/doctor.json").read_text())
+        assert any("max_prompt_length tokens of pictures" in finding["what"] for finding in findings)
+        return [finding for finding in findings if "limit_images" in finding["where"]]
+
+    (over,) = told("worker.rollout.limit_images=1", "environment.history_length=2")
+    assert over["level"] == "error"
+    assert over["change"] == "worker.rollout.limit_images=3, or 0 for no limit"
+    assert told("worker.rollout.limit_images=3", "environment.history_length=2") == []
+    assert told("worker.rollout.limit_images=1", "environment.history_length=0") == []
+    assert told("worker.rollout.limit_images=0") == []
 
 
 def settings_with(arguments: list[str], name: str) -> list[str]:

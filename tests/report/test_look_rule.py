@@ -158,7 +158,7 @@ def test_scores_that_are_no_shares_are_not_judged():
     assert steps(blind, RISING) == []
 
 
-@pytest.mark.parametrize("mean, most", [(0.0, 1.0), (0.01, 1.0), (0.6, 1.0), (1.0, 1.0), (60.0, 60.0)])
+@pytest.mark.parametrize(("mean", "most"), [(0.0, 1.0), (0.01, 1.0), (0.6, 1.0), (1.0, 1.0), (60.0, 60.0)])
 def test_means_near_0_do_not_make_the_least_interval_smaller_and_large_scores_widen_it(mean, most):
     means = {"look/accuracy": mean, "look/accuracy_swapped": mean / 2}
     row = {**means, "look/prompts": 8.0, "look/accuracy_gap_se": 0.0}
