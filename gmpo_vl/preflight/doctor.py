@@ -76,8 +76,7 @@ def examine(config: Config, out: Path) -> Iterator[Finding]:
     for notice in notices(config):
         yield Finding("note", "config", notice)
     for doubt in doubts(config):
-        what, _, change = doubt.rpartition("; ")
-        yield Finding("warning", "config", what, "", change)
+        yield Finding("warning", "config", doubt.what, "", doubt.change)
     change = "name other rows; a trial that shall only run can leave it"
     shared = yield from _attempt(lambda: shared_rows(config), "data", "data.val_files", change)
     for line in shared or ():
