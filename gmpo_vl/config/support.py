@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -108,12 +109,23 @@ def notices(config: Config) -> list[str]:
     return _placement_notices(config) if config.engine == "local" else []
 
 
-def doubts(config: Config) -> list[str]:
-    """Values that run, and that nobody means; a line each: what is so, and after its last `; ` what to do."""
+@dataclass(frozen=True)
+class Doubt:
+    """A value that runs, and that nobody means: what is so, and what to do."""
+
+    what: str
+    change: str
+
+    def __str__(self) -> str:
+        return f"{self.what}; {self.change}"
+
+
+def doubts(config: Config) -> list[Doubt]:
+    """Values that run, and that nobody means."""
     return [*_of_objective(config), *_of_algorithm(config), *_of_weights(config)]
 
 
-def _of_objective(config: Config) -> Iterable[str]:
+def _of_objective(config: Config) -> Iterable[Doubt]:
     actor, limit = config.worker.actor, config.data.max_response_length
     if actor.loss_type not in OBJECTIVES:
         return
@@ -122,68 +134,74 @@ def _of_objective(config: Config) -> Iterable[str]:
     settings = {**objective.defaults, **{key: value for key, value in written.items() if value is not None}}
     constant, power = settings.get("length_constant", 0), settings.get("mean_power", 0)
     if constant > limit:
-        yield (
+        yield Doubt(
             f"worker.actor.length_constant is {constant:g} and data.max_response_length {limit:,}: "
             "dr_grpo divides by a length that no response has, so its gradient is at most "
-            f"{limit / constant:.2g} of grpo's; write worker.actor.length_constant={limit}"
+            f"{limit / constant:.2g} of grpo's",
+            f"write worker.actor.length_constant={limit}",
         )
     if abs(power) > 100:
         end = "largest" if power > 0 else "smallest"
-        yield (
+        yield Doubt(
             f"worker.actor.mean_power is {power:g}: the mean is nearly the {end} ratio, so one token of a "
-            "response decides; the means that have a name are from -1 to 1"
+            "response decides",
+            "the means that have a name are from -1 to 1",
         )
     limits = [key for key in settings if key.startswith(("log_clip", "clip_ratio"))]
     if limits and objective.clips != "weight" and not any(settings[key] for key in limits):
-        yield (
+        yield Doubt(
             f"worker.actor.{' and '.join(limits)} are 0: once a ratio has moved the way its advantage wants, "
-            "it is clipped, so after a step's first update next to nothing is learned; null takes "
-            f"{actor.loss_type}'s own"
+            "it is clipped, so after a step's first update next to nothing is learned",
+            f"null takes {actor.loss_type}'s own",
         )
 
 
-def _of_algorithm(config: Config) -> Iterable[str]:
+def _of_algorithm(config: Config) -> Iterable[Doubt]:
     algorithm, papo = config.algorithm, config.algorithm.papo
     if algorithm.use_kl_loss and algorithm.kl_penalty in ("kl", "k1"):
-        yield (
+        yield Doubt(
             "algorithm.kl_penalty kl (k1) as a loss has a gradient of mean 0: it adds noise and holds the "
-            "policy nowhere; low_var_kl does"
+            "policy nowhere",
+            "low_var_kl does",
         )
     if papo.kl_prcp_coef > 1:
-        yield (
+        yield Doubt(
             f"algorithm.papo.kl_prcp_coef is {papo.kl_prcp_coef:g}: above 1 the term outweighs the "
-            "objective, and PAPO's authors saw rewards collapse above 0.02; their own code has 0.01"
+            "objective, and PAPO's authors saw rewards collapse above 0.02",
+            "their own code has 0.01",
         )
     if papo.kl_prcp_coef and papo.black_prob == 1:
-        yield (
+        yield Doubt(
             "algorithm.papo.black_prob is 1: every masked picture is wholly black, under which PAPO's "
-            "authors saw rewards collapse; their own code has 0.6"
+            "authors saw rewards collapse",
+            "their own code has 0.6",
         )
     weights = algorithm.reward_weights
     if weights and max(weights.values()) <= 0:
-        yield (
-            "algorithm.reward_weights has no weight above 0: the more of a part, the worse; a part that is "
-            "to grow has one above 0"
+        yield Doubt(
+            "algorithm.reward_weights has no weight above 0: the more of a part, the worse",
+            "a part that is to grow has one above 0",
         )
     of = algorithm.rollout_correction
     for option in rejections(of.rollout_rs, of.rollout_rs_threshold) if of.rollout_rs is not None else ():
         if option.name.endswith("k1") and f"{math.exp(option.low):.5g}" == f"{math.exp(option.high):.5g}":
-            yield (
+            yield Doubt(
                 f"algorithm.rollout_correction.rollout_rs_threshold: {option.name} accepts no ratio but 1, "
-                "so all that sampler and trainer do not agree on is rejected; write wider limits, such as "
-                '"0.5_2.0", with the quotes'
+                "so all that sampler and trainer do not agree on is rejected",
+                'write wider limits, such as "0.5_2.0", with the quotes',
             )
 
 
-def _of_weights(config: Config) -> Iterable[str]:
+def _of_weights(config: Config) -> Iterable[Doubt]:
     actor = config.worker.actor
     # Engine local leaves adapters in fp32, EasyR1 casts them too; its adamw_bf16 carries what rounding drops.
     local = config.engine == "local"
     kept = actor.model.lora.rank > 0 if local else actor.optim.strategy == "adamw_bf16"
     if actor.fsdp.torch_dtype == "bf16" and not kept:
-        yield (
+        yield Doubt(
             "worker.actor.fsdp.torch_dtype bf16 keeps the weights themselves in bf16: steps of a small lr "
-            f"are rounded away; fp32 or {'LoRA train' if local else 'optim.strategy adamw_bf16 train'}"
+            "are rounded away",
+            f"fp32 or {'LoRA train' if local else 'optim.strategy adamw_bf16 train'}",
         )
 
 

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from gmpo_vl.demo.before_and_after import Demo, begin, print_limits
+from gmpo_vl.demo.before_and_after import Demo, begin, control, print_limits, said_of_control
 from gmpo_vl.engines.local.engine import train
 from gmpo_vl.environments.gridworld import MOVES, GridWorld, expert, export, make_examples
 from gmpo_vl.evaluation.answering import Conditions, Evaluation, evaluate
@@ -64,9 +64,11 @@ def run(config_file: str | Path, test_levels: int, overrides: Sequence[str]) -> 
     trained = trained_run.checkpoint(trained_run.checkpoint_steps()[-1]) / "huggingface"
     after = played(demo, trained, "after", EPISODES)
     turns = demo.config.environment.max_turns
+    blank = played(demo, trained, "blank_image", 1, "blank")
+    wrong = played(demo, trained, "wrong_game", 1, "wrong")
     controls = {
-        "blank_image": played(demo, trained, "blank_image", 1, "blank").pass_at_1().value,
-        "wrong_game": played(demo, trained, "wrong_game", 1, "wrong").pass_at_1().value,
+        **control("blank_image", blank.correct_Q(), after.correct_Q()),
+        **control("wrong_game", wrong.correct_Q(), after.correct_Q()),
         "random_moves": without_model(levels, turns, at_random),
         "expert": without_model(levels, turns, as_expert),
     }
@@ -122,7 +124,7 @@ def as_expert(game: GridWorld, rng: random.Random) -> str:
 def summarise(
     before: Evaluation,
     after: Evaluation,
-    controls: dict[str, float],
+    controls: dict,
     seconds: float,
 ) -> dict:
     """summary.json. Shares are 0 to 1; the interval is over levels, paired."""
@@ -152,8 +154,10 @@ def print_summary(s: dict) -> None:
     print(f"{'won at temperature 1':28}{100 * s['before']:8.1f}{100 * s['after']:8.1f}   "
           f"{100 * s['diff']:+.1f}, 95% interval {low:+.1f} to {high:+.1f} (paired by level)")  # fmt: skip
     print(f"{'turns of a game':28}{s['turns_before']:8.1f}{s['turns_after']:8.1f}")
-    print(f"{'grey picture':28}{'':8}{100 * s['blank_image']:8.1f}   the model does need its picture")
-    print(f"{'picture of another game':28}{'':8}{100 * s['wrong_game']:8.1f}   and the right one")
+    grey = said_of_control(s, "blank_image", "the model does need its picture")
+    print(f"{'grey picture':28}{'':8}{100 * s['blank_image']:8.1f}   {grey}")
+    other = said_of_control(s, "wrong_game", "and the right one")
+    print(f"{'picture of another game':28}{'':8}{100 * s['wrong_game']:8.1f}   {other}")
     print(f"{'moves at random':28}{'':8}{100 * s['random_moves']:8.1f}")
     print(f"{'the warm-up expert':28}{'':8}{100 * s['expert']:8.1f}   it searches, as the model must")
     print_limits(s)

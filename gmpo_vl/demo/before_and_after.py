@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from gmpo_vl.config import Config, load_config
@@ -115,6 +116,18 @@ def print_scores(s: dict) -> None:
     print(f"{'avg@16':20}{100 * s['before']:8.1f}{100 * s['after']:8.1f}   "
           f"{100 * s['diff']:+.1f}, 95% interval {low:+.1f} to {high:+.1f} (paired by problem)")  # fmt: skip
     print(f"{'greedy':20}{100 * s['greedy_before']:8.1f}{100 * s['greedy_after']:8.1f}")
+
+
+def control(name: str, control_Q: np.ndarray, after_Q: np.ndarray) -> dict:
+    """For summary.json: the trained model's share with other pictures, and the 95% interval of what they add
+    to its share with the right ones, paired by question. Both are (Q,), shares of right samples."""
+    difference = paired_difference(after_Q, control_Q)
+    return {name: float(control_Q.mean()), f"{name}_diff_ci95": [difference.low, difference.high]}
+
+
+def said_of_control(s: dict, name: str, claim: str) -> str:
+    """The claim where other pictures surely take something away."""
+    return claim if s[f"{name}_diff_ci95"][1] < 0 else "not clearly lower than with the right picture"
 
 
 def print_limits(s: dict) -> None:

@@ -32,6 +32,7 @@ from gmpo_vl.models.packing import pack
 from gmpo_vl.models.processing import load_processor
 from gmpo_vl.models.prompts import PromptSettings, load_prompts
 from gmpo_vl.models.routers import RouterCounter, Routing
+from gmpo_vl.models.shared import first_way
 from gmpo_vl.report import write_report
 from gmpo_vl.rollout.hf import generate
 from gmpo_vl.storage.files import write_json
@@ -95,9 +96,10 @@ def routing(folder_of_model: Path, folder: Path) -> Routing:
     prompts = load_prompts(str(folder / "data/test.parquet"), PromptSettings(Columns()), processor)
     asked = prompts.encode(range(min(ROUTED, len(prompts))))
     counter, counted = RouterCounter(model), []
+    options = ForwardOptions(first_way(model.config), routing=counter)
     for group in generate(model, processor, asked, Sampling(8, MAX_TOKENS)):
         packed = pack([(group.prompt, r.ids_T) for r in group.responses], TextFamily(), model.device)
-        response_log_probs(model, packed, 1.0, (), options=ForwardOptions(routing=counter))
+        response_log_probs(model, packed, 1.0, (), options=options)
         counted.append(counter.sums_BS)
     return Routing(model.config, torch.cat(counted))
 

@@ -17,14 +17,16 @@ from gmpo_vl.demo.before_and_after import (
     Scores,
     begin,
     compare,
+    control,
     print_limits,
     print_scores,
+    said_of_control,
     sample,
     scores,
 )
 from gmpo_vl.engines.local.engine import train
 from gmpo_vl.evaluation.answering import Evaluation
-from gmpo_vl.evaluation.statistics import Estimate, paired_difference
+from gmpo_vl.evaluation.statistics import paired_difference
 from gmpo_vl.models.tiny import packaged_tiny
 from gmpo_vl.report import write_report
 from gmpo_vl.storage.files import write_json
@@ -64,9 +66,7 @@ def run(config_file: str | Path, test_problems: int, overrides: Sequence[str]) -
     trained = trained_run.checkpoint(trained_run.checkpoint_steps()[-1]) / "huggingface"
     after = scores(trained, folder, "after", MAX_TOKENS)
     controls = {
-        f"{kind}_image": sample(
-            trained, folder, f"{kind}_image", Sampling(4, MAX_TOKENS), pictures=kind
-        ).pass_at_1()
+        f"{kind}_image": sample(trained, folder, f"{kind}_image", Sampling(4, MAX_TOKENS), pictures=kind)
         for kind in ("blank", "wrong")
     }
     summary = summarise(before, after, controls, time.perf_counter() - start)
@@ -93,14 +93,15 @@ def families(before: Evaluation, after: Evaluation) -> dict[str, dict]:
     return result
 
 
-def summarise(before: Scores, after: Scores, controls: dict[str, Estimate], seconds: float) -> dict:
+def summarise(before: Scores, after: Scores, controls: Scores, seconds: float) -> dict:
     """summary.json."""
+    after_Q = after["avg@16"].correct_Q()
     return {
         "metric": "avg@16 at temperature 1, built-in diagrams, test split",
         **compare(before, after),
         "families": families(before["avg@16"], after["avg@16"]),
-        "blank_image": controls["blank_image"].value,
-        "wrong_image": controls["wrong_image"].value,
+        **control("blank_image", controls["blank_image"].correct_Q(), after_Q),
+        **control("wrong_image", controls["wrong_image"].correct_Q(), after_Q),
         "limits": list(LIMITS),
         "seconds": seconds,
     }
@@ -110,6 +111,8 @@ def print_summary(s: dict) -> None:
     print_scores(s)
     for family, share in s["families"].items():
         print(f"  {family:18}{100 * share['before']:8.1f}{100 * share['after']:8.1f}")
-    print(f"{'grey picture':28}{100 * s['blank_image']:8.1f}   the model does need its picture")
-    print(f"{'picture of another':28}{100 * s['wrong_image']:8.1f}   and the right one")
+    grey = said_of_control(s, "blank_image", "the model does need its picture")
+    print(f"{'grey picture':28}{100 * s['blank_image']:8.1f}   {grey}")
+    other = said_of_control(s, "wrong_image", "and the right one")
+    print(f"{'picture of another':28}{100 * s['wrong_image']:8.1f}   {other}")
     print_limits(s)

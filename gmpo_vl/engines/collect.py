@@ -22,14 +22,14 @@ class Collected:
 
     position: where in the data order the next step begins. carried: groups with variance beyond this step's
     need, for the next step, with the log-probs of the policy that wrote them; their advantages are made in
-    the step that trains on them, among its groups. generated: every group sampled in this step. figures: of
+    the step that trains on them, among its groups. generated: how many were sampled in this step. figures: of
     the advantages. outcomes: of every episode played in this step.
     """
 
     groups: list[Group]
     position: int
     carried: list[Group] = field(default_factory=list)
-    generated: list[Group] = field(default_factory=list)
+    generated: int = 0
     tries: int = 0
     figures: dict[str, float] = field(default_factory=dict)
     outcomes: list[Outcome] = field(default_factory=list)
@@ -61,7 +61,7 @@ def collect(s: Session, step: int) -> Collected:
                 shape_overlong(group, algorithm, config.data.max_response_length)
                 (kept if not filtering or has_variance(group, algorithm) else others).append(group)
             result.position += count
-            result.generated += played.groups
+            result.generated += len(played.groups)
             result.outcomes += played.outcomes
             result.tries += 1
     result.groups = (kept + others)[:wanted]
@@ -131,7 +131,7 @@ def group_metrics(collected: Collected) -> dict[str, float]:
         "rollout/truncated": mean([not r.finished for r in responses]),
         "group/zero_variance": mean([without_gradient(group) for group in groups]),
         "filter/tries": float(collected.tries),
-        "filter/generated_prompts": float(len(collected.generated)),
+        "filter/generated_prompts": float(collected.generated),
     }
     verdicts = [v for g in groups for v in g.verdicts if v is not None]
     if verdicts:

@@ -113,10 +113,9 @@ class Console(Logger):
         later = [f"validation {values['val/accuracy']:.3f}"] if "val/accuracy" in values else []
         if "look/accuracy_gap" in values:
             # Its page wants what a bare GPU machine may lack.
-            from gmpo_vl.report.curves import counts_right
             from gmpo_vl.report.look import half_width
 
-            half = half_width(values, shares=counts_right(values) is not False)
+            half = half_width(values)
             later.append(f"look gap {values['look/accuracy_gap']:.3f} ± {half:.3f}")
         if later:
             parts = [*(parts or [f"step {step}"]), *later]

@@ -14,18 +14,23 @@ from gmpo_vl.rollout.scoring import accuracy, counted, to_records
 from gmpo_vl.setup import validation_sampling_of
 from gmpo_vl.types import Group
 
+GAMES_AT_ONCE = 256  # rows; the prompts of all turns of their episodes are held until the last has ended
+
 
 def run_validation(s: Session) -> dict[str, float]:
     """`val/*`: means over all samples, of a reward part over the samples that have it. Nothing without
     `val_files`. Of games a score is an episode's, and lengths are those of turns.
 
+    With val_batch_size -1 all prompts are asked at once, and games are played `GAMES_AT_ONCE` rows at a time.
     The first groups go to the run's folder and the loggers. Seeds do not depend on the step: two validations
     differ by the model alone.
     """
     prompts = s.validation
     if prompts is None:
         return {}
-    size = len(prompts) if s.config.data.val_batch_size < 0 else s.config.data.val_batch_size
+    size = s.config.data.val_batch_size
+    if size < 0:
+        size = len(prompts) if s.games is None else GAMES_AT_ONCE
     sampling = validation_sampling_of(s.config)
     shown: list[Group] = []
     outcomes: list[Outcome] = []

@@ -57,10 +57,18 @@ def response_log_probs(
     """log pi(response token) at `temperature`, banned ids at -inf: float32 (B, T), 0 on padding.
 
     With `with_entropy` also the entropy of each position's distribution in nats, (B, T). With gradients.
+    Without options a model shares prompts where it can. Raises ValueError for a way that it cannot go:
+    micro-batches were cut for that way, and in another one ranks would gather weights unequally often.
     """
-    inner, options = unwrap(model), options or ForwardOptions()
-    how = temperature, banned_ids, with_entropy
-    if options.way == "public" or sharing_obstacle(inner.config) is not None:
+    inner, how = unwrap(model), (temperature, banned_ids, with_entropy)
+    obstacle = sharing_obstacle(inner.config)
+    options = options or ForwardOptions("shared" if obstacle is None else "public")
+    if options.way != "public" and obstacle is not None:
+        raise ValueError(
+            f"responses cannot go through this model the way {options.way!r}: {obstacle}; ask for the way "
+            "'public' (models.shared.first_way says which a model goes)"
+        )
+    if options.way == "public":
         log_probs_M, entropy_M = public_log_probs(inner, packed, *how, options)
     else:
         hidden_NH, predict_M = _hidden(inner, packed, options)

@@ -76,8 +76,7 @@ def examine(config: Config, out: Path) -> Iterator[Finding]:
     for notice in notices(config):
         yield Finding("note", "config", notice)
     for doubt in doubts(config):
-        what, _, change = doubt.rpartition("; ")
-        yield Finding("warning", "config", what, "", change)
+        yield Finding("warning", "config", doubt.what, "", doubt.change)
     change = "name other rows; a trial that shall only run can leave it"
     shared = yield from _attempt(lambda: shared_rows(config), "data", "data.val_files", change)
     for line in shared or ():
@@ -96,10 +95,12 @@ def examine(config: Config, out: Path) -> Iterator[Finding]:
     usable = train.rows - len(result.errors["train"]) if result is not None and train is not None else None
     yield from check_batches(config, usable or None)  # that there is none is said of the rows
     if model.size is not None:
-        prompts = None
-        if model.processor is not None and usable and result is not None and not plays:
+        prompts, patches = None, 0
+        if model.processor is not None and plays:  # any later turn may show pictures
+            patches = model.processor.family.patches_per_token
+        elif model.processor is not None and usable and result is not None:
             prompts = prompt_lengths(result, model.processor, config)
-        yield from check_step(config, model.size, prompts)
+        yield from check_step(config, model.size, prompts, patches)
     yield from check_disk(config, model.size)
     if model.processor is not None and usable:
         yield from _begun(config, model.processor)

@@ -9,6 +9,7 @@ from gmpo_vl.data.rows import RowError
 from gmpo_vl.environments.loading import EnvironmentMaker
 from gmpo_vl.models.processing import Processor, prompt_length
 from gmpo_vl.preflight.findings import Finding
+from gmpo_vl.preflight.picture_check import LIMIT_KEY
 from gmpo_vl.rollout.episodes import first_turns
 from gmpo_vl.setup import load_configured_environment
 from gmpo_vl.types import Example
@@ -38,11 +39,12 @@ def check_games(config: Config, rows: Sequence[Example], processor: Processor | 
 def _first_turns(
     config: Config, make: EnvironmentMaker, rows: Sequence[Example], processor: Processor | None
 ) -> Iterator[Finding]:
-    data, lengths, broken = config.data, [], False
+    data, lengths, most, broken = config.data, [], 0, False
     for row, turn in zip(rows, first_turns(make, rows, config.worker.rollout.seed)):
         try:
             if isinstance(turn, RowError):
                 raise turn
+            most = max(most, len(turn.images))
             if processor is not None:
                 pixels = data.min_pixels, data.max_pixels, data.max_image_pixels
                 lengths.append(prompt_length(turn, processor, None, *pixels))
@@ -60,3 +62,14 @@ def _first_turns(
             f"a first turn has {max(lengths):,} tokens, data.max_prompt_length is {data.max_prompt_length:,}"
         )
         yield Finding("warning", "games", what, "data.max_prompt_length", "raise it")
+    yield from _check_limit(config, most)
+
+
+def _check_limit(config: Config, first: int) -> Iterator[Finding]:
+    """A turn's pictures, if later ones show as many as the `first`: its own and those of the history."""
+    limit, history = config.worker.rollout.limit_images, config.environment.history_length
+    most = first * (1 + history)
+    if config.engine == "easyr1" and 0 < limit < most:
+        shown = f"first turns show up to {first:,}, and later ones those of {history:,} earlier turns, too"
+        what = f"{LIMIT_KEY} is {limit:,}, and {shown}: vLLM refuses a prompt with more"
+        yield Finding("error", "games", what, LIMIT_KEY, f"{LIMIT_KEY}={most}, or 0 for no limit")

@@ -22,7 +22,8 @@ LIMIT_KEY = "worker.rollout.limit_images"
 def check_pictures(config: Config, result: CheckResult, processor: Processor | None) -> Iterator[Finding]:
     if processor is not None and isinstance(processor.family, OwnFamily):
         yield from _own_processor(config, result, processor.family)
-    if config.engine == "easyr1":  # engine local has no such limit
+    # Engine local has no such limit, and what a game shows is not its row's (environment_check.py).
+    if config.engine == "easyr1" and config.environment.name is None:
         yield from _check_limit(config.worker.rollout.limit_images, result)
     if config.data.min_pixels is not None and "train" in result.surveys:
         yield from _check_enlarged(config.data.min_pixels, result.surveys["train"])

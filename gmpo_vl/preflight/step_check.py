@@ -96,15 +96,20 @@ def prompt_lengths(result: CheckResult, processor: Processor, config: Config) ->
     ]
 
 
-def check_step(config: Config, size: ModelSize, prompts: list[PromptLengths] | None) -> Iterator[Finding]:
+def check_step(
+    config: Config, size: ModelSize, prompts: list[PromptLengths] | None, patches_per_token: int = 0
+) -> Iterator[Finding]:
     """Memory at the longest prompt with the most pictures that one has, and what sharing saves.
 
-    prompts: None where none could be measured; all are then taken to be as long as they may be.
+    prompts: None where none could be measured; all are then taken to be as long as they may be, and to be
+    pictures of `patches_per_token`, or text where that is 0.
     """
     tokens = max((p.tokens for p in prompts or ()), default=config.data.max_prompt_length)
-    longest = PromptLengths(tokens, max((p.grids for p in prompts or ()), default=()))
+    grids = ((1, tokens * patches_per_token, 1),) if patches_per_token else ()
+    longest = PromptLengths(tokens, max((p.grids for p in prompts or ()), default=grids))
     if prompts is None:
-        what = "no prompt was measured: all are taken to have max_prompt_length tokens of text"
+        kind = "pictures" if patches_per_token else "text"
+        what = f"no prompt was measured: all are taken to have max_prompt_length tokens of {kind}"
         yield Finding("note", "memory", what)
     if size.text is None:
         yield Finding("note", "memory", not_estimated(size), "", NOT_KNOWN)

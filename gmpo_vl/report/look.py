@@ -57,7 +57,7 @@ def blind_warnings(metrics: Metrics) -> list[BlindWarning]:
 
 def _blind_warnings(shares: bool, metrics: Metrics) -> list[BlindWarning]:
     """Of rows of one kind: a rise from one unit to another is none."""
-    looks = _looks(shares, metrics)
+    looks = _looks(metrics)
     if not all(0 <= look.accuracy <= 1 for look in looks):
         return []
     rewards = points(metrics, "reward/accuracy" if shares else "reward/overall")
@@ -107,7 +107,7 @@ def _accuracy_chart(shares: bool, metrics: Metrics) -> Chart:
         f"{measured} with the right picture minus {'those' if shares else 'that'} with another question's "
         "(95% interval), and the two themselves.",
         [
-            *_with_interval(metrics, {"look/accuracy_gap": "gap"}, shares),
+            *_with_interval(metrics, {"look/accuracy_gap": "gap"}),
             *(
                 Series(name, points(metrics, key), dots=True)
                 for key, name in (
@@ -121,36 +121,36 @@ def _accuracy_chart(shares: bool, metrics: Metrics) -> Chart:
     )
 
 
-def half_width(row: Mapping[str, Any], key: str = "look/accuracy_gap", shares: bool = True) -> float | None:
+def half_width(row: Mapping[str, Any], key: str = "look/accuracy_gap") -> float | None:
     """From the middle to either end of a figure's 95% interval: 1.96 standard errors.
 
     The accuracy gap's is at least the share of prompts of another kind that would not show up in 2.5% of
     samples of P (Clopper and Pearson 1934): where all P prompts have the same gap, its standard error is 0.
-    A prompt of another kind differs by 1 in a share of right answers. How much in a score is not known: it is
-    taken to be the larger mean of the two pictures'. shares: the row counts right answers.
+    A prompt of another kind differs by 1 in a share of right answers. How much in a score is not known, and
+    means near 0 do not tell: it is taken to be the larger mean of the two pictures', and 1 at least.
     """
     error, prompts = row.get(f"{key}_se"), row.get("look/prompts")
     if error is None:
         return None
     least = 1 - 0.025 ** (1 / prompts) if prompts and key == "look/accuracy_gap" else 0.0
     mean = max(abs(row.get(f"look/{name}") or 0.0) for name in ("accuracy", "accuracy_swapped"))
-    return max(Z95 * error, least * (1.0 if shares and mean <= 1 else mean))
+    return max(Z95 * error, least * max(1.0, mean))
 
 
-def _looks(shares: bool, metrics: Metrics) -> list[_Look]:
+def _looks(metrics: Metrics) -> list[_Look]:
     found = []
     for row in metrics:
         accuracy, gap = row.get("look/accuracy"), row.get("look/accuracy_gap")
-        half = half_width(row, shares=shares)
+        half = half_width(row)
         if accuracy is not None and gap is not None and half is not None:
             found.append(_Look(row["step"], accuracy, gap, half))
     return found
 
 
-def _with_interval(metrics: Metrics, names: dict[str, str], shares: bool = True) -> list[Series]:
+def _with_interval(metrics: Metrics, names: dict[str, str]) -> list[Series]:
     found = []
     for key, name in names.items():
-        measured = [(row["step"], row.get(key), half_width(row, key, shares)) for row in metrics]
+        measured = [(row["step"], row.get(key), half_width(row, key)) for row in metrics]
         known = [(x, y, half) for x, y, half in measured if y is not None and half is not None]
         line, band = [(x, y) for x, y, _ in known], [(x, y - half, y + half) for x, y, half in known]
         found += [Series(name, line, dots=True, band=band)] if line else []

@@ -61,9 +61,8 @@ def with_fitting_tokens(config: Config, prompts: PromptSet) -> Fitted:
 def _model_and_longest(config: Config, prompts: PromptSet) -> tuple[ModelSize, PromptLengths]:
     size = configured_size(config)
     tokens, image_tokens = max(prompts.lengths), max(prompts.picture_lengths)
-    if config.environment.name is not None:  # later turns are longer, and show pictures of earlier ones again
-        tokens = config.data.max_prompt_length
-        image_tokens = min(tokens, image_tokens * (1 + config.environment.history_length))
+    if config.environment.name is not None:  # later turns are longer, and may show more than the first
+        tokens = image_tokens = config.data.max_prompt_length
     # The most tokens and the most pictures may be in different prompts: each at its worst.
     patches = image_tokens * prompts.processor.family.patches_per_token
     return size, PromptLengths(tokens, ((1, patches, 1),) if patches else ())

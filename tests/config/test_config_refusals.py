@@ -54,33 +54,35 @@ def test_defaults_are_refused_by_no_engine():
 
 def test_precisions_that_do_not_train_are_refused_or_said(path):
     assert "gradients in fp16 need a scale" in refusal(path, "worker.actor.fsdp.mp_param_dtype=fp16")
-    assert "rounded away" in " ".join(doubts(load_config(path, ["worker.actor.fsdp.torch_dtype=bf16"])))
+    assert "rounded away" in str(*doubts(load_config(path, ["worker.actor.fsdp.torch_dtype=bf16"])))
     lora = ["worker.actor.fsdp.torch_dtype=bf16", "worker.actor.model.lora.rank=8"]
     assert doubts(load_config(path, lora)) == []
     # EasyR1 casts adapters too; its own optimizer keeps what rounding drops.
     there = [*lora, "engine=easyr1"]
-    assert "adamw_bf16 train" in " ".join(doubts(load_config(path, there)))
+    assert "adamw_bf16 train" in str(*doubts(load_config(path, there)))
     assert doubts(load_config(path, [*there, "worker.actor.optim.strategy=adamw_bf16"])) == []
     assert "above 0" in refusal(path, "worker.rollout.top_p=0")
 
 
 def test_a_kl_loss_that_holds_nothing_is_said(path):
     settings = ["algorithm.disable_kl=false", "algorithm.use_kl_loss=true"]
-    assert "adds noise" in " ".join(doubts(load_config(path, settings)))
+    assert "adds noise" in str(*doubts(load_config(path, settings)))
     assert doubts(load_config(path, [*settings, "algorithm.kl_penalty=low_var_kl"])) == []
 
 
 def test_a_length_that_no_response_has_is_said_of_dr_grpo(path):
     dr_grpo = ["worker.actor.loss_type=dr_grpo", "data.max_response_length=300"]
     (said,) = doubts(load_config(path, dr_grpo))
-    assert "at most 0.1 of grpo's; write worker.actor.length_constant=300" in said
+    assert said.what.endswith("at most 0.1 of grpo's")
+    assert said.change == "write worker.actor.length_constant=300"
+    assert str(said) == f"{said.what}; {said.change}"
     assert doubts(load_config(path, [*dr_grpo, "worker.actor.length_constant=300"])) == []
     assert doubts(load_config(path, dr_grpo[1:])) == []
 
 
 def test_a_weight_of_papo_that_outweighs_the_objective_is_said(path):
     (said,) = doubts(load_config(path, ["algorithm.papo.kl_prcp_coef=100"]))
-    assert "algorithm.papo.kl_prcp_coef is 100" in said
+    assert "algorithm.papo.kl_prcp_coef is 100" in said.what
     assert doubts(load_config(path, ["algorithm.papo.kl_prcp_coef=1"])) == []
 
 
@@ -105,7 +107,8 @@ def test_a_weight_of_papo_that_outweighs_the_objective_is_said(path):
 def test_values_that_nobody_means_are_said(path, settings, says, sound):
     """sound: a value of the last setting of which nothing is said."""
     (said,) = doubts(load_config(path, settings))
-    assert says in said
+    assert says in said.what
+    assert said.change
     key = settings[-1].partition("=")[0]
     assert doubts(load_config(path, [*settings, f"{key}={sound}"])) == []
 

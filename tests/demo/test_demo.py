@@ -4,11 +4,13 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from gmpo_vl.cli import main
 from gmpo_vl.config import load_config
 from gmpo_vl.demo.agent import as_expert, at_random, without_model
+from gmpo_vl.demo.before_and_after import control, said_of_control
 from gmpo_vl.environments.gridworld import make_examples
 
 ROOT = Path(__file__).parents[2]
@@ -30,11 +32,13 @@ def test_the_demo_writes_its_page_and_summary(elsewhere, capsys):
         "--test-problems", "28", "trainer.max_steps=2", "trainer.save_freq=2", "data.rollout_batch_size=16"
     )  # fmt: skip
     folder = elsewhere / "runs/demo"
-    assert "28 test problems" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "28 test problems" in said
     summary = json.loads((folder / "summary.json").read_text())
     assert {"before", "after", "diff", "diff_ci95", "blank_image", "wrong_image", "seconds"} <= set(summary)
     assert summary["diff"] == pytest.approx(summary["after"] - summary["before"])
     assert summary["before"] > summary["blank_image"]
+    assert ("the model does need its picture" in said) == (summary["blank_image_diff_ci95"][1] < 0)
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "What this run does not show" in page
     assert sorted(os.listdir(elsewhere)) == ["runs"]
@@ -66,17 +70,27 @@ def test_the_agent_s_demo_plays_before_and_after_and_shows_its_games(elsewhere, 
         "worker.rollout.n=4",
     )  # fmt: skip
     folder = elsewhere / "runs/demo_agent"
-    assert "12 test levels x 2" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "12 test levels x 2" in said
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["diff"] == pytest.approx(summary["after"] - summary["before"])
     assert summary["before"] > summary["blank_image"]
     assert summary["expert"] > summary["random_moves"]
+    assert ("the model does need its picture" in said) == (summary["blank_image_diff_ci95"][1] < 0)
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "Share of games won" in page
     assert "another game&#39;s picture" in page
     assert "The same games, before and after" in page
     assert "Games of training" in page
     assert sorted(os.listdir(elsewhere)) == ["runs"]
+
+
+def test_that_the_picture_is_needed_is_said_only_where_the_control_is_clearly_lower():
+    after_Q = np.array([0.0, 0.5, 1.0, 1.0] * 8)
+    for control_Q, lower in ((after_Q / 4, True), (after_Q, False), (after_Q[::-1], False)):
+        figures = control("blank_image", control_Q, after_Q)
+        assert figures["blank_image"] == control_Q.mean()
+        assert (said_of_control(figures, "blank_image", "it is needed") == "it is needed") == lower
 
 
 def test_the_expert_wins_more_than_moves_at_random():

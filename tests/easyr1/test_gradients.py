@@ -225,7 +225,7 @@ def test_other_vision_models_agree_over_ranks_too(make_config, tmp_path, family)
 def routed(rank, world, config, groups):
     """What the workers send of the routers, a row a group of this rank."""
     worker = start_worker(config)
-    data = groups_to_proto(groups, way="shared").chunk(world)[rank]
+    data = groups_to_proto(groups, way=worker.actor.policy.way).chunk(world)[rank]
     return worker.compute_log_probs(data).batch["routing"]
 
 

@@ -1,6 +1,7 @@
 """Runs that play games on engine local: what a one-turn game gives is today's run, and nothing is lost."""
 
 import hashlib
+import json
 import multiprocessing
 import os
 import signal
@@ -17,7 +18,7 @@ from gmpo_vl.config import load_config
 from gmpo_vl.data.examples import load_examples
 from gmpo_vl.data.rows import BadRowsError
 from gmpo_vl.data.writing import write_splits
-from gmpo_vl.engines import loop
+from gmpo_vl.engines import loop, validation
 from gmpo_vl.engines.checkpoint import group_from, group_state
 from gmpo_vl.engines.fingerprint import fingerprint_of
 from gmpo_vl.engines.local.engine import train
@@ -234,6 +235,23 @@ def test_a_row_whose_game_cannot_be_made_is_a_bad_row_before_the_run(config_of, 
         train(config_of("gridworld", *few, "data.on_bad_row=skip", "data.max_prompt_length=40"))
 
 
+def test_validation_plays_its_games_in_blocks_and_finds_the_same(config_of, monkeypatch):
+    asked, real = [], validation.answered
+
+    def noted(s, rows, *of):
+        asked.append(len(rows))
+        return real(s, rows, *of)
+
+    monkeypatch.setattr(validation, "answered", noted)
+    at_once = train(config_of("Walk", *TEXT, "trainer.max_steps=1", folder="at_once"))
+    assert set(asked) == {4}
+    asked.clear()
+    monkeypatch.setattr(validation, "GAMES_AT_ONCE", 3)
+    in_blocks = train(config_of("Walk", *TEXT, "trainer.max_steps=1", folder="in_blocks"))
+    assert asked == [3, 1] * (len(asked) // 2)
+    assert figures(at_once) == figures(in_blocks)
+
+
 def test_a_resumed_run_refuses_other_games(config_of, tmp_path, levels):
     train(config_of("gridworld", "trainer.max_steps=1"))
     rows = [
@@ -325,6 +343,25 @@ def test_dry_run_and_doctor_tell_of_games(settings, tmp_path, capsys):
     assert "not tried: how many turns games take" in found
     assert main(["doctor", *settings_with(said[1:], "NeverBegins"), "--out", str(tmp_path / "broken")]) == 1
     assert "reset raised OSError: no board" in capsys.readouterr().out
+
+
+def test_the_doctor_counts_a_turn_s_pictures_and_not_its_row_s(settings, tmp_path):
+    """The rows of these levels have no picture, and each turn shows one."""
+
+    def told(*more: str) -> list[dict]:
+        gpu = ["engine=easyr1", "trainer.n_gpus_per_node=1", "worker.rollout.tensor_parallel_size=1"]
+        said = [str(tmp_path / "run.yaml"), *settings("gridworld"), *gpu, *more]
+        main(["doctor", *said, "--out", str(tmp_path / "doctor")])
+        findings = json.loads((tmp_path / "doctor/doctor.json").read_text())
+        assert any("max_prompt_length tokens of pictures" in finding["what"] for finding in findings)
+        return [finding for finding in findings if "limit_images" in finding["where"]]
+
+    (over,) = told("worker.rollout.limit_images=1", "environment.history_length=2")
+    assert over["level"] == "error"
+    assert over["change"] == "worker.rollout.limit_images=3, or 0 for no limit"
+    assert told("worker.rollout.limit_images=3", "environment.history_length=2") == []
+    assert told("worker.rollout.limit_images=1", "environment.history_length=0") == []
+    assert told("worker.rollout.limit_images=0") == []
 
 
 def settings_with(arguments: list[str], name: str) -> list[str]:

@@ -9,6 +9,7 @@ from gmpo_vl.models.forward import ForwardOptions, response_log_probs, unwrap
 from gmpo_vl.models.loading import banned_ids
 from gmpo_vl.models.packing import pack
 from gmpo_vl.models.processing import encode_prompt
+from gmpo_vl.models.shared import sharing_obstacle
 from gmpo_vl.types import Example
 
 CPU = torch.device("cpu")
@@ -59,8 +60,12 @@ def prompts_of(kind, processor, examples):
 
 
 def assert_equals_one_at_a_time(model, processor, rows, way, temperature=0.7):
-    """Log-probs within 1e-12, every gradient within 1e-10 of its norm. Needs float64 (`all_float64`)."""
+    """Log-probs within 1e-12, every gradient within 1e-10 of its norm. Needs float64 (`all_float64`).
+
+    way: of a model that can go it; the others go one rollout at a time.
+    """
     inner = unwrap(model)
+    way = way if sharing_obstacle(inner.config) is None else "public"
     banned = banned_ids(inner.config)
     packed = pack(rows, processor.family, CPU)
     ours_BT, entropy_BT = response_log_probs(

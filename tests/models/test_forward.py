@@ -9,7 +9,7 @@ from plain_forward import CPU, assert_equals_one_at_a_time, prompts_of, rows_wit
 from gmpo_vl.models import head
 from gmpo_vl.models.compat import enable_gradient_checkpointing
 from gmpo_vl.models.families.qwen import prompt_features
-from gmpo_vl.models.forward import response_log_probs
+from gmpo_vl.models.forward import ForwardOptions, response_log_probs
 from gmpo_vl.models.geometry import language_model
 from gmpo_vl.models.loading import banned_ids, load_model
 from gmpo_vl.models.packing import pack
@@ -101,6 +101,18 @@ def test_each_prompt_and_picture_goes_through_the_model_once(tiny_folder):
     assert seen["tokens"] == sum(len(p.ids_P) for p in prompts) + sum(n - 1 for n in (7, 1, 4, 3, 9))
     assert seen["patches"] == sum(int(p.image_grid_thw.prod()) for p in prompts)
     assert seen["head"] == 7 + 1 + 4 + 3 + 9
+
+
+@pytest.mark.parametrize("way", ["shared", "plain"])
+def test_a_way_that_the_model_cannot_go_is_refused(way, tiny_folder):
+    processor, model = load_processor(tiny_folder), load_model(tiny_folder)
+    model.config.get_text_config().attention_dropout = 0.1
+    prompts = prompts_of("images", processor, make_examples("train", 2, seed=0))
+    packed = pack(rows_with(prompts, [[7, 1, 4], [3, 9]]), processor.family, CPU)
+    with pytest.raises(ValueError, match=f"the way '{way}': attention_dropout is not 0; ask for"):
+        response_log_probs(model, packed, 1.0, (), options=ForwardOptions(way))
+    public_BT, _ = response_log_probs(model, packed, 1.0, (), options=ForwardOptions("public"))
+    assert torch.equal(response_log_probs(model, packed, 1.0, ())[0], public_BT)
 
 
 def test_a_model_that_cannot_take_a_layout_is_told_apart(tiny_folder):

@@ -15,6 +15,7 @@ from gmpo_vl.models.moe import MoeSettings, build_moe, save_tiny_moe
 from gmpo_vl.models.packing import pack
 from gmpo_vl.models.processing import load_processor
 from gmpo_vl.models.routers import RouterCounter, Routing, router_obstacle, routers, watch_routers
+from gmpo_vl.models.shared import sharing_obstacle
 from gmpo_vl.sizing.memory import widths
 
 CPU = torch.device("cpu")
@@ -149,7 +150,8 @@ def test_routers_are_counted_once_per_response_token_however_they_run(top_1):
             router.weight.mul_(20)
     rows = rows_with(prompts_of("text", processor, []), [[7, 1, 4], [3, 9]])
     count_LE, entropy = chosen_by_hand(model, rows)
-    for way in ("shared", "plain"):
+    ways = ("shared", "plain") if sharing_obstacle(model.config) is None else ("public",)
+    for way in ways:
         for cuts in ([rows], [rows[:2], rows[2:3], rows[3:]]):
             counter, counted = RouterCounter(model), []
             for part in cuts:

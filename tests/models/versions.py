@@ -20,6 +20,7 @@ from gmpo_vl.models.loading import banned_ids, copy_without_weights, load_model
 from gmpo_vl.models.moe import MoeSettings, build_moe
 from gmpo_vl.models.packing import pack
 from gmpo_vl.models.processing import encode_prompt, load_processor
+from gmpo_vl.models.shared import first_way
 from gmpo_vl.models.tiny import IMAGE_PROCESSOR, SIZES, random_model, save_folder, tiny_tokenizer
 from gmpo_vl.models.tiny import tiny_qwen2_5_vl_config as qwen2_5_vl
 from gmpo_vl.tasks.diagrams.data import make_examples
@@ -99,9 +100,8 @@ def sharded(folder, model, processor):
     prompt, ids_T = prompt_for(processor), torch.arange(20, 30)
     packed = pack([(prompt, ids_T)], processor.family, torch.device("cpu"))
     with torch.no_grad():
-        log_probs_BT, _ = response_log_probs(
-            model, packed, 1.0, banned_ids(model.config), options=ForwardOptions("plain")
-        )
+        options = ForwardOptions(first_way(model.config, "never"))
+        log_probs_BT, _ = response_log_probs(model, packed, 1.0, banned_ids(model.config), options=options)
     kept = (prompt.ids_P, list(prompt.images), prompt.image_grid_thw, prompt.position_ids_3P)
     (folder / "trainer").mkdir()
     TrainedAnswers([kept], [[ids_T]], [[log_probs_BT[0]]], 1.0, "fp32").save(folder / "trainer" / "parity.pt")

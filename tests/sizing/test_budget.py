@@ -71,6 +71,18 @@ def test_the_most_pictures_may_be_in_another_prompt_than_the_most_tokens(unsaid,
     assert seen == [PromptLengths(9000, ((1, max(images) * 4, 1),))]
 
 
+def test_later_turns_of_a_game_may_show_pictures_where_the_first_shows_none(unsaid, monkeypatch):
+    games = ("environment.name=gridworld", "worker.reward.reward_function=null")
+    config = unsaid(*games, "data.max_prompt_length=300")
+    processor = load_configured_processor(config)
+    prompts = load_split(config, config.data.train_files, processor)
+    prompts.picture_lengths[:] = [0] * len(prompts)
+    seen = []
+    monkeypatch.setattr(budget, "fit_to_memory", lambda config, size, longest: seen.append(longest))
+    budget.with_fitting_tokens(config, prompts)
+    assert seen == [PromptLengths(300, ((1, 300 * 4, 1),))]
+
+
 @pytest.mark.parametrize("of", ["_host_memory", "gpu_memory"])
 def test_a_small_memory_splits_groups_and_trains_the_same(of, unsaid, tmp_path, monkeypatch, capfd):
     settings = ("trainer.max_steps=1", "trainer.val_before_train=false", "worker.rollout.n=12")

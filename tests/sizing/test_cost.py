@@ -75,13 +75,14 @@ def test_linear_layers_and_head_cost_what_torch_counts(family, way, tmp_path):
     prompt = encode_prompt(example, processor)
     lengths = (7, 7, 7)  # nothing padded
     grids = tuple(tuple(grid) for grid in prompt.image_grid_thw.tolist())
-    shared = way == "shared" and sharing_obstacle(model.config) is None
+    options = ForwardOptions(way if sharing_obstacle(model.config) is None else "public")
     packed = [(prompt, torch.arange(20, 20 + n)) for n in lengths]
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        response_log_probs(model, pack(packed, processor.family, CPU), 1.0, (), options=ForwardOptions(way))
+        response_log_probs(model, pack(packed, processor.family, CPU), 1.0, (), options=options)
     counted = {str(op): n for op, n in counter.get_flop_counts()["Global"].items()}
     of = rates(model.config)
-    cost = (shared_cost if shared else plain_cost)(of, Shape(len(prompt.ids_P), lengths, grids))
+    cost_of = shared_cost if options.way == "shared" else plain_cost
+    cost = cost_of(of, Shape(len(prompt.ids_P), lengths, grids))
     # Pictures go through the ViT once either way.
     patches = of.patch * sum(t * h * w for t, h, w in grids)
     delta = delta_shape(model.config)

@@ -35,6 +35,7 @@ from gmpo_vl.models.loading import (
 )
 from gmpo_vl.models.packing import pack
 from gmpo_vl.models.processing import load_processor
+from gmpo_vl.models.shared import first_way
 from gmpo_vl.setup import DTYPES
 from gmpo_vl.storage.files import naming
 from gmpo_vl.storage.tensors import read_saved
@@ -152,7 +153,7 @@ def gaps_of_export(folder: Path, answers: TrainedAnswers) -> Gaps:
                 packed,
                 answers.temperature,
                 banned_ids(model.config),
-                options=ForwardOptions("plain"),
+                options=ForwardOptions(first_way(model.config, "never")),
             )
         found.append(found_BT[packed.mask_BT].cpu())
     kept = [of_response for of_prompt in answers.log_probs for of_response in of_prompt]
