@@ -17,9 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from gmpo_vl.data.images import ImageError
 from gmpo_vl.data.rows import RowError
-from gmpo_vl.data.templates import TemplateError
 from gmpo_vl.environments import Environment, Observation, Step
 from gmpo_vl.environments.guarded import broken
 from gmpo_vl.environments.loading import EnvironmentMaker
@@ -235,10 +233,7 @@ def _show(games: Games, episode: Episode, known: Known) -> None:
 
 
 def _prompt(games: Games, episode: Episode, known: Known) -> Prompt | Ending:
-    """The turn's prompt, the same object for turns of a group that show the same; or why it cannot be.
-
-    Other errors than those of a picture and the turn's template are no fault of the game, and are raised.
-    """
+    """The turn's prompt, the same object for turns of a group that show the same; or why it cannot be."""
     where = f"turn {len(episode.turns) + 1}"
     try:
         turn = turn_example(episode.row, episode.past, episode.now, games.history_length, games.make.template)
@@ -246,7 +241,9 @@ def _prompt(games: Games, episode: Episode, known: Known) -> Prompt | Ending:
         key = episode.key, turn.problem, shown
         if key not in known.prompts:
             known.prompts[key] = known.shared(games.encode(turn))
-    except (ImageError, TemplateError) as error:
+    except (
+        ValueError
+    ) as error:  # a picture that does not decode, a template, a text that no chat format takes
         return Ending("broken", f"{where} cannot be shown: {error}")
     length = len(known.prompts[key].ids_P)
     if length > games.max_prompt_length:
