@@ -1,4 +1,4 @@
-"""`gmpo-vl demo --agent`: a tiny Qwen2.5-VL learns to win a game that it sees as pictures, on a CPU.
+"""`gmpo-vl demo --agent`: a tiny Qwen2.5-VL is trained on a game that it sees as pictures, on a CPU.
 
 Reads top to bottom: levels, games won before, training with GMPO, games won after, two controls, the page. It
 calls as functions what `gmpo-vl train` does with a real model.
@@ -40,7 +40,8 @@ LIMITS = (
     "at half of its turns: the gain may be no more than undoing that. The reward of won games alone told it.",
     "That GMPO does better than GRPO: that takes both, tuned alike, and several seeds (gmpo-vl study).",
     "What a real vision-language model gains on ALFWorld: the model here has 0.5 million parameters.",
-    "How much runs differ: the interval is over levels, not over seeds.",
+    "How much runs differ: the interval is over levels, not over seeds, and seeds do differ: some runs end "
+    "below where they began (docs/environments.md).",
 )
 
 
