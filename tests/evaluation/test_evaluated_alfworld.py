@@ -65,7 +65,7 @@ def knows_the_way(*_):
         groups = []
         for prompt in prompts:
             name = prompt.example.id
-            turn = int(name.split("/")[2]) if "/" in name else 1
+            turn = int(name.split("\x1f")[2]) if "\x1f" in name else 1
             text = f"<think>So.</think><action>{WAY[(turn - 1) % 5]}</action>"
             text = "look" if name.startswith("Look") else text
             responses = [
