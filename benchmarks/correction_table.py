@@ -12,19 +12,16 @@ covariance, relative to the target's norm and its square. Means over POLICIES dr
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import random
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from page_table import PageTable, markdown
 from torch import Tensor
 
 from gmpo_vl.policy import accepted_tokens, log_rollout_weights, per_sequence_loss, rejections
 
-PAGE = Path(__file__).parents[1] / "docs" / "corrections.md"
-BEGIN, END = "<!-- from benchmarks/correction_table.py -->\n", "<!-- end -->\n"
 LONGEST, POLICIES = 5, 10
 SPREAD, MISMATCH, STEP = 0.7, 0.3, 0.2  # of logits: standard deviations
 OBJECTIVES = ("grpo", "gmpo", "gspo", "dapo", "cispo", "sapo")
@@ -160,7 +157,7 @@ def bias_and_variance(objective: str, this: Toy, correction: Correction) -> tupl
 def table() -> str:
     toys = [toy(seed) for seed in range(POLICIES)]
     head = ["correction", "verl's preset", "rejected", *OBJECTIVES]
-    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    rows = []
     for correction in CORRECTIONS:
         share = sum(rejected(this, correction) for this in toys) / len(toys)
         cells = [str(correction), f"`{correction.verl}`" if correction.verl else "", f"{share:.0%}"]
@@ -168,26 +165,11 @@ def table() -> str:
             found = [bias_and_variance(objective, this, correction) for this in toys]
             bias, variance = (sum(values) / len(values) for values in zip(*found))
             cells.append(f"{bias:.3f}, {variance:.1f}")
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+        rows.append(cells)
+    return markdown(head, rows)
 
 
-def written(text: str) -> str:
-    """The page's text with the table as it is now."""
-    before, _, rest = text.partition(BEGIN)
-    return before + BEGIN + table() + END + rest.partition(END)[2]
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--write", action="store_true", help="write it into docs/corrections.md")
-    if parser.parse_args().write:
-        PAGE.write_text(written(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
-    else:
-        print(table(), end="")
-
+PAGE = PageTable("corrections.md", "benchmarks/correction_table.py", table)
 
 if __name__ == "__main__":
-    main()
+    PAGE.main(__doc__)

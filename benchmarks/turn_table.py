@@ -19,21 +19,18 @@ drawn toys, the advantages as `gmpo_vl.policy.turn_advantages` makes them.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import math
 import random
 from collections import Counter
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from page_table import PageTable, markdown
 from torch import Tensor
 
 from gmpo_vl.policy import Episodes, TurnRules, turn_advantages
 
-PAGE = Path(__file__).parents[1] / "docs" / "agents.md"
-BEGIN, END = "<!-- from benchmarks/turn_table.py -->\n", "<!-- end -->\n"
 TURNS, GROUP, TOYS = 8, 3, 10
 PAIRS = tuple(itertools.product(("turn", "episode"), ("turns", "episodes")))
 # What a column adds: {its head: (estimator, is a turn's gradient divided by |o|)}
@@ -156,29 +153,14 @@ def cells(this: Toy) -> Tensor:
 def table() -> str:
     means = torch.stack([cells(toy(seed)) for seed in range(TOYS)]).mean(0)
     head = ["`episode_weight`", "`episode_baseline`", *COLUMNS]
-    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    for (weight, baseline), row in zip(PAIRS, means.tolist()):
-        found = [f"{cosine:.3f}, {projection:.2f}" for cosine, projection in row]
-        lines.append(f"| {' | '.join([f'`{weight}`', f'`{baseline}`', *found])} |")
-    return "\n".join(lines) + "\n"
+    rows = []
+    for (weight, baseline), values in zip(PAIRS, means.tolist()):
+        found = [f"{cosine:.3f}, {projection:.2f}" for cosine, projection in values]
+        rows.append([f"`{weight}`", f"`{baseline}`", *found])
+    return markdown(head, rows)
 
 
-def written(text: str) -> str:
-    """The page's text with the table as it is now."""
-    before, _, rest = text.partition(BEGIN)
-    return before + BEGIN + table() + END + rest.partition(END)[2]
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--write", action="store_true", help="write it into docs/agents.md")
-    if parser.parse_args().write:
-        PAGE.write_text(written(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
-    else:
-        print(table(), end="")
-
+PAGE = PageTable("agents.md", "benchmarks/turn_table.py", table)
 
 if __name__ == "__main__":
-    main()
+    PAGE.main(__doc__)

@@ -1,6 +1,7 @@
 """What docs/agents.md says of weights and baselines of games: exactly, on the toy of its table."""
 
 import runpy
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,9 @@ import torch
 
 from gmpo_vl.policy import TurnRules, turn_advantages
 
-TABLE = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "turn_table.py"))
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+sys.path.append(str(BENCHMARKS))
+TABLE = runpy.run_path(str(BENCHMARKS / "turn_table.py"))
 GROUP, TURNS, PAIRS = TABLE["GROUP"], TABLE["TURNS"], TABLE["PAIRS"]
 
 
@@ -76,5 +79,5 @@ def test_a_baseline_of_turns_is_that_of_the_others_damped_by_an_episode_s_share_
 
 
 def test_the_page_s_table_is_as_the_code_is():
-    text = TABLE["PAGE"].read_text(encoding="utf-8")
-    assert text == TABLE["written"](text), "write it anew: python benchmarks/turn_table.py --write"
+    page = TABLE["PAGE"]
+    assert page.text() == page.written(), "write it anew: python benchmarks/turn_table.py --write"
