@@ -54,6 +54,18 @@ def local_gradients(config, groups, noise_step=None):
     return gradients, metrics
 
 
+def local_weights(config, groups):
+    """Engine local's weights before and after its updates by plain SGD. FSDP puts no gradients together
+    where some parameters have none, as with a frozen tower: weights are compared there."""
+    policy = build_policy(config, load_configured_processor(config))
+    policy.model.double()
+    named = sorted(policy.model.named_parameters())
+    start_W = torch.cat([p.detach().flatten() for _, p in named])
+    optimizer = torch.optim.SGD([p for _, p in named if p.requires_grad], lr=LR)
+    update_policy(policy, optimizer, copy.deepcopy(groups), config)
+    return start_W, torch.cat([p.detach().flatten() for _, p in named])
+
+
 @pytest.mark.parametrize("loss_type", ["gmpo", "dapo"])
 def test_two_ranks_one_rank_and_the_local_engine_agree_in_every_update(make_config, loss_type):
     config = make_config(*MORE, f"worker.actor.loss_type={loss_type}", "worker.actor.ppo_epochs=2")
@@ -304,13 +316,7 @@ def test_a_frozen_tower_looks_at_each_picture_once_a_step_on_every_rank(make_con
     groups = [groups[i] for i in (1, 0, 2, 3, 4, 6, 5, 7)]
     for group in groups:
         group.ref_log_probs = [old - 0.1 for old in group.old_log_probs]
-    policy = build_policy(config, load_configured_processor(config))
-    policy.model.double()
-    named = sorted(policy.model.named_parameters())
-    start_W = torch.cat([p.detach().flatten() for _, p in named])
-    trained = [p for _, p in named if p.requires_grad]
-    update_policy(policy, torch.optim.SGD(trained, lr=LR), copy.deepcopy(groups), config)
-    local_W = torch.cat([p.detach().flatten() for _, p in named])
+    start_W, local_W = local_weights(config, groups)
     [(one_old, one_reference, one_W, [once, *nothing, reference, again, anew])] = run_ranks(
         1, passes_of_a_step, config, groups
     )

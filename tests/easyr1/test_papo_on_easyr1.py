@@ -1,19 +1,14 @@
 """PAPO's gradient on FSDP ranks is engine local's, where a rank has no picture and nothing to train, too."""
 
-import copy
-
 import pytest
 import torch
 
 pytest.importorskip("verl", reason="EasyR1 is not installed: make test-easyr1 EASYR1_HOME=FOLDER")
 
 from ranks import make_groups, run_ranks, start_worker_with_sgd, train, whole_weights
-from test_gradients import LR, MORE, in_order_for, local_gradients, relative
+from test_gradients import LR, MORE, in_order_for, local_gradients, local_weights, relative
 
 from gmpo_vl.engines.easyr1.serialisation import groups_to_proto
-from gmpo_vl.engines.local.engine import build_policy
-from gmpo_vl.engines.updates import update_policy
-from gmpo_vl.setup import load_configured_processor
 
 PAPO = ["algorithm.papo.kl_prcp_coef=0.5", "algorithm.papo.aug_entropy_loss_coef=0.05"]
 PAPO += ["algorithm.papo.ori_entropy_loss_coef=0.03"]
@@ -58,16 +53,9 @@ def trained_weights(rank, world, config, order):
 
 
 def test_so_do_they_with_a_frozen_tower(make_config):
-    """(FSDP puts no gradients together where some parameters have none: weights are compared.)"""
     frozen = [*PAPO, "worker.actor.model.freeze_vision_tower=true"]
     config, both = make_config(*frozen), make_config(*frozen, "trainer.n_gpus_per_node=2")
     groups = mini_batches_of(config)
-    policy = build_policy(config, load_configured_processor(config))
-    policy.model.double()
-    named = sorted(policy.model.named_parameters())
-    start_W = torch.cat([p.detach().flatten() for _, p in named])
-    optimizer = torch.optim.SGD([p for _, p in named if p.requires_grad], lr=LR)
-    update_policy(policy, optimizer, copy.deepcopy(groups), config)
-    local_W = torch.cat([p.detach().flatten() for _, p in named])
+    start_W, local_W = local_weights(config, groups)
     found_W, _ = run_ranks(2, trained_weights, both, in_order_for(2, config, groups))
     assert relative(found_W - start_W, local_W - start_W) < 1e-6

@@ -14,7 +14,7 @@ import ray
 from hand_made_games import make_games
 from ranks import run_ranks, start_worker, start_worker_with_sgd, train, whole_weights
 from ray import cloudpickle
-from test_gradients import LR, MORE, in_order_for, local_gradients, relative
+from test_gradients import LR, MORE, in_order_for, local_gradients, local_weights, relative
 
 from gmpo_vl.batching.planning import rows_of
 from gmpo_vl.engines.easyr1.config import to_easyr1
@@ -24,7 +24,6 @@ from gmpo_vl.engines.easyr1.export import export, trained_answers
 from gmpo_vl.engines.easyr1.serialisation import filled_up, groups_of, groups_to_proto, taken_apart
 from gmpo_vl.engines.local.engine import LocalEngine, build_policy
 from gmpo_vl.engines.passes import log_probs_by_group
-from gmpo_vl.engines.updates import update_policy
 from gmpo_vl.setup import load_configured_processor, load_split
 
 TWO = "trainer.n_gpus_per_node=2"
@@ -123,13 +122,7 @@ def test_so_do_they_with_a_frozen_tower(make_config):
     frozen = [*MORE, "worker.actor.model.freeze_vision_tower=true"]
     config, both = make_config(*frozen), make_config(*frozen, TWO)
     games = make_games(config)
-    policy = build_policy(config, load_configured_processor(config))
-    policy.model.double()
-    named = sorted(policy.model.named_parameters())
-    start_W = torch.cat([p.detach().flatten() for _, p in named])
-    optimizer = torch.optim.SGD([p for _, p in named if p.requires_grad], lr=LR)
-    update_policy(policy, optimizer, copy.deepcopy(games), config)
-    local_W = torch.cat([p.detach().flatten() for _, p in named])
+    start_W, local_W = local_weights(config, games)
     found_W, _ = run_ranks(2, trained_weights, both, in_order_for(2, config, games))
     assert relative(found_W - start_W, local_W - start_W) < 1e-6
 

@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import torch
+from planted_faults import one_further, sees_siblings
 from tiny_runs import BASE
 
 from gmpo_vl.config import load_config
@@ -59,18 +60,6 @@ def token_log_probs(sampled, way, half=False):
         policy.model, policy.autocast_dtype = copy.deepcopy(policy.model).bfloat16(), None
     found = log_probs_by_group(policy, policy.model, groups, config)
     return torch.cat([log_probs_T for of_group in found.of for log_probs_T in of_group])
-
-
-def one_further(monkeypatch):
-    real = forward.response_positions
-    monkeypatch.setattr(forward, "response_positions", lambda positions, length: real(positions, length) + 1)
-
-
-def sees_siblings(monkeypatch):
-    def segment(start, length, prefix_start=0, prefix_length=0):
-        return Segment(start, length, prefix_start, start - prefix_start if prefix_length else 0)
-
-    monkeypatch.setattr(forward, "Segment", segment)
 
 
 def sees_the_future(monkeypatch):

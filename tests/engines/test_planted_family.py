@@ -3,6 +3,7 @@ once."""
 
 import pytest
 from families.tiny import save_family
+from planted_faults import one_further, sees_siblings
 from tiny_families import save_tiny_family
 from tiny_runs import BASE, settings_of_run
 from transformers import AttentionInterface
@@ -12,7 +13,6 @@ from gmpo_vl.engines import loop
 from gmpo_vl.engines.local.engine import build_policy, train
 from gmpo_vl.engines.parity import check_parity
 from gmpo_vl.models import compat, forward, shared, states
-from gmpo_vl.models.layout import Segment
 from gmpo_vl.rollout.hf import generate
 from gmpo_vl.setup import load_configured_processor, load_split
 from gmpo_vl.types import Sampling
@@ -42,18 +42,6 @@ def config_of(folder_of, diagrams, tmp_path):
         return load_config(path, [*settings_of_run(tmp_path, diagrams, folder_of(kind)), *few, *more])
 
     return config
-
-
-def position_off_by_one(monkeypatch):
-    real = forward.response_positions
-    monkeypatch.setattr(forward, "response_positions", lambda positions, length: real(positions, length) + 1)
-
-
-def sees_siblings(monkeypatch):
-    def segment(start, length, prefix_start=0, prefix_length=0):
-        return Segment(start, length, prefix_start, start - prefix_start if prefix_length else 0)
-
-    monkeypatch.setattr(forward, "Segment", segment)
 
 
 def sees_all_a_little(monkeypatch):
@@ -105,7 +93,7 @@ def no_state(monkeypatch):
 
 
 FAULTS = [
-    ("llava", position_off_by_one),
+    ("llava", one_further),
     ("llava", sees_siblings),
     ("llava", sees_all_a_little),
     ("llava", sees_the_first_prompt_a_little),
@@ -146,7 +134,7 @@ def test_a_leak_that_half_precision_hides_is_found_out(leak, config_of, monkeypa
 @pytest.mark.parametrize(
     ("kind", "fault"),
     [
-        ("llava", position_off_by_one),
+        ("llava", one_further),
         ("llava", sees_siblings),
         pytest.param("qwen3_5", stale_state, marks=needs_states),
     ],

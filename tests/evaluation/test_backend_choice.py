@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from interruptions import Interrupted
 from tiny_families import save_tiny_family
 
 from gmpo_vl.evaluation import backends, prepare, sharing
@@ -19,10 +20,6 @@ from gmpo_vl.runs import EvaluationFolder
 
 ROOT = Path(__file__).parents[2]
 NAME = "small+data=test"
-
-
-class Interrupted(Exception):
-    """What a test stops a run with."""
 
 
 @pytest.fixture

@@ -5,21 +5,19 @@ some are won.
 """
 
 import json
-import os
-import signal
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from interruptions import Interrupted, dies_after_one_chunk, interrupt_after
 
 from gmpo_vl.data.examples import load_examples
 from gmpo_vl.data.rows import Columns
 from gmpo_vl.environments.gridworld import export
-from gmpo_vl.evaluation import answering, backends, sharing
+from gmpo_vl.evaluation import answering, sharing
 from gmpo_vl.evaluation.answering import Conditions, evaluate
 from gmpo_vl.evaluation.prepare import data_hash
 from gmpo_vl.evaluation.protocols import load_protocol, override
-from gmpo_vl.evaluation.sharing import answer_shard
 from gmpo_vl.models.loading import load_for_inference
 from gmpo_vl.models.processing import load_processor
 from gmpo_vl.models.prompts import PromptSettings, load_prompts
@@ -30,10 +28,6 @@ from gmpo_vl.types import Sampling
 ROOT = Path(__file__).parents[2]
 GAMES = ROOT / "tests/engines/playing_games.py"
 PLAIN = {"min_pixels": None, "max_pixels": None, "max_prompt_tokens": 400, "max_tokens": 6, "chunk": 3}
-
-
-class Interrupted(Exception):
-    """What a test stops a run with."""
 
 
 @pytest.fixture(scope="module")
@@ -122,35 +116,14 @@ def test_a_kill_in_the_middle_of_an_episode_changes_nothing(
     tiny, walk, whole_games, tmp_path, gmpo_vl, monkeypatch, content
 ):
     arguments = ["eval", tiny, "--protocol", walk, "--out", tmp_path]
-    real, calls = backends.generate, []
-
-    def generate(*given, **options):
-        calls.append(1)
-        if len(calls) == 8:  # a turn of the second chunk
-            raise Interrupted
-        return real(*given, **options)
-
     with monkeypatch.context() as patched:
-        patched.setattr(backends, "generate", generate)
+        interrupt_after(patched, 7)  # turns: the next is of the second chunk
         with pytest.raises(Interrupted):
             gmpo_vl(*arguments)
     kept = sorted((tmp_path / "walk/chunks").glob("*.jsonl"))
     assert len(kept) == 1
     gmpo_vl(*arguments)
     assert content(tmp_path / "walk") == content(whole_games)
-
-
-def dies_after_one_chunk(again, place, shard) -> None:
-    """A worker process of which the first is killed when its first chunk is there."""
-    write = EvaluationFolder.write_chunk
-
-    def write_and_die(self, *arguments):
-        write(self, *arguments)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    if shard[0] == 1:
-        EvaluationFolder.write_chunk = write_and_die
-    answer_shard(again, place, shard)
 
 
 def test_a_worker_killed_by_the_system_and_shards_give_the_same_bytes(

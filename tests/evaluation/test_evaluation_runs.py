@@ -4,50 +4,19 @@ import json
 import os
 import runpy
 import shutil
-import signal
 import socket
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from interruptions import Interrupted, dies_after_one_chunk, interrupt_after
 
-from gmpo_vl.evaluation import answering, backends, sharing
+from gmpo_vl.evaluation import answering, sharing
 from gmpo_vl.evaluation.protocols import load_protocol, override, protocol_names
-from gmpo_vl.evaluation.sharing import answer_shard
 from gmpo_vl.runs import EvaluationFolder
 from gmpo_vl.storage.locks import IN_USE, locked
 
 ROOT = Path(__file__).parents[2]
-
-
-class Interrupted(Exception):
-    """What a test stops a run with."""
-
-
-def interrupt_after(monkeypatch, chunks: int) -> None:
-    """The sampler answers `chunks` chunks and then dies, in the middle of a run."""
-    real, calls = backends.generate, []
-
-    def generate(*arguments, **options):
-        calls.append(1)
-        if len(calls) > chunks:
-            raise Interrupted
-        return real(*arguments, **options)
-
-    monkeypatch.setattr(backends, "generate", generate)
-
-
-def dies_after_one_chunk(again, place, shard) -> None:
-    """A worker process of which the first is killed when its first chunk is there."""
-    write = EvaluationFolder.write_chunk
-
-    def write_and_die(self, *arguments):
-        write(self, *arguments)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    if shard[0] == 1:
-        EvaluationFolder.write_chunk = write_and_die
-    answer_shard(again, place, shard)
 
 
 def test_a_killed_worker_costs_its_unfinished_chunk_only_and_the_same_command_goes_on(

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_forward import assert_equals_one_at_a_time, prompts_of, rows_with
+from segments import segments_of
 from simulated import SIMULATES, Simulated, apart, simulated_device
 from torch.nn.functional import scaled_dot_product_attention
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -42,17 +43,6 @@ def test_one_token_a_row_attends_as_transformers_has_it(heads, key_heads, masked
 groups_of_lengths = st.lists(
     st.tuples(st.integers(1, 9), st.lists(st.integers(0, 9), min_size=1, max_size=4)), min_size=1, max_size=3
 )
-
-
-def segments_of(groups: list[tuple[int, list[int]]]) -> list[Segment]:
-    segments, offset = [], 0
-    for prompt, responses in groups:
-        segments.append(Segment(offset, prompt))
-        start, offset = offset, offset + prompt
-        for length in responses:
-            segments.append(Segment(offset, length, start, prompt))
-            offset += length
-    return segments
 
 
 @settings(max_examples=60)

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from plain_forward import CPU, assert_equals_one_at_a_time, prompts_of, rows_with
+from segments import segments_of
 from tiny_families import save_tiny_family
 
 from gmpo_vl.models import compat, padding, reading_order, states
@@ -18,7 +19,7 @@ from gmpo_vl.models.compat import enable_gradient_checkpointing
 from gmpo_vl.models.forward import response_log_probs
 from gmpo_vl.models.geometry import language_model, state_bytes
 from gmpo_vl.models.loading import banned_ids, load_model
-from gmpo_vl.models.packing import ForwardOptions, Segment, pack
+from gmpo_vl.models.packing import ForwardOptions, pack
 from gmpo_vl.models.processing import encode_prompt, load_processor
 from gmpo_vl.tasks.diagrams.data import make_examples
 from gmpo_vl.types import Example
@@ -209,17 +210,11 @@ def test_other_models_keep_no_states(text_folder):
     )
 )
 def test_every_token_is_read_once_beside_little_padding(groups):
-    segments, offset = [], 0
-    for prompt, responses in groups:
-        segments.append(Segment(offset, prompt))
-        start, offset = offset, offset + prompt
-        for length in responses:
-            segments.append(Segment(offset, length, start, prompt))
-            offset += length
+    segments = segments_of(groups)
     order = reading_order.reading_order(segments, CPU)
     calls = [*order.prompts, *order.responses]
     read_L = torch.cat([rows.index_mQ.flatten()[rows.real_N] for rows in calls])
-    assert torch.equal(read_L[order.inverse_L], torch.arange(offset))
+    assert torch.equal(read_L[order.inverse_L], torch.arange(sum(segment.length for segment in segments)))
     for rows in calls:
         assert rows.index_mQ.numel() <= max(1.25 * len(rows.real_N), 256)
         width = rows.index_mQ.shape[1]
