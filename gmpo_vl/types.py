@@ -141,6 +141,7 @@ class Turn:
     episode: which of the group's games, from 0.   number: of the turn in its episode, from 1.
     action: what the answer was taken for.   reward: of its step.   penalty: taken from this turn alone.
     seen: names the observation that was shown, without the history: equal ones of a group have one name.
+    ending, reason: of an episode's last turn, how it ended and why (rollout/episodes.py); else empty.
     """
 
     prompt: Prompt
@@ -150,6 +151,8 @@ class Turn:
     reward: float = 0.0
     penalty: float = 0.0
     seen: str = ""
+    ending: str = ""
+    reason: str = ""
 
 
 @dataclass
