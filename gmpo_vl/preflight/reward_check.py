@@ -324,8 +324,8 @@ def check_reward(reward: Reward, examples: Sequence[Example]) -> Iterator[Findin
         scores.append((right, wrong, form))
     right, wrong, form = max(scores, key=lambda s: (s[0] - s[1], s[0]))
     if right <= wrong:
-        worth = f"a right answer is worth {decimal(right, 2)} and a wrong one {decimal(wrong, 2)}"
-        what = f"{worth} in every form that was tried"
+        said = f"a right answer is worth {decimal(right, 2)} and a wrong one {decimal(wrong, 2)}"
+        what = f"{said} in every form that was tried"
         change = "another reward, or another form of the golds: nothing can be learned from this one"
         yield Finding("error", "reward", what, REWARD_KEY, change)
         return
