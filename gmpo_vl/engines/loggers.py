@@ -117,6 +117,7 @@ class Console(Logger):
             from gmpo_vl.report.look import half_width
 
             half = half_width(values)
+            assert half is not None  # the gap comes with its error
             later.append(f"look gap {decimal(values['look/accuracy_gap'])} ± {decimal(half)}")
         if later:
             parts = [*(parts or [f"step {step}"]), *later]
