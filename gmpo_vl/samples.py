@@ -21,8 +21,8 @@ class SampleRecord:
     model saw it (images/SHA256.webp). reward: every part of the score, `overall` among them. length: tokens
     of the response. meta: the row's other columns, such as `family` or `level`. turn: of a game, which turn
     of which episode this is and what it led to (episode, number, action, reward, penalty); `prompt` and
-    `images` are then the turn's, `reward` and `correct` the episode's. In evaluations the last turn of an
-    episode says how it ended, too (evaluation/games.py).
+    `images` are then the turn's, `reward` and `correct` the episode's. The last turn of an episode says how
+    it ended, too (ending, reason), and in evaluations what the game said (evaluation/games.py).
     """
 
     id: str

@@ -12,6 +12,7 @@ import torch
 
 from gmpo_vl.config import Config, ConfigError
 from gmpo_vl.config.schema import AlgorithmConfig, ModelConfig
+from gmpo_vl.data.examples import open_checked
 from gmpo_vl.data.rows import RowError
 from gmpo_vl.environments.loading import EnvironmentMaker, load_environment
 from gmpo_vl.models.geometry import VISION_LINEARS, in_towers
@@ -188,6 +189,17 @@ def shared_rows(config: Config) -> list[str]:
         f"data.val_files is {validation}, which is data.train_files too, or a copy: validation says how well "
         "the model knows what it was trained on, not how well it answers others"
     ]
+
+
+def check_sources(config: Config) -> None:
+    """Raise DataError for a source of rows that cannot be opened or has other columns, and what
+    `load_environment` does. No row is looked at."""
+    data = config.data
+    columns = prompt_settings(data).columns
+    for files in filter(None, (data.train_files, data.val_files)):
+        open_checked(files, columns)
+    if (make := load_configured_environment(config)) is not None:
+        make.close()
 
 
 def load_split(

@@ -65,10 +65,18 @@ class Prompt:
     @cached_property
     def pictures_key(self) -> bytes:
         """The same for prompts with the same pictures in the same order, in every process."""
-        digest = hashlib.blake2b(repr([tuple(image.shape) for image in self.images]).encode(), digest_size=16)
-        for image in self.images:
-            digest.update(image.contiguous().cpu().numpy().data)
-        return digest.digest()
+        return hashlib.blake2b(b"".join(self.picture_keys), digest_size=16).digest()
+
+    @cached_property
+    def picture_keys(self) -> tuple[bytes, ...]:
+        """The same for pictures of the same pixels, in every process."""
+        return tuple(map(_picture_key, self.images))
+
+
+def _picture_key(image: torch.Tensor) -> bytes:
+    digest = hashlib.blake2b(repr(tuple(image.shape)).encode(), digest_size=16)
+    digest.update(image.contiguous().cpu().numpy().data)
+    return digest.digest()
 
 
 @dataclass(frozen=True)
@@ -141,6 +149,7 @@ class Turn:
     episode: which of the group's games, from 0.   number: of the turn in its episode, from 1.
     action: what the answer was taken for.   reward: of its step.   penalty: taken from this turn alone.
     seen: names the observation that was shown, without the history: equal ones of a group have one name.
+    ending, reason: of an episode's last turn, how it ended and why (rollout/episodes.py); else empty.
     """
 
     prompt: Prompt
@@ -150,6 +159,8 @@ class Turn:
     reward: float = 0.0
     penalty: float = 0.0
     seen: str = ""
+    ending: str = ""
+    reason: str = ""
 
 
 @dataclass

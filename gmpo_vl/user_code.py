@@ -18,6 +18,23 @@ from typing import Any, Literal
 
 from gmpo_vl.storage.names import closest, nearest_or_all
 
+# How a user's code may fail. `sys.exit()` is one: it would end the run without a word. Ctrl-C is none.
+FAILURES = (Exception, SystemExit)
+
+
+def failure(error: BaseException) -> str:
+    """`KeyError: 'a'`; the name alone where there is no message."""
+    return f"{type(error).__name__}: {error}".removesuffix(": ")
+
+
+@contextmanager
+def no_exit(said: str) -> Iterator[None]:
+    """ValueError where the block calls `sys.exit()`; what else it raises goes on as it is."""
+    try:
+        yield
+    except SystemExit as error:
+        raise ValueError(f"{said}: it called sys.exit({error.code!r})") from error
+
 
 def module_from_file(path: Path, kind: str, said: str) -> ModuleType:
     """The module that a file is, run anew and under a name of its own: no bytecode is read or left behind.
@@ -35,8 +52,8 @@ def module_from_file(path: Path, kind: str, said: str) -> ModuleType:
             exec(compile(path.read_bytes(), str(path), "exec", dont_inherit=True), module.__dict__)
     except (SyntaxError, ImportError) as error:
         raise ValueError(f"{said}: the file cannot be loaded: {error}") from error
-    except Exception as error:
-        where = f"{line_in(module, error)} raised {type(error).__name__}: {error}"
+    except FAILURES as error:
+        where = f"{line_in(module, error)} raised {failure(error)}"
         raise ValueError(f"{said}: the file cannot be loaded: {where}") from error
     return module
 
@@ -46,9 +63,9 @@ def module_from_import(name: str, said: str) -> ModuleType:
     try:
         with _nothing_from_here():
             return importlib.import_module(name)
-    except Exception as error:
+    except FAILURES as error:
         raise ValueError(
-            f"{said}: {name} cannot be imported: {type(error).__name__}: {error} (the working directory is "
+            f"{said}: {name} cannot be imported: {failure(error)} (the working directory is "
             "not searched: write the file's path, or name its folder in PYTHONPATH)"
         ) from error
 

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -37,6 +38,25 @@ def test_a_wrong_path_is_named(arguments, message, capsys, tmp_path, monkeypatch
     error = capsys.readouterr().err
     assert error.startswith("gmpo-vl: ")
     assert message in error
+
+
+@pytest.mark.parametrize("name", ["qwen2_5_1_5b_alfworld_gmpo", "gridworld_tiny_cpu"])
+@pytest.mark.parametrize("options", [["--dry-run"], []])
+def test_rows_and_games_that_cannot_be_opened_are_told_before_a_model_is(
+    name, options, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    config = str(Path(__file__).parents[1] / "configs" / f"{name}.yaml")
+    arguments = ["train", config, "worker.actor.model.model_path=no/such-model", *options]
+    assert main(arguments) == 2
+    assert "data/" in (said := capsys.readouterr().err)
+    assert "no/such-model" not in said
+    (tmp_path / "rows.jsonl").write_text('{"problem": "Go.", "answer": "-"}\n')
+    (tmp_path / "mine.py").write_text("class Other: pass\n")
+    rows = ["data.train_files=rows.jsonl", "data.val_files=null", "trainer.val_freq=-1"]
+    assert main([*arguments, *rows, "environment.name=mine.py:Game"]) == 2
+    assert "mine.py has no class 'Game'" in capsys.readouterr().err
 
 
 def test_diagrams_are_written_where_asked(tmp_path, capsys):

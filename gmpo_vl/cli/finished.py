@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gmpo_vl.cli.data import at_least, new_path
+from gmpo_vl.figures import decimal
 from gmpo_vl.progress import quiet_libraries
 
 if TYPE_CHECKING:
@@ -313,7 +314,7 @@ def print_results(results: dict[str, Any], folder: Path) -> None:
     if games:
         print("  " + _episodes_in_words(results["episode"]))
     if "reward" in results:
-        print("  reward  " + "  ".join(f"{part} {mean:.3f}" for part, mean in results["reward"].items()))
+        print("  reward  " + "  ".join(f"{part} {decimal(mean)}" for part, mean in results["reward"].items()))
     for name, e in results.get("graders", {}).items():
         if name != results["settings"]["grader"]:
             disputed = f"(disputed answers: {results['disputed']:.1%})"

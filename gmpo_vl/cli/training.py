@@ -28,9 +28,11 @@ def add_train(commands: Any) -> None:
 def run_train(options: argparse.Namespace) -> int:
     from gmpo_vl.config import doubts, load_config, notices
     from gmpo_vl.engines import trainer_of
+    from gmpo_vl.setup import check_sources
 
     quiet_libraries()
     config = load_config(options.config, options.overrides)
+    check_sources(config)  # before a model, which may have to be fetched
     if options.dry_run:
         from gmpo_vl.preflight.plan import dry_run
 

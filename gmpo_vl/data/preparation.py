@@ -22,6 +22,7 @@ from gmpo_vl.data.sources import Table, is_hub_id, open_tables, say_once
 from gmpo_vl.data.writing import ColumnType
 from gmpo_vl.storage.yaml_text import shown
 from gmpo_vl.types import Example
+from gmpo_vl.user_code import FAILURES, failure
 
 
 @dataclass(frozen=True)
@@ -243,10 +244,8 @@ def _streams_of_python(path: Path, source: str | None) -> dict[str, Stream]:
                 yield Given(source, row, split, content)
         except DataError:
             raise
-        except Exception as error:
-            raise DataError(
-                f"{_line_of(path, error)} rows() raised {type(error).__name__}: {error}"
-            ) from error
+        except FAILURES as error:
+            raise DataError(f"{_line_of(path, error)} rows() raised {failure(error)}") from error
 
     def finish(given: Given) -> Ready:
         row = as_object(given.content)
@@ -268,15 +267,15 @@ def _module_of(path: Path) -> Any:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # it is anybody's code
-        raise DataError(f"{_line_of(path, error)} {type(error).__name__}: {error}") from error
+    except FAILURES as error:  # it is anybody's code
+        raise DataError(f"{_line_of(path, error)} {failure(error)}") from error
     missing = [name for name in ("rows", "SPLITS") if not hasattr(module, name)]
     if missing:
         raise DataError(f"{path} has no {' and no '.join(missing)}: rows(source, split) and SPLITS = (...)")
     return module
 
 
-def _line_of(path: Path, error: Exception) -> str:
+def _line_of(path: Path, error: BaseException) -> str:
     """Where in the file it happened."""
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if Path(frame.filename) in (path, path.absolute())]

@@ -52,5 +52,5 @@ def _tell_why(s: Session, outcomes: Sequence[Outcome]) -> None:
         if len(s.told) < TOLD:
             print(said, flush=True)
         elif len(s.told) == TOLD:
-            print("other reasons why games ended are not printed; episode/* counts them", flush=True)
+            print("other reasons why games ended are not printed: see `reason` in rollouts/", flush=True)
         s.told.add(reason)

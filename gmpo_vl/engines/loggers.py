@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from gmpo_vl.config import Config, ConfigError
 from gmpo_vl.config.schema import all_keys, value_of
+from gmpo_vl.figures import decimal
 from gmpo_vl.runs import Run
 from gmpo_vl.samples import SampleRecord
 from gmpo_vl.storage.files import naming, write_text
@@ -99,24 +100,25 @@ class Console(Logger):
             pace = sum(recent) / len(recent)
             parts = [
                 f"step {step:>{len(str(self._total))}}/{self._total}",
-                f"reward {values['reward/overall']:.3f}",
-                *([f"right {values['reward/accuracy']:.3f}"] if "reward/accuracy" in values else []),
+                f"reward {decimal(values['reward/overall'])}",
+                *([f"right {decimal(values['reward/accuracy'])}"] if "reward/accuracy" in values else []),
                 f"length {values['response_length/mean']:.0f}",
                 f"cut {values['rollout/truncated']:.0%}",
                 f"flat {values['group/zero_variance']:.0%}",
                 f"ratio {_shown(values, 'actor/ratio_min')}-{_shown(values, 'actor/ratio_max')}",
-                f"grad {values['actor/grad_norm']:.2f}",
+                f"grad {_shown(values, 'actor/grad_norm')}",
                 f"entropy {_shown(values, 'actor/entropy')}",
                 f"{pace:.1f} s/step",
                 f"{clock(pace * (self._total - step))} left",
             ]
-        later = [f"validation {values['val/accuracy']:.3f}"] if "val/accuracy" in values else []
+        later = [f"validation {decimal(values['val/accuracy'])}"] if "val/accuracy" in values else []
         if "look/accuracy_gap" in values:
             # Its page wants what a bare GPU machine may lack.
             from gmpo_vl.report.look import half_width
 
             half = half_width(values)
-            later.append(f"look gap {values['look/accuracy_gap']:.3f} ± {half:.3f}")
+            assert half is not None  # the gap comes with its error
+            later.append(f"look gap {decimal(values['look/accuracy_gap'])} ± {decimal(half)}")
         if later:
             parts = [*(parts or [f"step {step}"]), *later]
         if parts:
@@ -124,7 +126,7 @@ class Console(Logger):
 
 
 def _shown(values: dict[str, float], key: str) -> str:
-    return f"{values[key]:.2f}" if key in values else "?"
+    return decimal(values[key], 2) if key in values else "?"
 
 
 def clock(seconds: float) -> str:

@@ -1,7 +1,8 @@
 """A game that breaks ends its episode, never the run.
 
-An environment that raises, or gives something else than it should, gives a last step instead: reward 0,
-truncated, and `info["error"]` with the reason in a sentence. Where `reset` breaks, the first step says so.
+An environment that raises (`sys.exit()`, too), or gives something else than it should, gives a last step
+instead: reward 0, truncated, and `info["error"]` with the reason in a sentence. Where the game cannot be made
+or reset, the first step says so.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 
 from gmpo_vl.environments import Environment, Observation, Step
 from gmpo_vl.environments.messages import checked_observation, checked_step
+from gmpo_vl.user_code import FAILURES, failure
 
 
 def broken(error: str, last: Observation, **info: Any) -> Step:
@@ -20,22 +22,28 @@ def broken(error: str, last: Observation, **info: Any) -> Step:
 
 
 class Guarded:
-    """A game in this process. What it raises ends its episode."""
+    """A game in this process. What it raises ends its episode.
 
-    def __init__(self, make: Callable[[], Environment]):
+    name: of the class, for what its making raises.
+    """
+
+    def __init__(self, make: Callable[[], Environment], name: str):
         self._make = make
+        self._name = name
         self._game: Environment | None = None
         self._last = Observation("")
         self._error = "step was called before reset"
 
     def reset(self, seed: int) -> Observation:
         self._last, self._error = Observation(""), ""
+        asked = f"{self._name}(example, ...)"
         try:
             if self._game is None:
                 self._game = self._make()
+            asked = "reset"
             self._last = checked_observation(self._game.reset(seed))
-        except Exception as error:
-            self._error = f"reset raised {type(error).__name__}: {error}"
+        except FAILURES as error:
+            self._error = f"{asked} raised {failure(error)}"
         return self._last
 
     def step(self, answer: str) -> Step:
@@ -43,8 +51,8 @@ class Guarded:
             return broken(self._error, self._last)
         try:
             step = checked_step(self._game.step(answer))
-        except Exception as error:
-            self._error = f"step raised {type(error).__name__}: {error}"
+        except FAILURES as error:
+            self._error = f"step raised {failure(error)}"
             return broken(self._error, self._last)
         self._last = step.observation
         return step
@@ -53,5 +61,5 @@ class Guarded:
         game, self._game = self._game, None
         self._error = "step was called after close"
         if game is not None:
-            with suppress(Exception):  # the episode is over, and what it gave stands
+            with suppress(*FAILURES):  # the episode is over, and what it gave stands
                 game.close()

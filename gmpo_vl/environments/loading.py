@@ -15,7 +15,7 @@ from gmpo_vl.environments.isolated import Isolated, Isolation, Processes
 from gmpo_vl.environments.turns import load_turn_template
 from gmpo_vl.storage.names import nearest_or_all
 from gmpo_vl.types import Example
-from gmpo_vl.user_code import check_options, function_in, module_from_file, module_from_import, taken
+from gmpo_vl.user_code import check_options, function_in, module_from_file, module_from_import, no_exit, taken
 
 BUILT_IN = {
     "alfworld": "gmpo_vl.environments.alfworld:AlfWorld",
@@ -40,7 +40,7 @@ class EnvironmentMaker:
     def __call__(self, example: Example) -> Environment:
         if self.processes is not None:
             return Isolated(self.processes, example)
-        return Guarded(lambda: self.cls(example, **self.settings))
+        return Guarded(lambda: self.cls(example, **self.settings), self.cls.__name__)
 
     def class_hash(self) -> str | None:
         """sha256 of the file of a class of one's own; None of a built-in, which is as the version says."""
@@ -71,14 +71,15 @@ def load_environment(
     cls, said = environment_class(name)
     options = dict(settings or {})
     check_options(cls, 1, options, said)
-    if hasattr(cls, "check_settings"):
-        cls.check_settings(**options)  # type: ignore[attr-defined]
+    with no_exit(said):
+        if hasattr(cls, "check_settings"):
+            cls.check_settings(**options)  # type: ignore[attr-defined]
+        asked = _isolation(cls, options) if isolate is None else isolate
     if template is None:
         folder = Path(inspect.getfile(cls)).parent
         text = load_turn_template(getattr(cls, "template", "turn"), folder)
     else:
         text = load_turn_template(template)
-    asked = _isolation(cls, options) if isolate is None else isolate
     processes = None
     if asked:
         isolation = asked if isinstance(asked, Isolation) else Isolation()

@@ -45,7 +45,7 @@ class _Player:
     def __init__(self) -> None:
         self._cls: Any = None
         self._settings: dict[str, Any] = {}
-        self._game = Guarded(self._none)
+        self._game = Guarded(self._none, "Environment")
 
     def said(self, request: dict[str, Any]) -> Any:
         if "load" in request:
@@ -54,7 +54,7 @@ class _Player:
         elif "reset" in request:
             if "example" in request:
                 example = to_example(request["example"])
-                self._game = Guarded(lambda: self._cls(example, **self._settings))
+                self._game = Guarded(lambda: self._cls(example, **self._settings), self._cls.__name__)
             return from_observation(self._game.reset(request["reset"]))
         elif "step" in request:
             return from_step(self._game.step(request["step"]))

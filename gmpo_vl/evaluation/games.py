@@ -1,8 +1,8 @@
 """Samples of games: a record is a turn, an episode is what counts (`samples.episodes` has them together).
 
-The last turn of an episode says how it ended, in `turn`: `ending` and `reason` (rollout/episodes.py), `won`
-(null where the game never said) and `valid` (0.0 or 1.0 of each turn where the game said it). Importing this
-needs no torch.
+The last turn of an episode says how it ended, in `turn`: `ending` and `reason` as in a run's samples, `won`
+(null where the game never said, broke or was late) and `valid` (0.0 or 1.0 of each turn where the game said
+it). Importing this needs no torch.
 """
 
 from __future__ import annotations
@@ -22,15 +22,10 @@ TOLD = 3  # reasons why games ended that are noted
 
 
 def with_endings(records: Sequence[SampleRecord], outcomes: Sequence[Outcome]) -> list[SampleRecord]:
-    """Each episode's last turn with how it ended. outcomes: of all episodes, in their order."""
+    """Each episode's last turn with what its game said. outcomes: of all episodes, in their order."""
     found: list[SampleRecord] = []
     for turns, outcome in zip(episodes(records), outcomes, strict=True):
-        said = {
-            "ending": outcome.ending.kind,
-            "reason": outcome.ending.reason,
-            "won": outcome.won,
-            "valid": list(outcome.valid),
-        }
+        said = {"won": outcome.won, "valid": list(outcome.valid)}
         found += [*turns[:-1], replace(turns[-1], turn=turns[-1].turn | said)]
     return found
 
@@ -40,7 +35,8 @@ def outcome_of(turns: Sequence[SampleRecord]) -> Outcome:
     last = turns[-1]
     ending = Ending(last.turn["ending"], last.turn["reason"])
     length = sum(turn.length for turn in turns)
-    return Outcome(last.id, ending, len(turns), length, last.turn["won"], tuple(last.turn["valid"]))
+    won = None if ending.kind in FAILED else last.turn["won"]  # older samples have what it said
+    return Outcome(last.id, ending, len(turns), length, won, tuple(last.turn["valid"]))
 
 
 def figures_of_games(records: Sequence[SampleRecord], n: int) -> dict[str, Any]:

@@ -1,9 +1,10 @@
-"""Features of each prompt's pictures under a frozen ViT, computed once a step."""
+"""Features of pictures under a frozen ViT, of each distinct one computed once a step."""
 
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,7 +19,8 @@ PATCHES = 16_384
 
 
 class FrozenFeatures:
-    """Features by pictures, in host memory until `forget`: rollouts, log-probs and updates reuse them.
+    """Features by picture, in host memory until `forget`: rollouts, log-probs and updates reuse them, and so
+    do later turns of a game, which show a picture again.
 
     model: sharded or not, after `forward.answer_packed`. others: the store of another model with the same
     ViT, which is read and never changed.
@@ -40,19 +42,28 @@ class FrozenFeatures:
         on_all_ranks: from the number of calls that this rank needs to the number that every rank makes. Each
         call of a sharded ViT gathers its weights, so all ranks must call equally often.
         """
-        new = {p.pictures_key: p for p in prompts if p.pictures_key not in self._known}
-        parts = looked_at_together(list(new.values()))
+        shown = (one for prompt in prompts for one in zip(prompt.picture_keys, _one_by_one(prompt)))
+        new = {key: picture for key, picture in shown if key not in self._known}
+        parts, keys = looked_at_together(list(new.values())), iter(new)
         most = len(parts) if on_all_ranks is None else on_all_ranks(len(parts))
         for part in [*parts, *[[]] * (most - len(parts))]:
             made = self._model(Look(part, self._image))
-            self._own.update({p.pictures_key: feature.cpu() for p, feature in zip(part, made)})
+            self._own.update((key, feature.cpu()) for feature, key in zip(made, keys))
 
     def of(self, prompts: Sequence[Prompt], device: torch.device) -> list[torch.Tensor]:
         """(1 + D, image tokens, hidden) of each prompt that was learnt, as `prompt_features` gives them."""
-        return [self._known[prompt.pictures_key].to(device) for prompt in prompts]
+        nothing = torch.empty(1, 0, 0)
+        kept = ([self._known[key] for key in prompt.picture_keys] for prompt in prompts)
+        return [torch.cat(of or [nothing], dim=1).to(device) for of in kept]
 
     def forget(self) -> None:
         self._own.clear()
+
+
+def _one_by_one(prompt: Prompt) -> Iterator[Prompt]:
+    """Its pictures, each as a prompt's only one."""
+    for image, grid_3 in zip(prompt.images, prompt.image_grid_thw):
+        yield replace(prompt, images=(image,), image_grid_thw=grid_3[None])
 
 
 def same_vision(one: Any, other: Any) -> bool:

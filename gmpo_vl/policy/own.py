@@ -23,7 +23,16 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from gmpo_vl.user_code import check_options, function_in, line_in, module_from_file, module_from_import, taken
+from gmpo_vl.user_code import (
+    FAILURES,
+    check_options,
+    failure,
+    function_in,
+    line_in,
+    module_from_file,
+    module_from_import,
+    taken,
+)
 
 Statistics = Mapping[str, Tensor]
 _FROM_HOST = ("statistics", "gradient_dtype")
@@ -123,9 +132,9 @@ class OwnObjective:
             return function(*given, **named)
         except torch.OutOfMemoryError:
             raise  # the engines say what helps
-        except Exception as error:
+        except FAILURES as error:
             tried = f" (options: {self.settings})" if self.settings else ""
-            where = f"{line_in(self.module, error)} raised {type(error).__name__}: {error}{tried}"
+            where = f"{line_in(self.module, error)} raised {failure(error)}{tried}"
             raise self.refusal(where) from error
 
 

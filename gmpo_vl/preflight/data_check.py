@@ -86,6 +86,20 @@ def check_data(
     drop: reasons a cleaned copy leaves rows out for.
     """
     checkers = data.checkers()
+    try:
+        return _checked(data, checkers, out, workers, drop)
+    finally:
+        for checker in checkers.values():
+            checker.close()
+
+
+def _checked(
+    data: DataToCheck,
+    checkers: dict[str, RowChecker],
+    out: Path,
+    workers: int | None,
+    drop: Collection[str],
+) -> CheckResult:
     result = CheckResult({split: SplitSurvey(split) for split in checkers}, checkers)
     result.errors = {split: set() for split in checkers}
     result.unwanted = {split: {} for split in checkers}

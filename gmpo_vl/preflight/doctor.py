@@ -198,6 +198,7 @@ def look_at_rows(
         data_to_check(of, with_model=False),
         model=str(processor.folder) if processor is not None else None,
         reward=config.worker.reward.reward_function if reward is not None else None,
+        first_turns=False,  # check_games makes some
     )
     where = "data.train_files, data.val_files"
     change = "name files that can be read; `gmpo-vl data new` begins a mapping for other columns"

@@ -110,6 +110,8 @@ ERRORS = {
     "judge_failed": "the endpoint that the reward asks gave no verdict: a run would end there. Nothing more "
     "was asked",
     "answer_form": "JSON that no verifier reads; data.answers.encode_answer writes it right",
+    "game_broken": "the row's game cannot be begun. Mend what it is made from, or the environment, or leave "
+    "the row out",
     "image_unreadable": "the picture does not decode. Fetch it again, or leave the row out",
     "image_tags": "write one <image> tag per picture into the problem, or let them be put there: `gmpo-vl "
     "data new NAME --source "

@@ -89,7 +89,10 @@ def write_gallery(
     checker = data.checkers()[split]
     total = checker.num_rows
     numbers = _with_ids(checker, ids) if ids else _drawn(total, count, seed)
-    cards = [_card(checker, number) for number in numbers]
+    try:
+        cards = [_card(checker, number) for number in numbers]
+    finally:
+        checker.close()
     html = render(
         "prompts.html.jinja",
         split=split,
@@ -134,7 +137,10 @@ def _card(checker: RowChecker, number: int) -> Card:
     findings = [row_record(finding) for finding in report.findings]
     try:
         example = checker.example(number)
-        prompt = encode_prompt(example, processor, s.template, s.min_pixels, s.max_pixels, s.max_image_pixels)
+        (shown,) = checker.shown([example])
+        if isinstance(shown, RowError):
+            raise shown
+        prompt = encode_prompt(shown, processor, s.template, s.min_pixels, s.max_pixels, s.max_image_pixels)
     except (RowError, ImageError, ValueError):  # the findings say what it was
         return Card(place, report.place.id, [], None, [], 0, s.max_prompt_length, "", [], findings)
     reading = [("reads the gold as", report.gold_type), *_reading(example.answer)]

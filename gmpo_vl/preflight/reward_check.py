@@ -10,6 +10,7 @@ from itertools import combinations
 from gmpo_vl.data.answers import LETTERS, encoded_fields
 from gmpo_vl.data.letters import own_letter, without_letters
 from gmpo_vl.data.templates import answer_place
+from gmpo_vl.figures import decimal
 from gmpo_vl.preflight.findings import Finding
 from gmpo_vl.rewards.agreement import FORMS, MOST_NUMBERS, right_answer, worth_as_asked, written
 from gmpo_vl.rewards.inputs import inputs_of
@@ -323,10 +324,11 @@ def check_reward(reward: Reward, examples: Sequence[Example]) -> Iterator[Findin
         scores.append((right, wrong, form))
     right, wrong, form = max(scores, key=lambda s: (s[0] - s[1], s[0]))
     if right <= wrong:
-        what = f"a right answer is worth {right:.2f} and a wrong one {wrong:.2f} in every form that was tried"
+        said = f"a right answer is worth {decimal(right, 2)} and a wrong one {decimal(wrong, 2)}"
+        what = f"{said} in every form that was tried"
         change = "another reward, or another form of the golds: nothing can be learned from this one"
         yield Finding("error", "reward", what, REWARD_KEY, change)
         return
     shown = written(form, "ANSWER")
-    what = f"right answers are worth {right:.2f}, wrong ones {wrong:.2f}, written as {shown}"
+    what = f"right answers are worth {decimal(right, 2)}, wrong ones {decimal(wrong, 2)}, written as {shown}"
     yield Finding("ok", "reward", what)

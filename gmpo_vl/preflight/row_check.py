@@ -1,4 +1,5 @@
-"""One row looked at from all sides: columns, pictures, tokens, gold. The report of it is small."""
+"""One row looked at from all sides: columns, pictures, first turn, tokens, gold. The report of it is
+small."""
 
 from __future__ import annotations
 
@@ -20,12 +21,14 @@ from gmpo_vl.data.images import (
 from gmpo_vl.data.rows import RowError, example_from_row, row_id
 from gmpo_vl.data.sources import Table, locate
 from gmpo_vl.data.templates import IMAGE_TAG, render_problem
+from gmpo_vl.environments.loading import EnvironmentMaker
 from gmpo_vl.models.families import Family
 from gmpo_vl.models.processing import Processor, picture_obstacle, prompt_length, prompt_text
 from gmpo_vl.models.prompts import PromptSettings
 from gmpo_vl.preflight.findings import Finding, RowPlace, row_finding
 from gmpo_vl.preflight.reward_check import GoldCheck
 from gmpo_vl.rewards.inputs import asks_pictures
+from gmpo_vl.rollout.episodes import first_turns
 from gmpo_vl.types import Example
 
 EXTREME_ASPECT = 20
@@ -39,7 +42,7 @@ class RowReport:
 
     problem_hash: of problem, pictures and game; picture_hashes: of decoded pixels; all 64 bits. answer_hash
     likewise. enlarged: pictures that data.min_pixels scales up; added_tokens: what that costs. sizes: (width,
-    height) of the pictures. kinds: type of each further column that is a small scalar.
+    height) of the prompt's pictures. kinds: type of each further column that is a small scalar.
     """
 
     number: int
@@ -72,7 +75,10 @@ class RowReport:
 
 @dataclass(frozen=True)
 class RowChecker:
-    """Checks the rows of one split's tables. Rows are numbered through all tables."""
+    """Checks the rows of one split's tables. Rows are numbered through all tables.
+
+    plays: rows are games.   make: what makes them, to look at their first turns; None: nothing does.
+    """
 
     split: str
     tables: tuple[Table, ...]
@@ -80,10 +86,18 @@ class RowChecker:
     processor: Processor | None  # None: no model to count tokens with
     golds: GoldCheck
     most_asked: int | None = None  # rows that the reward is asked about; None: all
+    plays: bool = False
+    make: EnvironmentMaker | None = None
+    run_seed: int = 1
 
     @property
     def num_rows(self) -> int:
         return sum(len(table.rows) for table in self.tables)
+
+    def close(self) -> None:
+        """End the processes of its games."""
+        if self.make is not None:
+            self.make.close()
 
     def read(self, number: int) -> tuple[RowPlace, Example | RowError]:
         """The row, or why it cannot be one. A row without a usable id goes by its place."""
@@ -106,7 +120,11 @@ class RowChecker:
 
     def check(self, numbers: Sequence[int]) -> Iterator[RowReport]:
         """Reports of the rows of these numbers, in their order."""
-        reports = [self._without_gold(number) for number in numbers]
+        read = [self.read(number) for number in numbers]
+        shown = iter(self.shown([row for _, row in read if isinstance(row, Example)]))
+        reports = [
+            self._without_gold(RowReport(n, place), row, shown) for n, (place, row) in zip(numbers, read)
+        ]
         asked = [(self._asked(report, e), e) for report, e in reports if e is not None]
         verdicts = iter(self.golds.look(asked))
         for report, example in reports:
@@ -116,6 +134,10 @@ class RowChecker:
                 for problem in problems:
                     report = report.found(*problem)
             yield report
+
+    def shown(self, rows: Sequence[Example]) -> list[Example | RowError]:
+        """What a model is shown first: of a game its first turn, or why there is none; else the row."""
+        return list(rows) if self.make is None else list(first_turns(self.make, rows, self.run_seed))
 
     def prompt(self, example: Example) -> str:
         """What a model is asked, in the chat format where there is a model."""
@@ -136,19 +158,23 @@ class RowChecker:
         except ValueError:  # such a row is told as one whose prompt is unusable
             return render_problem(example.problem, self.settings.template)
 
-    def _without_gold(self, number: int) -> tuple[RowReport, Example | None]:
-        place, example = self.read(number)
-        report = RowReport(number, place)
+    def _without_gold(
+        self, report: RowReport, example: Example | RowError, shown: Iterator[Example | RowError]
+    ) -> tuple[RowReport, Example | None]:
         if isinstance(example, RowError):
             return report.found(example.reason, str(example)), None
+        turn = next(shown)
         report = replace(report, kinds={k: type(v).__name__ for k, v in example.meta.items()})
         report = self._with_pictures(report, example)
-        return self._with_tokens(report, example) if report.usable else report, example
+        if not report.usable:
+            return report, example
+        if isinstance(turn, RowError):
+            return report.found(turn.reason, str(turn)), example
+        return self._with_tokens(report, turn), example
 
     def _with_pictures(self, report: RowReport, example: Example) -> RowReport:
         s = self.settings
         hashes: list[int] = []
-        sizes: list[tuple[int, int]] = []
         for i, source in enumerate(example.images, start=1):
             try:
                 for reason, detail in self._about(picture_facts(source)):
@@ -156,15 +182,15 @@ class RowChecker:
                 picture = decode_image(source, s.max_image_pixels)
                 hashes.append(picture_key(picture))
                 fit_pixels(picture, s.min_pixels, s.max_pixels)
-                sizes.append(image_size(source, s.max_image_pixels))
             except ImageError as error:
                 report = report.found("image_unreadable", f"image {i}: {error}")
         text = " ".join(example.problem.replace(IMAGE_TAG, " ").split())
+        # Rows that name no game differ by their ids: chance comes from them.
+        game = example.game or example.id * self.plays
         return replace(
             report,
-            sizes=tuple(sizes),
             picture_hashes=tuple(hashes),
-            problem_hash=hash_of(repr((text, hashes, example.game) if example.game else (text, hashes))),
+            problem_hash=hash_of(repr((text, hashes, game) if game else (text, hashes))),
             answer_hash=hash_of(example.answer),
         )
 
@@ -176,12 +202,13 @@ class RowChecker:
             tokens = prompt_length(
                 example, processor, s.template, s.min_pixels, s.max_pixels, s.max_image_pixels
             )
+            sizes = tuple(image_size(source, s.max_image_pixels) for source in example.images)
         except (ImageError, ValueError) as error:
             if example.images and self._picture_obstacle is not None:
                 return report.found("pictures_unseen", self._picture_obstacle)
             return report.found("prompt_unusable", str(error))
         image_tokens, unenlarged = (
-            tuple(picture_tokens(size, processor.family, least, s.max_pixels) for size in report.sizes)
+            tuple(picture_tokens(size, processor.family, least, s.max_pixels) for size in sizes)
             for least in (s.min_pixels, None)
         )
         pictures = sum(image_tokens)
@@ -194,6 +221,7 @@ class RowChecker:
             report = report.found("prompt_too_long", what)
         return replace(
             report,
+            sizes=sizes,
             text_tokens=tokens - pictures,
             image_tokens=image_tokens,
             enlarged=sum(more > fewer for more, fewer in zip(image_tokens, unenlarged)),

@@ -11,7 +11,9 @@ from itertools import islice
 from typing import Any
 
 from gmpo_vl.config import Config
+from gmpo_vl.config.schema import EnvironmentConfig
 from gmpo_vl.data.examples import open_checked
+from gmpo_vl.environments.loading import load_environment
 from gmpo_vl.models.loading import model_config, model_folder
 from gmpo_vl.models.processing import Processor, load_processor
 from gmpo_vl.models.prompts import PromptSettings, prompt_settings
@@ -39,6 +41,9 @@ class DataToCheck:
     reward: str | None
     reward_kwargs: Mapping[str, Any] = field(default_factory=dict)
     ask_judge: int = 0  # rows of each split that a reward is asked about which asks an endpoint
+    environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
+    run_seed: int = 1
+    first_turns: bool = True  # of games; False: a row is looked at without making its game
 
     def processor(self) -> Processor | None:
         """Raises ValueError where the model cannot answer, before any row is read."""
@@ -48,14 +53,20 @@ class DataToCheck:
         return load_processor(self.model, self.chat_template)
 
     def checkers(self) -> dict[str, RowChecker]:
-        """A checker for each split. Raises DataError (a source) or ValueError (model, reward)."""
+        """A checker for each split. Raises DataError (a source) or ValueError (the model, the reward or the
+        environment)."""
         processor = self.processor()
         reward = load_reward(self.reward, self.reward_kwargs) if self.reward is not None else None
         golds = GoldCheck(reward)
         most = self.ask_judge if reward is not None and reward.asks_endpoint else None
+        of = self.environment
+        plays, make = of.name is not None, None
+        if of.name is not None and self.first_turns:
+            make = load_environment(of.name, of.settings, of.template, of.isolate)
+        more = most, plays, make, self.run_seed
         return {
             split: RowChecker(
-                split, open_checked(source, self.settings.columns), self.settings, processor, golds, most
+                split, open_checked(source, self.settings.columns), self.settings, processor, golds, *more
             )
             for split, source in self.sources.items()
         }
@@ -72,6 +83,8 @@ def data_to_check(config: Config, with_model: bool = True) -> DataToCheck:
         chat_template=data.override_chat_template,
         reward=reward.reward_function,
         reward_kwargs=dict(reward.reward_function_kwargs),
+        environment=config.environment,
+        run_seed=config.worker.rollout.seed,
     )
 
 

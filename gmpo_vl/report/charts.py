@@ -13,6 +13,8 @@ from typing import Literal
 
 from markupsafe import Markup
 
+from gmpo_vl.figures import percent
+
 Point = tuple[float, float]
 
 WIDTH, HEIGHT = 360, 190  # of the drawing's own coordinates; the page scales it
@@ -73,7 +75,7 @@ class Chart:
 def show(value: float, unit: str) -> str:
     """A value with about three digits that matter: 0.0123, 1.23, 123, 12.3%, 0.045%, 4.56 s."""
     if unit == "%":
-        return f"{100 * value:.1f}%" if abs(value) >= 0.01 or not value else f"{100 * value:.2g}%"
+        return percent(value) if abs(value) >= 0.01 or not value else f"{100 * value:.2g}%"
     size = abs(value)
     if size and (size < 1e-3 or size >= 1e5):
         text = f"{value:.1e}"
@@ -92,11 +94,13 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 
 def tick_label(value: float, unit: str) -> str:
-    """Short enough for the axis: 0.05, 20%, 1e-4, 12k."""
+    """Short enough for the axis: 0.05, 20%, 1e-4, 12k, 2e300."""
     if unit == "%":
         return f"{100 * value:.3g}%"
     if value and abs(value) < 1e-3:
         return f"{value:.0e}".replace("e-0", "e-")
+    if abs(value) >= 1e7:
+        return f"{value:.3g}".replace("e+0", "e").replace("e+", "e")
     return f"{value / 1000:.3g}k" if abs(value) >= 10_000 else f"{value:.4g}"
 
 

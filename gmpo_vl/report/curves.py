@@ -26,6 +26,34 @@ class Drawn(NamedTuple):
 
 CHARTS = (
     Drawn(
+        "Games won",
+        "Share of the episodes that were played, of games that say so: in training, and in validation.",
+        {"episode/won": "training", "val/episode/won": "validation"},
+        unit="%",
+    ),
+    Drawn(
+        "How episodes ended otherwise",
+        "Share of a step's episodes: cut at the last turn, prompt too long, a game that broke or was late.",
+        {
+            "episode/cut": "cut",
+            "episode/too_long": "prompt too long",
+            "episode/broken": "broken",
+            "episode/late": "late",
+        },
+        unit="%",
+    ),
+    Drawn(
+        "Turns",
+        "Mean over the episodes that were played.",
+        {"episode/turns": "training", "val/episode/turns": "validation"},
+    ),
+    Drawn(
+        "Valid answers",
+        "Share of turns, of games that say so.",
+        {"episode/valid": "training", "val/episode/valid": "validation"},
+        unit="%",
+    ),
+    Drawn(
         "Entropy",
         "Of the policy's distribution over the next token, mean over tokens, in nats.",
         {"actor/entropy": "entropy"},
@@ -166,7 +194,7 @@ def _of_reward(shares: bool, metrics: Metrics) -> list[Chart]:
     validation = [replace(series, dots=True) for series in _lines(metrics, {"val/accuracy": "validation"})]
     accuracy = Chart(
         "Accuracy",
-        "Share of right answers: training rollouts of each step, and the validation split.",
+        "Share of right answers, or won episodes: training rollouts of each step, and the validation split.",
         _lines(metrics, {"reward/accuracy": "training rollouts"}) + validation,
         unit="%",
     )

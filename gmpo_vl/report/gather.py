@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from gmpo_vl.figures import percent
 from gmpo_vl.policy.objectives import OBJECTIVES, log_clip_limits, resolve_settings
 from gmpo_vl.report.charts import show
 from gmpo_vl.report.curves import by_kind, points
@@ -170,9 +171,26 @@ def facts(metrics: Sequence[dict[str, Any]], settings: Settings) -> list[tuple[s
         found.append(("steps", f"{steps[-1]['step']:,}"))
         sizes = [settings.get(key) for key in ("data.rollout_batch_size", "worker.rollout.n")]
         if all(isinstance(size, int) for size in sizes):
-            found.append(("rollouts", f"{steps[-1]['step'] * math.prod(sizes):,}"))
+            if _of_games(steps):
+                found += _played(steps, sizes[1])
+            else:
+                found.append(("rollouts", f"{steps[-1]['step'] * math.prod(sizes):,}"))
         found.append(("training time", clock(sum(row["time/step"] for row in steps))))
     return found
+
+
+def _of_games(metrics: Sequence[dict[str, Any]]) -> bool:
+    return any(row.get("episode/turns") is not None for row in metrics)
+
+
+def _played(steps: Sequence[dict[str, Any]], n: int) -> list[tuple[str, str]]:
+    """Episodes and turns of all games that the steps played, n of each row."""
+    known = [
+        row for row in steps if None not in (row.get("episode/turns"), row.get("filter/generated_prompts"))
+    ]
+    episodes = [n * row["filter/generated_prompts"] for row in known]
+    turns = sum(count * row["episode/turns"] for count, row in zip(episodes, known))
+    return [("episodes", f"{sum(episodes):,.0f}"), ("turns", f"{turns:,.0f}")]
 
 
 def progress(metrics: Sequence[dict[str, Any]]) -> list[tuple[str, str, str]]:
@@ -196,7 +214,8 @@ def _progress(shares: bool, metrics: Sequence[dict[str, Any]]) -> list[tuple[str
         few = max(1, min(5, len(training) // 2))
         first, last = (sum(y for _, y in part) / few for part in (training[:few], training[-few:]))
         remark = f"mean of the first and last {few} steps" if few > 1 else "first and last step"
-        found.append((f"{name} of training rollouts", _change(first, last, unit), remark))
+        what = "episodes" if _of_games(metrics) else "rollouts"
+        found.append((f"{name} of training {what}", _change(first, last, unit), remark))
     return found
 
 
@@ -205,7 +224,7 @@ def _change(first: float, last: float, unit: str) -> str:
 
 
 def _figure(value: float, unit: str) -> str:
-    return f"{100 * value:.1f}%" if unit else show(value, unit)
+    return percent(value) if unit else show(value, unit)
 
 
 def ratio_limits(settings: Settings) -> tuple[float, float] | None:

@@ -16,6 +16,7 @@ from itertools import pairwise
 from statistics import fmean, variance
 from typing import Any
 
+from gmpo_vl.figures import decimal, percent
 from gmpo_vl.report.charts import Chart, Series
 from gmpo_vl.report.curves import Metrics, by_kind, points
 
@@ -159,7 +160,7 @@ def _with_interval(metrics: Metrics, names: dict[str, str]) -> list[Series]:
 
 def _in_words(before: _Look, now: _Look, rise: tuple[float, float], shares: bool) -> str:
     def said(value: float) -> str:
-        return f"{value:.1%}" if shares else f"{value:.3f}"
+        return percent(value) if shares else decimal(value)
 
     seen = " and ".join(
         f"{said(look.gap)} ± {said(look.half)} of {said(look.accuracy)} at step {look.step}"

@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from gmpo_vl import __version__
+from gmpo_vl.figures import percent
 from gmpo_vl.report.cards import before_and_after, training_cards
 from gmpo_vl.report.charts import show
 from gmpo_vl.report.curves import by_kind, curves
@@ -109,7 +110,7 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
     )
-    environment.filters["percent"] = lambda share: f"{100 * share:.1f}%"
+    environment.filters["percent"] = percent
     environment.filters["points"] = lambda share: f"{100 * share:+.1f}".replace("-", "−")
     environment.filters["clock"] = clock
     environment.filters["short_path"] = short_path

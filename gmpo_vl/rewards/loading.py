@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -14,7 +15,16 @@ from typing import Any
 from gmpo_vl.rewards.inputs import OF_THE_ROW, inputs_of
 from gmpo_vl.storage.names import nearest_or_all
 from gmpo_vl.types import Example, Verdict
-from gmpo_vl.user_code import check_options, function_in, line_in, module_from_file, taken
+from gmpo_vl.user_code import (
+    FAILURES,
+    check_options,
+    failure,
+    function_in,
+    line_in,
+    module_from_file,
+    no_exit,
+    taken,
+)
 
 # Rewards that lie with their task. A name, not an import: tasks are built on rewards.
 IN_TASKS = {"countdown": "gmpo_vl.tasks.countdown.reward"}
@@ -61,17 +71,11 @@ class Reward:
     def scores(self, reward_inputs: list[dict[str, Any]]) -> list[Score]:
         """As a call gives them, but an `overall` of None says that a response could not be scored."""
         scores: Any
-        try:
+        with self._told():
             if self.batch:
                 scores = self.function(reward_inputs, **self.kwargs)
             else:
                 scores = [self.function(given, **self.kwargs) for given in reward_inputs]
-        except Exception as error:
-            if not self.by_path:
-                raise
-            raise ValueError(
-                f"reward {self.name}: {line_in(self.module, error)} raised {type(error).__name__}: {error}"
-            ) from error
         if hasattr(scores, "tolist"):  # a numpy array
             scores = scores.tolist()
         if not isinstance(scores, list | tuple) or len(scores) != len(reward_inputs):
@@ -105,12 +109,24 @@ class Reward:
         explain = getattr(self.module, "verdicts", None)
         if explain is None:
             return None
-        found = explain(reward_inputs, **taken(explain, self.kwargs))
+        with self._told():
+            found = explain(reward_inputs, **taken(explain, self.kwargs))
         if len(found) != len(reward_inputs):
             raise ValueError(
                 f"reward {self.name}: {len(reward_inputs)} inputs gave {len(found)} verdicts; return one each"
             )
         return found
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """What a user's file raises is a ValueError that names its line."""
+        try:
+            yield
+        except FAILURES as error:
+            if not self.by_path:
+                raise
+            said = f"{line_in(self.module, error)} raised {failure(error)}"
+            raise ValueError(f"reward {self.name}: {said}") from error
 
     def _where(self, i: int, given: dict[str, Any]) -> str:
         return f"reward {self.name}, input {i} (ground_truth {str(given.get('ground_truth'))[:60]!r})"
@@ -167,11 +183,13 @@ def load_reward(spec: str, kwargs: Mapping[str, Any] | None = None) -> Reward:
         raise ValueError(f"reward {spec!r}: REWARD_TYPE={reward_type!r}; it is 'batch' or 'sequential'")
     options = dict(kwargs or {})
     check_options(function, 1, options, f"reward {spec!r}")
-    if hasattr(module, "REWARD_CHECK"):
-        module.REWARD_CHECK(**options)
-    elif not path.endswith(".py"):
-        function([], **options)  # its own check of their values
-    return Reward(spec, function, reward_type == "batch", module, options, _asks(module, options, spec))
+    with no_exit(f"reward {spec!r}"):
+        if hasattr(module, "REWARD_CHECK"):
+            module.REWARD_CHECK(**options)
+        elif not path.endswith(".py"):
+            function([], **options)  # its own check of their values
+        asks = _asks(module, options, spec)
+    return Reward(spec, function, reward_type == "batch", module, options, asks)
 
 
 def _asks(module: ModuleType, options: Mapping[str, Any], spec: str) -> tuple[str, ...]:

@@ -62,7 +62,7 @@ class Ending:
 @dataclass(frozen=True)
 class Outcome:
     """What is counted of an episode. length: response tokens of all turns.   won: None where the game never
-    said.   valid: 0.0 or 1.0 of each turn where the game said it."""
+    said, broke or was late.   valid: 0.0 or 1.0 of each turn where the game said it."""
 
     row: str
     ending: Ending
@@ -122,9 +122,10 @@ class Episode:
 
     @property
     def won(self) -> bool | None:
-        """What the game said last of it; None where it never did."""
+        """What the game said last of it; None where it never did, and where it failed after that."""
         said = [bool(info["won"]) for info in self.infos if "won" in info]
-        return said[-1] if said else None
+        failed = self.ending is not None and self.ending.kind in FAILED
+        return said[-1] if said and not failed else None
 
     def reset(self, run_seed: int) -> None:
         self.now = self.game.reset(game_seed(run_seed, self.row.id, self.position))
@@ -288,11 +289,20 @@ def _asked(episode: Episode) -> Prompt:
 
 def _group(episodes: Sequence[Episode]) -> Group:
     """A row's episodes as a group."""
-    first, said = episodes[0].turns[0], any(episode.won is not None for episode in episodes)
+    first, said = episodes[0].turns[0], any("won" in info for e in episodes for info in e.infos)
     assert first.turn is not None
     scores = [_score(episode, said) for episode in episodes]
-    turns = [answer for episode in episodes for answer in episode.turns]
+    turns = [answer for episode in episodes for answer in _ended(episode)]
     return Group(episodes[0].key, first.turn.prompt, turns, scores, [None] * len(scores))
+
+
+def _ended(episode: Episode) -> list[Response]:
+    """Its turns, the last with how the episode ended."""
+    *before, last = episode.turns
+    assert last.turn is not None
+    assert episode.ending is not None
+    turn = replace(last.turn, ending=episode.ending.kind, reason=episode.ending.reason)
+    return [*before, replace(last, turn=turn)]
 
 
 def _score(episode: Episode, says_won: bool) -> dict[str, float]:

@@ -85,7 +85,9 @@ def to_records(groups: Iterable[Group], add_image: Callable[[Any], str]) -> list
 
 def said_of(turn: Turn) -> dict[str, Any]:
     """What a record keeps of a turn of a game."""
-    return {name: getattr(turn, name) for name in ("episode", "number", "action", "reward", "penalty")}
+    names = "episode", "number", "action", "reward", "penalty"
+    ended = ("ending", "reason") if turn.ending else ()
+    return {name: getattr(turn, name) for name in (*names, *ended)}
 
 
 def records_of(groups: Sequence[Group], kept: Sequence[Future[list[str]]]) -> list[SampleRecord]:

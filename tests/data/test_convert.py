@@ -243,6 +243,11 @@ def test_one_source_stands_for_all_splits_that_say_their_part(tmp_path, png):
             "def rows(source, split):\n    raise KeyError('mine')\nSPLITS = ('train',)",
             r"line 2: rows\(\) raised KeyError: 'mine'",
         ),
+        ("import sys\nsys.exit(1)", "line 2: SystemExit: 1"),
+        (
+            "def rows(source, split):\n    exit()\nSPLITS = ('train',)",
+            r"line 2: rows\(\) raised SystemExit",
+        ),
         (
             "def rows(source, split):\n    yield 5\nSPLITS = ('train',)",
             "not an object with columns but of type int",

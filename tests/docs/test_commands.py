@@ -26,6 +26,12 @@ ELSEWHERE = {
     ),
     "python data_prep/alfworld.py path/to/json_2.1.1 data/alfworld": "tests/data_prep/test_alfworld_rows.py",
     "python data_prep/gridworld.py data/gridworld": "tests/data_prep/test_gridworld_rows.py",
+    'yes \'{"problem": "Guess my number.", "answer": "-"}\' | head -n 8 > guess.jsonl': (
+        "tests/environments/test_environment_page.py"
+    ),
+    "gmpo-vl data check guess.yaml": "tests/environments/test_environment_page.py",
+    "gmpo-vl train guess.yaml": "tests/environments/test_environment_page.py",
+    "gmpo-vl report runs/guess": "tests/environments/test_environment_page.py",
     "gmpo-vl doctor MY.yaml --rehearse": "tests/docs/test_tutorial.py",
     "pytest -m slow": "tests/install/test_wheel.py",
     "pytest -m gpu": "tests/recipes/test_accept_1gpu.py",

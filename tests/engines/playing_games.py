@@ -69,6 +69,16 @@ class Walk:
         self.open -= 1
 
 
+class WonThenBreaks(Walk):
+    """It says that it is won, and some games break at the turn after."""
+
+    def step(self, answer):
+        told, self.told = getattr(self, "told", False), True
+        if told and luck(answer) % 3 == 0:
+            raise KeyError("a lost key")
+        return Step(self.seen(), 1.0, told, False, info={"won": True})
+
+
 class Long(Walk):
     """What is seen grows: some turn's prompt is too long."""
 

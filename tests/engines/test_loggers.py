@@ -47,5 +47,16 @@ def test_a_line_on_the_console_reads_by_itself(capsys):
     assert "reward 0.500  length 17" in capsys.readouterr().out  # "right" is of a reward that says what is
 
 
+def test_a_reward_of_any_size_is_a_short_word_on_the_console(capsys):
+    keys = "response_length/mean rollout/truncated group/zero_variance actor/grad_norm time/step".split()
+    values = dict.fromkeys(keys, 0.0)
+    sizes = {"reward/overall": -1e300, "reward/accuracy": 2e20, "val/accuracy": 1e300, "actor/ratio_max": 3e9}
+    Console(total_steps=4).metrics(1, values | sizes)
+    said = capsys.readouterr().out
+    assert "reward -1e+300  right 2e+20 " in said
+    assert "ratio ?-3e+09" in said
+    assert "validation 1e+300\n" in said
+
+
 def test_clock():
     assert [clock(s) for s in (5, 65, 3605)] == ["0:05", "1:05", "1:00:05"]

@@ -73,6 +73,7 @@ def test_a_picture_that_is_a_file_is_what_it_was_when_it_was_given(isolate, tmp_
     ("answer", "said"),
     [
         ("raise", "step raised KeyError: 'a lost key'"),
+        ("exit", "step raised SystemExit"),
         ("nothing", "step raised TypeError: a Step was due, not a NoneType"),
         ("tags", "step raised ValueError: 2 <image> tags for 1 images"),
         ("nan", "step raised ValueError: reward=nan is not a finite number"),
@@ -102,6 +103,24 @@ def test_a_reset_that_raises_is_told_by_the_first_step(isolated, here):
         assert game.step("1").info == {"error": "reset raised RuntimeError: no luck today"}
         assert game.reset(14).text != ""
         game.close()
+
+
+@pytest.mark.parametrize("isolate", [False, PATIENCE])
+def test_a_class_that_cannot_be_made_is_told_by_its_name(isolate):
+    for settings, said in (({}, "OSError: no board for a"), ({"code": 3}, "SystemExit: 3")):
+        make = load_environment(f"{GAMES}:NeverMade", settings, isolate=isolate)
+        game = make(ROW)
+        assert game.reset(1).text == ""
+        assert game.step("1").info == {"error": f"NeverMade(example, ...) raised {said}"}
+        game.close()
+        make.close()
+
+
+def test_an_interrupt_in_a_game_still_interrupts(here):
+    game = here(ROW)
+    game.reset(5)
+    with pytest.raises(KeyboardInterrupt):
+        game.step("interrupt")
 
 
 def test_one_that_never_answers_is_killed_and_told_late():

@@ -67,6 +67,8 @@ def test_a_class_or_the_caller_asks_for_a_process():
         ("gridworld", {"view": 0}, "view: 0 is no number of cells"),
         ("gridworld", {"veiw": 2}, r"takes \['view'\], not \['veiw'\]; did you mean view\?"),
         (f"{GAMES}:Choosy", {"most": 0}, "most: 0 is below 1"),
+        (f"{GAMES}:ExitsLoading", {}, r"user_games.py:ExitsLoading': it called sys.exit\(3\)"),
+        (f"{HERE / 'exits.py'}:Any", {}, r"exits.py, line 3 raised SystemExit: 4"),
         (f"{GAMES}:Countin", {}, "has no class 'Countin'; did you mean Counting?"),
         (GAMES, {}, "name a class of .*user_games.py, as FILE.py:NAME"),
         (f"{GAMES}:Unfinished", {}, r"the class has no step\(\)"),

@@ -1,5 +1,6 @@
-"""docs/environments.md: its example runs as it stands."""
+"""docs/environments.md: its example runs as it stands, and so does the run of it."""
 
+import os
 import re
 import subprocess
 import sys
@@ -15,3 +16,20 @@ def test_the_example_is_an_environment(tmp_path):
     done = subprocess.run([sys.executable, "-c", use], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "Guess my number.\n\nTurn 1: A number from 1 to 9.\nToo high.\n"
+
+
+def test_the_run_of_the_example(tmp_path):
+    config, commands = re.search(
+        r"^```yaml\n(# guess.yaml.*?)^```\n\n```bash\n(.*?)^```", PAGE, re.S | re.M
+    ).groups()
+    (tmp_path / "guess.py").write_text(BLOCKS[0])
+    (tmp_path / "guess.yaml").write_text(config)
+    programs = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    script = 'gmpo-vl() { python -m gmpo_vl "$@"; }\nset -e\n' + commands
+    environ = os.environ | {"PATH": programs, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, env=environ)
+    assert done.returncode == 0, done.stderr
+    assert "train: 8 rows, 0 with errors; 42 tokens in the middle" in done.stdout
+    assert "warning" not in done.stdout
+    assert "step 2/2" in done.stdout
+    assert "<b>32</b> episodes" in (tmp_path / "runs/guess/report.html").read_text()

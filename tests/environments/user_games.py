@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import sys
 import time
 
 from PIL import Image
@@ -61,6 +62,10 @@ class Breaks(Counting):
     def step(self, answer):
         if answer == "raise":
             raise KeyError("a lost key")
+        if answer == "exit":
+            sys.exit()
+        if answer == "interrupt":
+            raise KeyboardInterrupt
         if answer == "nothing":
             return None
         if answer == "tags":
@@ -75,6 +80,22 @@ class Breaks(Counting):
         if answer == "die":
             os.kill(os.getpid(), signal.SIGKILL)
         return super().step(answer)
+
+    def close(self):
+        sys.exit("and out")
+
+
+class NeverMade(Counting):
+    def __init__(self, example, code=None):
+        if code is not None:
+            sys.exit(code)
+        raise OSError(f"no board for {example.id}")
+
+
+class ExitsLoading(Counting):
+    @staticmethod
+    def check_settings():
+        sys.exit(3)
 
 
 class Overwrites(Counting):

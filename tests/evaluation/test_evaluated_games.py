@@ -232,6 +232,7 @@ def test_games_that_break_or_are_too_long_are_not_won_and_noted(tiny, protocol, 
         failed = turns[-1].turn["ending"] == "broken"
         assert all((turn.outcome == "unscored") == failed for turn in turns)
         assert not (failed and turns[-1].correct)
+        assert not (failed and turns[-1].turn["won"] is not None)
     assert results["reward"]["unscored"] == broken
     assert f"{broken:.1%} broken" in said
     assert "step raised KeyError" in (tmp_path / "breaks/result.html").read_text()

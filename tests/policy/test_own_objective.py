@@ -123,6 +123,7 @@ def test_an_option_changes_the_loss_and_ours_can_be_built_upon(own):
         (f"advantages_B *= 2.0; return {PLAIN}", "it changes its arguments"),
         ("return log_probs_BT @ advantages_B", "my_loss.py, line 4 raised RuntimeError"),
         ("return missing", "my_loss.py, line 4 raised NameError"),
+        ("raise SystemExit(1)", "my_loss.py, line 4 raised SystemExit: 1"),
     ],
 )
 def test_what_cannot_be_right_is_refused_by_file_and_function(own, body, message):

@@ -1,6 +1,7 @@
 """Games on a run's page: which are shown, turn by turn, and nothing that an answer wrote runs."""
 
 import json
+import re
 from dataclasses import asdict
 
 import numpy as np
@@ -72,6 +73,26 @@ def games(tmp_path) -> Run:
         run.write_rollouts(step, records)
         run.append_metrics(step, {"reward/accuracy": 0.2})
     return run
+
+
+def test_a_run_s_page_has_curves_of_episodes_and_counts_them(games):
+    """Two steps of 4 prompts x 3 episodes, 2.5 turns each; the second filtered, from 8 prompts."""
+    names = "turns won valid cut too_long broken late".split()
+    settings = "data: {rollout_batch_size: 4}\nworker: {rollout: {n: 3}}\n"
+    (games.folder / "config.yaml").write_text(settings)
+    games.metrics_file.unlink()
+    for step, played in ((1, 4.0), (2, 8.0)):
+        figures = {f"episode/{name}": 0.5 for name in names} | {"episode/turns": 2.5}
+        of_step = {"filter/generated_prompts": played, "time/step": 1.0, "reward/overall": 1e300}
+        games.append_metrics(step, figures | of_step | {"reward/accuracy": 0.2})
+    page = write_report(games.folder).read_text()
+    for title in ("Games won", "How episodes ended otherwise", "Turns", "Valid answers"):
+        assert title in page
+    assert "<b>36</b> episodes" in page
+    assert "<b>90</b> turns" in page
+    assert "rollouts</li>" not in page
+    assert "of training episodes" in page
+    assert "0" * 20 not in re.sub("sha256-[^']*|base64,[^\"]*", "", page)
 
 
 def test_games_with_both_outcomes_come_first_with_an_episode_of_each(games):

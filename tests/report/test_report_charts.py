@@ -8,7 +8,18 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gmpo_vl.report.charts import HEIGHT, WIDTH, Chart, Series, log_ticks, running_mean, show, thin, ticks
+from gmpo_vl.report.charts import (
+    HEIGHT,
+    WIDTH,
+    Chart,
+    Series,
+    log_ticks,
+    running_mean,
+    show,
+    thin,
+    tick_label,
+    ticks,
+)
 from gmpo_vl.report.curves import curves
 from gmpo_vl.report.gather import ratio_limits, read_settings
 
@@ -146,6 +157,14 @@ def test_figures_of_papo_corrections_and_batch_deviations_have_curves():
     rows = [{"step": step, **{key: step + i for i, key in enumerate(keys)}} for step in (1, 2)]
     drawn = {series.points[0][1] for chart in curves(rows) for series in chart.series}
     assert drawn == {1 + i for i in range(len(keys))}
+
+
+def test_figures_without_bounds_are_short_words():
+    for value in (1e300, -1e300):
+        assert len(show(value, "")) < 10
+        assert len(show(value, "%")) < 10
+        assert len(tick_label(value, "")) < 8
+    assert (tick_label(2.5e8, ""), tick_label(12_000, "")) == ("2.5e8", "12k")
 
 
 def test_every_figure_the_issue_names_has_a_curve(run):

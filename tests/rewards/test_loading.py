@@ -84,6 +84,23 @@ def test_an_error_inside_a_reward_names_its_file_and_line(tmp_path):
     assert str(error.value).startswith(f"reward {tmp_path}")
 
 
+def test_a_reward_that_exits_ends_nothing_without_a_word(tmp_path):
+    exits = "import sys\ndef score(inputs):\n    return [{'overall': 1.0} for _ in inputs]\n"
+    scored = exits.replace("return [", "sys.exit(2) or [")
+    with pytest.raises(ValueError, match=r"my_reward.py, line 3 raised SystemExit: 2"):
+        load_reward(reward_file(tmp_path, scored))([RIGHT])
+    explained = f"{exits}def verdicts(inputs):\n    sys.exit()\n"
+    with pytest.raises(ValueError, match=r"my_reward.py, line 5 raised SystemExit$"):
+        load_reward(reward_file(tmp_path, explained)).verdicts([RIGHT])
+    for part, said in (
+        ("sys.exit()", "the file cannot be loaded: .*line 4 raised SystemExit$"),
+        ("def REWARD_CHECK(): sys.exit('no')", r"it called sys.exit\('no'\)"),
+        ("def REWARD_INPUTS(): sys.exit(1)", r"it called sys.exit\(1\)"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            load_reward(reward_file(tmp_path, exits + part))
+
+
 def test_scores_may_be_numpy_numbers_in_an_array(tmp_path):
     text = (
         "import numpy as np\ndef score(inputs):\n    return np.array([{'overall': np.float32(0.5)} for _ in "

@@ -18,7 +18,9 @@ from gmpo_vl.models.loading import load_model
 from gmpo_vl.models.processing import encode_prompt, load_processor
 from gmpo_vl.rollout.episodes import Games, episode_figures, first_turns, name_of, play, reasons
 from gmpo_vl.rollout.hf import generate
+from gmpo_vl.rollout.scoring import to_records
 from gmpo_vl.rollout.seeds import game_seed, sample_seed, turn_name
+from gmpo_vl.samples import episodes
 from gmpo_vl.types import Example, Sampling
 
 GAMES = Path(__file__).parents[1] / "engines/playing_games.py"
@@ -170,6 +172,27 @@ def test_a_game_that_breaks_ends_its_own_episode(tiny, games):
         else:
             assert score.keys() == {"overall", "accuracy", "unscored"}
             assert score["unscored"] == 0.0
+
+
+def test_how_an_episode_ended_is_in_the_record_of_its_last_turn(tiny, games):
+    for name, longest in (("Breaks", 400), ("Long", 120)):
+        played = play(games(name, longest=longest), ROWS, range(4), SAMPLING, tiny.sample)
+        of_episodes = episodes(to_records(played.groups, lambda _: ""))
+        for turns, outcome in zip(of_episodes, played.outcomes, strict=True):
+            assert not any("ending" in turn.turn for turn in turns[:-1])
+            assert turns[-1].turn["ending"] == outcome.ending.kind
+            assert turns[-1].turn["reason"] == outcome.ending.reason
+        assert any(outcome.ending.reason for outcome in played.outcomes)
+
+
+def test_a_game_that_said_it_was_won_and_then_broke_is_not_counted_as_won(tiny, games):
+    played = play(games("WonThenBreaks"), ROWS[:2], [0, 1], SAMPLING, tiny.sample)
+    kinds = [outcome.ending.kind for outcome in played.outcomes]
+    assert 0 < kinds.count("broken") < 6
+    assert [o.won for o in played.outcomes] == [None if kind == "broken" else True for kind in kinds]
+    assert episode_figures(played.outcomes)["episode/won"] == 1.0
+    scores = [score for group in played.groups for score in group.scores]
+    assert [score.get("accuracy") for score in scores] == [o.won for o in played.outcomes]
 
 
 class BreaksThird:

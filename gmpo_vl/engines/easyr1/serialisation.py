@@ -138,7 +138,7 @@ def without_texts(group: Group) -> Group:
     def light(response: Response) -> Response:
         turn = response.turn
         if turn is not None:
-            turn = replace(turn, prompt=prompts[id(turn.prompt)], action="", seen="")
+            turn = replace(turn, prompt=prompts[id(turn.prompt)], action="", seen="", reason="")
         return replace(response, text="", turn=turn)
 
     responses = [light(response) for response in group.responses]

@@ -1,0 +1,3 @@
+"""A file of an environment that ends the process that loads it."""
+
+raise SystemExit(4)
