@@ -110,7 +110,8 @@ class Console(Logger):
                 f"{pace:.1f} s/step",
                 f"{clock(pace * (self._total - step))} left",
             ]
-        later = [f"validation {values['val/accuracy']:.3f}"] if "val/accuracy" in values else []
+        validation = values.get("val/accuracy", values.get("val/overall"))  # games that do not say `won`
+        later = [f"validation {validation:.3f}"] if validation is not None else []
         if "look/accuracy_gap" in values:
             # Its page wants what a bare GPU machine may lack.
             from gmpo_vl.report.look import half_width
