@@ -52,7 +52,9 @@ def _lines(title: str, total: int) -> Callable[[int], None]:
         done += count
         if (part := LINES * done // max(1, total)) > told:
             told, spent = part, timedelta(seconds=round(time.monotonic() - start))
-            print(f"{title}: {done:,} of {total:,} ({done / total:.0%}) in {spent}", file=sys.stderr, flush=True)
+            print(
+                f"{title}: {done:,} of {total:,} ({done / total:.0%}) in {spent}", file=sys.stderr, flush=True
+            )
 
     return advance
 

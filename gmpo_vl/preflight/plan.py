@@ -194,9 +194,7 @@ def describe(config: Config, prompts: PromptSet, validation: PromptSet | None) -
         f"train       {len(prompts):,} {rows}{_pictures(prompts, plays)} from {data.train_files}",
         f"            {'first turns' if plays else 'prompts'} of {prompt_tokens:.0f} tokens on average, "
         f"{max(prompts.lengths):,} at most (limit {data.max_prompt_length:,})",
-        f"validation  {len(validation):,} {rows} from {data.val_files}"
-        if validation
-        else "validation  none",
+        f"validation  {len(validation):,} {rows} from {data.val_files}" if validation else "validation  none",
         f"steps       {steps:,} ({steps * data.rollout_batch_size / len(prompts):.1f} passes over the data)",
         *(_games(config) if plays else []),
         f"a step      {data.rollout_batch_size:,} {rows} x {rollout.n} = {rollouts:,} {what}, "

@@ -59,7 +59,9 @@ def test_a_filter_whose_limits_keep_no_game_is_told_at_the_first_batch(settings,
     assert out.count("WARNING: algorithm.online_filtering keeps 0 of 4 groups: it goes by `overall`") == 1
     assert "none said `won`" in out
     assert re.search(r"in this batch from -\d+ to -\d+, and filter_low 0.01 and filter_high 0.99", out)
-    train(load_config(config_file, [*settings, *filtering, "algorithm.filter_low=-14.9", *elsewhere(settings)]))
+    train(
+        load_config(config_file, [*settings, *filtering, "algorithm.filter_low=-14.9", *elsewhere(settings)])
+    )
     assert "algorithm.online_filtering keeps" not in capsys.readouterr().out
 
 
