@@ -25,7 +25,6 @@ from gmpo_vl.storage.manifest import MANIFEST, DamagedError, Written, check_file
 from gmpo_vl.storage.tensors import read_saved, telling_where
 from gmpo_vl.types import Example, Group, ImageSource, Response, Turn, Verdict
 
-
 BEST_BY = "val/accuracy", "val/overall"  # the first of them that a validation has
 
 

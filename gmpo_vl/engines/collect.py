@@ -89,7 +89,7 @@ def filter_doubt(groups: Sequence[Group], algorithm: AlgorithmConfig) -> str | N
     low, high = algorithm.filter_low, algorithm.filter_high
     kept = sum(low < mean(found) < high for found in values)
     least, most = min(map(min, values), default=0.0), max(map(max, values), default=0.0)
-    other_unit = 0 <= low and high <= 1 and not 0 <= least <= most <= 1
+    other_unit = low >= 0 and high <= 1 and not 0 <= least <= most <= 1
     if not other_unit and (kept or all(min(found) == max(found) for found in values)):
         return None
     by = f"`{algorithm.filter_key}`"
