@@ -178,7 +178,8 @@ def _stays_as_it_is(config: Config, run: Run, progress: Progress, checkpoint: Pa
     except ConfigError as error:
         changed = [f"those of before cannot be compared: {error}"]
     if changed:
-        print(f"other settings train nothing, and {run.folder} stays as it is: {', '.join(changed)}")
+        said = f"other settings train nothing, and {run.folder} stays as it is: {', '.join(changed)}"
+        print(said, flush=True)
     return bool(changed)
 
 

@@ -29,7 +29,7 @@ def settings(config_file, overrides):
 
 def test_validation_and_the_best_checkpoint_go_by_the_score(settings, config_file, capsys):
     assert main(["train", str(config_file), *settings, "trainer.logger=[console,file]"]) == 0
-    run = Path(next(text for text in settings if "save_checkpoint_path" in text).partition("=")[2])
+    run = Path(folder_of(settings).partition("=")[2])
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert not {"val/accuracy", "reward/accuracy", "episode/won", "val/episode/won"} & set().union(*lines)
     scores = {line["step"]: line["val/overall"] for line in lines if line["step"]}
@@ -59,15 +59,13 @@ def test_a_filter_whose_limits_keep_no_game_is_told_at_the_first_batch(settings,
     assert out.count("WARNING: algorithm.online_filtering keeps 0 of 4 groups: it goes by `overall`") == 1
     assert "none said `won`" in out
     assert re.search(r"in this batch from -\d+ to -\d+, and filter_low 0.01 and filter_high 0.99", out)
-    train(
-        load_config(config_file, [*settings, *filtering, "algorithm.filter_low=-14.9", *elsewhere(settings)])
-    )
+    fitting = ["algorithm.filter_low=-14.9", "algorithm.filter_high=5", f"{folder_of(settings)}_2"]
+    train(load_config(config_file, [*settings, *filtering, *fitting]))
     assert "algorithm.online_filtering keeps" not in capsys.readouterr().out
 
 
-def elsewhere(settings: list[str]) -> list[str]:
-    folder = next(text for text in settings if "save_checkpoint_path" in text)
-    return [f"{folder}_2", "algorithm.filter_high=5"]
+def folder_of(settings: list[str]) -> str:
+    return next(text for text in settings if "save_checkpoint_path" in text)
 
 
 def groups(*scores: list[float], part: str = "overall") -> list[Group]:

@@ -269,7 +269,7 @@ def test_games_that_break_or_are_too_long_are_not_won_and_noted(tiny, protocol, 
 
 
 def test_games_that_never_say_won_count_by_their_score_and_it_is_said(tiny, protocol, tmp_path, gmpo_vl):
-    points = protocol("Points", {"settings": {"worth": 10.0}})
+    points = protocol("Points", {"settings": {"worth": 40.0}})
     said = gmpo_vl("eval", tiny, "--protocol", points, "--out", tmp_path)
     results = results_of(tmp_path / "points")
     records = list(EvaluationFolder(tmp_path / "points").samples())

@@ -86,7 +86,7 @@ def test_a_folder_with_one_evaluation_names_it(answered, gmpo_vl, diagrams, tmp_
     gmpo_vl("eval", "regrade", a, b)
     compared = gmpo_vl("eval", "compare", "--a", a, "--b", b)
     assert gmpo_vl("eval", "compare", "--a", a.parent, "--b", b) == compared
-    rows = ("--data", diagrams / "test.parquet", "--out")
+    rows = ("--data", diagrams, "--out")
     assert gmpo_vl("data", "difficulty", a.parent, *rows, tmp_path / "rows.jsonl")
     shutil.copytree(a, a.parent / "small+n=2")
     said = gmpo_vl("eval", "compare", "--a", a.parent, "--b", b, code=2)
