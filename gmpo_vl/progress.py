@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
+
+LINES = 20  # of a phase, at most
 
 
 @contextmanager
-def phase_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Gives a function to call with the number of newly done pieces. The bar disappears at the end."""
+def phase_bar(title: str, total: int, lines: bool = False) -> Iterator[Callable[[int], None]]:
+    """Gives a function to call with the number of newly done pieces. The bar disappears at the end.
+
+    lines: print some lines instead where stderr is no terminal; else there is nothing.
+    """
     from rich import progress as bars
     from rich.console import Console
     from rich.text import Text
@@ -25,11 +33,30 @@ def phase_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
     known = (bars.TextColumn("{task.description}"), bars.BarColumn(), bars.MofNCompleteColumn())
     columns = (*known, Rate(), bars.TimeRemainingColumn())
     console = Console(stderr=True)
+    if lines and not console.is_terminal:
+        yield _lines(title, total)
+        return
     with bars.Progress(
         *columns, console=console, transient=True, disable=not console.is_terminal
     ) as progress:
         task = progress.add_task(title, total=total)
         yield lambda count: progress.advance(task, count)
+
+
+def _lines(title: str, total: int) -> Callable[[int], None]:
+    """A line for every twentieth of the pieces."""
+    start, done, told = time.monotonic(), 0, 0
+
+    def advance(count: int) -> None:
+        nonlocal done, told
+        done += count
+        if (part := LINES * done // max(1, total)) > told:
+            told, spent = part, timedelta(seconds=round(time.monotonic() - start))
+            print(
+                f"{title}: {done:,} of {total:,} ({done / total:.0%}) in {spent}", file=sys.stderr, flush=True
+            )
+
+    return advance
 
 
 def quiet_libraries() -> None:

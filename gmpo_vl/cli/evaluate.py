@@ -192,7 +192,7 @@ def _answer_all(prepared: Prepared, folder: EvaluationFolder, options: argparse.
 
     shard = options.shard or (1, 1)
     mine = sum(len(prepared.chunk(number)) for number in prepared.shard(shard))
-    with phase_bar(prepared.protocol.name, mine) as advance:
+    with phase_bar(prepared.protocol.name, mine, lines=True) as advance:
         if options.ray:
             run_actors(prepared, folder, options.ray, advance)
         elif options.workers > 1:

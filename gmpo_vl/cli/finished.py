@@ -167,7 +167,7 @@ def add_result_commands(parts: Any) -> None:
 
     compare = parts.add_parser("compare", help="b against a, paired by question and seed")
     sides = {"nargs": "+", "type": Path, "required": True}
-    compare.add_argument("--a", **sides, help="OUT/NAME of the first, one per training seed")
+    compare.add_argument("--a", **sides, help="OUT/NAME of the first, or OUT of one, a training seed each")
     compare.add_argument("--b", **sides, help="the second's, in the same order of seeds")
     graders = ["overall", "strict", "paper"]
     compare.add_argument(
@@ -227,9 +227,9 @@ def run_regrade(options: argparse.Namespace) -> int:
 
 def run_compare(options: argparse.Namespace) -> int:
     from gmpo_vl.evaluation.comparison import compare
-    from gmpo_vl.runs import EvaluationFolder
+    from gmpo_vl.evaluation.results import one_result
 
-    sides = [[EvaluationFolder(path) for path in paths] for paths in (options.a, options.b)]
+    sides = [list(map(one_result, paths)) for paths in (options.a, options.b)]
     print(comparison_in_words(compare(*sides, grader=options.grader)))
     return 0
 
@@ -257,7 +257,10 @@ def add_difficulty(parts: Any) -> None:
     """`gmpo-vl data difficulty`."""
     parser = parts.add_parser("difficulty", help="an evaluation's samples to a pass_rate column")
     parser.add_argument(
-        "results", nargs="+", type=Path, help="OUT/NAME of evaluations of this data; samples are put together"
+        "results",
+        nargs="+",
+        type=Path,
+        help="OUT/NAME, or OUT of one, of evaluations of this data; samples are put together",
     )
     parser.add_argument("--data", required=True, help="the rows: file, folder or hub id")
     parser.add_argument("--out", required=True, type=new_path, help="a .parquet or .jsonl file")
@@ -271,10 +274,10 @@ def add_difficulty(parts: Any) -> None:
 
 def run_difficulty(options: argparse.Namespace) -> int:
     from gmpo_vl.evaluation.difficulty import write_difficulty
-    from gmpo_vl.runs import EvaluationFolder
+    from gmpo_vl.evaluation.results import one_result
 
     quiet_libraries()
-    samples = (record for path in options.results for record in EvaluationFolder(path).samples())
+    samples = (record for path in options.results for record in one_result(path).samples())
     rows, rated = write_difficulty(
         samples, options.data, options.out, columns_of(options), options.lowest, options.highest
     )
@@ -303,7 +306,9 @@ def print_results(results: dict[str, Any], folder: Path) -> None:
     games = "episode" in results
     kind = "games" if games else "questions"
     print(f"{results['name']}: {results['questions']} {kind} x {results['n']}")
-    share = "won   " if games else "Pass@1"
+    share = "Pass@1"
+    if games:
+        share = "won   " if "won" in results["episode"] else "score of at least 0.5"
     print(f"  {share} {100 * results['pass@1']:.1f}  (95% interval {100 * low:.1f} to {100 * high:.1f})")
     for kind in ("pass@k", "maj@k"):
         if kind in results:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gmpo_vl.config.advantage_checks import advantage_problems
-from gmpo_vl.config.environment_checks import environment_problems
+from gmpo_vl.config.environment_checks import environment_problems, refused_keys
 from gmpo_vl.config.loss_checks import (
     Say,
     correction_problems,
@@ -32,15 +32,18 @@ def check(config: Config, origin: Mapping[str, str]) -> list[str]:
         text = "".join(letter if letter.isprintable() else f"\\u{ord(letter):04x}" for letter in text)
         return f"{key} is {text if len(text) <= 200 else text[:200] + '...'} ({origin.get(key, 'default')})"
 
+    of_games = environment_problems(config, say)
+    # What games refuse is said once: another message on the key says how it would be right without games.
+    refused = tuple(say(key) for key in refused_keys(config))
     problems = list(_choice_problems(config, say))
     if not problems:
         problems += _refusals(config, say)
     problems += _range_problems(config, say)
     of_loss = (kl_problems, papo_problems, loss_problems, correction_problems)
-    others = (_batch_problems, _length_problems, advantage_problems, environment_problems, *of_loss)
+    others = (_batch_problems, _length_problems, advantage_problems, *of_loss)
     for cross_check in (*others, _path_problems, _rest_problems):
         problems += cross_check(config, say)
-    return problems
+    return [*(problem for problem in problems if not problem.startswith(refused)), *of_games]
 
 
 def _choice_problems(config: Config, say: Say) -> Iterable[str]:

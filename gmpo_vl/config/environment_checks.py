@@ -21,10 +21,14 @@ def environment_problems(config: Config, say: Say) -> Iterable[str]:
                 yield f"{say(key)}: only games have it; name what is played in {_NAME}, or remove it"
         return
     yield from _name_problems(config, say)
-    for key, off, why in _refused(config):
-        if value_of(config, key) != off:
-            written = "null" if off is None else off
-            yield f"{say(key)}: {why}; write {written}, or train without {_NAME}"
+    for key, (off, why) in _refused(config).items():
+        written = "null" if off is None else off
+        yield f"{say(key)}: {why}; write {written}, or train without {_NAME}"
+
+
+def refused_keys(config: Config) -> list[str]:
+    """Keys that cannot go with the games that the configuration plays."""
+    return [] if config.environment.name is None else list(_refused(config))
 
 
 def _name_problems(config: Config, say: Say) -> Iterable[str]:
@@ -37,8 +41,13 @@ def _name_problems(config: Config, say: Say) -> Iterable[str]:
         yield f"{say('environment.template')}: there is no such file (seen from {Path.cwd()})"
 
 
-def _refused(config: Config) -> Iterable[tuple[str, object, str]]:
-    """Keys that cannot go with games: (key, what leaves it out, why)."""
+def _refused(config: Config) -> dict[str, tuple[object, str]]:
+    """{key: (what leaves it out, why)} of the keys whose values cannot go with games."""
+    return {key: (off, why) for key, off, why in _apart_from_games(config) if value_of(config, key) != off}
+
+
+def _apart_from_games(config: Config) -> Iterable[tuple[str, object, str]]:
+    """(key, what leaves it out, why)."""
     yield "worker.reward.reward_function", None, "the environment scores its own games"
     yield "worker.reward.reward_function_kwargs", {}, "the environment scores its own games"
     yield (

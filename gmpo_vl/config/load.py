@@ -184,8 +184,8 @@ def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _assign(sources: list[Source]) -> tuple[Config, list[str]]:
-    """The sources' values over the defaults, later ones winning, and what is wrong with each value that did
-    not fit.
+    """The sources' values over the defaults, later ones winning, of mappings entry by entry; and what is
+    wrong with each value that did not fit.
     """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -222,8 +222,10 @@ def _assign(sources: list[Source]) -> tuple[Config, list[str]]:
                 problems.append(f"{where}: {key} is {shown(value)}, but must be {_type_name(types[key])}")
             else:
                 try:
+                    # Entries of mappings are set one by one, and {} takes them all away.
                     # OmegaConf 2.3 cannot merge a mapping into null.
-                    OmegaConf.update(tree, key, value, merge=OmegaConf.select(tree, key) is not None)
+                    merge = value != {} and OmegaConf.select(tree, key) is not None
+                    OmegaConf.update(tree, key, value, merge=merge)
                 except OmegaConfBaseException:
                     problems.append(f"{where}: {key} is {shown(value)}, but must be {_type_name(types[key])}")
     if problems:

@@ -237,8 +237,8 @@ class ActorConfig:
     # of easyr1/NAME; our objectives say themselves what they average
     loss_avg_mode: str = one_of("token", ("token", "seq"))
     # of sapo and easyr1/sapo: temperature of the gate for positive and for other advantages
-    tau_positive: float | None = limited(None, POSITIVE)
-    tau_negative: float | None = limited(None, POSITIVE)
+    tau_positive: float | None = None
+    tau_negative: float | None = None
     ppo_epochs: int = limited(1, POSITIVE)
     padding_free: bool = True
     dynamic_batching: bool = True

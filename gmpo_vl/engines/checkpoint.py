@@ -25,6 +25,8 @@ from gmpo_vl.storage.manifest import MANIFEST, DamagedError, Written, check_file
 from gmpo_vl.storage.tensors import read_saved, telling_where
 from gmpo_vl.types import Example, Group, ImageSource, Response, Turn, Verdict
 
+BEST_BY = "val/accuracy", "val/overall"  # the first of them that a validation has
+
 
 @dataclass
 class Progress:
@@ -32,7 +34,7 @@ class Progress:
 
     step: steps done. position: examples taken from the data order.
     carried: groups for the next step (`algorithm.online_filtering`; "surplus" in state.pt).
-    best_accuracy / best_step: the best validation so far.
+    best_accuracy / best_step: the best validation so far, by the figure `best_by`.
     unfinished: metrics of the last step where its validation was stopped; empty where the step is whole.
     may_share: did the shared forward pass the parity check (`share_prefix: auto`)? None before it was made.
     probe: sha256 of the run's probe.pt; None before it had one.
@@ -43,16 +45,21 @@ class Progress:
     carried: list[Group] = field(default_factory=list)
     best_accuracy: float = -1.0
     best_step: int = -1
+    best_by: str = "val/accuracy"
     unfinished: dict[str, float] = field(default_factory=dict)
     may_share: bool | None = None
     probe: str | None = None
 
     def note_validation(self, step: int, metrics: dict[str, float]) -> bool:
-        """Is this training step's validation the best so far?"""
-        accuracy = metrics.get("val/accuracy")
-        if step == 0 or accuracy is None or accuracy <= self.best_accuracy:
+        """Is this training step's validation the best so far? It goes by the accuracy; of games that do not
+        say `won` by the score, and one with an accuracy is then better than any without."""
+        by = next((key for key in BEST_BY if metrics.get(key) is not None), None)
+        if step == 0 or by is None:
             return False
-        self.best_accuracy, self.best_step = accuracy, step
+        found, best = (-BEST_BY.index(by), metrics[by]), (-BEST_BY.index(self.best_by), self.best_accuracy)
+        if self.best_step >= 0 and found <= best:
+            return False
+        self.best_accuracy, self.best_step, self.best_by = metrics[by], step, by
         return True
 
 
@@ -219,7 +226,7 @@ def tidy_checkpoints(run: Run, trainer: TrainerConfig, progress: Progress) -> No
     best = progress.best_step if trainer.save_best and progress.best_step in steps else None
     marked = run.checkpoints / "best.json"
     if best is not None:
-        write_json(marked, {"step": best, "val/accuracy": progress.best_accuracy})
+        write_json(marked, {"step": best, progress.best_by: progress.best_accuracy})
     else:
         marked.unlink(missing_ok=True)
     for step in steps[: -trainer.save_limit] if trainer.save_limit > 0 else []:

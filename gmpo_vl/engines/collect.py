@@ -59,6 +59,10 @@ def collect(s: Session, step: int) -> Collected:
                 played = answered(s, asked, positions, sampling_of(config), advance)
             for group in played.groups:
                 shape_overlong(group, algorithm, config.data.max_response_length)
+            if filtering and not s.told_filter and (doubt := filter_doubt(played.groups, algorithm)):
+                print(f"WARNING: {doubt}", flush=True)
+                s.told_filter = True
+            for group in played.groups:
                 (kept if not filtering or has_variance(group, algorithm) else others).append(group)
             result.position += count
             result.generated += len(played.groups)
@@ -71,10 +75,37 @@ def collect(s: Session, step: int) -> Collected:
 
 
 def has_variance(group: Group, algorithm: AlgorithmConfig) -> bool:
-    """Is the group's mean score neither (almost) the lowest nor the highest: does it teach anything?
+    """Is the group's mean score neither (almost) the lowest nor the highest: does it teach anything?"""
+    values = filtered_by(group, algorithm)
+    return bool(values) and algorithm.filter_low < mean(values) < algorithm.filter_high
 
-    The mean is over the scored responses whose score has the part `filter_key`. Raises ValueError where none
-    has it.
+
+def filter_doubt(groups: Sequence[Group], algorithm: AlgorithmConfig) -> str | None:
+    """What is wrong where the filter's limits are in another unit than the scores of a batch; or None.
+
+    They are where limits of shares meet other scores, and where no group is kept although scores differ.
+    """
+    values = [found for group in groups if (found := filtered_by(group, algorithm))]
+    low, high = algorithm.filter_low, algorithm.filter_high
+    kept = sum(low < mean(found) < high for found in values)
+    least, most = min(map(min, values), default=0.0), max(map(max, values), default=0.0)
+    other_unit = low >= 0 and high <= 1 and not 0 <= least <= most <= 1
+    if not other_unit and (kept or all(min(found) == max(found) for found in values)):
+        return None
+    by = f"`{algorithm.filter_key}`"
+    if not any(algorithm.filter_key in score for group in groups for score in group.scores):
+        by = "`overall`, as no score has the part `accuracy` (of games: none said `won`)"
+    return (
+        f"algorithm.online_filtering keeps {kept} of {len(groups)} groups: it goes by {by}, in this batch "
+        f"from {least:g} to {most:g}, and filter_low {low:g} and filter_high {high:g} are limits of a "
+        "group's mean. Write algorithm.filter_low and filter_high in the unit of these scores"
+    )
+
+
+def filtered_by(group: Group, algorithm: AlgorithmConfig) -> list[float]:
+    """The part `filter_key` of the scored responses that have it; none where none is scored.
+
+    Raises ValueError where no scored one has it.
     """
     key = algorithm.filter_key
     scored = scored_of(group)
@@ -83,14 +114,12 @@ def has_variance(group: Group, algorithm: AlgorithmConfig) -> bool:
         for score in scored
         if key == "accuracy" or key in score
     ]
-    if not scored:
-        return False
-    if not values:
+    if scored and not values:
         parts = ", ".join(dict.fromkeys(name for score in group.scores for name in score))
         raise ValueError(
             f"algorithm.filter_key={key!r}: no score of {group.key} has that part; it has {parts}"
         )
-    return algorithm.filter_low < sum(values) / len(values) < algorithm.filter_high
+    return values
 
 
 def shape_overlong(group: Group, algorithm: AlgorithmConfig, max_response_length: int) -> None:

@@ -111,7 +111,8 @@ class Console(Logger):
                 f"{pace:.1f} s/step",
                 f"{clock(pace * (self._total - step))} left",
             ]
-        later = [f"validation {decimal(values['val/accuracy'])}"] if "val/accuracy" in values else []
+        validation = values.get("val/accuracy", values.get("val/overall"))  # games that do not say `won`
+        later = [f"validation {decimal(validation)}"] if validation is not None else []
         if "look/accuracy_gap" in values:
             # Its page wants what a bare GPU machine may lack.
             from gmpo_vl.report.look import half_width

@@ -83,7 +83,8 @@ def open_session(
         print(f"going on from {checkpoint}", flush=True)
         if progress.step >= steps and not config.trainer.val_only:
             print(at_its_end(progress), flush=True)
-    _put_logs_right(config, run, progress, checkpoint)
+    stays = checkpoint is not None and _stays_as_it_is(config, run, progress, checkpoint, steps)
+    _put_logs_right(config, run, progress, checkpoint, stays)
     mismatch = [trend_figures(line) for line in (*run.read_metrics(), progress.unfinished)]
     order = EpochOrder(len(prompts), config.data.seed, config.data.shuffle)
     return Session(
@@ -102,7 +103,7 @@ def open_session(
         progress=progress,
         first_step=progress.step,
         stop=StopRequest(),
-        loggers=open_loggers(config, run, progress.step, steps),
+        loggers=[] if stays else open_loggers(config, run, progress.step, steps),
         mismatch=[figures for figures in mismatch if figures is not None],
         look=look,
     )
@@ -151,7 +152,7 @@ def resume(config: Config, run: Run, checkpoint: Path, prompts: PromptSet, data:
     """Where the run stood at the checkpoint. Raises ValueError where it cannot go on from there."""
     progress = load_progress(checkpoint, prompts, data)
     if not is_own(run, checkpoint):  # the best step and the probe are another run's, and lie in its folder
-        progress.best_accuracy, progress.best_step = -1.0, -1
+        progress.best_step = -1
         progress.probe = None
     elif config.trainer.kl_to_start_freq > 0 and not config.trainer.val_only:
         check_probe(run, progress, min(config.trainer.kl_to_start_prompts, len(prompts)))
@@ -162,12 +163,36 @@ def at_its_end(progress: Progress) -> str:
     return f"the run is at its last step, {progress.step}: trainer.max_steps says more"
 
 
-def _put_logs_right(config: Config, run: Run, progress: Progress, checkpoint: Path | None) -> None:
+def _stays_as_it_is(config: Config, run: Run, progress: Progress, checkpoint: Path, steps: int) -> bool:
+    """Is nothing left to do of this run, and are the settings others than it was trained with? Its folder
+    then keeps what it has; the settings that train nothing are told."""
+    if config.trainer.val_only or progress.step < steps or not is_own(run, checkpoint):
+        return False
+    if progress.unfinished and all(line["step"] != progress.step for line in run.read_metrics()):
+        return False  # its last step is still to be validated
+    path = run.folder / "config.yaml"
+    if not path.exists():
+        return False
+    try:
+        changed = changed_settings(path, config)
+    except ConfigError as error:
+        changed = [f"those of before cannot be compared: {error}"]
+    if changed:
+        said = f"other settings train nothing, and {run.folder} stays as it is: {', '.join(changed)}"
+        print(said, flush=True)
+    return bool(changed)
+
+
+def _put_logs_right(
+    config: Config, run: Run, progress: Progress, checkpoint: Path | None, stays: bool
+) -> None:
     """Take back what was logged after the checkpoint. `progress` gets what was logged since it was written.
 
     A curve that two runs wrote, or one with a hole in it, is told. `val_only` changes nothing in the folder.
+    stays: neither does this, as nothing is trained.
     """
-    if not config.trainer.val_only:
+    stays = stays or config.trainer.val_only
+    if not stays:
         if checkpoint is None:
             for line in new_start(run):
                 print(line, flush=True)
@@ -178,7 +203,7 @@ def _put_logs_right(config: Config, run: Run, progress: Progress, checkpoint: Pa
         progress.note_validation(line["step"], line)
         if line["step"] == progress.step:
             progress.unfinished = {}  # it was finished in an earlier resume
-    if not config.trainer.val_only:
+    if not stays:
         tidy_checkpoints(run, config.trainer, progress)
     for line in few(run.disorder()):
         print(f"WARNING: {line}", flush=True)

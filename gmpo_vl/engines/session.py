@@ -103,7 +103,8 @@ class Session:
     """Everything a run works with, made once by `open_session`. mismatch: see mismatch.py; of every step.
 
     checked_length: tokens of the longest row that this process has seen when it checked parity.
-    reward, games: one of them is None. told: why games broke, as far as it was printed.
+    reward, games: one of them is None. told: why games broke, as far as it was printed. told_filter:
+    was it said that the limits of the filter do not fit the scores?
     """
 
     config: Config
@@ -127,6 +128,7 @@ class Session:
     probe: list[Group] | None = None  # of `actor/kl_to_start`; made in the first step
     checked_length: int = 0
     told: set[str] = field(default_factory=set)
+    told_filter: bool = False
 
     def sample(
         self,

@@ -21,6 +21,8 @@ def run_validation(s: Session) -> dict[str, float]:
     """`val/*`: means over all samples, of a reward part over the samples that have it. Nothing without
     `val_files`. Of games a score is an episode's, and lengths are those of turns.
 
+    `accuracy` of a reward without that part is the whole score. A game that never says `won` has none.
+
     With val_batch_size -1 all prompts are asked at once, and games are played `GAMES_AT_ONCE` rows at a time.
     The first groups go to the run's folder and the loggers. Seeds do not depend on the step: two validations
     differ by the model alone.
@@ -41,10 +43,12 @@ def run_validation(s: Session) -> dict[str, float]:
             played = answered(s, batch, [0] * len(batch), sampling, advance)
             outcomes += played.outcomes
             for group in played.groups:
-                of_scores = [
-                    counted(score) if score.get("unscored") else score | {"accuracy": accuracy(score)}
-                    for score in group.scores
-                ]
+                of_scores = [counted(score) for score in group.scores]
+                if s.games is None:
+                    of_scores = [
+                        score if score.get("unscored") else score | {"accuracy": accuracy(score)}
+                        for score in of_scores
+                    ]
                 of_responses = [
                     {"response_length": len(response.ids_T), "truncated": not response.finished}
                     for response in group.responses

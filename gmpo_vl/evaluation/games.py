@@ -64,16 +64,20 @@ def _share(shares_Q: np.ndarray) -> dict[str, Any]:
 
 
 def notes_of_games(records: Sequence[SampleRecord]) -> list[str]:
-    """Why games ended that broke, were late or could not be shown; empty where all went well."""
+    """Why games ended that broke, were late or could not be shown, and how those counted that never said
+    `won`; empty where there are none of them."""
+    ends = [turns[-1] for turns in episodes(records) if turns[-1].turn]
     outcomes = [outcome_of(turns) for turns in episodes(records) if turns[-1].turn]
-    failed = [outcome for outcome in outcomes if outcome.ending.reason]
-    if not failed:
-        return []
-    said = list(reasons(failed).values())
-    more = [f"{len(said) - TOLD} more reasons"] if len(said) > TOLD else []
-    notes = [
-        f"{len(failed)} of {len(outcomes)} episodes could not be played on: {'; '.join(said[:TOLD] + more)}"
-    ]
+    notes, failed = [], [outcome for outcome in outcomes if outcome.ending.reason]
+    if failed:
+        said = list(reasons(failed).values())
+        why = "; ".join(said[:TOLD] + ([f"{len(said) - TOLD} more reasons"] if len(said) > TOLD else []))
+        notes.append(f"{len(failed)} of {len(outcomes)} episodes could not be played on: {why}")
     if count := sum(outcome.ending.kind in FAILED for outcome in outcomes):
         notes.append(f"{count} of {len(outcomes)} episodes broke or were late: they count as not won")
+    if count := sum(end.outcome == "scored" and "accuracy" not in end.reward for end in ends):
+        notes.append(
+            f"the games of {count} of {len(ends)} episodes never said `won`: of these a score of at least "
+            "0.5 counts as won; `reward` has the mean score"
+        )
     return notes

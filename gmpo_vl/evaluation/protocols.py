@@ -276,9 +276,13 @@ _KINDS = {
 def override(protocol: Protocol, changes: Mapping[str, Any]) -> Protocol:
     """The protocol with other values, under a name that says which: `geometry3k+n=4,temperature=1`.
 
-    A field set to what it was is no change, and another grader does not take the former one's options.
+    A field set to what it was is no change, and another grader does not take the former one's options. Of the
+    same grader they are set one by one; {} takes them all away.
     Another `data` source is named by the caller (`renamed`).
     """
+    options = changes.get("grader_options")
+    if options and changes.get("grader") in (None, protocol.grader):
+        changes = {**changes, "grader_options": {**protocol.grader_options, **options}}
     real = {key: value for key, value in changes.items() if value != getattr(protocol, key)}
     former = {"grader_options": {}} if "grader" in real else {}
     changed = checked(replace(protocol, **(former | real)))

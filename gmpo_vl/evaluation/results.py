@@ -66,7 +66,7 @@ def figures(records: Sequence[SampleRecord], n: int) -> dict[str, Any]:
     parts = set.intersection(*(set(r.reward) for r in scored or records)) - {*PROFILES}
     if len(scored) < len(records):
         parts.add("unscored")
-    if parts != {"overall"}:
+    if parts != {"overall"} or records[0].turn:
         order = sorted(parts, key=lambda part: (part != "overall", part))
         found["reward"] = {part: _mean_of(part, records) for part in order}
     return found
@@ -220,6 +220,17 @@ def result_folders(paths: Sequence[Path]) -> Iterator[EvaluationFolder]:
         if not found:
             raise FileNotFoundError(f"{path}: no finished evaluation here (no results.json)")
         yield from map(EvaluationFolder, found)
+
+
+def one_result(path: Path) -> EvaluationFolder:
+    """The evaluation that a path names: its folder, or a folder with it as the only finished one."""
+    inside = sorted(p.parent for p in path.glob("*/results.json"))
+    if (path / "results.json").exists() or not inside:
+        return EvaluationFolder(path)
+    if len(inside) > 1:
+        names = ", ".join(folder.name for folder in inside)
+        raise ValueError(f"{path} holds {len(inside)} evaluations; name one of them: {names}")
+    return EvaluationFolder(inside[0])
 
 
 # --- plans --------------------------------------------------------------------------------------------------

@@ -109,8 +109,7 @@ def examine(config: Config, out: Path) -> Iterator[Finding]:
     for line in loggers or ():
         yield Finding("warning", "loggers", line, "trainer.logger", "before the run, on its machine")
     examples = list(itertools.islice(_usable(result), SAMPLES)) if result is not None else []
-    if plays:
-        yield from check_games(config, examples, model.processor)
+    turns = (yield from check_games(config, examples, model.processor)) if plays else []
     if reward is not None and not reward.asks_endpoint:
         found = list(check_reward(reward, examples or CANNED))
         yield from found
@@ -120,7 +119,9 @@ def examine(config: Config, out: Path) -> Iterator[Finding]:
         if sound and result is not None and model.processor is not None:
             yield from _agreement(model.processor, result, reward)
     if model.loads and result is not None:
-        yield from _sight(config, model, result)
+        pictured = (turn for turn in turns if turn.images) if plays else _usable(result, with_picture=True)
+        what = f"first turn of {len(turns)} train rows" if plays else "train row"
+        yield from _sight(config, model, next(pictured, None), what)
 
 
 def _attempt(make: Callable[[], Made], check: str, where: str, change: str) -> Looking[Made | None]:
@@ -291,11 +292,11 @@ def _parts(config: Config, reward: Reward, examples: Sequence[Example]) -> Itera
         yield Finding("warning", "reward", what, where, PART_CHANGE)
 
 
-def _sight(config: Config, model: Model, result: CheckResult) -> Looking[None]:
-    pictured = next(_usable(result, with_picture=True), None)
+def _sight(config: Config, model: Model, pictured: Example | None, what: str) -> Looking[None]:
+    """what: the kind of prompt that was looked through for one with a picture."""
     processor = model.processor
     if processor is None or not processor.sees or pictured is None:
-        yield Finding("note", "sight", "no train row has a picture: nothing to look at")
+        yield Finding("note", "sight", f"no {what} has a picture: nothing to look at")
         return
     assert model.size is not None
     where, (name, free) = str(model.folder), device_memory()

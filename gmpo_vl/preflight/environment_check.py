@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 
 from gmpo_vl.config import Config
 from gmpo_vl.data.rows import RowError
@@ -15,46 +15,46 @@ from gmpo_vl.setup import load_configured_environment
 from gmpo_vl.types import Example
 
 _NAME = "environment.name"
-_NOT_KNOWN = (
-    "how many turns games take, and how long later prompts are, is not known before they are played: memory "
-    "is told for prompts of data.max_prompt_length"
-)
+_NOT_KNOWN = "how many turns games take, and how long later prompts are, is not known before they are played"
+Looking = Generator[Finding, None, list[Example]]  # findings on the way to the turns that were made
 
 
-def check_games(config: Config, rows: Sequence[Example], processor: Processor | None) -> Iterator[Finding]:
-    """Load the environment and show the first turns of some train rows. No model is asked."""
+def check_games(config: Config, rows: Sequence[Example], processor: Processor | None) -> Looking:
+    """Load the environment and make the first turns of some train rows. No model is asked."""
     try:
         make = load_configured_environment(config)
     except (ValueError, ImportError) as error:
         change = "name a built-in, or FILE.py:CLASS; docs/environments.md has an example"
         yield Finding("error", "games", str(error), _NAME, change)
-        return
+        return []
     assert make is not None
     try:
-        yield from _first_turns(config, make, rows, processor)
+        return (yield from _first_turns(config, make, rows, processor))
     finally:
         make.close()
 
 
 def _first_turns(
     config: Config, make: EnvironmentMaker, rows: Sequence[Example], processor: Processor | None
-) -> Iterator[Finding]:
-    data, lengths, most, broken = config.data, [], 0, False
+) -> Looking:
+    data, lengths = config.data, []
+    turns: list[Example] = []
     for row, turn in zip(rows, first_turns(make, rows, config.worker.rollout.seed)):
         try:
             if isinstance(turn, RowError):
                 raise turn
-            most = max(most, len(turn.images))
             if processor is not None:
                 pixels = data.min_pixels, data.max_pixels, data.max_image_pixels
                 lengths.append(prompt_length(turn, processor, None, *pixels))
+            turns.append(turn)
         except ValueError as error:
-            broken = True
             change = "mend the row or the environment, or leave such rows out: data.on_bad_row=skip"
             yield Finding("error", "games", f"row {row.id}: {error}", _NAME, change)
-    if broken or not rows:
-        return
+    if len(turns) < len(rows) or not rows:
+        return turns
+    counts = sorted({len(turn.images) for turn in turns})
     shown = f", of {min(lengths):,} to {max(lengths):,} tokens" if lengths else ""
+    shown += f", with {' to '.join(str(count) for count in dict.fromkeys([counts[0], counts[-1]]))} pictures"
     said = f"{config.environment.name}: first turns of {len(rows)} train rows made{shown}"
     yield Finding("ok", "games", f"{said}\n{_NOT_KNOWN}")
     if lengths and max(lengths) > data.max_prompt_length:
@@ -62,7 +62,8 @@ def _first_turns(
             f"a first turn has {max(lengths):,} tokens, data.max_prompt_length is {data.max_prompt_length:,}"
         )
         yield Finding("warning", "games", what, "data.max_prompt_length", "raise it")
-    yield from _check_limit(config, most)
+    yield from _check_limit(config, counts[-1])
+    return turns
 
 
 def _check_limit(config: Config, first: int) -> Iterator[Finding]:

@@ -169,8 +169,7 @@ def _games(config: Config) -> list[str]:
         f"shown, {template}, {apart}",
         f"            weight of each {algorithm.episode_weight}, baseline over {algorithm.episode_baseline}, "
         f"penalties {algorithm.turn_penalty} normalising",
-        "            prompts above are first turns; how many turns games take, and how long later prompts "
-        "are, is not known before",
+        "            how many turns games take, and how long later prompts are, is not known before",
     ]
 
 
@@ -188,27 +187,31 @@ def describe(config: Config, prompts: PromptSet, validation: PromptSet | None) -
     longest = data.max_prompt_length if plays else max(prompts.lengths)
     turns = config.environment.max_turns if plays else 1
     worst = rollouts * turns * (longest + data.max_response_length)
-    pictures = sum(len(example.images) for example in prompts.examples)
-    what = "episodes" if plays else "rollouts"
+    rows, what = ("games", "episodes") if plays else ("prompts", "rollouts")
     lines = [
         f"model       {actor.model.model_path}",
         *describe_method(config),
-        f"train       {len(prompts):,} prompts with {pictures:,} pictures from {data.train_files}",
-        f"            prompts of {prompt_tokens:.0f} tokens on average, {max(prompts.lengths):,} at most "
-        f"(limit {data.max_prompt_length:,})",
-        f"validation  {len(validation):,} prompts from {data.val_files}"
-        if validation
-        else "validation  none",
+        f"train       {len(prompts):,} {rows}{_pictures(prompts, plays)} from {data.train_files}",
+        f"            {'first turns' if plays else 'prompts'} of {prompt_tokens:.0f} tokens on average, "
+        f"{max(prompts.lengths):,} at most (limit {data.max_prompt_length:,})",
+        f"validation  {len(validation):,} {rows} from {data.val_files}" if validation else "validation  none",
         f"steps       {steps:,} ({steps * data.rollout_batch_size / len(prompts):.1f} passes over the data)",
         *(_games(config) if plays else []),
-        f"a step      {data.rollout_batch_size:,} prompts x {rollout.n} = {rollouts:,} {what}, "
-        f"{updates:,} updates of {actor.global_batch_size:,} prompts "
+        f"a step      {data.rollout_batch_size:,} {rows} x {rollout.n} = {rollouts:,} {what}, "
+        f"{updates:,} updates of {actor.global_batch_size:,} {rows} "
         f"({actor.global_batch_size * rollout.n:,} {what})",
         f"            at most {worst:,} tokens in prompts and responses; up to {forward} a forward",
         *(f"            {reason}" for reason in fitted.reasons),
         f"run         {config.trainer.save_checkpoint_path or 'runs/' + config.trainer.experiment_name}",
     ]
     return "\n".join(lines)
+
+
+def _pictures(prompts: PromptSet, plays: bool) -> str:
+    """What prompts show of pictures: of games the first turns, whatever their rows have."""
+    if plays:
+        return f", of whose first turns {sum(map(bool, prompts.picture_lengths)):,} show pictures,"
+    return f" with {sum(len(example.images) for example in prompts.examples):,} pictures"
 
 
 def describe_method(config: Config) -> list[str]:

@@ -46,14 +46,19 @@ _ADVICE = {
 
 
 def check_batches(config: Config, num_prompts: int | None) -> Iterator[Finding]:
-    """Rollouts, updates and steps. num_prompts: usable train rows; None where the data cannot be read."""
+    """Rollouts or episodes, updates and steps. num_prompts: usable train rows; None where the data cannot be
+    read."""
     data, actor, n = config.data, config.worker.actor, config.worker.rollout.n
     steps, key = config.trainer.max_steps, "data.rollout_batch_size"
     if steps is None and num_prompts is not None:
         steps = config.trainer.total_epochs * num_prompts // data.rollout_batch_size
     updates = actor.ppo_epochs * -(-data.rollout_batch_size // actor.global_batch_size)
-    rollouts = f"{data.rollout_batch_size:,} prompts x {n} = {data.rollout_batch_size * n:,} rollouts"
-    of = f"{updates:,} updates of {actor.global_batch_size * n:,} rollouts"
+    turns = config.environment.max_turns
+    plays = config.environment.name is not None
+    rows, what = ("games", "episodes") if plays else ("prompts", "rollouts")
+    up_to = f" of up to {turns:,} turns" if plays else ""
+    rollouts = f"{data.rollout_batch_size:,} {rows} x {n} = {data.rollout_batch_size * n:,} {what}{up_to}"
+    of = f"{updates:,} updates of {actor.global_batch_size * n:,} {what}"
     yield Finding("ok", "batches", f"{'steps' if steps is None else f'{steps:,} steps'} of {rollouts}, {of}")
     yield from engine_refusals(config)
     if num_prompts is None:
@@ -101,15 +106,19 @@ def check_step(
 ) -> Iterator[Finding]:
     """Memory at the longest prompt with the most pictures that one has, and what sharing saves.
 
-    prompts: None where none could be measured; all are then taken to be as long as they may be, and to be
-    pictures of `patches_per_token`, or text where that is 0.
+    prompts: None where none could be measured, as later turns of games; all are then taken to be as long as
+    they may be, and to be pictures of `patches_per_token`, or text where that is 0.
     """
     tokens = max((p.tokens for p in prompts or ()), default=config.data.max_prompt_length)
     grids = ((1, tokens * patches_per_token, 1),) if patches_per_token else ()
     longest = PromptLengths(tokens, max((p.grids for p in prompts or ()), default=grids))
     if prompts is None:
         kind = "pictures" if patches_per_token else "text"
-        what = f"no prompt was measured: all are taken to have max_prompt_length tokens of {kind}"
+        why, many = "no prompt was measured", "all"
+        if config.environment.name is not None:
+            why = "later turns are not known before games are played"
+            many = f"{config.environment.max_turns:,} turns an episode"
+        what = f"{why}: {many} are taken to have max_prompt_length tokens of {kind}"
         yield Finding("note", "memory", what)
     if size.text is None:
         yield Finding("note", "memory", not_estimated(size), "", NOT_KNOWN)

@@ -191,7 +191,8 @@ def curves(metrics: Metrics, ratio_limits: tuple[float, float] | None = None) ->
 def _of_reward(shares: bool, metrics: Metrics) -> list[Chart]:
     """Of rows of one kind."""
     parts = sorted({key for row in metrics for key in row if key.startswith("reward/")} - {"reward/accuracy"})
-    validation = [replace(series, dots=True) for series in _lines(metrics, {"val/accuracy": "validation"})]
+    validated = _lines(metrics, {validation_key(metrics): "validation"})
+    validation = [replace(series, dots=True) for series in validated]
     accuracy = Chart(
         "Accuracy",
         "Share of right answers, or won episodes: training rollouts of each step, and the validation split.",
@@ -206,6 +207,11 @@ def _of_reward(shares: bool, metrics: Metrics) -> list[Chart]:
         _lines(metrics, {key: key.removeprefix("reward/") for key in parts}),
     )
     return [accuracy, reward]
+
+
+def validation_key(metrics: Metrics) -> str:
+    """What validations are shown by. Games that do not say `won` have a score alone."""
+    return "val/accuracy" if points(metrics, "val/accuracy") else "val/overall"
 
 
 def counts_right(row: Mapping[str, Any]) -> bool | None:

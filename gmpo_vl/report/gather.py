@@ -15,7 +15,7 @@ from yaml import YAMLError
 from gmpo_vl.figures import percent
 from gmpo_vl.policy.objectives import OBJECTIVES, log_clip_limits, resolve_settings
 from gmpo_vl.report.charts import show
-from gmpo_vl.report.curves import by_kind, points
+from gmpo_vl.report.curves import by_kind, points, validation_key
 from gmpo_vl.runs import EvaluationFolder
 from gmpo_vl.samples import as_figure
 from gmpo_vl.storage.files import numbered, read_object
@@ -204,7 +204,7 @@ def _progress(shares: bool, metrics: Sequence[dict[str, Any]]) -> list[tuple[str
     """Of rows of one kind."""
     found = []
     name, unit = ("accuracy", "%") if shares else ("score", "")
-    validation = points(metrics, "val/accuracy")
+    validation = points(metrics, validation_key(metrics))
     if validation:
         best = max(validation, key=lambda p: p[1])
         change = _change(validation[0][1], validation[-1][1], unit)

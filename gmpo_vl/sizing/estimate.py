@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,6 +35,14 @@ BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 
 
 @dataclass(frozen=True)
+class Asked:
+    """So many prompts with n answers each."""
+
+    prompts: int
+    n: int
+
+
+@dataclass(frozen=True)
 class PromptLengths:
     """Tokens of a prompt, and the grids of its pictures: patches in (time, height, width)."""
 
@@ -47,15 +55,16 @@ def estimate_local(
 ) -> Estimate:
     """A step of engine local: all of it on one device, every prompt as long as the longest, and in each phase
     the answers of the length that takes most. size: of a model whose widths are known."""
-    of, setting = _widths(size), _local_setting(config, size, cuda)
+    of, setting, rows = _widths(size), _local_setting(config, size, cuda), config.data.rollout_batch_size
     together = (
-        _sampled(config, size.config, prompt, config.worker.rollout.n)
+        _sampled(config, size.config, prompt, asked.n)[: asked.prompts]
         for prompt in (longest, PromptLengths(1))
+        for asked in _asked(config, rows, turns=1)
     )
     log_probs, update = _largest_passes(config, of, setting, longest, limits)
     return Estimate(
         held=held_parts(setting),
-        generate=_most(generate_parts(of, setting, g[: config.data.rollout_batch_size]) for g in together),
+        generate=_most(generate_parts(of, setting, groups) for groups in together),
         log_probs=log_probs,
         update=(*update, *_half_gradient(config, setting)),
     )
@@ -101,11 +110,19 @@ def _half_gradient(config: Config, s: Setting, shards: int = 1) -> Parts:
     return (Part("half's gradient", s.trained * s.weight_bytes / shards, why),)
 
 
+def _asked(config: Config, rows: int, turns: int) -> list[Asked]:
+    """What `rows` rows of the data may ask in one forward. Of games: their first turns alone, which a row's
+    episodes have in common, and later turns alone, each a prompt of its own, up to `turns` of an episode."""
+    asked, n = [Asked(rows, config.worker.rollout.n)], config.worker.rollout.n
+    return asked if config.environment.name is None else [*asked, Asked(rows * n * turns, 1)]
+
+
 def sampling_peak(config: Config, size: ModelSize, longest: PromptLengths) -> float:
     """Bytes on a GPU of engine local while as many prompts are sampled together as `max_cached_tokens`
     allows, of any length up to the longest, for training or validation."""
     of, setting = _widths(size), _local_setting(config, size, cuda=True)
-    counts = (config.worker.rollout.n, validation_sampling_of(config).n)
+    later = () if config.environment.name is None else (1,)  # a later turn of a game is asked once
+    counts = (config.worker.rollout.n, validation_sampling_of(config).n, *later)
     sampled = [
         _sampled(config, size.config, prompt, n) for prompt in (longest, PromptLengths(1)) for n in counts
     ]
@@ -181,15 +198,16 @@ def _largest_passes(
 
     Where tokens bound a forward, several lengths are tried: short answers leave room for more pictures.
     """
-    data, n = config.data, config.worker.rollout.n
+    data, turns = config.data, config.environment.max_turns
     in_tokens = limits.score.max_tokens is not None or limits.update.max_tokens is not None
     lengths = _halvings(data.max_response_length)[: None if in_tokens else 1]
 
-    def largest(limits: Limits, prompts: int, length: int) -> list[Shape]:
-        return _largest(groups_of_lengths([longest] * prompts, length, n), limits)
+    def largest(limits: Limits, rows: int) -> Iterator[list[Shape]]:
+        for asked in _asked(config, rows, turns):
+            yield from (_largest(asked, longest, length, limits) for length in lengths)
 
-    scored = (largest(limits.score, data.rollout_batch_size, length) for length in lengths)
-    updated = (largest(limits.update, config.worker.actor.global_batch_size, length) for length in lengths)
+    scored = largest(limits.score, data.rollout_batch_size)
+    updated = largest(limits.update, config.worker.actor.global_batch_size)
     return (
         _most(log_probs_parts(of, setting, groups) for groups in scored),
         _most(update_parts(of, setting, groups) for groups in updated),
@@ -201,10 +219,14 @@ def _halvings(length: int) -> list[int]:
     return [length] if length <= 1 else [length, *_halvings(length // 2)]
 
 
-def _largest(groups: Sequence[Group], limits: Limits) -> list[Shape]:
-    """The micro-batch with the most tokens, as shapes of its groups. groups: all alike."""
+def _largest(asked: Asked, prompt: PromptLengths, response: int, limits: Limits) -> list[Shape]:
+    """The micro-batch with the most tokens, as shapes of its groups, which are all alike."""
+    count = asked.prompts
     if limits.max_tokens is not None:  # no forward holds more
-        groups = groups[: 1 + limits.max_tokens // len(groups[0].prompt.ids_P)]
+        count = min(count, 1 + limits.max_tokens // prompt.tokens)
+    if limits.max_rows is not None:
+        count = min(count, limits.max_rows)
+    groups = groups_of_lengths([prompt] * count, response, asked.n)
     found = [shapes_of([batch]) for batch in micro_batches(rows_of(groups), limits)]
     return max(found, key=lambda shapes: sum(s.prompt + sum(s.responses) for s in shapes))
 

@@ -44,7 +44,8 @@ def outcome_of(study: Study, folder: StudyFolder, run: StudyRun) -> Outcome:
     validations = [y for x, y in points(metrics, study.metric) if x > 0]
     if len(validations) < study.last:
         counted = f"{len(validations)} trained values of {study.metric}, not {study.last}"
-        error = f"it ended well, but metrics.jsonl has {counted}"
+        others = sorted({key for row in metrics for key in row if key.startswith("val/")})
+        error = f"it ended well, but metrics.jsonl has {counted}; it has {', '.join(others) or 'no val/*'}"
         return Outcome(run, "failed", error, metrics, None)
     return Outcome(run, "finished", None, metrics, sum(validations[-study.last :]) / study.last)
 

@@ -266,6 +266,27 @@ algorithm: {reward_weights: {format: 0}}
 """
 
 
+def test_a_mapping_s_entries_are_set_one_by_one_and_an_empty_one_takes_all_away(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.py").write_text("def loss(): ...\n")
+    (tmp_path / "lower.yaml").write_text(MAPPINGS)
+    key = "worker.reward.reward_function_kwargs"
+
+    def options(*overrides: str, path: str = "lower.yaml") -> dict:
+        return load_config(path, overrides).worker.reward.reward_function_kwargs
+
+    assert options(f"{key}={{answer_in: tag}}") == {"format_weight": 0.25, "answer_in": "tag"}
+    assert options(f"{key}.answer_in=tag") == {"format_weight": 0.25, "answer_in": "tag"}
+    assert options(f"{key}={{}}") == {}
+    assert options(f"{key}={{}}", f"{key}.answer_in=tag") == {"answer_in": "tag"}
+    (tmp_path / "upper.yaml").write_text("{base: lower.yaml, worker: {reward: {reward_function_kwargs: {}}}}")
+    assert options(path="upper.yaml") == {}
+    save_as_written("upper.yaml", "saved.yaml")
+    assert options(path="saved.yaml") == {}
+    save_config(load_config("upper.yaml"), "config.yaml")
+    assert options(path="config.yaml") == {}
+
+
 def test_entries_of_mappings_that_a_lower_base_sets_are_saved(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own.py").write_text("def loss(): ...\n")

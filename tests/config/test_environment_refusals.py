@@ -53,6 +53,35 @@ def test_what_has_no_meaning_with_games_is_refused(write, override, why):
     assert "or train without environment.name" in said
 
 
+@pytest.mark.parametrize(
+    "override",
+    [
+        "algorithm.adv_estimator=gdpo",  # else: name weights, which games refuse, too
+        "algorithm.reward_weights={}",
+        "algorithm.overlong_responses=soft",
+        "worker.reward.reward_function=nowhere.py:score",
+        "data.format_prompt=nowhere.jinja",
+        "worker.actor.loss_type=easyr1/gspo",
+        "trainer.look_freq=0",
+    ],
+)
+def test_what_games_refuse_is_one_message(write, override):
+    said = refusal(write(), *PLAYS, override)
+    assert "or train without environment.name" in said
+    assert "\n" not in said
+
+
+def test_what_is_written_takes_away_what_games_refuse(write):
+    lower, key = write("lower.yaml"), "worker.reward.reward_function_kwargs"
+    (lower.parent / "upper.yaml").write_text(
+        "base: lower.yaml\nworker: {reward: {reward_function_kwargs: {a: 1}}}"
+    )
+    upper = lower.parent / "upper.yaml"
+    assert f'{key} is {{"a": 1}}' in (said := refusal(upper, *PLAYS))
+    assert "write {}" in said
+    assert load_config(upper, [*PLAYS, f"{key}={{}}"]).environment.name == "gridworld"
+
+
 def test_games_are_filtered_by_a_part_that_their_scores_have(write):
     filtering = "algorithm.online_filtering=true"
     said = refusal(write(), *PLAYS, filtering, "algorithm.filter_key=format")

@@ -3,6 +3,7 @@ since no tiny random model answers sensibly."""
 
 import random
 import time
+from dataclasses import replace
 
 from PIL import Image
 
@@ -138,3 +139,15 @@ class Flat(Walk):
 
 class Apart(Walk):
     isolate = Isolation(deadline=600.0, games=2)
+
+
+class Points(Walk):
+    """A walk of -5 points a turn, and more for the last room, that never says whether it was won."""
+
+    def __init__(self, example, pictures=True, worth=3.0):
+        super().__init__(example, pictures)
+        self.worth = worth
+
+    def step(self, answer):
+        step = super().step(answer)
+        return replace(step, reward=self.worth * step.reward - 5.0, info={})

@@ -29,6 +29,21 @@ def test_it_says_the_step_and_the_other_settings_and_writes_nothing(run, go_on):
     assert "the run is at its last step, 2" in go_on("--dry-run", f"trainer.max_steps={STEPS}")[1]
 
 
+def test_a_run_at_its_last_step_keeps_its_files_whatever_the_settings(run, go_on):
+    """Settings that train nothing; a lower save_limit would remove a checkpoint."""
+    before = contents(run.folder)
+    last, loggers = f"trainer.max_steps={STEPS}", "trainer.logger=[file,tensorboard]"
+    code, said = go_on(last, "worker.actor.optim.lr=0.5", "trainer.save_limit=1", loggers)
+    assert code == 0
+    (line,) = (line for line in said.splitlines() if "stays as it is" in line)
+    assert {"worker.actor.optim.lr", "trainer.save_limit"} <= set(line.rpartition(": ")[2].split(", "))
+    after = contents(run.folder)
+    lock = run.folder / "lock"
+    assert {k: v for k, v in after.items() if k != lock} == {k: v for k, v in before.items() if k != lock}
+    assert "going on with other settings than before: " in go_on()[1]
+    assert "stays as it is" not in go_on()[1], "the settings of its last step"
+
+
 @pytest.fixture
 def other_data(tmp_path) -> str:
     export(tmp_path / "other", {"train": 23})

@@ -334,7 +334,8 @@ def test_dry_run_and_doctor_tell_of_games(settings, tmp_path, capsys):
     assert main([*said, "--dry-run"]) == 0
     plan = capsys.readouterr().out
     assert "environment gridworld, up to 4 turns" in plan
-    assert "4 prompts x 4 = 16 episodes" in plan
+    assert "4 games x 4 = 16 episodes" in plan
+    assert "24 games, of whose first turns 24 show pictures, from" in plan
     assert "is not known before" in plan
     assert "Turn 1: <image>" in plan
     assert main(["doctor", *said[1:], "--out", str(tmp_path / "doctor"), "--rehearse"]) == 0

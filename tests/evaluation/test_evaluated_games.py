@@ -242,6 +242,20 @@ def test_games_that_break_or_are_too_long_are_not_won_and_noted(tiny, protocol, 
     assert "max_prompt_length is 300" in results_of(tmp_path / "long")["notes"][0]
 
 
+def test_games_that_never_say_won_count_by_their_score_and_it_is_said(tiny, protocol, tmp_path, gmpo_vl):
+    points = protocol("Points", {"settings": {"worth": 40.0}})
+    said = gmpo_vl("eval", tiny, "--protocol", points, "--out", tmp_path)
+    results = results_of(tmp_path / "points")
+    records = list(EvaluationFolder(tmp_path / "points").samples())
+    scores = [turns[-1].reward["overall"] for turns in episodes(records)]
+    assert "won" not in results["episode"]
+    assert 0 < results["pass@1"] == sum(score >= 0.5 for score in scores) / 16
+    assert results["reward"] == {"overall": pytest.approx(sum(scores) / 16)}
+    assert "score of at least 0.5 " in said
+    assert "the games of 16 of 16 episodes never said `won`: of these a score of at least 0.5" in said
+    assert "never said" not in "".join(results_of(tmp_path / "points")["notes"][1:])
+
+
 def test_a_game_that_cannot_begin_is_a_bad_row_before_the_model_is_loaded(
     tiny, protocol, tmp_path, gmpo_vl, monkeypatch
 ):

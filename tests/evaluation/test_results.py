@@ -81,6 +81,21 @@ def test_compare_pairs_by_question_and_seed_and_warns_about_one_seed(answered, g
     assert 25 < gain < 75
 
 
+def test_a_folder_with_one_evaluation_names_it(answered, gmpo_vl, diagrams, tmp_path):
+    a, b = answered("a", 0.3), answered("b", 0.8)
+    gmpo_vl("eval", "regrade", a, b)
+    compared = gmpo_vl("eval", "compare", "--a", a, "--b", b)
+    assert gmpo_vl("eval", "compare", "--a", a.parent, "--b", b) == compared
+    rows = ("--data", diagrams, "--out")
+    assert gmpo_vl("data", "difficulty", a.parent, *rows, tmp_path / "rows.parquet")
+    shutil.copytree(a, a.parent / "small+n=2")
+    said = gmpo_vl("eval", "compare", "--a", a.parent, "--b", b, code=2)
+    assert f"{a.parent} holds 2 evaluations; name one of them: {NAME}, small+n=2" in said
+    said = gmpo_vl("data", "difficulty", a.parent, *rows, tmp_path / "more.parquet", code=2)
+    assert "2 evaluations" in said
+    assert "no finished evaluation" in gmpo_vl("eval", "compare", "--a", tmp_path, "--b", b, code=2)
+
+
 def test_compare_says_where_questions_are_too_few():
     said = [
         comparison_in_words(

@@ -83,6 +83,27 @@ def test_later_turns_of_a_game_may_show_pictures_where_the_first_shows_none(unsa
     assert seen == [PromptLengths(300, ((1, 300 * 4, 1),))]
 
 
+def test_every_turn_of_a_game_is_a_row_with_a_prompt_of_its_own(unsaid, tiny_folder):
+    games = ("environment.name=gridworld", "worker.reward.reward_function=null", "worker.rollout.n=4")
+    size, longest = model_size(tiny_folder), PromptLengths(100, ((1, 4, 4),))
+
+    def told(limits: Limits, *more: str) -> list[int]:
+        """Tokens of the largest update's forward; prompts whose pictures are held while sampling."""
+        found = estimate_local(unsaid(*more), size, longest, PassLimits(limits, limits), cuda=False)
+        parts = [next(part for part in found.update if part.name == "activations")]
+        parts += [part for part in found.generate if part.name == "prompts' KV cache"]
+        return [int(part.assumption.split()[0].replace(",", "")) for part in parts]
+
+    all_rows, some, few = Limits(), Limits(max_rows=8), Limits(max_tokens=2000)
+    answer = 10 - 1  # tokens that are fed
+    assert told(all_rows)[0] == 2 * (100 + 4 * answer)
+    for turns in (1, 50):
+        of_turns = (*games, f"environment.max_turns={turns}")
+        assert told(all_rows, *of_turns) == [2 * 4 * turns * (100 + answer), 4 * 4]
+        assert told(some, *of_turns)[0] == 8 * (100 + answer)
+        assert told(few, *of_turns)[0] == min(2000 // (100 + 10), 2 * 4 * turns) * (100 + answer)
+
+
 @pytest.mark.parametrize("of", ["_host_memory", "gpu_memory"])
 def test_a_small_memory_splits_groups_and_trains_the_same(of, unsaid, tmp_path, monkeypatch, capfd):
     settings = ("trainer.max_steps=1", "trainer.val_before_train=false", "worker.rollout.n=12")
