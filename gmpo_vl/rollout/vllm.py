@@ -78,7 +78,8 @@ def load_engine(
         trust_remote_code=False,
         dtype="bfloat16" if torch.cuda.is_available() else "float32",
         max_model_len=min(max_tokens, positions),
-        enable_prefix_caching=True,
+        # On a CPU vLLM's attention fails where samples share cached keys (engines/easyr1/cpu_vllm.py).
+        enable_prefix_caching="cpu" not in engine_version(),
         logprobs_mode="processed_logprobs",
         gpu_memory_utilization=MEMORY,
         disable_log_stats=True,

@@ -10,12 +10,12 @@ import pytest
 pytest.importorskip("vllm.v1", reason="vLLM is not installed: make test-vllm EASYR1_HOME=FOLDER")
 pytest.importorskip("verl", reason="EasyR1 is not installed: make test-vllm EASYR1_HOME=FOLDER")
 
+from gaps import RIGHT
 from runs import command, finish, of_steps, start, train, wait_for
 
 from gmpo_vl.runs import Run
 from gmpo_vl.tasks.countdown.data import TINY, export
 
-RIGHT = 1e-4  # nats
 LORA = [
     "worker.actor.model.lora={rank: 4, exclude_modules: .*visual.*}",
     "worker.actor.fsdp.use_orig_params=false",

@@ -9,18 +9,17 @@ import torch
 pytest.importorskip("vllm.v1", reason="vLLM is not installed: make test-vllm EASYR1_HOME=FOLDER")
 pytest.importorskip("verl", reason="EasyR1 is not installed: make test-vllm EASYR1_HOME=FOLDER")
 
+from gaps import RIGHT, WRONG, largest_gap, move_weights
 from ranks import run_ranks
 
 from gmpo_vl.engines.easyr1 import sync
 from gmpo_vl.engines.easyr1.config import to_easyr1
 from gmpo_vl.engines.easyr1.cpu import CPUWorker
-from gmpo_vl.engines.easyr1.serialisation import answers_of, groups_to_proto, prompts_to_proto, taken_apart
+from gmpo_vl.engines.easyr1.serialisation import answers_of, prompts_to_proto
 from gmpo_vl.models.processing import encode_prompt, load_processor
 from gmpo_vl.setup import load_split, sampling_of
 from gmpo_vl.types import Example, Group
 
-RIGHT = 1e-4  # nats
-WRONG = 0.05
 LORA = [
     "worker.actor.model.lora.rank=4",
     "worker.actor.model.lora.exclude_modules=.*visual.*",
@@ -56,23 +55,6 @@ def sampled(worker, prompts, config, step):
     answers = answers_of(worker.generate_sequences(asked))
     worker.release_rollout_engine()
     return [Group(str(i), prompt, of) for i, (prompt, of) in enumerate(zip(prompts, answers))]
-
-
-def largest_gap(worker, groups):
-    log_probs = worker.compute_log_probs(groups_to_proto(groups, way="plain")).batch["old_log_probs"]
-    return max(
-        float((log_probs_T - response.rollout_log_probs_T).abs().max())
-        for of_group, group in zip(taken_apart(groups, log_probs), groups)
-        for log_probs_T, response in zip(of_group, group.responses)
-    )
-
-
-def move_weights(module, names, seed):
-    draw = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in module.named_parameters():
-            if parameter.requires_grad and any(wanted in name for wanted in names):
-                parameter.add_(torch.randn(parameter.shape, generator=draw) * 0.03)
 
 
 @pytest.mark.parametrize("ranks", [1, 2])

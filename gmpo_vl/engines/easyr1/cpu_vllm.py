@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 GIB = "1"  # of keys and values that vLLM may keep
+EVERYTHING = 2**30  # tokens: a window that no text fills
 
 
 def vllm_is_for_cpus() -> bool:
@@ -36,6 +37,7 @@ def let_vllm_run() -> None:
     }
     _keep_weights_where_they_are_loaded()
     _stay_in_this_process()
+    _attend_within_a_wide_window()
     tensordict: Any = importlib.import_module("tensordict")
     tensordict.TensorDict.cuda = lambda self, device=None: self
     rollout: Any = importlib.import_module("verl.workers.rollout.vllm_rollout_spmd")
@@ -55,6 +57,18 @@ def _keep_weights_where_they_are_loaded() -> None:
         layer.cpu_linear = torch.nn.functional.linear
 
     utils.dispatch_cpu_unquantized_gemm = plain
+
+
+def _attend_within_a_wide_window() -> None:
+    """IPEX takes four samples whose prompts share a cached block, of 128 tokens, for a beam search, and then
+    refuses a call without a sliding window.
+    """
+    from vllm.v1.attention.backends import cpu_attn
+
+    if cpu_attn._use_ipex:
+        ipex = cpu_attn.ipex_modules.PagedAttention
+        attend = ipex.single_query_cached_kv_attention
+        ipex.single_query_cached_kv_attention = functools.partial(attend, window_size=EVERYTHING)
 
 
 def _stay_in_this_process() -> None:
