@@ -7,8 +7,9 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def phase_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Gives a function to call with the number of newly done pieces. The bar disappears at the end."""
+def phase_bar(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """Gives a function to call with the number of newly done pieces. The bar disappears at the end. total:
+    None where nobody knows it before."""
     from rich import progress as bars
     from rich.console import Console
     from rich.text import Text
