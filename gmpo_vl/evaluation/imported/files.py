@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -110,7 +111,17 @@ class WorkbookRows:
 def _named(header: Sequence[str | None], row: Sequence[Any]) -> dict[str, Any]:
     if any(cell is not None for cell in row[len(header) :]):
         raise RowError("unreadable_row", f"it has {len(row)} cells, and {len(header)} columns have a name")
-    return {name: value for name, value in zip(header, row) if name}
+    return {name: _unescaped(value) for name, value in zip(header, row) if name}
+
+
+_ESCAPED = re.compile(r"_x([0-9A-Fa-f]{4})_")
+
+
+def _unescaped(value: Any) -> Any:
+    """A text with the control characters for which workbooks have an escape: _x000D_ is a carriage return."""
+    if not isinstance(value, str) or "_x" not in value:
+        return value
+    return _ESCAPED.sub(lambda match: chr(int(match[1], 16)), value)
 
 
 def _check_workbook(path: Path) -> None:
