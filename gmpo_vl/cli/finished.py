@@ -71,7 +71,7 @@ def add_grade(commands: Any) -> None:
         "--answer-in",
         choices=["box", "tag", "any"],
         default="box",
-        help="\\boxed{} (default), <answer>, or any: these, a sentence that states it, a response of one line",
+        help="\\boxed{} (default), <answer>, or any: these, where it is stated, a response of one line",
     )
     parser.add_argument("--profile", choices=["strict", "paper"], default="strict", help="default strict")
     parser.add_argument(
@@ -172,7 +172,10 @@ def add_result_commands(parts: Any) -> None:
     compare.add_argument("--b", **sides, help="the second's, in the same order of seeds")
     graders = ["overall", "strict", "paper", "official"]
     compare.add_argument(
-        "--grader", choices=graders, default="overall", help="whose verdicts (the protocol's); official: the harness's"
+        "--grader",
+        choices=graders,
+        default="overall",
+        help="whose verdicts (the protocol's); official: those of the harness that was imported from",
     )
     compare.set_defaults(run=run_compare)
 

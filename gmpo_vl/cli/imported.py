@@ -21,14 +21,14 @@ def add_import_commands(parts: Any) -> None:
         nargs="+",
         type=Path,
         metavar="FILE",
-        help="DATE_samples_TASK.jsonl of lmms-eval; MODEL_DATASET.xlsx, .tsv or .json of VLMEvalKit, judged or not",
+        help="lmms-eval's DATE_samples_TASK.jsonl, VLMEvalKit's MODEL_DATASET.xlsx, .tsv or .json",
     )
     given.add_argument("--out", type=new_path, required=True, help="results go to OUT/NAME-imported")
     given.add_argument("--name", help="of the result (the task's); `-imported` is put behind it")
     given.add_argument(
         "--data",
-        help="rows that were asked: file, folder or hub id; joined by doc_id (the row's number) or index (its "
-        "id), for choices, tolerances and ids",
+        help="rows that were asked: file, folder or hub id; joined by doc_id (the row's number) or index "
+        "(its id), for choices, tolerances and ids",
     )
     given.add_argument("--grader", default="strict", help="strict (default), paper, or a reward")
     given.add_argument(

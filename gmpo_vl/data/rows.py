@@ -323,7 +323,7 @@ def _check_text(text: str, name: str) -> None:
 
 
 def is_small_scalar(value: Any) -> bool:
-    """Whether a column's value can stand in an example's `meta`: a short text of one line, a finite number."""
+    """Whether a column's value can stand in an example's `meta`: a short line, a finite number."""
     if isinstance(value, str):
         return len(value) <= MAX_META_LENGTH and value.isprintable()
     if isinstance(value, float):

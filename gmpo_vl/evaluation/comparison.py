@@ -114,16 +114,17 @@ def compare_imported(
     common = [key for key in shares[0] if all(key in found for found in shares)]
     if not common:
         raise ValueError(
-            f"{folders[0].folder} and {folders[-1].folder} have no question in common ({next(iter(shares[0]))} "
-            f"here, {next(iter(shares[-1]))} there): import again with --data, the rows that the other "
-            "evaluation asked"
+            f"{folders[0].folder} and {folders[-1].folder} have no question in common "
+            f"({next(iter(shares[0]))} here, {next(iter(shares[-1]))} there): import again with --data, the "
+            "rows that the other evaluation asked"
         )
     first, *others = [_golds(folder) for folder in folders]
     apart = [key for key in common if any(not golds_agree(first[key], golds[key]) for golds in others)]
     if 2 * len(apart) > len(common):
         raise ValueError(
             f"{len(apart):,} of {len(common):,} questions with the same id have another right answer "
-            f"({apart[0]}: {first[apart[0]][:40]!r} here): these are other questions. Import again with --data"
+            f"({apart[0]}: {first[apart[0]][:40]!r} here): these are other questions. Import again with "
+            "--data"
         )
     kept = [key for key in common if key not in set(apart)]
     notes = [_asked(folder, results) for folder, results in zip(folders, stated)]

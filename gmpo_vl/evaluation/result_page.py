@@ -48,9 +48,7 @@ def write_result_page(folder: EvaluationFolder, questions: int | None = None) ->
         protocol={k: v for k, v in results["settings"].items() if k not in ("name", "about")},
         prompt=_prompt(results),
         kinds=by_kind(groups),
-        cards=[]
-        if games
-        else [make_card(folder.folder, 0, group, merged(group)) for group in picked],
+        cards=[] if games else [make_card(folder.folder, 0, group, merged(group)) for group in picked],
         games=cards_of(folder.folder, 0, records, shown) if games else [],
         total=len(groups),
         disputed=sum(map(_disputed, groups)),

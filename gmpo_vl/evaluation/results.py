@@ -48,9 +48,9 @@ def figures(records: Sequence[SampleRecord], n: int) -> dict[str, Any]:
         "truncated": float(np.mean([not r.finished for r in turns])),
         **({"no_answer": float(np.mean([r.extracted is None for r in records]))} if explained else {}),
         "timeouts": sum(r.outcome == "timeout" for r in records),
-        # imported answers may have none: nobody counted their tokens
-        **({"mean_length": float(np.mean([r.length for r in turns]))} if any(r.length for r in turns) else {}),
     }
+    if any(r.length for r in turns):  # nobody may have counted the tokens of imported answers
+        found["mean_length"] = float(np.mean([r.length for r in turns]))
     if records[0].turn:
         found |= figures_of_games(turns, n)
     if n > 1:

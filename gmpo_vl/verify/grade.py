@@ -30,8 +30,8 @@ ANSWER_MARKS = {"box": "\\boxed", "tag": "<answer>"}
 class Verifier:
     """The verifier as the judge of pairs.
 
-    answer_in: where a response has its answer, `box`, `tag` or `any`. workers: processes for undecided answers, 0
-    for none. Raises ValueError for fewer.
+    answer_in: where a response has its answer, `box`, `tag` or `any`. workers: processes for undecided
+    answers, 0 for none. Raises ValueError for fewer.
     """
 
     profile: Profile = "strict"

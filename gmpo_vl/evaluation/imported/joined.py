@@ -21,8 +21,8 @@ EMPTY_HASHES = frozenset(hashlib.sha256(text).hexdigest() for text in (b"", b"nu
 class Joined:
     """by_place: a harness's key is the row's number in the data; otherwise it is the row's id.
 
-    hashes: how many of lmms-eval's doc_hash were `equal` to the row's, `other`, `empty` (the hash of nothing),
-    or `unknown`, because the row has pictures: the harness hashes where in memory they lay.
+    hashes: how many of lmms-eval's doc_hash were `equal` to the row's, `other`, `empty` (the hash of
+    nothing), or `unknown`, because the row has pictures: the harness hashes where in memory they lay.
     """
 
     def __init__(self, source: str, columns: Columns, by_place: bool):

@@ -13,17 +13,21 @@ from gmpo_vl.data.options import Options, readings
 from gmpo_vl.data.rows import RowError, is_small_scalar
 from gmpo_vl.data.values import is_empty, texts_in
 
-ERROR_TEXTS = ("Failed to obtain answer", "[FAILED]", "Error:")  # what harnesses write where a model was silent
+ERROR_TEXTS = (
+    "Failed to obtain answer",
+    "[FAILED]",
+    "Error:",
+)  # what harnesses write where a model was silent
 
 
 @dataclass(frozen=True)
 class ImportedRow:
     """A question and its answers.
 
-    key: what the harness calls the row (doc_id, index). name: its id here, where our export says it. gold: as the answer column of our data has it; empty
-    where the file has none. official: the harness's verdict on each response, from 0 to 1; None for none.
-    lengths: tokens of each response; 0 where they are not stated. cut: the cell was full, so the response may
-    go on. doc_hash: lmms-eval's hash of its row.
+    key: what the harness calls the row (doc_id, index). name: its id here, where our export says it. gold: as
+    the answer column of our data has it; empty where the file has none. official: the harness's verdict on
+    each response, from 0 to 1; None for none. lengths: tokens of each response; 0 where they are not stated.
+    cut: the cell was full, so the response may go on. doc_hash: lmms-eval's hash of its row.
     """
 
     key: str

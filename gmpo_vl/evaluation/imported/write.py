@@ -150,7 +150,7 @@ class _Rows:
                     raise given
                 if key in seen:
                     raise RowError("repeated", f"{key} comes again: under another filter, or of another run")
-                example_id, row = (given.name or key, given) if self._joined is None else self._joined.row(given)
+                example_id, row = self._joined.row(given) if self._joined else (given.name or key, given)
                 self._check(row)
             except RowError as error:
                 self.faults.append(Fault(self._request.file.name, number, key, error.reason, str(error)))
