@@ -104,7 +104,7 @@ def compare_imported(
     """stated: the results of all. Raises ValueError for other graders, and where the questions are not the
     same ones."""
     folders = [*a, *b]
-    graders = {results["settings"]["grader"] for results in stated}
+    graders = {results["settings"].get("grader", "strict") for results in stated}
     if grader == "overall" and len(graders) > 1:
         raise ValueError(
             f"graded by {' and '.join(sorted(graders))}: --grader strict compares by one, or import again "
@@ -144,7 +144,7 @@ def _asked(folder: EvaluationFolder, results: dict) -> str:
     """Who asked, with which sampling, as far as it is stated."""
     settings = results["settings"]
     if "imported" not in settings:
-        return f"{folder.folder}: asked here, temperature {settings['temperature']:g}, n {results['n']}"
+        return f"{folder.folder}: asked here, temperature {settings.get('temperature')}, n {results['n']}"
     facts = settings["imported"]
     sampling = facts.get("sampling") or facts.get("gen_kwargs") or "not stated"
     return f"{folder.folder}: imported from {facts['harness']}, n {results['n']}, sampling {sampling}"

@@ -47,21 +47,16 @@ def lmms_file(folder: Path, lines=None, task: str = "shapes") -> Path:
     return path
 
 
+def kit_row(index: int, question: str, options: str, **others) -> dict:
+    """A row of VLMEvalKit's table. options: of A, B, C, by spaces; empty where there are none."""
+    letters = dict(zip("ABC", options.split() or [None] * 3))
+    return {"index": index, "question": question, **letters, **others}
+
+
+FRUIT = "apple chair dog"
 KIT = [
-    {
-        **{"index": 10, "question": "Which is a fruit?", "A": "apple", "B": "chair", "C": "dog", "answer": "A"},
-        **{"category": "things", "prediction": "Answer: apple", "hit": 1, "log": "Match Log: matched."},
-    },
-    {
-        **{"index": 11, "question": "Which is an animal?", "A": "apple", "B": "chair", "C": "dog", "answer": "C"},
-        **{"category": "things", "prediction": "B. chair", "hit": 0, "log": "Match Log: matched."},
-    },
-    {
-        **{"index": 12, "question": "What is 7 * 6?", "A": None, "B": None, "C": None, "answer": 42},
-        **{"category": "sums", "prediction": "=6*7", "hit": 0, "log": "a formula, as a sheet may have it"},
-    },
-    {
-        **{"index": 13, "question": "What is 6 + 6?", "A": None, "B": None, "C": None, "answer": 12.0},
-        **{"category": "sums", "prediction": "the answer is 12", "hit": 1, "log": ""},
-    },
+    kit_row(10, "A fruit?", FRUIT, answer="A", kind="things", prediction="Answer: apple", hit=1, log="ok"),
+    kit_row(11, "An animal?", FRUIT, answer="C", kind="things", prediction="B. chair", hit=0, log="ok"),
+    kit_row(12, "What is 7 * 6?", "", answer=42, kind="sums", prediction="=SUM(40,2)", hit=0, log="ok"),
+    kit_row(13, "What is 6 + 6?", "", answer=12.0, kind="sums", prediction="the answer is 12", hit=1, log=""),
 ]

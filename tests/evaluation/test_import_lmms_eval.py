@@ -120,7 +120,11 @@ def parquet(path: Path, rows: list[dict]) -> Path:
 
 def test_rows_of_data_bring_ids_choices_and_tolerances(imported, tmp_path):
     rows = [
-        {"id": "a", "problem": SHAPES, "answer": encode_answer("B", choices=["circle", "square", "triangle"])},
+        {
+            "id": "a",
+            "problem": SHAPES,
+            "answer": encode_answer("B", choices=["circle", "square", "triangle"]),
+        },
         {"id": "b", "problem": "How long?", "answer": encode_answer(10, tolerance=0.1)},
         {"id": "c", "problem": "How wide?", "answer": "3"},
     ]
@@ -162,10 +166,10 @@ def test_doc_hash_is_checked_where_the_row_can_be_rebuilt(imported, tmp_path):
         ({"filtered_resps": {"text": "B"}}, "no usable row is left"),
     ],
 )
-def test_a_file_that_is_something_else_ends_in_a_sentence(gmpo_vl, capsys, tmp_path, change, said):
+def test_a_file_that_is_something_else_ends_in_a_sentence(gmpo_vl, tmp_path, change, said):
     path = lmms_file(tmp_path, [{**lmms_line(*ROWS[0]), **change}])
-    gmpo_vl("eval", "import", path, "--out", tmp_path / "out", "--official", "exact_match", code=2)
-    assert said in capsys.readouterr().err
+    told = gmpo_vl("eval", "import", path, "--out", tmp_path / "out", "--official", "exact_match", code=2)
+    assert said in told
 
 
 def test_no_verdicts_are_taken_where_none_are_asked_for(imported, tmp_path):
@@ -174,23 +178,23 @@ def test_no_verdicts_are_taken_where_none_are_asked_for(imported, tmp_path):
     assert all("official" not in s.reward for s in samples)
 
 
-def test_unknown_metrics_and_names_are_refused(gmpo_vl, capsys, tmp_path):
+def test_unknown_metrics_and_names_are_refused(gmpo_vl, tmp_path):
     path = lmms_file(tmp_path)
-    gmpo_vl("eval", "import", path, "--out", tmp_path / "out", "--official", "bleu", code=2)
-    assert "--official bleu: the file has exact_match" in capsys.readouterr().err
-    gmpo_vl("eval", "import", path, "--out", tmp_path / "out", "--name", "a/b", code=2)
-    assert "no folder can be called" in capsys.readouterr().err
-    gmpo_vl("eval", "import", path, path, "--out", tmp_path / "out", "--name", "a", code=2)
-    assert "--name is of one result" in capsys.readouterr().err
+    said = gmpo_vl("eval", "import", path, "--out", tmp_path / "out", "--official", "bleu", code=2)
+    assert "--official bleu: the file has exact_match" in said
+    said = gmpo_vl("eval", "import", path, "--out", tmp_path / "out", "--name", "a/b", code=2)
+    assert "no folder can be called" in said
+    said = gmpo_vl("eval", "import", path, path, "--out", tmp_path / "out", "--name", "a", code=2)
+    assert "--name is of one result" in said
 
 
-def test_one_of_several_files_that_cannot_be_read_is_told(gmpo_vl, capsys, tmp_path):
+def test_one_of_several_files_that_cannot_be_read_is_told(gmpo_vl, tmp_path):
     empty = tmp_path / "20260101_samples_none.jsonl"
     empty.write_text("")
     gmpo_vl("eval", "import", empty, lmms_file(tmp_path), "--out", tmp_path / "out", code=1)
     assert (tmp_path / "out" / "shapes-imported" / "results.json").is_file()
-    gmpo_vl("eval", "import", empty, "--out", tmp_path / "out", code=2)
-    assert "is empty" in capsys.readouterr().err
+    said = gmpo_vl("eval", "import", empty, "--out", tmp_path / "out", code=2)
+    assert "is empty" in said
 
 
 def test_mmmu_and_lists_of_scores_hold_verdicts(imported, tmp_path):

@@ -16,14 +16,14 @@ def imported(gmpo_vl, tmp_path) -> EvaluationFolder:
     return EvaluationFolder(tmp_path / "out" / "shapes-imported")
 
 
-def test_importing_again_changes_nothing_and_another_file_is_refused(gmpo_vl, capsys, imported, tmp_path):
+def test_importing_again_changes_nothing_and_another_file_is_refused(gmpo_vl, imported, tmp_path):
     before = {path.name: path.read_bytes() for path in imported.folder.glob("*.json*")}
     gmpo_vl("eval", "import", lmms_file(tmp_path), "--out", tmp_path / "out")
     after = {path.name: path.read_bytes() for path in imported.folder.glob("*.json*")}
     assert {**before, "timing.json": b""} == {**after, "timing.json": b""}
     other = lmms_file(tmp_path, [lmms_line(*ROWS[0])])
-    gmpo_vl("eval", "import", other, "--out", tmp_path / "out", code=2)
-    assert "holds the result of another file" in capsys.readouterr().err
+    said = gmpo_vl("eval", "import", other, "--out", tmp_path / "out", code=2)
+    assert "holds the result of another file" in said
 
 
 def test_grading_again_keeps_the_harness_s_verdicts(gmpo_vl, imported):
@@ -49,9 +49,9 @@ def test_the_page_counts_and_shows_what_is_disputed(gmpo_vl, imported):
     assert (imported.folder / "result.html").read_text() == html
 
 
-def test_the_paper_s_tables_take_no_imported_result(gmpo_vl, capsys, imported):
-    gmpo_vl("eval", "table", imported.folder, code=2)
-    assert "none of these results belongs to a table" in capsys.readouterr().err
+def test_the_paper_s_tables_take_no_imported_result(gmpo_vl, imported):
+    said = gmpo_vl("eval", "table", imported.folder, code=2)
+    assert "none of these results belongs to a table" in said
 
 
 def test_two_imports_are_paired_by_question(gmpo_vl, imported, tmp_path):
@@ -67,17 +67,17 @@ def test_two_imports_are_paired_by_question(gmpo_vl, imported, tmp_path):
     assert "b - a: +25.0 points" in said  # 3 of these 4 are right by the harness, too
 
 
-def test_other_questions_are_not_compared(gmpo_vl, capsys, imported, tmp_path):
+def test_other_questions_are_not_compared(gmpo_vl, imported, tmp_path):
     others = [lmms_line(i, "How many?", str(90 + i), "9", 0.0) for i in range(5)]
     gmpo_vl("eval", "import", lmms_file(tmp_path, others, "others"), "--out", tmp_path / "out")
     sides = ["--a", imported.folder, "--b", tmp_path / "out" / "others-imported"]
-    gmpo_vl("eval", "compare", *sides, code=2)
-    assert "have another right answer" in capsys.readouterr().err
+    said = gmpo_vl("eval", "compare", *sides, code=2)
+    assert "have another right answer" in said
     far = [lmms_line(100 + i, "How many?", "9", "9", 1.0) for i in range(3)]
     gmpo_vl("eval", "import", lmms_file(tmp_path, far, "far"), "--out", tmp_path / "out")
     sides[-1] = tmp_path / "out" / "far-imported"
-    gmpo_vl("eval", "compare", *sides, code=2)
-    assert "no question in common" in capsys.readouterr().err
+    said = gmpo_vl("eval", "compare", *sides, code=2)
+    assert "no question in common" in said
 
 
 def answered_otherwise(whole: Path, folder: Path) -> EvaluationFolder:

@@ -9,14 +9,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from gmpo_vl.data.formats import DELIMITERS, DelimitedRows, Rows, json_rows, rows_or_errors
+from gmpo_vl.data.formats import DELIMITERS, DelimitedRows, ListRows, Row, Rows, json_rows, rows_or_errors
 from gmpo_vl.data.rows import DataError, RowError
 from gmpo_vl.evaluation.imported.lmms_eval import LmmsEval
 from gmpo_vl.evaluation.imported.rows import Reader
 from gmpo_vl.evaluation.imported.vlmevalkit import VlmEvalKit
+from gmpo_vl.storage.files import parse_object
 
 _FIRST = 20  # rows that tell what a file holds
 _LARGEST = 2**32  # bytes of a text file
+_LONGEST_LINE = 2**26  # bytes
 _LARGEST_UNPACKED = 2**30  # bytes of a workbook's parts: a small file can unpack to any size
 _MOST_PARTS = 10_000  # of a workbook
 _PICKLE = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
@@ -35,10 +37,14 @@ def open_answers(path: Path, official: str | None = None) -> Reader:
     if not first:
         raise ValueError(f"{path}: no row can be read in it. {_FORMS}")
     columns = list(dict.fromkeys(str(key) for row in first for key in row))
+    reader: Reader | None = None
     if "doc_id" in columns and {"resps", "filtered_resps"} & set(columns):
-        return LmmsEval(path, rows, first, official)
-    if "prediction" in (column.strip().lower() for column in columns):
-        return VlmEvalKit(path, rows, first, official)
+        reader = LmmsEval(path, rows, first, official)
+    elif "prediction" in (column.strip().lower() for column in columns):
+        reader = VlmEvalKit(path, rows, first, official)
+    if reader is not None:
+        reader.facts["read_as"] = "; ".join(rows.notes) or None
+        return reader
     found = ", ".join(columns[:20]) + ", ..." * (len(columns) > 20)
     raise ValueError(f"{path}: no harness's answers: its rows have {found[:400]}. {_FORMS}")
 
@@ -64,12 +70,25 @@ def _rows(path: Path) -> Rows:
         raise ValueError(f"{path} has {size:,} bytes, more than {_LARGEST:,}: part it")
     try:
         if start.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"{", b"["):
-            return json_rows(path)
+            return _only_line(path) or json_rows(path)
         if path.suffix.lower() not in DELIMITERS:
             raise ValueError(f"{path}: neither JSON nor a workbook, nor called .tsv or .csv. {_FORMS}")
         return DelimitedRows(path)
     except DataError as error:
         raise ValueError(f"{error}. {_FORMS}") from error
+
+
+def _only_line(path: Path) -> Rows | None:
+    """The row of a file of JSON lines that has one line: alone it reads as an object with lists in it. None
+    for any other file."""
+    with path.open("rb") as file:
+        first = file.readline(_LONGEST_LINE)
+        if path.suffix.lower() != ".jsonl" or file.read(1):
+            return None
+    try:
+        return ListRows([parse_object(first)])
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}. {_FORMS}") from error
 
 
 class WorkbookRows:
@@ -85,7 +104,7 @@ class WorkbookRows:
     def __len__(self) -> int:
         return sum(1 for _ in self.scan(()))
 
-    def __getitem__(self, index: int, /) -> dict[str, Any]:
+    def __getitem__(self, index: int, /) -> Row:
         row = next(islice(self.scan(()), index, None))
         if isinstance(row, RowError):
             raise row
@@ -95,8 +114,8 @@ class WorkbookRows:
     def notes(self) -> tuple[str, ...]:
         return ()
 
-    def scan(self, columns: Sequence[str]) -> Iterator[dict[str, Any] | RowError]:
-        from openpyxl import load_workbook
+    def scan(self, columns: Sequence[str]) -> Iterator[Row | RowError]:
+        from openpyxl import load_workbook  # pyright: ignore[reportMissingModuleSource]
 
         book = load_workbook(self._path, read_only=True, data_only=False, keep_links=False)
         try:

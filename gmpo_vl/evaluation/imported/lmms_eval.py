@@ -73,7 +73,7 @@ class LmmsEval:
             raise ValueError(f"doc_id {row['doc_id']}: {self.official}: {error}. {_OTHERS}") from error
         ours = row[OURS] if isinstance(row.get(OURS), dict) else {}
         question = str(row.get("input") or "")
-        gold = ours["gold"] if isinstance(ours.get("gold"), str) else _gold(row, metric, question)
+        gold = ours["gold"] if isinstance(ours.get("gold"), str) else _gold(row, question)
         own = metric if isinstance(metric, Mapping) else {}
         return ImportedRow(
             key=str(row["doc_id"]),
@@ -125,14 +125,11 @@ def _are_likelihoods(value: Any) -> bool:
     return True
 
 
-def _gold(row: Mapping[str, Any], metric: Any, question: str) -> str:
-    target = row.get("target")
-    doc = row.get("doc")
-    holders = [holder for holder in (metric, doc) if isinstance(holder, Mapping)]
-    options = next(
-        (found for holder in holders for key in _OPTIONS if (found := options_in(holder.get(key)))), []
-    )
-    return gold_of(target, options or options_shown(question))
+def _gold(row: Mapping[str, Any], question: str) -> str:
+    """With the options of a metric or of `doc`, else with those that the prompt shows."""
+    holders = [value for value in row.values() if isinstance(value, Mapping)]
+    found = (options_in(holder.get(key)) for holder in holders for key in _OPTIONS)
+    return gold_of(row.get("target"), next(filter(None, found), None) or options_shown(question))
 
 
 def _lengths(row: Mapping[str, Any], n: int) -> tuple[int, ...]:

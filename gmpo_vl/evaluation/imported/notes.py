@@ -29,7 +29,7 @@ def notes_of_import(plan: dict[str, Any]) -> list[str]:
 
 
 def _counted(facts: dict[str, Any], harness: str) -> list[str]:
-    said = []
+    said = [f"the file: {facts['read_as']}"] if "read_as" in facts else []
     if cut := facts.get("cut"):
         said.append(
             f"{cut:,} answers fill their cell of 32,767 characters: what followed was cut when the workbook "

@@ -38,7 +38,6 @@ class VlmEvalKit:
 
     def __init__(self, path: Path, rows: Rows, first: Sequence[Mapping[str, Any]], official: str | None):
         self._rows = rows
-        self.rotated = 0  # rows of CircularEval beside the first
         heads = [_named(row) for row in first]
         columns = dict.fromkeys(key for row in heads for key in row)
         present = list(columns) if official else [key for key in VERDICTS if key in columns]

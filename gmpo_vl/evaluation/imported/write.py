@@ -46,7 +46,7 @@ def result_name(request: Import, reader: Reader) -> str:
     """`mathvista_testmini-imported`: nobody can take it for a protocol's."""
     name = request.name or re.sub(r"[^\w.-]+", "-", str(reader.facts["task"]))[:80].strip("-.")
     name = f"{name.removesuffix('-imported')}-imported"
-    if not names_a_folder(name):
+    if not names_a_folder(name) or name != Path(name).name:
         raise ValueError(f"--name {request.name}: no folder can be called {name!r}")
     return name
 
