@@ -12,10 +12,11 @@ LINES = 20  # of a phase, at most
 
 
 @contextmanager
-def phase_bar(title: str, total: int, lines: bool = False) -> Iterator[Callable[[int], None]]:
+def phase_bar(title: str, total: int | None, lines: bool = False) -> Iterator[Callable[[int], None]]:
     """Gives a function to call with the number of newly done pieces. The bar disappears at the end.
 
-    lines: print some lines instead where stderr is no terminal; else there is nothing.
+    total: None where nobody knows it before. lines: print some lines instead where stderr is no terminal
+    and the total is known; else there is nothing.
     """
     from rich import progress as bars
     from rich.console import Console
@@ -33,7 +34,7 @@ def phase_bar(title: str, total: int, lines: bool = False) -> Iterator[Callable[
     known = (bars.TextColumn("{task.description}"), bars.BarColumn(), bars.MofNCompleteColumn())
     columns = (*known, Rate(), bars.TimeRemainingColumn())
     console = Console(stderr=True)
-    if lines and not console.is_terminal:
+    if lines and total is not None and not console.is_terminal:
         yield _lines(title, total)
         return
     with bars.Progress(

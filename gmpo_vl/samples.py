@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
-from gmpo_vl.storage.files import bad_line, numbered_jsonl, to_line, whole_file, write_text
+from gmpo_vl.storage.files import bad_line, numbered_jsonl, to_line, whole_file
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,13 @@ def read_samples(path: Path) -> Iterator[SampleRecord]:
 
 
 def write_samples(path: Path, records: Iterable[SampleRecord]) -> None:
-    """Write the records to a file, whole, one a line."""
-    write_text(path, "".join(to_line(written(record)) for record in records))
+    """Write the records to a file, whole, one a line. They are not held: an iterator's lines are written as
+    they come."""
+    with (
+        whole_file(path) as partial,
+        partial.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file,
+    ):
+        file.writelines(to_line(written(record)) for record in records)
 
 
 def written(record: SampleRecord) -> dict[str, Any]:

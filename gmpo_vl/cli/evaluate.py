@@ -15,9 +15,10 @@ from gmpo_vl.cli.finished import (
     add_columns,
     add_result_commands,
     columns_of,
-    print_results,
     yaml_options,
 )
+from gmpo_vl.cli.imported import add_import_commands
+from gmpo_vl.cli.result_words import print_results
 from gmpo_vl.progress import quiet_libraries
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from gmpo_vl.runs import EvaluationFolder
 
 _CALLED = OPTIONS_OF_DATA | {"on_bad_row": "--on-bad-row"}
-COMMANDS = ("run", "merge", "regrade", "compare", "table", "page", "protocols")
+COMMANDS = ("run", "merge", "regrade", "compare", "table", "page", "import", "export", "protocols")
 
 
 # Fields of a protocol that can be given another value; the result's name then says so.
@@ -75,6 +76,7 @@ def add_eval(commands: Any) -> None:
     parts = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", prog="gmpo-vl eval")
     _add_run(parts)
     add_result_commands(parts)
+    add_import_commands(parts)
     protocols = parts.add_parser("protocols", help="list the protocols, or show one")
     protocols.add_argument("protocol", nargs="?", help="a name or a file")
     protocols.set_defaults(run=run_protocols)

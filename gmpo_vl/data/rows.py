@@ -174,7 +174,7 @@ def example_from_row(row: Mapping[str, Any], columns: Columns, default_id: str) 
         problem=problem,
         answer=_answer(row[columns.answer_key]),
         images=images,
-        meta={key: value for key, value in row.items() if key not in used and _is_small_scalar(value)},
+        meta={key: value for key, value in row.items() if key not in used and is_small_scalar(value)},
         game=game if isinstance(game := row.get(GAME_COLUMN), str) else "",
     )
 
@@ -322,7 +322,8 @@ def _check_text(text: str, name: str) -> None:
         raise RowError("bad_text", f"the {name} holds, at character {error.start}, {what}") from error
 
 
-def _is_small_scalar(value: Any) -> bool:
+def is_small_scalar(value: Any) -> bool:
+    """Whether a column's value can stand in an example's `meta`: a short line, a finite number."""
     if isinstance(value, str):
         return len(value) <= MAX_META_LENGTH and value.isprintable()
     if isinstance(value, float):

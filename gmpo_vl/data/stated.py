@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from gmpo_vl.data.letters import folded
 
 _RIGHT = r"(?:(?:correct|right|final|best)\s+)"
-_NAMED = rf"(?:{_RIGHT}*(?:answer|ans\b\.?)|{_RIGHT}+(?:option|choice))"
+_NAMED = rf"(?:{_RIGHT}*(?:answer|ans\b\.?)|{_RIGHT}+(?:option|choice)(?:\s+letter)?)"
 _LEAD = re.compile(
     rf"(?<![A-Za-z]){_NAMED}(?:\s*(?:\*\*)?\s*[:：=]|\s+[-–—]\s)\s*"
     rf"|\b{_NAMED}(?:\s+to\s+th(?:e|is)\s+\w+)?\s+(?:is|are|would be|should be|must be)\b\s*[:：]?\s*"
     r"|(?<![A-Za-z])(?=(?:option|choice)\s+\(?[A-Z]\)?\s+is\s+(?:the\s+)?(?:correct|right)\b)"
-    r"|(?:故|应|所以)选择?\s?[:：]?\s*|(?:正确)?答案\s?[是为:：]\s?[:：]?\s*",
+    r"|(?:故|应|所以)选(?:择|项[是为])?\s?[:：]?\s*|(?:正确)?(?:答案(?:选项)?|选项)\s?[是为:：]\s?[:：]?\s*",
     re.IGNORECASE,
 )
 # How a sentence goes on that is about the answer, and does not say it.

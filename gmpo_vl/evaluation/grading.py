@@ -18,6 +18,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from gmpo_vl.evaluation.official import OFFICIAL
 from gmpo_vl.evaluation.protocols import PROFILES, Protocol, template_rules
 from gmpo_vl.evaluation.results import write_protocol_results
 from gmpo_vl.processes import away_from_working_directory
@@ -69,25 +70,28 @@ class Grading:
 
 def grader_of(plan: dict[str, Any]) -> Grader:
     """The verifier or the reward that plan.json names. Raises ValueError for one that cannot be loaded."""
-    protocol, template = Protocol(**plan["protocol"]), plan["template"]
-    if (reward := reward_of(protocol)) is not None:
+    settings, template = plan["protocol"], plan["template"]
+    if (reward := reward_of_name(settings["grader"], settings.get("grader_options", {}))) is not None:
         return reward
-    profile = "paper" if protocol.grader == "paper" else "strict"
+    profile = "paper" if settings["grader"] == "paper" else "strict"
     return Grading(
         profile,
-        protocol.benchmark,
+        settings["benchmark"],
         template["answer_in"],
         template_rules(template["name"]).requires,
-        PROFILES if protocol.benchmark or profile == "paper" else (profile,),
+        PROFILES if settings["benchmark"] or profile == "paper" else (profile,),
     )
 
 
 def reward_of(protocol: Protocol) -> Reward | None:
     """The reward that grades, or None for the verifier. Raises ValueError where it cannot be loaded, or does
     not take its options."""
-    if protocol.grader in PROFILES:
-        return None
-    return load_reward(protocol.grader, protocol.grader_options)
+    return reward_of_name(protocol.grader, protocol.grader_options)
+
+
+def reward_of_name(grader: str, options: dict[str, Any]) -> Reward | None:
+    """As `reward_of`, of a grader's name."""
+    return None if grader in PROFILES else load_reward(grader, options)
 
 
 def facts_of(reward: Reward) -> dict[str, str]:
@@ -137,11 +141,16 @@ def regrade(
         found: list[SampleRecord] = []
         for batch, of_batch in zip(batches, grades):
             found += [
-                replace(record, reward=score, **judged(score, verdict))
+                replace(record, reward=score | _kept(record), **judged(score, verdict))
                 for record, (score, verdict) in zip(batch, of_batch)
             ]
             progress(len(batch))
     return found
+
+
+def _kept(record: SampleRecord) -> dict[str, float]:
+    """What grading does not change: the verdict of the harness that the answer was imported from."""
+    return {OFFICIAL: record.reward[OFFICIAL]} if OFFICIAL in record.reward else {}
 
 
 def regrade_folder(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,19 +37,18 @@ class Kind:
 def write_result_page(folder: EvaluationFolder, questions: int | None = None) -> Path:
     """Write result.html beside results.json and return its path. questions: shown, or games."""
     results = folder.results()
-    records = list(folder.samples())
     games = "episode" in results
+    records = list(folder.samples() if games else map(_without_text, folder.samples()))
     groups = list(by_question(turns[-1] for turns in episodes(records)).values())
     shown = (GAMES if games else QUESTIONS) if questions is None else questions
+    picked = [] if games else _whole(folder, pick(groups, shown))
     html = render(
         "result.html.jinja",
         results=results,
         protocol={k: v for k, v in results["settings"].items() if k not in ("name", "about")},
         prompt=_prompt(results),
         kinds=by_kind(groups),
-        cards=[]
-        if games
-        else [make_card(folder.folder, 0, group, merged(group)) for group in pick(groups, shown)],
+        cards=[] if games else [make_card(folder.folder, 0, group, merged(group)) for group in picked],
         games=cards_of(folder.folder, 0, records, shown) if games else [],
         total=len(groups),
         disputed=sum(map(_disputed, groups)),
@@ -59,9 +58,20 @@ def write_result_page(folder: EvaluationFolder, questions: int | None = None) ->
     return path
 
 
+def _without_text(record: SampleRecord) -> SampleRecord:
+    """All that figures and tables take: the texts of an evaluation may be gigabytes."""
+    return replace(record, prompt="", response="")
+
+
+def _whole(folder: EvaluationFolder, groups: Sequence[list[SampleRecord]]) -> list[list[SampleRecord]]:
+    """The groups with their texts, in the order of the file."""
+    ids = {group[0].id for group in groups}
+    return list(by_question(record for record in folder.samples() if record.id in ids).values())
+
+
 def _prompt(results: dict[str, Any]) -> str | None:
     """What stood around each problem; None where nothing did, or where an older result does not say it."""
-    named = results["settings"]["format_prompt"]
+    named = results["settings"].get("format_prompt")
     text = load_template(named) if named in template_names() else results["template"].get("format_prompt")
     return None if text is None else render_problem("…", text)
 

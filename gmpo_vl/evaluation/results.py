@@ -15,6 +15,8 @@ import numpy as np
 
 from gmpo_vl.evaluation.chunks import count_of_chunks, sound_chunks
 from gmpo_vl.evaluation.games import figures_of_games, notes_of_games
+from gmpo_vl.evaluation.imported.notes import notes_of_import
+from gmpo_vl.evaluation.official import OFFICIAL, official_figures
 from gmpo_vl.evaluation.protocols import PROFILES
 from gmpo_vl.evaluation.statistics import majority_at_k, mean_share, pass_at_k
 from gmpo_vl.runs import EvaluationFolder
@@ -46,8 +48,9 @@ def figures(records: Sequence[SampleRecord], n: int) -> dict[str, Any]:
         "truncated": float(np.mean([not r.finished for r in turns])),
         **({"no_answer": float(np.mean([r.extracted is None for r in records]))} if explained else {}),
         "timeouts": sum(r.outcome == "timeout" for r in records),
-        "mean_length": float(np.mean([r.length for r in turns])),
     }
+    if any(r.length for r in turns):  # nobody may have counted the tokens of imported answers
+        found["mean_length"] = float(np.mean([r.length for r in turns]))
     if records[0].turn:
         found |= figures_of_games(turns, n)
     if n > 1:
@@ -62,8 +65,10 @@ def figures(records: Sequence[SampleRecord], n: int) -> dict[str, Any]:
     if all(profile in records[0].reward for profile in PROFILES):
         found["graders"] = {profile: _share(counts(records, n, profile) / n) for profile in PROFILES}
         found["disputed"] = float(np.mean([r.reward["strict"] != r.reward["paper"] for r in records]))
+    if (official := official_figures(records)) is not None:
+        found["official"] = official
     scored = [r for r in records if r.outcome != "unscored"]
-    parts = set.intersection(*(set(r.reward) for r in scored or records)) - {*PROFILES}
+    parts = set.intersection(*(set(r.reward) for r in scored or records)) - {*PROFILES, OFFICIAL}
     if len(scored) < len(records):
         parts.add("unscored")
     if parts != {"overall"} or records[0].turn:
@@ -86,9 +91,9 @@ def counts(records: Sequence[SampleRecord], n: int, profile: str = "overall") ->
     records = [turns[-1] for turns in episodes(records)]
     if len(records) == 0 or len(records) % n != 0:
         raise ValueError(f"{len(records)} samples are not {n} for each question")
-    if profile != "overall" and profile not in records[0].reward:
+    if profile != "overall" and not all(profile in r.reward for r in records):
         raise ValueError(f"these answers were not graded by {profile}: `overall` is the grader that counted")
-    right = [r.correct if profile == "overall" else bool(r.reward[profile]) for r in records]
+    right = [r.correct if profile == "overall" else r.reward[profile] >= 0.5 for r in records]
     return np.array(right, dtype=np.int64).reshape(-1, n).sum(axis=1)
 
 
@@ -139,6 +144,8 @@ def write_protocol_results(
 def notes(plan: dict[str, Any]) -> list[str]:
     """Why this number may not be the protocol's, in sentences; empty where nothing is known against it."""
     p, data, said = plan["protocol"], plan["data"], []
+    if "imported" in p:
+        return notes_of_import(plan)
     if "+" in plan["name"]:
         what = "the protocol was changed" if p["benchmark"] else "set on the command line"
         said.append(f"{what}: {plan['name'].partition('+')[2]}")

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
+from gmpo_vl.evaluation.official import OFFICIAL
 from gmpo_vl.runs import Run
 from gmpo_vl.samples import SampleRecord, read_samples
 
@@ -34,10 +35,17 @@ class Answer:
         return self.record.reward.get("overall", float(self.record.correct))
 
     @property
+    def graders(self) -> dict[str, bool]:
+        """{who said so: right?}, of the verifier's profiles, and of the harness that the answer was imported
+        from (`official`), beside the grader that counted."""
+        reward = self.record.reward
+        asked = {name: reward[name] >= 0.5 for name in ("strict", "paper", OFFICIAL) if name in reward}
+        return asked if OFFICIAL not in asked or len(asked) > 1 else {"here": self.record.correct, **asked}
+
+    @property
     def disputed(self) -> bool:
-        """Do the verifier's two profiles disagree? False where only one was asked."""
-        strict, paper = (self.record.reward.get(profile) for profile in ("strict", "paper"))
-        return None not in (strict, paper) and strict != paper
+        """Do they disagree? False where only one was asked."""
+        return len(set(self.graders.values())) > 1
 
 
 @dataclass(frozen=True)

@@ -151,6 +151,8 @@ def read_evaluations(folder: Path) -> list[tuple[str, dict[str, Any]]]:
         timing = path.with_name("timing.json")
         results = {"seconds": None, **EvaluationFolder(path.parent).results()}
         figures = ["pass@1", "questions", "n", "truncated", "mean_length"]
+        if "imported" in (results.get("settings") or {}) and "mean_length" not in results:
+            figures.remove("mean_length")
         if "episode" not in results:  # games have no answers that could be missing
             figures.append("no_answer")
         for key in [*figures, *(["seconds"] if results["seconds"] is not None else [])]:

@@ -18,7 +18,7 @@ from typing import Literal
 
 from gmpo_vl.types import Verdict
 from gmpo_vl.verify import strict
-from gmpo_vl.verify.extract import Extracted, answer_tag, last_box
+from gmpo_vl.verify.extract import Extracted, answer_anywhere, answer_tag, last_box
 from gmpo_vl.verify.gold import Gold, parse_gold
 from gmpo_vl.verify.published import paper
 from gmpo_vl.verify.workers import DEADLINE, Question, ask_math_verify, check_installed
@@ -28,6 +28,7 @@ __all__ = ["Gold", "Verdict", "parse_gold", "verify", "verify_batch"]
 Profile = Literal["strict", "paper"]
 GoldLike = str | float | Sequence[str | float] | Gold
 _NOTHING = Extracted(None)
+_ELSEWHERE = {"tag": answer_tag, "any": answer_anywhere}  # where an answer may stand beside a box
 _log = logging.getLogger(__name__)
 
 
@@ -59,7 +60,8 @@ def verify_batch(
 
     benchmark: one name, or one a pair; the paper profile judges `geometry3k` as mathruler 0.1.0 does and
         everything else as GMPO does. The strict profile has one set of rules for all.
-    answer_in: "box" for the last `\boxed{}`, "tag" for the last `<answer>` (the r1v form).
+    answer_in: "box" for the last `\boxed{}`, "tag" for the last `<answer>` (the r1v form), "any" for answers
+        to prompts that may name no place (extract.answer_anywhere).
     workers: processes for math-verify. With 0 the strict profile leaves what it cannot decide as `undecided`,
         which is not correct; the paper profile, of which math-verify is a part, starts one where needed.
 
@@ -72,8 +74,8 @@ def verify_batch(
         raise ValueError(f"{got}; there must be one gold a response")
     if profile not in ("strict", "paper"):
         raise ValueError(f"profile={profile!r} is unknown; it is 'strict' or 'paper'")
-    if answer_in not in ("box", "tag"):
-        raise ValueError(f"answer_in={answer_in!r} is unknown; it is 'box' or 'tag'")
+    if answer_in not in ("box", *_ELSEWHERE):
+        raise ValueError(f"answer_in={answer_in!r} is unknown; it is 'box', 'tag' or 'any'")
     if profile == "paper" or workers:
         check_installed()
     benchmarks = [benchmark] * len(golds) if isinstance(benchmark, str) else benchmark
@@ -103,14 +105,15 @@ def verify_batch(
 def _judge(spec: Gold, response: str, profile: Profile, benchmark: str, answer_in: str) -> Verdict:
     start = perf_counter()
     found, outcome = _NOTHING, "error"
+    elsewhere = _ELSEWHERE.get(answer_in)
     try:
         if profile == "paper":
             grader: paper.Grader = "mathruler" if benchmark.startswith("geometry3k") else "gmpo"
-            found = answer_tag(response) if answer_in == "tag" else paper.extract(grader, response)
+            found = elsewhere(response) if elsewhere else paper.extract(grader, response)
             outcomes = [found.problem or paper.judge(grader, g, found.text or "") for g in spec.answers]
             outcome = next((o for o in ("equal", "ask") if o in outcomes), outcomes[0])
         else:
-            found = answer_tag(response) if answer_in == "tag" else last_box(response)
+            found = (elsewhere or last_box)(response)
             outcome = found.problem or strict.judge(spec, (found.text or "").strip())
     except Exception:  # a defect of ours costs this answer its reward, counted as `error`, and never the run
         _log.exception("the verifier failed on gold %r and answer %.200r", spec, found.text)

@@ -16,6 +16,7 @@ import re
 from typing import NamedTuple
 
 from gmpo_vl.data.boxes import MAX_ANSWER, box_at, last_start
+from gmpo_vl.data.stated import stated_answer
 
 MAX_BOXES = 16  # boxes side by side
 # What may stand between two boxes that belong together; anything else means that the last box is a new
@@ -52,6 +53,8 @@ _ABOUT_THE_FORM = frozenset(
     question problem prompt tag tags at end of for to and so single which""".split()
 )
 _MENTION_MAX = 300  # characters after the answer's box or tag
+_LONGEST_LINE = 300  # characters of a response that is nothing but an answer
+_LOOKED_AT = 4_000  # characters at a response's end, where an answer is stated
 
 
 class Extracted(NamedTuple):
@@ -155,6 +158,23 @@ def answer_tag(response: str) -> Extracted:
         first = before
     texts = dict.fromkeys(text for text in reversed(contents) if text)
     return Extracted(" or ".join(texts)) if len(texts) > 1 else last
+
+
+def answer_anywhere(response: str) -> Extracted:
+    """Where the prompt is not known to name a place: the last box; without one the last tag; without both
+    what the response says that its answer is (data/stated.py), or a response of one line as it stands.
+
+    What is thought before `</think>` states no answer.
+    """
+    if last_start(response, len(response)) >= 0:
+        return last_box(response)
+    if "<answer>" in response:
+        return answer_tag(response)
+    said = response.rpartition("</think>")[2].strip()
+    if (stated := stated_answer(said[-_LOOKED_AT:])) is not None:
+        return Extracted(stated)
+    is_line = 0 < len(said) <= _LONGEST_LINE and "\n" not in said
+    return Extracted(said) if is_line else Extracted(None, "no_answer")
 
 
 def _in_tag(text: str) -> Extracted:

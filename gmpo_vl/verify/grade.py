@@ -30,8 +30,8 @@ ANSWER_MARKS = {"box": "\\boxed", "tag": "<answer>"}
 class Verifier:
     """The verifier as the judge of pairs.
 
-    answer_in: where a response has its answer, `box` or `tag`. workers: processes for undecided answers, 0
-    for none. Raises ValueError for fewer.
+    answer_in: where a response has its answer, `box`, `tag` or `any`. workers: processes for undecided
+    answers, 0 for none. Raises ValueError for fewer.
     """
 
     profile: Profile = "strict"
@@ -89,7 +89,7 @@ def grade_file(
     with _lines(out) as write, _opened(Path(pairs), tell) as file:
         for row, verdict, parts in _graded(_pairs(file, skip), judge):
             write((verdict_in_words if out is None else _as_json)(row, verdict, parts))
-            lacks_answer = asked is not None and verdict.outcome == "no_answer"
+            lacks_answer = asked in ANSWER_MARKS and verdict.outcome == "no_answer"
             elsewhere += lacks_answer and ANSWER_MARKS[other] in row["response"]
             counts.update([verdict.outcome, "total", *(["correct"] if verdict.correct else [])])
         if not counts["total"]:

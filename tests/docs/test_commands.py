@@ -1,5 +1,6 @@
 """Every command that README and docs show is run here or in a test named here, or says what it needs."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -55,6 +56,7 @@ QUICK = (
     *("data.rollout_batch_size=4", "worker.actor.global_batch_size=4", "worker.rollout.n=2"),
     *("data.max_response_length=8", "trainer.save_model_only=true"),
 )
+NO_ANSWERING = ("protocols", "compare", "import", "export")
 QUICK_EVAL = ("--n", "2", "--max-tokens", "8", "--min-pixels", "784", "--limit", "4")
 
 
@@ -114,6 +116,8 @@ def place(tmp_path_factory) -> Path:
         "question,answer\n" + "".join(f"What is {i} + 1?,{i + 1}\n" for i in range(40))
     )
     (folder / "answers.jsonl").write_text('{"gold": "42", "response": "so \\\\boxed{42}"}\n')
+    line = {"doc_id": 0, "target": "42", "filtered_resps": "42", "exact_match": 1.0, "input": "6 * 7?"}
+    (folder / "20260101_samples_mine.jsonl").write_text(json.dumps(line) + "\n")
     (folder / "MY.yaml").write_text(
         "base: configs/geometry3k_tiny_cpu.yaml\n"
         "data: {train_files: mine.parquet, val_files: mine_val.parquet, rollout_batch_size: 4}\n"
@@ -139,6 +143,6 @@ def test_a_command_runs(command: Command, place, monkeypatch, capsys):
         own_folder = f"trainer.save_checkpoint_path=runs/{HERE.index(command)}"
         behind_file = next(i for i, text in enumerate(arguments, 1) if text.endswith(".yaml"))
         arguments[behind_file:behind_file] = [*QUICK, own_folder]
-    if arguments[0] == "eval" and arguments[1] not in ("protocols", "compare"):
+    if arguments[0] == "eval" and arguments[1] not in NO_ANSWERING:
         arguments += [a for pair in zip(*[iter(QUICK_EVAL)] * 2) if pair[0] not in arguments for a in pair]
     assert main(arguments) == 0, capsys.readouterr().err

@@ -16,7 +16,7 @@ import torch
 
 from gmpo_vl.cli import build_parser
 from gmpo_vl.cli.evaluate import with_default_command
-from gmpo_vl.cli.finished import comparison_in_words
+from gmpo_vl.cli.result_words import comparison_in_words
 from gmpo_vl.evaluation.backends import cut
 from gmpo_vl.evaluation.comparison import Compared
 from gmpo_vl.evaluation.grading import Grading, regrade

@@ -1,0 +1,168 @@
+"""lmms-eval's sample files (DATE_samples_TASK.jsonl), and those of lm-eval that have the same keys.
+
+A line is a row: doc_id, target, input (the prompt's text), filtered_resps and resps (left out where it says
+the same), token_counts, doc_hash, and a key for each metric. The options of a choice are no key: they stand
+in a metric, in `doc` (older versions), in the prompt, or in the rows of --data.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gmpo_vl.data.formats import Rows
+from gmpo_vl.data.rows import RowError
+from gmpo_vl.evaluation.imported.rows import (
+    ImportedRow,
+    gold_of,
+    options_in,
+    options_shown,
+    small,
+    without_secrets,
+)
+from gmpo_vl.evaluation.imported.verdicts import NoVerdict, official_key, verdicts
+from gmpo_vl.storage.files import parse_object
+
+OURS = "gmpo_vl"  # what our export adds to a line
+OF_A_GRADER = ("template", "answer_in", "benchmark")  # what it says of how its answers were read
+_NO_METRICS = {
+    *("doc_id", "doc", "target", "arguments", "input", "resps", "filtered_resps", "token_counts"),
+    *("doc_hash", "prompt_hash", "target_hash", "input_media", "filter", "metrics", "submission"),
+    *("format_score", OURS),
+}
+_NAME = re.compile(r"(?:(?P<date>.+)_)?samples_(?P<task>.+)\.jsonl")
+_OPTIONS = ("choices", "options")
+_LARGEST_RESULTS = 2**26  # bytes of DATE_results.json
+
+
+class LmmsEval:
+    """A file's rows. Lines are read one after the other. official: as in `official_key`."""
+
+    harness = "lmms-eval"
+    by_place = True
+
+    def __init__(self, path: Path, rows: Rows, first: Sequence[Mapping[str, Any]], official: str | None):
+        self._rows = rows
+        metrics = dict.fromkeys(key for row in first for key in row if key not in _NO_METRICS)
+        self.official = official_key(first, metrics, official)
+        name = _NAME.fullmatch(path.name)
+        task = name["task"] if name else path.stem
+        ours = next((row[OURS] for row in first if isinstance(row.get(OURS), dict)), {})
+        folder = path.parent.name if name and "__" in path.parent.name else None
+        self.facts: dict[str, Any] = {"task": task, "model": folder, "metrics": list(metrics)}
+        self.facts |= _beside(path, name, self.official)
+        self.facts |= {key: ours[key] for key in OF_A_GRADER if isinstance(ours.get(key), str)}
+
+    def __iter__(self) -> Iterator[ImportedRow | RowError]:
+        for row in self._rows.scan(()):
+            try:
+                yield row if isinstance(row, RowError) else self._read(row)
+            except RowError as error:
+                yield error
+
+    def _read(self, row: Mapping[str, Any]) -> ImportedRow:
+        if not isinstance(row.get("doc_id"), int | str):
+            raise RowError("no_key", f"doc_id is {row.get('doc_id')!r:.60}")
+        responses = _responses(row)
+        metric = row.get(self.official) if self.official else None
+        try:
+            official = verdicts(metric, len(responses))
+        except NoVerdict as error:
+            raise ValueError(f"doc_id {row['doc_id']}: {self.official}: {error}. {_OTHERS}") from error
+        ours = row[OURS] if isinstance(row.get(OURS), dict) else {}
+        question = str(row.get("input") or "")
+        gold = ours["gold"] if isinstance(ours.get("gold"), str) else _gold(row, question)
+        own = metric if isinstance(metric, Mapping) else {}
+        return ImportedRow(
+            key=str(row["doc_id"]),
+            name=ours["id"] if isinstance(ours.get("id"), str) else "",
+            question=question,
+            gold=gold,
+            responses=responses,
+            official=official,
+            lengths=_lengths(row, len(responses)),
+            doc_hash=str(row.get("doc_hash") or ""),
+            meta=small(own, ("true_false", "score", "correct", "question", "query", "answer")),
+        )
+
+
+_OTHERS = "--official NAME takes another of its metrics, --official none does without"
+
+
+def _responses(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """The raw responses; filtered ones where no others are stored. Raises RowError."""
+    stored = row.get("resps") or row.get("filtered_resps")
+    if _are_likelihoods(stored):
+        raise RowError("log_likelihoods", "the options were weighed, and no answer was written")
+    found = tuple(_texts(stored))
+    if not found:
+        raise RowError("no_answer_stored", "neither resps nor filtered_resps holds a text")
+    return found
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+    elif value is not None:
+        raise RowError("no_text", f"a response is of type {type(value).__name__}")
+
+
+def _are_likelihoods(value: Any) -> bool:
+    """[[-1.2, False], ...], of numbers or of their texts, however deep."""
+    while isinstance(value, list) and value and isinstance(value[0], list):
+        value = value[0]
+    if not (isinstance(value, list) and len(value) == 2 and str(value[1]) in ("True", "False")):
+        return False
+    try:
+        float(value[0])
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _gold(row: Mapping[str, Any], question: str) -> str:
+    """With the options of a metric or of `doc`, else with those that the prompt shows."""
+    holders = [value for value in row.values() if isinstance(value, Mapping)]
+    found = (options_in(holder.get(key)) for holder in holders for key in _OPTIONS)
+    return gold_of(row.get("target"), next(filter(None, found), None) or options_shown(question))
+
+
+def _lengths(row: Mapping[str, Any], n: int) -> tuple[int, ...]:
+    counts = row.get("token_counts")
+    counts = counts if isinstance(counts, list) and len(counts) == n else [None] * n
+    found = [count.get("output_tokens") if isinstance(count, Mapping) else None for count in counts]
+    return tuple(number if isinstance(number, int) else 0 for number in found)
+
+
+def _beside(path: Path, name: re.Match[str] | None, official: str | None) -> dict[str, Any]:
+    """What DATE_results.json states, where it lies beside the samples."""
+    file = path.with_name(f"{name['date']}_results.json") if name and name["date"] else None
+    if file is None or name is None or not file.is_file() or file.stat().st_size > _LARGEST_RESULTS:
+        return {}
+    try:
+        stated = parse_object(file.read_bytes())
+    except ValueError:
+        return {"results_file": f"{file.name} is no JSON"}
+    config, task = _object(stated, "config"), _object(_object(stated, "configs"), name["task"])
+    figures = _object(_object(stated, "results"), name["task"])
+    found = {
+        "results_file": file.name,
+        "model": stated.get("model_name") or config.get("model"),
+        "model_args": without_secrets(str(config.get("model_args"))),
+        "sampling": task.get("generation_kwargs") or None,
+        "gen_kwargs": config.get("gen_kwargs") or None,
+        "repeats": task.get("repeats"),
+        "git_hash": stated.get("git_hash"),
+        "stated": next((v for key, v in figures.items() if key.partition(",")[0] == official), None),
+    }
+    return {key: value for key, value in found.items() if value not in (None, "", "None")}
+
+
+def _object(value: Any, key: str) -> dict[str, Any]:
+    found = value.get(key) if isinstance(value, dict) else None
+    return found if isinstance(found, dict) else {}

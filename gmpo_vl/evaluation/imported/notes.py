@@ -1,0 +1,55 @@
+"""What to know about the number of an imported result, in sentences."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def notes_of_import(plan: dict[str, Any]) -> list[str]:
+    """plan: as `write.py` writes it."""
+    facts = plan["protocol"]["imported"]
+    harness = facts["harness"]
+    said = [
+        f"imported from {harness} ({facts['file']}): prompts, pictures and sampling are that harness's, and "
+        "the number is no protocol's of ours"
+    ]
+    if "sampling" not in facts and "gen_kwargs" not in facts:
+        said.append("how the answers were sampled is stated nowhere in what was imported")
+    if plan["template"]["answer_in"] == "any" and "grader" not in plan:
+        said.append(
+            "an answer is read in the last box, else in the last <answer>, else where it is stated, else it "
+            "is the response of one line: a longer response that states none counts as none"
+        )
+    if facts["official"] is None:
+        said.append(f"no verdicts of {harness} stand in the file, or none were asked for")
+    if left := facts.get("left_out"):
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in left.items())
+        said.append(f"rows that could not be used were left out: {reasons}")
+    return said + _counted(facts, harness) + _hashes(facts.get("doc_hash", {}))
+
+
+def _counted(facts: dict[str, Any], harness: str) -> list[str]:
+    said = [f"the file: {facts['read_as']}"] if "read_as" in facts else []
+    if cut := facts.get("cut"):
+        said.append(
+            f"{cut:,} answers fill their cell of 32,767 characters: what followed was cut when the workbook "
+            "was written"
+        )
+    if failed := facts.get("failed"):
+        said.append(f"{failed:,} answers are an error of {harness}'s, and count as wrong")
+    if rotated := facts.get("rotated"):
+        said.append(
+            f"{rotated:,} rows ask a question again with rotated options; each counts alone here, where "
+            "CircularEval counts a question whose rotations are all right"
+        )
+    return said
+
+
+def _hashes(found: dict[str, int]) -> list[str]:
+    words = {
+        "equal": "doc_hash is that of the row in --data",
+        "other": "doc_hash is another than that of the row in --data, whose columns may be others",
+        "empty": "doc_hash is the hash of nothing, as some versions of lmms-eval write it",
+        "unknown": "doc_hash cannot be rebuilt, since the row holds pictures",
+    }
+    return [f"{found[key]:,} rows: {text}" for key, text in words.items() if key in found]

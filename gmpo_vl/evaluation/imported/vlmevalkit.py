@@ -1,0 +1,108 @@
+"""VLMEvalKit's tables: MODEL_DATASET.xlsx (or tsv, json), with `prediction`, and the judged ones.
+
+The columns are those of its TSV without pictures: index, question, A to Z (options), answer; `prediction`
+is the response. A judge adds `hit`, `score` or `verifier_match` (verdicts), `res`, `extract`, `log`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gmpo_vl.data.answers import LETTERS, written
+from gmpo_vl.data.formats import Rows
+from gmpo_vl.data.letters import line_of
+from gmpo_vl.data.rows import RowError
+from gmpo_vl.data.values import is_empty
+from gmpo_vl.evaluation.imported.rows import (
+    ImportedRow,
+    gold_of,
+    options_in,
+    options_shown,
+    small,
+)
+from gmpo_vl.evaluation.imported.verdicts import NoVerdict, official_key, verdicts
+
+FULL_CELL = 32_767  # characters: what a cell of a workbook holds
+VERDICTS = ("hit", "score", "verifier_match", "eval_score", "correct", "match")
+_CIRCULAR = 1_000_000  # what is added to an index for each rotation of the options
+_NO_META = ("prediction", "thinking", "answer", "question", "image", "image_path", "choices", "index")
+
+
+class VlmEvalKit:
+    """A table's rows. official: as in `official_key`."""
+
+    harness = "VLMEvalKit"
+    by_place = False
+
+    def __init__(self, path: Path, rows: Rows, first: Sequence[Mapping[str, Any]], official: str | None):
+        self._rows = rows
+        heads = [_named(row) for row in first]
+        columns = dict.fromkeys(key for row in heads for key in row)
+        present = list(columns) if official else [key for key in VERDICTS if key in columns]
+        self.official = official_key(heads, present, official)
+        model, task = _model_and_task(path)
+        self.facts: dict[str, Any] = {"task": task, "model": model, "columns": list(columns)}
+
+    def __iter__(self) -> Iterator[ImportedRow | RowError]:
+        for number, row in enumerate(self._rows.scan(()), start=1):
+            try:
+                yield row if isinstance(row, RowError) else self._read(_named(row), number)
+            except RowError as error:
+                yield error
+
+    def _read(self, row: Mapping[str, Any], number: int) -> ImportedRow:
+        key = number if is_empty(row.get("index")) else row["index"]
+        response = row.get("prediction")
+        response = "" if is_empty(response) else written(response)
+        verdict = row.get(self.official) if self.official else None
+        try:
+            official = verdicts(None if is_empty(verdict) else verdict, 1)
+        except NoVerdict as error:
+            raise ValueError(f"index {key}: {self.official}: {error}. {_OTHERS}") from error
+        question = "" if is_empty(row.get("question")) else written(row["question"])
+        options = _options(row)
+        shown = [line_of(letter, text) for letter, text in zip(LETTERS, options)]
+        below = shown if options and options_shown(question) != options else []
+        return ImportedRow(
+            key=written(key),
+            question="\n".join([question, *below]),
+            gold=gold_of(row.get("answer"), options or options_in(row.get("choices"))),
+            responses=(response,),
+            official=official,
+            lengths=(0,),
+            cut=len(response) >= FULL_CELL,
+            meta=small(row, (*_NO_META, *LETTERS, self.official or "")),
+        )
+
+
+_OTHERS = "--official NAME takes another column, --official none does without"
+
+
+def _named(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Columns in lower case, but for the letters of options: the harness reads them so, too."""
+    return {key if key in LETTERS else str(key).strip().lower(): value for key, value in row.items()}
+
+
+def _options(row: Mapping[str, Any]) -> list[str]:
+    """The texts of A, B, ... up to the first that is missing or empty."""
+    found: list[str] = []
+    for letter in LETTERS:
+        if is_empty(row.get(letter)):
+            break
+        found.append(written(row[letter]))
+    return found if len(found) > 1 else []
+
+
+def _model_and_task(path: Path) -> tuple[str | None, str]:
+    """(model, the rest of the name), where a folder above the file is called after the model."""
+    for folder in (path.parent, path.parent.parent):
+        if folder.name and path.stem.startswith(f"{folder.name}_"):
+            return folder.name, path.stem.removeprefix(f"{folder.name}_")
+    return None, path.stem
+
+
+def is_rotation(key: str) -> bool:
+    """Whether an index is of a question whose options were rotated (CircularEval)."""
+    return key.isdecimal() and int(key) >= _CIRCULAR

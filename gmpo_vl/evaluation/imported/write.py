@@ -1,0 +1,235 @@
+"""A harness's answers, graded and written as a result that `eval page`, `compare` and `regrade` read."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from gmpo_vl.data.rows import Columns, Fault, RowError, RowFaults
+from gmpo_vl.evaluation.grading import BATCH, Grader, facts_of, grader_of, regrade, reward_of_name
+from gmpo_vl.evaluation.imported.files import open_answers
+from gmpo_vl.evaluation.imported.joined import Joined
+from gmpo_vl.evaluation.imported.rows import ERROR_TEXTS, ImportedRow, Reader
+from gmpo_vl.evaluation.imported.vlmevalkit import is_rotation
+from gmpo_vl.evaluation.official import OFFICIAL
+from gmpo_vl.evaluation.results import versions, write_protocol_results
+from gmpo_vl.runs import EvaluationFolder
+from gmpo_vl.samples import SampleRecord
+from gmpo_vl.storage.files import names_a_folder, write_json
+from gmpo_vl.verify import parse_gold
+
+# How answers are read, where no export of ours says it: the prompts may name no place.
+_READ = {"template": "imported", "answer_in": "any", "benchmark": ""}
+
+
+@dataclass(frozen=True)
+class Import:
+    """What is imported, and how it is graded. name: of the result, with `-imported` behind it; by default the
+    task's. data: rows to join. official: as in `open_answers`."""
+
+    file: Path
+    name: str | None = None
+    data: str | None = None
+    columns: Columns = field(default_factory=Columns)
+    grader: str = "strict"
+    grader_options: dict[str, Any] = field(default_factory=dict)
+    official: str | None = None
+
+
+def result_name(request: Import, reader: Reader) -> str:
+    """`mathvista_testmini-imported`: nobody can take it for a protocol's."""
+    name = request.name or re.sub(r"[^\w.-]+", "-", str(reader.facts["task"]))[:80].strip("-.")
+    name = f"{name.removesuffix('-imported')}-imported"
+    if not names_a_folder(name) or name != Path(name).name:
+        raise ValueError(f"--name {request.name}: no folder can be called {name!r}")
+    return name
+
+
+def write_imported(
+    request: Import, reader: Reader, folder: EvaluationFolder, progress: Callable[[int], None]
+) -> dict[str, Any]:
+    """Grade and write the answers, one batch after the other, and return the results. The folder's lock is
+    the caller's.
+
+    Raises ValueError where no row can be used, where most rows have another number of answers than the first,
+    and where the folder holds another evaluation.
+    """
+    start = time.perf_counter()
+    plan = _plan(request, reader)
+    _check_folder(folder, plan)
+    joined = None if request.data is None else Joined(request.data, request.columns, reader.by_place)
+    rows = _Rows(request, reader, joined)
+    figures: list[SampleRecord] = []  # without texts, which may be gigabytes
+    folder.create()
+    folder.write_samples(_graded(rows, grader_of(plan), figures, progress))
+    plan["questions"], plan["protocol"]["n"] = rows.count, rows.n
+    plan["data"] |= {"rows": rows.count, "sha256": rows.digest.hexdigest()}
+    plan["protocol"]["imported"] |= rows.found()
+    write_json(folder.plan_file, plan)
+    write_json(folder.timing_file, {"seconds": round(time.perf_counter() - start, 3)})
+    write_protocol_results(folder, plan, figures)
+    return folder.results()
+
+
+def open_import(request: Import) -> Reader:
+    """The file's reader. Raises ValueError for a file or a grader that cannot be."""
+    return open_answers(request.file, request.official)
+
+
+def _plan(request: Import, reader: Reader) -> dict[str, Any]:
+    name = result_name(request, reader)
+    facts = dict(reader.facts)
+    read = {key: facts.pop(key, usual) for key, usual in _READ.items()}
+    reward = reward_of_name(request.grader, request.grader_options)
+    imported = {
+        "harness": reader.harness,
+        "file": request.file.name,
+        "sha256": _sha256(request.file),
+        **{key: value for key, value in facts.items() if value is not None},
+        "official": reader.official,
+    }
+    settings = {
+        "name": name,
+        "about": f"Answers that {reader.harness} sampled, graded here.",
+        "grader": request.grader,
+        "grader_options": request.grader_options,
+        "benchmark": read["benchmark"],
+        "imported": imported,
+    }
+    return {
+        "name": name,
+        "protocol": settings,
+        "template": {"name": read["template"], "answer_in": read["answer_in"]},
+        "data": {"source": request.data or request.file.name, "pinned": None},
+        "model": {"path": str(facts.get("model") or "model not stated")},
+        "backend": {"name": reader.harness},
+        "versions": versions(),
+        **({} if reward is None else {"grader": facts_of(reward)}),
+    }
+
+
+def _check_folder(folder: EvaluationFolder, plan: dict[str, Any]) -> None:
+    there = folder.plan()
+    if there is None:
+        return
+    hashes = [held["protocol"].get("imported", {}).get("sha256") for held in (there, plan)]
+    if hashes[0] != hashes[1]:
+        raise ValueError(
+            f"{folder.folder} holds the result of another file: give another --out, or another --name"
+        )
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(2**20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+class _Rows:
+    """The usable rows as records that are not graded yet, and what became of the others."""
+
+    def __init__(self, request: Import, reader: Reader, joined: Joined | None):
+        self._request, self._reader, self._joined = request, reader, joined
+        self.n = self.count = self.cut = self.failed = self.rotated = 0
+        self.faults, self.digest = RowFaults(), hashlib.sha256()
+
+    def __iter__(self) -> Iterator[SampleRecord]:
+        seen: set[str] = set()
+        for number, given in enumerate(self._reader):
+            key = f"{number}" if isinstance(given, RowError) else given.key
+            try:
+                if isinstance(given, RowError):
+                    raise given
+                if key in seen:
+                    raise RowError("repeated", f"{key} comes again: under another filter, or of another run")
+                example_id, row = self._joined.row(given) if self._joined else (given.name or key, given)
+                self._check(row)
+            except RowError as error:
+                self.faults.append(Fault(self._request.file.name, number, key, error.reason, str(error)))
+                continue
+            seen.add(key)
+            self._count(example_id, row)
+            yield from _records(example_id, row)
+        self.faults.settle("skip", self.count, lambda _: None)
+        odd = self.faults.counts().get("number_of_answers", 0)
+        if odd > self.count:
+            raise ValueError(
+                f"{self._request.file}: the first row has {self.n} answers, and {odd:,} of "
+                f"{odd + self.count:,} rows have another number: rows of one file must have as many"
+            )
+
+    def _check(self, row: ImportedRow) -> None:
+        """Raises RowError for a row that cannot be graded as the others are."""
+        if not row.gold.strip():
+            raise RowError("no_gold", "the file has no right answer for it: --data names rows that have")
+        try:
+            parse_gold(row.gold)
+        except ValueError as error:
+            raise RowError("gold", str(error)) from error
+        self.n = self.n or len(row.responses)
+        if len(row.responses) != self.n:
+            raise RowError("number_of_answers", f"{len(row.responses)} answers, the first row has {self.n}")
+
+    def _count(self, example_id: str, row: ImportedRow) -> None:
+        self.count += 1
+        self.cut += row.cut
+        self.rotated += not self._reader.by_place and is_rotation(row.key)
+        self.failed += sum(text.startswith(ERROR_TEXTS) for text in row.responses)
+        self.digest.update(f"{example_id}\0{row.question}\0{row.gold}\n".encode("utf-8", "backslashreplace"))
+
+    def found(self) -> dict[str, Any]:
+        """What results.json says of the rows, under `imported`; what there is none of is left out."""
+        said = {
+            "left_out": self.faults.counts(),
+            "first_left_out": [str(fault) for fault in self.faults[:5]],
+            "cut": self.cut,
+            "failed": self.failed,
+            "rotated": self.rotated,
+            "doc_hash": {} if self._joined is None else dict(self._joined.hashes),
+        }
+        return {key: value for key, value in said.items() if value}
+
+
+def _records(example_id: str, row: ImportedRow) -> Iterator[SampleRecord]:
+    for k, (response, official, length) in enumerate(zip(row.responses, row.official, row.lengths)):
+        yield SampleRecord(
+            id=example_id,
+            group=example_id,
+            k=k,
+            prompt=row.question,
+            images=[],
+            response=response,
+            finished=not row.cut,
+            gold=row.gold,
+            extracted=None,
+            gold_type="",
+            correct=False,
+            outcome="",
+            reward={} if official is None else {OFFICIAL: official},
+            seed=0,
+            length=length,
+            meta=row.meta,
+        )
+
+
+def _graded(
+    rows: Iterator[SampleRecord] | _Rows,
+    grader: Grader,
+    figures: list[SampleRecord],
+    progress: Callable[[int], None],
+) -> Iterator[SampleRecord]:
+    """The records with their verdicts; `figures` gets each of them without its texts."""
+    ungraded = iter(rows)
+    while batch := list(islice(ungraded, BATCH)):
+        for record in regrade(batch, grader, processes=1):
+            figures.append(replace(record, prompt="", response="", meta={}))
+            yield record
+        progress(len(batch))
