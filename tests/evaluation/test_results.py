@@ -91,7 +91,7 @@ def test_a_folder_with_one_evaluation_names_it(answered, gmpo_vl, diagrams, tmp_
     shutil.copytree(a, a.parent / "small+n=2")
     said = gmpo_vl("eval", "compare", "--a", a.parent, "--b", b, code=2)
     assert f"{a.parent} holds 2 evaluations; name one of them: {NAME}, small+n=2" in said
-    assert "2 evaluations" in gmpo_vl("data", "difficulty", a.parent, *rows, tmp_path / "more.parquet", code=2)
+    assert "2 evaluations" in gmpo_vl("data", "difficulty", a.parent, *rows, tmp_path / "2.parquet", code=2)
     assert "no finished evaluation" in gmpo_vl("eval", "compare", "--a", tmp_path, "--b", b, code=2)
 
 
