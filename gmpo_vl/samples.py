@@ -11,6 +11,8 @@ from typing import Any, get_origin, get_type_hints
 
 from gmpo_vl.storage.files import bad_line, numbered_jsonl, to_line, whole_file
 
+OFFICIAL = "official"  # a part of `reward`: the verdict, 0 to 1, of the harness an answer was imported from
+
 
 @dataclass(frozen=True)
 class SampleRecord:

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 # From the bottom up. A room, or a file of the package's own folder, imports from its own line and from lines
 # before it.
 ORDER = (
-    "storage processes progress user_code",
+    "storage processes progress figures user_code",
     "types",
     "samples",
     "runs",

@@ -18,7 +18,6 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from gmpo_vl.evaluation.official import OFFICIAL
 from gmpo_vl.evaluation.protocols import PROFILES, Protocol, template_rules
 from gmpo_vl.evaluation.results import write_protocol_results
 from gmpo_vl.processes import away_from_working_directory
@@ -26,7 +25,7 @@ from gmpo_vl.rewards.inputs import asks_pictures
 from gmpo_vl.rewards.loading import Answered, Reward, Scored, load_reward
 from gmpo_vl.rollout.scoring import fill_scores, judged, records_of
 from gmpo_vl.runs import EvaluationFolder
-from gmpo_vl.samples import SampleRecord
+from gmpo_vl.samples import OFFICIAL, SampleRecord
 from gmpo_vl.storage.files import write_json
 from gmpo_vl.types import Example, Group
 from gmpo_vl.verify import Profile, verify_batch

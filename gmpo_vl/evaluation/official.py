@@ -13,11 +13,9 @@ from typing import Any
 import numpy as np
 
 from gmpo_vl.evaluation.statistics import mean_share, paired_difference
-from gmpo_vl.samples import SampleRecord
+from gmpo_vl.samples import OFFICIAL, SampleRecord
 from gmpo_vl.verify import parse_gold
 from gmpo_vl.verify.strict import judge
-
-OFFICIAL = "official"  # the part of a record's `reward` with the harness's verdict, from 0 to 1
 
 
 def is_disputed(reward: dict[str, float], correct: bool) -> bool:

@@ -16,11 +16,11 @@ import numpy as np
 from gmpo_vl.evaluation.chunks import count_of_chunks, sound_chunks
 from gmpo_vl.evaluation.games import figures_of_games, notes_of_games
 from gmpo_vl.evaluation.imported.notes import notes_of_import
-from gmpo_vl.evaluation.official import OFFICIAL, official_figures
+from gmpo_vl.evaluation.official import official_figures
 from gmpo_vl.evaluation.protocols import PROFILES
 from gmpo_vl.evaluation.statistics import majority_at_k, mean_share, pass_at_k
 from gmpo_vl.runs import EvaluationFolder
-from gmpo_vl.samples import SampleRecord, episodes
+from gmpo_vl.samples import OFFICIAL, SampleRecord, episodes
 from gmpo_vl.storage.files import write_json
 from gmpo_vl.verify import parse_gold
 from gmpo_vl.verify.equivalence import clusters

@@ -10,9 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from gmpo_vl.evaluation.official import OFFICIAL
 from gmpo_vl.runs import Run
-from gmpo_vl.samples import SampleRecord, read_samples
+from gmpo_vl.samples import OFFICIAL, SampleRecord, read_samples
 
 STEPS = 5  # training steps shown, from first to last
 GROUPS_PER_STEP = 10

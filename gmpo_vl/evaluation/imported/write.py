@@ -17,10 +17,9 @@ from gmpo_vl.evaluation.imported.files import open_answers
 from gmpo_vl.evaluation.imported.joined import Joined
 from gmpo_vl.evaluation.imported.rows import ERROR_TEXTS, ImportedRow, Reader
 from gmpo_vl.evaluation.imported.vlmevalkit import is_rotation
-from gmpo_vl.evaluation.official import OFFICIAL
 from gmpo_vl.evaluation.results import versions, write_protocol_results
 from gmpo_vl.runs import EvaluationFolder
-from gmpo_vl.samples import SampleRecord
+from gmpo_vl.samples import OFFICIAL, SampleRecord
 from gmpo_vl.storage.files import names_a_folder, write_json
 from gmpo_vl.verify import parse_gold
 
