@@ -85,7 +85,7 @@ def _add_run(parts: Any) -> None:
     run.add_argument("model", help="a model folder, a checkpoint's huggingface folder, or a hub id")
     run.add_argument(
         "--protocol",
-        help="a name (`gmpo-vl eval protocols`), `text`, `alfworld`, or a file of your own (without --data: "
+        help="a name or a suite (`gmpo-vl eval protocols` lists both), or a file of your own (without --data: "
         "geometry3k)",
     )
     run.add_argument(
@@ -252,6 +252,7 @@ _MAKES = {
     "data/text": "text_benchmarks.py SUITE data/text",
     "data/alfworld": "alfworld.py GAMES data/alfworld",
     "data/gridworld": "gridworld.py data/gridworld",
+    "data/vision": "vision_benchmarks.py NAME SOURCE data/vision",
 }
 
 
