@@ -2,8 +2,8 @@
 
     python data_prep/vision_benchmarks.py NAME SOURCE... data/vision      writes data/vision/NAME.parquet
 
-SOURCE is a file (.parquet .jsonl .json .csv .tsv), a folder, or a hub id (MathLLMs/MathVision@test); several are
-read in order. Which columns each benchmark has, and where it is published: docs/benchmarks.md.
+SOURCE is a file (.parquet .jsonl .json .csv .tsv), a folder, or a hub id (MathLLMs/MathVision@test); several
+are read in order. Which columns each benchmark has, and where it is published: docs/benchmarks.md.
 """
 
 from __future__ import annotations

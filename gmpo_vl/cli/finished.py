@@ -337,7 +337,9 @@ def _aggregates_in_words(shares: dict[str, dict[str, Any]]) -> list[str]:
     for name, share in shares.items():
         column, _, value = name.partition(": ")
         low, high = share["ci95"] or (None, None)
-        interval = "" if value or low is None else f"  ({100 * low:.1f} to {100 * high:.1f}, {share['units']} units)"
+        interval = (
+            "" if value or low is None else f"  ({100 * low:.1f} to {100 * high:.1f}, {share['units']} units)"
+        )
         lines.setdefault(column, []).append(f"{value} {100 * share['value']:.1f}{interval}".strip())
     return [f"{column}  {', '.join(parts)}" for column, parts in lines.items()]
 

@@ -68,9 +68,8 @@ def check_columns(name: str, question: str, row: Mapping[str, Any]) -> None:
     """Raises ValueError where a question lacks a column by which the aggregate counts."""
     if missing := [column for column in AGGREGATES[name].columns if column not in row]:
         raise ValueError(
-            f"aggregate {name} counts by the column{'s'[: len(missing) > 1]} {', '.join(missing)}, which question "
-            f"{question} does not have (in EasyR1's columns beside problem and answer; texts of at most 200 "
-            "characters, or numbers)"
+            f"aggregate {name} counts by the column{'s'[: len(missing) > 1]} {', '.join(missing)}, which "
+            f"question {question} does not have (a text of at most 200 characters, or a number)"
         )
 
 
@@ -145,7 +144,11 @@ def wemath(answers: Answers) -> Shares:
         scores[f"score ({name})"] = _share((1 - insufficient - 0.5 * general - rote).mean(axis=1))
         rates[f"CM ({name})"] = _passes(mastered)
         if whole_Pn.any():
-            rates[f"RM ({name})"] = {"value": float(rote.sum() / whole_Pn.sum()), "ci95": None, "units": len(steps)}
+            rates[f"RM ({name})"] = {
+                "value": float(rote.sum() / whole_Pn.sum()),
+                "ci95": None,
+                "units": len(steps),
+            }
     return scores | rates | found
 
 
@@ -154,7 +157,7 @@ def _passes(outcome_Pn: np.ndarray) -> dict[str, Any]:
 
 
 def hallusionbench(answers: Answers) -> Shares:
-    """aAcc: answers. qAcc: questions of which the answers to all figures are right. fAcc: figures of which all
+    """aAcc: answers. qAcc: questions that are right for all of their figures. fAcc: figures of which all
     questions are right. Once over all rows, and once over rows with a picture, as VLMEvalKit has them."""
     seen = answers.only(row["visual_input"] != "0" for row in answers.rows)
     found: Shares = {}

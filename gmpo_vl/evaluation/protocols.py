@@ -88,10 +88,10 @@ class Protocol:
     grey, or another question's picture, in place of the right one. limit: the first questions only.
     on_bad_row: `skip` leaves out rows that cannot be used. seed: each sample's seed comes from it, the
     question's id and the sample's number. environment: what is played, with the keys of a run's section
-    (environments.py): a row is then a game, n its episodes, `max_tokens` of one turn's answer. version: counts
-    up when a protocol's content changes. aggregate: what is counted beside the mean over questions
-    (aggregates.py). official: what the benchmark's own score does that this one does not, in sentences that
-    are told with each result.
+    (environments.py): a row is then a game, n its episodes, `max_tokens` of one turn's answer. version:
+    counts up when a shipped file changes; None: from before there were versions. aggregate: what is counted
+    beside the mean over questions (aggregates.py). official: what the benchmark's own score does that this
+    one does not, told with each result.
     """
 
     name: str
@@ -119,7 +119,7 @@ class Protocol:
     on_bad_row: OnBadRow = "error"
     grader_options: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
-    version: int = 1
+    version: int | None = None
     aggregate: str | None = None
     official: str = ""
 
@@ -127,7 +127,7 @@ class Protocol:
         """Its fields, as plan.json and results.json have them: of the later ones those that are set."""
         later = {
             **{"on_bad_row": "error", "grader_options": {}, "environment": {}},
-            **{"version": 1, "aggregate": None, "official": ""},
+            **{"version": None, "aggregate": None, "official": ""},
         }
         return {key: value for key, value in asdict(self).items() if value != later.get(key, ...)}
 

@@ -1,4 +1,4 @@
-"""Benchmarks of pictures: a reader each turns a row in its public columns into a question (docs/benchmarks.md).
+"""Benchmarks of pictures (docs/benchmarks.md): what turns a row in its public columns into a question.
 
 `data_prep/vision_benchmarks.py` writes the questions in EasyR1's columns, which the protocol of the same name
 asks.

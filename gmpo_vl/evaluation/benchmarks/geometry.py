@@ -13,7 +13,9 @@ def geometry3k_choices(row: Row) -> Question:
     problem, choices, ground_truth (a letter). A row is known by its place."""
     options, pictures = options_of(row, "choices"), cell(row, "images")
     if len(options) != 4 or len(pictures) != 1:
-        raise RowError("choices", f"{len(options)} choices and {len(pictures)} pictures; there are four and one")
+        raise RowError(
+            "choices", f"{len(options)} choices and {len(pictures)} pictures; there are four and one"
+        )
     asked = text(row, "problem").replace(IMAGE_TAG, "").strip()
     return Question(
         id="",

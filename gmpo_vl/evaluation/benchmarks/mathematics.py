@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 
 from gmpo_vl.data.answers import LETTERS, encode_answer
-from gmpo_vl.data.letters import without_letters
 from gmpo_vl.data.rows import RowError
 from gmpo_vl.data.templates import IMAGE_TAG
 from gmpo_vl.evaluation.aggregates import BETWEEN, MATHVERSE_VERSIONS
@@ -16,7 +15,6 @@ from gmpo_vl.evaluation.benchmarks.questions import (
     cell,
     letter_gold,
     one_of,
-    optional,
     options_in,
     options_of,
     text,
@@ -27,8 +25,8 @@ _MARK = re.compile(r"<image\d*>")
 
 
 def mathvision(row: Row) -> Question:
-    """MathLLMs/MathVision (Wang et al. 2024): id, question, options, answer, level, subject, and decoded_image
-    (or image, a path, as in the repository's data/*.jsonl).
+    """MathLLMs/MathVision (Wang et al. 2024): id, question, options, answer, level, subject, and
+    decoded_image (or image, a path, as in the repository's data/*.jsonl).
 
     A row has one picture, which shows all that its marks `<image1>`, `<image2>` speak of: it goes in front.
     """
@@ -62,9 +60,10 @@ def mathvista(row: Row) -> Question:
     if (kind == "multi_choice") != bool(options):
         raise RowError("choices", f"question_type is {kind}, and the row has {len(options)} choices")
     if options:
-        if options.count(answer) != 1:
-            raise RowError("answer_choice", f"the answer {answer[:60]!r} is not exactly one of the choices")
-        gold = letter_gold(LETTERS[options.index(answer)], options)
+        if answer not in options:
+            raise RowError("answer_choice", f"the answer {answer[:60]!r} is none of the choices")
+        letters = [letter for letter, option in zip(LETTERS, options) if option == answer]  # of one row two
+        gold = encode_answer(letters, type="choice", choices=options)
     elif answer_type == "float":
         gold = encode_answer(f"{_number(answer):.{int(whole(row, 'precision'))}f}", type="rounded")
     else:
@@ -88,7 +87,9 @@ def _number(said: str) -> float:
     try:
         return float(said)
     except ValueError:
-        raise RowError("answer_type", f"the answer {said[:60]!r} is no number, though its type is float") from None
+        raise RowError(
+            "answer_type", f"the answer {said[:60]!r} is no number, though its type is float"
+        ) from None
 
 
 def mathverse(row: Row) -> Question:
@@ -101,14 +102,15 @@ def mathverse(row: Row) -> Question:
     version = one_of(text(row, "problem_version"), (*MATHVERSE_VERSIONS, "Text Only"), "problem_version")
     kind = one_of(text(row, "question_type"), ("multi-choice", "free-form"), "question_type")
     answer = text(row, "answer").replace("\u63b3", "\u00b0")  # a degree sign, as GBK misreads it
-    answer = re.sub(r"^\(([A-Z])\)$", r"\1", answer)
+    answer = re.sub(r"^(\$?)\s*=", r"\1", re.sub(r"^\(([A-Z])\)$", r"\1", answer))
     options = options_in(text(row, "question_for_eval")) if kind == "multi-choice" else []
-    is_letter = re.fullmatch(r"[A-Z](?:\s*\n\s*[A-Z])*", answer) and kind == "multi-choice"
+    is_letter = kind == "multi-choice" and re.fullmatch(r"[A-Z](?:\n[A-Z])*", answer)
+    known = options if answer in options else None  # four answers to choices are the text of one
     metadata = cell(row, "metadata")
     return Question(
         id=text(row, "sample_index"),
         problem=IMAGE_TAG * (version != "Text Only") + text(row, "query_cot"),
-        answer=letter_gold(answer, options) if is_letter else encode_answer(answer),
+        answer=letter_gold(answer, options) if is_letter else encode_answer(answer, choices=known),
         pictures=[] if version == "Text Only" else [cell(row, "image")],
         columns={
             "problem_id": whole(row, "problem_index"),

@@ -18,6 +18,7 @@ from gmpo_vl.data.templates import IMAGE_TAG
 from gmpo_vl.data.values import is_empty, texts_in
 
 Row = Mapping[str, Any]
+_CHOICES = re.compile(r"\bchoices?:", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,10 @@ def one_of(said: str, known: Sequence[str], column: str) -> str:
 
 
 def options_in(problem: str) -> list[str]:
-    """The texts of the options that stand in a question, behind letters in order; [] for none."""
+    """The texts of the options that stand in a question, behind letters in order and behind `Choices:` where
+    it says that; [] for none."""
     try:
-        found = lettered_text(problem)
+        found = lettered_text(_CHOICES.split(problem)[-1])
     except ValueError:  # a letter stands twice
         return []
     return found[1] if found is not None and found[0] == list(LETTERS[: len(found[1])]) else []
@@ -104,7 +106,9 @@ def letter_gold(letter: str, options: Sequence[str]) -> str:
     """
     letters = re.findall("[A-Z]", letter)
     if not re.fullmatch(r"[A-Z](?:\s*[,;\n]\s*[A-Z])*", letter) or len(set(letters)) < len(letters):
-        raise RowError("answer_choice", f"the answer {letter[:60]!r} is no letter, and no letters with commas")
+        raise RowError(
+            "answer_choice", f"the answer {letter[:60]!r} is no letter, and no letters with commas"
+        )
     if options and max(letters) > LETTERS[len(options) - 1]:
         raise RowError("answer_choice", f"the answer {letter!r} names none of {len(options)} options")
     return encode_answer(", ".join(sorted(letters)), type="choice", choices=options)
