@@ -25,6 +25,9 @@ ELSEWHERE = {
         "tests/data_prep/test_geometry3k.py"
     ),
     "python data_prep/alfworld.py path/to/json_2.1.1 data/alfworld": "tests/data_prep/test_alfworld_rows.py",
+    "python data_prep/vision_benchmarks.py wemath path/to/We-Math/data/testmini.json data/vision": (
+        "tests/evaluation/test_benchmark_rows.py"
+    ),
     "python data_prep/gridworld.py data/gridworld": "tests/data_prep/test_gridworld_rows.py",
     "gmpo-vl doctor MY.yaml --rehearse": "tests/docs/test_tutorial.py",
     "pytest -m slow": "tests/install/test_wheel.py",

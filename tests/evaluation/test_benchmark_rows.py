@@ -58,6 +58,8 @@ def test_every_benchmark_has_a_protocol_of_the_same_name_and_the_suites_have_all
 
 def test_mathvision():
     free, drawn, choice = questions("mathvision")
+    (pictured,) = questions("mathvision", [ROWS["mathvision"]()[0] | {"question": "<image1>"}])
+    assert pictured.problem == "<image>Answer the question that the picture shows."
     assert free.problem == "<image>How many?"
     assert drawn.problem == "<image>Which one?\nA\nB"
     assert choice.problem == "<image>How long is it?\nA. $\\frac12$\nB. 2 cm\nC. 3 cm"

@@ -35,6 +35,7 @@ def mathvision(row: Row) -> Question:
         for letter, option in zip(LETTERS, options_of(row, "options"))
     ]
     asked = re.sub(r"[ \t]+", " ", _MARK.sub("", text(row, "question"))).strip()
+    asked = asked or "Answer the question that the picture shows."  # of one row
     answer = text(row, "answer")
     return Question(
         id=text(row, "id"),
