@@ -298,6 +298,8 @@ def columns_of(options: argparse.Namespace) -> Columns:
 # --- words --------------------------------------------------------------------------------------------------
 def print_results(results: dict[str, Any], folder: Path) -> None:
     """The figures of one evaluation, and what is to be known about them."""
+    from gmpo_vl.evaluation.aggregates import in_lines
+
     low, high = results["ci95"]
     games = "episode" in results
     kind = "games" if games else "questions"
@@ -310,7 +312,7 @@ def print_results(results: dict[str, Any], folder: Path) -> None:
             print(f"  {kind:6}  {'  '.join(parts)}")
     for name, share in results.get("categories", {}).items():
         print(f"  {name:6}  {100 * share['value']:.1f}  {_interval_of(share)}")
-    for line in _aggregates_in_words(results.get("aggregates", {})):
+    for line in in_lines(results.get("aggregates", {})):
         print(f"  {line}")
     if games:
         print("  " + _episodes_in_words(results["episode"]))
@@ -329,19 +331,6 @@ def print_results(results: dict[str, Any], folder: Path) -> None:
     for note in results["notes"]:
         print(f"  note: {note}")
     print(f"  {folder / 'result.html'}")
-
-
-def _aggregates_in_words(shares: dict[str, dict[str, Any]]) -> list[str]:
-    """A line each for what a benchmark counts; what it counts by the values of a column shares one."""
-    lines: dict[str, list[str]] = {}
-    for name, share in shares.items():
-        column, _, value = name.partition(": ")
-        low, high = share["ci95"] or (None, None)
-        interval = (
-            "" if value or low is None else f"  ({100 * low:.1f} to {100 * high:.1f}, {share['units']} units)"
-        )
-        lines.setdefault(column, []).append(f"{value} {100 * share['value']:.1f}{interval}".strip())
-    return [f"{column}  {', '.join(parts)}" for column, parts in lines.items()]
 
 
 def _interval_of(share: dict[str, Any]) -> str:

@@ -73,6 +73,20 @@ def check_columns(name: str, question: str, row: Mapping[str, Any]) -> None:
         )
 
 
+def in_lines(shares: Shares) -> list[str]:
+    """In percent for the terminal: `score (strict)  31.2 (28.1 to 34.5, 525 units)`; what is counted by the
+    values of a column shares a line, without intervals."""
+    lines: dict[str, list[str]] = {}
+    for name, share in shares.items():
+        column, _, value = name.partition(": ")
+        said = f"{value} {100 * share['value']:.1f}".strip()
+        if not value and share["ci95"] is not None:
+            low, high = share["ci95"]
+            said += f" ({100 * low:.1f} to {100 * high:.1f}, {share['units']} units)"
+        lines.setdefault(column, []).append(said)
+    return [f"{column}  {', '.join(parts)}" for column, parts in lines.items()]
+
+
 # --- means over units ---------------------------------------------------------------------------------------
 def _share(values_U: np.ndarray) -> dict[str, Any]:
     """Mean over units, with its interval where they are enough."""

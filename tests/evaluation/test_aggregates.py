@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from gmpo_vl.evaluation.aggregates import AGGREGATES, MATHVERSE_VERSIONS, aggregated
+from gmpo_vl.evaluation.aggregates import AGGREGATES, MATHVERSE_VERSIONS, aggregated, in_lines
 from gmpo_vl.evaluation.protocols import checked, load_protocol, protocol_of_data
 from gmpo_vl.samples import SampleRecord
 
@@ -175,3 +175,17 @@ def test_a_missing_column_and_a_misspelt_aggregate_are_named():
         checked(replace(protocol_of_data("mine.parquet"), aggregate="chartq"))
     with pytest.raises(ValueError, match="questions are counted there, not games"):
         checked(replace(load_protocol("gridworld"), aggregate="chartqa"))
+
+
+def test_the_terminal_shows_intervals_of_scores_and_a_line_a_column():
+    shares = {
+        "worst case": {"value": 0.25, "ci95": [0.2, 0.3], "units": 501},
+        "RM (loose)": {"value": 0.5, "ci95": None, "units": 3},
+        "level: 1": {"value": 0.125, "ci95": [0.1, 0.2], "units": 40},
+        "level: 2": {"value": 1.0, "ci95": None, "units": 4},
+    }
+    assert in_lines(shares) == [
+        "worst case  25.0 (20.0 to 30.0, 501 units)",
+        "RM (loose)  50.0",
+        "level  1 12.5, 2 100.0",
+    ]

@@ -246,7 +246,7 @@ def test_mathvision_testmini_whole(data_dir, tmp_path):
     if not source.is_file():
         pytest.skip(f"no {source}")
     rows = pq.read_table(source).to_pylist()
-    rows = [{**row, "decoded_image": row.pictures[0], "question": row["question_raw"]} for row in rows]
+    rows = [{**row, "decoded_image": row["images"][0], "question": row["question_raw"]} for row in rows]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
     assert write_benchmark("mathvision_testmini", [str(tmp_path / "rows.parquet")], tmp_path) == 304
     examples = load_examples(str(tmp_path / "mathvision_testmini.parquet"), check_images=True)

@@ -1,4 +1,4 @@
-"""Every benchmark's protocol on hand-made rows with the tiny model: prepared, killed, resumed, counted, shown."""
+"""Every benchmark's protocol on hand-made rows with the tiny model: killed, resumed, counted, shown."""
 
 import hashlib
 import json
