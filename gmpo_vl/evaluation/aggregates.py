@@ -122,13 +122,11 @@ def mathverse(answers: Answers) -> Shares:
 
     The mean does not count rows of the version Text Only, which is apart.
     """
-    place = {version: i for i, version in enumerate(MATHVERSE_VERSIONS)}
-    five = answers.only(row["version"] in place for row in answers.rows)
-    whole = [places for places in five.units("problem_id").values() if len(places) == len(place)]
-    means = [five.right_Qn[places].mean() for places in whole]
-    found = {"mean of the five versions": _share(np.array(means))} if whole else {}
-    found |= by_columns(answers, ["version"])
-    return found | (by_columns(five, ["subject"]) if five.rows else {})
+    five = answers.only(row["version"] in MATHVERSE_VERSIONS for row in answers.rows)
+    whole = [places for places in five.units("problem_id").values() if len(places) == len(MATHVERSE_VERSIONS)]
+    means = np.array([five.right_Qn[places].mean() for places in whole])
+    found = {"mean of the five versions": _share(means)} if whole else {}
+    return found | by_columns(answers, ["version"]) | by_columns(five, ["subject"])
 
 
 def wemath(answers: Answers) -> Shares:

@@ -203,6 +203,8 @@ def _load(
 ) -> tuple[Processor, PromptSet]:
     """make: of games. The first turn of each is made, so that one that is broken or too long is a bad row."""
     processor = load_processor(folder, template_file(protocol.template))
+    if protocol.system_prompt:
+        processor = processor.with_system_prompt(protocol.system_prompt)
     skip = protocol.on_bad_row == "skip"
     settings = PromptSettings(
         columns,

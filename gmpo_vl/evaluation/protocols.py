@@ -64,7 +64,11 @@ _OWN: dict[str, Any] = {
 }
 # What is otherwise where games are played. A protocol of games takes no other values.
 _OF_GAMES: dict[str, Any] = {
-    **{"format_prompt": None, "grader": GAME, "grader_options": {}, "benchmark": "", "aggregate": None},
+    "format_prompt": None,
+    "grader": GAME,
+    "grader_options": {},
+    "benchmark": "",
+    "aggregate": None,
 }
 MOST_OPTIONS = 40  # characters of a reward's options in a result's name
 # The name of a split says nothing without its folder or data set. In data.sources a testmini is no test.
@@ -88,10 +92,11 @@ class Protocol:
     grey, or another question's picture, in place of the right one. limit: the first questions only.
     on_bad_row: `skip` leaves out rows that cannot be used. seed: each sample's seed comes from it, the
     question's id and the sample's number. environment: what is played, with the keys of a run's section
-    (environments.py): a row is then a game, n its episodes, `max_tokens` of one turn's answer. version:
-    counts up when a shipped file changes; None: from before there were versions. aggregate: what is counted
-    beside the mean over questions (aggregates.py). official: what the benchmark's own score does that this
-    one does not, told with each result.
+    (environments.py): a row is then a game, n its episodes, `max_tokens` of one turn's answer.
+    system_prompt: a system turn before each question; empty for none. version: counts up when a shipped file
+    changes; None: from before there were versions. aggregate: what is counted beside the mean over questions
+    (aggregates.py). official: what the benchmark's own score does that this one does not, told with each
+    result.
     """
 
     name: str
@@ -119,16 +124,15 @@ class Protocol:
     on_bad_row: OnBadRow = "error"
     grader_options: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
+    system_prompt: str = ""
     version: int | None = None
     aggregate: str | None = None
     official: str = ""
 
     def stated(self) -> dict[str, Any]:
         """Its fields, as plan.json and results.json have them: of the later ones those that are set."""
-        later = {
-            **{"on_bad_row": "error", "grader_options": {}, "environment": {}},
-            **{"version": None, "aggregate": None, "official": ""},
-        }
+        later = {"on_bad_row": "error", "grader_options": {}, "environment": {}}
+        later |= {"system_prompt": "", "version": None, "aggregate": None, "official": ""}
         return {key: value for key, value in asdict(self).items() if value != later.get(key, ...)}
 
 

@@ -11,7 +11,10 @@ import pytest
 from benchmark_rows import ROWS
 from interruptions import Interrupted, interrupt_after
 
+from gmpo_vl.data.rows import Columns
+from gmpo_vl.evaluation.backends import BackendChoice
 from gmpo_vl.evaluation.benchmarks import write_benchmark
+from gmpo_vl.evaluation.prepare import Request, prepare
 from gmpo_vl.evaluation.protocols import FOLDER, load_protocol, protocol_names
 
 # What the protocols from before there were versions state, to the byte: numbers are quoted with them.
@@ -91,6 +94,25 @@ def test_a_benchmark_is_killed_resumed_counted_and_shown(name, tiny, tmp_path, g
     assert COUNTED[name].partition(": ")[0] in printed
     assert "As the benchmark counts" in page
     assert COUNTED[name] in page
+
+
+def test_a_system_prompt_stands_before_each_question_or_is_refused(tiny, diagrams, tmp_path, gmpo_vl):
+    said = 'Be "brief", and write \\\\boxed{} {{ once }}: 3 % of 5 \u20ac.'
+    own = tmp_path / "own.yaml"
+    fields = {"data": str(diagrams), "system_prompt": said, "min_pixels": None, "max_tokens": 3, "limit": 2}
+    own.write_text(json.dumps({**fields, "n": 1, "temperature": 0.0}))
+    prepared = prepare(
+        Request(str(tiny), tiny, load_protocol(str(own)), Columns(), BackendChoice("transformers"))
+    )
+    for i in range(2):
+        assert prepared.prompts.text(i).startswith(
+            f"<|im_start|>system\n{said}<|im_end|>\n<|im_start|>user\n"
+        )
+    assert prepared.plan["protocol"]["system_prompt"] == said
+    again = prepared.again()()
+    assert again.prompts.text(0) == prepared.prompts.text(0), "in another process, too"
+    error = gmpo_vl("eval", tiny, "--protocol", own, "--template", "no", "--out", tmp_path, code=2)
+    assert "the chat template takes no system_prompt: the chat template leaves out" in error
 
 
 def test_columns_are_missed_before_anything_is_asked(tiny, diagrams, tmp_path, gmpo_vl, monkeypatch):
