@@ -87,8 +87,8 @@ def _add_run(parts: Any) -> None:
     run.add_argument("model", help="a model folder, a checkpoint's huggingface folder, or a hub id")
     run.add_argument(
         "--protocol",
-        help="a name (`gmpo-vl eval protocols`), `text`, `alfworld`, or a file of your own (without --data: "
-        "geometry3k)",
+        help="a name or a suite (`gmpo-vl eval protocols` lists both), or a file of your own "
+        "(without --data: geometry3k)",
     )
     run.add_argument(
         "--data",
@@ -254,6 +254,7 @@ _MAKES = {
     "data/text": "text_benchmarks.py SUITE data/text",
     "data/alfworld": "alfworld.py GAMES data/alfworld",
     "data/gridworld": "gridworld.py data/gridworld",
+    "data/vision": "vision_benchmarks.py NAME SOURCE data/vision",
 }
 
 
@@ -272,7 +273,7 @@ def run_protocols(options: argparse.Namespace) -> int:
             print(f"{key}: {value}")
         return 0
     for name in protocol_names():
-        print(f"{name:16} {load_protocol(name).about.split('. ')[0]}")
+        print(f"{name:19} {load_protocol(name).about.split('. ')[0]}")
     for name, parts in SUITES.items():
-        print(f"{name:16} all of {', '.join(parts)}")
+        print(f"{name:19} all of {', '.join(parts)}")
     return 0

@@ -15,6 +15,8 @@ FEW = 10  # a bootstrap's interval over fewer questions is too narrow to be beli
 
 def print_results(results: dict[str, Any], folder: Path) -> None:
     """The figures of one evaluation, and what is to be known about them."""
+    from gmpo_vl.evaluation.aggregates import in_lines
+
     low, high = results["ci95"]
     games = "episode" in results
     kind = "games" if games else "questions"
@@ -31,6 +33,8 @@ def print_results(results: dict[str, Any], folder: Path) -> None:
             print(f"  {kind:6}  {'  '.join(parts)}")
     for name, share in results.get("categories", {}).items():
         print(f"  {name:6}  {100 * share['value']:.1f}  {_interval_of(share)}")
+    for line in in_lines(results.get("aggregates", {})):
+        print(f"  {line}")
     if games:
         print("  " + _episodes_in_words(results["episode"]))
     if "reward" in results:

@@ -21,6 +21,7 @@ from gmpo_vl.data.images import decode_image
 from gmpo_vl.data.rows import Columns, RowFaults
 from gmpo_vl.data.templates import answer_place, load_template, template_names
 from gmpo_vl.environments.loading import EnvironmentMaker
+from gmpo_vl.evaluation.aggregates import check_columns
 from gmpo_vl.evaluation.backends import BackendChoice, backend_facts, check_backend, chunk_of
 from gmpo_vl.evaluation.chunks import chunk_size, count_of_chunks
 from gmpo_vl.evaluation.environments import facts_of_games, load_section
@@ -108,6 +109,9 @@ def prepare(request: Request) -> Prepared:
     reward = reward_of(protocol) if make is None else None
     processor, prompts = _load(protocol, request.folder, source or protocol.data, request.columns, make)
     template = _template_facts(protocol, prompts, reward) if make is None else _rules_of(protocol)
+    if protocol.aggregate is not None:
+        for example in prompts.examples:
+            check_columns(protocol.aggregate, example.id, example.meta)
     data = _data_facts(protocol, source or protocol.data, prompts.examples)
     if source is not None and source != protocol.data and not data["pinned"]:
         protocol = override(protocol, request.for_other_data)
@@ -199,6 +203,8 @@ def _load(
 ) -> tuple[Processor, PromptSet]:
     """make: of games. The first turn of each is made, so that one that is broken or too long is a bad row."""
     processor = load_processor(folder, template_file(protocol.template))
+    if protocol.system_prompt:
+        processor = processor.with_system_prompt(protocol.system_prompt)
     skip = protocol.on_bad_row == "skip"
     settings = PromptSettings(
         columns,

@@ -18,6 +18,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from gmpo_vl.data.rows import OnBadRow
 from gmpo_vl.data.sources import SPLIT_OF
 from gmpo_vl.data.templates import AnswerPlace
+from gmpo_vl.evaluation.aggregates import AGGREGATES
 from gmpo_vl.evaluation.environments import GAME, whole_section
 from gmpo_vl.rewards.loading import built_in_rewards
 from gmpo_vl.storage.files import names_a_folder
@@ -32,7 +33,10 @@ TEMPLATES = Path(__file__).parent / "templates"
 SUITES = {
     "text": ("aime24", "amc", "math500", "minerva", "olympiad_bench"),
     "alfworld": ("alfworld_seen", "alfworld_unseen"),
+    "geometry": ("geometry3k", "geometry3k_choices", "geoqa"),
+    "vision_math": ("mathvista", "mathverse", "mathvision", "wemath", "dynamath", "logicvista"),
 }
+SUITES["all_vision"] = (*SUITES["geometry"], *SUITES["vision_math"], "hallusionbench", "chartqa", "mmmu")
 
 PROFILES: tuple[Profile, ...] = ("strict", "paper")
 Pictures = Literal["as_is", "blank", "wrong"]
@@ -59,7 +63,13 @@ _OWN: dict[str, Any] = {
     "chunk": 16,
 }
 # What is otherwise where games are played. A protocol of games takes no other values.
-_OF_GAMES: dict[str, Any] = {"format_prompt": None, "grader": GAME, "grader_options": {}, "benchmark": ""}
+_OF_GAMES: dict[str, Any] = {
+    "format_prompt": None,
+    "grader": GAME,
+    "grader_options": {},
+    "benchmark": "",
+    "aggregate": None,
+}
 MOST_OPTIONS = 40  # characters of a reward's options in a result's name
 # The name of a split says nothing without its folder or data set. In data.sources a testmini is no test.
 _SPLITS = {*SPLIT_OF, "testmini"}
@@ -83,6 +93,10 @@ class Protocol:
     on_bad_row: `skip` leaves out rows that cannot be used. seed: each sample's seed comes from it, the
     question's id and the sample's number. environment: what is played, with the keys of a run's section
     (environments.py): a row is then a game, n its episodes, `max_tokens` of one turn's answer.
+    system_prompt: a system turn before each question; empty for none. version: counts up when a shipped file
+    changes; None: from before there were versions. aggregate: what is counted beside the mean over questions
+    (aggregates.py). official: what the benchmark's own score does that this one does not, told with each
+    result.
     """
 
     name: str
@@ -110,10 +124,15 @@ class Protocol:
     on_bad_row: OnBadRow = "error"
     grader_options: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
+    system_prompt: str = ""
+    version: int | None = None
+    aggregate: str | None = None
+    official: str = ""
 
     def stated(self) -> dict[str, Any]:
         """Its fields, as plan.json and results.json have them: of the later ones those that are set."""
         later = {"on_bad_row": "error", "grader_options": {}, "environment": {}}
+        later |= {"system_prompt": "", "version": None, "aggregate": None, "official": ""}
         return {key: value for key, value in asdict(self).items() if value != later.get(key, ...)}
 
 
@@ -203,7 +222,7 @@ def _is_shipped(name: str) -> bool:
 
 _AT_LEAST_1 = (
     *("n", "max_tokens", "max_prompt_tokens", "max_model_len", "chunk", "limit"),
-    *("min_pixels", "max_pixels"),
+    *("min_pixels", "max_pixels", "version"),
 )
 
 
@@ -226,6 +245,8 @@ def checked(protocol: Protocol) -> Protocol:
         )
     if p.template not in template_names():
         raise ValueError(f"{where}: no template {p.template!r}: one of {', '.join(template_names())}")
+    if p.aggregate is not None and p.aggregate not in AGGREGATES:
+        raise ValueError(f"{where}: no aggregate {p.aggregate!r}{nearest_or_all(p.aggregate, [*AGGREGATES])}")
     if p.environment:
         _check_games(p, where)
         return replace(p, environment=whole_section(p.environment, where))
@@ -246,6 +267,7 @@ def _check_games(protocol: Protocol, where: str) -> None:
         if getattr(protocol, name) != only:
             why = "the environment's template says what a turn shows"
             why = why if name == "format_prompt" else "a game says itself whether it was won"
+            why = "questions are counted there, not games" if name == "aggregate" else why
             raise ValueError(f"{where}: {name} is {getattr(protocol, name)!r}, but {why}: leave it out")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ def write_result_page(folder: EvaluationFolder, questions: int | None = None) ->
         results=results,
         protocol={k: v for k, v in results["settings"].items() if k not in ("name", "about")},
         prompt=_prompt(results),
-        kinds=by_kind(groups),
+        kinds=by_kind(groups, {name.partition(": ")[0] for name in results.get("aggregates", {})}),
         cards=[] if games else [make_card(folder.folder, 0, group, merged(group)) for group in picked],
         games=cards_of(folder.folder, 0, records, shown) if games else [],
         total=len(groups),
@@ -76,14 +76,19 @@ def _prompt(results: dict[str, Any]) -> str | None:
     return None if text is None else render_problem("…", text)
 
 
-def by_kind(groups: Sequence[list[SampleRecord]]) -> list[tuple[str, list[Kind]]]:
-    """(column, its kinds) for every column of the rows that sorts questions, and for the golds' types.
+def by_kind(
+    groups: Sequence[list[SampleRecord]], shown: Collection[str] = ()
+) -> list[tuple[str, list[Kind]]]:
+    """(column, its kinds) for every column of the rows that sorts questions, and for the golds' types. shown:
+    columns that stand on the page already.
 
     A column that nobody knows sorts them where it has at least two questions of a kind on average.
     """
     tables = []
     own = {column: None for group in groups for column in group[0].meta if column not in KINDS}
     for column in (*KINDS, *own):
+        if column in shown:
+            continue
         found: dict[str, list[float]] = {}
         for group in groups:
             value = group[0].gold_type if column == "gold type" else group[0].meta.get(column)

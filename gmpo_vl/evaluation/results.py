@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from gmpo_vl.evaluation.aggregates import aggregated
 from gmpo_vl.evaluation.chunks import count_of_chunks, sound_chunks
 from gmpo_vl.evaluation.games import figures_of_games, notes_of_games
 from gmpo_vl.evaluation.imported.notes import notes_of_import
@@ -137,7 +138,9 @@ def write_protocol_results(
     known = ("template", "data", "model", "backend", "versions", "grader", "environment")
     copied = {key: plan[key] for key in known if key in plan}
     said = [*_unscored(records), *notes_of_games(records), *notes(plan)]
-    stated = {"settings": plan["protocol"], **copied, "notes": said}
+    aggregate = plan["protocol"].get("aggregate")
+    counted = {} if aggregate is None else {"aggregates": aggregated(aggregate, records, n)}
+    stated = {**counted, "settings": plan["protocol"], **copied, "notes": said}
     write_results(folder, records, n, stated, name=plan["name"])
 
 
@@ -147,7 +150,7 @@ def notes(plan: dict[str, Any]) -> list[str]:
     if "imported" in p:
         return notes_of_import(plan)
     if "+" in plan["name"]:
-        what = "the protocol was changed" if p["benchmark"] else "set on the command line"
+        what = "the protocol was changed" if is_published(p) else "set on the command line"
         said.append(f"{what}: {plan['name'].partition('+')[2]}")
     if "unasked" in plan["template"]:
         said.append(
@@ -161,7 +164,7 @@ def notes(plan: dict[str, Any]) -> list[str]:
         said.append(f"rows of the data that cannot be used were left out: {reasons}")
     if data["pinned"] is False:
         said.append("the data is not the protocol's (another sha256)")
-    elif data["pinned"] is None and p["benchmark"]:  # of data of one's own nothing is published
+    elif data["pinned"] is None and is_published(p):  # of data of one's own nothing is published
         said.append(
             "the protocol's data could not be pinned: compare data.sha256 with that of the other result"
         )
@@ -169,7 +172,14 @@ def notes(plan: dict[str, Any]) -> list[str]:
         said.append(f"the data has {data['rows']} questions, the protocol's {p['questions']}")
     if p["pictures"] != "as_is":
         said.append(f"a control: the pictures are {p['pictures']}")
+    if "official" in p:
+        said.append(f"the official score: {p['official']}")
     return said
+
+
+def is_published(protocol: dict[str, Any]) -> bool:
+    """Whether a protocol, as results state it, is of a benchmark of which others publish numbers."""
+    return bool(protocol["benchmark"] or protocol.get("official"))
 
 
 def _unscored(records: Sequence[SampleRecord]) -> list[str]:

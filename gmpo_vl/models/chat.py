@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -70,6 +71,13 @@ def render_chat(
     except ValueError as error:
         raise ValueError(f"{example.id}: {error}") from error
     return Chat(example.id, chat, hides, tokenizer, control)
+
+
+def with_system_prompt(chat_template: str, system_prompt: str, as_parts: bool = False) -> str:
+    """The chat template of chats that begin with a system turn. as_parts: as of `render_chat`."""
+    content = [{"type": "text", "text": system_prompt}] if as_parts else system_prompt
+    turn = json.dumps({"role": "system", "content": content}, ensure_ascii=False)
+    return f"{{%- set messages = [{turn}] + messages -%}}\n{chat_template}"
 
 
 def token_after_answer(

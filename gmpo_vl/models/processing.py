@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from PIL import Image
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from gmpo_vl.data.images import MAX_IMAGE_PIXELS, decode_image, fit_pixels, fit_size, image_size
-from gmpo_vl.models.chat import Chat, render_chat, token_after_answer
+from gmpo_vl.models.chat import Chat, render_chat, token_after_answer, with_system_prompt
 from gmpo_vl.models.compat import DOWNLOAD, load_image_processor, no_code_of
 from gmpo_vl.models.control import ControlTokens
 from gmpo_vl.models.families import Family
@@ -65,6 +65,20 @@ class Processor:
         return render_chat(
             example, self.tokenizer, self.control, self.chat_template, template, as_parts=self._as_parts
         )
+
+    def with_system_prompt(self, system_prompt: str) -> Processor:
+        """With a system turn before each chat. Raises ValueError where the chat template shows none."""
+        template = with_system_prompt(self.chat_template, system_prompt, as_parts=self._as_parts)
+        processor = replace(self, chat_template=template)
+        try:
+            shown = processor.chat(Example("", "What is 1 + 1?", "2"), None).text
+        except ValueError as error:
+            raise ValueError(f"the chat template takes no system_prompt{error}") from error
+        if system_prompt.strip() not in shown:
+            raise ValueError(
+                f"the chat template leaves out or changes the system_prompt {system_prompt[:60]!r}"
+            )
+        return processor
 
     def token_after_answer(self) -> str | None:
         """The control token that ends the model's turn in its chat template; None where there is none."""

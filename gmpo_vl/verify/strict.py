@@ -16,7 +16,7 @@ from gmpo_vl.verify.parse import parse
 from gmpo_vl.verify.quantities import Leeway
 from gmpo_vl.verify.tokens import Unreadable
 from gmpo_vl.verify.values import judge_value, type_of
-from gmpo_vl.verify.words import bare
+from gmpo_vl.verify.words import bare, yes_or_no
 
 
 @lru_cache(maxsize=50_000)
@@ -46,6 +46,8 @@ def _judge(alternative: str, gold: Gold, answer: str) -> str:
     letters = gold.type is None or (gold.type == "text" and not alternative.isalpha())  # AC may be a word
     if letters and (outcome := judge_letters(alternative, answer)):
         return outcome
+    if gold.type == "text" and alternative.lower() in ("yes", "no") and (said := yes_or_no(answer)):
+        return "equal" if said == alternative.lower() else "different"
     # A gold that is called a choice and names no letter is read as what it is.
     kind = gold.type if gold.type not in (None, "choice") else type_of(alternative)
     return judge_value(alternative, kind, Leeway(gold.tolerance, kind == "rounded"), answer)

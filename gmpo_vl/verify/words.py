@@ -279,6 +279,21 @@ def _plain(qualifier: str) -> str:
     return "" if len(plain) < 2 else plain
 
 
+# --- yes and no ---------------------------------------------------------------------------------------------
+_YES_OR_NO = re.compile(r"(yes|no)(?:\s*[,.;:!—–]\s*(?P<reason>.*))?", re.IGNORECASE | re.DOTALL)
+_EITHER = re.compile(r"\b(?:yes|no)\b", re.IGNORECASE)
+
+
+def yes_or_no(text: str) -> str | None:
+    """`yes` of `Yes` and of `Yes, it is larger`; None for other texts, also where both words stand there."""
+    found = _YES_OR_NO.fullmatch(bare(text))
+    if found is None:
+        return None
+    word = found[1].lower()
+    others = {said.lower() for said in _EITHER.findall(found["reason"] or "")} - {word}
+    return None if others else word
+
+
 # --- leads ----------------------------------------------------------------------------------------------
 @lru_cache(maxsize=20_000)
 def without_lead(text: str) -> str:

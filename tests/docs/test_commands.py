@@ -26,6 +26,9 @@ ELSEWHERE = {
         "tests/data_prep/test_geometry3k.py"
     ),
     "python data_prep/alfworld.py path/to/json_2.1.1 data/alfworld": "tests/data_prep/test_alfworld_rows.py",
+    "python data_prep/vision_benchmarks.py wemath path/to/We-Math/data/testmini.json data/vision": (
+        "tests/evaluation/test_benchmark_rows.py"
+    ),
     "python data_prep/gridworld.py data/gridworld": "tests/data_prep/test_gridworld_rows.py",
     'yes \'{"problem": "Guess my number.", "answer": "-"}\' | head -n 8 > guess.jsonl': (
         "tests/environments/test_environment_page.py"

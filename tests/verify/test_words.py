@@ -193,3 +193,15 @@ def test_signs_that_latex_escapes_are_the_same_signs(plain, escaped):
     assert accepted(matrix, [matrix.replace("&", " & "), matrix.replace("4", "5")]) == {
         matrix.replace("&", " & ")
     }
+
+
+def test_yes_and_no_are_read_as_words_where_the_gold_is_a_text():
+    said = {
+        "Yes": ["yes.", "Yes, it is larger.", r"\text{Yes}, it is", "Yes!", "yes; the left one"],
+        "No": ["NO", "No, it is not.", r"\text{No, the left one}", "No: 3 of 4"],
+    }
+    neither = ["Yes and no", "Yes, no", "No. Yes.", "Yes, or no.", "Not", "None", "No one", "Yesterday", "1"]
+    everything = [*said["Yes"], *said["No"], *neither]
+    for word, right in said.items():
+        assert accepted(encode_answer(word, type="text"), everything) == set(right)
+    assert accepted("Yes", ["Yes, it is larger."]) == set(), "other golds are read as ever"
