@@ -23,7 +23,7 @@ def print_results(results: dict[str, Any], folder: Path) -> None:
     print(f"{results['name']}: {results['questions']} {kind} x {results['n']}")
     share = "Pass@1"
     if games:
-        share = "won   " if "won" in results["episode"] else "score of at least 0.5"
+        share = "score of at least 0.5" if results.get("by_score") else "won   "
     print(f"  {share} {100 * results['pass@1']:.1f}  (95% interval {100 * low:.1f} to {100 * high:.1f})")
     if "official" in results:
         print(_official_in_words(results))

@@ -10,8 +10,8 @@ from gmpo_vl.engines.advantages import fill_advantages, scored_of, without_gradi
 from gmpo_vl.engines.answering import answered
 from gmpo_vl.engines.session import Session
 from gmpo_vl.progress import phase_bar
-from gmpo_vl.rollout.episodes import Outcome, episode_figures
-from gmpo_vl.rollout.scoring import accuracy, counted
+from gmpo_vl.rollout.episodes import FAILED, Outcome, episode_figures
+from gmpo_vl.rollout.scoring import accuracy, mean_parts
 from gmpo_vl.setup import sampling_of
 from gmpo_vl.types import Group
 
@@ -68,6 +68,9 @@ def collect(s: Session, step: int) -> Collected:
             result.generated += len(played.groups)
             result.outcomes += played.outcomes
             result.tries += 1
+    if result.outcomes and all(outcome.ending.kind in FAILED for outcome in result.outcomes):
+        said = f"all {len(result.outcomes)} episodes broke: nothing is learned from them"
+        print(f"WARNING: {said}", flush=True)
     result.groups = (kept + others)[:wanted]
     result.carried = kept[wanted:]
     result.figures = fill_advantages(result.groups, algorithm)
@@ -83,14 +86,15 @@ def has_variance(group: Group, algorithm: AlgorithmConfig) -> bool:
 def filter_doubt(groups: Sequence[Group], algorithm: AlgorithmConfig) -> str | None:
     """What is wrong where the filter's limits are in another unit than the scores of a batch; or None.
 
-    They are where limits of shares meet other scores, and where no group is kept although scores differ.
+    They are where limits of shares meet other scores, and where all scores, which differ, lie on one side of
+    the limits.
     """
     values = [found for group in groups if (found := filtered_by(group, algorithm))]
     low, high = algorithm.filter_low, algorithm.filter_high
     kept = sum(low < mean(found) < high for found in values)
     least, most = min(map(min, values), default=0.0), max(map(max, values), default=0.0)
-    other_unit = low >= 0 and high <= 1 and not 0 <= least <= most <= 1
-    if not other_unit and (kept or all(min(found) == max(found) for found in values)):
+    of_shares = low >= 0 and high <= 1 and not 0 <= least <= most <= 1
+    if not of_shares and not (least < most and (most <= low or least >= high)):
         return None
     by = f"`{algorithm.filter_key}`"
     if not any(algorithm.filter_key in score for group in groups for score in group.scores):
@@ -145,11 +149,10 @@ def group_metrics(collected: Collected) -> dict[str, float]:
     (docs/formats.md)."""
     groups = collected.groups
     responses = [r for g in groups for r in g.responses]
-    scores = [counted(s) for g in groups for s in g.scores]
     lengths = [len(r.ids_T) for r in responses]
     prompts = [len(prompt.ids_P) for g in groups for prompt in g.prompts]
-    parts = dict.fromkeys(name for s in scores for name in s)  # of any response: a reward may leave some out
-    metrics = {f"reward/{name}": mean([s[name] for s in scores if name in s]) for name in parts}
+    parts = mean_parts(score for group in groups for score in group.scores)
+    metrics = {f"reward/{name}": value for name, value in parts.items()}
     metrics |= collected.figures | episode_figures(collected.outcomes)
     metrics |= {
         "response_length/mean": mean(lengths),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from gmpo_vl.config import Config, ConfigError, save_config
@@ -68,7 +68,7 @@ def open_session(
     if checkpoint is not None:
         check_start(run, checkpoint, config, start_of(config, run))
     run.read_metrics()  # raises for a line that cannot be read, before anything is loaded
-    prompts, validation = _load_splits(config, run, reward, make)
+    prompts, validation = _load_splits(config, reward, make)
     games = None if make is None else games_of(config, make, prompts)
     look = look_probe(config, prompts, validation)
     data = fingerprint_of(prompts.examples, run.folder / "picture_hashes.json")
@@ -84,6 +84,9 @@ def open_session(
         if progress.step >= steps and not config.trainer.val_only:
             print(at_its_end(progress), flush=True)
     stays = checkpoint is not None and _stays_as_it_is(config, run, progress, checkpoint, steps)
+    if not stays:
+        for name, split in _with_bad_rows(prompts, validation):
+            split.examples.faults.write(run.folder / f"{name}.bad_rows.jsonl")
     _put_logs_right(config, run, progress, checkpoint, stays)
     mismatch = [trend_figures(line) for line in (*run.read_metrics(), progress.unfinished)]
     order = EpochOrder(len(prompts), config.data.seed, config.data.shuffle)
@@ -110,7 +113,7 @@ def open_session(
 
 
 def _load_splits(
-    config: Config, run: Run, reward: Reward | None, make: EnvironmentMaker | None
+    config: Config, reward: Reward | None, make: EnvironmentMaker | None
 ) -> tuple[PromptSet, PromptSet | None]:
     """What is trained and validated on. Raises ConfigError where prompts and reward cannot go together."""
     processor = load_configured_processor(config)
@@ -118,7 +121,8 @@ def _load_splits(
     data = config.data
     prompts = load_split(config, data.train_files, processor, make)
     validation = load_split(config, data.val_files, processor, make) if data.val_files else None
-    _tell_bad_rows(run, prompts, validation)
+    for name, split in _with_bad_rows(prompts, validation):
+        print(f"{name}: {split.examples.faults.summary()}", flush=True)
     check_masking(config, prompts)
     for key, split in (("data.train_files", prompts), ("data.val_files", validation)):
         if reward is not None and split is not None:
@@ -223,12 +227,11 @@ def new_start(run: Run) -> list[str]:
     return [f"no checkpoint of {run.folder} to go on from: it starts at step 1 again{moved}"]
 
 
-def _tell_bad_rows(run: Run, prompts: PromptSet, validation: PromptSet | None) -> None:
-    """Count the rows that are skipped as configured, and list them in the run's folder."""
+def _with_bad_rows(prompts: PromptSet, validation: PromptSet | None) -> Iterator[tuple[str, PromptSet]]:
+    """The splits of which rows are skipped, as configured."""
     for name, split in (("train", prompts), ("validation", validation)):
         if split is not None and len(split.examples.faults):
-            split.examples.faults.write(run.folder / f"{name}.bad_rows.jsonl")
-            print(f"{name}: {split.examples.faults.summary()}", flush=True)
+            yield name, split
 
 
 def keep_config(config: Config, run: Run) -> None:

@@ -10,7 +10,7 @@ from gmpo_vl.engines.collect import mean
 from gmpo_vl.engines.session import Session
 from gmpo_vl.progress import phase_bar
 from gmpo_vl.rollout.episodes import Outcome, episode_figures
-from gmpo_vl.rollout.scoring import accuracy, counted, to_records
+from gmpo_vl.rollout.scoring import accuracy, mean_parts, to_records
 from gmpo_vl.setup import validation_sampling_of
 from gmpo_vl.types import Group
 
@@ -36,6 +36,7 @@ def run_validation(s: Session) -> dict[str, float]:
     sampling = validation_sampling_of(s.config)
     shown: list[Group] = []
     outcomes: list[Outcome] = []
+    scores: list[dict[str, float]] = []
     values: dict[str, list[float]] = defaultdict(list)
     with s.engine.sampler(), phase_bar("validation", len(prompts)) as advance:
         for start in range(0, len(prompts), size):
@@ -43,26 +44,19 @@ def run_validation(s: Session) -> dict[str, float]:
             played = answered(s, batch, [0] * len(batch), sampling, advance)
             outcomes += played.outcomes
             for group in played.groups:
-                of_scores = [counted(score) for score in group.scores]
-                if s.games is None:
-                    of_scores = [
-                        score if score.get("unscored") else score | {"accuracy": accuracy(score)}
-                        for score in of_scores
-                    ]
-                of_responses = [
-                    {"response_length": len(response.ids_T), "truncated": not response.finished}
-                    for response in group.responses
-                ]
-                for found in (*of_scores, *of_responses):
-                    for name, value in found.items():
-                        values[name].append(float(value))
+                for score in group.scores:
+                    scores.append(score if s.games else score | {"accuracy": accuracy(score)})
+                for response in group.responses:
+                    values["response_length"].append(len(response.ids_T))
+                    values["truncated"].append(not response.finished)
             shown += played.groups[: max(0, s.config.trainer.val_generations_to_log - len(shown))]
     records = to_records(shown, s.run.add_image)
     if records:
         s.run.write_rollouts(s.progress.step, records, "validation")
         for logger in s.loggers:
             logger.samples(s.progress.step, records, "validation")
-    figures = {name: mean(found) for name, found in values.items()} | episode_figures(outcomes)
+    figures = mean_parts(scores) | {name: mean(found) for name, found in values.items()}
+    figures |= episode_figures(outcomes)
     return {f"val/{name}": value for name, value in figures.items()}
 
 

@@ -46,6 +46,8 @@ def figures_of_games(records: Sequence[SampleRecord], n: int) -> dict[str, Any]:
     of_game = episodes(records)
     figures = episode_figures([outcome_of(turns) for turns in of_game])
     found: dict[str, Any] = {"episode": {name.partition("/")[2]: value for name, value in figures.items()}}
+    if count := counted_by_score([turns[-1] for turns in of_game]):
+        found["by_score"] = count
     shares: dict[str, list[float]] = {}
     for at in range(0, len(of_game), n):
         category = of_game[at][0].meta.get(CATEGORY)
@@ -63,6 +65,11 @@ def _share(shares_Q: np.ndarray) -> dict[str, Any]:
     return {"value": estimate.value, "ci95": interval, "games": len(shares_Q)}
 
 
+def counted_by_score(ends: Sequence[SampleRecord]) -> int:
+    """Of how many episodes the game never said `won`. ends: their last turns."""
+    return sum(end.outcome == "scored" and "accuracy" not in end.reward for end in ends)
+
+
 def notes_of_games(records: Sequence[SampleRecord]) -> list[str]:
     """Why games ended that broke, were late or could not be shown, and how those counted that never said
     `won`; empty where there are none of them."""
@@ -75,7 +82,7 @@ def notes_of_games(records: Sequence[SampleRecord]) -> list[str]:
         notes.append(f"{len(failed)} of {len(outcomes)} episodes could not be played on: {why}")
     if count := sum(outcome.ending.kind in FAILED for outcome in outcomes):
         notes.append(f"{count} of {len(outcomes)} episodes broke or were late: they count as not won")
-    if count := sum(end.outcome == "scored" and "accuracy" not in end.reward for end in ends):
+    if count := counted_by_score(ends):
         notes.append(
             f"the games of {count} of {len(ends)} episodes never said `won`: of these a score of at least "
             "0.5 counts as won; `reward` has the mean score"

@@ -110,4 +110,4 @@ def most_pictures(make: EnvironmentMaker, prompts: PromptSet, section: Mapping[s
         return 0
     turns = first_turns(make, prompts.examples, seed)
     first = max((len(turn.images) for turn in turns if not isinstance(turn, RowError)), default=0)
-    return first * (1 + section["history_length"])
+    return first * (1 + min(section["history_length"], section["max_turns"] - 1))

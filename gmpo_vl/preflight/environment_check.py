@@ -67,10 +67,15 @@ def _first_turns(
 
 
 def _check_limit(config: Config, first: int) -> Iterator[Finding]:
-    """A turn's pictures, if later ones show as many as the `first`: its own and those of the history."""
-    limit, history = config.worker.rollout.limit_images, config.environment.history_length
+    """A turn's pictures, if later ones show as many as the `first`: its own and those of the history. How
+    many they show is not known."""
+    limit, of = config.worker.rollout.limit_images, config.environment
+    history = min(of.history_length, of.max_turns - 1)
     most = first * (1 + history)
     if config.engine == "easyr1" and 0 < limit < most:
-        shown = f"first turns show up to {first:,}, and later ones those of {history:,} earlier turns, too"
+        shown = f"first turns show up to {first:,}"
+        if history:
+            shown += f", and later ones may show those of {history:,} earlier turns, too"
         what = f"{LIMIT_KEY} is {limit:,}, and {shown}: vLLM refuses a prompt with more"
-        yield Finding("error", "games", what, LIMIT_KEY, f"{LIMIT_KEY}={most}, or 0 for no limit")
+        level = "error" if limit < first else "warning"
+        yield Finding(level, "games", what, LIMIT_KEY, f"{LIMIT_KEY}={most}, or 0 for no limit")

@@ -186,7 +186,7 @@ class RowChecker:
                 report = report.found("image_unreadable", f"image {i}: {error}")
         text = " ".join(example.problem.replace(IMAGE_TAG, " ").split())
         # Rows that name no game differ by their ids: chance comes from them.
-        game = example.game or example.id * self.plays
+        game = example.game or (example.id if self.plays else "")
         return replace(
             report,
             picture_hashes=tuple(hashes),

@@ -86,13 +86,12 @@ class Known:
     model sees of it; a turn's history shows those of the turns before again."""
 
     prompts: dict[tuple[Any, ...], Prompt] = field(default_factory=dict)
-    pictures: dict[tuple[torch.Size, bytes], torch.Tensor] = field(default_factory=dict)
+    pictures: dict[bytes, torch.Tensor] = field(default_factory=dict)
 
     def shared(self, prompt: Prompt) -> Prompt:
         """With the tensors of equal pictures that are held already."""
-        digests = [hashlib.blake2b(image.contiguous().numpy().data).digest() for image in prompt.images]
-        keys = [(image.shape, digest) for image, digest in zip(prompt.images, digests)]
-        images = tuple(self.pictures.setdefault(key, image) for key, image in zip(keys, prompt.images))
+        shown = zip(prompt.picture_keys, prompt.images)
+        images = tuple(self.pictures.setdefault(key, image) for key, image in shown)
         return replace(prompt, images=images)
 
 
@@ -189,9 +188,7 @@ def play(
         for episode in episodes:
             episode.game.close()
     of_rows = [episodes[i : i + sampling.n] for i in range(0, len(episodes), sampling.n)]
-    groups = [_group(of_row) for of_row in of_rows]
-    _mark_scored(groups)
-    return Played(groups, [_outcome(episode) for episode in episodes])
+    return Played([_group(of_row) for of_row in of_rows], [_outcome(episode) for episode in episodes])
 
 
 @contextmanager
@@ -242,9 +239,8 @@ def _prompt(games: Games, episode: Episode, known: Known) -> Prompt | Ending:
         key = episode.key, turn.problem, shown
         if key not in known.prompts:
             known.prompts[key] = known.shared(games.encode(turn))
-    except (
-        ValueError
-    ) as error:  # a picture that does not decode, a template, a text that no chat format takes
+    # A picture that does not decode, a template, a text that no chat format takes.
+    except ValueError as error:
         return Ending("broken", f"{where} cannot be shown: {error}")
     length = len(known.prompts[key].ids_P)
     if length > games.max_prompt_length:
@@ -313,14 +309,6 @@ def _score(episode: Episode, says_won: bool) -> dict[str, float]:
         return {"overall": 0.0, "unscored": 1.0}
     rewards = [answer.turn.reward for answer in episode.turns if answer.turn is not None]
     return {"overall": float(sum(rewards))} | ({"accuracy": float(bool(episode.won))} if says_won else {})
-
-
-def _mark_scored(groups: Sequence[Group]) -> None:
-    """Where an episode is `unscored`, 0 for those that are not, so that the part's mean is a share."""
-    scores = [score for group in groups for score in group.scores]
-    if any("unscored" in score for score in scores):
-        for score in scores:
-            score.setdefault("unscored", 0.0)
 
 
 def _outcome(episode: Episode) -> Outcome:

@@ -51,6 +51,21 @@ def counted(score: dict[str, float]) -> dict[str, float]:
     return {"unscored": 1.0} if score.get("unscored") else score
 
 
+def mean_parts(scores: Iterable[dict[str, float]]) -> dict[str, float]:
+    """Of every part the mean over the scores that have it. Where a response could not be scored `unscored` is
+    the share of those among all.
+    """
+    counting = [counted(score) for score in scores]
+    values: dict[str, list[float]] = {name: [] for score in counting for name in score}
+    for score in counting:
+        for name, value in score.items():
+            values[name].append(float(value))
+    means = {name: sum(of_part) / len(of_part) for name, of_part in values.items()}
+    if "unscored" in means:
+        means["unscored"] = sum(values["unscored"]) / len(counting)
+    return means
+
+
 def accuracy(score: dict[str, float]) -> float:
     """The `accuracy` part of a score, or the whole score of a reward without that part."""
     return score.get("accuracy", score["overall"])
