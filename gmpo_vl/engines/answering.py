@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import cast
 
 from gmpo_vl.engines.session import Asked, Session
 from gmpo_vl.models.prompts import PromptSet
 from gmpo_vl.rollout.episodes import Games, Outcome, Played, play, reasons
 from gmpo_vl.rollout.scoring import score_groups
-from gmpo_vl.types import Example, Prompt, Sampling
+from gmpo_vl.types import Example, Group, Prompt, Sampling
 
 TOLD = 5  # reasons why games broke that a run prints
 
@@ -37,9 +38,17 @@ def answered(
         groups = s.sample(cast(list[Prompt], asked), positions, sampling, advance)
         score_groups(groups, s.reward)
         return Played(groups)
-    played = play(s.games, cast(list[Example], asked), positions, sampling, s.sample, advance)
+    games = replace(s.games, say_won=s.progress.says_won)
+    played = play(games, cast(list[Example], asked), positions, sampling, s.sample, advance)
     _tell_why(s, played.outcomes)
     return played
+
+
+def with_lost(group: Group) -> Group:
+    """The group with an accuracy of 0 for episodes that never said `won`; of games that do say it."""
+    lost = [score | {"accuracy": score.get("accuracy", 0.0)} for score in group.scores]
+    scores = [score if score.get("unscored") else with_part for score, with_part in zip(group.scores, lost)]
+    return replace(group, scores=scores)
 
 
 def _tell_why(s: Session, outcomes: Sequence[Outcome]) -> None:

@@ -36,6 +36,7 @@ class Progress:
     carried: groups for the next step (`algorithm.online_filtering`; "surplus" in state.pt).
     best_accuracy / best_step: the best validation so far, by the figure `best_by`.
     unfinished: metrics of the last step where its validation was stopped; empty where the step is whole.
+    says_won: has a game said `won` in training so far?
     may_share: did the shared forward pass the parity check (`share_prefix: auto`)? None before it was made.
     probe: sha256 of the run's probe.pt; None before it had one.
     """
@@ -47,6 +48,7 @@ class Progress:
     best_step: int = -1
     best_by: str = "val/accuracy"
     unfinished: dict[str, float] = field(default_factory=dict)
+    says_won: bool = False
     may_share: bool | None = None
     probe: str | None = None
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 from gmpo_vl.config import AlgorithmConfig
 from gmpo_vl.engines.advantages import fill_advantages, scored_of, without_gradient
-from gmpo_vl.engines.answering import answered
+from gmpo_vl.engines.answering import answered, with_lost
 from gmpo_vl.engines.session import Session
 from gmpo_vl.progress import phase_bar
-from gmpo_vl.rollout.episodes import FAILED, Outcome, episode_figures
+from gmpo_vl.rollout.episodes import FAILED, Outcome, episode_figures, say_won
 from gmpo_vl.rollout.scoring import accuracy, mean_parts
 from gmpo_vl.setup import sampling_of
 from gmpo_vl.types import Group
@@ -23,7 +23,7 @@ class Collected:
     position: where in the data order the next step begins. carried: groups with variance beyond this step's
     need, for the next step, with the log-probs of the policy that wrote them; their advantages are made in
     the step that trains on them, among its groups. generated: how many were sampled in this step. figures: of
-    the advantages. outcomes: of every episode played in this step.
+    the advantages. outcomes: of every episode played in this step. says_won: do these games say `won`?
     """
 
     groups: list[Group]
@@ -33,6 +33,7 @@ class Collected:
     tries: int = 0
     figures: dict[str, float] = field(default_factory=dict)
     outcomes: list[Outcome] = field(default_factory=list)
+    says_won: bool = False
 
 
 def collect(s: Session, step: int) -> Collected:
@@ -57,6 +58,7 @@ def collect(s: Session, step: int) -> Collected:
             positions = range(result.position, result.position + count)
             with phase_bar(f"step {step}: rollouts", count) as advance:
                 played = answered(s, asked, positions, sampling_of(config), advance)
+            s.progress.says_won |= say_won(played.outcomes)
             for group in played.groups:
                 shape_overlong(group, algorithm, config.data.max_response_length)
             if filtering and not s.told_filter and (doubt := filter_doubt(played.groups, algorithm)):
@@ -71,8 +73,11 @@ def collect(s: Session, step: int) -> Collected:
     if result.outcomes and all(outcome.ending.kind in FAILED for outcome in result.outcomes):
         said = f"all {len(result.outcomes)} episodes broke: nothing is learned from them"
         print(f"WARNING: {said}", flush=True)
+    if s.progress.says_won:  # in an earlier try perhaps nobody had said it
+        kept, others = list(map(with_lost, kept)), list(map(with_lost, others))
     result.groups = (kept + others)[:wanted]
     result.carried = kept[wanted:]
+    result.says_won = s.progress.says_won
     result.figures = fill_advantages(result.groups, algorithm)
     return result
 
@@ -153,7 +158,7 @@ def group_metrics(collected: Collected) -> dict[str, float]:
     prompts = [len(prompt.ids_P) for g in groups for prompt in g.prompts]
     parts = mean_parts(score for group in groups for score in group.scores)
     metrics = {f"reward/{name}": value for name, value in parts.items()}
-    metrics |= collected.figures | episode_figures(collected.outcomes)
+    metrics |= collected.figures | episode_figures(collected.outcomes, collected.says_won)
     metrics |= {
         "response_length/mean": mean(lengths),
         "response_length/max": float(max(lengths)),

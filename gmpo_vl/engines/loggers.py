@@ -94,14 +94,15 @@ class Console(Logger):
 
     def metrics(self, step: int, values: dict[str, float]) -> None:
         parts = []
-        if "reward/overall" in values:
+        if "time/step" in values:
             self._seconds.append(values["time/step"])
             recent = self._seconds[-20:]
             pace = sum(recent) / len(recent)
             parts = [
                 f"step {step:>{len(str(self._total))}}/{self._total}",
-                f"reward {decimal(values['reward/overall'])}",
+                f"reward {_shown(values, 'reward/overall', 3)}",
                 *([f"right {decimal(values['reward/accuracy'])}"] if "reward/accuracy" in values else []),
+                *([f"unscored {share:.0%}"] if (share := values.get("reward/unscored")) else []),
                 f"length {values['response_length/mean']:.0f}",
                 f"cut {values['rollout/truncated']:.0%}",
                 f"flat {values['group/zero_variance']:.0%}",
@@ -126,8 +127,8 @@ class Console(Logger):
             print("  ".join(parts), flush=True)
 
 
-def _shown(values: dict[str, float], key: str) -> str:
-    return decimal(values[key], 2) if key in values else "?"
+def _shown(values: dict[str, float], key: str, places: int = 2) -> str:
+    return decimal(values[key], places) if key in values else "?"
 
 
 def clock(seconds: float) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 
 from gmpo_vl.config import ConfigError
-from gmpo_vl.engines.answering import answered, asked_of
+from gmpo_vl.engines.answering import answered, asked_of, with_lost
 from gmpo_vl.engines.collect import mean
 from gmpo_vl.engines.session import Session
 from gmpo_vl.progress import phase_bar
-from gmpo_vl.rollout.episodes import Outcome, episode_figures
+from gmpo_vl.rollout.episodes import Outcome, episode_figures, say_won
 from gmpo_vl.rollout.scoring import accuracy, mean_parts, to_records
 from gmpo_vl.setup import validation_sampling_of
 from gmpo_vl.types import Group
@@ -44,19 +44,24 @@ def run_validation(s: Session) -> dict[str, float]:
             played = answered(s, batch, [0] * len(batch), sampling, advance)
             outcomes += played.outcomes
             for group in played.groups:
-                for score in group.scores:
-                    scores.append(score if s.games else score | {"accuracy": accuracy(score)})
+                scores += group.scores
                 for response in group.responses:
                     values["response_length"].append(len(response.ids_T))
                     values["truncated"].append(not response.finished)
             shown += played.groups[: max(0, s.config.trainer.val_generations_to_log - len(shown))]
+    says_won = s.progress.says_won or say_won(outcomes)
+    if s.games is None:
+        scores = [score | {"accuracy": accuracy(score)} for score in scores]
+    elif says_won:  # in an earlier block perhaps nobody had said it
+        scores = [score | {"accuracy": score.get("accuracy", 0.0)} for score in scores]
+        shown = list(map(with_lost, shown))
     records = to_records(shown, s.run.add_image)
     if records:
         s.run.write_rollouts(s.progress.step, records, "validation")
         for logger in s.loggers:
             logger.samples(s.progress.step, records, "validation")
     figures = mean_parts(scores) | {name: mean(found) for name, found in values.items()}
-    figures |= episode_figures(outcomes)
+    figures |= episode_figures(outcomes, says_won)
     return {f"val/{name}": value for name, value in figures.items()}
 
 

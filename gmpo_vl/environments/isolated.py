@@ -30,6 +30,8 @@ from gmpo_vl.environments.messages import from_example, to_observation, to_step
 from gmpo_vl.processes import Lines, command_of, start_program
 from gmpo_vl.types import Example
 
+# The environment's name, its settings, and the sha256 of its file: a run plays one version of it.
+Load = tuple[str, Mapping[str, Any], str]
 _START = 600.0  # seconds for a process to import its libraries on a busy machine
 _END = 5.0  # seconds for a killed process to be gone; it takes milliseconds
 
@@ -59,13 +61,15 @@ class NoReply(Exception):
 class Process:
     """One worker program that has loaded the environment. `games`: how many it has begun."""
 
-    def __init__(self, name: str, settings: Mapping[str, Any]):
+    def __init__(self, load: Load):
         self.games = 0
         self.ended = False
         self._number = 0
         self._program = start_program(command_of("gmpo_vl.environments.worker"), stderr=None)
         self._lines = Lines(self._program)
-        self.ask({"load": [name, dict(settings)]}, _START)
+        if said := self.ask({"load": load}, _START)["said"]:
+            self.stop()
+            raise NoReply(said)
 
     def ask(self, request: Mapping[str, Any], deadline: float) -> dict[str, Any]:
         """The reply, within `deadline` seconds. Raises NoReply. The process is then ended, and so it is where
@@ -121,9 +125,9 @@ def _how(code: int | None) -> str:
 class Processes:
     """The processes of one environment: those that play, and those that wait for a game."""
 
-    def __init__(self, name: str, settings: Mapping[str, Any], isolation: Isolation):
+    def __init__(self, load: Load, isolation: Isolation):
         self.isolation = isolation
-        self._load = name, settings
+        self._load = load
         self._forget()
         _every.add(self)
 
@@ -134,7 +138,7 @@ class Processes:
             while self._waiting and (process is None or process.has_ended()):
                 process = self._waiting.pop()
         if process is None or process.has_ended():
-            process = Process(*self._load)
+            process = Process(self._load)
             with self._lock:
                 self._all.add(process)
         process.games += 1

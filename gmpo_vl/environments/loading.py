@@ -44,9 +44,7 @@ class EnvironmentMaker:
 
     def class_hash(self) -> str | None:
         """sha256 of the file of a class of one's own; None of a built-in, which is as the version says."""
-        if ":" not in self.name:
-            return None
-        return hashlib.sha256(Path(inspect.getfile(self.cls)).read_bytes()).hexdigest()
+        return class_hash(self.cls) if ":" in self.name else None
 
     def close(self) -> None:
         """End the processes; games that are still played in them end, too."""
@@ -83,8 +81,13 @@ def load_environment(
     processes = None
     if asked:
         isolation = asked if isinstance(asked, Isolation) else Isolation()
-        processes = Processes(_found_elsewhere(name), options, isolation)
+        processes = Processes((_found_elsewhere(name), options, class_hash(cls)), isolation)
     return EnvironmentMaker(name, cls, options, text, processes)
+
+
+def class_hash(cls: Callable[..., Environment]) -> str:
+    """sha256 of the class's file as it is now."""
+    return hashlib.sha256(Path(inspect.getfile(cls)).read_bytes()).hexdigest()
 
 
 def environment_class(name: str) -> tuple[Callable[..., Environment], str]:

@@ -34,21 +34,35 @@ def checked_step(step: Any) -> Step:
         raise TypeError(f"a Step was due, not a {type(step).__name__}")
     if not isinstance(step.action, str):
         raise TypeError(f"a step's action is a text, not a {type(step.action).__name__}")
+    for key in ("won", "valid"):
+        if step.info.get(key) is not None:
+            _yes_or_no(f"info[{key!r}]", step.info[key])
     if "error" in step.info:
         raise ValueError("info['error'] stands for a game that broke; call it otherwise")
     return Step(
         checked_observation(step.observation),
         _finite("reward", step.reward),
-        bool(step.terminated),
-        bool(step.truncated),
+        _yes_or_no("terminated", step.terminated),
+        _yes_or_no("truncated", step.truncated),
         _finite("penalty", step.penalty),
         step.action,
         {str(key): _plain_value(f"info[{key!r}]", value) for key, value in step.info.items()},
     )
 
 
+def _yes_or_no(name: str, value: Any) -> bool:
+    """Also of numpy. A text is none: "no" would be true."""
+    plain_value = _plain_value(name, value)
+    if not isinstance(plain_value, bool | int | float):
+        raise TypeError(f"{name} is {value!r}; it must be True or False")
+    return bool(plain_value)
+
+
 def _finite(name: str, value: Any) -> float:
-    number = float(value)
+    try:
+        number = float(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} is {value!r:.80}, but must be a number") from error
     if not math.isfinite(number):
         raise ValueError(f"{name}={value!r} is not a finite number")
     return number
@@ -73,6 +87,8 @@ def stored(image: Any) -> ImageSource:
     """Encoded bytes and paths as they are, a PIL image as PNG."""
     if isinstance(image, bytes | str):
         return image
+    if isinstance(image, Path):
+        return str(image)
     from PIL import Image
 
     if not isinstance(image, Image.Image):

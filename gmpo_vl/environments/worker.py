@@ -1,10 +1,10 @@
 """A process that plays one game after the other: `python -m gmpo_vl.environments.worker`. One JSON object a
 line in, one a line out (isolated.py asks).
 
-In, each with a `number`: `{"load": [NAME, SETTINGS]}` first; `{"reset": SEED, "example": ROW}` for a new
-game, without a row for the same one again; `{"step": ANSWER}`; `{"close": true}`. Out: the `number` and what
-was `said`. What the environment prints goes to stderr. When stdin ends, so does the process, whatever it is
-doing.
+In, each with a `number`: `{"load": [NAME, SETTINGS, SHA256]}` first; `{"reset": SEED, "example": ROW}` for a
+new game, without a row for the same one again; `{"step": ANSWER}`; `{"close": true}`. Out: the `number` and
+what was `said`, of the first why it cannot be loaded. What the environment prints goes to stderr. When stdin
+ends, so does the process, whatever it is doing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import threading
 from typing import Any
 
 from gmpo_vl.environments.guarded import Guarded
-from gmpo_vl.environments.loading import environment_class
+from gmpo_vl.environments.loading import class_hash, environment_class
 from gmpo_vl.environments.messages import from_observation, from_step, to_example
 
 
@@ -49,8 +49,13 @@ class _Player:
 
     def said(self, request: dict[str, Any]) -> Any:
         if "load" in request:
-            name, self._settings = request["load"]
-            self._cls, _ = environment_class(name)
+            name, self._settings, digest = request["load"]
+            try:
+                self._cls, _ = environment_class(name)
+            except ValueError as error:
+                return str(error)
+            if class_hash(self._cls) != digest:
+                return f"{name} changed while its games are played: begin anew for its new version"
         elif "reset" in request:
             if "example" in request:
                 example = to_example(request["example"])

@@ -23,6 +23,7 @@ _MAY_DIFFER = {
     "settings.name",
     "settings.seed",
     "settings.about",
+    "settings.pictures",  # a control beside the right pictures: does the policy look?
     "settings.data",
     "data.source",
     "data.pinned",

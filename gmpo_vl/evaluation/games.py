@@ -21,6 +21,18 @@ CATEGORY = "category"  # the rows' column by which games are counted
 TOLD = 3  # reasons why games ended that are noted
 
 
+def alone(score: dict[str, float], outcome: Outcome) -> dict[str, float]:
+    """An episode's score, whatever was played beside it: a chunk must not change a sample.
+
+    One that was cut, or whose prompt was too long, has not won; one that is over and never said `won` has no
+    accuracy.
+    """
+    score = {name: value for name, value in score.items() if name != "accuracy"}
+    if score.get("unscored") or (outcome.won is None and outcome.ending.kind == "over"):
+        return score
+    return score | {"accuracy": float(bool(outcome.won))}
+
+
 def with_endings(records: Sequence[SampleRecord], outcomes: Sequence[Outcome]) -> list[SampleRecord]:
     """Each episode's last turn with what its game said. outcomes: of all episodes, in their order."""
     found: list[SampleRecord] = []

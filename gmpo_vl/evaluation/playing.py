@@ -11,7 +11,7 @@ from typing import Any
 from gmpo_vl.data.rows import RowError
 from gmpo_vl.environments.loading import EnvironmentMaker
 from gmpo_vl.evaluation.backends import Backend
-from gmpo_vl.evaluation.games import with_endings
+from gmpo_vl.evaluation.games import alone, with_endings
 from gmpo_vl.evaluation.protocols import Pictures
 from gmpo_vl.models.other_pictures import with_grey_pictures
 from gmpo_vl.models.prompts import PromptSet
@@ -44,6 +44,9 @@ class Player:
         how = self.sampling, generate, progress or (lambda _: None)
         played = play(self.games, rows, [0] * len(rows), *how)
         keep = (lambda pixels: "") if images is None else partial(store_image, images)
+        for at, group in enumerate(played.groups):
+            of_group = played.outcomes[at * self.sampling.n : (at + 1) * self.sampling.n]
+            group.scores = [alone(score, outcome) for score, outcome in zip(group.scores, of_group)]
         return with_endings(to_records(played.groups, keep), played.outcomes)
 
 

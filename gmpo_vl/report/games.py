@@ -31,12 +31,12 @@ class ShownTurn:
 
 @dataclass(frozen=True)
 class GameCard:
-    """One game of a step, with some of its episodes. won, played: of all of them."""
+    """One game of a step, with some of its episodes. won, played: of all of them; None: they never say it."""
 
     step: int
     kind: str
     id: str
-    won: int
+    won: int | None
     played: int
     episodes: list[list[ShownTurn]]
 
@@ -98,7 +98,9 @@ def _card(folder: Path, step: int, turns: Sequence[SampleRecord]) -> GameCard:
         step,
         kind_of(turns[0]),
         turns[0].id,
-        sum(of[0].correct for of in episodes.values()),
+        sum(of[0].correct for of in episodes.values())
+        if any("accuracy" in r.reward for r in turns)
+        else None,
         len(episodes),
         [[ShownTurn(record, pictures_of(folder, record)) for record in of] for of in shown],
     )

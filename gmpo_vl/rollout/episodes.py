@@ -41,6 +41,7 @@ class Games:
     """What is played, and how its turns become prompts.
 
     encode: a turn as an Example, to its prompt.   max_prompt_length: tokens, `data.max_prompt_length`.
+    say_won: is it known that these games say `won`? An episode that never said it has lost then.
     """
 
     make: EnvironmentMaker
@@ -48,6 +49,7 @@ class Games:
     max_turns: int
     history_length: int
     max_prompt_length: int
+    say_won: bool = False
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ class Episode:
     @property
     def won(self) -> bool | None:
         """What the game said last of it; None where it never did, and where it failed after that."""
-        said = [bool(info["won"]) for info in self.infos if "won" in info]
+        said = [bool(info["won"]) for info in self.infos if info.get("won") is not None]
         failed = self.ending is not None and self.ending.kind in FAILED
         return said[-1] if said and not failed else None
 
@@ -188,7 +190,9 @@ def play(
         for episode in episodes:
             episode.game.close()
     of_rows = [episodes[i : i + sampling.n] for i in range(0, len(episodes), sampling.n)]
-    return Played([_group(of_row) for of_row in of_rows], [_outcome(episode) for episode in episodes])
+    outcomes = [_outcome(episode) for episode in episodes]
+    says_won = games.say_won or say_won(outcomes)
+    return Played([_group(of_row, says_won) for of_row in of_rows], outcomes)
 
 
 @contextmanager
@@ -283,11 +287,11 @@ def _asked(episode: Episode) -> Prompt:
     return episode.prompt
 
 
-def _group(episodes: Sequence[Episode]) -> Group:
+def _group(episodes: Sequence[Episode], says_won: bool) -> Group:
     """A row's episodes as a group."""
-    first, said = episodes[0].turns[0], any("won" in info for e in episodes for info in e.infos)
+    first = episodes[0].turns[0]
     assert first.turn is not None
-    scores = [_score(episode, said) for episode in episodes]
+    scores = [_score(episode, says_won) for episode in episodes]
     turns = [answer for episode in episodes for answer in _ended(episode)]
     return Group(episodes[0].key, first.turn.prompt, turns, scores, [None] * len(scores))
 
@@ -318,8 +322,16 @@ def _outcome(episode: Episode) -> Outcome:
     return Outcome(episode.row.id, episode.ending, len(episode.turns), length, episode.won, valid)
 
 
-def episode_figures(outcomes: Sequence[Outcome]) -> dict[str, float]:
-    """`episode/*` (docs/formats.md): means over episodes, and the shares of those that ended for a reason."""
+def say_won(outcomes: Iterable[Outcome]) -> bool:
+    """Did a game of these say `won`? The others that were played to their end then did not win."""
+    return any(outcome.won is not None for outcome in outcomes)
+
+
+def episode_figures(outcomes: Sequence[Outcome], says_won: bool = False) -> dict[str, float]:
+    """`episode/*` (docs/formats.md): means over episodes, and the shares of those that ended for a reason.
+
+    says_won: it is known that the games say `won`, although none of these may have.
+    """
     if not outcomes:
         return {}
     count = len(outcomes)
@@ -327,7 +339,8 @@ def episode_figures(outcomes: Sequence[Outcome]) -> dict[str, float]:
         "episode/turns": sum(outcome.turns for outcome in outcomes) / count,
         "episode/length": sum(outcome.length for outcome in outcomes) / count,
     }
-    won = [outcome.won for outcome in outcomes if outcome.won is not None]
+    known = [outcome for outcome in outcomes if outcome.ending.kind not in FAILED]
+    won = [bool(outcome.won) for outcome in known] if says_won or say_won(outcomes) else []
     valid = [value for outcome in outcomes for value in outcome.valid]
     for name, values in (("won", won), ("valid", valid)):
         if values:

@@ -248,11 +248,15 @@ def test_games_that_never_say_won_count_by_their_score_and_it_is_said(tiny, prot
     results = results_of(tmp_path / "points")
     records = list(EvaluationFolder(tmp_path / "points").samples())
     scores = [turns[-1].reward["overall"] for turns in episodes(records)]
+    over = [turns[-1].turn["ending"] == "over" for turns in episodes(records)]
     assert "won" not in results["episode"]
-    assert 0 < results["pass@1"] == sum(score >= 0.5 for score in scores) / 16
+    assert 0 < results["pass@1"] == sum(score >= 0.5 for score, ended in zip(scores, over) if ended) / 16
+    assert results["by_score"] == sum(over)
     assert results["reward"] == {"overall": pytest.approx(sum(scores) / 16)}
     assert "score of at least 0.5 " in said
-    assert "the games of 16 of 16 episodes never said `won`: of these a score of at least 0.5" in said
+    assert (
+        f"the games of {sum(over)} of 16 episodes never said `won`: of these a score of at least 0.5" in said
+    )
     assert "never said" not in "".join(results_of(tmp_path / "points")["notes"][1:])
 
 
