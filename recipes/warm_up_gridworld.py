@@ -10,8 +10,9 @@ sight before play. An answer of play says where the player is, where it wants to
 
 The second stage gives the packaged model. It leaves it as pretraining leaves a real one: at some turns it
 says where it wants to go and goes there, at others it names no place and moves at random. Which of the two
-wins it is not told; reinforcement learning has to find out. The stage is short: after 1600 updates the guesses
-sat so deep that the demo's few updates undid half of them. The same machine and versions give the same weights.
+wins it is not told; reinforcement learning has to find out. The stage is short: after 1600 updates guesses
+sat so deep that a few updates of the demo did not undo them. The same machine and versions give the same
+weights.
 """
 
 from __future__ import annotations
@@ -157,8 +158,8 @@ def expert_turns(rng: random.Random, random_moves: float) -> Iterator[tuple[Row,
 
 
 def guess(answer: str, rng: random.Random) -> str:
-    """A random move towards nowhere, with as many tokens as the expert's answer: the geometric mean divides by
-    them, so a shorter guess would be pushed and pulled harder."""
+    """A random move towards nowhere, with as many tokens as the expert's answer: the geometric mean divides
+    by them, so each token of a shorter guess would move more."""
     at, _ = answer.split(" to ")
     return f"{at} to ?? <action>{rng.choice(list(MOVES))}</action>"
 
