@@ -1,7 +1,7 @@
 """Supervised warm-up of the packaged tiny Qwen2.5-VL that plays the grid world, in two stages of minutes.
 
     python recipes/warm_up_gridworld.py --out PLAYER --snapshots PLAYER
-    python recipes/warm_up_gridworld.py --start PLAYER/step_1600 --guesses 0.45 --steps 200 --lr 5e-4
+    python recipes/warm_up_gridworld.py --start PLAYER/step_1600 --guesses 0.5 --steps 200 --lr 5e-4
 
 It sees levels of a split of their own (environments/gridworld.py), played by the searching expert, who knows
 what the picture shows and no more. Some of its moves are replaced by random ones, which are not shown as
@@ -9,8 +9,10 @@ answers: the model so sees places where its own mistakes lead. At first most row
 sight before play. An answer of play says where the player is, where it wants to go, and the move.
 
 The second stage gives the packaged model. It leaves it as pretraining leaves a real one: at some turns it
-says where it is and goes, at others it guesses a move. Which of the two wins it is not told; reinforcement
-learning has to find out. The same machine and versions give the same weights.
+says where it wants to go and goes there, at others it names no place and moves at random. Which of the two
+wins it is not told; reinforcement learning has to find out. The stage is short: after 1600 updates guesses
+sat so deep that a few updates of the demo did not undo them. The same machine and versions give the same
+weights.
 """
 
 from __future__ import annotations
@@ -92,7 +94,7 @@ def main() -> None:
             if rng.random() < (0.1 if args.start else reading(step / args.steps)):
                 rows.append(prompts.row(*read_row))
             elif args.guesses and rng.random() < args.guesses:
-                rows.append(prompts.row(turn, f" <action>{rng.choice(list(MOVES))}</action>"))
+                rows.append(prompts.row(turn, guess(answer, rng)))
             else:
                 rows.append(prompts.row(turn, answer))
         packed = pack(rows, processor.family, model.device)
@@ -155,6 +157,13 @@ def expert_turns(rng: random.Random, random_moves: float) -> Iterator[tuple[Row,
             seen = step.observation
 
 
+def guess(answer: str, rng: random.Random) -> str:
+    """A random move towards nowhere, with as many tokens as the expert's answer: the geometric mean divides
+    by them, so each token of a shorter guess would move more."""
+    at, _ = answer.split(" to ")
+    return f"{at} to ?? <action>{rng.choice(list(MOVES))}</action>"
+
+
 def cells(game: GridWorld) -> str:
     """A digit for each cell as the picture shows it, and whether the player carries the key."""
     digits = [[DIGITS[thing] for thing in row] for row in game.seen]
@@ -179,9 +188,10 @@ def write_card(folder: Path) -> None:
         f"{parameters:.2f} million parameters, standard transformers classes, bfloat16. Made by "
         "`recipes/warm_up_gridworld.py`.",
         "It answers a turn's picture with where the player is, where it wants to go, and the move (`12 to 22 "
-        "<action>down</action>`), or guesses a move.",
+        "<action>down</action>`), or guesses: no place, and a random move (`12 to ?? <action>up</action>`).",
         "",
         f"Of 256 validation levels, 4 games each at temperature 1 and {TURNS} turns, it wins {share:.3f}.",
+        "`gmpo-vl demo --agent` trains it: docs/environments.md has what came of it.",
     ]
     (folder / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines), flush=True)
@@ -209,7 +219,7 @@ def parse_args() -> argparse.Namespace:
         "--guesses",
         type=float,
         default=0.0,
-        help="share of turns answered by a random move alone (default 0)",
+        help="share of turns answered by a random move towards nowhere (default 0)",
     )
     add("--seed", type=int, default=0, help="weights, levels and order (default 0)")
     add("--steps", type=int, default=1600, help="length of the schedule in updates (default 1600)")

@@ -35,13 +35,14 @@ CONFIG = Path(__file__).with_name("agent.yaml")
 TEST_PROBLEMS = 256  # levels
 VALIDATION_LEVELS = 64
 EPISODES = 2  # of each test level
+GUESS = " to ?? "  # of an answer that moves at random (recipes/warm_up_gridworld.py)
 LIMITS = (
     "That the model learned to see or to plan. Its warm-up copied a searching expert, and then made it guess "
-    "at half of its turns: the gain may be no more than undoing that. The reward of won games alone told it.",
-    "That GMPO does better than GRPO: that takes both, tuned alike, and several seeds (gmpo-vl study).",
+    "at half of its turns. Half of the gain is undoing that: kept from guessing, it wins 16% untrained.",
+    "That GMPO does better than GRPO: with one update a step every ratio is 1, and their gradients are the "
+    "same. It takes both, tuned alike, and several seeds (gmpo-vl study).",
     "What a real vision-language model gains on ALFWorld: the model here has 0.5 million parameters.",
-    "How much runs differ: the interval is over levels, not over seeds, and seeds do differ: some runs end "
-    "below where they began (docs/environments.md).",
+    "How much runs differ: the interval is over levels, not over seeds. Seeds 1 to 4 gained 10 to 13 points.",
 )
 
 
@@ -98,6 +99,11 @@ def turns_of(evaluation: Evaluation) -> float:
     return len(evaluation.records) / len(episodes(evaluation.records))
 
 
+def guesses_of(evaluation: Evaluation) -> float:
+    """Share of turns that are answered by a guess."""
+    return sum(GUESS in record.response for record in evaluation.records) / len(evaluation.records)
+
+
 def without_model(
     levels: Sequence[Example], turns: int, player: Callable[[GridWorld, random.Random], str]
 ) -> float:
@@ -142,6 +148,8 @@ def summarise(
         "diff_ci95": [difference.low, difference.high],
         "turns_before": turns_of(before),
         "turns_after": turns_of(after),
+        "guesses_before": guesses_of(before),
+        "guesses_after": guesses_of(after),
         **controls,
         "limits": list(LIMITS),
         "seconds": seconds,
@@ -155,6 +163,7 @@ def print_summary(s: dict) -> None:
     print(f"{'won at temperature 1':28}{100 * s['before']:8.1f}{100 * s['after']:8.1f}   "
           f"{100 * s['diff']:+.1f}, 95% interval {low:+.1f} to {high:+.1f} (paired by level)")  # fmt: skip
     print(f"{'turns of a game':28}{s['turns_before']:8.1f}{s['turns_after']:8.1f}")
+    print(f"{'guesses, percent of turns':28}{100 * s['guesses_before']:8.1f}{100 * s['guesses_after']:8.1f}")
     grey = said_of_control(s, "blank_image", "the model does need its picture")
     print(f"{'grey picture':28}{'':8}{100 * s['blank_image']:8.1f}   {grey}")
     other = said_of_control(s, "wrong_game", "and the right one")

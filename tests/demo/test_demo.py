@@ -9,9 +9,11 @@ import pytest
 
 from gmpo_vl.cli import main
 from gmpo_vl.config import load_config
-from gmpo_vl.demo.agent import as_expert, at_random, without_model
+from gmpo_vl.demo.agent import GUESS, as_expert, at_random, without_model
 from gmpo_vl.demo.before_and_after import control, said_of_control
-from gmpo_vl.environments.gridworld import make_examples
+from gmpo_vl.environments.gridworld import MOVES, make_examples
+from gmpo_vl.models.processing import load_processor
+from gmpo_vl.models.tiny import packaged_gridworld
 
 ROOT = Path(__file__).parents[2]
 
@@ -67,7 +69,7 @@ def test_the_agent_s_demo_plays_before_and_after_and_shows_its_games(elsewhere, 
     run_demo(
         "--agent", "--test-problems", "12", "trainer.max_steps=1", "trainer.save_freq=1",
         "trainer.val_before_train=false", "trainer.val_freq=-1", "data.rollout_batch_size=4",
-        "worker.rollout.n=4",
+        "worker.actor.global_batch_size=4", "worker.rollout.n=4",
     )  # fmt: skip
     folder = elsewhere / "runs/demo_agent"
     said = capsys.readouterr().out
@@ -76,6 +78,7 @@ def test_the_agent_s_demo_plays_before_and_after_and_shows_its_games(elsewhere, 
     assert summary["diff"] == pytest.approx(summary["after"] - summary["before"])
     assert summary["before"] > summary["blank_image"]
     assert summary["expert"] > summary["random_moves"]
+    assert 0.3 < summary["guesses_before"] < 0.6
     assert ("the model does need its picture" in said) == (summary["blank_image_diff_ci95"][1] < 0)
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "Share of games won" in page
@@ -97,6 +100,12 @@ def test_the_expert_wins_more_than_moves_at_random():
     levels = make_examples("test", 40)
     assert without_model(levels, 15, as_expert) > 0.7
     assert without_model(levels, 15, at_random) < 0.15
+
+
+def test_the_player_s_guesses_have_as_many_tokens_as_its_plans():
+    tokenizer = load_processor(packaged_gridworld()).tokenizer
+    answers = [f"12{to}<action>{move}</action>" for to in (GUESS, " to 30 ") for move in MOVES]
+    assert len({len(tokenizer(answer)["input_ids"]) for answer in answers}) == 1
 
 
 def test_a_folder_that_no_demo_has_written_is_left_alone(elsewhere, capsys):
