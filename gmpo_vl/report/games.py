@@ -92,15 +92,14 @@ def _card(folder: Path, step: int, turns: Sequence[SampleRecord]) -> GameCard:
     episodes: dict[int, list[SampleRecord]] = {}
     for record in turns:
         episodes.setdefault(record.turn["episode"], []).append(record)
+    says_won = any("accuracy" in record.reward for record in turns)
     by_outcome = {of[0].correct: of for of in reversed(episodes.values())}  # the first of each outcome
     shown = [by_outcome[won] for won in (True, False) if won in by_outcome][:EPISODES]
     return GameCard(
         step,
         kind_of(turns[0]),
         turns[0].id,
-        sum(of[0].correct for of in episodes.values())
-        if any("accuracy" in r.reward for r in turns)
-        else None,
+        sum(of[0].correct for of in episodes.values()) if says_won else None,
         len(episodes),
         [[ShownTurn(record, pictures_of(folder, record)) for record in of] for of in shown],
     )
