@@ -358,10 +358,11 @@ def test_the_doctor_counts_a_turn_s_pictures_and_not_its_row_s(settings, tmp_pat
         return [finding for finding in findings if "limit_images" in finding["where"]]
 
     (over,) = told("worker.rollout.limit_images=1", "environment.history_length=2")
-    assert over["level"] == "error"
+    assert over["level"] == "warning"
     assert over["change"] == "worker.rollout.limit_images=3, or 0 for no limit"
     assert told("worker.rollout.limit_images=3", "environment.history_length=2") == []
     assert told("worker.rollout.limit_images=1", "environment.history_length=0") == []
+    assert told("worker.rollout.limit_images=1", "environment.max_turns=1") == []
     assert told("worker.rollout.limit_images=0") == []
 
 
