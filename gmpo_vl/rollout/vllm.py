@@ -8,6 +8,7 @@ samples differ, because it has its own random streams.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -55,9 +56,8 @@ def model_obstacle(folder: Path) -> str | None:
 
 
 def engine_version() -> str:
-    from vllm import __version__
-
-    return __version__
+    """Of the package: one that was built for CPUs says so there, and maybe nowhere else."""
+    return version("vllm")
 
 
 def load_engine(
@@ -78,8 +78,7 @@ def load_engine(
         trust_remote_code=False,
         dtype="bfloat16" if torch.cuda.is_available() else "float32",
         max_model_len=min(max_tokens, positions),
-        # On a CPU vLLM's attention fails where samples share cached keys (engines/easyr1/cpu_vllm.py).
-        enable_prefix_caching="cpu" not in engine_version(),
+        enable_prefix_caching=True,
         logprobs_mode="processed_logprobs",
         gpu_memory_utilization=MEMORY,
         disable_log_stats=True,

@@ -3,6 +3,7 @@
 import torch
 
 from gmpo_vl.engines.easyr1.serialisation import groups_to_proto, taken_apart
+from gmpo_vl.models.shared import first_way
 
 RIGHT = 1e-4  # nats
 WRONG = 0.05
@@ -10,7 +11,8 @@ WRONG = 0.05
 
 def largest_gap(worker, groups):
     """|log-prob of the sampler - of the trainer|, of all tokens of these groups."""
-    log_probs = worker.compute_log_probs(groups_to_proto(groups, way="plain")).batch["old_log_probs"]
+    way = first_way(worker.actor.policy.model.config, "never")
+    log_probs = worker.compute_log_probs(groups_to_proto(groups, way=way)).batch["old_log_probs"]
     return max(
         float((log_probs_T - response.rollout_log_probs_T).abs().max())
         for of_group, group in zip(taken_apart(groups, log_probs), groups)

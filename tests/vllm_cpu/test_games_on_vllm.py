@@ -127,26 +127,29 @@ def test_every_turn_s_log_probs_are_the_trainer_s_and_its_tokens_come_again(
     assert max(number for _, number, _ in said[0]) == TURNS
 
 
-@pytest.mark.parametrize("kind", ["words", "pictures"])
-def test_an_evaluation_s_greedy_games_are_those_of_transformers(tmp_path, games, kind):
+def greedy(tmp_path, games, kind, backend):
+    """The records of an evaluation on eight games."""
     model, environment = games(kind)
     fields = {
-        "data": str(household.write_games(tmp_path / "test.parquet", 2)),
-        "n": 4,  # samples that share a prompt of several cached blocks
+        "data": str(household.write_games(tmp_path / "test.parquet", 8)),
+        "n": 1,
         "temperature": 0.0,
         "min_pixels": None,
         "max_pixels": None,
         "max_prompt_tokens": 1024,
         "max_tokens": 10,
         "chunk": 4,
+        "environment": environment,
     }
-    protocol = tmp_path / "greedy.yaml"
-    protocol.write_text(json.dumps({**fields, "environment": environment}))
-    turns = {}
-    for backend in ("transformers", "vllm"):
-        out = tmp_path / backend
-        command("eval", model, "--protocol", protocol, "--backend", backend, "--out", out)
-        [samples] = out.glob("*/samples.jsonl")
-        turns[backend] = [json.loads(line) for line in samples.open()]
-    assert {record["turn"]["number"] for record in turns["vllm"]} >= {1, 2, 3}
-    assert turns["vllm"] == turns["transformers"]
+    protocol = tmp_path / "small.yaml"
+    protocol.write_text(json.dumps(fields))
+    command("eval", model, "--protocol", protocol, "--backend", backend, "--out", tmp_path / backend)
+    [samples] = (tmp_path / backend).glob("*/samples.jsonl")
+    return [json.loads(line) for line in samples.open()]
+
+
+@pytest.mark.parametrize("kind", ["words", "pictures"])
+def test_an_evaluation_s_greedy_games_are_those_of_transformers(tmp_path, games, kind):
+    by_vllm, by_transformers = (greedy(tmp_path, games, kind, name) for name in ("vllm", "transformers"))
+    assert {record["turn"]["number"] for record in by_vllm} >= {1, 2, 3}
+    assert by_vllm == by_transformers
