@@ -30,6 +30,8 @@ class StudyError(ValueError):
 class Study:
     """A study's file, checked. Overrides are `a.b=c`; two that set one key are refused.
 
+    tuning_seeds: none ([]) where learning_rates names a single rate, which was found elsewhere: nothing is tuned.
+
     methods, updates: {name: overrides}; the first method is the one that others are compared with. updates:
     settings of the updates per rollout batch. metric: of metrics.jsonl, higher is better. last: a run's score
     is the mean of its last so many validations. test_files: held-out rows, asked after every fresh run.
@@ -107,7 +109,12 @@ def _key_problems(values: dict[str, Any]) -> list[str]:
         if key not in known
     ]
     needed = ("base", "methods", "learning_rates", "updates", "tuning_seeds", "fresh_seeds")
-    return unknown + [f"{key} is missing" for key in needed if values.get(key) in (None, "", [], {})]
+    untuned = values.get("tuning_seeds") == []
+    return unknown + [
+        f"{key} is missing"
+        for key in needed
+        if values.get(key) in (None, "", [], {}) and not (key == "tuning_seeds" and untuned)
+    ]
 
 
 def _value_problems(values: dict[str, Any]) -> list[str]:
@@ -124,6 +131,8 @@ def _value_problems(values: dict[str, Any]) -> list[str]:
         or _repeats(rates)
     ):
         found.append(f"learning_rates is {rates!r}, but must be a list of different numbers above 0")
+    elif not values["tuning_seeds"] and len(rates) > 1:
+        found.append(f"tuning_seeds is empty, but learning_rates has {len(rates)} to choose from; name seeds")
     for key in ("tuning_seeds", "fresh_seeds"):
         if not _is_list_of(values[key], int) or _repeats(values[key]):
             found.append(f"{key} is {values[key]!r}, but must be a list of different whole numbers")
