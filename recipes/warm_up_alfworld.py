@@ -24,8 +24,7 @@ from muon import learning_rate, make_optimizers, update
 
 from gmpo_vl.data.examples import load_examples
 from gmpo_vl.environments import Observation
-from gmpo_vl.environments.alfworld import AlfWorld
-from gmpo_vl.environments.alfworld.game import Game, house_of
+from gmpo_vl.environments.alfworld.game import NOTHING_HAPPENS, Game, house_of
 from gmpo_vl.environments.loading import load_environment
 from gmpo_vl.environments.turns import load_turn_template, turn_example
 from gmpo_vl.models.forward import response_log_probs
@@ -63,7 +62,11 @@ class Expert:
         wanted, place = self.game.house.wanted_type, self.game.house.place_type
         goal = f"{place} 1"
         if held is None:  # of two things the first is at the goal already
-            take = None if self.two and self.at == goal else self._possible(f"take {wanted} ", f" from {self.at}")
+            take = (
+                None
+                if self.two and self.at == goal
+                else self._possible(f"take {wanted} ", f" from {self.at}")
+            )
             return wanted, take or self._search(seen)
         thing = self.game.house.objects[held]
         if thing.split()[0] != wanted:  # a random command took it
@@ -100,7 +103,7 @@ class Expert:
 
 def expert_turns(rows: Sequence[Example], rng: random.Random, random_moves: float) -> Iterator[Row]:
     """Turns of the expert's games, game after game, each with its answer."""
-    template = load_turn_template(TEMPLATE)
+    template, said = load_turn_template(TEMPLATE), ["look"]
     while True:
         row = rng.choice(rows)
         assert row.game is not None
@@ -112,10 +115,13 @@ def expert_turns(rows: Sequence[Example], rng: random.Random, random_moves: floa
             now = Observation(seen, actions=tuple(c for c in game.admissible if c != "help"))
             turn = turn_example(row, past, now, TURNS, template)
             yield turn, f"<think> {want}</think><action>{command}</action>"
-            taken = rng.choice(now.actions) if rng.random() < random_moves else command
-            expert.did(taken)
-            past.append((now, taken))
-            seen = game.step(taken)
+            said = [*said[-99:], command]
+            if rng.random() < random_moves:  # a possible command, or one that was said in any game
+                command = rng.choice(rng.choice([now.actions, said]))
+            past.append((now, command))
+            seen = game.step(command)
+            if seen != NOTHING_HAPPENS:
+                expert.did(command)
 
 
 def main() -> None:
@@ -155,7 +161,9 @@ def main() -> None:
 
 
 def encoded(turn: Example, answer: str, processor: Processor) -> tuple[Prompt, torch.Tensor]:
-    return encode_prompt(turn, processor), torch.tensor(processor.tokenizer(answer + "<|im_end|>")["input_ids"])
+    return encode_prompt(turn, processor), torch.tensor(
+        processor.tokenizer(answer + "<|im_end|>")["input_ids"]
+    )
 
 
 def tokenizer_of(turns: Sequence[Row]) -> Any:
@@ -183,11 +191,11 @@ def parse_args() -> argparse.Namespace:
     add("out", help="folder to write")
     add("--data", default="data/alfworld", help="folder of the rows (default data/alfworld)")
     add("--seed", type=int, default=0, help="weights, games and order (default 0)")
-    add("--steps", type=int, default=1600, help="length of the schedule in updates (default 1600)")
+    add("--steps", type=int, default=1500, help="length of the schedule in updates (default 1500)")
     add("--batch", type=int, default=32, help="turns of an update (default 32)")
     add("--lr", type=float, default=4e-3, help="peak learning rate (default 4e-3)")
-    add("--random-moves", type=float, default=0.15, help="share of commands that are random (default 0.15)")
-    add("--check-every", type=int, default=200, help="updates between two validations (default 200)")
+    add("--random-moves", type=float, default=0.2, help="share of commands that are random (default 0.2)")
+    add("--check-every", type=int, default=500, help="updates between two validations (default 500)")
     return parser.parse_args()
 
 

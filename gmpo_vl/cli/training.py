@@ -182,8 +182,8 @@ def _tuning_in_words(study: Study, runs: int) -> list[str]:
         return ["1. tune     nothing: there is one rate, and there are no tuning seeds"]
     per_cell = len(study.learning_rates) * len(study.tuning_seeds)
     return [
-        f"1. tune     {runs} runs: {per_cell} for each of {len(study.cells)} pairs of method and updates, seeds "
-        f"{', '.join(map(str, study.tuning_seeds))}",
+        f"1. tune     {runs} runs: {per_cell} for each of {len(study.cells)} pairs of method and "
+        f"updates, seeds {', '.join(map(str, study.tuning_seeds))}",
         f"            scored by {study.metric}, mean of the last {study.last}; then the rates are frozen",
     ]
 

@@ -30,11 +30,10 @@ class StudyError(ValueError):
 class Study:
     """A study's file, checked. Overrides are `a.b=c`; two that set one key are refused.
 
-    tuning_seeds: none ([]) where learning_rates names a single rate, which was found elsewhere: nothing is tuned.
-
     methods, updates: {name: overrides}; the first method is the one that others are compared with. updates:
     settings of the updates per rollout batch. metric: of metrics.jsonl, higher is better. last: a run's score
-    is the mean of its last so many validations. test_files: held-out rows, asked after every fresh run.
+    is the mean of its last so many validations. tuning_seeds: may be none ([]) where there is one rate, which
+    was found elsewhere. test_files: held-out rows, asked after every fresh run.
 
     extend: while the best rate of a method is the grid's smallest or largest, the setting's grid gets one
     more rate beyond it, for all methods alike, at most so many times (`outcomes.grids`).

@@ -36,8 +36,8 @@ def collect(study: Study, folder: StudyFolder) -> tuple[list[Outcome], Tests]:
 
 
 def _question_scores(study: Study, folder: StudyFolder, run: StudyRun) -> np.ndarray:
-    """float64 (questions,): the metric's part of the reward, mean over samples, of games over episodes, in the
-    data's order. As in validation `accuracy` of a reward without that part is the whole score."""
+    """float64 (questions,): the metric's part of the reward, mean over samples (of games over episodes), in
+    the data's order. As in validation `accuracy` of a reward without that part is the whole score."""
     part = study.metric.removeprefix("val/")
     found: dict[str, list[float]] = {}
     answers = folder.run(run.name)

@@ -236,7 +236,9 @@ def test_a_games_held_out_score_counts_each_episode_once(write_study, finisher, 
     chosen = freeze(study, folder)
     for run in fresh_runs(study, chosen):
         finisher(folder)(run, 0.3)
-    for run in fresh_runs(study, chosen, "test"):  # of each game one episode is won in 1 turn, one is lost in 5
+    for run in fresh_runs(
+        study, chosen, "test"
+    ):  # of each game one episode is won in 1 turn, one is lost in 5
         rows = [
             replace(answer(game, k, k == 0), turn={"episode": k, "number": number})
             for game in range(4)
