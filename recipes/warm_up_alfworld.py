@@ -51,54 +51,40 @@ class Expert:
 
     def __init__(self, game: Game, rng: random.Random):
         self.game, self.rng = game, rng
-        self.been: list[str] = []  # commands `go to`
+        self.been: set[str] = set()  # commands that led somewhere
         kind = game.house.kind
         self.change = next((verb for verb in CHANGES if f"_{verb}_" in kind), None)
         self.looks, self.two = kind.startswith("look"), "two" in kind
 
-    def act(self, seen: str) -> tuple[str, str]:
+    def act(self) -> tuple[str, str]:
         """(the thing or kind of place that is wanted now, the command)."""
         held = self.game.holding
         wanted, place = self.game.house.wanted_type, self.game.house.place_type
         goal = f"{place} 1"
-        if held is None:  # of two things the first is at the goal already
-            take = (
-                None
-                if self.two and self.at == goal
-                else self._possible(f"take {wanted} ", f" from {self.at}")
-            )
-            return wanted, take or self._search(seen)
+        if held is None:
+            but = f" from {goal}" if self.two else "nowhere"  # of two things the first is there already
+            return wanted, self._possible(f"take {wanted} ", but) or self._possible("open ") or self._search()
         thing = self.game.house.objects[held]
         if thing.split()[0] != wanted:  # a random command took it
-            return "nothing", self._possible("move ") or self._search(seen)
+            return "nothing", self._possible("move ") or self._possible("open ") or self._search()
         if self.looks:
-            return place, self._possible(f"use {place} ") or self._search(seen)
+            return place, self._possible(f"use {place} ") or self._search()
         if self.change and self.game.state[held].isdisjoint(CHANGED[self.change]):
             at = CHANGES[self.change]
             return at.split()[0], self._possible(f"{self.change} {thing} with {at}") or f"go to {at}"
         do = self._possible(f"move {thing} to {goal}") or self._possible(f"open {goal}")
         return place, do or f"go to {goal}"
 
-    def did(self, command: str) -> None:
-        if command.startswith("go to "):
-            self.been.append(command)
-
-    @property
-    def at(self) -> str:
-        return self.been[-1].removeprefix("go to ") if self.been else ""
-
-    def _search(self, seen: str) -> str:
-        """Open what is seen to be closed; else go to a place that is new, or to any where none is."""
-        if seen.endswith(" is closed.") and (command := self._possible(f"open {self.at}")):
-            return command
+    def _search(self) -> str:
+        """Go to a place that is new, or to any where none is."""
         places = [c for c in self.game.admissible if c.startswith("go to ")]
         new = [c for c in places if c not in self.been] or places
         kind = self.rng.choice(sorted({c.split()[2] for c in new}))
         return self.rng.choice([c for c in new if c.split()[2] == kind])
 
-    def _possible(self, start: str, end: str = "") -> str | None:
-        """The first command that is possible now and begins and ends so."""
-        return next((c for c in self.game.admissible if c.startswith(start) and c.endswith(end)), None)
+    def _possible(self, start: str, but: str = "nowhere") -> str | None:
+        """The first command that is possible now and begins so, but for those that end with `but`."""
+        return next((c for c in self.game.admissible if c.startswith(start) and not c.endswith(but)), None)
 
 
 def expert_turns(rows: Sequence[Example], rng: random.Random, random_moves: float) -> Iterator[Row]:
@@ -111,7 +97,7 @@ def expert_turns(rows: Sequence[Example], rng: random.Random, random_moves: floa
         expert, past = Expert(game, rng), []
         seen = game.reset()
         while len(past) < TURNS and not game.won:
-            want, command = expert.act(seen)
+            want, command = expert.act()
             now = Observation(seen, actions=tuple(c for c in game.admissible if c != "help"))
             turn = turn_example(row, past, now, TURNS, template)
             yield turn, f"<think> {want}</think><action>{command}</action>"
@@ -121,7 +107,7 @@ def expert_turns(rows: Sequence[Example], rng: random.Random, random_moves: floa
             past.append((now, command))
             seen = game.step(command)
             if seen != NOTHING_HAPPENS:
-                expert.did(command)
+                expert.been.add(command)
 
 
 def main() -> None:
@@ -155,7 +141,7 @@ def main() -> None:
         if step % 25 == 0:
             print(f"step {step:4d}  loss {loss.item():.3f}  {time.perf_counter() - start:5.0f} s", flush=True)
         if (step + 1) % args.check_every == 0:
-            print(f"   won {won(model, processor, check[:64]):.3f}", flush=True)
+            print(f"   won {won(model, processor, check[::3]):.3f}", flush=True)
             save_folder(folder, model, config, tokenizer)
     save_folder(folder, model, config, tokenizer)
 
@@ -191,11 +177,11 @@ def parse_args() -> argparse.Namespace:
     add("out", help="folder to write")
     add("--data", default="data/alfworld", help="folder of the rows (default data/alfworld)")
     add("--seed", type=int, default=0, help="weights, games and order (default 0)")
-    add("--steps", type=int, default=1500, help="length of the schedule in updates (default 1500)")
+    add("--steps", type=int, default=500, help="length of the schedule in updates (default 500)")
     add("--batch", type=int, default=32, help="turns of an update (default 32)")
     add("--lr", type=float, default=4e-3, help="peak learning rate (default 4e-3)")
     add("--random-moves", type=float, default=0.2, help="share of commands that are random (default 0.2)")
-    add("--check-every", type=int, default=500, help="updates between two validations (default 500)")
+    add("--check-every", type=int, default=250, help="updates between two validations (default 250)")
     return parser.parse_args()
 
 
