@@ -1,24 +1,19 @@
 """ALFWorld's games on a tiny model: the table of docs/agents.md from the study configs/study/alfworld.yaml.
 
-    for seed in 1 2 3; do for split in valid_seen valid_unseen; do
-        gmpo-vl train configs/alfworld_tiny_cpu.yaml trainer.val_only=true \\
-            trainer.val_generations_to_log=1000000 data.val_files=data/alfworld/$split.parquet \\
-            worker.rollout.seed=$seed trainer.save_checkpoint_path=runs/alfworld_start/$split/seed$seed
-    done; done
     gmpo-vl study configs/study/alfworld.yaml
-    python benchmarks/alfworld_table.py runs/studies/alfworld runs/alfworld_start
+    bash benchmarks/alfworld_held_out.sh runs/studies/alfworld runs/alfworld_held_out
+    python benchmarks/alfworld_table.py runs/studies/alfworld runs/alfworld_held_out
     python benchmarks/alfworld_table.py --write
 
-The first loop plays the held-out games with the model that training starts from. With the two folders the
-script takes the figures into benchmarks/results/alfworld.json; without, it prints the table from there, or
-writes it into the page.
+With the two folders the script takes the figures into benchmarks/results/alfworld.json; without, it prints
+the table from there, or writes it into the page.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -32,7 +27,7 @@ from gmpo_vl.evaluation.statistics import (
     mean_over_seeds,
     two_level_difference,
 )
-from gmpo_vl.report.curves import Metrics, points
+from gmpo_vl.report.curves import points
 from gmpo_vl.runs import Run, StudyFolder
 from gmpo_vl.storage.files import write_json
 from gmpo_vl.study.declaration import Study, read_study
@@ -43,77 +38,91 @@ ROOT = Path(__file__).parents[1]
 STUDY = ROOT / "configs" / "study" / "alfworld.yaml"
 RESULTS, PAGE = ROOT / "benchmarks" / "results" / "alfworld.json", ROOT / "docs" / "agents.md"
 BEGIN, END = "<!-- from benchmarks/alfworld_table.py -->\n", "<!-- end of alfworld_table.py -->\n"
-PHASES = {"valid_seen": "final", "valid_unseen": "test"}  # the runs of a study that played a split
-SPLITS = tuple(PHASES)
+SPLITS, TEMPERATURES = ("valid_seen", "valid_unseen"), ("1", "0.4")
+CURVES = ("episode/won", "episode/turns", "actor/entropy", "group/zero_variance", "actor/ratio_max")
 MINUS = "\N{MINUS SIGN}"
 
 Cell = tuple[str, str]  # (method, setting)
-Scores = dict[str, np.ndarray]  # {split: share of won episodes (seeds, games)}
+Scores = Mapping[str, np.ndarray]  # {split: share of won episodes (seeds, games)}
 
 
 # --- from the folders ---------------------------------------------------------------------------------------
-def gather(study: Study, folder: StudyFolder, start: Path) -> dict[str, Any]:
-    """What the table needs. Raises ValueError where a run is missing or played other games."""
+def gather(study: Study, folder: StudyFolder, held_out: Path) -> dict[str, Any]:
+    """What the table needs. held_out: of alfworld_held_out.sh. Raises ValueError where a run is missing."""
     outcomes, _ = collect(study, folder)
     missing = [o.run.name for o in outcomes if o.state != "finished"]
     if missing:
         raise ValueError(f"{folder.folder}: not finished: {', '.join(missing)}")
-    played = {(o.run.phase, o.run.cell, o.run.seed): o for o in outcomes}
-    scores: dict[Cell, Scores] = {}
+    runs = {(o.run.phase, o.run.cell, o.run.seed): folder.run(o.run.name) for o in outcomes}
+    seeds = study.fresh_seeds
+    before, cool_before = (
+        over_seeds([won(Run(held_out / name / f"seed{seed}")) for seed in seeds])
+        for name in ("start", "cool/start")
+    )
+    after, cool = {}, {}
     for cell in study.cells:
-        scores[cell] = {
-            split: np.stack(
-                [won(folder.run(played[phase, cell, seed].run.name)) for seed in study.fresh_seeds]
-            )
-            for split, phase in PHASES.items()
-        }
-    before = {
-        split: np.stack([won(Run(start / split / f"seed{seed}")) for seed in study.fresh_seeds])
-        for split in SPLITS
-    }
+        # A training's validation plays valid_seen, the study's test runs valid_unseen.
+        after[cell] = over_seeds([won(runs["final", cell, s]) | won(runs["test", cell, s]) for s in seeds])
+        cool[cell] = over_seeds([won(Run(held_out.joinpath("cool", *cell, f"seed{s}"))) for s in seeds])
     endings = [folder.ending(o.run.name) or {} for o in outcomes]
+    return {
+        "temperature_1": compare(study, before, after),
+        "temperature_0.4": compare(study, cool_before, cool),
+        "training": [
+            {"method": o.run.method, "baseline": o.run.updates, "seed": o.run.seed, **curves(o)}
+            for o in outcomes
+            if o.run.phase == "final"
+        ],
+        "seconds": {
+            phase: [ending["seconds"] for o, ending in zip(outcomes, endings) if o.run.phase == phase]
+            for phase in ("final", "test")
+        },
+        "versions": endings[0]["versions"],
+    }
+
+
+def won(run: Run) -> dict[str, np.ndarray]:
+    """{split: float64 (games,)}: share of won episodes of each game of the last validation, by the games'
+    ids."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for record in run.read_rollouts(run.rollout_steps("validation")[-1], "validation"):
+        if record.turn["number"] == 1:  # every turn has the episode's score
+            games = found.setdefault(record.id.split("/")[0], {})
+            games.setdefault(record.id, []).append(record.reward["accuracy"])
+    return {split: np.array([fmean(games[game]) for game in sorted(games)]) for split, games in found.items()}
+
+
+def over_seeds(runs: Sequence[Mapping[str, np.ndarray]]) -> Scores:
+    return {split: np.stack([run[split] for run in runs]) for split in SPLITS}
+
+
+def compare(study: Study, before: Scores, after: Mapping[Cell, Scores]) -> dict[str, Any]:
+    """Shares of won games before and after, what each cell gained, and the differences between cells."""
     return {
         "before": {split: means(before[split]) for split in SPLITS},
         "cells": [
             {
                 "method": cell[0],
                 "baseline": cell[1],
-                **{split: means(scores[cell][split]) for split in SPLITS},
-                "gain": {split: difference(before[split], scores[cell][split]) for split in SPLITS},
-                "training": [curve(played["final", cell, seed]) for seed in study.fresh_seeds],
+                **{split: means(scores[split]) for split in SPLITS},
+                "gain": {split: difference(before[split], scores[split]) for split in SPLITS},
             }
-            for cell in study.cells
+            for cell, scores in after.items()
         ],
         "differences": [
-            {
-                "of": f"{after[0]} {MINUS} {first[0]}, {first[1]}"
-                if of == "method"
-                else f"{after[1]} {MINUS} {first[1]}, {first[0]}",
-                **{split: difference(scores[first][split], scores[after][split]) for split in SPLITS},
-            }
-            for of, first, after in compared(study)
+            {"of": name, **{split: difference(after[a][split], after[b][split]) for split in SPLITS}}
+            for name, a, b in compared(study)
         ],
-        "seconds": round(sum(ending["seconds"] for ending in endings)),
-        "versions": endings[0]["versions"],
     }
 
 
 def compared(study: Study) -> Iterator[tuple[str, Cell, Cell]]:
-    """(what differs, the first cell, the other): methods under each baseline, then the reverse."""
-    methods, settings = list(study.methods), list(study.updates)
-    for setting in settings:
-        yield "method", (methods[0], setting), (methods[1], setting)
-    for method in methods:
-        yield "baseline", (method, settings[0]), (method, settings[1])
-
-
-def won(run: Run) -> np.ndarray:
-    """float64 (games,): share of won episodes of each game of the last validation, by the games' ids."""
-    found: dict[str, list[float]] = {}
-    for record in run.read_rollouts(run.rollout_steps("validation")[-1], "validation"):
-        if record.turn["number"] == 1:  # every turn has the episode's score
-            found.setdefault(record.id, []).append(record.reward["accuracy"])
-    return np.array([fmean(found[game]) for game in sorted(found)])
+    """(name, a, b) of each difference b - a: methods under each baseline, then baselines for each method."""
+    (first, second), (turns, episodes) = study.methods, study.updates
+    for setting in study.updates:
+        yield f"`{second}` {MINUS} `{first}`, `{setting}`", (first, setting), (second, setting)
+    for method in study.methods:
+        yield f"`{episodes}` {MINUS} `{turns}`, `{method}`", (method, turns), (method, episodes)
 
 
 def means(scores_SQ: np.ndarray) -> dict[str, Any]:
@@ -134,16 +143,9 @@ def difference(a_SQ: np.ndarray, b_SQ: np.ndarray) -> dict[str, Any]:
     }
 
 
-def curve(outcome: Outcome) -> dict[str, Any]:
+def curves(outcome: Outcome) -> dict[str, list[float]]:
     """Of a run's training: what each step's games came to."""
-    of: Metrics = outcome.metrics
-    return {
-        "seed": outcome.run.seed,
-        **{
-            key.split("/")[1]: rounded(y for x, y in points(of, key) if x > 0)
-            for key in ("episode/won", "episode/turns", "actor/entropy", "group/zero_variance")
-        },
-    }
+    return {key.split("/")[1]: rounded(y for x, y in points(outcome.metrics, key) if x > 0) for key in CURVES}
 
 
 def ends(estimate: Estimate) -> dict[str, float]:
@@ -156,34 +158,48 @@ def rounded(values: Any) -> list[float]:
 
 # --- to the page --------------------------------------------------------------------------------------------
 def table(found: Mapping[str, Any]) -> str:
-    """Shares of won games, then differences, in percent and points."""
-    lines = [
-        "| won, % | `valid_seen` | by seed | `valid_unseen` | by seed |",
-        "|---|---|---|---|---|",
-        row("before", [found["before"][split] for split in SPLITS], signed=False),
-    ]
-    for cell in found["cells"]:
+    """Shares of won games in percent, differences in points."""
+    head = ["", *(f"`{split}`, T = {t}" for t in TEMPERATURES for split in SPLITS)]
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    parts = [found[f"temperature_{t}"] for t in TEMPERATURES]
+    lines.append(row("**won, %:** before", [part["before"] for part in parts], share))
+    for i, cell in enumerate(parts[0]["cells"]):
         name = f"`{cell['method']}`, `{cell['baseline']}`"
-        lines.append(row(name, [cell[split] for split in SPLITS], signed=False))
-    lines += ["", "| points | `valid_seen` | by seed | `valid_unseen` | by seed |", "|---|---|---|---|---|"]
-    for cell in found["cells"]:
+        lines.append(row(name, [part["cells"][i] for part in parts], share))
+    for i, cell in enumerate(parts[0]["cells"]):
         name = f"`{cell['method']}`, `{cell['baseline']}` {MINUS} before"
-        lines.append(row(name, [cell["gain"][split] for split in SPLITS], signed=True))
-    for pair in found["differences"]:
-        lines.append(row(pair["of"], [pair[split] for split in SPLITS], signed=True))
+        lines.append(
+            row("**points:** " * (i == 0) + name, [part["cells"][i]["gain"] for part in parts], points_of)
+        )
+    for i, pair in enumerate(parts[0]["differences"]):
+        lines.append(row(pair["of"], [part["differences"][i] for part in parts], points_of))
     return "\n".join(lines) + "\n"
 
 
-def row(name: str, of_splits: Sequence[Mapping[str, Any]], signed: bool) -> str:
-    cells = [name]
-    for of in of_splits:
-        low, high = (percent(of[end], signed) for end in ("low", "high"))
-        cells.append(f"{percent(of['value'], signed)} ({low} to {high})")
-        cells.append(", ".join(percent(value, signed) for value in of["seeds"]))
-    return f"| {' | '.join(cells)} |"
+def row(name: str, parts: Sequence[Mapping[str, Any]], words: Callable[[Any], str]) -> str:
+    """parts: {split: figures} of each temperature."""
+    cells = [words(part[split]) for part in parts for split in SPLITS]
+    return f"| {' | '.join([name, *cells])} |"
 
 
-def percent(share: float, signed: bool) -> str:
+def share(of: Mapping[str, Any]) -> str:
+    """Mean, interval over seeds, interval over games."""
+    low, high = of["low"], of["high"]
+    games = of["over_games"]
+    return (
+        f"{percent(of['value'])} ({percent(max(low, 0.0))} to {percent(min(high, 1.0))}; "
+        f"{percent(games['low'])} to {percent(games['high'])})"
+    )
+
+
+def points_of(of: Mapping[str, Any]) -> str:
+    """Mean, Student's interval that counts seeds and games as drawn, bootstrap over both."""
+    low, high = of["crossed"]
+    ends = [percent(value, signed=True) for value in (of["value"], low, high, of["low"], of["high"])]
+    return "{} ({} to {}; {} to {})".format(*ends)
+
+
+def percent(share: float, signed: bool = False) -> str:
     text = f"{abs(100 * share):.1f}"
     sign = MINUS if share < 0 else "+" if signed else ""
     return (sign if text != "0.0" else "") + text
@@ -199,12 +215,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folders", nargs="*", type=Path, help="the study's, and the start model's runs")
+    parser.add_argument("folders", nargs="*", type=Path, help="the study's, and alfworld_held_out.sh's")
     parser.add_argument("--write", action="store_true", help="write the table into docs/agents.md")
     args = parser.parse_args()
     if args.folders:
-        folder, start = args.folders
-        write_json(RESULTS, gather(read_study(STUDY), StudyFolder(folder), start))
+        folder, held_out = args.folders
+        write_json(RESULTS, gather(read_study(STUDY), StudyFolder(folder), held_out))
     found = json.loads(RESULTS.read_text(encoding="utf-8"))
     if args.write:
         PAGE.write_text(written(PAGE.read_text(encoding="utf-8"), found), encoding="utf-8")
