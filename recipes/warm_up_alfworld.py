@@ -1,4 +1,4 @@
-"""Supervised warm-up of a tiny Qwen2 that plays ALFWorld's train games: minutes on one core.
+"""Supervised warm-up of a tiny Qwen2 that plays ALFWorld's train games: three minutes on one core.
 
     python data_prep/alfworld.py path/to/json_2.1.1 data/alfworld
     python recipes/warm_up_alfworld.py PLAYER
