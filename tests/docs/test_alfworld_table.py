@@ -1,4 +1,4 @@
-"""docs/agents.md shows benchmarks/results/alfworld.json as it is, and its figures are counted by hand here."""
+"""docs/agents.md shows benchmarks/results/alfworld.json as it is; how figures are counted."""
 
 import json
 import runpy
