@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from gmpo_vl.environments.alfworld.game import NOTHING_HAPPENS
 from gmpo_vl.evaluation.statistics import (
     Estimate,
     crossed_difference,
@@ -68,6 +69,10 @@ def gather(study: Study, folder: StudyFolder, held_out: Path) -> dict[str, Any]:
     return {
         "temperature_1": compare(study, before, after),
         "temperature_0.4": compare(study, cool_before, cool),
+        "changed_nothing": {
+            "before": idle([Run(held_out / "start" / f"seed{seed}") for seed in seeds]),
+            "cells": [idle([runs["test", cell, seed] for seed in seeds]) for cell in study.cells],
+        },
         "training": [
             {"method": o.run.method, "baseline": o.run.updates, "seed": o.run.seed, **curves(o)}
             for o in outcomes
@@ -90,6 +95,17 @@ def won(run: Run) -> dict[str, np.ndarray]:
             games = found.setdefault(record.id.split("/")[0], {})
             games.setdefault(record.id, []).append(record.reward["accuracy"])
     return {split: np.array([fmean(games[game]) for game in sorted(games)]) for split, games in found.items()}
+
+
+def idle(runs: Sequence[Run]) -> list[float]:
+    """Of each run: share of the turns of valid_unseen, first ones left out, before which a command changed
+    nothing."""
+    shares = []
+    for run in runs:
+        records = run.read_rollouts(run.rollout_steps("validation")[-1], "validation")
+        turns = [r for r in records if r.id.startswith("valid_unseen/") and r.turn["number"] > 1]
+        shares.append(fmean(f"\n{NOTHING_HAPPENS}\n" in turn.prompt for turn in turns))
+    return rounded(shares)
 
 
 def over_seeds(runs: Sequence[Mapping[str, np.ndarray]]) -> Scores:
@@ -173,6 +189,11 @@ def table(found: Mapping[str, Any]) -> str:
         )
     for i, pair in enumerate(parts[0]["differences"]):
         lines.append(row(pair["of"], [part["differences"][i] for part in parts], points_of))
+    nothing = found["changed_nothing"]
+    lines += ["", "| commands that changed nothing, `valid_unseen`, T = 1 | %, by seed |", "|---|---|"]
+    names = ["before", *(f"`{cell['method']}`, `{cell['baseline']}`" for cell in parts[0]["cells"])]
+    for name, shares in zip(names, [nothing["before"], *nothing["cells"]]):
+        lines.append(f"| {name} | {', '.join(map(percent, shares))} |")
     return "\n".join(lines) + "\n"
 
 
