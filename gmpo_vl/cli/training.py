@@ -158,11 +158,11 @@ def run_study_command(options: argparse.Namespace) -> int:
 
 
 def _grid_in_words(study: Study, plan: dict[str, Any]) -> str:
-    from gmpo_vl.study.grid import config_of, tuning_runs
+    from gmpo_vl.study.grid import config_of, one_run_each
 
-    config = config_of(study, tuning_runs(study)[0])
+    config = config_of(study, next(iter(one_run_each(study).values())))
     steps = config.trainer.max_steps
-    counts, per_cell = plan["runs"], len(study.learning_rates) * len(study.tuning_seeds)
+    counts = plan["runs"]
     updates = ", ".join(f"{name} ({count})" for name, count in plan["updates_per_rollout_batch"].items())
     batch = f"{config.data.rollout_batch_size} prompts x {config.worker.rollout.n}"
     lines = [
@@ -171,14 +171,23 @@ def _grid_in_words(study: Study, plan: dict[str, Any]) -> str:
         f"updates     {updates} per rollout batch of {batch}",
         f"rates       {', '.join(f'{rate:g}' for rate in study.learning_rates)}",
         f"a run       {f'{steps} steps' if steps else f'{config.trainer.total_epochs} passes over the data'}",
-        f"1. tune     {counts['tune']} runs: {per_cell} for each of {len(study.cells)} pairs of method and "
-        f"updates, seeds {', '.join(map(str, study.tuning_seeds))}",
-        f"            scored by {study.metric}, mean of the last {study.last}; then the rates are frozen",
+        *_tuning_in_words(study, counts["tune"]),
         f"2. fresh    {counts['final']} runs: seeds {', '.join(map(str, study.fresh_seeds))}",
     ]
     if counts["test"]:
         lines.append(f"3. test     {counts['test']} of those models asked {study.test_files}")
     return "\n".join([*lines, *_rules_in_words(study, plan)])
+
+
+def _tuning_in_words(study: Study, runs: int) -> list[str]:
+    if not study.tuning_seeds:
+        return ["1. tune     nothing: there is one rate, and there are no tuning seeds"]
+    per_cell = len(study.learning_rates) * len(study.tuning_seeds)
+    return [
+        f"1. tune     {runs} runs: {per_cell} for each of {len(study.cells)} pairs of method and "
+        f"updates, seeds {', '.join(map(str, study.tuning_seeds))}",
+        f"            scored by {study.metric}, mean of the last {study.last}; then the rates are frozen",
+    ]
 
 
 def _rules_in_words(study: Study, plan: dict[str, Any]) -> list[str]:

@@ -32,7 +32,8 @@ class Study:
 
     methods, updates: {name: overrides}; the first method is the one that others are compared with. updates:
     settings of the updates per rollout batch. metric: of metrics.jsonl, higher is better. last: a run's score
-    is the mean of its last so many validations. test_files: held-out rows, asked after every fresh run.
+    is the mean of its last so many validations. tuning_seeds: may be none ([]) where there is one rate, which
+    was found elsewhere. test_files: held-out rows, asked after every fresh run.
 
     extend: while the best rate of a method is the grid's smallest or largest, the setting's grid gets one
     more rate beyond it, for all methods alike, at most so many times (`outcomes.grids`).
@@ -107,7 +108,12 @@ def _key_problems(values: dict[str, Any]) -> list[str]:
         if key not in known
     ]
     needed = ("base", "methods", "learning_rates", "updates", "tuning_seeds", "fresh_seeds")
-    return unknown + [f"{key} is missing" for key in needed if values.get(key) in (None, "", [], {})]
+    untuned = values.get("tuning_seeds") == []
+    return unknown + [
+        f"{key} is missing"
+        for key in needed
+        if values.get(key) in (None, "", [], {}) and not (key == "tuning_seeds" and untuned)
+    ]
 
 
 def _value_problems(values: dict[str, Any]) -> list[str]:
@@ -124,6 +130,8 @@ def _value_problems(values: dict[str, Any]) -> list[str]:
         or _repeats(rates)
     ):
         found.append(f"learning_rates is {rates!r}, but must be a list of different numbers above 0")
+    elif not values["tuning_seeds"] and len(rates) > 1:
+        found.append(f"tuning_seeds is empty, but learning_rates has {len(rates)} to choose from; name seeds")
     for key in ("tuning_seeds", "fresh_seeds"):
         if not _is_list_of(values[key], int) or _repeats(values[key]):
             found.append(f"{key} is {values[key]!r}, but must be a list of different whole numbers")

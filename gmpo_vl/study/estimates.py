@@ -36,13 +36,15 @@ def collect(study: Study, folder: StudyFolder) -> tuple[list[Outcome], Tests]:
 
 
 def _question_scores(study: Study, folder: StudyFolder, run: StudyRun) -> np.ndarray:
-    """float64 (questions,): the metric's part of the reward, mean over samples, in the data's order. As in
-    validation `accuracy` of a reward without that part is the whole score."""
+    """float64 (questions,): the metric's part of the reward, mean over samples (of games over episodes), in
+    the data's order. As in validation `accuracy` of a reward without that part is the whole score."""
     part = study.metric.removeprefix("val/")
     found: dict[str, list[float]] = {}
     answers = folder.run(run.name)
     (step,) = answers.rollout_steps("validation") or [0]
     for record in answers.read_rollouts(step, "validation"):
+        if record.turn.get("number", 1) > 1:  # the score is the episode's, and every turn has it
+            continue
         value = accuracy(record.reward) if part == "accuracy" else record.reward.get(part)
         if value is None:
             raise ValueError(f"{run.name}: the reward has no part {part}, only {', '.join(record.reward)}")

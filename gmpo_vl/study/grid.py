@@ -76,8 +76,9 @@ def tuning_runs(study: Study, grids: Grids | None = None) -> list[StudyRun]:
 
 
 def one_run_each(study: Study) -> dict[tuple[str, str], StudyRun]:
-    """The first tuning run of every cell: the others have another rate or seed."""
-    first = {run.cell: run for run in reversed(tuning_runs(study))}
+    """The first run of every cell: the others have another rate or seed."""
+    runs = tuning_runs(study) or fresh_runs(study, dict.fromkeys(study.cells, study.learning_rates[0]))
+    first = {run.cell: run for run in reversed(runs)}
     return {cell: first[cell] for cell in study.cells}
 
 

@@ -126,10 +126,14 @@ def beyond(grid: Sequence[float], cells: Sequence[Mapping[float, float]]) -> tup
 
 
 def choose(study: Study, tuning: Sequence[Outcome]) -> list[dict[str, Any]]:
-    """The rate with the best mean validation score of each cell that has all its runs.
+    """The rate with the best mean validation score of each cell that has all its runs; without tuning seeds
+    the only rate, with no score.
 
     at_edge: the rate is the grid's smallest or largest, so a better one may lie outside.
     """
+    if not study.tuning_seeds:
+        only = {"learning_rate": study.learning_rates[0], "score": None, "at_edge": False}
+        return [{"method": method, "updates": updates, **only} for method, updates in study.cells]
     chosen = []
     for (method, updates), means in means_of(study, tuning).items():
         best, at_edge = best_rate(means)

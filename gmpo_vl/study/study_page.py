@@ -13,7 +13,7 @@ from gmpo_vl.runs import StudyFolder
 from gmpo_vl.storage.files import write_text
 from gmpo_vl.study.declaration import Study
 from gmpo_vl.study.figure import study_charts
-from gmpo_vl.study.grid import config_of, tuning_runs
+from gmpo_vl.study.grid import config_of, one_run_each
 from gmpo_vl.study.outcomes import Outcome, scores_are_shares, scores_by_rate
 from gmpo_vl.study.quantities import QUANTITIES
 
@@ -33,7 +33,7 @@ def write_study_page(
     study: Study, folder: StudyFolder, outcomes: Sequence[Outcome], results: Mapping[str, Any]
 ) -> Path:
     """Write report.html from what there is so far."""
-    config = config_of(study, tuning_runs(study)[0])
+    config = config_of(study, next(iter(one_run_each(study).values())))
     shares = scores_are_shares(study, outcomes)
     html = render(
         "study.html.jinja",

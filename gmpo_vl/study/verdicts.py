@@ -43,7 +43,7 @@ RULES = {
 
 def rules_of(study: Study) -> dict[str, str]:
     """The rules that a study goes by, for its plan."""
-    used = {"tuning": True, "extend": study.extend, "expect": set(study.expect) - {"test"}}
+    used = {"tuning": study.tuning_seeds, "extend": study.extend, "expect": set(study.expect) - {"test"}}
     return {key: rule for key, rule in RULES.items() if used.get(key) or key == study.kind}
 
 

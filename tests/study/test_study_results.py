@@ -212,3 +212,40 @@ def test_the_page_of_a_study_that_has_not_begun(study, folder):
     assert "0 of 24" in page
     assert "no fresh run has finished" in page
     assert not folder.figure_file.exists()
+
+
+def test_a_single_rate_needs_no_tuning(write_study, finisher, tmp_path):
+    path = write_study(learning_rates=[1e-3], tuning_seeds=[])
+    study, text = read_study(path), path.read_text()
+    folder = open_study(tmp_path / "untuned", text, make_plan(study, text))
+    assert folder.plan()["runs"] == {"tune": 0, "final": 12, "test": 0}
+    chosen = freeze(study, folder)
+    assert set(chosen.values()) == {1e-3}
+    for run in fresh_runs(study, chosen):
+        finisher(folder)(run, 0.3)
+    results = write_findings(study, folder)
+    assert [row["phase"] for row in results["runs"]] == ["final"] * 12
+    assert results["cells"][0]["quantities"]["score"]["value"] == pytest.approx(0.3)
+    assert "names one rate for all runs, 0.001" in folder.page_file.read_text()
+
+
+def test_a_games_held_out_score_counts_each_episode_once(write_study, finisher, tmp_path):
+    path = write_study(test_files="test.parquet", learning_rates=[1e-3], tuning_seeds=[])
+    study, text = read_study(path), path.read_text()
+    folder = open_study(tmp_path / "games", text, make_plan(study, text))
+    chosen = freeze(study, folder)
+    for run in fresh_runs(study, chosen):
+        finisher(folder)(run, 0.3)
+    for run in fresh_runs(
+        study, chosen, "test"
+    ):  # of each game one episode is won in 1 turn, one is lost in 5
+        rows = [
+            replace(answer(game, k, k == 0), turn={"episode": k, "number": number})
+            for game in range(4)
+            for k in range(2)
+            for number in range(1, 6 if k else 2)
+        ]
+        folder.run(run.name).create().write_rollouts(2, rows, "validation")
+        folder.write_ending(run.name, {"exit": 0, "error": None, "seconds": 1.0, "versions": {}})
+    cell = write_findings(study, folder)["cells"][0]
+    assert cell["quantities"]["test"]["value"] == pytest.approx(0.5)
