@@ -244,7 +244,7 @@ def test_a_torn_line_is_not_glued_to_what_a_resume_discards(run, go_on):
     shutil.rmtree(run.checkpoint(3))
     discarded = run.folder / "metrics.discarded.jsonl"
     discarded.write_text('{"step": 9, "reward/ov')
-    code, _ = go_on("trainer.max_steps=2")
+    code, _ = go_on()
     assert code == 0
     assert discarded.read_text() == lines[2]
 
