@@ -15,7 +15,7 @@ MODULES = {
     "judge": ("openai", "jinja2", "PIL", "rich"),
     "eval": (*_VERIFY, *_EVAL),
     "train": (*_VERIFY, *_EVAL, *_TRAIN),
-    "import": ("openpyxl",),
+    "import": (*_VERIFY, *_EVAL, "openpyxl"),
 }
 # The extra that a command needs, or some of its options; `train` where none is named.
 EXTRA_OF = {

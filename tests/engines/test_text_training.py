@@ -99,13 +99,16 @@ def test_router_figures_do_not_depend_on_micro_batches_or_sharing(countdown, tmp
         assert found[0][name] == pytest.approx(found[1][name], rel=1e-4)
 
 
-def test_a_router_that_would_not_learn_is_refused_before_anything_is_loaded(countdown, tmp_path, capsys):
+def test_a_router_that_would_not_learn_is_refused_before_anything_is_loaded(
+    countdown, puzzles, tmp_path, capsys
+):
     model = save_tiny_moe(tmp_path / "model")
     path = model / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"norm_topk_prob": True}))
     with pytest.raises(ConfigError, match=r"gets no gradient.*override_config"):
         train(countdown(f"worker.actor.model.model_path={model}"))
     more = [f"worker.actor.model.model_path={model}", f"trainer.save_checkpoint_path={tmp_path / 'dry'}"]
+    more += [f"data.{split}_files={puzzles / 'train.parquet'}" for split in ("train", "val")]
     assert main(["train", str(CONFIG), "--dry-run", *more]) == 2
     assert "gets no gradient" in capsys.readouterr().err
 

@@ -32,6 +32,7 @@ from gmpo_vl.sizing.parameters import model_size
 CONFIGS = Path(__file__).parents[2] / "configs"
 NAMED = r"(\d+) GPUs? of (\d+) GB"
 ON_A_CPU = {
+    "alfworld_tiny_cpu.yaml",
     "countdown_tiny_moe.yaml",
     "demo.yaml",
     "demo_agent.yaml",
