@@ -27,6 +27,12 @@ def failure(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".removesuffix(": ")
 
 
+def failure_in(file: str, error: BaseException) -> str:
+    """`KeyError: 'a' (maze.py, line 42)`: with the innermost line of the file that led to it, if one did."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    return f"{failure(error)} ({Path(file).name}, line {lines[-1]})" if lines else failure(error)
+
+
 @contextmanager
 def no_exit(said: str) -> Iterator[None]:
     """ValueError where the block calls `sys.exit()`; what else it raises goes on as it is."""

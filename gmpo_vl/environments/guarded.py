@@ -7,13 +7,14 @@ or reset, the first step says so.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from gmpo_vl.environments import Environment, Observation, Step
 from gmpo_vl.environments.messages import checked_observation, checked_step
-from gmpo_vl.user_code import FAILURES, failure
+from gmpo_vl.user_code import FAILURES, failure_in
 
 
 def broken(error: str, last: Observation, **info: Any) -> Step:
@@ -24,26 +25,26 @@ def broken(error: str, last: Observation, **info: Any) -> Step:
 class Guarded:
     """A game in this process. What it raises ends its episode.
 
-    name: of the class, for what its making raises.
+    cls: its class, for the messages about what it raises.
     """
 
-    def __init__(self, make: Callable[[], Environment], name: str):
+    def __init__(self, make: Callable[[], Environment], cls: Callable[..., Environment]):
         self._make = make
-        self._name = name
+        self._cls = cls
         self._game: Environment | None = None
         self._last = Observation("")
         self._error = "step was called before reset"
 
     def reset(self, seed: int) -> Observation:
         self._last, self._error = Observation(""), ""
-        asked = f"{self._name}(example, ...)"
+        asked = f"{self._cls.__name__}(example, ...)"
         try:
             if self._game is None:
                 self._game = self._make()
             asked = "reset"
             self._last = checked_observation(self._game.reset(seed))
         except FAILURES as error:
-            self._error = f"{asked} raised {failure(error)}"
+            self._error = f"{asked} raised {failure_in(inspect.getfile(self._cls), error)}"
         return self._last
 
     def step(self, answer: str) -> Step:
@@ -52,7 +53,7 @@ class Guarded:
         try:
             step = checked_step(self._game.step(answer))
         except FAILURES as error:
-            self._error = f"step raised {failure(error)}"
+            self._error = f"step raised {failure_in(inspect.getfile(self._cls), error)}"
             return broken(self._error, self._last)
         self._last = step.observation
         return step

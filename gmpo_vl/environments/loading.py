@@ -40,7 +40,7 @@ class EnvironmentMaker:
     def __call__(self, example: Example) -> Environment:
         if self.processes is not None:
             return Isolated(self.processes, example)
-        return Guarded(lambda: self.cls(example, **self.settings), self.cls.__name__)
+        return Guarded(lambda: self.cls(example, **self.settings), self.cls)
 
     def class_hash(self) -> str | None:
         """sha256 of the file of a class of one's own; None of a built-in, which is as the version says."""

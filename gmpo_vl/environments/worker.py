@@ -17,6 +17,7 @@ import sys
 import threading
 from typing import Any
 
+from gmpo_vl.environments import Environment
 from gmpo_vl.environments.guarded import Guarded
 from gmpo_vl.environments.loading import class_hash, environment_class
 from gmpo_vl.environments.messages import from_observation, from_step, to_example
@@ -45,7 +46,7 @@ class _Player:
     def __init__(self) -> None:
         self._cls: Any = None
         self._settings: dict[str, Any] = {}
-        self._game = Guarded(self._none, "Environment")
+        self._game = Guarded(self._none, Environment)
 
     def said(self, request: dict[str, Any]) -> Any:
         if "load" in request:
@@ -59,7 +60,7 @@ class _Player:
         elif "reset" in request:
             if "example" in request:
                 example = to_example(request["example"])
-                self._game = Guarded(lambda: self._cls(example, **self._settings), self._cls.__name__)
+                self._game = Guarded(lambda: self._cls(example, **self._settings), self._cls)
             return from_observation(self._game.reset(request["reset"]))
         elif "step" in request:
             return from_step(self._game.step(request["step"]))

@@ -100,18 +100,23 @@ def test_a_reset_that_raises_is_told_by_the_first_step(isolated, here):
     for make in (isolated, here):
         game = make(ROW)
         assert game.reset(13).text == ""
-        assert game.step("1").info == {"error": "reset raised RuntimeError: no luck today"}
+        said = "reset raised RuntimeError: no luck today (user_games.py, line 59)"
+        assert game.step("1").info == {"error": said}
         assert game.reset(14).text != ""
         game.close()
 
 
 @pytest.mark.parametrize("isolate", [False, PATIENCE])
 def test_a_class_that_cannot_be_made_is_told_by_its_name(isolate):
-    for settings, said in (({}, "OSError: no board for a"), ({"code": 3}, "SystemExit: 3")):
+    for settings, said, line in (
+        ({}, "OSError: no board for a", 92),
+        ({"code": 3}, "SystemExit: 3", 91),
+    ):
         make = load_environment(f"{GAMES}:NeverMade", settings, isolate=isolate)
         game = make(ROW)
         assert game.reset(1).text == ""
-        assert game.step("1").info == {"error": f"NeverMade(example, ...) raised {said}"}
+        where = f"user_games.py, line {line}"
+        assert game.step("1").info == {"error": f"NeverMade(example, ...) raised {said} ({where})"}
         game.close()
         make.close()
 

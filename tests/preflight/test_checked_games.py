@@ -81,7 +81,8 @@ def test_games_in_processes_of_their_own_are_looked_at_and_ended(rows, tmp_path)
     code, _, told = found(arguments, tmp_path / "check")
     assert code == 1
     assert [detail for _, _, detail in told] == [
-        f"NeverMade(example, ...) raised OSError: no board for row {i}" for i in range(2)
+        f"NeverMade(example, ...) raised OSError: no board for row {i} (user_games.py, line 92)"
+        for i in range(2)
     ]
 
 

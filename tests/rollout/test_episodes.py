@@ -163,7 +163,9 @@ def test_a_game_that_breaks_ends_its_own_episode(tiny, games):
     played = play(games("Breaks"), ROWS, range(4), SAMPLING, tiny.sample)
     broken = [outcome for outcome in played.outcomes if outcome.ending.kind == "broken"]
     assert 0 < len(broken) < 12
-    assert list(reasons(played.outcomes)) == ["step raised KeyError: 'a lost key'"]
+    assert list(reasons(played.outcomes)) == [
+        "step raised KeyError: 'a lost key' (playing_games.py, line 107)"
+    ]
     assert episode_figures(played.outcomes)["episode/broken"] == len(broken) / 12
     scores = [score for group in played.groups for score in group.scores]
     for outcome, score in zip(played.outcomes, scores, strict=True):
@@ -231,7 +233,9 @@ def test_a_game_that_broke_is_not_trained_on_and_changes_no_other(tiny, games):
 def test_a_game_that_never_begins_has_an_answered_turn_that_shows_its_task(tiny, games):
     played = play(games("NeverBegins"), ROWS[:2], [0, 1], SAMPLING, tiny.sample)
     assert [outcome.turns for outcome in played.outcomes] == [1] * 6
-    assert {o.ending.reason for o in played.outcomes} == {"reset raised OSError: no board"}
+    assert {o.ending.reason for o in played.outcomes} == {
+        "reset raised OSError: no board (playing_games.py, line 113)"
+    }
     for group in played.groups:
         assert len(group.prompts) == 1
         assert "Walk on." in group.prompt.text
@@ -392,7 +396,10 @@ def test_first_turns_are_made_without_a_model_and_say_what_breaks(games):
     assert all("Room" in turn.problem and len(turn.images) == 1 for turn in turns)
     (fault,) = first_turns(never, ROWS[:1], 5)
     assert isinstance(fault, RowError)
-    assert (fault.reason, str(fault)) == ("game_broken", "reset raised OSError: no board")
+    assert (fault.reason, str(fault)) == (
+        "game_broken",
+        "reset raised OSError: no board (playing_games.py, line 113)",
+    )
 
 
 def test_first_turns_that_are_half_read_end_no_game_that_is_played(games):
