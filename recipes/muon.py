@@ -1,10 +1,16 @@
-"""The optimizer of the warm-ups, its schedule and its steps: orthogonalised momentum for matrices, AdamW."""
+"""The loss and the optimizer of the warm-ups: orthogonalised momentum for matrices, AdamW for the others."""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
 
 import torch
+
+from gmpo_vl.models.forward import response_log_probs
+from gmpo_vl.models.packing import pack
+from gmpo_vl.types import Prompt
 
 
 class Muon(torch.optim.Optimizer):
@@ -61,6 +67,18 @@ def make_optimizers(model: torch.nn.Module, lr: float) -> list[torch.optim.Optim
 def learning_rate(step: int, steps: int, peak: float, fall: float) -> float:
     """50 steps up, flat, and over the last `fall` (0 to 1) of the steps straight down to zero."""
     return peak * min(1.0, (step + 1) / 50, (1 - step / steps) / fall)
+
+
+def mean_loss(
+    model: torch.nn.Module,
+    rows: Sequence[tuple[Prompt, torch.Tensor]],
+    family: Any,
+    banned: tuple[int, ...] = (),
+) -> torch.Tensor:
+    """Minus the mean log-probability (nats) of the answers' tokens. rows: a prompt and its answer's ids."""
+    packed = pack(rows, family, model.device)
+    log_probs_BT, _ = response_log_probs(model, packed, 1.0, banned)
+    return -log_probs_BT.sum() / packed.mask_BT.sum()
 
 
 def update(

@@ -20,16 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from muon import learning_rate, make_optimizers, update
+from muon import learning_rate, make_optimizers, mean_loss, update
 
 from gmpo_vl.data.examples import load_examples
 from gmpo_vl.environments import Observation
 from gmpo_vl.environments.alfworld.game import NOTHING_HAPPENS, Game, house_of
 from gmpo_vl.environments.loading import load_environment
 from gmpo_vl.environments.turns import load_turn_template, turn_example
-from gmpo_vl.models.forward import response_log_probs
 from gmpo_vl.models.loading import load_model
-from gmpo_vl.models.packing import pack
 from gmpo_vl.models.processing import Processor, encode_prompt, load_processor
 from gmpo_vl.models.tiny import TinySize, random_model, save_folder, text_config, tiny_tokenizer
 from gmpo_vl.rollout.episodes import Games, play
@@ -134,9 +132,7 @@ def main() -> None:
             i = rng.randrange(MIXED)
             batch.append(encoded(*mixed[i], processor))
             mixed[i] = next(turns)
-        packed = pack(batch, processor.family, model.device)
-        log_probs_BT, _ = response_log_probs(model, packed, 1.0, ())
-        loss = -log_probs_BT.sum() / packed.mask_BT.sum()
+        loss = mean_loss(model, batch, processor.family)
         update(model, optimizers, loss, learning_rate(step, args.steps, args.lr, fall=0.5))
         if step % 25 == 0:
             print(f"step {step:4d}  loss {loss.item():.3f}  {time.perf_counter() - start:5.0f} s", flush=True)

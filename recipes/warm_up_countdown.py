@@ -19,14 +19,12 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from muon import learning_rate, make_optimizers, update
+from muon import learning_rate, make_optimizers, mean_loss, update
 
 from gmpo_vl.models.compat import save_pretrained
 from gmpo_vl.models.families.text import TextFamily
-from gmpo_vl.models.forward import response_log_probs
 from gmpo_vl.models.loading import load_model
 from gmpo_vl.models.moe import TOKENIZER_TEXT, save_tiny_moe
-from gmpo_vl.models.packing import pack
 from gmpo_vl.models.processing import Processor, encode_prompt, load_processor
 from gmpo_vl.models.routers import watch_routers
 from gmpo_vl.models.tiny import save_folder, tiny_tokenizer
@@ -61,10 +59,8 @@ def main() -> None:
     for step in range(args.steps):
         attempts = args.attempts if step >= (1 - args.mixed) * args.steps else 0.0
         batch = [worked(rng.choice(puzzles), ways, attempts, processor, rng) for _ in range(args.batch)]
-        packed = pack(batch, TextFamily(), model.device)
         with watch_routers(model) as logits:
-            log_probs_BT, _ = response_log_probs(model, packed, 1.0, ())
-        loss = -log_probs_BT.sum() / packed.mask_BT.sum()
+            loss = mean_loss(model, batch, TextFamily())
         rate = learning_rate(step, args.steps, args.lr, fall=0.5)
         update(model, optimizers, loss + args.balance * balance_loss(logits), rate)
         if step % 25 == 0:

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from muon import learning_rate, make_optimizers, update
+from muon import learning_rate, make_optimizers, mean_loss, update
 
 from gmpo_vl.data.images import decode_image
 from gmpo_vl.environments import Observation
@@ -46,9 +46,7 @@ from gmpo_vl.environments.loading import load_environment
 from gmpo_vl.environments.turns import load_turn_template, turn_example
 from gmpo_vl.models.compat import save_pretrained
 from gmpo_vl.models.families.qwen import resize_image
-from gmpo_vl.models.forward import response_log_probs
 from gmpo_vl.models.loading import load_model
-from gmpo_vl.models.packing import pack
 from gmpo_vl.models.processing import Processor, encode_prompt, load_processor
 from gmpo_vl.models.tiny import (
     SIZES,
@@ -97,9 +95,7 @@ def main() -> None:
                 rows.append(prompts.row(turn, guess(answer, rng)))
             else:
                 rows.append(prompts.row(turn, answer))
-        packed = pack(rows, processor.family, model.device)
-        log_probs_BT, _ = response_log_probs(model, packed, 1.0, ())
-        loss = -log_probs_BT.sum() / packed.mask_BT.sum()
+        loss = mean_loss(model, rows, processor.family)
         update(model, optimizers, loss, learning_rate(step, args.steps, args.lr, fall=0.5))
         if step % 25 == 0:
             print(f"step {step:4d}  loss {loss.item():.3f}  {time.perf_counter() - start:5.0f} s", flush=True)

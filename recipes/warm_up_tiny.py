@@ -18,13 +18,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from muon import learning_rate, make_optimizers, update
+from muon import learning_rate, make_optimizers, mean_loss, update
 
 from gmpo_vl.models.compat import save_pretrained
 from gmpo_vl.models.families.qwen import resize_image
-from gmpo_vl.models.forward import response_log_probs
 from gmpo_vl.models.loading import banned_ids, load_model
-from gmpo_vl.models.packing import pack
 from gmpo_vl.models.processing import Processor, encode_prompt, load_processor
 from gmpo_vl.models.tiny import (
     SIZES,
@@ -119,9 +117,7 @@ def main() -> None:
             else:
                 rows.append(problems.diagram("warmup", drawn, args.seed, guess=rng.random() < args.guesses))
                 drawn += 1
-        packed = pack(rows, processor.family, model.device)
-        log_probs_BT, _ = response_log_probs(model, packed, 1.0, banned_ids(model.config))
-        loss = -log_probs_BT.sum() / packed.mask_BT.sum()
+        loss = mean_loss(model, rows, processor.family, banned_ids(model.config))
         update(model, optimizers, loss, learning_rate(step, args.steps, args.lr, fall=0.55))
         if step % 25 == 0:
             print(f"step {step:4d}  loss {loss.item():.3f}  {time.perf_counter() - start:5.0f} s", flush=True)
