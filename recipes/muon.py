@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
+from gmpo_vl.models.families import Family
 from gmpo_vl.models.forward import response_log_probs
 from gmpo_vl.models.packing import pack
 from gmpo_vl.types import Prompt
@@ -72,7 +72,7 @@ def learning_rate(step: int, steps: int, peak: float, fall: float) -> float:
 def mean_loss(
     model: torch.nn.Module,
     rows: Sequence[tuple[Prompt, torch.Tensor]],
-    family: Any,
+    family: Family,
     banned: tuple[int, ...] = (),
 ) -> torch.Tensor:
     """Minus the mean log-probability (nats) of the answers' tokens. rows: a prompt and its answer's ids."""
