@@ -184,7 +184,7 @@ def notes(plan: dict[str, Any]) -> list[str]:
 
 def _lacks_judge(plan: dict[str, Any]) -> bool:
     """Whether rules graded where a model decides in the official score."""
-    return plan["protocol"].get("judge") == "model" and "judge" not in plan
+    return plan["protocol"].get("judge") == "model" and plan["protocol"]["grader"] in PROFILES
 
 
 def is_published(protocol: dict[str, Any]) -> bool:
