@@ -10,6 +10,7 @@ from gmpo_vl.figures import decimal
 if TYPE_CHECKING:
     from gmpo_vl.evaluation.comparison import Compared
 
+MOST_KINDS = 12  # of a column that is printed; the page has all
 FEW = 10  # a bootstrap's interval over fewer questions is too narrow to be believed
 
 
@@ -87,6 +88,8 @@ def _judge_in_words(results: dict[str, Any]) -> str:
         f"{found['neither_right']:,}; agreement {found['agreement']:.1%}{kappa}",
     ]
     for column, kinds in found["kinds"].items():
+        if len(kinds) > MOST_KINDS:
+            continue
         parts = [
             f"{name} {t['only_rules_right']:,} / {t['only_judge_right']:,} of {t['answers']:,}"
             for name, t in kinds.items()

@@ -210,12 +210,10 @@ def test_a_result_s_name_changes_with_what_changes_a_verdict(imported, tmp_path,
         path = tmp_path / f"{change['prompt']}.jinja"
         path.write_text(texts[path.stem])
         change = {"prompt": str(path)}
-    of_request = {key: change[key] for key in ("only_refused", "model") if key in change}
-    options = {key: value for key, value in change.items() if key not in of_request}
-    names = [
-        prepare(imported, Request(**{"model": "m"} | given)).plan["name"].rpartition("-")[2]
-        for given in ({}, {"options": options, **of_request})
-    ]
+    change = dict(change)
+    only_refused, model = change.pop("only_refused", False), change.pop("model", "m")
+    requests = (Request("m"), Request(model, options=change, only_refused=only_refused))
+    names = [prepare(imported, request).plan["name"].rpartition("-")[2] for request in requests]
     assert (names[0] != names[1]) is another
 
 

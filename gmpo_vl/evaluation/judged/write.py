@@ -102,7 +102,10 @@ def _check_folder(folder: EvaluationFolder, plan: dict[str, Any]) -> None:
     if there is None:
         return
     held, wanted = (
-        {"base_url": p["judge"]["base_url"], **{key: p[key] for key in ("model", "data", "protocol")}}
+        {
+            "base_url": p.get("judge", {}).get("base_url"),
+            **{key: p[key] for key in ("model", "data", "protocol", "backend")},
+        }
         for p in (there, plan)
     )
     if differences := differing(held, wanted):
