@@ -77,7 +77,7 @@ def stored(folder: Path, protocol: str, rows: list[tuple], **changes) -> Evaluat
         for one in [record(i, k, meta, False)]
     ]
     if plan["protocol"]["grader"] in ("strict", "paper"):
-        asked = regrade(asked, grader_of(plan), processes=1)
+        asked = list(regrade(asked, grader_of(plan), processes=1))
     found.write_samples(asked)
     write_json(found.plan_file, plan)
     write_protocol_results(found, plan, asked)
