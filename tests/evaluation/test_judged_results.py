@@ -298,8 +298,9 @@ def test_a_killed_command_goes_on_to_the_same_bytes(tmp_path, gmpo_vl, content):
         killed.wait()
         assert 11 <= server.asked.total() < 40
         gmpo_vl(*command("killed"), *at)
-        assert len(server.asked) == 40
-        assert server.asked.total() <= 42, "but for the two under way nothing is asked again"
+        times = [n for body, n in server.asked.items() if body.endswith(b"}")]  # the kill may cut one short
+        assert len(times) == 40
+        assert sum(times) <= 42, "but for the two under way nothing is asked again"
         gmpo_vl(*command("whole"), *at)
 
     def plain(name: str) -> dict[str, bytes]:
