@@ -276,8 +276,9 @@ class EvaluationFolder:
         write_json(self.timing_file, {"seconds": round(seconds, 3)})
 
     def remove_half_written(self) -> None:
-        """Clear up after killed workers, when every chunk is there and nobody writes pictures any more."""
-        _remove_half_written(self.images)
+        """Clear up after killed workers, when every chunk is there and nobody writes here any more."""
+        for folder in (self.folder, self.images):
+            _remove_half_written(folder)
 
     def remove_chunks(self) -> None:
         """And what was moved aside there, which has been answered again."""
@@ -285,12 +286,11 @@ class EvaluationFolder:
 
     def take_chunks(self, other: EvaluationFolder) -> None:
         """Copy the chunks and pictures of a shard that ran in another folder."""
-        for source, target in ((other.chunks, self.chunks), (other.images, self.images)):
-            target.mkdir(parents=True, exist_ok=True)
-            for path in sorted(source.glob("*")):
-                if not (target / path.name).exists() and not HALF_WRITTEN.fullmatch(path.name):
-                    with whole_file(target / path.name, synced=False) as partial:
-                        shutil.copyfile(path, partial)
+        _copy_missing(other.chunks, self.chunks)
+        self.take_pictures(other)
+
+    def take_pictures(self, other: EvaluationFolder) -> None:
+        _copy_missing(other.images, self.images)
 
     def samples(self) -> Iterator[SampleRecord]:
         """Every sample of a finished evaluation. Raises FileNotFoundError where there is none."""
@@ -366,6 +366,15 @@ class StudyFolder:
 def few(lines: Sequence[str], most: int = 3) -> list[str]:
     """The first ones, and how many more there are."""
     return [*lines[:most], *([f"and {len(lines) - most:,} more lines"] if len(lines) > most else [])]
+
+
+def _copy_missing(source: Path, target: Path) -> None:
+    """Files of one folder to another that lacks them, but none that is half written."""
+    target.mkdir(parents=True, exist_ok=True)
+    for path in sorted(source.glob("*")):
+        if not (target / path.name).exists() and not HALF_WRITTEN.fullmatch(path.name):
+            with whole_file(target / path.name, synced=False) as partial:
+                shutil.copyfile(path, partial)
 
 
 def _remove_half_written(folder: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any, get_origin, get_type_hints
 from gmpo_vl.storage.files import bad_line, numbered_jsonl, to_line, whole_file
 
 OFFICIAL = "official"  # a part of `reward`: the verdict, 0 to 1, of the harness an answer was imported from
+JUDGE = "judge"  # the same of a judge model that was asked about the answer (`gmpo-vl eval judge`)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from gmpo_vl.cli.finished import (
     yaml_options,
 )
 from gmpo_vl.cli.imported import add_import_commands
+from gmpo_vl.cli.judged import add_judge
 from gmpo_vl.cli.result_words import print_results
 from gmpo_vl.progress import quiet_libraries
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from gmpo_vl.runs import EvaluationFolder
 
 _CALLED = OPTIONS_OF_DATA | {"on_bad_row": "--on-bad-row"}
-COMMANDS = ("run", "merge", "regrade", "compare", "table", "page", "import", "export", "protocols")
+COMMANDS = ("run", "merge", "regrade", "compare", "table", "page", "judge", "import", "export", "protocols")
 
 
 # Fields of a protocol that can be given another value; the result's name then says so.
@@ -76,6 +77,7 @@ def add_eval(commands: Any) -> None:
     parts = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", prog="gmpo-vl eval")
     _add_run(parts)
     add_result_commands(parts)
+    add_judge(parts)
     add_import_commands(parts)
     protocols = parts.add_parser("protocols", help="list the protocols, or show one")
     protocols.add_argument("protocol", nargs="?", help="a name or a file")

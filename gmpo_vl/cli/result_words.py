@@ -10,6 +10,7 @@ from gmpo_vl.figures import decimal
 if TYPE_CHECKING:
     from gmpo_vl.evaluation.comparison import Compared
 
+MOST_KINDS = 12  # of a column that is printed; the page has all
 FEW = 10  # a bootstrap's interval over fewer questions is too narrow to be believed
 
 
@@ -27,6 +28,8 @@ def print_results(results: dict[str, Any], folder: Path) -> None:
     print(f"  {share} {100 * results['pass@1']:.1f}  (95% interval {100 * low:.1f} to {100 * high:.1f})")
     if "official" in results:
         print(_official_in_words(results))
+    if "rules_and_judge" in results:
+        print(_judge_in_words(results))
     for kind in ("pass@k", "maj@k"):
         if kind in results:
             parts = [f"@{k} {100 * e['value']:.1f}" for k, e in results[kind].items()]
@@ -67,6 +70,32 @@ def _official_in_words(results: dict[str, Any]) -> str:
         f"{high}, paired by question; right here alone {o['only_ours_right']:,}, there alone "
         f"{o['only_official_right']:,}"
     )
+
+
+def _judge_in_words(results: dict[str, Any]) -> str:
+    """The totals by the judge and by the rules, and where they part, by kind of question, too."""
+    found, facts = results["rules_and_judge"], results["judge"]
+    low, high = (f"{100 * end:+.1f}" for end in found["difference"]["ci95"])
+    kappa = "" if found["kappa"] is None else f", kappa {found['kappa']:.2f}"
+    unscored = f", {found['unscored']:,} of them without a verdict" if found["unscored"] else ""
+    lines = [
+        f"  by {facts['model']} {100 * found['judge']['value']:.1f}, by the rules ({facts['rules']}) "
+        f"{100 * found['rules']['value']:.1f}; asked about {found['asked']:,} answers{unscored}",
+        f"  judge - rules: {100 * found['difference']['value']:+.1f} points, 95% interval {low} to {high}, "
+        "paired by question",
+        f"  of {found['answers']:,} answers right by both {found['both_right']:,}, by the rules alone "
+        f"{found['only_rules_right']:,}, by the judge alone {found['only_judge_right']:,}, by neither "
+        f"{found['neither_right']:,}; agreement {found['agreement']:.1%}{kappa}",
+    ]
+    for column, kinds in found["kinds"].items():
+        if len(kinds) > MOST_KINDS:
+            continue
+        parts = [
+            f"{name} {t['only_rules_right']:,} / {t['only_judge_right']:,} of {t['answers']:,}"
+            for name, t in kinds.items()
+        ]
+        lines.append(f"  rules alone / judge alone by {column}: {', '.join(parts)}")
+    return "\n".join(lines)
 
 
 def _interval_of(share: dict[str, Any]) -> str:

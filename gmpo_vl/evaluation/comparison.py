@@ -63,8 +63,9 @@ def compare(
     if any("imported" in results["settings"] for results in stated):
         return compare_imported(a, b, stated, grader)
     conditions = [{key: results[key] for key in _SAME if key in results} for results in stated]
+    let_be = _MAY_DIFFER | ({"settings.grader"} if grader != "overall" else set())
     for folder, found in zip(folders, conditions):
-        apart = {k: v for k, v in differing(conditions[0], found).items() if k not in _MAY_DIFFER}
+        apart = {k: v for k, v in differing(conditions[0], found).items() if k not in let_be}
         if apart:
             raise ValueError(
                 f"{folder.folder} cannot be compared with {folders[0].folder}: {in_words(apart)}"

@@ -18,6 +18,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from gmpo_vl.evaluation.judged.asking import judge_of, judge_records
 from gmpo_vl.evaluation.protocols import PROFILES, Protocol, template_rules
 from gmpo_vl.evaluation.results import write_protocol_results
 from gmpo_vl.processes import away_from_working_directory
@@ -68,11 +69,13 @@ class Grading:
 
 
 def grader_of(plan: dict[str, Any]) -> Grader:
-    """The verifier or the reward that plan.json names. Raises ValueError for one that cannot be loaded."""
+    """The verifier or the reward that plan.json names; of a judged result the rules. Raises ValueError for
+    one that cannot be loaded."""
     settings, template = plan["protocol"], plan["template"]
-    if (reward := reward_of_name(settings["grader"], settings.get("grader_options", {}))) is not None:
+    grader = plan["judge"]["rules"] if "judge" in plan else settings["grader"]
+    if (reward := reward_of_name(grader, settings.get("grader_options", {}))) is not None:
         return reward
-    profile = "paper" if settings["grader"] == "paper" else "strict"
+    profile = "paper" if grader == "paper" else "strict"
     return Grading(
         profile,
         settings["benchmark"],
@@ -169,6 +172,8 @@ def regrade_folder(
     old = list(folder.samples())
     grader = grader_of(plan)
     new = regrade(old, grader, processes, progress)
+    if "judge" in plan:
+        new = list(judge_records(new, judge_of(plan["judge"], folder.images)))
     if isinstance(grader, Reward) and facts_of(grader) != plan["grader"]:  # its file was edited
         plan = {**plan, "grader": facts_of(grader)}
         write_json(folder.plan_file, plan)

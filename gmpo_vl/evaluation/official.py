@@ -6,44 +6,32 @@ Importing this needs no torch.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
-from operator import attrgetter
 from typing import Any
 
-import numpy as np
-
-from gmpo_vl.evaluation.statistics import mean_share, paired_difference
+from gmpo_vl.evaluation.two_graders import compared, shown
 from gmpo_vl.samples import OFFICIAL, SampleRecord
 from gmpo_vl.verify import parse_gold
 from gmpo_vl.verify.strict import judge
 
 
-def is_disputed(reward: dict[str, float], correct: bool) -> bool:
-    """Whether the harness says otherwise; its score of at least 0.5 counts as right."""
-    return OFFICIAL in reward and (reward[OFFICIAL] >= 0.5) != correct
-
-
 def official_figures(records: Sequence[SampleRecord]) -> dict[str, Any] | None:
     """Both totals over the answers that have a verdict of the harness, their difference (ours - official,
-    paired by question), and the disputes both ways; None where no answer has one. records: a question's
-    together."""
+    paired by question), and the disputes both ways; None where no answer has one. Its score of at least 0.5
+    counts as right where verdicts are compared. records: a question's together."""
     having = [record for record in records if OFFICIAL in record.reward]
     if not having:
         return None
-    groups = [list(group) for _, group in groupby(having, attrgetter("id"))]
-    official_Q = np.array([np.mean([r.reward[OFFICIAL] for r in group]) for group in groups])
-    ours_Q = np.array([np.mean([r.correct for r in group]) for group in groups])
-    official, difference = mean_share(official_Q), paired_difference(official_Q, ours_Q)
-    disputed = [record for record in having if is_disputed(record.reward, record.correct)]
+    found = compared(having, lambda record: record.reward[OFFICIAL], lambda record: float(record.correct))
     return {
-        "answers": len(having),
-        "questions": len(groups),
-        "value": official.value,
-        "ci95": [official.low, official.high],
-        "ours": float(ours_Q.mean()),
-        "difference": {"value": difference.value, "ci95": [difference.low, difference.high]},
-        "only_ours_right": sum(record.correct for record in disputed),
-        "only_official_right": sum(not record.correct for record in disputed),
+        "answers": found.table.answers,
+        "questions": found.questions,
+        **shown(found.first),
+        "ours": found.second.value,
+        "difference": shown(found.difference),
+        "only_ours_right": found.table.only_second,
+        "only_official_right": found.table.only_first,
+        "agreement": found.table.agreement,
+        "kappa": found.table.kappa,
     }
 
 

@@ -96,7 +96,7 @@ class Protocol:
     system_prompt: a system turn before each question; empty for none. version: counts up when a shipped file
     changes; None: from before there were versions. aggregate: what is counted beside the mean over questions
     (aggregates.py). official: what the benchmark's own score does that this one does not, told with each
-    result.
+    result. judge: `model` where a language model extracts or compares answers in that score.
     """
 
     name: str
@@ -128,11 +128,12 @@ class Protocol:
     version: int | None = None
     aggregate: str | None = None
     official: str = ""
+    judge: Literal["none", "model"] = "none"
 
     def stated(self) -> dict[str, Any]:
         """Its fields, as plan.json and results.json have them: of the later ones those that are set."""
         later = {"on_bad_row": "error", "grader_options": {}, "environment": {}}
-        later |= {"system_prompt": "", "version": None, "aggregate": None, "official": ""}
+        later |= {"system_prompt": "", "version": None, "aggregate": None, "official": "", "judge": "none"}
         return {key: value for key, value in asdict(self).items() if value != later.get(key, ...)}
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from gmpo_vl.data.templates import load_template, render_problem, template_names
+from gmpo_vl.evaluation.kinds import by_column
 from gmpo_vl.evaluation.statistics import ENOUGH, Estimate, mean_share
 from gmpo_vl.report.cards import Answer, by_question, choose, make_card, merged
 from gmpo_vl.report.games import cards_of
@@ -20,8 +21,6 @@ from gmpo_vl.storage.files import write_text
 
 QUESTIONS = 150  # shown in the gallery
 GAMES = 24  # shown there, with every turn of an episode or two
-KINDS = ("category", "family", "subject", "level", "type", "benchmark", "gold type")
-MOST_KINDS = 40  # values of a column worth a table
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ def write_result_page(folder: EvaluationFolder, questions: int | None = None) ->
     records = list(folder.samples() if games else map(_without_text, folder.samples()))
     groups = list(by_question(turns[-1] for turns in episodes(records)).values())
     shown = (GAMES if games else QUESTIONS) if questions is None else questions
-    picked = [] if games else _whole(folder, pick(groups, shown))
+    picked = [] if games else sorted(_whole(folder, pick(groups, shown)), key=_agreed)
     html = render(
         "result.html.jinja",
         results=results,
@@ -80,25 +79,18 @@ def by_kind(
     groups: Sequence[list[SampleRecord]], shown: Collection[str] = ()
 ) -> list[tuple[str, list[Kind]]]:
     """(column, its kinds) for every column of the rows that sorts questions, and for the golds' types. shown:
-    columns that stand on the page already.
-
-    A column that nobody knows sorts them where it has at least two questions of a kind on average.
-    """
-    tables = []
-    own = {column: None for group in groups for column in group[0].meta if column not in KINDS}
-    for column in (*KINDS, *own):
-        if column in shown:
-            continue
-        found: dict[str, list[float]] = {}
-        for group in groups:
-            value = group[0].gold_type if column == "gold type" else group[0].meta.get(column)
-            if value is not None:
-                share = float(np.mean([r.correct for r in group]))
-                found.setdefault(str(value).replace("_", " "), []).append(share)
-        most = len(groups) // 2 if column in own else MOST_KINDS
-        if 1 < len(found) <= min(most, MOST_KINDS):
-            tables.append((column, [_kind(name, np.array(shares)) for name, shares in sorted(found.items())]))
-    return tables
+    columns that stand on the page already."""
+    return [
+        (
+            column,
+            [
+                _kind(name, np.array([np.mean([r.correct for r in g]) for g in of]))
+                for name, of in found.items()
+            ],
+        )
+        for column, found in by_column(groups).items()
+        if column not in shown
+    ]
 
 
 def _kind(name: str, shares_Q: np.ndarray) -> Kind:
@@ -107,7 +99,8 @@ def _kind(name: str, shares_Q: np.ndarray) -> Kind:
 
 
 def pick(groups: Sequence[list[SampleRecord]], count: int) -> list[list[SampleRecord]]:
-    """`count` questions, in order: disputed ones, up to half; then of many kinds, answered both ways."""
+    """`count` questions, in their order: disputed ones, up to half; then of many kinds, answered both
+    ways."""
     if len(groups) <= count:
         return list(groups)
     first = [group for group in groups if _disputed(group)][: count // 2]
@@ -115,6 +108,10 @@ def pick(groups: Sequence[list[SampleRecord]], count: int) -> list[list[SampleRe
     rest = [group for group in groups if group[0].id not in ids]
     ids |= {group[0].id for group in choose(rest, count - len(first))}
     return [group for group in groups if group[0].id in ids]
+
+
+def _agreed(group: Sequence[SampleRecord]) -> bool:
+    return not _disputed(group)
 
 
 def _disputed(group: Sequence[SampleRecord]) -> bool:

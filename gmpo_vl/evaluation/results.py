@@ -17,11 +17,12 @@ from gmpo_vl.evaluation.aggregates import aggregated
 from gmpo_vl.evaluation.chunks import count_of_chunks, sound_chunks
 from gmpo_vl.evaluation.games import figures_of_games, notes_of_games
 from gmpo_vl.evaluation.imported.notes import notes_of_import
+from gmpo_vl.evaluation.judged.figures import notes_of_judge, rules_and_judge
 from gmpo_vl.evaluation.official import official_figures
 from gmpo_vl.evaluation.protocols import PROFILES
 from gmpo_vl.evaluation.statistics import majority_at_k, mean_share, pass_at_k
 from gmpo_vl.runs import EvaluationFolder
-from gmpo_vl.samples import OFFICIAL, SampleRecord, episodes
+from gmpo_vl.samples import JUDGE, OFFICIAL, SampleRecord, episodes
 from gmpo_vl.storage.files import write_json
 from gmpo_vl.verify import parse_gold
 from gmpo_vl.verify.equivalence import clusters
@@ -69,7 +70,7 @@ def figures(records: Sequence[SampleRecord], n: int) -> dict[str, Any]:
     if (official := official_figures(records)) is not None:
         found["official"] = official
     scored = [r for r in records if r.outcome != "unscored"]
-    parts = set.intersection(*(set(r.reward) for r in scored or records)) - {*PROFILES, OFFICIAL}
+    parts = set.intersection(*(set(r.reward) for r in scored or records)) - {*PROFILES, OFFICIAL, JUDGE}
     if len(scored) < len(records):
         parts.add("unscored")
     if parts != {"overall"} or records[0].turn:
@@ -135,11 +136,14 @@ def write_protocol_results(
             f"{folder.samples_file} holds {count} samples, the evaluation had {wanted}: "
             f"it is damaged. Delete {folder.folder} and evaluate again"
         )
-    known = ("template", "data", "model", "backend", "versions", "grader", "environment")
+    known = ("template", "data", "model", "backend", "versions", "grader", "judge", "environment")
     copied = {key: plan[key] for key in known if key in plan}
     said = [*_unscored(records), *notes_of_games(records), *notes(plan)]
     aggregate = plan["protocol"].get("aggregate")
     counted = {} if aggregate is None else {"aggregates": aggregated(aggregate, records, n)}
+    if "judge" in plan:
+        said = [*notes_of_judge(plan), *said]
+        counted = {"rules_and_judge": rules_and_judge(records, plan["judge"]["rules"]), **counted}
     stated = {**counted, "settings": plan["protocol"], **copied, "notes": said}
     write_results(folder, records, n, stated, name=plan["name"])
 
@@ -149,9 +153,9 @@ def notes(plan: dict[str, Any]) -> list[str]:
     p, data, said = plan["protocol"], plan["data"], []
     if "imported" in p:
         return notes_of_import(plan)
-    if "+" in plan["name"]:
+    if "+" in p["name"]:
         what = "the protocol was changed" if is_published(p) else "set on the command line"
-        said.append(f"{what}: {plan['name'].partition('+')[2]}")
+        said.append(f"{what}: {p['name'].partition('+')[2]}")
     if "unasked" in plan["template"]:
         said.append(
             "the prompts do not say where the answer goes: one elsewhere than the grader reads it "
@@ -173,8 +177,14 @@ def notes(plan: dict[str, Any]) -> list[str]:
     if p["pictures"] != "as_is":
         said.append(f"a control: the pictures are {p['pictures']}")
     if "official" in p:
-        said.append(f"the official score: {p['official']}")
+        beside = "; `gmpo-vl eval judge` sets a judge's verdicts beside these" if _lacks_judge(plan) else ""
+        said.append(f"the official score: {p['official']}{beside}")
     return said
+
+
+def _lacks_judge(plan: dict[str, Any]) -> bool:
+    """Whether rules graded where a model decides in the official score."""
+    return plan["protocol"].get("judge") == "model" and plan["protocol"]["grader"] in PROFILES
 
 
 def is_published(protocol: dict[str, Any]) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from gmpo_vl.runs import Run
-from gmpo_vl.samples import OFFICIAL, SampleRecord, read_samples
+from gmpo_vl.samples import JUDGE, OFFICIAL, SampleRecord, read_samples
 
 STEPS = 5  # training steps shown, from first to last
 GROUPS_PER_STEP = 10
@@ -36,9 +36,9 @@ class Answer:
     @property
     def graders(self) -> dict[str, bool]:
         """{who said so: right?}, of the verifier's profiles, and of the harness that the answer was imported
-        from (`official`), beside the grader that counted."""
+        from (`official`), beside the grader that counted: of judged answers the `judge`."""
         reward = self.record.reward
-        asked = {name: reward[name] >= 0.5 for name in ("strict", "paper", OFFICIAL) if name in reward}
+        asked = {name: reward[name] >= 0.5 for name in ("strict", "paper", OFFICIAL, JUDGE) if name in reward}
         return asked if OFFICIAL not in asked or len(asked) > 1 else {"here": self.record.correct, **asked}
 
     @property

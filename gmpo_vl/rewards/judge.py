@@ -133,8 +133,8 @@ def _check_failures(settings: Settings, found: list[Any], most: int, count: int)
     raise ConnectionError(
         f"reward judge: {problems.total():,} of {count:,} responses have no verdict of {settings.model} at "
         f"{settings.base_url}, more than max_failed_share {settings.max_failed_share:g} allows: {told}. "
-        "The same command goes on from the last checkpoint: what was answered is in "
-        f"{settings.folder()} and is not asked again, the others are. Where it ends here again, raise "
+        "The same command goes on (training from the last checkpoint): what was answered is "
+        f"in {settings.folder()} and is not asked again, the others are. Where it ends here again, raise "
         "max_failed_share or mend the prompt"
     )
 

@@ -105,6 +105,9 @@ class Settings:
             raise ValueError(f"reward judge: prompt: there is no file {path} (seen from {Path.cwd()})")
         return _text(path)
 
+    def prompt_sha256(self) -> str:
+        return hashlib.sha256(self.template().encode()).hexdigest()
+
     def asks_verifier(self) -> bool:
         """A prompt of one's own may ask for something else than our verifier does."""
         return self.prompt is None if self.verify_first is None else self.verify_first

@@ -13,7 +13,7 @@ DOCUMENTS = [
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 PROGRAMS = ("gmpo-vl", "make", "bash", "pip", "python", "pytest", "PIP_CONSTRAINT=")
 # What this machine may lack. A command says so in a comment behind it, in a table in one of HTML.
-NEEDS = re.compile(r"(?:#|<!--) (GPU|EasyR1|verl|TRL|ms-swift)\b")
+NEEDS = re.compile(r"(?:#|<!--) (GPU|EasyR1|verl|TRL|ms-swift|endpoint)\b")
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,8 @@ STATED = {
     "minerva": "7d54dd43db4241cb",
     "olympiad_bench": "8162586a17f78018",
 }
+# A model extracts or compares answers in their official score.
+JUDGED = {"mathvista", "mathverse", "hallusionbench", "logicvista", "dynamath"}
 COUNTED = {
     "mathvision": "subject: algebra",
     "mathvision_testmini": "level: 5",
@@ -83,9 +85,10 @@ def test_a_benchmark_is_killed_resumed_counted_and_shown(name, tiny, tmp_path, g
     assert found == content(tmp_path / "whole" / place)
 
     results = json.loads(found["results.json"])
-    assert results["settings"]["version"] == 1
+    assert results["settings"]["version"] == load_protocol(name).version
     assert results["notes"][-1].startswith("the official score: ")
     assert results["notes"][-1] in printed
+    assert ("`gmpo-vl eval judge`" in results["notes"][-1]) is (name in JUDGED)
     page = found["result.html"].decode()
     if name not in COUNTED:
         assert "aggregates" not in results
