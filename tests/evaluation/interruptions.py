@@ -36,7 +36,7 @@ def _die_after_one_chunk() -> None:
         write(self, *arguments)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    EvaluationFolder.write_chunk = write_and_die
+    EvaluationFolder.write_chunk = write_and_die  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def dies_after_one_chunk(again, place, shard) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from imports import KIT
+from imports import KIT, kit_row
 
 from gmpo_vl.runs import EvaluationFolder
 
@@ -78,6 +78,16 @@ def test_responses_are_those_that_the_model_gave(imported, place):
     _, samples = imported(workbook(place / "Tiny-VL_MMBench.xlsx", rows))
     assert [s.response for s in samples] == said
     assert [s.correct for s in samples] == [True, False, False, True]
+
+
+def test_yes_and_no_are_answered_with_a_reason_too(imported, place):
+    said = {"Yes, there is one.": ("Yes", True), "no": ("No", True), "No, none.": ("Yes", False)}
+    rows = [
+        kit_row(i, "Is there a cat?", "", answer=right, prediction=text, score=True)
+        for i, (text, (right, _)) in enumerate(said.items())
+    ]
+    _, samples = imported(workbook(place / "Tiny-VL_POPE_auxmatch.xlsx", rows))
+    assert [s.correct for s in samples] == [correct for _, correct in said.values()]
 
 
 def test_what_the_harness_lost_is_no_answer_and_no_right_answer(imported, place):
