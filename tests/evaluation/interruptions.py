@@ -3,9 +3,12 @@
 import os
 import signal
 
+from gmpo_vl.cli import main
 from gmpo_vl.evaluation import backends
 from gmpo_vl.evaluation.sharing import answer_shard
+from gmpo_vl.processes import fork_server
 from gmpo_vl.runs import EvaluationFolder
+from gmpo_vl.study.runner import PRELOADED
 
 
 class Interrupted(Exception):
@@ -25,14 +28,33 @@ def interrupt_after(monkeypatch, calls: int) -> None:
     monkeypatch.setattr(backends, "generate", generate)
 
 
-def dies_after_one_chunk(again, place, shard) -> None:
-    """A worker process of which the first is killed when its first chunk is there."""
+def _die_after_one_chunk() -> None:
+    """From now on this process kills itself when it has written a chunk."""
     write = EvaluationFolder.write_chunk
 
     def write_and_die(self, *arguments):
         write(self, *arguments)
         os.kill(os.getpid(), signal.SIGKILL)
 
+    EvaluationFolder.write_chunk = write_and_die  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def dies_after_one_chunk(again, place, shard) -> None:
+    """A worker process of which the first is killed when its first chunk is there."""
     if shard[0] == 1:
-        EvaluationFolder.write_chunk = write_and_die
+        _die_after_one_chunk()
     answer_shard(again, place, shard)
+
+
+def _killed(arguments: list[str]) -> None:
+    _die_after_one_chunk()
+    main(arguments)
+
+
+def kill_after_one_chunk(*arguments: object) -> None:
+    """The command line in a process of its own, which SIGKILL ends when its first chunk is there."""
+    context = fork_server(PRELOADED)  # one import for all of them
+    process = context.Process(target=_killed, args=([str(argument) for argument in arguments],))  # pyright: ignore[reportAttributeAccessIssue]
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL

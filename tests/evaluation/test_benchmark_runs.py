@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from benchmark_rows import ROWS
-from interruptions import Interrupted, interrupt_after
+from interruptions import interrupt_after, kill_after_one_chunk
 
 from gmpo_vl.data.rows import Columns
 from gmpo_vl.evaluation.backends import BackendChoice
@@ -67,17 +67,14 @@ def in_small(name: str, data: Path, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_a_benchmark_is_killed_resumed_counted_and_shown(name, tiny, tmp_path, gmpo_vl, content, monkeypatch):
+def test_a_benchmark_is_killed_resumed_counted_and_shown(name, tiny, tmp_path, gmpo_vl, content):
     rows = ROWS[name]()[: 10 if name != "dynamath" else 30]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
     write_benchmark(name, [str(tmp_path / "rows.parquet")], tmp_path)
     protocol = in_small(name, tmp_path / f"{name}.parquet", tmp_path)
     command = ["eval", tiny, "--protocol", protocol, "--out"]
     printed = gmpo_vl(*command, tmp_path / "whole")
-    with monkeypatch.context() as patched:
-        interrupt_after(patched, 1)
-        with pytest.raises(Interrupted):
-            gmpo_vl(*command, tmp_path / "killed")
+    kill_after_one_chunk(*command, tmp_path / "killed")
     place = f"{name}_small"
     assert len(list((tmp_path / "killed" / place / "chunks").glob("*.jsonl"))) == 1
     gmpo_vl(*command, tmp_path / "killed")

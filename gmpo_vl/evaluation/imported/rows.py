@@ -67,6 +67,8 @@ def gold_of(answer: Any, options: Sequence[str]) -> str:
             letters = ", ".join(LETTERS[place] for place in sorted(places))
             return encode_answer(letters, type="choice", choices=list(options))
     try:
+        if isinstance(answer, str) and answer.strip().lower() in ("yes", "no"):
+            return encode_answer(answer, type="text")  # also answered with a reason: Yes, it is.
         return answer if isinstance(answer, str) else encode_answer(answer)
     except ValueError as error:
         raise RowError("gold", str(error)) from error

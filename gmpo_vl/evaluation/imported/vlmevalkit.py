@@ -24,7 +24,8 @@ from gmpo_vl.evaluation.imported.rows import (
 )
 from gmpo_vl.evaluation.imported.verdicts import NoVerdict, official_key, verdicts
 
-FULL_CELL = 32_767  # characters: what a cell of a workbook holds
+FULL_CELL = 32_767  # what a cell of a workbook holds: characters, those above U+FFFF twice
+LOST = "nan"  # in judged tables: a cell that was empty, or said None or NA, which pandas takes for empty
 VERDICTS = ("hit", "score", "verifier_match", "eval_score", "correct", "match")
 _CIRCULAR = 1_000_000  # what is added to an index for each rotation of the options
 _NO_META = ("prediction", "thinking", "answer", "question", "image", "image_path", "choices", "index")
@@ -54,8 +55,11 @@ class VlmEvalKit:
 
     def _read(self, row: Mapping[str, Any], number: int) -> ImportedRow:
         key = number if is_empty(row.get("index")) else row["index"]
-        response = row.get("prediction")
-        response = "" if is_empty(response) else written(response)
+        answer, response = (
+            None if row.get(key) == LOST else row.get(key) for key in ("answer", "prediction")
+        )
+        if not isinstance(response, str):  # a workbook's number, or an empty cell
+            response = "" if is_empty(response) else written(response)
         verdict = row.get(self.official) if self.official else None
         try:
             official = verdicts(None if is_empty(verdict) else verdict, 1)
@@ -68,11 +72,11 @@ class VlmEvalKit:
         return ImportedRow(
             key=written(key),
             question="\n".join([question, *below]),
-            gold=gold_of(row.get("answer"), options or options_in(row.get("choices"))),
+            gold=gold_of(answer, options or options_in(row.get("choices"))),
             responses=(response,),
             official=official,
             lengths=(0,),
-            cut=len(response) >= FULL_CELL,
+            cut=_fills_a_cell(response),
             meta=small(row, (*_NO_META, *LETTERS, self.official or "")),
         )
 
@@ -83,6 +87,15 @@ _OTHERS = "--official NAME takes another column, --official none does without"
 def _named(row: Mapping[str, Any]) -> dict[str, Any]:
     """Columns in lower case, but for the letters of options: the harness reads them so, too."""
     return {key if key in LETTERS else str(key).strip().lower(): value for key, value in row.items()}
+
+
+def _fills_a_cell(response: str) -> bool:
+    """Whether a workbook's writer may have cut it. Older ones count each character once, and newer ones split
+    none that counts twice. A longer text is whole: it comes from a tsv or json."""
+    if len(response) == FULL_CELL:
+        return True
+    counted_twice = sum(char > "\uffff" for char in response) if len(response) > FULL_CELL // 2 - 1 else 0
+    return FULL_CELL - 1 <= len(response) + counted_twice <= FULL_CELL
 
 
 def _options(row: Mapping[str, Any]) -> list[str]:
