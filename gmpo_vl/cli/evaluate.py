@@ -221,7 +221,7 @@ def _prepare(options: argparse.Namespace) -> Prepared:
             protocol,
             replace(columns_of(options), called=_CALLED.get),
             BackendChoice(options.backend, options.tensor_parallel, copies),
-            _source(options.data, protocol.data) if named else None,
+            source_of(options.data, protocol.data) if named else None,
             # a published grader knows nothing of a gold's choices, tolerance or type
             {"grader": "strict"} if protocol.grader == "paper" and not options.grader else {},
         )
@@ -237,7 +237,7 @@ def _model_folder(model: str) -> Path:
         raise FileNotFoundError(f"no such model folder: {error.reason}") from error
 
 
-def _source(data: str | None, usual: str) -> str | None:
+def source_of(data: str | None, usual: str) -> str | None:
     """--data, or the protocol's file inside it: a suite's sets lie in one folder."""
     if data is not None and (Path(data) / Path(usual).name).is_file():
         return str(Path(data) / Path(usual).name)

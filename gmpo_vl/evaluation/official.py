@@ -6,21 +6,25 @@ Importing this needs no torch.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
 import numpy as np
 
+from gmpo_vl.evaluation.aggregates import Shares, aggregated
 from gmpo_vl.evaluation.statistics import mean_share, paired_difference
 from gmpo_vl.samples import OFFICIAL, SampleRecord
 from gmpo_vl.verify import parse_gold
 from gmpo_vl.verify.strict import judge
 
+RIGHT = 0.5  # a harness's score from which on it calls an answer right
+
 
 def is_disputed(reward: dict[str, float], correct: bool) -> bool:
-    """Whether the harness says otherwise; its score of at least 0.5 counts as right."""
-    return OFFICIAL in reward and (reward[OFFICIAL] >= 0.5) != correct
+    """Whether the harness says otherwise."""
+    return OFFICIAL in reward and (reward[OFFICIAL] >= RIGHT) != correct
 
 
 def official_figures(records: Sequence[SampleRecord]) -> dict[str, Any] | None:
@@ -45,6 +49,15 @@ def official_figures(records: Sequence[SampleRecord]) -> dict[str, Any] | None:
         "only_ours_right": sum(record.correct for record in disputed),
         "only_official_right": sum(not record.correct for record in disputed),
     }
+
+
+def official_aggregates(name: str, records: Sequence[SampleRecord], n: int) -> Shares | None:
+    """The benchmark's shares by the harness's own verdicts, over the questions of which every answer has one;
+    None where no question has. records: n per question, a question's together."""
+    groups = [records[at : at + n] for at in range(0, len(records), n)]
+    judged = [record for group in groups if all(OFFICIAL in r.reward for r in group) for record in group]
+    theirs = [replace(record, correct=record.reward[OFFICIAL] >= RIGHT) for record in judged]
+    return aggregated(name, theirs, n) if theirs else None
 
 
 def golds_agree(a: str, b: str) -> bool:

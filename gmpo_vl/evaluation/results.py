@@ -17,7 +17,7 @@ from gmpo_vl.evaluation.aggregates import aggregated
 from gmpo_vl.evaluation.chunks import count_of_chunks, sound_chunks
 from gmpo_vl.evaluation.games import figures_of_games, notes_of_games
 from gmpo_vl.evaluation.imported.notes import notes_of_import
-from gmpo_vl.evaluation.official import official_figures
+from gmpo_vl.evaluation.official import official_aggregates, official_figures
 from gmpo_vl.evaluation.protocols import PROFILES
 from gmpo_vl.evaluation.statistics import majority_at_k, mean_share, pass_at_k
 from gmpo_vl.runs import EvaluationFolder
@@ -140,6 +140,8 @@ def write_protocol_results(
     said = [*_unscored(records), *notes_of_games(records), *notes(plan)]
     aggregate = plan["protocol"].get("aggregate")
     counted = {} if aggregate is None else {"aggregates": aggregated(aggregate, records, n)}
+    if aggregate is not None and (official := official_aggregates(aggregate, records, n)):
+        counted["official_aggregates"] = official
     stated = {**counted, "settings": plan["protocol"], **copied, "notes": said}
     write_results(folder, records, n, stated, name=plan["name"])
 
