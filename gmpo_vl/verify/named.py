@@ -54,7 +54,7 @@ _JOINED = re.compile(
 )
 _REASON = re.compile(r"[ ,.;]*\b(?:because|since|as)\b(?P<why>.*)", re.IGNORECASE)
 _TAIL = re.compile(
-    r"(.*[^\s(\[<,;:=-])[ ,;:=]*(?:[(\[<] ?(?:(?:option|choice) )?([A-Z])[.]? ?[)\]>]|→ ?([A-Z]))[.]?",
+    r"(.*[^\s(\[<,;:=-])[ ,;:=]*(?:[(\[<] ?(?:(?:option|choice) )?([A-Z])[.]? ?[)\]>]|[→=] ?([A-Z]))[.]?",
     re.IGNORECASE,
 )
 _ALONE = re.compile(r"(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])|[^\x00-\x7f]")
@@ -148,19 +148,25 @@ def other_letters(text: str) -> bool:
 
 # --- how an option's text is spelled ----------------------------------------------------------------------
 _CHINESE_LEAD = re.compile(CHINESE_LEAD)
+_CHINESE_RIGHT = re.compile(r"(?<=[A-Z])(?:选?项)?是?(?:正确|对)的?(?:答案|选?项)?$")
+_DASH_LEAD = re.compile(r"(?:(?:final|correct) )?answer ?[-–—] ?(?=\(?[A-Z]\b)", re.IGNORECASE)
+_LIST_OF_ONE = re.compile(r"\\?[\[{] ?([\"']?)(\(?[A-Z]\)?)\1 ?\\?[\]}]")
 _WRAPPER = re.compile(r"\\(?:text|mbox|textbf|mathrm)\s*\{(.*)\}", re.DOTALL)
+_BESIDE_DIGIT = re.compile(r"(?<=[^\W\d_]) (?=\d)|(?<=\d) (?=[^\W\d_])")  # 24 cm is 24cm
 _SENTENCE_MARKS = re.compile(r"[\"'“”‘’.,;:!?。，；：！？\s]+")
 _PLAIN_WORDS = re.compile(r"[^\\${}^_=<>+*/|\[\]]*")
 _WORDS = re.compile(r"[^\W\d_]{2,}")
 _SHORT_WORDS = re.compile(r"[A-Za-z]{2,}(?:[ -][A-Za-z]+)*|[A-Za-z]")
 
 
-def without_chinese_lead(answer: str) -> str:
-    """`选C。`, `答案：C` as C."""
+def as_option(answer: str) -> str:
+    """`选C。`, `答案：C`, `选项C正确`, `["C"]`, `Answer - C` as C."""
     if answer.isascii():
-        return answer
+        alone = _LIST_OF_ONE.fullmatch(answer)
+        return alone[2] if alone else _DASH_LEAD.sub("", answer, count=1)
     lead = _CHINESE_LEAD.match(answer)
-    return (answer[lead.end() :] if lead else answer).rstrip("。．") or answer
+    said = (answer[lead.end() :] if lead else answer).rstrip("。．")
+    return _CHINESE_RIGHT.sub("", said) or answer
 
 
 @lru_cache(maxsize=20_000)
@@ -170,7 +176,7 @@ def closely(text: str) -> str:
     wrapped = _WRAPPER.fullmatch(text)
     if wrapped and "}" not in wrapped[1].partition("{")[0]:
         text = wrapped[1]
-    return squeezed(TEXT_GROUP.sub(r" \1 ", text).replace("~", " "))
+    return _BESIDE_DIGIT.sub("", squeezed(TEXT_GROUP.sub(r" \1 ", text).replace("~", " ")))
 
 
 @lru_cache(maxsize=20_000)
