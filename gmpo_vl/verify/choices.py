@@ -15,7 +15,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -29,6 +28,7 @@ from gmpo_vl.verify.named import (
     caseless,
     closely,
     joined,
+    letters_and_texts,
     loosely,
     named,
     other_letters,
@@ -38,26 +38,12 @@ from gmpo_vl.verify.named import (
 from gmpo_vl.verify.quantities import EXACT, Leeway, Undecided
 from gmpo_vl.verify.reading import trees
 from gmpo_vl.verify.values import CHOICE, is_letter, judge_value, type_of
-from gmpo_vl.verify.words import TEXT_GROUP, bare, same_words, set_as_text, squeezed, without_lead
+from gmpo_vl.verify.words import bare, same_words, squeezed, without_lead
 
 _OR = re.compile(r" or ")
 _JOINT = re.compile(r"\b(?:and|or)\b")
 _VALUE_AND_LETTER = re.compile(r"([^,]+), ?\(?([A-Z])\)?")
 _MAX_PARTS = 4
-_BEHIND = re.compile(
-    r"(.*[^ ,;:~])(?:\\?[ ,;:]|~)*[(\[] ?(?:(?:option|choice) )?\{?([A-Z])\}?\.? ?[)\]]\.?",
-    re.IGNORECASE,
-)
-_CONCLUDED = re.compile(  # 12, C; 12, so the answer is C
-    r"(.*?[^ ,;:~])(?:,| ?=|,? (?:(?:which|that) (?:is|corresponds to)|is|so|thus|hence|therefore|i\.e\.,?"
-    r"|correspond(?:s|ing) to|matches)),?(?: (?:the|correct|final|answer|option|choice|letter|is))*:?"
-    r" ?\(?([A-Z])\)?\.?"
-)
-_REASONED = re.compile(  # C because it is 12; C | 12
-    r"\(?([A-Z])[.)]?(?:,? (?:because|since|as) (?:it|this|that|the (?:answer|value|result)) (?:is|equals|=)"
-    r"| is| equals| corresponds to| matches| ?[|/]) ?(.+)"
-)
-_IN_DOLLARS = re.compile(r"\$\(?([A-Z])\)?\.?\$[.:)]? ?(.+)")
 _WORD_FIRST = re.compile(r"\W*\w\w")
 _LETTER_ALONE = len("(C)")
 _SET = re.compile(r"[A-Z](?:, [A-Z])+")  # as `encode_answer` asks for
@@ -201,7 +187,7 @@ def _as_spelled(choice: Choice, found: Named | None, answer: str) -> str | None:
         ours, theirs = _spelled(choice, text)
         if ours or theirs:
             return "different" if theirs else "equal"
-        for letter, rest in _letters_and_texts(text):
+        for letter, rest in letters_and_texts(text):
             ours, theirs = _spelled(choice, rest) if choice.names(letter) else (False, False)
             if ours or theirs:
                 return "equal" if ours and letter == choice.letter else "different"
@@ -210,18 +196,6 @@ def _as_spelled(choice: Choice, found: Named | None, answer: str) -> str | None:
         if ours or theirs:
             return "equal" if ours and found.letter == choice.letter else "different"
     return None
-
-
-def _letters_and_texts(answer: str) -> Iterator[tuple[str, str]]:
-    """("B", "a cat") of `B. a cat`, `a cat (B)`, `B because it is a cat`: how an answer can be read."""
-    text = TEXT_GROUP.sub(r" \1 ", set_as_text(answer) or answer).strip()  # \text{A. \$5}
-    yield from filter(None, map(own_letter, dict.fromkeys((answer, text))))
-    flat = " ".join(text.split())
-    behind = _BEHIND.fullmatch(flat) or _CONCLUDED.fullmatch(flat)
-    if behind and not is_letter(behind[1]):  # A, C are two options
-        yield behind[2].upper(), behind[1]
-    if before := _REASONED.fullmatch(flat) or _IN_DOLLARS.fullmatch(flat):
-        yield before[1], before[2]
 
 
 def _spelled(choice: Choice, text: str) -> tuple[bool, bool]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-from gmpo_vl.data.letters import CHINESE_LEAD
+from gmpo_vl.data.letters import CHINESE_LEAD, own_letter
 from gmpo_vl.verify.normalise import normalise, unmarked
 from gmpo_vl.verify.words import TEXT_GROUP, set_as_text, squeezed, without_exclamation, without_lead
 
@@ -144,6 +145,38 @@ def several(text: str, last: str = "J") -> frozenset[str] | None:
 def other_letters(text: str) -> bool:
     """Whether a text hedges: another letter (A only if it is no article), "or", "and", a denial."""
     return _TAKEN_BACK.search(text) is not None
+
+
+# --- a letter with a text ----------------------------------------------------------------------------------
+_BEHIND = re.compile(
+    r"(.*[^ ,;:~])(?:\\?[ ,;:]|~)*[(\[] ?(?:(?:option|choice) )?\{?([A-Z])\}?\.? ?[)\]]\.?",
+    re.IGNORECASE,
+)
+_CONCLUDED = re.compile(  # 12, C; 12, so the answer is C
+    r"(.*?[^ ,;:~])(?:,| ?=|,? (?:(?:which|that) (?:is|corresponds to)|is|so|thus|hence|therefore|i\.e\.,?"
+    r"|correspond(?:s|ing) to|matches)),?(?: (?:the|correct|final|answer|option|choice|letter|is))*:?"
+    r" ?\(?([A-Z])\)?\.?"
+)
+_REASONED = re.compile(  # C because it is 12; C | 12
+    r"\(?([A-Z])[.)]?(?:,? (?:because|since|as) (?:it|this|that|the (?:answer|value|result)) (?:is|equals|=)"
+    r"| is| equals| corresponds to| matches| ?[|/]) ?(.+)"
+)
+_LONE = re.compile(r"\(?[A-Z]\)?")
+_IN_DOLLARS = re.compile(r"\$\(?([A-Z])\)?\.?\$[.:)]? ?(.+)")
+
+
+def letters_and_texts(answer: str) -> Iterator[tuple[str, str]]:
+    """("B", "a cat") of `B. a cat`, `a cat (B)`, `B because it is a cat`: how an answer can be read."""
+    text = TEXT_GROUP.sub(r" \1 ", set_as_text(answer) or answer).strip()  # \text{A. \$5}
+    yield from filter(None, map(own_letter, dict.fromkeys((answer, text))))
+    flat = " ".join(text.split())
+    concluded = _CONCLUDED.fullmatch(flat)
+    if concluded and _LONE.fullmatch(concluded[1]):  # A, C are two options
+        concluded = None
+    if behind := _BEHIND.fullmatch(flat) or concluded:
+        yield behind[2].upper(), behind[1]
+    if before := _REASONED.fullmatch(flat) or _IN_DOLLARS.fullmatch(flat):
+        yield before[1], before[2]
 
 
 # --- how an option's text is spelled ----------------------------------------------------------------------
