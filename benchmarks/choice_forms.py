@@ -77,16 +77,16 @@ def asked_of(options: tuple[str, ...], right: set[int]) -> Iterator[Asked]:
     for i, (letter, text) in enumerate(zip(LETTERS, options)):
         for form in forms(LETTER):
             yield Asked(form, written(form, letter), i in right)
-        for form in [] if CHOICE.fullmatch(bare(text)) else forms(TEXT):
-            yield Asked(form, written(form, letter, text), i in right)
+        for form in [] if CHOICE.fullmatch(bare(text).upper()) else forms(TEXT):
+            yield Asked(form, written(form, letter, text), text in {options[j] for j in right})
         for form in forms(BOTH):
             yield Asked(form, written(form, letter, text), i in right)
             for j, other in enumerate(options):
-                if (i in right) != (j in right):
+                if (i in right) != (j in right) and options[i] != options[j]:
                     yield Asked(f"crossed {form}", written(form, letter, other), False)
         if i not in right:
-            for form in forms(DOUBT):
-                yield Asked(form, written(form, letter, right=first), False)
+            doubts = [Asked(form, written(form, letter, right=first), False) for form in forms(DOUBT)]
+            yield from (asked for asked in doubts if asked.written not in options)
 
 
 def judged(gold: Gold) -> tuple[Counter[str], list[Asked], list[Asked]]:

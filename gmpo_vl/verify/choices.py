@@ -38,12 +38,17 @@ from gmpo_vl.verify.named import (
 from gmpo_vl.verify.quantities import EXACT, Leeway, Undecided
 from gmpo_vl.verify.reading import trees
 from gmpo_vl.verify.values import CHOICE, is_letter, judge_value, type_of
-from gmpo_vl.verify.words import bare, same_words, squeezed, without_lead
+from gmpo_vl.verify.words import bare, same_words, set_as_text, squeezed, without_lead
 
 _OR = re.compile(r" or ")
 _JOINT = re.compile(r"\b(?:and|or)\b")
 _VALUE_AND_LETTER = re.compile(r"([^,]+), ?\(?([A-Z])\)?")
 _MAX_PARTS = 4
+_ANSWER_IS = re.compile(  # a part of the leads: an option may be called Solution A
+    r"(?:(?:so|thus|hence|therefore),? )?(?:the |my )?(?:final |correct )*(?:answer|option|choice)"
+    r"(?: is:? ?|: ?)",
+    re.IGNORECASE,
+)
 _WORD_FIRST = re.compile(r"\W*\w\w")
 _LETTER_ALONE = len("(C)")
 _SET = re.compile(r"[A-Z](?:, [A-Z])+")  # as `encode_answer` asks for
@@ -175,15 +180,18 @@ def judge_choice(choice: Choice | Several, leeway: Leeway, answer: str) -> str:
 def _is_alone(choice: Choice, answer: str) -> bool:
     """Whether an answer that names a letter says nothing else: `(B)`, `option B`; not `Solution B` where
     options are called that."""
+    if "arrow" in answer:  # which `bare` leaves out
+        return False
     if len(bare(answer)) <= _LETTER_ALONE:
         return True
-    is_short = choice.letter is not None and len(bare(without_lead(answer))) <= _LETTER_ALONE
+    led = without_lead(set_as_text(answer) or answer)
+    is_short = choice.letter is not None and len(bare(led)) <= _LETTER_ALONE
     return is_short and all(without_lead(text) == text for text in choice.contents + choice.others)
 
 
 def _as_spelled(choice: Choice, found: Named | None, answer: str) -> str | None:
     """The outcome of an option's text, alone or with a letter; None for any other answer."""
-    for text in dict.fromkeys((answer, without_lead(answer))):
+    for text in dict.fromkeys((answer, _ANSWER_IS.sub("", answer, count=1), without_lead(answer))):
         ours, theirs = _spelled(choice, text)
         if ours or theirs:
             return "different" if theirs else "equal"
@@ -192,7 +200,8 @@ def _as_spelled(choice: Choice, found: Named | None, answer: str) -> str | None:
             if ours or theirs:
                 return "equal" if ours and letter == choice.letter else "different"
     if found and found.rest and not is_letter(bare(found.rest)) and not _behind_article(found, answer):
-        ours, theirs = map(any, zip(*(_spelled(choice, rest) for rest in (found.rest, f"({found.rest})"))))
+        rests = (found.rest, f"({found.rest})", f"[{found.rest}]")
+        ours, theirs = map(any, zip(*(_spelled(choice, rest) for rest in rests)))
         if ours or theirs:
             return "equal" if ours and found.letter == choice.letter else "different"
     return None
@@ -205,7 +214,8 @@ def _spelled(choice: Choice, text: str) -> tuple[bool, bool]:
             ours = any(spelling(content) == key for content in choice.contents)
             theirs = any(spelling(other) == key for other in choice.others)
             if ours or theirs:
-                return ours, theirs
+                same = ours and spelling is closely  # another option may say the very same
+                return ours, theirs and not same
     return False, False
 
 
@@ -213,7 +223,8 @@ def _contradicts(choice: Choice, leeway: Leeway, found: Named | None, answer: st
     """Whether `A. Yes` is the right text after another option's letter, not a text that begins with A."""
     if found is None or found.letter == choice.letter or not found.rest:
         return False
-    if answer.endswith((")", "]")) and _content(choice, leeway, f"({found.rest})") == "equal":
+    rest = f"[{found.rest}]" if answer.rstrip("$ ").endswith("]") else f"({found.rest})"
+    if rest[-1] in answer[-2:] and _content(choice, leeway, rest) == "equal":
         return f"{found.letter}(" not in answer  # P(0, 0) is a point
     alike = any(squeezed(content) == squeezed(answer) for content in choice.contents)
     if _behind_article(found, answer):

@@ -30,7 +30,7 @@ _STYLES = re.compile(
 )
 _WRAPPED = re.compile(r"^[({ ]*\{[({ ]*([A-Za-z])[.)} ]*\}[)} ]*|(?<= )\{[({ ]*([A-Z])[.)} ]*\}[)} ]*$")
 _GAPS = re.compile(r"(?:\\(?:quad|qquad)(?![a-zA-Z])|\\[,;:! ]|~|\s)+")
-_ARROW = re.compile(r"\\(?:to|rightarrow|Rightarrow|implies|longrightarrow)(?![a-zA-Z])")
+_ARROW = re.compile(r"\\(?:to|rightarrow|Rightarrow|implies|longrightarrow)(?![a-zA-Z])(?=[\s$]*[^\s$])")
 # Another option that is said to be wrong says nothing about the one that is named.
 _OPTION = r"(?:option |choice )?\(?[A-Z]\b\)?"
 _DENIED = re.compile(
@@ -161,6 +161,8 @@ _REASONED = re.compile(  # C because it is 12; C | 12
     r"\(?([A-Z])[.)]?(?:,? (?:because|since|as) (?:it|this|that|the (?:answer|value|result)) (?:is|equals|=)"
     r"| is| equals| corresponds to| matches| ?[|/]) ?(.+)"
 )
+_BESIDE = re.compile(r"\(?([A-Z])[.)]?(?:,? (?:i\.e\.,?|which is)| ?(?:[,;=→]|->|\\quad)) ?(.+)")  # C, 12
+_IN_BRACKETS = re.compile(r"\(?([A-Z])\)? ?\((.+)\)")
 _LONE = re.compile(r"\(?[A-Z]\)?")
 _IN_DOLLARS = re.compile(r"\$\(?([A-Z])\)?\.?\$[.:)]? ?(.+)")
 
@@ -169,14 +171,17 @@ def letters_and_texts(answer: str) -> Iterator[tuple[str, str]]:
     """("B", "a cat") of `B. a cat`, `a cat (B)`, `B because it is a cat`: how an answer can be read."""
     text = TEXT_GROUP.sub(r" \1 ", set_as_text(answer) or answer).strip()  # \text{A. \$5}
     yield from filter(None, map(own_letter, dict.fromkeys((answer, text))))
-    flat = " ".join(text.split())
-    concluded = _CONCLUDED.fullmatch(flat)
-    if concluded and _LONE.fullmatch(concluded[1]):  # A, C are two options
-        concluded = None
-    if behind := _BEHIND.fullmatch(flat) or concluded:
-        yield behind[2].upper(), behind[1]
-    if before := _REASONED.fullmatch(flat) or _IN_DOLLARS.fullmatch(flat):
-        yield before[1], before[2]
+    for flat in dict.fromkeys(" ".join(said.split()) for said in (answer, text)):
+        concluded = _CONCLUDED.fullmatch(flat)
+        if concluded and _LONE.fullmatch(concluded[1]):  # A, C are two options
+            concluded = None
+        if behind := _BEHIND.fullmatch(flat) or concluded:
+            yield behind[2].upper(), behind[1]
+        if before := _REASONED.fullmatch(flat) or _IN_DOLLARS.fullmatch(flat):
+            yield before[1], before[2]
+        beside = _BESIDE.fullmatch(flat) or _IN_BRACKETS.fullmatch(flat)
+        if beside and not _LONE.fullmatch(beside[2]):
+            yield beside[1], beside[2]
 
 
 # --- how an option's text is spelled ----------------------------------------------------------------------
@@ -205,11 +210,12 @@ def as_option(answer: str) -> str:
 @lru_cache(maxsize=20_000)
 def closely(text: str) -> str:
     """A text without what is no part of it: spaces, dollars, text commands, quotes around, a final stop."""
-    text = unmarked(text.strip().rstrip("。"))
+    whole, text = text, unmarked(text.strip().rstrip("。"))
     wrapped = _WRAPPER.fullmatch(text)
     if wrapped and "}" not in wrapped[1].partition("{")[0]:
         text = wrapped[1]
-    return _BESIDE_DIGIT.sub("", squeezed(TEXT_GROUP.sub(r" \1 ", text).replace("~", " ")))
+    found = _BESIDE_DIGIT.sub("", squeezed(TEXT_GROUP.sub(r" \1 ", text).replace("~", " ")))
+    return found or whole.strip("$ ")  # an arrow alone
 
 
 @lru_cache(maxsize=20_000)

@@ -72,6 +72,20 @@ def test_an_article_stands_before_a_word():
     assert accepted("B", said, functions) == {said[0]}
 
 
+def test_options_that_are_arrows_or_say_the_same():
+    arrows = [r"$\downarrow$", r"$\rightarrow$", r"$\uparrow$"]
+    right = [r"$\downarrow$", r"A. $\downarrow$", r"$\downarrow$ (A)", "A", "A → $\\downarrow$"]
+    wrong = [r"$\rightarrow$", r"A) $\rightarrow$", r"$\rightarrow$ (A)", r"A because it is $\rightarrow$"]
+    assert accepted("A", right + wrong, arrows) == set(right)
+    same = ["9", "18", "18"]  # whoever writes the text names the right one, too
+    assert accepted("B", ["18", "B", "B. 18", "C", "C. 18", "9"], same) == {"18", "B", "B. 18"}
+    denied = ["only P", "not $Q$", "only $Q$"]
+    assert accepted("C", ["C, not $Q$", "C, i.e. not $Q$", "C, not B", "B"], denied) == {"C, not B"}
+    names = ["neither", "Solution A", "Solution B"]
+    said = ["The answer is Solution A", "The answer is Solution B", "Answer: Solution A", "B"]
+    assert accepted("B", said, names) == {said[0], said[2], "B"}
+
+
 def test_sets_of_options():
     right = [
         '{"answer": ["A", "C"]}',
