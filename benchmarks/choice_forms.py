@@ -3,8 +3,8 @@
 
 ANSWERS has one JSON object a line with `gold` and `choices` (also .xz); its distinct questions are asked.
 Each option is written by letter, by text and by both, with a letter and the text of another option, and with
-doubt. A text that is a letter is not written alone: a lone letter is the option's letter. The figures are
-counts: no question is written.
+doubt. A text that is a letter, or that another option has, too, is not written alone: a lone letter is the
+option's letter, and a text of two options names neither. The figures are counts: no question is written.
 """
 
 from __future__ import annotations
@@ -77,12 +77,16 @@ def asked_of(options: tuple[str, ...], right: set[int]) -> Iterator[Asked]:
     for i, (letter, text) in enumerate(zip(LETTERS, options)):
         for form in forms(LETTER):
             yield Asked(form, written(form, letter), i in right)
-        for form in [] if CHOICE.fullmatch(bare(text).upper()) else forms(TEXT):
-            yield Asked(form, written(form, letter, text), text in {options[j] for j in right})
+        if text.count("{") != text.count("}"):  # cut, so that no box holds it
+            continue
+        is_letter = CHOICE.fullmatch(bare(text).upper()) is not None
+        for form in [] if is_letter or options.count(text) > 1 else forms(TEXT):
+            yield Asked(form, written(form, letter, text), i in right)
         for form in forms(BOTH):
             yield Asked(form, written(form, letter, text), i in right)
             for j, other in enumerate(options):
-                if (i in right) != (j in right) and options[i] != options[j]:
+                whole = other.count("{") == other.count("}") and other != text
+                if whole and (i in right) != (j in right):
                     yield Asked(f"crossed {form}", written(form, letter, other), False)
         if i not in right:
             doubts = [Asked(form, written(form, letter, right=first), False) for form in forms(DOUBT)]

@@ -214,8 +214,7 @@ def _spelled(choice: Choice, text: str) -> tuple[bool, bool]:
             ours = any(spelling(content) == key for content in choice.contents)
             theirs = any(spelling(other) == key for other in choice.others)
             if ours or theirs:
-                same = ours and spelling is closely  # another option may say the very same
-                return ours, theirs and not same
+                return ours, theirs
     return False, False
 
 

@@ -210,7 +210,8 @@ def as_option(answer: str) -> str:
 @lru_cache(maxsize=20_000)
 def closely(text: str) -> str:
     """A text without what is no part of it: spaces, dollars, text commands, quotes around, a final stop."""
-    whole, text = text, unmarked(text.strip().rstrip("。"))
+    whole = " ".join(text.split())
+    text = unmarked(whole.rstrip("。"))
     wrapped = _WRAPPER.fullmatch(text)
     if wrapped and "}" not in wrapped[1].partition("{")[0]:
         text = wrapped[1]
