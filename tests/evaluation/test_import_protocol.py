@@ -9,7 +9,7 @@ import pytest
 from benchmark_rows import ROWS
 from imports import lmms_file, lmms_line
 
-from gmpo_vl.evaluation.benchmarks import write_benchmark
+from gmpo_vl.evaluation.benchmarks import BENCHMARKS, write_benchmark
 from gmpo_vl.runs import EvaluationFolder
 
 # Of We-Math's seven rows: a problem of two steps and one of three. What was answered, the harness's verdict.
@@ -142,3 +142,23 @@ def test_what_cannot_be_counted_says_why(options, reason, gmpo_vl, data, tmp_pat
     options = [option.format(mathvista=data / "mathvista.parquet") for option in options]
     file = lmms_file(tmp_path, [lmms_line(1, "Which?", "4", "4", 1.0)], "wemath_testmini")
     assert reason in gmpo_vl("eval", "import", file, "--out", tmp_path / "out", *options, code=2)
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "columns", "name"),
+    [
+        ("wemath", {"id": "2steps_1", "key": "2steps_multi"}, "2steps_1/multi"),
+        ("dynamath", {"qid": 17.0, "varid": "3"}, "17/3"),
+        ("mathverse", {"sample_index": 42}, "42"),
+        ("mathvista", {"pid": "7"}, "7"),
+        (
+            "hallusionbench",
+            {"category": "VD", "l2-category": "math", "set_id": 0, "figure_id": 1, "question_id": 2},
+            "VD_math_0_1_2",
+        ),
+    ],
+)
+def test_a_row_is_called_by_the_benchmark_s_own_columns(benchmark, columns, name):
+    called = BENCHMARKS[benchmark].name
+    assert called is not None
+    assert called(columns) == name
