@@ -57,6 +57,7 @@ _ABOUT_THE_FORM = frozenset(
     question problem prompt tag tags at end of for to and so single which""".split()
 )
 _MENTION_MAX = 300  # characters after the answer's box or tag
+_ANSWER_LINE = re.compile(r"<answer>\s{0,8}:\s{0,8}(?:<<)?", re.IGNORECASE)  # as We-Math asks for
 _LONGEST_LINE = 300  # characters of a response that is nothing but an answer
 _LOOKED_AT = 4_000  # characters at a response's end, where an answer is stated
 
@@ -174,10 +175,12 @@ def answer_anywhere(response: str) -> Extracted:
     the answer of a response that is a JSON object, what the response says that its answer is
     (data/stated.py), or a response of one line as it stands.
 
-    What is thought before `</think>` states no answer.
+    What is thought before `</think>` states no answer. `<Answer>:`, as We-Math asks for, is `Answer:`.
     """
     if last_start(response, len(response)) >= 0:
         return last_box(response)
+    if ">" in response and _ANSWER_LINE.search(response):
+        response = _ANSWER_LINE.sub("Answer: ", response).rstrip().removesuffix(">>")
     if "<answer>" in response:
         return answer_tag(response)
     said = response.rpartition("</think>")[2].strip()

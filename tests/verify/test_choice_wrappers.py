@@ -163,3 +163,18 @@ def test_yes_and_no_with_a_reason():
     ]
     gold = encode_answer("Yes", type="text")
     assert {said for said in right + wrong if verify(gold, rf"\boxed{{{said}}}").correct} == set(right)
+
+
+def test_the_form_that_we_math_asks_for():
+    gold = encode_answer("B", type="choice", choices=["300, 400", "400, 300", "3000, 4000"])
+    lead = "<Thought process>: A is shorter.\n"
+    right = [
+        "<Answer>:B. 400, 300",
+        "<Answer>: B.",
+        "<Answer>:<<B>>",
+        "<Answer>: <<B. 400, 300>>",
+        "Answer:B",
+    ]
+    wrong = ["<Answer>:A. 300, 400", "<Answer>: B. 300, 400", "<Answer>:<<C>>", "<Answer>:"]
+    said = [text for text in right + wrong if verify(gold, lead + text, answer_in="any").correct]
+    assert said == right
