@@ -209,7 +209,7 @@ def _prepare(options: argparse.Namespace) -> Prepared:
     quiet_libraries()
     from gmpo_vl.evaluation.backends import BackendChoice
     from gmpo_vl.evaluation.prepare import Request, prepare
-    from gmpo_vl.evaluation.protocols import load_protocol, override, protocol_of_data
+    from gmpo_vl.evaluation.protocols import load_protocol, override, protocol_of_data, source_of
 
     changes = {field: getattr(options, field) for field in _OVERRIDES if getattr(options, field) is not None}
     named = options.protocol is not None
@@ -223,7 +223,7 @@ def _prepare(options: argparse.Namespace) -> Prepared:
             protocol,
             replace(columns_of(options), called=_CALLED.get),
             BackendChoice(options.backend, options.tensor_parallel, copies),
-            _source(options.data, protocol.data) if named else None,
+            source_of(options.data, protocol.data) if named else None,
             # a published grader knows nothing of a gold's choices, tolerance or type
             {"grader": "strict"} if protocol.grader == "paper" and not options.grader else {},
         )
@@ -237,27 +237,6 @@ def _model_folder(model: str) -> Path:
         return model_folder(model)
     except NoModelFolder as error:
         raise FileNotFoundError(f"no such model folder: {error.reason}") from error
-
-
-def _source(data: str | None, usual: str) -> str | None:
-    """--data, or the protocol's file inside it: a suite's sets lie in one folder."""
-    if data is not None and (Path(data) / Path(usual).name).is_file():
-        return str(Path(data) / Path(usual).name)
-    command = _MAKES.get(str(Path(usual).parent))
-    if data is None and command is not None and not Path(usual).exists():
-        raise FileNotFoundError(
-            f"{usual}: not here. `python data_prep/{command}` writes it; --data names another place"
-        )
-    return data
-
-
-# {folder of the protocols' data: the script that writes it}
-_MAKES = {
-    "data/text": "text_benchmarks.py SUITE data/text",
-    "data/alfworld": "alfworld.py GAMES data/alfworld",
-    "data/gridworld": "gridworld.py data/gridworld",
-    "data/vision": "vision_benchmarks.py NAME SOURCE data/vision",
-}
 
 
 def default_out(model: str) -> Path:

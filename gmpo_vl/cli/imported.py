@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gmpo_vl.cli.data import new_path
 from gmpo_vl.cli.finished import add_columns, columns_of, yaml_options
 from gmpo_vl.cli.result_words import print_results
 from gmpo_vl.progress import quiet_libraries
+
+if TYPE_CHECKING:
+    from gmpo_vl.evaluation.imported.write import Import
 
 
 def add_import_commands(parts: Any) -> None:
@@ -26,13 +29,18 @@ def add_import_commands(parts: Any) -> None:
     given.add_argument("--out", type=new_path, required=True, help="results go to OUT/NAME-imported")
     given.add_argument("--name", help="of the result (the task's); `-imported` is put behind it")
     given.add_argument(
+        "--protocol",
+        help="the benchmark that was asked, such as wemath: its data is joined, and its scores are counted "
+        "by our verdicts and by the harness's",
+    )
+    given.add_argument(
         "--data",
         help="rows that were asked: file, folder or hub id; joined by doc_id (the row's number) or index "
-        "(its id), for choices, tolerances and ids",
+        "(its id), for choices, tolerances and ids; the protocol's, or a folder that holds it",
     )
-    given.add_argument("--grader", default="strict", help="strict (default), paper, or a reward")
+    given.add_argument("--grader", help="strict, paper, or a reward (the protocol's; strict)")
     given.add_argument(
-        "--grader-options", type=yaml_options, default={}, help="the reward's, such as '{tolerance: 0.02}'"
+        "--grader-options", type=yaml_options, default=None, help="the reward's, such as '{tolerance: 0.02}'"
     )
     given.add_argument(
         "--official",
@@ -67,16 +75,13 @@ def run_import(options: argparse.Namespace) -> int:
 
 
 def _import_one(file: Path, options: argparse.Namespace) -> None:
-    from gmpo_vl.evaluation.imported.write import Import, open_import, result_name, write_imported
+    from gmpo_vl.evaluation.imported.write import open_import, result_name, write_imported
     from gmpo_vl.evaluation.result_page import write_result_page
     from gmpo_vl.progress import phase_bar
     from gmpo_vl.runs import EvaluationFolder
     from gmpo_vl.storage.locks import OF_AN_EVALUATION, locked
 
-    columns = columns_of(options)
-    request = Import(
-        file, options.name, options.data, columns, options.grader, options.grader_options, options.official
-    )
+    request = _request(file, options)
     reader = open_import(request)
     folder = EvaluationFolder(options.out / result_name(request, reader))
     with locked(folder.folder, OF_AN_EVALUATION):
@@ -84,6 +89,25 @@ def _import_one(file: Path, options: argparse.Namespace) -> None:
             results = write_imported(request, reader, folder, advance)
         write_result_page(folder)
     print_results(results, folder.folder)
+
+
+def _request(file: Path, options: argparse.Namespace) -> Import:
+    """Raises ValueError or FileNotFoundError for a protocol or its data that cannot be."""
+    from gmpo_vl.evaluation.imported.write import Import
+    from gmpo_vl.evaluation.protocols import SUITES, load_protocol, source_of
+
+    if options.protocol in SUITES:
+        raise ValueError(f"--protocol {options.protocol} is a suite: a file has one benchmark's answers")
+    protocol = load_protocol(options.protocol) if options.protocol else None
+    data, grader, of_reward = options.data, options.grader, options.grader_options
+    if protocol is not None:
+        data = source_of(options.data, protocol.data) or protocol.data
+        if grader is None:
+            grader, of_reward = protocol.grader, of_reward or protocol.grader_options
+    columns = columns_of(options)
+    return Import(
+        *(file, options.name, data, columns, grader or "strict", of_reward or {}, options.official, protocol)
+    )
 
 
 def run_export(options: argparse.Namespace) -> int:

@@ -36,7 +36,8 @@ def print_results(results: dict[str, Any], folder: Path) -> None:
             print(f"  {kind:6}  {'  '.join(parts)}")
     for name, share in results.get("categories", {}).items():
         print(f"  {name:6}  {100 * share['value']:.1f}  {_interval_of(share)}")
-    for line in in_lines(results.get("aggregates", {})):
+    others = results.get("official_aggregates")
+    for line in in_lines(results.get("aggregates", {}), others, results["backend"]["name"] if others else ""):
         print(f"  {line}")
     if games:
         print("  " + _episodes_in_words(results["episode"]))

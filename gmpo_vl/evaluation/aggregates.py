@@ -73,9 +73,10 @@ def check_columns(name: str, question: str, row: Mapping[str, Any]) -> None:
         )
 
 
-def in_lines(shares: Shares) -> list[str]:
+def in_lines(shares: Shares, others: Shares | None = None, whose: str = "") -> list[str]:
     """In percent for the terminal: `score (strict)  31.2 (28.1 to 34.5, 525 units)`; what is counted by the
-    values of a column shares a line, without intervals."""
+    values of a column shares a line, without intervals. others: the same shares by the verdicts of `whose`,
+    beside them."""
     lines: dict[str, list[str]] = {}
     for name, share in shares.items():
         column, _, value = name.partition(": ")
@@ -83,6 +84,8 @@ def in_lines(shares: Shares) -> list[str]:
         if not value and share["ci95"] is not None:
             low, high = share["ci95"]
             said += f" ({100 * low:.1f} to {100 * high:.1f}, {share['units']} units)"
+        if others and name in others:
+            said += f" [{whose} {100 * others[name]['value']:.1f}]"
         lines.setdefault(column, []).append(said)
     return [f"{column}  {', '.join(parts)}" for column, parts in lines.items()]
 

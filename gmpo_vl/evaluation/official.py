@@ -6,9 +6,11 @@ Importing this needs no torch.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from gmpo_vl.evaluation.two_graders import compared, shown
+from gmpo_vl.evaluation.aggregates import Shares, aggregated
+from gmpo_vl.evaluation.two_graders import RIGHT, compared, shown
 from gmpo_vl.samples import OFFICIAL, SampleRecord
 from gmpo_vl.verify import parse_gold
 from gmpo_vl.verify.strict import judge
@@ -33,6 +35,15 @@ def official_figures(records: Sequence[SampleRecord]) -> dict[str, Any] | None:
         "agreement": found.table.agreement,
         "kappa": found.table.kappa,
     }
+
+
+def official_aggregates(name: str, records: Sequence[SampleRecord], n: int) -> Shares | None:
+    """The benchmark's shares by the harness's own verdicts, over the questions of which every answer has one;
+    None where no question has. records: n per question, a question's together."""
+    groups = [records[at : at + n] for at in range(0, len(records), n)]
+    judged = [record for group in groups if all(OFFICIAL in r.reward for r in group) for record in group]
+    theirs = [replace(record, correct=record.reward[OFFICIAL] >= RIGHT) for record in judged]
+    return aggregated(name, theirs, n) if theirs else None
 
 
 def golds_agree(a: str, b: str) -> bool:

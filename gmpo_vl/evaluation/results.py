@@ -18,7 +18,7 @@ from gmpo_vl.evaluation.chunks import count_of_chunks, sound_chunks
 from gmpo_vl.evaluation.games import figures_of_games, notes_of_games
 from gmpo_vl.evaluation.imported.notes import notes_of_import
 from gmpo_vl.evaluation.judged.figures import notes_of_judge, rules_and_judge
-from gmpo_vl.evaluation.official import official_figures
+from gmpo_vl.evaluation.official import official_aggregates, official_figures
 from gmpo_vl.evaluation.protocols import PROFILES
 from gmpo_vl.evaluation.statistics import majority_at_k, mean_share, pass_at_k
 from gmpo_vl.runs import EvaluationFolder
@@ -144,6 +144,8 @@ def write_protocol_results(
     if "judge" in plan:
         said = [*notes_of_judge(plan), *said]
         counted = {"rules_and_judge": rules_and_judge(records, plan["judge"]["rules"]), **counted}
+    if aggregate is not None and (official := official_aggregates(aggregate, records, n)):
+        counted["official_aggregates"] = official
     stated = {**counted, "settings": plan["protocol"], **copied, "notes": said}
     write_results(folder, records, n, stated, name=plan["name"])
 

@@ -15,7 +15,8 @@ import numpy as np
 from gmpo_vl.evaluation.statistics import Estimate, mean_share, paired_difference
 from gmpo_vl.samples import SampleRecord
 
-Grader = Callable[[SampleRecord], float]  # what it says of an answer, 0 to 1; at least 0.5 is right
+Grader = Callable[[SampleRecord], float]  # what it says of an answer, 0 to 1
+RIGHT = 0.5  # a score from which on it calls an answer right
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Compared:
 
 
 def table_of(records: Sequence[SampleRecord], first: Grader, second: Grader) -> Table:
-    right = [(first(record) >= 0.5, second(record) >= 0.5) for record in records]
+    right = [(first(record) >= RIGHT, second(record) >= RIGHT) for record in records]
     return Table(
         *(right.count(pair) for pair in ((True, True), (True, False), (False, True), (False, False)))
     )

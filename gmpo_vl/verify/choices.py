@@ -24,29 +24,32 @@ from gmpo_vl.verify.equality import same
 from gmpo_vl.verify.gold import Gold
 from gmpo_vl.verify.named import (
     Named,
+    as_option,
     caseless,
     closely,
     joined,
+    letters_and_texts,
     loosely,
     named,
     other_letters,
     plain,
     several,
-    without_chinese_lead,
 )
 from gmpo_vl.verify.quantities import EXACT, Leeway, Undecided
 from gmpo_vl.verify.reading import trees
 from gmpo_vl.verify.values import CHOICE, is_letter, judge_value, type_of
-from gmpo_vl.verify.words import TEXT_GROUP, bare, same_words, set_as_text, squeezed
+from gmpo_vl.verify.words import bare, same_words, set_as_text, squeezed, without_lead
 
 _OR = re.compile(r" or ")
 _JOINT = re.compile(r"\b(?:and|or)\b")
 _VALUE_AND_LETTER = re.compile(r"([^,]+), ?\(?([A-Z])\)?")
 _MAX_PARTS = 4
-_BEHIND = re.compile(
-    r"(.*[^ ,;:~])(?:\\?[ ,;:]|~)*[(\[] ?(?:(?:option|choice) )?\{?([A-Z])\}?\.? ?[)\]]\.?",
+_ANSWER_IS = re.compile(  # a part of the leads: an option may be called Solution A
+    r"(?:(?:so|thus|hence|therefore),? )?(?:the |my )?(?:final |correct )*(?:answer|option|choice)"
+    r"(?: is:? ?|: ?)",
     re.IGNORECASE,
 )
+_WORD_FIRST = re.compile(r"\W*\w\w")
 _LETTER_ALONE = len("(C)")
 _SET = re.compile(r"[A-Z](?:, [A-Z])+")  # as `encode_answer` asks for
 _ALIKE = 4  # see _nearness
@@ -146,14 +149,14 @@ def judge_choice(choice: Choice | Several, leeway: Leeway, answer: str) -> str:
     """The outcome of an answer without marks around it (normalise.unmarked) against one right option, or
     against several that are right together.
     """
-    answer = without_chinese_lead(answer)
+    answer = as_option(answer)
     if isinstance(choice, Several):
         return _judge_several(choice, leeway, answer)
     found = named(answer)
     if found and not choice.names(found.letter):
         found = None
-    alone = found is not None and not found.rest and len(bare(answer)) <= _LETTER_ALONE
-    if choice.others and not alone and (outcome := _as_spelled(choice, answer)):
+    alone = found is not None and not found.rest and _is_alone(choice, answer)
+    if choice.others and not alone and (outcome := _as_spelled(choice, found, answer)):
         return outcome
     if choice.contents and not alone:  # "Solution B" may be an option's text
         outcome = _content(choice, leeway, answer, lettered=found is not None)
@@ -164,7 +167,7 @@ def judge_choice(choice: Choice | Several, leeway: Leeway, answer: str) -> str:
     else:
         outcome = "different"
     if found and choice.letter:
-        outcome = _lettered(choice, leeway, found)
+        outcome = _lettered(choice, leeway, found, answer)
     if choice.letter is None and any(judge_letters(text, answer) == "equal" for text in choice.contents):
         return "equal"
     if outcome != "equal" and _said_twice(choice, leeway, answer):
@@ -174,23 +177,34 @@ def judge_choice(choice: Choice | Several, leeway: Leeway, answer: str) -> str:
     return outcome
 
 
-def _as_spelled(choice: Choice, answer: str) -> str | None:
-    """The outcome of an option's text, alone or after a letter; None for any other answer."""
-    ours, theirs = _spelled(choice, answer)
-    if ours or theirs:
-        return "different" if theirs else "equal"
-    text = TEXT_GROUP.sub(r" \1 ", set_as_text(answer) or answer).strip()  # \text{A. \$5}
-    for letter, rest in filter(None, (own_letter(answer), own_letter(text), _letter_behind(text))):
-        ours, theirs = _spelled(choice, rest) if choice.names(letter) else (False, False)
+def _is_alone(choice: Choice, answer: str) -> bool:
+    """Whether an answer that names a letter says nothing else: `(B)`, `option B`; not `Solution B` where
+    options are called that."""
+    if "arrow" in answer:  # which `bare` leaves out
+        return False
+    if len(bare(answer)) <= _LETTER_ALONE:
+        return True
+    led = without_lead(set_as_text(answer) or answer)
+    is_short = choice.letter is not None and len(bare(led)) <= _LETTER_ALONE
+    return is_short and all(without_lead(text) == text for text in choice.contents + choice.others)
+
+
+def _as_spelled(choice: Choice, found: Named | None, answer: str) -> str | None:
+    """The outcome of an option's text, alone or with a letter; None for any other answer."""
+    for text in dict.fromkeys((answer, _ANSWER_IS.sub("", answer, count=1), without_lead(answer))):
+        ours, theirs = _spelled(choice, text)
         if ours or theirs:
-            return "equal" if ours and letter == choice.letter else "different"
+            return "different" if theirs else "equal"
+        for letter, rest in letters_and_texts(text):
+            ours, theirs = _spelled(choice, rest) if choice.names(letter) else (False, False)
+            if ours or theirs:
+                return "equal" if ours and letter == choice.letter else "different"
+    if found and found.rest and not is_letter(bare(found.rest)) and not _behind_article(found, answer):
+        rests = (found.rest, f"({found.rest})", f"[{found.rest}]")
+        ours, theirs = map(any, zip(*(_spelled(choice, rest) for rest in rests)))
+        if ours or theirs:
+            return "equal" if ours and found.letter == choice.letter else "different"
     return None
-
-
-def _letter_behind(text: str) -> tuple[str, str] | None:
-    """("B", "a cat") of `a cat (B)`."""
-    found = _BEHIND.fullmatch(" ".join(text.split()))
-    return (found[2].upper(), found[1]) if found else None
 
 
 def _spelled(choice: Choice, text: str) -> tuple[bool, bool]:
@@ -208,6 +222,9 @@ def _contradicts(choice: Choice, leeway: Leeway, found: Named | None, answer: st
     """Whether `A. Yes` is the right text after another option's letter, not a text that begins with A."""
     if found is None or found.letter == choice.letter or not found.rest:
         return False
+    rest = f"[{found.rest}]" if answer.rstrip("$ ").endswith("]") else f"({found.rest})"
+    if rest[-1] in answer[-2:] and _content(choice, leeway, rest) == "equal":
+        return f"{found.letter}(" not in answer  # P(0, 0) is a point
     alike = any(squeezed(content) == squeezed(answer) for content in choice.contents)
     if _behind_article(found, answer):
         return False
@@ -218,15 +235,18 @@ def _behind_article(found: Named, answer: str) -> str | None:
     """`dog` of `A dog`, whose A can be an article; None for other answers."""
     if found.letter != "A" or found.closed or found.before or not found.rest:
         return None
-    return behind_article(bare(answer))
+    noun = behind_article(bare(plain(answer) if "\\" in answer else answer))
+    return noun if noun and _WORD_FIRST.match(noun) else None
 
 
-def _lettered(choice: Choice, leeway: Leeway, found: Named) -> str:
+def _lettered(choice: Choice, leeway: Leeway, found: Named, answer: str) -> str:
     if found.letter != choice.letter:
         return "different"
     if not found.rest:
         return "equal"
     if choice.contents:
+        if is_letter(found.rest) and "," in answer:  # A, B where A is called B
+            return "hedged"
         return _content(choice, leeway, found.rest).replace("another", "different")
     if other_letters(bare(found.rest)):
         return "hedged"
@@ -246,7 +266,7 @@ def _said_twice(choice: Choice, leeway: Leeway, answer: str) -> bool:
     parts = _OR.split(plain(answer))
     if len(parts) == 1 and "," in parts[0] and (value := _VALUE_AND_LETTER.fullmatch(parts[0])):
         parts = [value[1], value[2]]
-    several = 1 < len(parts) <= _MAX_PARTS
+    several = 1 < len(parts) <= _MAX_PARTS and "?" not in answer
     return several and all(judge_choice(choice, leeway, part) == "equal" for part in parts)
 
 
@@ -345,7 +365,7 @@ _ITEMS = (
 def _judge_several(right: Several, leeway: Leeway, answer: str) -> str:
     """Whether an answer names these options and no other."""
     options = [_option(right.options, i) for i in range(len(right.options))]
-    if any(_as_spelled(option, answer) == "equal" for option in options):
+    if any(_as_spelled(option, None, answer) == "equal" for option in options):
         return "different"  # one option, though its text may hold a comma
     listed = _LISTED.fullmatch(answer)
     inner = re.sub("[\"']", "", listed[1]) if listed else answer

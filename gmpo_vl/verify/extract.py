@@ -13,10 +13,12 @@ doubt or further step can stand after that box. Any other empty box is an empty 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from gmpo_vl.data.boxes import MAX_ANSWER, box_at, last_start
 from gmpo_vl.data.stated import stated_answer
+from gmpo_vl.verify.json_answers import answer_of_json
 
 MAX_BOXES = 16  # boxes side by side
 # What may stand between two boxes that belong together; anything else means that the last box is a new
@@ -32,6 +34,8 @@ _JOINT = re.compile(
 # The value before a box in a tag: 3 or \boxed{4}.
 _OTHER = re.compile(r"([^\s$]+)\s*\$?\s*(?:,\s*)?\b(?:and/or|or(?:\s+else)?|and)\b[\s$:(*]*\Z", re.IGNORECASE)
 _JOINT_MAX = 60
+_OPTION = re.compile(r"(?:\\text\s?\{)?\(?[A-Z]\)?\.?\}?")
+_TOGETHER = re.compile(r"(?:[\s$,;&*]|\\[,;: ]|\band\b)*")
 
 
 _EMPTY = re.compile(r"\\(?:boxed|fbox)\s{0,8}\{(?:\s|\\[,;:! ]|\\?[lc]?dots|\.\.\.|…)*\}")
@@ -53,6 +57,7 @@ _ABOUT_THE_FORM = frozenset(
     question problem prompt tag tags at end of for to and so single which""".split()
 )
 _MENTION_MAX = 300  # characters after the answer's box or tag
+_ANSWER_LINE = re.compile(r"<answer>\s{0,8}:\s{0,8}(?:<<)?", re.IGNORECASE)  # as We-Math asks for
 _LONGEST_LINE = 300  # characters of a response that is nothing but an answer
 _LOOKED_AT = 4_000  # characters at a response's end, where an answer is stated
 
@@ -104,8 +109,13 @@ def last_box(response: str) -> Extracted:
     if not _unwrap(contents[0]).strip():
         return Extracted(None, "no_answer")
     texts.pop("", None)  # an empty box before the one that answers
-    text = (" = " if joints == {"="} else " or ").join(texts)
+    text = (" = " if joints == {"="} else ", " if _are_options(texts, joints) else " or ").join(texts)
     return Extracted(text) if text.strip() else Extracted(None, "no_answer")
+
+
+def _are_options(texts: Iterable[str], joints: Iterable[str]) -> bool:
+    """Whether boxes side by side name options that are right together: `\\boxed{A}, \\boxed{C}`."""
+    return all(map(_OPTION.fullmatch, texts)) and all(map(_TOGETHER.fullmatch, joints))
 
 
 def _without_mention(response: str) -> str:
@@ -162,15 +172,20 @@ def answer_tag(response: str) -> Extracted:
 
 def answer_anywhere(response: str) -> Extracted:
     """Where the prompt is not known to name a place: the last box; without one the last tag; without both
-    what the response says that its answer is (data/stated.py), or a response of one line as it stands.
+    the answer of a response that is a JSON object, what the response says that its answer is
+    (data/stated.py), or a response of one line as it stands.
 
-    What is thought before `</think>` states no answer.
+    What is thought before `</think>` states no answer. `<Answer>:`, as We-Math asks for, is `Answer:`.
     """
     if last_start(response, len(response)) >= 0:
         return last_box(response)
+    if ">" in response and _ANSWER_LINE.search(response):
+        response = _ANSWER_LINE.sub("Answer: ", response).rstrip().removesuffix(">>")
     if "<answer>" in response:
         return answer_tag(response)
     said = response.rpartition("</think>")[2].strip()
+    if (answer := answer_of_json(said)) is not None:
+        return Extracted(answer)
     if (stated := stated_answer(said[-_LOOKED_AT:])) is not None:
         return Extracted(stated)
     is_line = 0 < len(said) <= _LONGEST_LINE and "\n" not in said

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-from gmpo_vl.data.letters import CHINESE_LEAD
+from gmpo_vl.data.letters import CHINESE_LEAD, own_letter
 from gmpo_vl.verify.normalise import normalise, unmarked
 from gmpo_vl.verify.words import TEXT_GROUP, set_as_text, squeezed, without_exclamation, without_lead
 
@@ -29,7 +30,7 @@ _STYLES = re.compile(
 )
 _WRAPPED = re.compile(r"^[({ ]*\{[({ ]*([A-Za-z])[.)} ]*\}[)} ]*|(?<= )\{[({ ]*([A-Z])[.)} ]*\}[)} ]*$")
 _GAPS = re.compile(r"(?:\\(?:quad|qquad)(?![a-zA-Z])|\\[,;:! ]|~|\s)+")
-_ARROW = re.compile(r"\\(?:to|rightarrow|Rightarrow|implies|longrightarrow)(?![a-zA-Z])")
+_ARROW = re.compile(r"\\(?:to|rightarrow|Rightarrow|implies|longrightarrow)(?![a-zA-Z])(?=[\s$]*[^\s$])")
 # Another option that is said to be wrong says nothing about the one that is named.
 _OPTION = r"(?:option |choice )?\(?[A-Z]\b\)?"
 _DENIED = re.compile(
@@ -54,7 +55,7 @@ _JOINED = re.compile(
 )
 _REASON = re.compile(r"[ ,.;]*\b(?:because|since|as)\b(?P<why>.*)", re.IGNORECASE)
 _TAIL = re.compile(
-    r"(.*[^\s(\[<,;:=-])[ ,;:=]*(?:[(\[<] ?(?:(?:option|choice) )?([A-Z])[.]? ?[)\]>]|→ ?([A-Z]))[.]?",
+    r"(.*[^\s(\[<,;:=-])[ ,;:=]*(?:[(\[<] ?(?:(?:option|choice) )?([A-Z])[.]? ?[)\]>]|[→=] ?([A-Z]))[.]?",
     re.IGNORECASE,
 )
 _ALONE = re.compile(r"(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])|[^\x00-\x7f]")
@@ -146,31 +147,76 @@ def other_letters(text: str) -> bool:
     return _TAKEN_BACK.search(text) is not None
 
 
+# --- a letter with a text ----------------------------------------------------------------------------------
+_BEHIND = re.compile(
+    r"(.*[^ ,;:~])(?:\\?[ ,;:]|~)*[(\[] ?(?:(?:option|choice) )?\{?([A-Z])\}?\.? ?[)\]]\.?",
+    re.IGNORECASE,
+)
+_CONCLUDED = re.compile(  # 12, C; 12, so the answer is C
+    r"(.*?[^ ,;:~])(?:,| ?=|,? (?:(?:which|that) (?:is|corresponds to)|is|so|thus|hence|therefore|i\.e\.,?"
+    r"|correspond(?:s|ing) to|matches)),?(?: (?:the|correct|final|answer|option|choice|letter|is))*:?"
+    r" ?\(?([A-Z])\)?\.?"
+)
+_REASONED = re.compile(  # C because it is 12; C | 12
+    r"\(?([A-Z])[.)]?(?:,? (?:because|since|as) (?:it|this|that|the (?:answer|value|result)) (?:is|equals|=)"
+    r"| is| equals| corresponds to| matches| ?[|/]) ?(.+)"
+)
+_BESIDE = re.compile(r"\(?([A-Z])[.)]?(?:,? (?:i\.e\.,?|which is)| ?(?:[,;=→]|->|\\quad)) ?(.+)")  # C, 12
+_IN_BRACKETS = re.compile(r"\(?([A-Z])\)? ?\((.+)\)")
+_LONE = re.compile(r"\(?[A-Z]\)?")
+_IN_DOLLARS = re.compile(r"\$\(?([A-Z])\)?\.?\$[.:)]? ?(.+)")
+
+
+def letters_and_texts(answer: str) -> Iterator[tuple[str, str]]:
+    """("B", "a cat") of `B. a cat`, `a cat (B)`, `B because it is a cat`: how an answer can be read."""
+    text = TEXT_GROUP.sub(r" \1 ", set_as_text(answer) or answer).strip()  # \text{A. \$5}
+    yield from filter(None, map(own_letter, dict.fromkeys((answer, text))))
+    for flat in dict.fromkeys(" ".join(said.split()) for said in (answer, text)):
+        concluded = _CONCLUDED.fullmatch(flat)
+        if concluded and _LONE.fullmatch(concluded[1]):  # A, C are two options
+            concluded = None
+        if behind := _BEHIND.fullmatch(flat) or concluded:
+            yield behind[2].upper(), behind[1]
+        if before := _REASONED.fullmatch(flat) or _IN_DOLLARS.fullmatch(flat):
+            yield before[1], before[2]
+        beside = _BESIDE.fullmatch(flat) or _IN_BRACKETS.fullmatch(flat)
+        if beside and not _LONE.fullmatch(beside[2]):
+            yield beside[1], beside[2]
+
+
 # --- how an option's text is spelled ----------------------------------------------------------------------
 _CHINESE_LEAD = re.compile(CHINESE_LEAD)
+_CHINESE_RIGHT = re.compile(r"(?<=[A-Z])(?:选?项)?是?(?:正确|对)的?(?:答案|选?项)?$")
+_DASH_LEAD = re.compile(r"(?:(?:final|correct) )?answer ?[-–—] ?(?=\(?[A-Z]\b)", re.IGNORECASE)
+_LIST_OF_ONE = re.compile(r"\\?[\[{] ?([\"']?)(\(?[A-Z]\)?)\1 ?\\?[\]}]")
 _WRAPPER = re.compile(r"\\(?:text|mbox|textbf|mathrm)\s*\{(.*)\}", re.DOTALL)
+_BESIDE_DIGIT = re.compile(r"(?<=[^\W\d_]) (?=\d)|(?<=\d) (?=[^\W\d_])")  # 24 cm is 24cm
 _SENTENCE_MARKS = re.compile(r"[\"'“”‘’.,;:!?。，；：！？\s]+")
 _PLAIN_WORDS = re.compile(r"[^\\${}^_=<>+*/|\[\]]*")
 _WORDS = re.compile(r"[^\W\d_]{2,}")
 _SHORT_WORDS = re.compile(r"[A-Za-z]{2,}(?:[ -][A-Za-z]+)*|[A-Za-z]")
 
 
-def without_chinese_lead(answer: str) -> str:
-    """`选C。`, `答案：C` as C."""
+def as_option(answer: str) -> str:
+    """`选C。`, `答案：C`, `选项C正确`, `["C"]`, `Answer - C` as C."""
     if answer.isascii():
-        return answer
+        alone = _LIST_OF_ONE.fullmatch(answer)
+        return alone[2] if alone else _DASH_LEAD.sub("", answer, count=1)
     lead = _CHINESE_LEAD.match(answer)
-    return (answer[lead.end() :] if lead else answer).rstrip("。．") or answer
+    said = (answer[lead.end() :] if lead else answer).rstrip("。．")
+    return _CHINESE_RIGHT.sub("", said) or answer
 
 
 @lru_cache(maxsize=20_000)
 def closely(text: str) -> str:
     """A text without what is no part of it: spaces, dollars, text commands, quotes around, a final stop."""
-    text = unmarked(text.strip().rstrip("。"))
+    whole = " ".join(text.split())
+    text = unmarked(whole.rstrip("。"))
     wrapped = _WRAPPER.fullmatch(text)
     if wrapped and "}" not in wrapped[1].partition("{")[0]:
         text = wrapped[1]
-    return squeezed(TEXT_GROUP.sub(r" \1 ", text).replace("~", " "))
+    found = _BESIDE_DIGIT.sub("", squeezed(TEXT_GROUP.sub(r" \1 ", text).replace("~", " ")))
+    return found or whole.strip("$ ")  # an arrow alone
 
 
 @lru_cache(maxsize=20_000)

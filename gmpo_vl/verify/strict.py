@@ -9,6 +9,7 @@ from functools import lru_cache
 from gmpo_vl.verify.arithmetic import evaluate
 from gmpo_vl.verify.choices import choices_of, judge_choice, judge_letters
 from gmpo_vl.verify.gold import Gold
+from gmpo_vl.verify.json_answers import answer_of_json
 from gmpo_vl.verify.lex import MAX_CHARS
 from gmpo_vl.verify.lists import judge_list
 from gmpo_vl.verify.normalise import unmarked
@@ -26,7 +27,7 @@ def judge(gold: Gold, answer: str) -> str:
         return "too_long"
     if gold.type == "countdown":
         return _judge_countdown(gold, answer)
-    answer = unmarked(answer)
+    answer = unmarked(answer_of_json(answer) or answer)
     if gold.type == "list":
         return judge_list(gold.alternatives, Leeway(gold.tolerance), answer)
     if choices := choices_of(gold):

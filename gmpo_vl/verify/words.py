@@ -280,7 +280,11 @@ def _plain(qualifier: str) -> str:
 
 
 # --- yes and no ---------------------------------------------------------------------------------------------
-_YES_OR_NO = re.compile(r"(yes|no)(?:\s*[,.;:!—–]\s*(?P<reason>.*))?", re.IGNORECASE | re.DOTALL)
+_YES_OR_NO = re.compile(
+    r"(yes|no)(?:(?:\s*[,.;:!—–]\s*|\s+-\s+|\s+(?=(?:it|they|there|the|this|that|because|since)\b))"
+    r"(?P<reason>.*))?",
+    re.IGNORECASE | re.DOTALL,
+)
 _EITHER = re.compile(r"\b(?:yes|no)\b", re.IGNORECASE)
 
 

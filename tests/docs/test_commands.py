@@ -29,6 +29,9 @@ ELSEWHERE = {
     "python data_prep/vision_benchmarks.py wemath path/to/We-Math/data/testmini.json data/vision": (
         "tests/evaluation/test_benchmark_rows.py"
     ),
+    "gmpo-vl eval import Qwen_WeMath.xlsx --protocol wemath --data data/vision --out runs/others": (
+        "tests/evaluation/test_import_protocol.py"
+    ),
     "python data_prep/gridworld.py data/gridworld": "tests/data_prep/test_gridworld_rows.py",
     'yes \'{"problem": "Guess my number.", "answer": "-"}\' | head -n 8 > guess.jsonl': (
         "tests/environments/test_environment_page.py"

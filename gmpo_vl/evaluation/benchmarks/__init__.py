@@ -17,18 +17,36 @@ from gmpo_vl.data.rows import DataError, RowError
 from gmpo_vl.data.sources import open_tables
 from gmpo_vl.data.templates import IMAGE_TAG
 from gmpo_vl.data.writing import write_parquet
-from gmpo_vl.evaluation.benchmarks.general import chartqa, hallusionbench, logicvista, mmmu
+from gmpo_vl.evaluation.benchmarks.general import (
+    chartqa,
+    hallusionbench,
+    hallusionbench_name,
+    logicvista,
+    mmmu,
+)
 from gmpo_vl.evaluation.benchmarks.geometry import geometry3k_choices, geoqa
-from gmpo_vl.evaluation.benchmarks.mathematics import dynamath, mathverse, mathvision, mathvista, wemath
+from gmpo_vl.evaluation.benchmarks.mathematics import (
+    dynamath,
+    dynamath_name,
+    mathverse,
+    mathverse_name,
+    mathvision,
+    mathvista,
+    mathvista_name,
+    wemath,
+    wemath_name,
+)
 from gmpo_vl.evaluation.benchmarks.questions import Question, Row
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """read: a row's question; None for a row that is no question. columns: those that a question carries."""
+    """read: a row's question; None for a row that is no question. columns: those that a question carries.
+    name: a row's id, where other columns than one called id or index make it; RowError without them."""
 
     read: Callable[[Row], Question | None]
     columns: tuple[str, ...] = ()
+    name: Callable[[Row], str] | None = None
 
 
 _OF_A_SET = ("category", "subcategory", "visual_input", "set_id", "figure_id", "question_id")
@@ -37,12 +55,14 @@ BENCHMARKS = {
     "mathvision_testmini": Benchmark(mathvision, ("subject", "level")),
     "geometry3k_choices": Benchmark(geometry3k_choices),
     "geoqa": Benchmark(geoqa),
-    "mathvista": Benchmark(mathvista, ("question_type", "answer_type", "task", "skills")),
-    "mathverse": Benchmark(mathverse, ("problem_id", "version", "subject", "question_type")),
-    "wemath": Benchmark(wemath, ("problem_id", "part", "steps", "step", "concept")),
-    "hallusionbench": Benchmark(hallusionbench, _OF_A_SET),
+    "mathvista": Benchmark(mathvista, ("question_type", "answer_type", "task", "skills"), mathvista_name),
+    "mathverse": Benchmark(mathverse, ("problem_id", "version", "subject", "question_type"), mathverse_name),
+    "wemath": Benchmark(wemath, ("problem_id", "part", "steps", "step", "concept"), wemath_name),
+    "hallusionbench": Benchmark(hallusionbench, _OF_A_SET, hallusionbench_name),
     "logicvista": Benchmark(logicvista, ("skill", "capability")),
-    "dynamath": Benchmark(dynamath, ("question_id", "variant", "subject", "level", "answer_type")),
+    "dynamath": Benchmark(
+        dynamath, ("question_id", "variant", "subject", "level", "answer_type"), dynamath_name
+    ),
     "chartqa": Benchmark(chartqa, ("part",)),
     "mmmu": Benchmark(mmmu, ("subject", "discipline", "question_type")),
 }

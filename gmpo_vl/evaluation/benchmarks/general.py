@@ -61,14 +61,19 @@ def hallusionbench(row: Row) -> Question:
     of_set |= {name: whole(row, name) for name in ("set_id", "figure_id", "question_id", "visual_input")}
     gold = {"0": "No", "1": "Yes"}[one_of(text(row, "gt_answer"), ("0", "1"), "gt_answer")]
     pictures = [] if of_set["visual_input"] == "0" else [cell(row, "image", "filename")]
-    places = ("category", "subcategory", "set_id", "figure_id", "question_id")
     return Question(
-        id="_".join(of_set[name] for name in places),
+        id=hallusionbench_name(row),
         problem=f"{IMAGE_TAG * len(pictures)}{text(row, 'question')} Please answer yes or no.",
         answer=encode_answer(gold, type="text"),
         pictures=pictures,
         columns=of_set,
     )
+
+
+def hallusionbench_name(row: Row) -> str:
+    """`VD_math_0_1_2`. VLMEvalKit calls the subcategory l2-category."""
+    places = [text(row, "category"), text(row, "subcategory", "l2-category")]
+    return "_".join(places + [whole(row, column) for column in ("set_id", "figure_id", "question_id")])
 
 
 def chartqa(row: Row) -> Question:

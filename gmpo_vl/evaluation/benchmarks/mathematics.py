@@ -71,7 +71,7 @@ def mathvista(row: Row) -> Question:
         gold = encode_answer(answer)
     metadata = cell(row, "metadata")
     return Question(
-        id=text(row, "pid"),
+        id=mathvista_name(row),
         problem=IMAGE_TAG + text(row, "query"),
         answer=gold,
         pictures=[cell(row, "decoded_image", "image")],
@@ -109,7 +109,7 @@ def mathverse(row: Row) -> Question:
     known = options if answer in options else None  # four answers to choices are the text of one
     metadata = cell(row, "metadata")
     return Question(
-        id=text(row, "sample_index"),
+        id=mathverse_name(row),
         problem=IMAGE_TAG * (version != "Text Only") + text(row, "query_cot"),
         answer=letter_gold(answer, options) if is_letter else encode_answer(answer, choices=known),
         pictures=[] if version == "Text Only" else [cell(row, "image")],
@@ -120,6 +120,14 @@ def mathverse(row: Row) -> Question:
             "question_type": kind,
         },
     )
+
+
+def mathverse_name(row: Row) -> str:
+    return text(row, "sample_index")
+
+
+def mathvista_name(row: Row) -> str:
+    return text(row, "pid")
 
 
 _KEY = re.compile(r"([23])steps_([123]|multi)")
@@ -138,7 +146,7 @@ def wemath(row: Row) -> Question:
         raise RowError("value", f"key is {key!r}, and the ID {problem[:60]!r} has another number of steps")
     option = text(row, "option")
     return Question(
-        id=f"{problem}/{said[2]}",
+        id=wemath_name(row),
         problem=f"{IMAGE_TAG}{text(row, 'question')}\n{option}",
         answer=letter_gold(text(row, "answer"), options_in(option)),
         pictures=[cell(row, "image_path", "image")],
@@ -150,6 +158,16 @@ def wemath(row: Row) -> Question:
             "concept": text(row, "knowledge concept"),
         },
     )
+
+
+def wemath_name(row: Row) -> str:
+    """`2steps_1/multi` of a row with ID and key."""
+    return f"{text(row, 'ID', 'id')}/{text(row, 'key').rpartition('_')[2]}"
+
+
+def dynamath_name(row: Row) -> str:
+    """`17/3`: question and variant."""
+    return f"{whole(row, 'qid')}/{whole(row, 'varid')}"
 
 
 _DYNAMATH_TYPES = ("float", "multiple choice", "text")
@@ -171,7 +189,7 @@ def dynamath(row: Row) -> Question:
     else:
         gold = encode_answer(answer)
     return Question(
-        id=f"{whole(row, 'qid')}/{whole(row, 'varid')}",
+        id=dynamath_name(row),
         problem=IMAGE_TAG + asked,
         answer=gold,
         pictures=[cell(row, "image")],

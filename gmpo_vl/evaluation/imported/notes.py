@@ -20,12 +20,26 @@ def notes_of_import(plan: dict[str, Any]) -> list[str]:
             "an answer is read in the last box, else in the last <answer>, else where it is stated, else it "
             "is the response of one line: a longer response that states none counts as none"
         )
+    if "protocol" in plan["protocol"]:
+        said += _of_protocol(plan)
     if facts["official"] is None:
         said.append(f"no verdicts of {harness} stand in the file, or none were asked for")
     if left := facts.get("left_out"):
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in left.items())
         said.append(f"rows that could not be used were left out: {reasons}")
     return said + _counted(facts, harness) + _hashes(facts.get("doc_hash", {}))
+
+
+def _of_protocol(plan: dict[str, Any]) -> list[str]:
+    settings = plan["protocol"]
+    said = [
+        f"questions and right answers are the protocol {settings['protocol']}'s, how they were asked is not"
+    ]
+    if (wanted := settings.get("questions")) is not None and plan["questions"] != wanted:
+        said.append(f"{plan['questions']:,} questions were answered, the protocol has {wanted:,}")
+    if "official" in settings:
+        said.append(f"the official score: {settings['official']}")
+    return said
 
 
 def _counted(facts: dict[str, Any], harness: str) -> list[str]:

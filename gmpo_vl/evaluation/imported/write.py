@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from gmpo_vl.data.rows import Columns, Fault, RowError, RowFaults
+from gmpo_vl.evaluation.aggregates import AGGREGATES, check_columns
+from gmpo_vl.evaluation.benchmarks import BENCHMARKS
 from gmpo_vl.evaluation.grading import BATCH, Grader, facts_of, grader_of, regrade, reward_of_name
 from gmpo_vl.evaluation.imported.files import open_answers
 from gmpo_vl.evaluation.imported.joined import Joined
 from gmpo_vl.evaluation.imported.rows import ERROR_TEXTS, ImportedRow, Reader
 from gmpo_vl.evaluation.imported.vlmevalkit import is_rotation
+from gmpo_vl.evaluation.protocols import Protocol
 from gmpo_vl.evaluation.results import versions, write_protocol_results
 from gmpo_vl.runs import EvaluationFolder
 from gmpo_vl.samples import OFFICIAL, SampleRecord
@@ -30,7 +33,8 @@ _READ = {"template": "imported", "answer_in": "any", "benchmark": ""}
 @dataclass(frozen=True)
 class Import:
     """What is imported, and how it is graded. name: of the result, with `-imported` behind it; by default the
-    task's. data: rows to join. official: as in `open_answers`."""
+    task's. data: rows to join. official: as in `open_answers`. protocol: whose rows were asked; by its
+    aggregate our verdicts and the harness's are counted, and `data` is then needed."""
 
     file: Path
     name: str | None = None
@@ -39,6 +43,14 @@ class Import:
     grader: str = "strict"
     grader_options: dict[str, Any] = field(default_factory=dict)
     official: str | None = None
+    protocol: Protocol | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a protocol whose answers no harness's file holds, or which has no data."""
+        if self.protocol is not None and self.protocol.environment:
+            raise ValueError(f"--protocol {self.protocol.name}: games are played there, not answered")
+        if self.protocol is not None and self.data is None:
+            raise ValueError(f"--protocol {self.protocol.name} counts by columns of its data: give --data")
 
 
 def result_name(request: Import, reader: Reader) -> str:
@@ -62,11 +74,12 @@ def write_imported(
     start = time.perf_counter()
     plan = _plan(request, reader)
     _check_folder(folder, plan)
-    joined = None if request.data is None else Joined(request.data, request.columns, reader.by_place)
+    joined = _joined(request, reader)
     rows = _Rows(request, reader, joined)
     figures: list[SampleRecord] = []  # without texts, which may be gigabytes
     folder.create()
-    folder.write_samples(_graded(rows, grader_of(plan), figures, progress))
+    kept = _counted_by(request)
+    folder.write_samples(_graded(rows, grader_of(plan), figures, kept, progress))
     plan["questions"], plan["protocol"]["n"] = rows.count, rows.n
     plan["data"] |= {"rows": rows.count, "sha256": rows.digest.hexdigest()}
     plan["protocol"]["imported"] |= rows.found()
@@ -74,6 +87,20 @@ def write_imported(
     write_json(folder.timing_file, {"seconds": round(time.perf_counter() - start, 3)})
     write_protocol_results(folder, plan, figures)
     return folder.results()
+
+
+def _joined(request: Import, reader: Reader) -> Joined | None:
+    if request.data is None:
+        return None
+    benchmark = None if request.protocol is None else BENCHMARKS.get(request.protocol.name)
+    name = None if benchmark is None else benchmark.name
+    return Joined(request.data, request.columns, reader.by_place, name)
+
+
+def _counted_by(request: Import) -> tuple[str, ...]:
+    """The columns by which the protocol's aggregate counts."""
+    aggregate = request.protocol.aggregate if request.protocol else None
+    return () if aggregate is None else AGGREGATES[aggregate].columns
 
 
 def open_import(request: Import) -> Reader:
@@ -94,11 +121,12 @@ def _plan(request: Import, reader: Reader) -> dict[str, Any]:
         "official": reader.official,
     }
     settings = {
+        **_of_protocol(request),
         "name": name,
         "about": f"Answers that {reader.harness} sampled, graded here.",
         "grader": request.grader,
         "grader_options": request.grader_options,
-        "benchmark": read["benchmark"],
+        "benchmark": read["benchmark"] or (request.protocol.benchmark if request.protocol else ""),
         "imported": imported,
     }
     return {
@@ -111,6 +139,15 @@ def _plan(request: Import, reader: Reader) -> dict[str, Any]:
         "versions": versions(),
         **({} if reward is None else {"grader": facts_of(reward)}),
     }
+
+
+def _of_protocol(request: Import) -> dict[str, Any]:
+    """What an imported result states of the protocol whose rows were asked: not how they were asked."""
+    if request.protocol is None:
+        return {}
+    stated = request.protocol.stated()
+    kept = ("questions", "version", "aggregate", "official")
+    return {"protocol": request.protocol.name} | {key: stated[key] for key in kept if key in stated}
 
 
 def _check_folder(folder: EvaluationFolder, plan: dict[str, Any]) -> None:
@@ -139,6 +176,7 @@ class _Rows:
         self._request, self._reader, self._joined = request, reader, joined
         self.n = self.count = self.cut = self.failed = self.rotated = 0
         self.faults, self.digest = RowFaults(), hashlib.sha256()
+        self._aggregate = request.protocol.aggregate if request.protocol else None
 
     def __iter__(self) -> Iterator[SampleRecord]:
         seen: set[str] = set()
@@ -178,6 +216,8 @@ class _Rows:
             raise RowError("number_of_answers", f"{len(row.responses)} answers, the first row has {self.n}")
 
     def _count(self, example_id: str, row: ImportedRow) -> None:
+        if self._aggregate is not None:
+            check_columns(self._aggregate, example_id, row.meta)
         self.count += 1
         self.cut += row.cut
         self.rotated += not self._reader.by_place and is_rotation(row.key)
@@ -223,12 +263,14 @@ def _graded(
     rows: Iterator[SampleRecord] | _Rows,
     grader: Grader,
     figures: list[SampleRecord],
+    kept: tuple[str, ...],
     progress: Callable[[int], None],
 ) -> Iterator[SampleRecord]:
-    """The records with their verdicts; `figures` gets each of them without its texts."""
+    """The records with their verdicts; `figures` gets each without its texts, with the kept columns."""
     ungraded = iter(rows)
     while batch := list(islice(ungraded, BATCH)):
         for record in regrade(batch, grader, processes=1):
-            figures.append(replace(record, prompt="", response="", meta={}))
+            meta = {column: record.meta[column] for column in kept}
+            figures.append(replace(record, prompt="", response="", meta=meta))
             yield record
         progress(len(batch))
