@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
@@ -44,6 +44,11 @@ class SampleRecord:
     length: int
     meta: dict[str, Any] = field(default_factory=dict)
     turn: dict[str, Any] = field(default_factory=dict)
+
+
+def without_text(record: SampleRecord) -> SampleRecord:
+    """All that figures and tables take: the texts of an evaluation may be gigabytes."""
+    return replace(record, prompt="", response="")
 
 
 def read_samples(path: Path) -> Iterator[SampleRecord]:

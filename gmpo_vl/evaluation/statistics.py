@@ -283,6 +283,35 @@ def two_level_difference(a_SQ: np.ndarray, b_SQ: np.ndarray, seed: int = 0) -> D
     )
 
 
+def mean_difference(pairs: Sequence[tuple[np.ndarray, np.ndarray]], seed: int = 0) -> Estimate:
+    """The mean over benchmarks of b - a, each with the same weight, and its interval.
+
+    pairs: (a_SQ, b_SQ) of each benchmark, float64 (seeds, questions), with the same seeds in all. A resample
+    draws training seeds, once for all benchmarks since a seed is one trained model, and then each benchmark's
+    questions. The benchmarks are taken as they are: others could have been chosen, and that is not in it.
+    """
+    pairs = [(np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)) for a, b in pairs]
+    generator = np.random.default_rng(seed)
+    of_a, of_b = (len(side) for side in pairs[0])
+    weights_a = _seed_weights(RESAMPLES, of_a, generator)
+    weights_b = weights_a if of_a == of_b else _seed_weights(RESAMPLES, of_b, generator)
+    total, low, high = np.zeros(RESAMPLES), 0.0, 0.0
+    for a_SQ, b_SQ in pairs:
+        gains_Q = b_SQ.mean(axis=0) - a_SQ.mean(axis=0)
+        if of_a == of_b == 1:
+            total += _resampled_means(gains_Q, generator)
+        else:
+            for rows in _blocks(a_SQ.shape[1]):
+                total[rows] += _drawn_means(weights_b[rows] @ b_SQ - weights_a[rows] @ a_SQ, generator)
+        if np.ptp(gains_Q) < _EQUAL:  # no resample differs, so what may be hidden is added to the ends
+            mean = float(gains_Q.mean())
+            ends = _where_all_gain_the_same(Estimate(mean, mean, mean), len(gains_Q))
+            low, high = low + ends.low - mean, high + ends.high - mean
+    value = float(np.mean([b_SQ.mean() - a_SQ.mean() for a_SQ, b_SQ in pairs]))
+    estimate = _estimate(value, total / len(pairs))
+    return Estimate(value, estimate.low + low / len(pairs), estimate.high + high / len(pairs))
+
+
 def _where_all_gain_the_same(estimate: Estimate, questions: int) -> Estimate:
     """The interval where every question's gain is the same, so that no resample differs from another.
 
@@ -318,20 +347,24 @@ def _two_level_means(
     a_SQ: np.ndarray, b_SQ: np.ndarray, paired: bool, generator: np.random.Generator
 ) -> np.ndarray:
     """float64 (RESAMPLES,): mean differences over drawn seeds and drawn questions."""
-    questions = a_SQ.shape[1]
     means = np.empty(RESAMPLES)
-
-    def weights(rows: int, seeds: int) -> np.ndarray:
-        """float64 (rows, seeds): how often each seed was drawn, as shares."""
-        return generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=rows) / seeds
-
-    for rows in _blocks(questions):
+    for rows in _blocks(a_SQ.shape[1]):
         count = rows.stop - rows.start
-        weights_a = weights(count, len(a_SQ))
-        weights_b = weights_a if paired else weights(count, len(b_SQ))
-        index_RQ = generator.integers(0, questions, (count, questions))
-        means[rows] = np.take_along_axis(weights_b @ b_SQ - weights_a @ a_SQ, index_RQ, axis=1).mean(axis=1)
+        weights_a = _seed_weights(count, len(a_SQ), generator)
+        weights_b = weights_a if paired else _seed_weights(count, len(b_SQ), generator)
+        means[rows] = _drawn_means(weights_b @ b_SQ - weights_a @ a_SQ, generator)
     return means
+
+
+def _seed_weights(rows: int, seeds: int, generator: np.random.Generator) -> np.ndarray:
+    """float64 (rows, seeds): how often each seed was drawn, as shares."""
+    return generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=rows) / seeds
+
+
+def _drawn_means(gains_RQ: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """float64 (R,): of every row the mean over as many questions, drawn with replacement."""
+    index_RQ = generator.integers(0, gains_RQ.shape[1], gains_RQ.shape)
+    return np.take_along_axis(gains_RQ, index_RQ, axis=1).mean(axis=1)
 
 
 def _resampled_means(values_Q: np.ndarray, generator: np.random.Generator) -> np.ndarray:
