@@ -1,9 +1,9 @@
 r"""What grading stored answers again takes, in time and memory: `make bench-grading ARGS=ANSWERS.jsonl`.
 
 An evaluation of 100,000 samples is made of labelled answers: 6,250 questions of 16, a question's answers
-drawn from those to the same gold, each behind some 1,000 characters of reasoning. ANSWERS.jsonl (or .jsonl.xz)
-has a `gold`, a `response` with a box, and `choices` where there are some; without it the verifier's corpus is
-taken, where nearly every answer is written in a way of its own.
+drawn from those to the same gold, each behind some 1,000 characters of reasoning. A line of ANSWERS.jsonl (or
+.jsonl.xz) has a `gold`, a `response` with a box, and `choices` where there are some; without a file the
+verifier's corpus is taken, where nearly every answer is written in a way of its own.
 
 Each step runs in a process of its own. Times are CPU seconds, its children's too, which a busy machine does
 not blur, and stand beside one yardstick of the same run: reading the samples' lines with `json` alone. Memory

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
@@ -48,7 +48,7 @@ class SampleRecord:
 
 def without_text(record: SampleRecord) -> SampleRecord:
     """All that figures and tables take: the texts of an evaluation may be gigabytes."""
-    return replace(record, prompt="", response="")
+    return SampleRecord(**{**vars(record), "prompt": "", "response": ""})
 
 
 def read_samples(path: Path) -> Iterator[SampleRecord]:

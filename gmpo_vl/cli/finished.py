@@ -251,11 +251,15 @@ def _compare_suites(options: argparse.Namespace) -> int:
     from gmpo_vl.evaluation.suite_page import write_suite_page
     from gmpo_vl.evaluation.suites import compare_suites, read_side
 
+    page: Path | None = options.page
+    if page is not None and page.suffix != ".html":
+        raise ValueError(f"--page {page}: name a file that ends in .html")
     sides = [read_side(paths) for paths in (options.a, options.b)]
-    found = compare_suites(*sides, grader=options.grader, controls=options.page is not None)
+    found = compare_suites(*sides, grader=options.grader, controls=page is not None)
     print(suites_in_words(found))
-    if options.page is not None:
-        print(write_suite_page(options.page, found, options.grader))
+    if page is not None:
+        page.parent.mkdir(parents=True, exist_ok=True)
+        print(write_suite_page(page, found, options.grader))
     return 1 if found.refused else 0
 
 

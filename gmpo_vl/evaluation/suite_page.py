@@ -56,7 +56,7 @@ class Row:
 
 
 def write_suite_page(path: Path, compared: ComparedSuites, grader: str = "overall") -> Path:
-    """Write the page of a comparison that was made with `controls`, and return its path."""
+    """Write the page of a comparison that was made with `controls`; return its path."""
     rows = [row_of(benchmark) for benchmark in compared.benchmarks]
     first = compared.benchmarks[0]
     missing = {
