@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 CORPUS = Path(__file__).parents[1] / "tests" / "verify" / "corpus.jsonl"
@@ -50,6 +51,7 @@ def str_of(gold: str | list[str]) -> str:
 
 def write_evaluation(source: Path, folder: Path) -> None:
     """plan.json and samples.jsonl of an evaluation that nobody has graded, without pictures."""
+    from gmpo_vl.evaluation.protocols import load_protocol
     from gmpo_vl.runs import EvaluationFolder
     from gmpo_vl.samples import SampleRecord, write_samples
     from gmpo_vl.storage.files import write_json
@@ -86,16 +88,18 @@ def write_evaluation(source: Path, folder: Path) -> None:
 
     evaluation = EvaluationFolder(folder).create()
     write_samples(evaluation.samples_file, records())
-    protocol = {"grader": "strict", "benchmark": "", "n": N, "questions": None, "pictures": "as_is"}
+    protocol = replace(
+        load_protocol("mathvista"), name="graded", n=N, temperature=0.5, aggregate=None
+    ).stated()
     plan = {
         "name": "graded",
         "protocol": protocol,
         "questions": QUESTIONS,
-        "data": {"source": "answers", "pinned": None, "rows": QUESTIONS},
+        "data": {"source": "answers", "sha256": "", "pinned": None, "rows": QUESTIONS},
         "model": {"path": "model", "sha256": ""},
         "backend": {"name": "none", "dtype": "", "device": ""},
         "versions": {},
-        "template": {"name": "chat", "answer_in": "box"},
+        "template": {"name": "chat", "stop": None, "answer_in": "box"},
     }
     write_json(evaluation.plan_file, plan)
 
@@ -124,8 +128,9 @@ def regrade_all(folder: Path) -> str:
 def count_all(folder: Path) -> str:
     from gmpo_vl.evaluation.results import figures
     from gmpo_vl.runs import EvaluationFolder
+    from gmpo_vl.samples import without_text
 
-    found = figures(list(EvaluationFolder(folder).samples()), N)
+    found = figures(list(map(without_text, EvaluationFolder(folder).samples())), N)
     digest = hashlib.sha256(json.dumps(found).encode()).hexdigest()
     return f"Pass@1 {found['pass@1']:.4f}, maj@{N} {found['maj@k'][str(N)]['value']:.4f}, {digest[:12]}"
 

@@ -30,10 +30,9 @@ WRONG = ("A", "B", "C", "No", "Yes", "987654")
 def spellings(example: Example) -> tuple[list[str], str]:
     """(the right answer as a letter and as a text, or as it is), and a wrong answer."""
     gold = parse_gold(example.answer)
-    found = list(gold.alternatives)
-    for letter in found:
-        if gold.choices and len(letter) == 1 and "A" <= letter <= "Z":
-            found.append(gold.choices[ord(letter) - ord("A")])
+    letters = [text for text in gold.alternatives if len(text) == 1 and "A" <= text <= "Z"]
+    texts = [gold.choices[ord(letter) - ord("A")] for letter in letters if gold.choices]
+    found = [*gold.alternatives, *texts]
     right = [text for text in found if verify(gold, f"\\boxed{{{text}}}").correct]
     return right, next(text for text in WRONG if not verify(gold, f"\\boxed{{{text}}}").correct)
 
@@ -53,7 +52,7 @@ def answered(tmp_path):
         pq.write_table(pa.Table.from_pylist(ROWS[name]()), tmp_path / "rows.parquet")
         write_benchmark(name, [str(tmp_path / "rows.parquet")], tmp_path)
         examples = load_examples(str(tmp_path / f"{name}.parquet"))
-        place = answer_place(load_template(protocol.format_prompt)) or "box"
+        place = answer_place(load_template(protocol.format_prompt or "boxed")) or "box"
         records = []
         for i, (example, count) in enumerate(zip(examples, counts_of(len(examples)))):
             right, wrong = spellings(example)
@@ -123,7 +122,7 @@ def test_sixteen_answers_are_counted_as_the_best_the_worst_and_the_most_frequent
 @pytest.mark.parametrize("name", [name for name in ROWS if load_protocol(name).aggregate])
 def test_a_benchmarks_own_counts_are_means_over_the_passes(name, answered):
     folder = answered(name)
-    aggregate = load_protocol(name).aggregate
+    aggregate = load_protocol(name).aggregate or ""
     records = list(folder.samples())
     passes = [aggregated(aggregate, [replace(r, k=0) for r in records[k::N]], 1) for k in range(N)]
     for key, share in folder.results()["aggregates"].items():

@@ -34,12 +34,12 @@ def right(share: float, questions: int = 90, n: int = 1, seed: int = 0) -> np.nd
 def suites(tmp_path):
     """(before, after): three benchmarks, one of which gains, controls of one, and one more each."""
     for side, gain in (("before", 0.0), ("after", 0.3)):
-        out, model = tmp_path / side, {"model": side}
-        write_result(out, "chartqa", right(0.4), [{"part": "human"}] * 90, **model)
-        write_result(out, "geoqa", right(0.3 + gain), **model)
-        write_result(out, "wemath", right(0.5 + gain / 10), STEPS, **model)
-        write_result(out, "geoqa", right(0.2), pictures="blank", **model)
-        write_result(out, "geoqa", right(0.25), pictures="wrong", **model)
+        out = tmp_path / side
+        write_result(out, "chartqa", right(0.4), [{"part": "human"}] * 90, model=side)
+        write_result(out, "geoqa", right(0.3 + gain), model=side)
+        write_result(out, "wemath", right(0.5 + gain / 10), STEPS, model=side)
+        write_result(out, "geoqa", right(0.2), pictures="blank", model=side)
+        write_result(out, "geoqa", right(0.1), pictures="wrong", model=side)
     write_result(tmp_path / "before", "geometry3k_choices", right(0.5), model="before")
     write_result(tmp_path / "after", "logicvista", right(0.5), [{"skill": "a", "capability": "b"}] * 90)
     return tmp_path / "before", tmp_path / "after"
@@ -111,16 +111,16 @@ def test_training_seeds_are_folders_with_the_same_benchmarks(tmp_path, gmpo_vl):
     command = ["eval", "compare", "--a", *sides[0], "--b", *sides[1]]
     said = gmpo_vl(*command)
     assert "3 and 3 training seeds, paired by question and seed" in said
-    found = compare_suites(*map(read_side, sides))
+    found = compare_suites(read_side(sides[0]), read_side(sides[1]))
     assert found.benchmarks[0].compared.a_SQ.shape == (3, 90)
     row = found.benchmarks[1]
     assert row.name == "geoqa"
     folders = [[stored.folder for stored in side] for side in (row.before, row.after)]
-    assert compare(*folders).difference == row.compared.difference
+    assert compare(folders[0], folders[1]).difference == row.compared.difference
 
     (tmp_path / "b1" / "geoqa" / "results.json").unlink()
     said = gmpo_vl(*command, code=1)
-    found = compare_suites(*map(read_side, sides))
+    found = compare_suites(read_side(sides[0]), read_side(sides[1]))
     assert [row.name for row in found.benchmarks] == ["geometry3k_choices"]
     assert found.refused["geoqa"].startswith(f"geoqa is missing in {tmp_path / 'b1'}")
 
@@ -153,9 +153,11 @@ def test_two_results_of_one_name_are_refused(suites):
 
 
 def test_what_the_pictures_are_worth_is_paired_by_question(suites):
-    found = compare_suites(*(read_side([side]) for side in suites), controls=True)
+    found = compare_suites(read_side([suites[0]]), read_side([suites[1]]), controls=True)
     needs = {row.name: row.needs for row in found.benchmarks}
     before, after = needs["geoqa"]["blank"]
+    assert before.compared is not None
+    assert after.compared is not None
     assert before.compared.difference.estimate.value == pytest.approx(0.1)
     assert after.compared.difference.estimate.value == pytest.approx(0.4)
     assert before.compared.difference.estimate.low > 0
@@ -166,7 +168,7 @@ def test_what_the_pictures_are_worth_is_paired_by_question(suites):
 
 def test_a_control_of_another_model_measures_nothing(suites):
     write_result(suites[0], "geoqa", right(0.2), pictures="blank", model="other")
-    found = compare_suites(*(read_side([side]) for side in suites), controls=True)
+    found = compare_suites(read_side([suites[0]]), read_side([suites[1]]), controls=True)
     before, after = next(row.needs["blank"] for row in found.benchmarks if row.name == "geoqa")
     assert before.compared is None
     assert "is of another model than" in before.missing
@@ -188,7 +190,7 @@ def test_the_page_has_a_row_a_benchmark_and_runs_nothing(suites, gmpo_vl, tmp_pa
     html = page.read_text()
     rows = {row[0]: row[1] for row in re.findall(r"<tr><th>(\w+)</th>(<td>90</td>.*?)</tr>", html, re.S)}
     assert list(rows) == ["chartqa", "geoqa", "wemath"]
-    assert re.findall(r"<td>(\S\d+\.\d)<small>", rows["geoqa"]) == ["+10.0", "+5.0", "+40.0", "+35.0"]
+    assert re.findall(r"<td>(\S\d+\.\d)<small>", rows["geoqa"]) == ["+10.0", "+20.0", "+40.0", "+50.0"]
     assert rows["chartqa"].count("<td>–</td>") == 4
     assert html.count("gmpo-vl eval after --protocol chartqa --pictures wrong --out ") == 1
     assert "score (strict)" in html, "what the benchmark counts"
@@ -207,4 +209,4 @@ def test_single_results_have_a_page_with_the_controls_beside_them(suites, gmpo_v
     said = gmpo_vl("eval", "compare", *sides, "--page", tmp_path / "one.html")
     assert "mean of" not in said
     html = (tmp_path / "one.html").read_text()
-    assert re.findall(r"<td>(\S\d+\.\d)<small>", html) == ["+10.0", "+5.0", "+40.0", "+35.0"]
+    assert re.findall(r"<td>(\S\d+\.\d)<small>", html) == ["+10.0", "+20.0", "+40.0", "+50.0"]
