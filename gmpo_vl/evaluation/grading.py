@@ -188,12 +188,12 @@ def regrade_folder(
             were_right.append(record.correct)
             yield record
 
-    def again() -> Iterator[SampleRecord]:
-        for record in regrade(read(), grader, processes, progress):
-            graded.append(without_text(record))
-            yield record
+    def kept(record: SampleRecord) -> SampleRecord:
+        graded.append(without_text(record))
+        return record
 
-    folder.write_samples(again())
+    new = regrade(read(), grader, processes, progress)
+    folder.write_samples(map(kept, new))
     if isinstance(grader, Reward) and facts_of(grader) != plan["grader"]:  # its file was edited
         plan = {**plan, "grader": facts_of(grader)}
         write_json(folder.plan_file, plan)
