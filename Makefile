@@ -33,7 +33,7 @@ EASYR1_PATH = EASYR1_HOME=$(abspath $(EASYR1_HOME)) PYTHONPATH=$(abspath $(EASYR
 EASYR1_HOME ?=
 ALFWORLD_GAMES ?=
 
-.PHONY: demo demo-countdown demo-agent claims test test-light setup-light test-families docs setup setup-docs lint test-t4 setup-t4 test-easyr1 setup-easyr1 test-vllm setup-vllm test-verl setup-verl bench-verl test-trl setup-trl test-swift setup-swift test-alfworld setup-alfworld bench-objectives bench-step bench-ranks bench-rollout bench-memory bench-verify kill-campaign clean
+.PHONY: demo demo-countdown demo-agent claims test test-light setup-light test-families docs setup setup-docs lint test-t4 setup-t4 test-easyr1 setup-easyr1 test-vllm setup-vllm test-verl setup-verl bench-verl test-trl setup-trl test-swift setup-swift test-alfworld setup-alfworld bench-objectives bench-step bench-ranks bench-rollout bench-memory bench-verify bench-grading kill-campaign clean
 
 demo: setup
 	$(VENV)/bin/gmpo-vl demo
@@ -211,6 +211,10 @@ bench-verl: setup-verl
 
 bench-verify: setup
 	$(VENV)/bin/python benchmarks/verify.py
+
+# 100,000 stored answers graded again, counted and shown: CPU seconds and memory. ARGS=ANSWERS.jsonl: labelled answers of one's own.
+bench-grading: setup
+	$(VENV)/bin/python benchmarks/grading.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(VENV_T4) $(VENV_EASYR1) $(VENV_VLLM) $(VENV_LIGHT) $(VENV_VERL) $(VENV_TRL) $(VENV_SWIFT) $(VENV_ALFWORLD) runs build site *.egg-info

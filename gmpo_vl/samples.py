@@ -47,6 +47,11 @@ class SampleRecord:
     turn: dict[str, Any] = field(default_factory=dict)
 
 
+def without_text(record: SampleRecord) -> SampleRecord:
+    """All that figures and tables take: the texts of an evaluation may be gigabytes."""
+    return SampleRecord(**{**vars(record), "prompt": "", "response": ""})
+
+
 def read_samples(path: Path) -> Iterator[SampleRecord]:
     """A file's records in order. Raises ValueError naming a line that is none.
 

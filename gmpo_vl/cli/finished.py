@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gmpo_vl.cli.data import at_least, new_path
-from gmpo_vl.cli.result_words import comparison_in_words, print_results
+from gmpo_vl.cli.result_words import comparison_in_words, print_results, suites_in_words
 from gmpo_vl.progress import quiet_libraries
 
 if TYPE_CHECKING:
@@ -168,8 +168,13 @@ def add_result_commands(parts: Any) -> None:
 
     compare = parts.add_parser("compare", help="b against a, paired by question and seed")
     sides = {"nargs": "+", "type": Path, "required": True}
-    compare.add_argument("--a", **sides, help="OUT/NAME of the first, or OUT of one, a training seed each")
+    compare.add_argument(
+        "--a", **sides, help="OUT/NAME of the first, or OUT of one or of a suite, a training seed each"
+    )
     compare.add_argument("--b", **sides, help="the second's, in the same order of seeds")
+    compare.add_argument(
+        "--page", type=new_path, metavar="FILE.html", help="write the comparison, with controls, as a page"
+    )
     graders = ["overall", "strict", "paper", "official"]
     compare.add_argument(
         "--grader",
@@ -232,10 +237,30 @@ def run_regrade(options: argparse.Namespace) -> int:
 def run_compare(options: argparse.Namespace) -> int:
     from gmpo_vl.evaluation.comparison import compare
     from gmpo_vl.evaluation.results import one_result
+    from gmpo_vl.evaluation.suites import is_suite
 
+    if options.page is not None or is_suite([*options.a, *options.b]):
+        return _compare_suites(options)
     sides = [list(map(one_result, paths)) for paths in (options.a, options.b)]
     print(comparison_in_words(compare(*sides, grader=options.grader)))
     return 0
+
+
+def _compare_suites(options: argparse.Namespace) -> int:
+    """1 where both sides have a benchmark that could not be compared."""
+    from gmpo_vl.evaluation.suite_page import write_suite_page
+    from gmpo_vl.evaluation.suites import compare_suites, read_side
+
+    page: Path | None = options.page
+    if page is not None and page.suffix != ".html":
+        raise ValueError(f"--page {page}: name a file that ends in .html")
+    sides = [read_side(paths) for paths in (options.a, options.b)]
+    found = compare_suites(*sides, grader=options.grader, controls=page is not None)
+    print(suites_in_words(found))
+    if page is not None:
+        page.parent.mkdir(parents=True, exist_ok=True)
+        print(write_suite_page(page, found, options.grader))
+    return 1 if found.refused else 0
 
 
 def run_table(options: argparse.Namespace) -> int:

@@ -9,8 +9,14 @@ from gmpo_vl.figures import decimal
 
 if TYPE_CHECKING:
     from gmpo_vl.evaluation.comparison import Compared
+    from gmpo_vl.evaluation.statistics import Estimate
+    from gmpo_vl.evaluation.suites import ComparedSuites
 
 MOST_KINDS = 12  # of a column that is printed; the page has all
+_ONE_SEED = (
+    "One training seed on a side: this compares two checkpoints, not two methods. Another seed of the same "
+    "method can differ as much; train several and give them all to --a and --b."
+)
 FEW = 10  # a bootstrap's interval over fewer questions is too narrow to be believed
 
 
@@ -30,7 +36,7 @@ def print_results(results: dict[str, Any], folder: Path) -> None:
         print(_official_in_words(results))
     if "rules_and_judge" in results:
         print(_judge_in_words(results))
-    for kind in ("pass@k", "maj@k"):
+    for kind in ("pass@k", "maj@k", "all@k"):
         if kind in results:
             parts = [f"@{k} {100 * e['value']:.1f}" for k, e in results[kind].items()]
             print(f"  {kind:6}  {'  '.join(parts)}")
@@ -150,10 +156,7 @@ def comparison_in_words(compared: Compared, shown: int = 5) -> str:
 def _seeds_in_words(compared: Compared) -> str:
     d, seeds = compared.difference, min(len(compared.a_SQ), len(compared.b_SQ))
     if d.seed_deviation is None:
-        return (
-            "One training seed on a side: this compares two checkpoints, not two methods. Another seed of "
-            "the same method can differ as much; train several and give them all to --a and --b."
-        )
+        return _ONE_SEED
     needed = (
         "a difference of 0 cannot be found with any number"
         if d.seeds_needed is None
@@ -161,3 +164,40 @@ def _seeds_in_words(compared: Compared) -> str:
     )
     varies = f"the difference varies by {100 * d.seed_deviation:.1f} points (standard deviation)"
     return f"seeds: {varies}; {needed}" + f" (with {seeds} seeds both figures are rough)" * (seeds < 5)
+
+
+def suites_in_words(found: ComparedSuites) -> str:
+    """A line a benchmark, the mean of their differences, and what is missing."""
+    width = max(9, *(len(row.name) for row in found.benchmarks))
+    lines = [f"{'benchmark':{width}} {'questions':>9} {'a':>6} {'b':>6} {'b - a':>6}  {'95% interval':14} "]
+    lines[0] += f"{'p':>7} {'p (Holm)':>8}"
+    for row in found.benchmarks:
+        d, a, b = row.compared.difference, row.compared.a_SQ.mean(), row.compared.b_SQ.mean()
+        lines.append(
+            f"{row.name:{width}} {len(row.compared.questions):9,} {100 * a:6.1f} {100 * b:6.1f} "
+            f"{100 * d.estimate.value:+6.1f}  {_to(d.estimate):14} {d.p_value:7.2g} {row.p_holm:8.2g}"
+        )
+    count = len(found.benchmarks)
+    if count > 1:
+        lines.append(
+            f"mean of {count} benchmarks: b - a {100 * found.mean.value:+.1f} points, 95% interval "
+            f"{_to(found.mean)}"
+        )
+        lines.append(f"p (Holm): corrected for {count} benchmarks, by Holm's method")
+    lines += [
+        f"too few questions in {row.name}: {len(row.compared.questions)} say next to nothing about others"
+        for row in found.benchmarks
+        if len(row.compared.questions) < FEW
+    ]
+    lines += [f"not compared: {name}: {why}" for name, why in found.refused.items()]
+    lines += [f"only in {side}: {', '.join(names)}" for side, names in zip("ab", found.only) if names]
+    lines += [f"note: {row.name}: {note}" for row in found.benchmarks for note in row.compared.notes]
+    a, b = len(found.benchmarks[0].before), len(found.benchmarks[0].after)
+    if min(a, b) == 1:
+        return "\n".join([*lines, _ONE_SEED])
+    how = "question and seed" if a == b else "question"
+    return "\n".join([*lines, f"{a} and {b} training seeds, paired by {how}"])
+
+
+def _to(e: Estimate) -> str:
+    return f"{100 * e.low:+.1f} to {100 * e.high:+.1f}"

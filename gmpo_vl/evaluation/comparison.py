@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,11 @@ from gmpo_vl.evaluation.official import golds_agree
 from gmpo_vl.evaluation.results import counts, differing, in_words
 from gmpo_vl.evaluation.statistics import Difference, two_level_difference
 from gmpo_vl.runs import EvaluationFolder
+from gmpo_vl.samples import without_text
+
+Shares = dict[str, float]  # {question: share of its answers that are right}
+
+ReadShares = Callable[[EvaluationFolder, str], Shares]  # of an evaluation, by a grader
 
 _SAME = (
     "settings",
@@ -48,11 +53,23 @@ class Compared:
         return self.b_SQ.mean(axis=0) - self.a_SQ.mean(axis=0)
 
 
+def shares_of(folder: EvaluationFolder, grader: str) -> Shares:
+    """By this grader."""
+    records = list(map(without_text, folder.samples()))
+    n = folder.results()["n"]
+    questions = dict.fromkeys(record.id for record in records)
+    return {key: c / n for key, c in zip(questions, counts(records, n, grader).tolist())}
+
+
 def compare(
-    a: Sequence[EvaluationFolder], b: Sequence[EvaluationFolder], grader: str = "overall"
+    a: Sequence[EvaluationFolder],
+    b: Sequence[EvaluationFolder],
+    grader: str = "overall",
+    read: ReadShares = shares_of,
 ) -> Compared:
     """Finished evaluations, one folder a seed. grader: whose verdicts: `overall`, `strict`, `paper` or, of
-    imported answers, the harness's `official`.
+    imported answers, the harness's `official`. read: for callers that keep what
+    it reads.
 
     An imported result is compared over the questions that all have, whatever their prompts and sampling; the
     golds must agree. Raises ValueError where the evaluations asked other questions, or where own ones asked
@@ -61,7 +78,7 @@ def compare(
     folders = [*a, *b]
     stated = [folder.results() for folder in folders]
     if any("imported" in results["settings"] for results in stated):
-        return compare_imported(a, b, stated, grader)
+        return compare_imported(a, b, stated, grader, read)
     conditions = [{key: results[key] for key in _SAME if key in results} for results in stated]
     let_be = _MAY_DIFFER | ({"settings.grader"} if grader != "overall" else set())
     for folder, found in zip(folders, conditions):
@@ -70,7 +87,7 @@ def compare(
             raise ValueError(
                 f"{folder.folder} cannot be compared with {folders[0].folder}: {in_words(apart)}"
             )
-    shares = [shares_of(folder, grader) for folder in folders]
+    shares = [read(folder, grader) for folder in folders]
     for folder, found in zip(folders, shares):
         if found.keys() != shares[0].keys():
             other = sorted(found.keys() ^ shares[0].keys())[:3]
@@ -91,17 +108,13 @@ def compared(
     return Compared(questions, a_SQ, b_SQ, two_level_difference(a_SQ, b_SQ), what, notes)
 
 
-def shares_of(folder: EvaluationFolder, grader: str) -> dict[str, float]:
-    """{question: share of its answers that are right by this grader}."""
-    records = list(folder.samples())
-    n = folder.results()["n"]
-    questions = dict.fromkeys(record.id for record in records)
-    return {key: c / n for key, c in zip(questions, counts(records, n, grader).tolist())}
-
-
 # --- with an imported result --------------------------------------------------------------------------------
 def compare_imported(
-    a: Sequence[EvaluationFolder], b: Sequence[EvaluationFolder], stated: list[dict], grader: str
+    a: Sequence[EvaluationFolder],
+    b: Sequence[EvaluationFolder],
+    stated: list[dict],
+    grader: str,
+    read: ReadShares,
 ) -> Compared:
     """stated: the results of all. Raises ValueError for other graders, and where the questions are not the
     same ones."""
@@ -112,7 +125,7 @@ def compare_imported(
             f"graded by {' and '.join(sorted(graders))}: --grader strict compares by one, or import again "
             "with the other's --grader"
         )
-    shares = [shares_of(folder, grader) for folder in folders]
+    shares = [read(folder, grader) for folder in folders]
     common = [key for key in shares[0] if all(key in found for found in shares)]
     if not common:
         raise ValueError(

@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from itertools import groupby
+from functools import partial
+from itertools import chain, groupby, islice
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -26,13 +27,14 @@ from gmpo_vl.rewards.inputs import asks_pictures
 from gmpo_vl.rewards.loading import Answered, Reward, Scored, load_reward
 from gmpo_vl.rollout.scoring import fill_scores, judged, records_of
 from gmpo_vl.runs import EvaluationFolder
-from gmpo_vl.samples import OFFICIAL, SampleRecord
+from gmpo_vl.samples import OFFICIAL, SampleRecord, without_text
 from gmpo_vl.storage.files import write_json
 from gmpo_vl.types import Example, Group
 from gmpo_vl.verify import Profile, verify_batch
 
 BATCH = 1_000  # answers that a process grades at a time
 Grader: TypeAlias = "Grading | Reward"
+Batch: TypeAlias = list[SampleRecord]
 
 
 @dataclass(frozen=True)
@@ -114,13 +116,14 @@ def graded(
 
 # --- grading again ------------------------------------------------------------------------------------------
 def regrade(
-    records: Sequence[SampleRecord],
+    records: Iterable[SampleRecord],
     grader: Grader,
     processes: int | None = None,
     progress: Callable[[int], None] = lambda graded: None,
-) -> list[SampleRecord]:
-    """The records with today's verdicts, in order. processes: one a core by default; 1 stays in this one, and
-    so does a reward, which is anybody's code. Raises ValueError for a reward that looks at the pictures."""
+) -> Iterator[SampleRecord]:
+    """The records with today's verdicts, in order, as they come: a few batches are held. processes: one a
+    core by default; 1 stays in this one, and so does a reward, which is anybody's code. Raises ValueError for
+    a reward that looks at the pictures."""
     processes = processes or os.cpu_count() or 1
     if isinstance(grader, Reward):
         processes = 1
@@ -129,25 +132,35 @@ def regrade(
                 f"reward {grader.name} asks for the pictures as the data has them, and stored samples have "
                 "none: evaluate again, with another --out"
             )
-    batches = [records[i : i + BATCH] for i in range(0, len(records), BATCH)]
-    jobs = [(grader, batch) for batch in batches]
-    with ExitStack() as stack:
-        grades: Iterable[Scored]
-        if processes == 1 or len(batches) == 1:
-            grades = map(_scored, jobs)
-        else:
-            context, here = multiprocessing.get_context("spawn"), os.getcwd()
+    left = iter(records)
+    batches = iter(lambda: list(islice(left, BATCH)), [])
+    first = list(islice(batches, 2))
+    alone = processes == 1 or len(first) < 2
+    scored = _scored_here if alone else partial(_scored_elsewhere, processes=processes)
+    for batch, of_batch in scored(chain(first, batches), grader):
+        for record, (score, verdict) in zip(batch, of_batch):
+            yield replace(record, reward=score | _kept(record), **judged(score, verdict))
+        progress(len(batch))
+
+
+def _scored_here(batches: Iterable[Batch], grader: Grader) -> Iterator[tuple[Batch, Scored]]:
+    return ((batch, _scored(grader, batch)) for batch in batches)
+
+
+def _scored_elsewhere(
+    batches: Iterable[Batch], grader: Grader, processes: int
+) -> Iterator[tuple[Batch, Scored]]:
+    """In processes of their own. Only what they work on and one batch more for each is read ahead."""
+    context, here = multiprocessing.get_context("spawn"), os.getcwd()
+    waiting: deque[tuple[Batch, Future[Scored]]] = deque()
+    with ProcessPoolExecutor(processes, context, os.chdir, (here,)) as pool:
+        for batch in batches:
             with away_from_working_directory():  # the pool starts its processes here
-                pool = ProcessPoolExecutor(min(processes, len(batches)), context, os.chdir, (here,))
-                grades = stack.enter_context(pool).map(_scored, jobs)
-        found: list[SampleRecord] = []
-        for batch, of_batch in zip(batches, grades):
-            found += [
-                replace(record, reward=score | _kept(record), **judged(score, verdict))
-                for record, (score, verdict) in zip(batch, of_batch)
-            ]
-            progress(len(batch))
-    return found
+                waiting.append((batch, pool.submit(_scored, grader, batch)))
+            if len(waiting) > 2 * processes:
+                done, scored = waiting.popleft()
+                yield done, scored.result()
+        yield from ((batch, scored.result()) for batch, scored in waiting)
 
 
 def _kept(record: SampleRecord) -> dict[str, float]:
@@ -169,22 +182,32 @@ def regrade_folder(
             f"{folder.folder} holds games, and each said itself whether it was won: there is nothing to "
             "grade again"
         )
-    old = list(folder.samples())
     grader = grader_of(plan)
-    new = regrade(old, grader, processes, progress)
+    were_right: list[bool] = []
+    graded: list[SampleRecord] = []  # without their texts, which are written as they come
+
+    def read() -> Iterator[SampleRecord]:
+        for record in folder.samples():
+            were_right.append(record.correct)
+            yield record
+
+    def kept(record: SampleRecord) -> SampleRecord:
+        graded.append(without_text(record))
+        return record
+
+    new = regrade(read(), grader, processes, progress)
     if "judge" in plan:
-        new = list(judge_records(new, judge_of(plan["judge"], folder.images)))
+        new = judge_records(new, judge_of(plan["judge"], folder.images))
+    folder.write_samples(map(kept, new))
     if isinstance(grader, Reward) and facts_of(grader) != plan["grader"]:  # its file was edited
         plan = {**plan, "grader": facts_of(grader)}
         write_json(folder.plan_file, plan)
-    folder.write_samples(new)
-    write_protocol_results(folder, plan, new)
-    return len(new), sum(before.correct != after.correct for before, after in zip(old, new))
+    write_protocol_results(folder, plan, graded)
+    return len(graded), sum(was != record.correct for was, record in zip(were_right, graded))
 
 
-def _scored(job: tuple[Grader, Sequence[SampleRecord]]) -> Scored:
+def _scored(grader: Grader, records: Sequence[SampleRecord]) -> Scored:
     """With all that a sample has of its row: everything but the pictures."""
-    grader, records = job
     return grader.scored([_of_question(list(group)) for _, group in groupby(records, attrgetter("id"))])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from gmpo_vl.report.cards import Answer, by_question, choose, make_card, merged
 from gmpo_vl.report.games import cards_of
 from gmpo_vl.report.page import render
 from gmpo_vl.runs import EvaluationFolder
-from gmpo_vl.samples import SampleRecord, episodes
+from gmpo_vl.samples import SampleRecord, episodes, without_text
 from gmpo_vl.storage.files import write_text
 
 QUESTIONS = 150  # shown in the gallery
@@ -37,7 +37,7 @@ def write_result_page(folder: EvaluationFolder, questions: int | None = None) ->
     """Write result.html beside results.json and return its path. questions: shown, or games."""
     results = folder.results()
     games = "episode" in results
-    records = list(folder.samples() if games else map(_without_text, folder.samples()))
+    records = list(folder.samples() if games else map(without_text, folder.samples()))
     groups = list(by_question(turns[-1] for turns in episodes(records)).values())
     shown = (GAMES if games else QUESTIONS) if questions is None else questions
     picked = [] if games else sorted(_whole(folder, pick(groups, shown)), key=_agreed)
@@ -55,11 +55,6 @@ def write_result_page(folder: EvaluationFolder, questions: int | None = None) ->
     path = folder.folder / "result.html"
     write_text(path, html)
     return path
-
-
-def _without_text(record: SampleRecord) -> SampleRecord:
-    """All that figures and tables take: the texts of an evaluation may be gigabytes."""
-    return replace(record, prompt="", response="")
 
 
 def _whole(folder: EvaluationFolder, groups: Sequence[list[SampleRecord]]) -> list[list[SampleRecord]]:

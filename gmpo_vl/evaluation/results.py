@@ -14,15 +14,16 @@ from typing import Any
 import numpy as np
 
 from gmpo_vl.evaluation.aggregates import aggregated
+from gmpo_vl.evaluation.at_k import all_at_k, majority_at_k, pass_at_k
 from gmpo_vl.evaluation.chunks import count_of_chunks, sound_chunks
 from gmpo_vl.evaluation.games import figures_of_games, notes_of_games
 from gmpo_vl.evaluation.imported.notes import notes_of_import
 from gmpo_vl.evaluation.judged.figures import notes_of_judge, rules_and_judge
 from gmpo_vl.evaluation.official import official_aggregates, official_figures
 from gmpo_vl.evaluation.protocols import PROFILES
-from gmpo_vl.evaluation.statistics import majority_at_k, mean_share, pass_at_k
+from gmpo_vl.evaluation.statistics import mean_share
 from gmpo_vl.runs import EvaluationFolder
-from gmpo_vl.samples import JUDGE, OFFICIAL, SampleRecord, episodes
+from gmpo_vl.samples import JUDGE, OFFICIAL, SampleRecord, episodes, without_text
 from gmpo_vl.storage.files import write_json
 from gmpo_vl.verify import parse_gold
 from gmpo_vl.verify.equivalence import clusters
@@ -57,7 +58,8 @@ def figures(records: Sequence[SampleRecord], n: int) -> dict[str, Any]:
         found |= figures_of_games(turns, n)
     if n > 1:
         ks = [k for k in (2, 4, 8, 16, 32, 64, 128, 256) if k < n] + [n]
-        found["pass@k"] = {str(k): _share(pass_at_k(correct_Q, n, k)) for k in ks}
+        for key, at_k in (("pass@k", pass_at_k), ("all@k", all_at_k)):
+            found[key] = {str(k): _share(at_k(correct_Q, n, k)) for k in ks}
     if n > 1 and explained:
         questions = [_votes(records[at : at + n]) for at in range(0, len(records), n)]
         found["maj@k"] = {
@@ -70,7 +72,8 @@ def figures(records: Sequence[SampleRecord], n: int) -> dict[str, Any]:
     if (official := official_figures(records)) is not None:
         found["official"] = official
     scored = [r for r in records if r.outcome != "unscored"]
-    parts = set.intersection(*(set(r.reward) for r in scored or records)) - {*PROFILES, OFFICIAL, JUDGE}
+    kinds = {tuple(r.reward) for r in scored or records}
+    parts = set.intersection(*map(set, kinds)) - {*PROFILES, OFFICIAL, JUDGE}
     if len(scored) < len(records):
         parts.add("unscored")
     if parts != {"overall"} or records[0].turn:
@@ -217,7 +220,7 @@ def finish(folder: EvaluationFolder) -> dict[str, Any]:
             )
         folder.join_chunks(chunks)
         folder.remove_half_written()
-        write_protocol_results(folder, plan, list(folder.samples()))
+        write_protocol_results(folder, plan, list(map(without_text, folder.samples())))
     folder.remove_chunks()
     return folder.results()
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from math import comb
 
 import numpy as np
 
@@ -17,7 +16,6 @@ RESAMPLES = 10_000
 ENOUGH = 10  # questions of a kind, for an interval
 _BLOCK = 200_000  # entries of an index table held at once: what fits into a cache
 _EQUAL = 1e-12  # gains closer than this differ by rounding only
-_SUBSETS = 256  # drawn per k for maj@k where k < n
 
 
 @dataclass(frozen=True)
@@ -74,44 +72,6 @@ def unpaired_difference(before_Q: np.ndarray, after_Q: np.ndarray, seed: int = 0
     if max(np.ptp(before_Q), np.ptp(after_Q)) < _EQUAL:
         estimate = _where_all_gain_the_same(estimate, min(len(before_Q), len(after_Q)))
     return estimate
-
-
-# --- several samples per question ---------------------------------------------------------------------------
-def pass_at_k(correct_Q: np.ndarray, n: int, k: int) -> np.ndarray:
-    """float64 (Q,): chance that one of k samples, drawn from the n without replacement, is right.
-
-    1 - C(n-c, k) / C(n, k), unbiased for k <= n (Chen et al. 2021, Eq. 1). correct_Q: int (Q,), the c.
-    """
-    if not 1 <= k <= n:
-        raise ValueError(f"pass@{k} needs 1 to n={n} samples")
-    chance_c = np.array([1 - comb(n - c, k) / comb(n, k) for c in range(n + 1)])
-    return chance_c[np.asarray(correct_Q)]
-
-
-def majority_at_k(answers: Sequence[int | None], correct: Sequence[bool], k: int, seed: int = 0) -> float:
-    """Chance that the most frequent answer among k of a question's samples is right. Ties share the vote.
-
-    answers: which answer each sample gave (`verify.equivalence.clusters`); None has no vote. An answer is
-    right where most of its samples are, and counts half where as many are as are not. Exact for k = n; for
-    smaller k the mean over 256 seeded subsets.
-    """
-    n = len(answers)
-    names = sorted({answer for answer in answers if answer is not None})
-    if not names:
-        return 0.0
-    votes_nC = np.array([[answer == name for name in names] for answer in answers], dtype=np.int64)
-    signs_n1 = 2 * np.asarray(correct, dtype=np.int64)[:, None] - 1
-    right_C = (1 + np.sign((votes_nC * signs_n1).sum(axis=0))) / 2
-    if k == n:
-        votes_RC = votes_nC.sum(axis=0, keepdims=True)
-    else:
-        generator = np.random.default_rng(seed)
-        subsets_Rk = generator.random((_SUBSETS, n)).argsort(axis=1)[:, :k]
-        votes_RC = votes_nC[subsets_Rk].sum(axis=1)
-    most_R1 = votes_RC.max(axis=1, keepdims=True)
-    leads_RC = (votes_RC == most_R1) & (most_R1 > 0)
-    leaders_R = np.maximum(leads_RC.sum(axis=1), 1)
-    return float(((leads_RC * right_C).sum(axis=1) / leaders_R).mean())
 
 
 # --- runs of several seeds ----------------------------------------------------------------------------------
@@ -283,6 +243,35 @@ def two_level_difference(a_SQ: np.ndarray, b_SQ: np.ndarray, seed: int = 0) -> D
     )
 
 
+def mean_difference(pairs: Sequence[tuple[np.ndarray, np.ndarray]], seed: int = 0) -> Estimate:
+    """The mean over benchmarks of b - a, each with the same weight, and its interval.
+
+    pairs: (a_SQ, b_SQ) of each benchmark, float64 (seeds, questions), with the same seeds in all. A resample
+    draws training seeds, once for all benchmarks since a seed is one trained model, and then each benchmark's
+    questions. The benchmarks are taken as they are: others could have been chosen, and that is not in it.
+    """
+    pairs = [(np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)) for a, b in pairs]
+    generator = np.random.default_rng(seed)
+    of_a, of_b = (len(side) for side in pairs[0])
+    weights_a = _seed_weights(RESAMPLES, of_a, generator)
+    weights_b = weights_a if of_a == of_b else _seed_weights(RESAMPLES, of_b, generator)
+    total, low, high = np.zeros(RESAMPLES), 0.0, 0.0
+    for a_SQ, b_SQ in pairs:
+        gains_Q = b_SQ.mean(axis=0) - a_SQ.mean(axis=0)
+        if of_a == of_b == 1:
+            total += _resampled_means(gains_Q, generator)
+        else:
+            for rows in _blocks(a_SQ.shape[1]):
+                total[rows] += _drawn_means(weights_b[rows] @ b_SQ - weights_a[rows] @ a_SQ, generator)
+        if np.ptp(gains_Q) < _EQUAL:  # no resample differs, so what may be hidden is added to the ends
+            mean = float(gains_Q.mean())
+            ends = _where_all_gain_the_same(Estimate(mean, mean, mean), len(gains_Q))
+            low, high = low + ends.low - mean, high + ends.high - mean
+    value = float(np.mean([b_SQ.mean() - a_SQ.mean() for a_SQ, b_SQ in pairs]))
+    estimate = _estimate(value, total / len(pairs))
+    return Estimate(value, estimate.low + low / len(pairs), estimate.high + high / len(pairs))
+
+
 def _where_all_gain_the_same(estimate: Estimate, questions: int) -> Estimate:
     """The interval where every question's gain is the same, so that no resample differs from another.
 
@@ -318,20 +307,24 @@ def _two_level_means(
     a_SQ: np.ndarray, b_SQ: np.ndarray, paired: bool, generator: np.random.Generator
 ) -> np.ndarray:
     """float64 (RESAMPLES,): mean differences over drawn seeds and drawn questions."""
-    questions = a_SQ.shape[1]
     means = np.empty(RESAMPLES)
-
-    def weights(rows: int, seeds: int) -> np.ndarray:
-        """float64 (rows, seeds): how often each seed was drawn, as shares."""
-        return generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=rows) / seeds
-
-    for rows in _blocks(questions):
+    for rows in _blocks(a_SQ.shape[1]):
         count = rows.stop - rows.start
-        weights_a = weights(count, len(a_SQ))
-        weights_b = weights_a if paired else weights(count, len(b_SQ))
-        index_RQ = generator.integers(0, questions, (count, questions))
-        means[rows] = np.take_along_axis(weights_b @ b_SQ - weights_a @ a_SQ, index_RQ, axis=1).mean(axis=1)
+        weights_a = _seed_weights(count, len(a_SQ), generator)
+        weights_b = weights_a if paired else _seed_weights(count, len(b_SQ), generator)
+        means[rows] = _drawn_means(weights_b @ b_SQ - weights_a @ a_SQ, generator)
     return means
+
+
+def _seed_weights(rows: int, seeds: int, generator: np.random.Generator) -> np.ndarray:
+    """float64 (rows, seeds): how often each seed was drawn, as shares."""
+    return generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=rows) / seeds
+
+
+def _drawn_means(gains_RQ: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """float64 (R,): of every row the mean over as many questions, drawn with replacement."""
+    index_RQ = generator.integers(0, gains_RQ.shape[1], gains_RQ.shape)
+    return np.take_along_axis(gains_RQ, index_RQ, axis=1).mean(axis=1)
 
 
 def _resampled_means(values_Q: np.ndarray, generator: np.random.Generator) -> np.ndarray:

@@ -38,8 +38,8 @@ def clusters(answers: Sequence[str | None], choices: Sequence[str] = ()) -> list
     found: list[list[_Vote]] = []
     number: dict[str, int] = {}
     for spelling in sorted(counts, key=lambda s: (-counts[s], s)):
-        vote = _Vote(spelling, *_value_of(spelling))
-        fits = (i for i, others in enumerate(found) if all(_same(vote, other, choices) for other in others))
+        vote = _Vote(spelling, Gold((spelling,), choices=tuple(choices)), *_value_of(spelling))
+        fits = (i for i, others in enumerate(found) if all(_same(vote, other) for other in others))
         at = next(fits, len(found))
         if at == len(found):
             found.append([])
@@ -49,20 +49,22 @@ def clusters(answers: Sequence[str | None], choices: Sequence[str] = ()) -> list
 
 
 class _Vote(NamedTuple):
-    """A spelling; for plain arithmetic its value in double precision, and exactly if it is rational."""
+    """A spelling, and it as the gold; for plain arithmetic its value in double precision, and exactly if it
+    is rational."""
 
     spelling: str
+    gold: Gold
     rough: complex | None = None
     exact: Fraction | None = None
 
 
-def _same(one: _Vote, two: _Vote, choices: Sequence[str]) -> bool:
-    if not choices:  # an option's text decides otherwise
+def _same(one: _Vote, two: _Vote) -> bool:
+    if not one.gold.choices:  # an option's text decides otherwise
         if one.exact is not None and one.exact == two.exact:
             return True
         if clearly_apart(one.rough, two.rough):
             return False
-    return _accepts(two.spelling, one.spelling, choices) or _accepts(one.spelling, two.spelling, choices)
+    return _accepts(two.gold, one.spelling) or _accepts(one.gold, two.spelling)
 
 
 # Numbers in signs and four commands: no word, unit, percent, comma or colon, so that the strict profile
@@ -95,9 +97,9 @@ def _value_of(spelling: str) -> tuple[complex | None, Fraction | None]:
     return (None if cancels or abs(rough) < _LEAST else rough), None
 
 
-def _accepts(gold: str, answer: str, choices: Sequence[str]) -> bool:
+def _accepts(gold: Gold, answer: str) -> bool:
     try:
-        return strict.judge(Gold((gold,), choices=tuple(choices)), answer) == "equal"
+        return strict.judge(gold, answer) == "equal"
     except Exception:  # a defect of ours costs one vote its cluster, and never the evaluation
-        _log.exception("the verifier failed on %.200r against %.200r", gold, answer)
+        _log.exception("the verifier failed on %.200r against %.200r", gold.alternatives[0], answer)
         return False

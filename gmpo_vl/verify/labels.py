@@ -190,7 +190,8 @@ def with_equals(text: str) -> str:
     return _COLON.sub(r"\1 = ", text) if ": " in text else text
 
 
-def items(text: str) -> list[str]:
+@lru_cache(maxsize=20_000)
+def items(text: str) -> tuple[str, ...]:
     """The parts of a text at its outermost commas, semicolons and "and"."""
     flat, parts, depth, start = _flat(text), [], 0, 0
     for joint in re.finditer(r"\\[{}]|[\[({})\]]|[,;]| and ", flat):
@@ -202,7 +203,7 @@ def items(text: str) -> list[str]:
         elif depth == 0:
             parts.append(flat[start : joint.start()].strip())
             start = joint.end()
-    return [*parts, flat[start:].strip()]
+    return (*parts, flat[start:].strip())
 
 
 def same_words_listed(gold: str, answer: str) -> bool:

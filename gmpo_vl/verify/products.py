@@ -69,10 +69,17 @@ def same_but_for_case(gold: str, answer: str) -> bool:
 
     Letters that may be a product keep their case.
     """
-    ours, theirs = ((set_as_text(text) or text).removesuffix(".").split() for text in (gold, answer))
-    if ours == theirs or [word.lower() for word in ours] != [word.lower() for word in theirs]:
+    (ours, low), (theirs, other) = _split(gold), _split(answer)
+    if ours == theirs or low != other:
         return False
     return all(one == two or _are_words(one, two) for one, two in zip(ours, theirs))
+
+
+@lru_cache(maxsize=20_000)
+def _split(text: str) -> tuple[list[str], list[str]]:
+    """The words of a text, and in small letters. Kept: a vote compares each answer with all others."""
+    words = (set_as_text(text) or text).removesuffix(".").split()
+    return words, [word.lower() for word in words]
 
 
 def _are_words(one: str, other: str) -> bool:

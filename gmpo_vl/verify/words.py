@@ -90,6 +90,7 @@ def without_exclamation(text: str) -> str:
     return _EXCLAMATION.sub("", text) if "!" in text else text
 
 
+@lru_cache(maxsize=20_000)
 def as_spoken(text: str) -> str:
     """`Men's!` as `Mens`: without marks that are not spoken."""
     return _APOSTROPHE.sub("", without_exclamation(text))
@@ -105,6 +106,7 @@ def _number_of(spoken: re.Match[str]) -> str:
     return str(sum(_NUMBER_WORDS[word] for word in re.split("[ -]", spoken[0].lower())))
 
 
+@lru_cache(maxsize=20_000)
 def _words(text: str) -> tuple[str, ...]:
     """The words and the signs of arithmetic, without case, punctuation and a leading article."""
     plain = _DATE.sub(_month_and_day, _CLOCK.sub(r"\1m ", as_spoken(bare(text)).lower()))

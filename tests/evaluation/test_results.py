@@ -63,7 +63,7 @@ def test_regrading_is_counted_and_the_same_over_processes(answered, gmpo_vl, con
     assert results["pass@1"] == pytest.approx(sum(r.correct for r in records) / len(records))
     many = records * 50
     grading = Grading("paper", "geometry3k")
-    assert regrade(many, grading, processes=2) == many
+    assert list(regrade(many, grading, processes=2)) == many
 
 
 def test_compare_pairs_by_question_and_seed_and_warns_about_one_seed(answered, gmpo_vl):

@@ -5,19 +5,18 @@ from itertools import combinations, product
 import numpy as np
 import pytest
 
+from gmpo_vl.evaluation.at_k import all_at_k, majority_at_k, pass_at_k
 from gmpo_vl.evaluation.statistics import (
-    majority_at_k,
     mean_over_questions,
     mean_share,
     paired_difference,
-    pass_at_k,
     seeds_for_power,
     two_level_difference,
     unpaired_difference,
 )
 
 
-def test_pass_at_k_is_what_counting_every_subset_gives():
+def test_the_best_and_the_worst_of_k_are_what_counting_every_subset_gives():
     n = 7
     for c in range(n + 1):
         samples = [1] * c + [0] * (n - c)
@@ -25,12 +24,15 @@ def test_pass_at_k_is_what_counting_every_subset_gives():
             subsets = list(combinations(samples, k))
             expected = sum(any(s) for s in subsets) / len(subsets)
             assert pass_at_k(np.array([c]), n, k)[0] == pytest.approx(expected, abs=1e-12)
+            worst = sum(all(s) for s in subsets) / len(subsets)
+            assert all_at_k(np.array([c]), n, k)[0] == pytest.approx(worst, abs=1e-12)
 
 
+@pytest.mark.parametrize("at_k", [pass_at_k, all_at_k])
 @pytest.mark.parametrize("k", [0, 4])
-def test_pass_at_k_of_more_samples_than_there_are_is_refused(k):
+def test_more_samples_than_there_are_are_refused(at_k, k):
     with pytest.raises(ValueError, match="1 to n=3"):
-        pass_at_k(np.array([1]), 3, k)
+        at_k(np.array([1]), 3, k)
 
 
 def brute_majority(answers, correct, k):
