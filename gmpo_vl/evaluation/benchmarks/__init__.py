@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gmpo_vl.data.images import ImageError, image_size
 from gmpo_vl.data.mapping import MappingFile
-from gmpo_vl.data.pictures.of_row import pictures_of_row
+from gmpo_vl.data.pictures.of_row import Check, pictures_of_row
 from gmpo_vl.data.rows import DataError, RowError
 from gmpo_vl.data.sources import open_tables
 from gmpo_vl.data.templates import IMAGE_TAG
@@ -62,11 +63,12 @@ def read_benchmark(name: str, sources: list[str], images: Path | None = None) ->
     """The rows of `write_benchmark`: {images (encoded), problem, answer, id, columns}."""
     seen: dict[str, str] = {}
     for table in open_tables(sources):
-        mapping = MappingFile(images or table.folder or Path(), "", "", "", images="images")
+        folder = images or table.folder
+        mapping = MappingFile(folder or Path(), "", "", "", images="images")
         for number in range(len(table.rows)):
             where = f"{table.name}, row {number}"
             try:
-                row = _row_of(name, table.rows[number], f"{name}-{len(seen)}", mapping)
+                row = _row_of(name, table.rows[number], f"{name}-{len(seen)}", mapping, _inside(folder))
             except RowError as error:
                 raise DataError(f"{where}: {error}") from error
             if row is None:
@@ -77,18 +79,45 @@ def read_benchmark(name: str, sources: list[str], images: Path | None = None) ->
             yield row
 
 
-def _row_of(name: str, row: Row, place: str, mapping: MappingFile) -> dict[str, Any] | None:
+def _row_of(name: str, row: Row, place: str, mapping: MappingFile, inside: Check) -> dict[str, Any] | None:
     """place: the id of a row that has none. Raises RowError."""
     question = BENCHMARKS[name].read(row)
     if question is None:
         return None
-    pictures = pictures_of_row({"images": list(question.pictures)}, mapping)
+    pictures = pictures_of_row({"images": list(question.pictures)}, mapping, check=inside)
     if (tags := question.problem.count(IMAGE_TAG)) != len(pictures):
         raise RowError("image_tags", f"{tags} {IMAGE_TAG} tags in the problem for {len(pictures)} pictures")
     return {
-        "images": [Path(p).read_bytes() if isinstance(p, str) else p for p in pictures],
+        "images": [_encoded(picture) for picture in pictures],
         "problem": question.problem,
         "answer": question.answer,
         "id": question.id or place,
         **question.columns,
     }
+
+
+def _inside(folder: Path | None) -> Check:
+    """Public rows are not trusted: a picture that one names lies in the folder, links resolved."""
+
+    def check(file: str) -> None:
+        if folder is None:
+            raise RowError(
+                "image_outside", "the picture is a name, and rows of the hub lie in no folder: give --images"
+            )
+        if not Path(file).resolve().is_relative_to(folder.resolve()):
+            raise RowError(
+                "image_outside",
+                f"the row names the file {file[:300]!r}, which is outside of {folder}: copy pictures into that "
+                "folder, or name another with --images",
+            )
+
+    return check
+
+
+def _encoded(picture: Any) -> bytes:
+    """A picture as it is stored, when its header says that it is one. Raises RowError."""
+    try:
+        image_size(picture)
+        return Path(picture).read_bytes() if isinstance(picture, str) else bytes(picture)
+    except (ImageError, OSError) as error:
+        raise RowError("image_unreadable", str(error)) from error
