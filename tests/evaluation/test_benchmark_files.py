@@ -3,6 +3,7 @@ kept of the public table."""
 
 import base64
 import json
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from benchmark_rows import ROWS, picture
 
 from gmpo_vl.data.rows import DataError, RowError
-from gmpo_vl.evaluation.benchmarks import _inside, write_benchmark
+from gmpo_vl.evaluation.benchmarks import BENCHMARKS, _inside, write_benchmark
 
 
 def written(name: str, rows: list[dict], folder: Path, **options) -> list[dict]:
@@ -79,3 +80,116 @@ def test_names_begin_beside_the_file_or_at_images(places):
     assert {row["images"][0]["bytes"] for row in above} == {picture(1)}
     with pytest.raises(RowError, match="rows of the hub lie in no folder: give --images"):
         _inside(None)("inside.png")
+
+
+def test_the_place_in_the_public_table_is_kept(tmp_path):
+    rows = [
+        {**row, "image": base64.b64encode(row["image"]["bytes"]).decode()} for row in ROWS["logicvista"]()
+    ]
+    found = written("logicvista", [rows[-1], *rows[:-1]], tmp_path)  # the row without a question comes first
+    assert [row["source_row"] for row in found] == [1, 2, 3, 4]
+    assert "index" not in found[0]
+    found = written(
+        "dynamath", [{**row, "index": i + 100} for i, row in enumerate(ROWS["dynamath"]())], tmp_path
+    )
+    assert [row["index"] for row in found] == [str(i + 100) for i in range(30)]
+    (tmp_path / "a.json").write_text(json.dumps(ROWS["dynamath"]()[:3]))
+    (tmp_path / "b.json").write_text(json.dumps(ROWS["dynamath"]()[3:6]))
+    write_benchmark("dynamath", [str(tmp_path / f"{name}.json") for name in "ab"], tmp_path)
+    counted = pq.read_table(tmp_path / "dynamath.parquet").to_pylist()
+    assert [row["source_row"] for row in counted] == list(range(6)), "through both files"
+
+
+def test_sizes_of_units_are_those_of_the_whole_benchmark(tmp_path):
+    rows = [{**row, "image": None} for row in ROWS["hallusionbench"]()]
+    rows = [
+        {**row, "image": base64.b64encode(picture(3)).decode()} if row["visual_input"] != "0" else row
+        for row in rows
+    ]
+    found = written("hallusionbench", rows, tmp_path)
+    sizes = ("question_rows_with_picture", "question_rows", "figure_rows")
+    assert [[row[size] for size in sizes] for row in found] == [
+        ["0", "2", "0"],  # VS without a picture
+        ["1", "2", "2"],
+        ["1", "1", "2"],
+        ["2", "2", "1"],
+        ["2", "2", "1"],
+    ]
+
+
+ABOUT = {"task": "t", "skills": ["algebra", "logic"]}
+
+
+@pytest.mark.parametrize(
+    ("about", "said"),
+    [
+        (ABOUT, "algebra; logic"),
+        (json.dumps(ABOUT), "algebra; logic"),
+        (str(ABOUT), "algebra; logic"),
+        ({"task": "t", "skills": "algebra"}, "algebra"),
+        ({"task": "t", "skills": "['algebra', 'logic']"}, "algebra; logic"),
+    ],
+)
+def test_metadata_may_come_as_text(about, said, tmp_path):
+    image = base64.b64encode(picture(1)).decode()
+    rows = [{**row, "decoded_image": image, "metadata": about} for row in ROWS["mathvista"]()]
+    assert {row["skills"] for row in written("mathvista", rows, tmp_path)} == {said}
+
+
+@pytest.mark.parametrize("name", ["mathvista", "mathverse"])
+@pytest.mark.parametrize("about", ["algebra", 5, ["a"], "[1]", "{"])
+def test_metadata_of_another_kind_is_refused(name, about, tmp_path):
+    rows = [{**row, "image": None, "decoded_image": None, "metadata": about} for row in ROWS[name]()]
+    with pytest.raises(DataError, match=r"rows.json, row 0: column 'metadata' is .*, no object with fields"):
+        written(name, rows, tmp_path)
+
+
+NO_TEXTS = [
+    None,
+    "",
+    1.5,
+    float("nan"),
+    float("inf"),
+    10**400,
+    10**5000,
+    True,
+    [],
+    [None],
+    [["a"]],
+    {},
+    {"a": 1},
+    b"x",
+]
+NO_TEXTS += [
+    "[",
+    "{",
+    "NaN",
+    "inf",
+    ["x"] * 30,
+    {"label": ["A"], "text": ["x"]},
+    "\ud800",
+    datetime(2020, 1, 1),
+]
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_whatever_a_column_holds_is_read_or_refused(name):
+    """By ValueError, to which the file and the row are added; no other error leaves a reader."""
+    refused = 0
+    for row in ROWS[name]()[:8]:
+        about = row.get("metadata", {})
+        others = [{**row, column: value} for column in row for value in NO_TEXTS]
+        others += [{**row, "metadata": {**about, field: value}} for field in about for value in NO_TEXTS]
+        for other in others:
+            try:
+                BENCHMARKS[name].read(other)
+            except ValueError:
+                refused += 1
+    assert refused > 20
+
+
+@pytest.mark.parametrize(("name", "row"), [("dynamath", 0), ("mathvista", 2)])
+@pytest.mark.parametrize("gold", ["nan", "inf", "-Infinity", float("inf")])
+def test_a_float_is_finite(name, row, gold):
+    with pytest.raises(RowError, match="is no number, though its type is float"):
+        BENCHMARKS[name].read({**ROWS[name]()[row], "answer": gold})

@@ -12,6 +12,7 @@ from benchmark_rows import OPTION_OF_WEMATH, ROWS
 
 from gmpo_vl.data.examples import load_examples
 from gmpo_vl.data.rows import DataError, RowError
+from gmpo_vl.evaluation.aggregates import AGGREGATES
 from gmpo_vl.evaluation.benchmarks import BENCHMARKS, write_benchmark
 from gmpo_vl.evaluation.benchmarks.questions import Question
 from gmpo_vl.evaluation.prepare import data_hash
@@ -40,8 +41,12 @@ def test_every_row_becomes_a_question_whose_gold_verifies(name, tmp_path):
     examples = load_examples(str(tmp_path / "out" / f"{name}.parquet"), check_images=True)
     for i, (example, question) in enumerate(zip(examples, found, strict=True)):
         assert example.id == (question.id or f"{name}-{i}")
-        assert (example.problem, example.meta) == (question.problem, question.columns)
-        assert tuple(example.meta) == BENCHMARKS[name].columns
+        assert example.problem == question.problem
+        assert example.meta.items() >= question.columns.items()
+        sizes = [unit.size for unit in AGGREGATES[name].units] if name in AGGREGATES else []
+        index = ["index"] if name == "dynamath" else []
+        assert list(example.meta) == ["source_row", *index, *BENCHMARKS[name].columns, *sizes]
+        assert example.meta["source_row"] == i
         for gold in parse_gold(example.answer).alternatives:
             assert verify(example.answer, f"\\boxed{{{gold}}}").correct
 

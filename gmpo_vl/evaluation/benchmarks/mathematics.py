@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 from gmpo_vl.data.answers import LETTERS, encode_answer
@@ -13,11 +14,13 @@ from gmpo_vl.evaluation.benchmarks.questions import (
     Row,
     below,
     cell,
+    fields,
     letter_gold,
     one_of,
     options_in,
     options_of,
     text,
+    texts,
     whole,
 )
 
@@ -69,7 +72,7 @@ def mathvista(row: Row) -> Question:
         gold = encode_answer(f"{_number(answer):.{int(whole(row, 'precision'))}f}", type="rounded")
     else:
         gold = encode_answer(answer)
-    metadata = cell(row, "metadata")
+    metadata = fields(row, "metadata")
     return Question(
         id=text(row, "pid"),
         problem=IMAGE_TAG + text(row, "query"),
@@ -79,18 +82,19 @@ def mathvista(row: Row) -> Question:
             "question_type": kind,
             "answer_type": answer_type,
             "task": text(metadata, "task"),
-            "skills": BETWEEN.join(cell(metadata, "skills")),
+            "skills": BETWEEN.join(texts(metadata, "skills")),
         },
     )
 
 
 def _number(said: str) -> float:
     try:
-        return float(said)
+        number = float(said)
     except ValueError:
-        raise RowError(
-            "answer_type", f"the answer {said[:60]!r} is no number, though its type is float"
-        ) from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise RowError("answer_type", f"the answer {said[:60]!r} is no number, though its type is float")
+    return number
 
 
 def mathverse(row: Row) -> Question:
@@ -107,7 +111,7 @@ def mathverse(row: Row) -> Question:
     options = options_in(text(row, "question_for_eval")) if kind == "multi-choice" else []
     is_letter = kind == "multi-choice" and re.fullmatch(r"[A-Z](?:\n[A-Z])*", answer)
     known = options if answer in options else None  # four answers to choices are the text of one
-    metadata = cell(row, "metadata")
+    metadata = fields(row, "metadata")
     return Question(
         id=text(row, "sample_index"),
         problem=IMAGE_TAG * (version != "Text Only") + text(row, "query_cot"),
