@@ -16,8 +16,8 @@ from gmpo_vl.evaluation.benchmarks.questions import (
     cell,
     fields,
     letter_gold,
+    lettered_options,
     one_of,
-    options_in,
     options_of,
     text,
     texts,
@@ -108,7 +108,7 @@ def mathverse(row: Row) -> Question:
     kind = one_of(text(row, "question_type"), ("multi-choice", "free-form"), "question_type")
     answer = text(row, "answer").replace("\u63b3", "\u00b0")  # a degree sign, as GBK misreads it
     answer = re.sub(r"^(\$?)\s*=", r"\1", re.sub(r"^\(([A-Z])\)$", r"\1", answer))
-    options = options_in(text(row, "question_for_eval")) if kind == "multi-choice" else []
+    options = lettered_options(text(row, "question_for_eval")) if kind == "multi-choice" else []
     is_letter = kind == "multi-choice" and re.fullmatch(r"[A-Z](?:\n[A-Z])*", answer)
     known = options if answer in options else None  # four answers to choices are the text of one
     metadata = fields(row, "metadata")
@@ -144,7 +144,7 @@ def wemath(row: Row) -> Question:
     return Question(
         id=f"{problem}/{said[2]}",
         problem=f"{IMAGE_TAG}{text(row, 'question')}\n{option}",
-        answer=letter_gold(text(row, "answer"), options_in(option)),
+        answer=letter_gold(text(row, "answer"), lettered_options(option)),
         pictures=[cell(row, "image_path", "image")],
         columns={
             "problem_id": problem,
@@ -171,7 +171,7 @@ def dynamath(row: Row) -> Question:
         gold = encode_answer(f"{_number(answer):.3f}", type="rounded")
         asked += "\nGive the answer as a number with three decimals."
     elif kind == "multiple choice":
-        gold = letter_gold(answer, options_in(asked))
+        gold = letter_gold(answer, lettered_options(asked))
     else:
         gold = encode_answer(answer)
     return Question(

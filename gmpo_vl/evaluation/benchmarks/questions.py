@@ -94,7 +94,7 @@ def one_of(said: str, known: Sequence[str], column: str) -> str:
     return said
 
 
-def options_in(problem: str) -> list[str]:
+def lettered_options(problem: str) -> list[str]:
     """The texts of the options that stand in a question, behind letters in order and behind `Choices:` where
     it says that; [] for none."""
     try:
