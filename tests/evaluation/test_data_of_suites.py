@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 from benchmark_rows import ROWS
 
-from gmpo_vl.cli.evaluate import _source_in_suite, check_suite, source_of
 from gmpo_vl.evaluation.benchmarks import write_benchmark
+from gmpo_vl.evaluation.protocol_files import check_suite, source_in_suite, source_of
 from gmpo_vl.evaluation.protocols import load_protocol
 from gmpo_vl.runs import EvaluationFolder
 
@@ -57,9 +57,9 @@ def test_each_protocol_of_a_suite_asks_its_own_file(vision, tiny, diagrams, gmpo
 def test_data_of_the_hub_stays_in_a_suite_unless_its_file_is_there(vision):
     usual = load_protocol("geometry3k").data
     assert usual == "hiyouga/geometry3k@test"
-    assert _source_in_suite(str(vision), usual) is None
+    assert source_in_suite(str(vision), usual) is None
     shutil.copy(vision / "geoqa.parquet", vision / "geometry3k.parquet")
-    assert _source_in_suite(str(vision), usual) == str(vision / "geometry3k.parquet")
+    assert source_in_suite(str(vision), usual) == str(vision / "geometry3k.parquet")
 
 
 @pytest.mark.parametrize("name", ["geometry3k", "geometry3k_choices", "mathvista", "math500", "gridworld"])
