@@ -68,7 +68,9 @@ class Unit:
     takes: Callable[[Mapping[str, str]], bool] = _every_row
 
     def whole(self, answers: Answers) -> list[list[int]]:
-        """The questions of each unit of which none is missing."""
+        """The questions of each unit of which none is missing; none of rows without sizes."""
+        if not all(self.size in row for row in answers.rows):
+            return []
         units = answers.units(*self.columns, where=self.takes).values()
         return [places for places in units if len(places) == int(answers.rows[places[0]][self.size])]
 
@@ -86,27 +88,28 @@ class Aggregate:
 
 def aggregated(name: str, records: Sequence[SampleRecord], n: int) -> Shares:
     """The named shares of an evaluation. records: n per question, a question's together. Raises ValueError as
-    `check_columns`."""
+    `check_columns`, but results from before the sizes were columns may be graded again without them."""
     for record in records[::n]:
-        check_columns(name, record.id, record.meta)
-    columns = AGGREGATES[name].columns
-    rows = [{column: written(record.meta[column]) for column in columns} for record in records[::n]]
+        check_columns(name, record.id, record.meta, with_sizes=False)
+    metas, columns = [record.meta for record in records[::n]], AGGREGATES[name].columns
+    rows = [{column: written(meta[column]) for column in columns if column in meta} for meta in metas]
     right_Qn = np.array([record.correct for record in records], dtype=bool).reshape(-1, n)
     return AGGREGATES[name].count(Answers(rows, right_Qn))
 
 
-def check_columns(name: str, question: str, row: Mapping[str, Any]) -> None:
+def check_columns(name: str, question: str, row: Mapping[str, Any], with_sizes: bool = True) -> None:
     """Raises ValueError where a question lacks a column by which the aggregate counts, or has a text in the
     place of a number."""
     aggregate = AGGREGATES[name]
-    if missing := [column for column in aggregate.columns if column not in row]:
+    sizes = () if with_sizes else [unit.size for unit in aggregate.units]
+    if missing := [column for column in aggregate.columns if column not in (*row, *sizes)]:
         raise ValueError(
             f"aggregate {name} counts by the column{'s'[: len(missing) > 1]} {', '.join(missing)}, which "
             f"question {question} does not have (a text of at most 200 characters, or a number). "
             "A file of an earlier data_prep/vision_benchmarks.py may lack some: write it again"
         )
     for column in aggregate.numbers:
-        if not re.fullmatch("[0-9]+", written(row[column])):
+        if column in row and not re.fullmatch("[0-9]+", written(row[column])):
             raise ValueError(
                 f"aggregate {name}: {column} of question {question} is {row[column]!r}, no whole number"
             )

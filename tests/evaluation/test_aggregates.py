@@ -7,7 +7,14 @@ from itertools import product
 import numpy as np
 import pytest
 
-from gmpo_vl.evaluation.aggregates import AGGREGATES, MATHVERSE_VERSIONS, aggregated, in_lines
+from gmpo_vl.evaluation.aggregates import (
+    AGGREGATES,
+    HALLUSIONBENCH,
+    MATHVERSE_VERSIONS,
+    aggregated,
+    check_columns,
+    in_lines,
+)
 from gmpo_vl.evaluation.protocols import checked, load_protocol, protocol_of_data
 from gmpo_vl.samples import SampleRecord
 
@@ -152,6 +159,18 @@ def test_hallusionbench_leaves_out_what_was_half_asked():
     assert "qAcc" not in seen, "without those that are asked without a picture"
     assert seen["fAcc"] == seen["fAcc (with a picture)"]
     assert seen["fAcc"]["units"] == 32
+
+
+def test_rows_of_unknown_sizes_have_no_units():
+    """Those of a result from before the sizes were columns, which is graded again. New ones are refused."""
+    before = [{key: m[key] for key in HALLUSIONBENCH} for m in figures_and_questions()[:3]]
+    found = aggregated("hallusionbench", answers(before)[0], N)
+    assert {"aAcc", "aAcc (with a picture)"} <= found.keys()
+    assert not [name for name in found if name.startswith(("qAcc", "fAcc"))]
+    with pytest.raises(
+        ValueError, match="by the columns question_rows_with_picture, question_rows, figure_rows"
+    ):
+        check_columns("hallusionbench", "q0", before[0])
 
 
 @pytest.mark.parametrize("name", ["hallusionbench", "wemath"])
