@@ -190,10 +190,11 @@ def test_whatever_a_column_holds_is_read_or_refused(name):
 
 def test_numbers_as_pandas_writes_them():
     """1.0 for 1, in a table as text."""
-    row = ROWS["dynamath"]()[0] | {"qid": "7.0", "varid": 3.0}
-    assert BENCHMARKS["dynamath"].read(row).id == "7/3"
-    row = ROWS["mathvista"]()[2] | {"precision": "1.0"}
-    assert BENCHMARKS["mathvista"].read(row).answer == '{"gold": "1.2", "type": "rounded"}'
+    variant = BENCHMARKS["dynamath"].read(ROWS["dynamath"]()[0] | {"qid": "7.0", "varid": 3.0})
+    rounded = BENCHMARKS["mathvista"].read(ROWS["mathvista"]()[2] | {"precision": "1.0"})
+    assert variant is not None
+    assert rounded is not None
+    assert (variant.id, rounded.answer) == ("7/3", '{"gold": "1.2", "type": "rounded"}')
 
 
 @pytest.mark.parametrize(("name", "row"), [("dynamath", 0), ("mathvista", 2)])
