@@ -95,7 +95,7 @@ def _add_run(parts: Any) -> None:
     run.add_argument(
         "--data",
         help="file, folder or hub id: your own data, or with --protocol instead of the protocol's; "
-        "or a folder that holds its file",
+        "or a folder that holds its file; with a suite such a folder only",
     )
     run.add_argument("--out", type=new_path, help="results go to OUT/NAME (runs/eval/MODEL)")
     run.add_argument("--shard", type=_shard, metavar="i/k", help="the i-th of k parts; join with merge")
@@ -140,6 +140,7 @@ def _shard(text: str) -> tuple[int, int]:
 def run_eval(options: argparse.Namespace) -> int:
     """Every protocol of the suite, one after the other; of the text sets the mean, too."""
     from gmpo_vl.evaluation.backends import backend_here
+    from gmpo_vl.evaluation.protocol_files import check_suite
     from gmpo_vl.evaluation.protocols import SUITES
 
     if options.backend == "auto":
@@ -147,9 +148,12 @@ def run_eval(options: argparse.Namespace) -> int:
         print(f"answers come from {options.backend}: {why}", flush=True)
     finished = []
     protocol = options.protocol if options.protocol or options.data else "geometry3k"
+    if protocol in SUITES:
+        check_suite(protocol, options.data)
     for name in SUITES.get(protocol, (protocol,)):
+        of_one = {"protocol": name, "suite": protocol in SUITES}
         try:
-            result = _run_one(argparse.Namespace(**{**vars(options), "protocol": name}))
+            result = _run_one(argparse.Namespace(**{**vars(options), **of_one}))
         except ChildProcessError as error:
             print(f"gmpo-vl: {error}", file=sys.stderr)
             return 1
@@ -209,13 +213,15 @@ def _prepare(options: argparse.Namespace) -> Prepared:
     quiet_libraries()
     from gmpo_vl.evaluation.backends import BackendChoice
     from gmpo_vl.evaluation.prepare import Request, prepare
-    from gmpo_vl.evaluation.protocols import load_protocol, override, protocol_of_data, source_of
+    from gmpo_vl.evaluation.protocol_files import source_in_suite, source_of
+    from gmpo_vl.evaluation.protocols import load_protocol, override, protocol_of_data
 
     changes = {field: getattr(options, field) for field in _OVERRIDES if getattr(options, field) is not None}
     named = options.protocol is not None
     protocol = load_protocol(options.protocol) if named else protocol_of_data(options.data)
     protocol = override(protocol, changes)
     copies = options.shard[1] if options.shard is not None else max(options.workers, options.ray)
+    find = source_in_suite if options.suite else source_of
     return prepare(
         Request(
             options.model,
@@ -223,7 +229,7 @@ def _prepare(options: argparse.Namespace) -> Prepared:
             protocol,
             replace(columns_of(options), called=_CALLED.get),
             BackendChoice(options.backend, options.tensor_parallel, copies),
-            source_of(options.data, protocol.data) if named else None,
+            find(options.data, protocol.data) if named else None,
             # a published grader knows nothing of a gold's choices, tolerance or type
             {"grader": "strict"} if protocol.grader == "paper" and not options.grader else {},
         )

@@ -94,7 +94,8 @@ def _import_one(file: Path, options: argparse.Namespace) -> None:
 def _request(file: Path, options: argparse.Namespace) -> Import:
     """Raises ValueError or FileNotFoundError for a protocol or its data that cannot be."""
     from gmpo_vl.evaluation.imported.write import Import
-    from gmpo_vl.evaluation.protocols import SUITES, load_protocol, source_of
+    from gmpo_vl.evaluation.protocol_files import source_of
+    from gmpo_vl.evaluation.protocols import SUITES, load_protocol
 
     if options.protocol in SUITES:
         raise ValueError(f"--protocol {options.protocol} is a suite: a file has one benchmark's answers")

@@ -204,27 +204,6 @@ def protocol_of_data(source: str) -> Protocol:
     return checked(Protocol(name=f"{name}-data" if _is_shipped(name) else name, data=source, **_OWN))
 
 
-def source_of(data: str | None, usual: str) -> str | None:
-    """--data, or the protocol's file inside it: a suite's sets lie in one folder."""
-    if data is not None and (Path(data) / Path(usual).name).is_file():
-        return str(Path(data) / Path(usual).name)
-    command = _MAKES.get(str(Path(usual).parent))
-    if data is None and command is not None and not Path(usual).exists():
-        raise FileNotFoundError(
-            f"{usual}: not here. `python data_prep/{command}` writes it; --data names another place"
-        )
-    return data
-
-
-# {folder of the protocols' data: the script that writes it}
-_MAKES = {
-    "data/text": "text_benchmarks.py SUITE data/text",
-    "data/alfworld": "alfworld.py GAMES data/alfworld",
-    "data/gridworld": "gridworld.py data/gridworld",
-    "data/vision": "vision_benchmarks.py NAME SOURCE data/vision",
-}
-
-
 def name_of_data(source: str) -> str:
     """`squares-validation` for data/squares/validation.parquet, `mine` for mine.parquet, `name-test` for
     OWNER/name@test."""

@@ -7,7 +7,14 @@ from itertools import product
 import numpy as np
 import pytest
 
-from gmpo_vl.evaluation.aggregates import AGGREGATES, MATHVERSE_VERSIONS, aggregated, in_lines
+from gmpo_vl.evaluation.aggregates import (
+    AGGREGATES,
+    HALLUSIONBENCH,
+    MATHVERSE_VERSIONS,
+    aggregated,
+    check_columns,
+    in_lines,
+)
 from gmpo_vl.evaluation.protocols import checked, load_protocol, protocol_of_data
 from gmpo_vl.samples import SampleRecord
 
@@ -82,6 +89,9 @@ def test_mathverse_is_the_mean_of_its_five_versions():
     ]
     metas += [{"problem_id": str(p), "version": "Text Only", "subject": "Plane"} for p in range(12)]
     metas += [{"problem_id": "99", "version": "Text Lite", "subject": "Plane"}]  # the others were not asked
+    for meta in metas:
+        if meta["version"] == "Text Only":
+            meta["subject"] = "Solid"  # no problem is told by it
     found, right_Qn = values("mathverse", metas)
     of_version = {
         version: np.mean([right_Qn[i] for i, m in enumerate(metas) if m["version"] == version and i < 60])
@@ -90,25 +100,32 @@ def test_mathverse_is_the_mean_of_its_five_versions():
     assert found["mean of the five versions"] == pytest.approx(np.mean(list(of_version.values())))
     assert found["version: Vision Only"] == pytest.approx(of_version["Vision Only"])
     assert found["version: Text Only"] == pytest.approx(right_Qn[60:72].mean())
-    solid = [right_Qn[i] for i, m in enumerate(metas) if m["subject"] == "Solid"]
+    solid = [right_Qn[i] for i, m in enumerate(metas) if m["subject"] == "Solid" and i < 60]
     assert found["subject: Solid"] == pytest.approx(np.mean(solid))
+
+
+def figures_and_questions() -> list[dict]:
+    """Sets of three figures with two questions each; sets of two subcategories have the same numbers."""
+    return [
+        {"category": category, "subcategory": subcategory, "visual_input": visual, "set_id": str(s),
+         "figure_id": str(f), "question_id": str(q), "figure_rows": "2", "question_rows": "3",
+         "question_rows_with_picture": "2" if category == "VS" else "3"}
+        for category in ("VD", "VS") for subcategory in ("chart", "map")
+        for s in range(8) for f in range(3) for q in range(2)
+        for visual in ["0" if category == "VS" and f == 0 else str(1 + (f > 1))]
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_hallusionbench_counts_answers_questions_and_figures(seed):
-    metas = [
-        {"category": category, "subcategory": "chart", "visual_input": visual, "set_id": str(s),
-         "figure_id": str(f), "question_id": str(q)}
-        for category in ("VD", "VS") for s in range(8) for f in range(3) for q in range(2)
-        for visual in ["0" if category == "VS" and f == 0 else str(1 + (f > 1))]
-    ]  # fmt: skip
+    metas = figures_and_questions()
     found, right_Qn = values("hallusionbench", metas, seed)
 
     def share_of_whole(key: str, keep) -> float:
         groups = defaultdict(list)
         for i, m in enumerate(metas):
             if keep(m):
-                groups[m["category"], m["set_id"], m[key]].append(i)
+                groups[m["category"], m["subcategory"], m["set_id"], m[key]].append(i)
         return float(
             np.mean([all(right_Qn[i, k] for i in group) for group in groups.values() for k in range(N)])
         )
@@ -125,6 +142,80 @@ def test_hallusionbench_counts_answers_questions_and_figures(seed):
     assert found["fAcc"] == found["fAcc (with a picture)"] == pytest.approx(share_of_whole("figure_id", seen))
 
 
+def test_hallusionbench_leaves_out_what_was_half_asked():
+    metas = (
+        figures_and_questions()
+    )  # of VD first: figure 0 with questions 0 and 1, figure 1, figure 2, a set more
+    units = [("qAcc", 2), ("fAcc", 3), ("qAcc (with a picture)", 2), ("fAcc (with a picture)", 3)]
+    assert [
+        (name, aggregated("hallusionbench", answers(metas[:7])[0], N)[name]["units"]) for name, _ in units
+    ] == units
+    found = aggregated("hallusionbench", answers(metas[:3])[0], N)
+    assert found["fAcc"]["units"] == 1, "of figure 1 one question was asked"
+    assert not {"qAcc", "qAcc (with a picture)"} & found.keys(), "two of its three figures were not asked"
+    of_vs = [m for m in metas if m["category"] == "VS"]
+    seen = aggregated("hallusionbench", answers([m for m in of_vs if m["visual_input"] != "0"])[0], N)
+    assert seen["qAcc (with a picture)"]["units"] == 32
+    assert "qAcc" not in seen, "without those that are asked without a picture"
+    assert seen["fAcc"] == seen["fAcc (with a picture)"]
+    assert seen["fAcc"]["units"] == 32
+
+
+def test_rows_of_unknown_sizes_have_no_units():
+    """Those of a result from before the sizes were columns, which is graded again. New ones are refused."""
+    before = [{key: m[key] for key in HALLUSIONBENCH} for m in figures_and_questions()[:3]]
+    found = aggregated("hallusionbench", answers(before)[0], N)
+    assert {"aAcc", "aAcc (with a picture)"} <= found.keys()
+    assert not [name for name in found if name.startswith(("qAcc", "fAcc"))]
+    with pytest.raises(
+        ValueError, match="by the columns question_rows_with_picture, question_rows, figure_rows"
+    ):
+        check_columns("hallusionbench", "q0", before[0])
+
+
+@pytest.mark.parametrize("name", ["hallusionbench", "wemath"])
+def test_numbers_count_as_the_texts_that_say_them(name):
+    metas = figures_and_questions() if name == "hallusionbench" else shuffled_steps()
+    kinds = (int, float)
+    numbers = [
+        {key: kinds[i % 2](value) if value.isdecimal() else value for key, value in meta.items()}
+        for i, meta in enumerate(metas)
+    ]
+    assert numbers != metas
+    assert aggregated(name, answers(numbers)[0], N) == aggregated(name, answers(metas)[0], N)
+
+
+def shuffled_steps() -> list[dict]:
+    """We-Math's problems of two steps, the whole problem anywhere among them."""
+    metas = [
+        {"problem_id": f"2steps_{p}", "part": part, "steps": "2", "step": "one step"}
+        for p in range(30)
+        for part in ("1", "2", "multi")
+    ]
+    return [metas[i] for i in np.random.default_rng(5).permutation(len(metas))]
+
+
+def test_wemath_takes_the_parts_of_a_problem_in_any_order():
+    metas = shuffled_steps()
+    found, right_Qn = values("wemath", metas)
+    whole = {m["problem_id"]: right_Qn[i] for i, m in enumerate(metas) if m["part"] == "multi"}
+    steps = {
+        p: [right_Qn[i] for i, m in enumerate(metas) if m["problem_id"] == p and m["part"] != "multi"]
+        for p in whole
+    }
+    general = [all(s[k] for s in steps[p]) and not whole[p][k] for p in whole for k in range(N)]
+    assert found["IG"] == pytest.approx(np.mean(general))
+
+
+def test_wemath_and_mathverse_count_no_question_for_another():
+    """Rows of one's own can hold a part twice, which makes no whole problem."""
+    step = {"problem_id": "2steps_1", "steps": "2", "step": "one step"}
+    twice = [{**step, "part": part} for part in ("1", "1", "multi")]
+    assert aggregated("wemath", answers(twice)[0], N).keys() == {"step: one step"}
+    five = [{"problem_id": "1", "subject": "Plane", "version": "Text Lite"} for _ in range(5)]
+    assert "mean of the five versions" not in aggregated("mathverse", answers(five)[0], N)
+
+
 def test_dynamath_averages_and_takes_the_worst_of_ten():
     metas = [
         {"question_id": str(q), "subject": ("algebra", "statistics")[q % 2], "level": "high school"}
@@ -132,6 +223,7 @@ def test_dynamath_averages_and_takes_the_worst_of_ten():
         for q in range(20)
     ]
     metas.append({"question_id": "99", "subject": "algebra", "level": "high school"})
+    metas[199]["subject"] = "geometry"  # the last variant of question 19: its first one says what it is
     records, right_Qn = answers(metas, share=0.9)
     found = aggregated("dynamath", records, N)
     right_vqn = right_Qn[:200].reshape(10, 20, N)
@@ -141,6 +233,8 @@ def test_dynamath_averages_and_takes_the_worst_of_ten():
     assert found["worst case"]["units"] == 20
     even = right_vqn[:, ::2].all(axis=0).mean()
     assert found["worst case, subject: algebra"]["value"] == pytest.approx(even)
+    assert found["average, subject: statistics"]["units"] == 10
+    assert not any("geometry" in name for name in found)
 
 
 @pytest.mark.parametrize("name", ["chartqa", "logicvista", "mathvision", "mathvista", "mmmu"])
@@ -171,6 +265,9 @@ def test_a_question_of_two_skills_counts_for_both():
 def test_a_missing_column_and_a_misspelt_aggregate_are_named():
     with pytest.raises(ValueError, match="aggregate chartqa counts by the column part, which question q0"):
         aggregated("chartqa", answers([{"x": 1}])[0], N)
+    step = {"problem_id": "2steps_1", "part": "1", "steps": "two", "step": "one step"}
+    with pytest.raises(ValueError, match="aggregate wemath: steps of question q0 is 'two', no whole number"):
+        aggregated("wemath", answers([step])[0], N)
     with pytest.raises(ValueError, match="no aggregate 'chartq'; did you mean chartqa"):
         checked(replace(protocol_of_data("mine.parquet"), aggregate="chartq"))
     with pytest.raises(ValueError, match="questions are counted there, not games"):

@@ -363,7 +363,7 @@ def test_what_is_refused_before_a_model_is_loaded(tiny, protocol, tmp_path, gmpo
     assert "no environment is called 'grid" in refused("--protocol", protocol("Walk", {"name": "gridword"}))
     path = protocol("Walk", {"settings": {"picture": False}})
     assert "did you mean pictures" in refused("--protocol", path)
-    assert "data_prep/alfworld.py GAMES data/alfworld` writes it" in refused("--protocol", "alfworld")
+    assert "data_prep/alfworld.py GAMES data/alfworld` writes them" in refused("--protocol", "alfworld")
     assert "data_prep/gridworld.py data/gridworld` writes it" in refused("--protocol", "gridworld")
     assert not (tmp_path / "out").exists()
 

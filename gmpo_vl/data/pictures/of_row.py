@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,16 @@ _MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF", b"II*\x00", b"MM
 _MOST_FOLDERS = 1000  # that are looked at for pictures beside a table
 
 
-def pictures_of_row(row: Mapping[str, Any], mapping: MappingFile, beside: Path | None = None) -> list[Any]:
+Check = Callable[[str], None]
+
+
+def pictures_of_row(
+    row: Mapping[str, Any], mapping: MappingFile, beside: Path | None = None, check: Check | None = None
+) -> list[Any]:
     """An empty column: the row has no such picture. An empty entry in a list: a lost picture, an error.
 
-    beside: the folder of the row's table, where names begin before they begin at the mapping's.
+    beside: the folder of the row's table, where names begin before they begin at the mapping's. check: raises
+    RowError for a file that a row may not name; asked before the file is read.
     """
     if mapping.images is None:
         return []
@@ -37,7 +43,7 @@ def pictures_of_row(row: Mapping[str, Any], mapping: MappingFile, beside: Path |
         for i, item in enumerate(items, start=1):
             if item is None or (isinstance(item, str) and not item):
                 raise RowError("image_missing", f"image {i} of {len(items)} in {column!r} is empty")
-            found.append(_image(item, mapping, beside))
+            found.append(_image(item, mapping, beside, check))
     return found
 
 
@@ -76,13 +82,15 @@ def _without_pixels(item: Any) -> Any:
     return item
 
 
-def _image(item: Any, mapping: MappingFile, beside: Path | None) -> Any:
+def _image(item: Any, mapping: MappingFile, beside: Path | None, check: Check | None) -> Any:
     """Bytes or a path. Anything else stays as it is, and `example_from_row` refuses it."""
     if not isinstance(item, str):
         return item
     found = _from_base64(item)
     if found is None:
         found = _file(item, mapping, beside)
+    if check is not None and isinstance(found, str):
+        check(found)
     if isinstance(found, str) and found.lower().endswith(".npy"):
         found = Path(found).read_bytes()
     return png_of_npy(found) if isinstance(found, bytes) and found.startswith(NPY) else found

@@ -6,17 +6,23 @@ asks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
 
+from gmpo_vl.data.answers import written
+from gmpo_vl.data.images import ImageError, image_size
 from gmpo_vl.data.mapping import MappingFile
-from gmpo_vl.data.pictures.of_row import pictures_of_row
-from gmpo_vl.data.rows import DataError, RowError
-from gmpo_vl.data.sources import open_tables
+from gmpo_vl.data.pictures.of_row import Check, pictures_of_row
+from gmpo_vl.data.rows import DataError, RowError, is_small_scalar
+from gmpo_vl.data.sources import Table, open_tables
 from gmpo_vl.data.templates import IMAGE_TAG
+from gmpo_vl.data.values import is_empty
 from gmpo_vl.data.writing import write_parquet
+from gmpo_vl.evaluation.aggregates import AGGREGATES, HALLUSIONBENCH, Unit
 from gmpo_vl.evaluation.benchmarks.general import (
     chartqa,
     hallusionbench,
@@ -49,7 +55,6 @@ class Benchmark:
     name: Callable[[Row], str] | None = None
 
 
-_OF_A_SET = ("category", "subcategory", "visual_input", "set_id", "figure_id", "question_id")
 BENCHMARKS = {
     "mathvision": Benchmark(mathvision, ("subject", "level")),
     "mathvision_testmini": Benchmark(mathvision, ("subject", "level")),
@@ -58,7 +63,7 @@ BENCHMARKS = {
     "mathvista": Benchmark(mathvista, ("question_type", "answer_type", "task", "skills"), mathvista_name),
     "mathverse": Benchmark(mathverse, ("problem_id", "version", "subject", "question_type"), mathverse_name),
     "wemath": Benchmark(wemath, ("problem_id", "part", "steps", "step", "concept"), wemath_name),
-    "hallusionbench": Benchmark(hallusionbench, _OF_A_SET, hallusionbench_name),
+    "hallusionbench": Benchmark(hallusionbench, HALLUSIONBENCH, hallusionbench_name),
     "logicvista": Benchmark(logicvista, ("skill", "capability")),
     "dynamath": Benchmark(
         dynamath, ("question_id", "variant", "subject", "level", "answer_type"), dynamath_name
@@ -74,41 +79,119 @@ def write_benchmark(name: str, sources: list[str], out: Path, images: Path | Non
 
     Raises DataError that names file and row, and leaves a former OUT/NAME.parquet as it was.
     """
-    columns = {"id": "string", **dict.fromkeys(BENCHMARKS[name].columns, "string")}
-    return write_parquet(out / f"{name}.parquet", read_benchmark(name, sources, images), columns)
+    rows = read_benchmark(name, sources, images)
+    first = list(islice(rows, 1))
+    with_index = [column for row in first for column in ("index",) if row[column]]
+    texts = ("id", *with_index, *BENCHMARKS[name].columns, *(unit.size for unit in _units(name)))
+    columns = {"source_row": "int64", **dict.fromkeys(texts, "string")}
+    return write_parquet(out / f"{name}.parquet", chain(first, rows), columns)
 
 
 def read_benchmark(name: str, sources: list[str], images: Path | None = None) -> Iterator[dict[str, Any]]:
-    """The rows of `write_benchmark`: {images (encoded), problem, answer, id, columns}."""
+    """The rows of `write_benchmark`: {images (encoded), problem, answer, id, source_row, index, columns}.
+
+    source_row: the row's place in the public table, from 0; several tables are counted through. index: as
+    VLMEvalKit's tables have it; None without one. A unit of the aggregate has its size in a column.
+    """
+    tables = open_tables(sources)
+    units = _units(name)
+    sizes = Counter(key for found in (_read(name, tables) if units else ()) for key in _keys(units, found))
     seen: dict[str, str] = {}
-    for table in open_tables(sources):
-        mapping = MappingFile(images or table.folder or Path(), "", "", "", images="images")
+    mappings: dict[Path | None, MappingFile] = {}  # one a folder, whose names are read once
+    for found in _read(name, tables):
+        question = found.question
+        row_id = question.id or f"{name}-{len(seen)}"  # its place, of a row that has none
+        if row_id in seen:
+            raise DataError(f"{found.where}: its id {row_id!r} is that of {seen[row_id]}, too")
+        seen[row_id] = found.where
+        folder = images or found.table.folder
+        mapping = MappingFile(folder or Path(), "", "", "", images="images")
+        mapping = mappings.setdefault(folder, mapping)
+        yield {
+            "images": _pictures(found, mapping, _inside(folder)),
+            "problem": question.problem,
+            "answer": question.answer,
+            "id": row_id,
+            "source_row": found.source_row,
+            "index": found.index,
+            **question.columns,
+            **dict.fromkeys((unit.size for unit in units), "0"),
+            **{size: str(sizes[size, of]) for size, of in _keys(units, found)},
+        }
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A question and where it stands. source_row, index: as in `read_benchmark`."""
+
+    question: Question
+    table: Table
+    where: str
+    source_row: int
+    index: str | None
+
+
+def _read(name: str, tables: Sequence[Table]) -> Iterator[_Found]:
+    """Every row that is a question, in order. Raises DataError."""
+    places = count()
+    for table in tables:
         for number in range(len(table.rows)):
-            where = f"{table.name}, row {number}"
+            place, where = next(places), f"{table.name}, row {number}"
             try:
-                row = _row_of(name, table.rows[number], f"{name}-{len(seen)}", mapping)
-            except RowError as error:
+                row = table.rows[number]
+                question = BENCHMARKS[name].read(row)
+            except ValueError as error:  # RowError, or a gold that cannot be encoded
                 raise DataError(f"{where}: {error}") from error
-            if row is None:
-                continue
-            if row["id"] in seen:
-                raise DataError(f"{where}: its id {row['id']!r} is that of {seen[row['id']]}, too")
-            seen[row["id"]] = where
-            yield row
+            if question is not None:
+                index = row.get("index")
+                kept = is_small_scalar(index) and not is_empty(index)
+                yield _Found(question, table, where, place, written(index) if kept else None)
 
 
-def _row_of(name: str, row: Row, place: str, mapping: MappingFile) -> dict[str, Any] | None:
-    """place: the id of a row that has none. Raises RowError."""
-    question = BENCHMARKS[name].read(row)
-    if question is None:
-        return None
-    pictures = pictures_of_row({"images": list(question.pictures)}, mapping)
-    if (tags := question.problem.count(IMAGE_TAG)) != len(pictures):
-        raise RowError("image_tags", f"{tags} {IMAGE_TAG} tags in the problem for {len(pictures)} pictures")
-    return {
-        "images": [Path(p).read_bytes() if isinstance(p, str) else p for p in pictures],
-        "problem": question.problem,
-        "answer": question.answer,
-        "id": question.id or place,
-        **question.columns,
-    }
+def _units(name: str) -> Sequence[Unit]:
+    return AGGREGATES[name].units if name in AGGREGATES else ()
+
+
+def _keys(units: Sequence[Unit], found: _Found) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """(column of its size, what names it) of each unit that the question is in."""
+    row = found.question.columns
+    return ((unit.size, tuple(row[column] for column in unit.columns)) for unit in units if unit.takes(row))
+
+
+def _pictures(found: _Found, mapping: MappingFile, inside: Check) -> list[bytes]:
+    """The question's pictures, encoded. Raises DataError, also where its tags are not as many."""
+    try:
+        row = {"images": list(found.question.pictures)}
+        pictures = [_encoded(p) for p in pictures_of_row(row, mapping, check=inside)]
+    except RowError as error:
+        raise DataError(f"{found.where}: {error}") from error
+    if (tags := found.question.problem.count(IMAGE_TAG)) != len(pictures):
+        raise DataError(f"{found.where}: {tags} {IMAGE_TAG} tags in the problem for {len(pictures)} pictures")
+    return pictures
+
+
+def _inside(folder: Path | None) -> Check:
+    """Public rows are not trusted: a picture that one names lies in the folder, links resolved."""
+
+    def check(file: str) -> None:
+        if folder is None:
+            raise RowError(
+                "image_outside", "the picture is a name, and rows of the hub lie in no folder: give --images"
+            )
+        if not Path(file).resolve().is_relative_to(folder.resolve()):
+            raise RowError(
+                "image_outside",
+                f"the row names the file {file[:300]!r}, which is outside of {folder}: copy pictures "
+                "into that folder, or name another with --images",
+            )
+
+    return check
+
+
+def _encoded(picture: Any) -> bytes:
+    """A picture as it is stored, when its header says that it is one. Raises RowError."""
+    try:
+        image_size(picture)
+        return Path(picture).read_bytes() if isinstance(picture, str) else bytes(picture)
+    except (ImageError, OSError) as error:
+        raise RowError("image_unreadable", str(error)) from error

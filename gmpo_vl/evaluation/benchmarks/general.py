@@ -14,9 +14,9 @@ from gmpo_vl.evaluation.benchmarks.questions import (
     below,
     cell,
     letter_gold,
+    lettered_options,
     one_of,
     optional,
-    options_in,
     options_of,
     placed,
     text,
@@ -37,7 +37,7 @@ def logicvista(row: Row) -> Question | None:
     return Question(
         id=text(row, "key", "imagename", "index"),
         problem=IMAGE_TAG + asked,
-        answer=encode_answer(answer) if answer.isdecimal() else letter_gold(answer, options_in(asked)),
+        answer=encode_answer(answer) if answer.isdecimal() else letter_gold(answer, lettered_options(asked)),
         pictures=[cell(row, "image", "imagename")],
         columns={"skill": _only(row, "skill"), "capability": _only(row, "broad_capability")},
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gmpo_vl.data.answers import encode_answer
+from gmpo_vl.data.pictures.of_row import entries_of
 from gmpo_vl.data.rows import RowError
 from gmpo_vl.data.templates import IMAGE_TAG
 from gmpo_vl.evaluation.benchmarks.questions import Question, Row, below, cell, letter_gold, options_of, text
@@ -11,7 +12,7 @@ from gmpo_vl.evaluation.benchmarks.questions import Question, Row, below, cell, 
 def geometry3k_choices(row: Row) -> Question:
     """Geometry3K (Lu et al. 2021) with its four choices, as Yang130/geometry3k_4choices_mixed: images,
     problem, choices, ground_truth (a letter). A row is known by its place."""
-    options, pictures = options_of(row, "choices"), cell(row, "images")
+    options, pictures = options_of(row, "choices"), entries_of(cell(row, "images"))
     if len(options) != 4 or len(pictures) != 1:
         raise RowError(
             "choices", f"{len(options)} choices and {len(pictures)} pictures; there are four and one"

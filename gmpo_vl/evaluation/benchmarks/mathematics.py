@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 from gmpo_vl.data.answers import LETTERS, encode_answer
@@ -13,11 +14,13 @@ from gmpo_vl.evaluation.benchmarks.questions import (
     Row,
     below,
     cell,
+    fields,
     letter_gold,
+    lettered_options,
     one_of,
-    options_in,
     options_of,
     text,
+    texts,
     whole,
 )
 
@@ -69,7 +72,7 @@ def mathvista(row: Row) -> Question:
         gold = encode_answer(f"{_number(answer):.{int(whole(row, 'precision'))}f}", type="rounded")
     else:
         gold = encode_answer(answer)
-    metadata = cell(row, "metadata")
+    metadata = fields(row, "metadata")
     return Question(
         id=mathvista_name(row),
         problem=IMAGE_TAG + text(row, "query"),
@@ -79,18 +82,19 @@ def mathvista(row: Row) -> Question:
             "question_type": kind,
             "answer_type": answer_type,
             "task": text(metadata, "task"),
-            "skills": BETWEEN.join(cell(metadata, "skills")),
+            "skills": BETWEEN.join(texts(metadata, "skills")),
         },
     )
 
 
 def _number(said: str) -> float:
     try:
-        return float(said)
+        number = float(said)
     except ValueError:
-        raise RowError(
-            "answer_type", f"the answer {said[:60]!r} is no number, though its type is float"
-        ) from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise RowError("answer_type", f"the answer {said[:60]!r} is no number, though its type is float")
+    return number
 
 
 def mathverse(row: Row) -> Question:
@@ -104,10 +108,10 @@ def mathverse(row: Row) -> Question:
     kind = one_of(text(row, "question_type"), ("multi-choice", "free-form"), "question_type")
     answer = text(row, "answer").replace("\u63b3", "\u00b0")  # a degree sign, as GBK misreads it
     answer = re.sub(r"^(\$?)\s*=", r"\1", re.sub(r"^\(([A-Z])\)$", r"\1", answer))
-    options = options_in(text(row, "question_for_eval")) if kind == "multi-choice" else []
+    options = lettered_options(text(row, "question_for_eval")) if kind == "multi-choice" else []
     is_letter = kind == "multi-choice" and re.fullmatch(r"[A-Z](?:\n[A-Z])*", answer)
     known = options if answer in options else None  # four answers to choices are the text of one
-    metadata = cell(row, "metadata")
+    metadata = fields(row, "metadata")
     return Question(
         id=mathverse_name(row),
         problem=IMAGE_TAG * (version != "Text Only") + text(row, "query_cot"),
@@ -148,7 +152,7 @@ def wemath(row: Row) -> Question:
     return Question(
         id=wemath_name(row),
         problem=f"{IMAGE_TAG}{text(row, 'question')}\n{option}",
-        answer=letter_gold(text(row, "answer"), options_in(option)),
+        answer=letter_gold(text(row, "answer"), lettered_options(option)),
         pictures=[cell(row, "image_path", "image")],
         columns={
             "problem_id": problem,
@@ -185,7 +189,7 @@ def dynamath(row: Row) -> Question:
         gold = encode_answer(f"{_number(answer):.3f}", type="rounded")
         asked += "\nGive the answer as a number with three decimals."
     elif kind == "multiple choice":
-        gold = letter_gold(answer, options_in(asked))
+        gold = letter_gold(answer, lettered_options(asked))
     else:
         gold = encode_answer(answer)
     return Question(

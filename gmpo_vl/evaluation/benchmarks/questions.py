@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Number
 from typing import Any
 
 from gmpo_vl.data.answers import LETTERS, encode_answer, written
@@ -15,7 +16,7 @@ from gmpo_vl.data.letters import lettered_text, line_of
 from gmpo_vl.data.options import read_options
 from gmpo_vl.data.rows import RowError
 from gmpo_vl.data.templates import IMAGE_TAG
-from gmpo_vl.data.values import is_empty, texts_in
+from gmpo_vl.data.values import is_empty, parsed, texts_in
 
 Row = Mapping[str, Any]
 _CHOICES = re.compile(r"\bchoices?:", re.IGNORECASE)
@@ -44,8 +45,14 @@ def cell(row: Row, *names: str) -> Any:
 
 
 def text(row: Row, *names: str) -> str:
-    """As `cell`, as a text: a number without needless decimals."""
-    return written(cell(row, *names))
+    """As `cell`, as a text: a number without needless decimals. Raises RowError for any other value."""
+    return _text(cell(row, *names), names[0])
+
+
+def _text(value: Any, column: str) -> str:
+    if not isinstance(value, str | Number) or isinstance(value, bool):
+        raise RowError("value", f"column {column!r} holds a {type(value).__name__}, no text and no number")
+    return written(value)
 
 
 def texts(row: Row, name: str) -> list[str]:
@@ -53,7 +60,16 @@ def texts(row: Row, name: str) -> list[str]:
     value = cell(row, name)
     if isinstance(value, str):
         value = texts_in(value.strip()) or [value]
-    return [written(item) for item in (value if isinstance(value, list | tuple) else [value])]
+    return [_text(item, name) for item in (value if isinstance(value, list | tuple) else [value])]
+
+
+def fields(row: Row, name: str) -> Row:
+    """The fields of a column that holds an object, which may come as the text of one. Raises RowError."""
+    value = cell(row, name)
+    found = parsed(value.strip()) if isinstance(value, str) else value
+    if not isinstance(found, Mapping):
+        raise RowError("value", f"column {name!r} is {str(value)[:60]!r}, no object with fields")
+    return found
 
 
 def optional(row: Row, name: str) -> Any:
@@ -66,9 +82,9 @@ def optional(row: Row, name: str) -> Any:
 def whole(row: Row, *names: str) -> str:
     """The text of a column that holds a whole number, also where pandas wrote 1.0."""
     said = text(row, *names)
-    if not re.fullmatch(r"\d+", said):
+    if (found := re.fullmatch(r"([0-9]+)(?:\.0+)?", said)) is None:
         raise RowError("number", f"column {names[0]!r} is {said[:60]!r}, not a whole number")
-    return said
+    return found[1]
 
 
 def one_of(said: str, known: Sequence[str], column: str) -> str:
@@ -78,7 +94,7 @@ def one_of(said: str, known: Sequence[str], column: str) -> str:
     return said
 
 
-def options_in(problem: str) -> list[str]:
+def lettered_options(problem: str) -> list[str]:
     """The texts of the options that stand in a question, behind letters in order and behind `Choices:` where
     it says that; [] for none."""
     try:
