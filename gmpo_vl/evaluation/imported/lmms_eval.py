@@ -7,6 +7,7 @@ in a metric, in `doc` (older versions), in the prompt, or in the rows of --data.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from gmpo_vl.evaluation.imported.rows import (
     gold_of,
     options_in,
     options_shown,
+    plain_text,
     small,
     without_secrets,
 )
@@ -152,15 +154,21 @@ def _beside(path: Path, name: re.Match[str] | None, official: str | None) -> dic
     figures = _object(_object(stated, "results"), name["task"])
     found = {
         "results_file": file.name,
-        "model": stated.get("model_name") or config.get("model"),
-        "model_args": without_secrets(str(config.get("model_args"))),
-        "sampling": task.get("generation_kwargs") or None,
-        "gen_kwargs": config.get("gen_kwargs") or None,
-        "repeats": task.get("repeats"),
-        "git_hash": stated.get("git_hash"),
-        "stated": next((v for key, v in figures.items() if key.partition(",")[0] == official), None),
+        "model": plain_text(str(stated.get("model_name") or config.get("model") or "")),
+        "model_args": without_secrets(config.get("model_args")),
+        "sampling": without_secrets(task.get("generation_kwargs")),
+        "gen_kwargs": without_secrets(config.get("gen_kwargs")),
+        "repeats": repeats if isinstance(repeats := task.get("repeats"), int) else None,
+        "git_hash": plain_text(str(stated.get("git_hash") or "")),
+        "stated": _figure(figures, official),
     }
-    return {key: value for key, value in found.items() if value not in (None, "", "None")}
+    return {key: value for key, value in found.items() if value not in (None, "", {}, [])}
+
+
+def _figure(figures: Mapping[str, Any], official: str | None) -> float | None:
+    """The harness's own total by that metric, where it is a number."""
+    value = next((value for key, value in figures.items() if key.partition(",")[0] == official), None)
+    return value if isinstance(value, int | float) and abs(value) < math.inf else None
 
 
 def _object(value: Any, key: str) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""What another harness's file says of a question: one form for all harnesses."""
+"""What another harness's file says of a question and of its settings: one form for all harnesses."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from gmpo_vl.data.answers import LETTERS, encode_answer, written
 from gmpo_vl.data.letters import lettered_text
 from gmpo_vl.data.options import Options, readings
 from gmpo_vl.data.rows import RowError, is_small_scalar
-from gmpo_vl.data.values import is_empty, texts_in
+from gmpo_vl.data.values import is_empty, parsed, texts_in
 
 ERROR_TEXTS = (
     "Failed to obtain answer",
@@ -97,9 +98,80 @@ def small(values: Mapping[str, Any], without: Sequence[str] = ()) -> dict[str, A
     return {key: value for key, value in values.items() if key not in without and is_small_scalar(value)}
 
 
-_SECRET = re.compile(r"(\w*(?:key|token|secret|password)\w*\s*[=:]\s*)[^,\s]+", re.IGNORECASE)
+# --- settings: known names alone are kept, since any other may hold a key, a token or a header ----------------
+LEFT_OUT = "..."
+_KEPT = frozenset(
+    """pretrained model model_name model_path model_id model_version model_type revision tokenizer processor
+    dtype torch_dtype device device_map batch_size seed n
+    attn_implementation use_flash_attention_2 trust_remote_code enforce_eager load_in_4bit load_in_8bit
+    use_cache tensor_parallel_size pipeline_parallel_size data_parallel_size gpu_memory_utilization
+    conv_template image_aspect_ratio truncation interleave_visuals enable_thinking fps nframes key_frames
+    max_new_tokens max_tokens max_gen_toks max_length max_model_len max_num_seqs max_num_frames max_frames_num
+    max_images max_image_size max_pixels min_pixels total_pixels
+    max_retries timeout num_concurrent base_url
+    temperature do_sample top_p top_k min_p num_beams until stop repetition_penalty presence_penalty
+    frequency_penalty length_penalty""".split()
+)
+_NAME = re.compile(r"[A-Za-z]+(?:[_-][A-Za-z0-9]+)*")
+_LONGEST_NAME, _LONGEST_TEXT, _DEEPEST = 40, 200, 8
+_USER = re.compile(r"(\w+://)[^\s?#]*@|^[^/\s:@]+:[^/\s@]+@")  # user:password@ of an address
+_BEHIND = re.compile(r"(://[^\s?#]*)[?#].*", re.DOTALL)  # of an address: ?api_key=...
+_LIKE_A_KEY = re.compile(
+    r"\b(?:sk|pk|rk|hf|gsk|xai|nvapi|gh[oprsu]|github_pat|glpat|xox[a-z])[-_]\w"
+    r"|\b(?:AKIA|AIza|eyJ)\w|\b(?:bearer|basic)\s+\S|(?:key|token|secret|password|passwd|pwd)\s*[=:]",
+    re.IGNORECASE,
+)
 
 
-def without_secrets(text: str) -> str:
-    """Arguments of a model without the values of keys and tokens."""
-    return _SECRET.sub(r"\1...", text)
+def without_secrets(value: Any) -> Any:
+    """Settings with `...` for the value of every name that is not known to be harmless; addresses without
+    user, password and query.
+
+    value: an object, or the text of one (JSON, or as Python prints it), or `name=value,name=value`.
+    """
+    if isinstance(value, str):
+        text = value.strip()
+        if text[:1] in ("{", "["):
+            found = parsed(text)
+            return LEFT_OUT if found is None or isinstance(found, str) else without_secrets(found)
+        return ",".join(_argument(part) for part in text.split(",")) if text else ""
+    return _walked(value, False, 0)
+
+
+def _argument(part: str) -> str:
+    name, sign, value = part.partition("=")
+    if not sign or not _is_name(name.strip()):
+        return LEFT_OUT
+    return f"{name}={plain_text(value) if _is_kept(name) else LEFT_OUT}"
+
+
+def _walked(value: Any, kept: bool, depth: int) -> Any:
+    """kept: whether the name above is known."""
+    if depth > _DEEPEST:
+        return LEFT_OUT
+    if isinstance(value, Mapping):
+        named = {key: part for key, part in value.items() if isinstance(key, str) and _is_name(key)}
+        return {key: _walked(part, _is_kept(key), depth + 1) for key, part in named.items()}
+    if isinstance(value, list | tuple):
+        return [_walked(part, kept, depth + 1) for part in value]
+    if value is None or isinstance(value, bool):
+        return value
+    if not kept:
+        return LEFT_OUT
+    if isinstance(value, int | float):
+        return value if abs(value) < math.inf else str(value)  # JSON has no other numbers
+    return plain_text(str(value))
+
+
+def plain_text(text: str) -> str:
+    """A short text without the user and the query of an address; `...` for one that looks like a key."""
+    text = _BEHIND.sub(r"\1", _USER.sub(lambda match: match[1] or "", text))
+    return LEFT_OUT if _LIKE_A_KEY.search(text) or len(text) > _LONGEST_TEXT else text
+
+
+def _is_name(name: str) -> bool:
+    return len(name) <= _LONGEST_NAME and _NAME.fullmatch(name) is not None and not _LIKE_A_KEY.search(name)
+
+
+def _is_kept(name: str) -> bool:
+    return name.strip().lower().replace("-", "_") in _KEPT
