@@ -16,7 +16,7 @@ from gmpo_vl.evaluation.aggregates import AGGREGATES, check_columns
 from gmpo_vl.evaluation.benchmarks import BENCHMARKS
 from gmpo_vl.evaluation.grading import BATCH, Grader, facts_of, grader_of, regrade, reward_of_name
 from gmpo_vl.evaluation.imported.files import open_answers
-from gmpo_vl.evaluation.imported.joined import Joined
+from gmpo_vl.evaluation.imported.joined import OTHERS, Joined
 from gmpo_vl.evaluation.imported.rows import ERROR_TEXTS, ImportedRow, Reader
 from gmpo_vl.evaluation.imported.vlmevalkit import is_rotation
 from gmpo_vl.evaluation.protocols import Protocol
@@ -195,6 +195,7 @@ class _Rows:
             seen.add(key)
             self._count(example_id, row)
             yield from _records(example_id, row)
+        self._check_join()
         self.faults.settle("skip", self.count, lambda _: None)
         odd = self.faults.counts().get("number_of_answers", 0)
         if odd > self.count:
@@ -202,6 +203,12 @@ class _Rows:
                 f"{self._request.file}: the first row has {self.n} answers, and {odd:,} of "
                 f"{odd + self.count:,} rows have another number: rows of one file must have as many"
             )
+
+    def _check_join(self) -> None:
+        """Raises ValueError where the file's rows are not those of --data."""
+        others = [fault for fault in self.faults if fault.reason in OTHERS]
+        if self._joined is not None and others:
+            self._joined.check(self.count, self.faults.counts(), str(others[0]))
 
     def _check(self, row: ImportedRow) -> None:
         """Raises RowError for a row that cannot be graded as the others are."""
@@ -232,6 +239,7 @@ class _Rows:
             "cut": self.cut,
             "failed": self.failed,
             "rotated": self.rotated,
+            "joined_by": None if self._joined is None else self._joined.joined_by,
             "doc_hash": {} if self._joined is None else dict(self._joined.hashes),
         }
         return {key: value for key, value in said.items() if value}
