@@ -41,9 +41,12 @@ class VlmEvalKit:
         heads = [_named(row) for row in first]
         columns = dict.fromkeys(key for row in heads for key in row)
         present = list(columns) if official else [key for key in VERDICTS if key in columns]
-        self.official = official_key(heads, present, official)
+        # CircularEval's table has the first rotations alone, and hit is 1 where all rotations were right.
+        circular = official is None and "g_index" in columns and bool(present)
+        self.official = None if circular else official_key(heads, present, official)
         model, task = _model_and_task(path)
         self.facts: dict[str, Any] = {"task": task, "model": model, "columns": list(columns)}
+        self.facts["circular"] = circular or None
 
     def __iter__(self) -> Iterator[ImportedRow | RowError]:
         for number, row in enumerate(self._rows.scan(()), start=1):

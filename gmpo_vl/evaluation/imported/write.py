@@ -174,7 +174,7 @@ class _Rows:
 
     def __init__(self, request: Import, reader: Reader, joined: Joined | None):
         self._request, self._reader, self._joined = request, reader, joined
-        self.n = self.count = self.cut = self.failed = self.rotated = 0
+        self.n = self.count = self.cut = self.failed = self.rotated = self.unjudged = 0
         self.faults, self.digest = RowFaults(), hashlib.sha256()
         self._aggregate = request.protocol.aggregate if request.protocol else None
 
@@ -227,6 +227,7 @@ class _Rows:
             check_columns(self._aggregate, example_id, row.meta)
         self.count += 1
         self.cut += row.cut
+        self.unjudged += sum(verdict is None for verdict in row.official) if self._reader.official else 0
         self.rotated += not self._reader.by_place and is_rotation(row.key)
         self.failed += sum(text.startswith(ERROR_TEXTS) for text in row.responses)
         self.digest.update(f"{example_id}\0{row.question}\0{row.gold}\n".encode("utf-8", "backslashreplace"))
@@ -236,6 +237,7 @@ class _Rows:
         said = {
             "left_out": self.faults.counts(),
             "first_left_out": [str(fault) for fault in self.faults[:5]],
+            "unjudged": self.unjudged,
             "cut": self.cut,
             "failed": self.failed,
             "rotated": self.rotated,
