@@ -192,3 +192,9 @@ def test_pictures_for_options_are_compared_by_letter():
 )
 def test_golds_agree_without_a_tolerance_and_whichever_comes_first(a, b, agree):
     assert golds_agree(a, b) is agree
+
+
+def test_a_gold_that_the_file_counts_is_the_data_s(importing):
+    lines = [asked(i, target=1, input=LINES[i]["input"] + "\nA. x\nB. y") for i in range(60)]
+    _, samples = importing(lines, ROWS)
+    assert [s.gold for s in samples] == GOLDS

@@ -99,7 +99,8 @@ def test_one_verdict_for_several_answers_is_told(imported, tmp_path):
     results, samples = imported(lmms_file(tmp_path, [line]))
     assert len(samples) == 2
     assert "official" not in results
-    said = "2 answers have no verdict of lmms-eval's (exact_match), since it states one for the 2 answers of a row"
+    said = "2 answers have no verdict of lmms-eval's (exact_match), since it states one for the 2 answers of "
+    said += "a row"
     assert said in results["notes"]
 
 

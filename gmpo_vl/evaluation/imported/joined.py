@@ -92,23 +92,27 @@ class Joined:
         asks something else or has another right answer."""
         i = self._place(given)
         example = self.examples[i]
-        if self._asked.is_same(example.problem, given.question) is False:
+        same = self._asked.is_same(example.problem, given.question)
+        if given.fault and not same:
+            raise given.fault
+        if same is False:
             raise RowError(
                 "another_question",
-                f"the file asks {_end(given.question)!r}, the data's row {example.id} {_end(example.problem)!r}",
+                f"the file asks {_end(given.question)!r}, row {example.id} of the data "
+                f"{_end(example.problem)!r}",
             )
         gold = joined_gold(given.gold, given.question, example.answer, example.problem)
         if gold is None:
             raise RowError(
                 "another_answer",
-                f"the right answer is {given.gold[:60]!r} in the file, {example.answer[:60]!r} in the data's row "
-                f"{example.id}",
+                f"the right answer is {given.gold[:60]!r} in the file, {example.answer[:60]!r} in row "
+                f"{example.id} of the data",
             )
         if given.doc_hash:
             table, number = self.examples.place(i)
             self.hashes[_compared(given.doc_hash, table.rows[number])] += 1
         meta = given.meta | example.meta
-        return example.id, replace(given, question=example.problem, gold=gold, meta=meta)
+        return example.id, replace(given, question=example.problem, gold=gold, fault=None, meta=meta)
 
     def check(self, joined: int, refused: Mapping[str, int], shown: str) -> None:
         """Raise ValueError where too many rows were refused as another question's. shown: one of them."""

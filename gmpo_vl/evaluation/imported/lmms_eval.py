@@ -1,4 +1,4 @@
-"""lmms-eval's sample files (DATE_samples_TASK.jsonl), and those of lm-eval that have the same keys.
+"""lmms-eval's sample files (DATE_samples_TASK.jsonl).
 
 A line is a row: doc_id, target, input (the prompt's text), filtered_resps and resps (left out where it says
 the same), token_counts, doc_hash, and a key for each metric. The options of a choice are no key: they stand
@@ -17,8 +17,8 @@ from gmpo_vl.data.formats import Rows
 from gmpo_vl.data.rows import RowError
 from gmpo_vl.evaluation.imported.rows import (
     ImportedRow,
-    gold_of,
-    options_in,
+    gold_or_fault,
+    listed_options,
     options_shown,
     plain_text,
     small,
@@ -36,6 +36,7 @@ _NO_METRICS = {
 }
 _NAME = re.compile(r"(?:(?P<date>.+)_)?samples_(?P<task>.+)\.jsonl")
 _OPTIONS = ("choices", "options")
+_TYPES_OF_TEXTS = ("text", "integer", "float", "list")  # MathVista's answer_type: its answers are texts
 _LARGEST_RESULTS = 2**26  # bytes of DATE_results.json
 
 
@@ -74,14 +75,16 @@ class LmmsEval:
         except NoVerdict as error:
             raise ValueError(f"doc_id {row['doc_id']}: {self.official}: {error}. {_OTHERS}") from error
         ours = row[OURS] if isinstance(row.get(OURS), dict) else {}
-        question = str(row.get("input") or "")
-        gold = ours["gold"] if isinstance(ours.get("gold"), str) else _gold(row, question)
+        question = _prompt(row)
         own = metric if isinstance(metric, Mapping) else {}
+        stated = ours.get("gold")
+        gold, fault = (stated, None) if isinstance(stated, str) else _gold(row, question, own)
         return ImportedRow(
             key=str(row["doc_id"]),
             name=ours["id"] if isinstance(ours.get("id"), str) else "",
             question=question,
             gold=gold,
+            fault=fault,
             responses=responses,
             official=official,
             lengths=_lengths(row, len(responses)),
@@ -127,11 +130,28 @@ def _are_likelihoods(value: Any) -> bool:
     return True
 
 
-def _gold(row: Mapping[str, Any], question: str) -> str:
-    """With the options of a metric or of `doc`, else with those that the prompt shows."""
+def _prompt(row: Mapping[str, Any]) -> str:
+    """The text of `input`, or the first text of `arguments`, as some versions call it."""
+    value = row.get("input") or row.get("arguments")
+    while isinstance(value, list | Mapping) and value:
+        if isinstance(value, list):
+            value = value[-1] if isinstance(value[-1], Mapping) and "content" in value[-1] else value[0]
+        else:
+            value = value.get("content") or next(iter(value.values()))
+    return value if isinstance(value, str) else ""
+
+
+def _gold(row: Mapping[str, Any], question: str, metric: Mapping[str, Any]) -> tuple[str, RowError | None]:
+    """With the options of a metric or of `doc`, else with those that the prompt shows. Of a worked solution
+    (GSM8K's) what stands behind its ####."""
+    target = row.get("target")
+    if isinstance(target, str) and "\n#### " in target:
+        target = target.rpartition("#### ")[2].strip()
     holders = [value for value in row.values() if isinstance(value, Mapping)]
-    found = (options_in(holder.get(key)) for holder in holders for key in _OPTIONS)
-    return gold_of(row.get("target"), next(filter(None, found), None) or options_shown(question))
+    found = (listed_options(holder.get(key)) for holder in holders for key in _OPTIONS)
+    options = next(filter(None, found), [])
+    kind = "text" if metric.get("answer_type") in _TYPES_OF_TEXTS else None
+    return gold_or_fault(target, options, options_shown(question), kind)
 
 
 def _lengths(row: Mapping[str, Any], n: int) -> tuple[int, ...]:

@@ -33,8 +33,8 @@ def _verdicts(facts: dict[str, Any], n: int) -> list[str]:
     harness, key = facts["harness"], facts["official"]
     if facts.get("circular"):
         return [
-            f"{harness}'s verdicts are of all rotations of a question (CircularEval), and those answers are not "
-            "in this table: none is taken; its table of predictions has them, and --official hit takes these"
+            f"{harness}'s verdicts are of all rotations of a question (CircularEval), and those answers are "
+            "not in this table: none is taken; its table of predictions has them, and --official hit takes these"
         ]
     if key is None:
         metrics = ", ".join(facts.get("metrics", [])[:8])

@@ -1,4 +1,4 @@
-"""Whether a harness's row and a row of --data are the same question: by their texts, options and right answers.
+"""Whether a harness's row and a row of --data are the same question: by texts, options and right answers.
 
 Texts are compared as words and signs, without case, marks and the tags of pictures.
 """
@@ -34,7 +34,7 @@ _FEWEST_COMMON, _SHARE_COMMON = 3, 0.01  # rows with a sentence that tells none 
 
 
 def words(text: str) -> str:
-    """The words and signs of a text with a space around each, so that one text can be looked for in another."""
+    """The words and signs of a text, a space around each: so one text can be looked for in another."""
     plain = unicodedata.normalize("NFKC", _PICTURE.sub(" ", text)).translate(_DASHES).casefold()
     return f" {' '.join(_WORD.findall(plain))} "
 
@@ -48,7 +48,7 @@ def _sentences(text: str) -> tuple[str, ...]:
 
 
 class Asked:
-    """The questions of a data set. What many of them say (`Please answer yes or no.`) tells them not apart."""
+    """The questions of a data set. What many of them say (`Answer yes or no.`) tells none from another."""
 
     def __init__(self, problems: Iterable[str]):
         self._rows, self._count = 0, Counter[str]()

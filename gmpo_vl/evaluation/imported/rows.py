@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from gmpo_vl.data.answers import LETTERS, encode_answer, written
-from gmpo_vl.data.letters import lettered_text
+from gmpo_vl.data.letters import folded, lettered_text
 from gmpo_vl.data.options import Options, readings
 from gmpo_vl.data.rows import RowError, is_small_scalar
 from gmpo_vl.data.values import is_empty, parsed, texts_in
@@ -28,7 +28,8 @@ class ImportedRow:
     key: what the harness calls the row (doc_id, index). name: its id here, where our export says it. gold: as
     the answer column of our data has it; empty where the file has none. official: the harness's verdict on
     each response, from 0 to 1; None for none. lengths: tokens of each response; 0 where they are not stated.
-    cut: the cell was full, so the response may go on. doc_hash: lmms-eval's hash of its row.
+    cut: the cell was full, so the response may go on. doc_hash: lmms-eval's hash of its row. fault: why the
+    gold could not be read; rows of --data have another.
     """
 
     key: str
@@ -40,6 +41,7 @@ class ImportedRow:
     cut: bool = False
     doc_hash: str = ""
     name: str = ""
+    fault: RowError | None = None
     meta: dict[str, Any] = field(default_factory=dict)
 
 
@@ -56,24 +58,72 @@ class Reader(Protocol):
     def __iter__(self) -> Iterator[ImportedRow | RowError]: ...
 
 
-def gold_of(answer: Any, options: Sequence[str]) -> str:
+def gold_of(answer: Any, options: Sequence[str], shown: Sequence[str] = (), kind: Any = None) -> str:
     """The `answer` column for a harness's answer, with its options where it names one of them by letter or by
-    text. Empty where there is no answer. Raises RowError for what is none."""
+    text. Empty where there is no answer.
+
+    options: stated as such. shown: without those, what the prompt shows; a free answer below a list that
+    looks like options stays one. kind: `text` where the harness says that an answer is an option's text.
+    Raises RowError for what is no answer, names no option, or one by its letter and another by its text.
+    """
     if is_empty(answer):
         return ""
-    if options:
-        found = readings(answer, Options(list(options), []))
-        places = found.get("letter") or found.get("text")
-        if places:
-            letters = ", ".join(LETTERS[place] for place in sorted(places))
-            return encode_answer(letters, type="choice", choices=list(options))
+    items = answer if isinstance(answer, list | tuple) else [answer]
+    if not all(isinstance(item, str | int | float) for item in items):
+        raise RowError("gold", f"the right answer is of type {type(answer).__name__}: {answer!r:.60}")
+    if options or (shown and _is_of_options(answer, shown)):
+        letters = _letters_named(answer, Options(list(options or shown), []), kind)
+        return encode_answer(letters, type="choice", choices=list(options or shown))
+    if isinstance(answer, str) and answer.strip(" .").lower() in ("yes", "no"):
+        return encode_answer(answer.strip(" ."), type="text")  # "Yes, it is." is right, too
     try:
         return answer if isinstance(answer, str) else encode_answer(answer)
     except ValueError as error:
         raise RowError("gold", str(error)) from error
 
 
-def options_in(value: Any) -> list[str]:
+def gold_or_fault(*given: Any) -> tuple[str, RowError | None]:
+    """`gold_of` of these, or an empty gold and why it cannot be read."""
+    try:
+        return gold_of(*given), None
+    except RowError as error:
+        return "", error
+
+
+def _is_of_options(answer: Any, shown: Sequence[str]) -> bool:
+    """Whether an answer can only be meant as one of the options: it names one, or would, were there more."""
+    says = written(answer) if not isinstance(answer, list | tuple) else ""
+    return bool(readings(answer, Options(list(shown), []))) or re.fullmatch(r"\(?[A-Z]\)?", says) is not None
+
+
+def _letters_named(answer: Any, options: Options, kind: Any) -> str | list[str]:
+    """`A`, or `A, C`; a list of letters for the text of equal options. Raises RowError("answer_choice")."""
+    found, plain = readings(answer, options), str(answer).strip()
+    letter, text = found.get("letter"), found.get("text")
+    places = letter if text is None else text
+    if places is None:
+        same = [place for place, option in enumerate(options.texts) if folded(option) == folded(plain)]
+        if same:
+            return [LETTERS[place] for place in same]
+        what = f"neither the letter nor the text of one of {len(options.texts)} options"
+        raise RowError("answer_choice", f"the right answer {plain[:60]!r} is {what}")
+    others = {
+        form: found[form] for form in ("letter", "index", "number") if found.get(form, places) != places
+    }
+    is_long = len(plain) > 1 and not plain.isdecimal()  # AC is a text, B and 2 may be both
+    if others and text is not None and not is_long and kind != "text":
+        ways = ", ".join(
+            f"by {form} {_in_letters(named)}" for form, named in {"text": text, **others}.items()
+        )
+        raise RowError("answer_choice", f"the right answer {plain[:60]!r} names {ways}: --data says which")
+    return _in_letters(places)
+
+
+def _in_letters(places: Sequence[int]) -> str:
+    return ", ".join(LETTERS[place] for place in sorted(places))
+
+
+def listed_options(value: Any) -> list[str]:
     """The texts of a column of options: a list, or the text of one; none of anything else."""
     listed = texts_in(value.strip()) if isinstance(value, str) else value
     if isinstance(listed, list | tuple) and all(isinstance(item, str | int | float) for item in listed):
@@ -98,7 +148,7 @@ def small(values: Mapping[str, Any], without: Sequence[str] = ()) -> dict[str, A
     return {key: value for key, value in values.items() if key not in without and is_small_scalar(value)}
 
 
-# --- settings: known names alone are kept, since any other may hold a key, a token or a header ----------------
+# --- settings: known names alone are kept, since any other may hold a key, a token or a header ------------
 LEFT_OUT = "..."
 _KEPT = frozenset(
     """pretrained model model_name model_path model_id model_version model_type revision tokenizer processor

@@ -16,7 +16,8 @@ NONE = "none"  # --official none
 # other is taken by --official alone: 0 is a perfect error rate, a precision is no verdict on an answer.
 _NAMES = frozenset(
     """aacc acc accuracy anls average correct em exact_match exact_matches hit is_correct match overall score
-    true_false relaxed_overall relaxed_human_split relaxed_augmented_split seed_all seed_image seed_video""".split()
+    true_false relaxed_overall relaxed_human_split relaxed_augmented_split seed_all seed_image
+    seed_video""".split()
 )
 _ENDS = tuple(
     """_acc _accuracy _anls _correct _eval _exact_match _hit _match _acc_score _eval_score _overall_score

@@ -17,8 +17,8 @@ from gmpo_vl.data.rows import RowError
 from gmpo_vl.data.values import is_empty
 from gmpo_vl.evaluation.imported.rows import (
     ImportedRow,
-    gold_of,
-    options_in,
+    gold_or_fault,
+    listed_options,
     options_shown,
     small,
 )
@@ -68,10 +68,13 @@ class VlmEvalKit:
         options = _options(row)
         shown = [line_of(letter, text) for letter, text in zip(LETTERS, options)]
         below = shown if options and options_shown(question) != options else []
+        stated = options or listed_options(row.get("choices"))
+        gold, fault = gold_or_fault(row.get("answer"), stated, options_shown(question))
         return ImportedRow(
             key=written(key),
             question="\n".join([question, *below]),
-            gold=gold_of(row.get("answer"), options or options_in(row.get("choices"))),
+            gold=gold,
+            fault=fault,
             responses=(response,),
             official=official,
             lengths=(0,),
@@ -89,13 +92,14 @@ def _named(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _options(row: Mapping[str, Any]) -> list[str]:
-    """The texts of A, B, ... up to the first that is missing or empty."""
-    found: list[str] = []
-    for letter in LETTERS:
-        if is_empty(row.get(letter)):
-            break
-        found.append(written(row[letter]))
-    return found if len(found) > 1 else []
+    """The texts of A, B, ... up to the last that is filled. Raises RowError for a gap: the later ones would
+    get other letters than the answer means."""
+    filled = [not is_empty(row.get(letter)) for letter in LETTERS]
+    count = filled.index(False) if False in filled else len(LETTERS)
+    if any(filled[count:]) and (count or "B" in row):
+        later = LETTERS[filled.index(True, count)]
+        raise RowError("choices", f"the option {LETTERS[count]} is empty, and {later} is not")
+    return [written(row[letter]) for letter in LETTERS[:count]] if count > 1 else []
 
 
 def _model_and_task(path: Path) -> tuple[str | None, str]:

@@ -212,6 +212,8 @@ class _Rows:
 
     def _check(self, row: ImportedRow) -> None:
         """Raises RowError for a row that cannot be graded as the others are."""
+        if row.fault is not None:
+            raise row.fault
         if not row.gold.strip():
             raise RowError("no_gold", "the file has no right answer for it: --data names rows that have")
         try:
