@@ -120,9 +120,9 @@ class Joined:
         if others > max(1, _MOST_OTHERS * (joined + others)):
             raise ValueError(
                 f"{others:,} of {joined + others:,} rows are not those of --data {self.source}, joined by "
-                f"{self.joined_by} ({shown}). Its rows lie in another order, or some are missing: give the table "
-                f"that was asked, whole and in its order, or with a column {SOURCE_ROW} or {INDEX} as the "
-                "harness counts; or leave --data out"
+                f"{self.joined_by} ({shown}). Its rows lie in another order, or some are missing: give the "
+                f"table that was asked, whole and in its order, or with a column {SOURCE_ROW} or {INDEX} as "
+                "the harness counts; or leave --data out"
             )
 
 

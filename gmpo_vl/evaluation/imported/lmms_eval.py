@@ -13,10 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gmpo_vl.data.formats import Rows
 from gmpo_vl.data.rows import RowError
 from gmpo_vl.evaluation.imported.rows import (
     ImportedRow,
+    Scanned,
     gold_or_fault,
     listed_options,
     options_shown,
@@ -46,7 +46,7 @@ class LmmsEval:
     harness = "lmms-eval"
     by_place = True
 
-    def __init__(self, path: Path, rows: Rows, first: Sequence[Mapping[str, Any]], official: str | None):
+    def __init__(self, path: Path, rows: Scanned, first: Sequence[Mapping[str, Any]], official: str | None):
         self._rows = rows
         metrics = dict.fromkeys(key for row in first for key in row if key not in _NO_METRICS)
         self.official = official_key(first, metrics, official)

@@ -34,7 +34,7 @@ def _verdicts(facts: dict[str, Any], n: int) -> list[str]:
     if facts.get("circular"):
         return [
             f"{harness}'s verdicts are of all rotations of a question (CircularEval), and those answers are "
-            "not in this table: none is taken; its table of predictions has them, and --official hit takes these"
+            "not in this table: none is taken; its predictions have them, and --official hit takes these"
         ]
     if key is None:
         metrics = ", ".join(facts.get("metrics", [])[:8])

@@ -19,6 +19,17 @@ ERROR_TEXTS = (
     "[FAILED]",
     "Error:",
 )  # what harnesses write where a model was silent
+FULL_CELL = 32_767  # characters: what a cell of a workbook holds
+FULL_CELLS = "(full cells)"  # the key of a workbook's row under which the names of its full cells stand
+
+
+class Scanned(Protocol):
+    """A file's rows in order; `scan` yields RowError in place of one that cannot be read. notes: how the file
+    was read, where that is not what everybody expects; known when a row was read."""
+
+    @property
+    def notes(self) -> Sequence[str]: ...
+    def scan(self, columns: Sequence[str]) -> Iterator[Mapping[str, Any] | RowError]: ...
 
 
 @dataclass(frozen=True)

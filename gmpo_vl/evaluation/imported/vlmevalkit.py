@@ -6,17 +6,20 @@ is the response. A judge adds `hit`, `score` or `verifier_match` (verdicts), `re
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from gmpo_vl.data.answers import LETTERS, written
-from gmpo_vl.data.formats import Rows
 from gmpo_vl.data.letters import line_of
 from gmpo_vl.data.rows import RowError
 from gmpo_vl.data.values import is_empty
 from gmpo_vl.evaluation.imported.rows import (
+    FULL_CELL,
+    FULL_CELLS,
     ImportedRow,
+    Scanned,
     gold_or_fault,
     listed_options,
     options_shown,
@@ -24,10 +27,19 @@ from gmpo_vl.evaluation.imported.rows import (
 )
 from gmpo_vl.evaluation.imported.verdicts import NoVerdict, official_key, verdicts
 
-FULL_CELL = 32_767  # characters: what a cell of a workbook holds
 VERDICTS = ("hit", "score", "verifier_match", "eval_score", "correct", "match")
 _CIRCULAR = 1_000_000  # what is added to an index for each rotation of the options
-_NO_META = ("prediction", "thinking", "answer", "question", "image", "image_path", "choices", "index")
+_NO_META = (
+    "prediction",
+    "thinking",
+    "answer",
+    "question",
+    "image",
+    "image_path",
+    "choices",
+    "index",
+    FULL_CELLS,
+)
 
 
 class VlmEvalKit:
@@ -36,14 +48,18 @@ class VlmEvalKit:
     harness = "VLMEvalKit"
     by_place = False
 
-    def __init__(self, path: Path, rows: Rows, first: Sequence[Mapping[str, Any]], official: str | None):
+    def __init__(self, path: Path, rows: Scanned, first: Sequence[Mapping[str, Any]], official: str | None):
         self._rows = rows
-        heads = [_named(row) for row in first]
+        try:
+            heads = [_named(row) for row in first]
+        except RowError as error:
+            raise ValueError(f"{path}: {error}: keep one of them") from error
         columns = dict.fromkeys(key for row in heads for key in row)
         present = list(columns) if official else [key for key in VERDICTS if key in columns]
         # CircularEval's table has the first rotations alone, and hit is 1 where all rotations were right.
         circular = official is None and "g_index" in columns and bool(present)
         self.official = None if circular else official_key(heads, present, official)
+        self._has_index = any(not is_empty(row.get("index")) for row in heads)
         model, task = _model_and_task(path)
         self.facts: dict[str, Any] = {"task": task, "model": model, "columns": list(columns)}
         self.facts["circular"] = circular or None
@@ -56,9 +72,17 @@ class VlmEvalKit:
                 yield error
 
     def _read(self, row: Mapping[str, Any], number: int) -> ImportedRow:
-        key = number if is_empty(row.get("index")) else row["index"]
-        response = row.get("prediction")
-        response = "" if is_empty(response) else written(response)
+        if is_empty(row.get("index")) == self._has_index:
+            raise RowError(
+                "no_key",
+                "it has no index, and others have one" if self._has_index else "others have no index",
+            )
+        key = row["index"] if self._has_index else number
+        cell = row.get("prediction")
+        response = "" if is_empty(cell) else written(cell)
+        is_full = "prediction" in row.get(FULL_CELLS, ()) or (
+            isinstance(cell, str) and len(cell) >= FULL_CELL
+        )
         verdict = row.get(self.official) if self.official else None
         try:
             official = verdicts(None if is_empty(verdict) else verdict, 1)
@@ -78,7 +102,7 @@ class VlmEvalKit:
             responses=(response,),
             official=official,
             lengths=(0,),
-            cut=len(response) >= FULL_CELL,
+            cut=is_full,
             meta=small(row, (*_NO_META, *LETTERS, self.official or "")),
         )
 
@@ -87,8 +111,20 @@ _OTHERS = "--official NAME takes another column, --official none does without"
 
 
 def _named(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Columns in lower case, but for the letters of options: the harness reads them so, too."""
-    return {key if key in LETTERS else str(key).strip().lower(): value for key, value in row.items()}
+    """Columns in lower case, but for the letters of options: the harness reads them so, too. Raises RowError
+    for two of one name."""
+    pairs = [(name if name in LETTERS else name.lower(), value) for name, value in _stripped(row)]
+    named = dict(pairs)
+    if len(named) < len(pairs):
+        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise RowError("columns_twice", f"several columns are called {twice}, but for case")
+    if FULL_CELLS in named:
+        named[FULL_CELLS] = [name.lower() for name in named[FULL_CELLS]]
+    return named
+
+
+def _stripped(row: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    return ((str(key).strip(), value) for key, value in row.items())
 
 
 def _options(row: Mapping[str, Any]) -> list[str]:
