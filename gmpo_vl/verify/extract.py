@@ -164,13 +164,16 @@ def answer_anywhere(response: str) -> Extracted:
     """Where the prompt is not known to name a place: the last box; without one the last tag; without both
     what the response says that its answer is (data/stated.py), or a response of one line as it stands.
 
-    What is thought before `</think>` states no answer.
+    What is thought before `</think>` states no answer, and a thought that does not end is a response that
+    was cut off.
     """
     if last_start(response, len(response)) >= 0:
         return last_box(response)
     if "<answer>" in response:
         return answer_tag(response)
     said = response.rpartition("</think>")[2].strip()
+    if "<think>" in said:
+        return Extracted(None, "truncated")
     if (stated := stated_answer(said[-_LOOKED_AT:])) is not None:
         return Extracted(stated)
     is_line = 0 < len(said) <= _LONGEST_LINE and "\n" not in said

@@ -42,7 +42,7 @@ def test_answers_are_graded_again_and_the_harness_s_verdicts_kept(imported, tmp_
     low, high = official["difference"]["ci95"]
     assert low < 0 < high  # paired by question: one each way
     assert results["mean_length"] == 7
-    assert "own verdicts (exact_match) 60.0, its own file says 0.6; here 60.0" in said
+    assert "own verdicts (exact_match) 60.0, its own file says 60.0; here 60.0" in said
     assert "right here alone 1, there alone 1" in said
 
 

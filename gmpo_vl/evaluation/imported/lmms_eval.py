@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gmpo_vl.data.rows import RowError
+from gmpo_vl.data.rows import MAX_ID_LENGTH, RowError
 from gmpo_vl.evaluation.imported.rows import (
     ImportedRow,
     Scanned,
@@ -24,11 +24,21 @@ from gmpo_vl.evaluation.imported.rows import (
     small,
     without_secrets,
 )
-from gmpo_vl.evaluation.imported.verdicts import NoVerdict, official_key, verdicts
+from gmpo_vl.evaluation.imported.verdicts import NONE, NoVerdict, official_key, verdicts
+from gmpo_vl.evaluation.protocols import template_names
+from gmpo_vl.samples import OFFICIAL
 from gmpo_vl.storage.files import parse_object
 
 OURS = "gmpo_vl"  # what our export adds to a line
-OF_A_GRADER = ("template", "answer_in", "benchmark")  # what it says of how its answers were read
+OURS_IS_CALLED = "gmpo-vl"
+_GRADED_BY = (
+    "template",
+    "answer_in",
+    "benchmark",
+    "grader",
+    "grader_options",
+)  # what it says of its verdicts
+_ANSWER_IN = ("box", "tag", "any")
 _NO_METRICS = {
     *("doc_id", "doc", "target", "arguments", "input", "resps", "filtered_resps", "token_counts"),
     *("doc_hash", "prompt_hash", "target_hash", "input_media", "filter", "metrics", "submission"),
@@ -43,20 +53,27 @@ _LARGEST_RESULTS = 2**26  # bytes of DATE_results.json
 class LmmsEval:
     """A file's rows. Lines are read one after the other. official: as in `official_key`."""
 
-    harness = "lmms-eval"
     by_place = True
 
     def __init__(self, path: Path, rows: Scanned, first: Sequence[Mapping[str, Any]], official: str | None):
         self._rows = rows
         metrics = dict.fromkeys(key for row in first for key in row if key not in _NO_METRICS)
+        ours: Mapping[str, Any] = next((row[OURS] for row in first if isinstance(row.get(OURS), dict)), {})
+        self._graded_by = {key: ours[key] for key in _GRADED_BY if key in ours}
+        _check_ours(path, self._graded_by)
+        if ours and official is None:  # the other metrics are our own verdicts
+            official = OFFICIAL if OFFICIAL in metrics else NONE
         self.official = official_key(first, metrics, official)
+        self.harness = "lmms-eval"
+        if ours:
+            known = ("lmms-eval", "VLMEvalKit")
+            self.harness = ours["harness"] if ours.get("harness") in known else OURS_IS_CALLED
         name = _NAME.fullmatch(path.name)
         task = name["task"] if name else path.stem
-        ours = next((row[OURS] for row in first if isinstance(row.get(OURS), dict)), {})
         folder = path.parent.name if name and "__" in path.parent.name else None
         self.facts: dict[str, Any] = {"task": task, "model": folder, "metrics": list(metrics)}
         self.facts |= _beside(path, name, self.official)
-        self.facts |= {key: ours[key] for key in OF_A_GRADER if isinstance(ours.get(key), str)}
+        self.facts |= self._graded_by
 
     def __iter__(self) -> Iterator[ImportedRow | RowError]:
         for row in self._rows.scan(()):
@@ -75,13 +92,17 @@ class LmmsEval:
         except NoVerdict as error:
             raise ValueError(f"doc_id {row['doc_id']}: {self.official}: {error}. {_OTHERS}") from error
         ours = row[OURS] if isinstance(row.get(OURS), dict) else {}
+        if {key: ours[key] for key in _GRADED_BY if key in ours} != self._graded_by:
+            raise RowError(
+                "another_export", f"its {OURS} says of the grader something else than the first line"
+            )
         question = _prompt(row)
         own = metric if isinstance(metric, Mapping) else {}
         stated = ours.get("gold")
         gold, fault = (stated, None) if isinstance(stated, str) else _gold(row, question, own)
         return ImportedRow(
             key=str(row["doc_id"]),
-            name=ours["id"] if isinstance(ours.get("id"), str) else "",
+            name=ours["id"][:MAX_ID_LENGTH] if isinstance(ours.get("id"), str) else "",
             question=question,
             gold=gold,
             fault=fault,
@@ -94,6 +115,16 @@ class LmmsEval:
 
 
 _OTHERS = "--official NAME takes another of its metrics, --official none does without"
+
+
+def _check_ours(path: Path, graded_by: Mapping[str, Any]) -> None:
+    """Raises ValueError for what no export of ours says of its grader."""
+    for key, value in graded_by.items():
+        known = {"answer_in": _ANSWER_IN, "template": ("imported", *template_names())}.get(key)
+        kind = dict if key == "grader_options" else str
+        if not isinstance(value, kind) or (known and value not in known):
+            one = f"one of {', '.join(known)}" if known else "an object" if kind is dict else "a text"
+            raise ValueError(f"{path}: {OURS}.{key} is {value!r:.60}, and must be {one}")
 
 
 def _responses(row: Mapping[str, Any]) -> tuple[str, ...]:
@@ -158,7 +189,7 @@ def _lengths(row: Mapping[str, Any], n: int) -> tuple[int, ...]:
     counts = row.get("token_counts")
     counts = counts if isinstance(counts, list) and len(counts) == n else [None] * n
     found = [count.get("output_tokens") if isinstance(count, Mapping) else None for count in counts]
-    return tuple(number if isinstance(number, int) else 0 for number in found)
+    return tuple(number if type(number) is int and 0 < number < 2**31 else 0 for number in found)
 
 
 def _beside(path: Path, name: re.Match[str] | None, official: str | None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ is the response. A judge adds `hit`, `score` or `verifier_match` (verdicts), `re
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +146,7 @@ def _model_and_task(path: Path) -> tuple[str | None, str]:
     return None, path.stem
 
 
-def is_rotation(key: str) -> bool:
-    """Whether an index is of a question whose options were rotated (CircularEval)."""
-    return key.isdecimal() and int(key) >= _CIRCULAR
+def rotations(keys: Collection[str]) -> int:
+    """How many indices are those of another row with rotated options (CircularEval)."""
+    large = (int(key) for key in keys if key.isdecimal() and len(key) < 10 and int(key) >= _CIRCULAR)
+    return sum(str(index % _CIRCULAR) in keys for index in large)
