@@ -127,9 +127,9 @@ def test_what_many_problems_say_tells_none_from_another():
     assert not asked.is_same(
         "Look at it. What is 3? Please answer yes or no.", "What is 30? Please answer yes or no."
     )
-    assert asked.is_same("<image>WHAT is\n3 - 1?", "Say: what is 3 − 1? Now.")
-    assert not asked.is_same("What is 3 - 1?", "What is 3 + 1? Now.")
-    assert asked.is_same("Why?", "What is this?") is None
+    assert Asked(["<image>WHAT is\n3 - 1?"]).is_same("<image>WHAT is\n3 - 1?", "Say: what is 3 − 1? Now.")
+    assert not Asked(["What is 3 - 1?"]).is_same("What is 3 - 1?", "What is 3 + 1? Now.")
+    assert Asked(["Why?"]).is_same("Why?", "What is this?") is None
 
 
 PETS = ("Which?\nA. cat\nB. dog\nC. cow", encode_answer("B", type="choice", choices=["cat", "dog", "cow"]))

@@ -9,7 +9,6 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 
 from gmpo_vl.data.answers import LETTERS, encode_answer
 from gmpo_vl.data.letters import letters_in
@@ -35,11 +34,12 @@ _FEWEST_COMMON, _SHARE_COMMON = 3, 0.01  # rows with a sentence that tells none 
 
 def words(text: str) -> str:
     """The words and signs of a text, a space around each: so one text can be looked for in another."""
-    plain = unicodedata.normalize("NFKC", _PICTURE.sub(" ", text)).translate(_DASHES).casefold()
-    return f" {' '.join(_WORD.findall(plain))} "
+    plain = _PICTURE.sub(" ", text) if "<" in text or "[" in text else text
+    if not plain.isascii():
+        plain = unicodedata.normalize("NFKC", plain).translate(_DASHES)
+    return f" {' '.join(_WORD.findall(plain.casefold()))} "
 
 
-@lru_cache(maxsize=4_096)
 def _sentences(text: str) -> tuple[str, ...]:
     """Its sentences as words, without the lines of options."""
     lines = (line for line in text.split("\n") if not _OPTION.match(line) and not _CHOICES.match(line))
@@ -52,20 +52,24 @@ class Asked:
 
     def __init__(self, problems: Iterable[str]):
         self._rows, self._count = 0, Counter[str]()
+        self._sentences: dict[str, tuple[str, ...]] = {}
         for self._rows, problem in enumerate(problems, 1):
-            self._count.update(set(_sentences(problem)))
+            self._sentences[problem] = _sentences(problem)
+            self._count.update(set(self._sentences[problem]))
 
     def is_same(self, problem: str, asked: str) -> bool | None:
-        """Whether what a harness asked is the problem: either has all that the other says, of the problem
-        without what many problems say. None where one of them says nothing, or a word."""
-        own, theirs = _sentences(problem), _sentences(asked)
-        if min(len(" ".join(text).split()) for text in (own, theirs)) < _FEWEST_WORDS:
+        """Whether what a harness asked is the problem, one of these: either has all that the other says, of
+        the problem without what many say. None where one of them says nothing, or a word."""
+        own, everything = self._sentences[problem], words(asked)
+        if not own or min(len("".join(own).split()), len(everything.split())) < _FEWEST_WORDS:
             return None
         common = max(_FEWEST_COMMON, _SHARE_COMMON * self._rows)
         core = [sentence for sentence in own if self._count[sentence] < common]
         core = core or [min(own, key=self._count.__getitem__)]
-        everything, whole = words(asked), words(problem)
-        return all(part in everything for part in core) or all(part in whole for part in theirs)
+        if all(part in everything for part in core):
+            return True
+        theirs, whole = _sentences(asked), words(problem)
+        return all(part in whole for part in theirs) if theirs else None
 
 
 def joined_gold(stated: str, asked: str, own: str, problem: str) -> str | None:
