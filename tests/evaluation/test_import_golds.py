@@ -116,6 +116,10 @@ def test_rows_that_count_their_options_are_left_out(samples):
     assert left_out == {"answer_choice": 2}
 
 
+def test_equal_options_that_a_prompt_shows_are_both_right():
+    assert json.loads(gold_of("18", [], ["9", "18", "18"]))["gold"] == ["B", "C"]
+
+
 def test_an_option_that_is_missing_leaves_its_row_out(samples):
     same = {"answer": "A", "prediction": "A"}
     rows = [

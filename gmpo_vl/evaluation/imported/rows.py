@@ -102,9 +102,11 @@ def gold_or_fault(*given: Any) -> tuple[str, RowError | None]:
 
 
 def _is_of_options(answer: Any, shown: Sequence[str]) -> bool:
-    """Whether an answer can only be meant as one of the options: it names one, or would, were there more."""
-    says = written(answer) if not isinstance(answer, list | tuple) else ""
-    return bool(readings(answer, Options(list(shown), []))) or re.fullmatch(r"\(?[A-Z]\)?", says) is not None
+    """Whether an answer can only be meant as one of the options: it names some, or would, were there more."""
+    if readings(answer, Options(list(shown), [])):
+        return True
+    said = str(answer).strip()
+    return re.fullmatch(r"\(?[A-Z]\)?", said) is not None or folded(said) in map(folded, shown)
 
 
 def _letters_named(answer: Any, options: Options, kind: Any) -> str | list[str]:
