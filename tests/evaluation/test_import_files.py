@@ -165,7 +165,7 @@ def test_which_of_several_sheets_was_read_is_told(refused, imported, tmp_path):
 @pytest.mark.parametrize("end", [" ", "\n", "_x000D_"])
 def test_a_cell_is_full_as_it_was_stored(imported, tmp_path, end):
     text = "x" * (32_767 - len(end)) + end
-    path = workbook(tmp_path / "T_X.xlsx", HEAD, [1, "Why?", "a", text], [2, "Why?", "a", text[1:]])
+    path = workbook(tmp_path / "T_X.xlsx", HEAD, [1, "Why?", "a", text], [2, "Why?", "a", text[2:]])
     results, samples = imported(path)
     assert [s.finished for s in samples] == [False, True]
     assert results["settings"]["imported"]["cut"] == 1

@@ -2,12 +2,13 @@
 
 import json
 import pickle
+import re
 import zipfile
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from imports import KIT
+from imports import KIT, kit_row
 
 from gmpo_vl.runs import EvaluationFolder
 
@@ -65,6 +66,43 @@ def test_workbook_tsv_and_json_say_the_same(imported, place):
     assert samples[0].meta == {"kind": "things", "log": "ok"}
 
 
+def as_xlsxwriter(text: str) -> str:
+    """How the harness's writer stores a text: control characters escaped, what looks so already marked."""
+    text = re.sub("(_x[0-9a-fA-F]{4}_)", r"_x005F\1", text)
+    return re.sub("[\x00-\x08\x0b-\x1f]", lambda match: f"_x{ord(match[0]):04X}_", text)
+
+
+def test_responses_are_those_that_the_model_gave(imported, place):
+    said = ["  A. apple\n\n", "one\r\nbell\x07\nC", "_x0041_ is no letter", " 12 "]
+    rows = [{**row, "prediction": as_xlsxwriter(text)} for row, text in zip(KIT, said)]
+    _, samples = imported(workbook(place / "Tiny-VL_MMBench.xlsx", rows))
+    assert [s.response for s in samples] == said
+    assert [s.correct for s in samples] == [True, False, False, True]
+
+
+def test_yes_and_no_are_answered_with_a_reason_too(imported, place):
+    said = {"Yes, there is one.": ("Yes", True), "no": ("No", True), "No, none.": ("Yes", False)}
+    rows = [
+        kit_row(i, "Is there a cat?", "", answer=right, prediction=text, score=True)
+        for i, (text, (right, _)) in enumerate(said.items())
+    ]
+    _, samples = imported(workbook(place / "Tiny-VL_POPE_auxmatch.xlsx", rows))
+    assert [s.correct for s in samples] == [correct for _, correct in said.values()]
+
+
+def test_what_the_harness_lost_is_no_answer_and_no_right_answer(imported, place):
+    """Its judged tables say nan where a cell was empty, or read None or NA, which pandas takes for empty."""
+    rows = [
+        {**KIT[0], "prediction": "nan", "hit": 0},
+        {**KIT[2], "answer": "nan", "prediction": "nan", "hit": 1},
+    ]
+    results, (sample,) = imported(
+        workbook(place / "Tiny-VL_MMBench_judge.xlsx", [*rows, {**KIT[3], "answer": None}])
+    )
+    assert (sample.response, sample.outcome) == ("", "no_answer")
+    assert results["settings"]["imported"]["left_out"] == {"no_gold": 2}
+
+
 def test_predictions_alone_have_no_verdicts_of_the_harness(imported, place):
     rows = [{key: value for key, value in row.items() if key not in ("hit", "log")} for row in KIT]
     results, samples = imported(workbook(place / "Tiny-VL_MMBench.xlsx", rows))
@@ -94,6 +132,34 @@ def test_large_indices_alone_are_no_rotations(imported, place):
     rows = [{**row, "index": 2_000_000 + row["index"]} for row in KIT]
     results, _ = imported(workbook(place / "Tiny-VL_Own.xlsx", rows))
     assert "rotated" not in results["settings"]["imported"]
+
+
+def test_a_long_answer_is_whole_where_nothing_cuts_it(imported, place):
+    path = place / "Tiny-VL_MMBench.json"
+    path.write_text(json.dumps([{**row, "prediction": "x " * 20_000 + "\\boxed{A}"} for row in KIT]))
+    results, samples = imported(path)
+    assert "cut" not in results["settings"]["imported"]
+    assert all(s.finished for s in samples)
+    assert samples[0].correct
+
+
+@pytest.mark.parametrize(
+    ("text", "cut"),
+    [
+        ("x" * 32_767, True),
+        ("x" * 32_765, False),
+        ("\U0001d7d9" * 16_383, True),  # a 16,384th was not split
+        ("\U0001d7d9" * 16_382, False),
+        ("\U0001d7d9" * 32_767, True),  # of a writer that counts each once
+        ("\U0001d7d9" * 20_000, False),
+    ],
+)
+def test_a_cell_is_full_by_the_units_that_its_writer_counts(imported, place, text, cut):
+    path = place / "Tiny-VL_MMBench.json"
+    path.write_text(json.dumps([{**KIT[0], "prediction": text}, KIT[1]]))
+    results, samples = imported(path)
+    assert samples[0].finished is not cut
+    assert results["settings"]["imported"].get("cut", 0) == cut
 
 
 def test_a_pickle_is_refused_unread(gmpo_vl, tmp_path):

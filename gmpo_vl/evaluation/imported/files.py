@@ -16,7 +16,7 @@ from gmpo_vl.data.formats import DELIMITERS, DelimitedRows, ListRows, Row, json_
 from gmpo_vl.data.formats.text import open_text
 from gmpo_vl.data.rows import DataError, RowError
 from gmpo_vl.evaluation.imported.lmms_eval import LmmsEval
-from gmpo_vl.evaluation.imported.rows import FULL_CELL, FULL_CELLS, Reader, Scanned
+from gmpo_vl.evaluation.imported.rows import FULL_CELLS, Reader, Scanned, fills_a_cell
 from gmpo_vl.evaluation.imported.vlmevalkit import VlmEvalKit
 from gmpo_vl.storage.files import parse_object
 
@@ -184,11 +184,13 @@ def _named(header: Sequence[str | None], row: Sequence[Any]) -> dict[str, Any]:
     if any(cell is not None for cell in row[len(header) :]):
         raise RowError("unreadable_row", f"it has more cells than the {len(header)} columns that have a name")
     named = {name: value for name, value in zip(header, row) if name}
-    full = [name for name, value in named.items() if isinstance(value, str) and len(value) >= FULL_CELL]
+    full = [name for name, value in named.items() if isinstance(value, str) and fills_a_cell(value)]
     return {name: _unescaped(value) for name, value in named.items()} | ({FULL_CELLS: full} if full else {})
 
 
-_ESCAPED = re.compile(r"_x([0-9A-Fa-f]{4})_")
+# What XML cannot hold, and the mark that an escape stands for itself. No others: openpyxl has removed that
+# mark by now, so _x0041_ in a model's answer looks as an escaped A would.
+_ESCAPED = re.compile(r"_x(00[01][0-9A-Fa-f]|005[Ff]|[Ff]{3}[EeFf])_")
 
 
 def _unescaped(value: Any) -> Any:

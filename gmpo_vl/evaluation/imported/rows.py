@@ -19,7 +19,7 @@ ERROR_TEXTS = (
     "[FAILED]",
     "Error:",
 )  # what harnesses write where a model was silent
-FULL_CELL = 32_767  # characters: what a cell of a workbook holds
+FULL_CELL = 32_767  # what a cell of a workbook holds: characters, those above U+FFFF twice
 FULL_CELLS = "(full cells)"  # the key of a workbook's row under which the names of its full cells stand
 
 
@@ -154,6 +154,15 @@ def options_shown(question: str) -> list[str]:
     except ValueError:
         return []
     return found[1] if found and found[0] == list(LETTERS[: len(found[0])]) else []
+
+
+def fills_a_cell(text: str) -> bool:
+    """Whether a workbook's writer may have cut it. Older ones count each character once, and newer ones split
+    none that counts twice. A longer text is whole: it comes from a tsv or json."""
+    if len(text) == FULL_CELL:
+        return True
+    counted_twice = sum(char > "\uffff" for char in text) if len(text) > FULL_CELL // 2 - 1 else 0
+    return FULL_CELL - 1 <= len(text) + counted_twice <= FULL_CELL
 
 
 def small(values: Mapping[str, Any], without: Sequence[str] = ()) -> dict[str, Any]:

@@ -16,10 +16,10 @@ from gmpo_vl.data.letters import line_of
 from gmpo_vl.data.rows import RowError
 from gmpo_vl.data.values import is_empty
 from gmpo_vl.evaluation.imported.rows import (
-    FULL_CELL,
     FULL_CELLS,
     ImportedRow,
     Scanned,
+    fills_a_cell,
     gold_or_fault,
     listed_options,
     options_shown,
@@ -27,17 +27,11 @@ from gmpo_vl.evaluation.imported.rows import (
 )
 from gmpo_vl.evaluation.imported.verdicts import NoVerdict, official_key, verdicts
 
+LOST = "nan"  # in judged tables: a cell that was empty, or said None or NA, which pandas takes for empty
 VERDICTS = ("hit", "score", "verifier_match", "eval_score", "correct", "match")
 _CIRCULAR = 1_000_000  # what is added to an index for each rotation of the options
 _NO_META = (
-    "prediction",
-    "thinking",
-    "answer",
-    "question",
-    "image",
-    "image_path",
-    "choices",
-    "index",
+    *("prediction", "thinking", "answer", "question", "image", "image_path", "choices", "index"),
     FULL_CELLS,
 )
 
@@ -73,16 +67,19 @@ class VlmEvalKit:
 
     def _read(self, row: Mapping[str, Any], number: int) -> ImportedRow:
         if is_empty(row.get("index")) == self._has_index:
-            raise RowError(
-                "no_key",
-                "it has no index, and others have one" if self._has_index else "others have no index",
+            what = (
+                "it has no index, and others have"
+                if self._has_index
+                else "it has an index, the first have none"
             )
+            raise RowError("no_key", what)
         key = row["index"] if self._has_index else number
-        cell = row.get("prediction")
-        response = "" if is_empty(cell) else written(cell)
-        is_full = "prediction" in row.get(FULL_CELLS, ()) or (
-            isinstance(cell, str) and len(cell) >= FULL_CELL
+        answer, response = (
+            None if row.get(name) == LOST else row.get(name) for name in ("answer", "prediction")
         )
+        if not isinstance(response, str):  # a workbook's number, or an empty cell
+            response = "" if is_empty(response) else written(response)
+        is_full = "prediction" in row.get(FULL_CELLS, ()) or fills_a_cell(response)
         verdict = row.get(self.official) if self.official else None
         try:
             official = verdicts(None if is_empty(verdict) else verdict, 1)
@@ -93,7 +90,7 @@ class VlmEvalKit:
         shown = [line_of(letter, text) for letter, text in zip(LETTERS, options)]
         below = shown if options and options_shown(question) != options else []
         stated = options or listed_options(row.get("choices"))
-        gold, fault = gold_or_fault(row.get("answer"), stated, options_shown(question))
+        gold, fault = gold_or_fault(answer, stated, options_shown(question))
         return ImportedRow(
             key=written(key),
             question="\n".join([question, *below]),
@@ -113,7 +110,8 @@ _OTHERS = "--official NAME takes another column, --official none does without"
 def _named(row: Mapping[str, Any]) -> dict[str, Any]:
     """Columns in lower case, but for the letters of options: the harness reads them so, too. Raises RowError
     for two of one name."""
-    pairs = [(name if name in LETTERS else name.lower(), value) for name, value in _stripped(row)]
+    stripped = ((str(key).strip(), value) for key, value in row.items())
+    pairs = [(name if name in LETTERS else name.lower(), value) for name, value in stripped]
     named = dict(pairs)
     if len(named) < len(pairs):
         twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
@@ -121,10 +119,6 @@ def _named(row: Mapping[str, Any]) -> dict[str, Any]:
     if FULL_CELLS in named:
         named[FULL_CELLS] = [name.lower() for name in named[FULL_CELLS]]
     return named
-
-
-def _stripped(row: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    return ((str(key).strip(), value) for key, value in row.items())
 
 
 def _options(row: Mapping[str, Any]) -> list[str]:
