@@ -120,7 +120,7 @@ def test_a_stated_size_makes_no_cells(book, imported, monkeypatch):
     )
     sheet = SHEET.replace(b"<sheetData>%s</sheetData>", b"%s") % stated
     made = 0
-    whole = ReadOnlyWorksheet._cells_by_row
+    whole = ReadOnlyWorksheet._cells_by_row  # pyright: ignore[reportAttributeAccessIssue]
 
     def counted(self, *args, **kwargs):
         nonlocal made

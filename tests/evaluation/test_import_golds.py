@@ -46,6 +46,7 @@ def samples(gmpo_vl, tmp_path):
         (18, ["12", "18.0", "20"], None, None),
         ("B", ["B", "A"], None, None),  # the letter of one option and the text of another
         ("2", ["1", "2", "3"], None, None),
+        (2.0, ["1", "2", "3"], None, None),
         ("1", ["x", "y"], None, None),
         (1, ["x", "y"], None, None),
         ("E", ["x", "y"], None, None),

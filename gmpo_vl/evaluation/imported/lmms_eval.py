@@ -182,7 +182,7 @@ def _gold(row: Mapping[str, Any], question: str, metric: Mapping[str, Any]) -> t
     found = (listed_options(holder.get(key)) for holder in holders for key in _OPTIONS)
     options = next(filter(None, found), [])
     kind = "text" if metric.get("answer_type") in _TYPES_OF_TEXTS else None
-    return gold_or_fault(target, options, options_shown(question), kind)
+    return gold_or_fault(target, options, [] if options else options_shown(question), kind)
 
 
 def _lengths(row: Mapping[str, Any], n: int) -> tuple[int, ...]:

@@ -20,7 +20,7 @@ def notes_of_import(plan: dict[str, Any]) -> list[str]:
             "an answer is read in the last box, else in the last <answer>, else where it is stated, else it "
             "is the response of one line: a longer response that states none counts as none"
         )
-    if "grader" in plan:
+    if "grader" in plan and plan["protocol"]["grader"] != "judge":  # which is shown the whole response
         said.append(
             f"graded by the reward {plan['protocol']['grader']}, which reads an answer where training's "
             f"prompts ask for it; {facts.get('unboxed', 0):,} answers have neither \\boxed{{}} nor <answer>"

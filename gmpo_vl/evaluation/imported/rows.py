@@ -111,7 +111,8 @@ def _is_of_options(answer: Any, shown: Sequence[str]) -> bool:
 
 def _letters_named(answer: Any, options: Options, kind: Any) -> str | list[str]:
     """`A`, or `A, C`; a list of letters for the text of equal options. Raises RowError("answer_choice")."""
-    found, plain = readings(answer, options), str(answer).strip()
+    found = readings(answer, options)
+    plain = str(answer) if isinstance(answer, list | tuple) else written(answer)
     letter, text = found.get("letter"), found.get("text")
     places = letter if text is None else text
     if places is None:

@@ -86,11 +86,11 @@ class VlmEvalKit:
         except NoVerdict as error:
             raise ValueError(f"index {key}: {self.official}: {error}. {_OTHERS}") from error
         question = "" if is_empty(row.get("question")) else written(row["question"])
-        options = _options(row)
+        options, in_question = _options(row), options_shown(question)
         shown = [line_of(letter, text) for letter, text in zip(LETTERS, options)]
-        below = shown if options and options_shown(question) != options else []
+        below = shown if options and in_question != options else []
         stated = options or listed_options(row.get("choices"))
-        gold, fault = gold_or_fault(answer, stated, options_shown(question))
+        gold, fault = gold_or_fault(answer, stated, in_question)
         return ImportedRow(
             key=written(key),
             question="\n".join([question, *below]),

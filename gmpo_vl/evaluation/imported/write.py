@@ -347,8 +347,9 @@ def _graded(
 
 
 def _check_boxes(records: Sequence[SampleRecord], grader: Grader) -> None:
-    """Raises ValueError for a reward of ours where most answers do not stand where it reads them."""
-    if not isinstance(grader, Reward) or grader.by_path:
+    """Raises ValueError for a reward of ours where most answers do not stand where it reads them. A judge is
+    shown the whole response."""
+    if not isinstance(grader, Reward) or grader.by_path or grader.name == _ASKS_A_SERVER:
         return
     without = sum("boxed" not in r.response and "<answer>" not in r.response for r in records)
     if without > len(records) / 2:
