@@ -255,6 +255,9 @@ def default_out(model: str) -> Path:
 def run_protocols(options: argparse.Namespace) -> int:
     from gmpo_vl.evaluation.protocols import SUITES, load_protocol, protocol_names
 
+    if options.protocol in SUITES:
+        print(f"{options.protocol} is a suite, of {', '.join(SUITES[options.protocol])}: name one of them")
+        return 0
     if options.protocol is not None:
         for key, value in asdict(load_protocol(options.protocol)).items():
             print(f"{key}: {value}")

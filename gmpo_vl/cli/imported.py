@@ -38,7 +38,9 @@ def add_import_commands(parts: Any) -> None:
         help="rows that were asked: file, folder or hub id; joined by doc_id (the row's number) or index "
         "(its id), for choices, tolerances and ids; the protocol's, or a folder that holds it",
     )
-    given.add_argument("--grader", help="strict, paper, or a reward (the protocol's; strict)")
+    given.add_argument(
+        "--grader", help="strict, paper, or a reward (the protocol's; an export's own; strict)"
+    )
     given.add_argument(
         "--grader-options", type=yaml_options, default=None, help="the reward's, such as '{tolerance: 0.02}'"
     )
@@ -51,7 +53,7 @@ def add_import_commands(parts: Any) -> None:
     given.set_defaults(run=run_import)
 
     export = parts.add_parser("export", help="a result's samples in another harness's form")
-    export.add_argument("result", type=Path, help="OUT/NAME")
+    export.add_argument("result", type=Path, help="OUT/NAME, or OUT with one in it")
     export.add_argument("--to", choices=["lmms-eval"], default="lmms-eval", help="the form (lmms-eval)")
     export.add_argument("--out", type=new_path, required=True, help="the file, such as samples_TASK.jsonl")
     export.set_defaults(run=run_export)
@@ -75,14 +77,15 @@ def run_import(options: argparse.Namespace) -> int:
 
 
 def _import_one(file: Path, options: argparse.Namespace) -> None:
-    from gmpo_vl.evaluation.imported.write import open_import, result_name, write_imported
+    from gmpo_vl.evaluation.imported.files import open_answers
+    from gmpo_vl.evaluation.imported.write import result_name, write_imported
     from gmpo_vl.evaluation.result_page import write_result_page
     from gmpo_vl.progress import phase_bar
     from gmpo_vl.runs import EvaluationFolder
     from gmpo_vl.storage.locks import OF_AN_EVALUATION, locked
 
     request = _request(file, options)
-    reader = open_import(request)
+    reader = open_answers(request.file, request.official)
     folder = EvaluationFolder(options.out / result_name(request, reader))
     with locked(folder.folder, OF_AN_EVALUATION):
         with phase_bar(folder.folder.name, None) as advance:
@@ -106,15 +109,13 @@ def _request(file: Path, options: argparse.Namespace) -> Import:
         if grader is None:
             grader, of_reward = protocol.grader, of_reward or protocol.grader_options
     columns = columns_of(options)
-    return Import(
-        *(file, options.name, data, columns, grader or "strict", of_reward or {}, options.official, protocol)
-    )
+    return Import(*(file, options.name, data, columns, grader, of_reward or {}, options.official, protocol))
 
 
 def run_export(options: argparse.Namespace) -> int:
     from gmpo_vl.evaluation.imported.export import export_lmms_eval
-    from gmpo_vl.runs import EvaluationFolder
+    from gmpo_vl.evaluation.results import one_result
 
-    questions = export_lmms_eval(EvaluationFolder(options.result), options.out)
+    questions = export_lmms_eval(one_result(options.result), options.out)
     print(f"{options.out}: {questions:,} questions in the form of {options.to}")
     return 0

@@ -69,7 +69,9 @@ def _official_in_words(results: dict[str, Any]) -> str:
     o, facts = results["official"], results["settings"]["imported"]
     low, high = (f"{100 * end:+.1f}" for end in o["difference"]["ci95"])
     stated = facts.get("stated")
-    beside = f", its own file says {stated:g}" if isinstance(stated, int | float) else ""
+    if isinstance(stated, int | float) and 0 <= stated <= 1:  # a share; some metrics are in percent
+        stated = round(100 * stated, 10)
+    beside = f", its own file says {stated:.1f}" if isinstance(stated, int | float) else ""
     return (
         f"  by {facts['harness']}'s own verdicts ({facts['official']}) {100 * o['value']:.1f}{beside}; here "
         f"{100 * o['ours']:.1f} on these {o['answers']:,} answers\n"

@@ -47,12 +47,12 @@ def official_aggregates(name: str, records: Sequence[SampleRecord], n: int) -> S
 
 
 def golds_agree(a: str, b: str) -> bool:
-    """Whether two golds can be of one question: what one says is right by the other. One that no verifier
-    reads must be the same text."""
+    """Whether two golds can be of one question: what one says is right by the other, without its tolerance.
+    One that no verifier reads must be the same text."""
     if a == b:
         return True
     try:
-        first, second = parse_gold(a), parse_gold(b)
+        first, second = (replace(parse_gold(gold), tolerance=None) for gold in (a, b))
     except ValueError:
         return False
     pairs = ((first, second), (second, first))

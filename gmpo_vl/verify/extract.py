@@ -175,7 +175,8 @@ def answer_anywhere(response: str) -> Extracted:
     the answer of a response that is a JSON object, what the response says that its answer is
     (data/stated.py), or a response of one line as it stands.
 
-    What is thought before `</think>` states no answer. `<Answer>:`, as We-Math asks for, is `Answer:`.
+    What is thought before `</think>` states no answer, and a thought that does not end is a response that
+    was cut off. `<Answer>:`, as We-Math asks for, is `Answer:`.
     """
     if last_start(response, len(response)) >= 0:
         return last_box(response)
@@ -184,6 +185,8 @@ def answer_anywhere(response: str) -> Extracted:
     if "<answer>" in response:
         return answer_tag(response)
     said = response.rpartition("</think>")[2].strip()
+    if "<think>" in said:
+        return Extracted(None, "truncated")
     if (answer := answer_of_json(said)) is not None:
         return Extracted(answer)
     if (stated := stated_answer(said[-_LOOKED_AT:])) is not None:

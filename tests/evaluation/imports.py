@@ -15,7 +15,7 @@ ROWS = [
 ]
 
 
-def lmms_line(doc_id: int, asked: str, right: str, answered, verdict, **others) -> dict:
+def lmms_line(doc_id: int, asked: str, right: str | int, answered, verdict, **others) -> dict:
     """A line as lmms-eval 0.7 writes it for one answer a question."""
     return {
         "doc_id": doc_id,

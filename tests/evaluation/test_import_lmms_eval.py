@@ -10,6 +10,7 @@ import pytest
 from imports import ROWS, SHAPES, lmms_file, lmms_line
 
 from gmpo_vl.data.answers import encode_answer
+from gmpo_vl.evaluation.imported.rows import without_secrets
 from gmpo_vl.runs import EvaluationFolder
 
 
@@ -41,7 +42,7 @@ def test_answers_are_graded_again_and_the_harness_s_verdicts_kept(imported, tmp_
     low, high = official["difference"]["ci95"]
     assert low < 0 < high  # paired by question: one each way
     assert results["mean_length"] == 7
-    assert "own verdicts (exact_match) 60.0, its own file says 0.6; here 60.0" in said
+    assert "own verdicts (exact_match) 60.0, its own file says 60.0; here 60.0" in said
     assert "right here alone 1, there alone 1" in said
 
 
@@ -210,3 +211,40 @@ def test_mmmu_and_lists_of_scores_hold_verdicts(imported, tmp_path):
     assert [s.reward.get("official") for s in samples] == [1.0, 0.0, None, 0.0]
     assert results["settings"]["imported"]["official"] == "mmmu_acc"
     assert results["official"]["answers"] == 3
+
+
+@pytest.mark.parametrize(
+    "model_args",
+    [
+        {"pretrained": "org/tiny", "api_key": "s3cret", "headers": {"Authorization": "Bearer s3cret"}},
+        '{"pretrained": "org/tiny", "extra": [{"auth": "s3cret"}]}',
+        str({"pretrained": "org/tiny", "hf_token": "s3cret"}),
+        "pretrained=org/tiny,headers=Authorization: Bearer s3cret,a=b,s3cret",
+        "pretrained=org/tiny,base_url=https://me:s3cret@host/v1?key=s3cret",
+        "pretrained=org/tiny,revision=sk-s3cret",
+        {"pretrained": "org/tiny", "x": {"base_url": "https://s3cret:s3cret@host"}},
+        '{"pretrained": "org/tiny", broken s3cret',
+    ],
+)
+def test_no_value_of_an_unknown_setting_is_written(imported, tmp_path, model_args):
+    path = lmms_file(tmp_path)
+    file = path.with_name("20260101_120000_results.json")
+    stated = json.loads(file.read_text())
+    stated["config"] |= {"model_args": model_args, "gen_kwargs": model_args}
+    stated["configs"]["shapes"]["generation_kwargs"] = {"temperature": 0.5, "extra_body": model_args}
+    stated["model_name"] = stated["config"]["model"] = "https://me:s3cret@host/tiny"
+    file.write_text(json.dumps(stated))
+    results, _, _ = imported(path)
+    facts = results["settings"]["imported"]
+    assert facts["sampling"]["temperature"] == 0.5
+    if "broken" not in model_args:
+        assert "org/tiny" in str(facts["model_args"])
+    for written in (tmp_path / "out").rglob("*"):
+        assert written.is_dir() or b"s3cret" not in written.read_bytes()
+
+
+def test_settings_that_are_no_secrets_are_kept():
+    for text in ("max_new_tokens=8,tokenizer=slow,key_frames=4", "pretrained=org/tiny@main,dtype=bfloat16"):
+        assert without_secrets(text) == text
+    assert without_secrets({"top_p": 0.5, "until": ["\n"]}) == {"top_p": 0.5, "until": ["\n"]}
+    assert without_secrets({"temperature": float("inf")}) == {"temperature": "inf"}

@@ -116,7 +116,7 @@ def test_full_cells_errors_and_rotations_are_counted(imported, place):
     rows[0]["prediction"] = "x" * 32_767
     rows[1]["prediction"] = "Failed to obtain answer via API."
     rows[2]["prediction"] = None
-    rows[3]["index"] = 1_000_013
+    rows[3]["index"] = 1_000_010
     results, samples = imported(workbook(place / "Tiny-VL_MMBench.xlsx", rows))
     facts = results["settings"]["imported"]
     assert (facts["cut"], facts["failed"], facts["rotated"]) == (1, 1, 1)
@@ -126,6 +126,12 @@ def test_full_cells_errors_and_rotations_are_counted(imported, place):
     said = " ".join(results["notes"])
     assert "32,767" in said
     assert "CircularEval" in said
+
+
+def test_large_indices_alone_are_no_rotations(imported, place):
+    rows = [{**row, "index": 2_000_000 + row["index"]} for row in KIT]
+    results, _ = imported(workbook(place / "Tiny-VL_Own.xlsx", rows))
+    assert "rotated" not in results["settings"]["imported"]
 
 
 def test_a_long_answer_is_whole_where_nothing_cuts_it(imported, place):

@@ -1,8 +1,8 @@
 """A result's samples in lmms-eval's form, so that whoever reads its files reads ours.
 
 A line is a question: doc_id is its number, target the right answer as a person writes it, each part of the
-score is a metric. What that form cannot say stands under the key `gmpo_vl`, and importing the file again
-gives the same verdicts.
+score is a metric. What that form cannot say stands under the key `gmpo_vl`, the grader among it, so that
+importing the file again gives the same verdicts; a reward of one's own and a judge must be named again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from gmpo_vl.evaluation.imported.lmms_eval import OURS
+from gmpo_vl.evaluation.imported.lmms_eval import OURS, OURS_IS_CALLED
 from gmpo_vl.runs import EvaluationFolder
 from gmpo_vl.samples import SampleRecord
 from gmpo_vl.storage.files import to_line, whole_file
@@ -30,7 +30,9 @@ def export_lmms_eval(folder: EvaluationFolder, out: Path) -> int:
         raise ValueError(f"{folder.folder} holds games: lmms-eval's form has no turns")
     settings, template = results["settings"], results.get("template", {})
     ours = {
+        "harness": settings.get("imported", {}).get("harness", OURS_IS_CALLED),
         "grader": settings.get("grader", "strict"),
+        "grader_options": settings.get("grader_options", {}),
         "benchmark": settings.get("benchmark", ""),
         "template": template.get("name", "chat"),
         "answer_in": template.get("answer_in", "box"),
@@ -42,7 +44,7 @@ def export_lmms_eval(folder: EvaluationFolder, out: Path) -> int:
     return questions
 
 
-def _line(doc_id: int, group: Sequence[SampleRecord], ours: dict[str, str]) -> dict[str, Any]:
+def _line(doc_id: int, group: Sequence[SampleRecord], ours: dict[str, Any]) -> dict[str, Any]:
     first = group[0]
     parts = dict.fromkeys(part for record in group for part in record.reward)
     doc = {"problem": first.prompt, "answer": first.gold}

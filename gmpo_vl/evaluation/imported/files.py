@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+from xml.etree.ElementTree import ParseError
 
-from gmpo_vl.data.formats import DELIMITERS, DelimitedRows, ListRows, Row, Rows, json_rows, rows_or_errors
+from gmpo_vl.data.formats import DELIMITERS, DelimitedRows, ListRows, Row, json_rows, rows_or_errors
+from gmpo_vl.data.formats.text import open_text
 from gmpo_vl.data.rows import DataError, RowError
 from gmpo_vl.evaluation.imported.lmms_eval import LmmsEval
-from gmpo_vl.evaluation.imported.rows import Reader
+from gmpo_vl.evaluation.imported.rows import FULL_CELLS, Reader, Scanned, fills_a_cell
 from gmpo_vl.evaluation.imported.vlmevalkit import VlmEvalKit
 from gmpo_vl.storage.files import parse_object
 
@@ -21,6 +25,23 @@ _LARGEST = 2**32  # bytes of a text file
 _LONGEST_LINE = 2**26  # bytes
 _LARGEST_UNPACKED = 2**30  # bytes of a workbook's parts: a small file can unpack to any size
 _MOST_PARTS = 10_000  # of a workbook
+_MOST_COLUMNS = 256  # that are read: one cell in the last of 16,384 columns would make rows of as many
+_MOST_ROWS = 2**20  # of a sheet: a row's number may be any
+# What openpyxl and the libraries below it raise for a workbook that is not as it should be.
+_DAMAGE = (
+    *(
+        AttributeError,
+        IndexError,
+        KeyError,
+        LookupError,
+        TypeError,
+        ValueError,
+        OverflowError,
+        AssertionError,
+    ),
+    *(NotImplementedError, RuntimeError, EOFError, OSError, ParseError, struct.error, zlib.error),
+    *(zipfile.BadZipFile, zipfile.LargeZipFile),
+)
 _PICKLE = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 _FORMS = (
     "lmms-eval's DATE_samples_TASK.jsonl (doc_id, target, filtered_resps or resps) and VLMEvalKit's "
@@ -35,7 +56,8 @@ def open_answers(path: Path, official: str | None = None) -> Reader:
     rows = _rows(path)
     first = list(islice((row for row in rows.scan(()) if not isinstance(row, RowError)), _FIRST))
     if not first:
-        raise ValueError(f"{path}: no row can be read in it. {_FORMS}")
+        read = "".join(f" ({note})" for note in rows.notes)
+        raise ValueError(f"{path}: no row can be read in it{read}. {_FORMS}")
     columns = list(dict.fromkeys(str(key) for row in first for key in row))
     reader: Reader | None = None
     if "doc_id" in columns and {"resps", "filtered_resps"} & set(columns):
@@ -49,7 +71,7 @@ def open_answers(path: Path, official: str | None = None) -> Reader:
     raise ValueError(f"{path}: no harness's answers: its rows have {found[:400]}. {_FORMS}")
 
 
-def _rows(path: Path) -> Rows:
+def _rows(path: Path) -> Scanned:
     if not path.is_file():
         raise ValueError(f"{path}: there is no such file. {_FORMS}")
     with path.open("rb") as file:
@@ -69,68 +91,101 @@ def _rows(path: Path) -> Rows:
     if (size := path.stat().st_size) > _LARGEST:
         raise ValueError(f"{path} has {size:,} bytes, more than {_LARGEST:,}: part it")
     try:
-        if start.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"{", b"["):
+        if path.suffix.lower() in DELIMITERS:  # also one whose first column is called [...]
+            return DelimitedRows(path)
+        head = start.removeprefix(b"\xef\xbb\xbf").replace(b"\0", b"").lstrip(b"\xff\xfe \t\r\n")
+        if head[:1] in (b"{", b"["):
             return _only_line(path) or json_rows(path)
-        if path.suffix.lower() not in DELIMITERS:
-            raise ValueError(f"{path}: neither JSON nor a workbook, nor called .tsv or .csv. {_FORMS}")
-        return DelimitedRows(path)
     except DataError as error:
         raise ValueError(f"{error}. {_FORMS}") from error
+    raise ValueError(f"{path}: neither JSON nor a workbook, nor called .tsv or .csv. {_FORMS}")
 
 
-def _only_line(path: Path) -> Rows | None:
-    """The row of a file of JSON lines that has one line: alone it reads as an object with lists in it. None
-    for any other file."""
-    with path.open("rb") as file:
-        first = file.readline(_LONGEST_LINE)
-        if path.suffix.lower() != ".jsonl" or file.read(1):
-            return None
+def _only_line(path: Path) -> ListRows | None:
+    """The row of a .jsonl file that has one line: alone it reads as an object with lists in it. None for any
+    other file."""
+    if path.suffix.lower() != ".jsonl":
+        return None
+    text = open_text(path)
+    with text.open() as file:
+        lines = list(islice(_filled_lines(file), 2))
+    if len(lines) != 1:
+        return None
     try:
-        return ListRows([parse_object(first)])
+        return ListRows([parse_object(lines[0])], text.notes)
     except ValueError as error:
         raise ValueError(f"{path}: {error}. {_FORMS}") from error
 
 
-class WorkbookRows:
-    """The rows of a workbook's first sheet; its first row names the columns. A formula is its text.
+def _filled_lines(file: BinaryIO) -> Iterator[bytes]:
+    while line := file.readline(_LONGEST_LINE):
+        if line.strip(b" \t\r\n\xef\xbb\xbf"):
+            yield line.removeprefix(b"\xef\xbb\xbf")
 
-    Raises ValueError for what is no workbook, unpacks to too much, or declares entities.
+
+# --- workbooks, which anybody may have made: damaged, or unpacking to any size -----------------------------
+class WorkbookRows:
+    """The rows of a workbook's first sheet; its first row names the columns. A formula is its text. A row
+    with full cells has their columns under FULL_CELLS, since escaped characters make a text shorter.
+
+    Raises ValueError with the path for what is no workbook, is damaged, unpacks to too much, declares
+    entities, or has two columns of one name.
     """
 
     def __init__(self, path: Path):
         _check_workbook(path)
         self._path = path
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self.scan(()))
-
-    def __getitem__(self, index: int, /) -> Row:
-        row = next(islice(self.scan(()), index, None))
-        if isinstance(row, RowError):
-            raise row
-        return row
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        return ()
+        self.notes: tuple[str, ...] = ()
 
     def scan(self, columns: Sequence[str]) -> Iterator[Row | RowError]:
+        cells = self._cells()
+        header = self._names(next(cells, ()))
+        filled = (row for row in cells if any(cell is not None for cell in row))
+        yield from rows_or_errors(lambda row: _named(header, row), filled)
+
+    def _cells(self) -> Iterator[Sequence[Any]]:
+        """The sheet's rows. Every error of the file becomes one that names it."""
         from openpyxl import load_workbook  # pyright: ignore[reportMissingModuleSource]
 
-        book = load_workbook(self._path, read_only=True, data_only=False, keep_links=False)
+        book = None
         try:
-            cells = book.worksheets[0].iter_rows(values_only=True)
-            header = [None if name is None else str(name).strip() for name in next(cells, ())]
-            filled = (row for row in cells if any(cell is not None for cell in row))
-            yield from rows_or_errors(lambda row: _named(header, row), filled)
+            book = load_workbook(self._path, read_only=True, data_only=False, keep_links=False)
+            sheet, names = book.worksheets[0], book.sheetnames
+            if len(names) > 1:
+                self.notes = (
+                    f"the sheet {sheet.title!r} of {len(names)} was read: {', '.join(names)[:200]}",
+                )
+            sheet.reset_dimensions()  # what the file states of its size may be anything
+            for number, row in enumerate(sheet.iter_rows(max_col=_MOST_COLUMNS, values_only=True)):
+                if number >= _MOST_ROWS:
+                    raise ValueError(f"it has rows beyond {_MOST_ROWS:,}, as no workbook does")
+                yield row
+        except _DAMAGE as error:
+            what = type(error).__name__ if isinstance(error, LookupError) else ""
+            raise ValueError(
+                f"{self._path} is a damaged workbook: {what} {error}".replace(":  ", ": ")
+            ) from error
         finally:
-            book.close()
+            if book is not None:
+                book.close()
+
+    def _names(self, row: Sequence[Any]) -> list[str | None]:
+        """The columns. Raises ValueError where two have one name, which is read without case and spaces."""
+        names = [None if cell is None else str(cell).strip() or None for cell in row]
+        while names and names[-1] is None:
+            names.pop()
+        folded = [name.lower() if len(name) > 1 else name for name in names if name]
+        if twice := sorted({name for name in folded if folded.count(name) > 1}):
+            raise ValueError(f"{self._path}: several columns are called {', '.join(twice)}: keep one of each")
+        return names
 
 
 def _named(header: Sequence[str | None], row: Sequence[Any]) -> dict[str, Any]:
     if any(cell is not None for cell in row[len(header) :]):
-        raise RowError("unreadable_row", f"it has {len(row)} cells, and {len(header)} columns have a name")
-    return {name: _unescaped(value) for name, value in zip(header, row) if name}
+        raise RowError("unreadable_row", f"it has more cells than the {len(header)} columns that have a name")
+    named = {name: value for name, value in zip(header, row) if name}
+    full = [name for name, value in named.items() if isinstance(value, str) and fills_a_cell(value)]
+    return {name: _unescaped(value) for name, value in named.items()} | ({FULL_CELLS: full} if full else {})
 
 
 # What XML cannot hold, and the mark that an escape stands for itself. No others: openpyxl has removed that
@@ -146,22 +201,28 @@ def _unescaped(value: Any) -> Any:
 
 
 def _check_workbook(path: Path) -> None:
+    """Raises ValueError before anything is unpacked whole."""
     try:
         with zipfile.ZipFile(path) as packed:
             parts = packed.infolist()
-            if not any(part.filename == "xl/workbook.xml" for part in parts):
-                names = ", ".join(part.filename for part in parts[:5])
-                raise ValueError(f"{path} is a zip file and no workbook: it holds {names[:200]}. {_FORMS}")
-            if len(parts) > _MOST_PARTS or sum(part.file_size for part in parts) > _LARGEST_UNPACKED:
-                size = sum(part.file_size for part in parts)
-                raise ValueError(
-                    f"{path} unpacks to {size:,} bytes in {len(parts):,} parts, more than "
-                    f"{_LARGEST_UNPACKED:,} or {_MOST_PARTS:,}: save it as .tsv or .json"
-                )
-            for part in parts:
-                with packed.open(part) as content:
-                    head = content.read(4096).replace(b"\0", b"")
-                if b"<!DOCTYPE" in head or b"<!ENTITY" in head:
-                    raise ValueError(f"{path}: {part.filename} declares entities, as no workbook does")
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+            heads = {part.filename: _head(packed, part) for part in parts[:_MOST_PARTS]}
+    except _DAMAGE as error:
         raise ValueError(f"{path} is a damaged workbook: {error}") from error
+    if "xl/workbook.xml" not in heads:
+        raise ValueError(
+            f"{path} is a zip file and no workbook: it holds {', '.join([*heads][:5])[:200]}. {_FORMS}"
+        )
+    size = sum(part.file_size for part in parts)
+    if len(parts) > _MOST_PARTS or size > _LARGEST_UNPACKED:
+        raise ValueError(
+            f"{path} unpacks to {size:,} bytes in {len(parts):,} parts, more than {_LARGEST_UNPACKED:,} or "
+            f"{_MOST_PARTS:,}: save it as .tsv or .json"
+        )
+    for name, head in heads.items():
+        if b"<!DOCTYPE" in head or b"<!ENTITY" in head:
+            raise ValueError(f"{path}: {name} declares entities, as no workbook does")
+
+
+def _head(packed: zipfile.ZipFile, part: zipfile.ZipInfo) -> bytes:
+    with packed.open(part) as content:
+        return content.read(4096).replace(b"\0", b"")

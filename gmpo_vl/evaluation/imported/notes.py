@@ -20,14 +20,35 @@ def notes_of_import(plan: dict[str, Any]) -> list[str]:
             "an answer is read in the last box, else in the last <answer>, else where it is stated, else it "
             "is the response of one line: a longer response that states none counts as none"
         )
+    if "grader" in plan and plan["protocol"]["grader"] != "judge":  # which is shown the whole response
+        said.append(
+            f"graded by the reward {plan['protocol']['grader']}, which reads an answer where training's "
+            f"prompts ask for it; {facts.get('unboxed', 0):,} answers have neither \\boxed{{}} nor <answer>"
+        )
     if "protocol" in plan["protocol"]:
         said += _of_protocol(plan)
-    if facts["official"] is None:
-        said.append(f"no verdicts of {harness} stand in the file, or none were asked for")
+    said += _verdicts(facts, plan["protocol"]["n"])
     if left := facts.get("left_out"):
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in left.items())
         said.append(f"rows that could not be used were left out: {reasons}")
     return said + _counted(facts, harness) + _hashes(facts.get("doc_hash", {}))
+
+
+def _verdicts(facts: dict[str, Any], n: int) -> list[str]:
+    harness, key = facts["harness"], facts["official"]
+    if facts.get("circular"):
+        return [
+            f"{harness}'s verdicts are of all rotations of a question (CircularEval), and those answers are "
+            "not in this table: none is taken; its predictions have them, and --official hit takes these"
+        ]
+    if key is None:
+        metrics = ", ".join(facts.get("metrics", [])[:8])
+        others = f": it has {metrics}; --official NAME takes one" if metrics else ""
+        return [f"no verdicts of {harness} stand in the file, or none were asked for{others}"]
+    if not (count := facts.get("unjudged")):
+        return []
+    why = f", since it states one for the {n} answers of a row" if n > 1 else ""
+    return [f"{count:,} answers have no verdict of {harness}'s ({key}){why}"]
 
 
 def _of_protocol(plan: dict[str, Any]) -> list[str]:
