@@ -136,6 +136,11 @@ def test_a_stated_size_makes_no_cells(book, imported, monkeypatch):
     assert made < 2_000
 
 
+def test_more_columns_than_are_read_are_refused(refused, tmp_path):
+    path = workbook(tmp_path / "T_X.xlsx", [*HEAD, *(f"c{i}" for i in range(300))], [1, "Why?", "a", "a"])
+    assert "its first row has cells beyond column 256" in refused(path)
+
+
 def test_a_row_s_number_may_be_any(refused, book):
     sheet = (
         SHEET % b'<row r="1"><c r="A1"><v>1</v></c></row><row r="99999999999"><c r="A2"><v>1</v></c></row>'

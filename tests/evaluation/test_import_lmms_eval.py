@@ -220,7 +220,7 @@ def test_mmmu_and_lists_of_scores_hold_verdicts(imported, tmp_path):
         '{"pretrained": "org/tiny", "extra": [{"auth": "s3cret"}]}',
         str({"pretrained": "org/tiny", "hf_token": "s3cret"}),
         "pretrained=org/tiny,headers=Authorization: Bearer s3cret,a=b,s3cret",
-        "pretrained=org/tiny,base_url=https://me:s3cret@host/v1?key=s3cret",
+        "pretrained=org/tiny,base_url=https://me:s3cret@host/v1?x=s3cret",
         "pretrained=org/tiny,revision=sk-s3cret",
         {"pretrained": "org/tiny", "x": {"base_url": "https://s3cret:s3cret@host"}},
         '{"pretrained": "org/tiny", broken s3cret',

@@ -6,7 +6,7 @@ import pytest
 from imports import KIT, SHAPES, lmms_file, lmms_line
 
 from gmpo_vl.evaluation.imported.verdicts import NoVerdict, is_called_a_verdict, official_key, verdicts
-from gmpo_vl.evaluation.official import is_disputed, official_figures
+from gmpo_vl.evaluation.official import official_figures
 from gmpo_vl.runs import EvaluationFolder
 from gmpo_vl.samples import SampleRecord
 
@@ -133,7 +133,10 @@ def test_the_difference_is_ours_less_the_harness_s():
 
 
 @pytest.mark.parametrize(
-    ("score", "correct", "disputed"), [(0.5, True, False), (0.5, False, True), (0.49, True, True)]
+    ("score", "correct", "ours", "theirs"),
+    [(0.5, True, 0, 0), (0.5, False, 0, 1), (0.49, True, 1, 0), (0.49, False, 0, 0)],
 )
-def test_a_score_of_a_half_is_right(score, correct, disputed):
-    assert is_disputed({"official": score}, correct) is disputed
+def test_a_score_of_a_half_is_right(score, correct, ours, theirs):
+    found = official_figures([record(0, correct, score)])
+    assert found is not None
+    assert (found["only_ours_right"], found["only_official_right"]) == (ours, theirs)

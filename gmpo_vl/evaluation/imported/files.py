@@ -156,7 +156,7 @@ class WorkbookRows:
                     f"the sheet {sheet.title!r} of {len(names)} was read: {', '.join(names)[:200]}",
                 )
             sheet.reset_dimensions()  # what the file states of its size may be anything
-            for number, row in enumerate(sheet.iter_rows(max_col=_MOST_COLUMNS, values_only=True)):
+            for number, row in enumerate(sheet.iter_rows(max_col=_MOST_COLUMNS + 1, values_only=True)):
                 if number >= _MOST_ROWS:
                     raise ValueError(f"it has rows beyond {_MOST_ROWS:,}, as no workbook does")
                 yield row
@@ -174,6 +174,10 @@ class WorkbookRows:
         names = [None if cell is None else str(cell).strip() or None for cell in row]
         while names and names[-1] is None:
             names.pop()
+        if len(names) > _MOST_COLUMNS:
+            raise ValueError(
+                f"{self._path}: its first row has cells beyond column {_MOST_COLUMNS}: take them out"
+            )
         folded = [name.lower() if len(name) > 1 else name for name in names if name]
         if twice := sorted({name for name in folded if folded.count(name) > 1}):
             raise ValueError(f"{self._path}: several columns are called {', '.join(twice)}: keep one of each")
@@ -183,7 +187,7 @@ class WorkbookRows:
 def _named(header: Sequence[str | None], row: Sequence[Any]) -> dict[str, Any]:
     if any(cell is not None for cell in row[len(header) :]):
         raise RowError("unreadable_row", f"it has more cells than the {len(header)} columns that have a name")
-    named = {name: value for name, value in zip(header, row) if name}
+    named = {name: getattr(value, "text", value) for name, value in zip(header, row) if name}  # a formula's
     full = [name for name, value in named.items() if isinstance(value, str) and fills_a_cell(value)]
     return {name: _unescaped(value) for name, value in named.items()} | ({FULL_CELLS: full} if full else {})
 
