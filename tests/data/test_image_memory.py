@@ -135,12 +135,12 @@ print(peak() - before)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 def test_large_16_bit_pictures_take_memory_in_proportion_to_the_pixels_of_one():
-    """Three of 17 million pixels in three threads. In MiB: 34 as decoded and 67 as RGB; wide copies would
-    take 1,100.
+    """Three of 17 million pixels in three threads. In MiB: 34 as decoded and 67 as RGB; 252 in all, 375 with
+    all three at once, 606 with wide copies.
     """
     done = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert float(done.stdout) < 200
+    assert float(done.stdout) < 320
 
 
 SHORT = """
