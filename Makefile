@@ -32,9 +32,9 @@ EASYR1_PATH = EASYR1_HOME=$(abspath $(EASYR1_HOME)) PYTHONPATH=$(abspath $(EASYR
 	PYTHONDONTWRITEBYTECODE=1
 EASYR1_HOME ?=
 ALFWORLD_GAMES ?=
-# A worker per core takes a stretch of the tests, so that most fixtures of modules are made once, and then part of what another
-# has left. Four at most: each holds torch and, at its largest, 2 GB. ARGS="-n 0" or "-n 1" comes after it and wins.
-IN_PARALLEL := -n logical --maxprocesses 4 --dist worksteal
+# A worker per core, and a file to a worker: fixtures of modules are made once, and tests that build on the one before keep their
+# order. Four at most: each holds torch and up to 2 GB. ARGS comes after it and wins: ARGS="-n 0" is one process, for a debugger.
+IN_PARALLEL := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo demo-countdown demo-agent claims test test-light setup-light test-families docs setup setup-docs lint test-t4 setup-t4 test-easyr1 setup-easyr1 test-vllm setup-vllm test-verl setup-verl bench-verl test-trl setup-trl test-swift setup-swift test-alfworld setup-alfworld bench-objectives bench-step bench-ranks bench-rollout bench-memory bench-verify kill-campaign clean
 

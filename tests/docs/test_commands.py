@@ -57,7 +57,7 @@ QUICK = (
         "trainer.logger=[file]",
     ),
     *("data.rollout_batch_size=4", "worker.actor.global_batch_size=4", "worker.rollout.n=2"),
-    *("data.max_response_length=8", "trainer.save_model_only=true"),
+    *("data.max_response_length=8", "trainer.save_model_only=true", "trainer.look_prompts=4"),
 )
 NO_ANSWERING = ("protocols", "compare", "import", "export")
 QUICK_EVAL = ("--n", "2", "--max-tokens", "8", "--min-pixels", "784", "--limit", "4")
