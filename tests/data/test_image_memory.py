@@ -6,6 +6,7 @@ import io
 import struct
 import subprocess
 import sys
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -174,6 +175,16 @@ def test_too_little_memory_stops_and_makes_no_bad_row(kind):
     done = subprocess.run([sys.executable, "-c", SHORT, kind], capture_output=True, text=True)
     assert done.stdout.startswith("memory: picture of"), done.stdout + done.stderr
     assert "lower data.max_image_pixels" in done.stdout
+
+
+def test_whether_memory_is_short_is_asked_without_taking_any():
+    """For every damaged picture: 256 MiB where its header cannot be read."""
+    tracemalloc.start()
+    with pytest.raises(ImageError, match="cannot be decoded"):
+        decode_image(b"no picture")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**20
 
 
 def test_a_size_is_read_without_the_pixels():
