@@ -2,7 +2,7 @@
 # make demo-countdown   a tiny mixture of experts learns CountDown, and a table shows where its routers send tokens
 # make demo-agent   a tiny Qwen2.5-VL learns to win a game that it sees as pictures, and a page shows it turn by turn
 # make claims   the paper's claims at our scale: two studies and docs/claims.md (hours on a CPU; after a kill it goes on)
-# make test   the test suite
+# make test   the test suite, on all cores; ARGS="-n 0" runs it in one process
 # make test-light   the verifier, the rewards and `gmpo-vl grade` from a wheel, with mpmath alone
 # make test-families   every kind of vision-language model end to end, on both versions of transformers
 # make docs   the site of README and docs/, in site/; a broken link is an error
@@ -32,6 +32,9 @@ EASYR1_PATH = EASYR1_HOME=$(abspath $(EASYR1_HOME)) PYTHONPATH=$(abspath $(EASYR
 	PYTHONDONTWRITEBYTECODE=1
 EASYR1_HOME ?=
 ALFWORLD_GAMES ?=
+# A worker per core, and a file to a worker: fixtures of modules are made once, and tests that build on the one before keep their
+# order. Four at most: each holds torch and up to 2 GB. ARGS comes after it and wins: ARGS="-n 0" is one process, for a debugger.
+IN_PARALLEL := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo demo-countdown demo-agent claims test test-light setup-light test-families docs setup setup-docs lint test-t4 setup-t4 test-easyr1 setup-easyr1 test-vllm setup-vllm test-verl setup-verl bench-verl test-trl setup-trl test-swift setup-swift test-alfworld setup-alfworld bench-objectives bench-step bench-ranks bench-rollout bench-memory bench-verify bench-grading kill-campaign clean
 
@@ -54,22 +57,22 @@ runs/claims/data/test.parquet:
 	$(VENV)/bin/python -c "from gmpo_vl.tasks.diagrams.data import export; export('runs/claims/data', dict(train=640, validation=128, test=384))"
 
 test: setup
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest $(IN_PARALLEL) $(ARGS)
 
 # pytest as a program: `python -m pytest` would find gmpo_vl in the checkout, not in the wheel.
 test-light: setup-light
 	$(VENV_LIGHT)/bin/pytest --noconftest $(OF_THE_CORE) $(ARGS)
 
 test-families: setup setup-t4
-	$(VENV)/bin/python -m pytest tests/families -m 'not slow'
-	$(VENV_T4)/bin/python -m pytest tests/families -m 'not slow'
+	$(VENV)/bin/python -m pytest $(IN_PARALLEL) tests/families -m 'not slow' $(ARGS)
+	$(VENV_T4)/bin/python -m pytest $(IN_PARALLEL) tests/families -m 'not slow' $(ARGS)
 
 # What it shows is here already: no fonts, scripts or figures from elsewhere.
 docs: setup-docs
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
 
 test-t4: setup-t4
-	$(VENV_T4)/bin/python -m pytest tests/models tests/batching tests/sizing tests/policy tests/verify tests/rollout
+	$(VENV_T4)/bin/python -m pytest $(IN_PARALLEL) tests/models tests/batching tests/sizing tests/policy tests/verify tests/rollout $(ARGS)
 
 # The EasyR1 engine on a CPU, against a checkout of EasyR1 (commit b44b311), which stays as it is: no byte code is written.
 test-easyr1: setup-easyr1

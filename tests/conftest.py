@@ -1,5 +1,5 @@
-"""One thread (timings and the last digits stay the same on a loaded machine), where the real data lies, a
-picture, and what tiny_runs.py trains: diagrams and a model."""
+"""One thread (timings and the last digits stay the same on a loaded machine, and workers beside this one have
+the other cores), where the real data lies, a picture, and what tiny_runs.py trains: diagrams and a model."""
 
 import io
 import os
@@ -14,6 +14,7 @@ from tiny_runs import settings_of_run
 import gmpo_vl.verify
 
 torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the processes that tests start
 # No test depends on how fast the machine is: an example may take as long as it takes, and so may math-verify.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
@@ -43,6 +44,15 @@ def _own_datasets_cache(tmp_path_factory):
     datasets.config.HF_DATASETS_CACHE = tmp_path_factory.mktemp("datasets_cache")
     yield
     datasets.config.HF_DATASETS_CACHE = before
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _nobody_waits_for_the_disk():
+    """A run waits 50 times for the disk to have what it wrote, which only a machine that goes down can tell.
+    Processes that tests start wait."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "fsync", lambda descriptor: None)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+import mmap
 import struct
 import threading
 import warnings
@@ -213,9 +214,9 @@ def _one_at_a_time(image: Image.Image) -> AbstractContextManager[Any]:
 
 def _memory_is_short(pixels: int | None) -> bool:
     """Does the system refuse what decoding can take? pixels: None where the header could not be read."""
-    try:
-        bytearray(2**28 if pixels is None else 2**26 + 16 * pixels)
-    except MemoryError:
+    try:  # asked for and never touched: a bytearray would be filled with zeros
+        mmap.mmap(-1, 2**28 if pixels is None else 2**26 + 16 * pixels).close()
+    except OSError:
         return True
     return False
 

@@ -148,7 +148,8 @@ def test_a_command_runs(command: Command, place, monkeypatch, capsys):
     if arguments[0] == "train":
         own_folder = f"trainer.save_checkpoint_path=runs/{HERE.index(command)}"
         behind_file = next(i for i, text in enumerate(arguments, 1) if text.endswith(".yaml"))
-        arguments[behind_file:behind_file] = [*QUICK, own_folder]
+        few_looks = ["trainer.look_prompts=4"] if "look_" in text else []
+        arguments[behind_file:behind_file] = [*QUICK, own_folder, *few_looks]
     if arguments[0] == "eval" and arguments[1] not in NO_ANSWERING:
         arguments += [a for pair in zip(*[iter(QUICK_EVAL)] * 2) if pair[0] not in arguments for a in pair]
     assert main(arguments) == 0, capsys.readouterr().err

@@ -116,7 +116,7 @@ class NeverBegins(Walk):
 class Sleeps(Walk):
     """Some answers take for ever, in a process that is killed."""
 
-    isolate = Isolation(deadline=1.0)
+    isolate = Isolation(deadline=2.0)
 
     def step(self, answer):
         if luck(answer) % 3 == 1:

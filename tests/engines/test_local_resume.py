@@ -223,6 +223,7 @@ def test_a_step_made_good_for_goes_the_way_its_run_had_checked(make_config, tmp_
     monkeypatch.setattr(forward, "_shared_hidden", wrong)
     settings = (
         "trainer.kl_to_start_freq=1",
+        "trainer.kl_to_start_prompts=4",
         "trainer.val_before_train=false",
         "trainer.max_steps=2",
         "data.val_batch_size=2",

@@ -166,24 +166,27 @@ def test_a_run_killed_in_an_episode_goes_on_to_the_same_last_digit(kind, config_
 
 
 def test_a_run_stopped_while_it_plays_saves_and_goes_on(config_of, monkeypatch, capsys):
-    whole = train(config_of("Apart", "trainer.max_steps=2", folder="whole"))
+    few = ["trainer.max_steps=2", "data.rollout_batch_size=2", "worker.rollout.n=2"]  # processes at once
+    whole = train(config_of("Apart", *few, folder="whole"))
     take, taken = Episode.take, []
 
     def take_and_stop(self, *of):
         take(self, *of)
+        trained_on = {episode.row.id for episode in taken if episode.row.id.startswith("train")}
         taken.append(self)
-        if len(taken) == 70:
+        if len(trained_on) == 2 and self.row.id not in trained_on:  # the second step's first turn
             signal.raise_signal(signal.SIGTERM)
 
     with monkeypatch.context() as patched:
         patched.setattr(Episode, "take", take_and_stop)
         with pytest.raises(Stopped) as stopped:
-            train(config_of("Apart", "trainer.max_steps=2"))
+            train(config_of("Apart", *few))
     assert stopped.value.code == 128 + signal.SIGTERM
     assert "SIGTERM: saving" in capsys.readouterr().out
     processes = taken[0].game._processes
     assert not processes._all
-    assert figures(train(config_of("Apart", "trainer.max_steps=2"))) == figures(whole)
+    assert Run(config_of("Apart", *few).trainer.save_checkpoint_path).checkpoint_steps() == [1]
+    assert figures(train(config_of("Apart", *few))) == figures(whole)
 
 
 def test_the_grid_world_is_trained_on_and_validated(config_of):

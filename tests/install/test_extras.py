@@ -16,10 +16,14 @@ from gmpo_vl.models.tiny import packaged_tiny
 # Where they are imported, a sentence says what to do without them.
 FROM_ELSEWHERE = {"verl", "vllm"}
 
+# RESULT stands for the folder of the evaluation that a command before made.
 COMMANDS = """
-import json, sys
+import glob, json, os, sys
 from gmpo_vl.cli import main
 for command in json.loads(sys.argv[1]):
+    if "RESULT" in command:
+        [plan] = glob.glob("e/*/plan.json")
+        command = [os.path.dirname(plan) if word == "RESULT" else word for word in command]
     assert main(command) == 0, command
 """
 SMALL_RUN = (
@@ -113,14 +117,13 @@ def test_eval_brings_what_evaluation_and_data_need(run_with, tmp_path):
         "question,answer\n" + "".join(f"What is {i} + 1?,{i + 1}\n" for i in range(40))
     )
     evaluation = ["eval", str(packaged_tiny()), "--data", "diagrams/test.parquet", *SMALL_EVALUATION]
-    run_with("eval", COMMANDS, json.dumps([["data", "diagrams", "diagrams"], [*evaluation, "--out", "e"]]))
-    [plan] = tmp_path.glob("e/*/plan.json")
-    result = str(plan.parent)
     commands = [
-        *(["eval", what, result] for what in ("merge", "regrade", "page")),
-        ["eval", "compare", "--a", result, "--b", result],
+        ["data", "diagrams", "diagrams"],
+        [*evaluation, "--out", "e"],
+        *(["eval", what, "RESULT"] for what in ("merge", "regrade", "page")),
+        ["eval", "compare", "--a", "RESULT", "--b", "RESULT"],
         ["eval", "protocols"],
-        ["data", "difficulty", result, "--data", "diagrams/test.parquet", "--out", "rated.parquet"],
+        ["data", "difficulty", "RESULT", "--data", "diagrams/test.parquet", "--out", "rated.parquet"],
         ["grade", "--self-check", "diagrams/test.parquet"],
         ["data", "new", "mine", "--source", "questions.csv"],
         ["data", "convert", "mine.yaml", "mine"],

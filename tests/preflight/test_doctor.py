@@ -9,8 +9,10 @@ from doctor_findings import of
 from planted import encoded, picture, planted, write_planted
 
 from gmpo_vl.cli import main
+from gmpo_vl.config import load_config
 from gmpo_vl.data.writing import write_parquet
 from gmpo_vl.preflight.machine_check import TESTED, file_system
+from gmpo_vl.preflight.rehearsal import rehearse
 
 ROOT = Path(__file__).parents[2]
 
@@ -225,12 +227,15 @@ def test_validation_on_training_rows_is_a_warning(doctor, data):
         assert wheres == ["data.val_files"] * told
 
 
-def test_a_rehearsal_gives_every_group_a_gradient_whatever_the_weights(doctor):
-    weights = "algorithm.reward_weights={accuracy: 1.0, overall: -1.0}"
-    filtering = ["algorithm.online_filtering=true", "algorithm.filter_key=format"]
-    reward = "worker.reward.reward_function=math"
-    _, findings = doctor("algorithm.adv_estimator=gdpo", weights, reward, *filtering, "--rehearse")
-    assert "3 steps" in of(findings, "ok")["rehearsal"]["what"]
+def test_a_rehearsal_gives_every_group_a_gradient_whatever_the_weights(doctor, tmp_path):
+    settings = [
+        *("algorithm.adv_estimator=gdpo", "algorithm.reward_weights={accuracy: 1.0, overall: -1.0}"),
+        *("algorithm.online_filtering=true", "algorithm.filter_key=format"),
+        "worker.reward.reward_function=math",
+    ]
+    _, findings = doctor(*settings)
+    assert not of(findings, "error")
+    assert rehearse(load_config(tmp_path / "run.yaml", settings)).steps == 3
 
 
 def test_the_first_picture_is_looked_at_however_late_it_comes(doctor, tmp_path):

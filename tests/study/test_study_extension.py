@@ -47,25 +47,28 @@ class Stopped(Exception):
     pass
 
 
-@pytest.mark.parametrize("stop_after", [5, 14, 18, 22])
-def test_a_stop_anywhere_gives_the_same_results(write_study, tmp_path, stop_after):
-    """Of 12 tuning runs, 4 and 4 of two extensions, 6 fresh ones."""
+def test_a_stop_anywhere_gives_the_same_results(write_study, tmp_path):
+    """Of 12 tuning runs, 4 and 4 of two extensions, 6 fresh ones: one study that is stopped in each."""
     path = write_study(**GROWING, extend=3)
     study, whole = opened(path, tmp_path / "whole")
     said: list[str] = []
     run_study(study, whole, 1, said.append, command)
     assert len(said) == 12 + 4 + 4 + 6
-    ended = iter(range(1, stop_after + 1))
-
-    def stop(line: str) -> None:
-        if next(ended) == stop_after:
-            raise Stopped
 
     study, folder = opened(path, tmp_path / "stopped")
-    with pytest.raises(Stopped):
-        run_study(study, folder, 1, stop, command)
-    assert (folder.chosen() is None) == (stop_after < 20)
-    run_study(study, folder, 1, said.append, command)
+    ended: list[str] = []
+    for stop_after in (5, 14, 18, 22):
+
+        def stop(line: str, stop_after: int = stop_after) -> None:
+            ended.append(line)
+            if len(ended) == stop_after:
+                raise Stopped
+
+        with pytest.raises(Stopped):
+            run_study(study, folder, 1, stop, command)
+        assert (folder.chosen() is None) == (stop_after < 20)
+    run_study(study, folder, 1, ended.append, command)
+    assert len(ended) == len(said)
     assert folder.results_file.read_bytes() == whole.results_file.read_bytes()
     assert folder.chosen_file.read_bytes() == whole.chosen_file.read_bytes()
 
