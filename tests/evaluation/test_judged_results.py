@@ -374,7 +374,7 @@ def test_judged_results_are_exported_and_compared_by_one_grader(judge, tmp_path,
     gmpo_vl("eval", "export", found.folder, "--out", path)
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert [(line["overall"], line["judge"], line["strict"]) for line in lines[:2]] == [(1, 1, 0), (0, 0, 1)]
-    gmpo_vl("eval", "import", path, "--out", tmp_path / "back")
+    gmpo_vl("eval", "import", path, "--official", "judge", "--out", tmp_path / "back")
     (again,) = (tmp_path / "back").iterdir()
     assert EvaluationFolder(again).results()["official"]["value"] == found.results()["pass@1"]
     assert EvaluationFolder(again).results()["official"]["agreement"] == 0

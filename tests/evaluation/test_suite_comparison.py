@@ -15,7 +15,7 @@ from gmpo_vl.evaluation.suites import compare_suites, how_to_measure, name_and_p
 STEPS = [
     {
         "problem_id": f"p{i // 3}",
-        "part": i % 3,
+        "part": ("1", "2", "multi")[i % 3],
         "steps": 2,
         "step": ["one step", "one step", "two steps"][i % 3],
     }

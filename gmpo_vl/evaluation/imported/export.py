@@ -29,9 +29,10 @@ def export_lmms_eval(folder: EvaluationFolder, out: Path) -> int:
     if "episode" in results:
         raise ValueError(f"{folder.folder} holds games: lmms-eval's form has no turns")
     settings, template = results["settings"], results.get("template", {})
+    rules = results.get("judge", {}).get("rules")  # of a judged result, whose judge is a metric of its own
     ours = {
         "harness": settings.get("imported", {}).get("harness", OURS_IS_CALLED),
-        "grader": settings.get("grader", "strict"),
+        "grader": rules or settings.get("grader", "strict"),
         "grader_options": settings.get("grader_options", {}),
         "benchmark": settings.get("benchmark", ""),
         "template": template.get("name", "chat"),
