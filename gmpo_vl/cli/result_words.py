@@ -193,6 +193,11 @@ def suites_in_words(found: ComparedSuites) -> str:
     ]
     lines += [f"not compared: {name}: {why}" for name, why in found.refused.items()]
     lines += [f"only in {side}: {', '.join(names)}" for side, names in zip("ab", found.only) if names]
+    if found.judged:
+        lines.append(
+            f"left out, since the same answers are compared by rules: {', '.join(found.judged)}; name two "
+            "judged results to compare them"
+        )
     lines += [f"note: {row.name}: {note}" for row in found.benchmarks for note in row.compared.notes]
     a, b = len(found.benchmarks[0].before), len(found.benchmarks[0].after)
     if min(a, b) == 1:

@@ -77,6 +77,7 @@ def write_suite_page(path: Path, compared: ComparedSuites, grader: str = "overal
         seeds=(len(first.before), len(first.after)),
         refused=compared.refused,
         only=compared.only,
+        judged=compared.judged,
         controls=CONTROLS,
         missing=list(missing),
         grader=grader,

@@ -2,7 +2,8 @@
 needs its pictures.
 
 A benchmark is known by its result's name. Results with other pictures (`NAME+pictures=blank`) are controls of
-NAME, and no benchmarks of their own.
+NAME, and no benchmarks of their own. Nor is a judged result that lies beside the one that it was made of: the
+same answers would count twice.
 """
 
 from __future__ import annotations
@@ -35,10 +36,12 @@ class Stored:
 
 @dataclass(frozen=True)
 class Side:
-    """What one side's folders hold, a training seed each. seeds: {(benchmark, pictures): result} of each."""
+    """What one side's folders hold, a training seed each. seeds: {(benchmark, pictures): result} of each.
+    judged: names of the judged results that are left out."""
 
     paths: list[Path]
     seeds: list[dict[tuple[str, str], Stored]]
+    judged: list[str] = field(default_factory=list)
 
     @property
     def benchmarks(self) -> list[str]:
@@ -79,12 +82,13 @@ class Benchmark:
 @dataclass(frozen=True)
 class ComparedSuites:
     """mean: of the benchmarks' differences, each with the same weight. refused: {benchmark: why}. only:
-    benchmarks that one side alone has."""
+    benchmarks that one side alone has. judged: results that are left out."""
 
     benchmarks: list[Benchmark]
     mean: Estimate
     refused: dict[str, str]
     only: tuple[list[str], list[str]]
+    judged: list[str] = field(default_factory=list)
 
 
 def name_and_pictures(name: str) -> tuple[str, str]:
@@ -101,7 +105,15 @@ def name_and_pictures(name: str) -> tuple[str, str]:
 def read_side(paths: Sequence[Path]) -> Side:
     """Each path is a folder of results, or one result, whose controls lie beside it. Raises FileNotFoundError
     for none, ValueError for two of one name."""
-    return Side(list(paths), [_one_seed(path) for path in paths])
+    seeds = [_one_seed(path) for path in paths]
+    judged: dict[str, None] = {}
+    for found, path in zip(seeds, paths):
+        names = {stored.results["name"] for stored in found.values()}
+        for key, stored in list(found.items()):
+            beside = stored.results.get("judge", {}).get("of") in names
+            if beside and not (path / "results.json").exists():
+                judged[found.pop(key).results["name"]] = None
+    return Side(list(paths), seeds, list(judged))
 
 
 def _one_seed(path: Path) -> dict[tuple[str, str], Stored]:
@@ -157,7 +169,8 @@ def compare_suites(a: Side, b: Side, grader: str = "overall", controls: bool = F
         for p, (name, (before, after, compared)) in zip(adjusted, found.items())
     ]
     mean = mean_difference([(compared.a_SQ, compared.b_SQ) for *_, compared in found.values()])
-    return ComparedSuites(benchmarks, mean, refused, (only, also))
+    judged = list(dict.fromkeys([*a.judged, *b.judged]))
+    return ComparedSuites(benchmarks, mean, refused, (only, also), judged)
 
 
 def _folders(stored: Sequence[Stored]) -> list[EvaluationFolder]:

@@ -136,6 +136,22 @@ def test_another_setting_costs_its_benchmark_alone(suites, capsys):
     assert "corrected for 2 benchmarks" in said
 
 
+def test_a_judged_result_counts_only_where_its_own_does_not(suites, gmpo_vl):
+    for side in suites:
+        beside = write_result(side, "geoqa", right(0.6), model=side.name, limit=90)
+        results = json.loads(beside.results_file.read_text())
+        judged = {"name": "geoqa+judge=gpt-1", "judge": {"of": "geoqa"}}
+        beside.results_file.write_text(json.dumps({**results, **judged}))
+    said = gmpo_vl("eval", "compare", "--a", suites[0], "--b", suites[1])
+    assert "corrected for 3 benchmarks" in said
+    assert "compared by rules: geoqa+judge=gpt-1; name two judged results" in said
+    for side in suites:
+        (side / "geoqa" / "results.json").unlink()
+    said = gmpo_vl("eval", "compare", "--a", suites[0], "--b", suites[1])
+    assert re.search(r"^geoqa\+judge=gpt-1 ", said, re.M)
+    assert "left out" not in said
+
+
 def test_nothing_in_common_is_an_error(tmp_path, gmpo_vl):
     for name in ("geoqa", "geometry3k_choices"):
         write_result(tmp_path / "a", name, right(0.5))
