@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
@@ -72,6 +73,15 @@ def write_samples(path: Path, records: Iterable[SampleRecord]) -> None:
         partial.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file,
     ):
         file.writelines(to_line(written(record)) for record in records)
+
+
+@contextmanager
+def samples_replaced(path: Path, records: Iterable[SampleRecord]) -> Iterator[None]:
+    """Write the records, as `write_samples` does, before the block; they take the place of the file's when it
+    ends. Where writing or the block fails the file stays as it was."""
+    with whole_file(path) as partial:
+        write_samples(partial, records)
+        yield
 
 
 def written(record: SampleRecord) -> dict[str, Any]:

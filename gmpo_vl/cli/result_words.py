@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from gmpo_vl.evaluation.statistics import Estimate
     from gmpo_vl.evaluation.suites import ComparedSuites
 
-MOST_KINDS = 12  # of a column that is printed; the page has all
+PRINTED_KINDS = 12  # of a column that is printed; the page has all
 _ONE_SEED = (
     "One training seed on a side: this compares two checkpoints, not two methods. Another seed of the same "
     "method can differ as much; train several and give them all to --a and --b."
@@ -89,7 +89,8 @@ def _judge_in_words(results: dict[str, Any]) -> str:
     unscored = f", {found['unscored']:,} of them without a verdict" if found["unscored"] else ""
     lines = [
         f"  by {facts['model']} {100 * found['judge']['value']:.1f}, by the rules ({facts['rules']}) "
-        f"{100 * found['rules']['value']:.1f}; asked about {found['asked']:,} answers{unscored}",
+        f"{100 * found['rules']['value']:.1f} of the {found['answers']:,} answers with both verdicts; asked "
+        f"about {found['asked']:,}{unscored}",
         f"  judge - rules: {100 * found['difference']['value']:+.1f} points, 95% interval {low} to {high}, "
         "paired by question",
         f"  of {found['answers']:,} answers right by both {found['both_right']:,}, by the rules alone "
@@ -97,7 +98,7 @@ def _judge_in_words(results: dict[str, Any]) -> str:
         f"{found['neither_right']:,}; agreement {found['agreement']:.1%}{kappa}",
     ]
     for column, kinds in found["kinds"].items():
-        if len(kinds) > MOST_KINDS:
+        if len(kinds) > PRINTED_KINDS:
             continue
         parts = [
             f"{name} {t['only_rules_right']:,} / {t['only_judge_right']:,} of {t['answers']:,}"

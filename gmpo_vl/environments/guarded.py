@@ -44,7 +44,7 @@ class Guarded:
             asked = "reset"
             self._last = checked_observation(self._game.reset(seed))
         except FAILURES as error:
-            self._error = f"{asked} raised {failure_in(inspect.getfile(self._cls), error)}"
+            self._error = f"{asked} raised {failure_in(self._file(), error)}"
         return self._last
 
     def step(self, answer: str) -> Step:
@@ -53,10 +53,17 @@ class Guarded:
         try:
             step = checked_step(self._game.step(answer))
         except FAILURES as error:
-            self._error = f"step raised {failure_in(inspect.getfile(self._cls), error)}"
+            self._error = f"step raised {failure_in(self._file(), error)}"
             return broken(self._error, self._last)
         self._last = step.observation
         return step
+
+    def _file(self) -> str:
+        """Of the class; empty where it comes from none, as in a notebook."""
+        try:
+            return inspect.getfile(self._cls)
+        except (TypeError, OSError):
+            return ""
 
     def close(self) -> None:
         game, self._game = self._game, None

@@ -27,7 +27,7 @@ from gmpo_vl.rewards.inputs import asks_pictures
 from gmpo_vl.rewards.loading import Answered, Reward, Scored, load_reward
 from gmpo_vl.rollout.scoring import fill_scores, judged, records_of
 from gmpo_vl.runs import EvaluationFolder
-from gmpo_vl.samples import OFFICIAL, SampleRecord, without_text
+from gmpo_vl.samples import OFFICIAL, SampleRecord, samples_replaced, without_text
 from gmpo_vl.storage.files import write_json
 from gmpo_vl.types import Example, Group
 from gmpo_vl.verify import Profile, verify_batch
@@ -198,11 +198,11 @@ def regrade_folder(
     new = regrade(read(), grader, processes, progress)
     if "judge" in plan:
         new = judge_records(new, judge_of(plan["judge"], folder.images))
-    folder.write_samples(map(kept, new))
-    if isinstance(grader, Reward) and facts_of(grader) != plan["grader"]:  # its file was edited
-        plan = {**plan, "grader": facts_of(grader)}
-        write_json(folder.plan_file, plan)
-    write_protocol_results(folder, plan, graded)
+    with samples_replaced(folder.samples_file, map(kept, new)):
+        if isinstance(grader, Reward) and facts_of(grader) != plan["grader"]:  # its file was edited
+            plan = {**plan, "grader": facts_of(grader)}
+            write_json(folder.plan_file, plan)
+        write_protocol_results(folder, plan, graded)
     return len(graded), sum(was != record.correct for was, record in zip(were_right, graded))
 
 

@@ -54,13 +54,16 @@ def mean_share(shares_Q: np.ndarray, seed: int = 0) -> Estimate:
 def paired_difference(before_Q: np.ndarray, after_Q: np.ndarray, seed: int = 0) -> Estimate:
     """after - before with its interval, the questions paired: what they share cancels out.
 
-    Both hold the same questions in the same order. Raises ValueError where their numbers differ.
+    Both hold the same questions in the same order. Raises ValueError where their numbers differ. See also
+    `_where_all_gain_the_same`.
     """
     if len(before_Q) != len(after_Q):
         raise ValueError(
             f"{len(before_Q)} questions before, {len(after_Q)} after: a paired difference needs the same"
         )
-    return mean_over_questions(np.asarray(after_Q) - np.asarray(before_Q), seed)
+    gains_Q = np.asarray(after_Q) - np.asarray(before_Q)
+    estimate = mean_over_questions(gains_Q, seed)
+    return _where_all_gain_the_same(estimate, len(gains_Q)) if np.ptp(gains_Q) < _EQUAL else estimate
 
 
 def unpaired_difference(before_Q: np.ndarray, after_Q: np.ndarray, seed: int = 0) -> Estimate:

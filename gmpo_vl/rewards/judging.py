@@ -30,6 +30,10 @@ _FENCED = re.compile(r"```(?:json)?\s*(.*?)\s*```", re.DOTALL)
 # other widths, which some tokenizers make equal.
 _OPENING = re.compile(r"([<＜﹤\[［]|](?=~))(?=\S)")
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
+_NAME_OF_KEY = re.compile(
+    r"(?:^|_)(?:api_?key|secret(?:_?key)?|password|authorization|credentials?|(?:access|auth|api|bearer)_?token)$"
+    r"|^token$"
+)
 _WORDS = {"correct": True, "yes": True, "true": True, "incorrect": False, "no": False, "false": False}
 
 
@@ -76,6 +80,11 @@ class Settings:
             raise _refusal("model", self.model, "the name by which the endpoint knows the model")
         if not isinstance(self.extra_body, Mapping):
             raise _refusal("extra_body", self.extra_body, "a mapping")
+        if hidden := _names_of_keys(self.extra_body):
+            raise ValueError(
+                f"reward judge: extra_body holds {', '.join(hidden)}, and would be saved with the run: write "
+                "the key into the variable that api_key_env names"
+            )
         for name in ("prompt", "cache"):
             if not isinstance(getattr(self, name), str | None):
                 raise _refusal(name, getattr(self, name), "a path")
@@ -141,6 +150,16 @@ def _check_url(url: Any) -> None:
 
 
 _refusal = partial(refusal, "judge")
+
+
+def _names_of_keys(value: Any) -> list[str]:
+    """Names in a request's body under which a key or a password stands."""
+    if isinstance(value, list | tuple):
+        return [name for part in value for name in _names_of_keys(part)]
+    if not isinstance(value, Mapping):
+        return []
+    own = [str(name) for name in value if _NAME_OF_KEY.search(str(name).lower().replace("-", "_"))]
+    return own + [name for part in value.values() for name in _names_of_keys(part)]
 
 
 def _is_whole(value: Any) -> bool:

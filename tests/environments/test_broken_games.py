@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from gmpo_vl.environments import Step
+from gmpo_vl.environments.guarded import Guarded
 from gmpo_vl.environments.isolated import Isolation
 from gmpo_vl.environments.loading import load_environment
 from gmpo_vl.types import Example
@@ -104,6 +105,13 @@ def test_a_reset_that_raises_is_told_by_the_first_step(isolated, here):
         assert game.step("1").info == {"error": said}
         assert game.reset(14).text != ""
         game.close()
+
+
+def test_a_class_that_comes_from_no_file_ends_its_episode_too():
+    cls = type("Typed", (), {"__module__": "nowhere", "reset": lambda self, seed: 1 / 0})
+    game = Guarded(cls, cls)
+    assert game.reset(1).text == ""
+    assert game.step("1").info == {"error": "reset raised ZeroDivisionError: division by zero"}
 
 
 @pytest.mark.parametrize("isolate", [False, PATIENCE])

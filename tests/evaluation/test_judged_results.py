@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -18,7 +19,7 @@ from gmpo_vl.evaluation.protocols import load_protocol
 from gmpo_vl.evaluation.results import versions, write_protocol_results
 from gmpo_vl.evaluation.two_graders import Table
 from gmpo_vl.rewards import endpoint, judging
-from gmpo_vl.rewards.judging import TEMPLATE
+from gmpo_vl.rewards.judging import TEMPLATE, Settings
 from gmpo_vl.runs import EvaluationFolder
 from gmpo_vl.samples import store_image
 from gmpo_vl.storage.files import write_json
@@ -385,3 +386,31 @@ def test_agreement_beyond_chance_is_cohen_s_kappa():
     assert Table(20, 5, 10, 15).agreement == pytest.approx(0.7)
     assert Table(0, 5, 5, 0).kappa == pytest.approx(-1)
     assert Table(7, 0, 0, 0).kappa is None
+
+
+def test_a_regrade_that_fails_leaves_samples_and_results_as_they_were(judge, imported, gmpo_vl, tmp_path):
+    with judge_server() as server:
+        judge(server, imported.folder, max_failed_share=1)
+    found = of(imported)
+    before = found.samples_file.read_bytes(), found.results_file.read_bytes()
+    shutil.rmtree(tmp_path / "replies")  # and the server is gone
+    endpoint.replies_in.cache_clear()
+    said = gmpo_vl("eval", "regrade", found.folder, "--processes", "1", code=2)
+    assert "the judge gave a verdict on none of 5 answers" in said
+    assert (found.samples_file.read_bytes(), found.results_file.read_bytes()) == before
+    assert not list(found.folder.glob("*.partial"))
+
+
+@pytest.mark.parametrize(
+    "body", [{"api_key": "sk-1"}, {"headers": {"Authorization": "Bearer x"}}, {"a": [{"access-token": "x"}]}]
+)
+def test_keys_in_a_request_s_body_are_refused(judge, imported, body):
+    with judge_server() as server:
+        said = judge(server, imported.folder, extra_body=body, code=2)
+    assert "and would be saved with the run" in said
+    assert not list(imported.folder.parent.glob("*judge*"))
+
+
+def test_settings_whose_names_are_like_those_of_keys_are_taken():
+    body = {"max_completion_tokens": 9, "stop_token_ids": [1], "prompt_cache_key": "a"}
+    assert Settings("any", api_key_env=None, extra_body=body).extra_body == body

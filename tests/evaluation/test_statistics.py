@@ -84,6 +84,15 @@ def test_always_wrong_is_not_certain():
     assert (mean_over_questions(np.zeros(30)).low, mean_over_questions(np.zeros(30)).high) == (0, 0)
 
 
+def test_two_graders_who_agree_on_every_question_may_part_on_others():
+    same = paired_difference(np.full(30, 0.5), np.full(30, 0.5))
+    assert (same.value, same.low, same.high) == (
+        0.0,
+        pytest.approx(-0.1157, abs=1e-4),
+        pytest.approx(0.1157, abs=1e-4),
+    )
+
+
 def test_a_planted_two_point_gain_is_found_when_paired_and_missed_when_not():
     generator = np.random.default_rng(3)
     found = missed = 0

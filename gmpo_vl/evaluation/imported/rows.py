@@ -85,11 +85,9 @@ def gold_of(answer: Any, options: Sequence[str], shown: Sequence[str] = (), kind
     if options or (shown and _is_of_options(answer, shown)):
         letters = _letters_named(answer, Options(list(options or shown), []), kind)
         return encode_answer(letters, type="choice", choices=list(options or shown))
-    if isinstance(answer, str) and answer.strip(" .").lower() in ("yes", "no"):
-        return encode_answer(answer.strip(" ."), type="text")  # "Yes, it is." is right, too
+    if isinstance(answer, str) and (said := answer.strip(" .\t\r\n")).lower() in ("yes", "no"):
+        return encode_answer(said, type="text")  # "Yes, it is." is right, too
     try:
-        if isinstance(answer, str) and answer.strip().lower() in ("yes", "no"):
-            return encode_answer(answer, type="text")  # also answered with a reason: Yes, it is.
         return answer if isinstance(answer, str) else encode_answer(answer)
     except ValueError as error:
         raise RowError("gold", str(error)) from error

@@ -22,7 +22,7 @@ from gmpo_vl.evaluation.protocols import PROFILES, Protocol
 from gmpo_vl.evaluation.results import differing, in_words, versions, write_protocol_results
 from gmpo_vl.rewards.loading import Reward, built_in_rewards
 from gmpo_vl.runs import EvaluationFolder
-from gmpo_vl.samples import OFFICIAL, SampleRecord
+from gmpo_vl.samples import OFFICIAL, SampleRecord, samples_replaced
 from gmpo_vl.storage.files import names_a_folder, write_json
 from gmpo_vl.verify import parse_gold
 
@@ -107,13 +107,14 @@ def write_imported(
     figures: list[SampleRecord] = []  # without texts, which may be gigabytes
     folder.create()
     kept = _counted_by(request)
-    folder.write_samples(_graded(rows, grader_of(plan), figures, kept, progress))
-    plan["questions"], plan["protocol"]["n"] = rows.count, rows.n
-    plan["data"] |= {"rows": rows.count, "sha256": rows.digest.hexdigest()}
-    plan["protocol"]["imported"] |= rows.found()
-    write_json(folder.plan_file, plan)
-    write_json(folder.timing_file, {"seconds": round(time.perf_counter() - start, 3)})
-    write_protocol_results(folder, plan, figures)
+    graded = _graded(rows, grader_of(plan), figures, kept, progress)
+    with samples_replaced(folder.samples_file, graded):
+        plan["questions"], plan["protocol"]["n"] = rows.count, rows.n
+        plan["data"] |= {"rows": rows.count, "sha256": rows.digest.hexdigest()}
+        plan["protocol"]["imported"] |= rows.found()
+        write_json(folder.plan_file, plan)
+        write_json(folder.timing_file, {"seconds": round(time.perf_counter() - start, 3)})
+        write_protocol_results(folder, plan, figures)
     return folder.results()
 
 

@@ -18,7 +18,7 @@ from gmpo_vl.rewards.endpoint import replies_in
 from gmpo_vl.rewards.judging import TEMPLATE, Settings
 from gmpo_vl.rewards.loading import load_reward
 from gmpo_vl.runs import EvaluationFolder
-from gmpo_vl.samples import SampleRecord
+from gmpo_vl.samples import SampleRecord, samples_replaced
 from gmpo_vl.storage.files import write_json
 
 # Options of the reward that the command has in its own form, and why one has no place here.
@@ -181,9 +181,9 @@ def write_judged(judging: Judging) -> tuple[dict[str, Any], int]:
             figures.append(replace(record, prompt="", response=""))
             yield record
 
-    folder.write_samples(records())
-    write_json(folder.plan_file, judging.plan)
-    new = len(known) - before
-    write_json(folder.timing_file, {"seconds": round(time.perf_counter() - start, 3), "new_replies": new})
-    write_protocol_results(folder, judging.plan, figures)
+    with samples_replaced(folder.samples_file, records()):
+        write_json(folder.plan_file, judging.plan)
+        new = len(known) - before
+        write_json(folder.timing_file, {"seconds": round(time.perf_counter() - start, 3), "new_replies": new})
+        write_protocol_results(folder, judging.plan, figures)
     return folder.results(), new
