@@ -200,11 +200,18 @@ def _as_spelled(choice: Choice, found: Named | None, answer: str) -> str | None:
             if ours or theirs:
                 return "equal" if ours and letter == choice.letter else "different"
     if found and found.rest and not is_letter(bare(found.rest)) and not _behind_article(found, answer):
-        rests = (found.rest, f"({found.rest})", f"[{found.rest}]")
-        ours, theirs = map(any, zip(*(_spelled(choice, rest) for rest in rests)))
-        if ours or theirs:
-            return "equal" if ours and found.letter == choice.letter else "different"
+        for rest in (_in_its_brackets(found.rest, answer), found.rest):
+            ours, theirs = _spelled(choice, rest)
+            if ours or theirs:
+                return "equal" if ours and found.letter == choice.letter else "different"
     return None
+
+
+def _in_its_brackets(rest: str, answer: str) -> str:
+    """`(2, 3)` for the `2, 3` of `C (2, 3)`: where options are intervals, brackets tell them apart."""
+    start = answer.find(rest)
+    around = answer[max(start - 1, 0) : start] + answer[start + len(rest) :][:1] if start > 0 else ""
+    return f"{around[0]}{rest}{around[1]}" if re.fullmatch(r"[(\[][)\]]", around) else rest
 
 
 def _spelled(choice: Choice, text: str) -> tuple[bool, bool]:
@@ -245,7 +252,7 @@ def _lettered(choice: Choice, leeway: Leeway, found: Named, answer: str) -> str:
     if not found.rest:
         return "equal"
     if choice.contents:
-        if is_letter(found.rest) and "," in answer:  # A, B where A is called B
+        if is_letter(found.rest) and own_letter(answer) is None:  # A, B or A/B where A is called B
             return "hedged"
         return _content(choice, leeway, found.rest).replace("another", "different")
     if other_letters(bare(found.rest)):

@@ -185,7 +185,7 @@ def answer_anywhere(response: str) -> Extracted:
     if "<answer>" in response:
         return answer_tag(response)
     said = response.rpartition("</think>")[2].strip()
-    if "<think>" in said:
+    if said.startswith("<think>"):
         return Extracted(None, "truncated")
     if (answer := answer_of_json(said)) is not None:
         return Extracted(answer)

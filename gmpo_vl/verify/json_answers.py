@@ -27,22 +27,24 @@ def answer_of_json(text: str) -> str | None:
     if text.startswith("\\{") and text.endswith("\\}"):
         text = f"{{{text[2:-2]}}}"
     fields = _fields(text)
-    answers = [value for key, value in fields.items() if key in _ANSWER_KEYS]
-    texts = [value for key, value in fields.items() if key in _TEXT_KEYS]
+    answers = [value for key, value in fields if key in _ANSWER_KEYS]
+    texts = [value for key, value in fields if key in _TEXT_KEYS]
     if len(answers) != 1 or len(texts) > 1 or not answers[0]:
         return None
     return ". ".join(answers + texts)
 
 
-def _fields(text: str) -> dict[str, str]:
-    """{key in small letters: value as text}; empty for what is no object."""
+def _fields(text: str) -> list[tuple[str, str]]:
+    """(key in small letters, value as text) of each pair, also of keys that stand there twice; empty for what
+    is no object."""
     if quoted := _SINGLE_QUOTED.fullmatch(text):
-        return {_key(quoted[1]): quoted[2]}
+        return [(_key(quoted[1]), quoted[2])]
     try:
-        found = json.loads(_NO_ESCAPE.sub(r"\\\\", text), strict=False)
+        found = json.loads(_NO_ESCAPE.sub(r"\\\\", text), strict=False, object_pairs_hook=tuple)
     except (ValueError, RecursionError):
-        return {}
-    return {_key(key): _written(value) for key, value in found.items()} if isinstance(found, dict) else {}
+        return []
+    pairs = found if isinstance(found, tuple) else ()  # an object; a list of them is a list
+    return [(_key(key), _written(value)) for key, value in pairs]
 
 
 def _key(key: str) -> str:
@@ -51,7 +53,7 @@ def _key(key: str) -> str:
 
 def _written(value: Any) -> str:
     """A text or a number, or a list of some with commas; "" for anything else."""
-    if isinstance(value, list):
-        parts = [_written(item) for item in value]
-        return ", ".join(parts) if all(parts) else ""
-    return "" if value is None or isinstance(value, bool | dict) else str(value).strip()
+    items = value if isinstance(value, list) else [value]
+    parts = [str(item).strip() for item in items if isinstance(item, str | int | float)]
+    sound = len(parts) == len(items) and all(parts) and not any(isinstance(item, bool) for item in items)
+    return ", ".join(parts) if sound else ""

@@ -177,7 +177,8 @@ def letters_and_texts(answer: str) -> Iterator[tuple[str, str]]:
             concluded = None
         if behind := _BEHIND.fullmatch(flat) or concluded:
             yield behind[2].upper(), behind[1]
-        if before := _REASONED.fullmatch(flat) or _IN_DOLLARS.fullmatch(flat):
+        before = _REASONED.fullmatch(flat) or _IN_DOLLARS.fullmatch(flat)
+        if before and not _LONE.fullmatch(before[2]):
             yield before[1], before[2]
         beside = _BESIDE.fullmatch(flat) or _IN_BRACKETS.fullmatch(flat)
         if beside and not _LONE.fullmatch(beside[2]):

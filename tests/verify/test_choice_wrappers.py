@@ -4,6 +4,7 @@ import pytest
 
 from gmpo_vl.data.answers import encode_answer
 from gmpo_vl.verify import verify
+from gmpo_vl.verify.extract import answer_anywhere
 from gmpo_vl.verify.json_answers import answer_of_json
 
 ANGLES = ("135°", "140°", "145°", "150°")
@@ -178,3 +179,73 @@ def test_the_form_that_we_math_asks_for():
     wrong = ["<Answer>:A. 300, 400", "<Answer>: B. 300, 400", "<Answer>:<<C>>", "<Answer>:"]
     said = [text for text in right + wrong if verify(gold, lead + text, answer_in="any").correct]
     assert said == right
+
+
+YES, NO = (encode_answer(word, type="text") for word in ("Yes", "No"))
+INTERVALS = ["[2, 3)", "(2, 3]", "[2, 3]", "(2, 3)"]
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "right"),
+    [
+        *((YES, said, False) for said in ("Yes it is wrong", "Yes because it is not", "Yes, it is not")),
+        *((YES, said, False) for said in ("Yes the opposite", "Yes - maybe not", "Yes it isn't")),
+        *((YES, said, True) for said in ("Yes it is", "Yes, since b is not 0", "Yes - it is larger")),
+        *((NO, said, True) for said in ("No it is not", "No, it is not.", "No because it is smaller")),
+        (NO, "No - maybe", False),
+    ],
+)
+def test_a_reason_that_takes_the_word_back_is_no_answer(gold, answer, right):
+    assert verify(gold, f"\\boxed{{{answer}}}").correct is right
+
+
+@pytest.mark.parametrize(
+    ("letter", "answer", "right"),
+    [
+        *(("C", said, False) for said in ("C (2, 3)", "C 2, 3", "C: [2, 3)")),
+        *(("C", said, True) for said in ("C [2, 3]", "C. [2, 3]", "[2, 3]")),
+        ("D", "D [2, 3]", False),
+        ("D", "D (2, 3)", True),
+    ],
+)
+def test_intervals_are_told_apart_by_their_brackets(letter, answer, right):
+    gold = encode_answer(letter, type="choice", choices=INTERVALS)
+    assert verify(gold, f"\\boxed{{{answer}}}").correct is right
+
+
+@pytest.mark.parametrize(
+    ("answer", "right"),
+    [
+        ("A, B", False),
+        ("A/B", False),
+        ("A | B", False),
+        ("A matches B", False),
+        ("A. B", True),
+        ("(A) B", True),
+    ],
+)
+def test_two_letters_name_two_options_where_one_is_called_by_the_other(answer, right):
+    gold = encode_answer("A", type="choice", choices=["B", "C", "D", "A"])
+    assert verify(gold, f"\\boxed{{{answer}}}").correct is right
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        '{"answer": "C", "answer": "A"}',
+        '{"answer": "C", "Answer": "A"}',
+        '{"final_answer": "C", "final answer": "A"}',
+        '{"answer": "A", "text": "12", "content": "13"}',
+        '{"answer": [["A"]]}',
+        '{"answer": ' + "[" * 900 + "]" * 900 + "}",
+    ],
+)
+def test_json_with_several_answers_or_none_is_no_answer(answer):
+    assert answer_of_json(answer) is None
+    gold = encode_answer("A", type="choice", choices=["12", "13", "14", "15"])
+    assert verify(gold, f"\\boxed{{{answer}}}").outcome not in ("equal", "error")
+
+
+def test_a_thought_that_does_not_end_begins_its_response():
+    assert answer_anywhere("<think>Perhaps the answer is A").problem == "truncated"
+    assert answer_anywhere("The prompt asks for <think> tags. The answer is A").text == "A"
