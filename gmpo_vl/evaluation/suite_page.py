@@ -57,7 +57,7 @@ class Row:
 
 def write_suite_page(path: Path, compared: ComparedSuites, grader: str = "overall") -> Path:
     """Write the page of a comparison that was made with `controls`; return its path."""
-    rows = [row_of(benchmark) for benchmark in compared.benchmarks]
+    rows = [row_of(benchmark, grader) for benchmark in compared.benchmarks]
     first = compared.benchmarks[0]
     missing = {
         side.missing: None
@@ -87,12 +87,14 @@ def write_suite_page(path: Path, compared: ComparedSuites, grader: str = "overal
     return path
 
 
-def row_of(benchmark: Benchmark) -> Row:
+def row_of(benchmark: Benchmark, grader: str = "overall") -> Row:
+    """grader: whose verdicts are compared."""
     found, gains_Q = benchmark.compared, benchmark.compared.gains_Q
     order = gains_Q.argsort(kind="stable")
     better, worse = int((gains_Q > 0).sum()), int((gains_Q < 0).sum())
     won, lost = order[::-1][: min(better, NAMED)], order[: min(worse, NAMED)]
-    counted = _counted(benchmark.before, benchmark.after)
+    why_not = _why_not_counted(benchmark, grader)
+    counted = [] if why_not else _counted(benchmark.before, benchmark.after, grader)
     return Row(
         benchmark.name,
         len(gains_Q),
@@ -108,8 +110,22 @@ def row_of(benchmark: Benchmark) -> Row:
         [one for one in counted if ": " not in one.name],
         [one for one in counted if ": " in one.name],
         benchmark.needs,
-        found.notes,
+        (*found.notes, *([why_not] if why_not else [])),
     )
+
+
+def _why_not_counted(benchmark: Benchmark, grader: str) -> str:
+    """Why the figures of the results are not those of this comparison; empty where they are."""
+    results = [stored.results for stored in (*benchmark.before, *benchmark.after)]
+    if any(one["questions"] != len(benchmark.compared.questions) for one in results):
+        return (
+            "What the benchmark counts is left out: the results count questions, too, that are not compared."
+        )
+    if grader not in ("overall", "official") and any(
+        one["settings"].get("grader") != grader for one in results
+    ):
+        return f"What the benchmark counts is left out: the results count it by another grader than {grader}."
+    return ""
 
 
 def _found(rows: Sequence[Row], up: bool) -> int:
@@ -122,9 +138,9 @@ def _models(stored: Sequence[Stored]) -> str:
     return ", ".join(dict.fromkeys(paths))
 
 
-def _counted(before: Sequence[Stored], after: Sequence[Stored]) -> list[Counted]:
+def _counted(before: Sequence[Stored], after: Sequence[Stored], grader: str) -> list[Counted]:
     """What results.json counts beside the mean over questions; of several training seeds their mean."""
-    sides = [[_shares(one.results) for one in side] for side in (before, after)]
+    sides = [[_shares(one.results, grader) for one in side] for side in (before, after)]
     names = dict.fromkeys(name for side in sides for shares in side for name in shares)
     found = []
     for name in names:
@@ -134,7 +150,9 @@ def _counted(before: Sequence[Stored], after: Sequence[Stored]) -> list[Counted]
     return found
 
 
-def _shares(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def _shares(results: dict[str, Any], grader: str) -> dict[str, dict[str, Any]]:
+    if grader == "official":
+        return results.get("official_aggregates", {})
     several = {
         said.format(k=k): share
         for key, said in _OF_SEVERAL.items()

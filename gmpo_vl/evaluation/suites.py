@@ -2,8 +2,8 @@
 needs its pictures.
 
 A benchmark is known by its result's name. Results with other pictures (`NAME+pictures=blank`) are controls of
-NAME, and no benchmarks of their own. Nor is a judged result that lies beside the one that it was made of: the
-same answers would count twice.
+NAME, and no benchmarks of their own. Nor is a judged result where both sides have the one that it was made
+of: the same answers would count twice.
 """
 
 from __future__ import annotations
@@ -36,12 +36,10 @@ class Stored:
 
 @dataclass(frozen=True)
 class Side:
-    """What one side's folders hold, a training seed each. seeds: {(benchmark, pictures): result} of each.
-    judged: names of the judged results that are left out."""
+    """What one side's folders hold, a training seed each. seeds: {(benchmark, pictures): result} of each."""
 
     paths: list[Path]
     seeds: list[dict[tuple[str, str], Stored]]
-    judged: list[str] = field(default_factory=list)
 
     @property
     def benchmarks(self) -> list[str]:
@@ -104,16 +102,12 @@ def name_and_pictures(name: str) -> tuple[str, str]:
 
 def read_side(paths: Sequence[Path]) -> Side:
     """Each path is a folder of results, or one result, whose controls lie beside it. Raises FileNotFoundError
-    for none, ValueError for two of one name."""
-    seeds = [_one_seed(path) for path in paths]
-    judged: dict[str, None] = {}
-    for found, path in zip(seeds, paths):
-        names = {stored.results["name"] for stored in found.values()}
-        for key, stored in list(found.items()):
-            beside = stored.results.get("judge", {}).get("of") in names
-            if beside and not (path / "results.json").exists():
-                judged[found.pop(key).results["name"]] = None
-    return Side(list(paths), seeds, list(judged))
+    for none, ValueError for two of one name, and for a path that is given twice: it is one training seed."""
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise ValueError(
+            f"{', '.join(map(str, paths))}: one of them comes twice, and each is a training seed"
+        )
+    return Side(list(paths), [_one_seed(path) for path in paths])
 
 
 def _one_seed(path: Path) -> dict[tuple[str, str], Stored]:
@@ -147,6 +141,7 @@ def compare_suites(a: Side, b: Side, grader: str = "overall", controls: bool = F
     What cannot be compared is told in `refused`, and costs the others nothing. controls: compare the right
     pictures with the controls', too. Raises ValueError where nothing can be compared.
     """
+    a, b, judged = _without_judged(a, b)
     read = cache(shares_of)  # the right pictures' answers are compared several times
     refused: dict[str, str] = {}
     found: dict[str, tuple[list[Stored], list[Stored], Compared]] = {}
@@ -169,8 +164,29 @@ def compare_suites(a: Side, b: Side, grader: str = "overall", controls: bool = F
         for p, (name, (before, after, compared)) in zip(adjusted, found.items())
     ]
     mean = mean_difference([(compared.a_SQ, compared.b_SQ) for *_, compared in found.values()])
-    judged = list(dict.fromkeys([*a.judged, *b.judged]))
     return ComparedSuites(benchmarks, mean, refused, (only, also), judged)
+
+
+def _without_judged(a: Side, b: Side) -> tuple[Side, Side, list[str]]:
+    """The sides without the judged results of answers that both have by rules, and the names of those."""
+    both = {name for name in a.benchmarks if name in b.benchmarks}
+    left: dict[str, None] = {}
+
+    def kept(side: Side) -> Side:
+        judged = [
+            [key for key, stored in seed.items() if stored.results.get("judge", {}).get("of") in both]
+            for seed in side.seeds
+        ]
+        left.update(
+            (seed[key].results["name"], None) for seed, keys in zip(side.seeds, judged) for key in keys
+        )
+        seeds = [
+            {key: stored for key, stored in seed.items() if key not in keys}
+            for seed, keys in zip(side.seeds, judged)
+        ]
+        return Side(side.paths, seeds)
+
+    return kept(a), kept(b), list(left)
 
 
 def _folders(stored: Sequence[Stored]) -> list[EvaluationFolder]:
@@ -202,6 +218,11 @@ def how_to_measure(right: Stored, control: str) -> str:
     if "imported" in settings:
         return (
             f"{right.results['name']} is imported: its harness would have to answer with {control} pictures"
+        )
+    if "judge" in right.results:
+        return (
+            f"{right.results['name']} is judged: ask with {control} pictures as "
+            f"{right.results['judge']['of']} was asked, and have that result judged, too (`gmpo-vl eval judge`)"
         )
     of_data = base == name_of_data(source) and base not in protocol_names()
     protocol = base if base in protocol_names() else f"{base}.yaml"  # a file, wherever it lies

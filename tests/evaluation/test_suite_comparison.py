@@ -10,6 +10,7 @@ from suite_folders import write_result
 from gmpo_vl.cli import main
 from gmpo_vl.evaluation.comparison import compare
 from gmpo_vl.evaluation.statistics import holm, mean_difference, paired_difference, two_level_difference
+from gmpo_vl.evaluation.suite_page import row_of
 from gmpo_vl.evaluation.suites import compare_suites, how_to_measure, name_and_pictures, read_side
 
 STEPS = [
@@ -145,11 +146,47 @@ def test_a_judged_result_counts_only_where_its_own_does_not(suites, gmpo_vl):
     said = gmpo_vl("eval", "compare", "--a", suites[0], "--b", suites[1])
     assert "corrected for 3 benchmarks" in said
     assert "compared by rules: geoqa+judge=gpt-1; name two judged results" in said
-    for side in suites:
-        (side / "geoqa" / "results.json").unlink()
-    said = gmpo_vl("eval", "compare", "--a", suites[0], "--b", suites[1])
+    (suites[0] / "geoqa" / "results.json").unlink()
+    page = suites[0].parent / "judged.html"
+    said = gmpo_vl("eval", "compare", "--a", suites[0], "--b", suites[1], "--page", page)
     assert re.search(r"^geoqa\+judge=gpt-1 ", said, re.M)
+    assert "only in b: geoqa" in said
     assert "left out" not in said
+    assert "is judged: ask with blank pictures as geoqa was asked" in page.read_text()
+
+
+def test_a_folder_twice_on_a_side_is_no_second_seed(suites, gmpo_vl):
+    same = suites[0] / ".." / suites[0].name
+    said = gmpo_vl("eval", "compare", "--a", suites[0], same, "--b", *suites, code=2)
+    assert "one of them comes twice, and each is a training seed" in said
+
+
+@pytest.mark.parametrize(
+    ("change", "grader", "why"),
+    [
+        ({"questions": 91}, "overall", "count questions, too, that are not compared"),
+        ({}, "paper", "by another grader than paper"),
+    ],
+)
+def test_the_page_shows_no_counts_of_another_comparison(suites, change, grader, why):
+    found = compare_suites(*map(read_side, ([suites[0]], [suites[1]])))
+    wemath = next(row for row in found.benchmarks if row.name == "wemath")
+    assert row_of(wemath, "strict").counted
+    wemath.after[0].results.update(change)
+    row = row_of(wemath, grader)
+    assert not row.counted + row.parts
+    assert why in row.notes[-1]
+
+
+def test_the_mean_of_paired_seeds_draws_the_same_seeds_on_both_sides():
+    """Seeds that differ widely in the same way on both sides cancel out where they are paired."""
+    questions = np.tile([0.0, 1.0], 100)
+    a_SQ = np.stack([questions * level for level in (0.2, 0.5, 0.8)])
+    estimate = mean_difference([(a_SQ, a_SQ + 0.1 * questions)])
+    assert estimate.value == pytest.approx(0.05)
+    assert estimate.high - estimate.low < 0.05
+    unpaired = mean_difference([(a_SQ, (a_SQ + 0.1 * questions)[:2])])
+    assert unpaired.high - unpaired.low > 0.2
 
 
 def test_nothing_in_common_is_an_error(tmp_path, gmpo_vl):
