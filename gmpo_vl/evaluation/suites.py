@@ -222,7 +222,7 @@ def how_to_measure(right: Stored, control: str) -> str:
     if "judge" in right.results:
         return (
             f"{right.results['name']} is judged: ask with {control} pictures as "
-            f"{right.results['judge']['of']} was asked, and have that result judged, too (`gmpo-vl eval judge`)"
+            f"{right.results['judge']['of']} was asked, and have that result judged (`gmpo-vl eval judge`)"
         )
     of_data = base == name_of_data(source) and base not in protocol_names()
     protocol = base if base in protocol_names() else f"{base}.yaml"  # a file, wherever it lies

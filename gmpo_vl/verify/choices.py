@@ -23,6 +23,7 @@ from gmpo_vl.verify.articles import behind_article
 from gmpo_vl.verify.equality import same
 from gmpo_vl.verify.gold import Gold
 from gmpo_vl.verify.named import (
+    BESIDE_LETTERS,
     Named,
     as_option,
     caseless,
@@ -252,7 +253,7 @@ def _lettered(choice: Choice, leeway: Leeway, found: Named, answer: str) -> str:
     if not found.rest:
         return "equal"
     if choice.contents:
-        if is_letter(found.rest) and own_letter(answer) is None:  # A, B or A/B where A is called B
+        if is_letter(found.rest) and BESIDE_LETTERS.search(answer):  # A, B or A/B where A is called B
             return "hedged"
         return _content(choice, leeway, found.rest).replace("another", "different")
     if other_letters(bare(found.rest)):

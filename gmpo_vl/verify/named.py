@@ -164,6 +164,7 @@ _REASONED = re.compile(  # C because it is 12; C | 12
 _BESIDE = re.compile(r"\(?([A-Z])[.)]?(?:,? (?:i\.e\.,?|which is)| ?(?:[,;=→]|->|\\quad)) ?(.+)")  # C, 12
 _IN_BRACKETS = re.compile(r"\(?([A-Z])\)? ?\((.+)\)")
 _LONE = re.compile(r"\(?[A-Z]\)?")
+BESIDE_LETTERS = re.compile(r"[,/|]|\bmatches\b")  # between two letters: two options, and no option's text
 _IN_DOLLARS = re.compile(r"\$\(?([A-Z])\)?\.?\$[.:)]? ?(.+)")
 
 
@@ -178,7 +179,7 @@ def letters_and_texts(answer: str) -> Iterator[tuple[str, str]]:
         if behind := _BEHIND.fullmatch(flat) or concluded:
             yield behind[2].upper(), behind[1]
         before = _REASONED.fullmatch(flat) or _IN_DOLLARS.fullmatch(flat)
-        if before and not _LONE.fullmatch(before[2]):
+        if before and not (_LONE.fullmatch(before[2]) and BESIDE_LETTERS.search(flat)):
             yield before[1], before[2]
         beside = _BESIDE.fullmatch(flat) or _IN_BRACKETS.fullmatch(flat)
         if beside and not _LONE.fullmatch(beside[2]):
