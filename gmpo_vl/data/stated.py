@@ -24,7 +24,9 @@ _NO_ANSWER = re.compile(
 )
 # What follows an answer and is none of it: its reason, and that it is right.
 _REASON = re.compile(
-    r",?\s+(?:(?:which|because|since|where)\b|is\s+(?:the\s+)?(?:correct|right)\b).*", re.IGNORECASE
+    r"(?:,?\s+(?:(?:which|because|since|where)\b|is\s+(?:the\s+)?(?:correct|right)\b)"
+    r"|[\s,，;；:：(（]*(?:因为|由于|理由|原因|解释|解析)).*",
+    re.IGNORECASE,
 )
 _SENTENCE_END = re.compile(r"[.!。]\s+(?=\S)|。")
 _SHORTENED = re.compile(r"(?:^|\s)(?:St|Mt|Mr|Mrs|Ms|Dr|Jr|Sr|No|vs|[a-z])$")  # no sentence ends behind it
@@ -59,7 +61,8 @@ def _ends(line: str, value: str) -> bool:
 def _first_sentence(line: str) -> str:
     for end in _SENTENCE_END.finditer(line):
         before, behind = line[: end.start()], line[end.end() :]
-        if not _SHORTENED.search(before) and len(behind.split()) > _FEW_WORDS:
+        is_chinese = end[0].startswith("。")  # which shortens nothing
+        if is_chinese or (not _SHORTENED.search(before) and len(behind.split()) > _FEW_WORDS):
             return before
     return line
 

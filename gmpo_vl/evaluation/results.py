@@ -182,8 +182,9 @@ def notes(plan: dict[str, Any]) -> list[str]:
     if p["pictures"] != "as_is":
         said.append(f"a control: the pictures are {p['pictures']}")
     if "official" in p:
-        beside = "; `gmpo-vl eval judge` sets a judge's verdicts beside these" if _lacks_judge(plan) else ""
-        said.append(f"the official score: {p['official']}{beside}")
+        said.append(f"the official score: {p['official']}")
+        if _lacks_judge(plan):
+            said.append("`gmpo-vl eval judge` sets a judge model's verdicts beside the rules'")
     return said
 
 

@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
+from gmpo_vl.data.answers import encode_answer
 from gmpo_vl.data.formats.text import open_text
 from gmpo_vl.storage.files import whole_file
 from gmpo_vl.verify import Gold, Profile, Verdict, parse_gold, verify_batch
@@ -67,8 +68,8 @@ def grade_file(
     It is also told what a file that is not UTF-8 was read as, and where most responses have no answer in the
     place where the verifier reads it but in the other one.
 
-    In: `gold` (text, number, or list of alternatives), `response`, and optionally `id` (else its line's
-    number, from 1) and `benchmark`.
+    In: `gold` (text, number, list of alternatives, or the object that `encode_answer` writes), `response`,
+    and optionally `choices` (the options' texts), `id` (else its line's number, from 1) and `benchmark`.
     Out: `id`, `correct`, `extracted`, `gold_type`, `outcome`, `seconds`, and of a judge's pairs `reward` (its
     parts). The counts add `correct`, `total`.
     Raises ValueError for an empty file, or where no line is a pair, naming the first; `out` then stays.
@@ -243,11 +244,28 @@ def _checked(row: Any, number: int) -> dict[str, Any]:
         raise ValueError(f"a pair is an object with `gold` and a text `response`; it has {found[:200]}")
     if not isinstance(row["response"], str):
         raise ValueError(f"`response` is {json.dumps(row['response'])[:60]}, not a text")
-    pair = {"id": number, **row}
+    pair = {"id": number, **row, "gold": _with_choices(row)}
     for key in ("id", "response"):  # the id is written again
         _check_writable(key, pair[key])
-    read_gold(row["gold"])
+    read_gold(pair["gold"])
     return pair
+
+
+def _with_choices(row: dict[str, Any]) -> Any:
+    """The row's gold; an object as its JSON text, and with the texts of `choices` where they stand beside it.
+    Raises ValueError for choices that are no texts."""
+    gold, choices = row["gold"], row.get("choices")
+    if isinstance(gold, dict):
+        return json.dumps(gold, ensure_ascii=False) if "gold" in gold else gold
+    if not choices:
+        return gold
+    if not isinstance(choices, list) or not all(isinstance(text, str) for text in choices):
+        raise ValueError(f"its `choices` are {json.dumps(choices)[:60]}, not a list of texts")
+    return (
+        gold
+        if isinstance(gold, str) and gold.lstrip().startswith("{")
+        else encode_answer(gold, choices=choices)
+    )
 
 
 def read_gold(value: Any) -> Gold:

@@ -246,6 +246,20 @@ def test_json_with_several_answers_or_none_is_no_answer(answer):
     assert verify(gold, f"\\boxed{{{answer}}}").outcome not in ("equal", "error")
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "答案是 C。因为三角形全等",
+        "答案是C，因为角相等",
+        "答案：C。理由：同位角",
+        "答案是 C（由于对称）",
+        "答案是 C。",
+    ],
+)
+def test_a_chinese_reason_on_the_line_is_no_part_of_the_answer(said):
+    assert answer_anywhere(said).text == "C"
+
+
 def test_a_thought_that_does_not_end_begins_its_response():
     assert answer_anywhere("<think>Perhaps the answer is A").problem == "truncated"
     assert answer_anywhere("The prompt asks for <think> tags. The answer is A").text == "A"

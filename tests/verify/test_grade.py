@@ -43,6 +43,23 @@ def test_a_pair_without_an_id_goes_by_its_line_in_the_file_as_messages_do(tmp_pa
     assert [re.search(r"line (\d+)", text)[1] for text in told] == ["4", "7"]
 
 
+def test_choices_beside_a_gold_count_and_a_gold_may_be_an_object(tmp_path):
+    options = ["1", "2", "3"]
+    rows = [
+        {"gold": "C", "choices": options, "response": r"\boxed{C. 2}"},
+        {"gold": "C", "choices": options, "response": r"\boxed{3}"},
+        {"gold": {"gold": "C", "choices": options}, "response": r"\boxed{C. 3}"},
+        {"gold": ["3", "C"], "choices": options, "response": r"\boxed{(C)}"},
+        {"gold": "5", "choices": [], "response": r"\boxed{5}"},
+        {"gold": "C", "choices": "123", "response": r"\boxed{C}"},
+    ]
+    told: list[str] = []
+    grade_file(write(tmp_path / "pairs.jsonl", rows), tmp_path / "out.jsonl", tell=told.append)
+    out = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [v["correct"] for v in out] == [False, True, True, True, True]
+    assert "line 6: its `choices` are" in told[0]
+
+
 def test_columns_that_grading_has_no_use_for_are_left_alone(tmp_path):
     rows = [{"gold": "5", "response": r"\boxed{5}", "correct": False, "label": 0, "meta": {"level": 3}}]
     counts = grade_file(write(tmp_path / "pairs.jsonl", rows), tmp_path / "out.jsonl")

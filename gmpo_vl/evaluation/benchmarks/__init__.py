@@ -81,6 +81,8 @@ def write_benchmark(name: str, sources: list[str], out: Path, images: Path | Non
     """
     rows = read_benchmark(name, sources, images)
     first = list(islice(rows, 1))
+    if not first:
+        raise DataError(f"{', '.join(map(str, sources))}: no rows of {name} here")
     with_index = [column for row in first for column in ("index",) if row[column]]
     texts = ("id", *with_index, *BENCHMARKS[name].columns, *(unit.size for unit in _units(name)))
     columns = {"source_row": "int64", **dict.fromkeys(texts, "string")}
