@@ -182,9 +182,9 @@ def notes(plan: dict[str, Any]) -> list[str]:
     if p["pictures"] != "as_is":
         said.append(f"a control: the pictures are {p['pictures']}")
     if "official" in p:
-        said.append(f"the official score: {p['official']}")
         if _lacks_judge(plan):
             said.append("`gmpo-vl eval judge` sets a judge model's verdicts beside the rules'")
+        said.append(f"the official score: {p['official']}")
     return said
 
 

@@ -185,7 +185,7 @@ def answer_anywhere(response: str) -> Extracted:
     if "<answer>" in response:
         return answer_tag(response)
     said = response.rpartition("</think>")[2].strip()
-    if said.startswith("<think>"):
+    if said.startswith("<think>") or ("<think>" in said and "</think>" in response):
         return Extracted(None, "truncated")
     if (answer := answer_of_json(said)) is not None:
         return Extracted(answer)

@@ -101,7 +101,7 @@ def test_a_benchmark_is_killed_resumed_counted_and_shown(name, tiny, tmp_path, g
     assert results["settings"]["version"] == load_protocol(name).version
     assert results["notes"][-1].startswith("the official score: ")
     assert results["notes"][-1] in printed
-    assert ("`gmpo-vl eval judge`" in results["notes"][-1]) is (name in JUDGED)
+    assert ("`gmpo-vl eval judge`" in " ".join(results["notes"])) is (name in JUDGED)
     page = found["result.html"].decode()
     if name not in COUNTED:
         assert "aggregates" not in results

@@ -161,8 +161,8 @@ def test_a_benchmark_is_counted_by_the_judge_and_its_own_result_says_that_it_lac
     source = stored(tmp_path / "a", "mathvista", rows)
     said = source.results()
     assert said["aggregates"]["task: geometry"]["value"] == 0.25
-    assert said["notes"][-2].startswith("the official score: a GPT extracts")
-    assert said["notes"][-1] == "`gmpo-vl eval judge` sets a judge model's verdicts beside the rules'"
+    assert said["notes"][-1].startswith("the official score: a GPT extracts")
+    assert said["notes"][-2] == "`gmpo-vl eval judge` sets a judge model's verdicts beside the rules'"
     with judge_server(likes("dozen", "three", "12")) as server:
         judge(server, tmp_path / "a")
         results = of(source).results()
