@@ -184,8 +184,8 @@ def answer_anywhere(response: str) -> Extracted:
         response = _ANSWER_LINE.sub("Answer: ", response).rstrip().removesuffix(">>")
     if "<answer>" in response:
         return answer_tag(response)
-    said = response.rpartition("</think>")[2].strip()
-    if said.startswith("<think>"):
+    _, thought, said = map(str.strip, response.rpartition("</think>"))
+    if said.startswith("<think>") or (thought and "<think>" in said):
         return Extracted(None, "truncated")
     if (answer := answer_of_json(said)) is not None:
         return Extracted(answer)
