@@ -164,7 +164,7 @@ _REASONED = re.compile(  # C because it is 12; C | 12
 _BESIDE = re.compile(r"\(?([A-Z])[.)]?(?:,? (?:i\.e\.,?|which is)| ?(?:[,;=→]|->|\\quad)) ?(.+)")  # C, 12
 _IN_BRACKETS = re.compile(r"\(?([A-Z])\)? ?\((.+)\)")
 _LONE = re.compile(r"\(?[A-Z]\)?")
-BESIDE_LETTERS = re.compile(r"[,/|]|\bmatches\b")  # between two letters: two options, and no option's text
+BESIDE_LETTERS = re.compile(r"[,;/|]|\bmatches\b")  # between two letters: two options, and no option's text
 _IN_DOLLARS = re.compile(r"\$\(?([A-Z])\)?\.?\$[.:)]? ?(.+)")
 
 

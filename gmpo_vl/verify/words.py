@@ -290,33 +290,30 @@ _YES_OR_NO = re.compile(
 _EITHER = re.compile(r"\b(?:yes|no)\b", re.IGNORECASE)
 # What may take a yes back, and what takes back both.
 _DENIES = re.compile(r"\b(?:not|never|none|cannot|wrong|incorrect|false|untrue)\b|n['’]t\b", re.IGNORECASE)
-_HEDGES = re.compile(r"\b(?:opposite|maybe|perhaps|might|may|depends|unsure|unclear|but)\b", re.IGNORECASE)
+_HEDGES = re.compile(
+    r"\b(?:opposite|maybe|perhaps|might|may|depends|unsure|unclear|but|or not)\b", re.IGNORECASE
+)
 _NOTHING_BUT_DENIES = re.compile(
     r"(?:(?:because|since) )?(?:(?:it|this|that|they|the (?:answer|statement)) ?)?"
-    r"(?:(?:is|are|does|do|was|were) ?)?"
-    r"(?:not|n['’]t|wrong|incorrect|false|untrue|the opposite)",
+    r"(?:(?:really|probably|certainly|is|are|does|do|was|were) ?)*"
+    r"(?:not(?: (?:really|exactly|quite))?|n['’]t|wrong|incorrect|false|untrue|the opposite)",
     re.IGNORECASE,
 )
 
 
 def yes_or_no(text: str) -> str | None:
     """`yes` of `Yes` and of `Yes, it is larger`; None for other texts, also where both words stand there, or
-    where the reason takes the word back: `Yes it is wrong`, `Yes, it is not`. Behind a mark it may deny
-    something else: `Yes, since b is not 0`."""
+    where the reason is in doubt or takes the word back: `Yes, it depends`, `Yes it is wrong`. Behind a mark
+    it may deny something else: `Yes, since b is not 0`."""
     found = _YES_OR_NO.fullmatch(bare(text))
     if found is None:
         return None
     word, reason = found[1].lower(), found["reason"] or ""
     others = {said.lower() for said in _EITHER.findall(reason)} - {word}
-    if others or (word == "yes" and _NOTHING_BUT_DENIES.fullmatch(reason.strip(" .!"))):
+    if others or _HEDGES.search(reason):
         return None
-    if (
-        reason
-        and found["mark"] is None
-        and (_HEDGES.search(reason) or (word == "yes" and _DENIES.search(reason)))
-    ):
-        return None
-    return word
+    denies = _NOTHING_BUT_DENIES.fullmatch(reason.strip(" .!")) if found["mark"] else _DENIES.search(reason)
+    return None if word == "yes" and denies else word
 
 
 # --- leads ----------------------------------------------------------------------------------------------

@@ -193,6 +193,9 @@ INTERVALS = ["[2, 3)", "(2, 3]", "[2, 3]", "(2, 3)"]
         *((YES, said, True) for said in ("Yes it is", "Yes, since b is not 0", "Yes - it is larger")),
         *((NO, said, True) for said in ("No it is not", "No, it is not.", "No because it is smaller")),
         (NO, "No - maybe", False),
+        *((YES, said, False) for said in ("Yes, but maybe not", "Yes, it depends", "Yes, or not")),
+        *((YES, said, False) for said in ("Yes, perhaps", "Yes, not really", "Yes, it probably isn't")),
+        *((NO, said, False) for said in ("No, maybe", "No, it depends", "No, the opposite is true")),
     ],
 )
 def test_a_reason_that_takes_the_word_back_is_no_answer(gold, answer, right):
@@ -220,6 +223,8 @@ def test_intervals_are_told_apart_by_their_brackets(letter, answer, right):
         ("A/B", False),
         ("A | B", False),
         ("A matches B", False),
+        ("A; B", False),
+        ("A because it is B", True),
         ("A. B", True),
         ("(A) B", True),
     ],
@@ -262,4 +267,7 @@ def test_a_chinese_reason_on_the_line_is_no_part_of_the_answer(said):
 
 def test_a_thought_that_does_not_end_begins_its_response():
     assert answer_anywhere("<think>Perhaps the answer is A").problem == "truncated"
+    assert (
+        answer_anywhere("<think>It is A.</think> It is B. <think>Or is the answer C").problem == "truncated"
+    )
     assert answer_anywhere("The prompt asks for <think> tags. The answer is A").text == "A"
