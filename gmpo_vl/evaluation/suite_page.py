@@ -115,16 +115,18 @@ def row_of(benchmark: Benchmark, grader: str = "overall") -> Row:
 
 
 def _why_not_counted(benchmark: Benchmark, grader: str) -> str:
-    """Why the figures of the results are not those of this comparison; empty where they are."""
+    """Why the figures of the results are not those of this comparison; empty where they are, or where there
+    are none."""
     results = [stored.results for stored in (*benchmark.before, *benchmark.after)]
+    if not any(_shares(one, "overall") for one in results):
+        return ""
+    left_out = "What the benchmark counts is left out: the results count"
     if any(one["questions"] != len(benchmark.compared.questions) for one in results):
-        return (
-            "What the benchmark counts is left out: the results count questions, too, that are not compared."
-        )
-    if grader not in ("overall", "official") and any(
-        one["settings"].get("grader") != grader for one in results
-    ):
-        return f"What the benchmark counts is left out: the results count it by another grader than {grader}."
+        return f"{left_out} questions, too, that are not compared."
+    if grader == "official" and all("official_aggregates" in one for one in results):
+        return ""
+    if grader != "overall" and any(one["settings"].get("grader") != grader for one in results):
+        return f"{left_out} it by another grader than {grader}."
     return ""
 
 

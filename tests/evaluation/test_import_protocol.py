@@ -1,15 +1,19 @@
 """`gmpo-vl eval import --protocol`: a benchmark's scores by our verdicts and by the harness's."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from benchmark_rows import ROWS
 from imports import lmms_file, lmms_line
+from suite_folders import write_result
 
 from gmpo_vl.evaluation.benchmarks import BENCHMARKS, write_benchmark
+from gmpo_vl.evaluation.official import official_aggregates
 from gmpo_vl.runs import EvaluationFolder
 
 # Of We-Math's seven rows: a problem of two steps and one of three. What was answered, the harness's verdict.
@@ -102,6 +106,17 @@ def test_questions_without_a_verdict_do_not_count_there(gmpo_vl, data, tmp_path)
     results = folder.results()
     assert results["aggregates"]["IK"]["units"] == 2
     assert results["official_aggregates"]["IK"]["units"] == 1
+
+
+def test_a_question_with_one_answer_that_has_no_verdict_does_not_count_there(tmp_path):
+    right = np.ones((3, 2), dtype=bool)
+    records = list(write_result(tmp_path, "chartqa", right, [{"part": "human"}] * 3).samples())
+    records = [replace(r, reward=r.reward | {"official": float(i != 2)}) for i, r in enumerate(records)]
+    del records[5].reward["official"]
+    shares = official_aggregates("chartqa", records, n=2)
+    assert shares is not None
+    assert shares["part: human"]["value"] == 0.75
+    assert shares["part: human"]["units"] == 2
 
 
 def test_mathvista_counts_by_the_columns_of_the_data(gmpo_vl, data, tmp_path):

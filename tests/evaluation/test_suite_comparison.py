@@ -155,6 +155,19 @@ def test_a_judged_result_counts_only_where_its_own_does_not(suites, gmpo_vl):
     assert "is judged: ask with blank pictures as geoqa was asked" in page.read_text()
 
 
+def test_judged_results_that_are_named_are_compared(suites, gmpo_vl):
+    for side, share in zip(suites, (0.2, 0.4)):
+        beside = write_result(side, "geoqa", right(share), model=side.name, limit=90)
+        results = json.loads(beside.results_file.read_text())
+        judged = {"name": "geoqa+judge=gpt-1", "judge": {"of": "geoqa"}}
+        beside.results_file.write_text(json.dumps({**results, **judged}))
+    named = [side / "geoqa+limit=90" for side in suites]
+    found = compare_suites(*(read_side([path]) for path in named))
+    assert [row.name for row in found.benchmarks] == ["geoqa+judge=gpt-1"]
+    assert found.mean.value == pytest.approx(0.2)
+    assert not found.judged
+
+
 def test_a_folder_twice_on_a_side_is_no_second_seed(suites, gmpo_vl):
     same = suites[0] / ".." / suites[0].name
     said = gmpo_vl("eval", "compare", "--a", suites[0], same, "--b", *suites, code=2)
@@ -166,6 +179,7 @@ def test_a_folder_twice_on_a_side_is_no_second_seed(suites, gmpo_vl):
     [
         ({"questions": 91}, "overall", "count questions, too, that are not compared"),
         ({}, "paper", "by another grader than paper"),
+        ({}, "official", "by another grader than official"),
     ],
 )
 def test_the_page_shows_no_counts_of_another_comparison(suites, change, grader, why):
@@ -176,6 +190,32 @@ def test_the_page_shows_no_counts_of_another_comparison(suites, change, grader, 
     row = row_of(wemath, grader)
     assert not row.counted + row.parts
     assert why in row.notes[-1]
+
+
+def test_the_page_counts_by_the_harness_where_its_verdicts_are_compared(suites):
+    found = compare_suites(*map(read_side, ([suites[0]], [suites[1]])))
+    wemath = next(row for row in found.benchmarks if row.name == "wemath")
+    for side, value in ((wemath.before, 0.25), (wemath.after, 0.75)):
+        side[0].results["official_aggregates"] = {"IK": {"value": value, "ci95": [0, 1], "units": 30}}
+    (counted,) = row_of(wemath, "official").counted
+    assert (counted.name, counted.gain, counted.units) == ("IK", 0.5, 30)
+    geoqa = next(row for row in found.benchmarks if row.name == "geoqa")
+    assert not row_of(geoqa, "paper").notes, "it counts nothing beside the mean over questions"
+
+
+def test_a_share_that_one_seed_lacks_has_no_mean(tmp_path):
+    sides = [[tmp_path / f"{side}{seed}" for seed in range(2)] for side in "ab"]
+    for share, out in zip((0.2, 0.3, 0.4, 0.5), [*sides[0], *sides[1]]):
+        write_result(out, "chartqa", right(share), [{"part": "human"}] * 90)
+    (chartqa,) = compare_suites(*map(read_side, sides)).benchmarks
+    (human,) = row_of(chartqa).parts
+    assert human.before == (pytest.approx(0.25), None)
+    assert human.gain == pytest.approx(0.2)
+    del chartqa.after[1].results["aggregates"]["part: human"]
+    (human,) = row_of(chartqa).parts
+    assert human.before == (pytest.approx(0.25), None)
+    assert human.after is None
+    assert human.gain is None
 
 
 def test_the_mean_of_paired_seeds_draws_the_same_seeds_on_both_sides():
