@@ -161,8 +161,8 @@ def test_judged_results_that_are_named_are_compared(suites, gmpo_vl):
         results = json.loads(beside.results_file.read_text())
         judged = {"name": "geoqa+judge=gpt-1", "judge": {"of": "geoqa"}}
         beside.results_file.write_text(json.dumps({**results, **judged}))
-    named = [side / "geoqa+limit=90" for side in suites]
-    found = compare_suites(*(read_side([path]) for path in named))
+    before, after = (read_side([side / "geoqa+limit=90"]) for side in suites)
+    found = compare_suites(before, after)
     assert [row.name for row in found.benchmarks] == ["geoqa+judge=gpt-1"]
     assert found.mean.value == pytest.approx(0.2)
     assert not found.judged
@@ -183,7 +183,7 @@ def test_a_folder_twice_on_a_side_is_no_second_seed(suites, gmpo_vl):
     ],
 )
 def test_the_page_shows_no_counts_of_another_comparison(suites, change, grader, why):
-    found = compare_suites(*map(read_side, ([suites[0]], [suites[1]])))
+    found = compare_suites(read_side([suites[0]]), read_side([suites[1]]))
     wemath = next(row for row in found.benchmarks if row.name == "wemath")
     assert row_of(wemath, "strict").counted
     wemath.after[0].results.update(change)
@@ -193,7 +193,7 @@ def test_the_page_shows_no_counts_of_another_comparison(suites, change, grader, 
 
 
 def test_the_page_counts_by_the_harness_where_its_verdicts_are_compared(suites):
-    found = compare_suites(*map(read_side, ([suites[0]], [suites[1]])))
+    found = compare_suites(read_side([suites[0]]), read_side([suites[1]]))
     wemath = next(row for row in found.benchmarks if row.name == "wemath")
     for side, value in ((wemath.before, 0.25), (wemath.after, 0.75)):
         side[0].results["official_aggregates"] = {"IK": {"value": value, "ci95": [0, 1], "units": 30}}
@@ -207,7 +207,7 @@ def test_a_share_that_one_seed_lacks_has_no_mean(tmp_path):
     sides = [[tmp_path / f"{side}{seed}" for seed in range(2)] for side in "ab"]
     for share, out in zip((0.2, 0.3, 0.4, 0.5), [*sides[0], *sides[1]]):
         write_result(out, "chartqa", right(share), [{"part": "human"}] * 90)
-    (chartqa,) = compare_suites(*map(read_side, sides)).benchmarks
+    (chartqa,) = compare_suites(read_side(sides[0]), read_side(sides[1])).benchmarks
     (human,) = row_of(chartqa).parts
     assert human.before == (pytest.approx(0.25), None)
     assert human.gain == pytest.approx(0.2)
